@@ -1,0 +1,31 @@
+// safefuse: 64-bit arithmetic that reports overflow. Every offset and size from a file passes through here.
+#ifndef SAFEFUSE_DETAIL_CHECKED_HPP
+#define SAFEFUSE_DETAIL_CHECKED_HPP
+
+#include <cstddef>
+#include <cstdint>
+
+#include <safefuse/config.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI::detail {
+
+/// Stores a + b and returns true, or returns false when the sum does not fit.
+[[nodiscard]] constexpr bool add(std::uint64_t a, std::uint64_t b, std::uint64_t& sum) noexcept {
+    sum = a + b;
+    return sum >= a;
+}
+
+/// Stores a * b and returns true, or returns false when the product does not fit.
+[[nodiscard]] constexpr bool multiply(std::uint64_t a, std::uint64_t b, std::uint64_t& product) noexcept {
+    product = a * b;
+    return a == 0 || product / a == b;
+}
+
+/// Whether a size from a file can be the size of an object in this process.
+[[nodiscard]] constexpr bool fits_memory(std::uint64_t size_bytes) noexcept {
+    return size_bytes <= static_cast<std::uint64_t>(PTRDIFF_MAX);
+}
+
+}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+
+#endif
