@@ -1,0 +1,65 @@
+// safefuse: where a tensor file's bytes come from: a mapping, positional reads, or memory that the caller has.
+#ifndef SAFEFUSE_BYTE_SOURCE_HPP
+#define SAFEFUSE_BYTE_SOURCE_HPP
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string_view>
+
+#include <safefuse/result.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI {
+
+/// What the caller is about to do with a range of bytes. A hint: it changes no result.
+enum class advice : std::uint8_t {
+    will_need,   ///< read soon: start reading ahead
+    done_with,   ///< not read again soon: the memory and the page cache behind it may go
+    sequential,  ///< read once, front to back
+};
+
+/// Readable bytes of known size. All members may be called from many threads at once.
+///   size_bytes   the size when it was opened
+///   bytes        all of them in memory, or an empty span where they must be read
+///   read         fills `out` from `offset`; fails with read_past_end, io_error, file_changed, and `out` may then be part-written
+///   advise       a hint, never a failure
+template <class Source>
+concept byte_source = std::movable<Source> &&
+                      requires(const Source& source, std::uint64_t offset, std::uint64_t size_bytes, std::span<std::byte> out) {
+                          { source.size_bytes() } noexcept -> std::same_as<std::uint64_t>;
+                          { source.bytes() } noexcept -> std::same_as<std::span<const std::byte>>;
+                          { source.read(offset, out) } noexcept -> std::same_as<result<void>>;
+                          { source.advise(offset, size_bytes, advice::will_need) } noexcept;
+                      };
+
+/// A byte source that is opened by the path of a file; paths are UTF-8 on every system.
+template <class Source>
+concept file_source = byte_source<Source> && requires(std::string_view path) {
+    { Source::open(path) } noexcept -> std::same_as<result<Source>>;
+};
+
+/// Bytes that the caller keeps alive.
+class memory_source {
+public:
+    memory_source() noexcept = default;
+    explicit memory_source(std::span<const std::byte> bytes SAFEFUSE_LIFETIMEBOUND) noexcept : bytes_{bytes} {}
+
+    [[nodiscard]] std::uint64_t size_bytes() const noexcept { return bytes_.size(); }
+    [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return bytes_; }
+    [[nodiscard]] result<void> read(std::uint64_t offset, std::span<std::byte> out) const noexcept {
+        if (offset > bytes_.size() || bytes_.size() - offset < out.size())
+            return failure{.code = errc::read_past_end, .offset = offset, .expected = out.size(), .actual = bytes_.size()};
+        if (!out.empty()) std::memcpy(out.data(), bytes_.data() + offset, out.size());
+        return {};
+    }
+    void advise(std::uint64_t, std::uint64_t, advice) const noexcept {}
+
+private:
+    std::span<const std::byte> bytes_;
+};
+
+}  // namespace safefuse::inline SAFEFUSE_ABI
+
+#endif
