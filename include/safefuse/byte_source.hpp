@@ -16,7 +16,8 @@ namespace safefuse::inline SAFEFUSE_ABI {
 /// What the caller is about to do with a range of bytes. A hint: it changes no result.
 enum class advice : std::uint8_t {
     will_need,   ///< read soon: start reading ahead
-    done_with,   ///< not read again soon: the memory and the page cache behind it may go
+    release,     ///< not read again by this process: its memory may go, the system's page cache keeps what it likes
+    done_with,   ///< not read again by anybody soon: the page cache may go, too
     sequential,  ///< read once, front to back
 };
 

@@ -1,0 +1,674 @@
+// safefuse: many tensor files as one set of named tensors, found by the shard index or without one.
+#ifndef SAFEFUSE_CHECKPOINT_HPP
+#define SAFEFUSE_CHECKPOINT_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <utility>
+
+#include <safefuse/byte_source.hpp>
+#include <safefuse/detail/array.hpp>
+#include <safefuse/detail/list.hpp>
+#include <safefuse/detail/name_table.hpp>
+#include <safefuse/header.hpp>
+#include <safefuse/mapped_file.hpp>
+#include <safefuse/result.hpp>
+#include <safefuse/shard_index.hpp>
+#include <safefuse/tensor_file.hpp>
+#include <safefuse/tensor_set.hpp>
+#include <safefuse/tensor_view.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI {
+
+/// How a checkpoint is read.
+struct checkpoint_options {
+    read_options read{};  ///< of every header
+};
+
+/// Something about a checkpoint that is worth knowing and no failure.
+struct checkpoint_note {
+    enum class kind : std::uint8_t {
+        unlisted_tensors,    ///< `count` tensors of a shard are not in the index: invisible; `tensor` is the first
+        superseded_tensors,  ///< `count` tensors of a shard are, by the index, in another shard: the copies here are invisible
+        unused_file,         ///< a .safetensors file beside the shards that the index does not name
+        total_size_differs,  ///< the index's total_size is `expected`, the listed tensors sum to `actual`: harmless
+        gap_bytes,           ///< `count` bytes before or between the tensors of a file belong to none (read_options::gaps)
+        trailing_bytes,      ///< `count` bytes follow the last tensor of a file (read_options::trailing_bytes)
+    };
+
+    kind what{};
+    text file{};
+    text tensor{};
+    std::uint64_t count = no_number;
+    std::uint64_t expected = no_number;
+    std::uint64_t actual = no_number;
+
+    /// One sentence that names everything known about it.
+    [[nodiscard]] text message() const noexcept {
+        text out{file};
+        const auto counted = [&](std::string_view one, std::string_view many) noexcept {
+            out.append(": ");
+            out.append_count(count);
+            out.append(count == 1 ? one : many);
+            out.append(", first \"");
+            out.append(tensor);
+            out.append("\"");
+        };
+        switch (what) {
+        case kind::unlisted_tensors: counted(" tensor that the index does not list", " tensors that the index does not list"); break;
+        case kind::superseded_tensors:
+            counted(" tensor that the index takes from another shard", " tensors that the index takes from other shards");
+            break;
+        case kind::unused_file: out.append(": not used, the index does not name it"); break;
+        case kind::total_size_differs:
+            out.append(": total_size is ");
+            out.append_count(expected);
+            out.append(", but the tensors have ");
+            out.append_count(actual);
+            out.append(" bytes");
+            break;
+        case kind::gap_bytes:
+        case kind::trailing_bytes:
+            out.append(": ");
+            out.append_count(count);
+            out.append(count == 1 ? " byte" : " bytes");
+            out.append(what == kind::gap_bytes ? " between the tensors belong to none" : " behind the last tensor");
+            break;
+        }
+        return out;
+    }
+};
+
+/// All that is wrong with a checkpoint, and what is remarkable.
+class checkpoint_report {
+public:
+    /// Whether open() would succeed.
+    [[nodiscard]] bool is_sound() const noexcept { return failures_.empty(); }
+    /// Everything that is wrong, in the order of the files.
+    [[nodiscard]] std::span<const failure> failures() const noexcept SAFEFUSE_LIFETIMEBOUND { return failures_.span(); }
+    [[nodiscard]] std::span<const checkpoint_note> notes() const noexcept SAFEFUSE_LIFETIMEBOUND { return notes_.span(); }
+    /// How many files could be read.
+    [[nodiscard]] std::size_t file_count() const noexcept { return file_count_; }
+    /// How many tensors of the checkpoint were found, and their bytes.
+    [[nodiscard]] std::size_t tensor_count() const noexcept { return tensor_count_; }
+    [[nodiscard]] std::uint64_t tensor_bytes() const noexcept { return tensor_bytes_; }
+
+private:
+    template <file_source Source>
+    friend class basic_checkpoint;
+
+    [[nodiscard]] bool add(failure&& found) noexcept { return failures_.push(std::move(found)); }
+    [[nodiscard]] bool add(checkpoint_note&& found) noexcept { return notes_.push(std::move(found)); }
+    /// Notes what the options let pass in a file.
+    [[nodiscard]] bool add_tolerated(std::string_view file, const header& read) noexcept {
+        using kind = checkpoint_note::kind;
+        const std::uint64_t gap_bytes = read.gap_bytes(), trailing_bytes = read.trailing_bytes();
+        return (gap_bytes == 0 || add({.what = kind::gap_bytes, .file = file, .count = gap_bytes})) &&
+               (trailing_bytes == 0 || add({.what = kind::trailing_bytes, .file = file, .count = trailing_bytes}));
+    }
+
+    detail::list<failure> failures_;
+    detail::list<checkpoint_note> notes_;
+    std::size_t file_count_ = 0;
+    std::size_t tensor_count_ = 0;
+    std::uint64_t tensor_bytes_ = 0;
+};
+
+namespace detail {
+
+/// Which files a path stands for.
+struct resolved_checkpoint {
+    text directory;
+    text index;        ///< path of the shard index, or empty
+    list<text> files;  ///< without an index: paths of the tensor files, in natural order
+};
+
+[[nodiscard]] inline bool sort_naturally(list<text>& names) noexcept {
+    array<std::uint32_t> order;
+    list<text> sorted;
+    if (!order.resize(names.size()) || !sorted.reserve(names.size())) return false;
+    for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::uint32_t>(i);
+    if (!sort(order.span(), [&](std::uint32_t a, std::uint32_t b) noexcept { return natural_less(names[a], names[b]); })) return false;
+    for (const std::uint32_t i : order)
+        if (!sorted.push(std::move(names[i]))) return false;
+    names = std::move(sorted);
+    return true;
+}
+
+/// Names in quotes with commas between: all, or the first few and how many more.
+[[nodiscard]] inline text enumerate(std::span<const text> names) noexcept {
+    constexpr std::size_t most = 6;
+    text out;
+    for (std::size_t i = 0; i < names.size() && i < most; ++i) {
+        if (i != 0) out.append(i + 1 == names.size() ? " and " : ", ");
+        append_quoted(out, names[i]);
+    }
+    if (names.size() > most) {
+        out.append(" and ");
+        out.append_count(names.size() - most);
+        out.append(" more");
+    }
+    return out;
+}
+
+/// Checks that names, all of one series and in natural order, are the whole series. Numbers count from 0 or from 1.
+[[nodiscard]] inline result<void> check_series(std::span<const text> names) noexcept {
+    series_name parts;
+    if (!parse_series(names[0], parts)) return failure{.code = errc::no_checkpoint};
+    const std::uint64_t base = parts.number == 0 ? 0 : 1;
+    const std::uint64_t count = parts.count;
+    const std::size_t width = [&]() noexcept {
+        std::size_t digits = 0;
+        while (is_digit(names[0].view()[parts.stem.size() + 1 + digits])) ++digits;
+        return digits;
+    }();
+    failure incomplete{.code = errc::incomplete_series, .expected = count, .actual = names.size()};
+    std::uint64_t missing = 0;
+    const auto miss = [&](std::uint64_t number) noexcept {
+        constexpr std::uint64_t most = 6;
+        if (++missing > most) return;
+        incomplete.detail.append(missing == 1 ? "missing: " : ", ");
+        text digits;
+        digits.append_number(number);
+        incomplete.detail.append(parts.stem);
+        incomplete.detail.append("-");
+        for (std::size_t i = digits.size(); i < width; ++i) incomplete.detail.append("0");
+        incomplete.detail.append(digits);
+        incomplete.detail.append(names[0].view().substr(parts.stem.size() + 1 + width));
+    };
+    std::uint64_t expected = base;
+    for (const text& name : names) {
+        series_name each;
+        (void)parse_series(name, each);
+        if (each.number < expected || each.number - base >= count) {
+            incomplete.detail = text{};
+            append_quoted(incomplete.detail, name);
+            incomplete.detail.append(each.number < expected ? " has a number that another file has" : " has a number out of range");
+            return incomplete;
+        }
+        for (; expected < each.number; ++expected) {
+            miss(expected);
+            if (missing > 6) {  // counted, not walked: the number may be huge
+                missing += each.number - expected - 1;
+                expected = each.number;
+                break;
+            }
+        }
+        ++expected;
+    }
+    for (; expected - base < count && missing < 6; ++expected) miss(expected);
+    missing += count - (expected - base);
+    if (missing == 0) return {};
+    if (missing > 6) {
+        incomplete.detail.append(" and ");
+        incomplete.detail.append_count(missing - 6);
+        incomplete.detail.append(" more");
+    }
+    return incomplete;
+}
+
+/// Finds the files of a directory without an index.
+[[nodiscard]] inline result<void> resolve_files(list<text>&& names, resolved_checkpoint& found) noexcept {
+    const failure no_memory{.code = errc::out_of_memory, .file = found.directory};
+    if (!sort_naturally(names)) return no_memory;
+    std::size_t first = 0, count = names.size();
+    for (std::size_t i = 0; i < names.size(); ++i)
+        if (names[i] == "model.safetensors") first = i, count = 1;
+    if (count == 0)
+        return failure{.code = errc::no_checkpoint, .file = found.directory, .detail = "there is no .safetensors file in it"};
+
+    result<void> whole;
+    if (count > 1) {
+        series_name one, other;
+        bool is_series = true;
+        for (std::size_t i = 0; is_series && i < count; ++i) {
+            is_series = parse_series(names[i], other);
+            if (i == 0) one = other;
+            is_series = is_series && other.stem == one.stem && other.count == one.count;
+        }
+        if (!is_series) {
+            failure several{.code = errc::no_checkpoint, .file = found.directory, .detail = "several files and no index: "};
+            several.detail.append(enumerate(names.span()));
+            return several;
+        }
+        whole = check_series(names.span());
+    } else if (series_name only; names[first] != "model.safetensors" && parse_series(names[first], only)) {
+        whole = check_series(names.span());
+    }
+    if (!whole) whole.error().file = found.directory;
+    for (std::size_t i = first; i < first + count; ++i) {
+        text path = join_path(found.directory, names[i]);
+        if (path.empty() || !found.files.push(std::move(path))) return no_memory;
+    }
+    return whole;
+}
+
+/// Finds what a path stands for: a directory, a shard index or a tensor file. An incomplete series is a failure, and the files
+/// that are there are stored all the same.
+[[nodiscard]] inline result<void> resolve_checkpoint(std::string_view path, resolved_checkpoint& found) noexcept {
+    const failure no_memory{.code = errc::out_of_memory, .file = path};
+    const auto kind = kind_of_path(path);
+    if (!kind) return kind.error();
+    if (*kind != os::path_kind::directory) {
+        found.directory = text{directory_of(path)};
+        if (path.ends_with(".json")) {
+            found.index = text{path};
+            return found.index.size() == path.size() ? result<void>{} : no_memory;
+        }
+        text copy{path};
+        if (copy.size() != path.size() || !found.files.push(std::move(copy))) return no_memory;
+        return {};
+    }
+
+    found.directory = text{path};
+    list<text> indexes, files;
+    bool has_room = found.directory.size() == path.size();
+    auto listed = list_directory(path, [&](std::string_view name, bool is_directory) noexcept {
+        if (is_directory || name.starts_with('.')) return true;  // "._model.safetensors" is what macOS leaves on other disks
+        list<text>* const to = name.ends_with(shard_index_ending) ? &indexes : name.ends_with(tensor_file_ending) ? &files : nullptr;
+        if (to == nullptr) return true;
+        text copy{name};
+        has_room = copy.size() == name.size() && to->push(std::move(copy));
+        return has_room;
+    });
+    if (!listed) return listed;
+    if (!has_room || !sort_naturally(indexes)) return no_memory;
+    if (indexes.size() > 1)
+        return failure{.code = errc::several_indexes, .file = path, .detail = enumerate(indexes.span())};
+    if (indexes.size() == 1) {
+        found.index = join_path(path, indexes[0]);
+        return found.index.empty() ? no_memory : result<void>{};
+    }
+    return resolve_files(std::move(files), found);
+}
+
+/// Far beyond any index: the largest known has 17 MB.
+inline constexpr std::uint64_t most_index_bytes = std::uint64_t{1} << 30;
+
+/// The tensors of an index, file by file: those of file f are order[first[f]] to order[first[f + 1] - 1].
+struct tensors_by_file {
+    array<std::uint32_t> first;
+    array<std::uint32_t> order;
+
+    [[nodiscard]] bool fill(const shard_index& index) noexcept {
+        if (!first.resize(index.file_count() + 2) || !order.resize(index.size())) return false;
+        for (std::size_t i = 0; i < index.size(); ++i) ++first[index.file_of(i) + 2];
+        for (std::size_t f = 2; f < first.size(); ++f) first[f] += first[f - 1];
+        for (std::size_t i = 0; i < index.size(); ++i) order[first[index.file_of(i) + 1]++] = static_cast<std::uint32_t>(i);
+        return true;
+    }
+    [[nodiscard]] std::span<const std::uint32_t> of(std::size_t file) const noexcept {
+        return order.span().subspan(first[file], first[file + 1] - first[file]);
+    }
+};
+
+/// A shard that could not be opened, told as what it means for the checkpoint.
+[[nodiscard]] inline failure shard_failure(failure why, std::string_view index, std::string_view first_tensor) noexcept {
+    if (why.code != errc::file_not_found) return why;
+    why.code = errc::missing_shard;
+    why.tensor = first_tensor;
+    why.detail = "named by ";
+    append_quoted(why.detail, file_name_of(index));
+    return why;
+}
+
+}  // namespace detail
+
+/// The tensors of a directory, a shard index or a single file, numbered by file and offset. A tensor_set.
+/// What a path stands for: an index that is named; in a directory its one *.safetensors.index.json; else model.safetensors;
+/// else the only .safetensors file; else one complete numbered series. The index decides which file holds which tensor: what
+/// it does not list is invisible, wherever it lies.
+///   lifetime  views and names die with the checkpoint; a move keeps them
+///   units     one file handle for each file
+template <file_source Source>
+class basic_checkpoint {
+public:
+    using file_type = basic_tensor_file<Source>;
+    static constexpr std::size_t npos = ~std::size_t{0};
+
+    /// Opens all files and checks headers and index against each other; no tensor's bytes are read. The first thing that is
+    /// wrong ends it: verify() finds the rest.
+    ///   fails   no_checkpoint, several_indexes, incomplete_series, bad_json, bad_index, path_leaves_directory, missing_shard,
+    ///           tensor_not_in_shard, tensor_in_two_shards (without an index), and as tensor_file::open
+    static result<basic_checkpoint> open(std::string_view path, const checkpoint_options& options = {}) noexcept {
+        detail::resolved_checkpoint found;
+        if (auto done = detail::resolve_checkpoint(path, found); !done) return std::move(done).error();
+        basic_checkpoint made;
+        auto done = found.index.empty() ? made.open_files(found, options) : made.open_index(found, options);
+        if (!done) return std::move(done).error();
+        made.index_path_ = std::move(found.index);
+        return made;
+    }
+
+    /// Looks for everything that is wrong at once, also where open() fails, with one file open at a time. Headers are read,
+    /// tensors are not.
+    ///   fails   out_of_memory; all else is in the report
+    static result<checkpoint_report> verify(std::string_view path, const checkpoint_options& options = {}) noexcept {
+        checkpoint_report report;
+        detail::resolved_checkpoint found;
+        if (auto done = detail::resolve_checkpoint(path, found); !done) {
+            if (done.error().code == errc::out_of_memory || !report.add(std::move(done).error()))
+                return failure{.code = errc::out_of_memory, .file = path};
+        }
+        const bool has_room =
+            found.index.empty() ? verify_files(found, options, report) : verify_index(found, options, report);
+        if (!has_room) return failure{.code = errc::out_of_memory, .file = path};
+        return report;
+    }
+
+    /// The path of the shard index that was used; empty without one.
+    [[nodiscard]] std::string_view index_path() const noexcept SAFEFUSE_LIFETIMEBOUND { return index_path_; }
+    [[nodiscard]] std::size_t file_count() const noexcept { return files_.size(); }
+    /// File i of the checkpoint, with all its tensors, listed or not.
+    [[nodiscard]] const file_type& file(std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND { return files_[i]; }
+    /// How many tensors lie in the files without being in the index.
+    [[nodiscard]] std::size_t unlisted_count() const noexcept { return unlisted_count_; }
+
+    [[nodiscard]] std::size_t size() const noexcept { return rows_.size(); }
+    [[nodiscard]] tensor_spec spec(std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND { return entry(i); }
+    /// Where tensor i lies: `source` is the number of its file, `offset` counts from the start of the file.
+    [[nodiscard]] tensor_place place(std::size_t i) const noexcept {
+        const row& at = rows_[i];
+        return {at.file, files_[at.file].offset_bytes(at.entry), entry(i).size_bytes()};
+    }
+    /// The path of a file.
+    [[nodiscard]] std::string_view source_name(std::uint32_t source) const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return files_[source].path();
+    }
+    /// A file's bytes, or an empty span where they must be read.
+    [[nodiscard]] std::span<const std::byte> source_bytes(std::uint32_t source) const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return files_[source].source().bytes();
+    }
+    /// Fills `out` from a byte of a file on.
+    ///   fails   as Source::read
+    result<void> read(std::uint32_t source, std::uint64_t offset, std::span<std::byte> out) const noexcept {
+        auto done = files_[source].source().read(offset, out);
+        if (!done && done.error().file.empty()) done.error().file = files_[source].path();
+        return done;
+    }
+    /// Tells the system what comes next for a range of a file.
+    void advise(std::uint32_t source, std::uint64_t offset, std::uint64_t size_bytes, advice hint) const noexcept {
+        files_[source].source().advise(offset, size_bytes, hint);
+    }
+
+    /// The number of the tensor of that name, or npos.
+    [[nodiscard]] std::size_t index_of(std::string_view name) const noexcept {
+        const std::uint32_t i = names_.find(name, name_of{this});
+        return i == detail::name_table::npos ? npos : i;
+    }
+
+    /// Tensor i where it lies, without a copy.
+    ///   fails   not_resident (the source must be read: read() copies the tensor)
+    [[nodiscard]] result<tensor_view> view(std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return files_[rows_[i].file].view(rows_[i].entry);
+    }
+    /// The tensor of that name where it lies, without a copy.
+    ///   fails   tensor_not_found, not_resident (the source must be read: read() copies the tensor)
+    [[nodiscard]] result<tensor_view> find(std::string_view name) const noexcept SAFEFUSE_LIFETIMEBOUND {
+        const std::size_t i = index_of(name);
+        if (i == npos) return absent(name);
+        return view(i);
+    }
+
+    /// Copies tensor i.
+    ///   fails   wrong_buffer_size (`out` must have the tensor's size; it is then untouched), and as Source::read
+    result<void> read(std::size_t i, std::span<std::byte> out) const noexcept { return files_[rows_[i].file].read(rows_[i].entry, out); }
+    /// Copies the tensor of that name.
+    ///   fails   tensor_not_found, and as above
+    result<void> read(std::string_view name, std::span<std::byte> out) const noexcept {
+        const std::size_t i = index_of(name);
+        if (i == npos) return absent(name);
+        return read(i, out);
+    }
+
+    /// Copies a slice of tensor i and touches no other bytes.
+    ///   fails   as slice_runs::of; wrong_buffer_size (`out` must have the slice's size; it is then untouched); as Source::read
+    result<void> read_slice(std::size_t i, std::span<const axis_range> ranges, std::span<std::byte> out) const noexcept {
+        return files_[rows_[i].file].read_slice(rows_[i].entry, ranges, out);
+    }
+    /// The same for the tensor of that name.
+    ///   fails   tensor_not_found, and as above
+    result<void> read_slice(std::string_view name, std::span<const axis_range> ranges, std::span<std::byte> out) const noexcept {
+        const std::size_t i = index_of(name);
+        if (i == npos) return absent(name);
+        return read_slice(i, ranges, out);
+    }
+
+private:
+    struct row {
+        std::uint32_t file;
+        std::uint32_t entry;
+    };
+    struct name_of {
+        const basic_checkpoint* set;
+        std::string_view operator()(std::uint32_t i) const noexcept { return set->entry(i).name; }
+    };
+
+    [[nodiscard]] tensor_entry entry(std::size_t i) const noexcept { return files_[rows_[i].file][rows_[i].entry]; }
+    [[nodiscard]] failure absent(std::string_view name) const noexcept {
+        return {.code = errc::tensor_not_found, .file = index_path_, .tensor = name};
+    }
+
+    result<void> open_index(const detail::resolved_checkpoint& found, const checkpoint_options& options) noexcept {
+        const failure no_memory{.code = errc::out_of_memory, .file = found.index};
+        const auto json = detail::read_whole_file(found.index, detail::most_index_bytes);
+        if (!json) return json.error();
+        const auto index = shard_index::parse(json->span());
+        if (!index) {
+            failure why = index.error();
+            why.file = found.index;
+            return why;
+        }
+        detail::tensors_by_file listed;
+        detail::array<std::uint8_t> is_listed;
+        if (!listed.fill(*index) || !files_.reserve(index->file_count()) || !rows_.reserve(index->size())) return no_memory;
+        for (std::size_t f = 0; f < index->file_count(); ++f) {
+            const std::span<const std::uint32_t> tensors = listed.of(f);
+            const text path = detail::join_path(found.directory, index->file(f));
+            if (path.empty()) return no_memory;
+            auto opened = file_type::open(path, options.read);
+            if (!opened)
+                return detail::shard_failure(std::move(opened).error(), found.index,
+                                             tensors.empty() ? std::string_view{} : index->tensor(tensors[0]));
+            is_listed.clear();
+            if (!is_listed.resize(opened->size())) return no_memory;
+            for (const std::uint32_t i : tensors) {
+                const std::size_t at = opened->index_of(index->tensor(i));
+                if (at == file_type::npos)
+                    return failure{.code = errc::tensor_not_in_shard, .file = path, .tensor = index->tensor(i)};
+                is_listed[at] = 1;
+            }
+            for (std::size_t at = 0; at < is_listed.size(); ++at)
+                if (is_listed[at] != 0 && !rows_.push({static_cast<std::uint32_t>(f), static_cast<std::uint32_t>(at)})) return no_memory;
+            unlisted_count_ += opened->size() - tensors.size();
+            if (!files_.push(std::move(*opened))) return no_memory;
+        }
+        return number_names(found);
+    }
+
+    result<void> open_files(const detail::resolved_checkpoint& found, const checkpoint_options& options) noexcept {
+        const failure no_memory{.code = errc::out_of_memory, .file = found.directory};
+        if (!files_.reserve(found.files.size())) return no_memory;
+        for (const text& path : found.files) {
+            auto opened = file_type::open(path, options.read);
+            if (!opened) return std::move(opened).error();
+            if (!rows_.reserve(rows_.size() + opened->size())) return no_memory;
+            for (std::size_t at = 0; at < opened->size(); ++at)
+                if (!rows_.push({static_cast<std::uint32_t>(files_.size()), static_cast<std::uint32_t>(at)})) return no_memory;
+            if (!files_.push(std::move(*opened))) return no_memory;
+        }
+        return number_names(found);
+    }
+
+    result<void> number_names(const detail::resolved_checkpoint& found) noexcept {
+        const failure no_memory{.code = errc::out_of_memory, .file = found.directory};
+        if (rows_.size() >= detail::name_table::npos || !names_.reserve(rows_.size())) return no_memory;
+        for (std::uint32_t i = 0; i < rows_.size(); ++i) {
+            const auto added = names_.insert(entry(i).name, i, name_of{this});
+            if (added.what == detail::name_table::outcome::out_of_memory) return no_memory;
+            if (added.what == detail::name_table::outcome::already_there)
+                return in_two_shards(entry(i).name, source_name(rows_[i].file), source_name(rows_[added.index].file));
+        }
+        return {};
+    }
+
+    [[nodiscard]] static failure in_two_shards(std::string_view tensor, std::string_view file, std::string_view first_file) noexcept {
+        failure why{.code = errc::tensor_in_two_shards, .file = file, .tensor = tensor, .detail = "it is also in "};
+        detail::append_quoted(why.detail, detail::file_name_of(first_file));
+        return why;
+    }
+
+    // Each returns false when memory runs out.
+
+    static bool verify_index(const detail::resolved_checkpoint& found, const checkpoint_options& options,
+                             checkpoint_report& report) noexcept {
+        const auto json = detail::read_whole_file(found.index, detail::most_index_bytes);
+        if (!json) return json.error().code != errc::out_of_memory && report.add(failure{json.error()});
+        detail::list<failure> problems;
+        const auto index = shard_index::parse(json->span(), problems);
+        for (failure& each : problems) {
+            each.file = found.index;
+            if (!report.add(std::move(each))) return false;
+        }
+        if (!index) {
+            failure why = index.error();
+            why.file = found.index;
+            return why.code != errc::out_of_memory && report.add(std::move(why));
+        }
+
+        detail::tensors_by_file listed;
+        if (!listed.fill(*index)) return false;
+        bool all_found = problems.empty();
+        for (std::size_t f = 0; f < index->file_count(); ++f) {
+            const std::size_t failures_before = report.failures_.size();
+            if (!verify_shard(found, options, *index, f, listed.of(f), report)) return false;
+            all_found = all_found && report.failures_.size() == failures_before;
+        }
+        if (all_found && index->total_size_bytes() != no_number && index->total_size_bytes() != report.tensor_bytes_ &&
+            !report.add(checkpoint_note{.what = checkpoint_note::kind::total_size_differs,
+                                        .file = found.index,
+                                        .expected = index->total_size_bytes(),
+                                        .actual = report.tensor_bytes_}))
+            return false;
+        return note_unused_files(found, *index, report);
+    }
+
+    static bool verify_shard(const detail::resolved_checkpoint& found, const checkpoint_options& options, const shard_index& index,
+                             std::size_t f, std::span<const std::uint32_t> tensors, checkpoint_report& report) noexcept {
+        const text path = detail::join_path(found.directory, index.file(f));
+        if (path.empty()) return false;
+        auto opened = file_type::open(path, options.read);
+        if (!opened)
+            return opened.error().code != errc::out_of_memory &&
+                   report.add(detail::shard_failure(std::move(opened).error(), found.index,
+                                                    tensors.empty() ? std::string_view{} : index.tensor(tensors[0])));
+        ++report.file_count_;
+        if (!report.add_tolerated(path, opened->header())) return false;
+        for (const std::uint32_t i : tensors) {
+            const std::size_t at = opened->index_of(index.tensor(i));
+            if (at == file_type::npos) {
+                if (!report.add(failure{.code = errc::tensor_not_in_shard, .file = path, .tensor = index.tensor(i)})) return false;
+                continue;
+            }
+            ++report.tensor_count_;
+            report.tensor_bytes_ += (*opened)[at].size_bytes();
+        }
+        checkpoint_note unlisted{.what = checkpoint_note::kind::unlisted_tensors, .file = path, .count = 0};
+        checkpoint_note superseded{.what = checkpoint_note::kind::superseded_tensors, .file = path, .count = 0};
+        for (std::size_t at = 0; at < opened->size(); ++at) {
+            const std::string_view name = (*opened)[at].name;
+            const std::size_t where = index.find(name);
+            if (where == f) continue;
+            checkpoint_note& note = where == shard_index::npos ? unlisted : superseded;
+            if (note.count++ == 0) note.tensor = name;
+        }
+        return (unlisted.count == 0 || report.add(std::move(unlisted))) && (superseded.count == 0 || report.add(std::move(superseded)));
+    }
+
+    static bool note_unused_files(const detail::resolved_checkpoint& found, const shard_index& index,
+                                  checkpoint_report& report) noexcept {
+        detail::list<text> unused;
+        bool has_room = true;
+        // A directory that cannot be listed is no news: its files were opened, or were not, above.
+        (void)detail::list_directory(found.directory, [&](std::string_view name, bool is_directory) noexcept {
+            if (is_directory || name.starts_with('.') || !name.ends_with(tensor_file_ending)) return true;
+            for (std::size_t f = 0; f < index.file_count(); ++f) {
+                std::string_view used = index.file(f);
+                while (used.starts_with("./")) used.remove_prefix(2);
+                if (used == name) return true;
+            }
+            text copy{name};
+            has_room = copy.size() == name.size() && unused.push(std::move(copy));
+            return has_room;
+        });
+        if (!has_room || !detail::sort_naturally(unused)) return false;
+        for (const text& name : unused) {
+            text path = detail::join_path(found.directory, name);
+            if (path.empty() ||
+                !report.add(checkpoint_note{.what = checkpoint_note::kind::unused_file, .file = std::move(path)}))
+                return false;
+        }
+        return true;
+    }
+
+    static bool verify_files(const detail::resolved_checkpoint& found, const checkpoint_options& options,
+                             checkpoint_report& report) noexcept {
+        // One file is open at a time, so the names that must be compared are copied.
+        struct seen {
+            std::size_t first;
+            std::uint32_t size;
+            std::uint32_t file;
+        };
+        detail::array<char> names;
+        detail::array<seen> tensors;
+        detail::name_table table;
+        const auto seen_name = [&](std::uint32_t i) noexcept {
+            return std::string_view{names.data() + tensors[i].first, tensors[i].size};
+        };
+        for (std::size_t f = 0; f < found.files.size(); ++f) {
+            auto opened = file_type::open(found.files[f], options.read);
+            if (!opened) {
+                if (opened.error().code == errc::out_of_memory || !report.add(std::move(opened).error())) return false;
+                continue;
+            }
+            ++report.file_count_;
+            if (!report.add_tolerated(found.files[f], opened->header())) return false;
+            report.tensor_count_ += opened->size();
+            report.tensor_bytes_ += opened->header().data_bytes() - opened->header().gap_bytes();
+            for (std::size_t at = 0; found.files.size() > 1 && at < opened->size(); ++at) {
+                const std::string_view name = (*opened)[at].name;
+                const std::uint32_t number = static_cast<std::uint32_t>(tensors.size());
+                if (!tensors.push({names.size(), static_cast<std::uint32_t>(name.size()), static_cast<std::uint32_t>(f)}) ||
+                    !names.append(name.data(), name.size()))
+                    return false;
+                const auto added = table.insert(name, number, seen_name);
+                if (added.what == detail::name_table::outcome::out_of_memory) return false;
+                if (added.what == detail::name_table::outcome::already_there &&
+                    !report.add(in_two_shards(name, found.files[f], found.files[tensors[added.index].file])))
+                    return false;
+            }
+        }
+        return true;
+    }
+
+    basic_checkpoint() noexcept = default;
+
+    detail::list<file_type> files_;
+    detail::array<row> rows_;
+    detail::name_table names_;
+    std::size_t unlisted_count_ = 0;
+    text index_path_;
+};
+
+/// A checkpoint whose files are mapped: views are free.
+using checkpoint = basic_checkpoint<mapped_file>;
+/// A checkpoint whose files are read by offset.
+using positional_checkpoint = basic_checkpoint<positional_file>;
+
+static_assert(tensor_set<checkpoint> && tensor_set<positional_checkpoint>);
+
+}  // namespace safefuse::inline SAFEFUSE_ABI
+
+#endif

@@ -1,0 +1,37 @@
+// safefuse: what os_posix.hpp and os_windows.hpp have in common. They give the same functions; nothing else in the library
+// includes an operating-system header.
+#ifndef SAFEFUSE_DETAIL_OS_HPP
+#define SAFEFUSE_DETAIL_OS_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include <safefuse/byte_source.hpp>
+#include <safefuse/result.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI::detail::os {
+
+/// What came of a call to the system: done, or the code and the system's own number.
+struct outcome {
+    bool done = true;
+    errc code{};
+    int os_error = 0;
+    std::string_view hint{};
+
+    explicit operator bool() const noexcept { return done; }
+    [[nodiscard]] failure about(std::string_view path) const noexcept {
+        return failure{.code = code, .file = path, .detail = hint, .os_error = os_error};
+    }
+};
+
+/// What a path leads to, symbolic links followed.
+enum class path_kind : std::uint8_t { file, directory, other };
+
+/// The longest read or write asked of the system at once: some refuse or cut at 2 GiB.
+inline constexpr std::size_t piece_bytes = std::size_t{1} << 30;
+
+}  // namespace safefuse::inline SAFEFUSE_ABI::detail::os
+
+#endif

@@ -1,0 +1,294 @@
+// safefuse: files, mappings and directories on Linux, macOS and the BSDs. Included by mapped_file.hpp only.
+#ifndef SAFEFUSE_DETAIL_OS_POSIX_HPP
+#define SAFEFUSE_DETAIL_OS_POSIX_HPP
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <safefuse/detail/os.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI::detail::os {
+
+static_assert(sizeof(off_t) == 8, "safefuse reads files of more than 2 GiB: compile for this host with -D_FILE_OFFSET_BITS=64");
+
+using handle = int;
+inline constexpr handle no_handle = -1;
+
+[[nodiscard]] inline outcome failed(int error) noexcept {
+    switch (error) {
+    case ENOENT: return {false, errc::file_not_found, error};
+    case EACCES:
+    case EPERM: return {false, errc::permission_denied, error};
+    case EROFS: return {false, errc::permission_denied, error, "the file system is read-only"};
+    case EISDIR: return {false, errc::not_a_file, error, "it is a directory"};
+    case ENXIO: return {false, errc::not_a_file, error};
+    case ENOTDIR: return {false, errc::not_a_directory, error};
+    case EEXIST: return {false, errc::already_exists, error};
+    case ENOTEMPTY: return {false, errc::destination_not_empty, error};
+    case ENOMEM: return {false, errc::out_of_memory, error};
+    case EMFILE:
+    case ENFILE: return {false, errc::io_error, error, "too many open files; `ulimit -n` raises the limit"};
+    case ENOSPC: return {false, errc::io_error, error, "no space left on the device"};
+    case EDQUOT: return {false, errc::io_error, error, "the disk quota is used up"};
+    case EFBIG: return {false, errc::io_error, error, "too large a file for this file system or process"};
+    case ELOOP: return {false, errc::io_error, error, "the symbolic links go in a circle"};
+    case ENAMETOOLONG: return {false, errc::io_error, error, "the name is too long"};
+    default: return {false, errc::io_error, error};
+    }
+}
+
+inline void close_file(handle file) noexcept { ::close(file); }
+
+[[nodiscard]] inline outcome size_of(handle file, std::uint64_t& size_bytes) noexcept {
+    struct stat facts;
+    if (::fstat(file, &facts) != 0) return failed(errno);
+    size_bytes = static_cast<std::uint64_t>(facts.st_size);
+    return {};
+}
+
+/// Opens a regular file for reading; a FIFO without a writer is refused, not waited for.
+[[nodiscard]] inline outcome open_file(const char* path, handle& file, std::uint64_t& size_bytes) noexcept {
+    int opened = 0;
+    do opened = ::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    while (opened < 0 && errno == EINTR);
+    if (opened < 0) return failed(errno);
+    struct stat facts;
+    outcome came;
+    if (::fstat(opened, &facts) != 0)
+        came = failed(errno);
+    else if (S_ISDIR(facts.st_mode))
+        came = failed(EISDIR);
+    else if (!S_ISREG(facts.st_mode))
+        came = {false, errc::not_a_file, 0, "it is a pipe, a device or a socket"};
+    if (!came) {
+        ::close(opened);
+        return came;
+    }
+    ::fcntl(opened, F_SETFL, 0);  // O_NONBLOCK was for the opening only; some user-space file systems heed it later
+    file = opened;
+    size_bytes = static_cast<std::uint64_t>(facts.st_size);
+    return {};
+}
+
+/// Reads until `out` is full or the file ends, and stores how much that was.
+[[nodiscard]] inline outcome read_at(handle file, std::uint64_t offset, std::span<std::byte> out, std::size_t& read_bytes) noexcept {
+    read_bytes = 0;
+    while (read_bytes < out.size()) {
+        const std::size_t left = out.size() - read_bytes;
+        const ssize_t got = ::pread(file, out.data() + read_bytes, left < piece_bytes ? left : piece_bytes,
+                                    static_cast<off_t>(offset + read_bytes));
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return failed(errno);
+        if (got == 0) break;
+        read_bytes += static_cast<std::size_t>(got);
+    }
+    return {};
+}
+
+[[nodiscard]] inline outcome write_at(handle file, std::uint64_t offset, std::span<const std::byte> bytes) noexcept {
+    while (!bytes.empty()) {
+        const ssize_t written =
+            ::pwrite(file, bytes.data(), bytes.size() < piece_bytes ? bytes.size() : piece_bytes, static_cast<off_t>(offset));
+        if (written < 0 && errno == EINTR) continue;
+        if (written < 0) return failed(errno);
+        if (written == 0) return failed(ENOSPC);
+        bytes = bytes.subspan(static_cast<std::size_t>(written));
+        offset += static_cast<std::uint64_t>(written);
+    }
+    return {};
+}
+
+/// Maps a whole file for reading. `size_bytes` is not 0.
+[[nodiscard]] inline outcome map(handle file, std::size_t size_bytes, const std::byte*& data) noexcept {
+    // Private, not shared: the same pages as long as nobody writes, and FUSE mounts with direct_io refuse shared mappings.
+    void* const mapped = ::mmap(nullptr, size_bytes, PROT_READ, MAP_PRIVATE, file, 0);
+    if (mapped == MAP_FAILED) return failed(errno);
+    data = static_cast<const std::byte*>(mapped);
+    return {};
+}
+
+inline void unmap(const std::byte* data, std::size_t size_bytes) noexcept {
+    ::munmap(const_cast<std::byte*>(data), size_bytes);
+}
+
+/// A range of a file cut to the file, in the whole pages inside it (`inwards`) or around it.
+inline bool whole_pages(std::uint64_t file_bytes, bool inwards, std::uint64_t& offset, std::uint64_t& size_bytes) noexcept {
+    if (offset >= file_bytes) return false;
+    if (size_bytes > file_bytes - offset) size_bytes = file_bytes - offset;
+    const long page_size = ::sysconf(_SC_PAGESIZE);
+    if (page_size <= 0) return false;
+    const std::uint64_t page = static_cast<std::uint64_t>(page_size);
+    std::uint64_t end = offset + size_bytes;
+    if (inwards) {
+        offset = (offset + page - 1) / page * page;
+        if (end != file_bytes) end = end / page * page;  // nobody else's bytes follow in the last page of a file
+    } else {
+        offset = offset / page * page;
+    }
+    if (offset >= end) return false;
+    size_bytes = end - offset;
+    return true;
+}
+
+inline void advise_file(handle file, std::uint64_t file_bytes, std::uint64_t offset, std::uint64_t size_bytes, advice hint) noexcept {
+    if (hint == advice::release) return;  // a file that is read by offset holds none of this process's memory
+    if (!whole_pages(file_bytes, hint == advice::done_with, offset, size_bytes)) return;
+#if defined(POSIX_FADV_WILLNEED)
+    const int flag = hint == advice::will_need   ? POSIX_FADV_WILLNEED
+                     : hint == advice::done_with ? POSIX_FADV_DONTNEED
+                                                 : POSIX_FADV_SEQUENTIAL;
+    (void)::posix_fadvise(file, static_cast<off_t>(offset), static_cast<off_t>(size_bytes), flag);
+#elif defined(F_RDADVISE)
+    if (hint == advice::will_need) {
+        struct radvisory range;
+        range.ra_offset = static_cast<off_t>(offset);
+        range.ra_count = static_cast<int>(size_bytes < piece_bytes ? size_bytes : piece_bytes);
+        (void)::fcntl(file, F_RDADVISE, &range);
+    }
+#else
+    (void)file;
+#endif
+}
+
+inline void advise_mapping(handle file, const std::byte* data, std::size_t file_bytes, std::uint64_t offset, std::uint64_t size_bytes,
+                           advice hint) noexcept {
+    const bool gives_back = hint == advice::release || hint == advice::done_with;
+    if (!whole_pages(file_bytes, gives_back, offset, size_bytes)) return;
+    void* const first = const_cast<std::byte*>(data) + static_cast<std::size_t>(offset);
+    const std::size_t count = static_cast<std::size_t>(size_bytes);
+    switch (hint) {
+    case advice::will_need: (void)::madvise(first, count, MADV_WILLNEED); break;
+    case advice::release: (void)::madvise(first, count, MADV_DONTNEED); break;
+    case advice::done_with:
+        (void)::madvise(first, count, MADV_DONTNEED);  // pages still mapped would stay in the page cache
+        advise_file(file, file_bytes, offset, size_bytes, hint);
+        break;
+    case advice::sequential:
+        // For a part of the mapping this would split it, and a process may have only so many mappings.
+        if (count == file_bytes)
+            (void)::madvise(first, count, MADV_SEQUENTIAL);
+        else
+            advise_file(file, file_bytes, offset, size_bytes, hint);
+        break;
+    }
+}
+
+/// Makes a file that nobody else has, for reading and writing.
+[[nodiscard]] inline outcome create_exclusive(const char* path, handle& file) noexcept {
+    int opened = 0;
+    do opened = ::open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    while (opened < 0 && errno == EINTR);
+    if (opened < 0) return failed(errno);
+    file = opened;
+    return {};
+}
+
+/// Gives an empty file its size, with its blocks reserved where the file system can do that quickly.
+[[nodiscard]] inline outcome preallocate(handle file, std::uint64_t size_bytes) noexcept {
+    if (size_bytes == 0) return {};
+    if (size_bytes > static_cast<std::uint64_t>(INT64_MAX)) return failed(EFBIG);
+    const off_t size = static_cast<off_t>(size_bytes);
+#if defined(__linux__)
+    // Not posix_fallocate: where the file system cannot reserve, it writes a byte to every block.
+    int error = 0;
+    do error = ::fallocate(file, 0, 0, size) == 0 ? 0 : errno;
+    while (error == EINTR);
+    if (error == 0) return {};
+    if (error != EOPNOTSUPP && error != ENOSYS && error != EINVAL) return failed(error);
+#elif defined(F_PREALLOCATE)
+    fstore_t store{F_ALLOCATEALL, F_PEOFPOSMODE, 0, size, 0};
+    (void)::fcntl(file, F_PREALLOCATE, &store);
+#endif
+    int cut = 0;
+    do cut = ::ftruncate(file, size);
+    while (cut != 0 && errno == EINTR);
+    return cut == 0 ? outcome{} : failed(errno);
+}
+
+[[nodiscard]] inline outcome sync_file(handle file) noexcept {
+#if defined(F_FULLFSYNC)
+    if (::fcntl(file, F_FULLFSYNC) == 0) return {};
+#endif
+    int synced = 0;
+    do synced = ::fsync(file);
+    while (synced != 0 && errno == EINTR);
+    return synced == 0 ? outcome{} : failed(errno);
+}
+
+/// Makes renames in a directory last. Directories that cannot be synced are not a failure.
+[[nodiscard]] inline outcome sync_directory(const char* path) noexcept {
+    const int opened = ::open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (opened < 0) return {};
+    int synced = 0;
+    do synced = ::fsync(opened);
+    while (synced != 0 && errno == EINTR);
+    const int error = synced == 0 ? 0 : errno;
+    ::close(opened);
+    return error == EIO || error == ENOSPC || error == EDQUOT ? failed(error) : outcome{};
+}
+
+[[nodiscard]] inline outcome rename_over(const char* from, const char* to) noexcept {
+    return ::rename(from, to) == 0 ? outcome{} : failed(errno);
+}
+
+[[nodiscard]] inline outcome remove_file(const char* path) noexcept { return ::unlink(path) == 0 ? outcome{} : failed(errno); }
+
+[[nodiscard]] inline outcome make_directory(const char* path) noexcept { return ::mkdir(path, 0777) == 0 ? outcome{} : failed(errno); }
+
+[[nodiscard]] inline outcome kind_of(const char* path, path_kind& kind) noexcept {
+    struct stat facts;
+    if (::stat(path, &facts) != 0) return failed(errno);
+    kind = S_ISREG(facts.st_mode) ? path_kind::file : S_ISDIR(facts.st_mode) ? path_kind::directory : path_kind::other;
+    return {};
+}
+
+/// Calls f(name, is_directory) for every entry but `.` and `..`, in no order, links followed, until f returns false.
+template <class F>
+[[nodiscard]] outcome list_directory(const char* path, F& f) noexcept {
+    DIR* const directory = ::opendir(path);
+    if (directory == nullptr) return failed(errno);
+    outcome came;
+    for (;;) {
+        errno = 0;
+        const dirent* const entry = ::readdir(directory);
+        if (entry == nullptr) {
+            if (errno != 0) came = failed(errno);
+            break;
+        }
+        const std::string_view name{entry->d_name};
+        if (name == "." || name == "..") continue;
+        bool is_directory = false;
+        bool known = false;
+#if defined(DT_DIR)
+        is_directory = entry->d_type == DT_DIR;
+        known = entry->d_type != DT_UNKNOWN && entry->d_type != DT_LNK;
+#endif
+        struct stat facts;
+        if (!known && ::fstatat(::dirfd(directory), entry->d_name, &facts, 0) == 0) is_directory = S_ISDIR(facts.st_mode);
+        if (!f(name, is_directory)) break;
+    }
+    ::closedir(directory);
+    return came;
+}
+
+/// A number that another process, thread or moment hardly has: the start of a search for a free name.
+[[nodiscard]] inline std::uint64_t unlikely_number() noexcept {
+    struct timespec now{};
+    (void)::clock_gettime(CLOCK_REALTIME, &now);
+    const auto here = reinterpret_cast<std::uintptr_t>(&now);
+    return (static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(now.tv_nsec)) ^
+           (static_cast<std::uint64_t>(::getpid()) << 40) ^ (std::uint64_t{here} << 20);
+}
+
+inline constexpr bool is_separator(char c) noexcept { return c == '/'; }
+
+}  // namespace safefuse::inline SAFEFUSE_ABI::detail::os
+
+#endif
