@@ -1,0 +1,117 @@
+// safefuse: the copies of a plan, carried out between two places in memory.
+#ifndef SAFEFUSE_DETAIL_STRIDED_COPY_HPP
+#define SAFEFUSE_DETAIL_STRIDED_COPY_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include <safefuse/plan.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI::detail {
+
+/// Copies single elements in two loops, tile by tile, so that neither side jumps through the cache for each of them.
+template <class Element>
+void copy_tiled(const std::byte* from, std::byte* to, const copy_loop& outer, const copy_loop& inner) noexcept {
+    constexpr std::uint64_t tile = 64 / sizeof(Element);
+    for (std::uint64_t o = 0; o < outer.extent; o += tile)
+        for (std::uint64_t i = 0; i < inner.extent; i += tile)
+            for (std::uint64_t oo = o; oo < outer.extent && oo < o + tile; ++oo)
+                for (std::uint64_t ii = i; ii < inner.extent && ii < i + tile; ++ii) {
+                    Element element;
+                    std::memcpy(&element, from + oo * outer.source_stride + ii * inner.source_stride, sizeof element);
+                    std::memcpy(to + oo * outer.destination_stride + ii * inner.destination_stride, &element, sizeof element);
+                }
+}
+
+/// Runs the loops of a block from `depth` on; `from` and `to` point to the first run.
+inline void copy_loops(const copy_block& block, std::uint32_t depth, const std::byte* from, std::byte* to) noexcept {
+    const std::uint32_t left = block.loop_count - depth;
+    if (left == 0) {
+        std::memcpy(to, from, static_cast<std::size_t>(block.run_bytes));
+        return;
+    }
+    if (left <= 2) {
+        const copy_loop outer = left == 2 ? block.loops[depth] : copy_loop{1, 0, 0};
+        const copy_loop& inner = block.loops[block.loop_count - 1];
+        switch (block.run_bytes) {
+        case 1: return copy_tiled<std::uint8_t>(from, to, outer, inner);
+        case 2: return copy_tiled<std::uint16_t>(from, to, outer, inner);
+        case 4: return copy_tiled<std::uint32_t>(from, to, outer, inner);
+        case 8: return copy_tiled<std::uint64_t>(from, to, outer, inner);
+        default: break;
+        }
+    }
+    const copy_loop& loop = block.loops[depth];
+    for (std::uint64_t i = 0; i < loop.extent; ++i)
+        copy_loops(block, depth + 1, from + i * loop.source_stride, to + i * loop.destination_stride);
+}
+
+/// The half-open range of bytes that a caller wants, of one side of a block.
+struct byte_window {
+    std::uint64_t begin;
+    std::uint64_t end;
+};
+
+/// Which side of a block a window is of.
+enum class block_side : std::uint8_t { source, destination };
+
+/// A block's loops in the order of one side: strides falling, so that no run of an outer step lies among those of another.
+class ordered_block {
+public:
+    ordered_block(const copy_block& block, block_side side) noexcept : block_{block}, side_{side} {
+        for (std::uint32_t i = 1; i < block_.loop_count; ++i) {
+            const copy_loop loop = block_.loops[i];
+            std::uint32_t at = i;
+            for (; at > 0 && stride(block_.loops[at - 1]) < stride(loop); --at) block_.loops[at] = block_.loops[at - 1];
+            block_.loops[at] = loop;
+        }
+        span_[block_.loop_count] = block_.run_bytes;
+        for (std::uint32_t i = block_.loop_count; i-- > 0;)
+            span_[i] = span_[i + 1] + (block_.loops[i].extent - 1) * stride(block_.loops[i]);
+    }
+
+    /// Calls f(source offset, destination offset, bytes) for the runs, or the pieces of runs, inside the window, in its order,
+    /// until f returns a failure. f returns result<void>.
+    template <class F>
+    result<void> for_each_run(byte_window window, F&& f) const {
+        return visit(0, block_.source_offset, block_.destination_offset, window, f);
+    }
+
+private:
+    [[nodiscard]] std::uint64_t stride(const copy_loop& loop) const noexcept {
+        return side_ == block_side::source ? loop.source_stride : loop.destination_stride;
+    }
+
+    template <class F>
+    result<void> visit(std::uint32_t depth, std::uint64_t from, std::uint64_t to, byte_window window, F& f) const {
+        const std::uint64_t here = side_ == block_side::source ? from : to;
+        if (here >= window.end || here + span_[depth] <= window.begin) return {};
+        // loop_count is at most max_loops; g++ 12 does not see it and warns of reads behind the array
+        if (depth == block_.loop_count || depth == max_loops) {
+            const std::uint64_t skipped = here < window.begin ? window.begin - here : 0;
+            const std::uint64_t end = here + block_.run_bytes < window.end ? here + block_.run_bytes : window.end;
+            return f(from + skipped, to + skipped, end - here - skipped);
+        }
+        const copy_loop& loop = block_.loops[depth];
+        const std::uint64_t step = stride(loop);
+        // the first step that ends behind the window's begin, and the first that begins at or behind its end
+        std::uint64_t first = 0, last = loop.extent;
+        if (step > 0) {
+            if (here + span_[depth + 1] <= window.begin) first = (window.begin - here - span_[depth + 1]) / step + 1;
+            const std::uint64_t reach = (window.end - here + step - 1) / step;
+            if (reach < last) last = reach;
+        }
+        for (std::uint64_t i = first; i < last; ++i)
+            if (auto done = visit(depth + 1, from + i * loop.source_stride, to + i * loop.destination_stride, window, f); !done) return done;
+        return {};
+    }
+
+    copy_block block_;
+    block_side side_;
+    std::uint64_t span_[max_loops + 1]{};
+};
+
+}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+
+#endif

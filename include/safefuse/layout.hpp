@@ -1,0 +1,630 @@
+// safefuse: the layout algebra. A layout says where every element of every part of every expert lies in stored tensors.
+//
+//   using gate = part<"gate", "I", "H">;                      a matrix of one expert, its extents named
+//   using fused = layout<as_parameters,
+//       tensor<"gate_up_proj", stack<concat<0, gate, up>>>,   [E, 2I, H]: gate's rows, then up's, for each expert
+//       tensor<"down_proj", stack<down>>>;                    [E, H, I]
+//
+// Terms are types; what they mean is a `placement`, computed by constexpr functions, so a wrong layout does not compile and
+// a plan works on plain data. Nothing here knows of files.
+#ifndef SAFEFUSE_LAYOUT_HPP
+#define SAFEFUSE_LAYOUT_HPP
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include <safefuse/config.hpp>
+#include <safefuse/detail/checked.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI {
+
+/// Characters as a template argument: part<"gate", "I", "H">.
+template <std::size_t Size>
+struct fixed_text {
+    char characters[Size]{};
+    consteval fixed_text(const char (&literal)[Size]) noexcept {  // NOLINT: a literal is meant to convert
+        for (std::size_t i = 0; i < Size; ++i) characters[i] = literal[i];
+    }
+    [[nodiscard]] constexpr std::string_view view() const noexcept { return {characters, Size - 1}; }
+};
+
+// ---------------------------------------------------------------------------------------------------------------- fields
+
+/// What a field's elements are.
+enum class field_role : std::uint8_t {
+    value,   ///< the part itself: numbers, or codes, packed or not
+    addend,  ///< something added to the part's product, such as a bias
+    scale,   ///< one factor for a block of elements; a last block may be incomplete
+};
+
+/// The greatest number of axes a part may have.
+inline constexpr std::size_t max_part_axes = 3;
+
+/// What is stored of a part beside or instead of its weight. `granule[a]` is how many elements along axis `a` of the part one
+/// stored element stands for; 0: the field does not have that axis (a bias has no input axis).
+struct field_description {
+    std::string_view name;
+    field_role role = field_role::value;
+    std::uint64_t granule[max_part_axes]{};
+};
+
+/// A field as a type: its name, its role and its granule along each axis of the part.
+template <fixed_text Name, field_role Role, std::uint64_t... Granule>
+struct field {
+    static_assert(sizeof...(Granule) <= max_part_axes, "safefuse: a field has more granules than a part can have axes");
+    static constexpr field_description description{Name.view(), Role, {Granule...}};
+};
+
+using weight = field<"weight", field_role::value, 1, 1>;
+using bias = field<"bias", field_role::addend, 1, 0>;
+/// One F32 factor per 128 x 128 block of FP8 codes, as DeepSeek-V3 stores it.
+using weight_scale_inv = field<"weight_scale_inv", field_role::scale, 128, 128>;
+
+/// A field and how a layout spells it, behind the name of the tensor.
+struct spelled_field {
+    const field_description* field;
+    std::string_view suffix;
+};
+
+/// A field's spelling in one layout.
+template <class Field, fixed_text Suffix>
+struct spelled {
+    static constexpr spelled_field description{&Field::description, Suffix.view()};
+};
+
+namespace detail {
+
+constexpr bool names_differ(std::initializer_list<std::string_view> names) noexcept {
+    for (const std::string_view& name : names)
+        for (const std::string_view* other = names.begin(); other != &name; ++other)
+            if (name == *other) return false;
+    return true;
+}
+
+}  // namespace detail
+
+/// The fields a layout knows and how it spells them.
+template <class... Spelled>
+struct spelling {
+    static_assert(detail::names_differ({Spelled::description.suffix...}), "safefuse: two fields are spelled alike");
+    static_assert(detail::names_differ({Spelled::description.field->name...}), "safefuse: a field is spelled in two ways");
+    static constexpr spelled_field fields[] = {Spelled::description...};
+};
+
+/// Fields as tensors of a module, as torch.nn.Linear names them: `gate_proj.weight`, `gate_proj.bias`.
+using as_modules = spelling<spelled<weight, ".weight">, spelled<bias, ".bias">, spelled<weight_scale_inv, ".weight_scale_inv">>;
+/// Fields as parameters in their own right, as transformers' fused experts name them: `gate_up_proj`, `gate_up_proj_bias`.
+using as_parameters = spelling<spelled<weight, "">, spelled<bias, "_bias">, spelled<weight_scale_inv, "_scale_inv">>;
+
+// ------------------------------------------------------------------------------------------------------------- placements
+
+inline constexpr std::size_t max_stored_axes = 6;   ///< axes of a stored tensor while terms are applied
+inline constexpr std::size_t max_placed_parts = 8;  ///< parts in one stored tensor
+inline constexpr std::size_t max_pieces = 8;        ///< pieces of the index of one part
+inline constexpr std::size_t max_symbols = 8;       ///< named extents of a layout, the number of experts among them
+
+/// Why a placement cannot be.
+enum class placement_error : std::uint8_t { none, cuts_granule, unequal_extents, uneven_groups, too_complex, overflow };
+
+/// A digit of a part's index and where it goes. Digit = index / weight % extent; entry of `axis` += digit * stride.
+struct index_piece {
+    std::uint8_t part_axis = 0;  ///< 0: the expert's number; a + 1: axis a of the part
+    std::uint8_t axis = 0;       ///< of the stored tensor
+    std::uint64_t weight = 1;
+    std::uint64_t extent = 1;
+    std::uint64_t stride = 1;
+};
+
+/// Where one part lies in a stored tensor.
+struct part_placement {
+    std::string_view part;
+    std::string_view extents[max_part_axes]{};  ///< names of the part's extents
+    std::uint8_t part_axes = 0;
+    std::uint8_t piece_count = 0;
+    index_piece pieces[max_pieces]{};
+    std::uint64_t first[max_stored_axes]{};  ///< entry of each axis where the part begins
+};
+
+/// One axis of a stored tensor.
+struct stored_axis {
+    std::uint64_t extent = 1;
+    bool present = true;            ///< an absent axis has extent 1 and does not show in the shape
+    bool whole = true;              ///< its extent holds no incomplete granule
+    std::uint64_t granule = 1;      ///< elements that one entry stands for
+    std::uint64_t coefficient = 1;  ///< extent * granule = coefficient * product of the symbols, rounded up; 0: not of that form
+    std::uint8_t symbols = 0;       ///< set of symbols, one bit each
+};
+
+/// What a term over parts means: the axes of a stored tensor, and where in it each part lies.
+struct placement {
+    placement_error error = placement_error::none;
+    std::uint8_t axis_count = 0;
+    std::uint8_t part_count = 0;
+    stored_axis axes[max_stored_axes]{};
+    part_placement parts[max_placed_parts]{};
+};
+
+/// The extents a layout is evaluated for: symbol 0 is the number of experts, the others are named by the parts.
+struct part_extents {
+    std::uint8_t symbol_count = 1;
+    std::string_view names[max_symbols]{"E"};
+    std::uint64_t values[max_symbols]{};
+    const field_description* field = &weight::description;
+
+    /// The number of a symbol, which is added where it is not known; max_symbols when there are too many.
+    constexpr std::size_t symbol(std::string_view name) noexcept {
+        for (std::size_t i = 0; i < symbol_count; ++i)
+            if (names[i] == name) return i;
+        if (symbol_count == max_symbols) return max_symbols;
+        names[symbol_count] = name;
+        return symbol_count++;
+    }
+};
+
+/// A part on its own: its axes in order.
+[[nodiscard]] constexpr placement place_part(std::string_view part, std::span<const std::string_view> extents, const part_extents& x) noexcept {
+    placement out;
+    out.axis_count = static_cast<std::uint8_t>(extents.size());
+    out.part_count = 1;
+    part_placement& placed = out.parts[0];
+    placed.part = part;
+    placed.part_axes = out.axis_count;
+    for (std::uint8_t a = 0; a < extents.size(); ++a) {
+        placed.extents[a] = extents[a];
+        stored_axis& axis = out.axes[a];
+        const std::uint64_t granule = x.field->granule[a];
+        if (granule == 0) {
+            axis.present = false;
+            continue;
+        }
+        part_extents known = x;
+        const std::size_t symbol = known.symbol(extents[a]);
+        if (symbol == max_symbols) {
+            out.error = placement_error::too_complex;
+            return out;
+        }
+        const std::uint64_t elements = known.values[symbol];
+        axis.whole = elements % granule == 0;
+        if (!axis.whole && x.field->role != field_role::scale) out.error = placement_error::cuts_granule;
+        axis.extent = elements / granule + (axis.whole ? 0 : 1);
+        axis.granule = granule;
+        axis.symbols = static_cast<std::uint8_t>(1u << symbol);
+        placed.pieces[placed.piece_count++] = {static_cast<std::uint8_t>(a + 1), a, 1, axis.extent, 1};
+    }
+    return out;
+}
+
+/// A new leading axis, the expert's number.
+[[nodiscard]] constexpr placement place_stack(placement of, const part_extents& x) noexcept {
+    if (of.axis_count == max_stored_axes) {
+        of.error = placement_error::too_complex;
+        return of;
+    }
+    for (std::size_t a = of.axis_count++; a > 0; --a) of.axes[a] = of.axes[a - 1];
+    of.axes[0] = {.extent = x.values[0], .symbols = 1};
+    for (std::size_t p = 0; p < of.part_count; ++p) {
+        part_placement& part = of.parts[p];
+        for (std::size_t a = of.axis_count; a-- > 1;) part.first[a] = part.first[a - 1];
+        part.first[0] = 0;
+        for (std::size_t i = 0; i < part.piece_count; ++i) ++part.pieces[i].axis;
+        if (part.piece_count == max_pieces) {
+            of.error = placement_error::too_complex;
+            return of;
+        }
+        part.pieces[part.piece_count++] = {0, 0, 1, x.values[0], 1};
+    }
+    return of;
+}
+
+namespace detail {
+
+/// Puts the parts of `next` behind those of `of` and checks that all axes but `axis` agree.
+constexpr void join(placement& of, const placement& next, std::size_t axis) noexcept {
+    if (of.error == placement_error::none) of.error = next.error;
+    if (of.axis_count != next.axis_count) of.error = placement_error::unequal_extents;
+    for (std::size_t a = 0; a < of.axis_count; ++a)
+        if (a != axis && (of.axes[a].extent != next.axes[a].extent || of.axes[a].granule != next.axes[a].granule))
+            of.error = placement_error::unequal_extents;
+    for (std::size_t p = 0; p < next.part_count; ++p) {
+        if (of.part_count == max_placed_parts) {
+            of.error = placement_error::too_complex;
+            return;
+        }
+        of.parts[of.part_count++] = next.parts[p];
+    }
+}
+
+/// Whether a granule would end inside one operand and begin in the next.
+constexpr void require_whole(placement& of, const stored_axis& axis) noexcept {
+    if (!axis.whole) of.error = placement_error::cuts_granule;
+}
+
+}  // namespace detail
+
+/// Operands one after the other along an axis. Along an axis that the field lacks, they become the entries of a new one, so a
+/// scalar per part becomes a pair per expert.
+[[nodiscard]] constexpr placement place_concat(std::size_t axis, std::span<const placement> operands) noexcept {
+    placement out = operands[0];
+    if (axis >= out.axis_count) {
+        out.error = placement_error::unequal_extents;
+        return out;
+    }
+    stored_axis& joined = out.axes[axis];
+    if (operands.size() > 1) {
+        detail::require_whole(out, joined);
+        joined.present = true;
+    }
+    for (const placement& next : operands.subspan(1)) {
+        const std::size_t first_part = out.part_count;
+        detail::join(out, next, axis);
+        if (out.error != placement_error::none) return out;
+        const stored_axis& added = next.axes[axis];
+        detail::require_whole(out, added);
+        for (std::size_t p = first_part; p < out.part_count; ++p) {
+            if (!detail::add(out.parts[p].first[axis], joined.extent, out.parts[p].first[axis])) out.error = placement_error::overflow;
+        }
+        if (!detail::add(joined.extent, added.extent, joined.extent)) out.error = placement_error::overflow;
+        joined.coefficient = joined.symbols == added.symbols && joined.coefficient != 0 && added.coefficient != 0
+                                 ? joined.coefficient + added.coefficient
+                                 : 0;
+    }
+    return out;
+}
+
+/// Operands in turn along an axis, `group` entries of each at a time.
+[[nodiscard]] constexpr placement place_interleave(std::size_t axis, std::uint64_t group, std::span<const placement> operands) noexcept {
+    placement out = operands[0];
+    if (axis >= out.axis_count || group == 0) {
+        out.error = placement_error::unequal_extents;
+        return out;
+    }
+    const stored_axis each = out.axes[axis];
+    const std::uint64_t turns = operands.size();
+    for (const placement& next : operands.subspan(1)) {
+        if (next.axes[axis].extent != each.extent) out.error = placement_error::unequal_extents;
+        detail::join(out, next, axis);
+        detail::require_whole(out, next.axes[axis]);
+    }
+    detail::require_whole(out, each);
+    // a group counts elements of the part; a stored entry may stand for several
+    if (each.granule > 1) {
+        if (group % each.granule != 0) out.error = placement_error::cuts_granule;
+        group /= each.granule;
+    }
+    if (!each.present) group = 1;
+    if (out.error != placement_error::none) return out;
+    if (each.extent % group != 0) {
+        out.error = placement_error::uneven_groups;
+        return out;
+    }
+    std::uint64_t round = 0;
+    if (!detail::multiply(group, turns, round) || !detail::multiply(each.extent, turns, out.axes[axis].extent)) {
+        out.error = placement_error::overflow;
+        return out;
+    }
+    out.axes[axis].coefficient *= turns;
+    out.axes[axis].present = true;
+    std::size_t part_number = 0;
+    for (std::uint64_t turn = 0; turn < turns; ++turn)
+        for (std::size_t p = 0; p < operands[turn].part_count; ++p) {
+            part_placement& part = out.parts[part_number++];
+            // an entry x goes to (x / group) * round + turn * group + x % group: split each piece at the group's edge
+            const std::uint64_t low = part.first[axis] % group;
+            part.first[axis] = part.first[axis] / group * round + turn * group + low;
+            const std::size_t before = part.piece_count;
+            std::uint64_t reach = low;  // the greatest entry that stays within a group
+            for (std::size_t i = 0; i < before; ++i) {
+                index_piece& piece = part.pieces[i];
+                if (piece.axis != axis || piece.extent <= 1) continue;
+                if (piece.stride % group == 0) {
+                    piece.stride = piece.stride / group * round;
+                    continue;
+                }
+                if (low + (piece.extent - 1) * piece.stride >= group) {
+                    const std::uint64_t within = group / piece.stride;
+                    if (group % piece.stride != 0 || low != 0 || piece.extent % within != 0 || part.piece_count == max_pieces) {
+                        out.error = placement_error::too_complex;
+                        return out;
+                    }
+                    part.pieces[part.piece_count++] = {piece.part_axis, piece.axis, piece.weight * within, piece.extent / within, round};
+                    piece.extent = within;
+                }
+                reach += (piece.extent - 1) * piece.stride;
+            }
+            if (reach >= group) {
+                out.error = placement_error::too_complex;
+                return out;
+            }
+        }
+    return out;
+}
+
+/// Two axes exchanged.
+[[nodiscard]] constexpr placement place_transpose(std::size_t a, std::size_t b, placement of) noexcept {
+    if (a >= of.axis_count || b >= of.axis_count) {
+        of.error = placement_error::unequal_extents;
+        return of;
+    }
+    std::swap(of.axes[a], of.axes[b]);
+    for (std::size_t p = 0; p < of.part_count; ++p) {
+        part_placement& part = of.parts[p];
+        std::swap(part.first[a], part.first[b]);
+        for (std::size_t i = 0; i < part.piece_count; ++i) {
+            std::uint8_t& axis = part.pieces[i].axis;
+            if (axis == a)
+                axis = static_cast<std::uint8_t>(b);
+            else if (axis == b)
+                axis = static_cast<std::uint8_t>(a);
+        }
+    }
+    return of;
+}
+
+/// An axis and the one behind it as one: [E, I, H] becomes [E * I, H].
+[[nodiscard]] constexpr placement place_flatten(std::size_t axis, placement of) noexcept {
+    if (axis + 1 >= of.axis_count) {
+        of.error = placement_error::unequal_extents;
+        return of;
+    }
+    stored_axis& outer = of.axes[axis];
+    const stored_axis inner = of.axes[axis + 1];
+    detail::require_whole(of, inner);
+    for (std::size_t p = 0; p < of.part_count; ++p) {
+        part_placement& part = of.parts[p];
+        part.first[axis] = part.first[axis] * inner.extent + part.first[axis + 1];
+        for (std::size_t a = axis + 1; a + 1 < of.axis_count; ++a) part.first[a] = part.first[a + 1];
+        part.first[of.axis_count - 1] = 0;
+        for (std::size_t i = 0; i < part.piece_count; ++i) {
+            index_piece& piece = part.pieces[i];
+            if (piece.axis == axis)
+                piece.stride *= inner.extent;
+            else if (piece.axis > axis)
+                --piece.axis;
+        }
+    }
+    if (!detail::multiply(outer.extent, inner.extent, outer.extent)) of.error = placement_error::overflow;
+    outer.present = outer.present || inner.present;
+    outer.coefficient = (outer.symbols & inner.symbols) == 0 ? outer.coefficient * inner.coefficient : 0;
+    outer.symbols = static_cast<std::uint8_t>(outer.symbols | inner.symbols);
+    outer.granule *= inner.granule;
+    for (std::size_t a = axis + 1; a + 1 < of.axis_count; ++a) of.axes[a] = of.axes[a + 1];
+    of.axes[--of.axis_count] = {};
+    return of;
+}
+
+// ------------------------------------------------------------------------------------------------------------------ terms
+
+/// The names of parts, in the order in which a term mentions them.
+template <class... Part>
+struct part_list {
+    static constexpr std::size_t size = sizeof...(Part);
+};
+
+namespace detail {
+
+template <class... List>
+struct joined_parts;
+template <class... Part>
+struct joined_parts<part_list<Part...>> {
+    using type = part_list<Part...>;
+};
+template <class... A, class... B, class... Rest>
+struct joined_parts<part_list<A...>, part_list<B...>, Rest...> : joined_parts<part_list<A..., B...>, Rest...> {};
+
+template <class... Part>
+constexpr bool mentions_each_once(part_list<Part...>) noexcept {
+    const std::string_view names[] = {Part::name...};
+    for (std::size_t a = 0; a < sizeof...(Part); ++a)
+        for (std::size_t b = a + 1; b < sizeof...(Part); ++b)
+            if (names[a] == names[b]) return false;
+    return true;
+}
+
+}  // namespace detail
+
+/// A term over parts. A term of your own is a type with these members:
+///   axis_count   how many axes its value has
+///   is_stacked   whether the expert's number is one of them
+///   parts        a part_list
+///   place(x)     the placement for given extents, constexpr; compose place_concat and its like, or fill one in
+template <class Term>
+concept layout_term = requires(const part_extents& x) {
+    { Term::axis_count } -> std::convertible_to<std::size_t>;
+    { Term::is_stacked } -> std::convertible_to<bool>;
+    typename Term::parts;
+    { Term::place(x) } noexcept -> std::same_as<placement>;
+};
+
+/// One logical matrix of one expert: its name and the names of its extents, outermost first.
+template <fixed_text Name, fixed_text... Extent>
+struct part {
+    static_assert(sizeof...(Extent) >= 1 && sizeof...(Extent) <= max_part_axes,
+                  "safefuse: a part names its extents, between one and three: part<\"gate\", \"I\", \"H\">");
+    static_assert(((Extent.view() != "E") && ...), "safefuse: E is the number of experts; call the extents of a part otherwise");
+    static constexpr std::string_view name = Name.view();
+    static constexpr std::size_t axis_count = sizeof...(Extent);
+    static constexpr bool is_stacked = false;
+    using parts = part_list<part>;
+    static constexpr std::string_view extents[] = {Extent.view()...};
+    [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept { return place_part(name, extents, x); }
+};
+
+/// A new leading axis over all experts.
+template <layout_term Term>
+struct stack {
+    static_assert(!Term::is_stacked, "safefuse: stack of a term that is stacked already");
+    static constexpr std::size_t axis_count = Term::axis_count + 1;
+    static constexpr bool is_stacked = true;
+    using parts = typename Term::parts;
+    [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept { return place_stack(Term::place(x), x); }
+};
+
+namespace detail {
+
+/// What the terms with several operands have in common.
+template <std::size_t Axis, class First, class... Rest>
+struct operands {
+    static_assert(((First::axis_count == Rest::axis_count) && ...), "safefuse: the operands of a term have different numbers of axes");
+    static_assert(((First::is_stacked == Rest::is_stacked) && ...), "safefuse: some operands of a term are stacked and some are not");
+    static_assert(Axis < First::axis_count, "safefuse: a term names an axis that its operands do not have");
+    static constexpr std::size_t axis_count = First::axis_count;
+    static constexpr bool is_stacked = First::is_stacked;
+    using parts = typename joined_parts<typename First::parts, typename Rest::parts...>::type;
+};
+
+}  // namespace detail
+
+/// Terms one after the other along an axis, in the order given: concat<0, gate, up> is gate's rows, then up's.
+template <std::size_t Axis, layout_term... Term>
+struct concat : detail::operands<Axis, Term...> {
+    [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept {
+        const placement each[] = {Term::place(x)...};
+        return place_concat(Axis, each);
+    }
+};
+
+/// Terms in turn along an axis, `Group` entries of each at a time: interleave<0, 1, gate, up> is rows g0, u0, g1, u1, ...
+template <std::size_t Axis, std::uint64_t Group, layout_term... Term>
+struct interleave : detail::operands<Axis, Term...> {
+    static_assert(Group > 0, "safefuse: an interleave group has at least one entry");
+    [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept {
+        const placement each[] = {Term::place(x)...};
+        return place_interleave(Axis, Group, each);
+    }
+};
+
+/// Two axes of a term exchanged.
+template <std::size_t A, std::size_t B, layout_term Term>
+struct transpose {
+    static_assert(A < Term::axis_count && B < Term::axis_count, "safefuse: transpose names an axis that its operand does not have");
+    static constexpr std::size_t axis_count = Term::axis_count;
+    static constexpr bool is_stacked = Term::is_stacked;
+    using parts = typename Term::parts;
+    [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept { return place_transpose(A, B, Term::place(x)); }
+};
+
+/// An axis of a term and the one behind it made one: flatten<0, stack<gate>> is [E * I, H].
+template <std::size_t Axis, layout_term Term>
+struct flatten {
+    static_assert(Axis + 1 < Term::axis_count, "safefuse: flatten names an axis that has none behind it");
+    static constexpr std::size_t axis_count = Term::axis_count - 1;
+    static constexpr bool is_stacked = Term::is_stacked;
+    using parts = typename Term::parts;
+    [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept { return place_flatten(Axis, Term::place(x)); }
+};
+
+// ---------------------------------------------------------------------------------------------------------------- layouts
+
+/// Where the expert's number stands in the name of a tensor that holds one expert.
+inline constexpr std::string_view expert_hole = "{expert}";
+
+namespace detail {
+
+/// Where {expert} begins in a name; npos where it does not. (string_view::find is no constant expression under GCC's sanitizer.)
+constexpr std::size_t find_hole(std::string_view name) noexcept {
+    for (std::size_t i = 0; i + expert_hole.size() <= name.size(); ++i) {
+        std::size_t same = 0;
+        while (same < expert_hole.size() && name[i + same] == expert_hole[same]) ++same;
+        if (same == expert_hole.size()) return i;
+    }
+    return std::string_view::npos;
+}
+constexpr std::size_t holes_in(std::string_view name) noexcept {
+    std::size_t count = 0;
+    for (std::size_t i = find_hole(name); i != std::string_view::npos; i = find_hole(name)) {
+        name.remove_prefix(i + expert_hole.size());
+        ++count;
+    }
+    return count;
+}
+
+}  // namespace detail
+
+/// A stored tensor of a layout, as data.
+struct tensor_description {
+    std::string_view name;  ///< without the field's suffix; may hold {expert}
+    placement (*place)(const part_extents&) noexcept;
+
+    [[nodiscard]] constexpr bool per_expert() const noexcept { return detail::find_hole(name) != std::string_view::npos; }
+};
+
+/// A layout as data: what plans are made of.
+struct layout_description {
+    std::span<const tensor_description> tensors;
+    std::span<const spelled_field> fields;
+};
+
+/// A stored tensor: its name under the scope, and the term that it holds. A tensor for each expert has {expert} in its name.
+template <fixed_text Name, layout_term Term>
+struct tensor {
+    using term = Term;
+    static constexpr tensor_description description{Name.view(), &Term::place};
+    static_assert(detail::holes_in(Name.view()) <= 1, "safefuse: {expert} stands more than once in a tensor's name");
+    static_assert(description.per_expert() != Term::is_stacked,
+                  "safefuse: the expert's number belongs either into a tensor's name, as {expert}, or into its term, as stack");
+};
+
+namespace detail {
+
+/// Whether no tensor with the suffix of a field is called like another tensor with that of a field: "x" + "_bias" and "x_bias".
+constexpr bool spelled_apart(std::initializer_list<std::string_view> names, std::span<const spelled_field> fields) noexcept {
+    for (const std::string_view& longer : names)
+        for (const std::string_view& name : names) {
+            if (&longer == &name || !longer.starts_with(name)) continue;
+            const std::string_view rest = longer.substr(name.size());
+            for (const spelled_field& one : fields)
+                for (const spelled_field& other : fields)
+                    if (one.suffix.size() == rest.size() + other.suffix.size() && one.suffix.starts_with(rest) && one.suffix.ends_with(other.suffix))
+                        return false;
+        }
+    return true;
+}
+
+}  // namespace detail
+
+/// All tensors in which the parts of the experts of one scope are stored, and how their fields are spelled.
+template <class Spelling, class... Tensor>
+struct layout {
+    using parts = typename detail::joined_parts<typename Tensor::term::parts...>::type;
+    static_assert(detail::mentions_each_once(parts{}), "safefuse: a layout places a part twice");
+    static constexpr tensor_description tensors[] = {Tensor::description...};
+    static constexpr layout_description description{tensors, Spelling::fields};
+
+    static_assert(detail::names_differ({Tensor::description.name...}), "safefuse: two tensors of a layout have the same name");
+    static_assert(detail::spelled_apart({Tensor::description.name...}, Spelling::fields),
+                  "safefuse: a tensor's name is another tensor's name with the suffix of a field");
+};
+
+/// A type that describes a layout.
+template <class Layout>
+concept layout_type = requires {
+    { Layout::description } -> std::convertible_to<const layout_description&>;
+    typename Layout::parts;
+};
+
+namespace detail {
+
+template <class Part, class... Other>
+constexpr bool among(part_list<Other...>) noexcept {
+    return (std::same_as<Part, Other> || ...);
+}
+template <class... Part, class Others>
+constexpr bool all_among(part_list<Part...>, Others others) noexcept {
+    return (among<Part>(others) && ...);
+}
+
+}  // namespace detail
+
+/// Whether every part that `To` places is also in `From`, with the same extents: what plan<From, To> asks for.
+template <layout_type From, layout_type To>
+inline constexpr bool can_become = detail::all_among(typename To::parts{}, typename From::parts{});
+
+}  // namespace safefuse::inline SAFEFUSE_ABI
+
+#endif

@@ -1,0 +1,240 @@
+// safefuse: the experts modules of a tensor set: found by their names, in one pass, for one family.
+#ifndef SAFEFUSE_SCOPES_HPP
+#define SAFEFUSE_SCOPES_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include <safefuse/detail/array.hpp>
+#include <safefuse/detail/layout_names.hpp>
+#include <safefuse/detail/name_table.hpp>
+#include <safefuse/family.hpp>
+#include <safefuse/plan.hpp>
+#include <safefuse/result.hpp>
+#include <safefuse/tensor_set.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI {
+
+/// One experts module of a tensor set.
+struct experts_scope {
+    std::string_view name;              ///< its prefix in the set
+    std::string_view destination_name;  ///< its prefix after the family's renames
+    experts_form form;
+    std::span<const std::uint32_t> tensors;  ///< what lies under it and looks like experts, as numbers in the set
+};
+
+/// The experts modules of a tensor set that fit one family, in the order in which the set names them.
+///   lifetime  the tensor set must stay where it is
+class experts_scopes {
+public:
+    /// Reads every name of the set once.
+    ///   fails   out_of_memory
+    static result<experts_scopes> find(tensor_set_ref set, const family_description& family) noexcept;
+
+    [[nodiscard]] std::size_t size() const noexcept { return scopes_.size(); }
+    [[nodiscard]] experts_scope operator[](std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND {
+        const record& each = scopes_[i];
+        return {each.name,
+                std::string_view{names_.data() + each.destination_first, each.destination_size},
+                each.form,
+                {members_.data() + each.member_first, each.member_count}};
+    }
+
+private:
+    struct record {
+        std::string_view name;
+        std::size_t destination_first = 0;
+        std::size_t destination_size = 0;
+        std::uint32_t member_first = 0;
+        std::uint32_t member_count = 0;
+        bool has_from = false;
+        bool has_to = false;
+        experts_form form{};
+    };
+
+    detail::array<record> scopes_;
+    detail::array<std::uint32_t> members_;
+    detail::array<char> names_;  // of the destinations' scopes
+};
+
+namespace detail {
+
+/// A tensor's name as seen by a family.
+struct scoped_name {
+    std::size_t scope_size = 0;  ///< characters of the scope; 0: no experts
+    name_verdict verdict = name_verdict::other;
+    experts_form form = experts_form::from;
+};
+
+/// Finds the experts module that a name belongs to in one of the family's forms.
+constexpr scoped_name read_scoped(std::string_view name, std::string_view module, const layout_description& layout, experts_form form) noexcept {
+    scoped_name begins;  // like a tensor of the layout, and is none: a module further in may fit
+    std::size_t before = 0;
+    for (std::size_t i = find_segments(name, module); i != std::string_view::npos;) {
+        const std::size_t end = before + i + module.size();
+        if (end < name.size()) {
+            const name_verdict verdict = match(layout, name.substr(end + 1)).verdict;
+            if (verdict == name_verdict::tensor) return {end, verdict, form};
+            if (begins.verdict == name_verdict::other) begins = {end, verdict, form};
+        }
+        if (end >= name.size()) break;
+        before = end + 1;
+        i = find_segments(name.substr(before), module);
+    }
+    return begins.verdict == name_verdict::other ? scoped_name{} : begins;
+}
+
+/// The same in either form: a name that fits wins over one that only begins like a tensor.
+constexpr scoped_name read_scoped(std::string_view name, const family_description& family) noexcept {
+    const scoped_name from = read_scoped(name, family.from_module, *family.from, experts_form::from);
+    if (from.verdict == name_verdict::tensor) return from;
+    const scoped_name to = read_scoped(name, family.to_module, *family.to, experts_form::to);
+    return to.verdict == name_verdict::tensor || from.verdict == name_verdict::other ? to : from;
+}
+
+/// What the scope `name`, which ends in the family's source module, is called in the destination.
+inline result<text> destination_scope(const family_description& family, std::string_view name) noexcept {
+    auto out = renamed(family, name.substr(0, name.size() - family.from_module.size()));
+    if (out && !out->append(family.to_module)) return failure{.code = errc::out_of_memory};
+    return out;
+}
+
+/// Whether `scope` is a prefix of whole segments that ends in `module`.
+constexpr bool ends_in_module(std::string_view scope, std::string_view module) noexcept {
+    return scope.ends_with(module) && (scope.size() == module.size() || scope[scope.size() - module.size() - 1] == '.');
+}
+
+}  // namespace detail
+
+inline result<experts_scopes> experts_scopes::find(tensor_set_ref set, const family_description& family) noexcept {
+    constexpr std::uint32_t none = ~std::uint32_t{0};
+    const auto no_memory = [] { return failure{.code = errc::out_of_memory}; };
+    experts_scopes out;
+    detail::array<record> seen;
+    detail::array<std::uint32_t> scope_of;
+    detail::name_table table;
+    const auto names = [&](std::uint32_t i) { return seen[i].name; };
+    if (!scope_of.resize(set.size(), none) || !table.reserve(16)) return no_memory();
+
+    std::uint32_t last = none;
+    for (std::size_t i = 0; i < set.size(); ++i) {
+        const std::string_view name = set.spec(i).name;
+        const detail::scoped_name scoped = detail::read_scoped(name, family);
+        if (scoped.verdict == detail::name_verdict::other) continue;
+        const std::string_view scope = name.substr(0, scoped.scope_size);
+        if (last == none || seen[last].name != scope) {
+            const auto inserted = table.insert(scope, static_cast<std::uint32_t>(seen.size()), names);
+            if (inserted.what == detail::name_table::outcome::out_of_memory) return no_memory();
+            if (inserted.what == detail::name_table::outcome::inserted && !seen.push(record{.name = scope})) return no_memory();
+            last = inserted.index;
+        }
+        scope_of[i] = last;
+        record& each = seen[last];
+        ++each.member_count;
+        if (scoped.verdict == detail::name_verdict::tensor) (scoped.form == experts_form::from ? each.has_from : each.has_to) = true;
+    }
+
+    // A scope whose name changes is in both forms when its new name is a scope, too.
+    for (record& each : seen) {
+        each.form = each.has_from ? (each.has_to ? experts_form::both : experts_form::from) : experts_form::to;
+        std::string_view destination = each.name;
+        text changed;
+        if (each.has_from && detail::ends_in_module(each.name, family.from_module)) {
+            auto made = detail::destination_scope(family, each.name);
+            if (!made) return std::move(made).error();
+            changed = std::move(*made);
+            destination = changed;
+            const std::uint32_t other = destination == each.name ? none : table.find(destination, names);
+            if (other != none && seen[other].has_to) each.form = experts_form::both;
+        }
+        each.destination_first = out.names_.size();
+        each.destination_size = destination.size();
+        if (!out.names_.append(destination.data(), destination.size())) return no_memory();
+    }
+
+    // Members by scope, each scope's in the order of the set. Scopes in which nothing fits are none.
+    detail::array<std::uint32_t> kept_as;
+    std::uint32_t members = 0;
+    for (record& each : seen) {
+        const bool kept = each.has_from || each.has_to;
+        if (!kept_as.push(kept ? static_cast<std::uint32_t>(out.scopes_.size()) : none)) return no_memory();
+        each.member_first = members;
+        if (!kept) continue;
+        members += each.member_count;
+        if (!out.scopes_.push(each)) return no_memory();
+        out.scopes_.back().member_count = 0;
+    }
+    if (!out.members_.resize_unset(members)) return no_memory();
+    for (std::size_t i = 0; i < set.size(); ++i) {
+        if (scope_of[i] == none || kept_as[scope_of[i]] == none) continue;
+        record& each = out.scopes_[kept_as[scope_of[i]]];
+        out.members_[each.member_first + each.member_count++] = static_cast<std::uint32_t>(i);
+    }
+    return out;
+}
+
+/// Plans the experts of one scope from one form of a family to the other; a scope that is in the other form already is planned as
+/// it is. `scope` comes from experts_scopes::find with the same set and family.
+///   fails   both_layouts, and as `plan<From, To>`
+[[nodiscard]] inline result<copy_plan> plan_scope(tensor_set_ref set, const family_description& family, const experts_scope& scope,
+                                                  plan_options options = {}) noexcept {
+    if (scope.form == experts_form::both) return failure{.code = errc::both_layouts, .scope = text{scope.name}};
+    if (options.destination_scope.empty()) options.destination_scope = scope.destination_name;
+    const layout_description& from = scope.form == experts_form::from ? *family.from : *family.to;
+    return plan_maker::make(set, scope.tensors, scope.name, from, *family.to, options, scope.form);
+}
+
+namespace detail {
+
+/// The scope of that name, without looking at the rest of the set more than once.
+inline result<copy_plan> plan_named(tensor_set_ref set, const family_description& family, std::string_view name,
+                                    const plan_options& options) noexcept {
+    const auto count = [&](const array<std::uint32_t>& members, std::size_t scope_size, const layout_description& layout) noexcept {
+        std::size_t matches = 0;
+        for (const std::uint32_t i : members)
+            matches += match(layout, set.spec(i).name.substr(scope_size + 1)).verdict == name_verdict::tensor ? 1u : 0u;
+        return matches;
+    };
+    auto members = tensors_under(set, name);
+    if (!members) return std::move(members).error();
+    experts_scope scope{name, name, experts_form::from, members->span()};
+    text destination;
+    if (ends_in_module(name, family.from_module) && count(*members, name.size(), *family.from) > 0) {
+        auto made = destination_scope(family, name);
+        if (!made) return std::move(made).error();
+        destination = std::move(*made);
+        scope.destination_name = destination;
+        auto others = tensors_under(set, destination);
+        if (!others) return std::move(others).error();
+        // where the two forms spell the experts alike, a tensor of the one is no sign of the other
+        const bool spelled_alike = destination.view() == name && count(*members, name.size(), *family.to) == count(*members, name.size(), *family.from);
+        if (!spelled_alike && count(*others, destination.size(), *family.to) > 0) scope.form = experts_form::both;
+    } else if (ends_in_module(name, family.to_module) && count(*members, name.size(), *family.to) > 0) {
+        scope.form = experts_form::to;
+    }
+    return plan_scope(set, family, scope, options);
+}
+
+}  // namespace detail
+
+/// Plans the experts of one scope of a family, from the hub's form to the model's; experts that are in the model's form already
+/// are planned as they are. The scope is named as the set names it. One pass over the names of the set; experts_scopes::find
+/// and plan_scope do with one pass for all scopes.
+///   fails   both_layouts, and as `plan<From, To>`
+template <family_type Family, tensor_set Set>
+[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope, const plan_options& options = {}) noexcept {
+    return detail::plan_named(set, description_of<Family>, scope, options);
+}
+
+/// The plan the other way round: from the model's form to the hub's.
+///   fails   as `plan`
+template <family_type Family, tensor_set Set>
+[[nodiscard]] result<copy_plan> plan_unfuse(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope, const plan_options& options = {}) noexcept {
+    return detail::plan_named(set, inverse_of<Family>, scope, options);
+}
+
+}  // namespace safefuse::inline SAFEFUSE_ABI
+
+#endif
