@@ -1,0 +1,210 @@
+// What the example programs share: arguments, one-sentence errors, progress, and a summary. Not part of the library.
+#ifndef SAFEFUSE_EXAMPLES_COMMAND_LINE_HPP
+#define SAFEFUSE_EXAMPLES_COMMAND_LINE_HPP
+
+#include <charconv>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <safefuse/safefuse.hpp>
+
+#if defined(_WIN32)
+#include <io.h>
+#else
+#include <sys/resource.h>
+#include <unistd.h>
+#endif
+
+namespace command_line {
+
+inline constexpr int success = 0;
+inline constexpr int failed = 1;
+inline constexpr int bad_arguments = 2;
+
+/// One sentence on stderr; returns the exit status.
+inline int report(const safefuse::failure& failure) {
+    std::fprintf(stderr, "error: %s\n", failure.message().c_str());
+    return failed;
+}
+
+/// Arguments taken one by one: options by name, then what is left over.
+class arguments {
+public:
+    arguments(int count, char** values, const char* usage) : left_(values + 1, values + count), usage_{usage} {}
+
+    /// Whether the option is there.
+    bool flag(std::string_view name) {
+        for (std::size_t i = 0; i < left_.size(); ++i) {
+            if (left_[i] != name) continue;
+            left_.erase(left_.begin() + static_cast<std::ptrdiff_t>(i));
+            return true;
+        }
+        return false;
+    }
+    /// The value behind an option, or `otherwise`.
+    std::string value(std::string_view name, std::string otherwise) {
+        for (std::size_t i = 0; i < left_.size(); ++i) {
+            if (left_[i] != name) continue;
+            if (i + 1 == left_.size()) return complain(std::string{name} + " wants a value"), otherwise;
+            otherwise = left_[i + 1];
+            left_.erase(left_.begin() + static_cast<std::ptrdiff_t>(i), left_.begin() + static_cast<std::ptrdiff_t>(i) + 2);
+            return otherwise;
+        }
+        return otherwise;
+    }
+    /// The whole number behind an option, at least 1.
+    std::uint64_t count(std::string_view name, std::uint64_t otherwise) {
+        const std::string given = value(name, std::to_string(otherwise));
+        std::uint64_t number = 0;
+        const auto [end, error] = std::from_chars(given.data(), given.data() + given.size(), number);
+        if (error != std::errc{} || end != given.data() + given.size() || number == 0)
+            complain(std::string{name} + " wants a whole number, not \"" + given + "\"");
+        return number;
+    }
+    /// The size behind an option: bytes, or decimal units as in 300MB and 5GB.
+    std::uint64_t size(std::string_view name, std::uint64_t otherwise) {
+        const std::string given = value(name, std::to_string(otherwise));
+        char* end = nullptr;
+        const double number = std::strtod(given.c_str(), &end);
+        const std::string_view unit{end};
+        double factor = 0;
+        if (unit.empty() || unit == "B") factor = 1;
+        if (unit == "KB") factor = 1e3;
+        if (unit == "MB") factor = 1e6;
+        if (unit == "GB") factor = 1e9;
+        if (unit == "TB") factor = 1e12;
+        if (end == given.c_str() || factor == 0 || !(number * factor >= 1) || number * factor > 1e18)
+            return complain(std::string{name} + " wants a size such as 300MB or 5GB, not \"" + given + "\""), otherwise;
+        return static_cast<std::uint64_t>(number * factor);
+    }
+    /// What is left when all options are taken: exactly `count` paths. Otherwise, or after a bad option, the program is to stop
+    /// with `status()`.
+    bool positional(std::size_t count) {
+        if (flag("--help") || flag("-h")) {
+            std::printf("%s", usage_);
+            status_ = success;
+            return false;
+        }
+        for (const std::string& each : left_)
+            if (each.size() > 1 && each[0] == '-') complain("unknown option " + each);
+        if (complaint_.empty() && left_.size() != count)
+            complain(left_.size() < count ? "a path is missing" : "too many arguments");
+        if (complaint_.empty()) return true;
+        std::fprintf(stderr, "error: %s; see --help\n", complaint_.c_str());
+        status_ = bad_arguments;
+        return false;
+    }
+    [[nodiscard]] int status() const { return status_; }
+    [[nodiscard]] const std::string& operator[](std::size_t i) const { return left_[i]; }
+    /// Remembers the first thing that is wrong with the arguments.
+    void complain(std::string what) {
+        if (complaint_.empty()) complaint_ = std::move(what);
+    }
+
+private:
+    std::vector<std::string> left_;
+    const char* usage_;
+    std::string complaint_;
+    int status_ = bad_arguments;
+};
+
+/// "1.07 GB", in decimal units.
+inline std::string size_text(std::uint64_t bytes) {
+    static constexpr const char* units[] = {"B", "kB", "MB", "GB", "TB", "PB"};
+    double number = static_cast<double>(bytes);
+    std::size_t unit = 0;
+    while (number >= 1000 && unit < 5) number /= 1000, ++unit;
+    char out[32];
+    std::snprintf(out, sizeof out, unit == 0 ? "%.0f %s" : "%.2f %s", number, units[unit]);
+    return out;
+}
+
+/// The most memory that this process has held, mapped files included; 0 where the system does not tell.
+inline std::uint64_t peak_memory_bytes() {
+#if defined(_WIN32)
+    return 0;
+#else
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+#if defined(__APPLE__)
+    return static_cast<std::uint64_t>(usage.ru_maxrss);
+#else
+    return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+#endif
+#endif
+}
+
+/// Seconds since it was made.
+class stopwatch {
+public:
+    [[nodiscard]] double seconds() const {
+        return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    }
+
+private:
+    std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+/// The last line of a program that moved bytes: what, how long, how fast, how much memory.
+inline void summarise(std::uint64_t bytes, const stopwatch& watch) {
+    const double seconds = watch.seconds();
+    std::printf("summary: %s in %.2f s, %.2f GB/s, peak memory %s\n", size_text(bytes).c_str(), seconds,
+                static_cast<double>(bytes) / 1e9 / (seconds > 1e-6 ? seconds : 1e-6), size_text(peak_memory_bytes()).c_str());
+}
+
+/// Shows how far a long job is: a bar that moves on a terminal, a line for each tenth otherwise.
+class progress_display {
+public:
+    explicit progress_display(bool quiet) : quiet_{quiet} {
+#if defined(_WIN32)
+        terminal_ = _isatty(_fileno(stderr)) != 0;
+#else
+        terminal_ = isatty(fileno(stderr)) != 0;
+#endif
+    }
+    ~progress_display() {
+        if (!quiet_ && terminal_ && shown_) std::fputc('\n', stderr);
+    }
+    progress_display(const progress_display&) = delete;
+    progress_display& operator=(const progress_display&) = delete;
+
+    bool operator()(const safefuse::rewrite_progress& at) {
+        if (quiet_ || at.total_bytes == 0) return true;
+        const double share = static_cast<double>(at.done_bytes) / static_cast<double>(at.total_bytes);
+        const double seconds = watch_.seconds();
+        const int tenth = static_cast<int>(share * 10);
+        if (terminal_ ? seconds - last_ < 0.1 && at.done_bytes != at.total_bytes : tenth == last_tenth_) return true;
+        last_ = seconds;
+        last_tenth_ = tenth;
+        shown_ = true;
+        const double rate = static_cast<double>(at.done_bytes) / 1e9 / (seconds > 1e-6 ? seconds : 1e-6);
+        const double left = share > 0 ? seconds / share - seconds : 0;
+        static constexpr std::string_view full = "##############################";
+        const auto bars = static_cast<int>(share * 30);
+        std::string_view tensor = at.tensor;
+        if (tensor.size() > 48) tensor.remove_prefix(tensor.size() - 48);
+        if (terminal_)
+            std::fprintf(stderr, "\r[%-30.*s] %3.0f%%  %.2f GB/s  %.0f s left  %-48.*s", bars, full.data(), share * 100, rate, left,
+                         static_cast<int>(tensor.size()), tensor.data());
+        else
+            std::fprintf(stderr, "%3.0f%%  %.2f GB/s  %.0f s left\n", share * 100, rate, left);
+        return true;
+    }
+
+private:
+    bool quiet_;
+    bool terminal_ = false;
+    bool shown_ = false;
+    int last_tenth_ = -1;
+    double last_ = -1;
+    stopwatch watch_;
+};
+
+}  // namespace command_line
+
+#endif

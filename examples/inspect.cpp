@@ -1,0 +1,213 @@
+// What is in this checkpoint? Reads headers only.
+#include <algorithm>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "command_line.hpp"
+
+namespace sf = safefuse;
+
+namespace {
+
+std::string shape_text(sf::shape_view shape) {
+    std::string out = "[";
+    for (std::size_t a = 0; a < shape.size(); ++a) out += (a == 0 ? "" : ", ") + std::to_string(shape[a]);
+    return out + "]";
+}
+
+/// A string as JSON spells it.
+std::string quoted(std::string_view string) {
+    std::string out = "\"";
+    for (const char c : string) {
+        char escape[8];
+        std::snprintf(escape, sizeof escape, "\\u%04x", static_cast<unsigned>(static_cast<unsigned char>(c)));
+        if (c == '"' || c == '\\')
+            (out += '\\') += c;
+        else if (static_cast<unsigned char>(c) < 0x20)
+            out += escape;
+        else
+            out += c;
+    }
+    return out + "\"";
+}
+
+/// What a scope's experts are stored as, or what is wrong with them.
+struct experts_line {
+    std::string scope, form, problem;
+    std::uint64_t experts = 0;
+    std::vector<std::string> outputs;
+    std::uint64_t size_bytes = 0, run_bytes = 0;
+};
+
+struct facts {
+    std::uint64_t bytes = 0, aligned = 0, aligned_64 = 0, aligned_4096 = 0;
+    std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> dtypes;  // name -> tensors, bytes
+    std::vector<std::string> problems, notes;
+    std::string model_type, family, family_problem;
+    std::vector<experts_line> experts;
+};
+
+facts look_at(const sf::checkpoint& checkpoint, const std::string& path) {
+    facts out;
+    for (std::size_t i = 0; i < checkpoint.size(); ++i) {
+        const sf::tensor_spec spec = checkpoint.spec(i);
+        const sf::tensor_place place = checkpoint.place(i);
+        const std::uint64_t element_bytes = sf::bits(spec.type) < 8 ? 1 : sf::bits(spec.type) / 8;
+        out.bytes += place.size_bytes;
+        out.aligned += place.offset % element_bytes == 0 ? 1 : 0;
+        out.aligned_64 += place.offset % 64 == 0 ? 1 : 0;
+        out.aligned_4096 += place.offset % 4096 == 0 ? 1 : 0;
+        auto& [count, bytes] = out.dtypes[std::string{sf::name(spec.type)}];
+        ++count, bytes += place.size_bytes;
+    }
+    const sf::known_family* family = nullptr;
+    if (const auto config = sf::read_model_config(path); config) {
+        out.model_type = config->model_type.view();
+        family = sf::find_family(config->model_type);
+        if (family == nullptr) family = sf::find_family(config->text_model_type);
+    }
+    if (family == nullptr) {
+        auto found = sf::detect_family(checkpoint);
+        if (!found) found = sf::detect_family(checkpoint, true);
+        if (found)
+            family = *found;
+        else
+            out.family_problem = std::string{sf::sentence(found.error().code)};
+    }
+    if (family == nullptr) return out;
+    out.family = family->fuse.name;
+    const auto scopes = sf::experts_scopes::find(checkpoint, family->fuse);
+    for (std::size_t s = 0; scopes && s < scopes->size(); ++s) {
+        const sf::experts_scope scope = (*scopes)[s];
+        static constexpr const char* forms[] = {"as stored on the hub", "fused", "both"};
+        experts_line line{std::string{scope.name}, forms[static_cast<int>(scope.form)], {}, 0, {}, 0, 0};
+        if (const auto plan = sf::plan_scope(checkpoint, family->fuse, scope); plan) {
+            line.experts = plan->expert_count();
+            line.size_bytes = plan->size_bytes();
+            for (std::size_t o = 0; o < plan->outputs().size(); ++o) {
+                const sf::plan_output& output = plan->outputs()[o];
+                line.outputs.push_back(std::string{output.local_name} + " " + std::string{sf::name(output.type)} + " " + shape_text(output.shape));
+                if (plan->single_run(o) != nullptr) line.run_bytes += output.size_bytes;
+            }
+        } else {
+            line.problem = plan.error().message().c_str();
+            out.problems.push_back(line.problem);
+        }
+        out.experts.push_back(std::move(line));
+    }
+    return out;
+}
+
+void print_text(const sf::checkpoint& checkpoint, const facts& all, bool tensors, bool experts) {
+    std::printf("tensors    %zu in %zu file%s, %s\n", checkpoint.size(), checkpoint.file_count(), checkpoint.file_count() == 1 ? "" : "s",
+                command_line::size_text(all.bytes).c_str());
+    for (const auto& [name, counts] : all.dtypes)
+        std::printf("           %-12s %8llu tensors  %s\n", name.c_str(), static_cast<unsigned long long>(counts.first),
+                    command_line::size_text(counts.second).c_str());
+    for (std::size_t f = 0; f < checkpoint.file_count(); ++f) {
+        const auto& file = checkpoint.file(f);
+        std::printf("file       %s: %zu tensors, header %s", std::string{file.path()}.c_str(), file.size(), command_line::size_text(file.header().header_bytes()).c_str());
+        for (std::size_t m = 0; m < file.header().metadata_size(); ++m)
+            std::printf(", %s=%s", std::string{file.header().metadata(m).key}.c_str(), std::string{file.header().metadata(m).value}.c_str());
+        std::printf("\n");
+    }
+    std::printf("alignment  %llu of %zu tensors begin at a multiple of their element, %llu of 64, %llu of 4096 bytes\n",
+                static_cast<unsigned long long>(all.aligned), checkpoint.size(), static_cast<unsigned long long>(all.aligned_64),
+                static_cast<unsigned long long>(all.aligned_4096));
+    if (all.family.empty())
+        std::printf("experts    %s\n", all.family_problem.c_str());
+    else
+        std::printf("experts    %zu modules, family %s%s\n", all.experts.size(), all.family.c_str(),
+                    all.model_type.empty() ? ", by the names" : (" (model_type " + all.model_type + ")").c_str());
+    std::map<std::string, std::size_t> forms;
+    for (const experts_line& line : all.experts) ++forms[line.form];
+    for (const auto& [form, count] : forms) std::printf("           %zu %s\n", count, form.c_str());
+    if (experts)
+        for (const experts_line& line : all.experts) {
+            std::printf("           %s: %s, %llu experts, %s", line.scope.c_str(), line.form.c_str(), static_cast<unsigned long long>(line.experts),
+                        command_line::size_text(line.size_bytes).c_str());
+            for (const std::string& output : line.outputs) std::printf(", %s", output.c_str());
+            std::printf("\n");
+        }
+    if (tensors)
+        for (std::size_t i = 0; i < checkpoint.size(); ++i) {
+            const sf::tensor_spec spec = checkpoint.spec(i);
+            std::printf("tensor     %-70s %-8s %s\n", std::string{spec.name}.c_str(), std::string{sf::name(spec.type)}.c_str(), shape_text(spec.shape).c_str());
+        }
+    for (const std::string& note : all.notes) std::printf("note       %s\n", note.c_str());
+    for (const std::string& problem : all.problems) std::printf("problem    %s\n", problem.c_str());
+    if (all.problems.empty()) std::printf("problems   none\n");
+}
+
+void print_json(const sf::checkpoint& checkpoint, const facts& all, bool tensors) {
+    const auto number = [](std::uint64_t n) { return std::to_string(n); };
+    std::string out = "{\"tensor_count\": " + number(checkpoint.size()) + ", \"size_bytes\": " + number(all.bytes) + ", \"dtypes\": {";
+    const char* comma = "";
+    for (const auto& [name, counts] : all.dtypes) {
+        out += comma + quoted(name) + ": {\"tensors\": " + number(counts.first) + ", \"size_bytes\": " + number(counts.second) + "}";
+        comma = ", ";
+    }
+    out += "}, \"files\": [";
+    for (std::size_t f = 0; f < checkpoint.file_count(); ++f) {
+        const auto& file = checkpoint.file(f);
+        out += (f == 0 ? "" : ", ") + ("{\"path\": " + quoted(file.path())) + ", \"tensors\": " + number(file.size()) + ", \"header_bytes\": " + number(file.header().header_bytes()) + ", \"metadata\": {";
+        for (std::size_t m = 0; m < file.header().metadata_size(); ++m)
+            out += (m == 0 ? "" : ", ") + quoted(file.header().metadata(m).key) + ": " + quoted(file.header().metadata(m).value);
+        out += "}}";
+    }
+    out += "], \"aligned_to_element\": " + number(all.aligned) + ", \"aligned_to_64\": " + number(all.aligned_64) + ", \"aligned_to_4096\": " + number(all.aligned_4096);
+    out += ", \"model_type\": " + quoted(all.model_type) + ", \"family\": " + (all.family.empty() ? "null" : quoted(all.family)) + ", \"experts\": [";
+    for (std::size_t s = 0; s < all.experts.size(); ++s) {
+        const experts_line& line = all.experts[s];
+        out += (s == 0 ? "" : ", ") + ("{\"scope\": " + quoted(line.scope)) + ", \"form\": " + quoted(line.form) + ", \"experts\": " + number(line.experts) + ", \"size_bytes\": " + number(line.size_bytes) +
+               ", \"copy_free_bytes\": " + number(line.run_bytes) + "}";
+    }
+    out += "]";
+    for (const bool problems : {true, false}) {
+        out += problems ? ", \"problems\": [" : ", \"notes\": [";
+        const std::vector<std::string>& lines = problems ? all.problems : all.notes;
+        for (std::size_t i = 0; i < lines.size(); ++i) out += (i == 0 ? "" : ", ") + quoted(lines[i]);
+        out += "]";
+    }
+    for (std::size_t i = 0; tensors && i < checkpoint.size(); ++i) {
+        const sf::tensor_spec spec = checkpoint.spec(i);
+        const sf::tensor_place place = checkpoint.place(i);
+        out += (i == 0 ? ", \"tensors\": [" : ", ") + ("{\"name\": " + quoted(spec.name)) + ", \"dtype\": " + quoted(sf::name(spec.type)) + ", \"shape\": " + shape_text(spec.shape) +
+               ", \"file\": " + quoted(checkpoint.source_name(place.source)) + ", \"offset\": " + number(place.offset) + ", \"size_bytes\": " + number(place.size_bytes) + "}";
+    }
+    if (tensors) out += checkpoint.size() == 0 ? ", \"tensors\": []" : "]";
+    std::printf("%s}\n", out.c_str());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    command_line::arguments arguments{argc, argv,
+                                      "usage: inspect PATH [options]\n"
+                                      "Tells what is in a checkpoint: files, dtypes, sizes, metadata, experts, alignment, problems.\n"
+                                      "  PATH        a directory, a model.safetensors.index.json or one .safetensors file\n"
+                                      "  --tensors   list every tensor\n"
+                                      "  --experts   list every experts module\n"
+                                      "  --json      for programs\n"
+                                      "  --lenient   accept bytes that belong to no tensor, between or behind the tensors\n"};
+    const bool tensors = arguments.flag("--tensors"), experts = arguments.flag("--experts"), json = arguments.flag("--json");
+    const sf::checkpoint_options options{.read = arguments.flag("--lenient") ? sf::read_options::lenient() : sf::read_options{}};
+    if (!arguments.positional(1)) return arguments.status();
+    const std::string& path = arguments[0];
+
+    const auto report = sf::checkpoint::verify(path, options);
+    if (!report) return command_line::report(report.error());
+    for (const sf::failure& failure : report->failures()) command_line::report(failure);
+    if (!report->is_sound()) return command_line::failed;
+    const auto checkpoint = sf::checkpoint::open(path, options);
+    if (!checkpoint) return command_line::report(checkpoint.error());
+
+    facts all = look_at(*checkpoint, path);
+    for (const sf::checkpoint_note& note : report->notes()) all.notes.push_back(note.message().c_str());
+    if (json)
+        print_json(*checkpoint, all, tensors);
+    else
+        print_text(*checkpoint, all, tensors, experts);
+    return all.problems.empty() ? command_line::success : command_line::failed;
+}

@@ -1,0 +1,161 @@
+// How does a mixture-of-experts checkpoint look, and how is one written? Makes a random one, in the names of a real family.
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "command_line.hpp"
+
+namespace sf = safefuse;
+
+namespace {
+
+/// What differs between families beside their experts.
+struct names {
+    std::string_view family, model_type, architecture, prefix, router, expert_key;
+};
+constexpr names known[] = {
+    {"qwen2_moe", "qwen3_moe", "Qwen3MoeForCausalLM", "model.layers.", "mlp.gate.weight", "num_experts"},
+    {"ernie4_5_moe", "ernie4_5_moe", "Ernie4_5_MoeForCausalLM", "model.layers.", "mlp.gate.weight", "moe_num_experts"},
+    {"exaone_moe", "exaone_moe", "ExaoneMoEForCausalLM", "model.layers.", "mlp.gate.weight", "num_experts"},
+    {"granitemoe", "granitemoe", "GraniteMoeForCausalLM", "model.layers.", "block_sparse_moe.router.layer.weight", "num_local_experts"},
+    {"hy_v3", "hy_v3", "HYV3ForCausalLM", "model.layers.", "mlp.router.gate.weight", "num_experts"},
+    {"jamba", "jamba", "JambaForCausalLM", "model.layers.", "feed_forward.router.weight", "num_experts"},
+    {"lfm2_moe", "lfm2_moe", "Lfm2MoeForCausalLM", "model.layers.", "feed_forward.gate.weight", "num_experts"},
+    {"mixtral", "mixtral", "MixtralForCausalLM", "model.layers.", "block_sparse_moe.gate.weight", "num_local_experts"},
+    {"nemotron_h", "nemotron_h", "NemotronHForCausalLM", "backbone.layers.", "mixer.gate.weight", "n_routed_experts"},
+    {"phimoe", "phimoe", "PhimoeForCausalLM", "model.layers.", "block_sparse_moe.gate.weight", "num_local_experts"},
+};
+
+struct tensor {
+    std::string name;
+    sf::dtype type;
+    std::vector<std::uint64_t> shape;
+};
+
+/// Random bytes in which every 16-bit pattern is a small number, whatever float dtype they are read as.
+void fill(std::vector<std::byte>& out, std::uint64_t& state, sf::dtype type) {
+    std::uint64_t keep = ~std::uint64_t{0}, set = 0;
+    if (type == sf::dtype::bf16) keep = 0x80FF80FF80FF80FF, set = 0x3C003C003C003C00;
+    if (type == sf::dtype::f16) keep = 0x83FF83FF83FF83FF, set = 0x2400240024002400;
+    if (type == sf::dtype::f32) keep = 0x80FFFFFF80FFFFFF, set = 0x3C0000003C000000;
+    if (type == sf::dtype::f8_e4m3) keep = 0xBFBFBFBFBFBFBFBF;
+    for (std::size_t i = 0; i + 8 <= out.size(); i += 8) {
+        state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+        const std::uint64_t word = (state & keep) | set;
+        std::memcpy(out.data() + i, &word, 8);
+    }
+}
+
+/// All tensors of one layer's experts, as the family stores them.
+void add_experts(std::vector<tensor>& tensors, const sf::family_description& family, const std::string& scope, sf::part_extents extents, sf::dtype type) {
+    for (const sf::tensor_description& stored : family.from->tensors)
+        for (const sf::spelled_field& spelled : family.from->fields) {
+            const bool scale = spelled.field->name == "weight_scale_inv";
+            if (spelled.field->name != "weight" && !(scale && sf::is_code(type))) continue;
+            extents.field = spelled.field;
+            const sf::placement placed = stored.place(extents);
+            std::vector<std::uint64_t> shape;
+            for (std::size_t a = 0; a < placed.axis_count; ++a) shape.push_back(placed.axes[a].extent);
+            for (std::uint64_t e = 0; e < (stored.per_expert() ? extents.values[0] : 1); ++e) {
+                std::string local{stored.name};
+                if (const std::size_t hole = local.find(sf::expert_hole); hole != std::string::npos)
+                    local.replace(hole, sf::expert_hole.size(), std::to_string(e));
+                tensors.push_back({scope + "." + local + std::string{spelled.suffix}, scale ? sf::dtype::f32 : type, shape});
+            }
+        }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    command_line::arguments arguments{argc, argv,
+                                      "usage: make_checkpoint OUT [options]\n"
+                                      "Writes a random mixture-of-experts checkpoint with a config.json to the directory OUT.\n"
+                                      "  --family NAME         whose names and layout; default qwen2_moe\n"
+                                      "  --layers N            default 2\n"
+                                      "  --experts E           of each layer; default 8\n"
+                                      "  --hidden H            default 256\n"
+                                      "  --intermediate I      of each expert; default 128\n"
+                                      "  --dtype D             BF16, F16, F32, or F8_E4M3 with block scales for the experts; default BF16\n"
+                                      "  --max-shard-size S    such as 300MB or 5GB; default 5GB\n"};
+    const std::string family_name = arguments.value("--family", "qwen2_moe");
+    const std::uint64_t layers = arguments.count("--layers", 2), experts = arguments.count("--experts", 8);
+    const std::uint64_t hidden = arguments.count("--hidden", 256), inner = arguments.count("--intermediate", 128);
+    const std::uint64_t max_shard_bytes = arguments.size("--max-shard-size", sf::default_shard_bytes);
+    const std::string dtype_name = arguments.value("--dtype", "BF16");
+    sf::dtype type{};
+    if (!sf::parse_dtype(dtype_name, type) || (type != sf::dtype::bf16 && type != sf::dtype::f16 && type != sf::dtype::f32 && type != sf::dtype::f8_e4m3))
+        arguments.complain("--dtype is BF16, F16, F32 or F8_E4M3, not \"" + dtype_name + "\"");
+    const sf::known_family* const family = sf::find_family(family_name);
+    const names* spelled = nullptr;
+    for (const names& each : known)
+        if (family != nullptr && each.family == family->fuse.name) spelled = &each;
+    if (spelled == nullptr) arguments.complain("unknown family " + family_name + "; " + sf::known_family_names().c_str());
+    if (!arguments.positional(1)) return arguments.status();
+    const std::string& out = arguments[0];
+
+    // What there is: embeddings, a bit of attention, a router and the experts of each layer.
+    const sf::dtype plain = sf::is_code(type) ? sf::dtype::bf16 : type;
+    const std::uint64_t vocabulary = 1024;
+    std::vector<tensor> tensors = {{"model.embed_tokens.weight", plain, {vocabulary, hidden}}};
+    sf::part_extents extents;
+    extents.values[0] = experts;
+    extents.values[extents.symbol("I")] = inner;
+    extents.values[extents.symbol("H")] = hidden;
+    for (std::uint64_t layer = 0; layer < layers; ++layer) {
+        const std::string at = std::string{spelled->prefix} + std::to_string(layer) + ".";
+        tensors.push_back({at + "input_layernorm.weight", plain, {hidden}});
+        for (const char* each : {"q_proj", "k_proj", "v_proj", "o_proj"})
+            tensors.push_back({at + "self_attn." + each + ".weight", plain, {hidden, hidden}});
+        tensors.push_back({at + std::string{spelled->router}, plain, {experts, hidden}});
+        add_experts(tensors, family->fuse, at + std::string{family->fuse.from_module}, extents, type);
+    }
+    tensors.push_back({"model.norm.weight", plain, {hidden}});
+    tensors.push_back({"lm_head.weight", plain, {vocabulary, hidden}});
+    // layer by layer and expert by expert, so that shards hold what belongs together
+    std::sort(tensors.begin(), tensors.end(), [](const tensor& a, const tensor& b) { return sf::natural_less(a.name, b.name); });
+
+    // Shard after shard, each tensor in pieces: memory does not grow with the checkpoint.
+    const command_line::stopwatch watch;
+    std::vector<sf::tensor_spec> specs;
+    for (const tensor& each : tensors) specs.push_back({each.name, each.type, each.shape});
+    const auto writer = sf::checkpoint_writer::create(out, specs, max_shard_bytes);
+    if (!writer) return command_line::report(writer.error());
+    std::vector<std::byte> piece(std::size_t{1} << 20);
+    std::uint64_t state = 0x9E3779B97F4A7C15, total = 0;
+    for (std::uint32_t shard = 0; shard < writer->shard_count(); ++shard) {
+        auto file = writer->open_shard(shard);
+        if (!file) return command_line::report(file.error());
+        std::size_t number = 0;
+        for (std::size_t i = 0; i < specs.size(); ++i) {
+            if (writer->shard_of(i) != shard) continue;
+            std::uint64_t size_bytes = 0;
+            static_cast<void>(sf::tensor_size(specs[i].type, specs[i].shape, size_bytes));
+            for (std::uint64_t done = 0; done < size_bytes; done += piece.size()) {
+                fill(piece, state, specs[i].type);
+                const std::size_t count = size_bytes - done < piece.size() ? static_cast<std::size_t>(size_bytes - done) : piece.size();
+                if (auto written = file->write(number, done, {piece.data(), count}); !written) return command_line::report(written.error());
+            }
+            total += size_bytes;
+            ++number;
+        }
+        if (auto committed = file->commit(); !committed) return command_line::report(committed.error());
+    }
+    if (auto finished = writer->finish(); !finished) return command_line::report(finished.error());
+
+    const std::string config_path = out + "/config.json";
+    std::FILE* const config = std::fopen(config_path.c_str(), "w");
+    if (config == nullptr) return command_line::report({.code = sf::errc::io_error, .file = sf::text{config_path}});
+    const auto as_int = [](std::uint64_t number) { return static_cast<unsigned long long>(number); };
+    std::fprintf(config,
+                 "{\n  \"architectures\": [\"%s\"],\n  \"hidden_size\": %llu,\n  \"model_type\": \"%s\",\n  \"moe_intermediate_size\": %llu,\n"
+                 "  \"num_hidden_layers\": %llu,\n  \"%s\": %llu,\n  \"vocab_size\": %llu\n}\n",
+                 std::string{spelled->architecture}.c_str(), as_int(hidden), std::string{spelled->model_type}.c_str(), as_int(inner),
+                 as_int(layers), std::string{spelled->expert_key}.c_str(), as_int(experts), as_int(vocabulary));
+    if (std::fclose(config) != 0) return command_line::report({.code = sf::errc::io_error, .file = sf::text{config_path}});
+
+    std::printf("%s: %zu tensors in %u file%s, family %s, %llu layers of %llu experts\n", out.c_str(), specs.size(), writer->shard_count(),
+                writer->shard_count() == 1 ? "" : "s", std::string{family->fuse.name}.c_str(), as_int(layers), as_int(experts));
+    command_line::summarise(total, watch);
+    return command_line::success;
+}
