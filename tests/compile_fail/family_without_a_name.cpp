@@ -1,0 +1,20 @@
+#include <safefuse/family.hpp>
+#include <safefuse/layouts/forms.hpp>
+
+namespace sf = safefuse;
+using sf::layouts::down;
+using sf::layouts::gate;
+using sf::layouts::up;
+
+#ifdef SAFEFUSE_FAIL
+struct mine : sf::family<sf::layouts::per_expert, sf::layouts::gate_up_fused> {
+    using modules = sf::modules<"mlp.experts">;
+};
+#else
+struct mine : sf::family<sf::layouts::per_expert, sf::layouts::gate_up_fused> {
+    static constexpr std::string_view name = "mine";
+    using modules = sf::modules<"mlp.experts">;
+};
+#endif
+
+static_assert(sf::description_of<mine>.from != nullptr);

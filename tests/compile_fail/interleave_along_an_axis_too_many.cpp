@@ -1,0 +1,14 @@
+#include <safefuse/layouts/forms.hpp>
+
+namespace sf = safefuse;
+using sf::layouts::down;
+using sf::layouts::gate;
+using sf::layouts::up;
+
+#ifdef SAFEFUSE_FAIL
+using term = sf::interleave<2, 2, gate, up>;
+#else
+using term = sf::interleave<1, 2, gate, up>;
+#endif
+
+static_assert(term::axis_count > 0);

@@ -1,0 +1,14 @@
+#include <safefuse/layouts/forms.hpp>
+
+namespace sf = safefuse;
+using sf::layouts::down;
+using sf::layouts::gate;
+using sf::layouts::up;
+
+#ifdef SAFEFUSE_FAIL
+using made = sf::layout<sf::as_parameters, sf::tensor<"a", sf::stack<gate>>, sf::tensor<"a", sf::stack<up>>>;
+#else
+using made = sf::layout<sf::as_parameters, sf::tensor<"a", sf::stack<gate>>, sf::tensor<"b", sf::stack<up>>>;
+#endif
+
+static_assert(!made::description.tensors.empty());

@@ -1,0 +1,14 @@
+#include <safefuse/layouts/forms.hpp>
+
+namespace sf = safefuse;
+using sf::layouts::down;
+using sf::layouts::gate;
+using sf::layouts::up;
+
+#ifdef SAFEFUSE_FAIL
+using term = sf::part<"gate", "E", "H">;
+#else
+using term = sf::part<"gate", "I", "H">;
+#endif
+
+static_assert(term::axis_count > 0);

@@ -1,0 +1,14 @@
+#include <safefuse/layouts/forms.hpp>
+
+namespace sf = safefuse;
+using sf::layouts::down;
+using sf::layouts::gate;
+using sf::layouts::up;
+
+#ifdef SAFEFUSE_FAIL
+using term = sf::part<"gate">;
+#else
+using term = sf::part<"gate", "I">;
+#endif
+
+static_assert(term::axis_count > 0);

@@ -1,0 +1,16 @@
+#include <safefuse/layouts/forms.hpp>
+#include <safefuse/plan.hpp>
+
+namespace sf = safefuse;
+using sf::layouts::down;
+using sf::layouts::gate;
+using sf::layouts::up;
+
+#ifdef SAFEFUSE_FAIL
+using turned = sf::part<"gate", "H", "I">;
+#else
+using turned = sf::part<"gate", "I", "H">;
+#endif
+
+using to = sf::layout<sf::as_parameters, sf::tensor<"gate_proj", sf::stack<turned>>>;
+bool can_plan(const sf::tensor_list& set) { return sf::plan<sf::layouts::per_expert, to>(set, "experts").has_value(); }

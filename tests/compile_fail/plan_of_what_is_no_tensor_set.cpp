@@ -1,0 +1,14 @@
+#include <safefuse/layouts/families.hpp>
+#include <safefuse/scopes.hpp>
+
+namespace sf = safefuse;
+
+#ifdef SAFEFUSE_FAIL
+struct set {
+    int size() const noexcept { return 0; }
+};
+#else
+using set = sf::tensor_list;
+#endif
+
+bool can_plan(const set& tensors) { return sf::plan<sf::layouts::qwen2_moe>(tensors, "experts").has_value(); }

@@ -1,0 +1,86 @@
+"""What the interop tests share: where things are, running our programs, reading a tensor file without anybody's help."""
+
+import importlib
+import json
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+
+SKIPPED = 77
+
+
+def skip(reason):
+    print("skipped:", reason)
+    sys.exit(SKIPPED)
+
+
+def require(*names):
+    """Imports modules, or ends the test as skipped."""
+    modules = []
+    for name in names:
+        try:
+            modules.append(importlib.import_module(name))
+        except ImportError as error:
+            skip(f"the module {name} cannot be imported ({error})")
+    return modules
+
+
+def directory(position, *variables):
+    """A directory from the command line or the environment."""
+    if len(sys.argv) > position:
+        return pathlib.Path(sys.argv[position])
+    for variable in variables:
+        if os.environ.get(variable):
+            return pathlib.Path(os.environ[variable])
+    skip(f"neither argument {position} nor {' nor '.join(variables)} is set")
+
+
+def programs():
+    return directory(1, "SAFEFUSE_BIN_DIR", "SAFEFUSE_BIN")
+
+
+def test_data():
+    data = directory(2, "SAFEFUSE_TEST_DATA")
+    if not data.is_dir():
+        skip(f"there is no {data}")
+    return data
+
+
+def run(name, *arguments, standard_input=None):
+    """Runs one of our programs, which must succeed, and returns what it printed."""
+    path = next((p for p in (programs() / name, programs() / (name + ".exe")) if p.exists()), None)
+    if path is None:
+        skip(f"there is no program {programs() / name}")
+    done = subprocess.run([path, *map(str, arguments)], input=standard_input, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{name} {' '.join(map(str, arguments))} failed ({done.returncode}): {done.stderr}")
+    return done.stdout
+
+
+def read_tensor_file(path):
+    """Metadata, and name -> (dtype, shape, bytes), by the format's description alone."""
+    contents = pathlib.Path(path).read_bytes()
+    (size,) = struct.unpack("<Q", contents[:8])
+    header = json.loads(contents[8 : 8 + size])
+    data = memoryview(contents)[8 + size :]
+    metadata = header.pop("__metadata__", None)
+    return metadata, {
+        name: (entry["dtype"], entry["shape"], bytes(data[slice(*entry["data_offsets"])])) for name, entry in header.items()
+    }
+
+
+def read_checkpoint(path):
+    """All tensors of a directory."""
+    tensors = {}
+    for file in sorted(pathlib.Path(path).glob("*.safetensors")):
+        for name, tensor in read_tensor_file(file)[1].items():
+            assert name not in tensors, name
+            tensors[name] = tensor
+    return tensors
+
+
+def check(condition, *what):
+    if not condition:
+        sys.exit("FAILED: " + " ".join(map(str, what)))

@@ -1,0 +1,641 @@
+#include <safefuse/layout.hpp>
+
+#include <doctest/doctest.h>
+
+#include <limits>
+#include <random>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <safefuse/detail/compose.hpp>
+#include <safefuse/fuse.hpp>
+#include <safefuse/layouts/forms.hpp>
+
+#include "laws.hpp"
+
+namespace sf = safefuse;
+using laws::u64;
+using sf::layouts::down;
+using sf::layouts::gate;
+using sf::layouts::up;
+
+namespace {
+
+constexpr sf::part_extents extents_of(u64 e, u64 i, u64 h, const sf::field_description& field = sf::weight::description) {
+    sf::part_extents x;
+    x.values[0] = e;
+    x.values[x.symbol("I")] = i;
+    x.values[x.symbol("H")] = h;
+    x.field = &field;
+    return x;
+}
+
+/// The entry of the stored tensor that holds the element of a part with these indices: the meaning of a placement, digit by digit.
+constexpr u64 entry(const sf::placement& of, std::string_view part, u64 expert, u64 row, u64 column) {
+    for (std::size_t p = 0; p < of.part_count; ++p) {
+        if (of.parts[p].part != part) continue;
+        u64 at[sf::max_stored_axes]{};
+        for (std::size_t a = 0; a < of.axis_count; ++a) at[a] = of.parts[p].first[a];
+        const u64 indices[] = {expert, row, column};
+        for (std::size_t i = 0; i < of.parts[p].piece_count; ++i) {
+            const sf::index_piece& piece = of.parts[p].pieces[i];
+            at[piece.axis] += indices[piece.part_axis] / piece.weight % piece.extent * piece.stride;
+        }
+        u64 flat = 0;
+        for (std::size_t a = 0; a < of.axis_count; ++a) flat = flat * of.axes[a].extent + at[a];
+        return flat;
+    }
+    return ~u64{0};
+}
+
+/// The extents that show, a digit each.
+constexpr u64 shape_digits(const sf::placement& of) {
+    u64 digits = 0;
+    for (std::size_t a = 0; a < of.axis_count; ++a)
+        if (of.axes[a].present) digits = digits * 100 + of.axes[a].extent;
+    return digits;
+}
+
+// Each rule here holds when the compiler computes it, and again when the program does, under the sanitizers.
+#define SAME_TWICE(...)          \
+    static_assert(__VA_ARGS__);  \
+    CHECK((__VA_ARGS__))
+
+using a = sf::part<"a", "I", "H">;
+using b = sf::part<"b", "I", "H">;
+using c = sf::part<"c", "I", "H">;
+using d = sf::part<"d", "I", "H">;
+
+}  // namespace
+
+TEST_CASE("layout: a part on its own is its rows and columns") {
+    constexpr auto p = gate::place(extents_of(5, 3, 4));
+    SAME_TWICE(p.error == sf::placement_error::none);
+    SAME_TWICE(p.axis_count == 2 && p.part_count == 1 && shape_digits(p) == 304);
+    SAME_TWICE(entry(p, "gate", 0, 0, 0) == 0);
+    SAME_TWICE(entry(p, "gate", 4, 2, 3) == 11);
+    constexpr auto vector = gate::place(extents_of(5, 3, 4, sf::bias::description));
+    SAME_TWICE(shape_digits(vector) == 3);
+    SAME_TWICE(entry(vector, "gate", 0, 2, 0) == 2);
+    constexpr auto other = down::place(extents_of(5, 3, 4, sf::bias::description));
+    SAME_TWICE(shape_digits(other) == 4);
+}
+
+TEST_CASE("layout: stack adds the expert's number in front") {
+    constexpr auto p = sf::stack<gate>::place(extents_of(5, 3, 4));
+    SAME_TWICE(shape_digits(p) == 50304);
+    SAME_TWICE(entry(p, "gate", 2, 1, 3) == 2 * 12 + 1 * 4 + 3);
+    constexpr auto scalars = sf::stack<gate>::place(extents_of(5, 3, 4, laws::input_scale::description));
+    SAME_TWICE(shape_digits(scalars) == 5);
+    SAME_TWICE(entry(scalars, "gate", 3, 0, 0) == 3);
+}
+
+TEST_CASE("layout: concat puts the operands one behind the other, in the order given") {
+    constexpr auto p = sf::stack<sf::concat<0, gate, up>>::place(extents_of(2, 3, 4));
+    SAME_TWICE(shape_digits(p) == 20604);
+    SAME_TWICE(entry(p, "gate", 1, 0, 0) == 24);
+    SAME_TWICE(entry(p, "up", 1, 0, 0) == 36);
+    constexpr auto q = sf::stack<sf::concat<0, up, gate>>::place(extents_of(2, 3, 4));
+    SAME_TWICE(entry(q, "gate", 1, 0, 0) == 36);
+    SAME_TWICE(entry(q, "up", 1, 0, 0) == 24);
+    constexpr auto side = sf::concat<1, gate, up>::place(extents_of(2, 3, 4));
+    SAME_TWICE(shape_digits(side) == 308);
+    SAME_TWICE(entry(side, "up", 0, 2, 3) == 2 * 8 + 4 + 3);
+    constexpr auto pairs = sf::stack<sf::concat<0, gate, up>>::place(extents_of(5, 3, 4, laws::input_scale::description));
+    SAME_TWICE(shape_digits(pairs) == 502);
+    SAME_TWICE(entry(pairs, "up", 3, 0, 0) == 7);
+    constexpr auto one = sf::concat<0, gate>::place(extents_of(2, 3, 4));
+    SAME_TWICE(shape_digits(one) == 304);
+    constexpr auto of_stacks = sf::concat<1, sf::stack<gate>, sf::stack<up>>::place(extents_of(2, 3, 4));
+    SAME_TWICE(shape_digits(of_stacks) == 20604);
+    SAME_TWICE(entry(of_stacks, "up", 1, 2, 3) == entry(p, "up", 1, 2, 3));
+    constexpr auto twice_e = sf::concat<0, sf::stack<gate>, sf::stack<up>>::place(extents_of(2, 3, 4));
+    SAME_TWICE(shape_digits(twice_e) == 40304);
+    SAME_TWICE(entry(twice_e, "up", 1, 0, 0) == 36);
+}
+
+TEST_CASE("layout: interleave deals out groups of the operands in turn") {
+    constexpr auto p = sf::interleave<0, 1, gate, up>::place(extents_of(2, 3, 4));
+    SAME_TWICE(shape_digits(p) == 604);
+    SAME_TWICE(entry(p, "gate", 0, 2, 1) == 4 * 4 + 1);
+    SAME_TWICE(entry(p, "up", 0, 2, 1) == 5 * 4 + 1);
+    constexpr auto two = sf::interleave<0, 2, gate, up>::place(extents_of(2, 6, 1));
+    SAME_TWICE(entry(two, "gate", 0, 3, 0) == 5);
+    SAME_TWICE(entry(two, "up", 0, 3, 0) == 7);
+    SAME_TWICE(entry(two, "up", 0, 4, 0) == 10);
+    constexpr auto many = sf::interleave<0, 64, gate, up>::place(extents_of(2, 192, 1));
+    SAME_TWICE(entry(many, "gate", 0, 63, 0) == 63);
+    SAME_TWICE(entry(many, "up", 0, 0, 0) == 64);
+    SAME_TWICE(entry(many, "gate", 0, 64, 0) == 128);
+    SAME_TWICE(entry(many, "up", 0, 191, 0) == 383);
+    constexpr auto group_is_all = sf::interleave<0, 3, gate, up>::place(extents_of(2, 3, 4));
+    constexpr auto behind = sf::concat<0, gate, up>::place(extents_of(2, 3, 4));
+    for (u64 i = 0; i < 3; ++i)
+        for (u64 h = 0; h < 4; ++h) {
+            CHECK(entry(group_is_all, "gate", 0, i, h) == entry(behind, "gate", 0, i, h));
+            CHECK(entry(group_is_all, "up", 0, i, h) == entry(behind, "up", 0, i, h));
+        }
+    constexpr auto three = sf::interleave<1, 2, a, b, c>::place(extents_of(1, 1, 4));
+    SAME_TWICE(entry(three, "b", 0, 0, 3) == 9);
+    SAME_TWICE(entry(three, "c", 0, 0, 2) == 10);
+    constexpr auto scalars = sf::stack<sf::interleave<0, 64, gate, up>>::place(extents_of(5, 128, 4, laws::input_scale::description));
+    SAME_TWICE(shape_digits(scalars) == 502);
+}
+
+TEST_CASE("layout: transpose exchanges two axes, flatten makes one of two") {
+    constexpr auto t = sf::transpose<0, 1, gate>::place(extents_of(2, 3, 4));
+    SAME_TWICE(shape_digits(t) == 403);
+    SAME_TWICE(entry(t, "gate", 0, 2, 1) == 1 * 3 + 2);
+    constexpr auto twice = sf::transpose<0, 1, sf::transpose<1, 0, gate>>::place(extents_of(2, 3, 4));
+    SAME_TWICE(entry(twice, "gate", 0, 2, 1) == 9);
+    constexpr auto same = sf::transpose<1, 1, gate>::place(extents_of(2, 3, 4));
+    SAME_TWICE(entry(same, "gate", 0, 2, 1) == 9);
+    constexpr auto f = sf::flatten<0, sf::stack<gate>>::place(extents_of(2, 3, 4));
+    SAME_TWICE(shape_digits(f) == 604);
+    SAME_TWICE(entry(f, "gate", 1, 2, 3) == 23);
+    constexpr auto all = sf::flatten<0, sf::flatten<0, sf::stack<gate>>>::place(extents_of(2, 3, 4));
+    SAME_TWICE(shape_digits(all) == 24);
+    SAME_TWICE(entry(all, "gate", 1, 2, 3) == 23);
+    constexpr auto inner = sf::flatten<1, sf::stack<sf::concat<0, gate, up>>>::place(extents_of(2, 3, 4));
+    SAME_TWICE(shape_digits(inner) == 224);
+    SAME_TWICE(entry(inner, "up", 1, 0, 1) == 24 + 12 + 1);
+    constexpr auto bias = sf::flatten<0, sf::stack<gate>>::place(extents_of(2, 3, 4, sf::bias::description));
+    SAME_TWICE(shape_digits(bias) == 6);
+    // columns of two experts' transposed matrices, one row of all of them
+    constexpr auto wide = sf::flatten<1, sf::transpose<0, 1, sf::stack<gate>>>::place(extents_of(2, 3, 4));
+    SAME_TWICE(shape_digits(wide) == 308);
+    SAME_TWICE(entry(wide, "gate", 1, 2, 3) == 2 * 8 + 4 + 3);
+}
+
+TEST_CASE("layout: terms nest") {
+    constexpr auto p = sf::stack<sf::interleave<0, 2, sf::concat<0, a, b>, sf::concat<0, c, d>>>::place(extents_of(1, 4, 1));
+    // a0 a1 c0 c1 a2 a3 c2 c3 b0 b1 d0 d1 ...
+    SAME_TWICE(p.error == sf::placement_error::none);
+    SAME_TWICE(entry(p, "a", 0, 2, 0) == 4);
+    SAME_TWICE(entry(p, "b", 0, 1, 0) == 9);
+    SAME_TWICE(entry(p, "d", 0, 3, 0) == 15);
+    constexpr auto q = sf::interleave<0, 4, sf::interleave<0, 2, a, b>, sf::interleave<0, 2, c, d>>::place(extents_of(1, 4, 1));
+    // a0 a1 b0 b1 c0 c1 d0 d1 a2 ...
+    SAME_TWICE(q.error == sf::placement_error::none);
+    SAME_TWICE(entry(q, "a", 0, 2, 0) == 8);
+    SAME_TWICE(entry(q, "d", 0, 3, 0) == 15);
+    constexpr auto r = sf::interleave<0, 1, sf::interleave<0, 2, a, b>, sf::interleave<0, 2, c, d>>::place(extents_of(1, 4, 1));
+    // a0 c0 a1 c1 b0 d0 b1 d1 a2 ...
+    SAME_TWICE(r.error == sf::placement_error::none);
+    SAME_TWICE(entry(r, "a", 0, 1, 0) == 2);
+    SAME_TWICE(entry(r, "d", 0, 1, 0) == 7);
+    SAME_TWICE(entry(r, "c", 0, 2, 0) == 9);
+    constexpr auto s = sf::concat<0, sf::interleave<0, 1, a, b>, sf::interleave<0, 1, c, d>>::place(extents_of(1, 4, 1));
+    SAME_TWICE(entry(s, "d", 0, 3, 0) == 15);
+    SAME_TWICE(entry(s, "c", 0, 0, 0) == 8);
+}
+
+TEST_CASE("layout: a placement that cannot be says why") {
+    using sf::placement_error;
+    constexpr auto why = [](const sf::placement& of) { return of.error; };
+    SAME_TWICE(why(sf::interleave<0, 2, gate, up>::place(extents_of(1, 3, 4))) == placement_error::uneven_groups);
+    SAME_TWICE(why(sf::interleave<0, 64, gate, up>::place(extents_of(1, 65, 4))) == placement_error::uneven_groups);
+    SAME_TWICE(why(sf::concat<0, gate, down>::place(extents_of(1, 3, 4))) == placement_error::unequal_extents);
+    SAME_TWICE(why(sf::interleave<0, 1, gate, down>::place(extents_of(1, 3, 4))) == placement_error::unequal_extents);
+    constexpr const auto& blocks = sf::weight_scale_inv::description;
+    SAME_TWICE(why(gate::place(extents_of(1, 192, 130, blocks))) == placement_error::none);
+    SAME_TWICE(why(sf::stack<gate>::place(extents_of(1, 192, 130, blocks))) == placement_error::none);
+    SAME_TWICE(why(sf::concat<0, gate, up>::place(extents_of(1, 192, 128, blocks))) == placement_error::cuts_granule);
+    SAME_TWICE(why(sf::concat<0, gate, up>::place(extents_of(1, 256, 130, blocks))) == placement_error::none);
+    SAME_TWICE(why(sf::interleave<0, 64, gate, up>::place(extents_of(1, 256, 128, blocks))) == placement_error::cuts_granule);
+    SAME_TWICE(why(sf::interleave<0, 128, gate, up>::place(extents_of(1, 256, 128, blocks))) == placement_error::none);
+    SAME_TWICE(why(sf::flatten<0, sf::stack<gate>>::place(extents_of(2, 192, 128, blocks))) == placement_error::cuts_granule);
+    using packed_codes = sf::field<"weight_packed", sf::field_role::value, 1, 8>;
+    SAME_TWICE(why(gate::place(extents_of(1, 3, 12, packed_codes::description))) == placement_error::cuts_granule);
+    SAME_TWICE(why(gate::place(extents_of(1, 3, 16, packed_codes::description))) == placement_error::none);
+    constexpr u64 huge = std::numeric_limits<u64>::max() / 2 + 1;
+    SAME_TWICE(why(sf::concat<0, gate, up>::place(extents_of(1, huge, 1))) == placement_error::overflow);
+    SAME_TWICE(why(sf::interleave<0, 1, gate, up>::place(extents_of(1, huge, 1))) == placement_error::overflow);
+    SAME_TWICE(why(sf::flatten<0, sf::stack<gate>>::place(extents_of(2, huge, 1))) == placement_error::overflow);
+    using nine = sf::concat<0, a, b, c, d, sf::part<"e", "I", "H">, sf::part<"f", "I", "H">, sf::part<"g", "I", "H">, sf::part<"h", "I", "H">, sf::part<"i", "I", "H">>;
+    SAME_TWICE(why(nine::place(extents_of(1, 3, 4))) == placement_error::too_complex);
+}
+
+TEST_CASE("layout: terms are checked for what they are") {
+    static_assert(sf::layout_term<gate>);
+    static_assert(sf::layout_term<sf::stack<sf::concat<0, gate, up>>>);
+    static_assert(!sf::layout_term<int>);
+    static_assert(!sf::layout_term<laws::layouts::gate_up>);
+    static_assert(sf::layout_type<laws::layouts::gate_up>);
+    static_assert(!sf::layout_type<gate>);
+    static_assert(sf::can_become<laws::layouts::per_expert, laws::layouts::flat>);
+    static_assert(sf::can_become<laws::layouts::per_expert, sf::layouts::ungated_fused>);
+    static_assert(!sf::can_become<sf::layouts::ungated_fused, laws::layouts::per_expert>);
+}
+
+// ------------------------------------------------------------------------------------------------------------- user's terms
+
+namespace {
+
+/// A term of a user's own, composed of the library's: gate and up side by side, turned.
+template <class First, class Second>
+struct turned_pair {
+    static constexpr std::size_t axis_count = 2;
+    static constexpr bool is_stacked = false;
+    using parts = sf::part_list<First, Second>;
+    static constexpr sf::placement place(const sf::part_extents& x) noexcept {
+        const sf::placement both[] = {First::place(x), Second::place(x)};
+        return sf::place_transpose(0, 1, sf::place_concat(0, both));
+    }
+};
+
+/// A term of a user's own, filled in by hand: the even rows of a part, then the odd ones.
+template <class Part>
+struct even_rows_first {
+    static constexpr std::size_t axis_count = Part::axis_count;
+    static constexpr bool is_stacked = Part::is_stacked;
+    using parts = typename Part::parts;
+    static constexpr sf::placement place(const sf::part_extents& x) noexcept {
+        sf::placement out = Part::place(x);
+        const u64 rows = out.axes[0].extent;
+        if (out.axes[0].extent % 2 != 0) out.error = sf::placement_error::uneven_groups;
+        auto& part = out.parts[0];
+        for (std::size_t i = 0; i < part.piece_count; ++i)
+            if (part.pieces[i].part_axis == 1) {
+                part.pieces[i] = {1, part.pieces[i].axis, 1, 2, rows / 2};
+                part.pieces[part.piece_count++] = {1, part.pieces[i].axis, 2, rows / 2, 1};
+                break;
+            }
+        return out;
+    }
+};
+
+using user_layout = sf::layout<laws::parameters, sf::tensor<"both", sf::stack<turned_pair<gate, up>>>, sf::tensor<"rest", sf::stack<even_rows_first<down>>>>;
+
+static_assert(sf::layout_term<turned_pair<gate, up>>);
+static_assert(sf::can_become<laws::layouts::per_expert, user_layout> && sf::can_become<user_layout, laws::layouts::per_expert>);
+
+}  // namespace
+
+TEST_CASE("layout: a user's own terms obey the laws, too") {
+    laws::experts x{.end_expert = 3, .i_end = 6, .h = 4, .fields = {laws::field::weight, laws::field::bias}};
+    const laws::packed_set set = laws::make_set(laws::kind::per_expert, x, "moe");
+    auto plan = sf::plan<laws::layouts::per_expert, user_layout>(set, "moe");
+    REQUIRE(plan);
+    std::vector<std::byte> both(3 * 4 * 12 * 2), rest(3 * 4 * 6 * 2), rest_bias(3 * 4 * 2);
+    REQUIRE(sf::fuse(*plan, "both", both));
+    REQUIRE(sf::fuse(*plan, "rest", rest));
+    REQUIRE(sf::fuse(*plan, "rest_bias", rest_bias));
+    std::vector<laws::element> expected_both, expected_rest, expected_bias;
+    for (u64 e = 0; e < 3; ++e)
+        for (u64 h = 0; h < 4; ++h)
+            for (u64 j = 0; j < 12; ++j) expected_both.push_back({laws::field::weight, j < 6 ? 0 : 1, e, j % 6, h});
+    for (u64 e = 0; e < 3; ++e)
+        for (const u64 h : {0u, 2u, 1u, 3u}) {
+            for (u64 i = 0; i < 6; ++i) expected_rest.push_back({laws::field::weight, 2, e, h, i});
+            expected_bias.push_back({laws::field::bias, 2, e, h, 0});
+        }
+    CHECK(both == laws::packed(sf::dtype::bf16, expected_both));
+    CHECK(rest == laws::packed(sf::dtype::bf16, expected_rest));
+    CHECK(rest_bias == laws::packed(sf::dtype::bf16, expected_bias));
+
+    laws::packed_set fused;
+    for (const sf::plan_output& each : plan->outputs()) {
+        std::vector<std::byte> bytes(static_cast<std::size_t>(each.size_bytes));
+        REQUIRE(sf::fuse(*plan, each.local_name, bytes));
+        fused.add(std::string{each.name}, each.type, {each.shape.begin(), each.shape.end()}, bytes);
+    }
+    auto back = sf::plan<user_layout, laws::layouts::per_expert>(fused, "moe");
+    REQUIRE(back);
+    CHECK(back->outputs().size() == set.size());
+    for (const sf::plan_output& each : back->outputs()) {
+        std::vector<std::byte> bytes(static_cast<std::size_t>(each.size_bytes));
+        REQUIRE(sf::fuse(*back, each.local_name, bytes));
+        const auto original = set.bytes_of(each.name);
+        CHECK(bytes == std::vector<std::byte>(original.begin(), original.end()));
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------------------- laws
+
+namespace {
+
+struct counts {
+    std::size_t made = 0;
+    std::size_t refused = 0;
+};
+
+/// Plans `kept` of `whole` from one layout to the other and holds everything against the obvious implementation.
+void check_pair(laws::kind from, laws::kind to, const laws::experts& whole, const laws::experts& kept, const laws::packed_set& set, counts& count) {
+    sf::plan_options options;
+    options.unscaled_codes = true;
+    options.first_expert = kept.first_expert;
+    options.end_expert = kept.end_expert;
+    if (kept.i() != whole.i()) {
+        options.sliced_extent = "I";
+        options.slice_first = kept.i_first;
+        options.slice_end = kept.i_end;
+    }
+    INFO(laws::spelled(from), " to ", laws::spelled(to), ", ", sf::name(whole.type), " E ", whole.e(), " I ", whole.i(), " H ", whole.h, ", experts ",
+         kept.first_expert, "..", kept.end_expert, " I ", kept.i_first, "..", kept.i_end, ", fields ", whole.fields.size());
+
+    std::set<sf::errc> expected = laws::cannot_store(to, kept);
+    if (whole.has(laws::field::scale) && (kept.i_first % 128 != 0 || (kept.i_end % 128 != 0 && kept.i_end != whole.i_end))) expected.insert(sf::errc::cuts_granule);
+    const u64 group = laws::group_of(from);
+    if (kept.i() > 0 && whole.i() != kept.i() && !(kept.i_first % group == 0 && kept.i_end % group == 0) &&
+        kept.i_first / group != (kept.i_end - 1) / group)
+        expected.insert(sf::errc::unnested_groups);
+    if (expected.empty() && !laws::whole_bytes_move(from, whole, to, kept)) expected.insert(sf::errc::cuts_granule);
+
+    auto plan = laws::plan_kinds(set, "moe", from, to, options);
+    if (!expected.empty()) {
+        ++count.refused;
+        REQUIRE_FALSE(plan);
+        INFO(std::string{plan.error().message().view()});
+        CHECK(expected.contains(plan.error().code));
+        CHECK(plan.error().scope == "moe");
+        return;
+    }
+    ++count.made;
+    if (!plan) FAIL(std::string{plan.error().message().view()});
+    CHECK(plan->expert_count() == kept.e());
+
+    // outputs: what the obvious implementation stores, name for name
+    const auto reference = laws::stored(to, kept);
+    std::map<std::string, const laws::stored_tensor*> by_name;
+    for (const auto& each : reference) by_name["moe." + each.name] = &each;
+    REQUIRE(plan->outputs().size() == by_name.size());
+
+    const laws::executed ran = laws::execute(*plan, set);
+    REQUIRE(ran.in_bounds);
+    std::vector<std::vector<std::byte>> fused;
+    for (const sf::plan_output& each : plan->outputs()) fused.emplace_back(static_cast<std::size_t>(each.size_bytes), std::byte{0xA5});
+    std::vector<std::span<std::byte>> buffers{fused.begin(), fused.end()};
+    REQUIRE(sf::fuse(*plan, buffers));
+
+    u64 size_bytes = 0;
+    for (std::size_t i = 0; i < plan->outputs().size(); ++i) {
+        const sf::plan_output& output = plan->outputs()[i];
+        INFO("output ", std::string{output.name});
+        const auto found = by_name.find(std::string{output.name});
+        REQUIRE(found != by_name.end());
+        CHECK("moe." + std::string{output.local_name} == output.name);
+        CHECK(output.type == whole.type_of(found->second->of));
+        CHECK(std::vector<u64>(output.shape.begin(), output.shape.end()) == found->second->shape);
+        const auto bytes = laws::packed(output.type, found->second->elements);
+        size_bytes += bytes.size();
+        REQUIRE(output.size_bytes == bytes.size());
+        CHECK(ran.outputs[i] == bytes);
+        CHECK(fused[i] == bytes);
+        bool once = true;
+        for (const unsigned times : ran.times_written[i]) once = once && times == 1;
+        CHECK(once);  // disjoint and exhaustive
+    }
+    CHECK(plan->size_bytes() == size_bytes);
+
+    // blocks: in order, neighbours merged, sizes add up
+    u64 sum = 0;
+    const auto blocks = plan->blocks();
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+        sum += blocks[i].size_bytes();
+        if (i == 0) continue;
+        const auto& before = blocks[i - 1];
+        CHECK((before.source < blocks[i].source || (before.source == blocks[i].source && before.source_offset <= blocks[i].source_offset)));
+        const bool neighbours = before.loop_count == 0 && blocks[i].loop_count == 0 && before.source == blocks[i].source && before.output == blocks[i].output &&
+                                before.source_offset + before.run_bytes == blocks[i].source_offset &&
+                                before.destination_offset + before.run_bytes == blocks[i].destination_offset;
+        CHECK_FALSE(neighbours);
+    }
+    CHECK(sum == size_bytes);
+}
+
+void check_all_pairs(const laws::experts& x, counts& count) {
+    for (const laws::kind from : laws::all_kinds) {
+        if (!laws::cannot_store(from, x).empty()) continue;  // there can be no such source
+        const laws::packed_set set = laws::make_set(from, x, "moe");
+        for (const laws::kind to : laws::all_kinds) check_pair(from, to, x, x, set, count);
+    }
+}
+
+constexpr sf::dtype widths[] = {sf::dtype::f4, sf::dtype::f6_e2m3, sf::dtype::u8, sf::dtype::f8_e4m3, sf::dtype::bf16, sf::dtype::f32, sf::dtype::f64};
+
+}  // namespace
+
+TEST_CASE("laws: every layout becomes every other, disjoint, exhaustive and equal to the obvious implementation") {
+    counts count;
+    const std::pair<u64, u64> shapes[] = {{1, 1}, {1, 4}, {4, 1}, {2, 2}, {4, 4}, {4, 8}, {8, 4}, {3, 5}, {7, 2}, {6, 6}, {2, 3}, {0, 4}, {4, 0}, {64, 2}, {128, 3}, {65, 2}};
+    for (const auto& [i, h] : shapes)
+        for (const sf::dtype type : widths)
+            for (const u64 e : {u64{1}, u64{2}, u64{11}, u64{12}}) {
+                if (e > 2 && i * h > 64) continue;
+                check_all_pairs({.end_expert = e, .i_end = i, .h = h, .type = type, .fields = {laws::field::weight}}, count);
+            }
+    MESSAGE(count.made, " plans made, ", count.refused, " refused");
+    CHECK(count.made > 10000);
+    CHECK(count.refused > 500);
+}
+
+TEST_CASE("laws: 384 experts") {
+    counts count;
+    for (const sf::dtype type : {sf::dtype::u8, sf::dtype::bf16})
+        check_all_pairs({.end_expert = 384, .i_end = 2, .h = 4, .type = type, .fields = {laws::field::weight, laws::field::bias}}, count);
+    CHECK(count.made > 100);
+}
+
+TEST_CASE("laws: biases, scalars and block scales ride along") {
+    using laws::field;
+    counts count;
+    for (const u64 e : {u64{1}, u64{3}}) {
+        for (const auto& [i, h] : {std::pair<u64, u64>{1, 1}, {3, 5}, {4, 8}, {64, 2}, {0, 3}})
+            for (const sf::dtype type : {sf::dtype::f8_e4m3, sf::dtype::bf16, sf::dtype::f32}) {
+                check_all_pairs({.end_expert = e, .i_end = i, .h = h, .type = type, .fields = {field::weight, field::bias}}, count);
+                check_all_pairs({.end_expert = e, .i_end = i, .h = h, .type = type, .fields = {field::weight, field::scalar}}, count);
+                check_all_pairs({.end_expert = e, .i_end = i, .h = h, .type = type, .fields = {field::weight, field::bias, field::scalar}}, count);
+            }
+        for (const auto& [i, h] : {std::pair<u64, u64>{128, 128}, {256, 128}, {128, 256}, {192, 128}, {128, 130}, {100, 4}, {1, 1}})
+            check_all_pairs({.end_expert = e, .i_end = i, .h = h, .type = sf::dtype::f8_e4m3, .fields = {field::weight, field::scale, field::bias}}, count);
+    }
+    CHECK(count.made > 1000);
+    CHECK(count.refused > 50);
+}
+
+TEST_CASE("laws: slices of experts and of I are the same slices of the whole, for every pair of layouts") {
+    counts count;
+    const laws::experts wholes[] = {
+        {.end_expert = 6, .i_end = 8, .h = 3, .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}},
+        {.end_expert = 2, .i_end = 128, .h = 2, .fields = {laws::field::weight}},
+        {.end_expert = 2, .i_end = 192, .h = 2, .type = sf::dtype::u8, .fields = {laws::field::weight}},
+        {.end_expert = 3, .i_end = 256, .h = 128, .type = sf::dtype::f8_e4m3, .fields = {laws::field::weight, laws::field::scale}},
+        {.end_expert = 2, .i_end = 8, .h = 4, .type = sf::dtype::f4, .fields = {laws::field::weight}},
+        {.end_expert = 2, .i_end = 7, .h = 2, .type = sf::dtype::f32, .fields = {laws::field::weight, laws::field::bias}},
+    };
+    for (const laws::experts& whole : wholes)
+        for (const laws::kind from : laws::all_kinds) {
+            if (!laws::cannot_store(from, whole).empty()) continue;
+            const laws::packed_set set = laws::make_set(from, whole, "moe");
+            for (const laws::kind to : laws::all_kinds) {
+                for (const auto& [first, end] : {std::pair<u64, u64>{0, 1}, {1, 2}, {0, whole.e() / 2}, {whole.e() / 2, whole.e()}, {1, 1}}) {
+                    laws::experts kept = whole;
+                    kept.first_expert = first;
+                    kept.end_expert = end;
+                    check_pair(from, to, whole, kept, set, count);
+                }
+                for (const u64 ranks : {u64{2}, u64{4}, u64{8}}) {
+                    if (whole.i() % ranks != 0 || whole.h > 100) continue;
+                    for (u64 rank = 0; rank < ranks; ++rank) {
+                        laws::experts kept = whole;
+                        kept.i_first = whole.i() / ranks * rank;
+                        kept.i_end = whole.i() / ranks * (rank + 1);
+                        check_pair(from, to, whole, kept, set, count);
+                    }
+                }
+                for (const auto& [first, end] : {std::pair<u64, u64>{1, 3}, {3, 7}, {0, 7}, {6, 7}}) {
+                    laws::experts kept = whole;
+                    kept.first_expert = 1;
+                    kept.end_expert = 2;
+                    kept.i_first = first;
+                    kept.i_end = end;
+                    check_pair(from, to, whole, kept, set, count);
+                }
+                if (whole.h == 128)
+                    for (const auto& [first, end] : {std::pair<u64, u64>{0, 128}, {128, 256}, {64, 128}, {0, 64}, {192, 256}}) {
+                        laws::experts kept = whole;
+                        kept.i_first = first;
+                        kept.i_end = end;
+                        check_pair(from, to, whole, kept, set, count);
+                    }
+            }
+        }
+    MESSAGE(count.made, " slices made, ", count.refused, " refused");
+    CHECK(count.made > 2000);
+    CHECK(count.refused > 200);
+}
+
+TEST_CASE("laws: there and back is the identity, names and bytes") {
+    const laws::experts x{.end_expert = 11, .i_end = 64, .h = 3, .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}};
+    for (const laws::kind from : laws::all_kinds)
+        for (const laws::kind to : laws::all_kinds) {
+            INFO(laws::spelled(from), " to ", laws::spelled(to));
+            const laws::packed_set set = laws::make_set(from, x, "a.b");
+            auto there = laws::plan_kinds(set, "a.b", from, to, {.destination_scope = "somewhere.else"});
+            REQUIRE(there);
+            laws::packed_set made;
+            const auto ran = laws::execute(*there, set);
+            for (std::size_t i = 0; i < there->outputs().size(); ++i) {
+                const auto& each = there->outputs()[i];
+                made.add(std::string{each.name}, each.type, {each.shape.begin(), each.shape.end()}, ran.outputs[i]);
+            }
+            auto back = laws::plan_kinds(made, "somewhere.else", to, from, {.destination_scope = "a.b"});
+            REQUIRE(back);
+            const auto again = laws::execute(*back, made);
+            REQUIRE(back->outputs().size() == set.size());
+            std::set<std::string> names;
+            for (std::size_t i = 0; i < back->outputs().size(); ++i) {
+                const auto& each = back->outputs()[i];
+                names.insert(std::string{each.name});
+                const auto original = set.bytes_of(each.name);
+                CHECK(again.outputs[i] == std::vector<std::byte>(original.begin(), original.end()));
+            }
+            CHECK(names.size() == set.size());
+        }
+}
+
+TEST_CASE("laws: no experts in a stack are no bytes") {
+    laws::packed_set set;
+    set.add("moe.gate_up_proj", sf::dtype::bf16, {0, 8, 3});
+    set.add("moe.down_proj", sf::dtype::bf16, {0, 3, 4});
+    auto split = sf::plan<laws::layouts::gate_up, laws::layouts::per_expert>(set, "moe");
+    REQUIRE(split);
+    CHECK(split->outputs().empty());
+    CHECK(split->expert_count() == 0);
+    auto stacks = sf::plan<laws::layouts::gate_up, laws::layouts::stacks>(set, "moe");
+    REQUIRE(stacks);
+    CHECK(stacks->size_bytes() == 0);
+    CHECK(stacks->outputs().size() == 3);
+    CHECK(stacks->blocks().empty());
+}
+
+// ------------------------------------------------------------------------------------------------------------- packed codes
+
+namespace {
+
+// Eight 4-bit codes of a row in one I32, one factor for each 32 of them; gptq packs along the other axis of the turned matrix.
+using codes = sf::field<"weight_packed", sf::field_role::value, 1, 8>;
+using factors = sf::field<"weight_scale", sf::field_role::scale, 1, 32>;
+using packed_names = sf::spelling<sf::spelled<codes, ".weight_packed">, sf::spelled<factors, ".weight_scale">>;
+using packed_fused_names = sf::spelling<sf::spelled<codes, "_packed">, sf::spelled<factors, "_scale">>;
+using packed_experts = sf::layout<packed_names, sf::tensor<"{expert}.gate_proj", gate>, sf::tensor<"{expert}.up_proj", up>, sf::tensor<"{expert}.down_proj", down>>;
+using packed_fused = sf::layout<packed_fused_names, sf::tensor<"w13", sf::stack<sf::concat<0, gate, up>>>, sf::tensor<"w2", sf::stack<down>>>;
+using turned_experts = sf::layout<packed_names, sf::tensor<"{expert}.gate_proj", sf::transpose<0, 1, gate>>, sf::tensor<"{expert}.up_proj", sf::transpose<0, 1, up>>,
+                                  sf::tensor<"{expert}.down_proj", sf::transpose<0, 1, down>>>;
+using turned_fused = sf::layout<packed_fused_names, sf::tensor<"w13", sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>>, sf::tensor<"w2", sf::stack<sf::transpose<0, 1, down>>>>;
+
+laws::packed_set packed_source(u64 e, u64 i, u64 h, bool turned) {
+    laws::packed_set set;
+    const auto shape = [&](u64 rows, u64 columns) { return turned ? std::vector<u64>{columns, rows} : std::vector<u64>{rows, columns}; };
+    for (u64 n = 0; n < e; ++n)
+        for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
+            const std::string name = "moe." + std::to_string(n) + "." + part;
+            const bool is_down = std::string_view{part} == "down_proj";
+            const u64 rows = is_down ? h : i, columns = is_down ? i : h;
+            set.add(name + ".weight_packed", sf::dtype::i32, shape(rows, columns / 8));
+            set.add(name + ".weight_scale", sf::dtype::bf16, shape(rows, (columns + 31) / 32));
+        }
+    return set;
+}
+
+}  // namespace
+
+TEST_CASE("layout: packed codes and their factors fuse by their own extents, and packs are not cut") {
+    const laws::packed_set set = packed_source(3, 64, 40, false);
+    auto plan = sf::plan<packed_experts, packed_fused>(set, "moe");
+    if (!plan) FAIL(std::string{plan.error().message().view()});
+    REQUIRE(plan->output("w13_packed") != nullptr);
+    CHECK(std::vector<u64>(plan->output("w13_packed")->shape.begin(), plan->output("w13_packed")->shape.end()) == std::vector<u64>{3, 128, 5});
+    CHECK(std::vector<u64>(plan->output("w13_scale")->shape.begin(), plan->output("w13_scale")->shape.end()) == std::vector<u64>{3, 128, 2});
+    CHECK(std::vector<u64>(plan->output("w2_packed")->shape.begin(), plan->output("w2_packed")->shape.end()) == std::vector<u64>{3, 40, 8});
+    const auto ran = laws::execute(*plan, set);
+    std::vector<std::byte> expected;
+    for (u64 e = 0; e < 3; ++e)
+        for (const char* part : {".gate_proj", ".up_proj"}) {
+            const auto bytes = set.bytes_of("moe." + std::to_string(e) + part + ".weight_packed");
+            expected.insert(expected.end(), bytes.begin(), bytes.end());
+        }
+    CHECK(ran.outputs[static_cast<std::size_t>(plan->output("w13_packed") - plan->outputs().data())] == expected);
+
+    auto rank = sf::plan<packed_experts, packed_fused>(set, "moe", {.sliced_extent = "I", .slice_first = 32, .slice_end = 64});
+    REQUIRE(rank);
+    CHECK(rank->output("w2_packed")->shape[2] == 4);
+    auto cut = sf::plan<packed_experts, packed_fused>(set, "moe", {.sliced_extent = "I", .slice_first = 12, .slice_end = 24});
+    REQUIRE_FALSE(cut);
+    CHECK(cut.error().code == sf::errc::cuts_granule);
+    auto cut_factor = sf::plan<packed_experts, packed_fused>(set, "moe", {.sliced_extent = "I", .slice_first = 16, .slice_end = 32});
+    REQUIRE_FALSE(cut_factor);
+    CHECK(cut_factor.error().code == sf::errc::cuts_granule);
+}
+
+TEST_CASE("layout: codes packed along the other axis are put side by side") {
+    const laws::packed_set set = packed_source(2, 32, 64, true);
+    auto plan = sf::plan<turned_experts, turned_fused>(set, "moe");
+    if (!plan) FAIL(std::string{plan.error().message().view()});
+    const auto* w13 = plan->output("w13_packed");
+    REQUIRE(w13 != nullptr);
+    CHECK(std::vector<u64>(w13->shape.begin(), w13->shape.end()) == std::vector<u64>{2, 8, 64});
+    const auto ran = laws::execute(*plan, set);
+    const auto& made = ran.outputs[static_cast<std::size_t>(w13 - plan->outputs().data())];
+    for (u64 e = 0; e < 2; ++e)
+        for (u64 r = 0; r < 8; ++r)
+            for (u64 col = 0; col < 64; ++col) {
+                const auto from = set.bytes_of("moe." + std::to_string(e) + (col < 32 ? ".gate_proj" : ".up_proj") + ".weight_packed");
+                for (u64 byte = 0; byte < 4; ++byte) REQUIRE(made[((e * 8 + r) * 64 + col) * 4 + byte] == from[(r * 32 + col % 32) * 4 + byte]);
+            }
+}
+
+TEST_CASE("layout: more ways to say the same") {
+    // concat of turned parts, and of stacks, are what transposing or stacking the concat is
+    using other_turned = sf::layout<laws::parameters, sf::tensor<"gate_up_proj", sf::concat<2, sf::stack<sf::transpose<0, 1, gate>>, sf::stack<sf::transpose<1, 0, up>>>>,
+                                    sf::tensor<"down_proj", sf::transpose<1, 2, sf::stack<down>>>>;
+    const laws::experts x{.end_expert = 3, .i_end = 4, .h = 5, .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}};
+    const laws::packed_set set = laws::make_set(laws::kind::per_expert, x, "moe");
+    auto one = sf::plan<laws::layouts::per_expert, laws::layouts::transposed>(set, "moe");
+    auto other = sf::plan<laws::layouts::per_expert, other_turned>(set, "moe");
+    REQUIRE(one);
+    REQUIRE(other);
+    CHECK(laws::execute(*one, set).outputs == laws::execute(*other, set).outputs);
+}

@@ -1,0 +1,458 @@
+#include <safefuse/mapped_file.hpp>
+
+#include <doctest/doctest.h>
+
+#include <cstdio>
+#include <set>
+#include <thread>
+#include <type_traits>
+
+#if !defined(_WIN32)
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
+
+#include "support.hpp"
+
+namespace sf = safefuse;
+using support::read_file;
+using support::temporary_directory;
+using support::write_file;
+
+static_assert(!std::is_copy_constructible_v<sf::mapped_file> && std::is_nothrow_move_constructible_v<sf::mapped_file>);
+static_assert(!std::is_copy_constructible_v<sf::positional_file> && std::is_nothrow_move_assignable_v<sf::positional_file>);
+static_assert(!std::is_copy_constructible_v<sf::output_file> && std::is_nothrow_move_assignable_v<sf::output_file>);
+
+namespace {
+
+std::span<std::byte> writable(std::string& text) { return std::as_writable_bytes(std::span{text}); }
+
+std::vector<std::string> names_in(const temporary_directory& directory) {
+    std::set<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator{directory.path()}) names.insert(entry.path().filename().string());
+    return {names.begin(), names.end()};
+}
+
+template <class Source>
+sf::errc code_of(std::string_view path) {
+    auto opened = Source::open(path);
+    REQUIRE(!opened);
+    CHECK(opened.error().file == path);
+    return opened.error().code;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("file source: reads every range of a file and refuses ranges past its end", Source, sf::mapped_file,
+                   sf::positional_file) {
+    const temporary_directory directory;
+    const std::string contents = support::pattern("contents", 10'000);
+    write_file(directory / "a.bin", contents);
+    auto file = Source::open(directory / "a.bin");
+    REQUIRE(file);
+    CHECK(file->size_bytes() == contents.size());
+    CHECK(file->path() == directory / "a.bin");
+    for (const std::uint64_t offset : {0u, 1u, 4095u, 4096u, 9'999u, 10'000u})
+        for (const std::size_t count : {0u, 1u, 2u, 4096u, 5904u, 10'000u}) {
+            std::string out(count, '?');
+            const auto done = file->read(offset, writable(out));
+            CHECK(done.has_value() == (offset + count <= contents.size()));
+            if (done)
+                CHECK(out == contents.substr(offset, count));
+            else
+                CHECK(done.error().code == sf::errc::read_past_end);
+        }
+    std::string out(4, '?');
+    const auto wrapped = file->read(~std::uint64_t{0} - 1, writable(out));
+    REQUIRE(!wrapped);
+    CHECK(wrapped.error().code == sf::errc::read_past_end);
+    CHECK(wrapped.error().file == directory / "a.bin");
+    CHECK(file->check_size());
+}
+
+TEST_CASE("mapped file: its bytes are the file's, and a move keeps them where they are") {
+    const temporary_directory directory;
+    const std::string contents = support::pattern("contents", 70'000);
+    write_file(directory / "a.bin", contents);
+    auto opened = sf::mapped_file::open(directory / "a.bin");
+    REQUIRE(opened);
+    sf::mapped_file first = std::move(*opened);
+    const std::byte* const at = first.bytes().data();
+    sf::mapped_file second;
+    second = std::move(first);
+    CHECK(second.bytes().data() == at);
+    CHECK(support::string_of(second.bytes()) == contents);
+    CHECK(first.bytes().empty());  // NOLINT: what a move leaves behind is what is tested
+    CHECK(first.size_bytes() == 0);
+    sf::mapped_file& alias = second;
+    second = std::move(alias);
+    CHECK(support::string_of(second.bytes()) == contents);
+}
+
+TEST_CASE("positional file: has no bytes in memory") {
+    const temporary_directory directory;
+    write_file(directory / "a.bin", "abc");
+    const auto file = sf::positional_file::open(directory / "a.bin");
+    REQUIRE(file);
+    CHECK(file->bytes().empty());
+}
+
+TEST_CASE_TEMPLATE("file source: an empty file is legal", Source, sf::mapped_file, sf::positional_file) {
+    const temporary_directory directory;
+    write_file(directory / "empty", "");
+    const auto file = Source::open(directory / "empty");
+    REQUIRE(file);
+    CHECK(file->size_bytes() == 0);
+    CHECK(file->bytes().empty());
+    CHECK(file->read(0, {}));
+    for (const sf::advice hint : {sf::advice::will_need, sf::advice::done_with, sf::advice::sequential}) file->advise(0, 1, hint);
+    std::byte one{};
+    const auto past = file->read(0, {&one, 1});
+    REQUIRE(!past);
+    CHECK(past.error().code == sf::errc::read_past_end);
+}
+
+TEST_CASE_TEMPLATE("file source: no advice, however wild its range, changes what is read", Source, sf::mapped_file,
+                   sf::positional_file) {
+    const temporary_directory directory;
+    const std::string contents = support::pattern("contents", 100'001);
+    write_file(directory / "a.bin", contents);
+    const auto file = Source::open(directory / "a.bin");
+    REQUIRE(file);
+    constexpr std::uint64_t huge = ~std::uint64_t{0};
+    for (const sf::advice hint : {sf::advice::will_need, sf::advice::done_with, sf::advice::sequential})
+        for (const std::uint64_t offset : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{4096}, std::uint64_t{100'000}, huge})
+            for (const std::uint64_t count : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{8192}, std::uint64_t{100'001}, huge}) {
+                file->advise(offset, count, hint);
+                std::string out(contents.size(), '?');
+                REQUIRE(file->read(0, writable(out)));
+                REQUIRE(out == contents);
+                if (!file->bytes().empty()) REQUIRE(support::string_of(file->bytes()) == contents);
+            }
+}
+
+TEST_CASE_TEMPLATE("file source: what cannot be opened says why and leaves no descriptor behind", Source, sf::mapped_file,
+                   sf::positional_file) {
+    const temporary_directory directory;
+    write_file(directory / "file", "abc");
+    const std::size_t before = support::open_descriptors();
+    CHECK(code_of<Source>(directory / "absent") == sf::errc::file_not_found);
+    CHECK(code_of<Source>(directory / "absent/file") == sf::errc::file_not_found);
+    CHECK(code_of<Source>("") == sf::errc::file_not_found);
+    CHECK(code_of<Source>(directory.string()) == sf::errc::not_a_file);
+    CHECK(code_of<Source>(std::string_view{"a\0b", 3}) == sf::errc::file_not_found);
+#if !defined(_WIN32)
+    CHECK(code_of<Source>(directory / "file/inside") == sf::errc::not_a_directory);
+    CHECK(code_of<Source>("/dev/null") == sf::errc::not_a_file);
+    REQUIRE(::mkfifo((directory / "pipe").c_str(), 0600) == 0);
+    CHECK(code_of<Source>(directory / "pipe") == sf::errc::not_a_file);  // and does not wait for a writer
+    std::filesystem::create_symlink("loop", directory / "loop");
+    CHECK(code_of<Source>(directory / "loop") == sf::errc::io_error);
+    std::filesystem::create_symlink("nowhere", directory / "dangling");
+    CHECK(code_of<Source>(directory / "dangling") == sf::errc::file_not_found);
+    CHECK(code_of<Source>(directory / std::string(300, 'x')) == sf::errc::io_error);
+    const auto absent = Source::open(directory / "absent");
+    REQUIRE(!absent);
+    CHECK(absent.error().os_error == ENOENT);
+#endif
+    CHECK(support::open_descriptors() == before);
+}
+
+#if !defined(_WIN32)
+TEST_CASE_TEMPLATE("file source: a file that may not be read is permission_denied", Source, sf::mapped_file, sf::positional_file) {
+    if (::geteuid() == 0) {
+        std::puts("  skipped: the superuser may read every file");
+        return;
+    }
+    const temporary_directory directory;
+    write_file(directory / "secret", "abc");
+    std::filesystem::permissions(directory / "secret", std::filesystem::perms::none);
+    CHECK(code_of<Source>(directory / "secret") == sf::errc::permission_denied);
+}
+
+TEST_CASE_TEMPLATE("file source: when descriptors run out, the message says how to get more", Source, sf::mapped_file,
+                   sf::positional_file) {
+    const temporary_directory directory;
+    write_file(directory / "file", "abc");
+    struct ::rlimit old{};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &old) == 0);
+    struct ::rlimit low = old;
+    low.rlim_cur = 0;
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &low) == 0);
+    const auto opened = Source::open(directory / "file");
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &old) == 0);
+    REQUIRE(!opened);
+    CHECK(opened.error().code == sf::errc::io_error);
+    CHECK(opened.error().message().view().find("ulimit -n") != std::string_view::npos);
+}
+
+TEST_CASE_TEMPLATE("file source: a file cut short while it is open is file_changed with both sizes", Source, sf::mapped_file,
+                   sf::positional_file) {
+    const temporary_directory directory;
+    const std::string contents = support::pattern("contents", 50'000);
+    write_file(directory / "a.bin", contents);
+    auto file = Source::open(directory / "a.bin");
+    REQUIRE(file);
+    std::filesystem::resize_file(directory / "a.bin", 20'000);
+
+    std::string out(30'000, '?');
+    REQUIRE(file->read(0, writable(out).first(20'000)));
+    CHECK(out.substr(0, 20'000) == contents.substr(0, 20'000));
+    const auto done = file->read(0, writable(out));
+    REQUIRE(!done);
+    CHECK(done.error().code == sf::errc::file_changed);
+    CHECK(done.error().file == directory / "a.bin");
+    CHECK(done.error().expected == 50'000);
+    CHECK(done.error().actual == 20'000);
+    const auto same = file->check_size();
+    REQUIRE(!same);
+    CHECK(same.error().code == sf::errc::file_changed);
+    CHECK(same.error().expected == 50'000);
+    CHECK(same.error().actual == 20'000);
+
+    std::filesystem::resize_file(directory / "a.bin", 60'000);
+    const auto longer = file->check_size();
+    REQUIRE(!longer);
+    CHECK(longer.error().actual == 60'000);
+}
+#endif
+
+TEST_CASE("positional file: many threads read at once") {
+    const temporary_directory directory;
+    const std::string contents = support::pattern("contents", 400'000);
+    write_file(directory / "a.bin", contents);
+    const auto file = sf::positional_file::open(directory / "a.bin");
+    REQUIRE(file);
+    std::vector<std::string> parts(4, std::string(100'000, '?'));
+    std::vector<std::thread> threads;
+    for (std::size_t i = 0; i < parts.size(); ++i)
+        threads.emplace_back([&, i] { (void)file->read(i * 100'000, writable(parts[i])); });
+    for (std::thread& each : threads) each.join();
+    CHECK(parts[0] + parts[1] + parts[2] + parts[3] == contents);
+}
+
+TEST_CASE("output file: appears complete and under its name only when it is committed") {
+    const temporary_directory directory;
+    const std::string contents = support::pattern("contents", 10'000);
+    for (const sf::durability wait : {sf::durability::synced, sf::durability::renamed}) {
+        auto file = sf::output_file::create(directory / "out.bin", contents.size());
+        REQUIRE(file);
+        CHECK(file->path() == directory / "out.bin");
+        CHECK(file->size_bytes() == contents.size());
+        CHECK(names_in(directory).size() == 1);
+        CHECK(!std::filesystem::exists(directory / "out.bin"));
+        REQUIRE(file->write(4'000, support::bytes_of(contents).subspan(4'000)));
+        REQUIRE(file->write(0, support::bytes_of(contents).first(4'000)));
+        REQUIRE(file->sync());
+        REQUIRE(file->commit(wait));
+        CHECK(names_in(directory) == std::vector<std::string>{"out.bin"});
+        CHECK(read_file(directory / "out.bin") == contents);
+        CHECK(!file->commit());
+        CHECK(!file->write(0, support::bytes_of("x")));
+        std::filesystem::remove(directory / "out.bin");
+    }
+}
+
+TEST_CASE("output file: bytes that are never written are zero") {
+    const temporary_directory directory;
+    auto file = sf::output_file::create(directory / "out.bin", 5'000);
+    REQUIRE(file);
+    REQUIRE(file->write(4'999, support::bytes_of("x")));
+    REQUIRE(file->commit());
+    CHECK(read_file(directory / "out.bin") == std::string(4'999, '\0') + "x");
+}
+
+TEST_CASE("output file: an empty file can be made") {
+    const temporary_directory directory;
+    auto file = sf::output_file::create(directory / "empty", 0);
+    REQUIRE(file);
+    REQUIRE(file->commit());
+    CHECK(std::filesystem::file_size(directory / "empty") == 0);
+}
+
+TEST_CASE("output file: without a commit nothing is left and the old file is untouched") {
+    const temporary_directory directory;
+    write_file(directory / "out.bin", "old");
+    const std::size_t before = support::open_descriptors();
+    {
+        auto file = sf::output_file::create(directory / "out.bin", 3);
+        REQUIRE(file);
+        REQUIRE(file->write(0, support::bytes_of("new")));
+        sf::output_file moved = std::move(*file);
+        CHECK(names_in(directory).size() == 2);
+        moved = sf::output_file{};
+        CHECK(names_in(directory).size() == 1);
+        auto again = sf::output_file::create(directory / "out.bin", 3);
+        REQUIRE(again);
+    }
+    CHECK(names_in(directory) == std::vector<std::string>{"out.bin"});
+    CHECK(read_file(directory / "out.bin") == "old");
+    CHECK(support::open_descriptors() == before);
+}
+
+#if !defined(_WIN32)  // Windows keeps a mapped file from being replaced
+TEST_CASE("output file: replaces a file that somebody has mapped, and they keep the old bytes") {
+    const temporary_directory directory;
+    write_file(directory / "out.bin", "old bytes");
+    const auto old = sf::mapped_file::open(directory / "out.bin");
+    REQUIRE(old);
+    auto file = sf::output_file::create(directory / "out.bin", 3);
+    REQUIRE(file);
+    REQUIRE(file->write(0, support::bytes_of("new")));
+    REQUIRE(file->commit());
+    CHECK(support::string_of(old->bytes()) == "old bytes");
+    CHECK(old->check_size());
+    CHECK(read_file(directory / "out.bin") == "new");
+}
+
+TEST_CASE("output file: replaces a symbolic link and not what it leads to") {
+    const temporary_directory directory;
+    write_file(directory / "blob", "precious");
+    std::filesystem::create_symlink("blob", directory / "model.safetensors");
+    auto file = sf::output_file::create(directory / "model.safetensors", 3);
+    REQUIRE(file);
+    REQUIRE(file->write(0, support::bytes_of("new")));
+    REQUIRE(file->commit());
+    CHECK(read_file(directory / "blob") == "precious");
+    CHECK(!std::filesystem::is_symlink(directory / "model.safetensors"));
+    CHECK(read_file(directory / "model.safetensors") == "new");
+}
+#endif
+
+TEST_CASE("output file: refuses to write past the size it was made with") {
+    const temporary_directory directory;
+    auto file = sf::output_file::create(directory / "out.bin", 4);
+    REQUIRE(file);
+    for (const std::uint64_t offset : {std::uint64_t{1}, std::uint64_t{5}, ~std::uint64_t{0} - 2}) {
+        const auto done = file->write(offset, support::bytes_of("long"));
+        REQUIRE(!done);
+        CHECK(done.error().code == sf::errc::out_of_range);
+        CHECK(done.error().file == directory / "out.bin");
+        CHECK(done.error().expected == 4);
+    }
+}
+
+TEST_CASE("output file: what cannot be made says why, with the path of the target, and leaves nothing") {
+    const temporary_directory directory;
+    std::filesystem::create_directory(directory / "sub");
+    write_file(directory / "file", "abc");
+    const std::size_t before = support::open_descriptors();
+    const auto code = [&](const std::string& path, std::uint64_t size_bytes = 1) {
+        auto file = sf::output_file::create(path, size_bytes);
+        REQUIRE(!file);
+        CHECK(file.error().file == path);
+        return file.error().code;
+    };
+    CHECK(code(directory / "sub") == sf::errc::not_a_file);
+    CHECK(code(directory / "sub/") == sf::errc::not_a_file);
+    CHECK(code(directory / "absent/file") == sf::errc::file_not_found);
+#if !defined(_WIN32)
+    CHECK(code(directory / "file/inside") == sf::errc::not_a_directory);
+#endif
+    CHECK(code(directory / "huge", std::uint64_t{1} << 62) == sf::errc::io_error);
+    CHECK(code(directory / "huge", ~std::uint64_t{0}) == sf::errc::io_error);
+    CHECK(code("") == sf::errc::file_not_found);
+    CHECK(names_in(directory) == std::vector<std::string>{"file", "sub"});
+    CHECK(support::open_descriptors() == before);
+}
+
+#if !defined(_WIN32)  // whose paths are not longer than 260 characters by default
+TEST_CASE("output file: a name as long as names may be works, cut between characters") {
+    const temporary_directory directory;
+    std::string name;
+    while (name.size() < 252) name += "\xE4\xB8\xAD";
+    for (const std::string& each : {name, std::string(255, 'n')}) {
+        auto file = sf::output_file::create(directory / each, 1);
+        REQUIRE(file);
+        REQUIRE(file->commit());
+        CHECK(std::filesystem::exists(directory / each));
+    }
+}
+#endif
+
+TEST_CASE("output file: many may be made for one path at once, the last commit wins") {
+    const temporary_directory directory;
+    std::vector<sf::output_file> files;
+    for (int i = 0; i < 8; ++i) {
+        auto file = sf::output_file::create(directory / "out.bin", 1);
+        REQUIRE(file);
+        REQUIRE(file->write(0, support::bytes_of(std::to_string(i))));
+        files.push_back(std::move(*file));
+    }
+    for (sf::output_file& each : files) REQUIRE(each.commit(sf::durability::renamed));
+    CHECK(read_file(directory / "out.bin") == "7");
+    CHECK(names_in(directory).size() == 1);
+}
+
+TEST_CASE("output file: a path without a directory is in the working directory") {
+    const temporary_directory directory;
+    const auto before = std::filesystem::current_path();
+    std::filesystem::current_path(directory.path());
+    auto file = sf::output_file::create("plain", 1);
+    const bool made = file && file->commit().has_value();
+    std::filesystem::current_path(before);
+    CHECK(made);
+    CHECK(names_in(directory) == std::vector<std::string>{"plain"});
+}
+
+TEST_CASE("copy: gives the same bytes, over an old file too") {
+    const temporary_directory directory;
+    const std::string contents = support::pattern("contents", 2'500'000);
+    write_file(directory / "a", contents);
+    write_file(directory / "b", "old");
+    REQUIRE(sf::detail::copy_file(directory / "a", directory / "b", sf::durability::renamed));
+    CHECK(read_file(directory / "b") == contents);
+    const auto none = sf::detail::copy_file(directory / "absent", directory / "c");
+    REQUIRE(!none);
+    CHECK(none.error().code == sf::errc::file_not_found);
+    CHECK(names_in(directory) == std::vector<std::string>{"a", "b"});
+}
+
+TEST_CASE("directory: is made, listed with its kinds, and its files removed and renamed") {
+    const temporary_directory directory;
+    REQUIRE(sf::detail::make_directory(directory / "sub"));
+    const auto twice = sf::detail::make_directory(directory / "sub");
+    REQUIRE(!twice);
+    CHECK(twice.error().code == sf::errc::already_exists);
+    write_file(directory / "file", "abc");
+#if !defined(_WIN32)
+    std::filesystem::create_directory_symlink("sub", directory / "link");
+#else
+    REQUIRE(sf::detail::make_directory(directory / "link"));
+#endif
+    std::set<std::pair<std::string, bool>> seen;
+    REQUIRE(sf::detail::list_directory(directory.string(), [&](std::string_view name, bool is_directory) {
+        seen.insert({std::string{name}, is_directory});
+        return true;
+    }));
+    CHECK(seen == std::set<std::pair<std::string, bool>>{{"file", false}, {"link", true}, {"sub", true}});
+
+    int calls = 0;
+    REQUIRE(sf::detail::list_directory(directory.string(), [&](std::string_view, bool) { return ++calls < 2; }));
+    CHECK(calls == 2);
+
+    REQUIRE(sf::detail::rename_file(directory / "file", directory / "renamed"));
+    CHECK(read_file(directory / "renamed") == "abc");
+    REQUIRE(sf::detail::remove_file(directory / "renamed"));
+    CHECK(!sf::detail::remove_file(directory / "renamed"));
+    const auto listed = sf::detail::list_directory(directory / "absent", [](std::string_view, bool) { return true; });
+    REQUIRE(!listed);
+    CHECK(listed.error().code == sf::errc::file_not_found);
+}
+
+TEST_CASE("path: splits into directory and name, and joins again") {
+    using sf::detail::directory_of;
+    using sf::detail::file_name_of;
+    CHECK(directory_of("a/b.json") == "a");
+    CHECK(directory_of("a//b.json") == "a");
+    CHECK(directory_of("/b.json") == "/");
+    CHECK(directory_of("b.json") == ".");
+    CHECK(directory_of("a/b/") == "a/b");
+    CHECK(file_name_of("a/b.json") == "b.json");
+    CHECK(file_name_of("b.json") == "b.json");
+    CHECK(file_name_of("a/") == "");
+    CHECK(sf::detail::join_path("a", "b") == "a/b");
+    CHECK(sf::detail::join_path("a/", "b") == "a/b");
+    CHECK(sf::detail::join_path("", "b") == "b");
+}

@@ -1,0 +1,42 @@
+// README holds a table of families; it must be the one that the code gives. (Its C++ is compiled and run by ctest: "readme: ...".)
+#include <safefuse/layouts/known.hpp>
+
+#include <doctest/doctest.h>
+
+#include <fstream>
+#include <iterator>
+#include <string>
+
+namespace sf = safefuse;
+
+namespace {
+
+std::string tensors_of(const sf::layout_description& layout, std::string_view module) {
+    std::string out;
+    for (const sf::tensor_description& tensor : layout.tensors)
+        out += (out.empty() ? "`" + std::string{module} + "." : ", `") + std::string{tensor.name} + "`";
+    return out;
+}
+
+std::string table_of_families() {
+    std::string out = "| family | experts on the hub | in the model | model types |\n|---|---|---|---|\n";
+    for (const sf::known_family& each : sf::known_families) {
+        out += "| `" + std::string{each.fuse.name} + "` | " + tensors_of(*each.fuse.from, each.fuse.from_module) + " | " +
+               tensors_of(*each.fuse.to, each.fuse.to_module) + " | ";
+        for (std::size_t i = 0; i < each.fuse.model_types.size(); ++i) out += (i == 0 ? "" : ", ") + std::string{each.fuse.model_types[i]};
+        out += " |\n";
+    }
+    return out;
+}
+
+}  // namespace
+
+TEST_CASE("readme: the table of families is the one in the code") {
+    std::ifstream file{SAFEFUSE_SOURCE_DIR "/README.md"};
+    const std::string readme{std::istreambuf_iterator<char>{file}, {}};
+    const std::string begin = "<!-- families: kept equal to layouts/families.hpp by the tests -->\n", end = "<!-- end of families -->";
+    const std::size_t first = readme.find(begin), last = readme.find(end);
+    REQUIRE(first != std::string::npos);
+    REQUIRE(last != std::string::npos);
+    CHECK(readme.substr(first + begin.size(), last - first - begin.size()) == table_of_families());
+}

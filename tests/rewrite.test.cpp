@@ -1,0 +1,682 @@
+// Ground truth: tests/data/transformers holds checkpoints as the hub stores them and, beside each, what transformers 5.17.0 made
+// of it (README.md there). A rewritten checkpoint must be that, byte for byte and name for name.
+#include <safefuse/rewrite.hpp>
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <type_traits>
+
+#include <safefuse/checkpoint.hpp>
+#include <safefuse/layouts/known.hpp>
+#include <safefuse/model_config.hpp>
+
+#include "support.hpp"
+
+#if defined(__unix__)
+#include <unistd.h>
+#endif
+
+namespace sf = safefuse;
+using support::bytes_of;
+using support::read_file;
+using support::string_of;
+using support::temporary_directory;
+using support::write_file;
+
+static_assert(std::is_nothrow_move_constructible_v<sf::rewrite_plan>);
+
+namespace {
+
+using shape = std::vector<std::uint64_t>;
+
+struct stored {
+    sf::dtype type{};
+    shape extents;
+    std::string data;
+    bool operator==(const stored&) const = default;
+};
+using tensors = std::map<std::string, stored>;
+
+template <class Set>
+tensors tensors_of(const Set& set) {
+    tensors out;
+    for (std::size_t i = 0; i < set.size(); ++i) {
+        const sf::tensor_spec spec = set.spec(i);
+        const sf::tensor_place place = set.place(i);
+        stored each{spec.type, {spec.shape.begin(), spec.shape.end()}, std::string(static_cast<std::size_t>(place.size_bytes), '\0')};
+        REQUIRE(set.read(place.source, place.offset, std::as_writable_bytes(std::span{each.data})));
+        REQUIRE(out.emplace(spec.name, std::move(each)).second);
+    }
+    return out;
+}
+tensors tensors_at(const std::string& path) { return tensors_of(sf::checkpoint::open(path).value()); }
+
+std::vector<std::string> names_of(const tensors& set) {
+    std::vector<std::string> names;
+    for (const auto& each : set) names.push_back(each.first);
+    return names;
+}
+
+/// The same tensors, told one by one where they are not.
+void check_same(const tensors& found, const tensors& expected) {
+    CHECK(names_of(found) == names_of(expected));
+    for (const auto& [name, each] : expected) {
+        CAPTURE(name);
+        const auto at = found.find(name);
+        if (at == found.end()) continue;
+        CHECK(sf::name(at->second.type) == sf::name(each.type));
+        CHECK(at->second.extents == each.extents);
+        CHECK_MESSAGE(at->second.data == each.data, "the bytes differ");
+    }
+}
+
+/// Writes tensors as a checkpoint of one file.
+void write_model(const std::string& directory, const tensors& all) {
+    std::vector<support::tensor> list;
+    for (const auto& [name, each] : all) list.push_back({name, std::string{sf::name(each.type)}, each.extents, each.data});
+    std::filesystem::create_directories(directory);
+    support::write_tensor_file(directory + "/model.safetensors", list);
+}
+
+stored bf16(std::string_view name, shape extents, std::size_t element_bytes = 2, sf::dtype type = sf::dtype::bf16) {
+    std::size_t size = element_bytes;
+    for (const std::uint64_t extent : extents) size *= static_cast<std::size_t>(extent);
+    return {type, std::move(extents), support::pattern(name, size)};
+}
+
+/// One layer of experts as the hub stores them, and a tensor beside them.
+void add_layer(tensors& to, const std::string& layer, std::uint64_t experts, std::uint64_t inner, std::uint64_t hidden, std::size_t element_bytes = 2,
+               sf::dtype type = sf::dtype::bf16) {
+    const std::string scope = layer + ".mlp.experts.";
+    for (std::uint64_t e = 0; e < experts; ++e)
+        for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
+            const std::string name = scope + std::to_string(e) + '.' + part + ".weight";
+            to[name] = bf16(name, std::string_view{part} == "down_proj" ? shape{hidden, inner} : shape{inner, hidden}, element_bytes, type);
+        }
+    to[layer + ".mlp.gate.weight"] = bf16(layer, {experts, hidden});
+}
+
+std::vector<std::string> files_in(const std::filesystem::path& directory) {
+    std::set<std::string> names;
+    if (std::filesystem::exists(directory))
+        for (const auto& entry : std::filesystem::directory_iterator{directory}) names.insert(entry.path().filename().string());
+    return {names.begin(), names.end()};
+}
+
+const std::string fixtures = SAFEFUSE_TEST_DATA "/transformers/";
+constexpr const char* model_types[] = {"qwen3_moe",  "glm_moe_dsa", "deepseek_v3",  "mixtral", "minimax_m2", "phimoe",
+                                       "nemotron_h", "granitemoe",  "ernie4_5_moe", "hy_v3",   "jamba"};
+
+/// The family that a fixture's config.json names.
+const sf::known_family& family_of(const std::string& type) {
+    const auto config = sf::read_model_config(fixtures + type + "/checkpoint");
+    REQUIRE(config);
+    CHECK(config->model_type == type);
+    const sf::known_family* family = sf::find_family(config->model_type);
+    REQUIRE(family != nullptr);
+    return *family;
+}
+
+constexpr sf::rewrite_options quick{.wait = sf::durability::renamed};
+constexpr sf::rewrite_options in_shards_of(std::uint64_t most) { return {.max_shard_bytes = most, .wait = sf::durability::renamed}; }
+
+/// Rewrites what is at `from` to the directory `to`.
+template <class Source = sf::mapped_file>
+sf::result<void> rewrite_at(const std::string& from, const std::string& to, const sf::family_description& family, const sf::rewrite_options& options = quick,
+                            const sf::plan_options& plans = {}) {
+    const auto checkpoint = sf::basic_checkpoint<Source>::open(from);
+    if (!checkpoint) return checkpoint.error();
+    const auto plan = sf::rewrite_plan::make(*checkpoint, family, plans);
+    if (!plan) return plan.error();
+    return sf::rewrite(*plan, to, options);
+}
+template <class Family>
+constexpr sf::family_description fuse_family() {
+    return sf::description_of<Family>;
+}
+
+/// What transformers loaded, told as what a rewrite is to hold.
+tensors loaded_by_transformers(const std::string& type, const tensors& on_disk) {
+    tensors loaded = tensors_at(fixtures + type + "/loaded.safetensors");
+    // lm_head is tied to the embeddings and therefore not stored; the model has it under both names
+    if (type == "ernie4_5_moe") {
+        REQUIRE(loaded.at("lm_head.weight") == loaded.at("model.embed_tokens.weight"));
+        REQUIRE(!on_disk.contains("lm_head.weight"));
+        loaded.erase("lm_head.weight");
+    }
+    // these biases are kept in F32 by the model and stored in BF16: widened exactly, so the upper halves are the stored ones
+    const std::map<std::string, std::string> widened{{"deepseek_v3", "model.layers.1.mlp.gate.e_score_correction_bias"},
+                                                     {"hy_v3", "model.layers.1.mlp.e_score_correction_bias"},
+                                                     {"nemotron_h", "model.layers.1.mixer.gate.e_score_correction_bias"}};
+    if (const auto at = widened.find(type); at != widened.end()) {
+        stored& bias = loaded.at(at->second);
+        REQUIRE(bias.type == sf::dtype::f32);
+        std::string upper;
+        for (std::size_t i = 0; i < bias.data.size(); i += 4) {
+            REQUIRE(bias.data.substr(i, 2) == std::string(2, '\0'));
+            upper += bias.data.substr(i + 2, 2);
+        }
+        bias.type = sf::dtype::bf16;
+        bias.data = upper;
+    }
+    return loaded;
+}
+
+/// Two buffers and some names; the sanitizer keeps freed memory for a while.
+#if defined(__SANITIZE_ADDRESS__)
+[[maybe_unused]] constexpr std::uint64_t most_grown_kib = 64 * 1024;
+#else
+[[maybe_unused]] constexpr std::uint64_t most_grown_kib = 12 * 1024;
+#endif
+
+/// The anonymous memory of this process, in bytes; 0 where the system does not tell.
+[[maybe_unused]] std::uint64_t anonymous_bytes() {
+    std::ifstream status{"/proc/self/status"};
+    for (std::string line; std::getline(status, line);)
+        if (line.starts_with("RssAnon:")) return std::stoull(line.substr(8)) * 1024;
+    return 0;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("rewrite: every family gives what transformers loaded, and back what the hub stores", Source, sf::mapped_file, sf::positional_file) {
+    for (const std::string type : model_types) {
+        CAPTURE(type);
+        const sf::known_family& family = family_of(type);
+        const tensors on_disk = tensors_at(fixtures + type + "/checkpoint");
+        const tensors loaded = loaded_by_transformers(type, on_disk);
+        for (const std::uint64_t most : {sf::default_shard_bytes, std::uint64_t{0}, std::uint64_t{1023}, std::uint64_t{7777}}) {
+            CAPTURE(most);
+            const temporary_directory directory;
+            REQUIRE(rewrite_at<Source>(fixtures + type + "/checkpoint", directory / "fused", family.fuse, in_shards_of(most)));
+            const auto fused = sf::basic_checkpoint<Source>::open(directory / "fused");
+            REQUIRE(fused);
+            check_same(tensors_of(*fused), loaded);
+            CHECK(fused->index_path().empty() == (most == sf::default_shard_bytes));
+            if (most == 0) CHECK(fused->file_count() == loaded.size());
+            for (std::size_t i = 0; i < fused->file_count(); ++i) {
+                std::string_view format;
+                CHECK((fused->file(i).header().find_metadata("format", format) && format == "pt"));
+            }
+            const auto report = sf::basic_checkpoint<Source>::verify(directory / "fused");
+            REQUIRE(report);
+            CHECK(report->is_sound());
+            CHECK(report->notes().empty());
+            CHECK(report->tensor_count() == loaded.size());
+
+            REQUIRE(rewrite_at<Source>(directory / "fused", directory / "back", family.unfuse, in_shards_of(most)));
+            check_same(tensors_at(directory / "back"), on_disk);
+
+            const auto original = sf::basic_checkpoint<Source>::open(fixtures + type + "/checkpoint");
+            const auto plan = sf::rewrite_plan::make(*original, family.fuse);
+            REQUIRE(plan);
+            CHECK(sf::verify_rewritten(*plan, *fused));
+            const auto back = sf::basic_checkpoint<Source>::open(directory / "back");
+            const auto same = sf::rewrite_plan::make(*back, family.fuse);
+            REQUIRE(same);
+            CHECK(sf::verify_rewritten(*same, *fused));
+        }
+    }
+}
+
+TEST_CASE("rewrite: a checkpoint that is fused already passes unchanged, and one that is unfused already, too") {
+    for (const std::string type : model_types) {
+        CAPTURE(type);
+        const sf::known_family& family = family_of(type);
+        const temporary_directory directory;
+        REQUIRE(rewrite_at(fixtures + type + "/checkpoint", directory / "fused", family.fuse));
+        REQUIRE(rewrite_at(directory / "fused", directory / "again", family.fuse));
+        CHECK(read_file(directory / "again/model.safetensors") == read_file(directory / "fused/model.safetensors"));
+        REQUIRE(rewrite_at(fixtures + type + "/checkpoint", directory / "unfused", family.unfuse));
+        check_same(tensors_at(directory / "unfused"), tensors_at(fixtures + type + "/checkpoint"));
+    }
+}
+
+TEST_CASE("rewrite: the tensors of a plan stand in natural order, with the sizes that are written") {
+    for (const std::string type : model_types) {
+        CAPTURE(type);
+        const auto checkpoint = sf::checkpoint::open(fixtures + type + "/checkpoint");
+        REQUIRE(checkpoint);
+        auto made = sf::rewrite_plan::make(*checkpoint, family_of(type).fuse);
+        REQUIRE(made);
+        const auto plan = std::move(*made);  // a moved plan is as good
+        std::uint64_t total = 0;
+        for (std::size_t i = 0; i < plan.tensors().size(); ++i) {
+            std::uint64_t size_bytes = 0;
+            CHECK(sf::tensor_size(plan.tensors()[i].type, plan.tensors()[i].shape, size_bytes) == sf::size_verdict::fits);
+            total += size_bytes;
+            if (i > 0) CHECK(sf::natural_less(plan.tensors()[i - 1].name, plan.tensors()[i].name));
+        }
+        CHECK(plan.total_bytes() == total);
+        CHECK(plan.scopes().size() > 0);
+    }
+}
+
+TEST_CASE("rewrite: the files are the same on every run, from whichever source") {
+    const temporary_directory directory;
+    const auto& family = family_of("minimax_m2").fuse;
+    REQUIRE(rewrite_at<sf::mapped_file>(fixtures + "minimax_m2/checkpoint", directory / "a", family, in_shards_of(9999)));
+    REQUIRE(rewrite_at<sf::positional_file>(fixtures + "minimax_m2/checkpoint", directory / "b", family, in_shards_of(9999)));
+    const auto files = files_in(directory / "a");
+    CHECK(files.size() > 3);
+    CHECK(files == files_in(directory / "b"));
+    for (const std::string& file : files) CHECK(read_file(directory / ("a/" + file)) == read_file(directory / ("b/" + file)));
+}
+
+TEST_CASE("rewrite: layers may be in either form, one fused and another not, an MTP layer among them") {
+    for (const std::string type : {"qwen3_moe", "mixtral", "phimoe", "nemotron_h", "granitemoe"}) {
+        CAPTURE(type);
+        const sf::known_family& family = family_of(type);
+        const tensors unfused = tensors_at(fixtures + type + "/checkpoint");
+        const temporary_directory directory;
+        REQUIRE(rewrite_at(fixtures + type + "/checkpoint", directory / "fused", family.fuse));
+        const tensors fused = tensors_at(directory / "fused");
+        // layer 1 of the one, all else of the other, and a layer under another prefix and with a number of two digits
+        const auto is_first = [](const std::string& name) { return name.find("layers.1.") != std::string::npos; };
+        const auto moved = [](std::string name) { return "mtp.layers.10." + name.substr(name.find("layers.1.") + 9); };
+        for (const bool first_is_fused : {true, false}) {
+            tensors mixed, expected, reverse;
+            for (const auto& [name, each] : unfused) {
+                if (is_first(name) != first_is_fused) mixed[name] = each;
+                reverse[name] = each;
+                if (is_first(name)) mixed[moved(name)] = reverse[moved(name)] = each;
+            }
+            for (const auto& [name, each] : fused) {
+                if (is_first(name) == first_is_fused) mixed[name] = each;
+                expected[name] = each;
+                if (is_first(name)) expected[moved(name)] = each;
+            }
+            const std::string number = first_is_fused ? "1" : "0";
+            write_model(directory / ("mixed" + number), mixed);
+            REQUIRE(rewrite_at(directory / ("mixed" + number), directory / ("all" + number), family.fuse));
+            check_same(tensors_at(directory / ("all" + number)), expected);
+            REQUIRE(rewrite_at<sf::positional_file>(directory / ("all" + number), directory / ("none" + number), family.unfuse));
+            check_same(tensors_at(directory / ("none" + number)), reverse);
+        }
+    }
+}
+
+TEST_CASE("rewrite: tensors in memory are a source and a counterpart like any other") {
+    tensors unfused;
+    add_layer(unfused, "model.layers.0", 11, 6, 10);
+    unfused["empty"] = bf16("empty", {0, 3});
+    unfused["scalar"] = bf16("scalar", {});
+    const temporary_directory directory;
+    write_model(directory / "in", unfused);
+    REQUIRE(rewrite_at(directory / "in", directory / "out", fuse_family<sf::layouts::qwen2_moe>()));
+    const tensors fused = tensors_at(directory / "out");
+
+    const auto list_of = [](const tensors& all) {
+        std::vector<sf::named_tensor> views;
+        for (const auto& [name, each] : all) views.push_back({name, sf::tensor_view::of(each.type, each.extents, bytes_of(each.data)).value()});
+        return views;
+    };
+    const auto views = list_of(unfused), fused_views = list_of(fused);
+    const sf::tensor_list set{views}, other{fused_views};
+    const auto plan = sf::rewrite_plan::make(set, sf::description_of<sf::layouts::qwen2_moe>);
+    REQUIRE(plan);
+    CHECK(sf::verify_rewritten(*plan, other));
+    REQUIRE(sf::rewrite(*plan, directory / "from_memory", quick));
+    check_same(tensors_at(directory / "from_memory"), fused);
+}
+
+TEST_CASE_TEMPLATE("verify: every byte that is flipped is found and named", Source, sf::mapped_file, sf::positional_file) {
+    std::mt19937 random{7};
+    for (const std::string type : {"qwen3_moe", "nemotron_h", "granitemoe"}) {
+        CAPTURE(type);
+        const temporary_directory directory;
+        const auto& family = family_of(type).fuse;
+        REQUIRE(rewrite_at(fixtures + type + "/checkpoint", directory / "fused", family));
+        const auto path = directory / "fused/model.safetensors";
+        const std::string file = read_file(path);
+        const auto original = sf::basic_checkpoint<Source>::open(fixtures + type + "/checkpoint");
+        const auto plan = sf::rewrite_plan::make(*original, family);
+        REQUIRE(plan);
+        const std::uint64_t data_begin = sf::tensor_file::open(path).value().header().header_bytes();
+        for (int round = 0; round < 150; ++round) {
+            std::size_t at = data_begin + random() % (file.size() - data_begin);
+            if (round == 0) at = static_cast<std::size_t>(data_begin);
+            if (round == 1) at = file.size() - 1;
+            std::string changed = file;
+            changed[at] = static_cast<char>(changed[at] ^ (1 << random() % 8));
+            write_file(path, changed);
+            const auto fused = sf::basic_checkpoint<Source>::open(directory / "fused");
+            REQUIRE(fused);
+            const auto same = sf::verify_rewritten(*plan, *fused);
+            REQUIRE(!same);
+            CHECK(same.error().code == sf::errc::scalar_mismatch);
+            CHECK(same.error().file == path);
+            const std::size_t tensor = fused->index_of(same.error().tensor);
+            REQUIRE(tensor != fused->npos);
+            CHECK(fused->place(tensor).offset + same.error().offset == at);
+        }
+    }
+}
+
+TEST_CASE("verify: a missing tensor, one too many, another dtype, another shape are found and named") {
+    const temporary_directory directory;
+    const auto& family = family_of("qwen3_moe").fuse;
+    REQUIRE(rewrite_at(fixtures + "qwen3_moe/checkpoint", directory / "fused", family));
+    const tensors fused = tensors_at(directory / "fused");
+    const auto original = sf::checkpoint::open(fixtures + "qwen3_moe/checkpoint");
+    const auto plan = sf::rewrite_plan::make(*original, family);
+    REQUIRE(plan);
+    const auto verdict = [&](const tensors& changed) {
+        write_model(directory / "changed", changed);
+        const auto checkpoint = sf::checkpoint::open(directory / "changed");
+        auto same = sf::verify_rewritten(*plan, *checkpoint);
+        return same ? sf::failure{.code = sf::errc::canceled} : std::move(same).error();
+    };
+    CHECK(verdict(fused).code == sf::errc::canceled);
+    for (const auto& [name, each] : fused) {
+        CAPTURE(name);
+        tensors changed = fused;
+        changed.erase(name);
+        CHECK((verdict(changed).code == sf::errc::tensor_not_found && verdict(changed).tensor == name));
+        changed[name] = each;
+        changed[name].type = sf::dtype::f16;
+        CHECK((verdict(changed).code == sf::errc::dtype_mismatch && verdict(changed).tensor == name));
+        changed[name] = each;
+        changed[name].extents.push_back(1);
+        CHECK((verdict(changed).code == sf::errc::shape_mismatch && verdict(changed).tensor == name));
+        if (each.extents.size() > 1 && each.extents[0] != each.extents[1]) {
+            changed[name].extents = each.extents;
+            std::swap(changed[name].extents[0], changed[name].extents[1]);
+            CHECK((verdict(changed).code == sf::errc::shape_mismatch && verdict(changed).tensor == name));
+        }
+    }
+    tensors more = fused;
+    more["model.layers.0.mlp.experts.extra"] = bf16("extra", {2});
+    const sf::failure extra = verdict(more);
+    CHECK(extra.code == sf::errc::leftover_tensor);
+    CHECK(extra.tensor == "model.layers.0.mlp.experts.extra");
+    CHECK(extra.file == directory / "changed/model.safetensors");
+    // unfused experts are not what fusing gives
+    CHECK(verdict(tensors_at(fixtures + "qwen3_moe/checkpoint")).code == sf::errc::leftover_tensor);
+}
+
+TEST_CASE("progress: grows, names tensors of the plan, ends at the total, in rewriting and in verifying") {
+    for (const std::string type : model_types) {
+        CAPTURE(type);
+        const temporary_directory directory;
+        const auto original = sf::checkpoint::open(fixtures + type + "/checkpoint");
+        const auto plan = sf::rewrite_plan::make(*original, family_of(type).fuse);
+        REQUIRE(plan);
+        std::set<std::string_view> names, seen;
+        for (const sf::tensor_spec& each : plan->tensors()) names.insert(each.name);
+        std::uint64_t done = 0;
+        bool grows = true;
+        auto watch = [&](const sf::rewrite_progress& at) {
+            grows = grows && at.done_bytes > done && at.total_bytes == plan->total_bytes() && names.contains(at.tensor);
+            done = at.done_bytes;
+            seen.insert(at.tensor);
+            return true;
+        };
+        REQUIRE(sf::rewrite(*plan, directory / "out", in_shards_of(5000), watch));
+        CHECK(grows);
+        CHECK(done == plan->total_bytes());
+        CHECK(seen == names);
+        done = 0;
+        const auto out = sf::checkpoint::open(directory / "out");
+        REQUIRE(sf::verify_rewritten(*plan, *out, watch));
+        CHECK(grows);
+        CHECK(done == plan->total_bytes());
+    }
+}
+
+TEST_CASE("progress: answering no stops, whenever; what is then there is never taken for a checkpoint") {
+    const auto original = sf::checkpoint::open(fixtures + "qwen3_moe/checkpoint");
+    const auto plan = sf::rewrite_plan::make(*original, family_of("qwen3_moe").fuse);
+    REQUIRE(plan);
+    for (const std::uint64_t most : {sf::default_shard_bytes, std::uint64_t{4000}}) {
+        std::size_t calls = 0;
+        auto count = [&](const sf::rewrite_progress&) { return ++calls > 0; };
+        const temporary_directory whole;
+        REQUIRE(sf::rewrite(*plan, whole / "out", in_shards_of(most), count));
+        for (std::size_t stop = 1; stop <= calls; ++stop) {
+            CAPTURE(stop);
+            const temporary_directory directory;
+            std::size_t left = stop;
+            auto cancel = [&](const sf::rewrite_progress&) { return --left > 0; };
+            const auto done = sf::rewrite(*plan, directory / "out", in_shards_of(most), cancel);
+            REQUIRE(!done);
+            CHECK(done.error().code == sf::errc::canceled);
+            CHECK(left == 0);
+            for (const std::string& name : files_in(directory / "out")) {
+                CHECK(!name.starts_with('.'));
+                CHECK(sf::tensor_file::open(directory / ("out/" + name)));  // a shard that is there is whole
+            }
+            CHECK(!sf::checkpoint::open(directory / "out"));
+        }
+        const auto out = sf::checkpoint::open(whole / "out");
+        std::size_t left = calls / 2;
+        auto cancel = [&](const sf::rewrite_progress&) { return --left > 0; };
+        CHECK(sf::verify_rewritten(*plan, *out, cancel).error().code == sf::errc::canceled);
+    }
+}
+
+TEST_CASE("rewrite: what cannot be planned says which tensor is why") {
+    const temporary_directory directory;
+    const auto verdict = [&](const tensors& all, const sf::family_description& family) {
+        write_model(directory / "in", all);
+        const auto checkpoint = sf::checkpoint::open(directory / "in");
+        auto plan = sf::rewrite_plan::make(*checkpoint, family);
+        return plan ? sf::failure{.code = sf::errc::canceled} : std::move(plan).error();
+    };
+    const tensors mixtral = tensors_at(fixtures + "mixtral/checkpoint"), qwen = tensors_at(fixtures + "qwen3_moe/checkpoint");
+
+    tensors changed = mixtral;
+    changed["model.layers.0.mlp.gate.weight"] = bf16("x", {12, 16});
+    CHECK(verdict(changed, sf::description_of<sf::layouts::mixtral>).code == sf::errc::duplicate_tensor);
+    CHECK(verdict(changed, sf::description_of<sf::layouts::mixtral>).tensor == "model.layers.0.mlp.gate.weight");
+
+    CHECK(verdict(mixtral, sf::description_of<sf::layouts::qwen2_moe>).code == sf::errc::no_experts);
+    CHECK(verdict({}, sf::description_of<sf::layouts::qwen2_moe>).code == sf::errc::no_experts);
+    CHECK(verdict({{"model.embed_tokens.weight", bf16("x", {2})}}, sf::description_of<sf::layouts::qwen2_moe>).code == sf::errc::no_experts);
+
+    changed = qwen;
+    changed.erase("model.layers.1.mlp.experts.7.up_proj.weight");
+    CHECK(verdict(changed, sf::description_of<sf::layouts::qwen2_moe>).code == sf::errc::missing_part);
+    CHECK(verdict(changed, sf::description_of<sf::layouts::qwen2_moe>).tensor == "model.layers.1.mlp.experts.7.up_proj.weight");
+
+    changed = qwen;
+    changed["model.layers.1.mlp.experts.gate_up_proj"] = bf16("x", {12, 16, 16});
+    CHECK(verdict(changed, sf::description_of<sf::layouts::qwen2_moe>).code == sf::errc::both_layouts);
+    CHECK(verdict(changed, sf::description_of<sf::layouts::qwen2_moe>).scope == "model.layers.1.mlp.experts");
+
+    changed = qwen;
+    changed["model.layers.1.mlp.experts.3.gate_proj.weird"] = bf16("x", {1});
+    CHECK(verdict(changed, sf::description_of<sf::layouts::qwen2_moe>).code == sf::errc::leftover_tensor);
+}
+
+TEST_CASE("rewrite: a destination that cannot be written to is named, and the source stays") {
+    const temporary_directory directory;
+    tensors unfused;
+    add_layer(unfused, "model.layers.0", 2, 4, 4);
+    write_model(directory / "in", unfused);
+    const auto checkpoint = sf::checkpoint::open(directory / "in");
+    const auto plan = sf::rewrite_plan::make(*checkpoint, sf::description_of<sf::layouts::qwen2_moe>);
+    REQUIRE(plan);
+    const auto code_of = [&](const std::string& to) {
+        const auto done = sf::rewrite(*plan, to, quick);
+        REQUIRE(!done);
+        CHECK(!done.error().file.empty());
+        return done.error().code;
+    };
+    write_file(directory / "file", "x");
+    CHECK(code_of(directory / "file") == sf::errc::not_a_directory);
+    CHECK(code_of(directory / "file/out") == sf::errc::not_a_directory);
+    CHECK(code_of(directory / "absent/out") == sf::errc::file_not_found);
+    CHECK(code_of(directory / "in") == sf::errc::destination_not_empty);
+    CHECK(read_file(directory / "file") == "x");
+    check_same(tensors_at(directory / "in"), unfused);
+#if defined(__unix__)
+    if (::geteuid() != 0) {  // root may write everywhere
+        std::filesystem::create_directory(directory / "closed");
+        std::filesystem::permissions(directory / "closed", std::filesystem::perms::owner_read | std::filesystem::perms::owner_exec);
+        CHECK(code_of(directory / "closed") == sf::errc::permission_denied);
+        CHECK(code_of(directory / "closed/out") == sf::errc::permission_denied);
+        std::filesystem::permissions(directory / "closed", std::filesystem::perms::owner_all);
+    }
+#endif
+    // where a shard's place is taken by a directory, that shard cannot be written
+    std::filesystem::create_directories(directory / "taken/model.safetensors");
+    CHECK(code_of(directory / "taken") == sf::errc::not_a_file);
+    CHECK(files_in(directory / "taken") == std::vector<std::string>{"model.safetensors"});
+}
+
+TEST_CASE("rewrite: a source that is cut short meanwhile is a failure, and leaves no file") {
+    const temporary_directory directory;
+    tensors unfused;
+    add_layer(unfused, "model.layers.0", 4, 16, 16);
+    for (const std::uint64_t keep : {std::uint64_t{0}, std::uint64_t{100}, std::uint64_t{4000}, std::uint64_t{6000}}) {
+        CAPTURE(keep);
+        write_model(directory / "in", unfused);
+        const auto checkpoint = sf::positional_checkpoint::open(directory / "in");
+        const auto plan = sf::rewrite_plan::make(*checkpoint, sf::description_of<sf::layouts::qwen2_moe>);
+        REQUIRE(plan);
+        std::filesystem::resize_file(directory / "in/model.safetensors", keep);
+        const auto done = sf::rewrite(*plan, directory / "out", quick);
+        REQUIRE(!done);
+        CHECK(done.error().code == sf::errc::file_changed);
+        CHECK(done.error().file == directory / "in/model.safetensors");
+        CHECK(files_in(directory / "out").empty());
+        CHECK(!sf::checkpoint::open(directory / "out"));
+    }
+}
+
+namespace {
+
+// Layouts whose copies are strided: what engines want, and what gpt-oss stores.
+using gate = sf::layouts::gate;
+using up = sf::layouts::up;
+using down = sf::layouts::down;
+template <class GateUp, class Down>
+using into = sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", GateUp>, sf::tensor<"down_proj", Down>>;
+
+template <class Model>
+struct strided : sf::family<sf::layouts::per_expert, Model> {
+    static constexpr std::string_view name = "strided";
+    using modules = sf::modules<"mlp.experts">;
+};
+struct rows_in_turn : strided<into<sf::stack<sf::interleave<0, 1, gate, up>>, sf::stack<down>>> {};
+struct groups_in_turn : strided<into<sf::stack<sf::interleave<0, 4, up, gate>>, sf::stack<sf::transpose<0, 1, down>>>> {};
+struct transposed : strided<into<sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>, sf::stack<sf::transpose<0, 1, down>>>> {};
+struct columns_in_turn : strided<into<sf::stack<sf::transpose<0, 1, sf::interleave<0, 1, gate, up>>>, sf::stack<sf::transpose<0, 1, down>>>> {};
+struct experts_inside : strided<into<sf::transpose<0, 1, sf::stack<sf::concat<0, gate, up>>>, sf::transpose<0, 2, sf::stack<down>>>> {};
+
+/// Rewrites with strided copies are what fuse() makes in memory, and come back.
+template <class Family>
+void check_strided(const tensors& unfused, const sf::plan_options& options = {}) {
+    const temporary_directory directory;
+    write_model(directory / "in", unfused);
+    const auto checkpoint = sf::checkpoint::open(directory / "in");
+    REQUIRE(checkpoint);
+
+    const auto scopes = sf::experts_scopes::find(*checkpoint, sf::description_of<Family>);
+    REQUIRE(scopes);
+    tensors expected;
+    for (const auto& [name, each] : unfused)
+        if (name.find(".experts.") == std::string::npos) expected[name] = each;
+    for (std::size_t s = 0; s < scopes->size(); ++s) {
+        const auto plan = sf::plan_scope(*checkpoint, sf::description_of<Family>, (*scopes)[s], options);
+        REQUIRE(plan);
+        for (const sf::plan_output& output : plan->outputs()) {
+            stored made{output.type, {output.shape.begin(), output.shape.end()}, std::string(static_cast<std::size_t>(output.size_bytes), '?')};
+            REQUIRE(sf::fuse(*plan, output.local_name, std::as_writable_bytes(std::span{made.data})));
+            expected[std::string{output.name}] = std::move(made);
+        }
+    }
+    REQUIRE(rewrite_at<sf::mapped_file>(directory / "in", directory / "mapped", sf::description_of<Family>, quick, options));
+    check_same(tensors_at(directory / "mapped"), expected);
+    REQUIRE(rewrite_at<sf::positional_file>(directory / "in", directory / "positional", sf::description_of<Family>, in_shards_of(1000), options));
+    check_same(tensors_at(directory / "positional"), expected);
+    if (options.end_expert != sf::no_number || !options.sliced_extent.empty()) return;
+    REQUIRE(rewrite_at<sf::mapped_file>(directory / "positional", directory / "back", sf::inverse_of<Family>));
+    check_same(tensors_at(directory / "back"), unfused);
+    REQUIRE(rewrite_at<sf::positional_file>(directory / "mapped", directory / "back_again", sf::inverse_of<Family>, in_shards_of(1000)));
+    check_same(tensors_at(directory / "back_again"), unfused);
+    const auto mapped = sf::positional_checkpoint::open(directory / "mapped");
+    const auto plan = sf::rewrite_plan::make(*checkpoint, sf::description_of<Family>);
+    CHECK(sf::verify_rewritten(*plan, *mapped));
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("rewrite: strided layouts give what fuse gives, and come back", Family, rows_in_turn, groups_in_turn, transposed, columns_in_turn,
+                   experts_inside) {
+    for (const std::uint64_t experts : {1u, 2u, 11u})
+        for (const auto& [inner, hidden] : {std::pair{4u, 6u}, std::pair{8u, 1u}, std::pair{12u, 5u}}) {
+            CAPTURE(experts);
+            CAPTURE(inner);
+            tensors unfused;
+            add_layer(unfused, "model.layers.0", experts, inner, hidden);
+            add_layer(unfused, "model.layers.1", experts, inner, hidden, 1, sf::dtype::boolean);
+            check_strided<Family>(unfused);
+        }
+}
+
+TEST_CASE_TEMPLATE("rewrite: strided outputs larger than the buffer are whole", Family, rows_in_turn, groups_in_turn, transposed, experts_inside) {
+    tensors unfused;  // gate_up_proj: 3 x 800 x 260 x 8 bytes, more than the buffer and no multiple of it
+    add_layer(unfused, "model.layers.0", 3, 400, 260, 8, sf::dtype::f64);
+    REQUIRE(3 * 800 * 260 * 8 > sf::rewrite_buffer_bytes);
+    check_strided<Family>(unfused);
+}
+
+TEST_CASE("rewrite: a range of experts and one rank's slice are rewritten like whole experts") {
+    tensors unfused;
+    add_layer(unfused, "model.layers.0", 11, 8, 6);
+    add_layer(unfused, "model.layers.1", 11, 8, 6);
+    check_strided<sf::layouts::qwen2_moe>(unfused, {.first_expert = 3, .end_expert = 9});
+    check_strided<sf::layouts::qwen2_moe>(unfused, {.sliced_extent = "I", .slice_first = 2, .slice_end = 5});
+    check_strided<transposed>(unfused, {.first_expert = 10, .end_expert = 11, .sliced_extent = "H", .slice_first = 0, .slice_end = 1});
+}
+
+#if defined(__linux__)
+TEST_CASE_TEMPLATE("rewrite: anonymous memory does not grow with the checkpoint", Source, sf::mapped_file, sf::positional_file) {
+    // 302 MB of holes: 2 layers of 8 experts of 3 matrices of 6.3 MB
+    const temporary_directory directory;
+    std::string header{"{"};
+    std::uint64_t end = 0;
+    for (int layer = 0; layer < 2; ++layer)
+        for (int e = 0; e < 8; ++e)
+            for (const std::string part : {"gate_proj", "up_proj", "down_proj"}) {
+                const std::uint64_t begin = end;
+                end += 2048 * 1536 * 2;
+                header += (header.size() > 1 ? ",\"" : "\"") + ("model.layers." + std::to_string(layer) + ".mlp.experts." + std::to_string(e) + '.') + part +
+                          R"(.weight":{"dtype":"BF16","shape":)" + (part == "down_proj" ? "[2048,1536]" : "[1536,2048]") + ",\"data_offsets\":[" +
+                          std::to_string(begin) + ',' + std::to_string(end) + "]}";
+            }
+    const std::string start = support::framed(header + '}');
+    std::filesystem::create_directory(directory / "in");
+    write_file(directory / "in/model.safetensors", start);
+    std::filesystem::resize_file(directory / "in/model.safetensors", start.size() + end);
+
+    const std::uint64_t before = anonymous_bytes();
+    REQUIRE(before > 0);
+    std::uint64_t most = 0;
+    auto watch = [&](const sf::rewrite_progress&) {
+        most = std::max(most, anonymous_bytes());
+        return true;
+    };
+    const auto run = [&](const std::string& from, const std::string& to, const sf::family_description& family) {
+        const auto checkpoint = sf::basic_checkpoint<Source>::open(from);
+        REQUIRE(checkpoint);
+        const auto plan = sf::rewrite_plan::make(*checkpoint, family);
+        REQUIRE(plan);
+        REQUIRE(sf::rewrite(*plan, to, in_shards_of(100'000'000), watch));
+        const auto other = sf::basic_checkpoint<Source>::open(to);
+        REQUIRE(sf::verify_rewritten(*plan, *other, watch));
+    };
+    run(directory / "in", directory / "fused", sf::description_of<sf::layouts::qwen2_moe>);
+    std::filesystem::remove_all(directory / "in");
+    run(directory / "fused", directory / "back", sf::inverse_of<sf::layouts::qwen2_moe>);
+    const std::uint64_t grown_kib = (most - std::min(most, before)) / 1024;
+    CAPTURE(grown_kib);
+    CHECK(most > 0);
+    CHECK(grown_kib < most_grown_kib);
+}
+#endif

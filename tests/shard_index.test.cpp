@@ -1,0 +1,339 @@
+#include <safefuse/shard_index.hpp>
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <map>
+
+#include "support.hpp"
+
+namespace sf = safefuse;
+using support::bytes_of;
+
+namespace {
+
+sf::failure refused(std::string_view json) {
+    auto index = sf::shard_index::parse(bytes_of(json));
+    REQUIRE(!index);
+    return std::move(index).error();
+}
+
+std::string encoded(std::vector<sf::shard_entry> entries, std::uint64_t total_size_bytes) {
+    const auto text = sf::encode_index(entries, total_size_bytes);
+    REQUIRE_MESSAGE(text, text.error().message().view());
+    return support::string_of(text->span());
+}
+
+}  // namespace
+
+TEST_CASE("index: names of tensors lead to names of files") {
+    const std::string json = R"({"metadata": {"total_size": 96}, "weight_map": {
+        "b": "model-00010-of-00010.safetensors", "a": "model-00002-of-00010.safetensors", "c": "model-00010-of-00010.safetensors"}})";
+    const auto index = sf::shard_index::parse(bytes_of(json));
+    REQUIRE(index);
+    CHECK(index->size() == 3);
+    CHECK(index->tensor(0) == "b");
+    CHECK(index->tensor(2) == "c");
+    REQUIRE(index->file_count() == 2);
+    CHECK(index->file(0) == "model-00002-of-00010.safetensors");
+    CHECK(index->file(1) == "model-00010-of-00010.safetensors");
+    CHECK(index->file_of(0) == 1);
+    CHECK(index->file_of(1) == 0);
+    CHECK(index->find("a") == 0);
+    CHECK(index->find("c") == 1);
+    CHECK(index->find("d") == sf::shard_index::npos);
+    CHECK(index->find("") == sf::shard_index::npos);
+    CHECK(index->total_size_bytes() == 96);
+    CHECK(index->tensor(0).data() == json.data() + json.find("b\": "));
+}
+
+TEST_CASE("index: total_size counts only as a plain integer") {
+    const auto total = [](std::string_view metadata) {
+        const std::string json = "{\"metadata\": " + std::string{metadata} + ", \"weight_map\": {}}";
+        const auto index = sf::shard_index::parse(bytes_of(json));
+        REQUIRE_MESSAGE(index, index.error().message().view());
+        return index->total_size_bytes();
+    };
+    CHECK(total(R"({"total_size": 0})") == 0);
+    CHECK(total(R"({"total_parameters": 3, "total_size": 18446744073709551614, "lm_head": "embed"})") == 18446744073709551614u);
+    for (const char* metadata : {"{}", "null", "[]", "3", R"({"total_size": 9.0})", R"({"total_size": "9"})", R"({"total_size": -9})",
+                                 R"({"total_size": null})", R"({"total_size": 18446744073709551616})", R"({"total_size": {"a": 1}})",
+                                 R"({"a": {"total_size": 5}})"})
+        CHECK(total(metadata) == sf::no_number);
+}
+
+TEST_CASE("index: an empty weight_map is an index, and unknown keys are ignored") {
+    const auto index = sf::shard_index::parse(bytes_of(R"({"format": [1, {"weight_map": 2}], "weight_map": {}, "x": null})"));
+    REQUIRE(index);
+    CHECK(index->size() == 0);
+    CHECK(index->file_count() == 0);
+    CHECK(index->find("a") == sf::shard_index::npos);
+}
+
+TEST_CASE("index: escapes in names are decoded") {
+    const std::string json =
+        R"({"weight_map": {"caf\u00e9": "a.safetensors", "t\ud83d\ude00": "\u0061.safetensors", "plain": "\u0062.safetensors"}})";
+    const auto index = sf::shard_index::parse(bytes_of(json));
+    REQUIRE(index);
+    CHECK(index->find("caf\xC3\xA9") == 0);
+    CHECK(index->find("t\xF0\x9F\x98\x80") == 0);
+    CHECK(index->find("plain") == 1);
+    CHECK(index->file_count() == 2);
+}
+
+TEST_CASE("index: what is no index is refused") {
+    struct row {
+        const char* json;
+        sf::errc code;
+    };
+    const row rows[] = {
+        {"", sf::errc::bad_json},
+        {" ", sf::errc::bad_json},
+        {"{", sf::errc::bad_json},
+        {"[]", sf::errc::bad_index},
+        {"null", sf::errc::bad_index},
+        {"3", sf::errc::bad_index},
+        {"\"weight_map\"", sf::errc::bad_index},
+        {"{}", sf::errc::bad_index},
+        {R"({"metadata": {"total_size": 3}})", sf::errc::bad_index},
+        {R"({"weight_map": null})", sf::errc::bad_index},
+        {R"({"weight_map": []})", sf::errc::bad_index},
+        {R"({"weight_map": "a.safetensors"})", sf::errc::bad_index},
+        {R"({"weight_map": {"a": 1}})", sf::errc::bad_index},
+        {R"({"weight_map": {"a": null}})", sf::errc::bad_index},
+        {R"({"weight_map": {"a": ["a.safetensors"]}})", sf::errc::bad_index},
+        {R"({"weight_map": {"a": {"file": "a.safetensors"}}})", sf::errc::bad_index},
+        {R"({"weight_map": {"a": "a.safetensors"}, "weight_map": {"a": "a.safetensors"}})", sf::errc::bad_index},
+        {R"({"weight_map": {"a": "a.safetensors", "a": "a.safetensors"}})", sf::errc::bad_index},
+        {R"({"weight_map": {"a": "a.safetensors", "b": "a.safetensors", "\u0061": "b.safetensors"}})", sf::errc::bad_index},
+        {R"({"weight_map": {"a": "a.bin"}})", sf::errc::bad_index},
+        {R"({"weight_map": {"a": "a.safetensors.index.json"}})", sf::errc::bad_index},
+        {R"({"weight_map": {"a": "a.SAFETENSORS"}})", sf::errc::bad_index},
+        {R"({"weight_map": {"a": "../a.safetensors"}})", sf::errc::path_leaves_directory},
+        {R"({"weight_map": {"a": "..\\a.safetensors"}})", sf::errc::path_leaves_directory},
+        {R"({"weight_map": {"a": "\u002e\u002e/a.safetensors"}})", sf::errc::path_leaves_directory},
+        {R"({"weight_map": {"a": "/etc/a.safetensors"}})", sf::errc::path_leaves_directory},
+        {R"({"weight_map": {"a": ""}})", sf::errc::path_leaves_directory},
+        {R"({"weight_map": {"a": "a\u0000.safetensors"}})", sf::errc::path_leaves_directory},
+        {R"({"weight_map": {"a": "a.safetensors",}})", sf::errc::bad_json},
+        {R"({"weight_map": {"a": "a.safetensors"},})", sf::errc::bad_json},
+        {R"({"weight_map": {"a": "a.safetensors"}} x)", sf::errc::bad_json},
+        {R"({"weight_map": {"a": "a.safetensors"}}{})", sf::errc::bad_json},
+        {R"({"weight_map": {'a': 'a.safetensors'}})", sf::errc::bad_json},
+        {R"({"weight_map": {"a" "a.safetensors"}})", sf::errc::bad_json},
+        {R"({"weight_map": {"a": "a.safetensors" "b": "a.safetensors"}})", sf::errc::bad_json},
+        {R"({"weight_map": {"a": "a.safetensors")", sf::errc::bad_json},
+        {R"({"weight_map": {a: "a.safetensors"}})", sf::errc::bad_json},
+        {R"({"weight_map": {"\ud800": "a.safetensors"}})", sf::errc::bad_json},
+        {R"({"weight_map": {"\x41": "a.safetensors"}})", sf::errc::bad_json},
+        {"{\"weight_map\": {\"a\xFF\": \"a.safetensors\"}}", sf::errc::bad_json},
+        {"{\"weight_map\": {\"a\n\": \"a.safetensors\"}}", sf::errc::bad_json},
+        {"\xEF\xBB\xBF{\"weight_map\": {}}", sf::errc::bad_json},
+        {R"({"metadata": {"total_size": NaN}, "weight_map": {}})", sf::errc::bad_json},
+        {R"({"metadata": {"total_size": 01}, "weight_map": {}})", sf::errc::bad_json},
+        {R"({"metadata": // none
+             {}, "weight_map": {}})", sf::errc::bad_json},
+    };
+    for (const row& each : rows) {
+        CAPTURE(each.json);
+        const sf::failure why = refused(each.json);
+        CHECK(sf::sentence(why.code) == sf::sentence(each.code));
+        CHECK(!why.detail.empty());
+    }
+}
+
+TEST_CASE("index: nesting without end is refused and does not exhaust the stack") {
+    const std::string deep = "{\"x\": " + std::string(1'000'000, '[');
+    CHECK(refused(deep).code == sf::errc::bad_json);
+}
+
+TEST_CASE("index: a key that is there twice names the tensor and both files") {
+    const sf::failure why = refused(R"({"weight_map": {"w": "a.safetensors", "w": "b.safetensors"}})");
+    CHECK(why.tensor == "w");
+    CHECK(why.detail.view().find("\"a.safetensors\" and in \"b.safetensors\"") != std::string_view::npos);
+    CHECK(why.offset == 39);
+}
+
+TEST_CASE("index: a file that leaves the directory names the tensor and the file, with nothing a terminal would obey") {
+    const sf::failure why = refused(R"({"weight_map": {"w": "../\u001b[2J.safetensors"}})");
+    CHECK(why.code == sf::errc::path_leaves_directory);
+    CHECK(why.tensor == "w");
+    CHECK(why.detail.view().find("\"../?[2J.safetensors\"") != std::string_view::npos);
+}
+
+TEST_CASE("index: all problems of single tensors can be had at once") {
+    sf::detail::list<sf::failure> problems;
+    const std::string json = R"({"weight_map": {"a": "a.safetensors", "b": "../b.safetensors", "a": "c.safetensors", "d": 3,
+        "e": "e.bin", "f": "a.safetensors"}})";
+    const auto index = sf::shard_index::parse(bytes_of(json), problems);
+    REQUIRE(index);
+    CHECK(index->size() == 2);
+    CHECK(index->find("a") == index->find("f"));
+    REQUIRE(problems.size() == 4);
+    CHECK(problems[0].code == sf::errc::path_leaves_directory);
+    CHECK(problems[1].code == sf::errc::bad_index);
+    CHECK(problems[1].tensor == "a");
+    CHECK(problems[2].tensor == "d");
+    CHECK(problems[3].tensor == "e");
+    sf::detail::list<sf::failure> none;
+    CHECK(!sf::shard_index::parse(bytes_of("{\"weight_map\": {\"a\": "), none));
+}
+
+TEST_CASE("index: every cut of a valid index is refused and none crashes") {
+    const std::string json = support::index_text({{"a.safetensors", {support::u8("caf\xC3\xA9", {2}), support::u8("y", {3})}}});
+    REQUIRE(sf::shard_index::parse(bytes_of(json)));
+    for (std::size_t size = 0; size + 2 < json.size(); ++size) {
+        const std::string cut = json.substr(0, size);
+        CHECK(!sf::shard_index::parse(bytes_of(cut)));
+    }
+}
+
+TEST_CASE("index: every byte changed is refused or read, and none crashes") {
+    const std::string json = R"({"metadata":{"total_size":5},"weight_map":{"a\n":"a.safetensors","b":"b/c.safetensors"}})";
+    for (std::size_t at = 0; at < json.size(); ++at)
+        for (const char c : {'\0', '"', '\\', '{', '}', '/', '.', '9', '\xFF', ','}) {
+            std::string changed = json;
+            changed[at] = c;
+            const auto index = sf::shard_index::parse(bytes_of(changed));
+            if (!index) continue;
+            for (std::size_t i = 0; i < index->size(); ++i) CHECK(index->find(index->tensor(i)) == index->file_of(i));
+        }
+}
+
+TEST_CASE("index: a hundred thousand tensors are all found") {
+    std::string json = "{\"weight_map\": {";
+    for (int i = 0; i < 100'000; ++i)
+        json += (i == 0 ? "\"" : ", \"") + std::string{"model.layers."} + std::to_string(i) + ".w\": \"model-" + std::to_string(i % 97) +
+                "-of-97.safetensors\"";
+    json += "}}";
+    const auto index = sf::shard_index::parse(bytes_of(json));
+    REQUIRE(index);
+    CHECK(index->size() == 100'000);
+    CHECK(index->file_count() == 97);
+    for (std::size_t f = 0; f < 97; ++f) CHECK(index->file(f) == "model-" + std::to_string(f) + "-of-97.safetensors");
+    bool all = true;
+    for (std::size_t i = 0; i < 100'000; ++i) all = all && index->find("model.layers." + std::to_string(i) + ".w") == i % 97;
+    CHECK(all);
+}
+
+TEST_CASE("containment: names inside the directory pass, whatever the system") {
+    for (const char* file : {"a.safetensors", ".safetensors", "sub/a.safetensors", "sub\\a.safetensors", "./a.safetensors",
+                             "a..b.safetensors", "..a.safetensors", "a../b.safetensors", "a b.safetensors", "sub//a.safetensors",
+                             "model-00001-of-00002.safetensors", "\xE4\xB8\xAD.safetensors", "ab:c.safetensors"}) {
+        CAPTURE(file);
+        CHECK(sf::check_contained(file));
+    }
+}
+
+TEST_CASE("containment: names that lead out are refused, whatever the system") {
+    using namespace std::string_view_literals;
+    for (const std::string_view file :
+         {""sv, "/a.safetensors"sv, "\\a.safetensors"sv, "//server/share/a.safetensors"sv, "\\\\server\\share\\a.safetensors"sv,
+          "\\\\?\\C:\\a.safetensors"sv, "C:a.safetensors"sv, "c:\\a.safetensors"sv, "Z:/a.safetensors"sv, "../a.safetensors"sv,
+          "..\\a.safetensors"sv, "sub/../a.safetensors"sv, "sub\\..\\..\\a.safetensors"sv, "sub/../../a.safetensors"sv,
+          "./../a.safetensors"sv, "a/.."sv, ".."sv, ".. /a.safetensors"sv, "... /a.safetensors"sv, "a\0.safetensors"sv,
+          "a\n.safetensors"sv, "\x7F.safetensors"sv, "a.safetensors\0"sv}) {
+        CAPTURE(file);
+        const auto inside = sf::check_contained(file);
+        REQUIRE(!inside);
+        CHECK(inside.error().code == sf::errc::path_leaves_directory);
+    }
+    for (const std::string_view file : {"a"sv, "a.bin"sv, "a.safetensors.bak"sv, "a.safetensors/"sv, "."sv}) {
+        CAPTURE(file);
+        const auto inside = sf::check_contained(file);
+        REQUIRE(!inside);
+        CHECK(inside.error().code == sf::errc::bad_index);
+    }
+}
+
+TEST_CASE("series: names are taken apart, however they are padded") {
+    const auto parts = [](std::string_view file) {
+        sf::series_name found;
+        REQUIRE(sf::parse_series(file, found));
+        return std::tuple{std::string{found.stem}, found.number, found.count};
+    };
+    CHECK(parts("model-00001-of-00003.safetensors") == std::tuple{"model", 1, 3});
+    CHECK(parts("model-0-of-3.safetensors") == std::tuple{"model", 0, 3});
+    CHECK(parts("model.fp16-00010-of-00012.safetensors") == std::tuple{"model.fp16", 10, 12});
+    CHECK(parts("a-1-of-2-00001-of-00002.safetensors") == std::tuple{"a-1-of-2", 1, 2});
+    CHECK(parts("-1-of-2.safetensors") == std::tuple{"", 1, 2});
+    for (const char* file : {"model.safetensors", "model-00001.safetensors", "model-1-of-.safetensors", "model--of-2.safetensors",
+                             "model-1-of-2.bin", "model1-of-2.safetensors", "1-of-2.safetensors", "",
+                             "model-1-of-9999999999999999999.safetensors"}) {
+        CAPTURE(file);
+        sf::series_name found{"untouched", 7, 8};
+        CHECK(!sf::parse_series(file, found));
+        CHECK(found.number == 7);
+    }
+}
+
+TEST_CASE("series: names are spelled as huggingface_hub spells them, and taken apart again") {
+    CHECK(sf::shard_name("model", 1, 1) == "model.safetensors");
+    CHECK(sf::shard_name("model", 1, 3) == "model-00001-of-00003.safetensors");
+    CHECK(sf::shard_name("model", 163, 163) == "model-00163-of-00163.safetensors");
+    CHECK(sf::shard_name("model", 99'999, 123'456) == "model-99999-of-123456.safetensors");
+    for (const std::uint64_t count : {2u, 9u, 10u, 9'999u, 10'000u, 100'000u})
+        for (const std::uint64_t number : {std::uint64_t{1}, count / 2, count}) {
+            sf::series_name found;
+            const sf::text name = sf::shard_name("model", number, count);
+            REQUIRE(sf::parse_series(name, found));
+            CHECK(found.number == number);
+            CHECK(found.count == count);
+        }
+}
+
+TEST_CASE("natural order: numbers count as numbers, and it is a strict order") {
+    std::vector<std::string> names = {"a",      "a-1",   "a-2",   "a-02",  "a-10",    "a-010", "a-9", "b",
+                                      "model-2-of-10", "model-10-of-10", "model-00003-of-10", "", "1", "01", "a-99999999999999999999999",
+                                      "a-99999999999999999999998"};
+    std::sort(names.begin(), names.end(), sf::natural_less);
+    CHECK(names == std::vector<std::string>{"", "01", "1", "a", "a-1", "a-02", "a-2", "a-9", "a-010", "a-10",
+                                            "a-99999999999999999999998", "a-99999999999999999999999", "b", "model-2-of-10",
+                                            "model-00003-of-10", "model-10-of-10"});
+    for (std::size_t i = 0; i < names.size(); ++i)
+        for (std::size_t j = 0; j < names.size(); ++j) CHECK(sf::natural_less(names[i], names[j]) == (i < j));
+}
+
+TEST_CASE("index: is written as Python's json.dumps(indent=2, sort_keys=True) writes it") {
+    CHECK(encoded({{"b.weight", "model-00002-of-00002.safetensors"}, {"a.weight", "model-00001-of-00002.safetensors"}}, 1234567) ==
+          "{\n  \"metadata\": {\n    \"total_size\": 1234567\n  },\n  \"weight_map\": {\n"
+          "    \"a.weight\": \"model-00001-of-00002.safetensors\",\n    \"b.weight\": \"model-00002-of-00002.safetensors\"\n  }\n}\n");
+    CHECK(encoded({}, 0) == "{\n  \"metadata\": {\n    \"total_size\": 0\n  },\n  \"weight_map\": {}\n}\n");
+    CHECK(encoded({{"\"\\\b\f\n\r\t\x01\x1F\x7F/~ caf\xC3\xA9 \xE4\xB8\xAD \xF0\x9F\x98\x80", "a.safetensors"}}, 0) ==
+          "{\n  \"metadata\": {\n    \"total_size\": 0\n  },\n  \"weight_map\": {\n"
+          "    \"\\\"\\\\\\b\\f\\n\\r\\t\\u0001\\u001f\\u007f/~ caf\\u00e9 \\u4e2d \\ud83d\\ude00\": \"a.safetensors\"\n  }\n}\n");
+    // By code point, not by UTF-16 unit: U+FF21 before U+1F600.
+    const std::string sorted = encoded({{"\xF0\x9F\x98\x80", "a.safetensors"}, {"\xEF\xBC\xA1", "a.safetensors"}}, 0);
+    CHECK(sorted.find("\\uff21") < sorted.find("\\ud83d"));
+}
+
+TEST_CASE("index: what is written is read again, whatever the names") {
+    std::vector<std::string> names;
+    for (int i = 0; i < 300; ++i) {
+        std::string name = "t" + std::to_string(i) + '.';
+        name += static_cast<char>(1 + i % 127);
+        if (i % 3 == 0) name += "\xF4\x8F\xBF\xBF\xC2\x80\xEF\xBF\xBF";
+        names.push_back(name);
+    }
+    std::vector<sf::shard_entry> entries;
+    for (std::size_t i = 0; i < names.size(); ++i) entries.push_back({names[i], i % 2 == 0 ? "a.safetensors" : "s/b\xC3\xA9.safetensors"});
+    const std::string json = encoded(entries, 77);
+    CHECK(std::all_of(json.begin(), json.end(), [](char c) { return c == '\n' || (c >= ' ' && c <= '~'); }));
+    const auto index = sf::shard_index::parse(bytes_of(json));
+    REQUIRE(index);
+    CHECK(index->total_size_bytes() == 77);
+    CHECK(index->size() == names.size());
+    for (const sf::shard_entry& each : entries) CHECK(index->file(index->find(each.tensor)) == each.file);
+}
+
+TEST_CASE("index: what could not be read again is not written") {
+    const auto code = [](std::vector<sf::shard_entry> entries) {
+        const auto text = sf::encode_index(entries, 0);
+        REQUIRE(!text);
+        return text.error().code;
+    };
+    CHECK(code({{"a\xFF", "a.safetensors"}}) == sf::errc::bad_name);
+    CHECK(code({{"a", "a.safetensors"}, {"a", "b.safetensors"}}) == sf::errc::duplicate_tensor);
+    CHECK(code({{"a", "../a.safetensors"}}) == sf::errc::path_leaves_directory);
+    CHECK(code({{"a", "a.bin"}}) == sf::errc::bad_index);
+}

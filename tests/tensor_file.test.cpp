@@ -1,0 +1,313 @@
+#include <safefuse/tensor_file.hpp>
+
+#include <doctest/doctest.h>
+
+#include <array>
+#include <memory>
+
+#include "support.hpp"
+
+namespace sf = safefuse;
+using support::bytes_of;
+using support::string_of;
+using support::temporary_directory;
+using support::tensor;
+
+namespace {
+
+std::span<std::byte> writable(std::string& text) { return std::as_writable_bytes(std::span{text}); }
+
+const std::vector<tensor>& some_tensors() {
+    static const std::vector<tensor> tensors = {support::bf16("a.weight", {3, 4, 5}), support::u8("b.scalar", {}),
+                                                support::u8("c.empty", {2, 0, 3}), support::bf16("d.weight", {7, 2}),
+                                                {"e.f4", "F4", {4, 4}, support::pattern("e.f4", 8)}};
+    return tensors;
+}
+
+/// Bytes that must be read, and that say how much was.
+class counting_source {
+public:
+    explicit counting_source(std::string_view bytes) : bytes_{bytes} {}
+    std::uint64_t size_bytes() const noexcept { return bytes_.size(); }
+    std::span<const std::byte> bytes() const noexcept { return {}; }
+    sf::result<void> read(std::uint64_t offset, std::span<std::byte> out) const noexcept {
+        *read_bytes += out.size();
+        ++*calls;
+        return sf::memory_source{bytes_of(bytes_)}.read(offset, out);
+    }
+    void advise(std::uint64_t offset, std::uint64_t size_bytes, sf::advice) const noexcept { *advised = {offset, size_bytes}; }
+
+    std::unique_ptr<std::uint64_t> read_bytes = std::make_unique<std::uint64_t>(0);
+    std::unique_ptr<int> calls = std::make_unique<int>(0);
+    std::unique_ptr<std::pair<std::uint64_t, std::uint64_t>> advised = std::make_unique<std::pair<std::uint64_t, std::uint64_t>>();
+
+private:
+    std::string_view bytes_;
+};
+static_assert(sf::byte_source<counting_source>);
+
+template <class File>
+void check_tensors(const File& file, const std::vector<tensor>& tensors) {
+    REQUIRE(file.size() == tensors.size());
+    for (const tensor& each : tensors) {
+        const std::size_t i = file.index_of(each.name);
+        REQUIRE(i != File::npos);
+        CHECK(file[i].name == each.name);
+        CHECK(sf::name(file[i].type) == each.type);
+        CHECK(std::vector<std::uint64_t>{file[i].shape.begin(), file[i].shape.end()} == each.shape);
+        CHECK(file[i].size_bytes() == each.data.size());
+        std::string by_name(each.data.size(), '?'), by_index = by_name;
+        REQUIRE(file.read(each.name, writable(by_name)));
+        REQUIRE(file.read(i, writable(by_index)));
+        CHECK(by_name == each.data);
+        CHECK(by_index == each.data);
+        const auto view = file.find(each.name);
+        if (!file.source().bytes().empty()) {
+            REQUIRE(view);
+            CHECK(string_of(view->bytes()) == each.data);
+            CHECK(sf::name(view->type()) == each.type);
+        } else {
+            REQUIRE(!view);
+            CHECK(view.error().code == sf::errc::not_resident);
+            CHECK(view.error().tensor == each.name);
+        }
+        file.advise(i, sf::advice::will_need);
+        file.advise(each.name, sf::advice::done_with);
+    }
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("tensor file: every tensor is found and read", File, sf::tensor_file, sf::positional_tensor_file) {
+    const temporary_directory directory;
+    support::write_tensor_file(directory / "a.safetensors", some_tensors());
+    auto file = File::open(directory / "a.safetensors");
+    REQUIRE_MESSAGE(file, file.error().message().view());
+    CHECK(file->path() == directory / "a.safetensors");
+    check_tensors(*file, some_tensors());
+    const File moved = std::move(*file);
+    check_tensors(moved, some_tensors());
+    std::string_view format;
+    CHECK(moved.header().find_metadata("format", format));
+    CHECK(format == "pt");
+}
+
+TEST_CASE("tensor file: bytes in memory are a file too, read in place") {
+    const std::string bytes = support::tensor_file_bytes(some_tensors());
+    const auto file = sf::basic_tensor_file<sf::memory_source>::from(sf::memory_source{bytes_of(bytes)}, "memory");
+    REQUIRE(file);
+    check_tensors(*file, some_tensors());
+    const auto view = file->find("a.weight");
+    REQUIRE(view);
+    const void* const at = view->bytes().data();
+    CHECK(at >= bytes.data());
+    CHECK(at < bytes.data() + bytes.size());
+    CHECK(file->offset_bytes(file->index_of("a.weight")) ==
+          static_cast<std::uint64_t>(static_cast<const char*>(at) - bytes.data()));
+}
+
+TEST_CASE("tensor file: a name that is not there names the file and the tensor") {
+    const std::string bytes = support::tensor_file_bytes(some_tensors());
+    const auto file = sf::basic_tensor_file<sf::memory_source>::from(sf::memory_source{bytes_of(bytes)}, "memory");
+    REQUIRE(file);
+    CHECK(file->index_of("absent") == file->npos);
+    const auto check = [](const sf::failure& why) {
+        CHECK(why.code == sf::errc::tensor_not_found);
+        CHECK(why.file == "memory");
+        CHECK(why.tensor == "absent");
+    };
+    check(file->find("absent").error());
+    check(file->read("absent", {}).error());
+    check(file->runs_of("absent", {}).error());
+    check(file->read_slice("absent", {}, {}).error());
+    file->advise("absent", sf::advice::will_need);
+}
+
+TEST_CASE_TEMPLATE("tensor file: a buffer of another size is refused and stays as it was", File, sf::tensor_file,
+                   sf::positional_tensor_file) {
+    const temporary_directory directory;
+    support::write_tensor_file(directory / "a.safetensors", some_tensors());
+    const auto file = File::open(directory / "a.safetensors");
+    REQUIRE(file);
+    for (const std::size_t size : {0u, 119u, 121u}) {
+        std::string out(size, '?');
+        const auto whole = file->read("a.weight", writable(out));
+        REQUIRE(!whole);
+        CHECK(whole.error().code == sf::errc::wrong_buffer_size);
+        CHECK(whole.error().file == directory / "a.safetensors");
+        CHECK(whole.error().tensor == "a.weight");
+        CHECK(whole.error().expected == 120);
+        CHECK(whole.error().actual == size);
+        const auto slice = file->read_slice("a.weight", {}, writable(out));
+        REQUIRE(!slice);
+        CHECK(slice.error().code == sf::errc::wrong_buffer_size);
+        CHECK(slice.error().tensor == "a.weight");
+        CHECK(out == std::string(size, '?'));
+    }
+}
+
+TEST_CASE_TEMPLATE("tensor file: every slice of a tensor equals the elements picked one by one", File, sf::tensor_file,
+                   sf::positional_tensor_file) {
+    const temporary_directory directory;
+    support::write_tensor_file(directory / "a.safetensors", some_tensors());
+    const auto file = File::open(directory / "a.safetensors");
+    REQUIRE(file);
+    const std::string& data = some_tensors()[0].data;  // [3, 4, 5] of 2 bytes
+    for (std::uint64_t a = 0; a <= 3; ++a)
+        for (std::uint64_t b = a; b <= 3; ++b)
+            for (std::uint64_t c = 0; c <= 4; ++c)
+                for (std::uint64_t d = c; d <= 4; ++d)
+                    for (std::uint64_t e = 0; e <= 5; ++e)
+                        for (std::uint64_t f = e; f <= 5; ++f) {
+                            std::string expected;
+                            for (std::uint64_t i = a; i < b; ++i)
+                                for (std::uint64_t j = c; j < d; ++j)
+                                    for (std::uint64_t k = e; k < f; ++k) expected += data.substr((i * 20 + j * 5 + k) * 2, 2);
+                            const std::array ranges{sf::range(a, b), sf::range(c, d), sf::range(e, f)};
+                            std::string out(expected.size(), '?');
+                            REQUIRE(file->read_slice("a.weight", ranges, writable(out)));
+                            REQUIRE(out == expected);
+                            if (!file->source().bytes().empty()) {
+                                const auto runs = file->runs_of("a.weight", ranges);
+                                REQUIRE(runs);
+                                const auto view = file->find("a.weight")->slice(*runs);
+                                REQUIRE(view.has_value() == runs->is_contiguous());
+                                if (view) REQUIRE(string_of(view->bytes()) == expected);
+                            }
+                        }
+}
+
+TEST_CASE("tensor file: slices that do not fit are refused with file and tensor") {
+    const std::string bytes = support::tensor_file_bytes(some_tensors());
+    const auto file = sf::basic_tensor_file<sf::memory_source>::from(sf::memory_source{bytes_of(bytes)}, "memory");
+    REQUIRE(file);
+    const auto code = [&](std::string_view name, std::vector<sf::axis_range> ranges) {
+        const auto done = file->read_slice(name, ranges, {});
+        REQUIRE(!done);
+        CHECK(done.error().file == "memory");
+        CHECK(done.error().tensor == name);
+        return done.error().code;
+    };
+    CHECK(code("d.weight", {sf::range(0, 8)}) == sf::errc::out_of_range);
+    CHECK(code("d.weight", {sf::range(3, 2)}) == sf::errc::out_of_range);
+    CHECK(code("d.weight", {sf::all, sf::all, sf::all}) == sf::errc::too_many_indices);
+    CHECK(code("b.scalar", {sf::at(0)}) == sf::errc::too_many_indices);
+    CHECK(code("e.f4", {sf::all, sf::range(0, 1)}) == sf::errc::slice_cuts_byte);
+}
+
+TEST_CASE("tensor file: opening reads the header and nothing else, a slice its bytes and nothing else") {
+    std::vector<tensor> tensors = some_tensors();
+    tensors.push_back(support::u8("big", {1000, 1000}));
+    const std::string bytes = support::tensor_file_bytes(tensors);
+    const auto file = sf::basic_tensor_file<counting_source>::from(counting_source{bytes}, "counted");
+    REQUIRE(file);
+    const std::uint64_t header_bytes = file->header().header_bytes();
+    CHECK(*file->source().read_bytes == header_bytes);
+    CHECK(*file->source().calls == 2);
+    std::string out(50 * 10, '?');
+    REQUIRE(file->read_slice("big", std::array{sf::range(100, 150), sf::range(7, 17)}, writable(out)));
+    CHECK(*file->source().read_bytes == header_bytes + out.size());
+    out.resize(50 * 1000);
+    *file->source().calls = 0;
+    REQUIRE(file->read_slice("big", std::array{sf::range(100, 150)}, writable(out)));
+    CHECK(*file->source().calls == 1);
+    CHECK(out == tensors.back().data.substr(100 * 1000, 50 * 1000));
+    file->advise("big", sf::advice::will_need);
+    CHECK(file->source().advised->first == file->offset_bytes(file->index_of("big")));
+    CHECK(file->source().advised->second == 1'000'000);
+}
+
+TEST_CASE_TEMPLATE("tensor file: what is no tensor file names its path and leaves no descriptor", File, sf::tensor_file,
+                   sf::positional_tensor_file) {
+    const temporary_directory directory;
+    const std::string whole = support::tensor_file_bytes(some_tensors());
+    const std::string huge = support::framed("{}").replace(0, 8, std::string{"\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x7F", 8});
+    struct row {
+        std::string contents;
+        sf::errc code;
+    };
+    const row rows[] = {
+        {"", sf::errc::header_too_short},
+        {"1234567", sf::errc::header_too_short},
+        {std::string(8, '\0'), sf::errc::header_not_json},
+        {huge, sf::errc::header_too_large},
+        {std::string{"\x01\xE1\xF5\x05\0\0\0\0{}", 10}, sf::errc::header_too_large},  // 100,000,001
+        {std::string{"\x00\xE1\xF5\x05\0\0\0\0{}", 10}, sf::errc::header_past_end},   // 100,000,000
+        {support::framed("{").replace(0, 1, "\x02"), sf::errc::header_past_end},
+        {support::framed("[]"), sf::errc::header_bad_entry},
+        {support::framed("{\xFF}"), sf::errc::header_not_utf8},
+        {support::framed("{}", "x"), sf::errc::trailing_bytes},
+        {whole.substr(0, whole.size() - 1), sf::errc::data_truncated},
+        {whole + "x", sf::errc::trailing_bytes},
+    };
+    const std::size_t before = support::open_descriptors();
+    for (const row& each : rows) {
+        support::write_file(directory / "bad.safetensors", each.contents);
+        const auto file = File::open(directory / "bad.safetensors");
+        REQUIRE(!file);
+        CHECK(sf::sentence(file.error().code) == sf::sentence(each.code));
+        CHECK(file.error().file == directory / "bad.safetensors");
+    }
+    CHECK(support::open_descriptors() == before);
+    const auto truncated = [&] {
+        support::write_file(directory / "bad.safetensors", whole.substr(0, whole.size() - 3));
+        return File::open(directory / "bad.safetensors");
+    }();
+    REQUIRE(!truncated);
+    CHECK(truncated.error().expected == whole.size());
+    CHECK(truncated.error().actual == whole.size() - 3);
+    CHECK(truncated.error().message().view().find("3 bytes short") != std::string_view::npos);
+    const auto absent = File::open(directory / "absent.safetensors");
+    REQUIRE(!absent);
+    CHECK(absent.error().code == sf::errc::file_not_found);
+    CHECK(absent.error().file == directory / "absent.safetensors");
+    const auto folder = File::open(directory.string());
+    REQUIRE(!folder);
+    CHECK(folder.error().code == sf::errc::not_a_file);
+    CHECK(support::open_descriptors() == before);
+}
+
+TEST_CASE("tensor file: a smaller limit for headers is heeded before anything is read") {
+    const std::string bytes = support::tensor_file_bytes(some_tensors());
+    counting_source source{bytes};
+    const auto file = sf::basic_tensor_file<counting_source>::from(std::move(source), "counted", {.max_header_bytes = 10});
+    REQUIRE(!file);
+    CHECK(file.error().code == sf::errc::header_too_large);
+    CHECK(file.error().expected == 10);
+}
+
+TEST_CASE("tensor file: every cut of a valid file is refused and none crashes") {
+    const std::string bytes = support::tensor_file_bytes(some_tensors());
+    for (std::size_t size = 0; size < bytes.size(); ++size) {
+        const std::string cut = bytes.substr(0, size);
+        CHECK(!sf::basic_tensor_file<sf::memory_source>::from(sf::memory_source{bytes_of(cut)}, "cut"));
+        CHECK(!sf::basic_tensor_file<counting_source>::from(counting_source{cut}, "cut"));
+    }
+}
+
+#if !defined(_WIN32)
+TEST_CASE("tensor file: a file cut short while it is open is file_changed with file and tensor") {
+    const temporary_directory directory;
+    support::write_tensor_file(directory / "a.safetensors", some_tensors());
+    const auto file = sf::positional_tensor_file::open(directory / "a.safetensors");
+    REQUIRE(file);
+    const std::uint64_t header_bytes = file->header().header_bytes();
+    std::filesystem::resize_file(directory / "a.safetensors", header_bytes + 60);
+    std::string out(120, '?');
+    const auto whole = file->read("a.weight", writable(out));
+    REQUIRE(!whole);
+    CHECK(whole.error().code == sf::errc::file_changed);
+    CHECK(whole.error().file == directory / "a.safetensors");
+    CHECK(whole.error().tensor == "a.weight");
+    CHECK(whole.error().actual == header_bytes + 60);
+    out.resize(40);
+    CHECK(file->read_slice("a.weight", std::array{sf::at(0)}, writable(out)));
+    const auto slice = file->read_slice("a.weight", std::array{sf::at(2)}, writable(out));
+    REQUIRE(!slice);
+    CHECK(slice.error().code == sf::errc::file_changed);
+    CHECK(slice.error().tensor == "a.weight");
+    const auto same = file->source().check_size();
+    REQUIRE(!same);
+    CHECK(same.error().code == sf::errc::file_changed);
+}
+#endif
