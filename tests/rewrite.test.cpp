@@ -63,7 +63,9 @@ std::vector<std::string> names_of(const tensors& set) {
 /// The same tensors, told one by one where they are not.
 void check_same(const tensors& found, const tensors& expected) {
     CHECK(names_of(found) == names_of(expected));
-    for (const auto& [name, each] : expected) {
+    for (const auto& entry : expected) {
+        const auto& name = entry.first;  // no structured binding: clang 14 lets no lambda capture one, and CAPTURE has a lambda
+        const stored& each = entry.second;
         CAPTURE(name);
         const auto at = found.find(name);
         if (at == found.end()) continue;
@@ -133,11 +135,6 @@ sf::result<void> rewrite_at(const std::string& from, const std::string& to, cons
     if (!plan) return plan.error();
     return sf::rewrite(*plan, to, options);
 }
-template <class Family>
-constexpr sf::family_description fuse_family() {
-    return sf::description_of<Family>;
-}
-
 /// What transformers loaded, told as what a rewrite is to hold.
 tensors loaded_by_transformers(const std::string& type, const tensors& on_disk) {
     tensors loaded = tensors_at(fixtures + type + "/loaded.safetensors");
@@ -306,7 +303,7 @@ TEST_CASE("rewrite: tensors in memory are a source and a counterpart like any ot
     unfused["scalar"] = bf16("scalar", {});
     const temporary_directory directory;
     write_model(directory / "in", unfused);
-    REQUIRE(rewrite_at(directory / "in", directory / "out", fuse_family<sf::layouts::qwen2_moe>()));
+    REQUIRE(rewrite_at(directory / "in", directory / "out", sf::description_of<sf::layouts::qwen2_moe>));
     const tensors fused = tensors_at(directory / "out");
 
     const auto list_of = [](const tensors& all) {
@@ -321,6 +318,68 @@ TEST_CASE("rewrite: tensors in memory are a source and a counterpart like any ot
     CHECK(sf::verify_rewritten(*plan, other));
     REQUIRE(sf::rewrite(*plan, directory / "from_memory", quick));
     check_same(tensors_at(directory / "from_memory"), fused);
+}
+
+TEST_CASE_TEMPLATE("rewrite: experts may lie in any order in any shards, among strays that the index does not list", Source, sf::mapped_file,
+                   sf::positional_file) {
+    std::mt19937 random{8};
+    for (int round = 0; round < 20; ++round) {
+        CAPTURE(round);
+        const std::size_t shard_count = 1 + random() % 5, experts = 1 + random() % 13;
+        std::vector<support::shard> shards(shard_count);
+        for (std::size_t i = 0; i < shard_count; ++i) shards[i].file = "part" + std::to_string(i) + ".safetensors";
+        std::vector<support::tensor> all;
+        tensors expected;
+        for (const char* layer : {"model.layers.2", "model.layers.10", "mtp.layers.0"}) {
+            const std::string scope = std::string{layer} + ".mlp.experts.";
+            const std::uint64_t inner = 1 + random() % 5, hidden = 1 + random() % 5;
+            std::string gate_up, down;
+            for (std::size_t e = 0; e < experts; ++e) {
+                const std::string one = scope + std::to_string(e);
+                all.push_back(support::bf16(one + ".gate_proj.weight", {inner, hidden}));
+                gate_up += all.back().data;
+                all.push_back(support::bf16(one + ".up_proj.weight", {inner, hidden}));
+                gate_up += all.back().data;
+                all.push_back(support::bf16(one + ".down_proj.weight", {hidden, inner}));
+                down += all.back().data;
+            }
+            expected[scope + "gate_up_proj"] = {sf::dtype::bf16, {experts, 2 * inner, hidden}, gate_up};
+            expected[scope + "down_proj"] = {sf::dtype::bf16, {experts, hidden, inner}, down};
+            all.push_back(support::u8(std::string{layer} + ".mlp.shared_experts.gate_proj.weight", {3}));
+            expected[all.back().name] = {sf::dtype::u8, {3}, all.back().data};
+        }
+        std::shuffle(all.begin(), all.end(), random);
+        for (const support::tensor& each : all) shards[random() % shard_count].tensors.push_back(each);
+
+        const temporary_directory directory;
+        const std::string index = support::index_text(shards);
+        // the same experts again, with other bytes, where the index does not look for them
+        std::vector<support::shard> on_disk = shards;
+        for (const support::tensor& each : all)
+            for (support::shard& shard : on_disk)
+                if (random() % 4 == 0 && std::none_of(shard.tensors.begin(), shard.tensors.end(), [&](const auto& held) { return held.name == each.name; })) {
+                    shard.tensors.push_back(each);
+                    shard.tensors.back().data.assign(each.data.size(), '!');
+                }
+        on_disk.push_back({"stray.safetensors", {support::bf16("model.layers.2.mlp.experts.99.gate_proj.weight", {1, 1})}});
+        support::write_shards(directory.path() / "in", on_disk);
+        write_file(directory / "in/model.safetensors.index.json", index);
+
+        REQUIRE(rewrite_at<Source>(directory / "in", directory / "out", sf::description_of<sf::layouts::qwen2_moe>, in_shards_of(random() % 300)));
+        check_same(tensors_at(directory / "out"), expected);
+        CHECK(sf::checkpoint::verify(directory / "out").value().is_sound());
+    }
+}
+
+TEST_CASE("rewrite: what the system is told of used pages changes nothing") {
+    for (const sf::advice hint : {sf::advice::release, sf::advice::done_with, sf::advice::will_need, sf::advice::sequential}) {
+        const temporary_directory directory;
+        const sf::rewrite_options options{.wait = sf::durability::renamed, .used_source = hint};
+        REQUIRE(rewrite_at<sf::mapped_file>(fixtures + "jamba/checkpoint", directory / "mapped", family_of("jamba").fuse, options));
+        REQUIRE(rewrite_at<sf::positional_file>(fixtures + "jamba/checkpoint", directory / "positional", family_of("jamba").fuse, options));
+        check_same(tensors_at(directory / "mapped"), tensors_at(fixtures + "jamba/loaded.safetensors"));
+        CHECK(read_file(directory / "mapped/model.safetensors") == read_file(directory / "positional/model.safetensors"));
+    }
 }
 
 TEST_CASE_TEMPLATE("verify: every byte that is flipped is found and named", Source, sf::mapped_file, sf::positional_file) {
@@ -371,7 +430,9 @@ TEST_CASE("verify: a missing tensor, one too many, another dtype, another shape 
         return same ? sf::failure{.code = sf::errc::canceled} : std::move(same).error();
     };
     CHECK(verdict(fused).code == sf::errc::canceled);
-    for (const auto& [name, each] : fused) {
+    for (const auto& entry : fused) {
+        const auto& name = entry.first;
+        const stored& each = entry.second;
         CAPTURE(name);
         tensors changed = fused;
         changed.erase(name);
@@ -609,7 +670,8 @@ void check_strided(const tensors& unfused, const sf::plan_options& options = {})
 TEST_CASE_TEMPLATE("rewrite: strided layouts give what fuse gives, and come back", Family, rows_in_turn, groups_in_turn, transposed, columns_in_turn,
                    experts_inside) {
     for (const std::uint64_t experts : {1u, 2u, 11u})
-        for (const auto& [inner, hidden] : {std::pair{4u, 6u}, std::pair{8u, 1u}, std::pair{12u, 5u}}) {
+        for (const auto& extents : {std::pair{4u, 6u}, std::pair{8u, 1u}, std::pair{12u, 5u}}) {
+            const std::uint64_t inner = extents.first, hidden = extents.second;
             CAPTURE(experts);
             CAPTURE(inner);
             tensors unfused;
@@ -623,6 +685,14 @@ TEST_CASE_TEMPLATE("rewrite: strided outputs larger than the buffer are whole", 
     tensors unfused;  // gate_up_proj: 3 x 800 x 260 x 8 bytes, more than the buffer and no multiple of it
     add_layer(unfused, "model.layers.0", 3, 400, 260, 8, sf::dtype::f64);
     REQUIRE(3 * 800 * 260 * 8 > sf::rewrite_buffer_bytes);
+    check_strided<Family>(unfused);
+}
+
+TEST_CASE_TEMPLATE("rewrite: experts without elements stay that", Family, sf::layouts::qwen2_moe, rows_in_turn, transposed) {
+    tensors unfused;
+    add_layer(unfused, "model.layers.0", 2, 0, 3);
+    add_layer(unfused, "model.layers.1", 2, 4, 0);
+    add_layer(unfused, "model.layers.2", 1, 0, 0);
     check_strided<Family>(unfused);
 }
 

@@ -24,7 +24,7 @@ using words = std::set<std::string>;
 // The layers, 0 first: a header includes only what stands in its own row or above. A name that ends in '*' stands for all
 // that begin so and have no place of their own. The last row is opt-in.
 const std::vector<words> layers{
-    {"version", "config", "detail/array", "detail/checked", "detail/list", "detail/name_table", "detail/utf8"},
+    {"version", "config", "detail/array", "detail/checked", "detail/list", "detail/name_table", "detail/utf8", "sequence"},
     {"text", "result", "dtype"},
     {"slice", "tensor_view", "tensor_traits", "header", "detail/header_*", "detail/json_*", "layout", "detail/compose",
      "detail/layout_names", "family", "layouts/*"},

@@ -15,6 +15,7 @@
 #include <safefuse/header.hpp>
 #include <safefuse/mapped_file.hpp>
 #include <safefuse/result.hpp>
+#include <safefuse/sequence.hpp>
 #include <safefuse/shard_index.hpp>
 #include <safefuse/tensor_file.hpp>
 #include <safefuse/tensor_set.hpp>
@@ -87,8 +88,8 @@ public:
     /// Whether open() would succeed.
     [[nodiscard]] bool is_sound() const noexcept { return failures_.empty(); }
     /// Everything that is wrong, in the order of the files.
-    [[nodiscard]] std::span<const failure> failures() const noexcept SAFEFUSE_LIFETIMEBOUND { return failures_.span(); }
-    [[nodiscard]] std::span<const checkpoint_note> notes() const noexcept SAFEFUSE_LIFETIMEBOUND { return notes_.span(); }
+    [[nodiscard]] sequence<const failure> failures() const noexcept SAFEFUSE_LIFETIMEBOUND { return failures_.span(); }
+    [[nodiscard]] sequence<const checkpoint_note> notes() const noexcept SAFEFUSE_LIFETIMEBOUND { return notes_.span(); }
     /// How many files could be read.
     [[nodiscard]] std::size_t file_count() const noexcept { return file_count_; }
     /// How many tensors of the checkpoint were found, and their bytes.
@@ -138,7 +139,7 @@ struct resolved_checkpoint {
 }
 
 /// Names in quotes with commas between: all, or the first few and how many more.
-[[nodiscard]] inline text enumerate(std::span<const text> names) noexcept {
+[[nodiscard]] inline text enumerate(sequence<const text> names) noexcept {
     constexpr std::size_t most = 6;
     text out;
     for (std::size_t i = 0; i < names.size() && i < most; ++i) {
@@ -154,7 +155,7 @@ struct resolved_checkpoint {
 }
 
 /// Checks that names, all of one series and in natural order, are the whole series. Numbers count from 0 or from 1.
-[[nodiscard]] inline result<void> check_series(std::span<const text> names) noexcept {
+[[nodiscard]] inline result<void> check_series(sequence<const text> names) noexcept {
     series_name parts;
     if (!parse_series(names[0], parts)) return failure{.code = errc::no_checkpoint};
     const std::uint64_t base = parts.number == 0 ? 0 : 1;
@@ -299,7 +300,7 @@ struct tensors_by_file {
         for (std::size_t i = 0; i < index.size(); ++i) order[first[index.file_of(i) + 1]++] = static_cast<std::uint32_t>(i);
         return true;
     }
-    [[nodiscard]] std::span<const std::uint32_t> of(std::size_t file) const noexcept {
+    [[nodiscard]] sequence<const std::uint32_t> of(std::size_t file) const noexcept {
         return order.span().subspan(first[file], first[file + 1] - first[file]);
     }
 };
@@ -425,12 +426,12 @@ public:
 
     /// Copies a slice of tensor i and touches no other bytes.
     ///   fails   as slice_runs::of; wrong_buffer_size (`out` must have the slice's size; it is then untouched); as Source::read
-    result<void> read_slice(std::size_t i, std::span<const axis_range> ranges, std::span<std::byte> out) const noexcept {
+    result<void> read_slice(std::size_t i, sequence<const axis_range> ranges, std::span<std::byte> out) const noexcept {
         return files_[rows_[i].file].read_slice(rows_[i].entry, ranges, out);
     }
     /// The same for the tensor of that name.
     ///   fails   tensor_not_found, and as above
-    result<void> read_slice(std::string_view name, std::span<const axis_range> ranges, std::span<std::byte> out) const noexcept {
+    result<void> read_slice(std::string_view name, sequence<const axis_range> ranges, std::span<std::byte> out) const noexcept {
         const std::size_t i = index_of(name);
         if (i == npos) return absent(name);
         return read_slice(i, ranges, out);
@@ -465,7 +466,7 @@ private:
         detail::array<std::uint8_t> is_listed;
         if (!listed.fill(*index) || !files_.reserve(index->file_count()) || !rows_.reserve(index->size())) return no_memory;
         for (std::size_t f = 0; f < index->file_count(); ++f) {
-            const std::span<const std::uint32_t> tensors = listed.of(f);
+            const sequence<const std::uint32_t> tensors = listed.of(f);
             const text path = detail::join_path(found.directory, index->file(f));
             if (path.empty()) return no_memory;
             auto opened = file_type::open(path, options.read);
@@ -556,7 +557,7 @@ private:
     }
 
     static bool verify_shard(const detail::resolved_checkpoint& found, const checkpoint_options& options, const shard_index& index,
-                             std::size_t f, std::span<const std::uint32_t> tensors, checkpoint_report& report) noexcept {
+                             std::size_t f, sequence<const std::uint32_t> tensors, checkpoint_report& report) noexcept {
         const text path = detail::join_path(found.directory, index.file(f));
         if (path.empty()) return false;
         auto opened = file_type::open(path, options.read);

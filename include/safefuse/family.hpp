@@ -9,6 +9,7 @@
 
 #include <safefuse/layout.hpp>
 #include <safefuse/result.hpp>
+#include <safefuse/sequence.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
 
@@ -47,8 +48,8 @@ private:
     }();
 
 public:
-    static constexpr std::span<const rename_description> descriptions{list, count};
-    static constexpr std::span<const rename_description> inverse{reversed.list, count};
+    static constexpr sequence<const rename_description> descriptions{list, count};
+    static constexpr sequence<const rename_description> inverse{reversed.list, count};
 };
 
 /// A list of names: the model types of a family.
@@ -56,7 +57,7 @@ template <fixed_text... Name>
 struct name_list {
     static constexpr std::size_t count = sizeof...(Name);
     static constexpr std::string_view list[count + 1] = {Name.view()..., {}};
-    static constexpr std::span<const std::string_view> names{list, count};
+    static constexpr sequence<const std::string_view> names{list, count};
 };
 
 /// The last segments of a scope: as the checkpoint spells them, and as the model does.
@@ -73,8 +74,8 @@ struct family_description {
     const layout_description* to;
     std::string_view from_module;
     std::string_view to_module;
-    std::span<const rename_description> renames;
-    std::span<const std::string_view> model_types;
+    sequence<const rename_description> renames;
+    sequence<const std::string_view> model_types;
 };
 
 /// What a family declares: derive from family<Stored, Model> and add `name`, `modules` and, where there are any, `renames` and
@@ -97,8 +98,8 @@ concept family_type = requires {
     { Family::name } -> std::convertible_to<std::string_view>;
     { Family::modules::stored } -> std::convertible_to<std::string_view>;
     { Family::modules::model } -> std::convertible_to<std::string_view>;
-    { Family::renames::descriptions } -> std::convertible_to<std::span<const rename_description>>;
-    { Family::model_types::names } -> std::convertible_to<std::span<const std::string_view>>;
+    { Family::renames::descriptions } -> std::convertible_to<sequence<const rename_description>>;
+    { Family::model_types::names } -> std::convertible_to<sequence<const std::string_view>>;
 };
 
 /// A family type as data: the way from the hub to the model.

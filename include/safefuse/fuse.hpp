@@ -13,6 +13,7 @@
 #include <safefuse/detail/strided_copy.hpp>
 #include <safefuse/plan.hpp>
 #include <safefuse/result.hpp>
+#include <safefuse/sequence.hpp>
 #include <safefuse/tensor_traits.hpp>
 #include <safefuse/tensor_view.hpp>
 
@@ -45,7 +46,7 @@ inline result<void> copy_resident(const tensor_set_ref& set, const copy_block& b
 
 /// Runs blocks that lie among one another in a source that must be read: piece by piece, so that no byte is read twice.
 template <class MemoryOf>
-result<void> read_together(const tensor_set_ref& set, std::span<const copy_block> blocks, std::uint64_t source_end, array<std::byte>& buffer,
+result<void> read_together(const tensor_set_ref& set, sequence<const copy_block> blocks, std::uint64_t source_end, array<std::byte>& buffer,
                            const MemoryOf& memory_of) noexcept {
     if (!buffer.resize_unset(fuse_buffer_bytes)) return failure{.code = errc::out_of_memory};
     for (std::uint64_t begin = blocks[0].source_offset; begin < source_end; begin += buffer.size()) {
@@ -54,11 +55,11 @@ result<void> read_together(const tensor_set_ref& set, std::span<const copy_block
         for (const copy_block& block : blocks) {
             std::byte* const output = memory_of(block.output);
             if (output == nullptr) continue;
-            const ordered_block ordered{block, block_side::source};
-            auto scattered = ordered.for_each_run({begin, begin + size}, [&](std::uint64_t from, std::uint64_t to, std::uint64_t bytes) noexcept {
-                std::memcpy(output + to, buffer.data() + (from - begin), static_cast<std::size_t>(bytes));
+            const auto scatter = [&](const copy_block& part) noexcept {
+                copy_loops(part, 0, buffer.data() + (part.source_offset - begin), output + part.destination_offset);
                 return result<void>{};
-            });
+            };
+            auto scattered = cut(block, block_side::source, {begin, begin + size}, scatter);
             if (!scattered) return scattered;
         }
     }
@@ -69,7 +70,7 @@ result<void> read_together(const tensor_set_ref& set, std::span<const copy_block
 template <class MemoryOf>
 result<void> run_blocks(const copy_plan& plan, const MemoryOf& memory_of) noexcept {
     const tensor_set_ref& set = plan.set();
-    const std::span<const copy_block> blocks = plan.blocks();
+    const sequence<const copy_block> blocks = plan.blocks();
     const auto scatters = [](const copy_block& block) noexcept { return block.loop_count > 0 && block.run_bytes < direct_read_bytes; };
     array<std::byte> buffer;
     for (std::size_t i = 0, next = 0; i < blocks.size(); i = next) {
@@ -105,7 +106,7 @@ result<void> run_blocks(const copy_plan& plan, const MemoryOf& memory_of) noexce
 /// leaves that output out.
 ///   fails   wrong_buffer_size (nothing is written then), and as reading the sources does (buffers may be part-written)
 inline result<void> fuse(const copy_plan& plan, std::span<const std::span<std::byte>> buffers) noexcept {
-    const std::span<const plan_output> outputs = plan.outputs();
+    const sequence<const plan_output> outputs = plan.outputs();
     if (buffers.size() != outputs.size())
         return failure{.code = errc::wrong_buffer_size, .scope = text{plan.scope()}, .detail = "another number of buffers than outputs", .expected = outputs.size(), .actual = buffers.size()};
     for (std::size_t i = 0; i < outputs.size(); ++i)
@@ -156,8 +157,40 @@ result<void> fuse(const copy_plan& plan, std::string_view local_name, T& tensor)
                            resident.subspan(static_cast<std::size_t>(run->source_offset), static_cast<std::size_t>(run->run_bytes)));
 }
 
-/// Makes bytes [begin, begin + out.size()) of one output, for callers that write it out piece by piece.
-///   fails   out_of_range, and as reading the sources does (`out` may be part-written)
+namespace detail {
+
+/// Copies a part of a block to `out`, which stands for the output from byte `begin` on.
+inline result<void> gather_part(const tensor_set_ref& set, const copy_block& part, std::byte* out, std::uint64_t begin, array<std::byte>& buffer) noexcept {
+    if (const std::span<const std::byte> resident = set.source_bytes(part.source); !resident.empty()) {
+        copy_block moved = part;
+        moved.destination_offset -= begin;
+        return copy_resident(set, moved, resident, out);
+    }
+    const std::uint64_t source_end = part.source_offset + part.source_extent_bytes();
+    if (part.loop_count == 0 || part.run_bytes >= direct_read_bytes)
+        return ordered_block{part, block_side::source}.for_each_run(
+            {part.source_offset, source_end}, [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept {
+                return set.read(part.source, from, {out + (to - begin), static_cast<std::size_t>(size)});
+            });
+    // short runs: what lies between them is read as well, in large pieces
+    if (!buffer.resize_unset(fuse_buffer_bytes)) return failure{.code = errc::out_of_memory};
+    for (std::uint64_t at = part.source_offset; at < source_end; at += buffer.size()) {
+        const std::uint64_t size = source_end - at < buffer.size() ? source_end - at : buffer.size();
+        if (auto filled = set.read(part.source, at, {buffer.data(), static_cast<std::size_t>(size)}); !filled) return filled;
+        const auto scatter = [&](const copy_block& piece) noexcept {
+            copy_loops(piece, 0, buffer.data() + (piece.source_offset - at), out + (piece.destination_offset - begin));
+            return result<void>{};
+        };
+        if (auto scattered = cut(part, block_side::source, {at, at + size}, scatter); !scattered) return scattered;
+    }
+    return {};
+}
+
+}  // namespace detail
+
+/// Makes bytes [begin, begin + out.size()) of one output, for callers that write it out piece by piece. Where a source must be
+/// read and its runs are short, what lies between them is read as well, at every call.
+///   fails   output_not_found, out_of_range, out_of_memory, and as reading the sources does (`out` may be part-written)
 inline result<void> gather(const copy_plan& plan, std::size_t output, std::uint64_t begin, std::span<std::byte> out) noexcept {
     if (output >= plan.outputs().size()) return detail::no_such_output(plan, {});
     const std::uint64_t size_bytes = plan.outputs()[output].size_bytes;
@@ -165,20 +198,13 @@ inline result<void> gather(const copy_plan& plan, std::size_t output, std::uint6
         return failure{.code = errc::out_of_range, .tensor = text{plan.outputs()[output].name}, .expected = size_bytes, .actual = begin};
     if (out.empty()) return {};
     const detail::byte_window window{begin, begin + out.size()};
+    detail::array<std::byte> buffer;
     for (const copy_block& block : plan.blocks()) {
         if (block.output != output || block.destination_offset >= window.end ||
             block.destination_offset + block.destination_extent_bytes() <= window.begin)
             continue;
-        const std::span<const std::byte> resident = plan.set().source_bytes(block.source);
-        const detail::ordered_block ordered{block, detail::block_side::destination};
-        auto done = ordered.for_each_run(window, [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept -> result<void> {
-            std::byte* const place = out.data() + (to - begin);
-            if (resident.empty()) return plan.set().read(block.source, from, {place, static_cast<std::size_t>(size)});
-            if (from > resident.size() || resident.size() - from < size)
-                return failure{.code = errc::read_past_end, .file = text{plan.set().source_name(block.source)}, .offset = from, .expected = size, .actual = resident.size()};
-            std::memcpy(place, resident.data() + from, static_cast<std::size_t>(size));
-            return {};
-        });
+        const auto copy = [&](const copy_block& part) noexcept { return detail::gather_part(plan.set(), part, out.data(), begin, buffer); };
+        auto done = detail::cut(block, detail::block_side::destination, window, copy);
         if (!done) return done;
     }
     return {};

@@ -22,6 +22,7 @@
 #include <safefuse/detail/utf8.hpp>
 #include <safefuse/dtype.hpp>
 #include <safefuse/result.hpp>
+#include <safefuse/sequence.hpp>
 #include <safefuse/tensor_view.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
@@ -156,8 +157,8 @@ struct encoded_header {
 /// dtypes first, then by name. Metadata are sorted by key; without any there is no `__metadata__`.
 ///   fails   bad_name (not UTF-8, `__metadata__`, or a metadata key that is there twice), duplicate_tensor, size_overflow,
 ///           partial_byte, header_too_large (no reader accepts more than 100,000,000 bytes), out_of_memory
-[[nodiscard]] result<encoded_header> encode_header(std::span<const tensor_spec> tensors,
-                                                   std::span<const metadata_entry> metadata = {}) noexcept;
+[[nodiscard]] result<encoded_header> encode_header(sequence<const tensor_spec> tensors,
+                                                   sequence<const metadata_entry> metadata = {}) noexcept;
 
 namespace detail {
 
@@ -517,7 +518,7 @@ inline result<header> header::parse(std::span<const std::byte> file_start, std::
     return detail::header_reader{{json, static_cast<std::size_t>(*needed - detail::length_bytes)}, options}.read(file_bytes);
 }
 
-inline result<encoded_header> encode_header(std::span<const tensor_spec> tensors, std::span<const metadata_entry> metadata) noexcept {
+inline result<encoded_header> encode_header(sequence<const tensor_spec> tensors, sequence<const metadata_entry> metadata) noexcept {
     const failure out_of_memory{.code = errc::out_of_memory};
     const auto bad_name = [](std::string_view tensor, std::string_view detail) noexcept {
         return failure{.code = errc::bad_name, .tensor = tensor, .detail = detail};

@@ -21,6 +21,7 @@
 
 #include <safefuse/config.hpp>
 #include <safefuse/detail/checked.hpp>
+#include <safefuse/sequence.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
 
@@ -168,7 +169,7 @@ struct part_extents {
 };
 
 /// A part on its own: its axes in order.
-[[nodiscard]] constexpr placement place_part(std::string_view part, std::span<const std::string_view> extents, const part_extents& x) noexcept {
+[[nodiscard]] constexpr placement place_part(std::string_view part, sequence<const std::string_view> extents, const part_extents& x) noexcept {
     placement out;
     out.axis_count = static_cast<std::uint8_t>(extents.size());
     out.part_count = 1;
@@ -249,7 +250,7 @@ constexpr void require_whole(placement& of, const stored_axis& axis) noexcept {
 
 /// Operands one after the other along an axis. Along an axis that the field lacks, they become the entries of a new one, so a
 /// scalar per part becomes a pair per expert.
-[[nodiscard]] constexpr placement place_concat(std::size_t axis, std::span<const placement> operands) noexcept {
+[[nodiscard]] constexpr placement place_concat(std::size_t axis, sequence<const placement> operands) noexcept {
     placement out = operands[0];
     if (axis >= out.axis_count) {
         out.error = placement_error::unequal_extents;
@@ -278,7 +279,7 @@ constexpr void require_whole(placement& of, const stored_axis& axis) noexcept {
 }
 
 /// Operands in turn along an axis, `group` entries of each at a time.
-[[nodiscard]] constexpr placement place_interleave(std::size_t axis, std::uint64_t group, std::span<const placement> operands) noexcept {
+[[nodiscard]] constexpr placement place_interleave(std::size_t axis, std::uint64_t group, sequence<const placement> operands) noexcept {
     placement out = operands[0];
     if (axis >= out.axis_count || group == 0) {
         out.error = placement_error::unequal_extents;
@@ -556,8 +557,8 @@ struct tensor_description {
 
 /// A layout as data: what plans are made of.
 struct layout_description {
-    std::span<const tensor_description> tensors;
-    std::span<const spelled_field> fields;
+    sequence<const tensor_description> tensors;
+    sequence<const spelled_field> fields;
 };
 
 /// A stored tensor: its name under the scope, and the term that it holds. A tensor for each expert has {expert} in its name.
@@ -573,7 +574,7 @@ struct tensor {
 namespace detail {
 
 /// Whether no tensor with the suffix of a field is called like another tensor with that of a field: "x" + "_bias" and "x_bias".
-constexpr bool spelled_apart(std::initializer_list<std::string_view> names, std::span<const spelled_field> fields) noexcept {
+constexpr bool spelled_apart(std::initializer_list<std::string_view> names, sequence<const spelled_field> fields) noexcept {
     for (const std::string_view& longer : names)
         for (const std::string_view& name : names) {
             if (&longer == &name || !longer.starts_with(name)) continue;

@@ -484,7 +484,7 @@ namespace detail {
     if (!buffer.resize_unset(piece)) return failure{.code = errc::out_of_memory, .file = from};
     for (std::uint64_t offset = 0; offset < source->size_bytes(); offset += piece) {
         const std::uint64_t left = source->size_bytes() - offset;
-        const std::span<std::byte> part = buffer.span().first(left < piece ? static_cast<std::size_t>(left) : piece);
+        const std::span<std::byte> part = buffer.span().subspan(0, left < piece ? static_cast<std::size_t>(left) : piece);
         if (auto done = source->read(offset, part); !done) return done;
         if (auto done = copy->write(offset, part); !done) return done;
     }

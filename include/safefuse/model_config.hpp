@@ -13,6 +13,7 @@
 #include <safefuse/detail/utf8.hpp>
 #include <safefuse/mapped_file.hpp>
 #include <safefuse/result.hpp>
+#include <safefuse/sequence.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
 
@@ -96,7 +97,7 @@ private:
 };
 
 /// Overwrites NaN, Infinity and -Infinity outside strings with 0 and spaces: Python's json has them, JSON has not.
-inline void blank_python_numbers(std::span<char> json) noexcept {
+inline void blank_python_numbers(sequence<char> json) noexcept {
     const std::string_view view{json.data(), json.size()};
     bool in_string = false;
     for (std::size_t i = 0; i < json.size(); ++i) {

@@ -14,6 +14,7 @@
 #include <safefuse/family.hpp>
 #include <safefuse/layout.hpp>
 #include <safefuse/result.hpp>
+#include <safefuse/sequence.hpp>
 #include <safefuse/tensor_set.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
@@ -86,7 +87,7 @@ struct plan_options {
 ///   lifetime  the tensor set that it was made from must stay where it is
 class copy_plan {
 public:
-    [[nodiscard]] std::span<const plan_output> outputs() const noexcept SAFEFUSE_LIFETIMEBOUND { return outputs_.span(); }
+    [[nodiscard]] sequence<const plan_output> outputs() const noexcept SAFEFUSE_LIFETIMEBOUND { return outputs_.span(); }
     /// The output of that local name ("gate_up_proj", "7.down_proj.weight"), or null.
     [[nodiscard]] const plan_output* output(std::string_view local_name) const noexcept SAFEFUSE_LIFETIMEBOUND {
         for (const plan_output& each : outputs_)
@@ -94,7 +95,7 @@ public:
         return nullptr;
     }
     /// All copies, by source and offset in it.
-    [[nodiscard]] std::span<const copy_block> blocks() const noexcept SAFEFUSE_LIFETIMEBOUND { return blocks_.span(); }
+    [[nodiscard]] sequence<const copy_block> blocks() const noexcept SAFEFUSE_LIFETIMEBOUND { return blocks_.span(); }
     /// The block that is the whole output, when that is one run of one source, so that a view can stand for the output; or null.
     [[nodiscard]] const copy_block* single_run(std::size_t output) const noexcept SAFEFUSE_LIFETIMEBOUND {
         for (const copy_block& block : blocks_)
@@ -113,7 +114,7 @@ public:
         return sum;
     }
     /// The tensors that the plan takes its bytes from, as numbers in the tensor set, ascending.
-    [[nodiscard]] std::span<const std::uint32_t> source_tensors() const noexcept SAFEFUSE_LIFETIMEBOUND { return tensors_.span(); }
+    [[nodiscard]] sequence<const std::uint32_t> source_tensors() const noexcept SAFEFUSE_LIFETIMEBOUND { return tensors_.span(); }
     [[nodiscard]] const tensor_set_ref& set() const noexcept SAFEFUSE_LIFETIMEBOUND { return set_; }
 
 private:
@@ -136,7 +137,7 @@ class plan_maker {
 public:
     /// Plans the tensors `members` of `set`, whose names begin with `scope` and a dot, from one layout to the other.
     ///   fails   as `plan`
-    static result<copy_plan> make(tensor_set_ref set, std::span<const std::uint32_t> members, std::string_view scope,
+    static result<copy_plan> make(tensor_set_ref set, sequence<const std::uint32_t> members, std::string_view scope,
                                   const layout_description& from, const layout_description& to, const plan_options& options,
                                   experts_form form = experts_form::from) noexcept {
         plan_maker maker{set, scope, from, to, options};
@@ -203,7 +204,7 @@ private:
         return from_.tensors[tensor].per_expert() ? extents_.values[0] : 1;
     }
 
-    result<void> match_names(std::span<const std::uint32_t> members) noexcept {
+    result<void> match_names(sequence<const std::uint32_t> members) noexcept {
         for (const std::uint32_t index : members) {
             const detail::matched_name match = detail::match(from_, set_.spec(index).name.substr(scope_.size() + 1));
             if (match.verdict == detail::name_verdict::leftover) return fault(errc::leftover_tensor, index);
@@ -471,7 +472,7 @@ private:
     }
 
     result<void> make_outputs() noexcept {
-        text scope{options_.destination_scope.empty() ? scope_ : options_.destination_scope};
+        const std::string_view scope = options_.destination_scope.empty() ? scope_ : options_.destination_scope;
         plan_.expert_count_ = local_.values[0];
         if (!plan_.arena_.append(scope_.data(), scope_.size())) return no_memory();
         plan_.scope_size_ = scope_.size();
@@ -500,7 +501,7 @@ private:
     }
 
     /// The outputs of one field of one tensor of the destination's layout, if the source has that field.
-    result<void> make_field(const text& scope, const tensor_description& tensor, const placement& names, const spelled_field& spelled) noexcept {
+    result<void> make_field(std::string_view scope, const tensor_description& tensor, const placement& names, const spelled_field& spelled) noexcept {
         const field_description& field = *spelled.field;
         std::uint32_t from_field = absent;
         for (std::uint32_t f = 0; f < from_.fields.size(); ++f)
@@ -552,9 +553,8 @@ private:
         const std::size_t first_block = plan_.blocks_.size();
         const std::uint64_t count = tensor.per_expert() ? kept_[0].count : 1;
         for (std::uint64_t i = 0; i < count; ++i) {
-            text full{scope};
-            full.append(".");
-            detail::spell(full, tensor.name, kept_[0].begin + i, spelled.suffix);
+            text full;
+            if (!full.append(scope) || !full.append(".") || !detail::spell(full, tensor.name, kept_[0].begin + i, spelled.suffix)) return no_memory();
             // the pointers are set when all outputs are there; until then only the sizes count
             plan_output output{{{full.view().data(), full.size()}, first.type, {shape, rank}}, {}, size_bytes};
             if (!plan_.arena_.append(full.view().data(), full.size()) || !plan_.extents_.append(shape, rank) || !plan_.outputs_.push(output))
@@ -728,8 +728,9 @@ inline result<array<std::uint32_t>> tensors_under(tensor_set_ref set, std::strin
 
 /// Plans the experts of one scope from one layout to another. Nothing is read but names, dtypes and shapes.
 ///   scope   the dotted prefix of the experts module, without a dot at its end
-///   fails   no_experts, missing_expert, missing_part, duplicate_expert, leftover_tensor, shape_mismatch, dtype_mismatch,
-///           unscaled_codes, cuts_granule, unnested_groups, size_overflow, partial_byte, out_of_range (options), out_of_memory
+///   fails   no_experts, missing_expert, missing_part, duplicate_expert, leftover_tensor, both_layouts (tensors of the destination's
+///           layout lie in the scope, too), shape_mismatch, dtype_mismatch, size_mismatch (of the set's own making), unscaled_codes,
+///           cuts_granule, unnested_groups, size_overflow, partial_byte, out_of_range (options), out_of_memory
 template <layout_type From, layout_type To, tensor_set Set>
 [[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope, const plan_options& options = {}) noexcept {
     static_assert(can_become<From, To>, "safefuse: the destination's layout places a part that the source's layout lacks or gives other extents");

@@ -16,6 +16,7 @@
 #include <safefuse/plan.hpp>
 #include <safefuse/result.hpp>
 #include <safefuse/scopes.hpp>
+#include <safefuse/sequence.hpp>
 #include <safefuse/shard_index.hpp>
 #include <safefuse/tensor_set.hpp>
 #include <safefuse/writer.hpp>
@@ -51,7 +52,7 @@ private:
 
 struct rewrite_options {
     std::uint64_t max_shard_bytes = default_shard_bytes;
-    std::span<const metadata_entry> metadata = pytorch_metadata;  ///< of every file
+    sequence<const metadata_entry> metadata = pytorch_metadata;  ///< of every file
     durability wait = durability::synced;
     /// What becomes of the source's pages as they are used up; done_with gives the page cache back as well.
     advice used_source = advice::release;
@@ -73,7 +74,7 @@ public:
     static result<rewrite_plan> make(tensor_set_ref set, const family_description& family, const plan_options& options = {}) noexcept;
 
     /// The tensors to come, in natural order of their names (layer 2 before layer 10).
-    [[nodiscard]] std::span<const tensor_spec> tensors() const noexcept SAFEFUSE_LIFETIMEBOUND { return tensors_.span(); }
+    [[nodiscard]] sequence<const tensor_spec> tensors() const noexcept SAFEFUSE_LIFETIMEBOUND { return tensors_.span(); }
     [[nodiscard]] origin origin_of(std::size_t i) const noexcept { return origins_[i]; }
     [[nodiscard]] const experts_scopes& scopes() const noexcept SAFEFUSE_LIFETIMEBOUND { return scopes_; }
     [[nodiscard]] std::uint64_t total_bytes() const noexcept { return total_bytes_; }
@@ -225,7 +226,7 @@ public:
 
     /// Sends the bytes of the tensors `chosen` (numbers in the plan), in the order in which they lie in their sources.
     template <class Accept>
-    result<void> send(std::span<const std::uint32_t> chosen, Accept&& accept) noexcept {
+    result<void> send(sequence<const std::uint32_t> chosen, Accept&& accept) noexcept {
         array<step> steps;
         for (const std::uint32_t t : chosen)
             if (auto added = add_step(steps, t); !added) return added;
@@ -295,7 +296,7 @@ private:
     }
 
     template <class Accept>
-    result<void> send_scope(std::uint32_t scope, std::span<const std::uint32_t> chosen, Accept& accept) noexcept {
+    result<void> send_scope(std::uint32_t scope, sequence<const std::uint32_t> chosen, Accept& accept) noexcept {
         constexpr std::uint32_t not_chosen = ~std::uint32_t{0};
         auto plan = plan_.plan_of(scope);
         if (!plan) return std::move(plan).error();
@@ -375,7 +376,7 @@ inline result<void> rewrite(const rewrite_plan& plan, std::string_view directory
 ///           scalar_mismatch (the bytes differ: `offset` counts in the tensor), canceled, and as reading does
 inline result<void> verify_rewritten(const rewrite_plan& plan, tensor_set_ref other, progress_ref progress = {}) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
-    const std::span<const tensor_spec> tensors = plan.tensors();
+    const sequence<const tensor_spec> tensors = plan.tensors();
     detail::name_table table;
     const auto names = [&](std::uint32_t i) noexcept { return tensors[i].name; };
     if (!table.reserve(tensors.size())) return no_memory;

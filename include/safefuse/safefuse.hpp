@@ -19,6 +19,7 @@
 #include <safefuse/result.hpp>
 #include <safefuse/rewrite.hpp>
 #include <safefuse/scopes.hpp>
+#include <safefuse/sequence.hpp>
 #include <safefuse/shard_index.hpp>
 #include <safefuse/slice.hpp>
 #include <safefuse/tensor_file.hpp>

@@ -13,6 +13,7 @@
 #include <safefuse/family.hpp>
 #include <safefuse/plan.hpp>
 #include <safefuse/result.hpp>
+#include <safefuse/sequence.hpp>
 #include <safefuse/tensor_set.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
@@ -22,7 +23,7 @@ struct experts_scope {
     std::string_view name;              ///< its prefix in the set
     std::string_view destination_name;  ///< its prefix after the family's renames
     experts_form form;
-    std::span<const std::uint32_t> tensors;  ///< what lies under it and looks like experts, as numbers in the set
+    sequence<const std::uint32_t> tensors;  ///< what lies under it and looks like experts, as numbers in the set
 };
 
 /// The experts modules of a tensor set that fit one family, in the order in which the set names them.

@@ -16,6 +16,7 @@
 #include <safefuse/detail/name_table.hpp>
 #include <safefuse/detail/utf8.hpp>
 #include <safefuse/result.hpp>
+#include <safefuse/sequence.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
 
@@ -395,7 +396,7 @@ namespace detail {
 /// The text of an index, byte for byte as huggingface_hub and transformers write it: indented by two, keys sorted, ASCII only.
 ///   fails   bad_name (not UTF-8), duplicate_tensor, path_leaves_directory, bad_index (a file that is no .safetensors),
 ///           out_of_memory
-[[nodiscard]] inline result<detail::array<std::byte>> encode_index(std::span<const shard_entry> entries,
+[[nodiscard]] inline result<detail::array<std::byte>> encode_index(sequence<const shard_entry> entries,
                                                                    std::uint64_t total_size_bytes) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
     detail::array<shard_entry> sorted;

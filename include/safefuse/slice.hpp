@@ -11,6 +11,7 @@
 #include <safefuse/detail/checked.hpp>
 #include <safefuse/dtype.hpp>
 #include <safefuse/result.hpp>
+#include <safefuse/sequence.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
 
@@ -34,10 +35,10 @@ public:
     /// Resolves ranges against a tensor; axes without a range are kept whole.
     ///   fails   too_many_indices, out_of_range (also for begin > end), slice_cuts_byte (sub-byte elements), size_overflow,
     ///           partial_byte, out_of_memory
-    static result<slice_runs> of(dtype type, shape_view shape, std::span<const axis_range> ranges) noexcept;
+    static result<slice_runs> of(dtype type, shape_view shape, sequence<const axis_range> ranges) noexcept;
 
     /// Extents of the slice.
-    [[nodiscard]] shape_view shape() const noexcept SAFEFUSE_LIFETIMEBOUND { return shape_.span(); }
+    [[nodiscard]] shape_view shape() const noexcept SAFEFUSE_LIFETIMEBOUND { return {shape_.data(), shape_.size()}; }
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return run_bytes_ * run_count_; }
     /// Bytes of one run; the runs of a slice have one size.
     [[nodiscard]] std::uint64_t run_bytes() const noexcept { return run_bytes_; }
@@ -76,7 +77,7 @@ private:
     std::uint64_t run_count_ = 0;
 };
 
-inline result<slice_runs> slice_runs::of(dtype type, shape_view shape, std::span<const axis_range> ranges) noexcept {
+inline result<slice_runs> slice_runs::of(dtype type, shape_view shape, sequence<const axis_range> ranges) noexcept {
     if (ranges.size() > shape.size())
         return failure{.code = errc::too_many_indices, .expected = shape.size(), .actual = ranges.size()};
     std::uint64_t tensor_bytes = 0;

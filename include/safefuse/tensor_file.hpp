@@ -13,6 +13,7 @@
 #include <safefuse/header.hpp>
 #include <safefuse/mapped_file.hpp>
 #include <safefuse/result.hpp>
+#include <safefuse/sequence.hpp>
 #include <safefuse/slice.hpp>
 #include <safefuse/tensor_view.hpp>
 
@@ -104,7 +105,7 @@ public:
 
     /// The bytes of a slice of tensor i: their number, for read_slice, and their places, for tensor_view::slice.
     ///   fails   as slice_runs::of
-    [[nodiscard]] result<slice_runs> runs_of(std::size_t i, std::span<const axis_range> ranges) const noexcept {
+    [[nodiscard]] result<slice_runs> runs_of(std::size_t i, sequence<const axis_range> ranges) const noexcept {
         const tensor_entry entry = header_[i];
         auto runs = slice_runs::of(entry.type, entry.shape, ranges);
         if (!runs) return about(std::move(runs).error(), entry.name);
@@ -112,7 +113,7 @@ public:
     }
     /// The same for the tensor of that name.
     ///   fails   tensor_not_found, and as above
-    [[nodiscard]] result<slice_runs> runs_of(std::string_view name, std::span<const axis_range> ranges) const noexcept {
+    [[nodiscard]] result<slice_runs> runs_of(std::string_view name, sequence<const axis_range> ranges) const noexcept {
         const std::size_t i = index_of(name);
         if (i == npos) return absent(name);
         return runs_of(i, ranges);
@@ -120,7 +121,7 @@ public:
 
     /// Copies a slice of tensor i and touches no other bytes: run by run, and neighbouring runs at once.
     ///   fails   as slice_runs::of; wrong_buffer_size (`out` must have the slice's size; it is then untouched); as Source::read
-    result<void> read_slice(std::size_t i, std::span<const axis_range> ranges, std::span<std::byte> out) const noexcept {
+    result<void> read_slice(std::size_t i, sequence<const axis_range> ranges, std::span<std::byte> out) const noexcept {
         const tensor_entry entry = header_[i];
         const auto runs = runs_of(i, ranges);
         if (!runs) return runs.error();
@@ -145,7 +146,7 @@ public:
     }
     /// The same for the tensor of that name.
     ///   fails   tensor_not_found, and as above
-    result<void> read_slice(std::string_view name, std::span<const axis_range> ranges, std::span<std::byte> out) const noexcept {
+    result<void> read_slice(std::string_view name, sequence<const axis_range> ranges, std::span<std::byte> out) const noexcept {
         const std::size_t i = index_of(name);
         if (i == npos) return absent(name);
         return read_slice(i, ranges, out);

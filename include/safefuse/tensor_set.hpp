@@ -11,6 +11,7 @@
 
 #include <safefuse/byte_source.hpp>
 #include <safefuse/result.hpp>
+#include <safefuse/sequence.hpp>
 #include <safefuse/tensor_view.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
@@ -108,7 +109,7 @@ struct named_tensor {
 ///   lifetime  the list, the names and what the views point to belong to the caller
 class tensor_list {
 public:
-    explicit tensor_list(std::span<const named_tensor> tensors SAFEFUSE_LIFETIMEBOUND) noexcept : tensors_{tensors} {}
+    explicit tensor_list(sequence<const named_tensor> tensors SAFEFUSE_LIFETIMEBOUND) noexcept : tensors_{tensors} {}
 
     [[nodiscard]] std::size_t size() const noexcept { return tensors_.size(); }
     [[nodiscard]] tensor_spec spec(std::size_t i) const noexcept {
@@ -126,7 +127,7 @@ public:
     }
 
 private:
-    std::span<const named_tensor> tensors_;
+    sequence<const named_tensor> tensors_;
 };
 
 }  // namespace safefuse::inline SAFEFUSE_ABI

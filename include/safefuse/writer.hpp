@@ -15,6 +15,7 @@
 #include <safefuse/header.hpp>
 #include <safefuse/mapped_file.hpp>
 #include <safefuse/result.hpp>
+#include <safefuse/sequence.hpp>
 #include <safefuse/shard_index.hpp>
 #include <safefuse/tensor_set.hpp>
 #include <safefuse/tensor_view.hpp>
@@ -31,8 +32,8 @@ public:
 
     /// A file with these tensors, whose bytes are to be written; the header is byte for byte the reference writer's.
     ///   fails   as encode_header and output_file::create
-    static result<tensor_file_writer> create(std::string_view path, std::span<const tensor_spec> tensors,
-                                             std::span<const metadata_entry> metadata = pytorch_metadata) noexcept {
+    static result<tensor_file_writer> create(std::string_view path, sequence<const tensor_spec> tensors,
+                                             sequence<const metadata_entry> metadata = pytorch_metadata) noexcept {
         auto header = encode_header(tensors, metadata);
         if (!header) {
             if (header.error().file.empty()) header.error().file = path;
@@ -81,8 +82,8 @@ private:
 
 /// Writes one tensor file from tensors in memory, byte for byte as the reference writer does (metadata sorted by key).
 ///   fails   as tensor_file_writer; nothing is left at `path` then that was not there before
-inline result<void> write_tensor_file(std::string_view path, std::span<const named_tensor> tensors,
-                                      std::span<const metadata_entry> metadata = pytorch_metadata) noexcept {
+inline result<void> write_tensor_file(std::string_view path, sequence<const named_tensor> tensors,
+                                      sequence<const metadata_entry> metadata = pytorch_metadata) noexcept {
     detail::array<tensor_spec> specs;
     for (const named_tensor& each : tensors)
         if (!specs.push({each.name, each.tensor.type(), each.tensor.shape()})) return failure{.code = errc::out_of_memory, .file = path};
@@ -106,7 +107,7 @@ struct shard_split {
 /// `max_shard_bytes`, and a tensor larger than that gets a shard of its own, numbered before the one that is open.
 ///   source  huggingface_hub serialization/_base.py split_state_dict_into_shards_factory; tests/writer.test.cpp
 ///   fails   size_overflow, partial_byte, out_of_memory
-[[nodiscard]] inline result<shard_split> split_into_shards(std::span<const tensor_spec> tensors, std::uint64_t max_shard_bytes) noexcept {
+[[nodiscard]] inline result<shard_split> split_into_shards(sequence<const tensor_spec> tensors, std::uint64_t max_shard_bytes) noexcept {
     constexpr std::uint32_t open = ~std::uint32_t{0};
     shard_split split;
     if (!split.shard_of.resize(tensors.size(), open)) return failure{.code = errc::out_of_memory};
@@ -146,9 +147,9 @@ public:
     ///   lifetime  names, shapes and metadata stay the caller's, who keeps them until finish()
     ///   fails   duplicate_tensor, size_overflow, partial_byte, not_a_directory, destination_not_empty, and as making a directory
     ///           does
-    static result<checkpoint_writer> create(std::string_view directory, std::span<const tensor_spec> tensors SAFEFUSE_LIFETIMEBOUND,
+    static result<checkpoint_writer> create(std::string_view directory, sequence<const tensor_spec> tensors SAFEFUSE_LIFETIMEBOUND,
                                             std::uint64_t max_shard_bytes = default_shard_bytes,
-                                            std::span<const metadata_entry> metadata = pytorch_metadata) noexcept {
+                                            sequence<const metadata_entry> metadata = pytorch_metadata) noexcept {
         auto split = split_into_shards(tensors, max_shard_bytes);
         if (!split) return std::move(split).error();
         checkpoint_writer writer;
@@ -208,7 +209,7 @@ public:
 
 private:
     /// No name is there twice, in whichever shards.
-    static result<void> check_names(std::span<const tensor_spec> tensors) noexcept {
+    static result<void> check_names(sequence<const tensor_spec> tensors) noexcept {
         detail::name_table table;
         const auto names = [&](std::uint32_t i) noexcept { return tensors[i].name; };
         if (!table.reserve(tensors.size())) return failure{.code = errc::out_of_memory};
@@ -231,8 +232,8 @@ private:
     }
 
     text directory_;
-    std::span<const tensor_spec> tensors_;
-    std::span<const metadata_entry> metadata_;
+    sequence<const tensor_spec> tensors_;
+    sequence<const metadata_entry> metadata_;
     shard_split split_;
 };
 

@@ -438,7 +438,8 @@ inline void json(header_suite& add) {
     deep("nest_unclosed_100000", false, std::string(100'000, '['));
     deep("nest_objects_unclosed_100000", false, repeated("{\"\":", 100'000));
     add.refuse(errc::header_bad_entry, "deep_nest_200k", "an array of arrays is no tensor",
-               "{\"t\":" + std::string(100'000, '[') + std::string(100'000, ']') + "}");
+               "{\"t\":" + std::string(200'000, '[') + "}");
+    add.refuse(errc::header_bad_entry, "nest_tensor_closed", "an array of arrays is no tensor", "{\"t\":" + nested(100'000) + "}");
     add.refuse(errc::header_bad_entry, "nest_in_metadata", "nesting does not matter where there must be a string",
                with_metadata("{\"a\":" + nested(200) + "}"));
     add.refuse(errc::header_bad_entry, "nest_in_shape", "nesting does not matter where there must be a number", one("\"U8\"", nested(200), "[0,4]"), 4);
@@ -767,7 +768,7 @@ inline void numbers(header_suite& add) {
     shape("text", "\"4\"");
     shape("object", "{\"0\":4}");
     shape("true", "true");
-    shape("nested", "[[4]]");
+    shape("nested", "[[2,2]]");
     shape("null_inside", "[4,null]");
     const auto offsets = [&](std::string name, std::string value) {
         add.refuse(errc::header_bad_entry, "offsets_" + std::move(name), "offsets are an array of two integers", one("\"U8\"", "[4]", value), 4);

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include <safefuse/config.hpp>
+#include <safefuse/sequence.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI::detail {
 
@@ -49,8 +50,8 @@ public:
     [[nodiscard]] T* end() noexcept { return data_ + size_; }
     [[nodiscard]] const T* begin() const noexcept { return data_; }
     [[nodiscard]] const T* end() const noexcept { return data_ + size_; }
-    [[nodiscard]] std::span<T> span() noexcept { return {data_, size_}; }
-    [[nodiscard]] std::span<const T> span() const noexcept { return {data_, size_}; }
+    [[nodiscard]] sequence<T> span() noexcept { return {data_, size_}; }
+    [[nodiscard]] sequence<const T> span() const noexcept { return {data_, size_}; }
 
     [[nodiscard]] bool reserve(std::size_t count) noexcept {
         if (count <= capacity_) return true;
@@ -112,7 +113,7 @@ private:
 /// Stable merge sort: `less(a, b)` says whether a must stand before b. Returns false, with the elements as they were, when
 /// there is no memory for the second half-size copy; elements that are already in order cost one pass and no memory.
 template <class T, class Less>
-[[nodiscard]] bool sort(std::span<T> values, Less less) noexcept {
+[[nodiscard]] bool sort(sequence<T> values, Less less) noexcept {
     const std::size_t count = values.size();
     std::size_t in_order = 1;
     while (in_order < count && !less(values[in_order], values[in_order - 1])) ++in_order;

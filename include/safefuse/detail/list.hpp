@@ -11,6 +11,7 @@
 #include <utility>
 
 #include <safefuse/config.hpp>
+#include <safefuse/sequence.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI::detail {
 
@@ -44,7 +45,7 @@ public:
     [[nodiscard]] const T* begin() const noexcept { return data_; }
     [[nodiscard]] T* end() noexcept { return data_ + size_; }
     [[nodiscard]] const T* end() const noexcept { return data_ + size_; }
-    [[nodiscard]] std::span<const T> span() const noexcept { return {data_, size_}; }
+    [[nodiscard]] sequence<const T> span() const noexcept { return {data_, size_}; }
 
     [[nodiscard]] bool reserve(std::size_t count) noexcept {
         static_assert(std::is_nothrow_move_constructible_v<T> && alignof(T) <= alignof(std::max_align_t));

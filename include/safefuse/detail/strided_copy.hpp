@@ -112,6 +112,62 @@ private:
     std::uint64_t span_[max_loops + 1]{};
 };
 
+/// Calls f(part) for the parts of a block that lie in a window of one side and together are all of it that does: blocks
+/// themselves, as large as can be, until f returns a failure. f returns result<void>.
+template <class F>
+result<void> cut(const copy_block& block, block_side side, byte_window window, F& f) {
+    const auto stride = [&](const copy_loop& loop) noexcept { return side == block_side::source ? loop.source_stride : loop.destination_stride; };
+    const std::uint64_t here = side == block_side::source ? block.source_offset : block.destination_offset;
+    const std::uint64_t extent = side == block_side::source ? block.source_extent_bytes() : block.destination_extent_bytes();
+    if (here >= window.end || here + extent <= window.begin) return {};
+    if (here >= window.begin && here + extent <= window.end) return f(block);
+    copy_block part = block;
+    if (block.loop_count == 0) {
+        const std::uint64_t skipped = here < window.begin ? window.begin - here : 0;
+        part.source_offset += skipped;
+        part.destination_offset += skipped;
+        part.run_bytes = (here + block.run_bytes < window.end ? here + block.run_bytes : window.end) - here - skipped;
+        return f(part);
+    }
+
+    // The loop with the longest step comes first; what its steps cover does not overlap.
+    std::uint32_t longest = 0;
+    for (std::uint32_t i = 1; i < block.loop_count; ++i)
+        if (stride(block.loops[i]) > stride(block.loops[longest])) longest = i;
+    const copy_loop loop = block.loops[longest];
+    const std::uint64_t step = stride(loop), each = extent - (loop.extent - 1) * step;
+    const auto take = [&](std::uint64_t first, std::uint64_t count) noexcept {
+        part = block;
+        part.source_offset += first * loop.source_stride;
+        part.destination_offset += first * loop.destination_stride;
+        part.loops[longest].extent = count;
+        if (count != 1) return;
+        for (std::uint32_t i = longest; i + 1 < block.loop_count; ++i) part.loops[i] = part.loops[i + 1];
+        --part.loop_count;
+    };
+    // steps that touch the window: [first, last); those that lie in it: [inner_first, inner_last)
+    const std::uint64_t first = here + each > window.begin ? 0 : (window.begin - here - each) / step + 1;
+    std::uint64_t last = (window.end - here + step - 1) / step;
+    if (last > loop.extent) last = loop.extent;
+    std::uint64_t inner_first = here >= window.begin ? 0 : (window.begin - here + step - 1) / step;
+    std::uint64_t inner_last = window.end < here + each ? 0 : (window.end - here - each) / step + 1;
+    if (inner_last > loop.extent) inner_last = loop.extent;
+    if (inner_first >= inner_last) inner_first = inner_last = last;
+    for (std::uint64_t i = first; i < inner_first && i < last; ++i) {
+        take(i, 1);
+        if (auto done = cut(part, side, window, f); !done) return done;
+    }
+    if (inner_first < inner_last) {
+        take(inner_first, inner_last - inner_first);
+        if (auto done = f(part); !done) return done;
+    }
+    for (std::uint64_t i = inner_last > first ? inner_last : first; i < last; ++i) {
+        take(i, 1);
+        if (auto done = cut(part, side, window, f); !done) return done;
+    }
+    return {};
+}
+
 }  // namespace safefuse::inline SAFEFUSE_ABI::detail
 
 #endif

@@ -7,10 +7,12 @@
 #include <span>
 #include <string_view>
 
+#include <safefuse/detail/array.hpp>
 #include <safefuse/family.hpp>
 #include <safefuse/layouts/families.hpp>
 #include <safefuse/result.hpp>
 #include <safefuse/scopes.hpp>
+#include <safefuse/sequence.hpp>
 #include <safefuse/tensor_set.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
@@ -35,7 +37,7 @@ using shipped_families =
 }  // namespace detail
 
 /// All families that the library ships.
-inline constexpr std::span<const known_family> known_families{detail::shipped_families::all};
+inline constexpr sequence<const known_family> known_families{detail::shipped_families::all};
 
 /// The family of that name or model type, or null.
 [[nodiscard]] constexpr const known_family* find_family(std::string_view name) noexcept {
@@ -65,7 +67,7 @@ struct rename_fit {
     std::uint32_t stored = 0;  ///< how many find it in the names as they are, without the renames before them
 };
 
-inline result<rename_fit> fit_renames(const tensor_set_ref& set, std::span<const rename_description> renames) noexcept {
+inline result<rename_fit> fit_renames(const tensor_set_ref& set, sequence<const rename_description> renames) noexcept {
     array<std::uint8_t> seen;  // by rename: 1 in turn, 2 as the names are
     if (!seen.resize(renames.size(), 0)) return failure{.code = errc::out_of_memory};
     for (std::size_t i = 0; i < set.size(); ++i) {

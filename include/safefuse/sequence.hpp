@@ -1,0 +1,57 @@
+// safefuse: elements in a row that belong to somebody else. For bytes and extents the library uses std::span; for the many
+// element types of its tables that would cost the compiler ten times as much as this.
+#ifndef SAFEFUSE_SEQUENCE_HPP
+#define SAFEFUSE_SEQUENCE_HPP
+
+#include <cstddef>
+#include <span>
+#include <type_traits>
+
+#include <safefuse/config.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI {
+
+/// A view of elements that lie one behind the other. Arrays, vectors and spans convert to it, and it converts to a span.
+///   lifetime  the elements stay their owner's
+template <class T>
+class sequence {
+public:
+    using value_type = std::remove_cv_t<T>;
+    using iterator = T*;
+
+    constexpr sequence() noexcept = default;
+    constexpr sequence(T* first, std::size_t count) noexcept : first_{first}, count_{count} {}
+    template <std::size_t Count>
+    constexpr sequence(T (&elements)[Count]) noexcept : first_{elements}, count_{Count} {}  // NOLINT: a view converts
+    template <class Container>
+        requires requires(Container& container) {
+            requires !std::is_same_v<std::remove_cv_t<Container>, sequence>;
+            static_cast<T*>(container.data());
+            static_cast<std::size_t>(container.size());
+        }
+    constexpr sequence(Container&& container) noexcept : first_{container.data()}, count_{container.size()} {}  // NOLINT
+
+    [[nodiscard]] constexpr T* data() const noexcept { return first_; }
+    [[nodiscard]] constexpr std::size_t size() const noexcept { return count_; }
+    [[nodiscard]] constexpr bool empty() const noexcept { return count_ == 0; }
+    [[nodiscard]] constexpr T* begin() const noexcept { return first_; }
+    [[nodiscard]] constexpr T* end() const noexcept { return first_ + count_; }
+    [[nodiscard]] constexpr T& operator[](std::size_t i) const noexcept { return first_[i]; }
+    [[nodiscard]] constexpr T& front() const noexcept { return first_[0]; }
+    [[nodiscard]] constexpr T& back() const noexcept { return first_[count_ - 1]; }
+    /// The elements from `first` on, all of them or `count`.
+    [[nodiscard]] constexpr sequence subspan(std::size_t first) const noexcept { return {first_ + first, count_ - first}; }
+    [[nodiscard]] constexpr sequence subspan(std::size_t first, std::size_t count) const noexcept { return {first_ + first, count}; }
+
+private:
+    T* first_ = nullptr;
+    std::size_t count_ = 0;
+};
+
+}  // namespace safefuse::inline SAFEFUSE_ABI
+
+/// A sequence may outlive itself: it owns nothing.
+template <class T>
+inline constexpr bool std::ranges::enable_borrowed_range<safefuse::sequence<T>> = true;
+
+#endif
