@@ -27,13 +27,12 @@ enum class advice : std::uint8_t {
 ///   read         fills `out` from `offset`; fails with read_past_end, io_error, file_changed, and `out` may then be part-written
 ///   advise       a hint, never a failure
 template <class Source>
-concept byte_source = std::movable<Source> &&
-                      requires(const Source& source, std::uint64_t offset, std::uint64_t size_bytes, std::span<std::byte> out) {
-                          { source.size_bytes() } noexcept -> std::same_as<std::uint64_t>;
-                          { source.bytes() } noexcept -> std::same_as<std::span<const std::byte>>;
-                          { source.read(offset, out) } noexcept -> std::same_as<result<void>>;
-                          { source.advise(offset, size_bytes, advice::will_need) } noexcept;
-                      };
+concept byte_source = requires(const Source& source, std::uint64_t offset, std::uint64_t size_bytes, std::span<std::byte> out) {
+    { source.size_bytes() } noexcept -> std::same_as<std::uint64_t>;
+    { source.bytes() } noexcept -> std::same_as<std::span<const std::byte>>;
+    { source.read(offset, out) } noexcept -> std::same_as<result<void>>;
+    { source.advise(offset, size_bytes, advice::will_need) } noexcept;
+};
 
 /// A byte source that is opened by the path of a file; paths are UTF-8 on every system.
 template <class Source>

@@ -95,11 +95,11 @@ template <class Family>
 concept family_type = requires {
     requires layout_type<typename Family::stored>;
     requires layout_type<typename Family::model>;
-    { Family::name } -> std::convertible_to<std::string_view>;
-    { Family::modules::stored } -> std::convertible_to<std::string_view>;
-    { Family::modules::model } -> std::convertible_to<std::string_view>;
-    { Family::renames::descriptions } -> std::convertible_to<sequence<const rename_description>>;
-    { Family::model_types::names } -> std::convertible_to<sequence<const std::string_view>>;
+    static_cast<std::string_view>(Family::name);
+    static_cast<std::string_view>(Family::modules::stored);
+    static_cast<std::string_view>(Family::modules::model);
+    static_cast<sequence<const rename_description>>(Family::renames::descriptions);
+    static_cast<sequence<const std::string_view>>(Family::model_types::names);
 };
 
 /// A family type as data: the way from the hub to the model.

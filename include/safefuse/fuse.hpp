@@ -105,7 +105,7 @@ result<void> run_blocks(const copy_plan& plan, const MemoryOf& memory_of) noexce
 /// Makes all outputs of a plan at once, reading the sources front to back. `buffers[i]` is for plan.outputs()[i]; an empty buffer
 /// leaves that output out.
 ///   fails   wrong_buffer_size (nothing is written then), and as reading the sources does (buffers may be part-written)
-inline result<void> fuse(const copy_plan& plan, std::span<const std::span<std::byte>> buffers) noexcept {
+inline result<void> fuse(const copy_plan& plan, sequence<const std::span<std::byte>> buffers) noexcept {
     const sequence<const plan_output> outputs = plan.outputs();
     if (buffers.size() != outputs.size())
         return failure{.code = errc::wrong_buffer_size, .scope = text{plan.scope()}, .detail = "another number of buffers than outputs", .expected = outputs.size(), .actual = buffers.size()};

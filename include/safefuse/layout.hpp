@@ -352,10 +352,10 @@ constexpr void require_whole(placement& of, const stored_axis& axis) noexcept {
         of.error = placement_error::unequal_extents;
         return of;
     }
-    std::swap(of.axes[a], of.axes[b]);
+    detail::swap(of.axes[a], of.axes[b]);
     for (std::size_t p = 0; p < of.part_count; ++p) {
         part_placement& part = of.parts[p];
-        std::swap(part.first[a], part.first[b]);
+        detail::swap(part.first[a], part.first[b]);
         for (std::size_t i = 0; i < part.piece_count; ++i) {
             std::uint8_t& axis = part.pieces[i].axis;
             if (axis == a)
@@ -436,8 +436,8 @@ constexpr bool mentions_each_once(part_list<Part...>) noexcept {
 ///   place(x)     the placement for given extents, constexpr; compose place_concat and its like, or fill one in
 template <class Term>
 concept layout_term = requires(const part_extents& x) {
-    { Term::axis_count } -> std::convertible_to<std::size_t>;
-    { Term::is_stacked } -> std::convertible_to<bool>;
+    static_cast<std::size_t>(Term::axis_count);
+    static_cast<bool>(Term::is_stacked);
     typename Term::parts;
     { Term::place(x) } noexcept -> std::same_as<placement>;
 };
@@ -605,7 +605,7 @@ struct layout {
 /// A type that describes a layout.
 template <class Layout>
 concept layout_type = requires {
-    { Layout::description } -> std::convertible_to<const layout_description&>;
+    static_cast<const layout_description&>(Layout::description);
     typename Layout::parts;
 };
 

@@ -211,12 +211,10 @@ struct failure {
     }
 };
 
-/// A T, or the failure that prevented it; names as in std::expected.
+/// A T, or the failure that prevented it; names as in std::expected. It can be moved, not copied.
 /// `value()` on a failure stops the program with a trap in every build mode; `operator*` there is undefined.
 template <class T>
 class [[nodiscard]] result {
-    static_assert(std::is_object_v<T> && !std::is_same_v<T, failure>);
-
 public:
     using value_type = T;
 
@@ -227,12 +225,6 @@ public:
             new (&value_) T{std::move(other.value_)};
         else
             new (&error_) failure{std::move(other.error_)};
-    }
-    result(const result& other) requires std::is_copy_constructible_v<T> : has_value_{other.has_value_} {
-        if (has_value_)
-            new (&value_) T{other.value_};
-        else
-            new (&error_) failure{other.error_};
     }
     result& operator=(result other) noexcept {
         this->~result();
@@ -273,13 +265,13 @@ public:
 
     /// f(value), a result itself; or the failure.
     template <class F>
-    auto and_then(F&& f) && -> std::invoke_result_t<F, T&&> {
+    auto and_then(F&& f) && -> decltype(std::forward<F>(f)(std::declval<T&&>())) {
         if (has_value_) return std::forward<F>(f)(std::move(value_));
         return std::move(error_);
     }
     /// f(value), as a result; or the failure.
     template <class F>
-    auto transform(F&& f) && -> result<std::invoke_result_t<F, T&&>> {
+    auto transform(F&& f) && -> result<decltype(std::forward<F>(f)(std::declval<T&&>()))> {
         if (has_value_) return std::forward<F>(f)(std::move(value_));
         return std::move(error_);
     }
@@ -319,7 +311,7 @@ public:
 
     /// f(), a result itself; or the failure.
     template <class F>
-    auto and_then(F&& f) && -> std::invoke_result_t<F> {
+    auto and_then(F&& f) && -> decltype(std::forward<F>(f)()) {
         if (has_value_) return std::forward<F>(f)();
         return std::move(error_);
     }

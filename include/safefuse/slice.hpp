@@ -129,7 +129,7 @@ inline result<slice_runs> slice_runs::of(dtype type, shape_view shape, sequence<
         stride_bits *= shape[axis];
     }
     if (offset_bits % 8 != 0 || run_bits % 8 != 0) return failure{.code = errc::slice_cuts_byte};
-    for (std::size_t i = 0; i < runs.loops_.size() / 2; ++i) std::swap(runs.loops_[i], runs.loops_[runs.loops_.size() - 1 - i]);
+    for (std::size_t i = 0; i < runs.loops_.size() / 2; ++i) detail::swap(runs.loops_[i], runs.loops_[runs.loops_.size() - 1 - i]);
     runs.offset_bytes_ = offset_bits / 8;
     runs.run_bytes_ = run_bits / 8;
     return runs;

@@ -77,7 +77,7 @@ public:
         if constexpr (std::endian::native != std::endian::little && sizeof(T) > 1) {
             auto* const first = reinterpret_cast<std::byte*>(out.data());
             for (std::size_t i = 0; i < bytes_.size(); i += sizeof(T))
-                for (std::size_t low = 0; low < sizeof(T) / 2; ++low) std::swap(first[i + low], first[i + sizeof(T) - 1 - low]);
+                for (std::size_t low = 0; low < sizeof(T) / 2; ++low) detail::swap(first[i + low], first[i + sizeof(T) - 1 - low]);
         }
         return {};
     }

@@ -8,8 +8,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <span>
-#include <type_traits>
-#include <utility>
 
 #include <safefuse/config.hpp>
 #include <safefuse/sequence.hpp>
@@ -19,20 +17,18 @@ namespace safefuse::inline SAFEFUSE_ABI::detail {
 /// Elements in one block of memory. Calls that return false leave the array as it was; they fail only for lack of memory.
 template <class T>
 class array {
-    static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>);
+    static_assert(__is_trivially_copyable(T));  // what every compiler calls it: the trait behind it costs more than the class
 
 public:
     array() noexcept = default;
-    array(array&& other) noexcept
-        : data_{std::exchange(other.data_, nullptr)},
-          size_{std::exchange(other.size_, 0)},
-          capacity_{std::exchange(other.capacity_, 0)} {}
+    array(array&& other) noexcept : data_{other.data_}, size_{other.size_}, capacity_{other.capacity_} { other.forget(); }
     array& operator=(array&& other) noexcept {
         if (this != &other) {
             std::free(data_);
-            data_ = std::exchange(other.data_, nullptr);
-            size_ = std::exchange(other.size_, 0);
-            capacity_ = std::exchange(other.capacity_, 0);
+            data_ = other.data_;
+            size_ = other.size_;
+            capacity_ = other.capacity_;
+            other.forget();
         }
         return *this;
     }
@@ -105,6 +101,11 @@ public:
     void pop() noexcept { --size_; }
 
 private:
+    void forget() noexcept {
+        data_ = nullptr;
+        size_ = capacity_ = 0;
+    }
+
     T* data_ = nullptr;
     std::size_t size_ = 0;
     std::size_t capacity_ = 0;
@@ -130,7 +131,9 @@ template <class T, class Less>
             for (std::size_t i = start; i < stop; ++i)
                 to[i] = (right == stop || (left < middle && !less(from[right], from[left]))) ? from[left++] : from[right++];
         }
-        std::swap(from, to);
+        T* const sorted = to;
+        to = from;
+        from = sorted;
     }
     if (from != values.data()) std::memcpy(values.data(), from, count * sizeof(T));
     return true;

@@ -21,6 +21,14 @@ namespace safefuse::inline SAFEFUSE_ABI::detail {
     return a == 0 || product / a == b;
 }
 
+/// std::swap without the traits that it asks the compiler about.
+template <class T>
+constexpr void swap(T& a, T& b) noexcept {
+    const T kept = a;
+    a = b;
+    b = kept;
+}
+
 /// Whether a size from a file can be the size of an object in this process.
 [[nodiscard]] constexpr bool fits_memory(std::uint64_t size_bytes) noexcept {
     return size_bytes <= static_cast<std::uint64_t>(PTRDIFF_MAX);

@@ -20,10 +20,10 @@ template <class T>
 class list {
 public:
     list() noexcept = default;
-    list(list&& other) noexcept
-        : data_{std::exchange(other.data_, nullptr)},
-          size_{std::exchange(other.size_, 0)},
-          capacity_{std::exchange(other.capacity_, 0)} {}
+    list(list&& other) noexcept : data_{other.data_}, size_{other.size_}, capacity_{other.capacity_} {
+        other.data_ = nullptr;
+        other.size_ = other.capacity_ = 0;
+    }
     list& operator=(list&& other) noexcept {
         if (this != &other) {
             this->~list();
@@ -48,7 +48,7 @@ public:
     [[nodiscard]] sequence<const T> span() const noexcept { return {data_, size_}; }
 
     [[nodiscard]] bool reserve(std::size_t count) noexcept {
-        static_assert(std::is_nothrow_move_constructible_v<T> && alignof(T) <= alignof(std::max_align_t));
+        static_assert(alignof(T) <= alignof(std::max_align_t));
         if (count <= capacity_) return true;
         if (count > PTRDIFF_MAX / sizeof(T)) return false;
         auto* const grown = static_cast<T*>(std::malloc(count * sizeof(T)));
