@@ -43,6 +43,9 @@ inline sf::result<const sf::known_family*> choose_family(const std::string& path
         return config.error();
     }
     auto family = sf::detect_family(tensors, unfuse);
+    if (!family && family.error().code == sf::errc::unknown_family)
+        if (const auto other = sf::detect_family(tensors, !unfuse); other || other.error().code == sf::errc::ambiguous_family)
+            return sf::failure{.code = sf::errc::no_experts, .detail = unfuse ? "they are not fused" : "they are fused already"};
     if (!family && config) {
         sf::text detail{"config.json says model_type "};
         detail.append(config->model_type);
@@ -53,37 +56,54 @@ inline sf::result<const sf::known_family*> choose_family(const std::string& path
     return family;
 }
 
+/// Calls f(entry) for what lies in a directory, until f returns an error.
+template <class F>
+sf::result<void> for_each_entry(const std::filesystem::path& directory, F&& f) {
+    std::error_code error;
+    std::filesystem::directory_iterator at{directory, error};
+    for (; !error && at != std::filesystem::directory_iterator{}; at.increment(error))
+        if (error = f(*at); error) return sf::failure{.code = sf::errc::io_error, .file = sf::text{at->path().string()}, .detail = sf::text{error.message()}};
+    if (error) return sf::failure{.code = sf::errc::io_error, .file = sf::text{directory.string()}, .detail = sf::text{error.message()}};
+    return {};
+}
+
 /// Copies what lies beside the tensors: config.json, the tokenizer, and so on. Returns how many files, or the failure.
 inline sf::result<int> copy_side_files(const std::string& path, const std::string& destination) {
     int copied = 0;
-    std::error_code error;
-    for (const auto& entry : std::filesystem::directory_iterator{directory_of(path), error}) {
+    auto done = for_each_entry(directory_of(path), [&](const std::filesystem::directory_entry& entry) {
+        std::error_code error;
         const std::string name = entry.path().filename().string();
-        if (!entry.is_regular_file() || name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")) continue;
-        std::filesystem::copy_file(entry.path(), std::filesystem::path{destination} / name, std::filesystem::copy_options::overwrite_existing, error);
-        if (error) break;
-        ++copied;
-    }
-    if (error) return sf::failure{.code = sf::errc::io_error, .file = sf::text{path}, .detail = sf::text{error.message()}};
+        if (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") || !entry.is_regular_file(error)) return error;
+        if (std::filesystem::copy_file(entry.path(), std::filesystem::path{destination} / name, std::filesystem::copy_options::overwrite_existing, error))
+            ++copied;
+        return error;
+    });
+    if (!done) return std::move(done).error();
     return copied;
 }
 
 /// Makes sure that a checkpoint may be written to `destination`: it is absent or empty, or its old tensor files are to go.
 inline sf::result<void> prepare_destination(const std::string& source, const std::string& destination, bool overwrite) {
+    const auto refuse = [&](sf::errc code, const char* why) { return sf::failure{.code = code, .file = sf::text{destination}, .detail = sf::text{why}}; };
     std::error_code error;
-    const auto from = std::filesystem::weakly_canonical(directory_of(source), error), to = std::filesystem::weakly_canonical(destination, error);
-    if (from == to) return sf::failure{.code = sf::errc::destination_not_empty, .file = sf::text{destination}, .detail = "it is the checkpoint to read"};
+    if (std::filesystem::weakly_canonical(directory_of(source), error) == std::filesystem::weakly_canonical(destination, error))
+        return refuse(sf::errc::destination_not_empty, "it is the checkpoint to read");
     if (!std::filesystem::exists(destination, error)) return {};
-    if (!std::filesystem::is_directory(destination, error)) return sf::failure{.code = sf::errc::not_a_directory, .file = sf::text{destination}};
+    if (!std::filesystem::is_directory(destination, error)) return refuse(sf::errc::not_a_directory, "");
     if (std::filesystem::is_empty(destination, error)) return {};
-    if (!overwrite) return sf::failure{.code = sf::errc::destination_not_empty, .file = sf::text{destination}, .detail = "--overwrite replaces the tensor files in it"};
-    // the old index goes first, so that no reader takes old and new files for one checkpoint
-    for (const bool index : {true, false})
-        for (const auto& entry : std::filesystem::directory_iterator{destination, error}) {
+    if (!overwrite) return refuse(sf::errc::destination_not_empty, "--overwrite replaces the tensor files in it");
+    // the old index goes first, so that no reader takes old and new files for one checkpoint; then what a killed run has left
+    for (const bool index : {true, false}) {
+        auto removed = for_each_entry(destination, [&](const std::filesystem::directory_entry& entry) {
             const std::string name = entry.path().filename().string();
-            if (name.ends_with(index ? ".safetensors.index.json" : ".safetensors")) std::filesystem::remove(entry.path(), error);
-            if (error) return sf::failure{.code = sf::errc::io_error, .file = sf::text{entry.path().string()}, .detail = sf::text{error.message()}};
-        }
+            const bool left_over = name.starts_with('.') && name.ends_with(".tmp") && name.find(".safetensors") != std::string::npos;
+            std::error_code failed;
+            if (index ? name.ends_with(".safetensors.index.json") : name.ends_with(".safetensors") || left_over)
+                std::filesystem::remove(entry.path(), failed);
+            return failed;
+        });
+        if (!removed) return removed;
+    }
     return {};
 }
 
@@ -105,6 +125,13 @@ std::vector<sf::metadata_entry> metadata_of(const Checkpoint& checkpoint) {
     for (const sf::metadata_entry& entry : common) has_format = has_format || entry.key == "format";
     if (!has_format) common.push_back(sf::pytorch_metadata[0]);
     return common;
+}
+
+/// How many of the scopes are in the form that they are to be brought into.
+inline std::size_t already_done(const sf::experts_scopes& scopes) {
+    std::size_t count = 0;
+    for (std::size_t i = 0; i < scopes.size(); ++i) count += scopes[i].form == sf::experts_form::to ? 1 : 0;
+    return count;
 }
 
 /// What the programs are asked for.
@@ -129,8 +156,10 @@ int run_with(const request& asked) {
     if (auto ready = prepare_destination(asked.in, asked.out, asked.overwrite); !ready) return command_line::report(ready.error());
 
     if (!asked.quiet)
-        std::printf("%s: family %s, %zu experts modules, %zu tensors -> %zu tensors, %s\n", asked.in.c_str(), std::string{family.name}.c_str(),
-                    plan->scopes().size(), checkpoint->size(), plan->tensors().size(), command_line::size_text(plan->total_bytes()).c_str());
+        std::printf("%s: family %s, %zu experts modules (%zu are as asked already), %zu tensors -> %zu tensors, %s\n", asked.in.c_str(),
+                    std::string{family.name}.c_str(), plan->scopes().size(), already_done(plan->scopes()), checkpoint->size(),
+                    plan->tensors().size(), command_line::size_text(plan->total_bytes()).c_str());
+    std::fflush(stdout);
     const auto metadata = metadata_of(*checkpoint);
     {
         command_line::progress_display progress{asked.quiet};

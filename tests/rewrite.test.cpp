@@ -406,7 +406,7 @@ TEST_CASE_TEMPLATE("verify: every byte that is flipped is found and named", Sour
             REQUIRE(fused);
             const auto same = sf::verify_rewritten(*plan, *fused);
             REQUIRE(!same);
-            CHECK(same.error().code == sf::errc::scalar_mismatch);
+            CHECK(same.error().code == sf::errc::bytes_differ);
             CHECK(same.error().file == path);
             const std::size_t tensor = fused->index_of(same.error().tensor);
             REQUIRE(tensor != fused->npos);
@@ -452,11 +452,11 @@ TEST_CASE("verify: a missing tensor, one too many, another dtype, another shape 
     tensors more = fused;
     more["model.layers.0.mlp.experts.extra"] = bf16("extra", {2});
     const sf::failure extra = verdict(more);
-    CHECK(extra.code == sf::errc::leftover_tensor);
+    CHECK(extra.code == sf::errc::unexpected_tensor);
     CHECK(extra.tensor == "model.layers.0.mlp.experts.extra");
     CHECK(extra.file == directory / "changed/model.safetensors");
     // unfused experts are not what fusing gives
-    CHECK(verdict(tensors_at(fixtures + "qwen3_moe/checkpoint")).code == sf::errc::leftover_tensor);
+    CHECK(verdict(tensors_at(fixtures + "qwen3_moe/checkpoint")).code == sf::errc::unexpected_tensor);
 }
 
 TEST_CASE("progress: grows, names tensors of the plan, ends at the total, in rewriting and in verifying") {

@@ -75,9 +75,10 @@ enum class errc : std::uint8_t {
     unscaled_codes,
     cuts_granule,
     unnested_groups,
-    scalar_mismatch,
     output_not_found,
-    expert_count_mismatch,
+    // comparing
+    unexpected_tensor,
+    bytes_differ,
     // writing
     bad_name,
     destination_not_empty,
@@ -141,9 +142,9 @@ enum class errc : std::uint8_t {
     case errc::unscaled_codes: return "quantised codes without their scales";
     case errc::cuts_granule: return "a packed or block-scaled group of elements would be cut";
     case errc::unnested_groups: return "the interleave groups of the two layouts do not nest";
-    case errc::scalar_mismatch: return "values that must be equal differ";
     case errc::output_not_found: return "the plan has no output of that name";
-    case errc::expert_count_mismatch: return "the number of experts differs from what config.json says";
+    case errc::unexpected_tensor: return "a tensor that should not be there";
+    case errc::bytes_differ: return "the bytes differ";
     case errc::bad_name: return "that name cannot be written";
     case errc::destination_not_empty: return "the destination is not empty";
     case errc::canceled: return "canceled";

@@ -372,8 +372,8 @@ inline result<void> rewrite(const rewrite_plan& plan, std::string_view directory
 
 /// Compares another tensor set, byte by byte, with what a rewrite would make; neither is loaded.
 ///   reads   every byte of both once
-///   fails   tensor_not_found (one is missing there), leftover_tensor (one too many there), dtype_mismatch, shape_mismatch,
-///           scalar_mismatch (the bytes differ: `offset` counts in the tensor), canceled, and as reading does
+///   fails   tensor_not_found (one is missing there), unexpected_tensor (one too many there), dtype_mismatch, shape_mismatch,
+///           bytes_differ (`offset` counts in the tensor), canceled, and as reading does
 inline result<void> verify_rewritten(const rewrite_plan& plan, tensor_set_ref other, progress_ref progress = {}) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
     const sequence<const tensor_spec> tensors = plan.tensors();
@@ -393,7 +393,7 @@ inline result<void> verify_rewritten(const rewrite_plan& plan, tensor_set_ref ot
             return failure{.code = code, .file = text{other.source_name(other.place(i).source)}, .tensor = text{spec.name}, .detail = std::move(detail)};
         };
         const std::uint32_t t = table.find(spec.name, names);
-        if (t == detail::name_table::npos) return fault(errc::leftover_tensor, "the rewrite makes no tensor of that name");
+        if (t == detail::name_table::npos) return fault(errc::unexpected_tensor, "the rewrite makes none of that name");
         counterpart[t] = i;
         bool same = spec.shape.size() == tensors[t].shape.size();
         for (std::size_t a = 0; same && a < spec.shape.size(); ++a) same = spec.shape[a] == tensors[t].shape[a];
@@ -427,8 +427,8 @@ inline result<void> verify_rewritten(const rewrite_plan& plan, tensor_set_ref ot
         if (std::memcmp(theirs.data(), bytes.data(), bytes.size()) != 0) {
             std::size_t at = 0;
             while (theirs[at] == bytes[at]) ++at;
-            return failure{.code = errc::scalar_mismatch, .file = text{other.source_name(place.source)}, .tensor = text{tensors[t].name},
-                           .detail = "the bytes differ", .offset = offset + at};
+            return failure{.code = errc::bytes_differ, .file = text{other.source_name(place.source)}, .tensor = text{tensors[t].name},
+                           .offset = offset + at};
         }
         release.used(place.source, begin, begin + bytes.size());
         return {};
