@@ -11,19 +11,20 @@ namespace {
 
 /// What differs between families beside their experts.
 struct names {
-    std::string_view family, model_type, architecture, prefix, router, expert_key;
+    std::string_view family, model_type, architecture, router, expert_key;
+    std::string_view base = "model.", embeddings = "embed_tokens", norm = "norm";
 };
 constexpr names known[] = {
-    {"qwen2_moe", "qwen3_moe", "Qwen3MoeForCausalLM", "model.layers.", "mlp.gate.weight", "num_experts"},
-    {"ernie4_5_moe", "ernie4_5_moe", "Ernie4_5_MoeForCausalLM", "model.layers.", "mlp.gate.weight", "moe_num_experts"},
-    {"exaone_moe", "exaone_moe", "ExaoneMoEForCausalLM", "model.layers.", "mlp.gate.weight", "num_experts"},
-    {"granitemoe", "granitemoe", "GraniteMoeForCausalLM", "model.layers.", "block_sparse_moe.router.layer.weight", "num_local_experts"},
-    {"hy_v3", "hy_v3", "HYV3ForCausalLM", "model.layers.", "mlp.router.gate.weight", "num_experts"},
-    {"jamba", "jamba", "JambaForCausalLM", "model.layers.", "feed_forward.router.weight", "num_experts"},
-    {"lfm2_moe", "lfm2_moe", "Lfm2MoeForCausalLM", "model.layers.", "feed_forward.gate.weight", "num_experts"},
-    {"mixtral", "mixtral", "MixtralForCausalLM", "model.layers.", "block_sparse_moe.gate.weight", "num_local_experts"},
-    {"nemotron_h", "nemotron_h", "NemotronHForCausalLM", "backbone.layers.", "mixer.gate.weight", "n_routed_experts"},
-    {"phimoe", "phimoe", "PhimoeForCausalLM", "model.layers.", "block_sparse_moe.gate.weight", "num_local_experts"},
+    {"qwen2_moe", "qwen3_moe", "Qwen3MoeForCausalLM", "mlp.gate.weight", "num_experts"},
+    {"ernie4_5_moe", "ernie4_5_moe", "Ernie4_5_MoeForCausalLM", "mlp.gate.weight", "moe_num_experts"},
+    {"exaone_moe", "exaone_moe", "ExaoneMoEForCausalLM", "mlp.gate.weight", "num_experts"},
+    {"granitemoe", "granitemoe", "GraniteMoeForCausalLM", "block_sparse_moe.router.layer.weight", "num_local_experts"},
+    {"hy_v3", "hy_v3", "HYV3ForCausalLM", "mlp.router.gate.weight", "num_experts"},
+    {"jamba", "jamba", "JambaForCausalLM", "feed_forward.router.weight", "num_experts"},
+    {"lfm2_moe", "lfm2_moe", "Lfm2MoeForCausalLM", "feed_forward.gate.weight", "num_experts"},
+    {"mixtral", "mixtral", "MixtralForCausalLM", "block_sparse_moe.gate.weight", "num_local_experts"},
+    {"nemotron_h", "nemotron_h", "NemotronHForCausalLM", "mixer.gate.weight", "n_routed_experts", "backbone.", "embeddings", "norm_f"},
+    {"phimoe", "phimoe", "PhimoeForCausalLM", "block_sparse_moe.gate.weight", "num_local_experts"},
 };
 
 struct tensor {
@@ -97,20 +98,21 @@ int main(int argc, char** argv) {
     // What there is: embeddings, a bit of attention, a router and the experts of each layer.
     const sf::dtype plain = sf::is_code(type) ? sf::dtype::bf16 : type;
     const std::uint64_t vocabulary = 1024;
-    std::vector<tensor> tensors = {{"model.embed_tokens.weight", plain, {vocabulary, hidden}}};
+    const std::string base{spelled->base};
+    std::vector<tensor> tensors = {{base + std::string{spelled->embeddings} + ".weight", plain, {vocabulary, hidden}}};
     sf::part_extents extents;
     extents.values[0] = experts;
     extents.values[extents.symbol("I")] = inner;
     extents.values[extents.symbol("H")] = hidden;
     for (std::uint64_t layer = 0; layer < layers; ++layer) {
-        const std::string at = std::string{spelled->prefix} + std::to_string(layer) + ".";
+        const std::string at = base + "layers." + std::to_string(layer) + ".";
         tensors.push_back({at + "input_layernorm.weight", plain, {hidden}});
         for (const char* each : {"q_proj", "k_proj", "v_proj", "o_proj"})
             tensors.push_back({at + "self_attn." + each + ".weight", plain, {hidden, hidden}});
         tensors.push_back({at + std::string{spelled->router}, plain, {experts, hidden}});
         add_experts(tensors, family->fuse, at + std::string{family->fuse.from_module}, extents, type);
     }
-    tensors.push_back({"model.norm.weight", plain, {hidden}});
+    tensors.push_back({base + std::string{spelled->norm} + ".weight", plain, {hidden}});
     tensors.push_back({"lm_head.weight", plain, {vocabulary, hidden}});
     // layer by layer and expert by expert, so that shards hold what belongs together
     std::sort(tensors.begin(), tensors.end(), [](const tensor& a, const tensor& b) { return sf::natural_less(a.name, b.name); });
