@@ -389,9 +389,8 @@ private:
 
     /// Every tensor has the dtype of its siblings and the shape that the extents ask for.
     result<void> check_tensors() noexcept {
-        bool any_scale = false;
         for (std::uint32_t t = 0; t < from_.tensors.size(); ++t) {
-            any_scale = false;
+            bool any_scale = false;
             for (std::uint32_t f = 0; f < from_.fields.size(); ++f)
                 any_scale = any_scale || (has(t, f) && from_.fields[f].field->role == field_role::scale);
             for (std::uint32_t f = 0; f < from_.fields.size(); ++f) {
@@ -426,16 +425,17 @@ private:
                     if (from_.tensors[t].per_expert()) error.expert = e;
                     return error;
                 }
-                const bool code = is_code(first.type) || (first.type != dtype::boolean && !is_number(first.type));
-                if (field.role == field_role::value && code && !any_scale && !options_.unscaled_codes)
+                if (field.role == field_role::value && !is_number(first.type) && !any_scale && !options_.unscaled_codes)
                     return fault(errc::unscaled_codes, slot(t, f, 0), name(first.type));
             }
         }
         return {};
     }
 
+    /// Whether the elements mean something without a scale; integers in a weight are quantised codes.
     [[nodiscard]] static constexpr bool is_number(dtype type) noexcept {
-        return type == dtype::f64 || type == dtype::f32 || type == dtype::f16 || type == dtype::bf16 || type == dtype::c64;
+        return type == dtype::f64 || type == dtype::f32 || type == dtype::f16 || type == dtype::bf16 || type == dtype::c64 ||
+               type == dtype::boolean;
     }
 
     /// The ranges of E and of the sliced extent that move; `local_` is what the destination is laid out for.
@@ -508,12 +508,10 @@ private:
             if (from_.fields[f].field->name == field.name) from_field = f;
         if (from_field == absent) return {};
         part_origin origins[max_placed_parts];
-        bool any = false, every = true;
+        bool any = false;
         for (std::size_t p = 0; p < names.part_count; ++p) {
             origins[p] = find_part(names.parts[p].part);
-            const bool here = has(origins[p].tensor, from_field);
-            any = any || here;
-            every = every && here;
+            any = any || has(origins[p].tensor, from_field);
         }
         if (!any) return {};
         for (std::size_t a = 0; a < max_part_axes; ++a)
