@@ -491,3 +491,24 @@ TEST_CASE("fuse: a source that is shorter than its tensors, or cannot be read, i
         }
     }
 }
+
+TEST_CASE("copy_loops: a transpose of whole and partial tiles moves every element, whatever its size") {
+    for (const u64 element : {1, 2, 4, 8})
+        for (const u64 rows : {1, 31, 32, 64, 65, 200})
+            for (const u64 columns : {1, 7, 8, 64, 100, 129}) {
+                CAPTURE(element);
+                CAPTURE(rows);
+                CAPTURE(columns);
+                std::vector<std::byte> from(rows * columns * element), to(from.size()), expected(from.size());
+                for (std::size_t i = 0; i < from.size(); ++i) from[i] = static_cast<std::byte>(i * 131 + i / 251);
+                for (u64 r = 0; r < rows; ++r)
+                    for (u64 c = 0; c < columns; ++c)
+                        std::copy_n(from.begin() + static_cast<std::ptrdiff_t>((r * columns + c) * element), element,
+                                    expected.begin() + static_cast<std::ptrdiff_t>((c * rows + r) * element));
+                sf::copy_block block{.run_bytes = element, .loop_count = 2};
+                block.loops[0] = {columns, element, rows * element};
+                block.loops[1] = {rows, columns * element, element};
+                sf::detail::copy_loops(block, 0, from.data(), to.data());
+                CHECK(to == expected);
+            }
+}

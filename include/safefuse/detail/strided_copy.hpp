@@ -14,14 +14,32 @@ namespace safefuse::inline SAFEFUSE_ABI::detail {
 template <class Element>
 void copy_tiled(const std::byte* from, std::byte* to, const copy_loop& outer, const copy_loop& inner) noexcept {
     constexpr std::uint64_t tile = 64 / sizeof(Element);
+    // A plain transpose: whole lines are read into a small square first, for rows of the source whose distance is a large power
+    // of two all compete for the same few lines of the cache.
+    const bool is_transpose = outer.source_stride == sizeof(Element) && inner.destination_stride == sizeof(Element);
+    Element square[tile][tile];
     for (std::uint64_t o = 0; o < outer.extent; o += tile)
-        for (std::uint64_t i = 0; i < inner.extent; i += tile)
-            for (std::uint64_t oo = o; oo < outer.extent && oo < o + tile; ++oo)
-                for (std::uint64_t ii = i; ii < inner.extent && ii < i + tile; ++ii) {
-                    Element element;
-                    std::memcpy(&element, from + oo * outer.source_stride + ii * inner.source_stride, sizeof element);
-                    std::memcpy(to + oo * outer.destination_stride + ii * inner.destination_stride, &element, sizeof element);
+        for (std::uint64_t i = 0; i < inner.extent; i += tile) {
+            const std::uint64_t rows = outer.extent - o < tile ? outer.extent - o : tile;
+            const std::uint64_t columns = inner.extent - i < tile ? inner.extent - i : tile;
+            const std::byte* const from_tile = from + o * outer.source_stride + i * inner.source_stride;
+            std::byte* const to_tile = to + o * outer.destination_stride + i * inner.destination_stride;
+            if (is_transpose && rows == tile && columns == tile) {
+                for (std::uint64_t ii = 0; ii < tile; ++ii) std::memcpy(square[ii], from_tile + ii * inner.source_stride, sizeof square[ii]);
+                for (std::uint64_t oo = 0; oo < tile; ++oo) {
+                    Element row[tile];
+                    for (std::uint64_t ii = 0; ii < tile; ++ii) row[ii] = square[ii][oo];
+                    std::memcpy(to_tile + oo * outer.destination_stride, row, sizeof row);
                 }
+                continue;
+            }
+            for (std::uint64_t oo = 0; oo < rows; ++oo)
+                for (std::uint64_t ii = 0; ii < columns; ++ii) {
+                    Element element;
+                    std::memcpy(&element, from_tile + oo * outer.source_stride + ii * inner.source_stride, sizeof element);
+                    std::memcpy(to_tile + oo * outer.destination_stride + ii * inner.destination_stride, &element, sizeof element);
+                }
+        }
 }
 
 /// Runs the loops of a block from `depth` on; `from` and `to` point to the first run.
