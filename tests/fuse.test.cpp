@@ -493,9 +493,9 @@ TEST_CASE("fuse: a source that is shorter than its tensors, or cannot be read, i
 }
 
 TEST_CASE("copy_loops: a transpose of whole and partial tiles moves every element, whatever its size") {
-    for (const u64 element : {1, 2, 4, 8})
-        for (const u64 rows : {1, 31, 32, 64, 65, 200})
-            for (const u64 columns : {1, 7, 8, 64, 100, 129}) {
+    for (const u64 element : {1u, 2u, 4u, 8u})
+        for (const u64 rows : {1u, 31u, 32u, 64u, 65u, 200u})
+            for (const u64 columns : {1u, 7u, 8u, 64u, 100u, 129u}) {
                 CAPTURE(element);
                 CAPTURE(rows);
                 CAPTURE(columns);
