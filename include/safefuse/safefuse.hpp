@@ -10,6 +10,7 @@
 #include <safefuse/fuse.hpp>
 #include <safefuse/header.hpp>
 #include <safefuse/layout.hpp>
+#include <safefuse/layouts/engines.hpp>
 #include <safefuse/layouts/families.hpp>
 #include <safefuse/layouts/forms.hpp>
 #include <safefuse/layouts/known.hpp>
