@@ -140,6 +140,9 @@ public:
     static result<copy_plan> make(tensor_set_ref set, sequence<const std::uint32_t> members, std::string_view scope,
                                   const layout_description& from, const layout_description& to, const plan_options& options,
                                   experts_form form = experts_form::from) noexcept {
+        detail::source_check check{set};
+        for (const std::uint32_t i : members)
+            if (auto same = check.before(set.place(i).source); !same) return std::move(same).error();
         plan_maker maker{set, scope, from, to, options};
         maker.plan_.form_ = form;
         auto done = maker.match_names(members)
@@ -158,6 +161,7 @@ public:
 
 private:
     static constexpr std::uint32_t absent = ~std::uint32_t{0};
+    static constexpr std::uint64_t most_empty_experts = 65'536;
 
     /// A tensor of the set that is field `field` of tensor `tensor` of the source's layout.
     struct found_tensor {
@@ -550,6 +554,14 @@ private:
         const auto first_output = static_cast<std::uint32_t>(plan_.outputs_.size());
         const std::size_t first_block = plan_.blocks_.size();
         const std::uint64_t count = tensor.per_expert() ? kept_[0].count : 1;
+        // experts without elements cost a file nothing, so that its size does not bound their number
+        const std::uint64_t most = size_bytes == 0 ? most_empty_experts : absent - first_output;
+        if (count > most)
+            return failure{.code = errc::shape_mismatch,
+                           .tensor = std::move(whole_name),
+                           .detail = "too many experts for a tensor each",
+                           .expected = most,
+                           .actual = count};
         for (std::uint64_t i = 0; i < count; ++i) {
             text full;
             if (!full.append(scope) || !full.append(".") || !detail::spell(full, tensor.name, kept_[0].begin + i, spelled.suffix)) return no_memory();
@@ -714,7 +726,9 @@ namespace detail {
 /// Numbers of the tensors whose names begin with `scope` and a dot.
 inline result<array<std::uint32_t>> tensors_under(tensor_set_ref set, std::string_view scope) noexcept {
     array<std::uint32_t> out;
+    source_check check{set};
     for (std::size_t i = 0; i < set.size(); ++i) {
+        if (auto same = check.before(set.place(i).source); !same) return std::move(same).error();
         const std::string_view name = set.spec(i).name;
         if (name.size() > scope.size() && name[scope.size()] == '.' && name.starts_with(scope))
             if (!out.push(static_cast<std::uint32_t>(i))) return failure{.code = errc::out_of_memory};
@@ -728,7 +742,7 @@ inline result<array<std::uint32_t>> tensors_under(tensor_set_ref set, std::strin
 ///   scope   the dotted prefix of the experts module, without a dot at its end
 ///   fails   no_experts, missing_expert, missing_part, duplicate_expert, leftover_tensor, both_layouts (tensors of the destination's
 ///           layout lie in the scope, too), shape_mismatch, dtype_mismatch, size_mismatch (of the set's own making), unscaled_codes,
-///           cuts_granule, unnested_groups, size_overflow, partial_byte, out_of_range (options), out_of_memory
+///           cuts_granule, unnested_groups, size_overflow, partial_byte, out_of_range (options), file_changed, out_of_memory
 template <layout_type From, layout_type To, tensor_set Set>
 [[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope, const plan_options& options = {}) noexcept {
     static_assert(can_become<From, To>, "safefuse: the destination's layout places a part that the source's layout lacks or gives other extents");

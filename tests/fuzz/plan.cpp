@@ -1,0 +1,238 @@
+// A table of tensors, nearly that of some layout: planned by every family both ways and between layouts, run, run back.
+// The input: the layout, E, I, H, the dtype, the fields, then steps of three bytes that break the table somewhere.
+#include "fuzz.hpp"
+
+#include <cstring>
+#include <vector>
+
+#include <safefuse/fuse.hpp>
+#include <safefuse/layouts/known.hpp>
+#include <safefuse/plan.hpp>
+#include <safefuse/scopes.hpp>
+
+#include "../laws.hpp"
+
+namespace sf = safefuse;
+
+namespace {
+
+constexpr std::size_t most_bytes = 1 << 13;
+constexpr std::size_t most_tensors = 64;
+
+struct spelled_tensor {
+    std::string name;
+    sf::dtype type;
+    std::vector<std::uint64_t> shape;
+};
+using table = std::vector<spelled_tensor>;
+
+std::uint64_t extent(std::uint8_t choice) {
+    constexpr std::uint64_t odd[] = {0,   1,   2,           3,       4,          6,          8,          16,
+                                     127, 128, 129, 256, 1u << 20, std::uint64_t{1} << 32, std::uint64_t{1} << 62, ~std::uint64_t{0}};
+    return choice < 200 ? choice % 9 : odd[choice % std::size(odd)];
+}
+
+/// The tensors of a layout, named and shaped as it says.
+table tensors_of(const sf::layout_description& layout, const std::string& scope, fuzz::reader& input) {
+    const std::uint64_t values[] = {extent(input.byte()), extent(input.byte()), extent(input.byte())};  // E, I, H
+    const auto type = static_cast<sf::dtype>(input.byte() % sf::dtype_count);
+    const std::uint8_t fields = input.byte();
+    sf::part_extents extents;
+    for (const sf::tensor_description& each : layout.tensors) {
+        const sf::placement placed = each.place(extents);
+        for (std::size_t p = 0; p < placed.part_count; ++p)
+            for (std::size_t a = 0; a < placed.parts[p].part_axes; ++a) static_cast<void>(extents.symbol(placed.parts[p].extents[a]));
+    }
+    for (std::size_t s = 0; s < extents.symbol_count; ++s)
+        extents.values[s] = extents.names[s] == "E" ? values[0] : extents.names[s] == "I" ? values[1] : values[2];
+    table out;
+    for (const sf::tensor_description& each : layout.tensors)
+        for (std::size_t f = 0; f < layout.fields.size(); ++f) {
+            if ((fields >> f & 1) == 0) continue;
+            sf::part_extents x = extents;
+            x.field = layout.fields[f].field;
+            const sf::placement placed = each.place(x);
+            std::vector<std::uint64_t> shape;
+            for (std::size_t a = 0; a < placed.axis_count; ++a)
+                if (placed.axes[a].present) shape.push_back(placed.axes[a].extent);
+            for (std::uint64_t e = 0; e < (each.per_expert() ? values[0] : 1) && out.size() < most_tensors; ++e) {
+                sf::text name{scope + "."};
+                FUZZ_HOLD(sf::detail::spell(name, each.name, e, layout.fields[f].suffix));
+                out.push_back({std::string{name.view()}, f == 0 ? type : f == 1 ? sf::dtype::bf16 : sf::dtype::f32, shape});
+            }
+        }
+    return out;
+}
+
+void break_somewhere(table& tensors, fuzz::reader& input) {
+    for (int steps = 0; !input.empty() && steps < 16 && !tensors.empty(); ++steps) {
+        const std::uint8_t what = input.byte(), which = input.byte(), how = input.byte();
+        const std::size_t i = which % tensors.size();
+        spelled_tensor& each = tensors[i];
+        switch (what % 9) {
+        case 0: tensors.erase(tensors.begin() + static_cast<std::ptrdiff_t>(i)); break;
+        case 1:
+            if (!each.shape.empty()) each.shape[how % each.shape.size()] = extent(input.byte());
+            break;
+        case 2: each.type = static_cast<sf::dtype>(how % sf::dtype_count); break;
+        case 3: each.name.insert(how % (each.name.size() + 1), input.take(1)); break;
+        case 4: each.name[how % each.name.size()] = static_cast<char>(input.byte()); break;
+        case 5: each.shape.insert(each.shape.begin() + static_cast<std::ptrdiff_t>(how % (each.shape.size() + 1)), extent(input.byte())); break;
+        case 6:
+            if (!each.shape.empty()) each.shape.pop_back();
+            break;
+        case 7:
+            if (tensors.size() < most_tensors) tensors.push_back({"m.mlp.experts." + std::string{input.take(how % 32)}, each.type, each.shape});
+            break;
+        default: std::swap(each, tensors[how % tensors.size()]);
+        }
+        for (std::size_t k = 0; k < tensors.size(); ++k)
+            if (tensors[k].name.size() < 2) tensors[k].name = "short";
+    }
+}
+
+laws::packed_set packed(const table& tensors) {
+    laws::packed_set set;
+    set.add("first", sf::dtype::u8, {3});
+    std::set<std::string> names{"first"};
+    std::uint64_t total_bytes = 0;
+    for (const spelled_tensor& each : tensors) {
+        std::uint64_t size_bytes = 0;
+        if (sf::tensor_size(each.type, each.shape, size_bytes) != sf::size_verdict::fits || size_bytes > most_bytes - total_bytes) continue;
+        total_bytes += size_bytes;
+        if (names.insert(each.name).second) set.add(each.name, each.type, each.shape, names.size() % 3 == 0 ? 1 : 0);
+    }
+    return set;
+}
+
+std::vector<std::vector<std::byte>> fused(const sf::copy_plan& plan) {
+    std::vector<std::vector<std::byte>> out;
+    std::vector<std::span<std::byte>> buffers;
+    for (const sf::plan_output& each : plan.outputs()) out.emplace_back(static_cast<std::size_t>(each.size_bytes));
+    for (auto& each : out) buffers.emplace_back(each);
+    FUZZ_HOLD(sf::fuse(plan, buffers).has_value());
+    return out;
+}
+
+/// Runs a plan by the library and by hand, from memory and by reading, at once and in pieces. Returns its outputs as a set.
+laws::packed_set run(const sf::copy_plan& plan, laws::packed_set& set) {
+    const laws::executed by_hand = laws::execute(plan, set);
+    FUZZ_HOLD(by_hand.in_bounds);
+    for (const auto& each : by_hand.times_written)
+        for (const unsigned times : each) FUZZ_HOLD(times == 1);
+    FUZZ_HOLD(fused(plan) == by_hand.outputs);
+    set.resident = false;
+    FUZZ_HOLD(fused(plan) == by_hand.outputs);
+    set.resident = true;
+    laws::packed_set out;
+    std::set<std::string_view> names;
+    for (std::size_t i = 0; i < plan.outputs().size(); ++i) {
+        const sf::plan_output& each = plan.outputs()[i];
+        FUZZ_HOLD(names.insert(each.name).second && each.name.ends_with(each.local_name));
+        std::uint64_t size_bytes = 0;
+        FUZZ_HOLD(sf::tensor_size(each.type, each.shape, size_bytes) == sf::size_verdict::fits && size_bytes == each.size_bytes);
+        out.add(std::string{each.name}, each.type, {each.shape.begin(), each.shape.end()}, by_hand.outputs[i]);
+        std::vector<std::byte> pieces(by_hand.outputs[i].size());
+        const std::size_t half = pieces.size() / 2 + (i & 1);
+        const auto whole = std::span<std::byte>{pieces};
+        const std::size_t cut = half < whole.size() ? half : whole.size();
+        FUZZ_HOLD(sf::gather(plan, i, 0, whole.first(cut)).has_value() && sf::gather(plan, i, cut, whole.subspan(cut)).has_value());
+        FUZZ_HOLD(pieces == by_hand.outputs[i]);
+        if (const auto view = sf::view(plan, each.local_name); view)
+            FUZZ_HOLD(view->size_bytes() == pieces.size() && (pieces.empty() || std::memcmp(view->bytes().data(), pieces.data(), pieces.size()) == 0));
+    }
+    return out;
+}
+
+bool has_elements(const sf::copy_plan& plan) {
+    for (const sf::plan_output& each : plan.outputs())
+        if (each.size_bytes == 0) return false;
+    return !plan.outputs().empty();
+}
+
+/// The tensors that went in came out of the way back, byte for byte.
+void hold_same(const sf::copy_plan& plan, const laws::packed_set& set, const laws::packed_set& back) {
+    FUZZ_HOLD(back.size() == plan.source_tensors().size());
+    for (const std::uint32_t i : plan.source_tensors()) {
+        const auto name = set.spec(i).name;
+        const auto was = set.bytes_of(name), is = back.bytes_of(name);
+        FUZZ_HOLD(was.size() == is.size() && (was.empty() || std::memcmp(was.data(), is.data(), was.size()) == 0));
+    }
+}
+
+void plan_family(laws::packed_set& set, const sf::family_description& there, const sf::family_description& back, bool unscaled) {
+    const auto scopes = sf::experts_scopes::find(set, there);
+    FUZZ_HOLD(scopes.has_value());
+    for (std::size_t s = 0; s < scopes->size(); ++s) {
+        const sf::experts_scope scope = (*scopes)[s];
+        const auto plan = sf::plan_scope(set, there, scope, {.unscaled_codes = unscaled});
+        if (!plan) {
+            FUZZ_HOLD(plan.error().message().size() > 0);
+            continue;
+        }
+        laws::packed_set made = run(*plan, set);
+        if (plan->source_form() != sf::experts_form::from || !has_elements(*plan)) continue;
+        const auto scopes_back = sf::experts_scopes::find(made, back);
+        FUZZ_HOLD(scopes_back.has_value() && scopes_back->size() >= 1);
+        if (scopes_back->size() != 1 || (*scopes_back)[0].form != sf::experts_form::from) continue;
+        const auto plan_back = sf::plan_scope(made, back, (*scopes_back)[0], {.destination_scope = scope.name, .unscaled_codes = unscaled});
+        FUZZ_HOLD(plan_back.has_value());
+        hold_same(*plan, set, run(*plan_back, made));
+    }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    fuzz::reader input{{reinterpret_cast<const char*>(data), size}};
+    const std::uint8_t way = input.byte();
+    const std::size_t families = sf::known_families.size();
+    const std::size_t kinds = std::size(laws::all_kinds);
+    if (way % 2 == 0) {
+        const sf::known_family& known = sf::known_families[way / 4 % families];
+        const sf::family_description& family = way / 2 % 2 == 0 ? known.fuse : known.unfuse;
+        table tensors = tensors_of(*family.from, "model.layers.0." + std::string{family.from_module}, input);
+        break_somewhere(tensors, input);
+        laws::packed_set set = packed(tensors);
+        // its own family and one that may not fit, both ways; which family it is only now and then, for that asks all of them
+        const std::size_t other = tensors.size() + size;
+        for (const sf::known_family* const each : {&known, &sf::known_families[other % families]}) {
+            plan_family(set, each->fuse, each->unfuse, way >= 128);
+            plan_family(set, each->unfuse, each->fuse, way >= 128);
+        }
+        if (size % 4 != 0) return 0;
+        for (const bool unfuse : {false, true}) {
+            const auto detected = sf::detect_family(set, unfuse);
+            FUZZ_HOLD(detected.has_value() || detected.error().code == sf::errc::unknown_family || detected.error().code == sf::errc::ambiguous_family);
+        }
+        return 0;
+    }
+    const laws::kind from = laws::all_kinds[way / 2 % kinds];
+    const std::string scope = "m.mlp.experts";
+    table tensors = tensors_of(laws::description(from), scope, input);
+    sf::plan_options options;
+    if (way >= 128) {
+        options.first_expert = input.byte() % 8;
+        options.end_expert = input.byte() % 8;
+        if (input.byte() % 2 == 0) options.sliced_extent = "I";
+        options.slice_first = extent(input.byte());
+        options.slice_end = extent(input.byte());
+        options.unscaled_codes = input.byte() % 2 == 0;
+    }
+    break_somewhere(tensors, input);
+    laws::packed_set set = packed(tensors);
+    for (std::size_t k = 0; k < 3; ++k) {
+        const laws::kind to = laws::all_kinds[(size + k) % kinds];
+        const auto plan = laws::plan_kinds(set, scope, from, to, options);
+        if (!plan) {
+            FUZZ_HOLD(plan.error().message().size() > 0);
+            continue;
+        }
+        laws::packed_set made = run(*plan, set);
+        if (way >= 128 || !has_elements(*plan)) continue;
+        const auto plan_back = laws::plan_kinds(made, scope, to, from, options);
+        FUZZ_HOLD(plan_back.has_value());
+        hold_same(*plan, set, run(*plan_back, made));
+    }
+    return 0;
+}
