@@ -393,6 +393,14 @@ public:
     void advise(std::uint32_t source, std::uint64_t offset, std::uint64_t size_bytes, advice hint) const noexcept {
         files_[source].source().advise(offset, size_bytes, hint);
     }
+    /// Whether a file still has the size it had when it was opened; sources that cannot tell have.
+    ///   fails   file_changed (with both sizes), io_error
+    [[nodiscard]] result<void> check(std::uint32_t source) const noexcept {
+        if constexpr (requires(const Source& file) { file.check_size(); })
+            return files_[source].source().check_size();
+        else
+            return {};
+    }
 
     /// The number of the tensor of that name, or npos.
     [[nodiscard]] std::size_t index_of(std::string_view name) const noexcept {

@@ -73,6 +73,7 @@ result<void> run_blocks(const copy_plan& plan, const MemoryOf& memory_of) noexce
     const sequence<const copy_block> blocks = plan.blocks();
     const auto scatters = [](const copy_block& block) noexcept { return block.loop_count > 0 && block.run_bytes < direct_read_bytes; };
     array<std::byte> buffer;
+    source_check check{set};
     for (std::size_t i = 0, next = 0; i < blocks.size(); i = next) {
         next = i + 1;
         const copy_block& block = blocks[i];
@@ -81,7 +82,8 @@ result<void> run_blocks(const copy_plan& plan, const MemoryOf& memory_of) noexce
         result<void> done;
         const std::uint64_t extent = block.source_extent_bytes();
         if (const std::span<const std::byte> resident = set.source_bytes(block.source); !resident.empty()) {
-            done = copy_resident(set, block, resident, output);
+            done = check.before(block.source);
+            if (done) done = copy_resident(set, block, resident, output);
         } else if (scatters(block)) {
             std::uint64_t end = block.source_offset + extent;
             for (; next < blocks.size() && blocks[next].source == block.source && blocks[next].source_offset < end && scatters(blocks[next]); ++next) {
@@ -104,7 +106,8 @@ result<void> run_blocks(const copy_plan& plan, const MemoryOf& memory_of) noexce
 
 /// Makes all outputs of a plan at once, reading the sources front to back. `buffers[i]` is for plan.outputs()[i]; an empty buffer
 /// leaves that output out.
-///   fails   wrong_buffer_size (nothing is written then), and as reading the sources does (buffers may be part-written)
+///   fails   wrong_buffer_size (nothing is written then), file_changed (a mapped file has another size now: each is checked once,
+///           before the first byte is copied from it), and as reading the sources does (buffers may be part-written)
 inline result<void> fuse(const copy_plan& plan, sequence<const std::span<std::byte>> buffers) noexcept {
     const sequence<const plan_output> outputs = plan.outputs();
     if (buffers.size() != outputs.size())
@@ -160,8 +163,10 @@ result<void> fuse(const copy_plan& plan, std::string_view local_name, T& tensor)
 namespace detail {
 
 /// Copies a part of a block to `out`, which stands for the output from byte `begin` on.
-inline result<void> gather_part(const tensor_set_ref& set, const copy_block& part, std::byte* out, std::uint64_t begin, array<std::byte>& buffer) noexcept {
+inline result<void> gather_part(const tensor_set_ref& set, const copy_block& part, std::byte* out, std::uint64_t begin, array<std::byte>& buffer,
+                                source_check& check) noexcept {
     if (const std::span<const std::byte> resident = set.source_bytes(part.source); !resident.empty()) {
+        if (auto same = check.before(part.source); !same) return same;
         copy_block moved = part;
         moved.destination_offset -= begin;
         return copy_resident(set, moved, resident, out);
@@ -199,11 +204,12 @@ inline result<void> gather(const copy_plan& plan, std::size_t output, std::uint6
     if (out.empty()) return {};
     const detail::byte_window window{begin, begin + out.size()};
     detail::array<std::byte> buffer;
+    detail::source_check check{plan.set()};
     for (const copy_block& block : plan.blocks()) {
         if (block.output != output || block.destination_offset >= window.end ||
             block.destination_offset + block.destination_extent_bytes() <= window.begin)
             continue;
-        const auto copy = [&](const copy_block& part) noexcept { return detail::gather_part(plan.set(), part, out.data(), begin, buffer); };
+        const auto copy = [&](const copy_block& part) noexcept { return detail::gather_part(plan.set(), part, out.data(), begin, buffer, check); };
         auto done = detail::cut(block, detail::block_side::destination, window, copy);
         if (!done) return done;
     }

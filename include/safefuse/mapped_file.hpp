@@ -195,7 +195,8 @@ private:
 ///   lifetime  spans from bytes() die with the mapped_file; a move keeps them
 ///   caution   no mapping survives its file being cut short by somebody else: touching a page that is gone raises SIGBUS (an
 ///             exception on Windows), which no library can turn into a failure. check_size() before a long use narrows the
-///             gap, read() is safe, and positional_file has no such gap.
+///             gap, read() is safe, and positional_file has no such gap. Planning, fusing and rewriting check it themselves, of each
+///             file once before a scope; tensors' names are views into the mapping, so looking one up touches it, too.
 ///   units     one file handle for each file that is open
 class mapped_file {
 public:

@@ -222,7 +222,7 @@ inline void append_kind(text& out, const tensor_spec& spec) noexcept {
 class rewrite_run {
 public:
     rewrite_run(const rewrite_plan& plan, progress_ref progress, advice used_source) noexcept
-        : plan_{plan}, set_{plan.set()}, progress_{progress}, release_{set_, used_source} {}
+        : plan_{plan}, set_{plan.set()}, progress_{progress}, check_{set_}, release_{set_, used_source} {}
 
     /// Sends the bytes of the tensors `chosen` (numbers in the plan), in the order in which they lie in their sources.
     template <class Accept>
@@ -233,6 +233,7 @@ public:
         const auto before = [](const step& a, const step& b) noexcept { return a.source != b.source ? a.source < b.source : a.offset < b.offset; };
         if (!sort(steps.span(), before)) return failure{.code = errc::out_of_memory};
         for (const step& each : steps) {
+            check_.forget();
             auto sent = each.scope == rewrite_plan::as_it_is ? send_tensor(each.tensor, accept) : send_scope(each.scope, chosen, accept);
             if (!sent) return sent;
         }
@@ -262,6 +263,8 @@ private:
     template <class Accept>
     result<void> send_run(std::uint32_t source, std::uint64_t from, std::uint64_t size, std::uint32_t t, std::uint64_t to, Accept& accept) noexcept {
         const std::span<const std::byte> resident = set_.source_bytes(source);
+        if (!resident.empty())
+            if (auto same = check_.before(source); !same) return same;
         for (std::uint64_t done = 0; done < size;) {
             const std::size_t piece = static_cast<std::size_t>(size - done < rewrite_buffer_bytes ? size - done : rewrite_buffer_bytes);
             std::span<const std::byte> bytes;
@@ -337,6 +340,7 @@ private:
     const rewrite_plan& plan_;
     const tensor_set_ref& set_;
     progress_ref progress_;
+    source_check check_;
     source_release release_;
     array<std::byte> buffer_;
     std::uint64_t done_bytes_ = 0;
@@ -345,7 +349,8 @@ private:
 }  // namespace detail
 
 /// Writes the checkpoint of a rewrite_plan to a directory: shard after shard, each complete or absent, the index last.
-///   fails   canceled (progress answered false), and as reading the sources and checkpoint_writer do
+///   fails   canceled (progress answered false), file_changed (a source has another size now: mapped files are checked before each
+///           tensor or scope), and as reading the sources and checkpoint_writer do
 inline result<void> rewrite(const rewrite_plan& plan, std::string_view directory, const rewrite_options& options = {}, progress_ref progress = {}) noexcept {
     auto writer = checkpoint_writer::create(directory, plan.tensors(), options.max_shard_bytes, options.metadata);
     if (!writer) return std::move(writer).error();
@@ -387,7 +392,9 @@ inline result<void> verify_rewritten(const rewrite_plan& plan, tensor_set_ref ot
         static_cast<void>(table.insert(tensors[t].name, t, names));  // room was reserved
         if (!chosen.push(t)) return no_memory;
     }
+    detail::source_check check{other};
     for (std::uint32_t i = 0; i < other.size(); ++i) {
+        if (auto same = check.before(other.place(i).source); !same) return same;
         const tensor_spec spec = other.spec(i);
         const auto fault = [&](errc code, text detail) noexcept {
             return failure{.code = code, .file = text{other.source_name(other.place(i).source)}, .tensor = text{spec.name}, .detail = std::move(detail)};
@@ -408,6 +415,7 @@ inline result<void> verify_rewritten(const rewrite_plan& plan, tensor_set_ref ot
         if (counterpart[t] == none) return failure{.code = errc::tensor_not_found, .tensor = text{tensors[t].name}};
 
     detail::array<std::byte> buffer;
+    std::uint32_t checked_for = none;
     detail::source_release release{other, advice::release};
     detail::rewrite_run run{plan, progress, advice::release};
     return run.send(chosen.span(), [&](std::uint32_t t, std::uint64_t offset, std::span<const std::byte> bytes) noexcept -> result<void> {
@@ -415,6 +423,8 @@ inline result<void> verify_rewritten(const rewrite_plan& plan, tensor_set_ref ot
         const std::uint64_t begin = place.offset + offset;
         std::span<const std::byte> theirs = other.source_bytes(place.source);
         if (!theirs.empty()) {
+            if (std::exchange(checked_for, t) != t) check.forget();
+            if (auto same = check.before(place.source); !same) return same;
             if (begin > theirs.size() || theirs.size() - begin < bytes.size())
                 return failure{.code = errc::read_past_end, .file = text{other.source_name(place.source)}, .tensor = text{tensors[t].name},
                                .offset = begin, .expected = bytes.size(), .actual = theirs.size()};

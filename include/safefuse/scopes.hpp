@@ -120,7 +120,9 @@ inline result<experts_scopes> experts_scopes::find(tensor_set_ref set, const fam
     if (!scope_of.resize(set.size(), none) || !table.reserve(16)) return no_memory();
 
     std::uint32_t last = none;
+    detail::source_check check{set};
     for (std::size_t i = 0; i < set.size(); ++i) {
+        if (auto same = check.before(set.place(i).source); !same) return std::move(same).error();
         const std::string_view name = set.spec(i).name;
         const detail::scoped_name scoped = detail::read_scoped(name, family);
         if (scoped.verdict == detail::name_verdict::other) continue;

@@ -61,6 +61,10 @@ public:
     void advise(std::uint32_t source, std::uint64_t offset, std::uint64_t size_bytes, advice hint) const noexcept {
         calls_->advise(set_, source, offset, size_bytes, hint);
     }
+    /// Asks sets that have `check(source)` whether a source is still what it was, before much is copied from its bytes in memory:
+    /// of a mapped file that was cut short, copying is a signal and not a failure. Nothing is asked of others.
+    ///   fails   as the set's check: file_changed
+    [[nodiscard]] result<void> check(std::uint32_t source) const noexcept { return calls_->check(set_, source); }
 
 private:
     struct calls {
@@ -71,6 +75,7 @@ private:
         std::span<const std::byte> (*source_bytes)(const void*, std::uint32_t) noexcept;
         result<void> (*read)(const void*, std::uint32_t, std::uint64_t, std::span<std::byte>) noexcept;
         void (*advise)(const void*, std::uint32_t, std::uint64_t, std::uint64_t, advice) noexcept;
+        result<void> (*check)(const void*, std::uint32_t) noexcept;
     };
 
     template <class Set>
@@ -93,11 +98,41 @@ private:
             if constexpr (requires { as<Set>(set).advise(source, offset, size_bytes, hint); })
                 as<Set>(set).advise(source, offset, size_bytes, hint);
         },
+        []([[maybe_unused]] const void* set, [[maybe_unused]] std::uint32_t source) noexcept -> result<void> {
+            if constexpr (requires { as<Set>(set).check(source); })
+                return as<Set>(set).check(source);
+            else
+                return {};
+        },
     };
 
     const void* set_;
     const calls* calls_;
 };
+
+namespace detail {
+
+/// Asks once about each source before its bytes in memory, or the names that may lie among them, are used.
+class source_check {
+public:
+    explicit source_check(const tensor_set_ref& set) noexcept : set_{set} {}
+
+    result<void> before(std::uint32_t source) noexcept {
+        if (source == checked_) return {};
+        checked_ = source;
+        return set_.check(source);
+    }
+    /// Much has been copied since: asks again.
+    void forget() noexcept { checked_ = none; }
+
+private:
+    static constexpr std::uint32_t none = ~std::uint32_t{0};
+
+    const tensor_set_ref& set_;
+    std::uint32_t checked_ = none;
+};
+
+}  // namespace detail
 
 /// A tensor in memory and its name.
 struct named_tensor {

@@ -154,6 +154,7 @@ public:
         if (!split) return std::move(split).error();
         checkpoint_writer writer;
         writer.directory_ = directory;
+        if (writer.directory_.size() != directory.size()) return failure{.code = errc::out_of_memory, .file = directory};
         writer.tensors_ = tensors;
         writer.metadata_ = metadata;
         writer.split_ = std::move(*split);

@@ -243,6 +243,11 @@ inline void utf8(header_suite& add) {
         {"truncated_4_after_3", "\xF0\x9F\x98"},
         {"latin_1", "caf\xE9"},
         {"lead_then_lead", "\xC3\xC3\xA9"},
+        {"lead_for_continuation", "\xC3\xC3"},
+        {"lead_for_continuation_2_of_3", "\xE2\xC3\x82"},
+        {"lead_for_continuation_3_of_3", "\xE2\x82\xC3"},
+        {"lead_for_continuation_4_of_4", "\xF0\x9F\x98\xC0"},
+        {"letter_for_continuation_3_of_3", "\xE2\x82" "a"},
         {"one_continuation_too_many", "\xC3\xA9\xA9"},
     };
     for (const auto& [label, characters] : invalid)
@@ -348,6 +353,8 @@ inline void names(header_suite& add) {
     bad("name_escape_3_digits", "an escape has four digits", R"(\u123)");
     bad("name_escape_no_digits", "an escape has four digits", R"(\u)");
     bad("name_escape_bad_digit", "g is no digit", R"(\u00g1)");
+    bad("name_escape_bad_digit_upper", "G is no digit", R"(\u00G1)");
+    bad("name_escape_bad_digit_last", "g is no digit", R"(\u004g)");
     bad("name_escape_braces", "\\u{...} is no escape", R"(\u{41})");
     bad("name_escape_sign", "an escape has no sign", R"(\u+041)");
     bad("name_escape_space_digit", "an escape has no spaces", R"(\u 041)");
@@ -357,6 +364,12 @@ inline void names(header_suite& add) {
     bad("name_high_then_short_escape", "half a surrogate pair, then another escape", R"(\ud83d\n)");
     bad("name_high_then_bmp", "half a surrogate pair, then a whole character", R"(\ud83d\u0041)");
     bad("name_high_then_high", "the first half of a surrogate pair twice", R"(\ud83d\ud83d)");
+    bad("name_lone_udbff", "the last first half of a surrogate pair", R"(\udbff)");
+    bad("name_lone_udfff", "the last second half of a surrogate pair", R"(\udfff)");
+    bad("name_high_then_udbff", "two first halves of a surrogate pair, the last of them", R"(\ud83d\udbff)");
+    bad("name_high_then_ue000", "half a surrogate pair, then the first character behind the surrogates", R"(\ud83d\ue000)");
+    bad("name_high_then_uffff", "half a surrogate pair, then a noncharacter", R"(\ud83d\uffff)");
+    bad("name_low_then_low", "the second half of a surrogate pair twice", R"(\ude00\ude00)");
     bad("name_low_then_high", "a surrogate pair the wrong way round", R"(\ude00\ud83d)");
     bad("name_high_at_end_of_pair", "a whole pair, then half of one", R"(\ud83d\ude00\ud83d)");
     bad("name_raw_ctrl", "a line end in a name", "a\nb");
@@ -495,6 +508,9 @@ inline void ignored(header_suite& add) {
     bad("underscore", "1_000");
     bad("tru", "tru");
     bad("nulll", "nulll");
+    bad("true_misspelled", "trUe");
+    bad("false_misspelled", "falsy");
+    bad("null_misspelled", "nope");
     bad("capital_true", "True");
     bad("none", "None");
     bad("undefined", "undefined");
@@ -517,6 +533,9 @@ inline void ignored(header_suite& add) {
     entry_with("dup_field_extra", "an ignored field may be there twice", "\"dtype\":\"U8\",\"x\":1,\"x\":2,\"shape\":[4],\"data_offsets\":[0,4]");
     entry_with("ignored_first", "an ignored field before the others", "\"x\":{\"dtype\":\"F32\"},\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]");
     entry_with("ignored_empty_key", "an ignored field without a name", "\"dtype\":\"U8\",\"\":0,\"shape\":[4],\"data_offsets\":[0,4]");
+    entry_with("ignored_escaped_prefix", "the beginnings of fields are no fields, spelled with escapes neither",
+               "\"\\u0064type\":\"U8\",\"\\u0064\":0,\"\\u0073hap\":0,\"data\\u005f\":0,\"shape\":[4],\"data_offsets\":[0,4]");
+    entry_with("ignored_escaped_longer", "nor is what begins with them", "\"dtype\\u0000\":0,\"sh\\u0061pes\":0,\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]");
     entry_with("ignored_case", "fields are case-sensitive", "\"Dtype\":\"F32\",\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]");
     entry_with("ignored_metadata", "__metadata__ means nothing inside a tensor", "\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4],\"__metadata__\":1");
     entry_with("ignored_1000", "a thousand ignored fields", "\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]" + repeated(",\"x\":[]", 1000));
@@ -564,10 +583,10 @@ inline void entries(header_suite& add) {
     bad("tensor_as_array_bad_offsets", "an array whose offsets leave a hole", "[\"U8\",[4],[1,5]]", 5).reference(errc::bad_offsets);
 
     add.topic("dtypes");
-    for (std::size_t i = 0; i < safefuse::dtype_count; ++i) {
-        const auto type = static_cast<safefuse::dtype>(i);
-        const std::string spelled{safefuse::name(type)};
-        const std::size_t size_bytes = safefuse::bits(type);  // of eight elements
+    for (const auto& [spelled, size_bytes] : std::vector<std::pair<std::string, std::size_t>>{  // of eight elements
+             {"BOOL", 8}, {"F4", 4}, {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8}, {"I8", 8}, {"F8_E5M2", 8}, {"F8_E4M3", 8},
+             {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16}, {"U16", 16}, {"F16", 16}, {"BF16", 16}, {"I32", 32},
+             {"U32", 32}, {"F32", 32}, {"C64", 64}, {"F64", 64}, {"I64", 64}, {"U64", 64}}) {
         add.accept("dtype_ok_" + spelled, "a dtype of the format", one("\"" + spelled + "\"", "[8]", "[0," + text(size_bytes) + "]"), size_bytes);
     }
     add.file({}, "bool_value_2", "the data are not looked at", header_suite::framed(one("\"BOOL\"", "[1]", "[0,1]"), 0) + "\x02");
@@ -581,7 +600,7 @@ inline void entries(header_suite& add) {
     for (const auto& [label, spelled] : std::vector<std::pair<std::string, std::string>>{
              {"empty", ""}, {"sp_F32", " F32"}, {"F3", "F3"}, {"F322", "F322"}, {"bf16_lower", "bf16"}, {"float32", "float32"}, {"F", "F"},
              {"F6", "F6"}, {"F8", "F8"}, {"F8_E4M3_lower", "F8_e4m3"}, {"F8_E3M4", "F8_E3M4"}, {"F4_E2M1", "F4_E2M1"}, {"U4", "U4"},
-             {"NF4", "NF4"}, {"I128", "I128"}, {"C32", "C32"}, {"BOOLEAN", "BOOLEAN"}, {"nul_behind", "U8\\u0000"}, {"object_text", "{\\\"U8\\\":null}"},
+             {"NF4", "NF4"}, {"escaped_prefix", "\\u0046"}, {"escaped_longer", "\\u0055" "88"}, {"I128", "I128"}, {"C32", "C32"}, {"BOOLEAN", "BOOLEAN"}, {"nul_behind", "U8\\u0000"}, {"object_text", "{\\\"U8\\\":null}"},
              {"fullwidth", "\xEF\xBC\xB5\xEF\xBC\x98"}, {"long", std::string(5000, 'F')}})
         add.refuse(errc::unknown_dtype, "dtype_bad_" + label, "no dtype of the format", one("\"" + spelled + "\"", "[4]", "[0,4]"), 4);
     const auto bad_dtype = [&](std::string name, std::string reason, std::string value) -> header_case& {
@@ -685,6 +704,8 @@ inline void metadata(header_suite& add) {
                object({"\"__metadata__\":{}", bytes("t", 0, 4), "\"__metadata__\":{}"}), 4);
     add.refuse(errc::header_not_json, "meta_value_surrogate", "half a surrogate pair in a value", with_metadata(R"({"a":"\ud800"})"));
     add.refuse(errc::header_not_json, "meta_value_control", "a line end in a value", with_metadata("{\"a\":\"b\nc\"}"));
+    add.refuse(errc::header_not_json, "meta_value_1f_at_end", "the last control character, a few bytes before the end of the header",
+               with_metadata("{\"a\":\"\x1F\"}"));
     add.refuse(errc::header_not_json, "meta_number_key", "keys are strings", with_metadata("{1:\"a\"}"));
     add.refuse(errc::header_not_json, "meta_unclosed", "metadata that do not end", "{\"__metadata__\":{\"a\":\"b\"");
 }
@@ -863,6 +884,7 @@ inline void shapes(header_suite& add) {
              {"f4_too_large", "F4", "[1,2]", 2, errc::size_mismatch},
              {"f4_as_bytes", "F4", "[4]", 4, errc::size_mismatch},
              {"f4_without_bytes", "F4", "[2]", 0, errc::size_mismatch},
+             {"f4_1_without_bytes", "F4", "[1]", 0, errc::partial_byte},
              {"f6_zero", "F6_E2M3", "[0]", 0, {}},
              {"f6_4elems", "F6_E2M3", "[4]", 3, {}},
              {"f6_12elems", "F6_E3M2", "[12]", 9, {}},

@@ -74,6 +74,7 @@ inline void index_texts(index_suite& add) {
               {{"a", "a.safetensors"}, {"b", "b.safetensors"}});
     add.index({}, "index_below", "a shard in a directory below", weight_map(R"("a": "below/a.safetensors")"), {{"a", "below/a.safetensors"}});
     add.index({}, "index_dot_slash", "a shard in this directory, spelled out", weight_map(R"("a": "./a.safetensors")"), {{"a", "./a.safetensors"}});
+    add.index({}, "index_dot_slash_twice", "this directory of this directory", weight_map(R"("a": "././a.safetensors")"), {{"a", "././a.safetensors"}});
     add.index({}, "index_double_slash", "a separator twice", weight_map(R"("a": "below//a.safetensors")"), {{"a", "below//a.safetensors"}});
     {
         index_case& dots = add.index({}, "index_dots_in_name", "dots inside a name lead nowhere",
@@ -128,6 +129,8 @@ inline void index_texts(index_suite& add) {
     bad_index("file_array", "a file is a string", weight_map(R"("a": ["a.safetensors"])"));
     bad_index("file_object", "a file is a string", weight_map(R"("a": {"file": "a.safetensors"})"));
     bad_index("two_maps", "a weight_map twice", R"({"weight_map": {"a": "a.safetensors"}, "weight_map": {"a": "a.safetensors"}})");
+    bad_index("two_maps_other", "a weight_map twice, each with tensors of its own", R"({"weight_map": {"a": "a.safetensors"}, "weight_map": {"b": "b.safetensors"}})");
+    bad_index("two_maps_empty", "a weight_map twice, once empty", R"({"weight_map": {"a": "a.safetensors"}, "weight_map": {}})");
     bad_index("duplicate_same", "a tensor twice", weight_map(R"("a": "a.safetensors", "a": "a.safetensors")"));
     bad_index("duplicate_other", "a tensor in two files: readers disagree on which", weight_map(R"("b": "a.safetensors", "b": "b.safetensors")"));
     bad_index("duplicate_escaped", "the same, once spelled with an escape", weight_map(R"("b": "a.safetensors", "a": "a.safetensors", "\u0062": "b.safetensors")"));
@@ -161,6 +164,8 @@ inline void index_texts(index_suite& add) {
     leaves("absolute_backslash", "an absolute path on some systems", "\\\\a.safetensors");
     leaves("drive", "a drive letter", "C:\\\\a.safetensors");
     leaves("drive_slash", "a drive letter", "z:/a.safetensors");
+    leaves("drive_first", "the first drive letter", "a:/a.safetensors");
+    leaves("drive_last", "the last drive letter", "Z:\\\\a.safetensors");
     leaves("drive_relative", "a drive letter without a separator", "C:a.safetensors");
     leaves("server", "another machine", "//server/share/a.safetensors");
     leaves("server_backslash", "another machine", "\\\\\\\\server\\\\share\\\\a.safetensors");
@@ -169,6 +174,7 @@ inline void index_texts(index_suite& add) {
     leaves("nul_behind_name", "a zero behind a good name", "a.safetensors\\u0000");
     leaves("newline", "a line end in a name", "a\\n.safetensors");
     leaves("terminal_escape", "what a terminal would obey", "\\u001b[2J.safetensors");
+    leaves("unit_separator", "the last control character below the space", "a\\u001f.safetensors");
     leaves("del", "a control character in a name", "\\u007f.safetensors");
     add.index(errc::path_leaves_directory, "path_second", "the first file is good", weight_map(R"("a": "a.safetensors", "b": "../a.safetensors")"));
 }
