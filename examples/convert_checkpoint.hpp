@@ -130,7 +130,7 @@ std::vector<sf::metadata_entry> metadata_of(const Checkpoint& checkpoint) {
 /// How many of the scopes are in the form that they are to be brought into.
 inline std::size_t already_done(const sf::experts_scopes& scopes) {
     std::size_t count = 0;
-    for (std::size_t i = 0; i < scopes.size(); ++i) count += scopes[i].form == sf::experts_form::to ? 1 : 0;
+    for (std::size_t i = 0; i < scopes.size(); ++i) count += scopes[i].form == sf::experts_form::to ? 1u : 0u;
     return count;
 }
 
