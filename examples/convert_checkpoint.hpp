@@ -175,9 +175,16 @@ int run_with(const request& asked) {
     return command_line::success;
 }
 
-/// The whole program for one direction.
-inline int run(int argc, char** argv, const char* usage, bool unfuse) {
-    command_line::arguments arguments{argc, argv, usage};
+/// The whole program for one direction; `usage` is what is special about it.
+inline int run(int argc, char** argv, const std::string& usage, bool unfuse) {
+    const std::string help = usage +
+                             "  IN                    a directory, a model.safetensors.index.json or one .safetensors file\n"
+                             "  --layout NAME         the family or model type; default: config.json's model_type, else from the names\n"
+                             "  --max-shard-size S    such as 300MB or 5GB; default 5GB\n"
+                             "  --source mmap|pread   map the files or read them by position; default mmap\n"
+                             "  --overwrite           replace the tensor files in OUT\n"
+                             "  --quiet               say nothing but errors\n";
+    command_line::arguments arguments{argc, argv, help.c_str()};
     request asked;
     asked.unfuse = unfuse;
     asked.layout = arguments.value("--layout", "");
