@@ -162,8 +162,15 @@ tensors loaded_by_transformers(const std::string& type, const tensors& on_disk) 
     return loaded;
 }
 
-/// Two buffers and some names; the sanitizer keeps freed memory for a while.
-#if defined(__SANITIZE_ADDRESS__)
+/// Two buffers and some names; the sanitizer keeps freed memory for a while. Clang tells of it in its own way.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SAFEFUSE_TEST_KEEPS_FREED_MEMORY
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define SAFEFUSE_TEST_KEEPS_FREED_MEMORY
+#endif
+#if defined(SAFEFUSE_TEST_KEEPS_FREED_MEMORY)
 [[maybe_unused]] constexpr std::uint64_t most_grown_kib = 64 * 1024;
 #else
 [[maybe_unused]] constexpr std::uint64_t most_grown_kib = 12 * 1024;
