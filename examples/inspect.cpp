@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "command_line.hpp"
+#include "convert_checkpoint.hpp"
 
 namespace sf = safefuse;
 
@@ -17,7 +18,7 @@ std::string shape_text(sf::shape_view shape) {
 }
 
 /// A string as JSON spells it.
-std::string quoted(std::string_view string) {
+std::string json_string(std::string_view string) {
     std::string out = "\"";
     for (const char c : string) {
         char escape[8];
@@ -62,7 +63,7 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path) {
         ++count, bytes += place.size_bytes;
     }
     const sf::known_family* family = nullptr;
-    if (const auto config = sf::read_model_config(path); config) {
+    if (const auto config = sf::read_model_config(convert_checkpoint::directory_of(path).string()); config) {
         out.model_type = config->model_type.view();
         family = sf::find_family(config->model_type);
         if (family == nullptr) family = sf::find_family(config->text_model_type);
@@ -145,36 +146,36 @@ void print_json(const sf::checkpoint& checkpoint, const facts& all, bool tensors
     std::string out = "{\"tensor_count\": " + number(checkpoint.size()) + ", \"size_bytes\": " + number(all.bytes) + ", \"dtypes\": {";
     const char* comma = "";
     for (const auto& [name, counts] : all.dtypes) {
-        out += comma + quoted(name) + ": {\"tensors\": " + number(counts.first) + ", \"size_bytes\": " + number(counts.second) + "}";
+        out += comma + json_string(name) + ": {\"tensors\": " + number(counts.first) + ", \"size_bytes\": " + number(counts.second) + "}";
         comma = ", ";
     }
     out += "}, \"files\": [";
     for (std::size_t f = 0; f < checkpoint.file_count(); ++f) {
         const auto& file = checkpoint.file(f);
-        out += (f == 0 ? "" : ", ") + ("{\"path\": " + quoted(file.path())) + ", \"tensors\": " + number(file.size()) + ", \"header_bytes\": " + number(file.header().header_bytes()) + ", \"metadata\": {";
+        out += (f == 0 ? "" : ", ") + ("{\"path\": " + json_string(file.path())) + ", \"tensors\": " + number(file.size()) + ", \"header_bytes\": " + number(file.header().header_bytes()) + ", \"metadata\": {";
         for (std::size_t m = 0; m < file.header().metadata_size(); ++m)
-            out += (m == 0 ? "" : ", ") + quoted(file.header().metadata(m).key) + ": " + quoted(file.header().metadata(m).value);
+            out += (m == 0 ? "" : ", ") + json_string(file.header().metadata(m).key) + ": " + json_string(file.header().metadata(m).value);
         out += "}}";
     }
     out += "], \"aligned_to_element\": " + number(all.aligned) + ", \"aligned_to_64\": " + number(all.aligned_64) + ", \"aligned_to_4096\": " + number(all.aligned_4096);
-    out += ", \"model_type\": " + quoted(all.model_type) + ", \"family\": " + (all.family.empty() ? "null" : quoted(all.family)) + ", \"experts\": [";
+    out += ", \"model_type\": " + json_string(all.model_type) + ", \"family\": " + (all.family.empty() ? "null" : json_string(all.family)) + ", \"experts\": [";
     for (std::size_t s = 0; s < all.experts.size(); ++s) {
         const experts_line& line = all.experts[s];
-        out += (s == 0 ? "" : ", ") + ("{\"scope\": " + quoted(line.scope)) + ", \"form\": " + quoted(line.form) + ", \"experts\": " + number(line.experts) + ", \"size_bytes\": " + number(line.size_bytes) +
+        out += (s == 0 ? "" : ", ") + ("{\"scope\": " + json_string(line.scope)) + ", \"form\": " + json_string(line.form) + ", \"experts\": " + number(line.experts) + ", \"size_bytes\": " + number(line.size_bytes) +
                ", \"copy_free_bytes\": " + number(line.run_bytes) + "}";
     }
     out += "]";
     for (const bool problems : {true, false}) {
         out += problems ? ", \"problems\": [" : ", \"notes\": [";
         const std::vector<std::string>& lines = problems ? all.problems : all.notes;
-        for (std::size_t i = 0; i < lines.size(); ++i) out += (i == 0 ? "" : ", ") + quoted(lines[i]);
+        for (std::size_t i = 0; i < lines.size(); ++i) out += (i == 0 ? "" : ", ") + json_string(lines[i]);
         out += "]";
     }
     for (std::size_t i = 0; tensors && i < checkpoint.size(); ++i) {
         const sf::tensor_spec spec = checkpoint.spec(i);
         const sf::tensor_place place = checkpoint.place(i);
-        out += (i == 0 ? ", \"tensors\": [" : ", ") + ("{\"name\": " + quoted(spec.name)) + ", \"dtype\": " + quoted(sf::name(spec.type)) + ", \"shape\": " + shape_text(spec.shape) +
-               ", \"file\": " + quoted(checkpoint.source_name(place.source)) + ", \"offset\": " + number(place.offset) + ", \"size_bytes\": " + number(place.size_bytes) + "}";
+        out += (i == 0 ? ", \"tensors\": [" : ", ") + ("{\"name\": " + json_string(spec.name)) + ", \"dtype\": " + json_string(sf::name(spec.type)) + ", \"shape\": " + shape_text(spec.shape) +
+               ", \"file\": " + json_string(checkpoint.source_name(place.source)) + ", \"offset\": " + number(place.offset) + ", \"size_bytes\": " + number(place.size_bytes) + "}";
     }
     if (tensors) out += checkpoint.size() == 0 ? ", \"tensors\": []" : "]";
     std::printf("%s}\n", out.c_str());

@@ -64,6 +64,9 @@ foreach(dtype F8_E4M3 F16 F32)
     try(0 "each byte as in" verify_fused ${dtype} ${dtype}.fused)
 endforeach()
 
+# config.json is found beside an index or a file, too.
+try(0 "model_type mixtral" inspect mixtral/model.safetensors.index.json)
+
 # What is refused.
 try(1 "destination is not empty.*--overwrite" fuse_checkpoint mixtral mixtral.fused)
 try(0 "written" fuse_checkpoint mixtral mixtral.fused --overwrite)
