@@ -28,10 +28,10 @@ const std::vector<words> layers{
     {"text", "result", "dtype"},
     {"slice", "tensor_view", "tensor_traits", "header", "detail/header_*", "detail/json_*", "layout", "detail/compose",
      "detail/layout_names", "family", "layouts/*"},
-    {"byte_source", "shard_index", "tensor_set", "plan", "scopes", "layouts/known"},
+    {"byte_source", "shard_index", "tensor_set", "copy_plan", "plan", "scopes", "layouts/known"},
     {"detail/os*", "mapped_file", "detail/strided_copy", "fuse", "convert"},
     {"tensor_file", "checkpoint"},
-    {"writer", "rewrite", "model_config"},
+    {"writer", "rewrite_plan", "rewrite", "model_config"},
     {"safefuse"},
     {"throwing", "dlpack", "mdspan", "parallel"},
 };

@@ -9,9 +9,9 @@
 #include <span>
 #include <string_view>
 
+#include <safefuse/copy_plan.hpp>
 #include <safefuse/detail/array.hpp>
 #include <safefuse/detail/strided_copy.hpp>
-#include <safefuse/plan.hpp>
 #include <safefuse/result.hpp>
 #include <safefuse/sequence.hpp>
 #include <safefuse/tensor_traits.hpp>

@@ -1,5 +1,5 @@
-// safefuse: the plan: every copy that turns the experts of one scope from one layout into another, checked before any byte
-// is read. A plan is data: run it with fuse.hpp, print it, or hand it to an executor of your own.
+// safefuse: from two layouts and the tensors of one scope to a copy_plan: names, shapes and dtypes are checked here, before any
+// byte is read.
 #ifndef SAFEFUSE_PLAN_HPP
 #define SAFEFUSE_PLAN_HPP
 
@@ -8,6 +8,7 @@
 #include <span>
 #include <string_view>
 
+#include <safefuse/copy_plan.hpp>
 #include <safefuse/detail/array.hpp>
 #include <safefuse/detail/compose.hpp>
 #include <safefuse/detail/layout_names.hpp>
@@ -18,56 +19,6 @@
 #include <safefuse/tensor_set.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
-
-/// Which of the two layouts of a plan the experts of a scope are in.
-enum class experts_form : std::uint8_t {
-    from,  ///< the layout that is planned from
-    to,    ///< already the layout that is planned to
-    both,  ///< some of each: an error
-};
-
-/// One loop of a strided copy, in bytes.
-struct copy_loop {
-    std::uint64_t extent = 0;
-    std::uint64_t source_stride = 0;
-    std::uint64_t destination_stride = 0;
-};
-
-/// A copy: runs of bytes from one source of a tensor set into one output. Without loops it is one run.
-struct copy_block {
-    std::uint32_t source = 0;              ///< number of the source in the tensor set
-    std::uint32_t output = 0;              ///< number of the output in the plan
-    std::uint64_t source_offset = 0;       ///< of the first run, in the source
-    std::uint64_t destination_offset = 0;  ///< of the first run, in the output
-    std::uint64_t run_bytes = 0;
-    std::uint32_t loop_count = 0;
-    copy_loop loops[detail::max_loops]{};  ///< outermost first, destination strides falling
-
-    [[nodiscard]] constexpr std::uint64_t run_count() const noexcept {
-        std::uint64_t count = 1;
-        for (std::uint32_t i = 0; i < loop_count; ++i) count *= loops[i].extent;
-        return count;
-    }
-    [[nodiscard]] constexpr std::uint64_t size_bytes() const noexcept { return run_bytes * run_count(); }
-    /// Bytes from the first to behind the last byte of the source that is read.
-    [[nodiscard]] constexpr std::uint64_t source_extent_bytes() const noexcept {
-        std::uint64_t extent = run_bytes;
-        for (std::uint32_t i = 0; i < loop_count; ++i) extent += (loops[i].extent - 1) * loops[i].source_stride;
-        return extent;
-    }
-    /// Bytes from the first to behind the last byte of the output that is written.
-    [[nodiscard]] constexpr std::uint64_t destination_extent_bytes() const noexcept {
-        std::uint64_t extent = run_bytes;
-        for (std::uint32_t i = 0; i < loop_count; ++i) extent += (loops[i].extent - 1) * loops[i].destination_stride;
-        return extent;
-    }
-};
-
-/// A tensor that a plan makes.
-struct plan_output : tensor_spec {  ///< `name` is the full name
-    std::string_view local_name;    ///< under the destination's scope: gate_up_proj
-    std::uint64_t size_bytes = 0;
-};
 
 struct plan_options {
     /// The scope of the outputs; empty: that of the source.
@@ -83,54 +34,7 @@ struct plan_options {
     bool unscaled_codes = false;
 };
 
-/// The checked list of copies that makes the outputs of one scope.
-///   lifetime  the tensor set that it was made from must stay where it is
-class copy_plan {
-public:
-    [[nodiscard]] sequence<const plan_output> outputs() const noexcept SAFEFUSE_LIFETIMEBOUND { return outputs_.span(); }
-    /// The output of that local name ("gate_up_proj", "7.down_proj.weight"), or null.
-    [[nodiscard]] const plan_output* output(std::string_view local_name) const noexcept SAFEFUSE_LIFETIMEBOUND {
-        for (const plan_output& each : outputs_)
-            if (each.local_name == local_name) return &each;
-        return nullptr;
-    }
-    /// All copies, by source and offset in it.
-    [[nodiscard]] sequence<const copy_block> blocks() const noexcept SAFEFUSE_LIFETIMEBOUND { return blocks_.span(); }
-    /// The block that is the whole output, when that is one run of one source, so that a view can stand for the output; or null.
-    [[nodiscard]] const copy_block* single_run(std::size_t output) const noexcept SAFEFUSE_LIFETIMEBOUND {
-        for (const copy_block& block : blocks_)
-            if (block.output == output)
-                return block.loop_count == 0 && block.run_bytes == outputs_[output].size_bytes ? &block : nullptr;
-        return nullptr;
-    }
-    /// `to` means that the source is in the destination's layout already and the plan moves it as it is.
-    [[nodiscard]] experts_form source_form() const noexcept { return form_; }
-    /// The scope of the source.
-    [[nodiscard]] std::string_view scope() const noexcept SAFEFUSE_LIFETIMEBOUND { return {arena_.data(), scope_size_}; }
-    [[nodiscard]] std::uint64_t expert_count() const noexcept { return expert_count_; }
-    [[nodiscard]] std::uint64_t size_bytes() const noexcept {
-        std::uint64_t sum = 0;
-        for (const plan_output& each : outputs_) sum += each.size_bytes;
-        return sum;
-    }
-    /// The tensors that the plan takes its bytes from, as numbers in the tensor set, ascending.
-    [[nodiscard]] sequence<const std::uint32_t> source_tensors() const noexcept SAFEFUSE_LIFETIMEBOUND { return tensors_.span(); }
-    [[nodiscard]] const tensor_set_ref& set() const noexcept SAFEFUSE_LIFETIMEBOUND { return set_; }
-
-private:
-    friend class plan_maker;
-    explicit copy_plan(tensor_set_ref set) noexcept : set_{set} {}
-
-    tensor_set_ref set_;
-    experts_form form_ = experts_form::from;
-    std::uint64_t expert_count_ = 0;
-    std::size_t scope_size_ = 0;
-    detail::array<char> arena_;  // the scope, then the outputs' full names
-    detail::array<std::uint64_t> extents_;
-    detail::array<plan_output> outputs_;
-    detail::array<copy_block> blocks_;
-    detail::array<std::uint32_t> tensors_;
-};
+static_assert(detail::max_loops <= max_copy_loops);
 
 /// Makes plans from layouts as data; the function templates `plan` below are its callers.
 class plan_maker {

@@ -11,11 +11,10 @@
 #include <utility>
 
 #include <safefuse/detail/array.hpp>
-#include <safefuse/family.hpp>
 #include <safefuse/fuse.hpp>
 #include <safefuse/plan.hpp>
 #include <safefuse/result.hpp>
-#include <safefuse/scopes.hpp>
+#include <safefuse/rewrite_plan.hpp>
 #include <safefuse/sequence.hpp>
 #include <safefuse/shard_index.hpp>
 #include <safefuse/tensor_set.hpp>
@@ -57,116 +56,6 @@ struct rewrite_options {
     /// What becomes of the source's pages as they are used up; done_with gives the page cache back as well.
     advice used_source = advice::release;
 };
-
-/// Every tensor of the checkpoint to come, and where its bytes come from; made from names, dtypes and shapes alone.
-///   lifetime  the tensor set must stay where it is
-class rewrite_plan {
-public:
-    /// Where a tensor comes from: tensor `number` of the set as it is, or output `number` of the plan of a scope.
-    struct origin {
-        std::uint32_t scope = as_it_is;
-        std::uint32_t number = 0;
-    };
-    static constexpr std::uint32_t as_it_is = ~std::uint32_t{0};
-
-    /// Plans all scopes of the set. `options` hold for each of them; their destination_scope is ignored.
-    ///   fails   no_experts, duplicate_tensor (two tensors get one name), and as plan_scope
-    static result<rewrite_plan> make(tensor_set_ref set, const family_description& family, const plan_options& options = {}) noexcept;
-
-    /// The tensors to come, in natural order of their names (layer 2 before layer 10).
-    [[nodiscard]] sequence<const tensor_spec> tensors() const noexcept SAFEFUSE_LIFETIMEBOUND { return tensors_.span(); }
-    [[nodiscard]] origin origin_of(std::size_t i) const noexcept { return origins_[i]; }
-    [[nodiscard]] const experts_scopes& scopes() const noexcept SAFEFUSE_LIFETIMEBOUND { return scopes_; }
-    [[nodiscard]] std::uint64_t total_bytes() const noexcept { return total_bytes_; }
-    [[nodiscard]] const tensor_set_ref& set() const noexcept SAFEFUSE_LIFETIMEBOUND { return set_; }
-    /// The plan of a scope, made anew at each call: all of them at once would be as large as the headers.
-    [[nodiscard]] result<copy_plan> plan_of(std::uint32_t scope) const noexcept { return plan_scope(set_, *family_, scopes_[scope], options_); }
-
-private:
-    explicit rewrite_plan(tensor_set_ref set, const family_description& family, const plan_options& options) noexcept
-        : set_{set}, family_{&family}, options_{options} {
-        options_.destination_scope = {};
-    }
-
-    bool add(std::string_view name, dtype type, shape_view shape, std::uint64_t size_bytes, origin from) noexcept {
-        total_bytes_ += size_bytes;
-        // the pointers are set when all names and shapes are there; until then only the sizes count
-        return arena_.append(name.data(), name.size()) && extents_.append(shape.data(), shape.size()) &&
-               tensors_.push({name, type, shape}) && origins_.push(from);
-    }
-    result<void> sort() noexcept;
-
-    tensor_set_ref set_;
-    const family_description* family_;
-    plan_options options_;
-    experts_scopes scopes_;
-    detail::array<tensor_spec> tensors_;
-    detail::array<origin> origins_;
-    detail::array<char> arena_;
-    detail::array<std::uint64_t> extents_;
-    std::uint64_t total_bytes_ = 0;
-};
-
-inline result<rewrite_plan> rewrite_plan::make(tensor_set_ref set, const family_description& family, const plan_options& options) noexcept {
-    const failure no_memory{.code = errc::out_of_memory};
-    rewrite_plan out{set, family, options};
-    auto scopes = experts_scopes::find(set, family);
-    if (!scopes) return std::move(scopes).error();
-    if (scopes->size() == 0) return failure{.code = errc::no_experts, .detail = text{family.name}};
-    out.scopes_ = std::move(*scopes);
-
-    detail::array<bool> consumed;
-    if (!consumed.resize(set.size(), false)) return no_memory;
-    bool any_to_rename = false;
-    for (std::uint32_t s = 0; s < out.scopes_.size(); ++s) {
-        auto plan = out.plan_of(s);
-        if (!plan) return std::move(plan).error();
-        any_to_rename = any_to_rename || plan->source_form() == experts_form::from;
-        for (const std::uint32_t tensor : plan->source_tensors()) consumed[tensor] = true;
-        for (std::uint32_t o = 0; o < plan->outputs().size(); ++o) {
-            const plan_output& output = plan->outputs()[o];
-            if (!out.add(output.name, output.type, output.shape, output.size_bytes, {s, o})) return no_memory;
-        }
-    }
-    for (std::size_t i = 0; i < set.size(); ++i) {
-        if (consumed[i]) continue;
-        const tensor_spec spec = set.spec(i);
-        const origin from{as_it_is, static_cast<std::uint32_t>(i)};
-        // where all experts are in the new form already, so are the names
-        auto name = any_to_rename ? renamed(family, spec.name) : result<text>{text{spec.name}};
-        if (!name) return std::move(name).error();
-        if (!out.add(*name, spec.type, spec.shape, set.place(i).size_bytes, from)) return no_memory;
-    }
-    if (auto sorted = out.sort(); !sorted) return std::move(sorted).error();
-    return out;
-}
-
-inline result<void> rewrite_plan::sort() noexcept {
-    const failure no_memory{.code = errc::out_of_memory};
-    const char* characters = arena_.data();
-    const std::uint64_t* extents = extents_.data();
-    for (tensor_spec& each : tensors_) {
-        each.name = {characters, each.name.size()};
-        each.shape = {extents, each.shape.size()};
-        characters += each.name.size();
-        extents += each.shape.size();
-    }
-    detail::array<std::uint32_t> order;
-    if (!order.reserve(tensors_.size())) return no_memory;
-    for (std::uint32_t i = 0; i < tensors_.size(); ++i) static_cast<void>(order.push(i));
-    if (!detail::sort(order.span(), [&](std::uint32_t a, std::uint32_t b) noexcept { return natural_less(tensors_[a].name, tensors_[b].name); }))
-        return no_memory;
-    detail::array<tensor_spec> tensors;
-    detail::array<origin> origins;
-    for (const std::uint32_t i : order)
-        if (!tensors.push(tensors_[i]) || !origins.push(origins_[i])) return no_memory;
-    for (std::size_t i = 1; i < tensors.size(); ++i)
-        if (tensors[i].name == tensors[i - 1].name)
-            return failure{.code = errc::duplicate_tensor, .tensor = text{tensors[i].name}, .detail = "two tensors would get this name"};
-    tensors_ = std::move(tensors);
-    origins_ = std::move(origins);
-    return {};
-}
 
 namespace detail {
 

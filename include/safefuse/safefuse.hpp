@@ -5,6 +5,7 @@
 #include <safefuse/byte_source.hpp>
 #include <safefuse/checkpoint.hpp>
 #include <safefuse/config.hpp>
+#include <safefuse/copy_plan.hpp>
 #include <safefuse/dtype.hpp>
 #include <safefuse/family.hpp>
 #include <safefuse/fuse.hpp>
@@ -19,6 +20,7 @@
 #include <safefuse/plan.hpp>
 #include <safefuse/result.hpp>
 #include <safefuse/rewrite.hpp>
+#include <safefuse/rewrite_plan.hpp>
 #include <safefuse/scopes.hpp>
 #include <safefuse/sequence.hpp>
 #include <safefuse/shard_index.hpp>

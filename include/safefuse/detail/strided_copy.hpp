@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include <safefuse/plan.hpp>
+#include <safefuse/copy_plan.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI::detail {
 
@@ -105,8 +105,8 @@ private:
     result<void> visit(std::uint32_t depth, std::uint64_t from, std::uint64_t to, byte_window window, F& f) const {
         const std::uint64_t here = side_ == block_side::source ? from : to;
         if (here >= window.end || here + span_[depth] <= window.begin) return {};
-        // loop_count is at most max_loops; g++ 12 does not see it and warns of reads behind the array
-        if (depth == block_.loop_count || depth == max_loops) {
+        // loop_count is at most max_copy_loops; g++ 12 does not see it and warns of reads behind the array
+        if (depth == block_.loop_count || depth == max_copy_loops) {
             const std::uint64_t skipped = here < window.begin ? window.begin - here : 0;
             const std::uint64_t end = here + block_.run_bytes < window.end ? here + block_.run_bytes : window.end;
             return f(from + skipped, to + skipped, end - here - skipped);
@@ -127,7 +127,7 @@ private:
 
     copy_block block_;
     block_side side_;
-    std::uint64_t span_[max_loops + 1]{};
+    std::uint64_t span_[max_copy_loops + 1]{};
 };
 
 /// Calls f(part) for the parts of a block that lie in a window of one side and together are all of it that does: blocks
