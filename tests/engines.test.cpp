@@ -317,6 +317,41 @@ TEST_CASE("engines: megablocks has [E * I, H] three times, down transposed; shap
     }
 }
 
+TEST_CASE("engines: megablocks comes back when the number of experts is known, and only with the right one") {
+    for (const experts& x : shapes) {
+        const packed_set set = set_of(megablocks(x), "moe");
+        const sf::known_extent right[] = {{"E", x.count}}, wrong[] = {{"E", x.count * x.inner + 1}};
+        const auto plan = sf::plan<sf::layouts::megablocks, sf::layouts::per_expert>(set, "moe", {.destination_scope = "elsewhere", .known_extents = right});
+        INFO(std::string{plan ? std::string_view{} : plan.error().message().view()});
+        REQUIRE(plan);
+        check_same(run(*plan, "elsewhere"), per_expert(x));
+        const auto refused = sf::plan<sf::layouts::megablocks, sf::layouts::per_expert>(set, "moe", {.known_extents = wrong});
+        REQUIRE_FALSE(refused);
+        CHECK(refused.error().code == sf::errc::shape_mismatch);
+    }
+}
+
+TEST_CASE("engines: each is found by its name, and a plan by names is the plan by types") {
+    const experts x{3, 64, 5};
+    const packed_set set = set_of(per_expert(x), "moe");
+    for (const sf::known_engine& each : sf::known_engines) {
+        INFO(std::string{each.name});
+        REQUIRE(sf::find_engine(each.name) == &each);
+        const auto plan = sf::plan(set, "moe", sf::layouts::per_expert::description, *each.layout, {.destination_scope = "elsewhere"});
+        REQUIRE(plan);
+        CHECK(plan->size_bytes() == x.count * 3 * x.inner * x.hidden * 2);
+    }
+    CHECK(sf::find_engine("") == nullptr);
+    const auto by_type = sf::plan<sf::layouts::per_expert, sf::layouts::tensorrt_llm>(set, "moe", {.destination_scope = "elsewhere"});
+    const auto by_name = sf::plan(set, "moe", sf::layouts::per_expert::description, *sf::find_engine("tensorrt_llm")->layout, {.destination_scope = "elsewhere"});
+    REQUIRE(by_type);
+    REQUIRE(by_name);
+    check_same(run(*by_name, "elsewhere"), run(*by_type, "elsewhere"));
+    const auto ungated = sf::plan(set, "moe", sf::layouts::per_expert_ungated::description, sf::layouts::gate_up_fused::description);
+    REQUIRE_FALSE(ungated);
+    CHECK(ungated.error().code == sf::errc::missing_part);
+}
+
 TEST_CASE("engines: a field that an engine has no name for is refused, not dropped") {
     const experts biased{2, 64, 3, true}, scaled{2, 128, 128, false, true};
     check_refused<sf::layouts::per_expert, sf::layouts::cutedsl>(per_expert(biased), sf::errc::leftover_tensor);

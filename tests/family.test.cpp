@@ -2,12 +2,14 @@
 
 #include <doctest/doctest.h>
 
+#include <map>
 #include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include <safefuse/layouts/families.hpp>
+#include <safefuse/layouts/known.hpp>
+#include <safefuse/scopes.hpp>
 
 namespace sf = safefuse;
 using namespace sf::layouts;
@@ -42,13 +44,6 @@ template <class... Family, class F>
 void for_each(families<Family...>, F&& f) {
     (f(sf::description_of<Family>, sf::inverse_of<Family>), ...);
 }
-
-// deliberately odd renames
-struct odd : sf::family<per_expert, gate_up_fused> {
-    static constexpr std::string_view name = "odd";
-    using modules = sf::modules<"mlp.experts">;
-    using renames = sf::renames<sf::rename<"^transformer.h", "model.layers">, sf::rename<"ffn", "mlp">, sf::rename<"mlp.gate", "mlp.router">>;
-};
 
 }  // namespace
 
@@ -88,40 +83,6 @@ TEST_CASE("family: names of the checkpoint become the model's, and back") {
     check<jamba>({{"model.layers.1.feed_forward.router.weight", "model.layers.1.feed_forward.router.weight"}, {"model.final_layernorm.weight", "model.final_layernorm.weight"}});
 }
 
-TEST_CASE("family: renames take whole segments only") {
-    const auto& mixtral_names = sf::description_of<mixtral>;
-    for (const char* name : {"model.layers.0.xblock_sparse_moe.gate.weight", "model.layers.0.block_sparse_moe_x.gate.weight", "block_sparse_moeX", "Block_sparse_moe.gate", ""})
-        CHECK(new_name(mixtral_names, name) == name);
-    CHECK(new_name(mixtral_names, "block_sparse_moe") == "mlp");
-    CHECK(new_name(mixtral_names, "block_sparse_moe.gate") == "mlp.gate");
-    CHECK(new_name(mixtral_names, "a.block_sparse_moe") == "a.mlp");
-    CHECK(new_name(mixtral_names, "a.block_sparse_moe.") == "a.mlp.");
-    // a resembling segment before the right one does not hide it
-    CHECK(new_name(mixtral_names, "block_sparse_moe_x.block_sparse_moe.gate") == "block_sparse_moe_x.mlp.gate");
-    CHECK(new_name(mixtral_names, "xblock_sparse_moe.block_sparse_moe") == "xblock_sparse_moe.mlp");
-    // once, the first
-    CHECK(new_name(mixtral_names, "block_sparse_moe.block_sparse_moe") == "mlp.block_sparse_moe");
-}
-
-TEST_CASE("family: an anchored rename holds to the beginning of the name") {
-    const auto& names = sf::description_of<nemotron_h>;
-    CHECK(new_name(names, "backbone") == "model");
-    CHECK(new_name(names, "backbone.x") == "model.x");
-    CHECK(new_name(names, "backbones.x") == "backbones.x");
-    CHECK(new_name(names, "model.backbone.x") == "model.backbone.x");
-    CHECK(new_name(names, "x.backbone") == "x.backbone");
-    CHECK(new_name(sf::inverse_of<nemotron_h>, "model.layers.0.model.x") == "backbone.layers.0.model.x");
-    CHECK(new_name(sf::inverse_of<nemotron_h>, "lm_head.model.x") == "lm_head.model.x");
-}
-
-TEST_CASE("family: renames apply in turn, and their inverses in the opposite order") {
-    check<odd>({
-        {"transformer.h.3.ffn.gate.weight", "model.layers.3.mlp.router.weight"},
-        {"transformer.h.3.ffn.up_proj.weight", "model.layers.3.mlp.up_proj.weight"},
-        {"transformer.hx.3.ffn.up_proj.weight", "transformer.hx.3.mlp.up_proj.weight"},
-    });
-}
-
 TEST_CASE("family: descriptions and their inverses mirror each other") {
     for_each(all_families{}, [](const sf::family_description& there, const sf::family_description& back) {
         INFO(std::string{there.name});
@@ -131,14 +92,6 @@ TEST_CASE("family: descriptions and their inverses mirror each other") {
         CHECK(there.to == back.from);
         CHECK(there.from_module == back.to_module);
         CHECK(there.to_module == back.from_module);
-        REQUIRE(there.renames.size() == back.renames.size());
-        for (std::size_t i = 0; i < there.renames.size(); ++i) {
-            const auto& one = there.renames[i];
-            const auto& other = back.renames[back.renames.size() - 1 - i];
-            CHECK(one.from == other.to);
-            CHECK(one.to == other.from);
-            CHECK(one.at_start == other.at_start);
-        }
         CHECK_FALSE(there.model_types.empty());
     });
 }
@@ -154,25 +107,28 @@ TEST_CASE("family: a model type belongs to one family") {
     CHECK(seen.size() >= 30);
 }
 
-TEST_CASE("family: names of experts tensors that keep their place keep their name") {
-    // what a rewrite renames tensor by tensor and what a plan names by its scope must agree
-    for_each(all_families{}, [](const sf::family_description& there, const sf::family_description& back) {
-        INFO(std::string{there.name});
-        const std::string scope = "model.layers.7." + std::string{there.from_module};
-        const std::string moved = "model.layers.7." + std::string{there.to_module};
-        if (there.name == "granitemoe") return;  // its module is not renamed, it gets one more segment
-        CHECK(new_name(there, scope) == moved);
-        if (there.name != "nemotron_h") CHECK(new_name(back, moved) == scope);
-    });
+TEST_CASE("family: scopes get the model's prefix and path, and their own again") {
+    const std::map<std::string_view, std::string> layers{
+        {"aria", "language_model.model.layers.7."},     {"dbrx", "transformer.blocks.7."},
+        {"deepseek_v4", "layers.7."},                   {"inkling_mm_model", "model.llm.layers.7."},
+        {"kimi_k25", "language_model.model.layers.7."}, {"minimax_m3_vl", "language_model.model.layers.7."},
+        {"nemotron_h", "backbone.layers.7."},
+    };
+    for (const sf::known_family& each : sf::known_families) {
+        CAPTURE(each.fuse.name);
+        const auto at = layers.find(each.fuse.name);
+        const std::string prefix = at == layers.end() ? "model.layers.7." : at->second;
+        const std::string stored = prefix + std::string{each.fuse.from_module};
+        const auto model = sf::detail::destination_scope(each.fuse, each.fuse.module_at(0), stored);
+        REQUIRE(model);
+        CHECK(model->view() == new_name(each.fuse, prefix) + std::string{each.fuse.to_module});
+        const auto again = sf::detail::destination_scope(each.unfuse, each.unfuse.module_at(0), *model);
+        REQUIRE(again);
+        CHECK(again->view() == stored);
+    }
 }
 
-TEST_CASE("family: the compiler can find segments") {
-    static_assert(sf::detail::find_segments("a.b.c", "b") == 2);
-    static_assert(sf::detail::find_segments("a.bb.b", "b") == 5);
-    static_assert(sf::detail::find_segments("a.b.c", "b", true) == std::string_view::npos);
-    static_assert(sf::detail::find_segments("a.b", "a.b.c") == std::string_view::npos);
-    static_assert(sf::detail::find_segments("a.b", "") == std::string_view::npos);
-    static_assert(sf::detail::find_segments("", "a") == std::string_view::npos);
+TEST_CASE("family: a type is a family or is none") {
     CHECK(sf::family_type<mixtral>);
     CHECK_FALSE(sf::family_type<per_expert>);
 }

@@ -156,6 +156,110 @@ TEST_CASE("fuse: a slice of a source that is not in memory gives the same bytes"
     }
 }
 
+TEST_CASE("fuse: of a source that is not in memory, long gaps are not read, short ones are read along, and nothing is read twice") {
+    // bytes that the plan's copies take, by source byte; counted by hand
+    const auto needed_bytes = [](const sf::copy_plan& plan, std::size_t size, const std::vector<bool>& wanted) {
+        std::vector<bool> needed(size);
+        for (const sf::copy_block& block : plan.blocks()) {
+            if (!wanted[block.output]) continue;
+            std::vector<u64> step(block.loop_count);
+            for (bool more = true; more;) {
+                u64 from = block.source_offset;
+                for (std::uint32_t l = 0; l < block.loop_count; ++l) from += step[l] * block.loops[l].source_stride;
+                for (u64 b = 0; b < block.run_bytes; ++b) needed[from + b] = true;
+                more = false;
+                for (std::uint32_t l = block.loop_count; l-- > 0 && !more; step[l] = more ? step[l] : 0) more = ++step[l] < block.loops[l].extent;
+            }
+        }
+        return needed;
+    };
+    const auto check_reads = [&](const sf::copy_plan& plan, const packed_set& set, const std::vector<bool>& wanted, bool one_by_one) {
+        const auto& times = set.times_read[0];
+        const std::vector<bool> needed = needed_bytes(plan, times.size(), wanted);
+        bool once = true, all = true, small_gaps = true, any = false;
+        for (std::size_t i = 0; i < times.size();) {
+            std::size_t end = i;
+            bool read = false;
+            for (; end < times.size() && !needed[end]; ++end) read = read || times[end] != 0;
+            small_gaps = small_gaps && (!read || (any && end - i < sf::detail::read_gap_bytes && end < times.size()));
+            for (i = end; i < times.size() && needed[i]; ++i) {
+                all = all && times[i] >= 1;
+                any = true;
+            }
+        }
+        for (const unsigned each : times) once = once && each <= 1;
+        CHECK((once || one_by_one));
+        CHECK(all);
+        CHECK(small_gaps);
+    };
+    struct one_case {
+        u64 i, first, end, h;
+        sf::dtype type;
+    };
+    const u64 gap = sf::detail::read_gap_bytes;
+    const one_case cases[] = {
+        {64, 32, 64, 64, sf::dtype::bf16},                              // short rows
+        {5000, 100, 150, 5, sf::dtype::u8},
+        {600000, 100, 599900, 1, sf::dtype::u8},                        // longer than half a buffer
+        {gap / 2 + 4000, 0, 4000, 3, sf::dtype::bf16},                  // just apart
+        {gap / 2 + 4000, 0, 4001, 3, sf::dtype::bf16},                  // just not apart
+        {gap / 2 + 4000, gap / 2 + 3999, gap / 2 + 4000, 3, sf::dtype::bf16},  // single elements
+        {2 * gap, gap / 2, gap / 2 + 20000, 2, sf::dtype::u8},          // runs that need no buffer
+    };
+    for (const one_case& each : cases) {
+        const bool is_long = each.i > 5000;
+        const laws::experts x{.end_expert = is_long ? u64{1} : u64{2}, .i_end = each.i, .h = each.h, .type = each.type};
+        for (const laws::kind from : laws::all_kinds) {
+            if (!laws::cannot_store(from, x).empty() || (is_long && from != laws::kind::per_expert && from != laws::kind::transposed && from != laws::kind::columns_in_turn)) continue;
+            packed_set set = laws::make_set(from, x, "moe");
+            for (const laws::kind to : laws::all_kinds) {
+                if (is_long && to != laws::kind::gate_up && to != laws::kind::transposed && to != laws::kind::stacks) continue;
+                INFO(laws::spelled(from), " to ", laws::spelled(to), " I ", each.i, ": ", each.first, " - ", each.end);
+                auto plan = laws::plan_kinds(set, "moe", from, to, {.sliced_extent = "I", .slice_first = each.first, .slice_end = each.end, .unscaled_codes = true});
+                if (!plan) continue;
+                std::vector<std::vector<std::byte>> outputs, pieces;
+                for (const auto& output : plan->outputs()) outputs.emplace_back(static_cast<std::size_t>(output.size_bytes));
+                pieces = outputs;
+                std::vector<std::span<std::byte>> buffers{outputs.begin(), outputs.end()};
+                set.resident = true;
+                REQUIRE(sf::fuse(*plan, buffers));
+                const auto right = outputs;
+                set.resident = false;
+                const auto forget = [&] {
+                    for (auto& source : set.times_read) std::fill(source.begin(), source.end(), 0u);
+                    for (auto& output : outputs) std::fill(output.begin(), output.end(), std::byte{0xEE});
+                };
+                forget();
+                REQUIRE(sf::fuse(*plan, buffers));
+                CHECK(outputs == right);
+                check_reads(*plan, set, std::vector<bool>(outputs.size(), true), false);
+                // one output, the first half of them, and one by gather
+                forget();
+                REQUIRE(sf::fuse(*plan, plan->outputs()[0].local_name, outputs[0]));
+                CHECK(outputs[0] == right[0]);
+                std::vector<bool> wanted(outputs.size(), false);
+                wanted[0] = true;
+                check_reads(*plan, set, wanted, false);
+                forget();
+                REQUIRE(sf::gather(*plan, 0, 0, pieces[0]));
+                CHECK(pieces[0] == right[0]);
+                check_reads(*plan, set, wanted, true);  // parts of one output that lie among one another are gathered one by one
+            }
+        }
+    }
+    // figures: an eighth of down's columns
+    const laws::experts x{.i_end = gap, .h = 5};
+    packed_set set = laws::make_set(laws::kind::per_expert, x, "moe");
+    set.resident = false;
+    auto plan = laws::plan_kinds(set, "moe", laws::kind::per_expert, laws::kind::gate_up, {.sliced_extent = "I", .slice_rank = 1, .slice_ranks = 8});
+    REQUIRE(plan);
+    std::vector<std::byte> down(static_cast<std::size_t>(plan->output("down_proj")->size_bytes));
+    set.read_bytes = set.read_calls = 0;
+    REQUIRE(sf::fuse(*plan, "down_proj", down));
+    CHECK(set.read_bytes == down.size());
+    CHECK(set.read_calls == 5);
+}
+
 TEST_CASE("fuse: buffers of another size or number are refused and nothing is written") {
     const laws::experts x{.end_expert = 2, .i_end = 4, .h = 3};
     const packed_set set = laws::make_set(laws::kind::per_expert, x, "moe");

@@ -2,13 +2,19 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <safefuse/checkpoint.hpp>
+#include <safefuse/fuse.hpp>
 #include <safefuse/rewrite.hpp>
 
+#include "laws.hpp"
 #include "support.hpp"
 
 namespace sf = safefuse;
@@ -69,13 +75,16 @@ TEST_CASE("known families: the way back is the way there, turned round") {
         CHECK(each.unfuse.to == each.fuse.from);
         CHECK(each.unfuse.from_module == each.fuse.to_module);
         CHECK(each.unfuse.to_module == each.fuse.from_module);
-        REQUIRE(each.unfuse.renames.size() == each.fuse.renames.size());
-        for (std::size_t i = 0; i < each.fuse.renames.size(); ++i) {
-            const auto& there = each.fuse.renames[i];
-            const auto& back = each.unfuse.renames[each.fuse.renames.size() - 1 - i];
-            CHECK(back.from == there.to);
-            CHECK(back.to == there.from);
-            CHECK(back.at_start == there.at_start);
+        std::vector<sf::rename_description> there, back;
+        for (const sf::rename_description rename : each.fuse.renames)
+            if (!rename.one_way) there.push_back(rename);
+        for (const sf::rename_description rename : each.unfuse.renames) back.push_back(rename);
+        REQUIRE(back.size() == there.size());
+        std::reverse(back.begin(), back.end());
+        for (std::size_t i = 0; i < there.size(); ++i) {
+            CHECK(back[i].from == there[i].to);
+            CHECK(back[i].to == there[i].from);
+            CHECK(back[i].at_start == there[i].at_start);
         }
     }
 }
@@ -109,7 +118,7 @@ TEST_CASE("detect: a family is never guessed from the model's names where severa
         REQUIRE(sf::rewrite(*plan, directory / "out", {.wait = sf::durability::renamed}));
         const std::string found = detected(directory / "out", true);
         CAPTURE(found);
-        if (type == "nemotron_h" || type == "granitemoe") {
+        if (type == "nemotron_h") {
             CHECK(found == type);
         } else {
             CHECK(found.starts_with("ambiguous: "));
@@ -127,4 +136,142 @@ TEST_CASE("detect: without experts that it knows, it says what it knows") {
     support::write_tensor_file(directory / "model.safetensors", {});
     const auto checkpoint = sf::checkpoint::open(directory.string());
     CHECK(sf::detect_family(*checkpoint).error().detail.view().find("qwen2_moe") != std::string_view::npos);
+}
+
+TEST_CASE("known families: visit_family calls with the type that a name stands for") {
+    for (const sf::known_family& each : sf::known_families)
+        for (const std::string_view type : each.fuse.model_types) {
+            CAPTURE(type);
+            int calls = 0;
+            const bool found = sf::visit_family(type, [&]<class Family>() {
+                ++calls;
+                CHECK(Family::name == each.fuse.name);
+                CHECK(sf::description_of<Family>.from == each.fuse.from);
+            });
+            CHECK(found);
+            CHECK(calls == 1);
+        }
+    for (const char* name : {"", "gpt2", "qwen2_mo"})
+        CHECK_FALSE(sf::visit_family(name, []<class Family>() { FAIL("no family has this name"); }));
+
+    // a plan by a name that is known only when the program runs
+    laws::packed_set set;
+    for (const char* name : {"x.mlp.experts.0.gate_proj.weight", "x.mlp.experts.0.up_proj.weight"})
+        set.add(name, sf::dtype::bf16, {3, 4});
+    set.add("x.mlp.experts.0.down_proj.weight", sf::dtype::bf16, {4, 3});
+    std::size_t outputs = 0;
+    sf::visit_family("glm4_moe", [&]<class Family>() { outputs = sf::plan<Family>(set, "x.mlp.experts")->outputs().size(); });
+    CHECK(outputs == 2);
+}
+
+TEST_CASE("known families: gpt-oss, MXFP4 or not, can become experts with gate behind up") {
+    using fields = sf::spelling<sf::spelled<sf::weight, "">, sf::spelled<sf::bias, "_bias">, sf::spelled<sf::mxfp4_blocks, "_blocks">,
+                                sf::spelled<sf::mxfp4_scales, "_scales">>;
+    using gpt_oss_behind = sf::layout<fields, sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, sf::layouts::gate, sf::layouts::up>>>,
+                                      sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>;
+    constexpr std::uint64_t E = 2, I = 32, H = 64;
+    const auto made = [](const laws::packed_set& set, const char* name) {
+        const bool quantised = !set.bytes_of("moe.gate_up_proj_blocks").empty();
+        auto plan = quantised ? sf::plan<sf::layouts::gpt_oss_mxfp4, gpt_oss_behind>(set, "moe")
+                              : sf::plan<sf::layouts::gpt_oss::model, gpt_oss_behind>(set, "moe");
+        if (!plan) FAIL(std::string{plan.error().message().view()});
+        const sf::plan_output* output = plan->output(name);
+        REQUIRE(output != nullptr);
+        std::vector<std::byte> bytes(static_cast<std::size_t>(output->size_bytes));
+        REQUIRE(sf::fuse(*plan, name, bytes));
+        return bytes;
+    };
+    laws::packed_set codes;
+    codes.add("moe.gate_up_proj_blocks", sf::dtype::u8, {E, 2 * I, H / 32, 16});
+    codes.add("moe.gate_up_proj_scales", sf::dtype::u8, {E, 2 * I, H / 32});
+    codes.add("moe.gate_up_proj_bias", sf::dtype::bf16, {E, 2 * I});
+    codes.add("moe.down_proj_blocks", sf::dtype::u8, {E, H, I / 32, 16});
+    codes.add("moe.down_proj_scales", sf::dtype::u8, {E, H, I / 32});
+    codes.add("moe.down_proj_bias", sf::dtype::bf16, {E, H});
+    for (const std::string field : {"blocks", "scales", "bias"}) {
+        CAPTURE(field);
+        const std::size_t row = field == "blocks" ? H / 2 : field == "scales" ? H / 32 : 2;
+        const auto from = codes.bytes_of("moe.gate_up_proj_" + field);
+        const auto to = made(codes, ("gate_up_proj_" + field).c_str());
+        REQUIRE(to.size() == from.size());
+        std::size_t wrong = 0;
+        for (std::size_t e = 0; e < E; ++e)
+            for (std::size_t i = 0; i < I; ++i)
+                for (std::size_t half = 0; half < 2; ++half)
+                    for (std::size_t b = 0; b < row; ++b)
+                        wrong += to[((e * 2 + half) * I + i) * row + b] != from[((e * I + i) * 2 + half) * row + b];
+        CHECK(wrong == 0);
+        const auto down = made(codes, ("down_proj_" + field).c_str());
+        CHECK(std::equal(down.begin(), down.end(), codes.bytes_of("moe.down_proj_" + field).begin()));
+    }
+    // not quantised, the columns are gate's and up's in turn
+    laws::packed_set numbers;
+    numbers.add("moe.gate_up_proj", sf::dtype::bf16, {E, H, 2 * I});
+    numbers.add("moe.gate_up_proj_bias", sf::dtype::bf16, {E, 2 * I});
+    numbers.add("moe.down_proj", sf::dtype::bf16, {E, I, H});
+    numbers.add("moe.down_proj_bias", sf::dtype::bf16, {E, H});
+    const auto from = numbers.bytes_of("moe.gate_up_proj"), down_from = numbers.bytes_of("moe.down_proj");
+    const auto to = made(numbers, "gate_up_proj"), down_to = made(numbers, "down_proj");
+    std::size_t wrong = 0;
+    for (std::size_t e = 0; e < E; ++e)
+        for (std::size_t i = 0; i < I; ++i)
+            for (std::size_t h = 0; h < H; ++h)
+                for (std::size_t b = 0; b < 2; ++b) {
+                    for (std::size_t half = 0; half < 2; ++half)
+                        wrong += to[(((e * 2 + half) * I + i) * H + h) * 2 + b] != from[((e * H + h) * 2 * I + 2 * i + half) * 2 + b];
+                    wrong += down_to[((e * H + h) * I + i) * 2 + b] != down_from[((e * I + i) * H + h) * 2 + b];
+                }
+    CHECK(wrong == 0);
+}
+
+TEST_CASE("known families: what config.json must tell is declared") {
+    std::set<std::string> told;
+    for (const sf::known_family& each : sf::known_families) {
+        CHECK(each.unfuse.config_extents.data() == each.fuse.config_extents.data());
+        for (const sf::config_extent& extent : each.fuse.config_extents) told.insert(std::string{each.fuse.name} + " " + std::string{extent.name});
+    }
+    CHECK(told == std::set<std::string>{"kimi_k25 N", "qwen4_exp S", "qwen4_exp_text S", "step3p7 N"});
+}
+
+TEST_CASE("detect: experts that one family only stores so, whatever else is there") {
+    CHECK(detected_of({"model.layers.0.ffn.experts.0.w1.weight"}) == "deepseek_v4");
+    CHECK(detected_of({"model.layers.0.moe.gate_proj.weight", "model.layers.0.moe.up_proj.weight"}) == "step3p7");
+    CHECK(detected_of({"model.llm.layers.0.mlp.experts.w13_weight"}) == "inkling_mm_model");
+    CHECK(detected_of({"model.layers.0.block_sparse_moe.input_linear.weight"}) == "granitemoe");
+}
+
+TEST_CASE("detect: a name that another family renames is no sign of it where this family has it too") {
+    const auto experts = [](const std::string& prefix, std::vector<support::tensor> more) {
+        const temporary_directory directory;
+        for (const char* part : {"gate_proj", "up_proj"})
+            more.push_back(support::u8(prefix + ".mlp.experts.0." + part + ".weight", {3, 4}));
+        more.push_back(support::u8(prefix + ".mlp.experts.0.down_proj.weight", {4, 3}));
+        support::write_tensor_file(directory / "model.safetensors", more);
+        return detected(directory.string());
+    };
+    CHECK(experts("model.layers.0", {}) == "qwen2_moe");
+    CHECK(experts("model.language_model.layers.0", {}) == "qwen2_moe");
+    CHECK(experts("model.layers.0", {support::u8("model.layers.0.mlp.shared_expert.up_proj.weight", {3, 4})}) == "qwen2_moe");
+    // AFMoE keeps this name, A.X-K1 does not
+    CHECK(experts("model.layers.0", {support::u8("model.layers.0.post_mlp_layernorm.weight", {4})}) == "ambiguous: qwen2_moe, axk1");
+    // gates without down matrices: zero-computation experts
+    CHECK(experts("model.layers.0", {support::u8("model.layers.0.mlp.experts.1.gate_proj.weight", {3, 4}),
+                                     support::u8("model.layers.0.mlp.experts.1.up_proj.weight", {3, 4})}) == "longcat_flash");
+    CHECK(experts("model.layers.0", {support::u8("model.layers.1.ple.ple_embedding.ngram_embedding.shard_0.weight", {2, 4})}) == "qwen4_exp");
+}
+
+TEST_CASE("detect: experts that cannot be planned at all are of the likeliest family, so that its plan says why") {
+    CHECK(detected_of({"model.layers.0.mlp.experts.0.gate_proj.weight"}) == "qwen2_moe");
+    CHECK(detected_of({"model.layers.0.mlp.experts.1.gate_proj.weight", "model.layers.0.mlp.experts.1.up_proj.weight"}) == "qwen2_moe");
+}
+
+TEST_CASE("detect: where shapes alone tell the form, families that leave it as it is may be meant too") {
+    const auto fused = [](std::vector<std::uint64_t> gate_up, std::vector<std::uint64_t> down) {
+        const temporary_directory directory;
+        support::write_tensor_file(directory / "model.safetensors", {support::u8("model.layers.0.mlp.experts.gate_up_proj", gate_up),
+                                                                    support::u8("model.layers.0.mlp.experts.down_proj", down)});
+        return detected(directory.string());
+    };
+    CHECK(fused({2, 6, 4}, {2, 4, 3}) == "unknown");  // as transformers holds them
+    CHECK(fused({2, 4, 6}, {2, 3, 4}) == "ambiguous: qwen3_vl_moe, gpt_oss, openai_privacy_filter");
 }

@@ -27,7 +27,7 @@ constexpr sf::part_extents extents_of(u64 e, u64 i, u64 h, const sf::field_descr
     x.values[0] = e;
     x.values[x.symbol("I")] = i;
     x.values[x.symbol("H")] = h;
-    x.field = &field;
+    x.field = field.forms.data();
     return x;
 }
 

@@ -41,6 +41,8 @@ TEST_CASE("config: every spelling of the number of experts is known") {
         CHECK(parsed("{\"" + std::string{key} + "\": 64, \"text_config\": {}}").expert_count == 64);
     }
     CHECK(parsed("{}").expert_count == sf::no_number);
+    CHECK(parsed(R"({"model_type": "dbrx", "ffn_config": {"model_type": "", "moe_num_experts": 16}})").expert_count == 16);
+    CHECK(parsed(R"({"model_type": "dbrx", "ffn_config": {"model_type": "", "moe_num_experts": 16}})").model_type == "dbrx");
 }
 
 TEST_CASE("config: a number of experts that is no plain number stays unknown") {
@@ -97,6 +99,30 @@ TEST_CASE("config: every cut of a valid text is refused and none crashes") {
         R"({"model_type": "m\u00e9", "text_config": {"num_experts": 4, "x": [1, -Infinity]}, "quantization_config": {"quant_method": "q"}})";
     (void)parsed(json);
     for (std::size_t size = 0; size < json.size(); ++size) CHECK(refused(json.substr(0, size)) == sf::errc::bad_json);
+}
+
+TEST_CASE("config: a number by its key, in objects too") {
+    const auto number = [](std::string_view json, std::string_view key) {
+        const auto found = sf::parse_config_number(support::bytes_of(json), key);
+        REQUIRE(found);
+        return *found;
+    };
+    const char* config = R"({"heads": 3, "vision": {"heads": 16, "deep": {"x": 7}, "x": [1, {"heads": 5}]}, "text": {"heads": null, "x": 2.5}})";
+    CHECK(number(config, "heads") == 3);
+    CHECK(number(config, "vision.heads") == 16);
+    CHECK(number(config, "vision.deep.x") == 7);
+    for (const char* none : {"", "head", "vision", "vision.", ".heads", "vision.x", "vision.x.heads", "text.heads", "text.x", "heads.x", "deep.x"})
+        CHECK(number(config, none) == sf::no_number);
+    CHECK(number("{}", "heads") == sf::no_number);
+    CHECK(number(R"({"heads": 3, "heads": 4})", "heads") == 4);
+    CHECK(number(R"({"x": NaN, "heads": 4})", "heads") == 4);
+    const auto broken = sf::parse_config_number(support::bytes_of(R"({"heads": 3, )"), "heads");
+    CHECK(broken.error().code == sf::errc::bad_json);
+    CHECK(sf::parse_config_number(support::bytes_of("[1]"), "heads").error().code == sf::errc::bad_json);
+    const support::temporary_directory directory;
+    CHECK(sf::read_config_number(directory.string(), "heads").error().code == sf::errc::file_not_found);
+    support::write_file(directory / "config.json", config);
+    CHECK(sf::read_config_number(directory.string(), "vision.heads").value() == 16);
 }
 
 TEST_CASE("config: is read from a directory; a missing or broken one names its path") {

@@ -475,7 +475,7 @@ TEST_CASE("plan: two tensors of one name are refused") {
 }
 
 TEST_CASE("plan: what lies among the experts and is none of their parts is refused") {
-    for (const char* local : {"0.gate_proj.qweight", "0.gate_proj.weight_packed", "1.gate_proj", "0.router.weight", "0.weight", "0", "7.norm.weight",
+    for (const char* local : {"0.gate_proj.absmax", "0.gate_proj.weight_quantised", "1.gate_proj", "0.router.weight", "0.weight", "0", "7.norm.weight",
                               "0.gate_proj.weight.absmax", "0.gate_projX.weight", "1.down_proj.weight_scale_inv.x"}) {
         INFO(local);
         packed_set set = experts(2);
@@ -483,7 +483,7 @@ TEST_CASE("plan: what lies among the experts and is none of their parts is refus
         check(refused(set), errc::leftover_tensor, local);
         CHECK(refused(set).why.file == "first.safetensors");
     }
-    for (const char* local : {"gate_up_proj_blocks", "gate_up_proj.weight", "down_proj_scales"}) {
+    for (const char* local : {"gate_up_proj_blocks", "gate_up_proj.weight", "down_proj_absmax"}) {
         INFO(local);
         packed_set set = fused(2);
         set.add(at(local), sf::dtype::bf16, {1});

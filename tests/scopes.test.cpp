@@ -257,14 +257,14 @@ TEST_CASE("scopes: whatever only resembles experts is none") {
         set.add(name, sf::dtype::bf16, {2, 2});
     CHECK(find(set, sf::description_of<qwen2_moe>).empty());
     // only what is left over, without a single part: no experts module of this family
-    set.add("model.layers.0.mlp.experts.0.gate_proj.qweight", sf::dtype::i32, {2, 2});
+    set.add("model.layers.0.mlp.experts.0.gate_proj.absmax", sf::dtype::i32, {2, 2});
     CHECK(find(set, sf::description_of<qwen2_moe>).empty());
 }
 
 TEST_CASE("scopes: what is left over among experts is kept with them, and refused") {
     packed_set set;
     add_experts(set, "model.layers.0.mlp.experts", 2);
-    for (const char* local : {"1.gate_proj.qweight", "01.gate_proj.weight", "18446744073709551616.gate_proj.weight"}) {
+    for (const char* local : {"1.gate_proj.absmax", "01.gate_proj.weight", "18446744073709551616.gate_proj.weight"}) {
         packed_set each = set;
         each.add("model.layers.0.mlp.experts." + std::string{local}, sf::dtype::bf16, {4, 6});
         const auto scopes = find(each, sf::description_of<qwen2_moe>);

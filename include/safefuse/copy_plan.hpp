@@ -65,6 +65,8 @@ struct copy_block {
 struct plan_output : tensor_spec {  ///< `name` is the full name
     std::string_view local_name;    ///< under the destination's scope: gate_up_proj
     std::uint64_t size_bytes = 0;
+    /// Not 0: a field with one entry for each part, put together to so many for each expert, such as the scales [E, 2] of gate and up.
+    std::uint32_t collected = 0;
 };
 
 /// The checked list of copies that makes the outputs of one scope.
@@ -80,8 +82,13 @@ public:
     }
     /// All copies, by source and offset in it.
     [[nodiscard]] sequence<const copy_block> blocks() const noexcept SAFEFUSE_LIFETIMEBOUND { return blocks_.span(); }
+    /// What must be equal to bytes that blocks() makes: a value that the source stores more often than the destination does. Nothing
+    /// is copied for these; fuse and gather compare.
+    [[nodiscard]] sequence<const copy_block> equal_blocks() const noexcept SAFEFUSE_LIFETIMEBOUND { return equal_blocks_.span(); }
     /// The block that is the whole output, when that is one run of one source, so that a view can stand for the output; or null.
     [[nodiscard]] const copy_block* single_run(std::size_t output) const noexcept SAFEFUSE_LIFETIMEBOUND {
+        for (const copy_block& block : equal_blocks_)
+            if (block.output == output) return nullptr;
         for (const copy_block& block : blocks_)
             if (block.output == output)
                 return block.loop_count == 0 && block.run_bytes == outputs_[output].size_bytes ? &block : nullptr;
@@ -113,6 +120,7 @@ private:
     detail::array<std::uint64_t> extents_;
     detail::array<plan_output> outputs_;
     detail::array<copy_block> blocks_;
+    detail::array<copy_block> equal_blocks_;
     detail::array<std::uint32_t> tensors_;
 };
 

@@ -8,49 +8,11 @@
 #include <string_view>
 
 #include <safefuse/layout.hpp>
+#include <safefuse/rename.hpp>
 #include <safefuse/result.hpp>
 #include <safefuse/sequence.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
-
-/// A run of whole dotted segments of a name, and what stands for it on the other side.
-struct rename_description {
-    std::string_view from;
-    std::string_view to;
-    bool at_start = false;  ///< only where the name begins with it
-};
-
-/// `Stored` in the checkpoint is `Model` in the loaded model: rename<"block_sparse_moe", "mlp">. A leading ^ in `Stored` holds it
-/// to the beginning of the name.
-template <fixed_text Stored, fixed_text Model>
-struct rename {
-    static constexpr bool at_start = Stored.view().starts_with('^');
-    static constexpr rename_description description{Stored.view().substr(at_start ? 1 : 0), Model.view(), at_start};
-    static constexpr rename_description inverse{description.to, description.from, at_start};
-};
-
-/// Renames that apply one after the other, each once; the way back applies their inverses in the opposite order.
-template <class... Rename>
-struct renames {
-    static constexpr std::size_t count = sizeof...(Rename);
-
-private:
-    // one entry more than there are renames: an array has at least one
-    static constexpr rename_description list[count + 1] = {Rename::description..., {}};
-    static constexpr rename_description inverses[count + 1] = {Rename::inverse..., {}};
-    struct reversed_list {
-        rename_description list[count + 1];
-    };
-    static constexpr reversed_list reversed = [] {
-        reversed_list out{};
-        for (std::size_t i = 0; i < count; ++i) out.list[i] = inverses[count - 1 - i];
-        return out;
-    }();
-
-public:
-    static constexpr sequence<const rename_description> descriptions{list, count};
-    static constexpr sequence<const rename_description> inverse{reversed.list, count};
-};
 
 /// A list of names: the model types of a family.
 template <fixed_text... Name>
@@ -67,19 +29,80 @@ struct modules {
     static constexpr std::string_view model = Model.view();
 };
 
+/// A kind of module as data: where it lies and what it stores, in the direction in which plans are made.
+struct module_description {
+    std::string_view from_path;  ///< the last segments of its name
+    std::string_view to_path;
+    const layout_description* from;
+    const layout_description* to;
+
+    /// Whether there is nothing to do for it.
+    [[nodiscard]] constexpr bool is_same() const noexcept { return from == to && from_path == to_path; }
+};
+
+/// An extent that shapes do not tell, and where config.json has it.
+struct config_extent {
+    std::string_view name;
+    std::string_view key;  ///< with dots between objects: vision_config.num_attention_heads
+};
+
+/// Such an extent as a type.
+template <fixed_text Name, fixed_text Key>
+struct extent_in_config {
+    static constexpr config_extent description{Name.view(), Key.view()};
+};
+template <class... Extent>
+struct extents_in_config {
+    static constexpr std::size_t count = sizeof...(Extent);
+    static constexpr config_extent list[count + 1] = {Extent::description..., {}};
+    static constexpr sequence<const config_extent> descriptions{list, count};
+};
+
 /// A family as data, in the direction in which plans are made: from the stored form to the model's, or back.
 struct family_description {
     std::string_view name;
-    const layout_description* from;
+    const layout_description* from;  ///< of the experts
     const layout_description* to;
     std::string_view from_module;
     std::string_view to_module;
-    sequence<const rename_description> renames;
+    rename_list renames;
     sequence<const std::string_view> model_types;
+    sequence<const module_description> others{};  ///< what the model stores otherwise beside the experts
+    sequence<const config_extent> config_extents{};  ///< what plans must be given as known_extents
+
+    [[nodiscard]] constexpr std::size_t module_count() const noexcept { return 1 + others.size(); }
+    /// Module 0 is the experts'.
+    [[nodiscard]] constexpr module_description module_at(std::size_t i) const noexcept {
+        return i == 0 ? module_description{from_module, to_module, from, to} : others[i - 1];
+    }
 };
 
-/// What a family declares: derive from family<Stored, Model> and add `name`, `modules` and, where there are any, `renames` and
-/// `model_types`.
+/// Modules without experts, or with other ones, that a family's models store otherwise than the hub: where they lie, and both
+/// layouts.
+template <class Modules, layout_type Stored, layout_type Model>
+struct other_module {
+    static_assert(can_become<Stored, Model> && can_become<Model, Stored>,
+                  "safefuse: the two layouts of a family must place the same parts");
+    static constexpr module_description description{Modules::stored, Modules::model, &Stored::description, &Model::description};
+    static constexpr module_description inverse{Modules::model, Modules::stored, &Model::description, &Stored::description};
+};
+
+/// All of these that a family has.
+template <class... Module>
+struct other_modules {
+private:
+    static constexpr std::size_t count = sizeof...(Module);
+    // one entry more than there are modules: an array has at least one
+    static constexpr module_description list[count + 1] = {Module::description..., {}};
+    static constexpr module_description inverses[count + 1] = {Module::inverse..., {}};
+
+public:
+    static constexpr sequence<const module_description> descriptions{list, count};
+    static constexpr sequence<const module_description> inverse{inverses, count};
+};
+
+/// What a family declares: derive from family<Stored, Model> and add `name`, `modules` and, where there are any, `renames`,
+/// `model_types`, `others` and `config_extents`. Where models hold experts as the hub stores them, both layouts are the same.
 template <layout_type Stored, layout_type Model>
 struct family {
     static_assert(can_become<Stored, Model> && can_become<Model, Stored>,
@@ -88,6 +111,8 @@ struct family {
     using model = Model;
     using renames = safefuse::renames<>;
     using model_types = name_list<>;
+    using others = other_modules<>;
+    using config_extents = extents_in_config<>;
 };
 
 /// A type that declares a family.
@@ -98,54 +123,33 @@ concept family_type = requires {
     static_cast<std::string_view>(Family::name);
     static_cast<std::string_view>(Family::modules::stored);
     static_cast<std::string_view>(Family::modules::model);
-    static_cast<sequence<const rename_description>>(Family::renames::descriptions);
+    static_cast<rename_list>(Family::renames::descriptions);
+    static_cast<rename_list>(Family::renames::inverse);
     static_cast<sequence<const std::string_view>>(Family::model_types::names);
+    static_cast<sequence<const module_description>>(Family::others::descriptions);
+    static_cast<sequence<const config_extent>>(Family::config_extents::descriptions);
 };
 
 /// A family type as data: the way from the hub to the model.
 template <family_type Family>
 inline constexpr family_description description_of{
     Family::name,           &Family::stored::description,  &Family::model::description, Family::modules::stored,
-    Family::modules::model, Family::renames::descriptions, Family::model_types::names,
+    Family::modules::model, Family::renames::descriptions, Family::model_types::names,   Family::others::descriptions,
+    Family::config_extents::descriptions,
 };
 
 /// A family type as data: the way from the model back to the hub, by which plans unfuse.
 template <family_type Family>
 inline constexpr family_description inverse_of{
     Family::name,            &Family::model::description, &Family::stored::description, Family::modules::model,
-    Family::modules::stored, Family::renames::inverse,    Family::model_types::names,
+    Family::modules::stored, Family::renames::inverse,    Family::model_types::names,    Family::others::inverse,
+    Family::config_extents::descriptions,
 };
-
-namespace detail {
-
-/// Where `segments` stand in `name` as whole dotted segments, at its start or anywhere; npos where they do not.
-constexpr std::size_t find_segments(std::string_view name, std::string_view segments, bool at_start = false) noexcept {
-    if (segments.empty()) return std::string_view::npos;
-    for (std::size_t i = name.find(segments); i != std::string_view::npos; i = name.find(segments, i + 1)) {
-        const bool begins = i == 0 || (!at_start && name[i - 1] == '.');
-        const bool ends = i + segments.size() == name.size() || name[i + segments.size()] == '.';
-        if (begins && ends) return i;
-        if (at_start) break;
-    }
-    return std::string_view::npos;
-}
-
-}  // namespace detail
 
 /// What a tensor, or a prefix of whole segments, is called on the other side.
 ///   fails   out_of_memory
 [[nodiscard]] inline result<text> renamed(const family_description& family, std::string_view name) noexcept {
-    text out{name};
-    bool whole = out.size() == name.size();
-    for (const rename_description& each : family.renames) {
-        const std::size_t i = detail::find_segments(out, each.from, each.at_start);
-        if (i == std::string_view::npos) continue;
-        text next;
-        whole = next.append(out.view().substr(0, i)) && next.append(each.to) && next.append(out.view().substr(i + each.from.size())) && whole;
-        out = std::move(next);
-    }
-    if (!whole) return failure{.code = errc::out_of_memory};
-    return out;
+    return renamed(family.renames, name);
 }
 
 }  // namespace safefuse::inline SAFEFUSE_ABI

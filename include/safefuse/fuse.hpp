@@ -3,6 +3,7 @@
 #ifndef SAFEFUSE_FUSE_HPP
 #define SAFEFUSE_FUSE_HPP
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -30,6 +31,9 @@ inline failure no_such_output(const copy_plan& plan, std::string_view name) noex
 
 /// Runs longer than this are read where they go; shorter ones by way of a buffer.
 inline constexpr std::uint64_t direct_read_bytes = 16 * 1024;
+/// What lies between short runs is read along with them unless it is this much: so long does a disk read on in the time that the
+/// next read takes to begin (measured: 230 KB cost as much as a read of their own, 460 KB more).
+inline constexpr std::uint64_t read_gap_bytes = 256 * 1024;
 
 /// Runs one block whose source is in memory into the output's memory.
 inline result<void> copy_resident(const tensor_set_ref& set, const copy_block& block, std::span<const std::byte> resident, std::byte* output) noexcept {
@@ -44,25 +48,102 @@ inline result<void> copy_resident(const tensor_set_ref& set, const copy_block& b
     return {};
 }
 
-/// Runs blocks that lie among one another in a source that must be read: piece by piece, so that no byte is read twice.
+/// The next bytes to read for some blocks, from `at` on and at most `most`: what is not a gap apart, together. Empty at the end.
+template <class MemoryOf>
+byte_window next_stretch(sequence<const copy_block> blocks, const MemoryOf& memory_of, std::uint64_t at, std::uint64_t most) noexcept {
+    byte_window found{no_number, no_number};
+    for (const copy_block& block : blocks) {
+        if (memory_of(block.output) == nullptr) continue;
+        const byte_window first = ordered_block{block, block_side::source}.stretch(at, read_gap_bytes);
+        if (first.begin < first.end && first.begin < found.begin) found = first;
+    }
+    if (found.begin == no_number) return {at, at};
+    for (bool grows = true; grows;) {
+        grows = false;
+        for (const copy_block& block : blocks) {
+            if (memory_of(block.output) == nullptr) continue;
+            const ordered_block ordered{block, block_side::source};
+            while (found.end - found.begin < most) {
+                const byte_window next = ordered.stretch(found.end, read_gap_bytes);
+                if (next.begin == next.end || next.begin - found.end >= read_gap_bytes) break;
+                found.end = next.end;
+                grows = true;
+            }
+        }
+    }
+    if (found.end - found.begin > most) found.end = found.begin + most;
+    return found;
+}
+
+/// Runs blocks that lie among one another in a source that must be read: stretch by stretch, so that no byte is read twice.
 template <class MemoryOf>
 result<void> read_together(const tensor_set_ref& set, sequence<const copy_block> blocks, std::uint64_t source_end, array<std::byte>& buffer,
                            const MemoryOf& memory_of) noexcept {
-    if (!buffer.resize_unset(fuse_buffer_bytes)) return failure{.code = errc::out_of_memory};
-    for (std::uint64_t begin = blocks[0].source_offset; begin < source_end; begin += buffer.size()) {
-        const std::uint64_t size = source_end - begin < buffer.size() ? source_end - begin : buffer.size();
-        if (auto filled = set.read(blocks[0].source, begin, {buffer.data(), static_cast<std::size_t>(size)}); !filled) return filled;
+    const std::uint64_t begin = blocks[0].source_offset, most = source_end - begin < fuse_buffer_bytes ? source_end - begin : fuse_buffer_bytes;
+    if (!buffer.resize_unset(static_cast<std::size_t>(most))) return failure{.code = errc::out_of_memory};
+    for (byte_window wanted{begin, begin};;) {
+        wanted = next_stretch(blocks, memory_of, wanted.end, most);
+        if (wanted.begin == wanted.end) return {};
+        if (auto filled = set.read(blocks[0].source, wanted.begin, {buffer.data(), static_cast<std::size_t>(wanted.end - wanted.begin)}); !filled)
+            return filled;
         for (const copy_block& block : blocks) {
             std::byte* const output = memory_of(block.output);
             if (output == nullptr) continue;
             const auto scatter = [&](const copy_block& part) noexcept {
-                copy_loops(part, 0, buffer.data() + (part.source_offset - begin), output + part.destination_offset);
+                copy_loops(part, 0, buffer.data() + (part.source_offset - wanted.begin), output + part.destination_offset);
                 return result<void>{};
             };
-            auto scattered = cut(block, block_side::source, {begin, begin + size}, scatter);
+            auto scattered = cut(block, block_side::source, wanted, scatter);
             if (!scattered) return scattered;
         }
     }
+}
+
+/// Whether a block's runs go by way of the buffer, with what lies between them; others are read where they go, one by one.
+inline bool reads_through(const copy_block& block) noexcept {
+    return block.loop_count > 0 && block.run_bytes < direct_read_bytes && !ordered_block{block, block_side::source}.runs_apart(read_gap_bytes);
+}
+
+/// Compares what the plan says is equal with the bytes `made`, which stand for the output from byte `window.begin` on.
+inline result<void> compare_equal(const copy_plan& plan, std::uint32_t output, byte_window window, const std::byte* made) noexcept {
+    const tensor_set_ref& set = plan.set();
+    array<std::byte> buffer;
+    source_check check{set};
+    for (const copy_block& block : plan.equal_blocks()) {
+        if (block.output != output) continue;
+        const std::span<const std::byte> resident = set.source_bytes(block.source);
+        if (!resident.empty())
+            if (auto same = check.before(block.source); !same) return same;
+        const auto compare = [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept -> result<void> {
+            for (std::uint64_t done = 0; done < size;) {
+                const std::uint64_t piece = size - done < fuse_buffer_bytes ? size - done : fuse_buffer_bytes;
+                const std::byte* bytes = nullptr;
+                if (resident.empty()) {
+                    if (!buffer.resize_unset(static_cast<std::size_t>(piece))) return failure{.code = errc::out_of_memory};
+                    if (auto read = set.read(block.source, from + done, buffer.span()); !read) return read;
+                    bytes = buffer.data();
+                } else if (from > resident.size() || resident.size() - from < size) {
+                    return failure{.code = errc::read_past_end, .file = text{set.source_name(block.source)}, .offset = from, .expected = size, .actual = resident.size()};
+                } else {
+                    bytes = resident.data() + from + done;
+                }
+                if (std::memcmp(bytes, made + (to + done - window.begin), static_cast<std::size_t>(piece)) != 0)
+                    return failure{.code = errc::parts_differ, .file = text{set.source_name(block.source)}, .tensor = text{plan.outputs()[output].name}, .scope = text{plan.scope()}, .offset = from + done};
+                done += piece;
+            }
+            return {};
+        };
+        if (auto done = ordered_block{block, block_side::destination}.for_each_run(window, compare); !done) return done;
+    }
+    return {};
+}
+
+/// The same for all outputs that there is memory for.
+template <class MemoryOf>
+result<void> compare_all_equal(const copy_plan& plan, const MemoryOf& memory_of) noexcept {
+    for (std::uint32_t i = 0; !plan.equal_blocks().empty() && i < plan.outputs().size(); ++i)
+        if (const std::byte* const made = memory_of(i); made != nullptr)
+            if (auto equal = compare_equal(plan, i, {0, plan.outputs()[i].size_bytes}, made); !equal) return equal;
     return {};
 }
 
@@ -71,7 +152,7 @@ template <class MemoryOf>
 result<void> run_blocks(const copy_plan& plan, const MemoryOf& memory_of) noexcept {
     const tensor_set_ref& set = plan.set();
     const sequence<const copy_block> blocks = plan.blocks();
-    const auto scatters = [](const copy_block& block) noexcept { return block.loop_count > 0 && block.run_bytes < direct_read_bytes; };
+    const auto has_short_runs = [](const copy_block& block) noexcept { return block.loop_count > 0 && block.run_bytes < direct_read_bytes; };
     array<std::byte> buffer;
     source_check check{set};
     for (std::size_t i = 0, next = 0; i < blocks.size(); i = next) {
@@ -84,22 +165,23 @@ result<void> run_blocks(const copy_plan& plan, const MemoryOf& memory_of) noexce
         if (const std::span<const std::byte> resident = set.source_bytes(block.source); !resident.empty()) {
             done = check.before(block.source);
             if (done) done = copy_resident(set, block, resident, output);
-        } else if (scatters(block)) {
+        } else {
+            // blocks with short runs among one another are read together: what lies between the runs of one may be another's
             std::uint64_t end = block.source_offset + extent;
-            for (; next < blocks.size() && blocks[next].source == block.source && blocks[next].source_offset < end && scatters(blocks[next]); ++next) {
+            for (; has_short_runs(block) && next < blocks.size() && blocks[next].source == block.source && blocks[next].source_offset < end && has_short_runs(blocks[next]); ++next) {
                 const std::uint64_t other_end = blocks[next].source_offset + blocks[next].source_extent_bytes();
                 if (other_end > end && memory_of(blocks[next].output) != nullptr) end = other_end;
             }
-            done = read_together(set, blocks.subspan(i, next - i), end, buffer, memory_of);
-        } else {
             const auto read = [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept {
                 return set.read(block.source, from, {output + to, static_cast<std::size_t>(size)});
             };
-            done = ordered_block{block, block_side::source}.for_each_run({block.source_offset, block.source_offset + extent}, read);
+            done = next > i + 1 || reads_through(block)
+                       ? read_together(set, blocks.subspan(i, next - i), end, buffer, memory_of)
+                       : ordered_block{block, block_side::source}.for_each_run({block.source_offset, block.source_offset + extent}, read);
         }
         if (!done) return done;
     }
-    return {};
+    return compare_all_equal(plan, memory_of);
 }
 
 }  // namespace detail
@@ -107,7 +189,8 @@ result<void> run_blocks(const copy_plan& plan, const MemoryOf& memory_of) noexce
 /// Makes all outputs of a plan at once, reading the sources front to back. `buffers[i]` is for plan.outputs()[i]; an empty buffer
 /// leaves that output out.
 ///   fails   wrong_buffer_size (nothing is written then), file_changed (a mapped file has another size now: each is checked once,
-///           before the first byte is copied from it), and as reading the sources does (buffers may be part-written)
+///           before the first byte is copied from it), parts_differ (the plan's equal_blocks are not), and as reading the sources
+///           does (buffers may be part-written)
 inline result<void> fuse(const copy_plan& plan, sequence<const std::span<std::byte>> buffers) noexcept {
     const sequence<const plan_output> outputs = plan.outputs();
     if (buffers.size() != outputs.size())
@@ -172,29 +255,19 @@ inline result<void> gather_part(const tensor_set_ref& set, const copy_block& par
         return copy_resident(set, moved, resident, out);
     }
     const std::uint64_t source_end = part.source_offset + part.source_extent_bytes();
-    if (part.loop_count == 0 || part.run_bytes >= direct_read_bytes)
-        return ordered_block{part, block_side::source}.for_each_run(
-            {part.source_offset, source_end}, [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept {
-                return set.read(part.source, from, {out + (to - begin), static_cast<std::size_t>(size)});
-            });
-    // short runs: what lies between them is read as well, in large pieces
-    if (!buffer.resize_unset(fuse_buffer_bytes)) return failure{.code = errc::out_of_memory};
-    for (std::uint64_t at = part.source_offset; at < source_end; at += buffer.size()) {
-        const std::uint64_t size = source_end - at < buffer.size() ? source_end - at : buffer.size();
-        if (auto filled = set.read(part.source, at, {buffer.data(), static_cast<std::size_t>(size)}); !filled) return filled;
-        const auto scatter = [&](const copy_block& piece) noexcept {
-            copy_loops(piece, 0, buffer.data() + (piece.source_offset - at), out + (piece.destination_offset - begin));
-            return result<void>{};
-        };
-        if (auto scattered = cut(part, block_side::source, {at, at + size}, scatter); !scattered) return scattered;
-    }
-    return {};
+    copy_block moved = part;
+    moved.destination_offset -= begin;
+    if (reads_through(part)) return read_together(set, {&moved, 1}, source_end, buffer, [&](std::uint32_t) noexcept { return out; });
+    return ordered_block{moved, block_side::source}.for_each_run(
+        {part.source_offset, source_end}, [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept {
+            return set.read(part.source, from, {out + to, static_cast<std::size_t>(size)});
+        });
 }
 
 }  // namespace detail
 
 /// Makes bytes [begin, begin + out.size()) of one output, for callers that write it out piece by piece. Where a source must be
-/// read and its runs are short, what lies between them is read as well, at every call.
+/// read, what lies between short runs that are less than 256 KiB apart is read as well, at every call.
 ///   fails   output_not_found, out_of_range, out_of_memory, and as reading the sources does (`out` may be part-written)
 inline result<void> gather(const copy_plan& plan, std::size_t output, std::uint64_t begin, std::span<std::byte> out) noexcept {
     if (output >= plan.outputs().size()) return detail::no_such_output(plan, {});
@@ -213,7 +286,66 @@ inline result<void> gather(const copy_plan& plan, std::size_t output, std::uint6
         auto done = detail::cut(block, detail::block_side::destination, window, copy);
         if (!done) return done;
     }
-    return {};
+    return detail::compare_equal(plan, static_cast<std::uint32_t>(output), window, out.data());
+}
+
+/// How the entries of an output differ that collects one from each part of an expert, such as the global scales of gate and up.
+struct collected_entries {
+    std::uint64_t experts = 0;           ///< how many have such entries; 0: the output collects nothing
+    std::uint64_t differing = 0;         ///< how many of them have entries that are not equal byte for byte
+    std::uint64_t first = no_number;     ///< the first of these, counted from the output's first expert
+    /// The greatest of an expert's entries by its least, where that is most: of F32 and BF16 entries above 0. Infinite where one is not
+    /// above 0, or is no number; 0 for entries of other dtypes that differ.
+    double ratio = 1;
+};
+
+namespace detail {
+
+/// The ratio of the greatest to the least of some F32 or BF16 values.
+inline double ratio_of(dtype type, const std::byte* values, std::uint64_t count) noexcept {
+    if (type != dtype::f32 && type != dtype::bf16) return 0;
+    const std::uint64_t width = bits(type) / 8;
+    const double infinite = std::bit_cast<double>(std::uint64_t{0x7FF0'0000'0000'0000});
+    double least = infinite, greatest = 0;
+    for (std::uint64_t i = 0; i < count; ++i) {
+        std::uint32_t pattern = 0;
+        for (std::uint64_t b = 0; b < width; ++b) pattern |= std::to_integer<std::uint32_t>(values[i * width + b]) << (8 * b);
+        const double value = std::bit_cast<float>(type == dtype::f32 ? pattern : pattern << 16);
+        if (!(value > 0)) return infinite;
+        if (value < least) least = value;
+        if (value > greatest) greatest = value;
+    }
+    return least == infinite ? infinite : greatest / least;
+}
+
+}  // namespace detail
+
+/// Compares the entries that one output of a plan collects from the parts of each expert. They are fused as they are; an engine that
+/// wants one for each expert must know whether they are one.
+///   fails   output_not_found, out_of_memory, and as reading the sources does
+[[nodiscard]] inline result<collected_entries> compare_collected(const copy_plan& plan, std::size_t output) noexcept {
+    if (output >= plan.outputs().size()) return detail::no_such_output(plan, {});
+    const plan_output& of = plan.outputs()[output];
+    collected_entries out;
+    const std::uint64_t entry_bytes = bits(of.type) / 8, row_bytes = of.collected * entry_bytes;
+    if (row_bytes == 0) return out;
+    out.experts = of.size_bytes / row_bytes;
+    detail::array<std::byte> rows;
+    const std::uint64_t rows_at_once = out.experts < 1024 ? out.experts : 1024;
+    for (std::uint64_t begin = 0; begin < out.experts; begin += rows_at_once) {
+        const std::uint64_t count = out.experts - begin < rows_at_once ? out.experts - begin : rows_at_once;
+        if (!rows.resize_unset(static_cast<std::size_t>(count * row_bytes))) return failure{.code = errc::out_of_memory};
+        if (auto done = gather(plan, output, begin * row_bytes, rows.span()); !done) return std::move(done).error();
+        for (std::uint64_t i = 0; i < count; ++i) {
+            const std::byte* const row = rows.data() + i * row_bytes;
+            // every entry is the next one
+            if (std::memcmp(row, row + entry_bytes, static_cast<std::size_t>(row_bytes - entry_bytes)) == 0) continue;
+            if (out.differing++ == 0) out.first = begin + i;
+            const double ratio = detail::ratio_of(of.type, row, of.collected);
+            if (ratio == 0 || (out.ratio != 0 && ratio > out.ratio)) out.ratio = ratio;
+        }
+    }
+    return out;
 }
 
 }  // namespace safefuse::inline SAFEFUSE_ABI

@@ -21,87 +21,10 @@
 
 #include <safefuse/config.hpp>
 #include <safefuse/detail/checked.hpp>
+#include <safefuse/fields.hpp>
 #include <safefuse/sequence.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
-
-/// Characters as a template argument: part<"gate", "I", "H">.
-template <std::size_t Size>
-struct fixed_text {
-    char characters[Size]{};
-    consteval fixed_text(const char (&literal)[Size]) noexcept {  // NOLINT: a literal is meant to convert
-        for (std::size_t i = 0; i < Size; ++i) characters[i] = literal[i];
-    }
-    [[nodiscard]] constexpr std::string_view view() const noexcept { return {characters, Size - 1}; }
-};
-
-// ---------------------------------------------------------------------------------------------------------------- fields
-
-/// What a field's elements are.
-enum class field_role : std::uint8_t {
-    value,   ///< the part itself: numbers, or codes, packed or not
-    addend,  ///< something added to the part's product, such as a bias
-    scale,   ///< one factor for a block of elements; a last block may be incomplete
-};
-
-/// The greatest number of axes a part may have.
-inline constexpr std::size_t max_part_axes = 3;
-
-/// What is stored of a part beside or instead of its weight. `granule[a]` is how many elements along axis `a` of the part one
-/// stored element stands for; 0: the field does not have that axis (a bias has no input axis).
-struct field_description {
-    std::string_view name;
-    field_role role = field_role::value;
-    std::uint64_t granule[max_part_axes]{};
-};
-
-/// A field as a type: its name, its role and its granule along each axis of the part.
-template <fixed_text Name, field_role Role, std::uint64_t... Granule>
-struct field {
-    static_assert(sizeof...(Granule) <= max_part_axes, "safefuse: a field has more granules than a part can have axes");
-    static constexpr field_description description{Name.view(), Role, {Granule...}};
-};
-
-using weight = field<"weight", field_role::value, 1, 1>;
-using bias = field<"bias", field_role::addend, 1, 0>;
-/// One F32 factor per 128 x 128 block of FP8 codes, as DeepSeek-V3 stores it.
-using weight_scale_inv = field<"weight_scale_inv", field_role::scale, 128, 128>;
-
-/// A field and how a layout spells it, behind the name of the tensor.
-struct spelled_field {
-    const field_description* field;
-    std::string_view suffix;
-};
-
-/// A field's spelling in one layout.
-template <class Field, fixed_text Suffix>
-struct spelled {
-    static constexpr spelled_field description{&Field::description, Suffix.view()};
-};
-
-namespace detail {
-
-constexpr bool names_differ(std::initializer_list<std::string_view> names) noexcept {
-    for (const std::string_view& name : names)
-        for (const std::string_view* other = names.begin(); other != &name; ++other)
-            if (name == *other) return false;
-    return true;
-}
-
-}  // namespace detail
-
-/// The fields a layout knows and how it spells them.
-template <class... Spelled>
-struct spelling {
-    static_assert(detail::names_differ({Spelled::description.suffix...}), "safefuse: two fields are spelled alike");
-    static_assert(detail::names_differ({Spelled::description.field->name...}), "safefuse: a field is spelled in two ways");
-    static constexpr spelled_field fields[] = {Spelled::description...};
-};
-
-/// Fields as tensors of a module, as torch.nn.Linear names them: `gate_proj.weight`, `gate_proj.bias`.
-using as_modules = spelling<spelled<weight, ".weight">, spelled<bias, ".bias">, spelled<weight_scale_inv, ".weight_scale_inv">>;
-/// Fields as parameters in their own right, as transformers' fused experts name them: `gate_up_proj`, `gate_up_proj_bias`.
-using as_parameters = spelling<spelled<weight, "">, spelled<bias, "_bias">, spelled<weight_scale_inv, "_scale_inv">>;
 
 // ------------------------------------------------------------------------------------------------------------- placements
 
@@ -113,9 +36,12 @@ inline constexpr std::size_t max_symbols = 8;       ///< named extents of a layo
 /// Why a placement cannot be.
 enum class placement_error : std::uint8_t { none, cuts_granule, unequal_extents, uneven_groups, too_complex, overflow };
 
+/// The axis of a field's own, as an axis of the part.
+inline constexpr std::uint8_t own_axis = max_part_axes + 1;
+
 /// A digit of a part's index and where it goes. Digit = index / weight % extent; entry of `axis` += digit * stride.
 struct index_piece {
-    std::uint8_t part_axis = 0;  ///< 0: the expert's number; a + 1: axis a of the part
+    std::uint8_t part_axis = 0;  ///< 0: the expert's number; a + 1: axis a of the part; own_axis: the field's own
     std::uint8_t axis = 0;       ///< of the stored tensor
     std::uint64_t weight = 1;
     std::uint64_t extent = 1;
@@ -125,6 +51,8 @@ struct index_piece {
 /// Where one part lies in a stored tensor.
 struct part_placement {
     std::string_view part;
+    std::string_view experts;  ///< the extent that counts the experts that have the part; empty: it is no expert's
+    std::string_view behind;   ///< the extent that counts the experts before these; empty: these come first
     std::string_view extents[max_part_axes]{};  ///< names of the part's extents
     std::uint8_t part_axes = 0;
     std::uint8_t piece_count = 0;
@@ -137,6 +65,7 @@ struct stored_axis {
     std::uint64_t extent = 1;
     bool present = true;            ///< an absent axis has extent 1 and does not show in the shape
     bool whole = true;              ///< its extent holds no incomplete granule
+    bool is_shared = false;         ///< parts that are put together along it must be equal and are stored once
     std::uint64_t granule = 1;      ///< elements that one entry stands for
     std::uint64_t coefficient = 1;  ///< extent * granule = coefficient * product of the symbols, rounded up; 0: not of that form
     std::uint8_t symbols = 0;       ///< set of symbols, one bit each
@@ -151,12 +80,13 @@ struct placement {
     part_placement parts[max_placed_parts]{};
 };
 
-/// The extents a layout is evaluated for: symbol 0 is the number of experts, the others are named by the parts.
+/// The extents a layout is evaluated for, and the form of the field that it is evaluated for. E, the number of experts, is symbol
+/// 0; the others are named by the parts.
 struct part_extents {
     std::uint8_t symbol_count = 1;
     std::string_view names[max_symbols]{"E"};
     std::uint64_t values[max_symbols]{};
-    const field_description* field = &weight::description;
+    const field_form* field = weight::description.forms.data();
 
     /// The number of a symbol, which is added where it is not known; max_symbols when there are too many.
     constexpr std::size_t symbol(std::string_view name) noexcept {
@@ -166,15 +96,30 @@ struct part_extents {
         names[symbol_count] = name;
         return symbol_count++;
     }
+    /// What an extent of that name is; 0 where there is none.
+    [[nodiscard]] constexpr std::uint64_t value(std::string_view name) const noexcept {
+        for (std::size_t i = 0; i < symbol_count; ++i)
+            if (names[i] == name) return values[i];
+        return 0;
+    }
+};
+
+/// Which experts have a part: the names of the extents that count them and those before them.
+struct expert_group {
+    std::string_view count;
+    std::string_view behind;
 };
 
 /// A part on its own: its axes in order.
-[[nodiscard]] constexpr placement place_part(std::string_view part, sequence<const std::string_view> extents, const part_extents& x) noexcept {
+[[nodiscard]] constexpr placement place_part(std::string_view part, expert_group group, sequence<const std::string_view> extents,
+                                             const part_extents& x) noexcept {
     placement out;
     out.axis_count = static_cast<std::uint8_t>(extents.size());
     out.part_count = 1;
     part_placement& placed = out.parts[0];
     placed.part = part;
+    placed.experts = group.count;
+    placed.behind = group.behind;
     placed.part_axes = out.axis_count;
     for (std::uint8_t a = 0; a < extents.size(); ++a) {
         placed.extents[a] = extents[a];
@@ -182,6 +127,13 @@ struct part_extents {
         const std::uint64_t granule = x.field->granule[a];
         if (granule == 0) {
             axis.present = false;
+            axis.is_shared = x.field->is_shared;
+            continue;
+        }
+        if (granule == whole_axis) {
+            axis.granule = whole_axis;
+            axis.coefficient = 0;
+            placed.pieces[placed.piece_count++] = {static_cast<std::uint8_t>(a + 1), a, 1, 1, 1};
             continue;
         }
         part_extents known = x;
@@ -192,7 +144,7 @@ struct part_extents {
         }
         const std::uint64_t elements = known.values[symbol];
         axis.whole = elements % granule == 0;
-        if (!axis.whole && x.field->role != field_role::scale) out.error = placement_error::cuts_granule;
+        if (!axis.whole && x.field->role == field_role::value) out.error = placement_error::cuts_granule;
         axis.extent = elements / granule + (axis.whole ? 0 : 1);
         axis.granule = granule;
         axis.symbols = static_cast<std::uint8_t>(1u << symbol);
@@ -203,12 +155,15 @@ struct part_extents {
 
 /// A new leading axis, the expert's number.
 [[nodiscard]] constexpr placement place_stack(placement of, const part_extents& x) noexcept {
-    if (of.axis_count == max_stored_axes) {
+    part_extents known = x;
+    const std::size_t symbol = known.symbol(of.parts[0].experts);
+    if (of.axis_count == max_stored_axes || symbol == max_symbols) {
         of.error = placement_error::too_complex;
         return of;
     }
+    const std::uint64_t count = known.values[symbol];
     for (std::size_t a = of.axis_count++; a > 0; --a) of.axes[a] = of.axes[a - 1];
-    of.axes[0] = {.extent = x.values[0], .symbols = 1};
+    of.axes[0] = {.extent = count, .symbols = static_cast<std::uint8_t>(1u << symbol)};
     for (std::size_t p = 0; p < of.part_count; ++p) {
         part_placement& part = of.parts[p];
         for (std::size_t a = of.axis_count; a-- > 1;) part.first[a] = part.first[a - 1];
@@ -218,7 +173,7 @@ struct part_extents {
             of.error = placement_error::too_complex;
             return of;
         }
-        part.pieces[part.piece_count++] = {0, 0, 1, x.values[0], 1};
+        part.pieces[part.piece_count++] = {0, 0, 1, count, 1};
     }
     return of;
 }
@@ -249,7 +204,7 @@ constexpr void require_whole(placement& of, const stored_axis& axis) noexcept {
 }  // namespace detail
 
 /// Operands one after the other along an axis. Along an axis that the field lacks, they become the entries of a new one, so a
-/// scalar per part becomes a pair per expert.
+/// scalar per part becomes a pair per expert; where the field is shared, they are one and the same.
 [[nodiscard]] constexpr placement place_concat(std::size_t axis, sequence<const placement> operands) noexcept {
     placement out = operands[0];
     if (axis >= out.axis_count) {
@@ -257,6 +212,10 @@ constexpr void require_whole(placement& of, const stored_axis& axis) noexcept {
         return out;
     }
     stored_axis& joined = out.axes[axis];
+    if (joined.is_shared) {
+        for (const placement& next : operands.subspan(1)) detail::join(out, next, axis);
+        return out;
+    }
     if (operands.size() > 1) {
         detail::require_whole(out, joined);
         joined.present = true;
@@ -294,11 +253,14 @@ constexpr void require_whole(placement& of, const stored_axis& axis) noexcept {
     }
     detail::require_whole(out, each);
     // a group counts elements of the part; a stored entry may stand for several
-    if (each.granule > 1) {
+    if (each.granule == whole_axis) {
+        group = 1;
+    } else if (each.granule > 1) {
         if (group % each.granule != 0) out.error = placement_error::cuts_granule;
         group /= each.granule;
     }
     if (!each.present) group = 1;
+    if (each.is_shared) return out;
     if (out.error != placement_error::none) return out;
     if (each.extent % group != 0) {
         out.error = placement_error::uneven_groups;
@@ -399,6 +361,27 @@ constexpr void require_whole(placement& of, const stored_axis& axis) noexcept {
     return of;
 }
 
+/// What the form of a field adds to a whole term: the exchange of a matrix's axes, and the field's own axis.
+[[nodiscard]] constexpr placement place_field(placement of, const part_extents& x) noexcept {
+    if (x.field->is_transposed && of.axis_count >= 2) of = place_transpose(of.axis_count - 2u, of.axis_count - 1u, of);
+    if (x.field->entries == 0) return of;
+    if (of.axis_count == max_stored_axes) {
+        of.error = placement_error::too_complex;
+        return of;
+    }
+    const std::uint8_t axis = of.axis_count++;
+    of.axes[axis] = {.extent = x.field->entries, .coefficient = 0};
+    for (std::size_t p = 0; p < of.part_count; ++p) {
+        part_placement& part = of.parts[p];
+        if (part.piece_count == max_pieces) {
+            of.error = placement_error::too_complex;
+            return of;
+        }
+        part.pieces[part.piece_count++] = {own_axis, axis, 1, x.field->entries, 1};
+    }
+    return of;
+}
+
 // ------------------------------------------------------------------------------------------------------------------ terms
 
 /// The names of parts, in the order in which a term mentions them.
@@ -427,6 +410,20 @@ constexpr bool mentions_each_once(part_list<Part...>) noexcept {
     return true;
 }
 
+template <class First, class... Part>
+constexpr expert_group group_of(part_list<First, Part...>) noexcept {
+    return First::group;
+}
+/// Whether the same experts have all parts.
+template <class First, class... Part>
+constexpr bool of_one_group(part_list<First, Part...>) noexcept {
+    return ((First::group.count == Part::group.count && First::group.behind == Part::group.behind) && ...);
+}
+template <class First, class... Part>
+constexpr bool has_experts(part_list<First, Part...>) noexcept {
+    return !First::group.count.empty();
+}
+
 }  // namespace detail
 
 /// A term over parts. A term of your own is a type with these members:
@@ -442,24 +439,45 @@ concept layout_term = requires(const part_extents& x) {
     { Term::place(x) } noexcept -> std::same_as<placement>;
 };
 
-/// One logical matrix of one expert: its name and the names of its extents, outermost first.
-template <fixed_text Name, fixed_text... Extent>
-struct part {
+/// The experts that have a part: those that `Count` counts, numbered from 0 or, with `Behind`, from where that extent ends. Where a
+/// tensor's name holds {expert} for several such groups, the numbers are dealt out in equal shares, rounded up, in their order.
+template <fixed_text Count, fixed_text Behind = "">
+struct group_of_experts {
+    static constexpr expert_group group{Count.view(), Behind.view()};
+};
+/// For matrices that are no expert's.
+using of_no_expert = group_of_experts<"">;
+
+/// One logical matrix of each expert of a group: its name and the names of its extents, outermost first.
+template <class Experts, fixed_text Name, fixed_text... Extent>
+struct part_of {
     static_assert(sizeof...(Extent) >= 1 && sizeof...(Extent) <= max_part_axes,
                   "safefuse: a part names its extents, between one and three: part<\"gate\", \"I\", \"H\">");
-    static_assert(((Extent.view() != "E") && ...), "safefuse: E is the number of experts; call the extents of a part otherwise");
+    static_assert(((Extent.view() != "E" && Extent.view() != Experts::group.count) && ...),
+                  "safefuse: E is the number of experts; call the extents of a part otherwise");
     static constexpr std::string_view name = Name.view();
+    static constexpr expert_group group = Experts::group;
     static constexpr std::size_t axis_count = sizeof...(Extent);
     static constexpr bool is_stacked = false;
-    using parts = part_list<part>;
+    using parts = part_list<part_of>;
     static constexpr std::string_view extents[] = {Extent.view()...};
-    [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept { return place_part(name, extents, x); }
+    [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept { return place_part(name, group, extents, x); }
 };
+
+/// One logical matrix of each expert: its name and the names of its extents, outermost first.
+template <fixed_text Name, fixed_text... Extent>
+using part = part_of<group_of_experts<"E">, Name, Extent...>;
+
+/// A matrix that is no expert's, for modules that a model stores otherwise than the hub does.
+template <fixed_text Name, fixed_text... Extent>
+using matrix = part_of<of_no_expert, Name, Extent...>;
 
 /// A new leading axis over all experts.
 template <layout_term Term>
 struct stack {
     static_assert(!Term::is_stacked, "safefuse: stack of a term that is stacked already");
+    static_assert(detail::of_one_group(typename Term::parts{}) && detail::has_experts(typename Term::parts{}),
+                  "safefuse: a stack is over the experts of one group");
     static constexpr std::size_t axis_count = Term::axis_count + 1;
     static constexpr bool is_stacked = true;
     using parts = typename Term::parts;
@@ -561,13 +579,17 @@ struct layout_description {
     sequence<const spelled_field> fields;
 };
 
-/// A stored tensor: its name under the scope, and the term that it holds. A tensor for each expert has {expert} in its name.
+/// A stored tensor: its name under the scope, and the term that it holds. A tensor for each expert has {expert} in its name; one
+/// without experts has neither that nor a stack.
 template <fixed_text Name, layout_term Term>
 struct tensor {
     using term = Term;
-    static constexpr tensor_description description{Name.view(), &Term::place};
+    [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept { return place_field(Term::place(x), x); }
+    static constexpr tensor_description description{Name.view(), &place};
     static_assert(detail::holes_in(Name.view()) <= 1, "safefuse: {expert} stands more than once in a tensor's name");
-    static_assert(description.per_expert() != Term::is_stacked,
+    static_assert(detail::of_one_group(typename Term::parts{}), "safefuse: a tensor holds parts of different experts");
+    static_assert((description.per_expert() != Term::is_stacked) == detail::has_experts(typename Term::parts{}) &&
+                      !(description.per_expert() && Term::is_stacked),
                   "safefuse: the expert's number belongs either into a tensor's name, as {expert}, or into its term, as stack");
 };
 
@@ -577,13 +599,24 @@ namespace detail {
 constexpr bool spelled_apart(std::initializer_list<std::string_view> names, sequence<const spelled_field> fields) noexcept {
     for (const std::string_view& longer : names)
         for (const std::string_view& name : names) {
-            if (&longer == &name || !longer.starts_with(name)) continue;
+            if (longer == name || !longer.starts_with(name)) continue;
             const std::string_view rest = longer.substr(name.size());
             for (const spelled_field& one : fields)
                 for (const spelled_field& other : fields)
                     if (one.suffix.size() == rest.size() + other.suffix.size() && one.suffix.starts_with(rest) && one.suffix.ends_with(other.suffix))
                         return false;
         }
+    return true;
+}
+
+/// Whether no two tensors have a name and experts in common.
+template <class... Tensor>
+constexpr bool tensors_differ() noexcept {
+    const std::string_view names[] = {Tensor::description.name...};
+    const expert_group groups[] = {group_of(typename Tensor::term::parts{})...};
+    for (std::size_t a = 0; a < sizeof...(Tensor); ++a)
+        for (std::size_t b = a + 1; b < sizeof...(Tensor); ++b)
+            if (names[a] == names[b] && groups[a].count == groups[b].count) return false;
     return true;
 }
 
@@ -597,7 +630,7 @@ struct layout {
     static constexpr tensor_description tensors[] = {Tensor::description...};
     static constexpr layout_description description{tensors, Spelling::fields};
 
-    static_assert(detail::names_differ({Tensor::description.name...}), "safefuse: two tensors of a layout have the same name");
+    static_assert(detail::tensors_differ<Tensor...>(), "safefuse: two tensors of a layout have the same name");
     static_assert(detail::spelled_apart({Tensor::description.name...}, Spelling::fields),
                   "safefuse: a tensor's name is another tensor's name with the suffix of a field");
 };
@@ -621,6 +654,27 @@ constexpr bool all_among(part_list<Part...>, Others others) noexcept {
 }
 
 }  // namespace detail
+
+/// Whether every part that `to` places is also in `from`, with the same extents, for layouts as data.
+[[nodiscard]] constexpr bool can_become_layout(const layout_description& from, const layout_description& to) noexcept {
+    const auto same = [](const part_placement& a, const part_placement& b) noexcept {
+        bool equal = a.part == b.part && a.experts == b.experts && a.behind == b.behind && a.part_axes == b.part_axes;
+        for (std::size_t i = 0; equal && i < a.part_axes; ++i) equal = a.extents[i] == b.extents[i];
+        return equal;
+    };
+    for (const tensor_description& tensor : to.tensors) {
+        const placement wanted = tensor.place({});
+        for (std::size_t w = 0; w < wanted.part_count; ++w) {
+            bool found = false;
+            for (const tensor_description& other : from.tensors) {
+                const placement given = other.place({});
+                for (std::size_t g = 0; g < given.part_count; ++g) found = found || same(wanted.parts[w], given.parts[g]);
+            }
+            if (!found) return false;
+        }
+    }
+    return true;
+}
 
 /// Whether every part that `To` places is also in `From`, with the same extents: what plan<From, To> asks for.
 template <layout_type From, layout_type To>

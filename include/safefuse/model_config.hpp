@@ -33,10 +33,10 @@ struct model_config {
 
 namespace detail {
 
-/// Reads the same keys at the top of config.json and in its text_config.
+/// Reads the same keys at the top of config.json, in its text_config and in DBRX's ffn_config.
 class config_reader {
 public:
-    model_config top{}, inner{};
+    model_config top{}, inner{}, ffn{};
 
     /// Whether it could be read; otherwise `cursor` says why, or memory ran out.
     [[nodiscard]] bool read(json_cursor& cursor, model_config& into, bool is_top) noexcept {
@@ -50,6 +50,8 @@ public:
                 taken = take_text(cursor, into.dtype_name);
             else if (is_top && key == "text_config" && cursor.peek() == json_kind::object)
                 taken = read(cursor, inner = model_config{}, false);
+            else if (is_top && key == "ffn_config" && cursor.peek() == json_kind::object)
+                taken = read(cursor, ffn = model_config{}, false);
             else if (key == "quantization_config" && cursor.peek() == json_kind::object)
                 taken = take_quantization(cursor, into.quantization);
             else
@@ -114,18 +116,46 @@ inline void blank_python_numbers(sequence<char> json) noexcept {
     }
 }
 
+inline constexpr std::uint64_t most_config_bytes = std::uint64_t{64} << 20;
+
+/// The characters of a config.json, without the numbers that JSON has not.
+inline result<array<char>> config_characters(std::span<const std::byte> json) noexcept {
+    array<char> copy;
+    if (!copy.append(reinterpret_cast<const char*>(json.data()), json.size())) return failure{.code = errc::out_of_memory};
+    const std::string_view characters{copy.data(), copy.size()};
+    if (const std::size_t valid = utf8_prefix(characters); valid != characters.size())
+        return failure{.code = errc::bad_json, .detail = "not UTF-8", .offset = valid};
+    blank_python_numbers(copy.span());
+    return copy;
+}
+
+/// Reads the number under `key`, whose objects are separated by dots, in the object that comes next; `number` stays as it is where
+/// there is none.
+inline void find_config_number(json_cursor& cursor, std::string_view key, std::uint64_t& number) noexcept {
+    const std::size_t dot = key.find('.');
+    const bool is_last = dot == std::string_view::npos;
+    json_string name;
+    for (cursor.enter_object(); cursor.next_member(name);) {
+        if (name == key.substr(0, dot) && !is_last && cursor.peek() == json_kind::object) {
+            find_config_number(cursor, key.substr(dot + 1), number);
+            continue;
+        }
+        if (name == key && is_last) {
+            json_cursor probe = cursor;
+            std::uint64_t read = 0;
+            number = probe.read_unsigned(read) ? read : no_number;
+        }
+        cursor.skip_value();
+    }
+}
+
 }  // namespace detail
 
 inline result<model_config> model_config::parse(std::span<const std::byte> json) noexcept {
-    detail::array<char> copy;
-    if (!copy.append(reinterpret_cast<const char*>(json.data()), json.size())) return failure{.code = errc::out_of_memory};
-    const std::string_view characters{copy.data(), copy.size()};
-    if (const std::size_t valid = detail::utf8_prefix(characters); valid != characters.size())
-        return failure{.code = errc::bad_json, .detail = "not UTF-8", .offset = valid};
-    detail::blank_python_numbers(copy.span());
-
+    const auto copy = detail::config_characters(json);
+    if (!copy) return copy.error();
     detail::config_reader reader;
-    detail::json_cursor cursor{characters};
+    detail::json_cursor cursor{std::string_view{copy->data(), copy->size()}};
     const bool is_read = reader.read(cursor, reader.top, true);
     if (is_read) cursor.finish();
     if (cursor.failed()) return failure{.code = errc::bad_json, .detail = cursor.error(), .offset = cursor.offset()};
@@ -134,7 +164,8 @@ inline result<model_config> model_config::parse(std::span<const std::byte> json)
     // The experts are the language model's, and so is the count beside its other sizes; the rest is said once, mostly at the top.
     model_config config = std::move(reader.top);
     config.text_model_type = std::move(reader.inner.model_type);
-    if (reader.inner.expert_count != no_number) config.expert_count = reader.inner.expert_count;
+    for (const model_config* inner : {&reader.inner, &reader.ffn})
+        if (inner->expert_count != no_number) config.expert_count = inner->expert_count;
     if (config.quantization.empty()) config.quantization = std::move(reader.inner.quantization);
     if (config.dtype_name.empty()) config.dtype_name = std::move(reader.inner.dtype_name);
     return config;
@@ -145,12 +176,37 @@ inline result<model_config> model_config::parse(std::span<const std::byte> json)
 [[nodiscard]] inline result<model_config> read_model_config(std::string_view directory) noexcept {
     const text path = detail::join_path(directory, "config.json");
     if (path.empty()) return failure{.code = errc::out_of_memory, .file = directory};
-    constexpr std::uint64_t most_bytes = std::uint64_t{64} << 20;
-    const auto json = detail::read_whole_file(path, most_bytes);
+    const auto json = detail::read_whole_file(path, detail::most_config_bytes);
     if (!json) return json.error();
     auto config = model_config::parse(json->span());
     if (!config) config.error().file = path;
     return config;
+}
+
+/// The whole number under a key of a config.json, with dots between objects: vision_config.num_attention_heads. no_number where
+/// there is none.
+///   fails   bad_json, out_of_memory
+[[nodiscard]] inline result<std::uint64_t> parse_config_number(std::span<const std::byte> json, std::string_view key) noexcept {
+    const auto copy = detail::config_characters(json);
+    if (!copy) return copy.error();
+    detail::json_cursor cursor{std::string_view{copy->data(), copy->size()}};
+    std::uint64_t number = no_number;
+    detail::find_config_number(cursor, key, number);
+    if (!cursor.failed()) cursor.finish();
+    if (cursor.failed()) return failure{.code = errc::bad_json, .detail = cursor.error(), .offset = cursor.offset()};
+    return number;
+}
+
+/// The same of the config.json in a directory.
+///   fails   as read_model_config
+[[nodiscard]] inline result<std::uint64_t> read_config_number(std::string_view directory, std::string_view key) noexcept {
+    const text path = detail::join_path(directory, "config.json");
+    if (path.empty()) return failure{.code = errc::out_of_memory, .file = directory};
+    const auto json = detail::read_whole_file(path, detail::most_config_bytes);
+    if (!json) return json.error();
+    auto number = parse_config_number(json->span(), key);
+    if (!number) number.error().file = path;
+    return number;
 }
 
 }  // namespace safefuse::inline SAFEFUSE_ABI

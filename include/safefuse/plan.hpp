@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include <safefuse/copy_plan.hpp>
 #include <safefuse/detail/array.hpp>
@@ -20,6 +21,12 @@
 
 namespace safefuse::inline SAFEFUSE_ABI {
 
+/// An extent that is known beforehand, from config.json say.
+struct known_extent {
+    std::string_view name;  ///< "E" is the number of experts
+    std::uint64_t value = 0;
+};
+
 struct plan_options {
     /// The scope of the outputs; empty: that of the source.
     std::string_view destination_scope{};
@@ -30,6 +37,13 @@ struct plan_options {
     std::string_view sliced_extent{};
     std::uint64_t slice_first = 0;
     std::uint64_t slice_end = no_number;
+    /// With more than one rank, the range is rank `slice_rank` of as many equal ones instead, and `sliced_extent` may name several
+    /// extents, with a space between them.
+    std::uint64_t slice_rank = 0;
+    std::uint64_t slice_ranks = 1;
+    /// What names and shapes must agree with, and what tells extents that they do not show (E where experts are flattened into
+    /// rows). Extents that a layout does not have are passed over.
+    sequence<const known_extent> known_extents{};
     /// Move quantised codes (F8, F4, F6, integers) whose scales are missing.
     bool unscaled_codes = false;
 };
@@ -49,10 +63,11 @@ public:
             if (auto same = check.before(set.place(i).source); !same) return std::move(same).error();
         plan_maker maker{set, scope, from, to, options};
         maker.plan_.form_ = form;
-        auto done = maker.match_names(members)
+        auto done = maker.name_symbols()
+                        .and_then([&] { return maker.match_names(members); })
                         .and_then([&] { return maker.find_experts(); })
-                        .and_then([&] { return maker.solve_extents(); })
-                        .and_then([&] { return maker.check_tensors(); })
+                        .and_then([&] { return maker.choose_forms(); })
+                        .and_then([&] { return maker.check_scales(); })
                         .and_then([&] { return maker.choose_slice(); })
                         .and_then([&] { return maker.make_outputs(); })
                         .and_then([&] { return maker.order_blocks(); });
@@ -74,6 +89,13 @@ private:
         std::uint64_t expert;
         std::uint32_t index;
     };
+    /// The experts that have the parts of a tensor, as symbols.
+    struct experts_symbols {
+        std::uint8_t count = no_symbol;
+        std::uint8_t behind = no_symbol;
+    };
+    static constexpr std::uint8_t no_symbol = max_symbols;
+
     /// Where a part comes from.
     struct part_origin {
         std::uint32_t tensor = absent;
@@ -101,6 +123,11 @@ private:
         return out;
     }
 
+    /// The same for the first expert of its group.
+    [[nodiscard]] text first_name(std::uint32_t tensor, std::uint32_t field) const noexcept {
+        return source_name(tensor, field, first_expert_of(groups_[tensor]));
+    }
+
     /// Slot in `table_` of a field of a tensor for an expert; tensors that hold all experts use expert 0.
     [[nodiscard]] std::uint32_t& slot(std::uint32_t tensor, std::uint32_t field, std::uint64_t expert) noexcept {
         return table_[(tensor * from_.fields.size() + field) * rows_ + static_cast<std::size_t>(expert)];
@@ -108,8 +135,56 @@ private:
     [[nodiscard]] bool has(std::uint32_t tensor, std::uint32_t field) const noexcept {
         return present_[tensor * from_.fields.size() + field];
     }
+    /// How many tensors of the set a tensor of the source's layout is: one for each expert, or one.
     [[nodiscard]] std::uint64_t experts_in(std::uint32_t tensor) const noexcept {
-        return from_.tensors[tensor].per_expert() ? extents_.values[0] : 1;
+        return from_.tensors[tensor].per_expert() ? extents_.values[groups_[tensor].count] : 1;
+    }
+    /// The number of the first expert of a tensor of the source's layout.
+    [[nodiscard]] std::uint64_t first_expert_of(experts_symbols group) const noexcept {
+        std::uint64_t first = 0;
+        for (std::uint8_t s = group.behind; s != no_symbol; s = symbol_behind(s)) first += extents_.values[s];
+        return first;
+    }
+    /// The group that comes before the one counted by `symbol`.
+    [[nodiscard]] std::uint8_t symbol_behind(std::uint8_t symbol) const noexcept {
+        for (const experts_symbols& each : groups_)
+            if (each.count == symbol) return each.behind;
+        return no_symbol;
+    }
+    /// The group that comes next.
+    [[nodiscard]] std::uint8_t symbol_after(std::uint8_t symbol) const noexcept {
+        for (const experts_symbols& each : groups_)
+            if (each.behind == symbol) return each.count;
+        return no_symbol;
+    }
+    [[nodiscard]] experts_symbols symbols_of(const part_placement& part) noexcept {
+        const auto symbol = [&](std::string_view name) noexcept {
+            return name.empty() ? no_symbol : static_cast<std::uint8_t>(extents_.symbol(name));
+        };
+        return {symbol(part.experts), symbol(part.behind)};
+    }
+
+    /// Names of extents get their numbers in the order in which the layouts mention them.
+    result<void> name_symbols() noexcept {
+        for (const layout_description* layout : {&from_, &to_})
+            for (const tensor_description& tensor : layout->tensors) {
+                const placement placed = tensor.place(extents_);
+                for (std::size_t p = 0; p < placed.part_count; ++p) {
+                    const part_placement& part = placed.parts[p];
+                    const experts_symbols group = symbols_of(part);
+                    bool fits = (part.experts.empty() || group.count != no_symbol) && (part.behind.empty() || group.behind != no_symbol);
+                    if (group.count != no_symbol) used_ |= 1u << group.count;
+                    if (group.behind != no_symbol) used_ |= 1u << group.behind;
+                    for (std::size_t a = 0; fits && a < part.part_axes; ++a) {
+                        const std::size_t symbol = extents_.symbol(part.extents[a]);
+                        fits = symbol != max_symbols;
+                        if (fits) used_ |= 1u << symbol;
+                    }
+                    if (!fits) return failure{.code = errc::unnested_groups, .detail = "the layout has more extents than a plan"};
+                    if (layout == &from_ && p == 0 && !groups_.push(group)) return no_memory();
+                }
+            }
+        return {};
     }
 
     result<void> match_names(sequence<const std::uint32_t> members) noexcept {
@@ -124,8 +199,10 @@ private:
             }
             if (!found_.push({match.tensor, match.field, match.expert, index}) || !plan_.tensors_.push(index)) return no_memory();
             if (!from_.tensors[match.tensor].per_expert()) continue;
-            if (match.expert > highest_) highest_ = match.expert;
-            numbered_ = true;
+            std::uint8_t symbol = groups_[match.tensor].count;
+            while (symbol_behind(symbol) != no_symbol) symbol = symbol_behind(symbol);
+            if (match.expert > highest_[symbol]) highest_[symbol] = match.expert;
+            ++numbered_[symbol];
         }
         if (found_.empty()) return failure{.code = errc::no_experts};
         if (other_form_ != absent) return fault(errc::both_layouts, other_form_);
@@ -134,39 +211,86 @@ private:
 
     /// Experts are numbered 0 .. E - 1 by their names, and every field of a part is there for each of them.
     result<void> find_experts() noexcept {
-        if (numbered_) {
-            if (highest_ >= found_.size()) return missing_number();
-            extents_.values[0] = highest_ + 1;
+        rows_ = 1;
+        for (std::uint8_t s = 0; s < extents_.symbol_count; ++s) {
+            if (numbered_[s] == 0) continue;
+            if (highest_[s] >= numbered_[s]) return missing_number(s);
+            deal_out(s, highest_[s] + 1);
+            if (highest_[s] + 1 > rows_) rows_ = static_cast<std::size_t>(highest_[s] + 1);
         }
-        rows_ = static_cast<std::size_t>(extents_.values[0] == 0 ? 1 : extents_.values[0]);
+        if (auto given = take_known_extents(); !given) return given;
         const std::size_t kinds = from_.tensors.size() * from_.fields.size();
         if (!table_.resize(kinds * rows_, absent) || !present_.resize(kinds, false)) return no_memory();
-        for (const found_tensor& each : found_) {
+        for (found_tensor& each : found_) {
+            if (from_.tensors[each.tensor].per_expert()) into_its_group(each);
             std::uint32_t& index = slot(each.tensor, each.field, each.expert);
             if (index != absent) {
                 failure error = fault(errc::duplicate_expert, each.index);
-                if (from_.tensors[each.tensor].per_expert()) error.expert = each.expert;
+                if (from_.tensors[each.tensor].per_expert()) error.expert = first_expert_of(groups_[each.tensor]) + each.expert;
                 return error;
             }
             index = each.index;
             present_[each.tensor * from_.fields.size() + each.field] = true;
         }
-        for (std::uint64_t e = 0; numbered_ && e <= highest_; ++e)
-            if (auto whole = check_expert(e); !whole) return whole;
+        for (std::uint8_t s = 0; s < extents_.symbol_count; ++s)
+            for (std::uint64_t e = 0; (numbered_symbols_ & (1u << s)) != 0 && e < extents_.values[s]; ++e)
+                if (auto whole = check_expert(s, e); !whole) return whole;
         for (std::uint32_t t = 0; t < from_.tensors.size(); ++t) {
             bool has_value = false;
             for (std::uint32_t f = 0; f < from_.fields.size(); ++f)
                 has_value = has_value || (has(t, f) && from_.fields[f].field->role == field_role::value);
-            if (!has_value) return failure{.code = errc::missing_part, .tensor = source_name(t, 0, 0), .scope = text{scope_}};
+            if (!has_value) return failure{.code = errc::missing_part, .tensor = first_name(t, likely_value()), .scope = text{scope_}};
         }
         return {};
     }
+    /// The value field that the source has, or else the first one.
+    [[nodiscard]] std::uint32_t likely_value() const noexcept {
+        for (const found_tensor& each : found_)
+            if (from_.fields[each.field].field->role == field_role::value) return each.field;
+        return 0;
+    }
 
-    result<void> check_expert(std::uint64_t e) noexcept {
+    /// Gives `count` experts to the group of `root` and those behind it, in equal shares.
+    void deal_out(std::uint8_t root, std::uint64_t count) noexcept {
+        std::uint64_t groups = 0;
+        for (std::uint8_t s = root; s != no_symbol; s = symbol_after(s)) ++groups;
+        const std::uint64_t share = count / groups + (count % groups == 0 ? 0 : 1);
+        for (std::uint8_t s = root; s != no_symbol; s = symbol_after(s)) {
+            extents_.values[s] = share < count ? share : count;
+            count -= extents_.values[s];
+            numbered_symbols_ |= 1u << s;
+        }
+        known_ |= numbered_symbols_;
+    }
+    /// The name of a tensor may be that of several groups: its number tells which it is, and which of its experts.
+    void into_its_group(found_tensor& found) const noexcept {
+        for (std::uint32_t t = 0; t < from_.tensors.size(); ++t) {
+            if (from_.tensors[t].name != from_.tensors[found.tensor].name) continue;
+            const std::uint64_t first = first_expert_of(groups_[t]);
+            if (found.expert < first || found.expert - first >= extents_.values[groups_[t].count]) continue;
+            found.tensor = t;
+            found.expert -= first;
+            return;
+        }
+    }
+
+    result<void> take_known_extents() noexcept {
+        for (const known_extent& each : options_.known_extents)
+            for (std::size_t s = 0; s < extents_.symbol_count; ++s) {
+                if (extents_.names[s] != each.name || (used_ & (1u << s)) == 0) continue;
+                if ((known_ & (1u << s)) != 0 && extents_.values[s] != each.value)
+                    return failure{.code = errc::unexpected_extent, .scope = text{scope_}, .detail = text{each.name}, .expected = each.value, .actual = extents_.values[s]};
+                extents_.values[s] = each.value;
+                known_ |= 1u << s;
+            }
+        return {};
+    }
+
+    result<void> check_expert(std::uint8_t symbol, std::uint64_t e) noexcept {
         bool any = false;
         std::uint32_t missing_tensor = absent, missing_field = 0;
         for (std::uint32_t t = 0; t < from_.tensors.size(); ++t) {
-            if (!from_.tensors[t].per_expert()) continue;
+            if (!from_.tensors[t].per_expert() || groups_[t].count != symbol) continue;
             for (std::uint32_t f = 0; f < from_.fields.size(); ++f) {
                 if (!has(t, f)) continue;
                 if (slot(t, f, e) != absent) {
@@ -178,44 +302,128 @@ private:
             }
         }
         if (missing_tensor == absent) return {};
+        const std::uint64_t number = first_expert_of(groups_[missing_tensor]) + e;
         return failure{.code = any ? errc::missing_part : errc::missing_expert,
-                       .tensor = source_name(missing_tensor, missing_field, e),
+                       .tensor = source_name(missing_tensor, missing_field, number),
                        .scope = text{scope_},
-                       .expert = e};
+                       .expert = number};
     }
 
     /// The highest number is not below the count of tensors, so some number below that count is missing.
-    result<void> missing_number() noexcept {
+    result<void> missing_number(std::uint8_t symbol) noexcept {
+        const auto counts = [&](const found_tensor& each) noexcept {
+            if (!from_.tensors[each.tensor].per_expert()) return false;
+            std::uint8_t root = groups_[each.tensor].count;
+            while (symbol_behind(root) != no_symbol) root = symbol_behind(root);
+            return root == symbol;
+        };
         detail::array<bool> seen;
         if (!seen.resize(found_.size() + 1, false)) return no_memory();
-        for (const found_tensor& each : found_)
-            if (from_.tensors[each.tensor].per_expert() && each.expert < found_.size()) seen[static_cast<std::size_t>(each.expert)] = true;
+        std::size_t like = found_.size();
+        for (std::size_t i = found_.size(); i-- > 0;) {
+            if (!counts(found_[i])) continue;
+            like = i;
+            if (found_[i].expert < found_.size()) seen[static_cast<std::size_t>(found_[i].expert)] = true;
+        }
         std::uint64_t first = 0;
         while (seen[static_cast<std::size_t>(first)]) ++first;
-        std::size_t like = 0;
-        while (!from_.tensors[found_[like].tensor].per_expert()) ++like;
         return failure{.code = errc::missing_expert,
                        .tensor = source_name(found_[like].tensor, found_[like].field, first),
                        .scope = text{scope_},
                        .expert = first};
     }
 
-    [[nodiscard]] placement place(const tensor_description& tensor, const field_description& field, part_extents extents) const noexcept {
+    [[nodiscard]] placement place(const tensor_description& tensor, const field_form& field, part_extents extents) const noexcept {
         extents.field = &field;
         return tensor.place(extents);
     }
 
-    /// Finds E, I, H, ... from the shapes of the tensors that hold the parts themselves.
-    result<void> solve_extents() noexcept {
-        unsigned known = numbered_ ? 1u : 0u;
-        // names of extents get their numbers in the order in which the layouts mention them
-        for (const layout_description* layout : {&from_, &to_})
-            for (const tensor_description& tensor : layout->tensors) name_extents(tensor);
+    /// Chooses the form of each field: the first that the shapes of its tensors fit. The field that holds the parts themselves comes
+    /// first, for its shapes tell the extents.
+    result<void> choose_forms() noexcept {
+        if (!forms_.resize(from_.fields.size(), nullptr)) return no_memory();
+        const std::uint32_t value = likely_value();
+        if (auto chosen = choose_form(value, true); !chosen) return chosen;
+        for (std::uint32_t f = 0; f < from_.fields.size(); ++f) {
+            bool any = false;
+            for (std::uint32_t t = 0; t < from_.tensors.size(); ++t) any = any || has(t, f);
+            if (!any || f == value) continue;
+            if (auto chosen = choose_form(f, false); !chosen) return chosen;
+        }
+        return {};
+    }
+    /// Where no form fits, the one that most of the tensors fit says why, so that it is the odd tensor that is named.
+    result<void> choose_form(std::uint32_t f, bool solve) noexcept {
+        const part_extents extents_before = extents_;
+        const unsigned known_before = known_;
+        const auto try_form = [&](const field_form& form) noexcept -> result<void> {
+            forms_[f] = &form;
+            extents_ = extents_before;
+            known_ = known_before;
+            if (solve)
+                if (auto solved = solve_extents(f); !solved) return solved;
+            return check_field(f);
+        };
+        const auto may_be = [&](const field_form& form) noexcept { return !is_packed(form) || holds_integers(f); };
+        result<void> misfit;
+        for (const field_form& form : from_.fields[f].field->forms) {
+            if (!may_be(form)) continue;
+            auto fits = try_form(form);
+            if (fits) return fits;
+            if (misfit) misfit = std::move(fits);
+        }
+        if (misfit) return failure{.code = errc::dtype_mismatch, .scope = text{scope_}, .detail = text{from_.fields[f].field->name}};
+        std::uint64_t most = 0;
+        for (const field_form& form : from_.fields[f].field->forms) {
+            if (!may_be(form)) continue;
+            auto fits = try_form(form);
+            const std::uint64_t count = fitting(f);
+            if (count > most) misfit = std::move(fits);
+            if (count > most) most = count;
+        }
+        return misfit;
+    }
+    /// How many tensors of a field have the shape that its form and the extents ask for.
+    [[nodiscard]] std::uint64_t fitting(std::uint32_t f) const noexcept {
+        std::uint64_t count = 0;
+        for (const found_tensor& each : found_) {
+            if (each.field != f) continue;
+            const placement placed = place(from_.tensors[each.tensor], *forms_[f], extents_);
+            const shape_view shape = set_.spec(each.index).shape;
+            std::size_t shown = 0;
+            bool same = placed.error == placement_error::none;
+            for (std::size_t a = 0; a < placed.axis_count; ++a)
+                if (placed.axes[a].present) {
+                    same = same && shown < shape.size() && shape[shown] == placed.axes[a].extent;
+                    ++shown;
+                }
+            count += same && shown == shape.size() ? 1u : 0u;
+        }
+        return count;
+    }
+    /// Whether one entry of a form is several codes; only integers are read so.
+    [[nodiscard]] static constexpr bool is_packed(const field_form& form) noexcept {
+        bool packed = false;
+        for (const std::uint64_t granule : form.granule) packed = packed || granule > 1;
+        return packed && form.role == field_role::value;
+    }
+    [[nodiscard]] bool holds_integers(std::uint32_t f) const noexcept {
+        for (const found_tensor& each : found_)
+            if (each.field == f && !is_integer(set_.spec(each.index).type)) return false;
+        return true;
+    }
+    [[nodiscard]] static constexpr bool is_integer(dtype type) noexcept {
+        return type == dtype::u8 || type == dtype::i8 || type == dtype::u16 || type == dtype::i16 || type == dtype::u32 || type == dtype::i32 ||
+               type == dtype::u64 || type == dtype::i64;
+    }
+
+    /// Finds E, I, H, ... from the shapes of the tensors of a field that holds the parts themselves.
+    result<void> solve_extents(std::uint32_t value) noexcept {
+        const field_form& field = *forms_[value];
         for (bool progress = true; progress;) {
             progress = false;
             for (const found_tensor& each : found_) {
-                const field_description& field = *from_.fields[each.field].field;
-                if (field.role != field_role::value || each.expert != 0) continue;
+                if (each.field != value || each.expert != 0) continue;
                 const placement placed = place(from_.tensors[each.tensor], field, unset_extents());
                 const shape_view shape = set_.spec(each.index).shape;
                 std::size_t shown = 0;
@@ -224,11 +432,11 @@ private:
                     if (!axis.present) continue;
                     if (shown == shape.size()) return wrong_rank(each.index, placed);
                     const std::uint64_t extent = shape[shown++];
-                    const unsigned unknown = axis.symbols & ~known;
+                    const unsigned unknown = axis.symbols & ~known_;
                     if (axis.coefficient == 0 || unknown == 0 || (unknown & (unknown - 1)) != 0) continue;
                     std::uint64_t divisor = axis.coefficient;
                     for (std::size_t s = 0; s < extents_.symbol_count; ++s)
-                        if ((axis.symbols & known & (1u << s)) != 0 && !detail::multiply(divisor, extents_.values[s], divisor))
+                        if ((axis.symbols & known_ & (1u << s)) != 0 && !detail::multiply(divisor, extents_.values[s], divisor))
                             return fault(errc::size_overflow, each.index);
                     std::uint64_t elements = 0;
                     if (!detail::multiply(extent, axis.granule, elements)) return fault(errc::size_overflow, each.index);
@@ -241,22 +449,35 @@ private:
                     }
                     for (std::size_t s = 0; s < extents_.symbol_count; ++s)
                         if ((unknown & (1u << s)) != 0) extents_.values[s] = elements / divisor;
-                    known |= unknown;
+                    known_ |= unknown;
                     progress = true;
                 }
                 if (shown != shape.size()) return wrong_rank(each.index, placed);
             }
         }
-        if (known + 1 != 1u << extents_.symbol_count)
+        if ((used_ & ~known_) != 0)
             return failure{.code = errc::shape_mismatch, .scope = text{scope_}, .detail = "the shapes do not tell all extents of the layout"};
+        return check_shares();
+    }
+    /// Groups that share their experts' numbers hold equal shares of them.
+    result<void> check_shares() noexcept {
+        for (std::uint8_t s = 0; s < extents_.symbol_count; ++s) {
+            if ((used_ & (1u << s)) == 0 || symbol_behind(s) != no_symbol || symbol_after(s) == no_symbol) continue;
+            std::uint64_t count = 0;
+            part_extents shared = extents_;
+            for (std::uint8_t each = s; each != no_symbol; each = symbol_after(each))
+                if (!detail::add(count, extents_.values[each], count)) return failure{.code = errc::size_overflow};
+            deal_out(s, count);
+            for (std::size_t each = 0; each < extents_.symbol_count; ++each)
+                if (extents_.values[each] != shared.values[each])
+                    return failure{.code = errc::shape_mismatch,
+                                   .detail = "groups of experts that share their numbers are of unequal size",
+                                   .expected = extents_.values[each],
+                                   .actual = shared.values[each]};
+        }
         return {};
     }
 
-    void name_extents(const tensor_description& tensor) noexcept {
-        const placement placed = tensor.place(extents_);
-        for (std::size_t p = 0; p < placed.part_count; ++p)
-            for (std::size_t a = 0; a < placed.parts[p].part_axes; ++a) static_cast<void>(extents_.symbol(placed.parts[p].extents[a]));
-    }
     [[nodiscard]] part_extents unset_extents() const noexcept {
         part_extents x = extents_;
         for (std::uint64_t& value : x.values) value = 0;
@@ -295,46 +516,53 @@ private:
         out.append("]");
     }
 
-    /// Every tensor has the dtype of its siblings and the shape that the extents ask for.
-    result<void> check_tensors() noexcept {
+    /// Every tensor of a field has the dtype of its siblings and the shape that the extents ask for.
+    result<void> check_field(std::uint32_t f) noexcept {
         for (std::uint32_t t = 0; t < from_.tensors.size(); ++t) {
-            bool any_scale = false;
-            for (std::uint32_t f = 0; f < from_.fields.size(); ++f)
-                any_scale = any_scale || (has(t, f) && from_.fields[f].field->role == field_role::scale);
-            for (std::uint32_t f = 0; f < from_.fields.size(); ++f) {
-                if (!has(t, f)) continue;
-                const field_description& field = *from_.fields[f].field;
-                const placement placed = place(from_.tensors[t], field, extents_);
-                if (placed.error != placement_error::none) return misplaced(placed, source_name(t, f, 0));
-                std::uint64_t expected[max_stored_axes];
-                std::size_t rank = 0;
-                for (std::size_t a = 0; a < placed.axis_count; ++a)
-                    if (placed.axes[a].present) expected[rank++] = placed.axes[a].extent;
-                const tensor_spec first = set_.spec(slot(t, f, 0));
-                for (std::uint64_t e = 0; e < experts_in(t); ++e) {
-                    const std::uint32_t index = slot(t, f, e);
-                    const tensor_spec spec = set_.spec(index);
-                    bool same = spec.shape.size() == rank;
-                    for (std::size_t a = 0; same && a < rank; ++a) same = spec.shape[a] == expected[a];
-                    if (same && spec.type == first.type) {
-                        const std::uint64_t held = set_.place(index).size_bytes;
-                        std::uint64_t size_bytes = 0;
-                        if (tensor_size(spec.type, spec.shape, size_bytes) == size_verdict::fits && size_bytes == held) continue;
-                        failure error = fault(errc::size_mismatch, index);
-                        error.expected = size_bytes;
-                        error.actual = held;
-                        return error;
-                    }
-                    text detail{"expected "};
-                    append_shape(detail, first.type, {expected, rank});
-                    detail.append(", found ");
-                    append_shape(detail, spec.type, spec.shape);
-                    failure error = fault(same ? errc::dtype_mismatch : errc::shape_mismatch, index, detail);
-                    if (from_.tensors[t].per_expert()) error.expert = e;
+            if (!has(t, f)) continue;
+            const placement placed = place(from_.tensors[t], *forms_[f], extents_);
+            if (placed.error != placement_error::none) return misplaced(placed, first_name(t, f));
+            std::uint64_t expected[max_stored_axes];
+            std::size_t rank = 0;
+            for (std::size_t a = 0; a < placed.axis_count; ++a)
+                if (placed.axes[a].present) expected[rank++] = placed.axes[a].extent;
+            const tensor_spec first = set_.spec(slot(t, f, 0));
+            for (std::uint64_t e = 0; e < experts_in(t); ++e) {
+                const std::uint32_t index = slot(t, f, e);
+                const tensor_spec spec = set_.spec(index);
+                bool same = spec.shape.size() == rank;
+                for (std::size_t a = 0; same && a < rank; ++a) same = spec.shape[a] == expected[a];
+                if (same && spec.type == first.type) {
+                    const std::uint64_t held = set_.place(index).size_bytes;
+                    std::uint64_t size_bytes = 0;
+                    if (tensor_size(spec.type, spec.shape, size_bytes) == size_verdict::fits && size_bytes == held) continue;
+                    failure error = fault(errc::size_mismatch, index);
+                    error.expected = size_bytes;
+                    error.actual = held;
                     return error;
                 }
-                if (field.role == field_role::value && !is_number(first.type) && !any_scale && !options_.unscaled_codes)
-                    return fault(errc::unscaled_codes, slot(t, f, 0), name(first.type));
+                text detail{"expected "};
+                append_shape(detail, first.type, {expected, rank});
+                detail.append(", found ");
+                append_shape(detail, spec.type, spec.shape);
+                failure error = fault(same ? errc::dtype_mismatch : errc::shape_mismatch, index, detail);
+                if (from_.tensors[t].per_expert()) error.expert = first_expert_of(groups_[t]) + e;
+                return error;
+            }
+        }
+        return {};
+    }
+
+    /// Codes mean nothing without their scales.
+    result<void> check_scales() noexcept {
+        for (std::uint32_t t = 0; t < from_.tensors.size(); ++t) {
+            bool any_scale = options_.unscaled_codes;
+            for (std::uint32_t f = 0; f < from_.fields.size(); ++f)
+                any_scale = any_scale || (has(t, f) && from_.fields[f].field->role == field_role::scale);
+            for (std::uint32_t f = 0; !any_scale && f < from_.fields.size(); ++f) {
+                if (!has(t, f) || from_.fields[f].field->role != field_role::value) continue;
+                const dtype type = set_.spec(slot(t, f, 0)).type;
+                if (!is_number(type)) return fault(errc::unscaled_codes, slot(t, f, 0), name(type));
             }
         }
         return {};
@@ -346,42 +574,79 @@ private:
                type == dtype::boolean;
     }
 
-    /// The ranges of E and of the sliced extent that move; `local_` is what the destination is laid out for.
+    /// The ranges of experts and of the sliced extents that move; `local_` is what the destination is laid out for.
     result<void> choose_slice() noexcept {
         local_ = extents_;
         for (std::size_t s = 0; s < extents_.symbol_count; ++s) kept_[s] = {0, extents_.values[s]};
-        if (auto done = keep(0, options_.first_expert, options_.end_expert); !done) return done;
-        if (options_.sliced_extent.empty()) return {};
-        for (std::size_t s = 1; s < extents_.symbol_count; ++s)
-            if (extents_.names[s] == options_.sliced_extent) return keep(s, options_.slice_first, options_.slice_end);
-        return failure{.code = errc::out_of_range, .detail = "the layout has no extent of that name"};
+        std::uint64_t most = 0;
+        for (const experts_symbols& group : groups_)
+            if (group.count != no_symbol && extents_.values[group.count] > most) most = extents_.values[group.count];
+        const std::uint64_t end = options_.end_expert == no_number ? most : options_.end_expert;
+        if (options_.first_expert > end || end > most)
+            return failure{.code = errc::out_of_range, .detail = "E", .expected = most, .actual = options_.first_expert > end ? options_.first_expert : end};
+        for (const experts_symbols& group : groups_) {
+            if (group.count == no_symbol) continue;
+            const std::uint64_t count = extents_.values[group.count];
+            keep(group.count, options_.first_expert < count ? options_.first_expert : count, end < count ? end : count);
+        }
+        for (std::string_view names = options_.sliced_extent; !names.empty();) {
+            std::size_t size = 0;
+            while (size < names.size() && names[size] != ' ') ++size;
+            if (size != 0)
+                if (auto done = slice(names.substr(0, size)); !done) return done;
+            names.remove_prefix(size < names.size() ? size + 1 : size);
+        }
+        return {};
     }
-    result<void> keep(std::size_t symbol, std::uint64_t first, std::uint64_t end) noexcept {
-        const std::uint64_t extent = extents_.values[symbol];
-        if (end == no_number) end = extent;
-        if (first > end || end > extent)
-            return failure{.code = errc::out_of_range, .detail = text{extents_.names[symbol]}, .expected = extent, .actual = first > end ? first : end};
+    void keep(std::size_t symbol, std::uint64_t first, std::uint64_t end) noexcept {
         kept_[symbol] = {first, end - first};
         local_.values[symbol] = end - first;
+    }
+    result<void> slice(std::string_view name) noexcept {
+        std::size_t symbol = 0;
+        while (symbol < extents_.symbol_count && (extents_.names[symbol] != name || symbol == 0)) ++symbol;
+        if (symbol == extents_.symbol_count) return failure{.code = errc::out_of_range, .detail = "the layout has no extent of that name"};
+        const std::uint64_t extent = extents_.values[symbol];
+        std::uint64_t first = options_.slice_first, end = options_.slice_end == no_number ? extent : options_.slice_end;
+        if (options_.slice_ranks > 1) {
+            const std::uint64_t each = extent / options_.slice_ranks;
+            if (extent % options_.slice_ranks != 0 || options_.slice_rank >= options_.slice_ranks)
+                return failure{.code = errc::out_of_range, .detail = "the extent is not a multiple of the number of ranks, or there is no such rank", .expected = options_.slice_ranks, .actual = extent};
+            first = each * options_.slice_rank;
+            end = first + each;
+        }
+        if (first > end || end > extent) return failure{.code = errc::out_of_range, .detail = text{name}, .expected = extent, .actual = first > end ? first : end};
+        keep(symbol, first, end);
         return {};
     }
     /// The kept range of a part's axis, in entries of a field.
-    [[nodiscard]] placement_error kept_entries(const part_placement& part, std::size_t axis, const field_description& field, detail::kept_range& out) const noexcept {
+    [[nodiscard]] placement_error kept_entries(const part_placement& part, std::size_t axis, const field_form& field, detail::kept_range& out) const noexcept {
         part_extents names = extents_;
         const std::size_t symbol = names.symbol(part.extents[axis]);
         const std::uint64_t granule = field.granule[axis];
         out = {0, 1};
-        if (granule == 0) return placement_error::none;
+        if (granule == 0 || granule == whole_axis) return placement_error::none;
         const auto [begin, count] = kept_[symbol];
         const std::uint64_t extent = extents_.values[symbol];
         if (begin % granule != 0 || (count % granule != 0 && begin + count != extent)) return placement_error::cuts_granule;
         out = {begin / granule, count / granule + (count % granule == 0 ? 0 : 1)};
         return placement_error::none;
     }
+    /// How many experts move, over all groups that share their numbers.
+    [[nodiscard]] std::uint64_t kept_experts() const noexcept {
+        std::uint64_t most = 0;
+        for (const experts_symbols& group : groups_) {
+            if (group.count == no_symbol) continue;
+            std::uint64_t count = local_.values[group.count];
+            for (std::uint8_t s = group.behind; s != no_symbol; s = symbol_behind(s)) count += local_.values[s];
+            if (count > most) most = count;
+        }
+        return most;
+    }
 
     result<void> make_outputs() noexcept {
         const std::string_view scope = options_.destination_scope.empty() ? scope_ : options_.destination_scope;
-        plan_.expert_count_ = local_.values[0];
+        plan_.expert_count_ = kept_experts();
         if (!plan_.arena_.append(scope_.data(), scope_.size())) return no_memory();
         plan_.scope_size_ = scope_.size();
         for (const tensor_description& tensor : to_.tensors) {
@@ -410,10 +675,9 @@ private:
 
     /// The outputs of one field of one tensor of the destination's layout, if the source has that field.
     result<void> make_field(std::string_view scope, const tensor_description& tensor, const placement& names, const spelled_field& spelled) noexcept {
-        const field_description& field = *spelled.field;
         std::uint32_t from_field = absent;
         for (std::uint32_t f = 0; f < from_.fields.size(); ++f)
-            if (from_.fields[f].field->name == field.name) from_field = f;
+            if (from_.fields[f].field->name == spelled.field->name) from_field = f;
         if (from_field == absent) return {};
         part_origin origins[max_placed_parts];
         bool any = false;
@@ -422,13 +686,14 @@ private:
             any = any || has(origins[p].tensor, from_field);
         }
         if (!any) return {};
-        for (std::size_t a = 0; a < max_part_axes; ++a)
-            if (from_.fields[from_field].field->granule[a] != field.granule[a])
-                return failure{.code = errc::cuts_granule, .scope = text{scope_}, .detail = "the two layouts give a field different granules"};
+        const field_form& field = *forms_[from_field];
+        bool known = false;
+        for (const field_form& form : spelled.field->forms) known = known || same_form(form, field);
+        if (!known) return failure{.code = errc::cuts_granule, .scope = text{scope_}, .detail = "the two layouts give a field different granules"};
         const tensor_spec first = set_.spec(slot_of_any(origins, names.part_count, from_field));
         for (std::size_t p = 0; p < names.part_count; ++p) {
             if (!has(origins[p].tensor, from_field))
-                return failure{.code = errc::missing_part, .tensor = source_name(origins[p].tensor, from_field, 0), .scope = text{scope_}};
+                return failure{.code = errc::missing_part, .tensor = first_name(origins[p].tensor, from_field), .scope = text{scope_}};
             const std::uint32_t index = slot(origins[p].tensor, from_field, 0);
             if (set_.spec(index).type == first.type) continue;
             text detail{"parts of one tensor: "};
@@ -457,7 +722,11 @@ private:
 
         const auto first_output = static_cast<std::uint32_t>(plan_.outputs_.size());
         const std::size_t first_block = plan_.blocks_.size();
-        const std::uint64_t count = tensor.per_expert() ? kept_[0].count : 1;
+        const experts_symbols group = symbols_of(placed.parts[0]);
+        const detail::kept_range kept = group.count == no_symbol ? detail::kept_range{0, 1} : kept_[group.count];
+        const std::uint64_t first_number = first_expert_of(group) + kept.begin;
+        const std::uint64_t count = tensor.per_expert() ? kept.count : 1;
+        const std::uint32_t collects = collected(placed, field);
         // experts without elements cost a file nothing, so that its size does not bound their number
         const std::uint64_t most = size_bytes == 0 ? most_empty_experts : absent - first_output;
         if (count > most)
@@ -468,14 +737,16 @@ private:
                            .actual = count};
         for (std::uint64_t i = 0; i < count; ++i) {
             text full;
-            if (!full.append(scope) || !full.append(".") || !detail::spell(full, tensor.name, kept_[0].begin + i, spelled.suffix)) return no_memory();
+            if (!full.append(scope) || !full.append(".") || !detail::spell(full, tensor.name, first_number + i, spelled.suffix)) return no_memory();
             // the pointers are set when all outputs are there; until then only the sizes count
-            plan_output output{{{full.view().data(), full.size()}, first.type, {shape, rank}}, {}, size_bytes};
+            plan_output output{{{full.view().data(), full.size()}, first.type, {shape, rank}}, {}, size_bytes, collects};
             if (!plan_.arena_.append(full.view().data(), full.size()) || !plan_.extents_.append(shape, rank) || !plan_.outputs_.push(output))
                 return no_memory();
         }
         for (std::size_t p = 0; p < placed.part_count; ++p)
-            if (auto done = make_blocks(tensor, placed, placed.parts[p], origins[p], from_field, first.type, first_output); !done) {
+            if (auto done = make_blocks(tensor, placed, placed.parts[p], origins[p], from_field, first.type, first_output,
+                                        lies_on_another(placed, p) ? plan_.equal_blocks_ : plan_.blocks_);
+                !done) {
                 if (done.error().tensor.empty()) done.error().tensor = std::move(whole_name);
                 return done;
             }
@@ -490,6 +761,29 @@ private:
         if (!inside || made_bytes != count * size_bytes)
             return failure{.code = errc::shape_mismatch, .tensor = std::move(whole_name), .detail = "a term of the layout does not fill its tensor"};
         return {};
+    }
+
+    /// Whether a part is stored where one before it is: they share the field.
+    [[nodiscard]] static bool lies_on_another(const placement& placed, std::size_t part) noexcept {
+        bool any_shared = false;
+        for (std::size_t a = 0; a < placed.axis_count; ++a) any_shared = any_shared || placed.axes[a].is_shared;
+        for (std::size_t other = 0; any_shared && other < part; ++other) {
+            bool same = true;
+            for (std::size_t a = 0; a < placed.axis_count; ++a) same = same && placed.parts[other].first[a] == placed.parts[part].first[a];
+            if (same) return true;
+        }
+        return false;
+    }
+    /// How many entries an expert has where each of its parts has one and they lie side by side; else 0.
+    [[nodiscard]] static std::uint32_t collected(const placement& placed, const field_form& form) noexcept {
+        bool one_each = placed.part_count > 1 && !form.is_shared && form.entries == 0;
+        for (const std::uint64_t granule : form.granule) one_each = one_each && (granule == 0 || granule == whole_axis);
+        for (std::size_t p = 0; one_each && p < placed.part_count; ++p)
+            for (std::size_t i = 0; i < placed.parts[p].piece_count; ++i) {
+                const index_piece& piece = placed.parts[p].pieces[i];
+                one_each = one_each && (piece.part_axis != 0 || (piece.axis == 0 && piece.extent == placed.axes[0].extent));
+            }
+        return one_each ? placed.part_count : 0;
     }
 
     [[nodiscard]] part_origin find_part(std::string_view part) const noexcept {
@@ -508,12 +802,14 @@ private:
 
     /// The copies of one part into the outputs that begin with `first_output`.
     result<void> make_blocks(const tensor_description& to_tensor, const placement& to, const part_placement& to_part, part_origin origin,
-                             std::uint32_t from_field, dtype type, std::uint32_t first_output) noexcept {
+                             std::uint32_t from_field, dtype type, std::uint32_t first_output, detail::array<copy_block>& blocks) noexcept {
         const tensor_description& from_tensor = from_.tensors[origin.tensor];
-        const field_description& field = *from_.fields[from_field].field;
+        const field_form& field = *forms_[from_field];
         const placement from = place(from_tensor, field, extents_);
         const part_placement& from_part = from.parts[origin.part];
-        const bool expert_loop = !from_tensor.per_expert() && !to_tensor.per_expert();
+        const std::uint8_t group = symbols_of(to_part).count;
+        const detail::kept_range experts = group == no_symbol ? detail::kept_range{0, 1} : kept_[group];
+        const bool expert_loop = group != no_symbol && !from_tensor.per_expert() && !to_tensor.per_expert();
         const auto refused = [&](placement_error error) noexcept {
             placement reason;
             reason.error = error;
@@ -522,13 +818,16 @@ private:
 
         detail::loop_nest nest;
         for (std::size_t axis = expert_loop ? 0 : 1; axis <= to_part.part_axes; ++axis) {
-            detail::kept_range kept = kept_[0];
+            detail::kept_range kept = experts;
             if (axis > 0)
                 if (const auto error = kept_entries(to_part, axis - 1, field, kept); error != placement_error::none) return refused(error);
             const auto error = detail::add_axis(nest, {from, from_part, axis}, {to, to_part, axis}, kept);
             if (error != placement_error::none) return refused(error);
             if (kept.count == 0) return {};
         }
+        if (field.entries > 1)
+            if (const auto error = detail::add_axis(nest, {from, from_part, own_axis}, {to, to_part, own_axis}, {0, field.entries}); error != placement_error::none)
+                return refused(error);
         detail::normalise(nest);
         nest.from_offset += detail::first_entry(from, from_part);
         nest.to_offset += detail::first_entry(to, to_part);
@@ -547,9 +846,9 @@ private:
         }
         shape.run_bytes = run_bits / 8;
 
-        const std::uint64_t turns = expert_loop ? 1 : kept_[0].count;
+        const std::uint64_t turns = expert_loop ? 1 : experts.count;
         for (std::uint64_t i = 0; i < turns; ++i) {
-            const std::uint64_t e = kept_[0].begin + i;
+            const std::uint64_t e = experts.begin + i;
             std::uint64_t from_entry = nest.from_offset, to_entry = nest.to_offset;
             if (!expert_loop && !from_tensor.per_expert()) from_entry += detail::entry_of(from, from_part, 0, e);
             if (!expert_loop && !to_tensor.per_expert()) to_entry += detail::entry_of(to, to_part, 0, i);
@@ -560,11 +859,16 @@ private:
             block.output = first_output + static_cast<std::uint32_t>(to_tensor.per_expert() ? i : 0);
             block.source_offset = place.offset + from_entry * entry_bits / 8;
             block.destination_offset = to_entry * entry_bits / 8;
-            if (!plan_.blocks_.push(block)) return no_memory();
+            if (!blocks.push(block)) return no_memory();
         }
         return {};
     }
 
+    [[nodiscard]] static bool same_form(const field_form& a, const field_form& b) noexcept {
+        bool same = a.is_shared == b.is_shared && a.is_transposed == b.is_transposed && a.entries == b.entries;
+        for (std::size_t axis = 0; axis < max_part_axes; ++axis) same = same && a.granule[axis] == b.granule[axis];
+        return same;
+    }
     [[nodiscard]] static bool same_loops(const copy_block& a, const copy_block& b) noexcept {
         bool same = a.loop_count == b.loop_count;
         for (std::uint32_t i = 0; same && i < a.loop_count; ++i)
@@ -583,7 +887,11 @@ private:
 
     /// Copies in the order of their sources, neighbours made one.
     result<void> order_blocks() noexcept {
-        detail::array<copy_block>& blocks = plan_.blocks_;
+        for (detail::array<copy_block>* blocks : {&plan_.blocks_, &plan_.equal_blocks_})
+            if (auto done = order(*blocks); !done) return done;
+        return detail::sort(plan_.tensors_.span(), [](std::uint32_t a, std::uint32_t b) noexcept { return a < b; }) ? result<void>{} : no_memory();
+    }
+    static result<void> order(detail::array<copy_block>& blocks) noexcept {
         const auto before = [](const copy_block& a, const copy_block& b) noexcept {
             return a.source != b.source ? a.source < b.source : a.source_offset < b.source_offset;
         };
@@ -603,7 +911,7 @@ private:
             blocks[kept++] = next;
         }
         static_cast<void>(blocks.resize_unset(kept));
-        return detail::sort(plan_.tensors_.span(), [](std::uint32_t a, std::uint32_t b) noexcept { return a < b; }) ? result<void>{} : no_memory();
+        return {};
     }
 
     tensor_set_ref set_;
@@ -615,8 +923,13 @@ private:
 
     detail::array<found_tensor> found_;
     std::uint32_t other_form_ = absent;  // a tensor of the destination's layout
-    bool numbered_ = false;      // some name holds an expert's number,
-    std::uint64_t highest_ = 0;  // and this is the highest
+    detail::array<experts_symbols> groups_;      // [tensor of the source's layout]
+    std::uint64_t numbered_[max_symbols + 1]{};  // how many names hold an expert's number, by the first group that shares it,
+    std::uint64_t highest_[max_symbols + 1]{};   // and the highest
+    unsigned numbered_symbols_ = 0;              // sets of symbols, one bit each: counted by names,
+    unsigned used_ = 0;                          // mentioned by a part,
+    unsigned known_ = 0;                         // and known
+    detail::array<const field_form*> forms_;     // [field] chosen, null until then
     std::size_t rows_ = 1;
     detail::array<std::uint32_t> table_;  // [tensor][field][expert] -> number in the set
     detail::array<bool> present_;         // [tensor][field]
@@ -653,6 +966,18 @@ template <layout_type From, layout_type To, tensor_set Set>
     auto members = detail::tensors_under(set, scope);
     if (!members) return std::move(members).error();
     return plan_maker::make(set, members->span(), scope, From::description, To::description, options);
+}
+
+/// The same for layouts that are chosen at run time.
+///   fails   missing_part as well, where the destination's layout places a part that the source's layout lacks
+template <tensor_set Set>
+[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope, const layout_description& from,
+                                     const layout_description& to, const plan_options& options = {}) noexcept {
+    if (!can_become_layout(from, to))
+        return failure{.code = errc::missing_part, .scope = text{scope}, .detail = "the source's layout lacks a part that the destination's places"};
+    auto members = detail::tensors_under(set, scope);
+    if (!members) return std::move(members).error();
+    return plan_maker::make(set, members->span(), scope, from, to, options);
 }
 
 }  // namespace safefuse::inline SAFEFUSE_ABI

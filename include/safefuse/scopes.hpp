@@ -1,4 +1,4 @@
-// safefuse: the experts modules of a tensor set: found by their names, in one pass, for one family.
+// safefuse: the experts modules of a tensor set, and the other modules that its family stores otherwise: found by their names.
 #ifndef SAFEFUSE_SCOPES_HPP
 #define SAFEFUSE_SCOPES_HPP
 
@@ -18,19 +18,22 @@
 
 namespace safefuse::inline SAFEFUSE_ABI {
 
-/// One experts module of a tensor set.
+/// One experts module of a tensor set, or another module that its family stores otherwise.
 struct experts_scope {
     std::string_view name;              ///< its prefix in the set
     std::string_view destination_name;  ///< its prefix after the family's renames
     experts_form form;
     sequence<const std::uint32_t> tensors;  ///< what lies under it and looks like experts, as numbers in the set
+    std::uint32_t module = 0;               ///< which of the family's it is; 0: experts
 };
 
-/// The experts modules of a tensor set that fit one family, in the order in which the set names them.
+/// The modules of a tensor set that fit one family: those with experts, then the others, each kind in the order in which the set
+/// names them.
 ///   lifetime  the tensor set must stay where it is
 class experts_scopes {
 public:
-    /// Reads every name of the set once.
+    /// Reads every name of the set once for each kind of module. Where a family spells both of its forms alike, the form is `from`,
+    /// and only the plan, which knows the shapes, tells which it is.
     ///   fails   out_of_memory
     static result<experts_scopes> find(tensor_set_ref set, const family_description& family) noexcept;
 
@@ -40,7 +43,14 @@ public:
         return {each.name,
                 std::string_view{names_.data() + each.destination_first, each.destination_size},
                 each.form,
-                {members_.data() + each.member_first, each.member_count}};
+                {members_.data() + each.member_first, each.member_count},
+                each.module};
+    }
+    /// How many of them are experts modules; they come first.
+    [[nodiscard]] std::size_t experts_count() const noexcept {
+        std::size_t count = 0;
+        while (count < scopes_.size() && scopes_[count].module == 0) ++count;
+        return count;
     }
 
 private:
@@ -50,6 +60,7 @@ private:
         std::size_t destination_size = 0;
         std::uint32_t member_first = 0;
         std::uint32_t member_count = 0;
+        std::uint32_t module = 0;
         bool has_from = false;
         bool has_to = false;
         experts_form form{};
@@ -88,17 +99,41 @@ constexpr scoped_name read_scoped(std::string_view name, std::string_view module
 }
 
 /// The same in either form: a name that fits wins over one that only begins like a tensor.
-constexpr scoped_name read_scoped(std::string_view name, const family_description& family) noexcept {
-    const scoped_name from = read_scoped(name, family.from_module, *family.from, experts_form::from);
+constexpr scoped_name read_scoped(std::string_view name, const module_description& module) noexcept {
+    const scoped_name from = read_scoped(name, module.from_path, *module.from, experts_form::from);
     if (from.verdict == name_verdict::tensor) return from;
-    const scoped_name to = read_scoped(name, family.to_module, *family.to, experts_form::to);
+    const scoped_name to = read_scoped(name, module.to_path, *module.to, experts_form::to);
     return to.verdict == name_verdict::tensor || from.verdict == name_verdict::other ? to : from;
 }
 
-/// What the scope `name`, which ends in the family's source module, is called in the destination.
-inline result<text> destination_scope(const family_description& family, std::string_view name) noexcept {
-    auto out = renamed(family, name.substr(0, name.size() - family.from_module.size()));
-    if (out && !out->append(family.to_module)) return failure{.code = errc::out_of_memory};
+/// Whether a name fits another module of the family, so that it is no leftover of module `but`.
+constexpr bool fits_another(std::string_view name, const family_description& family, std::size_t but) noexcept {
+    for (std::size_t m = 0; m < family.module_count(); ++m)
+        if (m != but && read_scoped(name, family.module_at(m)).verdict == name_verdict::tensor) return true;
+    return false;
+}
+
+/// Whether each tensor of a layout holds one expert.
+constexpr bool is_per_expert(const layout_description& layout) noexcept {
+    bool all = true;
+    for (const tensor_description& tensor : layout.tensors) all = all && tensor.per_expert();
+    return all;
+}
+
+/// Whether two layouts call their tensors alike, so that only shapes tell one from the other.
+constexpr bool spelled_alike(const layout_description& a, const layout_description& b) noexcept {
+    for (const tensor_description& tensor : a.tensors) {
+        bool found = false;
+        for (const tensor_description& other : b.tensors) found = found || tensor.name == other.name;
+        if (!found) return false;
+    }
+    return a.tensors.size() == b.tensors.size();
+}
+
+/// What the scope `name`, which ends in the module's source path, is called in the destination.
+inline result<text> destination_scope(const family_description& family, const module_description& module, std::string_view name) noexcept {
+    auto out = renamed(family, name.substr(0, name.size() - module.from_path.size()));
+    if (out && !out->append(module.to_path)) return failure{.code = errc::out_of_memory};
     return out;
 }
 
@@ -115,46 +150,57 @@ inline result<experts_scopes> experts_scopes::find(tensor_set_ref set, const fam
     experts_scopes out;
     detail::array<record> seen;
     detail::array<std::uint32_t> scope_of;
-    detail::name_table table;
     const auto names = [&](std::uint32_t i) { return seen[i].name; };
-    if (!scope_of.resize(set.size(), none) || !table.reserve(16)) return no_memory();
+    if (!scope_of.resize(set.size(), none)) return no_memory();
 
-    std::uint32_t last = none;
     detail::source_check check{set};
-    for (std::size_t i = 0; i < set.size(); ++i) {
-        if (auto same = check.before(set.place(i).source); !same) return std::move(same).error();
-        const std::string_view name = set.spec(i).name;
-        const detail::scoped_name scoped = detail::read_scoped(name, family);
-        if (scoped.verdict == detail::name_verdict::other) continue;
-        const std::string_view scope = name.substr(0, scoped.scope_size);
-        if (last == none || seen[last].name != scope) {
-            const auto inserted = table.insert(scope, static_cast<std::uint32_t>(seen.size()), names);
-            if (inserted.what == detail::name_table::outcome::out_of_memory) return no_memory();
-            if (inserted.what == detail::name_table::outcome::inserted && !seen.push(record{.name = scope})) return no_memory();
-            last = inserted.index;
+    for (std::uint32_t m = 0; m < family.module_count(); ++m) {
+        const module_description module = family.module_at(m);
+        const std::size_t first_of_module = seen.size();
+        detail::name_table table;
+        if (!table.reserve(16)) return no_memory();
+        std::uint32_t last = none;
+        // where {expert} numbers the layers of something on both sides, what else these hold is no leftover
+        const bool is_list_of_layers = m != 0 && detail::is_per_expert(*module.from) && detail::is_per_expert(*module.to);
+        for (std::size_t i = 0; i < set.size(); ++i) {
+            if (auto same = check.before(set.place(i).source); !same) return std::move(same).error();
+            if (scope_of[i] != none) continue;
+            const std::string_view name = set.spec(i).name;
+            const detail::scoped_name scoped = detail::read_scoped(name, module);
+            if (scoped.verdict == detail::name_verdict::other) continue;
+            if (scoped.verdict == detail::name_verdict::leftover && (is_list_of_layers || detail::fits_another(name, family, m))) continue;
+            const std::string_view scope = name.substr(0, scoped.scope_size);
+            if (last == none || seen[last].name != scope) {
+                const auto inserted = table.insert(scope, static_cast<std::uint32_t>(seen.size()), names);
+                if (inserted.what == detail::name_table::outcome::out_of_memory) return no_memory();
+                if (inserted.what == detail::name_table::outcome::inserted && !seen.push(record{.name = scope, .module = m})) return no_memory();
+                last = inserted.index;
+            }
+            scope_of[i] = last;
+            record& each = seen[last];
+            ++each.member_count;
+            if (scoped.verdict == detail::name_verdict::tensor) (scoped.form == experts_form::from ? each.has_from : each.has_to) = true;
         }
-        scope_of[i] = last;
-        record& each = seen[last];
-        ++each.member_count;
-        if (scoped.verdict == detail::name_verdict::tensor) (scoped.form == experts_form::from ? each.has_from : each.has_to) = true;
-    }
 
-    // A scope whose name changes is in both forms when its new name is a scope, too.
-    for (record& each : seen) {
-        each.form = each.has_from ? (each.has_to ? experts_form::both : experts_form::from) : experts_form::to;
-        std::string_view destination = each.name;
-        text changed;
-        if (each.has_from && detail::ends_in_module(each.name, family.from_module)) {
-            auto made = detail::destination_scope(family, each.name);
-            if (!made) return std::move(made).error();
-            changed = std::move(*made);
-            destination = changed;
-            const std::uint32_t other = destination == each.name ? none : table.find(destination, names);
-            if (other != none && seen[other].has_to) each.form = experts_form::both;
+        // A scope whose name changes is in both forms when its new name is a scope, too.
+        for (std::size_t s = first_of_module; s < seen.size(); ++s) {
+            record& each = seen[s];
+            each.form = each.has_from ? (each.has_to ? experts_form::both : experts_form::from) : experts_form::to;
+            std::string_view destination = each.name;
+            text changed;
+            if (each.has_from && detail::ends_in_module(each.name, module.from_path)) {
+                auto made = detail::destination_scope(family, module, each.name);
+                if (!made) return std::move(made).error();
+                changed = std::move(*made);
+                destination = changed;
+                const std::uint32_t other = destination == each.name ? none : table.find(destination, names);
+                if (other != none && seen[other].has_to) each.form = experts_form::both;
+            }
+            if (module.is_same()) each.form = experts_form::to;
+            each.destination_first = out.names_.size();
+            each.destination_size = destination.size();
+            if (!out.names_.append(destination.data(), destination.size())) return no_memory();
         }
-        each.destination_first = out.names_.size();
-        each.destination_size = destination.size();
-        if (!out.names_.append(destination.data(), destination.size())) return no_memory();
     }
 
     // Members by scope, each scope's in the order of the set. Scopes in which nothing fits are none.
@@ -185,8 +231,14 @@ inline result<experts_scopes> experts_scopes::find(tensor_set_ref set, const fam
                                                   plan_options options = {}) noexcept {
     if (scope.form == experts_form::both) return failure{.code = errc::both_layouts, .scope = text{scope.name}};
     if (options.destination_scope.empty()) options.destination_scope = scope.destination_name;
-    const layout_description& from = scope.form == experts_form::from ? *family.from : *family.to;
-    return plan_maker::make(set, scope.tensors, scope.name, from, *family.to, options, scope.form);
+    const module_description module = family.module_at(scope.module);
+    const layout_description& from = scope.form == experts_form::from ? *module.from : *module.to;
+    auto plan = plan_maker::make(set, scope.tensors, scope.name, from, *module.to, options, scope.form);
+    if (plan || plan.error().code != errc::shape_mismatch || scope.form == experts_form::to || !detail::spelled_alike(*module.from, *module.to))
+        return plan;
+    // The forms share their names. No shapes of all tensors together fit both: what is not the one may be the other.
+    auto other = plan_maker::make(set, scope.tensors, scope.name, *module.to, *module.to, options, experts_form::to);
+    return other ? std::move(other) : std::move(plan);
 }
 
 namespace detail {
@@ -202,18 +254,20 @@ inline result<copy_plan> plan_named(tensor_set_ref set, const family_description
     };
     auto members = tensors_under(set, name);
     if (!members) return std::move(members).error();
-    experts_scope scope{name, name, experts_form::from, members->span()};
+    experts_scope scope{name, name, experts_form::from, members->span(), 0};
     text destination;
     if (ends_in_module(name, family.from_module) && count(*members, name.size(), *family.from) > 0) {
-        auto made = destination_scope(family, name);
+        auto made = destination_scope(family, family.module_at(0), name);
         if (!made) return std::move(made).error();
         destination = std::move(*made);
         scope.destination_name = destination;
         auto others = tensors_under(set, destination);
         if (!others) return std::move(others).error();
         // where the two forms spell the experts alike, a tensor of the one is no sign of the other
-        const bool spelled_alike = destination.view() == name && count(*members, name.size(), *family.to) == count(*members, name.size(), *family.from);
-        if (!spelled_alike && count(*others, destination.size(), *family.to) > 0) scope.form = experts_form::both;
+        const bool alike = destination.view() == name && count(*members, name.size(), *family.to) == count(*members, name.size(), *family.from);
+        if (family.module_at(0).is_same())
+            scope.form = experts_form::to;
+        else if (!alike && count(*others, destination.size(), *family.to) > 0) scope.form = experts_form::both;
     } else if (ends_in_module(name, family.to_module) && count(*members, name.size(), *family.to) > 0) {
         scope.form = experts_form::to;
     }

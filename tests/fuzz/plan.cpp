@@ -1,5 +1,5 @@
 // A table of tensors, nearly that of some layout: planned by every family both ways and between layouts, run, run back.
-// The input: the layout, E, I, H, the dtype, the fields, then steps of three bytes that break the table somewhere.
+// The input: the layout, E, I, H, the dtype, the fields, their forms, then steps of three bytes that break the table somewhere.
 #include "fuzz.hpp"
 
 #include <cstring>
@@ -15,6 +15,10 @@
 namespace sf = safefuse;
 
 namespace {
+
+using sf::layouts::down, sf::layouts::gate, sf::layouts::up;
+using quantised_rows_in_turn = sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>, sf::tensor<"down_proj", sf::stack<down>>>;
+using quantised_up_first = sf::layout<sf::as_parameters, sf::tensor<"w3_w1", sf::stack<sf::concat<0, up, gate>>>, sf::tensor<"w2", sf::stack<down>>>;
 
 constexpr std::size_t most_bytes = 1 << 13;
 constexpr std::size_t most_tensors = 64;
@@ -32,33 +36,44 @@ std::uint64_t extent(std::uint8_t choice) {
     return choice < 200 ? choice % 9 : odd[choice % std::size(odd)];
 }
 
-/// The tensors of a layout, named and shaped as it says.
-table tensors_of(const sf::layout_description& layout, const std::string& scope, fuzz::reader& input) {
+/// The tensors of a layout, named and shaped as it says, in the fields and the forms of them that the input chooses.
+table tensors_of(const sf::layout_description& layout, const std::string& scope, fuzz::reader& input, std::vector<sf::known_extent>* known = nullptr) {
     const std::uint64_t values[] = {extent(input.byte()), extent(input.byte()), extent(input.byte())};  // E, I, H
     const auto type = static_cast<sf::dtype>(input.byte() % sf::dtype_count);
-    const std::uint8_t fields = input.byte();
+    const std::uint32_t fields = input.byte() | static_cast<std::uint32_t>(input.byte() << 8);
+    const std::uint8_t forms = input.byte();
     sf::part_extents extents;
     for (const sf::tensor_description& each : layout.tensors) {
         const sf::placement placed = each.place(extents);
-        for (std::size_t p = 0; p < placed.part_count; ++p)
+        for (std::size_t p = 0; p < placed.part_count; ++p) {
+            if (!placed.parts[p].experts.empty()) static_cast<void>(extents.symbol(placed.parts[p].experts));
+            if (!placed.parts[p].behind.empty()) static_cast<void>(extents.symbol(placed.parts[p].behind));
             for (std::size_t a = 0; a < placed.parts[p].part_axes; ++a) static_cast<void>(extents.symbol(placed.parts[p].extents[a]));
+        }
     }
-    for (std::size_t s = 0; s < extents.symbol_count; ++s)
-        extents.values[s] = extents.names[s] == "E" ? values[0] : extents.names[s] == "I" ? values[1] : values[2];
+    for (std::size_t s = 0; s < extents.symbol_count; ++s) {
+        const std::string_view name = extents.names[s];
+        extents.values[s] = name == "E" ? values[0] : name == "I" ? values[1] : name == "H" ? values[2] : name == "V" ? values[0] - values[0] / 4 % 2 : extent(input.byte());
+        if (known != nullptr) known->push_back({name, extents.values[s]});
+    }
     table out;
     for (const sf::tensor_description& each : layout.tensors)
         for (std::size_t f = 0; f < layout.fields.size(); ++f) {
             if ((fields >> f & 1) == 0) continue;
             sf::part_extents x = extents;
-            x.field = layout.fields[f].field;
+            const auto& found = layout.fields[f].field->forms;
+            x.field = &found[forms % found.size()];
             const sf::placement placed = each.place(x);
             std::vector<std::uint64_t> shape;
             for (std::size_t a = 0; a < placed.axis_count; ++a)
                 if (placed.axes[a].present) shape.push_back(placed.axes[a].extent);
-            for (std::uint64_t e = 0; e < (each.per_expert() ? values[0] : 1) && out.size() < most_tensors; ++e) {
+            const std::uint64_t first = placed.parts[0].behind.empty() ? 0 : extents.value(placed.parts[0].behind);
+            const std::uint64_t count = each.per_expert() ? extents.value(placed.parts[0].experts) : 1;
+            for (std::uint64_t e = 0; e < count && out.size() < most_tensors; ++e) {
                 sf::text name{scope + "."};
-                FUZZ_HOLD(sf::detail::spell(name, each.name, e, layout.fields[f].suffix));
-                out.push_back({std::string{name.view()}, f == 0 ? type : f == 1 ? sf::dtype::bf16 : sf::dtype::f32, shape});
+                FUZZ_HOLD(sf::detail::spell(name, each.name, first + e, layout.fields[f].suffix));
+                const sf::field_role role = layout.fields[f].field->role;
+                out.push_back({std::string{name.view()}, role == sf::field_role::value ? type : role == sf::field_role::addend ? sf::dtype::bf16 : sf::dtype::f32, shape});
             }
         }
     return out;
@@ -100,7 +115,14 @@ laws::packed_set packed(const table& tensors) {
         std::uint64_t size_bytes = 0;
         if (sf::tensor_size(each.type, each.shape, size_bytes) != sf::size_verdict::fits || size_bytes > most_bytes - total_bytes) continue;
         total_bytes += size_bytes;
-        if (names.insert(each.name).second) set.add(each.name, each.type, each.shape, names.size() % 3 == 0 ? 1 : 0);
+        if (!names.insert(each.name).second) continue;
+        // what gate and up must agree on is the same in all tensors of a size
+        if (each.name.ends_with("g_idx")) {
+            const std::vector<std::byte> same(static_cast<std::size_t>(size_bytes), std::byte{5});
+            set.add(each.name, each.type, each.shape, same, 0);
+        } else {
+            set.add(each.name, each.type, each.shape, names.size() % 3 == 0 ? 1 : 0);
+        }
     }
     return set;
 }
@@ -133,6 +155,8 @@ laws::packed_set run(const sf::copy_plan& plan, laws::packed_set& set) {
         FUZZ_HOLD(sf::tensor_size(each.type, each.shape, size_bytes) == sf::size_verdict::fits && size_bytes == each.size_bytes);
         out.add(std::string{each.name}, each.type, {each.shape.begin(), each.shape.end()}, by_hand.outputs[i]);
         std::vector<std::byte> pieces(by_hand.outputs[i].size());
+        const auto collected = sf::compare_collected(plan, i);
+        FUZZ_HOLD(collected.has_value() && collected->differing <= collected->experts && (each.collected != 0 || collected->experts == 0));
         const std::size_t half = pieces.size() / 2 + (i & 1);
         const auto whole = std::span<std::byte>{pieces};
         const std::size_t cut = half < whole.size() ? half : whole.size();
@@ -160,12 +184,17 @@ void hold_same(const sf::copy_plan& plan, const laws::packed_set& set, const law
     }
 }
 
-void plan_family(laws::packed_set& set, const sf::family_description& there, const sf::family_description& back, bool unscaled) {
+/// A scale of a single element fits blocks of 128 x 128 and rows of 32 alike, and the first of these cannot be put together.
+bool of_one_element(const sf::failure& why) { return why.code == sf::errc::cuts_granule; }
+
+void plan_family(laws::packed_set& set, const sf::family_description& there, const sf::family_description& back, bool unscaled,
+                 const std::vector<sf::known_extent>& known) {
     const auto scopes = sf::experts_scopes::find(set, there);
     FUZZ_HOLD(scopes.has_value());
     for (std::size_t s = 0; s < scopes->size(); ++s) {
         const sf::experts_scope scope = (*scopes)[s];
-        const auto plan = sf::plan_scope(set, there, scope, {.unscaled_codes = unscaled});
+        FUZZ_HOLD(scope.module < there.module_count() && (s < scopes->experts_count()) == (scope.module == 0));
+        const auto plan = sf::plan_scope(set, there, scope, {.known_extents = known, .unscaled_codes = unscaled});
         if (!plan) {
             FUZZ_HOLD(plan.error().message().size() > 0);
             continue;
@@ -175,7 +204,50 @@ void plan_family(laws::packed_set& set, const sf::family_description& there, con
         const auto scopes_back = sf::experts_scopes::find(made, back);
         FUZZ_HOLD(scopes_back.has_value() && scopes_back->size() >= 1);
         if (scopes_back->size() != 1 || (*scopes_back)[0].form != sf::experts_form::from) continue;
-        const auto plan_back = sf::plan_scope(made, back, (*scopes_back)[0], {.destination_scope = scope.name, .unscaled_codes = unscaled});
+        const auto plan_back = sf::plan_scope(made, back, (*scopes_back)[0], {.destination_scope = scope.name, .known_extents = known, .unscaled_codes = true});
+        // what an extent was given for may be a field that only the one form shows; then nothing tells it on the way back
+        if (!plan_back && !known.empty()) continue;
+        if (!plan_back && of_one_element(plan_back.error())) continue;
+        FUZZ_HOLD(plan_back.has_value());
+        hold_same(*plan, set, run(*plan_back, made));
+    }
+}
+
+/// Per-expert tensors in any of the shipped fields and forms, to layouts with experts in stacks, and back.
+void plan_quantised(std::uint8_t way, fuzz::reader& input) {
+    static constexpr const sf::layout_description* layouts[] = {&sf::layouts::per_expert::description, &sf::layouts::gate_up_fused::description,
+                                                                &sf::layouts::linear_pair::description, &quantised_rows_in_turn::description,
+                                                                &quantised_up_first::description};
+    const sf::layout_description& from = *layouts[way % std::size(layouts)];
+    const std::string scope = "m.mlp.experts";
+    table tensors = tensors_of(from, scope, input);
+    sf::plan_options options;
+    options.unscaled_codes = true;
+    const std::uint8_t cut = input.byte();
+    if (cut % 4 == 1) {
+        options.sliced_extent = "I";
+        options.slice_ranks = 2 + cut / 4 % 3;
+        options.slice_rank = cut / 16 % 4;
+    } else if (cut % 4 == 2) {
+        options.first_expert = cut / 4 % 4;
+    }
+    break_somewhere(tensors, input);
+    laws::packed_set set = packed(tensors);
+    const auto plan_of = [&](const laws::packed_set& of, const sf::layout_description& a, const sf::layout_description& b, const sf::plan_options& with) {
+        const auto members = sf::detail::tensors_under(of, scope);
+        FUZZ_HOLD(members.has_value());
+        return sf::plan_maker::make(of, members->span(), scope, a, b, with);
+    };
+    for (const sf::layout_description* const to : layouts) {
+        const auto plan = plan_of(set, from, *to, options);
+        if (!plan) {
+            FUZZ_HOLD(plan.error().message().size() > 0);
+            continue;
+        }
+        laws::packed_set made = run(*plan, set);
+        if (cut % 4 == 1 || cut % 4 == 2 || !has_elements(*plan)) continue;
+        const auto plan_back = plan_of(made, *to, from, {.unscaled_codes = true});
+        if (!plan_back && of_one_element(plan_back.error())) continue;
         FUZZ_HOLD(plan_back.has_value());
         hold_same(*plan, set, run(*plan_back, made));
     }
@@ -191,14 +263,17 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (way % 2 == 0) {
         const sf::known_family& known = sf::known_families[way / 4 % families];
         const sf::family_description& family = way / 2 % 2 == 0 ? known.fuse : known.unfuse;
-        table tensors = tensors_of(*family.from, "model.layers.0." + std::string{family.from_module}, input);
+        std::vector<sf::known_extent> known_extents;
+        const sf::module_description module = family.module_at(way % family.module_count());
+        table tensors = tensors_of(*module.from, "model.layers.0." + std::string{module.from_path}, input, &known_extents);
+        if (input.byte() % 4 != 0) known_extents.clear();
         break_somewhere(tensors, input);
         laws::packed_set set = packed(tensors);
         // its own family and one that may not fit, both ways; which family it is only now and then, for that asks all of them
         const std::size_t other = tensors.size() + size;
         for (const sf::known_family* const each : {&known, &sf::known_families[other % families]}) {
-            plan_family(set, each->fuse, each->unfuse, way >= 128);
-            plan_family(set, each->unfuse, each->fuse, way >= 128);
+            plan_family(set, each->fuse, each->unfuse, way >= 128, known_extents);
+            plan_family(set, each->unfuse, each->fuse, way >= 128, known_extents);
         }
         if (size % 4 != 0) return 0;
         for (const bool unfuse : {false, true}) {
@@ -207,7 +282,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         }
         return 0;
     }
-    const laws::kind from = laws::all_kinds[way / 2 % kinds];
+    if (way % 4 == 1) {
+        plan_quantised(way / 4, input);
+        return 0;
+    }
+    const laws::kind from = laws::all_kinds[way / 4 % kinds];
     const std::string scope = "m.mlp.experts";
     table tensors = tensors_of(laws::description(from), scope, input);
     sf::plan_options options;
@@ -230,7 +309,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         }
         laws::packed_set made = run(*plan, set);
         if (way >= 128 || !has_elements(*plan)) continue;
-        const auto plan_back = laws::plan_kinds(made, scope, to, from, options);
+        // experts in rows, and packed integers: only their number tells how long the rows are
+        const sf::known_extent experts{"E", plan->expert_count()};
+        const auto plan_back = laws::plan_kinds(made, scope, to, from, {.known_extents = {&experts, 1}});
+        if (!plan_back && of_one_element(plan_back.error())) continue;
         FUZZ_HOLD(plan_back.has_value());
         hold_same(*plan, set, run(*plan_back, made));
     }

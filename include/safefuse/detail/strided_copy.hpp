@@ -96,7 +96,28 @@ public:
         return visit(0, block_.source_offset, block_.destination_offset, window, f);
     }
 
+    /// The bytes from `at` on to the end of the first stretch that ends behind it; runs less than `gap` bytes apart are one stretch.
+    /// Empty where there is none.
+    [[nodiscard]] byte_window stretch(std::uint64_t at, std::uint64_t gap) const noexcept {
+        std::uint64_t here = side_ == block_side::source ? block_.source_offset : block_.destination_offset;
+        if (at >= here + span_[0]) return {at, at};
+        const std::uint32_t solid = solid_from(gap);
+        for (std::uint32_t depth = 0; depth < solid; ++depth) {
+            const std::uint64_t step = stride(block_.loops[depth]), each = span_[depth + 1];
+            if (at >= here + each) here += ((at - here - each) / step + 1) * step;
+        }
+        return {at > here ? at : here, here + span_[solid]};
+    }
+    /// Whether every run is `gap` bytes or more away from the next.
+    [[nodiscard]] bool runs_apart(std::uint64_t gap) const noexcept { return solid_from(gap) == block_.loop_count; }
+
 private:
+    /// The loops from this one on have steps less than `gap` bytes apart.
+    [[nodiscard]] std::uint32_t solid_from(std::uint64_t gap) const noexcept {
+        std::uint32_t depth = block_.loop_count;
+        while (depth > 0 && (stride(block_.loops[depth - 1]) < span_[depth] || stride(block_.loops[depth - 1]) - span_[depth] < gap)) --depth;
+        return depth;
+    }
     [[nodiscard]] std::uint64_t stride(const copy_loop& loop) const noexcept {
         return side_ == block_side::source ? loop.source_stride : loop.destination_stride;
     }

@@ -4,16 +4,24 @@
 #ifndef SAFEFUSE_LAYOUTS_ENGINES_HPP
 #define SAFEFUSE_LAYOUTS_ENGINES_HPP
 
+#include <string_view>
+
 #include <safefuse/layout.hpp>
 #include <safefuse/layouts/forms.hpp>
+#include <safefuse/sequence.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI::layouts {
 
 /// vLLM: w13_weight [E, 2I, H], gate's rows first, and w2_weight [E, H, I]; w13_bias, w13_weight_scale_inv likewise.
 ///   source  vllm-project/vllm, vllm/model_executor/layers: fused_moe/unquantized_fused_moe_method.py @ 017b8f2 (names, shapes),
 ///           fused_moe/routed_experts.py @ 002d607 (w1, the gate, goes first), quantization/fp8.py @ 0071b24 (block scales)
-using vllm = layout<spelling<spelled<weight, "_weight">, spelled<bias, "_bias">, spelled<weight_scale_inv, "_weight_scale_inv">>,
-                    tensor<"w13", stack<concat<0, gate, up>>>, tensor<"w2", stack<down>>>;
+using vllm = layout<
+    spelling<spelled<weight, "_weight">, spelled<bias, "_bias">, spelled<weight_scale_inv, "_weight_scale_inv">, spelled<weight_scale, "_weight_scale">,
+             spelled<weight_scale_2, "_weight_scale_2">, spelled<input_scale, "_input_scale">, spelled<weight_packed, "_weight_packed">,
+             spelled<weight_global_scale, "_weight_global_scale">, spelled<input_global_scale, "_input_global_scale">,
+             spelled<weight_shape, "_weight_shape">, spelled<weight_g_idx, "_weight_g_idx">, spelled<qweight, "_qweight">,
+             spelled<qzeros, "_qzeros">, spelled<scales, "_scales">, spelled<g_idx, "_g_idx">>,
+    tensor<"w13", stack<concat<0, gate, up>>>, tensor<"w2", stack<down>>>;
 
 /// TensorRT-LLM: w3_w1_weight [E, 2I, H], up's rows first, and w2_weight [E, H, I]; block scales are ..._weight_scaling_factor.
 ///   source  NVIDIA/TensorRT-LLM, tensorrt_llm/_torch/modules/fused_moe/quantization.py @ 002366a (FusedMoEMethodBase,
@@ -58,12 +66,42 @@ using automodel = layout<spelling<spelled<weight, "">>, tensor<"gate_and_up_proj
                          tensor<"down_projs", stack<transpose<0, 1, down>>>>;
 
 /// MegaBlocks: w1 (gate), v1 (up) and w2 (down transposed), each [E * I, H].
-///   fails   shape_mismatch as a source (E and I show only as their product), leftover_tensor (its GLU has no biases)
+///   fails   shape_mismatch as a source without plan_options::known_extents (E and I show only as their product), leftover_tensor (its
+///           GLU has no biases)
 ///   source  databricks/megablocks, megablocks/layers: glu.py @ 014667c (which is which, w2 not transposed when it is used),
 ///           mlp.py @ 0fe1eab (shapes)
 using megablocks = layout<spelling<spelled<weight, "">>, tensor<"w1", flatten<0, stack<gate>>>,
                           tensor<"v1", flatten<0, stack<up>>>, tensor<"w2", flatten<0, stack<transpose<0, 1, down>>>>>;
 
 }  // namespace safefuse::inline SAFEFUSE_ABI::layouts
+
+namespace safefuse::inline SAFEFUSE_ABI {
+
+/// An engine's layout by name, for programs that learn it at run time: plan(set, scope, layouts::per_expert::description, *it->layout).
+struct known_engine {
+    std::string_view name;
+    const layout_description* layout;
+};
+
+namespace detail {
+inline constexpr known_engine all_engines[] = {
+    {"automodel", &layouts::automodel::description},   {"cutedsl", &layouts::cutedsl::description},
+    {"gguf", &layouts::gguf::description},             {"megablocks", &layouts::megablocks::description},
+    {"mlx", &layouts::mlx::description},               {"onnxruntime_genai", &layouts::onnxruntime_genai::description},
+    {"tensorrt_llm", &layouts::tensorrt_llm::description}, {"vllm", &layouts::vllm::description},
+};
+}  // namespace detail
+
+/// The layouts of engines that the library ships, by name.
+inline constexpr sequence<const known_engine> known_engines{detail::all_engines};
+
+/// The engine of that name, or null.
+[[nodiscard]] constexpr const known_engine* find_engine(std::string_view name) noexcept {
+    for (const known_engine& each : known_engines)
+        if (each.name == name) return &each;
+    return nullptr;
+}
+
+}  // namespace safefuse::inline SAFEFUSE_ABI
 
 #endif

@@ -28,11 +28,24 @@ namespace detail {
 template <class... Family>
 struct family_list {
     static constexpr known_family all[] = {{description_of<Family>, inverse_of<Family>}...};
+
+    /// Calls f for the type of that entry; false for none.
+    template <class F>
+    static constexpr bool visit(const known_family* entry, F& f) {
+        const known_family* each = all;
+        return ((entry == each++ && (f.template operator()<Family>(), true)) || ...);
+    }
 };
 
 using shipped_families =
-    family_list<layouts::qwen2_moe, layouts::ernie4_5_moe, layouts::exaone_moe, layouts::granitemoe, layouts::hy_v3, layouts::jamba,
-                layouts::lfm2_moe, layouts::mixtral, layouts::nemotron_h, layouts::phimoe>;
+    family_list<layouts::qwen2_moe, layouts::aria, layouts::aria_text, layouts::axk1, layouts::axk2, layouts::dbrx,
+                layouts::deepseek_ocr2, layouts::deepseek_v4, layouts::ernie4_5_moe, layouts::ernie4_5_vl_moe,
+                layouts::exaone_moe, layouts::gemma4, layouts::glm5_next, layouts::gpt_oss, layouts::granitemoe,
+                layouts::granitemoe_swa, layouts::hy_v3, layouts::hy_v4, layouts::inkling_mm_model, layouts::jamba,
+                layouts::jetmoe, layouts::kimi_k25, layouts::kimi_linear, layouts::laguna, layouts::lfm2_moe, layouts::llama4,
+                layouts::longcat_flash, layouts::mimo_v2_flash, layouts::minimax_m3_vl, layouts::mistral4, layouts::mixtral,
+                layouts::nemotron_h, layouts::openai_privacy_filter, layouts::phimoe, layouts::qwen3_5_moe_text,
+                layouts::qwen3_vl_moe, layouts::qwen4_exp, layouts::qwen4_exp_text, layouts::step3p7>;
 
 }  // namespace detail
 
@@ -63,71 +76,190 @@ namespace detail {
 
 /// How the renames of a family meet the names of a tensor set.
 struct rename_fit {
-    bool all = true;           ///< each finds something to rename, when they are applied in turn
-    std::uint32_t stored = 0;  ///< how many find it in the names as they are, without the renames before them
+    bool all = true;           ///< each that the family is known by finds something, when they are applied in turn
+    bool others = false;       ///< another spelling than the family's own is read
+    std::uint32_t stored = 0;  ///< how many find something in the names as they are, without the renames before them
 };
 
-inline result<rename_fit> fit_renames(const tensor_set_ref& set, sequence<const rename_description> renames) noexcept {
+inline result<rename_fit> fit_renames(const tensor_set_ref& set, const experts_scopes& scopes, const rename_list& renames) noexcept {
+    if (renames.empty()) return rename_fit{};
     array<std::uint8_t> seen;  // by rename: 1 in turn, 2 as the names are
-    if (!seen.resize(renames.size(), 0)) return failure{.code = errc::out_of_memory};
+    array<bool> is_expert;  // most tensors are; one of each scope says what becomes of its name
+    if (!seen.resize(renames.size(), 0) || !is_expert.resize(set.size(), false)) return failure{.code = errc::out_of_memory};
+    for (std::size_t s = 0; s < scopes.experts_count(); ++s)
+        for (const std::uint32_t member : scopes[s].tensors.subspan(1)) is_expert[member] = true;
     for (std::size_t i = 0; i < set.size(); ++i) {
-        text name;
-        std::string_view current = set.spec(i).name;
-        for (std::size_t r = 0; r < renames.size(); ++r) {
-            const rename_description& each = renames[r];
-            if (find_segments(set.spec(i).name, each.from, each.at_start) != std::string_view::npos) seen[r] |= 2;
-            const std::size_t at = find_segments(current, each.from, each.at_start);
-            if (at == std::string_view::npos) continue;
-            seen[r] |= 1;
-            if (r + 1 == renames.size()) continue;
-            text next;
-            if (!next.append(current.substr(0, at)) || !next.append(each.to) || !next.append(current.substr(at + each.from.size())))
-                return failure{.code = errc::out_of_memory};
-            name = std::move(next);
-            current = name;
+        if (is_expert[i]) continue;
+        text name{set.spec(i).name};
+        bool memory = name.size() == set.spec(i).name.size();
+        std::size_t r = 0;
+        for (const rename_description each : renames) {
+            if (find_rename(set.spec(i).name, each).first != std::string_view::npos) seen[r] |= 2;
+            if (apply_rename(name, each, memory)) seen[r] |= 1;
+            ++r;
         }
+        if (!memory) return failure{.code = errc::out_of_memory};
     }
     rename_fit fit;
-    for (const std::uint8_t each : seen) {
-        fit.all = fit.all && (each & 1) != 0;
-        fit.stored += (each & 2) != 0 ? 1 : 0;
+    std::size_t r = 0;
+    for (const rename_description each : renames) {
+        const std::uint8_t found = seen[r++];
+        fit.others = fit.others || (each.one_way && (found & 1) != 0);
+        if (!each.tells_family) continue;
+        fit.all = fit.all && (found & 1) != 0;
+        fit.stored += (found & 2) != 0 ? 1u : 0u;
     }
     return fit;
+}
+
+/// For plans that are only looked at.
+inline constexpr plan_options of_any_type{.unscaled_codes = true};
+
+/// How well a family fits a tensor set: 0, it finds no experts to plan; 1, not all that it declares is there; more otherwise.
+inline result<std::uint32_t> score_family(const tensor_set_ref& set, const family_description& family, bool unfuse) noexcept {
+    auto scopes = experts_scopes::find(set, family);
+    if (!scopes) return std::move(scopes).error();
+    bool fits = false;
+    for (std::size_t i = 0; !fits && i < scopes->experts_count(); ++i) {
+        fits = (*scopes)[i].form != experts_form::to;
+        if (!fits || !spelled_alike(*family.from, *family.to)) continue;
+        const auto plan = plan_scope(set, family, (*scopes)[i], of_any_type);
+        if (!plan && plan.error().code == errc::out_of_memory) return plan.error();
+        fits = !plan || plan->source_form() != experts_form::to;
+    }
+    if (!fits) return std::uint32_t{0};
+    const auto renames = fit_renames(set, *scopes, family.renames);
+    if (!renames) return renames.error();
+    bool all = renames->all;
+    std::uint32_t told = renames->stored;
+    for (std::uint32_t m = 1; m < family.module_count(); ++m) {
+        bool found = false;
+        for (std::size_t i = scopes->experts_count(); i < scopes->size(); ++i) found = found || (*scopes)[i].module == m;
+        all = all && found;
+        told += found ? 1 : 0;
+    }
+    return !all ? 1u : unfuse ? 2u : 2u + 2u * told + (renames->others ? 0u : 1u);
+}
+
+/// Whether two plans make the same of the same bytes.
+inline bool same_work(const copy_plan& a, const copy_plan& b) noexcept {
+    if (a.outputs().size() != b.outputs().size() || a.blocks().size() != b.blocks().size()) return false;
+    for (std::size_t i = 0; i < a.outputs().size(); ++i) {
+        const plan_output &one = a.outputs()[i], &other = b.outputs()[i];
+        if (one.name != other.name || one.type != other.type || one.shape.size() != other.shape.size()) return false;
+        for (std::size_t d = 0; d < one.shape.size(); ++d)
+            if (one.shape[d] != other.shape[d]) return false;
+    }
+    for (std::size_t i = 0; i < a.blocks().size(); ++i) {
+        const copy_block &one = a.blocks()[i], &other = b.blocks()[i];
+        if (one.source != other.source || one.output != other.output || one.source_offset != other.source_offset ||
+            one.destination_offset != other.destination_offset || one.run_bytes != other.run_bytes || one.loop_count != other.loop_count)
+            return false;
+        for (std::size_t l = 0; l < one.loop_count; ++l)
+            if (one.loops[l].extent != other.loops[l].extent || one.loops[l].source_stride != other.loops[l].source_stride ||
+                one.loops[l].destination_stride != other.loops[l].destination_stride)
+                return false;
+    }
+    return true;
+}
+
+/// Whether two families do the same with a tensor set: with its first experts and all its names.
+inline result<bool> same_work(const tensor_set_ref& set, const family_description& a, const family_description& b) noexcept {
+    for (std::size_t i = 0; i < set.size(); ++i) {
+        const auto one = renamed(a, set.spec(i).name), other = renamed(b, set.spec(i).name);
+        if (!one || !other) return failure{.code = errc::out_of_memory};
+        if (one->view() != other->view()) return false;
+    }
+    auto scopes = experts_scopes::find(set, a), others = experts_scopes::find(set, b);
+    if (!scopes || !others) return failure{.code = errc::out_of_memory};
+    if (scopes->size() != others->size() || scopes->experts_count() != others->experts_count()) return false;
+    for (std::size_t i = 0; i < scopes->size(); ++i) {
+        const auto one = plan_scope(set, a, (*scopes)[i], of_any_type), other = plan_scope(set, b, (*others)[i], of_any_type);
+        if (!one || !other || !same_work(*one, *other)) return false;
+        if (i == 0 && scopes->experts_count() == scopes->size()) break;  // the others are like the first
+    }
+    return true;
+}
+
+/// The first experts of a family in a tensor set, planned.
+inline result<copy_plan> plan_first(const tensor_set_ref& set, const family_description& family) noexcept {
+    const auto scopes = experts_scopes::find(set, family);
+    if (!scopes) return scopes.error();
+    if (scopes->experts_count() == 0) return failure{.code = errc::no_experts};
+    return plan_scope(set, family, (*scopes)[0], of_any_type);
+}
+
+/// Of several candidates, those whose experts can be planned: more gates than down matrices, say, tells of a family. Where none can,
+/// the first one, whose plan will say what is wrong.
+inline result<void> keep_plannable(const tensor_set_ref& set, array<const known_family*>& candidates, bool unfuse) noexcept {
+    if (candidates.size() < 2) return {};
+    array<const known_family*> kept;
+    for (const known_family* const each : candidates) {
+        const auto plan = plan_first(set, unfuse ? each->unfuse : each->fuse);
+        if (!plan && plan.error().code == errc::out_of_memory) return plan.error();
+        if (plan && !kept.push(each)) return failure{.code = errc::out_of_memory};
+    }
+    if (kept.empty() && !kept.push(candidates[0])) return failure{.code = errc::out_of_memory};
+    candidates = std::move(kept);
+    return {};
+}
+
+/// What a model holds may be stored so, too: where names of the model's form, or shapes alone, tell of a family, so may one be meant
+/// that would leave these tensors as they are.
+inline result<void> add_lookalikes(const tensor_set_ref& set, array<const known_family*>& candidates, bool unfuse) noexcept {
+    bool any = unfuse;
+    for (const known_family* const each : candidates) any = any || spelled_alike(*each->fuse.from, *each->fuse.to);
+    for (const known_family& each : known_families) {
+        if (!any || !each.fuse.module_at(0).is_same()) continue;
+        const auto plan = plan_first(set, unfuse ? each.unfuse : each.fuse);
+        if (!plan && plan.error().code == errc::out_of_memory) return plan.error();
+        if (plan && !candidates.push(&each)) return failure{.code = errc::out_of_memory};
+    }
+    return {};
 }
 
 }  // namespace detail
 
 /// The family that the names of a tensor set tell of, in the stored form or (with `unfuse`) the model's. Where families spell
-/// stored experts alike, one whose renames all apply wins over one whose renames do not, and then the one that renames more of
-/// what is there. Mixtral and Phi-MoE store the same names. In the model's form most families do: there, no family wins over
-/// another one that could have made these names.
+/// stored experts alike, one wins whose renames and other modules are all there, and then the one that renames more of what is
+/// there; of those that would do the same with this set, the first. Mixtral and Phi-MoE store the same names and load them under
+/// different ones. In the model's form most families are alike: there, no family wins over another one that could have made these
+/// names.
 ///   fails   unknown_family, ambiguous_family (the detail lists the candidates), out_of_memory
 [[nodiscard]] inline result<const known_family*> detect_family(tensor_set_ref set, bool unfuse = false) noexcept {
-    const known_family* best = nullptr;
-    std::uint32_t best_score = 0;
-    bool is_tied = false;
-    text candidates;
+    detail::array<const known_family*> best;
+    std::uint32_t best_score = 1;
     for (const known_family& each : known_families) {
-        const family_description& family = unfuse ? each.unfuse : each.fuse;
-        auto scopes = experts_scopes::find(set, family);
-        if (!scopes) return std::move(scopes).error();
-        bool fits = false;
-        for (std::size_t i = 0; i < scopes->size(); ++i) fits = fits || (*scopes)[i].form != experts_form::to;
-        if (!fits) continue;
-        const auto renames = detail::fit_renames(set, family.renames);
-        if (!renames) return renames.error();
-        const std::uint32_t score = !renames->all ? 1 : unfuse ? 2 : 2 + renames->stored;
-        if (score < best_score) continue;
-        is_tied = score == best_score;
-        if (!is_tied) candidates = text{};
-        best = &each;
-        best_score = score;
-        if (is_tied) candidates.append(", ");
-        candidates.append(each.fuse.name);
+        const auto score = detail::score_family(set, unfuse ? each.unfuse : each.fuse, unfuse);
+        if (!score) return score.error();
+        if (*score < best_score) continue;
+        if (*score > best_score) best.clear();
+        best_score = *score;
+        if (!best.push(&each)) return failure{.code = errc::out_of_memory};
     }
-    if (best == nullptr) return failure{.code = errc::unknown_family, .detail = known_family_names()};
+    if (best.empty()) return failure{.code = errc::unknown_family, .detail = known_family_names()};
+    if (auto done = detail::keep_plannable(set, best, unfuse); !done) return done.error();
+    if (auto done = detail::add_lookalikes(set, best, unfuse); !done) return done.error();
+    text candidates{best[0]->fuse.name};
+    bool is_tied = false;
+    for (std::size_t i = 1; i < best.size(); ++i) {
+        const auto same = unfuse ? detail::same_work(set, best[0]->unfuse, best[i]->unfuse)
+                                 : detail::same_work(set, best[0]->fuse, best[i]->fuse);
+        if (!same) return same.error();
+        if (*same) continue;
+        is_tied = true;
+        candidates.append(", ");
+        candidates.append(best[i]->fuse.name);
+    }
     if (is_tied) return failure{.code = errc::ambiguous_family, .detail = std::move(candidates)};
-    return best;
+    return best[0];
+}
+
+/// Calls f.template operator()<Family>() with the family of that name or model type, and says whether there is one:
+/// visit_family(config->model_type, [&]<class Family>() { plan = sf::plan<Family>(checkpoint, scope); }).
+template <class F>
+constexpr bool visit_family(std::string_view name, F&& f) {
+    return detail::shipped_families::visit(find_family(name), f);
 }
 
 }  // namespace safefuse::inline SAFEFUSE_ABI

@@ -1,0 +1,14 @@
+#include <safefuse/layouts/forms.hpp>
+
+namespace sf = safefuse;
+using sf::layouts::down;
+using sf::layouts::gate;
+using sf::layouts::up;
+
+#ifdef SAFEFUSE_FAIL
+using made = sf::part_of<sf::group_of_experts<"V", "E">, "gate", "V", "H">;
+#else
+using made = sf::part_of<sf::group_of_experts<"V", "E">, "gate", "J", "H">;
+#endif
+
+static_assert(!made::name.empty());

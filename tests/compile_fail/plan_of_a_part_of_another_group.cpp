@@ -1,0 +1,13 @@
+#include <safefuse/layouts/forms.hpp>
+#include <safefuse/plan.hpp>
+
+namespace sf = safefuse;
+
+#ifdef SAFEFUSE_FAIL
+using gate = sf::part_of<sf::group_of_experts<"T">, "gate", "I", "H">;
+#else
+using gate = sf::layouts::gate;
+#endif
+using stacked = sf::layout<sf::as_parameters, sf::tensor<"gate_proj", sf::stack<gate>>>;
+
+auto planned(const sf::tensor_list& set) { return sf::plan<sf::layouts::per_expert, stacked>(set, "moe"); }

@@ -1,0 +1,14 @@
+#include <safefuse/layouts/forms.hpp>
+
+namespace sf = safefuse;
+using sf::layouts::down;
+using sf::layouts::gate;
+using sf::layouts::up;
+
+#ifdef SAFEFUSE_FAIL
+using made = sf::tensor<"{expert}.w", sf::concat<0, gate, sf::part_of<sf::group_of_experts<"V", "E">, "vision_gate", "I", "H">>>;
+#else
+using made = sf::tensor<"{expert}.w", sf::concat<0, gate, sf::part<"vision_gate", "I", "H">>>;
+#endif
+
+static_assert(!made::description.name.empty());

@@ -1,0 +1,354 @@
+"""Every model type in README's table: a tiny random model, stored as its checkpoints are, is fused by fuse_checkpoint into exactly
+the state_dict() of the model that transformers loads from it, and unfuse_checkpoint brings the checkpoint back, byte for byte."""
+
+import json
+import logging
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import traceback
+
+from support import interop
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+torch, transformers, safetensors = interop.require("torch", "transformers", "safetensors.torch")
+if int(transformers.__version__.split(".")[0]) < 5:
+    interop.skip(f"transformers {transformers.__version__} does not hold experts fused; 5 and later do")
+from support import tiny_models
+
+logging.disable(logging.WARNING)
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+torch.set_num_threads(1)
+
+# Where save_pretrained does not bring back the names that checkpoints have, because its renames cannot be turned round: what has
+# to change in what it wrote. transformers then loads the result, which is the proof that it is a form that it reads.
+HUB_NAMES = {
+    "deepseek_v4": [
+        (r"^model\.embed_tokens\.", "embed."),
+        (r"^model\.hc_head\.hc_", "hc_head_"),
+        (r"^model\.", ""),
+        (r"\.attn\.norm\.", ".attn.kv_norm."),
+    ],
+    "hy_v4": [(r"\.mlp\.(.*)linear_gate\.", r".mlp.\1gate_proj.")],
+    "kimi_k25": [(r"^language_model\.model\.blocks\.", "language_model.model.layers.")],
+    "kimi_linear": [(r"\.block_sparse_moe\.(gate_proj|up_proj|down_proj)\.", r".mlp.\1.")],
+    "minimax_m3_vl": [(r"\.block_sparse_moe\.(gate_proj|up_proj|down_proj|fc1|fc2)\.", r".mlp.\1.")],
+}
+# The same of tensors: (names, what the checkpoint holds instead).
+HUB_TENSORS = {
+    "qwen3_vl_moe": (r"\.mlp\.experts\.(gate_up_proj|down_proj)$", lambda tensor: tensor.transpose(1, 2).contiguous()),
+}
+# Another spelling of the same checkpoint, which is fused all the same; unfusing gives the first one.
+OTHER_NAMES = {
+    "deepseek_v4": [(r"^(layers|norm)\.", r"model.\1."), (r"\.attn\.kv_norm\.", ".attn.norm.")],
+    "hy_v4": [(r"\.mlp\.(.*)gate_proj\.", r".mlp.\1linear_gate.")],
+    "kimi_linear": [(r"\.mlp\.", ".block_sparse_moe.")],
+    "minimax_m3_vl": [(r"^(vision_tower.*)\.mlp\.", r"\1.block_sparse_moe.")],
+    "qwen3_5_moe_text": [(r"^model\.", "model.language_model.")],
+    "qwen4_exp_text": [(r"^model\.", "model.language_model.")],
+}
+
+
+class Difference(Exception):
+    pass
+
+
+def check(condition, *what):
+    if not condition:
+        raise Difference(" ".join(map(str, what)))
+
+
+def families_in_readme():
+    """Family -> model types, from README's table."""
+    readme = (interop.test_data().parent.parent / "README.md").read_text()
+    table = readme.split("<!-- families:", 1)[1].split("<!-- end of families -->", 1)[0]
+    rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| `")]
+    return {row[0].strip(" `"): [kind.strip() for kind in row[-1].split(",")] for row in rows}
+
+
+def randomise(model):
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(torch.randn(tensor.shape, generator=generator))
+            else:
+                tensor.copy_(torch.randint(0, 100, tensor.shape, generator=generator))
+
+
+def load(kind, path):
+    """The model, and what its loader found missing, unexpected or of the wrong shape."""
+    model, info = kind.from_pretrained(path, dtype="auto", output_loading_info=True, experts_implementation="eager")
+    return model, {what: sorted(map(str, keys)) for what, keys in info.items() if keys}
+
+
+def read(path):
+    """All tensors of a checkpoint: name -> (dtype, shape, bytes)."""
+    return interop.read_checkpoint(path)
+
+
+def rename(source, destination, renames, changes=("^$", None)):
+    """A copy of a checkpoint under other names, in two files; `changes` are what else to do to some tensors."""
+    destination.mkdir()
+    tensors = {}
+    for file in sorted(source.glob("*.safetensors")):
+        tensors.update(safetensors.load_file(file))
+    changed = {}
+    for name, tensor in tensors.items():
+        for pattern, to in renames:
+            name = re.sub(pattern, to, name)
+        check(name not in changed, "the script gives two tensors the name", name)
+        changed[name] = changes[1](tensor) if re.search(changes[0], name) else tensor
+    names = sorted(changed)
+    files = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    parts = [names[: len(names) // 2], names[len(names) // 2 :]]
+    for file, part in zip(files, parts):
+        safetensors.save_file({name: changed[name] for name in part}, destination / file, {"format": "pt"})
+    index = {"metadata": {}, "weight_map": {name: file for file, part in zip(files, parts) for name in part}}
+    (destination / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+    shutil.copy(source / "config.json", destination)
+
+
+def make(model_type, kind, directory, config=None):
+    """A checkpoint of a random model as `directory`/original."""
+    model = kind._from_config(config or tiny_models.config_of(model_type), dtype=torch.bfloat16)
+    randomise(model)
+    model.save_pretrained(directory / "first", max_shard_size="300KB")
+    # transformers widens a few tensors when it loads them: stored so to begin with, nothing is rounded
+    model, info = load(kind, directory / "first")
+    check(not info, "transformers does not load what it saved:", info)
+    model.save_pretrained(directory / "saved", max_shard_size="300KB")
+    rename(directory / "saved", directory / "original", HUB_NAMES.get(model_type, []), HUB_TENSORS.get(model_type, ("^$", None)))
+
+
+def same_as_loaded(fused, model, what):
+    """Whether the tensors of a checkpoint are the model's state; returns what the checkpoint need not hold."""
+    state = model.state_dict()
+    unknown = sorted(fused.keys() - state.keys())
+    check(not unknown, f"{what}: {len(unknown)} names that the model does not have, such as", unknown[:3],
+          "and it has", sorted(state.keys() - fused.keys())[:3])  # fmt: skip
+    held = {state[name].data_ptr() for name in fused if state[name].numel()}
+    absent = sorted(state.keys() - fused.keys())
+    tied = [name for name in absent if state[name].data_ptr() in held]
+    check(tied == absent, f"{what}: not in the fused checkpoint:", sorted(set(absent) - set(tied))[:3])
+    dtypes = {v: k for k, v in {"BF16": torch.bfloat16, "F32": torch.float32, "I64": torch.int64, "I32": torch.int32,
+                                "BOOL": torch.bool, "F16": torch.float16}.items()}  # fmt: skip
+    for name, (dtype, shape, contents) in fused.items():
+        tensor = state[name].contiguous()
+        check(dtypes[tensor.dtype] == dtype, what, name, "is", dtype, "and not", tensor.dtype)
+        check(list(tensor.shape) == shape, what, name, "is", shape, "and not", list(tensor.shape))
+        check(contents == tensor.view(-1).view(torch.uint8).numpy().tobytes(), what, name, "holds other bytes")
+    return tied
+
+
+def transformers_names(model_type, directory):
+    """(stored, loaded) of every tensor but experts that transformers only renames, one layer of each kind."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, dot_natural_key, rename_source_key
+
+    kind = tiny_models.class_of(model_type)
+    make(model_type, kind, directory)
+    model, info = load(kind, directory / "original")
+    conversions = get_model_conversion_mapping(model)
+    converters = [each for each in conversions if isinstance(each, WeightConverter)]
+    renamings = [each for each in conversions if not isinstance(each, WeightConverter)]
+    state = model.state_dict()
+    seen = {}
+    for name in sorted(read(directory / "original"), key=dot_natural_key):
+        loaded, converter = rename_source_key(name, renamings, converters, model.base_model_prefix, state)
+        if converter is None and ".experts." not in loaded and not loaded.endswith("_proj"):
+            check(loaded in state, name, "becomes", loaded, "which the model does not have")
+            seen.setdefault(re.sub(r"(layers|blocks)\.\d+", r"\1.N", name), (name, loaded))
+    return seen.values()
+
+
+def by_names_alone(family, original, fused, directory):
+    """Whether the checkpoint is fused alike where no config.json says what it is; it must never become something else."""
+    shutil.copytree(original, directory / "in")
+    (directory / "in" / "config.json").unlink()
+    program = interop.programs() / "fuse_checkpoint"
+    done = subprocess.run([program, directory / "in", directory / "out", "--quiet"], capture_output=True, text=True)
+    shutil.copytree(directory.parent / "fused", directory / "fused")
+    (directory / "fused" / "config.json").unlink()
+    program = interop.programs() / "unfuse_checkpoint"
+    undone = subprocess.run([program, directory / "fused", directory / "back", "--quiet"], capture_output=True, text=True)
+    if undone.returncode == 0:
+        check(read(directory / "back") == read(original), "without config.json it is unfused to something else")
+    if done.returncode == 0:
+        check(read(directory / "out") == fused, "without config.json it is fused to something else")
+        return "told by its names"
+    if "more than one model family fits" in done.stderr:
+        candidates = re.search(r"\(([^()]*)\)", done.stderr)[1].split(", ")
+        check(family in candidates, "by its names it is one of", candidates)
+        return "by its names one of " + ", ".join(candidates)
+    if "do not tell all extents" in done.stderr:
+        return "told by its names, but extents are in config.json only"
+    check("fused already" in done.stderr or "unknown model family" in done.stderr, "without config.json:", done.stderr)
+    check(len(read(original)) == len(fused), "not known without config.json")
+    return "nothing to fuse by its names"
+
+
+def mxfp4_passes(original, directory):
+    """gpt-oss as it is released: its MXFP4 codes and their scales are left as they are, both ways."""
+    path = directory / "mxfp4"
+    path.mkdir()
+    tensors = {}
+    for file in sorted(original.glob("*.safetensors")):
+        tensors.update(safetensors.load_file(file))
+    for name in [name for name in tensors if name.endswith(("experts.gate_up_proj", "experts.down_proj"))]:
+        experts, inputs, outputs = tensors.pop(name).shape
+        for suffix, shape in {"_blocks": (experts, outputs, inputs // 32, 16), "_scales": (experts, outputs, inputs // 32)}.items():
+            tensors[name + suffix] = torch.randint(0, 256, shape, dtype=torch.uint8)
+    safetensors.save_file(tensors, path / "model.safetensors", {"format": "pt"})
+    shutil.copy(original / "config.json", path)
+    for program in "fuse_checkpoint", "unfuse_checkpoint":
+        interop.run(program, path, directory / f"mxfp4.{program}", "--quiet")
+        check(read(directory / f"mxfp4.{program}") == read(path), program, "changes MXFP4 codes")
+    return "MXFP4 passes"
+
+
+def compare(family, model_type, directory):
+    """What is to be said of a model type; raises Difference where it is not as it should be."""
+    kind = tiny_models.class_of(model_type)
+    make(model_type, kind, directory)
+    original = directory / "original"
+    model, info = load(kind, original)
+    check(not info, "transformers does not load it whole:", info)
+
+    said = interop.run("fuse_checkpoint", original, directory / "fused", "--quiet", "--max-shard-size", "300KB")
+    fused = read(directory / "fused")
+    tied = same_as_loaded(fused, model, "fused")
+    interop.run("unfuse_checkpoint", directory / "fused", directory / "back", "--quiet")
+    before, after = read(original), read(directory / "back")
+    check(before.keys() == after.keys(), "unfused, it has other names:", sorted(after.keys() - before.keys())[:3],
+          "for", sorted(before.keys() - after.keys())[:3])  # fmt: skip
+    for name in before:
+        check(before[name] == after[name], "unfused,", name, "is not as it was")
+
+    notes = [f"{len(before)} tensors become {len(fused)}"]
+    interop.run("fuse_checkpoint", directory / "fused", directory / "again", "--quiet")
+    check(read(directory / "again") == fused, "fused once more, it is something else")
+    again, info = load(kind, directory / "fused")
+    check(not info, "transformers does not load the fused one whole:", info)
+    same_as_loaded(fused, again, "loaded again")
+
+    if model_type in OTHER_NAMES:
+        rename(original, directory / "other", OTHER_NAMES[model_type])
+        check(read(directory / "other").keys() != before.keys(), "the other spelling is the same one")
+        other, info = load(kind, directory / "other")
+        check(not info, "transformers does not load the other spelling whole:", info)
+        interop.run("fuse_checkpoint", directory / "other", directory / "other.fused", "--quiet")
+        check(read(directory / "other.fused") == fused, "the other spelling fuses to something else")
+        notes.append("another spelling, too")
+    notes.append(by_names_alone(family, original, fused, directory / "alone"))
+    if model_type == "gpt_oss":
+        notes.append(mxfp4_passes(original, directory))
+    if tied:
+        notes.append("tied: " + (", ".join(tied) if len(tied) < 4 else f"{len(tied)} tensors"))
+    return "; ".join(notes)
+
+
+# Larger models whose language model is of a type in the table; they have no families of their own.
+WITH_EXPERTS_INSIDE = [
+    ("cohere2_vision", "cohere2_moe"),
+    ("internvl", "gpt_oss"),
+    ("internvl", "qwen3_moe"),
+    ("lfm2_vl", "lfm2_moe"),
+    ("llava", "mixtral"),
+    ("mistral3", "mistral4"),
+]
+
+
+def compare_inside(model_type, text_type, directory):
+    """Such a model fused by its language model's family: transformers loads the same from it, though its prefixes may be as stored."""
+    config = tiny_models.config_of(model_type, text_config=tiny_models.config_of(text_type).to_dict())
+    kind = tiny_models.class_of(model_type)
+    make(model_type, kind, directory, config)
+    model, _ = load(kind, directory / "original")
+    interop.run("fuse_checkpoint", directory / "original", directory / "fused", "--quiet")
+    again, info = load(kind, directory / "fused")
+    check(not info, "transformers does not load the fused one whole:", info)
+    state, fused = model.state_dict(), again.state_dict()
+    check(all(torch.equal(fused[name], tensor) for name, tensor in state.items()), "the fused one is another model")
+    interop.run("unfuse_checkpoint", directory / "fused", directory / "back", "--quiet")
+    check(read(directory / "back") == read(directory / "original"), "unfused, it is not as it was")
+    names = read(directory / "fused").keys()
+    return "loads as it did" + ("" if names <= state.keys() else "; prefixes are as stored")
+
+
+def not_in_readme(known):
+    """Model types outside README's table whose models hold experts in one parameter each, or cannot be made to see whether."""
+    found, unseen = [], []
+    for model_type in transformers.CONFIG_MAPPING:
+        if model_type in known:
+            continue
+        try:
+            kind = tiny_models.class_of(model_type)
+        except KeyError:
+            continue  # a part of another model
+        source = pathlib.Path(sys.modules[kind.__module__].__file__).read_text()
+        if "Experts" not in source:
+            continue
+        try:
+            with torch.device("meta"):
+                model = kind._from_config(tiny_models.config_of(model_type))
+        except Exception as error:
+            unseen.append(f"{model_type} ({type(error).__name__})")
+            continue
+        if any("expert" in name and tensor.ndim == 3 for name, tensor in model.state_dict().items()):
+            found.append(model_type)
+    return found, unseen
+
+
+families = families_in_readme()
+if "--names" in sys.argv:  # families.py PROGRAMS DATA --names: writes DATA/transformers/names.tsv anew, for tests/rename.test.cpp
+    with open(interop.test_data() / "transformers" / "names.tsv", "w") as out:
+        for model_type in sorted(kind for kinds in families.values() for kind in kinds):
+            with tempfile.TemporaryDirectory() as directory:
+                names = list(transformers_names(model_type, pathlib.Path(directory)))
+                if any(stored != loaded for stored, loaded in names):
+                    out.writelines(f"{model_type}\t{stored}\t{loaded}\n" for stored, loaded in names)
+    sys.exit()
+asked = sys.argv[3:]
+failed = []
+
+
+def report(what, verdict_of):
+    """Prints what is to be said, one line; returns whether it is as it should be."""
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            print(f"ok          {what}: {verdict_of(pathlib.Path(directory))}", flush=True)
+            return True
+        except Difference as difference:
+            print(f"DIFFERENCE  {what}: {difference}", flush=True)
+        except SystemExit as failure:  # a program failed
+            if failure.code == interop.SKIPPED:
+                raise
+            print(f"DIFFERENCE  {what}: {failure.code}", flush=True)
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            print(f"FAILED      {what}: {type(error).__name__}: {error} ({where.filename}:{where.lineno})", flush=True)
+    failed.append(what)
+    return False
+
+
+count = 0
+for family, model_types in families.items():
+    for model_type in model_types:
+        if not asked or model_type in asked:
+            count += report(model_type, lambda directory: compare(family, model_type, directory))
+for model_type, text_type in WITH_EXPERTS_INSIDE:
+    if not asked or model_type in asked:
+        report(f"{model_type} with {text_type}", lambda directory: compare_inside(model_type, text_type, directory))
+if not asked:
+    found, unseen = not_in_readme({kind for kinds in families.values() for kind in kinds})
+    if unseen:
+        print("not looked into:", ", ".join(unseen))
+    failed += [f"{model_type} (not in README)" for model_type in found]
+print(f"{count} model types of {len(families)} families are what transformers {transformers.__version__} loads")
+interop.check(not failed, len(failed), "are not:", ", ".join(failed))

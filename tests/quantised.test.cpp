@@ -1,0 +1,1329 @@
+#include <safefuse/fields.hpp>
+
+#include <doctest/doctest.h>
+
+#include <limits>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <safefuse/fuse.hpp>
+#include <safefuse/layouts/engines.hpp>
+#include <safefuse/layouts/forms.hpp>
+#include <safefuse/plan.hpp>
+
+#include "laws.hpp"
+
+namespace sf = safefuse;
+using laws::packed_set;
+using laws::u64;
+using sf::dtype;
+using sf::errc;
+using sf::layouts::down;
+using sf::layouts::gate;
+using sf::layouts::up;
+
+// ------------------------------------------------------------------------------------------- what is meant, without the algebra
+
+namespace {
+
+/// A row-major array, and what numpy and torch do with them.
+struct array {
+    dtype type{};
+    std::vector<u64> shape;
+    std::vector<std::byte> bytes;
+    bool operator==(const array&) const = default;
+
+    u64 element_bytes() const { return sf::bits(type) / 8; }
+};
+
+u64 product(const std::vector<u64>& extents, std::size_t first, std::size_t last) {
+    u64 made = 1;
+    for (std::size_t a = first; a < last; ++a) made *= extents[a];
+    return made;
+}
+
+array cat(std::size_t axis, const std::vector<array>& of) {
+    array out{of[0].type, of[0].shape, {}};
+    for (std::size_t i = 1; i < of.size(); ++i) out.shape[axis] += of[i].shape[axis];
+    const u64 outer = product(out.shape, 0, axis);
+    for (u64 o = 0; o < outer; ++o)
+        for (const array& each : of) {
+            const u64 row = product(each.shape, axis, each.shape.size()) * each.element_bytes();
+            for (u64 b = 0; b < row; ++b) out.bytes.push_back(each.bytes[o * row + b]);
+        }
+    return out;
+}
+
+array stack(const std::vector<array>& of) {
+    std::vector<array> with_axis = of;
+    for (array& each : with_axis) each.shape.insert(each.shape.begin(), 1);
+    return cat(0, with_axis);
+}
+
+/// a0 b0 a1 b1 ... along an axis.
+array in_turn(std::size_t axis, const array& a, const array& b) {
+    array out{a.type, a.shape, {}};
+    out.shape[axis] *= 2;
+    const u64 outer = product(a.shape, 0, axis), inner = product(a.shape, axis + 1, a.shape.size()) * a.element_bytes();
+    for (u64 o = 0; o < outer; ++o)
+        for (u64 i = 0; i < a.shape[axis]; ++i)
+            for (const array* each : {&a, &b})
+                for (u64 k = 0; k < inner; ++k) out.bytes.push_back(each->bytes[(o * a.shape[axis] + i) * inner + k]);
+    return out;
+}
+
+/// The last two axes exchanged.
+array turned(const array& of) {
+    array out = of;
+    const std::size_t rank = of.shape.size();
+    std::swap(out.shape[rank - 1], out.shape[rank - 2]);
+    const u64 rows = of.shape[rank - 2], columns = of.shape[rank - 1], width = of.element_bytes();
+    for (u64 m = 0; m < product(of.shape, 0, rank - 2); ++m)
+        for (u64 r = 0; r < rows; ++r)
+            for (u64 c = 0; c < columns; ++c)
+                for (u64 b = 0; b < width; ++b)
+                    out.bytes[((m * columns + c) * rows + r) * width + b] = of.bytes[((m * rows + r) * columns + c) * width + b];
+    return out;
+}
+
+array cut(std::size_t axis, u64 first, u64 end, const array& of) {
+    array out{of.type, of.shape, {}};
+    out.shape[axis] = end - first;
+    const u64 inner = product(of.shape, axis + 1, of.shape.size()) * of.element_bytes();
+    for (u64 o = 0; o < product(of.shape, 0, axis); ++o)
+        for (u64 b = first * inner; b < end * inner; ++b) out.bytes.push_back(of.bytes[o * of.shape[axis] * inner + b]);
+    return out;
+}
+
+constexpr u64 whole = ~u64{0};
+
+/// How a field of two matrices that are put together is put together.
+enum class together { behind, pair, once };
+
+/// A tensor of a quantised matrix [out, in] as a format stores it.
+struct stored_field {
+    std::string_view name;  ///< behind the module's name and a dot
+    dtype type;
+    int out_axis = 0;  ///< -1: it has none
+    u64 out_granule = 1;
+    int in_axis = 1;
+    u64 in_granule = 1;
+    std::vector<u64> rest{};  ///< axes of its own
+    together how = together::behind;
+
+    std::vector<u64> shape(u64 out, u64 in) const {
+        std::vector<u64> made(static_cast<std::size_t>((out_axis >= 0) + (in_axis >= 0)));
+        const auto blocks = [](u64 extent, u64 granule) { return granule == whole ? 1 : (extent + granule - 1) / granule; };
+        if (out_axis >= 0) made[static_cast<std::size_t>(out_axis)] = blocks(out, out_granule);
+        if (in_axis >= 0) made[static_cast<std::size_t>(in_axis)] = blocks(in, in_granule);
+        made.insert(made.end(), rest.begin(), rest.end());
+        return made;
+    }
+};
+
+struct extents {
+    u64 i, h;
+};
+
+struct format {
+    std::string_view name;
+    std::vector<stored_field> fields;
+    std::vector<extents> shapes;
+};
+
+stored_field scalar(std::string_view name) { return {name, dtype::f32, -1, 1, -1, 1, {}, together::pair}; }
+stored_field one(std::string_view name) { return {name, dtype::f32, -1, 1, -1, 1, {1}, together::pair}; }
+
+stored_field turned_field(std::string_view name, dtype type, u64 out_granule, u64 in_granule) { return {name, type, 1, out_granule, 0, in_granule}; }
+
+format gptq(std::string_view name, u64 group, std::vector<extents> shapes, u64 codes = 8) {
+    return {name,
+            {turned_field("qweight", dtype::i32, 1, codes), turned_field("qzeros", dtype::i32, codes, group), turned_field("scales", dtype::f16, 1, group),
+             {"g_idx", dtype::i32, -1, 1, 0, 1, {}, together::once}},
+            std::move(shapes)};
+}
+format awq(std::string_view name, u64 group, std::vector<extents> shapes) {
+    return {name, {turned_field("qweight", dtype::i32, 8, 1), turned_field("qzeros", dtype::i32, 8, group), turned_field("scales", dtype::f16, 1, group)}, std::move(shapes)};
+}
+format int4(std::string_view name, u64 group, dtype shape_type, std::vector<extents> shapes, u64 codes = 8) {
+    return {name,
+            {{"weight_packed", dtype::i32, 0, 1, 1, codes},
+             {"weight_scale", dtype::bf16, 0, 1, 1, group},
+             {"weight_shape", shape_type, -1, 1, -1, 1, {2}, together::pair}},
+            std::move(shapes)};
+}
+
+/// Every format of per-expert tensors that is moved byte by byte, with shapes real and tiny: square, H = 2I, the least that packs.
+std::vector<format> formats() {
+    const stored_field e4m3{"weight", dtype::f8_e4m3}, int8{"weight", dtype::i8}, fp4{"weight", dtype::u8, 0, 1, 1, 2}, packed_fp4{"weight_packed", dtype::u8, 0, 1, 1, 2};
+    std::vector<format> all{
+        {"FP8 in blocks of 128 x 128", {e4m3, {"weight_scale_inv", dtype::f32, 0, 128, 1, 128}}, {{128, 128}, {128, 256}, {256, 128}, {256, 130}, {384, 1}}},
+        {"FP4 of DeepSeek-V4", {{"weight", dtype::i8, 0, 1, 1, 2}, {"weight_scale_inv", dtype::f8_e8m0, 0, 1, 1, 32}}, {{32, 32}, {32, 64}, {64, 32}, {2, 2}, {96, 160}}},
+        {"MXFP8", {e4m3, {"weight_scale_inv", dtype::u8, 0, 1, 1, 32}}, {{32, 32}, {32, 64}, {64, 32}, {96, 160}, {2, 3}}},
+        {"FP8 per channel, BF16", {e4m3, {"weight_scale", dtype::bf16, 0, 1, 1, whole}}, {{1, 1}, {1, 2}, {2, 1}, {3, 5}, {16, 16}, {16, 32}, {33, 17}}},
+        {"FP8 per channel, F32, with bias", {e4m3, {"weight_scale", dtype::f32, 0, 1, 1, whole}, {"bias", dtype::bf16, 0, 1, -1}}, {{1, 1}, {4, 4}, {4, 8}, {33, 17}}},
+        {"INT8 per channel", {int8, {"weight_scale", dtype::f32, 0, 1, 1, whole}}, {{1, 1}, {1, 2}, {2, 1}, {8, 8}, {8, 16}, {33, 17}}},
+        {"FP8 per tensor", {e4m3, scalar("weight_scale"), scalar("input_scale")}, {{1, 1}, {1, 2}, {2, 1}, {3, 5}, {16, 32}}},
+        {"FP8 per tensor, [1]", {e4m3, one("weight_scale"), one("input_scale")}, {{1, 1}, {1, 2}, {2, 1}, {3, 5}, {16, 32}}},
+        {"NVFP4 of ModelOpt",
+         {fp4, {"weight_scale", dtype::f8_e4m3, 0, 1, 1, 16}, scalar("weight_scale_2"), scalar("input_scale")},
+         {{16, 16}, {16, 32}, {32, 16}, {48, 32}, {64, 144}, {32, 32}}},
+        {"NVFP4 of compressed-tensors",
+         {packed_fp4, {"weight_scale", dtype::f8_e4m3, 0, 1, 1, 16}, one("weight_global_scale"), one("input_global_scale")},
+         {{16, 16}, {16, 32}, {32, 16}, {48, 32}, {64, 144}}},
+        int4("INT4 of compressed-tensors, groups of 32", 32, dtype::i64, {{32, 32}, {32, 64}, {64, 32}, {96, 160}, {8, 8}}),
+        int4("INT4 of compressed-tensors, groups of 128", 128, dtype::i32, {{128, 128}, {128, 256}, {256, 128}}),
+        int4("INT4 of compressed-tensors, rows", whole, dtype::i64, {{8, 8}, {8, 16}, {16, 8}, {136, 264}}),
+        int4("INT8 of compressed-tensors, packed", whole, dtype::i64, {{4, 4}, {4, 8}, {8, 4}, {132, 260}}, 4),
+        {"MXFP4 of compressed-tensors", {packed_fp4, {"weight_scale", dtype::u8, 0, 1, 1, 32}}, {{32, 32}, {32, 64}, {64, 32}, {96, 160}}},
+        gptq("GPTQ, groups of 32", 32, {{32, 32}, {32, 64}, {64, 32}, {96, 160}}),
+        gptq("GPTQ, groups of 64", 64, {{64, 64}, {64, 128}, {128, 64}}),
+        gptq("GPTQ, groups of 128", 128, {{128, 128}, {128, 256}, {256, 128}}),
+        gptq("GPTQ, one group", whole, {{8, 8}, {8, 16}, {16, 8}, {136, 264}}),
+        gptq("GPTQ of 8 bits, groups of 32", 32, {{32, 32}, {32, 64}, {64, 32}, {96, 160}}, 4),
+        gptq("GPTQ of 8 bits, one group", whole, {{4, 4}, {4, 8}, {8, 4}, {132, 264}}, 4),
+        gptq("GPTQ, last group incomplete", 128, {{192, 320}, {128, 2880 / 8}}),
+        awq("AWQ, groups of 32", 32, {{32, 32}, {32, 64}, {64, 32}, {96, 160}}),
+        awq("AWQ, groups of 64", 64, {{64, 64}, {64, 128}, {128, 64}}),
+        awq("AWQ, groups of 128", 128, {{128, 128}, {128, 256}, {256, 128}}),
+    };
+    format zero_points = int4("INT4 of compressed-tensors with zero points", 32, dtype::i64, {{32, 32}, {32, 64}, {64, 32}, {96, 160}});
+    zero_points.fields.push_back({"weight_zero_point", dtype::i32, 0, 8, 1, 32});
+    all.push_back(zero_points);
+    format groups = int4("INT4 of compressed-tensors with groups by index", 128, dtype::i32, {{128, 128}, {128, 256}, {256, 128}});
+    groups.fields.push_back({"weight_g_idx", dtype::i32, -1, 1, 0, 1, {}, together::once});
+    all.push_back(groups);
+    return all;
+}
+
+// ----------------------------------------------------------------------------------------------------------------- destinations
+
+namespace layouts {
+
+using rows_in_turn = sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>, sf::tensor<"down_proj", sf::stack<down>>>;
+using up_first = sf::layout<sf::as_parameters, sf::tensor<"w3_w1", sf::stack<sf::concat<0, up, gate>>>, sf::tensor<"w2", sf::stack<down>>>;
+using stacks = sf::layout<sf::as_modules, sf::tensor<"gate_proj", sf::stack<gate>>, sf::tensor<"up_proj", sf::stack<up>>, sf::tensor<"down_proj", sf::stack<down>>>;
+using turned_stacks = sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>>,
+                                 sf::tensor<"down_proj", sf::stack<sf::transpose<0, 1, down>>>>;
+
+}  // namespace layouts
+
+enum class target { model, vllm, up_first, rows_in_turn, stacks, turned };
+constexpr target all_targets[] = {target::model, target::vllm, target::up_first, target::rows_in_turn, target::stacks, target::turned};
+
+const sf::layout_description& description(target of) {
+    switch (of) {
+    case target::model: return sf::layouts::gate_up_fused::description;
+    case target::vllm: return sf::layouts::vllm::description;
+    case target::up_first: return layouts::up_first::description;
+    case target::rows_in_turn: return layouts::rows_in_turn::description;
+    case target::stacks: return layouts::stacks::description;
+    case target::turned: break;
+    }
+    return layouts::turned_stacks::description;
+}
+std::string_view spelled(target of) {
+    constexpr std::string_view names[] = {"model", "vllm", "up_first", "rows_in_turn", "stacks", "turned"};
+    return names[static_cast<std::size_t>(of)];
+}
+
+std::string suffix(target of, std::string_view field) {
+    if (of == target::stacks) return "." + std::string{field};
+    if (of == target::vllm) return "_" + std::string{field};
+    return field == "weight" ? "" : field == "weight_scale_inv" ? "_scale_inv" : "_" + std::string{field};
+}
+
+using tensors = std::map<std::string, array>;
+
+/// One part of one expert, one field.
+const array& of(const tensors& all, u64 expert, std::string_view part, std::string_view field) {
+    return all.at("moe." + std::to_string(expert) + "." + std::string{part} + "." + std::string{field});
+}
+
+/// What the destination holds, by cat and stack.
+tensors fused(const format& stored, target to, const tensors& from, u64 experts) {
+    tensors out;
+    for (const stored_field& field : stored.fields) {
+        std::vector<array> gates, ups, downs, pairs;
+        for (u64 e = 0; e < experts; ++e) {
+            const array& g = of(from, e, "gate_proj", field.name);
+            const array& u = of(from, e, "up_proj", field.name);
+            gates.push_back(g);
+            ups.push_back(u);
+            downs.push_back(of(from, e, "down_proj", field.name));
+            const bool up_comes_first = to == target::up_first;
+            const array &first = up_comes_first ? u : g, &second = up_comes_first ? g : u;
+            if (field.how == together::once) {
+                pairs.push_back(g);
+            } else if (field.how == together::pair) {
+                array a = first, b = second;
+                if (a.shape == std::vector<u64>{1}) a.shape = b.shape = {};
+                pairs.push_back(stack({a, b}));
+            } else {
+                const auto axis = static_cast<std::size_t>(field.out_axis);
+                pairs.push_back(to == target::rows_in_turn ? in_turn(axis, g, u) : cat(axis, {first, second}));
+            }
+            if (to == target::turned && field.out_axis >= 0 && field.in_axis >= 0) {
+                pairs.back() = turned(pairs.back());
+                downs.back() = turned(downs.back());
+            }
+        }
+        const auto name = [&](std::string_view tensor) { return "moe." + std::string{tensor} + suffix(to, field.name); };
+        if (to == target::stacks) {
+            out[name("gate_proj")] = stack(gates);
+            out[name("up_proj")] = stack(ups);
+            out[name("down_proj")] = stack(downs);
+            continue;
+        }
+        out[name(to == target::vllm ? "w13" : to == target::up_first ? "w3_w1" : "gate_up_proj")] = stack(pairs);
+        out[name(to == target::vllm || to == target::up_first ? "w2" : "down_proj")] = stack(downs);
+    }
+    return out;
+}
+
+/// Why that cannot be.
+std::set<errc> refused(const format& stored, target to, u64 i) {
+    std::set<errc> why;
+    for (const stored_field& field : stored.fields) {
+        if (to == target::vllm && field.name == "weight_zero_point") why.insert(errc::leftover_tensor);
+        if (to == target::stacks || field.out_axis < 0) continue;
+        if (i % field.out_granule != 0 || (to == target::rows_in_turn && field.out_granule != 1)) why.insert(errc::cuts_granule);
+    }
+    return why;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------- sources
+
+/// Per-expert tensors full of bytes that depend on their names; what gate and up must agree on is the same.
+packed_set experts_of(const format& stored, u64 experts, extents x) {
+    packed_set set;
+    for (u64 e = 0; e < experts; ++e)
+        for (const std::string_view part : {"down_proj", "gate_proj", "up_proj"})
+            for (const stored_field& field : stored.fields) {
+                const std::string module = "moe." + std::to_string(e) + ".";
+                const std::string name = module + std::string{part} + "." + std::string{field.name};
+                const std::vector<u64> shape = part == "down_proj" ? field.shape(x.h, x.i) : field.shape(x.i, x.h);
+                if (field.how == together::once && part == "up_proj") {
+                    const auto same = set.bytes_of(module + "gate_proj." + std::string{field.name});
+                    set.add(name, field.type, shape, std::vector<std::byte>(same.begin(), same.end()));
+                } else {
+                    set.add(name, field.type, shape);
+                }
+            }
+    return set;
+}
+
+tensors held(const packed_set& set) {
+    tensors out;
+    for (std::size_t i = 0; i < set.size(); ++i) {
+        const sf::tensor_spec spec = set.spec(i);
+        const auto bytes = set.bytes_of(spec.name);
+        out[std::string{spec.name}] = {spec.type, {spec.shape.begin(), spec.shape.end()}, {bytes.begin(), bytes.end()}};
+    }
+    return out;
+}
+
+packed_set set_of(const tensors& all) {
+    packed_set set;
+    for (const auto& [name, each] : all) set.add(name, each.type, each.shape, each.bytes);
+    return set;
+}
+
+sf::result<sf::copy_plan> plan_of(const packed_set& set, const sf::layout_description& from, const sf::layout_description& to, const sf::plan_options& options = {}) {
+    auto members = sf::detail::tensors_under(set, "moe");
+    if (!members) return std::move(members).error();
+    return sf::plan_maker::make(set, members->span(), "moe", from, to, options);
+}
+
+/// Runs a plan in every way there is: by hand, from memory, by reading, in pieces. All must agree.
+tensors made_by(const sf::copy_plan& plan, packed_set& set) {
+    const laws::executed ran = laws::execute(plan, set);
+    REQUIRE(ran.in_bounds);
+    tensors out;
+    for (std::size_t i = 0; i < plan.outputs().size(); ++i) {
+        const sf::plan_output& each = plan.outputs()[i];
+        bool once = true;
+        for (const unsigned times : ran.times_written[i]) once = once && times == 1;
+        REQUIRE(once);
+        out[std::string{each.name}] = {each.type, {each.shape.begin(), each.shape.end()}, ran.outputs[i]};
+    }
+    REQUIRE(out.size() == plan.outputs().size());
+    for (const bool resident : {true, false}) {
+        set.resident = resident;
+        std::vector<std::vector<std::byte>> whole_outputs;
+        for (const auto& each : ran.outputs) whole_outputs.emplace_back(each.size(), std::byte{0xEE});
+        std::vector<std::span<std::byte>> buffers{whole_outputs.begin(), whole_outputs.end()};
+        REQUIRE(sf::fuse(plan, buffers));
+        REQUIRE(whole_outputs == ran.outputs);
+        for (std::size_t i = 0; i < plan.outputs().size(); ++i) {
+            std::vector<std::byte> pieces(ran.outputs[i].size(), std::byte{0xEE});
+            const std::size_t step = pieces.size() / 3 + 1;
+            for (std::size_t at = 0; at < pieces.size(); at += step)
+                REQUIRE(sf::gather(plan, i, at, std::span{pieces}.subspan(at, std::min(step, pieces.size() - at))));
+            REQUIRE(pieces == ran.outputs[i]);
+        }
+    }
+    set.resident = true;
+    return out;
+}
+
+void check_same(const tensors& made, const tensors& expected) {
+    for (const auto& entry : expected) {
+        const std::string& name = entry.first;
+        const array& each = entry.second;
+        INFO("tensor ", name);
+        const auto found = made.find(name);
+        REQUIRE(found != made.end());
+        CHECK(found->second.shape == each.shape);
+        CHECK(found->second.type == each.type);
+        CHECK(found->second.bytes == each.bytes);
+    }
+    CHECK(made.size() == expected.size());
+}
+
+const sf::layout_description& hub = sf::layouts::per_expert::description;
+
+}  // namespace
+
+TEST_CASE("quantised: every format becomes every layout by cat and stack, and comes back byte for byte, names included") {
+    std::size_t made = 0, cannot = 0;
+    for (const format& stored : formats())
+        for (const extents x : stored.shapes)
+            for (const u64 experts : {u64{1}, u64{3}}) {
+                packed_set set = experts_of(stored, experts, x);
+                const tensors source = held(set);
+                for (const target to : all_targets) {
+                    INFO(stored.name, " to ", spelled(to), ", E ", experts, " I ", x.i, " H ", x.h);
+                    auto plan = plan_of(set, hub, description(to));
+                    if (const auto why = refused(stored, to, x.i); !why.empty()) {
+                        REQUIRE_FALSE(plan);
+                        INFO(std::string{plan.error().message().view()});
+                        CHECK(why.contains(plan.error().code));
+                        ++cannot;
+                        continue;
+                    }
+                    if (!plan) FAIL(std::string{plan.error().message().view()});
+                    const tensors there = made_by(*plan, set);
+                    check_same(there, fused(stored, to, source, experts));
+                    packed_set fused_set = set_of(there);
+                    auto back = plan_of(fused_set, description(to), hub);
+                    if (!back) FAIL(std::string{back.error().message().view()});
+                    check_same(made_by(*back, fused_set), source);
+                    ++made;
+                }
+            }
+    MESSAGE(made, " there and back, ", cannot, " refused");
+    CHECK(made > 900);
+    CHECK(cannot > 90);
+}
+
+TEST_CASE("quantised: what vLLM holds has the shapes that vLLM allocates") {
+    const u64 E = 3, I = 256, H = 384;
+    const auto shapes = [&](std::string_view name) {
+        std::map<std::string, std::vector<u64>> out;
+        for (const format& stored : formats()) {
+            if (stored.name != name) continue;
+            packed_set set = experts_of(stored, E, {I, H});
+            auto plan = plan_of(set, hub, sf::layouts::vllm::description);
+            if (!plan) FAIL(std::string{plan.error().message().view()});
+            for (const sf::plan_output& each : plan->outputs()) out[std::string{each.local_name}] = {each.shape.begin(), each.shape.end()};
+        }
+        return out;
+    };
+    using named_shapes = std::map<std::string, std::vector<u64>>;
+    CHECK(shapes("FP8 in blocks of 128 x 128") == named_shapes{{"w13_weight", {E, 2 * I, H}},
+                                                               {"w2_weight", {E, H, I}},
+                                                               {"w13_weight_scale_inv", {E, 2 * I / 128, H / 128}},
+                                                               {"w2_weight_scale_inv", {E, H / 128, I / 128}}});
+    CHECK(shapes("NVFP4 of ModelOpt") == named_shapes{{"w13_weight", {E, 2 * I, H / 2}},
+                                                      {"w2_weight", {E, H, I / 2}},
+                                                      {"w13_weight_scale", {E, 2 * I, H / 16}},
+                                                      {"w2_weight_scale", {E, H, I / 16}},
+                                                      {"w13_weight_scale_2", {E, 2}},
+                                                      {"w2_weight_scale_2", {E}},
+                                                      {"w13_input_scale", {E, 2}},
+                                                      {"w2_input_scale", {E}}});
+    CHECK(shapes("FP8 per tensor") == named_shapes{{"w13_weight", {E, 2 * I, H}},
+                                                   {"w2_weight", {E, H, I}},
+                                                   {"w13_weight_scale", {E, 2}},
+                                                   {"w2_weight_scale", {E}},
+                                                   {"w13_input_scale", {E, 2}},
+                                                   {"w2_input_scale", {E}}});
+    CHECK(shapes("FP8 per channel, BF16") ==
+          named_shapes{{"w13_weight", {E, 2 * I, H}}, {"w2_weight", {E, H, I}}, {"w13_weight_scale", {E, 2 * I, 1}}, {"w2_weight_scale", {E, H, 1}}});
+    CHECK(shapes("GPTQ, groups of 128") == named_shapes{{"w13_qweight", {E, H / 8, 2 * I}},
+                                                        {"w2_qweight", {E, I / 8, H}},
+                                                        {"w13_qzeros", {E, H / 128, 2 * I / 8}},
+                                                        {"w2_qzeros", {E, I / 128, H / 8}},
+                                                        {"w13_scales", {E, H / 128, 2 * I}},
+                                                        {"w2_scales", {E, I / 128, H}},
+                                                        {"w13_g_idx", {E, H}},
+                                                        {"w2_g_idx", {E, I}}});
+    CHECK(shapes("AWQ, groups of 128") == named_shapes{{"w13_qweight", {E, H, 2 * I / 8}},
+                                                       {"w2_qweight", {E, I, H / 8}},
+                                                       {"w13_qzeros", {E, H / 128, 2 * I / 8}},
+                                                       {"w2_qzeros", {E, I / 128, H / 8}},
+                                                       {"w13_scales", {E, H / 128, 2 * I}},
+                                                       {"w2_scales", {E, I / 128, H}}});
+    CHECK(shapes("INT4 of compressed-tensors, groups of 128") == named_shapes{{"w13_weight_packed", {E, 2 * I, H / 8}},
+                                                                              {"w2_weight_packed", {E, H, I / 8}},
+                                                                              {"w13_weight_scale", {E, 2 * I, H / 128}},
+                                                                              {"w2_weight_scale", {E, H, I / 128}},
+                                                                              {"w13_weight_shape", {E, 2, 2}},
+                                                                              {"w2_weight_shape", {E, 2}}});
+    // a scale that is stored as [1] keeps its axis
+    CHECK(shapes("NVFP4 of compressed-tensors")["w13_weight_global_scale"] == std::vector<u64>{E, 2});
+    CHECK(shapes("NVFP4 of compressed-tensors")["w2_weight_global_scale"] == std::vector<u64>{E, 1});
+}
+
+TEST_CASE("quantised: block scales whose last block is incomplete stay apart") {
+    const format blocks = formats()[0];
+    for (const extents x : {extents{192, 300}, extents{1, 1}, extents{130, 128}, extents{257, 129}}) {
+        packed_set set = experts_of(blocks, 2, x);
+        const tensors source = held(set);
+        INFO("I ", x.i, " H ", x.h);
+        for (const target to : all_targets) {
+            auto plan = plan_of(set, hub, description(to));
+            if (to != target::stacks) {
+                REQUIRE_FALSE(plan);
+                CHECK(plan.error().code == errc::cuts_granule);
+                CHECK(std::string{plan.error().tensor.view()}.find("scale_inv") != std::string::npos);
+                continue;
+            }
+            if (!plan) FAIL(std::string{plan.error().message().view()});
+            const tensors there = made_by(*plan, set);
+            check_same(there, fused(blocks, to, source, 2));
+            packed_set fused_set = set_of(there);
+            auto back = plan_of(fused_set, description(to), hub);
+            REQUIRE(back);
+            check_same(made_by(*back, fused_set), source);
+        }
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------------------------- slices
+
+namespace {
+
+/// What one entry stands for in a rank: where all matrices have one entry for all their inputs, each rank has it, whole.
+u64 granule_in_ranks(const stored_field& field, extents x) {
+    const bool one = field.name != "weight_scale_inv" && field.in_granule >= 16 && x.i <= field.in_granule && x.h <= field.in_granule;
+    return one ? whole : field.in_granule;
+}
+
+/// Rank `rank` of `ranks` of every matrix: gate's and up's rows, down's columns, and what belongs to them.
+tensors rank_of(const format& stored, const tensors& all, extents x, u64 rank, u64 ranks) {
+    tensors out;
+    const u64 each = x.i / ranks;
+    for (const auto& [name, held_array] : all) {
+        const bool is_down = name.find("down_proj") != std::string::npos;
+        for (const stored_field& field : stored.fields) {
+            if (!name.ends_with("." + std::string{field.name})) continue;
+            const int axis = is_down ? field.in_axis : field.out_axis;
+            const u64 granule = is_down ? granule_in_ranks(field, x) : field.out_granule;
+            if (axis < 0 || granule == whole) {
+                out[name] = held_array;
+            } else {
+                const u64 first = rank * each / granule, end = rank + 1 == ranks ? held_array.shape[static_cast<std::size_t>(axis)] : (rank + 1) * each / granule;
+                out[name] = cut(static_cast<std::size_t>(axis), first, end, held_array);
+            }
+        }
+    }
+    return out;
+}
+
+/// Whether a granule of some field would be in a rank and in its neighbour.
+bool straddles(const format& stored, extents x, u64 rank, u64 ranks) {
+    const u64 first = rank * (x.i / ranks), end = first + x.i / ranks;
+    const auto cuts = [&](u64 granule) { return first % granule != 0 || (end % granule != 0 && end != x.i); };
+    bool any = false;
+    for (const stored_field& field : stored.fields) {
+        const u64 granule = granule_in_ranks(field, x);
+        any = any || (field.out_axis >= 0 && cuts(field.out_granule)) || (field.in_axis >= 0 && granule != whole && cuts(granule));
+    }
+    return any;
+}
+
+}  // namespace
+
+TEST_CASE("quantised: a rank of a tensor-parallel group is gate's part and up's, and all ranks together are the whole") {
+    std::size_t made = 0, straddled = 0;
+    for (const format& stored : formats())
+        for (const extents x : stored.shapes) {
+            packed_set set = experts_of(stored, 2, x);
+            const tensors source = held(set);
+            for (const u64 ranks : {u64{2}, u64{3}, u64{4}}) {
+                for (u64 rank = 0; rank < ranks; ++rank)
+                    for (const target to : all_targets) {
+                        INFO(stored.name, " to ", spelled(to), ", I ", x.i, " H ", x.h, ", rank ", rank, " of ", ranks);
+                        auto plan = plan_of(set, hub, description(to), {.sliced_extent = "I", .slice_rank = rank, .slice_ranks = ranks});
+                        if (x.i % ranks != 0) {
+                            REQUIRE_FALSE(plan);
+                            CHECK(plan.error().code == errc::out_of_range);
+                            continue;
+                        }
+                        std::set<errc> why = refused(stored, to, x.i / ranks);
+                        if (straddles(stored, x, rank, ranks)) why.insert(errc::cuts_granule);
+                        if (!why.empty()) {
+                            REQUIRE_FALSE(plan);
+                            CHECK(why.contains(plan.error().code));
+                            ++straddled;
+                            continue;
+                        }
+                        if (!plan) FAIL(std::string{plan.error().message().view()});
+                        const tensors part = rank_of(stored, source, x, rank, ranks);
+                        check_same(made_by(*plan, set), fused(stored, to, part, 2));
+                        ++made;
+                    }
+                if (x.i % ranks != 0 || straddles(stored, x, 0, ranks)) continue;
+                // the reference's ranks are the whole, so the plan's are
+                std::vector<tensors> parts;
+                for (u64 rank = 0; rank < ranks; ++rank) parts.push_back(rank_of(stored, source, x, rank, ranks));
+                for (const auto& [name, each] : source) {
+                    std::vector<array> pieces;
+                    std::size_t axis = each.shape.size();
+                    for (const tensors& part : parts) {
+                        pieces.push_back(part.at(name));
+                        for (std::size_t a = 0; a < each.shape.size(); ++a)
+                            if (pieces.back().shape[a] != each.shape[a]) axis = a;
+                    }
+                    REQUIRE((axis == each.shape.size() ? pieces[0] : cat(axis, pieces)) == each);
+                }
+            }
+        }
+    MESSAGE(made, " ranks made, ", straddled, " refused");
+    CHECK(made > 500);
+}
+
+TEST_CASE("quantised: ranges of experts are rows of the whole, and all ranges together are the whole") {
+    const u64 experts = 5;
+    for (const format& stored : formats()) {
+        const extents x = stored.shapes[1];
+        packed_set set = experts_of(stored, experts, x);
+        for (const target to : all_targets) {
+            if (!refused(stored, to, x.i).empty()) continue;
+            INFO(stored.name, " to ", spelled(to));
+            auto plan = plan_of(set, hub, description(to));
+            REQUIRE(plan);
+            const tensors all = made_by(*plan, set);
+            for (const u64 middle : {u64{0}, u64{1}, u64{3}, u64{5}}) {
+                std::map<std::string, std::vector<array>> pieces;
+                for (const auto& [first, end] : {std::pair{u64{0}, middle}, std::pair{middle, experts}}) {
+                    auto part = plan_of(set, hub, description(to), {.first_expert = first, .end_expert = end});
+                    if (!part) FAIL(std::string{part.error().message().view()});
+                    CHECK(part->expert_count() == end - first);
+                    for (auto& [name, each] : made_by(*part, set)) {
+                        CHECK(each.shape[0] == end - first);
+                        pieces[name].push_back(each);
+                    }
+                }
+                REQUIRE(pieces.size() == all.size());
+                for (const auto& [name, each] : all) CHECK(cat(0, pieces.at(name)) == each);
+            }
+        }
+    }
+}
+
+TEST_CASE("quantised: a rank of what is fused already is the rank of the experts") {
+    for (const format& stored : formats()) {
+        const extents x = stored.shapes[1];
+        packed_set set = experts_of(stored, 2, x);
+        for (const target from : all_targets) {
+            if (!refused(stored, from, x.i).empty()) continue;
+            auto plan = plan_of(set, hub, description(from));
+            REQUIRE(plan);
+            packed_set fused_set = set_of(made_by(*plan, set));
+            for (const target to : all_targets) {
+                INFO(stored.name, " from ", spelled(from), " to ", spelled(to));
+                const sf::plan_options options{.first_expert = 1, .sliced_extent = "I", .slice_rank = 1, .slice_ranks = 2};
+                auto direct = plan_of(set, hub, description(to), options);
+                auto again = plan_of(fused_set, description(from), description(to), options);
+                // an interleaving by rows does not stand in the way of ranks of whole rows
+                if (!direct && again) FAIL("only the fused experts can be cut");
+                if (direct && !again) FAIL(std::string{again.error().message().view()});
+                if (!direct) continue;
+                check_same(made_by(*again, fused_set), made_by(*direct, set));
+            }
+        }
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------------------- refusals
+
+namespace {
+
+const format& named(std::string_view name) {
+    static const std::vector<format> all = formats();
+    for (const format& each : all)
+        if (each.name == name) return each;
+    FAIL("no such format");
+    return all[0];
+}
+
+sf::failure refusal(const packed_set& set, const sf::layout_description& to = sf::layouts::gate_up_fused::description, const sf::plan_options& options = {}) {
+    auto plan = plan_of(set, hub, to, options);
+    REQUIRE_FALSE(plan);
+    CHECK(plan.error().message().size() > 20);
+    CHECK(plan.error().scope == "moe");
+    return std::move(plan).error();
+}
+std::string tensor_of(const sf::failure& failure) { return std::string{failure.tensor.view()}; }
+
+}  // namespace
+
+TEST_CASE("quantised: a scale that one expert lacks is named") {
+    for (const format& stored : formats())
+        for (const stored_field& field : stored.fields) {
+            packed_set set = experts_of(stored, 3, stored.shapes[0]);
+            const std::string name = "moe.1.up_proj." + std::string{field.name};
+            set.remove(name);
+            INFO(stored.name, ", ", name);
+            const sf::failure why = refusal(set);
+            CHECK(why.code == errc::missing_part);
+            CHECK(why.expert == 1);
+            CHECK(tensor_of(why) == name);
+        }
+}
+
+TEST_CASE("quantised: a field that gate has and up has not is named") {
+    for (const format& stored : formats())
+        for (const stored_field& field : stored.fields) {
+            packed_set set = experts_of(stored, 2, stored.shapes[0]);
+            for (const char* expert : {"0", "1"}) set.remove("moe." + std::string{expert} + ".up_proj." + std::string{field.name});
+            INFO(stored.name, ", ", field.name);
+            const sf::failure why = refusal(set);
+            CHECK((why.code == errc::missing_part || why.code == errc::unscaled_codes));
+            CHECK(tensor_of(why).starts_with("moe.0.up_proj."));
+        }
+}
+
+TEST_CASE("quantised: codes without any scale are named, and moved where that is asked for") {
+    for (const format& stored : formats()) {
+        packed_set set = experts_of(stored, 2, stored.shapes[0]);
+        for (const stored_field& field : stored.fields)
+            for (const char* expert : {"0", "1"})
+                for (const char* part : {"gate_proj", "up_proj", "down_proj"})
+                    if (field.name.find("scale") != std::string_view::npos && field.name.find("input") == std::string_view::npos)
+                        set.remove("moe." + std::string{expert} + "." + part + "." + std::string{field.name});
+        INFO(stored.name);
+        const sf::failure why = refusal(set);
+        CHECK(why.code == errc::unscaled_codes);
+        CHECK(tensor_of(why) == "moe.0.gate_proj." + std::string{stored.fields[0].name});
+        CHECK(plan_of(set, hub, sf::layouts::gate_up_fused::description, {.unscaled_codes = true}).has_value());
+    }
+}
+
+TEST_CASE("quantised: gate and up of different dtypes are named") {
+    for (const format& stored : formats())
+        for (const stored_field& field : stored.fields) {
+            packed_set set = experts_of(stored, 2, stored.shapes[0]);
+            // another dtype of the same width, so that only the dtype differs
+            const u64 width = sf::bits(field.type);
+            const dtype other = field.type == dtype::u8 || field.type == dtype::i8 ? (field.type == dtype::u8 ? dtype::i8 : dtype::u8)
+                                : width == 8                                      ? dtype::f8_e5m2
+                                : width == 16                                     ? (field.type == dtype::f16 ? dtype::bf16 : dtype::f16)
+                                : width == 32                                     ? (field.type == dtype::i32 ? dtype::u32 : dtype::i32)
+                                                                                  : dtype::u64;
+            const auto shape = field.shape(stored.shapes[0].i, stored.shapes[0].h);
+            for (const char* expert : {"0", "1"}) set.retype("moe." + std::string{expert} + ".up_proj." + std::string{field.name}, other, shape);
+            INFO(stored.name, ", ", field.name);
+            const sf::failure why = refusal(set);
+            CHECK(why.code == errc::dtype_mismatch);
+            CHECK(tensor_of(why) == "moe.0.up_proj." + std::string{field.name});
+            CHECK(std::string{why.detail.view()}.find(sf::name(other)) != std::string::npos);
+
+            packed_set one_expert = experts_of(stored, 2, stored.shapes[0]);
+            one_expert.retype("moe.1.gate_proj." + std::string{field.name}, other, shape);
+            const sf::failure of_one = refusal(one_expert);
+            CHECK(of_one.code == errc::dtype_mismatch);
+            CHECK(tensor_of(of_one) == "moe.1.gate_proj." + std::string{field.name});
+        }
+}
+
+TEST_CASE("quantised: any tensor of another shape is refused by name, whatever forms its field has") {
+    std::size_t refusals = 0;
+    for (const format& stored : formats())
+        for (const extents x : stored.shapes)
+            for (const stored_field& field : stored.fields)
+                for (const std::string_view part : {"gate_proj", "up_proj", "down_proj"}) {
+                    const std::vector<u64> right = part == "down_proj" ? field.shape(x.h, x.i) : field.shape(x.i, x.h);
+                    std::vector<std::vector<u64>> wrong;
+                    for (std::size_t a = 0; a < right.size(); ++a)
+                        for (const u64 extent : {right[a] + 1, right[a] * 2, right[a] / 2, right[a] - 1}) {
+                            wrong.push_back(right);
+                            wrong.back()[a] = extent;
+                        }
+                    wrong.push_back(right);
+                    wrong.back().push_back(1);
+                    if (!right.empty()) wrong.push_back({right.begin() + 1, right.end()});
+                    for (const auto& shape : wrong) {
+                        if (shape == right) continue;
+                        packed_set set = experts_of(stored, 3, x);
+                        const std::string name = "moe.1." + std::string{part} + "." + std::string{field.name};
+                        set.remove(name);
+                        set.add(name, field.type, shape);
+                        INFO(stored.name, ", ", name, " I ", x.i, " H ", x.h);
+                        const sf::failure why = refusal(set, description(target::stacks));
+                        CHECK(why.code == errc::shape_mismatch);
+                        CHECK(tensor_of(why) == name);
+                        CHECK(why.expert == 1);
+                        ++refusals;
+                    }
+                }
+    CHECK(refusals > 3000);
+}
+
+TEST_CASE("quantised: numbers are never explained as packed codes") {
+    // gate and up [I, H / 2], down [H, I / 2], as if two elements were in one
+    for (const dtype type : {dtype::bf16, dtype::f16, dtype::f32, dtype::f8_e4m3, dtype::f8_e8m0, dtype::boolean}) {
+        packed_set set;
+        for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
+            const bool is_down = std::string_view{part} == "down_proj";
+            set.add("moe.0." + std::string{part} + ".weight", type, is_down ? std::vector<u64>{64, 16} : std::vector<u64>{32, 32});
+            set.add("moe.0." + std::string{part} + ".weight_scale", dtype::f32, is_down ? std::vector<u64>{64, 2} : std::vector<u64>{32, 4});
+        }
+        INFO(sf::name(type));
+        const sf::failure why = refusal(set);
+        CHECK(why.code == errc::shape_mismatch);
+        CHECK(tensor_of(why) == "moe.0.down_proj.weight");
+        for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
+            const auto shape = set.spec(0).shape;
+            static_cast<void>(shape);
+            const bool is_down = std::string_view{part} == "down_proj";
+            set.remove("moe.0." + std::string{part} + ".weight");
+            set.add("moe.0." + std::string{part} + ".weight", dtype::u8, is_down ? std::vector<u64>{64, 16} : std::vector<u64>{32, 32});
+        }
+        CHECK(plan_of(set, hub, sf::layouts::gate_up_fused::description).has_value());
+    }
+    // integers that fit no form
+    packed_set set;
+    set.add("moe.0.gate_proj.weight", dtype::u8, {32, 20});
+    set.add("moe.0.up_proj.weight", dtype::u8, {32, 20});
+    set.add("moe.0.down_proj.weight", dtype::u8, {64, 16});
+    const sf::failure why = refusal(set);
+    CHECK(why.code == errc::shape_mismatch);
+    CHECK(tensor_of(why).starts_with("moe.0."));
+}
+
+TEST_CASE("quantised: NVFP4 whose rows are no whole blocks is refused where its scales are too few") {
+    const auto source = [](u64 k, u64 blocks) {
+        packed_set set;
+        for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
+            const bool is_down = std::string_view{part} == "down_proj";
+            set.add("moe.0." + std::string{part} + ".weight", dtype::u8, is_down ? std::vector<u64>{k, 16} : std::vector<u64>{32, k / 2});
+            set.add("moe.0." + std::string{part} + ".weight_scale", dtype::f8_e4m3, is_down ? std::vector<u64>{k, 2} : std::vector<u64>{32, blocks});
+        }
+        return set;
+    };
+    const sf::failure why = refusal(source(40, 2));
+    CHECK(why.code == errc::shape_mismatch);
+    CHECK(tensor_of(why).ends_with("_proj.weight_scale"));
+    CHECK(plan_of(source(40, 3), hub, sf::layouts::gate_up_fused::description).has_value());  // an incomplete block of its own
+    CHECK(plan_of(source(48, 3), hub, sf::layouts::gate_up_fused::description).has_value());
+}
+
+TEST_CASE("quantised: zero points that are packed along the rows are not cut between gate and up") {
+    // gate and up are quantised, down is not; so I need not be a multiple of what down would pack
+    packed_set set;
+    for (const char* expert : {"0", "1"})
+        for (const char* part : {"gate_proj", "up_proj"}) {
+            const std::string name = "moe." + std::string{expert} + "." + part;
+            set.add(name + ".qweight", dtype::i32, {8, 12});
+            set.add(name + ".qzeros", dtype::i32, {2, 2});
+            set.add(name + ".scales", dtype::f16, {2, 12});
+        }
+    set.add("moe.0.down_proj.weight", dtype::bf16, {64, 12});
+    set.add("moe.1.down_proj.weight", dtype::bf16, {64, 12});
+    const sf::failure why = refusal(set);
+    CHECK(why.code == errc::cuts_granule);
+    CHECK(tensor_of(why) == "moe.gate_up_proj_qzeros");
+    auto apart = plan_of(set, hub, description(target::stacks));
+    if (!apart) FAIL(std::string{apart.error().message().view()});
+    CHECK(made_by(*apart, set).at("moe.gate_proj.qzeros").shape == std::vector<u64>{2, 2, 2});
+}
+
+TEST_CASE("quantised: parts may be quantised and others not, each by its own field") {
+    // compressed-tensors with down left in BF16
+    const format& stored = named("INT4 of compressed-tensors, groups of 32");
+    const extents x{32, 64};
+    packed_set set = experts_of(stored, 2, x);
+    for (const char* expert : {"0", "1"}) {
+        for (const stored_field& field : stored.fields) set.remove("moe." + std::string{expert} + ".down_proj." + std::string{field.name});
+        set.add("moe." + std::string{expert} + ".down_proj.weight", dtype::bf16, {x.h, x.i});
+    }
+    const tensors source = held(set);
+    for (const target to : all_targets) {
+        INFO(spelled(to));
+        auto plan = plan_of(set, hub, description(to));
+        if (!plan) FAIL(std::string{plan.error().message().view()});
+        packed_set there = set_of(made_by(*plan, set));
+        auto back = plan_of(there, description(to), hub);
+        if (!back) FAIL(std::string{back.error().message().view()});
+        check_same(made_by(*back, there), source);
+    }
+    set.remove("moe.1.down_proj.weight");
+    set.remove("moe.0.down_proj.weight");
+    set.add("moe.0.down_proj.weight", dtype::bf16, {x.h, x.i / 2});
+    set.add("moe.1.down_proj.weight", dtype::bf16, {x.h, x.i / 2});
+    const sf::failure why = refusal(set);
+    CHECK(why.code == errc::shape_mismatch);
+    CHECK(tensor_of(why) == "moe.0.down_proj.weight");
+}
+
+TEST_CASE("quantised: group indexes that gate and up do not share are found when they are read") {
+    for (const std::string_view name : {"GPTQ, groups of 128", "INT4 of compressed-tensors with groups by index"}) {
+        const format& stored = named(name);
+        const std::string field = name.starts_with("GPTQ") ? "g_idx" : "weight_g_idx";
+        const extents x{128, 256};
+        for (const u64 byte : {u64{0}, u64{500}, u64{1023}}) {
+            packed_set set = experts_of(stored, 3, x);
+            const auto same = set.bytes_of("moe.2.gate_proj." + field);
+            std::vector<std::byte> other{same.begin(), same.end()};
+            other[byte] ^= std::byte{1};
+            set.remove("moe.2.up_proj." + field);
+            set.add("moe.2.up_proj." + field, dtype::i32, {x.h}, other);
+            for (const bool resident : {true, false}) {
+                set.resident = resident;
+                auto plan = plan_of(set, hub, sf::layouts::gate_up_fused::description);
+                REQUIRE(plan);
+                INFO(name, " ", byte, " ", resident);
+                const std::string local = "gate_up_proj_" + field;
+                const auto* output = plan->output(local);
+                REQUIRE(output != nullptr);
+                const auto number = static_cast<std::size_t>(output - plan->outputs().data());
+                CHECK(plan->single_run(number) == nullptr);
+                std::vector<std::byte> out(static_cast<std::size_t>(output->size_bytes));
+                const auto fusing = sf::fuse(*plan, local, out);
+                REQUIRE_FALSE(fusing);
+                CHECK(fusing.error().code == errc::parts_differ);
+                CHECK(std::string{fusing.error().tensor.view()} == "moe." + local);
+                CHECK(std::string{fusing.error().file.view()} == "first.safetensors");
+                CHECK_FALSE(sf::view(*plan, local));
+
+                std::vector<std::vector<std::byte>> every;
+                for (const auto& each : plan->outputs()) every.emplace_back(static_cast<std::size_t>(each.size_bytes));
+                std::vector<std::span<std::byte>> buffers{every.begin(), every.end()};
+                const auto all = sf::fuse(*plan, buffers);
+                REQUIRE_FALSE(all);
+                CHECK(all.error().code == errc::parts_differ);
+                buffers[number] = {};
+                CHECK(sf::fuse(*plan, buffers).has_value());  // the others are made
+
+                // a piece fails if, and only if, it holds the byte
+                const u64 at = 2 * 1024 + byte;
+                for (u64 begin = 0; begin < output->size_bytes; begin += 512) {
+                    std::vector<std::byte> piece(512);
+                    CHECK(sf::gather(*plan, number, begin, piece).has_value() == !(begin <= at && at < begin + 512));
+                }
+                // an engine that stacks them apart takes both
+                CHECK(plan_of(set, hub, description(target::stacks)).has_value());
+                auto first_two = plan_of(set, hub, sf::layouts::gate_up_fused::description, {.end_expert = 2});
+                REQUIRE(first_two);
+                std::vector<std::byte> two(2 * 1024);
+                CHECK(sf::fuse(*first_two, local, two).has_value());
+            }
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------ scales that are collected
+
+TEST_CASE("quantised: scales of gate and up that differ are counted") {
+    const auto source = [](const std::vector<std::pair<float, float>>& scales, std::string_view field, std::vector<u64> shape) {
+        packed_set set;
+        for (std::size_t e = 0; e < scales.size(); ++e)
+            for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
+                const std::string name = "moe." + std::to_string(e) + "." + part;
+                const bool is_down = std::string_view{part} == "down_proj";
+                set.add(name + ".weight", dtype::f8_e4m3, is_down ? std::vector<u64>{3, 2} : std::vector<u64>{2, 3});
+                const float value = part[0] == 'u' ? scales[e].second : scales[e].first;
+                set.add(name + "." + std::string{field}, dtype::f32, shape, std::as_bytes(std::span{&value, 1}));
+            }
+        return set;
+    };
+    const float infinite = std::numeric_limits<float>::infinity(), none = std::numeric_limits<float>::quiet_NaN();
+    struct one_case {
+        std::vector<std::pair<float, float>> scales;
+        u64 differing, first;
+        double ratio;
+    };
+    const one_case cases[] = {
+        {{{1.f, 1.f}, {2.f, 2.f}}, 0, sf::no_number, 1},
+        {{{1.f, 1.f}, {2.f, 3.f}, {8.f, 2.f}, {1.f, 1.f}}, 2, 1, 4},
+        {{{1e-4f, 1e-3f}}, 1, 0, static_cast<double>(1e-3f) / static_cast<double>(1e-4f)},
+        {{{1.f, 0.f}}, 1, 0, static_cast<double>(infinite)},
+        {{{1.f, -1.f}}, 1, 0, static_cast<double>(infinite)},
+        {{{1.f, none}, {1.f, 2.f}}, 2, 0, static_cast<double>(infinite)},
+        {{{none, none}, {0.f, 0.f}}, 0, sf::no_number, 1},
+        {{{infinite, infinite}, {infinite, 1.f}}, 1, 1, static_cast<double>(infinite)},
+    };
+    const std::pair<std::string, std::vector<u64>> fields[] = {{"weight_scale", {}}, {"weight_scale", {1}}, {"weight_scale_2", {}}, {"weight_global_scale", {1}}, {"input_scale", {}}};
+    for (const auto& entry : fields)
+        for (const one_case& each : cases)
+            for (const target to : {target::model, target::vllm, target::up_first, target::rows_in_turn})
+                for (const bool resident : {true, false}) {
+                    const std::string& field = entry.first;
+                    packed_set set = source(each.scales, field, entry.second);
+                    set.resident = resident;
+                    auto plan = plan_of(set, hub, description(to), {.unscaled_codes = true});
+                    if (!plan) FAIL(std::string{plan.error().message().view()});
+                    INFO(field, " ", spelled(to));
+                    std::size_t collecting = 0;
+                    for (std::size_t i = 0; i < plan->outputs().size(); ++i) {
+                        const auto compared = sf::compare_collected(*plan, i);
+                        REQUIRE(compared);
+                        if (compared->experts == 0) {
+                            CHECK(plan->outputs()[i].collected == 0);
+                            CHECK(compared->differing == 0);
+                            continue;
+                        }
+                        ++collecting;
+                        CHECK(plan->outputs()[i].collected == 2);
+                        CHECK(std::string{plan->outputs()[i].name}.ends_with(field));
+                        CHECK(compared->experts == each.scales.size());
+                        CHECK(compared->differing == each.differing);
+                        CHECK(compared->first == each.first);
+                        CHECK(compared->ratio == each.ratio);
+                    }
+                    CHECK(collecting == 1);
+                }
+    packed_set set = source({{1.f, 2.f}}, "weight_scale", {});
+    auto plan = plan_of(set, hub, sf::layouts::gate_up_fused::description);
+    REQUIRE(plan);
+    const auto beyond = sf::compare_collected(*plan, plan->outputs().size());
+    REQUIRE_FALSE(beyond);
+    CHECK(beyond.error().code == errc::output_not_found);
+    // from the way back, and from what is fused already
+    packed_set there = set_of(made_by(*plan, set));
+    auto back = plan_of(there, sf::layouts::gate_up_fused::description, hub);
+    REQUIRE(back);
+    for (std::size_t i = 0; i < back->outputs().size(); ++i) CHECK(sf::compare_collected(*back, i)->experts == 0);
+    auto same = plan_of(there, sf::layouts::gate_up_fused::description, sf::layouts::vllm::description);
+    REQUIRE(same);
+    std::size_t differing = 0;
+    for (std::size_t i = 0; i < same->outputs().size(); ++i) differing += sf::compare_collected(*same, i)->differing;
+    CHECK(differing == 1);
+}
+
+TEST_CASE("quantised: of other dtypes only how many scales differ is told, and more than a thousand experts are compared in pieces") {
+    packed_set set;
+    const u64 experts = 2500;
+    for (u64 e = 0; e < experts; ++e)
+        for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
+            const std::string name = "moe." + std::to_string(e) + "." + part;
+            const auto code = static_cast<std::byte>(part[0] == 'u' && (e == 1023 || e == 1024 || e == 2499) ? 121 : 120);
+            set.add(name + ".weight", dtype::f8_e4m3, {1, 1});
+            set.add(name + ".weight_scale", dtype::f8_e8m0, {}, std::span{&code, 1});
+            const std::uint16_t half = part[0] == 'u' && e == 7 ? 0x4000 : 0x3F80;  // 2 and 1 in BF16
+            set.add(name + ".input_scale", dtype::bf16, {}, std::as_bytes(std::span{&half, 1}));
+        }
+    auto plan = plan_of(set, hub, sf::layouts::gate_up_fused::description);
+    REQUIRE(plan);
+    for (std::size_t i = 0; i < plan->outputs().size(); ++i) {
+        const auto compared = sf::compare_collected(*plan, i);
+        REQUIRE(compared);
+        if (plan->outputs()[i].local_name == "gate_up_proj_weight_scale") {
+            CHECK(compared->experts == experts);
+            CHECK(compared->differing == 3);
+            CHECK(compared->first == 1023);
+            CHECK(compared->ratio == 0);
+        } else if (plan->outputs()[i].local_name == "gate_up_proj_input_scale") {
+            CHECK(compared->differing == 1);
+            CHECK(compared->first == 7);
+            CHECK(compared->ratio == 2);
+        } else {
+            CHECK(compared->experts == 0);
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------------- other spellings, other sources
+
+namespace {
+
+namespace layouts {
+
+using gpt_oss_names = sf::spelling<sf::spelled<sf::mxfp4_blocks, "_blocks">, sf::spelled<sf::mxfp4_scales, "_scales">, sf::spelled<sf::bias, "_bias">>;
+using gpt_oss_modules = sf::spelling<sf::spelled<sf::mxfp4_blocks, ".blocks">, sf::spelled<sf::mxfp4_scales, ".scales">, sf::spelled<sf::bias, ".bias">>;
+using gpt_oss = sf::layout<gpt_oss_names, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>, sf::tensor<"down_proj", sf::stack<down>>>;
+using gpt_oss_apart = sf::layout<gpt_oss_modules, sf::tensor<"{expert}.gate_proj", gate>, sf::tensor<"{expert}.up_proj", up>, sf::tensor<"{expert}.down_proj", down>>;
+using gpt_oss_behind = sf::layout<gpt_oss_names, sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, gate, up>>>, sf::tensor<"down_proj", sf::stack<down>>>;
+
+using deepseek_v4_names = sf::spelling<sf::spelled<sf::weight, ".weight">, sf::spelled<sf::weight_scale_inv, ".scale">>;
+using deepseek_v4 = sf::layout<deepseek_v4_names, sf::tensor<"{expert}.w1", gate>, sf::tensor<"{expert}.w3", up>, sf::tensor<"{expert}.w2", down>>;
+
+}  // namespace layouts
+
+/// Rows 0, 2, 4, ... of axis 1, or 1, 3, 5, ...
+array every_other(const array& of, u64 first) {
+    std::vector<array> rows;
+    for (u64 r = first; r < of.shape[1]; r += 2) rows.push_back(cut(1, r, r + 1, of));
+    return cat(1, rows);
+}
+array expert_of(const array& of, u64 e) {
+    array out = cut(0, e, e + 1, of);
+    out.shape.erase(out.shape.begin());
+    return out;
+}
+
+}  // namespace
+
+TEST_CASE("quantised: the MXFP4 of gpt-oss becomes experts of their own, and gate behind up, and comes back") {
+    for (const extents x : {extents{32, 32}, extents{32, 64}, extents{64, 32}, extents{96, 160}})
+        for (const u64 experts : {u64{1}, u64{3}}) {
+            packed_set set;
+            set.add("moe.gate_up_proj_blocks", dtype::u8, {experts, 2 * x.i, x.h / 32, 16});
+            set.add("moe.gate_up_proj_scales", dtype::u8, {experts, 2 * x.i, x.h / 32});
+            set.add("moe.gate_up_proj_bias", dtype::bf16, {experts, 2 * x.i});
+            set.add("moe.down_proj_blocks", dtype::u8, {experts, x.h, x.i / 32, 16});
+            set.add("moe.down_proj_scales", dtype::u8, {experts, x.h, x.i / 32});
+            set.add("moe.down_proj_bias", dtype::bf16, {experts, x.h});
+            const tensors source = held(set);
+            tensors apart, behind;
+            for (const std::string field : {"blocks", "scales", "bias"}) {
+                const array& both = source.at("moe.gate_up_proj_" + field);
+                const array& other = source.at("moe.down_proj_" + field);
+                for (u64 e = 0; e < experts; ++e) {
+                    const std::string module = "moe." + std::to_string(e) + ".";
+                    apart[module + "gate_proj." + field] = expert_of(every_other(both, 0), e);
+                    apart[module + "up_proj." + field] = expert_of(every_other(both, 1), e);
+                    apart[module + "down_proj." + field] = expert_of(other, e);
+                }
+                behind["moe.gate_up_proj_" + field] = cat(1, {every_other(both, 0), every_other(both, 1)});
+                behind["moe.down_proj_" + field] = other;
+            }
+            INFO("E ", experts, " I ", x.i, " H ", x.h);
+            const auto& from = layouts::gpt_oss::description;
+            for (const auto& [to, expected] : {std::pair{&layouts::gpt_oss_apart::description, &apart}, {&layouts::gpt_oss_behind::description, &behind}}) {
+                auto plan = plan_of(set, from, *to);
+                if (!plan) FAIL(std::string{plan.error().message().view()});
+                const tensors there = made_by(*plan, set);
+                check_same(there, *expected);
+                packed_set fused_set = set_of(there);
+                auto back = plan_of(fused_set, *to, from);
+                if (!back) FAIL(std::string{back.error().message().view()});
+                check_same(made_by(*back, fused_set), source);
+            }
+            // ranks of I: every 32 of down's inputs are one block
+            auto rank = plan_of(set, from, layouts::gpt_oss_behind::description, {.sliced_extent = "I", .slice_first = 0, .slice_end = 32});
+            REQUIRE(rank);
+            CHECK(made_by(*rank, set).at("moe.down_proj_blocks") == cut(2, 0, 1, source.at("moe.down_proj_blocks")));
+            CHECK(made_by(*rank, set).at("moe.gate_up_proj_bias") ==
+                  cat(1, {cut(1, 0, 32, every_other(source.at("moe.gate_up_proj_bias"), 0)), cut(1, 0, 32, every_other(source.at("moe.gate_up_proj_bias"), 1))}));
+            auto straddling = plan_of(set, from, layouts::gpt_oss_behind::description, {.sliced_extent = "I", .slice_first = 0, .slice_end = 16});
+            REQUIRE_FALSE(straddling);
+            CHECK(straddling.error().code == errc::cuts_granule);
+        }
+}
+
+TEST_CASE("quantised: a spelling of its own takes a field along under another name") {
+    const u64 experts = 2;
+    const extents x{64, 96};
+    packed_set set;
+    tensors expected;
+    std::map<std::string, std::vector<array>> gates, downs;
+    for (u64 e = 0; e < experts; ++e)
+        for (const char* part : {"w1", "w2", "w3"}) {
+            const bool is_down = part[1] == '2';
+            const std::string name = "moe." + std::to_string(e) + "." + part;
+            set.add(name + ".weight", dtype::i8, is_down ? std::vector<u64>{x.h, x.i / 2} : std::vector<u64>{x.i, x.h / 2});
+            set.add(name + ".scale", dtype::f8_e8m0, is_down ? std::vector<u64>{x.h, x.i / 32} : std::vector<u64>{x.i, x.h / 32});
+        }
+    const tensors source = held(set);
+    for (const std::string field : {"weight", "scale"}) {
+        std::vector<array> both, other;
+        for (u64 e = 0; e < experts; ++e) {
+            const std::string module = "moe." + std::to_string(e) + ".";
+            both.push_back(cat(0, {source.at(module + "w1." + field), source.at(module + "w3." + field)}));
+            other.push_back(source.at(module + "w2." + field));
+        }
+        expected["moe.gate_up_proj" + std::string{field == "weight" ? "" : "_scale_inv"}] = stack(both);
+        expected["moe.down_proj" + std::string{field == "weight" ? "" : "_scale_inv"}] = stack(other);
+    }
+    auto plan = plan_of(set, layouts::deepseek_v4::description, sf::layouts::gate_up_fused::description);
+    if (!plan) FAIL(std::string{plan.error().message().view()});
+    const tensors there = made_by(*plan, set);
+    check_same(there, expected);
+    packed_set fused_set = set_of(there);
+    auto back = plan_of(fused_set, sf::layouts::gate_up_fused::description, layouts::deepseek_v4::description);
+    REQUIRE(back);
+    check_same(made_by(*back, fused_set), source);
+}
+
+TEST_CASE("quantised: TensorRT-LLM's FP8 blocks have up in front, and a name of their own") {
+    const format& stored = named("FP8 in blocks of 128 x 128");
+    packed_set set = experts_of(stored, 2, {128, 256});
+    const tensors source = held(set);
+    auto plan = plan_of(set, hub, sf::layouts::tensorrt_llm::description);
+    if (!plan) FAIL(std::string{plan.error().message().view()});
+    tensors expected;
+    for (const auto& [name, each] : fused(stored, target::up_first, source, 2)) {
+        const std::size_t at = name.find("_scale_inv");
+        expected[at == std::string::npos ? name + "_weight" : name.substr(0, at) + "_weight_scaling_factor"] = each;
+    }
+    check_same(made_by(*plan, set), expected);
+}
+
+TEST_CASE("quantised: what gate and up share is one, along whichever axis they are put together") {
+    // side by side, the inputs of gate and up are two halves of a row: then their indexes are not shared, but lie behind one another
+    using wide = sf::layout<sf::as_parameters, sf::tensor<"w", sf::stack<sf::concat<1, gate, up>>>, sf::tensor<"down_proj", sf::stack<down>>>;
+    packed_set set;
+    for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
+        set.add("moe.0." + std::string{part} + ".weight", dtype::bf16, {4, 4});
+        set.add("moe.0." + std::string{part} + ".g_idx", dtype::i32, {4});
+    }
+    const tensors source = held(set);
+    auto plan = plan_of(set, hub, wide::description);
+    if (!plan) FAIL(std::string{plan.error().message().view()});
+    CHECK(plan->equal_blocks().empty());
+    const tensors there = made_by(*plan, set);
+    CHECK(there.at("moe.w_g_idx") == stack({cat(0, {source.at("moe.0.gate_proj.g_idx"), source.at("moe.0.up_proj.g_idx")})}));
+    packed_set fused_set = set_of(there);
+    auto back = plan_of(fused_set, wide::description, hub);
+    REQUIRE(back);
+    check_same(made_by(*back, fused_set), source);
+}
+
+// -------------------------------------------------------------------------------------------------------- which form is chosen
+
+namespace {
+
+/// Where an entry of a tensor of one expert, stored as the hub does, goes in a layout: entry by entry, part after part.
+struct way {
+    sf::placement_error error = sf::placement_error::none;
+    std::vector<u64> shape;         // of all tensors of the layout, one behind the other
+    std::vector<u64> entries;       // of the parts' entries in their order
+    bool operator==(const way&) const = default;
+};
+
+u64 entry_in(const sf::placement& of, std::string_view part, u64 row, u64 column, u64 own) {
+    for (std::size_t p = 0; p < of.part_count; ++p) {
+        if (of.parts[p].part != part) continue;
+        u64 at[sf::max_stored_axes]{};
+        for (std::size_t a = 0; a < of.axis_count; ++a) at[a] = of.parts[p].first[a];
+        const u64 indices[] = {0, row, column, 0, own};
+        for (std::size_t i = 0; i < of.parts[p].piece_count; ++i) {
+            const sf::index_piece& piece = of.parts[p].pieces[i];
+            at[piece.axis] += indices[piece.part_axis] / piece.weight % piece.extent * piece.stride;
+        }
+        u64 flat = 0;
+        for (std::size_t a = 0; a < of.axis_count; ++a) flat = flat * of.axes[a].extent + at[a];
+        return flat;
+    }
+    return ~u64{0};
+}
+
+sf::part_extents extents_of(extents x, const sf::field_form& form) {
+    sf::part_extents out;
+    out.values[0] = 1;
+    out.values[out.symbol("I")] = x.i;
+    out.values[out.symbol("H")] = x.h;
+    out.field = &form;
+    return out;
+}
+
+/// The shapes that a layout's tensors have in a form of a field; empty where it cannot be.
+std::vector<std::vector<u64>> shapes_in(const sf::layout_description& layout, extents x, const sf::field_form& form) {
+    std::vector<std::vector<u64>> out;
+    for (const sf::tensor_description& tensor : layout.tensors) {
+        const sf::placement placed = tensor.place(extents_of(x, form));
+        if (placed.error != sf::placement_error::none) return {};
+        out.emplace_back();
+        for (std::size_t a = 0; a < placed.axis_count; ++a)
+            if (placed.axes[a].present) out.back().push_back(placed.axes[a].extent);
+    }
+    return out;
+}
+
+/// How one form of a field moves from a layout to another: source entry -> destination entry, in the order of the source.
+way moved(const sf::layout_description& from, const sf::layout_description& to, extents x, const sf::field_form& form) {
+    way out;
+    std::map<std::pair<std::size_t, u64>, u64> by_source;
+    for (const sf::tensor_description& tensor : to.tensors) {
+        const sf::placement placed = tensor.place(extents_of(x, form));
+        if (placed.error != sf::placement_error::none) return {placed.error, {}, {}};
+        for (std::size_t a = 0; a < placed.axis_count; ++a)
+            if (placed.axes[a].present) out.shape.push_back(placed.axes[a].extent);
+        out.shape.push_back(~u64{0});
+        for (std::size_t p = 0; p < placed.part_count; ++p) {
+            const sf::part_placement& part = placed.parts[p];
+            u64 counts[2];
+            for (std::size_t a = 0; a < 2; ++a) {
+                const u64 extent = part.extents[a] == "I" ? x.i : x.h;
+                counts[a] = form.granule[a] == 0 || form.granule[a] == sf::whole_axis ? 1 : (extent + form.granule[a] - 1) / form.granule[a];
+            }
+            for (std::size_t t = 0; t < from.tensors.size(); ++t) {
+                const sf::placement source = from.tensors[t].place(extents_of(x, form));
+                if (entry_in(source, part.part, 0, 0, 0) == ~u64{0}) continue;
+                for (u64 r = 0; r < counts[0]; ++r)
+                    for (u64 c = 0; c < counts[1]; ++c)
+                        for (u64 o = 0; o < (form.entries == 0 ? 1 : form.entries); ++o)
+                            by_source[{t, entry_in(source, part.part, r, c, o)}] = entry_in(placed, part.part, r, c, o);
+            }
+        }
+    }
+    for (const auto& [source, entry] : by_source) out.entries.push_back(entry);
+    return out;
+}
+
+}  // namespace
+
+TEST_CASE("quantised: where tensors fit two forms of a field, both move the same bytes to the same place") {
+    std::vector<u64> few;
+    for (u64 n = 1; n <= 20; ++n) few.push_back(n);
+    for (const u64 n : std::initializer_list<u64>{24, 31, 32, 33, 48, 64, 96, 100, 127, 128, 129, 192, 256, 257, 300}) few.push_back(n);
+    std::size_t pairs = 0, refused_by_one = 0;
+    std::set<std::string> colliding;
+    std::set<const sf::field_description*> fields;
+    for (const sf::spelled_field& each : sf::as_modules::fields) fields.insert(each.field);
+    fields.insert(&sf::mxfp4_blocks::description);
+    const auto compare = [&](const sf::field_description& field, const sf::layout_description& from, extents a, const sf::field_form& first, extents b,
+                             const sf::field_form& second) {
+        for (const target to : all_targets) {
+            const way one = moved(from, description(to), a, first), other = moved(from, description(to), b, second);
+            ++pairs;
+            if ((one.error == sf::placement_error::none) != (other.error == sf::placement_error::none)) {
+                ++refused_by_one;
+                continue;
+            }
+            if (one == other) continue;
+            colliding.insert(std::string{field.name} + " to " + std::string{spelled(to)} + ": I " + std::to_string(a.i) + " H " + std::to_string(a.h) + ", " +
+                             std::to_string(first.granule[0]) + " x " + std::to_string(first.granule[1]) + " or " + std::to_string(second.granule[0]) + " x " +
+                             std::to_string(second.granule[1]));
+        }
+        // what comes back from a fused form is stored alike
+        const way one = moved(from, hub, a, first), other = moved(from, hub, b, second);
+        if (one.error == sf::placement_error::none && other.error == sf::placement_error::none && !(one == other))
+            colliding.insert("back: " + std::string{field.name} + ": I " + std::to_string(a.i) + " H " + std::to_string(a.h));
+    };
+    for (const sf::field_description* field : fields)
+        for (const sf::layout_description* from : {&hub, &sf::layouts::gate_up_fused::description, &description(target::stacks)})
+            for (const u64 i : few)
+                for (const u64 h : few)
+                    for (const sf::field_form& first : field->forms) {
+                        const auto shapes = shapes_in(*from, {i, h}, first);
+                        if (shapes.empty()) continue;
+                        for (const sf::field_form& second : field->forms) {
+                            if (&second <= &first) continue;
+                            if (field->role != sf::field_role::value) {
+                                if (shapes_in(*from, {i, h}, second) == shapes && i <= 64 && h <= 64) compare(*field, *from, {i, h}, first, {i, h}, second);
+                                continue;
+                            }
+                            // the shapes tell other extents in the other form: those of the first tensor's last two axes
+                            std::vector<u64> axes = shapes[0];
+                            if (second.entries != 0) axes.pop_back();
+                            if (second.is_transposed) std::swap(axes[axes.size() - 1], axes[axes.size() - 2]);
+                            const u64 rows = axes[axes.size() - 2] * second.granule[0], columns = axes[axes.size() - 1] * second.granule[1];
+                            const extents other{from == &sf::layouts::gate_up_fused::description ? rows / 2 : rows, columns};
+                            if (shapes_in(*from, other, second) == shapes) compare(*field, *from, {i, h}, first, other, second);
+                        }
+                    }
+    MESSAGE(pairs, " pairs of forms that fit the same shapes, ", refused_by_one, " refused in one form only");
+    for (const std::string& each : colliding) MESSAGE(each);
+    CHECK(pairs > 1000);
+    CHECK(colliding.empty());
+}
