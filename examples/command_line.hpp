@@ -25,11 +25,28 @@ namespace command_line {
 inline constexpr int success = 0;
 inline constexpr int failed = 1;
 inline constexpr int bad_arguments = 2;
+inline constexpr int interrupted = 130;  // as a shell has it for Ctrl-C
 
 /// One sentence on stderr; returns the exit status.
 inline int report(const safefuse::failure& failure) {
     std::fprintf(stderr, "error: %s\n", failure.message().c_str());
     return failed;
+}
+
+/// A string as JSON spells it.
+inline std::string json_string(std::string_view string) {
+    std::string out = "\"";
+    for (const char c : string) {
+        char escape[8];
+        std::snprintf(escape, sizeof escape, "\\u%04x", static_cast<unsigned>(static_cast<unsigned char>(c)));
+        if (c == '"' || c == '\\')
+            (out += '\\') += c;
+        else if (static_cast<unsigned char>(c) < 0x20)
+            out += escape;
+        else
+            out += c;
+    }
+    return out + "\"";
 }
 
 /// Arguments taken one by one: options by name, then what is left over.

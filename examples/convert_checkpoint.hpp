@@ -1,12 +1,14 @@
-// The main job: from a checkpoint to a fused (or unfused) one, with the files beside the tensors. fuse_checkpoint and
-// unfuse_checkpoint are this, in one direction each; verify_fused chooses the family in the same way.
+// The main job: from a checkpoint to a fused, unfused or repacked one, with the files beside the tensors. fuse_checkpoint,
+// unfuse_checkpoint and repack_checkpoint are this, in one direction each; verify_fused and inspect choose the family in the same way.
 #ifndef SAFEFUSE_EXAMPLES_CONVERT_CHECKPOINT_HPP
 #define SAFEFUSE_EXAMPLES_CONVERT_CHECKPOINT_HPP
 
+#include <csignal>
 #include <filesystem>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include <safefuse/safefuse.hpp>
@@ -25,35 +27,74 @@ inline std::filesystem::path directory_of(const std::string& path) {
     return given.has_parent_path() ? given.parent_path() : std::filesystem::path{"."};
 }
 
-/// The family of a checkpoint: the one that is asked for, else that of config.json's model_type, else what the names tell.
-inline sf::result<const sf::known_family*> choose_family(const std::string& path, sf::tensor_set_ref tensors, const std::string& wanted,
-                                                         bool unfuse) {
+/// The family of a checkpoint, and what config.json says that its tensors must agree with.
+struct chosen_family {
+    const sf::known_family* family = nullptr;
+    std::string model_type;  ///< config.json's
+    std::vector<sf::known_extent> extents;
+
+    /// What plans are to be held against.
+    [[nodiscard]] sf::plan_options options() const { return {.known_extents = {extents.data(), extents.size()}}; }
+};
+
+/// Chooses the family that is asked for, else that of config.json's model_type, else what the names tell.
+inline sf::result<chosen_family> choose_family_alone(const std::string& path, sf::tensor_set_ref tensors, const std::string& wanted, bool unfuse,
+                                                     bool any_expert_count) {
+    chosen_family out;
+    const auto config = sf::read_model_config(directory_of(path).string());
+    if (!config && config.error().code != sf::errc::file_not_found) return config.error();
+    if (config) {
+        out.model_type = config->model_type.view();
+        if (config->expert_count != sf::no_number && !any_expert_count) out.extents.push_back({"E", config->expert_count});
+        for (const sf::text* type : {&config->model_type, &config->text_model_type})
+            if (out.family == nullptr) out.family = sf::find_family(*type);
+    }
     if (!wanted.empty()) {
-        if (const sf::known_family* family = sf::find_family(wanted)) return family;
+        out.family = sf::find_family(wanted);
+        if (out.family != nullptr) return out;
         sf::text detail{wanted};
         detail.append(": ");
         detail.append(sf::known_family_names());
         return sf::failure{.code = sf::errc::unknown_family, .detail = detail};
     }
-    const auto config = sf::read_model_config(directory_of(path).string());
-    if (config) {
-        for (const sf::text* type : {&config->model_type, &config->text_model_type})
-            if (const sf::known_family* family = sf::find_family(*type)) return family;
-    } else if (config.error().code != sf::errc::file_not_found) {
-        return config.error();
-    }
+    if (out.family != nullptr) return out;
     auto family = sf::detect_family(tensors, unfuse);
-    if (!family && family.error().code == sf::errc::unknown_family)
+    if (family) {
+        out.family = *family;
+        return out;
+    }
+    if (family.error().code == sf::errc::unknown_family)
         if (const auto other = sf::detect_family(tensors, !unfuse); other || other.error().code == sf::errc::ambiguous_family)
             return sf::failure{.code = sf::errc::no_experts, .detail = unfuse ? "they are not fused" : "they are fused already"};
-    if (!family && config) {
+    if (config) {
         sf::text detail{"config.json says model_type "};
         detail.append(config->model_type);
         detail.append("; ");
         detail.append(family.error().detail);
         family.error().detail = detail;
     }
-    return family;
+    return std::move(family).error();
+}
+
+/// The same, and the extents that the family takes from config.json.
+inline sf::result<chosen_family> choose_family(const std::string& path, sf::tensor_set_ref tensors, const std::string& wanted, bool unfuse,
+                                               bool any_expert_count = false) {
+    auto chosen = choose_family_alone(path, tensors, wanted, unfuse, any_expert_count);
+    if (!chosen) return chosen;
+    for (const sf::config_extent& each : chosen->family->fuse.config_extents) {
+        const auto number = sf::read_config_number(directory_of(path).string(), each.key);
+        if (!number && number.error().code != sf::errc::file_not_found) return number.error();
+        if (number && *number != sf::no_number) chosen->extents.push_back({each.name, *number});
+    }
+    return chosen;
+}
+
+/// One sentence on stderr, and what helps, for a plan that was refused; returns the exit status.
+inline int report_plan(sf::failure failure) {
+    if (failure.code == sf::errc::unexpected_extent) {
+        failure.detail.append(", as config.json has it; --any-expert-count takes what is there");
+    }
+    return command_line::report(failure);
 }
 
 /// Calls f(entry) for what lies in a directory, until f returns an error.
@@ -67,39 +108,42 @@ sf::result<void> for_each_entry(const std::filesystem::path& directory, F&& f) {
     return {};
 }
 
-/// Copies what lies beside the tensors: config.json, the tokenizer, and so on. Returns how many files, or the failure.
-inline sf::result<int> copy_side_files(const std::string& path, const std::string& destination) {
-    int copied = 0;
+/// The names of what lies beside the tensors: config.json, the tokenizer, and so on.
+inline sf::result<std::vector<std::string>> side_files(const std::string& path) {
+    std::vector<std::string> names;
     auto done = for_each_entry(directory_of(path), [&](const std::filesystem::directory_entry& entry) {
         std::error_code error;
         const std::string name = entry.path().filename().string();
-        if (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") || !entry.is_regular_file(error)) return error;
-        if (std::filesystem::copy_file(entry.path(), std::filesystem::path{destination} / name, std::filesystem::copy_options::overwrite_existing, error))
-            ++copied;
+        const bool tensors = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") || name == sf::writer_state_file;
+        if (!tensors && entry.is_regular_file(error)) names.push_back(name);
         return error;
     });
     if (!done) return std::move(done).error();
-    return copied;
+    return names;
 }
 
-/// Makes sure that a checkpoint may be written to `destination`: it is absent or empty, or its old tensor files are to go.
-inline sf::result<void> prepare_destination(const std::string& source, const std::string& destination, bool overwrite) {
-    const auto refuse = [&](sf::errc code, const char* why) { return sf::failure{.code = code, .file = sf::text{destination}, .detail = sf::text{why}}; };
+inline sf::result<void> copy_files(const std::string& path, const std::vector<std::string>& names, const std::string& destination) {
+    for (const std::string& name : names) {
+        std::error_code error;
+        std::filesystem::copy_file(directory_of(path) / name, std::filesystem::path{destination} / name, std::filesystem::copy_options::overwrite_existing, error);
+        if (error) return sf::failure{.code = sf::errc::io_error, .file = sf::text{name}, .detail = sf::text{error.message()}};
+    }
+    return {};
+}
+
+/// Makes room for a checkpoint in `destination` when its old tensor files are to go; the writer refuses them otherwise.
+inline sf::result<void> remove_checkpoint(const std::string& source, const std::string& destination) {
     std::error_code error;
+    if (!std::filesystem::is_directory(destination, error)) return {};
     if (std::filesystem::weakly_canonical(directory_of(source), error) == std::filesystem::weakly_canonical(destination, error))
-        return refuse(sf::errc::destination_not_empty, "it is the checkpoint to read");
-    if (!std::filesystem::exists(destination, error)) return {};
-    if (!std::filesystem::is_directory(destination, error)) return refuse(sf::errc::not_a_directory, "");
-    if (std::filesystem::is_empty(destination, error)) return {};
-    if (!overwrite) return refuse(sf::errc::destination_not_empty, "--overwrite replaces the tensor files in it");
+        return sf::failure{.code = sf::errc::destination_in_source, .file = sf::text{destination}, .detail = "it is the checkpoint to read"};
     // the old index goes first, so that no reader takes old and new files for one checkpoint; then what a killed run has left
     for (const bool index : {true, false}) {
         auto removed = for_each_entry(destination, [&](const std::filesystem::directory_entry& entry) {
             const std::string name = entry.path().filename().string();
-            const bool left_over = name.starts_with('.') && name.ends_with(".tmp") && name.find(".safetensors") != std::string::npos;
             std::error_code failed;
-            if (index ? name.ends_with(".safetensors.index.json") : name.ends_with(".safetensors") || left_over)
-                std::filesystem::remove(entry.path(), failed);
+            const bool other = name.ends_with(".safetensors") || name == sf::writer_state_file || sf::detail::is_unfinished(name);
+            if (index ? name.ends_with(".safetensors.index.json") : other) std::filesystem::remove(entry.path(), failed);
             return failed;
         });
         if (!removed) return removed;
@@ -127,71 +171,190 @@ std::vector<sf::metadata_entry> metadata_of(const Checkpoint& checkpoint) {
     return common;
 }
 
-/// How many of the scopes are in the form that they are to be brought into.
+/// How many experts modules are in the form already that they are to be brought into.
 inline std::size_t already_done(const sf::experts_scopes& scopes) {
     std::size_t count = 0;
-    for (std::size_t i = 0; i < scopes.size(); ++i) count += scopes[i].form == sf::experts_form::to ? 1u : 0u;
+    for (std::size_t i = 0; i < scopes.experts_count(); ++i) count += scopes[i].form == sf::experts_form::to ? 1u : 0u;
     return count;
 }
 
+/// Set by Ctrl-C; a run stops at the next piece and can be gone on with.
+inline volatile std::sig_atomic_t interrupted = 0;
+extern "C" inline void interrupt(int) { interrupted = 1; }
+
+enum class direction { fuse, unfuse, repack };
+
 /// What the programs are asked for.
 struct request {
-    std::string in, out, layout;
-    std::uint64_t max_shard_bytes = sf::default_shard_bytes;
-    bool pread = false, overwrite = false, quiet = false, unfuse = false;
+    direction way = direction::fuse;
+    std::string program, in, out, layout;
+    sf::rewrite_options options;
+    bool pread = false, overwrite = false, quiet = false, any_expert_count = false, dry_run = false, json = false;
 };
+
+/// Progress, Ctrl-C, and the side files, which are copied as soon as the destination is ours.
+class progress {
+public:
+    progress(const request& asked, const std::vector<std::string>& beside) : asked_{asked}, beside_{beside}, display_{asked.quiet || asked.json} {}
+
+    bool operator()(const sf::rewrite_progress& at) { return copy_beside() && interrupted == 0 && display_(at); }
+    /// Whether they are there; `copied()` says why not.
+    bool copy_beside() {
+        if (!std::exchange(began_, true)) copied_ = copy_files(asked_.in, beside_, asked_.out);
+        return copied_.has_value();
+    }
+    [[nodiscard]] const sf::result<void>& copied() const { return copied_; }
+
+private:
+    const request& asked_;
+    const std::vector<std::string>& beside_;
+    command_line::progress_display display_;
+    bool began_ = false;
+    sf::result<void> copied_;
+};
+
+/// What will be written, for --dry-run, or what was.
+struct account {
+    std::string family;
+    std::size_t tensors_in = 0, tensors_out = 0, modules = 0, modules_done = 0, side_files = 0;
+    std::uint64_t bytes = 0, free_bytes = sf::no_number;
+    std::uint32_t shards = 0, kept = 0, linked = 0;
+    std::uint64_t shared_bytes = 0;
+    double seconds = 0;
+};
+
+inline void print(const account& all, const request& asked) {
+    const auto whole = [](std::uint64_t number) { return static_cast<unsigned long long>(number); };
+    if (asked.json) {
+        std::printf("{\"written\": %s, \"family\": %s, \"experts_modules\": %zu, \"experts_modules_done_before\": %zu, \"tensors_in\": %zu, \"tensors\": %zu, "
+                    "\"size_bytes\": %llu, \"files\": %u, \"files_kept\": %u, \"files_linked\": %u, \"shared_bytes\": %llu, \"side_files\": %zu, ",
+                    asked.dry_run ? "false" : "true", command_line::json_string(all.family).c_str(), all.modules, all.modules_done, all.tensors_in, all.tensors_out,
+                    whole(all.bytes), all.shards, all.kept, all.linked, whole(all.shared_bytes), all.side_files);
+        if (all.free_bytes != sf::no_number) std::printf("\"free_bytes\": %llu, ", whole(all.free_bytes));
+        std::printf("\"seconds\": %.3f, \"peak_memory_bytes\": %llu}\n", all.seconds, whole(command_line::peak_memory_bytes()));
+        return;
+    }
+    if (asked.quiet) return;
+    if (asked.dry_run) {
+        std::printf("would write %s in %u file%s, and %zu other file%s\n", command_line::size_text(all.bytes).c_str(), all.shards, all.shards == 1 ? "" : "s",
+                    all.side_files, all.side_files == 1 ? "" : "s");
+        if (all.free_bytes != sf::no_number)
+            std::printf("free space  %s: %s\n", command_line::size_text(all.free_bytes).c_str(), all.free_bytes < all.bytes ? "too little" : "enough");
+        return;
+    }
+    std::printf("%s: written, %u file%s", asked.out.c_str(), all.shards, all.shards == 1 ? "" : "s");
+    if (all.kept != 0) std::printf(", %u of them there already", all.kept);
+    if (all.linked != 0) std::printf(", %u of them links", all.linked);
+    if (all.shared_bytes != 0) std::printf(", %s shared with the source", command_line::size_text(all.shared_bytes).c_str());
+    std::printf(", and %zu other file%s\n", all.side_files, all.side_files == 1 ? "" : "s");
+}
 
 /// Converts a checkpoint and says what it did; returns the exit status.
 template <sf::file_source Source>
-int run_with(const request& asked) {
+int run_with(request asked) {
     const command_line::stopwatch watch;
     const auto checkpoint = sf::basic_checkpoint<Source>::open(asked.in);
     if (!checkpoint) return command_line::report(checkpoint.error());
-    const auto known = choose_family(asked.in, *checkpoint, asked.layout, asked.unfuse);
-    if (!known) return command_line::report(known.error());
-    const sf::family_description& family = asked.unfuse ? (*known)->unfuse : (*known)->fuse;
+    const bool unfuse = asked.way == direction::unfuse;
+    const auto chosen = choose_family(asked.in, *checkpoint, asked.layout, unfuse, asked.any_expert_count);
+    if (!chosen) return command_line::report(chosen.error());
+    const sf::family_description& family = unfuse ? chosen->family->unfuse : chosen->family->fuse;
 
-    const auto plan = sf::rewrite_plan::make(*checkpoint, family);
-    if (!plan) return command_line::report(plan.error());
-    if (auto ready = prepare_destination(asked.in, asked.out, asked.overwrite); !ready) return command_line::report(ready.error());
-
-    if (!asked.quiet)
-        std::printf("%s: family %s, %zu experts modules (%zu are as asked already), %zu tensors -> %zu tensors, %s\n", asked.in.c_str(),
-                    std::string{family.name}.c_str(), plan->scopes().size(), already_done(plan->scopes()), checkpoint->size(),
-                    plan->tensors().size(), command_line::size_text(plan->total_bytes()).c_str());
-    std::fflush(stdout);
+    const auto plan = asked.way == direction::repack ? sf::repack_plan(*checkpoint, family, chosen->options())
+                                                     : sf::rewrite_plan::make(*checkpoint, family, chosen->options());
+    if (!plan) return report_plan(plan.error());
+    const auto beside = side_files(asked.in);
+    if (!beside) return command_line::report(beside.error());
     const auto metadata = metadata_of(*checkpoint);
-    {
-        command_line::progress_display progress{asked.quiet};
-        const sf::rewrite_options options{.max_shard_bytes = asked.max_shard_bytes, .metadata = metadata};
-        if (auto done = sf::rewrite(*plan, asked.out, options, progress); !done) return command_line::report(done.error());
+    asked.options.metadata = metadata;
+    const auto outline = sf::outline_of(*plan, asked.options);
+    if (!outline) return command_line::report(outline.error());
+
+    account all;
+    all.family = family.name;
+    all.tensors_in = checkpoint->size();
+    all.tensors_out = plan->tensors().size();
+    all.modules = plan->scopes().experts_count();
+    all.modules_done = already_done(plan->scopes());
+    all.side_files = beside->size();
+    all.bytes = plan->total_bytes();
+    all.shards = outline->shard_count();
+    if (!asked.quiet && !asked.json) {
+        std::printf("%s: family %s, %zu experts modules", asked.in.c_str(), all.family.c_str(), all.modules);
+        if (asked.way != direction::repack) std::printf(" (%zu are as asked already)", all.modules_done);
+        std::printf(", %zu tensors -> %zu tensors, %s\n", all.tensors_in, all.tensors_out, command_line::size_text(all.bytes).c_str());
+        std::fflush(stdout);
     }
-    const auto copied = copy_side_files(asked.in, asked.out);
-    if (!copied) return command_line::report(copied.error());
-    if (!asked.quiet) {
-        std::printf("%s: written, with %d other file%s\n", asked.out.c_str(), *copied, *copied == 1 ? "" : "s");
-        command_line::summarise(plan->total_bytes(), watch);
+    if (asked.dry_run) {
+        const std::string parent = std::filesystem::path{asked.out}.has_parent_path() ? std::filesystem::path{asked.out}.parent_path().string() : ".";
+        std::error_code ignored;
+        if (const auto free = sf::free_space_bytes(std::filesystem::is_directory(asked.out, ignored) ? asked.out : parent)) all.free_bytes = *free;
+        all.seconds = watch.seconds();
+        print(all, asked);
+        return all.free_bytes < all.bytes ? command_line::failed : command_line::success;
     }
+
+    if (asked.overwrite)
+        if (auto ready = remove_checkpoint(asked.in, asked.out); !ready) return command_line::report(ready.error());
+    std::signal(SIGINT, interrupt);
+    progress at{asked, *beside};
+    const auto written = sf::rewrite(*plan, asked.out, asked.options, at);
+    if (!at.copied()) return command_line::report(at.copied().error());
+    if (!written) {
+        sf::failure why = written.error();
+        if (why.code == sf::errc::canceled) {
+            command_line::report(why);
+            std::fprintf(stderr, "%s %s %s --resume, with the same options, goes on with it\n", asked.program.c_str(), asked.in.c_str(), asked.out.c_str());
+            return command_line::interrupted;
+        }
+        if (why.code == sf::errc::destination_not_empty && !asked.options.resume) why.detail.append("; --overwrite replaces the tensor files in it, --resume goes on with a run that was stopped");
+        return command_line::report(why);
+    }
+    if (!at.copy_beside()) return command_line::report(at.copied().error());
+    all.kept = written->kept_shard_count;
+    all.linked = written->linked_shard_count;
+    all.shared_bytes = written->shared_bytes;
+    all.seconds = watch.seconds();
+    print(all, asked);
+    if (!asked.quiet && !asked.json) command_line::summarise(all.bytes, watch);
     return command_line::success;
 }
 
 /// The whole program for one direction; `usage` is what is special about it.
-inline int run(int argc, char** argv, const std::string& usage, bool unfuse) {
+inline int run(int argc, char** argv, const std::string& usage, direction way) {
     const std::string help = usage +
                              "  IN                    a directory, a model.safetensors.index.json or one .safetensors file\n"
                              "  --layout NAME         the family or model type; default: config.json's model_type, else from the names\n"
                              "  --max-shard-size S    such as 300MB or 5GB; default 5GB\n"
+                             "  --one-tensor-per-file each tensor in a file of its own: loaders that read files whole hold one at a time\n"
                              "  --source mmap|pread   map the files or read them by position; default mmap\n"
+                             "  --any-expert-count    do not ask for as many experts as config.json says (pruned checkpoints)\n"
+                             "  --dry-run             say what would be written, and whether there is room; write nothing\n"
+                             "  --resume              go on with a run that was stopped or killed; files that are complete are kept\n"
                              "  --overwrite           replace the tensor files in OUT\n"
+                             "  --reflink             share blocks with IN where the file system can\n"
+                             "  --link                as --reflink, and make files that stay the same second names of IN's\n"
+                             "  --no-sync             do not wait for the disk; a power cut may then cost OUT\n"
+                             "  --json                say at the end, for programs, what was done\n"
                              "  --quiet               say nothing but errors\n";
     command_line::arguments arguments{argc, argv, help.c_str()};
     request asked;
-    asked.unfuse = unfuse;
+    asked.way = way;
+    asked.program = argv[0];
     asked.layout = arguments.value("--layout", "");
-    asked.max_shard_bytes = arguments.size("--max-shard-size", asked.max_shard_bytes);
+    asked.options.max_shard_bytes = arguments.size("--max-shard-size", asked.options.max_shard_bytes);
+    if (arguments.flag("--one-tensor-per-file")) asked.options.max_shard_bytes = sf::one_tensor_per_file;
     const std::string source = arguments.value("--source", "mmap");
     if (source != "mmap" && source != "pread") arguments.complain("--source is mmap or pread, not \"" + source + "\"");
+    asked.any_expert_count = arguments.flag("--any-expert-count");
+    asked.dry_run = arguments.flag("--dry-run");
+    asked.options.resume = arguments.flag("--resume");
     asked.overwrite = arguments.flag("--overwrite");
+    if (asked.overwrite && asked.options.resume) arguments.complain("--resume keeps what --overwrite removes");
+    if (arguments.flag("--reflink")) asked.options.share = sf::sharing::blocks;
+    if (arguments.flag("--link")) asked.options.share = sf::sharing::files;
+    if (arguments.flag("--no-sync")) asked.options.wait = sf::durability::renamed;
+    asked.json = arguments.flag("--json");
     asked.quiet = arguments.flag("--quiet");
     if (!arguments.positional(2)) return arguments.status();
     asked.in = arguments[0];

@@ -6,5 +6,5 @@ int main(int argc, char** argv) {
                                    "usage: fuse_checkpoint IN OUT [options]\n"
                                    "Writes the checkpoint IN to the directory OUT with the experts of each layer fused, as transformers 5\n"
                                    "holds them, and every tensor under the name that the loaded model gives it.\n",
-                                   false);
+                                   convert_checkpoint::direction::fuse);
 }

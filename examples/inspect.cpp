@@ -8,6 +8,7 @@
 #include "convert_checkpoint.hpp"
 
 namespace sf = safefuse;
+using command_line::json_string;
 
 namespace {
 
@@ -15,22 +16,6 @@ std::string shape_text(sf::shape_view shape) {
     std::string out = "[";
     for (std::size_t a = 0; a < shape.size(); ++a) out += (a == 0 ? "" : ", ") + std::to_string(shape[a]);
     return out + "]";
-}
-
-/// A string as JSON spells it.
-std::string json_string(std::string_view string) {
-    std::string out = "\"";
-    for (const char c : string) {
-        char escape[8];
-        std::snprintf(escape, sizeof escape, "\\u%04x", static_cast<unsigned>(static_cast<unsigned char>(c)));
-        if (c == '"' || c == '\\')
-            (out += '\\') += c;
-        else if (static_cast<unsigned char>(c) < 0x20)
-            out += escape;
-        else
-            out += c;
-    }
-    return out + "\"";
 }
 
 /// What a scope's experts are stored as, or what is wrong with them.
@@ -47,6 +32,7 @@ struct facts {
     std::vector<std::string> problems, notes;
     std::string model_type, family, family_problem;
     std::vector<experts_line> experts;
+    std::size_t other_modules = 0;  // that the family's models store otherwise
 };
 
 facts look_at(const sf::checkpoint& checkpoint, const std::string& path) {
@@ -62,28 +48,27 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path) {
         auto& [count, bytes] = out.dtypes[std::string{sf::name(spec.type)}];
         ++count, bytes += place.size_bytes;
     }
-    const sf::known_family* family = nullptr;
-    if (const auto config = sf::read_model_config(convert_checkpoint::directory_of(path).string()); config) {
-        out.model_type = config->model_type.view();
-        family = sf::find_family(config->model_type);
-        if (family == nullptr) family = sf::find_family(config->text_model_type);
+    auto chosen = convert_checkpoint::choose_family(path, checkpoint, {}, false);
+    if (!chosen && chosen.error().code == sf::errc::no_experts) chosen = convert_checkpoint::choose_family(path, checkpoint, {}, true);
+    if (!chosen) {
+        out.family_problem = chosen.error().message().c_str();
+        return out;
     }
-    if (family == nullptr) {
-        auto found = sf::detect_family(checkpoint);
-        if (!found) found = sf::detect_family(checkpoint, true);
-        if (found)
-            family = *found;
-        else
-            out.family_problem = std::string{sf::sentence(found.error().code)};
-    }
-    if (family == nullptr) return out;
+    const sf::known_family* const family = chosen->family;
+    out.model_type = chosen->model_type;
     out.family = family->fuse.name;
     const auto scopes = sf::experts_scopes::find(checkpoint, family->fuse);
-    for (std::size_t s = 0; scopes && s < scopes->size(); ++s) {
+    for (std::size_t s = 0; scopes && s < scopes->experts_count(); ++s) {
         const sf::experts_scope scope = (*scopes)[s];
         static constexpr const char* forms[] = {"as stored on the hub", "fused", "both"};
         experts_line line{std::string{scope.name}, forms[static_cast<int>(scope.form)], {}, 0, {}, 0, 0};
-        if (const auto plan = sf::plan_scope(checkpoint, family->fuse, scope); plan) {
+        auto plan = sf::plan_scope(checkpoint, family->fuse, scope, chosen->options());
+        if (!plan && plan.error().code == sf::errc::unexpected_extent) {  // pruned, perhaps; the checkpoint decides
+            out.notes.push_back("config.json says otherwise: " + std::string{plan.error().message().view()});
+            plan = sf::plan_scope(checkpoint, family->fuse, scope);
+        }
+        if (plan) {
+            line.form = forms[static_cast<int>(plan->source_form())];
             line.experts = plan->expert_count();
             line.size_bytes = plan->size_bytes();
             for (std::size_t o = 0; o < plan->outputs().size(); ++o) {
@@ -97,6 +82,7 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path) {
         }
         out.experts.push_back(std::move(line));
     }
+    if (scopes) out.other_modules = scopes->size() - scopes->experts_count();
     return out;
 }
 
@@ -124,6 +110,12 @@ void print_text(const sf::checkpoint& checkpoint, const facts& all, bool tensors
     std::map<std::string, std::size_t> forms;
     for (const experts_line& line : all.experts) ++forms[line.form];
     for (const auto& [form, count] : forms) std::printf("           %zu %s\n", count, form.c_str());
+    if (all.other_modules != 0) std::printf("           %zu other modules that the model stores otherwise\n", all.other_modules);
+    std::uint64_t expert_bytes = 0, copy_free_bytes = 0;
+    for (const experts_line& line : all.experts) expert_bytes += line.size_bytes, copy_free_bytes += line.run_bytes;
+    if (expert_bytes != 0)
+        std::printf("copy-free  %s of %s of experts lie as the model wants them, in one piece (%.0f%%)\n", command_line::size_text(copy_free_bytes).c_str(),
+                    command_line::size_text(expert_bytes).c_str(), 100.0 * static_cast<double>(copy_free_bytes) / static_cast<double>(expert_bytes));
     if (experts)
         for (const experts_line& line : all.experts) {
             std::printf("           %s: %s, %llu experts, %s", line.scope.c_str(), line.form.c_str(), static_cast<unsigned long long>(line.experts),

@@ -53,7 +53,7 @@ void add_experts(std::vector<tensor>& tensors, const sf::family_description& fam
         for (const sf::spelled_field& spelled : family.from->fields) {
             const bool scale = spelled.field->name == "weight_scale_inv";
             if (spelled.field->name != "weight" && !(scale && sf::is_code(type))) continue;
-            extents.field = spelled.field;
+            extents.field = spelled.field->forms.data();
             const sf::placement placed = stored.place(extents);
             std::vector<std::uint64_t> shape;
             for (std::size_t a = 0; a < placed.axis_count; ++a) shape.push_back(placed.axes[a].extent);
@@ -121,7 +121,7 @@ int main(int argc, char** argv) {
     const command_line::stopwatch watch;
     std::vector<sf::tensor_spec> specs;
     for (const tensor& each : tensors) specs.push_back({each.name, each.type, each.shape});
-    const auto writer = sf::checkpoint_writer::create(out, specs, max_shard_bytes);
+    auto writer = sf::checkpoint_writer::create(out, specs, {.max_shard_bytes = max_shard_bytes});
     if (!writer) return command_line::report(writer.error());
     std::vector<std::byte> piece(std::size_t{1} << 20);
     std::uint64_t state = 0x9E3779B97F4A7C15, total = 0;

@@ -6,5 +6,5 @@ int main(int argc, char** argv) {
                                    "usage: unfuse_checkpoint IN OUT [options]\n"
                                    "Writes the fused checkpoint IN to the directory OUT as the hub stores its model type: the inverse of\n"
                                    "fuse_checkpoint, byte for byte.\n",
-                                   true);
+                                   convert_checkpoint::direction::unfuse);
 }

@@ -24,14 +24,14 @@ using words = std::set<std::string>;
 // The layers, 0 first: a header includes only what stands in its own row or above. A name that ends in '*' stands for all
 // that begin so and have no place of their own. The last row is opt-in.
 const std::vector<words> layers{
-    {"version", "config", "detail/array", "detail/checked", "detail/list", "detail/name_table", "detail/utf8", "sequence"},
-    {"text", "result", "dtype"},
-    {"slice", "tensor_view", "tensor_traits", "header", "detail/header_*", "detail/json_*", "layout", "detail/compose",
-     "detail/layout_names", "family", "layouts/*"},
+    {"version", "config", "detail/array", "detail/checked", "detail/fingerprint", "detail/list", "detail/name_table", "detail/utf8", "sequence"},
+    {"text", "result", "dtype", "detail/number_codec"},
+    {"slice", "tensor_view", "tensor_traits", "header", "detail/header_*", "detail/json_*", "fields", "layout", "detail/compose",
+     "detail/layout_names", "rename", "family", "layouts/*"},
     {"byte_source", "shard_index", "tensor_set", "copy_plan", "plan", "scopes", "layouts/known"},
     {"detail/os*", "mapped_file", "detail/strided_copy", "fuse", "convert"},
     {"tensor_file", "checkpoint"},
-    {"writer", "rewrite_plan", "rewrite", "model_config"},
+    {"writer", "checkpoint_writer", "rewrite_plan", "detail/rewrite_run", "repack", "rewrite", "model_config"},
     {"safefuse"},
     {"throwing", "dlpack", "mdspan", "parallel"},
 };

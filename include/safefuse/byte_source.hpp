@@ -21,6 +21,9 @@ enum class advice : std::uint8_t {
     sequential,  ///< read once, front to back
 };
 
+/// What stands for the file of a source that has none.
+inline constexpr std::intptr_t no_native_handle = -1;
+
 /// Readable bytes of known size. All members may be called from many threads at once.
 ///   size_bytes   the size when it was opened
 ///   bytes        all of them in memory, or an empty span where they must be read

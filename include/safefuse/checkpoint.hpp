@@ -393,6 +393,13 @@ public:
     void advise(std::uint32_t source, std::uint64_t offset, std::uint64_t size_bytes, advice hint) const noexcept {
         files_[source].source().advise(offset, size_bytes, hint);
     }
+    /// The system's number of an open file; no_native_handle for sources that are none.
+    [[nodiscard]] std::intptr_t native_handle(std::uint32_t source) const noexcept {
+        if constexpr (requires(const Source& file) { file.native_handle(); })
+            return files_[source].source().native_handle();
+        else
+            return no_native_handle;
+    }
     /// Whether a file still has the size it had when it was opened; sources that cannot tell have.
     ///   fails   file_changed (with both sizes), io_error
     [[nodiscard]] result<void> check(std::uint32_t source) const noexcept {

@@ -153,12 +153,22 @@ struct encoded_header {
     std::uint64_t file_bytes = 0;           ///< the size of the whole file
 };
 
+/// How a new header departs from the reference implementation's; the defaults do not.
+struct encode_options {
+    std::uint64_t data_alignment = 8;  ///< where the first tensor may begin: a multiple of this, by spaces behind the JSON
+    bool keeps_order = false;          ///< tensors lie in the order in which they are given; any reader takes that
+};
+
+/// The largest encode_options::data_alignment.
+inline constexpr std::uint64_t most_data_alignment = std::uint64_t{1} << 20;
+
 /// The header of a file that holds these tensors end to end, byte for byte as the reference implementation writes it: larger
 /// dtypes first, then by name. Metadata are sorted by key; without any there is no `__metadata__`.
 ///   fails   bad_name (not UTF-8, `__metadata__`, or a metadata key that is there twice), duplicate_tensor, size_overflow,
-///           partial_byte, header_too_large (no reader accepts more than 100,000,000 bytes), out_of_memory
-[[nodiscard]] result<encoded_header> encode_header(sequence<const tensor_spec> tensors,
-                                                   sequence<const metadata_entry> metadata = {}) noexcept;
+///           partial_byte, header_too_large (no reader accepts more than 100,000,000 bytes), out_of_range (the alignment is no
+///           power of two from 8 to most_data_alignment), out_of_memory
+[[nodiscard]] result<encoded_header> encode_header(sequence<const tensor_spec> tensors, sequence<const metadata_entry> metadata = {},
+                                                   const encode_options& options = {}) noexcept;
 
 namespace detail {
 
@@ -518,7 +528,11 @@ inline result<header> header::parse(std::span<const std::byte> file_start, std::
     return detail::header_reader{{json, static_cast<std::size_t>(*needed - detail::length_bytes)}, options}.read(file_bytes);
 }
 
-inline result<encoded_header> encode_header(sequence<const tensor_spec> tensors, sequence<const metadata_entry> metadata) noexcept {
+inline result<encoded_header> encode_header(sequence<const tensor_spec> tensors, sequence<const metadata_entry> metadata,
+                                            const encode_options& options) noexcept {
+    const std::uint64_t alignment = options.data_alignment;
+    if (alignment < 8 || alignment > most_data_alignment || (alignment & (alignment - 1)) != 0)
+        return failure{.code = errc::out_of_range, .detail = "of the alignment of the data", .expected = most_data_alignment, .actual = alignment};
     const failure out_of_memory{.code = errc::out_of_memory};
     const auto bad_name = [](std::string_view tensor, std::string_view detail) noexcept {
         return failure{.code = errc::bad_name, .tensor = tensor, .detail = detail};
@@ -559,7 +573,8 @@ inline result<encoded_header> encode_header(sequence<const tensor_spec> tensors,
         return tensors[a].type != tensors[b].type ? tensors[a].type > tensors[b].type : tensors[a].name < tensors[b].name;
     };
     const auto key_before = [&](std::uint32_t a, std::uint32_t b) noexcept { return metadata[a].key < metadata[b].key; };
-    if (!detail::sort(order.span(), stands_before) || !detail::sort(keys.span(), key_before)) return out_of_memory;
+    if (!options.keeps_order && !detail::sort(order.span(), stands_before)) return out_of_memory;
+    if (!detail::sort(keys.span(), key_before)) return out_of_memory;
 
     encoded_header made;
     if (!made.bytes.resize(detail::length_bytes) || !made.offsets.resize_unset(tensors.size())) return out_of_memory;
@@ -591,7 +606,7 @@ inline result<encoded_header> encode_header(sequence<const tensor_spec> tensors,
         begin = end;
     }
     has_room = has_room && json.put("}");
-    while (has_room && made.bytes.size() % 8 != 0) has_room = json.put(" ");
+    while (has_room && made.bytes.size() % alignment != 0) has_room = json.put(" ");
     if (!has_room) return out_of_memory;
 
     const std::uint64_t json_bytes = made.bytes.size() - detail::length_bytes;

@@ -105,6 +105,29 @@ template <class F>
     return {};
 }
 
+/// Gives a file a second name, which must be free.
+///   fails   already_exists, file_not_found, permission_denied, io_error (on another disk, say), out_of_memory
+[[nodiscard]] inline result<void> link_file(std::string_view from, std::string_view to) noexcept {
+    auto native_from = system_path(from);
+    if (!native_from) return std::move(native_from).error();
+    auto native_to = system_path(to);
+    if (!native_to) return std::move(native_to).error();
+    if (const auto came = os::link_file(native_from->c_str(), native_to->c_str()); !came) return came.about(to);
+    return {};
+}
+
+/// The one path of a directory that has no links, `.` or `..` in it.
+///   fails   file_not_found, not_a_directory, permission_denied, io_error, out_of_memory
+[[nodiscard]] inline result<text> real_path(std::string_view path) noexcept {
+    auto native = system_path(path);
+    if (!native) return std::move(native).error();
+    array<char> real;
+    if (const auto came = os::real_path(native->c_str(), real); !came) return came.about(path);
+    text copy{std::string_view{real.data(), real.size()}};
+    if (copy.size() != real.size()) return failure{.code = errc::out_of_memory, .file = path};
+    return copy;
+}
+
 /// An open file, closed at the end.
 class open_handle {
 public:
@@ -122,6 +145,8 @@ public:
 
     [[nodiscard]] os::handle get() const noexcept { return file_; }
     [[nodiscard]] bool is_open() const noexcept { return file_ != os::no_handle; }
+    /// The handle, which is then the caller's to close.
+    [[nodiscard]] os::handle give() noexcept { return std::exchange(file_, os::no_handle); }
     void close() noexcept {
         if (file_ != os::no_handle) os::close_file(std::exchange(file_, os::no_handle));
     }
@@ -251,6 +276,9 @@ public:
             detail::os::advise_mapping(file_.handle(), data_, static_cast<std::size_t>(file_.size_bytes()), offset, size_bytes, hint);
     }
 
+    /// The system's number of the open file, for calls that this library does not make.
+    [[nodiscard]] std::intptr_t native_handle() const noexcept { return detail::os::native_of(file_.handle()); }
+
     /// Whether the file still has the size it had when it was opened.
     ///   fails   file_changed (with both sizes), io_error
     [[nodiscard]] result<void> check_size() const noexcept { return file_.check_size(); }
@@ -297,6 +325,9 @@ public:
         if (file_.size_bytes() != 0) detail::os::advise_file(file_.handle(), file_.size_bytes(), offset, size_bytes, hint);
     }
 
+    /// The system's number of the open file, for calls that this library does not make.
+    [[nodiscard]] std::intptr_t native_handle() const noexcept { return detail::os::native_of(file_.handle()); }
+
     /// Whether the file still has the size it had when it was opened.
     ///   fails   file_changed (with both sizes), io_error
     [[nodiscard]] result<void> check_size() const noexcept { return file_.check_size(); }
@@ -306,6 +337,19 @@ private:
 };
 
 static_assert(file_source<mapped_file> && file_source<positional_file> && byte_source<memory_source>);
+
+/// The unit of output_file::share.
+inline constexpr std::uint64_t share_multiple_bytes = 4096;
+
+/// How much more the caller can write to the file system of a directory; no_number where the system does not tell.
+///   fails   file_not_found, not_a_directory, permission_denied, io_error, out_of_memory
+[[nodiscard]] inline result<std::uint64_t> free_space_bytes(std::string_view directory) noexcept {
+    auto native = detail::system_path(directory);
+    if (!native) return std::move(native).error();
+    std::uint64_t size_bytes = 0;
+    if (const auto came = detail::os::free_space(native->c_str(), size_bytes); !came) return came.about(directory);
+    return size_bytes;
+}
 
 /// How long commit() waits.
 enum class durability : std::uint8_t {
@@ -335,18 +379,19 @@ public:
     }
     ~output_file() { abandon(); }
 
-    /// A new file of `size_bytes` zeros, its place on the disk reserved where the file system can do that. A file or symbolic
-    /// link that is already at `path` stays as it is, also for those who have it mapped, until commit() puts the new file there.
+    /// A new file of `size_bytes` zeros, its place on the disk reserved where the file system can do that and `reserve` asks for
+    /// it. A file or symbolic link that is already at `path` stays as it is, also for those who have it mapped, until commit() puts
+    /// the new file there.
     ///   fails   file_not_found (no such directory), not_a_directory, not_a_file (`path` is a directory), permission_denied,
-    ///           already_exists (no free name beside it), io_error (no space left, say), out_of_memory
-    static result<output_file> create(std::string_view path, std::uint64_t size_bytes) noexcept;
+    ///           already_exists (no free name beside it), disk_full, io_error, out_of_memory
+    static result<output_file> create(std::string_view path, std::uint64_t size_bytes, bool reserve = true) noexcept;
 
     /// The path that commit() will give it.
     [[nodiscard]] std::string_view path() const noexcept SAFEFUSE_LIFETIMEBOUND { return path_; }
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return size_bytes_; }
 
     /// Writes bytes at an offset. Several threads may write ranges that do not overlap at once.
-    ///   fails   out_of_range (past size_bytes()), io_error; part of the range may then be written
+    ///   fails   out_of_range (past size_bytes()), disk_full, io_error; part of the range may then be written
     result<void> write(std::uint64_t offset, std::span<const std::byte> bytes) noexcept {
         if (offset > size_bytes_ || size_bytes_ - offset < bytes.size())
             return failure{
@@ -357,6 +402,19 @@ public:
             return why;
         }
         return {};
+    }
+
+    /// Sends what was written to the disk and does not wait, so that memory does not fill with it and sync() has little left to do.
+    void start_writing() noexcept {
+        if (file_.is_open()) detail::os::start_writing(file_.get());
+    }
+
+    /// Lets a range share its place on the disk with a range of another file, instead of writing the bytes there. Everything is a
+    /// multiple of share_multiple_bytes. False where the file system cannot do that: the bytes must then be written.
+    [[nodiscard]] bool share(std::uint64_t offset, std::intptr_t native_handle, std::uint64_t source_offset, std::uint64_t size) noexcept {
+        if (offset > size_bytes_ || size_bytes_ - offset < size || native_handle == no_native_handle || !file_.is_open()) return false;
+        return static_cast<bool>(
+            detail::os::share_blocks(detail::os::handle_of(native_handle), source_offset, file_.get(), offset, size));
     }
 
     /// Waits until what was written is on the disk.
@@ -401,7 +459,7 @@ private:
     text temporary_;  // empty once committed
 };
 
-inline result<output_file> output_file::create(std::string_view path, std::uint64_t size_bytes) noexcept {
+inline result<output_file> output_file::create(std::string_view path, std::uint64_t size_bytes, bool reserve) noexcept {
     auto native = detail::system_path(path);
     if (!native) return std::move(native).error();
     const std::string_view name = detail::file_name_of(path);
@@ -445,8 +503,9 @@ inline result<output_file> output_file::create(std::string_view path, std::uint6
     made.temporary_ = std::move(temporary);
     made.path_ = std::move(*native);
     made.size_bytes_ = size_bytes;
-    if (const auto reserved = detail::os::preallocate(file, size_bytes); !reserved) {
-        failure why = reserved.about(path);
+    const auto sized = reserve ? detail::os::preallocate(file, size_bytes) : detail::os::set_size(file, size_bytes);
+    if (!sized) {
+        failure why = sized.about(path);
         why.expected = size_bytes;
         return why;
     }

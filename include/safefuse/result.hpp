@@ -75,6 +75,8 @@ enum class errc : std::uint8_t {
     unscaled_codes,
     cuts_granule,
     unnested_groups,
+    unexpected_extent,
+    parts_differ,
     output_not_found,
     // comparing
     unexpected_tensor,
@@ -82,6 +84,10 @@ enum class errc : std::uint8_t {
     // writing
     bad_name,
     destination_not_empty,
+    destination_in_source,
+    another_rewrite,
+    in_use,
+    disk_full,
     canceled,
 };
 
@@ -142,11 +148,17 @@ enum class errc : std::uint8_t {
     case errc::unscaled_codes: return "quantised codes without their scales";
     case errc::cuts_granule: return "a packed or block-scaled group of elements would be cut";
     case errc::unnested_groups: return "the interleave groups of the two layouts do not nest";
+    case errc::unexpected_extent: return "an extent is not what it was said to be";
+    case errc::parts_differ: return "parts that the layout stores once differ";
     case errc::output_not_found: return "the plan has no output of that name";
     case errc::unexpected_tensor: return "a tensor that should not be there";
     case errc::bytes_differ: return "the bytes differ";
     case errc::bad_name: return "that name cannot be written";
     case errc::destination_not_empty: return "the destination is not empty";
+    case errc::destination_in_source: return "the destination and the source lie in one another";
+    case errc::another_rewrite: return "what was begun there is not what is to be written now";
+    case errc::in_use: return "somebody else is writing there";
+    case errc::disk_full: return "no space left on the disk";
     case errc::canceled: return "canceled";
     }
     return "unknown failure";

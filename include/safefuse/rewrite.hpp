@@ -1,5 +1,5 @@
 // safefuse: from checkpoint to checkpoint. A rewrite fuses (or unfuses) the experts of every scope and passes all other
-// tensors on under the names that the family gives them. Memory: names and shapes, the plan of one scope, one buffer.
+// tensors on under the names that the family gives them. Memory: names and shapes, the plan of one scope, two buffers.
 #ifndef SAFEFUSE_REWRITE_HPP
 #define SAFEFUSE_REWRITE_HPP
 
@@ -10,90 +10,309 @@
 #include <string_view>
 #include <utility>
 
+#include <safefuse/checkpoint_writer.hpp>
 #include <safefuse/detail/array.hpp>
-#include <safefuse/fuse.hpp>
-#include <safefuse/plan.hpp>
+#include <safefuse/detail/fingerprint.hpp>
+#include <safefuse/detail/list.hpp>
+#include <safefuse/detail/rewrite_run.hpp>
+#include <safefuse/mapped_file.hpp>
 #include <safefuse/result.hpp>
 #include <safefuse/rewrite_plan.hpp>
 #include <safefuse/sequence.hpp>
-#include <safefuse/shard_index.hpp>
 #include <safefuse/tensor_set.hpp>
 #include <safefuse/writer.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
 
-/// The buffer of a rewrite, and the most that it reads or writes at once.
-inline constexpr std::size_t rewrite_buffer_bytes = std::size_t{4} << 20;
-
-/// How far a rewrite is.
-struct rewrite_progress {
-    std::string_view tensor;  ///< that was just worked on, by its new name
-    std::uint64_t done_bytes;
-    std::uint64_t total_bytes;
-};
-
-/// A function that is told of progress and answers whether to go on. It refers to the callable, which must outlive it and must
-/// not throw.
-class progress_ref {
-public:
-    progress_ref() noexcept = default;
-    template <class F>
-        requires(!std::is_same_v<F, progress_ref> && std::is_invocable_r_v<bool, F&, const rewrite_progress&>)
-    progress_ref(F& f SAFEFUSE_LIFETIMEBOUND) noexcept  // NOLINT: a callable is meant to convert
-        : object_{&f}, call_{[](void* object, const rewrite_progress& progress) { return static_cast<bool>((*static_cast<F*>(object))(progress)); }} {}
-
-    bool operator()(const rewrite_progress& progress) const { return call_ == nullptr || call_(object_, progress); }
-
-private:
-    void* object_ = nullptr;
-    bool (*call_)(void*, const rewrite_progress&) = nullptr;
+/// What the new checkpoint may share with the old one, where the file system can do that; everything else is copied.
+enum class sharing : std::uint8_t {
+    nothing,
+    blocks,  ///< places on the disk (reflinks), where bytes lie alike in blocks of both files; either file may change later
+    files,   ///< and files: a shard that would be byte for byte a file of the source is a second name of it (a hard link).
+             ///< Whoever writes into the one then changes the other.
 };
 
 struct rewrite_options {
-    std::uint64_t max_shard_bytes = default_shard_bytes;
+    std::uint64_t max_shard_bytes = default_shard_bytes;  ///< or one_tensor_per_file
     sequence<const metadata_entry> metadata = pytorch_metadata;  ///< of every file
     durability wait = durability::synced;
     /// What becomes of the source's pages as they are used up; done_with gives the page cache back as well.
     advice used_source = advice::release;
+    /// Go on with what a run that was killed has left, or begin where there is nothing. Complete shards are kept.
+    bool resume = false;
+    bool check_free_space = true;  ///< before anything is written; not asked for with sharing
+    sharing share = sharing::nothing;
+    std::uint64_t data_alignment = 8;  ///< as write_options; the plan may ask for more
+};
+
+/// What a rewrite did.
+struct rewrite_summary {
+    std::uint32_t shard_count = 0;
+    std::uint32_t kept_shard_count = 0;    ///< that were there already
+    std::uint32_t linked_shard_count = 0;  ///< that are files of the source
+    std::uint64_t shared_bytes = 0;        ///< that share their place on the disk with the source
 };
 
 namespace detail {
 
-/// Lets go of a source's pages as they are used up, in strides that are worth a system call.
-class source_release {
-public:
-    source_release(const tensor_set_ref& set, advice hint) noexcept : set_{set}, hint_{hint} {}
-    ~source_release() { flush(); }
-    source_release(const source_release&) = delete;
-    source_release& operator=(const source_release&) = delete;
+/// How the files of a rewrite are written.
+[[nodiscard]] inline write_options write_options_of(const rewrite_plan& plan, const rewrite_options& options) noexcept {
+    const std::uint64_t least = plan.data_alignment();
+    return {.max_shard_bytes = options.max_shard_bytes,
+            .metadata = options.metadata,
+            .data_alignment = options.data_alignment < least ? least : options.data_alignment,
+            .groups = plan.groups(),
+            .wait = options.wait,
+            .resume = options.resume,
+            .check_free_space = options.check_free_space && options.share == sharing::nothing,
+            .reserve = options.share == sharing::nothing};
+}
 
-    /// Bytes up to `end` of a source have been used.
-    void used(std::uint32_t source, std::uint64_t begin, std::uint64_t end) noexcept {
-        if (source != source_ || begin < begin_) {
-            flush();
-            source_ = source;
-            begin_ = end_ = begin / page_multiple * page_multiple;
+/// How many sources a set has: one more than the highest number.
+[[nodiscard]] inline std::uint32_t source_count(const tensor_set_ref& set) noexcept {
+    std::uint32_t count = 0;
+    for (std::size_t i = 0; i < set.size(); ++i)
+        if (const std::uint32_t source = set.place(i).source; source >= count) count = source + 1;
+    return count;
+}
+
+/// What decides the bytes of a rewrite beside the new names, dtypes and shapes: where each byte comes from, and the sources, known
+/// by their sizes and the times when they were last written to. Their names may change.
+[[nodiscard]] inline result<fingerprint> identity_of(const rewrite_plan& plan) noexcept {
+    fingerprint_maker maker;
+    const tensor_set_ref& set = plan.set();
+    const std::uint32_t sources = source_count(set);
+    maker.add(sources);
+    for (std::uint32_t source = 0; source < sources; ++source) {
+        const std::intptr_t native = set.native_handle(source);
+        std::uint64_t size_bytes = set.source_bytes(source).size();
+        if (native != no_native_handle) (void)os::size_of(os::handle_of(native), size_bytes);
+        maker.add(size_bytes);
+        maker.add(native == no_native_handle ? 0 : os::modified_time(os::handle_of(native)));
+    }
+    std::uint32_t planned = rewrite_plan::as_it_is;
+    for (std::uint32_t t = 0; t < plan.tensors().size(); ++t) {
+        const rewrite_plan::origin from = plan.origin_of(t);
+        maker.add(from.scope);
+        maker.add(from.number);
+        if (from.scope == rewrite_plan::as_it_is) {
+            const tensor_place place = set.place(from.number);
+            maker.add(place.source);
+            maker.add(place.offset);
+        } else if (from.scope != planned) {
+            planned = from.scope;
+            const auto scope = plan.plan_of(from.scope);
+            if (!scope) return failure{scope.error()};
+            for (const auto& blocks : {scope->blocks(), scope->equal_blocks()}) {
+                maker.add(blocks.size());
+                for (const copy_block& block : blocks) {
+                    for (const std::uint64_t number : {std::uint64_t{block.source}, std::uint64_t{block.output}, block.source_offset,
+                                                       block.destination_offset, block.run_bytes, std::uint64_t{block.loop_count}})
+                        maker.add(number);
+                    for (std::uint32_t l = 0; l < block.loop_count; ++l) {
+                        maker.add(block.loops[l].extent);
+                        maker.add(block.loops[l].source_stride);
+                        maker.add(block.loops[l].destination_stride);
+                    }
+                }
+            }
         }
-        if (end > end_) end_ = end;
-        if (end_ - begin_ >= stride_bytes) flush();
+    }
+    return maker.made();
+}
+
+/// Whether one of two real paths is the other or lies in it.
+[[nodiscard]] constexpr bool is_inside(std::string_view path, std::string_view directory) noexcept {
+    if (!path.starts_with(directory)) return false;
+    return path.size() == directory.size() || os::is_separator(path[directory.size()]) || os::is_separator(directory.back());
+}
+
+/// Neither is a directory of the source in the destination nor the other way round. A tensor file that stands alone does not make
+/// its directory the source's.
+inline result<void> check_apart(const tensor_set_ref& set, std::string_view destination) noexcept {
+    auto to = real_path(destination);
+    if (!to && to.error().code == errc::file_not_found) {
+        // it is to be made: its parent tells where
+        std::string_view path = destination;
+        while (path.size() > 1 && os::is_separator(path.back())) path.remove_suffix(1);
+        auto parent = real_path(directory_of(path));
+        if (!parent) {
+            parent.error().file = destination;
+            return std::move(parent).error();
+        }
+        to = join_path(*parent, file_name_of(path));
+    }
+    if (!to) return std::move(to).error();
+    const std::uint32_t sources = source_count(set);
+    std::string_view before;
+    for (std::uint32_t source = 0; source < sources; ++source) {
+        const std::string_view name = set.source_name(source);
+        if (name.empty() || set.native_handle(source) == no_native_handle) continue;
+        const std::string_view directory = directory_of(name);
+        if (directory == before) continue;
+        before = directory;
+        auto from = real_path(directory);
+        if (!from) continue;  // it was removed meanwhile; the file is open
+        const bool is_alone = sources == 1 && file_name_of(name) != "model.safetensors";
+        if ((!is_alone && is_inside(*to, *from)) || is_inside(*from, *to)) {
+            failure why{.code = errc::destination_in_source, .file = destination};
+            append_quoted(why.detail, directory);
+            return why;
+        }
+    }
+    return {};
+}
+
+/// Writes the bytes of one shard.
+class shard_sink {
+public:
+    shard_sink(const tensor_set_ref& set, tensor_file_writer& file, sequence<const std::uint32_t> number_of, const rewrite_options& options,
+               std::uint64_t& shared_bytes) noexcept
+        : set_{set}, file_{file}, number_of_{number_of}, options_{options}, shared_bytes_{shared_bytes} {}
+
+    result<void> operator()(std::uint32_t t, std::uint64_t offset, std::span<const std::byte> bytes) noexcept {
+        // Syncing at the end then has little left to wait for, and memory does not fill with what is not on the disk yet.
+        waiting_bytes_ += bytes.size();
+        if (waiting_bytes_ >= stride_bytes && options_.wait == durability::synced) {
+            file_.start_writing();
+            waiting_bytes_ = 0;
+        }
+        return file_.write(number_of_[t], offset, bytes);
+    }
+
+    shared_range share(std::uint32_t source, std::uint64_t from, std::uint64_t size, std::uint32_t t, std::uint64_t offset) noexcept {
+        if (options_.share == sharing::nothing || source == refusing_) return {};
+        const std::uint64_t to = file_.offset_bytes(number_of_[t]) + offset;
+        const std::uint64_t begin = (share_multiple_bytes - from % share_multiple_bytes) % share_multiple_bytes;
+        if (to % share_multiple_bytes != from % share_multiple_bytes || begin >= size) return {};
+        const std::uint64_t end = size - (from + size) % share_multiple_bytes;
+        if (end <= begin || end > size) return {};
+        if (!file_.share(number_of_[t], offset + begin, set_.native_handle(source), from + begin, end - begin)) {
+            refusing_ = source;
+            return {};
+        }
+        shared_bytes_ += end - begin;
+        return {begin, end};
     }
 
 private:
-    static constexpr std::uint64_t page_multiple = 65536;
-    static constexpr std::uint64_t stride_bytes = std::uint64_t{8} << 20;
-
-    void flush() noexcept {
-        if (end_ > begin_) set_.advise(source_, begin_, end_ - begin_, hint_);
-        begin_ = end_ / page_multiple * page_multiple;
-        end_ = begin_;
-    }
+    static constexpr std::uint64_t stride_bytes = std::uint64_t{32} << 20;
+    static constexpr std::uint32_t none = ~std::uint32_t{0};
 
     const tensor_set_ref& set_;
-    advice hint_;
-    std::uint32_t source_ = 0;
-    std::uint64_t begin_ = 0;
-    std::uint64_t end_ = 0;
+    tensor_file_writer& file_;
+    sequence<const std::uint32_t> number_of_;
+    const rewrite_options& options_;
+    std::uint64_t& shared_bytes_;
+    std::uint64_t waiting_bytes_ = 0;
+    std::uint32_t refusing_ = none;
 };
+
+}  // namespace detail
+
+/// The files that a rewrite will make: their names, tensors and sizes. Nothing is written.
+///   lifetime  the plan and the metadata stay the caller's
+///   fails   as checkpoint_outline::make
+[[nodiscard]] inline result<checkpoint_outline> outline_of(const rewrite_plan& plan SAFEFUSE_LIFETIMEBOUND, const rewrite_options& options = {}) noexcept {
+    return checkpoint_outline::make(plan.tensors(), detail::write_options_of(plan, options));
+}
+
+/// As the number of a source: none.
+inline constexpr std::uint32_t no_source = ~std::uint32_t{0};
+
+/// The source whose file is, byte for byte, what a shard will be, so that the file itself can stand for it; or no_source.
+///   fails   as reading the source's header does; out_of_memory
+[[nodiscard]] inline result<std::uint32_t> unchanged_source(const rewrite_plan& plan, const checkpoint_outline& outline, std::uint32_t shard) noexcept {
+    const tensor_set_ref& set = plan.set();
+    const sequence<const std::uint32_t> tensors = outline.tensors_of(shard);
+    auto header = outline.header_of(shard);
+    if (!header) return std::move(header).error();
+    std::uint32_t source = no_source, planned = rewrite_plan::as_it_is;
+    result<copy_plan> scope{failure{}};
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+        const rewrite_plan::origin from = plan.origin_of(tensors[i]);
+        tensor_place place;
+        if (from.scope == rewrite_plan::as_it_is) {
+            place = set.place(from.number);
+        } else {
+            if (planned != from.scope) scope = plan.plan_of(from.scope);
+            if (!scope) return std::move(scope).error();
+            planned = from.scope;
+            const copy_block* const run = scope->single_run(from.number);
+            if (run == nullptr) return no_source;
+            place = {run->source, run->source_offset, run->run_bytes};
+        }
+        if (i == 0) source = place.source;
+        if (place.source != source || (place.offset != header->offsets[i] && place.size_bytes != 0)) return no_source;
+    }
+    if (source == no_source) return no_source;
+    std::uint64_t size_bytes = set.source_bytes(source).size();
+    if (const std::intptr_t native = set.native_handle(source); native != no_native_handle)
+        if (!detail::os::size_of(detail::os::handle_of(native), size_bytes)) return no_source;
+    if (size_bytes != header->file_bytes) return no_source;
+    detail::array<std::byte> start;
+    if (!start.resize_unset(header->bytes.size())) return failure{.code = errc::out_of_memory};
+    if (auto read = set.read(source, 0, start.span()); !read) return std::move(read).error();
+    return std::memcmp(start.data(), header->bytes.data(), start.size()) == 0 ? source : no_source;
+}
+
+/// Writes the checkpoint of a rewrite_plan to a directory: shard after shard, each complete or absent, the index last. While it runs
+/// nobody else can write there. What a run that was killed has left can be gone on with (options.resume): only the shard that
+/// it was writing is written anew.
+///   memory  the headers, the plan of one scope, and less than 32 MiB; pages of mapped sources are given back as they are used up
+///   reads   every byte of the source once, each file front to back but for scopes with strided copies; of sources that must be
+///           read, parts that are transposed into more than largest_rewrite_buffer_bytes more than once
+///   fails   canceled (progress answered false), file_changed (a source has another size now: mapped files are checked before each
+///           tensor or scope), destination_in_source, and as reading the sources and checkpoint_writer do. A run goes on with
+///           another one's shards only if the plan, the split, the metadata, the sources' sizes and the times when they were last
+///           written to are the same; else it fails with another_rewrite
+inline result<rewrite_summary> rewrite(const rewrite_plan& plan, std::string_view directory, const rewrite_options& options = {}, progress_ref progress = {}) noexcept {
+    if (auto apart = detail::check_apart(plan.set(), directory); !apart) return std::move(apart).error();
+    auto identity = detail::identity_of(plan);
+    if (!identity) return std::move(identity).error();
+    write_options writing = detail::write_options_of(plan, options);
+    writing.identity = *identity;
+    auto writer = checkpoint_writer::create(directory, plan.tensors(), writing);
+    if (!writer) return std::move(writer).error();
+
+    rewrite_summary summary{.shard_count = writer->shard_count()};
+    detail::rewrite_run run{plan, progress, options.used_source};
+    const auto skip = [&](sequence<const std::uint32_t> tensors) noexcept -> result<void> {
+        for (const std::uint32_t t : tensors) {
+            std::uint64_t size_bytes = 0;
+            static_cast<void>(tensor_size(plan.tensors()[t].type, plan.tensors()[t].shape, size_bytes));  // the writer has checked it
+            if (auto going = run.skip(t, size_bytes); !going) return going;
+        }
+        return {};
+    };
+    detail::array<std::uint32_t> number_of;  // by tensor: its number in its shard
+    if (!number_of.resize(plan.tensors().size(), 0)) return failure{.code = errc::out_of_memory};
+    for (std::uint32_t shard = 0; shard < writer->shard_count(); ++shard) {
+        const sequence<const std::uint32_t> tensors = writer->tensors_of(shard);
+        bool is_there = writer->is_done(shard);
+        summary.kept_shard_count += is_there ? 1 : 0;
+        if (!is_there && options.share == sharing::files) {
+            const auto source = unchanged_source(plan, *writer, shard);
+            if (!source) return failure{source.error()};
+            is_there = *source != no_source && writer->link_shard(shard, plan.set().source_name(*source), plan.set().native_handle(*source));
+            summary.linked_shard_count += is_there ? 1 : 0;
+        }
+        if (is_there) {
+            if (auto going = skip(tensors); !going) return std::move(going).error();
+            continue;
+        }
+        for (std::size_t i = 0; i < tensors.size(); ++i) number_of[tensors[i]] = static_cast<std::uint32_t>(i);
+        auto file = writer->open_shard(shard);
+        if (!file) return std::move(file).error();
+        detail::shard_sink sink{plan.set(), *file, number_of.span(), options, summary.shared_bytes};
+        if (auto sent = run.send(tensors, sink); !sent) return std::move(sent).error();
+        if (auto committed = file->commit(options.wait); !committed) return std::move(committed).error();
+    }
+    if (auto finished = writer->finish(); !finished) return std::move(finished).error();
+    return summary;
+}
+
+namespace detail {
 
 /// A dtype and a shape, for messages: BF16 [128, 768].
 inline void append_kind(text& out, const tensor_spec& spec) noexcept {
@@ -106,180 +325,24 @@ inline void append_kind(text& out, const tensor_spec& spec) noexcept {
     out.append("]");
 }
 
-/// Where a rewrite's bytes go: a new file, or a comparison.
-///   accept(tensor, offset, bytes)   bytes of tensor `tensor` of the rewrite_plan
-class rewrite_run {
-public:
-    rewrite_run(const rewrite_plan& plan, progress_ref progress, advice used_source) noexcept
-        : plan_{plan}, set_{plan.set()}, progress_{progress}, check_{set_}, release_{set_, used_source} {}
-
-    /// Sends the bytes of the tensors `chosen` (numbers in the plan), in the order in which they lie in their sources.
-    template <class Accept>
-    result<void> send(sequence<const std::uint32_t> chosen, Accept&& accept) noexcept {
-        array<step> steps;
-        for (const std::uint32_t t : chosen)
-            if (auto added = add_step(steps, t); !added) return added;
-        const auto before = [](const step& a, const step& b) noexcept { return a.source != b.source ? a.source < b.source : a.offset < b.offset; };
-        if (!sort(steps.span(), before)) return failure{.code = errc::out_of_memory};
-        for (const step& each : steps) {
-            check_.forget();
-            auto sent = each.scope == rewrite_plan::as_it_is ? send_tensor(each.tensor, accept) : send_scope(each.scope, chosen, accept);
-            if (!sent) return sent;
-        }
-        return {};
-    }
-
-private:
-    /// A tensor as it is, or all chosen outputs of a scope.
-    struct step {
-        std::uint32_t source;
-        std::uint32_t scope;
-        std::uint64_t offset;
-        std::uint32_t tensor;
-    };
-
-    result<void> add_step(array<step>& steps, std::uint32_t t) noexcept {
-        const rewrite_plan::origin from = plan_.origin_of(t);
-        for (std::size_t i = steps.size(); from.scope != rewrite_plan::as_it_is && i-- > 0;)
-            if (steps[i].scope == from.scope) return {};
-        const std::size_t first = from.scope == rewrite_plan::as_it_is ? from.number : plan_.scopes()[from.scope].tensors[0];
-        const tensor_place place = set_.place(first);
-        if (!steps.push({place.source, from.scope, place.offset, t})) return failure{.code = errc::out_of_memory};
-        return {};
-    }
-
-    /// Sends [from, from + size) of a source as bytes of a tensor, in pieces.
-    template <class Accept>
-    result<void> send_run(std::uint32_t source, std::uint64_t from, std::uint64_t size, std::uint32_t t, std::uint64_t to, Accept& accept) noexcept {
-        const std::span<const std::byte> resident = set_.source_bytes(source);
-        if (!resident.empty())
-            if (auto same = check_.before(source); !same) return same;
-        for (std::uint64_t done = 0; done < size;) {
-            const std::size_t piece = static_cast<std::size_t>(size - done < rewrite_buffer_bytes ? size - done : rewrite_buffer_bytes);
-            std::span<const std::byte> bytes;
-            if (!resident.empty()) {
-                if (from > resident.size() || resident.size() - from < size)
-                    return failure{.code = errc::read_past_end, .file = text{set_.source_name(source)}, .offset = from, .expected = size, .actual = resident.size()};
-                bytes = resident.subspan(static_cast<std::size_t>(from + done), piece);
-            } else {
-                if (!buffer_.resize_unset(rewrite_buffer_bytes)) return failure{.code = errc::out_of_memory};
-                if (auto read = set_.read(source, from + done, {buffer_.data(), piece}); !read) return read;
-                bytes = {buffer_.data(), piece};
-            }
-            if (auto sent = pass(t, to + done, bytes, accept); !sent) return sent;
-            release_.used(source, from + done, from + done + piece);
-            done += piece;
-        }
-        return {};
-    }
-
-    template <class Accept>
-    result<void> pass(std::uint32_t t, std::uint64_t offset, std::span<const std::byte> bytes, Accept& accept) noexcept {
-        if (auto accepted = accept(t, offset, bytes); !accepted) return accepted;
-        done_bytes_ += bytes.size();
-        if (!progress_({plan_.tensors()[t].name, done_bytes_, plan_.total_bytes()})) return failure{.code = errc::canceled};
-        return {};
-    }
-
-    template <class Accept>
-    result<void> send_tensor(std::uint32_t t, Accept& accept) noexcept {
-        const tensor_place place = set_.place(plan_.origin_of(t).number);
-        return send_run(place.source, place.offset, place.size_bytes, t, 0, accept);
-    }
-
-    template <class Accept>
-    result<void> send_scope(std::uint32_t scope, sequence<const std::uint32_t> chosen, Accept& accept) noexcept {
-        constexpr std::uint32_t not_chosen = ~std::uint32_t{0};
-        auto plan = plan_.plan_of(scope);
-        if (!plan) return std::move(plan).error();
-        array<std::uint32_t> tensor_of;  // by output
-        if (!tensor_of.resize(plan->outputs().size(), not_chosen)) return failure{.code = errc::out_of_memory};
-        for (const std::uint32_t t : chosen)
-            if (plan_.origin_of(t).scope == scope) tensor_of[plan_.origin_of(t).number] = t;
-        // an output with strided copies is put together piece by piece; the others are runs, sent in the sources' order
-        array<bool> strided;
-        if (!strided.resize(plan->outputs().size(), false)) return failure{.code = errc::out_of_memory};
-        for (const copy_block& block : plan->blocks()) strided[block.output] = strided[block.output] || block.loop_count != 0;
-        for (const copy_block& block : plan->blocks()) {
-            const std::uint32_t t = tensor_of[block.output];
-            if (t == not_chosen || strided[block.output]) continue;
-            if (auto sent = send_run(block.source, block.source_offset, block.run_bytes, t, block.destination_offset, accept); !sent) return sent;
-        }
-        for (std::size_t o = 0; o < plan->outputs().size(); ++o)
-            if (tensor_of[o] != not_chosen && strided[o])
-                if (auto sent = send_gathered(*plan, o, tensor_of[o], accept); !sent) return sent;
-        return {};
-    }
-
-    template <class Accept>
-    result<void> send_gathered(const copy_plan& plan, std::size_t output, std::uint32_t t, Accept& accept) noexcept {
-        if (!buffer_.resize_unset(rewrite_buffer_bytes)) return failure{.code = errc::out_of_memory};
-        const std::uint64_t size = plan.outputs()[output].size_bytes;
-        for (std::uint64_t done = 0; done < size;) {
-            const std::size_t piece = static_cast<std::size_t>(size - done < buffer_.size() ? size - done : buffer_.size());
-            if (auto gathered = gather(plan, output, done, {buffer_.data(), piece}); !gathered) return gathered;
-            if (auto sent = pass(t, done, {buffer_.data(), piece}, accept); !sent) return sent;
-            done += piece;
-        }
-        for (const copy_block& block : plan.blocks())
-            if (block.output == output) release_.used(block.source, block.source_offset, block.source_offset + block.source_extent_bytes());
-        return {};
-    }
-
-    const rewrite_plan& plan_;
-    const tensor_set_ref& set_;
-    progress_ref progress_;
-    source_check check_;
-    source_release release_;
-    array<std::byte> buffer_;
-    std::uint64_t done_bytes_ = 0;
-};
-
 }  // namespace detail
-
-/// Writes the checkpoint of a rewrite_plan to a directory: shard after shard, each complete or absent, the index last.
-///   fails   canceled (progress answered false), file_changed (a source has another size now: mapped files are checked before each
-///           tensor or scope), and as reading the sources and checkpoint_writer do
-inline result<void> rewrite(const rewrite_plan& plan, std::string_view directory, const rewrite_options& options = {}, progress_ref progress = {}) noexcept {
-    auto writer = checkpoint_writer::create(directory, plan.tensors(), options.max_shard_bytes, options.metadata);
-    if (!writer) return std::move(writer).error();
-    detail::rewrite_run run{plan, progress, options.used_source};
-    detail::array<std::uint32_t> chosen, number_in_shard;
-    if (!number_in_shard.resize(plan.tensors().size(), 0)) return failure{.code = errc::out_of_memory};
-    for (std::uint32_t shard = 0; shard < writer->shard_count(); ++shard) {
-        chosen.clear();
-        for (std::uint32_t t = 0; t < plan.tensors().size(); ++t) {
-            if (writer->shard_of(t) != shard) continue;
-            number_in_shard[t] = static_cast<std::uint32_t>(chosen.size());
-            if (!chosen.push(t)) return failure{.code = errc::out_of_memory};
-        }
-        auto file = writer->open_shard(shard);
-        if (!file) return std::move(file).error();
-        auto sent = run.send(chosen.span(), [&](std::uint32_t t, std::uint64_t offset, std::span<const std::byte> bytes) noexcept {
-            return file->write(number_in_shard[t], offset, bytes);
-        });
-        if (!sent) return sent;
-        if (auto committed = file->commit(options.wait); !committed) return committed;
-    }
-    return writer->finish(options.wait);
-}
 
 /// Compares another tensor set, byte by byte, with what a rewrite would make; neither is loaded.
 ///   reads   every byte of both once
 ///   fails   tensor_not_found (one is missing there), unexpected_tensor (one too many there), dtype_mismatch, shape_mismatch,
 ///           bytes_differ (`offset` counts in the tensor), canceled, and as reading does
 inline result<void> verify_rewritten(const rewrite_plan& plan, tensor_set_ref other, progress_ref progress = {}) noexcept {
-    const failure no_memory{.code = errc::out_of_memory};
+    const auto no_memory = []() noexcept { return failure{.code = errc::out_of_memory}; };
     const sequence<const tensor_spec> tensors = plan.tensors();
     detail::name_table table;
     const auto names = [&](std::uint32_t i) noexcept { return tensors[i].name; };
-    if (!table.reserve(tensors.size())) return no_memory;
+    if (!table.reserve(tensors.size())) return no_memory();
     detail::array<std::uint32_t> chosen, counterpart;
     constexpr std::uint32_t none = ~std::uint32_t{0};
-    if (!counterpart.resize(tensors.size(), none)) return no_memory;
+    if (!counterpart.resize(tensors.size(), none)) return no_memory();
     for (std::uint32_t t = 0; t < tensors.size(); ++t) {
         static_cast<void>(table.insert(tensors[t].name, t, names));  // room was reserved
-        if (!chosen.push(t)) return no_memory;
+        if (!chosen.push(t)) return no_memory();
     }
     detail::source_check check{other};
     for (std::uint32_t i = 0; i < other.size(); ++i) {
@@ -309,27 +372,35 @@ inline result<void> verify_rewritten(const rewrite_plan& plan, tensor_set_ref ot
     detail::rewrite_run run{plan, progress, advice::release};
     return run.send(chosen.span(), [&](std::uint32_t t, std::uint64_t offset, std::span<const std::byte> bytes) noexcept -> result<void> {
         const tensor_place place = other.place(counterpart[t]);
-        const std::uint64_t begin = place.offset + offset;
-        std::span<const std::byte> theirs = other.source_bytes(place.source);
-        if (!theirs.empty()) {
+        const std::span<const std::byte> resident = other.source_bytes(place.source);
+        if (!resident.empty()) {
             if (std::exchange(checked_for, t) != t) check.forget();
             if (auto same = check.before(place.source); !same) return same;
-            if (begin > theirs.size() || theirs.size() - begin < bytes.size())
+        } else if (!buffer.reserve(detail::run_piece_bytes)) {
+            return no_memory();
+        }
+        while (!bytes.empty()) {
+            const std::uint64_t begin = place.offset + offset;
+            const std::size_t piece = bytes.size() < detail::run_piece_bytes ? bytes.size() : detail::run_piece_bytes;
+            const std::byte* theirs = buffer.data();
+            if (resident.empty()) {
+                if (auto read = other.read(place.source, begin, {buffer.data(), piece}); !read) return read;
+            } else if (begin > resident.size() || resident.size() - begin < piece) {
                 return failure{.code = errc::read_past_end, .file = text{other.source_name(place.source)}, .tensor = text{tensors[t].name},
-                               .offset = begin, .expected = bytes.size(), .actual = theirs.size()};
-            theirs = theirs.subspan(static_cast<std::size_t>(begin), bytes.size());
-        } else {
-            if (!buffer.resize_unset(rewrite_buffer_bytes)) return failure{.code = errc::out_of_memory};
-            if (auto read = other.read(place.source, begin, {buffer.data(), bytes.size()}); !read) return read;
-            theirs = {buffer.data(), bytes.size()};
+                               .offset = begin, .expected = piece, .actual = resident.size()};
+            } else {
+                theirs = resident.data() + begin;
+            }
+            if (std::memcmp(theirs, bytes.data(), piece) != 0) {
+                std::size_t at = 0;
+                while (theirs[at] == bytes[at]) ++at;
+                return failure{.code = errc::bytes_differ, .file = text{other.source_name(place.source)}, .tensor = text{tensors[t].name},
+                               .offset = offset + at};
+            }
+            release.used(place.source, begin, begin + piece);
+            offset += piece;
+            bytes = bytes.subspan(piece);
         }
-        if (std::memcmp(theirs.data(), bytes.data(), bytes.size()) != 0) {
-            std::size_t at = 0;
-            while (theirs[at] == bytes[at]) ++at;
-            return failure{.code = errc::bytes_differ, .file = text{other.source_name(place.source)}, .tensor = text{tensors[t].name},
-                           .offset = offset + at};
-        }
-        release.used(place.source, begin, begin + bytes.size());
         return {};
     });
 }

@@ -19,6 +19,10 @@
 
 namespace safefuse::inline SAFEFUSE_ABI {
 
+namespace detail {
+class plan_repacker;
+}
+
 /// Every tensor of the checkpoint to come, and where its bytes come from; made from names, dtypes and shapes alone.
 ///   lifetime  the tensor set must stay where it is
 class rewrite_plan {
@@ -40,10 +44,15 @@ public:
     [[nodiscard]] const experts_scopes& scopes() const noexcept SAFEFUSE_LIFETIMEBOUND { return scopes_; }
     [[nodiscard]] std::uint64_t total_bytes() const noexcept { return total_bytes_; }
     [[nodiscard]] const tensor_set_ref& set() const noexcept SAFEFUSE_LIFETIMEBOUND { return set_; }
+    /// For write_options: which tensors are to lie in one file, one behind the other, and where the data of each file begins. Only a
+    /// plan that repack_plan made asks for either.
+    [[nodiscard]] sequence<const std::uint32_t> groups() const noexcept SAFEFUSE_LIFETIMEBOUND { return groups_.span(); }
+    [[nodiscard]] std::uint64_t data_alignment() const noexcept { return data_alignment_; }
     /// The plan of a scope, made anew at each call: all of them at once would be as large as the headers.
     [[nodiscard]] result<copy_plan> plan_of(std::uint32_t scope) const noexcept { return plan_scope(set_, *family_, scopes_[scope], options_); }
 
 private:
+    friend class detail::plan_repacker;
     explicit rewrite_plan(tensor_set_ref set, const family_description& family, const plan_options& options) noexcept
         : set_{set}, family_{&family}, options_{options} {
         options_.destination_scope = {};
@@ -65,6 +74,8 @@ private:
     detail::array<origin> origins_;
     detail::array<char> arena_;
     detail::array<std::uint64_t> extents_;
+    detail::array<std::uint32_t> groups_;
+    std::uint64_t data_alignment_ = 8;
     std::uint64_t total_bytes_ = 0;
 };
 
@@ -73,12 +84,12 @@ inline result<rewrite_plan> rewrite_plan::make(tensor_set_ref set, const family_
     rewrite_plan out{set, family, options};
     auto scopes = experts_scopes::find(set, family);
     if (!scopes) return std::move(scopes).error();
-    if (scopes->size() == 0) return failure{.code = errc::no_experts, .detail = text{family.name}};
+    if (scopes->experts_count() == 0) return failure{.code = errc::no_experts, .detail = text{family.name}};
     out.scopes_ = std::move(*scopes);
 
     detail::array<bool> consumed;
     if (!consumed.resize(set.size(), false)) return no_memory;
-    bool any_to_rename = false;
+    bool any_to_rename = family.module_at(0).is_same();
     for (std::uint32_t s = 0; s < out.scopes_.size(); ++s) {
         auto plan = out.plan_of(s);
         if (!plan) return std::move(plan).error();

@@ -4,10 +4,13 @@
 
 #include <safefuse/byte_source.hpp>
 #include <safefuse/checkpoint.hpp>
+#include <safefuse/checkpoint_writer.hpp>
 #include <safefuse/config.hpp>
+#include <safefuse/convert.hpp>
 #include <safefuse/copy_plan.hpp>
 #include <safefuse/dtype.hpp>
 #include <safefuse/family.hpp>
+#include <safefuse/fields.hpp>
 #include <safefuse/fuse.hpp>
 #include <safefuse/header.hpp>
 #include <safefuse/layout.hpp>
@@ -18,6 +21,8 @@
 #include <safefuse/mapped_file.hpp>
 #include <safefuse/model_config.hpp>
 #include <safefuse/plan.hpp>
+#include <safefuse/rename.hpp>
+#include <safefuse/repack.hpp>
 #include <safefuse/result.hpp>
 #include <safefuse/rewrite.hpp>
 #include <safefuse/rewrite_plan.hpp>

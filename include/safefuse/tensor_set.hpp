@@ -65,6 +65,8 @@ public:
     /// of a mapped file that was cut short, copying is a signal and not a failure. Nothing is asked of others.
     ///   fails   as the set's check: file_changed
     [[nodiscard]] result<void> check(std::uint32_t source) const noexcept { return calls_->check(set_, source); }
+    /// The system's number of the open file that a source is, from sets that have `native_handle(source)`; else no_native_handle.
+    [[nodiscard]] std::intptr_t native_handle(std::uint32_t source) const noexcept { return calls_->native_handle(set_, source); }
 
 private:
     struct calls {
@@ -76,6 +78,7 @@ private:
         result<void> (*read)(const void*, std::uint32_t, std::uint64_t, std::span<std::byte>) noexcept;
         void (*advise)(const void*, std::uint32_t, std::uint64_t, std::uint64_t, advice) noexcept;
         result<void> (*check)(const void*, std::uint32_t) noexcept;
+        std::intptr_t (*native_handle)(const void*, std::uint32_t) noexcept;
     };
 
     template <class Set>
@@ -103,6 +106,12 @@ private:
                 return as<Set>(set).check(source);
             else
                 return {};
+        },
+        []([[maybe_unused]] const void* set, [[maybe_unused]] std::uint32_t source) noexcept -> std::intptr_t {
+            if constexpr (requires { as<Set>(set).native_handle(source); })
+                return as<Set>(set).native_handle(source);
+            else
+                return no_native_handle;
         },
     };
 

@@ -20,10 +20,11 @@ function(try status text program)
     endif()
 endfunction()
 
-foreach(program inspect make_checkpoint fuse_checkpoint unfuse_checkpoint verify_fused fuse_into_my_buffer adapt_my_tensor define_a_layout)
+foreach(program inspect make_checkpoint fuse_checkpoint unfuse_checkpoint repack_checkpoint verify_fused fuse_into_my_buffer adapt_my_tensor
+        define_a_layout)
     try(0 "^usage: ${program}" ${program} --help)
 endforeach()
-foreach(program inspect make_checkpoint fuse_checkpoint unfuse_checkpoint verify_fused fuse_into_my_buffer)
+foreach(program inspect make_checkpoint fuse_checkpoint unfuse_checkpoint repack_checkpoint verify_fused fuse_into_my_buffer)
     try(2 "error: " ${program})
 endforeach()
 try(2 "unknown option --frobnicate" inspect x --frobnicate)
@@ -32,6 +33,7 @@ try(2 "whole number" make_checkpoint x --layers two)
 try(2 "wants a size" make_checkpoint x --max-shard-size huge)
 try(2 "unknown family" make_checkpoint x --family nobody)
 try(2 "mmap or pread" fuse_checkpoint a b --source telepathy)
+try(2 "--resume keeps what --overwrite removes" fuse_checkpoint a b --resume --overwrite)
 try(2 "too many arguments" verify_fused a b c)
 try(1 "no such file" inspect nowhere)
 
@@ -66,6 +68,59 @@ endforeach()
 
 # config.json is found beside an index or a file, too.
 try(0 "model_type mixtral" inspect mixtral/model.safetensors.index.json)
+
+# A dry run says what there would be and writes nothing; what it says comes true.
+try(0 "would write .* in [0-9]+ files, and 1 other file.*enough" fuse_checkpoint qwen2_moe dry --max-shard-size 50KB --dry-run)
+if(EXISTS "${WORK}/dry")
+    message(SEND_ERROR "a dry run wrote something")
+endif()
+function(number result json key)
+    string(JSON value ERROR_VARIABLE error GET "${json}" ${key})
+    if(error)
+        message(SEND_ERROR "no JSON with ${key}: ${json}")
+    endif()
+    set(${result} "${value}" PARENT_SCOPE)
+endfunction()
+execute_process(COMMAND "${BIN}/fuse_checkpoint" qwen2_moe dry --max-shard-size 50KB --dry-run --json WORKING_DIRECTORY "${WORK}" OUTPUT_VARIABLE promised)
+execute_process(COMMAND "${BIN}/fuse_checkpoint" qwen2_moe dry --max-shard-size 50KB --json WORKING_DIRECTORY "${WORK}" OUTPUT_VARIABLE done)
+foreach(key files size_bytes tensors side_files)
+    number(before "${promised}" ${key})
+    number(after "${done}" ${key})
+    if(NOT before EQUAL after)
+        message(SEND_ERROR "--dry-run promised ${before} ${key}, and there are ${after}")
+    endif()
+endforeach()
+file(GLOB files "${WORK}/dry/*.safetensors")
+list(LENGTH files count)
+number(promised_files "${promised}" files)
+if(NOT count EQUAL promised_files)
+    message(SEND_ERROR "--dry-run promised ${promised_files} files, and there are ${count}")
+endif()
+
+# One tensor for each file, and as many files as tensors.
+try(0 "written" fuse_checkpoint mixtral mixtral.single --one-tensor-per-file)
+try(0 "each byte as in" verify_fused mixtral mixtral.single)
+try(0 "tensors    19 in 19 files" inspect mixtral.single)
+
+# A repacked checkpoint holds the same, and its experts need no copy.
+try(0 "\\(0%\\)" inspect mixtral)
+try(0 "written" repack_checkpoint mixtral mixtral.repacked)
+try(0 "\\(100%\\)" inspect mixtral.repacked)
+try(0 "written" fuse_checkpoint mixtral.repacked mixtral.refused)
+try(0 "each byte as in" verify_fused mixtral mixtral.refused)
+
+# Another number of experts than config.json's is asked about, once.
+file(COPY "${WORK}/mixtral/" DESTINATION "${WORK}/pruned")
+file(READ "${WORK}/pruned/config.json" config)
+string(REPLACE "\"num_local_experts\": 11" "\"num_local_experts\": 12" config "${config}")
+file(WRITE "${WORK}/pruned/config.json" "${config}")
+try(1 "--any-expert-count" fuse_checkpoint pruned x)
+try(0 "config.json says otherwise" inspect pruned)
+try(0 "written" fuse_checkpoint pruned pruned.fused --any-expert-count)
+
+# Files that stay the same can be linked.
+try(0 "of them links" fuse_checkpoint mixtral.fused linked --link --max-shard-size 50KB)
+try(0 "each byte as in" verify_fused mixtral linked)
 
 # What is refused.
 try(1 "destination is not empty.*--overwrite" fuse_checkpoint mixtral mixtral.fused)

@@ -6,11 +6,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/types.h>
 #include <time.h>
 #include <unistd.h>
+#if defined(__linux__)
+#include <sys/ioctl.h>
+#endif
 
 #include <safefuse/detail/os.hpp>
 
@@ -20,6 +26,8 @@ static_assert(sizeof(off_t) == 8, "safefuse reads files of more than 2 GiB: comp
 
 using handle = int;
 inline constexpr handle no_handle = -1;
+[[nodiscard]] inline handle handle_of(std::intptr_t native) noexcept { return static_cast<handle>(native); }
+[[nodiscard]] inline std::intptr_t native_of(handle file) noexcept { return file; }
 
 [[nodiscard]] inline outcome failed(int error) noexcept {
     switch (error) {
@@ -35,8 +43,8 @@ inline constexpr handle no_handle = -1;
     case ENOMEM: return {false, errc::out_of_memory, error};
     case EMFILE:
     case ENFILE: return {false, errc::io_error, error, "too many open files; `ulimit -n` raises the limit"};
-    case ENOSPC: return {false, errc::io_error, error, "no space left on the device"};
-    case EDQUOT: return {false, errc::io_error, error, "the disk quota is used up"};
+    case ENOSPC: return {false, errc::disk_full, error};
+    case EDQUOT: return {false, errc::disk_full, error, "the disk quota is used up"};
     case EFBIG: return {false, errc::io_error, error, "too large a file for this file system or process"};
     case ELOOP: return {false, errc::io_error, error, "the symbolic links go in a circle"};
     case ENAMETOOLONG: return {false, errc::io_error, error, "the name is too long"};
@@ -190,12 +198,21 @@ inline void advise_mapping(handle file, const std::byte* data, std::size_t file_
     return {};
 }
 
+/// Gives an empty file its size, with nothing in it.
+[[nodiscard]] inline outcome set_size(handle file, std::uint64_t size_bytes) noexcept {
+    if (size_bytes > static_cast<std::uint64_t>(INT64_MAX)) return failed(EFBIG);
+    int cut = 0;
+    do cut = ::ftruncate(file, static_cast<off_t>(size_bytes));
+    while (cut != 0 && errno == EINTR);
+    return cut == 0 ? outcome{} : failed(errno);
+}
+
 /// Gives an empty file its size, with its blocks reserved where the file system can do that quickly.
 [[nodiscard]] inline outcome preallocate(handle file, std::uint64_t size_bytes) noexcept {
     if (size_bytes == 0) return {};
     if (size_bytes > static_cast<std::uint64_t>(INT64_MAX)) return failed(EFBIG);
-    const off_t size = static_cast<off_t>(size_bytes);
 #if defined(__linux__)
+    const off_t size = static_cast<off_t>(size_bytes);
     // Not posix_fallocate: where the file system cannot reserve, it writes a byte to every block.
     int error = 0;
     do error = ::fallocate(file, 0, 0, size) == 0 ? 0 : errno;
@@ -203,13 +220,32 @@ inline void advise_mapping(handle file, const std::byte* data, std::size_t file_
     if (error == 0) return {};
     if (error != EOPNOTSUPP && error != ENOSYS && error != EINVAL) return failed(error);
 #elif defined(F_PREALLOCATE)
-    fstore_t store{F_ALLOCATEALL, F_PEOFPOSMODE, 0, size, 0};
+    fstore_t store{F_ALLOCATEALL, F_PEOFPOSMODE, 0, static_cast<off_t>(size_bytes), 0};
     (void)::fcntl(file, F_PREALLOCATE, &store);
 #endif
-    int cut = 0;
-    do cut = ::ftruncate(file, size);
-    while (cut != 0 && errno == EINTR);
-    return cut == 0 ? outcome{} : failed(errno);
+    return set_size(file, size_bytes);
+}
+
+/// Sends what was written to the disk without waiting for it, so that syncing later has little left to do.
+inline void start_writing([[maybe_unused]] handle file) noexcept {
+#if defined(SYNC_FILE_RANGE_WRITE)
+    (void)::sync_file_range(file, 0, 0, SYNC_FILE_RANGE_WRITE);
+#endif
+}
+
+/// Lets a range of a file share the blocks of a range of another one. Offsets and size are multiples of share_multiple_bytes.
+[[nodiscard]] inline outcome share_blocks([[maybe_unused]] handle from, [[maybe_unused]] std::uint64_t from_offset,
+                                          [[maybe_unused]] handle to, [[maybe_unused]] std::uint64_t to_offset,
+                                          [[maybe_unused]] std::uint64_t size_bytes) noexcept {
+#if defined(__linux__) && defined(_IOW)
+    struct range {  // file_clone_range of <linux/fs.h>, which brings macros with common names
+        std::int64_t source;
+        std::uint64_t source_offset, source_bytes, destination_offset;
+    } shared{from, from_offset, size_bytes, to_offset};
+    return ::ioctl(to, _IOW(0x94, 13, struct range), &shared) == 0 ? outcome{} : failed(errno);
+#else
+    return failed(EOPNOTSUPP);
+#endif
 }
 
 [[nodiscard]] inline outcome sync_file(handle file) noexcept {
@@ -220,6 +256,17 @@ inline void advise_mapping(handle file, const std::byte* data, std::size_t file_
     do synced = ::fsync(file);
     while (synced != 0 && errno == EINTR);
     return synced == 0 ? outcome{} : failed(errno);
+}
+
+/// Waits until the bytes of a file that is not open are on the disk.
+[[nodiscard]] inline outcome sync_path(const char* path) noexcept {
+    int opened = 0;
+    do opened = ::open(path, O_RDONLY | O_CLOEXEC);
+    while (opened < 0 && errno == EINTR);
+    if (opened < 0) return failed(errno);
+    const outcome came = sync_file(opened);
+    ::close(opened);
+    return came;
 }
 
 /// Makes renames in a directory last. Directories that cannot be synced are not a failure.
@@ -236,6 +283,84 @@ inline void advise_mapping(handle file, const std::byte* data, std::size_t file_
 
 [[nodiscard]] inline outcome rename_over(const char* from, const char* to) noexcept {
     return ::rename(from, to) == 0 ? outcome{} : failed(errno);
+}
+
+/// Gives a file a second name, which must be free.
+[[nodiscard]] inline outcome link_file(const char* from, const char* to) noexcept {
+    return ::linkat(AT_FDCWD, from, AT_FDCWD, to, AT_SYMLINK_FOLLOW) == 0 ? outcome{} : failed(errno);
+}
+
+/// Whether a path leads to the file that is open.
+[[nodiscard]] inline bool is_same_file(handle file, const char* path) noexcept {
+    struct stat open, named;
+    return ::fstat(file, &open) == 0 && ::stat(path, &named) == 0 && open.st_dev == named.st_dev && open.st_ino == named.st_ino;
+}
+
+/// When a file was last written to, in a unit of the system's; 0 where it does not tell.
+[[nodiscard]] inline std::uint64_t modified_time(handle file) noexcept {
+    struct stat facts;
+    if (::fstat(file, &facts) != 0) return 0;
+#if defined(__APPLE__)
+    const struct timespec at = facts.st_mtimespec;
+#else
+    const struct timespec at = facts.st_mtim;
+#endif
+    return static_cast<std::uint64_t>(at.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(at.tv_nsec);
+}
+
+/// How much more this user can write to the file system of a directory; no_number where it does not tell.
+[[nodiscard]] inline outcome free_space(const char* directory, std::uint64_t& size_bytes) noexcept {
+    struct statvfs facts;
+    int came = 0;
+    do came = ::statvfs(directory, &facts);
+    while (came != 0 && errno == EINTR);
+    if (came != 0) return failed(errno);
+    const auto block_bytes = static_cast<std::uint64_t>(facts.f_frsize != 0 ? facts.f_frsize : facts.f_bsize);
+    const auto blocks = static_cast<std::uint64_t>(facts.f_bavail);
+    const bool tells = facts.f_blocks != 0 && block_bytes != 0 && blocks <= no_number / block_bytes;
+    size_bytes = tells ? blocks * block_bytes : no_number;
+    return {};
+}
+
+/// Opens a file for reading and writing, makes it if it is not there, and keeps every other caller out until it is closed, by
+/// whatever means: a process that is killed holds no lock. File systems without locks keep nobody out.
+[[nodiscard]] inline outcome lock_file(const char* path, bool make, handle& file) noexcept {
+    for (int attempt = 0; attempt < 100; ++attempt) {
+        int opened = 0;
+        do opened = ::open(path, O_RDWR | (make ? O_CREAT : 0) | O_CLOEXEC, 0666);
+        while (opened < 0 && errno == EINTR);
+        if (opened < 0) return failed(errno);
+        int locked = 0;
+        do locked = ::flock(opened, LOCK_EX | LOCK_NB);
+        while (locked != 0 && errno == EINTR);
+        if (locked != 0 && errno == EWOULDBLOCK) {
+            ::close(opened);
+            return {false, errc::in_use, 0};
+        }
+        if (is_same_file(opened, path)) {
+            file = opened;
+            return {};
+        }
+        ::close(opened);  // whoever had it has removed it: what is locked has no name any more
+    }
+    return {false, errc::in_use, 0};
+}
+
+/// Removes a file that lock_file gave, and closes it.
+inline void remove_locked(handle file, const char* path) noexcept {
+    (void)::unlink(path);
+    ::close(file);
+}
+
+/// The one path of a directory that has no links, `.` or `..` in it.
+[[nodiscard]] inline outcome real_path(const char* path, array<char>& real) noexcept {
+    char* const found = ::realpath(path, nullptr);
+    if (found == nullptr) return failed(errno);
+    const std::string_view characters{found};
+    real.clear();
+    const bool fits = real.append(characters.data(), characters.size());
+    ::free(found);
+    return fits ? outcome{} : failed(ENOMEM);
 }
 
 [[nodiscard]] inline outcome remove_file(const char* path) noexcept { return ::unlink(path) == 0 ? outcome{} : failed(errno); }

@@ -15,7 +15,9 @@
 struct _SECURITY_ATTRIBUTES;
 struct _OVERLAPPED;
 struct _WIN32_FIND_DATAW;
+struct _BY_HANDLE_FILE_INFORMATION;
 union _LARGE_INTEGER;
+union _ULARGE_INTEGER;
 
 extern "C" {
 __declspec(dllimport) void* __stdcall CreateFileW(const wchar_t*, unsigned long, unsigned long, struct _SECURITY_ATTRIBUTES*,
@@ -46,6 +48,11 @@ __declspec(dllimport) int __stdcall FindClose(void*);
 __declspec(dllimport) int __stdcall MultiByteToWideChar(unsigned int, unsigned long, const char*, int, wchar_t*, int);
 __declspec(dllimport) int __stdcall WideCharToMultiByte(unsigned int, unsigned long, const wchar_t*, int, char*, int, const char*,
                                                         int*);
+__declspec(dllimport) int __stdcall CreateHardLinkW(const wchar_t*, const wchar_t*, struct _SECURITY_ATTRIBUTES*);
+__declspec(dllimport) int __stdcall GetDiskFreeSpaceExW(const wchar_t*, union _ULARGE_INTEGER*, union _ULARGE_INTEGER*,
+                                                        union _ULARGE_INTEGER*);
+__declspec(dllimport) int __stdcall GetFileInformationByHandle(void*, struct _BY_HANDLE_FILE_INFORMATION*);
+__declspec(dllimport) unsigned long __stdcall GetFinalPathNameByHandleW(void*, wchar_t*, unsigned long, unsigned long);
 __declspec(dllimport) unsigned long __stdcall GetLastError(void);
 __declspec(dllimport) unsigned long __stdcall GetCurrentProcessId(void);
 __declspec(dllimport) int __stdcall QueryPerformanceCounter(union _LARGE_INTEGER*);
@@ -55,6 +62,10 @@ namespace safefuse::inline SAFEFUSE_ABI::detail::os {
 
 using handle = void*;
 inline constexpr handle no_handle = nullptr;
+[[nodiscard]] inline handle handle_of(std::intptr_t native) noexcept { return reinterpret_cast<handle>(native); }
+[[nodiscard]] inline std::intptr_t native_of(handle file) noexcept {
+    return file == no_handle ? no_native_handle : reinterpret_cast<std::intptr_t>(file);
+}
 
 [[nodiscard]] inline outcome failed(unsigned long error) noexcept {
     const int number = static_cast<int>(error);
@@ -78,8 +89,8 @@ inline constexpr handle no_handle = nullptr;
     case 14:                                                        // ERROR_OUTOFMEMORY
     case 1455: return {false, errc::out_of_memory, number};         // ERROR_COMMITMENT_LIMIT
     case 4: return {false, errc::io_error, number, "too many open files"};            // ERROR_TOO_MANY_OPEN_FILES
-    case 39:                                                                           // ERROR_HANDLE_DISK_FULL
-    case 112: return {false, errc::io_error, number, "no space left on the device"};  // ERROR_DISK_FULL
+    case 39:                                             // ERROR_HANDLE_DISK_FULL
+    case 112: return {false, errc::disk_full, number};  // ERROR_DISK_FULL
     case 206: return {false, errc::io_error, number, "the name is too long"};         // ERROR_FILENAME_EXCED_RANGE
     case 1113: return {false, errc::io_error, number, "the path is not UTF-8"};       // ERROR_NO_UNICODE_TRANSLATION
     default: return {false, errc::io_error, number};
@@ -205,6 +216,9 @@ inline void advise_mapping(handle, const std::byte*, std::size_t, std::uint64_t,
 }
 
 /// Gives an empty file its size, which reserves its blocks.
+[[nodiscard]] inline outcome preallocate(handle file, std::uint64_t size_bytes) noexcept;
+[[nodiscard]] inline outcome set_size(handle file, std::uint64_t size_bytes) noexcept { return preallocate(file, size_bytes); }
+
 [[nodiscard]] inline outcome preallocate(handle file, std::uint64_t size_bytes) noexcept {
     if (size_bytes == 0) return {};
     if (size_bytes > static_cast<std::uint64_t>(INT64_MAX)) return failed(112);
@@ -213,6 +227,12 @@ inline void advise_mapping(handle, const std::byte*, std::size_t, std::uint64_t,
         if (const unsigned long error = ::GetLastError(); error != 0) return failed(error);
     return ::SetEndOfFile(file) != 0 ? outcome{} : failed();
 }
+
+/// The system writes when it likes.
+inline void start_writing(handle) noexcept {}
+
+/// File systems that share blocks are rare here.
+[[nodiscard]] inline outcome share_blocks(handle, std::uint64_t, handle, std::uint64_t, std::uint64_t) noexcept { return failed(50); }
 
 [[nodiscard]] inline outcome sync_file(handle file) noexcept { return ::FlushFileBuffers(file) != 0 ? outcome{} : failed(); }
 
@@ -224,6 +244,99 @@ inline void advise_mapping(handle, const std::byte*, std::size_t, std::uint64_t,
     if (const outcome came = widen(from, {}, wide_from); !came) return came;
     if (const outcome came = widen(to, {}, wide_to); !came) return came;
     return ::MoveFileExW(wide_from.data(), wide_to.data(), 1 | 8) != 0 ? outcome{} : failed();  // REPLACE_EXISTING, WRITE_THROUGH
+}
+
+/// Waits until the bytes of a file that is not open are on the disk.
+[[nodiscard]] inline outcome sync_path(const char* path) noexcept {
+    array<wchar_t> wide;
+    if (const outcome came = widen(path, {}, wide); !came) return came;
+    void* const opened = ::CreateFileW(wide.data(), 0x40000000ul, 7, nullptr, 3, 0x80, nullptr);  // GENERIC_WRITE, OPEN_EXISTING
+    if (reinterpret_cast<std::intptr_t>(opened) == -1) return failed();
+    const outcome came = sync_file(opened);
+    ::CloseHandle(opened);
+    return came;
+}
+
+/// Gives a file a second name, which must be free.
+[[nodiscard]] inline outcome link_file(const char* from, const char* to) noexcept {
+    array<wchar_t> wide_from, wide_to;
+    if (const outcome came = widen(from, {}, wide_from); !came) return came;
+    if (const outcome came = widen(to, {}, wide_to); !came) return came;
+    return ::CreateHardLinkW(wide_to.data(), wide_from.data(), nullptr) != 0 ? outcome{} : failed();
+}
+
+/// BY_HANDLE_FILE_INFORMATION
+struct file_facts {
+    std::uint32_t attributes, created[2], accessed[2], modified[2], volume, size[2], link_count, number[2];
+};
+[[nodiscard]] inline bool facts_of(handle file, file_facts& facts) noexcept {
+    return ::GetFileInformationByHandle(file, reinterpret_cast<struct ::_BY_HANDLE_FILE_INFORMATION*>(&facts)) != 0;
+}
+
+/// Whether a path leads to the file that is open.
+[[nodiscard]] inline bool is_same_file(handle file, const char* path) noexcept {
+    handle other = no_handle;
+    std::uint64_t size_bytes = 0;
+    if (!open_file(path, other, size_bytes)) return false;
+    file_facts one{}, two{};
+    const bool told = facts_of(file, one) && facts_of(other, two);
+    ::CloseHandle(other);
+    return told && one.volume == two.volume && one.number[0] == two.number[0] && one.number[1] == two.number[1];
+}
+
+/// When a file was last written to, in a unit of the system's; 0 where it does not tell.
+[[nodiscard]] inline std::uint64_t modified_time(handle file) noexcept {
+    file_facts facts{};
+    return facts_of(file, facts) ? std::uint64_t{facts.modified[1]} << 32 | facts.modified[0] : 0;
+}
+
+/// How much more this user can write to the file system of a directory.
+[[nodiscard]] inline outcome free_space(const char* directory, std::uint64_t& size_bytes) noexcept {
+    array<wchar_t> wide;
+    if (const outcome came = widen(directory, {}, wide); !came) return came;
+    return ::GetDiskFreeSpaceExW(wide.data(), reinterpret_cast<union ::_ULARGE_INTEGER*>(&size_bytes), nullptr, nullptr) != 0 ? outcome{}
+                                                                                                                           : failed();
+}
+
+/// Opens a file for reading and writing, makes it if it is not there, and keeps every other caller out until it is closed, by
+/// whatever means.
+[[nodiscard]] inline outcome lock_file(const char* path, bool make, handle& file) noexcept {
+    array<wchar_t> wide;
+    if (const outcome came = widen(path, {}, wide); !came) return came;
+    void* const opened = ::CreateFileW(wide.data(), 0xC0000000ul, 0, nullptr, make ? 4 : 3, 0x80, nullptr);  // shared with nobody
+    if (reinterpret_cast<std::intptr_t>(opened) != -1) {
+        file = opened;
+        return {};
+    }
+    const outcome came = failed();
+    return came.os_error == 32 ? outcome{false, errc::in_use, 0} : came;
+}
+
+/// Removes a file that lock_file gave, and closes it.
+inline void remove_locked(handle file, const char* path) noexcept {
+    ::CloseHandle(file);
+    array<wchar_t> wide;
+    if (widen(path, {}, wide)) (void)::DeleteFileW(wide.data());
+}
+
+/// The one path of a directory that has no links, `.` or `..` in it.
+[[nodiscard]] inline outcome real_path(const char* path, array<char>& real) noexcept {
+    array<wchar_t> wide;
+    if (const outcome came = widen(path, {}, wide); !came) return came;
+    void* const opened = ::CreateFileW(wide.data(), 0, 7, nullptr, 3, 0x02000000ul, nullptr);  // FILE_FLAG_BACKUP_SEMANTICS
+    if (reinterpret_cast<std::intptr_t>(opened) == -1) return failed();
+    const unsigned long count = ::GetFinalPathNameByHandleW(opened, nullptr, 0, 0);
+    outcome came = count == 0 ? failed() : outcome{};
+    if (came && !wide.resize_unset(count)) came = failed(8);
+    if (came && ::GetFinalPathNameByHandleW(opened, wide.data(), count, 0) >= count) came = failed(206);
+    ::CloseHandle(opened);
+    if (!came) return came;
+    const int size = ::WideCharToMultiByte(65001, 0, wide.data(), -1, nullptr, 0, nullptr, nullptr);
+    if (size <= 0) return failed();
+    if (!real.resize_unset(static_cast<std::size_t>(size))) return failed(8);
+    if (::WideCharToMultiByte(65001, 0, wide.data(), -1, real.data(), size, nullptr, nullptr) != size) return failed();
+    real.pop();
+    return {};
 }
 
 [[nodiscard]] inline outcome remove_file(const char* path) noexcept {

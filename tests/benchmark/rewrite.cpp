@@ -1,0 +1,261 @@
+// How fast is a whole checkpoint rewritten, against copying its files? Reports; it judges nothing.
+//   benchmark_rewrite [MEGABYTES] [ROUNDS] [DIRECTORY]
+// Figures of one run belong together: the contenders take turns, the source is read into the page cache before each, and medians
+// are printed. Everybody is held to the same durability: first until every byte is on the disk (fsync of each file), then not
+// waiting for the disk at all.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include <safefuse/checkpoint.hpp>
+#include <safefuse/layouts/families.hpp>
+#include <safefuse/rewrite.hpp>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
+
+namespace fs = std::filesystem;
+namespace sf = safefuse;
+
+namespace {
+
+template <class GateUp, class Down>
+struct engine : sf::family<sf::layouts::per_expert, sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", GateUp>, sf::tensor<"down_proj", Down>>> {
+    static constexpr std::string_view name = "engine";
+    using modules = sf::modules<"mlp.experts">;
+};
+using gate = sf::layouts::gate;
+using up = sf::layouts::up;
+using down = sf::layouts::down;
+struct rows_in_turn : engine<sf::stack<sf::interleave<0, 1, gate, up>>, sf::stack<down>> {};
+struct groups_in_turn : engine<sf::stack<sf::interleave<0, 64, up, gate>>, sf::stack<down>> {};
+struct transposed : engine<sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>, sf::stack<sf::transpose<0, 1, down>>> {};
+
+int failed(const sf::failure& why) {
+    std::fprintf(stderr, "error: %s\n", why.message().c_str());
+    return 1;
+}
+
+/// Qwen3-30B-A3B's experts, as many layers of 64 as fit, in shards of a third.
+sf::result<void> make_checkpoint(const std::string& directory, std::uint64_t bytes) {
+    constexpr std::uint64_t inner[] = {768, 2048}, outer[] = {2048, 768}, matrix_bytes = 768 * 2048 * 2;
+    std::vector<std::string> names;
+    for (std::uint64_t i = 0; i * 3 * matrix_bytes < bytes; ++i)
+        for (const char* part : {"gate_proj", "up_proj", "down_proj"})
+            names.push_back("model.layers." + std::to_string(i / 64) + ".mlp.experts." + std::to_string(i % 64) + '.' + part + ".weight");
+    std::sort(names.begin(), names.end());
+    std::vector<sf::tensor_spec> specs;
+    for (const std::string& name : names)
+        specs.push_back({name, sf::dtype::bf16, name.find("down") == std::string::npos ? sf::shape_view{inner} : sf::shape_view{outer}});
+    auto writer = sf::checkpoint_writer::create(directory, specs, {.max_shard_bytes = bytes / 3 + matrix_bytes});
+    if (!writer) return std::move(writer).error();
+    std::vector<std::uint64_t> data(matrix_bytes / 8);
+    std::mt19937_64 random{1};
+    for (std::uint64_t& word : data) word = random();
+    for (std::uint32_t shard = 0; shard < writer->shard_count(); ++shard) {
+        auto file = writer->open_shard(shard);
+        if (!file) return std::move(file).error();
+        for (std::size_t i = 0; i < writer->tensors_of(shard).size(); ++i) {
+            data[i % data.size()] = random();
+            if (auto written = file->write(i, 0, std::as_bytes(std::span{data})); !written) return written;
+        }
+        if (auto committed = file->commit(); !committed) return committed;
+    }
+    return writer->finish();
+}
+
+std::vector<fs::path> files_of(const std::string& directory) {
+    std::vector<fs::path> files;
+    for (const auto& entry : fs::directory_iterator{directory}) files.push_back(entry.path());
+    std::sort(files.begin(), files.end());
+    return files;
+}
+
+/// So that all begin with the source in the page cache.
+void read_all(const std::string& directory) {
+    std::vector<char> buffer(1 << 20);
+    for (const fs::path& each : files_of(directory)) {
+        std::FILE* const file = std::fopen(each.string().c_str(), "rb");
+        while (file != nullptr && std::fread(buffer.data(), 1, buffer.size(), file) == buffer.size()) {}
+        if (file != nullptr) std::fclose(file);
+    }
+}
+
+#if defined(__unix__) || defined(__APPLE__)
+/// Copies each file of a directory by `copy(from, to, size)`.
+bool copy_files(const std::string& from, const std::string& to, bool synced, const std::function<bool(int, int, std::size_t)>& copy) {
+    fs::create_directory(to);
+    bool good = true;
+    for (const fs::path& each : files_of(from)) {
+        const int in = ::open(each.c_str(), O_RDONLY), out = ::open((fs::path{to} / each.filename()).c_str(), O_RDWR | O_CREAT | O_EXCL, 0666);
+        good = good && in >= 0 && out >= 0 && copy(in, out, fs::file_size(each));
+        if (synced) good = ::fsync(out) == 0 && good;
+        ::close(in);
+        ::close(out);
+    }
+    return good;
+}
+
+bool sync_files(const std::string& directory) {
+    bool good = true;
+    for (const fs::path& each : files_of(directory)) {
+        const int file = ::open(each.c_str(), O_RDONLY);
+        good = ::fsync(file) == 0 && good;
+        ::close(file);
+    }
+    return good;
+}
+
+void reserve([[maybe_unused]] int out, [[maybe_unused]] std::size_t size) {
+#if defined(__linux__)
+    (void)!::fallocate(out, 0, 0, static_cast<off_t>(size));
+#endif
+}
+
+bool write_from_mapping(int in, int out, std::size_t size, bool early) {
+    if (size == 0) return true;
+    reserve(out, size);
+    char* const mapped = static_cast<char*>(::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, in, 0));
+    if (mapped == MAP_FAILED) return false;
+    bool good = true;
+    for (std::size_t done = 0, started = 0; good && done < size;) {
+        const ssize_t written = ::pwrite(out, mapped + done, std::min(size - done, std::size_t{512} << 10), static_cast<off_t>(done));
+        good = written > 0;
+        if (good) done += static_cast<std::size_t>(written);
+#if defined(SYNC_FILE_RANGE_WRITE)
+        if (early && done - started >= std::size_t{32} << 20) {
+            (void)::sync_file_range(out, static_cast<off_t>(started), static_cast<off_t>(done - started), SYNC_FILE_RANGE_WRITE);
+            started = done;
+        }
+#endif
+    }
+    ::munmap(mapped, size);
+    return good;
+}
+
+bool read_and_write(int in, int out, std::size_t size) {
+    reserve(out, size);
+    std::vector<char> buffer(std::size_t{4} << 20);
+    for (std::size_t done = 0; done < size;) {
+        const ssize_t got = ::pread(in, buffer.data(), buffer.size(), static_cast<off_t>(done));
+        if (got <= 0 || ::pwrite(out, buffer.data(), static_cast<std::size_t>(got), static_cast<off_t>(done)) != got) return false;
+        done += static_cast<std::size_t>(got);
+    }
+    return true;
+}
+#endif
+
+struct contender {
+    std::string name;
+    std::function<bool(const std::string& from, const std::string& to, bool synced)> run;
+    bool is_ours = false;
+    bool is_strided = false;
+    std::vector<double> seconds{};
+
+    double median() const {
+        std::vector<double> sorted = seconds;
+        std::sort(sorted.begin(), sorted.end());
+        return sorted[sorted.size() / 2];
+    }
+};
+
+template <class Family, class Source>
+contender ours(const std::string& name, bool is_strided = false) {
+    return {name,
+            [](const std::string& from, const std::string& to, bool synced) {
+                const auto checkpoint = sf::basic_checkpoint<Source>::open(from);
+                if (!checkpoint) return failed(checkpoint.error()) == 0;
+                const auto plan = sf::rewrite_plan::make(*checkpoint, sf::description_of<Family>);
+                if (!plan) return failed(plan.error()) == 0;
+                const auto done = sf::rewrite(*plan, to, {.wait = synced ? sf::durability::synced : sf::durability::renamed});
+                return done || failed(done.error()) == 0;
+            },
+            true, is_strided};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const std::uint64_t bytes = (argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 512) * 1'000'000;
+    const int rounds = argc > 2 ? std::atoi(argv[2]) : 5;
+    const fs::path parent = argc > 3 ? fs::path{argv[3]} : fs::temp_directory_path();
+    const fs::path work = parent / ("safefuse-benchmark-" + std::to_string(std::random_device{}()));
+    fs::create_directories(work);
+    const std::string from = (work / "in").string(), to = (work / "out").string();
+    int status = 0;
+    if (auto made = make_checkpoint(from, bytes); !made) status = failed(made.error());
+    std::uint64_t total = 0;
+    if (status == 0)
+        for (const fs::path& each : files_of(from)) total += fs::file_size(each);
+
+    for (const bool synced : {true, false}) {
+        std::vector<contender> contenders;
+#if defined(__unix__) || defined(__APPLE__)
+        contenders.push_back({"cp -r", [](const std::string& in, const std::string& out, bool sync) {
+                                  return std::system(("cp -r '" + in + "' '" + out + "'").c_str()) == 0 && (!sync || sync_files(out));
+                              }});
+#if defined(__linux__)
+        contenders.push_back({"copy_file_range", [](const std::string& in, const std::string& out, bool sync) {
+                                  return copy_files(in, out, sync, [](int source, int destination, std::size_t size) {
+                                      while (size > 0) {
+                                          const ssize_t copied = ::copy_file_range(source, nullptr, destination, nullptr, size, 0);
+                                          if (copied <= 0) return false;
+                                          size -= static_cast<std::size_t>(copied);
+                                      }
+                                      return true;
+                                  });
+                              }});
+#endif
+        contenders.push_back({"read and write 4 MiB, reserved", [](const std::string& in, const std::string& out, bool sync) { return copy_files(in, out, sync, read_and_write); }});
+        for (const bool early : {false, true})
+            contenders.push_back({early ? "write from a mapping, sent early" : "write from a mapping, reserved", [early](const std::string& in, const std::string& out, bool sync) {
+                                      return copy_files(in, out, sync, [early](int source, int destination, std::size_t size) { return write_from_mapping(source, destination, size, early); });
+                                  }});
+#endif
+        contenders.push_back(ours<sf::layouts::qwen2_moe, sf::mapped_file>("rewrite, concat and stack"));
+        contenders.push_back(ours<sf::layouts::qwen2_moe, sf::positional_file>("rewrite, the same, positional"));
+        contenders.push_back(ours<rows_in_turn, sf::mapped_file>("rewrite, rows in turn", true));
+        contenders.push_back(ours<rows_in_turn, sf::positional_file>("rewrite, the same, positional", true));
+        contenders.push_back(ours<groups_in_turn, sf::mapped_file>("rewrite, 64 rows in turn", true));
+        contenders.push_back(ours<transposed, sf::mapped_file>("rewrite, transposed", true));
+        contenders.push_back(ours<transposed, sf::positional_file>("rewrite, the same, positional", true));
+        for (int round = 0; status == 0 && round < rounds; ++round)
+            for (contender& each : contenders) {
+                read_all(from);
+                const auto start = std::chrono::steady_clock::now();
+                const bool good = each.run(from, to, synced);
+                each.seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+                if (!good) std::fprintf(stderr, "error: %s failed\n", each.name.c_str()), status = 1;
+#if defined(__unix__) || defined(__APPLE__)
+                if (!synced) sync_files(to);  // so that nobody pays for another one's bytes
+#endif
+                fs::remove_all(to);
+            }
+        if (status != 0) break;
+        double cp = 0, best_plain = 0;
+        for (const contender& each : contenders) {
+            if (cp == 0) cp = each.median();
+            if (!each.is_ours && (best_plain == 0 || each.median() < best_plain)) best_plain = each.median();
+        }
+        std::printf("%s, %.2f GB, median of %d rounds\n", synced ? "until it is on the disk" : "not waiting for the disk", static_cast<double>(total) / 1e9, rounds);
+        for (const contender& each : contenders) {
+            const auto [least, most] = std::minmax_element(each.seconds.begin(), each.seconds.end());
+            std::printf("  %-34s %5.2f GB/s (%.2f to %.2f)  %5.2f of cp -r  %5.2f of the best plain copy\n", each.name.c_str(), static_cast<double>(total) / 1e9 / each.median(),
+                        static_cast<double>(total) / 1e9 / *most, static_cast<double>(total) / 1e9 / *least, cp / each.median(), best_plain / each.median());
+        }
+    }
+    std::error_code ignored;
+    fs::remove_all(work, ignored);
+    return status;
+}
