@@ -75,6 +75,11 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path) {
                 const sf::plan_output& output = plan->outputs()[o];
                 line.outputs.push_back(std::string{output.local_name} + " " + std::string{sf::name(output.type)} + " " + shape_text(output.shape));
                 if (plan->single_run(o) != nullptr) line.run_bytes += output.size_bytes;
+                if (const auto scales = output.collected == 0 ? sf::result<sf::collected_entries>{sf::collected_entries{}} : sf::compare_collected(*plan, o); !scales)
+                    out.problems.push_back(scales.error().message().c_str());
+                else if (scales->differing != 0)
+                    out.notes.push_back(std::string{output.name} + ": the entries of " + std::to_string(scales->differing) + " of " + std::to_string(scales->experts) +
+                                        " experts differ; an engine that takes one for gate and up must rescale");
             }
         } else {
             line.problem = plan.error().message().c_str();

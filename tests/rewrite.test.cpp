@@ -536,6 +536,37 @@ TEST_CASE("progress: answering no stops, whenever; what is then there is never t
     }
 }
 
+TEST_CASE("rewrite: a group index that gate and up disagree on is refused, and nothing that loads is left; one that they share comes back") {
+    const temporary_directory directory;
+    tensors gptq;
+    for (const char* expert : {"0.", "1."})
+        for (const std::string part : {"gate_proj", "up_proj", "down_proj"}) {
+            const std::string name = "model.layers.0.mlp.experts." + (expert + part);
+            const std::uint64_t rows = part == "down_proj" ? 64 : 32, columns = part == "down_proj" ? 32 : 64;
+            gptq[name + ".qweight"] = bf16(name, {columns / 8, rows}, 4, sf::dtype::i32);
+            gptq[name + ".scales"] = bf16(name + "s", {1, rows}, 2, sf::dtype::f16);
+            gptq[name + ".g_idx"] = bf16(part == "down_proj" ? name : expert, {columns}, 4, sf::dtype::i32);
+        }
+    const auto& qwen = sf::description_of<sf::layouts::qwen2_moe>;
+    const auto& back = sf::inverse_of<sf::layouts::qwen2_moe>;
+    write_model(directory / "in", gptq);
+    REQUIRE(rewrite_at<sf::mapped_file>(directory / "in", directory / "out", qwen));
+    CHECK(tensors_at(directory / "out").at("model.layers.0.mlp.experts.gate_up_proj_g_idx").extents == shape{2, 64});
+    REQUIRE(rewrite_at<sf::mapped_file>(directory / "out", directory / "back", back));
+    check_same(tensors_at(directory / "back"), gptq);
+
+    gptq["model.layers.0.mlp.experts.1.up_proj.g_idx"].data[17] ^= 1;
+    write_model(directory / "differs", gptq);
+    for (const bool mapped : {true, false}) {
+        const std::string to = directory / (mapped ? "mapped" : "positional");
+        const auto refused = mapped ? rewrite_at<sf::mapped_file>(directory / "differs", to, qwen) : rewrite_at<sf::positional_file>(directory / "differs", to, qwen);
+        REQUIRE_FALSE(refused);
+        CHECK(refused.error().code == sf::errc::parts_differ);
+        CHECK(refused.error().tensor == "model.layers.0.mlp.experts.gate_up_proj_g_idx");
+        CHECK_FALSE(sf::checkpoint::open(to));
+    }
+}
+
 TEST_CASE("rewrite: what cannot be planned says which tensor is why") {
     const temporary_directory directory;
     const auto verdict = [&](const tensors& all, const sf::family_description& family) {

@@ -29,6 +29,8 @@ struct copy_loop {
     std::uint64_t extent = 0;
     std::uint64_t source_stride = 0;
     std::uint64_t destination_stride = 0;
+
+    friend constexpr bool operator==(const copy_loop&, const copy_loop&) noexcept = default;
 };
 
 /// A copy: runs of bytes from one source of a tensor set into one output. Without loops it is one run.
@@ -40,6 +42,8 @@ struct copy_block {
     std::uint64_t run_bytes = 0;
     std::uint32_t loop_count = 0;
     copy_loop loops[max_copy_loops]{};  ///< outermost first, destination strides falling
+
+    friend constexpr bool operator==(const copy_block&, const copy_block&) noexcept = default;
 
     [[nodiscard]] constexpr std::uint64_t run_count() const noexcept {
         std::uint64_t count = 1;

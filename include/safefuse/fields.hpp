@@ -44,6 +44,8 @@ struct field_form {
     bool is_transposed = false;  ///< a matrix is stored with its axes exchanged
     std::uint64_t granule[max_part_axes]{};
     std::uint64_t entries = 0;  ///< not 0: an axis of the field's own, behind all others
+
+    friend constexpr bool operator==(const field_form&, const field_form&) noexcept = default;
 };
 
 /// What is stored of a part beside or instead of its weight, and the forms in which it is found. A plan takes the first one that
@@ -60,32 +62,30 @@ struct stored_as {
     static_assert(sizeof...(Granule) <= max_part_axes, "safefuse: a field has more granules than a part can have axes");
     static constexpr field_form form{.granule = {Granule...}};
 };
+namespace detail {
+
+template <class Value>
+constexpr field_form with(field_form form, Value field_form::*member, Value value) noexcept {
+    form.*member = value;
+    return form;
+}
+
+}  // namespace detail
+
 /// The same with the axes of the matrix exchanged, [in, out] instead of [out, in]; the granules still name out first.
 template <class Form>
 struct transposed_form {
-    static constexpr field_form form = [] {
-        field_form made = Form::form;
-        made.is_transposed = true;
-        return made;
-    }();
+    static constexpr field_form form = detail::with(Form::form, &field_form::is_transposed, true);
 };
 /// The same with one more axis, of `Entries` entries, behind all others.
 template <std::uint64_t Entries, class Form>
 struct with_entries {
-    static constexpr field_form form = [] {
-        field_form made = Form::form;
-        made.entries = Entries;
-        return made;
-    }();
+    static constexpr field_form form = detail::with(Form::form, &field_form::entries, Entries);
 };
 /// The same for what gate and up must agree on, so that it is stored once for both.
 template <class Form>
 struct shared_form {
-    static constexpr field_form form = [] {
-        field_form made = Form::form;
-        made.is_shared = true;
-        return made;
-    }();
+    static constexpr field_form form = detail::with(Form::form, &field_form::is_shared, true);
 };
 
 /// A field that is found in several forms: its name, its role and the forms, the likeliest first.

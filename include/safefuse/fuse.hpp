@@ -1,5 +1,5 @@
-// safefuse: runs a plan into memory. Each byte is copied once; positional sources with strided copies use one buffer of
-// at most fuse_buffer_bytes, everything else none.
+// safefuse: runs a plan into memory. Each byte is copied once; positional sources with strided copies or with
+// something to compare use one buffer of at most fuse_buffer_bytes, everything else none.
 #ifndef SAFEFUSE_FUSE_HPP
 #define SAFEFUSE_FUSE_HPP
 

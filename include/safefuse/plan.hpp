@@ -688,7 +688,7 @@ private:
         if (!any) return {};
         const field_form& field = *forms_[from_field];
         bool known = false;
-        for (const field_form& form : spelled.field->forms) known = known || same_form(form, field);
+        for (const field_form& form : spelled.field->forms) known = known || form == field;
         if (!known) return failure{.code = errc::cuts_granule, .scope = text{scope_}, .detail = "the two layouts give a field different granules"};
         const tensor_spec first = set_.spec(slot_of_any(origins, names.part_count, from_field));
         for (std::size_t p = 0; p < names.part_count; ++p) {
@@ -864,16 +864,9 @@ private:
         return {};
     }
 
-    [[nodiscard]] static bool same_form(const field_form& a, const field_form& b) noexcept {
-        bool same = a.is_shared == b.is_shared && a.is_transposed == b.is_transposed && a.entries == b.entries;
-        for (std::size_t axis = 0; axis < max_part_axes; ++axis) same = same && a.granule[axis] == b.granule[axis];
-        return same;
-    }
     [[nodiscard]] static bool same_loops(const copy_block& a, const copy_block& b) noexcept {
         bool same = a.loop_count == b.loop_count;
-        for (std::uint32_t i = 0; same && i < a.loop_count; ++i)
-            same = a.loops[i].extent == b.loops[i].extent && a.loops[i].source_stride == b.loops[i].source_stride &&
-                   a.loops[i].destination_stride == b.loops[i].destination_stride;
+        for (std::uint32_t i = 0; same && i < a.loop_count; ++i) same = a.loops[i] == b.loops[i];
         return same;
     }
     /// Takes loops into the run whose steps touch on both sides.

@@ -70,8 +70,7 @@ using automodel = layout<spelling<spelled<weight, "">>, tensor<"gate_and_up_proj
 ///           GLU has no biases)
 ///   source  databricks/megablocks, megablocks/layers: glu.py @ 014667c (which is which, w2 not transposed when it is used),
 ///           mlp.py @ 0fe1eab (shapes)
-using megablocks = layout<spelling<spelled<weight, "">>, tensor<"w1", flatten<0, stack<gate>>>,
-                          tensor<"v1", flatten<0, stack<up>>>, tensor<"w2", flatten<0, stack<transpose<0, 1, down>>>>>;
+using megablocks = flat_experts;
 
 }  // namespace safefuse::inline SAFEFUSE_ABI::layouts
 

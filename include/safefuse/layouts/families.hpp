@@ -58,12 +58,7 @@ struct axk2 : family<per_expert, gate_up_fused> {
     using model_types = name_list<"axk2">;
 };
 
-/// w1 (gate), v1 (up) and w2 (down transposed), each [E * I, H].
-using dbrx_experts = layout<spelling<spelled<weight, "">>, tensor<"w1", flatten<0, stack<gate>>>,
-                            tensor<"v1", flatten<0, stack<up>>>,
-                            tensor<"w2", flatten<0, stack<transpose<0, 1, down>>>>>;
-
-struct dbrx : family<dbrx_experts, dbrx_experts> {
+struct dbrx : family<flat_experts, flat_experts> {
     static constexpr std::string_view name = "dbrx";
     using modules = safefuse::modules<"ffn.experts.mlp">;
     using model_types = name_list<"dbrx">;

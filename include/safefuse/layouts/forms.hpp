@@ -27,6 +27,10 @@ using gate_up_fused = layout<as_parameters, tensor<"gate_up_proj", stack<concat<
 /// The same for experts without a gate: up_proj [E, I, H] and down_proj [E, H, I].
 using ungated_fused = layout<as_parameters, tensor<"up_proj", stack<up>>, tensor<"down_proj", stack<down>>>;
 
+/// MegaBlocks' and DBRX's form: w1 (gate), v1 (up) and w2 (down transposed), each [E * I, H].
+using flat_experts = layout<spelling<spelled<weight, "">>, tensor<"w1", flatten<0, stack<gate>>>, tensor<"v1", flatten<0, stack<up>>>,
+                            tensor<"w2", flatten<0, stack<transpose<0, 1, down>>>>>;
+
 /// Granite's names for matrices that are fused on disk already.
 using linear_pair = layout<as_modules, tensor<"input_linear", stack<concat<0, gate, up>>>, tensor<"output_linear", stack<down>>>;
 

@@ -150,16 +150,8 @@ inline bool same_work(const copy_plan& a, const copy_plan& b) noexcept {
         for (std::size_t d = 0; d < one.shape.size(); ++d)
             if (one.shape[d] != other.shape[d]) return false;
     }
-    for (std::size_t i = 0; i < a.blocks().size(); ++i) {
-        const copy_block &one = a.blocks()[i], &other = b.blocks()[i];
-        if (one.source != other.source || one.output != other.output || one.source_offset != other.source_offset ||
-            one.destination_offset != other.destination_offset || one.run_bytes != other.run_bytes || one.loop_count != other.loop_count)
-            return false;
-        for (std::size_t l = 0; l < one.loop_count; ++l)
-            if (one.loops[l].extent != other.loops[l].extent || one.loops[l].source_stride != other.loops[l].source_stride ||
-                one.loops[l].destination_stride != other.loops[l].destination_stride)
-                return false;
-    }
+    for (std::size_t i = 0; i < a.blocks().size(); ++i)
+        if (!(a.blocks()[i] == b.blocks()[i])) return false;
     return true;
 }
 
