@@ -13,8 +13,7 @@
 
 #include <doctest/doctest.h>
 
-#include "conformance/header_cases.hpp"
-#include "conformance/index_cases.hpp"
+#include "conformance/suite.hpp"
 #include "support.hpp"
 
 namespace sf = safefuse;

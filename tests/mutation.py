@@ -1,6 +1,6 @@
 """Whether the conformance suite would notice a broken validator. Breaks the validator in many ways, one at a time, and runs
 tests/conformance.test.cpp against each: the suite must fail. A mutant that survives is a case that the suite lacks, to be added
-to conformance/header_cases.hpp or conformance/index_cases.hpp. Not part of ctest; some minutes on two cores:
+to conformance/header_cases.cpp or conformance/index_cases.cpp. Not part of ctest; some minutes on two cores:
 
     python3 tests/mutation.py [part of a name ...]
 
@@ -253,7 +253,7 @@ def verdict(include, folder, runner, flags):
     if made.returncode != 0:
         return "does not compile: " + made.stderr[:2000]
     program = folder / "test"
-    subprocess.run([compiler, *flags, str(folder / "test.o"), str(runner), "-o", str(program)], check=True)
+    subprocess.run([compiler, *flags, str(folder / "test.o"), *map(str, runner), "-o", str(program)], check=True)
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     try:
@@ -291,11 +291,15 @@ def main():
     with tempfile.TemporaryDirectory() as made, concurrent.futures.ThreadPoolExecutor(int(os.environ.get("SAFEFUSE_JOBS", "2"))) as pool:
         work = pathlib.Path(made)
         shutil.copytree(headers, work / "include")
-        runners = [work / "main.o", work / "main_sanitized.o"]
-        for runner, flags in zip(runners, (plain, sanitized)):
-            if (done := compiled(tests / "main.cpp", runner, headers, flags)).returncode != 0:
-                sys.exit(done.stderr)
-            whole = work / runner.stem
+        runners = []
+        for flags in (plain, sanitized):
+            runner = []
+            for source in ("main.cpp", "conformance/header_cases.cpp", "conformance/index_cases.cpp"):
+                runner.append(work / f"{len(runners)}_{len(runner)}.o")
+                if (done := compiled(tests / source, runner[-1], headers, flags)).returncode != 0:
+                    sys.exit(done.stderr)
+            runners.append(runner)
+            whole = work / f"whole_{len(runners)}"
             whole.mkdir()
             if (came := verdict(work / "include", whole, runner, flags)) != "passes":
                 sys.exit(f"the suite without any mutant: {came}")

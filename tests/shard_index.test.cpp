@@ -7,7 +7,7 @@
 
 #include "support.hpp"
 
-// What is an index and what is not: tests/conformance/index_cases.hpp, judged by conformance.test.cpp.
+// What is an index and what is not: tests/conformance/index_cases.cpp, judged by conformance.test.cpp.
 
 namespace sf = safefuse;
 using support::bytes_of;
@@ -152,7 +152,7 @@ TEST_CASE("index: a hundred thousand tensors are all found") {
     CHECK(all);
 }
 
-// Names that are refused: tests/conformance/index_cases.hpp.
+// Names that are refused: tests/conformance/index_cases.cpp.
 TEST_CASE("containment: names inside the directory pass, whatever the system") {
     for (const char* file : {"a.safetensors", ".safetensors", "sub/a.safetensors", "sub\\a.safetensors", "./a.safetensors",
                              "a..b.safetensors", "..a.safetensors", "a../b.safetensors", "a b.safetensors", "sub//a.safetensors",

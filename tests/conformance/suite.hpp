@@ -1,4 +1,4 @@
-// What a case of the conformance suite is. The cases themselves: header_cases.hpp (single files), index_cases.hpp (directories).
+// What a case of the conformance suite is. The cases themselves: header_cases.cpp (single files), index_cases.cpp (directories).
 #ifndef SAFEFUSE_TESTS_CONFORMANCE_SUITE_HPP
 #define SAFEFUSE_TESTS_CONFORMANCE_SUITE_HPP
 
@@ -119,6 +119,15 @@ struct index_case {
     std::optional<errc> refusal;
     std::map<std::string, std::string> tensors;  ///< of an accepted one: the name of every visible tensor and of its file
 };
+
+/// Where an index_case has its index.
+inline constexpr std::string_view index_path = "checkpoint/model.safetensors.index.json";
+
+/// Every case for single files, in the order of the topics.
+std::vector<header_case> header_cases();
+
+/// Every case for checkpoints: the texts of indexes, then directories.
+std::vector<index_case> index_cases();
 
 }  // namespace conformance
 

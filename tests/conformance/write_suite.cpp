@@ -16,8 +16,7 @@
 #include <safefuse/checkpoint.hpp>
 
 #include "../support.hpp"
-#include "header_cases.hpp"
-#include "index_cases.hpp"
+#include "suite.hpp"
 
 namespace sf = safefuse;
 namespace fs = std::filesystem;

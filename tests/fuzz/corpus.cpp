@@ -4,8 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "../conformance/header_cases.hpp"
-#include "../conformance/index_cases.hpp"
+#include "../conformance/suite.hpp"
 #include "../support.hpp"
 #include "fuzz.hpp"
 

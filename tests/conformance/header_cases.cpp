@@ -1,7 +1,4 @@
 // The conformance suite for single tensor files. Names are part of what other projects rely on: they are added to, not changed.
-#ifndef SAFEFUSE_TESTS_CONFORMANCE_HEADER_CASES_HPP
-#define SAFEFUSE_TESTS_CONFORMANCE_HEADER_CASES_HPP
-
 #include <algorithm>
 #include <cstdint>
 #include <string>
@@ -9,89 +6,14 @@
 #include <utility>
 #include <vector>
 
+#include "pieces.hpp"
 #include "suite.hpp"
 
 namespace conformance {
-
-/// Collects cases topic by topic.
-class header_suite {
-public:
-    /// All that follow belong to this topic.
-    void topic(std::string name) { topic_ = std::move(name); }
-
-    /// A whole file, good or bad.
-    header_case& file(std::optional<errc> refusal, std::string name, std::string reason, std::string bytes) {
-        cases_.push_back({std::move(name), topic_, std::move(reason), std::move(bytes)});
-        cases_.back().refusals.fill(refusal);
-        return cases_.back();
-    }
-    header_case& accept(std::string name, std::string reason, std::string_view json, std::size_t data_bytes = 0) {
-        return file({}, std::move(name), std::move(reason), framed(json, data_bytes));
-    }
-    header_case& refuse(errc code, std::string name, std::string reason, std::string_view json, std::size_t data_bytes = 0) {
-        return file(code, std::move(name), std::move(reason), framed(json, data_bytes));
-    }
-
-    std::vector<header_case> take() { return std::move(cases_); }
-
-    static std::string length(std::uint64_t bytes) {
-        std::string out(8, '\0');
-        for (std::size_t i = 0; i < 8; ++i) out[i] = static_cast<char>(bytes >> 8 * i & 255);
-        return out;
-    }
-    static std::string framed(std::string_view json, std::size_t data_bytes) {
-        return length(json.size()) + std::string{json} + std::string(data_bytes, '\0');
-    }
-
-private:
-    std::vector<header_case> cases_;
-    std::string topic_;
-};
-
 namespace detail {
+namespace {
 
-using namespace std::string_literals;
-
-inline std::string text(std::uint64_t number) { return std::to_string(number); }
-
-/// "name":{"dtype":...,"shape":...,"data_offsets":...}, every value as it is to be spelled.
-inline std::string entry(std::string_view name, std::string_view type, std::string_view shape, std::string_view offsets,
-                         std::string_view extra = {}) {
-    std::string out = "\"" + std::string{name} + "\":{\"dtype\":" + std::string{type} + ",\"shape\":" + std::string{shape};
-    return out + ",\"data_offsets\":" + std::string{offsets} + std::string{extra} + "}";
-}
-/// One-byte elements from begin to end.
-inline std::string bytes(std::string_view name, std::uint64_t begin, std::uint64_t end) {
-    return entry(name, "\"U8\"", "[" + text(end - begin) + "]", "[" + text(begin) + "," + text(end) + "]");
-}
-/// An empty tensor.
-inline std::string empty(std::string_view name, std::uint64_t at) {
-    return entry(name, "\"I32\"", "[0]", "[" + text(at) + "," + text(at) + "]");
-}
-/// A header of these entries.
-inline std::string object(const std::vector<std::string>& entries) {
-    std::string out = "{";
-    for (const std::string& each : entries) out += (out.size() == 1 ? "" : ",") + each;
-    return out + "}";
-}
-/// A header of one tensor.
-inline std::string one(std::string_view type, std::string_view shape, std::string_view offsets, std::string_view extra = {}) {
-    return "{" + entry("t", type, shape, offsets, extra) + "}";
-}
-/// The plain tensor of four bytes that a case disturbs.
-inline std::string named(std::string_view name) { return "{" + bytes(name, 0, 4) + "}"; }
-/// The same with a field that the format does not know.
-inline std::string with_extra(std::string_view value) { return one("\"U8\"", "[4]", "[0,4]", ",\"x\":" + std::string{value}); }
-inline std::string with_metadata(std::string_view value) { return "{\"__metadata__\":" + std::string{value} + "}"; }
-
-inline std::string repeated(std::string_view piece, std::size_t times) {
-    std::string out;
-    for (std::size_t i = 0; i < times; ++i) out += piece;
-    return out;
-}
-inline std::string nested(std::size_t levels) { return std::string(levels, '[') + std::string(levels, ']'); }
-
-inline void framing(header_suite& add) {
+void framing(header_suite& add) {
     add.topic("framing");
     for (const std::size_t size : {0u, 1u, 4u})
         add.file(errc::header_too_short, "len_" + text(size) + "bytes", "the length of the header takes 8 bytes",
@@ -210,7 +132,7 @@ inline void framing(header_suite& add) {
                "{" + bytes("a", 0, (std::uint64_t{1} << 32) + 4) + "}", 4);
 }
 
-inline void utf8(header_suite& add) {
+void utf8(header_suite& add) {
     add.topic("utf8");
     add.refuse(errc::header_not_utf8, "non_utf8", "a header of one byte, 0xFF", "\xFF");
     add.refuse(errc::header_not_utf8, "non_utf8_in_name", "0xFF in a name", "{" + entry("a\xFF", "\"U8\"", "[0]", "[0,0]") + "}");
@@ -293,7 +215,7 @@ inline void utf8(header_suite& add) {
              header_suite::framed("{}\xC3", 0) + "\xA9");
 }
 
-inline void names(header_suite& add) {
+void names(header_suite& add) {
     add.topic("names");
     const auto holds = [&](std::string name, std::string reason, std::string spelled, std::string decoded) {
         add.accept(std::move(name), std::move(reason), named(spelled), 4).holds({std::move(decoded)});
@@ -382,7 +304,7 @@ inline void names(header_suite& add) {
     bad("name_quote", "a quote ends the name", "a\"b");
 }
 
-inline void json(header_suite& add) {
+void json(header_suite& add) {
     add.topic("json");
     add.accept("pretty", "white space between all tokens",
                "{\n  \"t\" : {\r\n\t\"dtype\" : \"U8\" , \"shape\" : [ 4 ] ,\n \"data_offsets\" : [ 0 , 4 ] }\n}", 4);
@@ -458,7 +380,7 @@ inline void json(header_suite& add) {
     add.refuse(errc::header_bad_entry, "nest_in_shape", "nesting does not matter where there must be a number", one("\"U8\"", nested(200), "[0,4]"), 4);
 }
 
-inline void ignored(header_suite& add) {
+void ignored(header_suite& add) {
     add.topic("ignored");
     const auto good = [&](std::string name, std::string value) {
         add.accept("ignored_" + std::move(name), "a field that the format does not know is ignored, whatever its value", with_extra(value), 4)
@@ -541,7 +463,7 @@ inline void ignored(header_suite& add) {
     entry_with("ignored_1000", "a thousand ignored fields", "\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]" + repeated(",\"x\":[]", 1000));
 }
 
-inline void entries(header_suite& add) {
+void entries(header_suite& add) {
     add.topic("entries");
     const auto bad = [&](std::string name, std::string reason, std::string entry, std::size_t data_bytes = 4) -> header_case& {
         return add.refuse(errc::header_bad_entry, std::move(name), std::move(reason), "{\"t\":" + entry + "}", data_bytes);
@@ -654,7 +576,7 @@ inline void entries(header_suite& add) {
     }
 }
 
-inline void metadata(header_suite& add) {
+void metadata(header_suite& add) {
     add.topic("metadata");
     const auto bad = [&](std::string name, std::string reason, std::string value, std::size_t data_bytes = 0) {
         add.refuse(errc::header_bad_entry, std::move(name), std::move(reason), with_metadata(value), data_bytes);
@@ -710,7 +632,7 @@ inline void metadata(header_suite& add) {
     add.refuse(errc::header_not_json, "meta_unclosed", "metadata that do not end", "{\"__metadata__\":{\"a\":\"b\"");
 }
 
-inline void numbers(header_suite& add) {
+void numbers(header_suite& add) {
     add.topic("numbers");
     add.refuse(errc::header_bad_entry, "float_offset", "offsets are plain integers", one("\"U8\"", "[4]", "[0.0,4.0]"), 4);
     add.refuse(errc::header_bad_entry, "float_shape", "extents are plain integers", one("\"U8\"", "[4.0]", "[0,4]"), 4);
@@ -805,7 +727,7 @@ inline void numbers(header_suite& add) {
     offsets("nested_pair", "[[0],[4]]");
 }
 
-inline void shapes(header_suite& add) {
+void shapes(header_suite& add) {
     add.topic("rank");
     add.accept("scalar", "a scalar has one element", one("\"I32\"", "[]", "[0,4]"), 4);
     add.refuse(errc::size_mismatch, "scalar_without_bytes", "a scalar has one element", one("\"I32\"", "[]", "[0,0]"));
@@ -905,7 +827,7 @@ inline void shapes(header_suite& add) {
                object({entry("a", "\"F4\"", "[1]", "[0,1]"), entry("b", "\"F4\"", "[1]", "[0,1]")}), 1);
 }
 
-inline void offsets(header_suite& add) {
+void offsets(header_suite& add) {
     add.topic("offsets");
     add.accept("out_of_order", "tensors in any order of the header", object({bytes("b", 4, 8), bytes("a", 0, 4)}), 8).holds({"a", "b"});
     add.accept("reversed_4", "tensors in reverse", object({bytes("d", 6, 8), bytes("c", 4, 6), bytes("b", 2, 4), bytes("a", 0, 2)}), 8)
@@ -980,7 +902,7 @@ inline void offsets(header_suite& add) {
     order("order_overlap_before_file", errc::bad_offsets, {bytes("a", 0, 4), bytes("b", 3, 7)}, 99);
 }
 
-inline void realistic(header_suite& add) {
+void realistic(header_suite& add) {
     add.topic("realistic");
     {
         std::vector<std::string> each{"\"__metadata__\":{\"format\":\"pt\"}"};
@@ -1009,10 +931,10 @@ inline void realistic(header_suite& add) {
         .holds({"lora_te.alpha", "lora_te.up", "scaled_fp8"});
 }
 
+}  // namespace
 }  // namespace detail
 
-/// Every case, in the order of the topics.
-inline std::vector<header_case> header_cases() {
+std::vector<header_case> header_cases() {
     header_suite add;
     detail::framing(add);
     detail::utf8(add);
@@ -1029,5 +951,3 @@ inline std::vector<header_case> header_cases() {
 }
 
 }  // namespace conformance
-
-#endif

@@ -1,24 +1,20 @@
 // The conformance suite for checkpoints of many files: shard indexes, and directories without one.
-#ifndef SAFEFUSE_TESTS_CONFORMANCE_INDEX_CASES_HPP
-#define SAFEFUSE_TESTS_CONFORMANCE_INDEX_CASES_HPP
-
 #include <map>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include "header_cases.hpp"
+#include "pieces.hpp"
 #include "suite.hpp"
 
 namespace conformance {
 
-inline constexpr std::string_view index_path = "checkpoint/model.safetensors.index.json";
-
 namespace detail {
+namespace {
 
 /// A tensor file with one-byte tensors of these names.
-inline std::string shard(const std::vector<std::string>& names) {
+std::string shard(const std::vector<std::string>& names) {
     std::vector<std::string> entries;
     for (std::size_t i = 0; i < names.size(); ++i) entries.push_back(bytes(names[i], i, i + 1));
     return header_suite::framed(object(entries), names.size());
@@ -52,9 +48,9 @@ private:
     std::vector<index_case> cases_;
 };
 
-inline std::string weight_map(std::string_view pairs) { return "{\"weight_map\": {" + std::string{pairs} + "}}"; }
+std::string weight_map(std::string_view pairs) { return "{\"weight_map\": {" + std::string{pairs} + "}}"; }
 
-inline void index_texts(index_suite& add) {
+void index_texts(index_suite& add) {
     const std::map<std::string, std::string> a{{"a", "a.safetensors"}};
     add.index({}, "index_minimal", "nothing but the weight_map", weight_map(R"("a": "a.safetensors")"), a);
     add.index({}, "index_metadata", "metadata are free JSON",
@@ -179,7 +175,7 @@ inline void index_texts(index_suite& add) {
     add.index(errc::path_leaves_directory, "path_second", "the first file is good", weight_map(R"("a": "a.safetensors", "b": "../a.safetensors")"));
 }
 
-inline void directories(index_suite& add) {
+void directories(index_suite& add) {
     using files = std::map<std::string, std::string>;
     const auto series = [](int number, int count) {
         const std::string n = std::to_string(number), c = std::to_string(count);
@@ -254,10 +250,10 @@ inline void directories(index_suite& add) {
                   {{series(1, 2), shard({"a"})}, {series(2, 2), whole.substr(0, whole.size() - 1)}});
 }
 
+}  // namespace
 }  // namespace detail
 
-/// Every case: the texts of indexes, then directories.
-inline std::vector<index_case> index_cases() {
+std::vector<index_case> index_cases() {
     detail::index_suite add;
     detail::index_texts(add);
     detail::directories(add);
@@ -265,5 +261,3 @@ inline std::vector<index_case> index_cases() {
 }
 
 }  // namespace conformance
-
-#endif
