@@ -147,11 +147,11 @@ void check_module(const sf::known_family& family, std::uint32_t m, const sizes& 
 TEST_CASE("families: every module of every family is written whole, no byte twice, and comes back under its names") {
     std::mt19937_64 random{4};
     std::size_t modules = 0;
-    for (const sf::known_family& family : sf::known_families)
+    for (const sf::known_family& family : sf::shipped_families::all)
         for (std::uint32_t m = 0; m < family.fuse.module_count(); ++m) {
             ++modules;
             for (const sizes& x : shapes)
                 for (const sf::dtype type : {sf::dtype::f16, sf::dtype::f32, sf::dtype::f64}) check_module(family, m, x, type, random);
         }
-    MESSAGE(modules, " kinds of modules in ", sf::known_families.size(), " families");
+    MESSAGE(modules, " kinds of modules in ", sf::shipped_families::all.size(), " families");
 }

@@ -114,7 +114,7 @@ TEST_CASE("family: scopes get the model's prefix and path, and their own again")
         {"kimi_k25", "language_model.model.layers.7."}, {"minimax_m3_vl", "language_model.model.layers.7."},
         {"nemotron_h", "backbone.layers.7."},
     };
-    for (const sf::known_family& each : sf::known_families) {
+    for (const sf::known_family& each : sf::shipped_families::all) {
         CAPTURE(each.fuse.name);
         const auto at = layers.find(each.fuse.name);
         const std::string prefix = at == layers.end() ? "model.layers.7." : at->second;

@@ -187,7 +187,7 @@ extents extents_of(const u64 (&size)[2], const u64 (&number)[3]) {
 
 TEST_CASE("families: every module of every family goes there and back, by shapes and names alone, whatever its extents") {
     std::size_t modules = 0, passed_through = 0;
-    for (const sf::known_family& family : sf::known_families)
+    for (const sf::known_family& family : sf::shipped_families::all)
         for (std::size_t m = 0; m < family.fuse.module_count(); ++m) {
             ++modules;
             for (const auto& size : sizes)
@@ -233,8 +233,8 @@ TEST_CASE("families: every module of every family goes there and back, by shapes
                         CHECK(made_by(*back, made) == source);
                     }
         }
-    MESSAGE(modules, " modules of ", sf::known_families.size(), " families, ", passed_through, " plans of what the model holds already");
-    CHECK(modules > sf::known_families.size());
+    MESSAGE(modules, " modules of ", sf::shipped_families::all.size(), " families, ", passed_through, " plans of what the model holds already");
+    CHECK(modules > sf::shipped_families::all.size());
     CHECK(passed_through > 0);
 }
 
@@ -266,7 +266,7 @@ bool has_gate(const sf::layout_description& layout) {
 TEST_CASE("families: ranks of I and ranges of experts are those parts of every family's experts, and all of them the whole") {
     std::size_t families = 0;
     std::set<std::string> others;
-    for (const sf::known_family& family : sf::known_families) {
+    for (const sf::known_family& family : sf::shipped_families::all) {
         const sf::layout_description &from = *family.fuse.from, &to = *family.fuse.to;
         if (!counts_by_e(from)) {
             others.insert(std::string{family.fuse.name});
@@ -851,7 +851,7 @@ TEST_CASE("forms that are spelled alike: each becomes the other, and what is in 
 }
 
 TEST_CASE("forms: experts that are fused already are planned as they are, in every family") {
-    for (const sf::known_family& family : sf::known_families) {
+    for (const sf::known_family& family : sf::shipped_families::all) {
         const extents values = extents_of(sizes[0], numbers[0]);
         const std::string scope = "model.layers.3." + std::string{family.fuse.to_module};
         packed_set set;

@@ -47,7 +47,7 @@ std::string detected_of(std::initializer_list<const char*> names, bool unfuse = 
 
 TEST_CASE("known families: each name and each model type belongs to one family") {
     std::set<std::string_view> seen;
-    for (const sf::known_family& each : sf::known_families) {
+    for (const sf::known_family& each : sf::shipped_families::all) {
         CAPTURE(each.fuse.name);
         CHECK(sf::find_family(each.fuse.name) == &each);
         bool is_own_type = false;
@@ -68,7 +68,7 @@ TEST_CASE("known families: a name must be one of them, whole") {
 }
 
 TEST_CASE("known families: the way back is the way there, turned round") {
-    for (const sf::known_family& each : sf::known_families) {
+    for (const sf::known_family& each : sf::shipped_families::all) {
         CAPTURE(each.fuse.name);
         CHECK(each.unfuse.name == each.fuse.name);
         CHECK(each.unfuse.from == each.fuse.to);
@@ -139,7 +139,7 @@ TEST_CASE("detect: without experts that it knows, it says what it knows") {
 }
 
 TEST_CASE("known families: visit_family calls with the type that a name stands for") {
-    for (const sf::known_family& each : sf::known_families)
+    for (const sf::known_family& each : sf::shipped_families::all)
         for (const std::string_view type : each.fuse.model_types) {
             CAPTURE(type);
             int calls = 0;
@@ -226,7 +226,7 @@ TEST_CASE("known families: gpt-oss, MXFP4 or not, can become experts with gate b
 
 TEST_CASE("known families: what config.json must tell is declared") {
     std::set<std::string> told;
-    for (const sf::known_family& each : sf::known_families) {
+    for (const sf::known_family& each : sf::shipped_families::all) {
         CHECK(each.unfuse.config_extents.data() == each.fuse.config_extents.data());
         for (const sf::config_extent& extent : each.fuse.config_extents) told.insert(std::string{each.fuse.name} + " " + std::string{extent.name});
     }

@@ -20,14 +20,10 @@ std::string new_name(const sf::rename_list& renames, std::string_view name) {
     REQUIRE(out);
     return std::string{out->view()};
 }
-template <class... Rename>
-std::string there(std::string_view name) {
-    return new_name(sf::renames<Rename...>::descriptions, name);
-}
-template <class... Rename>
-std::string back(std::string_view name) {
-    return new_name(sf::renames<Rename...>::inverse, name);
-}
+using descriptions = std::vector<sf::rename_description>;
+sf::rename_list way_of(const descriptions& renames, bool inverse) { return {renames.data(), renames.size(), inverse}; }
+std::string there(const descriptions& renames, std::string_view name) { return new_name(way_of(renames, false), name); }
+std::string back(const descriptions& renames, std::string_view name) { return new_name(way_of(renames, true), name); }
 
 /// What transformers makes of the names in a checkpoint: tests/interop/families.py --names wrote it.
 struct renamed_tensor {
@@ -48,94 +44,94 @@ const std::vector<renamed_tensor>& transformers_names() {
 }  // namespace
 
 TEST_CASE("rename: whole segments, wherever they stand, once") {
-    using ffn = sf::rename<"ffn", "mlp">;
-    CHECK(there<ffn>("ffn") == "mlp");
-    CHECK(there<ffn>("ffn.gate") == "mlp.gate");
-    CHECK(there<ffn>("a.ffn") == "a.mlp");
-    CHECK(there<ffn>("a.ffn.") == "a.mlp.");
-    for (const char* name : {"", "ff", "ffnx", "xffn.gate", "a.ffn_x.gate", "a.x_ffn.gate", "Ffn"}) CHECK(there<ffn>(name) == name);
+    constexpr auto ffn = sf::rename("ffn", "mlp");
+    CHECK(there({ffn}, "ffn") == "mlp");
+    CHECK(there({ffn}, "ffn.gate") == "mlp.gate");
+    CHECK(there({ffn}, "a.ffn") == "a.mlp");
+    CHECK(there({ffn}, "a.ffn.") == "a.mlp.");
+    for (const char* name : {"", "ff", "ffnx", "xffn.gate", "a.ffn_x.gate", "a.x_ffn.gate", "Ffn"}) CHECK(there({ffn}, name) == name);
     // what only resembles it does not hide it
-    CHECK(there<ffn>("ffn_x.ffn.gate") == "ffn_x.mlp.gate");
-    CHECK(there<ffn>("xffn.ffn") == "xffn.mlp");
-    CHECK(there<ffn>("ffn.ffn") == "mlp.ffn");
-    CHECK(there<sf::rename<"a.b", "c">>("a.a.b.b") == "a.c.b");
-    CHECK(there<sf::rename<"mlp.gate.bias", "mlp.gate.correction">>("l.0.mlp.gate.bias") == "l.0.mlp.gate.correction");
-    CHECK(there<sf::rename<"mlp.gate.bias", "mlp.gate.correction">>("l.0.mlp.gate.bias_x") == "l.0.mlp.gate.bias_x");
+    CHECK(there({ffn}, "ffn_x.ffn.gate") == "ffn_x.mlp.gate");
+    CHECK(there({ffn}, "xffn.ffn") == "xffn.mlp");
+    CHECK(there({ffn}, "ffn.ffn") == "mlp.ffn");
+    CHECK(there({sf::rename("a.b", "c")}, "a.a.b.b") == "a.c.b");
+    CHECK(there({sf::rename("mlp.gate.bias", "mlp.gate.correction")}, "l.0.mlp.gate.bias") == "l.0.mlp.gate.correction");
+    CHECK(there({sf::rename("mlp.gate.bias", "mlp.gate.correction")}, "l.0.mlp.gate.bias_x") == "l.0.mlp.gate.bias_x");
 }
 
 TEST_CASE("rename: with ^ only at the beginning of the name") {
-    using backbone = sf::rename<"^backbone", "model">;
-    CHECK(there<backbone>("backbone") == "model");
-    CHECK(there<backbone>("backbone.x") == "model.x");
-    CHECK(there<backbone>("backbones.x") == "backbones.x");
-    CHECK(there<backbone>("model.backbone.x") == "model.backbone.x");
-    CHECK(back<backbone>("model.layers.0.model.x") == "backbone.layers.0.model.x");
-    CHECK(back<backbone>("lm_head.model.x") == "lm_head.model.x");
+    constexpr auto backbone = sf::rename("^backbone", "model");
+    CHECK(there({backbone}, "backbone") == "model");
+    CHECK(there({backbone}, "backbone.x") == "model.x");
+    CHECK(there({backbone}, "backbones.x") == "backbones.x");
+    CHECK(there({backbone}, "model.backbone.x") == "model.backbone.x");
+    CHECK(back({backbone}, "model.layers.0.model.x") == "backbone.layers.0.model.x");
+    CHECK(back({backbone}, "lm_head.model.x") == "lm_head.model.x");
 }
 
 TEST_CASE("rename: {number} takes digits over, within a segment or as one") {
-    using linear = sf::rename<"layers.linear_{number}", "encoder_layers.{number}.projection">;
-    CHECK(there<linear>("v.layers.linear_0.weight") == "v.encoder_layers.0.projection.weight");
-    CHECK(there<linear>("v.layers.linear_12.weight") == "v.encoder_layers.12.projection.weight");
-    CHECK(there<linear>("v.layers.linear_12") == "v.encoder_layers.12.projection");
-    CHECK(there<linear>("v.layers.linear_12x.weight") == "v.layers.linear_12x.weight");
-    CHECK(there<linear>("v.layers.linear_.weight") == "v.layers.linear_.weight");
-    CHECK(there<linear>("v.layers.linear_x.weight") == "v.layers.linear_x.weight");
-    CHECK(back<linear>("v.encoder_layers.12.projection.weight") == "v.layers.linear_12.weight");
+    constexpr auto linear = sf::rename("layers.linear_{number}", "encoder_layers.{number}.projection");
+    CHECK(there({linear}, "v.layers.linear_0.weight") == "v.encoder_layers.0.projection.weight");
+    CHECK(there({linear}, "v.layers.linear_12.weight") == "v.encoder_layers.12.projection.weight");
+    CHECK(there({linear}, "v.layers.linear_12") == "v.encoder_layers.12.projection");
+    CHECK(there({linear}, "v.layers.linear_12x.weight") == "v.layers.linear_12x.weight");
+    CHECK(there({linear}, "v.layers.linear_.weight") == "v.layers.linear_.weight");
+    CHECK(there({linear}, "v.layers.linear_x.weight") == "v.layers.linear_x.weight");
+    CHECK(back({linear}, "v.encoder_layers.12.projection.weight") == "v.layers.linear_12.weight");
     // a place that does not fit does not hide one that does
-    CHECK(there<linear>("layers.linear_x.layers.linear_3") == "layers.linear_x.encoder_layers.3.projection");
-    using two = sf::rename<"^b.{number}.n{number}", "layers.{number}.norm{number}.x">;
-    CHECK(there<two>("b.7.n2.weight") == "layers.7.norm2.x.weight");
-    CHECK(back<two>("layers.7.norm2.x.weight") == "b.7.n2.weight");
-    CHECK(there<two>("a.b.7.n2.weight") == "a.b.7.n2.weight");
-    CHECK(there<sf::rename<"{number}.attn", "{number}.self_attn">>("layers.3.attn.x") == "layers.3.self_attn.x");
+    CHECK(there({linear}, "layers.linear_x.layers.linear_3") == "layers.linear_x.encoder_layers.3.projection");
+    constexpr auto two = sf::rename("^b.{number}.n{number}", "layers.{number}.norm{number}.x");
+    CHECK(there({two}, "b.7.n2.weight") == "layers.7.norm2.x.weight");
+    CHECK(back({two}, "layers.7.norm2.x.weight") == "b.7.n2.weight");
+    CHECK(there({two}, "a.b.7.n2.weight") == "a.b.7.n2.weight");
+    CHECK(there({sf::rename("{number}.attn", "{number}.self_attn")}, "layers.3.attn.x") == "layers.3.self_attn.x");
 }
 
 TEST_CASE("rename: where the new segments stand already, the name keeps them") {
-    using router = sf::rename<"router.layer", "router">;
-    CHECK(there<router>("m.router.layer.weight") == "m.router.weight");
-    CHECK(back<router>("m.router.weight") == "m.router.layer.weight");
-    CHECK(back<router>("m.router.layer.weight") == "m.router.layer.weight");
-    using inserted = sf::rename<"norm", "language_model.norm">;
-    CHECK(there<inserted>("model.norm.weight") == "model.language_model.norm.weight");
-    CHECK(there<inserted>("model.language_model.norm.weight") == "model.language_model.norm.weight");
-    CHECK(there<inserted>("language_model.norm") == "language_model.norm");
-    CHECK(there<inserted>("model.xlanguage_model.norm") == "model.xlanguage_model.language_model.norm");
+    constexpr auto router = sf::rename("router.layer", "router");
+    CHECK(there({router}, "m.router.layer.weight") == "m.router.weight");
+    CHECK(back({router}, "m.router.weight") == "m.router.layer.weight");
+    CHECK(back({router}, "m.router.layer.weight") == "m.router.layer.weight");
+    constexpr auto inserted = sf::rename("norm", "language_model.norm");
+    CHECK(there({inserted}, "model.norm.weight") == "model.language_model.norm.weight");
+    CHECK(there({inserted}, "model.language_model.norm.weight") == "model.language_model.norm.weight");
+    CHECK(there({inserted}, "language_model.norm") == "language_model.norm");
+    CHECK(there({inserted}, "model.xlanguage_model.norm") == "model.xlanguage_model.language_model.norm");
     // one that is there already does not hide one that is not
-    CHECK(there<inserted>("language_model.norm.norm") == "language_model.norm.language_model.norm");
-    using prefix = sf::rename<"^model", "model.language_model">;
-    CHECK(there<prefix>("model.x") == "model.language_model.x");
-    CHECK(there<prefix>("model.language_model.x") == "model.language_model.x");
-    CHECK(back<prefix>("model.language_model.x") == "model.x");
-    CHECK(back<prefix>("model.x") == "model.x");
+    CHECK(there({inserted}, "language_model.norm.norm") == "language_model.norm.language_model.norm");
+    constexpr auto prefix = sf::rename("^model", "model.language_model");
+    CHECK(there({prefix}, "model.x") == "model.language_model.x");
+    CHECK(there({prefix}, "model.language_model.x") == "model.language_model.x");
+    CHECK(back({prefix}, "model.language_model.x") == "model.x");
+    CHECK(back({prefix}, "model.x") == "model.x");
 }
 
 TEST_CASE("rename: in turn, and their inverses in the opposite order") {
-    using first = sf::rename<"^transformer.h", "model.layers">;
-    using second = sf::rename<"ffn", "mlp">;
-    using third = sf::rename<"mlp.gate", "mlp.router">;
-    CHECK(there<first, second, third>("transformer.h.3.ffn.gate.weight") == "model.layers.3.mlp.router.weight");
-    CHECK(back<first, second, third>("model.layers.3.mlp.router.weight") == "transformer.h.3.ffn.gate.weight");
+    constexpr auto first = sf::rename("^transformer.h", "model.layers");
+    constexpr auto second = sf::rename("ffn", "mlp");
+    constexpr auto third = sf::rename("mlp.gate", "mlp.router");
+    CHECK(there({first, second, third}, "transformer.h.3.ffn.gate.weight") == "model.layers.3.mlp.router.weight");
+    CHECK(back({first, second, third}, "model.layers.3.mlp.router.weight") == "transformer.h.3.ffn.gate.weight");
     // names that move up by one: the last one goes first
-    using to_two = sf::rename<"norm1", "norm2">;
-    using to_one = sf::rename<"norm0", "norm1">;
-    CHECK(there<to_two, to_one>("b.norm0") == "b.norm1");
-    CHECK(there<to_two, to_one>("b.norm1") == "b.norm2");
-    CHECK(back<to_two, to_one>("b.norm1") == "b.norm0");
-    CHECK(back<to_two, to_one>("b.norm2") == "b.norm1");
-    CHECK(there<>("b.norm2") == "b.norm2");
+    constexpr auto to_two = sf::rename("norm1", "norm2");
+    constexpr auto to_one = sf::rename("norm0", "norm1");
+    CHECK(there({to_two, to_one}, "b.norm0") == "b.norm1");
+    CHECK(there({to_two, to_one}, "b.norm1") == "b.norm2");
+    CHECK(back({to_two, to_one}, "b.norm1") == "b.norm0");
+    CHECK(back({to_two, to_one}, "b.norm2") == "b.norm1");
+    CHECK(there({}, "b.norm2") == "b.norm2");
 }
 
 TEST_CASE("rename: a spelling that is only read is not brought about on the way back") {
-    using written = sf::rename<"moe.gate", "mlp.gate">;
-    using read = sf::accept<"moe", "mlp">;
-    CHECK(there<written, read>("l.moe.gate.weight") == "l.mlp.gate.weight");
-    CHECK(there<written, read>("l.moe.down.weight") == "l.mlp.down.weight");
-    CHECK(back<written, read>("l.mlp.gate.weight") == "l.moe.gate.weight");
-    CHECK(back<written, read>("l.mlp.down.weight") == "l.mlp.down.weight");
-    CHECK(sf::renames<written, read>::descriptions.size() == 2);
-    CHECK(sf::renames<written, read>::inverse.size() == 1);
-    CHECK(sf::renames<read>::inverse.empty());
+    constexpr auto written = sf::rename("moe.gate", "mlp.gate");
+    constexpr auto read = sf::accept("moe", "mlp");
+    CHECK(there({written, read}, "l.moe.gate.weight") == "l.mlp.gate.weight");
+    CHECK(there({written, read}, "l.moe.down.weight") == "l.mlp.down.weight");
+    CHECK(back({written, read}, "l.mlp.gate.weight") == "l.moe.gate.weight");
+    CHECK(back({written, read}, "l.mlp.down.weight") == "l.mlp.down.weight");
+    CHECK(way_of({written, read}, false).size() == 2);
+    CHECK(way_of({written, read}, true).size() == 1);
+    CHECK(way_of({read}, true).empty());
 }
 
 TEST_CASE("rename: the compiler can find segments") {
@@ -145,7 +141,7 @@ TEST_CASE("rename: the compiler can find segments") {
     static_assert(sf::detail::find_segments("a.b", "a.b.c") == std::string_view::npos);
     static_assert(sf::detail::find_segments("a.b", "") == std::string_view::npos);
     static_assert(sf::detail::find_segments("", "a") == std::string_view::npos);
-    static_assert(sf::detail::find_rename("a.b12.c", sf::rename<"b{number}", "x.{number}">::description).size == 3);
+    static_assert(sf::detail::find_rename("a.b12.c", sf::rename("b{number}", "x.{number}")).size == 3);
     for (const char* none : {"", ".", "a.", ".a", "a..b", "a.*", "a^", "$a", "a\\.b", "{number", "{numbers}", "{{number}}",
                              "{number}.{number}.{number}"}) {
         CAPTURE(none);
@@ -153,8 +149,8 @@ TEST_CASE("rename: the compiler can find segments") {
     }
     static_assert(sf::detail::count_numbers("a.b_c") == 0);
     static_assert(sf::detail::count_numbers("a.{number}.b_{number}") == 2);
-    static_assert(!sf::detail::is_rename(sf::detail::describe_rename("a.{number}", "b")));
-    static_assert(sf::detail::is_rename(sf::detail::describe_rename("^a.{number}", "b{number}.c")));
+    static_assert(!sf::detail::is_rename(sf::rename("a.{number}", "b")));
+    static_assert(sf::detail::is_rename(sf::rename("^a.{number}", "b{number}.c")));
 }
 
 TEST_CASE("rename: every family gives the names that transformers gives, and takes them back") {
@@ -170,7 +166,7 @@ TEST_CASE("rename: every family gives the names that transformers gives, and tak
         CHECK(new_name(family->unfuse.renames, each.model) == each.stored);
     }
     // each family that renames anything is among them
-    for (const sf::known_family& family : sf::known_families) {
+    for (const sf::known_family& family : sf::shipped_families::all) {
         if (family.unfuse.renames.empty()) continue;
         CAPTURE(family.fuse.name);
         bool is_shown = false;
@@ -209,7 +205,7 @@ TEST_CASE("rename: what has its new name already keeps it, both ways") {
 }
 
 TEST_CASE("rename: every rename of a family is needed for some tensor") {
-    for (const sf::known_family& family : sf::known_families) {
+    for (const sf::known_family& family : sf::shipped_families::all) {
         CAPTURE(family.fuse.name);
         std::size_t number = 0;
         for (const sf::rename_description rename : family.fuse.renames) {

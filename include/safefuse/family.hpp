@@ -14,14 +14,6 @@
 
 namespace safefuse::inline SAFEFUSE_ABI {
 
-/// A list of names: the model types of a family.
-template <fixed_text... Name>
-struct name_list {
-    static constexpr std::size_t count = sizeof...(Name);
-    static constexpr std::string_view list[count + 1] = {Name.view()..., {}};
-    static constexpr sequence<const std::string_view> names{list, count};
-};
-
 /// The last segments of a scope: as the checkpoint spells them, and as the model does.
 template <fixed_text Stored, fixed_text Model = Stored>
 struct modules {
@@ -79,7 +71,7 @@ struct family_description {
 
 /// Modules without experts, or with other ones, that a family's models store otherwise than the hub: where they lie, and both
 /// layouts.
-template <class Modules, layout_type Stored, layout_type Model>
+template <class Modules, class Stored, class Model>
 struct other_module {
     static_assert(can_become<Stored, Model> && can_become<Model, Stored>,
                   "safefuse: the two layouts of a family must place the same parts");
@@ -102,15 +94,14 @@ public:
 };
 
 /// What a family declares: derive from family<Stored, Model> and add `name`, `modules` and, where there are any, `renames`,
-/// `model_types`, `others` and `config_extents`. Where models hold experts as the hub stores them, both layouts are the same.
-template <layout_type Stored, layout_type Model>
+/// `model_types`, `others` and `config_extents`. Where models hold experts as the hub stores them, both layouts are the same. A
+/// declaration costs the compiler next to nothing; it is checked where it is used first.
+template <class Stored, class Model>
 struct family {
-    static_assert(can_become<Stored, Model> && can_become<Model, Stored>,
-                  "safefuse: the two layouts of a family must place the same parts");
     using stored = Stored;
     using model = Model;
-    using renames = safefuse::renames<>;
-    using model_types = name_list<>;
+    static constexpr sequence<const rename_description> renames{};
+    static constexpr sequence<const std::string_view> model_types{};
     using others = other_modules<>;
     using config_extents = extents_in_config<>;
 };
@@ -123,28 +114,43 @@ concept family_type = requires {
     static_cast<std::string_view>(Family::name);
     static_cast<std::string_view>(Family::modules::stored);
     static_cast<std::string_view>(Family::modules::model);
-    static_cast<rename_list>(Family::renames::descriptions);
-    static_cast<rename_list>(Family::renames::inverse);
-    static_cast<sequence<const std::string_view>>(Family::model_types::names);
+    sequence<const rename_description>{Family::renames};
+    sequence<const std::string_view>{Family::model_types};
     static_cast<sequence<const module_description>>(Family::others::descriptions);
     static_cast<sequence<const config_extent>>(Family::config_extents::descriptions);
 };
 
+namespace detail {
+
+/// A family, checked, and as data both ways.
+template <family_type Family>
+struct family_ways {
+    static_assert(can_become<typename Family::stored, typename Family::model> && can_become<typename Family::model, typename Family::stored>,
+                  "safefuse: the two layouts of a family must place the same parts");
+    static constexpr sequence<const rename_description> renames{Family::renames};
+    static_assert(are_renames(renames), "safefuse: a rename takes whole dotted segments, with {number} for digits, as many on both "
+                                        "sides, and ^ only in front of the stored ones");
+    static constexpr family_description there{
+        Family::name,           &Family::stored::description,       &Family::model::description, Family::modules::stored,
+        Family::modules::model, rename_list{renames.data(), renames.size(), false}, Family::model_types, Family::others::descriptions,
+        Family::config_extents::descriptions,
+    };
+    static constexpr family_description back{
+        Family::name,            &Family::model::description,       &Family::stored::description, Family::modules::model,
+        Family::modules::stored, rename_list{renames.data(), renames.size(), true}, Family::model_types, Family::others::inverse,
+        Family::config_extents::descriptions,
+    };
+};
+
+}  // namespace detail
+
 /// A family type as data: the way from the hub to the model.
 template <family_type Family>
-inline constexpr family_description description_of{
-    Family::name,           &Family::stored::description,  &Family::model::description, Family::modules::stored,
-    Family::modules::model, Family::renames::descriptions, Family::model_types::names,   Family::others::descriptions,
-    Family::config_extents::descriptions,
-};
+inline constexpr const family_description& description_of = detail::family_ways<Family>::there;
 
 /// A family type as data: the way from the model back to the hub, by which plans unfuse.
 template <family_type Family>
-inline constexpr family_description inverse_of{
-    Family::name,            &Family::model::description, &Family::stored::description, Family::modules::model,
-    Family::modules::stored, Family::renames::inverse,    Family::model_types::names,    Family::others::inverse,
-    Family::config_extents::descriptions,
-};
+inline constexpr const family_description& inverse_of = detail::family_ways<Family>::back;
 
 /// What a tensor, or a prefix of whole segments, is called on the other side.
 ///   fails   out_of_memory

@@ -132,14 +132,20 @@ constexpr std::size_t count_numbers(std::string_view pattern) noexcept {
     return before == '.' || count > max_rename_numbers ? no_pattern : count;
 }
 
-constexpr rename_description describe_rename(std::string_view stored, std::string_view model, bool one_way = false,
-                                             bool tells_family = true) noexcept {
-    const bool at_start = !stored.empty() && stored.front() == '^';
-    return {stored.substr(at_start ? 1 : 0), model, at_start, one_way, tells_family};
+constexpr rename_description describe_rename(const char* stored, const char* model, bool one_way, bool tells_family) noexcept {
+    const bool at_start = *stored == '^';
+    stored += at_start ? 1 : 0;
+    // the builtin's length costs the compiler less than that of char_traits
+    return {{stored, __builtin_strlen(stored)}, {model, __builtin_strlen(model)}, at_start, one_way, tells_family};
 }
 constexpr bool is_rename(const rename_description& rename) noexcept {
     const std::size_t numbers = count_numbers(rename.from);
     return numbers != no_pattern && numbers == count_numbers(rename.to);
+}
+constexpr bool are_renames(sequence<const rename_description> renames) noexcept {
+    for (const rename_description& each : renames)
+        if (!is_rename(each)) return false;
+    return true;
 }
 
 /// What a pattern found in a name: `size` characters from `first`, among them the numbers.
@@ -210,37 +216,23 @@ inline bool apply_rename(text& name, const rename_description& rename, bool& mem
 
 }  // namespace detail
 
-/// `Stored` in the checkpoint is `Model` in the loaded model: rename<"block_sparse_moe", "mlp">. Both are whole dotted segments; a
-/// leading ^ in `Stored` holds it to the beginning of the name, and {number} stands for digits:
-/// rename<"^vision.linear_{number}", "model.vision.layers.{number}.linear">. A name in which `Model` stands already keeps it.
-template <fixed_text Stored, fixed_text Model>
-struct rename {
-    static constexpr rename_description description = detail::describe_rename(Stored.view(), Model.view());
-    static_assert(detail::is_rename(description), "safefuse: a rename takes whole dotted segments, with {number} for digits, as "
-                                                  "many on both sides, and ^ only in front of the stored ones");
-};
+/// `stored` in the checkpoint is `model` in the loaded model: rename("block_sparse_moe", "mlp"). Both are whole dotted segments; a
+/// leading ^ in `stored` holds it to the beginning of the name, and {number} stands for digits:
+/// rename("^vision.linear_{number}", "model.vision.layers.{number}.linear"). A name in which `model` stands already keeps it.
+/// What is no such pattern does not compile where the family is used.
+constexpr rename_description rename(const char* stored, const char* model) noexcept {
+    return detail::describe_rename(stored, model, false, true);
+}
 
 /// Another spelling of stored names, which is read and never written: the way back does not bring it about.
-template <fixed_text Stored, fixed_text Model>
-struct accept : rename<Stored, Model> {
-    static constexpr rename_description description = detail::describe_rename(Stored.view(), Model.view(), true, false);
-};
+constexpr rename_description accept(const char* stored, const char* model) noexcept {
+    return detail::describe_rename(stored, model, true, false);
+}
 
 /// A rename by which a family is not known: only some of its checkpoints have such names, or those of other families do too.
-template <fixed_text Stored, fixed_text Model>
-struct maybe : rename<Stored, Model> {
-    static constexpr rename_description description = detail::describe_rename(Stored.view(), Model.view(), false, false);
-};
-
-/// Renames that apply one after the other, each once; the way back applies their inverses in the opposite order.
-template <class... Rename>
-struct renames {
-    static constexpr std::size_t count = sizeof...(Rename);
-    // one entry more than there are renames: an array has at least one
-    static constexpr rename_description list[count + 1] = {Rename::description..., {}};
-    static constexpr rename_list descriptions{list, count, false};
-    static constexpr rename_list inverse{list, count, true};
-};
+constexpr rename_description maybe(const char* stored, const char* model) noexcept {
+    return detail::describe_rename(stored, model, false, false);
+}
 
 /// What a name, or a prefix of whole segments, is called after the renames.
 ///   fails   out_of_memory

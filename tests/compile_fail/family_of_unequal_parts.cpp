@@ -1,13 +1,18 @@
+#include <string_view>
+
 #include <safefuse/family.hpp>
 #include <safefuse/layouts/forms.hpp>
 
 namespace sf = safefuse;
-using sf::layouts::down;
-using sf::layouts::gate;
-using sf::layouts::up;
 
 #ifdef SAFEFUSE_FAIL
-struct mine : sf::family<sf::layouts::per_expert, sf::layouts::ungated_fused> {};
+using fused = sf::layouts::ungated_fused;
 #else
-struct mine : sf::family<sf::layouts::per_expert, sf::layouts::gate_up_fused> {};
+using fused = sf::layouts::gate_up_fused;
 #endif
+struct mine : sf::family<sf::layouts::per_expert, fused> {
+    static constexpr std::string_view name = "mine";
+    using modules = sf::modules<"mlp.experts">;
+};
+
+static_assert(sf::description_of<mine>.name == "mine");

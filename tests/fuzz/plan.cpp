@@ -258,10 +258,10 @@ void plan_quantised(std::uint8_t way, fuzz::reader& input) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     fuzz::reader input{{reinterpret_cast<const char*>(data), size}};
     const std::uint8_t way = input.byte();
-    const std::size_t families = sf::known_families.size();
+    const std::size_t families = sf::shipped_families::all.size();
     const std::size_t kinds = std::size(laws::all_kinds);
     if (way % 2 == 0) {
-        const sf::known_family& known = sf::known_families[way / 4 % families];
+        const sf::known_family& known = sf::shipped_families::all[way / 4 % families];
         const sf::family_description& family = way / 2 % 2 == 0 ? known.fuse : known.unfuse;
         std::vector<sf::known_extent> known_extents;
         const sf::module_description module = family.module_at(way % family.module_count());
@@ -271,7 +271,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         laws::packed_set set = packed(tensors);
         // its own family and one that may not fit, both ways; which family it is only now and then, for that asks all of them
         const std::size_t other = tensors.size() + size;
-        for (const sf::known_family* const each : {&known, &sf::known_families[other % families]}) {
+        for (const sf::known_family* const each : {&known, &sf::shipped_families::all[other % families]}) {
             plan_family(set, each->fuse, each->unfuse, way >= 128, known_extents);
             plan_family(set, each->unfuse, each->fuse, way >= 128, known_extents);
         }

@@ -14,10 +14,9 @@ namespace safefuse::inline SAFEFUSE_ABI::layouts {
 struct qwen2_moe : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "qwen2_moe";
     using modules = safefuse::modules<"mlp.experts">;
-    using model_types =
-        name_list<"qwen2_moe", "afmoe", "cohere2_moe", "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots1", "flex_olmo",
+    static constexpr std::string_view model_types[] = {"qwen2_moe", "afmoe", "cohere2_moe", "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots1", "flex_olmo",
                   "glm4_moe", "glm4_moe_lite", "glm4v_moe", "glm_moe_dsa", "hunyuan_v1_moe", "mellum", "olmoe", "qwen3_moe",
-                  "qwen3_5_moe", "qwen3_next", "qwen3_omni_moe", "qwen3_omni_moe_thinker", "solar_open">;
+                  "qwen3_5_moe", "qwen3_next", "qwen3_omni_moe", "qwen3_omni_moe_thinker", "solar_open"};
 };
 
 /// gate_up_proj [E, H, 2I], gate's columns first, and down_proj [E, I, H].
@@ -31,65 +30,63 @@ using aria_experts = layout<as_modules, tensor<"fc1", stack<transpose<0, 1, conc
 struct aria : family<aria_experts, aria_experts> {
     static constexpr std::string_view name = "aria";
     using modules = safefuse::modules<"mlp.experts">;
-    using renames = safefuse::renames<
-        maybe<"^language_model.lm_head", "lm_head">, rename<"^language_model.model", "model.language_model">,
-        rename<"^vision_tower", "model.vision_tower">, rename<"^multi_modal_projector", "model.multi_modal_projector">>;
-    using model_types = name_list<"aria">;
+    static constexpr rename_description renames[] = {maybe("^language_model.lm_head", "lm_head"), rename("^language_model.model", "model.language_model"),
+        rename("^vision_tower", "model.vision_tower"), rename("^multi_modal_projector", "model.multi_modal_projector")};
+    static constexpr std::string_view model_types[] = {"aria"};
 };
 
 struct aria_text : family<aria_experts, aria_experts> {
     static constexpr std::string_view name = "aria_text";
     using modules = safefuse::modules<"mlp.experts">;
-    using model_types = name_list<"aria_text">;
+    static constexpr std::string_view model_types[] = {"aria_text"};
 };
 
 struct axk1 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "axk1";
     using modules = safefuse::modules<"mlp.experts">;
-    using renames = safefuse::renames<maybe<"post_mlp_layernorm", "mlp.post_mlp_layernorm">>;
-    using model_types = name_list<"axk1">;
+    static constexpr rename_description renames[] = {maybe("post_mlp_layernorm", "mlp.post_mlp_layernorm")};
+    static constexpr std::string_view model_types[] = {"axk1"};
 };
 
 struct axk2 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "axk2";
     using modules = safefuse::modules<"mlp.experts">;
-    using renames = safefuse::renames<rename<"W_down", "mlp.fc1">, rename<"W_up", "mlp.fc2">,
-                                      rename<"self_attn.q_b_proj", "self_attn.q_gate_proj">>;
-    using model_types = name_list<"axk2">;
+    static constexpr rename_description renames[] = {rename("W_down", "mlp.fc1"), rename("W_up", "mlp.fc2"),
+                                      rename("self_attn.q_b_proj", "self_attn.q_gate_proj")};
+    static constexpr std::string_view model_types[] = {"axk2"};
 };
 
 struct dbrx : family<flat_experts, flat_experts> {
     static constexpr std::string_view name = "dbrx";
     using modules = safefuse::modules<"ffn.experts.mlp">;
-    using model_types = name_list<"dbrx">;
+    static constexpr std::string_view model_types[] = {"dbrx"};
 };
 
 struct deepseek_ocr2 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "deepseek_ocr2";
     using modules = safefuse::modules<"mlp.experts">;
-    using renames = safefuse::renames<
-        rename<"^model.sam_model.blocks", "model.vision_tower.sam_encoder.layers">,
-        rename<"^model.vision_tower.sam_encoder.layers.{number}.norm1",
-               "model.vision_tower.sam_encoder.layers.{number}.layer_norm1">,
-        rename<"^model.vision_tower.sam_encoder.layers.{number}.norm2",
-               "model.vision_tower.sam_encoder.layers.{number}.layer_norm2">,
-        rename<"^model.sam_model.patch_embed.proj", "model.vision_tower.sam_encoder.patch_embed.projection">,
-        rename<"^model.sam_model.pos_embed", "model.vision_tower.sam_encoder.pos_embed">,
-        rename<"^model.sam_model.neck.0", "model.vision_tower.sam_encoder.neck.conv1">,
-        rename<"^model.sam_model.neck.1", "model.vision_tower.sam_encoder.neck.layer_norm1">,
-        rename<"^model.sam_model.neck.2", "model.vision_tower.sam_encoder.neck.conv2">,
-        rename<"^model.sam_model.neck.3", "model.vision_tower.sam_encoder.neck.layer_norm2">,
-        rename<"^model.sam_model.net_2", "model.vision_tower.sam_encoder.proj.conv1">,
-        rename<"^model.sam_model.net_3", "model.vision_tower.sam_encoder.proj.conv2">,
-        rename<"^model.qwen2_model.model.model.layers", "model.vision_tower.vision_encoder.layers">,
-        rename<"^model.qwen2_model.model.model.norm", "model.vision_tower.vision_encoder.norm">,
-        rename<"^model.qwen2_model.query_768", "model.vision_tower.query_768_resolution">,
-        rename<"^model.qwen2_model.query_1024", "model.vision_tower.query_1024_resolution">,
-        rename<"^model.projector.layers", "model.multi_modal_projector">,
-        rename<"^model.view_seperator", "model.view_separator">,
-        rename<"^model.embed_tokens", "model.language_model.embed_tokens">,
-        rename<"^model.layers", "model.language_model.layers">, rename<"^model.norm", "model.language_model.norm">>;
-    using model_types = name_list<"deepseek_ocr2">;
+    static constexpr rename_description renames[] = {rename("^model.sam_model.blocks", "model.vision_tower.sam_encoder.layers"),
+        rename("^model.vision_tower.sam_encoder.layers.{number}.norm1",
+               "model.vision_tower.sam_encoder.layers.{number}.layer_norm1"),
+        rename("^model.vision_tower.sam_encoder.layers.{number}.norm2",
+               "model.vision_tower.sam_encoder.layers.{number}.layer_norm2"),
+        rename("^model.sam_model.patch_embed.proj", "model.vision_tower.sam_encoder.patch_embed.projection"),
+        rename("^model.sam_model.pos_embed", "model.vision_tower.sam_encoder.pos_embed"),
+        rename("^model.sam_model.neck.0", "model.vision_tower.sam_encoder.neck.conv1"),
+        rename("^model.sam_model.neck.1", "model.vision_tower.sam_encoder.neck.layer_norm1"),
+        rename("^model.sam_model.neck.2", "model.vision_tower.sam_encoder.neck.conv2"),
+        rename("^model.sam_model.neck.3", "model.vision_tower.sam_encoder.neck.layer_norm2"),
+        rename("^model.sam_model.net_2", "model.vision_tower.sam_encoder.proj.conv1"),
+        rename("^model.sam_model.net_3", "model.vision_tower.sam_encoder.proj.conv2"),
+        rename("^model.qwen2_model.model.model.layers", "model.vision_tower.vision_encoder.layers"),
+        rename("^model.qwen2_model.model.model.norm", "model.vision_tower.vision_encoder.norm"),
+        rename("^model.qwen2_model.query_768", "model.vision_tower.query_768_resolution"),
+        rename("^model.qwen2_model.query_1024", "model.vision_tower.query_1024_resolution"),
+        rename("^model.projector.layers", "model.multi_modal_projector"),
+        rename("^model.view_seperator", "model.view_separator"),
+        rename("^model.embed_tokens", "model.language_model.embed_tokens"),
+        rename("^model.layers", "model.language_model.layers"), rename("^model.norm", "model.language_model.norm")};
+    static constexpr std::string_view model_types[] = {"deepseek_ocr2"};
 };
 
 /// Mixtral's names; the factors of codes are called scale.
@@ -100,40 +97,39 @@ using deepseek_v4_experts = layout<spelling<spelled<weight, ".weight">, spelled<
 struct deepseek_v4 : family<deepseek_v4_experts, gate_up_fused> {
     static constexpr std::string_view name = "deepseek_v4";
     using modules = safefuse::modules<"ffn.experts", "mlp.experts">;
-    using renames = safefuse::renames<
-        rename<"^layers", "model.layers">, rename<"^embed", "model.embed_tokens">, rename<"^norm", "model.norm">,
-        maybe<"^head", "lm_head">, rename<"^hc_head_fn", "model.hc_head.hc_fn">,
-        rename<"^hc_head_base", "model.hc_head.hc_base">, rename<"^hc_head_scale", "model.hc_head.hc_scale">,
-        rename<"hc_attn_fn", "attn_hc.fn">, rename<"hc_attn_base", "attn_hc.base">, rename<"hc_attn_scale", "attn_hc.scale">,
-        rename<"hc_ffn_fn", "ffn_hc.fn">, rename<"hc_ffn_base", "ffn_hc.base">, rename<"hc_ffn_scale", "ffn_hc.scale">,
-        rename<"attn_norm", "input_layernorm">, rename<"ffn_norm", "post_attention_layernorm">, rename<"ffn", "mlp">,
-        rename<"mlp.gate.bias", "mlp.gate.e_score_correction_bias">,
-        rename<"mlp.shared_experts.w1", "mlp.shared_experts.gate_proj">,
-        rename<"mlp.shared_experts.w2", "mlp.shared_experts.down_proj">,
-        rename<"mlp.shared_experts.w3", "mlp.shared_experts.up_proj">, rename<"attn", "self_attn">,
-        rename<"self_attn.attn_sink", "self_attn.sinks">, rename<"self_attn.q_norm", "self_attn.q_a_norm">,
-        rename<"self_attn.wq_a", "self_attn.q_a_proj">, rename<"self_attn.wq_b", "self_attn.q_b_proj">,
-        rename<"self_attn.wo_a", "self_attn.o_a_proj">, rename<"self_attn.wo_b", "self_attn.o_b_proj">,
-        rename<"wkv", "kv_proj">, rename<"ape", "position_bias">,
-        rename<"self_attn.indexer.compressor", "self_attn.compressor.indexer">,
-        rename<"self_attn.indexer.weights_proj", "self_attn.compressor.indexer.scorer.weights_proj">,
-        rename<"self_attn.indexer.wq_b", "self_attn.compressor.indexer.q_b_proj">,
-        rename<"compressor.wgate", "compressor.gate_proj">,
-        rename<"compressor.indexer.wgate", "compressor.indexer.gate_proj">, rename<"compressor.norm", "compressor.kv_norm">,
-        rename<"compressor.indexer.norm", "compressor.indexer.kv_norm">, accept<"self_attn.norm", "self_attn.kv_norm">,
+    static constexpr rename_description renames[] = {rename("^layers", "model.layers"), rename("^embed", "model.embed_tokens"), rename("^norm", "model.norm"),
+        maybe("^head", "lm_head"), rename("^hc_head_fn", "model.hc_head.hc_fn"),
+        rename("^hc_head_base", "model.hc_head.hc_base"), rename("^hc_head_scale", "model.hc_head.hc_scale"),
+        rename("hc_attn_fn", "attn_hc.fn"), rename("hc_attn_base", "attn_hc.base"), rename("hc_attn_scale", "attn_hc.scale"),
+        rename("hc_ffn_fn", "ffn_hc.fn"), rename("hc_ffn_base", "ffn_hc.base"), rename("hc_ffn_scale", "ffn_hc.scale"),
+        rename("attn_norm", "input_layernorm"), rename("ffn_norm", "post_attention_layernorm"), rename("ffn", "mlp"),
+        rename("mlp.gate.bias", "mlp.gate.e_score_correction_bias"),
+        rename("mlp.shared_experts.w1", "mlp.shared_experts.gate_proj"),
+        rename("mlp.shared_experts.w2", "mlp.shared_experts.down_proj"),
+        rename("mlp.shared_experts.w3", "mlp.shared_experts.up_proj"), rename("attn", "self_attn"),
+        rename("self_attn.attn_sink", "self_attn.sinks"), rename("self_attn.q_norm", "self_attn.q_a_norm"),
+        rename("self_attn.wq_a", "self_attn.q_a_proj"), rename("self_attn.wq_b", "self_attn.q_b_proj"),
+        rename("self_attn.wo_a", "self_attn.o_a_proj"), rename("self_attn.wo_b", "self_attn.o_b_proj"),
+        rename("wkv", "kv_proj"), rename("ape", "position_bias"),
+        rename("self_attn.indexer.compressor", "self_attn.compressor.indexer"),
+        rename("self_attn.indexer.weights_proj", "self_attn.compressor.indexer.scorer.weights_proj"),
+        rename("self_attn.indexer.wq_b", "self_attn.compressor.indexer.q_b_proj"),
+        rename("compressor.wgate", "compressor.gate_proj"),
+        rename("compressor.indexer.wgate", "compressor.indexer.gate_proj"), rename("compressor.norm", "compressor.kv_norm"),
+        rename("compressor.indexer.norm", "compressor.indexer.kv_norm"), accept("self_attn.norm", "self_attn.kv_norm"),
         // the scales of FP8 codes
-        maybe<"q_a_proj.scale", "q_a_proj.weight_scale_inv">, maybe<"q_b_proj.scale", "q_b_proj.weight_scale_inv">,
-        maybe<"kv_proj.scale", "kv_proj.weight_scale_inv">, maybe<"o_a_proj.scale", "o_a_proj.weight_scale_inv">,
-        maybe<"o_b_proj.scale", "o_b_proj.weight_scale_inv">, maybe<"gate_proj.scale", "gate_proj.weight_scale_inv">,
-        maybe<"up_proj.scale", "up_proj.weight_scale_inv">, maybe<"down_proj.scale", "down_proj.weight_scale_inv">>;
-    using model_types = name_list<"deepseek_v4">;
+        maybe("q_a_proj.scale", "q_a_proj.weight_scale_inv"), maybe("q_b_proj.scale", "q_b_proj.weight_scale_inv"),
+        maybe("kv_proj.scale", "kv_proj.weight_scale_inv"), maybe("o_a_proj.scale", "o_a_proj.weight_scale_inv"),
+        maybe("o_b_proj.scale", "o_b_proj.weight_scale_inv"), maybe("gate_proj.scale", "gate_proj.weight_scale_inv"),
+        maybe("up_proj.scale", "up_proj.weight_scale_inv"), maybe("down_proj.scale", "down_proj.weight_scale_inv")};
+    static constexpr std::string_view model_types[] = {"deepseek_v4"};
 };
 
 struct ernie4_5_moe : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "ernie4_5_moe";
     using modules = safefuse::modules<"mlp.experts">;
-    using renames = safefuse::renames<rename<"mlp.moe_statics", "mlp.gate.moe_statics">>;
-    using model_types = name_list<"ernie4_5_moe">;
+    static constexpr rename_description renames[] = {rename("mlp.moe_statics", "mlp.gate.moe_statics")};
+    static constexpr std::string_view model_types[] = {"ernie4_5_moe"};
 };
 
 /// One list of experts: the first half are for text (E of them, [I, H]), the others for images (V of them, [J, H]).
@@ -172,30 +168,29 @@ struct ernie4_5_vl_moe : family<ernie_vl_per_expert, ernie_vl_fused> {
     using others = other_modules<other_module<safefuse::modules<"mlp">, ernie_vl_text_gate, ernie_vl_text_gate_turned>,
                                  other_module<safefuse::modules<"mlp">, ernie_vl_vision_gate, ernie_vl_vision_gate_turned>,
                                  other_module<safefuse::modules<"mlp">, ernie_vl_biases, ernie_vl_biases_apart>>;
-    using renames = safefuse::renames<
-        rename<"^model.vision_model", "model.vision_tower">, accept<"^vision_model", "model.vision_tower">,
-        rename<"^model.resampler_model.spatial_linear.0", "model.resampler_model.spatial_linear.fc1">,
-        rename<"^model.resampler_model.spatial_linear.2", "model.resampler_model.spatial_linear.fc2">,
-        rename<"^model.resampler_model.spatial_linear.3", "model.resampler_model.spatial_linear.ln">,
-        rename<"^model.resampler_model.temporal_linear.0", "model.resampler_model.temporal_linear.fc1">,
-        rename<"^model.resampler_model.temporal_linear.2", "model.resampler_model.temporal_linear.fc2">,
-        rename<"^model.resampler_model.temporal_linear.3", "model.resampler_model.temporal_linear.ln">,
-        rename<"^model.embed_tokens", "model.language_model.embed_tokens">,
-        rename<"^model.layers", "model.language_model.layers">, rename<"^model.norm", "model.language_model.norm">>;
-    using model_types = name_list<"ernie4_5_vl_moe">;
+    static constexpr rename_description renames[] = {rename("^model.vision_model", "model.vision_tower"), accept("^vision_model", "model.vision_tower"),
+        rename("^model.resampler_model.spatial_linear.0", "model.resampler_model.spatial_linear.fc1"),
+        rename("^model.resampler_model.spatial_linear.2", "model.resampler_model.spatial_linear.fc2"),
+        rename("^model.resampler_model.spatial_linear.3", "model.resampler_model.spatial_linear.ln"),
+        rename("^model.resampler_model.temporal_linear.0", "model.resampler_model.temporal_linear.fc1"),
+        rename("^model.resampler_model.temporal_linear.2", "model.resampler_model.temporal_linear.fc2"),
+        rename("^model.resampler_model.temporal_linear.3", "model.resampler_model.temporal_linear.ln"),
+        rename("^model.embed_tokens", "model.language_model.embed_tokens"),
+        rename("^model.layers", "model.language_model.layers"), rename("^model.norm", "model.language_model.norm")};
+    static constexpr std::string_view model_types[] = {"ernie4_5_vl_moe"};
 };
 
 struct exaone_moe : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "exaone_moe";
     using modules = safefuse::modules<"mlp.experts">;
-    using renames = safefuse::renames<rename<"mlp.e_score_correction_bias", "mlp.gate.e_score_correction_bias">>;
-    using model_types = name_list<"exaone_moe">;
+    static constexpr rename_description renames[] = {rename("mlp.e_score_correction_bias", "mlp.gate.e_score_correction_bias")};
+    static constexpr std::string_view model_types[] = {"exaone_moe"};
 };
 
 struct gemma4 : family<gate_up_fused, gate_up_fused> {
     static constexpr std::string_view name = "gemma4";
     using modules = safefuse::modules<"experts">;
-    using model_types = name_list<"gemma4", "gemma4_text", "diffusion_gemma">;
+    static constexpr std::string_view model_types[] = {"gemma4", "gemma4_text", "diffusion_gemma"};
 };
 
 /// The short convolutions of q, k and v, [C, 1, W] each, which the model holds as one [3C, 1, W].
@@ -213,14 +208,13 @@ struct glm5_next : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "glm5_next";
     using modules = safefuse::modules<"mlp.experts">;
     using others = other_modules<other_module<safefuse::modules<"self_attn">, convolutions_apart, convolutions_joined>>;
-    using renames = safefuse::renames<
-        rename<"self_attn.f_a_proj", "self_attn.forget_gate.f_a_proj">,
-        rename<"self_attn.f_b_proj", "self_attn.forget_gate.f_b_proj">,
-        rename<"self_attn.dt_bias", "self_attn.forget_gate.dt_bias">,
-        rename<"self_attn.A_log", "self_attn.forget_gate.A_log">, rename<"hc_attn_fn", "attn_hc.fn">,
-        rename<"hc_attn_base", "attn_hc.base">, rename<"hc_attn_scale", "attn_hc.scale">, rename<"hc_ffn_fn", "ffn_hc.fn">,
-        rename<"hc_ffn_base", "ffn_hc.base">, rename<"hc_ffn_scale", "ffn_hc.scale">>;
-    using model_types = name_list<"glm5_next">;
+    static constexpr rename_description renames[] = {rename("self_attn.f_a_proj", "self_attn.forget_gate.f_a_proj"),
+        rename("self_attn.f_b_proj", "self_attn.forget_gate.f_b_proj"),
+        rename("self_attn.dt_bias", "self_attn.forget_gate.dt_bias"),
+        rename("self_attn.A_log", "self_attn.forget_gate.A_log"), rename("hc_attn_fn", "attn_hc.fn"),
+        rename("hc_attn_base", "attn_hc.base"), rename("hc_attn_scale", "attn_hc.scale"), rename("hc_ffn_fn", "ffn_hc.fn"),
+        rename("hc_ffn_base", "ffn_hc.base"), rename("hc_ffn_scale", "ffn_hc.scale")};
+    static constexpr std::string_view model_types[] = {"glm5_next"};
 };
 
 /// gate_up_proj [E, H, 2I], columns g0, u0, g1, u1, ..., and down_proj [E, I, H], with biases. MXFP4 codes and their scales lie
@@ -240,43 +234,42 @@ using gpt_oss_mxfp4 = layout<spelling<spelled<mxfp4_blocks, "_blocks">, spelled<
 struct gpt_oss : family<gpt_oss_experts, gpt_oss_experts> {
     static constexpr std::string_view name = "gpt_oss";
     using modules = safefuse::modules<"mlp.experts">;
-    using model_types = name_list<"gpt_oss">;
+    static constexpr std::string_view model_types[] = {"gpt_oss"};
 };
 
 struct granitemoe : family<linear_pair, gate_up_fused> {
     static constexpr std::string_view name = "granitemoe";
     using modules = safefuse::modules<"block_sparse_moe", "block_sparse_moe.experts">;
-    using renames = safefuse::renames<rename<"block_sparse_moe.router.layer.weight", "block_sparse_moe.router.weight">>;
-    using model_types = name_list<"granitemoe", "granitemoehybrid", "granitemoeshared">;
+    static constexpr rename_description renames[] = {rename("block_sparse_moe.router.layer.weight", "block_sparse_moe.router.weight")};
+    static constexpr std::string_view model_types[] = {"granitemoe", "granitemoehybrid", "granitemoeshared"};
 };
 
 struct granitemoe_swa : family<gate_up_fused, gate_up_fused> {
     static constexpr std::string_view name = "granitemoe_swa";
     using modules = safefuse::modules<"block_sparse_moe.experts">;
-    using model_types = name_list<"granitemoe_swa">;
+    static constexpr std::string_view model_types[] = {"granitemoe_swa"};
 };
 
 struct hy_v3 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "hy_v3";
     using modules = safefuse::modules<"mlp.experts">;
-    using renames = safefuse::renames<rename<"mlp.router.gate", "mlp.gate">,
-                                      rename<"mlp.expert_bias", "mlp.e_score_correction_bias">,
-                                      rename<"mlp.shared_mlp", "mlp.shared_experts">>;
-    using model_types = name_list<"hy_v3">;
+    static constexpr rename_description renames[] = {rename("mlp.router.gate", "mlp.gate"),
+                                      rename("mlp.expert_bias", "mlp.e_score_correction_bias"),
+                                      rename("mlp.shared_mlp", "mlp.shared_experts")};
+    static constexpr std::string_view model_types[] = {"hy_v3"};
 };
 
 struct hy_v4 : family<gate_up_fused, gate_up_fused> {
     static constexpr std::string_view name = "hy_v4";
     using modules = safefuse::modules<"mlp.experts">;
-    using renames = safefuse::renames<
-        rename<"hc_pre.hc_attn_layer.hc_fn", "attn_hc.fn">, rename<"hc_pre.hc_attn_layer.hc_base", "attn_hc.base">,
-        rename<"hc_pre.hc_attn_layer.hc_scale", "attn_hc.scale">, rename<"hc_pre.hc_mlp_layer.hc_fn", "ffn_hc.fn">,
-        rename<"hc_pre.hc_mlp_layer.hc_base", "ffn_hc.base">, rename<"hc_pre.hc_mlp_layer.hc_scale", "ffn_hc.scale">,
-        rename<"hc_pre.hc_head.hc_head_fn", "hc_head.hc_fn">, rename<"hc_pre.hc_head.hc_head_base", "hc_head.hc_base">,
-        rename<"hc_pre.hc_head.hc_head_scale", "hc_head.hc_scale">,
-        rename<"self_attn.learnable_sink_param", "self_attn.sinks">, rename<"self_attn.linear_gate", "self_attn.gate_proj">,
-        accept<"linear_gate", "gate_proj">>;
-    using model_types = name_list<"hy_v4">;
+    static constexpr rename_description renames[] = {rename("hc_pre.hc_attn_layer.hc_fn", "attn_hc.fn"), rename("hc_pre.hc_attn_layer.hc_base", "attn_hc.base"),
+        rename("hc_pre.hc_attn_layer.hc_scale", "attn_hc.scale"), rename("hc_pre.hc_mlp_layer.hc_fn", "ffn_hc.fn"),
+        rename("hc_pre.hc_mlp_layer.hc_base", "ffn_hc.base"), rename("hc_pre.hc_mlp_layer.hc_scale", "ffn_hc.scale"),
+        rename("hc_pre.hc_head.hc_head_fn", "hc_head.hc_fn"), rename("hc_pre.hc_head.hc_head_base", "hc_head.hc_base"),
+        rename("hc_pre.hc_head.hc_head_scale", "hc_head.hc_scale"),
+        rename("self_attn.learnable_sink_param", "self_attn.sinks"), rename("self_attn.linear_gate", "self_attn.gate_proj"),
+        accept("linear_gate", "gate_proj")};
+    static constexpr std::string_view model_types[] = {"hy_v4"};
 };
 
 /// gate and up of a dense MLP, or of shared experts, which the model holds as one matrix.
@@ -291,22 +284,21 @@ struct minimax_m3_vl : family<per_expert_w123, gate_up_fused> {
     using others = other_modules<other_module<safefuse::modules<"mlp">, mlp_apart, mlp_joined>,
                                  other_module<safefuse::modules<"block_sparse_moe.shared_experts", "mlp.shared_experts">,
                                               mlp_apart, mlp_joined>>;
-    using renames = safefuse::renames<
-        maybe<"^language_model.lm_head", "lm_head">, rename<"^language_model.model", "model.language_model">,
-        rename<"^vision_tower.vision_model.embeddings.patch_embedding", "model.vision_tower.embeddings.proj">,
-        rename<"^vision_tower.vision_model.encoder.layers", "model.vision_tower.layers">,
-        rename<"^vision_tower.vision_model.pre_layrnorm", "model.vision_tower.pre_layrnorm">,
-        rename<"^multi_modal_projector", "model.multi_modal_projector">,
-        rename<"^patch_merge_mlp.linear_1", "model.multi_modal_projector.merge_linear_1">,
-        rename<"^patch_merge_mlp.linear_2", "model.multi_modal_projector.merge_linear_2">,
-        rename<"block_sparse_moe.gate", "mlp.gate">,
-        rename<"block_sparse_moe.e_score_correction_bias", "mlp.gate.e_score_correction_bias">,
-        rename<"block_sparse_moe.shared_experts", "mlp.shared_experts">, accept<"block_sparse_moe", "mlp">,
-        maybe<"self_attn.index_q_proj", "self_attn.indexer.q_proj">,
-        maybe<"self_attn.index_k_proj", "self_attn.indexer.k_proj">,
-        maybe<"self_attn.index_q_norm", "self_attn.indexer.q_norm">,
-        maybe<"self_attn.index_k_norm", "self_attn.indexer.k_norm">>;
-    using model_types = name_list<"minimax_m3_vl">;
+    static constexpr rename_description renames[] = {maybe("^language_model.lm_head", "lm_head"), rename("^language_model.model", "model.language_model"),
+        rename("^vision_tower.vision_model.embeddings.patch_embedding", "model.vision_tower.embeddings.proj"),
+        rename("^vision_tower.vision_model.encoder.layers", "model.vision_tower.layers"),
+        rename("^vision_tower.vision_model.pre_layrnorm", "model.vision_tower.pre_layrnorm"),
+        rename("^multi_modal_projector", "model.multi_modal_projector"),
+        rename("^patch_merge_mlp.linear_1", "model.multi_modal_projector.merge_linear_1"),
+        rename("^patch_merge_mlp.linear_2", "model.multi_modal_projector.merge_linear_2"),
+        rename("block_sparse_moe.gate", "mlp.gate"),
+        rename("block_sparse_moe.e_score_correction_bias", "mlp.gate.e_score_correction_bias"),
+        rename("block_sparse_moe.shared_experts", "mlp.shared_experts"), accept("block_sparse_moe", "mlp"),
+        maybe("self_attn.index_q_proj", "self_attn.indexer.q_proj"),
+        maybe("self_attn.index_k_proj", "self_attn.indexer.k_proj"),
+        maybe("self_attn.index_q_norm", "self_attn.indexer.q_norm"),
+        maybe("self_attn.index_k_norm", "self_attn.indexer.k_norm")};
+    static constexpr std::string_view model_types[] = {"minimax_m3_vl"};
 };
 
 /// Rows g0, u0, g1, u1, ...: of the experts, of the shared ones and of dense layers.
@@ -329,37 +321,36 @@ struct inkling_mm_model : family<inkling_experts, gate_up_fused> {
     using modules = safefuse::modules<"mlp.experts">;
     using others = other_modules<other_module<safefuse::modules<"mlp.shared_experts">, inkling_shared, inkling_shared_apart>,
                                  other_module<safefuse::modules<"mlp">, inkling_dense, mlp_apart>>;
-    using renames = safefuse::renames<
-        rename<"^model.llm.layers", "model.language_model.layers">,
-        rename<"^model.llm.embed_norm", "model.language_model.embed_norm">,
-        rename<"^model.llm.embed", "model.language_model.embed_tokens">,
-        rename<"^model.llm.norm", "model.language_model.norm">, maybe<"^model.llm.unembed", "lm_head">,
-        rename<"^model.audio.encoder", "model.audio_tower.embed_audio_tokens.embed_audio_tokens">,
-        rename<"^model.audio.final_norm", "model.audio_tower.norm">,
-        rename<"^model.visual.layers.linear_{number}", "model.vision_tower.encoder_layers.{number}.projection">,
-        rename<"^model.visual.layers.norm_{number}", "model.vision_tower.encoder_layers.{number}.layer_norm">,
-        rename<"^model.visual.final_norm", "model.vision_tower.final_norm">, rename<"mlp.w2_md", "mlp.down_proj">,
-        rename<"mlp.gate.bias", "mlp.gate.e_score_correction_bias">, rename<"attn.wq_du", "self_attn.q_proj">,
-        rename<"attn.wk_dv", "self_attn.k_proj">, rename<"attn.wv_dv", "self_attn.v_proj">,
-        rename<"attn.wr_du", "self_attn.r_proj">, rename<"attn.wo_ud", "self_attn.o_proj">,
-        rename<"attn.q_norm", "self_attn.q_norm">, rename<"attn.k_norm", "self_attn.k_norm">,
-        rename<"attn.k_sconv", "self_attn.k_sconv.conv1d">, rename<"attn.v_sconv", "self_attn.v_sconv.conv1d">,
-        rename<"attn.rel_logits_proj", "self_attn.rel_logits_proj">, rename<"attn_sconv", "attn_sconv.conv1d">,
-        rename<"mlp_sconv", "mlp_sconv.conv1d">, rename<"mlp_norm", "post_attention_layernorm">,
-        rename<"attn_norm", "input_layernorm">>;
-    using model_types = name_list<"inkling_mm_model">;
+    static constexpr rename_description renames[] = {rename("^model.llm.layers", "model.language_model.layers"),
+        rename("^model.llm.embed_norm", "model.language_model.embed_norm"),
+        rename("^model.llm.embed", "model.language_model.embed_tokens"),
+        rename("^model.llm.norm", "model.language_model.norm"), maybe("^model.llm.unembed", "lm_head"),
+        rename("^model.audio.encoder", "model.audio_tower.embed_audio_tokens.embed_audio_tokens"),
+        rename("^model.audio.final_norm", "model.audio_tower.norm"),
+        rename("^model.visual.layers.linear_{number}", "model.vision_tower.encoder_layers.{number}.projection"),
+        rename("^model.visual.layers.norm_{number}", "model.vision_tower.encoder_layers.{number}.layer_norm"),
+        rename("^model.visual.final_norm", "model.vision_tower.final_norm"), rename("mlp.w2_md", "mlp.down_proj"),
+        rename("mlp.gate.bias", "mlp.gate.e_score_correction_bias"), rename("attn.wq_du", "self_attn.q_proj"),
+        rename("attn.wk_dv", "self_attn.k_proj"), rename("attn.wv_dv", "self_attn.v_proj"),
+        rename("attn.wr_du", "self_attn.r_proj"), rename("attn.wo_ud", "self_attn.o_proj"),
+        rename("attn.q_norm", "self_attn.q_norm"), rename("attn.k_norm", "self_attn.k_norm"),
+        rename("attn.k_sconv", "self_attn.k_sconv.conv1d"), rename("attn.v_sconv", "self_attn.v_sconv.conv1d"),
+        rename("attn.rel_logits_proj", "self_attn.rel_logits_proj"), rename("attn_sconv", "attn_sconv.conv1d"),
+        rename("mlp_sconv", "mlp_sconv.conv1d"), rename("mlp_norm", "post_attention_layernorm"),
+        rename("attn_norm", "input_layernorm")};
+    static constexpr std::string_view model_types[] = {"inkling_mm_model"};
 };
 
 struct jamba : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "jamba";
     using modules = safefuse::modules<"feed_forward.experts">;
-    using model_types = name_list<"jamba">;
+    static constexpr std::string_view model_types[] = {"jamba"};
 };
 
 struct jetmoe : family<linear_pair, linear_pair> {
     static constexpr std::string_view name = "jetmoe";
     using modules = safefuse::modules<"mlp">;
-    using model_types = name_list<"jetmoe">;
+    static constexpr std::string_view model_types[] = {"jetmoe"};
 };
 
 /// q, k and v of a vision tower, one matrix of all three for each of L layers. N heads of 2P rows: the halves of a head of q and
@@ -393,52 +384,50 @@ struct kimi_k25 : family<per_expert, gate_up_fused> {
     using others = other_modules<other_module<safefuse::modules<"vision_tower.encoder.blocks", "model.vision_tower.layers">,
                                               kimi_vision_joined, kimi_vision_apart>>;
     using config_extents = extents_in_config<extent_in_config<"N", "vision_config.num_attention_heads">>;
-    using renames = safefuse::renames<
-        maybe<"^language_model.lm_head", "lm_head">, rename<"^language_model.model", "model.language_model">,
-        rename<"^vision_tower.encoder.blocks.{number}.norm1", "model.vision_tower.layers.{number}.norm2">,
-        rename<"^vision_tower.encoder.blocks.{number}.norm0", "model.vision_tower.layers.{number}.norm1">,
-        rename<"^vision_tower.encoder.blocks.{number}.mlp.fc1", "model.vision_tower.layers.{number}.mlp.fc2">,
-        rename<"^vision_tower.encoder.blocks.{number}.mlp.fc0", "model.vision_tower.layers.{number}.mlp.fc1">,
-        rename<"^vision_tower.encoder.blocks.{number}.wo", "model.vision_tower.layers.{number}.attn.proj">,
-        rename<"^vision_tower.encoder.final_layernorm", "model.vision_tower.final_layernorm">,
-        rename<"^vision_tower.encoder.patch_embed.proj", "model.vision_tower.patch_embed.proj">,
-        rename<"^vision_tower.patch_embed.pos_emb.weight", "model.vision_tower.patch_embed.pos_emb.position_embeddings">,
-        rename<"^mm_projector.proj.0", "model.mm_projector.in_proj">,
-        rename<"^mm_projector.proj.2", "model.mm_projector.out_proj">>;
-    using model_types = name_list<"kimi_k25">;
+    static constexpr rename_description renames[] = {maybe("^language_model.lm_head", "lm_head"), rename("^language_model.model", "model.language_model"),
+        rename("^vision_tower.encoder.blocks.{number}.norm1", "model.vision_tower.layers.{number}.norm2"),
+        rename("^vision_tower.encoder.blocks.{number}.norm0", "model.vision_tower.layers.{number}.norm1"),
+        rename("^vision_tower.encoder.blocks.{number}.mlp.fc1", "model.vision_tower.layers.{number}.mlp.fc2"),
+        rename("^vision_tower.encoder.blocks.{number}.mlp.fc0", "model.vision_tower.layers.{number}.mlp.fc1"),
+        rename("^vision_tower.encoder.blocks.{number}.wo", "model.vision_tower.layers.{number}.attn.proj"),
+        rename("^vision_tower.encoder.final_layernorm", "model.vision_tower.final_layernorm"),
+        rename("^vision_tower.encoder.patch_embed.proj", "model.vision_tower.patch_embed.proj"),
+        rename("^vision_tower.patch_embed.pos_emb.weight", "model.vision_tower.patch_embed.pos_emb.position_embeddings"),
+        rename("^mm_projector.proj.0", "model.mm_projector.in_proj"),
+        rename("^mm_projector.proj.2", "model.mm_projector.out_proj")};
+    static constexpr std::string_view model_types[] = {"kimi_k25"};
 };
 
 struct kimi_linear : family<per_expert_w123, gate_up_fused> {
     static constexpr std::string_view name = "kimi_linear";
     using modules = safefuse::modules<"block_sparse_moe.experts", "mlp.experts">;
     using others = other_modules<other_module<safefuse::modules<"self_attn">, convolutions_apart, convolutions_joined>>;
-    using renames = safefuse::renames<
-        rename<"self_attn.f_a_proj", "self_attn.forget_gate.f_a_proj">,
-        rename<"self_attn.f_b_proj", "self_attn.forget_gate.f_b_proj">,
-        rename<"self_attn.dt_bias", "self_attn.forget_gate.dt_bias">,
-        rename<"self_attn.A_log", "self_attn.forget_gate.A_log">, rename<"block_sparse_moe.gate", "mlp.gate">,
-        rename<"block_sparse_moe.shared_experts", "mlp.shared_experts">, accept<"block_sparse_moe", "mlp">>;
-    using model_types = name_list<"kimi_linear">;
+    static constexpr rename_description renames[] = {rename("self_attn.f_a_proj", "self_attn.forget_gate.f_a_proj"),
+        rename("self_attn.f_b_proj", "self_attn.forget_gate.f_b_proj"),
+        rename("self_attn.dt_bias", "self_attn.forget_gate.dt_bias"),
+        rename("self_attn.A_log", "self_attn.forget_gate.A_log"), rename("block_sparse_moe.gate", "mlp.gate"),
+        rename("block_sparse_moe.shared_experts", "mlp.shared_experts"), accept("block_sparse_moe", "mlp")};
+    static constexpr std::string_view model_types[] = {"kimi_linear"};
 };
 
 struct laguna : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "laguna";
     using modules = safefuse::modules<"mlp.experts">;
-    using renames = safefuse::renames<rename<"mlp.experts.e_score_correction_bias", "mlp.gate.e_score_correction_bias">,
-                                      rename<"mlp.shared_expert", "mlp.shared_experts">>;
-    using model_types = name_list<"laguna">;
+    static constexpr rename_description renames[] = {rename("mlp.experts.e_score_correction_bias", "mlp.gate.e_score_correction_bias"),
+                                      rename("mlp.shared_expert", "mlp.shared_experts")};
+    static constexpr std::string_view model_types[] = {"laguna"};
 };
 
 struct lfm2_moe : family<per_expert_w123, gate_up_fused> {
     static constexpr std::string_view name = "lfm2_moe";
     using modules = safefuse::modules<"feed_forward.experts">;
-    using model_types = name_list<"lfm2_moe">;
+    static constexpr std::string_view model_types[] = {"lfm2_moe"};
 };
 
 struct llama4 : family<gate_up_transposed, gate_up_transposed> {
     static constexpr std::string_view name = "llama4";
     using modules = safefuse::modules<"feed_forward.experts">;
-    using model_types = name_list<"llama4", "llama4_text">;
+    static constexpr std::string_view model_types[] = {"llama4", "llama4_text"};
 };
 
 /// Zero-computation experts (T experts with them, E without) have a gate and an up matrix and no down matrix.
@@ -453,62 +442,62 @@ using longcat_fused = layout<as_parameters, tensor<"gate_up_proj", stack<concat<
 struct longcat_flash : family<longcat_per_expert, longcat_fused> {
     static constexpr std::string_view name = "longcat_flash";
     using modules = safefuse::modules<"mlp.experts">;
-    using model_types = name_list<"longcat_flash">;
+    static constexpr std::string_view model_types[] = {"longcat_flash"};
 };
 
 struct mimo_v2_flash : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "mimo_v2_flash";
     using modules = safefuse::modules<"mlp.experts">;
-    using renames = safefuse::renames<rename<"self_attn.attention_sink_bias", "self_attn.sinks">>;
-    using model_types = name_list<"mimo_v2_flash">;
+    static constexpr rename_description renames[] = {rename("self_attn.attention_sink_bias", "self_attn.sinks")};
+    static constexpr std::string_view model_types[] = {"mimo_v2_flash"};
 };
 
 struct mistral4 : family<gate_up_fused, gate_up_fused> {
     static constexpr std::string_view name = "mistral4";
     using modules = safefuse::modules<"mlp.experts">;
-    using model_types = name_list<"mistral4", "inkling_text", "minimax_m3_vl_text", "zaya">;
+    static constexpr std::string_view model_types[] = {"mistral4", "inkling_text", "minimax_m3_vl_text", "zaya"};
 };
 
 struct mixtral : family<per_expert_w123, gate_up_fused> {
     static constexpr std::string_view name = "mixtral";
     using modules = safefuse::modules<"block_sparse_moe.experts", "mlp.experts">;
-    using renames = safefuse::renames<rename<"block_sparse_moe.gate", "mlp.gate">,
-                                      maybe<"block_sparse_moe.e_score_correction_bias", "mlp.e_score_correction_bias">,
-                                      accept<"block_sparse_moe", "mlp">>;
-    using model_types = name_list<"mixtral", "minimax", "minimax_m2">;
+    static constexpr rename_description renames[] = {rename("block_sparse_moe.gate", "mlp.gate"),
+                                      maybe("block_sparse_moe.e_score_correction_bias", "mlp.e_score_correction_bias"),
+                                      accept("block_sparse_moe", "mlp")};
+    static constexpr std::string_view model_types[] = {"mixtral", "minimax", "minimax_m2"};
 };
 
 struct nemotron_h : family<per_expert_ungated, ungated_fused> {
     static constexpr std::string_view name = "nemotron_h";
     using modules = safefuse::modules<"mixer.experts">;
-    using renames = safefuse::renames<rename<"^backbone", "model">>;
-    using model_types = name_list<"nemotron_h">;
+    static constexpr rename_description renames[] = {rename("^backbone", "model")};
+    static constexpr std::string_view model_types[] = {"nemotron_h"};
 };
 
 struct openai_privacy_filter : family<gate_up_transposed, gate_up_transposed> {
     static constexpr std::string_view name = "openai_privacy_filter";
     using modules = safefuse::modules<"mlp.experts">;
-    using model_types = name_list<"openai_privacy_filter">;
+    static constexpr std::string_view model_types[] = {"openai_privacy_filter"};
 };
 
 struct phimoe : family<per_expert_w123, gate_up_fused> {
     static constexpr std::string_view name = "phimoe";
     using modules = safefuse::modules<"block_sparse_moe.experts", "mlp.experts">;
-    using renames = safefuse::renames<rename<"block_sparse_moe.gate", "mlp.router">, accept<"block_sparse_moe", "mlp">>;
-    using model_types = name_list<"phimoe">;
+    static constexpr rename_description renames[] = {rename("block_sparse_moe.gate", "mlp.router"), accept("block_sparse_moe", "mlp")};
+    static constexpr std::string_view model_types[] = {"phimoe"};
 };
 
 struct qwen3_5_moe_text : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "qwen3_5_moe_text";
     using modules = safefuse::modules<"mlp.experts">;
-    using renames = safefuse::renames<accept<"^model.language_model", "model">>;
-    using model_types = name_list<"qwen3_5_moe_text">;
+    static constexpr rename_description renames[] = {accept("^model.language_model", "model")};
+    static constexpr std::string_view model_types[] = {"qwen3_5_moe_text"};
 };
 
 struct qwen3_vl_moe : family<gate_up_transposed, gate_up_fused> {
     static constexpr std::string_view name = "qwen3_vl_moe";
     using modules = safefuse::modules<"mlp.experts">;
-    using model_types = name_list<"qwen3_vl_moe">;
+    static constexpr std::string_view model_types[] = {"qwen3_vl_moe"};
 };
 
 /// An embedding in S shards of R rows, which the model holds as one.
@@ -521,7 +510,7 @@ struct qwen4_exp : family<per_expert, gate_up_fused> {
     using modules = safefuse::modules<"mlp.experts">;
     using others = other_modules<other_module<safefuse::modules<"ple_embedding">, ngrams_in_shards, ngrams_joined>>;
     using config_extents = extents_in_config<extent_in_config<"S", "text_config.split_ngram_parts">>;
-    using model_types = name_list<"qwen4_exp">;
+    static constexpr std::string_view model_types[] = {"qwen4_exp"};
 };
 
 struct qwen4_exp_text : family<per_expert, gate_up_fused> {
@@ -529,8 +518,8 @@ struct qwen4_exp_text : family<per_expert, gate_up_fused> {
     using modules = safefuse::modules<"mlp.experts">;
     using others = other_modules<other_module<safefuse::modules<"ple_embedding">, ngrams_in_shards, ngrams_joined>>;
     using config_extents = extents_in_config<extent_in_config<"S", "split_ngram_parts">>;
-    using renames = safefuse::renames<accept<"^model.language_model", "model">>;
-    using model_types = name_list<"qwen4_exp_text">;
+    static constexpr rename_description renames[] = {accept("^model.language_model", "model")};
+    static constexpr std::string_view model_types[] = {"qwen4_exp_text"};
 };
 
 /// The experts of a layer stacked, gate and up apart.
@@ -550,26 +539,25 @@ struct step3p7 : family<step3p7_experts, gate_up_fused> {
                                                                 "model.vision_model.layers">,
                                               step3p7_vision_joined, step3p7_vision_apart>>;
     using config_extents = extents_in_config<extent_in_config<"N", "vision_config.num_attention_heads">>;
-    using renames = safefuse::renames<
-        rename<"^vision_model", "model.vision_model">, rename<"^vit_large_projector", "model.multi_modal_projector">,
-        rename<"^model.vision_model.conv1", "model.vision_model.embeddings.patch_embedding">,
-        rename<"^model.vision_model.positional_embedding", "model.vision_model.embeddings.position_embedding.weight">,
-        rename<"^model.vision_model.transformer.resblocks", "model.vision_model.layers">,
-        rename<"^model.vision_model.ln_pre", "model.vision_model.pre_layernorm">,
-        rename<"^model.vision_model.vit_downsampler1", "model.vision_model.downsampler1">,
-        rename<"^model.vision_model.vit_downsampler2", "model.vision_model.downsampler2">,
-        rename<"^model.vision_model.layers.{number}.ls_1.gamma", "model.vision_model.layers.{number}.lambda_1">,
-        rename<"^model.vision_model.layers.{number}.ls_2.gamma", "model.vision_model.layers.{number}.lambda_2">,
-        rename<"^model.vision_model.layers.{number}.mlp.c_fc", "model.vision_model.layers.{number}.mlp.fc1">,
-        rename<"^model.vision_model.layers.{number}.mlp.c_proj", "model.vision_model.layers.{number}.mlp.fc2">,
-        rename<"^model.vision_model.layers.{number}.attn", "model.vision_model.layers.{number}.self_attn">,
-        rename<"^model.vision_model.layers.{number}.ln_1", "model.vision_model.layers.{number}.layernorm_before">,
-        rename<"^model.vision_model.layers.{number}.ln_2", "model.vision_model.layers.{number}.layernorm_after">,
-        rename<"^model.embed_tokens", "model.language_model.embed_tokens">,
-        rename<"^model.layers", "model.language_model.layers">, rename<"^model.norm", "model.language_model.norm">,
-        rename<"moe.gate", "mlp.gate">, rename<"moe.router_bias", "mlp.gate.e_score_correction_bias">,
-        rename<"share_expert", "mlp.shared_experts">>;
-    using model_types = name_list<"step3p7">;
+    static constexpr rename_description renames[] = {rename("^vision_model", "model.vision_model"), rename("^vit_large_projector", "model.multi_modal_projector"),
+        rename("^model.vision_model.conv1", "model.vision_model.embeddings.patch_embedding"),
+        rename("^model.vision_model.positional_embedding", "model.vision_model.embeddings.position_embedding.weight"),
+        rename("^model.vision_model.transformer.resblocks", "model.vision_model.layers"),
+        rename("^model.vision_model.ln_pre", "model.vision_model.pre_layernorm"),
+        rename("^model.vision_model.vit_downsampler1", "model.vision_model.downsampler1"),
+        rename("^model.vision_model.vit_downsampler2", "model.vision_model.downsampler2"),
+        rename("^model.vision_model.layers.{number}.ls_1.gamma", "model.vision_model.layers.{number}.lambda_1"),
+        rename("^model.vision_model.layers.{number}.ls_2.gamma", "model.vision_model.layers.{number}.lambda_2"),
+        rename("^model.vision_model.layers.{number}.mlp.c_fc", "model.vision_model.layers.{number}.mlp.fc1"),
+        rename("^model.vision_model.layers.{number}.mlp.c_proj", "model.vision_model.layers.{number}.mlp.fc2"),
+        rename("^model.vision_model.layers.{number}.attn", "model.vision_model.layers.{number}.self_attn"),
+        rename("^model.vision_model.layers.{number}.ln_1", "model.vision_model.layers.{number}.layernorm_before"),
+        rename("^model.vision_model.layers.{number}.ln_2", "model.vision_model.layers.{number}.layernorm_after"),
+        rename("^model.embed_tokens", "model.language_model.embed_tokens"),
+        rename("^model.layers", "model.language_model.layers"), rename("^model.norm", "model.language_model.norm"),
+        rename("moe.gate", "mlp.gate"), rename("moe.router_bias", "mlp.gate.e_score_correction_bias"),
+        rename("share_expert", "mlp.shared_experts")};
+    static constexpr std::string_view model_types[] = {"step3p7"};
 };
 
 }  // namespace safefuse::inline SAFEFUSE_ABI::layouts

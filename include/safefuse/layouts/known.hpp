@@ -23,20 +23,24 @@ struct known_family {
     family_description unfuse;
 };
 
-namespace detail {
-
+/// Families that are looked through: shipped_families, or a list of your own. Nothing of them is instantiated before it is asked for.
 template <class... Family>
 struct family_list {
-    static constexpr known_family all[] = {{description_of<Family>, inverse_of<Family>}...};
+private:
+    static constexpr known_family list[] = {{description_of<Family>, inverse_of<Family>}...};
 
-    /// Calls f for the type of that entry; false for none.
+public:
+    static constexpr sequence<const known_family> all{list};
+
+    /// Calls f.template operator()<Family>() for the type of that entry; false for none.
     template <class F>
     static constexpr bool visit(const known_family* entry, F& f) {
-        const known_family* each = all;
+        const known_family* each = list;
         return ((entry == each++ && (f.template operator()<Family>(), true)) || ...);
     }
 };
 
+/// All families that the library ships.
 using shipped_families =
     family_list<layouts::qwen2_moe, layouts::aria, layouts::aria_text, layouts::axk1, layouts::axk2, layouts::dbrx,
                 layouts::deepseek_ocr2, layouts::deepseek_v4, layouts::ernie4_5_moe, layouts::ernie4_5_vl_moe,
@@ -47,14 +51,10 @@ using shipped_families =
                 layouts::nemotron_h, layouts::openai_privacy_filter, layouts::phimoe, layouts::qwen3_5_moe_text,
                 layouts::qwen3_vl_moe, layouts::qwen4_exp, layouts::qwen4_exp_text, layouts::step3p7>;
 
-}  // namespace detail
-
-/// All families that the library ships.
-inline constexpr sequence<const known_family> known_families{detail::shipped_families::all};
-
 /// The family of that name or model type, or null.
+template <class Families = shipped_families>
 [[nodiscard]] constexpr const known_family* find_family(std::string_view name) noexcept {
-    for (const known_family& each : known_families) {
+    for (const known_family& each : Families::all) {
         if (each.fuse.name == name) return &each;
         for (const std::string_view type : each.fuse.model_types)
             if (type == name) return &each;
@@ -62,14 +62,23 @@ inline constexpr sequence<const known_family> known_families{detail::shipped_fam
     return nullptr;
 }
 
-/// The names of all families, for messages.
-inline text known_family_names() noexcept {
+namespace detail {
+
+inline text family_names(sequence<const known_family> families) noexcept {
     text out{"known are "};
-    for (const known_family& each : known_families) {
-        if (&each != known_families.data()) out.append(", ");
+    for (const known_family& each : families) {
+        if (&each != families.data()) out.append(", ");
         out.append(each.fuse.name);
     }
     return out;
+}
+
+}  // namespace detail
+
+/// The names of all families, for messages.
+template <class Families = shipped_families>
+text known_family_names() noexcept {
+    return detail::family_names(Families::all);
 }
 
 namespace detail {
@@ -198,10 +207,11 @@ inline result<void> keep_plannable(const tensor_set_ref& set, array<const known_
 
 /// What a model holds may be stored so, too: where names of the model's form, or shapes alone, tell of a family, so may one be meant
 /// that would leave these tensors as they are.
-inline result<void> add_lookalikes(const tensor_set_ref& set, array<const known_family*>& candidates, bool unfuse) noexcept {
+inline result<void> add_lookalikes(const tensor_set_ref& set, sequence<const known_family> families,
+                                   array<const known_family*>& candidates, bool unfuse) noexcept {
     bool any = unfuse;
     for (const known_family* const each : candidates) any = any || spelled_alike(*each->fuse.from, *each->fuse.to);
-    for (const known_family& each : known_families) {
+    for (const known_family& each : families) {
         if (!any || !each.fuse.module_at(0).is_same()) continue;
         const auto plan = plan_first(set, unfuse ? each.unfuse : each.fuse);
         if (!plan && plan.error().code == errc::out_of_memory) return plan.error();
@@ -210,33 +220,25 @@ inline result<void> add_lookalikes(const tensor_set_ref& set, array<const known_
     return {};
 }
 
-}  // namespace detail
-
-/// The family that the names of a tensor set tell of, in the stored form or (with `unfuse`) the model's. Where families spell
-/// stored experts alike, one wins whose renames and other modules are all there, and then the one that renames more of what is
-/// there; of those that would do the same with this set, the first. Mixtral and Phi-MoE store the same names and load them under
-/// different ones. In the model's form most families are alike: there, no family wins over another one that could have made these
-/// names.
-///   fails   unknown_family, ambiguous_family (the detail lists the candidates), out_of_memory
-[[nodiscard]] inline result<const known_family*> detect_family(tensor_set_ref set, bool unfuse = false) noexcept {
-    detail::array<const known_family*> best;
+inline result<const known_family*> detect_family(const tensor_set_ref& set, sequence<const known_family> families, bool unfuse) noexcept {
+    array<const known_family*> best;
     std::uint32_t best_score = 1;
-    for (const known_family& each : known_families) {
-        const auto score = detail::score_family(set, unfuse ? each.unfuse : each.fuse, unfuse);
+    for (const known_family& each : families) {
+        const auto score = score_family(set, unfuse ? each.unfuse : each.fuse, unfuse);
         if (!score) return score.error();
         if (*score < best_score) continue;
         if (*score > best_score) best.clear();
         best_score = *score;
         if (!best.push(&each)) return failure{.code = errc::out_of_memory};
     }
-    if (best.empty()) return failure{.code = errc::unknown_family, .detail = known_family_names()};
-    if (auto done = detail::keep_plannable(set, best, unfuse); !done) return done.error();
-    if (auto done = detail::add_lookalikes(set, best, unfuse); !done) return done.error();
+    if (best.empty()) return failure{.code = errc::unknown_family, .detail = family_names(families)};
+    if (auto done = keep_plannable(set, best, unfuse); !done) return done.error();
+    if (auto done = add_lookalikes(set, families, best, unfuse); !done) return done.error();
     text candidates{best[0]->fuse.name};
     bool is_tied = false;
     for (std::size_t i = 1; i < best.size(); ++i) {
-        const auto same = unfuse ? detail::same_work(set, best[0]->unfuse, best[i]->unfuse)
-                                 : detail::same_work(set, best[0]->fuse, best[i]->fuse);
+        const auto same = unfuse ? same_work(set, best[0]->unfuse, best[i]->unfuse)
+                                 : same_work(set, best[0]->fuse, best[i]->fuse);
         if (!same) return same.error();
         if (*same) continue;
         is_tied = true;
@@ -247,11 +249,24 @@ inline result<void> add_lookalikes(const tensor_set_ref& set, array<const known_
     return best[0];
 }
 
+}  // namespace detail
+
+/// The family that the names of a tensor set tell of, in the stored form or (with `unfuse`) the model's. Where families spell
+/// stored experts alike, one wins whose renames and other modules are all there, and then the one that renames more of what is
+/// there; of those that would do the same with this set, the first. Mixtral and Phi-MoE store the same names and load them under
+/// different ones. In the model's form most families are alike: there, no family wins over another one that could have made these
+/// names.
+///   fails   unknown_family, ambiguous_family (the detail lists the candidates), out_of_memory
+template <class Families = shipped_families>
+[[nodiscard]] result<const known_family*> detect_family(tensor_set_ref set, bool unfuse = false) noexcept {
+    return detail::detect_family(set, Families::all, unfuse);
+}
+
 /// Calls f.template operator()<Family>() with the family of that name or model type, and says whether there is one:
 /// visit_family(config->model_type, [&]<class Family>() { plan = sf::plan<Family>(checkpoint, scope); }).
-template <class F>
+template <class Families = shipped_families, class F>
 constexpr bool visit_family(std::string_view name, F&& f) {
-    return detail::shipped_families::visit(find_family(name), f);
+    return Families::visit(find_family<Families>(name), f);
 }
 
 }  // namespace safefuse::inline SAFEFUSE_ABI

@@ -1,0 +1,17 @@
+#include <string_view>
+
+#include <safefuse/layouts/families.hpp>
+
+namespace sf = safefuse;
+
+struct mine : sf::family<sf::layouts::per_expert, sf::layouts::gate_up_fused> {
+    static constexpr std::string_view name = "mine";
+    using modules = sf::modules<"mlp.experts">;
+#ifdef SAFEFUSE_FAIL
+    static constexpr sf::rename_description renames[] = {sf::rename("ffn.", "mlp")};
+#else
+    static constexpr sf::rename_description renames[] = {sf::rename("ffn", "mlp")};
+#endif
+};
+
+static_assert(sf::description_of<mine>.from != nullptr);
