@@ -24,23 +24,24 @@ namespace safefuse::inline SAFEFUSE_ABI {
 /// An extent that is known beforehand, from config.json say.
 struct known_extent {
     std::string_view name;  ///< "E" is the number of experts
-    std::uint64_t value = 0;
+    std::uint64_t value = 0;  ///< elements along it
 };
 
+/// Which part of a scope is planned, under which name, and what is known of it.
 struct plan_options {
     /// The scope of the outputs; empty: that of the source.
     std::string_view destination_scope{};
     /// Only these experts, numbered as in the source; end is exclusive, no_number: all of them.
     std::uint64_t first_expert = 0;
-    std::uint64_t end_expert = no_number;
+    std::uint64_t end_expert = no_number;  ///< one behind the last; no_number: to the end
     /// Only the entries [first, end) of the extent of that name ("I", say): one rank of a tensor-parallel group. Empty: all.
     std::string_view sliced_extent{};
-    std::uint64_t slice_first = 0;
-    std::uint64_t slice_end = no_number;
+    std::uint64_t slice_first = 0;  ///< first entry that is kept
+    std::uint64_t slice_end = no_number;  ///< one behind the last; no_number: to the end
     /// With more than one rank, the range is rank `slice_rank` of as many equal ones instead, and `sliced_extent` may name several
     /// extents, with a space between them.
     std::uint64_t slice_rank = 0;
-    std::uint64_t slice_ranks = 1;
+    std::uint64_t slice_ranks = 1;  ///< 1: the range above counts
     /// What names and shapes must agree with, and what tells extents that they do not show (E where experts are flattened into
     /// rows). Extents that a layout does not have are passed over.
     sequence<const known_extent> known_extents{};
@@ -960,6 +961,18 @@ template <layout_type From, layout_type To, tensor_set Set>
     if (!members) return std::move(members).error();
     return plan_maker::make(set, members->span(), scope, From::description, To::description, options);
 }
+/// A plan refers to its set, which must outlive it.
+template <layout_type From, layout_type To, detail::owning_tensor_set Set>
+result<copy_plan> plan(const Set&&, std::string_view, const plan_options& = {}) = delete;
+/// What a call with other types gets: a sentence that says what is missing, in place of a list of candidates.
+template <class From, class To, class Set>
+    requires(!layout_type<From> || !layout_type<To> || !tensor_set<Set>)
+result<copy_plan> plan(const Set&, std::string_view, const plan_options& = {}) noexcept {
+    static_assert(layout_type<From>, "safefuse: plan<From, To> wants two layouts, and the first type is none");
+    static_assert(layout_type<To>, "safefuse: plan<From, To> wants two layouts, and the second type is none");
+    static_assert(tensor_set<Set>, "safefuse: what plan should take tensors from is no tensor_set");
+    return failure{};
+}
 
 /// The same for layouts that are chosen at run time.
 ///   fails   missing_part as well, where the destination's layout places a part that the source's layout lacks
@@ -972,6 +985,8 @@ template <tensor_set Set>
     if (!members) return std::move(members).error();
     return plan_maker::make(set, members->span(), scope, from, to, options);
 }
+template <detail::owning_tensor_set Set>
+result<copy_plan> plan(const Set&&, std::string_view, const layout_description&, const layout_description&, const plan_options& = {}) = delete;
 
 }  // namespace safefuse::inline SAFEFUSE_ABI
 

@@ -22,7 +22,7 @@ namespace safefuse::inline SAFEFUSE_ABI {
 struct experts_scope {
     std::string_view name;              ///< its prefix in the set
     std::string_view destination_name;  ///< its prefix after the family's renames
-    experts_form form;
+    experts_form form;  ///< what is stored there
     sequence<const std::uint32_t> tensors;  ///< what lies under it and looks like experts, as numbers in the set
     std::uint32_t module = 0;               ///< which of the family's it is; 0: experts
 };
@@ -37,7 +37,10 @@ public:
     ///   fails   out_of_memory
     static result<experts_scopes> find(tensor_set_ref set, const family_description& family) noexcept;
 
+    /// How many scopes there are.
     [[nodiscard]] std::size_t size() const noexcept { return scopes_.size(); }
+    /// Scope i.
+    ///   lifetime  valid as long as the list
     [[nodiscard]] experts_scope operator[](std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND {
         const record& each = scopes_[i];
         return {each.name,
@@ -284,6 +287,16 @@ template <family_type Family, tensor_set Set>
 [[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope, const plan_options& options = {}) noexcept {
     return detail::plan_named(set, description_of<Family>, scope, options);
 }
+template <family_type Family, detail::owning_tensor_set Set>
+result<copy_plan> plan(const Set&&, std::string_view, const plan_options& = {}) = delete;
+/// What a call with other types gets: a sentence that says what is missing, in place of a list of candidates.
+template <class Family, class Set>
+    requires(!family_type<Family> || !tensor_set<Set>)
+result<copy_plan> plan(const Set&, std::string_view, const plan_options& = {}) noexcept {
+    static_assert(family_type<Family>, "safefuse: plan<Family> wants a family; of layouts it wants two, plan<From, To>");
+    static_assert(tensor_set<Set>, "safefuse: what plan should take tensors from is no tensor_set");
+    return failure{};
+}
 
 /// The plan the other way round: from the model's form to the hub's.
 ///   fails   as `plan`
@@ -291,6 +304,8 @@ template <family_type Family, tensor_set Set>
 [[nodiscard]] result<copy_plan> plan_unfuse(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope, const plan_options& options = {}) noexcept {
     return detail::plan_named(set, inverse_of<Family>, scope, options);
 }
+template <family_type Family, detail::owning_tensor_set Set>
+result<copy_plan> plan_unfuse(const Set&&, std::string_view, const plan_options& = {}) = delete;
 
 }  // namespace safefuse::inline SAFEFUSE_ABI
 

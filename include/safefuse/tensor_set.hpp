@@ -18,9 +18,9 @@ namespace safefuse::inline SAFEFUSE_ABI {
 
 /// Where a tensor's bytes lie: in which source of the set (for a checkpoint, which file), from which byte of it on.
 struct tensor_place {
-    std::uint32_t source = 0;
-    std::uint64_t offset = 0;
-    std::uint64_t size_bytes = 0;
+    std::uint32_t source = 0;  ///< number of the source in the set
+    std::uint64_t offset = 0;  ///< first byte, in the source
+    std::uint64_t size_bytes = 0;  ///< of the tensor
 };
 
 /// Named tensors and a way to their bytes. Tensors are numbered from 0; so are the sources that hold their bytes.
@@ -43,10 +43,17 @@ concept tensor_set = requires(const Set& set, std::size_t i, std::uint32_t sourc
 ///   lifetime  the set must outlive it, and must not move
 class tensor_set_ref {
 public:
+    /// Any tensor set converts.
     template <tensor_set Set>
         requires(!std::same_as<Set, tensor_set_ref>)
     tensor_set_ref(const Set& set SAFEFUSE_LIFETIMEBOUND) noexcept : set_{&set}, calls_{&calls_of<Set>} {}  // NOLINT
+    /// A set that ends with the expression is none to refer to.
+    template <tensor_set Set>
+        requires(!std::same_as<Set, tensor_set_ref>)
+    tensor_set_ref(const Set&&) = delete;
 
+    /// @{
+    /// As the set's own.
     [[nodiscard]] std::size_t size() const noexcept { return calls_->size(set_); }
     [[nodiscard]] tensor_spec spec(std::size_t i) const noexcept { return calls_->spec(set_, i); }
     [[nodiscard]] tensor_place place(std::size_t i) const noexcept { return calls_->place(set_, i); }
@@ -57,6 +64,7 @@ public:
     [[nodiscard]] result<void> read(std::uint32_t source, std::uint64_t offset, std::span<std::byte> out) const noexcept {
         return calls_->read(set_, source, offset, out);
     }
+    /// @}
     /// Passes a hint on to sets that have `advise(source, offset, size_bytes, advice)`; nothing happens with others.
     void advise(std::uint32_t source, std::uint64_t offset, std::uint64_t size_bytes, advice hint) const noexcept {
         calls_->advise(set_, source, offset, size_bytes, hint);
@@ -121,6 +129,10 @@ private:
 
 namespace detail {
 
+/// A tensor set that owns what a plan would point to.
+template <class Set>
+concept owning_tensor_set = tensor_set<Set> && !std::same_as<Set, tensor_set_ref>;
+
 /// Asks once about each source before its bytes in memory, or the names that may lie among them, are used.
 class source_check {
 public:
@@ -145,16 +157,21 @@ private:
 
 /// A tensor in memory and its name.
 struct named_tensor {
-    std::string_view name;
-    tensor_view tensor;
+    std::string_view name;  ///< full name
+    tensor_view tensor;  ///< dtype, shape and bytes
 };
 
 /// Tensors in memory as a tensor set: each is a source of its own.
 ///   lifetime  the list, the names and what the views point to belong to the caller
 class tensor_list {
 public:
+    /// The tensors in the order given.
+    ///   lifetime  nothing is copied
     explicit tensor_list(sequence<const named_tensor> tensors SAFEFUSE_LIFETIMEBOUND) noexcept : tensors_{tensors} {}
 
+    /// @{
+    /// What tensor_set asks for.
+    ///   fails   read: read_past_end
     [[nodiscard]] std::size_t size() const noexcept { return tensors_.size(); }
     [[nodiscard]] tensor_spec spec(std::size_t i) const noexcept {
         return {tensors_[i].name, tensors_[i].tensor.type(), tensors_[i].tensor.shape()};
@@ -169,6 +186,7 @@ public:
     [[nodiscard]] result<void> read(std::uint32_t source, std::uint64_t offset, std::span<std::byte> out) const noexcept {
         return memory_source{source_bytes(source)}.read(offset, out);
     }
+    /// @}
 
 private:
     sequence<const named_tensor> tensors_;

@@ -1,0 +1,15 @@
+#include <utility>
+
+#include <safefuse/checkpoint.hpp>
+#include <safefuse/layouts/families.hpp>
+#include <safefuse/scopes.hpp>
+
+namespace sf = safefuse;
+
+bool planned(sf::result<sf::checkpoint> checkpoint) {
+#ifdef SAFEFUSE_FAIL
+    return sf::plan<sf::layouts::qwen2_moe>(*std::move(checkpoint), "model.layers.0.mlp.experts").has_value();
+#else
+    return sf::plan<sf::layouts::qwen2_moe>(*checkpoint, "model.layers.0.mlp.experts").has_value();
+#endif
+}
