@@ -1,5 +1,6 @@
 // What is in this checkpoint? Reads headers only.
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <string>
 #include <vector>
@@ -37,6 +38,7 @@ struct facts {
 
 facts look_at(const sf::checkpoint& checkpoint, const std::string& path) {
     facts out;
+    std::pair<std::uint64_t, std::uint64_t> by_dtype[256]{};
     for (std::size_t i = 0; i < checkpoint.size(); ++i) {
         const sf::tensor_spec spec = checkpoint.spec(i);
         const sf::tensor_place place = checkpoint.place(i);
@@ -45,9 +47,11 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path) {
         out.aligned += place.offset % element_bytes == 0 ? 1 : 0;
         out.aligned_64 += place.offset % 64 == 0 ? 1 : 0;
         out.aligned_4096 += place.offset % 4096 == 0 ? 1 : 0;
-        auto& [count, bytes] = out.dtypes[std::string{sf::name(spec.type)}];
+        auto& [count, bytes] = by_dtype[static_cast<std::size_t>(spec.type)];
         ++count, bytes += place.size_bytes;
     }
+    for (std::size_t type = 0; type < std::size(by_dtype); ++type)
+        if (by_dtype[type].first != 0) out.dtypes[std::string{sf::name(static_cast<sf::dtype>(type))}] = by_dtype[type];
     auto chosen = convert_checkpoint::choose_family(path, checkpoint, {}, false);
     if (!chosen && chosen.error().code == sf::errc::no_experts) chosen = convert_checkpoint::choose_family(path, checkpoint, {}, true);
     if (!chosen) {
@@ -194,15 +198,17 @@ int main(int argc, char** argv) {
     if (!arguments.positional(1)) return arguments.status();
     const std::string& path = arguments[0];
 
-    const auto report = sf::checkpoint::verify(path, options);
-    if (!report) return command_line::report(report.error());
-    for (const sf::failure& failure : report->failures()) command_line::report(failure);
-    if (!report->is_sound()) return command_line::failed;
-    const auto checkpoint = sf::checkpoint::open(path, options);
-    if (!checkpoint) return command_line::report(checkpoint.error());
+    sf::checkpoint_report report;
+    const auto checkpoint = sf::checkpoint::open(path, options, report);
+    if (!checkpoint) {  // that was the first thing that is wrong
+        const auto all_wrong = sf::checkpoint::verify(path, options);
+        if (!all_wrong || all_wrong->is_sound()) return command_line::report(checkpoint.error());
+        for (const sf::failure& failure : all_wrong->failures()) command_line::report(failure);
+        return command_line::failed;
+    }
 
     facts all = look_at(*checkpoint, path);
-    for (const sf::checkpoint_note& note : report->notes()) all.notes.push_back(note.message().c_str());
+    for (const sf::checkpoint_note& note : report.notes()) all.notes.push_back(note.message().c_str());
     if (json)
         print_json(*checkpoint, all, tensors);
     else

@@ -119,6 +119,15 @@ void check_tensors(const Checkpoint& set, const std::vector<shard>& shards) {
 sf::checkpoint_report verified(const std::string& path) {
     auto report = sf::checkpoint::verify(path);
     REQUIRE(report);
+    // what can be opened tells the same on the way; what cannot says nothing
+    sf::checkpoint_report on_the_way;
+    const bool is_open = sf::checkpoint::open(path, {}, on_the_way).has_value();
+    CHECK(is_open == report->is_sound());
+    CHECK(on_the_way.file_count() == (is_open ? report->file_count() : 0));
+    CHECK(on_the_way.tensor_count() == (is_open ? report->tensor_count() : 0));
+    CHECK(on_the_way.tensor_bytes() == (is_open ? report->tensor_bytes() : 0));
+    REQUIRE(on_the_way.notes().size() == (is_open ? report->notes().size() : 0));
+    for (std::size_t i = 0; i < on_the_way.notes().size(); ++i) CHECK(on_the_way.notes()[i].message() == report->notes()[i].message());
     return std::move(*report);
 }
 

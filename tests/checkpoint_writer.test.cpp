@@ -221,7 +221,9 @@ TEST_CASE("checkpoint writer: without its index, what is there is no checkpoint 
     }
     CHECK(sf::checkpoint::open(directory.string()).value().size() == 3);
     REQUIRE(writer->finish());
-    CHECK(!sf::checkpoint::open(directory.string()).value().index_path().empty());
+    const auto finished = sf::checkpoint::open(directory.string());
+    REQUIRE(finished);
+    CHECK(!finished->index_path().empty());
 }
 
 TEST_CASE("checkpoint writer: what cannot become a checkpoint is refused before anything is written") {

@@ -612,7 +612,7 @@ TEST_CASE("copy_loops: a transpose of whole and partial tiles moves every elemen
                 sf::copy_block block{.run_bytes = element, .loop_count = 2};
                 block.loops[0] = {columns, element, rows * element};
                 block.loops[1] = {rows, columns * element, element};
-                sf::detail::copy_loops(block, 0, from.data(), to.data());
+                sf::detail::copy_loops(block, 0, from.data(), to.data(), false);
                 CHECK(to == expected);
             }
 }

@@ -170,6 +170,7 @@ TEST_CASE("json_cursor: the end of a string is found wherever it is, whatever st
         const char* expected = text.data();
         while (expected != end && *expected != '"' && *expected != '\\' && static_cast<unsigned char>(*expected) >= 0x20) ++expected;
         REQUIRE(sf::detail::find_string_stop(text.data(), end) == expected);
+        REQUIRE(sf::detail::find_string_stop_in_words(text.data(), end) == expected);
     }
 }
 

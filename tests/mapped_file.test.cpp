@@ -7,7 +7,12 @@
 #include <thread>
 #include <type_traits>
 
-#if !defined(_WIN32)
+#if defined(_WIN32)
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#include <windows.h>  // whose declarations os_windows.hpp repeats: they must be the same
+#else
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -142,8 +147,12 @@ TEST_CASE_TEMPLATE("file source: what cannot be opened says why and leaves no de
     CHECK(code_of<Source>("") == sf::errc::file_not_found);
     CHECK(code_of<Source>(directory.string()) == sf::errc::not_a_file);
     CHECK(code_of<Source>(std::string_view{"a\0b", 3}) == sf::errc::file_not_found);
-#if !defined(_WIN32)
     CHECK(code_of<Source>(directory / "file/inside") == sf::errc::not_a_directory);
+    CHECK(code_of<Source>(directory / "file/inside/deeper") == sf::errc::not_a_directory);
+#if defined(_WIN32)
+    CHECK(code_of<Source>("NUL") == sf::errc::not_a_file);
+    CHECK(code_of<Source>(directory / "\xFF") == sf::errc::io_error);  // not UTF-8
+#else
     CHECK(code_of<Source>("/dev/null") == sf::errc::not_a_file);
     REQUIRE(::mkfifo((directory / "pipe").c_str(), 0600) == 0);
     CHECK(code_of<Source>(directory / "pipe") == sf::errc::not_a_file);  // and does not wait for a writer
@@ -217,6 +226,96 @@ TEST_CASE_TEMPLATE("file source: a file cut short while it is open is file_chang
     CHECK(longer.error().actual == 60'000);
 }
 #endif
+
+TEST_CASE_TEMPLATE("file source: every offset of a file of 5 GiB is reached, or the file refused where addresses are shorter", Source,
+                   sf::mapped_file, sf::positional_file) {
+    const temporary_directory directory;
+    constexpr std::uint64_t gibibyte = std::uint64_t{1} << 30, size_bytes = 5 * gibibyte + 3;
+    std::vector<std::pair<std::uint64_t, std::string>> written;  // around the ends of what 31 and 32 bits reach
+    for (const std::uint64_t offset : {std::uint64_t{0}, 2 * gibibyte - 4, 3 * gibibyte, 4 * gibibyte - 4, 4 * gibibyte + 8, size_bytes - 8})
+        written.emplace_back(offset, support::pattern("at " + std::to_string(offset), 8));
+    auto made = sf::output_file::create(directory / "large", size_bytes, false);  // sparse: nothing is reserved
+    REQUIRE(made);
+    for (const auto& [offset, bytes] : written) REQUIRE(made->write(offset, support::bytes_of(bytes)));
+    REQUIRE(made->commit(sf::durability::renamed));
+    CHECK(std::filesystem::file_size(directory / "large") == size_bytes);
+
+    const auto file = Source::open(directory / "large");
+    if (std::is_same_v<Source, sf::mapped_file> && sizeof(std::size_t) < 8) {
+        REQUIRE(!file);
+        CHECK(file.error().code == sf::errc::out_of_memory);
+        CHECK(file.error().actual == size_bytes);
+        return;
+    }
+    REQUIRE(file);
+    CHECK(file->size_bytes() == size_bytes);
+    CHECK(file->check_size());
+    for (const auto& [offset, bytes] : written) {
+        CAPTURE(offset);
+        std::string out(8, '?');
+        REQUIRE(file->read(offset, writable(out)));
+        CHECK(out == bytes);
+        if (!file->bytes().empty()) CHECK(support::string_of(file->bytes().subspan(static_cast<std::size_t>(offset), 8)) == bytes);
+        file->advise(offset, 8, sf::advice::will_need);
+        file->advise(offset, 1 << 20, sf::advice::done_with);
+    }
+    std::string out(8, '?');
+    REQUIRE(file->read(4 * gibibyte - 8, writable(out)));
+    CHECK(out == std::string(4, '\0') + written[3].second.substr(0, 4));
+    const auto past = file->read(size_bytes - 7, writable(out));
+    REQUIRE(!past);
+    CHECK(past.error().code == sf::errc::read_past_end);
+
+    std::error_code refused;  // Windows lets nobody cut a mapped file short
+    std::filesystem::resize_file(directory / "large", size_bytes - 4 * gibibyte, refused);  // the same in 32 bits
+    if (refused) return;
+    const auto same = file->check_size();
+    REQUIRE(!same);
+    CHECK(same.error().code == sf::errc::file_changed);
+    CHECK(same.error().actual == size_bytes - 4 * gibibyte);
+}
+
+// Letters of one, two, three and four bytes of UTF-8; the last is two characters on Windows.
+constexpr const char8_t* far_name = u8"gewicht-\u00E4\u00F6\u00DF-\u0436-\u4E2D\u6587-\U0001F9E0";
+
+TEST_CASE("path: is UTF-8 on every system, in files, directories and names that are listed") {
+    const temporary_directory directory;
+    const std::filesystem::path inside = directory.path() / far_name;
+    const std::u8string u8_name = far_name;
+    const std::string name{u8_name.begin(), u8_name.end()};
+    const std::string path = directory / name;
+
+    REQUIRE(sf::detail::make_directory(path));
+    CHECK(std::filesystem::is_directory(inside));
+    auto made = sf::output_file::create(path + '/' + name, 3);
+    REQUIRE(made);
+    REQUIRE(made->write(0, support::bytes_of("abc")));
+    REQUIRE(made->commit());
+    CHECK(read_file(inside / far_name) == "abc");
+
+    const auto mapped = sf::mapped_file::open(path + '/' + name);
+    REQUIRE(mapped);
+    CHECK(support::string_of(mapped->bytes()) == "abc");
+    CHECK(mapped->path() == path + '/' + name);
+    const auto positional = sf::positional_file::open(path + '/' + name);
+    REQUIRE(positional);
+    CHECK(positional->size_bytes() == 3);
+    const auto absent = sf::mapped_file::open(path + "/absent-" + name);
+    REQUIRE(!absent);
+    CHECK(absent.error().code == sf::errc::file_not_found);
+    CHECK(absent.error().message().view().find(name) != std::string_view::npos);
+
+    REQUIRE(sf::detail::link_file(path + '/' + name, path + "/second-" + name));
+    REQUIRE(sf::detail::rename_file(path + "/second-" + name, path + "/third-" + name));
+    std::set<std::string> seen;
+    REQUIRE(sf::detail::list_directory(path, [&](std::string_view each, bool) { return seen.insert(std::string{each}).second; }));
+    CHECK(seen == std::set<std::string>{name, "third-" + name});
+    REQUIRE(sf::detail::remove_file(path + "/third-" + name));
+    const auto real = sf::detail::real_path(path + "/../" + name);
+    REQUIRE(real);
+    CHECK(real->view().ends_with(name));
+    CHECK(sf::free_space_bytes(path));
+}
 
 TEST_CASE("positional file: many threads read at once") {
     const temporary_directory directory;
@@ -347,9 +446,7 @@ TEST_CASE("output file: what cannot be made says why, with the path of the targe
     CHECK(code(directory / "sub") == sf::errc::not_a_file);
     CHECK(code(directory / "sub/") == sf::errc::not_a_file);
     CHECK(code(directory / "absent/file") == sf::errc::file_not_found);
-#if !defined(_WIN32)
     CHECK(code(directory / "file/inside") == sf::errc::not_a_directory);
-#endif
     CHECK(code(directory / "huge", std::uint64_t{1} << 62) == sf::errc::io_error);
     CHECK(code(directory / "huge", ~std::uint64_t{0}) == sf::errc::io_error);
     CHECK(code("") == sf::errc::file_not_found);

@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <array>
+#include <bit>
 #include <limits>
 #include <map>
 #include <set>
@@ -932,6 +935,18 @@ TEST_CASE("quantised: group indexes that gate and up do not share are found when
 
 // ------------------------------------------------------------------------------------------------------ scales that are collected
 
+namespace {
+
+/// A number's bytes as files hold them, little-endian, whatever this machine's own order.
+template <class T>
+std::array<std::byte, sizeof(T)> stored(T value) {
+    auto bytes = std::bit_cast<std::array<std::byte, sizeof(T)>>(value);
+    if constexpr (std::endian::native == std::endian::big) std::reverse(bytes.begin(), bytes.end());
+    return bytes;
+}
+
+}  // namespace
+
 TEST_CASE("quantised: scales of gate and up that differ are counted") {
     const auto source = [](const std::vector<std::pair<float, float>>& scales, std::string_view field, std::vector<u64> shape) {
         packed_set set;
@@ -941,7 +956,7 @@ TEST_CASE("quantised: scales of gate and up that differ are counted") {
                 const bool is_down = std::string_view{part} == "down_proj";
                 set.add(name + ".weight", dtype::f8_e4m3, is_down ? std::vector<u64>{3, 2} : std::vector<u64>{2, 3});
                 const float value = part[0] == 'u' ? scales[e].second : scales[e].first;
-                set.add(name + "." + std::string{field}, dtype::f32, shape, std::as_bytes(std::span{&value, 1}));
+                set.add(name + "." + std::string{field}, dtype::f32, shape, stored(value));
             }
         return set;
     };
@@ -1019,7 +1034,7 @@ TEST_CASE("quantised: of other dtypes only how many scales differ is told, and m
             set.add(name + ".weight", dtype::f8_e4m3, {1, 1});
             set.add(name + ".weight_scale", dtype::f8_e8m0, {}, std::span{&code, 1});
             const std::uint16_t half = part[0] == 'u' && e == 7 ? 0x4000 : 0x3F80;  // 2 and 1 in BF16
-            set.add(name + ".input_scale", dtype::bf16, {}, std::as_bytes(std::span{&half, 1}));
+            set.add(name + ".input_scale", dtype::bf16, {}, stored(half));
         }
     auto plan = plan_of(set, hub, sf::layouts::gate_up_fused::description);
     REQUIRE(plan);

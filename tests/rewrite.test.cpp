@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <map>
 #include <set>
 #include <type_traits>
@@ -174,7 +175,7 @@ tensors loaded_by_transformers(const std::string& type, const tensors& on_disk) 
 #if defined(SAFEFUSE_TEST_KEEPS_FREED_MEMORY)
 [[maybe_unused]] constexpr std::uint64_t most_grown_kib = 64 * 1024;
 #else
-[[maybe_unused]] constexpr std::uint64_t most_grown_kib = 12 * 1024;
+[[maybe_unused]] constexpr std::uint64_t most_grown_kib = (sizeof(void*) < 8 ? 13 : 12) * 1024;
 #endif
 
 /// The memory of this process, anonymous or all that is resident, in bytes; 0 where the system does not tell.
@@ -409,7 +410,11 @@ TEST_CASE_TEMPLATE("verify: every byte that is flipped is found and named", Sour
         const auto original = sf::basic_checkpoint<Source>::open(fixtures + type + "/checkpoint");
         const auto plan = sf::rewrite_plan::make(*original, family);
         REQUIRE(plan);
-        const std::uint64_t data_begin = sf::tensor_file::open(path).value().header().header_bytes();
+        const std::uint64_t data_begin = [&] {  // and closed: Windows lets nobody write to a mapped file
+            const auto written = sf::tensor_file::open(path);
+            return written ? written->header().header_bytes() : 0;
+        }();
+        REQUIRE(data_begin > 0);
         for (int round = 0; round < 150; ++round) {
             std::size_t at = data_begin + random() % (file.size() - data_begin);
             if (round == 0) at = static_cast<std::size_t>(data_begin);
@@ -644,7 +649,12 @@ TEST_CASE("rewrite: source and destination may not lie in one another, whatever 
     tensors unfused;
     add_layer(unfused, "model.layers.0", 2, 4, 4);
     write_model(directory / "models/in", unfused);
-    std::filesystem::create_directory_symlink(directory / "models", directory / "link");
+    std::error_code refused_link;
+    std::filesystem::create_directory_symlink(directory / "models", directory / "link", refused_link);
+    if (refused_link) {
+        std::puts("  skipped: no symbolic links here");  // Windows lets few users make them
+        return;
+    }
     const std::vector<std::string> before = files_in(directory / "models/in");
     const auto refused = [&](const std::string& from, const std::string& to) {
         CAPTURE(from);

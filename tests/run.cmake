@@ -3,11 +3,17 @@
 #   -DBUILD_DIR=…         default build/tests in the repository
 #   -DCXX=clang++         compiler; default: the environment's CXX, else what CMake finds
 #   -DCXX_FLAGS=…         added to the compiler's flags
+#   -DCXX_STANDARD=23     default 20
 #   -DCMAKE_BUILD_TYPE=…  default Release
 #   -DSANITIZE=address,undefined
 #   -DWERROR=ON           warnings are errors
 #   -DPYTHON=…            the Python for tests/interop; default python3
+#   -DTARGETS=…           list: what to build; default all
 #   -DTESTS=…             regular expression: which ctest entries to run
+#   -DJOBS=…              how many compilers and tests at a time; default one for each core
+#   -DSYSTEM=Windows      build for another machine: its CMAKE_SYSTEM_NAME, with -DCXX=its compiler
+#   -DEMULATOR=…          list: the program that runs the other machine's programs, and its options
+# tests/platforms.cmake knows what to give for a number of machines.
 cmake_minimum_required(VERSION 3.24)
 get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/.." ABSOLUTE)
 if(NOT BUILD_DIR)
@@ -56,15 +62,37 @@ set(hint)
 if(NOT doctest_dir)
     set(hint " Where doctest cannot be downloaded, install it first (Debian: apt-get install doctest-dev).")
 endif()
+if(NOT JOBS)
+    set(JOBS ${cores})
+endif()
+set(machine)
+if(CXX_STANDARD)
+    list(APPEND machine -DCMAKE_CXX_STANDARD=${CXX_STANDARD})
+endif()
+if(SYSTEM)
+    list(APPEND machine "-DCMAKE_SYSTEM_NAME=${SYSTEM}")
+    if(doctest_dir)  # CMake does not look for another machine's headers in the places of this one
+        list(APPEND machine "-DSAFEFUSE_DOCTEST_DIR=${doctest_dir}")
+    endif()
+endif()
+if(EMULATOR)
+    string(REPLACE ";" "\\;" emulator "${EMULATOR}")
+    list(APPEND machine "-DCMAKE_CROSSCOMPILING_EMULATOR=${emulator}")
+endif()
+set(targets)
+if(TARGETS)
+    set(targets --target ${TARGETS})
+endif()
 run_or_stop("The tests could not be configured; the first error above says why.${hint}"
     "${CMAKE_COMMAND}" --fresh -S "${source}" -B "${BUILD_DIR}" ${tools} "-DCMAKE_CXX_FLAGS=${flags}" -DCMAKE_BUILD_TYPE=${CMAKE_BUILD_TYPE}
-    -DSAFEFUSE_BUILD_TESTS=ON -DSAFEFUSE_BUILD_EXAMPLES=ON -DSAFEFUSE_WERROR=${WERROR} "-DSAFEFUSE_PYTHON=${PYTHON}")
+    -DSAFEFUSE_BUILD_TESTS=ON -DSAFEFUSE_BUILD_EXAMPLES=ON -DSAFEFUSE_WERROR=${WERROR} "-DSAFEFUSE_PYTHON=${PYTHON}"
+    ${machine})
 run_or_stop("The tests do not compile."
-    "${CMAKE_COMMAND}" --build "${BUILD_DIR}" --config ${CMAKE_BUILD_TYPE} --parallel ${cores})
+    "${CMAKE_COMMAND}" --build "${BUILD_DIR}" --config ${CMAKE_BUILD_TYPE} --parallel ${JOBS} ${targets})
 set(which)
 if(TESTS)
     set(which -R "${TESTS}")
 endif()
 run_or_stop("Some tests failed."
     "${CMAKE_CTEST_COMMAND}" --test-dir "${BUILD_DIR}" -C ${CMAKE_BUILD_TYPE} --output-on-failure --no-tests=error
-    --parallel ${cores} ${which})
+    --parallel ${JOBS} ${which})

@@ -97,6 +97,45 @@ TEST_CASE("index: a file that leaves the directory names the tensor and the file
     CHECK(why.detail.view().find("\"../?[2J.safetensors\"") != std::string_view::npos);
 }
 
+TEST_CASE("index: lines alike but for the name are read as they are one by one, whatever comes between them") {
+    // names that hold what ends a line, lines that differ by a space, an escape, a file, a number: each in turn amid plain lines
+    const std::vector<std::string> lines = {"\"a\": \"1.safetensors\"", "\"b\": \"1.safetensors\"", "\"c,\\n    d: x\": \"1.safetensors\"", "\"\": \"1.safetensors\"",
+                                            "\"\\u0065\": \"1.safetensors\"", "\"f\":\"1.safetensors\"", "\"g\": \"2.safetensors\"", "\"h\": \"\\u0031.safetensors\"",
+                                            "\"a\": \"1.safetensors\"", "\"i\": 1", "\"j\": \"../1.safetensors\"", "\"k\\\"\": \"1.safetensors\"",
+                                            "\"" + std::string(40, 'l') + "\": \"1.safetensors\""};
+    for (std::size_t first = 0; first < lines.size(); ++first)
+        for (std::size_t second = 0; second < lines.size(); ++second)
+            for (const std::string between : {",\n    ", ",", " ,\t"}) {
+                std::string json = "{\"weight_map\": {\"p\": \"1.safetensors\"" + between + "\"q\": \"1.safetensors\"" + between + "\"r\": \"1.safetensors\"";
+                // the same with a line end before each comma is read line by line: no frame fits
+                std::string slow = "{\"weight_map\": {\"p\": \"1.safetensors\",\"q\"  : \"1.safetensors\"\n,\"r\" :\"1.safetensors\"";
+                std::string space;
+                for (const std::size_t i : {first, second}) {
+                    json += between + lines[i] + between + "\"after " + std::to_string(i) + "\": \"1.safetensors\"";
+                    for (const std::string& line : {lines[i], "\"after " + std::to_string(i) + "\": \"1.safetensors\""}) slow += (space += ' ') + "," + line;
+                }
+                sf::detail::list<sf::failure> problems, slow_problems;
+                json += "}}";
+                slow += "}}";
+                const auto index = sf::shard_index::parse(bytes_of(json), problems), slowly = sf::shard_index::parse(bytes_of(slow), slow_problems);
+                CAPTURE(json);
+                REQUIRE(index.has_value());
+                REQUIRE(slowly.has_value());
+                REQUIRE(index->size() == slowly->size());
+                for (std::size_t i = 0; i < index->size(); ++i) {
+                    REQUIRE(index->tensor(i) == slowly->tensor(i));
+                    REQUIRE(index->file(index->file_of(i)) == slowly->file(slowly->file_of(i)));
+                    REQUIRE(index->find(index->tensor(i)) == index->file_of(i));
+                }
+                REQUIRE(problems.size() == slow_problems.size());
+                for (std::size_t i = 0; i < problems.size(); ++i) {
+                    REQUIRE(problems[i].code == slow_problems[i].code);
+                    REQUIRE(problems[i].tensor == slow_problems[i].tensor);
+                    REQUIRE(json[static_cast<std::size_t>(problems[i].offset) - 1] == '"');
+                }
+            }
+}
+
 TEST_CASE("index: all problems of single tensors can be had at once") {
     sf::detail::list<sf::failure> problems;
     const std::string json = R"({"weight_map": {"a": "a.safetensors", "b": "../b.safetensors", "a": "c.safetensors", "d": 3,

@@ -24,12 +24,13 @@ using words = std::set<std::string>;
 // The layers, 0 first: a header includes only what stands in its own row or above. A name that ends in '*' stands for all
 // that begin so and have no place of their own. The last row is opt-in.
 const std::vector<words> layers{
-    {"version", "config", "detail/array", "detail/checked", "detail/fingerprint", "detail/list", "detail/name_table", "detail/utf8", "sequence"},
+    {"version", "config", "detail/array", "detail/checked", "detail/copy_bytes", "detail/fingerprint", "detail/list", "detail/name_table",
+     "detail/transpose", "detail/utf8", "sequence"},
     {"text", "result", "dtype", "detail/number_codec"},
     {"slice", "tensor_view", "tensor_traits", "header", "detail/header_*", "detail/json_*", "fields", "layout", "detail/compose",
      "detail/layout_names", "rename", "family", "layouts/*"},
-    {"byte_source", "shard_index", "tensor_set", "copy_plan", "plan", "scopes", "layouts/known"},
-    {"detail/os*", "mapped_file", "detail/strided_copy", "fuse", "convert"},
+    {"byte_source", "shard_index", "tensor_set", "copy_plan", "plan", "scopes", "detail/name_kinds", "layouts/known"},
+    {"detail/os*", "mapped_file", "huge_page_buffer", "detail/strided_copy", "fuse", "convert"},
     {"tensor_file", "checkpoint"},
     {"writer", "checkpoint_writer", "rewrite_plan", "detail/rewrite_run", "repack", "rewrite", "model_config"},
     {"safefuse"},
@@ -65,7 +66,7 @@ const std::vector<header_file>& headers() {
         std::vector<header_file> found;
         const fs::path root = fs::path{SAFEFUSE_SOURCE_DIR} / "include";
         for (const auto& entry : fs::recursive_directory_iterator{root})
-            if (entry.is_regular_file())
+            if (entry.path().extension() == ".hpp")  // debuggers' views lie beside them
                 found.push_back({entry.path().lexically_relative(root).generic_string(), read(entry.path())});
         std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
         return found;
@@ -244,6 +245,34 @@ TEST_CASE("structure: macros begin with SAFEFUSE_, guards follow the file's name
     }
 }
 
+TEST_CASE("structure: no header says `using namespace`") {
+    for (const header_file& header : headers()) {
+        CAPTURE(header.name);
+        const auto found = words_of(code_of(header.text));
+        for (std::size_t i = 1; i < found.size(); ++i) CHECK_FALSE((found[i - 1].first == "using" && found[i].first == "namespace"));
+    }
+}
+
+// Two files of one program may be compiled with different flags; what depends on those would then be defined in two ways.
+TEST_CASE("structure: no condition asks for what the files of one program may differ in, but in opt-in headers") {
+    const words banned{"NDEBUG",       "_DEBUG",    "DEBUG",       "__cpp_exceptions", "__EXCEPTIONS", "__GXX_RTTI",  "__cpp_rtti",
+                       "_CPPUNWIND",   "_CPPRTTI",  "__cplusplus", "__OPTIMIZE__",     "__AVX__",      "__AVX2__",    "__AVX512F__",
+                       "__SSE4_2__",   "__SSSE3__", "__F16C__",    "__BMI2__",         "__has_include", "_OPENMP",    "__FAST_MATH__",
+                       "__cpp_lib_mdspan"};
+    for (const header_file& header : headers()) {
+        if (layer_of(header.name) == opt_in) continue;
+        CAPTURE(header.name);
+        for (const std::string& line : lines(header.text)) {
+            if (!line.starts_with("#if") && !line.starts_with("#elif")) continue;
+            for (const auto& found : words_of(line)) {
+                CAPTURE(found.first);
+                CHECK(!banned.contains(found.first));
+                CHECK((!found.first.starts_with("SAFEFUSE_") || found.first.ends_with("_HPP")));
+            }
+        }
+    }
+}
+
 TEST_CASE("structure: CMakeLists.txt lists the headers in include, sorted") {
     const auto cmake = read(fs::path{SAFEFUSE_SOURCE_DIR} / "CMakeLists.txt");
     std::vector<std::string> listed;
@@ -263,4 +292,23 @@ TEST_CASE("structure: CMakeLists.txt lists the headers in include, sorted") {
 
 TEST_CASE("structure: the inline namespace follows the version") {
     CHECK(std::string{TEXT_OF(SAFEFUSE_ABI)} == "v" TEXT_OF(SAFEFUSE_VERSION_MAJOR) "_" TEXT_OF(SAFEFUSE_VERSION_MINOR));
+}
+
+TEST_CASE("structure: Visual Studio's views name this version's classes and members that they have") {
+    const auto natvis = read(fs::path{SAFEFUSE_SOURCE_DIR} / "include/safefuse/safefuse.natvis");
+    REQUIRE(!natvis.empty());
+    std::string code;
+    for (const char* header : {"detail/array", "text", "result", "tensor_view"})
+        code += code_of(find_header("safefuse/" + std::string{header} + ".hpp")->text);
+    std::size_t members = 0;
+    for (const auto& found : words_of(natvis)) {
+        CAPTURE(found.first);
+        if (found.first.size() > 1 && found.first[0] == 'v' && std::isdigit(static_cast<unsigned char>(found.first[1])) != 0)
+            CHECK(found.first == TEXT_OF(SAFEFUSE_ABI));
+        if (found.first.back() != '_') continue;
+        ++members;
+        const auto words = words_of(code);
+        CHECK(std::any_of(words.begin(), words.end(), [&](const auto& word) { return word.first == found.first; }));
+    }
+    CHECK(members > 0);
 }

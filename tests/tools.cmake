@@ -7,7 +7,8 @@ function(say)
 endfunction()
 
 function(run_or_stop sentence)
-    execute_process(COMMAND ${ARGN} RESULT_VARIABLE failed)
+    cmake_parse_arguments(PARSE_ARGV 1 run "" "" "")  # unlike ARGN it keeps an argument that is a list in one piece
+    execute_process(COMMAND ${run_UNPARSED_ARGUMENTS} RESULT_VARIABLE failed)
     if(failed)
         message(FATAL_ERROR "${sentence}")
     endif()

@@ -157,7 +157,9 @@ TEST_CASE("writer: metadata stands first, sorted by key; without entries it is a
     REQUIRE(file);
     CHECK(file->header().metadata_size() == 4);
     REQUIRE(sf::write_tensor_file(directory / "b", {}, {}));
-    CHECK(!sf::tensor_file::open(directory / "b").value().header().has_metadata());
+    const auto without = sf::tensor_file::open(directory / "b");
+    REQUIRE(without);
+    CHECK(!without->header().has_metadata());
 
     const sf::metadata_entry twice[] = {{"a", "1"}, {"a", "2"}};
     const auto refused = sf::write_tensor_file(directory / "c", {}, twice);
@@ -279,6 +281,7 @@ TEST_CASE("writer: until it is committed, the target is as it was; an abandoned 
     check_same(tensors, sf::tensor_file::open(directory / "a.safetensors").value());
 }
 
+#if !defined(_WIN32)  // which keeps a mapped file from being replaced
 TEST_CASE("writer: whoever has the old file mapped keeps it, also when a file is written over itself") {
     const temporary_directory directory;
     const auto path = directory / "a.safetensors";
@@ -296,6 +299,7 @@ TEST_CASE("writer: whoever has the old file mapped keeps it, also when a file is
     CHECK(read_file(path).size() == 16);
     check_same(tensors, *mapped);
 }
+#endif
 
 TEST_CASE("writer: a path that cannot be written is named") {
     const temporary_directory directory;

@@ -47,16 +47,23 @@ concept file_source = byte_source<Source> && requires(std::string_view path) {
 class memory_source {
 public:
     memory_source() noexcept = default;
+    /// A source of these bytes.
+    ///   lifetime  nothing is copied
     explicit memory_source(std::span<const std::byte> bytes SAFEFUSE_LIFETIMEBOUND) noexcept : bytes_{bytes} {}
 
+    /// How many bytes there are.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return bytes_.size(); }
+    /// All of them.
     [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return bytes_; }
+    /// Copies the bytes from `offset` on into `out`.
+    ///   fails   read_past_end; `out` is then untouched
     [[nodiscard]] result<void> read(std::uint64_t offset, std::span<std::byte> out) const noexcept {
         if (offset > bytes_.size() || bytes_.size() - offset < out.size())
             return failure{.code = errc::read_past_end, .offset = offset, .expected = out.size(), .actual = bytes_.size()};
         if (!out.empty()) std::memcpy(out.data(), bytes_.data() + offset, out.size());
         return {};
     }
+    /// Does nothing: memory takes no hints.
     void advise(std::uint64_t, std::uint64_t, advice) const noexcept {}
 
 private:

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include <safefuse/byte_source.hpp>
@@ -30,6 +31,7 @@ struct checkpoint_options {
 
 /// Something about a checkpoint that is worth knowing and no failure.
 struct checkpoint_note {
+    /// What there is to know.
     enum class kind : std::uint8_t {
         unlisted_tensors,    ///< `count` tensors of a shard are not in the index: invisible; `tensor` is the first
         superseded_tensors,  ///< `count` tensors of a shard are, by the index, in another shard: the copies here are invisible
@@ -39,12 +41,12 @@ struct checkpoint_note {
         trailing_bytes,      ///< `count` bytes follow the last tensor of a file (read_options::trailing_bytes)
     };
 
-    kind what{};
-    text file{};
-    text tensor{};
-    std::uint64_t count = no_number;
-    std::uint64_t expected = no_number;
-    std::uint64_t actual = no_number;
+    kind what{};  ///< the kind of note
+    text file{};  ///< path of the file that it is about
+    text tensor{};  ///< the first tensor that it is about; empty: it is about none
+    std::uint64_t count = no_number;  ///< tensors or bytes, as the kind says
+    std::uint64_t expected = no_number;  ///< what the index says
+    std::uint64_t actual = no_number;  ///< what is there
 
     /// One sentence that names everything known about it.
     [[nodiscard]] text message() const noexcept {
@@ -89,11 +91,13 @@ public:
     [[nodiscard]] bool is_sound() const noexcept { return failures_.empty(); }
     /// Everything that is wrong, in the order of the files.
     [[nodiscard]] sequence<const failure> failures() const noexcept SAFEFUSE_LIFETIMEBOUND { return failures_.span(); }
+    /// What is remarkable and no failure.
     [[nodiscard]] sequence<const checkpoint_note> notes() const noexcept SAFEFUSE_LIFETIMEBOUND { return notes_.span(); }
     /// How many files could be read.
     [[nodiscard]] std::size_t file_count() const noexcept { return file_count_; }
     /// How many tensors of the checkpoint were found, and their bytes.
     [[nodiscard]] std::size_t tensor_count() const noexcept { return tensor_count_; }
+    /// The sum of the bytes of those tensors.
     [[nodiscard]] std::uint64_t tensor_bytes() const noexcept { return tensor_bytes_; }
 
 private:
@@ -288,6 +292,36 @@ struct resolved_checkpoint {
 /// Far beyond any index: the largest known has 17 MB.
 inline constexpr std::uint64_t most_index_bytes = std::uint64_t{1} << 30;
 
+/// The text of an index: where it lies if tensor files are mapped, else a copy.
+template <file_source Source>
+class index_text {
+public:
+    ///   fails   as Source::open and read_whole_file
+    static result<index_text> open(std::string_view path) noexcept {
+        index_text made;
+        if constexpr (std::is_same_v<Source, mapped_file>) {
+            auto file = mapped_file::open(path);
+            if (!file) return std::move(file).error();
+            if (file->size_bytes() <= most_index_bytes) {
+                made.mapped_ = std::move(*file);
+                return made;
+            }
+        }
+        auto copy = read_whole_file(path, most_index_bytes);
+        if (!copy) return std::move(copy).error();
+        made.copy_ = std::move(*copy);
+        return made;
+    }
+
+    [[nodiscard]] std::span<const std::byte> bytes() const noexcept {
+        return mapped_.bytes().empty() ? std::span<const std::byte>{copy_.data(), copy_.size()} : mapped_.bytes();
+    }
+
+private:
+    mapped_file mapped_;
+    array<std::byte> copy_;
+};
+
 /// The tensors of an index, file by file: those of file f are order[first[f]] to order[first[f + 1] - 1].
 struct tensors_by_file {
     array<std::uint32_t> first;
@@ -326,20 +360,28 @@ struct tensors_by_file {
 template <file_source Source>
 class basic_checkpoint {
 public:
+    /// What the files are opened as.
     using file_type = basic_tensor_file<Source>;
+    /// What a search returns for a name that is not there.
     static constexpr std::size_t npos = ~std::size_t{0};
+    /// Views of a temporary checkpoint do not compile.
+    static constexpr bool lends_views = true;
 
     /// Opens all files and checks headers and index against each other; no tensor's bytes are read. The first thing that is
     /// wrong ends it: verify() finds the rest.
     ///   fails   no_checkpoint, several_indexes, incomplete_series, bad_json, bad_index, path_leaves_directory, missing_shard,
     ///           tensor_not_in_shard, tensor_in_two_shards (without an index), and as tensor_file::open
     static result<basic_checkpoint> open(std::string_view path, const checkpoint_options& options = {}) noexcept {
-        detail::resolved_checkpoint found;
-        if (auto done = detail::resolve_checkpoint(path, found); !done) return std::move(done).error();
-        basic_checkpoint made;
-        auto done = found.index.empty() ? made.open_files(found, options) : made.open_index(found, options);
-        if (!done) return std::move(done).error();
-        made.index_path_ = std::move(found.index);
+        return open(path, options, nullptr);
+    }
+
+    /// The same, and all that is remarkable, as verify() tells it, without reading the headers twice. Where it fails, `report` is
+    /// as it was.
+    static result<basic_checkpoint> open(std::string_view path, const checkpoint_options& options,
+                                         checkpoint_report& report) noexcept {
+        checkpoint_report fresh;
+        auto made = open(path, options, &fresh);
+        if (made) report = std::move(fresh);
         return made;
     }
 
@@ -360,26 +402,30 @@ public:
     }
 
     /// The path of the shard index that was used; empty without one.
-    [[nodiscard]] std::string_view index_path() const noexcept SAFEFUSE_LIFETIMEBOUND { return index_path_; }
+    [[nodiscard]] std::string_view index_path() const& noexcept SAFEFUSE_LIFETIMEBOUND { return index_path_; }
+    /// How many files are open.
     [[nodiscard]] std::size_t file_count() const noexcept { return files_.size(); }
     /// File i of the checkpoint, with all its tensors, listed or not.
-    [[nodiscard]] const file_type& file(std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND { return files_[i]; }
+    [[nodiscard]] const file_type& file(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND { return files_[i]; }
     /// How many tensors lie in the files without being in the index.
     [[nodiscard]] std::size_t unlisted_count() const noexcept { return unlisted_count_; }
 
+    /// How many tensors the checkpoint has.
     [[nodiscard]] std::size_t size() const noexcept { return rows_.size(); }
-    [[nodiscard]] tensor_spec spec(std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND { return entry(i); }
+    /// Name, dtype and shape of tensor i.
+    ///   lifetime  valid as long as the checkpoint
+    [[nodiscard]] tensor_spec spec(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND { return entry(i); }
     /// Where tensor i lies: `source` is the number of its file, `offset` counts from the start of the file.
     [[nodiscard]] tensor_place place(std::size_t i) const noexcept {
         const row& at = rows_[i];
         return {at.file, files_[at.file].offset_bytes(at.entry), entry(i).size_bytes()};
     }
     /// The path of a file.
-    [[nodiscard]] std::string_view source_name(std::uint32_t source) const noexcept SAFEFUSE_LIFETIMEBOUND {
+    [[nodiscard]] std::string_view source_name(std::uint32_t source) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return files_[source].path();
     }
     /// A file's bytes, or an empty span where they must be read.
-    [[nodiscard]] std::span<const std::byte> source_bytes(std::uint32_t source) const noexcept SAFEFUSE_LIFETIMEBOUND {
+    [[nodiscard]] std::span<const std::byte> source_bytes(std::uint32_t source) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return files_[source].source().bytes();
     }
     /// Fills `out` from a byte of a file on.
@@ -411,22 +457,31 @@ public:
 
     /// The number of the tensor of that name, or npos.
     [[nodiscard]] std::size_t index_of(std::string_view name) const noexcept {
-        const std::uint32_t i = names_.find(name, name_of{this});
+        const std::uint32_t i = names_.find(name, name_of{rows_.data()});
         return i == detail::name_table::npos ? npos : i;
     }
 
     /// Tensor i where it lies, without a copy.
     ///   fails   not_resident (the source must be read: read() copies the tensor)
-    [[nodiscard]] result<tensor_view> view(std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND {
+    [[nodiscard]] result<tensor_view> view(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return files_[rows_[i].file].view(rows_[i].entry);
     }
     /// The tensor of that name where it lies, without a copy.
     ///   fails   tensor_not_found, not_resident (the source must be read: read() copies the tensor)
-    [[nodiscard]] result<tensor_view> find(std::string_view name) const noexcept SAFEFUSE_LIFETIMEBOUND {
+    [[nodiscard]] result<tensor_view> find(std::string_view name) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         const std::size_t i = index_of(name);
         if (i == npos) return absent(name);
         return view(i);
     }
+
+    // Of a checkpoint that is about to go there are no views.
+    std::string_view index_path() const&& = delete;
+    const file_type& file(std::size_t) const&& = delete;
+    tensor_spec spec(std::size_t) const&& = delete;
+    std::string_view source_name(std::uint32_t) const&& = delete;
+    std::span<const std::byte> source_bytes(std::uint32_t) const&& = delete;
+    result<tensor_view> view(std::size_t) const&& = delete;
+    result<tensor_view> find(std::string_view) const&& = delete;
 
     /// Copies tensor i.
     ///   fails   wrong_buffer_size (`out` must have the tensor's size; it is then untouched), and as Source::read
@@ -453,13 +508,16 @@ public:
     }
 
 private:
+    static constexpr std::uint32_t unlisted = detail::name_table::npos;
+
     struct row {
+        std::string_view name;  // again, so that a search needs not look it up in the file's header
         std::uint32_t file;
         std::uint32_t entry;
     };
     struct name_of {
-        const basic_checkpoint* set;
-        std::string_view operator()(std::uint32_t i) const noexcept { return set->entry(i).name; }
+        const row* rows;
+        std::string_view operator()(std::uint32_t i) const noexcept { return rows[i].name; }
     };
 
     [[nodiscard]] tensor_entry entry(std::size_t i) const noexcept { return files_[rows_[i].file][rows_[i].entry]; }
@@ -467,19 +525,34 @@ private:
         return {.code = errc::tensor_not_found, .file = index_path_, .tensor = name};
     }
 
-    result<void> open_index(const detail::resolved_checkpoint& found, const checkpoint_options& options) noexcept {
+    static result<basic_checkpoint> open(std::string_view path, const checkpoint_options& options,
+                                         checkpoint_report* report) noexcept {
+        detail::resolved_checkpoint found;
+        if (auto done = detail::resolve_checkpoint(path, found); !done) return std::move(done).error();
+        basic_checkpoint made;
+        auto done = found.index.empty() ? made.open_files(found, options, report) : made.open_index(found, options, report);
+        if (!done) return std::move(done).error();
+        made.index_path_ = std::move(found.index);
+        return made;
+    }
+
+    result<void> open_index(const detail::resolved_checkpoint& found, const checkpoint_options& options,
+                            checkpoint_report* report) noexcept {
         const failure no_memory{.code = errc::out_of_memory, .file = found.index};
-        const auto json = detail::read_whole_file(found.index, detail::most_index_bytes);
+        const auto json = detail::index_text<Source>::open(found.index);
         if (!json) return json.error();
-        const auto index = shard_index::parse(json->span());
+        auto index = shard_index::parse(json->bytes());
         if (!index) {
             failure why = index.error();
             why.file = found.index;
             return why;
         }
         detail::tensors_by_file listed;
-        detail::array<std::uint8_t> is_listed;
-        if (!listed.fill(*index) || !files_.reserve(index->file_count()) || !rows_.reserve(index->size())) return no_memory;
+        detail::array<std::uint32_t> number_of;  // in the index, of the tensors of one file
+        detail::array<std::uint32_t> row_of;     // of the tensors of the index
+        if (index->size() >= unlisted || !listed.fill(*index) || !files_.reserve(index->file_count()) ||
+            !rows_.reserve(index->size()) || !row_of.resize_unset(index->size()))
+            return no_memory;
         for (std::size_t f = 0; f < index->file_count(); ++f) {
             const sequence<const std::uint32_t> tensors = listed.of(f);
             const text path = detail::join_path(found.directory, index->file(f));
@@ -488,31 +561,41 @@ private:
             if (!opened)
                 return detail::shard_failure(std::move(opened).error(), found.index,
                                              tensors.empty() ? std::string_view{} : index->tensor(tensors[0]));
-            is_listed.clear();
-            if (!is_listed.resize(opened->size())) return no_memory;
+            number_of.clear();
+            if (!number_of.resize(opened->size(), unlisted)) return no_memory;
             for (const std::uint32_t i : tensors) {
                 const std::size_t at = opened->index_of(index->tensor(i));
                 if (at == file_type::npos)
                     return failure{.code = errc::tensor_not_in_shard, .file = path, .tensor = index->tensor(i)};
-                is_listed[at] = 1;
+                number_of[at] = i;
             }
-            for (std::size_t at = 0; at < is_listed.size(); ++at)
-                if (is_listed[at] != 0 && !rows_.push({static_cast<std::uint32_t>(f), static_cast<std::uint32_t>(at)})) return no_memory;
+            for (std::size_t at = 0; at < number_of.size(); ++at) {
+                if (number_of[at] == unlisted) continue;
+                row_of[number_of[at]] = static_cast<std::uint32_t>(rows_.size());
+                if (!rows_.push({(*opened)[at].name, static_cast<std::uint32_t>(f), static_cast<std::uint32_t>(at)}))
+                    return no_memory;
+            }
             unlisted_count_ += opened->size() - tensors.size();
+            if (report != nullptr && !note_shard(*opened, number_of.span(), *index, *report)) return no_memory;
             if (!files_.push(std::move(*opened))) return no_memory;
         }
-        return number_names(found);
+        if (report != nullptr && !note_index(found, *index, *report)) return no_memory;
+        names_ = std::move(*index).take_names(row_of.span());  // the names are the same, now the headers hold them
+        return {};
     }
 
-    result<void> open_files(const detail::resolved_checkpoint& found, const checkpoint_options& options) noexcept {
+    result<void> open_files(const detail::resolved_checkpoint& found, const checkpoint_options& options,
+                            checkpoint_report* report) noexcept {
         const failure no_memory{.code = errc::out_of_memory, .file = found.directory};
         if (!files_.reserve(found.files.size())) return no_memory;
         for (const text& path : found.files) {
             auto opened = file_type::open(path, options.read);
             if (!opened) return std::move(opened).error();
+            if (report != nullptr && !note_file(*opened, *report)) return no_memory;
             if (!rows_.reserve(rows_.size() + opened->size())) return no_memory;
             for (std::size_t at = 0; at < opened->size(); ++at)
-                if (!rows_.push({static_cast<std::uint32_t>(files_.size()), static_cast<std::uint32_t>(at)})) return no_memory;
+                if (!rows_.push({(*opened)[at].name, static_cast<std::uint32_t>(files_.size()), static_cast<std::uint32_t>(at)}))
+                    return no_memory;
             if (!files_.push(std::move(*opened))) return no_memory;
         }
         return number_names(found);
@@ -522,7 +605,7 @@ private:
         const failure no_memory{.code = errc::out_of_memory, .file = found.directory};
         if (rows_.size() >= detail::name_table::npos || !names_.reserve(rows_.size())) return no_memory;
         for (std::uint32_t i = 0; i < rows_.size(); ++i) {
-            const auto added = names_.insert(entry(i).name, i, name_of{this});
+            const auto added = names_.insert(rows_[i].name, i, name_of{rows_.data()});
             if (added.what == detail::name_table::outcome::out_of_memory) return no_memory;
             if (added.what == detail::name_table::outcome::already_there)
                 return in_two_shards(entry(i).name, source_name(rows_[i].file), source_name(rows_[added.index].file));
@@ -540,10 +623,10 @@ private:
 
     static bool verify_index(const detail::resolved_checkpoint& found, const checkpoint_options& options,
                              checkpoint_report& report) noexcept {
-        const auto json = detail::read_whole_file(found.index, detail::most_index_bytes);
+        const auto json = detail::index_text<Source>::open(found.index);
         if (!json) return json.error().code != errc::out_of_memory && report.add(failure{json.error()});
         detail::list<failure> problems;
-        const auto index = shard_index::parse(json->span(), problems);
+        const auto index = shard_index::parse(json->bytes(), problems);
         for (failure& each : problems) {
             each.file = found.index;
             if (!report.add(std::move(each))) return false;
@@ -562,13 +645,19 @@ private:
             if (!verify_shard(found, options, *index, f, listed.of(f), report)) return false;
             all_found = all_found && report.failures_.size() == failures_before;
         }
-        if (all_found && index->total_size_bytes() != no_number && index->total_size_bytes() != report.tensor_bytes_ &&
+        return all_found ? note_index(found, *index, report) : note_unused_files(found, *index, report);
+    }
+
+    /// Notes what is remarkable about an index whose tensors were all found.
+    static bool note_index(const detail::resolved_checkpoint& found, const shard_index& index,
+                           checkpoint_report& report) noexcept {
+        if (index.total_size_bytes() != no_number && index.total_size_bytes() != report.tensor_bytes_ &&
             !report.add(checkpoint_note{.what = checkpoint_note::kind::total_size_differs,
                                         .file = found.index,
-                                        .expected = index->total_size_bytes(),
+                                        .expected = index.total_size_bytes(),
                                         .actual = report.tensor_bytes_}))
             return false;
-        return note_unused_files(found, *index, report);
+        return note_unused_files(found, index, report);
     }
 
     static bool verify_shard(const detail::resolved_checkpoint& found, const checkpoint_options& options, const shard_index& index,
@@ -580,41 +669,62 @@ private:
             return opened.error().code != errc::out_of_memory &&
                    report.add(detail::shard_failure(std::move(opened).error(), found.index,
                                                     tensors.empty() ? std::string_view{} : index.tensor(tensors[0])));
-        ++report.file_count_;
-        if (!report.add_tolerated(path, opened->header())) return false;
+        detail::array<std::uint32_t> number_of;
+        if (!number_of.resize(opened->size(), unlisted)) return false;
         for (const std::uint32_t i : tensors) {
             const std::size_t at = opened->index_of(index.tensor(i));
-            if (at == file_type::npos) {
-                if (!report.add(failure{.code = errc::tensor_not_in_shard, .file = path, .tensor = index.tensor(i)})) return false;
+            if (at != file_type::npos)
+                number_of[at] = i;
+            else if (!report.add(failure{.code = errc::tensor_not_in_shard, .file = path, .tensor = index.tensor(i)}))
+                return false;
+        }
+        return note_shard(*opened, number_of.span(), index, report);
+    }
+
+    /// Counts what a shard holds, and notes what is remarkable. `number_of` gives the numbers of its tensors in the index.
+    static bool note_shard(const file_type& file, sequence<const std::uint32_t> number_of, const shard_index& index,
+                           checkpoint_report& report) noexcept {
+        ++report.file_count_;
+        checkpoint_note none{.what = checkpoint_note::kind::unlisted_tensors, .file = file.path(), .count = 0};
+        checkpoint_note other{.what = checkpoint_note::kind::superseded_tensors, .file = file.path(), .count = 0};
+        for (std::size_t at = 0; at < number_of.size(); ++at) {
+            if (number_of[at] != unlisted) {
+                ++report.tensor_count_;
+                report.tensor_bytes_ += file[at].size_bytes();
                 continue;
             }
-            ++report.tensor_count_;
-            report.tensor_bytes_ += (*opened)[at].size_bytes();
+            checkpoint_note& note = index.find(file[at].name) == shard_index::npos ? none : other;
+            if (note.count++ == 0) note.tensor = file[at].name;
         }
-        checkpoint_note unlisted{.what = checkpoint_note::kind::unlisted_tensors, .file = path, .count = 0};
-        checkpoint_note superseded{.what = checkpoint_note::kind::superseded_tensors, .file = path, .count = 0};
-        for (std::size_t at = 0; at < opened->size(); ++at) {
-            const std::string_view name = (*opened)[at].name;
-            const std::size_t where = index.find(name);
-            if (where == f) continue;
-            checkpoint_note& note = where == shard_index::npos ? unlisted : superseded;
-            if (note.count++ == 0) note.tensor = name;
-        }
-        return (unlisted.count == 0 || report.add(std::move(unlisted))) && (superseded.count == 0 || report.add(std::move(superseded)));
+        return report.add_tolerated(file.path(), file.header()) && (none.count == 0 || report.add(std::move(none))) &&
+               (other.count == 0 || report.add(std::move(other)));
+    }
+
+    /// The same for a file that no index lists.
+    static bool note_file(const file_type& file, checkpoint_report& report) noexcept {
+        ++report.file_count_;
+        report.tensor_count_ += file.size();
+        report.tensor_bytes_ += file.header().data_bytes() - file.header().gap_bytes();
+        return report.add_tolerated(file.path(), file.header());
     }
 
     static bool note_unused_files(const detail::resolved_checkpoint& found, const shard_index& index,
                                   checkpoint_report& report) noexcept {
         detail::list<text> unused;
-        bool has_room = true;
+        detail::name_table used;
+        bool has_room = used.reserve(index.file_count());
+        const auto used_name = [&](std::uint32_t f) noexcept {
+            std::string_view name = index.file(f);
+            while (name.starts_with("./")) name.remove_prefix(2);
+            return name;
+        };
+        for (std::uint32_t f = 0; has_room && f < index.file_count(); ++f)
+            has_room = used.insert(used_name(f), f, used_name).what != detail::name_table::outcome::out_of_memory;
+        if (!has_room) return false;
         // A directory that cannot be listed is no news: its files were opened, or were not, above.
         (void)detail::list_directory(found.directory, [&](std::string_view name, bool is_directory) noexcept {
             if (is_directory || name.starts_with('.') || !name.ends_with(tensor_file_ending)) return true;
-            for (std::size_t f = 0; f < index.file_count(); ++f) {
-                std::string_view used = index.file(f);
-                while (used.starts_with("./")) used.remove_prefix(2);
-                if (used == name) return true;
-            }
+            if (used.find(name, used_name) != detail::name_table::npos) return true;
             text copy{name};
             has_room = copy.size() == name.size() && unused.push(std::move(copy));
             return has_room;
@@ -649,10 +759,7 @@ private:
                 if (opened.error().code == errc::out_of_memory || !report.add(std::move(opened).error())) return false;
                 continue;
             }
-            ++report.file_count_;
-            if (!report.add_tolerated(found.files[f], opened->header())) return false;
-            report.tensor_count_ += opened->size();
-            report.tensor_bytes_ += opened->header().data_bytes() - opened->header().gap_bytes();
+            if (!note_file(*opened, report)) return false;
             for (std::size_t at = 0; found.files.size() > 1 && at < opened->size(); ++at) {
                 const std::string_view name = (*opened)[at].name;
                 const std::uint32_t number = static_cast<std::uint32_t>(tensors.size());

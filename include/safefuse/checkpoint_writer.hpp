@@ -43,7 +43,7 @@ inline constexpr std::uint32_t no_group = ~std::uint32_t{0};
 /// Which shard each tensor goes to.
 struct shard_split {
     detail::array<std::uint32_t> shard_of;  ///< by tensor
-    std::uint32_t shard_count = 0;
+    std::uint32_t shard_count = 0;  ///< how many shards there are
 };
 
 /// Splits tensors, in the order given, as huggingface_hub does: a shard is closed before the tensor that would take it over
@@ -116,6 +116,7 @@ public:
         return made;
     }
 
+    /// How many files will hold tensors.
     [[nodiscard]] std::uint32_t shard_count() const noexcept { return split_.shard_count; }
     /// The number of the shard that tensor `i` goes to.
     [[nodiscard]] std::uint32_t shard_of(std::size_t i) const noexcept { return split_.shard_of[i]; }
@@ -155,6 +156,8 @@ public:
 protected:
     checkpoint_outline() noexcept = default;
 
+    /// What make() does, for classes derived from this one.
+    ///   fails   as make
     result<void> fill(sequence<const tensor_spec> tensors, const write_options& options) noexcept {
         auto split = split_into_shards(tensors, options.max_shard_bytes, options.groups);
         if (!split) return std::move(split).error();
@@ -196,6 +199,7 @@ protected:
         }
     }
 
+    /// Appends the tensors of a shard in the order of its file; returns false when memory ran out.
     [[nodiscard]] bool specs_of(std::uint32_t shard, detail::array<tensor_spec>& specs) const noexcept {
         for (const std::uint32_t i : tensors_of(shard))
             if (!specs.push(tensors_[i])) return false;
@@ -250,7 +254,7 @@ private:
     }
 
 protected:
-    sequence<const tensor_spec> tensors_;
+    sequence<const tensor_spec> tensors_;  ///< the list given to fill()
 
 private:
     sequence<const metadata_entry> metadata_;
@@ -332,7 +336,9 @@ private:
 /// A checkpoint being written to a directory: shard after shard, then the index. While it lives nobody else can write there.
 class checkpoint_writer : public checkpoint_outline {
 public:
+    /// The other writer has then nothing to finish or to remove.
     checkpoint_writer(checkpoint_writer&&) noexcept = default;
+    /// What this one wrote so far is left as by its destructor.
     checkpoint_writer& operator=(checkpoint_writer&& other) noexcept {
         if (this != &other) {
             this->~checkpoint_writer();
@@ -385,7 +391,10 @@ public:
     [[nodiscard]] bool link_shard(std::uint32_t shard, std::string_view file, std::intptr_t native_handle) const noexcept {
         const text path = path_of(shard);
         if (path.empty() || file.empty() || native_handle == no_native_handle) return false;
-        if (wait_ == durability::synced && !detail::os::sync_file(detail::os::handle_of(native_handle))) return false;
+        const text source{file};
+        if (source.size() != file.size()) return false;
+        // by its path: Windows syncs nothing through a handle that only reads
+        if (wait_ == durability::synced && !detail::os::sync_path(source.c_str())) return false;
         (void)detail::os::remove_file(path.c_str());  // a shard that was there and is not what it should be
         if (!detail::link_file(file, path)) return false;
         if (!detail::os::is_same_file(detail::os::handle_of(native_handle), path.c_str())) {

@@ -35,14 +35,11 @@ namespace safefuse::inline SAFEFUSE_ABI {
 
 /// How many rows and columns of a matrix one scale stands for; the last ones of an axis may stand for fewer.
 struct scale_block {
-    std::uint64_t rows = 128;
-    std::uint64_t columns = 128;
+    std::uint64_t rows = 128;  ///< of the matrix that share a scale
+    std::uint64_t columns = 128;  ///< of the matrix that share a scale
 };
 
 namespace detail {
-
-/// Outputs from this size on are written past the cache, in which they would not stay anyway.
-inline constexpr std::uint64_t streamed_bytes = std::uint64_t{8} << 20;
 
 inline failure no_cast(dtype from, dtype to) noexcept {
     const auto is_other = [](dtype type) noexcept { return type == dtype::boolean || type == dtype::c64; };
@@ -70,7 +67,7 @@ inline failure wrong_buffer(std::uint64_t expected, std::uint64_t actual) noexce
 inline void cast_elements(dtype from, const std::byte* source, dtype to, std::byte* out, std::uint64_t count,
         bool streams) noexcept {
     if (from == to) {
-        if (count > 0) std::memcpy(out, source, static_cast<std::size_t>(count * (bits(to) / 8)));
+        if (count > 0) copy_bytes(out, source, static_cast<std::size_t>(count * (bits(to) / 8)));
         return;
     }
     number_writer writer{to, out, streams, bf16_nan_from(from)};
@@ -96,7 +93,9 @@ inline result<void> convert_elements(dtype from, std::span<const std::byte> elem
         std::span<std::byte> out) noexcept {
     if (from == to) {
         if (out.size() != elements.size()) return detail::wrong_buffer(elements.size(), out.size());
-        if (!out.empty()) std::memcpy(out.data(), elements.data(), out.size());
+        const bool streams = out.size() >= detail::streamed_bytes;
+        const detail::streaming past_cache{streams};
+        if (!out.empty()) streams ? detail::stream_bytes(out.data(), elements.data(), out.size()) : detail::copy_bytes(out.data(), elements.data(), out.size());
         return {};
     }
     if (!is_float(from) || !is_float(to)) return detail::no_cast(from, to);
@@ -121,8 +120,8 @@ class dequantizer {
 public:
     /// Consecutive entries of a tensor.
     struct entry_range {
-        std::uint64_t first = 0;
-        std::uint64_t count = 0;
+        std::uint64_t first = 0;  ///< first entry
+        std::uint64_t count = 0;  ///< how many entries
     };
 
     /// Checks shapes and types. Codes are [..., rows, columns] of F8_E4M3, F8_E5M2, F8_E4M3FNUZ, F8_E5M2FNUZ or F4 (two to a
@@ -132,9 +131,13 @@ public:
     static result<dequantizer> of(dtype codes, shape_view codes_shape, dtype scales, shape_view scales_shape, scale_block block,
             dtype to) noexcept;
 
+    /// The dtype of the codes.
     [[nodiscard]] dtype codes_type() const noexcept { return codes_; }
+    /// The dtype of the values that come out.
     [[nodiscard]] dtype type() const noexcept { return to_; }
+    /// How many values come out.
     [[nodiscard]] std::uint64_t element_count() const noexcept { return stack_ * rows_ * columns_; }
+    /// How many scales go in.
     [[nodiscard]] std::uint64_t scale_count() const noexcept { return stack_ * scale_rows_ * scale_columns_; }
     /// Bytes of elements of the result.
     [[nodiscard]] std::uint64_t size_bytes(std::uint64_t elements) const noexcept { return elements * (bits(to_) / 8); }

@@ -26,10 +26,11 @@ inline constexpr std::size_t max_copy_loops = 6;
 
 /// One loop of a strided copy, in bytes.
 struct copy_loop {
-    std::uint64_t extent = 0;
-    std::uint64_t source_stride = 0;
-    std::uint64_t destination_stride = 0;
+    std::uint64_t extent = 0;  ///< how often the loop goes round
+    std::uint64_t source_stride = 0;  ///< bytes from one round to the next
+    std::uint64_t destination_stride = 0;  ///< bytes from one round to the next
 
+    /// Equal in every member.
     friend constexpr bool operator==(const copy_loop&, const copy_loop&) noexcept = default;
 };
 
@@ -39,17 +40,20 @@ struct copy_block {
     std::uint32_t output = 0;              ///< number of the output in the plan
     std::uint64_t source_offset = 0;       ///< of the first run, in the source
     std::uint64_t destination_offset = 0;  ///< of the first run, in the output
-    std::uint64_t run_bytes = 0;
-    std::uint32_t loop_count = 0;
+    std::uint64_t run_bytes = 0;  ///< bytes that lie in one piece on both sides
+    std::uint32_t loop_count = 0;  ///< how many of `loops` there are; 0: the copy is one run
     copy_loop loops[max_copy_loops]{};  ///< outermost first, destination strides falling
 
+    /// Equal in every member.
     friend constexpr bool operator==(const copy_block&, const copy_block&) noexcept = default;
 
+    /// How many runs the loops make.
     [[nodiscard]] constexpr std::uint64_t run_count() const noexcept {
         std::uint64_t count = 1;
         for (std::uint32_t i = 0; i < loop_count; ++i) count *= loops[i].extent;
         return count;
     }
+    /// How many bytes are copied.
     [[nodiscard]] constexpr std::uint64_t size_bytes() const noexcept { return run_bytes * run_count(); }
     /// Bytes from the first to behind the last byte of the source that is read.
     [[nodiscard]] constexpr std::uint64_t source_extent_bytes() const noexcept {
@@ -68,7 +72,7 @@ struct copy_block {
 /// A tensor that a plan makes.
 struct plan_output : tensor_spec {  ///< `name` is the full name
     std::string_view local_name;    ///< under the destination's scope: gate_up_proj
-    std::uint64_t size_bytes = 0;
+    std::uint64_t size_bytes = 0;  ///< what the buffer for it must have
     /// Not 0: a field with one entry for each part, put together to so many for each expert, such as the scales [E, 2] of gate and up.
     std::uint32_t collected = 0;
 };
@@ -77,6 +81,7 @@ struct plan_output : tensor_spec {  ///< `name` is the full name
 ///   lifetime  the tensor set that it was made from must stay where it is
 class copy_plan {
 public:
+    /// The tensors that the plan makes.
     [[nodiscard]] sequence<const plan_output> outputs() const noexcept SAFEFUSE_LIFETIMEBOUND { return outputs_.span(); }
     /// The output of that local name ("gate_up_proj", "7.down_proj.weight"), or null.
     [[nodiscard]] const plan_output* output(std::string_view local_name) const noexcept SAFEFUSE_LIFETIMEBOUND {
@@ -102,7 +107,9 @@ public:
     [[nodiscard]] experts_form source_form() const noexcept { return form_; }
     /// The scope of the source.
     [[nodiscard]] std::string_view scope() const noexcept SAFEFUSE_LIFETIMEBOUND { return {arena_.data(), scope_size_}; }
+    /// How many experts the outputs hold.
     [[nodiscard]] std::uint64_t expert_count() const noexcept { return expert_count_; }
+    /// The sum of the bytes of all outputs.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept {
         std::uint64_t sum = 0;
         for (const plan_output& each : outputs_) sum += each.size_bytes;
@@ -110,6 +117,7 @@ public:
     }
     /// The tensors that the plan takes its bytes from, as numbers in the tensor set, ascending.
     [[nodiscard]] sequence<const std::uint32_t> source_tensors() const noexcept SAFEFUSE_LIFETIMEBOUND { return tensors_.span(); }
+    /// The tensors that it was planned from.
     [[nodiscard]] const tensor_set_ref& set() const noexcept SAFEFUSE_LIFETIMEBOUND { return set_; }
 
 private:

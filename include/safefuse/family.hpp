@@ -17,16 +17,16 @@ namespace safefuse::inline SAFEFUSE_ABI {
 /// The last segments of a scope: as the checkpoint spells them, and as the model does.
 template <fixed_text Stored, fixed_text Model = Stored>
 struct modules {
-    static constexpr std::string_view stored = Stored.view();
-    static constexpr std::string_view model = Model.view();
+    static constexpr std::string_view stored = Stored.view();  ///< on the hub
+    static constexpr std::string_view model = Model.view();  ///< in the model
 };
 
 /// A kind of module as data: where it lies and what it stores, in the direction in which plans are made.
 struct module_description {
     std::string_view from_path;  ///< the last segments of its name
-    std::string_view to_path;
-    const layout_description* from;
-    const layout_description* to;
+    std::string_view to_path;  ///< the last segments of the name that it gets
+    const layout_description* from;  ///< what is there; never null
+    const layout_description* to;  ///< what is made; never null
 
     /// Whether there is nothing to do for it.
     [[nodiscard]] constexpr bool is_same() const noexcept { return from == to && from_path == to_path; }
@@ -34,34 +34,38 @@ struct module_description {
 
 /// An extent that shapes do not tell, and where config.json has it.
 struct config_extent {
-    std::string_view name;
+    std::string_view name;  ///< as a layout spells it: "E"
     std::string_view key;  ///< with dots between objects: vision_config.num_attention_heads
 };
 
 /// Such an extent as a type.
 template <fixed_text Name, fixed_text Key>
 struct extent_in_config {
+    /// The extent as data.
     static constexpr config_extent description{Name.view(), Key.view()};
 };
+/// All of these that a family has.
 template <class... Extent>
 struct extents_in_config {
-    static constexpr std::size_t count = sizeof...(Extent);
+    static constexpr std::size_t count = sizeof...(Extent);  ///< how many
+    /// With an empty one behind the last: an array has at least one entry.
     static constexpr config_extent list[count + 1] = {Extent::description..., {}};
-    static constexpr sequence<const config_extent> descriptions{list, count};
+    static constexpr sequence<const config_extent> descriptions{list, count};  ///< as data
 };
 
 /// A family as data, in the direction in which plans are made: from the stored form to the model's, or back.
 struct family_description {
-    std::string_view name;
+    std::string_view name;  ///< unique among families
     const layout_description* from;  ///< of the experts
-    const layout_description* to;
-    std::string_view from_module;
-    std::string_view to_module;
-    rename_list renames;
-    sequence<const std::string_view> model_types;
+    const layout_description* to;  ///< of the experts
+    std::string_view from_module;  ///< the last segments of a scope that is planned from
+    std::string_view to_module;  ///< and of the scope that it becomes
+    rename_list renames;  ///< of all other tensors
+    sequence<const std::string_view> model_types;  ///< of config.json
     sequence<const module_description> others{};  ///< what the model stores otherwise beside the experts
     sequence<const config_extent> config_extents{};  ///< what plans must be given as known_extents
 
+    /// How many kinds of modules are planned: the experts and the others.
     [[nodiscard]] constexpr std::size_t module_count() const noexcept { return 1 + others.size(); }
     /// Module 0 is the experts'.
     [[nodiscard]] constexpr module_description module_at(std::size_t i) const noexcept {
@@ -75,7 +79,9 @@ template <class Modules, class Stored, class Model>
 struct other_module {
     static_assert(can_become<Stored, Model> && can_become<Model, Stored>,
                   "safefuse: the two layouts of a family must place the same parts");
+    /// From the hub to the model, as data.
     static constexpr module_description description{Modules::stored, Modules::model, &Stored::description, &Model::description};
+    /// And back.
     static constexpr module_description inverse{Modules::model, Modules::stored, &Model::description, &Stored::description};
 };
 
@@ -89,7 +95,9 @@ private:
     static constexpr module_description inverses[count + 1] = {Module::inverse..., {}};
 
 public:
+    /// From the hub to the model, as data.
     static constexpr sequence<const module_description> descriptions{list, count};
+    /// And back, in the same order.
     static constexpr sequence<const module_description> inverse{inverses, count};
 };
 
@@ -98,11 +106,17 @@ public:
 /// declaration costs the compiler next to nothing; it is checked where it is used first.
 template <class Stored, class Model>
 struct family {
+    /// The layout on the hub.
     using stored = Stored;
+    /// The layout in the model.
     using model = Model;
+    /// In the order in which they apply; none.
     static constexpr sequence<const rename_description> renames{};
+    /// Of config.json; none: the family is known by its name and by what is stored.
     static constexpr sequence<const std::string_view> model_types{};
+    /// What else the model stores otherwise; nothing.
     using others = other_modules<>;
+    /// What plans must be told from config.json; nothing.
     using config_extents = extents_in_config<>;
 };
 

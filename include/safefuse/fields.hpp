@@ -16,10 +16,12 @@ namespace safefuse::inline SAFEFUSE_ABI {
 /// Characters as a template argument: part<"gate", "I", "H">.
 template <std::size_t Size>
 struct fixed_text {
-    char characters[Size]{};
+    char characters[Size]{};  ///< the literal, with its zero
+    /// A literal converts.
     consteval fixed_text(const char (&literal)[Size]) noexcept {  // NOLINT: a literal is meant to convert
         for (std::size_t i = 0; i < Size; ++i) characters[i] = literal[i];
     }
+    /// The characters without the zero.
     [[nodiscard]] constexpr std::string_view view() const noexcept { return {characters, Size - 1}; }
 };
 
@@ -39,28 +41,29 @@ inline constexpr std::uint64_t whole_axis = ~std::uint64_t{0};
 /// One way in which a field is stored. `granule[a]` is how many elements along axis `a` of the part one stored entry stands for;
 /// 0: the field does not have that axis (a bias has no input axis).
 struct field_form {
-    field_role role = field_role::value;
+    field_role role = field_role::value;  ///< what the elements are
     bool is_shared = false;     ///< what the parts of one tensor store along an axis that the field lacks must be equal
     bool is_transposed = false;  ///< a matrix is stored with its axes exchanged
-    std::uint64_t granule[max_part_axes]{};
+    std::uint64_t granule[max_part_axes]{};  ///< by axis of the part: elements for each stored entry
     std::uint64_t entries = 0;  ///< not 0: an axis of the field's own, behind all others
 
+    /// Equal in every member.
     friend constexpr bool operator==(const field_form&, const field_form&) noexcept = default;
 };
 
 /// What is stored of a part beside or instead of its weight, and the forms in which it is found. A plan takes the first one that
 /// the shapes of all tensors fit.
 struct field_description {
-    std::string_view name;
-    field_role role = field_role::value;
-    sequence<const field_form> forms;
+    std::string_view name;  ///< unique in a layout: weight_scale_inv
+    field_role role = field_role::value;  ///< of all its forms
+    sequence<const field_form> forms;  ///< the likeliest first
 };
 
 /// A form of a field, by its granule along each axis of the part: stored_as<1, 16> is one entry for 16 elements of a row.
 template <std::uint64_t... Granule>
 struct stored_as {
     static_assert(sizeof...(Granule) <= max_part_axes, "safefuse: a field has more granules than a part can have axes");
-    static constexpr field_form form{.granule = {Granule...}};
+    static constexpr field_form form{.granule = {Granule...}};  ///< the form as data
 };
 namespace detail {
 
@@ -75,16 +78,19 @@ constexpr field_form with(field_form form, Value field_form::*member, Value valu
 /// The same with the axes of the matrix exchanged, [in, out] instead of [out, in]; the granules still name out first.
 template <class Form>
 struct transposed_form {
+    /// The form as data.
     static constexpr field_form form = detail::with(Form::form, &field_form::is_transposed, true);
 };
 /// The same with one more axis, of `Entries` entries, behind all others.
 template <std::uint64_t Entries, class Form>
 struct with_entries {
+    /// The form as data.
     static constexpr field_form form = detail::with(Form::form, &field_form::entries, Entries);
 };
 /// The same for what gate and up must agree on, so that it is stored once for both.
 template <class Form>
 struct shared_form {
+    /// The form as data.
     static constexpr field_form form = detail::with(Form::form, &field_form::is_shared, true);
 };
 
@@ -101,6 +107,7 @@ private:
     static constexpr field_form forms[] = {in_role(Form::form)...};
 
 public:
+    /// The field as data.
     static constexpr field_description description{Name.view(), Role, forms};
 };
 
@@ -110,13 +117,14 @@ struct field : field_in_forms<Name, Role, stored_as<Granule...>> {};
 
 /// A field and how a layout spells it, behind the name of the tensor.
 struct spelled_field {
-    const field_description* field;
-    std::string_view suffix;
+    const field_description* field;  ///< never null
+    std::string_view suffix;  ///< what stands behind the name of the tensor: ".weight", "_bias"
 };
 
 /// A field's spelling in one layout.
 template <class Field, fixed_text Suffix>
 struct spelled {
+    /// The spelling as data.
     static constexpr spelled_field description{&Field::description, Suffix.view()};
 };
 
@@ -136,6 +144,7 @@ template <class... Spelled>
 struct spelling {
     static_assert(detail::names_differ({Spelled::description.suffix...}), "safefuse: two fields are spelled alike");
     static_assert(detail::names_differ({Spelled::description.field->name...}), "safefuse: a field is spelled in two ways");
+    /// The spellings as data, in the order given.
     static constexpr spelled_field fields[] = {Spelled::description...};
 };
 

@@ -35,8 +35,26 @@ inline constexpr std::uint64_t direct_read_bytes = 16 * 1024;
 /// next read takes to begin (measured: 230 KB cost as much as a read of their own, 460 KB more).
 inline constexpr std::uint64_t read_gap_bytes = 256 * 1024;
 
-/// Runs one block whose source is in memory into the output's memory.
-inline result<void> copy_resident(const tensor_set_ref& set, const copy_block& block, std::span<const std::byte> resident, std::byte* output) noexcept {
+/// Whether there is a buffer of the right size, or an empty one, for each output of a plan.
+inline result<void> check_buffers(const copy_plan& plan, sequence<const std::span<std::byte>> buffers) noexcept {
+    const sequence<const plan_output> outputs = plan.outputs();
+    if (buffers.size() != outputs.size())
+        return failure{.code = errc::wrong_buffer_size,
+                       .scope = text{plan.scope()},
+                       .detail = "another number of buffers than outputs",
+                       .expected = outputs.size(),
+                       .actual = buffers.size()};
+    for (std::size_t i = 0; i < outputs.size(); ++i)
+        if (!buffers[i].empty() && buffers[i].size() != outputs[i].size_bytes)
+            return failure{.code = errc::wrong_buffer_size,
+                           .tensor = text{outputs[i].name},
+                           .expected = outputs[i].size_bytes,
+                           .actual = buffers[i].size()};
+    return {};
+}
+
+/// Whether all that a block reads of a source in memory is there.
+inline result<void> check_resident(const tensor_set_ref& set, const copy_block& block, std::span<const std::byte> resident) noexcept {
     const std::uint64_t extent = block.source_extent_bytes();
     if (block.source_offset > resident.size() || resident.size() - block.source_offset < extent)
         return failure{.code = errc::read_past_end,
@@ -44,7 +62,14 @@ inline result<void> copy_resident(const tensor_set_ref& set, const copy_block& b
                        .offset = block.source_offset,
                        .expected = extent,
                        .actual = resident.size()};
-    copy_loops(block, 0, resident.data() + block.source_offset, output + block.destination_offset);
+    return {};
+}
+
+/// Runs one block whose source is in memory into the output's memory.
+inline result<void> copy_resident(const tensor_set_ref& set, const copy_block& block, std::span<const std::byte> resident,
+                                  std::byte* output, bool streams) noexcept {
+    if (auto there = check_resident(set, block, resident); !there) return there;
+    copy_runs(block, resident.data() + block.source_offset, output + block.destination_offset, streams);
     return {};
 }
 
@@ -78,7 +103,7 @@ byte_window next_stretch(sequence<const copy_block> blocks, const MemoryOf& memo
 /// Runs blocks that lie among one another in a source that must be read: stretch by stretch, so that no byte is read twice.
 template <class MemoryOf>
 result<void> read_together(const tensor_set_ref& set, sequence<const copy_block> blocks, std::uint64_t source_end, array<std::byte>& buffer,
-                           const MemoryOf& memory_of) noexcept {
+                           const MemoryOf& memory_of, bool streams) noexcept {
     const std::uint64_t begin = blocks[0].source_offset, most = source_end - begin < fuse_buffer_bytes ? source_end - begin : fuse_buffer_bytes;
     if (!buffer.resize_unset(static_cast<std::size_t>(most))) return failure{.code = errc::out_of_memory};
     for (byte_window wanted{begin, begin};;) {
@@ -90,7 +115,7 @@ result<void> read_together(const tensor_set_ref& set, sequence<const copy_block>
             std::byte* const output = memory_of(block.output);
             if (output == nullptr) continue;
             const auto scatter = [&](const copy_block& part) noexcept {
-                copy_loops(part, 0, buffer.data() + (part.source_offset - wanted.begin), output + part.destination_offset);
+                copy_runs(part, buffer.data() + (part.source_offset - wanted.begin), output + part.destination_offset, streams);
                 return result<void>{};
             };
             auto scattered = cut(block, block_side::source, wanted, scatter);
@@ -147,40 +172,67 @@ result<void> compare_all_equal(const copy_plan& plan, const MemoryOf& memory_of)
     return {};
 }
 
-/// Runs the blocks of all outputs that memory_of(output) has memory for; null leaves an output out.
+/// The sizes of all outputs that there is memory for.
 template <class MemoryOf>
-result<void> run_blocks(const copy_plan& plan, const MemoryOf& memory_of) noexcept {
-    const tensor_set_ref& set = plan.set();
-    const sequence<const copy_block> blocks = plan.blocks();
+std::uint64_t bytes_to_make(const copy_plan& plan, const MemoryOf& memory_of) noexcept {
+    std::uint64_t sum = 0;
+    for (std::uint32_t i = 0; i < plan.outputs().size(); ++i)
+        if (memory_of(i) != nullptr) sum += plan.outputs()[i].size_bytes;
+    return sum;
+}
+
+/// How many blocks from block i on are read together: those with short runs among one another, for what lies between the runs of one
+/// may be another's. Stores where in the source the last of them ends.
+template <class MemoryOf>
+std::size_t blocks_among(sequence<const copy_block> blocks, std::size_t i, const MemoryOf& memory_of, std::uint64_t& source_end) noexcept {
     const auto has_short_runs = [](const copy_block& block) noexcept { return block.loop_count > 0 && block.run_bytes < direct_read_bytes; };
-    array<std::byte> buffer;
+    source_end = blocks[i].source_offset + blocks[i].source_extent_bytes();
+    std::size_t next = i + 1;
+    for (; has_short_runs(blocks[i]) && next < blocks.size(); ++next) {
+        const copy_block& other = blocks[next];
+        if (other.source != blocks[i].source || other.source_offset >= source_end || !has_short_runs(other)) break;
+        const std::uint64_t end = other.source_offset + other.source_extent_bytes();
+        if (end > source_end && memory_of(other.output) != nullptr) source_end = end;
+    }
+    return next - i;
+}
+
+/// Runs some blocks of a plan, of those outputs that memory_of(output) has memory for; null leaves an output out.
+template <class MemoryOf>
+result<void> run_blocks(const tensor_set_ref& set, sequence<const copy_block> blocks, array<std::byte>& buffer, const MemoryOf& memory_of,
+                        bool streams) noexcept {
     source_check check{set};
+    const streaming past_cache{streams};
     for (std::size_t i = 0, next = 0; i < blocks.size(); i = next) {
         next = i + 1;
         const copy_block& block = blocks[i];
         std::byte* const output = memory_of(block.output);
         if (output == nullptr) continue;
         result<void> done;
-        const std::uint64_t extent = block.source_extent_bytes();
         if (const std::span<const std::byte> resident = set.source_bytes(block.source); !resident.empty()) {
             done = check.before(block.source);
-            if (done) done = copy_resident(set, block, resident, output);
+            if (done) done = copy_resident(set, block, resident, output, streams);
         } else {
-            // blocks with short runs among one another are read together: what lies between the runs of one may be another's
-            std::uint64_t end = block.source_offset + extent;
-            for (; has_short_runs(block) && next < blocks.size() && blocks[next].source == block.source && blocks[next].source_offset < end && has_short_runs(blocks[next]); ++next) {
-                const std::uint64_t other_end = blocks[next].source_offset + blocks[next].source_extent_bytes();
-                if (other_end > end && memory_of(blocks[next].output) != nullptr) end = other_end;
-            }
+            std::uint64_t end = 0;
+            const std::size_t count = blocks_among(blocks, i, memory_of, end);
+            next = i + count;
             const auto read = [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept {
                 return set.read(block.source, from, {output + to, static_cast<std::size_t>(size)});
             };
-            done = next > i + 1 || reads_through(block)
-                       ? read_together(set, blocks.subspan(i, next - i), end, buffer, memory_of)
-                       : ordered_block{block, block_side::source}.for_each_run({block.source_offset, block.source_offset + extent}, read);
+            done = count > 1 || reads_through(block) ? read_together(set, blocks.subspan(i, count), end, buffer, memory_of, streams)
+                                                     : ordered_block{block, block_side::source}.for_each_run({block.source_offset, end}, read);
         }
         if (!done) return done;
     }
+    return {};
+}
+
+/// Makes all outputs of a plan that memory_of(output) has memory for.
+template <class MemoryOf>
+result<void> run_plan(const copy_plan& plan, const MemoryOf& memory_of) noexcept {
+    const bool streams = bytes_to_make(plan, memory_of) >= streamed_bytes;
+    array<std::byte> buffer;
+    if (auto done = run_blocks(plan.set(), plan.blocks(), buffer, memory_of, streams); !done) return done;
     return compare_all_equal(plan, memory_of);
 }
 
@@ -192,13 +244,8 @@ result<void> run_blocks(const copy_plan& plan, const MemoryOf& memory_of) noexce
 ///           before the first byte is copied from it), parts_differ (the plan's equal_blocks are not), and as reading the sources
 ///           does (buffers may be part-written)
 inline result<void> fuse(const copy_plan& plan, sequence<const std::span<std::byte>> buffers) noexcept {
-    const sequence<const plan_output> outputs = plan.outputs();
-    if (buffers.size() != outputs.size())
-        return failure{.code = errc::wrong_buffer_size, .scope = text{plan.scope()}, .detail = "another number of buffers than outputs", .expected = outputs.size(), .actual = buffers.size()};
-    for (std::size_t i = 0; i < outputs.size(); ++i)
-        if (!buffers[i].empty() && buffers[i].size() != outputs[i].size_bytes)
-            return failure{.code = errc::wrong_buffer_size, .tensor = text{outputs[i].name}, .expected = outputs[i].size_bytes, .actual = buffers[i].size()};
-    return detail::run_blocks(plan, [&](std::uint32_t i) noexcept { return buffers[i].empty() ? nullptr : buffers[i].data(); });
+    if (auto fit = detail::check_buffers(plan, buffers); !fit) return fit;
+    return detail::run_plan(plan, [&](std::uint32_t i) noexcept { return buffers[i].empty() ? nullptr : buffers[i].data(); });
 }
 
 /// Makes one output of a plan. `out` has exactly its size.
@@ -209,7 +256,7 @@ inline result<void> fuse(const copy_plan& plan, std::string_view local_name, std
     if (out.size() != output->size_bytes)
         return failure{.code = errc::wrong_buffer_size, .tensor = text{output->name}, .expected = output->size_bytes, .actual = out.size()};
     const auto number = static_cast<std::uint32_t>(output - plan.outputs().data());
-    return detail::run_blocks(plan, [&](std::uint32_t i) noexcept { return i == number ? out.data() : nullptr; });
+    return detail::run_plan(plan, [&](std::uint32_t i) noexcept { return i == number ? out.data() : nullptr; });
 }
 
 /// Makes one output of a plan in a tensor of a framework's own, whose dtype and shape must be the output's.
@@ -226,6 +273,13 @@ result<void> fuse(const copy_plan& plan, std::string_view local_name, T& tensor)
     for (std::size_t a = 0; same && a < extents.size(); ++a) same = extents[a] == output->shape[a];
     if (!same) return failure{.code = errc::shape_mismatch, .tensor = text{output->name}, .detail = "the tensor to fuse into has another shape"};
     return fuse(plan, local_name, std::span<std::byte>{tensor_traits<T>::bytes(tensor)});
+}
+/// What a call with another type gets: a sentence that says what is missing, in place of a list of candidates.
+template <class T>
+    requires(!writable_tensor<T> && !std::convertible_to<T&, std::span<std::byte>>)
+result<void> fuse(const copy_plan&, std::string_view, T&) noexcept {
+    static_assert(writable_tensor<T>, "safefuse: fuse writes to a span of std::byte, or to a type that tensor_traits is specialised for");
+    return {};
 }
 
 /// An output that need not be made because it lies in one piece in memory: fused already, or a single expert's matrix.
@@ -247,17 +301,17 @@ namespace detail {
 
 /// Copies a part of a block to `out`, which stands for the output from byte `begin` on.
 inline result<void> gather_part(const tensor_set_ref& set, const copy_block& part, std::byte* out, std::uint64_t begin, array<std::byte>& buffer,
-                                source_check& check) noexcept {
+                                source_check& check, bool streams) noexcept {
     if (const std::span<const std::byte> resident = set.source_bytes(part.source); !resident.empty()) {
         if (auto same = check.before(part.source); !same) return same;
         copy_block moved = part;
         moved.destination_offset -= begin;
-        return copy_resident(set, moved, resident, out);
+        return copy_resident(set, moved, resident, out, streams);
     }
     const std::uint64_t source_end = part.source_offset + part.source_extent_bytes();
     copy_block moved = part;
     moved.destination_offset -= begin;
-    if (reads_through(part)) return read_together(set, {&moved, 1}, source_end, buffer, [&](std::uint32_t) noexcept { return out; });
+    if (reads_through(part)) return read_together(set, {&moved, 1}, source_end, buffer, [&](std::uint32_t) noexcept { return out; }, streams);
     return ordered_block{moved, block_side::source}.for_each_run(
         {part.source_offset, source_end}, [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept {
             return set.read(part.source, from, {out + to, static_cast<std::size_t>(size)});
@@ -278,11 +332,13 @@ inline result<void> gather(const copy_plan& plan, std::size_t output, std::uint6
     const detail::byte_window window{begin, begin + out.size()};
     detail::array<std::byte> buffer;
     detail::source_check check{plan.set()};
+    const bool streams = out.size() >= detail::streamed_bytes;
+    const detail::streaming past_cache{streams};
     for (const copy_block& block : plan.blocks()) {
         if (block.output != output || block.destination_offset >= window.end ||
             block.destination_offset + block.destination_extent_bytes() <= window.begin)
             continue;
-        const auto copy = [&](const copy_block& part) noexcept { return detail::gather_part(plan.set(), part, out.data(), begin, buffer, check); };
+        const auto copy = [&](const copy_block& part) noexcept { return detail::gather_part(plan.set(), part, out.data(), begin, buffer, check, streams); };
         auto done = detail::cut(block, detail::block_side::destination, window, copy);
         if (!done) return done;
     }

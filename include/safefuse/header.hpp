@@ -59,16 +59,17 @@ struct read_options {
 
 /// A tensor of a file. Its bytes are [begin, end) of the data section, which starts at header::header_bytes().
 struct tensor_entry : tensor_spec {
-    std::uint64_t begin = 0;
-    std::uint64_t end = 0;
+    std::uint64_t begin = 0;  ///< first byte in the data section
+    std::uint64_t end = 0;  ///< one behind the last
 
+    /// How many bytes the tensor has.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return end - begin; }
 };
 
 /// One of the texts under `__metadata__`.
 struct metadata_entry {
-    std::string_view key;
-    std::string_view value;
+    std::string_view key;  ///< unique in a file
+    std::string_view value;  ///< any text
 };
 
 /// The checked table of the tensors in a file, in the order of their bytes.
@@ -96,8 +97,12 @@ public:
     [[nodiscard]] static result<header> parse(std::span<const std::byte> file_start SAFEFUSE_LIFETIMEBOUND, std::uint64_t file_bytes,
                                               const read_options& options = {}) noexcept;
 
+    /// How many tensors there are.
     [[nodiscard]] std::size_t size() const noexcept { return rows_.entries.size(); }
+    /// Whether there is none.
     [[nodiscard]] bool empty() const noexcept { return size() == 0; }
+    /// Tensor i, in the order of the bytes.
+    ///   lifetime  valid as long as the header and the bytes that it was parsed from
     [[nodiscard]] tensor_entry operator[](std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND {
         const detail::header_entry& entry = rows_.entries[i];
         return {{entry.name(), entry.type, rows_.shape(entry)}, entry.begin, entry.end};
@@ -110,6 +115,7 @@ public:
 
     /// Whether there is a `__metadata__` that is not null.
     [[nodiscard]] bool has_metadata() const noexcept { return has_metadata_; }
+    /// How many texts it has.
     [[nodiscard]] std::size_t metadata_size() const noexcept { return metadata_.size(); }
     /// In the order of the file.
     [[nodiscard]] metadata_entry metadata(std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND { return metadata_[i]; }

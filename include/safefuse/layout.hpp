@@ -43,26 +43,26 @@ inline constexpr std::uint8_t own_axis = max_part_axes + 1;
 struct index_piece {
     std::uint8_t part_axis = 0;  ///< 0: the expert's number; a + 1: axis a of the part; own_axis: the field's own
     std::uint8_t axis = 0;       ///< of the stored tensor
-    std::uint64_t weight = 1;
-    std::uint64_t extent = 1;
-    std::uint64_t stride = 1;
+    std::uint64_t weight = 1;  ///< what one of the digit stands for in the index
+    std::uint64_t extent = 1;  ///< how many values the digit has
+    std::uint64_t stride = 1;  ///< entries of the stored axis from one value to the next
 };
 
 /// Where one part lies in a stored tensor.
 struct part_placement {
-    std::string_view part;
+    std::string_view part;  ///< its name
     std::string_view experts;  ///< the extent that counts the experts that have the part; empty: it is no expert's
     std::string_view behind;   ///< the extent that counts the experts before these; empty: these come first
     std::string_view extents[max_part_axes]{};  ///< names of the part's extents
-    std::uint8_t part_axes = 0;
-    std::uint8_t piece_count = 0;
-    index_piece pieces[max_pieces]{};
+    std::uint8_t part_axes = 0;  ///< how many axes it has
+    std::uint8_t piece_count = 0;  ///< how many of `pieces` there are
+    index_piece pieces[max_pieces]{};  ///< the digits of all its indices
     std::uint64_t first[max_stored_axes]{};  ///< entry of each axis where the part begins
 };
 
 /// One axis of a stored tensor.
 struct stored_axis {
-    std::uint64_t extent = 1;
+    std::uint64_t extent = 1;  ///< entries along it
     bool present = true;            ///< an absent axis has extent 1 and does not show in the shape
     bool whole = true;              ///< its extent holds no incomplete granule
     bool is_shared = false;         ///< parts that are put together along it must be equal and are stored once
@@ -73,20 +73,20 @@ struct stored_axis {
 
 /// What a term over parts means: the axes of a stored tensor, and where in it each part lies.
 struct placement {
-    placement_error error = placement_error::none;
-    std::uint8_t axis_count = 0;
-    std::uint8_t part_count = 0;
-    stored_axis axes[max_stored_axes]{};
-    part_placement parts[max_placed_parts]{};
+    placement_error error = placement_error::none;  ///< not none: the rest means nothing
+    std::uint8_t axis_count = 0;  ///< how many of `axes` there are
+    std::uint8_t part_count = 0;  ///< how many of `parts` there are
+    stored_axis axes[max_stored_axes]{};  ///< outermost first
+    part_placement parts[max_placed_parts]{};  ///< in the order in which the term mentions them
 };
 
 /// The extents a layout is evaluated for, and the form of the field that it is evaluated for. E, the number of experts, is symbol
 /// 0; the others are named by the parts.
 struct part_extents {
-    std::uint8_t symbol_count = 1;
-    std::string_view names[max_symbols]{"E"};
-    std::uint64_t values[max_symbols]{};
-    const field_form* field = weight::description.forms.data();
+    std::uint8_t symbol_count = 1;  ///< how many extents have names
+    std::string_view names[max_symbols]{"E"};  ///< by symbol
+    std::uint64_t values[max_symbols]{};  ///< by symbol
+    const field_form* field = weight::description.forms.data();  ///< never null
 
     /// The number of a symbol, which is added where it is not known; max_symbols when there are too many.
     constexpr std::size_t symbol(std::string_view name) noexcept {
@@ -106,8 +106,8 @@ struct part_extents {
 
 /// Which experts have a part: the names of the extents that count them and those before them.
 struct expert_group {
-    std::string_view count;
-    std::string_view behind;
+    std::string_view count;  ///< of the experts that have the part; empty: it is no expert's
+    std::string_view behind;  ///< of the experts that are numbered before them; empty: none are
 };
 
 /// A part on its own: its axes in order.
@@ -245,7 +245,7 @@ constexpr void require_whole(placement& of, const stored_axis& axis) noexcept {
         return out;
     }
     const stored_axis each = out.axes[axis];
-    const std::uint64_t turns = operands.size();
+    const std::size_t turns = operands.size();
     for (const placement& next : operands.subspan(1)) {
         if (next.axes[axis].extent != each.extent) out.error = placement_error::unequal_extents;
         detail::join(out, next, axis);
@@ -274,7 +274,7 @@ constexpr void require_whole(placement& of, const stored_axis& axis) noexcept {
     out.axes[axis].coefficient *= turns;
     out.axes[axis].present = true;
     std::size_t part_number = 0;
-    for (std::uint64_t turn = 0; turn < turns; ++turn)
+    for (std::size_t turn = 0; turn < turns; ++turn)
         for (std::size_t p = 0; p < operands[turn].part_count; ++p) {
             part_placement& part = out.parts[part_number++];
             // an entry x goes to (x / group) * round + turn * group + x % group: split each piece at the group's edge
@@ -387,7 +387,7 @@ constexpr void require_whole(placement& of, const stored_axis& axis) noexcept {
 /// The names of parts, in the order in which a term mentions them.
 template <class... Part>
 struct part_list {
-    static constexpr std::size_t size = sizeof...(Part);
+    static constexpr std::size_t size = sizeof...(Part);  ///< how many parts
 };
 
 namespace detail {
@@ -443,6 +443,7 @@ concept layout_term = requires(const part_extents& x) {
 /// tensor's name holds {expert} for several such groups, the numbers are dealt out in equal shares, rounded up, in their order.
 template <fixed_text Count, fixed_text Behind = "">
 struct group_of_experts {
+    /// The group as data.
     static constexpr expert_group group{Count.view(), Behind.view()};
 };
 /// For matrices that are no expert's.
@@ -455,12 +456,19 @@ struct part_of {
                   "safefuse: a part names its extents, between one and three: part<\"gate\", \"I\", \"H\">");
     static_assert(((Extent.view() != "E" && Extent.view() != Experts::group.count) && ...),
                   "safefuse: E is the number of experts; call the extents of a part otherwise");
+    /// The name, by which two layouts know the same part.
     static constexpr std::string_view name = Name.view();
+    /// Which experts have it.
     static constexpr expert_group group = Experts::group;
+    /// @{
+    /// What layout_term asks for.
     static constexpr std::size_t axis_count = sizeof...(Extent);
     static constexpr bool is_stacked = false;
     using parts = part_list<part_of>;
+    /// @}
+    /// The names of the extents, outermost first.
     static constexpr std::string_view extents[] = {Extent.view()...};
+    /// Its own axes in order.
     [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept { return place_part(name, group, extents, x); }
 };
 
@@ -478,10 +486,13 @@ struct stack {
     static_assert(!Term::is_stacked, "safefuse: stack of a term that is stacked already");
     static_assert(detail::of_one_group(typename Term::parts{}) && detail::has_experts(typename Term::parts{}),
                   "safefuse: a stack is over the experts of one group");
+    /// @{
+    /// What layout_term asks for.
     static constexpr std::size_t axis_count = Term::axis_count + 1;
     static constexpr bool is_stacked = true;
     using parts = typename Term::parts;
     [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept { return place_stack(Term::place(x), x); }
+    /// @}
 };
 
 namespace detail {
@@ -502,6 +513,7 @@ struct operands {
 /// Terms one after the other along an axis, in the order given: concat<0, gate, up> is gate's rows, then up's.
 template <std::size_t Axis, layout_term... Term>
 struct concat : detail::operands<Axis, Term...> {
+    /// What layout_term asks for.
     [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept {
         const placement each[] = {Term::place(x)...};
         return place_concat(Axis, each);
@@ -512,6 +524,7 @@ struct concat : detail::operands<Axis, Term...> {
 template <std::size_t Axis, std::uint64_t Group, layout_term... Term>
 struct interleave : detail::operands<Axis, Term...> {
     static_assert(Group > 0, "safefuse: an interleave group has at least one entry");
+    /// What layout_term asks for.
     [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept {
         const placement each[] = {Term::place(x)...};
         return place_interleave(Axis, Group, each);
@@ -522,20 +535,26 @@ struct interleave : detail::operands<Axis, Term...> {
 template <std::size_t A, std::size_t B, layout_term Term>
 struct transpose {
     static_assert(A < Term::axis_count && B < Term::axis_count, "safefuse: transpose names an axis that its operand does not have");
+    /// @{
+    /// What layout_term asks for.
     static constexpr std::size_t axis_count = Term::axis_count;
     static constexpr bool is_stacked = Term::is_stacked;
     using parts = typename Term::parts;
     [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept { return place_transpose(A, B, Term::place(x)); }
+    /// @}
 };
 
 /// An axis of a term and the one behind it made one: flatten<0, stack<gate>> is [E * I, H].
 template <std::size_t Axis, layout_term Term>
 struct flatten {
     static_assert(Axis + 1 < Term::axis_count, "safefuse: flatten names an axis that has none behind it");
+    /// @{
+    /// What layout_term asks for.
     static constexpr std::size_t axis_count = Term::axis_count - 1;
     static constexpr bool is_stacked = Term::is_stacked;
     using parts = typename Term::parts;
     [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept { return place_flatten(Axis, Term::place(x)); }
+    /// @}
 };
 
 // ---------------------------------------------------------------------------------------------------------------- layouts
@@ -568,23 +587,27 @@ constexpr std::size_t holes_in(std::string_view name) noexcept {
 /// A stored tensor of a layout, as data.
 struct tensor_description {
     std::string_view name;  ///< without the field's suffix; may hold {expert}
-    placement (*place)(const part_extents&) noexcept;
+    placement (*place)(const part_extents&) noexcept;  ///< the term's
 
+    /// Whether there is one such tensor for each expert.
     [[nodiscard]] constexpr bool per_expert() const noexcept { return detail::find_hole(name) != std::string_view::npos; }
 };
 
 /// A layout as data: what plans are made of.
 struct layout_description {
-    sequence<const tensor_description> tensors;
-    sequence<const spelled_field> fields;
+    sequence<const tensor_description> tensors;  ///< in the order of the layout
+    sequence<const spelled_field> fields;  ///< that tensors of the layout may have
 };
 
 /// A stored tensor: its name under the scope, and the term that it holds. A tensor for each expert has {expert} in its name; one
 /// without experts has neither that nor a stack.
 template <fixed_text Name, layout_term Term>
 struct tensor {
+    /// What the tensor holds.
     using term = Term;
+    /// Where the parts lie in what is stored of a field.
     [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept { return place_field(Term::place(x), x); }
+    /// The tensor as data.
     static constexpr tensor_description description{Name.view(), &place};
     static_assert(detail::holes_in(Name.view()) <= 1, "safefuse: {expert} stands more than once in a tensor's name");
     static_assert(detail::of_one_group(typename Term::parts{}), "safefuse: a tensor holds parts of different experts");
@@ -625,9 +648,14 @@ constexpr bool tensors_differ() noexcept {
 /// All tensors in which the parts of the experts of one scope are stored, and how their fields are spelled.
 template <class Spelling, class... Tensor>
 struct layout {
+    static_assert(requires { Spelling::fields; }, "safefuse: a layout begins with how it spells fields: layout<as_modules, tensor<...>, ...>");
+    static_assert((requires { typename Tensor::term; } && ...), "safefuse: a layout is made of tensors: layout<as_modules, tensor<...>, ...>");
+    /// A part_list of all parts, in the order of the tensors.
     using parts = typename detail::joined_parts<typename Tensor::term::parts...>::type;
     static_assert(detail::mentions_each_once(parts{}), "safefuse: a layout places a part twice");
+    /// The tensors as data.
     static constexpr tensor_description tensors[] = {Tensor::description...};
+    /// The layout as data.
     static constexpr layout_description description{tensors, Spelling::fields};
 
     static_assert(detail::tensors_differ<Tensor...>(), "safefuse: two tensors of a layout have the same name");

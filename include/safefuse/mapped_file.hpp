@@ -226,7 +226,9 @@ private:
 class mapped_file {
 public:
     mapped_file() noexcept = default;
+    /// The other is then without a file; pointers into the mapping stay valid.
     mapped_file(mapped_file&& other) noexcept : file_{std::move(other.file_)}, data_{std::exchange(other.data_, nullptr)} {}
+    /// What was mapped here is let go; the other is then without a file.
     mapped_file& operator=(mapped_file&& other) noexcept {
         if (this != &other) {
             unmap();
@@ -262,9 +264,10 @@ public:
     /// The size when it was opened.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return file_.size_bytes(); }
     /// The whole file.
-    [[nodiscard]] std::span<const std::byte> bytes() const noexcept SAFEFUSE_LIFETIMEBOUND {
+    [[nodiscard]] std::span<const std::byte> bytes() const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return {data_, static_cast<std::size_t>(size_bytes())};
     }
+    std::span<const std::byte> bytes() const&& = delete;
 
     /// Copies bytes by a positional read, not through the mapping, so that a file cut short is a failure and not a signal.
     ///   fails   read_past_end, file_changed (it is shorter now), io_error; `out` may then be part-written
@@ -362,11 +365,13 @@ enum class durability : std::uint8_t {
 class output_file {
 public:
     output_file() noexcept = default;
+    /// The other has then nothing to finish or to remove.
     output_file(output_file&& other) noexcept
         : file_{std::move(other.file_)},
           size_bytes_{std::exchange(other.size_bytes_, 0)},
           path_{std::move(other.path_)},
           temporary_{std::move(other.temporary_)} {}
+    /// What was not finished here is removed.
     output_file& operator=(output_file&& other) noexcept {
         if (this != &other) {
             abandon();
@@ -388,6 +393,7 @@ public:
 
     /// The path that commit() will give it.
     [[nodiscard]] std::string_view path() const noexcept SAFEFUSE_LIFETIMEBOUND { return path_; }
+    /// How many bytes the file will have.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return size_bytes_; }
 
     /// Writes bytes at an offset. Several threads may write ranges that do not overlap at once.

@@ -886,10 +886,24 @@ private:
         return detail::sort(plan_.tensors_.span(), [](std::uint32_t a, std::uint32_t b) noexcept { return a < b; }) ? result<void>{} : no_memory();
     }
     static result<void> order(detail::array<copy_block>& blocks) noexcept {
-        const auto before = [](const copy_block& a, const copy_block& b) noexcept {
+        const auto before = [](const auto& a, const auto& b) noexcept {
             return a.source != b.source ? a.source < b.source : a.source_offset < b.source_offset;
         };
-        if (!detail::sort(blocks.span(), before)) return no_memory();
+        // what is sorted is small: blocks are ten times as large
+        struct place {
+            std::uint32_t source;
+            std::uint32_t block;
+            std::uint64_t source_offset;
+        };
+        detail::array<place> places;
+        detail::array<copy_block> sorted;
+        if (!places.reserve(blocks.size()) || !sorted.reserve(blocks.size())) return no_memory();
+        for (const copy_block& each : blocks)
+            if (!places.push({each.source, static_cast<std::uint32_t>(places.size()), each.source_offset})) return no_memory();
+        if (!detail::sort(places.span(), before)) return no_memory();
+        for (const place& each : places)
+            if (!sorted.push(blocks[each.block])) return no_memory();
+        blocks = std::move(sorted);
         std::size_t kept = 0;
         for (std::size_t i = 0; i < blocks.size(); ++i) {
             const copy_block& next = blocks[i];

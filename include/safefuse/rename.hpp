@@ -22,8 +22,8 @@ inline constexpr std::size_t max_rename_numbers = 2;
 
 /// A run of whole dotted segments of a name, and what stands for it on the other side.
 struct rename_description {
-    std::string_view from;
-    std::string_view to;
+    std::string_view from;  ///< as the checkpoint has it; may hold {number}
+    std::string_view to;  ///< as the model has it, with as many numbers
     bool at_start = false;  ///< only where the name begins with it
     bool one_way = false;      ///< the way back does not turn it round
     bool tells_family = true;  ///< checkpoints of the family have such names, and it is known by them
@@ -32,12 +32,15 @@ struct rename_description {
 /// Renames in the order and the direction in which they apply. What is read one way only is no part of the way back.
 class rename_list {
 public:
+    /// Goes through the renames in the direction of the list.
     class iterator {
     public:
+        /// At one of the renames that begin at `first`; backwards, at what stands before `at`.
         constexpr explicit iterator(const rename_description* at, const rename_description* first, bool inverse) noexcept
             : at_{at}, first_{first}, inverse_{inverse} {
             skip();
         }
+        /// The rename, turned round where the list is.
         constexpr rename_description operator*() const noexcept {
             if (!inverse_) return *at_;
             rename_description turned = at_[-1];
@@ -45,11 +48,13 @@ public:
             turned.to = at_[-1].from;
             return turned;
         }
+        /// To the next one that has this direction.
         constexpr iterator& operator++() noexcept {
             inverse_ ? --at_ : ++at_;
             skip();
             return *this;
         }
+        /// Whether they are at the same rename of one list.
         constexpr bool operator==(const iterator& other) const noexcept { return at_ == other.at_; }
 
     private:
@@ -62,12 +67,18 @@ public:
     };
 
     constexpr rename_list() noexcept = default;
+    /// Those `count` renames; `inverse`: turned round, the last first.
     constexpr rename_list(const rename_description* first, std::size_t count, bool inverse) noexcept
         : first_{first}, count_{count}, inverse_{inverse} {}
 
+    /// @{
+    /// For range-based loops.
     [[nodiscard]] constexpr iterator begin() const noexcept { return iterator{inverse_ ? first_ + count_ : first_, first_, inverse_}; }
     [[nodiscard]] constexpr iterator end() const noexcept { return iterator{inverse_ ? first_ : first_ + count_, first_, inverse_}; }
+    /// @}
+    /// Whether there is none in this direction.
     [[nodiscard]] constexpr bool empty() const noexcept { return begin() == end(); }
+    /// How many there are in this direction; counted at each call.
     [[nodiscard]] constexpr std::size_t size() const noexcept {
         std::size_t size = 0;
         for (iterator at = begin(); at != end(); ++at) ++size;

@@ -169,7 +169,7 @@ inline constexpr std::uint64_t no_number = ~std::uint64_t{0};
 
 /// What went wrong, where, and by how much. Members that do not apply are empty or `no_number`.
 struct failure {
-    errc code{};
+    errc code{};  ///< what went wrong
     text file{};                          ///< path of the file or directory
     text tensor{};                        ///< full name of the tensor
     text scope{};                         ///< experts module, such as model.layers.3.mlp.experts
@@ -224,21 +224,31 @@ struct failure {
     }
 };
 
+/// Types that lend views of what they own say `static constexpr bool lends_views = true`: `make()->view()`, whose owner is gone before
+/// the view can be used, then does not compile.
+template <class T>
+concept lends_views = requires { requires T::lends_views; };
+
 /// A T, or the failure that prevented it; names as in std::expected. It can be moved, not copied.
 /// `value()` on a failure stops the program with a trap in every build mode; `operator*` there is undefined.
 template <class T>
 class [[nodiscard]] result {
 public:
+    /// As std::expected calls it.
     using value_type = T;
 
-    result(T value) noexcept : has_value_{true} { new (&value_) T{std::move(value)}; }              // NOLINT
+    /// Success: a value converts.
+    result(T value) noexcept : has_value_{true} { new (&value_) T(std::move(value)); }              // NOLINT
+    /// Failure: a failure converts, so `return failure{...}` and `return std::move(other).error()` do.
     result(failure error) noexcept : has_value_{false} { new (&error_) failure{std::move(error)}; }  // NOLINT
+    /// Holds what the other held, whose value or failure is then moved from.
     result(result&& other) noexcept : has_value_{other.has_value_} {
         if (has_value_)
-            new (&value_) T{std::move(other.value_)};
+            new (&value_) T(std::move(other.value_));
         else
             new (&error_) failure{std::move(other.error_)};
     }
+    /// Holds what the other held; what was here is destroyed.
     result& operator=(result other) noexcept {
         this->~result();
         new (this) result{std::move(other)};
@@ -251,18 +261,35 @@ public:
             error_.~failure();
     }
 
+    /// @{
+    /// Whether there is a value and not a failure.
     [[nodiscard]] bool has_value() const noexcept { return has_value_; }
     explicit operator bool() const noexcept { return has_value_; }
+    /// @}
 
+    /// @{
+    /// The value; undefined where there is none.
+    ///   lifetime  belongs to the result
     [[nodiscard]] T& operator*() & noexcept SAFEFUSE_LIFETIMEBOUND { return value_; }
     [[nodiscard]] const T& operator*() const& noexcept SAFEFUSE_LIFETIMEBOUND { return value_; }
     [[nodiscard]] T&& operator*() && noexcept SAFEFUSE_LIFETIMEBOUND { return std::move(value_); }
-    [[nodiscard]] T* operator->() noexcept SAFEFUSE_LIFETIMEBOUND { return &value_; }
-    [[nodiscard]] const T* operator->() const noexcept SAFEFUSE_LIFETIMEBOUND { return &value_; }
+    [[nodiscard]] T* operator->() & noexcept SAFEFUSE_LIFETIMEBOUND { return &value_; }
+    [[nodiscard]] const T* operator->() const& noexcept SAFEFUSE_LIFETIMEBOUND { return &value_; }
+    [[nodiscard]] T* operator->() && noexcept SAFEFUSE_LIFETIMEBOUND { return &value_; }
+    /// @}
+    T* operator->() &&
+        requires lends_views<T>
+    = delete;
 
+    /// @{
+    /// The value; where there is none the program stops.
+    ///   lifetime  belongs to the result, but for that of an rvalue, which is moved out
     [[nodiscard]] T& value() & noexcept SAFEFUSE_LIFETIMEBOUND { return check(), value_; }
     [[nodiscard]] const T& value() const& noexcept SAFEFUSE_LIFETIMEBOUND { return check(), value_; }
     [[nodiscard]] T value() && noexcept { return check(), std::move(value_); }
+    /// @}
+    /// @{
+    /// The value, or `otherwise` where there is none.
     template <class U>
     [[nodiscard]] T value_or(U&& otherwise) const& {
         return has_value_ ? value_ : static_cast<T>(std::forward<U>(otherwise));
@@ -271,10 +298,15 @@ public:
     [[nodiscard]] T value_or(U&& otherwise) && {
         return has_value_ ? std::move(value_) : static_cast<T>(std::forward<U>(otherwise));
     }
+    /// @}
 
+    /// @{
+    /// The failure; undefined where there is a value.
+    ///   lifetime  belongs to the result
     [[nodiscard]] failure& error() & noexcept SAFEFUSE_LIFETIMEBOUND { return error_; }
     [[nodiscard]] const failure& error() const& noexcept SAFEFUSE_LIFETIMEBOUND { return error_; }
     [[nodiscard]] failure&& error() && noexcept SAFEFUSE_LIFETIMEBOUND { return std::move(error_); }
+    /// @}
 
     /// f(value), a result itself; or the failure.
     template <class F>
@@ -311,16 +343,25 @@ private:
 template <>
 class [[nodiscard]] result<void> {
 public:
+    /// As std::expected calls it.
     using value_type = void;
 
     result() noexcept = default;
+    /// Failure: a failure converts.
     result(failure error) noexcept : has_value_{false}, error_{std::move(error)} {}  // NOLINT
 
+    /// @{
+    /// Whether it succeeded.
     [[nodiscard]] bool has_value() const noexcept { return has_value_; }
     explicit operator bool() const noexcept { return has_value_; }
+    /// @}
+    /// @{
+    /// The failure; one without meaning where it succeeded.
+    ///   lifetime  belongs to the result
     [[nodiscard]] failure& error() & noexcept SAFEFUSE_LIFETIMEBOUND { return error_; }
     [[nodiscard]] const failure& error() const& noexcept SAFEFUSE_LIFETIMEBOUND { return error_; }
     [[nodiscard]] failure&& error() && noexcept SAFEFUSE_LIFETIMEBOUND { return std::move(error_); }
+    /// @}
 
     /// f(), a result itself; or the failure.
     template <class F>

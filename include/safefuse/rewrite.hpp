@@ -32,22 +32,23 @@ enum class sharing : std::uint8_t {
              ///< Whoever writes into the one then changes the other.
 };
 
+/// How a rewrite splits, waits, shares and goes on.
 struct rewrite_options {
     std::uint64_t max_shard_bytes = default_shard_bytes;  ///< or one_tensor_per_file
     sequence<const metadata_entry> metadata = pytorch_metadata;  ///< of every file
-    durability wait = durability::synced;
+    durability wait = durability::synced;  ///< what a call waits for before it returns
     /// What becomes of the source's pages as they are used up; done_with gives the page cache back as well.
     advice used_source = advice::release;
     /// Go on with what a run that was killed has left, or begin where there is nothing. Complete shards are kept.
     bool resume = false;
     bool check_free_space = true;  ///< before anything is written; not asked for with sharing
-    sharing share = sharing::nothing;
+    sharing share = sharing::nothing;  ///< what the new files may have in common with the old
     std::uint64_t data_alignment = 8;  ///< as write_options; the plan may ask for more
 };
 
 /// What a rewrite did.
 struct rewrite_summary {
-    std::uint32_t shard_count = 0;
+    std::uint32_t shard_count = 0;  ///< files with tensors
     std::uint32_t kept_shard_count = 0;    ///< that were there already
     std::uint32_t linked_shard_count = 0;  ///< that are files of the source
     std::uint64_t shared_bytes = 0;        ///< that share their place on the disk with the source

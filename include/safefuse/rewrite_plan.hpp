@@ -29,9 +29,10 @@ class rewrite_plan {
 public:
     /// Where a tensor comes from: tensor `number` of the set as it is, or output `number` of the plan of a scope.
     struct origin {
-        std::uint32_t scope = as_it_is;
-        std::uint32_t number = 0;
+        std::uint32_t scope = as_it_is;  ///< number of a scope, or as_it_is
+        std::uint32_t number = 0;  ///< of the tensor in the set, or of the output in the scope's plan
     };
+    /// The scope of tensors that are of none.
     static constexpr std::uint32_t as_it_is = ~std::uint32_t{0};
 
     /// Plans all scopes of the set. `options` hold for each of them; their destination_scope is ignored.
@@ -40,13 +41,18 @@ public:
 
     /// The tensors to come, in natural order of their names (layer 2 before layer 10).
     [[nodiscard]] sequence<const tensor_spec> tensors() const noexcept SAFEFUSE_LIFETIMEBOUND { return tensors_.span(); }
+    /// Where tensor i of tensors() comes from.
     [[nodiscard]] origin origin_of(std::size_t i) const noexcept { return origins_[i]; }
+    /// The scopes that are planned.
     [[nodiscard]] const experts_scopes& scopes() const noexcept SAFEFUSE_LIFETIMEBOUND { return scopes_; }
+    /// The sum of the bytes of all tensors to come.
     [[nodiscard]] std::uint64_t total_bytes() const noexcept { return total_bytes_; }
+    /// The tensors that it was planned from.
     [[nodiscard]] const tensor_set_ref& set() const noexcept SAFEFUSE_LIFETIMEBOUND { return set_; }
     /// For write_options: which tensors are to lie in one file, one behind the other, and where the data of each file begins. Only a
     /// plan that repack_plan made asks for either.
     [[nodiscard]] sequence<const std::uint32_t> groups() const noexcept SAFEFUSE_LIFETIMEBOUND { return groups_.span(); }
+    /// Bytes; 8 is what every file has.
     [[nodiscard]] std::uint64_t data_alignment() const noexcept { return data_alignment_; }
     /// The plan of a scope, made anew at each call: all of them at once would be as large as the headers.
     [[nodiscard]] result<copy_plan> plan_of(std::uint32_t scope) const noexcept { return plan_scope(set_, *family_, scopes_[scope], options_); }

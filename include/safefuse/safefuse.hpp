@@ -13,6 +13,7 @@
 #include <safefuse/fields.hpp>
 #include <safefuse/fuse.hpp>
 #include <safefuse/header.hpp>
+#include <safefuse/huge_page_buffer.hpp>
 #include <safefuse/layout.hpp>
 #include <safefuse/layouts/engines.hpp>
 #include <safefuse/layouts/families.hpp>

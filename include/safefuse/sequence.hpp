@@ -16,13 +16,18 @@ namespace safefuse::inline SAFEFUSE_ABI {
 template <class T>
 class sequence {
 public:
+    /// As containers call it.
     using value_type = std::remove_cv_t<T>;
+    /// As containers call it.
     using iterator = T*;
 
     constexpr sequence() noexcept = default;
+    /// The `count` elements from `first` on.
     constexpr sequence(T* first, std::size_t count) noexcept : first_{first}, count_{count} {}
+    /// An array, as it is.
     template <std::size_t Count>
     constexpr sequence(T (&elements)[Count]) noexcept : first_{elements}, count_{Count} {}  // NOLINT: a view converts
+    /// Whatever has data() and size() of its own elements.
     template <class Container>
         requires requires(Container& container) {
             requires !std::is_same_v<std::remove_cv_t<Container>, sequence>;
@@ -31,17 +36,28 @@ public:
         }
     constexpr sequence(Container&& container) noexcept : first_{container.data()}, count_{container.size()} {}  // NOLINT
 
+    /// The first element; null where there is none.
     [[nodiscard]] constexpr T* data() const noexcept { return first_; }
+    /// How many elements there are.
     [[nodiscard]] constexpr std::size_t size() const noexcept { return count_; }
+    /// Whether there is none.
     [[nodiscard]] constexpr bool empty() const noexcept { return count_ == 0; }
+    /// @{
+    /// For range-based loops.
     [[nodiscard]] constexpr T* begin() const noexcept { return first_; }
     [[nodiscard]] constexpr T* end() const noexcept { return first_ + count_; }
+    /// @}
+    /// @{
+    /// An element; which there must be, for nothing is checked.
     [[nodiscard]] constexpr T& operator[](std::size_t i) const noexcept { return first_[i]; }
     [[nodiscard]] constexpr T& front() const noexcept { return first_[0]; }
     [[nodiscard]] constexpr T& back() const noexcept { return first_[count_ - 1]; }
+    /// @}
+    /// @{
     /// The elements from `first` on, all of them or `count`.
     [[nodiscard]] constexpr sequence subspan(std::size_t first) const noexcept { return {first_ + first, count_ - first}; }
     [[nodiscard]] constexpr sequence subspan(std::size_t first, std::size_t count) const noexcept { return {first_ + first, count}; }
+    /// @}
 
 private:
     T* first_ = nullptr;
@@ -50,8 +66,10 @@ private:
 
 }  // namespace safefuse::inline SAFEFUSE_ABI
 
-/// A sequence may outlive itself: it owns nothing.
+/// @cond
+// A sequence may outlive itself: it owns nothing.
 template <class T>
 inline constexpr bool std::ranges::enable_borrowed_range<safefuse::sequence<T>> = true;
+/// @endcond
 
 #endif

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -105,9 +106,9 @@ inline void append_quoted(text& out, std::string_view name) noexcept {
 
 /// The parts of a shard's name `<stem>-<number>-of-<count>.safetensors`.
 struct series_name {
-    std::string_view stem;
-    std::uint64_t number = 0;
-    std::uint64_t count = 0;
+    std::string_view stem;  ///< what stands before the number: model
+    std::uint64_t number = 0;  ///< of this shard, from 1
+    std::uint64_t count = 0;  ///< of all shards of the series
 };
 
 /// Stores the parts of a name of a numbered series, however its numbers are padded; returns false for other names.
@@ -153,13 +154,14 @@ struct series_name {
 
 /// The file that holds a tensor.
 struct shard_entry {
-    std::string_view tensor;
-    std::string_view file;
+    std::string_view tensor;  ///< full name
+    std::string_view file;  ///< relative to the directory of the index
 };
 
 /// A shard index: tensors in the order of the index, files in natural order of their names (2 before 10).
 class shard_index {
 public:
+    /// What find() returns for a name that is not there.
     static constexpr std::size_t npos = ~std::size_t{0};
 
     /// Reads the text of an index. Keys it does not know are ignored, at the top and in `metadata`.
@@ -179,16 +181,27 @@ public:
 
     /// How many tensors it lists.
     [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
+    /// The name of tensor i.
+    ///   lifetime  as parse
     [[nodiscard]] std::string_view tensor(std::size_t i) const noexcept { return entries_[i].tensor; }
     /// The number of the file that holds tensor i.
     [[nodiscard]] std::size_t file_of(std::size_t i) const noexcept { return entries_[i].file; }
+    /// How many files it names.
     [[nodiscard]] std::size_t file_count() const noexcept { return files_.size(); }
+    /// The name of file i, relative to the directory of the index.
+    ///   lifetime  as parse
     [[nodiscard]] std::string_view file(std::size_t i) const noexcept { return files_[i]; }
 
     /// The number of the file that holds a tensor, or npos.
     [[nodiscard]] std::size_t find(std::string_view tensor) const noexcept {
         const std::uint32_t i = tensors_by_name_.find(tensor, names_of{entries_.data()});
         return i == detail::name_table::npos ? npos : entries_[i].file;
+    }
+
+    /// For whoever holds the same names elsewhere: gives up its table, in which tensor i has the number numbers[i] from then on.
+    [[nodiscard]] detail::name_table take_names(sequence<const std::uint32_t> numbers) && noexcept {
+        tensors_by_name_.renumber(numbers);
+        return std::move(tensors_by_name_);
     }
 
     /// metadata.total_size, or no_number where it is absent or no plain integer. Writers disagree on what it sums: a hint only.
@@ -205,7 +218,20 @@ private:
     };
 
     static result<shard_index> parse(std::span<const std::byte> json, detail::list<failure>* problems) noexcept;
+    /// What the line before had around its name, so that lines like it need no parser: most differ in the name alone.
+    struct line_frame {
+        std::string_view before;  ///< from behind the line before to the name: , and a line end and spaces, say
+        std::string_view after;   ///< from the name's closing quote to behind the file's: ": "model-00001-of-00002.safetensors"
+        std::uint32_t file = 0;
+    };
     result<void> read_weight_map(detail::json_cursor& cursor, detail::list<failure>* problems) noexcept;
+    result<void> scan_lines(detail::json_cursor& cursor, const line_frame& frame, detail::list<failure>* problems) noexcept;
+    result<void> add(const entry& read, std::size_t offset, detail::list<failure>* problems) noexcept;
+    static result<void> tolerate(failure&& problem, detail::list<failure>* problems) noexcept {
+        if (problems == nullptr) return std::move(problem);
+        if (!problems->push(std::move(problem))) return failure{.code = errc::out_of_memory};
+        return {};
+    }
     result<void> sort_files() noexcept;
 
     /// The string as a view that lasts: into the text, or decoded into the arena.
@@ -270,26 +296,24 @@ inline result<void> shard_index::read_weight_map(detail::json_cursor& cursor, de
     const failure no_memory{.code = errc::out_of_memory};
     detail::name_table files_by_name;
     const auto file_name = [&](std::uint32_t i) noexcept { return files_[i]; };
-    const auto tolerate = [&](failure&& problem) noexcept -> result<void> {
-        if (problems == nullptr) return std::move(problem);
-        if (!problems->push(std::move(problem))) return failure{.code = errc::out_of_memory};
-        return {};
-    };
 
     // A line of an index is about this long; the tables grow where that is too few, and a guess too high costs nothing much.
     const std::size_t guess = static_cast<std::size_t>(cursor.end() - cursor.here()) / 96;
     if (!entries_.reserve(guess) || !tensors_by_name_.reserve(guess)) return no_memory;
 
     detail::json_string key, value;
+    const char* line_end = nullptr;
     for (cursor.enter_object(); cursor.next_member(key);) {
         const std::size_t offset = cursor.offset() - static_cast<std::size_t>(cursor.here() - key.raw.data());
+        const std::string_view before{line_end, line_end == nullptr ? 0 : static_cast<std::size_t>(key.raw.data() - line_end)};
+        line_end = nullptr;
         entry read{};
         if (!keep(key, cursor.end(), read.tensor)) return no_memory;
         if (cursor.peek() != detail::json_kind::string && cursor.peek() != detail::json_kind::none) {
             if (auto ok = tolerate({.code = errc::bad_index,
                                     .tensor = read.tensor,
                                     .detail = "its file must be a string",
-                                    .offset = offset});
+                                    .offset = offset}, problems);
                 !ok)
                 return ok;
             if (!cursor.skip_value()) break;
@@ -308,7 +332,7 @@ inline result<void> shard_index::read_weight_map(detail::json_cursor& cursor, de
                 if (auto inside = check_contained(file); !inside) {
                     inside.error().tensor = read.tensor;
                     inside.error().offset = offset;
-                    if (auto ok = tolerate(std::move(inside).error()); !ok) return ok;
+                    if (auto ok = tolerate(std::move(inside).error(), problems); !ok) return ok;
                     continue;
                 }
                 read.file = static_cast<std::uint32_t>(files_.size());
@@ -317,20 +341,48 @@ inline result<void> shard_index::read_weight_map(detail::json_cursor& cursor, de
             }
         }
 
-        if (!entries_.push(read)) return no_memory;
-        const auto inserted =
-            tensors_by_name_.insert(read.tensor, static_cast<std::uint32_t>(entries_.size() - 1), names_of{entries_.data()});
-        if (inserted.what == detail::name_table::outcome::out_of_memory) return no_memory;
-        if (inserted.what == detail::name_table::outcome::already_there) {
-            entries_.pop();
-            failure twice{.code = errc::bad_index, .tensor = read.tensor, .detail = "it is listed twice, in ", .offset = offset};
-            detail::append_quoted(twice.detail, files_[entries_[inserted.index].file]);
-            twice.detail.append(" and in ");
-            detail::append_quoted(twice.detail, file);
-            if (auto ok = tolerate(std::move(twice)); !ok) return ok;
-        }
+        if (auto done = add(read, offset, problems); !done) return done;
+        line_end = cursor.here();
+        if (before.empty()) continue;
+        const char* const name_end = key.raw.data() + key.raw.size();
+        const line_frame frame{before, {name_end, static_cast<std::size_t>(line_end - name_end)}, read.file};
+        if (auto done = scan_lines(cursor, frame, problems); !done) return done;
+        line_end = cursor.here();
     }
     return {};  // what the cursor refuses, the caller reports
+}
+
+/// Reads lines for as long as they differ from the one before in the name alone, byte for byte.
+inline result<void> shard_index::scan_lines(detail::json_cursor& cursor, const line_frame& frame,
+                                            detail::list<failure>* problems) noexcept {
+    const char* const begin = cursor.here() - cursor.offset();
+    const auto stands_at = [&](const char* at, std::string_view expected) noexcept {
+        return static_cast<std::size_t>(cursor.end() - at) >= expected.size() && std::memcmp(at, expected.data(), expected.size()) == 0;
+    };
+    for (const char* at = cursor.here(); stands_at(at, frame.before);) {
+        const char* const name = at + frame.before.size();
+        const char* const name_end = detail::find_string_stop(name, cursor.end());
+        if (!stands_at(name_end, frame.after)) break;  // another file, another spelling, an escape in the name
+        const entry read{{name, static_cast<std::size_t>(name_end - name)}, frame.file};
+        if (auto done = add(read, static_cast<std::size_t>(name - begin), problems); !done) return done;
+        at = name_end + frame.after.size();
+        cursor.resume_after_value(at);
+    }
+    return {};
+}
+
+inline result<void> shard_index::add(const entry& read, std::size_t offset, detail::list<failure>* problems) noexcept {
+    if (!entries_.push(read)) return failure{.code = errc::out_of_memory};
+    const auto number = static_cast<std::uint32_t>(entries_.size() - 1);
+    const auto inserted = tensors_by_name_.insert(read.tensor, number, names_of{entries_.data()});
+    if (inserted.what == detail::name_table::outcome::inserted) return {};
+    if (inserted.what == detail::name_table::outcome::out_of_memory) return failure{.code = errc::out_of_memory};
+    entries_.pop();
+    failure twice{.code = errc::bad_index, .tensor = read.tensor, .detail = "it is listed twice, in ", .offset = offset};
+    detail::append_quoted(twice.detail, files_[entries_[inserted.index].file]);
+    twice.detail.append(" and in ");
+    detail::append_quoted(twice.detail, files_[read.file]);
+    return tolerate(std::move(twice), problems);
 }
 
 inline result<void> shard_index::sort_files() noexcept {

@@ -17,9 +17,9 @@ namespace safefuse::inline SAFEFUSE_ABI {
 
 /// The part of one axis that a slice keeps: the half-open range [begin, end); a single index drops the axis from the shape.
 struct axis_range {
-    std::uint64_t begin = 0;
+    std::uint64_t begin = 0;  ///< first index
     std::uint64_t end = no_number;  ///< no_number: to the end of the axis
-    bool drops_axis = false;
+    bool drops_axis = false;  ///< the shape loses the axis; the range has one index
 };
 
 /// The whole axis.
@@ -39,6 +39,7 @@ public:
 
     /// Extents of the slice.
     [[nodiscard]] shape_view shape() const noexcept SAFEFUSE_LIFETIMEBOUND { return {shape_.data(), shape_.size()}; }
+    /// How many bytes the slice has.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return run_bytes_ * run_count_; }
     /// Bytes of one run; the runs of a slice have one size.
     [[nodiscard]] std::uint64_t run_bytes() const noexcept { return run_bytes_; }

@@ -24,7 +24,10 @@ namespace safefuse::inline SAFEFUSE_ABI {
 template <byte_source Source>
 class basic_tensor_file {
 public:
+    /// What find() returns for a name that is not there.
     static constexpr std::size_t npos = safefuse::header::npos;
+    /// Views of a temporary file do not compile.
+    static constexpr bool lends_views = true;
 
     /// Opens a file and checks its header; no tensor's bytes are read.
     ///   fails   as Source::open and header::parse; the failure names the file
@@ -55,13 +58,16 @@ public:
     }
 
     /// The path it was opened by, or the name it was given.
-    [[nodiscard]] std::string_view path() const noexcept SAFEFUSE_LIFETIMEBOUND { return name_; }
-    [[nodiscard]] const Source& source() const noexcept SAFEFUSE_LIFETIMEBOUND { return source_; }
-    [[nodiscard]] const safefuse::header& header() const noexcept SAFEFUSE_LIFETIMEBOUND { return header_; }
+    [[nodiscard]] std::string_view path() const& noexcept SAFEFUSE_LIFETIMEBOUND { return name_; }
+    /// The bytes of the whole file.
+    [[nodiscard]] const Source& source() const& noexcept SAFEFUSE_LIFETIMEBOUND { return source_; }
+    /// The checked table of its tensors.
+    [[nodiscard]] const safefuse::header& header() const& noexcept SAFEFUSE_LIFETIMEBOUND { return header_; }
 
     /// How many tensors it holds.
     [[nodiscard]] std::size_t size() const noexcept { return header_.size(); }
-    [[nodiscard]] tensor_entry operator[](std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND { return header_[i]; }
+    /// Tensor i, in the order of the bytes.
+    [[nodiscard]] tensor_entry operator[](std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND { return header_[i]; }
     /// The number of the tensor of that name, or npos.
     [[nodiscard]] std::size_t index_of(std::string_view name) const noexcept { return header_.find(name); }
     /// Where tensor i begins, in bytes from the start of the file.
@@ -69,7 +75,7 @@ public:
 
     /// Tensor i where it lies, without a copy.
     ///   fails   not_resident (the source must be read: read() copies the tensor)
-    [[nodiscard]] result<tensor_view> view(std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND {
+    [[nodiscard]] result<tensor_view> view(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         const tensor_entry entry = header_[i];
         const std::span<const std::byte> bytes = source_.bytes();
         if (bytes.empty()) return about({.code = errc::not_resident, .detail = "read() copies them"}, entry.name);
@@ -80,11 +86,19 @@ public:
     }
     /// The tensor of that name where it lies, without a copy.
     ///   fails   tensor_not_found, not_resident (the source must be read: read() copies the tensor)
-    [[nodiscard]] result<tensor_view> find(std::string_view name) const noexcept SAFEFUSE_LIFETIMEBOUND {
+    [[nodiscard]] result<tensor_view> find(std::string_view name) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         const std::size_t i = index_of(name);
         if (i == npos) return absent(name);
         return view(i);
     }
+
+    // Of a file that is about to go there are no views.
+    std::string_view path() const&& = delete;
+    const Source& source() const&& = delete;
+    const safefuse::header& header() const&& = delete;
+    tensor_entry operator[](std::size_t) const&& = delete;
+    result<tensor_view> view(std::size_t) const&& = delete;
+    result<tensor_view> find(std::string_view) const&& = delete;
 
     /// Copies tensor i.
     ///   fails   wrong_buffer_size (`out` must have the tensor's size; it is then untouched), and as Source::read

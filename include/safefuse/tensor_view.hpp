@@ -17,9 +17,9 @@ namespace safefuse::inline SAFEFUSE_ABI {
 
 /// What a tensor is, without its bytes. Name and shape belong to whoever made it.
 struct tensor_spec {
-    std::string_view name;
-    dtype type{};
-    shape_view shape;
+    std::string_view name;  ///< full name
+    dtype type{};  ///< of every element
+    shape_view shape;  ///< outermost axis first; empty: a scalar
 };
 
 /// A tensor's dtype, shape and bytes, all owned elsewhere. Elements are row-major and little-endian, as in the file.
@@ -42,11 +42,19 @@ public:
         return tensor_view{type, shape, bytes};
     }
 
+    /// The dtype of every element.
     [[nodiscard]] dtype type() const noexcept { return type_; }
+    /// The extents, outermost first.
+    ///   lifetime  belongs to whoever made the view
     [[nodiscard]] shape_view shape() const noexcept { return shape_; }
+    /// How many axes there are; 0: a scalar.
     [[nodiscard]] std::size_t rank() const noexcept { return shape_.size(); }
+    /// All bytes of the tensor.
+    ///   lifetime  belong to whoever made the view
     [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return bytes_; }
+    /// How many bytes the tensor has.
     [[nodiscard]] std::size_t size_bytes() const noexcept { return bytes_.size(); }
+    /// The product of the extents; elements of FP4 and FP6 are counted, not bytes.
     [[nodiscard]] std::uint64_t element_count() const noexcept {
         return bits(type_) < 8 ? std::uint64_t{bytes_.size()} * 8 / bits(type_) : bytes_.size() / (bits(type_) / 8);
     }

@@ -15,10 +15,15 @@ namespace safefuse::inline SAFEFUSE_ABI {
 class text {
 public:
     text() noexcept = default;
+    /// @{
+    /// A copy of the characters; empty when memory ran out.
     text(std::string_view characters) noexcept { append(characters); }  // NOLINT: a name converts to an owned name
     text(const char* characters) noexcept : text{std::string_view{characters}} {}  // NOLINT
     text(const text& other) noexcept : text{other.view()} {}
+    /// @}
+    /// The other is then empty.
     text(text&&) noexcept = default;
+    /// A copy of the other; empty when memory ran out.
     text& operator=(const text& other) noexcept {
         if (this != &other) {
             characters_.clear();
@@ -26,13 +31,22 @@ public:
         }
         return *this;
     }
+    /// The other is then empty.
     text& operator=(text&&) noexcept = default;
     ~text() = default;
 
+    /// @{
+    /// The characters, without the zero.
+    ///   lifetime  until the text changes
     [[nodiscard]] std::string_view view() const noexcept SAFEFUSE_LIFETIMEBOUND { return {c_str(), size()}; }
     operator std::string_view() const noexcept SAFEFUSE_LIFETIMEBOUND { return view(); }  // NOLINT
+    /// @}
+    /// The characters and a zero.
+    ///   lifetime  until the text changes
     [[nodiscard]] const char* c_str() const noexcept SAFEFUSE_LIFETIMEBOUND { return characters_.empty() ? "" : characters_.data(); }
+    /// How many bytes there are before the zero.
     [[nodiscard]] std::size_t size() const noexcept { return characters_.empty() ? 0 : characters_.size() - 1; }
+    /// Whether there is none.
     [[nodiscard]] bool empty() const noexcept { return size() == 0; }
 
     /// Returns false when memory ran out.
@@ -49,9 +63,12 @@ public:
     /// Appends a number in decimal.
     bool append_number(std::uint64_t number) noexcept { return append_digits(number, false); }
 
+    /// @{
+    /// Equal byte for byte.
     friend bool operator==(const text& a, std::string_view b) noexcept { return a.view() == b; }
     friend bool operator==(const text& a, const char* b) noexcept { return a.view() == b; }
     friend bool operator==(const text& a, const text& b) noexcept { return a.view() == b.view(); }
+    /// @}
 
 private:
     bool append_digits(std::uint64_t number, bool grouped) noexcept {

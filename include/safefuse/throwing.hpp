@@ -12,9 +12,12 @@ namespace safefuse::inline SAFEFUSE_ABI {
 /// A failure as an exception.
 class failure_exception : public std::exception {
 public:
+    /// Carries the failure and its sentence.
     explicit failure_exception(failure why) noexcept : why_{std::move(why)}, message_{why_.message()} {}
 
+    /// What went wrong, where and by how much.
     [[nodiscard]] const safefuse::failure& why() const noexcept { return why_; }
+    /// The failure's message().
     [[nodiscard]] const char* what() const noexcept override { return message_.c_str(); }
 
 private:

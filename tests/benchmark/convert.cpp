@@ -1,9 +1,7 @@
 // How fast do casts and scaled codes go, against the limit of writing the same bytes? Reports; it judges nothing.
-// Figures of one run belong together: the contenders take turns, and medians are printed.
+//   benchmark_convert [EXPERTS] [options of measure.hpp]
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <string>
@@ -13,27 +11,17 @@
 #include <safefuse/layouts/families.hpp>
 #include <safefuse/scopes.hpp>
 
+#include "measure.hpp"
+
 namespace sf = safefuse;
 using sf::dtype;
 
 namespace {
 
-double seconds_of(auto&& work) {
-    const auto start = std::chrono::steady_clock::now();
-    work();
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-    std::sort(values.begin(), values.end());
-    return values[values.size() / 2];
-}
-
 struct contender {
     std::string name;
     std::size_t written_bytes;
     std::function<void()> run;
-    std::vector<double> seconds{}, of_memset{};
 };
 
 void check(const sf::result<void>& done) {
@@ -43,8 +31,8 @@ void check(const sf::result<void>& done) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    const std::uint64_t experts = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 32, inner = 768, hidden = 2048;
-    const int rounds = 11;
+    measure::program program{"convert", argc, argv, 11};
+    const std::uint64_t experts = program.number(0, program.is_small() ? 4 : 32), inner = 768, hidden = 2048;
     const std::size_t count = experts * 2 * inner * hidden;  // gate and up of one layer
     // as in a file: the data begins 8 bytes behind a page's start
     std::vector<std::byte> source(count * 8 + 4096 + 8), destination(count * 8 + 4096);
@@ -100,16 +88,12 @@ int main(int argc, char** argv) {
     contenders.push_back({"MXFP4 to BF16", count * 2, [=] { check(sf::dequantize_mxfp4(blocks, exponents, dtype::bf16, {to,
             count * 2})); }});
 
-    for (int round = 0; round < rounds; ++round)
-        for (contender& each : contenders) {
-            const double limit = seconds_of([&] { std::memset(to, round, each.written_bytes); });
-            each.seconds.push_back(seconds_of(each.run));
-            each.of_memset.push_back(limit / each.seconds.back());
-        }
-    std::printf("%.0f million elements, median of %d rounds, one thread; a rate is of bytes written\n",
-            static_cast<double>(count) / 1e6, rounds);
-    for (const contender& each : contenders)
-        std::printf("%-42s %6.2f GB/s, %.2f of memset just before\n", each.name.c_str(),
-                    static_cast<double>(each.written_bytes) / 1e9 / median(each.seconds), median(each.of_memset));
-    return 0;
+    std::printf("%.0f million elements, one thread; a rate is of bytes written\n", static_cast<double>(count) / 1e6);
+    for (const contender& each : contenders) {
+        measure::race race{program, each.name};
+        race.add("memset", [&, value = 0]() mutable { std::memset(to, ++value, each.written_bytes); });
+        race.add("safefuse", each.run);
+        race.run().report(measure::gigabytes_per_second(static_cast<double>(each.written_bytes)), "memset");
+    }
+    return program.finish();
 }

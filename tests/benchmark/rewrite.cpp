@@ -1,13 +1,10 @@
 // How fast is a whole checkpoint rewritten, against copying its files? Reports; it judges nothing.
-//   benchmark_rewrite [MEGABYTES] [ROUNDS] [DIRECTORY]
-// Figures of one run belong together: the contenders take turns, the source is read into the page cache before each, and medians
-// are printed. Everybody is held to the same durability: first until every byte is on the disk (fsync of each file), then not
-// waiting for the disk at all.
+//   benchmark_rewrite [MEGABYTES] [options of measure.hpp]
+// The source is read into the page cache before each turn. Everybody is held to the same durability: first until every byte is on
+// the disk (fsync of each file), then not waiting for the disk at all.
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <random>
@@ -17,6 +14,8 @@
 #include <safefuse/checkpoint.hpp>
 #include <safefuse/layouts/families.hpp>
 #include <safefuse/rewrite.hpp>
+
+#include "measure.hpp"
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <fcntl.h>
@@ -159,19 +158,10 @@ bool read_and_write(int in, int out, std::size_t size) {
 struct contender {
     std::string name;
     std::function<bool(const std::string& from, const std::string& to, bool synced)> run;
-    bool is_ours = false;
-    bool is_strided = false;
-    std::vector<double> seconds{};
-
-    double median() const {
-        std::vector<double> sorted = seconds;
-        std::sort(sorted.begin(), sorted.end());
-        return sorted[sorted.size() / 2];
-    }
 };
 
 template <class Family, class Source>
-contender ours(const std::string& name, bool is_strided = false) {
+contender ours(const std::string& name) {
     return {name,
             [](const std::string& from, const std::string& to, bool synced) {
                 const auto checkpoint = sf::basic_checkpoint<Source>::open(from);
@@ -180,24 +170,18 @@ contender ours(const std::string& name, bool is_strided = false) {
                 if (!plan) return failed(plan.error()) == 0;
                 const auto done = sf::rewrite(*plan, to, {.wait = synced ? sf::durability::synced : sf::durability::renamed});
                 return done || failed(done.error()) == 0;
-            },
-            true, is_strided};
+            }};
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    const std::uint64_t bytes = (argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 512) * 1'000'000;
-    const int rounds = argc > 2 ? std::atoi(argv[2]) : 5;
-    const fs::path parent = argc > 3 ? fs::path{argv[3]} : fs::temp_directory_path();
-    const fs::path work = parent / ("safefuse-benchmark-" + std::to_string(std::random_device{}()));
-    fs::create_directories(work);
-    const std::string from = (work / "in").string(), to = (work / "out").string();
-    int status = 0;
-    if (auto made = make_checkpoint(from, bytes); !made) status = failed(made.error());
+    measure::program program{"rewrite", argc, argv, 5};
+    const std::uint64_t bytes = program.number(0, program.is_small() ? 60 : 512) * 1'000'000;
+    const std::string from = (program.work() / "in").string(), to = (program.work() / "out").string();
+    if (auto made = make_checkpoint(from, bytes); !made) return failed(made.error());
     std::uint64_t total = 0;
-    if (status == 0)
-        for (const fs::path& each : files_of(from)) total += fs::file_size(each);
+    for (const fs::path& each : files_of(from)) total += fs::file_size(each);
 
     for (const bool synced : {true, false}) {
         std::vector<contender> contenders;
@@ -223,39 +207,34 @@ int main(int argc, char** argv) {
                                       return copy_files(in, out, sync, [early](int source, int destination, std::size_t size) { return write_from_mapping(source, destination, size, early); });
                                   }});
 #endif
-        contenders.push_back(ours<sf::layouts::qwen2_moe, sf::mapped_file>("rewrite, concat and stack"));
-        contenders.push_back(ours<sf::layouts::qwen2_moe, sf::positional_file>("rewrite, the same, positional"));
-        contenders.push_back(ours<rows_in_turn, sf::mapped_file>("rewrite, rows in turn", true));
-        contenders.push_back(ours<rows_in_turn, sf::positional_file>("rewrite, the same, positional", true));
-        contenders.push_back(ours<groups_in_turn, sf::mapped_file>("rewrite, 64 rows in turn", true));
-        contenders.push_back(ours<transposed, sf::mapped_file>("rewrite, transposed", true));
-        contenders.push_back(ours<transposed, sf::positional_file>("rewrite, the same, positional", true));
-        for (int round = 0; status == 0 && round < rounds; ++round)
-            for (contender& each : contenders) {
-                read_all(from);
-                const auto start = std::chrono::steady_clock::now();
-                const bool good = each.run(from, to, synced);
-                each.seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-                if (!good) std::fprintf(stderr, "error: %s failed\n", each.name.c_str()), status = 1;
+        contenders.push_back(ours<sf::layouts::qwen2_moe, sf::mapped_file>("safefuse, concat and stack"));
+        contenders.push_back(ours<sf::layouts::qwen2_moe, sf::positional_file>("safefuse, concat and stack, positional"));
+        contenders.push_back(ours<rows_in_turn, sf::mapped_file>("safefuse, rows in turn"));
+        contenders.push_back(ours<rows_in_turn, sf::positional_file>("safefuse, rows in turn, positional"));
+        contenders.push_back(ours<groups_in_turn, sf::mapped_file>("safefuse, 64 rows in turn"));
+        contenders.push_back(ours<transposed, sf::mapped_file>("safefuse, transposed"));
+        contenders.push_back(ours<transposed, sf::positional_file>("safefuse, transposed, positional"));
+        char size[32];
+        std::snprintf(size, sizeof size, ", %.2f GB", static_cast<double>(total) / 1e9);
+        measure::race race{program, (synced ? "until it is on the disk" : "not waiting for the disk") + std::string{size}};
+        for (const contender& each : contenders)
+            race.add(
+                each.name,
+                [&] {
+                    if (!each.run(from, to, synced)) program.fail(each.name + " failed");
+                },
+                [&] { read_all(from); },
+                [&, synced] {
 #if defined(__unix__) || defined(__APPLE__)
-                if (!synced) sync_files(to);  // so that nobody pays for another one's bytes
+                    if (!synced) sync_files(to);  // so that nobody pays for another one's bytes
 #endif
-                fs::remove_all(to);
-            }
-        if (status != 0) break;
-        double cp = 0, best_plain = 0;
-        for (const contender& each : contenders) {
-            if (cp == 0) cp = each.median();
-            if (!each.is_ours && (best_plain == 0 || each.median() < best_plain)) best_plain = each.median();
-        }
-        std::printf("%s, %.2f GB, median of %d rounds\n", synced ? "until it is on the disk" : "not waiting for the disk", static_cast<double>(total) / 1e9, rounds);
-        for (const contender& each : contenders) {
-            const auto [least, most] = std::minmax_element(each.seconds.begin(), each.seconds.end());
-            std::printf("  %-34s %5.2f GB/s (%.2f to %.2f)  %5.2f of cp -r  %5.2f of the best plain copy\n", each.name.c_str(), static_cast<double>(total) / 1e9 / each.median(),
-                        static_cast<double>(total) / 1e9 / *most, static_cast<double>(total) / 1e9 / *least, cp / each.median(), best_plain / each.median());
-        }
+                    fs::remove_all(to);
+                });
+        race.run(0).report(measure::gigabytes_per_second(static_cast<double>(total)), contenders[0].name);
+        std::string best;
+        for (const contender& each : contenders)
+            if (!each.name.starts_with("safefuse") && (best.empty() || race.seconds(each.name) < race.seconds(best))) best = each.name;
+        if (!best.empty()) std::printf("  best plain copy: %s; concat and stack go %.2f times as fast\n", best.c_str(), race.ratio("safefuse, concat and stack", best));
     }
-    std::error_code ignored;
-    fs::remove_all(work, ignored);
-    return status;
+    return program.finish();
 }

@@ -1,5 +1,5 @@
 # Compiles each file of cases.txt twice: as it is, which must work, and with SAFEFUSE_FAIL defined, which must fail with a first
-# error that says what cases.txt says.
+# error that says what cases.txt says: a sentence in the error's own line, the name of a concept there or in the notes below it.
 #   cmake -DCXX=g++ -DINCLUDE=include [-DCXX_FLAGS=...] -P run.cmake
 
 foreach(needed IN ITEMS CXX INCLUDE)
@@ -18,22 +18,29 @@ else()
 endif()
 set(ENV{LC_ALL} C)
 
-# The first line that reports an error, with its notes, up to the next one.
-function(first_error output result)
+# What a person reads first: the line that reports the first error and, for the name of a concept, which compilers give in a note,
+# the next eight lines that are not the code they speak of.
+function(first_error output text result)
     string(REPLACE ";" "," output "${output}")
     string(REPLACE "[" "(" output "${output}")
     string(REPLACE "]" ")" output "${output}")
     string(REPLACE "\n" ";" lines "${output}")
+    set(left 0)
+    if(NOT text MATCHES "[ .]")
+        set(left 8)
+    endif()
     set(found "")
-    set(seen FALSE)
     foreach(line IN LISTS lines)
         if(line MATCHES "error[: ]")
-            if(seen)
+            if(found)
                 break()
             endif()
-            set(seen TRUE)
-        endif()
-        if(seen)
+            set(found "${line}\n")
+        elseif(found AND NOT line MATCHES "^ *([0-9]+ )?[|]|^ *[~^]|^(template|using|static_assert) ?[<(]?")
+            if(left EQUAL 0)
+                break()
+            endif()
+            math(EXPR left "${left} - 1")
             string(APPEND found "${line}\n")
         endif()
     endforeach()
@@ -55,8 +62,11 @@ foreach(line IN LISTS lines)
     else()
         execute_process(COMMAND ${compile} ${define}SAFEFUSE_FAIL ${CMAKE_CURRENT_LIST_DIR}/${file}
             RESULT_VARIABLE failed OUTPUT_VARIABLE output ERROR_VARIABLE output)
-        first_error("${output}" error)
+        first_error("${output}" "${text}" error)
         string(FIND "${error}" "${text}" at)
+        if(text MATCHES "[.][*]" AND error MATCHES "${text}")
+            set(at 0)
+        endif()
         if(NOT failed)
             set(verdict "DIFFERS: it compiles with SAFEFUSE_FAIL")
         elseif(at EQUAL -1)

@@ -1,13 +1,28 @@
-// The least that somebody else's loader does with the library.
+// The least that somebody else's loader does with the library: fuses the experts of one layer, and looks where expert 0 came to
+// lie.
 #include <safefuse/safefuse.hpp>
 
 #include <cstdio>
+#include <cstring>
+#include <vector>
 
 namespace sf = safefuse;
 
-int main() {
-    const auto checkpoint = sf::checkpoint::open("no such checkpoint");
-    if (checkpoint) return 1;
-    std::puts(checkpoint.error().message().c_str());
-    return checkpoint.error().code == sf::errc::file_not_found ? 0 : 1;
+int report(const sf::failure& failure) {
+    std::puts(failure.message().c_str());
+    return 1;
+}
+
+int main(int count, char** arguments) {
+    const auto checkpoint = sf::checkpoint::open(count > 1 ? arguments[1] : "");
+    if (!checkpoint) return report(checkpoint.error());
+    const auto plan = sf::plan<sf::layouts::qwen2_moe>(*checkpoint, "model.layers.0.mlp.experts");
+    if (!plan) return report(plan.error());
+    const auto gate = checkpoint->find("model.layers.0.mlp.experts.0.gate_proj.weight");
+    if (!gate) return report(gate.error());
+
+    std::vector<std::byte> fused(plan->output("gate_up_proj")->size_bytes);
+    if (const auto done = sf::fuse(*plan, "gate_up_proj", fused); !done) return report(done.error());
+    if (fused.size() <= gate->size_bytes() || std::memcmp(fused.data(), gate->bytes().data(), gate->size_bytes()) != 0) return 2;
+    std::printf("safefuse %d.%d: %zu bytes\n", SAFEFUSE_VERSION_MAJOR, SAFEFUSE_VERSION_MINOR, fused.size());
 }

@@ -1,5 +1,5 @@
 # Runs the example programs as a person would and holds their exit status and words against what is promised.
-#   cmake -DBIN=directory-of-the-programs -DWORK=directory-to-use -P run.cmake
+#   cmake -DBIN=directory-of-the-programs -DWORK=directory-to-use [-DSUFFIX=.exe] [-DEMULATOR=what-runs-them] -P run.cmake
 cmake_minimum_required(VERSION 3.24)
 file(REMOVE_RECURSE "${WORK}")
 file(MAKE_DIRECTORY "${WORK}")
@@ -7,7 +7,7 @@ set(failures 0)
 
 # try(STATUS TEXT PROGRAM ARGUMENT…): the exit status, and a regular expression that stdout and stderr together match.
 function(try status text program)
-    execute_process(COMMAND "${BIN}/${program}" ${ARGN} WORKING_DIRECTORY "${WORK}" RESULT_VARIABLE got OUTPUT_VARIABLE out ERROR_VARIABLE err)
+    execute_process(COMMAND ${EMULATOR} "${BIN}/${program}${SUFFIX}" ${ARGN} WORKING_DIRECTORY "${WORK}" RESULT_VARIABLE got OUTPUT_VARIABLE out ERROR_VARIABLE err)
     list(JOIN ARGN " " arguments)
     if(NOT got EQUAL status OR NOT "${out}${err}" MATCHES "${text}")
         message(SEND_ERROR "${program} ${arguments}\nexit status ${got}, expected ${status}; expected words: ${text}\n${out}${err}")
@@ -81,8 +81,8 @@ function(number result json key)
     endif()
     set(${result} "${value}" PARENT_SCOPE)
 endfunction()
-execute_process(COMMAND "${BIN}/fuse_checkpoint" qwen2_moe dry --max-shard-size 50KB --dry-run --json WORKING_DIRECTORY "${WORK}" OUTPUT_VARIABLE promised)
-execute_process(COMMAND "${BIN}/fuse_checkpoint" qwen2_moe dry --max-shard-size 50KB --json WORKING_DIRECTORY "${WORK}" OUTPUT_VARIABLE done)
+execute_process(COMMAND ${EMULATOR} "${BIN}/fuse_checkpoint${SUFFIX}" qwen2_moe dry --max-shard-size 50KB --dry-run --json WORKING_DIRECTORY "${WORK}" OUTPUT_VARIABLE promised)
+execute_process(COMMAND ${EMULATOR} "${BIN}/fuse_checkpoint${SUFFIX}" qwen2_moe dry --max-shard-size 50KB --json WORKING_DIRECTORY "${WORK}" OUTPUT_VARIABLE done)
 foreach(key files size_bytes tensors side_files)
     number(before "${promised}" ${key})
     number(after "${done}" ${key})
@@ -142,7 +142,7 @@ endif()
 
 # JSON for scripts is JSON.
 foreach(options "--json" "--json;--tensors")
-    execute_process(COMMAND "${BIN}/inspect" hy_v3 ${options} WORKING_DIRECTORY "${WORK}" OUTPUT_VARIABLE json)
+    execute_process(COMMAND ${EMULATOR} "${BIN}/inspect${SUFFIX}" hy_v3 ${options} WORKING_DIRECTORY "${WORK}" OUTPUT_VARIABLE json)
     string(JSON count ERROR_VARIABLE error GET "${json}" tensor_count)
     if(error)
         message(SEND_ERROR "inspect ${options} printed no JSON: ${error}")

@@ -13,6 +13,7 @@
 
 #include <safefuse/config.hpp>
 #include <safefuse/detail/array.hpp>
+#include <safefuse/detail/json_scan.hpp>
 #include <safefuse/detail/utf8.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI::detail {
@@ -29,38 +30,6 @@ struct json_string {
     /// Whether the decoded string is `other`.
     [[nodiscard]] bool operator==(std::string_view other) const noexcept;
 };
-
-/// Eight bytes, the first in the lowest bits.
-[[nodiscard]] inline std::uint64_t load_word(const char* at) noexcept {
-    std::uint64_t word;
-    std::memcpy(&word, at, sizeof word);
-    if constexpr (std::endian::native == std::endian::big) {
-        std::uint64_t swapped = 0;
-        for (int i = 0; i < 8; ++i) swapped = swapped << 8 | (word >> 8 * i & 0xFF);
-        word = swapped;
-    }
-    return word;
-}
-
-inline constexpr std::uint64_t every_byte = 0x0101010101010101;
-inline constexpr std::uint64_t every_high_bit = 0x8080808080808080;
-
-/// Sets the high bit of every byte that ends a plain run of string characters (a quote, a backslash, a control character).
-/// Bits above the lowest one that is set may be wrong; that one is right, and so is zero.
-[[nodiscard]] constexpr std::uint64_t string_stops(std::uint64_t word) noexcept {
-    const std::uint64_t quote = word ^ every_byte * '"';
-    const std::uint64_t backslash = word ^ every_byte * '\\';
-    return (((word - every_byte * 0x20) & ~word) | ((quote - every_byte) & ~quote) | ((backslash - every_byte) & ~backslash)) &
-           every_high_bit;
-}
-
-/// The first byte from `at` on that ends a plain run of string characters, or `end`.
-[[nodiscard]] inline const char* find_string_stop(const char* at, const char* end) noexcept {
-    for (; end - at >= 8; at += 8)
-        if (const std::uint64_t stops = string_stops(load_word(at)); stops != 0) return at + std::countr_zero(stops) / 8;
-    while (at != end && *at != '"' && *at != '\\' && static_cast<unsigned char>(*at) >= 0x20) ++at;
-    return at;
-}
 
 /// Reads a JSON text front to back. The caller says what it expects; the first call that meets something else returns false,
 /// and so does every call after it. Then `error()` says what is wrong and `offset()` where. Objects and arrays are read as
@@ -117,7 +86,8 @@ public:
     bool next_element() noexcept { return next(']', "expected , or ]"); }
 
     bool read_string(json_string& out) noexcept {
-        if (!expect(json_kind::string, "expected a string")) return false;
+        const bool begins = at_ != end_ && *at_ == '"' && !failed();  // mostly, and then this is the quicker question
+        if (!begins && !expect(json_kind::string, "expected a string")) return false;
         const char* const first = ++at_;
         bool escaped = false;
         for (;;) {
@@ -350,7 +320,7 @@ inline bool json_cursor::skip_number() noexcept {
         for (const char* digit = exponent_digits; digit != at_ && exponent < 1'000'000'000'000; ++digit)
             exponent = exponent * 10 + (*digit - '0');
     }
-    if (at_ - first < 300 && exponent == 0) return true;  // below 10^300
+    if (at_ - first + (negative_exponent ? 0 : exponent) < 300) return true;  // below 10^300
 
     std::uint64_t significand = 0;
     std::int64_t scale = 0;

@@ -12,6 +12,7 @@
 
 #include <safefuse/config.hpp>
 #include <safefuse/detail/array.hpp>
+#include <safefuse/sequence.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI::detail {
 
@@ -162,6 +163,12 @@ public:
     template <class Names>
     [[nodiscard]] std::uint32_t find(std::string_view name, const Names& names) const noexcept {
         return slots_.empty() ? npos : slots_[place(name, hash_(name), names)].index;
+    }
+
+    /// Gives the name with index i the index numbers[i], for all at once.
+    void renumber(sequence<const std::uint32_t> numbers) noexcept {
+        for (slot& each : slots_)
+            if (each.index != npos) each.index = numbers[each.index];
     }
 
     /// Forgets the names and keeps the room.

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include <safefuse/config.hpp>
+#include <safefuse/detail/copy_bytes.hpp>
 #include <safefuse/dtype.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI::detail {
@@ -218,7 +219,6 @@ struct codec_loops {
 
 #if defined(__GNUC__) && defined(__x86_64__)
 // The same loops with vectors twice as wide, for processors that have them: they give the same bits.
-[[nodiscard]] inline bool has_wide_vectors() noexcept { return __builtin_cpu_supports("avx2") != 0; }
 [[gnu::target("avx2")]] inline void decode_wide(dtype type, const std::byte* from, std::byte* numbers,
         std::size_t count) noexcept {
     codec_loops::decode(type, from, numbers, count);
@@ -279,27 +279,6 @@ inline void scale_numbers(std::byte* numbers, std::size_t count, float factor) n
 
 // ---------------------------------------------------------------------------------------------------------- past the cache
 
-/// Lines of memory that are written whole need not be read first.
-inline constexpr std::size_t cache_line_bytes = 64;
-
-/// Copies whole lines to memory without reading them into the cache. `to` is aligned to a line.
-inline void stream_lines(std::byte* to, const std::byte* from, std::size_t line_count) noexcept {
-#if defined(__clang__) || (defined(__GNUC__) && defined(__x86_64__))
-    using vector = long long __attribute__((vector_size(16), may_alias));
-    auto* const out = reinterpret_cast<vector*>(to);
-    for (std::size_t i = 0; i < line_count * (cache_line_bytes / sizeof(vector)); ++i) {
-        vector value;
-        std::memcpy(&value, from + i * sizeof value, sizeof value);
-#if defined(__clang__)
-        __builtin_nontemporal_store(value, out + i);
-#else
-        __builtin_ia32_movntdq(out + i, value);
-#endif
-    }
-#else
-    std::memcpy(to, from, line_count * cache_line_bytes);
-#endif
-}
 /// Makes whole lines of F32 from BF16 in one step, the same as decoding and stream_lines. False: not on this machine.
 inline bool stream_bf16_lines(std::byte* to, const std::byte* from, std::size_t line_count) noexcept {
 #if (defined(__clang__) || defined(__GNUC__)) && defined(__x86_64__)
@@ -325,13 +304,6 @@ inline bool stream_bf16_lines(std::byte* to, const std::byte* from, std::size_t 
     return to == nullptr && from == nullptr && line_count == 0;
 #endif
 }
-/// Whoever is told hereafter that the bytes are there sees what stream_lines wrote.
-inline void finish_streaming() noexcept {
-#if (defined(__clang__) || defined(__GNUC__)) && defined(__x86_64__)
-    __builtin_ia32_sfence();
-#endif
-}
-
 /// Takes numbers, encodes them and writes them to memory one behind the other, past the cache if that is asked for.
 class number_writer {
 public:

@@ -22,7 +22,46 @@
 
 namespace safefuse::inline SAFEFUSE_ABI::detail::os {
 
-static_assert(sizeof(off_t) == 8, "safefuse reads files of more than 2 GiB: compile for this host with -D_FILE_OFFSET_BITS=64");
+#if defined(__GLIBC__) && defined(_LARGEFILE64_SOURCE) && __SIZEOF_LONG__ == 4
+// Offsets of 64 bits in 32-bit programs too, whether or not they are compiled with -D_FILE_OFFSET_BITS=64. In 64-bit ones these
+// are the plain functions, which are called by their plain names: clang's memory sanitizer knows only those.
+using file_offset = off64_t;
+using file_facts = struct ::stat64;
+using file_system_facts = struct ::statvfs64;
+using directory_entry = struct ::dirent64;
+template <class... T> auto call_open(T... given) noexcept { return ::open64(given...); }
+template <class... T> auto call_stat(T... given) noexcept { return ::stat64(given...); }
+template <class... T> auto call_fstat(T... given) noexcept { return ::fstat64(given...); }
+template <class... T> auto call_fstatat(T... given) noexcept { return ::fstatat64(given...); }
+template <class... T> auto call_statvfs(T... given) noexcept { return ::statvfs64(given...); }
+template <class... T> auto call_pread(T... given) noexcept { return ::pread64(given...); }
+template <class... T> auto call_pwrite(T... given) noexcept { return ::pwrite64(given...); }
+template <class... T> auto call_ftruncate(T... given) noexcept { return ::ftruncate64(given...); }
+template <class... T> auto call_fallocate(T... given) noexcept { return ::fallocate64(given...); }
+template <class... T> auto call_fadvise(T... given) noexcept { return ::posix_fadvise64(given...); }
+template <class... T> auto call_readdir(T... given) noexcept { return ::readdir64(given...); }
+#else
+using file_offset = off_t;
+using file_facts = struct ::stat;
+using file_system_facts = struct ::statvfs;
+using directory_entry = struct ::dirent;
+template <class... T> auto call_open(T... given) noexcept { return ::open(given...); }
+template <class... T> auto call_stat(T... given) noexcept { return ::stat(given...); }
+template <class... T> auto call_fstat(T... given) noexcept { return ::fstat(given...); }
+template <class... T> auto call_fstatat(T... given) noexcept { return ::fstatat(given...); }
+template <class... T> auto call_statvfs(T... given) noexcept { return ::statvfs(given...); }
+template <class... T> auto call_pread(T... given) noexcept { return ::pread(given...); }
+template <class... T> auto call_pwrite(T... given) noexcept { return ::pwrite(given...); }
+template <class... T> auto call_ftruncate(T... given) noexcept { return ::ftruncate(given...); }
+#if defined(__linux__)
+template <class... T> auto call_fallocate(T... given) noexcept { return ::fallocate(given...); }
+#endif
+#if defined(POSIX_FADV_WILLNEED)
+template <class... T> auto call_fadvise(T... given) noexcept { return ::posix_fadvise(given...); }
+#endif
+template <class... T> auto call_readdir(T... given) noexcept { return ::readdir(given...); }
+#endif
+static_assert(sizeof(file_offset) == 8, "safefuse reads files of more than 2 GiB: compile for this host with -D_FILE_OFFSET_BITS=64");
 
 using handle = int;
 inline constexpr handle no_handle = -1;
@@ -55,8 +94,8 @@ inline constexpr handle no_handle = -1;
 inline void close_file(handle file) noexcept { ::close(file); }
 
 [[nodiscard]] inline outcome size_of(handle file, std::uint64_t& size_bytes) noexcept {
-    struct stat facts;
-    if (::fstat(file, &facts) != 0) return failed(errno);
+    file_facts facts;
+    if (call_fstat(file, &facts) != 0) return failed(errno);
     size_bytes = static_cast<std::uint64_t>(facts.st_size);
     return {};
 }
@@ -64,12 +103,12 @@ inline void close_file(handle file) noexcept { ::close(file); }
 /// Opens a regular file for reading; a FIFO without a writer is refused, not waited for.
 [[nodiscard]] inline outcome open_file(const char* path, handle& file, std::uint64_t& size_bytes) noexcept {
     int opened = 0;
-    do opened = ::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    do opened = call_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     while (opened < 0 && errno == EINTR);
     if (opened < 0) return failed(errno);
-    struct stat facts;
+    file_facts facts;
     outcome came;
-    if (::fstat(opened, &facts) != 0)
+    if (call_fstat(opened, &facts) != 0)
         came = failed(errno);
     else if (S_ISDIR(facts.st_mode))
         came = failed(EISDIR);
@@ -90,8 +129,8 @@ inline void close_file(handle file) noexcept { ::close(file); }
     read_bytes = 0;
     while (read_bytes < out.size()) {
         const std::size_t left = out.size() - read_bytes;
-        const ssize_t got = ::pread(file, out.data() + read_bytes, left < piece_bytes ? left : piece_bytes,
-                                    static_cast<off_t>(offset + read_bytes));
+        const ssize_t got = call_pread(file, out.data() + read_bytes, left < piece_bytes ? left : piece_bytes,
+                                    static_cast<file_offset>(offset + read_bytes));
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return failed(errno);
         if (got == 0) break;
@@ -103,7 +142,7 @@ inline void close_file(handle file) noexcept { ::close(file); }
 [[nodiscard]] inline outcome write_at(handle file, std::uint64_t offset, std::span<const std::byte> bytes) noexcept {
     while (!bytes.empty()) {
         const ssize_t written =
-            ::pwrite(file, bytes.data(), bytes.size() < piece_bytes ? bytes.size() : piece_bytes, static_cast<off_t>(offset));
+            call_pwrite(file, bytes.data(), bytes.size() < piece_bytes ? bytes.size() : piece_bytes, static_cast<file_offset>(offset));
         if (written < 0 && errno == EINTR) continue;
         if (written < 0) return failed(errno);
         if (written == 0) return failed(ENOSPC);
@@ -152,11 +191,11 @@ inline void advise_file(handle file, std::uint64_t file_bytes, std::uint64_t off
     const int flag = hint == advice::will_need   ? POSIX_FADV_WILLNEED
                      : hint == advice::done_with ? POSIX_FADV_DONTNEED
                                                  : POSIX_FADV_SEQUENTIAL;
-    (void)::posix_fadvise(file, static_cast<off_t>(offset), static_cast<off_t>(size_bytes), flag);
+    (void)call_fadvise(file, static_cast<file_offset>(offset), static_cast<file_offset>(size_bytes), flag);
 #elif defined(F_RDADVISE)
     if (hint == advice::will_need) {
         struct radvisory range;
-        range.ra_offset = static_cast<off_t>(offset);
+        range.ra_offset = static_cast<file_offset>(offset);
         range.ra_count = static_cast<int>(size_bytes < piece_bytes ? size_bytes : piece_bytes);
         (void)::fcntl(file, F_RDADVISE, &range);
     }
@@ -191,7 +230,7 @@ inline void advise_mapping(handle file, const std::byte* data, std::size_t file_
 /// Makes a file that nobody else has, for reading and writing.
 [[nodiscard]] inline outcome create_exclusive(const char* path, handle& file) noexcept {
     int opened = 0;
-    do opened = ::open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    do opened = call_open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     while (opened < 0 && errno == EINTR);
     if (opened < 0) return failed(errno);
     file = opened;
@@ -202,7 +241,7 @@ inline void advise_mapping(handle file, const std::byte* data, std::size_t file_
 [[nodiscard]] inline outcome set_size(handle file, std::uint64_t size_bytes) noexcept {
     if (size_bytes > static_cast<std::uint64_t>(INT64_MAX)) return failed(EFBIG);
     int cut = 0;
-    do cut = ::ftruncate(file, static_cast<off_t>(size_bytes));
+    do cut = call_ftruncate(file, static_cast<file_offset>(size_bytes));
     while (cut != 0 && errno == EINTR);
     return cut == 0 ? outcome{} : failed(errno);
 }
@@ -212,15 +251,15 @@ inline void advise_mapping(handle file, const std::byte* data, std::size_t file_
     if (size_bytes == 0) return {};
     if (size_bytes > static_cast<std::uint64_t>(INT64_MAX)) return failed(EFBIG);
 #if defined(__linux__)
-    const off_t size = static_cast<off_t>(size_bytes);
+    const file_offset size = static_cast<file_offset>(size_bytes);
     // Not posix_fallocate: where the file system cannot reserve, it writes a byte to every block.
     int error = 0;
-    do error = ::fallocate(file, 0, 0, size) == 0 ? 0 : errno;
+    do error = call_fallocate(file, 0, 0, size) == 0 ? 0 : errno;
     while (error == EINTR);
     if (error == 0) return {};
     if (error != EOPNOTSUPP && error != ENOSYS && error != EINVAL) return failed(error);
 #elif defined(F_PREALLOCATE)
-    fstore_t store{F_ALLOCATEALL, F_PEOFPOSMODE, 0, static_cast<off_t>(size_bytes), 0};
+    fstore_t store{F_ALLOCATEALL, F_PEOFPOSMODE, 0, static_cast<file_offset>(size_bytes), 0};
     (void)::fcntl(file, F_PREALLOCATE, &store);
 #endif
     return set_size(file, size_bytes);
@@ -261,7 +300,7 @@ inline void start_writing([[maybe_unused]] handle file) noexcept {
 /// Waits until the bytes of a file that is not open are on the disk.
 [[nodiscard]] inline outcome sync_path(const char* path) noexcept {
     int opened = 0;
-    do opened = ::open(path, O_RDONLY | O_CLOEXEC);
+    do opened = call_open(path, O_RDONLY | O_CLOEXEC);
     while (opened < 0 && errno == EINTR);
     if (opened < 0) return failed(errno);
     const outcome came = sync_file(opened);
@@ -271,7 +310,7 @@ inline void start_writing([[maybe_unused]] handle file) noexcept {
 
 /// Makes renames in a directory last. Directories that cannot be synced are not a failure.
 [[nodiscard]] inline outcome sync_directory(const char* path) noexcept {
-    const int opened = ::open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int opened = call_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (opened < 0) return {};
     int synced = 0;
     do synced = ::fsync(opened);
@@ -292,14 +331,14 @@ inline void start_writing([[maybe_unused]] handle file) noexcept {
 
 /// Whether a path leads to the file that is open.
 [[nodiscard]] inline bool is_same_file(handle file, const char* path) noexcept {
-    struct stat open, named;
-    return ::fstat(file, &open) == 0 && ::stat(path, &named) == 0 && open.st_dev == named.st_dev && open.st_ino == named.st_ino;
+    file_facts open, named;
+    return call_fstat(file, &open) == 0 && call_stat(path, &named) == 0 && open.st_dev == named.st_dev && open.st_ino == named.st_ino;
 }
 
 /// When a file was last written to, in a unit of the system's; 0 where it does not tell.
 [[nodiscard]] inline std::uint64_t modified_time(handle file) noexcept {
-    struct stat facts;
-    if (::fstat(file, &facts) != 0) return 0;
+    file_facts facts;
+    if (call_fstat(file, &facts) != 0) return 0;
 #if defined(__APPLE__)
     const struct timespec at = facts.st_mtimespec;
 #else
@@ -310,9 +349,9 @@ inline void start_writing([[maybe_unused]] handle file) noexcept {
 
 /// How much more this user can write to the file system of a directory; no_number where it does not tell.
 [[nodiscard]] inline outcome free_space(const char* directory, std::uint64_t& size_bytes) noexcept {
-    struct statvfs facts;
+    file_system_facts facts;
     int came = 0;
-    do came = ::statvfs(directory, &facts);
+    do came = call_statvfs(directory, &facts);
     while (came != 0 && errno == EINTR);
     if (came != 0) return failed(errno);
     const auto block_bytes = static_cast<std::uint64_t>(facts.f_frsize != 0 ? facts.f_frsize : facts.f_bsize);
@@ -327,7 +366,7 @@ inline void start_writing([[maybe_unused]] handle file) noexcept {
 [[nodiscard]] inline outcome lock_file(const char* path, bool make, handle& file) noexcept {
     for (int attempt = 0; attempt < 100; ++attempt) {
         int opened = 0;
-        do opened = ::open(path, O_RDWR | (make ? O_CREAT : 0) | O_CLOEXEC, 0666);
+        do opened = call_open(path, O_RDWR | (make ? O_CREAT : 0) | O_CLOEXEC, 0666);
         while (opened < 0 && errno == EINTR);
         if (opened < 0) return failed(errno);
         int locked = 0;
@@ -368,8 +407,8 @@ inline void remove_locked(handle file, const char* path) noexcept {
 [[nodiscard]] inline outcome make_directory(const char* path) noexcept { return ::mkdir(path, 0777) == 0 ? outcome{} : failed(errno); }
 
 [[nodiscard]] inline outcome kind_of(const char* path, path_kind& kind) noexcept {
-    struct stat facts;
-    if (::stat(path, &facts) != 0) return failed(errno);
+    file_facts facts;
+    if (call_stat(path, &facts) != 0) return failed(errno);
     kind = S_ISREG(facts.st_mode) ? path_kind::file : S_ISDIR(facts.st_mode) ? path_kind::directory : path_kind::other;
     return {};
 }
@@ -382,7 +421,7 @@ template <class F>
     outcome came;
     for (;;) {
         errno = 0;
-        const dirent* const entry = ::readdir(directory);
+        const directory_entry* const entry = call_readdir(directory);
         if (entry == nullptr) {
             if (errno != 0) came = failed(errno);
             break;
@@ -395,8 +434,8 @@ template <class F>
         is_directory = entry->d_type == DT_DIR;
         known = entry->d_type != DT_UNKNOWN && entry->d_type != DT_LNK;
 #endif
-        struct stat facts;
-        if (!known && ::fstatat(::dirfd(directory), entry->d_name, &facts, 0) == 0) is_directory = S_ISDIR(facts.st_mode);
+        file_facts facts;
+        if (!known && call_fstatat(::dirfd(directory), entry->d_name, &facts, 0) == 0) is_directory = S_ISDIR(facts.st_mode);
         if (!f(name, is_directory)) break;
     }
     ::closedir(directory);

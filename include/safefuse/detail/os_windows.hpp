@@ -92,6 +92,7 @@ inline constexpr handle no_handle = nullptr;
     case 39:                                             // ERROR_HANDLE_DISK_FULL
     case 112: return {false, errc::disk_full, number};  // ERROR_DISK_FULL
     case 206: return {false, errc::io_error, number, "the name is too long"};         // ERROR_FILENAME_EXCED_RANGE
+    case 223: return {false, errc::io_error, number, "too large a file for this file system"};  // ERROR_FILE_TOO_LARGE
     case 1113: return {false, errc::io_error, number, "the path is not UTF-8"};       // ERROR_NO_UNICODE_TRANSLATION
     default: return {false, errc::io_error, number};
     }
@@ -107,6 +108,19 @@ inline constexpr handle no_handle = nullptr;
     if (tail.empty()) return {};
     wide.pop();
     return wide.append(tail.data(), tail.size()) && wide.push(L'\0') ? outcome{} : failed(8);
+}
+
+/// What the system said of a path that is not there; it does not tell apart that a directory is missing and that one is a file.
+[[nodiscard]] inline outcome failed_at(array<wchar_t>& wide) noexcept {
+    const outcome came = failed();
+    if (came.os_error != 3) return came;  // ERROR_PATH_NOT_FOUND
+    for (std::size_t i = wide.size(); i-- > 1;) {
+        if (wide[i] != L'/' && wide[i] != L'\\') continue;
+        wide[i] = L'\0';
+        if (const unsigned long attributes = ::GetFileAttributesW(wide.data()); attributes != 0xFFFFFFFFul)
+            return (attributes & 0x10) != 0 ? came : outcome{false, errc::not_a_directory, came.os_error};
+    }
+    return came;
 }
 
 /// OVERLAPPED: where a read or write begins.
@@ -134,7 +148,7 @@ inline void close_file(handle file) noexcept { ::CloseHandle(file); }
     array<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
     const unsigned long attributes = ::GetFileAttributesW(wide.data());
-    if (attributes == 0xFFFFFFFFul) return failed();
+    if (attributes == 0xFFFFFFFFul) return failed_at(wide);
     kind = (attributes & 0x10) != 0 ? path_kind::directory : path_kind::file;  // FILE_ATTRIBUTE_DIRECTORY
     return {};
 }
@@ -146,7 +160,7 @@ inline void close_file(handle file) noexcept { ::CloseHandle(file); }
     path_kind kind{};
     if (kind_of(path, kind) && kind == path_kind::directory) return {false, errc::not_a_file, 0, "it is a directory"};
     void* const opened = ::CreateFileW(wide.data(), 0x80000000ul, 7, nullptr, 3, 0x80, nullptr);  // GENERIC_READ, OPEN_EXISTING
-    if (reinterpret_cast<std::intptr_t>(opened) == -1) return failed();
+    if (reinterpret_cast<std::intptr_t>(opened) == -1) return failed_at(wide);
     outcome came = size_of(opened, size_bytes);
     if (::GetFileType(opened) != 1) came = {false, errc::not_a_file, 0, "it is a pipe or a device"};  // FILE_TYPE_DISK
     if (came)
@@ -210,7 +224,7 @@ inline void advise_mapping(handle, const std::byte*, std::size_t, std::uint64_t,
     array<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
     void* const opened = ::CreateFileW(wide.data(), 0xC0000000ul, 7, nullptr, 1, 0x80, nullptr);  // CREATE_NEW
-    if (reinterpret_cast<std::intptr_t>(opened) == -1) return failed();
+    if (reinterpret_cast<std::intptr_t>(opened) == -1) return failed_at(wide);
     file = opened;
     return {};
 }
@@ -221,7 +235,7 @@ inline void advise_mapping(handle, const std::byte*, std::size_t, std::uint64_t,
 
 [[nodiscard]] inline outcome preallocate(handle file, std::uint64_t size_bytes) noexcept {
     if (size_bytes == 0) return {};
-    if (size_bytes > static_cast<std::uint64_t>(INT64_MAX)) return failed(112);
+    if (size_bytes > static_cast<std::uint64_t>(INT64_MAX)) return failed(223);
     long high = static_cast<long>(size_bytes >> 32);
     if (::SetFilePointer(file, static_cast<long>(static_cast<std::uint32_t>(size_bytes)), &high, 0) == 0xFFFFFFFFul)
         if (const unsigned long error = ::GetLastError(); error != 0) return failed(error);
@@ -243,7 +257,7 @@ inline void start_writing(handle) noexcept {}
     array<wchar_t> wide_from, wide_to;
     if (const outcome came = widen(from, {}, wide_from); !came) return came;
     if (const outcome came = widen(to, {}, wide_to); !came) return came;
-    return ::MoveFileExW(wide_from.data(), wide_to.data(), 1 | 8) != 0 ? outcome{} : failed();  // REPLACE_EXISTING, WRITE_THROUGH
+    return ::MoveFileExW(wide_from.data(), wide_to.data(), 1 | 8) != 0 ? outcome{} : failed_at(wide_to);  // REPLACE_EXISTING, WRITE_THROUGH
 }
 
 /// Waits until the bytes of a file that is not open are on the disk.
@@ -308,7 +322,7 @@ struct file_facts {
         file = opened;
         return {};
     }
-    const outcome came = failed();
+    const outcome came = failed_at(wide);
     return came.os_error == 32 ? outcome{false, errc::in_use, 0} : came;
 }
 
@@ -342,13 +356,13 @@ inline void remove_locked(handle file, const char* path) noexcept {
 [[nodiscard]] inline outcome remove_file(const char* path) noexcept {
     array<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
-    return ::DeleteFileW(wide.data()) != 0 ? outcome{} : failed();
+    return ::DeleteFileW(wide.data()) != 0 ? outcome{} : failed_at(wide);
 }
 
 [[nodiscard]] inline outcome make_directory(const char* path) noexcept {
     array<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
-    return ::CreateDirectoryW(wide.data(), nullptr) != 0 ? outcome{} : failed();
+    return ::CreateDirectoryW(wide.data(), nullptr) != 0 ? outcome{} : failed_at(wide);
 }
 
 /// Calls f(name, is_directory) for every entry but `.` and `..`, in no order, until f returns false.

@@ -253,7 +253,8 @@ private:
     [[nodiscard]] std::uint64_t window_end(const copy_plan& plan, std::size_t output, std::uint64_t begin) const noexcept {
         const std::uint64_t size = plan.outputs()[output].size_bytes;
         const auto at_most = [&](std::uint64_t bytes) noexcept { return size - begin < bytes ? size : begin + bytes; };
-        const std::uint64_t near = at_most(rewrite_buffer_bytes), far = at_most(largest_rewrite_buffer_bytes);
+        const std::uint64_t usual = at_most(rewrite_buffer_bytes);
+        const std::uint64_t latest = at_most(largest_rewrite_buffer_bytes);
         const auto is_clean = [&](std::uint64_t end) noexcept {
             for (const copy_block& block : plan.blocks())
                 if (block.output == output && block.destination_offset < end && block.destination_offset + block.destination_extent_bytes() > end &&
@@ -261,12 +262,13 @@ private:
                     return false;
             return true;
         };
-        if (is_clean(near)) return near;
-        std::uint64_t before = begin, behind = far;
+        if (is_clean(usual)) return usual;
+        std::uint64_t before = begin, behind = latest;
         for (const copy_block& block : plan.blocks()) {
             const std::uint64_t end = block.destination_offset + block.destination_extent_bytes();
-            if (block.output != output || end <= begin || end > far || (end <= near ? end <= before : end >= behind) || !is_clean(end)) continue;
-            (end <= near ? before : behind) = end;
+            if (block.output != output || end <= begin || end > latest) continue;
+            if ((end <= usual ? end <= before : end >= behind) || !is_clean(end)) continue;
+            (end <= usual ? before : behind) = end;
         }
         return before > begin ? before : behind;
     }

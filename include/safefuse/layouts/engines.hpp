@@ -78,8 +78,8 @@ namespace safefuse::inline SAFEFUSE_ABI {
 
 /// An engine's layout by name, for programs that learn it at run time: plan(set, scope, layouts::per_expert::description, *it->layout).
 struct known_engine {
-    std::string_view name;
-    const layout_description* layout;
+    std::string_view name;  ///< as find_engine takes it
+    const layout_description* layout;  ///< never null
 };
 
 namespace detail {

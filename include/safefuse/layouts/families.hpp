@@ -11,6 +11,7 @@
 
 namespace safefuse::inline SAFEFUSE_ABI::layouts {
 
+/// Qwen2, 2.5, 3 and 3.5 MoE, DeepSeek V2 and V3, GLM-4 MoE and all that store and hold experts as these do.
 struct qwen2_moe : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "qwen2_moe";
     using modules = safefuse::modules<"mlp.experts">;
@@ -27,6 +28,7 @@ using gate_up_transposed = layout<as_parameters, tensor<"gate_up_proj", stack<tr
 using aria_experts = layout<as_modules, tensor<"fc1", stack<transpose<0, 1, concat<0, gate, up>>>>,
                             tensor<"fc2", stack<transpose<0, 1, down>>>>;
 
+/// Rhymes AI's Aria: stored as the model holds it, transposed; its modules have other names.
 struct aria : family<aria_experts, aria_experts> {
     static constexpr std::string_view name = "aria";
     using modules = safefuse::modules<"mlp.experts">;
@@ -35,12 +37,14 @@ struct aria : family<aria_experts, aria_experts> {
     static constexpr std::string_view model_types[] = {"aria"};
 };
 
+/// Aria's language model alone.
 struct aria_text : family<aria_experts, aria_experts> {
     static constexpr std::string_view name = "aria_text";
     using modules = safefuse::modules<"mlp.experts">;
     static constexpr std::string_view model_types[] = {"aria_text"};
 };
 
+/// SK Telecom's A.X K1: a norm behind the experts is called otherwise.
 struct axk1 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "axk1";
     using modules = safefuse::modules<"mlp.experts">;
@@ -48,6 +52,7 @@ struct axk1 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view model_types[] = {"axk1"};
 };
 
+/// SK Telecom's A.X K2: the names of two MLP matrices and of a gate differ.
 struct axk2 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "axk2";
     using modules = safefuse::modules<"mlp.experts">;
@@ -56,12 +61,14 @@ struct axk2 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view model_types[] = {"axk2"};
 };
 
+/// Databricks' DBRX: the rows of all experts one below the other, on the hub as in the model.
 struct dbrx : family<flat_experts, flat_experts> {
     static constexpr std::string_view name = "dbrx";
     using modules = safefuse::modules<"ffn.experts.mlp">;
     static constexpr std::string_view model_types[] = {"dbrx"};
 };
 
+/// DeepSeek-OCR 2: the vision towers have other names in the model.
 struct deepseek_ocr2 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "deepseek_ocr2";
     using modules = safefuse::modules<"mlp.experts">;
@@ -94,6 +101,7 @@ using deepseek_v4_experts = layout<spelling<spelled<weight, ".weight">, spelled<
                                    tensor<"{expert}.w1", gate>,
                                    tensor<"{expert}.w3", up>, tensor<"{expert}.w2", down>>;
 
+/// DeepSeek V4: w1, w3, w2 on the hub, and shorter names all over.
 struct deepseek_v4 : family<deepseek_v4_experts, gate_up_fused> {
     static constexpr std::string_view name = "deepseek_v4";
     using modules = safefuse::modules<"ffn.experts", "mlp.experts">;
@@ -125,6 +133,7 @@ struct deepseek_v4 : family<deepseek_v4_experts, gate_up_fused> {
     static constexpr std::string_view model_types[] = {"deepseek_v4"};
 };
 
+/// Baidu's ERNIE 4.5.
 struct ernie4_5_moe : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "ernie4_5_moe";
     using modules = safefuse::modules<"mlp.experts">;
@@ -162,6 +171,7 @@ using ernie_vl_biases_apart = layout<spelling<spelled<weight, "">>,
                                      tensor<"text_moe.gate.moe_statics.e_score_correction_bias", ernie_vl_text_bias>,
                                      tensor<"vision_moe.gate.moe_statics.e_score_correction_bias", ernie_vl_vision_bias>>;
 
+/// ERNIE 4.5 VL: experts for text and for images in one numbered list, two modules in the model; routers are turned.
 struct ernie4_5_vl_moe : family<ernie_vl_per_expert, ernie_vl_fused> {
     static constexpr std::string_view name = "ernie4_5_vl_moe";
     using modules = safefuse::modules<"mlp">;
@@ -180,6 +190,7 @@ struct ernie4_5_vl_moe : family<ernie_vl_per_expert, ernie_vl_fused> {
     static constexpr std::string_view model_types[] = {"ernie4_5_vl_moe"};
 };
 
+/// LG's K-EXAONE.
 struct exaone_moe : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "exaone_moe";
     using modules = safefuse::modules<"mlp.experts">;
@@ -187,6 +198,7 @@ struct exaone_moe : family<per_expert, gate_up_fused> {
     static constexpr std::string_view model_types[] = {"exaone_moe"};
 };
 
+/// Google's Gemma 4 with experts and DiffusionGemma: stored fused.
 struct gemma4 : family<gate_up_fused, gate_up_fused> {
     static constexpr std::string_view name = "gemma4";
     using modules = safefuse::modules<"experts">;
@@ -204,6 +216,7 @@ using convolutions_apart = layout<spelling<spelled<convolution_weight, ".weight"
 using convolutions_joined = layout<spelling<spelled<convolution_weight, ".weight">>,
                                    tensor<"conv1d", concat<0, q_convolution, k_convolution, v_convolution>>>;
 
+/// GLM-5.3-Flash: the short convolutions of q, k and v are one in the model.
 struct glm5_next : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "glm5_next";
     using modules = safefuse::modules<"mlp.experts">;
@@ -231,12 +244,14 @@ using gpt_oss_experts =
 using gpt_oss_mxfp4 = layout<spelling<spelled<mxfp4_blocks, "_blocks">, spelled<mxfp4_scales, "_scales">, spelled<bias, "_bias">>,
                              tensor<"gate_up_proj", stack<interleave<0, 1, gate, up>>>, tensor<"down_proj", stack<down>>>;
 
+/// OpenAI's gpt-oss: stored fused, rows of gate and up in turn; MXFP4 codes or BF16.
 struct gpt_oss : family<gpt_oss_experts, gpt_oss_experts> {
     static constexpr std::string_view name = "gpt_oss";
     using modules = safefuse::modules<"mlp.experts">;
     static constexpr std::string_view model_types[] = {"gpt_oss"};
 };
 
+/// IBM's Granite MoE: input_linear is gate and up of all experts.
 struct granitemoe : family<linear_pair, gate_up_fused> {
     static constexpr std::string_view name = "granitemoe";
     using modules = safefuse::modules<"block_sparse_moe", "block_sparse_moe.experts">;
@@ -244,12 +259,14 @@ struct granitemoe : family<linear_pair, gate_up_fused> {
     static constexpr std::string_view model_types[] = {"granitemoe", "granitemoehybrid", "granitemoeshared"};
 };
 
+/// IBM's Granite MoE with sliding windows: stored fused.
 struct granitemoe_swa : family<gate_up_fused, gate_up_fused> {
     static constexpr std::string_view name = "granitemoe_swa";
     using modules = safefuse::modules<"block_sparse_moe.experts">;
     static constexpr std::string_view model_types[] = {"granitemoe_swa"};
 };
 
+/// Tencent's Hy3.
 struct hy_v3 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "hy_v3";
     using modules = safefuse::modules<"mlp.experts">;
@@ -259,6 +276,7 @@ struct hy_v3 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view model_types[] = {"hy_v3"};
 };
 
+/// Tencent's Hy4: stored fused, under other names.
 struct hy_v4 : family<gate_up_fused, gate_up_fused> {
     static constexpr std::string_view name = "hy_v4";
     using modules = safefuse::modules<"mlp.experts">;
@@ -278,6 +296,7 @@ using mlp_up = matrix<"up", "I", "H">;
 using mlp_apart = layout<as_modules, tensor<"gate_proj", mlp_gate>, tensor<"up_proj", mlp_up>>;
 using mlp_joined = layout<as_modules, tensor<"gate_up_proj", concat<0, mlp_gate, mlp_up>>>;
 
+/// MiniMax M3 VL: w1, w3, w2 on the hub; dense and shared MLPs are fused in the model, too.
 struct minimax_m3_vl : family<per_expert_w123, gate_up_fused> {
     static constexpr std::string_view name = "minimax_m3_vl";
     using modules = safefuse::modules<"block_sparse_moe.experts", "mlp.experts">;
@@ -316,6 +335,7 @@ using inkling_shared_apart = layout<spelling<spelled<weight, "">>, tensor<"gate_
                                     tensor<"down_proj", stack<inkling_shared_down>>>;
 using inkling_dense = layout<as_modules, tensor<"w13_dn", interleave<0, 1, mlp_gate, mlp_up>>>;
 
+/// Thinking Machines' Inkling: stored fused with rows of gate and up in turn, which the model puts one below the other.
 struct inkling_mm_model : family<inkling_experts, gate_up_fused> {
     static constexpr std::string_view name = "inkling_mm_model";
     using modules = safefuse::modules<"mlp.experts">;
@@ -341,12 +361,14 @@ struct inkling_mm_model : family<inkling_experts, gate_up_fused> {
     static constexpr std::string_view model_types[] = {"inkling_mm_model"};
 };
 
+/// AI21's Jamba.
 struct jamba : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "jamba";
     using modules = safefuse::modules<"feed_forward.experts">;
     static constexpr std::string_view model_types[] = {"jamba"};
 };
 
+/// JetMoE: fused, on the hub as in the model.
 struct jetmoe : family<linear_pair, linear_pair> {
     static constexpr std::string_view name = "jetmoe";
     using modules = safefuse::modules<"mlp">;
@@ -378,6 +400,7 @@ using kimi_vision_apart =
            tensor<"{expert}.attn.k_proj", rope_in_a_row<rope_k_first, rope_k_second>>,
            tensor<"{expert}.attn.v_proj", rope_in_a_row<rope_v_first, rope_v_second>>>;
 
+/// Moonshot's Kimi K2.5 and K2.6: the vision tower's q, k and v are one matrix on the hub, in another order of rows.
 struct kimi_k25 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "kimi_k25";
     using modules = safefuse::modules<"mlp.experts">;
@@ -398,6 +421,7 @@ struct kimi_k25 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view model_types[] = {"kimi_k25"};
 };
 
+/// Moonshot's Kimi Linear: w1, w3, w2 on the hub; the short convolutions of q, k and v are one in the model.
 struct kimi_linear : family<per_expert_w123, gate_up_fused> {
     static constexpr std::string_view name = "kimi_linear";
     using modules = safefuse::modules<"block_sparse_moe.experts", "mlp.experts">;
@@ -410,6 +434,7 @@ struct kimi_linear : family<per_expert_w123, gate_up_fused> {
     static constexpr std::string_view model_types[] = {"kimi_linear"};
 };
 
+/// Poolside's Laguna.
 struct laguna : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "laguna";
     using modules = safefuse::modules<"mlp.experts">;
@@ -418,12 +443,14 @@ struct laguna : family<per_expert, gate_up_fused> {
     static constexpr std::string_view model_types[] = {"laguna"};
 };
 
+/// Liquid AI's LFM2 MoE: w1, w3, w2 on the hub.
 struct lfm2_moe : family<per_expert_w123, gate_up_fused> {
     static constexpr std::string_view name = "lfm2_moe";
     using modules = safefuse::modules<"feed_forward.experts">;
     static constexpr std::string_view model_types[] = {"lfm2_moe"};
 };
 
+/// Meta's Llama 4: stored fused and transposed.
 struct llama4 : family<gate_up_transposed, gate_up_transposed> {
     static constexpr std::string_view name = "llama4";
     using modules = safefuse::modules<"feed_forward.experts">;
@@ -439,12 +466,14 @@ using longcat_per_expert =
 using longcat_fused = layout<as_parameters, tensor<"gate_up_proj", stack<concat<0, longcat_gate, longcat_up>>>,
                              tensor<"down_proj", stack<down>>>;
 
+/// Meituan's LongCat-Flash: experts that compute nothing have no down matrix.
 struct longcat_flash : family<longcat_per_expert, longcat_fused> {
     static constexpr std::string_view name = "longcat_flash";
     using modules = safefuse::modules<"mlp.experts">;
     static constexpr std::string_view model_types[] = {"longcat_flash"};
 };
 
+/// Xiaomi's MiMo-V2-Flash.
 struct mimo_v2_flash : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "mimo_v2_flash";
     using modules = safefuse::modules<"mlp.experts">;
@@ -452,12 +481,14 @@ struct mimo_v2_flash : family<per_expert, gate_up_fused> {
     static constexpr std::string_view model_types[] = {"mimo_v2_flash"};
 };
 
+/// Mistral 4, and the text models of Inkling and MiniMax M3, and Zaya: stored fused.
 struct mistral4 : family<gate_up_fused, gate_up_fused> {
     static constexpr std::string_view name = "mistral4";
     using modules = safefuse::modules<"mlp.experts">;
     static constexpr std::string_view model_types[] = {"mistral4", "inkling_text", "minimax_m3_vl_text", "zaya"};
 };
 
+/// Mixtral, MiniMax and MiniMax M2: w1, w3, w2 on the hub.
 struct mixtral : family<per_expert_w123, gate_up_fused> {
     static constexpr std::string_view name = "mixtral";
     using modules = safefuse::modules<"block_sparse_moe.experts", "mlp.experts">;
@@ -467,6 +498,7 @@ struct mixtral : family<per_expert_w123, gate_up_fused> {
     static constexpr std::string_view model_types[] = {"mixtral", "minimax", "minimax_m2"};
 };
 
+/// NVIDIA's Nemotron-H: up and down, no gate.
 struct nemotron_h : family<per_expert_ungated, ungated_fused> {
     static constexpr std::string_view name = "nemotron_h";
     using modules = safefuse::modules<"mixer.experts">;
@@ -474,12 +506,14 @@ struct nemotron_h : family<per_expert_ungated, ungated_fused> {
     static constexpr std::string_view model_types[] = {"nemotron_h"};
 };
 
+/// OpenAI's privacy filter: stored fused and transposed.
 struct openai_privacy_filter : family<gate_up_transposed, gate_up_transposed> {
     static constexpr std::string_view name = "openai_privacy_filter";
     using modules = safefuse::modules<"mlp.experts">;
     static constexpr std::string_view model_types[] = {"openai_privacy_filter"};
 };
 
+/// Microsoft's Phi-3.5-MoE: w1, w3, w2 on the hub.
 struct phimoe : family<per_expert_w123, gate_up_fused> {
     static constexpr std::string_view name = "phimoe";
     using modules = safefuse::modules<"block_sparse_moe.experts", "mlp.experts">;
@@ -487,6 +521,7 @@ struct phimoe : family<per_expert_w123, gate_up_fused> {
     static constexpr std::string_view model_types[] = {"phimoe"};
 };
 
+/// The language model of Qwen3.5 MoE.
 struct qwen3_5_moe_text : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "qwen3_5_moe_text";
     using modules = safefuse::modules<"mlp.experts">;
@@ -494,6 +529,7 @@ struct qwen3_5_moe_text : family<per_expert, gate_up_fused> {
     static constexpr std::string_view model_types[] = {"qwen3_5_moe_text"};
 };
 
+/// Qwen3-VL MoE: stored fused and transposed, which the model turns.
 struct qwen3_vl_moe : family<gate_up_transposed, gate_up_fused> {
     static constexpr std::string_view name = "qwen3_vl_moe";
     using modules = safefuse::modules<"mlp.experts">;
@@ -505,6 +541,7 @@ using ngram_shard = part_of<group_of_experts<"S">, "shard", "R", "D">;
 using ngrams_in_shards = layout<as_modules, tensor<"ngram_embedding.shard_{expert}", ngram_shard>>;
 using ngrams_joined = layout<as_modules, tensor<"ngram_embedding", flatten<0, stack<ngram_shard>>>>;
 
+/// Qwen4-Exp: an embedding in shards is one in the model.
 struct qwen4_exp : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "qwen4_exp";
     using modules = safefuse::modules<"mlp.experts">;
@@ -513,6 +550,7 @@ struct qwen4_exp : family<per_expert, gate_up_fused> {
     static constexpr std::string_view model_types[] = {"qwen4_exp"};
 };
 
+/// The language model of Qwen4-Exp.
 struct qwen4_exp_text : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "qwen4_exp_text";
     using modules = safefuse::modules<"mlp.experts">;
@@ -532,6 +570,7 @@ using step3p7_vision_apart =
            tensor<"{expert}.self_attn.k_proj", rope_in_a_row<rope_k_first, rope_k_second>>,
            tensor<"{expert}.self_attn.v_proj", rope_in_a_row<rope_v_first, rope_v_second>>>;
 
+/// StepFun's Step 3.7: experts stacked, gate and up apart on the hub; the vision tower's q, k and v are one matrix there.
 struct step3p7 : family<step3p7_experts, gate_up_fused> {
     static constexpr std::string_view name = "step3p7";
     using modules = safefuse::modules<"moe", "mlp.experts">;

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include <safefuse/detail/array.hpp>
+#include <safefuse/detail/name_kinds.hpp>
 #include <safefuse/family.hpp>
 #include <safefuse/layouts/families.hpp>
 #include <safefuse/result.hpp>
@@ -19,8 +20,8 @@ namespace safefuse::inline SAFEFUSE_ABI {
 
 /// A family as data, both ways.
 struct known_family {
-    family_description fuse;
-    family_description unfuse;
+    family_description fuse;  ///< from the hub to the model
+    family_description unfuse;  ///< and back
 };
 
 /// Families that are looked through: shipped_families, or a list of your own. Nothing of them is instantiated before it is asked for.
@@ -30,9 +31,10 @@ private:
     static constexpr known_family list[] = {{description_of<Family>, inverse_of<Family>}...};
 
 public:
+    /// The families as data, in the order of the list.
     static constexpr sequence<const known_family> all{list};
 
-    /// Calls f.template operator()<Family>() for the type of that entry; false for none.
+    /// Calls `f.template operator()<Family>()` for the type of that entry; false for none.
     template <class F>
     static constexpr bool visit(const known_family* entry, F& f) {
         const known_family* each = list;
@@ -124,20 +126,35 @@ inline result<rename_fit> fit_renames(const tensor_set_ref& set, const experts_s
 /// For plans that are only looked at.
 inline constexpr plan_options of_any_type{.unscaled_codes = true};
 
-/// How well a family fits a tensor set: 0, it finds no experts to plan; 1, not all that it declares is there; more otherwise.
-inline result<std::uint32_t> score_family(const tensor_set_ref& set, const family_description& family, bool unfuse) noexcept {
-    auto scopes = experts_scopes::find(set, family);
-    if (!scopes) return std::move(scopes).error();
+/// Whether any experts are in the form that a family begins with. Where both forms are spelled alike, plans tell, for all shapes
+/// count.
+inline result<bool> has_source_form(const tensor_set_ref& set, const experts_scopes& kinds,
+                                    const family_description& family) noexcept {
+    bool named = false;
+    for (std::size_t i = 0; !named && i < kinds.experts_count(); ++i) named = kinds[i].form != experts_form::to;
+    if (!named || !spelled_alike(*family.from, *family.to)) return named;
+    const auto scopes = experts_scopes::find(set, family);
+    if (!scopes) return scopes.error();
     bool fits = false;
     for (std::size_t i = 0; !fits && i < scopes->experts_count(); ++i) {
-        fits = (*scopes)[i].form != experts_form::to;
-        if (!fits || !spelled_alike(*family.from, *family.to)) continue;
+        if ((*scopes)[i].form == experts_form::to) continue;
         const auto plan = plan_scope(set, family, (*scopes)[i], of_any_type);
         if (!plan && plan.error().code == errc::out_of_memory) return plan.error();
         fits = !plan || plan->source_form() != experts_form::to;
     }
-    if (!fits) return std::uint32_t{0};
-    const auto renames = fit_renames(set, *scopes, family.renames);
+    return fits;
+}
+
+/// How well a family fits a tensor set: 0, it finds no experts to plan; 1, not all that it declares is there; more otherwise.
+///   kinds   the set again, or as many of its tensors as show each kind of name
+inline result<std::uint32_t> score_family(const tensor_set_ref& set, const tensor_set_ref& kinds,
+                                          const family_description& family, bool unfuse) noexcept {
+    auto scopes = experts_scopes::find(kinds, family);
+    if (!scopes) return std::move(scopes).error();
+    const auto fits = has_source_form(set, *scopes, family);
+    if (!fits) return fits.error();
+    if (!*fits) return std::uint32_t{0};
+    const auto renames = fit_renames(kinds, *scopes, family.renames);
     if (!renames) return renames.error();
     bool all = renames->all;
     std::uint32_t told = renames->stored;
@@ -164,39 +181,69 @@ inline bool same_work(const copy_plan& a, const copy_plan& b) noexcept {
     return true;
 }
 
-/// Whether two families do the same with a tensor set: with its first experts and all its names.
-inline result<bool> same_work(const tensor_set_ref& set, const family_description& a, const family_description& b) noexcept {
+/// The first experts of a family, found among the kinds of names and planned from the set.
+inline result<copy_plan> plan_first(const tensor_set_ref& set, const tensor_set_ref& kinds,
+                                    const family_description& family) noexcept {
+    const auto scopes = experts_scopes::find(kinds, family);
+    if (!scopes) return scopes.error();
+    if (scopes->experts_count() == 0) return failure{.code = errc::no_experts};
+    const experts_scope first = (*scopes)[0];
+    const auto lies_under = [](std::string_view name, std::string_view scope) noexcept {
+        return name.size() > scope.size() && name[scope.size()] == '.' && name.starts_with(scope);
+    };
+    chosen_tensors nearby{set};
     for (std::size_t i = 0; i < set.size(); ++i) {
-        const auto one = renamed(a, set.spec(i).name), other = renamed(b, set.spec(i).name);
+        const std::string_view name = set.spec(i).name;
+        if ((lies_under(name, first.name) || lies_under(name, first.destination_name)) && !nearby.add(i)) return failure{.code = errc::out_of_memory};
+    }
+    const auto whole = experts_scopes::find(nearby, family);
+    if (!whole) return whole.error();
+    for (std::size_t s = 0; s < whole->experts_count(); ++s) {
+        experts_scope scope = (*whole)[s];
+        if (scope.name != first.name) continue;
+        array<std::uint32_t> members;
+        for (const std::uint32_t member : scope.tensors)
+            if (!members.push(nearby.number(member))) return failure{.code = errc::out_of_memory};
+        scope.tensors = members.span();
+        return plan_scope(set, family, scope, of_any_type);
+    }
+    return failure{.code = errc::no_experts};
+}
+
+/// Whether two families do the same with a tensor set: with its first experts and all its names.
+inline result<bool> same_work(const tensor_set_ref& set, const tensor_set_ref& kinds, const family_description& a,
+                              const family_description& b) noexcept {
+    for (std::size_t i = 0; i < kinds.size(); ++i) {
+        const auto one = renamed(a, kinds.spec(i).name), other = renamed(b, kinds.spec(i).name);
         if (!one || !other) return failure{.code = errc::out_of_memory};
         if (one->view() != other->view()) return false;
     }
-    auto scopes = experts_scopes::find(set, a), others = experts_scopes::find(set, b);
-    if (!scopes || !others) return failure{.code = errc::out_of_memory};
-    if (scopes->size() != others->size() || scopes->experts_count() != others->experts_count()) return false;
-    for (std::size_t i = 0; i < scopes->size(); ++i) {
+    {
+        const auto one = plan_first(set, kinds, a), other = plan_first(set, kinds, b);
+        if (!one || !other || !same_work(*one, *other)) return false;
+    }
+    auto scopes = experts_scopes::find(kinds, a), others = experts_scopes::find(kinds, b);
+    for (const bool all : {false, true}) {
+        if (!scopes || !others) return failure{.code = errc::out_of_memory};
+        if (scopes->size() != others->size() || scopes->experts_count() != others->experts_count()) return false;
+        if (scopes->experts_count() == scopes->size()) return true;  // the other experts are like the first
+        if (!all) scopes = experts_scopes::find(set, a), others = experts_scopes::find(set, b);
+    }
+    for (std::size_t i = scopes->experts_count(); i < scopes->size(); ++i) {
         const auto one = plan_scope(set, a, (*scopes)[i], of_any_type), other = plan_scope(set, b, (*others)[i], of_any_type);
         if (!one || !other || !same_work(*one, *other)) return false;
-        if (i == 0 && scopes->experts_count() == scopes->size()) break;  // the others are like the first
     }
     return true;
 }
 
-/// The first experts of a family in a tensor set, planned.
-inline result<copy_plan> plan_first(const tensor_set_ref& set, const family_description& family) noexcept {
-    const auto scopes = experts_scopes::find(set, family);
-    if (!scopes) return scopes.error();
-    if (scopes->experts_count() == 0) return failure{.code = errc::no_experts};
-    return plan_scope(set, family, (*scopes)[0], of_any_type);
-}
-
 /// Of several candidates, those whose experts can be planned: more gates than down matrices, say, tells of a family. Where none can,
 /// the first one, whose plan will say what is wrong.
-inline result<void> keep_plannable(const tensor_set_ref& set, array<const known_family*>& candidates, bool unfuse) noexcept {
+inline result<void> keep_plannable(const tensor_set_ref& set, const tensor_set_ref& kinds,
+                                   array<const known_family*>& candidates, bool unfuse) noexcept {
     if (candidates.size() < 2) return {};
     array<const known_family*> kept;
     for (const known_family* const each : candidates) {
-        const auto plan = plan_first(set, unfuse ? each->unfuse : each->fuse);
+        const auto plan = plan_first(set, kinds, unfuse ? each->unfuse : each->fuse);
         if (!plan && plan.error().code == errc::out_of_memory) return plan.error();
         if (plan && !kept.push(each)) return failure{.code = errc::out_of_memory};
     }
@@ -207,24 +254,48 @@ inline result<void> keep_plannable(const tensor_set_ref& set, array<const known_
 
 /// What a model holds may be stored so, too: where names of the model's form, or shapes alone, tell of a family, so may one be meant
 /// that would leave these tensors as they are.
-inline result<void> add_lookalikes(const tensor_set_ref& set, sequence<const known_family> families,
+inline result<void> add_lookalikes(const tensor_set_ref& set, const tensor_set_ref& kinds, sequence<const known_family> families,
                                    array<const known_family*>& candidates, bool unfuse) noexcept {
     bool any = unfuse;
     for (const known_family* const each : candidates) any = any || spelled_alike(*each->fuse.from, *each->fuse.to);
     for (const known_family& each : families) {
         if (!any || !each.fuse.module_at(0).is_same()) continue;
-        const auto plan = plan_first(set, unfuse ? each.unfuse : each.fuse);
+        const auto plan = plan_first(set, kinds, unfuse ? each.unfuse : each.fuse);
         if (!plan && plan.error().code == errc::out_of_memory) return plan.error();
         if (plan && !candidates.push(&each)) return failure{.code = errc::out_of_memory};
     }
     return {};
 }
 
+/// The digits of the longest number that is a segment of its own in a pattern of the family.
+inline std::size_t longest_number(const family_description& family) noexcept {
+    std::size_t digits = 0;
+    const auto look_at = [&](std::string_view pattern) noexcept {
+        if (const std::size_t found = longest_number(pattern); found > digits) digits = found;
+    };
+    for (const rename_description each : family.renames) look_at(each.from), look_at(each.to);
+    for (std::size_t m = 0; m < family.module_count(); ++m) {
+        const module_description module = family.module_at(m);
+        look_at(module.from_path), look_at(module.to_path);
+        for (const layout_description* layout : {module.from, module.to}) {
+            for (const tensor_description& tensor : layout->tensors) look_at(tensor.name);
+            for (const auto& field : layout->fields) look_at(field.suffix);
+        }
+    }
+    return digits;
+}
+
 inline result<const known_family*> detect_family(const tensor_set_ref& set, sequence<const known_family> families, bool unfuse) noexcept {
+    std::size_t spelled_digits = 0;
+    for (const known_family& each : families)
+        if (const std::size_t digits = longest_number(each.fuse); digits > spelled_digits) spelled_digits = digits;
+    const auto chosen = one_of_each_kind(set, spelled_digits);
+    if (!chosen) return chosen.error();
+    const tensor_set_ref kinds{*chosen};
     array<const known_family*> best;
     std::uint32_t best_score = 1;
     for (const known_family& each : families) {
-        const auto score = score_family(set, unfuse ? each.unfuse : each.fuse, unfuse);
+        const auto score = score_family(set, kinds, unfuse ? each.unfuse : each.fuse, unfuse);
         if (!score) return score.error();
         if (*score < best_score) continue;
         if (*score > best_score) best.clear();
@@ -232,13 +303,13 @@ inline result<const known_family*> detect_family(const tensor_set_ref& set, sequ
         if (!best.push(&each)) return failure{.code = errc::out_of_memory};
     }
     if (best.empty()) return failure{.code = errc::unknown_family, .detail = family_names(families)};
-    if (auto done = keep_plannable(set, best, unfuse); !done) return done.error();
-    if (auto done = add_lookalikes(set, families, best, unfuse); !done) return done.error();
+    if (auto done = keep_plannable(set, kinds, best, unfuse); !done) return done.error();
+    if (auto done = add_lookalikes(set, kinds, families, best, unfuse); !done) return done.error();
     text candidates{best[0]->fuse.name};
     bool is_tied = false;
     for (std::size_t i = 1; i < best.size(); ++i) {
-        const auto same = unfuse ? same_work(set, best[0]->unfuse, best[i]->unfuse)
-                                 : same_work(set, best[0]->fuse, best[i]->fuse);
+        const auto same = unfuse ? same_work(set, kinds, best[0]->unfuse, best[i]->unfuse)
+                                 : same_work(set, kinds, best[0]->fuse, best[i]->fuse);
         if (!same) return same.error();
         if (*same) continue;
         is_tied = true;
@@ -262,8 +333,8 @@ template <class Families = shipped_families>
     return detail::detect_family(set, Families::all, unfuse);
 }
 
-/// Calls f.template operator()<Family>() with the family of that name or model type, and says whether there is one:
-/// visit_family(config->model_type, [&]<class Family>() { plan = sf::plan<Family>(checkpoint, scope); }).
+/// Calls `f.template operator()<Family>()` with the family of that name or model type, and says whether there is one:
+/// `visit_family(config->model_type, [&]<class Family>() { plan = sf::plan<Family>(checkpoint, scope); })`.
 template <class Families = shipped_families, class F>
 constexpr bool visit_family(std::string_view name, F&& f) {
     return Families::visit(find_family<Families>(name), f);

@@ -1,0 +1,10 @@
+// Another translation unit of the loader: what the headers define must not be defined twice.
+#include <safefuse/safefuse.hpp>
+
+#if defined(__cpp_exceptions)
+#include <safefuse/throwing.hpp>
+
+std::size_t size_or_throw(const safefuse::checkpoint& checkpoint, const char* name) {
+    return safefuse::or_throw(checkpoint.find(name)).size_bytes();
+}
+#endif
