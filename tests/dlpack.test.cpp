@@ -239,6 +239,26 @@ TEST_CASE("dlpack: what cannot be lent is refused, and its owner is untouched" *
     CHECK(refusal(sf::dtype::u8, {0, std::uint64_t{1} << 63}, 0) == sf::errc::size_overflow);
 }
 
+TEST_CASE("dlpack: a view's shape may lie in an owner that takes it along when it moves" * doctest::skip(is_big_endian)) {
+    struct whole {
+        explicit whole(std::vector<std::byte> of) : bytes{std::move(of)} {}
+        whole(whole&& other) noexcept : bytes{std::move(other.bytes)}, shape{other.shape[0], other.shape[1]} {
+            other.shape[0] = other.shape[1] = 0;
+        }
+        std::vector<std::byte> bytes;
+        std::uint64_t shape[2] = {2, 3};
+    };
+    whole held{counting(6)};
+    const auto view = sf::tensor_view::of(sf::dtype::u8, held.shape, held.bytes);
+    REQUIRE(view);
+    const auto lent = dlpack::lend(*view, std::move(held));
+    REQUIRE(lent);
+    const dlpack::tensor& of = (*lent)->dl_tensor;
+    CHECK(of.shape[0] == 2);
+    CHECK(of.shape[1] == 3);
+    CHECK(of.strides[0] == 3);
+}
+
 TEST_CASE("dlpack: complex numbers are aligned as their parts are, and tensors without elements need not be" *
           doctest::skip(is_big_endian)) {
     alignas(64) static const std::byte bytes[64]{};

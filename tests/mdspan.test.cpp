@@ -177,6 +177,15 @@ TEST_CASE_TEMPLATE("mdspan: static extents are checked, and so are rank, dtype, 
     REQUIRE_FALSE(made);
     CHECK(made.error().code == sf::errc::size_overflow);
     CHECK(made.error().actual == 300);
+
+    // extents that fit, of more elements than do: strides would wrap around
+    const extents square{20, 15};
+    const auto flat = sf::tensor_view::of(sf::dtype::u8, square, many);
+    const auto wrapped = sf::mdspan_of<typename Kind::template rows<const std::uint8_t, std::int8_t, any, any>>(*flat);
+    REQUIRE_FALSE(wrapped);
+    CHECK(wrapped.error().code == sf::errc::size_overflow);
+    CHECK(wrapped.error().actual == 300);
+    CHECK(sf::mdspan_of<typename Kind::template rows<const std::uint8_t, std::int16_t, any, any>>(*flat));
 }
 
 TEST_CASE_TEMPLATE("mdspan: tensors without elements and of one axis work" * doctest::skip(is_big_endian), Kind, stand_in,

@@ -165,6 +165,26 @@ TEST_CASE("threads: every piece runs once, whatever the number of threads and pi
     CHECK(sum == 4950);
 }
 
+namespace {
+
+std::atomic<int> called_in_line{0};
+void in_line(std::size_t count, const sf::indexed_task& task) noexcept {
+    ++called_in_line;
+    for (std::size_t i = 0; i < count; ++i) task(i);
+}
+
+}  // namespace
+
+TEST_CASE("fuse on threads: a plain function is an executor, too") {
+    const laws::experts x{.end_expert = 3, .i_end = 64, .h = 48};
+    const laws::packed_set held = laws::make_set(laws::kind::per_expert, x, "moe");
+    const shared_set set{held};
+    const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);
+    CHECK(run(plan, [&](const auto& spans) { return sf::fuse(plan, spans, in_line); }) == run_serial(plan));
+    CHECK(run_chunked(plan, in_line, 500) == run_serial(plan));
+    CHECK(called_in_line == 1);  // one chunk needs none
+}
+
 TEST_CASE("fuse on threads: the bytes of every layout from every other are those of one thread") {
     const laws::experts shapes[] = {
         {.end_expert = 3, .i_end = 64, .h = 5, .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}},

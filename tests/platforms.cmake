@@ -248,9 +248,9 @@ platform(NAME gcc-23 TITLE "Linux x86-64" CXX g++ FLAGS "-O1" STANDARD 23 TESTS 
 platform(NAME clang-14 TITLE "Linux x86-64" CXX ${clang14} FLAGS "-O1" TESTS "${everything}" WERROR ON PACKAGE "Debian: clang-14")
 foreach(standard IN ITEMS 20 23)
     platform(NAME clang-19-${standard} TITLE "Linux x86-64" CXX clang++-19 FLAGS "-O1" STANDARD ${standard} TESTS "${everything}" WERROR ON
-        PACKAGE "apt.llvm.org: clang-19")
+        PACKAGE "Debian: clang-19")
     platform(NAME libc++-${standard} TITLE "Linux x86-64" CXX clang++-19 LIBRARY libc++ FLAGS "-O1 -stdlib=libc++" STANDARD ${standard}
-        TESTS "${everything}" WERROR ON PACKAGE "apt.llvm.org: clang-19 libc++-19-dev libc++abi-19-dev")
+        TESTS "${everything}" WERROR ON PACKAGE "Debian: clang-19 libc++-19-dev libc++abi-19-dev")
 endforeach()
 
 # Machines

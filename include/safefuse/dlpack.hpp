@@ -227,7 +227,6 @@ template <managed_form Managed = managed_tensor_versioned, class Owner>
     void* const memory = std::malloc(static_cast<std::size_t>(size_bytes));
     if (memory == nullptr) return failure{.code = errc::out_of_memory, .expected = size_bytes};
 
-    auto* const made = new (memory) block{{}, std::move(owner)};
     auto* const shape = reinterpret_cast<std::int64_t*>(static_cast<std::byte*>(memory) + extents_offset);
     std::int64_t* const strides = shape + rank;
     std::uint64_t stride = 1;
@@ -237,8 +236,10 @@ template <managed_form Managed = managed_tensor_versioned, class Owner>
         strides[axis] = static_cast<std::int64_t>(stride);
         stride *= extent == 0 ? 1 : extent;  // of a tensor without elements it may wrap around: nobody follows it
     }
+    void* const data = view.bytes().empty() ? nullptr : const_cast<std::byte*>(view.bytes().data());
+    auto* const made = new (memory) block{{}, std::move(owner)};  // last: view and shape may lie in the owner
     auto& to = made->managed.dl_tensor;
-    to.data = view.bytes().empty() ? nullptr : const_cast<std::byte*>(view.bytes().data());
+    to.data = data;
     to.device.device_type = static_cast<decltype(to.device.device_type)>(1);  // kDLCPU
     to.ndim = static_cast<std::int32_t>(rank);
     to.dtype = {type.code, type.bits, type.lanes};

@@ -191,6 +191,7 @@ std::size_t blocks_among(sequence<const copy_block> blocks, std::size_t i, const
     for (; has_short_runs(blocks[i]) && next < blocks.size(); ++next) {
         const copy_block& other = blocks[next];
         if (other.source != blocks[i].source || other.source_offset >= source_end || !has_short_runs(other)) break;
+        if (other.source_offset < blocks[i].source_offset) break;  // of a plan's parts; what begins first is read from on
         const std::uint64_t end = other.source_offset + other.source_extent_bytes();
         if (end > source_end && memory_of(other.output) != nullptr) source_end = end;
     }

@@ -54,7 +54,7 @@ constexpr bool is_row_major(const Mdspan& values) noexcept {
 
 /// A tensor's elements as an mdspan such as std::mdspan<const float, std::dextents<std::size_t, 3>>, without a copy.
 ///   fails   as tensor_view::as (wrong_dtype, misaligned, byte_order); shape_mismatch (another rank or extent than a static one, a
-///           layout other than row-major), size_overflow (an extent beyond the index type)
+///           layout other than row-major), size_overflow (an extent, or their product, beyond the index type)
 template <mdspan_type Mdspan>
 requires std::is_const_v<typename Mdspan::element_type>
 [[nodiscard]] result<Mdspan> mdspan_of(const tensor_view& tensor) noexcept {
@@ -74,6 +74,8 @@ requires std::is_const_v<typename Mdspan::element_type>
         if (const auto fixed = static_cast<std::size_t>(Mdspan::static_extent(axis)); fixed != dynamic_extent && fixed != extent)
             return failure{.code = errc::shape_mismatch, .detail = "an extent", .expected = fixed, .actual = extent};
     }
+    if (!std::in_range<index>(values->size()))  // mdspan asks for it: else its strides wrap around
+        return failure{.code = errc::size_overflow, .detail = "the number of elements", .actual = values->size()};
     Mdspan made{values->data(), typename Mdspan::extents_type{extents}};
     if (!detail::is_row_major(made))
         return failure{.code = errc::shape_mismatch, .detail = "the mdspan's layout is not row-major"};

@@ -98,8 +98,10 @@ class executor_ref {
 public:
     template <executor Executor>
     explicit executor_ref(Executor& run) noexcept
-        : run_{&run}, call_{[](const void* what, std::size_t count, const indexed_task& task) noexcept {
-              (*static_cast<Executor*>(const_cast<void*>(what)))(count, task);  // as const as the caller's was
+        // a function is no object, so the casts are not static ones
+        : run_{reinterpret_cast<const void*>(&run)},
+          call_{[](const void* what, std::size_t count, const indexed_task& task) noexcept {
+              (*reinterpret_cast<Executor*>(const_cast<void*>(what)))(count, task);  // as const as the caller's was
           }} {}
     void operator()(std::size_t count, const indexed_task& task) const noexcept { call_(run_, count, task); }
 

@@ -159,7 +159,7 @@ struct panel {
 constexpr panel panels[] = {
     {"header", "", "Header to a checked table", {"memcpy", "simdjson DOM, tape"}},
     {"open", "open", "Open a checkpoint, held against its index", {"read index"}},
-    {"fuse", "concat and stack", "Fuse experts of 3 MiB, BF16, page cache warm, reused memory", {"memcpy", "streaming", "memset"}},
+    {"fuse", "concat and stack, experts of 3 MiB", "Fuse experts of 3 MiB, BF16, page cache warm, reused memory", {"memcpy", "streaming", "memset"}},
     {"convert", "BF16 to F32", "Cast BF16 to F32, bytes written", {"memset", "streaming"}},
     {"rewrite", "until it is on the disk", "Rewrite a checkpoint, until it is on the disk", {"copy_file_range", "read and write", "write from"}},
 };

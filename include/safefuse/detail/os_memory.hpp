@@ -57,14 +57,15 @@ inline constexpr std::size_t huge_page_bytes = std::size_t{2} << 20;
         const std::size_t whole = (size_bytes + huge_page_bytes - 1) / huge_page_bytes * huge_page_bytes;
         const std::size_t mapped = whole + huge_page_bytes;
         void* const data = ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (data == MAP_FAILED) return {false, errc::out_of_memory, errno};
-        std::byte* const begin = static_cast<std::byte*>(data);
-        const std::size_t astray = reinterpret_cast<std::uintptr_t>(begin) % huge_page_bytes;
-        const std::size_t before = astray == 0 ? 0 : huge_page_bytes - astray, behind = huge_page_bytes - before;
-        if (before > 0) (void)::munmap(begin, before);
-        if (behind > 0) (void)::munmap(begin + before + whole, behind);
-        made = {begin + before, whole, ::madvise(begin + before, whole, MADV_HUGEPAGE) == 0};
-        return {};
+        if (data != MAP_FAILED) {  // else the smaller mapping below may still fit
+            std::byte* const begin = static_cast<std::byte*>(data);
+            const std::size_t astray = reinterpret_cast<std::uintptr_t>(begin) % huge_page_bytes;
+            const std::size_t before = astray == 0 ? 0 : huge_page_bytes - astray, behind = huge_page_bytes - before;
+            if (before > 0) (void)::munmap(begin, before);
+            if (behind > 0) (void)::munmap(begin + before + whole, behind);
+            made = {begin + before, whole, ::madvise(begin + before, whole, MADV_HUGEPAGE) == 0};
+            return {};
+        }
     }
 #endif
     void* const data = ::mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
