@@ -786,6 +786,7 @@ private:
 };
 
 /// A checkpoint whose files are mapped: views are free.
+///   caution   as mapped_file, and for the shard index while it is opened
 using checkpoint = basic_checkpoint<mapped_file>;
 /// A checkpoint whose files are read by offset.
 using positional_checkpoint = basic_checkpoint<positional_file>;
