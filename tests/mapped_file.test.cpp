@@ -250,7 +250,9 @@ TEST_CASE_TEMPLATE("file source: every offset of a file of 5 GiB is reached, or 
     REQUIRE(file);
     CHECK(file->size_bytes() == size_bytes);
     CHECK(file->check_size());
-    for (const auto& [offset, bytes] : written) {
+    for (const auto& each : written) {
+        const std::uint64_t offset = each.first;  // no structured binding: clang 14 cannot capture one
+        const auto& bytes = each.second;
         CAPTURE(offset);
         std::string out(8, '?');
         REQUIRE(file->read(offset, writable(out)));
