@@ -173,7 +173,7 @@ tensors loaded_by_transformers(const std::string& type, const tensors& on_disk) 
 #define SAFEFUSE_TEST_KEEPS_FREED_MEMORY
 #endif
 #if defined(SAFEFUSE_TEST_KEEPS_FREED_MEMORY)
-[[maybe_unused]] constexpr std::uint64_t most_grown_kib = 64 * 1024;
+[[maybe_unused]] constexpr std::uint64_t most_grown_kib = 96 * 1024;
 #else
 [[maybe_unused]] constexpr std::uint64_t most_grown_kib = (sizeof(void*) < 8 ? 13 : 12) * 1024;
 #endif

@@ -305,7 +305,7 @@ TEST_CASE("structure: Visual Studio's views name this version's classes and memb
         CAPTURE(found.first);
         if (found.first.size() > 1 && found.first[0] == 'v' && std::isdigit(static_cast<unsigned char>(found.first[1])) != 0)
             CHECK(found.first == TEXT_OF(SAFEFUSE_ABI));
-        if (found.first.back() != '_') continue;
+        if (!found.first.ends_with('_')) continue;
         ++members;
         const auto words = words_of(code);
         CHECK(std::any_of(words.begin(), words.end(), [&](const auto& word) { return word.first == found.first; }));
