@@ -125,7 +125,9 @@ inline sf::result<std::vector<std::string>> side_files(const std::string& path) 
 inline sf::result<void> copy_files(const std::string& path, const std::vector<std::string>& names, const std::string& destination) {
     for (const std::string& name : names) {
         std::error_code error;
-        std::filesystem::copy_file(directory_of(path) / name, std::filesystem::path{destination} / name, std::filesystem::copy_options::overwrite_existing, error);
+        const std::filesystem::path to = std::filesystem::path{destination} / name;
+        std::filesystem::remove(to, error);  // mingw's copy_file refuses to write over a file
+        if (!error) std::filesystem::copy_file(directory_of(path) / name, to, error);
         if (error) return sf::failure{.code = sf::errc::io_error, .file = sf::text{name}, .detail = sf::text{error.message()}};
     }
     return {};
