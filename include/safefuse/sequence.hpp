@@ -11,6 +11,12 @@
 
 namespace safefuse::inline SAFEFUSE_ABI {
 
+// g++ takes whatever a member function of a temporary returns for a part of that temporary; of std::span alone it knows better.
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 13
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdangling-reference"
+#endif
+
 /// A view of elements that lie one behind the other. Arrays, vectors and spans convert to it, and it converts to a span.
 ///   lifetime  the elements stay their owner's
 template <class T>
@@ -63,6 +69,10 @@ private:
     T* first_ = nullptr;
     std::size_t count_ = 0;
 };
+
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 13
+#pragma GCC diagnostic pop
+#endif
 
 }  // namespace safefuse::inline SAFEFUSE_ABI
 
