@@ -334,7 +334,7 @@ TEST_CASE("engines: megablocks comes back when the number of experts is known, a
 TEST_CASE("engines: each is found by its name, and a plan by names is the plan by types") {
     const experts x{3, 64, 5};
     const packed_set set = set_of(per_expert(x), "moe");
-    for (const sf::known_engine& each : sf::known_engines) {
+    for (const sf::known_engine& each : sf::shipped_engines::all) {
         INFO(std::string{each.name});
         REQUIRE(sf::find_engine(each.name) == &each);
         const auto plan = sf::plan(set, "moe", sf::layouts::per_expert::description, *each.layout, {.destination_scope = "elsewhere"});

@@ -82,21 +82,35 @@ struct known_engine {
     const layout_description* layout;  ///< never null
 };
 
-namespace detail {
-inline constexpr known_engine all_engines[] = {
-    {"automodel", &layouts::automodel::description},   {"cutedsl", &layouts::cutedsl::description},
-    {"gguf", &layouts::gguf::description},             {"megablocks", &layouts::megablocks::description},
-    {"mlx", &layouts::mlx::description},               {"onnxruntime_genai", &layouts::onnxruntime_genai::description},
-    {"tensorrt_llm", &layouts::tensorrt_llm::description}, {"vllm", &layouts::vllm::description},
+/// An entry of an engine_list.
+template <fixed_text Name, class Layout>
+struct engine {
+    /// The engine as data.
+    static constexpr known_engine entry{Name.view(), &Layout::description};
 };
-}  // namespace detail
 
-/// The layouts of engines that the library ships, by name.
-inline constexpr sequence<const known_engine> known_engines{detail::all_engines};
+/// Engines that are looked through: shipped_engines, or a list of your own. Nothing of them is instantiated before it is asked for.
+template <class... Engine>
+struct engine_list {
+private:
+    static constexpr known_engine list[] = {Engine::entry...};
+
+public:
+    /// The engines as data, in the order of the list.
+    static constexpr sequence<const known_engine> all{list};
+};
+
+/// All engines whose layouts the library ships.
+using shipped_engines =
+    engine_list<engine<"automodel", layouts::automodel>, engine<"cutedsl", layouts::cutedsl>, engine<"gguf", layouts::gguf>,
+                engine<"megablocks", layouts::megablocks>, engine<"mlx", layouts::mlx>,
+                engine<"onnxruntime_genai", layouts::onnxruntime_genai>, engine<"tensorrt_llm", layouts::tensorrt_llm>,
+                engine<"vllm", layouts::vllm>>;
 
 /// The engine of that name, or null.
+template <class Engines = shipped_engines>
 [[nodiscard]] constexpr const known_engine* find_engine(std::string_view name) noexcept {
-    for (const known_engine& each : known_engines)
+    for (const known_engine& each : Engines::all)
         if (each.name == name) return &each;
     return nullptr;
 }
