@@ -295,7 +295,7 @@ platform(NAME s390x TITLE "Linux s390x, big-endian" CXX s390x-linux-gnu-g++ FLAG
     EMULATOR qemu-s390x -L /usr/s390x-linux-gnu TESTS "${programs_only}" WERROR ON HOW "qemu-user"
     PACKAGE "Debian: g++-s390x-linux-gnu qemu-user")
 platform(NAME windows TITLE "Windows x86-64" CXX x86_64-w64-mingw32-g++-posix FLAGS "-O1 -static" SYSTEM Windows EMULATOR wine
-    TESTS "${everything}" WERROR ON HOW "wine" PACKAGE "Debian: g++-mingw-w64-x86-64-posix wine64")
+    TESTS "${everything}" WERROR ON HOW "wine" PACKAGE "Debian: g++-mingw-w64-x86-64-posix wine wine64")
 make_zig(zig x86_64-linux-musl)
 platform(NAME musl TITLE "Linux x86-64, musl, static" CXX "${zig}" LIBRARY "libc++ of zig" FLAGS "-O1" SYSTEM Linux
     TESTS "${programs_only}|^alone" PACKAGE "pip: ziglang")
