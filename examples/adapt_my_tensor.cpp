@@ -58,7 +58,7 @@ int main(int argc, char** argv) {
 
     // The destination has the output's shape; fuse checks dtype and shape through tensor_traits.
     const sf::shape_view shape = plan->output("gate_up_proj")->shape;
-    my_tensor gate_up{{shape.begin(), shape.end()}, std::vector<float>(shape[0] * shape[1] * shape[2])};
+    my_tensor gate_up{{shape.begin(), shape.end()}, std::vector<float>(static_cast<std::size_t>(shape[0] * shape[1] * shape[2]))};
     if (auto done = sf::fuse(*plan, "gate_up_proj", gate_up); !done) return report(done.error());
     for (std::size_t row = 0; row < gate_up.values.size(); row += 2)
         std::printf("expert %zu  %s row %zu: %g %g\n", row / 12, row % 12 < 6 ? "gate" : "up  ", row % 6 / 2, static_cast<double>(gate_up.values[row]),

@@ -19,9 +19,17 @@ namespace convert_checkpoint {
 
 namespace sf = safefuse;
 
+/// A path in UTF-8, as the library takes and gives it, for std::filesystem, and back; by itself that takes text for the system's own
+/// encoding on Windows.
+inline std::filesystem::path path_of(const std::string& text) { return std::u8string{text.begin(), text.end()}; }
+inline std::string text_of(const std::filesystem::path& path) {
+    const std::u8string text = path.u8string();
+    return {text.begin(), text.end()};
+}
+
 /// The directory that a checkpoint's path lies in, or is.
 inline std::filesystem::path directory_of(const std::string& path) {
-    const std::filesystem::path given{path};
+    const std::filesystem::path given = path_of(path);
     std::error_code ignored;
     if (std::filesystem::is_directory(given, ignored)) return given;
     return given.has_parent_path() ? given.parent_path() : std::filesystem::path{"."};
@@ -41,7 +49,7 @@ struct chosen_family {
 inline sf::result<chosen_family> choose_family_alone(const std::string& path, sf::tensor_set_ref tensors, const std::string& wanted, bool unfuse,
                                                      bool any_expert_count) {
     chosen_family out;
-    const auto config = sf::read_model_config(directory_of(path).string());
+    const auto config = sf::read_model_config(text_of(directory_of(path)));
     if (!config && config.error().code != sf::errc::file_not_found) return config.error();
     if (config) {
         out.model_type = config->model_type.view();
@@ -82,7 +90,7 @@ inline sf::result<chosen_family> choose_family(const std::string& path, sf::tens
     auto chosen = choose_family_alone(path, tensors, wanted, unfuse, any_expert_count);
     if (!chosen) return chosen;
     for (const sf::config_extent& each : chosen->family->fuse.config_extents) {
-        const auto number = sf::read_config_number(directory_of(path).string(), each.key);
+        const auto number = sf::read_config_number(text_of(directory_of(path)), each.key);
         if (!number && number.error().code != sf::errc::file_not_found) return number.error();
         if (number && *number != sf::no_number) chosen->extents.push_back({each.name, *number});
     }
@@ -103,8 +111,8 @@ sf::result<void> for_each_entry(const std::filesystem::path& directory, F&& f) {
     std::error_code error;
     std::filesystem::directory_iterator at{directory, error};
     for (; !error && at != std::filesystem::directory_iterator{}; at.increment(error))
-        if (error = f(*at); error) return sf::failure{.code = sf::errc::io_error, .file = sf::text{at->path().string()}, .detail = sf::text{error.message()}};
-    if (error) return sf::failure{.code = sf::errc::io_error, .file = sf::text{directory.string()}, .detail = sf::text{error.message()}};
+        if (error = f(*at); error) return sf::failure{.code = sf::errc::io_error, .file = sf::text{text_of(at->path())}, .detail = sf::text{error.message()}};
+    if (error) return sf::failure{.code = sf::errc::io_error, .file = sf::text{text_of(directory)}, .detail = sf::text{error.message()}};
     return {};
 }
 
@@ -113,7 +121,7 @@ inline sf::result<std::vector<std::string>> side_files(const std::string& path) 
     std::vector<std::string> names;
     auto done = for_each_entry(directory_of(path), [&](const std::filesystem::directory_entry& entry) {
         std::error_code error;
-        const std::string name = entry.path().filename().string();
+        const std::string name = text_of(entry.path().filename());
         const bool tensors = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") || name == sf::writer_state_file;
         if (!tensors && entry.is_regular_file(error)) names.push_back(name);
         return error;
@@ -125,9 +133,9 @@ inline sf::result<std::vector<std::string>> side_files(const std::string& path) 
 inline sf::result<void> copy_files(const std::string& path, const std::vector<std::string>& names, const std::string& destination) {
     for (const std::string& name : names) {
         std::error_code error;
-        const std::filesystem::path to = std::filesystem::path{destination} / name;
+        const std::filesystem::path to = path_of(destination) / path_of(name);
         std::filesystem::remove(to, error);  // mingw's copy_file refuses to write over a file
-        if (!error) std::filesystem::copy_file(directory_of(path) / name, to, error);
+        if (!error) std::filesystem::copy_file(directory_of(path) / path_of(name), to, error);
         if (error) return sf::failure{.code = sf::errc::io_error, .file = sf::text{name}, .detail = sf::text{error.message()}};
     }
     return {};
@@ -136,13 +144,13 @@ inline sf::result<void> copy_files(const std::string& path, const std::vector<st
 /// Makes room for a checkpoint in `destination` when its old tensor files are to go; the writer refuses them otherwise.
 inline sf::result<void> remove_checkpoint(const std::string& source, const std::string& destination) {
     std::error_code error;
-    if (!std::filesystem::is_directory(destination, error)) return {};
-    if (std::filesystem::weakly_canonical(directory_of(source), error) == std::filesystem::weakly_canonical(destination, error))
+    if (!std::filesystem::is_directory(path_of(destination), error)) return {};
+    if (std::filesystem::weakly_canonical(directory_of(source), error) == std::filesystem::weakly_canonical(path_of(destination), error))
         return sf::failure{.code = sf::errc::destination_in_source, .file = sf::text{destination}, .detail = "it is the checkpoint to read"};
     // the old index goes first, so that no reader takes old and new files for one checkpoint; then what a killed run has left
     for (const bool index : {true, false}) {
-        auto removed = for_each_entry(destination, [&](const std::filesystem::directory_entry& entry) {
-            const std::string name = entry.path().filename().string();
+        auto removed = for_each_entry(path_of(destination), [&](const std::filesystem::directory_entry& entry) {
+            const std::string name = text_of(entry.path().filename());
             std::error_code failed;
             const bool other = name.ends_with(".safetensors") || name == sf::writer_state_file || sf::detail::is_unfinished(name);
             if (index ? name.ends_with(".safetensors.index.json") : other) std::filesystem::remove(entry.path(), failed);
@@ -288,9 +296,7 @@ int run_with(request asked) {
         std::fflush(stdout);
     }
     if (asked.dry_run) {
-        const std::string parent = std::filesystem::path{asked.out}.has_parent_path() ? std::filesystem::path{asked.out}.parent_path().string() : ".";
-        std::error_code ignored;
-        if (const auto free = sf::free_space_bytes(std::filesystem::is_directory(asked.out, ignored) ? asked.out : parent)) all.free_bytes = *free;
+        if (const auto free = sf::free_space_bytes(text_of(directory_of(asked.out)))) all.free_bytes = *free;
         all.seconds = watch.seconds();
         print(all, asked);
         return all.free_bytes < all.bytes ? command_line::failed : command_line::success;

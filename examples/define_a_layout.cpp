@@ -50,7 +50,7 @@ int main(int argc, char** argv) {
     const auto plan = sf::plan<sf::layouts::per_expert, my_engine>(set, "experts", {.unscaled_codes = true});
     if (!plan) return report(plan.error());
     for (const sf::plan_output& output : plan->outputs()) {
-        std::vector<std::byte> fused(output.size_bytes);
+        std::vector<std::byte> fused(static_cast<std::size_t>(output.size_bytes));
         if (auto done = sf::fuse(*plan, output.local_name, fused); !done) return report(done.error());
         std::printf("%s:", std::string{output.local_name}.c_str());
         for (const std::byte each : fused) std::printf(" %02x", std::to_integer<unsigned>(each));

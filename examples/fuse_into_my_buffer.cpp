@@ -41,7 +41,7 @@ int main(int argc, char** argv) {
 
     for (const sf::plan_output& output : plan->outputs()) {
         const std::string name{output.local_name};
-        std::vector<std::byte> buffer(output.size_bytes);  // any memory of that size will do
+        std::vector<std::byte> buffer(static_cast<std::size_t>(output.size_bytes));  // any memory of that size will do
         if (auto done = sf::fuse(*plan, name, buffer); !done) return report(done.error());
         std::printf("%s: %zu bytes\n", name.c_str(), buffer.size());
     }

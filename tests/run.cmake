@@ -9,7 +9,7 @@
 #   -DWERROR=ON           warnings are errors
 #   -DPYTHON=…            the Python for tests/interop; default python3
 #   -DTARGETS=…           list: what to build; default all
-#   -DTESTS=…             regular expression: which ctest entries to run
+#   -DTESTS=…             regular expression: which ctest entries to run; the test program gets their sources only
 #   -DJOBS=…              how many compilers and tests at a time; default one for each core
 #   -DSYSTEM=Windows      build for another machine: its CMAKE_SYSTEM_NAME, with -DCXX=its compiler
 #   -DEMULATOR=…          list: the program that runs the other machine's programs, and its options
@@ -86,6 +86,7 @@ endif()
 run_or_stop("The tests could not be configured; the first error above says why.${hint}"
     "${CMAKE_COMMAND}" --fresh -S "${source}" -B "${BUILD_DIR}" ${tools} "-DCMAKE_CXX_FLAGS=${flags}" -DCMAKE_BUILD_TYPE=${CMAKE_BUILD_TYPE}
     -DSAFEFUSE_BUILD_TESTS=ON -DSAFEFUSE_BUILD_EXAMPLES=ON -DSAFEFUSE_WERROR=${WERROR} "-DSAFEFUSE_PYTHON=${PYTHON}"
+    "-DSAFEFUSE_TESTS=${TESTS}"
     ${machine})
 run_or_stop("The tests do not compile."
     "${CMAKE_COMMAND}" --build "${BUILD_DIR}" --config ${CMAKE_BUILD_TYPE} --parallel ${JOBS} ${targets})

@@ -43,6 +43,9 @@ private:
     std::filesystem::path path_;
 };
 
+/// Text in UTF-8 as a path; the standard library takes it for the system's own encoding on Windows.
+inline std::filesystem::path path_of(std::string_view text) { return std::u8string{text.begin(), text.end()}; }
+
 inline std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span{text.data(), text.size()}); }
 inline std::string string_of(std::span<const std::byte> bytes) {
     return bytes.empty() ? std::string{} : std::string{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
@@ -168,8 +171,9 @@ inline std::string index_text(const std::vector<shard>& shards) {
 /// Writes the shards into a directory, without an index.
 inline void write_shards(const std::filesystem::path& directory, const std::vector<shard>& shards) {
     for (const shard& each : shards) {
-        std::filesystem::create_directories((directory / each.file).parent_path());
-        write_tensor_file(directory / each.file, each.tensors);
+        const std::filesystem::path file = directory / path_of(each.file);
+        std::filesystem::create_directories(file.parent_path());
+        write_tensor_file(file, each.tensors);
     }
 }
 

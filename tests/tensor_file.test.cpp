@@ -5,6 +5,8 @@
 #include <array>
 #include <memory>
 
+#include <safefuse/writer.hpp>
+
 #include "support.hpp"
 
 namespace sf = safefuse;
@@ -265,6 +267,61 @@ TEST_CASE_TEMPLATE("tensor file: what is no tensor file names its path and leave
     REQUIRE(!folder);
     CHECK(folder.error().code == sf::errc::not_a_file);
     CHECK(support::open_descriptors() == before);
+}
+
+TEST_CASE_TEMPLATE("tensor file: tensors beyond 2 and 4 GiB are written and read, whole and in slices, or refused where addresses are shorter", File,
+                   sf::tensor_file, sf::positional_tensor_file) {
+    const temporary_directory directory;
+    const std::string path = directory / "large.safetensors";
+    // 2 GiB end in a's last row, 4 GiB of the file in b, 4 GiB of data in c, and all of d lies beyond
+    constexpr std::uint64_t gibibyte = std::uint64_t{1} << 30, row_bytes = gibibyte - 3, b_bytes = gibibyte - 1;
+    const std::array<std::uint64_t, 2> a_shape{3, row_bytes}, small_shape{4, 6};
+    const std::array<std::uint64_t, 1> b_shape{b_bytes};
+    const std::array specs{sf::tensor_spec{"a", sf::dtype::u8, a_shape}, sf::tensor_spec{"b", sf::dtype::u8, b_shape},
+                           sf::tensor_spec{"c", sf::dtype::u8, small_shape}, sf::tensor_spec{"d", sf::dtype::u8, small_shape}};
+    const std::string row = support::pattern("a", 16), end = support::pattern("b", 8), c = support::pattern("c", 24), d = support::pattern("d", 24);
+    {
+        auto header = sf::encode_header(specs);
+        REQUIRE(header);
+        auto made = sf::tensor_file_writer::create(path, specs, std::move(*header), false);  // sparse: nothing is reserved
+        REQUIRE(made);
+        REQUIRE(made->write(0, 2 * row_bytes, bytes_of(row)));
+        REQUIRE(made->write(1, b_bytes - end.size(), bytes_of(end)));
+        REQUIRE(made->write(2, 0, bytes_of(c)));
+        REQUIRE(made->write(3, 0, bytes_of(d)));
+        CHECK(made->file_bytes() > 4 * gibibyte);
+        REQUIRE(made->commit(sf::durability::renamed));
+    }
+    const auto file = File::open(path);
+    if (std::is_same_v<File, sf::tensor_file> && sizeof(std::size_t) < 8) {
+        REQUIRE(!file);
+        CHECK(file.error().code == sf::errc::out_of_memory);
+        return;
+    }
+    REQUIRE(file);
+    const auto slice = [&](std::string_view name, std::vector<sf::axis_range> ranges, std::size_t size) {
+        std::string out(size, '?');
+        REQUIRE(file->read_slice(name, ranges, writable(out)));
+        if (!file->source().bytes().empty()) {
+            const auto runs = file->runs_of(name, ranges);
+            REQUIRE(runs);
+            const auto view = file->find(name)->slice(*runs);
+            CHECK(view.has_value() == runs->is_contiguous());
+            if (view) CHECK(string_of(view->bytes()) == out);
+        }
+        return out;
+    };
+    CHECK(slice("a", {sf::at(0), sf::range(0, 16)}, 16) == std::string(16, '\0'));
+    CHECK(slice("a", {sf::at(2), sf::range(0, 16)}, 16) == row);
+    CHECK(slice("a", {sf::range(1, 3), sf::range(4, 6)}, 4) == std::string(2, '\0') + row.substr(4, 2));
+    CHECK(slice("b", {sf::range(b_bytes - 10, b_bytes)}, 10) == std::string(2, '\0') + end);
+    for (const auto& [name, bytes] : {std::pair<std::string_view, std::string>{"c", c}, {"d", d}}) {
+        std::string out(24, '?');
+        REQUIRE(file->read(name, writable(out)));
+        CHECK(out == bytes);
+        CHECK(slice(name, {sf::all, sf::range(2, 3)}, 4) == std::string{bytes[2], bytes[8], bytes[14], bytes[20]});
+    }
+    CHECK(file->offset_bytes(file->index_of("d")) > 4 * gibibyte);
 }
 
 TEST_CASE("tensor file: a smaller limit for headers is heeded before anything is read") {
