@@ -1,7 +1,7 @@
 // How do I get one layer's fused experts into memory of my own?
 #include <cstdio>
 #include <cstring>
-#include <string>
+#include <string_view>
 #include <vector>
 
 #include <safefuse/safefuse.hpp>
@@ -26,7 +26,7 @@ int main(int argc, char** argv) {
     const auto checkpoint = sf::checkpoint::open(argv[1]);
     if (!checkpoint) return report(checkpoint.error());
 
-    std::string scope = argc == 3 ? argv[2] : "";
+    sf::text scope = argc == 3 ? argv[2] : "";
     if (scope.empty()) {
         const auto scopes = sf::experts_scopes::find(*checkpoint, sf::description_of<sf::layouts::qwen2_moe>);
         if (!scopes) return report(scopes.error());
@@ -40,10 +40,10 @@ int main(int argc, char** argv) {
     std::printf("%s: %llu experts, %zu copies\n", scope.c_str(), static_cast<unsigned long long>(plan->expert_count()), plan->blocks().size());
 
     for (const sf::plan_output& output : plan->outputs()) {
-        const std::string name{output.local_name};
+        const std::string_view name = output.local_name;
         std::vector<std::byte> buffer(static_cast<std::size_t>(output.size_bytes));  // any memory of that size will do
         if (auto done = sf::fuse(*plan, name, buffer); !done) return report(done.error());
-        std::printf("%s: %zu bytes\n", name.c_str(), buffer.size());
+        std::printf("%.*s: %zu bytes\n", static_cast<int>(name.size()), name.data(), buffer.size());
     }
     return 0;
 }

@@ -105,9 +105,9 @@ private:
     friend class basic_checkpoint;
 
     [[nodiscard]] bool add(failure&& found) noexcept { return failures_.push(std::move(found)); }
-    [[nodiscard]] bool add(checkpoint_note&& found) noexcept { return notes_.push(std::move(found)); }
+    [[nodiscard]] SAFEFUSE_OUT_OF_LINE bool add(checkpoint_note&& found) noexcept { return notes_.push(std::move(found)); }
     /// Notes what the options let pass in a file.
-    [[nodiscard]] bool add_tolerated(std::string_view file, const header& read) noexcept {
+    [[nodiscard]] SAFEFUSE_OUT_OF_LINE bool add_tolerated(std::string_view file, const header& read) noexcept {
         using kind = checkpoint_note::kind;
         const std::uint64_t gap_bytes = read.gap_bytes(), trailing_bytes = read.trailing_bytes();
         return (gap_bytes == 0 || add({.what = kind::gap_bytes, .file = file, .count = gap_bytes})) &&
@@ -372,7 +372,7 @@ public:
     ///   fails   no_checkpoint, several_indexes, incomplete_series, bad_json, bad_index, path_leaves_directory, missing_shard,
     ///           tensor_not_in_shard, tensor_in_two_shards (without an index), and as tensor_file::open
     static result<basic_checkpoint> open(std::string_view path, const checkpoint_options& options = {}) noexcept {
-        return open(path, options, nullptr);
+        return open_with(path, options, nullptr);
     }
 
     /// The same, and all that is remarkable, as verify() tells it, without reading the headers twice. Where it fails, `report` is
@@ -380,7 +380,7 @@ public:
     static result<basic_checkpoint> open(std::string_view path, const checkpoint_options& options,
                                          checkpoint_report& report) noexcept {
         checkpoint_report fresh;
-        auto made = open(path, options, &fresh);
+        auto made = open_with(path, options, &fresh);
         if (made) report = std::move(fresh);
         return made;
     }
@@ -525,8 +525,10 @@ private:
         return {.code = errc::tensor_not_found, .file = index_path_, .tensor = name};
     }
 
-    static result<basic_checkpoint> open(std::string_view path, const checkpoint_options& options,
-                                         checkpoint_report* report) noexcept {
+    // `report` is a checkpoint_report* or nullptr: who wants no report does not link what makes one.
+    template <class Report>
+    SAFEFUSE_OUT_OF_LINE static result<basic_checkpoint> open_with(std::string_view path, const checkpoint_options& options,
+                                                                   Report report) noexcept {
         detail::resolved_checkpoint found;
         if (auto done = detail::resolve_checkpoint(path, found); !done) return std::move(done).error();
         basic_checkpoint made;
@@ -536,8 +538,8 @@ private:
         return made;
     }
 
-    result<void> open_index(const detail::resolved_checkpoint& found, const checkpoint_options& options,
-                            checkpoint_report* report) noexcept {
+    template <class Report>
+    result<void> open_index(const detail::resolved_checkpoint& found, const checkpoint_options& options, Report report) noexcept {
         const failure no_memory{.code = errc::out_of_memory, .file = found.index};
         const auto json = detail::index_text<Source>::open(found.index);
         if (!json) return json.error();
@@ -576,22 +578,25 @@ private:
                     return no_memory;
             }
             unlisted_count_ += opened->size() - tensors.size();
-            if (report != nullptr && !note_shard(*opened, number_of.span(), *index, *report)) return no_memory;
+            if constexpr (!std::is_null_pointer_v<Report>)
+                if (!note_shard(*opened, number_of.span(), *index, *report)) return no_memory;
             if (!files_.push(std::move(*opened))) return no_memory;
         }
-        if (report != nullptr && !note_index(found, *index, *report)) return no_memory;
+        if constexpr (!std::is_null_pointer_v<Report>)
+            if (!note_index(found, *index, *report)) return no_memory;
         names_ = std::move(*index).take_names(row_of.span());  // the names are the same, now the headers hold them
         return {};
     }
 
-    result<void> open_files(const detail::resolved_checkpoint& found, const checkpoint_options& options,
-                            checkpoint_report* report) noexcept {
+    template <class Report>
+    result<void> open_files(const detail::resolved_checkpoint& found, const checkpoint_options& options, Report report) noexcept {
         const failure no_memory{.code = errc::out_of_memory, .file = found.directory};
         if (!files_.reserve(found.files.size())) return no_memory;
         for (const text& path : found.files) {
             auto opened = file_type::open(path, options.read);
             if (!opened) return std::move(opened).error();
-            if (report != nullptr && !note_file(*opened, *report)) return no_memory;
+            if constexpr (!std::is_null_pointer_v<Report>)
+                if (!note_file(*opened, *report)) return no_memory;
             if (!rows_.reserve(rows_.size() + opened->size())) return no_memory;
             for (std::size_t at = 0; at < opened->size(); ++at)
                 if (!rows_.push({(*opened)[at].name, static_cast<std::uint32_t>(files_.size()), static_cast<std::uint32_t>(at)}))

@@ -11,4 +11,16 @@
 #define SAFEFUSE_LIFETIMEBOUND
 #endif
 
+// Inlined at each of many calls, what is not called often would be most of what a loader links.
+#if defined(_MSC_VER) && !defined(__clang__)
+/// Marks a function that is kept out of line: one copy serves all callers.
+#define SAFEFUSE_OUT_OF_LINE __declspec(noinline)
+/// The same for one that only failures call: what leads to it is made small and laid aside. Never for what every call comes by, for
+/// then the compiler takes the caller's own code for rare.
+#define SAFEFUSE_RARE __declspec(noinline)
+#else
+#define SAFEFUSE_OUT_OF_LINE [[gnu::noinline]]
+#define SAFEFUSE_RARE [[gnu::noinline, gnu::cold]]
+#endif
+
 #endif

@@ -81,6 +81,12 @@ struct plan_output : tensor_spec {  ///< `name` is the full name
 ///   lifetime  the tensor set that it was made from must stay where it is
 class copy_plan {
 public:
+    /// The other is then without outputs.
+    SAFEFUSE_OUT_OF_LINE copy_plan(copy_plan&&) noexcept = default;
+    /// The other is then without outputs.
+    copy_plan& operator=(copy_plan&&) noexcept = default;
+    SAFEFUSE_OUT_OF_LINE ~copy_plan() = default;
+
     /// The tensors that the plan makes.
     [[nodiscard]] sequence<const plan_output> outputs() const noexcept SAFEFUSE_LIFETIMEBOUND { return outputs_.span(); }
     /// The output of that local name ("gate_up_proj", "7.down_proj.weight"), or null.

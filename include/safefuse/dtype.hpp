@@ -42,9 +42,16 @@ inline constexpr std::size_t dtype_count = 22;
 
 namespace detail {
 
+/// The name lies in the row, so that the table needs nothing done to it when a program starts.
 struct dtype_row {
-    std::string_view name;
+    char characters[14]{};
+    std::uint8_t name_bytes = 0;
     std::uint8_t bits;
+
+    constexpr dtype_row(const char* name, std::uint8_t width) noexcept : bits{width} {
+        for (; name[name_bytes] != '\0'; ++name_bytes) characters[name_bytes] = name[name_bytes];
+    }
+    [[nodiscard]] constexpr std::string_view name() const noexcept { return {characters, name_bytes}; }
 };
 
 inline constexpr dtype_row dtype_rows[dtype_count] = {
@@ -56,7 +63,9 @@ inline constexpr dtype_row dtype_rows[dtype_count] = {
 }  // namespace detail
 
 /// The name as a header spells it: `BF16`, `F8_E4M3`, `BOOL`.
-[[nodiscard]] constexpr std::string_view name(dtype type) noexcept { return detail::dtype_rows[static_cast<std::size_t>(type)].name; }
+[[nodiscard]] constexpr std::string_view name(dtype type) noexcept {
+    return detail::dtype_rows[static_cast<std::size_t>(type)].name();
+}
 
 /// Bits per element: 4, 6, 8, 16, 32 or 64.
 [[nodiscard]] constexpr std::uint64_t bits(dtype type) noexcept { return detail::dtype_rows[static_cast<std::size_t>(type)].bits; }
@@ -64,7 +73,7 @@ inline constexpr dtype_row dtype_rows[dtype_count] = {
 /// Stores the type of that exact, case-sensitive name; returns false where there is none.
 [[nodiscard]] constexpr bool parse_dtype(std::string_view spelled, dtype& type) noexcept {
     for (std::size_t i = 0; i < dtype_count; ++i) {
-        if (detail::dtype_rows[i].name != spelled) continue;
+        if (detail::dtype_rows[i].name() != spelled) continue;
         type = static_cast<dtype>(i);
         return true;
     }

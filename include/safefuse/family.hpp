@@ -68,7 +68,7 @@ struct family_description {
     /// How many kinds of modules are planned: the experts and the others.
     [[nodiscard]] constexpr std::size_t module_count() const noexcept { return 1 + others.size(); }
     /// Module 0 is the experts'.
-    [[nodiscard]] constexpr module_description module_at(std::size_t i) const noexcept {
+    [[nodiscard]] SAFEFUSE_OUT_OF_LINE constexpr module_description module_at(std::size_t i) const noexcept {
         return i == 0 ? module_description{from_module, to_module, from, to} : others[i - 1];
     }
 };

@@ -82,6 +82,11 @@ public:
 
     /// A header without tensors.
     header() noexcept = default;
+    /// The other is then without tensors.
+    SAFEFUSE_OUT_OF_LINE header(header&&) noexcept = default;
+    /// The other is then without tensors.
+    SAFEFUSE_OUT_OF_LINE header& operator=(header&&) noexcept = default;
+    SAFEFUSE_OUT_OF_LINE ~header() = default;
 
     /// How many bytes from the start of a file parse() needs, told from at least the first 8.
     ///   fails   header_too_short, header_too_large
@@ -207,7 +212,7 @@ private:
     [[nodiscard]] header_rows& rows() noexcept { return header_.rows_; }
 
     // A step that fails returns false and has either stopped the cursor or filled error_.
-    bool fail(failure error) noexcept {
+    SAFEFUSE_RARE bool fail(failure error) noexcept {
         error_ = std::move(error);
         has_error_ = true;
         return false;
@@ -229,7 +234,7 @@ private:
     }
 
     /// The characters of a string that stay where they are.
-    bool keep(const json_string& string, std::string_view& out) noexcept {
+    SAFEFUSE_OUT_OF_LINE bool keep(const json_string& string, std::string_view& out) noexcept {
         out = string.raw;
         if (!string.escaped) return true;
         array<char>& decoded = header_.decoded_;
@@ -317,7 +322,7 @@ private:
         return has_offsets || cursor_.refuse("data_offsets are missing");
     }
 
-    bool next_element(const char* why) noexcept { return cursor_.next_element() || cursor_.refuse(why); }
+    SAFEFUSE_OUT_OF_LINE bool next_element(const char* why) noexcept { return cursor_.next_element() || cursor_.refuse(why); }
     bool no_more_elements(const char* why) noexcept {
         return cursor_.next_element() ? cursor_.refuse(why) : !cursor_.failed();
     }
@@ -399,7 +404,7 @@ private:
         return {.code = errc::duplicate_tensor, .tensor = second.name(), .detail = std::move(detail), .offset = place(second.name())};
     }
 
-    bool sort_entries() noexcept {
+    SAFEFUSE_OUT_OF_LINE bool sort_entries() noexcept {
         array<header_entry>& entries = rows().entries;
         const auto lies_before = [](const header_entry& a, const header_entry& b) noexcept {
             return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
@@ -410,31 +415,33 @@ private:
         return true;
     }
 
+    SAFEFUSE_RARE bool refuse(const header_entry& entry, errc code, std::uint64_t expected = no_number,
+                              std::uint64_t actual = no_number, std::string_view detail = {}) noexcept {
+        return fail({.code = code,
+                     .tensor = entry.name(),
+                     .detail = detail,
+                     .offset = place(entry.name()),
+                     .expected = expected,
+                     .actual = actual});
+    }
+
     /// The reference's checks in its order, so that the same tensor is blamed for the same thing.
     bool check_entries() noexcept {
         std::uint64_t running = 0;
         for (const header_entry& entry : rows().entries) {
-            const auto refuse = [&](errc code, std::uint64_t expected = no_number, std::uint64_t actual = no_number,
-                                    std::string_view detail = {}) noexcept {
-                return fail({.code = code,
-                             .tensor = entry.name(),
-                             .detail = detail,
-                             .offset = place(entry.name()),
-                             .expected = expected,
-                             .actual = actual});
-            };
             if (entry.begin < running || (entry.begin > running && !options_.gaps))
-                return refuse(errc::bad_offsets, running, entry.begin);
+                return refuse(entry, errc::bad_offsets, running, entry.begin);
             if (entry.end < entry.begin)
-                return refuse(errc::bad_offsets, entry.begin, entry.end, "its end lies before its begin");
+                return refuse(entry, errc::bad_offsets, entry.begin, entry.end, "its end lies before its begin");
             header_.gap_bytes_ += entry.begin - running;
             std::uint64_t size_bytes = 0;
             switch (tensor_size(entry.type, rows().shape(entry), size_bytes)) {
-            case size_verdict::overflows: return refuse(errc::size_overflow);
-            case size_verdict::partial_byte: return refuse(errc::partial_byte);
+            case size_verdict::overflows: return refuse(entry, errc::size_overflow);
+            case size_verdict::partial_byte: return refuse(entry, errc::partial_byte);
             case size_verdict::fits: break;
             }
-            if (entry.end - entry.begin != size_bytes) return refuse(errc::size_mismatch, size_bytes, entry.end - entry.begin);
+            if (entry.end - entry.begin != size_bytes)
+                return refuse(entry, errc::size_mismatch, size_bytes, entry.end - entry.begin);
             running = entry.end;
         }
         rows().data_bytes = running;

@@ -89,7 +89,7 @@ struct part_extents {
     const field_form* field = weight::description.forms.data();  ///< never null
 
     /// The number of a symbol, which is added where it is not known; max_symbols when there are too many.
-    constexpr std::size_t symbol(std::string_view name) noexcept {
+    SAFEFUSE_OUT_OF_LINE constexpr std::size_t symbol(std::string_view name) noexcept {
         for (std::size_t i = 0; i < symbol_count; ++i)
             if (names[i] == name) return i;
         if (symbol_count == max_symbols) return max_symbols;
@@ -565,11 +565,10 @@ inline constexpr std::string_view expert_hole = "{expert}";
 namespace detail {
 
 /// Where {expert} begins in a name; npos where it does not. (string_view::find is no constant expression under GCC's sanitizer.)
-constexpr std::size_t find_hole(std::string_view name) noexcept {
+SAFEFUSE_OUT_OF_LINE constexpr std::size_t find_hole(std::string_view name) noexcept {
     for (std::size_t i = 0; i + expert_hole.size() <= name.size(); ++i) {
-        std::size_t same = 0;
-        while (same < expert_hole.size() && name[i + same] == expert_hole[same]) ++same;
-        if (same == expert_hole.size()) return i;
+        if (name[i] != expert_hole[0]) continue;
+        if (__builtin_memcmp(name.data() + i, expert_hole.data(), expert_hole.size()) == 0) return i;
     }
     return std::string_view::npos;
 }

@@ -34,7 +34,7 @@ namespace detail {
 }
 
 /// The part of a path after the last separator.
-[[nodiscard]] constexpr std::string_view file_name_of(std::string_view path) noexcept {
+[[nodiscard]] SAFEFUSE_OUT_OF_LINE constexpr std::string_view file_name_of(std::string_view path) noexcept {
     std::size_t start = path.size();
     while (start > 0 && !os::is_separator(path[start - 1])) --start;
     return path.substr(start);
@@ -49,7 +49,7 @@ namespace detail {
 }
 
 /// directory/name; an empty text where memory ran out.
-[[nodiscard]] inline text join_path(std::string_view directory, std::string_view name) noexcept {
+[[nodiscard]] SAFEFUSE_OUT_OF_LINE inline text join_path(std::string_view directory, std::string_view name) noexcept {
     text path;
     const bool joined = path.append(directory) &&
                         (directory.empty() || os::is_separator(directory.back()) || path.append("/")) && path.append(name);
@@ -227,7 +227,8 @@ class mapped_file {
 public:
     mapped_file() noexcept = default;
     /// The other is then without a file; pointers into the mapping stay valid.
-    mapped_file(mapped_file&& other) noexcept : file_{std::move(other.file_)}, data_{std::exchange(other.data_, nullptr)} {}
+    SAFEFUSE_OUT_OF_LINE mapped_file(mapped_file&& other) noexcept
+        : file_{std::move(other.file_)}, data_{std::exchange(other.data_, nullptr)} {}
     /// What was mapped here is let go; the other is then without a file.
     mapped_file& operator=(mapped_file&& other) noexcept {
         if (this != &other) {
@@ -237,7 +238,7 @@ public:
         }
         return *this;
     }
-    ~mapped_file() { unmap(); }
+    SAFEFUSE_OUT_OF_LINE ~mapped_file() { unmap(); }
 
     /// Maps a regular file; an empty one is legal.
     ///   fails   file_not_found, permission_denied, not_a_file, not_a_directory, out_of_memory (also: no room for it in the

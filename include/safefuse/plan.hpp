@@ -64,14 +64,14 @@ public:
             if (auto same = check.before(set.place(i).source); !same) return std::move(same).error();
         plan_maker maker{set, scope, from, to, options};
         maker.plan_.form_ = form;
-        auto done = maker.name_symbols()
-                        .and_then([&] { return maker.match_names(members); })
-                        .and_then([&] { return maker.find_experts(); })
-                        .and_then([&] { return maker.choose_forms(); })
-                        .and_then([&] { return maker.check_scales(); })
-                        .and_then([&] { return maker.choose_slice(); })
-                        .and_then([&] { return maker.make_outputs(); })
-                        .and_then([&] { return maker.order_blocks(); });
+        result<void> done = maker.name_symbols();
+        if (done) done = maker.match_names(members);
+        if (done) done = maker.find_experts();
+        if (done) done = maker.choose_forms();
+        if (done) done = maker.check_scales();
+        if (done) done = maker.choose_slice();
+        if (done) done = maker.make_outputs();
+        if (done) done = maker.order_blocks();
         if (!done) {
             if (done.error().scope.empty()) done.error().scope = text{scope};
             return std::move(done).error();
@@ -107,17 +107,18 @@ private:
                const plan_options& options) noexcept
         : set_{set}, scope_{scope}, from_{from}, to_{to}, options_{options}, plan_{set} {}
 
-    [[nodiscard]] failure fault(errc code, std::uint32_t tensor, std::string_view detail = {}) const noexcept {
+    [[nodiscard]] SAFEFUSE_RARE failure fault(errc code, std::uint32_t tensor, std::string_view detail = {}) const noexcept {
         return {.code = code,
                 .file = text{set_.source_name(set_.place(tensor).source)},
                 .tensor = text{set_.spec(tensor).name},
                 .scope = text{scope_},
                 .detail = text{detail}};
     }
-    static failure no_memory() noexcept { return {.code = errc::out_of_memory}; }
+    SAFEFUSE_RARE static failure no_memory() noexcept { return {.code = errc::out_of_memory}; }
 
     /// The full name of a tensor of the source's layout, whether it is there or not.
-    [[nodiscard]] text source_name(std::uint32_t tensor, std::uint32_t field, std::uint64_t expert) const noexcept {
+    [[nodiscard]] SAFEFUSE_OUT_OF_LINE text source_name(std::uint32_t tensor, std::uint32_t field,
+                                                        std::uint64_t expert) const noexcept {
         text out{scope_};
         out.append(".");
         detail::spell(out, from_.tensors[tensor].name, expert, from_.fields[field].suffix);
@@ -141,7 +142,7 @@ private:
         return from_.tensors[tensor].per_expert() ? extents_.values[groups_[tensor].count] : 1;
     }
     /// The number of the first expert of a tensor of the source's layout.
-    [[nodiscard]] std::uint64_t first_expert_of(experts_symbols group) const noexcept {
+    [[nodiscard]] SAFEFUSE_OUT_OF_LINE std::uint64_t first_expert_of(experts_symbols group) const noexcept {
         std::uint64_t first = 0;
         for (std::uint8_t s = group.behind; s != no_symbol; s = symbol_behind(s)) first += extents_.values[s];
         return first;
@@ -158,7 +159,7 @@ private:
             if (each.behind == symbol) return each.count;
         return no_symbol;
     }
-    [[nodiscard]] experts_symbols symbols_of(const part_placement& part) noexcept {
+    [[nodiscard]] SAFEFUSE_OUT_OF_LINE experts_symbols symbols_of(const part_placement& part) noexcept {
         const auto symbol = [&](std::string_view name) noexcept {
             return name.empty() ? no_symbol : static_cast<std::uint8_t>(extents_.symbol(name));
         };
@@ -252,7 +253,7 @@ private:
     }
 
     /// Gives `count` experts to the group of `root` and those behind it, in equal shares.
-    void deal_out(std::uint8_t root, std::uint64_t count) noexcept {
+    SAFEFUSE_OUT_OF_LINE void deal_out(std::uint8_t root, std::uint64_t count) noexcept {
         std::uint64_t groups = 0;
         for (std::uint8_t s = root; s != no_symbol; s = symbol_after(s)) ++groups;
         const std::uint64_t share = count / groups + (count % groups == 0 ? 0 : 1);
@@ -311,7 +312,7 @@ private:
     }
 
     /// The highest number is not below the count of tensors, so some number below that count is missing.
-    result<void> missing_number(std::uint8_t symbol) noexcept {
+    SAFEFUSE_RARE result<void> missing_number(std::uint8_t symbol) noexcept {
         const auto counts = [&](const found_tensor& each) noexcept {
             if (!from_.tensors[each.tensor].per_expert()) return false;
             std::uint8_t root = groups_[each.tensor].count;
@@ -334,9 +335,11 @@ private:
                        .expert = first};
     }
 
-    [[nodiscard]] placement place(const tensor_description& tensor, const field_form& field, part_extents extents) const noexcept {
-        extents.field = &field;
-        return tensor.place(extents);
+    [[nodiscard]] SAFEFUSE_OUT_OF_LINE placement place(const tensor_description& tensor, const field_form& field,
+                                                       const part_extents& extents) const noexcept {
+        part_extents of_field = extents;
+        of_field.field = &field;
+        return tensor.place(of_field);
     }
 
     /// Chooses the form of each field: the first that the shapes of its tensors fit. The field that holds the parts themselves comes
@@ -357,13 +360,10 @@ private:
     result<void> choose_form(std::uint32_t f, bool solve) noexcept {
         const part_extents extents_before = extents_;
         const unsigned known_before = known_;
-        const auto try_form = [&](const field_form& form) noexcept -> result<void> {
-            forms_[f] = &form;
+        const auto try_form = [&](const field_form& form) noexcept {
             extents_ = extents_before;
             known_ = known_before;
-            if (solve)
-                if (auto solved = solve_extents(f); !solved) return solved;
-            return check_field(f);
+            return take_form(f, form, solve);
         };
         const auto may_be = [&](const field_form& form) noexcept { return !is_packed(form) || holds_integers(f); };
         result<void> misfit;
@@ -383,6 +383,12 @@ private:
             if (count > most) most = count;
         }
         return misfit;
+    }
+    SAFEFUSE_OUT_OF_LINE result<void> take_form(std::uint32_t f, const field_form& form, bool solve) noexcept {
+        forms_[f] = &form;
+        if (solve)
+            if (auto solved = solve_extents(f); !solved) return solved;
+        return check_field(f);
     }
     /// How many tensors of a field have the shape that its form and the extents ask for.
     [[nodiscard]] std::uint64_t fitting(std::uint32_t f) const noexcept {
@@ -494,7 +500,7 @@ private:
         return error;
     }
 
-    [[nodiscard]] failure misplaced(const placement& placed, const text& tensor) const noexcept {
+    [[nodiscard]] SAFEFUSE_RARE failure misplaced(const placement& placed, const text& tensor) const noexcept {
         failure error{.code = errc::cuts_granule, .tensor = tensor, .scope = text{scope_}};
         switch (placed.error) {
         case placement_error::none:

@@ -93,10 +93,15 @@ private:
 
 namespace detail {
 
+/// As string_view::find.
+SAFEFUSE_OUT_OF_LINE constexpr std::size_t find_text(std::string_view name, std::string_view wanted, std::size_t from) noexcept {
+    return name.find(wanted, from);
+}
+
 /// Where `segments` stand in `name` as whole dotted segments, at its start or anywhere; npos where they do not.
 constexpr std::size_t find_segments(std::string_view name, std::string_view segments, bool at_start = false) noexcept {
     if (segments.empty()) return std::string_view::npos;
-    for (std::size_t i = name.find(segments); i != std::string_view::npos; i = name.find(segments, i + 1)) {
+    for (std::size_t i = find_text(name, segments, 0); i != std::string_view::npos; i = find_text(name, segments, i + 1)) {
         const bool begins = i == 0 || (!at_start && name[i - 1] == '.');
         const bool ends = i + segments.size() == name.size() || name[i + segments.size()] == '.';
         if (begins && ends) return i;
@@ -190,7 +195,7 @@ constexpr bool begins_with_pattern(std::string_view name, std::string_view patte
 /// Where a rename applies in a name: the first place where `from` stands and is not a part of `to`.
 constexpr found_pattern find_rename(std::string_view name, const rename_description& rename) noexcept {
     const std::string_view head = rename.from.substr(0, find_number(rename.from));
-    for (std::size_t i = name.find(head); i != std::string_view::npos; i = name.find(head, i + 1)) {
+    for (std::size_t i = find_text(name, head, 0); i != std::string_view::npos; i = find_text(name, head, i + 1)) {
         if (i != 0 && rename.at_start) break;
         if (i != 0 && name[i - 1] != '.') continue;
         found_pattern found;

@@ -224,6 +224,15 @@ struct failure {
     }
 };
 
+namespace detail {
+
+// One copy of how failures are made and destroyed: they are large, and every function that can fail would have its own.
+SAFEFUSE_RARE inline void make_failure(failure* at, failure&& from) noexcept { new (at) failure{std::move(from)}; }
+SAFEFUSE_RARE inline void make_failure(failure* at, const failure& from) noexcept { new (at) failure{from}; }
+SAFEFUSE_RARE inline void end_failure(failure& error) noexcept { error.~failure(); }
+
+}  // namespace detail
+
 /// Types that lend views of what they own say `static constexpr bool lends_views = true`: `make()->view()`, whose owner is gone before
 /// the view can be used, then does not compile.
 template <class T>
@@ -237,19 +246,26 @@ public:
     /// As std::expected calls it.
     using value_type = T;
 
+    /// @{
     /// Success: a value converts.
-    result(T value) noexcept : has_value_{true} { new (&value_) T(std::move(value)); }              // NOLINT
+    result(T&& value) noexcept : has_value_{true} { new (&value_) T(std::move(value)); }  // NOLINT
+    result(const T& value) noexcept : has_value_{true} { new (&value_) T(value); }        // NOLINT
+    /// @}
+    /// @{
     /// Failure: a failure converts, so `return failure{...}` and `return std::move(other).error()` do.
-    result(failure error) noexcept : has_value_{false} { new (&error_) failure{std::move(error)}; }  // NOLINT
+    result(failure&& error) noexcept : has_value_{false} { detail::make_failure(&error_, std::move(error)); }  // NOLINT
+    result(const failure& error) noexcept : has_value_{false} { detail::make_failure(&error_, error); }        // NOLINT
+    /// @}
     /// Holds what the other held, whose value or failure is then moved from.
     result(result&& other) noexcept : has_value_{other.has_value_} {
         if (has_value_)
             new (&value_) T(std::move(other.value_));
         else
-            new (&error_) failure{std::move(other.error_)};
+            detail::make_failure(&error_, std::move(other.error_));
     }
     /// Holds what the other held; what was here is destroyed.
-    result& operator=(result other) noexcept {
+    result& operator=(result&& other) noexcept {
+        if (this == &other) return *this;
         this->~result();
         new (this) result{std::move(other)};
         return *this;
@@ -258,7 +274,7 @@ public:
         if (has_value_)
             value_.~T();
         else
-            error_.~failure();
+            detail::end_failure(error_);
     }
 
     /// @{
@@ -346,9 +362,27 @@ public:
     /// As std::expected calls it.
     using value_type = void;
 
-    result() noexcept = default;
+    /// Success.
+    result() noexcept : has_value_{true} {}
+    /// @{
     /// Failure: a failure converts.
-    result(failure error) noexcept : has_value_{false}, error_{std::move(error)} {}  // NOLINT
+    result(failure&& error) noexcept : has_value_{false} { detail::make_failure(&error_, std::move(error)); }  // NOLINT
+    result(const failure& error) noexcept : has_value_{false} { detail::make_failure(&error_, error); }        // NOLINT
+    /// @}
+    /// Holds what the other held, whose failure is then moved from.
+    result(result&& other) noexcept : has_value_{other.has_value_} {
+        if (!has_value_) detail::make_failure(&error_, std::move(other.error_));
+    }
+    /// Holds what the other held; what was here is destroyed.
+    result& operator=(result&& other) noexcept {
+        if (this == &other) return *this;
+        this->~result();
+        new (this) result{std::move(other)};
+        return *this;
+    }
+    ~result() {
+        if (!has_value_) detail::end_failure(error_);
+    }
 
     /// @{
     /// Whether it succeeded.
@@ -356,7 +390,7 @@ public:
     explicit operator bool() const noexcept { return has_value_; }
     /// @}
     /// @{
-    /// The failure; one without meaning where it succeeded.
+    /// The failure; undefined where it succeeded.
     ///   lifetime  belongs to the result
     [[nodiscard]] failure& error() & noexcept SAFEFUSE_LIFETIMEBOUND { return error_; }
     [[nodiscard]] const failure& error() const& noexcept SAFEFUSE_LIFETIMEBOUND { return error_; }
@@ -371,8 +405,10 @@ public:
     }
 
 private:
-    bool has_value_ = true;
-    failure error_{};
+    bool has_value_;
+    union {
+        failure error_;
+    };
 };
 
 }  // namespace safefuse::inline SAFEFUSE_ABI

@@ -9,9 +9,10 @@ NUMBERS = ("expert", "offset", "expected", "actual")
 
 
 def characters(text):
-    array = text["characters_"]
-    size = int(array["size_"])
-    return array["data_"].string("utf-8", "replace", size - 1) if size > 1 else ""
+    block = text["block_"]
+    if int(block) == 0:
+        return ""
+    return (block + 1).cast(gdb.lookup_type("char").pointer()).string("utf-8", "replace", int(block["size"]))
 
 
 def span(value):

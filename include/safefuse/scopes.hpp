@@ -102,7 +102,7 @@ constexpr scoped_name read_scoped(std::string_view name, std::string_view module
 }
 
 /// The same in either form: a name that fits wins over one that only begins like a tensor.
-constexpr scoped_name read_scoped(std::string_view name, const module_description& module) noexcept {
+SAFEFUSE_OUT_OF_LINE constexpr scoped_name read_scoped(std::string_view name, const module_description& module) noexcept {
     const scoped_name from = read_scoped(name, module.from_path, *module.from, experts_form::from);
     if (from.verdict == name_verdict::tensor) return from;
     const scoped_name to = read_scoped(name, module.to_path, *module.to, experts_form::to);
@@ -134,7 +134,8 @@ constexpr bool spelled_alike(const layout_description& a, const layout_descripti
 }
 
 /// What the scope `name`, which ends in the module's source path, is called in the destination.
-inline result<text> destination_scope(const family_description& family, const module_description& module, std::string_view name) noexcept {
+SAFEFUSE_OUT_OF_LINE inline result<text> destination_scope(const family_description& family, const module_description& module,
+                                                           std::string_view name) noexcept {
     auto out = renamed(family, name.substr(0, name.size() - module.from_path.size()));
     if (out && !out->append(module.to_path)) return failure{.code = errc::out_of_memory};
     return out;
@@ -246,14 +247,20 @@ inline result<experts_scopes> experts_scopes::find(tensor_set_ref set, const fam
 
 namespace detail {
 
+/// How many tensors under a scope of so many characters are a layout's.
+SAFEFUSE_OUT_OF_LINE inline std::size_t count_fitting(const tensor_set_ref& set, sequence<const std::uint32_t> members,
+                                                      std::size_t scope_size, const layout_description& layout) noexcept {
+    std::size_t matches = 0;
+    for (const std::uint32_t i : members)
+        matches += match(layout, set.spec(i).name.substr(scope_size + 1)).verdict == name_verdict::tensor ? 1u : 0u;
+    return matches;
+}
+
 /// The scope of that name, without looking at the rest of the set more than once.
 inline result<copy_plan> plan_named(tensor_set_ref set, const family_description& family, std::string_view name,
                                     const plan_options& options) noexcept {
     const auto count = [&](const array<std::uint32_t>& members, std::size_t scope_size, const layout_description& layout) noexcept {
-        std::size_t matches = 0;
-        for (const std::uint32_t i : members)
-            matches += match(layout, set.spec(i).name.substr(scope_size + 1)).verdict == name_verdict::tensor ? 1u : 0u;
-        return matches;
+        return count_fitting(set, members.span(), scope_size, layout);
     };
     auto members = tensors_under(set, name);
     if (!members) return std::move(members).error();

@@ -31,7 +31,7 @@ namespace detail {
 [[nodiscard]] constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
 
 /// Appends a name in quotes, fit for a message: control characters, which a terminal would obey, become question marks.
-inline void append_quoted(text& out, std::string_view name) noexcept {
+SAFEFUSE_OUT_OF_LINE inline void append_quoted(text& out, std::string_view name) noexcept {
     out.append("\"");
     for (std::size_t i = 0; i < name.size();) {
         std::size_t stop = i;
@@ -227,7 +227,7 @@ private:
     result<void> read_weight_map(detail::json_cursor& cursor, detail::list<failure>* problems) noexcept;
     result<void> scan_lines(detail::json_cursor& cursor, const line_frame& frame, detail::list<failure>* problems) noexcept;
     result<void> add(const entry& read, std::size_t offset, detail::list<failure>* problems) noexcept;
-    static result<void> tolerate(failure&& problem, detail::list<failure>* problems) noexcept {
+    SAFEFUSE_OUT_OF_LINE static result<void> tolerate(failure&& problem, detail::list<failure>* problems) noexcept {
         if (problems == nullptr) return std::move(problem);
         if (!problems->push(std::move(problem))) return failure{.code = errc::out_of_memory};
         return {};
@@ -235,7 +235,8 @@ private:
     result<void> sort_files() noexcept;
 
     /// The string as a view that lasts: into the text, or decoded into the arena.
-    [[nodiscard]] bool keep(const detail::json_string& string, const char* text_end, std::string_view& kept) noexcept {
+    [[nodiscard]] SAFEFUSE_OUT_OF_LINE bool keep(const detail::json_string& string, const char* text_end,
+                                                 std::string_view& kept) noexcept {
         if (!string.escaped) {
             kept = string.raw;
             return true;

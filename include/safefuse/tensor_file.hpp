@@ -193,7 +193,7 @@ private:
         return source_.read(sizeof length, header_bytes_.span().subspan(sizeof length));
     }
 
-    [[nodiscard]] failure about(failure why, std::string_view tensor = {}) const noexcept {
+    [[nodiscard]] SAFEFUSE_RARE failure about(failure why, std::string_view tensor = {}) const noexcept {
         if (why.file.empty()) why.file = name_;
         if (why.tensor.empty()) why.tensor = tensor;
         return why;

@@ -138,7 +138,7 @@ class source_check {
 public:
     explicit source_check(const tensor_set_ref& set) noexcept : set_{set} {}
 
-    result<void> before(std::uint32_t source) noexcept {
+    SAFEFUSE_OUT_OF_LINE result<void> before(std::uint32_t source) noexcept {
         if (source == checked_) return {};
         checked_ = source;
         return set_.check(source);

@@ -3,11 +3,13 @@
 #define SAFEFUSE_TEXT_HPP
 
 #include <cstdint>
+#include <cstddef>
+#include <cstdlib>
 #include <cstring>
 #include <string_view>
 #include <utility>
 
-#include <safefuse/detail/array.hpp>
+#include <safefuse/config.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
 
@@ -17,45 +19,60 @@ public:
     text() noexcept = default;
     /// @{
     /// A copy of the characters; empty when memory ran out.
-    text(std::string_view characters) noexcept { append(characters); }  // NOLINT: a name converts to an owned name
+    SAFEFUSE_OUT_OF_LINE text(std::string_view characters) noexcept { append(characters); }  // NOLINT: a name converts to an owned one
     text(const char* characters) noexcept : text{std::string_view{characters}} {}  // NOLINT
-    text(const text& other) noexcept : text{other.view()} {}
+    SAFEFUSE_OUT_OF_LINE text(const text& other) noexcept : text{other.view()} {}
     /// @}
     /// The other is then empty.
-    text(text&&) noexcept = default;
+    text(text&& other) noexcept : block_{other.block_} { other.block_ = nullptr; }
     /// A copy of the other; empty when memory ran out.
     text& operator=(const text& other) noexcept {
-        if (this != &other) {
-            characters_.clear();
-            append(other.view());
-        }
-        return *this;
+        text copy{other};
+        return *this = std::move(copy);
     }
     /// The other is then empty.
-    text& operator=(text&&) noexcept = default;
-    ~text() = default;
+    text& operator=(text&& other) noexcept {
+        block* const taken = other.block_;
+        other.block_ = nullptr;
+        std::free(block_);
+        block_ = taken;
+        return *this;
+    }
+    ~text() { std::free(block_); }
 
     /// @{
     /// The characters, without the zero.
     ///   lifetime  until the text changes
-    [[nodiscard]] std::string_view view() const noexcept SAFEFUSE_LIFETIMEBOUND { return {c_str(), size()}; }
+    [[nodiscard]] SAFEFUSE_OUT_OF_LINE std::string_view view() const noexcept SAFEFUSE_LIFETIMEBOUND { return {c_str(), size()}; }
     operator std::string_view() const noexcept SAFEFUSE_LIFETIMEBOUND { return view(); }  // NOLINT
     /// @}
     /// The characters and a zero.
     ///   lifetime  until the text changes
-    [[nodiscard]] const char* c_str() const noexcept SAFEFUSE_LIFETIMEBOUND { return characters_.empty() ? "" : characters_.data(); }
+    [[nodiscard]] const char* c_str() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return block_ == nullptr ? "" : reinterpret_cast<const char*>(block_ + 1);
+    }
     /// How many bytes there are before the zero.
-    [[nodiscard]] std::size_t size() const noexcept { return characters_.empty() ? 0 : characters_.size() - 1; }
+    [[nodiscard]] std::size_t size() const noexcept { return block_ == nullptr ? 0 : block_->size; }
     /// Whether there is none.
     [[nodiscard]] bool empty() const noexcept { return size() == 0; }
 
     /// Returns false when memory ran out.
-    bool append(std::string_view more) noexcept {
+    SAFEFUSE_OUT_OF_LINE bool append(std::string_view more) noexcept {
         if (more.empty()) return true;
-        const std::size_t before = characters_.size();
-        if (!characters_.reserve((before == 0 ? 1 : before) + more.size())) return false;
-        if (before != 0) characters_.pop();
-        return characters_.append(more.data(), more.size()) && characters_.push('\0');
+        const std::size_t before = size(), after = before + more.size();
+        if (block_ == nullptr || after > block_->capacity) {
+            if (more.size() > PTRDIFF_MAX / 2 - before) return false;
+            const std::size_t half_more = before + before / 2, capacity = after > half_more ? after : half_more;
+            auto* const grown = static_cast<block*>(std::realloc(block_, sizeof(block) + capacity + 1));
+            if (grown == nullptr) return false;
+            grown->capacity = capacity;
+            block_ = grown;
+        }
+        char* const characters = reinterpret_cast<char*>(block_ + 1);
+        std::memcpy(characters + before, more.data(), more.size());
+        characters[after] = '\0';
+        block_->size = after;
+        return true;
     }
 
     /// Appends a number in decimal, digits in groups of three: 24,786,776.
@@ -71,7 +88,7 @@ public:
     /// @}
 
 private:
-    bool append_digits(std::uint64_t number, bool grouped) noexcept {
+    SAFEFUSE_OUT_OF_LINE bool append_digits(std::uint64_t number, bool grouped) noexcept {
         char digits[32];
         std::size_t first = sizeof digits;
         for (int count = 0; first == sizeof digits || number != 0; ++count, number /= 10) {
@@ -81,7 +98,13 @@ private:
         return append({digits + first, sizeof digits - first});
     }
 
-    detail::array<char> characters_;  // empty, or the characters and a zero
+    // What is behind the pointer, and then the characters and a zero. A failure has four texts, of which most are empty: each costs
+    // it a pointer.
+    struct block {
+        std::size_t size;
+        std::size_t capacity;
+    };
+    block* block_ = nullptr;
 };
 
 }  // namespace safefuse::inline SAFEFUSE_ABI

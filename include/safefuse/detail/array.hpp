@@ -14,78 +14,91 @@
 
 namespace safefuse::inline SAFEFUSE_ABI::detail {
 
+/// The memory of an array, whatever its elements are: one copy of how it grows serves all of them.
+struct array_memory {
+    void* data_ = nullptr;
+    std::size_t size_ = 0;
+    std::size_t capacity_ = 0;
+
+    /// Room for `count` elements, at least.
+    [[nodiscard]] SAFEFUSE_OUT_OF_LINE bool grow(std::size_t count, std::size_t element_bytes) noexcept {
+        if (count <= capacity_) return true;
+        if (count > PTRDIFF_MAX / element_bytes) return false;
+        void* grown = std::realloc(data_, count * element_bytes);
+        if (grown == nullptr) return false;
+        data_ = grown;
+        capacity_ = count;
+        return true;
+    }
+    /// Room for `more` elements beside those there are, and for others to come.
+    [[nodiscard]] SAFEFUSE_OUT_OF_LINE bool grow_by(std::size_t more, std::size_t element_bytes) noexcept {
+        if (more <= capacity_ - size_) return true;
+        if (more > PTRDIFF_MAX / element_bytes - size_) return false;
+        const std::size_t half_more = capacity_ < 8 ? 8 : capacity_ + capacity_ / 2;
+        return grow(size_ + more > half_more ? size_ + more : half_more, element_bytes);
+    }
+    /// `first` may lie in the block that moves.
+    [[nodiscard]] SAFEFUSE_OUT_OF_LINE bool append(const void* first, std::size_t count, std::size_t element_bytes) noexcept {
+        if (count == 0) return true;
+        const std::uintptr_t at = reinterpret_cast<std::uintptr_t>(first) - reinterpret_cast<std::uintptr_t>(data_);
+        const bool inside = at < size_ * element_bytes;
+        if (!grow_by(count, element_bytes)) return false;
+        char* const characters = static_cast<char*>(data_);
+        std::memcpy(characters + size_ * element_bytes, inside ? characters + at : first, count * element_bytes);
+        size_ += count;
+        return true;
+    }
+};
+
 /// Elements in one block of memory. Calls that return false leave the array as it was; they fail only for lack of memory.
 template <class T>
-class array {
+class array : private array_memory {
     static_assert(__is_trivially_copyable(T));  // what every compiler calls it: the trait behind it costs more than the class
 
 public:
     array() noexcept = default;
-    array(array&& other) noexcept : data_{other.data_}, size_{other.size_}, capacity_{other.capacity_} { other.forget(); }
+    array(array&& other) noexcept : array_memory{other} { other.forget(); }
     array& operator=(array&& other) noexcept {
         if (this != &other) {
             std::free(data_);
-            data_ = other.data_;
-            size_ = other.size_;
-            capacity_ = other.capacity_;
+            array_memory::operator=(other);
             other.forget();
         }
         return *this;
     }
     ~array() { std::free(data_); }
 
-    [[nodiscard]] T* data() noexcept { return data_; }
-    [[nodiscard]] const T* data() const noexcept { return data_; }
+    [[nodiscard]] T* data() noexcept { return static_cast<T*>(data_); }
+    [[nodiscard]] const T* data() const noexcept { return static_cast<const T*>(data_); }
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
     [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
     [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
-    [[nodiscard]] T& operator[](std::size_t i) noexcept { return data_[i]; }
-    [[nodiscard]] const T& operator[](std::size_t i) const noexcept { return data_[i]; }
-    [[nodiscard]] T& back() noexcept { return data_[size_ - 1]; }
-    [[nodiscard]] T* begin() noexcept { return data_; }
-    [[nodiscard]] T* end() noexcept { return data_ + size_; }
-    [[nodiscard]] const T* begin() const noexcept { return data_; }
-    [[nodiscard]] const T* end() const noexcept { return data_ + size_; }
-    [[nodiscard]] sequence<T> span() noexcept { return {data_, size_}; }
-    [[nodiscard]] sequence<const T> span() const noexcept { return {data_, size_}; }
+    [[nodiscard]] T& operator[](std::size_t i) noexcept { return data()[i]; }
+    [[nodiscard]] const T& operator[](std::size_t i) const noexcept { return data()[i]; }
+    [[nodiscard]] T& back() noexcept { return data()[size_ - 1]; }
+    [[nodiscard]] T* begin() noexcept { return data(); }
+    [[nodiscard]] T* end() noexcept { return data() + size_; }
+    [[nodiscard]] const T* begin() const noexcept { return data(); }
+    [[nodiscard]] const T* end() const noexcept { return data() + size_; }
+    [[nodiscard]] sequence<T> span() noexcept { return {data(), size_}; }
+    [[nodiscard]] sequence<const T> span() const noexcept { return {data(), size_}; }
 
-    [[nodiscard]] bool reserve(std::size_t count) noexcept {
-        if (count <= capacity_) return true;
-        if (count > PTRDIFF_MAX / sizeof(T)) return false;
-        void* grown = std::realloc(data_, count * sizeof(T));
-        if (grown == nullptr) return false;
-        data_ = static_cast<T*>(grown);
-        capacity_ = count;
-        return true;
-    }
+    [[nodiscard]] bool reserve(std::size_t count) noexcept { return grow(count, sizeof(T)); }
 
     [[nodiscard]] bool push(const T& value) noexcept {
-        if (size_ == capacity_) {
-            const T copy = value;  // `value` may lie in the block that moves
-            if (!reserve(capacity_ < 8 ? 8 : capacity_ + capacity_ / 2)) return false;
-            data_[size_++] = copy;
-            return true;
-        }
-        data_[size_++] = value;
+        if (sizeof(T) > 64 || size_ == capacity_) return append(&value, 1);
+        data()[size_++] = value;
         return true;
     }
 
     [[nodiscard]] bool append(const T* first, std::size_t count) noexcept {
-        if (count == 0) return true;
-        if (count > capacity_ - size_) {
-            const std::size_t half_more = capacity_ + capacity_ / 2;
-            if (count > PTRDIFF_MAX / sizeof(T) - size_) return false;
-            if (!reserve(size_ + count > half_more ? size_ + count : half_more)) return false;
-        }
-        std::memcpy(data_ + size_, first, count * sizeof(T));
-        size_ += count;
-        return true;
+        return array_memory::append(first, count, sizeof(T));
     }
 
     /// Grows with elements equal to `value`, or shrinks.
     [[nodiscard]] bool resize(std::size_t count, const T& value = T{}) noexcept {
         if (!reserve(count)) return false;
-        for (std::size_t i = size_; i < count; ++i) data_[i] = value;
+        for (std::size_t i = size_; i < count; ++i) data()[i] = value;
         size_ = count;
         return true;
     }
@@ -101,14 +114,7 @@ public:
     void pop() noexcept { --size_; }
 
 private:
-    void forget() noexcept {
-        data_ = nullptr;
-        size_ = capacity_ = 0;
-    }
-
-    T* data_ = nullptr;
-    std::size_t size_ = 0;
-    std::size_t capacity_ = 0;
+    void forget() noexcept { array_memory::operator=({}); }
 };
 
 /// Stable merge sort: `less(a, b)` says whether a must stand before b. Returns false, with the elements as they were, when

@@ -32,7 +32,7 @@ struct kept_range {
 };
 
 /// Entries between neighbours along each axis of a stored tensor, row-major.
-constexpr void row_major(const placement& of, std::uint64_t (&strides)[max_stored_axes]) noexcept {
+SAFEFUSE_OUT_OF_LINE constexpr void row_major(const placement& of, std::uint64_t (&strides)[max_stored_axes]) noexcept {
     std::uint64_t stride = 1;
     for (std::size_t a = of.axis_count; a-- > 0;) {
         strides[a] = stride;
@@ -66,7 +66,7 @@ struct axis_pieces {
     std::uint8_t count = 0;
     index_piece pieces[max_pieces]{};
 
-    constexpr axis_pieces(const placement& of, const part_placement& part, std::size_t part_axis) noexcept {
+    SAFEFUSE_OUT_OF_LINE constexpr axis_pieces(const placement& of, const part_placement& part, std::size_t part_axis) noexcept {
         std::uint64_t strides[max_stored_axes];
         row_major(of, strides);
         for (std::size_t p = 0; p < part.piece_count; ++p) {

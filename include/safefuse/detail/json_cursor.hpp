@@ -29,6 +29,9 @@ struct json_string {
     [[nodiscard]] bool decode(array<char>& out) const noexcept;
     /// Whether the decoded string is `other`.
     [[nodiscard]] bool operator==(std::string_view other) const noexcept;
+
+private:
+    [[nodiscard]] bool decodes_to(std::string_view other) const noexcept;
 };
 
 /// Reads a JSON text front to back. The caller says what it expects; the first call that meets something else returns false,
@@ -51,7 +54,7 @@ public:
     [[nodiscard]] std::size_t offset() const noexcept { return static_cast<std::size_t>(at_ - begin_); }
 
     /// The kind of the next value. Does not move the cursor past it, and never fails.
-    [[nodiscard]] json_kind peek() noexcept {
+    [[nodiscard]] SAFEFUSE_OUT_OF_LINE json_kind peek() noexcept {
         skip_space();
         if (failed() || at_ == end_) return json_kind::none;
         switch (*at_) {
@@ -70,7 +73,7 @@ public:
 
     /// In an object: reads the next key, after which exactly one value must be read or skipped. Returns false at the end of the
     /// object, which is then left, and on failure.
-    bool next_member(json_string& key) noexcept {
+    SAFEFUSE_OUT_OF_LINE bool next_member(json_string& key) noexcept {
         if (!next('}', "expected , or }")) return false;
         if (at_ == end_) return fail("the JSON ends inside an object");
         if (*at_ != '"') return fail("a key must be a string");
@@ -104,9 +107,10 @@ public:
     }
 
     /// A non-negative integer below 2^64 without sign, fraction or exponent.
-    bool read_unsigned(std::uint64_t& out) noexcept {
+    SAFEFUSE_OUT_OF_LINE bool read_unsigned(std::uint64_t& out) noexcept {
         constexpr const char* wanted = "expected a non-negative integer below 2^64";
-        if (!expect(json_kind::number, wanted)) return false;
+        const bool begins = at_ != end_ && is_digit(*at_) && !failed();
+        if (!begins && !expect(json_kind::number, wanted)) return false;
         const char* const first = at_;
         const char* at = first;
         std::uint64_t value = 0;
@@ -185,7 +189,7 @@ private:
 
     [[nodiscard]] static constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
 
-    bool fail(const char* why, bool is_type_error = false) noexcept {
+    SAFEFUSE_RARE bool fail(const char* why, bool is_type_error = false) noexcept {
         if (error_ == nullptr) {
             error_ = why;
             is_type_error_ = is_type_error;
@@ -198,15 +202,16 @@ private:
         while (at_ != end_ && (*at_ == ' ' || *at_ == '\n' || *at_ == '\r' || *at_ == '\t')) ++at_;
     }
 
-    bool expect(json_kind wanted, const char* why) noexcept {
+    SAFEFUSE_OUT_OF_LINE bool expect(json_kind wanted, const char* why) noexcept {
         const json_kind found = peek();
         if (found == wanted) return true;
         if (found != json_kind::none) return fail(why, true);
         return fail(at_ == end_ ? "the JSON ends where a value must stand" : "expected a value");
     }
 
-    bool enter(char open, const char* why) noexcept {
-        if (!expect(open == '{' ? json_kind::object : json_kind::array, why)) return false;
+    SAFEFUSE_OUT_OF_LINE bool enter(char open, const char* why) noexcept {
+        const bool begins = at_ != end_ && *at_ == open && !failed();
+        if (!begins && !expect(open == '{' ? json_kind::object : json_kind::array, why)) return false;
         if (depth_ == deepest) return fail("nested too deeply");
         ++depth_;
         ++at_;
@@ -214,7 +219,7 @@ private:
         return true;
     }
 
-    bool next(char close, const char* why) noexcept {
+    SAFEFUSE_OUT_OF_LINE bool next(char close, const char* why) noexcept {
         if (failed()) return false;
         skip_space();
         if (at_ == end_) return fail("the JSON ends inside an object or array");
@@ -259,7 +264,7 @@ private:
     }
 
     /// \uXXXX
-    bool read_code_unit(std::uint32_t& unit) noexcept {
+    SAFEFUSE_OUT_OF_LINE bool read_code_unit(std::uint32_t& unit) noexcept {
         if (end_ - at_ < 6 || at_[0] != '\\' || at_[1] != 'u') return fail("invalid escape");
         unit = 0;
         for (int i = 2; i < 6; ++i) {
@@ -348,52 +353,57 @@ inline bool json_cursor::skip_number() noexcept {
     return fail("number out of range");
 }
 
-/// Calls put(char) for every byte of the decoded string, until it returns false.
-template <class Put>
-bool decode_json(std::string_view raw, Put put) noexcept {
-    const auto code_unit = [&](std::size_t at) noexcept {
+/// The character that `raw` spells from `at` on, as the bytes that it stands for; stores how many, and moves `at` behind it.
+inline std::size_t decode_character(std::string_view raw, std::size_t& at, char (&out)[4]) noexcept {
+    const char* const first = raw.data() + at;
+    if (first[0] != '\\') return ++at, out[0] = first[0], 1;
+    if (first[1] != 'u') {
+        constexpr std::string_view letters = "bfnrt", meanings = "\b\f\n\r\t";
+        const std::size_t letter = letters.find(first[1]);
+        out[0] = letter == letters.npos ? first[1] : meanings[letter];
+        return at += 2, 1;
+    }
+    const auto code_unit = [](const char* escape) noexcept {
         std::uint32_t unit = 0;
-        for (std::size_t i = at + 2; i < at + 6; ++i) unit = unit << 4 | static_cast<std::uint32_t>(json_cursor::hex_digit(raw[i]));
+        for (int i = 2; i < 6; ++i) unit = unit << 4 | static_cast<std::uint32_t>(json_cursor::hex_digit(escape[i]));
         return unit;
     };
-    for (std::size_t i = 0; i < raw.size();) {
-        if (raw[i] != '\\') {
-            if (!put(raw[i++])) return false;
-            continue;
-        }
-        if (raw[i + 1] != 'u') {
-            constexpr std::string_view letters = "bfnrt", meanings = "\b\f\n\r\t";
-            const std::size_t letter = letters.find(raw[i + 1]);
-            if (!put(letter == letters.npos ? raw[i + 1] : meanings[letter])) return false;
-            i += 2;
-            continue;
-        }
-        std::uint32_t point = code_unit(i);
-        i += 6;
-        if (point >= 0xD800 && point <= 0xDFFF) {
-            point = 0x10000 + ((point & 0x3FF) << 10) + (code_unit(i) & 0x3FF);
-            i += 6;
-        }
-        const auto tail = [&](int shift) noexcept { return put(static_cast<char>(0x80 | (point >> shift & 0x3F))); };
-        const bool taken = point < 0x80      ? put(static_cast<char>(point))
-                           : point < 0x800   ? put(static_cast<char>(0xC0 | point >> 6)) && tail(0)
-                           : point < 0x10000 ? put(static_cast<char>(0xE0 | point >> 12)) && tail(6) && tail(0)
-                                             : put(static_cast<char>(0xF0 | point >> 18)) && tail(12) && tail(6) && tail(0);
-        if (!taken) return false;
+    std::uint32_t point = code_unit(first);
+    at += 6;
+    if (point >= 0xD800 && point <= 0xDFFF) {
+        point = 0x10000 + ((point & 0x3FF) << 10) + (code_unit(first + 6) & 0x3FF);
+        at += 6;
+    }
+    const std::size_t count = point < 0x80 ? 1 : point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
+    for (std::size_t i = count; i-- > 1; point >>= 6) out[i] = static_cast<char>(0x80 | (point & 0x3F));
+    constexpr unsigned char leads[] = {0, 0xC0, 0xE0, 0xF0};
+    out[0] = static_cast<char>(leads[count - 1] | point);
+    return count;
+}
+
+/// Appends the decoded string. Returns false when memory runs out; `out` may then end with a part of it.
+SAFEFUSE_OUT_OF_LINE inline bool json_string::decode(array<char>& out) const noexcept {
+    for (std::size_t at = 0; at < raw.size();) {
+        const std::size_t stop = escaped ? raw.find('\\', at) : raw.npos;
+        const std::string_view plain = raw.substr(at, stop - at);
+        char character[4];
+        if (!out.append(plain.data(), plain.size())) return false;
+        at += plain.size();
+        if (at < raw.size() && !out.append(character, decode_character(raw, at, character))) return false;
     }
     return true;
 }
 
-/// Appends the decoded string. Returns false when memory runs out; `out` may then end with a part of it.
-inline bool json_string::decode(array<char>& out) const noexcept {
-    if (!escaped) return out.append(raw.data(), raw.size());
-    return decode_json(raw, [&](char c) noexcept { return out.push(c); });
-}
+inline bool json_string::operator==(std::string_view other) const noexcept { return escaped ? decodes_to(other) : raw == other; }
 
-inline bool json_string::operator==(std::string_view other) const noexcept {
-    if (!escaped) return raw == other;
-    std::size_t i = 0;
-    return decode_json(raw, [&](char c) noexcept { return i < other.size() && other[i++] == c; }) && i == other.size();
+SAFEFUSE_OUT_OF_LINE inline bool json_string::decodes_to(std::string_view other) const noexcept {
+    for (std::size_t at = 0; at < raw.size();) {
+        char character[4];
+        const std::string_view decoded{character, decode_character(raw, at, character)};
+        if (!other.starts_with(decoded)) return false;
+        other.remove_prefix(decoded.size());
+    }
+    return other.empty();
 }
 
 }  // namespace safefuse::inline SAFEFUSE_ABI::detail

@@ -36,7 +36,7 @@ inline constexpr std::uint64_t every_high_bit = 0x8080808080808080;
 }
 
 /// The first byte from `at` on that ends a plain run of string characters, or `end`: eight bytes at a time, then one.
-[[nodiscard]] inline const char* find_string_stop_in_words(const char* at, const char* end) noexcept {
+[[nodiscard]] SAFEFUSE_OUT_OF_LINE inline const char* find_string_stop_in_words(const char* at, const char* end) noexcept {
     for (; end - at >= 8; at += 8)
         if (const std::uint64_t stops = string_stops(load_word(at)); stops != 0) return at + std::countr_zero(stops) / 8;
     while (at != end && *at != '"' && *at != '\\' && static_cast<unsigned char>(*at) >= 0x20) ++at;

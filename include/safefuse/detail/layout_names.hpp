@@ -63,7 +63,7 @@ constexpr bool take_pattern(std::string_view& name, std::string_view pattern, st
 }
 
 /// Reads a name, the scope and its dot taken off, against a layout.
-constexpr matched_name match(const layout_description& layout, std::string_view local) noexcept {
+SAFEFUSE_OUT_OF_LINE constexpr matched_name match(const layout_description& layout, std::string_view local) noexcept {
     matched_name out;
     for (std::size_t t = 0; t < layout.tensors.size(); ++t) {
         std::string_view suffix = local;
@@ -79,7 +79,8 @@ constexpr matched_name match(const layout_description& layout, std::string_view 
 }
 
 /// Appends the name of a tensor of the layout; the inverse of match. False when memory ran out.
-inline bool spell(text& out, std::string_view pattern, std::uint64_t expert, std::string_view suffix) noexcept {
+SAFEFUSE_OUT_OF_LINE inline bool spell(text& out, std::string_view pattern, std::uint64_t expert,
+                                       std::string_view suffix) noexcept {
     const std::size_t hole = find_hole(pattern);
     if (hole == std::string_view::npos) return out.append(pattern) && out.append(suffix);
     return out.append(pattern.substr(0, hole)) && out.append_number(expert) && out.append(pattern.substr(hole + expert_hole.size())) &&

@@ -31,7 +31,7 @@ public:
         }
         return *this;
     }
-    ~list() {
+    SAFEFUSE_OUT_OF_LINE ~list() {
         while (size_ != 0) data_[--size_].~T();
         std::free(data_);
     }
@@ -47,7 +47,7 @@ public:
     [[nodiscard]] const T* end() const noexcept { return data_ + size_; }
     [[nodiscard]] sequence<const T> span() const noexcept { return {data_, size_}; }
 
-    [[nodiscard]] bool reserve(std::size_t count) noexcept {
+    [[nodiscard]] SAFEFUSE_OUT_OF_LINE bool reserve(std::size_t count) noexcept {
         static_assert(alignof(T) <= alignof(std::max_align_t));
         if (count <= capacity_) return true;
         if (count > PTRDIFF_MAX / sizeof(T)) return false;
@@ -63,7 +63,7 @@ public:
         return true;
     }
 
-    [[nodiscard]] bool push(T&& value) noexcept {
+    [[nodiscard]] SAFEFUSE_OUT_OF_LINE bool push(T&& value) noexcept {
         if (size_ == capacity_ && !reserve(capacity_ < 8 ? 8 : capacity_ + capacity_ / 2)) return false;
         new (data_ + size_++) T{std::move(value)};
         return true;

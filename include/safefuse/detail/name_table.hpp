@@ -56,7 +56,7 @@ public:
 
     [[nodiscard]] bool has_secrets() const noexcept { return secrets_[0] != 0; }
 
-    [[nodiscard]] std::uint32_t operator()(std::string_view name) const noexcept {
+    [[nodiscard]] SAFEFUSE_OUT_OF_LINE std::uint32_t operator()(std::string_view name) const noexcept {
         const char* at = name.data();
         std::size_t left = name.size();
         std::uint64_t state = secrets_[0] ^ left;

@@ -18,6 +18,7 @@
 #include <sys/ioctl.h>
 #endif
 
+#include <safefuse/detail/array.hpp>
 #include <safefuse/detail/os.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI::detail::os {

@@ -67,7 +67,7 @@ inline void copy_loops(const copy_block& block, std::uint32_t depth, const std::
 }
 
 /// Runs a block; `from` and `to` point to its first run. `streams`: past the cache; finish_streaming() follows.
-inline void copy_runs(const copy_block& block, const std::byte* from, std::byte* to, bool streams) noexcept {
+SAFEFUSE_OUT_OF_LINE inline void copy_runs(const copy_block& block, const std::byte* from, std::byte* to, bool streams) noexcept {
     if (block.loop_count < 3 || block.run_bytes > 8) return copy_loops(block, 0, from, to, streams);
     // Single elements: where neighbours of one side lie apart on the other and the other way round, those two loops are a
     // transpose when they are the last two. The order of loops says nothing of what is copied.
@@ -112,7 +112,7 @@ enum class block_side : std::uint8_t { source, destination };
 /// A block's loops in the order of one side: strides falling, so that no run of an outer step lies among those of another.
 class ordered_block {
 public:
-    ordered_block(const copy_block& block, block_side side) noexcept : block_{block}, side_{side} {
+    SAFEFUSE_OUT_OF_LINE ordered_block(const copy_block& block, block_side side) noexcept : block_{block}, side_{side} {
         for (std::uint32_t i = 1; i < block_.loop_count; ++i) {
             const copy_loop loop = block_.loops[i];
             std::uint32_t at = i;
@@ -133,7 +133,7 @@ public:
 
     /// The bytes from `at` on to the end of the first stretch that ends behind it; runs less than `gap` bytes apart are one stretch.
     /// Empty where there is none.
-    [[nodiscard]] byte_window stretch(std::uint64_t at, std::uint64_t gap) const noexcept {
+    [[nodiscard]] SAFEFUSE_OUT_OF_LINE byte_window stretch(std::uint64_t at, std::uint64_t gap) const noexcept {
         std::uint64_t here = side_ == block_side::source ? block_.source_offset : block_.destination_offset;
         if (at >= here + span_[0]) return {at, at};
         const std::uint32_t solid = solid_from(gap);
@@ -158,7 +158,8 @@ private:
     }
 
     template <class F>
-    result<void> visit(std::uint32_t depth, std::uint64_t from, std::uint64_t to, byte_window window, F& f) const {
+    SAFEFUSE_OUT_OF_LINE result<void> visit(std::uint32_t depth, std::uint64_t from, std::uint64_t to, byte_window window,
+                                            F& f) const {
         const std::uint64_t here = side_ == block_side::source ? from : to;
         if (here >= window.end || here + span_[depth] <= window.begin) return {};
         // loop_count is at most max_copy_loops; g++ 12 does not see it and warns of reads behind the array
@@ -196,7 +197,8 @@ private:
 }
 
 /// Some steps of one loop of a block, as a block.
-[[nodiscard]] inline copy_block steps_of(const copy_block& block, std::uint32_t number, std::uint64_t first, std::uint64_t count) noexcept {
+[[nodiscard]] SAFEFUSE_OUT_OF_LINE inline copy_block steps_of(const copy_block& block, std::uint32_t number, std::uint64_t first,
+                                                              std::uint64_t count) noexcept {
     const copy_loop loop = block.loops[number];
     copy_block part = block;
     part.source_offset += first * loop.source_stride;
@@ -230,7 +232,6 @@ result<void> cut(const copy_block& block, block_side side, byte_window window, F
     const std::uint32_t longest = longest_loop(block, side);
     const copy_loop loop = block.loops[longest];
     const std::uint64_t step = stride(loop), each = extent - (loop.extent - 1) * step;
-    const auto take = [&](std::uint64_t first, std::uint64_t count) noexcept { part = steps_of(block, longest, first, count); };
     // steps that touch the window: [first, last); those that lie in it: [inner_first, inner_last)
     const std::uint64_t first = here + each > window.begin ? 0 : (window.begin - here - each) / step + 1;
     std::uint64_t last = (window.end - here + step - 1) / step;
@@ -239,17 +240,11 @@ result<void> cut(const copy_block& block, block_side side, byte_window window, F
     std::uint64_t inner_last = window.end < here + each ? 0 : (window.end - here - each) / step + 1;
     if (inner_last > loop.extent) inner_last = loop.extent;
     if (inner_first >= inner_last) inner_first = inner_last = last;
-    for (std::uint64_t i = first; i < inner_first && i < last; ++i) {
-        take(i, 1);
-        if (auto done = cut(part, side, window, f); !done) return done;
-    }
-    if (inner_first < inner_last) {
-        take(inner_first, inner_last - inner_first);
-        if (auto done = f(part); !done) return done;
-    }
-    for (std::uint64_t i = inner_last > first ? inner_last : first; i < last; ++i) {
-        take(i, 1);
-        if (auto done = cut(part, side, window, f); !done) return done;
+    for (std::uint64_t i = first, count = 0; i < last; i += count) {
+        const bool whole = i == inner_first && inner_first < inner_last;
+        count = whole ? inner_last - inner_first : 1;
+        part = steps_of(block, longest, i, count);
+        if (auto done = whole ? f(part) : cut(part, side, window, f); !done) return done;
     }
     return {};
 }

@@ -98,6 +98,16 @@ public:
 
 #endif
 
+/// Copies rows of a tile to their places; `in_lines`: those begin on lines, and are written past the cache.
+SAFEFUSE_OUT_OF_LINE inline void write_tile(std::byte* to, std::size_t to_stride, const std::byte* tile, std::size_t tile_stride,
+                                            std::size_t rows, std::size_t row_bytes, bool in_lines) noexcept {
+    for (; rows > 0; --rows, to += to_stride, tile += tile_stride)
+        if (in_lines && row_bytes % cache_line_bytes == 0)
+            stream_lines(to, tile, row_bytes / cache_line_bytes);
+        else
+            copy_by_library(to, tile, row_bytes);
+}
+
 /// to[c][r] = from[r][c] for `rows` rows of `columns` elements; strides in bytes; `streams`: past the cache, finish_streaming()
 /// follows.
 template <class Element>
@@ -129,13 +139,8 @@ void transpose(const std::byte* from, std::size_t from_stride, std::byte* to, st
                                                   wide - cc < side ? wide - cc : side);
                 }
             }
-            std::byte* const out = to + c * to_stride + r * sizeof(Element);
-            const std::size_t high_bytes = high * sizeof(Element);
-            for (std::size_t cc = 0; cc < wide; ++cc)
-                if (in_lines && high_bytes % cache_line_bytes == 0)
-                    stream_lines(out + cc * to_stride, tile[cc], high_bytes / cache_line_bytes);
-                else
-                    copy_by_library(out + cc * to_stride, tile[cc], high_bytes);
+            write_tile(to + c * to_stride + r * sizeof(Element), to_stride, tile[0], sizeof tile[0], wide, high * sizeof(Element),
+                       in_lines);
         }
 }
 
