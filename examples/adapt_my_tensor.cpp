@@ -1,6 +1,7 @@
 // How do I fuse into, and out of, the tensor type of my own framework?
 #include <cstdio>
 #include <cstring>
+#include <span>
 #include <string>
 #include <vector>
 

@@ -1,6 +1,7 @@
 // How do I fuse into a layout that safefuse does not ship?
 #include <cstdio>
 #include <cstring>
+#include <span>
 #include <string>
 #include <vector>
 

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdio>
 #include <set>
+#include <span>
 #include <thread>
 
 #if !defined(_WIN32)

@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <set>
+#include <span>
 #include <thread>
 #include <type_traits>
 

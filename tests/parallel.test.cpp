@@ -9,6 +9,7 @@
 #include <memory_resource>
 #include <mutex>
 #include <new>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <map>
 #include <set>
+#include <span>
 #include <type_traits>
 
 #include <safefuse/checkpoint.hpp>

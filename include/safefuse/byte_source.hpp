@@ -6,10 +6,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <span>
 #include <string_view>
+#include <type_traits>
 
 #include <safefuse/result.hpp>
+#include <safefuse/sequence.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
 
@@ -24,15 +25,22 @@ enum class advice : std::uint8_t {
 /// What stands for the file of a source that has none.
 inline constexpr std::intptr_t no_native_handle = -1;
 
+namespace detail {
+/// What a function returns to lend bytes: a sequence, a std::span or another view of them, or a reference to what holds them.
+template <class Bytes>
+concept lent_bytes = std::convertible_to<Bytes, sequence<const std::byte>> &&
+                     (std::is_lvalue_reference_v<Bytes> || std::ranges::enable_borrowed_range<std::remove_cv_t<Bytes>>);
+}  // namespace detail
+
 /// Readable bytes of known size. All members may be called from many threads at once.
 ///   size_bytes   the size when it was opened
 ///   bytes        all of them in memory, or an empty span where they must be read
 ///   read         fills `out` from `offset`; fails with read_past_end, io_error, file_changed, and `out` may then be part-written
 ///   advise       a hint, never a failure
 template <class Source>
-concept byte_source = requires(const Source& source, std::uint64_t offset, std::uint64_t size_bytes, std::span<std::byte> out) {
+concept byte_source = requires(const Source& source, std::uint64_t offset, std::uint64_t size_bytes, sequence<std::byte> out) {
     { source.size_bytes() } noexcept -> std::same_as<std::uint64_t>;
-    { source.bytes() } noexcept -> std::same_as<std::span<const std::byte>>;
+    { source.bytes() } noexcept -> detail::lent_bytes;
     { source.read(offset, out) } noexcept -> std::same_as<result<void>>;
     { source.advise(offset, size_bytes, advice::will_need) } noexcept;
 };
@@ -49,15 +57,15 @@ public:
     memory_source() noexcept = default;
     /// A source of these bytes.
     ///   lifetime  nothing is copied
-    explicit memory_source(std::span<const std::byte> bytes SAFEFUSE_LIFETIMEBOUND) noexcept : bytes_{bytes} {}
+    explicit memory_source(sequence<const std::byte> bytes SAFEFUSE_LIFETIMEBOUND) noexcept : bytes_{bytes} {}
 
     /// How many bytes there are.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return bytes_.size(); }
     /// All of them.
-    [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return bytes_; }
+    [[nodiscard]] sequence<const std::byte> bytes() const noexcept { return bytes_; }
     /// Copies the bytes from `offset` on into `out`.
     ///   fails   read_past_end; `out` is then untouched
-    [[nodiscard]] result<void> read(std::uint64_t offset, std::span<std::byte> out) const noexcept {
+    [[nodiscard]] result<void> read(std::uint64_t offset, sequence<std::byte> out) const noexcept {
         if (offset > bytes_.size() || bytes_.size() - offset < out.size())
             return failure{.code = errc::read_past_end, .offset = offset, .expected = out.size(), .actual = bytes_.size()};
         if (!out.empty()) std::memcpy(out.data(), bytes_.data() + offset, out.size());
@@ -67,7 +75,7 @@ public:
     void advise(std::uint64_t, std::uint64_t, advice) const noexcept {}
 
 private:
-    std::span<const std::byte> bytes_;
+    sequence<const std::byte> bytes_;
 };
 
 }  // namespace safefuse::inline SAFEFUSE_ABI

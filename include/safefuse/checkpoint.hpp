@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -313,8 +312,8 @@ public:
         return made;
     }
 
-    [[nodiscard]] std::span<const std::byte> bytes() const noexcept {
-        return mapped_.bytes().empty() ? std::span<const std::byte>{copy_.data(), copy_.size()} : mapped_.bytes();
+    [[nodiscard]] sequence<const std::byte> bytes() const noexcept {
+        return mapped_.bytes().empty() ? sequence<const std::byte>{copy_.data(), copy_.size()} : mapped_.bytes();
     }
 
 private:
@@ -425,12 +424,12 @@ public:
         return files_[source].path();
     }
     /// A file's bytes, or an empty span where they must be read.
-    [[nodiscard]] std::span<const std::byte> source_bytes(std::uint32_t source) const& noexcept SAFEFUSE_LIFETIMEBOUND {
+    [[nodiscard]] sequence<const std::byte> source_bytes(std::uint32_t source) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return files_[source].source().bytes();
     }
     /// Fills `out` from a byte of a file on.
     ///   fails   as Source::read
-    result<void> read(std::uint32_t source, std::uint64_t offset, std::span<std::byte> out) const noexcept {
+    result<void> read(std::uint32_t source, std::uint64_t offset, sequence<std::byte> out) const noexcept {
         auto done = files_[source].source().read(offset, out);
         if (!done && done.error().file.empty()) done.error().file = files_[source].path();
         return done;
@@ -479,16 +478,16 @@ public:
     const file_type& file(std::size_t) const&& = delete;
     tensor_spec spec(std::size_t) const&& = delete;
     std::string_view source_name(std::uint32_t) const&& = delete;
-    std::span<const std::byte> source_bytes(std::uint32_t) const&& = delete;
+    sequence<const std::byte> source_bytes(std::uint32_t) const&& = delete;
     result<tensor_view> view(std::size_t) const&& = delete;
     result<tensor_view> find(std::string_view) const&& = delete;
 
     /// Copies tensor i.
     ///   fails   wrong_buffer_size (`out` must have the tensor's size; it is then untouched), and as Source::read
-    result<void> read(std::size_t i, std::span<std::byte> out) const noexcept { return files_[rows_[i].file].read(rows_[i].entry, out); }
+    result<void> read(std::size_t i, sequence<std::byte> out) const noexcept { return files_[rows_[i].file].read(rows_[i].entry, out); }
     /// Copies the tensor of that name.
     ///   fails   tensor_not_found, and as above
-    result<void> read(std::string_view name, std::span<std::byte> out) const noexcept {
+    result<void> read(std::string_view name, sequence<std::byte> out) const noexcept {
         const std::size_t i = index_of(name);
         if (i == npos) return absent(name);
         return read(i, out);
@@ -496,12 +495,12 @@ public:
 
     /// Copies a slice of tensor i and touches no other bytes.
     ///   fails   as slice_runs::of; wrong_buffer_size (`out` must have the slice's size; it is then untouched); as Source::read
-    result<void> read_slice(std::size_t i, sequence<const axis_range> ranges, std::span<std::byte> out) const noexcept {
+    result<void> read_slice(std::size_t i, sequence<const axis_range> ranges, sequence<std::byte> out) const noexcept {
         return files_[rows_[i].file].read_slice(rows_[i].entry, ranges, out);
     }
     /// The same for the tensor of that name.
     ///   fails   tensor_not_found, and as above
-    result<void> read_slice(std::string_view name, sequence<const axis_range> ranges, std::span<std::byte> out) const noexcept {
+    result<void> read_slice(std::string_view name, sequence<const axis_range> ranges, sequence<std::byte> out) const noexcept {
         const std::size_t i = index_of(name);
         if (i == npos) return absent(name);
         return read_slice(i, ranges, out);

@@ -12,7 +12,6 @@
 #include <cstdint>
 #include <cstring>
 #include <new>
-#include <span>
 #include <string_view>
 #include <utility>
 
@@ -298,11 +297,11 @@ public:
     [[nodiscard]] result<text> read() const noexcept {
         char characters[256];
         std::size_t read_bytes = 0;
-        if (const auto came = os::read_at(file_.get(), 0, std::as_writable_bytes(std::span{characters}), read_bytes); !came) return came.about(path_);
+        if (const auto came = os::read_at(file_.get(), 0, {reinterpret_cast<std::byte*>(characters), sizeof characters}, read_bytes); !came) return came.about(path_);
         return text{std::string_view{characters, read_bytes}};
     }
     result<void> write(std::string_view state, durability wait) noexcept {
-        auto came = os::write_at(file_.get(), 0, std::as_bytes(std::span{state.data(), state.size()}));
+        auto came = os::write_at(file_.get(), 0, {reinterpret_cast<const std::byte*>(state.data()), state.size()});
         if (came && wait == durability::synced) came = os::sync_file(file_.get());
         if (came && wait == durability::synced) came = os::sync_directory(text{directory_of(path_)}.c_str());
         if (!came) return came.about(path_);

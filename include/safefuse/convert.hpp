@@ -12,7 +12,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <span>
 #include <string_view>
 #include <utility>
 
@@ -24,6 +23,7 @@
 #include <safefuse/dtype.hpp>
 #include <safefuse/fuse.hpp>
 #include <safefuse/result.hpp>
+#include <safefuse/sequence.hpp>
 #include <safefuse/tensor_view.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
@@ -89,8 +89,8 @@ inline void cast_elements(dtype from, const std::byte* source, dtype to, std::by
 /// side needs to be aligned; they do not overlap.
 ///   fails   unscaled_codes (one of the types is a code or an integer), wrong_dtype (BOOL, C64), wrong_buffer_size (`elements` is
 ///           no whole number of elements, or `out` not of that many); a type to itself is copied, whatever it is
-inline result<void> convert_elements(dtype from, std::span<const std::byte> elements, dtype to,
-        std::span<std::byte> out) noexcept {
+inline result<void> convert_elements(dtype from, sequence<const std::byte> elements, dtype to,
+        sequence<std::byte> out) noexcept {
     if (from == to) {
         if (out.size() != elements.size()) return detail::wrong_buffer(elements.size(), out.size());
         const bool streams = out.size() >= detail::streamed_bytes;
@@ -110,7 +110,7 @@ inline result<void> convert_elements(dtype from, std::span<const std::byte> elem
 
 /// Casts a tensor; `out` has as many elements of type `to`.
 ///   fails   as convert_elements
-inline result<void> convert(const tensor_view& from, dtype to, std::span<std::byte> out) noexcept {
+inline result<void> convert(const tensor_view& from, dtype to, sequence<std::byte> out) noexcept {
     return convert_elements(from.type(), from.bytes(), to, out);
 }
 
@@ -147,17 +147,17 @@ public:
     /// Makes a range of elements from its codes and the scales that `scales_of` names for it. Neither needs to be aligned.
     ///   fails   out_of_range, slice_cuts_byte (F4: the range begins or ends inside a byte), wrong_buffer_size; `out` is then
     ///           untouched
-    result<void> run(entry_range elements, std::span<const std::byte> codes, std::span<const std::byte> scales,
-                     std::span<std::byte> out) const noexcept {
+    result<void> run(entry_range elements, sequence<const std::byte> codes, sequence<const std::byte> scales,
+                     sequence<std::byte> out) const noexcept {
         return run(elements, codes, scales, out, out.size() >= detail::streamed_bytes);
     }
 
 private:
     friend result<void> dequantize_mxfp4(const tensor_view& blocks, const tensor_view& scales, dtype to,
-            std::span<std::byte> out) noexcept;
+            sequence<std::byte> out) noexcept;
     friend result<void> fuse_dequantized(const copy_plan& plan, std::string_view local_name, std::string_view scales_name,
             scale_block block, dtype to,
-                                         std::span<std::byte> out) noexcept;
+                                         sequence<std::byte> out) noexcept;
 
     /// One scale as an F32. Of E8M0, 2^(code - 127), which is subnormal for 0.
     [[nodiscard]] float scale(const std::byte* scales, std::uint64_t i) const noexcept {
@@ -187,8 +187,8 @@ private:
             done += here;
         }
     }
-    result<void> run(entry_range elements, std::span<const std::byte> codes, std::span<const std::byte> scales,
-            std::span<std::byte> out,
+    result<void> run(entry_range elements, sequence<const std::byte> codes, sequence<const std::byte> scales,
+            sequence<std::byte> out,
                      bool streams) const noexcept;
 
     dtype codes_{};
@@ -270,8 +270,8 @@ inline dequantizer::entry_range dequantizer::scales_of(entry_range elements) con
     return {first, end - first};
 }
 
-inline result<void> dequantizer::run(entry_range elements, std::span<const std::byte> codes, std::span<const std::byte> scales,
-                                     std::span<std::byte> out, bool streams) const noexcept {
+inline result<void> dequantizer::run(entry_range elements, sequence<const std::byte> codes, sequence<const std::byte> scales,
+                                     sequence<std::byte> out, bool streams) const noexcept {
     const std::uint64_t whole = element_count();
     if (elements.first > whole || whole - elements.first < elements.count)
         return failure{.code = errc::out_of_range, .expected = whole, .actual = elements.first};
@@ -311,7 +311,7 @@ inline result<void> dequantizer::run(entry_range elements, std::span<const std::
 ///           shapes
 ///           instead and refuses incomplete ones; tests/interop/convert_torch.py compares
 inline result<void> dequantize_blocks(const tensor_view& codes, const tensor_view& scales, scale_block block, dtype to,
-                                      std::span<std::byte> out) noexcept {
+                                      sequence<std::byte> out) noexcept {
     const auto made = dequantizer::of(codes.type(), codes.shape(), scales.type(), scales.shape(), block, to);
     if (!made) return failure{made.error()};
     return made->run({0, made->element_count()}, codes.bytes(), scales.bytes(), out);
@@ -323,7 +323,7 @@ inline result<void> dequantize_blocks(const tensor_view& codes, const tensor_vie
 ///   source  transformers 5.17.0 integrations/mxfp4.py convert_moe_packed_tensors, less the transpose at its end;
 ///           tests/interop/convert_torch.py compares
 inline result<void> dequantize_mxfp4(const tensor_view& blocks, const tensor_view& scales, dtype to,
-        std::span<std::byte> out) noexcept {
+        sequence<std::byte> out) noexcept {
     if (blocks.type() != dtype::u8 || scales.type() != dtype::u8) return failure{.code = errc::wrong_dtype,
             .detail = "blocks and scales are U8"};
     const shape_view shape = blocks.shape();
@@ -341,7 +341,7 @@ inline result<void> dequantize_mxfp4(const tensor_view& blocks, const tensor_vie
     auto made = dequantizer::of(dtype::f4, codes_shape, dtype::u8, scales_shape, {1, columns == 0 ? 1 : columns}, to);
     if (!made) return std::move(made).error();
     made->doubles_255_ = true;
-    return made->run({0, made->element_count()}, blocks.bytes(), columns == 0 ? std::span<const std::byte>{} : scales.bytes(),
+    return made->run({0, made->element_count()}, blocks.bytes(), columns == 0 ? sequence<const std::byte>{} : scales.bytes(),
             out);
 }
 
@@ -364,7 +364,7 @@ inline bool casts_directly(const copy_plan& plan, std::uint32_t output) noexcept
     return true;
 }
 
-inline result<void> cast_runs(const copy_plan& plan, std::uint32_t output, dtype to, std::span<std::byte> out) noexcept {
+inline result<void> cast_runs(const copy_plan& plan, std::uint32_t output, dtype to, sequence<std::byte> out) noexcept {
     const dtype from = plan.outputs()[output].type;
     const std::uint64_t each = bits(from) / 8, made = bits(to) / 8;
     const bool large = out.size() >= streamed_bytes;
@@ -372,7 +372,7 @@ inline result<void> cast_runs(const copy_plan& plan, std::uint32_t output, dtype
     for (const copy_block& block : plan.blocks()) {
         if (block.output != output) continue;
         if (auto same = check.before(block.source); !same) return same;
-        const std::span<const std::byte> resident = plan.set().source_bytes(block.source);
+        const sequence<const std::byte> resident = plan.set().source_bytes(block.source);
         const std::uint64_t extent = block.source_extent_bytes();
         if (block.source_offset > resident.size() || resident.size() - block.source_offset < extent)
             return failure{.code = errc::read_past_end,
@@ -403,7 +403,7 @@ inline failure of_output(failure error, const plan_output& output) noexcept {
 ///   memory  at most a quarter MiB, and what gather takes, beside `out`
 ///   fails   output_not_found, unscaled_codes and wrong_dtype (as convert_elements), wrong_buffer_size (nothing is written then),
 ///           out_of_memory, and as reading the sources does (`out` may be part-written)
-inline result<void> fuse_as(const copy_plan& plan, std::string_view local_name, dtype to, std::span<std::byte> out) noexcept {
+inline result<void> fuse_as(const copy_plan& plan, std::string_view local_name, dtype to, sequence<std::byte> out) noexcept {
     const plan_output* const output = plan.output(local_name);
     if (output == nullptr) return detail::no_such_output(plan, local_name);
     const dtype from = output->type;
@@ -433,7 +433,7 @@ inline result<void> fuse_as(const copy_plan& plan, std::string_view local_name, 
 ///           sources does (`out` may be part-written)
 inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view local_name, std::string_view scales_name,
         scale_block block, dtype to,
-                                     std::span<std::byte> out) noexcept {
+                                     sequence<std::byte> out) noexcept {
     const plan_output* const codes = plan.output(local_name);
     if (codes == nullptr) return detail::no_such_output(plan, local_name);
     const plan_output* const scales = plan.output(scales_name);
@@ -452,13 +452,13 @@ inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view loc
     for (std::uint64_t first = 0; first < count; first += most) {
         const dequantizer::entry_range elements{first, count - first < most ? count - first : most};
         const dequantizer::entry_range needed = made->scales_of(elements);
-        const std::span<std::byte> of_codes{piece.data(), static_cast<std::size_t>(elements.count * code_bits / 8)};
+        const sequence<std::byte> of_codes{piece.data(), static_cast<std::size_t>(elements.count * code_bits / 8)};
         if (!piece_scales.resize_unset(static_cast<std::size_t>(needed.count * scale_bytes)))
             return failure{.code = errc::out_of_memory};
-        const std::span<std::byte> of_scales{piece_scales.data(), piece_scales.size()};
+        const sequence<std::byte> of_scales{piece_scales.data(), piece_scales.size()};
         if (auto done = gather(plan, codes_number, first * code_bits / 8, of_codes); !done) return done;
         if (auto done = gather(plan, scales_number, needed.first * scale_bytes, of_scales); !done) return done;
-        const std::span<std::byte> values = out.subspan(static_cast<std::size_t>(made->size_bytes(first)),
+        const sequence<std::byte> values = out.subspan(static_cast<std::size_t>(made->size_bytes(first)),
                 static_cast<std::size_t>(made->size_bytes(elements.count)));
         if (auto done = made->run(elements, of_codes, of_scales, values, out.size() >= detail::streamed_bytes);
                 !done) return done;
@@ -482,7 +482,7 @@ inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view loc
 /// The same with the scales that `scales_of` finds, for blocks of 128 x 128.
 ///   fails   unscaled_codes (the plan has no such scales), and as above
 inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view local_name, dtype to,
-        std::span<std::byte> out) noexcept {
+        sequence<std::byte> out) noexcept {
     const plan_output* const codes = plan.output(local_name);
     if (codes == nullptr) return detail::no_such_output(plan, local_name);
     const plan_output* const scales = scales_of(plan, local_name);

@@ -14,7 +14,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <new>
-#include <span>
 #include <type_traits>
 #include <utility>
 
@@ -22,6 +21,7 @@
 #include <safefuse/detail/checked.hpp>
 #include <safefuse/dtype.hpp>
 #include <safefuse/result.hpp>
+#include <safefuse/sequence.hpp>
 #include <safefuse/tensor_traits.hpp>
 #include <safefuse/tensor_view.hpp>
 
@@ -266,11 +266,11 @@ public:
     /// The extents, outermost first.
     [[nodiscard]] shape_view shape() const noexcept SAFEFUSE_LIFETIMEBOUND { return extents_.span(); }
     /// All bytes; they belong to whoever lent them.
-    [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return bytes_; }
+    [[nodiscard]] sequence<const std::byte> bytes() const noexcept { return bytes_; }
     /// Whether the lender forbids writing.
     [[nodiscard]] bool is_read_only() const noexcept { return is_read_only_; }
     /// The bytes, to be written to; empty where the tensor is read-only, so that fusing into it fails with wrong_buffer_size.
-    [[nodiscard]] std::span<std::byte> writable_bytes() const noexcept { return is_read_only_ ? std::span<std::byte>{} : bytes_; }
+    [[nodiscard]] sequence<std::byte> writable_bytes() const noexcept { return is_read_only_ ? sequence<std::byte>{} : bytes_; }
     /// The same as a view.
     ///   lifetime  until this goes
     [[nodiscard]] tensor_view view() const& noexcept SAFEFUSE_LIFETIMEBOUND {
@@ -351,7 +351,7 @@ private:
     dtype type_{};
     bool is_read_only_ = false;
     detail::array<std::uint64_t> extents_;
-    std::span<std::byte> bytes_;
+    sequence<std::byte> bytes_;
 };
 
 /// A framework's tensor where it lies. It stays with whoever owns it: keep the handle as long as this is used.
@@ -380,7 +380,7 @@ template <>
 struct tensor_traits<dlpack::borrowed_tensor> {
     /// @{
     /// What tensor_traits asks for.
-    static std::span<std::byte> bytes(dlpack::borrowed_tensor& tensor) noexcept { return tensor.writable_bytes(); }
+    static sequence<std::byte> bytes(dlpack::borrowed_tensor& tensor) noexcept { return tensor.writable_bytes(); }
     static dtype type(const dlpack::borrowed_tensor& tensor) noexcept { return tensor.type(); }
     static shape_view shape(const dlpack::borrowed_tensor& tensor) noexcept { return tensor.shape(); }
     /// @}

@@ -4,11 +4,11 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string_view>
 
 #include <safefuse/config.hpp>
 #include <safefuse/detail/checked.hpp>
+#include <safefuse/sequence.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
 
@@ -106,7 +106,7 @@ template <> inline constexpr bool has_dtype<std::uint64_t> = true; template <> i
 // clang-format on
 
 /// Extents of a tensor, outermost first. Empty for a scalar.
-using shape_view = std::span<const std::uint64_t>;
+using shape_view = sequence<const std::uint64_t>;
 
 /// What came of computing a tensor's size.
 enum class size_verdict : std::uint8_t { fits, overflows, partial_byte };

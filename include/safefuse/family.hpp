@@ -4,7 +4,6 @@
 #define SAFEFUSE_FAMILY_HPP
 
 #include <cstddef>
-#include <span>
 #include <string_view>
 
 #include <safefuse/layout.hpp>

@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <span>
 #include <string_view>
 
 #include <safefuse/copy_plan.hpp>
@@ -36,7 +35,7 @@ inline constexpr std::uint64_t direct_read_bytes = 16 * 1024;
 inline constexpr std::uint64_t read_gap_bytes = 256 * 1024;
 
 /// Whether there is a buffer of the right size, or an empty one, for each output of a plan.
-inline result<void> check_buffers(const copy_plan& plan, sequence<const std::span<std::byte>> buffers) noexcept {
+inline result<void> check_buffers(const copy_plan& plan, sequence<const sequence<std::byte>> buffers) noexcept {
     const sequence<const plan_output> outputs = plan.outputs();
     if (buffers.size() != outputs.size())
         return failure{.code = errc::wrong_buffer_size,
@@ -54,7 +53,7 @@ inline result<void> check_buffers(const copy_plan& plan, sequence<const std::spa
 }
 
 /// Whether all that a block reads of a source in memory is there.
-inline result<void> check_resident(const tensor_set_ref& set, const copy_block& block, std::span<const std::byte> resident) noexcept {
+inline result<void> check_resident(const tensor_set_ref& set, const copy_block& block, sequence<const std::byte> resident) noexcept {
     const std::uint64_t extent = block.source_extent_bytes();
     if (block.source_offset > resident.size() || resident.size() - block.source_offset < extent)
         return failure{.code = errc::read_past_end,
@@ -66,7 +65,7 @@ inline result<void> check_resident(const tensor_set_ref& set, const copy_block& 
 }
 
 /// Runs one block whose source is in memory into the output's memory.
-inline result<void> copy_resident(const tensor_set_ref& set, const copy_block& block, std::span<const std::byte> resident,
+inline result<void> copy_resident(const tensor_set_ref& set, const copy_block& block, sequence<const std::byte> resident,
                                   std::byte* output, bool streams) noexcept {
     if (auto there = check_resident(set, block, resident); !there) return there;
     copy_runs(block, resident.data() + block.source_offset, output + block.destination_offset, streams);
@@ -136,7 +135,7 @@ inline result<void> compare_equal(const copy_plan& plan, std::uint32_t output, b
     source_check check{set};
     for (const copy_block& block : plan.equal_blocks()) {
         if (block.output != output) continue;
-        const std::span<const std::byte> resident = set.source_bytes(block.source);
+        const sequence<const std::byte> resident = set.source_bytes(block.source);
         if (!resident.empty())
             if (auto same = check.before(block.source); !same) return same;
         const auto compare = [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept -> result<void> {
@@ -210,7 +209,7 @@ result<void> run_blocks(const tensor_set_ref& set, sequence<const copy_block> bl
         std::byte* const output = memory_of(block.output);
         if (output == nullptr) continue;
         result<void> done;
-        if (const std::span<const std::byte> resident = set.source_bytes(block.source); !resident.empty()) {
+        if (const sequence<const std::byte> resident = set.source_bytes(block.source); !resident.empty()) {
             done = check.before(block.source);
             if (done) done = copy_resident(set, block, resident, output, streams);
         } else {
@@ -239,19 +238,32 @@ result<void> run_plan(const copy_plan& plan, const MemoryOf& memory_of) noexcept
 
 }  // namespace detail
 
+/// Buffers for all outputs of a plan, of another type than sequence<std::byte>: std::span, say, or a vector each.
+template <class Buffers>
+concept buffer_list = !std::convertible_to<Buffers&, sequence<const sequence<std::byte>>> &&
+                      requires(Buffers& buffers) { sequence<std::byte>{sequence{buffers}[0]}; };
+
 /// Makes all outputs of a plan at once, reading the sources front to back. `buffers[i]` is for plan.outputs()[i]; an empty buffer
 /// leaves that output out.
 ///   fails   wrong_buffer_size (nothing is written then), file_changed (a mapped file has another size now: each is checked once,
 ///           before the first byte is copied from it), parts_differ (the plan's equal_blocks are not), and as reading the sources
 ///           does (buffers may be part-written)
-inline result<void> fuse(const copy_plan& plan, sequence<const std::span<std::byte>> buffers) noexcept {
+inline result<void> fuse(const copy_plan& plan, sequence<const sequence<std::byte>> buffers) noexcept {
     if (auto fit = detail::check_buffers(plan, buffers); !fit) return fit;
     return detail::run_plan(plan, [&](std::uint32_t i) noexcept { return buffers[i].empty() ? nullptr : buffers[i].data(); });
+}
+/// The same.
+template <buffer_list Buffers>
+result<void> fuse(const copy_plan& plan, Buffers&& buffers) noexcept {
+    detail::array<sequence<std::byte>> list;
+    for (auto& each : sequence{buffers})
+        if (!list.push(each)) return failure{.code = errc::out_of_memory};
+    return fuse(plan, list.span());
 }
 
 /// Makes one output of a plan. `out` has exactly its size.
 ///   fails   output_not_found, wrong_buffer_size (nothing is written then), and as reading the sources does (`out` may be part-written)
-inline result<void> fuse(const copy_plan& plan, std::string_view local_name, std::span<std::byte> out) noexcept {
+inline result<void> fuse(const copy_plan& plan, std::string_view local_name, sequence<std::byte> out) noexcept {
     const plan_output* const output = plan.output(local_name);
     if (output == nullptr) return detail::no_such_output(plan, local_name);
     if (out.size() != output->size_bytes)
@@ -273,13 +285,13 @@ result<void> fuse(const copy_plan& plan, std::string_view local_name, T& tensor)
     bool same = extents.size() == output->shape.size();
     for (std::size_t a = 0; same && a < extents.size(); ++a) same = extents[a] == output->shape[a];
     if (!same) return failure{.code = errc::shape_mismatch, .tensor = text{output->name}, .detail = "the tensor to fuse into has another shape"};
-    return fuse(plan, local_name, std::span<std::byte>{tensor_traits<T>::bytes(tensor)});
+    return fuse(plan, local_name, sequence<std::byte>{tensor_traits<T>::bytes(tensor)});
 }
 /// What a call with another type gets: a sentence that says what is missing, in place of a list of candidates.
 template <class T>
-    requires(!writable_tensor<T> && !std::convertible_to<T&, std::span<std::byte>>)
+    requires(!writable_tensor<T> && !std::convertible_to<T&, sequence<std::byte>>)
 result<void> fuse(const copy_plan&, std::string_view, T&) noexcept {
-    static_assert(writable_tensor<T>, "safefuse: fuse writes to a span of std::byte, or to a type that tensor_traits is specialised for");
+    static_assert(writable_tensor<T>, "safefuse: fuse writes to a span, vector or array of std::byte, or to a type that tensor_traits is specialised for");
     return {};
 }
 
@@ -291,7 +303,7 @@ result<void> fuse(const copy_plan&, std::string_view, T&) noexcept {
     if (output == nullptr) return detail::no_such_output(plan, local_name);
     if (output->size_bytes == 0) return tensor_view::of(output->type, output->shape, {});
     const copy_block* const run = plan.single_run(static_cast<std::size_t>(output - plan.outputs().data()));
-    const std::span<const std::byte> resident = run == nullptr ? std::span<const std::byte>{} : plan.set().source_bytes(run->source);
+    const sequence<const std::byte> resident = run == nullptr ? sequence<const std::byte>{} : plan.set().source_bytes(run->source);
     if (resident.empty() || run->source_offset > resident.size() || resident.size() - run->source_offset < run->run_bytes)
         return failure{.code = errc::not_resident, .tensor = text{output->name}};
     return tensor_view::of(output->type, output->shape,
@@ -303,7 +315,7 @@ namespace detail {
 /// Copies a part of a block to `out`, which stands for the output from byte `begin` on.
 inline result<void> gather_part(const tensor_set_ref& set, const copy_block& part, std::byte* out, std::uint64_t begin, array<std::byte>& buffer,
                                 source_check& check, bool streams) noexcept {
-    if (const std::span<const std::byte> resident = set.source_bytes(part.source); !resident.empty()) {
+    if (const sequence<const std::byte> resident = set.source_bytes(part.source); !resident.empty()) {
         if (auto same = check.before(part.source); !same) return same;
         copy_block moved = part;
         moved.destination_offset -= begin;
@@ -324,7 +336,7 @@ inline result<void> gather_part(const tensor_set_ref& set, const copy_block& par
 /// Makes bytes [begin, begin + out.size()) of one output, for callers that write it out piece by piece. Where a source must be
 /// read, what lies between short runs that are less than 256 KiB apart is read as well, at every call.
 ///   fails   output_not_found, out_of_range, out_of_memory, and as reading the sources does (`out` may be part-written)
-inline result<void> gather(const copy_plan& plan, std::size_t output, std::uint64_t begin, std::span<std::byte> out) noexcept {
+inline result<void> gather(const copy_plan& plan, std::size_t output, std::uint64_t begin, sequence<std::byte> out) noexcept {
     if (output >= plan.outputs().size()) return detail::no_such_output(plan, {});
     const std::uint64_t size_bytes = plan.outputs()[output].size_bytes;
     if (begin > size_bytes || size_bytes - begin < out.size())

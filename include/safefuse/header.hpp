@@ -10,7 +10,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <span>
 #include <string_view>
 #include <utility>
 
@@ -90,7 +89,7 @@ public:
 
     /// How many bytes from the start of a file parse() needs, told from at least the first 8.
     ///   fails   header_too_short, header_too_large
-    [[nodiscard]] static result<std::uint64_t> bytes_needed(std::span<const std::byte> first_bytes,
+    [[nodiscard]] static result<std::uint64_t> bytes_needed(sequence<const std::byte> first_bytes,
                                                             const read_options& options = {}) noexcept;
 
     /// Reads and checks a header. The bytes of the tensors need not be there.
@@ -99,7 +98,7 @@ public:
     ///   fails   header_too_short, header_too_large, header_past_end, header_not_utf8, header_not_json, header_bad_entry,
     ///           unknown_dtype, duplicate_tensor, bad_offsets, size_overflow, partial_byte, size_mismatch, data_truncated,
     ///           trailing_bytes, out_of_memory
-    [[nodiscard]] static result<header> parse(std::span<const std::byte> file_start SAFEFUSE_LIFETIMEBOUND, std::uint64_t file_bytes,
+    [[nodiscard]] static result<header> parse(sequence<const std::byte> file_start SAFEFUSE_LIFETIMEBOUND, std::uint64_t file_bytes,
                                               const read_options& options = {}) noexcept;
 
     /// How many tensors there are.
@@ -517,7 +516,7 @@ private:
 
 }  // namespace detail
 
-inline result<std::uint64_t> header::bytes_needed(std::span<const std::byte> first_bytes, const read_options& options) noexcept {
+inline result<std::uint64_t> header::bytes_needed(sequence<const std::byte> first_bytes, const read_options& options) noexcept {
     if (first_bytes.size() < detail::length_bytes)
         return failure{.code = errc::header_too_short, .expected = detail::length_bytes, .actual = first_bytes.size()};
     constexpr std::uint64_t largest = sizeof(std::size_t) < 8 ? PTRDIFF_MAX - detail::length_bytes : 0xFFFFFFFF;
@@ -527,7 +526,7 @@ inline result<std::uint64_t> header::bytes_needed(std::span<const std::byte> fir
     return detail::length_bytes + json_bytes;
 }
 
-inline result<header> header::parse(std::span<const std::byte> file_start, std::uint64_t file_bytes,
+inline result<header> header::parse(sequence<const std::byte> file_start, std::uint64_t file_bytes,
                                     const read_options& options) noexcept {
     auto needed = bytes_needed(file_start, options);
     if (!needed) return std::move(needed.error());

@@ -5,11 +5,11 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 
 #include <safefuse/config.hpp>
 #include <safefuse/detail/os_memory.hpp>
 #include <safefuse/result.hpp>
+#include <safefuse/sequence.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
 
@@ -48,8 +48,8 @@ public:
     /// @{
     /// All of the memory.
     ///   lifetime  ends with the buffer; a move keeps it
-    [[nodiscard]] std::span<std::byte> bytes() noexcept SAFEFUSE_LIFETIMEBOUND { return {pages_.data, size_bytes_}; }
-    [[nodiscard]] std::span<const std::byte> bytes() const noexcept SAFEFUSE_LIFETIMEBOUND { return {pages_.data, size_bytes_}; }
+    [[nodiscard]] sequence<std::byte> bytes() noexcept SAFEFUSE_LIFETIMEBOUND { return {pages_.data, size_bytes_}; }
+    [[nodiscard]] sequence<const std::byte> bytes() const noexcept SAFEFUSE_LIFETIMEBOUND { return {pages_.data, size_bytes_}; }
     /// @}
     /// How many bytes were asked for.
     [[nodiscard]] std::size_t size_bytes() const noexcept { return size_bytes_; }

@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string_view>
 #include <utility>
 
@@ -12,6 +11,7 @@
 #include <safefuse/detail/array.hpp>
 #include <safefuse/detail/checked.hpp>
 #include <safefuse/result.hpp>
+#include <safefuse/sequence.hpp>
 
 #if defined(_WIN32)
 #include <safefuse/detail/os_windows.hpp>
@@ -175,7 +175,7 @@ public:
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return file_.is_open() ? size_bytes_ : 0; }
     [[nodiscard]] std::string_view path() const noexcept { return path_; }
 
-    [[nodiscard]] result<void> read(std::uint64_t offset, std::span<std::byte> out) const noexcept {
+    [[nodiscard]] result<void> read(std::uint64_t offset, sequence<std::byte> out) const noexcept {
         if (offset > size_bytes() || size_bytes() - offset < out.size())
             return failure{
                 .code = errc::read_past_end, .file = path_, .offset = offset, .expected = out.size(), .actual = size_bytes()};
@@ -265,14 +265,14 @@ public:
     /// The size when it was opened.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return file_.size_bytes(); }
     /// The whole file.
-    [[nodiscard]] std::span<const std::byte> bytes() const& noexcept SAFEFUSE_LIFETIMEBOUND {
+    [[nodiscard]] sequence<const std::byte> bytes() const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return {data_, static_cast<std::size_t>(size_bytes())};
     }
-    std::span<const std::byte> bytes() const&& = delete;
+    sequence<const std::byte> bytes() const&& = delete;
 
     /// Copies bytes by a positional read, not through the mapping, so that a file cut short is a failure and not a signal.
     ///   fails   read_past_end, file_changed (it is shorter now), io_error; `out` may then be part-written
-    result<void> read(std::uint64_t offset, std::span<std::byte> out) const noexcept { return file_.read(offset, out); }
+    result<void> read(std::uint64_t offset, sequence<std::byte> out) const noexcept { return file_.read(offset, out); }
 
     /// Tells the system what comes next. done_with touches only pages that lie wholly inside the range.
     void advise(std::uint64_t offset, std::uint64_t size_bytes, advice hint) const noexcept {
@@ -318,11 +318,11 @@ public:
     /// The size when it was opened.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return file_.size_bytes(); }
     /// Empty: the bytes must be read.
-    [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return {}; }
+    [[nodiscard]] sequence<const std::byte> bytes() const noexcept { return {}; }
 
     /// Copies bytes.
     ///   fails   read_past_end, file_changed (it is shorter now), io_error; `out` may then be part-written
-    result<void> read(std::uint64_t offset, std::span<std::byte> out) const noexcept { return file_.read(offset, out); }
+    result<void> read(std::uint64_t offset, sequence<std::byte> out) const noexcept { return file_.read(offset, out); }
 
     /// Tells the system what comes next. done_with touches only pages that lie wholly inside the range.
     void advise(std::uint64_t offset, std::uint64_t size_bytes, advice hint) const noexcept {
@@ -399,7 +399,7 @@ public:
 
     /// Writes bytes at an offset. Several threads may write ranges that do not overlap at once.
     ///   fails   out_of_range (past size_bytes()), disk_full, io_error; part of the range may then be written
-    result<void> write(std::uint64_t offset, std::span<const std::byte> bytes) noexcept {
+    result<void> write(std::uint64_t offset, sequence<const std::byte> bytes) noexcept {
         if (offset > size_bytes_ || size_bytes_ - offset < bytes.size())
             return failure{
                 .code = errc::out_of_range, .file = path_, .offset = offset, .expected = size_bytes_, .actual = bytes.size()};
@@ -551,7 +551,7 @@ namespace detail {
     if (!buffer.resize_unset(piece)) return failure{.code = errc::out_of_memory, .file = from};
     for (std::uint64_t offset = 0; offset < source->size_bytes(); offset += piece) {
         const std::uint64_t left = source->size_bytes() - offset;
-        const std::span<std::byte> part = buffer.span().subspan(0, left < piece ? static_cast<std::size_t>(left) : piece);
+        const sequence<std::byte> part = buffer.span().subspan(0, left < piece ? static_cast<std::size_t>(left) : piece);
         if (auto done = source->read(offset, part); !done) return done;
         if (auto done = copy->write(offset, part); !done) return done;
     }

@@ -8,12 +8,12 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <type_traits>
 #include <utility>
 
 #include <safefuse/dtype.hpp>
 #include <safefuse/result.hpp>
+#include <safefuse/sequence.hpp>
 #include <safefuse/tensor_traits.hpp>
 #include <safefuse/tensor_view.hpp>
 
@@ -87,12 +87,12 @@ template <mdspan_type Mdspan>
 requires(!std::is_const_v<typename Mdspan::element_type>) struct tensor_traits<Mdspan> {
     /// @{
     /// What tensor_traits asks for.
-    static std::span<std::byte> bytes(Mdspan& values) noexcept {
+    static sequence<std::byte> bytes(Mdspan& values) noexcept {
         if (!detail::is_row_major(values)) return {};
         std::size_t count = 1;
         for (std::size_t axis = 0; axis < detail::mdspan_rank<Mdspan>; ++axis)
             count *= static_cast<std::size_t>(values.extent(axis));
-        return std::as_writable_bytes(std::span{values.data_handle(), count});
+        return {reinterpret_cast<std::byte*>(values.data_handle()), count * sizeof *values.data_handle()};
     }
     static dtype type(const Mdspan&) noexcept { return dtype_of<typename Mdspan::element_type>; }
     static auto shape(const Mdspan& values) noexcept {

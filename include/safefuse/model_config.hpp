@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string_view>
 #include <utility>
 
@@ -28,7 +27,7 @@ struct model_config {
     /// Reads the text of a config.json. Of a key that is there twice the last counts, and NaN and Infinity are numbers: Python,
     /// which writes and reads these files, has it so.
     ///   fails   bad_json, out_of_memory
-    static result<model_config> parse(std::span<const std::byte> json) noexcept;
+    static result<model_config> parse(sequence<const std::byte> json) noexcept;
 };
 
 namespace detail {
@@ -119,7 +118,7 @@ inline void blank_python_numbers(sequence<char> json) noexcept {
 inline constexpr std::uint64_t most_config_bytes = std::uint64_t{64} << 20;
 
 /// The characters of a config.json, without the numbers that JSON has not.
-inline result<array<char>> config_characters(std::span<const std::byte> json) noexcept {
+inline result<array<char>> config_characters(sequence<const std::byte> json) noexcept {
     array<char> copy;
     if (!copy.append(reinterpret_cast<const char*>(json.data()), json.size())) return failure{.code = errc::out_of_memory};
     const std::string_view characters{copy.data(), copy.size()};
@@ -151,7 +150,7 @@ inline void find_config_number(json_cursor& cursor, std::string_view key, std::u
 
 }  // namespace detail
 
-inline result<model_config> model_config::parse(std::span<const std::byte> json) noexcept {
+inline result<model_config> model_config::parse(sequence<const std::byte> json) noexcept {
     const auto copy = detail::config_characters(json);
     if (!copy) return copy.error();
     detail::config_reader reader;
@@ -186,7 +185,7 @@ inline result<model_config> model_config::parse(std::span<const std::byte> json)
 /// The whole number under a key of a config.json, with dots between objects: vision_config.num_attention_heads. no_number where
 /// there is none.
 ///   fails   bad_json, out_of_memory
-[[nodiscard]] inline result<std::uint64_t> parse_config_number(std::span<const std::byte> json, std::string_view key) noexcept {
+[[nodiscard]] inline result<std::uint64_t> parse_config_number(sequence<const std::byte> json, std::string_view key) noexcept {
     const auto copy = detail::config_characters(json);
     if (!copy) return copy.error();
     detail::json_cursor cursor{std::string_view{copy->data(), copy->size()}};

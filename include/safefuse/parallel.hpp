@@ -7,7 +7,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -154,7 +153,7 @@ private:
         for (std::size_t i = 0; i < blocks.size(); ++i) {
             const copy_block& block = blocks[i];
             if (memory_[block.output] == nullptr) continue;
-            if (const std::span<const std::byte> resident = set.source_bytes(block.source); !resident.empty()) {
+            if (const sequence<const std::byte> resident = set.source_bytes(block.source); !resident.empty()) {
                 // said of the block, not of the part of it that is cut off: nothing behind it is copied
                 beyond_ = check_resident(set, block, resident);
                 if (!beyond_) {
@@ -240,18 +239,26 @@ private:
 ///   memory  up to 1 MiB for each thread where sources must be read, and about what the plan's copies take
 ///   fails   as fuse(plan, buffers); of a read that was divided, the failure names the part
 template <executor Executor>
-result<void> fuse(const copy_plan& plan, sequence<const std::span<std::byte>> buffers, Executor&& run) noexcept {
+result<void> fuse(const copy_plan& plan, sequence<const sequence<std::byte>> buffers, Executor&& run) noexcept {
     if (auto fit = detail::check_buffers(plan, buffers); !fit) return fit;
     detail::array<std::byte*> memory;
-    for (const std::span<std::byte>& each : buffers)
+    for (const sequence<std::byte>& each : buffers)
         if (!memory.push(each.empty() ? nullptr : each.data())) return failure{.code = errc::out_of_memory};
     return detail::chunked_fuse{plan, memory.span()}.run(detail::executor_ref{run});
+}
+/// The same.
+template <buffer_list Buffers, executor Executor>
+result<void> fuse(const copy_plan& plan, Buffers&& buffers, Executor&& run) noexcept {
+    detail::array<sequence<std::byte>> list;
+    for (auto& each : sequence{buffers})
+        if (!list.push(each)) return failure{.code = errc::out_of_memory};
+    return fuse(plan, list.span(), run);
 }
 
 /// Makes one output of a plan, as fuse(plan, local_name, out) does, on an executor's threads.
 ///   fails   as fuse(plan, local_name, out); of a read that was divided, the failure names the part
 template <executor Executor>
-result<void> fuse(const copy_plan& plan, std::string_view local_name, std::span<std::byte> out, Executor&& run) noexcept {
+result<void> fuse(const copy_plan& plan, std::string_view local_name, sequence<std::byte> out, Executor&& run) noexcept {
     const plan_output* const output = plan.output(local_name);
     if (output == nullptr) return detail::no_such_output(plan, local_name);
     if (out.size() != output->size_bytes)

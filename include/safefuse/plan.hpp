@@ -5,7 +5,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string_view>
 #include <utility>
 
@@ -513,7 +512,7 @@ private:
         return error;
     }
 
-    static void append_shape(text& out, dtype type, std::span<const std::uint64_t> shape) noexcept {
+    static void append_shape(text& out, dtype type, sequence<const std::uint64_t> shape) noexcept {
         out.append(name(type));
         out.append(" [");
         for (std::size_t a = 0; a < shape.size(); ++a) {

@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <span>
 #include <string_view>
 #include <utility>
 
@@ -171,7 +170,7 @@ public:
                std::uint64_t& shared_bytes) noexcept
         : set_{set}, file_{file}, number_of_{number_of}, options_{options}, shared_bytes_{shared_bytes} {}
 
-    result<void> operator()(std::uint32_t t, std::uint64_t offset, std::span<const std::byte> bytes) noexcept {
+    result<void> operator()(std::uint32_t t, std::uint64_t offset, sequence<const std::byte> bytes) noexcept {
         // Syncing at the end then has little left to wait for, and memory does not fill with what is not on the disk yet.
         waiting_bytes_ += bytes.size();
         if (waiting_bytes_ >= stride_bytes && options_.wait == durability::synced) {
@@ -371,9 +370,9 @@ inline result<void> verify_rewritten(const rewrite_plan& plan, tensor_set_ref ot
     std::uint32_t checked_for = none;
     detail::source_release release{other, advice::release};
     detail::rewrite_run run{plan, progress, advice::release};
-    return run.send(chosen.span(), [&](std::uint32_t t, std::uint64_t offset, std::span<const std::byte> bytes) noexcept -> result<void> {
+    return run.send(chosen.span(), [&](std::uint32_t t, std::uint64_t offset, sequence<const std::byte> bytes) noexcept -> result<void> {
         const tensor_place place = other.place(counterpart[t]);
-        const std::span<const std::byte> resident = other.source_bytes(place.source);
+        const sequence<const std::byte> resident = other.source_bytes(place.source);
         if (!resident.empty()) {
             if (std::exchange(checked_for, t) != t) check.forget();
             if (auto same = check.before(place.source); !same) return same;

@@ -15,13 +15,9 @@ def characters(text):
     return (block + 1).cast(gdb.lookup_type("char").pointer()).string("utf-8", "replace", int(block["size"]))
 
 
-def span(value):
-    """First element and count, as libstdc++ and libc++ call them."""
-    names = {field.name for field in value.type.strip_typedefs().fields()}
-    if "_M_ptr" in names:
-        return value["_M_ptr"], int(value["_M_extent"]["_M_extent_value"])
-    first, size = ("__data_", "__size_") if "__data_" in names else ("__data", "__size")
-    return value[first], int(value[size])
+def sequence(value):
+    """First element and count."""
+    return value["first_"], int(value["count_"])
 
 
 def last_word(enumerator):
@@ -65,8 +61,8 @@ class Result(Printer):
 
 class TensorView(Printer):
     def to_string(self):
-        extents, rank = span(self.value["shape_"])
-        data, size_bytes = span(self.value["bytes_"])
+        extents, rank = sequence(self.value["shape_"])
+        data, size_bytes = sequence(self.value["bytes_"])
         shape = ", ".join(str(int(extents[axis])) for axis in range(min(rank, 16)))
         return f"{last_word(self.value['type_'])} [{shape}], {size_bytes} bytes at {int(data):#x}"
 

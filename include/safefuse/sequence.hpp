@@ -1,10 +1,10 @@
-// safefuse: elements in a row that belong to somebody else. For bytes and extents the library uses std::span; for the many
-// element types of its tables that would cost the compiler ten times as much as this.
+// safefuse: elements in a row that belong to somebody else: bytes, extents, entries of tables. Spans convert to it and it converts to
+// spans; it is not std::span because that would be a fifth of what the compiler does to include this library.
 #ifndef SAFEFUSE_SEQUENCE_HPP
 #define SAFEFUSE_SEQUENCE_HPP
 
 #include <cstddef>
-#include <span>
+#include <string_view>  // which declares enable_borrowed_range
 #include <type_traits>
 
 #include <safefuse/config.hpp>
@@ -17,7 +17,8 @@ namespace safefuse::inline SAFEFUSE_ABI {
 #pragma GCC diagnostic ignored "-Wdangling-reference"
 #endif
 
-/// A view of elements that lie one behind the other. Arrays, vectors and spans convert to it, and it converts to a span.
+/// A view of elements that lie one behind the other. Arrays, vectors and spans of the same elements, or of elements that lack its
+/// const, convert to it, and it converts to a span.
 ///   lifetime  the elements stay their owner's
 template <class T>
 class sequence {
@@ -35,9 +36,9 @@ public:
     constexpr sequence(T (&elements)[Count]) noexcept : first_{elements}, count_{Count} {}  // NOLINT: a view converts
     /// Whatever has data() and size() of its own elements.
     template <class Container>
-        requires requires(Container& container) {
+        requires requires(Container& container, void (*take)(T* const*), std::remove_pointer_t<decltype(container.data())>* const* data) {
             requires !std::is_same_v<std::remove_cv_t<Container>, sequence>;
-            static_cast<T*>(container.data());
+            take(data);  // what may become const, but neither void nor a base class
             static_cast<std::size_t>(container.size());
         }
     constexpr sequence(Container&& container) noexcept : first_{container.data()}, count_{container.size()} {}  // NOLINT
@@ -46,6 +47,8 @@ public:
     [[nodiscard]] constexpr T* data() const noexcept { return first_; }
     /// How many elements there are.
     [[nodiscard]] constexpr std::size_t size() const noexcept { return count_; }
+    /// How many bytes they take.
+    [[nodiscard]] constexpr std::size_t size_bytes() const noexcept { return count_ * sizeof(T); }
     /// Whether there is none.
     [[nodiscard]] constexpr bool empty() const noexcept { return count_ == 0; }
     /// @{
@@ -60,15 +63,27 @@ public:
     [[nodiscard]] constexpr T& back() const noexcept { return first_[count_ - 1]; }
     /// @}
     /// @{
-    /// The elements from `first` on, all of them or `count`.
+    /// The elements from `first` on, all of them or `count`; which must be there.
     [[nodiscard]] constexpr sequence subspan(std::size_t first) const noexcept { return {first_ + first, count_ - first}; }
     [[nodiscard]] constexpr sequence subspan(std::size_t first, std::size_t count) const noexcept { return {first_ + first, count}; }
+    [[nodiscard]] constexpr sequence first(std::size_t count) const noexcept { return {first_, count}; }
+    [[nodiscard]] constexpr sequence last(std::size_t count) const noexcept { return {first_ + (count_ - count), count}; }
     /// @}
 
 private:
     T* first_ = nullptr;
     std::size_t count_ = 0;
 };
+
+/// @{
+/// The elements of what they are made of.
+template <class T>
+sequence(T*, std::size_t) -> sequence<T>;
+template <class T, std::size_t Count>
+sequence(T (&)[Count]) -> sequence<T>;
+template <class Container>
+sequence(Container&& container) -> sequence<std::remove_pointer_t<decltype(container.data())>>;
+/// @}
 
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 13
 #pragma GCC diagnostic pop

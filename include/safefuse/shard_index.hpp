@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <span>
 #include <string_view>
 #include <utility>
 
@@ -168,14 +167,14 @@ public:
     ///   lifetime  names point into `json`
     ///   fails   bad_json, bad_index (no weight_map, a value that is no file name, a key twice), path_leaves_directory,
     ///           out_of_memory; the failure names the tensor
-    static result<shard_index> parse(std::span<const std::byte> json SAFEFUSE_LIFETIMEBOUND) noexcept {
+    static result<shard_index> parse(sequence<const std::byte> json SAFEFUSE_LIFETIMEBOUND) noexcept {
         return parse(json, nullptr);
     }
 
     /// The same, but what concerns single tensors is added to `problems` and does not stop it: of a key that is there twice
     /// the first counts, and a tensor whose file is refused is left out.
     ///   fails   bad_json, bad_index (no weight_map), out_of_memory
-    static result<shard_index> parse(std::span<const std::byte> json SAFEFUSE_LIFETIMEBOUND, detail::list<failure>& problems) noexcept {
+    static result<shard_index> parse(sequence<const std::byte> json SAFEFUSE_LIFETIMEBOUND, detail::list<failure>& problems) noexcept {
         return parse(json, &problems);
     }
 
@@ -217,7 +216,7 @@ private:
         std::string_view operator()(std::uint32_t i) const noexcept { return entries[i].tensor; }
     };
 
-    static result<shard_index> parse(std::span<const std::byte> json, detail::list<failure>* problems) noexcept;
+    static result<shard_index> parse(sequence<const std::byte> json, detail::list<failure>* problems) noexcept;
     /// What the line before had around its name, so that lines like it need no parser: most differ in the name alone.
     struct line_frame {
         std::string_view before;  ///< from behind the line before to the name: , and a line end and spaces, say
@@ -256,7 +255,7 @@ private:
     std::uint64_t total_size_bytes_ = no_number;
 };
 
-inline result<shard_index> shard_index::parse(std::span<const std::byte> json, detail::list<failure>* problems) noexcept {
+inline result<shard_index> shard_index::parse(sequence<const std::byte> json, detail::list<failure>* problems) noexcept {
     const std::string_view characters{reinterpret_cast<const char*>(json.data()), json.size()};
     if (const std::size_t valid = detail::utf8_prefix(characters); valid != characters.size())
         return failure{.code = errc::bad_json, .detail = "not UTF-8", .offset = valid};

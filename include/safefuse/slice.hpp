@@ -5,7 +5,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 
 #include <safefuse/detail/array.hpp>
 #include <safefuse/detail/checked.hpp>

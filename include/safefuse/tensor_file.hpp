@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string_view>
 #include <utility>
 
@@ -46,7 +45,7 @@ public:
     ///   fails   as header::parse and Source::read; out_of_memory
     static result<basic_tensor_file> from(Source source, std::string_view name, const read_options& options = {}) noexcept {
         basic_tensor_file made{std::move(source), name};
-        std::span<const std::byte> start = made.source_.bytes();
+        sequence<const std::byte> start = made.source_.bytes();
         if (start.empty()) {
             if (auto done = made.read_header(options); !done) return made.about(std::move(done).error());
             start = made.header_bytes_.span();
@@ -77,7 +76,7 @@ public:
     ///   fails   not_resident (the source must be read: read() copies the tensor)
     [[nodiscard]] result<tensor_view> view(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         const tensor_entry entry = header_[i];
-        const std::span<const std::byte> bytes = source_.bytes();
+        const sequence<const std::byte> bytes = source_.bytes();
         if (bytes.empty()) return about({.code = errc::not_resident, .detail = "read() copies them"}, entry.name);
         auto view = tensor_view::of(entry.type, entry.shape,
                                     bytes.subspan(static_cast<std::size_t>(offset_bytes(i)), static_cast<std::size_t>(entry.size_bytes())));
@@ -102,7 +101,7 @@ public:
 
     /// Copies tensor i.
     ///   fails   wrong_buffer_size (`out` must have the tensor's size; it is then untouched), and as Source::read
-    result<void> read(std::size_t i, std::span<std::byte> out) const noexcept {
+    result<void> read(std::size_t i, sequence<std::byte> out) const noexcept {
         const tensor_entry entry = header_[i];
         if (out.size() != entry.size_bytes())
             return about({.code = errc::wrong_buffer_size, .expected = entry.size_bytes(), .actual = out.size()}, entry.name);
@@ -111,7 +110,7 @@ public:
     }
     /// Copies the tensor of that name.
     ///   fails   tensor_not_found, and as above
-    result<void> read(std::string_view name, std::span<std::byte> out) const noexcept {
+    result<void> read(std::string_view name, sequence<std::byte> out) const noexcept {
         const std::size_t i = index_of(name);
         if (i == npos) return absent(name);
         return read(i, out);
@@ -135,7 +134,7 @@ public:
 
     /// Copies a slice of tensor i and touches no other bytes: run by run, and neighbouring runs at once.
     ///   fails   as slice_runs::of; wrong_buffer_size (`out` must have the slice's size; it is then untouched); as Source::read
-    result<void> read_slice(std::size_t i, sequence<const axis_range> ranges, std::span<std::byte> out) const noexcept {
+    result<void> read_slice(std::size_t i, sequence<const axis_range> ranges, sequence<std::byte> out) const noexcept {
         const tensor_entry entry = header_[i];
         const auto runs = runs_of(i, ranges);
         if (!runs) return runs.error();
@@ -160,7 +159,7 @@ public:
     }
     /// The same for the tensor of that name.
     ///   fails   tensor_not_found, and as above
-    result<void> read_slice(std::string_view name, sequence<const axis_range> ranges, std::span<std::byte> out) const noexcept {
+    result<void> read_slice(std::string_view name, sequence<const axis_range> ranges, sequence<std::byte> out) const noexcept {
         const std::size_t i = index_of(name);
         if (i == npos) return absent(name);
         return read_slice(i, ranges, out);

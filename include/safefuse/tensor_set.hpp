@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <span>
 #include <string_view>
 
 #include <safefuse/byte_source.hpp>
@@ -30,12 +29,12 @@ struct tensor_place {
 ///   source_bytes  all bytes of a source, or an empty span where they must be read
 ///   read          fills `out` from a source's byte `offset`
 template <class Set>
-concept tensor_set = requires(const Set& set, std::size_t i, std::uint32_t source, std::uint64_t offset, std::span<std::byte> out) {
+concept tensor_set = requires(const Set& set, std::size_t i, std::uint32_t source, std::uint64_t offset, sequence<std::byte> out) {
     { set.size() } noexcept -> std::same_as<std::size_t>;
     { set.spec(i) } noexcept -> std::same_as<tensor_spec>;
     { set.place(i) } noexcept -> std::same_as<tensor_place>;
     { set.source_name(source) } noexcept -> std::same_as<std::string_view>;
-    { set.source_bytes(source) } noexcept -> std::same_as<std::span<const std::byte>>;
+    { set.source_bytes(source) } noexcept -> detail::lent_bytes;
     { set.read(source, offset, out) } noexcept -> std::same_as<result<void>>;
 };
 
@@ -58,10 +57,10 @@ public:
     [[nodiscard]] tensor_spec spec(std::size_t i) const noexcept { return calls_->spec(set_, i); }
     [[nodiscard]] tensor_place place(std::size_t i) const noexcept { return calls_->place(set_, i); }
     [[nodiscard]] std::string_view source_name(std::uint32_t source) const noexcept { return calls_->source_name(set_, source); }
-    [[nodiscard]] std::span<const std::byte> source_bytes(std::uint32_t source) const noexcept {
+    [[nodiscard]] sequence<const std::byte> source_bytes(std::uint32_t source) const noexcept {
         return calls_->source_bytes(set_, source);
     }
-    [[nodiscard]] result<void> read(std::uint32_t source, std::uint64_t offset, std::span<std::byte> out) const noexcept {
+    [[nodiscard]] result<void> read(std::uint32_t source, std::uint64_t offset, sequence<std::byte> out) const noexcept {
         return calls_->read(set_, source, offset, out);
     }
     /// @}
@@ -82,8 +81,8 @@ private:
         tensor_spec (*spec)(const void*, std::size_t) noexcept;
         tensor_place (*place)(const void*, std::size_t) noexcept;
         std::string_view (*source_name)(const void*, std::uint32_t) noexcept;
-        std::span<const std::byte> (*source_bytes)(const void*, std::uint32_t) noexcept;
-        result<void> (*read)(const void*, std::uint32_t, std::uint64_t, std::span<std::byte>) noexcept;
+        sequence<const std::byte> (*source_bytes)(const void*, std::uint32_t) noexcept;
+        result<void> (*read)(const void*, std::uint32_t, std::uint64_t, sequence<std::byte>) noexcept;
         void (*advise)(const void*, std::uint32_t, std::uint64_t, std::uint64_t, advice) noexcept;
         result<void> (*check)(const void*, std::uint32_t) noexcept;
         std::intptr_t (*native_handle)(const void*, std::uint32_t) noexcept;
@@ -100,8 +99,8 @@ private:
         [](const void* set, std::size_t i) noexcept { return as<Set>(set).spec(i); },
         [](const void* set, std::size_t i) noexcept { return as<Set>(set).place(i); },
         [](const void* set, std::uint32_t source) noexcept { return as<Set>(set).source_name(source); },
-        [](const void* set, std::uint32_t source) noexcept { return as<Set>(set).source_bytes(source); },
-        [](const void* set, std::uint32_t source, std::uint64_t offset, std::span<std::byte> out) noexcept {
+        [](const void* set, std::uint32_t source) noexcept -> sequence<const std::byte> { return as<Set>(set).source_bytes(source); },
+        [](const void* set, std::uint32_t source, std::uint64_t offset, sequence<std::byte> out) noexcept {
             return as<Set>(set).read(source, offset, out);
         },
         []([[maybe_unused]] const void* set, [[maybe_unused]] std::uint32_t source, [[maybe_unused]] std::uint64_t offset,
@@ -180,10 +179,10 @@ public:
         return {static_cast<std::uint32_t>(i), 0, tensors_[i].tensor.size_bytes()};
     }
     [[nodiscard]] std::string_view source_name(std::uint32_t) const noexcept { return {}; }
-    [[nodiscard]] std::span<const std::byte> source_bytes(std::uint32_t source) const noexcept {
+    [[nodiscard]] sequence<const std::byte> source_bytes(std::uint32_t source) const noexcept {
         return tensors_[source].tensor.bytes();
     }
-    [[nodiscard]] result<void> read(std::uint32_t source, std::uint64_t offset, std::span<std::byte> out) const noexcept {
+    [[nodiscard]] result<void> read(std::uint32_t source, std::uint64_t offset, sequence<std::byte> out) const noexcept {
         return memory_source{source_bytes(source)}.read(offset, out);
     }
     /// @}

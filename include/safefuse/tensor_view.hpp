@@ -6,11 +6,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <span>
 #include <string_view>
 
 #include <safefuse/dtype.hpp>
 #include <safefuse/result.hpp>
+#include <safefuse/sequence.hpp>
 #include <safefuse/slice.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
@@ -30,7 +30,7 @@ public:
     /// A view of `bytes`, which must have exactly the size that dtype and shape ask for.
     ///   lifetime  neither shape nor bytes are copied
     ///   fails   size_overflow, partial_byte, wrong_buffer_size
-    static result<tensor_view> of(dtype type, shape_view shape, std::span<const std::byte> bytes) noexcept {
+    static result<tensor_view> of(dtype type, shape_view shape, sequence<const std::byte> bytes) noexcept {
         std::uint64_t size_bytes = 0;
         switch (tensor_size(type, shape, size_bytes)) {
         case size_verdict::overflows: return failure{.code = errc::size_overflow};
@@ -51,7 +51,7 @@ public:
     [[nodiscard]] std::size_t rank() const noexcept { return shape_.size(); }
     /// All bytes of the tensor.
     ///   lifetime  belong to whoever made the view
-    [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return bytes_; }
+    [[nodiscard]] sequence<const std::byte> bytes() const noexcept { return bytes_; }
     /// How many bytes the tensor has.
     [[nodiscard]] std::size_t size_bytes() const noexcept { return bytes_.size(); }
     /// The product of the extents; elements of FP4 and FP6 are counted, not bytes.
@@ -64,19 +64,19 @@ public:
     ///           `copy_values` works in the last two cases
     template <class T>
         requires has_dtype<T>
-    [[nodiscard]] result<std::span<const T>> as() const noexcept {
+    [[nodiscard]] result<sequence<const T>> as() const noexcept {
         if (dtype_of<T> != type_) return wrong_type(dtype_of<T>);
         if (std::endian::native != std::endian::little && sizeof(T) > 1) return failure{.code = errc::byte_order};
         if (reinterpret_cast<std::uintptr_t>(bytes_.data()) % alignof(T) != 0)
             return failure{.code = errc::misaligned, .expected = alignof(T)};
-        return std::span<const T>{reinterpret_cast<const T*>(bytes_.data()), bytes_.size() / sizeof(T)};
+        return sequence<const T>{reinterpret_cast<const T*>(bytes_.data()), bytes_.size() / sizeof(T)};
     }
 
     /// Copies the elements to values of T, whatever their alignment and this machine's byte order.
     ///   fails   wrong_dtype, wrong_buffer_size (`out` must have element_count() elements); `out` is then untouched
     template <class T>
         requires has_dtype<T>
-    result<void> copy_values(std::span<T> out) const noexcept {
+    result<void> copy_values(sequence<T> out) const noexcept {
         if (dtype_of<T> != type_) return wrong_type(dtype_of<T>);
         if (out.size() != element_count())
             return failure{.code = errc::wrong_buffer_size, .expected = element_count(), .actual = out.size()};
@@ -92,7 +92,7 @@ public:
 
     /// Copies the bytes as they are.
     ///   fails   wrong_buffer_size (`out` must have size_bytes() bytes); `out` is then untouched
-    result<void> copy_to(std::span<std::byte> out) const noexcept {
+    result<void> copy_to(sequence<std::byte> out) const noexcept {
         if (out.size() != bytes_.size())
             return failure{.code = errc::wrong_buffer_size, .expected = bytes_.size(), .actual = out.size()};
         if (!out.empty()) std::memcpy(out.data(), bytes_.data(), out.size());
@@ -101,7 +101,7 @@ public:
 
     /// Copies a slice's bytes, run by run; `runs` comes from slice_runs::of with this view's dtype and shape.
     ///   fails   wrong_buffer_size (`out` must have runs.size_bytes() bytes), out_of_range (`runs` is of a larger tensor)
-    result<void> copy_slice(const slice_runs& runs, std::span<std::byte> out) const noexcept {
+    result<void> copy_slice(const slice_runs& runs, sequence<std::byte> out) const noexcept {
         if (out.size() != runs.size_bytes())
             return failure{.code = errc::wrong_buffer_size, .expected = runs.size_bytes(), .actual = out.size()};
         std::byte* to = out.data();
@@ -149,7 +149,7 @@ public:
     }
 
 private:
-    tensor_view(dtype type, shape_view shape, std::span<const std::byte> bytes) noexcept
+    tensor_view(dtype type, shape_view shape, sequence<const std::byte> bytes) noexcept
         : type_{type}, shape_{shape}, bytes_{bytes} {}
 
     [[nodiscard]] failure wrong_type(dtype wanted) const noexcept {
@@ -162,7 +162,7 @@ private:
 
     dtype type_{};
     shape_view shape_;
-    std::span<const std::byte> bytes_;
+    sequence<const std::byte> bytes_;
 };
 
 }  // namespace safefuse::inline SAFEFUSE_ABI

@@ -5,7 +5,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string_view>
 #include <utility>
 
@@ -62,7 +61,7 @@ public:
     /// Writes bytes of tensor `i` of the list given to create(), from byte `offset` of it on. Several threads may write ranges
     /// that do not overlap at once.
     ///   fails   out_of_range, disk_full, io_error
-    result<void> write(std::size_t i, std::uint64_t offset, std::span<const std::byte> bytes) noexcept {
+    result<void> write(std::size_t i, std::uint64_t offset, sequence<const std::byte> bytes) noexcept {
         if (i >= sizes_.size() || offset > sizes_[i] || sizes_[i] - offset < bytes.size())
             return failure{.code = errc::out_of_range,
                            .file = file_.path(),

@@ -1,6 +1,7 @@
 // The conformance suite for single tensor files. Names are part of what other projects rely on: they are added to, not changed.
 #include <algorithm>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>

@@ -2,6 +2,7 @@
 #include "fuzz.hpp"
 
 #include <cstring>
+#include <span>
 #include <vector>
 
 #include <safefuse/slice.hpp>

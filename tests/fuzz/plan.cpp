@@ -3,6 +3,7 @@
 #include "fuzz.hpp"
 
 #include <cstring>
+#include <span>
 #include <vector>
 
 #include <safefuse/fuse.hpp>

@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <span>
 
 #include <safefuse/config.hpp>
 #include <safefuse/sequence.hpp>

@@ -8,13 +8,13 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <span>
 #include <string_view>
 
 #include <safefuse/config.hpp>
 #include <safefuse/detail/array.hpp>
 #include <safefuse/detail/json_scan.hpp>
 #include <safefuse/detail/utf8.hpp>
+#include <safefuse/sequence.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI::detail {
 
@@ -42,7 +42,7 @@ private:
 class json_cursor {
 public:
     explicit json_cursor(std::string_view json) noexcept : begin_{json.data()}, at_{begin_}, end_{begin_ + json.size()} {}
-    explicit json_cursor(std::span<const std::byte> json) noexcept
+    explicit json_cursor(sequence<const std::byte> json) noexcept
         : json_cursor{std::string_view{reinterpret_cast<const char*>(json.data()), json.size()}} {}
 
     [[nodiscard]] bool failed() const noexcept { return error_ != nullptr; }

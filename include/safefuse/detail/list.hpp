@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <new>
-#include <span>
 #include <type_traits>
 #include <utility>
 

@@ -4,13 +4,13 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string_view>
 #include <utility>
 
 #include <safefuse/detail/array.hpp>
 #include <safefuse/detail/name_table.hpp>
 #include <safefuse/result.hpp>
+#include <safefuse/sequence.hpp>
 #include <safefuse/tensor_set.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI::detail {
@@ -28,10 +28,10 @@ public:
     [[nodiscard]] tensor_spec spec(std::size_t i) const noexcept { return set_.spec(numbers_[i]); }
     [[nodiscard]] tensor_place place(std::size_t i) const noexcept { return set_.place(numbers_[i]); }
     [[nodiscard]] std::string_view source_name(std::uint32_t source) const noexcept { return set_.source_name(source); }
-    [[nodiscard]] std::span<const std::byte> source_bytes(std::uint32_t source) const noexcept {
+    [[nodiscard]] sequence<const std::byte> source_bytes(std::uint32_t source) const noexcept {
         return set_.source_bytes(source);
     }
-    [[nodiscard]] result<void> read(std::uint32_t source, std::uint64_t offset, std::span<std::byte> out) const noexcept {
+    [[nodiscard]] result<void> read(std::uint32_t source, std::uint64_t offset, sequence<std::byte> out) const noexcept {
         return set_.read(source, offset, out);
     }
     [[nodiscard]] result<void> check(std::uint32_t source) const noexcept { return set_.check(source); }

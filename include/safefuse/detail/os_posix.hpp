@@ -20,6 +20,7 @@
 
 #include <safefuse/detail/array.hpp>
 #include <safefuse/detail/os.hpp>
+#include <safefuse/sequence.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI::detail::os {
 
@@ -126,7 +127,7 @@ inline void close_file(handle file) noexcept { ::close(file); }
 }
 
 /// Reads until `out` is full or the file ends, and stores how much that was.
-[[nodiscard]] inline outcome read_at(handle file, std::uint64_t offset, std::span<std::byte> out, std::size_t& read_bytes) noexcept {
+[[nodiscard]] inline outcome read_at(handle file, std::uint64_t offset, sequence<std::byte> out, std::size_t& read_bytes) noexcept {
     read_bytes = 0;
     while (read_bytes < out.size()) {
         const std::size_t left = out.size() - read_bytes;
@@ -140,7 +141,7 @@ inline void close_file(handle file) noexcept { ::close(file); }
     return {};
 }
 
-[[nodiscard]] inline outcome write_at(handle file, std::uint64_t offset, std::span<const std::byte> bytes) noexcept {
+[[nodiscard]] inline outcome write_at(handle file, std::uint64_t offset, sequence<const std::byte> bytes) noexcept {
     while (!bytes.empty()) {
         const ssize_t written =
             call_pwrite(file, bytes.data(), bytes.size() < piece_bytes ? bytes.size() : piece_bytes, static_cast<file_offset>(offset));

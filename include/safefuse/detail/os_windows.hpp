@@ -6,11 +6,11 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string_view>
 
 #include <safefuse/detail/array.hpp>
 #include <safefuse/detail/os.hpp>
+#include <safefuse/sequence.hpp>
 
 struct _SECURITY_ATTRIBUTES;
 struct _OVERLAPPED;
@@ -171,7 +171,7 @@ inline void close_file(handle file) noexcept { ::CloseHandle(file); }
 }
 
 /// Reads until `out` is full or the file ends, and stores how much that was.
-[[nodiscard]] inline outcome read_at(handle file, std::uint64_t offset, std::span<std::byte> out, std::size_t& read_bytes) noexcept {
+[[nodiscard]] inline outcome read_at(handle file, std::uint64_t offset, sequence<std::byte> out, std::size_t& read_bytes) noexcept {
     read_bytes = 0;
     while (read_bytes < out.size()) {
         const std::size_t left = out.size() - read_bytes;
@@ -188,7 +188,7 @@ inline void close_file(handle file) noexcept { ::CloseHandle(file); }
     return {};
 }
 
-[[nodiscard]] inline outcome write_at(handle file, std::uint64_t offset, std::span<const std::byte> bytes) noexcept {
+[[nodiscard]] inline outcome write_at(handle file, std::uint64_t offset, sequence<const std::byte> bytes) noexcept {
     while (!bytes.empty()) {
         file_position position{offset};
         unsigned long written = 0;

@@ -5,7 +5,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -165,12 +164,12 @@ private:
 
     template <class Accept>
     result<void> send_pieces(std::uint32_t source, std::uint64_t from, std::uint64_t size, std::uint32_t t, std::uint64_t to, Accept& accept) noexcept {
-        const std::span<const std::byte> resident = set_.source_bytes(source);
+        const sequence<const std::byte> resident = set_.source_bytes(source);
         if (!resident.empty())
             if (auto same = check_.before(source); !same) return same;
         for (std::uint64_t done = 0; done < size;) {
             const std::size_t piece = static_cast<std::size_t>(size - done < run_piece_bytes ? size - done : run_piece_bytes);
-            std::span<const std::byte> bytes;
+            sequence<const std::byte> bytes;
             if (!resident.empty()) {
                 if (from > resident.size() || resident.size() - from < size)
                     return failure{.code = errc::read_past_end, .file = text{set_.source_name(source)}, .offset = from, .expected = size, .actual = resident.size()};
@@ -241,7 +240,7 @@ private:
             const std::size_t piece = static_cast<std::size_t>(window_end(plan, output, done) - done);
             if (!buffer_.reserve(piece < rewrite_buffer_bytes ? rewrite_buffer_bytes : piece)) return failure{.code = errc::out_of_memory};
             if (auto gathered = gather(plan, output, done, {buffer_.data(), piece}); !gathered) return gathered;
-            if (auto accepted = accept(t, done, std::span<const std::byte>{buffer_.data(), piece}); !accepted) return accepted;
+            if (auto accepted = accept(t, done, sequence<const std::byte>{buffer_.data(), piece}); !accepted) return accepted;
             if (auto going = progressed(t, piece); !going) return going;
             release_gathered(plan, output, {done, done + piece});
             done += piece;

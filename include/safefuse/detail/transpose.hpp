@@ -9,6 +9,7 @@
 #include <utility>
 
 #include <safefuse/detail/copy_bytes.hpp>
+#include <safefuse/sequence.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI::detail {
 

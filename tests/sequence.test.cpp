@@ -1,0 +1,82 @@
+#include <safefuse/sequence.hpp>
+
+#include <array>
+#include <cstddef>
+#include <numeric>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+namespace sf = safefuse;
+
+namespace {
+
+struct base {
+    int x;
+};
+struct derived : base {
+    int y;
+};
+
+struct without_type {
+    void* data() const;
+    std::size_t size() const;
+};
+
+template <class From, class To>
+constexpr bool converts = std::is_convertible_v<From, To>;
+
+}  // namespace
+
+TEST_CASE("sequence: what holds elements in a row converts to it, and it to a span") {
+    CHECK(converts<std::vector<int>&, sf::sequence<int>>);
+    CHECK(converts<std::vector<int>&, sf::sequence<const int>>);
+    CHECK(converts<const std::vector<int>&, sf::sequence<const int>>);
+    CHECK(converts<std::array<int, 3>&, sf::sequence<int>>);
+    CHECK(converts<int (&)[3], sf::sequence<const int>>);
+    CHECK(converts<std::string&, sf::sequence<const char>>);
+    CHECK(converts<std::span<int>, sf::sequence<const int>>);
+    CHECK(converts<std::span<int, 3>, sf::sequence<int>>);
+    CHECK(converts<std::vector<int*>&, sf::sequence<int* const>>);
+    CHECK(converts<sf::sequence<int>, sf::sequence<const int>>);
+    CHECK(converts<sf::sequence<int>, std::span<int>>);
+    CHECK(converts<sf::sequence<int>, std::span<const int>>);
+    CHECK(converts<sf::sequence<const int>, std::span<const int>>);
+}
+
+TEST_CASE("sequence: nothing loses its const, its type or the size of its elements") {
+    CHECK_FALSE(converts<const std::vector<int>&, sf::sequence<int>>);
+    CHECK_FALSE(converts<sf::sequence<const int>, sf::sequence<int>>);
+    CHECK_FALSE(converts<sf::sequence<const int>, std::span<int>>);
+    CHECK_FALSE(converts<std::vector<int>&, sf::sequence<unsigned>>);
+    CHECK_FALSE(converts<std::vector<derived>&, sf::sequence<base>>);
+    CHECK_FALSE(converts<std::vector<derived*>&, sf::sequence<base*>>);
+    CHECK_FALSE(converts<without_type, sf::sequence<int>>);
+}
+
+TEST_CASE("sequence: its parts lie where they lay, whatever the cut") {
+    std::vector<int> values(17);
+    std::iota(values.begin(), values.end(), 0);
+    const sf::sequence all{values};
+    CHECK(std::is_same_v<decltype(all), const sf::sequence<int>>);
+    CHECK(all.size_bytes() == 17 * sizeof(int));
+    for (std::size_t from = 0; from <= all.size(); ++from)
+        for (std::size_t count = 0; from + count <= all.size(); ++count) {
+            const sf::sequence<int> part = all.subspan(from, count);
+            CHECK(part.data() == values.data() + from);
+            CHECK(part.size() == count);
+            CHECK(part.empty() == (count == 0));
+            CHECK(all.first(from + count).last(count).data() == part.data());
+            CHECK(all.subspan(from).size() == all.size() - from);
+            int sum = 0;
+            for (const int each : part) sum += each;
+            CHECK(sum == std::accumulate(values.begin() + static_cast<int>(from), values.begin() + static_cast<int>(from + count), 0));
+            if (!part.empty()) CHECK((part.front() == static_cast<int>(from) && part.back() == static_cast<int>(from + count - 1)));
+        }
+    const std::span<int> span = all;
+    CHECK(span.data() == all.data());
+    CHECK(span.size() == all.size());
+}
