@@ -149,7 +149,7 @@ TEST_CASE("fuse: short runs that begin before others in the source are not read 
         for (u64 i = 0; i < each.size_bytes(); ++i)
             wanted[each.destination_offset + i] = set.held_bytes(0)[each.source_offset + i / 10 * 20 + i % 10];
     sf::detail::array<std::byte> buffer;
-    REQUIRE(sf::detail::run_blocks(sf::tensor_set_ref{set}, blocks, buffer, [&](std::uint32_t) noexcept { return out.data(); }, false));
+    REQUIRE(sf::detail::run_blocks(sf::tensor_set_ref{set}, blocks, buffer, {0, out.data()}, false));
     CHECK(out == wanted);
 }
 

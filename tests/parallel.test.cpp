@@ -133,9 +133,8 @@ outcome run_serial(const sf::copy_plan& plan) {
 template <class Executor>
 outcome run_chunked(const sf::copy_plan& plan, Executor&& executor, u64 chunk_bytes) {
     return run(plan, [&](const auto& spans) {
-        std::vector<std::byte*> memory;
-        for (const auto& each : spans) memory.push_back(each.empty() ? nullptr : each.data());
-        return sf::detail::chunked_fuse{plan, memory, chunk_bytes}.run(sf::detail::executor_ref{executor});
+        const std::vector<sf::sequence<std::byte>> buffers{spans.begin(), spans.end()};
+        return sf::detail::chunked_fuse{plan, sf::detail::output_memory{buffers}, chunk_bytes}.run(sf::detail::executor_ref{executor});
     });
 }
 

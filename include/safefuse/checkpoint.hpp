@@ -10,6 +10,7 @@
 
 #include <safefuse/byte_source.hpp>
 #include <safefuse/detail/array.hpp>
+#include <safefuse/detail/checked.hpp>
 #include <safefuse/detail/list.hpp>
 #include <safefuse/detail/name_table.hpp>
 #include <safefuse/header.hpp>
@@ -755,7 +756,7 @@ private:
         detail::array<seen> tensors;
         detail::name_table table;
         const auto seen_name = [&](std::uint32_t i) noexcept {
-            return std::string_view{names.data() + tensors[i].first, tensors[i].size};
+            return detail::characters_at(names.data() + tensors[i].first, tensors[i].size);
         };
         for (std::size_t f = 0; f < found.files.size(); ++f) {
             auto opened = file_type::open(found.files[f], options.read);

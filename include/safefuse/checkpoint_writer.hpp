@@ -298,7 +298,7 @@ public:
         char characters[256];
         std::size_t read_bytes = 0;
         if (const auto came = os::read_at(file_.get(), 0, {reinterpret_cast<std::byte*>(characters), sizeof characters}, read_bytes); !came) return came.about(path_);
-        return text{std::string_view{characters, read_bytes}};
+        return text{detail::characters_at(characters, read_bytes)};
     }
     result<void> write(std::string_view state, durability wait) noexcept {
         auto came = os::write_at(file_.get(), 0, {reinterpret_cast<const std::byte*>(state.data()), state.size()});
@@ -435,7 +435,7 @@ private:
         text state{"safefuse is writing a checkpoint here, or was: "};
         char digits[32];
         for (std::size_t i = 0; i < 32; ++i) digits[i] = "0123456789abcdef"[(i < 16 ? whole.high : whole.low) >> (60 - 4 * (i % 16)) & 15];
-        return state.append({digits, sizeof digits}) && state.append("\n") ? std::move(state) : text{};
+        return state.append(detail::characters_at(digits, sizeof digits)) && state.append("\n") ? std::move(state) : text{};
     }
 
     result<void> take_directory(const write_options& options) noexcept {

@@ -44,20 +44,18 @@ namespace detail {
 
 /// The name lies in the row, so that the table needs nothing done to it when a program starts.
 struct dtype_row {
-    char characters[14]{};
-    std::uint8_t name_bytes = 0;
+    char characters[14];
+    std::uint8_t name_bytes;
     std::uint8_t bits;
 
-    constexpr dtype_row(const char* name, std::uint8_t width) noexcept : bits{width} {
-        for (; name[name_bytes] != '\0'; ++name_bytes) characters[name_bytes] = name[name_bytes];
-    }
-    [[nodiscard]] constexpr std::string_view name() const noexcept { return {characters, name_bytes}; }
+    [[nodiscard]] constexpr std::string_view name() const noexcept { return characters_at(characters, name_bytes); }
 };
 
 inline constexpr dtype_row dtype_rows[dtype_count] = {
-    {"BOOL", 8},    {"F4", 4},      {"F6_E2M3", 6},     {"F6_E3M2", 6},     {"U8", 8},   {"I8", 8},   {"F8_E5M2", 8}, {"F8_E4M3", 8},
-    {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16}, {"U16", 16}, {"F16", 16}, {"BF16", 16},   {"I32", 32},
-    {"U32", 32},    {"F32", 32},    {"C64", 64},        {"F64", 64},        {"I64", 64}, {"U64", 64},
+    {"BOOL", 4, 8}, {"F4", 2, 4}, {"F6_E2M3", 7, 6}, {"F6_E3M2", 7, 6}, {"U8", 2, 8}, {"I8", 2, 8}, {"F8_E5M2", 7, 8},
+    {"F8_E4M3", 7, 8}, {"F8_E8M0", 7, 8}, {"F8_E4M3FNUZ", 11, 8}, {"F8_E5M2FNUZ", 11, 8}, {"I16", 3, 16}, {"U16", 3, 16},
+    {"F16", 3, 16}, {"BF16", 4, 16}, {"I32", 3, 32}, {"U32", 3, 32}, {"F32", 3, 32}, {"C64", 3, 64}, {"F64", 3, 64},
+    {"I64", 3, 64}, {"U64", 3, 64},
 };
 
 }  // namespace detail

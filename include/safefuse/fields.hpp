@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include <safefuse/config.hpp>
+#include <safefuse/detail/checked.hpp>
 #include <safefuse/sequence.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
@@ -22,7 +23,7 @@ struct fixed_text {
         for (std::size_t i = 0; i < Size; ++i) characters[i] = literal[i];
     }
     /// The characters without the zero.
-    [[nodiscard]] constexpr std::string_view view() const noexcept { return {characters, Size - 1}; }
+    [[nodiscard]] constexpr std::string_view view() const noexcept { return detail::characters_at(characters, Size - 1); }
 };
 
 /// What a field's elements are.

@@ -72,12 +72,30 @@ inline result<void> copy_resident(const tensor_set_ref& set, const copy_block& b
     return {};
 }
 
+/// Where outputs are made: in a buffer for each, or one output only.
+class output_memory {
+public:
+    /// An empty buffer leaves its output out.
+    explicit output_memory(sequence<const sequence<std::byte>> buffers) noexcept : buffers_{buffers} {}
+    output_memory(std::uint32_t output, std::byte* memory) noexcept : only_{memory}, output_{output} {}
+
+    /// The memory of an output; null where it is left out.
+    [[nodiscard]] std::byte* operator[](std::uint32_t output) const noexcept {
+        if (buffers_.data() == nullptr) return output == output_ ? only_ : nullptr;
+        return buffers_[output].empty() ? nullptr : buffers_[output].data();
+    }
+
+private:
+    sequence<const sequence<std::byte>> buffers_;
+    std::byte* only_ = nullptr;
+    std::uint32_t output_ = 0;
+};
+
 /// The next bytes to read for some blocks, from `at` on and at most `most`: what is not a gap apart, together. Empty at the end.
-template <class MemoryOf>
-byte_window next_stretch(sequence<const copy_block> blocks, const MemoryOf& memory_of, std::uint64_t at, std::uint64_t most) noexcept {
+inline byte_window next_stretch(sequence<const copy_block> blocks, const output_memory& memory, std::uint64_t at, std::uint64_t most) noexcept {
     byte_window found{no_number, no_number};
     for (const copy_block& block : blocks) {
-        if (memory_of(block.output) == nullptr) continue;
+        if (memory[block.output] == nullptr) continue;
         const byte_window first = ordered_block{block, block_side::source}.stretch(at, read_gap_bytes);
         if (first.begin < first.end && first.begin < found.begin) found = first;
     }
@@ -85,7 +103,7 @@ byte_window next_stretch(sequence<const copy_block> blocks, const MemoryOf& memo
     for (bool grows = true; grows;) {
         grows = false;
         for (const copy_block& block : blocks) {
-            if (memory_of(block.output) == nullptr) continue;
+            if (memory[block.output] == nullptr) continue;
             const ordered_block ordered{block, block_side::source};
             while (found.end - found.begin < most) {
                 const byte_window next = ordered.stretch(found.end, read_gap_bytes);
@@ -100,18 +118,17 @@ byte_window next_stretch(sequence<const copy_block> blocks, const MemoryOf& memo
 }
 
 /// Runs blocks that lie among one another in a source that must be read: stretch by stretch, so that no byte is read twice.
-template <class MemoryOf>
-result<void> read_together(const tensor_set_ref& set, sequence<const copy_block> blocks, std::uint64_t source_end, array<std::byte>& buffer,
-                           const MemoryOf& memory_of, bool streams) noexcept {
+inline result<void> read_together(const tensor_set_ref& set, sequence<const copy_block> blocks, std::uint64_t source_end, array<std::byte>& buffer,
+                           const output_memory& memory, bool streams) noexcept {
     const std::uint64_t begin = blocks[0].source_offset, most = source_end - begin < fuse_buffer_bytes ? source_end - begin : fuse_buffer_bytes;
     if (!buffer.resize_unset(static_cast<std::size_t>(most))) return failure{.code = errc::out_of_memory};
     for (byte_window wanted{begin, begin};;) {
-        wanted = next_stretch(blocks, memory_of, wanted.end, most);
+        wanted = next_stretch(blocks, memory, wanted.end, most);
         if (wanted.begin == wanted.end) return {};
         if (auto filled = set.read(blocks[0].source, wanted.begin, {buffer.data(), static_cast<std::size_t>(wanted.end - wanted.begin)}); !filled)
             return filled;
         for (const copy_block& block : blocks) {
-            std::byte* const output = memory_of(block.output);
+            std::byte* const output = memory[block.output];
             if (output == nullptr) continue;
             const auto scatter = [&](const copy_block& part) noexcept {
                 copy_runs(part, buffer.data() + (part.source_offset - wanted.begin), output + part.destination_offset, streams);
@@ -163,27 +180,24 @@ inline result<void> compare_equal(const copy_plan& plan, std::uint32_t output, b
 }
 
 /// The same for all outputs that there is memory for.
-template <class MemoryOf>
-result<void> compare_all_equal(const copy_plan& plan, const MemoryOf& memory_of) noexcept {
+inline result<void> compare_all_equal(const copy_plan& plan, const output_memory& memory) noexcept {
     for (std::uint32_t i = 0; !plan.equal_blocks().empty() && i < plan.outputs().size(); ++i)
-        if (const std::byte* const made = memory_of(i); made != nullptr)
+        if (const std::byte* const made = memory[i]; made != nullptr)
             if (auto equal = compare_equal(plan, i, {0, plan.outputs()[i].size_bytes}, made); !equal) return equal;
     return {};
 }
 
 /// The sizes of all outputs that there is memory for.
-template <class MemoryOf>
-std::uint64_t bytes_to_make(const copy_plan& plan, const MemoryOf& memory_of) noexcept {
+inline std::uint64_t bytes_to_make(const copy_plan& plan, const output_memory& memory) noexcept {
     std::uint64_t sum = 0;
     for (std::uint32_t i = 0; i < plan.outputs().size(); ++i)
-        if (memory_of(i) != nullptr) sum += plan.outputs()[i].size_bytes;
+        if (memory[i] != nullptr) sum += plan.outputs()[i].size_bytes;
     return sum;
 }
 
 /// How many blocks from block i on are read together: those with short runs among one another, for what lies between the runs of one
 /// may be another's. Stores where in the source the last of them ends.
-template <class MemoryOf>
-std::size_t blocks_among(sequence<const copy_block> blocks, std::size_t i, const MemoryOf& memory_of, std::uint64_t& source_end) noexcept {
+inline std::size_t blocks_among(sequence<const copy_block> blocks, std::size_t i, const output_memory& memory, std::uint64_t& source_end) noexcept {
     const auto has_short_runs = [](const copy_block& block) noexcept { return block.loop_count > 0 && block.run_bytes < direct_read_bytes; };
     source_end = blocks[i].source_offset + blocks[i].source_extent_bytes();
     std::size_t next = i + 1;
@@ -192,21 +206,20 @@ std::size_t blocks_among(sequence<const copy_block> blocks, std::size_t i, const
         if (other.source != blocks[i].source || other.source_offset >= source_end || !has_short_runs(other)) break;
         if (other.source_offset < blocks[i].source_offset) break;  // of a plan's parts; what begins first is read from on
         const std::uint64_t end = other.source_offset + other.source_extent_bytes();
-        if (end > source_end && memory_of(other.output) != nullptr) source_end = end;
+        if (end > source_end && memory[other.output] != nullptr) source_end = end;
     }
     return next - i;
 }
 
-/// Runs some blocks of a plan, of those outputs that memory_of(output) has memory for; null leaves an output out.
-template <class MemoryOf>
-result<void> run_blocks(const tensor_set_ref& set, sequence<const copy_block> blocks, array<std::byte>& buffer, const MemoryOf& memory_of,
+/// Runs some blocks of a plan, of those outputs that there is memory for.
+inline result<void> run_blocks(const tensor_set_ref& set, sequence<const copy_block> blocks, array<std::byte>& buffer, const output_memory& memory,
                         bool streams) noexcept {
     source_check check{set};
     const streaming past_cache{streams};
     for (std::size_t i = 0, next = 0; i < blocks.size(); i = next) {
         next = i + 1;
         const copy_block& block = blocks[i];
-        std::byte* const output = memory_of(block.output);
+        std::byte* const output = memory[block.output];
         if (output == nullptr) continue;
         result<void> done;
         if (const sequence<const std::byte> resident = set.source_bytes(block.source); !resident.empty()) {
@@ -214,12 +227,12 @@ result<void> run_blocks(const tensor_set_ref& set, sequence<const copy_block> bl
             if (done) done = copy_resident(set, block, resident, output, streams);
         } else {
             std::uint64_t end = 0;
-            const std::size_t count = blocks_among(blocks, i, memory_of, end);
+            const std::size_t count = blocks_among(blocks, i, memory, end);
             next = i + count;
             const auto read = [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept {
                 return set.read(block.source, from, {output + to, static_cast<std::size_t>(size)});
             };
-            done = count > 1 || reads_through(block) ? read_together(set, blocks.subspan(i, count), end, buffer, memory_of, streams)
+            done = count > 1 || reads_through(block) ? read_together(set, blocks.subspan(i, count), end, buffer, memory, streams)
                                                      : ordered_block{block, block_side::source}.for_each_run({block.source_offset, end}, read);
         }
         if (!done) return done;
@@ -227,13 +240,12 @@ result<void> run_blocks(const tensor_set_ref& set, sequence<const copy_block> bl
     return {};
 }
 
-/// Makes all outputs of a plan that memory_of(output) has memory for.
-template <class MemoryOf>
-result<void> run_plan(const copy_plan& plan, const MemoryOf& memory_of) noexcept {
-    const bool streams = bytes_to_make(plan, memory_of) >= streamed_bytes;
+/// Makes all outputs of a plan that there is memory for.
+inline result<void> run_plan(const copy_plan& plan, const output_memory& memory) noexcept {
+    const bool streams = bytes_to_make(plan, memory) >= streamed_bytes;
     array<std::byte> buffer;
-    if (auto done = run_blocks(plan.set(), plan.blocks(), buffer, memory_of, streams); !done) return done;
-    return compare_all_equal(plan, memory_of);
+    if (auto done = run_blocks(plan.set(), plan.blocks(), buffer, memory, streams); !done) return done;
+    return compare_all_equal(plan, memory);
 }
 
 }  // namespace detail
@@ -250,7 +262,7 @@ concept buffer_list = !std::convertible_to<Buffers&, sequence<const sequence<std
 ///           does (buffers may be part-written)
 inline result<void> fuse(const copy_plan& plan, sequence<const sequence<std::byte>> buffers) noexcept {
     if (auto fit = detail::check_buffers(plan, buffers); !fit) return fit;
-    return detail::run_plan(plan, [&](std::uint32_t i) noexcept { return buffers[i].empty() ? nullptr : buffers[i].data(); });
+    return detail::run_plan(plan, detail::output_memory{buffers});
 }
 /// The same.
 template <buffer_list Buffers>
@@ -269,7 +281,7 @@ inline result<void> fuse(const copy_plan& plan, std::string_view local_name, seq
     if (out.size() != output->size_bytes)
         return failure{.code = errc::wrong_buffer_size, .tensor = text{output->name}, .expected = output->size_bytes, .actual = out.size()};
     const auto number = static_cast<std::uint32_t>(output - plan.outputs().data());
-    return detail::run_plan(plan, [&](std::uint32_t i) noexcept { return i == number ? out.data() : nullptr; });
+    return detail::run_plan(plan, {number, out.data()});
 }
 
 /// Makes one output of a plan in a tensor of a framework's own, whose dtype and shape must be the output's.
@@ -324,7 +336,7 @@ inline result<void> gather_part(const tensor_set_ref& set, const copy_block& par
     const std::uint64_t source_end = part.source_offset + part.source_extent_bytes();
     copy_block moved = part;
     moved.destination_offset -= begin;
-    if (reads_through(part)) return read_together(set, {&moved, 1}, source_end, buffer, [&](std::uint32_t) noexcept { return out; }, streams);
+    if (reads_through(part)) return read_together(set, {&moved, 1}, source_end, buffer, output_memory{part.output, out}, streams);
     return ordered_block{moved, block_side::source}.for_each_run(
         {part.source_offset, source_end}, [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept {
             return set.read(part.source, from, {out + to, static_cast<std::size_t>(size)});

@@ -241,7 +241,7 @@ private:
         if (decoded.empty() && !decoded.reserve(static_cast<std::size_t>(cursor_.end() - string.raw.data()))) return out_of_memory();
         const std::size_t first = decoded.size();
         if (!string.decode(decoded)) return out_of_memory();
-        out = {decoded.data() + first, decoded.size() - first};
+        out = characters_at(decoded.data() + first, decoded.size() - first);
         return true;
     }
 
@@ -306,7 +306,7 @@ private:
         }
         bool has_dtype = false, has_shape = false, has_offsets = false;
         json_string key;
-        const auto once = [&](bool& has, const char* why) noexcept { return std::exchange(has, true) ? cursor_.refuse(why) : true; };
+        const auto once = [&](bool& has, const char* why) noexcept { return exchange(has, true) ? cursor_.refuse(why) : true; };
         for (cursor_.enter_object(); cursor_.next_member(key);) {
             const bool read = key == "dtype"          ? once(has_dtype, "dtype is there twice") && read_dtype(entry)
                               : key == "shape"        ? once(has_shape, "shape is there twice") && read_shape(entry)
@@ -485,7 +485,7 @@ public:
         std::size_t first = sizeof digits;
         do digits[--first] = static_cast<char>('0' + number % 10);
         while ((number /= 10) != 0);
-        return put({digits + first, sizeof digits - first});
+        return put(characters_at(digits + first, sizeof digits - first));
     }
 
     /// A quoted string, escaped as serde_json does it: no more than JSON demands.

@@ -123,7 +123,7 @@ template <class F>
     if (!native) return std::move(native).error();
     array<char> real;
     if (const auto came = os::real_path(native->c_str(), real); !came) return came.about(path);
-    text copy{std::string_view{real.data(), real.size()}};
+    text copy{detail::characters_at(real.data(), real.size())};
     if (copy.size() != real.size()) return failure{.code = errc::out_of_memory, .file = path};
     return copy;
 }
@@ -133,11 +133,11 @@ class open_handle {
 public:
     open_handle() noexcept = default;
     explicit open_handle(os::handle file) noexcept : file_{file} {}
-    open_handle(open_handle&& other) noexcept : file_{std::exchange(other.file_, os::no_handle)} {}
+    open_handle(open_handle&& other) noexcept : file_{exchange(other.file_, os::no_handle)} {}
     open_handle& operator=(open_handle&& other) noexcept {
         if (this != &other) {
             close();
-            file_ = std::exchange(other.file_, os::no_handle);
+            file_ = exchange(other.file_, os::no_handle);
         }
         return *this;
     }
@@ -146,9 +146,9 @@ public:
     [[nodiscard]] os::handle get() const noexcept { return file_; }
     [[nodiscard]] bool is_open() const noexcept { return file_ != os::no_handle; }
     /// The handle, which is then the caller's to close.
-    [[nodiscard]] os::handle give() noexcept { return std::exchange(file_, os::no_handle); }
+    [[nodiscard]] os::handle give() noexcept { return exchange(file_, os::no_handle); }
     void close() noexcept {
-        if (file_ != os::no_handle) os::close_file(std::exchange(file_, os::no_handle));
+        if (file_ != os::no_handle) os::close_file(exchange(file_, os::no_handle));
     }
 
 private:
@@ -228,13 +228,13 @@ public:
     mapped_file() noexcept = default;
     /// The other is then without a file; pointers into the mapping stay valid.
     SAFEFUSE_OUT_OF_LINE mapped_file(mapped_file&& other) noexcept
-        : file_{std::move(other.file_)}, data_{std::exchange(other.data_, nullptr)} {}
+        : file_{std::move(other.file_)}, data_{exchange(other.data_, nullptr)} {}
     /// What was mapped here is let go; the other is then without a file.
     mapped_file& operator=(mapped_file&& other) noexcept {
         if (this != &other) {
             unmap();
             file_ = std::move(other.file_);
-            data_ = std::exchange(other.data_, nullptr);
+            data_ = exchange(other.data_, nullptr);
         }
         return *this;
     }
@@ -289,7 +289,7 @@ public:
 
 private:
     void unmap() noexcept {
-        if (data_ != nullptr) detail::os::unmap(std::exchange(data_, nullptr), static_cast<std::size_t>(file_.size_bytes()));
+        if (data_ != nullptr) detail::os::unmap(exchange(data_, nullptr), static_cast<std::size_t>(file_.size_bytes()));
     }
 
     detail::open_file file_;
@@ -369,7 +369,7 @@ public:
     /// The other has then nothing to finish or to remove.
     output_file(output_file&& other) noexcept
         : file_{std::move(other.file_)},
-          size_bytes_{std::exchange(other.size_bytes_, 0)},
+          size_bytes_{detail::exchange(other.size_bytes_, 0)},
           path_{std::move(other.path_)},
           temporary_{std::move(other.temporary_)} {}
     /// What was not finished here is removed.
@@ -377,7 +377,7 @@ public:
         if (this != &other) {
             abandon();
             file_ = std::move(other.file_);
-            size_bytes_ = std::exchange(other.size_bytes_, 0);
+            size_bytes_ = detail::exchange(other.size_bytes_, 0);
             path_ = std::move(other.path_);
             temporary_ = std::move(other.temporary_);
         }
@@ -493,7 +493,7 @@ inline result<output_file> output_file::create(std::string_view path, std::uint6
             digit = "0123456789abcdef"[number >> 60];
             number <<= 4;
         }
-        if (!hidden.append(stem) || !hidden.append(".") || !hidden.append({digits, sizeof digits}) || !hidden.append(".tmp"))
+        if (!hidden.append(stem) || !hidden.append(".") || !hidden.append(detail::characters_at(digits, sizeof digits)) || !hidden.append(".tmp"))
             return failure{.code = errc::out_of_memory, .file = path};
         const std::string_view directory = path.substr(0, path.size() - name.size());
         temporary = directory.empty() ? std::move(hidden) : detail::join_path(directory, hidden);

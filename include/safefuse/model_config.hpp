@@ -8,6 +8,7 @@
 #include <utility>
 
 #include <safefuse/detail/array.hpp>
+#include <safefuse/detail/checked.hpp>
 #include <safefuse/detail/json_cursor.hpp>
 #include <safefuse/detail/utf8.hpp>
 #include <safefuse/mapped_file.hpp>
@@ -71,7 +72,7 @@ private:
         json_string value;
         array<char> decoded;
         if (!cursor.read_string(value) || !value.decode(decoded)) return false;
-        out = text{std::string_view{decoded.data(), decoded.size()}};
+        out = text{detail::characters_at(decoded.data(), decoded.size())};
         return out.size() == decoded.size();
     }
 
@@ -99,7 +100,7 @@ private:
 
 /// Overwrites NaN, Infinity and -Infinity outside strings with 0 and spaces: Python's json has them, JSON has not.
 inline void blank_python_numbers(sequence<char> json) noexcept {
-    const std::string_view view{json.data(), json.size()};
+    const std::string_view view = detail::characters_at(json.data(), json.size());
     bool in_string = false;
     for (std::size_t i = 0; i < json.size(); ++i) {
         if (json[i] == '"') in_string = !in_string;
@@ -121,7 +122,7 @@ inline constexpr std::uint64_t most_config_bytes = std::uint64_t{64} << 20;
 inline result<array<char>> config_characters(sequence<const std::byte> json) noexcept {
     array<char> copy;
     if (!copy.append(reinterpret_cast<const char*>(json.data()), json.size())) return failure{.code = errc::out_of_memory};
-    const std::string_view characters{copy.data(), copy.size()};
+    const std::string_view characters = detail::characters_at(copy.data(), copy.size());
     if (const std::size_t valid = utf8_prefix(characters); valid != characters.size())
         return failure{.code = errc::bad_json, .detail = "not UTF-8", .offset = valid};
     blank_python_numbers(copy.span());
@@ -154,7 +155,7 @@ inline result<model_config> model_config::parse(sequence<const std::byte> json) 
     const auto copy = detail::config_characters(json);
     if (!copy) return copy.error();
     detail::config_reader reader;
-    detail::json_cursor cursor{std::string_view{copy->data(), copy->size()}};
+    detail::json_cursor cursor{detail::characters_at(copy->data(), copy->size())};
     const bool is_read = reader.read(cursor, reader.top, true);
     if (is_read) cursor.finish();
     if (cursor.failed()) return failure{.code = errc::bad_json, .detail = cursor.error(), .offset = cursor.offset()};
@@ -188,7 +189,7 @@ inline result<model_config> model_config::parse(sequence<const std::byte> json) 
 [[nodiscard]] inline result<std::uint64_t> parse_config_number(sequence<const std::byte> json, std::string_view key) noexcept {
     const auto copy = detail::config_characters(json);
     if (!copy) return copy.error();
-    detail::json_cursor cursor{std::string_view{copy->data(), copy->size()}};
+    detail::json_cursor cursor{detail::characters_at(copy->data(), copy->size())};
     std::uint64_t number = no_number;
     detail::find_config_number(cursor, key, number);
     if (!cursor.failed()) cursor.finish();

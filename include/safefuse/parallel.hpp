@@ -114,9 +114,8 @@ class chunked_fuse {
 public:
     static constexpr std::uint64_t usual_chunk_bytes = std::uint64_t{1} << 20;
 
-    /// `memory[i]` is for output i; null leaves it out. Chunks are of at least so many bytes.
-    chunked_fuse(const copy_plan& plan, sequence<std::byte* const> memory,
-                 std::uint64_t least_chunk_bytes = usual_chunk_bytes) noexcept
+    /// Chunks are of at least so many bytes.
+    chunked_fuse(const copy_plan& plan, const output_memory& memory, std::uint64_t least_chunk_bytes = usual_chunk_bytes) noexcept
         : plan_{plan}, memory_{memory}, least_chunk_bytes_{least_chunk_bytes} {}
 
     result<void> run(const executor_ref& executor) noexcept {
@@ -127,17 +126,12 @@ public:
         for (std::size_t i = 0; i < count; ++i) run_one(i);  // what the executor left; nothing in general
         if (first_failed_ != none) return std::move(failure_);
         if (!beyond_) return std::move(beyond_);
-        return compare_all_equal(plan_, memory_of{memory_});
+        return compare_all_equal(plan_, memory_);
     }
 
 private:
     static constexpr std::size_t most_chunks = 1024;
     static constexpr std::size_t none = ~std::size_t{0};
-
-    struct memory_of {
-        sequence<std::byte* const> memory;
-        std::byte* operator()(std::uint32_t output) const noexcept { return memory[output]; }
-    };
 
     /// Splits the copies and draws the borders between chunks. Neither depends on the threads.
     result<void> divide() noexcept {
@@ -166,7 +160,7 @@ private:
             // blocks that are read together stay so: their parts that lie among one another come one behind the other
             const std::size_t first = parts_.size();
             std::uint64_t end = 0;
-            const std::size_t count = blocks_among(blocks, i, memory_of{memory_}, end);
+            const std::size_t count = blocks_among(blocks, i, memory_, end);
             for (std::size_t each = i; each < i + count; ++each)
                 if (memory_[blocks[each].output] != nullptr && !split(blocks[each], block_side::source, chunk_bytes, keep))
                     return failure{.code = errc::out_of_memory};
@@ -200,7 +194,7 @@ private:
         array<std::byte> own;
         const sequence<const copy_block> parts = parts_.span();
         auto done = run_blocks(plan_.set(), parts.subspan(chunks_[i], chunks_[i + 1] - chunks_[i]),
-                               slot != nullptr ? slot->buffer : own, memory_of{memory_}, streams_);
+                               slot != nullptr ? slot->buffer : own, memory_, streams_);
         if (slot != nullptr) slot->busy.clear(std::memory_order_release);
         if (done) return;
         while (lock_.test_and_set(std::memory_order_acquire)) {}
@@ -218,7 +212,7 @@ private:
     };
 
     const copy_plan& plan_;
-    sequence<std::byte* const> memory_;
+    output_memory memory_;
     std::uint64_t least_chunk_bytes_;
     bool streams_ = false;
     array<copy_block> parts_;
@@ -241,10 +235,7 @@ private:
 template <executor Executor>
 result<void> fuse(const copy_plan& plan, sequence<const sequence<std::byte>> buffers, Executor&& run) noexcept {
     if (auto fit = detail::check_buffers(plan, buffers); !fit) return fit;
-    detail::array<std::byte*> memory;
-    for (const sequence<std::byte>& each : buffers)
-        if (!memory.push(each.empty() ? nullptr : each.data())) return failure{.code = errc::out_of_memory};
-    return detail::chunked_fuse{plan, memory.span()}.run(detail::executor_ref{run});
+    return detail::chunked_fuse{plan, detail::output_memory{buffers}}.run(detail::executor_ref{run});
 }
 /// The same.
 template <buffer_list Buffers, executor Executor>
@@ -266,10 +257,8 @@ result<void> fuse(const copy_plan& plan, std::string_view local_name, sequence<s
                        .tensor = text{output->name},
                        .expected = output->size_bytes,
                        .actual = out.size()};
-    detail::array<std::byte*> memory;
-    if (!memory.resize(plan.outputs().size(), nullptr)) return failure{.code = errc::out_of_memory};
-    if (!out.empty()) memory[static_cast<std::size_t>(output - plan.outputs().data())] = out.data();
-    return detail::chunked_fuse{plan, memory.span()}.run(detail::executor_ref{run});
+    const auto number = static_cast<std::uint32_t>(output - plan.outputs().data());
+    return detail::chunked_fuse{plan, {number, out.data()}}.run(detail::executor_ref{run});
 }
 
 }  // namespace safefuse::inline SAFEFUSE_ABI

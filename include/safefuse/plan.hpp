@@ -10,6 +10,7 @@
 
 #include <safefuse/copy_plan.hpp>
 #include <safefuse/detail/array.hpp>
+#include <safefuse/detail/checked.hpp>
 #include <safefuse/detail/compose.hpp>
 #include <safefuse/detail/layout_names.hpp>
 #include <safefuse/family.hpp>
@@ -670,7 +671,7 @@ private:
         const char* characters = plan_.arena_.data() + plan_.scope_size_;
         const std::uint64_t* extents = plan_.extents_.data();
         for (plan_output& each : plan_.outputs_) {
-            each.name = {characters, each.name.size()};
+            each.name = detail::characters_at(characters, each.name.size());
             each.local_name = each.name.substr(scope.size() + 1);
             each.shape = {extents, each.shape.size()};
             characters += each.name.size();

@@ -11,6 +11,7 @@
 
 #include <safefuse/checkpoint_writer.hpp>
 #include <safefuse/detail/array.hpp>
+#include <safefuse/detail/checked.hpp>
 #include <safefuse/detail/fingerprint.hpp>
 #include <safefuse/detail/list.hpp>
 #include <safefuse/detail/rewrite_run.hpp>
@@ -374,7 +375,7 @@ inline result<void> verify_rewritten(const rewrite_plan& plan, tensor_set_ref ot
         const tensor_place place = other.place(counterpart[t]);
         const sequence<const std::byte> resident = other.source_bytes(place.source);
         if (!resident.empty()) {
-            if (std::exchange(checked_for, t) != t) check.forget();
+            if (detail::exchange(checked_for, t) != t) check.forget();
             if (auto same = check.before(place.source); !same) return same;
         } else if (!buffer.reserve(detail::run_piece_bytes)) {
             return no_memory();

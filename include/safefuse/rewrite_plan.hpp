@@ -9,6 +9,7 @@
 #include <utility>
 
 #include <safefuse/detail/array.hpp>
+#include <safefuse/detail/checked.hpp>
 #include <safefuse/family.hpp>
 #include <safefuse/plan.hpp>
 #include <safefuse/result.hpp>
@@ -124,7 +125,7 @@ inline result<void> rewrite_plan::sort() noexcept {
     const char* characters = arena_.data();
     const std::uint64_t* extents = extents_.data();
     for (tensor_spec& each : tensors_) {
-        each.name = {characters, each.name.size()};
+        each.name = detail::characters_at(characters, each.name.size());
         each.shape = {extents, each.shape.size()};
         characters += each.name.size();
         extents += each.shape.size();

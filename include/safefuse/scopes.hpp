@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include <safefuse/detail/array.hpp>
+#include <safefuse/detail/checked.hpp>
 #include <safefuse/detail/layout_names.hpp>
 #include <safefuse/detail/name_table.hpp>
 #include <safefuse/family.hpp>
@@ -43,7 +44,7 @@ public:
     [[nodiscard]] experts_scope operator[](std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND {
         const record& each = scopes_[i];
         return {each.name,
-                std::string_view{names_.data() + each.destination_first, each.destination_size},
+                detail::characters_at(names_.data() + each.destination_first, each.destination_size),
                 each.form,
                 {members_.data() + each.member_first, each.member_count},
                 each.module};

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include <safefuse/detail/array.hpp>
+#include <safefuse/detail/checked.hpp>
 #include <safefuse/detail/json_cursor.hpp>
 #include <safefuse/detail/list.hpp>
 #include <safefuse/detail/name_table.hpp>
@@ -305,7 +306,7 @@ inline result<void> shard_index::read_weight_map(detail::json_cursor& cursor, de
     const char* line_end = nullptr;
     for (cursor.enter_object(); cursor.next_member(key);) {
         const std::size_t offset = cursor.offset() - static_cast<std::size_t>(cursor.here() - key.raw.data());
-        const std::string_view before{line_end, line_end == nullptr ? 0 : static_cast<std::size_t>(key.raw.data() - line_end)};
+        const std::string_view before = detail::characters_at(line_end, line_end == nullptr ? 0 : static_cast<std::size_t>(key.raw.data() - line_end));
         line_end = nullptr;
         entry read{};
         if (!keep(key, cursor.end(), read.tensor)) return no_memory;

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include <safefuse/config.hpp>
+#include <safefuse/detail/checked.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
 
@@ -43,7 +44,7 @@ public:
     /// @{
     /// The characters, without the zero.
     ///   lifetime  until the text changes
-    [[nodiscard]] SAFEFUSE_OUT_OF_LINE std::string_view view() const noexcept SAFEFUSE_LIFETIMEBOUND { return {c_str(), size()}; }
+    [[nodiscard]] SAFEFUSE_OUT_OF_LINE std::string_view view() const noexcept SAFEFUSE_LIFETIMEBOUND { return detail::characters_at(c_str(), size()); }
     operator std::string_view() const noexcept SAFEFUSE_LIFETIMEBOUND { return view(); }  // NOLINT
     /// @}
     /// The characters and a zero.
@@ -95,7 +96,7 @@ private:
             if (grouped && count != 0 && count % 3 == 0) digits[--first] = ',';
             digits[--first] = static_cast<char>('0' + number % 10);
         }
-        return append({digits + first, sizeof digits - first});
+        return append(detail::characters_at(digits + first, sizeof digits - first));
     }
 
     // What is behind the pointer, and then the characters and a zero. A failure has four texts, of which most are empty: each costs

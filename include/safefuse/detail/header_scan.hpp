@@ -29,7 +29,7 @@ struct header_entry {
     std::uint64_t begin;
     std::uint64_t end;
 
-    [[nodiscard]] std::string_view name() const noexcept { return {name_data, name_bytes}; }
+    [[nodiscard]] std::string_view name() const noexcept { return characters_at(name_data, name_bytes); }
 };
 
 /// The tensors of a header in the order in which they were read.

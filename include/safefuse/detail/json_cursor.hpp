@@ -12,6 +12,7 @@
 
 #include <safefuse/config.hpp>
 #include <safefuse/detail/array.hpp>
+#include <safefuse/detail/checked.hpp>
 #include <safefuse/detail/json_scan.hpp>
 #include <safefuse/detail/utf8.hpp>
 #include <safefuse/sequence.hpp>
@@ -399,7 +400,7 @@ inline bool json_string::operator==(std::string_view other) const noexcept { ret
 SAFEFUSE_OUT_OF_LINE inline bool json_string::decodes_to(std::string_view other) const noexcept {
     for (std::size_t at = 0; at < raw.size();) {
         char character[4];
-        const std::string_view decoded{character, decode_character(raw, at, character)};
+        const std::string_view decoded = characters_at(character, decode_character(raw, at, character));
         if (!other.starts_with(decoded)) return false;
         other.remove_prefix(decoded.size());
     }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include <safefuse/detail/array.hpp>
+#include <safefuse/detail/checked.hpp>
 #include <safefuse/detail/name_table.hpp>
 #include <safefuse/result.hpp>
 #include <safefuse/sequence.hpp>
@@ -74,7 +75,7 @@ inline result<chosen_tensors> one_of_each_kind(tensor_set_ref set, std::size_t s
     array<kind> kinds;
     array<char> spelled;  // the kinds' names, a byte that no name has for each such number
     name_table table;
-    const auto names = [&](std::uint32_t i) noexcept { return std::string_view{spelled.data() + kinds[i].first, kinds[i].size}; };
+    const auto names = [&](std::uint32_t i) noexcept { return characters_at(spelled.data() + kinds[i].first, kinds[i].size); };
     source_check check{set};
     for (std::size_t i = 0; i < set.size(); ++i) {
         if (auto same = check.before(set.place(i).source); !same) return std::move(same).error();
@@ -96,7 +97,7 @@ inline result<chosen_tensors> one_of_each_kind(tensor_set_ref set, std::size_t s
             at = end + 1;
         }
         const std::size_t size = static_cast<std::size_t>(to - spelled.data()) - first;
-        const auto inserted = table.insert({spelled.data() + first, size}, static_cast<std::uint32_t>(kinds.size()), names);
+        const auto inserted = table.insert(characters_at(spelled.data() + first, size), static_cast<std::uint32_t>(kinds.size()), names);
         if (inserted.what == name_table::outcome::out_of_memory) return no_memory;
         const bool is_new = inserted.what == name_table::outcome::inserted;
         if (!spelled.resize_unset(is_new ? first + size : first)) return no_memory;

@@ -11,6 +11,7 @@
 
 #include <safefuse/config.hpp>
 #include <safefuse/detail/array.hpp>
+#include <safefuse/detail/checked.hpp>
 #include <safefuse/sequence.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI::detail {
@@ -107,11 +108,11 @@ public:
     /// For names whose hashes are computed before their number is known.
     explicit name_table(const name_hash& hash) noexcept : hash_{hash} {}
     name_table(name_table&& other) noexcept
-        : slots_{std::move(other.slots_)}, hash_{other.hash_}, size_{std::exchange(other.size_, 0)} {}
+        : slots_{std::move(other.slots_)}, hash_{other.hash_}, size_{exchange(other.size_, 0)} {}
     name_table& operator=(name_table&& other) noexcept {
         slots_ = std::move(other.slots_);
         hash_ = other.hash_;
-        size_ = std::exchange(other.size_, 0);
+        size_ = exchange(other.size_, 0);
         return *this;
     }
     ~name_table() = default;

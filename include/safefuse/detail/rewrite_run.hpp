@@ -10,6 +10,7 @@
 #include <utility>
 
 #include <safefuse/detail/array.hpp>
+#include <safefuse/detail/checked.hpp>
 #include <safefuse/detail/strided_copy.hpp>
 #include <safefuse/fuse.hpp>
 #include <safefuse/plan.hpp>
@@ -138,7 +139,7 @@ private:
         for (const std::uint32_t t : chosen) {
             const rewrite_plan::origin from = plan_.origin_of(t);
             const bool as_it_is = from.scope == rewrite_plan::as_it_is;
-            if (!as_it_is && std::exchange(listed[from.scope], true)) continue;
+            if (!as_it_is && exchange(listed[from.scope], true)) continue;
             const std::size_t first = as_it_is ? from.number : plan_.scopes()[from.scope].tensors[0];
             const tensor_place place = set_.place(first);
             if (!steps.push({place.source, from.scope, place.offset, t})) return no_memory;
