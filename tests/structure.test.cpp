@@ -298,7 +298,7 @@ TEST_CASE("structure: Visual Studio's views name this version's classes and memb
     const auto natvis = read(fs::path{SAFEFUSE_SOURCE_DIR} / "include/safefuse/safefuse.natvis");
     REQUIRE(!natvis.empty());
     std::string code;
-    for (const char* header : {"detail/array", "text", "result", "tensor_view"})
+    for (const char* header : {"detail/array", "sequence", "text", "result", "tensor_view"})
         code += code_of(find_header("safefuse/" + std::string{header} + ".hpp")->text);
     std::size_t members = 0;
     for (const auto& found : words_of(natvis)) {

@@ -41,7 +41,8 @@ template <class Source>
 concept byte_source = requires(const Source& source, std::uint64_t offset, std::uint64_t size_bytes, sequence<std::byte> out) {
     { source.size_bytes() } noexcept -> std::same_as<std::uint64_t>;
     { source.bytes() } noexcept -> detail::lent_bytes;
-    { source.read(offset, out) } noexcept -> std::same_as<result<void>>;
+    { source.read(offset, out) } -> std::same_as<result<void>>;
+    { source.read(offset, {}) } noexcept;  // of {}, for what a conversion to std::span may do is each standard library's own
     { source.advise(offset, size_bytes, advice::will_need) } noexcept;
 };
 
