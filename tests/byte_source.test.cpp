@@ -4,6 +4,7 @@
 
 #include <array>
 #include <span>
+#include <vector>
 
 #include "support.hpp"
 
@@ -12,6 +13,31 @@ namespace sf = safefuse;
 static_assert(sf::byte_source<sf::memory_source>);
 static_assert(!sf::file_source<sf::memory_source>);
 static_assert(!sf::byte_source<int>);
+
+namespace {
+
+// How a source may declare what it reads into, and how not.
+template <class Out, bool Throws = false>
+struct reads_into : sf::memory_source {
+    sf::result<void> read(std::uint64_t offset, Out out) const noexcept(!Throws) { return sf::memory_source::read(offset, out); }
+};
+struct reads_into_anything : sf::memory_source {
+    template <class Out>
+    sf::result<void> read(std::uint64_t offset, Out&& out) const noexcept {
+        return sf::memory_source::read(offset, out);
+    }
+};
+struct lends_a_copy : sf::memory_source {
+    std::vector<std::byte> bytes() const noexcept { return {}; }
+};
+}  // namespace
+
+static_assert(sf::byte_source<reads_into<sf::sequence<std::byte>>>);
+static_assert(sf::byte_source<reads_into<std::span<std::byte>>>);
+static_assert(sf::byte_source<reads_into_anything>);
+static_assert(!sf::byte_source<reads_into<sf::sequence<std::byte>, true>>);
+static_assert(!sf::byte_source<reads_into<std::span<std::byte>, true>>);
+static_assert(!sf::byte_source<lends_a_copy>);
 
 TEST_CASE("memory source: gives the caller's bytes, without a copy") {
     const std::string text = "0123456789";

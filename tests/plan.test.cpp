@@ -115,6 +115,8 @@ TEST_CASE("plan: it can be moved and stays whole") {
     auto made = sf::plan<hub, model>(set, scope);
     REQUIRE(made);
     const sf::copy_plan plan = std::move(*made);
+    CHECK(std::string{made->scope()}.empty());
+    CHECK(plan.scope() == scope);
     CHECK(plan.outputs()[0].name == at("gate_up_proj"));
     CHECK(shape_of(plan.outputs()[0]) == std::vector<u64>{2, 8, 6});
     const sf::copy_plan again{sf::plan<hub, model>(set, scope).value()};

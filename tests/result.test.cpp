@@ -1,6 +1,7 @@
 #include <safefuse/result.hpp>
 
 #include <initializer_list>
+#include <memory>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -23,6 +24,11 @@ struct listing {
 
 template <class T>
 concept can_be_followed = requires(T made) { std::forward<T>(made).operator->(); };
+
+struct node {
+    int value = 0;
+    std::unique_ptr<sf::result<node>> next;
+};
 
 struct lender {
     static constexpr bool lends_views = true;
@@ -47,4 +53,44 @@ TEST_CASE("result: of an owner that goes at once nothing is asked, of all else i
     static_assert(!can_be_followed<sf::result<sf::checkpoint>> && can_be_followed<sf::result<sf::checkpoint>&>);
     static_assert(!can_be_followed<sf::result<sf::tensor_file>> && can_be_followed<sf::result<sf::tensor_view>>);
     CHECK(sf::result<std::string>{std::string{"here"}}->size() == 4);
+}
+
+TEST_CASE("result: what it is assigned may belong to what it holds") {
+    sf::result<node> list{node{1, std::make_unique<sf::result<node>>(node{2, std::make_unique<sf::result<node>>(sf::failure{.file = "a file"})})}};
+    list = std::move(*list->next);
+    REQUIRE(list);
+    CHECK(list->value == 2);
+    list = std::move(*list->next);
+    REQUIRE_FALSE(list);
+    CHECK(list.error().file == "a file");
+}
+
+TEST_CASE("result: of what can only be moved it is made by moving only") {
+    CHECK(std::is_constructible_v<sf::result<node>, node>);
+    CHECK_FALSE(std::is_constructible_v<sf::result<node>, const node&>);
+    CHECK(std::is_constructible_v<sf::result<int>, const int&>);
+}
+
+TEST_CASE("text: a part of itself can be appended, whatever room there is") {
+    for (std::size_t size = 1; size < 70; ++size)
+        for (std::size_t from = 0; from < size; from += 7) {
+            std::string wanted(size, 'x');
+            for (std::size_t i = 0; i < size; ++i) wanted[i] = static_cast<char>('a' + i % 26);
+            sf::text text{wanted};
+            for (int times = 0; times < 3; ++times) {
+                const std::string part = wanted.substr(from);
+                REQUIRE(text.append(text.view().substr(from)));
+                wanted += part;
+                REQUIRE(text == wanted);
+            }
+        }
+}
+
+TEST_CASE("array: what it is filled with may be one of its elements") {
+    sf::detail::array<std::size_t> values;
+    REQUIRE(values.push(7));
+    for (std::size_t count = 2; count < 5000; count *= 3) {
+        REQUIRE(values.resize(count, values[0]));
+        for (const std::size_t each : values) REQUIRE(each == 7);
+    }
 }

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <numeric>
+#include <ranges>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -25,6 +26,15 @@ struct without_type {
     void* data() const;
     std::size_t size() const;
 };
+
+struct counts_with_signs {
+    int* data() { return values; }
+    long size() const { return 3; }
+    int values[3]{};
+};
+
+template <class Sequence>
+concept takes_zero_and_three = requires(void (*take)(Sequence)) { take({0, 3}); };
 
 template <class From, class To>
 constexpr bool converts = std::is_convertible_v<From, To>;
@@ -55,6 +65,27 @@ TEST_CASE("sequence: nothing loses its const, its type or the size of its elemen
     CHECK_FALSE(converts<std::vector<derived>&, sf::sequence<base>>);
     CHECK_FALSE(converts<std::vector<derived*>&, sf::sequence<base*>>);
     CHECK_FALSE(converts<without_type, sf::sequence<int>>);
+}
+
+TEST_CASE("sequence: what ends with the expression is read from, not written to") {
+    CHECK(converts<std::vector<int>, sf::sequence<const int>>);
+    CHECK_FALSE(converts<std::vector<int>, sf::sequence<int>>);
+    CHECK(converts<std::span<int>, sf::sequence<int>>);
+    CHECK(converts<std::vector<int>&, sf::sequence<int>>);
+}
+
+TEST_CASE("sequence: {0, 3} is no null pointer and a count") {
+    CHECK_FALSE(takes_zero_and_three<sf::sequence<const std::size_t>>);
+    int values[2]{};
+    CHECK(sf::sequence<int>{values + 0, 2}.size() == 2);
+    CHECK(sf::sequence<int>{nullptr, 0}.empty());
+}
+
+TEST_CASE("sequence: what counts with a sign converts, and pipelines hold a copy") {
+    counts_with_signs signs;
+    CHECK(sf::sequence<int>{signs}.size() == 3);
+    CHECK(std::ranges::view<sf::sequence<int>>);
+    CHECK(std::ranges::borrowed_range<sf::sequence<int>>);
 }
 
 TEST_CASE("sequence: its parts lie where they lay, whatever the cut") {

@@ -201,6 +201,14 @@ TEST_CASE("containment: names inside the directory pass, whatever the system") {
     }
 }
 
+TEST_CASE("containment: dots with spaces among them lead nowhere, for systems make of them what they like") {
+    for (const char* file : {". ./a.safetensors", "a/. .", " .. /a.safetensors", "a\\. . ./b.safetensors"}) {
+        CAPTURE(file);
+        REQUIRE_FALSE(sf::check_contained(file));
+        CHECK(sf::check_contained(file).error().code == sf::errc::path_leaves_directory);
+    }
+}
+
 TEST_CASE("series: names are taken apart, however they are padded") {
     const auto parts = [](std::string_view file) {
         sf::series_name found;

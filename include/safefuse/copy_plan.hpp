@@ -113,7 +113,7 @@ public:
     /// `to` means that the source is in the destination's layout already and the plan moves it as it is.
     [[nodiscard]] experts_form source_form() const noexcept { return form_; }
     /// The scope of the source.
-    [[nodiscard]] std::string_view scope() const noexcept SAFEFUSE_LIFETIMEBOUND { return detail::characters_at(arena_.data(), scope_size_); }
+    [[nodiscard]] std::string_view scope() const noexcept SAFEFUSE_LIFETIMEBOUND { return detail::characters_at(arena_.data(), arena_.empty() ? 0 : scope_size_); }
     /// How many experts the outputs hold.
     [[nodiscard]] std::uint64_t expert_count() const noexcept { return expert_count_; }
     /// The sum of the bytes of all outputs.

@@ -253,7 +253,9 @@ inline result<void> run_plan(const copy_plan& plan, const output_memory& memory)
 /// Buffers for all outputs of a plan, of another type than sequence<std::byte>: std::span, say, or a vector each.
 template <class Buffers>
 concept buffer_list = !std::convertible_to<Buffers&, sequence<const sequence<std::byte>>> &&
-                      requires(Buffers& buffers) { sequence<std::byte>{sequence{buffers}[0]}; };
+                      requires(Buffers& buffers) {
+                          { sequence{buffers}[0] } -> std::convertible_to<sequence<std::byte>>;
+                      };
 
 /// Makes all outputs of a plan at once, reading the sources front to back. `buffers[i]` is for plan.outputs()[i]; an empty buffer
 /// leaves that output out.

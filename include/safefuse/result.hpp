@@ -249,7 +249,11 @@ public:
     /// @{
     /// Success: a value converts.
     result(T&& value) noexcept : has_value_{true} { new (&value_) T(std::move(value)); }  // NOLINT
-    result(const T& value) noexcept : has_value_{true} { new (&value_) T(value); }        // NOLINT
+    result(const T& value) noexcept  // NOLINT
+        requires(__is_constructible(T, const T&))
+        : has_value_{true} {
+        new (&value_) T(value);
+    }
     /// @}
     /// @{
     /// Failure: a failure converts, so `return failure{...}` and `return std::move(other).error()` do.
@@ -265,9 +269,9 @@ public:
     }
     /// Holds what the other held; what was here is destroyed.
     result& operator=(result&& other) noexcept {
-        if (this == &other) return *this;
+        result taken{std::move(other)};  // the other may belong to what is destroyed
         this->~result();
-        new (this) result{std::move(other)};
+        new (this) result{std::move(taken)};
         return *this;
     }
     ~result() {
@@ -375,9 +379,9 @@ public:
     }
     /// Holds what the other held; what was here is destroyed.
     result& operator=(result&& other) noexcept {
-        if (this == &other) return *this;
+        result taken{std::move(other)};  // the other may belong to what is destroyed
         this->~result();
-        new (this) result{std::move(other)};
+        new (this) result{std::move(taken)};
         return *this;
     }
     ~result() {

@@ -31,17 +31,20 @@ public:
     constexpr sequence() noexcept = default;
     /// The `count` elements from `first` on.
     constexpr sequence(T* first, std::size_t count) noexcept : first_{first}, count_{count} {}
+    /// {0, 3} is two extents to its writer, and no null pointer.
+    sequence(int, std::size_t) = delete;
     /// An array, as it is.
     template <std::size_t Count>
     constexpr sequence(T (&elements)[Count]) noexcept : first_{elements}, count_{Count} {}  // NOLINT: a view converts
-    /// Whatever has data() and size() of its own elements.
+    /// Whatever has data() and size() of its own elements; what is to be written to, nothing that ends with the expression.
     template <class Container>
         requires requires(Container& container, void (*take)(T* const*), std::remove_pointer_t<decltype(container.data())>* const* data) {
             requires !std::is_same_v<std::remove_cv_t<Container>, sequence>;
+            requires std::is_const_v<T> || std::is_lvalue_reference_v<Container> || std::ranges::enable_borrowed_range<std::remove_cv_t<Container>>;
             take(data);  // what may become const, but neither void nor a base class
             static_cast<std::size_t>(container.size());
         }
-    constexpr sequence(Container&& container) noexcept : first_{container.data()}, count_{container.size()} {}  // NOLINT
+    constexpr sequence(Container&& container) noexcept : first_{container.data()}, count_{static_cast<std::size_t>(container.size())} {}  // NOLINT
 
     /// The first element; null where there is none.
     [[nodiscard]] constexpr T* data() const noexcept { return first_; }
@@ -92,7 +95,9 @@ sequence(Container&& container) -> sequence<std::remove_pointer_t<decltype(conta
 }  // namespace safefuse::inline SAFEFUSE_ABI
 
 /// @cond
-// A sequence may outlive itself: it owns nothing.
+// A sequence may outlive itself, for it owns nothing; and so it is copied into what is made of it, not referred to.
+template <class T>
+inline constexpr bool std::ranges::enable_view<safefuse::sequence<T>> = true;
 template <class T>
 inline constexpr bool std::ranges::enable_borrowed_range<safefuse::sequence<T>> = true;
 /// @endcond

@@ -69,8 +69,8 @@ SAFEFUSE_OUT_OF_LINE inline void append_quoted(text& out, std::string_view name)
 /// Whether a shard's name stays inside the directory of its index: judged by the name alone and the same on every system, so
 /// that symbolic links into a cache, which leave the directory by design, work, and an index written to attack one system
 /// is refused on all.
-///   fails   path_leaves_directory (empty, absolute, a drive letter, a server, a `..`, a control character; `/` and `\` both
-///           separate), bad_index (it does not end in .safetensors)
+///   fails   path_leaves_directory (empty, absolute, a drive letter, a server, a `..`, spaced or not, a control character; `/` and
+///           `\` both separate), bad_index (it does not end in .safetensors)
 [[nodiscard]] inline result<void> check_contained(std::string_view file) noexcept {
     const auto refuse = [&](errc code, std::string_view why) noexcept {
         failure refused{.code = code};

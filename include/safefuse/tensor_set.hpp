@@ -36,7 +36,7 @@ concept tensor_set = requires(const Set& set, std::size_t i, std::uint32_t sourc
     { set.source_name(source) } noexcept -> std::same_as<std::string_view>;
     { set.source_bytes(source) } noexcept -> detail::lent_bytes;
     { set.read(source, offset, out) } -> std::same_as<result<void>>;
-    { set.read(source, offset, {}) } noexcept;  // as of byte_source
+    requires noexcept(set.read(source, offset, out)) || requires { { set.read(source, offset, {}) } noexcept; };  // as of byte_source
 };
 
 /// A reference to any tensor set, so that planning is compiled once and not for each kind of set.

@@ -63,11 +63,14 @@ public:
         const std::size_t before = size(), after = before + more.size();
         if (block_ == nullptr || after > block_->capacity) {
             if (more.size() > PTRDIFF_MAX / 2 - before) return false;
+            const std::uintptr_t at = reinterpret_cast<std::uintptr_t>(more.data()) - reinterpret_cast<std::uintptr_t>(c_str());
+            const bool inside = at < before;  // it may lie in the block that moves
             const std::size_t half_more = before + before / 2, capacity = after > half_more ? after : half_more;
             auto* const grown = static_cast<block*>(std::realloc(block_, sizeof(block) + capacity + 1));
             if (grown == nullptr) return false;
             grown->capacity = capacity;
             block_ = grown;
+            if (inside) more = detail::characters_at(c_str() + at, more.size());
         }
         char* const characters = reinterpret_cast<char*>(block_ + 1);
         std::memcpy(characters + before, more.data(), more.size());

@@ -18,28 +18,25 @@ file(MAKE_DIRECTORY "${WORK}")
 # 50 families of layouts of their own, planned both ways.
 set(families 50)
 set(text "#include <safefuse/fuse.hpp>\n#include <safefuse/layouts/forms.hpp>\n#include <safefuse/scopes.hpp>\n\nnamespace sf = safefuse;\nusing namespace sf::layouts;\n")
-string(APPEND text "template <int> struct way;\n")
 math(EXPR last "${families} - 1")
 foreach(i RANGE ${last})
     math(EXPR kind "${i} % 3")
-    set(gate_up "concat<0, gate, up>")
+    set(gate_up "sf::concat<0, gate, up>")
     set(down "down")
     if(kind EQUAL 1)
-        set(gate_up "interleave<0, 1, gate, up>")
+        set(gate_up "sf::interleave<0, 1, gate, up>")
     elseif(kind EQUAL 2)
-        set(gate_up "transpose<0, 1, concat<0, up, gate>>")
-        set(down "transpose<0, 1, down>")
+        set(gate_up "sf::transpose<0, 1, sf::concat<0, up, gate>>")
+        set(down "sf::transpose<0, 1, down>")
     endif()
     string(APPEND text
         "using stored_${i} = sf::layout<sf::as_modules, sf::tensor<\"{expert}.g${i}\", gate>, sf::tensor<\"{expert}.u${i}\", up>, sf::tensor<\"{expert}.d${i}\", down>>;\n"
-        "using fused_${i} = sf::layout<sf::as_parameters, sf::tensor<\"gate_up_${i}\", sf::stack<sf::${gate_up}>>, sf::tensor<\"down_${i}\", sf::stack<sf::${down}>>>;\n"
+        "using fused_${i} = sf::layout<sf::as_parameters, sf::tensor<\"gate_up_${i}\", sf::stack<${gate_up}>>, sf::tensor<\"down_${i}\", sf::stack<${down}>>>;\n"
         "struct family_${i} : sf::family<stored_${i}, fused_${i}> {\n"
         "    static constexpr std::string_view name = \"family_${i}\";\n"
         "    using modules = sf::modules<\"mlp.experts\">;\n"
         "    static constexpr sf::rename_description renames[] = {sf::rename(\"block_${i}\", \"mlp\")};\n};\n")
 endforeach()
-string(REPLACE "sf::transpose<0, 1, concat" "sf::transpose<0, 1, sf::concat" text "${text}")
-string(REPLACE "sf::down>" "down>" text "${text}")
 string(APPEND text "sf::result<sf::copy_plan> plan(const sf::tensor_list& set, int which) {\n    switch (which) {\n")
 foreach(i RANGE ${last})
     math(EXPR back "${i} + ${families}")

@@ -18,6 +18,7 @@
 #include <thread>
 #include <vector>
 
+#include "engines.hpp"
 #include "measure.hpp"
 
 #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
@@ -28,18 +29,6 @@
 namespace sf = safefuse;
 
 namespace {
-
-template <class GateUp, class Down>
-struct engine : sf::family<sf::layouts::per_expert, sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", GateUp>, sf::tensor<"down_proj", Down>>> {
-    static constexpr std::string_view name = "engine";
-    using modules = sf::modules<"mlp.experts">;
-};
-using gate = sf::layouts::gate;
-using up = sf::layouts::up;
-using down = sf::layouts::down;
-struct rows_in_turn : engine<sf::stack<sf::interleave<0, 1, gate, up>>, sf::stack<down>> {};
-struct groups_in_turn : engine<sf::stack<sf::interleave<0, 64, up, gate>>, sf::stack<down>> {};
-struct transposed : engine<sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>, sf::stack<sf::transpose<0, 1, down>>> {};
 
 using buffers = std::vector<std::span<std::byte>>;
 
@@ -267,9 +256,9 @@ int main(int argc, char** argv) {
     scene from{program, bytes, 768, 2048};
     if (!from.is_made()) return program.finish();
     run_layout<sf::layouts::qwen2_moe>(program, from, "concat and stack, experts of 3 MiB", &peers);
-    run_layout<rows_in_turn>(program, from, "rows in turn, experts of 3 MiB", nullptr);
-    run_layout<groups_in_turn>(program, from, "64 rows in turn, experts of 3 MiB", nullptr);
-    run_layout<transposed>(program, from, "transposed, experts of 3 MiB", nullptr);
+    run_layout<engines::rows_in_turn>(program, from, "rows in turn, experts of 3 MiB", nullptr);
+    run_layout<engines::groups_in_turn>(program, from, "64 rows in turn, experts of 3 MiB", nullptr);
+    run_layout<engines::transposed>(program, from, "transposed, experts of 3 MiB", nullptr);
     run_fresh(program, from, peers);
 
     const auto specs = sf::plan<sf::layouts::qwen2_moe>(from.mapped(), "mlp.experts");

@@ -16,6 +16,7 @@
 #include <safefuse/layouts/families.hpp>
 #include <safefuse/rewrite.hpp>
 
+#include "engines.hpp"
 #include "measure.hpp"
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -29,18 +30,6 @@ namespace fs = std::filesystem;
 namespace sf = safefuse;
 
 namespace {
-
-template <class GateUp, class Down>
-struct engine : sf::family<sf::layouts::per_expert, sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", GateUp>, sf::tensor<"down_proj", Down>>> {
-    static constexpr std::string_view name = "engine";
-    using modules = sf::modules<"mlp.experts">;
-};
-using gate = sf::layouts::gate;
-using up = sf::layouts::up;
-using down = sf::layouts::down;
-struct rows_in_turn : engine<sf::stack<sf::interleave<0, 1, gate, up>>, sf::stack<down>> {};
-struct groups_in_turn : engine<sf::stack<sf::interleave<0, 64, up, gate>>, sf::stack<down>> {};
-struct transposed : engine<sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>, sf::stack<sf::transpose<0, 1, down>>> {};
 
 int failed(const sf::failure& why) {
     std::fprintf(stderr, "error: %s\n", why.message().c_str());
@@ -210,11 +199,11 @@ int main(int argc, char** argv) {
 #endif
         contenders.push_back(ours<sf::layouts::qwen2_moe, sf::mapped_file>("safefuse, concat and stack"));
         contenders.push_back(ours<sf::layouts::qwen2_moe, sf::positional_file>("safefuse, concat and stack, positional"));
-        contenders.push_back(ours<rows_in_turn, sf::mapped_file>("safefuse, rows in turn"));
-        contenders.push_back(ours<rows_in_turn, sf::positional_file>("safefuse, rows in turn, positional"));
-        contenders.push_back(ours<groups_in_turn, sf::mapped_file>("safefuse, 64 rows in turn"));
-        contenders.push_back(ours<transposed, sf::mapped_file>("safefuse, transposed"));
-        contenders.push_back(ours<transposed, sf::positional_file>("safefuse, transposed, positional"));
+        contenders.push_back(ours<engines::rows_in_turn, sf::mapped_file>("safefuse, rows in turn"));
+        contenders.push_back(ours<engines::rows_in_turn, sf::positional_file>("safefuse, rows in turn, positional"));
+        contenders.push_back(ours<engines::groups_in_turn, sf::mapped_file>("safefuse, 64 rows in turn"));
+        contenders.push_back(ours<engines::transposed, sf::mapped_file>("safefuse, transposed"));
+        contenders.push_back(ours<engines::transposed, sf::positional_file>("safefuse, transposed, positional"));
         char size[32];
         std::snprintf(size, sizeof size, ", %.2f GB", static_cast<double>(total) / 1e9);
         measure::race race{program, (synced ? "until it is on the disk" : "not waiting for the disk") + std::string{size}};

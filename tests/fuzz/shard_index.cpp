@@ -19,7 +19,8 @@ bool stays_inside(std::string_view file) {
     for (std::size_t at = 0; at <= file.size();) {
         const std::size_t end = std::min(file.find_first_of(std::string_view{"/\\"}, at), file.size());
         std::string component{file.substr(at, end - at)};
-        if (component.find("..") != component.npos && component.find_first_not_of(". ") == component.npos) return false;
+        // ". ." too: what Windows makes of it is nobody's guess
+        if (std::count(component.begin(), component.end(), '.') >= 2 && component.find_first_not_of(". ") == component.npos) return false;
         at = end + 1;
     }
     return true;

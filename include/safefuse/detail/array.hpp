@@ -96,8 +96,9 @@ public:
 
     /// Grows with elements equal to `value`, or shrinks.
     [[nodiscard]] bool resize(std::size_t count, const T& value = T{}) noexcept {
+        const T copy = value;  // it may lie in the block that moves
         if (!reserve(count)) return false;
-        for (std::size_t i = size_; i < count; ++i) data()[i] = value;
+        for (std::size_t i = size_; i < count; ++i) data()[i] = copy;
         size_ = count;
         return true;
     }

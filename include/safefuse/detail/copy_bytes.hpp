@@ -66,8 +66,13 @@ using wide_vector = long long __attribute__((vector_size(32), may_alias));
 #if defined(_WIN32) && !defined(__clang__)
     return false;  // g++ does not align the stack for them there (GCC bug 54412)
 #else
-    static const bool has = ask_for_wide_vectors();
-    return has;
+    static unsigned char known = 0;  // 1 no, 2 yes; every thread finds the same, and a guarded static would need the C++ runtime
+    unsigned char has = __atomic_load_n(&known, __ATOMIC_RELAXED);
+    if (has == 0) {
+        has = ask_for_wide_vectors() ? 2 : 1;
+        __atomic_store_n(&known, has, __ATOMIC_RELAXED);
+    }
+    return has == 2;
 #endif
 }
 
