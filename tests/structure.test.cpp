@@ -25,7 +25,7 @@ using words = std::set<std::string>;
 // that begin so and have no place of their own. The last row is opt-in.
 const std::vector<words> layers{
     {"version", "config", "detail/array", "detail/checked", "detail/copy_bytes", "detail/fingerprint", "detail/list", "detail/name_table",
-     "detail/transpose", "detail/utf8", "sequence"},
+     "detail/plain", "detail/transpose", "detail/utf8", "sequence"},
     {"text", "result", "dtype", "detail/number_codec"},
     {"slice", "tensor_view", "tensor_traits", "header", "detail/header_*", "detail/json_*", "fields", "layout", "detail/compose",
      "detail/layout_names", "rename", "family", "layouts/*"},

@@ -20,6 +20,7 @@
 #include <safefuse/detail/fingerprint.hpp>
 #include <safefuse/detail/list.hpp>
 #include <safefuse/detail/name_table.hpp>
+#include <safefuse/detail/plain.hpp>
 #include <safefuse/header.hpp>
 #include <safefuse/mapped_file.hpp>
 #include <safefuse/result.hpp>

@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include <safefuse/detail/array.hpp>
-#include <safefuse/detail/checked.hpp>
+#include <safefuse/detail/plain.hpp>
 #include <safefuse/result.hpp>
 #include <safefuse/sequence.hpp>
 #include <safefuse/tensor_set.hpp>

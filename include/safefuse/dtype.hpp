@@ -8,6 +8,7 @@
 
 #include <safefuse/config.hpp>
 #include <safefuse/detail/checked.hpp>
+#include <safefuse/detail/plain.hpp>
 #include <safefuse/sequence.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {

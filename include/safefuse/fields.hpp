@@ -9,7 +9,7 @@
 #include <string_view>
 
 #include <safefuse/config.hpp>
-#include <safefuse/detail/checked.hpp>
+#include <safefuse/detail/plain.hpp>
 #include <safefuse/sequence.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {

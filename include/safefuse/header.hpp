@@ -18,6 +18,7 @@
 #include <safefuse/detail/header_scan.hpp>
 #include <safefuse/detail/json_cursor.hpp>
 #include <safefuse/detail/name_table.hpp>
+#include <safefuse/detail/plain.hpp>
 #include <safefuse/detail/utf8.hpp>
 #include <safefuse/dtype.hpp>
 #include <safefuse/result.hpp>

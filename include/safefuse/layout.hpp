@@ -20,6 +20,7 @@
 
 #include <safefuse/config.hpp>
 #include <safefuse/detail/checked.hpp>
+#include <safefuse/detail/plain.hpp>
 #include <safefuse/fields.hpp>
 #include <safefuse/sequence.hpp>
 

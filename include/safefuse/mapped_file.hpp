@@ -10,6 +10,7 @@
 #include <safefuse/byte_source.hpp>
 #include <safefuse/detail/array.hpp>
 #include <safefuse/detail/checked.hpp>
+#include <safefuse/detail/plain.hpp>
 #include <safefuse/result.hpp>
 #include <safefuse/sequence.hpp>
 

@@ -8,8 +8,8 @@
 #include <utility>
 
 #include <safefuse/detail/array.hpp>
-#include <safefuse/detail/checked.hpp>
 #include <safefuse/detail/json_cursor.hpp>
+#include <safefuse/detail/plain.hpp>
 #include <safefuse/detail/utf8.hpp>
 #include <safefuse/mapped_file.hpp>
 #include <safefuse/result.hpp>

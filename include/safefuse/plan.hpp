@@ -13,6 +13,7 @@
 #include <safefuse/detail/checked.hpp>
 #include <safefuse/detail/compose.hpp>
 #include <safefuse/detail/layout_names.hpp>
+#include <safefuse/detail/plain.hpp>
 #include <safefuse/family.hpp>
 #include <safefuse/layout.hpp>
 #include <safefuse/result.hpp>

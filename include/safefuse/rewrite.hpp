@@ -11,9 +11,9 @@
 
 #include <safefuse/checkpoint_writer.hpp>
 #include <safefuse/detail/array.hpp>
-#include <safefuse/detail/checked.hpp>
 #include <safefuse/detail/fingerprint.hpp>
 #include <safefuse/detail/list.hpp>
+#include <safefuse/detail/plain.hpp>
 #include <safefuse/detail/rewrite_run.hpp>
 #include <safefuse/mapped_file.hpp>
 #include <safefuse/result.hpp>

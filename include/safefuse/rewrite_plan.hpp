@@ -10,6 +10,7 @@
 
 #include <safefuse/detail/array.hpp>
 #include <safefuse/detail/checked.hpp>
+#include <safefuse/detail/plain.hpp>
 #include <safefuse/family.hpp>
 #include <safefuse/plan.hpp>
 #include <safefuse/result.hpp>

@@ -7,9 +7,9 @@
 #include <string_view>
 
 #include <safefuse/detail/array.hpp>
-#include <safefuse/detail/checked.hpp>
 #include <safefuse/detail/layout_names.hpp>
 #include <safefuse/detail/name_table.hpp>
+#include <safefuse/detail/plain.hpp>
 #include <safefuse/family.hpp>
 #include <safefuse/plan.hpp>
 #include <safefuse/result.hpp>

@@ -15,6 +15,7 @@
 #include <safefuse/detail/json_cursor.hpp>
 #include <safefuse/detail/list.hpp>
 #include <safefuse/detail/name_table.hpp>
+#include <safefuse/detail/plain.hpp>
 #include <safefuse/detail/utf8.hpp>
 #include <safefuse/result.hpp>
 #include <safefuse/sequence.hpp>

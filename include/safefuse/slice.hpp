@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include <safefuse/detail/array.hpp>
-#include <safefuse/detail/checked.hpp>
+#include <safefuse/detail/plain.hpp>
 #include <safefuse/dtype.hpp>
 #include <safefuse/result.hpp>
 #include <safefuse/sequence.hpp>

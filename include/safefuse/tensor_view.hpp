@@ -8,6 +8,7 @@
 #include <cstring>
 #include <string_view>
 
+#include <safefuse/detail/plain.hpp>
 #include <safefuse/dtype.hpp>
 #include <safefuse/result.hpp>
 #include <safefuse/sequence.hpp>

@@ -10,7 +10,7 @@
 #include <utility>
 
 #include <safefuse/config.hpp>
-#include <safefuse/detail/checked.hpp>
+#include <safefuse/detail/plain.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
 

@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <string_view>
 
 #include <safefuse/config.hpp>
 
@@ -21,26 +20,6 @@ namespace safefuse::inline SAFEFUSE_ABI::detail {
     product = a * b;
     return a == 0 || product / a == b;
 }
-
-/// std::swap without the traits that it asks the compiler about.
-template <class T>
-constexpr void swap(T& a, T& b) noexcept {
-    const T kept = a;
-    a = b;
-    b = kept;
-}
-
-/// std::exchange likewise.
-template <class T, class U>
-constexpr T exchange(T& object, U value) noexcept {
-    const T before = object;
-    object = static_cast<T>(value);
-    return before;
-}
-
-/// A std::string_view, from exactly what its constructor takes. Of anything else, a char* or an int, compilers ask first all that C++20
-/// asks of iterators.
-[[nodiscard]] constexpr std::string_view characters_at(const char* first, std::size_t count) noexcept { return {first, count}; }
 
 /// Whether a size from a file can be the size of an object in this process.
 [[nodiscard]] constexpr bool fits_memory(std::uint64_t size_bytes) noexcept {

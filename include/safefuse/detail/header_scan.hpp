@@ -11,6 +11,7 @@
 #include <safefuse/detail/array.hpp>
 #include <safefuse/detail/json_cursor.hpp>
 #include <safefuse/detail/name_table.hpp>
+#include <safefuse/detail/plain.hpp>
 #include <safefuse/dtype.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI::detail {

@@ -12,8 +12,8 @@
 
 #include <safefuse/config.hpp>
 #include <safefuse/detail/array.hpp>
-#include <safefuse/detail/checked.hpp>
 #include <safefuse/detail/json_scan.hpp>
+#include <safefuse/detail/plain.hpp>
 #include <safefuse/detail/utf8.hpp>
 #include <safefuse/sequence.hpp>
 

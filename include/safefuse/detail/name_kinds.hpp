@@ -10,6 +10,7 @@
 #include <safefuse/detail/array.hpp>
 #include <safefuse/detail/checked.hpp>
 #include <safefuse/detail/name_table.hpp>
+#include <safefuse/detail/plain.hpp>
 #include <safefuse/result.hpp>
 #include <safefuse/sequence.hpp>
 #include <safefuse/tensor_set.hpp>

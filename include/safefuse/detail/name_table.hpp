@@ -11,7 +11,7 @@
 
 #include <safefuse/config.hpp>
 #include <safefuse/detail/array.hpp>
-#include <safefuse/detail/checked.hpp>
+#include <safefuse/detail/plain.hpp>
 #include <safefuse/sequence.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI::detail {

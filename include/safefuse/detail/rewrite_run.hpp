@@ -10,7 +10,7 @@
 #include <utility>
 
 #include <safefuse/detail/array.hpp>
-#include <safefuse/detail/checked.hpp>
+#include <safefuse/detail/plain.hpp>
 #include <safefuse/detail/strided_copy.hpp>
 #include <safefuse/fuse.hpp>
 #include <safefuse/plan.hpp>
