@@ -317,20 +317,23 @@ struct file_facts {
 [[nodiscard]] inline outcome lock_file(const char* path, bool make, handle& file) noexcept {
     array<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
-    void* const opened = ::CreateFileW(wide.data(), 0xC0000000ul, 0, nullptr, make ? 4 : 3, 0x80, nullptr);  // shared with nobody
+    // Shared with nobody who reads or writes; FILE_SHARE_DELETE lets remove_locked take the name before the lock ends.
+    void* const opened = ::CreateFileW(wide.data(), 0xC0000000ul, 4, nullptr, make ? 4 : 3, 0x80, nullptr);
     if (reinterpret_cast<std::intptr_t>(opened) != -1) {
         file = opened;
         return {};
     }
     const outcome came = failed_at(wide);
-    return came.os_error == 32 ? outcome{false, errc::in_use, 0} : came;
+    // A file whose removal waits for its last handle has a name, but not even attributes: whoever has it is about to be done.
+    const bool vanishes = came.os_error == 5 && ::GetFileAttributesW(wide.data()) == 0xFFFFFFFFul && ::GetLastError() == 5;
+    return came.os_error == 32 || vanishes ? outcome{false, errc::in_use, 0} : came;
 }
 
-/// Removes a file that lock_file gave, and closes it.
+/// Removes a file that lock_file gave, and closes it: whoever opened it in between would keep it there.
 inline void remove_locked(handle file, const char* path) noexcept {
-    ::CloseHandle(file);
     array<wchar_t> wide;
     if (widen(path, {}, wide)) (void)::DeleteFileW(wide.data());
+    ::CloseHandle(file);
 }
 
 /// The one path of a directory that has no links, `.` or `..` in it.
