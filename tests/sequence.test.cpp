@@ -102,6 +102,7 @@ TEST_CASE("sequence: its parts lie where they lay, whatever the cut") {
             CHECK(part.empty() == (count == 0));
             CHECK(all.first(from + count).last(count).data() == part.data());
             CHECK(all.subspan(from).size() == all.size() - from);
+            CHECK(all.subspan(from, std::dynamic_extent).size() == all.size() - from);
             int sum = 0;
             for (const int each : part) sum += each;
             CHECK(sum == std::accumulate(values.begin() + static_cast<int>(from), values.begin() + static_cast<int>(from + count), 0));

@@ -66,9 +66,10 @@ public:
     [[nodiscard]] constexpr T& back() const noexcept { return first_[count_ - 1]; }
     /// @}
     /// @{
-    /// The elements from `first` on, all of them or `count`; which must be there.
-    [[nodiscard]] constexpr sequence subspan(std::size_t first) const noexcept { return {first_ + first, count_ - first}; }
-    [[nodiscard]] constexpr sequence subspan(std::size_t first, std::size_t count) const noexcept { return {first_ + first, count}; }
+    /// The elements from `first` on, `count` of them; which must be there. Without a count, or with std::dynamic_extent: all of them.
+    [[nodiscard]] constexpr sequence subspan(std::size_t first, std::size_t count = static_cast<std::size_t>(-1)) const noexcept {
+        return {first_ + first, count == static_cast<std::size_t>(-1) ? count_ - first : count};
+    }
     [[nodiscard]] constexpr sequence first(std::size_t count) const noexcept { return {first_, count}; }
     [[nodiscard]] constexpr sequence last(std::size_t count) const noexcept { return {first_ + (count_ - count), count}; }
     /// @}
