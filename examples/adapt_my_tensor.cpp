@@ -27,7 +27,8 @@ struct safefuse::tensor_traits<my_tensor> {
 
 int main(int argc, char** argv) {
     if (argc > 1) {
-        std::printf("usage: adapt_my_tensor\nFuses experts that are already in memory into a tensor of another type. Takes no arguments.\n");
+        std::printf(
+            "usage: adapt_my_tensor\nFuses experts that are already in memory into a tensor of another type. Takes no arguments.\n");
         return std::strcmp(argv[1], "--help") == 0 ? 0 : 2;
     }
     const auto report = [](const sf::failure& failure) {
@@ -62,7 +63,7 @@ int main(int argc, char** argv) {
     my_tensor gate_up{{shape.begin(), shape.end()}, std::vector<float>(static_cast<std::size_t>(shape[0] * shape[1] * shape[2]))};
     if (auto done = sf::fuse(*plan, "gate_up_proj", gate_up); !done) return report(done.error());
     for (std::size_t row = 0; row < gate_up.values.size(); row += 2)
-        std::printf("expert %zu  %s row %zu: %g %g\n", row / 12, row % 12 < 6 ? "gate" : "up  ", row % 6 / 2, static_cast<double>(gate_up.values[row]),
-                    static_cast<double>(gate_up.values[row + 1]));
+        std::printf("expert %zu  %s row %zu: %g %g\n", row / 12, row % 12 < 6 ? "gate" : "up  ", row % 6 / 2,
+                    static_cast<double>(gate_up.values[row]), static_cast<double>(gate_up.values[row + 1]));
     return 0;
 }

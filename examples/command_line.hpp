@@ -206,8 +206,8 @@ public:
         std::string_view tensor = at.tensor;
         if (tensor.size() > 48) tensor.remove_prefix(tensor.size() - 48);
         if (terminal_)
-            std::fprintf(stderr, "\r[%-30.*s] %3.0f%%  %.2f GB/s  %.0f s left  %-48.*s", bars, full.data(), share * 100, rate, left,
-                         static_cast<int>(tensor.size()), tensor.data());
+            std::fprintf(stderr, "\r[%-30.*s] %3.0f%%  %.2f GB/s  %.0f s left  %-48.*s", bars, full.data(), share * 100, rate,
+                         left, static_cast<int>(tensor.size()), tensor.data());
         else
             std::fprintf(stderr, "%3.0f%%  %.2f GB/s  %.0f s left\n", share * 100, rate, left);
         return true;

@@ -46,8 +46,8 @@ struct chosen_family {
 };
 
 /// Chooses the family that is asked for, else that of config.json's model_type, else what the names tell.
-inline sf::result<chosen_family> choose_family_alone(const std::string& path, sf::tensor_set_ref tensors, const std::string& wanted, bool unfuse,
-                                                     bool any_expert_count) {
+inline sf::result<chosen_family> choose_family_alone(const std::string& path, sf::tensor_set_ref tensors,
+                                                     const std::string& wanted, bool unfuse, bool any_expert_count) {
     chosen_family out;
     const auto config = sf::read_model_config(text_of(directory_of(path)));
     if (!config && config.error().code != sf::errc::file_not_found) return config.error();
@@ -85,8 +85,8 @@ inline sf::result<chosen_family> choose_family_alone(const std::string& path, sf
 }
 
 /// The same, and the extents that the family takes from config.json.
-inline sf::result<chosen_family> choose_family(const std::string& path, sf::tensor_set_ref tensors, const std::string& wanted, bool unfuse,
-                                               bool any_expert_count = false) {
+inline sf::result<chosen_family> choose_family(const std::string& path, sf::tensor_set_ref tensors, const std::string& wanted,
+                                               bool unfuse, bool any_expert_count = false) {
     auto chosen = choose_family_alone(path, tensors, wanted, unfuse, any_expert_count);
     if (!chosen) return chosen;
     for (const sf::config_extent& each : chosen->family->fuse.config_extents) {
@@ -111,8 +111,11 @@ sf::result<void> for_each_entry(const std::filesystem::path& directory, F&& f) {
     std::error_code error;
     std::filesystem::directory_iterator at{directory, error};
     for (; !error && at != std::filesystem::directory_iterator{}; at.increment(error))
-        if (error = f(*at); error) return sf::failure{.code = sf::errc::io_error, .file = sf::text{text_of(at->path())}, .detail = sf::text{error.message()}};
-    if (error) return sf::failure{.code = sf::errc::io_error, .file = sf::text{text_of(directory)}, .detail = sf::text{error.message()}};
+        if (error = f(*at); error)
+            return sf::failure{
+                .code = sf::errc::io_error, .file = sf::text{text_of(at->path())}, .detail = sf::text{error.message()}};
+    if (error)
+        return sf::failure{.code = sf::errc::io_error, .file = sf::text{text_of(directory)}, .detail = sf::text{error.message()}};
     return {};
 }
 
@@ -122,7 +125,8 @@ inline sf::result<std::vector<std::string>> side_files(const std::string& path) 
     auto done = for_each_entry(directory_of(path), [&](const std::filesystem::directory_entry& entry) {
         std::error_code error;
         const std::string name = text_of(entry.path().filename());
-        const bool tensors = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") || name == sf::writer_state_file;
+        const bool tensors =
+            name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") || name == sf::writer_state_file;
         if (!tensors && entry.is_regular_file(error)) names.push_back(name);
         return error;
     });
@@ -130,7 +134,8 @@ inline sf::result<std::vector<std::string>> side_files(const std::string& path) 
     return names;
 }
 
-inline sf::result<void> copy_files(const std::string& path, const std::vector<std::string>& names, const std::string& destination) {
+inline sf::result<void> copy_files(const std::string& path, const std::vector<std::string>& names,
+                                   const std::string& destination) {
     for (const std::string& name : names) {
         std::error_code error;
         const std::filesystem::path to = path_of(destination) / path_of(name);
@@ -145,8 +150,10 @@ inline sf::result<void> copy_files(const std::string& path, const std::vector<st
 inline sf::result<void> remove_checkpoint(const std::string& source, const std::string& destination) {
     std::error_code error;
     if (!std::filesystem::is_directory(path_of(destination), error)) return {};
-    if (std::filesystem::weakly_canonical(directory_of(source), error) == std::filesystem::weakly_canonical(path_of(destination), error))
-        return sf::failure{.code = sf::errc::destination_in_source, .file = sf::text{destination}, .detail = "it is the checkpoint to read"};
+    if (std::filesystem::weakly_canonical(directory_of(source), error) ==
+        std::filesystem::weakly_canonical(path_of(destination), error))
+        return sf::failure{
+            .code = sf::errc::destination_in_source, .file = sf::text{destination}, .detail = "it is the checkpoint to read"};
     // the old index goes first, so that no reader takes old and new files for one checkpoint; then what a killed run has left
     for (const bool index : {true, false}) {
         auto removed = for_each_entry(path_of(destination), [&](const std::filesystem::directory_entry& entry) {
@@ -205,7 +212,8 @@ struct request {
 /// Progress, Ctrl-C, and the side files, which are copied as soon as the destination is ours.
 class progress {
 public:
-    progress(const request& asked, const std::vector<std::string>& beside) : asked_{asked}, beside_{beside}, display_{asked.quiet || asked.json} {}
+    progress(const request& asked, const std::vector<std::string>& beside)
+        : asked_{asked}, beside_{beside}, display_{asked.quiet || asked.json} {}
 
     bool operator()(const sf::rewrite_progress& at) { return copy_beside() && interrupted == 0 && display_(at); }
     /// Whether they are there; `copied()` says why not.
@@ -236,20 +244,23 @@ struct account {
 inline void print(const account& all, const request& asked) {
     const auto whole = [](std::uint64_t number) { return static_cast<unsigned long long>(number); };
     if (asked.json) {
-        std::printf("{\"written\": %s, \"family\": %s, \"experts_modules\": %zu, \"experts_modules_done_before\": %zu, \"tensors_in\": %zu, \"tensors\": %zu, "
-                    "\"size_bytes\": %llu, \"files\": %u, \"files_kept\": %u, \"files_linked\": %u, \"shared_bytes\": %llu, \"side_files\": %zu, ",
-                    asked.dry_run ? "false" : "true", command_line::json_string(all.family).c_str(), all.modules, all.modules_done, all.tensors_in, all.tensors_out,
-                    whole(all.bytes), all.shards, all.kept, all.linked, whole(all.shared_bytes), all.side_files);
+        std::printf(
+            "{\"written\": %s, \"family\": %s, \"experts_modules\": %zu, \"experts_modules_done_before\": %zu, \"tensors_in\": %zu, \"tensors\": %zu, "
+            "\"size_bytes\": %llu, \"files\": %u, \"files_kept\": %u, \"files_linked\": %u, \"shared_bytes\": %llu, \"side_files\": %zu, ",
+            asked.dry_run ? "false" : "true", command_line::json_string(all.family).c_str(), all.modules, all.modules_done,
+            all.tensors_in, all.tensors_out, whole(all.bytes), all.shards, all.kept, all.linked, whole(all.shared_bytes),
+            all.side_files);
         if (all.free_bytes != sf::no_number) std::printf("\"free_bytes\": %llu, ", whole(all.free_bytes));
         std::printf("\"seconds\": %.3f, \"peak_memory_bytes\": %llu}\n", all.seconds, whole(command_line::peak_memory_bytes()));
         return;
     }
     if (asked.quiet) return;
     if (asked.dry_run) {
-        std::printf("would write %s in %u file%s, and %zu other file%s\n", command_line::size_text(all.bytes).c_str(), all.shards, all.shards == 1 ? "" : "s",
-                    all.side_files, all.side_files == 1 ? "" : "s");
+        std::printf("would write %s in %u file%s, and %zu other file%s\n", command_line::size_text(all.bytes).c_str(), all.shards,
+                    all.shards == 1 ? "" : "s", all.side_files, all.side_files == 1 ? "" : "s");
         if (all.free_bytes != sf::no_number)
-            std::printf("free space  %s: %s\n", command_line::size_text(all.free_bytes).c_str(), all.free_bytes < all.bytes ? "too little" : "enough");
+            std::printf("free space  %s: %s\n", command_line::size_text(all.free_bytes).c_str(),
+                        all.free_bytes < all.bytes ? "too little" : "enough");
         return;
     }
     std::printf("%s: written, %u file%s", asked.out.c_str(), all.shards, all.shards == 1 ? "" : "s");
@@ -292,7 +303,8 @@ int run_with(request asked) {
     if (!asked.quiet && !asked.json) {
         std::printf("%s: family %s, %zu experts modules", asked.in.c_str(), all.family.c_str(), all.modules);
         if (asked.way != direction::repack) std::printf(" (%zu are as asked already)", all.modules_done);
-        std::printf(", %zu tensors -> %zu tensors, %s\n", all.tensors_in, all.tensors_out, command_line::size_text(all.bytes).c_str());
+        std::printf(", %zu tensors -> %zu tensors, %s\n", all.tensors_in, all.tensors_out,
+                    command_line::size_text(all.bytes).c_str());
         std::fflush(stdout);
     }
     if (asked.dry_run) {
@@ -312,10 +324,12 @@ int run_with(request asked) {
         sf::failure why = written.error();
         if (why.code == sf::errc::canceled) {
             command_line::report(why);
-            std::fprintf(stderr, "%s %s %s --resume, with the same options, goes on with it\n", asked.program.c_str(), asked.in.c_str(), asked.out.c_str());
+            std::fprintf(stderr, "%s %s %s --resume, with the same options, goes on with it\n", asked.program.c_str(),
+                         asked.in.c_str(), asked.out.c_str());
             return command_line::interrupted;
         }
-        if (why.code == sf::errc::destination_not_empty && !asked.options.resume) why.detail.append("; --overwrite replaces the tensor files in it, --resume goes on with a run that was stopped");
+        if (why.code == sf::errc::destination_not_empty && !asked.options.resume)
+            why.detail.append("; --overwrite replaces the tensor files in it, --resume goes on with a run that was stopped");
         return command_line::report(why);
     }
     if (!at.copy_beside()) return command_line::report(at.copied().error());
@@ -330,21 +344,22 @@ int run_with(request asked) {
 
 /// The whole program for one direction; `usage` is what is special about it.
 inline int run(int argc, char** argv, const std::string& usage, direction way) {
-    const std::string help = usage +
-                             "  IN                    a directory, a model.safetensors.index.json or one .safetensors file\n"
-                             "  --layout NAME         the family or model type; default: config.json's model_type, else from the names\n"
-                             "  --max-shard-size S    such as 300MB or 5GB; default 5GB\n"
-                             "  --one-tensor-per-file each tensor in a file of its own: loaders that read files whole hold one at a time\n"
-                             "  --source mmap|pread   map the files or read them by position; default mmap\n"
-                             "  --any-expert-count    do not ask for as many experts as config.json says (pruned checkpoints)\n"
-                             "  --dry-run             say what would be written, and whether there is room; write nothing\n"
-                             "  --resume              go on with a run that was stopped or killed; files that are complete are kept\n"
-                             "  --overwrite           replace the tensor files in OUT\n"
-                             "  --reflink             share blocks with IN where the file system can\n"
-                             "  --link                as --reflink, and make files that stay the same second names of IN's\n"
-                             "  --no-sync             do not wait for the disk; a power cut may then cost OUT\n"
-                             "  --json                say at the end, for programs, what was done\n"
-                             "  --quiet               say nothing but errors\n";
+    const std::string help =
+        usage +
+        "  IN                    a directory, a model.safetensors.index.json or one .safetensors file\n"
+        "  --layout NAME         the family or model type; default: config.json's model_type, else from the names\n"
+        "  --max-shard-size S    such as 300MB or 5GB; default 5GB\n"
+        "  --one-tensor-per-file each tensor in a file of its own: loaders that read files whole hold one at a time\n"
+        "  --source mmap|pread   map the files or read them by position; default mmap\n"
+        "  --any-expert-count    do not ask for as many experts as config.json says (pruned checkpoints)\n"
+        "  --dry-run             say what would be written, and whether there is room; write nothing\n"
+        "  --resume              go on with a run that was stopped or killed; files that are complete are kept\n"
+        "  --overwrite           replace the tensor files in OUT\n"
+        "  --reflink             share blocks with IN where the file system can\n"
+        "  --link                as --reflink, and make files that stay the same second names of IN's\n"
+        "  --no-sync             do not wait for the disk; a power cut may then cost OUT\n"
+        "  --json                say at the end, for programs, what was done\n"
+        "  --quiet               say nothing but errors\n";
     command_line::arguments arguments{argc, argv, help.c_str()};
     request asked;
     asked.way = way;

@@ -14,8 +14,8 @@ using sf::layouts::down, sf::layouts::gate, sf::layouts::up;
 
 // An engine that wants up before gate, row by row in turn, and down transposed: a layout is a type that says so.
 using my_engine = sf::layout<sf::as_parameters,
-                             sf::tensor<"w13", sf::stack<sf::interleave<0, 1, up, gate>>>,   // [E, 2I, H], rows u0 g0 u1 g1 ...
-                             sf::tensor<"w2", sf::stack<sf::transpose<0, 1, down>>>>;        // [E, I, H]
+                             sf::tensor<"w13", sf::stack<sf::interleave<0, 1, up, gate>>>,  // [E, 2I, H], rows u0 g0 u1 g1 ...
+                             sf::tensor<"w2", sf::stack<sf::transpose<0, 1, down>>>>;       // [E, I, H]
 // concat<0, gate, gate> would not compile: "a layout places a part twice".
 
 int main(int argc, char** argv) {
@@ -39,9 +39,11 @@ int main(int argc, char** argv) {
             const bool is_down = std::strcmp(part, "down_proj") == 0;
             const auto mark = static_cast<std::uint8_t>(expert * 0x80 + (is_down ? 0x20 : part[0] == 'u' ? 0x10 : 0));
             names.push_back("experts." + std::to_string(expert) + "." + part + ".weight");
-            bytes.push_back({mark, static_cast<std::uint8_t>(mark + 1), static_cast<std::uint8_t>(mark + 2), static_cast<std::uint8_t>(mark + 3),
-                             static_cast<std::uint8_t>(mark + 4), static_cast<std::uint8_t>(mark + 5)});
-            const auto view = sf::tensor_view::of(sf::dtype::u8, is_down ? sf::shape_view{tall} : sf::shape_view{wide}, std::as_bytes(std::span{bytes.back()}));
+            bytes.push_back({mark, static_cast<std::uint8_t>(mark + 1), static_cast<std::uint8_t>(mark + 2),
+                             static_cast<std::uint8_t>(mark + 3), static_cast<std::uint8_t>(mark + 4),
+                             static_cast<std::uint8_t>(mark + 5)});
+            const auto view = sf::tensor_view::of(sf::dtype::u8, is_down ? sf::shape_view{tall} : sf::shape_view{wide},
+                                                  std::as_bytes(std::span{bytes.back()}));
             if (!view) return report(view.error());
             tensors.push_back({names.back(), *view});
         }

@@ -10,7 +10,8 @@ namespace sf = safefuse;
 
 int main(int argc, char** argv) {
     if (argc == 2 && std::strcmp(argv[1], "--help") == 0) {
-        std::printf("usage: fuse_into_my_buffer CHECKPOINT [SCOPE]\nFuses one experts module (the first, or SCOPE) of a qwen2_moe-like checkpoint into buffers.\n");
+        std::printf(
+            "usage: fuse_into_my_buffer CHECKPOINT [SCOPE]\nFuses one experts module (the first, or SCOPE) of a qwen2_moe-like checkpoint into buffers.\n");
         return 0;
     }
     if (argc != 2 && argc != 3) {
@@ -37,7 +38,8 @@ int main(int argc, char** argv) {
     // The plan knows every output's size and every copy; whatever is missing or odd has been found by now.
     const auto plan = sf::plan<sf::layouts::qwen2_moe>(*checkpoint, scope);
     if (!plan) return report(plan.error());
-    std::printf("%s: %llu experts, %zu copies\n", scope.c_str(), static_cast<unsigned long long>(plan->expert_count()), plan->blocks().size());
+    std::printf("%s: %llu experts, %zu copies\n", scope.c_str(), static_cast<unsigned long long>(plan->expert_count()),
+                plan->blocks().size());
 
     for (const sf::plan_output& output : plan->outputs()) {
         const std::string_view name = output.local_name;

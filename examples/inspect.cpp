@@ -53,7 +53,8 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path) {
     for (std::size_t type = 0; type < std::size(by_dtype); ++type)
         if (by_dtype[type].first != 0) out.dtypes[std::string{sf::name(static_cast<sf::dtype>(type))}] = by_dtype[type];
     auto chosen = convert_checkpoint::choose_family(path, checkpoint, {}, false);
-    if (!chosen && chosen.error().code == sf::errc::no_experts) chosen = convert_checkpoint::choose_family(path, checkpoint, {}, true);
+    if (!chosen && chosen.error().code == sf::errc::no_experts)
+        chosen = convert_checkpoint::choose_family(path, checkpoint, {}, true);
     if (!chosen) {
         out.family_problem = chosen.error().message().c_str();
         return out;
@@ -77,12 +78,16 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path) {
             line.size_bytes = plan->size_bytes();
             for (std::size_t o = 0; o < plan->outputs().size(); ++o) {
                 const sf::plan_output& output = plan->outputs()[o];
-                line.outputs.push_back(std::string{output.local_name} + " " + std::string{sf::name(output.type)} + " " + shape_text(output.shape));
+                line.outputs.push_back(std::string{output.local_name} + " " + std::string{sf::name(output.type)} + " " +
+                                       shape_text(output.shape));
                 if (plan->single_run(o) != nullptr) line.run_bytes += output.size_bytes;
-                if (const auto scales = output.collected == 0 ? sf::result<sf::collected_entries>{sf::collected_entries{}} : sf::compare_collected(*plan, o); !scales)
+                if (const auto scales = output.collected == 0 ? sf::result<sf::collected_entries>{sf::collected_entries{}}
+                                                              : sf::compare_collected(*plan, o);
+                    !scales)
                     out.problems.push_back(scales.error().message().c_str());
                 else if (scales->differing != 0)
-                    out.notes.push_back(std::string{output.name} + ": the entries of " + std::to_string(scales->differing) + " of " + std::to_string(scales->experts) +
+                    out.notes.push_back(std::string{output.name} + ": the entries of " + std::to_string(scales->differing) +
+                                        " of " + std::to_string(scales->experts) +
                                         " experts differ; an engine that takes one for gate and up must rescale");
             }
         } else {
@@ -96,16 +101,18 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path) {
 }
 
 void print_text(const sf::checkpoint& checkpoint, const facts& all, bool tensors, bool experts) {
-    std::printf("tensors    %zu in %zu file%s, %s\n", checkpoint.size(), checkpoint.file_count(), checkpoint.file_count() == 1 ? "" : "s",
-                command_line::size_text(all.bytes).c_str());
+    std::printf("tensors    %zu in %zu file%s, %s\n", checkpoint.size(), checkpoint.file_count(),
+                checkpoint.file_count() == 1 ? "" : "s", command_line::size_text(all.bytes).c_str());
     for (const auto& [name, counts] : all.dtypes)
         std::printf("           %-12s %8llu tensors  %s\n", name.c_str(), static_cast<unsigned long long>(counts.first),
                     command_line::size_text(counts.second).c_str());
     for (std::size_t f = 0; f < checkpoint.file_count(); ++f) {
         const auto& file = checkpoint.file(f);
-        std::printf("file       %s: %zu tensors, header %s", std::string{file.path()}.c_str(), file.size(), command_line::size_text(file.header().header_bytes()).c_str());
+        std::printf("file       %s: %zu tensors, header %s", std::string{file.path()}.c_str(), file.size(),
+                    command_line::size_text(file.header().header_bytes()).c_str());
         for (std::size_t m = 0; m < file.header().metadata_size(); ++m)
-            std::printf(", %s=%s", std::string{file.header().metadata(m).key}.c_str(), std::string{file.header().metadata(m).value}.c_str());
+            std::printf(", %s=%s", std::string{file.header().metadata(m).key}.c_str(),
+                        std::string{file.header().metadata(m).value}.c_str());
         std::printf("\n");
     }
     std::printf("alignment  %llu of %zu tensors begin at a multiple of their element, %llu of 64, %llu of 4096 bytes\n",
@@ -123,19 +130,21 @@ void print_text(const sf::checkpoint& checkpoint, const facts& all, bool tensors
     std::uint64_t expert_bytes = 0, copy_free_bytes = 0;
     for (const experts_line& line : all.experts) expert_bytes += line.size_bytes, copy_free_bytes += line.run_bytes;
     if (expert_bytes != 0)
-        std::printf("copy-free  %s of %s of experts lie as the model wants them, in one piece (%.0f%%)\n", command_line::size_text(copy_free_bytes).c_str(),
-                    command_line::size_text(expert_bytes).c_str(), 100.0 * static_cast<double>(copy_free_bytes) / static_cast<double>(expert_bytes));
+        std::printf("copy-free  %s of %s of experts lie as the model wants them, in one piece (%.0f%%)\n",
+                    command_line::size_text(copy_free_bytes).c_str(), command_line::size_text(expert_bytes).c_str(),
+                    100.0 * static_cast<double>(copy_free_bytes) / static_cast<double>(expert_bytes));
     if (experts)
         for (const experts_line& line : all.experts) {
-            std::printf("           %s: %s, %llu experts, %s", line.scope.c_str(), line.form.c_str(), static_cast<unsigned long long>(line.experts),
-                        command_line::size_text(line.size_bytes).c_str());
+            std::printf("           %s: %s, %llu experts, %s", line.scope.c_str(), line.form.c_str(),
+                        static_cast<unsigned long long>(line.experts), command_line::size_text(line.size_bytes).c_str());
             for (const std::string& output : line.outputs) std::printf(", %s", output.c_str());
             std::printf("\n");
         }
     if (tensors)
         for (std::size_t i = 0; i < checkpoint.size(); ++i) {
             const sf::tensor_spec spec = checkpoint.spec(i);
-            std::printf("tensor     %-70s %-8s %s\n", std::string{spec.name}.c_str(), std::string{sf::name(spec.type)}.c_str(), shape_text(spec.shape).c_str());
+            std::printf("tensor     %-70s %-8s %s\n", std::string{spec.name}.c_str(), std::string{sf::name(spec.type)}.c_str(),
+                        shape_text(spec.shape).c_str());
         }
     for (const std::string& note : all.notes) std::printf("note       %s\n", note.c_str());
     for (const std::string& problem : all.problems) std::printf("problem    %s\n", problem.c_str());
@@ -144,25 +153,32 @@ void print_text(const sf::checkpoint& checkpoint, const facts& all, bool tensors
 
 void print_json(const sf::checkpoint& checkpoint, const facts& all, bool tensors) {
     const auto number = [](std::uint64_t n) { return std::to_string(n); };
-    std::string out = "{\"tensor_count\": " + number(checkpoint.size()) + ", \"size_bytes\": " + number(all.bytes) + ", \"dtypes\": {";
+    std::string out =
+        "{\"tensor_count\": " + number(checkpoint.size()) + ", \"size_bytes\": " + number(all.bytes) + ", \"dtypes\": {";
     const char* comma = "";
     for (const auto& [name, counts] : all.dtypes) {
-        out += comma + json_string(name) + ": {\"tensors\": " + number(counts.first) + ", \"size_bytes\": " + number(counts.second) + "}";
+        out += comma + json_string(name) + ": {\"tensors\": " + number(counts.first) +
+               ", \"size_bytes\": " + number(counts.second) + "}";
         comma = ", ";
     }
     out += "}, \"files\": [";
     for (std::size_t f = 0; f < checkpoint.file_count(); ++f) {
         const auto& file = checkpoint.file(f);
-        out += (f == 0 ? "" : ", ") + ("{\"path\": " + json_string(file.path())) + ", \"tensors\": " + number(file.size()) + ", \"header_bytes\": " + number(file.header().header_bytes()) + ", \"metadata\": {";
+        out += (f == 0 ? "" : ", ") + ("{\"path\": " + json_string(file.path())) + ", \"tensors\": " + number(file.size()) +
+               ", \"header_bytes\": " + number(file.header().header_bytes()) + ", \"metadata\": {";
         for (std::size_t m = 0; m < file.header().metadata_size(); ++m)
-            out += (m == 0 ? "" : ", ") + json_string(file.header().metadata(m).key) + ": " + json_string(file.header().metadata(m).value);
+            out += (m == 0 ? "" : ", ") + json_string(file.header().metadata(m).key) + ": " +
+                   json_string(file.header().metadata(m).value);
         out += "}}";
     }
-    out += "], \"aligned_to_element\": " + number(all.aligned) + ", \"aligned_to_64\": " + number(all.aligned_64) + ", \"aligned_to_4096\": " + number(all.aligned_4096);
-    out += ", \"model_type\": " + json_string(all.model_type) + ", \"family\": " + (all.family.empty() ? "null" : json_string(all.family)) + ", \"experts\": [";
+    out += "], \"aligned_to_element\": " + number(all.aligned) + ", \"aligned_to_64\": " + number(all.aligned_64) +
+           ", \"aligned_to_4096\": " + number(all.aligned_4096);
+    out += ", \"model_type\": " + json_string(all.model_type) +
+           ", \"family\": " + (all.family.empty() ? "null" : json_string(all.family)) + ", \"experts\": [";
     for (std::size_t s = 0; s < all.experts.size(); ++s) {
         const experts_line& line = all.experts[s];
-        out += (s == 0 ? "" : ", ") + ("{\"scope\": " + json_string(line.scope)) + ", \"form\": " + json_string(line.form) + ", \"experts\": " + number(line.experts) + ", \"size_bytes\": " + number(line.size_bytes) +
+        out += (s == 0 ? "" : ", ") + ("{\"scope\": " + json_string(line.scope)) + ", \"form\": " + json_string(line.form) +
+               ", \"experts\": " + number(line.experts) + ", \"size_bytes\": " + number(line.size_bytes) +
                ", \"copy_free_bytes\": " + number(line.run_bytes) + "}";
     }
     out += "]";
@@ -175,8 +191,10 @@ void print_json(const sf::checkpoint& checkpoint, const facts& all, bool tensors
     for (std::size_t i = 0; tensors && i < checkpoint.size(); ++i) {
         const sf::tensor_spec spec = checkpoint.spec(i);
         const sf::tensor_place place = checkpoint.place(i);
-        out += (i == 0 ? ", \"tensors\": [" : ", ") + ("{\"name\": " + json_string(spec.name)) + ", \"dtype\": " + json_string(sf::name(spec.type)) + ", \"shape\": " + shape_text(spec.shape) +
-               ", \"file\": " + json_string(checkpoint.source_name(place.source)) + ", \"offset\": " + number(place.offset) + ", \"size_bytes\": " + number(place.size_bytes) + "}";
+        out += (i == 0 ? ", \"tensors\": [" : ", ") + ("{\"name\": " + json_string(spec.name)) +
+               ", \"dtype\": " + json_string(sf::name(spec.type)) + ", \"shape\": " + shape_text(spec.shape) +
+               ", \"file\": " + json_string(checkpoint.source_name(place.source)) + ", \"offset\": " + number(place.offset) +
+               ", \"size_bytes\": " + number(place.size_bytes) + "}";
     }
     if (tensors) out += checkpoint.size() == 0 ? ", \"tensors\": []" : "]";
     std::printf("%s}\n", out.c_str());
@@ -185,14 +203,15 @@ void print_json(const sf::checkpoint& checkpoint, const facts& all, bool tensors
 }  // namespace
 
 int main(int argc, char** argv) {
-    command_line::arguments arguments{argc, argv,
-                                      "usage: inspect PATH [options]\n"
-                                      "Tells what is in a checkpoint: files, dtypes, sizes, metadata, experts, alignment, problems.\n"
-                                      "  PATH        a directory, a model.safetensors.index.json or one .safetensors file\n"
-                                      "  --tensors   list every tensor\n"
-                                      "  --experts   list every experts module\n"
-                                      "  --json      for programs\n"
-                                      "  --lenient   accept bytes that belong to no tensor, between or behind the tensors\n"};
+    command_line::arguments arguments{
+        argc, argv,
+        "usage: inspect PATH [options]\n"
+        "Tells what is in a checkpoint: files, dtypes, sizes, metadata, experts, alignment, problems.\n"
+        "  PATH        a directory, a model.safetensors.index.json or one .safetensors file\n"
+        "  --tensors   list every tensor\n"
+        "  --experts   list every experts module\n"
+        "  --json      for programs\n"
+        "  --lenient   accept bytes that belong to no tensor, between or behind the tensors\n"};
     const bool tensors = arguments.flag("--tensors"), experts = arguments.flag("--experts"), json = arguments.flag("--json");
     const sf::checkpoint_options options{.read = arguments.flag("--lenient") ? sf::read_options::lenient() : sf::read_options{}};
     if (!arguments.positional(1)) return arguments.status();

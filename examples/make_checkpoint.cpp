@@ -23,7 +23,8 @@ constexpr names known[] = {
     {"jamba", "jamba", "JambaForCausalLM", "feed_forward.router.weight", "num_experts"},
     {"lfm2_moe", "lfm2_moe", "Lfm2MoeForCausalLM", "feed_forward.gate.weight", "num_experts"},
     {"mixtral", "mixtral", "MixtralForCausalLM", "block_sparse_moe.gate.weight", "num_local_experts"},
-    {"nemotron_h", "nemotron_h", "NemotronHForCausalLM", "mixer.gate.weight", "n_routed_experts", "backbone.", "embeddings", "norm_f"},
+    {"nemotron_h", "nemotron_h", "NemotronHForCausalLM", "mixer.gate.weight", "n_routed_experts", "backbone.", "embeddings",
+     "norm_f"},
     {"phimoe", "phimoe", "PhimoeForCausalLM", "block_sparse_moe.gate.weight", "num_local_experts"},
 };
 
@@ -48,7 +49,8 @@ void fill(std::vector<std::byte>& out, std::uint64_t& state, sf::dtype type) {
 }
 
 /// All tensors of one layer's experts, as the family stores them.
-void add_experts(std::vector<tensor>& tensors, const sf::family_description& family, const std::string& scope, sf::part_extents extents, sf::dtype type) {
+void add_experts(std::vector<tensor>& tensors, const sf::family_description& family, const std::string& scope,
+                 sf::part_extents extents, sf::dtype type) {
     for (const sf::tensor_description& stored : family.from->tensors)
         for (const sf::spelled_field& spelled : family.from->fields) {
             const bool scale = spelled.field->name == "weight_scale_inv";
@@ -69,23 +71,25 @@ void add_experts(std::vector<tensor>& tensors, const sf::family_description& fam
 }  // namespace
 
 int main(int argc, char** argv) {
-    command_line::arguments arguments{argc, argv,
-                                      "usage: make_checkpoint OUT [options]\n"
-                                      "Writes a random mixture-of-experts checkpoint with a config.json to the directory OUT.\n"
-                                      "  --family NAME         whose names and layout; default qwen2_moe\n"
-                                      "  --layers N            default 2\n"
-                                      "  --experts E           of each layer; default 8\n"
-                                      "  --hidden H            default 256\n"
-                                      "  --intermediate I      of each expert; default 128\n"
-                                      "  --dtype D             BF16, F16, F32, or F8_E4M3 with block scales for the experts; default BF16\n"
-                                      "  --max-shard-size S    such as 300MB or 5GB; default 5GB\n"};
+    command_line::arguments arguments{
+        argc, argv,
+        "usage: make_checkpoint OUT [options]\n"
+        "Writes a random mixture-of-experts checkpoint with a config.json to the directory OUT.\n"
+        "  --family NAME         whose names and layout; default qwen2_moe\n"
+        "  --layers N            default 2\n"
+        "  --experts E           of each layer; default 8\n"
+        "  --hidden H            default 256\n"
+        "  --intermediate I      of each expert; default 128\n"
+        "  --dtype D             BF16, F16, F32, or F8_E4M3 with block scales for the experts; default BF16\n"
+        "  --max-shard-size S    such as 300MB or 5GB; default 5GB\n"};
     const std::string family_name = arguments.value("--family", "qwen2_moe");
     const std::uint64_t layers = arguments.count("--layers", 2), experts = arguments.count("--experts", 8);
     const std::uint64_t hidden = arguments.count("--hidden", 256), inner = arguments.count("--intermediate", 128);
     const std::uint64_t max_shard_bytes = arguments.size("--max-shard-size", sf::default_shard_bytes);
     const std::string dtype_name = arguments.value("--dtype", "BF16");
     sf::dtype type{};
-    if (!sf::parse_dtype(dtype_name, type) || (type != sf::dtype::bf16 && type != sf::dtype::f16 && type != sf::dtype::f32 && type != sf::dtype::f8_e4m3))
+    if (!sf::parse_dtype(dtype_name, type) ||
+        (type != sf::dtype::bf16 && type != sf::dtype::f16 && type != sf::dtype::f32 && type != sf::dtype::f8_e4m3))
         arguments.complain("--dtype is BF16, F16, F32 or F8_E4M3, not \"" + dtype_name + "\"");
     const sf::known_family* const family = sf::find_family(family_name);
     const names* spelled = nullptr;
@@ -135,8 +139,10 @@ int main(int argc, char** argv) {
             static_cast<void>(sf::tensor_size(specs[i].type, specs[i].shape, size_bytes));
             for (std::uint64_t done = 0; done < size_bytes; done += piece.size()) {
                 fill(piece, state, specs[i].type);
-                const std::size_t count = size_bytes - done < piece.size() ? static_cast<std::size_t>(size_bytes - done) : piece.size();
-                if (auto written = file->write(number, done, {piece.data(), count}); !written) return command_line::report(written.error());
+                const std::size_t count =
+                    size_bytes - done < piece.size() ? static_cast<std::size_t>(size_bytes - done) : piece.size();
+                if (auto written = file->write(number, done, {piece.data(), count}); !written)
+                    return command_line::report(written.error());
             }
             total += size_bytes;
             ++number;
@@ -149,15 +155,17 @@ int main(int argc, char** argv) {
     std::FILE* const config = std::fopen(config_path.c_str(), "w");
     if (config == nullptr) return command_line::report({.code = sf::errc::io_error, .file = sf::text{config_path}});
     const auto as_int = [](std::uint64_t number) { return static_cast<unsigned long long>(number); };
-    std::fprintf(config,
-                 "{\n  \"architectures\": [\"%s\"],\n  \"hidden_size\": %llu,\n  \"model_type\": \"%s\",\n  \"moe_intermediate_size\": %llu,\n"
-                 "  \"num_hidden_layers\": %llu,\n  \"%s\": %llu,\n  \"vocab_size\": %llu\n}\n",
-                 std::string{spelled->architecture}.c_str(), as_int(hidden), std::string{spelled->model_type}.c_str(), as_int(inner),
-                 as_int(layers), std::string{spelled->expert_key}.c_str(), as_int(experts), as_int(vocabulary));
+    std::fprintf(
+        config,
+        "{\n  \"architectures\": [\"%s\"],\n  \"hidden_size\": %llu,\n  \"model_type\": \"%s\",\n  \"moe_intermediate_size\": %llu,\n"
+        "  \"num_hidden_layers\": %llu,\n  \"%s\": %llu,\n  \"vocab_size\": %llu\n}\n",
+        std::string{spelled->architecture}.c_str(), as_int(hidden), std::string{spelled->model_type}.c_str(), as_int(inner),
+        as_int(layers), std::string{spelled->expert_key}.c_str(), as_int(experts), as_int(vocabulary));
     if (std::fclose(config) != 0) return command_line::report({.code = sf::errc::io_error, .file = sf::text{config_path}});
 
-    std::printf("%s: %zu tensors in %u file%s, family %s, %llu layers of %llu experts\n", out.c_str(), specs.size(), writer->shard_count(),
-                writer->shard_count() == 1 ? "" : "s", std::string{family->fuse.name}.c_str(), as_int(layers), as_int(experts));
+    std::printf("%s: %zu tensors in %u file%s, family %s, %llu layers of %llu experts\n", out.c_str(), specs.size(),
+                writer->shard_count(), writer->shard_count() == 1 ? "" : "s", std::string{family->fuse.name}.c_str(),
+                as_int(layers), as_int(experts));
     command_line::summarise(total, watch);
     return command_line::success;
 }

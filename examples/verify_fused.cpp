@@ -4,12 +4,13 @@
 namespace sf = safefuse;
 
 int main(int argc, char** argv) {
-    command_line::arguments arguments{argc, argv,
-                                      "usage: verify_fused UNFUSED FUSED [options]\n"
-                                      "Compares every byte of FUSED with what fusing UNFUSED gives, and the names, dtypes and shapes.\n"
-                                      "  --layout NAME         the family or model type; default: config.json's model_type, else from the names\n"
-                                      "  --any-expert-count    do not ask for as many experts as config.json says (pruned checkpoints)\n"
-                                      "  --quiet               say nothing but errors\n"};
+    command_line::arguments arguments{
+        argc, argv,
+        "usage: verify_fused UNFUSED FUSED [options]\n"
+        "Compares every byte of FUSED with what fusing UNFUSED gives, and the names, dtypes and shapes.\n"
+        "  --layout NAME         the family or model type; default: config.json's model_type, else from the names\n"
+        "  --any-expert-count    do not ask for as many experts as config.json says (pruned checkpoints)\n"
+        "  --quiet               say nothing but errors\n"};
     const std::string layout = arguments.value("--layout", "");
     const bool any_expert_count = arguments.flag("--any-expert-count"), quiet = arguments.flag("--quiet");
     if (!arguments.positional(2)) return arguments.status();

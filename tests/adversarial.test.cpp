@@ -69,8 +69,10 @@ std::string repeated(std::string_view what, std::size_t count) {
 void check_overlaps(std::size_t count) {
     // all in one place; each over half of the next; each around the next; all in one place but of no bytes, which is no overlap
     CHECK(refusal(header_of(count, [](std::size_t) { return extent{0, 1}; })) == sf::errc::bad_offsets);
-    CHECK(refusal(header_of(count, [](std::size_t i) { return extent{i, i + 2}; }), sf::read_options::lenient()) == sf::errc::bad_offsets);
-    CHECK(refusal(header_of(count, [&](std::size_t i) { return extent{i, 2 * count - i}; }), sf::read_options::lenient()) == sf::errc::bad_offsets);
+    CHECK(refusal(header_of(count, [](std::size_t i) { return extent{i, i + 2}; }), sf::read_options::lenient()) ==
+          sf::errc::bad_offsets);
+    CHECK(refusal(header_of(count, [&](std::size_t i) { return extent{i, 2 * count - i}; }), sf::read_options::lenient()) ==
+          sf::errc::bad_offsets);
     const std::string of_no_bytes = header_of(count, [](std::size_t) { return extent{0, 0}; });
     const auto empty = parse(of_no_bytes);
     REQUIRE(empty);
@@ -94,7 +96,8 @@ TEST_CASE("adversarial: ten million tensors that overlap, or lie backwards, wher
 
 TEST_CASE("adversarial: a hundred million brackets are refused where they are too deep") {
     const std::string deep(most_json_bytes - 100, '[');
-    for (const std::string_view start : {"", R"({"a":)", R"({"a":{"x":)", R"({"__metadata__":)", R"({"a":{"dtype":"U8","shape":)", R"({"__metadata__":{"k":)"}) {
+    for (const std::string_view start :
+         {"", R"({"a":)", R"({"a":{"x":)", R"({"__metadata__":)", R"({"a":{"dtype":"U8","shape":)", R"({"__metadata__":{"k":)"}) {
         CAPTURE(start);
         const auto parsed = parse(framed(std::string{start} + deep));
         REQUIRE(!parsed);
@@ -129,7 +132,8 @@ TEST_CASE("adversarial: one string of nearly the largest header, plain and of es
 TEST_CASE("adversarial: a header of exactly the limit is read, full of tensors or of spaces, and one byte more is refused") {
     std::string json{"{"};
     std::size_t count = 0;
-    for (; json.size() < most_json_bytes - 100; ++count) json += (count == 0 ? "" : ",") + entry(std::to_string(count), count, count + 1);
+    for (; json.size() < most_json_bytes - 100; ++count)
+        json += (count == 0 ? "" : ",") + entry(std::to_string(count), count, count + 1);
     json += '}';
     json.resize(most_json_bytes, ' ');
     const std::string file = framed(json);
@@ -176,12 +180,13 @@ TEST_CASE("adversarial: names that collide in well-known hashes are all found") 
     for (std::size_t i = 1; i < 2'000; ++i) names.push_back(std::string(i, 'y'));
     // what differs by multiples of 2^32, for hashes that fold words
     for (std::uint32_t i = 0; i < 1u << 16; ++i) {
-        const std::string word{static_cast<char>('0' + (i & 15)), static_cast<char>('0' + (i >> 4 & 15)), static_cast<char>('0' + (i >> 8 & 15)),
-                               static_cast<char>('0' + (i >> 12))};
+        const std::string word{static_cast<char>('0' + (i & 15)), static_cast<char>('0' + (i >> 4 & 15)),
+                               static_cast<char>('0' + (i >> 8 & 15)), static_cast<char>('0' + (i >> 12))};
         names.push_back("word" + word + "word" + word);
     }
     std::string json{"{"};
-    for (std::size_t i = 0; i < names.size(); ++i) json += (i == 0 ? "" : ",") + support::json_string(names[i]) + R"(:{"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
+    for (std::size_t i = 0; i < names.size(); ++i)
+        json += (i == 0 ? "" : ",") + support::json_string(names[i]) + R"(:{"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
     const std::string file = framed(json + "}");
     const auto parsed = parse(file);
     REQUIRE(parsed);
@@ -192,7 +197,8 @@ TEST_CASE("adversarial: names that collide in well-known hashes are all found") 
 }
 
 TEST_CASE("adversarial: a tensor of ten million axes") {
-    const std::string file = framed(R"({"a":{"dtype":"U8","shape":[1)" + repeated(",1", 10'000'000) + R"(],"data_offsets":[0,1]}})");
+    const std::string file =
+        framed(R"({"a":{"dtype":"U8","shape":[1)" + repeated(",1", 10'000'000) + R"(],"data_offsets":[0,1]}})");
     const auto parsed = parse(file);
     REQUIRE(parsed);
     CHECK((*parsed)[0].shape.size() == 10'000'001);
@@ -200,7 +206,8 @@ TEST_CASE("adversarial: a tensor of ten million axes") {
     const auto runs = sf::slice_runs::of((*parsed)[0].type, (*parsed)[0].shape, first);
     REQUIRE(runs);
     CHECK(runs->size_bytes() == 1);
-    CHECK(refusal(framed(R"({"a":{"dtype":"U8","shape":[2)" + repeated(",2", 10'000'000) + R"(],"data_offsets":[0,1]}})")) == sf::errc::size_overflow);
+    CHECK(refusal(framed(R"({"a":{"dtype":"U8","shape":[2)" + repeated(",2", 10'000'000) + R"(],"data_offsets":[0,1]}})")) ==
+          sf::errc::size_overflow);
 }
 
 TEST_CASE("adversarial: numbers and ignored values as long as the header") {
@@ -214,7 +221,8 @@ TEST_CASE("adversarial: numbers and ignored values as long as the header") {
 TEST_CASE("adversarial: an index of 300,000 tensors, each in a file of its own, the last first") {
     constexpr std::size_t count = 300'000;
     std::string json{R"({"weight_map": {)"};
-    for (std::size_t i = count; i-- > 0;) json += "\"t" + std::to_string(i) + R"(": "f-)" + std::to_string(i) + ".safetensors\"" + (i == 0 ? "" : ",");
+    for (std::size_t i = count; i-- > 0;)
+        json += "\"t" + std::to_string(i) + R"(": "f-)" + std::to_string(i) + ".safetensors\"" + (i == 0 ? "" : ",");
     json += "}}";
     const auto index = sf::shard_index::parse(bytes_of(json));
     REQUIRE(index);
@@ -227,8 +235,9 @@ TEST_CASE("adversarial: an index of 300,000 tensors, each in a file of its own, 
 TEST_CASE("adversarial: experts that a shape of no bytes claims are not planned as tensors of their own") {
     const std::vector<std::uint64_t> pair{std::uint64_t{1} << 32, 0, 4}, down{std::uint64_t{1} << 32, 4, 0};
     const auto plan_of = [&](const std::vector<std::uint64_t>& pair_shape, const std::vector<std::uint64_t>& down_shape) {
-        const std::vector<sf::named_tensor> tensors{{"m.mlp.experts.gate_up_proj", sf::tensor_view::of(sf::dtype::u8, pair_shape, {}).value()},
-                                                    {"m.mlp.experts.down_proj", sf::tensor_view::of(sf::dtype::u8, down_shape, {}).value()}};
+        const std::vector<sf::named_tensor> tensors{
+            {"m.mlp.experts.gate_up_proj", sf::tensor_view::of(sf::dtype::u8, pair_shape, {}).value()},
+            {"m.mlp.experts.down_proj", sf::tensor_view::of(sf::dtype::u8, down_shape, {}).value()}};
         const sf::tensor_list list{tensors};
         const auto plan = sf::plan_unfuse<sf::layouts::qwen2_moe>(list, "m.mlp.experts", {.unscaled_codes = true});
         return plan ? std::string{std::to_string(plan->outputs().size())} : std::string{plan.error().message().c_str()};

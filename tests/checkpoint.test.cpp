@@ -31,7 +31,9 @@ std::span<std::byte> writable(std::string& text) { return std::as_writable_bytes
 
 const std::string index_name = "model.safetensors.index.json";
 
-std::string series(int i, int n) { return std::string{sf::shard_name("model", static_cast<std::uint64_t>(i), static_cast<std::uint64_t>(n)).view()}; }
+std::string series(int i, int n) {
+    return std::string{sf::shard_name("model", static_cast<std::uint64_t>(i), static_cast<std::uint64_t>(n)).view()};
+}
 
 /// Three shards; the names are not in the order of the files.
 std::vector<shard> three_shards() {
@@ -128,7 +130,8 @@ sf::checkpoint_report verified(const std::string& path) {
     CHECK(on_the_way.tensor_count() == (is_open ? report->tensor_count() : 0));
     CHECK(on_the_way.tensor_bytes() == (is_open ? report->tensor_bytes() : 0));
     REQUIRE(on_the_way.notes().size() == (is_open ? report->notes().size() : 0));
-    for (std::size_t i = 0; i < on_the_way.notes().size(); ++i) CHECK(on_the_way.notes()[i].message() == report->notes()[i].message());
+    for (std::size_t i = 0; i < on_the_way.notes().size(); ++i)
+        CHECK(on_the_way.notes()[i].message() == report->notes()[i].message());
     return std::move(*report);
 }
 
@@ -176,7 +179,8 @@ TEST_CASE_TEMPLATE("checkpoint: a slice is read by name and by number", Checkpoi
 }
 
 TEST_CASE("checkpoint: one tensor file, named or alone in its directory, is a checkpoint") {
-    for (const std::string file : {"model.safetensors", "diffusion_pytorch_model.safetensors", "model-00001-of-00001.safetensors"}) {
+    for (const std::string file :
+         {"model.safetensors", "diffusion_pytorch_model.safetensors", "model-00001-of-00001.safetensors"}) {
         const temporary_directory directory;
         const std::vector<shard> shards = {{file, {u8("z", {4}), u8("a", {3, 2})}}};
         support::write_shards(directory.path(), shards);
@@ -206,7 +210,8 @@ TEST_CASE("checkpoint: a tensor file of any name can be named, one of a series t
 
 TEST_CASE("checkpoint: model.safetensors goes before other files, and an index before it") {
     const temporary_directory directory;
-    support::write_shards(directory.path(), {{"model.safetensors", {u8("right", {1})}}, {"other.safetensors", {u8("wrong", {1})}}});
+    support::write_shards(directory.path(),
+                          {{"model.safetensors", {u8("right", {1})}}, {"other.safetensors", {u8("wrong", {1})}}});
     support::write_shards(directory.path(), three_shards());
     const auto single = sf::checkpoint::open(directory.string());
     REQUIRE(single);
@@ -336,7 +341,8 @@ TEST_CASE("checkpoint: an empty checkpoint is legal") {
 
 TEST_CASE("index authority: tensors that are not listed are invisible, counted and reported") {
     const temporary_directory directory;
-    support::write_shards(directory.path(), {{"a.safetensors", {u8("x", {3}), u8("stale1", {5}), u8("y", {2}), u8("stale2", {1})}}});
+    support::write_shards(directory.path(),
+                          {{"a.safetensors", {u8("x", {3}), u8("stale1", {5}), u8("y", {2}), u8("stale2", {1})}}});
     write_index(directory, {{"y", "a.safetensors"}, {"x", "a.safetensors"}});
     const auto set = sf::checkpoint::open(directory.string());
     REQUIRE(set);
@@ -497,10 +503,11 @@ TEST_CASE("index: names that leave the directory are refused though the file is 
     support::write_shards(directory.path() / "inner", {{"a.safetensors", {u8("x", {3})}}});
     for (const std::string& file :
          {std::string{"../secret.safetensors"}, std::string{"sub/../../secret.safetensors"}, directory / "secret.safetensors",
-          std::string{"..\\secret.safetensors"}, std::string{"C:\\secret.safetensors"}, std::string{"\\\\host\\secret.safetensors"},
-          std::string{"a.safetensors/../../secret.safetensors"}, std::string{}}) {
+          std::string{"..\\secret.safetensors"}, std::string{"C:\\secret.safetensors"},
+          std::string{"\\\\host\\secret.safetensors"}, std::string{"a.safetensors/../../secret.safetensors"}, std::string{}}) {
         CAPTURE(file);
-        support::write_file(directory / "inner/model.safetensors.index.json", "{\"weight_map\": {\"x\": " + support::json_string(file) + "}}");
+        support::write_file(directory / "inner/model.safetensors.index.json",
+                            "{\"weight_map\": {\"x\": " + support::json_string(file) + "}}");
         const sf::failure why = refused(directory / "inner");
         CHECK(why.code == sf::errc::path_leaves_directory);
         CHECK(why.file == directory / "inner/model.safetensors.index.json");
@@ -521,7 +528,8 @@ TEST_CASE("index: broken indexes name the index") {
         {"{}", sf::errc::bad_index},
         {"[]", sf::errc::bad_index},
         {R"({"weight_map": 3})", sf::errc::bad_index},
-        {R"({"weight_map": {"z": "model-00001-of-00003.safetensors", "z": "model-00002-of-00003.safetensors"}})", sf::errc::bad_index},
+        {R"({"weight_map": {"z": "model-00001-of-00003.safetensors", "z": "model-00002-of-00003.safetensors"}})",
+         sf::errc::bad_index},
         {R"({"weight_map": {"z": "pytorch_model.bin"}})", sf::errc::bad_index},
         {R"({"weight_map": {"z": null}})", sf::errc::bad_index},
     };
@@ -569,13 +577,15 @@ TEST_CASE("series: one with gaps names what is missing") {
     CHECK(detail({"m-0-of-3.safetensors", "m-2-of-3.safetensors"}) == "missing: m-1-of-3.safetensors");
     CHECK(detail({"m-0-of-2.safetensors", "m-1-of-2.safetensors", "m-2-of-2.safetensors"}) ==
           "\"m-2-of-2.safetensors\" has a number out of range");
-    CHECK(detail({"m-1-of-2.safetensors", "m-01-of-2.safetensors"}) == "\"m-1-of-2.safetensors\" has a number that another file has");
+    CHECK(detail({"m-1-of-2.safetensors", "m-01-of-2.safetensors"}) ==
+          "\"m-1-of-2.safetensors\" has a number that another file has");
     CHECK(detail({"m-7-of-2.safetensors"}) == "\"m-7-of-2.safetensors\" has a number out of range");
     CHECK(detail({"m-0-of-0.safetensors"}) == "\"m-0-of-0.safetensors\" has a number out of range");
     CHECK(detail({series(1, 12), series(12, 12)}) ==
           "missing: model-00002-of-00012.safetensors, model-00003-of-00012.safetensors, model-00004-of-00012.safetensors, "
           "model-00005-of-00012.safetensors, model-00006-of-00012.safetensors, model-00007-of-00012.safetensors and 4 more");
-    const std::string huge = detail({"m-1-of-999999999999999999.safetensors", "m-999999999999999999-of-999999999999999999.safetensors"});
+    const std::string huge =
+        detail({"m-1-of-999999999999999999.safetensors", "m-999999999999999999-of-999999999999999999.safetensors"});
     CHECK(huge.ends_with(" and 999,999,999,999,999,991 more"));
 }
 
@@ -647,7 +657,8 @@ TEST_CASE("path: what is not there, or is neither file nor directory, is refused
 
 TEST_CASE("options: the reference's verdict on duplicates within a file can be had") {
     const temporary_directory directory;
-    const std::string header = R"({"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})";
+    const std::string header =
+        R"({"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})";
     support::write_file(directory / "model.safetensors", support::framed(header, "ab"));
     CHECK(refused(directory.string()).code == sf::errc::duplicate_tensor);
     const auto set = sf::checkpoint::open(directory.string(), {.read = sf::read_options::reference()});
@@ -680,12 +691,11 @@ TEST_CASE("verify: everything that is wrong is in one report") {
     const auto line = [](sf::errc code, std::string_view file, std::string_view tensor) {
         return std::string{sf::sentence(code)} + " " + std::string{file} + " " + std::string{tensor};
     };
-    CHECK(failures == std::multiset<std::string>{line(sf::errc::path_leaves_directory, index_name, "out"),
-                                                 line(sf::errc::bad_index, index_name, "good"),
-                                                 line(sf::errc::bad_index, index_name, "number"),
-                                                 line(sf::errc::tensor_not_in_shard, "a.safetensors", "gone"),
-                                                 line(sf::errc::data_truncated, "b.safetensors", ""),
-                                                 line(sf::errc::missing_shard, "d.safetensors", "missing")});
+    CHECK(failures ==
+          std::multiset<std::string>{
+              line(sf::errc::path_leaves_directory, index_name, "out"), line(sf::errc::bad_index, index_name, "good"),
+              line(sf::errc::bad_index, index_name, "number"), line(sf::errc::tensor_not_in_shard, "a.safetensors", "gone"),
+              line(sf::errc::data_truncated, "b.safetensors", ""), line(sf::errc::missing_shard, "d.safetensors", "missing")});
     REQUIRE(report.notes().size() == 3);
     CHECK(report.notes()[0].what == note_kind::unlisted_tensors);
     CHECK(report.notes()[0].tensor == "extra");

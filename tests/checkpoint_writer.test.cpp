@@ -18,19 +18,22 @@ using support::string_of;
 using support::temporary_directory;
 using support::write_file;
 
-static_assert(!std::is_copy_constructible_v<sf::checkpoint_writer> && std::is_nothrow_move_constructible_v<sf::checkpoint_writer>);
+static_assert(!std::is_copy_constructible_v<sf::checkpoint_writer> &&
+              std::is_nothrow_move_constructible_v<sf::checkpoint_writer>);
 
 namespace {
 
 std::vector<std::string> names_in(const temporary_directory& directory) {
     std::set<std::string> names;
-    for (const auto& entry : std::filesystem::directory_iterator{directory.path()}) names.insert(entry.path().filename().string());
+    for (const auto& entry : std::filesystem::directory_iterator{directory.path()})
+        names.insert(entry.path().filename().string());
     return {names.begin(), names.end()};
 }
 
 std::vector<sf::tensor_spec> specs_of(const std::vector<support::tensor>& tensors) {
     std::vector<sf::tensor_spec> specs;
-    for (const support::tensor& each : tensors) specs.push_back({each.name, each.type == "U8" ? sf::dtype::u8 : sf::dtype::bf16, each.shape});
+    for (const support::tensor& each : tensors)
+        specs.push_back({each.name, each.type == "U8" ? sf::dtype::u8 : sf::dtype::bf16, each.shape});
     return specs;
 }
 
@@ -83,13 +86,13 @@ void check_split(const byte_tensors& tensors, std::uint64_t most) {
 
 TEST_CASE("split: follows huggingface_hub's rules") {
     check_split(byte_tensors{{}}, 10);
-    check_split(byte_tensors{{10}}, 10);              // exactly the most
+    check_split(byte_tensors{{10}}, 10);  // exactly the most
     check_split(byte_tensors{{5, 5, 1}}, 10);
-    check_split(byte_tensors{{11}}, 10);              // larger than the most
-    check_split(byte_tensors{{3, 11, 3}}, 10);        // the large one is numbered before the open one
+    check_split(byte_tensors{{11}}, 10);        // larger than the most
+    check_split(byte_tensors{{3, 11, 3}}, 10);  // the large one is numbered before the open one
     check_split(byte_tensors{{3, 11, 3, 12, 5}}, 10);
     check_split(byte_tensors{{0, 0, 0}}, 10);
-    check_split(byte_tensors{{10, 0, 0, 10, 0}}, 10); // nothing always fits
+    check_split(byte_tensors{{10, 0, 0, 10, 0}}, 10);  // nothing always fits
     check_split(byte_tensors{{1, 0, 2, 0}}, 0);
     check_split(byte_tensors{{6, 6, 2, 6, 2, 2}}, 10);
     check_split(byte_tensors{{1, 2, 3}}, ~std::uint64_t{0} / 2);
@@ -117,7 +120,8 @@ TEST_CASE("split: follows huggingface_hub's rules on random sizes") {
 
 TEST_CASE("split: sums of sizes do not overflow, and sizes that do are refused") {
     const std::uint64_t half = std::uint64_t{1} << 60;
-    const byte_tensors large{{half, half, half, half, half, half, half, half, half, half, half, half, half, half, half, half, half}};
+    const byte_tensors large{
+        {half, half, half, half, half, half, half, half, half, half, half, half, half, half, half, half, half}};
     const auto split = sf::split_into_shards(large.specs, ~std::uint64_t{0});
     REQUIRE(split);
     CHECK(split->shard_count == 2);
@@ -161,9 +165,11 @@ TEST_CASE("checkpoint writer: any split reads back as the same tensors, with a s
         const std::uint64_t rows = random() % 7, columns = 1 + random() % 6;
         tensors.push_back(random() % 2 == 0 ? support::u8(name, {rows, columns}) : support::bf16(name, {rows, columns}));
     }
-    const std::uint64_t total = std::accumulate(tensors.begin(), tensors.end(), std::uint64_t{0},
-                                                [](std::uint64_t sum, const support::tensor& each) { return sum + each.data.size(); });
-    for (const std::uint64_t most : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{333}, std::uint64_t{1000}, total - 1, total, total + 1}) {
+    const std::uint64_t total =
+        std::accumulate(tensors.begin(), tensors.end(), std::uint64_t{0},
+                        [](std::uint64_t sum, const support::tensor& each) { return sum + each.data.size(); });
+    for (const std::uint64_t most :
+         {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{333}, std::uint64_t{1000}, total - 1, total, total + 1}) {
         CAPTURE(most);
         const temporary_directory directory;
         REQUIRE(write_all(directory / "out", tensors, most));
@@ -189,10 +195,12 @@ TEST_CASE("checkpoint writer: any split reads back as the same tensors, with a s
 TEST_CASE("checkpoint writer: shards and index are named and written as huggingface_hub does") {
     const temporary_directory directory;
     REQUIRE(write_all(directory.string(), {support::u8("b", {3}), support::u8("a", {11}), support::u8("c", {3})}, 10));
-    CHECK(names_in(directory) == std::vector<std::string>{"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"});
-    CHECK(read_file(directory / "model.safetensors.index.json") ==
-          "{\n  \"metadata\": {\n    \"total_size\": 17\n  },\n  \"weight_map\": {\n    \"a\": \"model-00001-of-00002.safetensors\",\n    \"b\": "
-          "\"model-00002-of-00002.safetensors\",\n    \"c\": \"model-00002-of-00002.safetensors\"\n  }\n}\n");
+    CHECK(names_in(directory) == std::vector<std::string>{"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
+                                                          "model.safetensors.index.json"});
+    CHECK(
+        read_file(directory / "model.safetensors.index.json") ==
+        "{\n  \"metadata\": {\n    \"total_size\": 17\n  },\n  \"weight_map\": {\n    \"a\": \"model-00001-of-00002.safetensors\",\n    \"b\": "
+        "\"model-00002-of-00002.safetensors\",\n    \"c\": \"model-00002-of-00002.safetensors\"\n  }\n}\n");
 
     const temporary_directory whole;
     REQUIRE(write_all(whole.string(), {support::u8("b", {3})}, 3));
@@ -245,7 +253,8 @@ TEST_CASE("checkpoint writer: what cannot become a checkpoint is refused before 
 }
 
 TEST_CASE("checkpoint writer: a directory that holds tensor files or an index is refused, other files are no matter") {
-    for (const char* old : {"model.safetensors", "model-00001-of-00002.safetensors", "other.safetensors", "model.safetensors.index.json"}) {
+    for (const char* old :
+         {"model.safetensors", "model-00001-of-00002.safetensors", "other.safetensors", "model.safetensors.index.json"}) {
         CAPTURE(old);
         const temporary_directory directory;
         write_file(directory / old, "old");
@@ -257,7 +266,8 @@ TEST_CASE("checkpoint writer: a directory that holds tensor files or an index is
         CHECK(read_file(directory / old) == "old");
     }
     const temporary_directory directory;
-    for (const char* other : {"config.json", "tokenizer.json", ".model.safetensors.0.tmp", "model.safetensors.txt"}) write_file(directory / other, "x");
+    for (const char* other : {"config.json", "tokenizer.json", ".model.safetensors.0.tmp", "model.safetensors.txt"})
+        write_file(directory / other, "x");
     std::filesystem::create_directory(directory.path() / "d.safetensors");
     CHECK(sf::checkpoint_writer::create(directory.string(), {}));
 }

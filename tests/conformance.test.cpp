@@ -75,11 +75,16 @@ std::string_view verdict_of(const sf::result<sf::header>& parsed) {
 std::string debug(std::string_view string) {
     std::string out = "\"";
     for (const char c : string) {
-        if (c == '\n') out += "\\n";
-        else if (c == '\0') out += "\\0";
-        else if (c == '"' || c == '\\') (out += '\\') += c;
-        else if (c == '\x7f') out += "\\u{7f}";
-        else out += c;
+        if (c == '\n')
+            out += "\\n";
+        else if (c == '\0')
+            out += "\\0";
+        else if (c == '"' || c == '\\')
+            (out += '\\') += c;
+        else if (c == '\x7f')
+            out += "\\u{7f}";
+        else
+            out += c;
     }
     return out + '"';
 }
@@ -91,8 +96,8 @@ std::string table_of(const sf::header& header) {
         const sf::tensor_entry entry = header[i];
         std::string shape;
         for (const std::uint64_t extent : entry.shape) shape += (shape.empty() ? "" : ", ") + std::to_string(extent);
-        tensors[std::string{entry.name}] =
-            debug(entry.name) + ":" + std::string{sf::name(entry.type)} + "[" + shape + "][" + std::to_string(entry.size_bytes()) + "]";
+        tensors[std::string{entry.name}] = debug(entry.name) + ":" + std::string{sf::name(entry.type)} + "[" + shape + "][" +
+                                           std::to_string(entry.size_bytes()) + "]";
         CHECK(header.find(entry.name) == i);
     }
     std::string out;
@@ -127,9 +132,12 @@ std::string with_sorted_metadata(const std::string& reference) {
 void check_error(const sf::failure& error, const std::string& reference) {
     const auto is = [&](std::string_view start) { return reference.compare(0, start.size(), start) == 0; };
     const auto holds = [&](std::string_view part) { return reference.find(part) != std::string::npos; };
-    if (is("HeaderTooSmall")) CHECK(error.code == sf::errc::header_too_short);
-    else if (is("HeaderTooLarge")) CHECK(error.code == sf::errc::header_too_large);
-    else if (is("InvalidHeaderLength")) CHECK(error.code == sf::errc::header_past_end);
+    if (is("HeaderTooSmall"))
+        CHECK(error.code == sf::errc::header_too_short);
+    else if (is("HeaderTooLarge"))
+        CHECK(error.code == sf::errc::header_too_large);
+    else if (is("InvalidHeaderLength"))
+        CHECK(error.code == sf::errc::header_past_end);
     else if (is("InvalidHeaderDeserialization")) {
         const bool is_json_error = error.code == sf::errc::header_not_json || error.code == sf::errc::header_bad_entry;
         CHECK((holds("unknown variant") ? error.code == sf::errc::unknown_dtype : is_json_error));
@@ -144,12 +152,16 @@ void check_error(const sf::failure& error, const std::string& reference) {
     } else if (is("InvalidOffset")) {
         CHECK(error.code == sf::errc::bad_offsets);
         CHECK("InvalidOffset(" + debug(error.tensor.view()) + ")" == reference);
-    } else if (is("ValidationOverflow")) CHECK(error.code == sf::errc::size_overflow);
-    else if (is("MisalignedSlice")) CHECK(error.code == sf::errc::partial_byte);
-    else if (is("TensorInvalidInfo")) CHECK(error.code == sf::errc::size_mismatch);
+    } else if (is("ValidationOverflow"))
+        CHECK(error.code == sf::errc::size_overflow);
+    else if (is("MisalignedSlice"))
+        CHECK(error.code == sf::errc::partial_byte);
+    else if (is("TensorInvalidInfo"))
+        CHECK(error.code == sf::errc::size_mismatch);
     else if (is("MetadataIncompleteBuffer"))
         CHECK((error.code == sf::errc::data_truncated || error.code == sf::errc::trailing_bytes));
-    else FAIL("a verdict of a new kind: " << reference);
+    else
+        FAIL("a verdict of a new kind: " << reference);
 }
 
 }  // namespace
@@ -161,7 +173,8 @@ TEST_CASE("conformance: the suite has its cases, each with a name, a topic, a re
     const auto check_name = [&](std::string name, const std::string& reason) {
         CAPTURE(name);
         CHECK(name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == std::string::npos);
-        std::transform(name.begin(), name.end(), name.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; });
+        std::transform(name.begin(), name.end(), name.begin(),
+                       [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; });
         CHECK(names.insert(name).second);  // also where files that differ in case alone are one
         CHECK_FALSE(reason.empty());
         CHECK(reason.find_first_of("\t\n") == std::string::npos);
@@ -169,7 +182,8 @@ TEST_CASE("conformance: the suite has its cases, each with a name, a topic, a re
     for (const header_case& each : header_cases()) {
         check_name(each.name, each.reason);
         CHECK_FALSE(each.topic.empty());
-        CHECK_MESSAGE(files.insert(each.head + "|" + std::to_string(each.spaces) + "|" + std::to_string(each.zeros)).second, each.name);
+        CHECK_MESSAGE(files.insert(each.head + "|" + std::to_string(each.spaces) + "|" + std::to_string(each.zeros)).second,
+                      each.name);
     }
     for (const index_case& each : index_cases()) {
         check_name(each.name, each.reason);
@@ -188,7 +202,8 @@ TEST_CASE("conformance: every case is judged as the suite says, in every profile
             if (!parsed) continue;
             if (!each.tensors.empty()) {
                 CHECK(parsed->size() == each.tensors.size());
-                for (std::size_t i = 0; i < std::min(parsed->size(), each.tensors.size()); ++i) CHECK((*parsed)[i].name == each.tensors[i]);
+                for (std::size_t i = 0; i < std::min(parsed->size(), each.tensors.size()); ++i)
+                    CHECK((*parsed)[i].name == each.tensors[i]);
             }
             if (!each.metadata.empty()) {
                 CHECK(parsed->metadata_size() == each.metadata.size());
@@ -339,7 +354,9 @@ TEST_CASE("conformance: every cut of a header is refused, and none crashes") {
             const std::vector<char> cut(start.begin() + 8, start.begin() + static_cast<std::ptrdiff_t>(size));
             for (const bool scans : {true, false}) {
                 const sf::read_options options = sf::read_options::reference();
-                CHECK_MESSAGE(!sf::detail::header_reader(std::string_view{cut.data(), cut.size()}, options, scans).read(sf::no_number), each.name);
+                CHECK_MESSAGE(
+                    !sf::detail::header_reader(std::string_view{cut.data(), cut.size()}, options, scans).read(sf::no_number),
+                    each.name);
             }
         }
     }
@@ -410,7 +427,8 @@ TEST_CASE("conformance: every checkpoint is judged as the suite says, and a refu
 }
 
 TEST_CASE("checkpoint: bytes of no tensor are refused by default, and tolerated and told where that is asked for") {
-    const std::string gap = support::framed(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[1,3]},"b":{"dtype":"U8","shape":[1],"data_offsets":[5,6]}})", ".AA..B");
+    const std::string gap = support::framed(
+        R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[1,3]},"b":{"dtype":"U8","shape":[1],"data_offsets":[5,6]}})", ".AA..B");
     const std::string trailing = support::framed(R"({"c":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", "CC1234");
     const support::temporary_directory directory;
     support::write_file(directory.path() / "model-1-of-2.safetensors", gap);
@@ -419,10 +437,12 @@ TEST_CASE("checkpoint: bytes of no tensor are refused by default, and tolerated 
     for (const bool is_indexed : {false, true}) {
         CAPTURE(is_indexed);
         if (is_indexed)
-            support::write_file(directory.path() / "model.safetensors.index.json",
-                                R"({"metadata": {"total_size": 5}, "weight_map": {"a": "model-1-of-2.safetensors", "b": "model-1-of-2.safetensors", "c": "model-2-of-2.safetensors"}})");
+            support::write_file(
+                directory.path() / "model.safetensors.index.json",
+                R"({"metadata": {"total_size": 5}, "weight_map": {"a": "model-1-of-2.safetensors", "b": "model-1-of-2.safetensors", "c": "model-2-of-2.safetensors"}})");
         CHECK(sf::checkpoint::open(directory.string()).error().code == sf::errc::bad_offsets);
-        CHECK(sf::positional_checkpoint::open(directory.string(), {.read = {.gaps = true}}).error().code == sf::errc::trailing_bytes);
+        CHECK(sf::positional_checkpoint::open(directory.string(), {.read = {.gaps = true}}).error().code ==
+              sf::errc::trailing_bytes);
         CHECK(sf::checkpoint::verify(directory.string())->failures().size() == 2);
         const auto mapped = sf::checkpoint::open(directory.string(), lenient);
         const auto positional = sf::positional_checkpoint::open(directory.string(), lenient);

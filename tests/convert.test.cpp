@@ -29,16 +29,15 @@ namespace {
 
 struct format {
     dtype type;
-    int width;        // bits of an element
-    int mantissa;     // bits of it
+    int width;     // bits of an element
+    int mantissa;  // bits of it
     int bias;
     bool has_infinity = true;
 };
-constexpr format f64{dtype::f64, 64, 52, 1023}, f32{dtype::f32, 32, 23, 127}, f16{dtype::f16, 16, 10, 15}, bf16{dtype::bf16, 16,
-        7, 127};
-constexpr format e4m3{dtype::f8_e4m3, 8, 3, 7, false}, e5m2{dtype::f8_e5m2, 8, 2, 15}, e4m3fnuz{dtype::f8_e4m3fnuz, 8, 3, 8,
-        false},
-    e5m2fnuz{dtype::f8_e5m2fnuz, 8, 2, 16, false}, e2m1{dtype::f4, 4, 1, 1, false};
+constexpr format f64{dtype::f64, 64, 52, 1023}, f32{dtype::f32, 32, 23, 127}, f16{dtype::f16, 16, 10, 15},
+    bf16{dtype::bf16, 16, 7, 127};
+constexpr format e4m3{dtype::f8_e4m3, 8, 3, 7, false}, e5m2{dtype::f8_e5m2, 8, 2, 15},
+    e4m3fnuz{dtype::f8_e4m3fnuz, 8, 3, 8, false}, e5m2fnuz{dtype::f8_e5m2fnuz, 8, 2, 16, false}, e2m1{dtype::f4, 4, 1, 1, false};
 constexpr format floats[] = {f64, f32, f16, bf16};
 
 struct value {
@@ -141,8 +140,8 @@ std::vector<u64> borders(const format& wide, const format& narrow) {
     for (u64 code = 0; code < 0x8000; ++code) {
         const value lower = read(narrow, code), upper = read(narrow, code + 1);
         if (lower.nan || std::isinf(lower.magnitude)) continue;
-        const double next = std::isinf(upper.magnitude) || upper.nan ? 2 * lower.magnitude - read(narrow,
-                code - 1).magnitude : upper.magnitude;
+        const double next =
+            std::isinf(upper.magnitude) || upper.nan ? 2 * lower.magnitude - read(narrow, code - 1).magnitude : upper.magnitude;
         for (const double middle : {lower.magnitude, lower.magnitude + (next - lower.magnitude) / 2}) {
             const u64 at = rounded(wide, {.magnitude = middle});
             for (const u64 near : {at - 1, at, at + 1})
@@ -216,8 +215,8 @@ TEST_CASE("convert: every exponent with special mantissas, and random elements")
     std::vector<u64> near;
     for (const u64 each : random_elements(f32, 50'000, 8)) {
         const u64 wide = cast(f32, f64, each);
-        for (const u64 other : {wide - 1, wide + 1, wide + (u64{1} << 28), wide + (u64{1} << 28) - 1,
-                wide ^ (u64{1} << 28)}) near.push_back(other);
+        for (const u64 other : {wide - 1, wide + 1, wide + (u64{1} << 28), wide + (u64{1} << 28) - 1, wide ^ (u64{1} << 28)})
+            near.push_back(other);
     }
     for (const format& to : {f32, f16, bf16}) check_cast(f64, to, near);
 }
@@ -233,8 +232,8 @@ TEST_CASE("convert: values that everybody knows") {
     CHECK(one(f32, bf16, 0x7F7FFFFF) == 0x7F80);  // overflow
     CHECK(one(f32, f16, 0x477FE000) == 0x7BFF);   // 65504
     CHECK(one(f32, f16, 0x477FEFFF) == 0x7BFF);
-    CHECK(one(f32, f16, 0x477FF000) == 0x7C00);   // 65520
-    CHECK(one(f32, f16, 0x33000000) == 0x0000);   // half the least subnormal
+    CHECK(one(f32, f16, 0x477FF000) == 0x7C00);  // 65520
+    CHECK(one(f32, f16, 0x33000000) == 0x0000);  // half the least subnormal
     CHECK(one(f32, f16, 0x33000001) == 0x0001);
     CHECK(one(f16, f32, 0x0001) == 0x33800000);
     CHECK(one(f16, bf16, 0x7C01) == 0x7FC0);  // NaNs as PyTorch has them
@@ -256,14 +255,14 @@ TEST_CASE("convert: neither side needs an alignment, and every count works") {
                 for (std::size_t in_at = 0; in_at < 9; ++in_at)
                     for (std::size_t out_at = 0; out_at < 9; ++out_at) {
                         std::copy(in.begin(), in.begin() + static_cast<std::ptrdiff_t>(count * size_of(from)),
-                                moved.begin() + static_cast<std::ptrdiff_t>(in_at));
+                                  moved.begin() + static_cast<std::ptrdiff_t>(in_at));
                         std::fill(out.begin(), out.end(), std::byte{0xEE});
                         const std::span<std::byte> to_bytes{out.data() + out_at, expected.size()};
                         REQUIRE(sf::convert_elements(from.type, std::span{moved}.subspan(in_at, count * size_of(from)), to.type,
-                                to_bytes));
+                                                     to_bytes));
                         REQUIRE(std::equal(to_bytes.begin(), to_bytes.end(), expected.begin()));
-                        REQUIRE(std::count(out.begin(), out.end(),
-                                std::byte{0xEE}) >= static_cast<std::ptrdiff_t>(out.size() - expected.size()));
+                        REQUIRE(std::count(out.begin(), out.end(), std::byte{0xEE}) >=
+                                static_cast<std::ptrdiff_t>(out.size() - expected.size()));
                         REQUIRE((out_at == 0 || out[out_at - 1] == std::byte{0xEE}));
                         REQUIRE(out[out_at + expected.size()] == std::byte{0xEE});
                     }
@@ -281,8 +280,7 @@ TEST_CASE("convert: ranges one by one give the same as all at once, and outputs 
             for (std::size_t done = 0; done < count;) {
                 const std::size_t next = std::min<std::size_t>(count - done, 1 + random() % 400'000);
                 REQUIRE(sf::convert_elements(from.type, std::span{in}.subspan(done * size_of(from), next * size_of(from)),
-                        to.type,
-                                             std::span{parts}.subspan(done * size_of(to), next * size_of(to))));
+                                             to.type, std::span{parts}.subspan(done * size_of(to), next * size_of(to))));
                 done += next;
             }
             for (const std::size_t astray : {0u, 1u, 8u, 24u}) {
@@ -291,7 +289,7 @@ TEST_CASE("convert: ranges one by one give the same as all at once, and outputs 
                 REQUIRE(sf::convert_elements(from.type, in, to.type, std::span{whole}.subspan(astray, parts.size())));
                 CHECK(std::equal(parts.begin(), parts.end(), whole.begin() + static_cast<std::ptrdiff_t>(astray)));
                 CHECK(std::all_of(whole.begin() + static_cast<std::ptrdiff_t>(astray + parts.size()), whole.end(),
-                        [](std::byte b) { return b == std::byte{0xEE}; }));
+                                  [](std::byte b) { return b == std::byte{0xEE}; }));
             }
         }
 }
@@ -307,8 +305,11 @@ TEST_CASE("convert: loops for wide vectors and for narrow ones give the same, on
         }
     };
     for (const format& of : {f16, bf16}) wide_and_narrow(of, all_16());
-    for (const format& of : {e4m3, e5m2, e4m3fnuz, e5m2fnuz}) wide_and_narrow(of, [] { auto few = all_16();
-            return few.resize(256), few; }());
+    for (const format& of : {e4m3, e5m2, e4m3fnuz, e5m2fnuz})
+        wide_and_narrow(of, [] {
+            auto few = all_16();
+            return few.resize(256), few;
+        }());
     wide_and_narrow(f64, random_elements(f64, 100'000, 2));
     wide_and_narrow(f64, specials(f64));
     std::vector<u64> numbers = random_elements(f32, 100'000, 4);
@@ -359,8 +360,8 @@ TEST_CASE("convert: a buffer of another size is refused") {
         CHECK(done.error().expected == 40);
         CHECK(done.error().actual == size);
     }
-    CHECK(code_of(sf::convert_elements(dtype::bf16, std::span{in}.first(19), dtype::f32,
-            std::span{out}.first(36))) == errc::wrong_buffer_size);
+    CHECK(code_of(sf::convert_elements(dtype::bf16, std::span{in}.first(19), dtype::f32, std::span{out}.first(36))) ==
+          errc::wrong_buffer_size);
     CHECK(code_of(sf::convert_elements(dtype::f16, in, dtype::f16, std::span{out}.first(19))) == errc::wrong_buffer_size);
     CHECK(sf::convert_elements(dtype::bf16, {}, dtype::f32, {}));
 }
@@ -398,8 +399,7 @@ u64 code_at(const format& of, const std::byte* at, u64 i) {
 
 // One element at a time: stack, row, column.
 std::vector<std::byte> slow_dequantized(const format& of, const std::byte* in, const std::vector<u64>& shape, dtype scale_type,
-        const std::byte* scales,
-                                        sf::scale_block block, const format& to) {
+                                        const std::byte* scales, sf::scale_block block, const format& to) {
     const u64 rows = shape[shape.size() - 2], columns = shape.back();
     u64 stack = 1;
     for (std::size_t a = 0; a + 2 < shape.size(); ++a) stack *= shape[a];
@@ -470,7 +470,7 @@ TEST_CASE("dequantize: every code with every power of two, and with odd factors"
         for (const dtype scale_type : {dtype::f32, dtype::f16, dtype::bf16, dtype::f8_e8m0, dtype::u8})
             for (const format& to : floats) {
                 INFO(std::string{sf::name(of.type)}, " with ", std::string{sf::name(scale_type)}, " to ",
-                        std::string{sf::name(to.type)});
+                     std::string{sf::name(to.type)});
                 scaled_codes x = made_codes(of, {256, 256}, scale_type, {1, 256}, 3);
                 for (std::size_t i = 0; i < x.codes.size(); ++i) x.codes[i] = static_cast<std::byte>(i % 256);
                 if (sf::bits(scale_type) == 8)
@@ -482,11 +482,11 @@ TEST_CASE("dequantize: every code with every power of two, and with odd factors"
 }
 
 TEST_CASE("dequantize: blocks of any size, incomplete ones and stacks of matrices") {
-    const std::vector<u64> shapes[] = {{128, 128},   {256, 384}, {130, 258},    {1, 1},        {3, 1000}, {1000, 3},
+    const std::vector<u64> shapes[] = {{128, 128},   {256, 384}, {130, 258},     {1, 1},        {3, 1000}, {1000, 3},
                                        {2, 200, 70}, {3, 5, 7},  {2, 2, 40, 34}, {0, 128},      {128, 0},  {0, 3, 4},
                                        {4, 64},      {7, 96},    {2, 1, 130},    {2, 129, 1026}};
-    const sf::scale_block blocks[] = {{128, 128}, {}, {1, 32}, {32, 1}, {1, 1}, {7, 5}, {64, 96}, {1, 1000}, {~u64{0}, ~u64{0}},
-            {1, ~u64{0}}};
+    const sf::scale_block blocks[] = {{128, 128},         {},          {1, 32}, {32, 1}, {1, 1}, {7, 5}, {64, 96}, {1, 1000},
+                                      {~u64{0}, ~u64{0}}, {1, ~u64{0}}};
     unsigned seed = 0;
     for (const auto& shape : shapes)
         for (const sf::scale_block& given : blocks)
@@ -497,7 +497,7 @@ TEST_CASE("dequantize: blocks of any size, incomplete ones and stacks of matrice
                 if (block.columns == ~u64{0}) block.columns = std::max<u64>(shape.back(), 1);
                 scaled_codes x = made_codes(of, shape, dtype::f32, block, ++seed);
                 INFO("shape ", shape.size(), ": ", shape[shape.size() - 2], " x ", shape.back(), " blocks ", block.rows, " x ",
-                        block.columns);
+                     block.columns);
                 std::vector<std::byte> out(static_cast<std::size_t>(product(shape)) * 2, std::byte{0xEE});
                 REQUIRE(sf::dequantize_blocks(x.codes_view(), x.scales_view(), given, dtype::bf16, out));
                 check_same(bf16, out, slow_dequantized(of, x.codes.data(), shape, dtype::f32, x.scales.data(), block, bf16));
@@ -507,8 +507,8 @@ TEST_CASE("dequantize: blocks of any size, incomplete ones and stacks of matrice
 TEST_CASE("dequantize: ranges one by one give the same as all at once, with the scales that they need and no others") {
     std::mt19937_64 random{9};
     const std::pair<std::vector<u64>, sf::scale_block> cases[] = {
-        {{2, 300, 260}, {128, 128}}, {{5, 17, 64}, {1, 32}}, {{3, 64, 50}, {8, 7}}, {{40, 1024}, {1, 16}}, {{6, 2}, {1, 1}}, {{2,
-                6, 10}, {4, 20}}};
+        {{2, 300, 260}, {128, 128}}, {{5, 17, 64}, {1, 32}}, {{3, 64, 50}, {8, 7}},
+        {{40, 1024}, {1, 16}},       {{6, 2}, {1, 1}},       {{2, 6, 10}, {4, 20}}};
     for (const format& of : {e5m2, e2m1})
         for (const auto& [shape, block] : cases) {
             const scaled_codes x = made_codes(of, shape, dtype::bf16, block, 21);
@@ -540,9 +540,9 @@ TEST_CASE("dequantize: ranges one by one give the same as all at once, with the 
 
 TEST_CASE("dequantize: what does not fit is refused, and nothing is written") {
     const u64 shape[] = {256, 200}, grid[] = {2, 2}, wrong_grid[] = {2, 3}, stack[] = {1, 2, 2}, row[] = {200}, odd[] = {3, 3},
-            huge[] = {1, u64{1} << 62};
+              huge[] = {1, u64{1} << 62};
     const auto refused = [](dtype codes, sf::shape_view codes_shape, dtype scales, sf::shape_view scales_shape,
-            sf::scale_block block, dtype to) {
+                            sf::scale_block block, dtype to) {
         return code_of(sf::dequantizer::of(codes, codes_shape, scales, scales_shape, block, to));
     };
     for (const dtype type : {dtype::bf16, dtype::u8, dtype::i8, dtype::f6_e2m3, dtype::f6_e3m2, dtype::f8_e8m0, dtype::i32})
@@ -562,23 +562,23 @@ TEST_CASE("dequantize: what does not fit is refused, and nothing is written") {
 
     const scaled_codes x = made_codes(e4m3, {256, 200}, dtype::f32, {}, 1);
     std::vector<std::byte> out(256 * 200 * 2, std::byte{0xEE});
-    CHECK(code_of(sf::dequantize_blocks(x.codes_view(), x.scales_view(), {}, dtype::bf16,
-            std::span{out}.subspan(1))) == errc::wrong_buffer_size);
+    CHECK(code_of(sf::dequantize_blocks(x.codes_view(), x.scales_view(), {}, dtype::bf16, std::span{out}.subspan(1))) ==
+          errc::wrong_buffer_size);
     const auto made = sf::dequantizer::of(dtype::f8_e4m3, shape, dtype::f32, grid, {}, dtype::bf16);
     REQUIRE(made);
-    CHECK(code_of(made->run({256 * 200, 1}, std::span{x.codes}.first(1), x.scales,
-            std::span{out}.first(2))) == errc::out_of_range);
+    CHECK(code_of(made->run({256 * 200, 1}, std::span{x.codes}.first(1), x.scales, std::span{out}.first(2))) ==
+          errc::out_of_range);
     CHECK(code_of(made->run({~u64{0}, 2}, std::span{x.codes}.first(2), x.scales, std::span{out}.first(4))) == errc::out_of_range);
-    CHECK(code_of(made->run({0, 2}, std::span{x.codes}.first(3), std::span{x.scales}.first(4),
-            std::span{out}.first(4))) == errc::wrong_buffer_size);
-    CHECK(code_of(made->run({0, 2}, std::span{x.codes}.first(2), std::span{x.scales}.first(8),
-            std::span{out}.first(4))) == errc::wrong_buffer_size);
+    CHECK(code_of(made->run({0, 2}, std::span{x.codes}.first(3), std::span{x.scales}.first(4), std::span{out}.first(4))) ==
+          errc::wrong_buffer_size);
+    CHECK(code_of(made->run({0, 2}, std::span{x.codes}.first(2), std::span{x.scales}.first(8), std::span{out}.first(4))) ==
+          errc::wrong_buffer_size);
     const auto halves = sf::dequantizer::of(dtype::f4, shape, dtype::f32, grid, {}, dtype::bf16);
     REQUIRE(halves);
-    CHECK(code_of(halves->run({1, 2}, std::span{x.codes}.first(1), std::span{x.scales}.first(4),
-            std::span{out}.first(4))) == errc::slice_cuts_byte);
-    CHECK(code_of(halves->run({0, 1}, std::span{x.codes}.first(1), std::span{x.scales}.first(4),
-            std::span{out}.first(2))) == errc::slice_cuts_byte);
+    CHECK(code_of(halves->run({1, 2}, std::span{x.codes}.first(1), std::span{x.scales}.first(4), std::span{out}.first(4))) ==
+          errc::slice_cuts_byte);
+    CHECK(code_of(halves->run({0, 1}, std::span{x.codes}.first(1), std::span{x.scales}.first(4), std::span{out}.first(2))) ==
+          errc::slice_cuts_byte);
     CHECK(std::all_of(out.begin(), out.end(), [](std::byte b) { return b == std::byte{0xEE}; }));
 }
 
@@ -589,13 +589,13 @@ TEST_CASE("dequantize: MXFP4 blocks, low half first, with every power of two") {
     for (std::size_t i = 0; i < scales.size(); ++i) scales[i] = static_cast<std::byte>(i % 256);
     for (const format& to : floats) {
         std::vector<std::byte> out(blocks.size() * 2 * size_of(to));
-        REQUIRE(sf::dequantize_mxfp4(*sf::tensor_view::of(dtype::u8, shape, blocks), *sf::tensor_view::of(dtype::u8, grid,
-                scales), to.type, out));
+        REQUIRE(sf::dequantize_mxfp4(*sf::tensor_view::of(dtype::u8, shape, blocks),
+                                     *sf::tensor_view::of(dtype::u8, grid, scales), to.type, out));
         std::size_t wrong = 0;
         for (std::size_t i = 0; i < blocks.size() * 2; ++i) {
             const value code = read(e2m1, code_at(e2m1, blocks.data(), i));
-            const auto exact = static_cast<float>(std::ldexp(code.negative ? -code.magnitude : code.magnitude,
-                    std::to_integer<int>(scales[i / 32]) - 127));
+            const auto exact = static_cast<float>(
+                std::ldexp(code.negative ? -code.magnitude : code.magnitude, std::to_integer<int>(scales[i / 32]) - 127));
             wrong += take(to, out.data() + i * size_of(to)) != cast(f32, to, std::bit_cast<std::uint32_t>(exact));
         }
         CHECK(wrong == 0);
@@ -604,18 +604,18 @@ TEST_CASE("dequantize: MXFP4 blocks, low half first, with every power of two") {
     std::vector<std::byte> out(blocks.size() * 4);
     const u64 short_grid[] = {2, 256, 2}, flat[] = {2 * 256 * 3};
     CHECK(code_of(sf::dequantize_mxfp4(view, *sf::tensor_view::of(dtype::u8, short_grid, std::span{scales}.first(1024)),
-            dtype::bf16, out)) == errc::shape_mismatch);
-    CHECK(code_of(sf::dequantize_mxfp4(view, *sf::tensor_view::of(dtype::u8, flat, scales), dtype::bf16,
-            out)) == errc::shape_mismatch);
-    CHECK(code_of(sf::dequantize_mxfp4(view, *sf::tensor_view::of(dtype::i8, grid, scales), dtype::bf16,
-            out)) == errc::wrong_dtype);
-    CHECK(code_of(sf::dequantize_mxfp4(view, *sf::tensor_view::of(dtype::u8, grid, scales), dtype::u8,
-            out)) == errc::wrong_dtype);
+                                       dtype::bf16, out)) == errc::shape_mismatch);
+    CHECK(code_of(sf::dequantize_mxfp4(view, *sf::tensor_view::of(dtype::u8, flat, scales), dtype::bf16, out)) ==
+          errc::shape_mismatch);
+    CHECK(code_of(sf::dequantize_mxfp4(view, *sf::tensor_view::of(dtype::i8, grid, scales), dtype::bf16, out)) ==
+          errc::wrong_dtype);
+    CHECK(code_of(sf::dequantize_mxfp4(view, *sf::tensor_view::of(dtype::u8, grid, scales), dtype::u8, out)) ==
+          errc::wrong_dtype);
     CHECK(code_of(sf::dequantize_mxfp4(view, *sf::tensor_view::of(dtype::u8, grid, scales), dtype::bf16,
-            std::span{out}.subspan(2))) == errc::wrong_buffer_size);
+                                       std::span{out}.subspan(2))) == errc::wrong_buffer_size);
     const u64 no_blocks[] = {4, 0}, four[] = {4};
-    CHECK(sf::dequantize_mxfp4(*sf::tensor_view::of(dtype::u8, no_blocks, {}), *sf::tensor_view::of(dtype::u8, four,
-            std::span{scales}.first(4)), dtype::bf16, {}));
+    CHECK(sf::dequantize_mxfp4(*sf::tensor_view::of(dtype::u8, no_blocks, {}),
+                               *sf::tensor_view::of(dtype::u8, four, std::span{scales}.first(4)), dtype::bf16, {}));
 }
 
 // --------------------------------------------------------------------------------------------------------------- while fusing
@@ -646,7 +646,7 @@ TEST_CASE("fuse_as: the same as fusing and then casting, from memory or from a f
                     for (const sf::plan_output& output : plan->outputs())
                         for (const dtype type : {dtype::f64, dtype::f32, dtype::f16, dtype::bf16}) {
                             INFO(std::string{laws::spelled(from)}, " to ", std::string{laws::spelled(to)}, " as ",
-                                    std::string{sf::name(type)}, " resident ", resident, " H ", x.h);
+                                 std::string{sf::name(type)}, " resident ", resident, " H ", x.h);
                             const auto expected = converted(output.type, fused(*plan, output), type);
                             std::vector<std::byte> out(expected.size(), std::byte{0xEE});
                             REQUIRE(sf::fuse_as(*plan, output.local_name, type, out));
@@ -673,8 +673,11 @@ TEST_CASE("fuse_as: a large output is written past the cache, with the same byte
 }
 
 TEST_CASE("fuse_as: refusals") {
-    const laws::experts x{.end_expert = 2, .i_end = 128, .h = 128, .type = dtype::f8_e4m3, .fields = {laws::field::weight,
-            laws::field::bias, laws::field::scale}};
+    const laws::experts x{.end_expert = 2,
+                          .i_end = 128,
+                          .h = 128,
+                          .type = dtype::f8_e4m3,
+                          .fields = {laws::field::weight, laws::field::bias, laws::field::scale}};
     const packed_set set = laws::make_set(laws::kind::per_expert, x, "moe");
     const auto plan = laws::plan_kinds(set, "moe", laws::kind::per_expert, laws::kind::gate_up, {});
     REQUIRE(plan);
@@ -690,24 +693,23 @@ TEST_CASE("fuse_as: refusals") {
     CHECK(code_of(sf::fuse_dequantized(*plan, "no_such", dtype::bf16, out)) == errc::output_not_found);
     CHECK(code_of(sf::fuse_dequantized(*plan, "gate_up_proj", "no_such", {}, dtype::bf16, out)) == errc::output_not_found);
     CHECK(code_of(sf::fuse_dequantized(*plan, "gate_up_proj_bias", dtype::bf16, out)) == errc::unscaled_codes);
-    CHECK(code_of(sf::fuse_dequantized(*plan, "gate_up_proj", "gate_up_proj_bias", {}, dtype::bf16,
-            out)) == errc::shape_mismatch);
-    CHECK(code_of(sf::fuse_dequantized(*plan, "gate_up_proj", "down_proj_scale_inv", {}, dtype::bf16,
-            out)) == errc::shape_mismatch);
-    CHECK(code_of(sf::fuse_dequantized(*plan, "gate_up_proj", dtype::bf16,
-            std::span{out}.subspan(2))) == errc::wrong_buffer_size);
+    CHECK(code_of(sf::fuse_dequantized(*plan, "gate_up_proj", "gate_up_proj_bias", {}, dtype::bf16, out)) ==
+          errc::shape_mismatch);
+    CHECK(code_of(sf::fuse_dequantized(*plan, "gate_up_proj", "down_proj_scale_inv", {}, dtype::bf16, out)) ==
+          errc::shape_mismatch);
+    CHECK(code_of(sf::fuse_dequantized(*plan, "gate_up_proj", dtype::bf16, std::span{out}.subspan(2))) ==
+          errc::wrong_buffer_size);
     CHECK(sf::fuse_dequantized(*plan, "gate_up_proj", dtype::bf16, out));
 }
 
 TEST_CASE("fuse_dequantized: the same as fusing codes and scales and then multiplying") {
-    const laws::experts shapes[] = {{.end_expert = 3, .i_end = 256, .h = 130, .type = dtype::f8_e4m3,
-            .fields = {laws::field::weight, laws::field::scale}},
-                                    {.end_expert = 2, .i_end = 384, .h = 1030, .type = dtype::f8_e5m2,
-                                            .fields = {laws::field::weight, laws::field::scale}}};
+    const laws::experts shapes[] = {
+        {.end_expert = 3, .i_end = 256, .h = 130, .type = dtype::f8_e4m3, .fields = {laws::field::weight, laws::field::scale}},
+        {.end_expert = 2, .i_end = 384, .h = 1030, .type = dtype::f8_e5m2, .fields = {laws::field::weight, laws::field::scale}}};
     for (const laws::experts& x : shapes)
         for (const laws::kind from : {laws::kind::per_expert, laws::kind::gate_up})
-            for (const laws::kind to : {laws::kind::per_expert, laws::kind::gate_up, laws::kind::up_gate, laws::kind::stacks,
-                    laws::kind::transposed})
+            for (const laws::kind to :
+                 {laws::kind::per_expert, laws::kind::gate_up, laws::kind::up_gate, laws::kind::stacks, laws::kind::transposed})
                 for (const bool resident : {true, false}) {
                     packed_set set = laws::make_set(from, x, "moe");
                     set.resident = resident;
@@ -717,7 +719,7 @@ TEST_CASE("fuse_dequantized: the same as fusing codes and scales and then multip
                     for (const sf::plan_output& output : plan->outputs()) {
                         if (output.type == dtype::f32) continue;
                         INFO(laws::spelled(from), " to ", laws::spelled(to), ": ", std::string{output.local_name}, " resident ",
-                                resident);
+                             resident);
                         // .weight has a scale named .weight_scale_inv; a name without an ending, one with _scale_inv
                         const sf::plan_output* const scales = sf::scales_of(*plan, output.local_name);
                         REQUIRE(scales != nullptr);
@@ -727,12 +729,13 @@ TEST_CASE("fuse_dequantized: the same as fusing codes and scales and then multip
                         std::vector<std::byte> expected(codes_bytes.size() * 2), out(expected.size(), std::byte{0xEE});
                         REQUIRE(sf::dequantize_blocks(*sf::tensor_view::of(output.type, output.shape, codes_bytes),
                                                       *sf::tensor_view::of(scales->type, scales->shape, scales_bytes), {},
-                                                              dtype::bf16, expected));
+                                                      dtype::bf16, expected));
                         REQUIRE(sf::fuse_dequantized(*plan, output.local_name, dtype::bf16, out));
                         CHECK(out == expected);
                         const std::vector<u64> shape{output.shape.begin(), output.shape.end()};
-                        check_same(bf16, out, slow_dequantized(x.type == dtype::f8_e4m3 ? e4m3 : e5m2, codes_bytes.data(), shape,
-                                dtype::f32, scales_bytes.data(), {}, bf16));
+                        check_same(bf16, out,
+                                   slow_dequantized(x.type == dtype::f8_e4m3 ? e4m3 : e5m2, codes_bytes.data(), shape, dtype::f32,
+                                                    scales_bytes.data(), {}, bf16));
                         ++compared;
                     }
                     CHECK(compared > 0);

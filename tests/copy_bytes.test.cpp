@@ -68,16 +68,19 @@ void check_transposes() {
         for (const std::size_t columns : {std::size_t{1}, side - 1, side, tile - 1, tile, tile + 1, 2 * tile + side + 1})
             for (const std::size_t astray : {0u, 1u, 8u, 64u}) {  // of both sides, and more between the rows
                 const std::size_t from_stride = columns * sizeof(Element) + astray, to_stride = rows * sizeof(Element) + astray;
-                std::vector<std::byte> from = noise(rows * from_stride + astray), to(columns * to_stride + 2 * page), expected = to;
+                std::vector<std::byte> from = noise(rows * from_stride + astray), to(columns * to_stride + 2 * page),
+                                       expected = to;
                 CAPTURE(sizeof(Element));
                 CAPTURE(rows);
                 CAPTURE(columns);
                 CAPTURE(astray);
                 const auto offset = static_cast<std::size_t>(page_start(to) - to.data()) + astray;
-                detail::transpose_scalar<Element>(from.data() + astray, from_stride, expected.data() + offset, to_stride, rows, columns);
+                detail::transpose_scalar<Element>(from.data() + astray, from_stride, expected.data() + offset, to_stride, rows,
+                                                  columns);
                 for (const bool streams : {false, true}) {
                     std::fill(to.begin(), to.end(), std::byte{0});
-                    detail::transpose<Element>(from.data() + astray, from_stride, to.data() + offset, to_stride, rows, columns, streams);
+                    detail::transpose<Element>(from.data() + astray, from_stride, to.data() + offset, to_stride, rows, columns,
+                                               streams);
                     detail::finish_streaming();
                     CHECK(to == expected);
                 }
@@ -100,14 +103,15 @@ TEST_CASE("copy_bytes: every size and alignment up to some lines is memcpy") {
     std::vector<std::byte> from = noise(2 * page), to(4 * page);
     for (const std::size_t from_astray : {0u, 1u, 8u, 63u})
         for (std::size_t to_astray = 0; to_astray < 66; to_astray += 1 + to_astray % 3)
-            for (std::size_t size = 0; size < 300; ++size) check_copies(page_start(to) + 64 + to_astray, page_start(from) + from_astray, size);
+            for (std::size_t size = 0; size < 300; ++size)
+                check_copies(page_start(to) + 64 + to_astray, page_start(from) + from_astray, size);
 }
 
 TEST_CASE("copy_bytes: sizes about every threshold, at every distance within a page that one copy or another minds") {
     const std::size_t most = (std::size_t{1} << 20) + 100;
     std::vector<std::byte> from = noise(most + 3 * page), to(most + 4 * page);
-    for (const std::size_t size : {std::size_t{511}, std::size_t{512}, std::size_t{513}, std::size_t{2047}, std::size_t{2048}, std::size_t{2049},
-                                   std::size_t{65'536}, std::size_t{1} << 20, (std::size_t{1} << 20) + 1})
+    for (const std::size_t size : {std::size_t{511}, std::size_t{512}, std::size_t{513}, std::size_t{2047}, std::size_t{2048},
+                                   std::size_t{2049}, std::size_t{65'536}, std::size_t{1} << 20, (std::size_t{1} << 20) + 1})
         for (const std::size_t apart : {0u, 1u, 2u, 8u, 15u, 16u, 17u, 64u, 4081u, 4095u}) {
             CAPTURE(size);
             CAPTURE(apart);
@@ -130,7 +134,8 @@ TEST_CASE("copy_bytes: the copies that glibc 2.36 does slowly on some processors
 }
 #endif
 
-TEST_CASE("transpose: whole and partial tiles of every element size are what the scalar twin makes, and nothing else is touched") {
+TEST_CASE(
+    "transpose: whole and partial tiles of every element size are what the scalar twin makes, and nothing else is touched") {
     check_transposes<std::uint8_t>();
     check_transposes<std::uint16_t>();
     check_transposes<std::uint32_t>();

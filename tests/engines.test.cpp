@@ -104,7 +104,8 @@ tensors per_expert(const experts& x, const std::array<std::string, 3>& names) {
     for (const field of : fields_of(x))
         for (u64 e = 0; e < x.count; ++e)
             for (const part which : {gate, up, down})
-                put(out, std::to_string(e) + "." + names[which] + std::string{suffixes[of]}, x, of, shape_of({}, extents_of(x, of, which)),
+                put(out, std::to_string(e) + "." + names[which] + std::string{suffixes[of]}, x, of,
+                    shape_of({}, extents_of(x, of, which)),
                     [&](const auto& i) { return value(of, which, e, i[0], column_of(i, 1)); });
     return out;
 }
@@ -112,14 +113,16 @@ tensors per_expert(const experts& x) { return per_expert(x, {"gate_proj", "up_pr
 tensors per_expert_w123(const experts& x) { return per_expert(x, {"w1", "w3", "w2"}); }
 
 /// Two parts of I rows one behind the other for each expert, and down, under the names of the two tensors by field.
-tensors halves(const experts& x, part first, part second, const std::array<std::string, 3>& fused, const std::array<std::string, 3>& of_down) {
+tensors halves(const experts& x, part first, part second, const std::array<std::string, 3>& fused,
+               const std::array<std::string, 3>& of_down) {
     tensors out;
     for (const field of : fields_of(x)) {
         extents each = extents_of(x, of, gate);
         const u64 half = each.rows;
         each.rows *= 2;
         put(out, fused[of], x, of, shape_of({x.count}, each), [&](const auto& i) {
-            return i[1] < half ? value(of, first, i[0], i[1], column_of(i, 2)) : value(of, second, i[0], i[1] - half, column_of(i, 2));
+            return i[1] < half ? value(of, first, i[0], i[1], column_of(i, 2))
+                               : value(of, second, i[0], i[1] - half, column_of(i, 2));
         });
         put(out, of_down[of], x, of, shape_of({x.count}, extents_of(x, of, down)),
             [&](const auto& i) { return value(of, down, i[0], i[1], column_of(i, 2)); });
@@ -127,16 +130,19 @@ tensors halves(const experts& x, part first, part second, const std::array<std::
     return out;
 }
 tensors gate_up_fused(const experts& x) {
-    return halves(x, gate, up, {"gate_up_proj", "gate_up_proj_bias", "gate_up_proj_scale_inv"}, {"down_proj", "down_proj_bias", "down_proj_scale_inv"});
+    return halves(x, gate, up, {"gate_up_proj", "gate_up_proj_bias", "gate_up_proj_scale_inv"},
+                  {"down_proj", "down_proj_bias", "down_proj_scale_inv"});
 }
 
 // ---------------------------------------------------------------------------------------------------------------- targets
 
 tensors vllm(const experts& x) {
-    return halves(x, gate, up, {"w13_weight", "w13_bias", "w13_weight_scale_inv"}, {"w2_weight", "w2_bias", "w2_weight_scale_inv"});
+    return halves(x, gate, up, {"w13_weight", "w13_bias", "w13_weight_scale_inv"},
+                  {"w2_weight", "w2_bias", "w2_weight_scale_inv"});
 }
 tensors tensorrt_llm(const experts& x) {
-    return halves(x, up, gate, {"w3_w1_weight", "w3_w1_bias", "w3_w1_weight_scaling_factor"}, {"w2_weight", "w2_bias", "w2_weight_scaling_factor"});
+    return halves(x, up, gate, {"w3_w1_weight", "w3_w1_bias", "w3_w1_weight_scaling_factor"},
+                  {"w2_weight", "w2_bias", "w2_weight_scaling_factor"});
 }
 
 /// A stack of each part: names[part], then the field's suffix.
@@ -170,7 +176,8 @@ tensors cutedsl(const experts& x) {  // rows 0 .. 63 are up's first 64, rows 64 
     tensors out;
     put(out, "w3_w1_weight", x, weight, {x.count, 2 * x.inner, x.hidden},
         [](const auto& i) { return value(weight, i[1] % 128 < 64 ? up : gate, i[0], i[1] / 128 * 64 + i[1] % 64, i[2]); });
-    put(out, "w2_weight", x, weight, {x.count, x.hidden, x.inner}, [](const auto& i) { return value(weight, down, i[0], i[1], i[2]); });
+    put(out, "w2_weight", x, weight, {x.count, x.hidden, x.inner},
+        [](const auto& i) { return value(weight, down, i[0], i[1], i[2]); });
     return out;
 }
 
@@ -179,7 +186,8 @@ tensors automodel(const experts& x) {
     put(out, "gate_and_up_projs", x, weight, {x.count, x.hidden, 2 * x.inner}, [&](const auto& i) {
         return i[2] < x.inner ? value(weight, gate, i[0], i[2], i[1]) : value(weight, up, i[0], i[2] - x.inner, i[1]);
     });
-    put(out, "down_projs", x, weight, {x.count, x.inner, x.hidden}, [](const auto& i) { return value(weight, down, i[0], i[2], i[1]); });
+    put(out, "down_projs", x, weight, {x.count, x.inner, x.hidden},
+        [](const auto& i) { return value(weight, down, i[0], i[2], i[1]); });
     return out;
 }
 
@@ -205,7 +213,9 @@ tensors run(const sf::copy_plan& plan, const std::string& scope) {
     tensors out;
     for (const sf::plan_output& output : plan.outputs()) {
         CHECK(output.name == scope + "." + std::string{output.local_name});
-        stored made{output.type, {output.shape.begin(), output.shape.end()}, std::vector<std::byte>(static_cast<std::size_t>(output.size_bytes))};
+        stored made{output.type,
+                    {output.shape.begin(), output.shape.end()},
+                    std::vector<std::byte>(static_cast<std::size_t>(output.size_bytes))};
         REQUIRE(sf::fuse(plan, output.local_name, made.bytes));
         out[std::string{output.local_name}] = std::move(made);
     }
@@ -321,7 +331,8 @@ TEST_CASE("engines: megablocks comes back when the number of experts is known, a
     for (const experts& x : shapes) {
         const packed_set set = set_of(megablocks(x), "moe");
         const sf::known_extent right[] = {{"E", x.count}}, wrong[] = {{"E", x.count * x.inner + 1}};
-        const auto plan = sf::plan<sf::layouts::megablocks, sf::layouts::per_expert>(set, "moe", {.destination_scope = "elsewhere", .known_extents = right});
+        const auto plan = sf::plan<sf::layouts::megablocks, sf::layouts::per_expert>(
+            set, "moe", {.destination_scope = "elsewhere", .known_extents = right});
         INFO(std::string{plan ? std::string_view{} : plan.error().message().view()});
         REQUIRE(plan);
         check_same(run(*plan, "elsewhere"), per_expert(x));
@@ -337,17 +348,21 @@ TEST_CASE("engines: each is found by its name, and a plan by names is the plan b
     for (const sf::known_engine& each : sf::shipped_engines::all) {
         INFO(std::string{each.name});
         REQUIRE(sf::find_engine(each.name) == &each);
-        const auto plan = sf::plan(set, "moe", sf::layouts::per_expert::description, *each.layout, {.destination_scope = "elsewhere"});
+        const auto plan =
+            sf::plan(set, "moe", sf::layouts::per_expert::description, *each.layout, {.destination_scope = "elsewhere"});
         REQUIRE(plan);
         CHECK(plan->size_bytes() == x.count * 3 * x.inner * x.hidden * 2);
     }
     CHECK(sf::find_engine("") == nullptr);
-    const auto by_type = sf::plan<sf::layouts::per_expert, sf::layouts::tensorrt_llm>(set, "moe", {.destination_scope = "elsewhere"});
-    const auto by_name = sf::plan(set, "moe", sf::layouts::per_expert::description, *sf::find_engine("tensorrt_llm")->layout, {.destination_scope = "elsewhere"});
+    const auto by_type =
+        sf::plan<sf::layouts::per_expert, sf::layouts::tensorrt_llm>(set, "moe", {.destination_scope = "elsewhere"});
+    const auto by_name = sf::plan(set, "moe", sf::layouts::per_expert::description, *sf::find_engine("tensorrt_llm")->layout,
+                                  {.destination_scope = "elsewhere"});
     REQUIRE(by_type);
     REQUIRE(by_name);
     check_same(run(*by_name, "elsewhere"), run(*by_type, "elsewhere"));
-    const auto ungated = sf::plan(set, "moe", sf::layouts::per_expert_ungated::description, sf::layouts::gate_up_fused::description);
+    const auto ungated =
+        sf::plan(set, "moe", sf::layouts::per_expert_ungated::description, sf::layouts::gate_up_fused::description);
     REQUIRE_FALSE(ungated);
     CHECK(ungated.error().code == sf::errc::missing_part);
 }

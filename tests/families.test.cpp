@@ -58,7 +58,8 @@ sf::part_extents extents_of(const sf::layout_description& layout, const sizes& x
 }
 
 /// All tensors of a module in one of its layouts, weights only, full of random bytes.
-tensors make_module(packed_set& set, const sf::layout_description& layout, const std::string& scope, const sizes& x, sf::dtype type, std::mt19937_64& random) {
+tensors make_module(packed_set& set, const sf::layout_description& layout, const std::string& scope, const sizes& x,
+                    sf::dtype type, std::mt19937_64& random) {
     sf::part_extents extents = extents_of(layout, x);
     tensors made;
     const sf::spelled_field* value = nullptr;
@@ -102,11 +103,13 @@ tensors run(const sf::copy_plan& plan, packed_set& into) {
             std::vector<u64> index(block.loop_count, 0);
             for (u64 i = 0; i < block.run_count(); ++i) {
                 u64 rest = i, at = block.destination_offset;
-                for (std::uint32_t l = block.loop_count; l-- > 0; rest /= block.loops[l].extent) at += rest % block.loops[l].extent * block.loops[l].destination_stride;
+                for (std::uint32_t l = block.loop_count; l-- > 0; rest /= block.loops[l].extent)
+                    at += rest % block.loops[l].extent * block.loops[l].destination_stride;
                 for (u64 b = 0; b < block.run_bytes; ++b) ++written.at(static_cast<std::size_t>(at + b));
             }
         }
-        CHECK(std::set<unsigned>(written.begin(), written.end()) == (written.empty() ? std::set<unsigned>{} : std::set<unsigned>{1}));
+        CHECK(std::set<unsigned>(written.begin(), written.end()) ==
+              (written.empty() ? std::set<unsigned>{} : std::set<unsigned>{1}));
         std::vector<std::byte> bytes(static_cast<std::size_t>(output.size_bytes));
         REQUIRE(sf::fuse(plan, output.local_name, bytes));
         into.add(std::string{output.name}, output.type, {output.shape.begin(), output.shape.end()}, bytes);
@@ -151,7 +154,8 @@ TEST_CASE("families: every module of every family is written whole, no byte twic
         for (std::uint32_t m = 0; m < family.fuse.module_count(); ++m) {
             ++modules;
             for (const sizes& x : shapes)
-                for (const sf::dtype type : {sf::dtype::f16, sf::dtype::f32, sf::dtype::f64}) check_module(family, m, x, type, random);
+                for (const sf::dtype type : {sf::dtype::f16, sf::dtype::f32, sf::dtype::f64})
+                    check_module(family, m, x, type, random);
         }
     MESSAGE(modules, " kinds of modules in ", sf::shipped_families::all.size(), " families");
 }

@@ -38,7 +38,8 @@ void check(const std::vector<pair>& names) {
 
 template <class... Family>
 struct families {};
-using all_families = families<qwen2_moe, ernie4_5_moe, exaone_moe, hy_v3, jamba, lfm2_moe, mixtral, phimoe, nemotron_h, granitemoe>;
+using all_families =
+    families<qwen2_moe, ernie4_5_moe, exaone_moe, hy_v3, jamba, lfm2_moe, mixtral, phimoe, nemotron_h, granitemoe>;
 
 template <class... Family, class F>
 void for_each(families<Family...>, F&& f) {
@@ -48,7 +49,8 @@ void for_each(families<Family...>, F&& f) {
 }  // namespace
 
 TEST_CASE("family: names of the checkpoint become the model's, and back") {
-    check<qwen2_moe>({{"model.layers.0.mlp.gate.weight", "model.layers.0.mlp.gate.weight"}, {"lm_head.weight", "lm_head.weight"}});
+    check<qwen2_moe>(
+        {{"model.layers.0.mlp.gate.weight", "model.layers.0.mlp.gate.weight"}, {"lm_head.weight", "lm_head.weight"}});
     check<mixtral>({
         {"model.layers.0.block_sparse_moe.gate.weight", "model.layers.0.mlp.gate.weight"},
         {"model.layers.0.block_sparse_moe.e_score_correction_bias", "model.layers.0.mlp.e_score_correction_bias"},
@@ -80,7 +82,8 @@ TEST_CASE("family: names of the checkpoint become the model's, and back") {
         {"model.layers.1.mlp.gate.weight", "model.layers.1.mlp.gate.weight"},
     });
     check<exaone_moe>({{"model.layers.1.mlp.e_score_correction_bias", "model.layers.1.mlp.gate.e_score_correction_bias"}});
-    check<jamba>({{"model.layers.1.feed_forward.router.weight", "model.layers.1.feed_forward.router.weight"}, {"model.final_layernorm.weight", "model.final_layernorm.weight"}});
+    check<jamba>({{"model.layers.1.feed_forward.router.weight", "model.layers.1.feed_forward.router.weight"},
+                  {"model.final_layernorm.weight", "model.final_layernorm.weight"}});
 }
 
 TEST_CASE("family: descriptions and their inverses mirror each other") {
@@ -109,9 +112,12 @@ TEST_CASE("family: a model type belongs to one family") {
 
 TEST_CASE("family: scopes get the model's prefix and path, and their own again") {
     const std::map<std::string_view, std::string> layers{
-        {"aria", "language_model.model.layers.7."},     {"dbrx", "transformer.blocks.7."},
-        {"deepseek_v4", "layers.7."},                   {"inkling_mm_model", "model.llm.layers.7."},
-        {"kimi_k25", "language_model.model.layers.7."}, {"minimax_m3_vl", "language_model.model.layers.7."},
+        {"aria", "language_model.model.layers.7."},
+        {"dbrx", "transformer.blocks.7."},
+        {"deepseek_v4", "layers.7."},
+        {"inkling_mm_model", "model.llm.layers.7."},
+        {"kimi_k25", "language_model.model.layers.7."},
+        {"minimax_m3_vl", "language_model.model.layers.7."},
         {"nemotron_h", "backbone.layers.7."},
     };
     for (const sf::known_family& each : sf::shipped_families::all) {

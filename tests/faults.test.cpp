@@ -50,14 +50,17 @@ using support::write_file;
 namespace {
 
 constexpr sf::rewrite_options quick{.wait = sf::durability::renamed};
-constexpr sf::rewrite_options in_shards_of(std::uint64_t most) { return {.max_shard_bytes = most, .wait = sf::durability::renamed}; }
+constexpr sf::rewrite_options in_shards_of(std::uint64_t most) {
+    return {.max_shard_bytes = most, .wait = sf::durability::renamed};
+}
 using qwen = sf::layouts::qwen2_moe;
 
 // Its copies are strided: what is put together in the buffer instead of being passed on.
 template <class GateUp, class Down>
 using into = sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", GateUp>, sf::tensor<"down_proj", Down>>;
-struct transposed : sf::family<sf::layouts::per_expert, into<sf::stack<sf::transpose<0, 1, sf::concat<0, sf::layouts::gate, sf::layouts::up>>>,
-                                                             sf::stack<sf::transpose<0, 1, sf::layouts::down>>>> {
+struct transposed
+    : sf::family<sf::layouts::per_expert, into<sf::stack<sf::transpose<0, 1, sf::concat<0, sf::layouts::gate, sf::layouts::up>>>,
+                                               sf::stack<sf::transpose<0, 1, sf::layouts::down>>>> {
     static constexpr std::string_view name = "transposed";
     using modules = sf::modules<"mlp.experts">;
 };
@@ -69,8 +72,9 @@ std::vector<support::tensor> layer_of(int layer, std::uint64_t experts, std::uin
     std::vector<support::tensor> out{support::bf16(layer_name(layer) + ".gate.weight", {experts, hidden})};
     for (std::uint64_t e = 0; e < experts; ++e)
         for (const char* part : {"gate_proj", "up_proj", "down_proj"})
-            out.push_back(support::bf16(layer_name(layer) + ".experts." + std::to_string(e) + '.' + part + ".weight",
-                                        std::string_view{part} == "down_proj" ? std::vector{hidden, inner} : std::vector{inner, hidden}));
+            out.push_back(
+                support::bf16(layer_name(layer) + ".experts." + std::to_string(e) + '.' + part + ".weight",
+                              std::string_view{part} == "down_proj" ? std::vector{hidden, inner} : std::vector{inner, hidden}));
     return out;
 }
 
@@ -79,10 +83,12 @@ std::string series(int number, int count) {
 }
 
 /// A checkpoint with one layer in each shard.
-void write_layers(const std::string& directory, int layers, std::uint64_t experts = 4, std::uint64_t inner = 32, std::uint64_t hidden = 48) {
+void write_layers(const std::string& directory, int layers, std::uint64_t experts = 4, std::uint64_t inner = 32,
+                  std::uint64_t hidden = 48) {
     std::filesystem::create_directories(directory);
     std::vector<support::shard> shards;
-    for (int layer = 0; layer < layers; ++layer) shards.push_back({series(layer + 1, layers), layer_of(layer, experts, inner, hidden)});
+    for (int layer = 0; layer < layers; ++layer)
+        shards.push_back({series(layer + 1, layers), layer_of(layer, experts, inner, hidden)});
     support::write_checkpoint(directory, shards);
 }
 
@@ -130,7 +136,8 @@ std::string in_child(const std::function<std::string()>& function) {
         const std::size_t before = support::open_descriptors();
         std::string answer = function();
         const std::size_t after = support::open_descriptors();
-        if (before != 0 && after != 0 && after != before) answer += " [descriptors: " + std::to_string(before) + " before, " + std::to_string(after) + " after]";
+        if (before != 0 && after != 0 && after != before)
+            answer += " [descriptors: " + std::to_string(before) + " before, " + std::to_string(after) + " after]";
         for (std::size_t done = 0; done < answer.size();) {
             const ssize_t written = ::write(ends[1], answer.data() + done, answer.size() - done);
             if (written <= 0) break;
@@ -145,8 +152,10 @@ std::string in_child(const std::function<std::string()>& function) {
     ::close(ends[0]);
     int status = 0;
     ::waitpid(child, &status, 0);
-    if (WIFSIGNALED(status)) answer += " [ended by signal " + std::to_string(WTERMSIG(status)) + "]";
-    else if (WEXITSTATUS(status) != 0) answer += " [ended with " + std::to_string(WEXITSTATUS(status)) + "]";
+    if (WIFSIGNALED(status))
+        answer += " [ended by signal " + std::to_string(WTERMSIG(status)) + "]";
+    else if (WEXITSTATUS(status) != 0)
+        answer += " [ended with " + std::to_string(WEXITSTATUS(status)) + "]";
     return answer;
 }
 
@@ -170,7 +179,9 @@ void expect(std::string& answer, const std::string& what, const std::string& fou
 
 // Files that change while they are open ------------------------------------------------------------------------------------------
 
-TEST_CASE_TEMPLATE("changed file: whatever copies much from a mapping asks first, so that a file cut short is a failure and no signal", Family, qwen, transposed) {
+TEST_CASE_TEMPLATE(
+    "changed file: whatever copies much from a mapping asks first, so that a file cut short is a failure and no signal", Family,
+    qwen, transposed) {
     for (const std::uint64_t keep : {std::uint64_t{0}, std::uint64_t{100}, std::uint64_t{9000}}) {
         CAPTURE(keep);
         const temporary_directory directory;
@@ -200,7 +211,8 @@ TEST_CASE_TEMPLATE("changed file: whatever copies much from a mapping asks first
             for (const sf::plan_output& each : plan->outputs()) made.emplace_back(static_cast<std::size_t>(each.size_bytes));
             for (std::vector<std::byte>& each : made) buffers.emplace_back(each);
             expect(answer, "fuse all", outcome(sf::fuse(*plan, buffers)), expected);
-            expect(answer, "fuse one", outcome(sf::fuse(*plan, "gate_up_proj", made[0].size() > made[1].size() ? made[0] : made[1])), expected);
+            expect(answer, "fuse one",
+                   outcome(sf::fuse(*plan, "gate_up_proj", made[0].size() > made[1].size() ? made[0] : made[1])), expected);
             expect(answer, "gather", outcome(sf::gather(*plan, 0, 8, std::span{made[0]}.first(64))), expected);
             expect(answer, "rewrite", outcome(sf::rewrite(*whole, directory / "out", quick)), expected);
             expect(answer, "verify, the original changed", outcome(sf::verify_rewritten(*whole, *before)), expected);
@@ -209,7 +221,8 @@ TEST_CASE_TEMPLATE("changed file: whatever copies much from a mapping asks first
             // the counterpart of a comparison
             const std::string copy = directory / "before/model.safetensors";
             std::filesystem::resize_file(copy, keep);
-            expect(answer, "verify, the copy changed", outcome(sf::verify_rewritten(*whole_other, *before)), outcome_of(sf::errc::file_changed, copy));
+            expect(answer, "verify, the copy changed", outcome(sf::verify_rewritten(*whole_other, *before)),
+                   outcome_of(sf::errc::file_changed, copy));
             return answer;
         });
         CHECK(answer_of_child == "");
@@ -230,7 +243,8 @@ TEST_CASE("changed file: a rewrite asks anew for each scope and each tensor; sha
             return true;
         };
         std::string answer;
-        expect(answer, "rewrite", outcome(sf::rewrite(*plan, directory / "out", in_shards_of(45'000), cut)), outcome_of(sf::errc::file_changed, path));
+        expect(answer, "rewrite", outcome(sf::rewrite(*plan, directory / "out", in_shards_of(45'000), cut)),
+               outcome_of(sf::errc::file_changed, path));
         if (calls < 2) answer += "nothing was written before";
         if (files_in(directory / "out").empty()) answer += "no shard was done";
         return answer + half_built(directory / "out");
@@ -238,13 +252,16 @@ TEST_CASE("changed file: a rewrite asks anew for each scope and each tensor; sha
     CHECK(answer_of_child == "");
 }
 
-TEST_CASE("changed file: a file cut short between two pieces of one tensor is a failure and no signal, for the system itself sees the gap") {
+TEST_CASE(
+    "changed file: a file cut short between two pieces of one tensor is a failure and no signal, for the system itself sees the gap") {
     const temporary_directory directory;
     const std::string answer_of_child = in_child([&] {
         std::filesystem::create_directory(directory / "in");
         const std::string path = directory / "in/model.safetensors";
-        support::write_tensor_file(path, {support::bf16("model.layers.0.mlp.experts.0.gate_proj.weight", {4, 8}), support::bf16("model.layers.0.mlp.experts.0.up_proj.weight", {4, 8}),
-                                          support::bf16("model.layers.0.mlp.experts.0.down_proj.weight", {8, 4}), support::u8("model.norm", {4 << 20})});
+        support::write_tensor_file(
+            path, {support::bf16("model.layers.0.mlp.experts.0.gate_proj.weight", {4, 8}),
+                   support::bf16("model.layers.0.mlp.experts.0.up_proj.weight", {4, 8}),
+                   support::bf16("model.layers.0.mlp.experts.0.down_proj.weight", {8, 4}), support::u8("model.norm", {4 << 20})});
         const auto set = sf::checkpoint::open(directory / "in");
         const auto plan = sf::rewrite_plan::make(*set, sf::description_of<qwen>);
         if (!plan) return outcome(plan);
@@ -254,7 +271,8 @@ TEST_CASE("changed file: a file cut short between two pieces of one tensor is a 
             return true;
         };
         std::string answer;
-        expect(answer, "rewrite", outcome(sf::rewrite(*plan, directory / "out", quick, cut)), outcome_of(sf::errc::file_changed, path));
+        expect(answer, "rewrite", outcome(sf::rewrite(*plan, directory / "out", quick, cut)),
+               outcome_of(sf::errc::file_changed, path));
         if (!is_cut) answer += "nothing was cut";
         return answer + half_built(directory / "out");
     });
@@ -282,7 +300,8 @@ TEST_CASE("changed file: the loss of a single byte is seen, where the mapping wo
     }
 }
 
-TEST_CASE_TEMPLATE("changed file: one that is replaced while it is open stays what it was", Source, sf::mapped_file, sf::positional_file) {
+TEST_CASE_TEMPLATE("changed file: one that is replaced while it is open stays what it was", Source, sf::mapped_file,
+                   sf::positional_file) {
     const temporary_directory directory;
     const std::size_t descriptors = support::open_descriptors();
     write_layers(directory / "in", 2);
@@ -297,7 +316,8 @@ TEST_CASE_TEMPLATE("changed file: one that is replaced while it is open stays wh
         CHECK(set->check(0));
         CHECK(set->check(1));
         REQUIRE(sf::rewrite(*plan, directory / "after", quick));
-        CHECK(support::read_file(directory / "after/model.safetensors") == support::read_file(directory / "before/model.safetensors"));
+        CHECK(support::read_file(directory / "after/model.safetensors") ==
+              support::read_file(directory / "before/model.safetensors"));
         CHECK(sf::basic_checkpoint<Source>::open(directory / "in").error().file == directory / "in/" + series(1, 2));
     }
     CHECK(support::open_descriptors() == descriptors);
@@ -312,12 +332,17 @@ TEST_CASE("no file: a directory, a FIFO, an empty file or a dangling link in any
         sf::errc tensor_file, json;
     };
     const thing things[] = {
-        {"fifo", [](const std::string& path) { REQUIRE(::mkfifo(path.c_str(), 0600) == 0); }, sf::errc::not_a_file, sf::errc::not_a_file},
-        {"directory", [](const std::string& path) { std::filesystem::create_directory(path); }, sf::errc::not_a_file, sf::errc::not_a_file},
+        {"fifo", [](const std::string& path) { REQUIRE(::mkfifo(path.c_str(), 0600) == 0); }, sf::errc::not_a_file,
+         sf::errc::not_a_file},
+        {"directory", [](const std::string& path) { std::filesystem::create_directory(path); }, sf::errc::not_a_file,
+         sf::errc::not_a_file},
         {"empty", [](const std::string& path) { write_file(path, ""); }, sf::errc::header_too_short, sf::errc::bad_json},
-        {"dangling", [](const std::string& path) { std::filesystem::create_symlink("nowhere", path); }, sf::errc::file_not_found, sf::errc::file_not_found},
-        {"circle", [](const std::string& path) { std::filesystem::create_symlink(std::filesystem::path{path}.filename(), path); }, sf::errc::io_error, sf::errc::io_error},
-        {"device", [](const std::string& path) { std::filesystem::create_symlink("/dev/zero", path); }, sf::errc::not_a_file, sf::errc::not_a_file},
+        {"dangling", [](const std::string& path) { std::filesystem::create_symlink("nowhere", path); }, sf::errc::file_not_found,
+         sf::errc::file_not_found},
+        {"circle", [](const std::string& path) { std::filesystem::create_symlink(std::filesystem::path{path}.filename(), path); },
+         sf::errc::io_error, sf::errc::io_error},
+        {"device", [](const std::string& path) { std::filesystem::create_symlink("/dev/zero", path); }, sf::errc::not_a_file,
+         sf::errc::not_a_file},
     };
     const std::size_t before = support::open_descriptors();
     for (const thing& each : things) {
@@ -341,7 +366,8 @@ TEST_CASE("no file: a directory, a FIFO, an empty file or a dangling link in any
         write_layers(directory / "shard", 2);
         std::filesystem::remove(directory / "shard/" + series(2, 2));
         each.put(directory / "shard/" + series(2, 2));
-        named(directory / "shard", directory / "shard/" + series(2, 2), each.tensor_file == sf::errc::file_not_found ? sf::errc::missing_shard : each.tensor_file);
+        named(directory / "shard", directory / "shard/" + series(2, 2),
+              each.tensor_file == sf::errc::file_not_found ? sf::errc::missing_shard : each.tensor_file);
 
         // the index itself; a directory of that name is none
         const std::string index = "/model.safetensors.index.json";
@@ -378,32 +404,41 @@ TEST_CASE("no permission: what may not be read or written is permission_denied a
     write_file(directory / "config.json", "{}");
     std::filesystem::permissions(directory / "config.json", perms::none);
     std::filesystem::create_directory(directory / "closed");
-    std::filesystem::permissions(directory / "closed", perms::owner_read | perms::owner_exec | perms::others_read | perms::others_exec);
+    std::filesystem::permissions(directory / "closed",
+                                 perms::owner_read | perms::owner_exec | perms::others_read | perms::others_exec);
     std::filesystem::permissions(directory / "listed", perms::owner_exec | perms::others_exec);
     std::filesystem::permissions(directory / "entered", perms::owner_read | perms::others_read);
 
     const std::string answer = in_child([&] {
         if (::geteuid() == 0 && (::setgroups(0, nullptr) != 0 || ::setgid(65534) != 0 || ::setuid(65534) != 0))
             return std::string{skipped} + "the superuser may read every file, and its rights cannot be given up";
-        if (::access((directory / "config.json").c_str(), R_OK) == 0) return std::string{skipped} + "this user may read every file";
+        if (::access((directory / "config.json").c_str(), R_OK) == 0)
+            return std::string{skipped} + "this user may read every file";
         if (::access((directory / "in").c_str(), R_OK) != 0) return std::string{skipped} + "this user may read no temporary file";
         std::string found;
-        const auto denied = [&](const std::string& what, const std::string& came, const std::string& file) { expect(found, what, came, outcome_of(sf::errc::permission_denied, file)); };
+        const auto denied = [&](const std::string& what, const std::string& came, const std::string& file) {
+            expect(found, what, came, outcome_of(sf::errc::permission_denied, file));
+        };
         denied("shard", outcome(sf::checkpoint::open(directory / "shard")), directory / "shard/" + series(2, 2));
-        denied("shard, positional", outcome(sf::positional_checkpoint::open(directory / "shard")), directory / "shard/" + series(2, 2));
-        denied("tensor file", outcome(sf::tensor_file::open(directory / "shard/" + series(2, 2))), directory / "shard/" + series(2, 2));
+        denied("shard, positional", outcome(sf::positional_checkpoint::open(directory / "shard")),
+               directory / "shard/" + series(2, 2));
+        denied("tensor file", outcome(sf::tensor_file::open(directory / "shard/" + series(2, 2))),
+               directory / "shard/" + series(2, 2));
         denied("index", outcome(sf::checkpoint::open(directory / "index")), directory / "index/model.safetensors.index.json");
         denied("config", outcome(sf::read_model_config(directory.string())), directory / "config.json");
         denied("directory that cannot be listed", outcome(sf::checkpoint::open(directory / "listed")), directory / "listed");
-        denied("directory that cannot be entered", outcome(sf::checkpoint::open(directory / "entered")), directory / "entered/model.safetensors.index.json");
+        denied("directory that cannot be entered", outcome(sf::checkpoint::open(directory / "entered")),
+               directory / "entered/model.safetensors.index.json");
         const auto report = sf::checkpoint::verify(directory / "shard");
-        if (!report || report->failures().size() != 1 || report->file_count() != 1) found += "verify does not tell of one shard\n";
+        if (!report || report->failures().size() != 1 || report->file_count() != 1)
+            found += "verify does not tell of one shard\n";
 
         const auto set = sf::checkpoint::open(directory / "in");
         if (!set) return found + outcome(set);
         const auto plan = sf::rewrite_plan::make(*set, sf::description_of<qwen>);
         denied("rewrite into a closed directory", outcome(sf::rewrite(*plan, directory / "closed", quick)), directory / "closed");
-        denied("rewrite into a new directory there", outcome(sf::rewrite(*plan, directory / "closed/out", quick)), directory / "closed/out");
+        denied("rewrite into a new directory there", outcome(sf::rewrite(*plan, directory / "closed/out", quick)),
+               directory / "closed/out");
         return found;
     });
     if (!is_skipped(answer)) CHECK(answer == "");
@@ -413,8 +448,8 @@ TEST_CASE("no permission: what may not be read or written is permission_denied a
 
 // What runs out ---------------------------------------------------------------------------------------------------------------------
 
-TEST_CASE_TEMPLATE("descriptors: more shards than may be open is a failure that says how to get more, and leaves none open", Source, sf::mapped_file,
-                   sf::positional_file) {
+TEST_CASE_TEMPLATE("descriptors: more shards than may be open is a failure that says how to get more, and leaves none open",
+                   Source, sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     write_layers(directory / "in", 40, 1, 2, 3);
     const std::string answer_of_child = in_child([&] {
@@ -428,7 +463,8 @@ TEST_CASE_TEMPLATE("descriptors: more shards than may be open is a failure that 
         std::string answer;
         const auto opened = sf::basic_checkpoint<Source>::open(directory / "in");
         if (opened) return std::string{"it opens"};
-        if (opened.error().code != sf::errc::io_error || !opened.error().file.view().ends_with("-of-00040.safetensors")) answer += outcome(opened);
+        if (opened.error().code != sf::errc::io_error || !opened.error().file.view().ends_with("-of-00040.safetensors"))
+            answer += outcome(opened);
         if (opened.error().message().view().find("ulimit -n") == std::string_view::npos) answer += "the message does not help";
         const auto report = sf::basic_checkpoint<Source>::verify(directory / "in");  // one file at a time
         if (!report || !report->is_sound() || report->file_count() != 40) answer += "verify needs as many";
@@ -447,7 +483,8 @@ TEST_CASE("disk: a file larger than this process may write is named, and nothing
         const auto plan = sf::rewrite_plan::make(*set, sf::description_of<qwen>);
         ::signal(SIGXFSZ, SIG_IGN);
         std::string answer;
-        for (const std::uint64_t most : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{200}, std::uint64_t{5000}, plan->total_bytes()}) {
+        for (const std::uint64_t most :
+             {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{200}, std::uint64_t{5000}, plan->total_bytes()}) {
             struct ::rlimit old{};
             ::getrlimit(RLIMIT_FSIZE, &old);
             struct ::rlimit low = old;
@@ -455,7 +492,8 @@ TEST_CASE("disk: a file larger than this process may write is named, and nothing
             if (::setrlimit(RLIMIT_FSIZE, &low) != 0) return std::string{"no limit"};
             const auto done = sf::rewrite(*plan, directory / "out", quick);
             ::setrlimit(RLIMIT_FSIZE, &old);
-            expect(answer, "rewrite", outcome(done), outcome_of(sf::errc::io_error, directory / (most < 100 ? "out/.safefuse-writing" : "out/model.safetensors")));
+            expect(answer, "rewrite", outcome(done),
+                   outcome_of(sf::errc::io_error, directory / (most < 100 ? "out/.safefuse-writing" : "out/model.safetensors")));
             if (!files_in(directory / "out").empty()) answer += "it left " + files_in(directory / "out")[0];
         }
         if (!sf::rewrite(*plan, directory / "out", quick)) answer += "it fails later";
@@ -470,17 +508,21 @@ TEST_CASE("disk: a read-only one is permission_denied before anything happens") 
     write_layers(directory / "in", 1);
     std::filesystem::create_directory(directory / "disk");
     const std::string answer = in_child([&] {
-        if (::unshare(CLONE_NEWNS) != 0 && ::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return std::string{skipped} + "no mount namespace may be made here";
+        if (::unshare(CLONE_NEWNS) != 0 && ::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
+            return std::string{skipped} + "no mount namespace may be made here";
         static_cast<void>(::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr));
-        if (::mount("tmpfs", (directory / "disk").c_str(), "tmpfs", MS_RDONLY, "size=8m") != 0) return std::string{skipped} + "no tmpfs may be mounted here";
+        if (::mount("tmpfs", (directory / "disk").c_str(), "tmpfs", MS_RDONLY, "size=8m") != 0)
+            return std::string{skipped} + "no tmpfs may be mounted here";
         std::string found;
         {
             const auto set = sf::checkpoint::open(directory / "in");
             const auto plan = sf::rewrite_plan::make(*set, sf::description_of<qwen>);
-            const auto into = sf::rewrite(*plan, directory / "disk", quick), below = sf::rewrite(*plan, directory / "disk/out", quick);
+            const auto into = sf::rewrite(*plan, directory / "disk", quick),
+                       below = sf::rewrite(*plan, directory / "disk/out", quick);
             expect(found, "into it", outcome(into), outcome_of(sf::errc::permission_denied, directory / "disk"));
             expect(found, "below it", outcome(below), outcome_of(sf::errc::permission_denied, directory / "disk/out"));
-            if (into || into.error().message().view().find("read-only") == std::string_view::npos) found += "the message does not say why\n";
+            if (into || into.error().message().view().find("read-only") == std::string_view::npos)
+                found += "the message does not say why\n";
         }
         static_cast<void>(::umount((directory / "disk").c_str()));
         return found;
@@ -488,20 +530,25 @@ TEST_CASE("disk: a read-only one is permission_denied before anything happens") 
     if (!is_skipped(answer)) CHECK(answer == "");
 }
 
-TEST_CASE("disk: where the file system shares blocks, what lies alike in both files takes no room a second time; where it cannot, it is copied") {
+TEST_CASE(
+    "disk: where the file system shares blocks, what lies alike in both files takes no room a second time; where it cannot, it is copied") {
     for (const std::string system : {"xfs", "btrfs", "ext4"}) {
         CAPTURE(system);
         const temporary_directory directory;
         std::filesystem::create_directory(directory / "disk");
         const std::string image = directory / "image", mounted = directory / "disk";
         const std::string answer = in_child([&] {
-            if (::unshare(CLONE_NEWNS) != 0 && ::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return std::string{skipped} + "no mount namespace may be made here";
+            if (::unshare(CLONE_NEWNS) != 0 && ::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
+                return std::string{skipped} + "no mount namespace may be made here";
             static_cast<void>(::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr));
             write_file(image, "");
             std::filesystem::resize_file(image, 512u << 20);
-            const auto quietly = [](const std::string& command) { return std::system(("PATH=$PATH:/sbin:/usr/sbin; " + command + " >/dev/null 2>&1").c_str()) == 0; };
+            const auto quietly = [](const std::string& command) {
+                return std::system(("PATH=$PATH:/sbin:/usr/sbin; " + command + " >/dev/null 2>&1").c_str()) == 0;
+            };
             if (!quietly("mkfs." + system + " -q " + image)) return std::string{skipped} + "there is no mkfs." + system;
-            if (!quietly("mount -o loop " + image + ' ' + mounted)) return std::string{skipped} + system + " may not be mounted here";
+            if (!quietly("mount -o loop " + image + ' ' + mounted))
+                return std::string{skipped} + system + " may not be mounted here";
             std::string found;
             {
                 write_layers(mounted + "/in", 2, 8, 256, 512);  // 12.6 MB
@@ -521,7 +568,8 @@ TEST_CASE("disk: where the file system shares blocks, what lies alike in both fi
                 // all but the routers, which begin and end anywhere
                 if (shares != (done->shared_bytes >= 12'500'000)) found += "shared: " + std::to_string(done->shared_bytes) + "\n";
                 if (shares && before - after > 2'000'000) found += "it took " + std::to_string(before - after) + "\n";
-                if (!shares && (done->shared_bytes != 0 || before - after < 12'000'000)) found += "copied: " + std::to_string(before - after) + "\n";
+                if (!shares && (done->shared_bytes != 0 || before - after < 12'000'000))
+                    found += "copied: " + std::to_string(before - after) + "\n";
                 // whoever changes the new one does not change the old one
                 {
                     std::fstream file{mounted + "/fused/model.safetensors", std::ios::in | std::ios::out | std::ios::binary};
@@ -537,14 +585,17 @@ TEST_CASE("disk: where the file system shares blocks, what lies alike in both fi
     }
 }
 
-TEST_CASE("disk: a full one is disk_full, told before anything is written or with the file that did not fit; what is there loads as nothing") {
+TEST_CASE(
+    "disk: a full one is disk_full, told before anything is written or with the file that did not fit; what is there loads as nothing") {
     const temporary_directory directory;
     write_layers(directory / "in", 4, 8, 256, 512);  // 4 x 6.3 MB
     std::filesystem::create_directory(directory / "disk");
     const std::string answer = in_child([&] {
-        if (::unshare(CLONE_NEWNS) != 0 && ::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return std::string{skipped} + "no mount namespace may be made here";
+        if (::unshare(CLONE_NEWNS) != 0 && ::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
+            return std::string{skipped} + "no mount namespace may be made here";
         static_cast<void>(::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr));
-        if (::mount("tmpfs", (directory / "disk").c_str(), "tmpfs", 0, "size=8m") != 0) return std::string{skipped} + "no tmpfs may be mounted here";
+        if (::mount("tmpfs", (directory / "disk").c_str(), "tmpfs", 0, "size=8m") != 0)
+            return std::string{skipped} + "no tmpfs may be mounted here";
         std::string found;
         {
             const auto set = sf::checkpoint::open(directory / "in");
@@ -552,9 +603,11 @@ TEST_CASE("disk: a full one is disk_full, told before anything is written or wit
             if (!plan) return outcome(plan);
             const auto early = sf::rewrite(*plan, directory / "disk/early", quick);
             expect(found, "told before", outcome(early), outcome_of(sf::errc::disk_full, directory / "disk/early"));
-            if (early || early.error().expected < plan->total_bytes() || early.error().actual > 8u << 20) found += "it does not tell how much\n";
+            if (early || early.error().expected < plan->total_bytes() || early.error().actual > 8u << 20)
+                found += "it does not tell how much\n";
             if (!files_in(directory / "disk/early").empty()) found += "told before: something is left\n";
-            if (const auto room = sf::free_space_bytes(directory / "disk"); !room || *room == 0 || *room > 8u << 20) found += "free space\n";
+            if (const auto room = sf::free_space_bytes(directory / "disk"); !room || *room == 0 || *room > 8u << 20)
+                found += "free space\n";
 
             sf::rewrite_options unchecked = quick;
             unchecked.check_free_space = false;
@@ -568,7 +621,8 @@ TEST_CASE("disk: a full one is disk_full, told before anything is written or wit
             if (files_in(directory / "disk/several").empty()) found += "several files: not even one fits\n";
             found += half_built(directory / "disk/several");
             const auto again = sf::rewrite(*plan, directory / "disk/several", unchecked);
-            expect(found, "into what is left", outcome(again), outcome_of(sf::errc::destination_not_empty, directory / "disk/several"));
+            expect(found, "into what is left", outcome(again),
+                   outcome_of(sf::errc::destination_not_empty, directory / "disk/several"));
             // with more room, it goes on
             if (::mount("tmpfs", (directory / "disk").c_str(), "tmpfs", MS_REMOUNT, "size=64m") == 0) {
                 const std::size_t kept = files_in(directory / "disk/several").size() - 1;
@@ -655,17 +709,22 @@ std::string until_it_fits(const char* what, const Run& run, const Check& check) 
             came = done.has_value();
             if (!came) code = done.error().code;
         }
-        if (came) ++good;
-        else if (code != sf::errc::out_of_memory) return std::string{what} + " with " + std::to_string(left) + " bytes: " + std::string{sf::sentence(code)} + "\n";
-        else ++failed;
-        if (const std::string wrong = check(came); !wrong.empty()) return std::string{what} + " with " + std::to_string(left) + " bytes: " + wrong + "\n";
+        if (came)
+            ++good;
+        else if (code != sf::errc::out_of_memory)
+            return std::string{what} + " with " + std::to_string(left) + " bytes: " + std::string{sf::sentence(code)} + "\n";
+        else
+            ++failed;
+        if (const std::string wrong = check(came); !wrong.empty())
+            return std::string{what} + " with " + std::to_string(left) + " bytes: " + wrong + "\n";
     }
     return failed == 0 ? std::string{what} + " never ran out of memory\n" : std::string{};
 }
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("memory: when it runs out anywhere, that is out_of_memory; no crash, nothing half-built", Source, sf::mapped_file, sf::positional_file) {
+TEST_CASE_TEMPLATE("memory: when it runs out anywhere, that is out_of_memory; no crash, nothing half-built", Source,
+                   sf::mapped_file, sf::positional_file) {
     if (!limits_hold()) return;
     const temporary_directory directory;
     write_layers(directory / "in", 3, 60, 4, 6);
@@ -690,19 +749,21 @@ TEST_CASE_TEMPLATE("memory: when it runs out anywhere, that is out_of_memory; no
         const auto rewrite_all = [&](const char* what, const sf::family_description& family) {
             const auto plan = sf::rewrite_plan::make(*set, family);
             if (!plan) return outcome(plan);
-            return until_it_fits(what, [&] { return sf::rewrite(*plan, to, in_shards_of(9000)); }, [&](bool came) {
-                std::string wrong;
-                if (came) {
-                    const auto out = sf::checkpoint::open(to);
-                    wrong = out ? outcome(sf::verify_rewritten(*plan, *out)) : outcome(out);
-                    if (wrong == "ok") wrong.clear();
-                } else {
-                    wrong = half_built(to);
-                }
-                if (!files_in(".").empty()) wrong += "it wrote to the working directory: " + files_in(".")[0];
-                std::filesystem::remove_all(to);
-                return wrong;
-            });
+            return until_it_fits(
+                what, [&] { return sf::rewrite(*plan, to, in_shards_of(9000)); },
+                [&](bool came) {
+                    std::string wrong;
+                    if (came) {
+                        const auto out = sf::checkpoint::open(to);
+                        wrong = out ? outcome(sf::verify_rewritten(*plan, *out)) : outcome(out);
+                        if (wrong == "ok") wrong.clear();
+                    } else {
+                        wrong = half_built(to);
+                    }
+                    if (!files_in(".").empty()) wrong += "it wrote to the working directory: " + files_in(".")[0];
+                    std::filesystem::remove_all(to);
+                    return wrong;
+                });
         };
         answer += rewrite_all("rewrite", sf::description_of<qwen>);
         answer += rewrite_all("strided rewrite", sf::description_of<transposed>);
@@ -719,7 +780,8 @@ TEST_CASE("memory: a mapping that does not fit into the address space is out_of_
     if (!limits_hold()) return;
     const temporary_directory directory;
     constexpr std::uint64_t size = std::uint64_t{4} << 30;
-    const std::string start = support::framed(R"({"t":{"dtype":"U8","shape":[4294967296],"data_offsets":[0,4294967296]}})"), path = directory / "model.safetensors";
+    const std::string start = support::framed(R"({"t":{"dtype":"U8","shape":[4294967296],"data_offsets":[0,4294967296]}})"),
+                      path = directory / "model.safetensors";
     write_file(path, start);
     std::error_code none;
     std::filesystem::resize_file(path, start.size() + size, none);
@@ -734,7 +796,8 @@ TEST_CASE("memory: a mapping that does not fit into the address space is out_of_
         if (::setrlimit(RLIMIT_AS, &low) != 0) return std::string{"no limit"};
         std::string answer;
         expect(answer, "mapped", outcome(sf::tensor_file::open(path)), outcome_of(sf::errc::out_of_memory, path));
-        expect(answer, "mapped checkpoint", outcome(sf::checkpoint::open(directory.string())), outcome_of(sf::errc::out_of_memory, path));
+        expect(answer, "mapped checkpoint", outcome(sf::checkpoint::open(directory.string())),
+               outcome_of(sf::errc::out_of_memory, path));
         const auto file = sf::positional_tensor_file::open(path);
         expect(answer, "positional", outcome(file), "ok");
         return answer;
@@ -753,7 +816,7 @@ namespace {
 /// A file one byte of which cannot be read.
 class failing_file {
 public:
-    static inline std::string path;             ///< of the file that fails
+    static inline std::string path;                       ///< of the file that fails
     static inline std::uint64_t bad = ~std::uint64_t{0};  ///< the byte
 
     static sf::result<failing_file> open(std::string_view file) noexcept {
@@ -779,7 +842,8 @@ static_assert(sf::file_source<failing_file>);
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("broken disk: one byte that cannot be read, wherever it lies, ends everything that needs it", Family, qwen, transposed) {
+TEST_CASE_TEMPLATE("broken disk: one byte that cannot be read, wherever it lies, ends everything that needs it", Family, qwen,
+                   transposed) {
     const temporary_directory directory;
     write_layers(directory / "in", 2, 2, 6, 10);
     const std::size_t descriptors = support::open_descriptors();

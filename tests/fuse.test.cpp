@@ -87,7 +87,8 @@ TEST_CASE("fuse: tensors in memory fuse without a file") {
         }
     std::vector<sf::named_tensor> tensors;
     for (std::size_t i = 0; i < names.size(); ++i) {
-        auto view = sf::tensor_view::of(sf::dtype::bf16, i % 3 == 2 ? sf::shape_view{tall} : sf::shape_view{wide}, std::as_bytes(std::span{values[i]}));
+        auto view = sf::tensor_view::of(sf::dtype::bf16, i % 3 == 2 ? sf::shape_view{tall} : sf::shape_view{wide},
+                                        std::as_bytes(std::span{values[i]}));
         REQUIRE(view);
         tensors.push_back({names[i], *view});
     }
@@ -107,27 +108,32 @@ TEST_CASE("fuse: tensors in memory fuse without a file") {
 TEST_CASE("fuse: a source that is not in memory gives the same bytes, and each is read once") {
     const laws::experts shapes[] = {
         {.end_expert = 3, .i_end = 64, .h = 5, .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}},
-        {.end_expert = 2, .i_end = 128, .h = 96},                                // runs of 24 KiB
-        {.end_expert = 2, .i_end = 128, .h = 3000, .type = sf::dtype::f32},      // longer than the buffer
+        {.end_expert = 2, .i_end = 128, .h = 96},                            // runs of 24 KiB
+        {.end_expert = 2, .i_end = 128, .h = 3000, .type = sf::dtype::f32},  // longer than the buffer
         {.end_expert = 12, .i_end = 64, .h = 7, .type = sf::dtype::f8_e4m3},
     };
     for (const laws::experts& x : shapes)
         for (const laws::kind from : laws::all_kinds) {
-            if (x.h == 3000 && from != laws::kind::per_expert && from != laws::kind::gate_up && from != laws::kind::columns_in_turn) continue;
+            if (x.h == 3000 && from != laws::kind::per_expert && from != laws::kind::gate_up &&
+                from != laws::kind::columns_in_turn)
+                continue;
             packed_set set = laws::make_set(from, x, "moe");
             set.resident = false;
             for (const laws::kind to : laws::all_kinds) {
-                if (x.h == 3000 && to != laws::kind::gate_up && to != laws::kind::transposed && to != laws::kind::rows_64) continue;
+                if (x.h == 3000 && to != laws::kind::gate_up && to != laws::kind::transposed && to != laws::kind::rows_64)
+                    continue;
                 INFO(laws::spelled(from), " to ", laws::spelled(to), " H ", x.h);
                 auto plan = laws::plan_kinds(set, "moe", from, to, {.unscaled_codes = true});
                 REQUIRE(plan);
                 for (auto& source : set.times_read) std::fill(source.begin(), source.end(), 0u);
                 set.read_calls = set.read_bytes = 0;
                 std::vector<std::vector<std::byte>> outputs;
-                for (const auto& each : plan->outputs()) outputs.emplace_back(static_cast<std::size_t>(each.size_bytes), std::byte{0xEE});
+                for (const auto& each : plan->outputs())
+                    outputs.emplace_back(static_cast<std::size_t>(each.size_bytes), std::byte{0xEE});
                 std::vector<std::span<std::byte>> buffers{outputs.begin(), outputs.end()};
                 REQUIRE(sf::fuse(*plan, buffers));
-                for (std::size_t i = 0; i < outputs.size(); ++i) CHECK(outputs[i] == expected(x, to, plan->outputs()[i].local_name));
+                for (std::size_t i = 0; i < outputs.size(); ++i)
+                    CHECK(outputs[i] == expected(x, to, plan->outputs()[i].local_name));
                 const auto [least, most] = std::minmax_element(set.times_read[0].begin(), set.times_read[0].end());
                 CHECK(*least == 1);
                 CHECK(*most == 1);
@@ -142,7 +148,8 @@ TEST_CASE("fuse: short runs that begin before others in the source are not read 
     set.add("moe.all", sf::dtype::u8, {3000});
     set.resident = false;
     const sf::copy_block late{.source_offset = 900, .run_bytes = 10, .loop_count = 1, .loops = {{5, 20, 10}}};
-    const sf::copy_block early{.source_offset = 60, .destination_offset = 50, .run_bytes = 10, .loop_count = 1, .loops = {{50, 20, 10}}};
+    const sf::copy_block early{
+        .source_offset = 60, .destination_offset = 50, .run_bytes = 10, .loop_count = 1, .loops = {{50, 20, 10}}};
     const sf::copy_block blocks[] = {late, early};
     std::vector<std::byte> out(550, std::byte{0xEE}), wanted(550);
     for (const sf::copy_block& each : blocks)
@@ -164,7 +171,9 @@ TEST_CASE("fuse: a slice of a source that is not in memory gives the same bytes"
             kept.first_expert = 1;
             kept.end_expert = 3;
             kept.i_first = 64;
-            auto plan = laws::plan_kinds(set, "moe", from, to, {.first_expert = 1, .end_expert = 3, .sliced_extent = "I", .slice_first = 64, .slice_end = 128});
+            auto plan =
+                laws::plan_kinds(set, "moe", from, to,
+                                 {.first_expert = 1, .end_expert = 3, .sliced_extent = "I", .slice_first = 64, .slice_end = 128});
             REQUIRE(plan);
             set.read_bytes = 0;
             for (const auto& each : plan->outputs()) CHECK(fused(*plan, each.local_name) == expected(kept, to, each.local_name));
@@ -174,7 +183,8 @@ TEST_CASE("fuse: a slice of a source that is not in memory gives the same bytes"
     }
 }
 
-TEST_CASE("fuse: of a source that is not in memory, long gaps are not read, short ones are read along, and nothing is read twice") {
+TEST_CASE(
+    "fuse: of a source that is not in memory, long gaps are not read, short ones are read along, and nothing is read twice") {
     // bytes that the plan's copies take, by source byte; counted by hand
     const auto needed_bytes = [](const sf::copy_plan& plan, std::size_t size, const std::vector<bool>& wanted) {
         std::vector<bool> needed(size);
@@ -186,12 +196,14 @@ TEST_CASE("fuse: of a source that is not in memory, long gaps are not read, shor
                 for (std::uint32_t l = 0; l < block.loop_count; ++l) from += step[l] * block.loops[l].source_stride;
                 for (u64 b = 0; b < block.run_bytes; ++b) needed[from + b] = true;
                 more = false;
-                for (std::uint32_t l = block.loop_count; l-- > 0 && !more; step[l] = more ? step[l] : 0) more = ++step[l] < block.loops[l].extent;
+                for (std::uint32_t l = block.loop_count; l-- > 0 && !more; step[l] = more ? step[l] : 0)
+                    more = ++step[l] < block.loops[l].extent;
             }
         }
         return needed;
     };
-    const auto check_reads = [&](const sf::copy_plan& plan, const packed_set& set, const std::vector<bool>& wanted, bool one_by_one) {
+    const auto check_reads = [&](const sf::copy_plan& plan, const packed_set& set, const std::vector<bool>& wanted,
+                                 bool one_by_one) {
         const auto& times = set.times_read[0];
         const std::vector<bool> needed = needed_bytes(plan, times.size(), wanted);
         bool once = true, all = true, small_gaps = true, any = false;
@@ -216,24 +228,28 @@ TEST_CASE("fuse: of a source that is not in memory, long gaps are not read, shor
     };
     const u64 gap = sf::detail::read_gap_bytes;
     const one_case cases[] = {
-        {64, 32, 64, 64, sf::dtype::bf16},                              // short rows
+        {64, 32, 64, 64, sf::dtype::bf16},  // short rows
         {5000, 100, 150, 5, sf::dtype::u8},
-        {600000, 100, 599900, 1, sf::dtype::u8},                        // longer than half a buffer
-        {gap / 2 + 4000, 0, 4000, 3, sf::dtype::bf16},                  // just apart
-        {gap / 2 + 4000, 0, 4001, 3, sf::dtype::bf16},                  // just not apart
+        {600000, 100, 599900, 1, sf::dtype::u8},                               // longer than half a buffer
+        {gap / 2 + 4000, 0, 4000, 3, sf::dtype::bf16},                         // just apart
+        {gap / 2 + 4000, 0, 4001, 3, sf::dtype::bf16},                         // just not apart
         {gap / 2 + 4000, gap / 2 + 3999, gap / 2 + 4000, 3, sf::dtype::bf16},  // single elements
-        {2 * gap, gap / 2, gap / 2 + 20000, 2, sf::dtype::u8},          // runs that need no buffer
+        {2 * gap, gap / 2, gap / 2 + 20000, 2, sf::dtype::u8},                 // runs that need no buffer
     };
     for (const one_case& each : cases) {
         const bool is_long = each.i > 5000;
         const laws::experts x{.end_expert = is_long ? u64{1} : u64{2}, .i_end = each.i, .h = each.h, .type = each.type};
         for (const laws::kind from : laws::all_kinds) {
-            if (!laws::cannot_store(from, x).empty() || (is_long && from != laws::kind::per_expert && from != laws::kind::transposed && from != laws::kind::columns_in_turn)) continue;
+            if (!laws::cannot_store(from, x).empty() || (is_long && from != laws::kind::per_expert &&
+                                                         from != laws::kind::transposed && from != laws::kind::columns_in_turn))
+                continue;
             packed_set set = laws::make_set(from, x, "moe");
             for (const laws::kind to : laws::all_kinds) {
                 if (is_long && to != laws::kind::gate_up && to != laws::kind::transposed && to != laws::kind::stacks) continue;
                 INFO(laws::spelled(from), " to ", laws::spelled(to), " I ", each.i, ": ", each.first, " - ", each.end);
-                auto plan = laws::plan_kinds(set, "moe", from, to, {.sliced_extent = "I", .slice_first = each.first, .slice_end = each.end, .unscaled_codes = true});
+                auto plan = laws::plan_kinds(
+                    set, "moe", from, to,
+                    {.sliced_extent = "I", .slice_first = each.first, .slice_end = each.end, .unscaled_codes = true});
                 if (!plan) continue;
                 std::vector<std::vector<std::byte>> outputs, pieces;
                 for (const auto& output : plan->outputs()) outputs.emplace_back(static_cast<std::size_t>(output.size_bytes));
@@ -269,7 +285,8 @@ TEST_CASE("fuse: of a source that is not in memory, long gaps are not read, shor
     const laws::experts x{.i_end = gap, .h = 5};
     packed_set set = laws::make_set(laws::kind::per_expert, x, "moe");
     set.resident = false;
-    auto plan = laws::plan_kinds(set, "moe", laws::kind::per_expert, laws::kind::gate_up, {.sliced_extent = "I", .slice_rank = 1, .slice_ranks = 8});
+    auto plan = laws::plan_kinds(set, "moe", laws::kind::per_expert, laws::kind::gate_up,
+                                 {.sliced_extent = "I", .slice_rank = 1, .slice_ranks = 8});
     REQUIRE(plan);
     std::vector<std::byte> down(static_cast<std::size_t>(plan->output("down_proj")->size_bytes));
     set.read_bytes = set.read_calls = 0;
@@ -283,7 +300,8 @@ TEST_CASE("fuse: buffers of another size or number are refused and nothing is wr
     const packed_set set = laws::make_set(laws::kind::per_expert, x, "moe");
     auto plan = laws::plan_kinds(set, "moe", laws::kind::per_expert, laws::kind::gate_up, {});
     REQUIRE(plan);
-    std::vector<std::byte> right(2 * 8 * 3 * 2, std::byte{1}), wrong(2 * 8 * 3 * 2 + 1, std::byte{1}), down(2 * 3 * 4 * 2, std::byte{1});
+    std::vector<std::byte> right(2 * 8 * 3 * 2, std::byte{1}), wrong(2 * 8 * 3 * 2 + 1, std::byte{1}),
+        down(2 * 3 * 4 * 2, std::byte{1});
     auto refused = sf::fuse(*plan, "gate_up_proj", wrong);
     REQUIRE_FALSE(refused);
     CHECK(refused.error().code == errc::wrong_buffer_size);
@@ -397,7 +415,8 @@ TEST_CASE("view: an output that lies in one piece is not copied") {
         auto view = sf::view(*plan, "2.up_proj.weight");
         REQUIRE(view);
         CHECK(view->bytes().data() == set.bytes_of("moe.gate_up_proj").data() + (2 * 8 + 4) * 3 * 2);
-        CHECK(std::vector<std::byte>(view->bytes().begin(), view->bytes().end()) == expected(x, laws::kind::per_expert, "2.up_proj.weight"));
+        CHECK(std::vector<std::byte>(view->bytes().begin(), view->bytes().end()) ==
+              expected(x, laws::kind::per_expert, "2.up_proj.weight"));
     }
     SUBCASE("gate and up of one expert that lie side by side") {
         const laws::experts x{.end_expert = 1, .i_end = 4, .h = 3};
@@ -437,7 +456,8 @@ TEST_CASE("view: an output that lies in one piece is not copied") {
 }
 
 TEST_CASE("gather: every window of an output is that window of the whole") {
-    const laws::experts x{.end_expert = 3, .i_end = 4, .h = 3, .type = sf::dtype::u8, .fields = {laws::field::weight, laws::field::scalar}};
+    const laws::experts x{
+        .end_expert = 3, .i_end = 4, .h = 3, .type = sf::dtype::u8, .fields = {laws::field::weight, laws::field::scalar}};
     for (const laws::kind from : laws::all_kinds) {
         if (!laws::cannot_store(from, x).empty()) continue;
         packed_set set = laws::make_set(from, x, "moe");
@@ -454,7 +474,8 @@ TEST_CASE("gather: every window of an output is that window of the whole") {
                     for (std::size_t begin = 0; begin <= whole.size(); ++begin)
                         for (std::size_t end = begin; end <= whole.size(); end += 1 + (end - begin) / 5) {
                             std::vector<std::byte> out(end - begin, std::byte{0xEE});
-                            equal = equal && sf::gather(*plan, i, begin, out) && std::equal(out.begin(), out.end(), whole.begin() + static_cast<std::ptrdiff_t>(begin));
+                            equal = equal && sf::gather(*plan, i, begin, out) &&
+                                    std::equal(out.begin(), out.end(), whole.begin() + static_cast<std::ptrdiff_t>(begin));
                         }
                     CHECK(equal);
                 }
@@ -477,7 +498,8 @@ TEST_CASE("gather: random windows of larger outputs") {
                 std::size_t begin = random() % (whole.size() + 1), end = random() % (whole.size() + 1);
                 if (begin > end) std::swap(begin, end);
                 std::vector<std::byte> out(end - begin);
-                equal = equal && sf::gather(*plan, 0, begin, out) && std::equal(out.begin(), out.end(), whole.begin() + static_cast<std::ptrdiff_t>(begin));
+                equal = equal && sf::gather(*plan, 0, begin, out) &&
+                        std::equal(out.begin(), out.end(), whole.begin() + static_cast<std::ptrdiff_t>(begin));
             }
             CHECK(equal);
         }
@@ -522,14 +544,16 @@ TEST_CASE("ordered_block: windows of either side, one after the other, visit eac
                         u64 behind = first;
                         for (u64 begin = first; begin < first + extent; begin += step) {
                             const sf::detail::byte_window window{begin, begin + step};
-                            auto done = ordered.for_each_run(window, [&](u64 source, u64 destination, u64 size) noexcept -> sf::result<void> {
-                                const u64 here = by_source ? source : destination;
-                                inside = inside && here >= window.begin && here + size <= window.end;
-                                rising = rising && here >= behind;
-                                behind = here + size;
-                                for (u64 b = 0; b < size; ++b) once = to_from.emplace(destination + b, source + b).second && once;
-                                return {};
-                            });
+                            auto done = ordered.for_each_run(
+                                window, [&](u64 source, u64 destination, u64 size) noexcept -> sf::result<void> {
+                                    const u64 here = by_source ? source : destination;
+                                    inside = inside && here >= window.begin && here + size <= window.end;
+                                    rising = rising && here >= behind;
+                                    behind = here + size;
+                                    for (u64 b = 0; b < size; ++b)
+                                        once = to_from.emplace(destination + b, source + b).second && once;
+                                    return {};
+                                });
                             REQUIRE(done);
                         }
                         CHECK(inside);
@@ -547,10 +571,11 @@ TEST_CASE("ordered_block: the first failure stops it") {
     block.loop_count = 1;
     block.loops[0] = {5, 4, 2};
     int calls = 0;
-    auto done = sf::detail::ordered_block{block, sf::detail::block_side::source}.for_each_run({0, 100}, [&](u64, u64, u64) noexcept -> sf::result<void> {
-        if (++calls == 3) return sf::failure{.code = errc::canceled};
-        return {};
-    });
+    auto done = sf::detail::ordered_block{block, sf::detail::block_side::source}.for_each_run(
+        {0, 100}, [&](u64, u64, u64) noexcept -> sf::result<void> {
+            if (++calls == 3) return sf::failure{.code = errc::canceled};
+            return {};
+        });
     REQUIRE_FALSE(done);
     CHECK(done.error().code == errc::canceled);
     CHECK(calls == 3);
@@ -570,7 +595,9 @@ struct broken_set {
     std::span<const std::byte> source_bytes(std::uint32_t source) const noexcept {
         return resident ? whole.held_bytes(source).first(static_cast<std::size_t>(held)) : std::span<const std::byte>{};
     }
-    sf::result<void> read(std::uint32_t, u64 offset, std::span<std::byte>) const noexcept { return sf::failure{.code = errc::io_error, .file = "short.safetensors", .offset = offset, .os_error = 5}; }
+    sf::result<void> read(std::uint32_t, u64 offset, std::span<std::byte>) const noexcept {
+        return sf::failure{.code = errc::io_error, .file = "short.safetensors", .offset = offset, .os_error = 5};
+    }
 };
 
 }  // namespace
@@ -584,7 +611,8 @@ TEST_CASE("fuse: a source that is shorter than its tensors, or cannot be read, i
                 const broken_set broken{set, true, held};
                 auto members = sf::detail::tensors_under(broken, "moe");
                 REQUIRE(members);
-                auto plan = sf::plan_maker::make(broken, members->span(), "moe", laws::description(from), laws::description(to), {});
+                auto plan =
+                    sf::plan_maker::make(broken, members->span(), "moe", laws::description(from), laws::description(to), {});
                 REQUIRE(plan);
                 bool refused = false;
                 for (const auto& each : plan->outputs()) {
@@ -602,7 +630,8 @@ TEST_CASE("fuse: a source that is shorter than its tensors, or cannot be read, i
             const broken_set unreadable{set, false, 0};
             auto members = sf::detail::tensors_under(unreadable, "moe");
             REQUIRE(members);
-            auto plan = sf::plan_maker::make(unreadable, members->span(), "moe", laws::description(from), laws::description(to), {});
+            auto plan =
+                sf::plan_maker::make(unreadable, members->span(), "moe", laws::description(from), laws::description(to), {});
             REQUIRE(plan);
             std::vector<std::byte> out(static_cast<std::size_t>(plan->outputs()[0].size_bytes));
             auto done = sf::fuse(*plan, plan->outputs()[0].local_name, out);

@@ -48,13 +48,15 @@ sf::part_extents in_numbers(const sf::layout_description& layout, const extents&
             for (std::size_t a = 0; a < placed.parts[p].part_axes; ++a) static_cast<void>(out.symbol(placed.parts[p].extents[a]));
         }
     }
-    for (std::size_t s = 0; s < out.symbol_count; ++s) out.values[s] = values.contains(out.names[s]) ? values.at(out.names[s]) : 0;
+    for (std::size_t s = 0; s < out.symbol_count; ++s)
+        out.values[s] = values.contains(out.names[s]) ? values.at(out.names[s]) : 0;
     out.field = &form;
     return out;
 }
 
 /// The weights, and biases where the layout names them, of a module as its layout says, with bytes that depend on the names.
-void add_module(packed_set& set, const sf::layout_description& layout, const std::string& scope, const extents& values, bool with_bias) {
+void add_module(packed_set& set, const sf::layout_description& layout, const std::string& scope, const extents& values,
+                bool with_bias) {
     for (const sf::spelled_field& field : layout.fields) {
         if (field.field->name != "weight" && !(with_bias && field.field->name == "bias")) continue;
         for (const sf::tensor_description& tensor : layout.tensors) {
@@ -64,7 +66,8 @@ void add_module(packed_set& set, const sf::layout_description& layout, const std
             for (std::size_t a = 0; a < placed.axis_count; ++a)
                 if (placed.axes[a].present) shape.push_back(placed.axes[a].extent);
             const std::string_view behind = placed.parts[0].behind;
-            const u64 first = behind.empty() ? 0 : values.at(behind), count = tensor.per_expert() ? values.at(placed.parts[0].experts) : 1;
+            const u64 first = behind.empty() ? 0 : values.at(behind),
+                      count = tensor.per_expert() ? values.at(placed.parts[0].experts) : 1;
             for (u64 e = first; e < first + count; ++e) {
                 sf::text local;
                 REQUIRE(sf::detail::spell(local, tensor.name, e, field.suffix));
@@ -100,7 +103,8 @@ tensors made_by(const sf::copy_plan& plan, packed_set& set) {
     }
     for (std::size_t i = 0; i < plan.outputs().size(); ++i) {
         const sf::plan_output& each = plan.outputs()[i];
-        CHECK(out.emplace(std::string{each.local_name}, held_tensor{{each.shape.begin(), each.shape.end()}, ran.outputs[i]}).second);
+        CHECK(out.emplace(std::string{each.local_name}, held_tensor{{each.shape.begin(), each.shape.end()}, ran.outputs[i]})
+                  .second);
     }
     return out;
 }
@@ -116,7 +120,8 @@ tensors under(const packed_set& set, const std::string& scope) {
         const auto spec = set.spec(i);
         if (!spec.name.starts_with(scope + ".")) continue;
         const auto held = set.bytes_of(spec.name);
-        out[std::string{spec.name.substr(scope.size() + 1)}] = {{spec.shape.begin(), spec.shape.end()}, {held.begin(), held.end()}};
+        out[std::string{spec.name.substr(scope.size() + 1)}] = {{spec.shape.begin(), spec.shape.end()},
+                                                                {held.begin(), held.end()}};
     }
     return out;
 }
@@ -140,7 +145,8 @@ held_tensor cat(std::size_t axis, const std::vector<held_tensor>& of) {
     for (u64 o = 0; o < outer; ++o)
         for (const held_tensor& each : of) {
             const u64 row = each.held.size() / outer;
-            out.held.insert(out.held.end(), each.held.begin() + static_cast<std::ptrdiff_t>(o * row), each.held.begin() + static_cast<std::ptrdiff_t>((o + 1) * row));
+            out.held.insert(out.held.end(), each.held.begin() + static_cast<std::ptrdiff_t>(o * row),
+                            each.held.begin() + static_cast<std::ptrdiff_t>((o + 1) * row));
         }
     return out;
 }
@@ -163,8 +169,8 @@ std::vector<sf::known_extent> known(const extents& values) {
     return out;
 }
 
-sf::result<sf::copy_plan> plan_of(const packed_set& set, const std::string& scope, const sf::layout_description& from, const sf::layout_description& to,
-                                  const sf::plan_options& options = {}) {
+sf::result<sf::copy_plan> plan_of(const packed_set& set, const std::string& scope, const sf::layout_description& from,
+                                  const sf::layout_description& to, const sf::plan_options& options = {}) {
     auto members = sf::detail::tensors_under(set, scope);
     if (!members) return std::move(members).error();
     return sf::plan_maker::make(set, members->span(), scope, from, to, options);
@@ -177,11 +183,12 @@ std::string scope_of(std::string_view path) {
 }
 
 constexpr u64 sizes[][2] = {{4, 6}, {4, 4}, {4, 8}, {8, 4}, {2, 1}};  // I, H
-constexpr u64 numbers[][3] = {{3, 2, 5}, {1, 1, 1}, {2, 2, 7}};          // E, V, T
+constexpr u64 numbers[][3] = {{3, 2, 5}, {1, 1, 1}, {2, 2, 7}};       // E, V, T
 
 extents extents_of(const u64 (&size)[2], const u64 (&number)[3]) {
-    return {{"E", number[0]}, {"V", number[1]}, {"T", number[2]}, {"S", 3}, {"L", 2}, {"I", size[0]}, {"H", size[1]}, {"J", 2 * size[0]}, {"C", 5},
-            {"ONE", 1},       {"W", 4},         {"N", 2},         {"P", 3}, {"D", 5}, {"R", 3}};
+    return {{"E", number[0]}, {"V", number[1]}, {"T", number[2]},   {"S", 3}, {"L", 2},
+            {"I", size[0]},   {"H", size[1]},   {"J", 2 * size[0]}, {"C", 5}, {"ONE", 1},
+            {"W", 4},         {"N", 2},         {"P", 3},           {"D", 5}, {"R", 3}};
 }
 
 }  // namespace
@@ -199,7 +206,8 @@ TEST_CASE("families: every module of every family goes there and back, by shapes
                         const std::string scope = scope_of(module.from_path);
                         packed_set set;
                         add_module(set, *module.from, scope, values, with_bias);
-                        INFO(family.fuse.name, " module ", m, " I ", size[0], " H ", size[1], " E ", number[0], " V ", number[1], " T ", number[2], with_bias ? " with biases" : "");
+                        INFO(family.fuse.name, " module ", m, " I ", size[0], " H ", size[1], " E ", number[0], " V ", number[1],
+                             " T ", number[2], with_bias ? " with biases" : "");
                         const tensors source = under(set, scope);
                         REQUIRE(source.size() == set.size());
                         auto scopes = sf::experts_scopes::find(set, family.fuse);
@@ -229,12 +237,14 @@ TEST_CASE("families: every module of every family goes there and back, by shapes
                         REQUIRE(back_scopes);
                         for (at = 0; at < back_scopes->size() && (*back_scopes)[at].module != m;) ++at;
                         if (at == back_scopes->size()) FAIL("the module is not found on the way back");
-                        auto back = sf::plan_scope(made, family.unfuse, (*back_scopes)[at], {.destination_scope = scope, .known_extents = given});
+                        auto back = sf::plan_scope(made, family.unfuse, (*back_scopes)[at],
+                                                   {.destination_scope = scope, .known_extents = given});
                         if (!back) FAIL(std::string{back.error().message().view()});
                         CHECK(made_by(*back, made) == source);
                     }
         }
-    MESSAGE(modules, " modules of ", sf::shipped_families::all.size(), " families, ", passed_through, " plans of what the model holds already");
+    MESSAGE(modules, " modules of ", sf::shipped_families::all.size(), " families, ", passed_through,
+            " plans of what the model holds already");
     CHECK(modules > sf::shipped_families::all.size());
     CHECK(passed_through > 0);
 }
@@ -242,8 +252,10 @@ TEST_CASE("families: every module of every family goes there and back, by shapes
 namespace {
 
 /// Gate, up and down of all experts, each in a tensor of its own.
-using apart = sf::layout<sf::spelling<sf::spelled<sf::weight, "">>, sf::tensor<"gate", sf::stack<gate>>, sf::tensor<"up", sf::stack<up>>, sf::tensor<"down", sf::stack<down>>>;
-using apart_ungated = sf::layout<sf::spelling<sf::spelled<sf::weight, "">>, sf::tensor<"up", sf::stack<up>>, sf::tensor<"down", sf::stack<down>>>;
+using apart = sf::layout<sf::spelling<sf::spelled<sf::weight, "">>, sf::tensor<"gate", sf::stack<gate>>,
+                         sf::tensor<"up", sf::stack<up>>, sf::tensor<"down", sf::stack<down>>>;
+using apart_ungated =
+    sf::layout<sf::spelling<sf::spelled<sf::weight, "">>, sf::tensor<"up", sf::stack<up>>, sf::tensor<"down", sf::stack<down>>>;
 
 bool counts_by_e(const sf::layout_description& layout) {
     for (const sf::tensor_description& tensor : layout.tensors) {
@@ -293,7 +305,8 @@ TEST_CASE("families: ranks of I and ranges of experts are those parts of every f
                 if (size[0] % ranks != 0) continue;
                 for (u64 rank = 0; rank < ranks; ++rank) {
                     INFO("rank ", rank, " of ", ranks);
-                    auto plan = plan_of(set, "moe", from, to, {.sliced_extent = "I", .slice_rank = rank, .slice_ranks = ranks, .known_extents = given});
+                    auto plan = plan_of(set, "moe", from, to,
+                                        {.sliced_extent = "I", .slice_rank = rank, .slice_ranks = ranks, .known_extents = given});
                     if (!plan) FAIL(std::string{plan.error().message().view()});
                     const tensors part = made_by(*plan, set);
                     packed_set part_set = set_of(part, "moe");
@@ -304,7 +317,8 @@ TEST_CASE("families: ranks of I and ranges of experts are those parts of every f
                     if (!read) FAIL(std::string{read.error().message().view()});
                     tensors expected;
                     const u64 each = size[0] / ranks;
-                    for (const auto& [name, tensor] : all) expected[name] = cut(name == "down" ? 2 : 1, rank * each, (rank + 1) * each, tensor);
+                    for (const auto& [name, tensor] : all)
+                        expected[name] = cut(name == "down" ? 2 : 1, rank * each, (rank + 1) * each, tensor);
                     CHECK(made_by(*read, part_set) == expected);
                 }
             }
@@ -353,7 +367,9 @@ tensors ernie_fused(const packed_set& set, u64 text, u64 all, const std::vector<
         for (const auto& [group, first, end] : {std::tuple{"text_moe", u64{0}, text}, {"vision_moe", text, all}}) {
             std::vector<held_tensor> both, other;
             for (u64 e = first; e < end; ++e) {
-                const auto part = [&](const char* name) { return from.at("experts." + std::to_string(e) + "." + name + "." + field); };
+                const auto part = [&](const char* name) {
+                    return from.at("experts." + std::to_string(e) + "." + name + "." + field);
+                };
                 both.push_back(cat(0, {part("gate_proj"), part("up_proj")}));
                 other.push_back(part("down_proj"));
             }
@@ -382,7 +398,9 @@ TEST_CASE("groups: one list of experts is dealt out in halves, the first rounded
                 if (!plan) FAIL(std::string{plan.error().message().view()});
                 CHECK(plan->expert_count() == all);
                 const tensors there = made_by(*plan, set);
-                CHECK(there == ernie_fused(set, text, all, with_bias ? std::vector<std::string>{"weight", "bias"} : std::vector<std::string>{"weight"}));
+                CHECK(there ==
+                      ernie_fused(set, text, all,
+                                  with_bias ? std::vector<std::string>{"weight", "bias"} : std::vector<std::string>{"weight"}));
                 packed_set fused = set_of(there, ernie_scope);
                 auto back = plan_of(fused, ernie_scope, ernie_to, ernie_from);
                 if (!back) FAIL(std::string{back.error().message().view()});
@@ -402,7 +420,8 @@ TEST_CASE("groups: what is missing from any group is named by its number in the 
     };
     for (u64 gone = 0; gone < 7; ++gone) {
         packed_set set = ernie(4, 3, 4, 2, 6);
-        for (const char* part : {"gate_proj", "up_proj", "down_proj"}) set.remove(ernie_scope + ".experts." + std::to_string(gone) + "." + part + ".weight");
+        for (const char* part : {"gate_proj", "up_proj", "down_proj"})
+            set.remove(ernie_scope + ".experts." + std::to_string(gone) + "." + part + ".weight");
         if (gone == 6) {
             // the last one is not missed by its number: the halves are three and three then, of other shapes
             const auto why = why_not(set);
@@ -435,7 +454,8 @@ TEST_CASE("groups: what is missing from any group is named by its number in the 
     packed_set biased = ernie(2, 2, 4, 2, 6);
     for (const char* e : {"0", "1"})
         for (const char* part : {"gate_proj", "up_proj", "down_proj"})
-            biased.add(ernie_scope + ".experts." + e + "." + part + ".bias", dtype::bf16, {std::string_view{part} == "down_proj" ? u64{6} : u64{4}});
+            biased.add(ernie_scope + ".experts." + e + "." + part + ".bias", dtype::bf16,
+                       {std::string_view{part} == "down_proj" ? u64{6} : u64{4}});
     auto plan = plan_of(biased, ernie_scope, ernie_from, ernie_to);
     if (!plan) FAIL(std::string{plan.error().message().view()});
     CHECK(plan->output("text_moe.experts.gate_up_proj_bias") != nullptr);
@@ -447,7 +467,8 @@ TEST_CASE("groups: a single expert cannot be dealt out to two groups") {
     auto plan = plan_of(set, ernie_scope, ernie_from, ernie_to);
     REQUIRE_FALSE(plan);
     CHECK(plan.error().code == errc::missing_part);
-    CHECK(std::string{plan.error().tensor.view()} == ernie_scope + ".experts.1.gate_proj.weight");  // what the second group would begin with
+    CHECK(std::string{plan.error().tensor.view()} ==
+          ernie_scope + ".experts.1.gate_proj.weight");  // what the second group would begin with
 }
 
 TEST_CASE("groups: fused groups of unequal size cannot become one list") {
@@ -515,7 +536,8 @@ TEST_CASE("groups: experts without a down matrix are counted apart") {
         tensors expected;
         std::vector<held_tensor> both, other;
         for (u64 e = 0; e < all; ++e)
-            both.push_back(cat(0, {all_of_it.at(std::to_string(e) + ".gate_proj.weight"), all_of_it.at(std::to_string(e) + ".up_proj.weight")}));
+            both.push_back(cat(
+                0, {all_of_it.at(std::to_string(e) + ".gate_proj.weight"), all_of_it.at(std::to_string(e) + ".up_proj.weight")}));
         for (u64 e = 0; e < real; ++e) other.push_back(all_of_it.at(std::to_string(e) + ".down_proj.weight"));
         expected["gate_up_proj"] = stack(both);
         expected["down_proj"] = stack(other);
@@ -547,8 +569,10 @@ TEST_CASE("groups: three groups share a list in equal shares") {
     using a = sf::part<"a", "I", "H">;
     using b = sf::part_of<second, "b", "J", "H">;
     using c = sf::part_of<third, "c", "K", "H">;
-    using list = sf::layout<sf::as_modules, sf::tensor<"{expert}.w", a>, sf::tensor<"{expert}.w", b>, sf::tensor<"{expert}.w", c>>;
-    using apart_by_group = sf::layout<sf::as_parameters, sf::tensor<"first", sf::stack<a>>, sf::tensor<"second", sf::stack<b>>, sf::tensor<"third", sf::stack<c>>>;
+    using list =
+        sf::layout<sf::as_modules, sf::tensor<"{expert}.w", a>, sf::tensor<"{expert}.w", b>, sf::tensor<"{expert}.w", c>>;
+    using apart_by_group = sf::layout<sf::as_parameters, sf::tensor<"first", sf::stack<a>>, sf::tensor<"second", sf::stack<b>>,
+                                      sf::tensor<"third", sf::stack<c>>>;
     for (u64 all = 3; all <= 11; ++all) {
         const u64 share = (all + 2) / 3;
         const u64 counts[] = {share, share < all - share ? share : all - share, all - 2 * share <= all ? all - 2 * share : 0};
@@ -595,7 +619,8 @@ sf::experts_scope only(const sf::experts_scopes& scopes, std::uint32_t module) {
     return scopes[at];
 }
 
-tensors planned(packed_set& set, const sf::family_description& family, std::uint32_t module, const std::vector<sf::known_extent>& given = {}) {
+tensors planned(packed_set& set, const sf::family_description& family, std::uint32_t module,
+                const std::vector<sf::known_extent>& given = {}) {
     auto scopes = sf::experts_scopes::find(set, family);
     REQUIRE(scopes);
     auto plan = sf::plan_scope(set, family, only(*scopes, module), {.known_extents = given});
@@ -615,13 +640,16 @@ held_tensor at(const packed_set& set, std::string_view name) {
 
 }  // namespace
 
-TEST_CASE("modules: convolutions are put one behind the other, a router is turned, corrections are taken apart, dense gate and up joined") {
+TEST_CASE(
+    "modules: convolutions are put one behind the other, a router is turned, corrections are taken apart, dense gate and up joined") {
     {
         packed_set set;
-        for (const char* part : {"q", "k", "v"}) set.add("model.layers.0.self_attn." + std::string{part} + "_conv1d.weight", dtype::bf16, {5, 1, 4});
+        for (const char* part : {"q", "k", "v"})
+            set.add("model.layers.0.self_attn." + std::string{part} + "_conv1d.weight", dtype::bf16, {5, 1, 4});
         set.add("model.layers.0.self_attn.q_proj.weight", dtype::bf16, {3, 3});
         const std::string scope = "model.layers.0.self_attn.";
-        const tensors expected{{"conv1d.weight", cat(0, {at(set, scope + "q_conv1d.weight"), at(set, scope + "k_conv1d.weight"), at(set, scope + "v_conv1d.weight")})}};
+        const tensors expected{{"conv1d.weight", cat(0, {at(set, scope + "q_conv1d.weight"), at(set, scope + "k_conv1d.weight"),
+                                                         at(set, scope + "v_conv1d.weight")})}};
         CHECK(planned(set, sf::description_of<sf::layouts::glm5_next>, 1) == expected);
         auto scopes = sf::experts_scopes::find(set, sf::description_of<sf::layouts::glm5_next>);
         REQUIRE(scopes);
@@ -654,14 +682,16 @@ TEST_CASE("modules: convolutions are put one behind the other, a router is turne
     {
         const auto& family = sf::description_of<sf::layouts::minimax_m3_vl>;
         packed_set set;
-        const std::string dense = "language_model.model.layers.0.mlp.", shared = "language_model.model.layers.1.block_sparse_moe.shared_experts.";
+        const std::string dense = "language_model.model.layers.0.mlp.",
+                          shared = "language_model.model.layers.1.block_sparse_moe.shared_experts.";
         for (const std::string& scope : {dense, shared}) {
             set.add(scope + "gate_proj.weight", dtype::bf16, {4, 6});
             set.add(scope + "up_proj.weight", dtype::bf16, {4, 6});
             set.add(scope + "down_proj.weight", dtype::bf16, {6, 4});
         }
         for (const auto& [module, scope] : {std::pair{1u, dense}, {2u, shared}})
-            CHECK(planned(set, family, module) == tensors{{"gate_up_proj.weight", cat(0, {at(set, scope + "gate_proj.weight"), at(set, scope + "up_proj.weight")})}});
+            CHECK(planned(set, family, module) == tensors{{"gate_up_proj.weight", cat(0, {at(set, scope + "gate_proj.weight"),
+                                                                                          at(set, scope + "up_proj.weight")})}});
     }
     {
         const auto& family = sf::description_of<sf::layouts::inkling_mm_model>;
@@ -712,7 +742,8 @@ TEST_CASE("known extents: experts flattened into rows are told apart by their nu
             if (!back) FAIL(std::string{back.error().message().view()});
             CHECK(made_by(*back, split) == under(set, "moe"));
             // where H or I are known, too, they must agree
-            const std::vector<sf::known_extent> right{{"E", number}, {"I", rows}, {"H", h}, {"K", 77}}, wrong{{"E", number}, {"I", rows + 1}};
+            const std::vector<sf::known_extent> right{{"E", number}, {"I", rows}, {"H", h}, {"K", 77}},
+                wrong{{"E", number}, {"I", rows + 1}};
             CHECK(plan_of(set, "moe", from, to, {.known_extents = right}).has_value());
             auto refused = plan_of(set, "moe", from, to, {.known_extents = wrong});
             REQUIRE_FALSE(refused);
@@ -738,7 +769,13 @@ TEST_CASE("known extents: a number of experts that the names do not have is refu
         u64 value;
         bool right;
     };
-    for (const one_case& each : {one_case{"E", 3, true}, {"E", 4, false}, {"E", 2, false}, {"I", 4, true}, {"I", 5, false}, {"H", 12, false}, {"X", 9, true}}) {
+    for (const one_case& each : {one_case{"E", 3, true},
+                                 {"E", 4, false},
+                                 {"E", 2, false},
+                                 {"I", 4, true},
+                                 {"I", 5, false},
+                                 {"H", 12, false},
+                                 {"X", 9, true}}) {
         const auto name = each.name;
         const u64 value = each.value;
         const bool right = each.right;
@@ -780,7 +817,8 @@ TEST_CASE("forms that are spelled alike: no shapes fit both, unless they have no
                         set.add("moe.gate_up_proj", dtype::u8, {e, a, b});
                         set.add("moe.down_proj", dtype::u8, {e, c, d});
                         const sf::plan_options options{.unscaled_codes = true};
-                        auto turned_plan = plan_of(set, "moe", from, to, options), straight = plan_of(set, "moe", to, to, options);
+                        auto turned_plan = plan_of(set, "moe", from, to, options),
+                             straight = plan_of(set, "moe", to, to, options);
                         if (turned_plan && straight) {
                             ++fit_both;
                             REQUIRE((turned_plan->size_bytes() == 0 || straight->size_bytes() == 0));

@@ -28,7 +28,7 @@ sf::result<sf::header> parse(const std::string& file, const sf::read_options& op
 struct row {
     std::string_view json;
     std::size_t data_bytes;
-    std::string_view verdict;            ///< "ok" or the name of an errc, see code_of
+    std::string_view verdict;              ///< "ok" or the name of an errc, see code_of
     std::string_view with_reference = {};  ///< if it differs
 };
 
@@ -85,17 +85,22 @@ TEST_CASE("header: framing") {
     CHECK(code_of(parse(std::string(8, '\0'))) == "not_json");
     CHECK(code_of(parse(std::string("\x3c\0\0\0\0\0\0\0", 8))) == "past_end");
     CHECK(code_of(parse(framed("{}").substr(0, 9))) == "past_end");
-    for (const std::uint64_t length : {std::uint64_t{100'000'001}, std::uint64_t{1} << 63, ~std::uint64_t{7}, ~std::uint64_t{0}}) {
+    for (const std::uint64_t length :
+         {std::uint64_t{100'000'001}, std::uint64_t{1} << 63, ~std::uint64_t{7}, ~std::uint64_t{0}}) {
         std::string file(16, '\0');
         for (std::size_t i = 0; i < 8; ++i) file[i] = static_cast<char>(length >> 8 * i & 255);
         CHECK(code_of(parse(file)) == "too_large");  // not past_end, though the file is short too
     }
     using namespace std::string_view_literals;
     const row rows[] = {
-        {"{}", 0, "ok"},          {"{}\r \t\n", 0, "ok"}, {"\t\n{}", 0, "ok"},     {"\t\n{}\r ", 0, "ok"},   {" {}", 0, "ok"},
-        {"{}\0"sv, 0, "not_json"}, {"\0{}"sv, 0, "not_json"}, {"{}x", 0, "not_json"}, {"{}\f", 0, "not_json"}, {"\xEF\xBB\xBF{}", 0, "not_json"},
-        {"[]", 0, "bad_entry"},   {"null", 0, "bad_entry"},  {"\"a\"", 0, "bad_entry"}, {"1", 0, "bad_entry"}, {"{", 0, "not_json"},
-        {"{}", 1, "trailing"},
+        {"{}", 0, "ok"},           {"{}\r \t\n", 0, "ok"},
+        {"\t\n{}", 0, "ok"},       {"\t\n{}\r ", 0, "ok"},
+        {" {}", 0, "ok"},          {"{}\0"sv, 0, "not_json"},
+        {"\0{}"sv, 0, "not_json"}, {"{}x", 0, "not_json"},
+        {"{}\f", 0, "not_json"},   {"\xEF\xBB\xBF{}", 0, "not_json"},
+        {"[]", 0, "bad_entry"},    {"null", 0, "bad_entry"},
+        {"\"a\"", 0, "bad_entry"}, {"1", 0, "bad_entry"},
+        {"{", 0, "not_json"},      {"{}", 1, "trailing"},
     };
     check(rows);
 }
@@ -104,12 +109,16 @@ TEST_CASE("header: offsets and shapes") {
     const row rows[] = {
         {R"({"t":{"shape":[4],"data_offsets":[0,4],"dtype":"U8"}})", 4, "ok"},
         {R"({"b":{"dtype":"U8","shape":[4],"data_offsets":[4,8]},"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", 8, "ok"},
-        {R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[5,9]}})", 9, "offsets"},
+        {R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[5,9]}})", 9,
+         "offsets"},
         {R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}})", 8, "offsets"},
-        {R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", 4, "offsets"},
-        {R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}})", 6, "offsets"},
+        {R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", 4,
+         "offsets"},
+        {R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}})", 6,
+         "offsets"},
         {R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[4,0]}})", 4, "offsets"},
-        {R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"b":{"dtype":"U8","shape":[4],"data_offsets":[4,0]}})", 4, "offsets"},
+        {R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"b":{"dtype":"U8","shape":[4],"data_offsets":[4,0]}})", 4,
+         "offsets"},
         {R"({"t":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", 3, "truncated"},
         {R"({"t":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", 5, "trailing"},
         {R"({"t":{"dtype":"U8","shape":[4194304],"data_offsets":[0,4194304]}})", 1, "truncated"},
@@ -119,9 +128,12 @@ TEST_CASE("header: offsets and shapes") {
         {R"({"t":{"dtype":"I32","shape":[],"data_offsets":[0,4]}})", 4, "ok"},
         {R"({"t":{"dtype":"I32","shape":[],"data_offsets":[0,0]}})", 0, "mismatch"},
         {R"({"t":{"dtype":"I32","shape":[2,0],"data_offsets":[0,0]}})", 0, "ok"},
-        {R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"t":{"dtype":"I32","shape":[2,0],"data_offsets":[4,4]}})", 4, "ok"},
-        {R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"t":{"dtype":"I32","shape":[0],"data_offsets":[4,4]},"u":{"dtype":"U8","shape":[0],"data_offsets":[4,4]},"b":{"dtype":"U8","shape":[1],"data_offsets":[4,5]}})", 5, "ok"},
-        {R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"t":{"dtype":"I32","shape":[0],"data_offsets":[2,2]}})", 4, "offsets"},
+        {R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"t":{"dtype":"I32","shape":[2,0],"data_offsets":[4,4]}})", 4,
+         "ok"},
+        {R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"t":{"dtype":"I32","shape":[0],"data_offsets":[4,4]},"u":{"dtype":"U8","shape":[0],"data_offsets":[4,4]},"b":{"dtype":"U8","shape":[1],"data_offsets":[4,5]}})",
+         5, "ok"},
+        {R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"t":{"dtype":"I32","shape":[0],"data_offsets":[2,2]}})", 4,
+         "offsets"},
         {R"({"t":{"dtype":"I32","shape":[2,0],"data_offsets":[0,4]}})", 4, "mismatch"},
         {R"({"t":{"dtype":"I32","shape":[0,18446744073709551615,18446744073709551615],"data_offsets":[0,0]}})", 0, "ok"},
         {R"({"t":{"dtype":"I32","shape":[18446744073709551615,18446744073709551615,0],"data_offsets":[0,0]}})", 0, "overflow"},
@@ -132,7 +144,8 @@ TEST_CASE("header: offsets and shapes") {
         {R"({"t":{"dtype":"U8","shape":[2305843009213693951],"data_offsets":[0,2305843009213693951]}})", 0, "truncated"},
     };
     check(rows);
-    for (const std::string_view extent : {"18446744073709551616", "-1", "-0", "4.0", "4e0", "\"4\"", "null", "99999999999999999999"})
+    for (const std::string_view extent :
+         {"18446744073709551616", "-1", "-0", "4.0", "4e0", "\"4\"", "null", "99999999999999999999"})
         check({{row{one("\"U8\"", "[" + std::string{extent} + "]", "[0,4]"), 4, "bad_entry"}}});
     for (const std::string_view extent : {"04", "+4", "0x4", "4.", "-", "00"}) {
         const std::string as_extent = one("\"U8\"", "[" + std::string{extent} + "]", "[0,4]");
@@ -157,12 +170,14 @@ TEST_CASE("header: dtypes") {
         const auto type = static_cast<sf::dtype>(i);
         const std::string spelled = "\"" + std::string{sf::name(type)} + "\"";
         const std::uint64_t size_bytes = sf::bits(type);  // of 8 elements
-        const std::string file = framed(one(spelled, "[8]", "[0," + std::to_string(size_bytes) + "]"), std::string(size_bytes, '\2'));
+        const std::string file =
+            framed(one(spelled, "[8]", "[0," + std::to_string(size_bytes) + "]"), std::string(size_bytes, '\2'));
         const auto parsed = parse(file);
         REQUIRE(parsed);
         CHECK((*parsed)[0].type == type);
     }
-    for (const std::string_view bad : {"u8", "FP8", "BOOL8", "F8_E4M3FN", "I4", "U4", "F128", "C128", "Q4_0", "NF4", "F32 ", "", "F3", "F322"})
+    for (const std::string_view bad :
+         {"u8", "FP8", "BOOL8", "F8_E4M3FN", "I4", "U4", "F128", "C128", "Q4_0", "NF4", "F32 ", "", "F3", "F322"})
         check({{row{one("\"" + std::string{bad} + "\"", "[4]", "[0,4]"), 4, "dtype"}}});
     const row rows[] = {
         {R"({"t":{"dtype":"\u0055\u0038","shape":[4],"data_offsets":[0,4]}})", 4, "ok"},
@@ -205,9 +220,12 @@ TEST_CASE("header: JSON") {
         {R"({"t":[{"U8":null},[4],[0,4]]})", 4, "bad_entry", "ok"},
         {R"({"t":["U8",[4]]})", 4, "bad_entry"},
         {R"({"t":["U8",[4],[0,4],1]})", 4, "bad_entry"},
-        {R"({"t":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"t":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", 4, "twice", "ok"},
-        {R"({"t":{"dtype":"I8","shape":[9],"data_offsets":[7,9]},"\u0074":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", 4, "twice", "ok"},
-        {R"({"t":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"t":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}})", 8, "twice", "offsets"},
+        {R"({"t":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"t":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", 4,
+         "twice", "ok"},
+        {R"({"t":{"dtype":"I8","shape":[9],"data_offsets":[7,9]},"\u0074":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", 4,
+         "twice", "ok"},
+        {R"({"t":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"t":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}})", 8,
+         "twice", "offsets"},
         {R"({"__metadata__":{},"t":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", 4, "ok"},
         {R"({"t":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"__metadata__":{"a":"b"}})", 4, "ok"},
         {R"({"__metadata__":null})", 0, "ok"},
@@ -254,12 +272,36 @@ TEST_CASE("header: JSON") {
         {R"({"t)", 4, "not_json"},
     };
     check(rows);
-    for (const std::string_view value : {"0", "-0", "1.5e-7", "1e308", "0e999", "1e-999", "true", "false", "null", "\"\\ud83d\\ude00\"",
-                                         "[]", "{}", "[1,[2,{\"a\":[]}]]", "1.7976931348623157e308"})
+    for (const std::string_view value : {"0", "-0", "1.5e-7", "1e308", "0e999", "1e-999", "true", "false", "null",
+                                         "\"\\ud83d\\ude00\"", "[]", "{}", "[1,[2,{\"a\":[]}]]", "1.7976931348623157e308"})
         check({{row{with_extra(value), 4, "ok"}}});
-    for (const std::string_view value : {"1e999", "-1e999", "1.7976931348623158e308", "NaN", "Infinity", "-", "01", "1.", ".5", "1e", "1e+",
-                                         "+1", "tru", "nulll", "True", "\"\\ud83d\"", "\"\\x\"", "[1,]", "{\"a\"}", "{\"a\":}", "[1 2]",
-                                         "{\"a\":1,}", "1e99999999999999999999", "\"\t\"", "", "]", "{1:2}"})
+    for (const std::string_view value : {"1e999",
+                                         "-1e999",
+                                         "1.7976931348623158e308",
+                                         "NaN",
+                                         "Infinity",
+                                         "-",
+                                         "01",
+                                         "1.",
+                                         ".5",
+                                         "1e",
+                                         "1e+",
+                                         "+1",
+                                         "tru",
+                                         "nulll",
+                                         "True",
+                                         "\"\\ud83d\"",
+                                         "\"\\x\"",
+                                         "[1,]",
+                                         "{\"a\"}",
+                                         "{\"a\":}",
+                                         "[1 2]",
+                                         "{\"a\":1,}",
+                                         "1e99999999999999999999",
+                                         "\"\t\"",
+                                         "",
+                                         "]",
+                                         "{1:2}"})
         check({{row{with_extra(value), 4, "not_json"}}});
     check({{row{with_extra("1" + std::string(308, '0')), 4, "ok"}, row{with_extra("1" + std::string(309, '0')), 4, "not_json"},
             row{with_extra(std::string(308, '9') + ".5e0"), 4, "ok"}, row{with_extra("0." + std::string(500, '1')), 4, "ok"}}});
@@ -389,23 +431,27 @@ TEST_CASE("header: a failure says what, where and by how much") {
 
 TEST_CASE("header: of several faults the one that the reference meets first is reported") {
     // Tensor by tensor in the order of their bytes: position, overflow, part of a byte, size; the size of the file last.
-    check({{row{R"({"b":{"dtype":"U8","shape":[9],"data_offsets":[4,5]},"a":{"dtype":"F4","shape":[3],"data_offsets":[0,9]}})", 0, "partial"},
-            row{R"({"a":{"dtype":"U8","shape":[3],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[1],"data_offsets":[9,10]}})", 0, "mismatch"},
-            row{R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"F4","shape":[1],"data_offsets":[9,10]}})", 0, "offsets"},
+    check({{row{R"({"b":{"dtype":"U8","shape":[9],"data_offsets":[4,5]},"a":{"dtype":"F4","shape":[3],"data_offsets":[0,9]}})", 0,
+                "partial"},
+            row{R"({"a":{"dtype":"U8","shape":[3],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[1],"data_offsets":[9,10]}})",
+                0, "mismatch"},
+            row{R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"F4","shape":[1],"data_offsets":[9,10]}})",
+                0, "offsets"},
             row{R"({"a":{"dtype":"U8","shape":[3],"data_offsets":[0,4]}})", 9, "mismatch"}}});
 }
 
 TEST_CASE("header: a duplicate name is reported as such, whatever else its offsets break") {
-    check({{row{R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[9,13]},"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})",
-                4, "twice", "offsets"}}});
+    check({{row{
+        R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[9,13]},"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})",
+        4, "twice", "offsets"}}});
 }
 
 TEST_CASE("header: total sizes beyond 64 bits are refused") {
     std::string json = "{";
     const std::uint64_t each = (std::uint64_t{1} << 61) - 1;
     for (std::uint64_t i = 0; i < 8; ++i)
-        json += (i == 0 ? "\"" : ",\"") + std::to_string(i) + "\":{\"dtype\":\"U8\",\"shape\":[" + std::to_string(each) + "],\"data_offsets\":[" +
-                std::to_string(i * each) + "," + std::to_string((i + 1) * each) + "]}";
+        json += (i == 0 ? "\"" : ",\"") + std::to_string(i) + "\":{\"dtype\":\"U8\",\"shape\":[" + std::to_string(each) +
+                "],\"data_offsets\":[" + std::to_string(i * each) + "," + std::to_string((i + 1) * each) + "]}";
     json += "}";
     const std::string file = framed(json);
     CHECK(code_of(parse(file)) == "truncated");
@@ -453,7 +499,8 @@ TEST_CASE("header: an empty one has no tensors, and find works") {
 
 TEST_CASE("header: tensors at the same place keep the order of the file") {
     const std::string file = framed(
-        R"({"c":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"z":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"y":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})", "x");
+        R"({"c":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"z":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"y":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})",
+        "x");
     const auto parsed = parse(file);
     REQUIRE(parsed);
     CHECK((*parsed)[0].name == "z");
@@ -483,7 +530,8 @@ TEST_CASE("header: each tolerance is an option of its own") {
     CHECK(code_of(parse(object, {.last_duplicate_wins = true, .array_entries = true})) == "bad_entry");
 
     const std::string space = framed("{}\n"), field = framed(one("\"U8\"", "[4]", "[0,4]", ",\"x\":1"), "data"),
-                      metadata = framed(R"({"__metadata__":{"a":"b","a":"c"}})"), gap = framed(one("\"U8\"", "[4]", "[1,5]"), ".data"),
+                      metadata = framed(R"({"__metadata__":{"a":"b","a":"c"}})"),
+                      gap = framed(one("\"U8\"", "[4]", "[1,5]"), ".data"),
                       trailing = framed(one("\"U8\"", "[4]", "[0,4]"), "data.");
     sf::read_options options = sf::read_options::strict();
     CHECK(code_of(parse(space, options)) == "not_json");
@@ -522,8 +570,9 @@ TEST_CASE("header: what the strict profile refuses says where it stands") {
 }
 
 TEST_CASE("header: bytes of no tensor are counted where they are accepted") {
-    const std::string file = framed(
-        R"({"b":{"dtype":"U8","shape":[2],"data_offsets":[5,7]},"a":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})", "0123456789");
+    const std::string file =
+        framed(R"({"b":{"dtype":"U8","shape":[2],"data_offsets":[5,7]},"a":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
+               "0123456789");
     const auto parsed = parse(file, sf::read_options::lenient());
     REQUIRE(parsed);
     CHECK((*parsed)[0].name == "a");
@@ -567,7 +616,8 @@ TEST_CASE("header: names without escapes point into the file, and all views surv
     std::uint64_t at = 0;
     for (int i = 0; i < 200; ++i, ++at)
         json += ",\"" + std::string{i % 2 == 0 ? "plain" : "\\u0065scaped"} + std::to_string(i) +
-                "\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[" + std::to_string(at) + "," + std::to_string(at + 1) + "]}";
+                "\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[" + std::to_string(at) + "," + std::to_string(at + 1) +
+                "]}";
     const std::string file = framed(json + "}", std::string(200, 'x'));
     auto parsed = parse(file);
     REQUIRE(parsed);
@@ -632,7 +682,8 @@ std::string random_header(std::mt19937& random) {
         std::uint64_t size_bytes = 0;
         if (sf::tensor_size(type, shape, size_bytes) != sf::size_verdict::fits) size_bytes = up_to(3);
         std::string entry = i == 0 ? "\"" : ",\"";
-        entry += "layers." + std::to_string(up_to(60) == 0 ? 0 : i) + ".weight\":{\"dtype\":\"" + std::string{sf::name(type)} + "\",\"shape\":[";
+        entry += "layers." + std::to_string(up_to(60) == 0 ? 0 : i) + ".weight\":{\"dtype\":\"" + std::string{sf::name(type)} +
+                 "\",\"shape\":[";
         for (std::size_t axis = 0; axis < shape.size(); ++axis) entry += (axis == 0 ? "" : ",") + std::to_string(shape[axis]);
         entry += "],\"data_offsets\":[" + std::to_string(at) + "," + std::to_string(at + size_bytes) + "]}";
         at += size_bytes;
@@ -673,8 +724,8 @@ TEST_CASE("header: the fast way reads what the plain way reads") {
         const std::string json = random_header(random);
         const std::vector<char> exact(json.begin(), json.end());  // so that a sanitizer sees a read behind it
         const std::string_view text{exact.data(), exact.size()};
-        for (const sf::read_options& options : {sf::read_options{}, sf::read_options::reference(), sf::read_options::strict(),
-                                                sf::read_options::lenient()}) {
+        for (const sf::read_options& options :
+             {sf::read_options{}, sf::read_options::reference(), sf::read_options::strict(), sf::read_options::lenient()}) {
             const auto fast = sf::detail::header_reader{text, options}.read(sf::no_number);
             const auto plain = sf::detail::header_reader{text, options, false}.read(sf::no_number);
             REQUIRE(table_of(fast) == table_of(plain));
@@ -691,8 +742,9 @@ TEST_CASE("header: 20,000 tensors in random order are all found") {
     std::shuffle(order.begin(), order.end(), std::mt19937{7});
     std::string json = "{";
     for (const std::size_t i : order)
-        json += (json.size() == 1 ? "\"t" : ",\"t") + std::to_string(i) + "\":{\"dtype\":\"BF16\",\"shape\":[1],\"data_offsets\":[" +
-                std::to_string(2 * i) + "," + std::to_string(2 * i + 2) + "]}";
+        json += (json.size() == 1 ? "\"t" : ",\"t") + std::to_string(i) +
+                "\":{\"dtype\":\"BF16\",\"shape\":[1],\"data_offsets\":[" + std::to_string(2 * i) + "," +
+                std::to_string(2 * i + 2) + "]}";
     const std::string file = framed(json + "}");
     const auto parsed = sf::header::parse(bytes_of(file), sf::no_number);
     REQUIRE(parsed);
@@ -736,14 +788,17 @@ TEST_CASE("header: tensors are written by dtype, larger first, then by name as b
         if (sf::bits(static_cast<sf::dtype>(i)) < 8) continue;
         tensors.push_back({sf::name(static_cast<sf::dtype>(i)), static_cast<sf::dtype>(i), shape});
     }
-    for (const std::string_view name : {"b", "a", "a.10", "a.2", "B", "\xC3\xA9", ""}) tensors.push_back({name, sf::dtype::f32, shape});
+    for (const std::string_view name : {"b", "a", "a.10", "a.2", "B", "\xC3\xA9", ""})
+        tensors.push_back({name, sf::dtype::f32, shape});
     const auto encoded = sf::encode_header(tensors);
     REQUIRE(encoded);
     const auto parsed = sf::header::parse(encoded->bytes.span(), encoded->file_bytes);
     REQUIRE(parsed);
     std::string names;
     for (std::size_t i = 0; i < parsed->size(); ++i) names += std::string{(*parsed)[i].name} + " ";
-    CHECK(names == "U64 I64 F64 C64  B F32 a a.10 a.2 b \xC3\xA9 U32 I32 BF16 F16 U16 I16 F8_E5M2FNUZ F8_E4M3FNUZ F8_E8M0 F8_E4M3 F8_E5M2 I8 U8 BOOL ");
+    CHECK(
+        names ==
+        "U64 I64 F64 C64  B F32 a a.10 a.2 b \xC3\xA9 U32 I32 BF16 F16 U16 I16 F8_E5M2FNUZ F8_E4M3FNUZ F8_E8M0 F8_E4M3 F8_E5M2 I8 U8 BOOL ");
     for (std::size_t i = 0; i < tensors.size(); ++i) {
         const std::size_t at = parsed->find(tensors[i].name);
         CHECK(encoded->offsets[i] == parsed->header_bytes() + (*parsed)[at].begin);
@@ -755,9 +810,8 @@ TEST_CASE("header: metadata are written sorted, and escaped no more than needed"
         {"z", "/ \x7f \xC3\xA9 \xF0\x9F\x98\x80"}, {"a", std::string_view{"\0\x01\x1f\x0b", 4}}, {"m", "\"\\\b\f\n\r\t"}};
     const auto encoded = sf::encode_header({}, metadata);
     REQUIRE(encoded);
-    const std::string expected =
-        R"({"__metadata__":{"a":"\u0000\u0001\u001f\u000b","m":"\"\\\b\f\n\r\t","z":"/ )"
-        "\x7f \xC3\xA9 \xF0\x9F\x98\x80\"}}";
+    const std::string expected = R"({"__metadata__":{"a":"\u0000\u0001\u001f\u000b","m":"\"\\\b\f\n\r\t","z":"/ )"
+                                 "\x7f \xC3\xA9 \xF0\x9F\x98\x80\"}}";
     const std::string json = json_of(*encoded);
     CHECK(json.substr(0, expected.size()) == expected);
     CHECK(json.size() % 8 == 0);
@@ -784,7 +838,8 @@ TEST_CASE("header: what no reader would accept is not written") {
     CHECK(refusal({}, {{"a\xFF", ""}}).code == sf::errc::bad_name);
     CHECK(refusal({}, {{"a", "\xED\xA0\x80"}}).code == sf::errc::bad_name);
     CHECK(refusal({}, {{"a", "1"}, {"b", ""}, {"a", "2"}}).code == sf::errc::bad_name);
-    CHECK(refusal({{"a", sf::dtype::u8, two}, {"b", sf::dtype::u8, two}, {"a", sf::dtype::i8, two}}).code == sf::errc::duplicate_tensor);
+    CHECK(refusal({{"a", sf::dtype::u8, two}, {"b", sf::dtype::u8, two}, {"a", sf::dtype::i8, two}}).code ==
+          sf::errc::duplicate_tensor);
     CHECK(refusal({{"a", sf::dtype::f4, three}}).code == sf::errc::partial_byte);
     CHECK(refusal({{"a", sf::dtype::u8, huge}}).code == sf::errc::size_overflow);
     std::vector<std::string> names;
@@ -812,8 +867,9 @@ TEST_CASE("header: one above 100,000,000 bytes is not written") {
 TEST_CASE("header: what is written is read back, for many random sets of tensors") {
     std::mt19937 random{42};
     const auto up_to = [&](std::uint32_t last) { return std::uniform_int_distribution<std::uint32_t>{0, last}(random); };
-    const std::vector<std::string> pieces = {"a", "model", ".", "layers", "0", "17", "\"", "\\", "/", "\n", "\t", std::string(1, '\0'),
-                                             "\x1b", "\x7f", "\xC3\xA9", "\xF0\x9F\x98\x80", " ", "{", "weight"};
+    const std::vector<std::string> pieces = {
+        "a",    "model", ".",        "layers",           "0", "17", "\"",    "\\", "/", "\n", "\t", std::string(1, '\0'),
+        "\x1b", "\x7f",  "\xC3\xA9", "\xF0\x9F\x98\x80", " ", "{",  "weight"};
     const auto random_text = [&] {
         std::string text;
         for (std::uint32_t i = up_to(8); i > 0; --i) text += pieces[up_to(static_cast<std::uint32_t>(pieces.size() - 1))];

@@ -15,7 +15,8 @@
 
 namespace sf = safefuse;
 
-static_assert(std::is_nothrow_move_constructible_v<sf::huge_page_buffer> && std::is_nothrow_move_assignable_v<sf::huge_page_buffer>);
+static_assert(std::is_nothrow_move_constructible_v<sf::huge_page_buffer> &&
+              std::is_nothrow_move_assignable_v<sf::huge_page_buffer>);
 static_assert(!std::is_copy_constructible_v<sf::huge_page_buffer> && !std::is_copy_assignable_v<sf::huge_page_buffer>);
 
 TEST_CASE("huge_page_buffer: bytes of any size begin at a page's start, are 0, and can be written") {
@@ -72,7 +73,8 @@ TEST_CASE("huge_page_buffer: fuse writes to it") {
     const std::uint64_t shape[] = {2, 2};
     const std::uint16_t values[] = {1, 2, 3, 4};
     const auto view = *sf::tensor_view::of(sf::dtype::bf16, shape, std::as_bytes(std::span{values}));
-    const sf::named_tensor tensors[] = {{"moe.0.gate_proj.weight", view}, {"moe.0.up_proj.weight", view}, {"moe.0.down_proj.weight", view}};
+    const sf::named_tensor tensors[] = {
+        {"moe.0.gate_proj.weight", view}, {"moe.0.up_proj.weight", view}, {"moe.0.down_proj.weight", view}};
     const sf::tensor_list set{tensors};
     const auto plan = sf::plan<sf::layouts::per_expert, sf::layouts::gate_up_fused>(set, "moe");
     REQUIRE(plan);

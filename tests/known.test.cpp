@@ -31,9 +31,11 @@ std::string detected(const sf::checkpoint& checkpoint, bool unfuse = false) {
     CHECK(!family.error().detail.empty());
     return family.error().code == sf::errc::ambiguous_family ? "ambiguous: " + std::string{family.error().detail.view()}
            : family.error().code == sf::errc::unknown_family ? "unknown"
-                                                              : std::string{sf::sentence(family.error().code)};
+                                                             : std::string{sf::sentence(family.error().code)};
 }
-std::string detected(const std::string& path, bool unfuse = false) { return detected(sf::checkpoint::open(path).value(), unfuse); }
+std::string detected(const std::string& path, bool unfuse = false) {
+    return detected(sf::checkpoint::open(path).value(), unfuse);
+}
 
 std::string detected_of(std::initializer_list<const char*> names, bool unfuse = false) {
     const temporary_directory directory;
@@ -103,13 +105,15 @@ TEST_CASE("detect: the names of a stored checkpoint tell its family, or that the
     CHECK(detected(fixtures + "minimax_m2/checkpoint") == "ambiguous: mixtral, phimoe");
     CHECK(detected(fixtures + "phimoe/checkpoint") == "ambiguous: mixtral, phimoe");
 
-    CHECK(detected_of({"model.layers.0.mlp.experts.0.up_proj.weight", "model.layers.0.mlp.e_score_correction_bias"}) == "exaone_moe");
+    CHECK(detected_of({"model.layers.0.mlp.experts.0.up_proj.weight", "model.layers.0.mlp.e_score_correction_bias"}) ==
+          "exaone_moe");
     CHECK(detected_of({"model.layers.0.feed_forward.experts.0.w1.weight"}) == "lfm2_moe");
     CHECK(detected_of({"model.layers.0.mixer.experts.0.up_proj.weight"}) == "nemotron_h");
 }
 
 TEST_CASE("detect: a family is never guessed from the model's names where several make them") {
-    for (const std::string type : {"qwen3_moe", "deepseek_v3", "mixtral", "phimoe", "ernie4_5_moe", "hy_v3", "nemotron_h", "granitemoe"}) {
+    for (const std::string type :
+         {"qwen3_moe", "deepseek_v3", "mixtral", "phimoe", "ernie4_5_moe", "hy_v3", "nemotron_h", "granitemoe"}) {
         CAPTURE(type);
         const temporary_directory directory;
         const auto checkpoint = sf::checkpoint::open(fixtures + type + "/checkpoint");
@@ -165,10 +169,11 @@ TEST_CASE("known families: visit_family calls with the type that a name stands f
 }
 
 TEST_CASE("known families: gpt-oss, MXFP4 or not, can become experts with gate behind up") {
-    using fields = sf::spelling<sf::spelled<sf::weight, "">, sf::spelled<sf::bias, "_bias">, sf::spelled<sf::mxfp4_blocks, "_blocks">,
-                                sf::spelled<sf::mxfp4_scales, "_scales">>;
-    using gpt_oss_behind = sf::layout<fields, sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, sf::layouts::gate, sf::layouts::up>>>,
-                                      sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>;
+    using fields = sf::spelling<sf::spelled<sf::weight, "">, sf::spelled<sf::bias, "_bias">,
+                                sf::spelled<sf::mxfp4_blocks, "_blocks">, sf::spelled<sf::mxfp4_scales, "_scales">>;
+    using gpt_oss_behind =
+        sf::layout<fields, sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, sf::layouts::gate, sf::layouts::up>>>,
+                   sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>;
     constexpr std::uint64_t E = 2, I = 32, H = 64;
     const auto made = [](const laws::packed_set& set, const char* name) {
         const bool quantised = !set.bytes_of("moe.gate_up_proj_blocks").empty();
@@ -218,7 +223,8 @@ TEST_CASE("known families: gpt-oss, MXFP4 or not, can become experts with gate b
             for (std::size_t h = 0; h < H; ++h)
                 for (std::size_t b = 0; b < 2; ++b) {
                     for (std::size_t half = 0; half < 2; ++half)
-                        wrong += to[(((e * 2 + half) * I + i) * H + h) * 2 + b] != from[((e * H + h) * 2 * I + 2 * i + half) * 2 + b];
+                        wrong +=
+                            to[(((e * 2 + half) * I + i) * H + h) * 2 + b] != from[((e * H + h) * 2 * I + 2 * i + half) * 2 + b];
                     wrong += down_to[((e * H + h) * I + i) * 2 + b] != down_from[((e * I + i) * H + h) * 2 + b];
                 }
     CHECK(wrong == 0);
@@ -228,7 +234,8 @@ TEST_CASE("known families: what config.json must tell is declared") {
     std::set<std::string> told;
     for (const sf::known_family& each : sf::shipped_families::all) {
         CHECK(each.unfuse.config_extents.data() == each.fuse.config_extents.data());
-        for (const sf::config_extent& extent : each.fuse.config_extents) told.insert(std::string{each.fuse.name} + " " + std::string{extent.name});
+        for (const sf::config_extent& extent : each.fuse.config_extents)
+            told.insert(std::string{each.fuse.name} + " " + std::string{extent.name});
     }
     CHECK(told == std::set<std::string>{"kimi_k25 N", "qwen4_exp S", "qwen4_exp_text S", "step3p7 N"});
 }
@@ -253,23 +260,27 @@ TEST_CASE("detect: a name that another family renames is no sign of it where thi
     CHECK(experts("model.language_model.layers.0", {}) == "qwen2_moe");
     CHECK(experts("model.layers.0", {support::u8("model.layers.0.mlp.shared_expert.up_proj.weight", {3, 4})}) == "qwen2_moe");
     // AFMoE keeps this name, A.X-K1 does not
-    CHECK(experts("model.layers.0", {support::u8("model.layers.0.post_mlp_layernorm.weight", {4})}) == "ambiguous: qwen2_moe, axk1");
+    CHECK(experts("model.layers.0", {support::u8("model.layers.0.post_mlp_layernorm.weight", {4})}) ==
+          "ambiguous: qwen2_moe, axk1");
     // gates without down matrices: zero-computation experts
     CHECK(experts("model.layers.0", {support::u8("model.layers.0.mlp.experts.1.gate_proj.weight", {3, 4}),
                                      support::u8("model.layers.0.mlp.experts.1.up_proj.weight", {3, 4})}) == "longcat_flash");
-    CHECK(experts("model.layers.0", {support::u8("model.layers.1.ple.ple_embedding.ngram_embedding.shard_0.weight", {2, 4})}) == "qwen4_exp");
+    CHECK(experts("model.layers.0", {support::u8("model.layers.1.ple.ple_embedding.ngram_embedding.shard_0.weight", {2, 4})}) ==
+          "qwen4_exp");
 }
 
 TEST_CASE("detect: experts that cannot be planned at all are of the likeliest family, so that its plan says why") {
     CHECK(detected_of({"model.layers.0.mlp.experts.0.gate_proj.weight"}) == "qwen2_moe");
-    CHECK(detected_of({"model.layers.0.mlp.experts.1.gate_proj.weight", "model.layers.0.mlp.experts.1.up_proj.weight"}) == "qwen2_moe");
+    CHECK(detected_of({"model.layers.0.mlp.experts.1.gate_proj.weight", "model.layers.0.mlp.experts.1.up_proj.weight"}) ==
+          "qwen2_moe");
 }
 
 TEST_CASE("detect: where shapes alone tell the form, families that leave it as it is may be meant too") {
     const auto fused = [](std::vector<std::uint64_t> gate_up, std::vector<std::uint64_t> down) {
         const temporary_directory directory;
-        support::write_tensor_file(directory / "model.safetensors", {support::u8("model.layers.0.mlp.experts.gate_up_proj", gate_up),
-                                                                    support::u8("model.layers.0.mlp.experts.down_proj", down)});
+        support::write_tensor_file(directory / "model.safetensors",
+                                   {support::u8("model.layers.0.mlp.experts.gate_up_proj", gate_up),
+                                    support::u8("model.layers.0.mlp.experts.down_proj", down)});
         return detected(directory.string());
     };
     CHECK(fused({2, 6, 4}, {2, 4, 3}) == "unknown");  // as transformers holds them

@@ -36,7 +36,8 @@ public:
     mutable u64 read_bytes = 0;
     mutable std::vector<std::vector<unsigned>> times_read;  ///< by source and byte
 
-    void add(std::string name, sf::dtype type, std::vector<u64> shape, std::span<const std::byte> bytes, std::uint32_t source = 0) {
+    void add(std::string name, sf::dtype type, std::vector<u64> shape, std::span<const std::byte> bytes,
+             std::uint32_t source = 0) {
         if (source >= sources_.size()) {
             sources_.resize(source + 1);
             times_read.resize(source + 1);
@@ -59,7 +60,9 @@ public:
         }
         add(std::move(name), type, std::move(shape), bytes, source);
     }
-    void remove(std::string_view name) { std::erase_if(entries_, [&](const entry& each) { return each.name == name; }); }
+    void remove(std::string_view name) {
+        std::erase_if(entries_, [&](const entry& each) { return each.name == name; });
+    }
     void rename(std::string_view name, std::string_view to) {
         for (entry& each : entries_)
             if (each.name == name) each.name = to;
@@ -83,7 +86,9 @@ public:
         return {entries_[i].name, entries_[i].type, entries_[i].shape};
     }
     sf::tensor_place place(std::size_t i) const noexcept { return entries_[i].place; }
-    std::string_view source_name(std::uint32_t source) const noexcept { return source == 0 ? "first.safetensors" : "other.safetensors"; }
+    std::string_view source_name(std::uint32_t source) const noexcept {
+        return source == 0 ? "first.safetensors" : "other.safetensors";
+    }
     std::span<const std::byte> source_bytes(std::uint32_t source) const noexcept {
         return resident ? std::span<const std::byte>{sources_[source]} : std::span<const std::byte>{};
     }
@@ -103,7 +108,8 @@ private:
         sf::tensor_place place;
     };
     std::span<const std::byte> bytes(const sf::tensor_place& at) const {
-        return std::span<const std::byte>{sources_[at.source]}.subspan(static_cast<std::size_t>(at.offset), static_cast<std::size_t>(at.size_bytes));
+        return std::span<const std::byte>{sources_[at.source]}.subspan(static_cast<std::size_t>(at.offset),
+                                                                       static_cast<std::size_t>(at.size_bytes));
     }
 
     std::vector<entry> entries_;
@@ -123,23 +129,29 @@ using input_scale = sf::field<"input_scale", sf::field_role::scale>;
 
 using modules = sf::spelling<sf::spelled<sf::weight, ".weight">, sf::spelled<sf::bias, ".bias">,
                              sf::spelled<sf::weight_scale_inv, ".weight_scale_inv">, sf::spelled<input_scale, ".input_scale">>;
-using parameters = sf::spelling<sf::spelled<sf::weight, "">, sf::spelled<sf::bias, "_bias">, sf::spelled<sf::weight_scale_inv, "_scale_inv">,
-                                sf::spelled<input_scale, "_input_scale">>;
+using parameters = sf::spelling<sf::spelled<sf::weight, "">, sf::spelled<sf::bias, "_bias">,
+                                sf::spelled<sf::weight_scale_inv, "_scale_inv">, sf::spelled<input_scale, "_input_scale">>;
 
 namespace layouts {
 
-using per_expert = sf::layout<modules, sf::tensor<"{expert}.gate_proj", gate>, sf::tensor<"{expert}.up_proj", up>, sf::tensor<"{expert}.down_proj", down>>;
-using gate_up = sf::layout<parameters, sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, gate, up>>>, sf::tensor<"down_proj", sf::stack<down>>>;
-using up_gate = sf::layout<parameters, sf::tensor<"w3_w1_weight", sf::stack<sf::concat<0, up, gate>>>, sf::tensor<"w2_weight", sf::stack<down>>>;
-using stacks = sf::layout<modules, sf::tensor<"gate_proj", sf::stack<gate>>, sf::tensor<"up_proj", sf::stack<up>>, sf::tensor<"down_proj", sf::stack<down>>>;
+using per_expert = sf::layout<modules, sf::tensor<"{expert}.gate_proj", gate>, sf::tensor<"{expert}.up_proj", up>,
+                              sf::tensor<"{expert}.down_proj", down>>;
+using gate_up = sf::layout<parameters, sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, gate, up>>>,
+                           sf::tensor<"down_proj", sf::stack<down>>>;
+using up_gate = sf::layout<parameters, sf::tensor<"w3_w1_weight", sf::stack<sf::concat<0, up, gate>>>,
+                           sf::tensor<"w2_weight", sf::stack<down>>>;
+using stacks = sf::layout<modules, sf::tensor<"gate_proj", sf::stack<gate>>, sf::tensor<"up_proj", sf::stack<up>>,
+                          sf::tensor<"down_proj", sf::stack<down>>>;
 template <u64 Group>
-using rows_in_turn = sf::layout<parameters, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, Group, gate, up>>>, sf::tensor<"down_proj", sf::stack<down>>>;
+using rows_in_turn = sf::layout<parameters, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, Group, gate, up>>>,
+                                sf::tensor<"down_proj", sf::stack<down>>>;
 using transposed = sf::layout<parameters, sf::tensor<"gate_up_proj", sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>>,
                               sf::tensor<"down_proj", sf::stack<sf::transpose<0, 1, down>>>>;
-using columns_in_turn = sf::layout<parameters, sf::tensor<"gate_up_proj", sf::transpose<1, 2, sf::stack<sf::interleave<0, 1, gate, up>>>>,
-                                   sf::tensor<"down_proj", sf::transpose<1, 2, sf::stack<down>>>>;
-using flat = sf::layout<parameters, sf::tensor<"w1", sf::flatten<0, sf::stack<gate>>>, sf::tensor<"v1", sf::flatten<0, sf::stack<up>>>,
-                        sf::tensor<"w2", sf::flatten<0, sf::stack<down>>>>;
+using columns_in_turn =
+    sf::layout<parameters, sf::tensor<"gate_up_proj", sf::transpose<1, 2, sf::stack<sf::interleave<0, 1, gate, up>>>>,
+               sf::tensor<"down_proj", sf::transpose<1, 2, sf::stack<down>>>>;
+using flat = sf::layout<parameters, sf::tensor<"w1", sf::flatten<0, sf::stack<gate>>>,
+                        sf::tensor<"v1", sf::flatten<0, sf::stack<up>>>, sf::tensor<"w2", sf::flatten<0, sf::stack<down>>>>;
 
 }  // namespace layouts
 
@@ -163,7 +175,8 @@ inline const sf::layout_description& description(kind of) {
     return layouts::flat::description;
 }
 inline std::string_view spelled(kind of) {
-    constexpr std::string_view names[] = {"per_expert", "gate_up", "up_gate", "stacks", "rows_1", "rows_2", "rows_64", "transposed", "columns_in_turn", "flat"};
+    constexpr std::string_view names[] = {"per_expert", "gate_up", "up_gate",    "stacks",          "rows_1",
+                                          "rows_2",     "rows_64", "transposed", "columns_in_turn", "flat"};
     return names[static_cast<std::size_t>(of)];
 }
 
@@ -234,9 +247,13 @@ inline std::vector<stored_tensor> stored(kind layout, const experts& x) {
         const u64 E = x.e();
         const u64 GI = has_rows ? i_blocks : 1, GH = has_columns ? h_blocks : 1;  // gate and up: [GI, GH]
         const u64 DH = has_rows ? h_blocks : 1, DI = has_columns ? i_blocks : 1;  // down: [DH, DI]
-        const auto gate_at = [&](u64 e, u64 i, u64 h) { return element{f, 0, x.first_expert + e, has_rows ? first_i + i : 0, h}; };
+        const auto gate_at = [&](u64 e, u64 i, u64 h) {
+            return element{f, 0, x.first_expert + e, has_rows ? first_i + i : 0, h};
+        };
         const auto up_at = [&](u64 e, u64 i, u64 h) { return element{f, 1, x.first_expert + e, has_rows ? first_i + i : 0, h}; };
-        const auto down_at = [&](u64 e, u64 h, u64 i) { return element{f, 2, x.first_expert + e, h, has_columns ? first_i + i : 0}; };
+        const auto down_at = [&](u64 e, u64 h, u64 i) {
+            return element{f, 2, x.first_expert + e, h, has_columns ? first_i + i : 0};
+        };
         constexpr std::string_view dotted[] = {".weight", ".bias", ".weight_scale_inv", ".input_scale"};
         constexpr std::string_view plain[] = {"", "_bias", "_scale_inv", "_input_scale"};
         const bool as_modules = layout == kind::per_expert || layout == kind::stacks;
@@ -389,14 +406,13 @@ inline std::vector<std::byte> packed(sf::dtype type, const std::vector<element>&
     return out;
 }
 
-inline u64 group_of(kind layout) {
-    return layout == kind::rows_2 ? 2 : layout == kind::rows_64 ? 64 : 1;
-}
+inline u64 group_of(kind layout) { return layout == kind::rows_2 ? 2 : layout == kind::rows_64 ? 64 : 1; }
 
 /// Why these experts cannot be stored so; empty when they can.
 inline std::set<sf::errc> cannot_store(kind layout, const experts& x) {
     std::set<sf::errc> why;
-    const bool in_turn = layout == kind::rows_1 || layout == kind::rows_2 || layout == kind::rows_64 || layout == kind::columns_in_turn;
+    const bool in_turn =
+        layout == kind::rows_1 || layout == kind::rows_2 || layout == kind::rows_64 || layout == kind::columns_in_turn;
     const bool behind = layout == kind::gate_up || layout == kind::up_gate || layout == kind::transposed;
     if ((x.has(field::weight) || x.has(field::bias)) && x.i() % group_of(layout) != 0) why.insert(sf::errc::unnested_groups);
     if (x.has(field::scale)) {
@@ -433,7 +449,9 @@ inline bool whole_bytes_move(kind from, const experts& source, kind to, const ex
             if (first.second % unit != 0) return false;
             for (std::size_t k = 1; k < unit; ++k) {
                 const auto next = place_of.at(each.elements[i + k]);
-                if (next.first != first.first || next.second != first.second + k || each.elements[i + k].part != each.elements[i].part) return false;
+                if (next.first != first.first || next.second != first.second + k ||
+                    each.elements[i + k].part != each.elements[i].part)
+                    return false;
             }
         }
     }
@@ -464,7 +482,8 @@ inline executed execute(const sf::copy_plan& plan, const packed_set& set) {
                 to += step[l] * block.loops[l].destination_stride;
             }
             for (u64 b = 0; b < block.run_bytes; ++b) {
-                if (from + b >= source.size() || block.output >= out.outputs.size() || to + b >= out.outputs[block.output].size()) {
+                if (from + b >= source.size() || block.output >= out.outputs.size() ||
+                    to + b >= out.outputs[block.output].size()) {
                     out.in_bounds = false;
                     return out;
                 }
@@ -485,7 +504,8 @@ inline executed execute(const sf::copy_plan& plan, const packed_set& set) {
 }
 
 /// Numbers of the tensors under a scope, as `plan` finds them.
-inline sf::result<sf::copy_plan> plan_kinds(const packed_set& set, std::string_view scope, kind from, kind to, const sf::plan_options& options) {
+inline sf::result<sf::copy_plan> plan_kinds(const packed_set& set, std::string_view scope, kind from, kind to,
+                                            const sf::plan_options& options) {
     auto members = sf::detail::tensors_under(set, scope);
     if (!members) return std::move(members).error();
     return sf::plan_maker::make(set, members->span(), scope, description(from), description(to), options);

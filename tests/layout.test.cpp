@@ -59,8 +59,8 @@ constexpr u64 shape_digits(const sf::placement& of) {
 }
 
 // Each rule here holds when the compiler computes it, and again when the program does, under the sanitizers.
-#define SAME_TWICE(...)          \
-    static_assert(__VA_ARGS__);  \
+#define SAME_TWICE(...)         \
+    static_assert(__VA_ARGS__); \
     CHECK((__VA_ARGS__))
 
 using a = sf::part<"a", "I", "H">;
@@ -140,7 +140,8 @@ TEST_CASE("layout: interleave deals out groups of the operands in turn") {
     constexpr auto three = sf::interleave<1, 2, a, b, c>::place(extents_of(1, 1, 4));
     SAME_TWICE(entry(three, "b", 0, 0, 3) == 9);
     SAME_TWICE(entry(three, "c", 0, 0, 2) == 10);
-    constexpr auto scalars = sf::stack<sf::interleave<0, 64, gate, up>>::place(extents_of(5, 128, 4, laws::input_scale::description));
+    constexpr auto scalars =
+        sf::stack<sf::interleave<0, 64, gate, up>>::place(extents_of(5, 128, 4, laws::input_scale::description));
     SAME_TWICE(shape_digits(scalars) == 502);
 }
 
@@ -214,7 +215,8 @@ TEST_CASE("layout: a placement that cannot be says why") {
     SAME_TWICE(why(sf::concat<0, gate, up>::place(extents_of(1, huge, 1))) == placement_error::overflow);
     SAME_TWICE(why(sf::interleave<0, 1, gate, up>::place(extents_of(1, huge, 1))) == placement_error::overflow);
     SAME_TWICE(why(sf::flatten<0, sf::stack<gate>>::place(extents_of(2, huge, 1))) == placement_error::overflow);
-    using nine = sf::concat<0, a, b, c, d, sf::part<"e", "I", "H">, sf::part<"f", "I", "H">, sf::part<"g", "I", "H">, sf::part<"h", "I", "H">, sf::part<"i", "I", "H">>;
+    using nine = sf::concat<0, a, b, c, d, sf::part<"e", "I", "H">, sf::part<"f", "I", "H">, sf::part<"g", "I", "H">,
+                            sf::part<"h", "I", "H">, sf::part<"i", "I", "H">>;
     SAME_TWICE(why(nine::place(extents_of(1, 3, 4))) == placement_error::too_complex);
 }
 
@@ -267,7 +269,8 @@ struct even_rows_first {
     }
 };
 
-using user_layout = sf::layout<laws::parameters, sf::tensor<"both", sf::stack<turned_pair<gate, up>>>, sf::tensor<"rest", sf::stack<even_rows_first<down>>>>;
+using user_layout = sf::layout<laws::parameters, sf::tensor<"both", sf::stack<turned_pair<gate, up>>>,
+                               sf::tensor<"rest", sf::stack<even_rows_first<down>>>>;
 
 static_assert(sf::layout_term<turned_pair<gate, up>>);
 static_assert(sf::can_become<laws::layouts::per_expert, user_layout> && sf::can_become<user_layout, laws::layouts::per_expert>);
@@ -323,7 +326,8 @@ struct counts {
 };
 
 /// Plans `kept` of `whole` from one layout to the other and holds everything against the obvious implementation.
-void check_pair(laws::kind from, laws::kind to, const laws::experts& whole, const laws::experts& kept, const laws::packed_set& set, counts& count) {
+void check_pair(laws::kind from, laws::kind to, const laws::experts& whole, const laws::experts& kept,
+                const laws::packed_set& set, counts& count) {
     sf::plan_options options;
     options.unscaled_codes = true;
     options.first_expert = kept.first_expert;
@@ -333,11 +337,13 @@ void check_pair(laws::kind from, laws::kind to, const laws::experts& whole, cons
         options.slice_first = kept.i_first;
         options.slice_end = kept.i_end;
     }
-    INFO(laws::spelled(from), " to ", laws::spelled(to), ", ", sf::name(whole.type), " E ", whole.e(), " I ", whole.i(), " H ", whole.h, ", experts ",
-         kept.first_expert, "..", kept.end_expert, " I ", kept.i_first, "..", kept.i_end, ", fields ", whole.fields.size());
+    INFO(laws::spelled(from), " to ", laws::spelled(to), ", ", sf::name(whole.type), " E ", whole.e(), " I ", whole.i(), " H ",
+         whole.h, ", experts ", kept.first_expert, "..", kept.end_expert, " I ", kept.i_first, "..", kept.i_end, ", fields ",
+         whole.fields.size());
 
     std::set<sf::errc> expected = laws::cannot_store(to, kept);
-    if (whole.has(laws::field::scale) && (kept.i_first % 128 != 0 || (kept.i_end % 128 != 0 && kept.i_end != whole.i_end))) expected.insert(sf::errc::cuts_granule);
+    if (whole.has(laws::field::scale) && (kept.i_first % 128 != 0 || (kept.i_end % 128 != 0 && kept.i_end != whole.i_end)))
+        expected.insert(sf::errc::cuts_granule);
     const u64 group = laws::group_of(from);
     if (kept.i() > 0 && whole.i() != kept.i() && !(kept.i_first % group == 0 && kept.i_end % group == 0) &&
         kept.i_first / group != (kept.i_end - 1) / group)
@@ -366,7 +372,8 @@ void check_pair(laws::kind from, laws::kind to, const laws::experts& whole, cons
     const laws::executed ran = laws::execute(*plan, set);
     REQUIRE(ran.in_bounds);
     std::vector<std::vector<std::byte>> fused;
-    for (const sf::plan_output& each : plan->outputs()) fused.emplace_back(static_cast<std::size_t>(each.size_bytes), std::byte{0xA5});
+    for (const sf::plan_output& each : plan->outputs())
+        fused.emplace_back(static_cast<std::size_t>(each.size_bytes), std::byte{0xA5});
     std::vector<std::span<std::byte>> buffers{fused.begin(), fused.end()};
     REQUIRE(sf::fuse(*plan, buffers));
 
@@ -397,8 +404,10 @@ void check_pair(laws::kind from, laws::kind to, const laws::experts& whole, cons
         sum += blocks[i].size_bytes();
         if (i == 0) continue;
         const auto& before = blocks[i - 1];
-        CHECK((before.source < blocks[i].source || (before.source == blocks[i].source && before.source_offset <= blocks[i].source_offset)));
-        const bool neighbours = before.loop_count == 0 && blocks[i].loop_count == 0 && before.source == blocks[i].source && before.output == blocks[i].output &&
+        CHECK((before.source < blocks[i].source ||
+               (before.source == blocks[i].source && before.source_offset <= blocks[i].source_offset)));
+        const bool neighbours = before.loop_count == 0 && blocks[i].loop_count == 0 && before.source == blocks[i].source &&
+                                before.output == blocks[i].output &&
                                 before.source_offset + before.run_bytes == blocks[i].source_offset &&
                                 before.destination_offset + before.run_bytes == blocks[i].destination_offset;
         CHECK_FALSE(neighbours);
@@ -414,13 +423,15 @@ void check_all_pairs(const laws::experts& x, counts& count) {
     }
 }
 
-constexpr sf::dtype widths[] = {sf::dtype::f4, sf::dtype::f6_e2m3, sf::dtype::u8, sf::dtype::f8_e4m3, sf::dtype::bf16, sf::dtype::f32, sf::dtype::f64};
+constexpr sf::dtype widths[] = {sf::dtype::f4,   sf::dtype::f6_e2m3, sf::dtype::u8, sf::dtype::f8_e4m3,
+                                sf::dtype::bf16, sf::dtype::f32,     sf::dtype::f64};
 
 }  // namespace
 
 TEST_CASE("laws: every layout becomes every other, disjoint, exhaustive and equal to the obvious implementation") {
     counts count;
-    const std::pair<u64, u64> shapes[] = {{1, 1}, {1, 4}, {4, 1}, {2, 2}, {4, 4}, {4, 8}, {8, 4}, {3, 5}, {7, 2}, {6, 6}, {2, 3}, {0, 4}, {4, 0}, {64, 2}, {128, 3}, {65, 2}};
+    const std::pair<u64, u64> shapes[] = {{1, 1}, {1, 4}, {4, 1}, {2, 2}, {4, 4}, {4, 8},  {8, 4},   {3, 5},
+                                          {7, 2}, {6, 6}, {2, 3}, {0, 4}, {4, 0}, {64, 2}, {128, 3}, {65, 2}};
     for (const auto& [i, h] : shapes)
         for (const sf::dtype type : widths)
             for (const u64 e : {u64{1}, u64{2}, u64{11}, u64{12}}) {
@@ -435,7 +446,8 @@ TEST_CASE("laws: every layout becomes every other, disjoint, exhaustive and equa
 TEST_CASE("laws: 384 experts") {
     counts count;
     for (const sf::dtype type : {sf::dtype::u8, sf::dtype::bf16})
-        check_all_pairs({.end_expert = 384, .i_end = 2, .h = 4, .type = type, .fields = {laws::field::weight, laws::field::bias}}, count);
+        check_all_pairs({.end_expert = 384, .i_end = 2, .h = 4, .type = type, .fields = {laws::field::weight, laws::field::bias}},
+                        count);
     CHECK(count.made > 100);
 }
 
@@ -445,12 +457,22 @@ TEST_CASE("laws: biases, scalars and block scales ride along") {
     for (const u64 e : {u64{1}, u64{3}}) {
         for (const auto& [i, h] : {std::pair<u64, u64>{1, 1}, {3, 5}, {4, 8}, {64, 2}, {0, 3}})
             for (const sf::dtype type : {sf::dtype::f8_e4m3, sf::dtype::bf16, sf::dtype::f32}) {
-                check_all_pairs({.end_expert = e, .i_end = i, .h = h, .type = type, .fields = {field::weight, field::bias}}, count);
-                check_all_pairs({.end_expert = e, .i_end = i, .h = h, .type = type, .fields = {field::weight, field::scalar}}, count);
-                check_all_pairs({.end_expert = e, .i_end = i, .h = h, .type = type, .fields = {field::weight, field::bias, field::scalar}}, count);
+                check_all_pairs({.end_expert = e, .i_end = i, .h = h, .type = type, .fields = {field::weight, field::bias}},
+                                count);
+                check_all_pairs({.end_expert = e, .i_end = i, .h = h, .type = type, .fields = {field::weight, field::scalar}},
+                                count);
+                check_all_pairs(
+                    {.end_expert = e, .i_end = i, .h = h, .type = type, .fields = {field::weight, field::bias, field::scalar}},
+                    count);
             }
-        for (const auto& [i, h] : {std::pair<u64, u64>{128, 128}, {256, 128}, {128, 256}, {192, 128}, {128, 130}, {100, 4}, {1, 1}})
-            check_all_pairs({.end_expert = e, .i_end = i, .h = h, .type = sf::dtype::f8_e4m3, .fields = {field::weight, field::scale, field::bias}}, count);
+        for (const auto& [i, h] :
+             {std::pair<u64, u64>{128, 128}, {256, 128}, {128, 256}, {192, 128}, {128, 130}, {100, 4}, {1, 1}})
+            check_all_pairs({.end_expert = e,
+                             .i_end = i,
+                             .h = h,
+                             .type = sf::dtype::f8_e4m3,
+                             .fields = {field::weight, field::scale, field::bias}},
+                            count);
     }
     CHECK(count.made > 1000);
     CHECK(count.refused > 50);
@@ -462,7 +484,11 @@ TEST_CASE("laws: slices of experts and of I are the same slices of the whole, fo
         {.end_expert = 6, .i_end = 8, .h = 3, .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}},
         {.end_expert = 2, .i_end = 128, .h = 2, .fields = {laws::field::weight}},
         {.end_expert = 2, .i_end = 192, .h = 2, .type = sf::dtype::u8, .fields = {laws::field::weight}},
-        {.end_expert = 3, .i_end = 256, .h = 128, .type = sf::dtype::f8_e4m3, .fields = {laws::field::weight, laws::field::scale}},
+        {.end_expert = 3,
+         .i_end = 256,
+         .h = 128,
+         .type = sf::dtype::f8_e4m3,
+         .fields = {laws::field::weight, laws::field::scale}},
         {.end_expert = 2, .i_end = 8, .h = 4, .type = sf::dtype::f4, .fields = {laws::field::weight}},
         {.end_expert = 2, .i_end = 7, .h = 2, .type = sf::dtype::f32, .fields = {laws::field::weight, laws::field::bias}},
     };
@@ -471,7 +497,8 @@ TEST_CASE("laws: slices of experts and of I are the same slices of the whole, fo
             if (!laws::cannot_store(from, whole).empty()) continue;
             const laws::packed_set set = laws::make_set(from, whole, "moe");
             for (const laws::kind to : laws::all_kinds) {
-                for (const auto& [first, end] : {std::pair<u64, u64>{0, 1}, {1, 2}, {0, whole.e() / 2}, {whole.e() / 2, whole.e()}, {1, 1}}) {
+                for (const auto& [first, end] :
+                     {std::pair<u64, u64>{0, 1}, {1, 2}, {0, whole.e() / 2}, {whole.e() / 2, whole.e()}, {1, 1}}) {
                     laws::experts kept = whole;
                     kept.first_expert = first;
                     kept.end_expert = end;
@@ -509,7 +536,8 @@ TEST_CASE("laws: slices of experts and of I are the same slices of the whole, fo
 }
 
 TEST_CASE("laws: there and back is the identity, names and bytes") {
-    const laws::experts x{.end_expert = 11, .i_end = 64, .h = 3, .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}};
+    const laws::experts x{
+        .end_expert = 11, .i_end = 64, .h = 3, .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}};
     for (const laws::kind from : laws::all_kinds)
         for (const laws::kind to : laws::all_kinds) {
             INFO(laws::spelled(from), " to ", laws::spelled(to));
@@ -561,15 +589,21 @@ using codes = sf::field<"weight_packed", sf::field_role::value, 1, 8>;
 using factors = sf::field<"weight_scale", sf::field_role::scale, 1, 32>;
 using packed_names = sf::spelling<sf::spelled<codes, ".weight_packed">, sf::spelled<factors, ".weight_scale">>;
 using packed_fused_names = sf::spelling<sf::spelled<codes, "_packed">, sf::spelled<factors, "_scale">>;
-using packed_experts = sf::layout<packed_names, sf::tensor<"{expert}.gate_proj", gate>, sf::tensor<"{expert}.up_proj", up>, sf::tensor<"{expert}.down_proj", down>>;
-using packed_fused = sf::layout<packed_fused_names, sf::tensor<"w13", sf::stack<sf::concat<0, gate, up>>>, sf::tensor<"w2", sf::stack<down>>>;
-using turned_experts = sf::layout<packed_names, sf::tensor<"{expert}.gate_proj", sf::transpose<0, 1, gate>>, sf::tensor<"{expert}.up_proj", sf::transpose<0, 1, up>>,
+using packed_experts = sf::layout<packed_names, sf::tensor<"{expert}.gate_proj", gate>, sf::tensor<"{expert}.up_proj", up>,
+                                  sf::tensor<"{expert}.down_proj", down>>;
+using packed_fused =
+    sf::layout<packed_fused_names, sf::tensor<"w13", sf::stack<sf::concat<0, gate, up>>>, sf::tensor<"w2", sf::stack<down>>>;
+using turned_experts = sf::layout<packed_names, sf::tensor<"{expert}.gate_proj", sf::transpose<0, 1, gate>>,
+                                  sf::tensor<"{expert}.up_proj", sf::transpose<0, 1, up>>,
                                   sf::tensor<"{expert}.down_proj", sf::transpose<0, 1, down>>>;
-using turned_fused = sf::layout<packed_fused_names, sf::tensor<"w13", sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>>, sf::tensor<"w2", sf::stack<sf::transpose<0, 1, down>>>>;
+using turned_fused = sf::layout<packed_fused_names, sf::tensor<"w13", sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>>,
+                                sf::tensor<"w2", sf::stack<sf::transpose<0, 1, down>>>>;
 
 laws::packed_set packed_source(u64 e, u64 i, u64 h, bool turned) {
     laws::packed_set set;
-    const auto shape = [&](u64 rows, u64 columns) { return turned ? std::vector<u64>{columns, rows} : std::vector<u64>{rows, columns}; };
+    const auto shape = [&](u64 rows, u64 columns) {
+        return turned ? std::vector<u64>{columns, rows} : std::vector<u64>{rows, columns};
+    };
     for (u64 n = 0; n < e; ++n)
         for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
             const std::string name = "moe." + std::to_string(n) + "." + part;
@@ -588,9 +622,12 @@ TEST_CASE("layout: packed codes and their factors fuse by their own extents, and
     auto plan = sf::plan<packed_experts, packed_fused>(set, "moe");
     if (!plan) FAIL(std::string{plan.error().message().view()});
     REQUIRE(plan->output("w13_packed") != nullptr);
-    CHECK(std::vector<u64>(plan->output("w13_packed")->shape.begin(), plan->output("w13_packed")->shape.end()) == std::vector<u64>{3, 128, 5});
-    CHECK(std::vector<u64>(plan->output("w13_scale")->shape.begin(), plan->output("w13_scale")->shape.end()) == std::vector<u64>{3, 128, 2});
-    CHECK(std::vector<u64>(plan->output("w2_packed")->shape.begin(), plan->output("w2_packed")->shape.end()) == std::vector<u64>{3, 40, 8});
+    CHECK(std::vector<u64>(plan->output("w13_packed")->shape.begin(), plan->output("w13_packed")->shape.end()) ==
+          std::vector<u64>{3, 128, 5});
+    CHECK(std::vector<u64>(plan->output("w13_scale")->shape.begin(), plan->output("w13_scale")->shape.end()) ==
+          std::vector<u64>{3, 128, 2});
+    CHECK(std::vector<u64>(plan->output("w2_packed")->shape.begin(), plan->output("w2_packed")->shape.end()) ==
+          std::vector<u64>{3, 40, 8});
     const auto ran = laws::execute(*plan, set);
     std::vector<std::byte> expected;
     for (u64 e = 0; e < 3; ++e)
@@ -606,7 +643,8 @@ TEST_CASE("layout: packed codes and their factors fuse by their own extents, and
     auto cut = sf::plan<packed_experts, packed_fused>(set, "moe", {.sliced_extent = "I", .slice_first = 12, .slice_end = 24});
     REQUIRE_FALSE(cut);
     CHECK(cut.error().code == sf::errc::cuts_granule);
-    auto cut_factor = sf::plan<packed_experts, packed_fused>(set, "moe", {.sliced_extent = "I", .slice_first = 16, .slice_end = 32});
+    auto cut_factor =
+        sf::plan<packed_experts, packed_fused>(set, "moe", {.sliced_extent = "I", .slice_first = 16, .slice_end = 32});
     REQUIRE_FALSE(cut_factor);
     CHECK(cut_factor.error().code == sf::errc::cuts_granule);
 }
@@ -623,16 +661,21 @@ TEST_CASE("layout: codes packed along the other axis are put side by side") {
     for (u64 e = 0; e < 2; ++e)
         for (u64 r = 0; r < 8; ++r)
             for (u64 col = 0; col < 64; ++col) {
-                const auto from = set.bytes_of("moe." + std::to_string(e) + (col < 32 ? ".gate_proj" : ".up_proj") + ".weight_packed");
-                for (u64 byte = 0; byte < 4; ++byte) REQUIRE(made[((e * 8 + r) * 64 + col) * 4 + byte] == from[(r * 32 + col % 32) * 4 + byte]);
+                const auto from =
+                    set.bytes_of("moe." + std::to_string(e) + (col < 32 ? ".gate_proj" : ".up_proj") + ".weight_packed");
+                for (u64 byte = 0; byte < 4; ++byte)
+                    REQUIRE(made[((e * 8 + r) * 64 + col) * 4 + byte] == from[(r * 32 + col % 32) * 4 + byte]);
             }
 }
 
 TEST_CASE("layout: more ways to say the same") {
     // concat of turned parts, and of stacks, are what transposing or stacking the concat is
-    using other_turned = sf::layout<laws::parameters, sf::tensor<"gate_up_proj", sf::concat<2, sf::stack<sf::transpose<0, 1, gate>>, sf::stack<sf::transpose<1, 0, up>>>>,
-                                    sf::tensor<"down_proj", sf::transpose<1, 2, sf::stack<down>>>>;
-    const laws::experts x{.end_expert = 3, .i_end = 4, .h = 5, .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}};
+    using other_turned = sf::layout<
+        laws::parameters,
+        sf::tensor<"gate_up_proj", sf::concat<2, sf::stack<sf::transpose<0, 1, gate>>, sf::stack<sf::transpose<1, 0, up>>>>,
+        sf::tensor<"down_proj", sf::transpose<1, 2, sf::stack<down>>>>;
+    const laws::experts x{
+        .end_expert = 3, .i_end = 4, .h = 5, .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}};
     const laws::packed_set set = laws::make_set(laws::kind::per_expert, x, "moe");
     auto one = sf::plan<laws::layouts::per_expert, laws::layouts::transposed>(set, "moe");
     auto other = sf::plan<laws::layouts::per_expert, other_turned>(set, "moe");

@@ -36,7 +36,8 @@ std::span<std::byte> writable(std::string& text) { return std::as_writable_bytes
 
 std::vector<std::string> names_in(const temporary_directory& directory) {
     std::set<std::string> names;
-    for (const auto& entry : std::filesystem::directory_iterator{directory.path()}) names.insert(entry.path().filename().string());
+    for (const auto& entry : std::filesystem::directory_iterator{directory.path()})
+        names.insert(entry.path().filename().string());
     return {names.begin(), names.end()};
 }
 
@@ -129,7 +130,8 @@ TEST_CASE_TEMPLATE("file source: no advice, however wild its range, changes what
     constexpr std::uint64_t huge = ~std::uint64_t{0};
     for (const sf::advice hint : {sf::advice::will_need, sf::advice::done_with, sf::advice::sequential})
         for (const std::uint64_t offset : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{4096}, std::uint64_t{100'000}, huge})
-            for (const std::uint64_t count : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{8192}, std::uint64_t{100'001}, huge}) {
+            for (const std::uint64_t count :
+                 {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{8192}, std::uint64_t{100'001}, huge}) {
                 file->advise(offset, count, hint);
                 std::string out(contents.size(), '?');
                 REQUIRE(file->read(0, writable(out)));
@@ -170,7 +172,8 @@ TEST_CASE_TEMPLATE("file source: what cannot be opened says why and leaves no de
 }
 
 #if !defined(_WIN32)
-TEST_CASE_TEMPLATE("file source: a file that may not be read is permission_denied", Source, sf::mapped_file, sf::positional_file) {
+TEST_CASE_TEMPLATE("file source: a file that may not be read is permission_denied", Source, sf::mapped_file,
+                   sf::positional_file) {
     if (::geteuid() == 0) {
         std::puts("  skipped: the superuser may read every file");
         return;
@@ -228,12 +231,13 @@ TEST_CASE_TEMPLATE("file source: a file cut short while it is open is file_chang
 }
 #endif
 
-TEST_CASE_TEMPLATE("file source: every offset of a file of 5 GiB is reached, or the file refused where addresses are shorter", Source,
-                   sf::mapped_file, sf::positional_file) {
+TEST_CASE_TEMPLATE("file source: every offset of a file of 5 GiB is reached, or the file refused where addresses are shorter",
+                   Source, sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     constexpr std::uint64_t gibibyte = std::uint64_t{1} << 30, size_bytes = 5 * gibibyte + 3;
     std::vector<std::pair<std::uint64_t, std::string>> written;  // around the ends of what 31 and 32 bits reach
-    for (const std::uint64_t offset : {std::uint64_t{0}, 2 * gibibyte - 4, 3 * gibibyte, 4 * gibibyte - 4, 4 * gibibyte + 8, size_bytes - 8})
+    for (const std::uint64_t offset :
+         {std::uint64_t{0}, 2 * gibibyte - 4, 3 * gibibyte, 4 * gibibyte - 4, 4 * gibibyte + 8, size_bytes - 8})
         written.emplace_back(offset, support::pattern("at " + std::to_string(offset), 8));
     auto made = sf::output_file::create(directory / "large", size_bytes, false);  // sparse: nothing is reserved
     REQUIRE(made);
@@ -258,7 +262,8 @@ TEST_CASE_TEMPLATE("file source: every offset of a file of 5 GiB is reached, or 
         std::string out(8, '?');
         REQUIRE(file->read(offset, writable(out)));
         CHECK(out == bytes);
-        if (!file->bytes().empty()) CHECK(support::string_of(file->bytes().subspan(static_cast<std::size_t>(offset), 8)) == bytes);
+        if (!file->bytes().empty())
+            CHECK(support::string_of(file->bytes().subspan(static_cast<std::size_t>(offset), 8)) == bytes);
         file->advise(offset, 8, sf::advice::will_need);
         file->advise(offset, 1 << 20, sf::advice::done_with);
     }

@@ -89,8 +89,8 @@ TEST_CASE("config: NaN and Infinity, which Python writes, are numbers; in string
 TEST_CASE("config: escapes are decoded") { CHECK(parsed(R"({"model\u005ftype": "a\u00e9\n"})").model_type == "a\xC3\xA9\n"); }
 
 TEST_CASE("config: what is no JSON object is refused with the place") {
-    for (const char* json : {"", "[]", "null", "{", "{\"a\":}", "{} x", "{'a': 1}", "{\"a\": 1,}", "{\"a\": \"\xFF\"}", "{\"a\": \"",
-                             "{\"model_type\": \"a\" \"b\"}", "// c\n{}"})
+    for (const char* json : {"", "[]", "null", "{", "{\"a\":}", "{} x", "{'a': 1}", "{\"a\": 1,}", "{\"a\": \"\xFF\"}",
+                             "{\"a\": \"", "{\"model_type\": \"a\" \"b\"}", "// c\n{}"})
         CHECK(refused(json) == sf::errc::bad_json);
 }
 
@@ -107,11 +107,13 @@ TEST_CASE("config: a number by its key, in objects too") {
         REQUIRE(found);
         return *found;
     };
-    const char* config = R"({"heads": 3, "vision": {"heads": 16, "deep": {"x": 7}, "x": [1, {"heads": 5}]}, "text": {"heads": null, "x": 2.5}})";
+    const char* config =
+        R"({"heads": 3, "vision": {"heads": 16, "deep": {"x": 7}, "x": [1, {"heads": 5}]}, "text": {"heads": null, "x": 2.5}})";
     CHECK(number(config, "heads") == 3);
     CHECK(number(config, "vision.heads") == 16);
     CHECK(number(config, "vision.deep.x") == 7);
-    for (const char* none : {"", "head", "vision", "vision.", ".heads", "vision.x", "vision.x.heads", "text.heads", "text.x", "heads.x", "deep.x"})
+    for (const char* none :
+         {"", "head", "vision", "vision.", ".heads", "vision.x", "vision.x.heads", "text.heads", "text.x", "heads.x", "deep.x"})
         CHECK(number(config, none) == sf::no_number);
     CHECK(number("{}", "heads") == sf::no_number);
     CHECK(number(R"({"heads": 3, "heads": 4})", "heads") == 4);

@@ -146,7 +146,7 @@ mutants = [
     ("no dtype", HEADER, "if (!has_dtype)", "if (false)"),
     ("no shape", HEADER, "if (!has_shape)", "if (false)"),
     ("no data_offsets", HEADER, "return has_offsets || cursor_.refuse(\"data_offsets are missing\");", "return true;"),
-    ("unknown fields in the strict profile", HEADER, ": options_.unknown_fields ?", ": true ?"),
+    ("unknown fields in the strict profile", HEADER, "options_.unknown_fields\n", "true\n"),
     ("more than two data_offsets", HEADER, "return cursor_.next_element() ? cursor_.refuse(why) : !cursor_.failed();", "while (cursor_.next_element()) cursor_.skip_value();\n        return !cursor_.failed();"),
     ("arrays for tensors", HEADER, "if (options_.array_entries && ", "if ("),
     ("objects for dtypes", HEADER, "is_object = options_.object_dtypes && ", "is_object = "),
@@ -174,8 +174,8 @@ mutants = [
     ("overlaps", HEADER, "if (entry.begin < running || (", "if ((" ),
     ("gaps", HEADER, "(entry.begin > running && !options_.gaps)", "false"),
     ("gaps are refused where they are asked for", HEADER, "(entry.begin > running && !options_.gaps)", "entry.begin > running"),
-    ("gaps and overlaps, in the fast way", SCAN, "entry.begin == data_bytes && ", ""),
-    ("gaps, in the fast way", SCAN, "entry.begin == data_bytes && ", "entry.begin >= data_bytes && "),
+    ("gaps and overlaps, in the fast way", SCAN, "entry.begin == data_bytes &&\n", ""),
+    ("gaps, in the fast way", SCAN, "entry.begin == data_bytes &&\n", "entry.begin >= data_bytes &&\n"),
     ("an end before the begin", HEADER, "if (entry.end < entry.begin)", "if (false)"),
     ("tensors by their begin alone", HEADER, "a.begin != b.begin ? a.begin < b.begin : a.end < b.end", "a.begin < b.begin"),
     ("fewer bytes than the shape needs", HEADER, "if (entry.end - entry.begin != size_bytes)", "if (entry.end - entry.begin > size_bytes)"),
@@ -247,6 +247,7 @@ sanitized = ["-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 def compiled(source, target, include, flags):
     command = [compiler, "-std=c++20", "-w", *flags, f"-I{include}", f"-DSAFEFUSE_TEST_DATA=\"{(tests / 'data').as_posix()}\"",
+               f"-DSAFEFUSE_SOURCE_DIR=\"{tests.parent.as_posix()}\"",
                *([f"-I{doctest}"] if doctest else []), "-c", str(source), "-o", str(target)]
     return subprocess.run(command, capture_output=True, text=True)
 

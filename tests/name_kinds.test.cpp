@@ -44,9 +44,13 @@ TEST_CASE("name kinds: names that differ in long plain numbers are one kind, and
     CHECK(kinds_of({"a.10.b", "a.11.b", "a.9.b", "a.123456789012345678.b"}, 1) == list{"a.10.b", "a.9.b"});
     CHECK(kinds_of({"a.0.b", "a.7.b", "a.10.b"}, 0) == list{"a.0.b"});
     CHECK(kinds_of({"a.10.b", "a.99.b", "a.100.b", "a.101.b"}, 2) == list{"a.10.b", "a.99.b", "a.100.b"});
-    CHECK(kinds_of({"a.10.b.20", "a.11.b.21", "a.10.c.20", "10", "11", "a.10"}, 1) == list{"a.10.b.20", "a.10.c.20", "10", "a.10"});
+    CHECK(kinds_of({"a.10.b.20", "a.11.b.21", "a.10.c.20", "10", "11", "a.10"}, 1) ==
+          list{"a.10.b.20", "a.10.c.20", "10", "a.10"});
     // what is no plain number by itself is what it is
-    CHECK(kinds_of({"a.010", "a.011", "a.1234567890123456789", "a.1234567890123456780", "w10", "w11", "a.1x", "a.2x", "", ".", ".."}, 1).size() == 11);
+    CHECK(
+        kinds_of(
+            {"a.010", "a.011", "a.1234567890123456789", "a.1234567890123456780", "w10", "w11", "a.1x", "a.2x", "", ".", ".."}, 1)
+            .size() == 11);
     CHECK(kinds_of({"", "a", "a."}, 1) == list{"", "a", "a."});
     CHECK(sf::detail::longest_number("a.10.b2345.7.123") == 3);
     CHECK(sf::detail::longest_number("a.b2345.{expert}") == 0);
@@ -65,13 +69,16 @@ TEST_CASE("name kinds: of each family they tell what all names tell") {
                         for (const std::uint64_t expert : {0u, 3u, 10u, 127u, 128u}) {
                             sf::text name{"model.layers." + layer + "." + std::string{family.fuse.module_at(m).from_path} + "."};
                             REQUIRE(sf::detail::spell(name, tensor.name, expert, layout->fields[0].suffix));
-                            if (std::find(names.begin(), names.end(), name.view()) == names.end()) names.emplace_back(name.view());
+                            if (std::find(names.begin(), names.end(), name.view()) == names.end())
+                                names.emplace_back(name.view());
                         }
         for (const sf::rename_description each : family.fuse.renames) {
             std::string name{each.from};
-            for (std::size_t hole = name.find("{number}"); hole != name.npos; hole = name.find("{number}")) name.replace(hole, 8, "12");
+            for (std::size_t hole = name.find("{number}"); hole != name.npos; hole = name.find("{number}"))
+                name.replace(hole, 8, "12");
             for (const char* before : {"", "model.layers.33."})
-                if (std::find(names.begin(), names.end(), before + name + ".weight") == names.end()) names.push_back(before + name + ".weight");
+                if (std::find(names.begin(), names.end(), before + name + ".weight") == names.end())
+                    names.push_back(before + name + ".weight");
         }
         const names_alone all{names};
         const auto set = all.set();
@@ -82,7 +89,8 @@ TEST_CASE("name kinds: of each family they tell what all names tell") {
             for (const bool unfuse : {false, true}) {
                 CAPTURE(asked.fuse.name);
                 const sf::family_description& description = unfuse ? asked.unfuse : asked.fuse;
-                const auto by_kinds = sf::detail::score_family(set, *kinds, description, unfuse), by_all = sf::detail::score_family(set, set, description, unfuse);
+                const auto by_kinds = sf::detail::score_family(set, *kinds, description, unfuse),
+                           by_all = sf::detail::score_family(set, set, description, unfuse);
                 REQUIRE(by_kinds);
                 REQUIRE(by_all);
                 CHECK(*by_kinds == *by_all);

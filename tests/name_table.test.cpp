@@ -13,9 +13,21 @@ namespace sf = safefuse;
 using sf::detail::name_table;
 
 TEST_CASE("name_table: names are found, and those that are there twice are told") {
-    std::vector<std::string> names = {"", "a", "b", "ab", "ba", std::string(7, 'x'), std::string(8, 'x'), std::string(15, 'x'), std::string(16, 'x'),
-                                      std::string(17, 'x'), std::string(32, 'x'), std::string(33, 'x'), std::string(5000, 'x')};
-    for (int i = 0; i < 5'000; ++i) names.push_back("model.layers." + std::to_string(i % 61) + ".experts." + std::to_string(i) + ".weight");
+    std::vector<std::string> names = {"",
+                                      "a",
+                                      "b",
+                                      "ab",
+                                      "ba",
+                                      std::string(7, 'x'),
+                                      std::string(8, 'x'),
+                                      std::string(15, 'x'),
+                                      std::string(16, 'x'),
+                                      std::string(17, 'x'),
+                                      std::string(32, 'x'),
+                                      std::string(33, 'x'),
+                                      std::string(5000, 'x')};
+    for (int i = 0; i < 5'000; ++i)
+        names.push_back("model.layers." + std::to_string(i % 61) + ".experts." + std::to_string(i) + ".weight");
     const auto name_of = [&](std::uint32_t i) -> std::string_view { return names[i]; };
     name_table table;
     CHECK(table.find("a", name_of) == name_table::npos);

@@ -48,9 +48,11 @@ struct shared_set {
     sf::result<void> read(std::uint32_t source, u64 offset, std::span<std::byte> out) const noexcept {
         const std::pair<u64, int>* first = nullptr;
         for (const auto& each : bad)
-            if (each.first >= offset && each.first < offset + out.size() && (first == nullptr || each.first < first->first)) first = &each;
+            if (each.first >= offset && each.first < offset + out.size() && (first == nullptr || each.first < first->first))
+                first = &each;
         if (first != nullptr)
-            return sf::failure{.code = errc::io_error, .file = "shared.safetensors", .offset = first->first, .os_error = first->second};
+            return sf::failure{
+                .code = errc::io_error, .file = "shared.safetensors", .offset = first->first, .os_error = first->second};
         return sf::memory_source{whole.held_bytes(source)}.read(offset, out);
     }
     sf::result<void> check(std::uint32_t) const noexcept {
@@ -113,14 +115,13 @@ struct outcome {
     bool operator==(const outcome&) const = default;
 };
 
-std::string sentence(const sf::result<void>& done) {
-    return done ? std::string{} : std::string{done.error().message().view()};
-}
+std::string sentence(const sf::result<void>& done) { return done ? std::string{} : std::string{done.error().message().view()}; }
 
 outcome run(const sf::copy_plan& plan, const std::function<sf::result<void>(const std::vector<std::span<std::byte>>&)>& fuse) {
     outcome out;
     std::vector<std::span<std::byte>> spans;
-    for (const sf::plan_output& each : plan.outputs()) out.made.emplace_back(static_cast<std::size_t>(each.size_bytes), std::byte{0xEE});
+    for (const sf::plan_output& each : plan.outputs())
+        out.made.emplace_back(static_cast<std::size_t>(each.size_bytes), std::byte{0xEE});
     for (auto& each : out.made) spans.emplace_back(each);
     out.failure = sentence(fuse(spans));
     if (!out.failure.empty()) out.made.clear();  // unspecified
@@ -134,7 +135,8 @@ template <class Executor>
 outcome run_chunked(const sf::copy_plan& plan, Executor&& executor, u64 chunk_bytes) {
     return run(plan, [&](const auto& spans) {
         const std::vector<sf::sequence<std::byte>> buffers{spans.begin(), spans.end()};
-        return sf::detail::chunked_fuse{plan, sf::detail::output_memory{buffers}, chunk_bytes}.run(sf::detail::executor_ref{executor});
+        return sf::detail::chunked_fuse{plan, sf::detail::output_memory{buffers}, chunk_bytes}.run(
+            sf::detail::executor_ref{executor});
     });
 }
 
@@ -250,7 +252,8 @@ TEST_CASE("fuse on threads: the failure is the first in the order of the plan, w
         const std::string expected = run_serial(plan).failure;
         REQUIRE(expected != "");
         for (const std::size_t count : {1u, 2u, 3u, 8u})
-            for (const u64 chunk_bytes : {64u, 1000u, 100'000u}) CHECK(run_chunked(plan, sf::threads{count}, chunk_bytes).failure == expected);
+            for (const u64 chunk_bytes : {64u, 1000u, 100'000u})
+                CHECK(run_chunked(plan, sf::threads{count}, chunk_bytes).failure == expected);
         CHECK(run_chunked(plan, pooled, 100).failure == expected);
         CHECK(run_chunked(plan, backwards, 64).failure == expected);  // later failures come first
     };
@@ -289,13 +292,19 @@ TEST_CASE("fuse on threads: an executor that leaves pieces out, or runs them twi
     const outcome expected = run_serial(plan);
     std::size_t called = 0;
     CHECK(run_chunked(plan, [](std::size_t, const sf::indexed_task&) {}, 500) == expected);
-    CHECK(run_chunked(plan, [&](std::size_t count, const sf::indexed_task& task) {
-              for (std::size_t i = 0; i < count; i += 2) task(i), ++called;
-          }, 500) == expected);
+    CHECK(run_chunked(
+              plan,
+              [&](std::size_t count, const sf::indexed_task& task) {
+                  for (std::size_t i = 0; i < count; i += 2) task(i), ++called;
+              },
+              500) == expected);
     CHECK(called > 3);
-    CHECK(run_chunked(plan, [](std::size_t count, const sf::indexed_task& task) {
-              for (std::size_t i = count; i-- > 0;) task(i), task(i);
-          }, 500) == expected);
+    CHECK(run_chunked(
+              plan,
+              [](std::size_t count, const sf::indexed_task& task) {
+                  for (std::size_t i = count; i-- > 0;) task(i), task(i);
+              },
+              500) == expected);
 }
 
 TEST_CASE("fuse on threads: wrong buffers are refused before anything is written, and empty ones leave outputs out") {
@@ -308,7 +317,8 @@ TEST_CASE("fuse on threads: wrong buffers are refused before anything is written
     CHECK(sf::fuse(plan, spans, sf::threads{2}).error().code == errc::wrong_buffer_size);
     CHECK(first == untouched);
     CHECK(sf::fuse(plan, "nobody", first, sf::threads{2}).error().code == errc::output_not_found);
-    CHECK(sf::fuse(plan, plan.outputs()[0].local_name, std::span{first}.first(3), sf::threads{2}).error().code == errc::wrong_buffer_size);
+    CHECK(sf::fuse(plan, plan.outputs()[0].local_name, std::span{first}.first(3), sf::threads{2}).error().code ==
+          errc::wrong_buffer_size);
     spans.emplace_back();
     CHECK(sf::fuse(plan, spans, sf::threads{2}));
     CHECK(first == run_serial(plan).made[0]);

@@ -99,7 +99,8 @@ TEST_CASE("plan: outputs have the names, shapes and sizes of the destination's l
 
 TEST_CASE("plan: outputs get the scope that the options ask for, shorter or longer than the source's") {
     const packed_set set = experts(2);
-    for (const std::string_view other : {"e", "model.layers.3.mlp.experts", "a.much.longer.scope.than.that.of.the.source.tensors.experts"}) {
+    for (const std::string_view other :
+         {"e", "model.layers.3.mlp.experts", "a.much.longer.scope.than.that.of.the.source.tensors.experts"}) {
         auto plan = sf::plan<hub, model>(set, scope, {.destination_scope = other});
         REQUIRE(plan);
         CHECK(plan->scope() == scope);
@@ -127,13 +128,15 @@ TEST_CASE("plan: the order of the tensors in the set does not matter") {
     packed_set set;
     for (u64 e = 12; e-- > 0;)
         for (const char* part : {".up_proj.weight", ".gate_proj.weight", ".down_proj.weight"})
-            set.add(at(std::to_string(e) + part), sf::dtype::u8, std::string_view{part} == ".down_proj.weight" ? std::vector<u64>{6, 4} : std::vector<u64>{4, 6});
+            set.add(at(std::to_string(e) + part), sf::dtype::u8,
+                    std::string_view{part} == ".down_proj.weight" ? std::vector<u64>{6, 4} : std::vector<u64>{4, 6});
     auto plan = sf::plan<hub, model>(set, scope, {.unscaled_codes = true});
     REQUIRE(plan);
     const auto ran = laws::execute(*plan, set);
     for (u64 e = 0; e < 12; ++e) {
         const auto up = set.bytes_of(at(std::to_string(e) + ".up_proj.weight"));
-        CHECK(std::vector<std::byte>(ran.outputs[0].begin() + static_cast<std::ptrdiff_t>(e * 48 + 24), ran.outputs[0].begin() + static_cast<std::ptrdiff_t>(e * 48 + 48)) ==
+        CHECK(std::vector<std::byte>(ran.outputs[0].begin() + static_cast<std::ptrdiff_t>(e * 48 + 24),
+                                     ran.outputs[0].begin() + static_cast<std::ptrdiff_t>(e * 48 + 48)) ==
               std::vector<std::byte>(up.begin(), up.end()));
     }
 }
@@ -161,7 +164,8 @@ TEST_CASE("plan: copies are sorted by source before offset") {
     packed_set set;
     for (u64 e = 0; e < 4; ++e)
         for (const char* part : {"gate_proj", "up_proj", "down_proj"})
-            set.add(at(std::to_string(e) + "." + part + ".weight"), sf::dtype::bf16, std::string_view{part} == "down_proj" ? std::vector<u64>{6, 4} : std::vector<u64>{4, 6},
+            set.add(at(std::to_string(e) + "." + part + ".weight"), sf::dtype::bf16,
+                    std::string_view{part} == "down_proj" ? std::vector<u64>{6, 4} : std::vector<u64>{4, 6},
                     static_cast<std::uint32_t>((e * 7 + std::string_view{part}.size()) % 3));
     auto plan = sf::plan<hub, model>(set, scope);
     REQUIRE(plan);
@@ -187,7 +191,8 @@ TEST_CASE("plan: an output that lies in one piece is one run") {
         }
     }
     SUBCASE("every layout to itself") {
-        const laws::experts x{.end_expert = 3, .i_end = 128, .h = 5, .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}};
+        const laws::experts x{
+            .end_expert = 3, .i_end = 128, .h = 5, .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}};
         for (const laws::kind each : laws::all_kinds) {
             INFO(laws::spelled(each));
             const packed_set set = laws::make_set(each, x, scope);
@@ -278,7 +283,8 @@ TEST_CASE("plan: no experts of the layout") {
 TEST_CASE("plan: a missing expert is named") {
     for (const u64 missing : {u64{0}, u64{1}, u64{5}}) {
         packed_set set = experts(7);
-        for (const char* part : {".gate_proj.weight", ".up_proj.weight", ".down_proj.weight"}) set.remove(at(std::to_string(missing) + part));
+        for (const char* part : {".gate_proj.weight", ".up_proj.weight", ".down_proj.weight"})
+            set.remove(at(std::to_string(missing) + part));
         check(refused(set), errc::missing_expert, std::to_string(missing) + ".gate_proj.weight", missing);
     }
 }
@@ -288,7 +294,8 @@ TEST_CASE("plan: expert numbers far too high are missing experts, not memory") {
         INFO(number);
         {
             packed_set set = experts(2);
-            for (const char* part : {".gate_proj.weight", ".up_proj.weight"}) set.add(at(number + std::string{part}), sf::dtype::bf16, {4, 6});
+            for (const char* part : {".gate_proj.weight", ".up_proj.weight"})
+                set.add(at(number + std::string{part}), sf::dtype::bf16, {4, 6});
             const refusal last = refused(set);
             REQUIRE(last.refused);
             CHECK(last.why.code == errc::missing_expert);
@@ -314,7 +321,8 @@ TEST_CASE("plan: expert numbers that are none are refused, not passed over") {
         check(refused(set), errc::leftover_tensor, local);
     }
     packed_set renamed = experts(3);
-    for (const char* part : {".gate_proj.weight", ".up_proj.weight", ".down_proj.weight"}) renamed.rename(at(std::string{"2"} + part), at(std::string{"02"} + part));
+    for (const char* part : {".gate_proj.weight", ".up_proj.weight", ".down_proj.weight"})
+        renamed.rename(at(std::string{"2"} + part), at(std::string{"02"} + part));
     check(refused(renamed), errc::leftover_tensor, "02.down_proj.weight");
 }
 
@@ -347,7 +355,8 @@ TEST_CASE("plan: a missing part is named with its expert") {
 
 TEST_CASE("plan: a field that one expert lacks is a missing part") {
     packed_set set = experts(3);
-    for (const char* name : {"0.gate_proj.bias", "2.gate_proj.bias", "0.up_proj.bias", "1.up_proj.bias", "2.up_proj.bias"}) set.add(at(name), sf::dtype::bf16, {4});
+    for (const char* name : {"0.gate_proj.bias", "2.gate_proj.bias", "0.up_proj.bias", "1.up_proj.bias", "2.up_proj.bias"})
+        set.add(at(name), sf::dtype::bf16, {4});
     check(refused(set), errc::missing_part, "1.gate_proj.bias", 1);
 }
 
@@ -477,8 +486,9 @@ TEST_CASE("plan: two tensors of one name are refused") {
 }
 
 TEST_CASE("plan: what lies among the experts and is none of their parts is refused") {
-    for (const char* local : {"0.gate_proj.absmax", "0.gate_proj.weight_quantised", "1.gate_proj", "0.router.weight", "0.weight", "0", "7.norm.weight",
-                              "0.gate_proj.weight.absmax", "0.gate_projX.weight", "1.down_proj.weight_scale_inv.x"}) {
+    for (const char* local :
+         {"0.gate_proj.absmax", "0.gate_proj.weight_quantised", "1.gate_proj", "0.router.weight", "0.weight", "0",
+          "7.norm.weight", "0.gate_proj.weight.absmax", "0.gate_projX.weight", "1.down_proj.weight_scale_inv.x"}) {
         INFO(local);
         packed_set set = experts(2);
         set.add(at(local), sf::dtype::bf16, {1});
@@ -505,23 +515,28 @@ TEST_CASE("plan: what lies among the experts in both forms is refused") {
 }
 
 TEST_CASE("plan: a field that the destination cannot name is refused") {
-    using bare = sf::layout<sf::spelling<sf::spelled<sf::weight, "">>, sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, laws::gate, laws::up>>>, sf::tensor<"down_proj", sf::stack<laws::down>>>;
+    using bare = sf::layout<sf::spelling<sf::spelled<sf::weight, "">>,
+                            sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, laws::gate, laws::up>>>,
+                            sf::tensor<"down_proj", sf::stack<laws::down>>>;
     packed_set set = experts(1);
     set.add(at("0.down_proj.bias"), sf::dtype::bf16, {6});
     check(refused<hub, bare>(set), errc::leftover_tensor, "0.down_proj.bias");
 }
 
 TEST_CASE("plan: codes without their scales are refused") {
-    for (const sf::dtype type : {sf::dtype::f8_e4m3, sf::dtype::f8_e5m2, sf::dtype::f4, sf::dtype::f6_e3m2, sf::dtype::u8, sf::dtype::i8, sf::dtype::i32}) {
+    for (const sf::dtype type : {sf::dtype::f8_e4m3, sf::dtype::f8_e5m2, sf::dtype::f4, sf::dtype::f6_e3m2, sf::dtype::u8,
+                                 sf::dtype::i8, sf::dtype::i32}) {
         packed_set set;
         for (const char* part : {"0.gate_proj.weight", "0.up_proj.weight", "0.down_proj.weight"})
-            set.add(at(part), type, std::string_view{part} == "0.down_proj.weight" ? std::vector<u64>{4, 8} : std::vector<u64>{8, 4});
+            set.add(at(part), type,
+                    std::string_view{part} == "0.down_proj.weight" ? std::vector<u64>{4, 8} : std::vector<u64>{8, 4});
         const refusal of = refused(set);
         REQUIRE(of.refused);
         CHECK(of.why.code == errc::unscaled_codes);
         CHECK(of.why.detail == sf::name(type));
         CHECK_FALSE(refused(set, {.unscaled_codes = true}).refused);
-        for (const char* part : {"0.gate_proj.weight_scale_inv", "0.up_proj.weight_scale_inv"}) set.add(at(part), sf::dtype::f32, {1, 1});
+        for (const char* part : {"0.gate_proj.weight_scale_inv", "0.up_proj.weight_scale_inv"})
+            set.add(at(part), sf::dtype::f32, {1, 1});
         const refusal without_down = refused<hub, laws::layouts::stacks>(set);
         REQUIRE(without_down.refused);
         CHECK(without_down.why.code == errc::unscaled_codes);
@@ -536,7 +551,8 @@ TEST_CASE("plan: block scales that straddle gate and up are refused, and fine wh
     for (u64 e = 0; e < 2; ++e)
         for (const char* part : {".gate_proj", ".up_proj", ".down_proj"}) {
             const bool is_down = std::string_view{part} == ".down_proj";
-            set.add(at(std::to_string(e) + part + ".weight"), sf::dtype::f8_e4m3, is_down ? std::vector<u64>{256, 192} : std::vector<u64>{192, 256});
+            set.add(at(std::to_string(e) + part + ".weight"), sf::dtype::f8_e4m3,
+                    is_down ? std::vector<u64>{256, 192} : std::vector<u64>{192, 256});
             set.add(at(std::to_string(e) + part + ".weight_scale_inv"), sf::dtype::f32, {2, 2});
         }
     const refusal of = refused(set);
@@ -596,8 +612,9 @@ TEST_CASE("plan: shapes that do not tell how many experts there are, are refused
 
 TEST_CASE("plan: fields of one name that stand for different blocks do not become one another") {
     using other_scale = sf::field<"weight_scale_inv", sf::field_role::scale, 1, 128>;
-    using other_fused = sf::layout<sf::spelling<sf::spelled<sf::weight, "">, sf::spelled<other_scale, "_scale">>, sf::tensor<"gate_proj", sf::stack<laws::gate>>,
-                                   sf::tensor<"up_proj", sf::stack<laws::up>>, sf::tensor<"down_proj", sf::stack<laws::down>>>;
+    using other_fused = sf::layout<sf::spelling<sf::spelled<sf::weight, "">, sf::spelled<other_scale, "_scale">>,
+                                   sf::tensor<"gate_proj", sf::stack<laws::gate>>, sf::tensor<"up_proj", sf::stack<laws::up>>,
+                                   sf::tensor<"down_proj", sf::stack<laws::down>>>;
     packed_set set;
     for (const char* part : {"0.gate_proj", "0.up_proj", "0.down_proj"}) {
         set.add(at(std::string{part} + ".weight"), sf::dtype::f8_e4m3, {256, 256});
@@ -625,7 +642,8 @@ struct too_small {
 }  // namespace
 
 TEST_CASE("plan: a user's term that would write outside of the output, or not all of it, is refused") {
-    using outside = sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", sf::stack<too_small<laws::gate, laws::up>>>, sf::tensor<"down_proj", sf::stack<laws::down>>>;
+    using outside = sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", sf::stack<too_small<laws::gate, laws::up>>>,
+                               sf::tensor<"down_proj", sf::stack<laws::down>>>;
     CHECK((refused<hub, outside>(experts(2)).refused));
     CHECK((refused<hub, outside>(experts(1)).refused));
 }
@@ -635,5 +653,6 @@ TEST_CASE("plan: a refusal leaves a whole sentence") {
     set.remove(at("1.up_proj.weight"));
     auto plan = sf::plan<hub, model>(set, scope);
     REQUIRE_FALSE(plan);
-    CHECK(std::string{plan.error().message().view()} == "tensor \"model.layers.3.mlp.experts.1.up_proj.weight\": a part of an expert is missing, expert 1");
+    CHECK(std::string{plan.error().message().view()} ==
+          "tensor \"model.layers.3.mlp.experts.1.up_proj.weight\": a part of an expert is missing, expert 1");
 }

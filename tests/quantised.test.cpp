@@ -142,16 +142,23 @@ struct format {
 stored_field scalar(std::string_view name) { return {name, dtype::f32, -1, 1, -1, 1, {}, together::pair}; }
 stored_field one(std::string_view name) { return {name, dtype::f32, -1, 1, -1, 1, {1}, together::pair}; }
 
-stored_field turned_field(std::string_view name, dtype type, u64 out_granule, u64 in_granule) { return {name, type, 1, out_granule, 0, in_granule}; }
+stored_field turned_field(std::string_view name, dtype type, u64 out_granule, u64 in_granule) {
+    return {name, type, 1, out_granule, 0, in_granule};
+}
 
 format gptq(std::string_view name, u64 group, std::vector<extents> shapes, u64 codes = 8) {
     return {name,
-            {turned_field("qweight", dtype::i32, 1, codes), turned_field("qzeros", dtype::i32, codes, group), turned_field("scales", dtype::f16, 1, group),
+            {turned_field("qweight", dtype::i32, 1, codes),
+             turned_field("qzeros", dtype::i32, codes, group),
+             turned_field("scales", dtype::f16, 1, group),
              {"g_idx", dtype::i32, -1, 1, 0, 1, {}, together::once}},
             std::move(shapes)};
 }
 format awq(std::string_view name, u64 group, std::vector<extents> shapes) {
-    return {name, {turned_field("qweight", dtype::i32, 8, 1), turned_field("qzeros", dtype::i32, 8, group), turned_field("scales", dtype::f16, 1, group)}, std::move(shapes)};
+    return {name,
+            {turned_field("qweight", dtype::i32, 8, 1), turned_field("qzeros", dtype::i32, 8, group),
+             turned_field("scales", dtype::f16, 1, group)},
+            std::move(shapes)};
 }
 format int4(std::string_view name, u64 group, dtype shape_type, std::vector<extents> shapes, u64 codes = 8) {
     return {name,
@@ -163,14 +170,25 @@ format int4(std::string_view name, u64 group, dtype shape_type, std::vector<exte
 
 /// Every format of per-expert tensors that is moved byte by byte, with shapes real and tiny: square, H = 2I, the least that packs.
 std::vector<format> formats() {
-    const stored_field e4m3{"weight", dtype::f8_e4m3}, int8{"weight", dtype::i8}, fp4{"weight", dtype::u8, 0, 1, 1, 2}, packed_fp4{"weight_packed", dtype::u8, 0, 1, 1, 2};
+    const stored_field e4m3{"weight", dtype::f8_e4m3}, int8{"weight", dtype::i8}, fp4{"weight", dtype::u8, 0, 1, 1, 2},
+        packed_fp4{"weight_packed", dtype::u8, 0, 1, 1, 2};
     std::vector<format> all{
-        {"FP8 in blocks of 128 x 128", {e4m3, {"weight_scale_inv", dtype::f32, 0, 128, 1, 128}}, {{128, 128}, {128, 256}, {256, 128}, {256, 130}, {384, 1}}},
-        {"FP4 of DeepSeek-V4", {{"weight", dtype::i8, 0, 1, 1, 2}, {"weight_scale_inv", dtype::f8_e8m0, 0, 1, 1, 32}}, {{32, 32}, {32, 64}, {64, 32}, {2, 2}, {96, 160}}},
+        {"FP8 in blocks of 128 x 128",
+         {e4m3, {"weight_scale_inv", dtype::f32, 0, 128, 1, 128}},
+         {{128, 128}, {128, 256}, {256, 128}, {256, 130}, {384, 1}}},
+        {"FP4 of DeepSeek-V4",
+         {{"weight", dtype::i8, 0, 1, 1, 2}, {"weight_scale_inv", dtype::f8_e8m0, 0, 1, 1, 32}},
+         {{32, 32}, {32, 64}, {64, 32}, {2, 2}, {96, 160}}},
         {"MXFP8", {e4m3, {"weight_scale_inv", dtype::u8, 0, 1, 1, 32}}, {{32, 32}, {32, 64}, {64, 32}, {96, 160}, {2, 3}}},
-        {"FP8 per channel, BF16", {e4m3, {"weight_scale", dtype::bf16, 0, 1, 1, whole}}, {{1, 1}, {1, 2}, {2, 1}, {3, 5}, {16, 16}, {16, 32}, {33, 17}}},
-        {"FP8 per channel, F32, with bias", {e4m3, {"weight_scale", dtype::f32, 0, 1, 1, whole}, {"bias", dtype::bf16, 0, 1, -1}}, {{1, 1}, {4, 4}, {4, 8}, {33, 17}}},
-        {"INT8 per channel", {int8, {"weight_scale", dtype::f32, 0, 1, 1, whole}}, {{1, 1}, {1, 2}, {2, 1}, {8, 8}, {8, 16}, {33, 17}}},
+        {"FP8 per channel, BF16",
+         {e4m3, {"weight_scale", dtype::bf16, 0, 1, 1, whole}},
+         {{1, 1}, {1, 2}, {2, 1}, {3, 5}, {16, 16}, {16, 32}, {33, 17}}},
+        {"FP8 per channel, F32, with bias",
+         {e4m3, {"weight_scale", dtype::f32, 0, 1, 1, whole}, {"bias", dtype::bf16, 0, 1, -1}},
+         {{1, 1}, {4, 4}, {4, 8}, {33, 17}}},
+        {"INT8 per channel",
+         {int8, {"weight_scale", dtype::f32, 0, 1, 1, whole}},
+         {{1, 1}, {1, 2}, {2, 1}, {8, 8}, {8, 16}, {33, 17}}},
         {"FP8 per tensor", {e4m3, scalar("weight_scale"), scalar("input_scale")}, {{1, 1}, {1, 2}, {2, 1}, {3, 5}, {16, 32}}},
         {"FP8 per tensor, [1]", {e4m3, one("weight_scale"), one("input_scale")}, {{1, 1}, {1, 2}, {2, 1}, {3, 5}, {16, 32}}},
         {"NVFP4 of ModelOpt",
@@ -183,7 +201,9 @@ std::vector<format> formats() {
         int4("INT4 of compressed-tensors, groups of 128", 128, dtype::i32, {{128, 128}, {128, 256}, {256, 128}}),
         int4("INT4 of compressed-tensors, rows", whole, dtype::i64, {{8, 8}, {8, 16}, {16, 8}, {136, 264}}),
         int4("INT8 of compressed-tensors, packed", whole, dtype::i64, {{4, 4}, {4, 8}, {8, 4}, {132, 260}}, 4),
-        {"MXFP4 of compressed-tensors", {packed_fp4, {"weight_scale", dtype::u8, 0, 1, 1, 32}}, {{32, 32}, {32, 64}, {64, 32}, {96, 160}}},
+        {"MXFP4 of compressed-tensors",
+         {packed_fp4, {"weight_scale", dtype::u8, 0, 1, 1, 32}},
+         {{32, 32}, {32, 64}, {64, 32}, {96, 160}}},
         gptq("GPTQ, groups of 32", 32, {{32, 32}, {32, 64}, {64, 32}, {96, 160}}),
         gptq("GPTQ, groups of 64", 64, {{64, 64}, {64, 128}, {128, 64}}),
         gptq("GPTQ, groups of 128", 128, {{128, 128}, {128, 256}, {256, 128}}),
@@ -195,10 +215,12 @@ std::vector<format> formats() {
         awq("AWQ, groups of 64", 64, {{64, 64}, {64, 128}, {128, 64}}),
         awq("AWQ, groups of 128", 128, {{128, 128}, {128, 256}, {256, 128}}),
     };
-    format zero_points = int4("INT4 of compressed-tensors with zero points", 32, dtype::i64, {{32, 32}, {32, 64}, {64, 32}, {96, 160}});
+    format zero_points =
+        int4("INT4 of compressed-tensors with zero points", 32, dtype::i64, {{32, 32}, {32, 64}, {64, 32}, {96, 160}});
     zero_points.fields.push_back({"weight_zero_point", dtype::i32, 0, 8, 1, 32});
     all.push_back(zero_points);
-    format groups = int4("INT4 of compressed-tensors with groups by index", 128, dtype::i32, {{128, 128}, {128, 256}, {256, 128}});
+    format groups =
+        int4("INT4 of compressed-tensors with groups by index", 128, dtype::i32, {{128, 128}, {128, 256}, {256, 128}});
     groups.fields.push_back({"weight_g_idx", dtype::i32, -1, 1, 0, 1, {}, together::once});
     all.push_back(groups);
     return all;
@@ -208,16 +230,21 @@ std::vector<format> formats() {
 
 namespace layouts {
 
-using rows_in_turn = sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>, sf::tensor<"down_proj", sf::stack<down>>>;
-using up_first = sf::layout<sf::as_parameters, sf::tensor<"w3_w1", sf::stack<sf::concat<0, up, gate>>>, sf::tensor<"w2", sf::stack<down>>>;
-using stacks = sf::layout<sf::as_modules, sf::tensor<"gate_proj", sf::stack<gate>>, sf::tensor<"up_proj", sf::stack<up>>, sf::tensor<"down_proj", sf::stack<down>>>;
-using turned_stacks = sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>>,
-                                 sf::tensor<"down_proj", sf::stack<sf::transpose<0, 1, down>>>>;
+using rows_in_turn = sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>,
+                                sf::tensor<"down_proj", sf::stack<down>>>;
+using up_first =
+    sf::layout<sf::as_parameters, sf::tensor<"w3_w1", sf::stack<sf::concat<0, up, gate>>>, sf::tensor<"w2", sf::stack<down>>>;
+using stacks = sf::layout<sf::as_modules, sf::tensor<"gate_proj", sf::stack<gate>>, sf::tensor<"up_proj", sf::stack<up>>,
+                          sf::tensor<"down_proj", sf::stack<down>>>;
+using turned_stacks =
+    sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>>,
+               sf::tensor<"down_proj", sf::stack<sf::transpose<0, 1, down>>>>;
 
 }  // namespace layouts
 
 enum class target { model, vllm, up_first, rows_in_turn, stacks, turned };
-constexpr target all_targets[] = {target::model, target::vllm, target::up_first, target::rows_in_turn, target::stacks, target::turned};
+constexpr target all_targets[] = {target::model,        target::vllm,   target::up_first,
+                                  target::rows_in_turn, target::stacks, target::turned};
 
 const sf::layout_description& description(target of) {
     switch (of) {
@@ -337,7 +364,8 @@ packed_set set_of(const tensors& all) {
     return set;
 }
 
-sf::result<sf::copy_plan> plan_of(const packed_set& set, const sf::layout_description& from, const sf::layout_description& to, const sf::plan_options& options = {}) {
+sf::result<sf::copy_plan> plan_of(const packed_set& set, const sf::layout_description& from, const sf::layout_description& to,
+                                  const sf::plan_options& options = {}) {
     auto members = sf::detail::tensors_under(set, "moe");
     if (!members) return std::move(members).error();
     return sf::plan_maker::make(set, members->span(), "moe", from, to, options);
@@ -434,7 +462,8 @@ TEST_CASE("quantised: what vLLM holds has the shapes that vLLM allocates") {
             packed_set set = experts_of(stored, E, {I, H});
             auto plan = plan_of(set, hub, sf::layouts::vllm::description);
             if (!plan) FAIL(std::string{plan.error().message().view()});
-            for (const sf::plan_output& each : plan->outputs()) out[std::string{each.local_name}] = {each.shape.begin(), each.shape.end()};
+            for (const sf::plan_output& each : plan->outputs())
+                out[std::string{each.local_name}] = {each.shape.begin(), each.shape.end()};
         }
         return out;
     };
@@ -457,8 +486,10 @@ TEST_CASE("quantised: what vLLM holds has the shapes that vLLM allocates") {
                                                    {"w2_weight_scale", {E}},
                                                    {"w13_input_scale", {E, 2}},
                                                    {"w2_input_scale", {E}}});
-    CHECK(shapes("FP8 per channel, BF16") ==
-          named_shapes{{"w13_weight", {E, 2 * I, H}}, {"w2_weight", {E, H, I}}, {"w13_weight_scale", {E, 2 * I, 1}}, {"w2_weight_scale", {E, H, 1}}});
+    CHECK(shapes("FP8 per channel, BF16") == named_shapes{{"w13_weight", {E, 2 * I, H}},
+                                                          {"w2_weight", {E, H, I}},
+                                                          {"w13_weight_scale", {E, 2 * I, 1}},
+                                                          {"w2_weight_scale", {E, H, 1}}});
     CHECK(shapes("GPTQ, groups of 128") == named_shapes{{"w13_qweight", {E, H / 8, 2 * I}},
                                                         {"w2_qweight", {E, I / 8, H}},
                                                         {"w13_qzeros", {E, H / 128, 2 * I / 8}},
@@ -515,7 +546,8 @@ namespace {
 
 /// What one entry stands for in a rank: where all matrices have one entry for all their inputs, each rank has it, whole.
 u64 granule_in_ranks(const stored_field& field, extents x) {
-    const bool one = field.name != "weight_scale_inv" && field.in_granule >= 16 && x.i <= field.in_granule && x.h <= field.in_granule;
+    const bool one =
+        field.name != "weight_scale_inv" && field.in_granule >= 16 && x.i <= field.in_granule && x.h <= field.in_granule;
     return one ? whole : field.in_granule;
 }
 
@@ -532,7 +564,9 @@ tensors rank_of(const format& stored, const tensors& all, extents x, u64 rank, u
             if (axis < 0 || granule == whole) {
                 out[name] = held_array;
             } else {
-                const u64 first = rank * each / granule, end = rank + 1 == ranks ? held_array.shape[static_cast<std::size_t>(axis)] : (rank + 1) * each / granule;
+                const u64 first = rank * each / granule, end = rank + 1 == ranks
+                                                                   ? held_array.shape[static_cast<std::size_t>(axis)]
+                                                                   : (rank + 1) * each / granule;
                 out[name] = cut(static_cast<std::size_t>(axis), first, end, held_array);
             }
         }
@@ -547,7 +581,8 @@ bool straddles(const format& stored, extents x, u64 rank, u64 ranks) {
     bool any = false;
     for (const stored_field& field : stored.fields) {
         const u64 granule = granule_in_ranks(field, x);
-        any = any || (field.out_axis >= 0 && cuts(field.out_granule)) || (field.in_axis >= 0 && granule != whole && cuts(granule));
+        any =
+            any || (field.out_axis >= 0 && cuts(field.out_granule)) || (field.in_axis >= 0 && granule != whole && cuts(granule));
     }
     return any;
 }
@@ -564,7 +599,8 @@ TEST_CASE("quantised: a rank of a tensor-parallel group is gate's part and up's,
                 for (u64 rank = 0; rank < ranks; ++rank)
                     for (const target to : all_targets) {
                         INFO(stored.name, " to ", spelled(to), ", I ", x.i, " H ", x.h, ", rank ", rank, " of ", ranks);
-                        auto plan = plan_of(set, hub, description(to), {.sliced_extent = "I", .slice_rank = rank, .slice_ranks = ranks});
+                        auto plan =
+                            plan_of(set, hub, description(to), {.sliced_extent = "I", .slice_rank = rank, .slice_ranks = ranks});
                         if (x.i % ranks != 0) {
                             REQUIRE_FALSE(plan);
                             CHECK(plan.error().code == errc::out_of_range);
@@ -668,7 +704,8 @@ const format& named(std::string_view name) {
     return all[0];
 }
 
-sf::failure refusal(const packed_set& set, const sf::layout_description& to = sf::layouts::gate_up_fused::description, const sf::plan_options& options = {}) {
+sf::failure refusal(const packed_set& set, const sf::layout_description& to = sf::layouts::gate_up_fused::description,
+                    const sf::plan_options& options = {}) {
     auto plan = plan_of(set, hub, to, options);
     REQUIRE_FALSE(plan);
     CHECK(plan.error().message().size() > 20);
@@ -697,7 +734,8 @@ TEST_CASE("quantised: a field that gate has and up has not is named") {
     for (const format& stored : formats())
         for (const stored_field& field : stored.fields) {
             packed_set set = experts_of(stored, 2, stored.shapes[0]);
-            for (const char* expert : {"0", "1"}) set.remove("moe." + std::string{expert} + ".up_proj." + std::string{field.name});
+            for (const char* expert : {"0", "1"})
+                set.remove("moe." + std::string{expert} + ".up_proj." + std::string{field.name});
             INFO(stored.name, ", ", field.name);
             const sf::failure why = refusal(set);
             CHECK((why.code == errc::missing_part || why.code == errc::unscaled_codes));
@@ -727,13 +765,15 @@ TEST_CASE("quantised: gate and up of different dtypes are named") {
             packed_set set = experts_of(stored, 2, stored.shapes[0]);
             // another dtype of the same width, so that only the dtype differs
             const u64 width = sf::bits(field.type);
-            const dtype other = field.type == dtype::u8 || field.type == dtype::i8 ? (field.type == dtype::u8 ? dtype::i8 : dtype::u8)
-                                : width == 8                                      ? dtype::f8_e5m2
-                                : width == 16                                     ? (field.type == dtype::f16 ? dtype::bf16 : dtype::f16)
-                                : width == 32                                     ? (field.type == dtype::i32 ? dtype::u32 : dtype::i32)
-                                                                                  : dtype::u64;
+            const dtype other = field.type == dtype::u8 || field.type == dtype::i8
+                                    ? (field.type == dtype::u8 ? dtype::i8 : dtype::u8)
+                                : width == 8  ? dtype::f8_e5m2
+                                : width == 16 ? (field.type == dtype::f16 ? dtype::bf16 : dtype::f16)
+                                : width == 32 ? (field.type == dtype::i32 ? dtype::u32 : dtype::i32)
+                                              : dtype::u64;
             const auto shape = field.shape(stored.shapes[0].i, stored.shapes[0].h);
-            for (const char* expert : {"0", "1"}) set.retype("moe." + std::string{expert} + ".up_proj." + std::string{field.name}, other, shape);
+            for (const char* expert : {"0", "1"})
+                set.retype("moe." + std::string{expert} + ".up_proj." + std::string{field.name}, other, shape);
             INFO(stored.name, ", ", field.name);
             const sf::failure why = refusal(set);
             CHECK(why.code == errc::dtype_mismatch);
@@ -787,8 +827,10 @@ TEST_CASE("quantised: numbers are never explained as packed codes") {
         packed_set set;
         for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
             const bool is_down = std::string_view{part} == "down_proj";
-            set.add("moe.0." + std::string{part} + ".weight", type, is_down ? std::vector<u64>{64, 16} : std::vector<u64>{32, 32});
-            set.add("moe.0." + std::string{part} + ".weight_scale", dtype::f32, is_down ? std::vector<u64>{64, 2} : std::vector<u64>{32, 4});
+            set.add("moe.0." + std::string{part} + ".weight", type,
+                    is_down ? std::vector<u64>{64, 16} : std::vector<u64>{32, 32});
+            set.add("moe.0." + std::string{part} + ".weight_scale", dtype::f32,
+                    is_down ? std::vector<u64>{64, 2} : std::vector<u64>{32, 4});
         }
         INFO(sf::name(type));
         const sf::failure why = refusal(set);
@@ -799,7 +841,8 @@ TEST_CASE("quantised: numbers are never explained as packed codes") {
             static_cast<void>(shape);
             const bool is_down = std::string_view{part} == "down_proj";
             set.remove("moe.0." + std::string{part} + ".weight");
-            set.add("moe.0." + std::string{part} + ".weight", dtype::u8, is_down ? std::vector<u64>{64, 16} : std::vector<u64>{32, 32});
+            set.add("moe.0." + std::string{part} + ".weight", dtype::u8,
+                    is_down ? std::vector<u64>{64, 16} : std::vector<u64>{32, 32});
         }
         CHECK(plan_of(set, hub, sf::layouts::gate_up_fused::description).has_value());
     }
@@ -818,8 +861,10 @@ TEST_CASE("quantised: NVFP4 whose rows are no whole blocks is refused where its 
         packed_set set;
         for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
             const bool is_down = std::string_view{part} == "down_proj";
-            set.add("moe.0." + std::string{part} + ".weight", dtype::u8, is_down ? std::vector<u64>{k, 16} : std::vector<u64>{32, k / 2});
-            set.add("moe.0." + std::string{part} + ".weight_scale", dtype::f8_e4m3, is_down ? std::vector<u64>{k, 2} : std::vector<u64>{32, blocks});
+            set.add("moe.0." + std::string{part} + ".weight", dtype::u8,
+                    is_down ? std::vector<u64>{k, 16} : std::vector<u64>{32, k / 2});
+            set.add("moe.0." + std::string{part} + ".weight_scale", dtype::f8_e4m3,
+                    is_down ? std::vector<u64>{k, 2} : std::vector<u64>{32, blocks});
         }
         return set;
     };
@@ -856,7 +901,8 @@ TEST_CASE("quantised: parts may be quantised and others not, each by its own fie
     const extents x{32, 64};
     packed_set set = experts_of(stored, 2, x);
     for (const char* expert : {"0", "1"}) {
-        for (const stored_field& field : stored.fields) set.remove("moe." + std::string{expert} + ".down_proj." + std::string{field.name});
+        for (const stored_field& field : stored.fields)
+            set.remove("moe." + std::string{expert} + ".down_proj." + std::string{field.name});
         set.add("moe." + std::string{expert} + ".down_proj.weight", dtype::bf16, {x.h, x.i});
     }
     const tensors source = held(set);
@@ -977,7 +1023,8 @@ TEST_CASE("quantised: scales of gate and up that differ are counted") {
         {{{none, none}, {0.f, 0.f}}, 0, sf::no_number, 1},
         {{{infinite, infinite}, {infinite, 1.f}}, 1, 1, static_cast<double>(infinite)},
     };
-    const std::pair<std::string, std::vector<u64>> fields[] = {{"weight_scale", {}}, {"weight_scale", {1}}, {"weight_scale_2", {}}, {"weight_global_scale", {1}}, {"input_scale", {}}};
+    const std::pair<std::string, std::vector<u64>> fields[] = {
+        {"weight_scale", {}}, {"weight_scale", {1}}, {"weight_scale_2", {}}, {"weight_global_scale", {1}}, {"input_scale", {}}};
     for (const auto& entry : fields)
         for (const one_case& each : cases)
             for (const target to : {target::model, target::vllm, target::up_first, target::rows_in_turn})
@@ -1025,7 +1072,8 @@ TEST_CASE("quantised: scales of gate and up that differ are counted") {
     CHECK(differing == 1);
 }
 
-TEST_CASE("quantised: of other dtypes only how many scales differ is told, and more than a thousand experts are compared in pieces") {
+TEST_CASE(
+    "quantised: of other dtypes only how many scales differ is told, and more than a thousand experts are compared in pieces") {
     packed_set set;
     const u64 experts = 2500;
     for (u64 e = 0; e < experts; ++e)
@@ -1063,14 +1111,20 @@ namespace {
 
 namespace layouts {
 
-using gpt_oss_names = sf::spelling<sf::spelled<sf::mxfp4_blocks, "_blocks">, sf::spelled<sf::mxfp4_scales, "_scales">, sf::spelled<sf::bias, "_bias">>;
-using gpt_oss_modules = sf::spelling<sf::spelled<sf::mxfp4_blocks, ".blocks">, sf::spelled<sf::mxfp4_scales, ".scales">, sf::spelled<sf::bias, ".bias">>;
-using gpt_oss = sf::layout<gpt_oss_names, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>, sf::tensor<"down_proj", sf::stack<down>>>;
-using gpt_oss_apart = sf::layout<gpt_oss_modules, sf::tensor<"{expert}.gate_proj", gate>, sf::tensor<"{expert}.up_proj", up>, sf::tensor<"{expert}.down_proj", down>>;
-using gpt_oss_behind = sf::layout<gpt_oss_names, sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, gate, up>>>, sf::tensor<"down_proj", sf::stack<down>>>;
+using gpt_oss_names = sf::spelling<sf::spelled<sf::mxfp4_blocks, "_blocks">, sf::spelled<sf::mxfp4_scales, "_scales">,
+                                   sf::spelled<sf::bias, "_bias">>;
+using gpt_oss_modules = sf::spelling<sf::spelled<sf::mxfp4_blocks, ".blocks">, sf::spelled<sf::mxfp4_scales, ".scales">,
+                                     sf::spelled<sf::bias, ".bias">>;
+using gpt_oss = sf::layout<gpt_oss_names, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>,
+                           sf::tensor<"down_proj", sf::stack<down>>>;
+using gpt_oss_apart = sf::layout<gpt_oss_modules, sf::tensor<"{expert}.gate_proj", gate>, sf::tensor<"{expert}.up_proj", up>,
+                                 sf::tensor<"{expert}.down_proj", down>>;
+using gpt_oss_behind = sf::layout<gpt_oss_names, sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, gate, up>>>,
+                                  sf::tensor<"down_proj", sf::stack<down>>>;
 
 using deepseek_v4_names = sf::spelling<sf::spelled<sf::weight, ".weight">, sf::spelled<sf::weight_scale_inv, ".scale">>;
-using deepseek_v4 = sf::layout<deepseek_v4_names, sf::tensor<"{expert}.w1", gate>, sf::tensor<"{expert}.w3", up>, sf::tensor<"{expert}.w2", down>>;
+using deepseek_v4 = sf::layout<deepseek_v4_names, sf::tensor<"{expert}.w1", gate>, sf::tensor<"{expert}.w3", up>,
+                               sf::tensor<"{expert}.w2", down>>;
 
 }  // namespace layouts
 
@@ -1114,7 +1168,8 @@ TEST_CASE("quantised: the MXFP4 of gpt-oss becomes experts of their own, and gat
             }
             INFO("E ", experts, " I ", x.i, " H ", x.h);
             const auto& from = layouts::gpt_oss::description;
-            for (const auto& [to, expected] : {std::pair{&layouts::gpt_oss_apart::description, &apart}, {&layouts::gpt_oss_behind::description, &behind}}) {
+            for (const auto& [to, expected] :
+                 {std::pair{&layouts::gpt_oss_apart::description, &apart}, {&layouts::gpt_oss_behind::description, &behind}}) {
                 auto plan = plan_of(set, from, *to);
                 if (!plan) FAIL(std::string{plan.error().message().view()});
                 const tensors there = made_by(*plan, set);
@@ -1125,12 +1180,15 @@ TEST_CASE("quantised: the MXFP4 of gpt-oss becomes experts of their own, and gat
                 check_same(made_by(*back, fused_set), source);
             }
             // ranks of I: every 32 of down's inputs are one block
-            auto rank = plan_of(set, from, layouts::gpt_oss_behind::description, {.sliced_extent = "I", .slice_first = 0, .slice_end = 32});
+            auto rank = plan_of(set, from, layouts::gpt_oss_behind::description,
+                                {.sliced_extent = "I", .slice_first = 0, .slice_end = 32});
             REQUIRE(rank);
             CHECK(made_by(*rank, set).at("moe.down_proj_blocks") == cut(2, 0, 1, source.at("moe.down_proj_blocks")));
             CHECK(made_by(*rank, set).at("moe.gate_up_proj_bias") ==
-                  cat(1, {cut(1, 0, 32, every_other(source.at("moe.gate_up_proj_bias"), 0)), cut(1, 0, 32, every_other(source.at("moe.gate_up_proj_bias"), 1))}));
-            auto straddling = plan_of(set, from, layouts::gpt_oss_behind::description, {.sliced_extent = "I", .slice_first = 0, .slice_end = 16});
+                  cat(1, {cut(1, 0, 32, every_other(source.at("moe.gate_up_proj_bias"), 0)),
+                          cut(1, 0, 32, every_other(source.at("moe.gate_up_proj_bias"), 1))}));
+            auto straddling = plan_of(set, from, layouts::gpt_oss_behind::description,
+                                      {.sliced_extent = "I", .slice_first = 0, .slice_end = 16});
             REQUIRE_FALSE(straddling);
             CHECK(straddling.error().code == errc::cuts_granule);
         }
@@ -1186,7 +1244,8 @@ TEST_CASE("quantised: TensorRT-LLM's FP8 blocks have up in front, and a name of 
 
 TEST_CASE("quantised: what gate and up share is one, along whichever axis they are put together") {
     // side by side, the inputs of gate and up are two halves of a row: then their indexes are not shared, but lie behind one another
-    using wide = sf::layout<sf::as_parameters, sf::tensor<"w", sf::stack<sf::concat<1, gate, up>>>, sf::tensor<"down_proj", sf::stack<down>>>;
+    using wide = sf::layout<sf::as_parameters, sf::tensor<"w", sf::stack<sf::concat<1, gate, up>>>,
+                            sf::tensor<"down_proj", sf::stack<down>>>;
     packed_set set;
     for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
         set.add("moe.0." + std::string{part} + ".weight", dtype::bf16, {4, 4});
@@ -1211,8 +1270,8 @@ namespace {
 /// Where an entry of a tensor of one expert, stored as the hub does, goes in a layout: entry by entry, part after part.
 struct way {
     sf::placement_error error = sf::placement_error::none;
-    std::vector<u64> shape;         // of all tensors of the layout, one behind the other
-    std::vector<u64> entries;       // of the parts' entries in their order
+    std::vector<u64> shape;    // of all tensors of the layout, one behind the other
+    std::vector<u64> entries;  // of the parts' entries in their order
     bool operator==(const way&) const = default;
 };
 
@@ -1270,7 +1329,9 @@ way moved(const sf::layout_description& from, const sf::layout_description& to, 
             u64 counts[2];
             for (std::size_t a = 0; a < 2; ++a) {
                 const u64 extent = part.extents[a] == "I" ? x.i : x.h;
-                counts[a] = form.granule[a] == 0 || form.granule[a] == sf::whole_axis ? 1 : (extent + form.granule[a] - 1) / form.granule[a];
+                counts[a] = form.granule[a] == 0 || form.granule[a] == sf::whole_axis
+                                ? 1
+                                : (extent + form.granule[a] - 1) / form.granule[a];
             }
             for (std::size_t t = 0; t < from.tensors.size(); ++t) {
                 const sf::placement source = from.tensors[t].place(extents_of(x, form));
@@ -1291,14 +1352,15 @@ way moved(const sf::layout_description& from, const sf::layout_description& to, 
 TEST_CASE("quantised: where tensors fit two forms of a field, both move the same bytes to the same place") {
     std::vector<u64> few;
     for (u64 n = 1; n <= 20; ++n) few.push_back(n);
-    for (const u64 n : std::initializer_list<u64>{24, 31, 32, 33, 48, 64, 96, 100, 127, 128, 129, 192, 256, 257, 300}) few.push_back(n);
+    for (const u64 n : std::initializer_list<u64>{24, 31, 32, 33, 48, 64, 96, 100, 127, 128, 129, 192, 256, 257, 300})
+        few.push_back(n);
     std::size_t pairs = 0, refused_by_one = 0;
     std::set<std::string> colliding;
     std::set<const sf::field_description*> fields;
     for (const sf::spelled_field& each : sf::as_modules::fields) fields.insert(each.field);
     fields.insert(&sf::mxfp4_blocks::description);
-    const auto compare = [&](const sf::field_description& field, const sf::layout_description& from, extents a, const sf::field_form& first, extents b,
-                             const sf::field_form& second) {
+    const auto compare = [&](const sf::field_description& field, const sf::layout_description& from, extents a,
+                             const sf::field_form& first, extents b, const sf::field_form& second) {
         for (const target to : all_targets) {
             const way one = moved(from, description(to), a, first), other = moved(from, description(to), b, second);
             ++pairs;
@@ -1307,8 +1369,9 @@ TEST_CASE("quantised: where tensors fit two forms of a field, both move the same
                 continue;
             }
             if (one == other) continue;
-            colliding.insert(std::string{field.name} + " to " + std::string{spelled(to)} + ": I " + std::to_string(a.i) + " H " + std::to_string(a.h) + ", " +
-                             std::to_string(first.granule[0]) + " x " + std::to_string(first.granule[1]) + " or " + std::to_string(second.granule[0]) + " x " +
+            colliding.insert(std::string{field.name} + " to " + std::string{spelled(to)} + ": I " + std::to_string(a.i) + " H " +
+                             std::to_string(a.h) + ", " + std::to_string(first.granule[0]) + " x " +
+                             std::to_string(first.granule[1]) + " or " + std::to_string(second.granule[0]) + " x " +
                              std::to_string(second.granule[1]));
         }
         // what comes back from a fused form is stored alike
@@ -1326,14 +1389,16 @@ TEST_CASE("quantised: where tensors fit two forms of a field, both move the same
                         for (const sf::field_form& second : field->forms) {
                             if (&second <= &first) continue;
                             if (field->role != sf::field_role::value) {
-                                if (shapes_in(*from, {i, h}, second) == shapes && i <= 64 && h <= 64) compare(*field, *from, {i, h}, first, {i, h}, second);
+                                if (shapes_in(*from, {i, h}, second) == shapes && i <= 64 && h <= 64)
+                                    compare(*field, *from, {i, h}, first, {i, h}, second);
                                 continue;
                             }
                             // the shapes tell other extents in the other form: those of the first tensor's last two axes
                             std::vector<u64> axes = shapes[0];
                             if (second.entries != 0) axes.pop_back();
                             if (second.is_transposed) std::swap(axes[axes.size() - 1], axes[axes.size() - 2]);
-                            const u64 rows = axes[axes.size() - 2] * second.granule[0], columns = axes[axes.size() - 1] * second.granule[1];
+                            const u64 rows = axes[axes.size() - 2] * second.granule[0],
+                                      columns = axes[axes.size() - 1] * second.granule[1];
                             const extents other{from == &sf::layouts::gate_up_fused::description ? rows / 2 : rows, columns};
                             if (shapes_in(*from, other, second) == shapes) compare(*field, *from, {i, h}, first, other, second);
                         }

@@ -24,7 +24,8 @@ std::string tensors_of(const sf::family_description& family, bool stored) {
     std::string out;
     for (std::size_t m = 0; m < family.module_count(); ++m) {
         const sf::module_description module = family.module_at(m);
-        out += (m == 0 ? "" : "; ") + (stored ? tensors_of(*module.from, module.from_path) : tensors_of(*module.to, module.to_path));
+        out +=
+            (m == 0 ? "" : "; ") + (stored ? tensors_of(*module.from, module.from_path) : tensors_of(*module.to, module.to_path));
     }
     return out;
 }
@@ -34,7 +35,8 @@ std::string table_of_families() {
     for (const sf::known_family& each : sf::shipped_families::all) {
         out += "| `" + std::string{each.fuse.name} + "` | " + tensors_of(each.fuse, true) + " | " +
                (each.fuse.module_at(0).is_same() ? "the same" : tensors_of(each.fuse, false)) + " | ";
-        for (std::size_t i = 0; i < each.fuse.model_types.size(); ++i) out += (i == 0 ? "" : ", ") + std::string{each.fuse.model_types[i]};
+        for (std::size_t i = 0; i < each.fuse.model_types.size(); ++i)
+            out += (i == 0 ? "" : ", ") + std::string{each.fuse.model_types[i]};
         out += " |\n";
     }
     return out;
@@ -45,7 +47,8 @@ std::string table_of_families() {
 TEST_CASE("readme: the table of families is the one in the code") {
     std::ifstream file{SAFEFUSE_SOURCE_DIR "/README.md"};
     const std::string readme{std::istreambuf_iterator<char>{file}, {}};
-    const std::string begin = "<!-- families: kept equal to layouts/families.hpp by the tests -->\n", end = "<!-- end of families -->";
+    const std::string begin = "<!-- families: kept equal to layouts/families.hpp by the tests -->\n",
+                      end = "<!-- end of families -->";
     const std::size_t first = readme.find(begin), last = readme.find(end);
     REQUIRE(first != std::string::npos);
     REQUIRE(last != std::string::npos);

@@ -49,7 +49,8 @@ TEST_CASE("rename: whole segments, wherever they stand, once") {
     CHECK(there({ffn}, "ffn.gate") == "mlp.gate");
     CHECK(there({ffn}, "a.ffn") == "a.mlp");
     CHECK(there({ffn}, "a.ffn.") == "a.mlp.");
-    for (const char* name : {"", "ff", "ffnx", "xffn.gate", "a.ffn_x.gate", "a.x_ffn.gate", "Ffn"}) CHECK(there({ffn}, name) == name);
+    for (const char* name : {"", "ff", "ffnx", "xffn.gate", "a.ffn_x.gate", "a.x_ffn.gate", "Ffn"})
+        CHECK(there({ffn}, name) == name);
     // what only resembles it does not hide it
     CHECK(there({ffn}, "ffn_x.ffn.gate") == "ffn_x.mlp.gate");
     CHECK(there({ffn}, "xffn.ffn") == "xffn.mlp");

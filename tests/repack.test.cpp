@@ -27,15 +27,17 @@ namespace {
 
 using qwen = sf::layouts::qwen2_moe;
 
-std::vector<support::tensor> layer_of(const std::string& layer, std::uint64_t experts, std::uint64_t inner, std::uint64_t hidden) {
+std::vector<support::tensor> layer_of(const std::string& layer, std::uint64_t experts, std::uint64_t inner,
+                                      std::uint64_t hidden) {
     std::vector<support::tensor> out{support::bf16(layer + ".mlp.gate.weight", {experts, 3}), support::u8(layer + ".odd", {5})};
     out.push_back(support::u8(layer + ".mlp.gate.bias", {experts * 4}));
     out.back().type = "F32";
     out.back().shape = {experts};
     for (std::uint64_t e = 0; e < experts; ++e)
         for (const char* part : {"gate_proj", "up_proj", "down_proj"})
-            out.push_back(support::bf16(layer + ".mlp.experts." + std::to_string(e) + '.' + part + ".weight",
-                                        std::string_view{part} == "down_proj" ? std::vector{hidden, inner} : std::vector{inner, hidden}));
+            out.push_back(
+                support::bf16(layer + ".mlp.experts." + std::to_string(e) + '.' + part + ".weight",
+                              std::string_view{part} == "down_proj" ? std::vector{hidden, inner} : std::vector{inner, hidden}));
     return out;
 }
 
@@ -58,9 +60,11 @@ std::string fused(const sf::copy_plan& plan, const sf::plan_output& output) {
 }
 
 // Its outputs cannot be put together from whole tensors.
-struct in_turn : sf::family<sf::layouts::per_expert,
-                            sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, sf::layouts::gate, sf::layouts::up>>>,
-                                       sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>> {
+struct in_turn
+    : sf::family<sf::layouts::per_expert,
+                 sf::layout<sf::as_parameters,
+                            sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, sf::layouts::gate, sf::layouts::up>>>,
+                            sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>> {
     static constexpr std::string_view name = "in_turn";
     using modules = sf::modules<"mlp.experts">;
 };
@@ -72,7 +76,8 @@ TEST_CASE("repack: what had to be copied together is a view afterwards, with the
     std::mt19937 random{3};
     std::vector<support::tensor> all;
     for (const char* layer : {"model.layers.2", "model.layers.10"})
-        for (support::tensor& each : layer_of(layer, 11, 64, 96)) all.push_back(std::move(each));  // 12,288 bytes each: three pages
+        for (support::tensor& each : layer_of(layer, 11, 64, 96))
+            all.push_back(std::move(each));  // 12,288 bytes each: three pages
     for (support::tensor& each : layer_of("mtp.layers.0", 3, 5, 7)) all.push_back(std::move(each));
     std::shuffle(all.begin(), all.end(), random);
     std::vector<support::shard> shards(3);
@@ -84,12 +89,14 @@ TEST_CASE("repack: what had to be copied together is a view afterwards, with the
     const auto before = sf::checkpoint::open(directory / "in");
     const auto scopes = sf::experts_scopes::find(*before, sf::description_of<qwen>);
     REQUIRE(scopes);
-    for (const std::uint64_t most : {sf::default_shard_bytes, std::uint64_t{300'000}, std::uint64_t{1000}, sf::one_tensor_per_file}) {
+    for (const std::uint64_t most :
+         {sf::default_shard_bytes, std::uint64_t{300'000}, std::uint64_t{1000}, sf::one_tensor_per_file}) {
         CAPTURE(most);
         const std::string to = directory / ("out" + std::to_string(most));
         const auto plan = sf::repack_plan(*before, sf::description_of<qwen>);
         REQUIRE(plan);
-        CHECK(plan->total_bytes() == std::accumulate(all.begin(), all.end(), std::uint64_t{0}, [](auto sum, const auto& each) { return sum + each.data.size(); }));
+        CHECK(plan->total_bytes() == std::accumulate(all.begin(), all.end(), std::uint64_t{0},
+                                                     [](auto sum, const auto& each) { return sum + each.data.size(); }));
         const auto done = sf::rewrite(*plan, to, {.max_shard_bytes = most, .wait = sf::durability::renamed});
         REQUIRE(done);
         CHECK((done->shard_count > 1) == (most != sf::default_shard_bytes));
@@ -97,7 +104,8 @@ TEST_CASE("repack: what had to be copied together is a view afterwards, with the
         REQUIRE(repacked);
         check_same(*repacked, all);
         CHECK(sf::verify_rewritten(*plan, *repacked));
-        for (std::size_t f = 0; f < repacked->file_count(); ++f) CHECK(repacked->file(f).header().header_bytes() % sf::repacked_alignment == 0);
+        for (std::size_t f = 0; f < repacked->file_count(); ++f)
+            CHECK(repacked->file(f).header().header_bytes() % sf::repacked_alignment == 0);
 
         for (const char* scope : {"model.layers.2.mlp.experts", "model.layers.10.mlp.experts", "mtp.layers.0.mlp.experts"}) {
             CAPTURE(scope);
@@ -116,7 +124,8 @@ TEST_CASE("repack: what had to be copied together is a view afterwards, with the
             }
         }
         // and what was repacked comes out of it as out of the original
-        const auto one = sf::rewrite_plan::make(*before, sf::description_of<qwen>), other = sf::rewrite_plan::make(*repacked, sf::description_of<qwen>);
+        const auto one = sf::rewrite_plan::make(*before, sf::description_of<qwen>),
+                   other = sf::rewrite_plan::make(*repacked, sf::description_of<qwen>);
         REQUIRE(sf::rewrite(*one, to + "-one", {.wait = sf::durability::renamed}));
         REQUIRE(sf::rewrite(*other, to + "-other", {.wait = sf::durability::renamed}));
         CHECK(support::read_file(to + "-one/model.safetensors") == support::read_file(to + "-other/model.safetensors"));
@@ -128,7 +137,8 @@ TEST_CASE("repack: a second time nothing changes") {
     std::filesystem::create_directory(directory / "in");
     support::write_tensor_file(directory / "in/model.safetensors", layer_of("model.layers.0", 3, 32, 64));
     const auto in = sf::checkpoint::open(directory / "in");
-    REQUIRE(sf::rewrite(sf::repack_plan(*in, sf::description_of<qwen>).value(), directory / "once", {.wait = sf::durability::renamed}));
+    REQUIRE(sf::rewrite(sf::repack_plan(*in, sf::description_of<qwen>).value(), directory / "once",
+                        {.wait = sf::durability::renamed}));
     const auto once = sf::checkpoint::open(directory / "once");
     const auto again = sf::repack_plan(*once, sf::description_of<qwen>);
     REQUIRE(again);
@@ -156,8 +166,10 @@ TEST_CASE("repack: outputs that are not whole tensors end to end stay as they ar
     CHECK(sf::repack_plan(*in, sf::description_of<sf::layouts::mixtral>).error().code == sf::errc::no_experts);
 }
 
-TEST_CASE("repack: every family's checkpoint can be repacked, and then each output of its fusing that is no strided copy is a view") {
-    for (const char* type : {"qwen3_moe", "glm_moe_dsa", "deepseek_v3", "mixtral", "minimax_m2", "phimoe", "nemotron_h", "ernie4_5_moe", "hy_v3", "jamba"}) {
+TEST_CASE(
+    "repack: every family's checkpoint can be repacked, and then each output of its fusing that is no strided copy is a view") {
+    for (const char* type : {"qwen3_moe", "glm_moe_dsa", "deepseek_v3", "mixtral", "minimax_m2", "phimoe", "nemotron_h",
+                             "ernie4_5_moe", "hy_v3", "jamba"}) {
         CAPTURE(type);
         const temporary_directory directory;
         const sf::known_family* const family = sf::find_family(type);
@@ -177,7 +189,8 @@ TEST_CASE("repack: every family's checkpoint can be repacked, and then each outp
             const auto scope = sf::plan_scope(*out, family->fuse, (*scopes)[s]);
             REQUIRE(scope);
             std::vector<bool> strided(scope->outputs().size(), false);
-            for (const sf::copy_block& block : scope->blocks()) strided[block.output] = strided[block.output] || block.loop_count > 0;
+            for (const sf::copy_block& block : scope->blocks())
+                strided[block.output] = strided[block.output] || block.loop_count > 0;
             for (std::size_t o = 0; o < strided.size(); ++o) {
                 if (strided[o] || !scope->equal_blocks().empty()) continue;
                 CHECK(sf::view(*scope, scope->outputs()[o].local_name));

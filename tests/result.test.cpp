@@ -52,11 +52,12 @@ TEST_CASE("result: of an owner that goes at once nothing is asked, of all else i
     static_assert(can_be_followed<sf::result<no_lender>> && can_be_followed<sf::result<int>>);
     static_assert(!can_be_followed<sf::result<sf::checkpoint>> && can_be_followed<sf::result<sf::checkpoint>&>);
     static_assert(!can_be_followed<sf::result<sf::tensor_file>> && can_be_followed<sf::result<sf::tensor_view>>);
-    CHECK(sf::result<std::string>{std::string{"here"}}->size() == 4);
+    CHECK(sf::result<std::string> { std::string{"here"} } -> size() == 4);
 }
 
 TEST_CASE("result: what it is assigned may belong to what it holds") {
-    sf::result<node> list{node{1, std::make_unique<sf::result<node>>(node{2, std::make_unique<sf::result<node>>(sf::failure{.file = "a file"})})}};
+    sf::result<node> list{
+        node{1, std::make_unique<sf::result<node>>(node{2, std::make_unique<sf::result<node>>(sf::failure{.file = "a file"})})}};
     list = std::move(*list->next);
     REQUIRE(list);
     CHECK(list->value == 2);

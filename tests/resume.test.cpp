@@ -35,9 +35,11 @@ namespace {
 using qwen = sf::layouts::qwen2_moe;
 
 // The same names, dtypes and shapes as qwen2_moe makes, other bytes.
-struct up_first : sf::family<sf::layouts::per_expert,
-                             sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, sf::layouts::up, sf::layouts::gate>>>,
-                                        sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>> {
+struct up_first
+    : sf::family<
+          sf::layouts::per_expert,
+          sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, sf::layouts::up, sf::layouts::gate>>>,
+                     sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>> {
     static constexpr std::string_view name = "up_first";
     using modules = sf::modules<"mlp.experts">;
 };
@@ -47,17 +49,21 @@ std::vector<support::tensor> layer_of(int layer, std::uint64_t experts, std::uin
     std::vector<support::tensor> out{support::bf16(name + ".gate.weight", {experts, hidden})};
     for (std::uint64_t e = 0; e < experts; ++e)
         for (const char* part : {"gate_proj", "up_proj", "down_proj"})
-            out.push_back(support::bf16(name + ".experts." + std::to_string(e) + '.' + part + ".weight",
-                                        std::string_view{part} == "down_proj" ? std::vector{hidden, inner} : std::vector{inner, hidden}));
+            out.push_back(
+                support::bf16(name + ".experts." + std::to_string(e) + '.' + part + ".weight",
+                              std::string_view{part} == "down_proj" ? std::vector{hidden, inner} : std::vector{inner, hidden}));
     return out;
 }
 
 /// A checkpoint with one layer in each shard.
-void write_layers(const std::string& directory, int layers, std::uint64_t experts = 4, std::uint64_t inner = 32, std::uint64_t hidden = 48) {
+void write_layers(const std::string& directory, int layers, std::uint64_t experts = 4, std::uint64_t inner = 32,
+                  std::uint64_t hidden = 48) {
     std::vector<support::shard> shards;
     for (int layer = 0; layer < layers; ++layer)
-        shards.push_back({std::string{sf::shard_name("model", static_cast<std::uint64_t>(layer) + 1, static_cast<std::uint64_t>(layers)).view()},
-                          layer_of(layer, experts, inner, hidden)});
+        shards.push_back(
+            {std::string{
+                 sf::shard_name("model", static_cast<std::uint64_t>(layer) + 1, static_cast<std::uint64_t>(layers)).view()},
+             layer_of(layer, experts, inner, hidden)});
     std::filesystem::create_directories(directory);
     support::write_checkpoint(directory, shards);
 }
@@ -70,7 +76,8 @@ std::vector<std::string> files_in(const std::string& directory) {
 }
 std::size_t shards_in(const std::string& directory) {
     std::size_t count = 0;
-    for (const std::string& name : files_in(directory)) count += name.starts_with("model") && name.ends_with(".safetensors") ? 1u : 0u;
+    for (const std::string& name : files_in(directory))
+        count += name.starts_with("model") && name.ends_with(".safetensors") ? 1u : 0u;
     return count;
 }
 
@@ -89,13 +96,15 @@ struct source {
     sf::checkpoint set;
     sf::rewrite_plan plan;
 
-    static std::unique_ptr<source> open(const std::string& path, const sf::family_description& family = sf::description_of<qwen>) {
+    static std::unique_ptr<source> open(const std::string& path,
+                                        const sf::family_description& family = sf::description_of<qwen>) {
         auto set = sf::checkpoint::open(path);
         REQUIRE(set);
         std::unique_ptr<source> made{new source{std::move(*set), family}};
         return made;
     }
-    source(sf::checkpoint&& opened, const sf::family_description& family) : set{std::move(opened)}, plan{sf::rewrite_plan::make(set, family).value()} {}
+    source(sf::checkpoint&& opened, const sf::family_description& family)
+        : set{std::move(opened)}, plan{sf::rewrite_plan::make(set, family).value()} {}
 };
 
 void check_complete(const source& from, const std::string& directory) {
@@ -277,7 +286,8 @@ TEST_CASE("rewrite: two at once into one directory are in_use, in any order; the
         auto intrude = [&](const sf::rewrite_progress&) {
             ++calls;
             for (const source* each : {from.get(), other.get()})
-                for (const auto& options : {fresh, resumed}) refused += code_of(sf::rewrite(each->plan, to, options)) == sf::errc::in_use ? 1u : 0u;
+                for (const auto& options : {fresh, resumed})
+                    refused += code_of(sf::rewrite(each->plan, to, options)) == sf::errc::in_use ? 1u : 0u;
             return true;
         };
         REQUIRE(sf::rewrite(from->plan, to, resumes ? resumed : fresh, intrude));
@@ -313,7 +323,8 @@ TEST_CASE("rewrite: many threads that keep asking for one directory: one writes 
 namespace {
 
 /// Runs a rewrite in a process of its own and kills it after a time, or, where `calls` is not 0, at that call of progress.
-void run_and_kill(const source& from, const std::string& to, const sf::rewrite_options& options, std::chrono::microseconds after, std::size_t calls) {
+void run_and_kill(const source& from, const std::string& to, const sf::rewrite_options& options, std::chrono::microseconds after,
+                  std::size_t calls) {
     std::fflush(nullptr);
     const pid_t child = ::fork();
     REQUIRE(child >= 0);
@@ -336,7 +347,8 @@ void run_and_kill(const source& from, const std::string& to, const sf::rewrite_o
 }
 
 /// What a killed run left: nothing, something to go on with, or everything. Goes on; then everything must be right.
-void check_killed(const source& from, const std::string& to, const sf::rewrite_options& options, std::set<std::size_t>& kept_counts) {
+void check_killed(const source& from, const std::string& to, const sf::rewrite_options& options,
+                  std::set<std::size_t>& kept_counts) {
     const auto files = files_in(to);
     const bool has_state = std::find(files.begin(), files.end(), sf::writer_state_file) != files.end();
     const std::size_t shards = shards_in(to);
@@ -373,7 +385,8 @@ TEST_CASE("rewrite: killed at 200 random moments it is gone on with each time, a
             // sometimes what goes on is killed, too
             for (std::size_t kills = 1 + random() % 3; kills > 0; --kills) {
                 run_and_kill(*from, to, options, whole * static_cast<int>(random() % 1100) / 1000, 0);
-                if (!std::filesystem::exists(to + '/' + std::string{sf::writer_state_file}) && shards_in(to) > 0) break;  // it was done
+                if (!std::filesystem::exists(to + '/' + std::string{sf::writer_state_file}) && shards_in(to) > 0)
+                    break;  // it was done
             }
             check_killed(*from, to, options, kept_counts);
             std::filesystem::remove_all(to);

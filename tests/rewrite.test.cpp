@@ -23,9 +23,9 @@
 
 namespace sf = safefuse;
 using support::bytes_of;
+using support::path_of;
 using support::read_file;
 using support::string_of;
-using support::path_of;
 using support::temporary_directory;
 using support::write_file;
 
@@ -49,7 +49,8 @@ tensors tensors_of(const Set& set) {
     for (std::size_t i = 0; i < set.size(); ++i) {
         const sf::tensor_spec spec = set.spec(i);
         const sf::tensor_place place = set.place(i);
-        stored each{spec.type, {spec.shape.begin(), spec.shape.end()}, std::string(static_cast<std::size_t>(place.size_bytes), '\0')};
+        stored each{
+            spec.type, {spec.shape.begin(), spec.shape.end()}, std::string(static_cast<std::size_t>(place.size_bytes), '\0')};
         REQUIRE(set.read(place.source, place.offset, std::as_writable_bytes(std::span{each.data})));
         REQUIRE(out.emplace(spec.name, std::move(each)).second);
     }
@@ -93,13 +94,14 @@ stored bf16(std::string_view name, shape extents, std::size_t element_bytes = 2,
 }
 
 /// One layer of experts as the hub stores them, and a tensor beside them.
-void add_layer(tensors& to, const std::string& layer, std::uint64_t experts, std::uint64_t inner, std::uint64_t hidden, std::size_t element_bytes = 2,
-               sf::dtype type = sf::dtype::bf16) {
+void add_layer(tensors& to, const std::string& layer, std::uint64_t experts, std::uint64_t inner, std::uint64_t hidden,
+               std::size_t element_bytes = 2, sf::dtype type = sf::dtype::bf16) {
     const std::string scope = layer + ".mlp.experts.";
     for (std::uint64_t e = 0; e < experts; ++e)
         for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
             const std::string name = scope + std::to_string(e) + '.' + part + ".weight";
-            to[name] = bf16(name, std::string_view{part} == "down_proj" ? shape{hidden, inner} : shape{inner, hidden}, element_bytes, type);
+            to[name] = bf16(name, std::string_view{part} == "down_proj" ? shape{hidden, inner} : shape{inner, hidden},
+                            element_bytes, type);
         }
     to[layer + ".mlp.gate.weight"] = bf16(layer, {experts, hidden});
 }
@@ -126,12 +128,14 @@ const sf::known_family& family_of(const std::string& type) {
 }
 
 constexpr sf::rewrite_options quick{.wait = sf::durability::renamed};
-constexpr sf::rewrite_options in_shards_of(std::uint64_t most) { return {.max_shard_bytes = most, .wait = sf::durability::renamed}; }
+constexpr sf::rewrite_options in_shards_of(std::uint64_t most) {
+    return {.max_shard_bytes = most, .wait = sf::durability::renamed};
+}
 
 /// Rewrites what is at `from` to the directory `to`.
 template <class Source = sf::mapped_file>
-sf::result<void> rewrite_at(const std::string& from, const std::string& to, const sf::family_description& family, const sf::rewrite_options& options = quick,
-                            const sf::plan_options& plans = {}) {
+sf::result<void> rewrite_at(const std::string& from, const std::string& to, const sf::family_description& family,
+                            const sf::rewrite_options& options = quick, const sf::plan_options& plans = {}) {
     const auto checkpoint = sf::basic_checkpoint<Source>::open(from);
     if (!checkpoint) return checkpoint.error();
     const auto plan = sf::rewrite_plan::make(*checkpoint, family, plans);
@@ -197,7 +201,8 @@ struct memory_in_use {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("rewrite: every family gives what transformers loaded, and back what the hub stores", Source, sf::mapped_file, sf::positional_file) {
+TEST_CASE_TEMPLATE("rewrite: every family gives what transformers loaded, and back what the hub stores", Source, sf::mapped_file,
+                   sf::positional_file) {
     for (const std::string type : model_types) {
         CAPTURE(type);
         const sf::known_family& family = family_of(type);
@@ -326,7 +331,8 @@ TEST_CASE("rewrite: tensors in memory are a source and a counterpart like any ot
 
     const auto list_of = [](const tensors& all) {
         std::vector<sf::named_tensor> views;
-        for (const auto& [name, each] : all) views.push_back({name, sf::tensor_view::of(each.type, each.extents, bytes_of(each.data)).value()});
+        for (const auto& [name, each] : all)
+            views.push_back({name, sf::tensor_view::of(each.type, each.extents, bytes_of(each.data)).value()});
         return views;
     };
     const auto views = list_of(unfused), fused_views = list_of(fused);
@@ -338,8 +344,8 @@ TEST_CASE("rewrite: tensors in memory are a source and a counterpart like any ot
     check_same(tensors_at(directory / "from_memory"), fused);
 }
 
-TEST_CASE_TEMPLATE("rewrite: experts may lie in any order in any shards, among strays that the index does not list", Source, sf::mapped_file,
-                   sf::positional_file) {
+TEST_CASE_TEMPLATE("rewrite: experts may lie in any order in any shards, among strays that the index does not list", Source,
+                   sf::mapped_file, sf::positional_file) {
     std::mt19937 random{8};
     for (int round = 0; round < 20; ++round) {
         CAPTURE(round);
@@ -375,7 +381,8 @@ TEST_CASE_TEMPLATE("rewrite: experts may lie in any order in any shards, among s
         std::vector<support::shard> on_disk = shards;
         for (const support::tensor& each : all)
             for (support::shard& shard : on_disk)
-                if (random() % 4 == 0 && std::none_of(shard.tensors.begin(), shard.tensors.end(), [&](const auto& held) { return held.name == each.name; })) {
+                if (random() % 4 == 0 && std::none_of(shard.tensors.begin(), shard.tensors.end(),
+                                                      [&](const auto& held) { return held.name == each.name; })) {
                     shard.tensors.push_back(each);
                     shard.tensors.back().data.assign(each.data.size(), '!');
                 }
@@ -383,7 +390,8 @@ TEST_CASE_TEMPLATE("rewrite: experts may lie in any order in any shards, among s
         support::write_shards(directory.path() / "in", on_disk);
         write_file(directory / "in/model.safetensors.index.json", index);
 
-        REQUIRE(rewrite_at<Source>(directory / "in", directory / "out", sf::description_of<sf::layouts::qwen2_moe>, in_shards_of(random() % 300)));
+        REQUIRE(rewrite_at<Source>(directory / "in", directory / "out", sf::description_of<sf::layouts::qwen2_moe>,
+                                   in_shards_of(random() % 300)));
         check_same(tensors_at(directory / "out"), expected);
         CHECK(sf::checkpoint::verify(directory / "out").value().is_sound());
     }
@@ -393,8 +401,10 @@ TEST_CASE("rewrite: what the system is told of used pages changes nothing") {
     for (const sf::advice hint : {sf::advice::release, sf::advice::done_with, sf::advice::will_need, sf::advice::sequential}) {
         const temporary_directory directory;
         const sf::rewrite_options options{.wait = sf::durability::renamed, .used_source = hint};
-        REQUIRE(rewrite_at<sf::mapped_file>(fixtures + "jamba/checkpoint", directory / "mapped", family_of("jamba").fuse, options));
-        REQUIRE(rewrite_at<sf::positional_file>(fixtures + "jamba/checkpoint", directory / "positional", family_of("jamba").fuse, options));
+        REQUIRE(
+            rewrite_at<sf::mapped_file>(fixtures + "jamba/checkpoint", directory / "mapped", family_of("jamba").fuse, options));
+        REQUIRE(rewrite_at<sf::positional_file>(fixtures + "jamba/checkpoint", directory / "positional", family_of("jamba").fuse,
+                                                options));
         check_same(tensors_at(directory / "mapped"), tensors_at(fixtures + "jamba/loaded.safetensors"));
         CHECK(read_file(directory / "mapped/model.safetensors") == read_file(directory / "positional/model.safetensors"));
     }
@@ -543,7 +553,8 @@ TEST_CASE("progress: answering no stops, whenever; what is then there is never t
     }
 }
 
-TEST_CASE("rewrite: a group index that gate and up disagree on is refused, and nothing that loads is left; one that they share comes back") {
+TEST_CASE(
+    "rewrite: a group index that gate and up disagree on is refused, and nothing that loads is left; one that they share comes back") {
     const temporary_directory directory;
     tensors gptq;
     for (const char* expert : {"0.", "1."})
@@ -566,7 +577,8 @@ TEST_CASE("rewrite: a group index that gate and up disagree on is refused, and n
     write_model(directory / "differs", gptq);
     for (const bool mapped : {true, false}) {
         const std::string to = directory / (mapped ? "mapped" : "positional");
-        const auto refused = mapped ? rewrite_at<sf::mapped_file>(directory / "differs", to, qwen) : rewrite_at<sf::positional_file>(directory / "differs", to, qwen);
+        const auto refused = mapped ? rewrite_at<sf::mapped_file>(directory / "differs", to, qwen)
+                                    : rewrite_at<sf::positional_file>(directory / "differs", to, qwen);
         REQUIRE_FALSE(refused);
         CHECK(refused.error().code == sf::errc::parts_differ);
         CHECK(refused.error().tensor == "model.layers.0.mlp.experts.gate_up_proj_g_idx");
@@ -591,7 +603,8 @@ TEST_CASE("rewrite: what cannot be planned says which tensor is why") {
 
     CHECK(verdict(mixtral, sf::description_of<sf::layouts::qwen2_moe>).code == sf::errc::no_experts);
     CHECK(verdict({}, sf::description_of<sf::layouts::qwen2_moe>).code == sf::errc::no_experts);
-    CHECK(verdict({{"model.embed_tokens.weight", bf16("x", {2})}}, sf::description_of<sf::layouts::qwen2_moe>).code == sf::errc::no_experts);
+    CHECK(verdict({{"model.embed_tokens.weight", bf16("x", {2})}}, sf::description_of<sf::layouts::qwen2_moe>).code ==
+          sf::errc::no_experts);
 
     changed = qwen;
     changed.erase("model.layers.1.mlp.experts.7.up_proj.weight");
@@ -632,7 +645,8 @@ TEST_CASE("rewrite: a destination that cannot be written to is named, and the so
 #if defined(__unix__)
     if (::geteuid() != 0) {  // root may write everywhere
         std::filesystem::create_directory(directory / "closed");
-        std::filesystem::permissions(directory / "closed", std::filesystem::perms::owner_read | std::filesystem::perms::owner_exec);
+        std::filesystem::permissions(directory / "closed",
+                                     std::filesystem::perms::owner_read | std::filesystem::perms::owner_exec);
         CHECK(code_of(directory / "closed") == sf::errc::permission_denied);
         CHECK(code_of(directory / "closed/out") == sf::errc::permission_denied);
         std::filesystem::permissions(directory / "closed", std::filesystem::perms::owner_all);
@@ -664,8 +678,8 @@ TEST_CASE("rewrite: source and destination may not lie in one another, whatever 
         CHECK(done.error().file == to);
     };
     for (const char* from : {"models/in", "link/in", "models/in/model.safetensors", "models/in/below/../../in"})
-        for (const char* to : {"models/in", "models/in/", "link/in", "models/in/below", "models/in/below/.", "models/in/new", "link/in/new", "models", "models/in/..",
-                               "link", "."})
+        for (const char* to : {"models/in", "models/in/", "link/in", "models/in/below", "models/in/below/.", "models/in/new",
+                               "link/in/new", "models", "models/in/..", "link", "."})
             if (exists(from) && exists(to)) refused(directory / from, directory / to);
     CHECK(files_in(directory / "models/in") == before);
     check_same(tensors_at(directory / "models/in"), unfused);
@@ -674,19 +688,23 @@ TEST_CASE("rewrite: source and destination may not lie in one another, whatever 
 
     // a tensor file that stands alone may have its rewrite beside it
     std::filesystem::copy_file(directory / "models/in/model.safetensors", directory / "models/alone.safetensors");
-    CHECK(rewrite_at(directory / "models/alone.safetensors", directory / "models/fused", sf::description_of<sf::layouts::qwen2_moe>));
+    CHECK(rewrite_at(directory / "models/alone.safetensors", directory / "models/fused",
+                     sf::description_of<sf::layouts::qwen2_moe>));
     refused(directory / "models/alone.safetensors", directory / "models");
 }
 
-TEST_CASE_TEMPLATE("rewrite: directories and files may be named in any language, in the index and in every path", Source, sf::mapped_file, sf::positional_file) {
+TEST_CASE_TEMPLATE("rewrite: directories and files may be named in any language, in the index and in every path", Source,
+                   sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     constexpr std::u8string_view letters = u8"\u00E4\u00DF-\u0436-\u4E2D\u6587-\U0001F9E0";
-    const std::string name{letters.begin(), letters.end()}, from = directory / name, to = directory / ("fused-" + name), first = name + "-1.safetensors";
+    const std::string name{letters.begin(), letters.end()}, from = directory / name, to = directory / ("fused-" + name),
+                                                            first = name + "-1.safetensors";
     tensors unfused;
     for (const char* layer : {"model.layers.0", "model.layers.1"}) add_layer(unfused, layer, 2, 4, 4);
     std::vector<support::shard> shards{{first, {}}, {"below-" + name + "/2.safetensors", {}}};
     for (const auto& [tensor_name, each] : unfused)
-        shards[shards[0].tensors.size() < 7 ? 0 : 1].tensors.push_back({tensor_name, std::string{sf::name(each.type)}, each.extents, each.data});
+        shards[shards[0].tensors.size() < 7 ? 0 : 1].tensors.push_back(
+            {tensor_name, std::string{sf::name(each.type)}, each.extents, each.data});
     std::filesystem::create_directory(path_of(from));
     support::write_checkpoint(path_of(from), shards);
     const auto& family = sf::description_of<sf::layouts::qwen2_moe>;
@@ -726,7 +744,8 @@ TEST_CASE("rewrite: every tensor in a file of its own, where that is asked for")
     for (const std::string type : {"qwen3_moe", "jamba"}) {
         CAPTURE(type);
         const temporary_directory directory;
-        REQUIRE(rewrite_at(fixtures + type + "/checkpoint", directory / "out", family_of(type).fuse, in_shards_of(sf::one_tensor_per_file)));
+        REQUIRE(rewrite_at(fixtures + type + "/checkpoint", directory / "out", family_of(type).fuse,
+                           in_shards_of(sf::one_tensor_per_file)));
         const auto out = sf::checkpoint::open(directory / "out");
         REQUIRE(out);
         CHECK(out->file_count() == out->size());
@@ -761,7 +780,8 @@ TEST_CASE("rewrite: what an outline tells is what is written") {
                 CHECK(string_of(header->bytes.span()) == read_file(path).substr(0, header->bytes.size()));
                 REQUIRE(file->size() == outline->tensors_of(shard).size());
                 for (std::size_t i = 0; i < file->size(); ++i)
-                    CHECK(file->offset_bytes(file->index_of(plan->tensors()[outline->tensors_of(shard)[i]].name)) == header->offsets[i]);
+                    CHECK(file->offset_bytes(file->index_of(plan->tensors()[outline->tensors_of(shard)[i]].name)) ==
+                          header->offsets[i]);
             }
             const auto index = outline->index();
             if (outline->shard_count() > 1) {
@@ -783,7 +803,8 @@ TEST_CASE("rewrite: shards that would be files of the source are told, and may b
     const auto& family = sf::description_of<sf::layouts::qwen2_moe>;
     REQUIRE(rewrite_at(directory / "unfused", directory / "fused", family, in_shards_of(5000)));
     const auto fused = sf::checkpoint::open(directory / "fused");
-    const auto same = sf::rewrite_plan::make(*fused, family), changed = sf::rewrite_plan::make(*fused, sf::inverse_of<sf::layouts::qwen2_moe>);
+    const auto same = sf::rewrite_plan::make(*fused, family),
+               changed = sf::rewrite_plan::make(*fused, sf::inverse_of<sf::layouts::qwen2_moe>);
     // fused experts are a scope's outputs, and the others pass: the inverse of the inverse passes all
     const auto passes = sf::rewrite_plan::make(*fused, sf::inverse_of<sf::layouts::qwen2_moe>);
     REQUIRE((same && changed && passes));
@@ -796,7 +817,8 @@ TEST_CASE("rewrite: shards that would be files of the source are told, and may b
             REQUIRE(source);
             if (*source == sf::no_source) continue;
             ++unchanged;
-            CHECK(std::filesystem::path{std::string{plan.set().source_name(*source)}}.filename() == std::string{outline->shard_file(shard).view()});
+            CHECK(std::filesystem::path{std::string{plan.set().source_name(*source)}}.filename() ==
+                  std::string{outline->shard_file(shard).view()});
         }
         return unchanged;
     };
@@ -811,7 +833,8 @@ TEST_CASE("rewrite: shards that would be files of the source are told, and may b
 
     for (const sf::sharing share : {sf::sharing::nothing, sf::sharing::blocks, sf::sharing::files})
         for (const sf::durability wait : {sf::durability::renamed, sf::durability::synced}) {
-            const std::string to = directory / ("out" + std::to_string(static_cast<int>(share)) + std::to_string(static_cast<int>(wait)));
+            const std::string to =
+                directory / ("out" + std::to_string(static_cast<int>(share)) + std::to_string(static_cast<int>(wait)));
             sf::rewrite_options options = in_shards_of(5000);
             options.share = share;
             options.wait = wait;
@@ -821,7 +844,8 @@ TEST_CASE("rewrite: shards that would be files of the source are told, and may b
             for (const std::string& name : files_in(directory / "fused")) {
                 CHECK(read_file(to + '/' + name) == read_file(directory / ("fused/" + name)));
                 if (name.ends_with(".safetensors"))
-                    CHECK(std::filesystem::equivalent(to + '/' + name, directory / ("fused/" + name)) == (share == sf::sharing::files));
+                    CHECK(std::filesystem::equivalent(to + '/' + name, directory / ("fused/" + name)) ==
+                          (share == sf::sharing::files));
             }
             // some of it stays as it is, the rest is written
             options.max_shard_bytes = 5000;
@@ -869,9 +893,12 @@ struct strided : sf::family<sf::layouts::per_expert, Model> {
 };
 struct rows_in_turn : strided<into<sf::stack<sf::interleave<0, 1, gate, up>>, sf::stack<down>>> {};
 struct groups_in_turn : strided<into<sf::stack<sf::interleave<0, 4, up, gate>>, sf::stack<sf::transpose<0, 1, down>>>> {};
-struct transposed : strided<into<sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>, sf::stack<sf::transpose<0, 1, down>>>> {};
-struct columns_in_turn : strided<into<sf::stack<sf::transpose<0, 1, sf::interleave<0, 1, gate, up>>>, sf::stack<sf::transpose<0, 1, down>>>> {};
-struct experts_inside : strided<into<sf::transpose<0, 1, sf::stack<sf::concat<0, gate, up>>>, sf::transpose<0, 2, sf::stack<down>>>> {};
+struct transposed : strided<into<sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>, sf::stack<sf::transpose<0, 1, down>>>> {
+};
+struct columns_in_turn
+    : strided<into<sf::stack<sf::transpose<0, 1, sf::interleave<0, 1, gate, up>>>, sf::stack<sf::transpose<0, 1, down>>>> {};
+struct experts_inside
+    : strided<into<sf::transpose<0, 1, sf::stack<sf::concat<0, gate, up>>>, sf::transpose<0, 2, sf::stack<down>>>> {};
 
 /// Rewrites with strided copies are what fuse() makes in memory, and come back.
 template <class Family>
@@ -890,19 +917,23 @@ void check_strided(const tensors& unfused, const sf::plan_options& options = {})
         const auto plan = sf::plan_scope(*checkpoint, sf::description_of<Family>, (*scopes)[s], options);
         REQUIRE(plan);
         for (const sf::plan_output& output : plan->outputs()) {
-            stored made{output.type, {output.shape.begin(), output.shape.end()}, std::string(static_cast<std::size_t>(output.size_bytes), '?')};
+            stored made{output.type,
+                        {output.shape.begin(), output.shape.end()},
+                        std::string(static_cast<std::size_t>(output.size_bytes), '?')};
             REQUIRE(sf::fuse(*plan, output.local_name, std::as_writable_bytes(std::span{made.data})));
             expected[std::string{output.name}] = std::move(made);
         }
     }
     REQUIRE(rewrite_at<sf::mapped_file>(directory / "in", directory / "mapped", sf::description_of<Family>, quick, options));
     check_same(tensors_at(directory / "mapped"), expected);
-    REQUIRE(rewrite_at<sf::positional_file>(directory / "in", directory / "positional", sf::description_of<Family>, in_shards_of(1000), options));
+    REQUIRE(rewrite_at<sf::positional_file>(directory / "in", directory / "positional", sf::description_of<Family>,
+                                            in_shards_of(1000), options));
     check_same(tensors_at(directory / "positional"), expected);
     if (options.end_expert != sf::no_number || !options.sliced_extent.empty()) return;
     REQUIRE(rewrite_at<sf::mapped_file>(directory / "positional", directory / "back", sf::inverse_of<Family>));
     check_same(tensors_at(directory / "back"), unfused);
-    REQUIRE(rewrite_at<sf::positional_file>(directory / "mapped", directory / "back_again", sf::inverse_of<Family>, in_shards_of(1000)));
+    REQUIRE(rewrite_at<sf::positional_file>(directory / "mapped", directory / "back_again", sf::inverse_of<Family>,
+                                            in_shards_of(1000)));
     check_same(tensors_at(directory / "back_again"), unfused);
     const auto mapped = sf::positional_checkpoint::open(directory / "mapped");
     const auto plan = sf::rewrite_plan::make(*checkpoint, sf::description_of<Family>);
@@ -911,8 +942,8 @@ void check_strided(const tensors& unfused, const sf::plan_options& options = {})
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("rewrite: strided layouts give what fuse gives, and come back", Family, rows_in_turn, groups_in_turn, transposed, columns_in_turn,
-                   experts_inside) {
+TEST_CASE_TEMPLATE("rewrite: strided layouts give what fuse gives, and come back", Family, rows_in_turn, groups_in_turn,
+                   transposed, columns_in_turn, experts_inside) {
     for (const std::uint64_t experts : {1u, 2u, 11u})
         for (const auto& extents : {std::pair{4u, 6u}, std::pair{8u, 1u}, std::pair{12u, 5u}}) {
             const std::uint64_t inner = extents.first, hidden = extents.second;
@@ -925,7 +956,8 @@ TEST_CASE_TEMPLATE("rewrite: strided layouts give what fuse gives, and come back
         }
 }
 
-TEST_CASE_TEMPLATE("rewrite: strided outputs larger than the buffer are whole", Family, rows_in_turn, groups_in_turn, transposed, experts_inside) {
+TEST_CASE_TEMPLATE("rewrite: strided outputs larger than the buffer are whole", Family, rows_in_turn, groups_in_turn, transposed,
+                   experts_inside) {
     tensors unfused;  // gate_up_proj: 3 x 800 x 260 x 8 bytes, more than the buffer and no multiple of it
     add_layer(unfused, "model.layers.0", 3, 400, 260, 8, sf::dtype::f64);
     REQUIRE(3 * 800 * 260 * 8 > sf::rewrite_buffer_bytes);
@@ -951,7 +983,8 @@ public:
     std::span<const std::byte> bytes() const noexcept { return {}; }
     sf::result<void> read(std::uint64_t offset, std::span<std::byte> out) const noexcept {
         auto done = file_.read(offset, out);
-        for (std::size_t i = 0; done && i < out.size(); ++i) ++counts[std::string{file_.path()}][static_cast<std::size_t>(offset) + i];
+        for (std::size_t i = 0; done && i < out.size(); ++i)
+            ++counts[std::string{file_.path()}][static_cast<std::size_t>(offset) + i];
         return done;
     }
     void advise(std::uint64_t, std::uint64_t, sf::advice) const noexcept {}
@@ -963,8 +996,8 @@ static_assert(sf::file_source<counting_file>);
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("rewrite: every byte of the source is read once", Family, sf::layouts::qwen2_moe, rows_in_turn, groups_in_turn, transposed, columns_in_turn,
-                   experts_inside) {
+TEST_CASE_TEMPLATE("rewrite: every byte of the source is read once", Family, sf::layouts::qwen2_moe, rows_in_turn, groups_in_turn,
+                   transposed, columns_in_turn, experts_inside) {
     tensors unfused;  // several buffers, and no multiple of one
     add_layer(unfused, "model.layers.0", 3, 400, 260, 8, sf::dtype::f64);
     add_layer(unfused, "model.layers.1", 2, 20, 30);
@@ -999,12 +1032,13 @@ TEST_CASE("rewrite: a range of experts and one rank's slice are rewritten like w
     add_layer(unfused, "model.layers.1", 11, 8, 6);
     check_strided<sf::layouts::qwen2_moe>(unfused, {.first_expert = 3, .end_expert = 9});
     check_strided<sf::layouts::qwen2_moe>(unfused, {.sliced_extent = "I", .slice_first = 2, .slice_end = 5});
-    check_strided<transposed>(unfused, {.first_expert = 10, .end_expert = 11, .sliced_extent = "H", .slice_first = 0, .slice_end = 1});
+    check_strided<transposed>(unfused,
+                              {.first_expert = 10, .end_expert = 11, .sliced_extent = "H", .slice_first = 0, .slice_end = 1});
 }
 
 #if defined(__linux__)
-TEST_CASE_TEMPLATE("rewrite: memory does not grow with the checkpoint, neither anonymous nor the mapped pages of the source", Source, sf::mapped_file,
-                   sf::positional_file) {
+TEST_CASE_TEMPLATE("rewrite: memory does not grow with the checkpoint, neither anonymous nor the mapped pages of the source",
+                   Source, sf::mapped_file, sf::positional_file) {
     // 151 MB of holes: 2 layers of 4 experts of 3 matrices of 6.3 MB
     const temporary_directory directory;
     std::string header{"{"};
@@ -1014,16 +1048,18 @@ TEST_CASE_TEMPLATE("rewrite: memory does not grow with the checkpoint, neither a
             for (const std::string part : {"gate_proj", "up_proj", "down_proj"}) {
                 const std::uint64_t begin = end;
                 end += 2048 * 1536 * 2;
-                header += (header.size() > 1 ? ",\"" : "\"") + ("model.layers." + std::to_string(layer) + ".mlp.experts." + std::to_string(e) + '.') + part +
-                          R"(.weight":{"dtype":"BF16","shape":)" + (part == "down_proj" ? "[2048,1536]" : "[1536,2048]") + ",\"data_offsets\":[" +
-                          std::to_string(begin) + ',' + std::to_string(end) + "]}";
+                header += (header.size() > 1 ? ",\"" : "\"") +
+                          ("model.layers." + std::to_string(layer) + ".mlp.experts." + std::to_string(e) + '.') + part +
+                          R"(.weight":{"dtype":"BF16","shape":)" + (part == "down_proj" ? "[2048,1536]" : "[1536,2048]") +
+                          ",\"data_offsets\":[" + std::to_string(begin) + ',' + std::to_string(end) + "]}";
             }
     const std::string start = support::framed(header + '}');
     std::filesystem::create_directory(directory / "in");
     write_file(directory / "in/model.safetensors", start);
     std::filesystem::resize_file(directory / "in/model.safetensors", start.size() + end);
 
-    const auto run = [&](const std::string& from, const std::string& to, const sf::family_description& family, std::uint64_t most_resident_mib) {
+    const auto run = [&](const std::string& from, const std::string& to, const sf::family_description& family,
+                         std::uint64_t most_resident_mib) {
         const memory_in_use before = memory_now();
         REQUIRE(before.anonymous > 0);
         memory_in_use most;
@@ -1051,9 +1087,11 @@ TEST_CASE_TEMPLATE("rewrite: memory does not grow with the checkpoint, neither a
         CHECK(anonymous_kib < most_grown_kib);
         CHECK(resident_kib < most_grown_kib + most_resident_mib * 1024);
     };
-    run(directory / "in", directory / "transposed", sf::description_of<transposed>, 56);  // a matrix of gate, one of up, and theirs in the other file
+    run(directory / "in", directory / "transposed", sf::description_of<transposed>,
+        56);  // a matrix of gate, one of up, and theirs in the other file
     std::filesystem::remove_all(directory / "transposed");
-    run(directory / "in", directory / "fused", sf::description_of<sf::layouts::qwen2_moe>, 36);  // 8 MiB of each of two files, and what lies around
+    run(directory / "in", directory / "fused", sf::description_of<sf::layouts::qwen2_moe>,
+        36);  // 8 MiB of each of two files, and what lies around
     std::filesystem::remove_all(directory / "in");
     run(directory / "fused", directory / "back", sf::inverse_of<sf::layouts::qwen2_moe>, 36);
 }

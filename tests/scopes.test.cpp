@@ -44,7 +44,8 @@ void add_fused(packed_set& set, const std::string& scope, u64 count) {
     set.add(scope + ".down_proj", sf::dtype::bf16, {count, 6, 4});
 }
 void add_others(packed_set& set, const std::string& layer) {
-    for (const char* name : {".mlp.gate.weight", ".mlp.shared_experts.gate_proj.weight", ".mlp.shared_expert.up_proj.weight", ".self_attn.q_proj.weight", ".input_layernorm.weight"})
+    for (const char* name : {".mlp.gate.weight", ".mlp.shared_experts.gate_proj.weight", ".mlp.shared_expert.up_proj.weight",
+                             ".self_attn.q_proj.weight", ".input_layernorm.weight"})
         set.add(layer + name, sf::dtype::bf16, {2});
 }
 
@@ -205,7 +206,8 @@ TEST_CASE("scopes: granite is fused on disk, and its module is not what the mode
     }
     const auto scopes = find(set, sf::description_of<granitemoe>);
     REQUIRE(scopes.size() == 2);
-    CHECK(scopes[0] == found{"model.layers.0.block_sparse_moe", "model.layers.0.block_sparse_moe.experts", experts_form::from, 2});
+    CHECK(scopes[0] ==
+          found{"model.layers.0.block_sparse_moe", "model.layers.0.block_sparse_moe.experts", experts_form::from, 2});
     auto plan = sf::plan<granitemoe>(set, "model.layers.1.block_sparse_moe");
     REQUIRE(plan);
     CHECK(plan->outputs()[0].name == "model.layers.1.block_sparse_moe.experts.gate_up_proj");
@@ -218,7 +220,8 @@ TEST_CASE("scopes: granite is fused on disk, and its module is not what the mode
     loaded.add("model.layers.1.block_sparse_moe.router.weight", sf::dtype::bf16, {4, 6});
     const auto done = find(loaded, sf::description_of<granitemoe>);
     REQUIRE(done.size() == 1);
-    CHECK(done[0] == found{"model.layers.1.block_sparse_moe.experts", "model.layers.1.block_sparse_moe.experts", experts_form::to, 2});
+    CHECK(done[0] ==
+          found{"model.layers.1.block_sparse_moe.experts", "model.layers.1.block_sparse_moe.experts", experts_form::to, 2});
     const auto back = find(loaded, sf::inverse_of<granitemoe>);
     REQUIRE(back.size() == 1);
     CHECK(back[0] == found{"model.layers.1.block_sparse_moe.experts", "model.layers.1.block_sparse_moe", experts_form::from, 2});
@@ -239,7 +242,8 @@ TEST_CASE("scopes: multi-token-prediction layers have forms of their own") {
 TEST_CASE("scopes: experts without a gate, and a prefix that changes") {
     packed_set set;
     for (const char* part : {"0.up_proj", "0.down_proj", "1.up_proj", "1.down_proj"})
-        set.add("backbone.layers.1.mixer.experts." + std::string{part} + ".weight", sf::dtype::bf16, part[2] == 'u' ? std::vector<u64>{4, 6} : std::vector<u64>{6, 4});
+        set.add("backbone.layers.1.mixer.experts." + std::string{part} + ".weight", sf::dtype::bf16,
+                part[2] == 'u' ? std::vector<u64>{4, 6} : std::vector<u64>{6, 4});
     const auto scopes = find(set, sf::description_of<nemotron_h>);
     REQUIRE(scopes.size() == 1);
     CHECK(scopes[0] == found{"backbone.layers.1.mixer.experts", "model.layers.1.mixer.experts", experts_form::from, 4});
@@ -251,9 +255,11 @@ TEST_CASE("scopes: experts without a gate, and a prefix that changes") {
 
 TEST_CASE("scopes: whatever only resembles experts is none") {
     packed_set set;
-    for (const char* name : {"model.layers.0.mlp.experts_extra.0.gate_proj.weight", "model.layers.0.xmlp.experts.0.gate_proj.weight", "model.layers.0.mlp.experts",
-                             "model.layers.0.mlp.expertsX.0.gate_proj.weight", "model.layers.0.mlp.shared_experts.gate_proj.weight", "mlp.experts", "mlp.experts.",
-                             "model.layers.0.mlp.experts.bias", "model.layers.0.mlp.experts.gate_proj.weight", "model.layers.0.mlp..experts.0.gate_proj.weight", ""})
+    for (const char* name :
+         {"model.layers.0.mlp.experts_extra.0.gate_proj.weight", "model.layers.0.xmlp.experts.0.gate_proj.weight",
+          "model.layers.0.mlp.experts", "model.layers.0.mlp.expertsX.0.gate_proj.weight",
+          "model.layers.0.mlp.shared_experts.gate_proj.weight", "mlp.experts", "mlp.experts.", "model.layers.0.mlp.experts.bias",
+          "model.layers.0.mlp.experts.gate_proj.weight", "model.layers.0.mlp..experts.0.gate_proj.weight", ""})
         set.add(name, sf::dtype::bf16, {2, 2});
     CHECK(find(set, sf::description_of<qwen2_moe>).empty());
     // only what is left over, without a single part: no experts module of this family
@@ -270,7 +276,9 @@ TEST_CASE("scopes: what is left over among experts is kept with them, and refuse
         const auto scopes = find(each, sf::description_of<qwen2_moe>);
         REQUIRE(scopes.size() == 1);
         CHECK(scopes[0].tensors == 7);
-        for (auto plan : {sf::plan_scope(each, sf::description_of<qwen2_moe>, (*sf::experts_scopes::find(each, sf::description_of<qwen2_moe>))[0]).has_value(),
+        for (auto plan : {sf::plan_scope(each, sf::description_of<qwen2_moe>,
+                                         (*sf::experts_scopes::find(each, sf::description_of<qwen2_moe>))[0])
+                              .has_value(),
                           sf::plan<qwen2_moe>(each, "model.layers.0.mlp.experts").has_value()})
             CHECK_FALSE(plan);
         auto refused = sf::plan<qwen2_moe>(each, "model.layers.0.mlp.experts");
@@ -319,7 +327,8 @@ TEST_CASE("scopes: options hold for each scope") {
     add_w123(set, "model.layers.0.block_sparse_moe.experts", 4);
     auto scopes = sf::experts_scopes::find(set, sf::description_of<mixtral>);
     REQUIRE(scopes);
-    auto plan = sf::plan_scope(set, sf::description_of<mixtral>, (*scopes)[0], {.destination_scope = "here", .first_expert = 2, .end_expert = 4});
+    auto plan = sf::plan_scope(set, sf::description_of<mixtral>, (*scopes)[0],
+                               {.destination_scope = "here", .first_expert = 2, .end_expert = 4});
     REQUIRE(plan);
     CHECK(plan->outputs()[0].name == "here.gate_up_proj");
     CHECK(plan->outputs()[0].shape[0] == 2);
@@ -329,7 +338,8 @@ TEST_CASE("scopes: options hold for each scope") {
 TEST_CASE("scopes: the work grows with the tensors, not with their square") {
     const auto questions = [](u64 layers) {
         packed_set set;
-        for (u64 layer = 0; layer < layers; ++layer) add_experts(set, "model.layers." + std::to_string(layer) + ".mlp.experts", 33);
+        for (u64 layer = 0; layer < layers; ++layer)
+            add_experts(set, "model.layers." + std::to_string(layer) + ".mlp.experts", 33);
         set.spec_calls = 0;
         auto scopes = sf::experts_scopes::find(set, sf::description_of<qwen2_moe>);
         REQUIRE(scopes);

@@ -46,7 +46,7 @@ TEST_CASE("sequence: what holds elements in a row converts to it, and it to a sp
     CHECK(converts<std::vector<int>&, sf::sequence<const int>>);
     CHECK(converts<const std::vector<int>&, sf::sequence<const int>>);
     CHECK(converts<std::array<int, 3>&, sf::sequence<int>>);
-    CHECK(converts<int (&)[3], sf::sequence<const int>>);
+    CHECK(converts<int(&)[3], sf::sequence<const int>>);
     CHECK(converts<std::string&, sf::sequence<const char>>);
     CHECK(converts<std::span<int>, sf::sequence<const int>>);
     CHECK(converts<std::span<int, 3>, sf::sequence<int>>);
@@ -105,8 +105,10 @@ TEST_CASE("sequence: its parts lie where they lay, whatever the cut") {
             CHECK(all.subspan(from, std::dynamic_extent).size() == all.size() - from);
             int sum = 0;
             for (const int each : part) sum += each;
-            CHECK(sum == std::accumulate(values.begin() + static_cast<int>(from), values.begin() + static_cast<int>(from + count), 0));
-            if (!part.empty()) CHECK((part.front() == static_cast<int>(from) && part.back() == static_cast<int>(from + count - 1)));
+            CHECK(sum ==
+                  std::accumulate(values.begin() + static_cast<int>(from), values.begin() + static_cast<int>(from + count), 0));
+            if (!part.empty())
+                CHECK((part.front() == static_cast<int>(from) && part.back() == static_cast<int>(from + count - 1)));
         }
     const std::span<int> span = all;
     CHECK(span.data() == all.data());

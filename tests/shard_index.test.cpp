@@ -58,9 +58,9 @@ TEST_CASE("index: total_size counts only as a plain integer") {
     };
     CHECK(total(R"({"total_size": 0})") == 0);
     CHECK(total(R"({"total_parameters": 3, "total_size": 18446744073709551614, "lm_head": "embed"})") == 18446744073709551614u);
-    for (const char* metadata : {"{}", "null", "[]", "3", R"({"total_size": 9.0})", R"({"total_size": "9"})", R"({"total_size": -9})",
-                                 R"({"total_size": null})", R"({"total_size": 18446744073709551616})", R"({"total_size": {"a": 1}})",
-                                 R"({"a": {"total_size": 5}})"})
+    for (const char* metadata : {"{}", "null", "[]", "3", R"({"total_size": 9.0})", R"({"total_size": "9"})",
+                                 R"({"total_size": -9})", R"({"total_size": null})", R"({"total_size": 18446744073709551616})",
+                                 R"({"total_size": {"a": 1}})", R"({"a": {"total_size": 5}})"})
         CHECK(total(metadata) == sf::no_number);
 }
 
@@ -99,25 +99,38 @@ TEST_CASE("index: a file that leaves the directory names the tensor and the file
 
 TEST_CASE("index: lines alike but for the name are read as they are one by one, whatever comes between them") {
     // names that hold what ends a line, lines that differ by a space, an escape, a file, a number: each in turn amid plain lines
-    const std::vector<std::string> lines = {"\"a\": \"1.safetensors\"", "\"b\": \"1.safetensors\"", "\"c,\\n    d: x\": \"1.safetensors\"", "\"\": \"1.safetensors\"",
-                                            "\"\\u0065\": \"1.safetensors\"", "\"f\":\"1.safetensors\"", "\"g\": \"2.safetensors\"", "\"h\": \"\\u0031.safetensors\"",
-                                            "\"a\": \"1.safetensors\"", "\"i\": 1", "\"j\": \"../1.safetensors\"", "\"k\\\"\": \"1.safetensors\"",
+    const std::vector<std::string> lines = {"\"a\": \"1.safetensors\"",
+                                            "\"b\": \"1.safetensors\"",
+                                            "\"c,\\n    d: x\": \"1.safetensors\"",
+                                            "\"\": \"1.safetensors\"",
+                                            "\"\\u0065\": \"1.safetensors\"",
+                                            "\"f\":\"1.safetensors\"",
+                                            "\"g\": \"2.safetensors\"",
+                                            "\"h\": \"\\u0031.safetensors\"",
+                                            "\"a\": \"1.safetensors\"",
+                                            "\"i\": 1",
+                                            "\"j\": \"../1.safetensors\"",
+                                            "\"k\\\"\": \"1.safetensors\"",
                                             "\"" + std::string(40, 'l') + "\": \"1.safetensors\""};
     for (std::size_t first = 0; first < lines.size(); ++first)
         for (std::size_t second = 0; second < lines.size(); ++second)
             for (const std::string between : {",\n    ", ",", " ,\t"}) {
-                std::string json = "{\"weight_map\": {\"p\": \"1.safetensors\"" + between + "\"q\": \"1.safetensors\"" + between + "\"r\": \"1.safetensors\"";
+                std::string json = "{\"weight_map\": {\"p\": \"1.safetensors\"" + between + "\"q\": \"1.safetensors\"" + between +
+                                   "\"r\": \"1.safetensors\"";
                 // the same with a line end before each comma is read line by line: no frame fits
-                std::string slow = "{\"weight_map\": {\"p\": \"1.safetensors\",\"q\"  : \"1.safetensors\"\n,\"r\" :\"1.safetensors\"";
+                std::string slow =
+                    "{\"weight_map\": {\"p\": \"1.safetensors\",\"q\"  : \"1.safetensors\"\n,\"r\" :\"1.safetensors\"";
                 std::string space;
                 for (const std::size_t i : {first, second}) {
                     json += between + lines[i] + between + "\"after " + std::to_string(i) + "\": \"1.safetensors\"";
-                    for (const std::string& line : {lines[i], "\"after " + std::to_string(i) + "\": \"1.safetensors\""}) slow += (space += ' ') + "," + line;
+                    for (const std::string& line : {lines[i], "\"after " + std::to_string(i) + "\": \"1.safetensors\""})
+                        slow += (space += ' ') + "," + line;
                 }
                 sf::detail::list<sf::failure> problems, slow_problems;
                 json += "}}";
                 slow += "}}";
-                const auto index = sf::shard_index::parse(bytes_of(json), problems), slowly = sf::shard_index::parse(bytes_of(slow), slow_problems);
+                const auto index = sf::shard_index::parse(bytes_of(json), problems),
+                           slowly = sf::shard_index::parse(bytes_of(slow), slow_problems);
                 CAPTURE(json);
                 REQUIRE(index.has_value());
                 REQUIRE(slowly.has_value());
@@ -178,8 +191,8 @@ TEST_CASE("index: every byte changed is refused or read, and none crashes") {
 TEST_CASE("index: a hundred thousand tensors are all found") {
     std::string json = "{\"weight_map\": {";
     for (int i = 0; i < 100'000; ++i)
-        json += (i == 0 ? "\"" : ", \"") + std::string{"model.layers."} + std::to_string(i) + ".w\": \"model-" + std::to_string(i % 97) +
-                "-of-97.safetensors\"";
+        json += (i == 0 ? "\"" : ", \"") + std::string{"model.layers."} + std::to_string(i) + ".w\": \"model-" +
+                std::to_string(i % 97) + "-of-97.safetensors\"";
     json += "}}";
     const auto index = sf::shard_index::parse(bytes_of(json));
     REQUIRE(index);
@@ -246,8 +259,21 @@ TEST_CASE("series: names are spelled as huggingface_hub spells them, and taken a
 }
 
 TEST_CASE("natural order: numbers count as numbers, and it is a strict order") {
-    std::vector<std::string> names = {"a",      "a-1",   "a-2",   "a-02",  "a-10",    "a-010", "a-9", "b",
-                                      "model-2-of-10", "model-10-of-10", "model-00003-of-10", "", "1", "01", "a-99999999999999999999999",
+    std::vector<std::string> names = {"a",
+                                      "a-1",
+                                      "a-2",
+                                      "a-02",
+                                      "a-10",
+                                      "a-010",
+                                      "a-9",
+                                      "b",
+                                      "model-2-of-10",
+                                      "model-10-of-10",
+                                      "model-00003-of-10",
+                                      "",
+                                      "1",
+                                      "01",
+                                      "a-99999999999999999999999",
                                       "a-99999999999999999999998"};
     std::sort(names.begin(), names.end(), sf::natural_less);
     CHECK(names == std::vector<std::string>{"", "01", "1", "a", "a-1", "a-02", "a-2", "a-9", "a-010", "a-10",
@@ -258,13 +284,15 @@ TEST_CASE("natural order: numbers count as numbers, and it is a strict order") {
 }
 
 TEST_CASE("index: is written as Python's json.dumps(indent=2, sort_keys=True) writes it") {
-    CHECK(encoded({{"b.weight", "model-00002-of-00002.safetensors"}, {"a.weight", "model-00001-of-00002.safetensors"}}, 1234567) ==
-          "{\n  \"metadata\": {\n    \"total_size\": 1234567\n  },\n  \"weight_map\": {\n"
-          "    \"a.weight\": \"model-00001-of-00002.safetensors\",\n    \"b.weight\": \"model-00002-of-00002.safetensors\"\n  }\n}\n");
+    CHECK(
+        encoded({{"b.weight", "model-00002-of-00002.safetensors"}, {"a.weight", "model-00001-of-00002.safetensors"}}, 1234567) ==
+        "{\n  \"metadata\": {\n    \"total_size\": 1234567\n  },\n  \"weight_map\": {\n"
+        "    \"a.weight\": \"model-00001-of-00002.safetensors\",\n    \"b.weight\": \"model-00002-of-00002.safetensors\"\n  }\n}\n");
     CHECK(encoded({}, 0) == "{\n  \"metadata\": {\n    \"total_size\": 0\n  },\n  \"weight_map\": {}\n}\n");
-    CHECK(encoded({{"\"\\\b\f\n\r\t\x01\x1F\x7F/~ caf\xC3\xA9 \xE4\xB8\xAD \xF0\x9F\x98\x80", "a.safetensors"}}, 0) ==
-          "{\n  \"metadata\": {\n    \"total_size\": 0\n  },\n  \"weight_map\": {\n"
-          "    \"\\\"\\\\\\b\\f\\n\\r\\t\\u0001\\u001f\\u007f/~ caf\\u00e9 \\u4e2d \\ud83d\\ude00\": \"a.safetensors\"\n  }\n}\n");
+    CHECK(
+        encoded({{"\"\\\b\f\n\r\t\x01\x1F\x7F/~ caf\xC3\xA9 \xE4\xB8\xAD \xF0\x9F\x98\x80", "a.safetensors"}}, 0) ==
+        "{\n  \"metadata\": {\n    \"total_size\": 0\n  },\n  \"weight_map\": {\n"
+        "    \"\\\"\\\\\\b\\f\\n\\r\\t\\u0001\\u001f\\u007f/~ caf\\u00e9 \\u4e2d \\ud83d\\ude00\": \"a.safetensors\"\n  }\n}\n");
     // By code point, not by UTF-16 unit: U+FF21 before U+1F600.
     const std::string sorted = encoded({{"\xF0\x9F\x98\x80", "a.safetensors"}, {"\xEF\xBC\xA1", "a.safetensors"}}, 0);
     CHECK(sorted.find("\\uff21") < sorted.find("\\ud83d"));
@@ -279,7 +307,8 @@ TEST_CASE("index: what is written is read again, whatever the names") {
         names.push_back(name);
     }
     std::vector<sf::shard_entry> entries;
-    for (std::size_t i = 0; i < names.size(); ++i) entries.push_back({names[i], i % 2 == 0 ? "a.safetensors" : "s/b\xC3\xA9.safetensors"});
+    for (std::size_t i = 0; i < names.size(); ++i)
+        entries.push_back({names[i], i % 2 == 0 ? "a.safetensors" : "s/b\xC3\xA9.safetensors"});
     const std::string json = encoded(entries, 77);
     CHECK(std::all_of(json.begin(), json.end(), [](char c) { return c == '\n' || (c >= ' ' && c <= '~'); }));
     const auto index = sf::shard_index::parse(bytes_of(json));

@@ -14,7 +14,9 @@ namespace {
 using extents = std::vector<std::uint64_t>;
 using ranges = std::vector<sf::axis_range>;
 
-sf::result<sf::slice_runs> slice(sf::dtype type, const extents& shape, const ranges& kept) { return sf::slice_runs::of(type, shape, kept); }
+sf::result<sf::slice_runs> slice(sf::dtype type, const extents& shape, const ranges& kept) {
+    return sf::slice_runs::of(type, shape, kept);
+}
 
 sf::errc refusal(sf::dtype type, const extents& shape, const ranges& kept) {
     const auto runs = slice(type, shape, kept);
@@ -124,9 +126,15 @@ TEST_CASE("slice: a range that ends before it begins is refused, where the refer
 }
 
 TEST_CASE("slice: empty ranges and tensors give empty slices, where the reference refuses some") {
-    const std::vector<std::pair<extents, ranges>> cases = {
-        {{2}, {sf::range(0, 0)}}, {{2}, {sf::range(1, 1)}}, {{2}, {sf::range(2, 2)}}, {{0}, {}}, {{0}, {sf::all}},
-        {{0}, {sf::range(0, 0)}}, {{2, 0}, {sf::range(0, 1)}}, {{2, 0}, {sf::at(1), sf::all}}, {{0, 3}, {sf::all, sf::range(1, 2)}}};
+    const std::vector<std::pair<extents, ranges>> cases = {{{2}, {sf::range(0, 0)}},
+                                                           {{2}, {sf::range(1, 1)}},
+                                                           {{2}, {sf::range(2, 2)}},
+                                                           {{0}, {}},
+                                                           {{0}, {sf::all}},
+                                                           {{0}, {sf::range(0, 0)}},
+                                                           {{2, 0}, {sf::range(0, 1)}},
+                                                           {{2, 0}, {sf::at(1), sf::all}},
+                                                           {{0, 3}, {sf::all, sf::range(1, 2)}}};
     for (const auto& [shape, kept] : cases) {
         const auto runs = slice(sf::dtype::f32, shape, kept);
         REQUIRE(runs);
@@ -182,9 +190,12 @@ TEST_CASE("slice: for random shapes, ranges and dtypes it covers the elements th
         for (std::size_t axis = 0; axis < kept.size(); ++axis) {
             const std::uint64_t begin = up_to(shape[axis]);
             if (up_to(2) == 0) continue;
-            if (up_to(2) == 0 && begin < shape[axis]) kept[axis] = sf::at(begin);
-            else if (up_to(2) == 0) kept[axis] = sf::range(begin, sf::no_number);
-            else kept[axis] = sf::range(begin, begin + up_to(shape[axis] - begin));
+            if (up_to(2) == 0 && begin < shape[axis])
+                kept[axis] = sf::at(begin);
+            else if (up_to(2) == 0)
+                kept[axis] = sf::range(begin, sf::no_number);
+            else
+                kept[axis] = sf::range(begin, begin + up_to(shape[axis] - begin));
         }
         const std::uint64_t bits = sf::bits(type);
         std::uint64_t size_bytes = 0;

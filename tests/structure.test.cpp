@@ -24,8 +24,8 @@ using words = std::set<std::string>;
 // The layers, 0 first: a header includes only what stands in its own row or above. A name that ends in '*' stands for all
 // that begin so and have no place of their own. The last row is opt-in.
 const std::vector<words> layers{
-    {"version", "config", "detail/array", "detail/checked", "detail/copy_bytes", "detail/fingerprint", "detail/list", "detail/name_table",
-     "detail/plain", "detail/transpose", "detail/utf8", "sequence"},
+    {"version", "config", "detail/array", "detail/checked", "detail/copy_bytes", "detail/fingerprint", "detail/list",
+     "detail/name_table", "detail/plain", "detail/transpose", "detail/utf8", "sequence"},
     {"text", "result", "dtype", "detail/number_codec"},
     {"slice", "tensor_view", "tensor_traits", "header", "detail/header_*", "detail/json_*", "fields", "layout", "detail/compose",
      "detail/layout_names", "rename", "family", "layouts/*"},
@@ -249,16 +249,17 @@ TEST_CASE("structure: no header says `using namespace`") {
     for (const header_file& header : headers()) {
         CAPTURE(header.name);
         const auto found = words_of(code_of(header.text));
-        for (std::size_t i = 1; i < found.size(); ++i) CHECK_FALSE((found[i - 1].first == "using" && found[i].first == "namespace"));
+        for (std::size_t i = 1; i < found.size(); ++i)
+            CHECK_FALSE((found[i - 1].first == "using" && found[i].first == "namespace"));
     }
 }
 
 // Two files of one program may be compiled with different flags; what depends on those would then be defined in two ways.
 TEST_CASE("structure: no condition asks for what the files of one program may differ in, but in opt-in headers") {
-    const words banned{"NDEBUG",       "_DEBUG",    "DEBUG",       "__cpp_exceptions", "__EXCEPTIONS", "__GXX_RTTI",  "__cpp_rtti",
-                       "_CPPUNWIND",   "_CPPRTTI",  "__cplusplus", "__OPTIMIZE__",     "__AVX__",      "__AVX2__",    "__AVX512F__",
-                       "__SSE4_2__",   "__SSSE3__", "__F16C__",    "__BMI2__",         "__has_include", "_OPENMP",    "__FAST_MATH__",
-                       "__cpp_lib_mdspan"};
+    const words banned{"NDEBUG",        "_DEBUG",      "DEBUG",         "__cpp_exceptions", "__EXCEPTIONS", "__GXX_RTTI",
+                       "__cpp_rtti",    "_CPPUNWIND",  "_CPPRTTI",      "__cplusplus",      "__OPTIMIZE__", "__AVX__",
+                       "__AVX2__",      "__AVX512F__", "__SSE4_2__",    "__SSSE3__",        "__F16C__",     "__BMI2__",
+                       "__has_include", "_OPENMP",     "__FAST_MATH__", "__cpp_lib_mdspan"};
     for (const header_file& header : headers()) {
         if (layer_of(header.name) == opt_in) continue;
         CAPTURE(header.name);

@@ -23,8 +23,8 @@ public:
     temporary_directory() {
         std::random_device random;
         do {
-            path_ = std::filesystem::temp_directory_path() /
-                    ("safefuse-test-" + std::to_string(random()) + std::to_string(random()));
+            path_ =
+                std::filesystem::temp_directory_path() / ("safefuse-test-" + std::to_string(random()) + std::to_string(random()));
         } while (!std::filesystem::create_directory(path_));
     }
     temporary_directory(const temporary_directory&) = delete;
@@ -138,7 +138,8 @@ inline std::string tensor_file_bytes(const std::vector<tensor>& tensors, std::st
         header += json_string(each.name) + ":{\"dtype\":\"" + each.type + "\",\"shape\":[";
         for (std::size_t axis = 0; axis < each.shape.size(); ++axis)
             header += (axis == 0 ? "" : ",") + std::to_string(each.shape[axis]);
-        header += "],\"data_offsets\":[" + std::to_string(data.size()) + ',' + std::to_string(data.size() + each.data.size()) + "]}";
+        header +=
+            "],\"data_offsets\":[" + std::to_string(data.size()) + ',' + std::to_string(data.size() + each.data.size()) + "]}";
         data += each.data;
     }
     header += '}';
@@ -165,7 +166,8 @@ inline std::string index_text(const std::vector<shard>& shards) {
             map += (map.empty() ? "\n    " : ",\n    ") + json_string(held.name) + ": " + json_string(each.file);
             total_bytes += held.data.size();
         }
-    return "{\n  \"metadata\": {\n    \"total_size\": " + std::to_string(total_bytes) + "\n  },\n  \"weight_map\": {" + map + "\n  }\n}\n";
+    return "{\n  \"metadata\": {\n    \"total_size\": " + std::to_string(total_bytes) + "\n  },\n  \"weight_map\": {" + map +
+           "\n  }\n}\n";
 }
 
 /// Writes the shards into a directory, without an index.

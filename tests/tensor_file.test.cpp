@@ -21,8 +21,10 @@ namespace {
 std::span<std::byte> writable(std::string& text) { return std::as_writable_bytes(std::span{text}); }
 
 const std::vector<tensor>& some_tensors() {
-    static const std::vector<tensor> tensors = {support::bf16("a.weight", {3, 4, 5}), support::u8("b.scalar", {}),
-                                                support::u8("c.empty", {2, 0, 3}), support::bf16("d.weight", {7, 2}),
+    static const std::vector<tensor> tensors = {support::bf16("a.weight", {3, 4, 5}),
+                                                support::u8("b.scalar", {}),
+                                                support::u8("c.empty", {2, 0, 3}),
+                                                support::bf16("d.weight", {7, 2}),
                                                 {"e.f4", "F4", {4, 4}, support::pattern("e.f4", 8)}};
     return tensors;
 }
@@ -42,7 +44,8 @@ public:
 
     std::unique_ptr<std::uint64_t> read_bytes = std::make_unique<std::uint64_t>(0);
     std::unique_ptr<int> calls = std::make_unique<int>(0);
-    std::unique_ptr<std::pair<std::uint64_t, std::uint64_t>> advised = std::make_unique<std::pair<std::uint64_t, std::uint64_t>>();
+    std::unique_ptr<std::pair<std::uint64_t, std::uint64_t>> advised =
+        std::make_unique<std::pair<std::uint64_t, std::uint64_t>>();
 
 private:
     std::string_view bytes_;
@@ -270,8 +273,9 @@ TEST_CASE_TEMPLATE("tensor file: what is no tensor file names its path and leave
     CHECK(support::open_descriptors() == before);
 }
 
-TEST_CASE_TEMPLATE("tensor file: tensors beyond 2 and 4 GiB are written and read, whole and in slices, or refused where addresses are shorter", File,
-                   sf::tensor_file, sf::positional_tensor_file) {
+TEST_CASE_TEMPLATE(
+    "tensor file: tensors beyond 2 and 4 GiB are written and read, whole and in slices, or refused where addresses are shorter",
+    File, sf::tensor_file, sf::positional_tensor_file) {
     const temporary_directory directory;
     const std::string path = directory / "large.safetensors";
     // 2 GiB end in a's last row, 4 GiB of the file in b, 4 GiB of data in c, and all of d lies beyond
@@ -280,7 +284,8 @@ TEST_CASE_TEMPLATE("tensor file: tensors beyond 2 and 4 GiB are written and read
     const std::array<std::uint64_t, 1> b_shape{b_bytes};
     const std::array specs{sf::tensor_spec{"a", sf::dtype::u8, a_shape}, sf::tensor_spec{"b", sf::dtype::u8, b_shape},
                            sf::tensor_spec{"c", sf::dtype::u8, small_shape}, sf::tensor_spec{"d", sf::dtype::u8, small_shape}};
-    const std::string row = support::pattern("a", 16), end = support::pattern("b", 8), c = support::pattern("c", 24), d = support::pattern("d", 24);
+    const std::string row = support::pattern("a", 16), end = support::pattern("b", 8), c = support::pattern("c", 24),
+                      d = support::pattern("d", 24);
     {
         auto header = sf::encode_header(specs);
         REQUIRE(header);

@@ -230,7 +230,8 @@ TEST_CASE("tensor_view: expert gives an entry of the first axis, and expert_of i
     CHECK(view->expert_of(bytes.data() + 48).error().code == sf::errc::out_of_range);
     CHECK(sf::tensor_view::of(sf::dtype::u8, {}, std::span{bytes}.first(1))->expert(0).error().code == sf::errc::out_of_range);
     const extents odd{4, 3}, even{4, 2}, empty{4, 0};
-    CHECK(sf::tensor_view::of(sf::dtype::f4, odd, std::span{bytes}.first(6))->expert(1).error().code == sf::errc::slice_cuts_byte);
+    CHECK(sf::tensor_view::of(sf::dtype::f4, odd, std::span{bytes}.first(6))->expert(1).error().code ==
+          sf::errc::slice_cuts_byte);
     CHECK(sf::tensor_view::of(sf::dtype::f4, even, std::span{bytes}.first(4))->expert(3)->bytes().data() == bytes.data() + 3);
     CHECK(sf::tensor_view::of(sf::dtype::f32, empty, {})->expert(3)->size_bytes() == 0);
 }

@@ -12,7 +12,8 @@
 
 namespace sf = safefuse;
 
-static_assert(std::is_nothrow_copy_constructible_v<sf::failure_exception> && std::is_nothrow_move_constructible_v<sf::failure_exception>);
+static_assert(std::is_nothrow_copy_constructible_v<sf::failure_exception> &&
+              std::is_nothrow_move_constructible_v<sf::failure_exception>);
 static_assert(std::is_base_of_v<std::exception, sf::failure_exception>);
 
 namespace {

@@ -17,7 +17,8 @@ using support::string_of;
 using support::temporary_directory;
 using support::write_file;
 
-static_assert(!std::is_copy_constructible_v<sf::tensor_file_writer> && std::is_nothrow_move_constructible_v<sf::tensor_file_writer>);
+static_assert(!std::is_copy_constructible_v<sf::tensor_file_writer> &&
+              std::is_nothrow_move_constructible_v<sf::tensor_file_writer>);
 
 namespace {
 
@@ -25,7 +26,8 @@ using shape = std::vector<std::uint64_t>;
 
 std::vector<std::string> names_in(const temporary_directory& directory) {
     std::set<std::string> names;
-    for (const auto& entry : std::filesystem::directory_iterator{directory.path()}) names.insert(entry.path().filename().string());
+    for (const auto& entry : std::filesystem::directory_iterator{directory.path()})
+        names.insert(entry.path().filename().string());
     return {names.begin(), names.end()};
 }
 
@@ -45,7 +47,8 @@ owned_tensor make_tensor(std::string name, sf::dtype type, shape extents) {
 
 std::vector<sf::named_tensor> views_of(const std::vector<owned_tensor>& tensors) {
     std::vector<sf::named_tensor> views;
-    for (const owned_tensor& each : tensors) views.push_back({each.name, sf::tensor_view::of(each.type, each.extents, bytes_of(each.data)).value()});
+    for (const owned_tensor& each : tensors)
+        views.push_back({each.name, sf::tensor_view::of(each.type, each.extents, bytes_of(each.data)).value()});
     return views;
 }
 std::vector<sf::tensor_spec> specs_of(const std::vector<owned_tensor>& tensors) {
@@ -152,7 +155,9 @@ TEST_CASE("writer: metadata stands first, sorted by key; without entries it is a
     const temporary_directory directory;
     const sf::metadata_entry metadata[] = {{"zeta", "1"}, {"format", "pt"}, {"Alpha", "\"\n\xC3\xA9"}, {"", ""}};
     REQUIRE(sf::write_tensor_file(directory / "a", {}, metadata));
-    CHECK(read_file(directory / "a").substr(8).starts_with("{\"__metadata__\":{\"\":\"\",\"Alpha\":\"\\\"\\n\xC3\xA9\",\"format\":\"pt\",\"zeta\":\"1\"}}"));
+    CHECK(read_file(directory / "a")
+              .substr(8)
+              .starts_with("{\"__metadata__\":{\"\":\"\",\"Alpha\":\"\\\"\\n\xC3\xA9\",\"format\":\"pt\",\"zeta\":\"1\"}}"));
     const auto file = sf::tensor_file::open(directory / "a");
     REQUIRE(file);
     CHECK(file->header().metadata_size() == 4);
@@ -183,7 +188,8 @@ TEST_CASE("writer: tensors that no reader would take are refused, and the old fi
     CHECK(code_of({{"__metadata__", sf::dtype::u8, none}}) == sf::errc::bad_name);
     CHECK(code_of({{"a\xFF", sf::dtype::u8, none}}) == sf::errc::bad_name);
     CHECK(code_of({{"\xED\xA0\x80", sf::dtype::u8, none}}) == sf::errc::bad_name);
-    CHECK(code_of({{"a", sf::dtype::u8, none}, {"b", sf::dtype::u8, none}, {"a", sf::dtype::f32, none}}) == sf::errc::duplicate_tensor);
+    CHECK(code_of({{"a", sf::dtype::u8, none}, {"b", sf::dtype::u8, none}, {"a", sf::dtype::f32, none}}) ==
+          sf::errc::duplicate_tensor);
     CHECK(code_of({{"a", sf::dtype::f32, huge}}) == sf::errc::size_overflow);
     CHECK(code_of({{"a", sf::dtype::f4, three}}) == sf::errc::partial_byte);
     CHECK(code_of({{"a", sf::dtype::f4, {}}}) == sf::errc::partial_byte);
@@ -335,7 +341,8 @@ TEST_CASE("writer: the data of a file begins where it is asked to, by spaces tha
         for (std::size_t i = 0; i < file->size(); ++i) CHECK((*file)[i].begin == (*plain)[i].begin);
         if (alignment == 8) CHECK(read_file(directory / "aligned") == read_file(directory / "plain"));
     }
-    for (const std::uint64_t wrong : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{4}, std::uint64_t{12}, std::uint64_t{4097}, 2 * sf::most_data_alignment}) {
+    for (const std::uint64_t wrong : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{4}, std::uint64_t{12},
+                                      std::uint64_t{4097}, 2 * sf::most_data_alignment}) {
         const auto refused = sf::write_tensor_file(directory / "refused", views, sf::pytorch_metadata, {.data_alignment = wrong});
         CHECK(refused.error().code == sf::errc::out_of_range);
         CHECK(refused.error().actual == wrong);
@@ -343,7 +350,8 @@ TEST_CASE("writer: the data of a file begins where it is asked to, by spaces tha
 }
 
 TEST_CASE("writer: tensors lie in the order given where that is asked for") {
-    const std::vector<owned_tensor> tensors{make_tensor("b", sf::dtype::u8, {8}), make_tensor("c", sf::dtype::f32, {2}), make_tensor("a", sf::dtype::bf16, {4})};
+    const std::vector<owned_tensor> tensors{make_tensor("b", sf::dtype::u8, {8}), make_tensor("c", sf::dtype::f32, {2}),
+                                            make_tensor("a", sf::dtype::bf16, {4})};
     const temporary_directory directory;
     REQUIRE(sf::write_tensor_file(directory / "f", views_of(tensors), {}, {.keeps_order = true}));
     const auto file = sf::tensor_file::open(directory / "f", sf::read_options::strict());

@@ -43,7 +43,9 @@ concept byte_source = requires(const Source& source, std::uint64_t offset, std::
     { source.bytes() } noexcept -> detail::lent_bytes;
     { source.read(offset, out) } -> std::same_as<result<void>>;
     // a std::span as parameter is asked for with {}, since what the conversion to one may do is each standard library's own
-    requires noexcept(source.read(offset, out)) || requires { { source.read(offset, {}) } noexcept; };
+    requires noexcept(source.read(offset, out)) || requires {
+        { source.read(offset, {}) } noexcept;
+    };
     { source.advise(offset, size_bytes, advice::will_need) } noexcept;
 };
 

@@ -42,12 +42,12 @@ struct checkpoint_note {
         trailing_bytes,      ///< `count` bytes follow the last tensor of a file (read_options::trailing_bytes)
     };
 
-    kind what{};  ///< the kind of note
-    text file{};  ///< path of the file that it is about
-    text tensor{};  ///< the first tensor that it is about; empty: it is about none
-    std::uint64_t count = no_number;  ///< tensors or bytes, as the kind says
+    kind what{};                         ///< the kind of note
+    text file{};                         ///< path of the file that it is about
+    text tensor{};                       ///< the first tensor that it is about; empty: it is about none
+    std::uint64_t count = no_number;     ///< tensors or bytes, as the kind says
     std::uint64_t expected = no_number;  ///< what the index says
-    std::uint64_t actual = no_number;  ///< what is there
+    std::uint64_t actual = no_number;    ///< what is there
 
     /// One sentence that names everything known about it.
     [[nodiscard]] text message() const noexcept {
@@ -61,7 +61,9 @@ struct checkpoint_note {
             out.append("\"");
         };
         switch (what) {
-        case kind::unlisted_tensors: counted(" tensor that the index does not list", " tensors that the index does not list"); break;
+        case kind::unlisted_tensors:
+            counted(" tensor that the index does not list", " tensors that the index does not list");
+            break;
         case kind::superseded_tensors:
             counted(" tensor that the index takes from another shard", " tensors that the index takes from other shards");
             break;
@@ -136,7 +138,8 @@ struct resolved_checkpoint {
     list<text> sorted;
     if (!order.resize(names.size()) || !sorted.reserve(names.size())) return false;
     for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::uint32_t>(i);
-    if (!sort(order.span(), [&](std::uint32_t a, std::uint32_t b) noexcept { return natural_less(names[a], names[b]); })) return false;
+    if (!sort(order.span(), [&](std::uint32_t a, std::uint32_t b) noexcept { return natural_less(names[a], names[b]); }))
+        return false;
     for (const std::uint32_t i : order)
         if (!sorted.push(std::move(names[i]))) return false;
     names = std::move(sorted);
@@ -191,7 +194,8 @@ struct resolved_checkpoint {
         if (each.number < expected || each.number - base >= count) {
             incomplete.detail = text{};
             append_quoted(incomplete.detail, name);
-            incomplete.detail.append(each.number < expected ? " has a number that another file has" : " has a number out of range");
+            incomplete.detail.append(each.number < expected ? " has a number that another file has"
+                                                            : " has a number out of range");
             return incomplete;
         }
         for (; expected < each.number; ++expected) {
@@ -273,7 +277,9 @@ struct resolved_checkpoint {
     bool has_room = found.directory.size() == path.size();
     auto listed = list_directory(path, [&](std::string_view name, bool is_directory) noexcept {
         if (is_directory || name.starts_with('.')) return true;  // "._model.safetensors" is what macOS leaves on other disks
-        list<text>* const to = name.ends_with(shard_index_ending) ? &indexes : name.ends_with(tensor_file_ending) ? &files : nullptr;
+        list<text>* const to = name.ends_with(shard_index_ending)   ? &indexes
+                               : name.ends_with(tensor_file_ending) ? &files
+                                                                    : nullptr;
         if (to == nullptr) return true;
         text copy{name};
         has_room = copy.size() == name.size() && to->push(std::move(copy));
@@ -281,8 +287,7 @@ struct resolved_checkpoint {
     });
     if (!listed) return listed;
     if (!has_room || !sort_naturally(indexes)) return no_memory;
-    if (indexes.size() > 1)
-        return failure{.code = errc::several_indexes, .file = path, .detail = enumerate(indexes.span())};
+    if (indexes.size() > 1) return failure{.code = errc::several_indexes, .file = path, .detail = enumerate(indexes.span())};
     if (indexes.size() == 1) {
         found.index = join_path(path, indexes[0]);
         return found.index.empty() ? no_memory : result<void>{};
@@ -396,8 +401,7 @@ public:
             if (done.error().code == errc::out_of_memory || !report.add(std::move(done).error()))
                 return failure{.code = errc::out_of_memory, .file = path};
         }
-        const bool has_room =
-            found.index.empty() ? verify_files(found, options, report) : verify_index(found, options, report);
+        const bool has_room = found.index.empty() ? verify_files(found, options, report) : verify_index(found, options, report);
         if (!has_room) return failure{.code = errc::out_of_memory, .file = path};
         return report;
     }
@@ -486,7 +490,9 @@ public:
 
     /// Copies tensor i.
     ///   fails   wrong_buffer_size (`out` must have the tensor's size; it is then untouched), and as Source::read
-    result<void> read(std::size_t i, sequence<std::byte> out) const noexcept { return files_[rows_[i].file].read(rows_[i].entry, out); }
+    result<void> read(std::size_t i, sequence<std::byte> out) const noexcept {
+        return files_[rows_[i].file].read(rows_[i].entry, out);
+    }
     /// Copies the tensor of that name.
     ///   fails   tensor_not_found, and as above
     result<void> read(std::string_view name, sequence<std::byte> out) const noexcept {
@@ -619,7 +625,8 @@ private:
         return {};
     }
 
-    [[nodiscard]] static failure in_two_shards(std::string_view tensor, std::string_view file, std::string_view first_file) noexcept {
+    [[nodiscard]] static failure in_two_shards(std::string_view tensor, std::string_view file,
+                                               std::string_view first_file) noexcept {
         failure why{.code = errc::tensor_in_two_shards, .file = file, .tensor = tensor, .detail = "it is also in "};
         detail::append_quoted(why.detail, detail::file_name_of(first_file));
         return why;
@@ -666,8 +673,9 @@ private:
         return note_unused_files(found, index, report);
     }
 
-    static bool verify_shard(const detail::resolved_checkpoint& found, const checkpoint_options& options, const shard_index& index,
-                             std::size_t f, sequence<const std::uint32_t> tensors, checkpoint_report& report) noexcept {
+    static bool verify_shard(const detail::resolved_checkpoint& found, const checkpoint_options& options,
+                             const shard_index& index, std::size_t f, sequence<const std::uint32_t> tensors,
+                             checkpoint_report& report) noexcept {
         const text path = detail::join_path(found.directory, index.file(f));
         if (path.empty()) return false;
         auto opened = file_type::open(path, options.read);
@@ -738,8 +746,7 @@ private:
         if (!has_room || !detail::sort_naturally(unused)) return false;
         for (const text& name : unused) {
             text path = detail::join_path(found.directory, name);
-            if (path.empty() ||
-                !report.add(checkpoint_note{.what = checkpoint_note::kind::unused_file, .file = std::move(path)}))
+            if (path.empty() || !report.add(checkpoint_note{.what = checkpoint_note::kind::unused_file, .file = std::move(path)}))
                 return false;
         }
         return true;

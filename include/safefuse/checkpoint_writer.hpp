@@ -43,7 +43,7 @@ inline constexpr std::uint32_t no_group = ~std::uint32_t{0};
 /// Which shard each tensor goes to.
 struct shard_split {
     detail::array<std::uint32_t> shard_of;  ///< by tensor
-    std::uint32_t shard_count = 0;  ///< how many shards there are
+    std::uint32_t shard_count = 0;          ///< how many shards there are
 };
 
 /// Splits tensors, in the order given, as huggingface_hub does: a shard is closed before the tensor that would take it over
@@ -90,14 +90,15 @@ struct shard_split {
 
 /// How a checkpoint is written.
 struct write_options {
-    std::uint64_t max_shard_bytes = default_shard_bytes;  ///< or one_tensor_per_file
+    std::uint64_t max_shard_bytes = default_shard_bytes;         ///< or one_tensor_per_file
     sequence<const metadata_entry> metadata = pytorch_metadata;  ///< of every file
-    std::uint64_t data_alignment = 8;  ///< where the first tensor of each file may begin: a multiple of this, as encode_options says
+    std::uint64_t data_alignment =
+        8;  ///< where the first tensor of each file may begin: a multiple of this, as encode_options says
     /// A number for each tensor, or nothing. Neighbours with the same number lie in one file, one behind the other; the groups
     /// whose size is a multiple of data_alignment come first there, so that they begin on one.
     sequence<const std::uint32_t> groups{};
     durability wait = durability::synced;  ///< after a power cut, only what was synced can be gone on with
-    bool resume = false;  ///< go on with what a killed run has left; where there is nothing, begin
+    bool resume = false;                   ///< go on with what a killed run has left; where there is nothing, begin
     /// What decides the bytes beside names, dtypes and shapes. A run goes on only with what was begun with the same.
     fingerprint identity{};
     bool check_free_space = true;  ///< before anything is written
@@ -110,7 +111,8 @@ class checkpoint_outline {
 public:
     /// Splits the tensors, in the order given.
     ///   fails   duplicate_tensor, size_overflow, partial_byte, out_of_memory
-    static result<checkpoint_outline> make(sequence<const tensor_spec> tensors SAFEFUSE_LIFETIMEBOUND, const write_options& options = {}) noexcept {
+    static result<checkpoint_outline> make(sequence<const tensor_spec> tensors SAFEFUSE_LIFETIMEBOUND,
+                                           const write_options& options = {}) noexcept {
         checkpoint_outline made;
         if (auto done = made.fill(tensors, options); !done) return std::move(done).error();
         return made;
@@ -168,12 +170,14 @@ protected:
         split_ = std::move(*split);
         if (split_.shard_count == 0) split_.shard_count = 1;
         if (auto distinct = check_names(); !distinct) return distinct;
-        if (!first_.resize(split_.shard_count + std::size_t{2}, 0) || !order_.resize(tensors.size(), 0)) return failure{.code = errc::out_of_memory};
+        if (!first_.resize(split_.shard_count + std::size_t{2}, 0) || !order_.resize(tensors.size(), 0))
+            return failure{.code = errc::out_of_memory};
         for (const std::uint32_t shard : split_.shard_of) ++first_[shard + std::size_t{2}];
         for (std::size_t s = 2; s < first_.size(); ++s) first_[s] += first_[s - 1];
         for (std::uint32_t i = 0; i < tensors.size(); ++i) order_[first_[split_.shard_of[i] + std::size_t{1}]++] = i;
         for (std::uint32_t shard = 0; !groups_.empty() && shard < split_.shard_count; ++shard)
-            if (!arrange(order_.span().subspan(first_[shard], first_[shard + 1] - first_[shard]))) return failure{.code = errc::out_of_memory};
+            if (!arrange(order_.span().subspan(first_[shard], first_[shard + 1] - first_[shard])))
+                return failure{.code = errc::out_of_memory};
         return {};
     }
 
@@ -238,7 +242,8 @@ private:
                 ++next;
             } while (next < shard.size() && group != no_group && groups_[shard[next]] == group);
             for (std::size_t t = i; t < next; ++t)
-                if (!places.push({shard[t], shard[i], group != no_group, group != no_group && size_bytes % data_alignment_ == 0})) return false;
+                if (!places.push({shard[t], shard[i], group != no_group, group != no_group && size_bytes % data_alignment_ == 0}))
+                    return false;
         }
         const auto before = [&](const place& a, const place& b) noexcept {
             if (a.aligned != b.aligned) return a.aligned;
@@ -298,7 +303,10 @@ public:
     [[nodiscard]] result<text> read() const noexcept {
         char characters[256];
         std::size_t read_bytes = 0;
-        if (const auto came = os::read_at(file_.get(), 0, {reinterpret_cast<std::byte*>(characters), sizeof characters}, read_bytes); !came) return came.about(path_);
+        if (const auto came =
+                os::read_at(file_.get(), 0, {reinterpret_cast<std::byte*>(characters), sizeof characters}, read_bytes);
+            !came)
+            return came.about(path_);
         return text{detail::characters_at(characters, read_bytes)};
     }
     result<void> write(std::string_view state, durability wait) noexcept {
@@ -359,7 +367,8 @@ public:
     ///   fails   duplicate_tensor, size_overflow, partial_byte, not_a_directory, destination_not_empty, another_rewrite (what was
     ///           begun there has another identity, other names or another split), in_use, disk_full (there is less room than all
     ///           files need), and as encode_header and making a directory do
-    static result<checkpoint_writer> create(std::string_view directory, sequence<const tensor_spec> tensors SAFEFUSE_LIFETIMEBOUND,
+    static result<checkpoint_writer> create(std::string_view directory,
+                                            sequence<const tensor_spec> tensors SAFEFUSE_LIFETIMEBOUND,
                                             const write_options& options = {}) noexcept {
         checkpoint_writer writer;
         if (auto filled = writer.fill(tensors, options); !filled) return std::move(filled).error();
@@ -435,7 +444,8 @@ private:
         const fingerprint whole = maker.made();
         text state{"safefuse is writing a checkpoint here, or was: "};
         char digits[32];
-        for (std::size_t i = 0; i < 32; ++i) digits[i] = "0123456789abcdef"[(i < 16 ? whole.high : whole.low) >> (60 - 4 * (i % 16)) & 15];
+        for (std::size_t i = 0; i < 32; ++i)
+            digits[i] = "0123456789abcdef"[(i < 16 ? whole.high : whole.low) >> (60 - 4 * (i % 16)) & 15];
         return state.append(detail::characters_at(digits, sizeof digits)) && state.append("\n") ? std::move(state) : text{};
     }
 
@@ -457,9 +467,12 @@ private:
         if (!found) return std::move(found).error();
         const bool begun = found->size() == state.size();  // a killed run may have left it empty: nothing was written then
         if (begun && !options.resume)
-            return failure{.code = errc::destination_not_empty, .file = directory_, .detail = "an unfinished checkpoint is there; go on with it, or remove it"};
+            return failure{.code = errc::destination_not_empty,
+                           .file = directory_,
+                           .detail = "an unfinished checkpoint is there; go on with it, or remove it"};
         if (begun && !(found->view() == state.view()))
-            return failure{.code = errc::another_rewrite, .file = directory_, .detail = "finish that one, or remove what is there"};
+            return failure{
+                .code = errc::another_rewrite, .file = directory_, .detail = "finish that one, or remove what is there"};
         if (auto vacant = check_vacant(begun); !vacant) {
             if (!begun) claim->remove();
             return vacant;
@@ -483,7 +496,9 @@ private:
         if (!own.reserve(names.size())) return failure{.code = errc::out_of_memory};
         for (std::uint32_t i = 0; i < names.size(); ++i) static_cast<void>(own.insert(names[i], i, name_of));
         auto listed = detail::list_directory(directory_, [&](std::string_view name, bool is_directory) noexcept {
-            if (is_directory || name.starts_with('.') || !(name.ends_with(tensor_file_ending) || name.ends_with(shard_index_ending))) return true;
+            if (is_directory || name.starts_with('.') ||
+                !(name.ends_with(tensor_file_ending) || name.ends_with(shard_index_ending)))
+                return true;
             if (own_allowed && (name == index_file || own.find(name, name_of) != detail::name_table::npos)) return true;
             detail::append_quoted(occupied.detail, name);
             occupied.detail.append(" is there");
@@ -538,12 +553,17 @@ private:
         for (std::uint32_t shard = 0; shard < shard_count(); ++shard) {
             auto header = header_of(shard);
             if (!header) return std::move(header).error();
-            if (!done_[shard] && !detail::add(needed, header->file_bytes, needed)) return failure{.code = errc::size_overflow, .file = directory_};
+            if (!done_[shard] && !detail::add(needed, header->file_bytes, needed))
+                return failure{.code = errc::size_overflow, .file = directory_};
         }
         auto free_bytes = free_space_bytes(directory_);
         if (!free_bytes) return std::move(free_bytes).error();
         if (*free_bytes >= needed) return {};
-        return failure{.code = errc::disk_full, .file = directory_, .detail = "nothing was written", .expected = needed, .actual = *free_bytes};
+        return failure{.code = errc::disk_full,
+                       .file = directory_,
+                       .detail = "nothing was written",
+                       .expected = needed,
+                       .actual = *free_bytes};
     }
 
     text directory_;

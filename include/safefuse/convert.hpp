@@ -35,7 +35,7 @@ namespace safefuse::inline SAFEFUSE_ABI {
 
 /// How many rows and columns of a matrix one scale stands for; the last ones of an axis may stand for fewer.
 struct scale_block {
-    std::uint64_t rows = 128;  ///< of the matrix that share a scale
+    std::uint64_t rows = 128;     ///< of the matrix that share a scale
     std::uint64_t columns = 128;  ///< of the matrix that share a scale
 };
 
@@ -65,7 +65,7 @@ inline failure wrong_buffer(std::uint64_t expected, std::uint64_t actual) noexce
 
 /// Casts elements; both types are floats.
 inline void cast_elements(dtype from, const std::byte* source, dtype to, std::byte* out, std::uint64_t count,
-        bool streams) noexcept {
+                          bool streams) noexcept {
     if (from == to) {
         if (count > 0) copy_bytes(out, source, static_cast<std::size_t>(count * (bits(to) / 8)));
         return;
@@ -89,21 +89,22 @@ inline void cast_elements(dtype from, const std::byte* source, dtype to, std::by
 /// side needs to be aligned; they do not overlap.
 ///   fails   unscaled_codes (one of the types is a code or an integer), wrong_dtype (BOOL, C64), wrong_buffer_size (`elements` is
 ///           no whole number of elements, or `out` not of that many); a type to itself is copied, whatever it is
-inline result<void> convert_elements(dtype from, sequence<const std::byte> elements, dtype to,
-        sequence<std::byte> out) noexcept {
+inline result<void> convert_elements(dtype from, sequence<const std::byte> elements, dtype to, sequence<std::byte> out) noexcept {
     if (from == to) {
         if (out.size() != elements.size()) return detail::wrong_buffer(elements.size(), out.size());
         const bool streams = out.size() >= detail::streamed_bytes;
         const detail::streaming past_cache{streams};
-        if (!out.empty()) streams ? detail::stream_bytes(out.data(), elements.data(), out.size()) : detail::copy_bytes(out.data(), elements.data(), out.size());
+        if (!out.empty())
+            streams ? detail::stream_bytes(out.data(), elements.data(), out.size())
+                    : detail::copy_bytes(out.data(), elements.data(), out.size());
         return {};
     }
     if (!is_float(from) || !is_float(to)) return detail::no_cast(from, to);
     const std::size_t each = static_cast<std::size_t>(bits(from) / 8), made = static_cast<std::size_t>(bits(to) / 8);
     const std::size_t count = elements.size() / each;
     if (elements.size() % each != 0) return detail::wrong_buffer((count + 1) * each, elements.size());
-    if (out.size() / made != count || out.size() % made != 0) return detail::wrong_buffer(std::uint64_t{count} * made,
-            out.size());
+    if (out.size() / made != count || out.size() % made != 0)
+        return detail::wrong_buffer(std::uint64_t{count} * made, out.size());
     detail::cast_elements(from, elements.data(), to, out.data(), count, out.size() >= detail::streamed_bytes);
     return {};
 }
@@ -129,7 +130,7 @@ public:
     /// F8_E8M0 or U8, which is E8M0 except that 255 is infinity, as in transformers; `to` is F64, F32, F16 or BF16.
     ///   fails   wrong_dtype, shape_mismatch, out_of_range (a block without elements), size_overflow, partial_byte
     static result<dequantizer> of(dtype codes, shape_view codes_shape, dtype scales, shape_view scales_shape, scale_block block,
-            dtype to) noexcept;
+                                  dtype to) noexcept;
 
     /// The dtype of the codes.
     [[nodiscard]] dtype codes_type() const noexcept { return codes_; }
@@ -154,10 +155,9 @@ public:
 
 private:
     friend result<void> dequantize_mxfp4(const tensor_view& blocks, const tensor_view& scales, dtype to,
-            sequence<std::byte> out) noexcept;
-    friend result<void> fuse_dequantized(const copy_plan& plan, std::string_view local_name, std::string_view scales_name,
-            scale_block block, dtype to,
                                          sequence<std::byte> out) noexcept;
+    friend result<void> fuse_dequantized(const copy_plan& plan, std::string_view local_name, std::string_view scales_name,
+                                         scale_block block, dtype to, sequence<std::byte> out) noexcept;
 
     /// One scale as an F32. Of E8M0, 2^(code - 127), which is subnormal for 0.
     [[nodiscard]] float scale(const std::byte* scales, std::uint64_t i) const noexcept {
@@ -188,8 +188,7 @@ private:
         }
     }
     result<void> run(entry_range elements, sequence<const std::byte> codes, sequence<const std::byte> scales,
-            sequence<std::byte> out,
-                     bool streams) const noexcept;
+                     sequence<std::byte> out, bool streams) const noexcept;
 
     dtype codes_{};
     dtype scales_{};
@@ -202,18 +201,17 @@ private:
 };
 
 inline result<dequantizer> dequantizer::of(dtype codes, shape_view codes_shape, dtype scales, shape_view scales_shape,
-        scale_block block,
-                                           dtype to) noexcept {
+                                           scale_block block, dtype to) noexcept {
     if (codes != dtype::f4 && codes != dtype::f8_e4m3 && codes != dtype::f8_e5m2 && codes != dtype::f8_e4m3fnuz &&
-            codes != dtype::f8_e5m2fnuz)
+        codes != dtype::f8_e5m2fnuz)
         return detail::wrong_type("codes of type ", codes);
     if (scales != dtype::f32 && scales != dtype::f16 && scales != dtype::bf16 && scales != dtype::f8_e8m0 && scales != dtype::u8)
         return detail::wrong_type("scales of type ", scales);
     if (!is_float(to)) return detail::wrong_type("no type for the values of codes: ", to);
-    if (block.rows == 0 || block.columns == 0) return failure{.code = errc::out_of_range,
-            .detail = "a block of scales without elements"};
-    if (codes_shape.size() < 2) return failure{.code = errc::shape_mismatch, .detail = "codes are matrices", .expected = 2,
-            .actual = codes_shape.size()};
+    if (block.rows == 0 || block.columns == 0)
+        return failure{.code = errc::out_of_range, .detail = "a block of scales without elements"};
+    if (codes_shape.size() < 2)
+        return failure{.code = errc::shape_mismatch, .detail = "codes are matrices", .expected = 2, .actual = codes_shape.size()};
     if (scales_shape.size() != codes_shape.size())
         return failure{.code = errc::shape_mismatch,
                        .detail = "scales have as many axes as their codes",
@@ -233,16 +231,19 @@ inline result<dequantizer> dequantizer::of(dtype codes, shape_view codes_shape, 
     const std::size_t matrix = codes_shape.size() - 2;
     out.rows_ = codes_shape[matrix];
     out.columns_ = codes_shape[matrix + 1];
-    const auto blocks_of = [](std::uint64_t extent,
-            std::uint64_t each) noexcept { return extent / each + (extent % each == 0 ? 0 : 1); };
+    const auto blocks_of = [](std::uint64_t extent, std::uint64_t each) noexcept {
+        return extent / each + (extent % each == 0 ? 0 : 1);
+    };
     out.scale_rows_ = blocks_of(out.rows_, block.rows);
     out.scale_columns_ = blocks_of(out.columns_, block.columns);
     for (std::size_t axis = 0; axis < codes_shape.size(); ++axis) {
         const std::uint64_t expected = axis < matrix ? codes_shape[axis] : axis == matrix ? out.scale_rows_ : out.scale_columns_;
         if (axis < matrix) out.stack_ *= codes_shape[axis];
         if (scales_shape[axis] != expected)
-            return failure{.code = errc::shape_mismatch, .detail = "scales for blocks of another size", .expected = expected,
-                    .actual = scales_shape[axis]};
+            return failure{.code = errc::shape_mismatch,
+                           .detail = "scales for blocks of another size",
+                           .expected = expected,
+                           .actual = scales_shape[axis]};
     }
     if (out.stack_ == 0) out.rows_ = out.columns_ = 0;
     // an axis is not longer than its elements; so nothing overflows below
@@ -279,8 +280,8 @@ inline result<void> dequantizer::run(entry_range elements, sequence<const std::b
     if (first_bit % 8 != 0 || size_bits % 8 != 0) return failure{.code = errc::slice_cuts_byte, .offset = first_bit / 8};
     const entry_range needed = scales_of(elements);
     if (codes.size() != size_bits / 8) return detail::wrong_buffer(size_bits / 8, codes.size());
-    if (scales.size() != needed.count * (bits(scales_) / 8)) return detail::wrong_buffer(needed.count * (bits(scales_) / 8),
-            scales.size());
+    if (scales.size() != needed.count * (bits(scales_) / 8))
+        return detail::wrong_buffer(needed.count * (bits(scales_) / 8), scales.size());
     if (out.size() != size_bytes(elements.count)) return detail::wrong_buffer(size_bytes(elements.count), out.size());
 
     detail::number_writer writer{to_, out.data(), streams, 0xFFFF};
@@ -323,26 +324,30 @@ inline result<void> dequantize_blocks(const tensor_view& codes, const tensor_vie
 ///   source  transformers 5.17.0 integrations/mxfp4.py convert_moe_packed_tensors, less the transpose at its end;
 ///           tests/interop/convert_torch.py compares
 inline result<void> dequantize_mxfp4(const tensor_view& blocks, const tensor_view& scales, dtype to,
-        sequence<std::byte> out) noexcept {
-    if (blocks.type() != dtype::u8 || scales.type() != dtype::u8) return failure{.code = errc::wrong_dtype,
-            .detail = "blocks and scales are U8"};
+                                     sequence<std::byte> out) noexcept {
+    if (blocks.type() != dtype::u8 || scales.type() != dtype::u8)
+        return failure{.code = errc::wrong_dtype, .detail = "blocks and scales are U8"};
     const shape_view shape = blocks.shape();
     if (shape.empty() || scales.rank() + 1 != shape.size())
-        return failure{.code = errc::shape_mismatch, .detail = "scales have one axis less than their blocks",
-                .expected = scales.rank() + 1, .actual = shape.size()};
+        return failure{.code = errc::shape_mismatch,
+                       .detail = "scales have one axis less than their blocks",
+                       .expected = scales.rank() + 1,
+                       .actual = shape.size()};
     for (std::size_t axis = 0; axis < scales.rank(); ++axis)
         if (shape[axis] != scales.shape()[axis])
-            return failure{.code = errc::shape_mismatch, .detail = "scales for another number of blocks", .expected = shape[axis],
-                    .actual = scales.shape()[axis]};
+            return failure{.code = errc::shape_mismatch,
+                           .detail = "scales for another number of blocks",
+                           .expected = shape[axis],
+                           .actual = scales.shape()[axis]};
     std::uint64_t columns = 0;
     if (!detail::multiply(shape.back(), 2, columns)) return failure{.code = errc::size_overflow};
-    const std::uint64_t codes_shape[] = {scales.element_count(), columns}, scales_shape[] = {scales.element_count(),
-            columns == 0 ? 0u : 1u};
+    const std::uint64_t codes_shape[] = {scales.element_count(), columns},
+                        scales_shape[] = {scales.element_count(), columns == 0 ? 0u : 1u};
     auto made = dequantizer::of(dtype::f4, codes_shape, dtype::u8, scales_shape, {1, columns == 0 ? 1 : columns}, to);
     if (!made) return std::move(made).error();
     made->doubles_255_ = true;
     return made->run({0, made->element_count()}, blocks.bytes(), columns == 0 ? sequence<const std::byte>{} : scales.bytes(),
-            out);
+                     out);
 }
 
 // ----------------------------------------------------------------------------------------------------------- while fusing
@@ -359,8 +364,8 @@ inline bool casts_directly(const copy_plan& plan, std::uint32_t output) noexcept
     for (const copy_block& block : plan.equal_blocks())
         if (block.output == output) return false;
     for (const copy_block& block : plan.blocks())
-        if (block.output == output && (block.run_bytes < direct_cast_bytes ||
-                plan.set().source_bytes(block.source).empty())) return false;
+        if (block.output == output && (block.run_bytes < direct_cast_bytes || plan.set().source_bytes(block.source).empty()))
+            return false;
     return true;
 }
 
@@ -381,12 +386,12 @@ inline result<void> cast_runs(const copy_plan& plan, std::uint32_t output, dtype
                            .expected = extent,
                            .actual = resident.size()};
         const auto cast = [&](std::uint64_t source, std::uint64_t destination, std::uint64_t size) noexcept {
-            cast_elements(from, resident.data() + source, to, out.data() + destination / each * made, size / each, large &&
-                    size >= 16 * direct_cast_bytes);
+            cast_elements(from, resident.data() + source, to, out.data() + destination / each * made, size / each,
+                          large && size >= 16 * direct_cast_bytes);
             return result<void>{};
         };
-        auto done = ordered_block{block, block_side::source}.for_each_run({block.source_offset, block.source_offset + extent},
-                cast);
+        auto done =
+            ordered_block{block, block_side::source}.for_each_run({block.source_offset, block.source_offset + extent}, cast);
         if (!done) return done;
     }
     return {};
@@ -410,8 +415,8 @@ inline result<void> fuse_as(const copy_plan& plan, std::string_view local_name, 
     if (from == to) return fuse(plan, local_name, out);
     if (!is_float(from) || !is_float(to)) return detail::of_output(detail::no_cast(from, to), *output);
     const std::uint64_t each = bits(from) / 8, made = bits(to) / 8, count = output->size_bytes / each;
-    if (out.size() / made != count || out.size() % made != 0) return detail::of_output(detail::wrong_buffer(count * made,
-            out.size()), *output);
+    if (out.size() / made != count || out.size() % made != 0)
+        return detail::of_output(detail::wrong_buffer(count * made, out.size()), *output);
     const auto number = static_cast<std::uint32_t>(output - plan.outputs().data());
     if (detail::casts_directly(plan, number)) return detail::cast_runs(plan, number, to, out);
 
@@ -421,7 +426,7 @@ inline result<void> fuse_as(const copy_plan& plan, std::string_view local_name, 
         const std::uint64_t left = output->size_bytes - begin, size = left < piece.size() ? left : piece.size();
         if (auto done = gather(plan, number, begin, {piece.data(), static_cast<std::size_t>(size)}); !done) return done;
         detail::cast_elements(from, piece.data(), to, out.data() + begin / each * made, size / each,
-                out.size() >= detail::streamed_bytes);
+                              out.size() >= detail::streamed_bytes);
     }
     return {};
 }
@@ -432,8 +437,7 @@ inline result<void> fuse_as(const copy_plan& plan, std::string_view local_name, 
 ///   fails   output_not_found, as dequantizer::of, wrong_buffer_size (nothing is written then), out_of_memory, and as reading the
 ///           sources does (`out` may be part-written)
 inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view local_name, std::string_view scales_name,
-        scale_block block, dtype to,
-                                     sequence<std::byte> out) noexcept {
+                                     scale_block block, dtype to, sequence<std::byte> out) noexcept {
     const plan_output* const codes = plan.output(local_name);
     if (codes == nullptr) return detail::no_such_output(plan, local_name);
     const plan_output* const scales = plan.output(scales_name);
@@ -441,8 +445,8 @@ inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view loc
     auto made = dequantizer::of(codes->type, codes->shape, scales->type, scales->shape, block, to);
     if (!made) return detail::of_output(std::move(made).error(), *codes);
     const std::uint64_t count = made->element_count(), code_bits = bits(codes->type), scale_bytes = bits(scales->type) / 8;
-    if (out.size() != made->size_bytes(count)) return detail::of_output(detail::wrong_buffer(made->size_bytes(count), out.size()),
-            *codes);
+    if (out.size() != made->size_bytes(count))
+        return detail::of_output(detail::wrong_buffer(made->size_bytes(count), out.size()), *codes);
     const std::size_t codes_number = static_cast<std::size_t>(codes - plan.outputs().data());
     const std::size_t scales_number = static_cast<std::size_t>(scales - plan.outputs().data());
 
@@ -459,9 +463,9 @@ inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view loc
         if (auto done = gather(plan, codes_number, first * code_bits / 8, of_codes); !done) return done;
         if (auto done = gather(plan, scales_number, needed.first * scale_bytes, of_scales); !done) return done;
         const sequence<std::byte> values = out.subspan(static_cast<std::size_t>(made->size_bytes(first)),
-                static_cast<std::size_t>(made->size_bytes(elements.count)));
-        if (auto done = made->run(elements, of_codes, of_scales, values, out.size() >= detail::streamed_bytes);
-                !done) return done;
+                                                       static_cast<std::size_t>(made->size_bytes(elements.count)));
+        if (auto done = made->run(elements, of_codes, of_scales, values, out.size() >= detail::streamed_bytes); !done)
+            return done;
     }
     return {};
 }
@@ -470,7 +474,7 @@ inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view loc
 /// (`gate_up_proj` and `gate_up_proj_scale_inv`, `7.w1.weight` and `7.w1.weight_scale_inv`, `w13_weight` and
 /// `w13_weight_scaling_factor`). Null where there is none.
 [[nodiscard]] inline const plan_output* scales_of(const copy_plan& plan SAFEFUSE_LIFETIMEBOUND,
-        std::string_view local_name) noexcept {
+                                                  std::string_view local_name) noexcept {
     for (const plan_output& each : plan.outputs()) {
         if (!each.local_name.starts_with(local_name)) continue;
         const std::string_view ending = each.local_name.substr(local_name.size());
@@ -482,7 +486,7 @@ inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view loc
 /// The same with the scales that `scales_of` finds, for blocks of 128 x 128.
 ///   fails   unscaled_codes (the plan has no such scales), and as above
 inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view local_name, dtype to,
-        sequence<std::byte> out) noexcept {
+                                     sequence<std::byte> out) noexcept {
     const plan_output* const codes = plan.output(local_name);
     if (codes == nullptr) return detail::no_such_output(plan, local_name);
     const plan_output* const scales = scales_of(plan, local_name);

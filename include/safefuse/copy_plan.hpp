@@ -27,8 +27,8 @@ inline constexpr std::size_t max_copy_loops = 6;
 
 /// One loop of a strided copy, in bytes.
 struct copy_loop {
-    std::uint64_t extent = 0;  ///< how often the loop goes round
-    std::uint64_t source_stride = 0;  ///< bytes from one round to the next
+    std::uint64_t extent = 0;              ///< how often the loop goes round
+    std::uint64_t source_stride = 0;       ///< bytes from one round to the next
     std::uint64_t destination_stride = 0;  ///< bytes from one round to the next
 
     /// Equal in every member.
@@ -41,9 +41,9 @@ struct copy_block {
     std::uint32_t output = 0;              ///< number of the output in the plan
     std::uint64_t source_offset = 0;       ///< of the first run, in the source
     std::uint64_t destination_offset = 0;  ///< of the first run, in the output
-    std::uint64_t run_bytes = 0;  ///< bytes that lie in one piece on both sides
-    std::uint32_t loop_count = 0;  ///< how many of `loops` there are; 0: the copy is one run
-    copy_loop loops[max_copy_loops]{};  ///< outermost first, destination strides falling
+    std::uint64_t run_bytes = 0;           ///< bytes that lie in one piece on both sides
+    std::uint32_t loop_count = 0;          ///< how many of `loops` there are; 0: the copy is one run
+    copy_loop loops[max_copy_loops]{};     ///< outermost first, destination strides falling
 
     /// Equal in every member.
     friend constexpr bool operator==(const copy_block&, const copy_block&) noexcept = default;
@@ -73,7 +73,7 @@ struct copy_block {
 /// A tensor that a plan makes.
 struct plan_output : tensor_spec {  ///< `name` is the full name
     std::string_view local_name;    ///< under the destination's scope: gate_up_proj
-    std::uint64_t size_bytes = 0;  ///< what the buffer for it must have
+    std::uint64_t size_bytes = 0;   ///< what the buffer for it must have
     /// Not 0: a field with one entry for each part, put together to so many for each expert, such as the scales [E, 2] of gate and up.
     std::uint32_t collected = 0;
 };
@@ -113,7 +113,9 @@ public:
     /// `to` means that the source is in the destination's layout already and the plan moves it as it is.
     [[nodiscard]] experts_form source_form() const noexcept { return form_; }
     /// The scope of the source.
-    [[nodiscard]] std::string_view scope() const noexcept SAFEFUSE_LIFETIMEBOUND { return detail::characters_at(arena_.data(), arena_.empty() ? 0 : scope_size_); }
+    [[nodiscard]] std::string_view scope() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return detail::characters_at(arena_.data(), arena_.empty() ? 0 : scope_size_);
+    }
     /// How many experts the outputs hold.
     [[nodiscard]] std::uint64_t expert_count() const noexcept { return expert_count_; }
     /// The sum of the bytes of all outputs.

@@ -53,10 +53,10 @@ struct dtype_row {
 };
 
 inline constexpr dtype_row dtype_rows[dtype_count] = {
-    {"BOOL", 4, 8}, {"F4", 2, 4}, {"F6_E2M3", 7, 6}, {"F6_E3M2", 7, 6}, {"U8", 2, 8}, {"I8", 2, 8}, {"F8_E5M2", 7, 8},
-    {"F8_E4M3", 7, 8}, {"F8_E8M0", 7, 8}, {"F8_E4M3FNUZ", 11, 8}, {"F8_E5M2FNUZ", 11, 8}, {"I16", 3, 16}, {"U16", 3, 16},
-    {"F16", 3, 16}, {"BF16", 4, 16}, {"I32", 3, 32}, {"U32", 3, 32}, {"F32", 3, 32}, {"C64", 3, 64}, {"F64", 3, 64},
-    {"I64", 3, 64}, {"U64", 3, 64},
+    {"BOOL", 4, 8},    {"F4", 2, 4},      {"F6_E2M3", 7, 6}, {"F6_E3M2", 7, 6},      {"U8", 2, 8},           {"I8", 2, 8},
+    {"F8_E5M2", 7, 8}, {"F8_E4M3", 7, 8}, {"F8_E8M0", 7, 8}, {"F8_E4M3FNUZ", 11, 8}, {"F8_E5M2FNUZ", 11, 8}, {"I16", 3, 16},
+    {"U16", 3, 16},    {"F16", 3, 16},    {"BF16", 4, 16},   {"I32", 3, 32},         {"U32", 3, 32},         {"F32", 3, 32},
+    {"C64", 3, 64},    {"F64", 3, 64},    {"I64", 3, 64},    {"U64", 3, 64},
 };
 
 }  // namespace detail
@@ -67,7 +67,9 @@ inline constexpr dtype_row dtype_rows[dtype_count] = {
 }
 
 /// Bits per element: 4, 6, 8, 16, 32 or 64.
-[[nodiscard]] constexpr std::uint64_t bits(dtype type) noexcept { return detail::dtype_rows[static_cast<std::size_t>(type)].bits; }
+[[nodiscard]] constexpr std::uint64_t bits(dtype type) noexcept {
+    return detail::dtype_rows[static_cast<std::size_t>(type)].bits;
+}
 
 /// Stores the type of that exact, case-sensitive name; returns false where there is none.
 [[nodiscard]] constexpr bool parse_dtype(std::string_view spelled, dtype& type) noexcept {

@@ -17,15 +17,15 @@ namespace safefuse::inline SAFEFUSE_ABI {
 template <fixed_text Stored, fixed_text Model = Stored>
 struct modules {
     static constexpr std::string_view stored = Stored.view();  ///< on the hub
-    static constexpr std::string_view model = Model.view();  ///< in the model
+    static constexpr std::string_view model = Model.view();    ///< in the model
 };
 
 /// A kind of module as data: where it lies and what it stores, in the direction in which plans are made.
 struct module_description {
-    std::string_view from_path;  ///< the last segments of its name
-    std::string_view to_path;  ///< the last segments of the name that it gets
+    std::string_view from_path;      ///< the last segments of its name
+    std::string_view to_path;        ///< the last segments of the name that it gets
     const layout_description* from;  ///< what is there; never null
-    const layout_description* to;  ///< what is made; never null
+    const layout_description* to;    ///< what is made; never null
 
     /// Whether there is nothing to do for it.
     [[nodiscard]] constexpr bool is_same() const noexcept { return from == to && from_path == to_path; }
@@ -34,7 +34,7 @@ struct module_description {
 /// An extent that shapes do not tell, and where config.json has it.
 struct config_extent {
     std::string_view name;  ///< as a layout spells it: "E"
-    std::string_view key;  ///< with dots between objects: vision_config.num_attention_heads
+    std::string_view key;   ///< with dots between objects: vision_config.num_attention_heads
 };
 
 /// Such an extent as a type.
@@ -54,14 +54,14 @@ struct extents_in_config {
 
 /// A family as data, in the direction in which plans are made: from the stored form to the model's, or back.
 struct family_description {
-    std::string_view name;  ///< unique among families
-    const layout_description* from;  ///< of the experts
-    const layout_description* to;  ///< of the experts
-    std::string_view from_module;  ///< the last segments of a scope that is planned from
-    std::string_view to_module;  ///< and of the scope that it becomes
-    rename_list renames;  ///< of all other tensors
-    sequence<const std::string_view> model_types;  ///< of config.json
-    sequence<const module_description> others{};  ///< what the model stores otherwise beside the experts
+    std::string_view name;                           ///< unique among families
+    const layout_description* from;                  ///< of the experts
+    const layout_description* to;                    ///< of the experts
+    std::string_view from_module;                    ///< the last segments of a scope that is planned from
+    std::string_view to_module;                      ///< and of the scope that it becomes
+    rename_list renames;                             ///< of all other tensors
+    sequence<const std::string_view> model_types;    ///< of config.json
+    sequence<const module_description> others{};     ///< what the model stores otherwise beside the experts
     sequence<const config_extent> config_extents{};  ///< what plans must be given as known_extents
 
     /// How many kinds of modules are planned: the experts and the others.
@@ -138,20 +138,28 @@ namespace detail {
 /// A family, checked, and as data both ways.
 template <family_type Family>
 struct family_ways {
-    static_assert(can_become<typename Family::stored, typename Family::model> && can_become<typename Family::model, typename Family::stored>,
+    static_assert(can_become<typename Family::stored, typename Family::model> &&
+                      can_become<typename Family::model, typename Family::stored>,
                   "safefuse: the two layouts of a family must place the same parts");
     static constexpr sequence<const rename_description> renames{Family::renames};
-    static_assert(are_renames(renames), "safefuse: a rename takes whole dotted segments, with {number} for digits, as many on both "
-                                        "sides, and ^ only in front of the stored ones");
+    static_assert(are_renames(renames),
+                  "safefuse: a rename takes whole dotted segments, with {number} for digits, as many on both "
+                  "sides, and ^ only in front of the stored ones");
     static constexpr family_description there{
-        Family::name,           &Family::stored::description,       &Family::model::description, Family::modules::stored,
-        Family::modules::model, rename_list{renames.data(), renames.size(), false}, Family::model_types, Family::others::descriptions,
+        Family::name,
+        &Family::stored::description,
+        &Family::model::description,
+        Family::modules::stored,
+        Family::modules::model,
+        rename_list{renames.data(), renames.size(), false},
+        Family::model_types,
+        Family::others::descriptions,
         Family::config_extents::descriptions,
     };
     static constexpr family_description back{
-        Family::name,            &Family::model::description,       &Family::stored::description, Family::modules::model,
-        Family::modules::stored, rename_list{renames.data(), renames.size(), true}, Family::model_types, Family::others::inverse,
-        Family::config_extents::descriptions,
+        Family::name,           &Family::model::description, &Family::stored::description,
+        Family::modules::model, Family::modules::stored,     rename_list{renames.data(), renames.size(), true},
+        Family::model_types,    Family::others::inverse,     Family::config_extents::descriptions,
     };
 };
 

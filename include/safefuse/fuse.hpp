@@ -53,7 +53,8 @@ inline result<void> check_buffers(const copy_plan& plan, sequence<const sequence
 }
 
 /// Whether all that a block reads of a source in memory is there.
-inline result<void> check_resident(const tensor_set_ref& set, const copy_block& block, sequence<const std::byte> resident) noexcept {
+inline result<void> check_resident(const tensor_set_ref& set, const copy_block& block,
+                                   sequence<const std::byte> resident) noexcept {
     const std::uint64_t extent = block.source_extent_bytes();
     if (block.source_offset > resident.size() || resident.size() - block.source_offset < extent)
         return failure{.code = errc::read_past_end,
@@ -92,7 +93,8 @@ private:
 };
 
 /// The next bytes to read for some blocks, from `at` on and at most `most`: what is not a gap apart, together. Empty at the end.
-inline byte_window next_stretch(sequence<const copy_block> blocks, const output_memory& memory, std::uint64_t at, std::uint64_t most) noexcept {
+inline byte_window next_stretch(sequence<const copy_block> blocks, const output_memory& memory, std::uint64_t at,
+                                std::uint64_t most) noexcept {
     byte_window found{no_number, no_number};
     for (const copy_block& block : blocks) {
         if (memory[block.output] == nullptr) continue;
@@ -118,14 +120,17 @@ inline byte_window next_stretch(sequence<const copy_block> blocks, const output_
 }
 
 /// Runs blocks that lie among one another in a source that must be read: stretch by stretch, so that no byte is read twice.
-inline result<void> read_together(const tensor_set_ref& set, sequence<const copy_block> blocks, std::uint64_t source_end, array<std::byte>& buffer,
-                           const output_memory& memory, bool streams) noexcept {
-    const std::uint64_t begin = blocks[0].source_offset, most = source_end - begin < fuse_buffer_bytes ? source_end - begin : fuse_buffer_bytes;
+inline result<void> read_together(const tensor_set_ref& set, sequence<const copy_block> blocks, std::uint64_t source_end,
+                                  array<std::byte>& buffer, const output_memory& memory, bool streams) noexcept {
+    const std::uint64_t begin = blocks[0].source_offset,
+                        most = source_end - begin < fuse_buffer_bytes ? source_end - begin : fuse_buffer_bytes;
     if (!buffer.resize_unset(static_cast<std::size_t>(most))) return failure{.code = errc::out_of_memory};
     for (byte_window wanted{begin, begin};;) {
         wanted = next_stretch(blocks, memory, wanted.end, most);
         if (wanted.begin == wanted.end) return {};
-        if (auto filled = set.read(blocks[0].source, wanted.begin, {buffer.data(), static_cast<std::size_t>(wanted.end - wanted.begin)}); !filled)
+        if (auto filled =
+                set.read(blocks[0].source, wanted.begin, {buffer.data(), static_cast<std::size_t>(wanted.end - wanted.begin)});
+            !filled)
             return filled;
         for (const copy_block& block : blocks) {
             std::byte* const output = memory[block.output];
@@ -142,11 +147,13 @@ inline result<void> read_together(const tensor_set_ref& set, sequence<const copy
 
 /// Whether a block's runs go by way of the buffer, with what lies between them; others are read where they go, one by one.
 inline bool reads_through(const copy_block& block) noexcept {
-    return block.loop_count > 0 && block.run_bytes < direct_read_bytes && !ordered_block{block, block_side::source}.runs_apart(read_gap_bytes);
+    return block.loop_count > 0 && block.run_bytes < direct_read_bytes &&
+           !ordered_block{block, block_side::source}.runs_apart(read_gap_bytes);
 }
 
 /// Compares what the plan says is equal with the bytes `made`, which stand for the output from byte `window.begin` on.
-inline result<void> compare_equal(const copy_plan& plan, std::uint32_t output, byte_window window, const std::byte* made) noexcept {
+inline result<void> compare_equal(const copy_plan& plan, std::uint32_t output, byte_window window,
+                                  const std::byte* made) noexcept {
     const tensor_set_ref& set = plan.set();
     array<std::byte> buffer;
     source_check check{set};
@@ -164,12 +171,20 @@ inline result<void> compare_equal(const copy_plan& plan, std::uint32_t output, b
                     if (auto read = set.read(block.source, from + done, buffer.span()); !read) return read;
                     bytes = buffer.data();
                 } else if (from > resident.size() || resident.size() - from < size) {
-                    return failure{.code = errc::read_past_end, .file = text{set.source_name(block.source)}, .offset = from, .expected = size, .actual = resident.size()};
+                    return failure{.code = errc::read_past_end,
+                                   .file = text{set.source_name(block.source)},
+                                   .offset = from,
+                                   .expected = size,
+                                   .actual = resident.size()};
                 } else {
                     bytes = resident.data() + from + done;
                 }
                 if (std::memcmp(bytes, made + (to + done - window.begin), static_cast<std::size_t>(piece)) != 0)
-                    return failure{.code = errc::parts_differ, .file = text{set.source_name(block.source)}, .tensor = text{plan.outputs()[output].name}, .scope = text{plan.scope()}, .offset = from + done};
+                    return failure{.code = errc::parts_differ,
+                                   .file = text{set.source_name(block.source)},
+                                   .tensor = text{plan.outputs()[output].name},
+                                   .scope = text{plan.scope()},
+                                   .offset = from + done};
                 done += piece;
             }
             return {};
@@ -197,8 +212,11 @@ inline std::uint64_t bytes_to_make(const copy_plan& plan, const output_memory& m
 
 /// How many blocks from block i on are read together: those with short runs among one another, for what lies between the runs of one
 /// may be another's. Stores where in the source the last of them ends.
-inline std::size_t blocks_among(sequence<const copy_block> blocks, std::size_t i, const output_memory& memory, std::uint64_t& source_end) noexcept {
-    const auto has_short_runs = [](const copy_block& block) noexcept { return block.loop_count > 0 && block.run_bytes < direct_read_bytes; };
+inline std::size_t blocks_among(sequence<const copy_block> blocks, std::size_t i, const output_memory& memory,
+                                std::uint64_t& source_end) noexcept {
+    const auto has_short_runs = [](const copy_block& block) noexcept {
+        return block.loop_count > 0 && block.run_bytes < direct_read_bytes;
+    };
     source_end = blocks[i].source_offset + blocks[i].source_extent_bytes();
     std::size_t next = i + 1;
     for (; has_short_runs(blocks[i]) && next < blocks.size(); ++next) {
@@ -212,8 +230,8 @@ inline std::size_t blocks_among(sequence<const copy_block> blocks, std::size_t i
 }
 
 /// Runs some blocks of a plan, of those outputs that there is memory for.
-inline result<void> run_blocks(const tensor_set_ref& set, sequence<const copy_block> blocks, array<std::byte>& buffer, const output_memory& memory,
-                        bool streams) noexcept {
+inline result<void> run_blocks(const tensor_set_ref& set, sequence<const copy_block> blocks, array<std::byte>& buffer,
+                               const output_memory& memory, bool streams) noexcept {
     source_check check{set};
     const streaming past_cache{streams};
     for (std::size_t i = 0, next = 0; i < blocks.size(); i = next) {
@@ -232,8 +250,9 @@ inline result<void> run_blocks(const tensor_set_ref& set, sequence<const copy_bl
             const auto read = [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept {
                 return set.read(block.source, from, {output + to, static_cast<std::size_t>(size)});
             };
-            done = count > 1 || reads_through(block) ? read_together(set, blocks.subspan(i, count), end, buffer, memory, streams)
-                                                     : ordered_block{block, block_side::source}.for_each_run({block.source_offset, end}, read);
+            done = count > 1 || reads_through(block)
+                       ? read_together(set, blocks.subspan(i, count), end, buffer, memory, streams)
+                       : ordered_block{block, block_side::source}.for_each_run({block.source_offset, end}, read);
         }
         if (!done) return done;
     }
@@ -252,10 +271,9 @@ inline result<void> run_plan(const copy_plan& plan, const output_memory& memory)
 
 /// Buffers for all outputs of a plan, of another type than sequence<std::byte>: std::span, say, or a vector each.
 template <class Buffers>
-concept buffer_list = !std::convertible_to<Buffers&, sequence<const sequence<std::byte>>> &&
-                      requires(Buffers& buffers) {
-                          { sequence{buffers}[0] } -> std::convertible_to<sequence<std::byte>>;
-                      };
+concept buffer_list = !std::convertible_to<Buffers&, sequence<const sequence<std::byte>>> && requires(Buffers& buffers) {
+    { sequence{buffers}[0] } -> std::convertible_to<sequence<std::byte>>;
+};
 
 /// Makes all outputs of a plan at once, reading the sources front to back. `buffers[i]` is for plan.outputs()[i]; an empty buffer
 /// leaves that output out.
@@ -281,7 +299,8 @@ inline result<void> fuse(const copy_plan& plan, std::string_view local_name, seq
     const plan_output* const output = plan.output(local_name);
     if (output == nullptr) return detail::no_such_output(plan, local_name);
     if (out.size() != output->size_bytes)
-        return failure{.code = errc::wrong_buffer_size, .tensor = text{output->name}, .expected = output->size_bytes, .actual = out.size()};
+        return failure{
+            .code = errc::wrong_buffer_size, .tensor = text{output->name}, .expected = output->size_bytes, .actual = out.size()};
     const auto number = static_cast<std::uint32_t>(output - plan.outputs().data());
     return detail::run_plan(plan, {number, out.data()});
 }
@@ -298,37 +317,44 @@ result<void> fuse(const copy_plan& plan, std::string_view local_name, T& tensor)
     const shape_view extents{shape};
     bool same = extents.size() == output->shape.size();
     for (std::size_t a = 0; same && a < extents.size(); ++a) same = extents[a] == output->shape[a];
-    if (!same) return failure{.code = errc::shape_mismatch, .tensor = text{output->name}, .detail = "the tensor to fuse into has another shape"};
+    if (!same)
+        return failure{
+            .code = errc::shape_mismatch, .tensor = text{output->name}, .detail = "the tensor to fuse into has another shape"};
     return fuse(plan, local_name, sequence<std::byte>{tensor_traits<T>::bytes(tensor)});
 }
 /// What a call with another type gets: a sentence that says what is missing, in place of a list of candidates.
 template <class T>
-    requires(!writable_tensor<T> && !std::convertible_to<T&, sequence<std::byte>>)
+requires(!writable_tensor<T> && !std::convertible_to<T&, sequence<std::byte>>)
 result<void> fuse(const copy_plan&, std::string_view, T&) noexcept {
-    static_assert(writable_tensor<T>, "safefuse: fuse writes to a span, vector or array of std::byte, or to a type that tensor_traits is specialised for");
+    static_assert(
+        writable_tensor<T>,
+        "safefuse: fuse writes to a span, vector or array of std::byte, or to a type that tensor_traits is specialised for");
     return {};
 }
 
 /// An output that need not be made because it lies in one piece in memory: fused already, or a single expert's matrix.
 ///   lifetime  the view's bytes are the source's, its shape the plan's
 ///   fails   output_not_found, not_resident (it must be copied together, or read)
-[[nodiscard]] inline result<tensor_view> view(const copy_plan& plan SAFEFUSE_LIFETIMEBOUND, std::string_view local_name) noexcept {
+[[nodiscard]] inline result<tensor_view> view(const copy_plan& plan SAFEFUSE_LIFETIMEBOUND,
+                                              std::string_view local_name) noexcept {
     const plan_output* const output = plan.output(local_name);
     if (output == nullptr) return detail::no_such_output(plan, local_name);
     if (output->size_bytes == 0) return tensor_view::of(output->type, output->shape, {});
     const copy_block* const run = plan.single_run(static_cast<std::size_t>(output - plan.outputs().data()));
-    const sequence<const std::byte> resident = run == nullptr ? sequence<const std::byte>{} : plan.set().source_bytes(run->source);
+    const sequence<const std::byte> resident =
+        run == nullptr ? sequence<const std::byte>{} : plan.set().source_bytes(run->source);
     if (resident.empty() || run->source_offset > resident.size() || resident.size() - run->source_offset < run->run_bytes)
         return failure{.code = errc::not_resident, .tensor = text{output->name}};
-    return tensor_view::of(output->type, output->shape,
-                           resident.subspan(static_cast<std::size_t>(run->source_offset), static_cast<std::size_t>(run->run_bytes)));
+    return tensor_view::of(
+        output->type, output->shape,
+        resident.subspan(static_cast<std::size_t>(run->source_offset), static_cast<std::size_t>(run->run_bytes)));
 }
 
 namespace detail {
 
 /// Copies a part of a block to `out`, which stands for the output from byte `begin` on.
-inline result<void> gather_part(const tensor_set_ref& set, const copy_block& part, std::byte* out, std::uint64_t begin, array<std::byte>& buffer,
-                                source_check& check, bool streams) noexcept {
+inline result<void> gather_part(const tensor_set_ref& set, const copy_block& part, std::byte* out, std::uint64_t begin,
+                                array<std::byte>& buffer, source_check& check, bool streams) noexcept {
     if (const sequence<const std::byte> resident = set.source_bytes(part.source); !resident.empty()) {
         if (auto same = check.before(part.source); !same) return same;
         copy_block moved = part;
@@ -354,7 +380,8 @@ inline result<void> gather(const copy_plan& plan, std::size_t output, std::uint6
     if (output >= plan.outputs().size()) return detail::no_such_output(plan, {});
     const std::uint64_t size_bytes = plan.outputs()[output].size_bytes;
     if (begin > size_bytes || size_bytes - begin < out.size())
-        return failure{.code = errc::out_of_range, .tensor = text{plan.outputs()[output].name}, .expected = size_bytes, .actual = begin};
+        return failure{
+            .code = errc::out_of_range, .tensor = text{plan.outputs()[output].name}, .expected = size_bytes, .actual = begin};
     if (out.empty()) return {};
     const detail::byte_window window{begin, begin + out.size()};
     detail::array<std::byte> buffer;
@@ -365,7 +392,9 @@ inline result<void> gather(const copy_plan& plan, std::size_t output, std::uint6
         if (block.output != output || block.destination_offset >= window.end ||
             block.destination_offset + block.destination_extent_bytes() <= window.begin)
             continue;
-        const auto copy = [&](const copy_block& part) noexcept { return detail::gather_part(plan.set(), part, out.data(), begin, buffer, check, streams); };
+        const auto copy = [&](const copy_block& part) noexcept {
+            return detail::gather_part(plan.set(), part, out.data(), begin, buffer, check, streams);
+        };
         auto done = detail::cut(block, detail::block_side::destination, window, copy);
         if (!done) return done;
     }
@@ -374,9 +403,9 @@ inline result<void> gather(const copy_plan& plan, std::size_t output, std::uint6
 
 /// How the entries of an output differ that collects one from each part of an expert, such as the global scales of gate and up.
 struct collected_entries {
-    std::uint64_t experts = 0;           ///< how many have such entries; 0: the output collects nothing
-    std::uint64_t differing = 0;         ///< how many of them have entries that are not equal byte for byte
-    std::uint64_t first = no_number;     ///< the first of these, counted from the output's first expert
+    std::uint64_t experts = 0;        ///< how many have such entries; 0: the output collects nothing
+    std::uint64_t differing = 0;      ///< how many of them have entries that are not equal byte for byte
+    std::uint64_t first = no_number;  ///< the first of these, counted from the output's first expert
     /// The greatest of an expert's entries by its least, where that is most: of F32 and BF16 entries above 0. Infinite where one is not
     /// above 0, or is no number; 0 for entries of other dtypes that differ.
     double ratio = 1;

@@ -60,7 +60,7 @@ struct read_options {
 /// A tensor of a file. Its bytes are [begin, end) of the data section, which starts at header::header_bytes().
 struct tensor_entry : tensor_spec {
     std::uint64_t begin = 0;  ///< first byte in the data section
-    std::uint64_t end = 0;  ///< one behind the last
+    std::uint64_t end = 0;    ///< one behind the last
 
     /// How many bytes the tensor has.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return end - begin; }
@@ -68,7 +68,7 @@ struct tensor_entry : tensor_spec {
 
 /// One of the texts under `__metadata__`.
 struct metadata_entry {
-    std::string_view key;  ///< unique in a file
+    std::string_view key;    ///< unique in a file
     std::string_view value;  ///< any text
 };
 
@@ -99,8 +99,8 @@ public:
     ///   fails   header_too_short, header_too_large, header_past_end, header_not_utf8, header_not_json, header_bad_entry,
     ///           unknown_dtype, duplicate_tensor, bad_offsets, size_overflow, partial_byte, size_mismatch, data_truncated,
     ///           trailing_bytes, out_of_memory
-    [[nodiscard]] static result<header> parse(sequence<const std::byte> file_start SAFEFUSE_LIFETIMEBOUND, std::uint64_t file_bytes,
-                                              const read_options& options = {}) noexcept;
+    [[nodiscard]] static result<header> parse(sequence<const std::byte> file_start SAFEFUSE_LIFETIMEBOUND,
+                                              std::uint64_t file_bytes, const read_options& options = {}) noexcept;
 
     /// How many tensors there are.
     [[nodiscard]] std::size_t size() const noexcept { return rows_.entries.size(); }
@@ -159,9 +159,9 @@ private:
 
 /// The first bytes of a new tensor file, and where its tensors' bytes belong.
 struct encoded_header {
-    detail::array<std::byte> bytes;         ///< header length, JSON and padding
-    detail::array<std::uint64_t> offsets;   ///< offsets[i]: where in the file tensor i of the list begins
-    std::uint64_t file_bytes = 0;           ///< the size of the whole file
+    detail::array<std::byte> bytes;        ///< header length, JSON and padding
+    detail::array<std::uint64_t> offsets;  ///< offsets[i]: where in the file tensor i of the list begins
+    std::uint64_t file_bytes = 0;          ///< the size of the whole file
 };
 
 /// How a new header departs from the reference implementation's; the defaults do not.
@@ -178,7 +178,8 @@ inline constexpr std::uint64_t most_data_alignment = std::uint64_t{1} << 20;
 ///   fails   bad_name (not UTF-8, `__metadata__`, or a metadata key that is there twice), duplicate_tensor, size_overflow,
 ///           partial_byte, header_too_large (no reader accepts more than 100,000,000 bytes), out_of_range (the alignment is no
 ///           power of two from 8 to most_data_alignment), out_of_memory
-[[nodiscard]] result<encoded_header> encode_header(sequence<const tensor_spec> tensors, sequence<const metadata_entry> metadata = {},
+[[nodiscard]] result<encoded_header> encode_header(sequence<const tensor_spec> tensors,
+                                                   sequence<const metadata_entry> metadata = {},
                                                    const encode_options& options = {}) noexcept;
 
 namespace detail {
@@ -239,7 +240,8 @@ private:
         if (!string.escaped) return true;
         array<char>& decoded = header_.decoded_;
         // No string is longer decoded than spelled, so this is room for all that are still to come.
-        if (decoded.empty() && !decoded.reserve(static_cast<std::size_t>(cursor_.end() - string.raw.data()))) return out_of_memory();
+        if (decoded.empty() && !decoded.reserve(static_cast<std::size_t>(cursor_.end() - string.raw.data())))
+            return out_of_memory();
         const std::size_t first = decoded.size();
         if (!string.decode(decoded)) return out_of_memory();
         out = characters_at(decoded.data() + first, decoded.size() - first);
@@ -312,8 +314,9 @@ private:
             const bool read = key == "dtype"          ? once(has_dtype, "dtype is there twice") && read_dtype(entry)
                               : key == "shape"        ? once(has_shape, "shape is there twice") && read_shape(entry)
                               : key == "data_offsets" ? once(has_offsets, "data_offsets are there twice") && read_offsets(entry)
-                              : options_.unknown_fields ? cursor_.skip_value()
-                                                        : cursor_.refuse("a tensor has dtype, shape and data_offsets, nothing else");
+                              : options_.unknown_fields
+                                  ? cursor_.skip_value()
+                                  : cursor_.refuse("a tensor has dtype, shape and data_offsets, nothing else");
             if (!read) return false;
         }
         if (cursor_.failed()) return false;
@@ -323,9 +326,7 @@ private:
     }
 
     SAFEFUSE_OUT_OF_LINE bool next_element(const char* why) noexcept { return cursor_.next_element() || cursor_.refuse(why); }
-    bool no_more_elements(const char* why) noexcept {
-        return cursor_.next_element() ? cursor_.refuse(why) : !cursor_.failed();
-    }
+    bool no_more_elements(const char* why) noexcept { return cursor_.next_element() ? cursor_.refuse(why) : !cursor_.failed(); }
 
     bool read_dtype(header_entry& entry) noexcept {
         json_string spelled, second;
@@ -401,7 +402,8 @@ private:
             detail.append("first at byte ");
             detail.append_count(place(first.name()));
         }
-        return {.code = errc::duplicate_tensor, .tensor = second.name(), .detail = std::move(detail), .offset = place(second.name())};
+        return {
+            .code = errc::duplicate_tensor, .tensor = second.name(), .detail = std::move(detail), .offset = place(second.name())};
     }
 
     SAFEFUSE_OUT_OF_LINE bool sort_entries() noexcept {
@@ -479,7 +481,9 @@ class json_writer {
 public:
     explicit json_writer(array<std::byte>& out) noexcept : out_{out} {}
 
-    bool put(std::string_view plain) noexcept { return out_.append(reinterpret_cast<const std::byte*>(plain.data()), plain.size()); }
+    bool put(std::string_view plain) noexcept {
+        return out_.append(reinterpret_cast<const std::byte*>(plain.data()), plain.size());
+    }
 
     bool put_number(std::uint64_t number) noexcept {
         char digits[20];
@@ -545,7 +549,10 @@ inline result<encoded_header> encode_header(sequence<const tensor_spec> tensors,
                                             const encode_options& options) noexcept {
     const std::uint64_t alignment = options.data_alignment;
     if (alignment < 8 || alignment > most_data_alignment || (alignment & (alignment - 1)) != 0)
-        return failure{.code = errc::out_of_range, .detail = "of the alignment of the data", .expected = most_data_alignment, .actual = alignment};
+        return failure{.code = errc::out_of_range,
+                       .detail = "of the alignment of the data",
+                       .expected = most_data_alignment,
+                       .actual = alignment};
     const failure out_of_memory{.code = errc::out_of_memory};
     const auto bad_name = [](std::string_view tensor, std::string_view detail) noexcept {
         return failure{.code = errc::bad_name, .tensor = tensor, .detail = detail};
@@ -554,7 +561,8 @@ inline result<encoded_header> encode_header(sequence<const tensor_spec> tensors,
     detail::array<std::uint64_t> sizes_bytes;
     if (tensors.size() >= detail::largest_written_header || metadata.size() >= detail::largest_written_header)
         return failure{.code = errc::header_too_large, .expected = detail::largest_written_header};
-    if (!order.reserve(tensors.size()) || !sizes_bytes.reserve(tensors.size()) || !keys.reserve(metadata.size())) return out_of_memory;
+    if (!order.reserve(tensors.size()) || !sizes_bytes.reserve(tensors.size()) || !keys.reserve(metadata.size()))
+        return out_of_memory;
 
     {
         detail::name_table names;
@@ -613,8 +621,8 @@ inline result<encoded_header> encode_header(sequence<const tensor_spec> tensors,
                    json.put(":{\"dtype\":\"") && json.put(name(tensor.type)) && json.put("\",\"shape\":[");
         for (std::size_t axis = 0; axis < tensor.shape.size(); ++axis)
             has_room = has_room && json.put(axis == 0 ? "" : ",") && json.put_number(tensor.shape[axis]);
-        has_room = has_room && json.put("],\"data_offsets\":[") && json.put_number(begin) && json.put(",") && json.put_number(end) &&
-                   json.put("]}");
+        has_room = has_room && json.put("],\"data_offsets\":[") && json.put_number(begin) && json.put(",") &&
+                   json.put_number(end) && json.put("]}");
         made.offsets[order[i]] = begin;
         begin = end;
     }

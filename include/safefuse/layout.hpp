@@ -43,26 +43,26 @@ inline constexpr std::uint8_t own_axis = max_part_axes + 1;
 struct index_piece {
     std::uint8_t part_axis = 0;  ///< 0: the expert's number; a + 1: axis a of the part; own_axis: the field's own
     std::uint8_t axis = 0;       ///< of the stored tensor
-    std::uint64_t weight = 1;  ///< what one of the digit stands for in the index
-    std::uint64_t extent = 1;  ///< how many values the digit has
-    std::uint64_t stride = 1;  ///< entries of the stored axis from one value to the next
+    std::uint64_t weight = 1;    ///< what one of the digit stands for in the index
+    std::uint64_t extent = 1;    ///< how many values the digit has
+    std::uint64_t stride = 1;    ///< entries of the stored axis from one value to the next
 };
 
 /// Where one part lies in a stored tensor.
 struct part_placement {
-    std::string_view part;  ///< its name
+    std::string_view part;     ///< its name
     std::string_view experts;  ///< the extent that counts the experts that have the part; empty: it is no expert's
     std::string_view behind;   ///< the extent that counts the experts before these; empty: these come first
     std::string_view extents[max_part_axes]{};  ///< names of the part's extents
-    std::uint8_t part_axes = 0;  ///< how many axes it has
-    std::uint8_t piece_count = 0;  ///< how many of `pieces` there are
-    index_piece pieces[max_pieces]{};  ///< the digits of all its indices
-    std::uint64_t first[max_stored_axes]{};  ///< entry of each axis where the part begins
+    std::uint8_t part_axes = 0;                 ///< how many axes it has
+    std::uint8_t piece_count = 0;               ///< how many of `pieces` there are
+    index_piece pieces[max_pieces]{};           ///< the digits of all its indices
+    std::uint64_t first[max_stored_axes]{};     ///< entry of each axis where the part begins
 };
 
 /// One axis of a stored tensor.
 struct stored_axis {
-    std::uint64_t extent = 1;  ///< entries along it
+    std::uint64_t extent = 1;       ///< entries along it
     bool present = true;            ///< an absent axis has extent 1 and does not show in the shape
     bool whole = true;              ///< its extent holds no incomplete granule
     bool is_shared = false;         ///< parts that are put together along it must be equal and are stored once
@@ -74,18 +74,18 @@ struct stored_axis {
 /// What a term over parts means: the axes of a stored tensor, and where in it each part lies.
 struct placement {
     placement_error error = placement_error::none;  ///< not none: the rest means nothing
-    std::uint8_t axis_count = 0;  ///< how many of `axes` there are
-    std::uint8_t part_count = 0;  ///< how many of `parts` there are
-    stored_axis axes[max_stored_axes]{};  ///< outermost first
-    part_placement parts[max_placed_parts]{};  ///< in the order in which the term mentions them
+    std::uint8_t axis_count = 0;                    ///< how many of `axes` there are
+    std::uint8_t part_count = 0;                    ///< how many of `parts` there are
+    stored_axis axes[max_stored_axes]{};            ///< outermost first
+    part_placement parts[max_placed_parts]{};       ///< in the order in which the term mentions them
 };
 
 /// The extents a layout is evaluated for, and the form of the field that it is evaluated for. E, the number of experts, is symbol
 /// 0; the others are named by the parts.
 struct part_extents {
-    std::uint8_t symbol_count = 1;  ///< how many extents have names
-    std::string_view names[max_symbols]{"E"};  ///< by symbol
-    std::uint64_t values[max_symbols]{};  ///< by symbol
+    std::uint8_t symbol_count = 1;                               ///< how many extents have names
+    std::string_view names[max_symbols]{"E"};                    ///< by symbol
+    std::uint64_t values[max_symbols]{};                         ///< by symbol
     const field_form* field = weight::description.forms.data();  ///< never null
 
     /// The number of a symbol, which is added where it is not known; max_symbols when there are too many.
@@ -106,7 +106,7 @@ struct part_extents {
 
 /// Which experts have a part: the names of the extents that count them and those before them.
 struct expert_group {
-    std::string_view count;  ///< of the experts that have the part; empty: it is no expert's
+    std::string_view count;   ///< of the experts that have the part; empty: it is no expert's
     std::string_view behind;  ///< of the experts that are numbered before them; empty: none are
 };
 
@@ -227,7 +227,8 @@ constexpr void require_whole(placement& of, const stored_axis& axis) noexcept {
         const stored_axis& added = next.axes[axis];
         detail::require_whole(out, added);
         for (std::size_t p = first_part; p < out.part_count; ++p) {
-            if (!detail::add(out.parts[p].first[axis], joined.extent, out.parts[p].first[axis])) out.error = placement_error::overflow;
+            if (!detail::add(out.parts[p].first[axis], joined.extent, out.parts[p].first[axis]))
+                out.error = placement_error::overflow;
         }
         if (!detail::add(joined.extent, added.extent, joined.extent)) out.error = placement_error::overflow;
         joined.coefficient = joined.symbols == added.symbols && joined.coefficient != 0 && added.coefficient != 0
@@ -238,7 +239,8 @@ constexpr void require_whole(placement& of, const stored_axis& axis) noexcept {
 }
 
 /// Operands in turn along an axis, `group` entries of each at a time.
-[[nodiscard]] constexpr placement place_interleave(std::size_t axis, std::uint64_t group, sequence<const placement> operands) noexcept {
+[[nodiscard]] constexpr placement place_interleave(std::size_t axis, std::uint64_t group,
+                                                   sequence<const placement> operands) noexcept {
     placement out = operands[0];
     if (axis >= out.axis_count || group == 0) {
         out.error = placement_error::unequal_extents;
@@ -295,7 +297,8 @@ constexpr void require_whole(placement& of, const stored_axis& axis) noexcept {
                         out.error = placement_error::too_complex;
                         return out;
                     }
-                    part.pieces[part.piece_count++] = {piece.part_axis, piece.axis, piece.weight * within, piece.extent / within, round};
+                    part.pieces[part.piece_count++] = {piece.part_axis, piece.axis, piece.weight * within, piece.extent / within,
+                                                       round};
                     piece.extent = within;
                 }
                 reach += (piece.extent - 1) * piece.stride;
@@ -500,8 +503,10 @@ namespace detail {
 /// What the terms with several operands have in common.
 template <std::size_t Axis, class First, class... Rest>
 struct operands {
-    static_assert(((First::axis_count == Rest::axis_count) && ...), "safefuse: the operands of a term have different numbers of axes");
-    static_assert(((First::is_stacked == Rest::is_stacked) && ...), "safefuse: some operands of a term are stacked and some are not");
+    static_assert(((First::axis_count == Rest::axis_count) && ...),
+                  "safefuse: the operands of a term have different numbers of axes");
+    static_assert(((First::is_stacked == Rest::is_stacked) && ...),
+                  "safefuse: some operands of a term are stacked and some are not");
     static_assert(Axis < First::axis_count, "safefuse: a term names an axis that its operands do not have");
     static constexpr std::size_t axis_count = First::axis_count;
     static constexpr bool is_stacked = First::is_stacked;
@@ -534,13 +539,16 @@ struct interleave : detail::operands<Axis, Term...> {
 /// Two axes of a term exchanged.
 template <std::size_t A, std::size_t B, layout_term Term>
 struct transpose {
-    static_assert(A < Term::axis_count && B < Term::axis_count, "safefuse: transpose names an axis that its operand does not have");
+    static_assert(A < Term::axis_count && B < Term::axis_count,
+                  "safefuse: transpose names an axis that its operand does not have");
     /// @{
     /// What layout_term asks for.
     static constexpr std::size_t axis_count = Term::axis_count;
     static constexpr bool is_stacked = Term::is_stacked;
     using parts = typename Term::parts;
-    [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept { return place_transpose(A, B, Term::place(x)); }
+    [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept {
+        return place_transpose(A, B, Term::place(x));
+    }
     /// @}
 };
 
@@ -585,7 +593,7 @@ constexpr std::size_t holes_in(std::string_view name) noexcept {
 
 /// A stored tensor of a layout, as data.
 struct tensor_description {
-    std::string_view name;  ///< without the field's suffix; may hold {expert}
+    std::string_view name;                             ///< without the field's suffix; may hold {expert}
     placement (*place)(const part_extents&) noexcept;  ///< the term's
 
     /// Whether there is one such tensor for each expert.
@@ -595,7 +603,7 @@ struct tensor_description {
 /// A layout as data: what plans are made of.
 struct layout_description {
     sequence<const tensor_description> tensors;  ///< in the order of the layout
-    sequence<const spelled_field> fields;  ///< that tensors of the layout may have
+    sequence<const spelled_field> fields;        ///< that tensors of the layout may have
 };
 
 /// A stored tensor: its name under the scope, and the term that it holds. A tensor for each expert has {expert} in its name; one
@@ -625,7 +633,8 @@ constexpr bool spelled_apart(std::initializer_list<std::string_view> names, sequ
             const std::string_view rest = longer.substr(name.size());
             for (const spelled_field& one : fields)
                 for (const spelled_field& other : fields)
-                    if (one.suffix.size() == rest.size() + other.suffix.size() && one.suffix.starts_with(rest) && one.suffix.ends_with(other.suffix))
+                    if (one.suffix.size() == rest.size() + other.suffix.size() && one.suffix.starts_with(rest) &&
+                        one.suffix.ends_with(other.suffix))
                         return false;
         }
     return true;
@@ -647,8 +656,11 @@ constexpr bool tensors_differ() noexcept {
 /// All tensors in which the parts of the experts of one scope are stored, and how their fields are spelled.
 template <class Spelling, class... Tensor>
 struct layout {
-    static_assert(requires { Spelling::fields; }, "safefuse: a layout begins with how it spells fields: layout<as_modules, tensor<...>, ...>");
-    static_assert((requires { typename Tensor::term; } && ...), "safefuse: a layout is made of tensors: layout<as_modules, tensor<...>, ...>");
+    static_assert(
+        requires { Spelling::fields; },
+        "safefuse: a layout begins with how it spells fields: layout<as_modules, tensor<...>, ...>");
+    static_assert((requires { typename Tensor::term; } && ...),
+                  "safefuse: a layout is made of tensors: layout<as_modules, tensor<...>, ...>");
     /// A part_list of all parts, in the order of the tensors.
     using parts = typename detail::joined_parts<typename Tensor::term::parts...>::type;
     static_assert(detail::mentions_each_once(parts{}), "safefuse: a layout places a part twice");

@@ -52,8 +52,8 @@ namespace detail {
 /// directory/name; an empty text where memory ran out.
 [[nodiscard]] SAFEFUSE_OUT_OF_LINE inline text join_path(std::string_view directory, std::string_view name) noexcept {
     text path;
-    const bool joined = path.append(directory) &&
-                        (directory.empty() || os::is_separator(directory.back()) || path.append("/")) && path.append(name);
+    const bool joined = path.append(directory) && (directory.empty() || os::is_separator(directory.back()) || path.append("/")) &&
+                        path.append(name);
     return joined ? std::move(path) : text{};
 }
 
@@ -255,7 +255,8 @@ public:
         mapped_file mapped;
         mapped.file_ = std::move(*opened);
         if (mapped.size_bytes() != 0)
-            if (const auto came = detail::os::map(mapped.file_.handle(), static_cast<std::size_t>(mapped.size_bytes()), mapped.data_);
+            if (const auto came =
+                    detail::os::map(mapped.file_.handle(), static_cast<std::size_t>(mapped.size_bytes()), mapped.data_);
                 !came)
                 return came.about(path);
         return mapped;
@@ -278,7 +279,8 @@ public:
     /// Tells the system what comes next. done_with touches only pages that lie wholly inside the range.
     void advise(std::uint64_t offset, std::uint64_t size_bytes, advice hint) const noexcept {
         if (data_ != nullptr)
-            detail::os::advise_mapping(file_.handle(), data_, static_cast<std::size_t>(file_.size_bytes()), offset, size_bytes, hint);
+            detail::os::advise_mapping(file_.handle(), data_, static_cast<std::size_t>(file_.size_bytes()), offset, size_bytes,
+                                       hint);
     }
 
     /// The system's number of the open file, for calls that this library does not make.
@@ -419,8 +421,10 @@ public:
 
     /// Lets a range share its place on the disk with a range of another file, instead of writing the bytes there. Everything is a
     /// multiple of share_multiple_bytes. False where the file system cannot do that: the bytes must then be written.
-    [[nodiscard]] bool share(std::uint64_t offset, std::intptr_t native_handle, std::uint64_t source_offset, std::uint64_t size) noexcept {
-        if (offset > size_bytes_ || size_bytes_ - offset < size || native_handle == no_native_handle || !file_.is_open()) return false;
+    [[nodiscard]] bool share(std::uint64_t offset, std::intptr_t native_handle, std::uint64_t source_offset,
+                             std::uint64_t size) noexcept {
+        if (offset > size_bytes_ || size_bytes_ - offset < size || native_handle == no_native_handle || !file_.is_open())
+            return false;
         return static_cast<bool>(
             detail::os::share_blocks(detail::os::handle_of(native_handle), source_offset, file_.get(), offset, size));
     }
@@ -494,7 +498,8 @@ inline result<output_file> output_file::create(std::string_view path, std::uint6
             digit = "0123456789abcdef"[number >> 60];
             number <<= 4;
         }
-        if (!hidden.append(stem) || !hidden.append(".") || !hidden.append(detail::characters_at(digits, sizeof digits)) || !hidden.append(".tmp"))
+        if (!hidden.append(stem) || !hidden.append(".") || !hidden.append(detail::characters_at(digits, sizeof digits)) ||
+            !hidden.append(".tmp"))
             return failure{.code = errc::out_of_memory, .file = path};
         const std::string_view directory = path.substr(0, path.size() - name.size());
         temporary = directory.empty() ? std::move(hidden) : detail::join_path(directory, hidden);
@@ -534,7 +539,8 @@ namespace detail {
                        .expected = most_bytes,
                        .actual = file->size_bytes()};
     array<std::byte> bytes;
-    if (!bytes.resize_unset(static_cast<std::size_t>(file->size_bytes()))) return failure{.code = errc::out_of_memory, .file = path};
+    if (!bytes.resize_unset(static_cast<std::size_t>(file->size_bytes())))
+        return failure{.code = errc::out_of_memory, .file = path};
     if (auto done = file->read(0, bytes.span()); !done) return std::move(done).error();
     return bytes;
 }

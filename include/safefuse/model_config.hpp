@@ -19,11 +19,11 @@ namespace safefuse::inline SAFEFUSE_ABI {
 
 /// What config.json says of a model. Texts that it does not have are empty. All of it is a claim: the checkpoint decides.
 struct model_config {
-    text model_type{};                          ///< qwen3_moe, say: what families are looked up by
-    text text_model_type{};                     ///< model_type of text_config: of the language model in a larger one
-    std::uint64_t expert_count = no_number;     ///< routed experts of a layer; pruned checkpoints differ from it layer by layer
-    text quantization{};                        ///< quantization_config.quant_method: fp8, mxfp4, compressed-tensors, ...
-    text dtype_name{};                          ///< dtype or torch_dtype, as spelled: bfloat16
+    text model_type{};                       ///< qwen3_moe, say: what families are looked up by
+    text text_model_type{};                  ///< model_type of text_config: of the language model in a larger one
+    std::uint64_t expert_count = no_number;  ///< routed experts of a layer; pruned checkpoints differ from it layer by layer
+    text quantization{};                     ///< quantization_config.quant_method: fp8, mxfp4, compressed-tensors, ...
+    text dtype_name{};                       ///< dtype or torch_dtype, as spelled: bfloat16
 
     /// Reads the text of a config.json. Of a key that is there twice the last counts, and NaN and Infinity are numbers: Python,
     /// which writes and reads these files, has it so.
@@ -106,7 +106,8 @@ inline void blank_python_numbers(sequence<char> json) noexcept {
         if (json[i] == '"') in_string = !in_string;
         if (in_string && json[i] == '\\') ++i;
         if (in_string || i >= json.size()) continue;
-        for (const std::string_view word : {std::string_view{"NaN"}, std::string_view{"Infinity"}, std::string_view{"-Infinity"}}) {
+        for (const std::string_view word :
+             {std::string_view{"NaN"}, std::string_view{"Infinity"}, std::string_view{"-Infinity"}}) {
             if (!view.substr(i).starts_with(word) || (i > 0 && json[i - 1] == '-')) continue;
             json[i] = '0';
             for (std::size_t at = 1; at < word.size(); ++at) json[i + at] = ' ';

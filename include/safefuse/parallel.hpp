@@ -27,7 +27,7 @@ class indexed_task {
 public:
     /// Calls `body` with the number of a piece.
     template <class Body>
-        requires(!std::is_same_v<Body, indexed_task> && std::is_nothrow_invocable_v<const Body&, std::size_t>)
+    requires(!std::is_same_v<Body, indexed_task> && std::is_nothrow_invocable_v<const Body&, std::size_t>)
     explicit indexed_task(const Body& body SAFEFUSE_LIFETIMEBOUND) noexcept
         : body_{&body}, call_{[](const void* what, std::size_t i) noexcept { (*static_cast<const Body*>(what))(i); }} {}
 
@@ -197,7 +197,8 @@ private:
                                slot != nullptr ? slot->buffer : own, memory_, streams_);
         if (slot != nullptr) slot->busy.clear(std::memory_order_release);
         if (done) return;
-        while (lock_.test_and_set(std::memory_order_acquire)) {}
+        while (lock_.test_and_set(std::memory_order_acquire)) {
+        }
         if (i < first_failed_.load(std::memory_order_relaxed)) {
             first_failed_.store(i, std::memory_order_relaxed);
             failure_ = std::move(done).error();
@@ -216,7 +217,7 @@ private:
     std::uint64_t least_chunk_bytes_;
     bool streams_ = false;
     array<copy_block> parts_;
-    array<std::size_t> chunks_;  // chunk i is parts [chunks_[i], chunks_[i + 1])
+    array<std::size_t> chunks_;                // chunk i is parts [chunks_[i], chunks_[i + 1])
     std::atomic_flag taken_[most_chunks + 2];  // the last chunk may be a small one
     result<void> beyond_;
     buffer_slot slots_[64];
@@ -253,10 +254,8 @@ result<void> fuse(const copy_plan& plan, std::string_view local_name, sequence<s
     const plan_output* const output = plan.output(local_name);
     if (output == nullptr) return detail::no_such_output(plan, local_name);
     if (out.size() != output->size_bytes)
-        return failure{.code = errc::wrong_buffer_size,
-                       .tensor = text{output->name},
-                       .expected = output->size_bytes,
-                       .actual = out.size()};
+        return failure{
+            .code = errc::wrong_buffer_size, .tensor = text{output->name}, .expected = output->size_bytes, .actual = out.size()};
     const auto number = static_cast<std::uint32_t>(output - plan.outputs().data());
     return detail::chunked_fuse{plan, {number, out.data()}}.run(detail::executor_ref{run});
 }

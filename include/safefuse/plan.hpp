@@ -24,7 +24,7 @@ namespace safefuse::inline SAFEFUSE_ABI {
 
 /// An extent that is known beforehand, from config.json say.
 struct known_extent {
-    std::string_view name;  ///< "E" is the number of experts
+    std::string_view name;    ///< "E" is the number of experts
     std::uint64_t value = 0;  ///< elements along it
 };
 
@@ -37,7 +37,7 @@ struct plan_options {
     std::uint64_t end_expert = no_number;  ///< one behind the last; no_number: to the end
     /// Only the entries [first, end) of the extent of that name ("I", say): one rank of a tensor-parallel group. Empty: all.
     std::string_view sliced_extent{};
-    std::uint64_t slice_first = 0;  ///< first entry that is kept
+    std::uint64_t slice_first = 0;        ///< first entry that is kept
     std::uint64_t slice_end = no_number;  ///< one behind the last; no_number: to the end
     /// With more than one rank, the range is rank `slice_rank` of as many equal ones instead, and `sliced_extent` may name several
     /// extents, with a space between them.
@@ -175,7 +175,8 @@ private:
                 for (std::size_t p = 0; p < placed.part_count; ++p) {
                     const part_placement& part = placed.parts[p];
                     const experts_symbols group = symbols_of(part);
-                    bool fits = (part.experts.empty() || group.count != no_symbol) && (part.behind.empty() || group.behind != no_symbol);
+                    bool fits =
+                        (part.experts.empty() || group.count != no_symbol) && (part.behind.empty() || group.behind != no_symbol);
                     if (group.count != no_symbol) used_ |= 1u << group.count;
                     if (group.behind != no_symbol) used_ |= 1u << group.behind;
                     for (std::size_t a = 0; fits && a < part.part_axes; ++a) {
@@ -196,7 +197,8 @@ private:
             if (match.verdict == detail::name_verdict::leftover) return fault(errc::leftover_tensor, index);
             if (match.verdict == detail::name_verdict::other) {
                 const bool other_form = options_.destination_scope.empty() || options_.destination_scope == scope_;
-                if (other_form && detail::match(to_, set_.spec(index).name.substr(scope_.size() + 1)).verdict == detail::name_verdict::tensor)
+                if (other_form &&
+                    detail::match(to_, set_.spec(index).name.substr(scope_.size() + 1)).verdict == detail::name_verdict::tensor)
                     other_form_ = index;
                 continue;
             }
@@ -242,7 +244,8 @@ private:
             bool has_value = false;
             for (std::uint32_t f = 0; f < from_.fields.size(); ++f)
                 has_value = has_value || (has(t, f) && from_.fields[f].field->role == field_role::value);
-            if (!has_value) return failure{.code = errc::missing_part, .tensor = first_name(t, likely_value()), .scope = text{scope_}};
+            if (!has_value)
+                return failure{.code = errc::missing_part, .tensor = first_name(t, likely_value()), .scope = text{scope_}};
         }
         return {};
     }
@@ -282,7 +285,11 @@ private:
             for (std::size_t s = 0; s < extents_.symbol_count; ++s) {
                 if (extents_.names[s] != each.name || (used_ & (1u << s)) == 0) continue;
                 if ((known_ & (1u << s)) != 0 && extents_.values[s] != each.value)
-                    return failure{.code = errc::unexpected_extent, .scope = text{scope_}, .detail = text{each.name}, .expected = each.value, .actual = extents_.values[s]};
+                    return failure{.code = errc::unexpected_extent,
+                                   .scope = text{scope_},
+                                   .detail = text{each.name},
+                                   .expected = each.value,
+                                   .actual = extents_.values[s]};
                 extents_.values[s] = each.value;
                 known_ |= 1u << s;
             }
@@ -374,7 +381,8 @@ private:
             if (fits) return fits;
             if (misfit) misfit = std::move(fits);
         }
-        if (misfit) return failure{.code = errc::dtype_mismatch, .scope = text{scope_}, .detail = text{from_.fields[f].field->name}};
+        if (misfit)
+            return failure{.code = errc::dtype_mismatch, .scope = text{scope_}, .detail = text{from_.fields[f].field->name}};
         std::uint64_t most = 0;
         for (const field_form& form : from_.fields[f].field->forms) {
             if (!may_be(form)) continue;
@@ -421,8 +429,8 @@ private:
         return true;
     }
     [[nodiscard]] static constexpr bool is_integer(dtype type) noexcept {
-        return type == dtype::u8 || type == dtype::i8 || type == dtype::u16 || type == dtype::i16 || type == dtype::u32 || type == dtype::i32 ||
-               type == dtype::u64 || type == dtype::i64;
+        return type == dtype::u8 || type == dtype::i8 || type == dtype::u16 || type == dtype::i16 || type == dtype::u32 ||
+               type == dtype::i32 || type == dtype::u64 || type == dtype::i64;
     }
 
     /// Finds E, I, H, ... from the shapes of the tensors of a field that holds the parts themselves.
@@ -450,7 +458,8 @@ private:
                     if (!detail::multiply(extent, axis.granule, elements)) return fault(errc::size_overflow, each.index);
                     if (divisor == 0 && elements == 0) continue;  // tells nothing; another tensor may
                     if (divisor == 0 || elements % divisor != 0) {
-                        failure error = fault(errc::shape_mismatch, each.index, "an extent is not a multiple of what the layout puts there");
+                        failure error =
+                            fault(errc::shape_mismatch, each.index, "an extent is not a multiple of what the layout puts there");
                         error.expected = divisor;
                         error.actual = elements;
                         return error;
@@ -464,7 +473,9 @@ private:
             }
         }
         if ((used_ & ~known_) != 0)
-            return failure{.code = errc::shape_mismatch, .scope = text{scope_}, .detail = "the shapes do not tell all extents of the layout"};
+            return failure{.code = errc::shape_mismatch,
+                           .scope = text{scope_},
+                           .detail = "the shapes do not tell all extents of the layout"};
         return check_shares();
     }
     /// Groups that share their experts' numbers hold equal shares of them.
@@ -506,9 +517,13 @@ private:
         switch (placed.error) {
         case placement_error::none:
         case placement_error::cuts_granule: break;
-        case placement_error::unequal_extents: error.code = errc::shape_mismatch, error.detail = "parts that are put together differ"; break;
+        case placement_error::unequal_extents:
+            error.code = errc::shape_mismatch, error.detail = "parts that are put together differ";
+            break;
         case placement_error::uneven_groups: error.code = errc::unnested_groups; break;
-        case placement_error::too_complex: error.code = errc::unnested_groups, error.detail = "the layout needs more strides than a plan has"; break;
+        case placement_error::too_complex:
+            error.code = errc::unnested_groups, error.detail = "the layout needs more strides than a plan has";
+            break;
         case placement_error::overflow: error.code = errc::size_overflow; break;
         }
         return error;
@@ -591,7 +606,10 @@ private:
             if (group.count != no_symbol && extents_.values[group.count] > most) most = extents_.values[group.count];
         const std::uint64_t end = options_.end_expert == no_number ? most : options_.end_expert;
         if (options_.first_expert > end || end > most)
-            return failure{.code = errc::out_of_range, .detail = "E", .expected = most, .actual = options_.first_expert > end ? options_.first_expert : end};
+            return failure{.code = errc::out_of_range,
+                           .detail = "E",
+                           .expected = most,
+                           .actual = options_.first_expert > end ? options_.first_expert : end};
         for (const experts_symbols& group : groups_) {
             if (group.count == no_symbol) continue;
             const std::uint64_t count = extents_.values[group.count];
@@ -613,22 +631,29 @@ private:
     result<void> slice(std::string_view name) noexcept {
         std::size_t symbol = 0;
         while (symbol < extents_.symbol_count && (extents_.names[symbol] != name || symbol == 0)) ++symbol;
-        if (symbol == extents_.symbol_count) return failure{.code = errc::out_of_range, .detail = "the layout has no extent of that name"};
+        if (symbol == extents_.symbol_count)
+            return failure{.code = errc::out_of_range, .detail = "the layout has no extent of that name"};
         const std::uint64_t extent = extents_.values[symbol];
         std::uint64_t first = options_.slice_first, end = options_.slice_end == no_number ? extent : options_.slice_end;
         if (options_.slice_ranks > 1) {
             const std::uint64_t each = extent / options_.slice_ranks;
             if (extent % options_.slice_ranks != 0 || options_.slice_rank >= options_.slice_ranks)
-                return failure{.code = errc::out_of_range, .detail = "the extent is not a multiple of the number of ranks, or there is no such rank", .expected = options_.slice_ranks, .actual = extent};
+                return failure{.code = errc::out_of_range,
+                               .detail = "the extent is not a multiple of the number of ranks, or there is no such rank",
+                               .expected = options_.slice_ranks,
+                               .actual = extent};
             first = each * options_.slice_rank;
             end = first + each;
         }
-        if (first > end || end > extent) return failure{.code = errc::out_of_range, .detail = text{name}, .expected = extent, .actual = first > end ? first : end};
+        if (first > end || end > extent)
+            return failure{
+                .code = errc::out_of_range, .detail = text{name}, .expected = extent, .actual = first > end ? first : end};
         keep(symbol, first, end);
         return {};
     }
     /// The kept range of a part's axis, in entries of a field.
-    [[nodiscard]] placement_error kept_entries(const part_placement& part, std::size_t axis, const field_form& field, detail::kept_range& out) const noexcept {
+    [[nodiscard]] placement_error kept_entries(const part_placement& part, std::size_t axis, const field_form& field,
+                                               detail::kept_range& out) const noexcept {
         part_extents names = extents_;
         const std::size_t symbol = names.symbol(part.extents[axis]);
         const std::uint64_t granule = field.granule[axis];
@@ -682,7 +707,8 @@ private:
     }
 
     /// The outputs of one field of one tensor of the destination's layout, if the source has that field.
-    result<void> make_field(std::string_view scope, const tensor_description& tensor, const placement& names, const spelled_field& spelled) noexcept {
+    result<void> make_field(std::string_view scope, const tensor_description& tensor, const placement& names,
+                            const spelled_field& spelled) noexcept {
         std::uint32_t from_field = absent;
         for (std::uint32_t f = 0; f < from_.fields.size(); ++f)
             if (from_.fields[f].field->name == spelled.field->name) from_field = f;
@@ -697,11 +723,14 @@ private:
         const field_form& field = *forms_[from_field];
         bool known = false;
         for (const field_form& form : spelled.field->forms) known = known || form == field;
-        if (!known) return failure{.code = errc::cuts_granule, .scope = text{scope_}, .detail = "the two layouts give a field different granules"};
+        if (!known)
+            return failure{
+                .code = errc::cuts_granule, .scope = text{scope_}, .detail = "the two layouts give a field different granules"};
         const tensor_spec first = set_.spec(slot_of_any(origins, names.part_count, from_field));
         for (std::size_t p = 0; p < names.part_count; ++p) {
             if (!has(origins[p].tensor, from_field))
-                return failure{.code = errc::missing_part, .tensor = first_name(origins[p].tensor, from_field), .scope = text{scope_}};
+                return failure{
+                    .code = errc::missing_part, .tensor = first_name(origins[p].tensor, from_field), .scope = text{scope_}};
             const std::uint32_t index = slot(origins[p].tensor, from_field, 0);
             if (set_.spec(index).type == first.type) continue;
             text detail{"parts of one tensor: "};
@@ -745,10 +774,12 @@ private:
                            .actual = count};
         for (std::uint64_t i = 0; i < count; ++i) {
             text full;
-            if (!full.append(scope) || !full.append(".") || !detail::spell(full, tensor.name, first_number + i, spelled.suffix)) return no_memory();
+            if (!full.append(scope) || !full.append(".") || !detail::spell(full, tensor.name, first_number + i, spelled.suffix))
+                return no_memory();
             // the pointers are set when all outputs are there; until then only the sizes count
             plan_output output{{{full.view().data(), full.size()}, first.type, {shape, rank}}, {}, size_bytes, collects};
-            if (!plan_.arena_.append(full.view().data(), full.size()) || !plan_.extents_.append(shape, rank) || !plan_.outputs_.push(output))
+            if (!plan_.arena_.append(full.view().data(), full.size()) || !plan_.extents_.append(shape, rank) ||
+                !plan_.outputs_.push(output))
                 return no_memory();
         }
         for (std::size_t p = 0; p < placed.part_count; ++p)
@@ -767,7 +798,9 @@ private:
             inside = inside && block.destination_offset + block.destination_extent_bytes() <= size_bytes;
         }
         if (!inside || made_bytes != count * size_bytes)
-            return failure{.code = errc::shape_mismatch, .tensor = std::move(whole_name), .detail = "a term of the layout does not fill its tensor"};
+            return failure{.code = errc::shape_mismatch,
+                           .tensor = std::move(whole_name),
+                           .detail = "a term of the layout does not fill its tensor"};
         return {};
     }
 
@@ -777,7 +810,8 @@ private:
         for (std::size_t a = 0; a < placed.axis_count; ++a) any_shared = any_shared || placed.axes[a].is_shared;
         for (std::size_t other = 0; any_shared && other < part; ++other) {
             bool same = true;
-            for (std::size_t a = 0; a < placed.axis_count; ++a) same = same && placed.parts[other].first[a] == placed.parts[part].first[a];
+            for (std::size_t a = 0; a < placed.axis_count; ++a)
+                same = same && placed.parts[other].first[a] == placed.parts[part].first[a];
             if (same) return true;
         }
         return false;
@@ -809,8 +843,9 @@ private:
     }
 
     /// The copies of one part into the outputs that begin with `first_output`.
-    result<void> make_blocks(const tensor_description& to_tensor, const placement& to, const part_placement& to_part, part_origin origin,
-                             std::uint32_t from_field, dtype type, std::uint32_t first_output, detail::array<copy_block>& blocks) noexcept {
+    result<void> make_blocks(const tensor_description& to_tensor, const placement& to, const part_placement& to_part,
+                             part_origin origin, std::uint32_t from_field, dtype type, std::uint32_t first_output,
+                             detail::array<copy_block>& blocks) noexcept {
         const tensor_description& from_tensor = from_.tensors[origin.tensor];
         const field_form& field = *forms_[from_field];
         const placement from = place(from_tensor, field, extents_);
@@ -828,13 +863,16 @@ private:
         for (std::size_t axis = expert_loop ? 0 : 1; axis <= to_part.part_axes; ++axis) {
             detail::kept_range kept = experts;
             if (axis > 0)
-                if (const auto error = kept_entries(to_part, axis - 1, field, kept); error != placement_error::none) return refused(error);
+                if (const auto error = kept_entries(to_part, axis - 1, field, kept); error != placement_error::none)
+                    return refused(error);
             const auto error = detail::add_axis(nest, {from, from_part, axis}, {to, to_part, axis}, kept);
             if (error != placement_error::none) return refused(error);
             if (kept.count == 0) return {};
         }
         if (field.entries > 1)
-            if (const auto error = detail::add_axis(nest, {from, from_part, own_axis}, {to, to_part, own_axis}, {0, field.entries}); error != placement_error::none)
+            if (const auto error =
+                    detail::add_axis(nest, {from, from_part, own_axis}, {to, to_part, own_axis}, {0, field.entries});
+                error != placement_error::none)
                 return refused(error);
         detail::normalise(nest);
         nest.from_offset += detail::first_entry(from, from_part);
@@ -845,10 +883,12 @@ private:
         copy_block shape{};
         std::uint64_t run_bits = entry_bits;
         std::size_t loops = nest.count;
-        if (loops > 0 && nest.loops[loops - 1].from_stride == 1 && nest.loops[loops - 1].to_stride == 1) run_bits *= nest.loops[--loops].extent;
+        if (loops > 0 && nest.loops[loops - 1].from_stride == 1 && nest.loops[loops - 1].to_stride == 1)
+            run_bits *= nest.loops[--loops].extent;
         bool whole_bytes = run_bits % 8 == 0;
         for (std::size_t i = 0; i < loops; ++i) {
-            const std::uint64_t from_bits = nest.loops[i].from_stride * entry_bits, to_bits = nest.loops[i].to_stride * entry_bits;
+            const std::uint64_t from_bits = nest.loops[i].from_stride * entry_bits,
+                                to_bits = nest.loops[i].to_stride * entry_bits;
             whole_bytes = whole_bytes && from_bits % 8 == 0 && to_bits % 8 == 0;
             shape.loops[shape.loop_count++] = {nest.loops[i].extent, from_bits / 8, to_bits / 8};
         }
@@ -860,7 +900,8 @@ private:
             std::uint64_t from_entry = nest.from_offset, to_entry = nest.to_offset;
             if (!expert_loop && !from_tensor.per_expert()) from_entry += detail::entry_of(from, from_part, 0, e);
             if (!expert_loop && !to_tensor.per_expert()) to_entry += detail::entry_of(to, to_part, 0, i);
-            if (!whole_bytes || from_entry * entry_bits % 8 != 0 || to_entry * entry_bits % 8 != 0) return refused(placement_error::cuts_granule);
+            if (!whole_bytes || from_entry * entry_bits % 8 != 0 || to_entry * entry_bits % 8 != 0)
+                return refused(placement_error::cuts_granule);
             const tensor_place place = set_.place(slot(origin.tensor, from_field, from_tensor.per_expert() ? e : 0));
             copy_block block = shape;
             block.source = place.source;
@@ -890,7 +931,9 @@ private:
     result<void> order_blocks() noexcept {
         for (detail::array<copy_block>* blocks : {&plan_.blocks_, &plan_.equal_blocks_})
             if (auto done = order(*blocks); !done) return done;
-        return detail::sort(plan_.tensors_.span(), [](std::uint32_t a, std::uint32_t b) noexcept { return a < b; }) ? result<void>{} : no_memory();
+        return detail::sort(plan_.tensors_.span(), [](std::uint32_t a, std::uint32_t b) noexcept { return a < b; })
+                   ? result<void>{}
+                   : no_memory();
     }
     static result<void> order(detail::array<copy_block>& blocks) noexcept {
         const auto before = [](const auto& a, const auto& b) noexcept {
@@ -916,7 +959,8 @@ private:
             const copy_block& next = blocks[i];
             if (kept > 0) {
                 copy_block& last = blocks[kept - 1];
-                if (last.output == next.output && last.source == next.source && last.source_offset + last.run_bytes == next.source_offset &&
+                if (last.output == next.output && last.source == next.source &&
+                    last.source_offset + last.run_bytes == next.source_offset &&
                     last.destination_offset + last.run_bytes == next.destination_offset && same_loops(last, next)) {
                     last.run_bytes += next.run_bytes;
                     close_gaps(last);
@@ -937,7 +981,7 @@ private:
     copy_plan plan_;
 
     detail::array<found_tensor> found_;
-    std::uint32_t other_form_ = absent;  // a tensor of the destination's layout
+    std::uint32_t other_form_ = absent;          // a tensor of the destination's layout
     detail::array<experts_symbols> groups_;      // [tensor of the source's layout]
     std::uint64_t numbered_[max_symbols + 1]{};  // how many names hold an expert's number, by the first group that shares it,
     std::uint64_t highest_[max_symbols + 1]{};   // and the highest
@@ -976,8 +1020,10 @@ inline result<array<std::uint32_t>> tensors_under(tensor_set_ref set, std::strin
 ///           layout lie in the scope, too), shape_mismatch, dtype_mismatch, size_mismatch (of the set's own making), unscaled_codes,
 ///           cuts_granule, unnested_groups, size_overflow, partial_byte, out_of_range (options), file_changed, out_of_memory
 template <layout_type From, layout_type To, tensor_set Set>
-[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope, const plan_options& options = {}) noexcept {
-    static_assert(can_become<From, To>, "safefuse: the destination's layout places a part that the source's layout lacks or gives other extents");
+[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
+                                     const plan_options& options = {}) noexcept {
+    static_assert(can_become<From, To>,
+                  "safefuse: the destination's layout places a part that the source's layout lacks or gives other extents");
     auto members = detail::tensors_under(set, scope);
     if (!members) return std::move(members).error();
     return plan_maker::make(set, members->span(), scope, From::description, To::description, options);
@@ -987,7 +1033,7 @@ template <layout_type From, layout_type To, detail::owning_tensor_set Set>
 result<copy_plan> plan(const Set&&, std::string_view, const plan_options& = {}) = delete;
 /// What a call with other types gets: a sentence that says what is missing, in place of a list of candidates.
 template <class From, class To, class Set>
-    requires(!layout_type<From> || !layout_type<To> || !tensor_set<Set>)
+requires(!layout_type<From> || !layout_type<To> || !tensor_set<Set>)
 result<copy_plan> plan(const Set&, std::string_view, const plan_options& = {}) noexcept {
     static_assert(layout_type<From>, "safefuse: plan<From, To> wants two layouts, and the first type is none");
     static_assert(layout_type<To>, "safefuse: plan<From, To> wants two layouts, and the second type is none");
@@ -998,16 +1044,20 @@ result<copy_plan> plan(const Set&, std::string_view, const plan_options& = {}) n
 /// The same for layouts that are chosen at run time.
 ///   fails   missing_part as well, where the destination's layout places a part that the source's layout lacks
 template <tensor_set Set>
-[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope, const layout_description& from,
-                                     const layout_description& to, const plan_options& options = {}) noexcept {
+[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
+                                     const layout_description& from, const layout_description& to,
+                                     const plan_options& options = {}) noexcept {
     if (!can_become_layout(from, to))
-        return failure{.code = errc::missing_part, .scope = text{scope}, .detail = "the source's layout lacks a part that the destination's places"};
+        return failure{.code = errc::missing_part,
+                       .scope = text{scope},
+                       .detail = "the source's layout lacks a part that the destination's places"};
     auto members = detail::tensors_under(set, scope);
     if (!members) return std::move(members).error();
     return plan_maker::make(set, members->span(), scope, from, to, options);
 }
 template <detail::owning_tensor_set Set>
-result<copy_plan> plan(const Set&&, std::string_view, const layout_description&, const layout_description&, const plan_options& = {}) = delete;
+result<copy_plan> plan(const Set&&, std::string_view, const layout_description&, const layout_description&,
+                       const plan_options& = {}) = delete;
 
 }  // namespace safefuse::inline SAFEFUSE_ABI
 

@@ -22,9 +22,9 @@ inline constexpr std::size_t max_rename_numbers = 2;
 
 /// A run of whole dotted segments of a name, and what stands for it on the other side.
 struct rename_description {
-    std::string_view from;  ///< as the checkpoint has it; may hold {number}
-    std::string_view to;  ///< as the model has it, with as many numbers
-    bool at_start = false;  ///< only where the name begins with it
+    std::string_view from;     ///< as the checkpoint has it; may hold {number}
+    std::string_view to;       ///< as the model has it, with as many numbers
+    bool at_start = false;     ///< only where the name begins with it
     bool one_way = false;      ///< the way back does not turn it round
     bool tells_family = true;  ///< checkpoints of the family have such names, and it is known by them
 };
@@ -73,8 +73,12 @@ public:
 
     /// @{
     /// For range-based loops.
-    [[nodiscard]] constexpr iterator begin() const noexcept { return iterator{inverse_ ? first_ + count_ : first_, first_, inverse_}; }
-    [[nodiscard]] constexpr iterator end() const noexcept { return iterator{inverse_ ? first_ : first_ + count_, first_, inverse_}; }
+    [[nodiscard]] constexpr iterator begin() const noexcept {
+        return iterator{inverse_ ? first_ + count_ : first_, first_, inverse_};
+    }
+    [[nodiscard]] constexpr iterator end() const noexcept {
+        return iterator{inverse_ ? first_ : first_ + count_, first_, inverse_};
+    }
     /// @}
     /// Whether there is none in this direction.
     [[nodiscard]] constexpr bool empty() const noexcept { return begin() == end(); }

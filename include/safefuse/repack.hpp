@@ -29,7 +29,8 @@ class plan_repacker {
 public:
     static result<rewrite_plan> make(tensor_set_ref set, const family_description& family, const plan_options& options) noexcept {
         plan_repacker maker{set, family, options};
-        auto done = maker.find_groups().and_then([&] { return maker.add_tensors(); }).and_then([&] { return maker.put_in_order(); });
+        auto done =
+            maker.find_groups().and_then([&] { return maker.add_tensors(); }).and_then([&] { return maker.put_in_order(); });
         if (!done) return std::move(done).error();
         return std::move(maker.plan_);
     }
@@ -43,7 +44,8 @@ private:
         std::uint64_t offset = 0;  // in its output
     };
 
-    plan_repacker(tensor_set_ref set, const family_description& family, const plan_options& options) noexcept : set_{set}, plan_{set, family, options} {}
+    plan_repacker(tensor_set_ref set, const family_description& family, const plan_options& options) noexcept
+        : set_{set}, plan_{set, family, options} {}
 
     static failure no_memory() noexcept { return {.code = errc::out_of_memory}; }
 
@@ -71,15 +73,16 @@ private:
         for (const std::uint32_t tensor : plan.source_tensors()) {
             const tensor_place place = set_.place(tensor);
             for (const copy_block& block : plan.blocks()) {
-                if (!fits[block.output] || block.source != place.source || place.offset < block.source_offset || place.size_bytes == 0 ||
-                    place.offset + place.size_bytes > block.source_offset + block.run_bytes)
+                if (!fits[block.output] || block.source != place.source || place.offset < block.source_offset ||
+                    place.size_bytes == 0 || place.offset + place.size_bytes > block.source_offset + block.run_bytes)
                     continue;
                 members_[tensor] = {group_count_ + block.output, block.destination_offset + (place.offset - block.source_offset)};
                 found_bytes[block.output] += place.size_bytes;
                 break;
             }
         }
-        for (std::uint32_t o = 0; o < plan.outputs().size(); ++o) fits[o] = fits[o] && found_bytes[o] == plan.outputs()[o].size_bytes;
+        for (std::uint32_t o = 0; o < plan.outputs().size(); ++o)
+            fits[o] = fits[o] && found_bytes[o] == plan.outputs()[o].size_bytes;
         for (const std::uint32_t tensor : plan.source_tensors())
             if (members_[tensor].group != none && !fits[members_[tensor].group - group_count_]) members_[tensor] = {};
         group_count_ += static_cast<std::uint32_t>(plan.outputs().size());
@@ -110,13 +113,17 @@ private:
             if (each.group != none && first[each.group] == none) first[each.group] = i;
             if (!places.push({each.group == none ? i : first[each.group], each.offset, i})) return no_memory();
         }
-        const auto before = [](const place& a, const place& b) noexcept { return a.position != b.position ? a.position < b.position : a.offset < b.offset; };
+        const auto before = [](const place& a, const place& b) noexcept {
+            return a.position != b.position ? a.position < b.position : a.offset < b.offset;
+        };
         if (!detail::sort(places.span(), before)) return no_memory();
         array<tensor_spec> tensors;
         array<rewrite_plan::origin> origins;
         for (const place& each : places) {
             const rewrite_plan::origin from = plan_.origins_[each.tensor];
-            if (!tensors.push(plan_.tensors_[each.tensor]) || !origins.push(from) || !plan_.groups_.push(members_[from.number].group)) return no_memory();
+            if (!tensors.push(plan_.tensors_[each.tensor]) || !origins.push(from) ||
+                !plan_.groups_.push(members_[from.number].group))
+                return no_memory();
         }
         plan_.tensors_ = std::move(tensors);
         plan_.origins_ = std::move(origins);
@@ -138,7 +145,8 @@ private:
 /// be put together from whole tensors (interleaved, transposed) are left as they are.
 ///   lifetime  the tensor set must stay where it is
 ///   fails   no_experts, and as plan_scope
-[[nodiscard]] inline result<rewrite_plan> repack_plan(tensor_set_ref set, const family_description& family, const plan_options& options = {}) noexcept {
+[[nodiscard]] inline result<rewrite_plan> repack_plan(tensor_set_ref set, const family_description& family,
+                                                      const plan_options& options = {}) noexcept {
     return detail::plan_repacker::make(set, family, options);
 }
 

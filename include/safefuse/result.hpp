@@ -169,16 +169,16 @@ inline constexpr std::uint64_t no_number = ~std::uint64_t{0};
 
 /// What went wrong, where, and by how much. Members that do not apply are empty or `no_number`.
 struct failure {
-    errc code{};  ///< what went wrong
-    text file{};                          ///< path of the file or directory
-    text tensor{};                        ///< full name of the tensor
-    text scope{};                         ///< experts module, such as model.layers.3.mlp.experts
-    text detail{};                        ///< what `sentence(code)` leaves open
-    std::uint64_t expert = no_number;     ///< index of the expert in its scope
-    std::uint64_t offset = no_number;     ///< byte in the file
-    std::uint64_t expected = no_number;   ///< what should be there: bytes, or a count
-    std::uint64_t actual = no_number;     ///< what is there
-    int os_error = 0;                     ///< errno or GetLastError()
+    errc code{};                         ///< what went wrong
+    text file{};                         ///< path of the file or directory
+    text tensor{};                       ///< full name of the tensor
+    text scope{};                        ///< experts module, such as model.layers.3.mlp.experts
+    text detail{};                       ///< what `sentence(code)` leaves open
+    std::uint64_t expert = no_number;    ///< index of the expert in its scope
+    std::uint64_t offset = no_number;    ///< byte in the file
+    std::uint64_t expected = no_number;  ///< what should be there: bytes, or a count
+    std::uint64_t actual = no_number;    ///< what is there
+    int os_error = 0;                    ///< errno or GetLastError()
 
     /// One sentence that names everything known about the failure.
     [[nodiscard]] text message() const noexcept {
@@ -249,7 +249,7 @@ public:
     /// @{
     /// Success: a value converts.
     result(T&& value) noexcept : has_value_{true} { new (&value_) T(std::move(value)); }  // NOLINT
-    result(const T& value) noexcept  // NOLINT
+    result(const T& value) noexcept                                                       // NOLINT
         requires(__is_constructible(T, const T&))
         : has_value_{true} {
         new (&value_) T(value);
@@ -297,9 +297,7 @@ public:
     [[nodiscard]] const T* operator->() const& noexcept SAFEFUSE_LIFETIMEBOUND { return &value_; }
     [[nodiscard]] T* operator->() && noexcept SAFEFUSE_LIFETIMEBOUND { return &value_; }
     /// @}
-    T* operator->() &&
-        requires lends_views<T>
-    = delete;
+    T* operator->() && requires lends_views<T> = delete;
 
     /// @{
     /// The value; where there is none the program stops.

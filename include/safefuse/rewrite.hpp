@@ -34,21 +34,21 @@ enum class sharing : std::uint8_t {
 
 /// How a rewrite splits, waits, shares and goes on.
 struct rewrite_options {
-    std::uint64_t max_shard_bytes = default_shard_bytes;  ///< or one_tensor_per_file
+    std::uint64_t max_shard_bytes = default_shard_bytes;         ///< or one_tensor_per_file
     sequence<const metadata_entry> metadata = pytorch_metadata;  ///< of every file
-    durability wait = durability::synced;  ///< what a call waits for before it returns
+    durability wait = durability::synced;                        ///< what a call waits for before it returns
     /// What becomes of the source's pages as they are used up; done_with gives the page cache back as well.
     advice used_source = advice::release;
     /// Go on with what a run that was killed has left, or begin where there is nothing. Complete shards are kept.
     bool resume = false;
-    bool check_free_space = true;  ///< before anything is written; not asked for with sharing
+    bool check_free_space = true;      ///< before anything is written; not asked for with sharing
     sharing share = sharing::nothing;  ///< what the new files may have in common with the old
     std::uint64_t data_alignment = 8;  ///< as write_options; the plan may ask for more
 };
 
 /// What a rewrite did.
 struct rewrite_summary {
-    std::uint32_t shard_count = 0;  ///< files with tensors
+    std::uint32_t shard_count = 0;         ///< files with tensors
     std::uint32_t kept_shard_count = 0;    ///< that were there already
     std::uint32_t linked_shard_count = 0;  ///< that are files of the source
     std::uint64_t shared_bytes = 0;        ///< that share their place on the disk with the source
@@ -107,8 +107,9 @@ namespace detail {
             for (const auto& blocks : {scope->blocks(), scope->equal_blocks()}) {
                 maker.add(blocks.size());
                 for (const copy_block& block : blocks) {
-                    for (const std::uint64_t number : {std::uint64_t{block.source}, std::uint64_t{block.output}, block.source_offset,
-                                                       block.destination_offset, block.run_bytes, std::uint64_t{block.loop_count}})
+                    for (const std::uint64_t number :
+                         {std::uint64_t{block.source}, std::uint64_t{block.output}, block.source_offset, block.destination_offset,
+                          block.run_bytes, std::uint64_t{block.loop_count}})
                         maker.add(number);
                     for (std::uint32_t l = 0; l < block.loop_count; ++l) {
                         maker.add(block.loops[l].extent);
@@ -167,8 +168,8 @@ inline result<void> check_apart(const tensor_set_ref& set, std::string_view dest
 /// Writes the bytes of one shard.
 class shard_sink {
 public:
-    shard_sink(const tensor_set_ref& set, tensor_file_writer& file, sequence<const std::uint32_t> number_of, const rewrite_options& options,
-               std::uint64_t& shared_bytes) noexcept
+    shard_sink(const tensor_set_ref& set, tensor_file_writer& file, sequence<const std::uint32_t> number_of,
+               const rewrite_options& options, std::uint64_t& shared_bytes) noexcept
         : set_{set}, file_{file}, number_of_{number_of}, options_{options}, shared_bytes_{shared_bytes} {}
 
     result<void> operator()(std::uint32_t t, std::uint64_t offset, sequence<const std::byte> bytes) noexcept {
@@ -181,7 +182,8 @@ public:
         return file_.write(number_of_[t], offset, bytes);
     }
 
-    shared_range share(std::uint32_t source, std::uint64_t from, std::uint64_t size, std::uint32_t t, std::uint64_t offset) noexcept {
+    shared_range share(std::uint32_t source, std::uint64_t from, std::uint64_t size, std::uint32_t t,
+                       std::uint64_t offset) noexcept {
         if (options_.share == sharing::nothing || source == refusing_) return {};
         const std::uint64_t to = file_.offset_bytes(number_of_[t]) + offset;
         const std::uint64_t begin = (share_multiple_bytes - from % share_multiple_bytes) % share_multiple_bytes;
@@ -214,7 +216,8 @@ private:
 /// The files that a rewrite will make: their names, tensors and sizes. Nothing is written.
 ///   lifetime  the plan and the metadata stay the caller's
 ///   fails   as checkpoint_outline::make
-[[nodiscard]] inline result<checkpoint_outline> outline_of(const rewrite_plan& plan SAFEFUSE_LIFETIMEBOUND, const rewrite_options& options = {}) noexcept {
+[[nodiscard]] inline result<checkpoint_outline> outline_of(const rewrite_plan& plan SAFEFUSE_LIFETIMEBOUND,
+                                                           const rewrite_options& options = {}) noexcept {
     return checkpoint_outline::make(plan.tensors(), detail::write_options_of(plan, options));
 }
 
@@ -223,7 +226,8 @@ inline constexpr std::uint32_t no_source = ~std::uint32_t{0};
 
 /// The source whose file is, byte for byte, what a shard will be, so that the file itself can stand for it; or no_source.
 ///   fails   as reading the source's header does; out_of_memory
-[[nodiscard]] inline result<std::uint32_t> unchanged_source(const rewrite_plan& plan, const checkpoint_outline& outline, std::uint32_t shard) noexcept {
+[[nodiscard]] inline result<std::uint32_t> unchanged_source(const rewrite_plan& plan, const checkpoint_outline& outline,
+                                                            std::uint32_t shard) noexcept {
     const tensor_set_ref& set = plan.set();
     const sequence<const std::uint32_t> tensors = outline.tensors_of(shard);
     auto header = outline.header_of(shard);
@@ -267,7 +271,8 @@ inline constexpr std::uint32_t no_source = ~std::uint32_t{0};
 ///           tensor or scope), destination_in_source, and as reading the sources and checkpoint_writer do. A run goes on with
 ///           another one's shards only if the plan, the split, the metadata, the sources' sizes and the times when they were last
 ///           written to are the same; else it fails with another_rewrite
-inline result<rewrite_summary> rewrite(const rewrite_plan& plan, std::string_view directory, const rewrite_options& options = {}, progress_ref progress = {}) noexcept {
+inline result<rewrite_summary> rewrite(const rewrite_plan& plan, std::string_view directory, const rewrite_options& options = {},
+                                       progress_ref progress = {}) noexcept {
     if (auto apart = detail::check_apart(plan.set(), directory); !apart) return std::move(apart).error();
     auto identity = detail::identity_of(plan);
     if (!identity) return std::move(identity).error();
@@ -281,7 +286,8 @@ inline result<rewrite_summary> rewrite(const rewrite_plan& plan, std::string_vie
     const auto skip = [&](sequence<const std::uint32_t> tensors) noexcept -> result<void> {
         for (const std::uint32_t t : tensors) {
             std::uint64_t size_bytes = 0;
-            static_cast<void>(tensor_size(plan.tensors()[t].type, plan.tensors()[t].shape, size_bytes));  // the writer has checked it
+            static_cast<void>(
+                tensor_size(plan.tensors()[t].type, plan.tensors()[t].shape, size_bytes));  // the writer has checked it
             if (auto going = run.skip(t, size_bytes); !going) return going;
         }
         return {};
@@ -295,7 +301,8 @@ inline result<rewrite_summary> rewrite(const rewrite_plan& plan, std::string_vie
         if (!is_there && options.share == sharing::files) {
             const auto source = unchanged_source(plan, *writer, shard);
             if (!source) return failure{source.error()};
-            is_there = *source != no_source && writer->link_shard(shard, plan.set().source_name(*source), plan.set().native_handle(*source));
+            is_there = *source != no_source &&
+                       writer->link_shard(shard, plan.set().source_name(*source), plan.set().native_handle(*source));
             summary.linked_shard_count += is_there ? 1 : 0;
         }
         if (is_there) {
@@ -350,7 +357,10 @@ inline result<void> verify_rewritten(const rewrite_plan& plan, tensor_set_ref ot
         if (auto same = check.before(other.place(i).source); !same) return same;
         const tensor_spec spec = other.spec(i);
         const auto fault = [&](errc code, text detail) noexcept {
-            return failure{.code = code, .file = text{other.source_name(other.place(i).source)}, .tensor = text{spec.name}, .detail = std::move(detail)};
+            return failure{.code = code,
+                           .file = text{other.source_name(other.place(i).source)},
+                           .tensor = text{spec.name},
+                           .detail = std::move(detail)};
         };
         const std::uint32_t t = table.find(spec.name, names);
         if (t == detail::name_table::npos) return fault(errc::unexpected_tensor, "the rewrite makes none of that name");
@@ -371,39 +381,46 @@ inline result<void> verify_rewritten(const rewrite_plan& plan, tensor_set_ref ot
     std::uint32_t checked_for = none;
     detail::source_release release{other, advice::release};
     detail::rewrite_run run{plan, progress, advice::release};
-    return run.send(chosen.span(), [&](std::uint32_t t, std::uint64_t offset, sequence<const std::byte> bytes) noexcept -> result<void> {
-        const tensor_place place = other.place(counterpart[t]);
-        const sequence<const std::byte> resident = other.source_bytes(place.source);
-        if (!resident.empty()) {
-            if (detail::exchange(checked_for, t) != t) check.forget();
-            if (auto same = check.before(place.source); !same) return same;
-        } else if (!buffer.reserve(detail::run_piece_bytes)) {
-            return no_memory();
-        }
-        while (!bytes.empty()) {
-            const std::uint64_t begin = place.offset + offset;
-            const std::size_t piece = bytes.size() < detail::run_piece_bytes ? bytes.size() : detail::run_piece_bytes;
-            const std::byte* theirs = buffer.data();
-            if (resident.empty()) {
-                if (auto read = other.read(place.source, begin, {buffer.data(), piece}); !read) return read;
-            } else if (begin > resident.size() || resident.size() - begin < piece) {
-                return failure{.code = errc::read_past_end, .file = text{other.source_name(place.source)}, .tensor = text{tensors[t].name},
-                               .offset = begin, .expected = piece, .actual = resident.size()};
-            } else {
-                theirs = resident.data() + begin;
+    return run.send(
+        chosen.span(), [&](std::uint32_t t, std::uint64_t offset, sequence<const std::byte> bytes) noexcept -> result<void> {
+            const tensor_place place = other.place(counterpart[t]);
+            const sequence<const std::byte> resident = other.source_bytes(place.source);
+            if (!resident.empty()) {
+                if (detail::exchange(checked_for, t) != t) check.forget();
+                if (auto same = check.before(place.source); !same) return same;
+            } else if (!buffer.reserve(detail::run_piece_bytes)) {
+                return no_memory();
             }
-            if (std::memcmp(theirs, bytes.data(), piece) != 0) {
-                std::size_t at = 0;
-                while (theirs[at] == bytes[at]) ++at;
-                return failure{.code = errc::bytes_differ, .file = text{other.source_name(place.source)}, .tensor = text{tensors[t].name},
-                               .offset = offset + at};
+            while (!bytes.empty()) {
+                const std::uint64_t begin = place.offset + offset;
+                const std::size_t piece = bytes.size() < detail::run_piece_bytes ? bytes.size() : detail::run_piece_bytes;
+                const std::byte* theirs = buffer.data();
+                if (resident.empty()) {
+                    if (auto read = other.read(place.source, begin, {buffer.data(), piece}); !read) return read;
+                } else if (begin > resident.size() || resident.size() - begin < piece) {
+                    return failure{.code = errc::read_past_end,
+                                   .file = text{other.source_name(place.source)},
+                                   .tensor = text{tensors[t].name},
+                                   .offset = begin,
+                                   .expected = piece,
+                                   .actual = resident.size()};
+                } else {
+                    theirs = resident.data() + begin;
+                }
+                if (std::memcmp(theirs, bytes.data(), piece) != 0) {
+                    std::size_t at = 0;
+                    while (theirs[at] == bytes[at]) ++at;
+                    return failure{.code = errc::bytes_differ,
+                                   .file = text{other.source_name(place.source)},
+                                   .tensor = text{tensors[t].name},
+                                   .offset = offset + at};
+                }
+                release.used(place.source, begin, begin + piece);
+                offset += piece;
+                bytes = bytes.subspan(piece);
             }
-            release.used(place.source, begin, begin + piece);
-            offset += piece;
-            bytes = bytes.subspan(piece);
-        }
-        return {};
-    });
+            return {};
+        });
 }
 
 }  // namespace safefuse::inline SAFEFUSE_ABI

@@ -32,14 +32,15 @@ public:
     /// Where a tensor comes from: tensor `number` of the set as it is, or output `number` of the plan of a scope.
     struct origin {
         std::uint32_t scope = as_it_is;  ///< number of a scope, or as_it_is
-        std::uint32_t number = 0;  ///< of the tensor in the set, or of the output in the scope's plan
+        std::uint32_t number = 0;        ///< of the tensor in the set, or of the output in the scope's plan
     };
     /// The scope of tensors that are of none.
     static constexpr std::uint32_t as_it_is = ~std::uint32_t{0};
 
     /// Plans all scopes of the set. `options` hold for each of them; their destination_scope is ignored.
     ///   fails   no_experts, duplicate_tensor (two tensors get one name), and as plan_scope
-    static result<rewrite_plan> make(tensor_set_ref set, const family_description& family, const plan_options& options = {}) noexcept;
+    static result<rewrite_plan> make(tensor_set_ref set, const family_description& family,
+                                     const plan_options& options = {}) noexcept;
 
     /// The tensors to come, in natural order of their names (layer 2 before layer 10).
     [[nodiscard]] sequence<const tensor_spec> tensors() const noexcept SAFEFUSE_LIFETIMEBOUND { return tensors_.span(); }
@@ -57,7 +58,9 @@ public:
     /// Bytes; 8 is what every file has.
     [[nodiscard]] std::uint64_t data_alignment() const noexcept { return data_alignment_; }
     /// The plan of a scope, made anew at each call: all of them at once would be as large as the headers.
-    [[nodiscard]] result<copy_plan> plan_of(std::uint32_t scope) const noexcept { return plan_scope(set_, *family_, scopes_[scope], options_); }
+    [[nodiscard]] result<copy_plan> plan_of(std::uint32_t scope) const noexcept {
+        return plan_scope(set_, *family_, scopes_[scope], options_);
+    }
 
 private:
     friend class detail::plan_repacker;
@@ -87,7 +90,8 @@ private:
     std::uint64_t total_bytes_ = 0;
 };
 
-inline result<rewrite_plan> rewrite_plan::make(tensor_set_ref set, const family_description& family, const plan_options& options) noexcept {
+inline result<rewrite_plan> rewrite_plan::make(tensor_set_ref set, const family_description& family,
+                                               const plan_options& options) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
     rewrite_plan out{set, family, options};
     auto scopes = experts_scopes::find(set, family);
@@ -134,7 +138,9 @@ inline result<void> rewrite_plan::sort() noexcept {
     detail::array<std::uint32_t> order;
     if (!order.reserve(tensors_.size())) return no_memory;
     for (std::uint32_t i = 0; i < tensors_.size(); ++i) static_cast<void>(order.push(i));
-    if (!detail::sort(order.span(), [&](std::uint32_t a, std::uint32_t b) noexcept { return natural_less(tensors_[a].name, tensors_[b].name); }))
+    if (!detail::sort(order.span(), [&](std::uint32_t a, std::uint32_t b) noexcept {
+            return natural_less(tensors_[a].name, tensors_[b].name);
+        }))
         return no_memory;
     detail::array<tensor_spec> tensors;
     detail::array<origin> origins;
@@ -142,7 +148,8 @@ inline result<void> rewrite_plan::sort() noexcept {
         if (!tensors.push(tensors_[i]) || !origins.push(origins_[i])) return no_memory;
     for (std::size_t i = 1; i < tensors.size(); ++i)
         if (tensors[i].name == tensors[i - 1].name)
-            return failure{.code = errc::duplicate_tensor, .tensor = text{tensors[i].name}, .detail = "two tensors would get this name"};
+            return failure{
+                .code = errc::duplicate_tensor, .tensor = text{tensors[i].name}, .detail = "two tensors would get this name"};
     tensors_ = std::move(tensors);
     origins_ = std::move(origins);
     return {};

@@ -20,9 +20,9 @@ namespace safefuse::inline SAFEFUSE_ABI {
 
 /// One experts module of a tensor set, or another module that its family stores otherwise.
 struct experts_scope {
-    std::string_view name;              ///< its prefix in the set
-    std::string_view destination_name;  ///< its prefix after the family's renames
-    experts_form form;  ///< what is stored there
+    std::string_view name;                  ///< its prefix in the set
+    std::string_view destination_name;      ///< its prefix after the family's renames
+    experts_form form;                      ///< what is stored there
     sequence<const std::uint32_t> tensors;  ///< what lies under it and looks like experts, as numbers in the set
     std::uint32_t module = 0;               ///< which of the family's it is; 0: experts
 };
@@ -84,7 +84,8 @@ struct scoped_name {
 };
 
 /// Finds the experts module that a name belongs to in one of the family's forms.
-constexpr scoped_name read_scoped(std::string_view name, std::string_view module, const layout_description& layout, experts_form form) noexcept {
+constexpr scoped_name read_scoped(std::string_view name, std::string_view module, const layout_description& layout,
+                                  experts_form form) noexcept {
     scoped_name begins;  // like a tensor of the layout, and is none: a module further in may fit
     std::size_t before = 0;
     for (std::size_t i = find_segments(name, module); i != std::string_view::npos;) {
@@ -172,18 +173,21 @@ inline result<experts_scopes> experts_scopes::find(tensor_set_ref set, const fam
             const std::string_view name = set.spec(i).name;
             const detail::scoped_name scoped = detail::read_scoped(name, module);
             if (scoped.verdict == detail::name_verdict::other) continue;
-            if (scoped.verdict == detail::name_verdict::leftover && (is_list_of_layers || detail::fits_another(name, family, m))) continue;
+            if (scoped.verdict == detail::name_verdict::leftover && (is_list_of_layers || detail::fits_another(name, family, m)))
+                continue;
             const std::string_view scope = name.substr(0, scoped.scope_size);
             if (last == none || seen[last].name != scope) {
                 const auto inserted = table.insert(scope, static_cast<std::uint32_t>(seen.size()), names);
                 if (inserted.what == detail::name_table::outcome::out_of_memory) return no_memory();
-                if (inserted.what == detail::name_table::outcome::inserted && !seen.push(record{.name = scope, .module = m})) return no_memory();
+                if (inserted.what == detail::name_table::outcome::inserted && !seen.push(record{.name = scope, .module = m}))
+                    return no_memory();
                 last = inserted.index;
             }
             scope_of[i] = last;
             record& each = seen[last];
             ++each.member_count;
-            if (scoped.verdict == detail::name_verdict::tensor) (scoped.form == experts_form::from ? each.has_from : each.has_to) = true;
+            if (scoped.verdict == detail::name_verdict::tensor)
+                (scoped.form == experts_form::from ? each.has_from : each.has_to) = true;
         }
 
         // A scope whose name changes is in both forms when its new name is a scope, too.
@@ -231,14 +235,15 @@ inline result<experts_scopes> experts_scopes::find(tensor_set_ref set, const fam
 /// Plans the experts of one scope from one form of a family to the other; a scope that is in the other form already is planned as
 /// it is. `scope` comes from experts_scopes::find with the same set and family.
 ///   fails   both_layouts, and as `plan<From, To>`
-[[nodiscard]] inline result<copy_plan> plan_scope(tensor_set_ref set, const family_description& family, const experts_scope& scope,
-                                                  plan_options options = {}) noexcept {
+[[nodiscard]] inline result<copy_plan> plan_scope(tensor_set_ref set, const family_description& family,
+                                                  const experts_scope& scope, plan_options options = {}) noexcept {
     if (scope.form == experts_form::both) return failure{.code = errc::both_layouts, .scope = text{scope.name}};
     if (options.destination_scope.empty()) options.destination_scope = scope.destination_name;
     const module_description module = family.module_at(scope.module);
     const layout_description& from = scope.form == experts_form::from ? *module.from : *module.to;
     auto plan = plan_maker::make(set, scope.tensors, scope.name, from, *module.to, options, scope.form);
-    if (plan || plan.error().code != errc::shape_mismatch || scope.form == experts_form::to || !detail::spelled_alike(*module.from, *module.to))
+    if (plan || plan.error().code != errc::shape_mismatch || scope.form == experts_form::to ||
+        !detail::spelled_alike(*module.from, *module.to))
         return plan;
     // The forms share their names. No shapes of all tensors together fit both: what is not the one may be the other.
     auto other = plan_maker::make(set, scope.tensors, scope.name, *module.to, *module.to, options, experts_form::to);
@@ -259,7 +264,8 @@ SAFEFUSE_OUT_OF_LINE inline std::size_t count_fitting(const tensor_set_ref& set,
 /// The scope of that name, without looking at the rest of the set more than once.
 inline result<copy_plan> plan_named(tensor_set_ref set, const family_description& family, std::string_view name,
                                     const plan_options& options) noexcept {
-    const auto count = [&](const array<std::uint32_t>& members, std::size_t scope_size, const layout_description& layout) noexcept {
+    const auto count = [&](const array<std::uint32_t>& members, std::size_t scope_size,
+                           const layout_description& layout) noexcept {
         return count_fitting(set, members.span(), scope_size, layout);
     };
     auto members = tensors_under(set, name);
@@ -274,10 +280,12 @@ inline result<copy_plan> plan_named(tensor_set_ref set, const family_description
         auto others = tensors_under(set, destination);
         if (!others) return std::move(others).error();
         // where the two forms spell the experts alike, a tensor of the one is no sign of the other
-        const bool alike = destination.view() == name && count(*members, name.size(), *family.to) == count(*members, name.size(), *family.from);
+        const bool alike =
+            destination.view() == name && count(*members, name.size(), *family.to) == count(*members, name.size(), *family.from);
         if (family.module_at(0).is_same())
             scope.form = experts_form::to;
-        else if (!alike && count(*others, destination.size(), *family.to) > 0) scope.form = experts_form::both;
+        else if (!alike && count(*others, destination.size(), *family.to) > 0)
+            scope.form = experts_form::both;
     } else if (ends_in_module(name, family.to_module) && count(*members, name.size(), *family.to) > 0) {
         scope.form = experts_form::to;
     }
@@ -291,14 +299,15 @@ inline result<copy_plan> plan_named(tensor_set_ref set, const family_description
 /// and plan_scope do with one pass for all scopes.
 ///   fails   both_layouts, and as `plan<From, To>`
 template <family_type Family, tensor_set Set>
-[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope, const plan_options& options = {}) noexcept {
+[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
+                                     const plan_options& options = {}) noexcept {
     return detail::plan_named(set, description_of<Family>, scope, options);
 }
 template <family_type Family, detail::owning_tensor_set Set>
 result<copy_plan> plan(const Set&&, std::string_view, const plan_options& = {}) = delete;
 /// What a call with other types gets: a sentence that says what is missing, in place of a list of candidates.
 template <class Family, class Set>
-    requires(!family_type<Family> || !tensor_set<Set>)
+requires(!family_type<Family> || !tensor_set<Set>)
 result<copy_plan> plan(const Set&, std::string_view, const plan_options& = {}) noexcept {
     static_assert(family_type<Family>, "safefuse: plan<Family> wants a family, and plan<From, To> two layouts");
     static_assert(tensor_set<Set>, "safefuse: what plan should take tensors from is no tensor_set");
@@ -308,7 +317,8 @@ result<copy_plan> plan(const Set&, std::string_view, const plan_options& = {}) n
 /// The plan the other way round: from the model's form to the hub's.
 ///   fails   as `plan`
 template <family_type Family, tensor_set Set>
-[[nodiscard]] result<copy_plan> plan_unfuse(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope, const plan_options& options = {}) noexcept {
+[[nodiscard]] result<copy_plan> plan_unfuse(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
+                                            const plan_options& options = {}) noexcept {
     return detail::plan_named(set, inverse_of<Family>, scope, options);
 }
 template <family_type Family, detail::owning_tensor_set Set>

@@ -61,7 +61,8 @@ SAFEFUSE_OUT_OF_LINE inline void append_quoted(text& out, std::string_view name)
         while (i < a.size() && detail::is_digit(a[i])) ++i;
         while (j < b.size() && detail::is_digit(b[j])) ++j;
         if (i - first_a != j - first_b) return i - first_a < j - first_b;
-        if (const int order = a.substr(first_a, i - first_a).compare(b.substr(first_b, j - first_b)); order != 0) return order < 0;
+        if (const int order = a.substr(first_a, i - first_a).compare(b.substr(first_b, j - first_b)); order != 0)
+            return order < 0;
     }
     if (i < a.size() || j < b.size()) return j < b.size();
     return a < b;  // equal but for leading zeros
@@ -107,9 +108,9 @@ SAFEFUSE_OUT_OF_LINE inline void append_quoted(text& out, std::string_view name)
 
 /// The parts of a shard's name `<stem>-<number>-of-<count>.safetensors`.
 struct series_name {
-    std::string_view stem;  ///< what stands before the number: model
+    std::string_view stem;     ///< what stands before the number: model
     std::uint64_t number = 0;  ///< of this shard, from 1
-    std::uint64_t count = 0;  ///< of all shards of the series
+    std::uint64_t count = 0;   ///< of all shards of the series
 };
 
 /// Stores the parts of a name of a numbered series, however its numbers are padded; returns false for other names.
@@ -156,7 +157,7 @@ struct series_name {
 /// The file that holds a tensor.
 struct shard_entry {
     std::string_view tensor;  ///< full name
-    std::string_view file;  ///< relative to the directory of the index
+    std::string_view file;    ///< relative to the directory of the index
 };
 
 /// A shard index: tensors in the order of the index, files in natural order of their names (2 before 10).
@@ -176,7 +177,8 @@ public:
     /// The same, but what concerns single tensors is added to `problems` and does not stop it: of a key that is there twice
     /// the first counts, and a tensor whose file is refused is left out.
     ///   fails   bad_json, bad_index (no weight_map), out_of_memory
-    static result<shard_index> parse(sequence<const std::byte> json SAFEFUSE_LIFETIMEBOUND, detail::list<failure>& problems) noexcept {
+    static result<shard_index> parse(sequence<const std::byte> json SAFEFUSE_LIFETIMEBOUND,
+                                     detail::list<failure>& problems) noexcept {
         return parse(json, &problems);
     }
 
@@ -307,15 +309,15 @@ inline result<void> shard_index::read_weight_map(detail::json_cursor& cursor, de
     const char* line_end = nullptr;
     for (cursor.enter_object(); cursor.next_member(key);) {
         const std::size_t offset = cursor.offset() - static_cast<std::size_t>(cursor.here() - key.raw.data());
-        const std::string_view before = detail::characters_at(line_end, line_end == nullptr ? 0 : static_cast<std::size_t>(key.raw.data() - line_end));
+        const std::string_view before =
+            detail::characters_at(line_end, line_end == nullptr ? 0 : static_cast<std::size_t>(key.raw.data() - line_end));
         line_end = nullptr;
         entry read{};
         if (!keep(key, cursor.end(), read.tensor)) return no_memory;
         if (cursor.peek() != detail::json_kind::string && cursor.peek() != detail::json_kind::none) {
-            if (auto ok = tolerate({.code = errc::bad_index,
-                                    .tensor = read.tensor,
-                                    .detail = "its file must be a string",
-                                    .offset = offset}, problems);
+            if (auto ok = tolerate(
+                    {.code = errc::bad_index, .tensor = read.tensor, .detail = "its file must be a string", .offset = offset},
+                    problems);
                 !ok)
                 return ok;
             if (!cursor.skip_value()) break;
@@ -339,7 +341,8 @@ inline result<void> shard_index::read_weight_map(detail::json_cursor& cursor, de
                 }
                 read.file = static_cast<std::uint32_t>(files_.size());
                 if (!files_.push(file)) return no_memory;
-                if (files_by_name.insert(file, read.file, file_name).what != detail::name_table::outcome::inserted) return no_memory;
+                if (files_by_name.insert(file, read.file, file_name).what != detail::name_table::outcome::inserted)
+                    return no_memory;
             }
         }
 
@@ -359,7 +362,8 @@ inline result<void> shard_index::scan_lines(detail::json_cursor& cursor, const l
                                             detail::list<failure>* problems) noexcept {
     const char* const begin = cursor.here() - cursor.offset();
     const auto stands_at = [&](const char* at, std::string_view expected) noexcept {
-        return static_cast<std::size_t>(cursor.end() - at) >= expected.size() && std::memcmp(at, expected.data(), expected.size()) == 0;
+        return static_cast<std::size_t>(cursor.end() - at) >= expected.size() &&
+               std::memcmp(at, expected.data(), expected.size()) == 0;
     };
     for (const char* at = cursor.here(); stands_at(at, frame.before);) {
         const char* const name = at + frame.before.size();
@@ -465,7 +469,8 @@ namespace detail {
     };
     text total;
     if (!total.append_number(total_size_bytes)) return no_memory;
-    if (!put("{\n  \"metadata\": {\n    \"total_size\": ") || !put(total) || !put("\n  },\n  \"weight_map\": {")) return no_memory;
+    if (!put("{\n  \"metadata\": {\n    \"total_size\": ") || !put(total) || !put("\n  },\n  \"weight_map\": {"))
+        return no_memory;
     for (std::size_t i = 0; i < sorted.size(); ++i) {
         const shard_entry& each = sorted[i];
         if (!detail::is_utf8(each.tensor) || !detail::is_utf8(each.file))

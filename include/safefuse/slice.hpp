@@ -16,9 +16,9 @@ namespace safefuse::inline SAFEFUSE_ABI {
 
 /// The part of one axis that a slice keeps: the half-open range [begin, end); a single index drops the axis from the shape.
 struct axis_range {
-    std::uint64_t begin = 0;  ///< first index
+    std::uint64_t begin = 0;        ///< first index
     std::uint64_t end = no_number;  ///< no_number: to the end of the axis
-    bool drops_axis = false;  ///< the shape loses the axis; the range has one index
+    bool drops_axis = false;        ///< the shape loses the axis; the range has one index
 };
 
 /// The whole axis.
@@ -129,7 +129,8 @@ inline result<slice_runs> slice_runs::of(dtype type, shape_view shape, sequence<
         stride_bits *= shape[axis];
     }
     if (offset_bits % 8 != 0 || run_bits % 8 != 0) return failure{.code = errc::slice_cuts_byte};
-    for (std::size_t i = 0; i < runs.loops_.size() / 2; ++i) detail::swap(runs.loops_[i], runs.loops_[runs.loops_.size() - 1 - i]);
+    for (std::size_t i = 0; i < runs.loops_.size() / 2; ++i)
+        detail::swap(runs.loops_[i], runs.loops_[runs.loops_.size() - 1 - i]);
     runs.offset_bytes_ = offset_bits / 8;
     runs.run_bytes_ = run_bits / 8;
     return runs;

@@ -31,8 +31,7 @@ public:
     /// Opens a file and checks its header; no tensor's bytes are read.
     ///   fails   as Source::open and header::parse; the failure names the file
     static result<basic_tensor_file> open(std::string_view path, const read_options& options = {}) noexcept
-        requires file_source<Source>
-    {
+        requires file_source<Source> {
         auto source = Source::open(path);
         if (!source) {
             if (source.error().file.empty()) source.error().file = path;
@@ -78,8 +77,9 @@ public:
         const tensor_entry entry = header_[i];
         const sequence<const std::byte> bytes = source_.bytes();
         if (bytes.empty()) return about({.code = errc::not_resident, .detail = "read() copies them"}, entry.name);
-        auto view = tensor_view::of(entry.type, entry.shape,
-                                    bytes.subspan(static_cast<std::size_t>(offset_bytes(i)), static_cast<std::size_t>(entry.size_bytes())));
+        auto view = tensor_view::of(
+            entry.type, entry.shape,
+            bytes.subspan(static_cast<std::size_t>(offset_bytes(i)), static_cast<std::size_t>(entry.size_bytes())));
         if (!view) return about(std::move(view).error(), entry.name);
         return view;
     }

@@ -17,8 +17,8 @@ namespace safefuse::inline SAFEFUSE_ABI {
 
 /// Where a tensor's bytes lie: in which source of the set (for a checkpoint, which file), from which byte of it on.
 struct tensor_place {
-    std::uint32_t source = 0;  ///< number of the source in the set
-    std::uint64_t offset = 0;  ///< first byte, in the source
+    std::uint32_t source = 0;      ///< number of the source in the set
+    std::uint64_t offset = 0;      ///< first byte, in the source
     std::uint64_t size_bytes = 0;  ///< of the tensor
 };
 
@@ -29,15 +29,18 @@ struct tensor_place {
 ///   source_bytes  all bytes of a source, or an empty span where they must be read
 ///   read          fills `out` from a source's byte `offset`
 template <class Set>
-concept tensor_set = requires(const Set& set, std::size_t i, std::uint32_t source, std::uint64_t offset, sequence<std::byte> out) {
-    { set.size() } noexcept -> std::same_as<std::size_t>;
-    { set.spec(i) } noexcept -> std::same_as<tensor_spec>;
-    { set.place(i) } noexcept -> std::same_as<tensor_place>;
-    { set.source_name(source) } noexcept -> std::same_as<std::string_view>;
-    { set.source_bytes(source) } noexcept -> detail::lent_bytes;
-    { set.read(source, offset, out) } -> std::same_as<result<void>>;
-    requires noexcept(set.read(source, offset, out)) || requires { { set.read(source, offset, {}) } noexcept; };  // as of byte_source
-};
+concept tensor_set =
+    requires(const Set& set, std::size_t i, std::uint32_t source, std::uint64_t offset, sequence<std::byte> out) {
+        { set.size() } noexcept -> std::same_as<std::size_t>;
+        { set.spec(i) } noexcept -> std::same_as<tensor_spec>;
+        { set.place(i) } noexcept -> std::same_as<tensor_place>;
+        { set.source_name(source) } noexcept -> std::same_as<std::string_view>;
+        { set.source_bytes(source) } noexcept -> detail::lent_bytes;
+        { set.read(source, offset, out) } -> std::same_as<result<void>>;
+        requires noexcept(set.read(source, offset, out)) || requires {
+            { set.read(source, offset, {}) } noexcept;
+        };  // as of byte_source
+    };
 
 /// A reference to any tensor set, so that planning is compiled once and not for each kind of set.
 ///   lifetime  the set must outlive it, and must not move
@@ -45,12 +48,11 @@ class tensor_set_ref {
 public:
     /// Any tensor set converts.
     template <tensor_set Set>
-        requires(!std::same_as<Set, tensor_set_ref>)
+    requires(!std::same_as<Set, tensor_set_ref>)
     tensor_set_ref(const Set& set SAFEFUSE_LIFETIMEBOUND) noexcept : set_{&set}, calls_{&calls_of<Set>} {}  // NOLINT
     /// A set that ends with the expression is none to refer to.
     template <tensor_set Set>
-        requires(!std::same_as<Set, tensor_set_ref>)
-    tensor_set_ref(const Set&&) = delete;
+    requires(!std::same_as<Set, tensor_set_ref>) tensor_set_ref(const Set&&) = delete;
 
     /// @{
     /// As the set's own.
@@ -100,7 +102,9 @@ private:
         [](const void* set, std::size_t i) noexcept { return as<Set>(set).spec(i); },
         [](const void* set, std::size_t i) noexcept { return as<Set>(set).place(i); },
         [](const void* set, std::uint32_t source) noexcept { return as<Set>(set).source_name(source); },
-        [](const void* set, std::uint32_t source) noexcept -> sequence<const std::byte> { return as<Set>(set).source_bytes(source); },
+        [](const void* set, std::uint32_t source) noexcept -> sequence<const std::byte> {
+            return as<Set>(set).source_bytes(source);
+        },
         [](const void* set, std::uint32_t source, std::uint64_t offset, sequence<std::byte> out) noexcept {
             return as<Set>(set).read(source, offset, out);
         },
@@ -158,7 +162,7 @@ private:
 /// A tensor in memory and its name.
 struct named_tensor {
     std::string_view name;  ///< full name
-    tensor_view tensor;  ///< dtype, shape and bytes
+    tensor_view tensor;     ///< dtype, shape and bytes
 };
 
 /// Tensors in memory as a tensor set: each is a source of its own.

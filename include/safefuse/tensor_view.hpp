@@ -19,8 +19,8 @@ namespace safefuse::inline SAFEFUSE_ABI {
 /// What a tensor is, without its bytes. Name and shape belong to whoever made it.
 struct tensor_spec {
     std::string_view name;  ///< full name
-    dtype type{};  ///< of every element
-    shape_view shape;  ///< outermost axis first; empty: a scalar
+    dtype type{};           ///< of every element
+    shape_view shape;       ///< outermost axis first; empty: a scalar
 };
 
 /// A tensor's dtype, shape and bytes, all owned elsewhere. Elements are row-major and little-endian, as in the file.
@@ -64,8 +64,7 @@ public:
     ///   fails   wrong_dtype (dtype_of<T> is another), misaligned (a file promises no alignment), byte_order (big-endian host);
     ///           `copy_values` works in the last two cases
     template <class T>
-        requires has_dtype<T>
-    [[nodiscard]] result<sequence<const T>> as() const noexcept {
+    requires has_dtype<T> [[nodiscard]] result<sequence<const T>> as() const noexcept {
         if (dtype_of<T> != type_) return wrong_type(dtype_of<T>);
         if (std::endian::native != std::endian::little && sizeof(T) > 1) return failure{.code = errc::byte_order};
         if (reinterpret_cast<std::uintptr_t>(bytes_.data()) % alignof(T) != 0)
@@ -76,8 +75,7 @@ public:
     /// Copies the elements to values of T, whatever their alignment and this machine's byte order.
     ///   fails   wrong_dtype, wrong_buffer_size (`out` must have element_count() elements); `out` is then untouched
     template <class T>
-        requires has_dtype<T>
-    result<void> copy_values(sequence<T> out) const noexcept {
+    requires has_dtype<T> result<void> copy_values(sequence<T> out) const noexcept {
         if (dtype_of<T> != type_) return wrong_type(dtype_of<T>);
         if (out.size() != element_count())
             return failure{.code = errc::wrong_buffer_size, .expected = element_count(), .actual = out.size()};
@@ -86,7 +84,8 @@ public:
         if constexpr (std::endian::native != std::endian::little && sizeof(T) > 1) {
             auto* const first = reinterpret_cast<std::byte*>(out.data());
             for (std::size_t i = 0; i < bytes_.size(); i += sizeof(T))
-                for (std::size_t low = 0; low < sizeof(T) / 2; ++low) detail::swap(first[i + low], first[i + sizeof(T) - 1 - low]);
+                for (std::size_t low = 0; low < sizeof(T) / 2; ++low)
+                    detail::swap(first[i + low], first[i + sizeof(T) - 1 - low]);
         }
         return {};
     }
@@ -123,8 +122,9 @@ public:
         if (!runs.is_contiguous()) return failure{.code = errc::not_resident, .detail = "the slice is not contiguous"};
         if (runs.offset_bytes() > bytes_.size() || bytes_.size() - runs.offset_bytes() < runs.size_bytes())
             return failure{.code = errc::out_of_range, .offset = runs.offset_bytes(), .expected = bytes_.size()};
-        return tensor_view{type_, runs.shape(),
-                           bytes_.subspan(static_cast<std::size_t>(runs.offset_bytes()), static_cast<std::size_t>(runs.size_bytes()))};
+        return tensor_view{
+            type_, runs.shape(),
+            bytes_.subspan(static_cast<std::size_t>(runs.offset_bytes()), static_cast<std::size_t>(runs.size_bytes()))};
     }
     result<tensor_view> slice(slice_runs&&) const = delete;
 

@@ -2,8 +2,8 @@
 #ifndef SAFEFUSE_TEXT_HPP
 #define SAFEFUSE_TEXT_HPP
 
-#include <cstdint>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
@@ -20,8 +20,8 @@ public:
     text() noexcept = default;
     /// @{
     /// A copy of the characters; empty when memory ran out.
-    SAFEFUSE_OUT_OF_LINE text(std::string_view characters) noexcept { append(characters); }  // NOLINT: a name converts to an owned one
-    text(const char* characters) noexcept : text{std::string_view{characters}} {}  // NOLINT
+    SAFEFUSE_OUT_OF_LINE text(std::string_view characters) noexcept { append(characters); }  // NOLINT: names convert
+    text(const char* characters) noexcept : text{std::string_view{characters}} {}            // NOLINT
     SAFEFUSE_OUT_OF_LINE text(const text& other) noexcept : text{other.view()} {}
     /// @}
     /// The other is then empty.
@@ -44,7 +44,9 @@ public:
     /// @{
     /// The characters, without the zero.
     ///   lifetime  until the text changes
-    [[nodiscard]] SAFEFUSE_OUT_OF_LINE std::string_view view() const noexcept SAFEFUSE_LIFETIMEBOUND { return detail::characters_at(c_str(), size()); }
+    [[nodiscard]] SAFEFUSE_OUT_OF_LINE std::string_view view() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return detail::characters_at(c_str(), size());
+    }
     operator std::string_view() const noexcept SAFEFUSE_LIFETIMEBOUND { return view(); }  // NOLINT
     /// @}
     /// The characters and a zero.

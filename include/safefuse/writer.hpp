@@ -104,7 +104,8 @@ inline result<void> write_tensor_file(std::string_view path, sequence<const name
                                       const encode_options& options = {}) noexcept {
     detail::array<tensor_spec> specs;
     for (const named_tensor& each : tensors)
-        if (!specs.push({each.name, each.tensor.type(), each.tensor.shape()})) return failure{.code = errc::out_of_memory, .file = path};
+        if (!specs.push({each.name, each.tensor.type(), each.tensor.shape()}))
+            return failure{.code = errc::out_of_memory, .file = path};
     auto writer = tensor_file_writer::create(path, specs.span(), metadata, options);
     if (!writer) return std::move(writer).error();
     for (std::size_t i = 0; i < tensors.size(); ++i)

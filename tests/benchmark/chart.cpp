@@ -69,7 +69,8 @@ std::string find_in_file(const char* path, std::string_view key, char separator)
 std::string machine() {
     std::string processor = find_in_file("/proc/cpuinfo", "model name", ':');
     if (processor.empty()) processor = "unknown processor";
-    const std::string memory = find_in_file("/proc/meminfo", "MemTotal", ':'), system = find_in_file("/etc/os-release", "PRETTY_NAME", '=');
+    const std::string memory = find_in_file("/proc/meminfo", "MemTotal", ':'),
+                      system = find_in_file("/etc/os-release", "PRETTY_NAME", '=');
     std::string out = processor + ", " + std::to_string(std::thread::hardware_concurrency()) + " cores";
     if (!memory.empty()) out += ", " + std::to_string((std::strtoull(memory.c_str(), nullptr, 10) + (1 << 19)) >> 20) + " GiB";
     if (!system.empty()) out += ", " + system;
@@ -83,7 +84,8 @@ std::string machine() {
 
 std::string escaped(std::string_view characters) {
     std::string out;
-    for (const char c : characters) out += c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '"' ? "&quot;" : std::string(1, c);
+    for (const char c : characters)
+        out += c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '"' ? "&quot;" : std::string(1, c);
     return out;
 }
 
@@ -113,22 +115,29 @@ public:
     explicit picture(double width) : width_{width} {}
 
     void text(double x, double y, std::string_view characters, const char* style, const char* anchor = "start") {
-        body_ += "<text class=\"" + std::string{style} + "\" x=\"" + coordinate(x) + "\" y=\"" + coordinate(y) + "\" text-anchor=\"" + anchor + "\">" + escaped(characters) + "</text>\n";
+        body_ += "<text class=\"" + std::string{style} + "\" x=\"" + coordinate(x) + "\" y=\"" + coordinate(y) +
+                 "\" text-anchor=\"" + anchor + "\">" + escaped(characters) + "</text>\n";
     }
     void bar(double x, double y, double width, double height, const char* style) {
-        body_ += "<rect class=\"" + std::string{style} + "\" x=\"" + coordinate(x) + "\" y=\"" + coordinate(y) + "\" width=\"" + coordinate(std::max(width, 1.0)) + "\" height=\"" +
-                 coordinate(height) + "\" rx=\"2\"/>\n";
+        body_ += "<rect class=\"" + std::string{style} + "\" x=\"" + coordinate(x) + "\" y=\"" + coordinate(y) + "\" width=\"" +
+                 coordinate(std::max(width, 1.0)) + "\" height=\"" + coordinate(height) + "\" rx=\"2\"/>\n";
     }
     void stroke(double x1, double y1, double x2, double y2, const std::string& style) {
-        body_ += "<line class=\"" + style + "\" x1=\"" + coordinate(x1) + "\" y1=\"" + coordinate(y1) + "\" x2=\"" + coordinate(x2) + "\" y2=\"" + coordinate(y2) + "\"/>\n";
+        body_ += "<line class=\"" + style + "\" x1=\"" + coordinate(x1) + "\" y1=\"" + coordinate(y1) + "\" x2=\"" +
+                 coordinate(x2) + "\" y2=\"" + coordinate(y2) + "\"/>\n";
     }
-    void path(const std::string& points, const std::string& style) { body_ += "<polyline class=\"" + style + "\" points=\"" + points + "\"/>\n"; }
-    void dot(double x, double y, const std::string& style) { body_ += "<circle class=\"" + style + "\" cx=\"" + coordinate(x) + "\" cy=\"" + coordinate(y) + "\" r=\"3\"/>\n"; }
+    void path(const std::string& points, const std::string& style) {
+        body_ += "<polyline class=\"" + style + "\" points=\"" + points + "\"/>\n";
+    }
+    void dot(double x, double y, const std::string& style) {
+        body_ += "<circle class=\"" + style + "\" cx=\"" + coordinate(x) + "\" cy=\"" + coordinate(y) + "\" r=\"3\"/>\n";
+    }
 
     bool write(const std::string& file, double height) const {
         std::ofstream out{file, std::ios::binary};
         const std::string w = coordinate(width_), h = coordinate(height);
-        out << "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " << w << ' ' << h << "\" width=\"" << w << "\" height=\"" << h << "\" role=\"img\">\n"
+        out << "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " << w << ' ' << h << "\" width=\"" << w << "\" height=\""
+            << h << "\" role=\"img\">\n"
             << "<style>\n"
                "text{font:13px system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif;fill:#1f2328}.title{font-size:15px;font-weight:600}.small{font-size:11px;fill:#59636e}\n"
                ".ground{fill:#ffffff;stroke:#d1d9e0}.ours{fill:#0969da}.limit{fill:#c8d1da}.peer{fill:#818b98}.axis{stroke:#d1d9e0;stroke-width:1}.value{font-size:12px}\n"
@@ -159,13 +168,20 @@ struct panel {
 constexpr panel panels[] = {
     {"header", "", "Header to a checked table", {"memcpy", "simdjson DOM, tape"}},
     {"open", "open", "Open a checkpoint, held against its index", {"read index"}},
-    {"fuse", "concat and stack, experts of 3 MiB", "Fuse experts of 3 MiB, BF16, page cache warm, reused memory", {"memcpy", "streaming", "memset"}},
+    {"fuse",
+     "concat and stack, experts of 3 MiB",
+     "Fuse experts of 3 MiB, BF16, page cache warm, reused memory",
+     {"memcpy", "streaming", "memset"}},
     {"convert", "BF16 to F32", "Cast BF16 to F32, bytes written", {"memset", "streaming"}},
-    {"rewrite", "until it is on the disk", "Rewrite a checkpoint, until it is on the disk", {"copy_file_range", "read and write", "write from"}},
+    {"rewrite",
+     "until it is on the disk",
+     "Rewrite a checkpoint, until it is on the disk",
+     {"copy_file_range", "read and write", "write from"}},
 };
 
 bool is_limit(const panel& of, const std::string& contender) {
-    return std::any_of(std::begin(of.limits), std::end(of.limits), [&](const char* each) { return each != nullptr && contender.starts_with(each); });
+    return std::any_of(std::begin(of.limits), std::end(of.limits),
+                       [&](const char* each) { return each != nullptr && contender.starts_with(each); });
 }
 
 bool draw_chart(const std::string& file, const std::vector<line>& lines) {
@@ -180,7 +196,8 @@ bool draw_chart(const std::string& file, const std::vector<line>& lines) {
     for (const panel& each : panels) {
         // timings only: of rates more is better, of costs less
         const auto belongs = [&](const line& at) {
-            return at.benchmark == each.benchmark && at.missing.empty() && at.case_name.starts_with(each.case_begins) && (at.unit == "GB/s" || at.unit == "ms" || at.unit == "ns per tensor");
+            return at.benchmark == each.benchmark && at.missing.empty() && at.case_name.starts_with(each.case_begins) &&
+                   (at.unit == "GB/s" || at.unit == "ms" || at.unit == "ns per tensor");
         };
         std::string case_name, unit;
         for (const line& at : lines)
@@ -194,7 +211,8 @@ bool draw_chart(const std::string& file, const std::vector<line>& lines) {
             }
         if (shown.empty()) continue;
         const bool is_rate = unit == "GB/s";
-        std::stable_sort(shown.begin(), shown.end(), [&](const line& a, const line& b) { return is_rate ? a.value > b.value : a.value < b.value; });
+        std::stable_sort(shown.begin(), shown.end(),
+                         [&](const line& a, const line& b) { return is_rate ? a.value > b.value : a.value < b.value; });
         y += 34;
         picture.text(20, y, each.title, "title");
         picture.text(width - 20, y, unit + (is_rate ? ", more is better" : ", less is better"), "small", "end");
@@ -292,7 +310,8 @@ bool draw_scaling(const std::string& file, const std::vector<line>& lines) {
             picture.stroke(left + plot_width + 24, key_y - 4, left + plot_width + 44, key_y - 4, "s" + style);
             std::string_view name{step};
             if (name.starts_with("safefuse, ")) name.remove_prefix(10);
-            picture.text(left + plot_width + 52, key_y, std::string{name} + (drawn.points.size() > 1 ? ", " + short_number(drawn.exponent()) : ""), "");
+            picture.text(left + plot_width + 52, key_y,
+                         std::string{name} + (drawn.points.size() > 1 ? ", " + short_number(drawn.exponent()) : ""), "");
             key_y += 22;
         }
         y += plot_height + 50;
@@ -316,7 +335,8 @@ int main(int argc, char** argv) {
         const line& at = lines[i];
         char numbers[96];
         std::snprintf(numbers, sizeof numbers, "\"value\": %.6g, \"unit\": ", at.value);
-        results << (i == 0 ? "\n" : ",\n") << "{\"benchmark\": " << json_text(at.benchmark) << ", \"contender\": " << json_text(at.contender);
+        results << (i == 0 ? "\n" : ",\n") << "{\"benchmark\": " << json_text(at.benchmark)
+                << ", \"contender\": " << json_text(at.contender);
         if (!at.missing.empty()) {
             results << ", \"missing\": " << json_text(at.missing) << "}";
             continue;

@@ -54,11 +54,11 @@ int main(int argc, char** argv) {
     std::vector<std::string> names;
     std::vector<sf::named_tensor> tensors;
     for (std::uint64_t e = 0; e < experts; ++e)
-        for (const char* part : {"gate_proj", "up_proj",
-                "down_proj"}) names.push_back("mlp.experts." + std::to_string(e) + "." + part + ".weight");
+        for (const char* part : {"gate_proj", "up_proj", "down_proj"})
+            names.push_back("mlp.experts." + std::to_string(e) + "." + part + ".weight");
     for (std::size_t i = 0; i < names.size(); ++i)
         tensors.push_back({names[i], *sf::tensor_view::of(dtype::bf16, i % 3 == 2 ? sf::shape_view{tall} : sf::shape_view{wide},
-                {first + i * matrix_bytes, matrix_bytes})});
+                                                          {first + i * matrix_bytes, matrix_bytes})});
     const sf::tensor_list set{tensors};
     const auto plan = sf::plan<sf::layouts::qwen2_moe>(set, "mlp.experts");
     if (!plan) return std::fprintf(stderr, "%s\n", plan.error().message().c_str()), 1;
@@ -78,16 +78,16 @@ int main(int argc, char** argv) {
                                   check(sf::convert_elements(dtype::bf16, {first + i * 2, size * 2}, dtype::f32, {to, size * 4}));
                               }
                           }});
-    contenders.push_back({"fuse BF16 as F32", count * 4, [&, to] { check(sf::fuse_as(*plan, "gate_up_proj", dtype::f32, {to,
-            count * 4})); }});
+    contenders.push_back(
+        {"fuse BF16 as F32", count * 4, [&, to] { check(sf::fuse_as(*plan, "gate_up_proj", dtype::f32, {to, count * 4})); }});
     const auto codes = *sf::tensor_view::of(dtype::f8_e4m3, shape, {first, count});
     const auto factors = *sf::tensor_view::of(dtype::f32, grid, std::as_bytes(std::span{scales}).first(grid[0] * grid[1] * 4));
     contenders.push_back({"F8_E4M3 in blocks of 128 x 128 to BF16", count * 2,
                           [=] { check(sf::dequantize_blocks(codes, factors, {}, dtype::bf16, {to, count * 2})); }});
     const auto blocks = *sf::tensor_view::of(dtype::u8, packed, {first, count / 2});
     const auto exponents = *sf::tensor_view::of(dtype::u8, groups, powers);
-    contenders.push_back({"MXFP4 to BF16", count * 2, [=] { check(sf::dequantize_mxfp4(blocks, exponents, dtype::bf16, {to,
-            count * 2})); }});
+    contenders.push_back(
+        {"MXFP4 to BF16", count * 2, [=] { check(sf::dequantize_mxfp4(blocks, exponents, dtype::bf16, {to, count * 2})); }});
 
     std::printf("%.0f million elements, one thread; a rate is of bytes written\n", static_cast<double>(count) / 1e6);
     for (const contender& each : contenders) {

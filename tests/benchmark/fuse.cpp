@@ -35,7 +35,8 @@ using buffers = std::vector<std::span<std::byte>>;
 /// The widest streaming stores that this processor has, one line after the other: a limit, and written for nothing else.
 #if defined(BENCHMARK_HAS_STREAMING)
 [[gnu::target("avx512f")]] void stream_by_64(std::byte* to, const std::byte* from, std::size_t size) {
-    for (std::size_t i = 0; i + 64 <= size; i += 64) _mm512_stream_si512(reinterpret_cast<__m512i*>(to + i), _mm512_loadu_si512(from + i));
+    for (std::size_t i = 0; i + 64 <= size; i += 64)
+        _mm512_stream_si512(reinterpret_cast<__m512i*>(to + i), _mm512_loadu_si512(from + i));
     _mm_sfence();
 }
 [[gnu::target("avx2")]] void stream_by_32(std::byte* to, const std::byte* from, std::size_t size) {
@@ -72,9 +73,11 @@ public:
         const std::uint64_t experts = bytes / 3 / matrix_bytes == 0 ? 1 : bytes / 3 / matrix_bytes;
         std::vector<std::string> names;
         for (std::uint64_t e = 0; e < experts; ++e)
-            for (const char* part : {"down_proj", "gate_proj", "up_proj"}) names.push_back("mlp.experts." + std::to_string(e) + '.' + part + ".weight");
+            for (const char* part : {"down_proj", "gate_proj", "up_proj"})
+                names.push_back("mlp.experts." + std::to_string(e) + '.' + part + ".weight");
         std::vector<sf::tensor_spec> specs;
-        for (std::size_t i = 0; i < names.size(); ++i) specs.push_back({names[i], sf::dtype::bf16, i % 3 == 0 ? sf::shape_view{tall} : sf::shape_view{wide}});
+        for (std::size_t i = 0; i < names.size(); ++i)
+            specs.push_back({names[i], sf::dtype::bf16, i % 3 == 0 ? sf::shape_view{tall} : sf::shape_view{wide}});
         static int number = 0;
         path_ = (of.work() / ("fuse-" + std::to_string(number++) + ".safetensors")).string();
         auto writer = sf::tensor_file_writer::create(path_, specs);
@@ -99,7 +102,8 @@ public:
             file->advise(0, file->size_bytes(), sf::advice::done_with);
             std::vector<std::byte> piece(std::size_t{4} << 20);
             for (std::uint64_t at = 0; at < file->size_bytes(); at += piece.size())
-                static_cast<void>(file->read(at, std::span{piece}.first(static_cast<std::size_t>(std::min<std::uint64_t>(piece.size(), file->size_bytes() - at)))));
+                static_cast<void>(file->read(at, std::span{piece}.first(static_cast<std::size_t>(
+                                                     std::min<std::uint64_t>(piece.size(), file->size_bytes() - at)))));
         }
         auto mapped = sf::checkpoint::open(path_);
         auto positional = sf::basic_checkpoint<sf::positional_file>::open(path_);
@@ -145,9 +149,17 @@ public:
         race.add("streaming stores", [this] { stream(memory(), first_, size()); }, warmed());
 #endif
         if (!two) return;
-        race.add("memcpy, 2 threads", [this] { in_two(size(), [this](std::size_t at, std::size_t count) { std::memcpy(memory() + at, first_ + at, count); }); }, warmed());
+        race.add(
+            "memcpy, 2 threads",
+            [this] {
+                in_two(size(), [this](std::size_t at, std::size_t count) { std::memcpy(memory() + at, first_ + at, count); });
+            },
+            warmed());
 #if defined(BENCHMARK_HAS_STREAMING)
-        race.add("streaming stores, 2 threads", [this] { in_two(size(), [this](std::size_t at, std::size_t count) { stream(memory() + at, first_ + at, count); }); }, warmed());
+        race.add(
+            "streaming stores, 2 threads",
+            [this] { in_two(size(), [this](std::size_t at, std::size_t count) { stream(memory() + at, first_ + at, count); }); },
+            warmed());
 #endif
     }
     template <class Family, class Checkpoint>
@@ -155,7 +167,13 @@ public:
         auto plan = sf::plan<Family>(from, "mlp.experts");
         if (!plan) return of_.fail(std::string{plan.error().message().view()});
         auto kept = std::make_shared<sf::copy_plan>(std::move(*plan));
-        race.add(name, [this, kept, threads] { check(threads == 1 ? sf::fuse(*kept, outputs(*kept, memory())) : sf::fuse(*kept, outputs(*kept, memory()), sf::threads{threads})); }, warmed());
+        race.add(
+            name,
+            [this, kept, threads] {
+                check(threads == 1 ? sf::fuse(*kept, outputs(*kept, memory()))
+                                   : sf::fuse(*kept, outputs(*kept, memory()), sf::threads{threads}));
+            },
+            warmed());
     }
     static buffers outputs(const sf::copy_plan& plan, std::byte* memory) {
         buffers out;
@@ -194,14 +212,18 @@ void run_layout(measure::program& program, scene& from, const std::string& name,
     from.add<Family>(race, "safefuse, positional", from.positional(), 1);
     from.add<Family>(race, "safefuse, positional, 2 threads", from.positional(), 2);
     if (peers != nullptr)
-        for (const char* threads : {"1", "2"}) peers->enter(program, race, std::string{"torch cat + stack, "} + threads + (*threads == '1' ? " thread" : " threads"), {"fuse", "torch", from.path(), threads, "reused"});
+        for (const char* threads : {"1", "2"})
+            peers->enter(program, race, std::string{"torch cat + stack, "} + threads + (*threads == '1' ? " thread" : " threads"),
+                         {"fuse", "torch", from.path(), threads, "reused"});
     if (peers != nullptr) peers->enter(program, race, "numpy concatenate + stack", {"fuse", "numpy", from.path(), "1", "reused"});
     race.run().report(measure::gigabytes_per_second(static_cast<double>(from.size())), limit);
     if (limit != "memcpy")
         std::printf("  of the better limit: %.2f by one thread, %.2f by two; positional of mapped %.2f and %.2f\n",
                     std::min(race.ratio("safefuse", limit), race.ratio("safefuse", "memcpy")),
-                    std::min(race.ratio("safefuse, 2 threads", limit + ", 2 threads"), race.ratio("safefuse, 2 threads", "memcpy, 2 threads")),
-                    race.ratio("safefuse, positional", "safefuse"), race.ratio("safefuse, positional, 2 threads", "safefuse, 2 threads"));
+                    std::min(race.ratio("safefuse, 2 threads", limit + ", 2 threads"),
+                             race.ratio("safefuse, 2 threads", "memcpy, 2 threads")),
+                    race.ratio("safefuse, positional", "safefuse"),
+                    race.ratio("safefuse, positional, 2 threads", "safefuse, 2 threads"));
 }
 
 /// Outputs in memory that nobody touched before, given back after each round.
@@ -228,11 +250,14 @@ void run_fresh(measure::program& program, scene& from, measure::python_peer& pee
             from.check(threads == 1 ? sf::fuse(*plan, out) : sf::fuse(*plan, out, sf::threads{threads}));
         };
     };
-    race.add("safefuse, malloc", [&] {
-        std::byte* const memory = static_cast<std::byte*>(std::malloc(from.size()));
-        if (memory != nullptr) from.check(sf::fuse(*plan, scene::outputs(*plan, memory)));
-        std::free(memory);
-    }, from.warmed());
+    race.add(
+        "safefuse, malloc",
+        [&] {
+            std::byte* const memory = static_cast<std::byte*>(std::malloc(from.size()));
+            if (memory != nullptr) from.check(sf::fuse(*plan, scene::outputs(*plan, memory)));
+            std::free(memory);
+        },
+        from.warmed());
     race.add("safefuse, huge_page_buffer", ours(1), from.warmed());
     race.add("safefuse, huge_page_buffer, 2 threads", ours(2), from.warmed());
     peers.enter(program, race, "torch cat + stack, 2 threads", {"fuse", "torch", from.path(), "2", "fresh"});
@@ -251,7 +276,8 @@ int main(int argc, char** argv) {
     };
     for (const size& each : {size{"64 KiB", 128, 256}, size{"1 MiB", 512, 1024}, size{"100 MiB", 5120, 10240}}) {
         scene from{program, bytes, each.inner, each.hidden};
-        if (from.is_made()) run_layout<sf::layouts::qwen2_moe>(program, from, std::string{"concat and stack, experts of "} + each.name, nullptr);
+        if (from.is_made())
+            run_layout<sf::layouts::qwen2_moe>(program, from, std::string{"concat and stack, experts of "} + each.name, nullptr);
     }
     scene from{program, bytes, 768, 2048};
     if (!from.is_made()) return program.finish();

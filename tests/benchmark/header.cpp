@@ -72,8 +72,9 @@ std::string entries(std::size_t bytes, Text&& text) {
 }
 std::string entry(const std::string& name, std::uint64_t begin, std::uint64_t end, const char* space = "") {
     const std::string s{space};
-    return '"' + name + "\":" + s + "{" + s + "\"dtype\":" + s + "\"U8\"," + s + "\"shape\":" + s + "[" + std::to_string(end - begin) + "]," + s +
-           "\"data_offsets\":" + s + "[" + std::to_string(begin) + "," + s + std::to_string(end) + "]}";
+    return '"' + name + "\":" + s + "{" + s + "\"dtype\":" + s + "\"U8\"," + s + "\"shape\":" + s + "[" +
+           std::to_string(end - begin) + "]," + s + "\"data_offsets\":" + s + "[" + std::to_string(begin) + "," + s +
+           std::to_string(end) + "]}";
 }
 
 void measure_headers(measure::program& program) {
@@ -81,7 +82,8 @@ void measure_headers(measure::program& program) {
     struct model {
         std::uint64_t layers, experts;
     };
-    for (const model& each : program.is_small() ? std::vector<model>{{35, 2}, {8, 445}} : std::vector<model>{{35, 2}, {8, 445}, {61, 384}}) {
+    for (const model& each :
+         program.is_small() ? std::vector<model>{{35, 2}, {8, 445}} : std::vector<model>{{35, 2}, {8, 445}, {61, 384}}) {
         const auto tensors = synthetic::kimi_k2(each.layers, each.experts, 1);
         const auto encoded = synthetic::encode(tensors);
         if (!encoded) return program.fail(encoded.error().message().c_str());
@@ -96,13 +98,16 @@ void measure_headers(measure::program& program) {
             measure::keep(copy);
         });
         json_peers::enter(program, race, json);
-        if (!program.python().empty() && !synthetic::write_file(path, encoded->bytes, encoded->file_bytes)) return program.fail("cannot write " + path);
+        if (!program.python().empty() && !synthetic::write_file(path, encoded->bytes, encoded->file_bytes))
+            return program.fail("cannot write " + path);
         python.enter(program, race, "Python's safetensors: safe_open", {"header", path});
         race.run().report(measure::nanoseconds_per("tensor", static_cast<double>(tensors.size())));
         if (heap::is_watched) {
             const auto demand = heap::of([&] { measure::keep(sf::header::parse(bytes, encoded->file_bytes)); });
-            std::printf("  %zu allocations, %.2f times the header's bytes\n", demand.calls, static_cast<double>(demand.peak_bytes) / static_cast<double>(json.size()));
-            program.record("safefuse", std::to_string(tensors.size()) + " tensors", static_cast<double>(demand.calls), "allocations");
+            std::printf("  %zu allocations, %.2f times the header's bytes\n", demand.calls,
+                        static_cast<double>(demand.peak_bytes) / static_cast<double>(json.size()));
+            program.record("safefuse", std::to_string(tensors.size()) + " tensors", static_cast<double>(demand.calls),
+                           "allocations");
         }
     }
 }
@@ -112,19 +117,25 @@ void measure_hostile(measure::program& program) {
     const std::string tail = R"(":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})";
     const std::size_t count = size / 60;
     const std::pair<const char*, std::string> cases[] = {
-        {"plain", entries(size, [](std::size_t i) { return entry("model.layers.1.mlp.experts." + std::to_string(i), i, i + 1); })},
-        {"spaces everywhere", entries(size, [](std::size_t i) { return entry("model.layers.1.mlp.experts." + std::to_string(i), i, i + 1, " "); })},
+        {"plain",
+         entries(size, [](std::size_t i) { return entry("model.layers.1.mlp.experts." + std::to_string(i), i, i + 1); })},
+        {"spaces everywhere",
+         entries(size, [](std::size_t i) { return entry("model.layers.1.mlp.experts." + std::to_string(i), i, i + 1, " "); })},
         {"names of one character or two", entries(size, [](std::size_t i) { return entry(std::to_string(i), i, i + 1); })},
-        {"names with escapes", entries(size, [](std::size_t i) { return entry("\\u006d\\u006f" + std::to_string(i), i, i + 1); })},
-        {"the last first", entries(size, [&](std::size_t i) { return entry(std::to_string(i), 2 * count - i, 2 * count - i + 1); })},
+        {"names with escapes",
+         entries(size, [](std::size_t i) { return entry("\\u006d\\u006f" + std::to_string(i), i, i + 1); })},
+        {"the last first",
+         entries(size, [&](std::size_t i) { return entry(std::to_string(i), 2 * count - i, 2 * count - i + 1); })},
         {"all in one place", entries(size, [](std::size_t i) { return entry(std::to_string(i), 0, 1); })},
         {"all of one name", entries(size, [](std::size_t) { return entry("same", 0, 4); })},
         {"one name, all of it", "{\"" + std::string(size, 'n') + tail},
         {"one name, all escapes", "{\"" + repeated("\\u006e", size / 6) + tail},
         {"a shape of ones", R"({"a":{"dtype":"U8","shape":[1)" + repeated(",1", size / 2) + R"(],"data_offsets":[0,1]}})"},
         {"metadata of one key", R"({"__metadata__":{"k":"v")" + repeated(R"(,"k":"w")", size / 8) + "}}"},
-        {"metadata of many keys", R"({"__metadata__":)" + entries(size, [](std::size_t i) { return "\"" + std::to_string(i) + R"(":"")"; }) + "}"},
-        {"unknown fields", R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1])" + repeated(R"(,"x":[{"y":1e5},null])", size / 22) + "}}"},
+        {"metadata of many keys",
+         R"({"__metadata__":)" + entries(size, [](std::size_t i) { return "\"" + std::to_string(i) + R"(":"")"; }) + "}"},
+        {"unknown fields",
+         R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1])" + repeated(R"(,"x":[{"y":1e5},null])", size / 22) + "}}"},
         {"spaces behind it", "{}" + std::string(size, ' ')},
         {"brackets", R"({"a":{"x":)" + std::string(size, '[')},
     };
@@ -133,7 +144,8 @@ void measure_hostile(measure::program& program) {
     for (const auto& [name, json] : cases) files.push_back(framed(json));
     for (std::size_t i = 0; i < files.size(); ++i)
         race.add(std::string{"safefuse, "} + cases[i].first, [&bytes = files[i]]() -> double {
-            return measure::seconds_of([&] { measure::keep(sf::header::parse(bytes, sf::no_number)); }) * 1e6 / static_cast<double>(bytes.size());
+            return measure::seconds_of([&] { measure::keep(sf::header::parse(bytes, sf::no_number)); }) * 1e6 /
+                   static_cast<double>(bytes.size());
         });
     race.run().report({"ns per byte", 1e3, false}, "safefuse, plain");
 }

@@ -47,7 +47,8 @@ inline void* took(void* block) noexcept {
     if (block == nullptr) return block;
     ++now.calls;
     const std::size_t bytes = now.bytes += ::malloc_usable_size(block);
-    for (std::size_t peak = now.peak_bytes; peak < bytes && !now.peak_bytes.compare_exchange_weak(peak, bytes);) {}
+    for (std::size_t peak = now.peak_bytes; peak < bytes && !now.peak_bytes.compare_exchange_weak(peak, bytes);) {
+    }
     return block;
 }
 inline void gives(void* block) noexcept {

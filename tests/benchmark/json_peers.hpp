@@ -126,9 +126,10 @@ inline std::size_t simdjson_on_demand(simdjson::ondemand::parser& parser, const 
 /// Enters all that are here into a race over one header; says which are not and what would bring them.
 inline void enter(measure::program& program, measure::race& race, [[maybe_unused]] const std::string& json) {
 #ifdef SAFEFUSE_HAS_SIMDJSON
-    race.add("simdjson on-demand, into a map", [parser = std::make_shared<simdjson::ondemand::parser>(), padded = std::make_shared<simdjson::padded_string>(json)] {
-        measure::keep(simdjson_on_demand(*parser, *padded));
-    });
+    race.add("simdjson on-demand, into a map",
+             [parser = std::make_shared<simdjson::ondemand::parser>(), padded = std::make_shared<simdjson::padded_string>(json)] {
+                 measure::keep(simdjson_on_demand(*parser, *padded));
+             });
     const auto parser = std::make_shared<simdjson::dom::parser>();
     const auto padded = std::make_shared<simdjson::padded_string>(json);
     race.add("simdjson DOM, into a map", [=] { measure::keep(simdjson_dom(*parser, *padded)); });

@@ -24,10 +24,10 @@
 #include <vector>
 
 #if defined(__unix__) || defined(__APPLE__)
-#include <csignal>
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <csignal>
 #endif
 
 namespace measure {
@@ -125,13 +125,16 @@ public:
         return work_;
     }
 
-    void record(const std::string& contender, const std::string& case_name, double value, const std::string& unit_name, double its_spread = 0) {
-        lines_.push_back("{\"benchmark\": " + quoted(benchmark_) + ", \"contender\": " + quoted(contender) + ", \"case\": " + quoted(case_name) +
-                         ", \"value\": " + number_text(value) + ", \"unit\": " + quoted(unit_name) + ", \"spread\": " + number_text(its_spread) + "}");
+    void record(const std::string& contender, const std::string& case_name, double value, const std::string& unit_name,
+                double its_spread = 0) {
+        lines_.push_back("{\"benchmark\": " + quoted(benchmark_) + ", \"contender\": " + quoted(contender) +
+                         ", \"case\": " + quoted(case_name) + ", \"value\": " + number_text(value) +
+                         ", \"unit\": " + quoted(unit_name) + ", \"spread\": " + number_text(its_spread) + "}");
     }
     /// A contender that cannot take part, and how it could.
     void missing(const std::string& contender, const std::string& why) {
-        const std::string line = "{\"benchmark\": " + quoted(benchmark_) + ", \"contender\": " + quoted(contender) + ", \"missing\": " + quoted(why) + "}";
+        const std::string line = "{\"benchmark\": " + quoted(benchmark_) + ", \"contender\": " + quoted(contender) +
+                                 ", \"missing\": " + quoted(why) + "}";
         if (std::find(lines_.begin(), lines_.end(), line) != lines_.end()) return;
         std::printf("missing: %s (%s)\n", contender.c_str(), why.c_str());
         lines_.push_back(line);

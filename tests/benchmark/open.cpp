@@ -74,8 +74,11 @@ int main(int argc, char** argv) {
     if (arguments.size() == 3 && arguments[0] == "--once") return once(arguments[1], arguments[2]);
     if (arguments.size() >= 2 && arguments[0] == "--make") {
         const std::uint64_t layers = program.number(2, 61);
-        const auto made = synthetic::write_checkpoint(arguments[1], synthetic::kimi_k2(layers, program.number(3, 384), static_cast<std::uint32_t>(program.number(4, layers)), arguments.size() > 5));
-        std::printf("%zu tensors, headers %.1f MB, index %.1f MB\n", made.tensors, static_cast<double>(made.header_bytes) / 1e6, static_cast<double>(made.index_bytes) / 1e6);
+        const auto made = synthetic::write_checkpoint(
+            arguments[1], synthetic::kimi_k2(layers, program.number(3, 384),
+                                             static_cast<std::uint32_t>(program.number(4, layers)), arguments.size() > 5));
+        std::printf("%zu tensors, headers %.1f MB, index %.1f MB\n", made.tensors, static_cast<double>(made.header_bytes) / 1e6,
+                    static_cast<double>(made.index_bytes) / 1e6);
         return made.good ? 0 : 1;
     }
 
@@ -86,7 +89,8 @@ int main(int argc, char** argv) {
         program.fail("cannot write a sparse checkpoint into " + directory.string());
         return program.finish();
     }
-    const std::string path = directory.string(), size = std::to_string(made.tensors) + " tensors in " + std::to_string(layers) + " shards";
+    const std::string path = directory.string(),
+                      size = std::to_string(made.tensors) + " tensors in " + std::to_string(layers) + " shards";
     const double tensors = static_cast<double>(made.tensors);
 
     measure::python_peer python{program};
@@ -105,10 +109,11 @@ int main(int argc, char** argv) {
         const auto mapped = heap::of([&] { measure::keep(sf::checkpoint::open(path)); });
         const auto positional = heap::of([&] { measure::keep(sf::positional_checkpoint::open(path)); });
         std::printf("headers and index: %.1f MB\n", headers / 1e6);
-        for (const auto& [name, demand] : {std::pair{"safefuse, mapped", mapped}, std::pair{"safefuse, positional", positional}}) {
+        for (const auto& [name, demand] :
+             {std::pair{"safefuse, mapped", mapped}, std::pair{"safefuse, positional", positional}}) {
             const double share = static_cast<double>(demand.peak_bytes) / headers;
-            std::printf("  %-44s %5.1f MB of memory at most, %.2f of headers and index, in %zu allocations\n", name, static_cast<double>(demand.peak_bytes) / 1e6,
-                        share, demand.calls);
+            std::printf("  %-44s %5.1f MB of memory at most, %.2f of headers and index, in %zu allocations\n", name,
+                        static_cast<double>(demand.peak_bytes) / 1e6, share, demand.calls);
             program.record(name, "memory to open, " + size, share, "of headers and index");
         }
     }
@@ -125,7 +130,8 @@ int main(int argc, char** argv) {
         std::string text;  // one behind the other, so that no time is spent on finding what to look for
         for (const std::string& name : names) text += name;
         std::vector<std::string_view> asked;
-        for (std::size_t at = 0; const std::string& name : names) asked.push_back(std::string_view{text}.substr(at, name.size())), at += name.size();
+        for (std::size_t at = 0; const std::string& name : names)
+            asked.push_back(std::string_view{text}.substr(at, name.size())), at += name.size();
         std::unordered_map<std::string_view, std::size_t> map;
         for (std::size_t i = 0; i < opened->size(); ++i) map.emplace(opened->spec(i).name, i);
         measure::race race{program, "find each name once, in random order, " + size};
@@ -150,11 +156,13 @@ int main(int argc, char** argv) {
     }
     {
         measure::race race{program, "experts of all layers, " + size};
-        race.add("safefuse, scopes", [&] { measure::keep(sf::experts_scopes::find(*opened, sf::description_of<sf::layouts::qwen2_moe>)); });
+        race.add("safefuse, scopes",
+                 [&] { measure::keep(sf::experts_scopes::find(*opened, sf::description_of<sf::layouts::qwen2_moe>)); });
         race.add("safefuse, scopes and their plans", [&] {
             const auto scopes = sf::experts_scopes::find(*opened, sf::description_of<sf::layouts::qwen2_moe>);
             for (std::size_t i = 0; scopes && i < scopes->size(); ++i)
-                if (const auto plan = sf::plan_scope(*opened, sf::description_of<sf::layouts::qwen2_moe>, (*scopes)[i]); !plan) program.fail(plan.error().message().c_str());
+                if (const auto plan = sf::plan_scope(*opened, sf::description_of<sf::layouts::qwen2_moe>, (*scopes)[i]); !plan)
+                    program.fail(plan.error().message().c_str());
         });
         race.add("safefuse, family told by names alone", [&] {
             if (const auto family = sf::detect_family(*opened); !family) program.fail(family.error().message().c_str());
@@ -166,7 +174,8 @@ int main(int argc, char** argv) {
         const std::uint32_t most_layers = program.is_small() ? 7 : 88;
         const auto all = synthetic::write_checkpoint(larger, synthetic::kimi_k2(most_layers, 384, most_layers));
         std::ofstream{larger / "config.json"} << "{\"model_type\": \"deepseek_v3\"}";
-        const std::string command = "\"" + arguments[1] + "\" \"" + larger.string() + "\" > \"" + (program.work() / "said").string() + "\"";
+        const std::string command =
+            "\"" + arguments[1] + "\" \"" + larger.string() + "\" > \"" + (program.work() / "said").string() + "\"";
         measure::race race{program, "inspect, a whole process, " + std::to_string(all.tensors) + " tensors"};
         race.add("safefuse, inspect", [&] {
             if (!all.good || std::system(command.c_str()) != 0) program.fail("inspect failed");

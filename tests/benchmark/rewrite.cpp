@@ -42,11 +42,13 @@ sf::result<void> make_checkpoint(const std::string& directory, std::uint64_t byt
     std::vector<std::string> names;
     for (std::uint64_t i = 0; i * 3 * matrix_bytes < bytes; ++i)
         for (const char* part : {"gate_proj", "up_proj", "down_proj"})
-            names.push_back("model.layers." + std::to_string(i / 64) + ".mlp.experts." + std::to_string(i % 64) + '.' + part + ".weight");
+            names.push_back("model.layers." + std::to_string(i / 64) + ".mlp.experts." + std::to_string(i % 64) + '.' + part +
+                            ".weight");
     std::sort(names.begin(), names.end());
     std::vector<sf::tensor_spec> specs;
     for (const std::string& name : names)
-        specs.push_back({name, sf::dtype::bf16, name.find("down") == std::string::npos ? sf::shape_view{inner} : sf::shape_view{outer}});
+        specs.push_back(
+            {name, sf::dtype::bf16, name.find("down") == std::string::npos ? sf::shape_view{inner} : sf::shape_view{outer}});
     auto writer = sf::checkpoint_writer::create(directory, specs, {.max_shard_bytes = bytes / 3 + matrix_bytes});
     if (!writer) return std::move(writer).error();
     std::vector<std::uint64_t> data(matrix_bytes / 8);
@@ -76,18 +78,21 @@ void read_all(const std::string& directory) {
     std::vector<char> buffer(1 << 20);
     for (const fs::path& each : files_of(directory)) {
         std::FILE* const file = std::fopen(each.string().c_str(), "rb");
-        while (file != nullptr && std::fread(buffer.data(), 1, buffer.size(), file) == buffer.size()) {}
+        while (file != nullptr && std::fread(buffer.data(), 1, buffer.size(), file) == buffer.size()) {
+        }
         if (file != nullptr) std::fclose(file);
     }
 }
 
 #if defined(__unix__) || defined(__APPLE__)
 /// Copies each file of a directory by `copy(from, to, size)`.
-bool copy_files(const std::string& from, const std::string& to, bool synced, const std::function<bool(int, int, std::size_t)>& copy) {
+bool copy_files(const std::string& from, const std::string& to, bool synced,
+                const std::function<bool(int, int, std::size_t)>& copy) {
     fs::create_directory(to);
     bool good = true;
     for (const fs::path& each : files_of(from)) {
-        const int in = ::open(each.c_str(), O_RDONLY), out = ::open((fs::path{to} / each.filename()).c_str(), O_RDWR | O_CREAT | O_EXCL, 0666);
+        const int in = ::open(each.c_str(), O_RDONLY),
+                  out = ::open((fs::path{to} / each.filename()).c_str(), O_RDWR | O_CREAT | O_EXCL, 0666);
         good = good && in >= 0 && out >= 0 && copy(in, out, fs::file_size(each));
         if (synced) good = ::fsync(out) == 0 && good;
         ::close(in);
@@ -119,7 +124,8 @@ bool write_from_mapping(int in, int out, std::size_t size, bool early) {
     if (mapped == MAP_FAILED) return false;
     bool good = true;
     for (std::size_t done = 0, started = 0; good && done < size;) {
-        const ssize_t written = ::pwrite(out, mapped + done, std::min(size - done, std::size_t{512} << 10), static_cast<off_t>(done));
+        const ssize_t written =
+            ::pwrite(out, mapped + done, std::min(size - done, std::size_t{512} << 10), static_cast<off_t>(done));
         good = written > 0;
         if (good) done += static_cast<std::size_t>(written);
 #if defined(SYNC_FILE_RANGE_WRITE)
@@ -138,7 +144,8 @@ bool read_and_write(int in, int out, std::size_t size) {
     std::vector<char> buffer(std::size_t{4} << 20);
     for (std::size_t done = 0; done < size;) {
         const ssize_t got = ::pread(in, buffer.data(), buffer.size(), static_cast<off_t>(done));
-        if (got <= 0 || ::pwrite(out, buffer.data(), static_cast<std::size_t>(got), static_cast<off_t>(done)) != got) return false;
+        if (got <= 0 || ::pwrite(out, buffer.data(), static_cast<std::size_t>(got), static_cast<off_t>(done)) != got)
+            return false;
         done += static_cast<std::size_t>(got);
     }
     return true;
@@ -152,8 +159,7 @@ struct contender {
 
 template <class Family, class Source>
 contender ours(const std::string& name) {
-    return {name,
-            [](const std::string& from, const std::string& to, bool synced) {
+    return {name, [](const std::string& from, const std::string& to, bool synced) {
                 const auto checkpoint = sf::basic_checkpoint<Source>::open(from);
                 if (!checkpoint) return failed(checkpoint.error()) == 0;
                 const auto plan = sf::rewrite_plan::make(*checkpoint, sf::description_of<Family>);
@@ -177,13 +183,15 @@ int main(int argc, char** argv) {
         std::vector<contender> contenders;
 #if defined(__unix__) || defined(__APPLE__)
         contenders.push_back({"cp -r", [](const std::string& in, const std::string& out, bool sync) {
-                                  return std::system(("cp -r '" + in + "' '" + out + "'").c_str()) == 0 && (!sync || sync_files(out));
+                                  return std::system(("cp -r '" + in + "' '" + out + "'").c_str()) == 0 &&
+                                         (!sync || sync_files(out));
                               }});
 #if defined(__linux__)
         contenders.push_back({"copy_file_range", [](const std::string& in, const std::string& out, bool sync) {
                                   return copy_files(in, out, sync, [](int source, int destination, std::size_t size) {
                                       while (size > 0) {
-                                          const ssize_t copied = ::copy_file_range(source, nullptr, destination, nullptr, size, 0);
+                                          const ssize_t copied =
+                                              ::copy_file_range(source, nullptr, destination, nullptr, size, 0);
                                           if (copied <= 0) return false;
                                           size -= static_cast<std::size_t>(copied);
                                       }
@@ -191,10 +199,15 @@ int main(int argc, char** argv) {
                                   });
                               }});
 #endif
-        contenders.push_back({"read and write 4 MiB, reserved", [](const std::string& in, const std::string& out, bool sync) { return copy_files(in, out, sync, read_and_write); }});
+        contenders.push_back({"read and write 4 MiB, reserved", [](const std::string& in, const std::string& out, bool sync) {
+                                  return copy_files(in, out, sync, read_and_write);
+                              }});
         for (const bool early : {false, true})
-            contenders.push_back({early ? "write from a mapping, sent early" : "write from a mapping, reserved", [early](const std::string& in, const std::string& out, bool sync) {
-                                      return copy_files(in, out, sync, [early](int source, int destination, std::size_t size) { return write_from_mapping(source, destination, size, early); });
+            contenders.push_back({early ? "write from a mapping, sent early" : "write from a mapping, reserved",
+                                  [early](const std::string& in, const std::string& out, bool sync) {
+                                      return copy_files(in, out, sync, [early](int source, int destination, std::size_t size) {
+                                          return write_from_mapping(source, destination, size, early);
+                                      });
                                   }});
 #endif
         contenders.push_back(ours<sf::layouts::qwen2_moe, sf::mapped_file>("safefuse, concat and stack"));
@@ -223,8 +236,11 @@ int main(int argc, char** argv) {
         race.run(0).report(measure::gigabytes_per_second(static_cast<double>(total)), contenders[0].name);
         std::string best;
         for (const contender& each : contenders)
-            if (!each.name.starts_with("safefuse") && (best.empty() || race.seconds(each.name) < race.seconds(best))) best = each.name;
-        if (!best.empty()) std::printf("  best plain copy: %s; concat and stack go %.2f times as fast\n", best.c_str(), race.ratio("safefuse, concat and stack", best));
+            if (!each.name.starts_with("safefuse") && (best.empty() || race.seconds(each.name) < race.seconds(best)))
+                best = each.name;
+        if (!best.empty())
+            std::printf("  best plain copy: %s; concat and stack go %.2f times as fast\n", best.c_str(),
+                        race.ratio("safefuse, concat and stack", best));
     }
     return program.finish();
 }

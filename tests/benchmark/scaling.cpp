@@ -44,7 +44,8 @@ struct step {
 };
 
 /// Measures all steps at one size; `thing` is what is counted.
-void measure_steps(measure::program& program, std::vector<curve>& curves, double size, const std::string& thing, const std::vector<step>& steps) {
+void measure_steps(measure::program& program, std::vector<curve>& curves, double size, const std::string& thing,
+                   const std::vector<step>& steps) {
     char digits[32];
     std::snprintf(digits, sizeof digits, "%.0f ", size);
     measure::race race{program, digits + thing};
@@ -88,16 +89,19 @@ std::vector<step> checkpoint_steps(const std::string& path, const sf::checkpoint
     return {
         {"open", [&path] { return sf::checkpoint::open(path).has_value(); }},
         {"verify", [&path] { return sf::checkpoint::verify(path).has_value(); }},
-        {"find every name", [&] {
+        {"find every name",
+         [&] {
              bool good = true;
              for (const std::string& name : names) good = opened.index_of(name) != sf::checkpoint::npos && good;
              return good;
          }},
         {"find scopes", [&opened] { return sf::experts_scopes::find(opened, family).has_value(); }},
-        {"plan every scope", [&opened] {
+        {"plan every scope",
+         [&opened] {
              const auto scopes = sf::experts_scopes::find(opened, family);
              bool good = scopes.has_value();
-             for (std::size_t i = 0; good && i < scopes->size(); ++i) good = sf::plan_scope(opened, family, (*scopes)[i]).has_value();
+             for (std::size_t i = 0; good && i < scopes->size(); ++i)
+                 good = sf::plan_scope(opened, family, (*scopes)[i]).has_value();
              return good;
          }},
         {"tell the family by names", [&opened] { return sf::detect_family(opened).has_value(); }},
@@ -109,12 +113,14 @@ struct model {
     std::uint32_t shards;
 };
 
-void measure_checkpoints(measure::program& program, const std::string& thing, const std::vector<model>& models, const std::function<double(const model&, std::size_t)>& size) {
+void measure_checkpoints(measure::program& program, const std::string& thing, const std::vector<model>& models,
+                         const std::function<double(const model&, std::size_t)>& size) {
     std::vector<curve> curves;
     for (const model& each : models) {
         const std::filesystem::path directory = program.work() / "checkpoint";
         const auto tensors = synthetic::kimi_k2(each.layers, each.experts, each.shards);
-        if (!synthetic::write_checkpoint(directory, tensors).good) return program.fail("cannot write a sparse checkpoint into " + directory.string());
+        if (!synthetic::write_checkpoint(directory, tensors).good)
+            return program.fail("cannot write a sparse checkpoint into " + directory.string());
         const std::string path = directory.string();
         {
             const auto opened = sf::checkpoint::open(path);
@@ -134,13 +140,14 @@ void measure_headers(measure::program& program, const std::vector<std::uint64_t>
         if (!encoded) return program.fail(encoded.error().message().c_str());
         const auto parsed = sf::header::parse(encoded->bytes.span(), encoded->file_bytes);
         if (!parsed) return program.fail(parsed.error().message().c_str());
-        measure_steps(program, curves, static_cast<double>(parsed->size()), "tensors of one header",
-                      {{"parse a header", [&] { return sf::header::parse(encoded->bytes.span(), encoded->file_bytes).has_value(); }},
-                       {"encode a header", [&] {
-                            std::vector<sf::tensor_spec> specs;
-                            for (std::size_t i = 0; i < parsed->size(); ++i) specs.push_back((*parsed)[i]);
-                            return sf::encode_header({specs.data(), specs.size()}).has_value();
-                        }}});
+        measure_steps(
+            program, curves, static_cast<double>(parsed->size()), "tensors of one header",
+            {{"parse a header", [&] { return sf::header::parse(encoded->bytes.span(), encoded->file_bytes).has_value(); }},
+             {"encode a header", [&] {
+                  std::vector<sf::tensor_spec> specs;
+                  for (std::size_t i = 0; i < parsed->size(); ++i) specs.push_back((*parsed)[i]);
+                  return sf::encode_header({specs.data(), specs.size()}).has_value();
+              }}});
     }
     report(program, curves, "tensors of one header");
 }
@@ -153,11 +160,13 @@ void measure_threads(measure::program& program, std::uint64_t experts) {
     std::vector<std::byte> source(experts * 3 * matrix_bytes, std::byte{1}), destination(source.size(), std::byte{2});
     std::vector<std::string> names;
     for (std::uint64_t e = 0; e < experts; ++e)
-        for (const char* part : {"down", "gate", "up"}) names.push_back("mlp.experts." + std::to_string(e) + '.' + part + "_proj.weight");
+        for (const char* part : {"down", "gate", "up"})
+            names.push_back("mlp.experts." + std::to_string(e) + '.' + part + "_proj.weight");
     std::vector<sf::named_tensor> tensors;
     for (std::size_t i = 0; i < names.size(); ++i)
-        tensors.push_back({names[i], *sf::tensor_view::of(sf::dtype::bf16, i % 3 == 0 ? sf::shape_view{tall} : sf::shape_view{wide},
-                                                          {source.data() + i * matrix_bytes, matrix_bytes})});
+        tensors.push_back(
+            {names[i], *sf::tensor_view::of(sf::dtype::bf16, i % 3 == 0 ? sf::shape_view{tall} : sf::shape_view{wide},
+                                            {source.data() + i * matrix_bytes, matrix_bytes})});
     const sf::tensor_list set{{tensors.data(), tensors.size()}};
     const auto plan = sf::plan<sf::layouts::qwen2_moe>(set, "mlp.experts");
     if (!plan) return program.fail(plan.error().message().c_str());
@@ -169,7 +178,8 @@ void measure_threads(measure::program& program, std::uint64_t experts) {
     }
     std::vector<curve> curves;
     for (unsigned threads = 1; threads <= std::max(2u, std::thread::hardware_concurrency()); threads *= 2)
-        measure_steps(program, curves, threads, "threads", {{"fuse", [&, threads] { return sf::fuse(*plan, buffers, sf::threads{threads}).has_value(); }}});
+        measure_steps(program, curves, threads, "threads",
+                      {{"fuse", [&, threads] { return sf::fuse(*plan, buffers, sf::threads{threads}).has_value(); }}});
     report(program, curves, "threads");
 }
 
@@ -180,13 +190,18 @@ int main(int argc, char** argv) {
     const bool small = program.is_small();
     // 2,326 tensors a layer; 300 of them make a header of 93 MB, and one of more than 100 MB is refused
     measure_headers(program, small ? std::vector<std::uint64_t>{2, 5, 11} : std::vector<std::uint64_t>{2, 5, 14, 44, 130, 300});
-    measure_checkpoints(program, "tensors",
-                        small ? std::vector<model>{{2, 164, 2}, {5, 384, 2}, {10, 384, 2}}
-                              : std::vector<model>{{2, 164, 2}, {5, 384, 2}, {14, 384, 2}, {44, 384, 2}, {130, 384, 2}, {431, 384, 2}},
-                        [](const model&, std::size_t count) { return static_cast<double>(count); });
-    measure_checkpoints(program, "experts in a layer", small ? std::vector<model>{{2, 64, 1}, {2, 512, 1}} : std::vector<model>{{2, 64, 1}, {2, 512, 1}, {2, 4096, 1}, {2, 32768, 1}},
+    measure_checkpoints(
+        program, "tensors",
+        small ? std::vector<model>{{2, 164, 2}, {5, 384, 2}, {10, 384, 2}}
+              : std::vector<model>{{2, 164, 2}, {5, 384, 2}, {14, 384, 2}, {44, 384, 2}, {130, 384, 2}, {431, 384, 2}},
+        [](const model&, std::size_t count) { return static_cast<double>(count); });
+    measure_checkpoints(program, "experts in a layer",
+                        small ? std::vector<model>{{2, 64, 1}, {2, 512, 1}}
+                              : std::vector<model>{{2, 64, 1}, {2, 512, 1}, {2, 4096, 1}, {2, 32768, 1}},
                         [](const model& each, std::size_t) { return static_cast<double>(each.experts); });
-    measure_checkpoints(program, "shards", small ? std::vector<model>{{40, 32, 2}, {40, 32, 10}, {40, 32, 40}} : std::vector<model>{{400, 32, 2}, {400, 32, 20}, {400, 32, 100}, {400, 32, 400}},
+    measure_checkpoints(program, "shards",
+                        small ? std::vector<model>{{40, 32, 2}, {40, 32, 10}, {40, 32, 40}}
+                              : std::vector<model>{{400, 32, 2}, {400, 32, 20}, {400, 32, 100}, {400, 32, 400}},
                         [](const model& each, std::size_t) { return static_cast<double>(each.shards); });
     measure_threads(program, small ? 8 : 32);
     return program.finish();

@@ -26,12 +26,15 @@ struct tensor {
 
 /// Tensors of Kimi-K2, or DeepSeek-V3: FP8 with scales of 128 x 128 blocks. 61 layers of 384 experts are 139,583 tensors. A shard
 /// holds a layer or, where there are fewer shards, several. Some tools map no file of 17 GB: `narrow` makes it one of 70 MB.
-inline std::vector<tensor> kimi_k2(std::uint64_t layers = 61, std::uint64_t experts = 384, std::uint32_t shards = 61, bool narrow = false) {
+inline std::vector<tensor> kimi_k2(std::uint64_t layers = 61, std::uint64_t experts = 384, std::uint32_t shards = 61,
+                                   bool narrow = false) {
     const std::uint64_t hidden = narrow ? 448 : 7168, inner = narrow ? 128 : 2048, block = 128;
     std::vector<tensor> out;
     out.reserve(static_cast<std::size_t>(layers * (experts * 6 + 30)));
     std::uint32_t shard = 0;
-    const auto plain = [&](std::string name, sf::dtype type, std::vector<std::uint64_t> shape) { out.push_back({std::move(name), type, std::move(shape), shard}); };
+    const auto plain = [&](std::string name, sf::dtype type, std::vector<std::uint64_t> shape) {
+        out.push_back({std::move(name), type, std::move(shape), shard});
+    };
     const auto matrix = [&](const std::string& name, std::uint64_t rows, std::uint64_t columns) {
         plain(name + ".weight", sf::dtype::f8_e4m3, {rows, columns});
         plain(name + ".weight_scale_inv", sf::dtype::f32, {(rows + block - 1) / block, (columns + block - 1) / block});

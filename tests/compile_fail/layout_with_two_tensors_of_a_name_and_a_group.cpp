@@ -8,7 +8,8 @@ using sf::layouts::up;
 #ifdef SAFEFUSE_FAIL
 using made = sf::layout<sf::as_modules, sf::tensor<"{expert}.w", gate>, sf::tensor<"{expert}.w", up>>;
 #else
-using made = sf::layout<sf::as_modules, sf::tensor<"{expert}.w", gate>, sf::tensor<"{expert}.w", sf::part_of<sf::group_of_experts<"V", "E">, "vision_gate", "J", "H">>>;
+using made = sf::layout<sf::as_modules, sf::tensor<"{expert}.w", gate>,
+                        sf::tensor<"{expert}.w", sf::part_of<sf::group_of_experts<"V", "E">, "vision_gate", "J", "H">>>;
 #endif
 
 static_assert(!made::description.tensors.empty());

@@ -9,4 +9,6 @@ using from = sf::tensor<"{expert}.gate_proj", sf::layouts::gate>;
 using from = sf::layouts::per_expert;
 #endif
 
-bool can_plan(const sf::tensor_list& tensors) { return sf::plan<from, sf::layouts::gate_up_fused>(tensors, "experts").has_value(); }
+bool can_plan(const sf::tensor_list& tensors) {
+    return sf::plan<from, sf::layouts::gate_up_fused>(tensors, "experts").has_value();
+}

@@ -9,4 +9,6 @@ using set = sf::sequence<const sf::named_tensor>;  // a tensor_list would be one
 using set = sf::tensor_list;
 #endif
 
-bool can_plan(const set& tensors) { return sf::plan<sf::layouts::per_expert, sf::layouts::gate_up_fused>(tensors, "experts").has_value(); }
+bool can_plan(const set& tensors) {
+    return sf::plan<sf::layouts::per_expert, sf::layouts::gate_up_fused>(tensors, "experts").has_value();
+}

@@ -82,7 +82,8 @@ struct header_case {
     std::uint64_t zeros = 0;
     std::array<std::optional<errc>, profiles.size()> refusals{};  ///< by profile; none: the file is accepted
     std::vector<std::string> tensors{};                           ///< if not empty: the names of an accepted file, by their bytes
-    std::vector<std::pair<std::string, std::string>> metadata{};  ///< if not empty: those of an accepted file, in the file's order
+    std::vector<std::pair<std::string, std::string>>
+        metadata{};  ///< if not empty: those of an accepted file, in the file's order
 
     std::uint64_t file_bytes() const { return head.size() + spaces + zeros; }
     /// Too large to be written or read without being asked to.

@@ -45,8 +45,8 @@ std::string table(const sf::header& header) {
         const sf::tensor_entry entry = header[i];
         std::string shape;
         for (const std::uint64_t extent : entry.shape) shape += (shape.empty() ? "" : ", ") + std::to_string(extent);
-        out += (i == 0 ? "" : ", ") + ("[" + json_string(entry.name)) + ", " + json_string(sf::name(entry.type)) + ", [" + shape + "], " +
-               std::to_string(entry.begin) + ", " + std::to_string(entry.end) + "]";
+        out += (i == 0 ? "" : ", ") + ("[" + json_string(entry.name)) + ", " + json_string(sf::name(entry.type)) + ", [" + shape +
+               "], " + std::to_string(entry.begin) + ", " + std::to_string(entry.end) + "]";
     }
     out += "], \"metadata\": ";
     if (!header.has_metadata()) return out + "null";
@@ -78,20 +78,22 @@ std::string accepted_table(const header_case& each) {
     const std::string start = each.head + std::string(static_cast<std::size_t>(each.spaces), ' ');
     for (const profile which : {profile::standard, profile::reference, profile::lenient}) {
         if (each.refusal(which)) continue;
-        const auto parsed = sf::header::parse(std::as_bytes(std::span{start.data(), start.size()}), each.file_bytes(), conformance::options(which));
+        const auto parsed = sf::header::parse(std::as_bytes(std::span{start.data(), start.size()}), each.file_bytes(),
+                                              conformance::options(which));
         if (parsed) return ", " + table(*parsed);
     }
     return {};
 }
 
 int write_suite(const fs::path& directory, bool large) {
-    std::string json = "{\n  \"profiles\": {\n"
-                       "    \"strict\": \"the format to the letter: { first, nothing but spaces behind the object, no key twice, no unknown fields\",\n"
-                       "    \"default\": \"as reference, but a tensor's name must not be there twice, and what the reference accepts only because of how "
-                       "its JSON library reads structures is refused\",\n"
-                       "    \"reference\": \"safetensors 0.8\",\n"
-                       "    \"lenient\": \"as default, but bytes that belong to no tensor are accepted, between the tensors and behind them\"\n"
-                       "  },\n  \"cases\": [";
+    std::string json =
+        "{\n  \"profiles\": {\n"
+        "    \"strict\": \"the format to the letter: { first, nothing but spaces behind the object, no key twice, no unknown fields\",\n"
+        "    \"default\": \"as reference, but a tensor's name must not be there twice, and what the reference accepts only because of how "
+        "its JSON library reads structures is refused\",\n"
+        "    \"reference\": \"safetensors 0.8\",\n"
+        "    \"lenient\": \"as default, but bytes that belong to no tensor are accepted, between the tensors and behind them\"\n"
+        "  },\n  \"cases\": [";
     std::string lines = "case\ttopic\tstrict\tdefault\treference\tlenient\treason\n";
     const char* comma = "";
     for (const header_case& each : conformance::header_cases()) {
@@ -125,12 +127,14 @@ int write_suite(const fs::path& directory, bool large) {
         for (const auto& [file, contents] : each.files)
             if (!write(place / file, contents)) return 1;
         const std::string verdict{conformance::name(each.refusal)};
-        json += comma + ("\n    {\"case\": " + json_string(each.name)) + ", \"directory\": " + json_string("indexes/" + each.name + "/checkpoint") +
+        json += comma + ("\n    {\"case\": " + json_string(each.name)) +
+                ", \"directory\": " + json_string("indexes/" + each.name + "/checkpoint") +
                 ", \"verdict\": " + json_string(verdict) + ", \"reason\": " + json_string(each.reason);
         if (!each.refusal) {
             json += ", \"tensors\": {";
             const char* inner = "";
-            for (const auto& [tensor, file] : each.tensors) json += inner + json_string(tensor) + ": " + json_string(file), inner = ", ";
+            for (const auto& [tensor, file] : each.tensors)
+                json += inner + json_string(tensor) + ": " + json_string(file), inner = ", ";
             json += "}";
         }
         json += "}";
@@ -162,7 +166,8 @@ int judge(const char* path) {
     const std::vector<char> all{std::istreambuf_iterator<char>{stream}, {}};
     for (std::size_t at = 0; at < all.size();) {
         std::uint64_t size = 0;
-        for (std::size_t i = 0; i < 8 && at + i < all.size(); ++i) size |= std::uint64_t{static_cast<unsigned char>(all[at + i])} << 8 * i;
+        for (std::size_t i = 0; i < 8 && at + i < all.size(); ++i)
+            size |= std::uint64_t{static_cast<unsigned char>(all[at + i])} << 8 * i;
         if (all.size() - at < 8 || size > all.size() - at - 8) {
             std::fprintf(stderr, "%s ends inside a file\n", path);
             return 1;
@@ -177,7 +182,8 @@ int judge(const char* path) {
             line += (is_first ? "" : ", ") + json_string(conformance::name(which)) + ": " +
                     json_string(parsed ? "accept" : conformance::name(parsed.error().code));
             is_first = false;
-            if (which == profile::reference && parsed) found = ", \"needs\": [" + needed_tolerances(file) + "], " + table(*parsed);
+            if (which == profile::reference && parsed)
+                found = ", \"needs\": [" + needed_tolerances(file) + "], " + table(*parsed);
         }
         std::printf("%s%s}\n", line.c_str(), found.value_or("").c_str());
     }

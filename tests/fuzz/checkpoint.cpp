@@ -26,7 +26,8 @@ constexpr std::string_view secret = R"({"secret":{"dtype":"U8","shape":[4],"data
 std::string file_name(std::string_view spelled) {
     std::string name;
     for (const char c : spelled.substr(0, 80)) {
-        const bool is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
+        const bool is_plain =
+            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
         name += is_plain ? c : '_';
     }
     return name.find_first_not_of('.') == name.npos ? "file" : name;

@@ -50,7 +50,9 @@ int main(int count, char** arguments) {
     const fs::path root = arguments[1];
     for (const conformance::header_case& each : conformance::header_cases())
         if (each.file_bytes() <= most_bytes)
-            seed(root / "header", each.name, each.head + std::string(static_cast<std::size_t>(each.spaces), ' ') + std::string(static_cast<std::size_t>(each.zeros), '\0'));
+            seed(root / "header", each.name,
+                 each.head + std::string(static_cast<std::size_t>(each.spaces), ' ') +
+                     std::string(static_cast<std::size_t>(each.zeros), '\0'));
     for (const conformance::index_case& each : conformance::index_cases()) {
         std::string packed;
         for (const auto& [file, contents] : each.files) {
@@ -62,7 +64,8 @@ int main(int count, char** arguments) {
     const std::pair<std::string_view, std::string_view> configs[] = {
         {"flat", R"({"model_type": "qwen3_moe", "num_experts": 128, "torch_dtype": "bfloat16", "rope": [1e6, null, true]})"},
         {"nested", R"({"model_type": "a\u00e9", "text_config": {"model_type": "b", "n_routed_experts": 8, "dtype": "float16"}})"},
-        {"quantized", R"({"num_local_experts": 32, "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}})"},
+        {"quantized",
+         R"({"num_local_experts": 32, "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}})"},
         {"python", R"({"moe_num_experts": NaN, "limit": -Infinity, "top": Infinity, "model_type": "a\"NaN"})"},
     };
     for (const auto& [name, text] : configs) seed(root / "config", name, text);
@@ -71,7 +74,8 @@ int main(int count, char** arguments) {
         for (const char fields : {'\1', '\3', '\5', '\17'}) {
             const std::string start{way, 2, 4, 4, static_cast<char>(way % 3), fields};
             seed(root / "plan", std::to_string(int{way}) + "-" + std::to_string(int{fields}), start);
-            seed(root / "plan", std::to_string(int{way}) + "-" + std::to_string(int{fields}) + "-steps", start + std::string{way, 1, 3, fields, 2, 7});
+            seed(root / "plan", std::to_string(int{way}) + "-" + std::to_string(int{fields}) + "-steps",
+                 start + std::string{way, 1, 3, fields, 2, 7});
         }
     // Four thousand million experts of no elements, to be a tensor each.
     seed(root / "plan", "empty-experts", std::string_view{"\x02\xcd\x00\x04\x00\x01", 6});

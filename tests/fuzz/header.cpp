@@ -26,7 +26,8 @@ bool same_table(const sf::header& a, const sf::header& b) {
     if (a.size() != b.size() || a.metadata_size() != b.metadata_size() || a.has_metadata() != b.has_metadata()) return false;
     for (std::size_t i = 0; i < a.size(); ++i) {
         const sf::tensor_entry x = a[i], y = b[i];
-        if (x.name != y.name || x.type != y.type || x.begin != y.begin || x.end != y.end || !same_shape(x.shape, y.shape)) return false;
+        if (x.name != y.name || x.type != y.type || x.begin != y.begin || x.end != y.end || !same_shape(x.shape, y.shape))
+            return false;
     }
     for (std::size_t i = 0; i < a.metadata_size(); ++i)
         if (a.metadata(i).key != b.metadata(i).key || a.metadata(i).value != b.metadata(i).value) return false;
@@ -41,7 +42,8 @@ void hold_table(const sf::header& header, std::uint64_t file_bytes) {
         gaps += entry.begin - running;
         running = entry.end;
         std::uint64_t size_bytes = 0;
-        FUZZ_HOLD(sf::tensor_size(entry.type, entry.shape, size_bytes) == sf::size_verdict::fits && size_bytes == entry.size_bytes());
+        FUZZ_HOLD(sf::tensor_size(entry.type, entry.shape, size_bytes) == sf::size_verdict::fits &&
+                  size_bytes == entry.size_bytes());
         FUZZ_HOLD(header.find(entry.name) == i);
         std::string other{entry.name};
         other += '!';
@@ -68,7 +70,8 @@ void hold_writing(const sf::header& header) {
     FUZZ_HOLD(again.has_value() && again->size() == header.size() && again->metadata_size() == header.metadata_size());
     for (std::size_t i = 0; i < header.size(); ++i) {
         const std::size_t at = again->find(header[i].name);
-        FUZZ_HOLD(at != sf::header::npos && (*again)[at].type == header[i].type && same_shape((*again)[at].shape, header[i].shape));
+        FUZZ_HOLD(at != sf::header::npos && (*again)[at].type == header[i].type &&
+                  same_shape((*again)[at].shape, header[i].shape));
         FUZZ_HOLD((*again)[at].begin + again->header_bytes() == written->offsets[i]);
     }
     for (const sf::metadata_entry& each : metadata) {
@@ -112,7 +115,8 @@ void hold_slices(std::span<const std::byte> file, const sf::read_options& option
         FUZZ_HOLD(opened->read_slice(i, ranges, out).has_value());
         if (runs->is_contiguous()) {
             const auto part = view->slice(*runs);
-            FUZZ_HOLD(part.has_value() && part->size_bytes() == covered && (covered == 0 || std::memcmp(part->bytes().data(), out.data(), out.size()) == 0));
+            FUZZ_HOLD(part.has_value() && part->size_bytes() == covered &&
+                      (covered == 0 || std::memcmp(part->bytes().data(), out.data(), out.size()) == 0));
         }
     }
 }

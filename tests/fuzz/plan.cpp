@@ -18,8 +18,11 @@ namespace sf = safefuse;
 namespace {
 
 using sf::layouts::down, sf::layouts::gate, sf::layouts::up;
-using quantised_rows_in_turn = sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>, sf::tensor<"down_proj", sf::stack<down>>>;
-using quantised_up_first = sf::layout<sf::as_parameters, sf::tensor<"w3_w1", sf::stack<sf::concat<0, up, gate>>>, sf::tensor<"w2", sf::stack<down>>>;
+using quantised_rows_in_turn =
+    sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>,
+               sf::tensor<"down_proj", sf::stack<down>>>;
+using quantised_up_first =
+    sf::layout<sf::as_parameters, sf::tensor<"w3_w1", sf::stack<sf::concat<0, up, gate>>>, sf::tensor<"w2", sf::stack<down>>>;
 
 constexpr std::size_t most_bytes = 1 << 13;
 constexpr std::size_t most_tensors = 64;
@@ -32,13 +35,14 @@ struct spelled_tensor {
 using table = std::vector<spelled_tensor>;
 
 std::uint64_t extent(std::uint8_t choice) {
-    constexpr std::uint64_t odd[] = {0,   1,   2,           3,       4,          6,          8,          16,
-                                     127, 128, 129, 256, 1u << 20, std::uint64_t{1} << 32, std::uint64_t{1} << 62, ~std::uint64_t{0}};
+    constexpr std::uint64_t odd[] = {
+        0, 1, 2, 3, 4, 6, 8, 16, 127, 128, 129, 256, 1u << 20, std::uint64_t{1} << 32, std::uint64_t{1} << 62, ~std::uint64_t{0}};
     return choice < 200 ? choice % 9 : odd[choice % std::size(odd)];
 }
 
 /// The tensors of a layout, named and shaped as it says, in the fields and the forms of them that the input chooses.
-table tensors_of(const sf::layout_description& layout, const std::string& scope, fuzz::reader& input, std::vector<sf::known_extent>* known = nullptr) {
+table tensors_of(const sf::layout_description& layout, const std::string& scope, fuzz::reader& input,
+                 std::vector<sf::known_extent>* known = nullptr) {
     const std::uint64_t values[] = {extent(input.byte()), extent(input.byte()), extent(input.byte())};  // E, I, H
     const auto type = static_cast<sf::dtype>(input.byte() % sf::dtype_count);
     const std::uint32_t fields = input.byte() | static_cast<std::uint32_t>(input.byte() << 8);
@@ -49,12 +53,17 @@ table tensors_of(const sf::layout_description& layout, const std::string& scope,
         for (std::size_t p = 0; p < placed.part_count; ++p) {
             if (!placed.parts[p].experts.empty()) static_cast<void>(extents.symbol(placed.parts[p].experts));
             if (!placed.parts[p].behind.empty()) static_cast<void>(extents.symbol(placed.parts[p].behind));
-            for (std::size_t a = 0; a < placed.parts[p].part_axes; ++a) static_cast<void>(extents.symbol(placed.parts[p].extents[a]));
+            for (std::size_t a = 0; a < placed.parts[p].part_axes; ++a)
+                static_cast<void>(extents.symbol(placed.parts[p].extents[a]));
         }
     }
     for (std::size_t s = 0; s < extents.symbol_count; ++s) {
         const std::string_view name = extents.names[s];
-        extents.values[s] = name == "E" ? values[0] : name == "I" ? values[1] : name == "H" ? values[2] : name == "V" ? values[0] - values[0] / 4 % 2 : extent(input.byte());
+        extents.values[s] = name == "E"   ? values[0]
+                            : name == "I" ? values[1]
+                            : name == "H" ? values[2]
+                            : name == "V" ? values[0] - values[0] / 4 % 2
+                                          : extent(input.byte());
         if (known != nullptr) known->push_back({name, extents.values[s]});
     }
     table out;
@@ -74,7 +83,11 @@ table tensors_of(const sf::layout_description& layout, const std::string& scope,
                 sf::text name{scope + "."};
                 FUZZ_HOLD(sf::detail::spell(name, each.name, first + e, layout.fields[f].suffix));
                 const sf::field_role role = layout.fields[f].field->role;
-                out.push_back({std::string{name.view()}, role == sf::field_role::value ? type : role == sf::field_role::addend ? sf::dtype::bf16 : sf::dtype::f32, shape});
+                out.push_back({std::string{name.view()},
+                               role == sf::field_role::value    ? type
+                               : role == sf::field_role::addend ? sf::dtype::bf16
+                                                                : sf::dtype::f32,
+                               shape});
             }
         }
     return out;
@@ -93,12 +106,16 @@ void break_somewhere(table& tensors, fuzz::reader& input) {
         case 2: each.type = static_cast<sf::dtype>(how % sf::dtype_count); break;
         case 3: each.name.insert(how % (each.name.size() + 1), input.take(1)); break;
         case 4: each.name[how % each.name.size()] = static_cast<char>(input.byte()); break;
-        case 5: each.shape.insert(each.shape.begin() + static_cast<std::ptrdiff_t>(how % (each.shape.size() + 1)), extent(input.byte())); break;
+        case 5:
+            each.shape.insert(each.shape.begin() + static_cast<std::ptrdiff_t>(how % (each.shape.size() + 1)),
+                              extent(input.byte()));
+            break;
         case 6:
             if (!each.shape.empty()) each.shape.pop_back();
             break;
         case 7:
-            if (tensors.size() < most_tensors) tensors.push_back({"m.mlp.experts." + std::string{input.take(how % 32)}, each.type, each.shape});
+            if (tensors.size() < most_tensors)
+                tensors.push_back({"m.mlp.experts." + std::string{input.take(how % 32)}, each.type, each.shape});
             break;
         default: std::swap(each, tensors[how % tensors.size()]);
         }
@@ -114,7 +131,8 @@ laws::packed_set packed(const table& tensors) {
     std::uint64_t total_bytes = 0;
     for (const spelled_tensor& each : tensors) {
         std::uint64_t size_bytes = 0;
-        if (sf::tensor_size(each.type, each.shape, size_bytes) != sf::size_verdict::fits || size_bytes > most_bytes - total_bytes) continue;
+        if (sf::tensor_size(each.type, each.shape, size_bytes) != sf::size_verdict::fits || size_bytes > most_bytes - total_bytes)
+            continue;
         total_bytes += size_bytes;
         if (!names.insert(each.name).second) continue;
         // what gate and up must agree on is the same in all tensors of a size
@@ -157,14 +175,17 @@ laws::packed_set run(const sf::copy_plan& plan, laws::packed_set& set) {
         out.add(std::string{each.name}, each.type, {each.shape.begin(), each.shape.end()}, by_hand.outputs[i]);
         std::vector<std::byte> pieces(by_hand.outputs[i].size());
         const auto collected = sf::compare_collected(plan, i);
-        FUZZ_HOLD(collected.has_value() && collected->differing <= collected->experts && (each.collected != 0 || collected->experts == 0));
+        FUZZ_HOLD(collected.has_value() && collected->differing <= collected->experts &&
+                  (each.collected != 0 || collected->experts == 0));
         const std::size_t half = pieces.size() / 2 + (i & 1);
         const auto whole = std::span<std::byte>{pieces};
         const std::size_t cut = half < whole.size() ? half : whole.size();
-        FUZZ_HOLD(sf::gather(plan, i, 0, whole.first(cut)).has_value() && sf::gather(plan, i, cut, whole.subspan(cut)).has_value());
+        FUZZ_HOLD(sf::gather(plan, i, 0, whole.first(cut)).has_value() &&
+                  sf::gather(plan, i, cut, whole.subspan(cut)).has_value());
         FUZZ_HOLD(pieces == by_hand.outputs[i]);
         if (const auto view = sf::view(plan, each.local_name); view)
-            FUZZ_HOLD(view->size_bytes() == pieces.size() && (pieces.empty() || std::memcmp(view->bytes().data(), pieces.data(), pieces.size()) == 0));
+            FUZZ_HOLD(view->size_bytes() == pieces.size() &&
+                      (pieces.empty() || std::memcmp(view->bytes().data(), pieces.data(), pieces.size()) == 0));
     }
     return out;
 }
@@ -205,7 +226,8 @@ void plan_family(laws::packed_set& set, const sf::family_description& there, con
         const auto scopes_back = sf::experts_scopes::find(made, back);
         FUZZ_HOLD(scopes_back.has_value() && scopes_back->size() >= 1);
         if (scopes_back->size() != 1 || (*scopes_back)[0].form != sf::experts_form::from) continue;
-        const auto plan_back = sf::plan_scope(made, back, (*scopes_back)[0], {.destination_scope = scope.name, .known_extents = known, .unscaled_codes = true});
+        const auto plan_back = sf::plan_scope(made, back, (*scopes_back)[0],
+                                              {.destination_scope = scope.name, .known_extents = known, .unscaled_codes = true});
         // what an extent was given for may be a field that only the one form shows; then nothing tells it on the way back
         if (!plan_back && !known.empty()) continue;
         if (!plan_back && of_one_element(plan_back.error())) continue;
@@ -216,9 +238,9 @@ void plan_family(laws::packed_set& set, const sf::family_description& there, con
 
 /// Per-expert tensors in any of the shipped fields and forms, to layouts with experts in stacks, and back.
 void plan_quantised(std::uint8_t way, fuzz::reader& input) {
-    static constexpr const sf::layout_description* layouts[] = {&sf::layouts::per_expert::description, &sf::layouts::gate_up_fused::description,
-                                                                &sf::layouts::linear_pair::description, &quantised_rows_in_turn::description,
-                                                                &quantised_up_first::description};
+    static constexpr const sf::layout_description* layouts[] = {
+        &sf::layouts::per_expert::description, &sf::layouts::gate_up_fused::description, &sf::layouts::linear_pair::description,
+        &quantised_rows_in_turn::description, &quantised_up_first::description};
     const sf::layout_description& from = *layouts[way % std::size(layouts)];
     const std::string scope = "m.mlp.experts";
     table tensors = tensors_of(from, scope, input);
@@ -234,7 +256,8 @@ void plan_quantised(std::uint8_t way, fuzz::reader& input) {
     }
     break_somewhere(tensors, input);
     laws::packed_set set = packed(tensors);
-    const auto plan_of = [&](const laws::packed_set& of, const sf::layout_description& a, const sf::layout_description& b, const sf::plan_options& with) {
+    const auto plan_of = [&](const laws::packed_set& of, const sf::layout_description& a, const sf::layout_description& b,
+                             const sf::plan_options& with) {
         const auto members = sf::detail::tensors_under(of, scope);
         FUZZ_HOLD(members.has_value());
         return sf::plan_maker::make(of, members->span(), scope, a, b, with);
@@ -279,7 +302,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         if (size % 4 != 0) return 0;
         for (const bool unfuse : {false, true}) {
             const auto detected = sf::detect_family(set, unfuse);
-            FUZZ_HOLD(detected.has_value() || detected.error().code == sf::errc::unknown_family || detected.error().code == sf::errc::ambiguous_family);
+            FUZZ_HOLD(detected.has_value() || detected.error().code == sf::errc::unknown_family ||
+                      detected.error().code == sf::errc::ambiguous_family);
         }
         return 0;
     }

@@ -13,14 +13,17 @@ namespace {
 /// Said otherwise than check_contained says it: no root, no drive, no component that some system takes for "..".
 bool stays_inside(std::string_view file) {
     if (!file.ends_with(".safetensors") || file.find_first_of(std::string_view{"/\\"}) == 0) return false;
-    if (file.size() > 1 && file[1] == ':' && std::string_view{"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"}.find(file[0]) != file.npos) return false;
+    if (file.size() > 1 && file[1] == ':' &&
+        std::string_view{"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"}.find(file[0]) != file.npos)
+        return false;
     for (const char c : file)
         if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) return false;
     for (std::size_t at = 0; at <= file.size();) {
         const std::size_t end = std::min(file.find_first_of(std::string_view{"/\\"}, at), file.size());
         std::string component{file.substr(at, end - at)};
         // ". ." too: what Windows makes of it is nobody's guess
-        if (std::count(component.begin(), component.end(), '.') >= 2 && component.find_first_not_of(". ") == component.npos) return false;
+        if (std::count(component.begin(), component.end(), '.') >= 2 && component.find_first_not_of(". ") == component.npos)
+            return false;
         at = end + 1;
     }
     return true;
@@ -66,19 +69,22 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     sf::detail::list<sf::failure> problems;
     const auto index = sf::shard_index::parse(json);
     const auto tolerant = sf::shard_index::parse(json, problems);
-    FUZZ_HOLD(!index.has_value() || (tolerant.has_value() && problems.empty() && same(*index, *tolerant) && index->file_count() == tolerant->file_count()));
+    FUZZ_HOLD(!index.has_value() || (tolerant.has_value() && problems.empty() && same(*index, *tolerant) &&
+                                     index->file_count() == tolerant->file_count()));
     FUZZ_HOLD(index.has_value() || !tolerant.has_value() || !problems.empty());
     FUZZ_HOLD(sf::check_contained(input).has_value() == stays_inside(input));
     for (const sf::failure& each : problems) FUZZ_HOLD(each.message().size() > 0);
     if (tolerant) hold_index(*tolerant);
     if (!tolerant) return 0;
     std::vector<sf::shard_entry> entries;
-    for (std::size_t i = 0; i < tolerant->size(); ++i) entries.push_back({tolerant->tensor(i), tolerant->file(tolerant->file_of(i))});
+    for (std::size_t i = 0; i < tolerant->size(); ++i)
+        entries.push_back({tolerant->tensor(i), tolerant->file(tolerant->file_of(i))});
     const auto written = sf::encode_index(entries, tolerant->total_size_bytes());
     FUZZ_HOLD(written.has_value());
     const auto again = sf::shard_index::parse(written->span());
     FUZZ_HOLD(again.has_value() && same(*tolerant, *again));
     // a file that only a refused line names is still a file of the index
-    FUZZ_HOLD(again->file_count() == tolerant->file_count() || (!problems.empty() && again->file_count() < tolerant->file_count()));
+    FUZZ_HOLD(again->file_count() == tolerant->file_count() ||
+              (!problems.empty() && again->file_count() < tolerant->file_count()));
     return 0;
 }

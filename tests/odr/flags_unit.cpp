@@ -13,8 +13,8 @@ void add(std::vector<std::size_t>& sizes) {
 std::vector<std::size_t> sizes() {
     std::vector<std::size_t> found;
     add<sf::failure, sf::text, sf::result<void>, sf::result<sf::tensor_view>, sf::tensor_spec, sf::tensor_view, sf::header,
-        sf::shard_index, sf::mapped_file, sf::positional_file, sf::tensor_file, sf::checkpoint, sf::copy_block, sf::plan_output, sf::copy_plan,
-        sf::rewrite_plan, sf::model_config>(found);
+        sf::shard_index, sf::mapped_file, sf::positional_file, sf::tensor_file, sf::checkpoint, sf::copy_block, sf::plan_output,
+        sf::copy_plan, sf::rewrite_plan, sf::model_config>(found);
     found.push_back(offsetof(sf::failure, os_error));
     found.push_back(offsetof(sf::copy_block, loops));
     return found;

@@ -8,7 +8,7 @@ int main(int, char** arguments) {
     const answer there = ask_another_version(arguments[1]);
     for (const answer& each : {here, there})
         std::printf("%zu bytes, a failure has %zu, %s\n", each.fused.size(), each.failure_bytes, each.refusal.c_str());
-    const bool speaks = here.refusal.find("another version") == std::string::npos &&
-                        there.refusal.find("another version") != std::string::npos;
+    const bool speaks =
+        here.refusal.find("another version") == std::string::npos && there.refusal.find("another version") != std::string::npos;
     return !here.fused.empty() && here.fused == there.fused && speaks && there.failure_bytes > here.failure_bytes ? 0 : 1;
 }

@@ -51,7 +51,7 @@ int write(const char* path, std::uint64_t count, sf::dtype type, const Make& mak
     std::vector<std::byte> out(static_cast<std::size_t>(count * sf::bits(type) / 8));
     if (const sf::result<void> done = make(out); !done) stop(done.error().message().c_str());
     std::ofstream{path, std::ios::binary}.write(reinterpret_cast<const char*>(out.data()),
-            static_cast<std::streamsize>(out.size()));
+                                                static_cast<std::streamsize>(out.size()));
     return 0;
 }
 
@@ -62,9 +62,8 @@ int main(int argc, char** argv) {
     if (what == "cast" && argc == 6) {
         const sf::dtype from = type_of(argv[2]), to = type_of(argv[3]);
         const std::string in = read(argv[4]);
-        return write(argv[5], in.size() / (sf::bits(from) / 8), to, [&](std::span<std::byte> out) {
-            return sf::convert_elements(from, std::as_bytes(std::span{in}), to, out);
-        });
+        return write(argv[5], in.size() / (sf::bits(from) / 8), to,
+                     [&](std::span<std::byte> out) { return sf::convert_elements(from, std::as_bytes(std::span{in}), to, out); });
     }
     if (what == "blocks" && argc == 12) {
         const std::string in = read(argv[9]), scales_in = read(argv[10]);
@@ -80,14 +79,15 @@ int main(int argc, char** argv) {
         const std::string in = read(argv[4]), scales_in = read(argv[5]);
         const auto shape = shape_of(argv[2]);
         const auto blocks = value_of(sf::tensor_view::of(sf::dtype::u8, shape, std::as_bytes(std::span{in})));
-        const auto scales = value_of(sf::tensor_view::of(sf::dtype::u8, std::span{shape}.first(shape.size() - 1),
-                std::as_bytes(std::span{scales_in})));
+        const auto scales = value_of(
+            sf::tensor_view::of(sf::dtype::u8, std::span{shape}.first(shape.size() - 1), std::as_bytes(std::span{scales_in})));
         const sf::dtype to = type_of(argv[3]);
-        return write(argv[6], blocks.element_count() * 2, to, [&](std::span<std::byte> out) { return sf::dequantize_mxfp4(blocks,
-                scales, to, out); });
+        return write(argv[6], blocks.element_count() * 2, to,
+                     [&](std::span<std::byte> out) { return sf::dequantize_mxfp4(blocks, scales, to, out); });
     }
-    std::fprintf(stderr, "usage: convert_elements cast FROM TO IN OUT\n"
-                         "       convert_elements blocks CODES SHAPE SCALES SHAPE ROWS COLUMNS TO IN SCALES_IN OUT\n"
-                         "       convert_elements mxfp4 SHAPE TO IN SCALES_IN OUT\n");
+    std::fprintf(stderr,
+                 "usage: convert_elements cast FROM TO IN OUT\n"
+                 "       convert_elements blocks CODES SHAPE SCALES SHAPE ROWS COLUMNS TO IN SCALES_IN OUT\n"
+                 "       convert_elements mxfp4 SHAPE TO IN SCALES_IN OUT\n");
     return 2;
 }

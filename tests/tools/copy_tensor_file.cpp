@@ -41,7 +41,8 @@ int split(const char* most) {
     for (const std::uint64_t& size : sizes) tensors.push_back({"t", sf::dtype::u8, {&size, 1}});
     const auto shards = sf::split_into_shards(tensors, std::strtoull(most, nullptr, 10));
     if (!shards) return report(shards.error());
-    for (const std::uint32_t shard : shards->shard_of) std::puts(sf::shard_name("model", std::uint64_t{shard} + 1, shards->shard_count).c_str());
+    for (const std::uint32_t shard : shards->shard_of)
+        std::puts(sf::shard_name("model", std::uint64_t{shard} + 1, shards->shard_count).c_str());
     return 0;
 }
 

@@ -50,13 +50,15 @@ constexpr std::uint64_t first_entry(const placement& of, const part_placement& p
 }
 
 /// How far index `i` of a part axis lies behind index 0, in entries.
-constexpr std::uint64_t entry_of(const placement& of, const part_placement& part, std::size_t part_axis, std::uint64_t i) noexcept {
+constexpr std::uint64_t entry_of(const placement& of, const part_placement& part, std::size_t part_axis,
+                                 std::uint64_t i) noexcept {
     std::uint64_t strides[max_stored_axes];
     row_major(of, strides);
     std::uint64_t entry = 0;
     for (std::size_t p = 0; p < part.piece_count; ++p) {
         const index_piece& piece = part.pieces[p];
-        if (piece.part_axis == part_axis && piece.extent > 0) entry += i / piece.weight % piece.extent * piece.stride * strides[piece.axis];
+        if (piece.part_axis == part_axis && piece.extent > 0)
+            entry += i / piece.weight % piece.extent * piece.stride * strides[piece.axis];
     }
     return entry;
 }
@@ -81,14 +83,16 @@ struct axis_pieces {
 };
 
 /// Adds the loops of one part axis, innermost first. The source holds the whole axis, the destination only `kept`.
-[[nodiscard]] constexpr placement_error add_axis(loop_nest& nest, const axis_pieces& from, const axis_pieces& to, kept_range kept) noexcept {
+[[nodiscard]] constexpr placement_error add_axis(loop_nest& nest, const axis_pieces& from, const axis_pieces& to,
+                                                 kept_range kept) noexcept {
     std::size_t f = 0, t = 0;
     for (std::size_t p = 0; p < from.count && kept.count > 0; ++p) {
         const index_piece& piece = from.pieces[p];
         const std::uint64_t first = kept.begin / piece.weight % piece.extent;
         nest.from_offset += first * piece.stride;
         // a digit that turns over within the range must do so in step with the range
-        const bool turns = kept.begin / piece.weight / piece.extent != (kept.begin + kept.count - 1) / piece.weight / piece.extent;
+        const bool turns =
+            kept.begin / piece.weight / piece.extent != (kept.begin + kept.count - 1) / piece.weight / piece.extent;
         const bool counts = turns || first != (kept.begin + kept.count - 1) / piece.weight % piece.extent;
         if ((counts && kept.begin % piece.weight != 0) || (turns && first != 0)) return placement_error::uneven_groups;
     }

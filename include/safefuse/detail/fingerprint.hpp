@@ -31,7 +31,8 @@ public:
         add(characters.size());
         for (std::size_t i = 0; i < characters.size(); i += 8) {
             std::uint64_t word = 0;
-            for (std::size_t b = i; b < characters.size() && b < i + 8; ++b) word = word << 8 | static_cast<unsigned char>(characters[b]);
+            for (std::size_t b = i; b < characters.size() && b < i + 8; ++b)
+                word = word << 8 | static_cast<unsigned char>(characters[b]);
             add(word);
         }
     }

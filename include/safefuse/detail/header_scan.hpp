@@ -49,7 +49,8 @@ struct header_rows {
     /// runs out.
     [[nodiscard]] bool add(header_entry& entry) noexcept {
         std::uint64_t size_bytes = 0;
-        is_valid = is_valid && entry.begin == data_bytes && tensor_size(entry.type, shape(entry), size_bytes) == size_verdict::fits &&
+        is_valid = is_valid && entry.begin == data_bytes &&
+                   tensor_size(entry.type, shape(entry), size_bytes) == size_verdict::fits &&
                    entry.end - entry.begin == size_bytes;
         data_bytes = entry.end;
         entry.hash = hash(entry.name());
@@ -76,7 +77,8 @@ template <std::size_t Size>
 /// One entry as the reference writer spells it, from the name's opening quote to the closing brace:
 ///     "lm_head.weight":{"dtype":"BF16","shape":[151936,2048],"data_offsets":[0,622329856]}
 /// Moves `at` behind it and fills `entry` and `rows.extents`, or returns false. `last` is the dtype to try first.
-[[nodiscard]] inline bool scan_entry(const char*& at, const char* end, dtype last, header_rows& rows, header_entry& entry) noexcept {
+[[nodiscard]] inline bool scan_entry(const char*& at, const char* end, dtype last, header_rows& rows,
+                                     header_entry& entry) noexcept {
     if (!scan_text(at, end, "\"")) return false;
     const char* const name_end = find_string_stop(at, end);
     entry.name_data = at;

@@ -345,8 +345,12 @@ inline bool json_cursor::skip_number() noexcept {
     if (significand == 0 || scale <= 0) return true;
     bool fits = scale <= 308;
     if (fits) {
-        const char power[] = {'1', 'e', static_cast<char>('0' + scale / 100), static_cast<char>('0' + scale / 10 % 10),
-                              static_cast<char>('0' + scale % 10), '\0'};
+        const char power[] = {'1',
+                              'e',
+                              static_cast<char>('0' + scale / 100),
+                              static_cast<char>('0' + scale / 10 % 10),
+                              static_cast<char>('0' + scale % 10),
+                              '\0'};
         fits = static_cast<double>(significand) * std::strtod(power, nullptr) <= 1.7976931348623157e308;
     }
     if (fits) return true;

@@ -45,7 +45,8 @@ constexpr bool take_number(std::string_view& name, std::uint64_t& number, bool& 
 constexpr bool take_pattern(std::string_view& name, std::string_view pattern, std::uint64_t& expert, bool& begins) noexcept {
     const std::size_t hole = find_hole(pattern);
     if (hole == std::string_view::npos) {
-        begins = name.starts_with(pattern) && (name.size() == pattern.size() || name[pattern.size()] == '.' || name[pattern.size()] == '_');
+        begins = name.starts_with(pattern) &&
+                 (name.size() == pattern.size() || name[pattern.size()] == '.' || name[pattern.size()] == '_');
         if (!name.starts_with(pattern)) return false;
         name.remove_prefix(pattern.size());
         return true;
@@ -83,8 +84,8 @@ SAFEFUSE_OUT_OF_LINE inline bool spell(text& out, std::string_view pattern, std:
                                        std::string_view suffix) noexcept {
     const std::size_t hole = find_hole(pattern);
     if (hole == std::string_view::npos) return out.append(pattern) && out.append(suffix);
-    return out.append(pattern.substr(0, hole)) && out.append_number(expert) && out.append(pattern.substr(hole + expert_hole.size())) &&
-           out.append(suffix);
+    return out.append(pattern.substr(0, hole)) && out.append_number(expert) &&
+           out.append(pattern.substr(hole + expert_hole.size())) && out.append(suffix);
 }
 
 }  // namespace safefuse::inline SAFEFUSE_ABI::detail

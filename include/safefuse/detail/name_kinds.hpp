@@ -98,7 +98,8 @@ inline result<chosen_tensors> one_of_each_kind(tensor_set_ref set, std::size_t s
             at = end + 1;
         }
         const std::size_t size = static_cast<std::size_t>(to - spelled.data()) - first;
-        const auto inserted = table.insert(characters_at(spelled.data() + first, size), static_cast<std::uint32_t>(kinds.size()), names);
+        const auto inserted =
+            table.insert(characters_at(spelled.data() + first, size), static_cast<std::uint32_t>(kinds.size()), names);
         if (inserted.what == name_table::outcome::out_of_memory) return no_memory;
         const bool is_new = inserted.what == name_table::outcome::inserted;
         if (!spelled.resize_unset(is_new ? first + size : first)) return no_memory;

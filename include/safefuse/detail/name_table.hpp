@@ -46,7 +46,8 @@ public:
     explicit name_hash(const void* address) noexcept {
         const auto here = reinterpret_cast<std::uintptr_t>(&address);
         const auto code = reinterpret_cast<std::uintptr_t>(&prefetch);
-        std::uint64_t state = multiply_fold(reinterpret_cast<std::uintptr_t>(address) ^ 0x9E3779B97F4A7C15, here ^ 0xD6E8FEB86659FD93);
+        std::uint64_t state =
+            multiply_fold(reinterpret_cast<std::uintptr_t>(address) ^ 0x9E3779B97F4A7C15, here ^ 0xD6E8FEB86659FD93);
         state ^= multiply_fold(code ^ 0xA0761D6478BD642F, state ^ 0xE7037ED1A0B428DB);
         for (std::uint64_t& secret : secrets_) {
             state += 0x9E3779B97F4A7C15;
@@ -150,7 +151,8 @@ public:
     /// The same for a hash that was computed earlier and with room that was reserved: what a loop over many names wants, with
     /// prefetch_slot() some names ahead.
     template <class Names>
-    [[nodiscard]] insertion insert_hashed(std::string_view name, std::uint32_t hash, std::uint32_t index, const Names& names) noexcept {
+    [[nodiscard]] insertion insert_hashed(std::string_view name, std::uint32_t hash, std::uint32_t index,
+                                          const Names& names) noexcept {
         slot& at = slots_[place(name, hash, names)];
         if (at.index != npos) return {outcome::already_there, at.index};
         at = {hash, index};

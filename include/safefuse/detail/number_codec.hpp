@@ -53,11 +53,11 @@ inline constexpr std::uint32_t no_such_code = ~std::uint32_t{0};
 /// A format with a sign, an exponent and a mantissa in at most 16 bits. A code's magnitude is what its exponent and mantissa are
 /// as bits of an F32.
 struct small_format {
-    std::uint32_t sign = 0x80;                     ///< that bit
-    std::uint32_t shift = 0;                       ///< of exponent and mantissa, to where an F32 has them
-    std::uint32_t bias = 0;                        ///< 127 less that of the exponent
-    std::uint32_t special_from = no_such_code;     ///< magnitudes from here on are infinity and NaNs
-    std::uint32_t special_offset = 0;              ///< from these to those of an F32
+    std::uint32_t sign = 0x80;                       ///< that bit
+    std::uint32_t shift = 0;                         ///< of exponent and mantissa, to where an F32 has them
+    std::uint32_t bias = 0;                          ///< 127 less that of the exponent
+    std::uint32_t special_from = no_such_code;       ///< magnitudes from here on are infinity and NaNs
+    std::uint32_t special_offset = 0;                ///< from these to those of an F32
     std::uint32_t negative_zero_nan = no_such_code;  ///< the code of the only NaN, if that is what would be -0
 
     /// Exact, but for a signalling NaN, which is made quiet as a processor makes it.
@@ -77,10 +77,10 @@ struct small_format {
 
 inline constexpr small_format f16_format{
     .sign = 0x8000, .shift = 13, .bias = 112, .special_from = 0x0F80'0000, .special_offset = 0x7000'0000};
-inline constexpr small_format f8_e5m2_format{.shift = 21, .bias = 112, .special_from = 0x0F80'0000,
-        .special_offset = 0x7000'0000};
-inline constexpr small_format f8_e4m3_format{.shift = 20, .bias = 120, .special_from = 0x07F0'0000,
-        .special_offset = 0x7800'0000};
+inline constexpr small_format f8_e5m2_format{
+    .shift = 21, .bias = 112, .special_from = 0x0F80'0000, .special_offset = 0x7000'0000};
+inline constexpr small_format f8_e4m3_format{
+    .shift = 20, .bias = 120, .special_from = 0x07F0'0000, .special_offset = 0x7800'0000};
 inline constexpr small_format f8_e4m3fnuz_format{.shift = 20, .bias = 119, .negative_zero_nan = 0x80};
 inline constexpr small_format f8_e5m2fnuz_format{.shift = 21, .bias = 111, .negative_zero_nan = 0x80};
 
@@ -149,12 +149,13 @@ inline constexpr std::size_t codec_step = 32;
     std::memcpy(&bits, numbers + i * sizeof bits, sizeof bits);
     return bits;
 }
-inline void set_number(std::byte* numbers, std::size_t i, std::uint32_t bits) noexcept { std::memcpy(numbers + i * sizeof bits,
-        &bits, sizeof bits); }
+inline void set_number(std::byte* numbers, std::size_t i, std::uint32_t bits) noexcept {
+    std::memcpy(numbers + i * sizeof bits, &bits, sizeof bits);
+}
 
 template <class Bits, class Decode>
 SAFEFUSE_ALWAYS_INLINE void decode_with(const std::byte* __restrict from, std::byte* __restrict numbers, std::size_t count,
-        Decode decode) noexcept {
+                                        Decode decode) noexcept {
     for (; count >= codec_step; count -= codec_step, from += codec_step * sizeof(Bits), numbers += codec_step * sizeof(float)) {
         decltype(Bits{} + 0u) codes[codec_step];  // g++ 12 vectorises what changes its width only in a loop of its own
         SAFEFUSE_APART
@@ -167,7 +168,7 @@ SAFEFUSE_ALWAYS_INLINE void decode_with(const std::byte* __restrict from, std::b
 
 template <class Bits, class Encode>
 SAFEFUSE_ALWAYS_INLINE void encode_with(const std::byte* __restrict numbers, std::byte* __restrict to, std::size_t count,
-        Encode encode) noexcept {
+                                        Encode encode) noexcept {
     for (; count >= codec_step; count -= codec_step, numbers += codec_step * sizeof(float), to += codec_step * sizeof(Bits)) {
         decltype(encode(0u)) codes[codec_step];
         SAFEFUSE_APART
@@ -175,8 +176,8 @@ SAFEFUSE_ALWAYS_INLINE void encode_with(const std::byte* __restrict numbers, std
         SAFEFUSE_APART
         for (std::size_t i = 0; i < codec_step; ++i) store_little<Bits>(to + i * sizeof(Bits), static_cast<Bits>(codes[i]));
     }
-    for (std::size_t i = 0; i < count; ++i) store_little<Bits>(to + i * sizeof(Bits), static_cast<Bits>(encode(number_at(numbers,
-            i))));
+    for (std::size_t i = 0; i < count; ++i)
+        store_little<Bits>(to + i * sizeof(Bits), static_cast<Bits>(encode(number_at(numbers, i))));
 }
 
 /// The loops, to be compiled for one kind of vectors or another.
@@ -186,12 +187,15 @@ struct codec_loops {
         const small_format format = format_of(type);
         const auto decode_small = [format](std::uint32_t code) noexcept { return format.decode(code); };
         switch (type) {
-        case dtype::f64: decode_with<std::uint64_t>(from, numbers, count,
-                [](std::uint64_t code) noexcept { return decode_f64(code); }); break;
-        case dtype::f32: decode_with<std::uint32_t>(from, numbers, count, [](std::uint32_t code) noexcept { return code; });
-                break;
-        case dtype::bf16: decode_with<std::uint16_t>(from, numbers, count,
-                [](std::uint32_t code) noexcept { return decode_bf16(code); }); break;
+        case dtype::f64:
+            decode_with<std::uint64_t>(from, numbers, count, [](std::uint64_t code) noexcept { return decode_f64(code); });
+            break;
+        case dtype::f32:
+            decode_with<std::uint32_t>(from, numbers, count, [](std::uint32_t code) noexcept { return code; });
+            break;
+        case dtype::bf16:
+            decode_with<std::uint16_t>(from, numbers, count, [](std::uint32_t code) noexcept { return decode_bf16(code); });
+            break;
         case dtype::f16: decode_with<std::uint16_t>(from, numbers, count, decode_small); break;
         case dtype::f8_e4m3:
         case dtype::f8_e5m2:
@@ -202,15 +206,17 @@ struct codec_loops {
     }
     /// Stores numbers as elements of a type that is a number; `bf16_nan` is what a NaN becomes as BF16.
     SAFEFUSE_ALWAYS_INLINE static void encode(const std::byte* numbers, dtype type, std::byte* to, std::size_t count,
-            std::uint32_t bf16_nan) noexcept {
+                                              std::uint32_t bf16_nan) noexcept {
         switch (type) {
-        case dtype::f64: encode_with<std::uint64_t>(numbers, to, count, [](std::uint32_t each) noexcept { return encode_f64(each);
-                }); break;
-        case dtype::f16: encode_with<std::uint16_t>(numbers, to, count, [](std::uint32_t each) noexcept { return encode_f16(each);
-                }); break;
+        case dtype::f64:
+            encode_with<std::uint64_t>(numbers, to, count, [](std::uint32_t each) noexcept { return encode_f64(each); });
+            break;
+        case dtype::f16:
+            encode_with<std::uint16_t>(numbers, to, count, [](std::uint32_t each) noexcept { return encode_f16(each); });
+            break;
         case dtype::bf16:
-            encode_with<std::uint16_t>(numbers, to, count, [bf16_nan](std::uint32_t each) noexcept { return encode_bf16(each,
-                    bf16_nan); });
+            encode_with<std::uint16_t>(numbers, to, count,
+                                       [bf16_nan](std::uint32_t each) noexcept { return encode_bf16(each, bf16_nan); });
             break;
         default: encode_with<std::uint32_t>(numbers, to, count, [](std::uint32_t each) noexcept { return each; }); break;
         }
@@ -220,27 +226,27 @@ struct codec_loops {
 #if defined(__GNUC__) && defined(__x86_64__)
 // The same loops with vectors twice as wide, for processors that have them: they give the same bits.
 [[gnu::target("avx2")]] inline void decode_wide(dtype type, const std::byte* from, std::byte* numbers,
-        std::size_t count) noexcept {
+                                                std::size_t count) noexcept {
     codec_loops::decode(type, from, numbers, count);
 }
 [[gnu::target("avx2")]] inline void encode_wide(const std::byte* numbers, dtype type, std::byte* to, std::size_t count,
-        std::uint32_t bf16_nan) noexcept {
+                                                std::uint32_t bf16_nan) noexcept {
     codec_loops::encode(numbers, type, to, count, bf16_nan);
 }
 inline void decode_numbers(dtype type, const std::byte* from, std::byte* numbers, std::size_t count) noexcept {
     return has_wide_vectors() ? decode_wide(type, from, numbers, count) : codec_loops::decode(type, from, numbers, count);
 }
 inline void encode_numbers(const std::byte* numbers, dtype type, std::byte* to, std::size_t count,
-        std::uint32_t bf16_nan) noexcept {
-    return has_wide_vectors() ? encode_wide(numbers, type, to, count, bf16_nan) : codec_loops::encode(numbers, type, to, count,
-            bf16_nan);
+                           std::uint32_t bf16_nan) noexcept {
+    return has_wide_vectors() ? encode_wide(numbers, type, to, count, bf16_nan)
+                              : codec_loops::encode(numbers, type, to, count, bf16_nan);
 }
 #else
 inline void decode_numbers(dtype type, const std::byte* from, std::byte* numbers, std::size_t count) noexcept {
     codec_loops::decode(type, from, numbers, count);
 }
 inline void encode_numbers(const std::byte* numbers, dtype type, std::byte* to, std::size_t count,
-        std::uint32_t bf16_nan) noexcept {
+                           std::uint32_t bf16_nan) noexcept {
     codec_loops::encode(numbers, type, to, count, bf16_nan);
 }
 #endif

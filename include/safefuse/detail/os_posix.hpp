@@ -24,6 +24,7 @@
 
 namespace safefuse::inline SAFEFUSE_ABI::detail::os {
 
+// clang-format off
 #if defined(__GLIBC__) && defined(_LARGEFILE64_SOURCE) && __SIZEOF_LONG__ == 4
 // Offsets of 64 bits in 32-bit programs too, whether or not they are compiled with -D_FILE_OFFSET_BITS=64. In 64-bit ones these
 // are the plain functions, which are called by their plain names: clang's memory sanitizer knows only those.
@@ -63,7 +64,9 @@ template <class... T> auto call_fadvise(T... given) noexcept { return ::posix_fa
 #endif
 template <class... T> auto call_readdir(T... given) noexcept { return ::readdir(given...); }
 #endif
-static_assert(sizeof(file_offset) == 8, "safefuse reads files of more than 2 GiB: compile for this host with -D_FILE_OFFSET_BITS=64");
+// clang-format on
+static_assert(sizeof(file_offset) == 8,
+              "safefuse reads files of more than 2 GiB: compile for this host with -D_FILE_OFFSET_BITS=64");
 
 using handle = int;
 inline constexpr handle no_handle = -1;
@@ -127,12 +130,13 @@ inline void close_file(handle file) noexcept { ::close(file); }
 }
 
 /// Reads until `out` is full or the file ends, and stores how much that was.
-[[nodiscard]] inline outcome read_at(handle file, std::uint64_t offset, sequence<std::byte> out, std::size_t& read_bytes) noexcept {
+[[nodiscard]] inline outcome read_at(handle file, std::uint64_t offset, sequence<std::byte> out,
+                                     std::size_t& read_bytes) noexcept {
     read_bytes = 0;
     while (read_bytes < out.size()) {
         const std::size_t left = out.size() - read_bytes;
         const ssize_t got = call_pread(file, out.data() + read_bytes, left < piece_bytes ? left : piece_bytes,
-                                    static_cast<file_offset>(offset + read_bytes));
+                                       static_cast<file_offset>(offset + read_bytes));
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return failed(errno);
         if (got == 0) break;
@@ -143,8 +147,8 @@ inline void close_file(handle file) noexcept { ::close(file); }
 
 [[nodiscard]] inline outcome write_at(handle file, std::uint64_t offset, sequence<const std::byte> bytes) noexcept {
     while (!bytes.empty()) {
-        const ssize_t written =
-            call_pwrite(file, bytes.data(), bytes.size() < piece_bytes ? bytes.size() : piece_bytes, static_cast<file_offset>(offset));
+        const ssize_t written = call_pwrite(file, bytes.data(), bytes.size() < piece_bytes ? bytes.size() : piece_bytes,
+                                            static_cast<file_offset>(offset));
         if (written < 0 && errno == EINTR) continue;
         if (written < 0) return failed(errno);
         if (written == 0) return failed(ENOSPC);
@@ -163,9 +167,7 @@ inline void close_file(handle file) noexcept { ::close(file); }
     return {};
 }
 
-inline void unmap(const std::byte* data, std::size_t size_bytes) noexcept {
-    ::munmap(const_cast<std::byte*>(data), size_bytes);
-}
+inline void unmap(const std::byte* data, std::size_t size_bytes) noexcept { ::munmap(const_cast<std::byte*>(data), size_bytes); }
 
 /// A range of a file cut to the file, in the whole pages inside it (`inwards`) or around it.
 inline bool whole_pages(std::uint64_t file_bytes, bool inwards, std::uint64_t& offset, std::uint64_t& size_bytes) noexcept {
@@ -186,7 +188,8 @@ inline bool whole_pages(std::uint64_t file_bytes, bool inwards, std::uint64_t& o
     return true;
 }
 
-inline void advise_file(handle file, std::uint64_t file_bytes, std::uint64_t offset, std::uint64_t size_bytes, advice hint) noexcept {
+inline void advise_file(handle file, std::uint64_t file_bytes, std::uint64_t offset, std::uint64_t size_bytes,
+                        advice hint) noexcept {
     if (hint == advice::release) return;  // a file that is read by offset holds none of this process's memory
     if (!whole_pages(file_bytes, hint == advice::done_with, offset, size_bytes)) return;
 #if defined(POSIX_FADV_WILLNEED)
@@ -206,8 +209,8 @@ inline void advise_file(handle file, std::uint64_t file_bytes, std::uint64_t off
 #endif
 }
 
-inline void advise_mapping(handle file, const std::byte* data, std::size_t file_bytes, std::uint64_t offset, std::uint64_t size_bytes,
-                           advice hint) noexcept {
+inline void advise_mapping(handle file, const std::byte* data, std::size_t file_bytes, std::uint64_t offset,
+                           std::uint64_t size_bytes, advice hint) noexcept {
     const bool gives_back = hint == advice::release || hint == advice::done_with;
     if (!whole_pages(file_bytes, gives_back, offset, size_bytes)) return;
     void* const first = const_cast<std::byte*>(data) + static_cast<std::size_t>(offset);
@@ -334,7 +337,8 @@ inline void start_writing([[maybe_unused]] handle file) noexcept {
 /// Whether a path leads to the file that is open.
 [[nodiscard]] inline bool is_same_file(handle file, const char* path) noexcept {
     file_facts open, named;
-    return call_fstat(file, &open) == 0 && call_stat(path, &named) == 0 && open.st_dev == named.st_dev && open.st_ino == named.st_ino;
+    return call_fstat(file, &open) == 0 && call_stat(path, &named) == 0 && open.st_dev == named.st_dev &&
+           open.st_ino == named.st_ino;
 }
 
 /// When a file was last written to, in a unit of the system's; 0 where it does not tell.
@@ -406,7 +410,9 @@ inline void remove_locked(handle file, const char* path) noexcept {
 
 [[nodiscard]] inline outcome remove_file(const char* path) noexcept { return ::unlink(path) == 0 ? outcome{} : failed(errno); }
 
-[[nodiscard]] inline outcome make_directory(const char* path) noexcept { return ::mkdir(path, 0777) == 0 ? outcome{} : failed(errno); }
+[[nodiscard]] inline outcome make_directory(const char* path) noexcept {
+    return ::mkdir(path, 0777) == 0 ? outcome{} : failed(errno);
+}
 
 [[nodiscard]] inline outcome kind_of(const char* path, path_kind& kind) noexcept {
     file_facts facts;

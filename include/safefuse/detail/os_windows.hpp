@@ -75,25 +75,25 @@ inline constexpr handle no_handle = nullptr;
     case 53:   // ERROR_BAD_NETPATH
     case 123:  // ERROR_INVALID_NAME
         return {false, errc::file_not_found, number};
-    case 5: return {false, errc::permission_denied, number};                                   // ERROR_ACCESS_DENIED
+    case 5: return {false, errc::permission_denied, number};                                  // ERROR_ACCESS_DENIED
     case 19: return {false, errc::permission_denied, number, "the disk is write-protected"};  // ERROR_WRITE_PROTECT
-    case 32:                                                                                   // ERROR_SHARING_VIOLATION
-    case 33:                                                                                   // ERROR_LOCK_VIOLATION
-    case 1224:                                                                                 // ERROR_USER_MAPPED_FILE
+    case 32:                                                                                  // ERROR_SHARING_VIOLATION
+    case 33:                                                                                  // ERROR_LOCK_VIOLATION
+    case 1224:                                                                                // ERROR_USER_MAPPED_FILE
         return {false, errc::permission_denied, number, "somebody has it open"};
-    case 267: return {false, errc::not_a_directory, number};        // ERROR_DIRECTORY
-    case 80:                                                        // ERROR_FILE_EXISTS
-    case 183: return {false, errc::already_exists, number};         // ERROR_ALREADY_EXISTS
-    case 145: return {false, errc::destination_not_empty, number};  // ERROR_DIR_NOT_EMPTY
-    case 8:                                                         // ERROR_NOT_ENOUGH_MEMORY
-    case 14:                                                        // ERROR_OUTOFMEMORY
-    case 1455: return {false, errc::out_of_memory, number};         // ERROR_COMMITMENT_LIMIT
-    case 4: return {false, errc::io_error, number, "too many open files"};            // ERROR_TOO_MANY_OPEN_FILES
-    case 39:                                             // ERROR_HANDLE_DISK_FULL
-    case 112: return {false, errc::disk_full, number};  // ERROR_DISK_FULL
-    case 206: return {false, errc::io_error, number, "the name is too long"};         // ERROR_FILENAME_EXCED_RANGE
+    case 267: return {false, errc::not_a_directory, number};                                    // ERROR_DIRECTORY
+    case 80:                                                                                    // ERROR_FILE_EXISTS
+    case 183: return {false, errc::already_exists, number};                                     // ERROR_ALREADY_EXISTS
+    case 145: return {false, errc::destination_not_empty, number};                              // ERROR_DIR_NOT_EMPTY
+    case 8:                                                                                     // ERROR_NOT_ENOUGH_MEMORY
+    case 14:                                                                                    // ERROR_OUTOFMEMORY
+    case 1455: return {false, errc::out_of_memory, number};                                     // ERROR_COMMITMENT_LIMIT
+    case 4: return {false, errc::io_error, number, "too many open files"};                      // ERROR_TOO_MANY_OPEN_FILES
+    case 39:                                                                                    // ERROR_HANDLE_DISK_FULL
+    case 112: return {false, errc::disk_full, number};                                          // ERROR_DISK_FULL
+    case 206: return {false, errc::io_error, number, "the name is too long"};                   // ERROR_FILENAME_EXCED_RANGE
     case 223: return {false, errc::io_error, number, "too large a file for this file system"};  // ERROR_FILE_TOO_LARGE
-    case 1113: return {false, errc::io_error, number, "the path is not UTF-8"};       // ERROR_NO_UNICODE_TRANSLATION
+    case 1113: return {false, errc::io_error, number, "the path is not UTF-8"};                 // ERROR_NO_UNICODE_TRANSLATION
     default: return {false, errc::io_error, number};
     }
 }
@@ -171,7 +171,8 @@ inline void close_file(handle file) noexcept { ::CloseHandle(file); }
 }
 
 /// Reads until `out` is full or the file ends, and stores how much that was.
-[[nodiscard]] inline outcome read_at(handle file, std::uint64_t offset, sequence<std::byte> out, std::size_t& read_bytes) noexcept {
+[[nodiscard]] inline outcome read_at(handle file, std::uint64_t offset, sequence<std::byte> out,
+                                     std::size_t& read_bytes) noexcept {
     read_bytes = 0;
     while (read_bytes < out.size()) {
         const std::size_t left = out.size() - read_bytes;
@@ -246,7 +247,9 @@ inline void advise_mapping(handle, const std::byte*, std::size_t, std::uint64_t,
 inline void start_writing(handle) noexcept {}
 
 /// File systems that share blocks are rare here.
-[[nodiscard]] inline outcome share_blocks(handle, std::uint64_t, handle, std::uint64_t, std::uint64_t) noexcept { return failed(50); }
+[[nodiscard]] inline outcome share_blocks(handle, std::uint64_t, handle, std::uint64_t, std::uint64_t) noexcept {
+    return failed(50);
+}
 
 [[nodiscard]] inline outcome sync_file(handle file) noexcept { return ::FlushFileBuffers(file) != 0 ? outcome{} : failed(); }
 
@@ -257,7 +260,8 @@ inline void start_writing(handle) noexcept {}
     array<wchar_t> wide_from, wide_to;
     if (const outcome came = widen(from, {}, wide_from); !came) return came;
     if (const outcome came = widen(to, {}, wide_to); !came) return came;
-    return ::MoveFileExW(wide_from.data(), wide_to.data(), 1 | 8) != 0 ? outcome{} : failed_at(wide_to);  // REPLACE_EXISTING, WRITE_THROUGH
+    return ::MoveFileExW(wide_from.data(), wide_to.data(), 1 | 8) != 0 ? outcome{}
+                                                                       : failed_at(wide_to);  // REPLACE_EXISTING, WRITE_THROUGH
 }
 
 /// Waits until the bytes of a file that is not open are on the disk.
@@ -308,8 +312,9 @@ struct file_facts {
 [[nodiscard]] inline outcome free_space(const char* directory, std::uint64_t& size_bytes) noexcept {
     array<wchar_t> wide;
     if (const outcome came = widen(directory, {}, wide); !came) return came;
-    return ::GetDiskFreeSpaceExW(wide.data(), reinterpret_cast<union ::_ULARGE_INTEGER*>(&size_bytes), nullptr, nullptr) != 0 ? outcome{}
-                                                                                                                           : failed();
+    return ::GetDiskFreeSpaceExW(wide.data(), reinterpret_cast<union ::_ULARGE_INTEGER*>(&size_bytes), nullptr, nullptr) != 0
+               ? outcome{}
+               : failed();
 }
 
 /// Opens a file for reading and writing, makes it if it is not there, and keeps every other caller out until it is closed, by

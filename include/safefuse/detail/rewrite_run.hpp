@@ -34,9 +34,11 @@ class progress_ref {
 public:
     progress_ref() noexcept = default;
     template <class F>
-        requires(!std::is_same_v<F, progress_ref> && std::is_invocable_r_v<bool, F&, const rewrite_progress&>)
+    requires(!std::is_same_v<F, progress_ref> && std::is_invocable_r_v<bool, F&, const rewrite_progress&>)
     progress_ref(F& f SAFEFUSE_LIFETIMEBOUND) noexcept  // NOLINT: a callable is meant to convert
-        : object_{&f}, call_{[](void* object, const rewrite_progress& progress) { return static_cast<bool>((*static_cast<F*>(object))(progress)); }} {}
+        : object_{&f}, call_{[](void* object, const rewrite_progress& progress) {
+              return static_cast<bool>((*static_cast<F*>(object))(progress));
+          }} {}
 
     bool operator()(const rewrite_progress& progress) const { return call_ == nullptr || call_(object_, progress); }
 
@@ -117,7 +119,8 @@ public:
         if (auto made = list_steps(steps, chosen); !made) return made;
         for (const step& each : steps) {
             check_.forget();
-            auto sent = each.scope == rewrite_plan::as_it_is ? send_tensor(each.tensor, accept) : send_scope(each.scope, chosen, accept);
+            auto sent =
+                each.scope == rewrite_plan::as_it_is ? send_tensor(each.tensor, accept) : send_scope(each.scope, chosen, accept);
             if (!sent) return sent;
         }
         return {};
@@ -144,14 +147,17 @@ private:
             const tensor_place place = set_.place(first);
             if (!steps.push({place.source, from.scope, place.offset, t})) return no_memory;
         }
-        const auto before = [](const step& a, const step& b) noexcept { return a.source != b.source ? a.source < b.source : a.offset < b.offset; };
+        const auto before = [](const step& a, const step& b) noexcept {
+            return a.source != b.source ? a.source < b.source : a.offset < b.offset;
+        };
         if (!sort(steps.span(), before)) return no_memory;
         return {};
     }
 
     /// Sends [from, from + size) of a source as bytes of a tensor, but for what the other side shares.
     template <class Accept>
-    result<void> send_run(std::uint32_t source, std::uint64_t from, std::uint64_t size, std::uint32_t t, std::uint64_t to, Accept& accept) noexcept {
+    result<void> send_run(std::uint32_t source, std::uint64_t from, std::uint64_t size, std::uint32_t t, std::uint64_t to,
+                          Accept& accept) noexcept {
         if constexpr (requires { accept.share(source, from, size, t, to); }) {
             const shared_range shared = accept.share(source, from, size, t, to);
             if (shared.end > shared.begin) {
@@ -164,7 +170,8 @@ private:
     }
 
     template <class Accept>
-    result<void> send_pieces(std::uint32_t source, std::uint64_t from, std::uint64_t size, std::uint32_t t, std::uint64_t to, Accept& accept) noexcept {
+    result<void> send_pieces(std::uint32_t source, std::uint64_t from, std::uint64_t size, std::uint32_t t, std::uint64_t to,
+                             Accept& accept) noexcept {
         const sequence<const std::byte> resident = set_.source_bytes(source);
         if (!resident.empty())
             if (auto same = check_.before(source); !same) return same;
@@ -173,7 +180,11 @@ private:
             sequence<const std::byte> bytes;
             if (!resident.empty()) {
                 if (from > resident.size() || resident.size() - from < size)
-                    return failure{.code = errc::read_past_end, .file = text{set_.source_name(source)}, .offset = from, .expected = size, .actual = resident.size()};
+                    return failure{.code = errc::read_past_end,
+                                   .file = text{set_.source_name(source)},
+                                   .offset = from,
+                                   .expected = size,
+                                   .actual = resident.size()};
                 bytes = resident.subspan(static_cast<std::size_t>(from + done), piece);
             } else {
                 if (!buffer_.reserve(run_piece_bytes)) return failure{.code = errc::out_of_memory};
@@ -195,7 +206,8 @@ private:
 
     result<void> progressed(std::uint32_t t, std::uint64_t size_bytes) noexcept {
         done_bytes_ += size_bytes;
-        if (size_bytes != 0 && !progress_({plan_.tensors()[t].name, done_bytes_, plan_.total_bytes()})) return failure{.code = errc::canceled};
+        if (size_bytes != 0 && !progress_({plan_.tensors()[t].name, done_bytes_, plan_.total_bytes()}))
+            return failure{.code = errc::canceled};
         return {};
     }
 
@@ -226,7 +238,9 @@ private:
         for (const copy_block& block : plan.blocks()) {
             const std::uint32_t t = tensor_of[block.output];
             if (t == not_chosen || gathered[block.output]) continue;
-            if (auto sent = send_run(block.source, block.source_offset, block.run_bytes, t, block.destination_offset, accept); !sent) return sent;
+            if (auto sent = send_run(block.source, block.source_offset, block.run_bytes, t, block.destination_offset, accept);
+                !sent)
+                return sent;
         }
         for (std::size_t o = 0; o < plan.outputs().size(); ++o)
             if (tensor_of[o] != not_chosen && gathered[o])
@@ -239,7 +253,8 @@ private:
         const std::uint64_t size = plan.outputs()[output].size_bytes;
         for (std::uint64_t done = 0; done < size;) {
             const std::size_t piece = static_cast<std::size_t>(window_end(plan, output, done) - done);
-            if (!buffer_.reserve(piece < rewrite_buffer_bytes ? rewrite_buffer_bytes : piece)) return failure{.code = errc::out_of_memory};
+            if (!buffer_.reserve(piece < rewrite_buffer_bytes ? rewrite_buffer_bytes : piece))
+                return failure{.code = errc::out_of_memory};
             if (auto gathered = gather(plan, output, done, {buffer_.data(), piece}); !gathered) return gathered;
             if (auto accepted = accept(t, done, sequence<const std::byte>{buffer_.data(), piece}); !accepted) return accepted;
             if (auto going = progressed(t, piece); !going) return going;
@@ -257,8 +272,9 @@ private:
         const std::uint64_t latest = at_most(largest_rewrite_buffer_bytes);
         const auto is_clean = [&](std::uint64_t end) noexcept {
             for (const copy_block& block : plan.blocks())
-                if (block.output == output && block.destination_offset < end && block.destination_offset + block.destination_extent_bytes() > end &&
-                    is_turned(block) && set_.source_bytes(block.source).empty())
+                if (block.output == output && block.destination_offset < end &&
+                    block.destination_offset + block.destination_extent_bytes() > end && is_turned(block) &&
+                    set_.source_bytes(block.source).empty())
                     return false;
             return true;
         };

@@ -150,7 +150,9 @@ private:
     /// The loops from this one on have steps less than `gap` bytes apart.
     [[nodiscard]] std::uint32_t solid_from(std::uint64_t gap) const noexcept {
         std::uint32_t depth = block_.loop_count;
-        while (depth > 0 && (stride(block_.loops[depth - 1]) < span_[depth] || stride(block_.loops[depth - 1]) - span_[depth] < gap)) --depth;
+        while (depth > 0 &&
+               (stride(block_.loops[depth - 1]) < span_[depth] || stride(block_.loops[depth - 1]) - span_[depth] < gap))
+            --depth;
         return depth;
     }
     [[nodiscard]] std::uint64_t stride(const copy_loop& loop) const noexcept {
@@ -178,7 +180,8 @@ private:
             if (reach < last) last = reach;
         }
         for (std::uint64_t i = first; i < last; ++i)
-            if (auto done = visit(depth + 1, from + i * loop.source_stride, to + i * loop.destination_stride, window, f); !done) return done;
+            if (auto done = visit(depth + 1, from + i * loop.source_stride, to + i * loop.destination_stride, window, f); !done)
+                return done;
         return {};
     }
 
@@ -189,7 +192,9 @@ private:
 
 /// The number of the loop with the longest step on one side. What its steps cover there does not overlap. The block has loops.
 [[nodiscard]] inline std::uint32_t longest_loop(const copy_block& block, block_side side) noexcept {
-    const auto stride = [&](const copy_loop& loop) noexcept { return side == block_side::source ? loop.source_stride : loop.destination_stride; };
+    const auto stride = [&](const copy_loop& loop) noexcept {
+        return side == block_side::source ? loop.source_stride : loop.destination_stride;
+    };
     std::uint32_t longest = 0;
     for (std::uint32_t i = 1; i < block.loop_count; ++i)
         if (stride(block.loops[i]) > stride(block.loops[longest])) longest = i;
@@ -214,7 +219,9 @@ private:
 /// themselves, as large as can be, until f returns a failure. f returns result<void>.
 template <class F>
 result<void> cut(const copy_block& block, block_side side, byte_window window, F& f) {
-    const auto stride = [&](const copy_loop& loop) noexcept { return side == block_side::source ? loop.source_stride : loop.destination_stride; };
+    const auto stride = [&](const copy_loop& loop) noexcept {
+        return side == block_side::source ? loop.source_stride : loop.destination_stride;
+    };
     const std::uint64_t here = side == block_side::source ? block.source_offset : block.destination_offset;
     const std::uint64_t extent = side == block_side::source ? block.source_extent_bytes() : block.destination_extent_bytes();
     if (here >= window.end || here + extent <= window.begin) return {};

@@ -73,8 +73,8 @@ private:
     }
     template <std::size_t... At>
     [[gnu::always_inline]] static void round(const row* from, row* to, std::index_sequence<At...> each) noexcept {
-        ((to[At] = At % 2 == 0 ? low(from[At / 2], from[At / 2 + side / 2], each)
-                               : high(from[At / 2], from[At / 2 + side / 2], each)),
+        ((to[At] =
+              At % 2 == 0 ? low(from[At / 2], from[At / 2 + side / 2], each) : high(from[At / 2], from[At / 2 + side / 2], each)),
          ...);
     }
     template <std::size_t... At>

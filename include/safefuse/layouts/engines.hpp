@@ -15,13 +15,14 @@ namespace safefuse::inline SAFEFUSE_ABI::layouts {
 /// vLLM: w13_weight [E, 2I, H], gate's rows first, and w2_weight [E, H, I]; w13_bias, w13_weight_scale_inv likewise.
 ///   source  vllm-project/vllm, vllm/model_executor/layers: fused_moe/unquantized_fused_moe_method.py @ 017b8f2 (names, shapes),
 ///           fused_moe/routed_experts.py @ 002d607 (w1, the gate, goes first), quantization/fp8.py @ 0071b24 (block scales)
-using vllm = layout<
-    spelling<spelled<weight, "_weight">, spelled<bias, "_bias">, spelled<weight_scale_inv, "_weight_scale_inv">, spelled<weight_scale, "_weight_scale">,
-             spelled<weight_scale_2, "_weight_scale_2">, spelled<input_scale, "_input_scale">, spelled<weight_packed, "_weight_packed">,
-             spelled<weight_global_scale, "_weight_global_scale">, spelled<input_global_scale, "_input_global_scale">,
-             spelled<weight_shape, "_weight_shape">, spelled<weight_g_idx, "_weight_g_idx">, spelled<qweight, "_qweight">,
-             spelled<qzeros, "_qzeros">, spelled<scales, "_scales">, spelled<g_idx, "_g_idx">>,
-    tensor<"w13", stack<concat<0, gate, up>>>, tensor<"w2", stack<down>>>;
+using vllm =
+    layout<spelling<spelled<weight, "_weight">, spelled<bias, "_bias">, spelled<weight_scale_inv, "_weight_scale_inv">,
+                    spelled<weight_scale, "_weight_scale">, spelled<weight_scale_2, "_weight_scale_2">,
+                    spelled<input_scale, "_input_scale">, spelled<weight_packed, "_weight_packed">,
+                    spelled<weight_global_scale, "_weight_global_scale">, spelled<input_global_scale, "_input_global_scale">,
+                    spelled<weight_shape, "_weight_shape">, spelled<weight_g_idx, "_weight_g_idx">, spelled<qweight, "_qweight">,
+                    spelled<qzeros, "_qzeros">, spelled<scales, "_scales">, spelled<g_idx, "_g_idx">>,
+           tensor<"w13", stack<concat<0, gate, up>>>, tensor<"w2", stack<down>>>;
 
 /// TensorRT-LLM: w3_w1_weight [E, 2I, H], up's rows first, and w2_weight [E, H, I]; block scales are ..._weight_scaling_factor.
 ///   source  NVIDIA/TensorRT-LLM, tensorrt_llm/_torch/modules/fused_moe/quantization.py @ 002366a (FusedMoEMethodBase,
@@ -78,7 +79,7 @@ namespace safefuse::inline SAFEFUSE_ABI {
 
 /// An engine's layout by name, for programs that learn it at run time: plan(set, scope, layouts::per_expert::description, *it->layout).
 struct known_engine {
-    std::string_view name;  ///< as find_engine takes it
+    std::string_view name;             ///< as find_engine takes it
     const layout_description* layout;  ///< never null
 };
 
@@ -101,11 +102,10 @@ public:
 };
 
 /// All engines whose layouts the library ships.
-using shipped_engines =
-    engine_list<engine<"automodel", layouts::automodel>, engine<"cutedsl", layouts::cutedsl>, engine<"gguf", layouts::gguf>,
-                engine<"megablocks", layouts::megablocks>, engine<"mlx", layouts::mlx>,
-                engine<"onnxruntime_genai", layouts::onnxruntime_genai>, engine<"tensorrt_llm", layouts::tensorrt_llm>,
-                engine<"vllm", layouts::vllm>>;
+using shipped_engines = engine_list<engine<"automodel", layouts::automodel>, engine<"cutedsl", layouts::cutedsl>,
+                                    engine<"gguf", layouts::gguf>, engine<"megablocks", layouts::megablocks>,
+                                    engine<"mlx", layouts::mlx>, engine<"onnxruntime_genai", layouts::onnxruntime_genai>,
+                                    engine<"tensorrt_llm", layouts::tensorrt_llm>, engine<"vllm", layouts::vllm>>;
 
 /// The engine of that name, or null.
 template <class Engines = shipped_engines>

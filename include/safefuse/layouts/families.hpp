@@ -15,9 +15,10 @@ namespace safefuse::inline SAFEFUSE_ABI::layouts {
 struct qwen2_moe : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "qwen2_moe";
     using modules = safefuse::modules<"mlp.experts">;
-    static constexpr std::string_view model_types[] = {"qwen2_moe", "afmoe", "cohere2_moe", "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots1", "flex_olmo",
-                  "glm4_moe", "glm4_moe_lite", "glm4v_moe", "glm_moe_dsa", "hunyuan_v1_moe", "mellum", "olmoe", "qwen3_moe",
-                  "qwen3_5_moe", "qwen3_next", "qwen3_omni_moe", "qwen3_omni_moe_thinker", "solar_open"};
+    static constexpr std::string_view model_types[] = {
+        "qwen2_moe", "afmoe",     "cohere2_moe",   "deepseek_v2", "deepseek_v3",    "deepseek_v32",           "dots1",
+        "flex_olmo", "glm4_moe",  "glm4_moe_lite", "glm4v_moe",   "glm_moe_dsa",    "hunyuan_v1_moe",         "mellum",
+        "olmoe",     "qwen3_moe", "qwen3_5_moe",   "qwen3_next",  "qwen3_omni_moe", "qwen3_omni_moe_thinker", "solar_open"};
 };
 
 /// gate_up_proj [E, H, 2I], gate's columns first, and down_proj [E, I, H].
@@ -25,14 +26,15 @@ using gate_up_transposed = layout<as_parameters, tensor<"gate_up_proj", stack<tr
                                   tensor<"down_proj", stack<transpose<0, 1, down>>>>;
 
 /// fc1 [E, H, 2I], gate's columns first, and fc2 [E, I, H].
-using aria_experts = layout<as_modules, tensor<"fc1", stack<transpose<0, 1, concat<0, gate, up>>>>,
-                            tensor<"fc2", stack<transpose<0, 1, down>>>>;
+using aria_experts =
+    layout<as_modules, tensor<"fc1", stack<transpose<0, 1, concat<0, gate, up>>>>, tensor<"fc2", stack<transpose<0, 1, down>>>>;
 
 /// Rhymes AI's Aria: stored as the model holds it, transposed; its modules have other names.
 struct aria : family<aria_experts, aria_experts> {
     static constexpr std::string_view name = "aria";
     using modules = safefuse::modules<"mlp.experts">;
-    static constexpr rename_description renames[] = {maybe("^language_model.lm_head", "lm_head"), rename("^language_model.model", "model.language_model"),
+    static constexpr rename_description renames[] = {
+        maybe("^language_model.lm_head", "lm_head"), rename("^language_model.model", "model.language_model"),
         rename("^vision_tower", "model.vision_tower"), rename("^multi_modal_projector", "model.multi_modal_projector")};
     static constexpr std::string_view model_types[] = {"aria"};
 };
@@ -57,7 +59,7 @@ struct axk2 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "axk2";
     using modules = safefuse::modules<"mlp.experts">;
     static constexpr rename_description renames[] = {rename("W_down", "mlp.fc1"), rename("W_up", "mlp.fc2"),
-                                      rename("self_attn.q_b_proj", "self_attn.q_gate_proj")};
+                                                     rename("self_attn.q_b_proj", "self_attn.q_gate_proj")};
     static constexpr std::string_view model_types[] = {"axk2"};
 };
 
@@ -72,7 +74,8 @@ struct dbrx : family<flat_experts, flat_experts> {
 struct deepseek_ocr2 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "deepseek_ocr2";
     using modules = safefuse::modules<"mlp.experts">;
-    static constexpr rename_description renames[] = {rename("^model.sam_model.blocks", "model.vision_tower.sam_encoder.layers"),
+    static constexpr rename_description renames[] = {
+        rename("^model.sam_model.blocks", "model.vision_tower.sam_encoder.layers"),
         rename("^model.vision_tower.sam_encoder.layers.{number}.norm1",
                "model.vision_tower.sam_encoder.layers.{number}.layer_norm1"),
         rename("^model.vision_tower.sam_encoder.layers.{number}.norm2",
@@ -92,39 +95,39 @@ struct deepseek_ocr2 : family<per_expert, gate_up_fused> {
         rename("^model.projector.layers", "model.multi_modal_projector"),
         rename("^model.view_seperator", "model.view_separator"),
         rename("^model.embed_tokens", "model.language_model.embed_tokens"),
-        rename("^model.layers", "model.language_model.layers"), rename("^model.norm", "model.language_model.norm")};
+        rename("^model.layers", "model.language_model.layers"),
+        rename("^model.norm", "model.language_model.norm")};
     static constexpr std::string_view model_types[] = {"deepseek_ocr2"};
 };
 
 /// Mixtral's names; the factors of codes are called scale.
 using deepseek_v4_experts = layout<spelling<spelled<weight, ".weight">, spelled<weight_scale_inv, ".scale">>,
-                                   tensor<"{expert}.w1", gate>,
-                                   tensor<"{expert}.w3", up>, tensor<"{expert}.w2", down>>;
+                                   tensor<"{expert}.w1", gate>, tensor<"{expert}.w3", up>, tensor<"{expert}.w2", down>>;
 
 /// DeepSeek V4: w1, w3, w2 on the hub, and shorter names all over.
 struct deepseek_v4 : family<deepseek_v4_experts, gate_up_fused> {
     static constexpr std::string_view name = "deepseek_v4";
     using modules = safefuse::modules<"ffn.experts", "mlp.experts">;
-    static constexpr rename_description renames[] = {rename("^layers", "model.layers"), rename("^embed", "model.embed_tokens"), rename("^norm", "model.norm"),
-        maybe("^head", "lm_head"), rename("^hc_head_fn", "model.hc_head.hc_fn"),
-        rename("^hc_head_base", "model.hc_head.hc_base"), rename("^hc_head_scale", "model.hc_head.hc_scale"),
-        rename("hc_attn_fn", "attn_hc.fn"), rename("hc_attn_base", "attn_hc.base"), rename("hc_attn_scale", "attn_hc.scale"),
-        rename("hc_ffn_fn", "ffn_hc.fn"), rename("hc_ffn_base", "ffn_hc.base"), rename("hc_ffn_scale", "ffn_hc.scale"),
-        rename("attn_norm", "input_layernorm"), rename("ffn_norm", "post_attention_layernorm"), rename("ffn", "mlp"),
+    static constexpr rename_description renames[] = {
+        rename("^layers", "model.layers"), rename("^embed", "model.embed_tokens"), rename("^norm", "model.norm"),
+        maybe("^head", "lm_head"), rename("^hc_head_fn", "model.hc_head.hc_fn"), rename("^hc_head_base", "model.hc_head.hc_base"),
+        rename("^hc_head_scale", "model.hc_head.hc_scale"), rename("hc_attn_fn", "attn_hc.fn"),
+        rename("hc_attn_base", "attn_hc.base"), rename("hc_attn_scale", "attn_hc.scale"), rename("hc_ffn_fn", "ffn_hc.fn"),
+        rename("hc_ffn_base", "ffn_hc.base"), rename("hc_ffn_scale", "ffn_hc.scale"), rename("attn_norm", "input_layernorm"),
+        rename("ffn_norm", "post_attention_layernorm"), rename("ffn", "mlp"),
         rename("mlp.gate.bias", "mlp.gate.e_score_correction_bias"),
         rename("mlp.shared_experts.w1", "mlp.shared_experts.gate_proj"),
         rename("mlp.shared_experts.w2", "mlp.shared_experts.down_proj"),
         rename("mlp.shared_experts.w3", "mlp.shared_experts.up_proj"), rename("attn", "self_attn"),
         rename("self_attn.attn_sink", "self_attn.sinks"), rename("self_attn.q_norm", "self_attn.q_a_norm"),
         rename("self_attn.wq_a", "self_attn.q_a_proj"), rename("self_attn.wq_b", "self_attn.q_b_proj"),
-        rename("self_attn.wo_a", "self_attn.o_a_proj"), rename("self_attn.wo_b", "self_attn.o_b_proj"),
-        rename("wkv", "kv_proj"), rename("ape", "position_bias"),
-        rename("self_attn.indexer.compressor", "self_attn.compressor.indexer"),
+        rename("self_attn.wo_a", "self_attn.o_a_proj"), rename("self_attn.wo_b", "self_attn.o_b_proj"), rename("wkv", "kv_proj"),
+        rename("ape", "position_bias"), rename("self_attn.indexer.compressor", "self_attn.compressor.indexer"),
         rename("self_attn.indexer.weights_proj", "self_attn.compressor.indexer.scorer.weights_proj"),
         rename("self_attn.indexer.wq_b", "self_attn.compressor.indexer.q_b_proj"),
-        rename("compressor.wgate", "compressor.gate_proj"),
-        rename("compressor.indexer.wgate", "compressor.indexer.gate_proj"), rename("compressor.norm", "compressor.kv_norm"),
-        rename("compressor.indexer.norm", "compressor.indexer.kv_norm"), accept("self_attn.norm", "self_attn.kv_norm"),
+        rename("compressor.wgate", "compressor.gate_proj"), rename("compressor.indexer.wgate", "compressor.indexer.gate_proj"),
+        rename("compressor.norm", "compressor.kv_norm"), rename("compressor.indexer.norm", "compressor.indexer.kv_norm"),
+        accept("self_attn.norm", "self_attn.kv_norm"),
         // the scales of FP8 codes
         maybe("q_a_proj.scale", "q_a_proj.weight_scale_inv"), maybe("q_b_proj.scale", "q_b_proj.weight_scale_inv"),
         maybe("kv_proj.scale", "kv_proj.weight_scale_inv"), maybe("o_a_proj.scale", "o_a_proj.weight_scale_inv"),
@@ -148,13 +151,11 @@ using ernie_vl_image_up = part_of<ernie_vl_image, "vision_up", "J", "H">;
 using ernie_vl_image_down = part_of<ernie_vl_image, "vision_down", "H", "J">;
 using ernie_vl_per_expert =
     layout<as_modules, tensor<"experts.{expert}.gate_proj", gate>, tensor<"experts.{expert}.up_proj", up>,
-           tensor<"experts.{expert}.down_proj", down>,
-           tensor<"experts.{expert}.gate_proj", ernie_vl_image_gate>, tensor<"experts.{expert}.up_proj", ernie_vl_image_up>,
-           tensor<"experts.{expert}.down_proj", ernie_vl_image_down>>;
+           tensor<"experts.{expert}.down_proj", down>, tensor<"experts.{expert}.gate_proj", ernie_vl_image_gate>,
+           tensor<"experts.{expert}.up_proj", ernie_vl_image_up>, tensor<"experts.{expert}.down_proj", ernie_vl_image_down>>;
 using ernie_vl_fused = layout<as_parameters, tensor<"text_moe.experts.gate_up_proj", stack<concat<0, gate, up>>>,
                               tensor<"text_moe.experts.down_proj", stack<down>>,
-                              tensor<"vision_moe.experts.gate_up_proj",
-                                     stack<concat<0, ernie_vl_image_gate, ernie_vl_image_up>>>,
+                              tensor<"vision_moe.experts.gate_up_proj", stack<concat<0, ernie_vl_image_gate, ernie_vl_image_up>>>,
                               tensor<"vision_moe.experts.down_proj", stack<ernie_vl_image_down>>>;
 /// Their routers, transposed on disk, and the corrections of both in one tensor.
 using ernie_vl_router = matrix<"router", "C", "H">;
@@ -164,12 +165,12 @@ using ernie_vl_vision_gate = layout<spelling<spelled<weight, ".weight_1">>, tens
 using ernie_vl_vision_gate_turned = layout<spelling<spelled<weight, ".weight">>, tensor<"vision_moe.gate", ernie_vl_router>>;
 using ernie_vl_text_bias = matrix<"text", "ONE", "C">;
 using ernie_vl_vision_bias = matrix<"vision", "ONE", "C">;
-using ernie_vl_biases = layout<spelling<spelled<weight, "">>,
-                               tensor<"moe_statics.e_score_correction_bias",
-                                      concat<0, ernie_vl_text_bias, ernie_vl_vision_bias>>>;
-using ernie_vl_biases_apart = layout<spelling<spelled<weight, "">>,
-                                     tensor<"text_moe.gate.moe_statics.e_score_correction_bias", ernie_vl_text_bias>,
-                                     tensor<"vision_moe.gate.moe_statics.e_score_correction_bias", ernie_vl_vision_bias>>;
+using ernie_vl_biases =
+    layout<spelling<spelled<weight, "">>,
+           tensor<"moe_statics.e_score_correction_bias", concat<0, ernie_vl_text_bias, ernie_vl_vision_bias>>>;
+using ernie_vl_biases_apart =
+    layout<spelling<spelled<weight, "">>, tensor<"text_moe.gate.moe_statics.e_score_correction_bias", ernie_vl_text_bias>,
+           tensor<"vision_moe.gate.moe_statics.e_score_correction_bias", ernie_vl_vision_bias>>;
 
 /// ERNIE 4.5 VL: experts for text and for images in one numbered list, two modules in the model; routers are turned.
 struct ernie4_5_vl_moe : family<ernie_vl_per_expert, ernie_vl_fused> {
@@ -178,7 +179,9 @@ struct ernie4_5_vl_moe : family<ernie_vl_per_expert, ernie_vl_fused> {
     using others = other_modules<other_module<safefuse::modules<"mlp">, ernie_vl_text_gate, ernie_vl_text_gate_turned>,
                                  other_module<safefuse::modules<"mlp">, ernie_vl_vision_gate, ernie_vl_vision_gate_turned>,
                                  other_module<safefuse::modules<"mlp">, ernie_vl_biases, ernie_vl_biases_apart>>;
-    static constexpr rename_description renames[] = {rename("^model.vision_model", "model.vision_tower"), accept("^vision_model", "model.vision_tower"),
+    static constexpr rename_description renames[] = {
+        rename("^model.vision_model", "model.vision_tower"),
+        accept("^vision_model", "model.vision_tower"),
         rename("^model.resampler_model.spatial_linear.0", "model.resampler_model.spatial_linear.fc1"),
         rename("^model.resampler_model.spatial_linear.2", "model.resampler_model.spatial_linear.fc2"),
         rename("^model.resampler_model.spatial_linear.3", "model.resampler_model.spatial_linear.ln"),
@@ -186,7 +189,8 @@ struct ernie4_5_vl_moe : family<ernie_vl_per_expert, ernie_vl_fused> {
         rename("^model.resampler_model.temporal_linear.2", "model.resampler_model.temporal_linear.fc2"),
         rename("^model.resampler_model.temporal_linear.3", "model.resampler_model.temporal_linear.ln"),
         rename("^model.embed_tokens", "model.language_model.embed_tokens"),
-        rename("^model.layers", "model.language_model.layers"), rename("^model.norm", "model.language_model.norm")};
+        rename("^model.layers", "model.language_model.layers"),
+        rename("^model.norm", "model.language_model.norm")};
     static constexpr std::string_view model_types[] = {"ernie4_5_vl_moe"};
 };
 
@@ -211,8 +215,7 @@ using q_convolution = matrix<"q_conv1d", "C", "ONE", "W">;
 using k_convolution = matrix<"k_conv1d", "C", "ONE", "W">;
 using v_convolution = matrix<"v_conv1d", "C", "ONE", "W">;
 using convolutions_apart = layout<spelling<spelled<convolution_weight, ".weight">>, tensor<"q_conv1d", q_convolution>,
-                                  tensor<"k_conv1d", k_convolution>,
-                                  tensor<"v_conv1d", v_convolution>>;
+                                  tensor<"k_conv1d", k_convolution>, tensor<"v_conv1d", v_convolution>>;
 using convolutions_joined = layout<spelling<spelled<convolution_weight, ".weight">>,
                                    tensor<"conv1d", concat<0, q_convolution, k_convolution, v_convolution>>>;
 
@@ -222,11 +225,15 @@ struct glm5_next : family<per_expert, gate_up_fused> {
     using modules = safefuse::modules<"mlp.experts">;
     using others = other_modules<other_module<safefuse::modules<"self_attn">, convolutions_apart, convolutions_joined>>;
     static constexpr rename_description renames[] = {rename("self_attn.f_a_proj", "self_attn.forget_gate.f_a_proj"),
-        rename("self_attn.f_b_proj", "self_attn.forget_gate.f_b_proj"),
-        rename("self_attn.dt_bias", "self_attn.forget_gate.dt_bias"),
-        rename("self_attn.A_log", "self_attn.forget_gate.A_log"), rename("hc_attn_fn", "attn_hc.fn"),
-        rename("hc_attn_base", "attn_hc.base"), rename("hc_attn_scale", "attn_hc.scale"), rename("hc_ffn_fn", "ffn_hc.fn"),
-        rename("hc_ffn_base", "ffn_hc.base"), rename("hc_ffn_scale", "ffn_hc.scale")};
+                                                     rename("self_attn.f_b_proj", "self_attn.forget_gate.f_b_proj"),
+                                                     rename("self_attn.dt_bias", "self_attn.forget_gate.dt_bias"),
+                                                     rename("self_attn.A_log", "self_attn.forget_gate.A_log"),
+                                                     rename("hc_attn_fn", "attn_hc.fn"),
+                                                     rename("hc_attn_base", "attn_hc.base"),
+                                                     rename("hc_attn_scale", "attn_hc.scale"),
+                                                     rename("hc_ffn_fn", "ffn_hc.fn"),
+                                                     rename("hc_ffn_base", "ffn_hc.base"),
+                                                     rename("hc_ffn_scale", "ffn_hc.scale")};
     static constexpr std::string_view model_types[] = {"glm5_next"};
 };
 
@@ -234,11 +241,10 @@ struct glm5_next : family<per_expert, gate_up_fused> {
 /// the other way: gate_up_proj_blocks [E, 2I, H / 32, 16].
 using gpt_oss_blocks = field_in_forms<"mxfp4_blocks", field_role::value, with_entries<16, transposed_form<stored_as<1, 32>>>>;
 using gpt_oss_scales = field_in_forms<"mxfp4_scales", field_role::scale, transposed_form<stored_as<1, 32>>>;
-using gpt_oss_experts =
-    layout<spelling<spelled<weight, "">, spelled<bias, "_bias">, spelled<gpt_oss_blocks, "_blocks">,
-                    spelled<gpt_oss_scales, "_scales">>,
-           tensor<"gate_up_proj", stack<transpose<0, 1, interleave<0, 1, gate, up>>>>,
-           tensor<"down_proj", stack<transpose<0, 1, down>>>>;
+using gpt_oss_experts = layout<
+    spelling<spelled<weight, "">, spelled<bias, "_bias">, spelled<gpt_oss_blocks, "_blocks">, spelled<gpt_oss_scales, "_scales">>,
+    tensor<"gate_up_proj", stack<transpose<0, 1, interleave<0, 1, gate, up>>>>,
+    tensor<"down_proj", stack<transpose<0, 1, down>>>>;
 
 /// The same MXFP4 codes, for plans that put them elsewhere: rows g0, u0, g1, u1, ...
 using gpt_oss_mxfp4 = layout<spelling<spelled<mxfp4_blocks, "_blocks">, spelled<mxfp4_scales, "_scales">, spelled<bias, "_bias">>,
@@ -255,7 +261,8 @@ struct gpt_oss : family<gpt_oss_experts, gpt_oss_experts> {
 struct granitemoe : family<linear_pair, gate_up_fused> {
     static constexpr std::string_view name = "granitemoe";
     using modules = safefuse::modules<"block_sparse_moe", "block_sparse_moe.experts">;
-    static constexpr rename_description renames[] = {rename("block_sparse_moe.router.layer.weight", "block_sparse_moe.router.weight")};
+    static constexpr rename_description renames[] = {
+        rename("block_sparse_moe.router.layer.weight", "block_sparse_moe.router.weight")};
     static constexpr std::string_view model_types[] = {"granitemoe", "granitemoehybrid", "granitemoeshared"};
 };
 
@@ -271,8 +278,8 @@ struct hy_v3 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "hy_v3";
     using modules = safefuse::modules<"mlp.experts">;
     static constexpr rename_description renames[] = {rename("mlp.router.gate", "mlp.gate"),
-                                      rename("mlp.expert_bias", "mlp.e_score_correction_bias"),
-                                      rename("mlp.shared_mlp", "mlp.shared_experts")};
+                                                     rename("mlp.expert_bias", "mlp.e_score_correction_bias"),
+                                                     rename("mlp.shared_mlp", "mlp.shared_experts")};
     static constexpr std::string_view model_types[] = {"hy_v3"};
 };
 
@@ -280,13 +287,13 @@ struct hy_v3 : family<per_expert, gate_up_fused> {
 struct hy_v4 : family<gate_up_fused, gate_up_fused> {
     static constexpr std::string_view name = "hy_v4";
     using modules = safefuse::modules<"mlp.experts">;
-    static constexpr rename_description renames[] = {rename("hc_pre.hc_attn_layer.hc_fn", "attn_hc.fn"), rename("hc_pre.hc_attn_layer.hc_base", "attn_hc.base"),
-        rename("hc_pre.hc_attn_layer.hc_scale", "attn_hc.scale"), rename("hc_pre.hc_mlp_layer.hc_fn", "ffn_hc.fn"),
-        rename("hc_pre.hc_mlp_layer.hc_base", "ffn_hc.base"), rename("hc_pre.hc_mlp_layer.hc_scale", "ffn_hc.scale"),
-        rename("hc_pre.hc_head.hc_head_fn", "hc_head.hc_fn"), rename("hc_pre.hc_head.hc_head_base", "hc_head.hc_base"),
-        rename("hc_pre.hc_head.hc_head_scale", "hc_head.hc_scale"),
-        rename("self_attn.learnable_sink_param", "self_attn.sinks"), rename("self_attn.linear_gate", "self_attn.gate_proj"),
-        accept("linear_gate", "gate_proj")};
+    static constexpr rename_description renames[] = {
+        rename("hc_pre.hc_attn_layer.hc_fn", "attn_hc.fn"),         rename("hc_pre.hc_attn_layer.hc_base", "attn_hc.base"),
+        rename("hc_pre.hc_attn_layer.hc_scale", "attn_hc.scale"),   rename("hc_pre.hc_mlp_layer.hc_fn", "ffn_hc.fn"),
+        rename("hc_pre.hc_mlp_layer.hc_base", "ffn_hc.base"),       rename("hc_pre.hc_mlp_layer.hc_scale", "ffn_hc.scale"),
+        rename("hc_pre.hc_head.hc_head_fn", "hc_head.hc_fn"),       rename("hc_pre.hc_head.hc_head_base", "hc_head.hc_base"),
+        rename("hc_pre.hc_head.hc_head_scale", "hc_head.hc_scale"), rename("self_attn.learnable_sink_param", "self_attn.sinks"),
+        rename("self_attn.linear_gate", "self_attn.gate_proj"),     accept("linear_gate", "gate_proj")};
     static constexpr std::string_view model_types[] = {"hy_v4"};
 };
 
@@ -300,10 +307,12 @@ using mlp_joined = layout<as_modules, tensor<"gate_up_proj", concat<0, mlp_gate,
 struct minimax_m3_vl : family<per_expert_w123, gate_up_fused> {
     static constexpr std::string_view name = "minimax_m3_vl";
     using modules = safefuse::modules<"block_sparse_moe.experts", "mlp.experts">;
-    using others = other_modules<other_module<safefuse::modules<"mlp">, mlp_apart, mlp_joined>,
-                                 other_module<safefuse::modules<"block_sparse_moe.shared_experts", "mlp.shared_experts">,
-                                              mlp_apart, mlp_joined>>;
-    static constexpr rename_description renames[] = {maybe("^language_model.lm_head", "lm_head"), rename("^language_model.model", "model.language_model"),
+    using others = other_modules<
+        other_module<safefuse::modules<"mlp">, mlp_apart, mlp_joined>,
+        other_module<safefuse::modules<"block_sparse_moe.shared_experts", "mlp.shared_experts">, mlp_apart, mlp_joined>>;
+    static constexpr rename_description renames[] = {
+        maybe("^language_model.lm_head", "lm_head"),
+        rename("^language_model.model", "model.language_model"),
         rename("^vision_tower.vision_model.embeddings.patch_embedding", "model.vision_tower.embeddings.proj"),
         rename("^vision_tower.vision_model.encoder.layers", "model.vision_tower.layers"),
         rename("^vision_tower.vision_model.pre_layrnorm", "model.vision_tower.pre_layrnorm"),
@@ -312,7 +321,8 @@ struct minimax_m3_vl : family<per_expert_w123, gate_up_fused> {
         rename("^patch_merge_mlp.linear_2", "model.multi_modal_projector.merge_linear_2"),
         rename("block_sparse_moe.gate", "mlp.gate"),
         rename("block_sparse_moe.e_score_correction_bias", "mlp.gate.e_score_correction_bias"),
-        rename("block_sparse_moe.shared_experts", "mlp.shared_experts"), accept("block_sparse_moe", "mlp"),
+        rename("block_sparse_moe.shared_experts", "mlp.shared_experts"),
+        accept("block_sparse_moe", "mlp"),
         maybe("self_attn.index_q_proj", "self_attn.indexer.q_proj"),
         maybe("self_attn.index_k_proj", "self_attn.indexer.k_proj"),
         maybe("self_attn.index_q_norm", "self_attn.indexer.q_norm"),
@@ -321,8 +331,8 @@ struct minimax_m3_vl : family<per_expert_w123, gate_up_fused> {
 };
 
 /// Rows g0, u0, g1, u1, ...: of the experts, of the shared ones and of dense layers.
-using inkling_experts = layout<spelling<spelled<weight, "_weight">>, tensor<"w13", stack<interleave<0, 1, gate, up>>>,
-                               tensor<"w2", stack<down>>>;
+using inkling_experts =
+    layout<spelling<spelled<weight, "_weight">>, tensor<"w13", stack<interleave<0, 1, gate, up>>>, tensor<"w2", stack<down>>>;
 using inkling_shared_ones = group_of_experts<"S">;
 using inkling_shared_gate = part_of<inkling_shared_ones, "gate", "I", "H">;
 using inkling_shared_up = part_of<inkling_shared_ones, "up", "I", "H">;
@@ -331,8 +341,7 @@ using inkling_shared = layout<spelling<spelled<weight, "_weight">>,
                               tensor<"shared_w13", stack<interleave<0, 1, inkling_shared_gate, inkling_shared_up>>>,
                               tensor<"shared_w2", stack<inkling_shared_down>>>;
 using inkling_shared_apart = layout<spelling<spelled<weight, "">>, tensor<"gate_proj", stack<inkling_shared_gate>>,
-                                    tensor<"up_proj", stack<inkling_shared_up>>,
-                                    tensor<"down_proj", stack<inkling_shared_down>>>;
+                                    tensor<"up_proj", stack<inkling_shared_up>>, tensor<"down_proj", stack<inkling_shared_down>>>;
 using inkling_dense = layout<as_modules, tensor<"w13_dn", interleave<0, 1, mlp_gate, mlp_up>>>;
 
 /// Thinking Machines' Inkling: stored fused with rows of gate and up in turn, which the model puts one below the other.
@@ -341,22 +350,32 @@ struct inkling_mm_model : family<inkling_experts, gate_up_fused> {
     using modules = safefuse::modules<"mlp.experts">;
     using others = other_modules<other_module<safefuse::modules<"mlp.shared_experts">, inkling_shared, inkling_shared_apart>,
                                  other_module<safefuse::modules<"mlp">, inkling_dense, mlp_apart>>;
-    static constexpr rename_description renames[] = {rename("^model.llm.layers", "model.language_model.layers"),
+    static constexpr rename_description renames[] = {
+        rename("^model.llm.layers", "model.language_model.layers"),
         rename("^model.llm.embed_norm", "model.language_model.embed_norm"),
         rename("^model.llm.embed", "model.language_model.embed_tokens"),
-        rename("^model.llm.norm", "model.language_model.norm"), maybe("^model.llm.unembed", "lm_head"),
+        rename("^model.llm.norm", "model.language_model.norm"),
+        maybe("^model.llm.unembed", "lm_head"),
         rename("^model.audio.encoder", "model.audio_tower.embed_audio_tokens.embed_audio_tokens"),
         rename("^model.audio.final_norm", "model.audio_tower.norm"),
         rename("^model.visual.layers.linear_{number}", "model.vision_tower.encoder_layers.{number}.projection"),
         rename("^model.visual.layers.norm_{number}", "model.vision_tower.encoder_layers.{number}.layer_norm"),
-        rename("^model.visual.final_norm", "model.vision_tower.final_norm"), rename("mlp.w2_md", "mlp.down_proj"),
-        rename("mlp.gate.bias", "mlp.gate.e_score_correction_bias"), rename("attn.wq_du", "self_attn.q_proj"),
-        rename("attn.wk_dv", "self_attn.k_proj"), rename("attn.wv_dv", "self_attn.v_proj"),
-        rename("attn.wr_du", "self_attn.r_proj"), rename("attn.wo_ud", "self_attn.o_proj"),
-        rename("attn.q_norm", "self_attn.q_norm"), rename("attn.k_norm", "self_attn.k_norm"),
-        rename("attn.k_sconv", "self_attn.k_sconv.conv1d"), rename("attn.v_sconv", "self_attn.v_sconv.conv1d"),
-        rename("attn.rel_logits_proj", "self_attn.rel_logits_proj"), rename("attn_sconv", "attn_sconv.conv1d"),
-        rename("mlp_sconv", "mlp_sconv.conv1d"), rename("mlp_norm", "post_attention_layernorm"),
+        rename("^model.visual.final_norm", "model.vision_tower.final_norm"),
+        rename("mlp.w2_md", "mlp.down_proj"),
+        rename("mlp.gate.bias", "mlp.gate.e_score_correction_bias"),
+        rename("attn.wq_du", "self_attn.q_proj"),
+        rename("attn.wk_dv", "self_attn.k_proj"),
+        rename("attn.wv_dv", "self_attn.v_proj"),
+        rename("attn.wr_du", "self_attn.r_proj"),
+        rename("attn.wo_ud", "self_attn.o_proj"),
+        rename("attn.q_norm", "self_attn.q_norm"),
+        rename("attn.k_norm", "self_attn.k_norm"),
+        rename("attn.k_sconv", "self_attn.k_sconv.conv1d"),
+        rename("attn.v_sconv", "self_attn.v_sconv.conv1d"),
+        rename("attn.rel_logits_proj", "self_attn.rel_logits_proj"),
+        rename("attn_sconv", "attn_sconv.conv1d"),
+        rename("mlp_sconv", "mlp_sconv.conv1d"),
+        rename("mlp_norm", "post_attention_layernorm"),
         rename("attn_norm", "input_layernorm")};
     static constexpr std::string_view model_types[] = {"inkling_mm_model"};
 };
@@ -393,12 +412,11 @@ using rope_k_second = rope_half<"k_second">;
 using rope_v_first = rope_half<"v_first">;
 using rope_v_second = rope_half<"v_second">;
 using rope_qkv = concat<0, rope_in_turn<rope_q_first, rope_q_second>, rope_in_turn<rope_k_first, rope_k_second>,
-                          rope_in_a_row<rope_v_first, rope_v_second>>;
+                        rope_in_a_row<rope_v_first, rope_v_second>>;
 using kimi_vision_joined = layout<rope_fields, tensor<"{expert}.wqkv", rope_qkv>>;
-using kimi_vision_apart =
-    layout<rope_fields, tensor<"{expert}.attn.q_proj", rope_in_a_row<rope_q_first, rope_q_second>>,
-           tensor<"{expert}.attn.k_proj", rope_in_a_row<rope_k_first, rope_k_second>>,
-           tensor<"{expert}.attn.v_proj", rope_in_a_row<rope_v_first, rope_v_second>>>;
+using kimi_vision_apart = layout<rope_fields, tensor<"{expert}.attn.q_proj", rope_in_a_row<rope_q_first, rope_q_second>>,
+                                 tensor<"{expert}.attn.k_proj", rope_in_a_row<rope_k_first, rope_k_second>>,
+                                 tensor<"{expert}.attn.v_proj", rope_in_a_row<rope_v_first, rope_v_second>>>;
 
 /// Moonshot's Kimi K2.5 and K2.6: the vision tower's q, k and v are one matrix on the hub, in another order of rows.
 struct kimi_k25 : family<per_expert, gate_up_fused> {
@@ -407,7 +425,9 @@ struct kimi_k25 : family<per_expert, gate_up_fused> {
     using others = other_modules<other_module<safefuse::modules<"vision_tower.encoder.blocks", "model.vision_tower.layers">,
                                               kimi_vision_joined, kimi_vision_apart>>;
     using config_extents = extents_in_config<extent_in_config<"N", "vision_config.num_attention_heads">>;
-    static constexpr rename_description renames[] = {maybe("^language_model.lm_head", "lm_head"), rename("^language_model.model", "model.language_model"),
+    static constexpr rename_description renames[] = {
+        maybe("^language_model.lm_head", "lm_head"),
+        rename("^language_model.model", "model.language_model"),
         rename("^vision_tower.encoder.blocks.{number}.norm1", "model.vision_tower.layers.{number}.norm2"),
         rename("^vision_tower.encoder.blocks.{number}.norm0", "model.vision_tower.layers.{number}.norm1"),
         rename("^vision_tower.encoder.blocks.{number}.mlp.fc1", "model.vision_tower.layers.{number}.mlp.fc2"),
@@ -427,10 +447,12 @@ struct kimi_linear : family<per_expert_w123, gate_up_fused> {
     using modules = safefuse::modules<"block_sparse_moe.experts", "mlp.experts">;
     using others = other_modules<other_module<safefuse::modules<"self_attn">, convolutions_apart, convolutions_joined>>;
     static constexpr rename_description renames[] = {rename("self_attn.f_a_proj", "self_attn.forget_gate.f_a_proj"),
-        rename("self_attn.f_b_proj", "self_attn.forget_gate.f_b_proj"),
-        rename("self_attn.dt_bias", "self_attn.forget_gate.dt_bias"),
-        rename("self_attn.A_log", "self_attn.forget_gate.A_log"), rename("block_sparse_moe.gate", "mlp.gate"),
-        rename("block_sparse_moe.shared_experts", "mlp.shared_experts"), accept("block_sparse_moe", "mlp")};
+                                                     rename("self_attn.f_b_proj", "self_attn.forget_gate.f_b_proj"),
+                                                     rename("self_attn.dt_bias", "self_attn.forget_gate.dt_bias"),
+                                                     rename("self_attn.A_log", "self_attn.forget_gate.A_log"),
+                                                     rename("block_sparse_moe.gate", "mlp.gate"),
+                                                     rename("block_sparse_moe.shared_experts", "mlp.shared_experts"),
+                                                     accept("block_sparse_moe", "mlp")};
     static constexpr std::string_view model_types[] = {"kimi_linear"};
 };
 
@@ -438,8 +460,9 @@ struct kimi_linear : family<per_expert_w123, gate_up_fused> {
 struct laguna : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "laguna";
     using modules = safefuse::modules<"mlp.experts">;
-    static constexpr rename_description renames[] = {rename("mlp.experts.e_score_correction_bias", "mlp.gate.e_score_correction_bias"),
-                                      rename("mlp.shared_expert", "mlp.shared_experts")};
+    static constexpr rename_description renames[] = {
+        rename("mlp.experts.e_score_correction_bias", "mlp.gate.e_score_correction_bias"),
+        rename("mlp.shared_expert", "mlp.shared_experts")};
     static constexpr std::string_view model_types[] = {"laguna"};
 };
 
@@ -460,11 +483,10 @@ struct llama4 : family<gate_up_transposed, gate_up_transposed> {
 /// Zero-computation experts (T experts with them, E without) have a gate and an up matrix and no down matrix.
 using longcat_gate = part_of<group_of_experts<"T">, "gate", "I", "H">;
 using longcat_up = part_of<group_of_experts<"T">, "up", "I", "H">;
-using longcat_per_expert =
-    layout<as_modules, tensor<"{expert}.gate_proj", longcat_gate>, tensor<"{expert}.up_proj", longcat_up>,
-           tensor<"{expert}.down_proj", down>>;
-using longcat_fused = layout<as_parameters, tensor<"gate_up_proj", stack<concat<0, longcat_gate, longcat_up>>>,
-                             tensor<"down_proj", stack<down>>>;
+using longcat_per_expert = layout<as_modules, tensor<"{expert}.gate_proj", longcat_gate>, tensor<"{expert}.up_proj", longcat_up>,
+                                  tensor<"{expert}.down_proj", down>>;
+using longcat_fused =
+    layout<as_parameters, tensor<"gate_up_proj", stack<concat<0, longcat_gate, longcat_up>>>, tensor<"down_proj", stack<down>>>;
 
 /// Meituan's LongCat-Flash: experts that compute nothing have no down matrix.
 struct longcat_flash : family<longcat_per_expert, longcat_fused> {
@@ -492,9 +514,9 @@ struct mistral4 : family<gate_up_fused, gate_up_fused> {
 struct mixtral : family<per_expert_w123, gate_up_fused> {
     static constexpr std::string_view name = "mixtral";
     using modules = safefuse::modules<"block_sparse_moe.experts", "mlp.experts">;
-    static constexpr rename_description renames[] = {rename("block_sparse_moe.gate", "mlp.gate"),
-                                      maybe("block_sparse_moe.e_score_correction_bias", "mlp.e_score_correction_bias"),
-                                      accept("block_sparse_moe", "mlp")};
+    static constexpr rename_description renames[] = {
+        rename("block_sparse_moe.gate", "mlp.gate"),
+        maybe("block_sparse_moe.e_score_correction_bias", "mlp.e_score_correction_bias"), accept("block_sparse_moe", "mlp")};
     static constexpr std::string_view model_types[] = {"mixtral", "minimax", "minimax_m2"};
 };
 
@@ -517,7 +539,8 @@ struct openai_privacy_filter : family<gate_up_transposed, gate_up_transposed> {
 struct phimoe : family<per_expert_w123, gate_up_fused> {
     static constexpr std::string_view name = "phimoe";
     using modules = safefuse::modules<"block_sparse_moe.experts", "mlp.experts">;
-    static constexpr rename_description renames[] = {rename("block_sparse_moe.gate", "mlp.router"), accept("block_sparse_moe", "mlp")};
+    static constexpr rename_description renames[] = {rename("block_sparse_moe.gate", "mlp.router"),
+                                                     accept("block_sparse_moe", "mlp")};
     static constexpr std::string_view model_types[] = {"phimoe"};
 };
 
@@ -561,24 +584,25 @@ struct qwen4_exp_text : family<per_expert, gate_up_fused> {
 };
 
 /// The experts of a layer stacked, gate and up apart.
-using step3p7_experts = layout<as_modules, tensor<"gate_proj", stack<gate>>, tensor<"up_proj", stack<up>>,
-                               tensor<"down_proj", stack<down>>>;
+using step3p7_experts =
+    layout<as_modules, tensor<"gate_proj", stack<gate>>, tensor<"up_proj", stack<up>>, tensor<"down_proj", stack<down>>>;
 using step3p7_vision_joined =
     layout<spelling<spelled<rope_weight, "_weight">, spelled<rope_bias, "_bias">>, tensor<"{expert}.attn.in_proj", rope_qkv>>;
-using step3p7_vision_apart =
-    layout<rope_fields, tensor<"{expert}.self_attn.q_proj", rope_in_a_row<rope_q_first, rope_q_second>>,
-           tensor<"{expert}.self_attn.k_proj", rope_in_a_row<rope_k_first, rope_k_second>>,
-           tensor<"{expert}.self_attn.v_proj", rope_in_a_row<rope_v_first, rope_v_second>>>;
+using step3p7_vision_apart = layout<rope_fields, tensor<"{expert}.self_attn.q_proj", rope_in_a_row<rope_q_first, rope_q_second>>,
+                                    tensor<"{expert}.self_attn.k_proj", rope_in_a_row<rope_k_first, rope_k_second>>,
+                                    tensor<"{expert}.self_attn.v_proj", rope_in_a_row<rope_v_first, rope_v_second>>>;
 
 /// StepFun's Step 3.7: experts stacked, gate and up apart on the hub; the vision tower's q, k and v are one matrix there.
 struct step3p7 : family<step3p7_experts, gate_up_fused> {
     static constexpr std::string_view name = "step3p7";
     using modules = safefuse::modules<"moe", "mlp.experts">;
-    using others = other_modules<other_module<safefuse::modules<"vision_model.transformer.resblocks",
-                                                                "model.vision_model.layers">,
-                                              step3p7_vision_joined, step3p7_vision_apart>>;
+    using others =
+        other_modules<other_module<safefuse::modules<"vision_model.transformer.resblocks", "model.vision_model.layers">,
+                                   step3p7_vision_joined, step3p7_vision_apart>>;
     using config_extents = extents_in_config<extent_in_config<"N", "vision_config.num_attention_heads">>;
-    static constexpr rename_description renames[] = {rename("^vision_model", "model.vision_model"), rename("^vit_large_projector", "model.multi_modal_projector"),
+    static constexpr rename_description renames[] = {
+        rename("^vision_model", "model.vision_model"),
+        rename("^vit_large_projector", "model.multi_modal_projector"),
         rename("^model.vision_model.conv1", "model.vision_model.embeddings.patch_embedding"),
         rename("^model.vision_model.positional_embedding", "model.vision_model.embeddings.position_embedding.weight"),
         rename("^model.vision_model.transformer.resblocks", "model.vision_model.layers"),
@@ -593,8 +617,10 @@ struct step3p7 : family<step3p7_experts, gate_up_fused> {
         rename("^model.vision_model.layers.{number}.ln_1", "model.vision_model.layers.{number}.layernorm_before"),
         rename("^model.vision_model.layers.{number}.ln_2", "model.vision_model.layers.{number}.layernorm_after"),
         rename("^model.embed_tokens", "model.language_model.embed_tokens"),
-        rename("^model.layers", "model.language_model.layers"), rename("^model.norm", "model.language_model.norm"),
-        rename("moe.gate", "mlp.gate"), rename("moe.router_bias", "mlp.gate.e_score_correction_bias"),
+        rename("^model.layers", "model.language_model.layers"),
+        rename("^model.norm", "model.language_model.norm"),
+        rename("moe.gate", "mlp.gate"),
+        rename("moe.router_bias", "mlp.gate.e_score_correction_bias"),
         rename("share_expert", "mlp.shared_experts")};
     static constexpr std::string_view model_types[] = {"step3p7"};
 };

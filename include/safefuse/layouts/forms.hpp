@@ -12,7 +12,8 @@ using up = part<"up", "I", "H">;
 using down = part<"down", "H", "I">;
 
 /// A module for each matrix of each expert, as the hub stores most models: 7.gate_proj.weight.
-using per_expert = layout<as_modules, tensor<"{expert}.gate_proj", gate>, tensor<"{expert}.up_proj", up>, tensor<"{expert}.down_proj", down>>;
+using per_expert =
+    layout<as_modules, tensor<"{expert}.gate_proj", gate>, tensor<"{expert}.up_proj", up>, tensor<"{expert}.down_proj", down>>;
 
 /// The same with Mixtral's names: w1 is gate, w3 is up, w2 is down.
 using per_expert_w123 = layout<as_modules, tensor<"{expert}.w1", gate>, tensor<"{expert}.w3", up>, tensor<"{expert}.w2", down>>;
@@ -28,8 +29,8 @@ using gate_up_fused = layout<as_parameters, tensor<"gate_up_proj", stack<concat<
 using ungated_fused = layout<as_parameters, tensor<"up_proj", stack<up>>, tensor<"down_proj", stack<down>>>;
 
 /// MegaBlocks' and DBRX's form: w1 (gate), v1 (up) and w2 (down transposed), each [E * I, H].
-using flat_experts = layout<spelling<spelled<weight, "">>, tensor<"w1", flatten<0, stack<gate>>>, tensor<"v1", flatten<0, stack<up>>>,
-                            tensor<"w2", flatten<0, stack<transpose<0, 1, down>>>>>;
+using flat_experts = layout<spelling<spelled<weight, "">>, tensor<"w1", flatten<0, stack<gate>>>,
+                            tensor<"v1", flatten<0, stack<up>>>, tensor<"w2", flatten<0, stack<transpose<0, 1, down>>>>>;
 
 /// Granite's names for matrices that are fused on disk already.
 using linear_pair = layout<as_modules, tensor<"input_linear", stack<concat<0, gate, up>>>, tensor<"output_linear", stack<down>>>;

@@ -19,7 +19,7 @@ namespace safefuse::inline SAFEFUSE_ABI {
 
 /// A family as data, both ways.
 struct known_family {
-    family_description fuse;  ///< from the hub to the model
+    family_description fuse;    ///< from the hub to the model
     family_description unfuse;  ///< and back
 };
 
@@ -91,10 +91,11 @@ struct rename_fit {
     std::uint32_t stored = 0;  ///< how many find something in the names as they are, without the renames before them
 };
 
-inline result<rename_fit> fit_renames(const tensor_set_ref& set, const experts_scopes& scopes, const rename_list& renames) noexcept {
+inline result<rename_fit> fit_renames(const tensor_set_ref& set, const experts_scopes& scopes,
+                                      const rename_list& renames) noexcept {
     if (renames.empty()) return rename_fit{};
     array<std::uint8_t> seen;  // by rename: 1 in turn, 2 as the names are
-    array<bool> is_expert;  // most tensors are; one of each scope says what becomes of its name
+    array<bool> is_expert;     // most tensors are; one of each scope says what becomes of its name
     if (!seen.resize(renames.size(), 0) || !is_expert.resize(set.size(), false)) return failure{.code = errc::out_of_memory};
     for (std::size_t s = 0; s < scopes.experts_count(); ++s)
         for (const std::uint32_t member : scopes[s].tensors.subspan(1)) is_expert[member] = true;
@@ -193,7 +194,8 @@ inline result<copy_plan> plan_first(const tensor_set_ref& set, const tensor_set_
     chosen_tensors nearby{set};
     for (std::size_t i = 0; i < set.size(); ++i) {
         const std::string_view name = set.spec(i).name;
-        if ((lies_under(name, first.name) || lies_under(name, first.destination_name)) && !nearby.add(i)) return failure{.code = errc::out_of_memory};
+        if ((lies_under(name, first.name) || lies_under(name, first.destination_name)) && !nearby.add(i))
+            return failure{.code = errc::out_of_memory};
     }
     const auto whole = experts_scopes::find(nearby, family);
     if (!whole) return whole.error();
@@ -237,8 +239,8 @@ inline result<bool> same_work(const tensor_set_ref& set, const tensor_set_ref& k
 
 /// Of several candidates, those whose experts can be planned: more gates than down matrices, say, tells of a family. Where none can,
 /// the first one, whose plan will say what is wrong.
-inline result<void> keep_plannable(const tensor_set_ref& set, const tensor_set_ref& kinds,
-                                   array<const known_family*>& candidates, bool unfuse) noexcept {
+inline result<void> keep_plannable(const tensor_set_ref& set, const tensor_set_ref& kinds, array<const known_family*>& candidates,
+                                   bool unfuse) noexcept {
     if (candidates.size() < 2) return {};
     array<const known_family*> kept;
     for (const known_family* const each : candidates) {
@@ -284,7 +286,8 @@ inline std::size_t longest_number(const family_description& family) noexcept {
     return digits;
 }
 
-inline result<const known_family*> detect_family(const tensor_set_ref& set, sequence<const known_family> families, bool unfuse) noexcept {
+inline result<const known_family*> detect_family(const tensor_set_ref& set, sequence<const known_family> families,
+                                                 bool unfuse) noexcept {
     std::size_t spelled_digits = 0;
     for (const known_family& each : families)
         if (const std::size_t digits = longest_number(each.fuse); digits > spelled_digits) spelled_digits = digits;
