@@ -731,6 +731,8 @@ void metadata(header_suite& add) {
     add.refuse(errc::header_not_json, "meta_value_control", "a line end in a value", with_metadata("{\"a\":\"b\nc\"}"));
     add.refuse(errc::header_not_json, "meta_value_1f_at_end",
                "the last control character, a few bytes before the end of the header", with_metadata("{\"a\":\"\x1F\"}"));
+    add.refuse(errc::header_not_json, "meta_value_1f_in_last_eight",
+               "the last control character, eight bytes before its string's end", with_metadata("{\"a\":\"\x1Fnnnnnnn\"}"));
     add.refuse(errc::header_not_json, "meta_number_key", "keys are strings", with_metadata("{1:\"a\"}"));
     add.refuse(errc::header_not_json, "meta_unclosed", "metadata that do not end", "{\"__metadata__\":{\"a\":\"b\"");
 }
