@@ -93,7 +93,10 @@ public:
                 parent_ = value();
             else if (word == "--python")
                 python_ = value();
-            else
+            else if (word == "--help") {
+                std::fprintf(stderr, "options: --rounds N --size small --work DIRECTORY --json FILE --python PROGRAM\n");
+                std::exit(2);
+            } else
                 arguments.push_back(word);
         }
     }

@@ -55,7 +55,7 @@ public:
     [[nodiscard]] std::size_t offset() const noexcept { return static_cast<std::size_t>(at_ - begin_); }
 
     /// The kind of the next value. Does not move the cursor past it, and never fails.
-    [[nodiscard]] SAFEFUSE_OUT_OF_LINE json_kind peek() noexcept {
+    [[nodiscard]] json_kind peek() noexcept {
         skip_space();
         if (failed() || at_ == end_) return json_kind::none;
         switch (*at_) {
@@ -146,7 +146,6 @@ public:
     /// Reads past one value of any kind and checks it in full.
     bool skip_value() noexcept {
         json_string ignored;
-        bool ignored_boolean = false;
         switch (peek()) {
         case json_kind::object:
             for (enter_object(); next_member(ignored);)
@@ -158,8 +157,8 @@ public:
             return !failed();
         case json_kind::string: return read_string(ignored);
         case json_kind::number: return skip_number();
-        case json_kind::boolean: return read_boolean(ignored_boolean);
-        case json_kind::null: return read_null();
+        case json_kind::boolean: return skip_word(*at_ == 't' ? "true" : "false");
+        case json_kind::null: return skip_word("null");
         case json_kind::none: break;
         }
         return fail(at_ == end_ ? "the JSON ends where a value must stand" : "expected a value");
@@ -359,7 +358,7 @@ inline bool json_cursor::skip_number() noexcept {
 }
 
 /// The character that `raw` spells from `at` on, as the bytes that it stands for; stores how many, and moves `at` behind it.
-inline std::size_t decode_character(std::string_view raw, std::size_t& at, char (&out)[4]) noexcept {
+inline std::size_t decode_character(std::string_view raw, std::size_t& at, char* out) noexcept {
     const char* const first = raw.data() + at;
     if (first[0] != '\\') return ++at, out[0] = first[0], 1;
     if (first[1] != 'u') {
@@ -386,17 +385,14 @@ inline std::size_t decode_character(std::string_view raw, std::size_t& at, char 
     return count;
 }
 
-/// Appends the decoded string. Returns false when memory runs out; `out` may then end with a part of it.
+/// Appends the decoded string. Returns false when memory runs out.
 SAFEFUSE_OUT_OF_LINE inline bool json_string::decode(array<char>& out) const noexcept {
-    for (std::size_t at = 0; at < raw.size();) {
-        const std::size_t stop = escaped ? raw.find('\\', at) : raw.npos;
-        const std::string_view plain = raw.substr(at, stop - at);
-        char character[4];
-        if (!out.append(plain.data(), plain.size())) return false;
-        at += plain.size();
-        if (at < raw.size() && !out.append(character, decode_character(raw, at, character))) return false;
-    }
-    return true;
+    if (!escaped) return out.append(raw.data(), raw.size());
+    const std::size_t before = out.size();
+    if (!out.resize_unset(before + raw.size())) return false;  // nothing decodes to more than what spells it
+    std::size_t size = before;
+    for (std::size_t at = 0; at < raw.size();) size += decode_character(raw, at, out.data() + size);
+    return out.resize_unset(size);
 }
 
 inline bool json_string::operator==(std::string_view other) const noexcept { return escaped ? decodes_to(other) : raw == other; }
