@@ -436,6 +436,7 @@ void ignored(header_suite& add) {
     good("exponent_plus", "1E+5");
     good("2pow64", "18446744073709551616");
     good("309_digits", "1" + std::string(308, '0'));
+    good("400_digits_e_minus_200", "1" + std::string(399, '0') + "e-200");
     good("500_decimals", "0." + std::string(500, '1'));
     good("true", "true");
     good("false", "false");
@@ -450,6 +451,7 @@ void ignored(header_suite& add) {
     bad("minus_1e999", "-1e999");
     bad("above_largest_double", "1.7976931348623158e308");
     bad("310_digits", "1" + std::string(309, '0'));
+    bad("400_digits_e_minus_50", "1" + std::string(399, '0') + "e-50");
     bad("infinity", "Infinity");
     bad("minus_infinity", "-Infinity");
     bad("huge_exponent", "1e99999999999999999999");
