@@ -269,29 +269,29 @@ def verdict(include, folder, runner, flags):
     return "passes" if ran.returncode == 0 else "crashes" if ran.returncode < 0 else "fails"
 
 
-def apply(mutant, folder):
-    """Breaks the headers in a folder; "" or why that cannot be."""
+class Misfit(Exception):
+    """A mutant's text does not stand in its header exactly once."""
+
+
+def broken(mutant, include):
+    """What the mutant's header says when it is broken."""
     name, file, *changes = mutant
-    path = folder / "safefuse" / file
-    text = path.read_text(encoding="utf-8")
+    text = (include / "safefuse" / file).read_text(encoding="utf-8")
     for old, new in zip(changes[::2], changes[1::2]):
         if text.count(old) != 1:
-            return f"no longer fits: {text.count(old)} times {old!r} in {file}"
+            raise Misfit(f"no longer fits: {text.count(old)} times {old!r} in {file}")
         text = text.replace(old, new)
-    path.write_text(text, encoding="utf-8")
-    return ""
+    return text
 
 
 def check_fits():
     misfits = 0
     for mutant in mutants:
-        with tempfile.TemporaryDirectory() as made:
-            folder = pathlib.Path(made) / "include"
-            (folder / "safefuse" / mutant[1]).parent.mkdir(parents=True)
-            shutil.copy(headers / "safefuse" / mutant[1], folder / "safefuse" / mutant[1])
-            if reason := apply(mutant, folder):
-                print(f"{mutant[0]}: {reason}")
-                misfits += 1
+        try:
+            broken(mutant, headers)
+        except Misfit as reason:
+            print(f"{mutant[0]}: {reason}")
+            misfits += 1
     print(f"{len(mutants)} mutants, {misfits} no longer fit the sources")
     return 1 if misfits else 0
 
@@ -302,8 +302,11 @@ def try_mutant(mutant, work, runners):
     with tempfile.TemporaryDirectory(dir=work) as made:
         folder = pathlib.Path(made)
         shutil.copytree(work / "include", folder / "include")
-        if reason := apply(mutant, folder / "include"):
-            return reason, 0
+        try:
+            text = broken(mutant, folder / "include")
+        except Misfit as reason:
+            return str(reason), 0
+        (folder / "include" / "safefuse" / mutant[1]).write_text(text, encoding="utf-8")
         came = verdict(folder / "include", folder, runners[0], plain)
         if came == "passes":
             came = verdict(folder / "include", folder, runners[1], sanitized)

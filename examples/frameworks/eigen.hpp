@@ -23,8 +23,9 @@ template <> inline constexpr safefuse::dtype safefuse::dtype_of<std::complex<flo
 
 /// A matrix, or a map of one, whose rows lie behind one another.
 template <class Matrix>
-requires requires(const Matrix& m) { m.innerStride(), m.outerStride(), Matrix::IsVectorAtCompileTime; } &&
-         (Matrix::IsRowMajor != 0) && safefuse::has_dtype<typename Matrix::Scalar> struct safefuse::tensor_traits<Matrix> {
+    requires requires(const Matrix& m) { m.innerStride(), m.outerStride(), Matrix::IsVectorAtCompileTime; } &&
+             (Matrix::IsRowMajor != 0) && safefuse::has_dtype<typename Matrix::Scalar>
+struct safefuse::tensor_traits<Matrix> {
     static std::span<std::byte> bytes(Matrix& m) {
         if (m.size() != 0 && (m.innerStride() != 1 || m.outerStride() != m.cols())) return {};
         return std::as_writable_bytes(std::span{m.data(), static_cast<std::size_t>(m.size())});
@@ -37,7 +38,8 @@ requires requires(const Matrix& m) { m.innerStride(), m.outerStride(), Matrix::I
 
 /// A tensor of any rank, row-major.
 template <class T, int Rank, class Index>
-requires safefuse::has_dtype<T> struct safefuse::tensor_traits<Eigen::Tensor<T, Rank, Eigen::RowMajor, Index>> {
+    requires safefuse::has_dtype<T>
+struct safefuse::tensor_traits<Eigen::Tensor<T, Rank, Eigen::RowMajor, Index>> {
     using tensor = Eigen::Tensor<T, Rank, Eigen::RowMajor, Index>;
     static std::span<std::byte> bytes(tensor& t) {
         return std::as_writable_bytes(std::span{t.data(), static_cast<std::size_t>(t.size())});

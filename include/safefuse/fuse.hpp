@@ -324,7 +324,7 @@ result<void> fuse(const copy_plan& plan, std::string_view local_name, T& tensor)
 }
 /// What a call with another type gets: a sentence that says what is missing, in place of a list of candidates.
 template <class T>
-requires(!writable_tensor<T> && !std::convertible_to<T&, sequence<std::byte>>)
+    requires(!writable_tensor<T> && !std::convertible_to<T&, sequence<std::byte>>)
 result<void> fuse(const copy_plan&, std::string_view, T&) noexcept {
     static_assert(
         writable_tensor<T>,

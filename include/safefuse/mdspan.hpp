@@ -56,7 +56,7 @@ constexpr bool is_row_major(const Mdspan& values) noexcept {
 ///   fails   as tensor_view::as (wrong_dtype, misaligned, byte_order); shape_mismatch (another rank or extent than a static one, a
 ///           layout other than row-major), size_overflow (an extent, or their product, beyond the index type)
 template <mdspan_type Mdspan>
-requires std::is_const_v<typename Mdspan::element_type>
+    requires std::is_const_v<typename Mdspan::element_type>
 [[nodiscard]] result<Mdspan> mdspan_of(const tensor_view& tensor) noexcept {
     constexpr std::size_t rank = detail::mdspan_rank<Mdspan>;
     using index = typename Mdspan::index_type;
@@ -84,7 +84,8 @@ requires std::is_const_v<typename Mdspan::element_type>
 
 /// Plans are run into an mdspan where it lies; where it is not row-major there are no bytes, and fusing is wrong_buffer_size.
 template <mdspan_type Mdspan>
-requires(!std::is_const_v<typename Mdspan::element_type>) struct tensor_traits<Mdspan> {
+    requires(!std::is_const_v<typename Mdspan::element_type>)
+struct tensor_traits<Mdspan> {
     /// @{
     /// What tensor_traits asks for.
     static sequence<std::byte> bytes(Mdspan& values) noexcept {

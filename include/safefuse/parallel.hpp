@@ -27,7 +27,7 @@ class indexed_task {
 public:
     /// Calls `body` with the number of a piece.
     template <class Body>
-    requires(!std::is_same_v<Body, indexed_task> && std::is_nothrow_invocable_v<const Body&, std::size_t>)
+        requires(!std::is_same_v<Body, indexed_task> && std::is_nothrow_invocable_v<const Body&, std::size_t>)
     explicit indexed_task(const Body& body SAFEFUSE_LIFETIMEBOUND) noexcept
         : body_{&body}, call_{[](const void* what, std::size_t i) noexcept { (*static_cast<const Body*>(what))(i); }} {}
 

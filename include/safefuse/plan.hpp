@@ -1033,7 +1033,7 @@ template <layout_type From, layout_type To, detail::owning_tensor_set Set>
 result<copy_plan> plan(const Set&&, std::string_view, const plan_options& = {}) = delete;
 /// What a call with other types gets: a sentence that says what is missing, in place of a list of candidates.
 template <class From, class To, class Set>
-requires(!layout_type<From> || !layout_type<To> || !tensor_set<Set>)
+    requires(!layout_type<From> || !layout_type<To> || !tensor_set<Set>)
 result<copy_plan> plan(const Set&, std::string_view, const plan_options& = {}) noexcept {
     static_assert(layout_type<From>, "safefuse: plan<From, To> wants two layouts, and the first type is none");
     static_assert(layout_type<To>, "safefuse: plan<From, To> wants two layouts, and the second type is none");

@@ -297,7 +297,9 @@ public:
     [[nodiscard]] const T* operator->() const& noexcept SAFEFUSE_LIFETIMEBOUND { return &value_; }
     [[nodiscard]] T* operator->() && noexcept SAFEFUSE_LIFETIMEBOUND { return &value_; }
     /// @}
-    T* operator->() && requires lends_views<T> = delete;
+    T* operator->() &&
+        requires lends_views<T>
+    = delete;
 
     /// @{
     /// The value; where there is none the program stops.

@@ -307,7 +307,7 @@ template <family_type Family, detail::owning_tensor_set Set>
 result<copy_plan> plan(const Set&&, std::string_view, const plan_options& = {}) = delete;
 /// What a call with other types gets: a sentence that says what is missing, in place of a list of candidates.
 template <class Family, class Set>
-requires(!family_type<Family> || !tensor_set<Set>)
+    requires(!family_type<Family> || !tensor_set<Set>)
 result<copy_plan> plan(const Set&, std::string_view, const plan_options& = {}) noexcept {
     static_assert(family_type<Family>, "safefuse: plan<Family> wants a family, and plan<From, To> two layouts");
     static_assert(tensor_set<Set>, "safefuse: what plan should take tensors from is no tensor_set");

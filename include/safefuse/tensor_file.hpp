@@ -31,7 +31,8 @@ public:
     /// Opens a file and checks its header; no tensor's bytes are read.
     ///   fails   as Source::open and header::parse; the failure names the file
     static result<basic_tensor_file> open(std::string_view path, const read_options& options = {}) noexcept
-        requires file_source<Source> {
+        requires file_source<Source>
+    {
         auto source = Source::open(path);
         if (!source) {
             if (source.error().file.empty()) source.error().file = path;

@@ -48,11 +48,12 @@ class tensor_set_ref {
 public:
     /// Any tensor set converts.
     template <tensor_set Set>
-    requires(!std::same_as<Set, tensor_set_ref>)
+        requires(!std::same_as<Set, tensor_set_ref>)
     tensor_set_ref(const Set& set SAFEFUSE_LIFETIMEBOUND) noexcept : set_{&set}, calls_{&calls_of<Set>} {}  // NOLINT
     /// A set that ends with the expression is none to refer to.
     template <tensor_set Set>
-    requires(!std::same_as<Set, tensor_set_ref>) tensor_set_ref(const Set&&) = delete;
+        requires(!std::same_as<Set, tensor_set_ref>)
+    tensor_set_ref(const Set&&) = delete;
 
     /// @{
     /// As the set's own.

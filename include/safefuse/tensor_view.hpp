@@ -64,7 +64,8 @@ public:
     ///   fails   wrong_dtype (dtype_of<T> is another), misaligned (a file promises no alignment), byte_order (big-endian host);
     ///           `copy_values` works in the last two cases
     template <class T>
-    requires has_dtype<T> [[nodiscard]] result<sequence<const T>> as() const noexcept {
+        requires has_dtype<T>
+    [[nodiscard]] result<sequence<const T>> as() const noexcept {
         if (dtype_of<T> != type_) return wrong_type(dtype_of<T>);
         if (std::endian::native != std::endian::little && sizeof(T) > 1) return failure{.code = errc::byte_order};
         if (reinterpret_cast<std::uintptr_t>(bytes_.data()) % alignof(T) != 0)
@@ -75,7 +76,8 @@ public:
     /// Copies the elements to values of T, whatever their alignment and this machine's byte order.
     ///   fails   wrong_dtype, wrong_buffer_size (`out` must have element_count() elements); `out` is then untouched
     template <class T>
-    requires has_dtype<T> result<void> copy_values(sequence<T> out) const noexcept {
+        requires has_dtype<T>
+    result<void> copy_values(sequence<T> out) const noexcept {
         if (dtype_of<T> != type_) return wrong_type(dtype_of<T>);
         if (out.size() != element_count())
             return failure{.code = errc::wrong_buffer_size, .expected = element_count(), .actual = out.size()};

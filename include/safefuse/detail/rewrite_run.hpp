@@ -34,7 +34,7 @@ class progress_ref {
 public:
     progress_ref() noexcept = default;
     template <class F>
-    requires(!std::is_same_v<F, progress_ref> && std::is_invocable_r_v<bool, F&, const rewrite_progress&>)
+        requires(!std::is_same_v<F, progress_ref> && std::is_invocable_r_v<bool, F&, const rewrite_progress&>)
     progress_ref(F& f SAFEFUSE_LIFETIMEBOUND) noexcept  // NOLINT: a callable is meant to convert
         : object_{&f}, call_{[](void* object, const rewrite_progress& progress) {
               return static_cast<bool>((*static_cast<F*>(object))(progress));
