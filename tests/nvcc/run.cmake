@@ -27,7 +27,7 @@ endif()
 set(compile "${nvcc}" -x cu -std=c++20 "-I${source}/include" -Werror all-warnings
     -Xcompiler -Wall,-Wextra,-Wconversion,-Wsign-conversion,-Wshadow,-Werror)
 
-file(REMOVE_RECURSE "${WORK}")
+file(WRITE "${WORK}/logged.sh" "log=$1\nshift\nexec \"$@\" >\"$log\" 2>&1\n")
 file(GLOB_RECURSE headers RELATIVE "${source}/include" "${source}/include/*.hpp")
 list(FILTER headers EXCLUDE REGEX "os_windows\\.hpp$")
 file(GLOB examples RELATIVE "${source}" "${source}/examples/*.cpp")
@@ -61,8 +61,7 @@ while(units)
             file(WRITE "${file}" "#include <${unit}>\n#include <${unit}>\n")
         endif()
         file(MAKE_DIRECTORY "${WORK}/${name}")
-        list(APPEND commands COMMAND sh -c "log=$1; shift; exec \"$@\" >\"$log\" 2>&1" sh "${WORK}/${name}/log.txt"
-            ${compile} -c "${file}" -o "${WORK}/${name}/object.o")
+        list(APPEND commands COMMAND sh "${WORK}/logged.sh" "${WORK}/${name}/log.txt" ${compile} -c "${file}" -o "${WORK}/${name}/object.o")
     endforeach()
     execute_process(${commands} RESULTS_VARIABLE results)
     foreach(unit result IN ZIP_LISTS batch results)
