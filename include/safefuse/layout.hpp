@@ -463,12 +463,9 @@ struct part_of {
     static constexpr std::string_view name = Name.view();
     /// Which experts have it.
     static constexpr expert_group group = Experts::group;
-    /// @{
-    /// What layout_term asks for.
-    static constexpr std::size_t axis_count = sizeof...(Extent);
-    static constexpr bool is_stacked = false;
-    using parts = part_list<part_of>;
-    /// @}
+    static constexpr std::size_t axis_count = sizeof...(Extent);  ///< as layout_term asks
+    static constexpr bool is_stacked = false;                     ///< as layout_term asks
+    using parts = part_list<part_of>;                             ///< as layout_term asks; `part` and its like are known by it
     /// The names of the extents, outermost first.
     static constexpr std::string_view extents[sizeof...(Extent)] = {Extent.view()...};
     /// Its own axes in order.
