@@ -129,6 +129,13 @@ int main(int argc, char** argv) {
     if (!writer) return command_line::report(writer.error());
     std::vector<std::byte> piece(std::size_t{1} << 20);
     std::uint64_t state = 0x9E3779B97F4A7C15, total = 0;
+    sf::rewrite_progress at{};
+    for (const tensor& each : tensors) {
+        std::uint64_t size_bytes = 0;
+        static_cast<void>(sf::tensor_size(each.type, each.shape, size_bytes));
+        at.total_bytes += size_bytes;
+    }
+    command_line::progress_display progress{false};
     for (std::uint32_t shard = 0; shard < writer->shard_count(); ++shard) {
         auto file = writer->open_shard(shard);
         if (!file) return command_line::report(file.error());
@@ -143,6 +150,9 @@ int main(int argc, char** argv) {
                     size_bytes - done < piece.size() ? static_cast<std::size_t>(size_bytes - done) : piece.size();
                 if (auto written = file->write(number, done, {piece.data(), count}); !written)
                     return command_line::report(written.error());
+                at.tensor = specs[i].name;
+                at.done_bytes = total + done + count;
+                progress(at);
             }
             total += size_bytes;
             ++number;
