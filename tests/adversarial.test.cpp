@@ -246,3 +246,24 @@ TEST_CASE("adversarial: experts that a shape of no bytes claims are not planned 
     CHECK(plan_of({65'537, 0, 4}, {65'537, 4, 0}).find("too many experts") != std::string::npos);
     CHECK(plan_of({1'000, 0, 4}, {1'000, 4, 0}) == "3000");
 }
+
+TEST_CASE("adversarial: a million experts that a shape claims are refused before anything is made for each, and so is one with bytes") {
+    const auto outcome_of = [](std::uint64_t experts) {
+        const std::vector<std::byte> bytes(static_cast<std::size_t>(experts) * 2);
+        const std::vector<std::uint64_t> pair{experts, 2, 1}, down{experts, 1, 1};
+        const std::vector<sf::named_tensor> tensors{
+            {"m.mlp.experts.gate_up_proj", sf::tensor_view::of(sf::dtype::u8, pair, bytes).value()},
+            {"m.mlp.experts.down_proj",
+             sf::tensor_view::of(sf::dtype::u8, down, std::span{bytes}.first(static_cast<std::size_t>(experts))).value()}};
+        const sf::tensor_list list{tensors};
+        const auto plan = sf::plan_unfuse<sf::layouts::qwen2_moe>(list, "m.mlp.experts", {.unscaled_codes = true});
+        if (plan) return std::to_string(plan->outputs().size());
+        CHECK(plan.error().code == sf::errc::shape_mismatch);
+        CHECK(plan.error().expected == 65'536);
+        CHECK(plan.error().actual == experts);
+        return std::string{plan.error().message().c_str()};
+    };
+    CHECK(outcome_of(1'000'000).find("too many experts") != std::string::npos);
+    CHECK(outcome_of(65'537).find("too many experts") != std::string::npos);
+    CHECK(outcome_of(4'000) == "12000");
+}

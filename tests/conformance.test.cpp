@@ -1,5 +1,5 @@
 // The conformance suite, judged by this library; and the verdicts that the reference implementation (safetensors at commit
-// 24b0b28) gave on 123 of its cases: tests/data/conformance/verdicts.tsv.
+// 24b0b28, of offsets that wrap version 0.8.0) gave on 144 of its cases: tests/data/conformance/verdicts.tsv.
 #include <safefuse/checkpoint.hpp>
 
 #include <algorithm>
@@ -280,9 +280,9 @@ TEST_CASE("conformance: the lenient profile tells how many bytes belong to no te
     CHECK(seen >= 15);
 }
 
-TEST_CASE("conformance: of 123 cases the verdict, table and error are those that the reference gave") {
+TEST_CASE("conformance: of 144 cases the verdict, table and error are those that the reference gave") {
     const std::vector<verdict> rows = verdicts();
-    CHECK(rows.size() >= 123);
+    CHECK(rows.size() >= 144);
     std::map<std::string, const header_case*> by_name;
     for (const header_case& each : header_cases()) by_name[each.name] = &each;
     for (const verdict& row : rows) {
@@ -298,7 +298,7 @@ TEST_CASE("conformance: of 123 cases the verdict, table and error are those that
     std::uint64_t checksum = 14695981039346656037u;
     for (const verdict& row : rows)
         for (const char c : by_name[row.name]->head) checksum = (checksum ^ static_cast<unsigned char>(c)) * 1099511628211u;
-    CHECK(checksum == 16582559014857014556u);
+    CHECK(checksum == 10988968184167696860u);
     for (const verdict& row : rows) {  // again for the tables, whose names point into the bytes
         if (!row.accepts) continue;
         CAPTURE(row.name);

@@ -37,13 +37,15 @@ namespace detail {
 template <mdspan_type Mdspan>
 constexpr std::size_t mdspan_rank = static_cast<std::size_t>(Mdspan::rank());
 
-// Whether neighbours in the last axis are neighbours in memory, and so on outwards. Of an extent of 1 the stride means nothing.
+// Whether neighbours in the last axis are neighbours in memory, and so on outwards. Of an extent of 1 the stride means nothing, nor
+// of any where there are no elements: there the product of the other extents may wrap around.
 template <mdspan_type Mdspan>
 constexpr bool is_row_major(const Mdspan& values) noexcept {
+    for (std::size_t axis = 0; axis < mdspan_rank<Mdspan>; ++axis)
+        if (values.extent(axis) == 0) return true;
     std::uint64_t stride = 1;
     for (std::size_t axis = mdspan_rank<Mdspan>; axis-- != 0;) {
         const auto extent = static_cast<std::uint64_t>(values.extent(axis));
-        if (extent == 0) return true;
         if (extent != 1 && static_cast<std::uint64_t>(values.stride(axis)) != stride) return false;
         stride *= extent;
     }

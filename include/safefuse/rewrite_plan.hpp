@@ -38,7 +38,8 @@ public:
     static constexpr std::uint32_t as_it_is = ~std::uint32_t{0};
 
     /// Plans all scopes of the set. `options` hold for each of them; their destination_scope is ignored.
-    ///   fails   no_experts, duplicate_tensor (two tensors get one name), and as plan_scope
+    ///   fails   no_experts, duplicate_tensor (two tensors get one name), size_mismatch (of the set's own making), size_overflow
+    ///           (of all tensors together), and as plan_scope
     static result<rewrite_plan> make(tensor_set_ref set, const family_description& family,
                                      const plan_options& options = {}) noexcept;
 
@@ -69,11 +70,29 @@ private:
         options_.destination_scope = {};
     }
 
-    bool add(std::string_view name, dtype type, shape_view shape, std::uint64_t size_bytes, origin from) noexcept {
-        total_bytes_ += size_bytes;
+    result<void> add(std::string_view name, dtype type, shape_view shape, std::uint64_t size_bytes, origin from) noexcept {
+        // files with holes cost nothing, so that several may claim more than 2^64 bytes
+        if (!detail::add(total_bytes_, size_bytes, total_bytes_))
+            return failure{.code = errc::size_overflow, .tensor = text{name}, .detail = "of all tensors together"};
         // the pointers are set when all names and shapes are there; until then only the sizes count
-        return arena_.append(name.data(), name.size()) && extents_.append(shape.data(), shape.size()) &&
-               tensors_.push({name, type, shape}) && origins_.push(from);
+        if (arena_.append(name.data(), name.size()) && extents_.append(shape.data(), shape.size()) &&
+            tensors_.push({name, type, shape}) && origins_.push(from))
+            return {};
+        return failure{.code = errc::out_of_memory};
+    }
+    /// Adds tensor i of the set as it is, whose place must be what its dtype and shape ask for.
+    result<void> add_as_it_is(std::size_t i, std::string_view name) noexcept {
+        const tensor_spec spec = set_.spec(i);
+        const tensor_place place = set_.place(i);
+        std::uint64_t size_bytes = 0, end = 0;
+        if (tensor_size(spec.type, spec.shape, size_bytes) != size_verdict::fits || size_bytes != place.size_bytes ||
+            !detail::add(place.offset, place.size_bytes, end))
+            return failure{.code = errc::size_mismatch,
+                           .file = text{set_.source_name(place.source)},
+                           .tensor = text{spec.name},
+                           .expected = size_bytes,
+                           .actual = place.size_bytes};
+        return add(name, spec.type, spec.shape, size_bytes, {as_it_is, static_cast<std::uint32_t>(i)});
     }
     result<void> sort() noexcept;
 
@@ -109,17 +128,17 @@ inline result<rewrite_plan> rewrite_plan::make(tensor_set_ref set, const family_
         for (const std::uint32_t tensor : plan->source_tensors()) consumed[tensor] = true;
         for (std::uint32_t o = 0; o < plan->outputs().size(); ++o) {
             const plan_output& output = plan->outputs()[o];
-            if (!out.add(output.name, output.type, output.shape, output.size_bytes, {s, o})) return no_memory;
+            if (auto added = out.add(output.name, output.type, output.shape, output.size_bytes, {s, o}); !added)
+                return std::move(added).error();
         }
     }
     for (std::size_t i = 0; i < set.size(); ++i) {
         if (consumed[i]) continue;
         const tensor_spec spec = set.spec(i);
-        const origin from{as_it_is, static_cast<std::uint32_t>(i)};
         // where all experts are in the new form already, so are the names
         auto name = any_to_rename ? renamed(family, spec.name) : result<text>{text{spec.name}};
         if (!name) return std::move(name).error();
-        if (!out.add(*name, spec.type, spec.shape, set.place(i).size_bytes, from)) return no_memory;
+        if (auto added = out.add_as_it_is(i, *name); !added) return std::move(added).error();
     }
     if (auto sorted = out.sort(); !sorted) return std::move(sorted).error();
     return out;
