@@ -247,7 +247,8 @@ TEST_CASE("adversarial: experts that a shape of no bytes claims are not planned 
     CHECK(plan_of({1'000, 0, 4}, {1'000, 4, 0}) == "3000");
 }
 
-TEST_CASE("adversarial: a million experts that a shape claims are refused before anything is made for each, and so is one with bytes") {
+TEST_CASE(
+    "adversarial: a million experts that a shape claims are refused before anything is made for each, and so is one with bytes") {
     const auto outcome_of = [](std::uint64_t experts) {
         const std::vector<std::byte> bytes(static_cast<std::size_t>(experts) * 2);
         const std::vector<std::uint64_t> pair{experts, 2, 1}, down{experts, 1, 1};

@@ -369,8 +369,7 @@ TEST_CASE("engines: each is found by its name, and a plan by names is the plan b
 
 TEST_CASE("engines: a layout that leaves out a part of the source's is refused, not planned without it") {
     const packed_set set = set_of(per_expert({3, 64, 5}), "moe");
-    const auto dropped =
-        sf::plan(set, "moe", sf::layouts::per_expert::description, sf::layouts::ungated_fused::description);
+    const auto dropped = sf::plan(set, "moe", sf::layouts::per_expert::description, sf::layouts::ungated_fused::description);
     REQUIRE_FALSE(dropped);
     CHECK(dropped.error().code == sf::errc::leftover_tensor);
     CHECK(dropped.error().scope == "moe");

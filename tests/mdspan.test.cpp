@@ -199,8 +199,9 @@ TEST_CASE_TEMPLATE("mdspan: tensors without elements and of one axis work" * doc
     CHECK(made->extent(1) == 0);
     // the product of the other extents passes 64 bits: nobody may compute a stride of it
     const extents huge{0, std::uint64_t{1} << 40, std::uint64_t{1} << 40};
-    const auto of_huge = sf::mdspan_of<
-        typename Kind::template rows<const float, std::int64_t, Kind::dynamic, Kind::dynamic, Kind::dynamic>>(view_of(none, huge));
+    const auto of_huge =
+        sf::mdspan_of<typename Kind::template rows<const float, std::int64_t, Kind::dynamic, Kind::dynamic, Kind::dynamic>>(
+            view_of(none, huge));
     REQUIRE(of_huge);
     CHECK(of_huge->extent(0) == 0);
     CHECK(of_huge->extent(2) == std::int64_t{1} << 40);

@@ -1,6 +1,6 @@
-// Tensor files whose numbers were changed on purpose: powers of two and their neighbours, sums and products that wrap around at 2^64,
-// ends before begins. A table of tensors is changed before it is spelled, so that what is wrong is wrong with the numbers and not with
-// the JSON; a few files have bytes of the JSON changed as well.
+// Tensor files whose numbers were changed on purpose: powers of two and their neighbours, sums and products that wrap
+// around at 2^64, ends before begins. A table of tensors is changed before it is spelled, so that what is wrong is wrong
+// with the numbers and not with the JSON; a few files have bytes of the JSON changed as well.
 #ifndef SAFEFUSE_TESTS_MUTANTS_HPP
 #define SAFEFUSE_TESTS_MUTANTS_HPP
 
@@ -85,7 +85,7 @@ inline std::vector<entry> sound_table(random_numbers& random) {
         const char* name;
         std::uint64_t bits;
     };
-    constexpr kind kinds[] = {{"U8", 8}, {"BOOL", 8}, {"F4", 4},   {"F6_E2M3", 6}, {"I8", 8},   {"F8_E4M3", 8},
+    constexpr kind kinds[] = {{"U8", 8},   {"BOOL", 8},  {"F4", 4},   {"F6_E2M3", 6}, {"I8", 8},   {"F8_E4M3", 8},
                               {"F16", 16}, {"BF16", 16}, {"F32", 32}, {"C64", 64},    {"I64", 64}, {"F64", 64}};
     constexpr std::uint64_t extents[] = {0, 1, 1, 2, 3, 4, 5, 8};
     constexpr std::size_t counts[] = {0, 1, 1, 2, 3, 4, 6, 9, 12};
@@ -175,8 +175,9 @@ inline void change(std::vector<entry>& table, random_numbers& random) {
         each.end = each.begin + wrapped_size(each);
         break;
     }
-    case 9: each.shape.insert(each.shape.begin() + static_cast<std::ptrdiff_t>(random.below(each.shape.size() + 1)),
-                              structural_number(random));
+    case 9:
+        each.shape.insert(each.shape.begin() + static_cast<std::ptrdiff_t>(random.below(each.shape.size() + 1)),
+                          structural_number(random));
         if (random.one_in(2)) lay_out(table);
         break;
     case 10: {
@@ -190,7 +191,8 @@ inline void change(std::vector<entry>& table, random_numbers& random) {
 }
 
 inline std::string spelled(const std::vector<entry>& table, random_numbers& random) {
-    // three ways in four the way of the reference's writer, which is read fast; else with escapes, white space, other orders of fields
+    // three of four times as the reference's writer does, which is read fast; else with escapes, white space and other
+    // orders of fields
     const bool is_plain = !random.one_in(4);
     const auto space = [&] { return !is_plain && random.one_in(4) ? " " : ""; };
     std::string json{"{"};
@@ -200,9 +202,11 @@ inline std::string spelled(const std::vector<entry>& table, random_numbers& rand
         std::string name = each.name;
         if (!is_plain && random.one_in(2)) name.insert(0, "\\u0065");
         std::string shape;
-        for (const std::uint64_t extent : each.shape) shape += (shape.empty() ? "" : std::string{","} + space()) + std::to_string(extent);
-        std::string fields[] = {"\"dtype\":\"" + each.type + '"', std::string{"\"shape\":"} + space() + "[" + shape + "]",
-                                "\"data_offsets\":[" + std::to_string(each.begin) + "," + space() + std::to_string(each.end) + "]"};
+        for (const std::uint64_t extent : each.shape)
+            shape += (shape.empty() ? "" : std::string{","} + space()) + std::to_string(extent);
+        std::string fields[] = {
+            "\"dtype\":\"" + each.type + '"', std::string{"\"shape\":"} + space() + "[" + shape + "]",
+            "\"data_offsets\":[" + std::to_string(each.begin) + "," + space() + std::to_string(each.end) + "]"};
         if (!is_plain && random.one_in(3)) std::swap(fields[0], fields[random.below(3)]);
         json += '"' + name + "\":" + space() + "{" + fields[0] + "," + fields[1] + space() + "," + fields[2] + "}";
     }
@@ -215,7 +219,10 @@ inline void change_text(std::string& json, random_numbers& random) {
     switch (random.below(4)) {
     case 0: json[at] = static_cast<char>(random.below(256)); break;
     case 1: json.erase(at, 1 + static_cast<std::size_t>(random.below(4))); break;
-    case 2: json.insert(at, json.substr(static_cast<std::size_t>(random.below(json.size())), 1 + static_cast<std::size_t>(random.below(40)))); break;
+    case 2:
+        json.insert(
+            at, json.substr(static_cast<std::size_t>(random.below(json.size())), 1 + static_cast<std::size_t>(random.below(40))));
+        break;
     default: {
         const std::size_t digit = json.find_first_of("0123456789", at);
         if (digit != json.npos) json[digit] = static_cast<char>('0' + random.below(10));

@@ -1,5 +1,6 @@
-// What holds of every file that was accepted, said again without the library's arithmetic: sums and products have 128 bits here, and
-// nothing of detail/ is used. The fuzz targets, the mutants and the conformance test ask it of whatever they see accepted.
+// What holds of every file that was accepted, said again without the library's arithmetic: sums and products have
+// 128 bits here, and nothing of detail/ is used. The fuzz targets, the mutants and the conformance test ask it of
+// whatever they see accepted.
 #ifndef SAFEFUSE_TESTS_ORACLE_HPP
 #define SAFEFUSE_TESTS_ORACLE_HPP
 
@@ -25,8 +26,8 @@ struct wide {
     wide(std::uint64_t high_word, std::uint64_t low_word) : high{high_word}, low{low_word} {}
 
     friend wide operator+(wide a, wide b) {
-        const std::uint64_t low = a.low + b.low;
-        return {a.high + b.high + (low < a.low ? 1u : 0u), low};
+        const std::uint64_t sum = a.low + b.low;
+        return {a.high + b.high + (sum < a.low ? 1u : 0u), sum};
     }
     friend bool operator==(const wide&, const wide&) = default;
     bool fits_64_bits() const { return high == 0; }
@@ -43,10 +44,10 @@ inline wide product(std::uint64_t a, std::uint64_t b) {
 /// Bits of an element, by the name that a header spells.
 inline std::uint64_t bits_of(std::string_view type) {
     constexpr std::pair<std::string_view, std::uint64_t> all[] = {
-        {"BOOL", 8},        {"F4", 4},           {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8},    {"I8", 8},
-        {"F8_E5M2", 8},     {"F8_E4M3", 8},      {"F8_E8M0", 8}, {"I16", 16},    {"U16", 16},  {"F16", 16},
-        {"BF16", 16},       {"I32", 32},         {"U32", 32},    {"F32", 32},    {"C64", 64},  {"F64", 64},
-        {"I64", 64},        {"U64", 64},         {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8},
+        {"BOOL", 8},    {"F4", 4},      {"F6_E2M3", 6},     {"F6_E3M2", 6},     {"U8", 8},   {"I8", 8},
+        {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8},     {"I16", 16},        {"U16", 16}, {"F16", 16},
+        {"BF16", 16},   {"I32", 32},    {"U32", 32},        {"F32", 32},        {"C64", 64}, {"F64", 64},
+        {"I64", 64},    {"U64", 64},    {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8},
     };
     for (const auto& [name, bits] : all)
         if (name == type) return bits;
@@ -55,7 +56,8 @@ inline std::uint64_t bits_of(std::string_view type) {
 
 /// What is wrong with the table of a file that was accepted; empty where nothing is.
 ///   file_bytes  the size of the file, or no_number
-inline std::string_view fault_of(const safefuse::header& header, std::uint64_t file_bytes, const safefuse::read_options& options) {
+inline std::string_view fault_of(const safefuse::header& header, std::uint64_t file_bytes,
+                                 const safefuse::read_options& options) {
     wide sizes_bytes, gaps_bytes;
     std::uint64_t previous_end = 0;
     for (std::size_t i = 0; i < header.size(); ++i) {
@@ -97,8 +99,9 @@ inline void look_at(std::byte value) {
     static_cast<void>(taken);
 }
 
-/// What is wrong with the views of a file that `options` accept; empty where nothing is. The file is copied to where nothing of this
-/// process follows it, and the first and last byte of each view are read: a sanitizer sees it where one of them is not the file's.
+/// What is wrong with the views of a file that `options` accept; empty where nothing is. The file is copied to where
+/// nothing of this process follows it, and the first and last byte of each view are read: a sanitizer sees it where
+/// one of them is not the file's.
 inline std::string_view fault_of_views(std::string_view contents, const safefuse::read_options& options) {
     const auto copy = std::make_unique<std::byte[]>(contents.size());
     if (!contents.empty()) std::memcpy(copy.get(), contents.data(), contents.size());

@@ -697,9 +697,9 @@ struct a_row_late {
 }  // namespace
 
 TEST_CASE("plan: a user's term that would read behind its tensor is refused") {
-    using outside = sf::layout<sf::as_parameters, sf::tensor<"gate_proj", sf::stack<laws::gate>>,
-                               sf::tensor<"up_proj", sf::stack<a_row_late<laws::up>>>,
-                               sf::tensor<"down_proj", sf::stack<laws::down>>>;
+    using outside =
+        sf::layout<sf::as_parameters, sf::tensor<"gate_proj", sf::stack<laws::gate>>,
+                   sf::tensor<"up_proj", sf::stack<a_row_late<laws::up>>>, sf::tensor<"down_proj", sf::stack<laws::down>>>;
     packed_set set;
     set.add(at("gate_proj"), sf::dtype::bf16, {2, 4, 6});
     set.add(at("up_proj"), sf::dtype::bf16, {2, 4, 6});

@@ -150,8 +150,7 @@ public:
             std::uint64_t size_bytes = 0;
             static_cast<void>(tensor_size(tensors_[i].type, tensors_[i].shape, size_bytes));  // the split has checked it
             if (!detail::add(total_bytes, size_bytes, total_bytes))
-                return failure{
-                    .code = errc::size_overflow, .tensor = tensors_[i].name, .detail = "of all tensors together"};
+                return failure{.code = errc::size_overflow, .tensor = tensors_[i].name, .detail = "of all tensors together"};
             if (!entries.push({tensors_[i].name, files[split_.shard_of[i]].view()})) return failure{.code = errc::out_of_memory};
         }
         return encode_index(entries.span(), total_bytes);

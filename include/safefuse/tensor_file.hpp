@@ -87,12 +87,10 @@ public:
         if (bytes.empty()) return about({.code = errc::not_resident, .detail = "read() copies them"}, entry.name);
         const std::uint64_t first = offset_bytes(i);
         if (!detail::lies_inside(first, entry.size_bytes(), bytes.size()))  // whatever header and source say: never a view beyond
-            return about(
-                {.code = errc::read_past_end, .offset = first, .expected = entry.size_bytes(), .actual = bytes.size()},
-                entry.name);
-        auto view = tensor_view::of(
-            entry.type, entry.shape,
-            bytes.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(entry.size_bytes())));
+            return about({.code = errc::read_past_end, .offset = first, .expected = entry.size_bytes(), .actual = bytes.size()},
+                         entry.name);
+        auto view = tensor_view::of(entry.type, entry.shape,
+                                    bytes.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(entry.size_bytes())));
         if (!view) return about(std::move(view).error(), entry.name);
         return view;
     }

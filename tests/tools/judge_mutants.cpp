@@ -1,8 +1,13 @@
 // Makes tensor files whose numbers were changed (mutants.hpp) and judges them: judge_mutants FIRST COUNT. Prints for
-// each, in binary and little-endian: 32 bits, the bytes of the file; the file; a byte of verdicts, bit 0 strict, 1 default, 2 reference,
-// 3 lenient; 32 bits, the bytes of the table; the table as the reference profile reads it, one line for each tensor in the order of
-// the bytes: begin, end, dtype, extents with commas between, name. With --quiet nothing is printed but how many were accepted. What an
-// accepted file must hold is asked of each (oracle.hpp); where it does not, the file is kept and the run ends with status 1.
+// each, in binary and little-endian:
+//   32 bits   how many bytes the file has
+//   the file
+//   8 bits    who accepts it: bit 0 strict, 1 default, 2 reference, 3 lenient
+//   32 bits   how many bytes the table has
+//   the table as the reference profile reads it, a line for each tensor in the order of the bytes: begin, end, dtype,
+//             extents with commas between, name
+// With --quiet only how many were accepted. What an accepted file must hold is asked of each (oracle.hpp); where it does
+// not, the file is kept and the run ends with status 1.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -50,8 +55,9 @@ std::string table_of(const sf::header& header) {
 int keep(const std::string& file, std::uint64_t seed, std::string_view profile, std::string_view fault) {
     const std::string path = "mutant-" + std::to_string(seed) + ".safetensors";
     std::ofstream{path, std::ios::binary} << file;
-    std::fprintf(stderr, "mutant %llu, accepted by the %.*s profile: %.*s; it is kept as %s\n", static_cast<unsigned long long>(seed),
-                 static_cast<int>(profile.size()), profile.data(), static_cast<int>(fault.size()), fault.data(), path.c_str());
+    std::fprintf(stderr, "mutant %llu, accepted by the %.*s profile: %.*s; it is kept as %s\n",
+                 static_cast<unsigned long long>(seed), static_cast<int>(profile.size()), profile.data(),
+                 static_cast<int>(fault.size()), fault.data(), path.c_str());
     return 1;
 }
 
