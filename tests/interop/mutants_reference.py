@@ -40,10 +40,13 @@ def tensors_of(table, contents):
     """Our table as the reference tells its own: name -> dtype, shape, bytes."""
     data = memoryview(contents)[8 + struct.unpack_from("<Q", contents)[0] :]
     tensors = {}
-    for line in table.decode().splitlines():
-        begin, end, dtype, shape, name = line.split(" ", 4)
+    at = 0
+    while at < len(table):
+        line_end = table.index(b"\n", at)
+        begin, end, dtype, shape, name_bytes = table[at:line_end].decode().split(" ")
+        at = line_end + 1 + int(name_bytes)
         extents = [int(extent) for extent in shape.split(",")] if shape else []
-        tensors[name] = {"dtype": dtype, "shape": extents, "data": data[int(begin) : int(end)]}
+        tensors[table[line_end + 1 : at].decode()] = {"dtype": dtype, "shape": extents, "data": data[int(begin) : int(end)]}
     return tensors
 
 

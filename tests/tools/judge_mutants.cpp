@@ -4,8 +4,8 @@
 //   the file
 //   8 bits    who accepts it: bit 0 strict, 1 default, 2 reference, 3 lenient
 //   32 bits   how many bytes the table has
-//   the table as the reference profile reads it, a line for each tensor in the order of the bytes: begin, end, dtype,
-//             extents with commas between, name
+//   the table as the reference profile reads it, for each tensor in the order of the bytes a line of begin, end, dtype,
+//             extents with commas between, bytes of the name; then the name, which may hold anything
 // With --quiet only how many were accepted. What an accepted file must hold is asked of each (oracle.hpp); where it does
 // not, the file is kept and the run ends with status 1.
 #include <cstdint>
@@ -47,7 +47,7 @@ std::string table_of(const sf::header& header) {
         table += std::to_string(entry.begin) + ' ' + std::to_string(entry.end) + ' ' + std::string{sf::name(entry.type)} + ' ';
         for (std::size_t axis = 0; axis < entry.shape.size(); ++axis)
             table += (axis == 0 ? "" : ",") + std::to_string(entry.shape[axis]);
-        table += ' ' + std::string{entry.name} + '\n';
+        table += ' ' + std::to_string(entry.name.size()) + '\n' + std::string{entry.name};
     }
     return table;
 }
