@@ -23,7 +23,11 @@ namespace safefuse::inline SAFEFUSE_ABI {
 
 namespace detail {
 class plan_repacker;
-}
+
+/// How many tensors more than the source has may come of what its shapes claim, five times as many as of any model: a claim costs a
+/// file next to nothing, and each tensor takes memory here.
+inline constexpr std::uint64_t most_claimed_tensors = std::uint64_t{1} << 20;
+}  // namespace detail
 
 /// Every tensor of the checkpoint to come, and where its bytes come from; made from names, dtypes and shapes alone.
 ///   lifetime  the tensor set must stay where it is
@@ -39,7 +43,8 @@ public:
 
     /// Plans all scopes of the set. `options` hold for each of them; their destination_scope is ignored.
     ///   fails   no_experts, duplicate_tensor (two tensors get one name), size_mismatch (of the set's own making), size_overflow
-    ///           (of all tensors together), and as plan_scope
+    ///           (of all tensors together), shape_mismatch (more than a million tensors would come of what shapes claim), and as
+    ///           plan_scope
     static result<rewrite_plan> make(tensor_set_ref set, const family_description& family,
                                      const plan_options& options = {}) noexcept;
 
@@ -121,10 +126,19 @@ inline result<rewrite_plan> rewrite_plan::make(tensor_set_ref set, const family_
     detail::array<bool> consumed;
     if (!consumed.resize(set.size(), false)) return no_memory;
     bool any_to_rename = family.module_at(0).is_same();
+    std::uint64_t claimed = 0;  // each plan has far fewer outputs than 2^32
     for (std::uint32_t s = 0; s < out.scopes_.size(); ++s) {
         auto plan = out.plan_of(s);
         if (!plan) return std::move(plan).error();
         any_to_rename = any_to_rename || plan->source_form() == experts_form::from;
+        const std::size_t made = plan->outputs().size(), taken = plan->source_tensors().size();
+        claimed += made > taken ? made - taken : 0;
+        if (claimed > detail::most_claimed_tensors)
+            return failure{.code = errc::shape_mismatch,
+                           .scope = text{plan->scope()},
+                           .detail = "the shapes of the experts claim too many tensors, all scopes together",
+                           .expected = detail::most_claimed_tensors,
+                           .actual = claimed};
         for (const std::uint32_t tensor : plan->source_tensors()) consumed[tensor] = true;
         for (std::uint32_t o = 0; o < plan->outputs().size(); ++o) {
             const plan_output& output = plan->outputs()[o];
