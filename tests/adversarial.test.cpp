@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,6 +13,7 @@
 
 #include <safefuse/layouts/families.hpp>
 #include <safefuse/model_config.hpp>
+#include <safefuse/rewrite_plan.hpp>
 #include <safefuse/scopes.hpp>
 #include <safefuse/shard_index.hpp>
 #include <safefuse/tensor_set.hpp>
@@ -245,4 +247,49 @@ TEST_CASE("adversarial: experts that a shape of no bytes claims are not planned 
     CHECK(plan_of(pair, down).find("too many experts") != std::string::npos);
     CHECK(plan_of({65'537, 0, 4}, {65'537, 4, 0}).find("too many experts") != std::string::npos);
     CHECK(plan_of({1'000, 0, 4}, {1'000, 4, 0}) == "3000");
+}
+
+TEST_CASE(
+    "adversarial: a million experts that a shape claims are refused before anything is made for each, and so is one with bytes") {
+    const auto outcome_of = [](std::uint64_t experts) {
+        const std::vector<std::byte> bytes(static_cast<std::size_t>(experts) * 2);
+        const std::vector<std::uint64_t> pair{experts, 2, 1}, down{experts, 1, 1};
+        const std::vector<sf::named_tensor> tensors{
+            {"m.mlp.experts.gate_up_proj", sf::tensor_view::of(sf::dtype::u8, pair, bytes).value()},
+            {"m.mlp.experts.down_proj",
+             sf::tensor_view::of(sf::dtype::u8, down, std::span{bytes}.first(static_cast<std::size_t>(experts))).value()}};
+        const sf::tensor_list list{tensors};
+        const auto plan = sf::plan_unfuse<sf::layouts::qwen2_moe>(list, "m.mlp.experts", {.unscaled_codes = true});
+        if (plan) return std::to_string(plan->outputs().size());
+        CHECK(plan.error().code == sf::errc::shape_mismatch);
+        CHECK(plan.error().expected == 65'536);
+        CHECK(plan.error().actual == experts);
+        return std::string{plan.error().message().c_str()};
+    };
+    CHECK(outcome_of(1'000'000).find("too many experts") != std::string::npos);
+    CHECK(outcome_of(65'537).find("too many experts") != std::string::npos);
+    CHECK(outcome_of(4'000) == "12000");
+}
+
+TEST_CASE("adversarial: modules that each claim as many experts as one may are refused when they are too many together") {
+    constexpr std::uint64_t experts = 65'536;
+    const std::vector<std::byte> bytes(static_cast<std::size_t>(experts) * 2);
+    const std::vector<std::uint64_t> pair{experts, 2, 1}, down{experts, 1, 1};
+    std::vector<std::string> names;
+    for (int layer = 0; layer < 6; ++layer)
+        for (const char* part : {"gate_up_proj", "down_proj"})
+            names.push_back("layers." + std::to_string(layer) + ".mlp.experts." + part);
+    std::vector<sf::named_tensor> tensors;
+    for (std::size_t i = 0; i < names.size(); ++i) {
+        const std::vector<std::uint64_t>& shape = i % 2 == 0 ? pair : down;
+        const auto held = std::span{bytes}.first(static_cast<std::size_t>(experts * shape[1]));
+        tensors.push_back({names[i], sf::tensor_view::of(sf::dtype::u8, shape, held).value()});
+    }
+    const sf::tensor_list list{tensors};
+    const auto plan = sf::rewrite_plan::make(list, sf::inverse_of<sf::layouts::qwen2_moe>, {.unscaled_codes = true});
+    REQUIRE_FALSE(plan);
+    CHECK(plan.error().code == sf::errc::shape_mismatch);
+    CHECK(plan.error().scope == "layers.5.mlp.experts");
+    CHECK(plan.error().expected == 1'048'576);
+    CHECK(plan.error().actual == 6 * 3 * experts - 6 * 2);
 }

@@ -134,6 +134,14 @@ TEST_CASE("split: sums of sizes do not overflow, and sizes that do are refused")
     const sf::tensor_spec cut[] = {{"a", sf::dtype::f4, odd}};
     CHECK(sf::split_into_shards(cut, 10).error().code == sf::errc::partial_byte);
     CHECK(sf::split_into_shards(cut, 10).error().tensor == "a");
+
+    const sf::write_options each_alone{.max_shard_bytes = sf::one_tensor_per_file};
+    const auto fits = sf::checkpoint_outline::make(std::span{large.specs}.first(15), each_alone);
+    REQUIRE(fits);
+    CHECK(fits->index().has_value());
+    const auto wraps = sf::checkpoint_outline::make(large.specs, each_alone);
+    REQUIRE(wraps);
+    CHECK(wraps->index().error().code == sf::errc::size_overflow);
 }
 
 namespace {

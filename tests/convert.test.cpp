@@ -538,6 +538,19 @@ TEST_CASE("dequantize: ranges one by one give the same as all at once, with the 
         }
 }
 
+TEST_CASE("dequantize: a matrix without codes needs no scales, whatever is asked for") {
+    const u64 shapes[][3] = {{2, 0, 4}, {2, 4, 0}, {0, 4, 4}};
+    for (const auto& shape : shapes) {
+        const u64 grid[] = {shape[0], shape[1] == 0 ? 0u : 1u, shape[2] == 0 ? 0u : 1u};
+        const auto made = sf::dequantizer::of(dtype::f8_e4m3, shape, dtype::f32, grid, {128, 128}, dtype::bf16);
+        REQUIRE(made);
+        CHECK(made->element_count() == 0);
+        CHECK(made->scales_of({0, 1}).count == 0);
+        CHECK(made->run({0, 1}, {}, {}, {}).error().code == errc::out_of_range);
+        CHECK(made->run({0, 0}, {}, {}, {}));
+    }
+}
+
 TEST_CASE("dequantize: what does not fit is refused, and nothing is written") {
     const u64 shape[] = {256, 200}, grid[] = {2, 2}, wrong_grid[] = {2, 3}, stack[] = {1, 2, 2}, row[] = {200}, odd[] = {3, 3},
               huge[] = {1, u64{1} << 62};

@@ -238,6 +238,13 @@ TEST_CASE("dlpack: what cannot be lent is refused, and its owner is untouched" *
     CHECK(refusal(sf::dtype::u8, {2}, 32, {.alignment_bytes = 64}) == sf::errc::misaligned);
     CHECK(refusal(sf::dtype::f4, {2, 3}, 0) == sf::errc::cuts_granule);
     CHECK(refusal(sf::dtype::u8, {0, std::uint64_t{1} << 63}, 0) == sf::errc::size_overflow);
+
+    int gone = 0;
+    owner held{{}, gone};
+    const auto never_made = dlpack::lend(sf::tensor_view{}, std::move(held));  // a scalar by its shape, without a byte
+    REQUIRE_FALSE(never_made);
+    CHECK(never_made.error().code == sf::errc::wrong_buffer_size);
+    CHECK(held.gone == &gone);
 }
 
 TEST_CASE("dlpack: a view's shape may lie in an owner that takes it along when it moves" * doctest::skip(is_big_endian)) {

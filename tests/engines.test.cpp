@@ -367,6 +367,15 @@ TEST_CASE("engines: each is found by its name, and a plan by names is the plan b
     CHECK(ungated.error().code == sf::errc::missing_part);
 }
 
+TEST_CASE("engines: a layout that leaves out a part of the source's is refused, not planned without it") {
+    const packed_set set = set_of(per_expert({3, 64, 5}), "moe");
+    const auto dropped = sf::plan(set, "moe", sf::layouts::per_expert::description, sf::layouts::ungated_fused::description);
+    REQUIRE_FALSE(dropped);
+    CHECK(dropped.error().code == sf::errc::leftover_tensor);
+    CHECK(dropped.error().scope == "moe");
+    CHECK_FALSE(dropped.error().detail.empty());
+}
+
 TEST_CASE("engines: a field that an engine has no name for is refused, not dropped") {
     const experts biased{2, 64, 3, true}, scaled{2, 128, 128, false, true};
     check_refused<sf::layouts::per_expert, sf::layouts::cutedsl>(per_expert(biased), sf::errc::leftover_tensor);

@@ -197,6 +197,17 @@ TEST_CASE_TEMPLATE("mdspan: tensors without elements and of one axis work" * doc
     REQUIRE(made);
     CHECK(made->extent(0) == 3);
     CHECK(made->extent(1) == 0);
+    // the product of the other extents passes 64 bits: nobody may compute a stride of it
+    const extents huge{0, std::uint64_t{1} << 40, std::uint64_t{1} << 40};
+    const auto of_huge =
+        sf::mdspan_of<typename Kind::template rows<const float, std::int64_t, Kind::dynamic, Kind::dynamic, Kind::dynamic>>(
+            view_of(none, huge));
+    REQUIRE(of_huge);
+    CHECK(of_huge->extent(0) == 0);
+    CHECK(of_huge->extent(2) == std::int64_t{1} << 40);
+    const auto never_made = sf::mdspan_of<typename Kind::template rows<const bool, int>>(sf::tensor_view{});
+    REQUIRE_FALSE(never_made);
+    CHECK(never_made.error().code == sf::errc::wrong_buffer_size);
 }
 
 TEST_CASE_TEMPLATE("mdspan: experts are fused into one, and out of several" * doctest::skip(is_big_endian), Kind, stand_in,

@@ -2,11 +2,13 @@
 
 #include <doctest/doctest.h>
 
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include <safefuse/fuse.hpp>
 #include <safefuse/scopes.hpp>
 
 #include <safefuse/layouts/families.hpp>
@@ -602,6 +604,35 @@ TEST_CASE("plan: a set whose bytes do not fit its shapes is refused before anyth
     CHECK(of.why.code == errc::size_mismatch);
 }
 
+namespace {
+
+/// A set that says of its last tensor that it lies elsewhere.
+class misplaced_set : public packed_set {
+public:
+    sf::tensor_place elsewhere{};
+
+    explicit misplaced_set(packed_set set) : packed_set{std::move(set)} {}
+    sf::tensor_place place(std::size_t i) const noexcept { return i + 1 == size() ? elsewhere : packed_set::place(i); }
+};
+
+}  // namespace
+
+TEST_CASE("plan: a set whose places pass 2^64 is refused before anything is copied") {
+    for (const u64 short_of : {u64{0}, u64{1}, u64{46}, u64{47}}) {
+        misplaced_set set{experts(2)};
+        set.elsewhere = {0, ~u64{0} - short_of, 48};
+        const auto plan = sf::plan<hub, model>(set, scope);
+        REQUIRE_FALSE(plan);
+        CHECK(plan.error().code == errc::size_mismatch);
+    }
+    misplaced_set set{experts(2)};
+    set.elsewhere = {0, ~u64{0} - 48, 48};  // ends below 2^64, and far behind the source
+    const auto plan = sf::plan<hub, model>(set, scope);
+    REQUIRE(plan);
+    std::vector<std::byte> out(static_cast<std::size_t>(plan->output("gate_up_proj")->size_bytes));
+    CHECK(sf::fuse(*plan, "gate_up_proj", std::span{out}).error().code == errc::read_past_end);
+}
+
 TEST_CASE("plan: shapes that do not tell how many experts there are, are refused") {
     packed_set set;
     for (const char* name : {"w1", "v1", "w2"}) set.add(at(name), sf::dtype::bf16, {0, 0});
@@ -646,6 +677,37 @@ TEST_CASE("plan: a user's term that would write outside of the output, or not al
                                sf::tensor<"down_proj", sf::stack<laws::down>>>;
     CHECK((refused<hub, outside>(experts(2)).refused));
     CHECK((refused<hub, outside>(experts(1)).refused));
+}
+
+namespace {
+
+/// A wrong term: it says that a part begins a row later than it does.
+template <class Part>
+struct a_row_late {
+    static constexpr std::size_t axis_count = 2;
+    static constexpr bool is_stacked = false;
+    using parts = typename Part::parts;
+    static constexpr sf::placement place(const sf::part_extents& x) noexcept {
+        sf::placement out = Part::place(x);
+        out.parts[0].first[0] += 1;
+        return out;
+    }
+};
+
+}  // namespace
+
+TEST_CASE("plan: a user's term that would read behind its tensor is refused") {
+    using outside =
+        sf::layout<sf::as_parameters, sf::tensor<"gate_proj", sf::stack<laws::gate>>,
+                   sf::tensor<"up_proj", sf::stack<a_row_late<laws::up>>>, sf::tensor<"down_proj", sf::stack<laws::down>>>;
+    packed_set set;
+    set.add(at("gate_proj"), sf::dtype::bf16, {2, 4, 6});
+    set.add(at("up_proj"), sf::dtype::bf16, {2, 4, 6});
+    set.add(at("down_proj"), sf::dtype::bf16, {2, 6, 4});
+    const refusal of = refused<outside, model>(set);
+    REQUIRE(of.refused);
+    CHECK(of.why.code == errc::shape_mismatch);
+    CHECK(of.why.detail == "a term of the layout reaches beyond its tensor");
 }
 
 TEST_CASE("plan: a refusal leaves a whole sentence") {

@@ -621,6 +621,51 @@ TEST_CASE("rewrite: what cannot be planned says which tensor is why") {
     CHECK(verdict(changed, sf::description_of<sf::layouts::qwen2_moe>).code == sf::errc::leftover_tensor);
 }
 
+namespace {
+
+/// Tensors without bytes of which each says how many it has and where they lie.
+class claimed_set {
+public:
+    struct claim {
+        std::string name;
+        std::vector<std::uint64_t> shape;
+        sf::tensor_place place;
+    };
+    std::vector<claim> claims;
+
+    std::size_t size() const noexcept { return claims.size(); }
+    sf::tensor_spec spec(std::size_t i) const noexcept { return {claims[i].name, sf::dtype::u8, claims[i].shape}; }
+    sf::tensor_place place(std::size_t i) const noexcept { return claims[i].place; }
+    std::string_view source_name(std::uint32_t) const noexcept { return "claimed"; }
+    sf::sequence<const std::byte> source_bytes(std::uint32_t) const noexcept { return {}; }
+    sf::result<void> read(std::uint32_t, std::uint64_t, sf::sequence<std::byte>) const noexcept {
+        return sf::failure{.code = sf::errc::read_past_end};
+    }
+};
+
+}  // namespace
+
+TEST_CASE("rewrite: tensors that have 2^64 bytes together, or lie where no file reaches, are refused") {
+    const std::uint64_t most = (std::uint64_t{1} << 61) - 1;
+    claimed_set set;
+    set.claims = {{"m.mlp.experts.gate_up_proj", {2, 8, 3}, {0, 0, 48}}, {"m.mlp.experts.down_proj", {2, 3, 4}, {0, 48, 24}}};
+    const auto plan_of = [&] {
+        return sf::rewrite_plan::make(set, sf::inverse_of<sf::layouts::qwen2_moe>, {.unscaled_codes = true});
+    };
+    for (std::uint32_t i = 0; i < 8; ++i) set.claims.push_back({"x" + std::to_string(i), {most}, {i + 1, 0, most}});
+    CHECK_FALSE(plan_of());  // 2^64 - 8 and 72
+    CHECK(plan_of().error().code == sf::errc::size_overflow);
+    set.claims.pop_back();
+    REQUIRE(plan_of());
+    CHECK(plan_of()->total_bytes() == 7 * most + 72);
+
+    set.claims.back().place.size_bytes = most - 1;
+    CHECK(plan_of().error().code == sf::errc::size_mismatch);
+    CHECK(plan_of().error().tensor == "x6");
+    set.claims.back().place = {7, ~std::uint64_t{0} - 4, most};
+    CHECK(plan_of().error().code == sf::errc::size_mismatch);
+}
+
 TEST_CASE("rewrite: a destination that cannot be written to is named, and the source stays") {
     const temporary_directory directory;
     tensors unfused;

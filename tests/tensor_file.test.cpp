@@ -52,6 +52,24 @@ private:
 };
 static_assert(sf::byte_source<counting_source>);
 
+/// Bytes in memory of which the source lends as many as it likes, whatever size it says it has.
+class short_source {
+public:
+    explicit short_source(std::string_view bytes) : bytes_{bytes} {}
+    std::uint64_t size_bytes() const noexcept { return bytes_.size(); }
+    std::span<const std::byte> bytes() const noexcept { return bytes_of(bytes_).first(*lent_bytes); }
+    sf::result<void> read(std::uint64_t offset, std::span<std::byte> out) const noexcept {
+        return sf::memory_source{bytes_of(bytes_)}.read(offset, out);
+    }
+    void advise(std::uint64_t, std::uint64_t, sf::advice) const noexcept {}
+
+    std::unique_ptr<std::size_t> lent_bytes = std::make_unique<std::size_t>(bytes_.size());
+
+private:
+    std::string_view bytes_;
+};
+static_assert(sf::byte_source<short_source>);
+
 template <class File>
 void check_tensors(const File& file, const std::vector<tensor>& tensors) {
     REQUIRE(file.size() == tensors.size());
@@ -374,3 +392,59 @@ TEST_CASE("tensor file: a file cut short while it is open is file_changed with f
     CHECK(same.error().code == sf::errc::file_changed);
 }
 #endif
+
+TEST_CASE("tensor file: a source that lends fewer bytes than it has is refused, wherever it stops") {
+    const std::string file = support::tensor_file_bytes(some_tensors());
+    for (std::size_t lent = 1; lent < file.size(); ++lent) {
+        CAPTURE(lent);
+        short_source source{file};
+        *source.lent_bytes = lent;
+        const auto opened = sf::basic_tensor_file<short_source>::from(std::move(source), "short");
+        REQUIRE_FALSE(opened);
+        CHECK(opened.error().code == sf::errc::read_past_end);
+        CHECK(opened.error().file == "short");
+        CHECK(opened.error().expected == file.size());
+        CHECK(opened.error().actual == lent);
+    }
+    short_source nothing{file};
+    *nothing.lent_bytes = 0;  // it is read, then
+    const auto opened = sf::basic_tensor_file<short_source>::from(std::move(nothing), "read");
+    REQUIRE(opened);
+    CHECK(opened->view(0).error().code == sf::errc::not_resident);
+}
+
+TEST_CASE("tensor file: a source that lends fewer bytes later gives no view, and no slice, beyond them") {
+    const std::string file = support::tensor_file_bytes(some_tensors());
+    short_source source{file};
+    std::size_t& lent = *source.lent_bytes;
+    const auto opened = sf::basic_tensor_file<short_source>::from(std::move(source), "short");
+    REQUIRE(opened);
+    std::size_t refused = 0;
+    for (lent = 1; lent <= file.size(); ++lent)
+        for (std::size_t i = 0; i < opened->size(); ++i) {
+            CAPTURE(lent);
+            const sf::tensor_entry entry = (*opened)[i];
+            CAPTURE(entry.name);
+            const auto view = opened->view(i), found = opened->find(entry.name);
+            std::vector<std::byte> out(static_cast<std::size_t>(entry.size_bytes()));
+            const auto slice = opened->read_slice(i, {}, out);
+            const std::uint64_t end = opened->offset_bytes(i) + entry.size_bytes();
+            REQUIRE(view.has_value() == (end <= lent));
+            REQUIRE(found.has_value() == (end <= lent));
+            REQUIRE(slice.has_value() == (end <= lent));
+            if (view) {
+                CHECK(view->bytes().data() + view->size_bytes() <= bytes_of(file).data() + lent);
+                continue;
+            }
+            for (const sf::failure& error : {view.error(), found.error(), slice.error()}) {
+                CHECK(error.code == sf::errc::read_past_end);
+                CHECK(error.file == "short");
+                CHECK(error.tensor == entry.name);
+                CHECK(error.offset == opened->offset_bytes(i));
+                CHECK(error.expected == entry.size_bytes());
+                CHECK(error.actual == lent);
+            }
+            ++refused;
+        }
+    CHECK(refused > 0);
+}

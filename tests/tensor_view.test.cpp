@@ -208,6 +208,21 @@ TEST_CASE("tensor_view: runs of a larger tensor are refused, not read") {
     CHECK(view->slice(*runs).error().code == sf::errc::out_of_range);
 }
 
+TEST_CASE("tensor_view: runs of a tensor with another dtype give no view whose shape and bytes disagree") {
+    const extents shape{2, 4};
+    const auto bytes = counting(32);
+    const auto view = sf::tensor_view::of(sf::dtype::f32, shape, bytes);
+    REQUIRE(view);
+    const sf::axis_range kept[] = {sf::range(0, 1)};
+    const auto runs = sf::slice_runs::of(sf::dtype::u8, shape, kept);
+    REQUIRE(runs);
+    const auto part = view->slice(*runs);
+    REQUIRE_FALSE(part);
+    CHECK(part.error().code == sf::errc::wrong_buffer_size);
+    CHECK(part.error().expected == 16);
+    CHECK(part.error().actual == 4);
+}
+
 TEST_CASE("tensor_view: expert gives an entry of the first axis, and expert_of its index back") {
     const extents shape{4, 2, 3};
     const auto bytes = counting(48);
@@ -234,4 +249,10 @@ TEST_CASE("tensor_view: expert gives an entry of the first axis, and expert_of i
           sf::errc::slice_cuts_byte);
     CHECK(sf::tensor_view::of(sf::dtype::f4, even, std::span{bytes}.first(4))->expert(3)->bytes().data() == bytes.data() + 3);
     CHECK(sf::tensor_view::of(sf::dtype::f32, empty, {})->expert(3)->size_bytes() == 0);
+    const extents halves{4};  // an entry is half a byte: which of two holds an address?
+    const auto of_halves = sf::tensor_view::of(sf::dtype::f4, halves, std::span{bytes}.first(2));
+    CHECK(of_halves->expert_of(bytes.data()).error().code == sf::errc::slice_cuts_byte);
+    CHECK(sf::tensor_view::of(sf::dtype::f4, odd, std::span{bytes}.first(6))->expert_of(bytes.data()).error().code ==
+          sf::errc::slice_cuts_byte);
+    CHECK(sf::tensor_view::of(sf::dtype::f4, even, std::span{bytes}.first(4))->expert_of(bytes.data() + 3).value() == 3);
 }

@@ -34,7 +34,8 @@ concept lent_bytes = std::convertible_to<Bytes, sequence<const std::byte>> &&
 
 /// Readable bytes of known size. All members may be called from many threads at once.
 ///   size_bytes   the size when it was opened
-///   bytes        all of them in memory, or an empty span where they must be read
+///   bytes        all of them in memory, or an empty span where they must be read; fewer than size_bytes() are refused, never
+///                trusted: whoever lends a part of a file must lend none of it
 ///   read         fills `out` from `offset`; fails with read_past_end, io_error, file_changed, and `out` may then be part-written
 ///   advise       a hint, never a failure
 template <class Source>

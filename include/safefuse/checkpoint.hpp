@@ -100,13 +100,16 @@ public:
     [[nodiscard]] std::size_t file_count() const noexcept { return file_count_; }
     /// How many tensors of the checkpoint were found, and their bytes.
     [[nodiscard]] std::size_t tensor_count() const noexcept { return tensor_count_; }
-    /// The sum of the bytes of those tensors.
+    /// The sum of the bytes of those tensors; no_number where files with holes claim more than that.
     [[nodiscard]] std::uint64_t tensor_bytes() const noexcept { return tensor_bytes_; }
 
 private:
     template <file_source Source>
     friend class basic_checkpoint;
 
+    void count_bytes(std::uint64_t more) noexcept {
+        if (!detail::add(tensor_bytes_, more, tensor_bytes_)) tensor_bytes_ = no_number;
+    }
     [[nodiscard]] bool add(failure&& found) noexcept { return failures_.push(std::move(found)); }
     [[nodiscard]] SAFEFUSE_OUT_OF_LINE bool add(checkpoint_note&& found) noexcept { return notes_.push(std::move(found)); }
     /// Notes what the options let pass in a file.
@@ -467,12 +470,12 @@ public:
     }
 
     /// Tensor i where it lies, without a copy.
-    ///   fails   not_resident (the source must be read: read() copies the tensor)
+    ///   fails   as tensor_file::view: not_resident (the source must be read: read() copies the tensor), read_past_end
     [[nodiscard]] result<tensor_view> view(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return files_[rows_[i].file].view(rows_[i].entry);
     }
     /// The tensor of that name where it lies, without a copy.
-    ///   fails   tensor_not_found, not_resident (the source must be read: read() copies the tensor)
+    ///   fails   tensor_not_found, and as view
     [[nodiscard]] result<tensor_view> find(std::string_view name) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         const std::size_t i = index_of(name);
         if (i == npos) return absent(name);
@@ -704,7 +707,7 @@ private:
         for (std::size_t at = 0; at < number_of.size(); ++at) {
             if (number_of[at] != unlisted) {
                 ++report.tensor_count_;
-                report.tensor_bytes_ += file[at].size_bytes();
+                report.count_bytes(file[at].size_bytes());
                 continue;
             }
             checkpoint_note& note = index.find(file[at].name) == shard_index::npos ? none : other;
@@ -718,7 +721,7 @@ private:
     static bool note_file(const file_type& file, checkpoint_report& report) noexcept {
         ++report.file_count_;
         report.tensor_count_ += file.size();
-        report.tensor_bytes_ += file.header().data_bytes() - file.header().gap_bytes();
+        report.count_bytes(file.header().data_bytes() - file.header().gap_bytes());
         return report.add_tolerated(file.path(), file.header());
     }
 

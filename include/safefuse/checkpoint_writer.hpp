@@ -138,7 +138,7 @@ public:
         return encode_header(specs.span(), metadata_, {.data_alignment = data_alignment_, .keeps_order = !groups_.empty()});
     }
     /// The text of the index; empty where there is one shard, which needs none.
-    ///   fails   as encode_index
+    ///   fails   as encode_index; size_overflow (of all tensors together)
     [[nodiscard]] result<detail::array<std::byte>> index() const noexcept {
         if (split_.shard_count == 1) return detail::array<std::byte>{};
         detail::list<text> files;
@@ -149,7 +149,8 @@ public:
         for (std::size_t i = 0; i < tensors_.size(); ++i) {
             std::uint64_t size_bytes = 0;
             static_cast<void>(tensor_size(tensors_[i].type, tensors_[i].shape, size_bytes));  // the split has checked it
-            total_bytes += size_bytes;
+            if (!detail::add(total_bytes, size_bytes, total_bytes))
+                return failure{.code = errc::size_overflow, .tensor = tensors_[i].name, .detail = "of all tensors together"};
             if (!entries.push({tensors_[i].name, files[split_.shard_of[i]].view()})) return failure{.code = errc::out_of_memory};
         }
         return encode_index(entries.span(), total_bytes);

@@ -258,7 +258,7 @@ inline result<dequantizer> dequantizer::of(dtype codes, shape_view codes_shape, 
 }
 
 inline dequantizer::entry_range dequantizer::scales_of(entry_range elements) const noexcept {
-    if (elements.count == 0) return {};
+    if (elements.count == 0 || rows_ == 0 || columns_ == 0) return {};  // of no codes there are no scales
     const auto scale_row = [this](std::uint64_t row) noexcept { return row / rows_ * scale_rows_ + row % rows_ / block_.rows; };
     const std::uint64_t last = elements.first + elements.count - 1;
     const std::uint64_t first_row = elements.first / columns_, last_row = last / columns_;

@@ -196,7 +196,7 @@ namespace dlpack {
 ///   lifetime  `owner` must own the bytes; moving it must leave them where they are, as with a checkpoint, vector or shared_ptr
 ///   units     strides in elements; byte_offset is 0; data is null where there are no elements
 ///   fails     misaligned, byte_order (big-endian host), size_overflow (an extent beyond 63 bits), cuts_granule (F4, odd last extent),
-///             out_of_memory; `owner` is then untouched
+///             wrong_buffer_size (the view is a tensor_view{}), out_of_memory; `owner` is then untouched
 template <managed_form Managed = managed_tensor_versioned, class Owner>
 [[nodiscard]] result<handle<Managed>> lend(const tensor_view& view, Owner&& owner, const lend_options& options = {}) noexcept {
     static_assert(!std::is_lvalue_reference_v<Owner> && !std::is_const_v<Owner>,
@@ -207,6 +207,8 @@ template <managed_form Managed = managed_tensor_versioned, class Owner>
     using block = detail::lent_tensor<Managed, Owner>;
     static_assert(alignof(block) <= alignof(std::max_align_t), "the owner is aligned beyond what malloc gives");
 
+    // others read as many bytes as the shape says: a view that was never made has fewer
+    if (auto whole = tensor_view::of(view.type(), view.shape(), view.bytes()); !whole) return std::move(whole).error();
     const data_type type = type_of(view.type());
     const std::size_t rank = view.rank();
     if (std::endian::native != std::endian::little && type.bits > 8) return failure{.code = errc::byte_order};

@@ -37,13 +37,15 @@ namespace detail {
 template <mdspan_type Mdspan>
 constexpr std::size_t mdspan_rank = static_cast<std::size_t>(Mdspan::rank());
 
-// Whether neighbours in the last axis are neighbours in memory, and so on outwards. Of an extent of 1 the stride means nothing.
+// Whether neighbours in the last axis are neighbours in memory, and so on outwards. Of an extent of 1 the stride means nothing, nor
+// of any where there are no elements: there the product of the other extents may wrap around.
 template <mdspan_type Mdspan>
 constexpr bool is_row_major(const Mdspan& values) noexcept {
+    for (std::size_t axis = 0; axis < mdspan_rank<Mdspan>; ++axis)
+        if (values.extent(axis) == 0) return true;
     std::uint64_t stride = 1;
     for (std::size_t axis = mdspan_rank<Mdspan>; axis-- != 0;) {
         const auto extent = static_cast<std::uint64_t>(values.extent(axis));
-        if (extent == 0) return true;
         if (extent != 1 && static_cast<std::uint64_t>(values.stride(axis)) != stride) return false;
         stride *= extent;
     }
@@ -54,7 +56,8 @@ constexpr bool is_row_major(const Mdspan& values) noexcept {
 
 /// A tensor's elements as an mdspan such as std::mdspan<const float, std::dextents<std::size_t, 3>>, without a copy.
 ///   fails   as tensor_view::as (wrong_dtype, misaligned, byte_order); shape_mismatch (another rank or extent than a static one, a
-///           layout other than row-major), size_overflow (an extent, or their product, beyond the index type)
+///           layout other than row-major), size_overflow (an extent, or their product, beyond the index type), wrong_buffer_size
+///           (the view is a tensor_view{})
 template <mdspan_type Mdspan>
     requires std::is_const_v<typename Mdspan::element_type>
 [[nodiscard]] result<Mdspan> mdspan_of(const tensor_view& tensor) noexcept {
@@ -62,6 +65,8 @@ template <mdspan_type Mdspan>
     using index = typename Mdspan::index_type;
     const auto values = tensor.as<std::remove_const_t<typename Mdspan::element_type>>();
     if (!values) return values.error();
+    // the extents say how many elements are read: a view that was never made has fewer
+    if (auto whole = tensor_view::of(tensor.type(), tensor.shape(), tensor.bytes()); !whole) return std::move(whole).error();
     if (tensor.rank() != rank)
         return failure{
             .code = errc::shape_mismatch, .detail = "another number of axes", .expected = rank, .actual = tensor.rank()};

@@ -82,7 +82,7 @@ public:
 
 private:
     static constexpr std::uint32_t absent = ~std::uint32_t{0};
-    static constexpr std::uint64_t most_empty_experts = 65'536;
+    static constexpr std::uint64_t most_claimed_experts = 65'536;  // a hundred times what any model has
 
     /// A tensor of the set that is field `field` of tensor `tensor` of the source's layout.
     struct found_tensor {
@@ -558,7 +558,10 @@ private:
                 if (same && spec.type == first.type) {
                     const std::uint64_t held = set_.place(index).size_bytes;
                     std::uint64_t size_bytes = 0;
-                    if (tensor_size(spec.type, spec.shape, size_bytes) == size_verdict::fits && size_bytes == held) continue;
+                    std::uint64_t end = 0;
+                    if (tensor_size(spec.type, spec.shape, size_bytes) == size_verdict::fits && size_bytes == held &&
+                        detail::add(set_.place(index).offset, held, end))
+                        continue;
                     failure error = fault(errc::size_mismatch, index);
                     error.expected = size_bytes;
                     error.actual = held;
@@ -758,14 +761,16 @@ private:
         }
 
         const auto first_output = static_cast<std::uint32_t>(plan_.outputs_.size());
-        const std::size_t first_block = plan_.blocks_.size();
+        const std::size_t first_block = plan_.blocks_.size(), first_equal = plan_.equal_blocks_.size();
         const experts_symbols group = symbols_of(placed.parts[0]);
         const detail::kept_range kept = group.count == no_symbol ? detail::kept_range{0, 1} : kept_[group.count];
         const std::uint64_t first_number = first_expert_of(group) + kept.begin;
         const std::uint64_t count = tensor.per_expert() ? kept.count : 1;
         const std::uint32_t collects = collected(placed, field);
-        // experts without elements cost a file nothing, so that its size does not bound their number
-        const std::uint64_t most = size_bytes == 0 ? most_empty_experts : absent - first_output;
+        // experts that a shape claims cost a file next to nothing, and each takes memory here; those with names of their own are
+        // bounded by the header that holds the names, but for experts without elements that another tensor's shape claims
+        const bool has_names = from_.tensors[origins[0].tensor].per_expert() && size_bytes != 0;
+        const std::uint64_t most = has_names ? absent - first_output : most_claimed_experts;
         if (count > most)
             return failure{.code = errc::shape_mismatch,
                            .tensor = std::move(whole_name),
@@ -789,19 +794,24 @@ private:
                 if (done.error().tensor.empty()) done.error().tensor = std::move(whole_name);
                 return done;
             }
-        // a term of a user's own may be wrong: it must not write elsewhere, nor leave bytes unmade
-        std::uint64_t made_bytes = 0;
-        bool inside = true;
+        // a term of a user's own may be wrong: it must not write or compare elsewhere, nor leave bytes unmade
+        std::uint64_t made_bytes = 0, wanted_bytes = 0;
+        bool inside = detail::multiply(count, size_bytes, wanted_bytes);
         for (std::size_t i = first_block; i < plan_.blocks_.size(); ++i) {
             const copy_block& block = plan_.blocks_[i];
-            made_bytes += block.size_bytes();
-            inside = inside && block.destination_offset + block.destination_extent_bytes() <= size_bytes;
+            inside = inside && detail::add(made_bytes, block.size_bytes(), made_bytes) && lies_in_output(block, size_bytes);
         }
-        if (!inside || made_bytes != count * size_bytes)
+        for (std::size_t i = first_equal; i < plan_.equal_blocks_.size(); ++i)
+            inside = inside && lies_in_output(plan_.equal_blocks_[i], size_bytes);
+        if (!inside || made_bytes != wanted_bytes)
             return failure{.code = errc::shape_mismatch,
                            .tensor = std::move(whole_name),
                            .detail = "a term of the layout does not fill its tensor"};
         return {};
+    }
+
+    [[nodiscard]] static bool lies_in_output(const copy_block& block, std::uint64_t size_bytes) noexcept {
+        return detail::lies_inside(block.destination_offset, block.destination_extent_bytes(), size_bytes);
     }
 
     /// Whether a part is stored where one before it is: they share the field.
@@ -908,6 +918,9 @@ private:
             block.output = first_output + static_cast<std::uint32_t>(to_tensor.per_expert() ? i : 0);
             block.source_offset = place.offset + from_entry * entry_bits / 8;
             block.destination_offset = to_entry * entry_bits / 8;
+            // a term of a user's own may be wrong: what it reads is of its own tensor
+            if (!detail::lies_inside(from_entry * entry_bits / 8, block.source_extent_bytes(), place.size_bytes))
+                return failure{.code = errc::shape_mismatch, .detail = "a term of the layout reaches beyond its tensor"};
             if (!blocks.push(block)) return no_memory();
         }
         return {};
@@ -1024,6 +1037,7 @@ template <layout_type From, layout_type To, tensor_set Set>
                                      const plan_options& options = {}) noexcept {
     static_assert(can_become<From, To>,
                   "safefuse: the destination's layout places a part that the source's layout lacks or gives other extents");
+    static_assert(can_become<To, From>, "safefuse: the destination's layout leaves out a part that the source's layout places");
     auto members = detail::tensors_under(set, scope);
     if (!members) return std::move(members).error();
     return plan_maker::make(set, members->span(), scope, From::description, To::description, options);
@@ -1042,7 +1056,8 @@ result<copy_plan> plan(const Set&, std::string_view, const plan_options& = {}) n
 }
 
 /// The same for layouts that are chosen at run time.
-///   fails   missing_part as well, where the destination's layout places a part that the source's layout lacks
+///   fails   missing_part as well, where the destination's layout places a part that the source's layout lacks; leftover_tensor
+///           as well, where it leaves one out
 template <tensor_set Set>
 [[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
                                      const layout_description& from, const layout_description& to,
@@ -1051,6 +1066,10 @@ template <tensor_set Set>
         return failure{.code = errc::missing_part,
                        .scope = text{scope},
                        .detail = "the source's layout lacks a part that the destination's places"};
+    if (!can_become_layout(to, from))
+        return failure{.code = errc::leftover_tensor,
+                       .scope = text{scope},
+                       .detail = "the destination's layout leaves out a part that the source's places"};
     auto members = detail::tensors_under(set, scope);
     if (!members) return std::move(members).error();
     return plan_maker::make(set, members->span(), scope, from, to, options);

@@ -91,9 +91,7 @@ private:
 
     result<void> add_tensors() noexcept {
         for (std::size_t i = 0; i < set_.size(); ++i) {
-            const tensor_spec spec = set_.spec(i);
-            const rewrite_plan::origin from{rewrite_plan::as_it_is, static_cast<std::uint32_t>(i)};
-            if (!plan_.add(spec.name, spec.type, spec.shape, set_.place(i).size_bytes, from)) return no_memory();
+            if (auto added = plan_.add_as_it_is(i, set_.spec(i).name); !added) return added;
         }
         return plan_.sort();
     }

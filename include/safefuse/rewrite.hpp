@@ -11,6 +11,7 @@
 
 #include <safefuse/checkpoint_writer.hpp>
 #include <safefuse/detail/array.hpp>
+#include <safefuse/detail/checked.hpp>
 #include <safefuse/detail/fingerprint.hpp>
 #include <safefuse/detail/list.hpp>
 #include <safefuse/detail/plain.hpp>
@@ -367,7 +368,17 @@ inline result<void> verify_rewritten(const rewrite_plan& plan, tensor_set_ref ot
         counterpart[t] = i;
         bool same = spec.shape.size() == tensors[t].shape.size();
         for (std::size_t a = 0; same && a < spec.shape.size(); ++a) same = spec.shape[a] == tensors[t].shape[a];
-        if (same && spec.type == tensors[t].type) continue;
+        if (same && spec.type == tensors[t].type) {
+            const tensor_place place = other.place(i);
+            std::uint64_t size_bytes = 0, end = 0;
+            if (tensor_size(spec.type, spec.shape, size_bytes) == size_verdict::fits && size_bytes == place.size_bytes &&
+                detail::add(place.offset, place.size_bytes, end))
+                continue;
+            failure error = fault(errc::size_mismatch, {});
+            error.expected = size_bytes;
+            error.actual = place.size_bytes;
+            return error;
+        }
         text kinds{"expected "};
         detail::append_kind(kinds, tensors[t]);
         kinds.append(", found ");

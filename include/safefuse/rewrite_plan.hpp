@@ -23,7 +23,11 @@ namespace safefuse::inline SAFEFUSE_ABI {
 
 namespace detail {
 class plan_repacker;
-}
+
+/// How many tensors more than the source has may come of what its shapes claim, five times as many as of any model: a claim costs a
+/// file next to nothing, and each tensor takes memory here.
+inline constexpr std::uint64_t most_claimed_tensors = std::uint64_t{1} << 20;
+}  // namespace detail
 
 /// Every tensor of the checkpoint to come, and where its bytes come from; made from names, dtypes and shapes alone.
 ///   lifetime  the tensor set must stay where it is
@@ -38,7 +42,9 @@ public:
     static constexpr std::uint32_t as_it_is = ~std::uint32_t{0};
 
     /// Plans all scopes of the set. `options` hold for each of them; their destination_scope is ignored.
-    ///   fails   no_experts, duplicate_tensor (two tensors get one name), and as plan_scope
+    ///   fails   no_experts, duplicate_tensor (two tensors get one name), size_mismatch (of the set's own making), size_overflow
+    ///           (of all tensors together), shape_mismatch (more than a million tensors would come of what shapes claim), and as
+    ///           plan_scope
     static result<rewrite_plan> make(tensor_set_ref set, const family_description& family,
                                      const plan_options& options = {}) noexcept;
 
@@ -69,11 +75,29 @@ private:
         options_.destination_scope = {};
     }
 
-    bool add(std::string_view name, dtype type, shape_view shape, std::uint64_t size_bytes, origin from) noexcept {
-        total_bytes_ += size_bytes;
+    result<void> add(std::string_view name, dtype type, shape_view shape, std::uint64_t size_bytes, origin from) noexcept {
+        // files with holes cost nothing, so that several may claim more than 2^64 bytes
+        if (!detail::add(total_bytes_, size_bytes, total_bytes_))
+            return failure{.code = errc::size_overflow, .tensor = text{name}, .detail = "of all tensors together"};
         // the pointers are set when all names and shapes are there; until then only the sizes count
-        return arena_.append(name.data(), name.size()) && extents_.append(shape.data(), shape.size()) &&
-               tensors_.push({name, type, shape}) && origins_.push(from);
+        if (arena_.append(name.data(), name.size()) && extents_.append(shape.data(), shape.size()) &&
+            tensors_.push({name, type, shape}) && origins_.push(from))
+            return {};
+        return failure{.code = errc::out_of_memory};
+    }
+    /// Adds tensor i of the set as it is, whose place must be what its dtype and shape ask for.
+    result<void> add_as_it_is(std::size_t i, std::string_view name) noexcept {
+        const tensor_spec spec = set_.spec(i);
+        const tensor_place place = set_.place(i);
+        std::uint64_t size_bytes = 0, end = 0;
+        if (tensor_size(spec.type, spec.shape, size_bytes) != size_verdict::fits || size_bytes != place.size_bytes ||
+            !detail::add(place.offset, place.size_bytes, end))
+            return failure{.code = errc::size_mismatch,
+                           .file = text{set_.source_name(place.source)},
+                           .tensor = text{spec.name},
+                           .expected = size_bytes,
+                           .actual = place.size_bytes};
+        return add(name, spec.type, spec.shape, size_bytes, {as_it_is, static_cast<std::uint32_t>(i)});
     }
     result<void> sort() noexcept;
 
@@ -102,24 +126,33 @@ inline result<rewrite_plan> rewrite_plan::make(tensor_set_ref set, const family_
     detail::array<bool> consumed;
     if (!consumed.resize(set.size(), false)) return no_memory;
     bool any_to_rename = family.module_at(0).is_same();
+    std::uint64_t claimed = 0;  // each plan has far fewer outputs than 2^32
     for (std::uint32_t s = 0; s < out.scopes_.size(); ++s) {
         auto plan = out.plan_of(s);
         if (!plan) return std::move(plan).error();
         any_to_rename = any_to_rename || plan->source_form() == experts_form::from;
+        const std::size_t made = plan->outputs().size(), taken = plan->source_tensors().size();
+        claimed += made > taken ? made - taken : 0;
+        if (claimed > detail::most_claimed_tensors)
+            return failure{.code = errc::shape_mismatch,
+                           .scope = text{plan->scope()},
+                           .detail = "the shapes of the experts claim too many tensors, all scopes together",
+                           .expected = detail::most_claimed_tensors,
+                           .actual = claimed};
         for (const std::uint32_t tensor : plan->source_tensors()) consumed[tensor] = true;
         for (std::uint32_t o = 0; o < plan->outputs().size(); ++o) {
             const plan_output& output = plan->outputs()[o];
-            if (!out.add(output.name, output.type, output.shape, output.size_bytes, {s, o})) return no_memory;
+            if (auto added = out.add(output.name, output.type, output.shape, output.size_bytes, {s, o}); !added)
+                return std::move(added).error();
         }
     }
     for (std::size_t i = 0; i < set.size(); ++i) {
         if (consumed[i]) continue;
         const tensor_spec spec = set.spec(i);
-        const origin from{as_it_is, static_cast<std::uint32_t>(i)};
         // where all experts are in the new form already, so are the names
         auto name = any_to_rename ? renamed(family, spec.name) : result<text>{text{spec.name}};
         if (!name) return std::move(name).error();
-        if (!out.add(*name, spec.type, spec.shape, set.place(i).size_bytes, from)) return no_memory;
+        if (auto added = out.add_as_it_is(i, *name); !added) return std::move(added).error();
     }
     if (auto sorted = out.sort(); !sorted) return std::move(sorted).error();
     return out;

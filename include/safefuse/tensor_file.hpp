@@ -9,6 +9,7 @@
 
 #include <safefuse/byte_source.hpp>
 #include <safefuse/detail/array.hpp>
+#include <safefuse/detail/checked.hpp>
 #include <safefuse/header.hpp>
 #include <safefuse/mapped_file.hpp>
 #include <safefuse/result.hpp>
@@ -42,13 +43,18 @@ public:
     }
 
     /// The same for bytes from anywhere, such as memory_source; `name` stands for the path in messages.
-    ///   fails   as header::parse and Source::read; out_of_memory
+    ///   fails   as header::parse and Source::read; out_of_memory; read_past_end (the source lends fewer bytes than its size)
     static result<basic_tensor_file> from(Source source, std::string_view name, const read_options& options = {}) noexcept {
         basic_tensor_file made{std::move(source), name};
         sequence<const std::byte> start = made.source_.bytes();
         if (start.empty()) {
             if (auto done = made.read_header(options); !done) return made.about(std::move(done).error());
             start = made.header_bytes_.span();
+        } else if (start.size() < made.source_.size_bytes()) {
+            return made.about({.code = errc::read_past_end,
+                               .detail = "the source lends fewer bytes than it says it has",
+                               .expected = made.source_.size_bytes(),
+                               .actual = start.size()});
         }
         auto parsed = safefuse::header::parse(start, made.source_.size_bytes(), options);
         if (!parsed) return made.about(std::move(parsed).error());
@@ -73,19 +79,23 @@ public:
     [[nodiscard]] std::uint64_t offset_bytes(std::size_t i) const noexcept { return header_.header_bytes() + header_[i].begin; }
 
     /// Tensor i where it lies, without a copy.
-    ///   fails   not_resident (the source must be read: read() copies the tensor)
+    ///   fails   not_resident (the source must be read: read() copies the tensor), read_past_end (the source lends fewer bytes
+    ///           than when the file was opened)
     [[nodiscard]] result<tensor_view> view(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         const tensor_entry entry = header_[i];
         const sequence<const std::byte> bytes = source_.bytes();
         if (bytes.empty()) return about({.code = errc::not_resident, .detail = "read() copies them"}, entry.name);
-        auto view = tensor_view::of(
-            entry.type, entry.shape,
-            bytes.subspan(static_cast<std::size_t>(offset_bytes(i)), static_cast<std::size_t>(entry.size_bytes())));
+        const std::uint64_t first = offset_bytes(i);
+        if (!detail::lies_inside(first, entry.size_bytes(), bytes.size()))  // whatever header and source say: never a view beyond
+            return about({.code = errc::read_past_end, .offset = first, .expected = entry.size_bytes(), .actual = bytes.size()},
+                         entry.name);
+        auto view = tensor_view::of(entry.type, entry.shape,
+                                    bytes.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(entry.size_bytes())));
         if (!view) return about(std::move(view).error(), entry.name);
         return view;
     }
     /// The tensor of that name where it lies, without a copy.
-    ///   fails   tensor_not_found, not_resident (the source must be read: read() copies the tensor)
+    ///   fails   tensor_not_found, and as view
     [[nodiscard]] result<tensor_view> find(std::string_view name) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         const std::size_t i = index_of(name);
         if (i == npos) return absent(name);

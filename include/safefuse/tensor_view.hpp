@@ -119,14 +119,14 @@ public:
 
     /// A contiguous slice as a view, without a copy; `runs` comes from slice_runs::of with this view's dtype and shape.
     ///   lifetime  the view's shape is that of `runs`
-    ///   fails   not_resident (the slice is several runs: copy_slice gathers them), out_of_range
+    ///   fails   not_resident (the slice is several runs: copy_slice gathers them), out_of_range, wrong_buffer_size (`runs` is of a
+    ///           tensor with another dtype)
     [[nodiscard]] result<tensor_view> slice(const slice_runs& runs SAFEFUSE_LIFETIMEBOUND) const noexcept {
         if (!runs.is_contiguous()) return failure{.code = errc::not_resident, .detail = "the slice is not contiguous"};
         if (runs.offset_bytes() > bytes_.size() || bytes_.size() - runs.offset_bytes() < runs.size_bytes())
             return failure{.code = errc::out_of_range, .offset = runs.offset_bytes(), .expected = bytes_.size()};
-        return tensor_view{
-            type_, runs.shape(),
-            bytes_.subspan(static_cast<std::size_t>(runs.offset_bytes()), static_cast<std::size_t>(runs.size_bytes()))};
+        return of(type_, runs.shape(),
+                  bytes_.subspan(static_cast<std::size_t>(runs.offset_bytes()), static_cast<std::size_t>(runs.size_bytes())));
     }
     result<tensor_view> slice(slice_runs&&) const = delete;
 
@@ -142,13 +142,15 @@ public:
     }
 
     /// The entry of the first axis whose bytes hold `address`: the inverse of expert(e).bytes().data().
-    ///   fails   out_of_range
+    ///   fails   out_of_range, slice_cuts_byte (sub-byte elements)
     [[nodiscard]] result<std::uint64_t> expert_of(const void* address) const noexcept {
         const auto first = reinterpret_cast<std::uintptr_t>(bytes_.data());
         const auto wanted = reinterpret_cast<std::uintptr_t>(address);
         if (shape_.empty() || wanted < first || wanted - first >= bytes_.size())
             return failure{.code = errc::out_of_range, .expected = bytes_.size()};
-        return std::uint64_t{wanted - first} / (bytes_.size() / shape_[0]);
+        const std::uint64_t each = element_count() / shape_[0] * bits(type_);  // not 0: there are bytes
+        if (each % 8 != 0) return failure{.code = errc::slice_cuts_byte};
+        return std::uint64_t{wanted - first} / (each / 8);
     }
 
 private:

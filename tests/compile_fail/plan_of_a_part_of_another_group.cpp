@@ -8,6 +8,8 @@ using gate = sf::part_of<sf::group_of_experts<"T">, "gate", "I", "H">;
 #else
 using gate = sf::layouts::gate;
 #endif
-using stacked = sf::layout<sf::as_parameters, sf::tensor<"gate_proj", sf::stack<gate>>>;
+using stacked =
+    sf::layout<sf::as_parameters, sf::tensor<"gate_proj", sf::stack<gate>>, sf::tensor<"up_proj", sf::stack<sf::layouts::up>>,
+               sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>;
 
 auto planned(const sf::tensor_list& set) { return sf::plan<sf::layouts::per_expert, stacked>(set, "moe"); }

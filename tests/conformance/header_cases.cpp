@@ -961,6 +961,122 @@ void shapes(header_suite& add) {
                object({entry("a", "\"F4\"", "[1]", "[0,1]"), entry("b", "\"F4\"", "[1]", "[0,1]")}), 1);
 }
 
+/// Tensors end to end whose offsets are written modulo 2^64: what a validator without `begin <= end` takes for a sound file.
+class wrapping_entries {
+public:
+    /// A tensor of U8, of no more bytes than a tensor may have, behind the one before.
+    void add(std::string name, std::uint64_t size_bytes, std::string_view type = "U8", std::uint64_t elements_a_byte = 1) {
+        const std::uint64_t end = at_ + size_bytes;
+        entries_.push_back(entry(name, "\"" + std::string{type} + "\"", "[" + text(size_bytes * elements_a_byte) + "]",
+                                 "[" + text(at_) + "," + text(end) + "]"));
+        at_ = end;
+    }
+    /// As many tensors as it takes until the next one begins at `wanted`.
+    void go_on_to(std::uint64_t wanted) {
+        while (wanted - at_ > most_bytes) add("pad" + text(entries_.size()), most_bytes);
+        add("z", wanted - at_);
+    }
+    std::vector<std::string>& entries() { return entries_; }
+
+    static constexpr std::uint64_t most_bytes = (std::uint64_t{1} << 61) - 1;  ///< 8 times as many bits are below 2^64
+
+private:
+    std::vector<std::string> entries_;
+    std::uint64_t at_ = 0;
+};
+
+void wrapping_offsets(header_suite& add) {
+    add.topic("offsets that wrap");
+    constexpr std::uint64_t most = wrapping_entries::most_bytes;
+    const auto wrap = [&](std::string name, std::string reason, const std::vector<std::string>& each, std::size_t data_bytes) {
+        add.refuse(errc::bad_offsets, std::move(name), std::move(reason), object(each), data_bytes);
+    };
+    // The tensor `leak` lies so many bytes from the start of the data section, and the sum of all sizes is 2^64 + data_bytes.
+    const auto leaking = [&](std::uint64_t first_bytes, std::uint64_t leak_bytes, std::uint64_t data_bytes) {
+        wrapping_entries made;
+        made.add("first", first_bytes);
+        made.add("leak", leak_bytes);
+        made.go_on_to(data_bytes);
+        return made.entries();
+    };
+    wrap("wrap_sum", "the sizes add up to 2^64 + 4, and the file has 4 bytes of data", leaking(most, most, 4), 4);
+    wrap("wrap_sum_no_data", "the sizes add up to 2^64, and the file has no data", leaking(most, most, 0), 0);
+    wrap("wrap_leak_next_page", "a tensor a page behind the end of the file", leaking(4096, 64, 4), 4);
+    wrap("wrap_leak_behind_end", "a tensor that begins at the end of the file", leaking(4, 64, 4), 4);
+    wrap("wrap_leak_across_end", "a tensor that begins in the file and ends behind it", leaking(2, 64, 4), 4);
+    wrap("wrap_leak_1mib", "a tensor 1 MiB behind the end of the file", leaking(1 << 20, 1 << 12, 4), 4);
+    {
+        wrapping_entries made;
+        made.add("header", 0);
+        made.go_on_to(std::uint64_t{0} - 64);
+        made.add("before", 64);
+        made.add("data", 4);
+        wrap("wrap_leak_before_data", "a tensor in the header, before the data section", made.entries(), 4);
+        std::vector<std::string> reversed{made.entries().rbegin(), made.entries().rend()};
+        wrap("wrap_in_reverse", "the same, from the last tensor to the first", reversed, 4);
+        std::swap(reversed.front(), reversed.back());
+        wrap("wrap_out_of_order", "the same, two tensors exchanged", reversed, 4);
+    }
+    {
+        wrapping_entries made;
+        made.add("first", most);
+        made.go_on_to(0);
+        made.add("whole", 4);
+        wrap("wrap_before_sound", "sizes that add up to 2^64, and a sound tensor behind them", made.entries(), 4);
+    }
+    {
+        wrapping_entries made;
+        for (int round = 0; round < 3; ++round)
+            for (int i = 0; i < 9; ++i) made.add("r" + text(static_cast<std::uint64_t>(9 * round + i)), most);
+        made.go_on_to(8);
+        wrap("wrap_three_times", "the sizes pass 2^64 more than once", made.entries(), 8);
+    }
+    {
+        wrapping_entries made;
+        for (std::uint64_t i = 0; i < 8; ++i) {
+            made.add("e" + text(i), 0);
+            made.add("b" + text(i), most);
+        }
+        made.go_on_to(4);
+        wrap("wrap_with_empty", "empty tensors among those whose sizes pass 2^64", made.entries(), 4);
+    }
+    {
+        wrapping_entries made;
+        for (std::uint64_t i = 0; i < 8; ++i) made.add("h" + text(i), most, "F4", 2);
+        made.go_on_to(4);
+        wrap("wrap_f4", "tensors of halves of a byte whose sizes pass 2^64", made.entries(), 4);
+    }
+    {
+        std::vector<std::string> spelled = leaking(4096, 64, 4);
+        for (std::string& each : spelled) each.insert(1, "\\u0078");
+        wrap("wrap_escaped_names", "the same with escapes in the names", spelled, 4);
+        spelled = leaking(4096, 64, 4);
+        for (std::string& each : spelled) each.insert(each.find("\"dtype\""), " ");
+        wrap("wrap_spaced", "the same with white space", spelled, 4);
+        spelled = leaking(4096, 64, 4);
+        spelled.insert(spelled.begin(), "\"__metadata__\":{\"format\":\"pt\"}");
+        wrap("wrap_behind_metadata", "the same behind metadata", spelled, 4);
+        spelled.insert(spelled.begin() + 4, spelled[0]);
+        spelled.erase(spelled.begin());
+        wrap("wrap_around_metadata", "the same with metadata in the middle", spelled, 4);
+    }
+    // A difference modulo 2^64 that is the size of the shape, in one tensor or two.
+    wrap("wrap_two", "two tensors that are each other's complement",
+         {entry("a", "\"U8\"", "[4]", "[0,4]"), entry("b", "\"U8\"", "[2305843009213693951]", "[4,2305843009213693955]"),
+          entry("c", "\"U8\"", "[2305843009213693951]", "[2305843009213693955,4]")},
+         4);
+    wrap("wrap_from_i64", "an end before the begin whose difference is 4 in 63 bits",
+         {entry("a", "\"U8\"", "[0]", "[0,0]"), entry("t", "\"U8\"", "[4]", "[9223372036854775804,0]")}, 4);
+    add.refuse(errc::data_truncated, "sum_to_u64max", "sizes that add up to 2^64 - 1, without passing it",
+               object(leaking(most, most, ~std::uint64_t{0})), 4);
+    {
+        wrapping_entries made;
+        made.go_on_to(~std::uint64_t{0} - 7);
+        add.refuse(errc::data_truncated, "sum_and_header_wrap", "sizes that pass 2^64 only together with the header",
+                   object(made.entries()), 0);
+    }
+}
+
 void offsets(header_suite& add) {
     add.topic("offsets");
     add.accept("out_of_order", "tensors in any order of the header", object({bytes("b", 4, 8), bytes("a", 0, 4)}), 8)
@@ -1029,6 +1145,9 @@ void offsets(header_suite& add) {
     overlap("off_to_u64max", "a tensor that ends at the largest offset",
             {entry("t", "\"U8\"", "[4]", "[18446744073709551611,18446744073709551615]")}, 4)
         .lenient(errc::data_truncated);
+
+    wrapping_offsets(add);
+    add.topic("offsets");
 
     const auto mismatch = [&](std::string name, std::string reason, std::string type, std::string shape, std::string offsets,
                               std::size_t data_bytes) {

@@ -13,6 +13,7 @@
 
 #include <safefuse/checkpoint.hpp>
 
+#include "../oracle.hpp"
 #include "../support.hpp"
 
 namespace sf = safefuse;
@@ -40,13 +41,28 @@ void write(const std::string& path, std::string_view contents) {
 }
 
 template <class Checkpoint>
-void hold_tensors(const Checkpoint& checkpoint) {
+void hold_tensors(const Checkpoint& checkpoint, const sf::read_options& options) {
+    for (std::size_t f = 0; f < checkpoint.file_count(); ++f) {
+        const std::string_view fault =
+            oracle::fault_of(checkpoint.file(f).header(), checkpoint.file(f).source().size_bytes(), options);
+        fuzz::hold(fault.empty(), fault);
+    }
     for (std::size_t i = 0; i < checkpoint.size(); ++i) {
         const sf::tensor_spec spec = checkpoint.spec(i);
         FUZZ_HOLD(spec.name != "secret");
         FUZZ_HOLD(checkpoint.index_of(spec.name) == i);
         const sf::tensor_place place = checkpoint.place(i);
         FUZZ_HOLD(place.source < checkpoint.file_count());
+        const std::uint64_t file_bytes = checkpoint.file(place.source).source().size_bytes();
+        FUZZ_HOLD(place.offset <= file_bytes && place.size_bytes <= file_bytes - place.offset);
+        const auto view = checkpoint.view(i);
+        const auto resident = checkpoint.source_bytes(place.source);
+        FUZZ_HOLD(view.has_value() == !resident.empty());
+        if (view && !view->bytes().empty()) {
+            FUZZ_HOLD(view->bytes().data() == resident.data() + place.offset && view->size_bytes() == place.size_bytes);
+            oracle::look_at(view->bytes().front());
+            oracle::look_at(view->bytes().back());
+        }
         std::vector<std::byte> bytes(static_cast<std::size_t>(place.size_bytes)), again(bytes);
         FUZZ_HOLD(checkpoint.read(i, bytes).has_value());
         FUZZ_HOLD(checkpoint.read(place.source, place.offset, again).has_value() && bytes == again);
@@ -90,8 +106,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         }
         FUZZ_HOLD(mapped->size() == read->size() && mapped->file_count() == read->file_count());
         for (std::size_t i = 0; i < mapped->size(); ++i) FUZZ_HOLD(mapped->spec(i).name == read->spec(i).name);
-        hold_tensors(*mapped);
-        hold_tensors(*read);
+        hold_tensors(*mapped, options.read);
+        hold_tensors(*read, options.read);
     }
     for (const std::string& each : written) ::unlink(each.c_str());
     return 0;

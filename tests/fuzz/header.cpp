@@ -1,12 +1,16 @@
 // A tensor file: every profile, both ways through a header, what is accepted read back, found, sliced and written again.
 #include "fuzz.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <span>
 #include <vector>
 
 #include <safefuse/slice.hpp>
 #include <safefuse/tensor_file.hpp>
+
+#include "../mutants.hpp"
+#include "../oracle.hpp"
 
 namespace sf = safefuse;
 
@@ -34,7 +38,9 @@ bool same_table(const sf::header& a, const sf::header& b) {
     return a.header_bytes() == b.header_bytes() && a.data_bytes() == b.data_bytes() && a.file_bytes() == b.file_bytes();
 }
 
-void hold_table(const sf::header& header, std::uint64_t file_bytes) {
+void hold_table(const sf::header& header, std::uint64_t file_bytes, const sf::read_options& options) {
+    const std::string_view fault = oracle::fault_of(header, file_bytes, options);
+    fuzz::hold(fault.empty(), fault);
     std::uint64_t running = 0, gaps = 0;
     for (std::size_t i = 0; i < header.size(); ++i) {
         const sf::tensor_entry entry = header[i];
@@ -142,13 +148,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         FUZZ_HOLD(fast.has_value() == plain.has_value());
         const auto unsized = sf::header::parse(file, sf::no_number, options);
         FUZZ_HOLD(!fast.has_value() || unsized.has_value());
-        if (unsized) hold_table(*unsized, sf::no_number);
+        if (unsized) hold_table(*unsized, sf::no_number, options);
         if (!fast) {
             FUZZ_HOLD(fast.error().message() == plain.error().message());
             continue;
         }
         FUZZ_HOLD(same_table(*fast, *plain));
-        hold_table(*fast, size);
+        hold_table(*fast, size, options);
+        const std::string_view fault = oracle::fault_of_views(input, options);
+        fuzz::hold(fault.empty(), fault);
         hold_writing(*fast);
         if (fast->data_bytes() <= most_data_bytes) hold_slices(file, options, fuzz::reader{input.substr(input.size() / 2)});
     }
@@ -159,13 +167,31 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return 0;
 }
 
-/// Mutations mostly keep the frame whole: the length says where the JSON ends, and the file is as long as its tensors ask for.
+/// Mutations mostly keep the frame whole: the length says where the JSON ends, and the file is as long as its tensors ask for. One in
+/// eight is a whole new table whose numbers were changed on purpose, and one in eight has a number changed for a power of two or so.
 extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size, std::size_t max_size, unsigned int seed) {
     if (size < 8 || max_size < 64 || seed % 8 == 0) return LLVMFuzzerMutate(data, size, max_size);
+    if (seed % 8 == 2) {
+        const std::string made = mutants::file_of(mutants::make(seed));
+        if (made.size() <= max_size) {
+            std::memcpy(data, made.data(), made.size());
+            return made.size();
+        }
+    }
     std::uint64_t length = 0;
     std::memcpy(&length, data, 8);
     std::string json{reinterpret_cast<const char*>(data) + 8, static_cast<std::size_t>(length < size - 8 ? length : size - 8)};
     const std::size_t old = json.size(), room = max_size - 8;
+    if (seed % 8 == 4) {
+        // the data stays as long as it was: what a validator adds up modulo 2^64 may still be that
+        mutants::random_numbers random{seed};
+        mutants::change_number(json, random);
+        if (json.size() > room) json.resize(room);
+        std::string changed = fuzz::framed(json);
+        changed.append(std::min(size - 8 - old, max_size - changed.size()), '\0');
+        std::memcpy(data, changed.data(), changed.size());
+        return changed.size();
+    }
     json.resize(room);
     json.resize(LLVMFuzzerMutate(reinterpret_cast<std::uint8_t*>(json.data()), old, room));
     std::string file = fuzz::file_of(json, max_size - 8 - json.size());

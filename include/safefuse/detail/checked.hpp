@@ -21,6 +21,11 @@ namespace safefuse::inline SAFEFUSE_ABI::detail {
     return a == 0 || product / a == b;
 }
 
+/// Whether the `size` elements from `first` on all lie in a whole of so many. Nothing is added, so nothing wraps around.
+[[nodiscard]] constexpr bool lies_inside(std::uint64_t first, std::uint64_t size, std::uint64_t whole) noexcept {
+    return first <= whole && size <= whole - first;
+}
+
 /// Whether a size from a file can be the size of an object in this process.
 [[nodiscard]] constexpr bool fits_memory(std::uint64_t size_bytes) noexcept {
     return size_bytes <= static_cast<std::uint64_t>(PTRDIFF_MAX);

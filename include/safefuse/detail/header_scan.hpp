@@ -39,7 +39,9 @@ struct header_rows {
     array<std::uint64_t> extents;
     name_hash hash;
     std::uint64_t data_bytes = 0;  ///< where the next tensor must begin
-    bool is_valid = true;          ///< so far every tensor begins where the last one ended and has the size of its shape
+    /// So far every tensor begins where the last one ended, does not end before it begins, and has the size of its shape. Then
+    /// the offsets never fall, and so no sum of sizes has wrapped around.
+    bool is_valid = true;
 
     [[nodiscard]] shape_view shape(const header_entry& entry) const noexcept {
         return {extents.data() + entry.shape_begin, entry.rank};
@@ -49,7 +51,7 @@ struct header_rows {
     /// runs out.
     [[nodiscard]] bool add(header_entry& entry) noexcept {
         std::uint64_t size_bytes = 0;
-        is_valid = is_valid && entry.begin == data_bytes &&
+        is_valid = is_valid && entry.begin == data_bytes && entry.begin <= entry.end &&
                    tensor_size(entry.type, shape(entry), size_bytes) == size_verdict::fits &&
                    entry.end - entry.begin == size_bytes;
         data_bytes = entry.end;
