@@ -79,7 +79,8 @@ struct plan_output : tensor_spec {  ///< `name` is the full name
 };
 
 /// The checked list of copies that makes the outputs of one scope.
-///   lifetime  the tensor set that it was made from must stay where it is
+///   lifetime  the tensor set that it was made from must outlive it. A checkpoint or a tensor_list may be moved meanwhile, any other
+///             set only if it has `stable_view()`.
 class copy_plan {
 public:
     /// The other is then without outputs.
