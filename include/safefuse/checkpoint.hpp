@@ -49,16 +49,15 @@ struct checkpoint_note {
     std::uint64_t expected = no_number;  ///< what the index says
     std::uint64_t actual = no_number;    ///< what is there
 
-    /// One sentence that names everything known about it.
+    /// One sentence that names everything known about it, fit for a terminal: see append_printable.
     [[nodiscard]] text message() const noexcept {
-        text out{file};
+        text out = printable(file);
         const auto counted = [&](std::string_view one, std::string_view many) noexcept {
             out.append(": ");
             out.append_count(count);
             out.append(count == 1 ? one : many);
-            out.append(", first \"");
-            out.append(tensor);
-            out.append("\"");
+            out.append(", first ");
+            detail::append_quoted(out, tensor);
         };
         switch (what) {
         case kind::unlisted_tensors:
