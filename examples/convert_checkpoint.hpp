@@ -208,8 +208,7 @@ inline void print_left(const side_files& beside, std::size_t most) {
     for (std::size_t i = 0; i < beside.left.size() && i < most; ++i)
         std::printf("left       %s: %s\n", command_line::printable(beside.left[i].name).c_str(),
                     command_line::printable(beside.left[i].why).c_str());
-    if (beside.left.size() > most)
-        std::printf("left       and %zu more; --dry-run names all\n", beside.left.size() - most);
+    if (beside.left.size() > most) std::printf("left       and %zu more; --dry-run names all\n", beside.left.size() - most);
 }
 
 inline void print_side_files_json(const side_files& beside) {
@@ -249,8 +248,7 @@ inline void print(const account& all, const request& asked) {
         std::printf("would write %s in %u file%s, and %zu other file%s, %s\n", command_line::size_text(all.bytes).c_str(),
                     all.shards, all.shards == 1 ? "" : "s", others, others == 1 ? "" : "s",
                     command_line::size_text(all.beside->size_bytes).c_str());
-        for (const std::string& name : all.beside->taken)
-            std::printf("would copy %s\n", command_line::printable(name).c_str());
+        for (const std::string& name : all.beside->taken) std::printf("would copy %s\n", command_line::printable(name).c_str());
         print_left(*all.beside, all.beside->left.size());
         if (all.free_bytes != sf::no_number)
             std::printf("free space  %s: %s\n", command_line::size_text(all.free_bytes).c_str(),
@@ -298,7 +296,8 @@ int run_with(request asked) {
     all.bytes = plan->total_bytes();
     all.shards = outline->shard_count();
     if (!asked.quiet && !asked.json) {
-        std::printf("%s: family %s, %zu experts modules", command_line::printable(asked.in).c_str(), all.family.c_str(), all.modules);
+        std::printf("%s: family %s, %zu experts modules", command_line::printable(asked.in).c_str(), all.family.c_str(),
+                    all.modules);
         if (asked.way != direction::repack) std::printf(" (%zu are as asked already)", all.modules_done);
         std::printf(", %zu tensors -> %zu tensors, %s\n", all.tensors_in, all.tensors_out,
                     command_line::size_text(all.bytes).c_str());

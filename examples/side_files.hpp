@@ -55,22 +55,25 @@ inline constexpr std::string_view known_side_files[] = {
     // code
     "*.py",
     // licence, readme, and the hub's own; `license.key` is none of these
-    "license", "license*.txt", "license*.md", "license*.rst", "license*.pdf", "license-model", "license-code",
-    "licence", "licence*.txt", "licence*.md", "copying", "copying*.txt", "copying*.md", "notice", "notice*.txt", "notice*.md",
+    "license", "license*.txt", "license*.md", "license*.rst", "license*.pdf", "license-model", "license-code", "licence",
+    "licence*.txt", "licence*.md", "copying", "copying*.txt", "copying*.md", "notice", "notice*.txt", "notice*.md",
     "third*notice*.txt", "third*notice*.md", "*use_policy*.txt", "*use_policy*.md", "readme", "readme*.txt", "readme*.md",
     "readme*.rst", "model_card.md", "modelcard.md", "citation.cff", "citation.bib", "citation.md", ".gitattributes"};
 
 /// Endings of files with weights in another format than ours.
 inline constexpr std::string_view other_weights[] = {
-    ".bin",     ".bin.index.json",     ".pt",     ".pth",     ".ckpt",    ".ckpt.index.json", ".gguf",
-    ".ggml",    ".onnx",               ".onnx_data", ".h5",   ".hdf5",    ".h5.index.json",   ".keras",
-    ".msgpack", ".msgpack.index.json", ".npz",    ".npy",     ".tflite",  ".pb",              ".mlmodel",
-    ".nemo",    ".pkl",                ".pickle", ".distcp",  ".ot",      ".pdparams",        ".pdiparams",
-    ".engine",  ".llamafile"};
+    // PyTorch, GGUF, ONNX
+    ".bin", ".bin.index.json", ".pt", ".pth", ".ckpt", ".ckpt.index.json", ".distcp", ".ot", ".gguf", ".ggml", ".onnx",
+    ".onnx_data",
+    // TensorFlow, Flax
+    ".h5", ".hdf5", ".h5.index.json", ".keras", ".tflite", ".pb", ".msgpack", ".msgpack.index.json",
+    // others
+    ".npz", ".npy", ".mlmodel", ".nemo", ".pkl", ".pickle", ".pdparams", ".pdiparams", ".engine", ".llamafile"};
+
 /// Endings of what is left by a download, an editor or a backup, whatever stands before them.
-inline constexpr std::string_view leftovers[] = {".incomplete", ".aria2", ".part", ".partial", ".crdownload", ".download", ".lock",
-                                                 ".tmp",        ".temp",  ".bak",  ".orig",    ".rej",        ".old",      ".swp",
-                                                 ".swo",        ".swx",   "~",     ".pyc"};
+inline constexpr std::string_view leftovers[] = {".incomplete", ".aria2", ".part", ".partial", ".crdownload", ".download",
+                                                 ".lock",       ".tmp",   ".temp", ".bak",     ".orig",       ".rej",
+                                                 ".old",        ".swp",   ".swo",  ".swx",     "~",           ".pyc"};
 
 /// A name in lower case, as far as ASCII goes.
 inline std::string lower(std::string_view name) {
@@ -182,7 +185,9 @@ inline sf::result<side_files> choose_side_files(const std::string& path, const s
         if (!below.empty() && !fs::is_directory(out.directory / below, error)) continue;
         fs::directory_iterator at{out.directory / below, error};
         for (; !error && at != fs::directory_iterator{}; at.increment(error))
-            if (const std::string name = below + text_of(at->path().filename()); name != "additional_chat_templates") judge(name);
+            if (const std::string name = below + text_of(at->path().filename());
+                name != "additional_chat_templates" || !fs::is_directory(at->path(), ignored))
+                judge(name);
         if (error)
             return sf::failure{.code = sf::errc::io_error,
                                .file = sf::text{text_of(out.directory / below)},

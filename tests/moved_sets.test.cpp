@@ -71,9 +71,7 @@ public:
     [[nodiscard]] sf::tensor_spec spec(std::size_t i) const noexcept { return state_->spec(i); }
     [[nodiscard]] sf::tensor_place place(std::size_t i) const noexcept { return state_->place(i); }
     [[nodiscard]] std::string_view source_name(std::uint32_t s) const noexcept { return state_->source_name(s); }
-    [[nodiscard]] sf::sequence<const std::byte> source_bytes(std::uint32_t s) const noexcept {
-        return state_->source_bytes(s);
-    }
+    [[nodiscard]] sf::sequence<const std::byte> source_bytes(std::uint32_t s) const noexcept { return state_->source_bytes(s); }
     sf::result<void> read(std::uint32_t s, std::uint64_t offset, sf::sequence<std::byte> out) const noexcept {
         return state_->read(s, offset, out);
     }

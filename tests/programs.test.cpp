@@ -6,6 +6,8 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -25,7 +27,8 @@ TEST_CASE("printable: what a terminal would obey is escaped, all else is kept") 
     CHECK(shown("a\x1B[2Jb") == "a\\u001b[2Jb");
     CHECK(shown("a\nb\rc\td") == "a\\nb\\rc\\td");
     CHECK(shown(std::string_view{"\0\x1F\x7F", 3}) == "\\u0000\\u001f\\u007f");
-    CHECK(shown("\xC2\x9B" "31m\xC2\x80\xC2\x9F\xC2\xA0") == "\\u009b31m\\u0080\\u009f\xC2\xA0");
+    CHECK(shown("\xC2\x9B"
+                "31m\xC2\x80\xC2\x9F\xC2\xA0") == "\\u009b31m\\u0080\\u009f\xC2\xA0");
     for (const unsigned code : {0x61Cu, 0x200Eu, 0x200Fu, 0x2028u, 0x2029u, 0x202Au, 0x202Bu, 0x202Cu, 0x202Du, 0x202Eu, 0x2066u,
                                 0x2067u, 0x2068u, 0x2069u}) {
         std::string character;
@@ -56,7 +59,9 @@ TEST_CASE("printable: a failure's message escapes every text that it has") {
 namespace {
 
 /// Begins a line of its own, colours what follows, moves the cursor, turns the direction of writing, and is partly no UTF-8.
-const std::string hostile = "\x1B[31m\rproblems   none\nerror: forged\t\xC2\x9B" "2J\xE2\x80\xAE\xE2\x81\xA6\x7F";
+const std::string hostile =
+    "\x1B[31m\rproblems   none\nerror: forged\t\xC2\x9B"
+    "2J\xE2\x80\xAE\xE2\x81\xA6\x7F";
 const std::string no_utf8 = "\xFF\x9B\xC0";
 
 /// Control characters, those that turn the direction of writing, and bytes that are no UTF-8, but for the ends of lines.
@@ -89,9 +94,9 @@ std::vector<support::tensor> experts(const std::string& prefix) {
     std::vector<support::tensor> made;
     for (const char* expert : {"0", "1"})
         for (const std::string part : {"gate_proj", "up_proj", "down_proj"})
-            made.push_back(support::bf16(prefix + "mlp.experts." + expert + "." + part + ".weight",
-                                         part == "down_proj" ? std::vector<std::uint64_t>{3, 2}
-                                                             : std::vector<std::uint64_t>{2, 3}));
+            made.push_back(
+                support::bf16(prefix + "mlp.experts." + expert + "." + part + ".weight",
+                              part == "down_proj" ? std::vector<std::uint64_t>{3, 2} : std::vector<std::uint64_t>{2, 3}));
     return made;
 }
 
@@ -124,12 +129,12 @@ TEST_CASE("programs: no text of a file or a path reaches the terminal raw, and J
     write_hostile(other, hostile + ".layers.0.", hostile);
     // what is wrong is named by a hostile name: the dtype, the tensor, the shard
     fs::create_directories(broken);
-    write_file(broken + "/model.safetensors",
-               support::framed("{" + json_text(hostile) + ":{\"dtype\":" + json_text(hostile) + ",\"shape\":[0],\"data_offsets\":[0,0]}}"));
+    write_file(broken + "/model.safetensors", support::framed("{" + json_text(hostile) + ":{\"dtype\":" + json_text(hostile) +
+                                                              ",\"shape\":[0],\"data_offsets\":[0,0]}}"));
     fs::create_directories(directory / "index");
     write_file(directory / "index/model.safetensors.index.json",
-               "{\"weight_map\":{" + json_text(hostile) + ":" + json_text(hostile + ".safetensors") + "," + json_text("t" + hostile) + ":" +
-                   json_text("\xC2\x9B\xE2\x80\xAE.safetensors") + "}}");
+               "{\"weight_map\":{" + json_text(hostile) + ":" + json_text(hostile + ".safetensors") + "," +
+                   json_text("t" + hostile) + ":" + json_text("\xC2\x9B\xE2\x80\xAE.safetensors") + "}}");
     write_hostile(directory / "pruned", hostile + ".layers.0.", "qwen3_moe");
     write_file(directory / "pruned/config.json", "{\"model_type\": \"qwen3_moe\", \"num_experts\": 3}");
 
@@ -152,7 +157,7 @@ TEST_CASE("programs: no text of a file or a path reaches the terminal raw, and J
 
     CHECK(said("inspect", {base, "--tensors", "--experts"}, 0).out.find("\\u001b[31m") != std::string::npos);
     const auto json = said("inspect", {base, "--tensors", "--json"}, 0);
-    CHECK(json.out.find("\\ufffd") != std::string::npos);                 // the path
+    CHECK(json.out.find("\\ufffd") != std::string::npos);                     // the path
     CHECK(json.out.find("\\u001b[31m\\u000dproblems") != std::string::npos);  // the names are exact
     said("inspect", {other, "--tensors", "--experts"}, 0);
     said("inspect", {other, "--tensors", "--json"}, 0);
@@ -200,21 +205,43 @@ TEST_CASE("side files: what a model folder consists of goes along, all else is n
     const std::string in = directory / "in";
     fs::create_directories(in + "/additional_chat_templates");
     support::write_tensor_file(in + "/model.safetensors", experts("model.layers.0."));
-    const std::vector<std::string> known{"LICENSE", "README.md", "additional_chat_templates/tools.jinja", "chat_template.jinja",
-                                         "config.json", "generation_config.json", "merges.txt", "modeling_x.py",
-                                         "preprocessor_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+    const std::vector<std::string> known{"LICENSE",
+                                         "README.md",
+                                         "additional_chat_templates/tools.jinja",
+                                         "chat_template.jinja",
+                                         "config.json",
+                                         "generation_config.json",
+                                         "merges.txt",
+                                         "modeling_x.py",
+                                         "preprocessor_config.json",
+                                         "tokenizer.json",
+                                         "tokenizer.model",
+                                         "tokenizer_config.json",
                                          "vocab.json"};
-    const std::vector<std::string> left{".config.json.swp", "README.md~", "license.key", "consolidated.pth", "id_rsa",
-                                        "keys.json", "letter.docx", "model.gguf", "model.onnx",
-                                        "model.safetensors.incomplete", "model.safetensors.aria2", "pytorch_model.bin",
-                                        "pytorch_model.bin.index.json", "tf_model.h5", "tokenizer.json.bak", "tokenizer.json.lock",
-                                        "training_args.bin", "flax_model.msgpack"};
+    const std::vector<std::string> left{".config.json.swp",
+                                        "README.md~",
+                                        "license.key",
+                                        "consolidated.pth",
+                                        "id_rsa",
+                                        "keys.json",
+                                        "letter.docx",
+                                        "model.gguf",
+                                        "model.onnx",
+                                        "model.safetensors.incomplete",
+                                        "model.safetensors.aria2",
+                                        "pytorch_model.bin",
+                                        "pytorch_model.bin.index.json",
+                                        "tf_model.h5",
+                                        "tokenizer.json.bak",
+                                        "tokenizer.json.lock",
+                                        "training_args.bin",
+                                        "flax_model.msgpack"};
     for (const std::string& name : known) write_file(in + '/' + name, name + " contents");
     for (const std::string& name : left) write_file(in + '/' + name, "private " + name);
     write_file(in + "/config.json", R"({"model_type": "qwen3_moe", "num_experts": 2})");
     fs::permissions(in + "/tokenizer.json", static_cast<fs::perms>(0600));
     support::write_tensor_file(in + "/other.safetensors", {support::bf16("x", {1})});
-    fs::create_symlink("nowhere", in + "/vocab.txt");          // a name that would go along
+    fs::create_symlink("nowhere", in + "/vocab.txt");  // a name that would go along
     fs::create_symlink("nowhere", in + "/dangling");
     fs::create_symlink("nowhere.safetensors", in + "/dangling.safetensors");
     fs::create_directory(in + "/original");
@@ -320,8 +347,9 @@ TEST_CASE("side files: where the disk is full while they are copied, that is wha
     write_file(directory / "in/config.json", R"({"model_type": "qwen3_moe", "num_experts": 2})");
     write_file(directory / "in/README.md", std::string(1u << 20, 'r'));
     // --reflink asks for no room beforehand: much of what is written may be shared
-    const std::string script = "mount -t tmpfs -o size=256k tmpfs \"$1/disk\" || exit 77; \"$2\" \"$1/in\" \"$1/disk/out\" --reflink; "
-                               "came=$?; ls -A \"$1/disk/out\"; exit $came";
+    const std::string script =
+        "mount -t tmpfs -o size=256k tmpfs \"$1/disk\" || exit 77; \"$2\" \"$1/in\" \"$1/disk/out\" --reflink; "
+        "came=$?; ls -A \"$1/disk/out\"; exit $came";
     auto ran = support::run_program("unshare", {"-m", "sh", "-c", script, "sh", directory.string(), bin + "/fuse_checkpoint"});
     if (ran.status != 1) {
         MESSAGE("skipped: no tmpfs may be mounted here");

@@ -87,9 +87,9 @@ std::vector<support::tensor> plain_experts(std::string_view missing) {
     std::vector<support::tensor> made{support::bf16("lm_head.weight", {2, 2})};
     for (const char* expert : {"0", "1"})
         for (const std::string part : {"gate_proj", "up_proj", "down_proj"})
-            made.push_back(support::bf16(std::string{"model.layers.1.mlp.experts."} + expert + '.' + part + ".weight",
-                                         part == "down_proj" ? std::vector<std::uint64_t>{3, 2}
-                                                             : std::vector<std::uint64_t>{2, 3}));
+            made.push_back(
+                support::bf16(std::string{"model.layers.1.mlp.experts."} + expert + '.' + part + ".weight",
+                              part == "down_proj" ? std::vector<std::uint64_t>{3, 2} : std::vector<std::uint64_t>{2, 3}));
     if (!missing.empty()) std::erase_if(made, [&](const support::tensor& each) { return each.name.ends_with(missing); });
     return made;
 }

@@ -512,9 +512,7 @@ public:
         stable_view().advise(source, offset, size_bytes, hint);
     }
     /// The system's number of an open file; no_native_handle for sources that are none.
-    [[nodiscard]] std::intptr_t native_handle(std::uint32_t source) const noexcept {
-        return stable_view().native_handle(source);
-    }
+    [[nodiscard]] std::intptr_t native_handle(std::uint32_t source) const noexcept { return stable_view().native_handle(source); }
     /// Whether a file still has the size it had when it was opened; sources that cannot tell have.
     ///   fails   file_changed (with both sizes), io_error
     [[nodiscard]] result<void> check(std::uint32_t source) const noexcept { return stable_view().check(source); }
@@ -551,9 +549,7 @@ public:
 
     /// Copies tensor i.
     ///   fails   wrong_buffer_size (`out` must have the tensor's size; it is then untouched), and as Source::read
-    result<void> read(std::size_t i, sequence<std::byte> out) const noexcept {
-        return file_of(i).read(entry_of(i), out);
-    }
+    result<void> read(std::size_t i, sequence<std::byte> out) const noexcept { return file_of(i).read(entry_of(i), out); }
     /// Copies the tensor of that name.
     ///   fails   tensor_not_found, and as above
     result<void> read(std::string_view name, sequence<std::byte> out) const noexcept {
@@ -668,7 +664,8 @@ private:
                 if (!note_file(*opened, *report)) return no_memory;
             if (!to.rows.reserve(to.rows.size() + opened->size())) return no_memory;
             for (std::size_t at = 0; at < opened->size(); ++at)
-                if (!to.rows.push({(*opened)[at].name, static_cast<std::uint32_t>(to.files.size()), static_cast<std::uint32_t>(at)}))
+                if (!to.rows.push(
+                        {(*opened)[at].name, static_cast<std::uint32_t>(to.files.size()), static_cast<std::uint32_t>(at)}))
                     return no_memory;
             if (!to.files.push(std::move(*opened))) return no_memory;
         }

@@ -101,9 +101,9 @@ struct write_options {
     bool resume = false;                   ///< go on with what a killed run has left; where there is nothing, begin
     /// What decides the bytes beside names, dtypes and shapes. A run goes on only with what was begun with the same.
     fingerprint identity{};
-    bool check_free_space = true;  ///< before anything is written
+    bool check_free_space = true;   ///< before anything is written
     std::uint64_t other_bytes = 0;  ///< what the caller writes beside the shards, so that there is room for it, too
-    bool reserve = true;           ///< each file's place on the disk, before it is written
+    bool reserve = true;            ///< each file's place on the disk, before it is written
 };
 
 /// The files that a checkpoint will have. Nothing is written.

@@ -14,10 +14,10 @@ namespace safefuse::inline SAFEFUSE_ABI {
 
 /// One character of a text that should be UTF-8.
 struct character {
-    std::uint32_t code = 0;      ///< the code point; of a byte that is no UTF-8, the byte
-    std::uint32_t size = 0;      ///< how many bytes it takes
-    bool is_valid = false;       ///< whether these bytes are UTF-8
-    bool is_printable = false;   ///< valid, and nothing that a terminal would obey: see append_printable
+    std::uint32_t code = 0;     ///< the code point; of a byte that is no UTF-8, the byte
+    std::uint32_t size = 0;     ///< how many bytes it takes
+    bool is_valid = false;      ///< whether these bytes are UTF-8
+    bool is_printable = false;  ///< valid, and nothing that a terminal would obey: see append_printable
 };
 
 /// The first character of a text that is not empty.
@@ -50,7 +50,11 @@ SAFEFUSE_OUT_OF_LINE inline bool append_printable(text& out, std::string_view ch
             continue;
         }
         constexpr const char* digits = "0123456789abcdef";
-        char escape[] = {'\\', 'u', digits[next.code >> 12 & 15], digits[next.code >> 8 & 15], digits[next.code >> 4 & 15],
+        char escape[] = {'\\',
+                         'u',
+                         digits[next.code >> 12 & 15],
+                         digits[next.code >> 8 & 15],
+                         digits[next.code >> 4 & 15],
                          digits[next.code & 15]};
         std::size_t size = 6;
         if (!next.is_valid) {

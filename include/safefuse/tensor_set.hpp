@@ -66,8 +66,9 @@ public:
     template <tensor_set Set>
         requires(!std::same_as<Set, tensor_set_ref>)
     tensor_set_ref(const Set& set SAFEFUSE_LIFETIMEBOUND) noexcept : calls_{&calls_of<Set>} {  // NOLINT
-        static_assert(detail::movable_tensor_set<Set> || !requires { set.stable_view(); },
-                      "safefuse: a stable_view() is a noexcept tensor_set, trivially copyable and no larger than two pointers");
+        static_assert(
+            detail::movable_tensor_set<Set> || !requires { set.stable_view(); },
+            "safefuse: a stable_view() is a noexcept tensor_set, trivially copyable and no larger than two pointers");
         if constexpr (detail::movable_tensor_set<Set>)
             new (held_) auto(set.stable_view());
         else
@@ -100,7 +101,9 @@ public:
     ///   fails   as the set's check: file_changed
     [[nodiscard]] result<void> check(std::uint32_t source) const noexcept { return calls_->check(held_, source); }
     /// The system's number of the open file that a source is, from sets that have `native_handle(source)`; else no_native_handle.
-    [[nodiscard]] std::intptr_t native_handle(std::uint32_t source) const noexcept { return calls_->native_handle(held_, source); }
+    [[nodiscard]] std::intptr_t native_handle(std::uint32_t source) const noexcept {
+        return calls_->native_handle(held_, source);
+    }
 
 private:
     struct calls {
