@@ -59,7 +59,9 @@ int main(int argc, char** argv) {
     if (!plan) return report(plan.error());
 
     // The destination has the output's shape; fuse checks dtype and shape through tensor_traits.
-    const sf::shape_view shape = plan->output("gate_up_proj")->shape;
+    const auto output = plan->output("gate_up_proj");
+    if (!output) return report(output.error());
+    const sf::shape_view shape = output->shape;
     my_tensor gate_up{{shape.begin(), shape.end()}, std::vector<float>(static_cast<std::size_t>(shape[0] * shape[1] * shape[2]))};
     if (auto done = sf::fuse(*plan, "gate_up_proj", gate_up); !done) return report(done.error());
     for (std::size_t row = 0; row < gate_up.values.size(); row += 2)

@@ -33,18 +33,24 @@ inline int report(const safefuse::failure& failure) {
     return failed;
 }
 
-/// A string as JSON spells it.
+/// Text that came from a file or from the command line, fit for a terminal.
+inline std::string printable(std::string_view string) { return std::string{safefuse::printable(string).view()}; }
+
+/// A string as JSON spells it. What a terminal would obey is escaped, too; a byte that is no UTF-8 becomes U+FFFD, which is what
+/// JSON can say of it.
 inline std::string json_string(std::string_view string) {
     std::string out = "\"";
-    for (const char c : string) {
+    while (!string.empty()) {
+        const safefuse::character next = safefuse::first_character(string);
         char escape[8];
-        std::snprintf(escape, sizeof escape, "\\u%04x", static_cast<unsigned>(static_cast<unsigned char>(c)));
-        if (c == '"' || c == '\\')
-            (out += '\\') += c;
-        else if (static_cast<unsigned char>(c) < 0x20)
+        std::snprintf(escape, sizeof escape, "\\u%04x", static_cast<unsigned>(next.is_valid ? next.code & 0xFFFFu : 0xFFFDu));
+        if (!next.is_printable)
             out += escape;
+        else if (string[0] == '"' || string[0] == '\\')
+            (out += '\\') += string[0];
         else
-            out += c;
+            out += string.substr(0, next.size);
+        string.remove_prefix(next.size);
     }
     return out + "\"";
 }
@@ -63,9 +69,14 @@ public:
         }
         return false;
     }
-    /// The value behind an option, or `otherwise`.
+    /// The value of an option, `--option value` or `--option=value`, or `otherwise`.
     std::string value(std::string_view name, std::string otherwise) {
         for (std::size_t i = 0; i < left_.size(); ++i) {
+            if (left_[i].size() > name.size() && left_[i].starts_with(name) && left_[i][name.size()] == '=') {
+                otherwise = left_[i].substr(name.size() + 1);
+                left_.erase(left_.begin() + static_cast<std::ptrdiff_t>(i));
+                return otherwise;
+            }
             if (left_[i] != name) continue;
             if (i + 1 == left_.size()) return complain(std::string{name} + " wants a value"), otherwise;
             otherwise = left_[i + 1];
@@ -112,7 +123,7 @@ public:
         if (complaint_.empty() && left_.size() != count)
             complain(left_.size() < count ? "a path is missing" : "too many arguments");
         if (complaint_.empty()) return true;
-        std::fprintf(stderr, "error: %s; see --help\n", complaint_.c_str());
+        std::fprintf(stderr, "error: %s; see --help\n", printable(complaint_).c_str());
         status_ = bad_arguments;
         return false;
     }
@@ -203,8 +214,9 @@ public:
         const double left = share > 0 ? seconds / share - seconds : 0;
         static constexpr std::string_view full = "##############################";
         const auto bars = static_cast<int>(share * 30);
-        std::string_view tensor = at.tensor;
-        if (tensor.size() > 48) tensor.remove_prefix(tensor.size() - 48);
+        const std::string name = printable(at.tensor);
+        std::string_view tensor = name;
+        while (tensor.size() > 48) tensor.remove_prefix(safefuse::first_character(tensor).size);
         if (terminal_)
             std::fprintf(stderr, "\r[%-30.*s] %3.0f%%  %.2f GB/s  %.0f s left  %-48.*s", bars, full.data(), share * 100, rate,
                          left, static_cast<int>(tensor.size()), tensor.data());

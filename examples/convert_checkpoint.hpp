@@ -14,26 +14,11 @@
 #include <safefuse/safefuse.hpp>
 
 #include "command_line.hpp"
+#include "side_files.hpp"
 
 namespace convert_checkpoint {
 
 namespace sf = safefuse;
-
-/// A path in UTF-8, as the library takes and gives it, for std::filesystem, and back; by itself that takes text for the system's own
-/// encoding on Windows.
-inline std::filesystem::path path_of(const std::string& text) { return std::u8string{text.begin(), text.end()}; }
-inline std::string text_of(const std::filesystem::path& path) {
-    const std::u8string text = path.u8string();
-    return {text.begin(), text.end()};
-}
-
-/// The directory that a checkpoint's path lies in, or is.
-inline std::filesystem::path directory_of(const std::string& path) {
-    const std::filesystem::path given = path_of(path);
-    std::error_code ignored;
-    if (std::filesystem::is_directory(given, ignored)) return given;
-    return given.has_parent_path() ? given.parent_path() : std::filesystem::path{"."};
-}
 
 /// The family of a checkpoint, and what config.json says that its tensors must agree with.
 struct chosen_family {
@@ -119,33 +104,6 @@ sf::result<void> for_each_entry(const std::filesystem::path& directory, F&& f) {
     return {};
 }
 
-/// The names of what lies beside the tensors: config.json, the tokenizer, and so on.
-inline sf::result<std::vector<std::string>> side_files(const std::string& path) {
-    std::vector<std::string> names;
-    auto done = for_each_entry(directory_of(path), [&](const std::filesystem::directory_entry& entry) {
-        std::error_code error;
-        const std::string name = text_of(entry.path().filename());
-        const bool tensors =
-            name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json") || name == sf::writer_state_file;
-        if (!tensors && entry.is_regular_file(error)) names.push_back(name);
-        return error;
-    });
-    if (!done) return std::move(done).error();
-    return names;
-}
-
-inline sf::result<void> copy_files(const std::string& path, const std::vector<std::string>& names,
-                                   const std::string& destination) {
-    for (const std::string& name : names) {
-        std::error_code error;
-        const std::filesystem::path to = path_of(destination) / path_of(name);
-        std::filesystem::remove(to, error);  // mingw's copy_file refuses to write over a file
-        if (!error) std::filesystem::copy_file(directory_of(path) / path_of(name), to, error);
-        if (error) return sf::failure{.code = sf::errc::io_error, .file = sf::text{name}, .detail = sf::text{error.message()}};
-    }
-    return {};
-}
-
 /// Makes room for a checkpoint in `destination` when its old tensor files are to go; the writer refuses them otherwise.
 inline sf::result<void> remove_checkpoint(const std::string& source, const std::string& destination) {
     std::error_code error;
@@ -206,26 +164,27 @@ struct request {
     direction way = direction::fuse;
     std::string program, in, out, layout;
     sf::rewrite_options options;
+    side_policy beside = side_policy::known;
     bool pread = false, overwrite = false, quiet = false, any_expert_count = false, dry_run = false, json = false;
 };
 
 /// Progress, Ctrl-C, and the side files, which are copied as soon as the destination is ours.
 class progress {
 public:
-    progress(const request& asked, const std::vector<std::string>& beside)
+    progress(const request& asked, const side_files& beside)
         : asked_{asked}, beside_{beside}, display_{asked.quiet || asked.json} {}
 
     bool operator()(const sf::rewrite_progress& at) { return copy_beside() && interrupted == 0 && display_(at); }
     /// Whether they are there; `copied()` says why not.
     bool copy_beside() {
-        if (!std::exchange(began_, true)) copied_ = copy_files(asked_.in, beside_, asked_.out);
+        if (!std::exchange(began_, true)) copied_ = copy_side_files(beside_, asked_.out, asked_.options.wait);
         return copied_.has_value();
     }
     [[nodiscard]] const sf::result<void>& copied() const { return copied_; }
 
 private:
     const request& asked_;
-    const std::vector<std::string>& beside_;
+    const side_files& beside_;
     command_line::progress_display display_;
     bool began_ = false;
     sf::result<void> copied_;
@@ -234,40 +193,73 @@ private:
 /// What will be written, for --dry-run, or what was.
 struct account {
     std::string family;
-    std::size_t tensors_in = 0, tensors_out = 0, modules = 0, modules_done = 0, side_files = 0;
+    std::size_t tensors_in = 0, tensors_out = 0, modules = 0, modules_done = 0;
+    const side_files* beside = nullptr;
     std::uint64_t bytes = 0, free_bytes = sf::no_number;
     std::uint32_t shards = 0, kept = 0, linked = 0;
     std::uint64_t shared_bytes = 0;
     double seconds = 0;
+
+    [[nodiscard]] std::uint64_t needed_bytes() const { return bytes + beside->size_bytes; }
 };
+
+/// The files beside the tensors that stay behind, one in each line, and at most `most` of them.
+inline void print_left(const side_files& beside, std::size_t most) {
+    for (std::size_t i = 0; i < beside.left.size() && i < most; ++i)
+        std::printf("left       %s: %s\n", command_line::printable(beside.left[i].name).c_str(),
+                    command_line::printable(beside.left[i].why).c_str());
+    if (beside.left.size() > most) std::printf("left       and %zu more; --dry-run names all\n", beside.left.size() - most);
+}
+
+inline void print_side_files_json(const side_files& beside) {
+    const char* comma = "";
+    std::printf("\"side_files\": %zu, \"side_bytes\": %llu, \"side_file_names\": [", beside.taken.size(),
+                static_cast<unsigned long long>(beside.size_bytes));
+    for (const std::string& name : beside.taken) {
+        std::printf("%s%s", comma, command_line::json_string(name).c_str());
+        comma = ", ";
+    }
+    comma = "";
+    std::printf("], \"left_files\": [");
+    for (const auto& [name, why] : beside.left) {
+        std::printf("%s{\"name\": %s, \"why\": %s}", comma, command_line::json_string(name).c_str(),
+                    command_line::json_string(why).c_str());
+        comma = ", ";
+    }
+    std::printf("], ");
+}
 
 inline void print(const account& all, const request& asked) {
     const auto whole = [](std::uint64_t number) { return static_cast<unsigned long long>(number); };
     if (asked.json) {
         std::printf(
             "{\"written\": %s, \"family\": %s, \"experts_modules\": %zu, \"experts_modules_done_before\": %zu, \"tensors_in\": %zu, \"tensors\": %zu, "
-            "\"size_bytes\": %llu, \"files\": %u, \"files_kept\": %u, \"files_linked\": %u, \"shared_bytes\": %llu, \"side_files\": %zu, ",
+            "\"size_bytes\": %llu, \"files\": %u, \"files_kept\": %u, \"files_linked\": %u, \"shared_bytes\": %llu, ",
             asked.dry_run ? "false" : "true", command_line::json_string(all.family).c_str(), all.modules, all.modules_done,
-            all.tensors_in, all.tensors_out, whole(all.bytes), all.shards, all.kept, all.linked, whole(all.shared_bytes),
-            all.side_files);
+            all.tensors_in, all.tensors_out, whole(all.bytes), all.shards, all.kept, all.linked, whole(all.shared_bytes));
+        print_side_files_json(*all.beside);
         if (all.free_bytes != sf::no_number) std::printf("\"free_bytes\": %llu, ", whole(all.free_bytes));
         std::printf("\"seconds\": %.3f, \"peak_memory_bytes\": %llu}\n", all.seconds, whole(command_line::peak_memory_bytes()));
         return;
     }
     if (asked.quiet) return;
+    const std::size_t others = all.beside->taken.size();
     if (asked.dry_run) {
-        std::printf("would write %s in %u file%s, and %zu other file%s\n", command_line::size_text(all.bytes).c_str(), all.shards,
-                    all.shards == 1 ? "" : "s", all.side_files, all.side_files == 1 ? "" : "s");
+        std::printf("would write %s in %u file%s, and %zu other file%s, %s\n", command_line::size_text(all.bytes).c_str(),
+                    all.shards, all.shards == 1 ? "" : "s", others, others == 1 ? "" : "s",
+                    command_line::size_text(all.beside->size_bytes).c_str());
+        for (const std::string& name : all.beside->taken) std::printf("would copy %s\n", command_line::printable(name).c_str());
+        print_left(*all.beside, all.beside->left.size());
         if (all.free_bytes != sf::no_number)
             std::printf("free space  %s: %s\n", command_line::size_text(all.free_bytes).c_str(),
-                        all.free_bytes < all.bytes ? "too little" : "enough");
+                        all.free_bytes < all.needed_bytes() ? "too little" : "enough");
         return;
     }
-    std::printf("%s: written, %u file%s", asked.out.c_str(), all.shards, all.shards == 1 ? "" : "s");
+    std::printf("%s: written, %u file%s", command_line::printable(asked.out).c_str(), all.shards, all.shards == 1 ? "" : "s");
     if (all.kept != 0) std::printf(", %u of them there already", all.kept);
     if (all.linked != 0) std::printf(", %u of them links", all.linked);
     if (all.shared_bytes != 0) std::printf(", %s shared with the source", command_line::size_text(all.shared_bytes).c_str());
-    std::printf(", and %zu other file%s\n", all.side_files, all.side_files == 1 ? "" : "s");
+    std::printf(", and %zu other file%s\n", others, others == 1 ? "" : "s");
 }
 
 /// Converts a checkpoint and says what it did; returns the exit status.
@@ -284,8 +276,11 @@ int run_with(request asked) {
     const auto plan = asked.way == direction::repack ? sf::repack_plan(*checkpoint, family, chosen->options())
                                                      : sf::rewrite_plan::make(*checkpoint, family, chosen->options());
     if (!plan) return report_plan(plan.error());
-    const auto beside = side_files(asked.in);
+    std::vector<std::string> tensor_files;
+    for (std::size_t i = 0; i < checkpoint->file_count(); ++i) tensor_files.emplace_back(checkpoint->file(i).path());
+    const auto beside = choose_side_files(asked.in, tensor_files, asked.beside);
     if (!beside) return command_line::report(beside.error());
+    asked.options.other_bytes = beside->size_bytes;
     const auto metadata = metadata_of(*checkpoint);
     asked.options.metadata = metadata;
     const auto outline = sf::outline_of(*plan, asked.options);
@@ -297,21 +292,23 @@ int run_with(request asked) {
     all.tensors_out = plan->tensors().size();
     all.modules = plan->scopes().experts_count();
     all.modules_done = already_done(plan->scopes());
-    all.side_files = beside->size();
+    all.beside = &*beside;
     all.bytes = plan->total_bytes();
     all.shards = outline->shard_count();
     if (!asked.quiet && !asked.json) {
-        std::printf("%s: family %s, %zu experts modules", asked.in.c_str(), all.family.c_str(), all.modules);
+        std::printf("%s: family %s, %zu experts modules", command_line::printable(asked.in).c_str(), all.family.c_str(),
+                    all.modules);
         if (asked.way != direction::repack) std::printf(" (%zu are as asked already)", all.modules_done);
         std::printf(", %zu tensors -> %zu tensors, %s\n", all.tensors_in, all.tensors_out,
                     command_line::size_text(all.bytes).c_str());
+        if (!asked.dry_run) print_left(*beside, 8);
         std::fflush(stdout);
     }
     if (asked.dry_run) {
         if (const auto free = sf::free_space_bytes(text_of(directory_of(asked.out)))) all.free_bytes = *free;
         all.seconds = watch.seconds();
         print(all, asked);
-        return all.free_bytes < all.bytes ? command_line::failed : command_line::success;
+        return all.free_bytes < all.needed_bytes() ? command_line::failed : command_line::success;
     }
 
     if (asked.overwrite)
@@ -324,8 +321,8 @@ int run_with(request asked) {
         sf::failure why = written.error();
         if (why.code == sf::errc::canceled) {
             command_line::report(why);
-            std::fprintf(stderr, "%s %s %s --resume, with the same options, goes on with it\n", asked.program.c_str(),
-                         asked.in.c_str(), asked.out.c_str());
+            const std::string again = asked.program + ' ' + asked.in + ' ' + asked.out;
+            std::fprintf(stderr, "%s --resume, with the same options, goes on with it\n", command_line::printable(again).c_str());
             return command_line::interrupted;
         }
         if (why.code == sf::errc::destination_not_empty && !asked.options.resume)
@@ -352,6 +349,9 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
         "  --one-tensor-per-file each tensor in a file of its own: loaders that read files whole hold one at a time\n"
         "  --source mmap|pread   map the files or read them by position; default mmap\n"
         "  --any-expert-count    do not ask for as many experts as config.json says (pruned checkpoints)\n"
+        "  --side-files=WHICH    what is copied of the files beside the tensors. known (default): configurations, tokenizer\n"
+        "                        files, templates, code, licence and readme, and config.json alone if IN is one .safetensors\n"
+        "                        file; all: every file; none. --dry-run names what is copied and what is left\n"
         "  --dry-run             say what would be written, and whether there is room; write nothing\n"
         "  --resume              go on with a run that was stopped or killed; files that are complete are kept\n"
         "  --overwrite           replace the tensor files in OUT\n"
@@ -369,6 +369,10 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
     if (arguments.flag("--one-tensor-per-file")) asked.options.max_shard_bytes = sf::one_tensor_per_file;
     const std::string source = arguments.value("--source", "mmap");
     if (source != "mmap" && source != "pread") arguments.complain("--source is mmap or pread, not \"" + source + "\"");
+    const std::string beside = arguments.value("--side-files", "known");
+    if (beside != "known" && beside != "all" && beside != "none")
+        arguments.complain("--side-files is known, all or none, not \"" + beside + "\"");
+    asked.beside = beside == "all" ? side_policy::all : beside == "none" ? side_policy::none : side_policy::known;
     asked.any_expert_count = arguments.flag("--any-expert-count");
     asked.dry_run = arguments.flag("--dry-run");
     asked.options.resume = arguments.flag("--resume");

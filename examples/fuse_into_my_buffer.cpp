@@ -38,14 +38,14 @@ int main(int argc, char** argv) {
     // The plan knows every output's size and every copy; whatever is missing or odd has been found by now.
     const auto plan = sf::plan<sf::layouts::qwen2_moe>(*checkpoint, scope);
     if (!plan) return report(plan.error());
-    std::printf("%s: %llu experts, %zu copies\n", scope.c_str(), static_cast<unsigned long long>(plan->expert_count()),
-                plan->blocks().size());
+    std::printf("%s: %llu experts, %zu copies\n", sf::printable(scope).c_str(),
+                static_cast<unsigned long long>(plan->expert_count()), plan->blocks().size());
 
     for (const sf::plan_output& output : plan->outputs()) {
         const std::string_view name = output.local_name;
         std::vector<std::byte> buffer(static_cast<std::size_t>(output.size_bytes));  // any memory of that size will do
         if (auto done = sf::fuse(*plan, name, buffer); !done) return report(done.error());
-        std::printf("%.*s: %zu bytes\n", static_cast<int>(name.size()), name.data(), buffer.size());
+        std::printf("%s: %zu bytes\n", sf::printable(name).c_str(), buffer.size());
     }
     return 0;
 }

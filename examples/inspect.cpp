@@ -9,7 +9,7 @@
 #include "convert_checkpoint.hpp"
 
 namespace sf = safefuse;
-using command_line::json_string;
+using command_line::json_string, command_line::printable;
 
 namespace {
 
@@ -108,11 +108,11 @@ void print_text(const sf::checkpoint& checkpoint, const facts& all, bool tensors
                     command_line::size_text(counts.second).c_str());
     for (std::size_t f = 0; f < checkpoint.file_count(); ++f) {
         const auto& file = checkpoint.file(f);
-        std::printf("file       %s: %zu tensors, header %s", std::string{file.path()}.c_str(), file.size(),
+        std::printf("file       %s: %zu tensors, header %s", printable(file.path()).c_str(), file.size(),
                     command_line::size_text(file.header().header_bytes()).c_str());
         for (std::size_t m = 0; m < file.header().metadata_size(); ++m)
-            std::printf(", %s=%s", std::string{file.header().metadata(m).key}.c_str(),
-                        std::string{file.header().metadata(m).value}.c_str());
+            std::printf(", %s=%s", printable(file.header().metadata(m).key).c_str(),
+                        printable(file.header().metadata(m).value).c_str());
         std::printf("\n");
     }
     std::printf("alignment  %llu of %zu tensors begin at a multiple of their element, %llu of 64, %llu of 4096 bytes\n",
@@ -122,7 +122,7 @@ void print_text(const sf::checkpoint& checkpoint, const facts& all, bool tensors
         std::printf("experts    %s\n", all.family_problem.c_str());
     else
         std::printf("experts    %zu modules, family %s%s\n", all.experts.size(), all.family.c_str(),
-                    all.model_type.empty() ? ", by the names" : (" (model_type " + all.model_type + ")").c_str());
+                    all.model_type.empty() ? ", by the names" : (" (model_type " + printable(all.model_type) + ")").c_str());
     std::map<std::string, std::size_t> forms;
     for (const experts_line& line : all.experts) ++forms[line.form];
     for (const auto& [form, count] : forms) std::printf("           %zu %s\n", count, form.c_str());
@@ -135,19 +135,19 @@ void print_text(const sf::checkpoint& checkpoint, const facts& all, bool tensors
                     100.0 * static_cast<double>(copy_free_bytes) / static_cast<double>(expert_bytes));
     if (experts)
         for (const experts_line& line : all.experts) {
-            std::printf("           %s: %s, %llu experts, %s", line.scope.c_str(), line.form.c_str(),
+            std::printf("           %s: %s, %llu experts, %s", printable(line.scope).c_str(), line.form.c_str(),
                         static_cast<unsigned long long>(line.experts), command_line::size_text(line.size_bytes).c_str());
-            for (const std::string& output : line.outputs) std::printf(", %s", output.c_str());
+            for (const std::string& output : line.outputs) std::printf(", %s", printable(output).c_str());
             std::printf("\n");
         }
     if (tensors)
         for (std::size_t i = 0; i < checkpoint.size(); ++i) {
             const sf::tensor_spec spec = checkpoint.spec(i);
-            std::printf("tensor     %-70s %-8s %s\n", std::string{spec.name}.c_str(), std::string{sf::name(spec.type)}.c_str(),
+            std::printf("tensor     %-70s %-8s %s\n", printable(spec.name).c_str(), std::string{sf::name(spec.type)}.c_str(),
                         shape_text(spec.shape).c_str());
         }
-    for (const std::string& note : all.notes) std::printf("note       %s\n", note.c_str());
-    for (const std::string& problem : all.problems) std::printf("problem    %s\n", problem.c_str());
+    for (const std::string& note : all.notes) std::printf("note       %s\n", printable(note).c_str());
+    for (const std::string& problem : all.problems) std::printf("problem    %s\n", printable(problem).c_str());
     if (all.problems.empty()) std::printf("problems   none\n");
 }
 

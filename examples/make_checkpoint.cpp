@@ -173,9 +173,9 @@ int main(int argc, char** argv) {
         as_int(layers), std::string{spelled->expert_key}.c_str(), as_int(experts), as_int(vocabulary));
     if (std::fclose(config) != 0) return command_line::report({.code = sf::errc::io_error, .file = sf::text{config_path}});
 
-    std::printf("%s: %zu tensors in %u file%s, family %s, %llu layers of %llu experts\n", out.c_str(), specs.size(),
-                writer->shard_count(), writer->shard_count() == 1 ? "" : "s", std::string{family->fuse.name}.c_str(),
-                as_int(layers), as_int(experts));
+    std::printf("%s: %zu tensors in %u file%s, family %s, %llu layers of %llu experts\n", command_line::printable(out).c_str(),
+                specs.size(), writer->shard_count(), writer->shard_count() == 1 ? "" : "s",
+                std::string{family->fuse.name}.c_str(), as_int(layers), as_int(experts));
     command_line::summarise(total, watch);
     return command_line::success;
 }

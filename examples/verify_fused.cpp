@@ -29,7 +29,8 @@ int main(int argc, char** argv) {
         if (auto same = sf::verify_rewritten(*plan, *fused, progress); !same) return command_line::report(same.error());
     }
     if (!quiet) {
-        std::printf("%s: %zu tensors, each byte as in %s\n", arguments[1].c_str(), plan->tensors().size(), arguments[0].c_str());
+        std::printf("%s: %zu tensors, each byte as in %s\n", command_line::printable(arguments[1]).c_str(),
+                    plan->tensors().size(), command_line::printable(arguments[0]).c_str());
         command_line::summarise(plan->total_bytes(), watch);
     }
     return command_line::success;

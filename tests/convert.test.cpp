@@ -675,7 +675,9 @@ TEST_CASE("fuse_as: a large output is written past the cache, with the same byte
         set.resident = resident;
         const auto plan = laws::plan_kinds(set, "moe", laws::kind::per_expert, laws::kind::gate_up, {});
         REQUIRE(plan);
-        const auto expected = converted(dtype::bf16, fused(*plan, *plan->output("gate_up_proj")), dtype::f32);
+        const auto gate_up = plan->output("gate_up_proj");
+        REQUIRE(gate_up);
+        const auto expected = converted(dtype::bf16, fused(*plan, *gate_up), dtype::f32);
         REQUIRE(expected.size() > sf::detail::streamed_bytes);
         std::vector<std::byte> out(expected.size() + 4);
         for (const std::size_t astray : {0u, 4u}) {

@@ -55,8 +55,8 @@ static_assert(sf::writable_tensor<backwards_tensor>);
 static_assert(!sf::writable_tensor<std::vector<std::byte>>);
 
 std::vector<std::byte> fused(const sf::copy_plan& plan, std::string_view local) {
-    const auto* output = plan.output(local);
-    REQUIRE(output != nullptr);
+    const auto output = plan.output(local);
+    REQUIRE(output);
     std::vector<std::byte> out(static_cast<std::size_t>(output->size_bytes), std::byte{0xEE});
     auto done = sf::fuse(plan, local, out);
     INFO(std::string{done ? std::string_view{} : done.error().message().view()});
@@ -288,6 +288,7 @@ TEST_CASE(
     auto plan = laws::plan_kinds(set, "moe", laws::kind::per_expert, laws::kind::gate_up,
                                  {.sliced_extent = "I", .slice_rank = 1, .slice_ranks = 8});
     REQUIRE(plan);
+    REQUIRE(plan->output("down_proj"));
     std::vector<std::byte> down(static_cast<std::size_t>(plan->output("down_proj")->size_bytes));
     set.read_bytes = set.read_calls = 0;
     REQUIRE(sf::fuse(*plan, "down_proj", down));
@@ -315,7 +316,7 @@ TEST_CASE("fuse: buffers of another size or number are refused and nothing is wr
     REQUIRE_FALSE(refused);
     CHECK(refused.error().code == errc::output_not_found);
     CHECK(refused.error().scope == "moe");
-    CHECK(refused.error().detail == "up_proj");
+    CHECK(refused.error().detail == "\"up_proj\"; it has gate_up_proj and down_proj");
     const std::span<std::byte> one[] = {right};
     refused = sf::fuse(*plan, one);
     REQUIRE_FALSE(refused);
@@ -399,6 +400,7 @@ TEST_CASE("view: an output that lies in one piece is not copied") {
             CHECK(view->bytes().data() == set.bytes_of(std::string{"moe."} + name).data());
             CHECK(view->type() == sf::dtype::bf16);
             CHECK(view->rank() == 3);
+            REQUIRE(plan->output(name));
             CHECK(view->size_bytes() == plan->output(name)->size_bytes);
         }
         set.resident = false;

@@ -78,7 +78,9 @@ TEST_CASE("huge_page_buffer: fuse writes to it") {
     const sf::tensor_list set{tensors};
     const auto plan = sf::plan<sf::layouts::per_expert, sf::layouts::gate_up_fused>(set, "moe");
     REQUIRE(plan);
-    auto memory = sf::huge_page_buffer::make(plan->output("gate_up_proj")->size_bytes);
+    const auto gate_up = plan->output("gate_up_proj");
+    REQUIRE(gate_up);
+    auto memory = sf::huge_page_buffer::make(gate_up->size_bytes);
     REQUIRE(memory);
     REQUIRE(sf::fuse(*plan, "gate_up_proj", memory->bytes()));
     CHECK(std::memcmp(memory->bytes().data(), values, sizeof values) == 0);

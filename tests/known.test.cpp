@@ -180,8 +180,8 @@ TEST_CASE("known families: gpt-oss, MXFP4 or not, can become experts with gate b
         auto plan = quantised ? sf::plan<sf::layouts::gpt_oss_mxfp4, gpt_oss_behind>(set, "moe")
                               : sf::plan<sf::layouts::gpt_oss::model, gpt_oss_behind>(set, "moe");
         if (!plan) FAIL(std::string{plan.error().message().view()});
-        const sf::plan_output* output = plan->output(name);
-        REQUIRE(output != nullptr);
+        const auto output = plan->output(name);
+        REQUIRE(output);
         std::vector<std::byte> bytes(static_cast<std::size_t>(output->size_bytes));
         REQUIRE(sf::fuse(*plan, name, bytes));
         return bytes;

@@ -621,7 +621,9 @@ TEST_CASE("layout: packed codes and their factors fuse by their own extents, and
     const laws::packed_set set = packed_source(3, 64, 40, false);
     auto plan = sf::plan<packed_experts, packed_fused>(set, "moe");
     if (!plan) FAIL(std::string{plan.error().message().view()});
-    REQUIRE(plan->output("w13_packed") != nullptr);
+    REQUIRE(plan->output("w13_packed"));
+    REQUIRE(plan->output("w13_scale"));
+    REQUIRE(plan->output("w2_packed"));
     CHECK(std::vector<u64>(plan->output("w13_packed")->shape.begin(), plan->output("w13_packed")->shape.end()) ==
           std::vector<u64>{3, 128, 5});
     CHECK(std::vector<u64>(plan->output("w13_scale")->shape.begin(), plan->output("w13_scale")->shape.end()) ==
@@ -635,10 +637,11 @@ TEST_CASE("layout: packed codes and their factors fuse by their own extents, and
             const auto bytes = set.bytes_of("moe." + std::to_string(e) + part + ".weight_packed");
             expected.insert(expected.end(), bytes.begin(), bytes.end());
         }
-    CHECK(ran.outputs[static_cast<std::size_t>(plan->output("w13_packed") - plan->outputs().data())] == expected);
+    CHECK(ran.outputs[plan->index_of("w13_packed")] == expected);
 
     auto rank = sf::plan<packed_experts, packed_fused>(set, "moe", {.sliced_extent = "I", .slice_first = 32, .slice_end = 64});
     REQUIRE(rank);
+    REQUIRE(rank->output("w2_packed"));
     CHECK(rank->output("w2_packed")->shape[2] == 4);
     auto cut = sf::plan<packed_experts, packed_fused>(set, "moe", {.sliced_extent = "I", .slice_first = 12, .slice_end = 24});
     REQUIRE_FALSE(cut);
@@ -653,11 +656,11 @@ TEST_CASE("layout: codes packed along the other axis are put side by side") {
     const laws::packed_set set = packed_source(2, 32, 64, true);
     auto plan = sf::plan<turned_experts, turned_fused>(set, "moe");
     if (!plan) FAIL(std::string{plan.error().message().view()});
-    const auto* w13 = plan->output("w13_packed");
-    REQUIRE(w13 != nullptr);
+    const auto w13 = plan->output("w13_packed");
+    REQUIRE(w13);
     CHECK(std::vector<u64>(w13->shape.begin(), w13->shape.end()) == std::vector<u64>{2, 8, 64});
     const auto ran = laws::execute(*plan, set);
-    const auto& made = ran.outputs[static_cast<std::size_t>(w13 - plan->outputs().data())];
+    const auto& made = ran.outputs[plan->index_of("w13_packed")];
     for (u64 e = 0; e < 2; ++e)
         for (u64 r = 0; r < 8; ++r)
             for (u64 col = 0; col < 64; ++col) {

@@ -506,13 +506,77 @@ TEST_CASE("copy: gives the same bytes, over an old file too") {
     const std::string contents = support::pattern("contents", 2'500'000);
     write_file(directory / "a", contents);
     write_file(directory / "b", "old");
-    REQUIRE(sf::detail::copy_file(directory / "a", directory / "b", sf::durability::renamed));
+    REQUIRE(sf::copy_file(directory / "a", directory / "b", sf::durability::renamed));
     CHECK(read_file(directory / "b") == contents);
-    const auto none = sf::detail::copy_file(directory / "absent", directory / "c");
+    const auto none = sf::copy_file(directory / "absent", directory / "c");
     REQUIRE(!none);
     CHECK(none.error().code == sf::errc::file_not_found);
     CHECK(names_in(directory) == std::vector<std::string>{"a", "b"});
 }
+
+#if !defined(_WIN32)
+TEST_CASE("copy: who may read the original may read the copy, and nobody else") {
+    const temporary_directory directory;
+    for (const unsigned mode : {0600u, 0640u, 0444u, 0755u}) {
+        CAPTURE(mode);
+        const std::string original = directory / "a", copy = directory / "b";
+        write_file(original, "secret");
+        std::filesystem::permissions(original, static_cast<std::filesystem::perms>(mode));
+        REQUIRE(sf::copy_file(original, copy));
+        CHECK(static_cast<unsigned>(std::filesystem::status(copy).permissions()) == mode);
+        std::filesystem::remove(original);
+        std::filesystem::remove(copy);
+    }
+}
+
+TEST_CASE("copy: a file onto itself, by whatever name, stays as it is; a link in the way is replaced and not followed") {
+    const temporary_directory directory;
+    write_file(directory / "file", "contents");
+    std::filesystem::create_symlink("file", directory / "link");
+    std::filesystem::create_hard_link(directory / "file", directory / "other");
+    for (const char* from : {"file", "link", "other"}) {
+        CAPTURE(from);
+        REQUIRE(sf::copy_file(directory / from, directory / "file"));
+        CHECK(read_file(directory / "file") == "contents");
+    }
+    CHECK(std::filesystem::hard_link_count(directory / "file") == 2);
+
+    write_file(directory / "another", "others");
+    REQUIRE(sf::copy_file(directory / "another", directory / "link"));
+    CHECK_FALSE(std::filesystem::is_symlink(directory / "link"));
+    CHECK(read_file(directory / "link") == "others");
+    CHECK(read_file(directory / "file") == "contents");
+    std::filesystem::remove(directory / "link");
+    std::filesystem::create_symlink("file", directory / "link");
+    REQUIRE(sf::copy_file(directory / "file", directory / "link"));
+    CHECK_FALSE(std::filesystem::is_symlink(directory / "link"));
+    CHECK(read_file(directory / "link") == "contents");
+    CHECK(names_in(directory) == std::vector<std::string>{"another", "file", "link", "other"});
+}
+
+TEST_CASE("file_identity: equal for the names of one file or directory, and for no others") {
+    const temporary_directory directory;
+    write_file(directory / "file", "contents");
+    write_file(directory / "same", "contents");
+    std::filesystem::create_symlink("file", directory / "link");
+    std::filesystem::create_symlink("nothing", directory / "dangling");
+    const auto file = sf::file_identity::of(directory / "file"), link = sf::file_identity::of(directory / "link"),
+               same = sf::file_identity::of(directory / "same"), here = sf::file_identity::of(directory.string()),
+               again = sf::file_identity::of(directory / ".");
+    REQUIRE(file);
+    REQUIRE(link);
+    REQUIRE(same);
+    REQUIRE(here);
+    REQUIRE(again);
+    CHECK(*file == *link);
+    CHECK_FALSE(*file == *same);
+    CHECK(*here == *again);
+    CHECK_FALSE(*here == *file);
+    const auto none = sf::file_identity::of(directory / "dangling");
+    REQUIRE_FALSE(none);
+    CHECK(none.error().code == sf::errc::file_not_found);
+}
+#endif
 
 TEST_CASE("directory: is made, listed with its kinds, and its files removed and renamed") {
     const temporary_directory directory;

@@ -92,11 +92,36 @@ TEST_CASE("plan: outputs have the names, shapes and sizes of the destination's l
     CHECK(plan->scope() == scope);
     CHECK(plan->expert_count() == 3);
     CHECK(plan->source_form() == sf::experts_form::from);
-    CHECK(plan->output("gate_up_proj") == &plan->outputs()[0]);
-    CHECK(plan->output("gate_proj") == nullptr);
-    CHECK(plan->output(at("gate_up_proj")) == nullptr);
+    CHECK(plan->index_of("gate_up_proj") == 0);
+    CHECK(plan->index_of("gate_proj") == sf::copy_plan::npos);
+    CHECK(plan->index_of(at("gate_up_proj")) == sf::copy_plan::npos);
+    const auto output = plan->output("gate_up_proj");
+    REQUIRE(output);
+    CHECK(output->name == plan->outputs()[0].name);
+    CHECK(output->size_bytes == plan->outputs()[0].size_bytes);
+    CHECK(shape_of(*output) == shape_of(plan->outputs()[0]));
+    CHECK_FALSE(plan->output(at("gate_up_proj")));
     CHECK(plan->source_tensors().size() == 9);
     CHECK_FALSE(plan->source_tensors().empty());
+}
+
+TEST_CASE("plan: an output that is not there is a failure that lists those that are") {
+    packed_set set = experts(2);
+    const auto plan = sf::plan<hub, model>(set, scope);
+    REQUIRE(plan);
+    const auto output = plan->output("gate_up_prj");
+    REQUIRE_FALSE(output);
+    CHECK(output.error().code == sf::errc::output_not_found);
+    CHECK(output.error().scope == scope);
+    CHECK(output.error().detail == "\"gate_up_prj\"; it has gate_up_proj and down_proj");
+    packed_set many = experts(5);
+    const auto unfused = sf::plan<hub, hub>(many, scope);
+    REQUIRE(unfused);
+    const auto none = unfused->output("up");
+    REQUIRE_FALSE(none);
+    const std::string first{unfused->outputs()[0].local_name}, last{unfused->outputs()[11].local_name};
+    CHECK(none.error().detail.view().starts_with("\"up\"; it has " + first + ", "));
+    CHECK(none.error().detail.view().ends_with(", " + last + " and 3 more"));
 }
 
 TEST_CASE("plan: outputs get the scope that the options ask for, shorter or longer than the source's") {
@@ -123,6 +148,7 @@ TEST_CASE("plan: it can be moved and stays whole") {
     CHECK(plan.outputs()[0].name == at("gate_up_proj"));
     CHECK(shape_of(plan.outputs()[0]) == std::vector<u64>{2, 8, 6});
     const sf::copy_plan again{sf::plan<hub, model>(set, scope).value()};
+    REQUIRE(again.output("down_proj"));
     CHECK(again.output("down_proj")->name == at("down_proj"));
 }
 
@@ -264,10 +290,10 @@ TEST_CASE("plan: a field that all experts have rides along, a field that only th
     auto plan = sf::plan<hub, model>(set, scope);
     REQUIRE(plan);
     REQUIRE(plan->outputs().size() == 3);
-    REQUIRE(plan->output("down_proj_bias") != nullptr);
+    REQUIRE(plan->output("down_proj_bias"));
     CHECK(plan->output("down_proj_bias")->type == sf::dtype::f32);
     CHECK(shape_of(*plan->output("down_proj_bias")) == std::vector<u64>{2, 6});
-    CHECK(plan->output("gate_up_proj_bias") == nullptr);
+    CHECK_FALSE(plan->output("gate_up_proj_bias"));
 }
 
 // ----------------------------------------------------------------------------------------------------------------- refusals

@@ -942,9 +942,9 @@ TEST_CASE("quantised: group indexes that gate and up do not share are found when
                 REQUIRE(plan);
                 INFO(name, " ", byte, " ", resident);
                 const std::string local = "gate_up_proj_" + field;
-                const auto* output = plan->output(local);
-                REQUIRE(output != nullptr);
-                const auto number = static_cast<std::size_t>(output - plan->outputs().data());
+                const auto output = plan->output(local);
+                REQUIRE(output);
+                const auto number = plan->index_of(local);
                 CHECK(plan->single_run(number) == nullptr);
                 std::vector<std::byte> out(static_cast<std::size_t>(output->size_bytes));
                 const auto fusing = sf::fuse(*plan, local, out);

@@ -94,7 +94,7 @@ TEST_CASE("index: a file that leaves the directory names the tensor and the file
     const sf::failure why = refused(R"({"weight_map": {"w": "../\u001b[2J.safetensors"}})");
     CHECK(why.code == sf::errc::path_leaves_directory);
     CHECK(why.tensor == "w");
-    CHECK(why.detail.view().find("\"../?[2J.safetensors\"") != std::string_view::npos);
+    CHECK(why.detail.view().find("\"../\\u001b[2J.safetensors\"") != std::string_view::npos);
 }
 
 TEST_CASE("index: lines alike but for the name are read as they are one by one, whatever comes between them") {

@@ -26,7 +26,7 @@ using words = std::set<std::string>;
 const std::vector<words> layers{
     {"version", "config", "detail/array", "detail/checked", "detail/copy_bytes", "detail/fingerprint", "detail/list",
      "detail/name_table", "detail/plain", "detail/transpose", "detail/utf8", "sequence"},
-    {"text", "result", "dtype", "detail/number_codec"},
+    {"text", "printable", "result", "dtype", "detail/number_codec"},
     {"slice", "tensor_view", "tensor_traits", "header", "detail/header_*", "detail/json_*", "fields", "layout", "detail/compose",
      "detail/layout_names", "rename", "family", "layouts/*"},
     {"byte_source", "shard_index", "tensor_set", "copy_plan", "plan", "scopes", "detail/name_kinds", "layouts/known"},

@@ -49,16 +49,15 @@ struct checkpoint_note {
     std::uint64_t expected = no_number;  ///< what the index says
     std::uint64_t actual = no_number;    ///< what is there
 
-    /// One sentence that names everything known about it.
+    /// One sentence that names everything known about it, fit for a terminal: see append_printable.
     [[nodiscard]] text message() const noexcept {
-        text out{file};
+        text out = printable(file);
         const auto counted = [&](std::string_view one, std::string_view many) noexcept {
             out.append(": ");
             out.append_count(count);
             out.append(count == 1 ? one : many);
-            out.append(", first \"");
-            out.append(tensor);
-            out.append("\"");
+            out.append(", first ");
+            detail::append_quoted(out, tensor);
         };
         switch (what) {
         case kind::unlisted_tensors:
@@ -358,13 +357,78 @@ struct tensors_by_file {
     return why;
 }
 
+/// What a checkpoint is made of. It has a block of memory of its own, so that it stays where it is when the checkpoint moves.
+template <file_source Source>
+struct checkpoint_tables {
+    struct row {
+        std::string_view name;  // again, so that a search needs not look it up in the file's header
+        std::uint32_t file;
+        std::uint32_t entry;
+    };
+
+    list<basic_tensor_file<Source>> files;
+    array<row> rows;
+    name_table names;
+    std::size_t unlisted_count = 0;
+    text index_path;
+
+    [[nodiscard]] tensor_entry entry(std::size_t i) const noexcept { return files[rows[i].file][rows[i].entry]; }
+};
+
 }  // namespace detail
+
+/// The tensors of a checkpoint as a tensor set that stays valid when the checkpoint is moved. Plans hold one.
+///   lifetime  of what the checkpoint holds, wherever that is moved to
+template <file_source Source>
+class checkpoint_view {
+public:
+    /// @{
+    /// As the checkpoint's own.
+    [[nodiscard]] std::size_t size() const noexcept { return tables_ == nullptr ? 0 : tables_->rows.size(); }
+    [[nodiscard]] tensor_spec spec(std::size_t i) const noexcept { return tables_->entry(i); }
+    [[nodiscard]] tensor_place place(std::size_t i) const noexcept {
+        const auto& at = tables_->rows[i];
+        return {at.file, tables_->files[at.file].offset_bytes(at.entry), tables_->entry(i).size_bytes()};
+    }
+    [[nodiscard]] std::string_view source_name(std::uint32_t source) const noexcept { return tables_->files[source].path(); }
+    [[nodiscard]] sequence<const std::byte> source_bytes(std::uint32_t source) const noexcept {
+        return tables_->files[source].source().bytes();
+    }
+    result<void> read(std::uint32_t source, std::uint64_t offset, sequence<std::byte> out) const noexcept {
+        auto done = tables_->files[source].source().read(offset, out);
+        if (!done && done.error().file.empty()) done.error().file = tables_->files[source].path();
+        return done;
+    }
+    void advise(std::uint32_t source, std::uint64_t offset, std::uint64_t size_bytes, advice hint) const noexcept {
+        tables_->files[source].source().advise(offset, size_bytes, hint);
+    }
+    [[nodiscard]] std::intptr_t native_handle(std::uint32_t source) const noexcept {
+        if constexpr (requires(const Source& file) { file.native_handle(); })
+            return tables_->files[source].source().native_handle();
+        else
+            return no_native_handle;
+    }
+    [[nodiscard]] result<void> check(std::uint32_t source) const noexcept {
+        if constexpr (requires(const Source& file) { file.check_size(); })
+            return tables_->files[source].source().check_size();
+        else
+            return {};
+    }
+    /// @}
+
+private:
+    template <file_source>
+    friend class basic_checkpoint;
+    explicit checkpoint_view(const detail::checkpoint_tables<Source>* tables) noexcept : tables_{tables} {}
+
+    const detail::checkpoint_tables<Source>* tables_;  // null: the checkpoint was moved from
+};
 
 /// The tensors of a directory, a shard index or a single file, numbered by file and offset. A tensor_set.
 /// What a path stands for: an index that is named; in a directory its one *.safetensors.index.json; else model.safetensors;
 /// else the only .safetensors file; else one complete numbered series. The index decides which file holds which tensor: what
 /// it does not list is invisible, wherever it lies.
-///   lifetime  views and names die with the checkpoint; a move keeps them
+///   lifetime  views, names and plans die with the checkpoint; a move keeps them. What was moved from has no tensors.
 ///   units     one file handle for each file
 template <file_source Source>
 class basic_checkpoint {
@@ -410,69 +474,63 @@ public:
     }
 
     /// The path of the shard index that was used; empty without one.
-    [[nodiscard]] std::string_view index_path() const& noexcept SAFEFUSE_LIFETIMEBOUND { return index_path_; }
+    [[nodiscard]] std::string_view index_path() const& noexcept SAFEFUSE_LIFETIMEBOUND {
+        return tables_.empty() ? std::string_view{} : tables_[0].index_path.view();
+    }
     /// How many files are open.
-    [[nodiscard]] std::size_t file_count() const noexcept { return files_.size(); }
+    [[nodiscard]] std::size_t file_count() const noexcept { return tables_.empty() ? 0 : tables_[0].files.size(); }
     /// File i of the checkpoint, with all its tensors, listed or not.
-    [[nodiscard]] const file_type& file(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND { return files_[i]; }
+    [[nodiscard]] const file_type& file(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND { return tables_[0].files[i]; }
     /// How many tensors lie in the files without being in the index.
-    [[nodiscard]] std::size_t unlisted_count() const noexcept { return unlisted_count_; }
+    [[nodiscard]] std::size_t unlisted_count() const noexcept { return tables_.empty() ? 0 : tables_[0].unlisted_count; }
+
+    /// What plans hold in place of the checkpoint: it stays valid when the checkpoint is moved.
+    ///   lifetime  of what the checkpoint holds, wherever that is moved to
+    [[nodiscard]] checkpoint_view<Source> stable_view() const& noexcept SAFEFUSE_LIFETIMEBOUND {
+        return checkpoint_view<Source>{tables_.begin()};
+    }
 
     /// How many tensors the checkpoint has.
-    [[nodiscard]] std::size_t size() const noexcept { return rows_.size(); }
+    [[nodiscard]] std::size_t size() const noexcept { return stable_view().size(); }
     /// Name, dtype and shape of tensor i.
     ///   lifetime  valid as long as the checkpoint
-    [[nodiscard]] tensor_spec spec(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND { return entry(i); }
+    [[nodiscard]] tensor_spec spec(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND { return tables_[0].entry(i); }
     /// Where tensor i lies: `source` is the number of its file, `offset` counts from the start of the file.
-    [[nodiscard]] tensor_place place(std::size_t i) const noexcept {
-        const row& at = rows_[i];
-        return {at.file, files_[at.file].offset_bytes(at.entry), entry(i).size_bytes()};
-    }
+    [[nodiscard]] tensor_place place(std::size_t i) const noexcept { return stable_view().place(i); }
     /// The path of a file.
     [[nodiscard]] std::string_view source_name(std::uint32_t source) const& noexcept SAFEFUSE_LIFETIMEBOUND {
-        return files_[source].path();
+        return tables_[0].files[source].path();
     }
     /// A file's bytes, or an empty span where they must be read.
     [[nodiscard]] sequence<const std::byte> source_bytes(std::uint32_t source) const& noexcept SAFEFUSE_LIFETIMEBOUND {
-        return files_[source].source().bytes();
+        return tables_[0].files[source].source().bytes();
     }
     /// Fills `out` from a byte of a file on.
     ///   fails   as Source::read
     result<void> read(std::uint32_t source, std::uint64_t offset, sequence<std::byte> out) const noexcept {
-        auto done = files_[source].source().read(offset, out);
-        if (!done && done.error().file.empty()) done.error().file = files_[source].path();
-        return done;
+        return stable_view().read(source, offset, out);
     }
     /// Tells the system what comes next for a range of a file.
     void advise(std::uint32_t source, std::uint64_t offset, std::uint64_t size_bytes, advice hint) const noexcept {
-        files_[source].source().advise(offset, size_bytes, hint);
+        stable_view().advise(source, offset, size_bytes, hint);
     }
     /// The system's number of an open file; no_native_handle for sources that are none.
-    [[nodiscard]] std::intptr_t native_handle(std::uint32_t source) const noexcept {
-        if constexpr (requires(const Source& file) { file.native_handle(); })
-            return files_[source].source().native_handle();
-        else
-            return no_native_handle;
-    }
+    [[nodiscard]] std::intptr_t native_handle(std::uint32_t source) const noexcept { return stable_view().native_handle(source); }
     /// Whether a file still has the size it had when it was opened; sources that cannot tell have.
     ///   fails   file_changed (with both sizes), io_error
-    [[nodiscard]] result<void> check(std::uint32_t source) const noexcept {
-        if constexpr (requires(const Source& file) { file.check_size(); })
-            return files_[source].source().check_size();
-        else
-            return {};
-    }
+    [[nodiscard]] result<void> check(std::uint32_t source) const noexcept { return stable_view().check(source); }
 
     /// The number of the tensor of that name, or npos.
     [[nodiscard]] std::size_t index_of(std::string_view name) const noexcept {
-        const std::uint32_t i = names_.find(name, name_of{rows_.data()});
+        if (tables_.empty()) return npos;
+        const std::uint32_t i = tables_[0].names.find(name, name_of{tables_[0].rows.data()});
         return i == detail::name_table::npos ? npos : i;
     }
 
     /// Tensor i where it lies, without a copy.
     ///   fails   as tensor_file::view: not_resident (the source must be read: read() copies the tensor), read_past_end
     [[nodiscard]] result<tensor_view> view(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
-        return files_[rows_[i].file].view(rows_[i].entry);
+        return file_of(i).view(entry_of(i));
     }
     /// The tensor of that name where it lies, without a copy.
     ///   fails   tensor_not_found, and as view
@@ -490,12 +548,11 @@ public:
     sequence<const std::byte> source_bytes(std::uint32_t) const&& = delete;
     result<tensor_view> view(std::size_t) const&& = delete;
     result<tensor_view> find(std::string_view) const&& = delete;
+    checkpoint_view<Source> stable_view() const&& = delete;
 
     /// Copies tensor i.
     ///   fails   wrong_buffer_size (`out` must have the tensor's size; it is then untouched), and as Source::read
-    result<void> read(std::size_t i, sequence<std::byte> out) const noexcept {
-        return files_[rows_[i].file].read(rows_[i].entry, out);
-    }
+    result<void> read(std::size_t i, sequence<std::byte> out) const noexcept { return file_of(i).read(entry_of(i), out); }
     /// Copies the tensor of that name.
     ///   fails   tensor_not_found, and as above
     result<void> read(std::string_view name, sequence<std::byte> out) const noexcept {
@@ -507,7 +564,7 @@ public:
     /// Copies a slice of tensor i and touches no other bytes.
     ///   fails   as slice_runs::of; wrong_buffer_size (`out` must have the slice's size; it is then untouched); as Source::read
     result<void> read_slice(std::size_t i, sequence<const axis_range> ranges, sequence<std::byte> out) const noexcept {
-        return files_[rows_[i].file].read_slice(rows_[i].entry, ranges, out);
+        return file_of(i).read_slice(entry_of(i), ranges, out);
     }
     /// The same for the tensor of that name.
     ///   fails   tensor_not_found, and as above
@@ -520,19 +577,17 @@ public:
 private:
     static constexpr std::uint32_t unlisted = detail::name_table::npos;
 
-    struct row {
-        std::string_view name;  // again, so that a search needs not look it up in the file's header
-        std::uint32_t file;
-        std::uint32_t entry;
-    };
+    using tables = detail::checkpoint_tables<Source>;
+    using row = typename tables::row;
     struct name_of {
         const row* rows;
         std::string_view operator()(std::uint32_t i) const noexcept { return rows[i].name; }
     };
 
-    [[nodiscard]] tensor_entry entry(std::size_t i) const noexcept { return files_[rows_[i].file][rows_[i].entry]; }
+    [[nodiscard]] const file_type& file_of(std::size_t i) const noexcept { return tables_[0].files[tables_[0].rows[i].file]; }
+    [[nodiscard]] std::size_t entry_of(std::size_t i) const noexcept { return tables_[0].rows[i].entry; }
     [[nodiscard]] failure absent(std::string_view name) const noexcept {
-        return {.code = errc::tensor_not_found, .file = index_path_, .tensor = name};
+        return {.code = errc::tensor_not_found, .file = index_path(), .tensor = name};
     }
 
     // `report` is a checkpoint_report* or nullptr: who wants no report does not link what makes one.
@@ -542,14 +597,16 @@ private:
         detail::resolved_checkpoint found;
         if (auto done = detail::resolve_checkpoint(path, found); !done) return std::move(done).error();
         basic_checkpoint made;
+        if (!made.tables_.reserve(1) || !made.tables_.push({})) return failure{.code = errc::out_of_memory, .file = path};
         auto done = found.index.empty() ? made.open_files(found, options, report) : made.open_index(found, options, report);
         if (!done) return std::move(done).error();
-        made.index_path_ = std::move(found.index);
+        made.tables_[0].index_path = std::move(found.index);
         return made;
     }
 
     template <class Report>
     result<void> open_index(const detail::resolved_checkpoint& found, const checkpoint_options& options, Report report) noexcept {
+        tables& to = tables_[0];
         const failure no_memory{.code = errc::out_of_memory, .file = found.index};
         const auto json = detail::index_text<Source>::open(found.index);
         if (!json) return json.error();
@@ -562,8 +619,8 @@ private:
         detail::tensors_by_file listed;
         detail::array<std::uint32_t> number_of;  // in the index, of the tensors of one file
         detail::array<std::uint32_t> row_of;     // of the tensors of the index
-        if (index->size() >= unlisted || !listed.fill(*index) || !files_.reserve(index->file_count()) ||
-            !rows_.reserve(index->size()) || !row_of.resize_unset(index->size()))
+        if (index->size() >= unlisted || !listed.fill(*index) || !to.files.reserve(index->file_count()) ||
+            !to.rows.reserve(index->size()) || !row_of.resize_unset(index->size()))
             return no_memory;
         for (std::size_t f = 0; f < index->file_count(); ++f) {
             const sequence<const std::uint32_t> tensors = listed.of(f);
@@ -583,47 +640,50 @@ private:
             }
             for (std::size_t at = 0; at < number_of.size(); ++at) {
                 if (number_of[at] == unlisted) continue;
-                row_of[number_of[at]] = static_cast<std::uint32_t>(rows_.size());
-                if (!rows_.push({(*opened)[at].name, static_cast<std::uint32_t>(f), static_cast<std::uint32_t>(at)}))
+                row_of[number_of[at]] = static_cast<std::uint32_t>(to.rows.size());
+                if (!to.rows.push({(*opened)[at].name, static_cast<std::uint32_t>(f), static_cast<std::uint32_t>(at)}))
                     return no_memory;
             }
-            unlisted_count_ += opened->size() - tensors.size();
+            to.unlisted_count += opened->size() - tensors.size();
             if constexpr (!std::is_null_pointer_v<Report>)
                 if (!note_shard(*opened, number_of.span(), *index, *report)) return no_memory;
-            if (!files_.push(std::move(*opened))) return no_memory;
+            if (!to.files.push(std::move(*opened))) return no_memory;
         }
         if constexpr (!std::is_null_pointer_v<Report>)
             if (!note_index(found, *index, *report)) return no_memory;
-        names_ = std::move(*index).take_names(row_of.span());  // the names are the same, now the headers hold them
+        to.names = std::move(*index).take_names(row_of.span());  // the names are the same, now the headers hold them
         return {};
     }
 
     template <class Report>
     result<void> open_files(const detail::resolved_checkpoint& found, const checkpoint_options& options, Report report) noexcept {
+        tables& to = tables_[0];
         const failure no_memory{.code = errc::out_of_memory, .file = found.directory};
-        if (!files_.reserve(found.files.size())) return no_memory;
+        if (!to.files.reserve(found.files.size())) return no_memory;
         for (const text& path : found.files) {
             auto opened = file_type::open(path, options.read);
             if (!opened) return std::move(opened).error();
             if constexpr (!std::is_null_pointer_v<Report>)
                 if (!note_file(*opened, *report)) return no_memory;
-            if (!rows_.reserve(rows_.size() + opened->size())) return no_memory;
+            if (!to.rows.reserve(to.rows.size() + opened->size())) return no_memory;
             for (std::size_t at = 0; at < opened->size(); ++at)
-                if (!rows_.push({(*opened)[at].name, static_cast<std::uint32_t>(files_.size()), static_cast<std::uint32_t>(at)}))
+                if (!to.rows.push(
+                        {(*opened)[at].name, static_cast<std::uint32_t>(to.files.size()), static_cast<std::uint32_t>(at)}))
                     return no_memory;
-            if (!files_.push(std::move(*opened))) return no_memory;
+            if (!to.files.push(std::move(*opened))) return no_memory;
         }
         return number_names(found);
     }
 
     result<void> number_names(const detail::resolved_checkpoint& found) noexcept {
+        tables& to = tables_[0];
         const failure no_memory{.code = errc::out_of_memory, .file = found.directory};
-        if (rows_.size() >= detail::name_table::npos || !names_.reserve(rows_.size())) return no_memory;
-        for (std::uint32_t i = 0; i < rows_.size(); ++i) {
-            const auto added = names_.insert(rows_[i].name, i, name_of{rows_.data()});
+        if (to.rows.size() >= detail::name_table::npos || !to.names.reserve(to.rows.size())) return no_memory;
+        for (std::uint32_t i = 0; i < to.rows.size(); ++i) {
+            const auto added = to.names.insert(to.rows[i].name, i, name_of{to.rows.data()});
             if (added.what == detail::name_table::outcome::out_of_memory) return no_memory;
             if (added.what == detail::name_table::outcome::already_there)
-                return in_two_shards(entry(i).name, source_name(rows_[i].file), source_name(rows_[added.index].file));
+                return in_two_shards(to.rows[i].name, source_name(to.rows[i].file), source_name(to.rows[added.index].file));
         }
         return {};
     }
@@ -794,11 +854,7 @@ private:
 
     basic_checkpoint() noexcept = default;
 
-    detail::list<file_type> files_;
-    detail::array<row> rows_;
-    detail::name_table names_;
-    std::size_t unlisted_count_ = 0;
-    text index_path_;
+    detail::list<tables> tables_;  // one, or none after a move; a list's elements stay where they are when it moves
 };
 
 /// A checkpoint whose files are mapped: views are free.

@@ -101,8 +101,9 @@ struct write_options {
     bool resume = false;                   ///< go on with what a killed run has left; where there is nothing, begin
     /// What decides the bytes beside names, dtypes and shapes. A run goes on only with what was begun with the same.
     fingerprint identity{};
-    bool check_free_space = true;  ///< before anything is written
-    bool reserve = true;           ///< each file's place on the disk, before it is written
+    bool check_free_space = true;   ///< before anything is written
+    std::uint64_t other_bytes = 0;  ///< what the caller writes beside the shards, so that there is room for it, too
+    bool reserve = true;            ///< each file's place on the disk, before it is written
 };
 
 /// The files that a checkpoint will have. Nothing is written.
@@ -376,6 +377,7 @@ public:
         writer.directory_ = directory;
         writer.wait_ = options.wait;
         writer.reserve_ = options.reserve;
+        writer.other_bytes_ = options.other_bytes;
         if (writer.directory_.size() != directory.size() || !writer.done_.resize(writer.shard_count(), false))
             return failure{.code = errc::out_of_memory, .file = directory};
         auto ready = writer.take_directory(options);
@@ -551,6 +553,7 @@ private:
         auto encoded = index();
         if (!encoded) return std::move(encoded).error();
         std::uint64_t needed = encoded->size();
+        if (!detail::add(needed, other_bytes_, needed)) return failure{.code = errc::size_overflow, .file = directory_};
         for (std::uint32_t shard = 0; shard < shard_count(); ++shard) {
             auto header = header_of(shard);
             if (!header) return std::move(header).error();
@@ -570,6 +573,7 @@ private:
     text directory_;
     durability wait_ = durability::synced;
     bool reserve_ = true;
+    std::uint64_t other_bytes_ = 0;
     detail::array<bool> done_;
     detail::directory_claim claim_;
 };

@@ -409,15 +409,15 @@ inline failure of_output(failure error, const plan_output& output) noexcept {
 ///   fails   output_not_found, unscaled_codes and wrong_dtype (as convert_elements), wrong_buffer_size (nothing is written then),
 ///           out_of_memory, and as reading the sources does (`out` may be part-written)
 inline result<void> fuse_as(const copy_plan& plan, std::string_view local_name, dtype to, sequence<std::byte> out) noexcept {
-    const plan_output* const output = plan.output(local_name);
-    if (output == nullptr) return detail::no_such_output(plan, local_name);
+    const auto output = plan.output(local_name);
+    if (!output) return output.error();
     const dtype from = output->type;
     if (from == to) return fuse(plan, local_name, out);
     if (!is_float(from) || !is_float(to)) return detail::of_output(detail::no_cast(from, to), *output);
     const std::uint64_t each = bits(from) / 8, made = bits(to) / 8, count = output->size_bytes / each;
     if (out.size() / made != count || out.size() % made != 0)
         return detail::of_output(detail::wrong_buffer(count * made, out.size()), *output);
-    const auto number = static_cast<std::uint32_t>(output - plan.outputs().data());
+    const auto number = static_cast<std::uint32_t>(plan.index_of(local_name));
     if (detail::casts_directly(plan, number)) return detail::cast_runs(plan, number, to, out);
 
     detail::array<std::byte> piece;
@@ -438,17 +438,17 @@ inline result<void> fuse_as(const copy_plan& plan, std::string_view local_name, 
 ///           sources does (`out` may be part-written)
 inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view local_name, std::string_view scales_name,
                                      scale_block block, dtype to, sequence<std::byte> out) noexcept {
-    const plan_output* const codes = plan.output(local_name);
-    if (codes == nullptr) return detail::no_such_output(plan, local_name);
-    const plan_output* const scales = plan.output(scales_name);
-    if (scales == nullptr) return detail::no_such_output(plan, scales_name);
+    const auto codes = plan.output(local_name);
+    if (!codes) return codes.error();
+    const auto scales = plan.output(scales_name);
+    if (!scales) return scales.error();
     auto made = dequantizer::of(codes->type, codes->shape, scales->type, scales->shape, block, to);
     if (!made) return detail::of_output(std::move(made).error(), *codes);
     const std::uint64_t count = made->element_count(), code_bits = bits(codes->type), scale_bytes = bits(scales->type) / 8;
     if (out.size() != made->size_bytes(count))
         return detail::of_output(detail::wrong_buffer(made->size_bytes(count), out.size()), *codes);
-    const std::size_t codes_number = static_cast<std::size_t>(codes - plan.outputs().data());
-    const std::size_t scales_number = static_cast<std::size_t>(scales - plan.outputs().data());
+    const std::size_t codes_number = plan.index_of(local_name);
+    const std::size_t scales_number = plan.index_of(scales_name);
 
     detail::array<std::byte> piece, piece_scales;
     const std::uint64_t most = detail::piece_bytes * 8 / code_bits;
@@ -487,8 +487,8 @@ inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view loc
 ///   fails   unscaled_codes (the plan has no such scales), and as above
 inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view local_name, dtype to,
                                      sequence<std::byte> out) noexcept {
-    const plan_output* const codes = plan.output(local_name);
-    if (codes == nullptr) return detail::no_such_output(plan, local_name);
+    const auto codes = plan.output(local_name);
+    if (!codes) return codes.error();
     const plan_output* const scales = scales_of(plan, local_name);
     if (scales == nullptr) return failure{.code = errc::unscaled_codes, .tensor = text{codes->name}, .scope = text{plan.scope()}};
     return fuse_dequantized(plan, local_name, scales->local_name, {}, to, out);

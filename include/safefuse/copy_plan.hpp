@@ -79,9 +79,13 @@ struct plan_output : tensor_spec {  ///< `name` is the full name
 };
 
 /// The checked list of copies that makes the outputs of one scope.
-///   lifetime  the tensor set that it was made from must stay where it is
+///   lifetime  the tensor set that it was made from must outlive it. A checkpoint or a tensor_list may be moved meanwhile, any other
+///             set only if it has `stable_view()`.
 class copy_plan {
 public:
+    /// What a search returns for a name that is not there.
+    static constexpr std::size_t npos = ~std::size_t{0};
+
     /// The other is then without outputs.
     SAFEFUSE_OUT_OF_LINE copy_plan(copy_plan&&) noexcept = default;
     /// The other is then without outputs.
@@ -90,11 +94,19 @@ public:
 
     /// The tensors that the plan makes.
     [[nodiscard]] sequence<const plan_output> outputs() const noexcept SAFEFUSE_LIFETIMEBOUND { return outputs_.span(); }
-    /// The output of that local name ("gate_up_proj", "7.down_proj.weight"), or null.
-    [[nodiscard]] const plan_output* output(std::string_view local_name) const noexcept SAFEFUSE_LIFETIMEBOUND {
-        for (const plan_output& each : outputs_)
-            if (each.local_name == local_name) return &each;
-        return nullptr;
+    /// The output of that local name ("gate_up_proj", "7.down_proj.weight").
+    ///   lifetime  the names and the shape belong to the plan
+    ///   fails     output_not_found; the detail lists the outputs that there are
+    [[nodiscard]] result<plan_output> output(std::string_view local_name) const noexcept SAFEFUSE_LIFETIMEBOUND {
+        const std::size_t i = index_of(local_name);
+        if (i == npos) return no_output(local_name);
+        return outputs_[i];
+    }
+    /// The number of the output of that local name in outputs(), or npos.
+    [[nodiscard]] std::size_t index_of(std::string_view local_name) const noexcept {
+        for (std::size_t i = 0; i < outputs_.size(); ++i)
+            if (outputs_[i].local_name == local_name) return i;
+        return npos;
     }
     /// All copies, by source and offset in it.
     [[nodiscard]] sequence<const copy_block> blocks() const noexcept SAFEFUSE_LIFETIMEBOUND { return blocks_.span(); }
@@ -132,6 +144,23 @@ public:
 private:
     friend class plan_maker;
     explicit copy_plan(tensor_set_ref set) noexcept : set_{set} {}
+
+    [[nodiscard]] SAFEFUSE_RARE failure no_output(std::string_view local_name) const noexcept {
+        constexpr std::size_t most = 12;
+        failure out{.code = errc::output_not_found, .scope = scope(), .detail = "\""};
+        out.detail.append(local_name);
+        out.detail.append(outputs_.empty() ? "\"; it has none" : "\"; it has ");
+        for (std::size_t i = 0; i < outputs_.size() && i < most; ++i) {
+            if (i != 0) out.detail.append(i + 1 == outputs_.size() ? " and " : ", ");
+            out.detail.append(outputs_[i].local_name);
+        }
+        if (outputs_.size() > most) {
+            out.detail.append(" and ");
+            out.detail.append_count(outputs_.size() - most);
+            out.detail.append(" more");
+        }
+        return out;
+    }
 
     tensor_set_ref set_;
     experts_form form_ = experts_form::from;

@@ -24,8 +24,12 @@ inline constexpr std::size_t fuse_buffer_bytes = std::size_t{1} << 20;
 
 namespace detail {
 
-inline failure no_such_output(const copy_plan& plan, std::string_view name) noexcept {
-    return {.code = errc::output_not_found, .scope = text{plan.scope()}, .detail = text{name}};
+inline failure no_such_output(const copy_plan& plan, std::size_t output) noexcept {
+    return {.code = errc::output_not_found,
+            .scope = text{plan.scope()},
+            .detail = "there are fewer outputs",
+            .expected = plan.outputs().size(),
+            .actual = output};
 }
 
 /// Runs longer than this are read where they go; shorter ones by way of a buffer.
@@ -296,12 +300,12 @@ result<void> fuse(const copy_plan& plan, Buffers&& buffers) noexcept {
 /// Makes one output of a plan. `out` has exactly its size.
 ///   fails   output_not_found, wrong_buffer_size (nothing is written then), and as reading the sources does (`out` may be part-written)
 inline result<void> fuse(const copy_plan& plan, std::string_view local_name, sequence<std::byte> out) noexcept {
-    const plan_output* const output = plan.output(local_name);
-    if (output == nullptr) return detail::no_such_output(plan, local_name);
+    const auto output = plan.output(local_name);
+    if (!output) return output.error();
     if (out.size() != output->size_bytes)
         return failure{
             .code = errc::wrong_buffer_size, .tensor = text{output->name}, .expected = output->size_bytes, .actual = out.size()};
-    const auto number = static_cast<std::uint32_t>(output - plan.outputs().data());
+    const auto number = static_cast<std::uint32_t>(plan.index_of(local_name));
     return detail::run_plan(plan, {number, out.data()});
 }
 
@@ -309,8 +313,8 @@ inline result<void> fuse(const copy_plan& plan, std::string_view local_name, seq
 ///   fails   dtype_mismatch, shape_mismatch (nothing is written then), and as above
 template <writable_tensor T>
 result<void> fuse(const copy_plan& plan, std::string_view local_name, T& tensor) noexcept {
-    const plan_output* const output = plan.output(local_name);
-    if (output == nullptr) return detail::no_such_output(plan, local_name);
+    const auto output = plan.output(local_name);
+    if (!output) return output.error();
     if (tensor_traits<T>::type(tensor) != output->type)
         return failure{.code = errc::dtype_mismatch, .tensor = text{output->name}, .detail = text{name(output->type)}};
     const auto& shape = tensor_traits<T>::shape(tensor);
@@ -337,10 +341,10 @@ result<void> fuse(const copy_plan&, std::string_view, T&) noexcept {
 ///   fails   output_not_found, not_resident (it must be copied together, or read)
 [[nodiscard]] inline result<tensor_view> view(const copy_plan& plan SAFEFUSE_LIFETIMEBOUND,
                                               std::string_view local_name) noexcept {
-    const plan_output* const output = plan.output(local_name);
-    if (output == nullptr) return detail::no_such_output(plan, local_name);
+    const auto output = plan.output(local_name);
+    if (!output) return output.error();
     if (output->size_bytes == 0) return tensor_view::of(output->type, output->shape, {});
-    const copy_block* const run = plan.single_run(static_cast<std::size_t>(output - plan.outputs().data()));
+    const copy_block* const run = plan.single_run(plan.index_of(local_name));
     const sequence<const std::byte> resident =
         run == nullptr ? sequence<const std::byte>{} : plan.set().source_bytes(run->source);
     if (resident.empty() || run->source_offset > resident.size() || resident.size() - run->source_offset < run->run_bytes)
@@ -377,7 +381,7 @@ inline result<void> gather_part(const tensor_set_ref& set, const copy_block& par
 /// read, what lies between short runs that are less than 256 KiB apart is read as well, at every call.
 ///   fails   output_not_found, out_of_range, out_of_memory, and as reading the sources does (`out` may be part-written)
 inline result<void> gather(const copy_plan& plan, std::size_t output, std::uint64_t begin, sequence<std::byte> out) noexcept {
-    if (output >= plan.outputs().size()) return detail::no_such_output(plan, {});
+    if (output >= plan.outputs().size()) return detail::no_such_output(plan, output);
     const std::uint64_t size_bytes = plan.outputs()[output].size_bytes;
     if (begin > size_bytes || size_bytes - begin < out.size())
         return failure{
@@ -436,7 +440,7 @@ inline double ratio_of(dtype type, const std::byte* values, std::uint64_t count)
 /// wants one for each expert must know whether they are one.
 ///   fails   output_not_found, out_of_memory, and as reading the sources does
 [[nodiscard]] inline result<collected_entries> compare_collected(const copy_plan& plan, std::size_t output) noexcept {
-    if (output >= plan.outputs().size()) return detail::no_such_output(plan, {});
+    if (output >= plan.outputs().size()) return detail::no_such_output(plan, output);
     const plan_output& of = plan.outputs()[output];
     collected_entries out;
     const std::uint64_t entry_bytes = bits(of.type) / 8, row_bytes = of.collected * entry_bytes;

@@ -345,6 +345,40 @@ private:
 
 static_assert(file_source<mapped_file> && file_source<positional_file> && byte_source<memory_source>);
 
+/// How long commit() waits.
+enum class durability : std::uint8_t {
+    synced,   ///< until the bytes and the name are on the disk: a power cut leaves the old file or the new one
+    renamed,  ///< not at all: a crash of the program leaves the old file or the new one, a power cut may leave neither
+};
+
+[[nodiscard]] inline result<void> copy_file(std::string_view from, std::string_view to,
+                                            durability wait = durability::synced) noexcept;
+
+/// Which file or directory a path leads to, links followed: equal for two paths that lead to one, whatever they are called.
+class file_identity {
+public:
+    /// Asks the system.
+    ///   fails   file_not_found (also: a link to nothing), not_a_directory, permission_denied, io_error, out_of_memory
+    static result<file_identity> of(std::string_view path) noexcept { return of(path, true); }
+
+    /// Whether they are one file.
+    friend bool operator==(const file_identity& a, const file_identity& b) noexcept {
+        return a.numbers_[0] == b.numbers_[0] && a.numbers_[1] == b.numbers_[1] && a.numbers_[2] == b.numbers_[2];
+    }
+
+private:
+    friend result<void> copy_file(std::string_view from, std::string_view to, durability wait) noexcept;
+    static result<file_identity> of(std::string_view path, bool follow) noexcept {
+        auto native = detail::system_path(path);
+        if (!native) return std::move(native).error();
+        file_identity found;
+        if (const auto came = detail::os::identity_of(native->c_str(), follow, found.numbers_); !came) return came.about(path);
+        return found;
+    }
+
+    std::uint64_t numbers_[3]{};  // the device, and the file's number on it
+};
+
 /// The unit of output_file::share.
 inline constexpr std::uint64_t share_multiple_bytes = 4096;
 
@@ -357,12 +391,6 @@ inline constexpr std::uint64_t share_multiple_bytes = 4096;
     if (const auto came = detail::os::free_space(native->c_str(), size_bytes); !came) return came.about(directory);
     return size_bytes;
 }
-
-/// How long commit() waits.
-enum class durability : std::uint8_t {
-    synced,   ///< until the bytes and the name are on the disk: a power cut leaves the old file or the new one
-    renamed,  ///< not at all: a crash of the program leaves the old file or the new one, a power cut may leave neither
-};
 
 /// A file being written: it appears under its own name, complete, when commit() is called, and otherwise never.
 /// Until then its bytes are in a hidden file beside it, which the destructor removes; only a killed program leaves that behind.
@@ -427,6 +455,12 @@ public:
             return false;
         return static_cast<bool>(
             detail::os::share_blocks(detail::os::handle_of(native_handle), source_offset, file_.get(), offset, size));
+    }
+
+    /// Lets the same people read and write it as another open file. Called before bytes are written, nobody else sees any.
+    void take_permissions_of(std::intptr_t native_handle) noexcept {
+        if (file_.is_open() && native_handle != no_native_handle)
+            detail::os::copy_permissions(detail::os::handle_of(native_handle), file_.get());
     }
 
     /// Waits until what was written is on the disk.
@@ -545,15 +579,21 @@ namespace detail {
     return bytes;
 }
 
-/// Copies a file's bytes.
-///   fails   as positional_file::open, output_file::create, read and write
-[[nodiscard]] inline result<void> copy_file(std::string_view from, std::string_view to,
-                                            durability wait = durability::synced) noexcept {
-    auto source = open_file::open(from);
+}  // namespace detail
+
+/// Copies a regular file as output_file writes one: the copy appears under its name when it is complete. Who may read and write it
+/// stays as it was. A file or symbolic link at `to` is replaced; if it is the file `from` itself, nothing is done.
+///   fails   as positional_file::open, positional_file::read, output_file::create, write and commit; what was at `to` is then still
+///           there
+[[nodiscard]] inline result<void> copy_file(std::string_view from, std::string_view to, durability wait) noexcept {
+    auto source = detail::open_file::open(from);
     if (!source) return std::move(source).error();
+    const auto one = file_identity::of(from, true), two = file_identity::of(to, false);
+    if (one && two && *one == *two) return {};
     auto copy = output_file::create(to, source->size_bytes());
     if (!copy) return std::move(copy).error();
-    array<std::byte> buffer;
+    copy->take_permissions_of(detail::os::native_of(source->handle()));
+    detail::array<std::byte> buffer;
     constexpr std::size_t piece = std::size_t{1} << 20;
     if (!buffer.resize_unset(piece)) return failure{.code = errc::out_of_memory, .file = from};
     for (std::uint64_t offset = 0; offset < source->size_bytes(); offset += piece) {
@@ -564,8 +604,6 @@ namespace detail {
     }
     return copy->commit(wait);
 }
-
-}  // namespace detail
 
 }  // namespace safefuse::inline SAFEFUSE_ABI
 

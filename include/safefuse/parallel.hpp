@@ -251,12 +251,12 @@ result<void> fuse(const copy_plan& plan, Buffers&& buffers, Executor&& run) noex
 ///   fails   as fuse(plan, local_name, out); of a read that was divided, the failure names the part
 template <executor Executor>
 result<void> fuse(const copy_plan& plan, std::string_view local_name, sequence<std::byte> out, Executor&& run) noexcept {
-    const plan_output* const output = plan.output(local_name);
-    if (output == nullptr) return detail::no_such_output(plan, local_name);
+    const auto output = plan.output(local_name);
+    if (!output) return output.error();
     if (out.size() != output->size_bytes)
         return failure{
             .code = errc::wrong_buffer_size, .tensor = text{output->name}, .expected = output->size_bytes, .actual = out.size()};
-    const auto number = static_cast<std::uint32_t>(output - plan.outputs().data());
+    const auto number = static_cast<std::uint32_t>(plan.index_of(local_name));
     return detail::chunked_fuse{plan, {number, out.data()}}.run(detail::executor_ref{run});
 }
 

@@ -141,7 +141,7 @@ private:
 /// file, end to end, in the output's order. The data of each file begins on a multiple of repacked_alignment, and so does each
 /// output whose size is a multiple of it; of others nothing is promised, for the format has no room for holes. Outputs that cannot
 /// be put together from whole tensors (interleaved, transposed) are left as they are.
-///   lifetime  the tensor set must stay where it is
+///   lifetime  the tensor set must outlive it and may be moved, as with copy_plan
 ///   fails   no_experts, and as plan_scope
 [[nodiscard]] inline result<rewrite_plan> repack_plan(tensor_set_ref set, const family_description& family,
                                                       const plan_options& options = {}) noexcept {

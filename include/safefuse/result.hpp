@@ -10,6 +10,7 @@
 #include <utility>
 
 #include <safefuse/config.hpp>
+#include <safefuse/printable.hpp>
 #include <safefuse/text.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
@@ -180,26 +181,26 @@ struct failure {
     std::uint64_t actual = no_number;    ///< what is there
     int os_error = 0;                    ///< errno or GetLastError()
 
-    /// One sentence that names everything known about the failure.
+    /// One sentence that names everything known about the failure, fit for a terminal: see append_printable.
     [[nodiscard]] text message() const noexcept {
         text out;
         if (!file.empty()) {
-            out.append(file);
+            append_printable(out, file);
             out.append(": ");
         }
         if (!tensor.empty()) {
             out.append("tensor \"");
-            out.append(tensor);
+            append_printable(out, tensor);
             out.append("\": ");
         } else if (!scope.empty()) {
             out.append("experts \"");
-            out.append(scope);
+            append_printable(out, scope);
             out.append("\": ");
         }
         out.append(sentence(code));
         if (!detail.empty()) {
             out.append(" (");
-            out.append(detail);
+            append_printable(out, detail);
             out.append(")");
         }
         const auto number = [&](const char* label, std::uint64_t value) noexcept {

@@ -43,6 +43,7 @@ struct rewrite_options {
     /// Go on with what a run that was killed has left, or begin where there is nothing. Complete shards are kept.
     bool resume = false;
     bool check_free_space = true;      ///< before anything is written; not asked for with sharing
+    std::uint64_t other_bytes = 0;     ///< as write_options: what the caller writes beside the shards
     sharing share = sharing::nothing;  ///< what the new files may have in common with the old
     std::uint64_t data_alignment = 8;  ///< as write_options; the plan may ask for more
 };
@@ -67,6 +68,7 @@ namespace detail {
             .wait = options.wait,
             .resume = options.resume,
             .check_free_space = options.check_free_space && options.share == sharing::nothing,
+            .other_bytes = options.other_bytes,
             .reserve = options.share == sharing::nothing};
 }
 

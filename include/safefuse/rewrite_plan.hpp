@@ -30,7 +30,7 @@ inline constexpr std::uint64_t most_claimed_tensors = std::uint64_t{1} << 20;
 }  // namespace detail
 
 /// Every tensor of the checkpoint to come, and where its bytes come from; made from names, dtypes and shapes alone.
-///   lifetime  the tensor set must stay where it is
+///   lifetime  the tensor set must outlive it and may be moved, as with copy_plan
 class rewrite_plan {
 public:
     /// Where a tensor comes from: tensor `number` of the set as it is, or output `number` of the plan of a scope.

@@ -22,6 +22,7 @@
 #include <safefuse/mapped_file.hpp>
 #include <safefuse/model_config.hpp>
 #include <safefuse/plan.hpp>
+#include <safefuse/printable.hpp>
 #include <safefuse/rename.hpp>
 #include <safefuse/repack.hpp>
 #include <safefuse/result.hpp>

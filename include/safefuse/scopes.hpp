@@ -29,7 +29,7 @@ struct experts_scope {
 
 /// The modules of a tensor set that fit one family: those with experts, then the others, each kind in the order in which the set
 /// names them.
-///   lifetime  the tensor set must stay where it is
+///   lifetime  the tensor set must outlive it and may be moved, as with copy_plan
 class experts_scopes {
 public:
     /// Reads every name of the set once for each kind of module. Where a family spells both of its forms alike, the form is `from`,

@@ -17,6 +17,7 @@
 #include <safefuse/detail/name_table.hpp>
 #include <safefuse/detail/plain.hpp>
 #include <safefuse/detail/utf8.hpp>
+#include <safefuse/printable.hpp>
 #include <safefuse/result.hpp>
 #include <safefuse/sequence.hpp>
 
@@ -31,16 +32,10 @@ namespace detail {
 
 [[nodiscard]] constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
 
-/// Appends a name in quotes, fit for a message: control characters, which a terminal would obey, become question marks.
+/// Appends a name in quotes, fit for a message.
 SAFEFUSE_OUT_OF_LINE inline void append_quoted(text& out, std::string_view name) noexcept {
     out.append("\"");
-    for (std::size_t i = 0; i < name.size();) {
-        std::size_t stop = i;
-        while (stop < name.size() && static_cast<unsigned char>(name[stop]) >= 0x20 && name[stop] != 0x7F) ++stop;
-        out.append(name.substr(i, stop - i));
-        if (stop < name.size()) out.append("?");
-        i = stop + 1;
-    }
+    append_printable(out, name);
     out.append("\"");
 }
 

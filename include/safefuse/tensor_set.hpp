@@ -6,7 +6,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <new>
 #include <string_view>
+#include <utility>
 
 #include <safefuse/byte_source.hpp>
 #include <safefuse/result.hpp>
@@ -28,6 +30,9 @@ struct tensor_place {
 ///   source_name   for messages: the path of a file, say
 ///   source_bytes  all bytes of a source, or an empty span where they must be read
 ///   read          fills `out` from a source's byte `offset`
+/// A plan points to its set, which must then neither move nor end before the plan. A set that may move has one more member:
+///   stable_view   a tensor set that stays valid when this one moves; trivially copyable, no larger than two pointers. Plans hold
+///                 it in place of the set. `checkpoint` and `tensor_list` have it.
 template <class Set>
 concept tensor_set =
     requires(const Set& set, std::size_t i, std::uint32_t source, std::uint64_t offset, sequence<std::byte> out) {
@@ -42,14 +47,33 @@ concept tensor_set =
         };  // as of byte_source
     };
 
+namespace detail {
+
+/// A tensor set that may move while others refer to it.
+template <class Set>
+concept movable_tensor_set = requires(const Set& set) {
+    { set.stable_view() } noexcept -> tensor_set;
+    requires __is_trivially_copyable(decltype(set.stable_view())) && sizeof(set.stable_view()) <= 2 * sizeof(void*);
+};
+
+}  // namespace detail
+
 /// A reference to any tensor set, so that planning is compiled once and not for each kind of set.
-///   lifetime  the set must outlive it, and must not move
+///   lifetime  the set must outlive it; only a set that has `stable_view()` may move meanwhile
 class tensor_set_ref {
 public:
     /// Any tensor set converts.
     template <tensor_set Set>
         requires(!std::same_as<Set, tensor_set_ref>)
-    tensor_set_ref(const Set& set SAFEFUSE_LIFETIMEBOUND) noexcept : set_{&set}, calls_{&calls_of<Set>} {}  // NOLINT
+    tensor_set_ref(const Set& set SAFEFUSE_LIFETIMEBOUND) noexcept : calls_{&calls_of<Set>} {  // NOLINT
+        static_assert(
+            detail::movable_tensor_set<Set> || !requires { set.stable_view(); },
+            "safefuse: a stable_view() is a noexcept tensor_set, trivially copyable and no larger than two pointers");
+        if constexpr (detail::movable_tensor_set<Set>)
+            new (held_) auto(set.stable_view());
+        else
+            new (held_) const Set*(&set);
+    }
     /// A set that ends with the expression is none to refer to.
     template <tensor_set Set>
         requires(!std::same_as<Set, tensor_set_ref>)
@@ -57,27 +81,29 @@ public:
 
     /// @{
     /// As the set's own.
-    [[nodiscard]] std::size_t size() const noexcept { return calls_->size(set_); }
-    [[nodiscard]] tensor_spec spec(std::size_t i) const noexcept { return calls_->spec(set_, i); }
-    [[nodiscard]] tensor_place place(std::size_t i) const noexcept { return calls_->place(set_, i); }
-    [[nodiscard]] std::string_view source_name(std::uint32_t source) const noexcept { return calls_->source_name(set_, source); }
+    [[nodiscard]] std::size_t size() const noexcept { return calls_->size(held_); }
+    [[nodiscard]] tensor_spec spec(std::size_t i) const noexcept { return calls_->spec(held_, i); }
+    [[nodiscard]] tensor_place place(std::size_t i) const noexcept { return calls_->place(held_, i); }
+    [[nodiscard]] std::string_view source_name(std::uint32_t source) const noexcept { return calls_->source_name(held_, source); }
     [[nodiscard]] sequence<const std::byte> source_bytes(std::uint32_t source) const noexcept {
-        return calls_->source_bytes(set_, source);
+        return calls_->source_bytes(held_, source);
     }
     [[nodiscard]] result<void> read(std::uint32_t source, std::uint64_t offset, sequence<std::byte> out) const noexcept {
-        return calls_->read(set_, source, offset, out);
+        return calls_->read(held_, source, offset, out);
     }
     /// @}
     /// Passes a hint on to sets that have `advise(source, offset, size_bytes, advice)`; nothing happens with others.
     void advise(std::uint32_t source, std::uint64_t offset, std::uint64_t size_bytes, advice hint) const noexcept {
-        calls_->advise(set_, source, offset, size_bytes, hint);
+        calls_->advise(held_, source, offset, size_bytes, hint);
     }
     /// Asks sets that have `check(source)` whether a source is still what it was, before much is copied from its bytes in memory:
     /// of a mapped file that was cut short, copying is a signal and not a failure. Nothing is asked of others.
     ///   fails   as the set's check: file_changed
-    [[nodiscard]] result<void> check(std::uint32_t source) const noexcept { return calls_->check(set_, source); }
+    [[nodiscard]] result<void> check(std::uint32_t source) const noexcept { return calls_->check(held_, source); }
     /// The system's number of the open file that a source is, from sets that have `native_handle(source)`; else no_native_handle.
-    [[nodiscard]] std::intptr_t native_handle(std::uint32_t source) const noexcept { return calls_->native_handle(set_, source); }
+    [[nodiscard]] std::intptr_t native_handle(std::uint32_t source) const noexcept {
+        return calls_->native_handle(held_, source);
+    }
 
 private:
     struct calls {
@@ -92,43 +118,47 @@ private:
         std::intptr_t (*native_handle)(const void*, std::uint32_t) noexcept;
     };
 
+    /// The set that is referred to, or its stable view.
     template <class Set>
-    static const Set& as(const void* set) noexcept {
-        return *static_cast<const Set*>(set);
+    static const auto& as(const void* held) noexcept {
+        if constexpr (detail::movable_tensor_set<Set>)
+            return *static_cast<const decltype(std::declval<const Set&>().stable_view())*>(held);
+        else
+            return **static_cast<const Set* const*>(held);
     }
 
     template <class Set>
     static constexpr calls calls_of{
-        [](const void* set) noexcept { return as<Set>(set).size(); },
-        [](const void* set, std::size_t i) noexcept { return as<Set>(set).spec(i); },
-        [](const void* set, std::size_t i) noexcept { return as<Set>(set).place(i); },
-        [](const void* set, std::uint32_t source) noexcept { return as<Set>(set).source_name(source); },
-        [](const void* set, std::uint32_t source) noexcept -> sequence<const std::byte> {
-            return as<Set>(set).source_bytes(source);
+        [](const void* held) noexcept { return as<Set>(held).size(); },
+        [](const void* held, std::size_t i) noexcept { return as<Set>(held).spec(i); },
+        [](const void* held, std::size_t i) noexcept { return as<Set>(held).place(i); },
+        [](const void* held, std::uint32_t source) noexcept { return as<Set>(held).source_name(source); },
+        [](const void* held, std::uint32_t source) noexcept -> sequence<const std::byte> {
+            return as<Set>(held).source_bytes(source);
         },
-        [](const void* set, std::uint32_t source, std::uint64_t offset, sequence<std::byte> out) noexcept {
-            return as<Set>(set).read(source, offset, out);
+        [](const void* held, std::uint32_t source, std::uint64_t offset, sequence<std::byte> out) noexcept {
+            return as<Set>(held).read(source, offset, out);
         },
-        []([[maybe_unused]] const void* set, [[maybe_unused]] std::uint32_t source, [[maybe_unused]] std::uint64_t offset,
+        []([[maybe_unused]] const void* held, [[maybe_unused]] std::uint32_t source, [[maybe_unused]] std::uint64_t offset,
            [[maybe_unused]] std::uint64_t size_bytes, [[maybe_unused]] advice hint) noexcept {
-            if constexpr (requires { as<Set>(set).advise(source, offset, size_bytes, hint); })
-                as<Set>(set).advise(source, offset, size_bytes, hint);
+            if constexpr (requires { as<Set>(held).advise(source, offset, size_bytes, hint); })
+                as<Set>(held).advise(source, offset, size_bytes, hint);
         },
-        []([[maybe_unused]] const void* set, [[maybe_unused]] std::uint32_t source) noexcept -> result<void> {
-            if constexpr (requires { as<Set>(set).check(source); })
-                return as<Set>(set).check(source);
+        []([[maybe_unused]] const void* held, [[maybe_unused]] std::uint32_t source) noexcept -> result<void> {
+            if constexpr (requires { as<Set>(held).check(source); })
+                return as<Set>(held).check(source);
             else
                 return {};
         },
-        []([[maybe_unused]] const void* set, [[maybe_unused]] std::uint32_t source) noexcept -> std::intptr_t {
-            if constexpr (requires { as<Set>(set).native_handle(source); })
-                return as<Set>(set).native_handle(source);
+        []([[maybe_unused]] const void* held, [[maybe_unused]] std::uint32_t source) noexcept -> std::intptr_t {
+            if constexpr (requires { as<Set>(held).native_handle(source); })
+                return as<Set>(held).native_handle(source);
             else
                 return no_native_handle;
         },
     };
 
-    const void* set_;
+    alignas(void*) unsigned char held_[2 * sizeof(void*)]{};  // a pointer to the set, or its stable view
     const calls* calls_;
 };
 
@@ -167,7 +197,7 @@ struct named_tensor {
 };
 
 /// Tensors in memory as a tensor set: each is a source of its own.
-///   lifetime  the list, the names and what the views point to belong to the caller
+///   lifetime  the tensors, the names and what the views point to belong to the caller; a plan needs them, and not the list
 class tensor_list {
 public:
     /// The tensors in the order given.
@@ -177,6 +207,7 @@ public:
     /// @{
     /// What tensor_set asks for.
     ///   fails   read: read_past_end
+    [[nodiscard]] tensor_list stable_view() const noexcept { return *this; }
     [[nodiscard]] std::size_t size() const noexcept { return tensors_.size(); }
     [[nodiscard]] tensor_spec spec(std::size_t i) const noexcept {
         return {tensors_[i].name, tensors_[i].tensor.type(), tensors_[i].tensor.shape()};

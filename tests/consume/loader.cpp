@@ -21,7 +21,9 @@ int main(int count, char** arguments) {
     const auto gate = checkpoint->find("model.layers.0.mlp.experts.0.gate_proj.weight");
     if (!gate) return report(gate.error());
 
-    std::vector<std::byte> fused(plan->output("gate_up_proj")->size_bytes);
+    const auto gate_up = plan->output("gate_up_proj");
+    if (!gate_up) return report(gate_up.error());
+    std::vector<std::byte> fused(static_cast<std::size_t>(gate_up->size_bytes));
     if (const auto done = sf::fuse(*plan, "gate_up_proj", fused); !done) return report(done.error());
     if (fused.size() <= gate->size_bytes() || std::memcmp(fused.data(), gate->bytes().data(), gate->size_bytes()) != 0) return 2;
     std::printf("safefuse %d.%d: %zu bytes\n", SAFEFUSE_VERSION_MAJOR, SAFEFUSE_VERSION_MINOR, fused.size());

@@ -73,8 +73,8 @@ TEST_CASE("ggml: fusing gives what ggml concatenates itself, with extents revers
             const std::string& name = each.first;
             const char* const part = each.second;
             CAPTURE(name);
-            const auto* const output = plan->output(name);
-            REQUIRE(output != nullptr);
+            const auto output = plan->output(name);
+            REQUIRE(output);
             adapt::ggml_rank made{new_tensor(in.get(), theirs, output->shape), static_cast<int>(output->shape.size())};
             CHECK(made.tensor->ne[0] == (std::string_view{part} == "down" ? experts::intermediate : experts::hidden));
             CHECK(made.tensor->ne[1] == (std::string_view{part} == "down" ? experts::hidden : experts::intermediate));

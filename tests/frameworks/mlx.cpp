@@ -89,7 +89,9 @@ TEST_CASE("mlx: a map of arrays is what plans are made of, there and back") {
     const auto plan = sf::plan<sf::layouts::qwen2_moe>(*checkpoint, experts::scope);
     REQUIRE(plan);
     for (const char* name : {"gate_up_proj", "down_proj"}) {
-        const auto shape = plan->output(name)->shape;
+        const auto output = plan->output(name);
+        REQUIRE(output);
+        const auto shape = output->shape;
         mx::array made =
             empty_array({static_cast<int>(shape[0]), static_cast<int>(shape[1]), static_cast<int>(shape[2])}, mx::bfloat16);
         REQUIRE(sf::fuse(*plan, name, made));

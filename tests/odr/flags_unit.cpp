@@ -27,7 +27,9 @@ sf::failure fail(const sf::checkpoint& checkpoint) { return checkpoint.find("no 
 std::vector<std::byte> fuse(const sf::checkpoint& checkpoint) {
     const auto plan = sf::plan<sf::layouts::qwen2_moe>(checkpoint, "model.layers.0.mlp.experts");
     if (!plan) return {};
-    std::vector<std::byte> fused(static_cast<std::size_t>(plan->output("gate_up_proj")->size_bytes));
+    const auto gate_up = plan->output("gate_up_proj");
+    if (!gate_up) return {};
+    std::vector<std::byte> fused(static_cast<std::size_t>(gate_up->size_bytes));
     if (!sf::fuse(*plan, "gate_up_proj", fused)) fused.clear();
     return fused;
 }

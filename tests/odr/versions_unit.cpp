@@ -13,7 +13,9 @@ answer SAFEFUSE_ODR_ASK(const char* path) {
     if (!checkpoint) return found;
     const auto plan = sf::plan<sf::layouts::qwen2_moe>(*checkpoint, "model.layers.0.mlp.experts");
     if (!plan) return found;
-    found.fused.resize(static_cast<std::size_t>(plan->output("gate_up_proj")->size_bytes));
+    const auto gate_up = plan->output("gate_up_proj");
+    if (!gate_up) return found;
+    found.fused.resize(static_cast<std::size_t>(gate_up->size_bytes));
     if (!sf::fuse(*plan, "gate_up_proj", found.fused)) found.fused.clear();
     return found;
 }

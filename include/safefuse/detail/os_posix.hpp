@@ -341,6 +341,21 @@ inline void start_writing([[maybe_unused]] handle file) noexcept {
            open.st_ino == named.st_ino;
 }
 
+/// What tells the file that a path leads to from all others; a symbolic link's own, unless links are followed.
+[[nodiscard]] inline outcome identity_of(const char* path, bool follow, std::uint64_t (&identity)[3]) noexcept {
+    file_facts facts;
+    if (call_fstatat(AT_FDCWD, path, &facts, follow ? 0 : AT_SYMLINK_NOFOLLOW) != 0) return failed(errno);
+    identity[0] = static_cast<std::uint64_t>(facts.st_dev);
+    identity[1] = static_cast<std::uint64_t>(facts.st_ino);
+    return {};
+}
+
+/// Lets the same people read and write a file as another one. File systems without permissions are not asked twice.
+inline void copy_permissions(handle from, handle to) noexcept {
+    file_facts facts;
+    if (call_fstat(from, &facts) == 0) (void)::fchmod(to, facts.st_mode & 0777);
+}
+
 /// When a file was last written to, in a unit of the system's; 0 where it does not tell.
 [[nodiscard]] inline std::uint64_t modified_time(handle file) noexcept {
     file_facts facts;

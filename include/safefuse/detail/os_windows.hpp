@@ -302,6 +302,26 @@ struct file_facts {
     return told && one.volume == two.volume && one.number[0] == two.number[0] && one.number[1] == two.number[1];
 }
 
+/// What tells the file that a path leads to from all others; a symbolic link's own, unless links are followed.
+[[nodiscard]] inline outcome identity_of(const char* path, bool follow, std::uint64_t (&identity)[3]) noexcept {
+    array<wchar_t> wide;
+    if (const outcome came = widen(path, {}, wide); !came) return came;
+    // FILE_FLAG_BACKUP_SEMANTICS opens directories, too; FILE_FLAG_OPEN_REPARSE_POINT opens links themselves
+    void* const opened =
+        ::CreateFileW(wide.data(), 0, 7, nullptr, 3, follow ? 0x02000000ul : 0x02200000ul, nullptr);  // OPEN_EXISTING
+    if (reinterpret_cast<std::intptr_t>(opened) == -1) return failed_at(wide);
+    file_facts facts{};
+    const outcome came = facts_of(opened, facts) ? outcome{} : failed();
+    ::CloseHandle(opened);
+    identity[0] = facts.volume;
+    identity[1] = facts.number[0];
+    identity[2] = facts.number[1];
+    return came;
+}
+
+/// Files here inherit from their directory who may read them.
+inline void copy_permissions(handle, handle) noexcept {}
+
 /// When a file was last written to, in a unit of the system's; 0 where it does not tell.
 [[nodiscard]] inline std::uint64_t modified_time(handle file) noexcept {
     file_facts facts{};
