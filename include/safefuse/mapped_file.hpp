@@ -79,11 +79,52 @@ template <class F>
 
 /// Makes a directory, in one that is there.
 ///   fails   already_exists, file_not_found, not_a_directory, permission_denied, io_error, out_of_memory
-[[nodiscard]] inline result<void> make_directory(std::string_view path) noexcept {
+[[nodiscard]] inline result<void> make_directory(std::string_view path,
+                                                 std::uint32_t permissions = os::directory_permissions) noexcept {
     auto native = system_path(path);
     if (!native) return std::move(native).error();
-    if (const auto came = os::make_directory(native->c_str()); !came) return came.about(path);
+    if (const auto came = os::make_directory(native->c_str(), permissions); !came) return came.about(path);
     return {};
+}
+
+/// Removes an empty directory.
+///   fails   file_not_found, destination_not_empty, permission_denied, io_error, out_of_memory
+[[nodiscard]] inline result<void> remove_directory(std::string_view path) noexcept {
+    auto native = system_path(path);
+    if (!native) return std::move(native).error();
+    if (const auto came = os::remove_directory(native->c_str()); !came) return came.about(path);
+    return {};
+}
+
+/// Stores which file a path leads to; a symbolic link at its end is followed only if `follows`.
+///   fails   file_not_found, not_a_directory, permission_denied, io_error, out_of_memory
+[[nodiscard]] inline result<os::entry_facts> entry_of_path(std::string_view path, bool follows) noexcept {
+    auto native = system_path(path);
+    if (!native) return std::move(native).error();
+    os::entry_facts entry;
+    if (const auto came = os::entry_of(native->c_str(), follows, entry); !came) return came.about(path);
+    return entry;
+}
+
+/// Makes what happened in a directory last: files that were made, renamed and removed.
+///   fails   io_error, disk_full, out_of_memory
+[[nodiscard]] inline result<void> sync_directory(std::string_view path) noexcept {
+    auto native = system_path(path);
+    if (!native) return std::move(native).error();
+    if (const auto came = os::sync_directory(native->c_str()); !came) return came.about(path);
+    return {};
+}
+
+/// A process may be forbidden to write large files, and the system then ends it by a signal. This tells before.
+///   fails   io_error
+[[nodiscard]] inline result<void> check_file_size_limit(std::string_view path, std::uint64_t size_bytes) noexcept {
+    const std::uint64_t most = os::largest_file_bytes();
+    if (size_bytes <= most) return {};
+    return failure{.code = errc::io_error,
+                   .file = path,
+                   .detail = "this process has a file size limit; `ulimit -f` shows and raises it",
+                   .expected = size_bytes,
+                   .actual = most};
 }
 
 /// Removes a file, or a symbolic link and not what it leads to.
@@ -148,8 +189,10 @@ public:
     [[nodiscard]] bool is_open() const noexcept { return file_ != os::no_handle; }
     /// The handle, which is then the caller's to close.
     [[nodiscard]] os::handle give() noexcept { return exchange(file_, os::no_handle); }
-    void close() noexcept {
-        if (file_ != os::no_handle) os::close_file(exchange(file_, os::no_handle));
+    void close() noexcept { (void)close_and_tell(); }
+    /// What came of closing: the last moment at which some systems tell that bytes were lost.
+    [[nodiscard]] os::outcome close_and_tell() noexcept {
+        return file_ == os::no_handle ? os::outcome{} : os::close_file(exchange(file_, os::no_handle));
     }
 
 private:
@@ -391,9 +434,13 @@ public:
     /// A new file of `size_bytes` zeros, its place on the disk reserved where the file system can do that and `reserve` asks for
     /// it. A file or symbolic link that is already at `path` stays as it is, also for those who have it mapped, until commit() puts
     /// the new file there.
+    /// The file gets `permissions` (as POSIX counts them) less what the umask takes away, and others get no more rights than they
+    /// have to a file that is at `path` already.
     ///   fails   file_not_found (no such directory), not_a_directory, not_a_file (`path` is a directory), permission_denied,
-    ///           already_exists (no free name beside it), disk_full, io_error, out_of_memory
-    static result<output_file> create(std::string_view path, std::uint64_t size_bytes, bool reserve = true) noexcept;
+    ///           already_exists (no free name beside it), disk_full, io_error (also: larger than this process may write, which
+    ///           would be a signal), out_of_memory
+    static result<output_file> create(std::string_view path, std::uint64_t size_bytes, bool reserve = true,
+                                      std::uint32_t permissions = detail::os::file_permissions) noexcept;
 
     /// The path that commit() will give it.
     [[nodiscard]] std::string_view path() const noexcept SAFEFUSE_LIFETIMEBOUND { return path_; }
@@ -438,13 +485,17 @@ public:
     }
 
     /// Puts the file in place, over one that is there, and closes it; there is nothing left to write to then.
-    ///   fails   io_error, permission_denied, not_a_file (a directory has taken the place), file_not_found (the directory is gone);
-    ///           the old file is then still there, unless the detail says that only the directory could not be synced
+    ///   fails   io_error, disk_full (some systems tell only when a file is closed), permission_denied, not_a_file (a directory
+    ///           has taken the place), file_not_found (the directory is gone); the old file is then still there, unless the
+    ///           detail says that only the directory could not be synced
     result<void> commit(durability wait = durability::synced) noexcept {
         if (temporary_.empty()) return failure{.code = errc::io_error, .file = path_, .detail = "there is nothing to commit"};
         if (wait == durability::synced)
             if (auto synced = sync(); !synced) return synced;
-        file_.close();
+        if (const auto closed = file_.close_and_tell(); !closed) {
+            abandon();  // its bytes may be lost
+            return closed.about(path_);
+        }
         if (const auto came = detail::os::rename_over(temporary_.c_str(), path_.c_str()); !came) return came.about(path_);
         temporary_ = text{};
         size_bytes_ = 0;
@@ -471,14 +522,17 @@ private:
     text temporary_;  // empty once committed
 };
 
-inline result<output_file> output_file::create(std::string_view path, std::uint64_t size_bytes, bool reserve) noexcept {
+inline result<output_file> output_file::create(std::string_view path, std::uint64_t size_bytes, bool reserve,
+                                               std::uint32_t permissions) noexcept {
     auto native = detail::system_path(path);
     if (!native) return std::move(native).error();
     const std::string_view name = detail::file_name_of(path);
-    detail::os::path_kind kind{};
-    if (name.empty() || name == "." || name == ".." ||
-        (detail::os::kind_of(native->c_str(), kind) && kind == detail::os::path_kind::directory))
+    detail::os::entry_facts old;
+    const bool is_there = static_cast<bool>(detail::os::entry_of(native->c_str(), true, old));
+    if (name.empty() || name == "." || name == ".." || (is_there && old.kind == detail::os::path_kind::directory))
         return failure{.code = errc::not_a_file, .file = path, .detail = "it is a directory"};
+    if (auto fits = detail::check_file_size_limit(path, size_bytes); !fits) return std::move(fits).error();
+    if (is_there && old.kind == detail::os::path_kind::file) permissions &= old.permissions | 0600u;
 
     // The hidden name must not be longer than names may be, nor end inside a character: some file systems refuse that.
     std::string_view stem = name.substr(0, name.size() < 64 ? name.size() : 64);
@@ -504,7 +558,7 @@ inline result<output_file> output_file::create(std::string_view path, std::uint6
         const std::string_view directory = path.substr(0, path.size() - name.size());
         temporary = directory.empty() ? std::move(hidden) : detail::join_path(directory, hidden);
         if (temporary.empty()) return failure{.code = errc::out_of_memory, .file = path};
-        came = detail::os::create_exclusive(temporary.c_str(), file);
+        came = detail::os::create_exclusive(temporary.c_str(), permissions, file);
         if (came || came.code != errc::already_exists) break;
     }
     if (!came) {
@@ -545,13 +599,15 @@ namespace detail {
     return bytes;
 }
 
-/// Copies a file's bytes.
+/// Copies a file's bytes and permissions.
 ///   fails   as positional_file::open, output_file::create, read and write
 [[nodiscard]] inline result<void> copy_file(std::string_view from, std::string_view to,
                                             durability wait = durability::synced) noexcept {
     auto source = open_file::open(from);
     if (!source) return std::move(source).error();
-    auto copy = output_file::create(to, source->size_bytes());
+    os::entry_facts entry;
+    const bool told = static_cast<bool>(os::entry_of(source->handle(), entry));
+    auto copy = output_file::create(to, source->size_bytes(), true, told ? entry.permissions & 0777u : os::file_permissions);
     if (!copy) return std::move(copy).error();
     array<std::byte> buffer;
     constexpr std::size_t piece = std::size_t{1} << 20;
