@@ -24,6 +24,7 @@
 #include <safefuse/plan.hpp>
 #include <safefuse/rename.hpp>
 #include <safefuse/repack.hpp>
+#include <safefuse/replace.hpp>
 #include <safefuse/result.hpp>
 #include <safefuse/rewrite.hpp>
 #include <safefuse/rewrite_plan.hpp>
