@@ -372,6 +372,25 @@ TEST_CASE("replace: an unfinished checkpoint of another rewrite is replaced, too
     CHECK(is_tidy(both.out()));
 }
 
+TEST_CASE("replace: what killed runs have left half-written does not become part of the new checkpoint") {
+    for (const bool has_notes : {false, true}) {
+        const two both;
+        if (has_notes) write_file(both.out() + "/notes.txt", "mine");
+        const auto set = sf::checkpoint::open(both.in());
+        const auto plan = sf::rewrite_plan::make(*set, sf::description_of<qwen>);
+        auto destination = sf::checkpoint_destination::open(both.out(), *set, {.what = sf::existing::replace});
+        REQUIRE(destination);
+        const std::string to{destination->directory()};
+        REQUIRE(sf::rewrite(*plan, to, {.max_shard_bytes = 8000, .keep_state = true}));
+        write_file(to + "/config.json", both.new_files.at("config.json"));
+        write_file(to + "/.config.json.0123456789abcdef.tmp", "half");
+        write_file(to + "/.model.safetensors.index.json.0123456789abcdef.tmp", "half");
+        REQUIRE(destination->commit());
+        CHECK(is_tidy(both.out()));
+        CHECK(files_in(both.out()).size() == both.new_files.size() + (has_notes ? 1u : 0u));
+    }
+}
+
 TEST_CASE("replace: a run that ends early leaves the old one, and its own shards to go on with") {
     const two both;
     const auto set = sf::checkpoint::open(both.in());
@@ -862,6 +881,33 @@ TEST_CASE("mounts: a destination that is a mount point is replaced file by file,
         if (files_in(to) != both.new_files) found += "tmpfs: not the new one\n";
         if (!is_tidy(to)) found += "tmpfs: something is left\n";
         ::umount(to.c_str());
+        return found;
+    });
+    if (!is_skipped(answer)) CHECK(answer == "");
+}
+
+TEST_CASE("mounts: where two directories cannot be exchanged the new files are renamed into the old one") {
+    const two both;
+    const std::string answer = in_child([&] {
+        if (std::string none = own_mounts(); !none.empty()) return none;
+        const std::string disk = both.directory / "disk", top = both.directory / "top";
+        for (const std::string& each : {disk, top}) fs::create_directory(each);
+        if (::mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=8m") != 0)
+            return std::string{skipped} + "no tmpfs may be mounted here";
+        for (const std::string each : {"/lower", "/upper", "/work"}) fs::create_directory(disk + each);
+        both.reset(disk + "/lower/out");
+        const std::string layers =
+            "redirect_dir=off,lowerdir=" + disk + "/lower,upperdir=" + disk + "/upper,workdir=" + disk + "/work";
+        if (::mount("overlay", top.c_str(), "overlay", 0, layers.c_str()) != 0)
+            return std::string{skipped} + "no overlay may be mounted here";
+        std::string found;
+        // a directory of the lower layer cannot be renamed
+        if (::rename((top + "/out").c_str(), (top + "/other").c_str()) == 0) found += "it can be renamed\n";
+        if (fuse(both.in(), top + "/out", {"--overwrite"}) != 0) found += "it fails\n";
+        if (files_in(top + "/out") != both.new_files) found += "not the new one: " + names_of(files_in(top + "/out")) + "\n";
+        if (!is_tidy(top + "/out")) found += "something is left\n";
+        ::umount(top.c_str());
+        ::umount(disk.c_str());
         return found;
     });
     if (!is_skipped(answer)) CHECK(answer == "");

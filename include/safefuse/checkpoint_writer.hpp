@@ -347,16 +347,21 @@ private:
 /// How the state file of a directory begins whose files are being replaced by those of a complete checkpoint.
 inline constexpr std::string_view replacing_state = "safefuse is replacing the checkpoint here";
 
-/// Whether a name is that of the hidden file that output_file writes for a shard or an index.
-[[nodiscard]] constexpr bool is_unfinished(std::string_view name) noexcept {
+/// Whether a name is that of the hidden file that output_file writes.
+[[nodiscard]] constexpr bool is_temporary(std::string_view name) noexcept {
     constexpr std::string_view ending = ".tmp";
-    if (!name.starts_with(".model") || !name.ends_with(ending)) return false;
-    name.remove_prefix(1);
+    if (!name.starts_with('.') || !name.ends_with(ending)) return false;
     name.remove_suffix(ending.size());
-    if (name.size() < 17 || name[name.size() - 17] != '.') return false;
+    if (name.size() < 18 || name[name.size() - 17] != '.') return false;
     for (const char c : name.substr(name.size() - 16))
         if (!(c >= '0' && c <= '9') && !(c >= 'a' && c <= 'f')) return false;
-    name.remove_suffix(17);
+    return true;
+}
+
+/// Whether a name is that of the hidden file that output_file writes for a shard or an index.
+[[nodiscard]] constexpr bool is_unfinished(std::string_view name) noexcept {
+    if (!name.starts_with(".model") || !is_temporary(name)) return false;
+    name.remove_suffix(std::string_view{".0123456789abcdef.tmp"}.size());
     return name.ends_with(tensor_file_ending) || name.ends_with(shard_index_ending);
 }
 

@@ -153,6 +153,7 @@ public:
         if (auto same = detail::check_unchanged(sources_, states_.span()); !same) return same;
         auto staged = detail::directory_claim::take(written_, true);
         if (!staged) return std::move(staged).error();
+        if (auto removed = remove_temporaries(); !removed) return removed;
         if (auto restricted = restrict_permissions(); !restricted) return restricted;
         if (auto synced = sync(written_); !synced) return synced;
         auto can_be_exchanged = is_exchangeable();
@@ -409,6 +410,17 @@ private:
     }
 
     // Replacing ---------------------------------------------------------------------------------------
+
+    /// What killed runs have left half-written does not become part of the new checkpoint.
+    result<void> remove_temporaries() const noexcept {
+        bool has_directories = false;
+        auto names = detail::names_in(written_, has_directories);
+        if (!names) return std::move(names).error();
+        for (const text& name : *names)
+            if (detail::is_temporary(name))
+                if (auto removed = detail::remove_file(detail::join_path(written_, name)); !removed) return removed;
+        return {};
+    }
 
     /// Others get no more rights to a new file than they had to the old one of that name, nor to a tensor
     /// file than they had to every old one.

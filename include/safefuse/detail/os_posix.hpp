@@ -18,6 +18,7 @@
 #if defined(__linux__)
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 #endif
 
 #include <safefuse/detail/array.hpp>
@@ -139,13 +140,31 @@ inline outcome close_file(handle file) noexcept {
     return ::chmod(path, static_cast<mode_t>(permissions)) == 0 ? outcome{} : failed(errno);
 }
 
-/// Gives a directory the owner, group and permissions of another one.
+/// Whether two directories have the same extended attributes, access control lists among them.
+[[nodiscard]] inline bool has_same_attributes([[maybe_unused]] const char* one, [[maybe_unused]] const char* other) noexcept {
+#if defined(__linux__)
+    char names[1024], other_names[1024], value[1024], other_value[1024];
+    const ssize_t size = ::listxattr(one, names, sizeof names);
+    if (size < 0) return errno == EOPNOTSUPP || errno == ENOSYS;
+    if (::listxattr(other, other_names, sizeof other_names) != size) return false;
+    for (const char* name = names; name < names + size; name += std::string_view{name}.size() + 1) {
+        const ssize_t value_size = ::getxattr(one, name, value, sizeof value);
+        if (value_size < 0 || ::getxattr(other, name, other_value, sizeof other_value) != value_size) return false;
+        for (ssize_t i = 0; i < value_size; ++i)
+            if (value[i] != other_value[i]) return false;
+    }
+#endif
+    return true;
+}
+
+/// Gives a directory the owner, group and permissions of another one. Fails where more than those tells who may do what.
 [[nodiscard]] inline outcome copy_ownership(const char* from, const char* to) noexcept {
     file_facts old, made;
     if (call_stat(from, &old) != 0 || call_stat(to, &made) != 0) return failed(errno);
     if ((old.st_uid != made.st_uid || old.st_gid != made.st_gid) && ::chown(to, old.st_uid, old.st_gid) != 0)
         return failed(errno);
-    return ::chmod(to, old.st_mode & 07777) == 0 ? outcome{} : failed(errno);
+    if (::chmod(to, old.st_mode & 07777) != 0) return failed(errno);
+    return has_same_attributes(from, to) ? outcome{} : failed(EOPNOTSUPP);
 }
 
 /// Whether this system can exchange two directories at all; a file system may still refuse it.
