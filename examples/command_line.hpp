@@ -4,6 +4,7 @@
 
 #include <charconv>
 #include <chrono>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -31,6 +32,14 @@ inline constexpr int interrupted = 130;  // as a shell has it for Ctrl-C
 inline int report(const safefuse::failure& failure) {
     std::fprintf(stderr, "error: %s\n", failure.message().c_str());
     return failed;
+}
+
+/// Writing a larger file than `ulimit -f` allows is then an error with a sentence, not the end of the program by a signal. The
+/// library asks before it makes a file; this is for what else is written.
+inline void survive_file_size_limit() {
+#if defined(SIGXFSZ)
+    std::signal(SIGXFSZ, SIG_IGN);
+#endif
 }
 
 /// Text that came from a file or from the command line, fit for a terminal.

@@ -104,28 +104,6 @@ sf::result<void> for_each_entry(const std::filesystem::path& directory, F&& f) {
     return {};
 }
 
-/// Makes room for a checkpoint in `destination` when its old tensor files are to go; the writer refuses them otherwise.
-inline sf::result<void> remove_checkpoint(const std::string& source, const std::string& destination) {
-    std::error_code error;
-    if (!std::filesystem::is_directory(path_of(destination), error)) return {};
-    if (std::filesystem::weakly_canonical(directory_of(source), error) ==
-        std::filesystem::weakly_canonical(path_of(destination), error))
-        return sf::failure{
-            .code = sf::errc::destination_in_source, .file = sf::text{destination}, .detail = "it is the checkpoint to read"};
-    // the old index goes first, so that no reader takes old and new files for one checkpoint; then what a killed run has left
-    for (const bool index : {true, false}) {
-        auto removed = for_each_entry(path_of(destination), [&](const std::filesystem::directory_entry& entry) {
-            const std::string name = text_of(entry.path().filename());
-            std::error_code failed;
-            const bool other = name.ends_with(".safetensors") || name == sf::writer_state_file || sf::detail::is_unfinished(name);
-            if (index ? name.ends_with(".safetensors.index.json") : other) std::filesystem::remove(entry.path(), failed);
-            return failed;
-        });
-        if (!removed) return removed;
-    }
-    return {};
-}
-
 /// The metadata of the checkpoint's files where all agree, else {"format": "pt"}; the views point into the checkpoint.
 template <class Checkpoint>
 std::vector<sf::metadata_entry> metadata_of(const Checkpoint& checkpoint) {
@@ -171,13 +149,13 @@ struct request {
 /// Progress, Ctrl-C, and the side files, which are copied as soon as the destination is ours.
 class progress {
 public:
-    progress(const request& asked, const side_files& beside)
-        : asked_{asked}, beside_{beside}, display_{asked.quiet || asked.json} {}
+    progress(const request& asked, const side_files& beside, std::string to)
+        : asked_{asked}, beside_{beside}, to_{std::move(to)}, display_{asked.quiet || asked.json} {}
 
     bool operator()(const sf::rewrite_progress& at) { return copy_beside() && interrupted == 0 && display_(at); }
     /// Whether they are there; `copied()` says why not.
     bool copy_beside() {
-        if (!std::exchange(began_, true)) copied_ = copy_side_files(beside_, asked_.out, asked_.options.wait);
+        if (!std::exchange(began_, true)) copied_ = copy_side_files(beside_, to_, asked_.options.wait);
         return copied_.has_value();
     }
     [[nodiscard]] const sf::result<void>& copied() const { return copied_; }
@@ -185,6 +163,7 @@ public:
 private:
     const request& asked_;
     const side_files& beside_;
+    std::string to_;
     command_line::progress_display display_;
     bool began_ = false;
     sf::result<void> copied_;
@@ -311,11 +290,18 @@ int run_with(request asked) {
         return all.free_bytes < all.needed_bytes() ? command_line::failed : command_line::success;
     }
 
-    if (asked.overwrite)
-        if (auto ready = remove_checkpoint(asked.in, asked.out); !ready) return command_line::report(ready.error());
+    // What is to be replaced stays until the new checkpoint is complete, which is written beside it.
+    auto destination = sf::checkpoint_destination::open(asked.out, *checkpoint,
+                                                        {.what = asked.overwrite ? sf::existing::replace : sf::existing::refuse,
+                                                         .resume = asked.options.resume,
+                                                         .wait = asked.options.wait});
+    if (!destination) return command_line::report(destination.error());
+    asked.options.resume = destination->resumes();
+    asked.options.keep_state = destination->is_staged();
     std::signal(SIGINT, interrupt);
-    progress at{asked, *beside};
-    const auto written = sf::rewrite(*plan, asked.out, asked.options, at);
+    const std::string to{destination->directory()};
+    progress at{asked, *beside, to};
+    const auto written = sf::rewrite(*plan, to, asked.options, at);
     if (!at.copied()) return command_line::report(at.copied().error());
     if (!written) {
         sf::failure why = written.error();
@@ -327,9 +313,12 @@ int run_with(request asked) {
         }
         if (why.code == sf::errc::destination_not_empty && !asked.options.resume)
             why.detail.append("; --overwrite replaces the tensor files in it, --resume goes on with a run that was stopped");
+        if (why.code == sf::errc::disk_full && destination->is_staged())
+            why.detail.append("; the old checkpoint stays until the new one is complete, so there must be room for both");
         return command_line::report(why);
     }
     if (!at.copy_beside()) return command_line::report(at.copied().error());
+    if (auto committed = destination->commit(); !committed) return command_line::report(committed.error());
     all.kept = written->kept_shard_count;
     all.linked = written->linked_shard_count;
     all.shared_bytes = written->shared_bytes;
@@ -354,12 +343,14 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
         "                        file; all: every file; none. --dry-run names what is copied and what is left\n"
         "  --dry-run             say what would be written, and whether there is room; write nothing\n"
         "  --resume              go on with a run that was stopped or killed; files that are complete are kept\n"
-        "  --overwrite           replace the tensor files in OUT\n"
+        "  --overwrite           replace the checkpoint in OUT when the new one is complete; there must be room for both.\n"
+        "                        Other files in OUT stay. --resume goes on with it, too\n"
         "  --reflink             share blocks with IN where the file system can\n"
         "  --link                as --reflink, and make files that stay the same second names of IN's\n"
         "  --no-sync             do not wait for the disk; a power cut may then cost OUT\n"
         "  --json                say at the end, for programs, what was done\n"
         "  --quiet               say nothing but errors\n";
+    command_line::survive_file_size_limit();
     command_line::arguments arguments{argc, argv, help.c_str()};
     request asked;
     asked.way = way;

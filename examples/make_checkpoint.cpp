@@ -71,6 +71,7 @@ void add_experts(std::vector<tensor>& tensors, const sf::family_description& fam
 }  // namespace
 
 int main(int argc, char** argv) {
+    command_line::survive_file_size_limit();
     command_line::arguments arguments{
         argc, argv,
         "usage: make_checkpoint OUT [options]\n"

@@ -32,7 +32,8 @@ const std::vector<words> layers{
     {"byte_source", "shard_index", "tensor_set", "copy_plan", "plan", "scopes", "detail/name_kinds", "layouts/known"},
     {"detail/os*", "mapped_file", "huge_page_buffer", "detail/strided_copy", "fuse", "convert"},
     {"tensor_file", "checkpoint"},
-    {"writer", "checkpoint_writer", "rewrite_plan", "detail/rewrite_run", "repack", "rewrite", "model_config"},
+    {"writer", "checkpoint_writer", "rewrite_plan", "detail/rewrite_run", "detail/source_files", "repack", "replace", "rewrite",
+     "model_config"},
     {"safefuse"},
     {"throwing", "dlpack", "mdspan", "parallel"},
 };

@@ -104,6 +104,11 @@ struct write_options {
     bool check_free_space = true;   ///< before anything is written
     std::uint64_t other_bytes = 0;  ///< what the caller writes beside the shards, so that there is room for it, too
     bool reserve = true;            ///< each file's place on the disk, before it is written
+    /// The permissions of the files, as POSIX counts them, before the umask takes some away.
+    std::uint32_t permissions = detail::os::file_permissions;
+    /// finish() leaves the state file where it is, so that the directory can still be gone on with. Whoever completes the directory
+    /// removes it: checkpoint_destination does.
+    bool keep_state = false;
 };
 
 /// The files that a checkpoint will have. Nothing is written.
@@ -290,7 +295,7 @@ public:
     }
 
     /// Locks the state file; makes it only if `make`.
-    ///   fails   in_use, file_not_found (not made), permission_denied, io_error
+    ///   fails   in_use, file_not_found (not made), not_a_file (it is a link), permission_denied, io_error
     static result<directory_claim> take(std::string_view directory, bool make) noexcept {
         directory_claim taken;
         taken.path_ = join_path(directory, writer_state_file);
@@ -301,7 +306,7 @@ public:
         return taken;
     }
 
-    /// What the file says; cut off where it is longer than it ever should be.
+    /// What the file says: its first line, cut off where it is longer than it ever should be.
     [[nodiscard]] result<text> read() const noexcept {
         char characters[256];
         std::size_t read_bytes = 0;
@@ -309,10 +314,16 @@ public:
                 os::read_at(file_.get(), 0, {reinterpret_cast<std::byte*>(characters), sizeof characters}, read_bytes);
             !came)
             return came.about(path_);
-        return text{detail::characters_at(characters, read_bytes)};
+        const std::string_view all = detail::characters_at(characters, read_bytes);
+        const std::size_t end = all.find('\n');
+        return text{end == std::string_view::npos ? all : all.substr(0, end + 1)};
     }
+    /// Replaces what the file says. A run that is killed meanwhile leaves the new first line or none that anybody knows; a longer
+    /// text of another version does not stay behind it.
     result<void> write(std::string_view state, durability wait) noexcept {
+        if (auto fits = check_file_size_limit(path_, state.size()); !fits) return fits;
         auto came = os::write_at(file_.get(), 0, {reinterpret_cast<const std::byte*>(state.data()), state.size()});
+        if (came) came = os::set_size(file_.get(), state.size());
         if (came && wait == durability::synced) came = os::sync_file(file_.get());
         if (came && wait == durability::synced) came = os::sync_directory(text{directory_of(path_)}.c_str());
         if (!came) return came.about(path_);
@@ -322,22 +333,37 @@ public:
         if (file_.is_open()) os::remove_locked(file_.give(), path_.c_str());
     }
     [[nodiscard]] bool holds() const noexcept { return file_.is_open(); }
+    /// Its directory has another path now.
+    [[nodiscard]] bool moved_to(std::string_view directory) noexcept {
+        text path = join_path(directory, writer_state_file);
+        if (path.empty()) return false;
+        path_ = std::move(path);
+        return true;
+    }
 
 private:
     open_handle file_;
     text path_;
 };
 
-/// Whether a name is that of the hidden file that output_file writes for a shard or an index.
-[[nodiscard]] constexpr bool is_unfinished(std::string_view name) noexcept {
+/// How the state file of a directory begins whose files are being replaced by those of a complete checkpoint.
+inline constexpr std::string_view replacing_state = "safefuse is replacing the checkpoint here";
+
+/// Whether a name is that of the hidden file that output_file writes.
+[[nodiscard]] constexpr bool is_temporary(std::string_view name) noexcept {
     constexpr std::string_view ending = ".tmp";
-    if (!name.starts_with(".model") || !name.ends_with(ending)) return false;
-    name.remove_prefix(1);
+    if (!name.starts_with('.') || !name.ends_with(ending)) return false;
     name.remove_suffix(ending.size());
-    if (name.size() < 17 || name[name.size() - 17] != '.') return false;
+    if (name.size() < 18 || name[name.size() - 17] != '.') return false;
     for (const char c : name.substr(name.size() - 16))
         if (!(c >= '0' && c <= '9') && !(c >= 'a' && c <= 'f')) return false;
-    name.remove_suffix(17);
+    return true;
+}
+
+/// Whether a name is that of the hidden file that output_file writes for a shard or an index.
+[[nodiscard]] constexpr bool is_unfinished(std::string_view name) noexcept {
+    if (!name.starts_with(".model") || !is_temporary(name)) return false;
+    name.remove_suffix(std::string_view{".0123456789abcdef.tmp"}.size());
     return name.ends_with(tensor_file_ending) || name.ends_with(shard_index_ending);
 }
 
@@ -358,7 +384,7 @@ public:
     }
     /// Without a finish(), shards that are there stay, to be gone on with; where there is none, nothing stays.
     ~checkpoint_writer() {
-        if (claim_.holds() && check_vacant(false)) claim_.remove();
+        if (claim_.holds() && !keep_state_ && check_vacant(false)) claim_.remove();
     }
 
     /// Splits the tensors, in the order given, and makes the directory if it is not there. A directory that holds tensor files or
@@ -368,7 +394,8 @@ public:
     ///   lifetime  names, shapes and metadata stay the caller's, who keeps them until finish()
     ///   fails   duplicate_tensor, size_overflow, partial_byte, not_a_directory, destination_not_empty, another_rewrite (what was
     ///           begun there has another identity, other names or another split), in_use, disk_full (there is less room than all
-    ///           files need), and as encode_header and making a directory do
+    ///           files need), io_error (a file would be larger than this process may write), and as encode_header and making a
+    ///           directory do
     static result<checkpoint_writer> create(std::string_view directory,
                                             sequence<const tensor_spec> tensors SAFEFUSE_LIFETIMEBOUND,
                                             const write_options& options = {}) noexcept {
@@ -378,6 +405,8 @@ public:
         writer.wait_ = options.wait;
         writer.reserve_ = options.reserve;
         writer.other_bytes_ = options.other_bytes;
+        writer.permissions_ = options.permissions;
+        writer.keep_state_ = options.keep_state;
         if (writer.directory_.size() != directory.size() || !writer.done_.resize(writer.shard_count(), false))
             return failure{.code = errc::out_of_memory, .file = directory};
         auto ready = writer.take_directory(options);
@@ -395,8 +424,11 @@ public:
         if (!specs_of(shard, specs)) return failure{.code = errc::out_of_memory};
         auto header = header_of(shard);
         if (!header) return std::move(header).error();
-        return tensor_file_writer::create(path_of(shard), specs.span(), std::move(*header), reserve_);
+        return tensor_file_writer::create(path_of(shard), specs.span(), std::move(*header), reserve_, permissions_);
     }
+
+    /// The path that a shard's file has or gets.
+    [[nodiscard]] text shard_path(std::uint32_t shard) const noexcept { return path_of(shard); }
 
     /// Makes a shard another name of a file that is byte for byte what it will be; the file that is open, if `native_handle` is one.
     /// False where that cannot be done: the shard must then be written.
@@ -416,18 +448,22 @@ public:
         return wait_ != durability::synced || detail::os::sync_directory(directory_.c_str());
     }
 
-    /// Writes the shard index, if there is more than one shard, and gives the directory free. Call it when all shards are committed.
+    /// Writes the shard index, if there is more than one shard, and gives the directory free; its state file stays if the options
+    /// say so. Call it when all shards are committed.
     ///   fails   as encode_index and output_file
     result<void> finish() noexcept {
         auto encoded = index();
         if (!encoded) return std::move(encoded).error();
         if (!encoded->empty()) {
-            auto file = output_file::create(detail::join_path(directory_, index_file), encoded->size());
+            auto file = output_file::create(detail::join_path(directory_, index_file), encoded->size(), true, permissions_);
             if (!file) return std::move(file).error();
             if (auto written = file->write(0, encoded->span()); !written) return written;
             if (auto committed = file->commit(wait_); !committed) return committed;
         }
-        claim_.remove();
+        if (keep_state_)
+            claim_ = detail::directory_claim{};
+        else
+            claim_.remove();
         return {};
     }
 
@@ -455,7 +491,14 @@ private:
     result<void> take_directory(const write_options& options) noexcept {
         const text state = state_of(options.identity);
         if (state.empty()) return failure{.code = errc::out_of_memory};
-        if (auto made = detail::make_directory(directory_); !made && made.error().code != errc::already_exists) return made;
+        if (auto fits = check_sizes(); !fits) return fits;
+        const auto made = detail::make_directory(directory_);
+        if (!made && made.error().code != errc::already_exists) return failure{made.error()};
+        if (made && options.wait == durability::synced) {
+            std::string_view path = directory_;
+            while (path.size() > 1 && detail::os::is_separator(path.back())) path.remove_suffix(1);
+            if (auto synced = detail::sync_directory(detail::directory_of(path)); !synced) return synced;
+        }
         auto kind = detail::kind_of_path(directory_);
         if (!kind) return std::move(kind).error();
         if (*kind != detail::os::path_kind::directory) return failure{.code = errc::not_a_directory, .file = directory_};
@@ -468,7 +511,12 @@ private:
         if (!claim) return std::move(claim).error();
         auto found = claim->read();
         if (!found) return std::move(found).error();
-        const bool begun = found->size() == state.size();  // a killed run may have left it empty: nothing was written then
+        if (found->view().starts_with(detail::replacing_state))
+            return failure{.code = errc::destination_not_empty,
+                           .file = directory_,
+                           .detail = "an unfinished replacement is there; go on with it"};
+        // a killed run may have left it empty: nothing was written then
+        const bool begun = found->size() == state.size() && found->view().ends_with("\n");
         if (begun && !options.resume)
             return failure{.code = errc::destination_not_empty,
                            .file = directory_,
@@ -477,7 +525,7 @@ private:
             return failure{
                 .code = errc::another_rewrite, .file = directory_, .detail = "finish that one, or remove what is there"};
         if (auto vacant = check_vacant(begun); !vacant) {
-            if (!begun) claim->remove();
+            if (found->size() == 0) claim->remove();
             return vacant;
         }
         claim_ = std::move(*claim);  // from here on the destructor cleans up
@@ -549,6 +597,17 @@ private:
         return std::memcmp(start.data(), header->bytes.data(), start.size()) == 0;
     }
 
+    /// This process may write files as large as the largest one.
+    [[nodiscard]] result<void> check_sizes() const noexcept {
+        if (detail::os::largest_file_bytes() == no_number) return {};
+        for (std::uint32_t shard = 0; shard < shard_count(); ++shard) {
+            auto header = header_of(shard);
+            if (!header) return std::move(header).error();
+            if (auto fits = detail::check_file_size_limit(path_of(shard), header->file_bytes); !fits) return fits;
+        }
+        return {};
+    }
+
     [[nodiscard]] result<void> check_free_space() const noexcept {
         auto encoded = index();
         if (!encoded) return std::move(encoded).error();
@@ -574,6 +633,8 @@ private:
     durability wait_ = durability::synced;
     bool reserve_ = true;
     std::uint64_t other_bytes_ = 0;
+    bool keep_state_ = false;
+    std::uint32_t permissions_ = detail::os::file_permissions;
     detail::array<bool> done_;
     detail::directory_claim claim_;
 };

@@ -79,11 +79,52 @@ template <class F>
 
 /// Makes a directory, in one that is there.
 ///   fails   already_exists, file_not_found, not_a_directory, permission_denied, io_error, out_of_memory
-[[nodiscard]] inline result<void> make_directory(std::string_view path) noexcept {
+[[nodiscard]] inline result<void> make_directory(std::string_view path,
+                                                 std::uint32_t permissions = os::directory_permissions) noexcept {
     auto native = system_path(path);
     if (!native) return std::move(native).error();
-    if (const auto came = os::make_directory(native->c_str()); !came) return came.about(path);
+    if (const auto came = os::make_directory(native->c_str(), permissions); !came) return came.about(path);
     return {};
+}
+
+/// Removes an empty directory.
+///   fails   file_not_found, destination_not_empty, permission_denied, io_error, out_of_memory
+[[nodiscard]] inline result<void> remove_directory(std::string_view path) noexcept {
+    auto native = system_path(path);
+    if (!native) return std::move(native).error();
+    if (const auto came = os::remove_directory(native->c_str()); !came) return came.about(path);
+    return {};
+}
+
+/// Stores which file a path leads to; a symbolic link at its end is followed only if `follows`.
+///   fails   file_not_found, not_a_directory, permission_denied, io_error, out_of_memory
+[[nodiscard]] inline result<os::entry_facts> entry_of_path(std::string_view path, bool follows) noexcept {
+    auto native = system_path(path);
+    if (!native) return std::move(native).error();
+    os::entry_facts entry;
+    if (const auto came = os::entry_of(native->c_str(), follows, entry); !came) return came.about(path);
+    return entry;
+}
+
+/// Makes what happened in a directory last: files that were made, renamed and removed.
+///   fails   io_error, disk_full, out_of_memory
+[[nodiscard]] inline result<void> sync_directory(std::string_view path) noexcept {
+    auto native = system_path(path);
+    if (!native) return std::move(native).error();
+    if (const auto came = os::sync_directory(native->c_str()); !came) return came.about(path);
+    return {};
+}
+
+/// A process may be forbidden to write large files, and the system then ends it by a signal. This tells before.
+///   fails   io_error
+[[nodiscard]] inline result<void> check_file_size_limit(std::string_view path, std::uint64_t size_bytes) noexcept {
+    const std::uint64_t most = os::largest_file_bytes();
+    if (size_bytes <= most) return {};
+    return failure{.code = errc::io_error,
+                   .file = path,
+                   .detail = "this process has a file size limit; `ulimit -f` shows and raises it",
+                   .expected = size_bytes,
+                   .actual = most};
 }
 
 /// Removes a file, or a symbolic link and not what it leads to.
@@ -148,8 +189,10 @@ public:
     [[nodiscard]] bool is_open() const noexcept { return file_ != os::no_handle; }
     /// The handle, which is then the caller's to close.
     [[nodiscard]] os::handle give() noexcept { return exchange(file_, os::no_handle); }
-    void close() noexcept {
-        if (file_ != os::no_handle) os::close_file(exchange(file_, os::no_handle));
+    void close() noexcept { (void)close_and_tell(); }
+    /// What came of closing: the last moment at which some systems tell that bytes were lost.
+    [[nodiscard]] os::outcome close_and_tell() noexcept {
+        return file_ == os::no_handle ? os::outcome{} : os::close_file(exchange(file_, os::no_handle));
     }
 
 private:
@@ -351,32 +394,24 @@ enum class durability : std::uint8_t {
     renamed,  ///< not at all: a crash of the program leaves the old file or the new one, a power cut may leave neither
 };
 
-[[nodiscard]] inline result<void> copy_file(std::string_view from, std::string_view to,
-                                            durability wait = durability::synced) noexcept;
-
 /// Which file or directory a path leads to, links followed: equal for two paths that lead to one, whatever they are called.
 class file_identity {
 public:
     /// Asks the system.
     ///   fails   file_not_found (also: a link to nothing), not_a_directory, permission_denied, io_error, out_of_memory
-    static result<file_identity> of(std::string_view path) noexcept { return of(path, true); }
-
-    /// Whether they are one file.
-    friend bool operator==(const file_identity& a, const file_identity& b) noexcept {
-        return a.numbers_[0] == b.numbers_[0] && a.numbers_[1] == b.numbers_[1] && a.numbers_[2] == b.numbers_[2];
-    }
-
-private:
-    friend result<void> copy_file(std::string_view from, std::string_view to, durability wait) noexcept;
-    static result<file_identity> of(std::string_view path, bool follow) noexcept {
-        auto native = detail::system_path(path);
-        if (!native) return std::move(native).error();
+    static result<file_identity> of(std::string_view path) noexcept {
+        auto entry = detail::entry_of_path(path, true);
+        if (!entry) return std::move(entry).error();
         file_identity found;
-        if (const auto came = detail::os::identity_of(native->c_str(), follow, found.numbers_); !came) return came.about(path);
+        found.entry_ = *entry;
         return found;
     }
 
-    std::uint64_t numbers_[3]{};  // the device, and the file's number on it
+    /// Whether they are one file.
+    friend bool operator==(const file_identity& a, const file_identity& b) noexcept { return a.entry_.is_same(b.entry_); }
+
+private:
+    detail::os::entry_facts entry_;
 };
 
 /// The unit of output_file::share.
@@ -419,9 +454,13 @@ public:
     /// A new file of `size_bytes` zeros, its place on the disk reserved where the file system can do that and `reserve` asks for
     /// it. A file or symbolic link that is already at `path` stays as it is, also for those who have it mapped, until commit() puts
     /// the new file there.
+    /// The file gets `permissions` (as POSIX counts them) less what the umask takes away, and others get no more rights than they
+    /// have to a file that is at `path` already.
     ///   fails   file_not_found (no such directory), not_a_directory, not_a_file (`path` is a directory), permission_denied,
-    ///           already_exists (no free name beside it), disk_full, io_error, out_of_memory
-    static result<output_file> create(std::string_view path, std::uint64_t size_bytes, bool reserve = true) noexcept;
+    ///           already_exists (no free name beside it), disk_full, io_error (also: larger than this process may write, which
+    ///           would be a signal), out_of_memory
+    static result<output_file> create(std::string_view path, std::uint64_t size_bytes, bool reserve = true,
+                                      std::uint32_t permissions = detail::os::file_permissions) noexcept;
 
     /// The path that commit() will give it.
     [[nodiscard]] std::string_view path() const noexcept SAFEFUSE_LIFETIMEBOUND { return path_; }
@@ -457,12 +496,6 @@ public:
             detail::os::share_blocks(detail::os::handle_of(native_handle), source_offset, file_.get(), offset, size));
     }
 
-    /// Lets the same people read and write it as another open file. Called before bytes are written, nobody else sees any.
-    void take_permissions_of(std::intptr_t native_handle) noexcept {
-        if (file_.is_open() && native_handle != no_native_handle)
-            detail::os::copy_permissions(detail::os::handle_of(native_handle), file_.get());
-    }
-
     /// Waits until what was written is on the disk.
     ///   fails   io_error
     result<void> sync() noexcept {
@@ -472,13 +505,17 @@ public:
     }
 
     /// Puts the file in place, over one that is there, and closes it; there is nothing left to write to then.
-    ///   fails   io_error, permission_denied, not_a_file (a directory has taken the place), file_not_found (the directory is gone);
-    ///           the old file is then still there, unless the detail says that only the directory could not be synced
+    ///   fails   io_error, disk_full (some systems tell only when a file is closed), permission_denied, not_a_file (a directory
+    ///           has taken the place), file_not_found (the directory is gone); the old file is then still there, unless the
+    ///           detail says that only the directory could not be synced
     result<void> commit(durability wait = durability::synced) noexcept {
         if (temporary_.empty()) return failure{.code = errc::io_error, .file = path_, .detail = "there is nothing to commit"};
         if (wait == durability::synced)
             if (auto synced = sync(); !synced) return synced;
-        file_.close();
+        if (const auto closed = file_.close_and_tell(); !closed) {
+            abandon();  // its bytes may be lost
+            return closed.about(path_);
+        }
         if (const auto came = detail::os::rename_over(temporary_.c_str(), path_.c_str()); !came) return came.about(path_);
         temporary_ = text{};
         size_bytes_ = 0;
@@ -505,14 +542,17 @@ private:
     text temporary_;  // empty once committed
 };
 
-inline result<output_file> output_file::create(std::string_view path, std::uint64_t size_bytes, bool reserve) noexcept {
+inline result<output_file> output_file::create(std::string_view path, std::uint64_t size_bytes, bool reserve,
+                                               std::uint32_t permissions) noexcept {
     auto native = detail::system_path(path);
     if (!native) return std::move(native).error();
     const std::string_view name = detail::file_name_of(path);
-    detail::os::path_kind kind{};
-    if (name.empty() || name == "." || name == ".." ||
-        (detail::os::kind_of(native->c_str(), kind) && kind == detail::os::path_kind::directory))
+    detail::os::entry_facts old;
+    const bool is_there = static_cast<bool>(detail::os::entry_of(native->c_str(), true, old));
+    if (name.empty() || name == "." || name == ".." || (is_there && old.kind == detail::os::path_kind::directory))
         return failure{.code = errc::not_a_file, .file = path, .detail = "it is a directory"};
+    if (auto fits = detail::check_file_size_limit(path, size_bytes); !fits) return std::move(fits).error();
+    if (is_there && old.kind == detail::os::path_kind::file) permissions &= old.permissions | 0600u;
 
     // The hidden name must not be longer than names may be, nor end inside a character: some file systems refuse that.
     std::string_view stem = name.substr(0, name.size() < 64 ? name.size() : 64);
@@ -538,7 +578,7 @@ inline result<output_file> output_file::create(std::string_view path, std::uint6
         const std::string_view directory = path.substr(0, path.size() - name.size());
         temporary = directory.empty() ? std::move(hidden) : detail::join_path(directory, hidden);
         if (temporary.empty()) return failure{.code = errc::out_of_memory, .file = path};
-        came = detail::os::create_exclusive(temporary.c_str(), file);
+        came = detail::os::create_exclusive(temporary.c_str(), permissions, file);
         if (came || came.code != errc::already_exists) break;
     }
     if (!came) {
@@ -585,14 +625,17 @@ namespace detail {
 /// stays as it was. A file or symbolic link at `to` is replaced; if it is the file `from` itself, nothing is done.
 ///   fails   as positional_file::open, positional_file::read, output_file::create, write and commit; what was at `to` is then still
 ///           there
-[[nodiscard]] inline result<void> copy_file(std::string_view from, std::string_view to, durability wait) noexcept {
+[[nodiscard]] inline result<void> copy_file(std::string_view from, std::string_view to,
+                                            durability wait = durability::synced) noexcept {
     auto source = detail::open_file::open(from);
     if (!source) return std::move(source).error();
-    const auto one = file_identity::of(from, true), two = file_identity::of(to, false);
-    if (one && two && *one == *two) return {};
-    auto copy = output_file::create(to, source->size_bytes());
+    detail::os::entry_facts entry;
+    const bool is_told = static_cast<bool>(detail::os::entry_of(source->handle(), entry));
+    const auto there = detail::entry_of_path(to, false);
+    if (is_told && there && there->is_same(entry)) return {};
+    auto copy = output_file::create(to, source->size_bytes(), true,
+                                    is_told ? entry.permissions & 0777u : detail::os::file_permissions);
     if (!copy) return std::move(copy).error();
-    copy->take_permissions_of(detail::os::native_of(source->handle()));
     detail::array<std::byte> buffer;
     constexpr std::size_t piece = std::size_t{1} << 20;
     if (!buffer.resize_unset(piece)) return failure{.code = errc::out_of_memory, .file = from};

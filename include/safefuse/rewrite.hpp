@@ -16,6 +16,7 @@
 #include <safefuse/detail/list.hpp>
 #include <safefuse/detail/plain.hpp>
 #include <safefuse/detail/rewrite_run.hpp>
+#include <safefuse/detail/source_files.hpp>
 #include <safefuse/mapped_file.hpp>
 #include <safefuse/result.hpp>
 #include <safefuse/rewrite_plan.hpp>
@@ -46,6 +47,7 @@ struct rewrite_options {
     std::uint64_t other_bytes = 0;     ///< as write_options: what the caller writes beside the shards
     sharing share = sharing::nothing;  ///< what the new files may have in common with the old
     std::uint64_t data_alignment = 8;  ///< as write_options; the plan may ask for more
+    bool keep_state = false;           ///< as write_options; checkpoint_destination asks for it
 };
 
 /// What a rewrite did.
@@ -69,15 +71,8 @@ namespace detail {
             .resume = options.resume,
             .check_free_space = options.check_free_space && options.share == sharing::nothing,
             .other_bytes = options.other_bytes,
-            .reserve = options.share == sharing::nothing};
-}
-
-/// How many sources a set has: one more than the highest number.
-[[nodiscard]] inline std::uint32_t source_count(const tensor_set_ref& set) noexcept {
-    std::uint32_t count = 0;
-    for (std::size_t i = 0; i < set.size(); ++i)
-        if (const std::uint32_t source = set.place(i).source; source >= count) count = source + 1;
-    return count;
+            .reserve = options.share == sharing::nothing,
+            .keep_state = options.keep_state};
 }
 
 /// What decides the bytes of a rewrite beside the new names, dtypes and shapes: where each byte comes from, and the sources, known
@@ -124,48 +119,6 @@ namespace detail {
         }
     }
     return maker.made();
-}
-
-/// Whether one of two real paths is the other or lies in it.
-[[nodiscard]] constexpr bool is_inside(std::string_view path, std::string_view directory) noexcept {
-    if (!path.starts_with(directory)) return false;
-    return path.size() == directory.size() || os::is_separator(path[directory.size()]) || os::is_separator(directory.back());
-}
-
-/// Neither is a directory of the source in the destination nor the other way round. A tensor file that stands alone does not make
-/// its directory the source's.
-inline result<void> check_apart(const tensor_set_ref& set, std::string_view destination) noexcept {
-    auto to = real_path(destination);
-    if (!to && to.error().code == errc::file_not_found) {
-        // it is to be made: its parent tells where
-        std::string_view path = destination;
-        while (path.size() > 1 && os::is_separator(path.back())) path.remove_suffix(1);
-        auto parent = real_path(directory_of(path));
-        if (!parent) {
-            parent.error().file = destination;
-            return std::move(parent).error();
-        }
-        to = join_path(*parent, file_name_of(path));
-    }
-    if (!to) return std::move(to).error();
-    const std::uint32_t sources = source_count(set);
-    std::string_view before;
-    for (std::uint32_t source = 0; source < sources; ++source) {
-        const std::string_view name = set.source_name(source);
-        if (name.empty() || set.native_handle(source) == no_native_handle) continue;
-        const std::string_view directory = directory_of(name);
-        if (directory == before) continue;
-        before = directory;
-        auto from = real_path(directory);
-        if (!from) continue;  // it was removed meanwhile; the file is open
-        const bool is_alone = sources == 1 && file_name_of(name) != "model.safetensors";
-        if ((!is_alone && is_inside(*to, *from)) || is_inside(*from, *to)) {
-            failure why{.code = errc::destination_in_source, .file = destination};
-            append_quoted(why.detail, directory);
-            return why;
-        }
-    }
-    return {};
 }
 
 /// Writes the bytes of one shard.
@@ -270,19 +223,27 @@ inline constexpr std::uint32_t no_source = ~std::uint32_t{0};
 ///   memory  the headers, the plan of one scope, and less than 32 MiB; pages of mapped sources are given back as they are used up
 ///   reads   every byte of the source once, each file front to back but for scopes with strided copies; of sources that must be
 ///           read, parts that are transposed into more than largest_rewrite_buffer_bytes more than once
+/// Others than the owner get no more rights to the files than they have to every file of the source.
 ///   fails   canceled (progress answered false), file_changed (a source has another size now: mapped files are checked before each
-///           tensor or scope), destination_in_source, and as reading the sources and checkpoint_writer do. A run goes on with
+///           tensor or scope; or it was written to: sizes and times are compared at the end, before the index is written),
+///           destination_in_source (also where only device and inode tell: mounts, links), and as reading the sources and checkpoint_writer do. A run goes on with
 ///           another one's shards only if the plan, the split, the metadata, the sources' sizes and the times when they were last
 ///           written to are the same; else it fails with another_rewrite
 inline result<rewrite_summary> rewrite(const rewrite_plan& plan, std::string_view directory, const rewrite_options& options = {},
                                        progress_ref progress = {}) noexcept {
     if (auto apart = detail::check_apart(plan.set(), directory); !apart) return std::move(apart).error();
+    auto states = detail::states_of_sources(plan.set());
+    if (!states) return std::move(states).error();
     auto identity = detail::identity_of(plan);
     if (!identity) return std::move(identity).error();
     write_options writing = detail::write_options_of(plan, options);
     writing.identity = *identity;
+    writing.permissions = detail::permissions_of_sources(plan.set());
     auto writer = checkpoint_writer::create(directory, plan.tensors(), writing);
     if (!writer) return std::move(writer).error();
+
+    auto source_files = detail::source_files::of(plan.set());
+    if (!source_files) return std::move(source_files).error();
 
     rewrite_summary summary{.shard_count = writer->shard_count()};
     detail::rewrite_run run{plan, progress, options.used_source};
@@ -301,6 +262,9 @@ inline result<rewrite_summary> rewrite(const rewrite_plan& plan, std::string_vie
         const sequence<const std::uint32_t> tensors = writer->tensors_of(shard);
         bool is_there = writer->is_done(shard);
         summary.kept_shard_count += is_there ? 1 : 0;
+        if (!is_there)
+            if (auto safe = source_files->check_replaceable(plan.set(), writer->shard_path(shard)); !safe)
+                return std::move(safe).error();
         if (!is_there && options.share == sharing::files) {
             const auto source = unchanged_source(plan, *writer, shard);
             if (!source) return failure{source.error()};
@@ -319,6 +283,7 @@ inline result<rewrite_summary> rewrite(const rewrite_plan& plan, std::string_vie
         if (auto sent = run.send(tensors, sink); !sent) return std::move(sent).error();
         if (auto committed = file->commit(options.wait); !committed) return std::move(committed).error();
     }
+    if (auto same = detail::check_unchanged(plan.set(), states->span()); !same) return std::move(same).error();
     if (auto finished = writer->finish(); !finished) return std::move(finished).error();
     return summary;
 }

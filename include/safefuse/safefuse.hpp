@@ -25,6 +25,7 @@
 #include <safefuse/printable.hpp>
 #include <safefuse/rename.hpp>
 #include <safefuse/repack.hpp>
+#include <safefuse/replace.hpp>
 #include <safefuse/result.hpp>
 #include <safefuse/rewrite.hpp>
 #include <safefuse/rewrite_plan.hpp>

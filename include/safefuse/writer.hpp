@@ -39,17 +39,19 @@ public:
         }
         return create(path, tensors, std::move(*header));
     }
-    /// The same with the header of these tensors that encode_header made. The file's place on the disk is reserved if `reserve`.
+    /// The same with the header of these tensors that encode_header made. The file's place on the disk is reserved if `reserve`;
+    /// `permissions` are those of output_file::create.
     ///   fails   out_of_range (the header is of another number of tensors), and as output_file::create
     static result<tensor_file_writer> create(std::string_view path, sequence<const tensor_spec> tensors, encoded_header&& header,
-                                             bool reserve = true) noexcept {
+                                             bool reserve = true,
+                                             std::uint32_t permissions = detail::os::file_permissions) noexcept {
         if (header.offsets.size() != tensors.size())
             return failure{.code = errc::out_of_range,
                            .file = path,
                            .detail = "the header is of another number of tensors",
                            .expected = tensors.size(),
                            .actual = header.offsets.size()};
-        auto file = output_file::create(path, header.file_bytes, reserve);
+        auto file = output_file::create(path, header.file_bytes, reserve, permissions);
         if (!file) return std::move(file).error();
         if (auto written = file->write(0, header.bytes.span()); !written) return std::move(written).error();
         tensor_file_writer writer;

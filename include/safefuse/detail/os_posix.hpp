@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/types.h>
@@ -16,6 +17,8 @@
 #include <unistd.h>
 #if defined(__linux__)
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
 #endif
 
 #include <safefuse/detail/array.hpp>
@@ -96,7 +99,94 @@ inline constexpr handle no_handle = -1;
     }
 }
 
-inline void close_file(handle file) noexcept { ::close(file); }
+/// Closes a file. Some file systems tell only now that bytes could not be written.
+inline outcome close_file(handle file) noexcept {
+    // After EINTR the descriptor is gone on Linux, and nothing was lost.
+    return ::close(file) == 0 || errno == EINTR ? outcome{} : failed(errno);
+}
+
+[[nodiscard]] inline entry_facts facts_from(const file_facts& facts) noexcept {
+    return {.device = static_cast<std::uint64_t>(facts.st_dev),
+            .number = static_cast<std::uint64_t>(facts.st_ino),
+            .link_count = static_cast<std::uint64_t>(facts.st_nlink),
+            .permissions = static_cast<std::uint32_t>(facts.st_mode) & 07777u,
+            .kind = S_ISREG(facts.st_mode)   ? path_kind::file
+                    : S_ISDIR(facts.st_mode) ? path_kind::directory
+                                             : path_kind::other,
+            .is_link = S_ISLNK(facts.st_mode)};
+}
+[[nodiscard]] inline outcome entry_of(handle file, entry_facts& entry) noexcept {
+    file_facts facts;
+    if (call_fstat(file, &facts) != 0) return failed(errno);
+    entry = facts_from(facts);
+    return {};
+}
+/// Stores which file a path leads to; a symbolic link at its end is followed only if `follows`.
+[[nodiscard]] inline outcome entry_of(const char* path, bool follows, entry_facts& entry) noexcept {
+    file_facts facts;
+    if (call_fstatat(AT_FDCWD, path, &facts, follows ? 0 : AT_SYMLINK_NOFOLLOW) != 0) return failed(errno);
+    entry = facts_from(facts);
+    return {};
+}
+
+/// The largest file that this process may write; writing more is a signal (SIGXFSZ) by default.
+[[nodiscard]] inline std::uint64_t largest_file_bytes() noexcept {
+    struct rlimit limit;
+    if (::getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return no_number;
+    return static_cast<std::uint64_t>(limit.rlim_cur);
+}
+
+[[nodiscard]] inline outcome set_permissions(const char* path, std::uint32_t permissions) noexcept {
+    return ::chmod(path, static_cast<mode_t>(permissions)) == 0 ? outcome{} : failed(errno);
+}
+
+/// Whether two directories have the same extended attributes, access control lists among them.
+[[nodiscard]] inline bool has_same_attributes([[maybe_unused]] const char* one, [[maybe_unused]] const char* other) noexcept {
+#if defined(__linux__)
+    char names[1024], other_names[1024], value[1024], other_value[1024];
+    const ssize_t size = ::listxattr(one, names, sizeof names);
+    if (size < 0) return errno == EOPNOTSUPP || errno == ENOSYS;
+    if (::listxattr(other, other_names, sizeof other_names) != size) return false;
+    for (const char* name = names; name < names + size; name += std::string_view{name}.size() + 1) {
+        const ssize_t value_size = ::getxattr(one, name, value, sizeof value);
+        if (value_size < 0 || ::getxattr(other, name, other_value, sizeof other_value) != value_size) return false;
+        for (ssize_t i = 0; i < value_size; ++i)
+            if (value[i] != other_value[i]) return false;
+    }
+#endif
+    return true;
+}
+
+/// Gives a directory the owner, group and permissions of another one. Fails where more than those tells who may do what.
+[[nodiscard]] inline outcome copy_ownership(const char* from, const char* to) noexcept {
+    file_facts old, made;
+    if (call_stat(from, &old) != 0 || call_stat(to, &made) != 0) return failed(errno);
+    if ((old.st_uid != made.st_uid || old.st_gid != made.st_gid) && ::chown(to, old.st_uid, old.st_gid) != 0)
+        return failed(errno);
+    if (::chmod(to, old.st_mode & 07777) != 0) return failed(errno);
+    return has_same_attributes(from, to) ? outcome{} : failed(EOPNOTSUPP);
+}
+
+/// Whether this system can exchange two directories at all; a file system may still refuse it.
+#if (defined(__linux__) && defined(SYS_renameat2)) || defined(RENAME_SWAP)
+inline constexpr bool can_exchange = true;
+#else
+inline constexpr bool can_exchange = false;
+#endif
+/// Lets two directories of one parent change their names, at once.
+[[nodiscard]] inline outcome exchange_directories([[maybe_unused]] const char* one, [[maybe_unused]] const char* other) noexcept {
+#if defined(__linux__) && defined(SYS_renameat2)
+    constexpr unsigned int exchange_flag = 2;  // RENAME_EXCHANGE of <linux/fs.h>
+    return ::syscall(SYS_renameat2, AT_FDCWD, one, AT_FDCWD, other, exchange_flag) == 0 ? outcome{} : failed(errno);
+#elif defined(RENAME_SWAP)
+    return ::renamex_np(one, other, RENAME_SWAP) == 0 ? outcome{} : failed(errno);
+#else
+    return failed(ENOSYS);
+#endif
+}
+
+/// Whether a file that is open can be replaced by a rename.
+inline constexpr bool replaces_open_files = true;
 
 [[nodiscard]] inline outcome size_of(handle file, std::uint64_t& size_bytes) noexcept {
     file_facts facts;
@@ -233,9 +323,9 @@ inline void advise_mapping(handle file, const std::byte* data, std::size_t file_
 }
 
 /// Makes a file that nobody else has, for reading and writing.
-[[nodiscard]] inline outcome create_exclusive(const char* path, handle& file) noexcept {
+[[nodiscard]] inline outcome create_exclusive(const char* path, std::uint32_t permissions, handle& file) noexcept {
     int opened = 0;
-    do opened = call_open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    do opened = call_open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, static_cast<mode_t>(permissions));
     while (opened < 0 && errno == EINTR);
     if (opened < 0) return failed(errno);
     file = opened;
@@ -341,21 +431,6 @@ inline void start_writing([[maybe_unused]] handle file) noexcept {
            open.st_ino == named.st_ino;
 }
 
-/// What tells the file that a path leads to from all others; a symbolic link's own, unless links are followed.
-[[nodiscard]] inline outcome identity_of(const char* path, bool follow, std::uint64_t (&identity)[3]) noexcept {
-    file_facts facts;
-    if (call_fstatat(AT_FDCWD, path, &facts, follow ? 0 : AT_SYMLINK_NOFOLLOW) != 0) return failed(errno);
-    identity[0] = static_cast<std::uint64_t>(facts.st_dev);
-    identity[1] = static_cast<std::uint64_t>(facts.st_ino);
-    return {};
-}
-
-/// Lets the same people read and write a file as another one. File systems without permissions are not asked twice.
-inline void copy_permissions(handle from, handle to) noexcept {
-    file_facts facts;
-    if (call_fstat(from, &facts) == 0) (void)::fchmod(to, facts.st_mode & 0777);
-}
-
 /// When a file was last written to, in a unit of the system's; 0 where it does not tell.
 [[nodiscard]] inline std::uint64_t modified_time(handle file) noexcept {
     file_facts facts;
@@ -383,13 +458,21 @@ inline void copy_permissions(handle from, handle to) noexcept {
 }
 
 /// Opens a file for reading and writing, makes it if it is not there, and keeps every other caller out until it is closed, by
-/// whatever means: a process that is killed holds no lock. File systems without locks keep nobody out.
+/// whatever means: a process that is killed holds no lock. File systems without locks keep nobody out. What is no regular file,
+/// a symbolic link among them, is refused: somebody else's file would be written to.
 [[nodiscard]] inline outcome lock_file(const char* path, bool make, handle& file) noexcept {
     for (int attempt = 0; attempt < 100; ++attempt) {
         int opened = 0;
-        do opened = call_open(path, O_RDWR | (make ? O_CREAT : 0) | O_CLOEXEC, 0666);
+        do opened = call_open(path, O_RDWR | (make ? O_CREAT : 0) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0666);
         while (opened < 0 && errno == EINTR);
+        if (opened < 0 && (errno == ELOOP || errno == EMLINK))
+            return {false, errc::not_a_file, errno, "the state file is a symbolic link"};
         if (opened < 0) return failed(errno);
+        entry_facts entry;
+        if (!entry_of(opened, entry) || entry.kind != path_kind::file) {
+            ::close(opened);
+            return {false, errc::not_a_file, 0, "the state file is no regular file"};
+        }
         int locked = 0;
         do locked = ::flock(opened, LOCK_EX | LOCK_NB);
         while (locked != 0 && errno == EINTR);
@@ -425,8 +508,13 @@ inline void remove_locked(handle file, const char* path) noexcept {
 
 [[nodiscard]] inline outcome remove_file(const char* path) noexcept { return ::unlink(path) == 0 ? outcome{} : failed(errno); }
 
-[[nodiscard]] inline outcome make_directory(const char* path) noexcept {
-    return ::mkdir(path, 0777) == 0 ? outcome{} : failed(errno);
+[[nodiscard]] inline outcome make_directory(const char* path, std::uint32_t permissions = directory_permissions) noexcept {
+    return ::mkdir(path, static_cast<mode_t>(permissions)) == 0 ? outcome{} : failed(errno);
+}
+
+/// Removes an empty directory.
+[[nodiscard]] inline outcome remove_directory(const char* path) noexcept {
+    return ::rmdir(path) == 0 ? outcome{} : failed(errno);
 }
 
 [[nodiscard]] inline outcome kind_of(const char* path, path_kind& kind) noexcept {

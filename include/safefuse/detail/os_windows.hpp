@@ -42,6 +42,7 @@ __declspec(dllimport) int __stdcall UnmapViewOfFile(const void*);
 __declspec(dllimport) int __stdcall MoveFileExW(const wchar_t*, const wchar_t*, unsigned long);
 __declspec(dllimport) int __stdcall DeleteFileW(const wchar_t*);
 __declspec(dllimport) int __stdcall CreateDirectoryW(const wchar_t*, struct _SECURITY_ATTRIBUTES*);
+__declspec(dllimport) int __stdcall RemoveDirectoryW(const wchar_t*);
 __declspec(dllimport) void* __stdcall FindFirstFileW(const wchar_t*, struct _WIN32_FIND_DATAW*);
 __declspec(dllimport) int __stdcall FindNextFileW(void*, struct _WIN32_FIND_DATAW*);
 __declspec(dllimport) int __stdcall FindClose(void*);
@@ -135,7 +136,7 @@ struct file_position {
     void* event = nullptr;
 };
 
-inline void close_file(handle file) noexcept { ::CloseHandle(file); }
+inline outcome close_file(handle file) noexcept { return ::CloseHandle(file) != 0 ? outcome{} : failed(); }
 
 [[nodiscard]] inline outcome size_of(handle file, std::uint64_t& size_bytes) noexcept {
     std::int64_t size = 0;
@@ -221,7 +222,7 @@ inline void advise_file(handle, std::uint64_t, std::uint64_t, std::uint64_t, adv
 inline void advise_mapping(handle, const std::byte*, std::size_t, std::uint64_t, std::uint64_t, advice) noexcept {}
 
 /// Makes a file that nobody else has, for reading and writing.
-[[nodiscard]] inline outcome create_exclusive(const char* path, handle& file) noexcept {
+[[nodiscard]] inline outcome create_exclusive(const char* path, std::uint32_t, handle& file) noexcept {
     array<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
     void* const opened = ::CreateFileW(wide.data(), 0xC0000000ul, 7, nullptr, 1, 0x80, nullptr);  // CREATE_NEW
@@ -291,6 +292,47 @@ struct file_facts {
     return ::GetFileInformationByHandle(file, reinterpret_cast<struct ::_BY_HANDLE_FILE_INFORMATION*>(&facts)) != 0;
 }
 
+[[nodiscard]] inline entry_facts facts_from(const file_facts& facts) noexcept {
+    return {.device = facts.volume,
+            .number = std::uint64_t{facts.number[0]} << 32 | facts.number[1],
+            .link_count = facts.link_count,
+            .permissions = file_permissions,
+            .kind = (facts.attributes & 0x10) != 0 ? path_kind::directory : path_kind::file,
+            .is_link = (facts.attributes & 0x400) != 0};  // FILE_ATTRIBUTE_REPARSE_POINT
+}
+[[nodiscard]] inline outcome entry_of(handle file, entry_facts& entry) noexcept {
+    file_facts facts{};
+    if (!facts_of(file, facts)) return failed();
+    entry = facts_from(facts);
+    return {};
+}
+/// Stores which file a path leads to; a symbolic link at its end is followed only if `follows`.
+[[nodiscard]] inline outcome entry_of(const char* path, bool follows, entry_facts& entry) noexcept {
+    array<wchar_t> wide;
+    if (const outcome came = widen(path, {}, wide); !came) return came;
+    // FILE_FLAG_BACKUP_SEMANTICS opens directories, too; FILE_FLAG_OPEN_REPARSE_POINT does not follow
+    const unsigned long flags = 0x02000000ul | (follows ? 0ul : 0x00200000ul);
+    void* const opened = ::CreateFileW(wide.data(), 0, 7, nullptr, 3, flags, nullptr);
+    if (reinterpret_cast<std::intptr_t>(opened) == -1) return failed_at(wide);
+    const outcome came = entry_of(opened, entry);
+    ::CloseHandle(opened);
+    return came;
+}
+
+/// No limit but the file system's.
+[[nodiscard]] inline std::uint64_t largest_file_bytes() noexcept { return no_number; }
+
+/// Access is inherited from the directory here.
+[[nodiscard]] inline outcome set_permissions(const char*, std::uint32_t) noexcept { return {}; }
+[[nodiscard]] inline outcome copy_ownership(const char*, const char*) noexcept { return {}; }
+
+/// A directory in which a file is open cannot be renamed here.
+inline constexpr bool can_exchange = false;
+[[nodiscard]] inline outcome exchange_directories(const char*, const char*) noexcept { return failed(50); }
+
+/// Whether a file that is open can be replaced by a rename.
+inline constexpr bool replaces_open_files = false;
+
 /// Whether a path leads to the file that is open.
 [[nodiscard]] inline bool is_same_file(handle file, const char* path) noexcept {
     handle other = no_handle;
@@ -301,26 +343,6 @@ struct file_facts {
     ::CloseHandle(other);
     return told && one.volume == two.volume && one.number[0] == two.number[0] && one.number[1] == two.number[1];
 }
-
-/// What tells the file that a path leads to from all others; a symbolic link's own, unless links are followed.
-[[nodiscard]] inline outcome identity_of(const char* path, bool follow, std::uint64_t (&identity)[3]) noexcept {
-    array<wchar_t> wide;
-    if (const outcome came = widen(path, {}, wide); !came) return came;
-    // FILE_FLAG_BACKUP_SEMANTICS opens directories, too; FILE_FLAG_OPEN_REPARSE_POINT opens links themselves
-    void* const opened =
-        ::CreateFileW(wide.data(), 0, 7, nullptr, 3, follow ? 0x02000000ul : 0x02200000ul, nullptr);  // OPEN_EXISTING
-    if (reinterpret_cast<std::intptr_t>(opened) == -1) return failed_at(wide);
-    file_facts facts{};
-    const outcome came = facts_of(opened, facts) ? outcome{} : failed();
-    ::CloseHandle(opened);
-    identity[0] = facts.volume;
-    identity[1] = facts.number[0];
-    identity[2] = facts.number[1];
-    return came;
-}
-
-/// Files here inherit from their directory who may read them.
-inline void copy_permissions(handle, handle) noexcept {}
 
 /// When a file was last written to, in a unit of the system's; 0 where it does not tell.
 [[nodiscard]] inline std::uint64_t modified_time(handle file) noexcept {
@@ -343,8 +365,14 @@ inline void copy_permissions(handle, handle) noexcept {}
     array<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
     // Shared with nobody who reads or writes; FILE_SHARE_DELETE lets remove_locked take the name before the lock ends.
-    void* const opened = ::CreateFileW(wide.data(), 0xC0000000ul, 4, nullptr, make ? 4 : 3, 0x80, nullptr);
+    // FILE_FLAG_OPEN_REPARSE_POINT: a link is not followed, somebody else's file would be written to.
+    void* const opened = ::CreateFileW(wide.data(), 0xC0000000ul, 4, nullptr, make ? 4 : 3, 0x80 | 0x00200000ul, nullptr);
     if (reinterpret_cast<std::intptr_t>(opened) != -1) {
+        entry_facts entry;
+        if (entry_of(opened, entry) && (entry.is_link || entry.kind != path_kind::file)) {
+            ::CloseHandle(opened);
+            return {false, errc::not_a_file, 0, "the state file is a link"};
+        }
         file = opened;
         return {};
     }
@@ -387,10 +415,17 @@ inline void remove_locked(handle file, const char* path) noexcept {
     return ::DeleteFileW(wide.data()) != 0 ? outcome{} : failed_at(wide);
 }
 
-[[nodiscard]] inline outcome make_directory(const char* path) noexcept {
+[[nodiscard]] inline outcome make_directory(const char* path, std::uint32_t = directory_permissions) noexcept {
     array<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
     return ::CreateDirectoryW(wide.data(), nullptr) != 0 ? outcome{} : failed_at(wide);
+}
+
+/// Removes an empty directory.
+[[nodiscard]] inline outcome remove_directory(const char* path) noexcept {
+    array<wchar_t> wide;
+    if (const outcome came = widen(path, {}, wide); !came) return came;
+    return ::RemoveDirectoryW(wide.data()) != 0 ? outcome{} : failed_at(wide);
 }
 
 /// Calls f(name, is_directory) for every entry but `.` and `..`, in no order, until f returns false.
