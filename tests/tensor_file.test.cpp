@@ -55,7 +55,7 @@ static_assert(sf::byte_source<counting_source>);
 /// Bytes in memory of which the source lends as many as it likes, whatever size it says it has.
 class short_source {
 public:
-    explicit short_source(std::string_view bytes) : bytes_{bytes} {}
+    explicit short_source(std::string_view bytes) : lent_bytes{std::make_unique<std::size_t>(bytes.size())}, bytes_{bytes} {}
     std::uint64_t size_bytes() const noexcept { return bytes_.size(); }
     std::span<const std::byte> bytes() const noexcept { return bytes_of(bytes_).first(*lent_bytes); }
     sf::result<void> read(std::uint64_t offset, std::span<std::byte> out) const noexcept {
@@ -63,7 +63,7 @@ public:
     }
     void advise(std::uint64_t, std::uint64_t, sf::advice) const noexcept {}
 
-    std::unique_ptr<std::size_t> lent_bytes = std::make_unique<std::size_t>(bytes_.size());
+    std::unique_ptr<std::size_t> lent_bytes;
 
 private:
     std::string_view bytes_;

@@ -307,6 +307,20 @@ TEST_CASE("writer: whoever has the old file mapped keeps it, also when a file is
 }
 #endif
 
+TEST_CASE("writer: the header of another number of tensors is refused, and nothing is written") {
+    const support::temporary_directory directory;
+    const std::vector<std::uint64_t> shape{4};
+    const sf::tensor_spec tensors[] = {{"a", sf::dtype::u8, shape}, {"b", sf::dtype::u8, shape}};
+    auto header = sf::encode_header({tensors, 1});
+    REQUIRE(header);
+    const auto writer = sf::tensor_file_writer::create(directory / "file.safetensors", tensors, std::move(*header));
+    REQUIRE_FALSE(writer);
+    CHECK(writer.error().code == sf::errc::out_of_range);
+    CHECK(writer.error().expected == 2);
+    CHECK(writer.error().actual == 1);
+    CHECK(std::filesystem::is_empty(directory.path()));
+}
+
 TEST_CASE("writer: a path that cannot be written is named") {
     const temporary_directory directory;
     std::filesystem::create_directory(directory.path() / "d");
