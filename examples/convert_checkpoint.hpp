@@ -344,7 +344,7 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
         "  --dry-run             say what would be written, and whether there is room; write nothing\n"
         "  --resume              go on with a run that was stopped or killed; files that are complete are kept\n"
         "  --overwrite           replace the checkpoint in OUT when the new one is complete; there must be room for both.\n"
-        "                        Other files in OUT stay. --resume goes on with it, too\n"
+        "                        All tensor files in OUT go, other files stay. --resume goes on with it\n"
         "  --reflink             share blocks with IN where the file system can\n"
         "  --link                as --reflink, and make files that stay the same second names of IN's\n"
         "  --no-sync             do not wait for the disk; a power cut may then cost OUT\n"

@@ -102,7 +102,9 @@ inline constexpr std::string_view replaced_state = "safefuse has put another che
 /// the directory one by one, the index last. A run that is killed meanwhile is completed by the next one that
 /// resumes or replaces; until then the directory loads as no checkpoint.
 ///
-/// The directory is locked from open() to commit(), before anything is changed.
+/// The directory is locked from open() to commit(), before anything is changed. Whoever does not want to go on with
+/// a run that was killed removes the directory named `.OUT.safefuse-new`; the old checkpoint is then as it was,
+/// unless the state file says that files are being replaced.
 ///   lifetime  the tensor set must stay where it is
 class checkpoint_destination {
 public:
@@ -146,11 +148,16 @@ public:
     /// Puts the checkpoint in its place. Call it when everything is written; where nothing is to be replaced
     /// it does nothing.
     ///   fails   file_changed (a source was written to since open(); the old checkpoint stays), in_use,
+    ///           destination_in_source (a file of the source has come there meanwhile),
     ///           permission_denied, disk_full, io_error, out_of_memory. After a failure the old checkpoint is
     ///           there, or a run that resumes completes the new one
     result<void> commit() noexcept {
         if (!is_staged()) return {};
         if (auto same = detail::check_unchanged(sources_, states_.span()); !same) return same;
+        // what is there may be another directory's content than when it was opened
+        auto files = detail::source_files::of(sources_);
+        if (!files) return std::move(files).error();
+        if (auto survive = files->check_survive(sources_, real_); !survive) return survive;
         auto staged = detail::directory_claim::take(written_, true);
         if (!staged) return std::move(staged).error();
         if (auto removed = remove_temporaries(); !removed) return removed;
