@@ -173,7 +173,7 @@ sf::result<sf::copy_plan> plan_of(const packed_set& set, const std::string& scop
                                   const sf::layout_description& to, const sf::plan_options& options = {}) {
     auto members = sf::detail::tensors_under(set, scope);
     if (!members) return std::move(members).error();
-    return sf::plan_maker::make(set, members->span(), scope, from, to, options);
+    return sf::detail::plan_members(set, members->span(), scope, from, to, options);
 }
 
 /// Where a module lies in a checkpoint: at the top where its path has several segments before a block's, in a layer otherwise.

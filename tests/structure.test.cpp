@@ -29,7 +29,7 @@ const std::vector<words> layers{
     {"text", "result", "dtype", "detail/number_codec"},
     {"slice", "tensor_view", "tensor_traits", "header", "detail/header_*", "detail/json_*", "fields", "layout", "detail/compose",
      "detail/layout_names", "rename", "family", "layouts/*"},
-    {"byte_source", "shard_index", "tensor_set", "copy_plan", "plan", "scopes", "detail/name_kinds", "layouts/known"},
+    {"byte_source", "shard_index", "tensor_set", "copy_plan", "plan_options", "detail/plan_*", "plan", "scopes", "detail/name_kinds", "layouts/known"},
     {"detail/os*", "mapped_file", "huge_page_buffer", "detail/strided_copy", "fuse", "convert"},
     {"tensor_file", "checkpoint"},
     {"writer", "checkpoint_writer", "rewrite_plan", "detail/rewrite_run", "repack", "rewrite", "model_config"},

@@ -241,12 +241,12 @@ inline result<experts_scopes> experts_scopes::find(tensor_set_ref set, const fam
     if (options.destination_scope.empty()) options.destination_scope = scope.destination_name;
     const module_description module = family.module_at(scope.module);
     const layout_description& from = scope.form == experts_form::from ? *module.from : *module.to;
-    auto plan = plan_maker::make(set, scope.tensors, scope.name, from, *module.to, options, scope.form);
+    auto plan = detail::plan_members(set, scope.tensors, scope.name, from, *module.to, options, scope.form);
     if (plan || plan.error().code != errc::shape_mismatch || scope.form == experts_form::to ||
         !detail::spelled_alike(*module.from, *module.to))
         return plan;
     // The forms share their names. No shapes of all tensors together fit both: what is not the one may be the other.
-    auto other = plan_maker::make(set, scope.tensors, scope.name, *module.to, *module.to, options, experts_form::to);
+    auto other = detail::plan_members(set, scope.tensors, scope.name, *module.to, *module.to, options, experts_form::to);
     return other ? std::move(other) : std::move(plan);
 }
 

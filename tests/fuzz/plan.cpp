@@ -260,7 +260,7 @@ void plan_quantised(std::uint8_t way, fuzz::reader& input) {
                              const sf::plan_options& with) {
         const auto members = sf::detail::tensors_under(of, scope);
         FUZZ_HOLD(members.has_value());
-        return sf::plan_maker::make(of, members->span(), scope, a, b, with);
+        return sf::detail::plan_members(of, members->span(), scope, a, b, with);
     };
     for (const sf::layout_description* const to : layouts) {
         const auto plan = plan_of(set, from, *to, options);
