@@ -38,7 +38,7 @@ public:
     static constexpr std::uint32_t as_it_is = ~std::uint32_t{0};
 
     /// Plans all scopes of the set. `options` hold for each of them; their destination_scope is ignored.
-    ///   fails   no_experts, duplicate_tensor (two tensors get one name), and as plan_scope
+    ///   fails   no_experts, duplicate_tensor (two tensors get one name), and as `plan` of a scope
     static result<rewrite_plan> make(tensor_set_ref set, const family_description& family,
                                      const plan_options& options = {}) noexcept;
 
@@ -59,7 +59,7 @@ public:
     [[nodiscard]] std::uint64_t data_alignment() const noexcept { return data_alignment_; }
     /// The plan of a scope, made anew at each call: all of them at once would be as large as the headers.
     [[nodiscard]] result<copy_plan> plan_of(std::uint32_t scope) const noexcept {
-        return plan_scope(set_, *family_, scopes_[scope], options_);
+        return plan(set_, scopes_[scope], *family_, direction::forward, options_);
     }
 
 private:

@@ -275,23 +275,47 @@ inline result<experts_scopes> experts_scopes::find(tensor_set_ref set,
     return out;
 }
 
-/// Plans the experts of one scope from one form of a family to the other; a scope that is in the other form already is planned as
-/// it is. `scope` comes from experts_scopes::find with the same set and family.
+namespace detail {
+
+/// Plans a scope that experts_scopes::find found for the same set and family.
 ///   fails   both_layouts, and as `plan<From, To>`
-[[nodiscard]] inline result<copy_plan> plan_scope(tensor_set_ref set, const family_description& family,
-                                                  const experts_scope& scope, plan_options options = {}) noexcept {
-    if (scope.form == experts_form::both) return failure{.code = errc::both_layouts, .scope = text{scope.name}};
+[[nodiscard]] inline result<copy_plan> plan_found(tensor_set_ref set,
+                                                  const family_description& family,
+                                                  const experts_scope& scope,
+                                                  plan_options options) noexcept {
+    if (scope.form == experts_form::both)
+        return failure{.code = errc::both_layouts, .scope = text{scope.name}};
     if (options.destination_scope.empty()) options.destination_scope = scope.destination_name;
     const module_description module = family.module_at(scope.module);
     const layout_description& from = scope.form == experts_form::from ? *module.from : *module.to;
-    auto plan = detail::plan_members(set, scope.tensors, scope.name, from, *module.to, options, scope.form);
+    auto plan =
+        plan_members(set, scope.tensors, scope.name, from, *module.to, options, scope.form);
     if (plan || plan.error().code != errc::shape_mismatch || scope.form == experts_form::to ||
-        !detail::spelled_alike(*module.from, *module.to))
+        !spelled_alike(*module.from, *module.to))
         return plan;
-    // The forms share their names. No shapes of all tensors together fit both: what is not the one may be the other.
-    auto other = detail::plan_members(set, scope.tensors, scope.name, *module.to, *module.to, options, experts_form::to);
+    // The forms share their names. No shapes of all tensors together fit both: what is not the one
+    // may be the other.
+    auto other = plan_members(set, scope.tensors, scope.name, *module.to, *module.to, options,
+                              experts_form::to);
     return other ? std::move(other) : std::move(plan);
 }
+
+}  // namespace detail
+
+/// Plans the experts of one scope of a family; a scope that is in the form to come already is planned
+/// as it is. `scope` comes from experts_scopes::find with the same set, and with the family in the
+/// same direction.
+///   fails   both_layouts, and as `plan<From, To>`
+template <tensor_set Set>
+[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND,
+                                     const experts_scope& scope, const family_description& family,
+                                     direction way, const plan_options& options = {}) noexcept {
+    if (way == direction::forward) return detail::plan_found(set, family, scope, options);
+    return detail::plan_found(set, family.in(way), scope, options);
+}
+template <detail::owning_tensor_set Set>
+result<copy_plan> plan(const Set&&, const experts_scope&, const family_description&, direction,
+                       const plan_options& = {}) = delete;
 
 namespace detail {
 
@@ -332,22 +356,43 @@ inline result<copy_plan> plan_named(tensor_set_ref set, const family_description
     } else if (ends_in_module(name, family.to_module) && count(*members, name.size(), *family.to) > 0) {
         scope.form = experts_form::to;
     }
-    return plan_scope(set, family, scope, options);
+    return plan_found(set, family, scope, options);
 }
 
 }  // namespace detail
 
-/// Plans the experts of one scope of a family, from the hub's form to the model's; experts that are in the model's form already
-/// are planned as they are. The scope is named as the set names it. One pass over the names of the set; experts_scopes::find
-/// and plan_scope do with one pass for all scopes.
+/// Plans the experts of one scope of a family that is named as the set names it. One pass over the
+/// names of the set; experts_scopes::find and `plan` of what it found do with one pass for all scopes.
+///   fails   both_layouts, and as `plan<From, To>`
+template <tensor_set Set>
+[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
+                                     const family_description& family, direction way,
+                                     const plan_options& options = {}) noexcept {
+    if (way == direction::forward) return detail::plan_named(set, family, scope, options);
+    return detail::plan_named(set, family.in(way), scope, options);
+}
+template <detail::owning_tensor_set Set>
+result<copy_plan> plan(const Set&&, std::string_view, const family_description&, direction,
+                       const plan_options& = {}) = delete;
+
+/// @{
+/// For a family as a type: from the hub's form to the model's, or in the direction that is given.
 ///   fails   both_layouts, and as `plan<From, To>`
 template <family_type Family, tensor_set Set>
 [[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
                                      const plan_options& options = {}) noexcept {
     return detail::plan_named(set, description_of<Family>, scope, options);
 }
+template <family_type Family, tensor_set Set>
+[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
+                                     direction way, const plan_options& options = {}) noexcept {
+    return plan(set, scope, description_of<Family>, way, options);
+}
+/// @}
 template <family_type Family, detail::owning_tensor_set Set>
 result<copy_plan> plan(const Set&&, std::string_view, const plan_options& = {}) = delete;
+template <family_type Family, detail::owning_tensor_set Set>
+result<copy_plan> plan(const Set&&, std::string_view, direction, const plan_options& = {}) = delete;
 /// What a call with other types gets: a sentence that says what is missing, in place of a list of candidates.
 template <class Family, class Set>
     requires(!family_type<Family> || !tensor_set<Set>)
@@ -356,16 +401,6 @@ result<copy_plan> plan(const Set&, std::string_view, const plan_options& = {}) n
     static_assert(tensor_set<Set>, "safefuse: what plan should take tensors from is no tensor_set");
     return failure{};
 }
-
-/// The plan the other way round: from the model's form to the hub's.
-///   fails   as `plan`
-template <family_type Family, tensor_set Set>
-[[nodiscard]] result<copy_plan> plan_unfuse(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
-                                            const plan_options& options = {}) noexcept {
-    return detail::plan_named(set, inverse_of<Family>, scope, options);
-}
-template <family_type Family, detail::owning_tensor_set Set>
-result<copy_plan> plan_unfuse(const Set&&, std::string_view, const plan_options& = {}) = delete;
 
 }  // namespace safefuse::inline SAFEFUSE_ABI
 

@@ -2,7 +2,11 @@
 // fields, forms and slices, and sets that are broken on purpose. The program is deterministic, so
 // two versions of the planner make the same plans if they print the same text.
 //   plan_dump            the text
-//   plan_dump --hashes   one line per group: its name, how many plans and failures, FNV-1a of its text
+//   plan_dump --hashes   one line per group: its name, how many plans and failures, FNV-1a of its
+//                        text
+//   plan_dump --check F  like --hashes, of a few shapes only; fails where a line is not in file F,
+//                        and prints it. After a change that is meant, F is what --brief prints.
+//   plan_dump --brief    what --check compares
 // No tensor here has bytes: planning reads names, dtypes and shapes only.
 #include <safefuse/layouts/engines.hpp>
 #include <safefuse/layouts/forms.hpp>
@@ -12,8 +16,8 @@
 
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
-#include <set>
+#include <fstream>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -68,6 +72,9 @@ private:
     std::vector<sf::tensor_place> places_;
 };
 
+/// Whether only a few shapes are planned.
+bool is_brief = false;
+
 /// Numbers that are the same on every machine.
 class lottery {
 public:
@@ -98,6 +105,8 @@ constexpr sizes shapes[] = {{2, 4, 6, 2},
                             {130, 64, 32, 2},
                             {2, u64{1} << 31, u64{1} << 31, 2}};
 
+bool is_in_brief(const sizes& x) { return x.e == 4 || (x.e == 2 && x.i == 4); }
+
 std::vector<sf::known_extent> extents_of(const sf::layout_description& layout, const sizes& x) {
     sf::part_extents extents;
     for (const sf::tensor_description& each : layout.tensors) {
@@ -122,7 +131,8 @@ std::vector<sf::known_extent> extents_of(const sf::layout_description& layout, c
     return out;
 }
 
-/// The tensors of a layout in the chosen fields (one bit each), each in form `form` of those it has.
+/// The tensors of a layout in the chosen fields (one bit each), each in form `form` of those it
+/// has.
 std::vector<entry> tensors_of(const sf::layout_description& layout, const std::string& scope,
                               const sizes& size, sf::dtype type, std::uint32_t fields,
                               std::size_t form) {
@@ -193,7 +203,11 @@ void break_somewhere(std::vector<entry>& tensors, lottery& by) {
 
 class report {
 public:
-    explicit report(bool hashes) : hashes_{hashes} {}
+    /// Hashes instead of text; where `known` is not null, only those that are not in it.
+    explicit report(bool hashes, const std::string* known = nullptr)
+        : hashes_{hashes}, known_{known} {}
+
+    bool has_news() const { return has_news_; }
 
     void begin(const std::string& group) {
         end();
@@ -203,11 +217,16 @@ public:
         line("## " + group);
     }
     void end() {
-        if (!group_.empty() && hashes_)
-            std::printf("%s %llu plans %llu failures %016llx\n", group_.c_str(),
-                        static_cast<unsigned long long>(plans_),
-                        static_cast<unsigned long long>(failures_),
-                        static_cast<unsigned long long>(hash_));
+        if (!group_.empty() && hashes_) {
+            char line[256];
+            std::snprintf(line, sizeof line, "%s %llu plans %llu failures %016llx\n",
+                          group_.c_str(), static_cast<unsigned long long>(plans_),
+                          static_cast<unsigned long long>(failures_),
+                          static_cast<unsigned long long>(hash_));
+            const bool is_known = known_ != nullptr && known_->find(line) != std::string::npos;
+            has_news_ = has_news_ || !is_known;
+            if (!is_known) std::fputs(line, stdout);
+        }
         group_.clear();
     }
     void line(const std::string& text) {
@@ -265,6 +284,8 @@ private:
     }
 
     bool hashes_;
+    const std::string* known_;
+    bool has_news_ = false;
     std::string group_;
     u64 hash_ = 0;
     u64 plans_ = 0;
@@ -338,10 +359,10 @@ void dump_scopes(report& out, const named_shapes& set, const sf::family_descript
     if (!scopes) return;
     for (std::size_t s = 0; s < scopes->size(); ++s)
         out.plan(what + " scope " + std::to_string(s),
-                 sf::plan_scope(set, family, (*scopes)[s], options));
+                 sf::plan(set, (*scopes)[s], family, sf::direction::forward, options));
     if (scopes->size() != 0)
-        out.plan(what + " by name",
-                 sf::detail::plan_named(set, family, (*scopes)[scopes->size() - 1].name, options));
+        out.plan(what + " by name", sf::plan(set, (*scopes)[scopes->size() - 1].name, family,
+                                             sf::direction::forward, options));
 }
 
 std::string text_of(const sizes& x) {
@@ -392,6 +413,7 @@ void dump_family(report& out, const sf::family_description& family,
         std::size_t number = 0;
         for (const sizes& size : shapes)
             for (const stored_fields& stored : all_fields()) {
+                if (is_brief && !is_in_brief(size)) continue;
                 const std::uint32_t bits = bits_of(*module.from, stored.fields);
                 for (std::size_t form = 0; bits != 0 && form < (number % 3 == 0 ? stored.forms : 1);
                      ++form) {
@@ -471,6 +493,7 @@ void dump_pair(report& out, const sf::layout_description& from, const sf::layout
     std::size_t number = 0;
     for (const sizes& size : shapes)
         for (const stored_fields& stored : all_fields()) {
+            if (is_brief && !is_in_brief(size)) continue;
             const std::uint32_t bits = bits_of(from, stored.fields);
             if (size.e > 100 && number % 3 != 0) continue;
             for (std::size_t form = 0; bits != 0 && form < stored.forms; ++form) {
@@ -500,7 +523,14 @@ void dump_pair(report& out, const sf::layout_description& from, const sf::layout
 }  // namespace
 
 int main(int argc, char** argv) {
-    report out{argc > 1 && std::strcmp(argv[1], "--hashes") == 0};
+    const std::string_view how = argc > 1 ? argv[1] : "";
+    is_brief = how == "--check" || how == "--brief";
+    std::string known;
+    if (how == "--check" && argc > 2) {
+        std::ifstream file{argv[2], std::ios::binary};
+        known.assign(std::istreambuf_iterator<char>{file}, {});
+    }
+    report out{!how.empty(), how == "--check" ? &known : nullptr};
     for (const sf::known_family& each : sf::shipped_families::all) {
         out.begin("fuse_" + std::string{each.fuse.name});
         dump_family(out, each.fuse, each.unfuse);
@@ -513,5 +543,5 @@ int main(int argc, char** argv) {
             dump_pair(out, *from.layout, *to.layout);
         }
     out.end();
-    return 0;
+    return how == "--check" && out.has_news() ? 1 : 0;
 }
