@@ -67,10 +67,10 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path) {
         const sf::experts_scope scope = (*scopes)[s];
         static constexpr const char* forms[] = {"as stored on the hub", "fused", "both"};
         experts_line line{std::string{scope.name}, forms[static_cast<int>(scope.form)], {}, 0, {}, 0, 0};
-        auto plan = sf::plan_scope(checkpoint, family->fuse, scope, chosen->options());
+        auto plan = sf::plan(checkpoint, scope, family->fuse, sf::direction::forward, chosen->options());
         if (!plan && plan.error().code == sf::errc::unexpected_extent) {  // pruned, perhaps; the checkpoint decides
             out.notes.push_back("config.json says otherwise: " + std::string{plan.error().message().view()});
-            plan = sf::plan_scope(checkpoint, family->fuse, scope);
+            plan = sf::plan(checkpoint, scope, family->fuse, sf::direction::forward);
         }
         if (plan) {
             line.form = forms[static_cast<int>(plan->source_form())];

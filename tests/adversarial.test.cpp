@@ -241,7 +241,8 @@ TEST_CASE("adversarial: experts that a shape of no bytes claims are not planned 
             {"m.mlp.experts.gate_up_proj", sf::tensor_view::of(sf::dtype::u8, pair_shape, {}).value()},
             {"m.mlp.experts.down_proj", sf::tensor_view::of(sf::dtype::u8, down_shape, {}).value()}};
         const sf::tensor_list list{tensors};
-        const auto plan = sf::plan_unfuse<sf::layouts::qwen2_moe>(list, "m.mlp.experts", {.unscaled_codes = true});
+        const auto plan =
+            sf::plan<sf::layouts::qwen2_moe>(list, "m.mlp.experts", sf::direction::inverse, {.unscaled_codes = true});
         return plan ? std::string{std::to_string(plan->outputs().size())} : std::string{plan.error().message().c_str()};
     };
     CHECK(plan_of(pair, down).find("too many experts") != std::string::npos);

@@ -191,7 +191,7 @@ TEST_CASE_TEMPLATE(
             const std::string path = directory / "in/" + series(1, 1), expected = outcome_of(sf::errc::file_changed, path);
             const auto set = sf::checkpoint::open(directory / "in"), other = sf::checkpoint::open(directory / "other");
             const auto scopes = sf::experts_scopes::find(*set, sf::description_of<Family>);
-            const auto plan = sf::plan_scope(*set, sf::description_of<Family>, (*scopes)[0]);
+            const auto plan = sf::plan(*set, (*scopes)[0], sf::description_of<Family>, sf::direction::forward);
             const auto whole = sf::rewrite_plan::make(*set, sf::description_of<Family>);
             const auto whole_other = sf::rewrite_plan::make(*other, sf::description_of<Family>);
             if (!plan || !whole || !whole_other) return std::string{"no plan"};
@@ -202,7 +202,8 @@ TEST_CASE_TEMPLATE(
             std::string answer;
             expect(answer, "scopes", outcome(sf::experts_scopes::find(*set, sf::description_of<Family>)), expected);
             expect(answer, "plan", outcome(sf::plan<Family>(*set, "model.layers.0.mlp.experts")), expected);
-            expect(answer, "plan of a scope", outcome(sf::plan_scope(*set, sf::description_of<Family>, (*scopes)[0])), expected);
+            expect(answer, "plan of a scope",
+                   outcome(sf::plan(*set, (*scopes)[0], sf::description_of<Family>, sf::direction::forward)), expected);
             expect(answer, "rewrite plan", outcome(sf::rewrite_plan::make(*set, sf::description_of<Family>)), expected);
             expect(answer, "check", outcome(set->check(0)), expected);
             expect(answer, "check by reference", outcome(sf::tensor_set_ref{*set}.check(0)), expected);
@@ -744,7 +745,8 @@ TEST_CASE_TEMPLATE("memory: when it runs out anywhere, that is out_of_memory; no
         if (!set) return answer + outcome(set);
         answer += until_it_fits("scopes", [&] { return sf::experts_scopes::find(*set, sf::description_of<qwen>); }, nothing);
         const auto scopes = sf::experts_scopes::find(*set, sf::description_of<qwen>);
-        answer += until_it_fits("plan", [&] { return sf::plan_scope(*set, sf::description_of<qwen>, (*scopes)[1]); }, nothing);
+        answer += until_it_fits(
+            "plan", [&] { return sf::plan(*set, (*scopes)[1], sf::description_of<qwen>, sf::direction::forward); }, nothing);
         answer += until_it_fits("rewrite plan", [&] { return sf::rewrite_plan::make(*set, sf::description_of<qwen>); }, nothing);
         const auto rewrite_all = [&](const char* what, const sf::family_description& family) {
             const auto plan = sf::rewrite_plan::make(*set, family);
@@ -895,7 +897,7 @@ TEST_CASE_TEMPLATE("broken disk: one byte that cannot be read, wherever it lies,
             check_named(compared.error(), bad);
 
             // the scope's own plan: what does not need the byte is made all the same
-            const auto scope_plan = sf::plan_scope(*set, sf::description_of<Family>, (*scopes)[1]);
+            const auto scope_plan = sf::plan(*set, (*scopes)[1], sf::description_of<Family>, sf::direction::forward);
             REQUIRE(scope_plan);
             std::size_t failed = 0;
             for (std::size_t o = 0; o < scope_plan->outputs().size(); ++o) {

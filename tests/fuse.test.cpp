@@ -614,7 +614,7 @@ TEST_CASE("fuse: a source that is shorter than its tensors, or cannot be read, i
                 auto members = sf::detail::tensors_under(broken, "moe");
                 REQUIRE(members);
                 auto plan =
-                    sf::plan_maker::make(broken, members->span(), "moe", laws::description(from), laws::description(to), {});
+                    sf::detail::plan_members(broken, members->span(), "moe", laws::description(from), laws::description(to), {});
                 REQUIRE(plan);
                 bool refused = false;
                 for (const auto& each : plan->outputs()) {
@@ -633,7 +633,7 @@ TEST_CASE("fuse: a source that is shorter than its tensors, or cannot be read, i
             auto members = sf::detail::tensors_under(unreadable, "moe");
             REQUIRE(members);
             auto plan =
-                sf::plan_maker::make(unreadable, members->span(), "moe", laws::description(from), laws::description(to), {});
+                sf::detail::plan_members(unreadable, members->span(), "moe", laws::description(from), laws::description(to), {});
             REQUIRE(plan);
             std::vector<std::byte> out(static_cast<std::size_t>(plan->outputs()[0].size_bytes));
             auto done = sf::fuse(*plan, plan->outputs()[0].local_name, out);

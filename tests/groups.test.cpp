@@ -173,7 +173,7 @@ sf::result<sf::copy_plan> plan_of(const packed_set& set, const std::string& scop
                                   const sf::layout_description& to, const sf::plan_options& options = {}) {
     auto members = sf::detail::tensors_under(set, scope);
     if (!members) return std::move(members).error();
-    return sf::plan_maker::make(set, members->span(), scope, from, to, options);
+    return sf::detail::plan_members(set, members->span(), scope, from, to, options);
 }
 
 /// Where a module lies in a checkpoint: at the top where its path has several segments before a block's, in a layer otherwise.
@@ -218,7 +218,7 @@ TEST_CASE("families: every module of every family goes there and back, by shapes
                         if (at == scopes->size()) FAIL("the module is not found");
                         CHECK(std::string{(*scopes)[at].name} == scope);
                         const auto given = known(values);
-                        auto plan = sf::plan_scope(set, family.fuse, (*scopes)[at], {.known_extents = given});
+                        auto plan = sf::plan(set, (*scopes)[at], family.fuse, sf::direction::forward, {.known_extents = given});
                         if (!plan) {
                             // biases are only for layouts that name them on both sides
                             INFO(std::string{plan.error().message().view()});
@@ -237,8 +237,8 @@ TEST_CASE("families: every module of every family goes there and back, by shapes
                         REQUIRE(back_scopes);
                         for (at = 0; at < back_scopes->size() && (*back_scopes)[at].module != m;) ++at;
                         if (at == back_scopes->size()) FAIL("the module is not found on the way back");
-                        auto back = sf::plan_scope(made, family.unfuse, (*back_scopes)[at],
-                                                   {.destination_scope = scope, .known_extents = given});
+                        auto back = sf::plan(made, (*back_scopes)[at], family.unfuse, sf::direction::forward,
+                                             {.destination_scope = scope, .known_extents = given});
                         if (!back) FAIL(std::string{back.error().message().view()});
                         CHECK(made_by(*back, made) == source);
                     }
@@ -623,7 +623,7 @@ tensors planned(packed_set& set, const sf::family_description& family, std::uint
                 const std::vector<sf::known_extent>& given = {}) {
     auto scopes = sf::experts_scopes::find(set, family);
     REQUIRE(scopes);
-    auto plan = sf::plan_scope(set, family, only(*scopes, module), {.known_extents = given});
+    auto plan = sf::plan(set, only(*scopes, module), family, sf::direction::forward, {.known_extents = given});
     if (!plan) FAIL(std::string{plan.error().message().view()});
     return made_by(*plan, set);
 }
@@ -657,7 +657,7 @@ TEST_CASE(
         set.remove(scope + "k_conv1d.weight");
         auto again = sf::experts_scopes::find(set, sf::description_of<sf::layouts::glm5_next>);
         REQUIRE(again);
-        auto plan = sf::plan_scope(set, sf::description_of<sf::layouts::glm5_next>, only(*again, 1));
+        auto plan = sf::plan(set, only(*again, 1), sf::description_of<sf::layouts::glm5_next>, sf::direction::forward);
         REQUIRE_FALSE(plan);
         CHECK(plan.error().code == errc::missing_part);
         CHECK(std::string{plan.error().tensor.view()} == scope + "k_conv1d.weight");
@@ -844,7 +844,7 @@ TEST_CASE("forms that are spelled alike: each becomes the other, and what is in 
             auto scopes = sf::experts_scopes::find(set, of);
             REQUIRE(scopes);
             REQUIRE(scopes->size() == 1);
-            return sf::plan_scope(set, of, (*scopes)[0]);
+            return sf::plan(set, (*scopes)[0], of, sf::direction::forward);
         };
         auto there = plan_only(stored, family);
         if (!there) FAIL(std::string{there.error().message().view()});
@@ -876,7 +876,7 @@ TEST_CASE("forms that are spelled alike: each becomes the other, and what is in 
         auto named_same = sf::plan<sf::layouts::qwen3_vl_moe>(held, scope);
         REQUIRE(named_same);
         CHECK(named_same->source_form() == experts_form::to);
-        auto named_back = sf::plan_unfuse<sf::layouts::qwen3_vl_moe>(held, scope);
+        auto named_back = sf::plan<sf::layouts::qwen3_vl_moe>(held, scope, sf::direction::inverse);
         REQUIRE(named_back);
         CHECK(named_back->source_form() == experts_form::from);
     }
@@ -900,7 +900,7 @@ TEST_CASE("forms: experts that are fused already are planned as they are, in eve
         auto scopes = sf::experts_scopes::find(set, family.fuse);
         REQUIRE(scopes);
         REQUIRE(scopes->experts_count() == 1);
-        auto plan = sf::plan_scope(set, family.fuse, (*scopes)[0], {.known_extents = given});
+        auto plan = sf::plan(set, (*scopes)[0], family.fuse, sf::direction::forward, {.known_extents = given});
         if (!plan) FAIL(std::string{plan.error().message().view()});
         CHECK(plan->source_form() == experts_form::to);
         CHECK(made_by(*plan, set) == under(set, scope));

@@ -508,7 +508,7 @@ inline sf::result<sf::copy_plan> plan_kinds(const packed_set& set, std::string_v
                                             const sf::plan_options& options) {
     auto members = sf::detail::tensors_under(set, scope);
     if (!members) return std::move(members).error();
-    return sf::plan_maker::make(set, members->span(), scope, description(from), description(to), options);
+    return sf::detail::plan_members(set, members->span(), scope, description(from), description(to), options);
 }
 
 }  // namespace laws

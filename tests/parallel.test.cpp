@@ -144,7 +144,7 @@ template <class Set>
 sf::copy_plan plan_of(const Set& set, laws::kind from, laws::kind to) {
     auto members = sf::detail::tensors_under(set, "moe");
     REQUIRE(members);
-    auto plan = sf::plan_maker::make(set, members->span(), "moe", laws::description(from), laws::description(to), {});
+    auto plan = sf::detail::plan_members(set, members->span(), "moe", laws::description(from), laws::description(to), {});
     REQUIRE(plan);
     return std::move(*plan);
 }

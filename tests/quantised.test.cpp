@@ -368,7 +368,7 @@ sf::result<sf::copy_plan> plan_of(const packed_set& set, const sf::layout_descri
                                   const sf::plan_options& options = {}) {
     auto members = sf::detail::tensors_under(set, "moe");
     if (!members) return std::move(members).error();
-    return sf::plan_maker::make(set, members->span(), "moe", from, to, options);
+    return sf::detail::plan_members(set, members->span(), "moe", from, to, options);
 }
 
 /// Runs a plan in every way there is: by hand, from memory, by reading, in pieces. All must agree.

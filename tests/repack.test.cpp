@@ -186,7 +186,7 @@ TEST_CASE(
         REQUIRE(scopes);
         std::size_t views = 0;
         for (std::size_t s = 0; s < scopes->size(); ++s) {
-            const auto scope = sf::plan_scope(*out, family->fuse, (*scopes)[s]);
+            const auto scope = sf::plan(*out, (*scopes)[s], family->fuse, sf::direction::forward);
             REQUIRE(scope);
             std::vector<bool> strided(scope->outputs().size(), false);
             for (const sf::copy_block& block : scope->blocks())

@@ -959,7 +959,7 @@ void check_strided(const tensors& unfused, const sf::plan_options& options = {})
     for (const auto& [name, each] : unfused)
         if (name.find(".experts.") == std::string::npos) expected[name] = each;
     for (std::size_t s = 0; s < scopes->size(); ++s) {
-        const auto plan = sf::plan_scope(*checkpoint, sf::description_of<Family>, (*scopes)[s], options);
+        const auto plan = sf::plan(*checkpoint, (*scopes)[s], sf::description_of<Family>, sf::direction::forward, options);
         REQUIRE(plan);
         for (const sf::plan_output& output : plan->outputs()) {
             stored made{output.type,

@@ -115,16 +115,16 @@ TEST_CASE("scopes: a checkpoint may be fused in one layer, not in another, and b
 
     auto found = sf::experts_scopes::find(set, sf::description_of<qwen2_moe>);
     REQUIRE(found);
-    auto fuses = sf::plan_scope(set, sf::description_of<qwen2_moe>, (*found)[0]);
+    auto fuses = sf::plan(set, (*found)[0], sf::description_of<qwen2_moe>, sf::direction::forward);
     REQUIRE(fuses);
     CHECK(fuses->source_form() == experts_form::from);
-    auto passes = sf::plan_scope(set, sf::description_of<qwen2_moe>, (*found)[1]);
+    auto passes = sf::plan(set, (*found)[1], sf::description_of<qwen2_moe>, sf::direction::forward);
     REQUIRE(passes);
     CHECK(passes->source_form() == experts_form::to);
     CHECK(passes->outputs()[0].name == "model.layers.1.mlp.experts.gate_up_proj");
     CHECK(passes->single_run(0) != nullptr);
     CHECK(sf::view(*passes, "gate_up_proj"));
-    auto both = sf::plan_scope(set, sf::description_of<qwen2_moe>, (*found)[2]);
+    auto both = sf::plan(set, (*found)[2], sf::description_of<qwen2_moe>, sf::direction::forward);
     REQUIRE_FALSE(both);
     CHECK(both.error().code == errc::both_layouts);
     CHECK(both.error().scope == "model.layers.2.mlp.experts");
@@ -145,14 +145,14 @@ TEST_CASE("scopes: a checkpoint may be fused in one layer, not in another, and b
     CHECK(named.error().scope == "model.layers.3.mlp.experts");
 
     // the way back: fused is the form to plan from, and the other is done already
-    auto back = sf::plan_unfuse<qwen2_moe>(set, "model.layers.1.mlp.experts");
+    auto back = sf::plan<qwen2_moe>(set, "model.layers.1.mlp.experts", sf::direction::inverse);
     REQUIRE(back);
     CHECK(back->source_form() == experts_form::from);
     CHECK(back->outputs().size() == 6);
-    back = sf::plan_unfuse<qwen2_moe>(set, "model.layers.0.mlp.experts");
+    back = sf::plan<qwen2_moe>(set, "model.layers.0.mlp.experts", sf::direction::inverse);
     REQUIRE(back);
     CHECK(back->source_form() == experts_form::to);
-    back = sf::plan_unfuse<qwen2_moe>(set, "model.layers.2.mlp.experts");
+    back = sf::plan<qwen2_moe>(set, "model.layers.2.mlp.experts", sf::direction::inverse);
     REQUIRE_FALSE(back);
     CHECK(back.error().code == errc::both_layouts);
 }
@@ -190,7 +190,7 @@ TEST_CASE("scopes: where the experts module has another name in the model, the s
     auto done = sf::plan<mixtral>(set, "model.layers.1.mlp.experts");
     REQUIRE(done);
     CHECK(done->source_form() == experts_form::to);
-    auto back = sf::plan_unfuse<mixtral>(set, "model.layers.1.mlp.experts");
+    auto back = sf::plan<mixtral>(set, "model.layers.1.mlp.experts", sf::direction::inverse);
     REQUIRE(back);
     CHECK(back->outputs().size() == 6);
     CHECK(back->outputs()[0].name == "model.layers.1.block_sparse_moe.experts.0.w1.weight");
@@ -276,8 +276,8 @@ TEST_CASE("scopes: what is left over among experts is kept with them, and refuse
         const auto scopes = find(each, sf::description_of<qwen2_moe>);
         REQUIRE(scopes.size() == 1);
         CHECK(scopes[0].tensors == 7);
-        for (auto plan : {sf::plan_scope(each, sf::description_of<qwen2_moe>,
-                                         (*sf::experts_scopes::find(each, sf::description_of<qwen2_moe>))[0])
+        for (auto plan : {sf::plan(each, (*sf::experts_scopes::find(each, sf::description_of<qwen2_moe>))[0],
+                                   sf::description_of<qwen2_moe>, sf::direction::forward)
                               .has_value(),
                           sf::plan<qwen2_moe>(each, "model.layers.0.mlp.experts").has_value()})
             CHECK_FALSE(plan);
@@ -327,8 +327,8 @@ TEST_CASE("scopes: options hold for each scope") {
     add_w123(set, "model.layers.0.block_sparse_moe.experts", 4);
     auto scopes = sf::experts_scopes::find(set, sf::description_of<mixtral>);
     REQUIRE(scopes);
-    auto plan = sf::plan_scope(set, sf::description_of<mixtral>, (*scopes)[0],
-                               {.destination_scope = "here", .first_expert = 2, .end_expert = 4});
+    auto plan = sf::plan(set, (*scopes)[0], sf::description_of<mixtral>, sf::direction::forward,
+                         {.destination_scope = "here", .first_expert = 2, .end_expert = 4});
     REQUIRE(plan);
     CHECK(plan->outputs()[0].name == "here.gate_up_proj");
     CHECK(plan->outputs()[0].shape[0] == 2);
@@ -345,7 +345,8 @@ TEST_CASE("scopes: the work grows with the tensors, not with their square") {
         REQUIRE(scopes);
         CHECK(scopes->size() == layers);
         CHECK(set.spec_calls <= set.size());
-        for (std::size_t i = 0; i < scopes->size(); ++i) CHECK(sf::plan_scope(set, sf::description_of<qwen2_moe>, (*scopes)[i]));
+        for (std::size_t i = 0; i < scopes->size(); ++i)
+            CHECK(sf::plan(set, (*scopes)[i], sf::description_of<qwen2_moe>, sf::direction::forward));
         return static_cast<double>(set.spec_calls) / static_cast<double>(set.size());
     };
     const double few = questions(10), many = questions(100);
@@ -359,7 +360,7 @@ TEST_CASE("scopes: many layers at once, each fused like the first") {
     auto scopes = sf::experts_scopes::find(set, sf::description_of<qwen2_moe>);
     REQUIRE(scopes);
     for (std::size_t i = 0; i < scopes->size(); ++i) {
-        auto plan = sf::plan_scope(set, sf::description_of<qwen2_moe>, (*scopes)[i]);
+        auto plan = sf::plan(set, (*scopes)[i], sf::description_of<qwen2_moe>, sf::direction::forward);
         REQUIRE(plan);
         std::vector<std::byte> made(3 * 8 * 6 * 2);
         REQUIRE(sf::fuse(*plan, "gate_up_proj", made));

@@ -148,76 +148,93 @@ struct resolved_checkpoint {
     return true;
 }
 
+/// The most names that a message lists.
+inline constexpr std::size_t most_named = 6;
+
 /// Names in quotes with commas between: all, or the first few and how many more.
 [[nodiscard]] inline text enumerate(sequence<const text> names) noexcept {
-    constexpr std::size_t most = 6;
     text out;
-    for (std::size_t i = 0; i < names.size() && i < most; ++i) {
+    for (std::size_t i = 0; i < names.size() && i < most_named; ++i) {
         if (i != 0) out.append(i + 1 == names.size() ? " and " : ", ");
         append_quoted(out, names[i]);
     }
-    if (names.size() > most) {
+    if (names.size() > most_named) {
         out.append(" and ");
-        out.append_count(names.size() - most);
+        out.append_count(names.size() - most_named);
         out.append(" more");
     }
     return out;
 }
 
-/// Checks that names, all of one series and in natural order, are the whole series. Numbers count from 0 or from 1.
+/// The numbers of a series that no file has: the first of them, and how many there are. They are
+/// counted, not walked, because a number may be huge.
+class missing_numbers {
+public:
+    /// `count` numbers from `begin` on are missing.
+    void add(std::uint64_t begin, std::uint64_t count) noexcept {
+        for (std::uint64_t i = 0; i < count && listed_ < most_named; ++i)
+            first_[listed_++] = begin + i;
+        count_ += count;
+    }
+    [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
+
+    /// "missing: model-00002-of-00009.safetensors, ... and 3 more". `like` is a file of the series.
+    [[nodiscard]] text names(std::string_view like, const series_name& parts) const noexcept {
+        const std::size_t begin = parts.stem.size() + 1;
+        std::size_t width = 0;
+        while (is_digit(like[begin + width])) ++width;
+        text out{"missing: "};
+        for (std::size_t i = 0; i < listed_; ++i) {
+            text digits;
+            digits.append_number(first_[i]);
+            out.append(i == 0 ? "" : ", ");
+            out.append(parts.stem);
+            out.append("-");
+            for (std::size_t d = digits.size(); d < width; ++d) out.append("0");
+            out.append(digits);
+            out.append(like.substr(begin + width));
+        }
+        if (count_ > listed_) {
+            out.append(" and ");
+            out.append_count(count_ - listed_);
+            out.append(" more");
+        }
+        return out;
+    }
+
+private:
+    std::uint64_t first_[most_named]{};
+    std::size_t listed_ = 0;
+    std::uint64_t count_ = 0;
+};
+
+/// Checks that names, all of one series and in natural order, are the whole series. Numbers count
+/// from 0 or from 1.
+///   fails   no_checkpoint (they are no series), incomplete_series
 [[nodiscard]] inline result<void> check_series(sequence<const text> names) noexcept {
     series_name parts;
     if (!parse_series(names[0], parts)) return failure{.code = errc::no_checkpoint};
-    const std::uint64_t base = parts.number == 0 ? 0 : 1;
-    const std::uint64_t count = parts.count;
-    const std::size_t width = [&]() noexcept {
-        std::size_t digits = 0;
-        while (is_digit(names[0].view()[parts.stem.size() + 1 + digits])) ++digits;
-        return digits;
-    }();
-    failure incomplete{.code = errc::incomplete_series, .expected = count, .actual = names.size()};
-    std::uint64_t missing = 0;
-    const auto miss = [&](std::uint64_t number) noexcept {
-        constexpr std::uint64_t most = 6;
-        if (++missing > most) return;
-        incomplete.detail.append(missing == 1 ? "missing: " : ", ");
-        text digits;
-        digits.append_number(number);
-        incomplete.detail.append(parts.stem);
-        incomplete.detail.append("-");
-        for (std::size_t i = digits.size(); i < width; ++i) incomplete.detail.append("0");
-        incomplete.detail.append(digits);
-        incomplete.detail.append(names[0].view().substr(parts.stem.size() + 1 + width));
-    };
+    const std::uint64_t base = parts.number == 0 ? 0 : 1, count = parts.count;
+    failure incomplete{
+        .code = errc::incomplete_series, .expected = count, .actual = names.size()};
+    missing_numbers missing;
     std::uint64_t expected = base;
     for (const text& name : names) {
         series_name each;
         (void)parse_series(name, each);
         if (each.number < expected || each.number - base >= count) {
-            incomplete.detail = text{};
             append_quoted(incomplete.detail, name);
-            incomplete.detail.append(each.number < expected ? " has a number that another file has"
-                                                            : " has a number out of range");
+            incomplete.detail.append(each.number < expected
+                                         ? " has a number that another file has"
+                                         : " has a number out of range");
             return incomplete;
         }
-        for (; expected < each.number; ++expected) {
-            miss(expected);
-            if (missing > 6) {  // counted, not walked: the number may be huge
-                missing += each.number - expected - 1;
-                expected = each.number;
-                break;
-            }
-        }
-        ++expected;
+        missing.add(expected, each.number - expected);
+        expected = each.number + 1;
     }
-    for (; expected - base < count && missing < 6; ++expected) miss(expected);
-    missing += count - (expected - base);
-    if (missing == 0) return {};
-    if (missing > 6) {
-        incomplete.detail.append(" and ");
-        incomplete.detail.append_count(missing - 6);
-        incomplete.detail.append(" more");
-    }
+    missing.add(expected, count - (expected - base));
+    if (missing.count() == 0) return {};
+    incomplete.detail = missing.names(names[0], parts);
     return incomplete;
 }
 

@@ -200,14 +200,19 @@ private:
     std::uint64_t scale_rows_ = 0, scale_columns_ = 0;
 };
 
-inline result<dequantizer> dequantizer::of(dtype codes, shape_view codes_shape, dtype scales, shape_view scales_shape,
-                                           scale_block block, dtype to) noexcept {
+namespace detail {
+
+/// What does not depend on the extents of codes and scales.
+///   fails   as dequantizer::of
+inline result<void> check_dequantised(dtype codes, shape_view codes_shape, dtype scales,
+                                      shape_view scales_shape, scale_block block,
+                                      dtype to) noexcept {
     if (codes != dtype::f4 && codes != dtype::f8_e4m3 && codes != dtype::f8_e5m2 && codes != dtype::f8_e4m3fnuz &&
         codes != dtype::f8_e5m2fnuz)
-        return detail::wrong_type("codes of type ", codes);
+        return wrong_type("codes of type ", codes);
     if (scales != dtype::f32 && scales != dtype::f16 && scales != dtype::bf16 && scales != dtype::f8_e8m0 && scales != dtype::u8)
-        return detail::wrong_type("scales of type ", scales);
-    if (!is_float(to)) return detail::wrong_type("no type for the values of codes: ", to);
+        return wrong_type("scales of type ", scales);
+    if (!is_float(to)) return wrong_type("no type for the values of codes: ", to);
     if (block.rows == 0 || block.columns == 0)
         return failure{.code = errc::out_of_range, .detail = "a block of scales without elements"};
     if (codes_shape.size() < 2)
@@ -223,7 +228,18 @@ inline result<dequantizer> dequantizer::of(dtype codes, shape_view codes_shape, 
     if (verdict == size_verdict::fits) verdict = tensor_size(to, codes_shape, size_bytes);
     if (verdict == size_verdict::overflows) return failure{.code = errc::size_overflow};
     if (verdict == size_verdict::partial_byte) return failure{.code = errc::partial_byte};
+    return {};
+}
 
+}  // namespace detail
+
+inline result<dequantizer> dequantizer::of(dtype codes, shape_view codes_shape, dtype scales,
+                                           shape_view scales_shape, scale_block block,
+                                           dtype to) noexcept {
+    if (auto fit =
+            detail::check_dequantised(codes, codes_shape, scales, scales_shape, block, to);
+        !fit)
+        return std::move(fit).error();
     dequantizer out;
     out.codes_ = codes;
     out.scales_ = scales;

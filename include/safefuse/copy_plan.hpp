@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
+#include <utility>
 
 #include <safefuse/detail/array.hpp>
 #include <safefuse/detail/plain.hpp>
@@ -14,6 +15,10 @@
 #include <safefuse/tensor_set.hpp>
 
 namespace safefuse::inline SAFEFUSE_ABI {
+
+namespace detail {
+struct plan_access;
+}
 
 /// Which of the two layouts of a plan the experts of a scope are in.
 enum class experts_form : std::uint8_t {
@@ -142,8 +147,22 @@ public:
     [[nodiscard]] const tensor_set_ref& set() const noexcept SAFEFUSE_LIFETIMEBOUND { return set_; }
 
 private:
-    friend class plan_maker;
-    explicit copy_plan(tensor_set_ref set) noexcept : set_{set} {}
+    friend struct detail::plan_access;
+    copy_plan(tensor_set_ref set, experts_form form, std::uint64_t expert_count,
+              std::size_t scope_size, detail::array<char>&& arena,
+              detail::array<std::uint64_t>&& extents, detail::array<plan_output>&& outputs,
+              detail::array<copy_block>&& blocks, detail::array<copy_block>&& equal_blocks,
+              detail::array<std::uint32_t>&& tensors) noexcept
+        : set_{set},
+          form_{form},
+          expert_count_{expert_count},
+          scope_size_{scope_size},
+          arena_{std::move(arena)},
+          extents_{std::move(extents)},
+          outputs_{std::move(outputs)},
+          blocks_{std::move(blocks)},
+          equal_blocks_{std::move(equal_blocks)},
+          tensors_{std::move(tensors)} {}
 
     [[nodiscard]] SAFEFUSE_RARE failure no_output(std::string_view local_name) const noexcept {
         constexpr std::size_t most = 12;
@@ -163,9 +182,9 @@ private:
     }
 
     tensor_set_ref set_;
-    experts_form form_ = experts_form::from;
-    std::uint64_t expert_count_ = 0;
-    std::size_t scope_size_ = 0;
+    experts_form form_;
+    std::uint64_t expert_count_;
+    std::size_t scope_size_;
     detail::array<char> arena_;  // the scope, then the outputs' full names
     detail::array<std::uint64_t> extents_;
     detail::array<plan_output> outputs_;

@@ -187,6 +187,29 @@ struct lent_tensor {
 
 constexpr std::uint64_t alignment_of(dtype type) noexcept { return type == dtype::c64 ? 4 : bits(type) < 8 ? 1 : bits(type) / 8; }
 
+/// Whether DLPack can describe a tensor.
+///   fails   as lend
+[[nodiscard]] inline result<void> check_lendable(const tensor_view& view,
+                                                 const dlpack::lend_options& options) noexcept {
+    const dlpack::data_type type = dlpack::type_of(view.type());
+    const std::size_t rank = view.rank();
+    if (std::endian::native != std::endian::little && type.bits > 8)
+        return failure{.code = errc::byte_order};
+    const std::uint64_t alignment = options.alignment_bytes != 0
+                                        ? options.alignment_bytes
+                                        : alignment_of(view.type());
+    const auto address = reinterpret_cast<std::uintptr_t>(view.bytes().data());
+    if (!view.bytes().empty() && address % alignment != 0)
+        return failure{.code = errc::misaligned, .expected = alignment};
+    if (rank > INT32_MAX) return failure{.code = errc::size_overflow, .actual = rank};
+    if (type.lanes == 2 && (rank == 0 || view.shape()[rank - 1] % 2 != 0))
+        return failure{
+            .code = errc::cuts_granule, .detail = "the last extent of F4 is odd", .expected = 2};
+    for (const std::uint64_t extent : view.shape())
+        if (extent > INT64_MAX) return failure{.code = errc::size_overflow, .actual = extent};
+    return {};
+}
+
 }  // namespace detail
 
 namespace dlpack {
@@ -209,18 +232,9 @@ template <managed_form Managed = managed_tensor_versioned, class Owner>
 
     // others read as many bytes as the shape says: a view that was never made has fewer
     if (auto whole = tensor_view::of(view.type(), view.shape(), view.bytes()); !whole) return std::move(whole).error();
+    if (auto fits = detail::check_lendable(view, options); !fits) return std::move(fits).error();
     const data_type type = type_of(view.type());
     const std::size_t rank = view.rank();
-    if (std::endian::native != std::endian::little && type.bits > 8) return failure{.code = errc::byte_order};
-    const std::uint64_t alignment = options.alignment_bytes != 0 ? options.alignment_bytes : detail::alignment_of(view.type());
-    if (!view.bytes().empty() && reinterpret_cast<std::uintptr_t>(view.bytes().data()) % alignment != 0)
-        return failure{.code = errc::misaligned, .expected = alignment};
-    if (rank > INT32_MAX) return failure{.code = errc::size_overflow, .actual = rank};
-    if (type.lanes == 2 && (rank == 0 || view.shape()[rank - 1] % 2 != 0))
-        return failure{.code = errc::cuts_granule, .detail = "the last extent of F4 is odd", .expected = 2};
-    for (const std::uint64_t extent : view.shape())
-        if (extent > INT64_MAX) return failure{.code = errc::size_overflow, .actual = extent};
-
     constexpr std::size_t extents_offset = (sizeof(block) + 7) / 8 * 8;
     std::uint64_t size_bytes = 0;
     if (!detail::multiply(rank, 2 * sizeof(std::int64_t), size_bytes) || !detail::add(size_bytes, extents_offset, size_bytes) ||

@@ -4,6 +4,7 @@
 #define SAFEFUSE_FAMILY_HPP
 
 #include <cstddef>
+#include <cstdint>
 #include <string_view>
 
 #include <safefuse/layout.hpp>
@@ -52,6 +53,12 @@ struct extents_in_config {
     static constexpr sequence<const config_extent> descriptions{list, count};  ///< as data
 };
 
+/// Which way a plan goes, as a family_description has it.
+enum class direction : std::uint8_t {
+    forward,  ///< from `from` to `to`: of description_of<Family>, from the hub to the model
+    inverse,  ///< from `to` to `from`
+};
+
 /// A family as data, in the direction in which plans are made: from the stored form to the model's, or back.
 struct family_description {
     std::string_view name;                           ///< unique among families
@@ -63,12 +70,29 @@ struct family_description {
     sequence<const std::string_view> model_types;    ///< of config.json
     sequence<const module_description> others{};     ///< what the model stores otherwise beside the experts
     sequence<const config_extent> config_extents{};  ///< what plans must be given as known_extents
+    bool is_inverse = false;                         ///< `others` are described the other way round
 
     /// How many kinds of modules are planned: the experts and the others.
     [[nodiscard]] constexpr std::size_t module_count() const noexcept { return 1 + others.size(); }
     /// Module 0 is the experts'.
     [[nodiscard]] SAFEFUSE_OUT_OF_LINE constexpr module_description module_at(std::size_t i) const noexcept {
-        return i == 0 ? module_description{from_module, to_module, from, to} : others[i - 1];
+        if (i == 0) return {from_module, to_module, from, to};
+        const module_description& other = others[i - 1];
+        if (!is_inverse) return other;
+        return {other.to_path, other.from_path, other.to, other.from};
+    }
+    /// The family in a direction.
+    ///   @post  in(direction::inverse).in(direction::inverse) is the family itself
+    [[nodiscard]] constexpr family_description in(direction way) const noexcept {
+        family_description out = *this;
+        if (way == direction::forward) return out;
+        out.from = to;
+        out.to = from;
+        out.from_module = to_module;
+        out.to_module = from_module;
+        out.renames = renames.reversed();
+        out.is_inverse = !is_inverse;
+        return out;
     }
 };
 
@@ -80,8 +104,6 @@ struct other_module {
                   "safefuse: the two layouts of a family must place the same parts");
     /// From the hub to the model, as data.
     static constexpr module_description description{Modules::stored, Modules::model, &Stored::description, &Model::description};
-    /// And back.
-    static constexpr module_description inverse{Modules::model, Modules::stored, &Model::description, &Stored::description};
 };
 
 /// All of these that a family has.
@@ -91,13 +113,10 @@ private:
     static constexpr std::size_t count = sizeof...(Module);
     // one entry more than there are modules: an array has at least one
     static constexpr module_description list[count + 1] = {Module::description..., {}};
-    static constexpr module_description inverses[count + 1] = {Module::inverse..., {}};
 
 public:
     /// From the hub to the model, as data.
     static constexpr sequence<const module_description> descriptions{list, count};
-    /// And back, in the same order.
-    static constexpr sequence<const module_description> inverse{inverses, count};
 };
 
 /// What a family declares: derive from family<Stored, Model> and add `name`, `modules` and, where there are any, `renames`,
@@ -156,11 +175,7 @@ struct family_ways {
         Family::others::descriptions,
         Family::config_extents::descriptions,
     };
-    static constexpr family_description back{
-        Family::name,           &Family::model::description, &Family::stored::description,
-        Family::modules::model, Family::modules::stored,     rename_list{renames.data(), renames.size(), true},
-        Family::model_types,    Family::others::inverse,     Family::config_extents::descriptions,
-    };
+    static constexpr family_description back = there.in(direction::inverse);
 };
 
 }  // namespace detail

@@ -96,28 +96,44 @@ private:
     std::uint32_t output_ = 0;
 };
 
-/// The next bytes to read for some blocks, from `at` on and at most `most`: what is not a gap apart, together. Empty at the end.
-inline byte_window next_stretch(sequence<const copy_block> blocks, const output_memory& memory, std::uint64_t at,
-                                std::uint64_t most) noexcept {
+/// The first bytes at or after `at` that some of the blocks need. Empty if there are none.
+inline byte_window first_stretch(sequence<const copy_block> blocks, const output_memory& memory,
+                                 std::uint64_t at) noexcept {
     byte_window found{no_number, no_number};
     for (const copy_block& block : blocks) {
         if (memory[block.output] == nullptr) continue;
-        const byte_window first = ordered_block{block, block_side::source}.stretch(at, read_gap_bytes);
+        const byte_window first =
+            ordered_block{block, block_side::source}.stretch(at, read_gap_bytes);
         if (first.begin < first.end && first.begin < found.begin) found = first;
     }
+    return found;
+}
+
+/// Adds to a stretch what one block needs next, if it is less than a gap away, until there are
+/// `most` bytes. Returns whether anything was added.
+inline bool grow(byte_window& stretch, const ordered_block& block, std::uint64_t most) noexcept {
+    bool grown = false;
+    while (stretch.end - stretch.begin < most) {
+        const byte_window next = block.stretch(stretch.end, read_gap_bytes);
+        if (next.begin == next.end || next.begin - stretch.end >= read_gap_bytes) break;
+        stretch.end = next.end;
+        grown = true;
+    }
+    return grown;
+}
+
+/// The next bytes to read for some blocks, from `at` on and at most `most`: what is not a gap apart,
+/// together. Empty at the end.
+inline byte_window next_stretch(sequence<const copy_block> blocks, const output_memory& memory,
+                                std::uint64_t at, std::uint64_t most) noexcept {
+    byte_window found = first_stretch(blocks, memory, at);
     if (found.begin == no_number) return {at, at};
     for (bool grows = true; grows;) {
         grows = false;
-        for (const copy_block& block : blocks) {
-            if (memory[block.output] == nullptr) continue;
-            const ordered_block ordered{block, block_side::source};
-            while (found.end - found.begin < most) {
-                const byte_window next = ordered.stretch(found.end, read_gap_bytes);
-                if (next.begin == next.end || next.begin - found.end >= read_gap_bytes) break;
-                found.end = next.end;
+        for (const copy_block& block : blocks)
+            if (memory[block.output] != nullptr &&
+                grow(found, ordered_block{block, block_side::source}, most))
                 grows = true;
-            }
-        }
     }
     if (found.end - found.begin > most) found.end = found.begin + most;
     return found;
@@ -149,10 +165,41 @@ inline result<void> read_together(const tensor_set_ref& set, sequence<const copy
     }
 }
 
+/// Whether a block has many runs that are too short to be read one by one.
+inline bool has_short_runs(const copy_block& block) noexcept {
+    return block.loop_count > 0 && block.run_bytes < direct_read_bytes;
+}
+
 /// Whether a block's runs go by way of the buffer, with what lies between them; others are read where they go, one by one.
 inline bool reads_through(const copy_block& block) noexcept {
-    return block.loop_count > 0 && block.run_bytes < direct_read_bytes &&
-           !ordered_block{block, block_side::source}.runs_apart(read_gap_bytes);
+    return has_short_runs(block) && !ordered_block{block, block_side::source}.runs_apart(read_gap_bytes);
+}
+
+/// `size` bytes of a source from `from` on, piece by piece as f takes them: f(bytes, offset in the
+/// range) returns result<void>. The pieces are in the source's memory, or read to `buffer`.
+///   fails   read_past_end, out_of_memory, and as reading and f do
+template <class F>
+result<void> for_each_piece(const tensor_set_ref& set, std::uint32_t source, std::uint64_t from,
+                            std::uint64_t size, array<std::byte>& buffer, F& f) noexcept {
+    const sequence<const std::byte> resident = set.source_bytes(source);
+    if (!resident.empty() && (from > resident.size() || resident.size() - from < size))
+        return failure{.code = errc::read_past_end,
+                       .file = text{set.source_name(source)},
+                       .offset = from,
+                       .expected = size,
+                       .actual = resident.size()};
+    for (std::uint64_t done = 0, piece = 0; done < size; done += piece) {
+        piece = size - done < fuse_buffer_bytes ? size - done : fuse_buffer_bytes;
+        const auto count = static_cast<std::size_t>(piece);
+        const std::byte* bytes = resident.data() + (resident.empty() ? 0 : from + done);
+        if (resident.empty()) {
+            if (!buffer.resize_unset(count)) return failure{.code = errc::out_of_memory};
+            if (auto read = set.read(source, from + done, buffer.span()); !read) return read;
+            bytes = buffer.data();
+        }
+        if (auto taken = f(sequence<const std::byte>{bytes, count}, done); !taken) return taken;
+    }
+    return {};
 }
 
 /// Compares what the plan says is equal with the bytes `made`, which stand for the output from byte `window.begin` on.
@@ -163,37 +210,24 @@ inline result<void> compare_equal(const copy_plan& plan, std::uint32_t output, b
     source_check check{set};
     for (const copy_block& block : plan.equal_blocks()) {
         if (block.output != output) continue;
-        const sequence<const std::byte> resident = set.source_bytes(block.source);
-        if (!resident.empty())
+        if (!set.source_bytes(block.source).empty())
             if (auto same = check.before(block.source); !same) return same;
-        const auto compare = [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept -> result<void> {
-            for (std::uint64_t done = 0; done < size;) {
-                const std::uint64_t piece = size - done < fuse_buffer_bytes ? size - done : fuse_buffer_bytes;
-                const std::byte* bytes = nullptr;
-                if (resident.empty()) {
-                    if (!buffer.resize_unset(static_cast<std::size_t>(piece))) return failure{.code = errc::out_of_memory};
-                    if (auto read = set.read(block.source, from + done, buffer.span()); !read) return read;
-                    bytes = buffer.data();
-                } else if (from > resident.size() || resident.size() - from < size) {
-                    return failure{.code = errc::read_past_end,
-                                   .file = text{set.source_name(block.source)},
-                                   .offset = from,
-                                   .expected = size,
-                                   .actual = resident.size()};
-                } else {
-                    bytes = resident.data() + from + done;
-                }
-                if (std::memcmp(bytes, made + (to + done - window.begin), static_cast<std::size_t>(piece)) != 0)
-                    return failure{.code = errc::parts_differ,
-                                   .file = text{set.source_name(block.source)},
-                                   .tensor = text{plan.outputs()[output].name},
-                                   .scope = text{plan.scope()},
-                                   .offset = from + done};
-                done += piece;
-            }
-            return {};
+        const auto compare_run = [&](std::uint64_t from, std::uint64_t to,
+                                     std::uint64_t size) noexcept {
+            const auto compare = [&](sequence<const std::byte> bytes,
+                                     std::uint64_t at) noexcept -> result<void> {
+                if (std::memcmp(bytes.data(), made + (to + at - window.begin), bytes.size()) == 0)
+                    return {};
+                return failure{.code = errc::parts_differ,
+                               .file = text{set.source_name(block.source)},
+                               .tensor = text{plan.outputs()[output].name},
+                               .scope = text{plan.scope()},
+                               .offset = from + at};
+            };
+            return for_each_piece(set, block.source, from, size, buffer, compare);
         };
-        if (auto done = ordered_block{block, block_side::destination}.for_each_run(window, compare); !done) return done;
+        const ordered_block ordered{block, block_side::destination};
+        if (auto done = ordered.for_each_run(window, compare_run); !done) return done;
     }
     return {};
 }
@@ -218,9 +252,6 @@ inline std::uint64_t bytes_to_make(const copy_plan& plan, const output_memory& m
 /// may be another's. Stores where in the source the last of them ends.
 inline std::size_t blocks_among(sequence<const copy_block> blocks, std::size_t i, const output_memory& memory,
                                 std::uint64_t& source_end) noexcept {
-    const auto has_short_runs = [](const copy_block& block) noexcept {
-        return block.loop_count > 0 && block.run_bytes < direct_read_bytes;
-    };
     source_end = blocks[i].source_offset + blocks[i].source_extent_bytes();
     std::size_t next = i + 1;
     for (; has_short_runs(blocks[i]) && next < blocks.size(); ++next) {

@@ -476,16 +476,20 @@ private:
     bool scans_;
 };
 
-/// Appends text that becomes a file.
+/// Appends JSON to what becomes a file. Where memory runs out, `failed` says so from then on.
 class json_writer {
 public:
     explicit json_writer(array<std::byte>& out) noexcept : out_{out} {}
 
-    bool put(std::string_view plain) noexcept {
-        return out_.append(reinterpret_cast<const std::byte*>(plain.data()), plain.size());
+    [[nodiscard]] bool failed() const noexcept { return failed_; }
+
+    json_writer& put(std::string_view plain) noexcept {
+        const auto* const first = reinterpret_cast<const std::byte*>(plain.data());
+        failed_ = failed_ || !out_.append(first, plain.size());
+        return *this;
     }
 
-    bool put_number(std::uint64_t number) noexcept {
+    json_writer& put_number(std::uint64_t number) noexcept {
         char digits[20];
         std::size_t first = sizeof digits;
         do digits[--first] = static_cast<char>('0' + number % 10);
@@ -494,29 +498,34 @@ public:
     }
 
     /// A quoted string, escaped as serde_json does it: no more than JSON demands.
-    bool put_string(std::string_view string) noexcept {
-        if (!put("\"")) return false;
+    json_writer& put_string(std::string_view string) noexcept {
+        put("\"");
         const char* at = string.data();
         const char* const end = at + string.size();
-        while (at != end) {
+        while (at != end && !failed_) {
             const char* const stop = find_string_stop(at, end);
-            if (!put({at, static_cast<std::size_t>(stop - at)})) return false;
-            if (stop != end && !put_escape(*stop)) return false;
+            put({at, static_cast<std::size_t>(stop - at)});
+            if (stop != end) put_escape(*stop);
             at = stop == end ? end : stop + 1;
         }
         return put("\"");
     }
 
 private:
-    bool put_escape(char c) noexcept {
-        constexpr std::string_view meanings = "\"\\\b\f\n\r\t", letters = "\"\\bfnrt", hex = "0123456789abcdef";
+    void put_escape(char c) noexcept {
+        constexpr std::string_view meanings = "\"\\\b\f\n\r\t", letters = "\"\\bfnrt",
+                                   hex = "0123456789abcdef";
         const std::size_t letter = meanings.find(c);
-        if (letter != meanings.npos) return put("\\") && put(letters.substr(letter, 1));
+        if (letter != meanings.npos) {
+            put("\\").put(letters.substr(letter, 1));
+            return;
+        }
         const auto code = static_cast<unsigned char>(c);
-        return put("\\u00") && put(hex.substr(code >> 4, 1)) && put(hex.substr(code & 0xF, 1));
+        put("\\u00").put(hex.substr(code >> 4, 1)).put(hex.substr(code & 0xF, 1));
     }
 
     array<std::byte>& out_;
+    bool failed_ = false;
 };
 
 }  // namespace detail
@@ -545,7 +554,111 @@ inline result<header> header::parse(sequence<const std::byte> file_start, std::u
     return detail::header_reader{{json, static_cast<std::size_t>(*needed - detail::length_bytes)}, options}.read(file_bytes);
 }
 
-inline result<encoded_header> encode_header(sequence<const tensor_spec> tensors, sequence<const metadata_entry> metadata,
+namespace detail {
+
+/// What a header is written from, checked and in order.
+struct header_order {
+    array<std::uint32_t> tensors;       ///< numbers of the tensors, in the order of the file
+    array<std::uint32_t> keys;          ///< numbers of the metadata entries, by key
+    array<std::uint64_t> sizes_bytes;   ///< by number of the tensor
+};
+
+[[nodiscard]] SAFEFUSE_RARE inline failure bad_name(std::string_view tensor,
+                                                    std::string_view detail) noexcept {
+    return {.code = errc::bad_name, .tensor = tensor, .detail = detail};
+}
+
+/// Checks names and sizes of tensors, and lists both.
+///   fails   bad_name, duplicate_tensor, size_overflow, partial_byte, out_of_memory
+inline result<void> list_tensors(header_order& order,
+                                 sequence<const tensor_spec> tensors) noexcept {
+    const failure out_of_memory{.code = errc::out_of_memory};
+    name_table names;
+    if (!names.reserve(tensors.size())) return out_of_memory;
+    const auto name_of = [&](std::uint32_t i) noexcept { return tensors[i].name; };
+    for (std::uint32_t i = 0; i < tensors.size(); ++i) {
+        const tensor_spec& tensor = tensors[i];
+        if (!is_utf8(tensor.name)) return bad_name(tensor.name, "it is not UTF-8");
+        if (tensor.name == metadata_key)
+            return bad_name(tensor.name, "the format gives that name a meaning");
+        const auto added = names.insert(tensor.name, i, name_of);
+        if (added.what == name_table::outcome::out_of_memory) return out_of_memory;
+        if (added.what == name_table::outcome::already_there)
+            return failure{.code = errc::duplicate_tensor, .tensor = tensor.name};
+        std::uint64_t size_bytes = 0;
+        switch (tensor_size(tensor.type, tensor.shape, size_bytes)) {
+        case size_verdict::overflows:
+            return failure{.code = errc::size_overflow, .tensor = tensor.name};
+        case size_verdict::partial_byte:
+            return failure{.code = errc::partial_byte, .tensor = tensor.name};
+        case size_verdict::fits: break;
+        }
+        if (!order.tensors.push(i) || !order.sizes_bytes.push(size_bytes)) return out_of_memory;
+    }
+    return {};
+}
+
+/// Checks and orders what a header is written from.
+///   fails   header_too_large, bad_name, duplicate_tensor, size_overflow, partial_byte,
+///           out_of_memory
+inline result<header_order> order_header(sequence<const tensor_spec> tensors,
+                                         sequence<const metadata_entry> metadata,
+                                         bool keeps_order) noexcept {
+    const failure out_of_memory{.code = errc::out_of_memory};
+    if (tensors.size() >= largest_written_header || metadata.size() >= largest_written_header)
+        return failure{.code = errc::header_too_large, .expected = largest_written_header};
+    header_order out;
+    if (!out.tensors.reserve(tensors.size()) || !out.sizes_bytes.reserve(tensors.size()) ||
+        !out.keys.reserve(metadata.size()))
+        return out_of_memory;
+    if (auto listed = list_tensors(out, tensors); !listed) return std::move(listed).error();
+    for (std::uint32_t i = 0; i < metadata.size(); ++i) {
+        if (!is_utf8(metadata[i].key) || !is_utf8(metadata[i].value))
+            return bad_name({}, "metadata must be UTF-8");
+        if (!out.keys.push(i)) return out_of_memory;
+    }
+    const auto before = [&](std::uint32_t a, std::uint32_t b) noexcept {
+        const tensor_spec &one = tensors[a], &other = tensors[b];
+        return one.type != other.type ? one.type > other.type : one.name < other.name;
+    };
+    const auto key_before = [&](std::uint32_t a, std::uint32_t b) noexcept {
+        return metadata[a].key < metadata[b].key;
+    };
+    if (!keeps_order && !detail::sort(out.tensors.span(), before)) return out_of_memory;
+    if (!detail::sort(out.keys.span(), key_before)) return out_of_memory;
+    return out;
+}
+
+/// Writes "__metadata__" and its entries, if there are any.
+///   fails   bad_name (a key is there twice)
+inline result<void> put_metadata(json_writer& json, sequence<const metadata_entry> metadata,
+                                 sequence<const std::uint32_t> keys) noexcept {
+    if (keys.empty()) return {};
+    json.put("\"__metadata__\":{");
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+        const metadata_entry& entry = metadata[keys[i]];
+        if (i != 0 && entry.key == metadata[keys[i - 1]].key)
+            return bad_name({}, "a metadata key is there twice");
+        json.put(i == 0 ? "" : ",").put_string(entry.key).put(":").put_string(entry.value);
+    }
+    json.put("}");
+    return {};
+}
+
+/// Writes a tensor and the range of its bytes.
+inline void put_tensor(json_writer& json, const tensor_spec& tensor, std::uint64_t begin,
+                       std::uint64_t end) noexcept {
+    json.put_string(tensor.name).put(":{\"dtype\":\"").put(name(tensor.type));
+    json.put("\",\"shape\":[");
+    for (std::size_t axis = 0; axis < tensor.shape.size(); ++axis)
+        json.put(axis == 0 ? "" : ",").put_number(tensor.shape[axis]);
+    json.put("],\"data_offsets\":[").put_number(begin).put(",").put_number(end).put("]}");
+}
+
+}  // namespace detail
+
+inline result<encoded_header> encode_header(sequence<const tensor_spec> tensors,
+                                            sequence<const metadata_entry> metadata,
                                             const encode_options& options) noexcept {
     const std::uint64_t alignment = options.data_alignment;
     if (alignment < 8 || alignment > most_data_alignment || (alignment & (alignment - 1)) != 0)
@@ -553,87 +666,39 @@ inline result<encoded_header> encode_header(sequence<const tensor_spec> tensors,
                        .detail = "of the alignment of the data",
                        .expected = most_data_alignment,
                        .actual = alignment};
-    const failure out_of_memory{.code = errc::out_of_memory};
-    const auto bad_name = [](std::string_view tensor, std::string_view detail) noexcept {
-        return failure{.code = errc::bad_name, .tensor = tensor, .detail = detail};
-    };
-    detail::array<std::uint32_t> order, keys;
-    detail::array<std::uint64_t> sizes_bytes;
-    if (tensors.size() >= detail::largest_written_header || metadata.size() >= detail::largest_written_header)
-        return failure{.code = errc::header_too_large, .expected = detail::largest_written_header};
-    if (!order.reserve(tensors.size()) || !sizes_bytes.reserve(tensors.size()) || !keys.reserve(metadata.size()))
-        return out_of_memory;
-
-    {
-        detail::name_table names;
-        if (!names.reserve(tensors.size())) return out_of_memory;
-        const auto name_of = [&](std::uint32_t i) noexcept { return tensors[i].name; };
-        for (std::uint32_t i = 0; i < tensors.size(); ++i) {
-            const tensor_spec& tensor = tensors[i];
-            if (!detail::is_utf8(tensor.name)) return bad_name(tensor.name, "it is not UTF-8");
-            if (tensor.name == detail::metadata_key) return bad_name(tensor.name, "the format gives that name a meaning");
-            const auto added = names.insert(tensor.name, i, name_of);
-            if (added.what == detail::name_table::outcome::out_of_memory) return out_of_memory;
-            if (added.what == detail::name_table::outcome::already_there)
-                return failure{.code = errc::duplicate_tensor, .tensor = tensor.name};
-            std::uint64_t size_bytes = 0;
-            switch (tensor_size(tensor.type, tensor.shape, size_bytes)) {
-            case size_verdict::overflows: return failure{.code = errc::size_overflow, .tensor = tensor.name};
-            case size_verdict::partial_byte: return failure{.code = errc::partial_byte, .tensor = tensor.name};
-            case size_verdict::fits: break;
-            }
-            if (!order.push(i) || !sizes_bytes.push(size_bytes)) return out_of_memory;
-        }
-    }
-    for (std::uint32_t i = 0; i < metadata.size(); ++i) {
-        if (!detail::is_utf8(metadata[i].key) || !detail::is_utf8(metadata[i].value))
-            return bad_name({}, "metadata must be UTF-8");
-        if (!keys.push(i)) return out_of_memory;
-    }
-    const auto stands_before = [&](std::uint32_t a, std::uint32_t b) noexcept {
-        return tensors[a].type != tensors[b].type ? tensors[a].type > tensors[b].type : tensors[a].name < tensors[b].name;
-    };
-    const auto key_before = [&](std::uint32_t a, std::uint32_t b) noexcept { return metadata[a].key < metadata[b].key; };
-    if (!options.keeps_order && !detail::sort(order.span(), stands_before)) return out_of_memory;
-    if (!detail::sort(keys.span(), key_before)) return out_of_memory;
+    auto order = detail::order_header(tensors, metadata, options.keeps_order);
+    if (!order) return std::move(order).error();
 
     encoded_header made;
-    if (!made.bytes.resize(detail::length_bytes) || !made.offsets.resize_unset(tensors.size())) return out_of_memory;
+    if (!made.bytes.resize(detail::length_bytes) || !made.offsets.resize_unset(tensors.size()))
+        return failure{.code = errc::out_of_memory};
     detail::json_writer json{made.bytes};
-    bool has_room = json.put("{");
-    if (!keys.empty()) {
-        has_room = has_room && json.put("\"__metadata__\":{");
-        for (std::size_t i = 0; i < keys.size(); ++i) {
-            const metadata_entry& entry = metadata[keys[i]];
-            if (i != 0 && entry.key == metadata[keys[i - 1]].key) return bad_name({}, "a metadata key is there twice");
-            has_room = has_room && json.put(i == 0 ? "" : ",") && json.put_string(entry.key) && json.put(":") &&
-                       json.put_string(entry.value);
-        }
-        has_room = has_room && json.put("}");
-    }
+    json.put("{");
+    if (auto put = detail::put_metadata(json, metadata, order->keys.span()); !put)
+        return std::move(put).error();
     std::uint64_t begin = 0;
-    for (std::size_t i = 0; i < order.size(); ++i) {
-        const tensor_spec& tensor = tensors[order[i]];
+    for (const std::uint32_t t : order->tensors) {
         std::uint64_t end = 0;
-        if (!detail::add(begin, sizes_bytes[order[i]], end))
-            return failure{.code = errc::size_overflow, .tensor = tensor.name, .detail = "of all tensors together"};
-        has_room = has_room && json.put(i == 0 && keys.empty() ? "" : ",") && json.put_string(tensor.name) &&
-                   json.put(":{\"dtype\":\"") && json.put(name(tensor.type)) && json.put("\",\"shape\":[");
-        for (std::size_t axis = 0; axis < tensor.shape.size(); ++axis)
-            has_room = has_room && json.put(axis == 0 ? "" : ",") && json.put_number(tensor.shape[axis]);
-        has_room = has_room && json.put("],\"data_offsets\":[") && json.put_number(begin) && json.put(",") &&
-                   json.put_number(end) && json.put("]}");
-        made.offsets[order[i]] = begin;
+        if (!detail::add(begin, order->sizes_bytes[t], end))
+            return failure{.code = errc::size_overflow,
+                           .tensor = tensors[t].name,
+                           .detail = "of all tensors together"};
+        const bool is_first = t == order->tensors[0] && order->keys.empty();
+        detail::put_tensor(json.put(is_first ? "" : ","), tensors[t], begin, end);
+        made.offsets[t] = begin;
         begin = end;
     }
-    has_room = has_room && json.put("}");
-    while (has_room && made.bytes.size() % alignment != 0) has_room = json.put(" ");
-    if (!has_room) return out_of_memory;
+    json.put("}");
+    while (!json.failed() && made.bytes.size() % alignment != 0) json.put(" ");
+    if (json.failed()) return failure{.code = errc::out_of_memory};
 
     const std::uint64_t json_bytes = made.bytes.size() - detail::length_bytes;
     if (json_bytes > detail::largest_written_header)
-        return failure{.code = errc::header_too_large, .expected = detail::largest_written_header, .actual = json_bytes};
-    for (std::size_t i = 0; i < detail::length_bytes; ++i) made.bytes[i] = static_cast<std::byte>(json_bytes >> 8 * i);
+        return failure{.code = errc::header_too_large,
+                       .expected = detail::largest_written_header,
+                       .actual = json_bytes};
+    for (std::size_t i = 0; i < detail::length_bytes; ++i)
+        made.bytes[i] = static_cast<std::byte>(json_bytes >> 8 * i);
     if (!detail::add(begin, made.bytes.size(), made.file_bytes))
         return failure{.code = errc::size_overflow, .detail = "of all tensors together"};
     for (std::uint64_t& offset : made.offsets) offset += made.bytes.size();

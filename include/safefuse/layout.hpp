@@ -110,7 +110,8 @@ struct expert_group {
     std::string_view behind;  ///< of the experts that are numbered before them; empty: none are
 };
 
-/// A part on its own: its axes in order.
+/// A part on its own: its axes in order. An entry of axis a stands for granule_a elements.
+///   @post  entry_a(i) = i_a / granule_a
 [[nodiscard]] constexpr placement place_part(std::string_view part, expert_group group, sequence<const std::string_view> extents,
                                              const part_extents& x) noexcept {
     placement out;
@@ -154,6 +155,7 @@ struct expert_group {
 }
 
 /// A new leading axis, the expert's number.
+///   @post  entry(e, i) = (e, entry(i))
 [[nodiscard]] constexpr placement place_stack(placement of, const part_extents& x) noexcept {
     part_extents known = x;
     const std::size_t symbol = known.symbol(of.parts[0].experts);
@@ -203,8 +205,10 @@ constexpr void require_whole(placement& of, const stored_axis& axis) noexcept {
 
 }  // namespace detail
 
-/// Operands one after the other along an axis. Along an axis that the field lacks, they become the entries of a new one, so a
-/// scalar per part becomes a pair per expert; where the field is shared, they are one and the same.
+/// Operands one after the other along an axis. Along an axis that the field lacks, they become the
+/// entries of a new one, so a scalar per part becomes a pair per expert; where the field is shared,
+/// they are one and the same.
+///   @post  entry_axis(operand k, i) = entry_axis(i) + sum of the extents of the operands before k
 [[nodiscard]] constexpr placement place_concat(std::size_t axis, sequence<const placement> operands) noexcept {
     placement out = operands[0];
     if (axis >= out.axis_count) {
@@ -238,7 +242,78 @@ constexpr void require_whole(placement& of, const stored_axis& axis) noexcept {
     return out;
 }
 
-/// Operands in turn along an axis, `group` entries of each at a time.
+namespace detail {
+
+/// How many stored entries a group of `group` elements is.
+///   fails   cuts_granule (it ends inside an entry), uneven_groups (the axis ends inside a group)
+constexpr placement_error entries_of_group(const stored_axis& axis, std::uint64_t& group) noexcept {
+    if (axis.granule == whole_axis || !axis.present) {
+        group = 1;
+        return placement_error::none;
+    }
+    if (group % axis.granule != 0) return placement_error::cuts_granule;
+    group /= axis.granule;
+    return axis.extent % group == 0 ? placement_error::none : placement_error::uneven_groups;
+}
+
+/// Splits the digits of a part along an axis at the edges of groups. False if they cannot be split
+/// so, or there is no room for them.
+///   @post  a digit's stride is a multiple of `group`, or the digit stays inside one group
+constexpr bool split_at_groups(part_placement& part, std::size_t axis,
+                               std::uint64_t group) noexcept {
+    const std::uint64_t low = part.first[axis] % group;
+    std::uint64_t reach = low;  // the greatest entry of a group that the digits inside it reach
+    const std::size_t before = part.piece_count;
+    for (std::size_t i = 0; i < before; ++i) {
+        index_piece& piece = part.pieces[i];
+        if (piece.axis != axis || piece.extent <= 1 || piece.stride % group == 0) continue;
+        if (low + (piece.extent - 1) * piece.stride >= group) {
+            const std::uint64_t within = group / piece.stride;
+            if (group % piece.stride != 0 || low != 0 || piece.extent % within != 0 ||
+                part.piece_count == max_pieces)
+                return false;
+            part.pieces[part.piece_count++] = {piece.part_axis, piece.axis, piece.weight * within,
+                                               piece.extent / within, group};
+            piece.extent = within;
+        }
+        reach += (piece.extent - 1) * piece.stride;
+    }
+    return reach < group;
+}
+
+/// Moves a part, split at groups, to its turn in rounds of `round` entries.
+///   @post  entry x becomes x / group * round + turn * group + x % group
+constexpr void take_turn(part_placement& part, std::size_t axis, std::uint64_t group,
+                         std::uint64_t round, std::uint64_t turn) noexcept {
+    std::uint64_t& first = part.first[axis];
+    first = first / group * round + turn * group + first % group;
+    for (std::size_t i = 0; i < part.piece_count; ++i) {
+        index_piece& piece = part.pieces[i];
+        if (piece.axis == axis && piece.stride % group == 0)
+            piece.stride = piece.stride / group * round;
+    }
+}
+
+/// The operands of an interleave as one placement, without turns: their parts, and the axes that
+/// they must agree on.
+constexpr placement join_equal(sequence<const placement> operands, std::size_t axis) noexcept {
+    placement out = operands[0];
+    for (const placement& next : operands.subspan(1)) {
+        if (next.axes[axis].extent != out.axes[axis].extent)
+            out.error = placement_error::unequal_extents;
+        join(out, next, axis);
+        require_whole(out, next.axes[axis]);
+    }
+    require_whole(out, out.axes[axis]);
+    return out;
+}
+
+}  // namespace detail
+
+/// Operands in turn along an axis, `group` elements of each at a time. Along an axis that the field
+/// lacks, each operand has one entry; where the field is shared, they are one and the same.
+///   @post  entry_axis(operand k, i) = x / group * (group * n) + k * group + x % group
+///          with x = entry_axis(i) in operand k, n operands, and group in stored entries
 [[nodiscard]] constexpr placement place_interleave(std::size_t axis, std::uint64_t group,
                                                    sequence<const placement> operands) noexcept {
     placement out = operands[0];
@@ -246,72 +321,36 @@ constexpr void require_whole(placement& of, const stored_axis& axis) noexcept {
         out.error = placement_error::unequal_extents;
         return out;
     }
-    const stored_axis each = out.axes[axis];
-    const std::size_t turns = operands.size();
-    for (const placement& next : operands.subspan(1)) {
-        if (next.axes[axis].extent != each.extent) out.error = placement_error::unequal_extents;
-        detail::join(out, next, axis);
-        detail::require_whole(out, next.axes[axis]);
-    }
-    detail::require_whole(out, each);
-    // a group counts elements of the part; a stored entry may stand for several
-    if (each.granule == whole_axis) {
-        group = 1;
-    } else if (each.granule > 1) {
-        if (group % each.granule != 0) out.error = placement_error::cuts_granule;
-        group /= each.granule;
-    }
-    if (!each.present) group = 1;
-    if (each.is_shared) return out;
-    if (out.error != placement_error::none) return out;
-    if (each.extent % group != 0) {
-        out.error = placement_error::uneven_groups;
-        return out;
-    }
+    out = detail::join_equal(operands, axis);
+    stored_axis& turned = out.axes[axis];
+    const bool is_shared = turned.is_shared;
+    const auto grouped = detail::entries_of_group(turned, group);
+    if (grouped == placement_error::cuts_granule) out.error = grouped;
+    if (is_shared || out.error != placement_error::none) return out;
+    out.error = grouped;
+    const std::uint64_t turns = operands.size();
     std::uint64_t round = 0;
-    if (!detail::multiply(group, turns, round) || !detail::multiply(each.extent, turns, out.axes[axis].extent)) {
+    if (out.error == placement_error::none &&
+        (!detail::multiply(group, turns, round) ||
+         !detail::multiply(turned.extent, turns, turned.extent)))
         out.error = placement_error::overflow;
-        return out;
-    }
-    out.axes[axis].coefficient *= turns;
-    out.axes[axis].present = true;
-    std::size_t part_number = 0;
+    if (out.error != placement_error::none) return out;
+    turned.coefficient *= turns;
+    turned.present = true;
+    std::size_t p = 0;
     for (std::size_t turn = 0; turn < turns; ++turn)
-        for (std::size_t p = 0; p < operands[turn].part_count; ++p) {
-            part_placement& part = out.parts[part_number++];
-            // an entry x goes to (x / group) * round + turn * group + x % group: split each piece at the group's edge
-            const std::uint64_t low = part.first[axis] % group;
-            part.first[axis] = part.first[axis] / group * round + turn * group + low;
-            const std::size_t before = part.piece_count;
-            std::uint64_t reach = low;  // the greatest entry that stays within a group
-            for (std::size_t i = 0; i < before; ++i) {
-                index_piece& piece = part.pieces[i];
-                if (piece.axis != axis || piece.extent <= 1) continue;
-                if (piece.stride % group == 0) {
-                    piece.stride = piece.stride / group * round;
-                    continue;
-                }
-                if (low + (piece.extent - 1) * piece.stride >= group) {
-                    const std::uint64_t within = group / piece.stride;
-                    if (group % piece.stride != 0 || low != 0 || piece.extent % within != 0 || part.piece_count == max_pieces) {
-                        out.error = placement_error::too_complex;
-                        return out;
-                    }
-                    part.pieces[part.piece_count++] = {piece.part_axis, piece.axis, piece.weight * within, piece.extent / within,
-                                                       round};
-                    piece.extent = within;
-                }
-                reach += (piece.extent - 1) * piece.stride;
-            }
-            if (reach >= group) {
+        for (const std::size_t end = p + operands[turn].part_count; p < end; ++p) {
+            if (!detail::split_at_groups(out.parts[p], axis, group)) {
                 out.error = placement_error::too_complex;
                 return out;
             }
+            detail::take_turn(out.parts[p], axis, group, round, turn);
         }
     return out;
 }
 
 /// Two axes exchanged.
+///   @post  entry_a(i) = entry_b(i) of the operand, and entry_b(i) = entry_a(i) of it
 [[nodiscard]] constexpr placement place_transpose(std::size_t a, std::size_t b, placement of) noexcept {
     if (a >= of.axis_count || b >= of.axis_count) {
         of.error = placement_error::unequal_extents;
@@ -333,6 +372,7 @@ constexpr void require_whole(placement& of, const stored_axis& axis) noexcept {
 }
 
 /// An axis and the one behind it as one: [E, I, H] becomes [E * I, H].
+///   @post  entry_axis(i) = entry_axis(i) * extent_(axis + 1) + entry_(axis + 1)(i) of the operand
 [[nodiscard]] constexpr placement place_flatten(std::size_t axis, placement of) noexcept {
     if (axis + 1 >= of.axis_count) {
         of.error = placement_error::unequal_extents;
@@ -364,7 +404,9 @@ constexpr void require_whole(placement& of, const stored_axis& axis) noexcept {
     return of;
 }
 
-/// What the form of a field adds to a whole term: the exchange of a matrix's axes, and the field's own axis.
+/// What the form of a field adds to a whole term: the exchange of a matrix's axes, and the field's
+/// own axis.
+///   @post  entry(i, k) = (entry(i), k) for k < entries of the form; the last two axes exchanged
 [[nodiscard]] constexpr placement place_field(placement of, const part_extents& x) noexcept {
     if (x.field->is_transposed && of.axis_count >= 2) of = place_transpose(of.axis_count - 2u, of.axis_count - 1u, of);
     if (x.field->entries == 0) return of;

@@ -542,6 +542,30 @@ private:
     text temporary_;  // empty once committed
 };
 
+namespace detail {
+
+/// The name beside a target under which it is written: ".<name>.<16 digits>.tmp". It must not be
+/// longer than names may be, nor end inside a character: some file systems refuse that. Empty when
+/// memory ran out.
+[[nodiscard]] inline text hidden_name(std::string_view name, std::uint64_t number) noexcept {
+    std::string_view stem = name.substr(0, name.size() < 64 ? name.size() : 64);
+    if (stem.size() < name.size())
+        while (!stem.empty() && (static_cast<unsigned char>(name[stem.size()]) & 0xC0u) == 0x80u)
+            stem.remove_suffix(1);
+    char digits[16];
+    for (char& digit : digits) {
+        digit = "0123456789abcdef"[number >> 60];
+        number <<= 4;
+    }
+    text hidden{"."};
+    if (!hidden.append(stem) || !hidden.append(".") ||
+        !hidden.append(characters_at(digits, sizeof digits)) || !hidden.append(".tmp"))
+        return {};
+    return hidden;
+}
+
+}  // namespace detail
+
 inline result<output_file> output_file::create(std::string_view path, std::uint64_t size_bytes, bool reserve,
                                                std::uint32_t permissions) noexcept {
     auto native = detail::system_path(path);
@@ -554,27 +578,14 @@ inline result<output_file> output_file::create(std::string_view path, std::uint6
     if (auto fits = detail::check_file_size_limit(path, size_bytes); !fits) return std::move(fits).error();
     if (is_there && old.kind == detail::os::path_kind::file) permissions &= old.permissions | 0600u;
 
-    // The hidden name must not be longer than names may be, nor end inside a character: some file systems refuse that.
-    std::string_view stem = name.substr(0, name.size() < 64 ? name.size() : 64);
-    if (stem.size() < name.size())
-        while (!stem.empty() && (static_cast<unsigned char>(name[stem.size()]) & 0xC0u) == 0x80u) stem.remove_suffix(1);
-
     output_file made;
     detail::os::outcome came;
     detail::os::handle file = detail::os::no_handle;
     text temporary;
     const std::uint64_t start = detail::os::unlikely_number();
     for (std::uint64_t attempt = 0; attempt < 100; ++attempt) {
-        text hidden{"."};
-        std::uint64_t number = (start + attempt) * 0x9E3779B97F4A7C15u;
-        char digits[16];
-        for (char& digit : digits) {
-            digit = "0123456789abcdef"[number >> 60];
-            number <<= 4;
-        }
-        if (!hidden.append(stem) || !hidden.append(".") || !hidden.append(detail::characters_at(digits, sizeof digits)) ||
-            !hidden.append(".tmp"))
-            return failure{.code = errc::out_of_memory, .file = path};
+        text hidden = detail::hidden_name(name, (start + attempt) * 0x9E3779B97F4A7C15u);
+        if (hidden.empty()) return failure{.code = errc::out_of_memory, .file = path};
         const std::string_view directory = path.substr(0, path.size() - name.size());
         temporary = directory.empty() ? std::move(hidden) : detail::join_path(directory, hidden);
         if (temporary.empty()) return failure{.code = errc::out_of_memory, .file = path};

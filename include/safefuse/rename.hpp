@@ -71,6 +71,11 @@ public:
     constexpr rename_list(const rename_description* first, std::size_t count, bool inverse) noexcept
         : first_{first}, count_{count}, inverse_{inverse} {}
 
+    /// The list the other way round.
+    [[nodiscard]] constexpr rename_list reversed() const noexcept {
+        return {first_, count_, !inverse_};
+    }
+
     /// @{
     /// For range-based loops.
     [[nodiscard]] constexpr iterator begin() const noexcept {

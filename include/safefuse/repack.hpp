@@ -142,7 +142,7 @@ private:
 /// output whose size is a multiple of it; of others nothing is promised, for the format has no room for holes. Outputs that cannot
 /// be put together from whole tensors (interleaved, transposed) are left as they are.
 ///   lifetime  the tensor set must outlive it and may be moved, as with copy_plan
-///   fails   no_experts, and as plan_scope
+///   fails   no_experts, and as `plan` of a scope
 [[nodiscard]] inline result<rewrite_plan> repack_plan(tensor_set_ref set, const family_description& family,
                                                       const plan_options& options = {}) noexcept {
     return detail::plan_repacker::make(set, family, options);

@@ -303,102 +303,161 @@ inline void append_kind(text& out, const tensor_spec& spec) noexcept {
 
 }  // namespace detail
 
+namespace detail {
+
+/// A tensor of another set is not what the rewrite makes.
+[[nodiscard]] SAFEFUSE_RARE inline failure other_tensor(const tensor_set_ref& other, std::size_t i,
+                                                        errc code, text detail) noexcept {
+    return {.code = code,
+            .file = text{other.source_name(other.place(i).source)},
+            .tensor = text{other.spec(i).name},
+            .detail = std::move(detail)};
+}
+
+/// Whether a set gives a tensor as many bytes as its dtype and shape ask for, within 64 bits.
+///   fails   size_mismatch
+inline result<void> check_place(const tensor_set_ref& other, std::uint32_t i, const tensor_spec& spec) noexcept {
+    const tensor_place place = other.place(i);
+    std::uint64_t size_bytes = 0, end = 0;
+    if (tensor_size(spec.type, spec.shape, size_bytes) == size_verdict::fits && size_bytes == place.size_bytes &&
+        add(place.offset, place.size_bytes, end))
+        return {};
+    failure error = other_tensor(other, i, errc::size_mismatch, {});
+    error.expected = size_bytes;
+    error.actual = place.size_bytes;
+    return error;
+}
+
+/// Finds the counterpart of every tensor of a rewrite in another set, by name.
+///   fails   tensor_not_found, unexpected_tensor, dtype_mismatch, shape_mismatch, out_of_memory
+inline result<void> match_tensors(array<std::uint32_t>& counterpart,
+                                  sequence<const tensor_spec> tensors,
+                                  const tensor_set_ref& other) noexcept {
+    const failure no_memory{.code = errc::out_of_memory};
+    constexpr std::uint32_t none = ~std::uint32_t{0};
+    name_table table;
+    const auto names = [&](std::uint32_t i) noexcept { return tensors[i].name; };
+    if (!table.reserve(tensors.size()) || !counterpart.resize(tensors.size(), none))
+        return no_memory;
+    for (std::uint32_t t = 0; t < tensors.size(); ++t)
+        static_cast<void>(table.insert(tensors[t].name, t, names));  // room was reserved
+    source_check check{other};
+    for (std::uint32_t i = 0; i < other.size(); ++i) {
+        if (auto same = check.before(other.place(i).source); !same) return same;
+        const tensor_spec spec = other.spec(i);
+        const std::uint32_t t = table.find(spec.name, names);
+        if (t == name_table::npos)
+            return other_tensor(other, i, errc::unexpected_tensor,
+                                "the rewrite makes none of that name");
+        counterpart[t] = i;
+        bool same = spec.shape.size() == tensors[t].shape.size();
+        for (std::size_t a = 0; same && a < spec.shape.size(); ++a)
+            same = spec.shape[a] == tensors[t].shape[a];
+        if (same && spec.type == tensors[t].type) {
+            if (auto fits = check_place(other, i, spec); !fits) return fits;
+            continue;
+        }
+        text kinds{"expected "};
+        append_kind(kinds, tensors[t]);
+        kinds.append(", found ");
+        append_kind(kinds, spec);
+        return other_tensor(other, i, same ? errc::dtype_mismatch : errc::shape_mismatch,
+                            std::move(kinds));
+    }
+    for (std::uint32_t t = 0; t < tensors.size(); ++t)
+        if (counterpart[t] == none)
+            return failure{.code = errc::tensor_not_found, .tensor = text{tensors[t].name}};
+    return {};
+}
+
+/// Compares what a rewrite sends with the tensors of another set.
+class rewrite_comparison {
+public:
+    rewrite_comparison(sequence<const tensor_spec> tensors, const tensor_set_ref& other,
+                       sequence<const std::uint32_t> counterpart) noexcept
+        : tensors_{tensors},
+          other_{other},
+          counterpart_{counterpart},
+          check_{other_},
+          release_{other_, advice::release} {}
+
+    /// What rewrite_run sends of tensor t, from byte `offset` of it on.
+    ///   fails   bytes_differ, read_past_end, file_changed, out_of_memory, and as reading does
+    result<void> operator()(std::uint32_t t, std::uint64_t offset,
+                            sequence<const std::byte> bytes) noexcept {
+        const tensor_place place = other_.place(counterpart_[t]);
+        if (!other_.source_bytes(place.source).empty()) {
+            if (exchange(checked_for_, t) != t) check_.forget();
+            if (auto same = check_.before(place.source); !same) return same;
+        }
+        for (std::size_t done = 0; done < bytes.size();) {
+            const std::size_t left = bytes.size() - done;
+            const std::size_t piece = left < run_piece_bytes ? left : run_piece_bytes;
+            if (auto same = compare(t, place, offset + done, bytes.subspan(done, piece)); !same)
+                return same;
+            done += piece;
+        }
+        return {};
+    }
+
+private:
+    result<void> compare(std::uint32_t t, const tensor_place& place, std::uint64_t offset,
+                         sequence<const std::byte> bytes) noexcept {
+        const std::uint64_t begin = place.offset + offset;
+        const sequence<const std::byte> resident = other_.source_bytes(place.source);
+        const std::byte* theirs = nullptr;
+        if (resident.empty()) {
+            if (!buffer_.reserve(run_piece_bytes)) return failure{.code = errc::out_of_memory};
+            theirs = buffer_.data();
+            if (auto read = other_.read(place.source, begin, {buffer_.data(), bytes.size()}); !read)
+                return read;
+        } else if (begin > resident.size() || resident.size() - begin < bytes.size()) {
+            return failure{.code = errc::read_past_end,
+                           .file = text{other_.source_name(place.source)},
+                           .tensor = text{tensors_[t].name},
+                           .offset = begin,
+                           .expected = bytes.size(),
+                           .actual = resident.size()};
+        } else {
+            theirs = resident.data() + begin;
+        }
+        if (std::memcmp(theirs, bytes.data(), bytes.size()) != 0) {
+            std::size_t at = 0;
+            while (theirs[at] == bytes[at]) ++at;
+            return failure{.code = errc::bytes_differ,
+                           .file = text{other_.source_name(place.source)},
+                           .tensor = text{tensors_[t].name},
+                           .offset = offset + at};
+        }
+        release_.used(place.source, begin, begin + bytes.size());
+        return {};
+    }
+
+    sequence<const tensor_spec> tensors_;
+    const tensor_set_ref& other_;
+    sequence<const std::uint32_t> counterpart_;
+    array<std::byte> buffer_;
+    std::uint32_t checked_for_ = ~std::uint32_t{0};
+    source_check check_;
+    source_release release_;
+};
+
+}  // namespace detail
+
 /// Compares another tensor set, byte by byte, with what a rewrite would make; neither is loaded.
 ///   reads   every byte of both once
 ///   fails   tensor_not_found (one is missing there), unexpected_tensor (one too many there), dtype_mismatch, shape_mismatch,
 ///           bytes_differ (`offset` counts in the tensor), canceled, and as reading does
-inline result<void> verify_rewritten(const rewrite_plan& plan, tensor_set_ref other, progress_ref progress = {}) noexcept {
-    const auto no_memory = []() noexcept { return failure{.code = errc::out_of_memory}; };
-    const sequence<const tensor_spec> tensors = plan.tensors();
-    detail::name_table table;
-    const auto names = [&](std::uint32_t i) noexcept { return tensors[i].name; };
-    if (!table.reserve(tensors.size())) return no_memory();
+inline result<void> verify_rewritten(const rewrite_plan& plan, tensor_set_ref other,
+                                     progress_ref progress = {}) noexcept {
     detail::array<std::uint32_t> chosen, counterpart;
-    constexpr std::uint32_t none = ~std::uint32_t{0};
-    if (!counterpart.resize(tensors.size(), none)) return no_memory();
-    for (std::uint32_t t = 0; t < tensors.size(); ++t) {
-        static_cast<void>(table.insert(tensors[t].name, t, names));  // room was reserved
-        if (!chosen.push(t)) return no_memory();
-    }
-    detail::source_check check{other};
-    for (std::uint32_t i = 0; i < other.size(); ++i) {
-        if (auto same = check.before(other.place(i).source); !same) return same;
-        const tensor_spec spec = other.spec(i);
-        const auto fault = [&](errc code, text detail) noexcept {
-            return failure{.code = code,
-                           .file = text{other.source_name(other.place(i).source)},
-                           .tensor = text{spec.name},
-                           .detail = std::move(detail)};
-        };
-        const std::uint32_t t = table.find(spec.name, names);
-        if (t == detail::name_table::npos) return fault(errc::unexpected_tensor, "the rewrite makes none of that name");
-        counterpart[t] = i;
-        bool same = spec.shape.size() == tensors[t].shape.size();
-        for (std::size_t a = 0; same && a < spec.shape.size(); ++a) same = spec.shape[a] == tensors[t].shape[a];
-        if (same && spec.type == tensors[t].type) {
-            const tensor_place place = other.place(i);
-            std::uint64_t size_bytes = 0, end = 0;
-            if (tensor_size(spec.type, spec.shape, size_bytes) == size_verdict::fits && size_bytes == place.size_bytes &&
-                detail::add(place.offset, place.size_bytes, end))
-                continue;
-            failure error = fault(errc::size_mismatch, {});
-            error.expected = size_bytes;
-            error.actual = place.size_bytes;
-            return error;
-        }
-        text kinds{"expected "};
-        detail::append_kind(kinds, tensors[t]);
-        kinds.append(", found ");
-        detail::append_kind(kinds, spec);
-        return fault(same ? errc::dtype_mismatch : errc::shape_mismatch, std::move(kinds));
-    }
-    for (std::uint32_t t = 0; t < tensors.size(); ++t)
-        if (counterpart[t] == none) return failure{.code = errc::tensor_not_found, .tensor = text{tensors[t].name}};
-
-    detail::array<std::byte> buffer;
-    std::uint32_t checked_for = none;
-    detail::source_release release{other, advice::release};
+    if (auto matched = detail::match_tensors(counterpart, plan.tensors(), other); !matched)
+        return matched;
+    for (std::uint32_t t = 0; t < plan.tensors().size(); ++t)
+        if (!chosen.push(t)) return failure{.code = errc::out_of_memory};
+    detail::rewrite_comparison comparison{plan.tensors(), other, counterpart.span()};
     detail::rewrite_run run{plan, progress, advice::release};
-    return run.send(
-        chosen.span(), [&](std::uint32_t t, std::uint64_t offset, sequence<const std::byte> bytes) noexcept -> result<void> {
-            const tensor_place place = other.place(counterpart[t]);
-            const sequence<const std::byte> resident = other.source_bytes(place.source);
-            if (!resident.empty()) {
-                if (detail::exchange(checked_for, t) != t) check.forget();
-                if (auto same = check.before(place.source); !same) return same;
-            } else if (!buffer.reserve(detail::run_piece_bytes)) {
-                return no_memory();
-            }
-            while (!bytes.empty()) {
-                const std::uint64_t begin = place.offset + offset;
-                const std::size_t piece = bytes.size() < detail::run_piece_bytes ? bytes.size() : detail::run_piece_bytes;
-                const std::byte* theirs = buffer.data();
-                if (resident.empty()) {
-                    if (auto read = other.read(place.source, begin, {buffer.data(), piece}); !read) return read;
-                } else if (begin > resident.size() || resident.size() - begin < piece) {
-                    return failure{.code = errc::read_past_end,
-                                   .file = text{other.source_name(place.source)},
-                                   .tensor = text{tensors[t].name},
-                                   .offset = begin,
-                                   .expected = piece,
-                                   .actual = resident.size()};
-                } else {
-                    theirs = resident.data() + begin;
-                }
-                if (std::memcmp(theirs, bytes.data(), piece) != 0) {
-                    std::size_t at = 0;
-                    while (theirs[at] == bytes[at]) ++at;
-                    return failure{.code = errc::bytes_differ,
-                                   .file = text{other.source_name(place.source)},
-                                   .tensor = text{tensors[t].name},
-                                   .offset = offset + at};
-                }
-                release.used(place.source, begin, begin + piece);
-                offset += piece;
-                bytes = bytes.subspan(piece);
-            }
-            return {};
-        });
+    return run.send(chosen.span(), comparison);
 }
 
 }  // namespace safefuse::inline SAFEFUSE_ABI

@@ -44,7 +44,7 @@ public:
     /// Plans all scopes of the set. `options` hold for each of them; their destination_scope is ignored.
     ///   fails   no_experts, duplicate_tensor (two tensors get one name), size_mismatch (of the set's own making), size_overflow
     ///           (of all tensors together), shape_mismatch (more than a million tensors would come of what shapes claim), and as
-    ///           plan_scope
+    ///           `plan` of a scope
     static result<rewrite_plan> make(tensor_set_ref set, const family_description& family,
                                      const plan_options& options = {}) noexcept;
 
@@ -65,7 +65,7 @@ public:
     [[nodiscard]] std::uint64_t data_alignment() const noexcept { return data_alignment_; }
     /// The plan of a scope, made anew at each call: all of them at once would be as large as the headers.
     [[nodiscard]] result<copy_plan> plan_of(std::uint32_t scope) const noexcept {
-        return plan_scope(set_, *family_, scopes_[scope], options_);
+        return plan(set_, scopes_[scope], *family_, direction::forward, options_);
     }
 
 private:

@@ -68,6 +68,19 @@ private:
         bool has_to = false;
         experts_form form{};
     };
+    static constexpr std::uint32_t none = ~std::uint32_t{0};
+
+    /// What a search has found so far.
+    struct search {
+        detail::array<record> seen;              ///< whatever looks like a scope
+        detail::array<std::uint32_t> scope_of;   ///< by tensor of the set: index in `seen`, or none
+        detail::name_table table;                ///< of the scopes of one module, by name
+    };
+    static result<void> assign(search& of, const tensor_set_ref& set,
+                               const family_description& family, std::uint32_t m) noexcept;
+    result<void> classify(search& of, std::size_t first, const family_description& family,
+                          const module_description& module) noexcept;
+    result<void> collect(search& of) noexcept;
 
     detail::array<record> scopes_;
     detail::array<std::uint32_t> members_;
@@ -149,106 +162,160 @@ constexpr bool ends_in_module(std::string_view scope, std::string_view module) n
 
 }  // namespace detail
 
-inline result<experts_scopes> experts_scopes::find(tensor_set_ref set, const family_description& family) noexcept {
-    constexpr std::uint32_t none = ~std::uint32_t{0};
-    const auto no_memory = [] { return failure{.code = errc::out_of_memory}; };
-    experts_scopes out;
-    detail::array<record> seen;
-    detail::array<std::uint32_t> scope_of;
-    const auto names = [&](std::uint32_t i) { return seen[i].name; };
-    if (!scope_of.resize(set.size(), none)) return no_memory();
-
+/// First pass, for one kind of module: gives each tensor of the set its scope.
+inline result<void> experts_scopes::assign(search& of, const tensor_set_ref& set,
+                                           const family_description& family,
+                                           std::uint32_t m) noexcept {
+    const failure no_memory{.code = errc::out_of_memory};
+    const module_description module = family.module_at(m);
+    const auto names = [&](std::uint32_t i) noexcept { return of.seen[i].name; };
+    // where {expert} numbers the layers of something on both sides, what else these hold is no
+    // leftover
+    const bool is_list_of_layers =
+        m != 0 && detail::is_per_expert(*module.from) && detail::is_per_expert(*module.to);
     detail::source_check check{set};
-    for (std::uint32_t m = 0; m < family.module_count(); ++m) {
-        const module_description module = family.module_at(m);
-        const std::size_t first_of_module = seen.size();
-        detail::name_table table;
-        if (!table.reserve(16)) return no_memory();
-        std::uint32_t last = none;
-        // where {expert} numbers the layers of something on both sides, what else these hold is no leftover
-        const bool is_list_of_layers = m != 0 && detail::is_per_expert(*module.from) && detail::is_per_expert(*module.to);
-        for (std::size_t i = 0; i < set.size(); ++i) {
-            if (auto same = check.before(set.place(i).source); !same) return std::move(same).error();
-            if (scope_of[i] != none) continue;
-            const std::string_view name = set.spec(i).name;
-            const detail::scoped_name scoped = detail::read_scoped(name, module);
-            if (scoped.verdict == detail::name_verdict::other) continue;
-            if (scoped.verdict == detail::name_verdict::leftover && (is_list_of_layers || detail::fits_another(name, family, m)))
-                continue;
-            const std::string_view scope = name.substr(0, scoped.scope_size);
-            if (last == none || seen[last].name != scope) {
-                const auto inserted = table.insert(scope, static_cast<std::uint32_t>(seen.size()), names);
-                if (inserted.what == detail::name_table::outcome::out_of_memory) return no_memory();
-                if (inserted.what == detail::name_table::outcome::inserted && !seen.push(record{.name = scope, .module = m}))
-                    return no_memory();
-                last = inserted.index;
-            }
-            scope_of[i] = last;
-            record& each = seen[last];
-            ++each.member_count;
-            if (scoped.verdict == detail::name_verdict::tensor)
-                (scoped.form == experts_form::from ? each.has_from : each.has_to) = true;
+    std::uint32_t last = none;
+    for (std::size_t i = 0; i < set.size(); ++i) {
+        if (auto same = check.before(set.place(i).source); !same) return same;
+        if (of.scope_of[i] != none) continue;
+        const std::string_view name = set.spec(i).name;
+        const detail::scoped_name scoped = detail::read_scoped(name, module);
+        if (scoped.verdict == detail::name_verdict::other) continue;
+        if (scoped.verdict == detail::name_verdict::leftover &&
+            (is_list_of_layers || detail::fits_another(name, family, m)))
+            continue;
+        const std::string_view scope = name.substr(0, scoped.scope_size);
+        if (last == none || of.seen[last].name != scope) {
+            const auto number = static_cast<std::uint32_t>(of.seen.size());
+            const auto inserted = of.table.insert(scope, number, names);
+            if (inserted.what == detail::name_table::outcome::out_of_memory) return no_memory;
+            if (inserted.what == detail::name_table::outcome::inserted &&
+                !of.seen.push(record{.name = scope, .module = m}))
+                return no_memory;
+            last = inserted.index;
         }
-
-        // A scope whose name changes is in both forms when its new name is a scope, too.
-        for (std::size_t s = first_of_module; s < seen.size(); ++s) {
-            record& each = seen[s];
-            each.form = each.has_from ? (each.has_to ? experts_form::both : experts_form::from) : experts_form::to;
-            std::string_view destination = each.name;
-            text changed;
-            if (each.has_from && detail::ends_in_module(each.name, module.from_path)) {
-                auto made = detail::destination_scope(family, module, each.name);
-                if (!made) return std::move(made).error();
-                changed = std::move(*made);
-                destination = changed;
-                const std::uint32_t other = destination == each.name ? none : table.find(destination, names);
-                if (other != none && seen[other].has_to) each.form = experts_form::both;
-            }
-            if (module.is_same()) each.form = experts_form::to;
-            each.destination_first = out.names_.size();
-            each.destination_size = destination.size();
-            if (!out.names_.append(destination.data(), destination.size())) return no_memory();
-        }
+        of.scope_of[i] = last;
+        record& each = of.seen[last];
+        ++each.member_count;
+        if (scoped.verdict == detail::name_verdict::tensor)
+            (scoped.form == experts_form::from ? each.has_from : each.has_to) = true;
     }
+    return {};
+}
 
-    // Members by scope, each scope's in the order of the set. Scopes in which nothing fits are none.
+/// Second pass, for the scopes of one kind of module, from `first` on: their forms and new names. A
+/// scope whose name changes is in both forms when its new name is a scope, too.
+inline result<void> experts_scopes::classify(search& of, std::size_t first,
+                                             const family_description& family,
+                                             const module_description& module) noexcept {
+    const auto names = [&](std::uint32_t i) noexcept { return of.seen[i].name; };
+    for (std::size_t s = first; s < of.seen.size(); ++s) {
+        record& each = of.seen[s];
+        each.form = each.has_from ? (each.has_to ? experts_form::both : experts_form::from)
+                                  : experts_form::to;
+        std::string_view destination = each.name;
+        text changed;
+        if (each.has_from && detail::ends_in_module(each.name, module.from_path)) {
+            auto made = detail::destination_scope(family, module, each.name);
+            if (!made) return std::move(made).error();
+            changed = std::move(*made);
+            destination = changed;
+            const std::uint32_t other =
+                destination == each.name ? none : of.table.find(destination, names);
+            if (other != none && of.seen[other].has_to) each.form = experts_form::both;
+        }
+        if (module.is_same()) each.form = experts_form::to;
+        each.destination_first = names_.size();
+        each.destination_size = destination.size();
+        if (!names_.append(destination.data(), destination.size()))
+            return failure{.code = errc::out_of_memory};
+    }
+    return {};
+}
+
+/// Third pass: members by scope, each scope's in the order of the set. Scopes in which nothing fits
+/// are none.
+inline result<void> experts_scopes::collect(search& of) noexcept {
+    const failure no_memory{.code = errc::out_of_memory};
     detail::array<std::uint32_t> kept_as;
     std::uint32_t members = 0;
-    for (record& each : seen) {
+    for (record& each : of.seen) {
         const bool kept = each.has_from || each.has_to;
-        if (!kept_as.push(kept ? static_cast<std::uint32_t>(out.scopes_.size()) : none)) return no_memory();
+        if (!kept_as.push(kept ? static_cast<std::uint32_t>(scopes_.size()) : none))
+            return no_memory;
         each.member_first = members;
         if (!kept) continue;
         members += each.member_count;
-        if (!out.scopes_.push(each)) return no_memory();
-        out.scopes_.back().member_count = 0;
+        if (!scopes_.push(each)) return no_memory;
+        scopes_.back().member_count = 0;
     }
-    if (!out.members_.resize_unset(members)) return no_memory();
-    for (std::size_t i = 0; i < set.size(); ++i) {
-        if (scope_of[i] == none || kept_as[scope_of[i]] == none) continue;
-        record& each = out.scopes_[kept_as[scope_of[i]]];
-        out.members_[each.member_first + each.member_count++] = static_cast<std::uint32_t>(i);
+    if (!members_.resize_unset(members)) return no_memory;
+    for (std::size_t i = 0; i < of.scope_of.size(); ++i) {
+        if (of.scope_of[i] == none || kept_as[of.scope_of[i]] == none) continue;
+        record& each = scopes_[kept_as[of.scope_of[i]]];
+        members_[each.member_first + each.member_count++] = static_cast<std::uint32_t>(i);
     }
+    return {};
+}
+
+inline result<experts_scopes> experts_scopes::find(tensor_set_ref set,
+                                                   const family_description& family) noexcept {
+    experts_scopes out;
+    search of;
+    if (!of.scope_of.resize(set.size(), none)) return failure{.code = errc::out_of_memory};
+    for (std::uint32_t m = 0; m < family.module_count(); ++m) {
+        const std::size_t first = of.seen.size();
+        of.table = detail::name_table{};
+        if (!of.table.reserve(16)) return failure{.code = errc::out_of_memory};
+        if (auto done = assign(of, set, family, m); !done) return std::move(done).error();
+        if (auto done = out.classify(of, first, family, family.module_at(m)); !done)
+            return std::move(done).error();
+    }
+    if (auto done = out.collect(of); !done) return std::move(done).error();
     return out;
 }
 
-/// Plans the experts of one scope from one form of a family to the other; a scope that is in the other form already is planned as
-/// it is. `scope` comes from experts_scopes::find with the same set and family.
+namespace detail {
+
+/// Plans a scope that experts_scopes::find found for the same set and family.
 ///   fails   both_layouts, and as `plan<From, To>`
-[[nodiscard]] inline result<copy_plan> plan_scope(tensor_set_ref set, const family_description& family,
-                                                  const experts_scope& scope, plan_options options = {}) noexcept {
-    if (scope.form == experts_form::both) return failure{.code = errc::both_layouts, .scope = text{scope.name}};
+[[nodiscard]] inline result<copy_plan> plan_found(tensor_set_ref set,
+                                                  const family_description& family,
+                                                  const experts_scope& scope,
+                                                  plan_options options) noexcept {
+    if (scope.form == experts_form::both)
+        return failure{.code = errc::both_layouts, .scope = text{scope.name}};
     if (options.destination_scope.empty()) options.destination_scope = scope.destination_name;
     const module_description module = family.module_at(scope.module);
     const layout_description& from = scope.form == experts_form::from ? *module.from : *module.to;
-    auto plan = plan_maker::make(set, scope.tensors, scope.name, from, *module.to, options, scope.form);
+    auto plan =
+        plan_members(set, scope.tensors, scope.name, from, *module.to, options, scope.form);
     if (plan || plan.error().code != errc::shape_mismatch || scope.form == experts_form::to ||
-        !detail::spelled_alike(*module.from, *module.to))
+        !spelled_alike(*module.from, *module.to))
         return plan;
-    // The forms share their names. No shapes of all tensors together fit both: what is not the one may be the other.
-    auto other = plan_maker::make(set, scope.tensors, scope.name, *module.to, *module.to, options, experts_form::to);
+    // The forms share their names. No shapes of all tensors together fit both: what is not the one
+    // may be the other.
+    auto other = plan_members(set, scope.tensors, scope.name, *module.to, *module.to, options,
+                              experts_form::to);
     return other ? std::move(other) : std::move(plan);
 }
+
+}  // namespace detail
+
+/// Plans the experts of one scope of a family; a scope that is in the form to come already is planned
+/// as it is. `scope` comes from experts_scopes::find with the same set, and with the family in the
+/// same direction.
+///   fails   both_layouts, and as `plan<From, To>`
+template <tensor_set Set>
+[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND,
+                                     const experts_scope& scope, const family_description& family,
+                                     direction way, const plan_options& options = {}) noexcept {
+    if (way == direction::forward) return detail::plan_found(set, family, scope, options);
+    return detail::plan_found(set, family.in(way), scope, options);
+}
+template <detail::owning_tensor_set Set>
+result<copy_plan> plan(const Set&&, const experts_scope&, const family_description&, direction,
+                       const plan_options& = {}) = delete;
 
 namespace detail {
 
@@ -289,22 +356,43 @@ inline result<copy_plan> plan_named(tensor_set_ref set, const family_description
     } else if (ends_in_module(name, family.to_module) && count(*members, name.size(), *family.to) > 0) {
         scope.form = experts_form::to;
     }
-    return plan_scope(set, family, scope, options);
+    return plan_found(set, family, scope, options);
 }
 
 }  // namespace detail
 
-/// Plans the experts of one scope of a family, from the hub's form to the model's; experts that are in the model's form already
-/// are planned as they are. The scope is named as the set names it. One pass over the names of the set; experts_scopes::find
-/// and plan_scope do with one pass for all scopes.
+/// Plans the experts of one scope of a family that is named as the set names it. One pass over the
+/// names of the set; experts_scopes::find and `plan` of what it found do with one pass for all scopes.
+///   fails   both_layouts, and as `plan<From, To>`
+template <tensor_set Set>
+[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
+                                     const family_description& family, direction way,
+                                     const plan_options& options = {}) noexcept {
+    if (way == direction::forward) return detail::plan_named(set, family, scope, options);
+    return detail::plan_named(set, family.in(way), scope, options);
+}
+template <detail::owning_tensor_set Set>
+result<copy_plan> plan(const Set&&, std::string_view, const family_description&, direction,
+                       const plan_options& = {}) = delete;
+
+/// @{
+/// For a family as a type: from the hub's form to the model's, or in the direction that is given.
 ///   fails   both_layouts, and as `plan<From, To>`
 template <family_type Family, tensor_set Set>
 [[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
                                      const plan_options& options = {}) noexcept {
     return detail::plan_named(set, description_of<Family>, scope, options);
 }
+template <family_type Family, tensor_set Set>
+[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
+                                     direction way, const plan_options& options = {}) noexcept {
+    return plan(set, scope, description_of<Family>, way, options);
+}
+/// @}
 template <family_type Family, detail::owning_tensor_set Set>
 result<copy_plan> plan(const Set&&, std::string_view, const plan_options& = {}) = delete;
+template <family_type Family, detail::owning_tensor_set Set>
+result<copy_plan> plan(const Set&&, std::string_view, direction, const plan_options& = {}) = delete;
 /// What a call with other types gets: a sentence that says what is missing, in place of a list of candidates.
 template <class Family, class Set>
     requires(!family_type<Family> || !tensor_set<Set>)
@@ -313,16 +401,6 @@ result<copy_plan> plan(const Set&, std::string_view, const plan_options& = {}) n
     static_assert(tensor_set<Set>, "safefuse: what plan should take tensors from is no tensor_set");
     return failure{};
 }
-
-/// The plan the other way round: from the model's form to the hub's.
-///   fails   as `plan`
-template <family_type Family, tensor_set Set>
-[[nodiscard]] result<copy_plan> plan_unfuse(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
-                                            const plan_options& options = {}) noexcept {
-    return detail::plan_named(set, inverse_of<Family>, scope, options);
-}
-template <family_type Family, detail::owning_tensor_set Set>
-result<copy_plan> plan_unfuse(const Set&&, std::string_view, const plan_options& = {}) = delete;
 
 }  // namespace safefuse::inline SAFEFUSE_ABI
 

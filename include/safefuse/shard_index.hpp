@@ -222,6 +222,8 @@ private:
         std::string_view after;   ///< from the name's closing quote to behind the file's: ": "model-00001-of-00002.safetensors"
         std::uint32_t file = 0;
     };
+    result<void> find_file(entry& of, std::string_view file,
+                           detail::name_table& files_by_name) noexcept;
     result<void> read_weight_map(detail::json_cursor& cursor, detail::list<failure>* problems) noexcept;
     result<void> scan_lines(detail::json_cursor& cursor, const line_frame& frame, detail::list<failure>* problems) noexcept;
     result<void> add(const entry& read, std::size_t offset, detail::list<failure>* problems) noexcept;
@@ -291,10 +293,30 @@ inline result<shard_index> shard_index::parse(sequence<const std::byte> json, de
     return index;
 }
 
+/// Sets the file of an entry: one that is known by that name, or a new one.
+///   fails   as check_contained, out_of_memory
+inline result<void> shard_index::find_file(entry& of, std::string_view file,
+                                           detail::name_table& files_by_name) noexcept {
+    const failure no_memory{.code = errc::out_of_memory};
+    const auto file_name = [&](std::uint32_t i) noexcept { return files_[i]; };
+    // neighbours mostly share their file
+    if (!entries_.empty() && files_[entries_.back().file] == file) {
+        of.file = entries_.back().file;
+        return {};
+    }
+    of.file = files_by_name.find(file, file_name);
+    if (of.file != detail::name_table::npos) return {};
+    if (auto inside = check_contained(file); !inside) return inside;
+    of.file = static_cast<std::uint32_t>(files_.size());
+    if (!files_.push(file) || files_by_name.insert(file, of.file, file_name).what !=
+                                  detail::name_table::outcome::inserted)
+        return no_memory;
+    return {};
+}
+
 inline result<void> shard_index::read_weight_map(detail::json_cursor& cursor, detail::list<failure>* problems) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
     detail::name_table files_by_name;
-    const auto file_name = [&](std::uint32_t i) noexcept { return files_[i]; };
 
     // A line of an index is about this long; the tables grow where that is too few, and a guess too high costs nothing much.
     const std::size_t guess = static_cast<std::size_t>(cursor.end() - cursor.here()) / 96;
@@ -322,25 +344,13 @@ inline result<void> shard_index::read_weight_map(detail::json_cursor& cursor, de
         std::string_view file;
         if (!keep(value, cursor.end(), file)) return no_memory;
 
-        // Neighbours mostly share their file.
-        if (!entries_.empty() && files_[entries_.back().file] == file) {
-            read.file = entries_.back().file;
-        } else {
-            read.file = files_by_name.find(file, file_name);
-            if (read.file == detail::name_table::npos) {
-                if (auto inside = check_contained(file); !inside) {
-                    inside.error().tensor = read.tensor;
-                    inside.error().offset = offset;
-                    if (auto ok = tolerate(std::move(inside).error(), problems); !ok) return ok;
-                    continue;
-                }
-                read.file = static_cast<std::uint32_t>(files_.size());
-                if (!files_.push(file)) return no_memory;
-                if (files_by_name.insert(file, read.file, file_name).what != detail::name_table::outcome::inserted)
-                    return no_memory;
-            }
+        if (auto found = find_file(read, file, files_by_name); !found) {
+            if (found.error().code == errc::out_of_memory) return found;
+            found.error().tensor = read.tensor;
+            found.error().offset = offset;
+            if (auto ok = tolerate(std::move(found).error(), problems); !ok) return ok;
+            continue;
         }
-
         if (auto done = add(read, offset, problems); !done) return done;
         line_end = cursor.here();
         if (before.empty()) continue;

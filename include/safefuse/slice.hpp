@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include <safefuse/detail/array.hpp>
 #include <safefuse/detail/plain.hpp>
@@ -62,6 +63,9 @@ private:
         std::uint64_t stride_bytes;
     };
 
+    result<bool> keep(shape_view shape, sequence<const axis_range> ranges) noexcept;
+    result<void> stride(dtype type, shape_view shape, sequence<const axis_range> ranges) noexcept;
+
     template <class F>
     result<void> visit(std::size_t depth, std::uint64_t offset, F& f) const {
         if (depth == loops_.size()) return f(offset);
@@ -77,62 +81,89 @@ private:
     std::uint64_t run_count_ = 0;
 };
 
-inline result<slice_runs> slice_runs::of(dtype type, shape_view shape, sequence<const axis_range> ranges) noexcept {
+namespace detail {
+
+/// The range of an axis of a slice, with its end; axes without a range are kept whole. An index
+/// no_number wraps to the end 0.
+[[nodiscard]] constexpr axis_range range_of_axis(sequence<const axis_range> ranges,
+                                                 std::size_t axis, std::uint64_t extent) noexcept {
+    axis_range kept = axis < ranges.size() ? ranges[axis] : all;
+    if (kept.drops_axis)
+        kept.end = kept.begin + 1;
+    else if (kept.end == no_number)
+        kept.end = extent;
+    return kept;
+}
+
+}  // namespace detail
+
+/// Checks all ranges and makes the slice's shape. False for a slice without elements.
+inline result<bool> slice_runs::keep(shape_view shape,
+                                     sequence<const axis_range> ranges) noexcept {
+    bool any = true;
+    for (std::size_t axis = 0; axis < shape.size(); ++axis) {
+        const axis_range kept = detail::range_of_axis(ranges, axis, shape[axis]);
+        const bool past_end = kept.end > shape[axis];
+        if (past_end || kept.begin > kept.end)
+            return failure{.code = errc::out_of_range,
+                           .expected = shape[axis],
+                           .actual = past_end && !kept.drops_axis ? kept.end : kept.begin};
+        if (!kept.drops_axis && !shape_.push(kept.end - kept.begin))
+            return failure{.code = errc::out_of_memory};
+        any = any && kept.begin != kept.end;
+    }
+    return any;
+}
+
+/// Makes the loops of a slice that has elements. No product exceeds the tensor's size in bits, which
+/// was checked.
+inline result<void> slice_runs::stride(dtype type, shape_view shape,
+                                       sequence<const axis_range> ranges) noexcept {
+    std::uint64_t stride_bits = bits(type), run_bits = bits(type), offset_bits = 0;
+    run_count_ = 1;
+    for (std::size_t axis = shape.size(); axis-- > 0; stride_bits *= shape[axis]) {
+        const axis_range kept = detail::range_of_axis(ranges, axis, shape[axis]);
+        const std::uint64_t count = kept.end - kept.begin;
+        offset_bits += kept.begin * stride_bits;
+        if (count <= 1) continue;
+        if (run_bits == stride_bits && loops_.empty()) {
+            run_bits *= count;
+            continue;
+        }
+        if (stride_bits % 8 != 0) return failure{.code = errc::slice_cuts_byte};
+        loop* const outermost = loops_.empty() ? nullptr : &loops_.back();
+        if (outermost != nullptr &&
+            outermost->stride_bytes * outermost->extent == stride_bits / 8)
+            outermost->extent *= count;
+        else if (!loops_.push({count, stride_bits / 8}))
+            return failure{.code = errc::out_of_memory};
+        run_count_ *= count;
+    }
+    if (offset_bits % 8 != 0 || run_bits % 8 != 0) return failure{.code = errc::slice_cuts_byte};
+    for (std::size_t i = 0; i < loops_.size() / 2; ++i)
+        detail::swap(loops_[i], loops_[loops_.size() - 1 - i]);
+    offset_bytes_ = offset_bits / 8;
+    run_bytes_ = run_bits / 8;
+    return {};
+}
+
+inline result<slice_runs> slice_runs::of(dtype type, shape_view shape,
+                                         sequence<const axis_range> ranges) noexcept {
     if (ranges.size() > shape.size())
-        return failure{.code = errc::too_many_indices, .expected = shape.size(), .actual = ranges.size()};
+        return failure{.code = errc::too_many_indices,
+                       .expected = shape.size(),
+                       .actual = ranges.size()};
     std::uint64_t tensor_bytes = 0;
     switch (tensor_size(type, shape, tensor_bytes)) {
     case size_verdict::overflows: return failure{.code = errc::size_overflow};
     case size_verdict::partial_byte: return failure{.code = errc::partial_byte};
     case size_verdict::fits: break;
     }
-
     slice_runs runs;
-    bool empty = false;
-    for (std::size_t axis = 0; axis < shape.size(); ++axis) {
-        axis_range kept = axis < ranges.size() ? ranges[axis] : all;
-        if (kept.drops_axis)
-            kept.end = kept.begin + 1;  // begin == no_number wraps to 0 and is refused below
-        else if (kept.end == no_number)
-            kept.end = shape[axis];
-        if (kept.end > shape[axis] || kept.begin > kept.end)
-            return failure{.code = errc::out_of_range,
-                           .expected = shape[axis],
-                           .actual = kept.end > shape[axis] ? (kept.drops_axis ? kept.begin : kept.end) : kept.begin};
-        if (!kept.drops_axis && !runs.shape_.push(kept.end - kept.begin)) return failure{.code = errc::out_of_memory};
-        empty = empty || kept.begin == kept.end;
-    }
-    if (empty) return runs;
-
-    // No axis is empty, so no product below exceeds the tensor's size in bits, which was checked.
-    std::uint64_t stride_bits = bits(type);
-    std::uint64_t offset_bits = 0;
-    std::uint64_t run_bits = bits(type);
-    runs.run_count_ = 1;
-    for (std::size_t axis = shape.size(); axis-- > 0;) {
-        axis_range kept = axis < ranges.size() ? ranges[axis] : all;
-        const std::uint64_t count = kept.drops_axis ? 1 : (kept.end == no_number ? shape[axis] : kept.end) - kept.begin;
-        offset_bits += kept.begin * stride_bits;
-        if (count > 1) {
-            if (run_bits == stride_bits && runs.loops_.empty()) {
-                run_bits *= count;
-            } else {
-                if (stride_bits % 8 != 0) return failure{.code = errc::slice_cuts_byte};
-                loop* const outermost = runs.loops_.empty() ? nullptr : &runs.loops_.back();
-                if (outermost != nullptr && outermost->stride_bytes * outermost->extent == stride_bits / 8)
-                    outermost->extent *= count;
-                else if (!runs.loops_.push({count, stride_bits / 8}))
-                    return failure{.code = errc::out_of_memory};
-                runs.run_count_ *= count;
-            }
-        }
-        stride_bits *= shape[axis];
-    }
-    if (offset_bits % 8 != 0 || run_bits % 8 != 0) return failure{.code = errc::slice_cuts_byte};
-    for (std::size_t i = 0; i < runs.loops_.size() / 2; ++i)
-        detail::swap(runs.loops_[i], runs.loops_[runs.loops_.size() - 1 - i]);
-    runs.offset_bytes_ = offset_bits / 8;
-    runs.run_bytes_ = run_bits / 8;
+    const auto any = runs.keep(shape, ranges);
+    if (!any) return any.error();
+    if (!*any) return runs;
+    if (auto done = runs.stride(type, shape, ranges); !done) return std::move(done).error();
     return runs;
 }
 

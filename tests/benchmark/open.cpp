@@ -161,7 +161,9 @@ int main(int argc, char** argv) {
         race.add("safefuse, scopes and their plans", [&] {
             const auto scopes = sf::experts_scopes::find(*opened, sf::description_of<sf::layouts::qwen2_moe>);
             for (std::size_t i = 0; scopes && i < scopes->size(); ++i)
-                if (const auto plan = sf::plan_scope(*opened, sf::description_of<sf::layouts::qwen2_moe>, (*scopes)[i]); !plan)
+                if (const auto plan =
+                        sf::plan(*opened, (*scopes)[i], sf::description_of<sf::layouts::qwen2_moe>, sf::direction::forward);
+                    !plan)
                     program.fail(plan.error().message().c_str());
         });
         race.add("safefuse, family told by names alone", [&] {

@@ -101,7 +101,7 @@ std::vector<step> checkpoint_steps(const std::string& path, const sf::checkpoint
              const auto scopes = sf::experts_scopes::find(opened, family);
              bool good = scopes.has_value();
              for (std::size_t i = 0; good && i < scopes->size(); ++i)
-                 good = sf::plan_scope(opened, family, (*scopes)[i]).has_value();
+                 good = sf::plan(opened, (*scopes)[i], family, sf::direction::forward).has_value();
              return good;
          }},
         {"tell the family by names", [&opened] { return sf::detect_family(opened).has_value(); }},

@@ -97,7 +97,7 @@ TEST_CASE("eigen: matrices are what plans are made of, and one expert's matrix i
     const auto fused_named = adapt::named_tensors::of(fused);
     REQUIRE(fused_named);
     const auto fused_set = fused_named->list();
-    const auto back = sf::plan_unfuse<sf::layouts::qwen2_moe>(fused_set, experts::scope);
+    const auto back = sf::plan<sf::layouts::qwen2_moe>(fused_set, experts::scope, sf::direction::inverse);
     REQUIRE(back);
     std::vector<float> memory(experts::intermediate * experts::hidden);
     Eigen::Map<matrix<float>> up{memory.data(), experts::intermediate, experts::hidden};

@@ -100,7 +100,7 @@ TEST_CASE("mlx: a map of arrays is what plans are made of, there and back") {
     const auto named = adapt::named_tensors::of(fused);
     REQUIRE(named);
     const auto set = named->list();
-    const auto back = sf::plan_unfuse<sf::layouts::qwen2_moe>(set, experts::scope);
+    const auto back = sf::plan<sf::layouts::qwen2_moe>(set, experts::scope, sf::direction::inverse);
     REQUIRE(back);
     for (int e = 0; e < experts::count; ++e)
         for (const char* part : {"gate", "up", "down"}) {

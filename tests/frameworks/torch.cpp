@@ -129,7 +129,7 @@ DOCTEST_TEST_CASE("torch: a map of tensors is what plans are made of, there and 
     const auto fused_named = adapt::named_tensors::of(fused);
     DOCTEST_REQUIRE(fused_named);
     const auto fused_set = fused_named->list();
-    const auto back = sf::plan_unfuse<sf::layouts::qwen2_moe>(fused_set, experts::scope);
+    const auto back = sf::plan<sf::layouts::qwen2_moe>(fused_set, experts::scope, sf::direction::inverse);
     DOCTEST_REQUIRE(back);
     for (const auto& [name, tensor] : tensors) {
         at::Tensor again = at::zeros_like(tensor);

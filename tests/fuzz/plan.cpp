@@ -216,7 +216,8 @@ void plan_family(laws::packed_set& set, const sf::family_description& there, con
     for (std::size_t s = 0; s < scopes->size(); ++s) {
         const sf::experts_scope scope = (*scopes)[s];
         FUZZ_HOLD(scope.module < there.module_count() && (s < scopes->experts_count()) == (scope.module == 0));
-        const auto plan = sf::plan_scope(set, there, scope, {.known_extents = known, .unscaled_codes = unscaled});
+        const auto plan =
+            sf::plan(set, scope, there, sf::direction::forward, {.known_extents = known, .unscaled_codes = unscaled});
         if (!plan) {
             FUZZ_HOLD(plan.error().message().size() > 0);
             continue;
@@ -226,8 +227,8 @@ void plan_family(laws::packed_set& set, const sf::family_description& there, con
         const auto scopes_back = sf::experts_scopes::find(made, back);
         FUZZ_HOLD(scopes_back.has_value() && scopes_back->size() >= 1);
         if (scopes_back->size() != 1 || (*scopes_back)[0].form != sf::experts_form::from) continue;
-        const auto plan_back = sf::plan_scope(made, back, (*scopes_back)[0],
-                                              {.destination_scope = scope.name, .known_extents = known, .unscaled_codes = true});
+        const auto plan_back = sf::plan(made, (*scopes_back)[0], back, sf::direction::forward,
+                                        {.destination_scope = scope.name, .known_extents = known, .unscaled_codes = true});
         // what an extent was given for may be a field that only the one form shows; then nothing tells it on the way back
         if (!plan_back && !known.empty()) continue;
         if (!plan_back && of_one_element(plan_back.error())) continue;
@@ -260,7 +261,7 @@ void plan_quantised(std::uint8_t way, fuzz::reader& input) {
                              const sf::plan_options& with) {
         const auto members = sf::detail::tensors_under(of, scope);
         FUZZ_HOLD(members.has_value());
-        return sf::plan_maker::make(of, members->span(), scope, a, b, with);
+        return sf::detail::plan_members(of, members->span(), scope, a, b, with);
     };
     for (const sf::layout_description* const to : layouts) {
         const auto plan = plan_of(set, from, *to, options);

@@ -301,58 +301,70 @@ public:
     }
 };
 
-/// serde_json turns what it ignores into a double and refuses what comes out infinite. To refuse the same texts, the number is
-/// built as it is there: as many leading digits as fit 64 bits, times a power of ten.
-inline bool json_cursor::skip_number() noexcept {
-    const char* const first = at_;
-    if (*at_ == '-') ++at_;
-    const char* const digits = at_;
-    if (!skip_digits()) return fail("invalid number");
-    if (*digits == '0' && at_ - digits > 1) return fail("a number begins with 0");
-    const char* const point = at_;
-    if (at_ != end_ && *at_ == '.') {
-        ++at_;
-        if (!skip_digits()) return fail("invalid number");
-    }
-    const char* const mantissa_end = at_;
-    bool negative_exponent = false;
+/// The texts of a JSON number: digits before and after the point, and the exponent.
+struct number_text {
+    const char* digits;  ///< the first digit
+    const char* point;   ///< behind the digits before the point
+    const char* end;     ///< of the digits; what follows is the exponent
     std::int64_t exponent = 0;
-    if (at_ != end_ && (*at_ == 'e' || *at_ == 'E')) {
-        ++at_;
-        if (at_ != end_ && (*at_ == '+' || *at_ == '-')) negative_exponent = *at_++ == '-';
-        const char* const exponent_digits = at_;
-        if (!skip_digits()) return fail("invalid number");
-        for (const char* digit = exponent_digits; digit != at_ && exponent < 1'000'000'000'000; ++digit)
-            exponent = exponent * 10 + (*digit - '0');
-    }
-    if (at_ - first + (negative_exponent ? 0 : exponent) < 300) return true;  // below 10^300
+};
 
+/// Whether a number is finite as serde_json reads it: as many leading digits as fit 64 bits, times a
+/// power of ten.
+inline bool is_finite(const number_text& number) noexcept {
     std::uint64_t significand = 0;
-    std::int64_t scale = 0;
-    const char* digit = digits;
+    const char* digit = number.digits;
     const auto take_digit = [&]() noexcept {
         const auto value = static_cast<std::uint64_t>(*digit - '0');
         if (significand > (~std::uint64_t{0} - value) / 10) return false;
         significand = significand * 10 + value;
         return true;
     };
-    while (digit != point && take_digit()) ++digit;
-    scale = point - digit;
-    if (point != mantissa_end)
-        for (digit = point + 1; digit != mantissa_end && take_digit(); ++digit) --scale;
-    scale += negative_exponent ? -exponent : exponent;
+    while (digit != number.point && take_digit()) ++digit;
+    std::int64_t scale = number.point - digit;
+    if (number.point != number.end)
+        for (digit = number.point + 1; digit != number.end && take_digit(); ++digit) --scale;
+    scale += number.exponent;
     if (significand == 0 || scale <= 0) return true;
-    bool fits = scale <= 308;
-    if (fits) {
-        const char power[] = {'1',
-                              'e',
-                              static_cast<char>('0' + scale / 100),
-                              static_cast<char>('0' + scale / 10 % 10),
-                              static_cast<char>('0' + scale % 10),
-                              '\0'};
-        fits = static_cast<double>(significand) * std::strtod(power, nullptr) <= 1.7976931348623157e308;
+    if (scale > 308) return false;
+    const char power[] = {'1',
+                          'e',
+                          static_cast<char>('0' + scale / 100),
+                          static_cast<char>('0' + scale / 10 % 10),
+                          static_cast<char>('0' + scale % 10),
+                          '\0'};
+    return static_cast<double>(significand) * std::strtod(power, nullptr) <=
+           1.7976931348623157e308;
+}
+
+/// serde_json turns what it ignores into a double and refuses what comes out infinite. To refuse the
+/// same texts, the number is built as it is there.
+inline bool json_cursor::skip_number() noexcept {
+    const char* const first = at_;
+    if (*at_ == '-') ++at_;
+    number_text number{.digits = at_, .point = nullptr, .end = nullptr};
+    if (!skip_digits()) return fail("invalid number");
+    if (*number.digits == '0' && at_ - number.digits > 1) return fail("a number begins with 0");
+    number.point = at_;
+    if (at_ != end_ && *at_ == '.') {
+        ++at_;
+        if (!skip_digits()) return fail("invalid number");
     }
-    if (fits) return true;
+    number.end = at_;
+    bool negative_exponent = false;
+    if (at_ != end_ && (*at_ == 'e' || *at_ == 'E')) {
+        ++at_;
+        if (at_ != end_ && (*at_ == '+' || *at_ == '-')) negative_exponent = *at_++ == '-';
+        const char* const exponent_digits = at_;
+        if (!skip_digits()) return fail("invalid number");
+        for (const char* digit = exponent_digits;
+             digit != at_ && number.exponent < 1'000'000'000'000; ++digit)
+            number.exponent = number.exponent * 10 + (*digit - '0');
+    }
+    // below 10^300
+    if (at_ - first + (negative_exponent ? 0 : number.exponent) < 300) return true;
+    if (negative_exponent) number.exponent = -number.exponent;
+    if (is_finite(number)) return true;
     at_ = first;
     return fail("number out of range");
 }

@@ -109,6 +109,72 @@ struct byte_window {
 /// Which side of a block a window is of.
 enum class block_side : std::uint8_t { source, destination };
 
+/// @{
+/// One side of a block: the step of a loop, where the first run begins, and the bytes from there to
+/// the end of the last run.
+[[nodiscard]] constexpr std::uint64_t stride_of(const copy_loop& loop, block_side side) noexcept {
+    return side == block_side::source ? loop.source_stride : loop.destination_stride;
+}
+[[nodiscard]] constexpr std::uint64_t offset_of(const copy_block& block, block_side side) noexcept {
+    return side == block_side::source ? block.source_offset : block.destination_offset;
+}
+[[nodiscard]] constexpr std::uint64_t extent_of(const copy_block& block, block_side side) noexcept {
+    return side == block_side::source ? block.source_extent_bytes()
+                                      : block.destination_extent_bytes();
+}
+/// @}
+
+/// The bytes that a loop's steps cover on one side: step i covers
+/// [begin + i * step, begin + i * step + each).
+struct loop_steps {
+    std::uint64_t begin;
+    std::uint64_t step;
+    std::uint64_t each;
+    std::uint64_t count;
+
+    /// The first step that ends after byte `at`; it may be past the last one.
+    [[nodiscard]] constexpr std::uint64_t first_after(std::uint64_t at) const noexcept {
+        return at < begin + each || step == 0 ? 0 : (at - begin - each) / step + 1;
+    }
+    /// The number of steps that begin before byte `at`.
+    [[nodiscard]] constexpr std::uint64_t count_before(std::uint64_t at) const noexcept {
+        if (at <= begin) return 0;
+        if (step == 0) return count;
+        const std::uint64_t steps = (at - begin + step - 1) / step;
+        return steps < count ? steps : count;
+    }
+    /// The number of steps that end at byte `at` or before it.
+    [[nodiscard]] constexpr std::uint64_t count_up_to(std::uint64_t at) const noexcept {
+        if (at < begin + each) return 0;
+        const std::uint64_t steps = first_after(at);
+        return steps < count && step != 0 ? steps : count;
+    }
+};
+
+/// The steps of a loop from `first` on, before `last`.
+struct step_range {
+    std::uint64_t first;
+    std::uint64_t last;
+
+    [[nodiscard]] constexpr bool is_empty() const noexcept { return first >= last; }
+};
+/// The steps that have bytes in a window.
+[[nodiscard]] constexpr step_range steps_touching(const loop_steps& steps,
+                                                  byte_window window) noexcept {
+    return {steps.first_after(window.begin), steps.count_before(window.end)};
+}
+/// The steps that have all of their bytes in a window.
+[[nodiscard]] constexpr step_range steps_inside(const loop_steps& steps,
+                                                byte_window window) noexcept {
+    return {steps.count_before(window.begin), steps.count_up_to(window.end)};
+}
+/// The bytes of a run at `begin` that are in a window; the two have bytes in common.
+[[nodiscard]] constexpr byte_window intersect(std::uint64_t begin, std::uint64_t size,
+                                              byte_window window) noexcept {
+    return {begin < window.begin ? window.begin : begin,
+            begin + size < window.end ? begin + size : window.end};
+}
+
 /// A block's loops in the order of one side: strides falling, so that no run of an outer step lies among those of another.
 class ordered_block {
 public:
@@ -116,12 +182,13 @@ public:
         for (std::uint32_t i = 1; i < block_.loop_count; ++i) {
             const copy_loop loop = block_.loops[i];
             std::uint32_t at = i;
-            for (; at > 0 && stride(block_.loops[at - 1]) < stride(loop); --at) block_.loops[at] = block_.loops[at - 1];
+            for (; at > 0 && stride(at - 1) < stride_of(loop, side_); --at)
+                block_.loops[at] = block_.loops[at - 1];
             block_.loops[at] = loop;
         }
         span_[block_.loop_count] = block_.run_bytes;
         for (std::uint32_t i = block_.loop_count; i-- > 0;)
-            span_[i] = span_[i + 1] + (block_.loops[i].extent - 1) * stride(block_.loops[i]);
+            span_[i] = span_[i + 1] + (block_.loops[i].extent - 1) * stride(i);
     }
 
     /// Calls f(source offset, destination offset, bytes) for the runs, or the pieces of runs, inside the window, in its order,
@@ -134,13 +201,11 @@ public:
     /// The bytes from `at` on to the end of the first stretch that ends behind it; runs less than `gap` bytes apart are one stretch.
     /// Empty where there is none.
     [[nodiscard]] SAFEFUSE_OUT_OF_LINE byte_window stretch(std::uint64_t at, std::uint64_t gap) const noexcept {
-        std::uint64_t here = side_ == block_side::source ? block_.source_offset : block_.destination_offset;
+        std::uint64_t here = offset_of(block_, side_);
         if (at >= here + span_[0]) return {at, at};
         const std::uint32_t solid = solid_from(gap);
-        for (std::uint32_t depth = 0; depth < solid; ++depth) {
-            const std::uint64_t step = stride(block_.loops[depth]), each = span_[depth + 1];
-            if (at >= here + each) here += ((at - here - each) / step + 1) * step;
-        }
+        for (std::uint32_t depth = 0; depth < solid; ++depth)
+            here += steps_at(depth, here).first_after(at) * stride(depth);
         return {at > here ? at : here, here + span_[solid]};
     }
     /// Whether every run is `gap` bytes or more away from the next.
@@ -151,36 +216,36 @@ private:
     [[nodiscard]] std::uint32_t solid_from(std::uint64_t gap) const noexcept {
         std::uint32_t depth = block_.loop_count;
         while (depth > 0 &&
-               (stride(block_.loops[depth - 1]) < span_[depth] || stride(block_.loops[depth - 1]) - span_[depth] < gap))
+               (stride(depth - 1) < span_[depth] || stride(depth - 1) - span_[depth] < gap))
             --depth;
         return depth;
     }
-    [[nodiscard]] std::uint64_t stride(const copy_loop& loop) const noexcept {
-        return side_ == block_side::source ? loop.source_stride : loop.destination_stride;
+    [[nodiscard]] std::uint64_t stride(std::uint32_t depth) const noexcept {
+        return stride_of(block_.loops[depth], side_);
+    }
+    /// The steps of a loop whose first step begins at byte `begin`.
+    [[nodiscard]] loop_steps steps_at(std::uint32_t depth, std::uint64_t begin) const noexcept {
+        return {begin, stride(depth), span_[depth + 1], block_.loops[depth].extent};
     }
 
     template <class F>
-    SAFEFUSE_OUT_OF_LINE result<void> visit(std::uint32_t depth, std::uint64_t from, std::uint64_t to, byte_window window,
-                                            F& f) const {
+    SAFEFUSE_OUT_OF_LINE result<void> visit(std::uint32_t depth, std::uint64_t from,
+                                            std::uint64_t to, byte_window window, F& f) const {
         const std::uint64_t here = side_ == block_side::source ? from : to;
         if (here >= window.end || here + span_[depth] <= window.begin) return {};
-        // loop_count is at most max_copy_loops; g++ 12 does not see it and warns of reads behind the array
+        // loop_count is at most max_copy_loops; g++ 12 does not see it and warns of reads behind
+        // the array
         if (depth == block_.loop_count || depth == max_copy_loops) {
-            const std::uint64_t skipped = here < window.begin ? window.begin - here : 0;
-            const std::uint64_t end = here + block_.run_bytes < window.end ? here + block_.run_bytes : window.end;
-            return f(from + skipped, to + skipped, end - here - skipped);
+            const byte_window part = intersect(here, block_.run_bytes, window);
+            const std::uint64_t skipped = part.begin - here;
+            return f(from + skipped, to + skipped, part.end - part.begin);
         }
         const copy_loop& loop = block_.loops[depth];
-        const std::uint64_t step = stride(loop);
-        // the first step that ends behind the window's begin, and the first that begins at or behind its end
-        std::uint64_t first = 0, last = loop.extent;
-        if (step > 0) {
-            if (here + span_[depth + 1] <= window.begin) first = (window.begin - here - span_[depth + 1]) / step + 1;
-            const std::uint64_t reach = (window.end - here + step - 1) / step;
-            if (reach < last) last = reach;
-        }
-        for (std::uint64_t i = first; i < last; ++i)
-            if (auto done = visit(depth + 1, from + i * loop.source_stride, to + i * loop.destination_stride, window, f); !done)
+        const step_range steps = steps_touching(steps_at(depth, here), window);
+        for (std::uint64_t i = steps.first; i < steps.last; ++i)
+            if (auto done = visit(depth + 1, from + i * loop.source_stride,
+                                  to + i * loop.destination_stride, window, f);
+                !done)
                 return done;
         return {};
     }
@@ -192,12 +257,9 @@ private:
 
 /// The number of the loop with the longest step on one side. What its steps cover there does not overlap. The block has loops.
 [[nodiscard]] inline std::uint32_t longest_loop(const copy_block& block, block_side side) noexcept {
-    const auto stride = [&](const copy_loop& loop) noexcept {
-        return side == block_side::source ? loop.source_stride : loop.destination_stride;
-    };
     std::uint32_t longest = 0;
     for (std::uint32_t i = 1; i < block.loop_count; ++i)
-        if (stride(block.loops[i]) > stride(block.loops[longest])) longest = i;
+        if (stride_of(block.loops[i], side) > stride_of(block.loops[longest], side)) longest = i;
     return longest;
 }
 
@@ -215,42 +277,37 @@ private:
     return part;
 }
 
-/// Calls f(part) for the parts of a block that lie in a window of one side and together are all of it that does: blocks
-/// themselves, as large as can be, until f returns a failure. f returns result<void>.
+/// The bytes of a block without loops that are in a window of one side, as a block.
+[[nodiscard]] inline copy_block run_inside(const copy_block& block, block_side side,
+                                           byte_window window) noexcept {
+    const std::uint64_t here = offset_of(block, side);
+    const byte_window inside = intersect(here, block.run_bytes, window);
+    copy_block part = block;
+    part.source_offset += inside.begin - here;
+    part.destination_offset += inside.begin - here;
+    part.run_bytes = inside.end - inside.begin;
+    return part;
+}
+
+/// Calls f(part) for the parts of a block that are in a window of one side and together are all of
+/// it that is: blocks themselves, as large as can be, until f returns a failure. f returns
+/// result<void>.
 template <class F>
 result<void> cut(const copy_block& block, block_side side, byte_window window, F& f) {
-    const auto stride = [&](const copy_loop& loop) noexcept {
-        return side == block_side::source ? loop.source_stride : loop.destination_stride;
-    };
-    const std::uint64_t here = side == block_side::source ? block.source_offset : block.destination_offset;
-    const std::uint64_t extent = side == block_side::source ? block.source_extent_bytes() : block.destination_extent_bytes();
+    const std::uint64_t here = offset_of(block, side), extent = extent_of(block, side);
     if (here >= window.end || here + extent <= window.begin) return {};
     if (here >= window.begin && here + extent <= window.end) return f(block);
-    copy_block part = block;
-    if (block.loop_count == 0) {
-        const std::uint64_t skipped = here < window.begin ? window.begin - here : 0;
-        part.source_offset += skipped;
-        part.destination_offset += skipped;
-        part.run_bytes = (here + block.run_bytes < window.end ? here + block.run_bytes : window.end) - here - skipped;
-        return f(part);
-    }
-
-    // The loop with the longest step comes first.
+    if (block.loop_count == 0) return f(run_inside(block, side, window));
+    // the loop with the longest step comes first: what its steps cover does not overlap
     const std::uint32_t longest = longest_loop(block, side);
     const copy_loop loop = block.loops[longest];
-    const std::uint64_t step = stride(loop), each = extent - (loop.extent - 1) * step;
-    // steps that touch the window: [first, last); those that lie in it: [inner_first, inner_last)
-    const std::uint64_t first = here + each > window.begin ? 0 : (window.begin - here - each) / step + 1;
-    std::uint64_t last = (window.end - here + step - 1) / step;
-    if (last > loop.extent) last = loop.extent;
-    std::uint64_t inner_first = here >= window.begin ? 0 : (window.begin - here + step - 1) / step;
-    std::uint64_t inner_last = window.end < here + each ? 0 : (window.end - here - each) / step + 1;
-    if (inner_last > loop.extent) inner_last = loop.extent;
-    if (inner_first >= inner_last) inner_first = inner_last = last;
-    for (std::uint64_t i = first, count = 0; i < last; i += count) {
-        const bool whole = i == inner_first && inner_first < inner_last;
-        count = whole ? inner_last - inner_first : 1;
-        part = steps_of(block, longest, i, count);
+    const std::uint64_t step = stride_of(loop, side);
+    const loop_steps steps{here, step, extent - (loop.extent - 1) * step, loop.extent};
+    const step_range touching = steps_touching(steps, window), inside = steps_inside(steps, window);
+    for (std::uint64_t i = touching.first, count = 0; i < touching.last; i += count) {
+        const bool whole = !inside.is_empty() && i == inside.first;
+        count = whole ? inside.last - inside.first : 1;
+        const copy_block part = steps_of(block, longest, i, count);
         if (auto done = whole ? f(part) : cut(part, side, window, f); !done) return done;
     }
     return {};

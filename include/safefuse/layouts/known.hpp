@@ -138,9 +138,9 @@ inline result<bool> has_source_form(const tensor_set_ref& set, const experts_sco
     bool fits = false;
     for (std::size_t i = 0; !fits && i < scopes->experts_count(); ++i) {
         if ((*scopes)[i].form == experts_form::to) continue;
-        const auto plan = plan_scope(set, family, (*scopes)[i], of_any_type);
-        if (!plan && plan.error().code == errc::out_of_memory) return plan.error();
-        fits = !plan || plan->source_form() != experts_form::to;
+        const auto made = plan(set, (*scopes)[i], family, direction::forward, of_any_type);
+        if (!made && made.error().code == errc::out_of_memory) return made.error();
+        fits = !made || made->source_form() != experts_form::to;
     }
     return fits;
 }
@@ -206,7 +206,7 @@ inline result<copy_plan> plan_first(const tensor_set_ref& set, const tensor_set_
         for (const std::uint32_t member : scope.tensors)
             if (!members.push(nearby.number(member))) return failure{.code = errc::out_of_memory};
         scope.tensors = members.span();
-        return plan_scope(set, family, scope, of_any_type);
+        return plan(set, scope, family, direction::forward, of_any_type);
     }
     return failure{.code = errc::no_experts};
 }
@@ -231,7 +231,8 @@ inline result<bool> same_work(const tensor_set_ref& set, const tensor_set_ref& k
         if (!all) scopes = experts_scopes::find(set, a), others = experts_scopes::find(set, b);
     }
     for (std::size_t i = scopes->experts_count(); i < scopes->size(); ++i) {
-        const auto one = plan_scope(set, a, (*scopes)[i], of_any_type), other = plan_scope(set, b, (*others)[i], of_any_type);
+        const auto one = plan(set, (*scopes)[i], a, direction::forward, of_any_type);
+        const auto other = plan(set, (*others)[i], b, direction::forward, of_any_type);
         if (!one || !other || !same_work(*one, *other)) return false;
     }
     return true;
