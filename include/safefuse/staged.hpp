@@ -56,6 +56,7 @@ struct staged_copy {
 ///   wait              returns when they are
 /// A lane is a number below staging_options::slab_count; copies of one lane are in order, whatever device queues lanes share.
 /// Members more, used where they are there:
+///   prepare(ticket)   makes a ticket ready, once, when the loader is made: an event, say, so that nothing is allocated later
 ///   copy_batch(sequence<const staged_copy<destination>>, lane)   copy, for all copies of a slab at once
 ///   let_wait(stream, ticket)                                    makes a stream of the caller's wait for the ticket; nobody waits here
 /// Failures of a device are device_failed, or what fits better.
@@ -313,6 +314,8 @@ public:
             one.memory = *memory;
             static_cast<void>(of.slabs.push(std::move(one)));  // there is room
             static_cast<void>(of.ring.push(static_cast<std::uint32_t>(i)));
+            if constexpr (requires { { device.prepare(one.ticket) } noexcept -> std::same_as<result<void>>; })
+                if (auto ready = device.prepare(of.slabs.back().ticket); !ready) return std::move(ready).error();
         }
         of.available.store(static_cast<std::uint32_t>(of.slabs.size()), std::memory_order_relaxed);
         return made;
