@@ -338,6 +338,34 @@ platform(NAME valgrind TITLE "Linux x86-64" CXX g++ FLAGS "-O1 -g1" SYSTEM Linux
     TESTS "^(header|json_cursor|name_table|byte_source|mapped_file|tensor_file|shard_index|checkpoint|writer|fuse|convert|repack)\\.test\\.cpp$|^examples$"
     HOW "valgrind memcheck, tests of files and copies" PACKAGE "Debian: valgrind")
 
+# Every header and example as a .cu file
+list(APPEND known nvcc)
+if(NOT only OR "nvcc" IN_LIST only)
+    find_nvcc(nvcc version)
+    if(NOT nvcc)
+        say("nvcc: skipped: there is no nvcc 13 (pip: nvidia-cuda-nvcc nvidia-nvvm nvidia-cuda-crt nvidia-cuda-runtime nvidia-cuda-cccl)")
+    else()
+        set(arguments "-DNVCC=${nvcc}" "-DWORK=${BUILD_DIR}/nvcc")
+        if(JOBS)
+            list(APPEND arguments -DJOBS=${JOBS})
+        endif()
+        string(TIMESTAMP begin "%s" UTC)
+        execute_process(COMMAND "${CMAKE_COMMAND}" ${arguments} -P "${source}/tests/nvcc/run.cmake" RESULT_VARIABLE failed
+            OUTPUT_VARIABLE output ERROR_VARIABLE output ECHO_OUTPUT_VARIABLE ECHO_ERROR_VARIABLE)
+        string(TIMESTAMP end "%s" UTC)
+        math(EXPR seconds "${end} - ${begin}")
+        string(REGEX MATCH "[0-9]+ of [0-9]+ headers and examples" count "${output}")
+        if(failed)
+            say("nvcc: nvcc ${version}: FAILED, ${count}, ${seconds} s")
+            list(APPEND failures nvcc)
+        else()
+            say("nvcc: nvcc ${version}: ${count}, ${seconds} s")
+        endif()
+        string(APPEND table "| Linux x86-64, CUDA files | nvcc ${version} with g++, libstdc++ | C++20, warnings are errors | "
+            "${count}, and a program that fuses | compiled here, run without a GPU |\n")
+    endif()
+endif()
+
 foreach(name IN LISTS only)
     if(NOT name IN_LIST known)
         list(JOIN known ", " names)

@@ -288,6 +288,23 @@ TEST_CASE("structure: CMakeLists.txt lists the headers in include, sorted") {
     CHECK_MESSAGE(listed == present, "the list should read:\n" << lines);
 }
 
+// Without it cmake -P runs by the rules of its oldest version: 3.25 then takes IN_LIST for a word of no meaning.
+TEST_CASE("structure: every CMake script begins with cmake_minimum_required") {
+    std::size_t scripts = 0;
+    for (const char* folder : {"examples", "tests"})
+        for (const auto& entry : fs::recursive_directory_iterator{fs::path{SAFEFUSE_SOURCE_DIR} / folder}) {
+            if (entry.path().extension() != ".cmake") continue;
+            ++scripts;
+            const auto all = lines(read(entry.path()));
+            const auto first =
+                std::find_if_not(all.begin(), all.end(), [](const auto& line) { return line.empty() || line[0] == '#'; });
+            CAPTURE(entry.path().string());
+            REQUIRE(first != all.end());
+            CHECK(first->starts_with("cmake_minimum_required(VERSION 3.24)"));
+        }
+    CHECK(scripts > 0);
+}
+
 #define TEXT_OF_MACRO(macro) #macro
 #define TEXT_OF(macro) TEXT_OF_MACRO(macro)
 

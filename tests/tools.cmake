@@ -1,4 +1,5 @@
-# What tests/run.cmake and examples/demo.cmake share.
+# What tests/run.cmake, examples/demo.cmake and other scripts share.
+cmake_minimum_required(VERSION 3.24)
 
 # Prints to stdout; message() prints to stderr, or with dashes.
 function(say)
@@ -45,4 +46,32 @@ function(find_tools result)
         endif()
     endif()
     set(${result} "${options}" PARENT_SCOPE)
+endfunction()
+
+# The nvcc that NVCC names, that of the path, or that of PYTHON's package nvidia-cuda-nvcc, and its version; empty where there is none
+# of 13 or later, the versions that the library was tried with.
+function(find_nvcc program_result version_result)
+    set(${program_result} "" PARENT_SCOPE)
+    set(${version_result} "" PARENT_SCOPE)
+    if(NOT PYTHON)
+        set(PYTHON python3)
+    endif()
+    set(candidates "${NVCC}")
+    if(NOT NVCC)
+        find_program(nvcc nvcc NO_CACHE)
+        set(candidates "${nvcc}")
+        execute_process(COMMAND "${PYTHON}" -c "import nvidia; print(*(p + '/cu13/bin/nvcc' for p in nvidia.__path__), sep=';')"
+            OUTPUT_VARIABLE packaged OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+        list(APPEND candidates ${packaged})
+    endif()
+    foreach(candidate IN LISTS candidates)
+        if(candidate)
+            execute_process(COMMAND "${candidate}" --version OUTPUT_VARIABLE text ERROR_QUIET)
+            if(text MATCHES "release [0-9.]+, V([0-9.]+)" AND CMAKE_MATCH_1 VERSION_GREATER_EQUAL 13)
+                set(${program_result} "${candidate}" PARENT_SCOPE)
+                set(${version_result} "${CMAKE_MATCH_1}" PARENT_SCOPE)
+                return()
+            endif()
+        endif()
+    endforeach()
 endfunction()

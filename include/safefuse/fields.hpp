@@ -131,11 +131,20 @@ struct spelled {
 
 namespace detail {
 
-constexpr bool names_differ(std::initializer_list<std::string_view> names) noexcept {
+constexpr bool all_differ(std::initializer_list<std::string_view> names) noexcept {
     for (const std::string_view& name : names)
         for (const std::string_view* other = names.begin(); other != &name; ++other)
             if (name == *other) return false;
     return true;
+}
+// Lists stand in functions: nvcc 13 hands a list with a pack in a static_assert on as what g++ refuses.
+template <class... Spelled>
+constexpr bool suffixes_differ() noexcept {
+    return all_differ({Spelled::description.suffix...});
+}
+template <class... Spelled>
+constexpr bool fields_differ() noexcept {
+    return all_differ({Spelled::description.field->name...});
 }
 
 }  // namespace detail
@@ -143,8 +152,8 @@ constexpr bool names_differ(std::initializer_list<std::string_view> names) noexc
 /// The fields a layout knows and how it spells them.
 template <class... Spelled>
 struct spelling {
-    static_assert(detail::names_differ({Spelled::description.suffix...}), "safefuse: two fields are spelled alike");
-    static_assert(detail::names_differ({Spelled::description.field->name...}), "safefuse: a field is spelled in two ways");
+    static_assert(detail::suffixes_differ<Spelled...>(), "safefuse: two fields are spelled alike");
+    static_assert(detail::fields_differ<Spelled...>(), "safefuse: a field is spelled in two ways");
     /// The spellings as data, in the order given.
     static constexpr spelled_field fields[] = {Spelled::description...};
 };

@@ -470,18 +470,19 @@ struct part_of {
     using parts = part_list<part_of>;
     /// @}
     /// The names of the extents, outermost first.
-    static constexpr std::string_view extents[] = {Extent.view()...};
+    static constexpr std::string_view extents[sizeof...(Extent)] = {Extent.view()...};
     /// Its own axes in order.
     [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept { return place_part(name, group, extents, x); }
 };
 
 /// One logical matrix of each expert: its name and the names of its extents, outermost first.
+/// (No alias: nvcc 13 loses the texts that an alias template hands on.)
 template <fixed_text Name, fixed_text... Extent>
-using part = part_of<group_of_experts<"E">, Name, Extent...>;
+struct part : part_of<group_of_experts<"E">, Name, Extent...> {};
 
 /// A matrix that is no expert's, for modules that a model stores otherwise than the hub does.
 template <fixed_text Name, fixed_text... Extent>
-using matrix = part_of<of_no_expert, Name, Extent...>;
+struct matrix : part_of<of_no_expert, Name, Extent...> {};
 
 /// A new leading axis over all experts.
 template <layout_term Term>
@@ -626,7 +627,9 @@ struct tensor {
 namespace detail {
 
 /// Whether no tensor with the suffix of a field is called like another tensor with that of a field: "x" + "_bias" and "x_bias".
-constexpr bool spelled_apart(std::initializer_list<std::string_view> names, sequence<const spelled_field> fields) noexcept {
+template <class... Tensor>
+constexpr bool spelled_apart(sequence<const spelled_field> fields) noexcept {
+    const std::string_view names[] = {Tensor::description.name...};
     for (const std::string_view& longer : names)
         for (const std::string_view& name : names) {
             if (longer == name || !longer.starts_with(name)) continue;
@@ -670,7 +673,7 @@ struct layout {
     static constexpr layout_description description{tensors, Spelling::fields};
 
     static_assert(detail::tensors_differ<Tensor...>(), "safefuse: two tensors of a layout have the same name");
-    static_assert(detail::spelled_apart({Tensor::description.name...}, Spelling::fields),
+    static_assert(detail::spelled_apart<Tensor...>(Spelling::fields),
                   "safefuse: a tensor's name is another tensor's name with the suffix of a field");
 };
 
@@ -683,9 +686,10 @@ concept layout_type = requires {
 
 namespace detail {
 
+// `part` and its like are known by the part_of below them.
 template <class Part, class... Other>
 constexpr bool among(part_list<Other...>) noexcept {
-    return (std::same_as<Part, Other> || ...);
+    return (std::same_as<typename Part::parts, typename Other::parts> || ...);
 }
 template <class... Part, class Others>
 constexpr bool all_among(part_list<Part...>, Others others) noexcept {

@@ -244,7 +244,7 @@ concept lends_views = requires { requires T::lends_views; };
 /// A T, or the failure that prevented it; names as in std::expected. It can be moved, not copied.
 /// `value()` on a failure stops the program with a trap in every build mode; `operator*` there is undefined.
 template <class T>
-class [[nodiscard]] result {
+class SAFEFUSE_NODISCARD result {
 public:
     /// As std::expected calls it.
     using value_type = T;
@@ -364,7 +364,7 @@ private:
 
 /// Success without a value, or the failure that prevented it.
 template <>
-class [[nodiscard]] result<void> {
+class SAFEFUSE_NODISCARD result<void> {
 public:
     /// As std::expected calls it.
     using value_type = void;

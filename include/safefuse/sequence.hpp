@@ -38,12 +38,12 @@ public:
     constexpr sequence(T (&elements)[Count]) noexcept : first_{elements}, count_{Count} {}  // NOLINT: a view converts
     /// Whatever has data() and size() of its own elements; what is to be written to, nothing that ends with the expression.
     template <class Container>
-        requires requires(Container& container, void (*take)(T* const*),
-                          std::remove_pointer_t<decltype(container.data())>* const* data) {
+        requires requires(Container& container) {
             requires !std::is_same_v<std::remove_cv_t<Container>, sequence>;
             requires std::is_const_v<T> || std::is_lvalue_reference_v<Container> ||
                          std::ranges::enable_borrowed_range<std::remove_cv_t<Container>>;
-            take(data);  // what may become const, but neither void nor a base class
+            // What may become const, but neither void nor a base class. (A function pointer as a parameter here stops nvcc 13.)
+            requires std::is_convertible_v<std::remove_pointer_t<decltype(container.data())>* const*, T* const*>;
             static_cast<std::size_t>(container.size());
         }
     constexpr sequence(Container&& container) noexcept

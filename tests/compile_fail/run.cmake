@@ -1,6 +1,7 @@
 # Compiles each file of cases.txt twice: as it is, which must work, and with SAFEFUSE_FAIL defined, which must fail with a first
 # error that says what cases.txt says: a sentence in the error's own line, the name of a concept there or in the notes below it.
 #   cmake -DCXX=g++ -DINCLUDE=include [-DCXX_FLAGS=...] -P run.cmake
+cmake_minimum_required(VERSION 3.24)
 
 foreach(needed IN ITEMS CXX INCLUDE)
     if(NOT DEFINED ${needed})

@@ -1,5 +1,6 @@
 # Copies the headers as another version of the library might have them: other numbers, another class, another sentence.
 #   cmake -DINCLUDE=include -DOUTPUT=directory -P another_version.cmake
+cmake_minimum_required(VERSION 3.24)
 file(REMOVE_RECURSE "${OUTPUT}")
 file(COPY "${INCLUDE}/safefuse" DESTINATION "${OUTPUT}")
 function(change header from to)

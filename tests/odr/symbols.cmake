@@ -1,5 +1,6 @@
 # No symbol of the library that a linker would merge is defined in both of two object files, which hold two versions of it.
 #   cmake -DNM=nm -DFIRST=object -DSECOND=object -P symbols.cmake
+cmake_minimum_required(VERSION 3.24)
 function(symbols object result)
     execute_process(COMMAND "${NM}" "${object}" OUTPUT_VARIABLE text COMMAND_ERROR_IS_FATAL ANY)
     string(REGEX MATCHALL " [BCDGRSTVWiuvw] [^\n]*safefuse[^\n]*" found "${text}")

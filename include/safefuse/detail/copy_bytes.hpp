@@ -58,8 +58,8 @@ using wide_vector = long long __attribute__((vector_size(32), may_alias));
     };
     constexpr std::uint32_t has_avx = 3u << 27, has_avx2 = 1u << 5, saves_vectors = 6;
     if (cpuid(0).a < 7 || (cpuid(1).c & has_avx) != has_avx || (cpuid(7).b & has_avx2) == 0) return false;
-    std::uint32_t saved, unused;
-    asm volatile("xgetbv" : "=a"(saved), "=d"(unused) : "c"(0));
+    std::uint32_t saved;
+    asm volatile("xgetbv" : "=a"(saved) : "c"(0) : "edx");
     return (saved & saves_vectors) == saves_vectors;
 }
 [[nodiscard]] SAFEFUSE_OUT_OF_LINE inline bool has_wide_vectors() noexcept {

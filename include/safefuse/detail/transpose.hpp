@@ -72,18 +72,29 @@ private:
         }
     }
     template <std::size_t... At>
-    [[gnu::always_inline]] static void round(const row* from, row* to, std::index_sequence<At...> each) noexcept {
-        ((to[At] =
-              At % 2 == 0 ? low(from[At / 2], from[At / 2 + side / 2], each) : high(from[At / 2], from[At / 2 + side / 2], each)),
-         ...);
+    [[gnu::always_inline]] static void round(const row* from, row* to, std::index_sequence<At...>) noexcept {
+        ((to[At] = At % 2 == 0 ? low(from[At / 2], from[At / 2 + side / 2]) : high(from[At / 2], from[At / 2 + side / 2])), ...);
     }
-    template <std::size_t... At>
-    [[gnu::always_inline]] static row low(row a, row b, std::index_sequence<At...>) noexcept {
-        return __builtin_shufflevector(a, b, (At / 2 + At % 2 * side)...);
+    // The numbers are written out: nvcc 13 takes no pack for them.
+    [[gnu::always_inline]] static row low(row a, row b) noexcept {
+        if constexpr (side == 2)
+            return __builtin_shufflevector(a, b, 0, 2);
+        else if constexpr (side == 4)
+            return __builtin_shufflevector(a, b, 0, 4, 1, 5);
+        else if constexpr (side == 8)
+            return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+        else
+            return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
     }
-    template <std::size_t... At>
-    [[gnu::always_inline]] static row high(row a, row b, std::index_sequence<At...>) noexcept {
-        return __builtin_shufflevector(a, b, (At / 2 + At % 2 * side + side / 2)...);
+    [[gnu::always_inline]] static row high(row a, row b) noexcept {
+        if constexpr (side == 2)
+            return __builtin_shufflevector(a, b, 1, 3);
+        else if constexpr (side == 4)
+            return __builtin_shufflevector(a, b, 2, 6, 3, 7);
+        else if constexpr (side == 8)
+            return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+        else
+            return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
     }
 };
 

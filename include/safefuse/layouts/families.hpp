@@ -400,7 +400,7 @@ using rope_weight = field<"weight", field_role::value, 1, 1, 1>;
 using rope_bias = field<"bias", field_role::addend, 1, 1, 0>;
 using rope_fields = spelling<spelled<rope_weight, ".weight">, spelled<rope_bias, ".bias">>;
 template <fixed_text Name>
-using rope_half = part_of<group_of_experts<"L">, Name, "N", "P", "D">;
+struct rope_half : part_of<group_of_experts<"L">, Name, "N", "P", "D"> {};
 template <class First, class Second>
 using rope_in_turn = flatten<0, interleave<1, 1, First, Second>>;
 template <class First, class Second>
