@@ -39,15 +39,10 @@ build() {
     say built
 }
 
-# Every header, and the device object, as CUDA source by this machine's own nvcc.
+# Every header and example, as CUDA source by this machine's own nvcc.
 nvcc_row() {
     say "nvcc compiles every header"
-    mkdir -p "$work/nvcc"
-    ls include/safefuse/*.hpp include/safefuse/*/*.hpp examples/gpu/cuda_device.hpp examples/gpu/device_model.hpp |
-        grep -v -e os_windows -e mdspan | xargs -P 12 -I{} sh -c '
-            n=$(echo {} | tr "/." "__"); printf "#include \"%s\"\n#include \"%s\"\n" "$PWD/{}" "$PWD/{}" >"'"$work"'/nvcc/$n.cu"
-            if "'"$nvcc"'" -std=c++20 -Iinclude -c "'"$work"'/nvcc/$n.cu" -o "'"$work"'/nvcc/$n.o" >"'"$work"'/nvcc/$n.log" 2>&1; then echo "nvcc ok"
-            else echo "nvcc FAILED {}: $(grep -m1 -i error "'"$work"'/nvcc/$n.log")"; fi' | sort | uniq -c
+    cmake -DWORK="$work/nvcc" -DPYTHON=python3 -P tests/nvcc/run.cmake
 }
 
 check() {
