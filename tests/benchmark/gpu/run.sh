@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # On a machine with a GPU, CUDA and PyTorch, offline: builds, checks and measures staged.hpp and the GPU examples.
-#   run.sh OUT [build|check|measure|all]...    results.json, chart.svg and log.txt go to the folder OUT
+#   run.sh OUT [build|nvcc|check|measure|gpus|all]...    results.json, chart.svg and log.txt go to the folder OUT
+#   build    the programs               nvcc   every header and example as a CUDA file
+#   check    small checkpoints in all layouts against the processor, compute-sanitizer, torch and transformers through DLPack
+#   measure  all contenders in turns    gpus   several GPUs: slices, replicas, all-gathers (not part of all)
 # WHEELS=DIR  wheels of the contenders that are not installed (safetensors 0.9.0rc1, fastsafetensors, instanttensor, runai_model_streamer)
 # WORK=DIR    where programs and checkpoints go (25 GB); default a folder beside OUT's parent on the same disk
 # LAYERS=12 ROUNDS=3 SECONDS_MOST=330 QUICK=
@@ -14,7 +17,7 @@ mkdir -p "$work"
 exec > >(tee -a "$out/log.txt") 2>&1
 begin=$SECONDS
 say() { printf '[%4d s] == %s\n' $((SECONDS - begin)) "$*"; }
-wants() { case "$steps" in *" $1 "*|*" all "*) return 0;; *) return 1;; esac; }
+wants() { case "$steps" in *" $1 "*) return 0;; *" all "*) [ "$1" != gpus ];; *) return 1;; esac; }
 
 nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
 architecture=sm_$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -1 | tr -d .)
@@ -24,17 +27,25 @@ compiler=${CXX:-c++}
 # as C++ these go to the host's compiler, with nvcc's own include folders
 flags="-x c++ -std=c++20 -O2 -Iinclude -Xcompiler -Wall,-Wextra,-pthread"
 
+# NCCL of the system, or of the Python packages that PyTorch has.
+nccl=$(python3 -c 'import nvidia.nccl as n; print(list(n.__path__)[0])' 2>/dev/null)
+[ -f "$nccl/include/nccl.h" ] || nccl=
+nccl_flags=${nccl:+-DGPU_HAS_NCCL -isystem $nccl/include}
+nccl_link=${nccl:+$nccl/lib/libnccl.so.2 -Xlinker -rpath=$nccl/lib}
+[ -z "$nccl" ] && [ -f /usr/include/nccl.h ] && nccl_flags=-DGPU_HAS_NCCL && nccl_link=-lnccl
+
 build() {
     say build
     local jobs=() p
-    for p in examples/gpu/fuse_to_gpu tests/benchmark/gpu/gpu_load; do
-        "$nvcc" $flags -c $p.cpp -o "$work/$(basename $p).o" & jobs+=($!)
+    for p in examples/gpu/fuse_to_gpu examples/gpu/replicate_to_gpus tests/benchmark/gpu/gpu_load; do
+        "$nvcc" $flags $nccl_flags -c $p.cpp -o "$work/$(basename $p).o" & jobs+=($!)
     done
+    "$nvcc" $flags -Xcompiler -fPIC -shared examples/gpu/torch_tensors.cpp -o "$work/torch_tensors.so" & jobs+=($!)
     "$compiler" -std=c++20 -O2 -Iinclude examples/make_checkpoint.cpp -o "$work/make_checkpoint" -pthread & jobs+=($!)
     "$nvcc" -std=c++20 -O2 -arch="$architecture" -c examples/gpu/checksum.cu -o "$work/checksum.o" & jobs+=($!)
     for p in "${jobs[@]}"; do wait "$p" || { say "build failed"; return 1; }; done
-    for p in fuse_to_gpu gpu_load; do
-        "$nvcc" -Xcompiler -pthread "$work/$p.o" "$work/checksum.o" -o "$work/$p" || return 1
+    for p in fuse_to_gpu replicate_to_gpus gpu_load; do
+        "$nvcc" -Xcompiler -pthread "$work/$p.o" "$work/checksum.o" $nccl_link -o "$work/$p" || return 1
     done
     say built
 }
@@ -43,6 +54,20 @@ build() {
 nvcc_row() {
     say "nvcc compiles every header"
     cmake -DWORK="$work/nvcc" -DPYTHON=python3 -P tests/nvcc/run.cmake
+}
+
+# What transformers needs beside what make_checkpoint writes.
+for_transformers() {
+    python3 - "$1" <<'PYTHON'
+import json, sys
+with open(sys.argv[1]) as file:
+    config = json.load(file)
+heads = config["hidden_size"] // 64
+config.update(num_attention_heads=heads, num_key_value_heads=heads, head_dim=64, num_experts_per_tok=8, tie_word_embeddings=False,
+              decoder_sparse_step=1, mlp_only_layers=[], intermediate_size=768)
+with open(sys.argv[1], "w") as file:
+    json.dump(config, file, indent=1)
+PYTHON
 }
 
 check() {
@@ -67,6 +92,11 @@ check() {
     else
         echo "no compute-sanitizer"
     fi
+    for_transformers "$small/config.json"
+    timeout 120 python3 examples/gpu/torch_tensors.py "$work/torch_tensors.so" "$small" --compare 2>&1 | tail -4
+    for mode in slices gather; do
+        "$work/replicate_to_gpus" "$small" --mode $mode --rounds 1 2>&1 | tail -1
+    done
     say "checked: $([ $failed = 0 ] && echo all right || echo FAILED)"
 }
 
@@ -82,16 +112,7 @@ checkpoints() {
         "$work/make_checkpoint" "$work/fp8" --layers "$LAYERS" --experts 128 --hidden 2048 --intermediate 768 --dtype F8_E4M3 & jobs+=($!)
     fi
     for p in "${jobs[@]}"; do wait "$p" || return 1; done
-    # what transformers needs beside that
-    python3 - "$work/data/config.json" <<'PYTHON'
-import json, sys
-with open(sys.argv[1]) as file:
-    config = json.load(file)
-config.update(num_attention_heads=32, num_key_value_heads=32, head_dim=64, num_experts_per_tok=8, tie_word_embeddings=False,
-              decoder_sparse_step=1, mlp_only_layers=[], intermediate_size=768)
-with open(sys.argv[1], "w") as file:
-    json.dump(config, file, indent=1)
-PYTHON
+    for_transformers "$work/data/config.json"
 }
 
 measure() {
@@ -111,8 +132,24 @@ measure() {
     rm -f "$out"/*.sums
 }
 
+# One process, one loader for each GPU.
+gpus() {
+    checkpoints || { say "no checkpoints"; return 1; }
+    cat "$work"/data/*.safetensors >/dev/null
+    local count; count=$(nvidia-smi -L | wc -l)
+    say "$count GPUs"
+    nvidia-smi topo -m | head -12
+    for mode in slices replicate gather; do
+        for threads in 4 8 16; do
+            echo "-- $mode, $threads readers for each GPU"
+            timeout 120 "$work/replicate_to_gpus" "$work/data" --mode $mode --threads $threads --rounds 3
+        done
+    done
+}
+
 wants build && { build || exit 1; }
 wants nvcc && nvcc_row
 wants check && check
 wants measure && measure
+wants gpus && gpus
 say done
