@@ -31,7 +31,7 @@ flags="-x c++ -std=c++20 -O2 -Iinclude -Xcompiler -Wall,-Wextra,-pthread"
 nccl=$(python3 -c 'import nvidia.nccl as n; print(list(n.__path__)[0])' 2>/dev/null)
 [ -f "$nccl/include/nccl.h" ] || nccl=
 nccl_flags=${nccl:+-DGPU_HAS_NCCL -isystem $nccl/include}
-nccl_link=${nccl:+$nccl/lib/libnccl.so.2 -Xlinker -rpath=$nccl/lib}
+nccl_link=${nccl:+-L$nccl/lib -l:libnccl.so.2 -Xlinker -rpath=$nccl/lib}
 [ -z "$nccl" ] && [ -f /usr/include/nccl.h ] && nccl_flags=-DGPU_HAS_NCCL && nccl_link=-lnccl
 
 build() {
@@ -44,9 +44,11 @@ build() {
     "$compiler" -std=c++20 -O2 -Iinclude examples/make_checkpoint.cpp -o "$work/make_checkpoint" -pthread & jobs+=($!)
     "$nvcc" -std=c++20 -O2 -arch="$architecture" -c examples/gpu/checksum.cu -o "$work/checksum.o" & jobs+=($!)
     for p in "${jobs[@]}"; do wait "$p" || { say "build failed"; return 1; }; done
-    for p in fuse_to_gpu replicate_to_gpus gpu_load; do
-        "$nvcc" -Xcompiler -pthread "$work/$p.o" "$work/checksum.o" $nccl_link -o "$work/$p" || return 1
+    for p in fuse_to_gpu gpu_load; do
+        "$nvcc" -Xcompiler -pthread "$work/$p.o" "$work/checksum.o" -o "$work/$p" || return 1
     done
+    "$nvcc" -Xcompiler -pthread "$work/replicate_to_gpus.o" "$work/checksum.o" $nccl_link -o "$work/replicate_to_gpus" ||
+        echo "replicate_to_gpus cannot be linked"
     say built
 }
 
