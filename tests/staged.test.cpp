@@ -104,10 +104,8 @@ const auto in_line = [](std::size_t count, const sf::indexed_task& task) noexcep
     for (std::size_t i = 0; i < count; ++i) task(i);
 };
 
-const laws::experts usual{.end_expert = 3,
-                          .i_end = 128,
-                          .h = 40,
-                          .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}};
+const laws::experts usual{
+    .end_expert = 3, .i_end = 128, .h = 40, .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}};
 
 }  // namespace
 
@@ -399,8 +397,7 @@ TEST_CASE("staged: what the plan says is equal is compared before anything is co
                 held.add(name + ".qzeros", sf::dtype::i32, {in / 128, out / 8});
                 held.add(name + ".scales", sf::dtype::f16, {in / 128, out});
                 if (same)
-                    held.add(name + ".g_idx", sf::dtype::i32, {in},
-                             std::span{indexes}.first(static_cast<std::size_t>(in * 4)));
+                    held.add(name + ".g_idx", sf::dtype::i32, {in}, std::span{indexes}.first(static_cast<std::size_t>(in * 4)));
                 else
                     held.add(name + ".g_idx", sf::dtype::i32, {in});
             }
@@ -471,6 +468,40 @@ TEST_CASE("staged: a device that refuses memory leaves a loader with what it gav
     CHECK(loader::make(too_short, small(1000, 2)).error().code == errc::wrong_buffer_size);
     CHECK(misaligned.held_staging_bytes == 0);
     CHECK(too_short.held_staging_bytes == 0);
+}
+
+namespace {
+
+/// A device that makes tickets ready when the loader is made.
+class preparing_device : public memory_device {
+public:
+    explicit preparing_device(std::size_t failing) : failing_{failing} {}
+    sf::result<void> prepare(ticket&) noexcept {
+        if (prepared++ == failing_) return sf::failure{.code = errc::device_failed, .detail = "prepare"};
+        return {};
+    }
+    std::size_t prepared = 0;
+
+private:
+    std::size_t failing_;
+};
+
+}  // namespace
+
+TEST_CASE("staged: tickets are made ready once, when the loader is made; where that fails nothing is held") {
+    const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
+    const shared_set set{held};
+    const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);
+    preparing_device device{99};
+    auto load = sf::staged_loader<preparing_device>::make(device, small(5000, 3));
+    REQUIRE(load);
+    for (int round = 0; round < 2; ++round) CHECK(load->fuse(plan, targets_of(device, plan), sf::threads{2}));
+    CHECK(load->finish());
+    CHECK(device.prepared == 3);
+    CHECK(device.allocations == 3);
+    preparing_device refusing{1};
+    CHECK(sf::staged_loader<preparing_device>::make(refusing, small(5000, 3)).error().code == errc::device_failed);
+    CHECK(refusing.held_staging_bytes == 0);
 }
 
 TEST_CASE("staged: a copy that fails midway names its tensor and leaves no copy pending; the loader goes on") {

@@ -16,9 +16,9 @@ namespace gpu {
 /// A CUDA error as a failure. It is taken from CUDA's own memory of the last error, so that no later call of anybody's fails of it.
 inline safefuse::failure cuda_failure(const char* call, cudaError_t error) noexcept {
     static_cast<void>(cudaGetLastError());
-    safefuse::failure out{.code = error == cudaErrorMemoryAllocation ? safefuse::errc::out_of_memory
-                                                                      : safefuse::errc::device_failed,
-                          .detail = call};
+    safefuse::failure out{
+        .code = error == cudaErrorMemoryAllocation ? safefuse::errc::out_of_memory : safefuse::errc::device_failed,
+        .detail = call};
     out.detail.append(": ");
     out.detail.append(cudaGetErrorString(error));
     return out;

@@ -28,9 +28,9 @@ struct placed_tensor {
 
 /// Which part of a model is loaded.
 struct model_part {
-    std::uint64_t rank = 0, ranks = 1;                    // of the experts, the rank's share of each layer's
-    bool experts_only = false;                            // leaves all other tensors out
-    const sf::layout_description* experts = nullptr;      // an engine's layout; null: the model's own
+    std::uint64_t rank = 0, ranks = 1;                // of the experts, the rank's share of each layer's
+    bool experts_only = false;                        // leaves all other tensors out
+    const sf::layout_description* experts = nullptr;  // an engine's layout; null: the model's own
 };
 
 /// All that a model is made of on a device: plans and copies, and where each tensor lies. Refers to the tensor set and the family.
@@ -54,8 +54,8 @@ public:
             const auto plan_one = [&] {
                 if (are_experts && part.experts != nullptr)
                     return sf::plan_maker::make(set, scope.tensors, scope.name,
-                                                scope.form == sf::experts_form::to ? *family.to : *family.from,
-                                                *part.experts, chosen);
+                                                scope.form == sf::experts_form::to ? *family.to : *family.from, *part.experts,
+                                                chosen);
                 return sf::plan_scope(set, family, scope, chosen);
             };
             auto plan = plan_one();

@@ -99,8 +99,8 @@ int main(int argc, char** argv) {
         auto device = gpu::cuda_device::make(static_cast<int>(rank));
         if (!device) return command_line::report(device.error());
         mine.device.emplace(std::move(*device));
-        auto block = gpu::device_memory::allocate(static_cast<int>(rank),
-                                                  mode == "gather" ? gathered_block : mine.model->block_bytes());
+        auto block =
+            gpu::device_memory::allocate(static_cast<int>(rank), mode == "gather" ? gathered_block : mine.model->block_bytes());
         if (!block) return command_line::report(block.error());
         mine.block.emplace(std::move(*block));
         auto loader = sf::staged_loader<gpu::cuda_device>::make(*mine.device, {.slab_count = 3 * threads});
@@ -116,13 +116,14 @@ int main(int argc, char** argv) {
     if (mode == "gather") {
         std::vector<int> numbers;
         for (std::size_t rank = 0; rank < gpus; ++rank) numbers.push_back(static_cast<int>(rank));
-        if (auto made = nccl_checked("ncclCommInitAll",
-                                     ncclCommInitAll(communicators.data(), static_cast<int>(gpus), numbers.data()));
+        if (auto made =
+                nccl_checked("ncclCommInitAll", ncclCommInitAll(communicators.data(), static_cast<int>(gpus), numbers.data()));
             !made)
             return command_line::report(made.error());
         for (std::size_t rank = 0; rank < gpus; ++rank) {
             const gpu::current_device current{static_cast<int>(rank)};
-            if (auto made = gpu::checked("cudaStreamCreate", cudaStreamCreateWithFlags(&streams[rank], cudaStreamNonBlocking)); !made)
+            if (auto made = gpu::checked("cudaStreamCreate", cudaStreamCreateWithFlags(&streams[rank], cudaStreamNonBlocking));
+                !made)
                 return command_line::report(made.error());
         }
     }
@@ -133,12 +134,11 @@ int main(int argc, char** argv) {
         sf::result<void> done;
         if (mode == "gather") {
             std::size_t next = 0;
-            done = mine.model->load(*mine.loader, mine.block->data(), *mine.readers,
-                                    [&](std::byte* to, const gpu::placed_tensor& tensor) {
-                                        const sf::byte_share share = sf::share_of(tensor.size_bytes, rank, gpus);
-                                        return sf::staged_target<std::byte*>{to, offsets[next++] + share.begin, share.size_bytes,
-                                                                             share.begin};
-                                    });
+            done = mine.model->load(
+                *mine.loader, mine.block->data(), *mine.readers, [&](std::byte* to, const gpu::placed_tensor& tensor) {
+                    const sf::byte_share share = sf::share_of(tensor.size_bytes, rank, gpus);
+                    return sf::staged_target<std::byte*>{to, offsets[next++] + share.begin, share.size_bytes, share.begin};
+                });
         } else {
             done = mine.model->load(*mine.loader, mine.block->data(), *mine.readers);
         }
@@ -166,9 +166,8 @@ int main(int argc, char** argv) {
                 for (std::size_t rank = 0; rank < gpus && done; ++rank) {
                     const std::uint64_t stride = sf::share_of(whole.tensors()[i].size_bytes, 0, gpus).stride_bytes;
                     std::byte* const all = ranks[rank].block->data() + offsets[i];
-                    done = nccl_checked("ncclAllGather",
-                                        ncclAllGather(all + rank * stride, all, static_cast<std::size_t>(stride), ncclUint8,
-                                                      communicators[rank], streams[rank]));
+                    done = nccl_checked("ncclAllGather", ncclAllGather(all + rank * stride, all, static_cast<std::size_t>(stride),
+                                                                       ncclUint8, communicators[rank], streams[rank]));
                 }
             if (done) done = nccl_checked("ncclGroupEnd", ncclGroupEnd());
             for (std::size_t rank = 0; rank < gpus && done; ++rank)
@@ -177,9 +176,9 @@ int main(int argc, char** argv) {
         }
 #endif
         const double seconds = watch.seconds();
-        std::printf("%s on %zu GPUs: %s in %.3f s (reading %.3f s), %.2f GB/s in all, %.2f GB/s of the model\n", mode.c_str(), gpus,
-                    command_line::size_text(total_bytes).c_str(), seconds, loaded, static_cast<double>(total_bytes) / 1e9 / seconds,
-                    static_cast<double>(whole.tensor_bytes()) / 1e9 / seconds);
+        std::printf("%s on %zu GPUs: %s in %.3f s (reading %.3f s), %.2f GB/s in all, %.2f GB/s of the model\n", mode.c_str(),
+                    gpus, command_line::size_text(total_bytes).c_str(), seconds, loaded,
+                    static_cast<double>(total_bytes) / 1e9 / seconds, static_cast<double>(whole.tensor_bytes()) / 1e9 / seconds);
     }
 
     // Every GPU against the processor.
@@ -193,12 +192,13 @@ int main(int argc, char** argv) {
                 if (ranks[rank].model != &models[m]) continue;
                 const gpu::current_device current{static_cast<int>(rank)};
                 std::uint64_t sum = 0;
-                const auto error = static_cast<cudaError_t>(gpu::checksum_on_device(
-                    ranks[rank].block->data() + (mode == "gather" ? offsets[i] : tensor.offset),
-                    static_cast<std::size_t>(tensor.size_bytes), sum));
+                const auto error = static_cast<cudaError_t>(
+                    gpu::checksum_on_device(ranks[rank].block->data() + (mode == "gather" ? offsets[i] : tensor.offset),
+                                            static_cast<std::size_t>(tensor.size_bytes), sum));
                 if (error != cudaSuccess) return command_line::report(gpu::cuda_failure("checksum", error));
                 if (sum != wanted)
-                    return command_line::report({.code = sf::errc::bytes_differ, .tensor = sf::text{tensor.name}, .detail = "on a device"});
+                    return command_line::report(
+                        {.code = sf::errc::bytes_differ, .tensor = sf::text{tensor.name}, .detail = "on a device"});
             }
         }
     std::printf("verified: every tensor on %zu GPUs is what the processor makes of the files\n", gpus);

@@ -314,7 +314,9 @@ public:
             one.memory = *memory;
             static_cast<void>(of.slabs.push(std::move(one)));  // there is room
             static_cast<void>(of.ring.push(static_cast<std::uint32_t>(i)));
-            if constexpr (requires { { device.prepare(one.ticket) } noexcept -> std::same_as<result<void>>; })
+            if constexpr (requires {
+                              { device.prepare(one.ticket) } noexcept -> std::same_as<result<void>>;
+                          })
                 if (auto ready = device.prepare(of.slabs.back().ticket); !ready) return std::move(ready).error();
         }
         of.available.store(static_cast<std::uint32_t>(of.slabs.size()), std::memory_order_relaxed);
@@ -388,8 +390,7 @@ public:
         };
         detail::array<detail::staged_window> windows;
         detail::array<located> order;
-        if (!windows.resize(tensors.size()) || !order.reserve(tensors.size()))
-            return failure{.code = errc::out_of_memory};
+        if (!windows.resize(tensors.size()) || !order.reserve(tensors.size())) return failure{.code = errc::out_of_memory};
         if (tensors.size() > UINT32_MAX) return failure{.code = errc::size_overflow, .actual = tensors.size()};
         for (std::uint32_t i = 0; i < tensors.size(); ++i) {
             if (tensors[i].tensor >= set.size())
@@ -406,8 +407,8 @@ public:
         detail::staged_job job{set, state_->options.slab_bytes, state_->options.least_run_bytes};
         for (const located& each : order) {
             const detail::staged_window& window = windows[each.number];
-            auto added = job.add_run(each.number, each.place.source, each.place.offset + window.begin, window.begin,
-                                     window.size_bytes);
+            auto added =
+                job.add_run(each.number, each.place.source, each.place.offset + window.begin, window.begin, window.size_bytes);
             if (!added) return std::move(added).error();
         }
         const auto name_of = [&](std::size_t i) noexcept { return set.spec(tensors[i].tensor).name; };
@@ -456,12 +457,12 @@ private:
     struct slab {
         staging_memory memory{};
         typename Device::ticket ticket{};
-        detail::array<std::byte> scratch;                       // for reading what is put together
-        detail::array<staged_copy<destination>> copies;         // for devices that take them in one call
-        text tensor{};                                          // the first that it holds
-        std::uint64_t first_output = 0, last_output = 0;        // the loader's numbers of what it holds
-        bool is_in_flight = false;                              // the ticket must be waited for
-        bool is_lost = false;                                   // waiting failed: never filled or freed again
+        detail::array<std::byte> scratch;                 // for reading what is put together
+        detail::array<staged_copy<destination>> copies;   // for devices that take them in one call
+        text tensor{};                                    // the first that it holds
+        std::uint64_t first_output = 0, last_output = 0;  // the loader's numbers of what it holds
+        bool is_in_flight = false;                        // the ticket must be waited for
+        bool is_lost = false;                             // waiting failed: never filled or freed again
 
         [[nodiscard]] bool holds(std::uint64_t output) const noexcept {
             return is_in_flight && first_output <= output && output <= last_output;
@@ -505,10 +506,8 @@ private:
         std::uint64_t end = 0;
         if (wanted.begin == no_number) {
             if (wanted.size_bytes != size_bytes)
-                return failure{.code = errc::wrong_buffer_size,
-                               .tensor = text{name},
-                               .expected = size_bytes,
-                               .actual = wanted.size_bytes};
+                return failure{
+                    .code = errc::wrong_buffer_size, .tensor = text{name}, .expected = size_bytes, .actual = wanted.size_bytes};
         } else if (!detail::add(wanted.begin, wanted.size_bytes, end) || end > size_bytes) {
             return failure{.code = errc::out_of_range, .tensor = text{name}, .expected = size_bytes, .actual = end};
         }
@@ -595,8 +594,9 @@ private:
                 to.to, to.offset + (piece.to - windows[piece.output].begin), {from.memory.data + piece.at, piece.size_bytes}};
         };
         result<void> copied;
-        constexpr bool takes_batches =
-            requires { { device.copy_batch(from.copies.span(), lane) } noexcept -> std::same_as<result<void>>; };
+        constexpr bool takes_batches = requires {
+            { device.copy_batch(from.copies.span(), lane) } noexcept -> std::same_as<result<void>>;
+        };
         if constexpr (takes_batches) {
             from.copies.clear();
             for (const detail::staged_piece& each : pieces)

@@ -27,12 +27,12 @@ struct staged_window {
 /// Bytes that lie in one piece in the slab and in the output, and become one copy to the device.
 struct staged_piece {
     std::uint32_t output = 0;
-    std::uint32_t source = 0;        // of a run
-    std::uint64_t from = 0;          // of a run: its offset in the source; else the first of the piece's blocks
-    std::uint64_t to = 0;            // offset in the output
-    std::size_t size_bytes = 0;      // at most a slab
-    std::size_t at = 0;              // offset in the slab
-    std::uint32_t block_count = 0;   // 0: a run. Else the piece is a window of the output, made by that many blocks
+    std::uint32_t source = 0;       // of a run
+    std::uint64_t from = 0;         // of a run: its offset in the source; else the first of the piece's blocks
+    std::uint64_t to = 0;           // offset in the output
+    std::size_t size_bytes = 0;     // at most a slab
+    std::size_t at = 0;             // offset in the slab
+    std::uint32_t block_count = 0;  // 0: a run. Else the piece is a window of the output, made by that many blocks
 };
 
 /// The bytes of one plan, or of some tensors, in the order in which slabs take them. Long runs are read as they lie in the source and
@@ -187,19 +187,15 @@ private:
         std::size_t next = first;  // blocks before this one end before the window
         for (std::uint64_t begin = whole.begin; begin < stop;) {
             std::uint64_t window_end = stop;
-            if (stop - begin > slab_bytes_) {
-                window_end = (begin + slab_bytes_) / step * step;
-                if (window_end <= begin) window_end = begin + slab_bytes_;
-            }
+            if (stop - begin > slab_bytes_) window_end = (begin + slab_bytes_) / step * step;  // step <= slab_bytes_
             const auto ends_before = [&](const copy_block& block) noexcept {
                 return block.destination_offset + block.destination_extent_bytes() <= begin;
             };
             while (next < end && ends_before(blocks[order_[next]])) ++next;
             std::size_t last = next;
             while (last < end && blocks[order_[last]].destination_offset < window_end) ++last;
-            if (last > next &&
-                !add({output, 0, next, begin, static_cast<std::size_t>(window_end - begin), 0,
-                      static_cast<std::uint32_t>(last - next)}))
+            if (last > next && !add({output, 0, next, begin, static_cast<std::size_t>(window_end - begin), 0,
+                                     static_cast<std::uint32_t>(last - next)}))
                 return failure{.code = errc::out_of_memory};
             begin = window_end;
         }
@@ -240,10 +236,10 @@ private:
     std::size_t slab_bytes_;
     std::uint64_t least_run_bytes_;
     const copy_plan* plan_ = nullptr;
-    array<std::uint32_t> order_;   // blocks of outputs with short runs, by output and offset in it
+    array<std::uint32_t> order_;  // blocks of outputs with short runs, by output and offset in it
     array<staged_piece> pieces_;
-    array<std::size_t> fills_;     // fill i is the pieces [fills_[i], fills_[i + 1])
-    std::size_t used_ = 0;         // of the last fill's slab
+    array<std::size_t> fills_;  // fill i is the pieces [fills_[i], fills_[i + 1])
+    std::size_t used_ = 0;      // of the last fill's slab
     std::uint64_t size_bytes_ = 0;
 };
 

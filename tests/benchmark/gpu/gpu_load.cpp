@@ -115,8 +115,8 @@ sf::result<void> load(const std::string& path, std::map<std::string, std::string
         if (file == nullptr) return sf::failure{.code = sf::errc::io_error, .file = sf::text{options["sums"]}};
         for (const gpu::placed_tensor& tensor : model->tensors()) {
             std::uint64_t sum = 0;
-            const auto error = static_cast<cudaError_t>(gpu::checksum_on_device(
-                block->data() + tensor.offset, static_cast<std::size_t>(tensor.size_bytes), sum));
+            const auto error = static_cast<cudaError_t>(
+                gpu::checksum_on_device(block->data() + tensor.offset, static_cast<std::size_t>(tensor.size_bytes), sum));
             if (error != cudaSuccess) return gpu::cuda_failure("checksum", error);
             std::fprintf(file, "%s %llu\n", tensor.name.c_str(), static_cast<unsigned long long>(sum));
         }
@@ -153,7 +153,7 @@ int main() {
                 if (const auto equal = words[i].find('='); equal != std::string::npos)
                     options[words[i].substr(0, equal)] = words[i].substr(equal + 1);
             done = options["source"] == "positional" ? load<sf::positional_file>(words[1], options, answer)
-                                                      : load<sf::mapped_file>(words[1], options, answer);
+                                                     : load<sf::mapped_file>(words[1], options, answer);
         } else {
             done = sf::failure{.code = sf::errc::io_error, .detail = "no such question"};
         }
