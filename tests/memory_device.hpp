@@ -22,7 +22,8 @@ struct device_faults {
     std::size_t fail_copy = never;            ///< this copy fails
     std::size_t fail_copies_from = never;     ///< this copy and all after it fail
     std::size_t fail_mark = never;
-    std::size_t fail_wait = never;  ///< the ticket of this wait is never done: this wait and all others of the lane fail
+    std::size_t fail_wait = never;          ///< the ticket of this wait is never done: this wait and all others of the lane fail
+    std::size_t arrive_when_asked = never;  ///< no fault: every n-th is_done lets the copies before its ticket arrive
     bool misaligned_staging = false;
     bool short_staging = false;
 };
@@ -101,6 +102,7 @@ public:
     }
     safefuse::result<bool> is_done(ticket& set) noexcept {
         const std::lock_guard lock{mutex_};
+        if (faults_.arrive_when_asked != device_faults::never && ++asks % faults_.arrive_when_asked == 0) arrive(set);
         return done_[set.lane] >= set.mark;
     }
     safefuse::result<void> wait(ticket& set) noexcept {
@@ -129,7 +131,7 @@ public:
         return count;
     }
 
-    std::size_t allocations = 0, copies = 0, marks = 0, waits = 0;
+    std::size_t allocations = 0, copies = 0, marks = 0, waits = 0, asks = 0;
     std::uint64_t copied_bytes = 0, held_staging_bytes = 0;
     std::size_t misuses = 0;  ///< copies out of bounds, staging freed twice or while it is read, tickets that were never set
 

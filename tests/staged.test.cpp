@@ -171,6 +171,52 @@ TEST_CASE("staged: the bytes of every layout from every other are those of fuse,
     }
 }
 
+TEST_CASE("staged: slabs whose copies are done are filled again before others, whenever the device is done with them") {
+    const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
+    const shared_set set{held};
+    for (const laws::kind to : {laws::kind::gate_up, laws::kind::transposed})
+        for (const std::size_t asks : {1u, 2u, 3u, 7u})
+            for (const std::size_t readers : {1u, 4u}) {
+                const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, to);
+                memory_device device{{.arrive_when_asked = asks}};
+                auto load = loader::make(device, small(3000, 6));
+                REQUIRE(load);
+                for (int round = 0; round < 3; ++round) {
+                    const auto targets = targets_of(device, plan);
+                    CHECK(load->fuse(plan, targets, sf::threads{readers}));
+                    CHECK(load->finish());
+                    CHECK(contents(device, targets) == fused(plan));
+                }
+                if (asks == 1) CHECK(device.waits < device.marks);
+                CHECK(device.misuses == 0);
+            }
+}
+
+TEST_CASE("staged: matrices that are turned are turned some rows at a time, whatever their shape") {
+    for (const auto& [rows, columns] : {std::pair<u64, u64>{300, 1000}, {33, 7000}, {1500, 40}, {64, 9000}}) {
+        laws::packed_set held;
+        for (u64 e = 0; e < 2; ++e) {
+            const std::string name = "moe." + std::to_string(e);
+            held.add(name + ".gate_proj.weight", sf::dtype::bf16, {rows, columns});
+            held.add(name + ".up_proj.weight", sf::dtype::bf16, {rows, columns});
+            held.add(name + ".down_proj.weight", sf::dtype::bf16, {columns, rows});
+        }
+        for (const bool resident : {true, false}) {
+            const shared_set set{held, resident};
+            const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::transposed);
+            for (const std::size_t slab_bytes : {std::size_t{100'000}, std::size_t{3} << 20}) {
+                memory_device device;
+                auto load = loader::make(device, small(slab_bytes, 3, 4096));
+                REQUIRE(load);
+                const auto targets = targets_of(device, plan);
+                CHECK(load->fuse(plan, targets, sf::threads{2}));
+                CHECK(load->finish());
+                CHECK(contents(device, targets) == laws::execute(plan, held).outputs);
+            }
+        }
+    }
+}
+
 TEST_CASE("staged: slabs are kept from plan to plan, and calls return while the device still copies") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -71,8 +72,8 @@ public:
         cudaEvent_t event_ = nullptr;
     };
 
-    /// A GPU with `stream_count` streams of its own, between which the slabs are divided: with two, one copy begins as the other ends.
-    static safefuse::result<cuda_device> make(int device, std::size_t stream_count = 2) {
+    /// A GPU with `stream_count` streams of its own, between which the slabs are divided. One is enough for one GPU.
+    static safefuse::result<cuda_device> make(int device, std::size_t stream_count = 1) {
         cuda_device made{device};
         const current_device current{device};
         if (auto set = current.check(); !set) return std::move(set).error();
@@ -104,13 +105,21 @@ public:
     safefuse::result<safefuse::staging_memory> allocate_staging(std::size_t size_bytes) noexcept {
         const current_device current{device_};
         if (auto set = current.check(); !set) return std::move(set).error();
-        void* data = nullptr;
+        // CUDA aligns small pieces to 512 bytes only. The address that it gave stands behind the slab.
+        const std::size_t kept_at = (size_bytes + 15) / 16 * 16;
+        void* given = nullptr;
         // portable: page-locked for all GPUs of the process
-        if (const auto error = cudaHostAlloc(&data, size_bytes, cudaHostAllocPortable); error != cudaSuccess)
+        if (const auto error = cudaHostAlloc(&given, kept_at + sizeof given + 4096, cudaHostAllocPortable); error != cudaSuccess)
             return cuda_failure("cudaHostAlloc", error);
-        return safefuse::staging_memory{static_cast<std::byte*>(data), size_bytes};
+        auto* const data = static_cast<std::byte*>(given) + (4096 - reinterpret_cast<std::uintptr_t>(given) % 4096) % 4096;
+        std::memcpy(data + kept_at, &given, sizeof given);
+        return safefuse::staging_memory{data, size_bytes};
     }
-    void free_staging(safefuse::staging_memory memory) noexcept { static_cast<void>(cudaFreeHost(memory.data)); }
+    void free_staging(safefuse::staging_memory memory) noexcept {
+        void* given = nullptr;
+        std::memcpy(&given, memory.data + (memory.size_bytes + 15) / 16 * 16, sizeof given);
+        static_cast<void>(cudaFreeHost(given));
+    }
     safefuse::result<void> prepare(ticket& made) noexcept {
         const current_device current{device_};
         if (auto set = current.check(); !set) return set;

@@ -16,7 +16,7 @@ struct choices {
     std::string path, family;
     gpu::model_part part;
     int device = 0;
-    std::size_t threads = 8, streams = 2;
+    std::size_t threads = 8, streams = 1;
     sf::staging_options staging;
     bool verify = false, quiet = false;
 };
@@ -102,8 +102,8 @@ int main(int argc, char** argv) {
         "  --device D         number of the GPU; default 0\n"
         "  --threads N        readers; default 8\n"
         "  --slab-size S      of page-locked memory; default 3145728\n"
-        "  --slabs N          how many of these; default 24\n"
-        "  --streams N        of the GPU's; default 2\n"
+        "  --slabs N          how many of these; default 16\n"
+        "  --streams N        of the GPU's; default 1\n"
         "  --source KIND      mapped (default) or positional\n"
         "  --verify           compares every tensor with what the processor makes\n"};
     choices chosen;

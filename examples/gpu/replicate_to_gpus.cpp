@@ -103,7 +103,7 @@ int main(int argc, char** argv) {
             gpu::device_memory::allocate(static_cast<int>(rank), mode == "gather" ? gathered_block : mine.model->block_bytes());
         if (!block) return command_line::report(block.error());
         mine.block.emplace(std::move(*block));
-        auto loader = sf::staged_loader<gpu::cuda_device>::make(*mine.device, {.slab_count = 3 * threads});
+        auto loader = sf::staged_loader<gpu::cuda_device>::make(*mine.device, {.slab_count = 2 * threads});
         if (!loader) return command_line::report(loader.error());
         mine.loader.emplace(std::move(*loader));
         auto readers = sf::standing_threads::make(threads);

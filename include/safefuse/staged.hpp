@@ -96,7 +96,7 @@ struct staged_tensor {
 struct staging_options {
     /// Of each slab. What is in flight should stay in the last-level cache: the device then reads it from there.
     std::size_t slab_bytes = std::size_t{3} << 20;
-    std::size_t slab_count = 24;  ///< about three for each reader
+    std::size_t slab_count = 16;  ///< about two for each reader
     /// The product of the two must not be more.
     std::size_t most_bytes = std::size_t{128} << 20;
     /// Outputs whose runs in the source are shorter on average are put together by the processor and copied window by window.
@@ -295,7 +295,7 @@ public:
         staged_loader made;
         made.state_ = new (std::nothrow) state{device, options};
         if (made.state_ == nullptr || !made.state_->slabs.reserve(options.slab_count) ||
-            !made.state_->ring.reserve(options.slab_count))
+            !made.state_->ring.reserve(options.slab_count) || !made.state_->idle.reserve(options.slab_count))
             return failure{.code = errc::out_of_memory};
         state& of = *made.state_;
         for (std::size_t i = 0; i < options.slab_count; ++i) {
@@ -313,7 +313,8 @@ public:
             slab one;
             one.memory = *memory;
             static_cast<void>(of.slabs.push(std::move(one)));  // there is room
-            static_cast<void>(of.ring.push(static_cast<std::uint32_t>(i)));
+            static_cast<void>(of.ring.push(0));
+            static_cast<void>(of.idle.push(static_cast<std::uint32_t>(i)));
             if constexpr (requires {
                               { device.prepare(one.ticket) } noexcept -> std::same_as<result<void>>;
                           })
@@ -474,10 +475,13 @@ private:
         Device& device;
         staging_options options;
         detail::list<slab> slabs;
-        // Slabs that nobody fills, those that were handed to the device first at the front: a ring of as many numbers as slabs.
+        // Slabs that the device copies from, the oldest at the front: a ring of as many numbers as there are slabs.
         detail::array<std::uint32_t> ring;
-        std::size_t front = 0, back = 0;
-        std::atomic<std::uint32_t> available{0};  // slabs in the ring; more than those, so that nobody waits, where `is_broken`
+        std::size_t front = 0, in_flight = 0;
+        // Slabs that nobody fills and whose copies are done, the last one on top: of it the most is still in the cache.
+        detail::array<std::uint32_t> idle;
+        std::atomic<std::uint32_t> available{
+            0};  // slabs in `ring` and `idle`; more than those, so that nobody waits, where `is_broken`
         std::atomic<bool> is_broken{false};
         std::atomic_flag lock;
         failure why{};
@@ -620,7 +624,8 @@ private:
         return marked;
     }
 
-    /// Waits for a slab that may be filled, the oldest one. Stores its number.
+    /// Takes a slab that may be filled: the last one whose copies are done, else the oldest one that the device still copies from, which
+    /// is waited for. Stores its number.
     result<void> take_slab(std::size_t& lane) noexcept {
         state& of = *state_;
         for (;;) {
@@ -635,18 +640,41 @@ private:
         {
             const detail::short_lock locked{of.lock};
             if (of.is_broken.load(std::memory_order_relaxed)) return of.why;
-            lane = of.ring[of.front];
-            of.front = of.front + 1 < of.ring.size() ? of.front + 1 : 0;
+            while (of.in_flight > 0) {
+                slab& oldest = of.slabs[of.ring[of.front]];
+                auto done = of.device.is_done(oldest.ticket);
+                if (!done || !*done) break;  // a failure is told by whoever waits
+                oldest.is_in_flight = false;
+                static_cast<void>(of.idle.push(next_in_flight()));  // there is room
+            }
+            if (!of.idle.empty()) {
+                lane = of.idle.back();
+                of.idle.pop();
+                return {};
+            }
+            lane = next_in_flight();
         }
         return wait_for(of.slabs[lane]);
+    }
+    /// Takes the oldest out of the ring.
+    std::uint32_t next_in_flight() noexcept {
+        state& of = *state_;
+        const std::uint32_t oldest = of.ring[of.front];
+        of.front = of.front + 1 < of.ring.size() ? of.front + 1 : 0;
+        --of.in_flight;
+        return oldest;
     }
     void give_slab(std::size_t lane) noexcept {
         state& of = *state_;
         {
             const detail::short_lock locked{of.lock};
             if (of.is_broken.load(std::memory_order_relaxed)) return;  // nobody takes one any more
-            of.ring[of.back] = static_cast<std::uint32_t>(lane);
-            of.back = of.back + 1 < of.ring.size() ? of.back + 1 : 0;
+            if (of.slabs[lane].is_in_flight) {
+                const std::size_t back = of.front + of.in_flight++;
+                of.ring[back < of.ring.size() ? back : back - of.ring.size()] = static_cast<std::uint32_t>(lane);
+            } else {
+                static_cast<void>(of.idle.push(static_cast<std::uint32_t>(lane)));  // there is room
+            }
         }
         of.available.fetch_add(1, std::memory_order_acq_rel);
         of.available.notify_one();

@@ -142,6 +142,8 @@ public:
 private:
     /// Longer copies are made in parts, each of which the C library makes by way of the cache: the device then reads from there.
     static constexpr std::size_t cached_copy_bytes = std::size_t{256} << 10;
+    /// What is turned at a time, so that it stays in a core's cache.
+    static constexpr std::size_t turned_bytes = std::size_t{256} << 10;
     /// Where a piece begins in its slab.
     static constexpr std::size_t piece_alignment = 64;
 
@@ -223,11 +225,48 @@ private:
         const sequence<const copy_block> blocks = plan_->blocks();
         for (std::size_t i = 0; i < piece.block_count; ++i) {
             const auto copy = [&](const copy_block& part) noexcept {
+                if (const sequence<const std::byte> resident = set_.source_bytes(part.source);
+                    !resident.empty() && is_turned(part)) {
+                    if (auto same = check.before(part.source); !same) return same;
+                    if (auto there = check_resident(set_, part, resident); !there) return there;
+                    return turn(part, resident.data() + part.source_offset, to + (part.destination_offset - piece.to), scratch);
+                }
                 return gather_part(set_, part, to, piece.to, scratch, check, false);
             };
             auto copied = cut(blocks[order_[static_cast<std::size_t>(piece.from) + i]], block_side::destination,
                               {piece.to, piece.to + piece.size_bytes}, copy);
             if (!copied) return copied;
+        }
+        return {};
+    }
+
+    /// The loop of a block along which single elements lie together in the source, and the other, along which they do in the output.
+    [[nodiscard]] static bool is_turned(const copy_block& block) noexcept {
+        if (block.loop_count != 2 || block.run_bytes > 8) return false;
+        const std::uint32_t along = block.loops[0].source_stride == block.run_bytes ? 0 : 1;
+        return block.loops[along].source_stride == block.run_bytes &&
+               block.loops[1 - along].destination_stride == block.run_bytes &&
+               block.loops[along].extent <= turned_bytes / 16 / block.run_bytes;
+    }
+    /// Runs such a block by way of a few rows of the source at a time, which are read one behind the other: rows that lie a page apart
+    /// are slow to read by columns.
+    static result<void> turn(const copy_block& block, const std::byte* from, std::byte* to, array<std::byte>& scratch) noexcept {
+        const std::uint32_t along = block.loops[0].source_stride == block.run_bytes ? 0 : 1;
+        const copy_loop rows = block.loops[1 - along];
+        const auto row_bytes = static_cast<std::size_t>(block.loops[along].extent * block.run_bytes);
+        const std::size_t apart = row_bytes + cache_line_bytes;  // not a power of two: rows would compete for the same lines
+        std::uint64_t most = turned_bytes / apart;
+        if (most > 32) most -= most % 32;  // whole lines of the output
+        if (!scratch.resize_unset(turned_bytes)) return failure{.code = errc::out_of_memory};
+        copy_block band = block;
+        band.loops[1 - along].source_stride = apart;
+        for (std::uint64_t first = 0; first < rows.extent; first += most) {
+            const std::uint64_t count = rows.extent - first < most ? rows.extent - first : most;
+            const std::byte* const first_row = from + first * rows.source_stride;
+            for (std::uint64_t r = 0; r < count; ++r)
+                copy_bytes(scratch.data() + r * apart, first_row + r * rows.source_stride, row_bytes);
+            band.loops[1 - along].extent = count;
+            copy_runs(band, scratch.data(), to + first * rows.destination_stride, false);
         }
         return {};
     }

@@ -86,7 +86,7 @@ sf::result<void> load(const std::string& path, std::map<std::string, std::string
     const auto model = gpu::device_model::make(*checkpoint, family->family->fuse, family->options(), part);
     if (!model) return model.error();
     const double planned = whole.seconds();
-    auto device = gpu::cuda_device::make(0, static_cast<std::size_t>(number("streams", 2)));
+    auto device = gpu::cuda_device::make(0, static_cast<std::size_t>(number("streams", 1)));
     if (!device) return std::move(device).error();
     auto block = gpu::device_memory::allocate(0, model->block_bytes());
     if (!block) return std::move(block).error();
