@@ -6,7 +6,7 @@
 #   measure  all contenders in turns    gpus   several GPUs: slices, replicas, all-gathers (not part of all)
 # WHEELS=DIR  wheels of the contenders that are not installed (safetensors 0.9.0rc1, fastsafetensors, instanttensor, runai_model_streamer)
 # WORK=DIR    where programs and checkpoints go (25 GB); default a folder beside OUT's parent on the same disk
-# LAYERS=12 ROUNDS=3 SECONDS_MOST=330 QUICK=
+# LAYERS=12 ROUNDS=3 SECONDS_MOST=330   QUICK=1 measures once without trying slabs and readers   PEERS=rc1_prefetch,... only these
 set -u
 cd "$(dirname "$0")/../../.."
 out=$(mkdir -p "$1" && cd "$1" && pwd); shift
@@ -130,7 +130,7 @@ measure() {
     fi
     say measure
     python3 tests/benchmark/gpu/run.py --bin "$work" --data "$work/data" --fp8 "$work/fp8" --out "$out" --rounds "$ROUNDS" \
-        --seconds "$SECONDS_MOST" ${QUICK:+--quick} "${sites[@]}"
+        --seconds "$SECONDS_MOST" ${PEERS:+--peers "$PEERS"} ${QUICK:+--quick} "${sites[@]}"
     rm -f "$out"/*.sums
 }
 
