@@ -642,6 +642,10 @@ TEST_CASE("staged: a ticket that is never done ends the loader; its slab is neit
                 CHECK(again.error().code == errc::device_failed);
                 CHECK(device.copies == copies);
                 CHECK_FALSE(load->finish());
+                CHECK_FALSE(load->is_ready({1, 2}, 0));  // nobody can tell any more
+                CHECK_FALSE(load->wait({1, 2}, 0));
+                std::vector<memory_device::ticket> stream;
+                CHECK_FALSE(load->let_wait(&stream, {1, 2}, 0));
             }
             CHECK(device.held_staging_bytes > 0);
             CHECK(device.pending_copies() == pending);

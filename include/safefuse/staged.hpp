@@ -420,6 +420,7 @@ public:
     /// Whether all bytes of output i of a call are on the device. Never waits.
     ///   fails   as the device's is_done
     result<bool> is_ready(const staged_outputs& outputs, std::uint64_t i) noexcept {
+        if (state_->is_broken.load(std::memory_order_acquire)) return why_broken();
         for (slab& each : state_->slabs) {
             if (!each.holds(outputs.first + i)) continue;
             auto done = state_->device.is_done(each.ticket);
@@ -431,6 +432,7 @@ public:
     /// Returns when all bytes of output i of a call are on the device.
     ///   fails   as the device's wait; the failure names a tensor
     result<void> wait(const staged_outputs& outputs, std::uint64_t i) noexcept {
+        if (state_->is_broken.load(std::memory_order_acquire)) return why_broken();
         for (slab& each : state_->slabs)
             if (each.holds(outputs.first + i))
                 if (auto waited = wait_for(each); !waited) return waited;
@@ -444,6 +446,7 @@ public:
             { device.let_wait(stream, ticket) } noexcept -> std::same_as<result<void>>;
         }
     result<void> let_wait(const Stream& stream, const staged_outputs& outputs, std::uint64_t i) noexcept {
+        if (state_->is_broken.load(std::memory_order_acquire)) return why_broken();
         for (slab& each : state_->slabs)
             if (each.holds(outputs.first + i))
                 if (auto done = state_->device.let_wait(stream, each.ticket); !done) return done;
@@ -480,8 +483,8 @@ private:
         std::size_t front = 0, in_flight = 0;
         // Slabs that nobody fills and whose copies are done, the last one on top: of it the most is still in the cache.
         detail::array<std::uint32_t> idle;
-        std::atomic<std::uint32_t> available{
-            0};  // slabs in `ring` and `idle`; more than those, so that nobody waits, where `is_broken`
+        // How many slabs are in `ring` and `idle`; more, so that nobody waits, where `is_broken`.
+        std::atomic<std::uint32_t> available{0};
         std::atomic<bool> is_broken{false};
         std::atomic_flag lock;
         failure why{};
