@@ -30,12 +30,12 @@ const std::vector<words> layers{
     {"slice", "tensor_view", "tensor_traits", "header", "detail/header_*", "detail/json_*", "fields", "layout", "detail/compose",
      "detail/layout_names", "rename", "family", "layouts/*"},
     {"byte_source", "shard_index", "tensor_set", "copy_plan", "plan_options", "detail/plan_*", "plan", "scopes", "detail/name_kinds", "layouts/known"},
-    {"detail/os*", "mapped_file", "huge_page_buffer", "detail/strided_copy", "fuse", "convert"},
+    {"detail/os*", "mapped_file", "huge_page_buffer", "detail/strided_copy", "fuse", "detail/staged_job", "convert"},
     {"tensor_file", "checkpoint"},
     {"writer", "checkpoint_writer", "rewrite_plan", "detail/rewrite_run", "detail/source_files", "repack", "replace", "rewrite",
      "model_config"},
     {"safefuse"},
-    {"throwing", "dlpack", "mdspan", "parallel"},
+    {"throwing", "dlpack", "mdspan", "parallel", "staged"},
 };
 const words light_headers{"bit", "concepts", "cstddef",     "cstdint",     "cstdlib", "cstring", "initializer_list",
                           "new", "span",     "string_view", "type_traits", "utility"};

@@ -166,6 +166,9 @@ struct lend_options {
     /// Else it is flagged as read-only: numpy obeys, PyTorch does not, and writing to a mapped file ends the program.
     bool is_writable = false;
     std::size_t alignment_bytes = 0;  ///< of the first element; 0: that of its type. The specification's 256 is asked for by few
+    /// Where the bytes lie: a DLDeviceType (1 the processor's memory, 2 CUDA's, 10 ROCm's) and which of them. The view's bytes are
+    /// then that device's addresses; lending reads none of them.
+    dlpack::device device{1, 0};
 };
 
 }  // namespace dlpack
@@ -256,7 +259,8 @@ template <managed_form Managed = managed_tensor_versioned, class Owner>
     auto* const made = new (memory) block{{}, std::move(owner)};  // last: view and shape may lie in the owner
     auto& to = made->managed.dl_tensor;
     to.data = data;
-    to.device.device_type = static_cast<decltype(to.device.device_type)>(1);  // kDLCPU
+    to.device.device_type = static_cast<decltype(to.device.device_type)>(options.device.device_type);
+    to.device.device_id = options.device.device_id;
     to.ndim = static_cast<std::int32_t>(rank);
     to.dtype = {type.code, type.bits, type.lanes};
     to.shape = shape;

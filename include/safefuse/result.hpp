@@ -90,6 +90,8 @@ enum class errc : std::uint8_t {
     in_use,
     disk_full,
     canceled,
+    // devices
+    device_failed,
 };
 
 /// One plain sentence for a code, without the details of a case.
@@ -161,6 +163,7 @@ enum class errc : std::uint8_t {
     case errc::in_use: return "somebody else is writing there";
     case errc::disk_full: return "no space left on the disk";
     case errc::canceled: return "canceled";
+    case errc::device_failed: return "a device failed";
     }
     return "unknown failure";
 }

@@ -30,7 +30,7 @@ set(compile "${nvcc}" -x cu -std=c++20 "-I${source}/include" -Werror all-warning
 file(WRITE "${WORK}/logged.sh" "log=$1\nshift\nexec \"$@\" >\"$log\" 2>&1\n")
 file(GLOB_RECURSE headers RELATIVE "${source}/include" "${source}/include/*.hpp")
 list(FILTER headers EXCLUDE REGEX "os_windows\\.hpp$")
-file(GLOB examples RELATIVE "${source}" "${source}/examples/*.cpp")
+file(GLOB examples RELATIVE "${source}" "${source}/examples/*.cpp" "${source}/examples/gpu/*.cpp" "${source}/examples/gpu/*.cu")
 set(units ${headers} ${examples})
 if(ONLY)
     list(FILTER units INCLUDE REGEX "${ONLY}")
