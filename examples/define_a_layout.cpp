@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include <safefuse/fuse.hpp>
-#include <safefuse/layouts/forms.hpp>
-#include <safefuse/plan.hpp>
+#include <safefuse/models/standard.hpp>
+#include <safefuse/plan/plan.hpp>
+#include <safefuse/run/fuse.hpp>
 
 namespace sf = safefuse;
 using sf::layouts::down, sf::layouts::gate, sf::layouts::up;

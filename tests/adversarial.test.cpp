@@ -1,6 +1,6 @@
 // Headers and tables made to be slow or large. Nothing here measures time: each input is so large that whatever takes more than
 // linear time (or the sort's n log n) of it would not end while somebody waits.
-#include <safefuse/header.hpp>
+#include <safefuse/format/header.hpp>
 
 #include <cstdint>
 #include <cstdlib>
@@ -11,12 +11,12 @@
 
 #include <doctest/doctest.h>
 
-#include <safefuse/layouts/families.hpp>
-#include <safefuse/model_config.hpp>
-#include <safefuse/rewrite_plan.hpp>
-#include <safefuse/scopes.hpp>
-#include <safefuse/shard_index.hpp>
-#include <safefuse/tensor_set.hpp>
+#include <safefuse/format/shard_index.hpp>
+#include <safefuse/models/transformers.hpp>
+#include <safefuse/plan/scopes.hpp>
+#include <safefuse/read/model_config.hpp>
+#include <safefuse/tensor/tensor_set.hpp>
+#include <safefuse/write/rewrite_plan.hpp>
 
 #include "support.hpp"
 

@@ -1,4 +1,4 @@
-#include <safefuse/byte_source.hpp>
+#include <safefuse/tensor/byte_source.hpp>
 
 #include <doctest/doctest.h>
 

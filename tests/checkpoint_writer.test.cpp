@@ -1,4 +1,4 @@
-#include <safefuse/checkpoint_writer.hpp>
+#include <safefuse/write/checkpoint_writer.hpp>
 
 #include <doctest/doctest.h>
 
@@ -7,7 +7,7 @@
 #include <set>
 #include <type_traits>
 
-#include <safefuse/checkpoint.hpp>
+#include <safefuse/read/checkpoint.hpp>
 
 #include "support.hpp"
 

@@ -1,7 +1,7 @@
 // The composition to o from^-1, which every copy of a plan is made of, held against its equations:
 // all kept indices are visited, each at the entry that either map gives.
-#include <safefuse/detail/compose.hpp>
-#include <safefuse/layouts/forms.hpp>
+#include <safefuse/models/standard.hpp>
+#include <safefuse/plan/detail/compose.hpp>
 
 #include <algorithm>
 #include <cstdint>

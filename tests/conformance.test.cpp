@@ -1,6 +1,6 @@
 // The conformance suite, judged by this library; and the verdicts that the reference implementation (safetensors at commit
 // 24b0b28, of offsets that wrap version 0.8.0) gave on 144 of its cases: tests/data/conformance/verdicts.tsv.
-#include <safefuse/checkpoint.hpp>
+#include <safefuse/read/checkpoint.hpp>
 
 #include <algorithm>
 #include <filesystem>

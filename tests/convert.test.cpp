@@ -1,4 +1,4 @@
-#include <safefuse/convert.hpp>
+#include <safefuse/run/convert.hpp>
 
 #include <doctest/doctest.h>
 

@@ -1,4 +1,4 @@
-#include <safefuse/detail/copy_bytes.hpp>
+#include <safefuse/run/detail/copy_bytes.hpp>
 
 #include <doctest/doctest.h>
 
@@ -7,7 +7,7 @@
 #include <cstring>
 #include <vector>
 
-#include <safefuse/detail/transpose.hpp>
+#include <safefuse/run/detail/transpose.hpp>
 
 namespace detail = safefuse::detail;
 

@@ -1,4 +1,4 @@
-#include <safefuse/dlpack.hpp>
+#include <safefuse/interop/dlpack.hpp>
 
 #include <bit>
 #include <cstddef>
@@ -12,10 +12,10 @@
 #include <utility>
 #include <vector>
 
-#include <safefuse/checkpoint.hpp>
-#include <safefuse/fuse.hpp>
-#include <safefuse/layouts/families.hpp>
-#include <safefuse/scopes.hpp>
+#include <safefuse/models/transformers.hpp>
+#include <safefuse/plan/scopes.hpp>
+#include <safefuse/read/checkpoint.hpp>
+#include <safefuse/run/fuse.hpp>
 
 #include "support.hpp"
 

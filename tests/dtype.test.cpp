@@ -1,4 +1,4 @@
-#include <safefuse/dtype.hpp>
+#include <safefuse/tensor/dtype.hpp>
 
 #include <cstdint>
 #include <string>

@@ -1,5 +1,5 @@
 // The layouts of engines, held against nested loops that know nothing of the algebra: names, shapes and bytes.
-#include <safefuse/layouts/engines.hpp>
+#include <safefuse/models/engines.hpp>
 
 #include <array>
 #include <cstddef>
@@ -13,9 +13,9 @@
 
 #include <doctest/doctest.h>
 
-#include <safefuse/fuse.hpp>
-#include <safefuse/layouts/forms.hpp>
-#include <safefuse/plan.hpp>
+#include <safefuse/models/standard.hpp>
+#include <safefuse/plan/plan.hpp>
+#include <safefuse/run/fuse.hpp>
 
 #include "laws.hpp"
 

@@ -1,7 +1,7 @@
 // Laws that every shipped family obeys, for every kind of module that it declares: fusing writes each byte of its outputs once and
 // leaves none unwritten, and unfusing gives back every tensor under its name, byte for byte. What the bytes must be is told by
 // layout.test.cpp (a slow reference) and by transformers (interop/families.py).
-#include <safefuse/layouts/known.hpp>
+#include <safefuse/detect/detect.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -14,9 +14,9 @@
 
 #include <doctest/doctest.h>
 
-#include <safefuse/fuse.hpp>
-#include <safefuse/plan.hpp>
-#include <safefuse/scopes.hpp>
+#include <safefuse/plan/plan.hpp>
+#include <safefuse/plan/scopes.hpp>
+#include <safefuse/run/fuse.hpp>
 
 #include "laws.hpp"
 

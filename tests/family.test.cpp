@@ -1,4 +1,4 @@
-#include <safefuse/family.hpp>
+#include <safefuse/layout/family.hpp>
 
 #include <doctest/doctest.h>
 
@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
-#include <safefuse/layouts/known.hpp>
-#include <safefuse/scopes.hpp>
+#include <safefuse/detect/detect.hpp>
+#include <safefuse/plan/scopes.hpp>
 
 namespace sf = safefuse;
 using namespace sf::layouts;

@@ -1,7 +1,7 @@
 // What can go wrong outside of a file's bytes: files that change while they are open, that may not be read, that are no files; disks,
 // descriptors and memory that run out. Each ends in a failure that names the file, leaves nothing half-built and no descriptor.
 // What one header says of one fault is tested beside that header; here, what a whole checkpoint does.
-#include <safefuse/rewrite.hpp>
+#include <safefuse/write/rewrite.hpp>
 
 #include <doctest/doctest.h>
 
@@ -14,10 +14,10 @@
 #include <string>
 #include <vector>
 
-#include <safefuse/checkpoint.hpp>
-#include <safefuse/layouts/known.hpp>
-#include <safefuse/model_config.hpp>
-#include <safefuse/repack.hpp>
+#include <safefuse/detect/detect.hpp>
+#include <safefuse/read/checkpoint.hpp>
+#include <safefuse/read/model_config.hpp>
+#include <safefuse/write/repack.hpp>
 
 #include "support.hpp"
 

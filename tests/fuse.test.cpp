@@ -1,4 +1,4 @@
-#include <safefuse/fuse.hpp>
+#include <safefuse/run/fuse.hpp>
 
 #include <doctest/doctest.h>
 
@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include <safefuse/tensor_set.hpp>
+#include <safefuse/tensor/tensor_set.hpp>
 
 #include "laws.hpp"
 

@@ -1,4 +1,4 @@
-#include <safefuse/scopes.hpp>
+#include <safefuse/plan/scopes.hpp>
 
 #include <doctest/doctest.h>
 
@@ -11,9 +11,9 @@
 #include <utility>
 #include <vector>
 
-#include <safefuse/fuse.hpp>
-#include <safefuse/layouts/families.hpp>
-#include <safefuse/layouts/known.hpp>
+#include <safefuse/detect/detect.hpp>
+#include <safefuse/models/transformers.hpp>
+#include <safefuse/run/fuse.hpp>
 
 #include "laws.hpp"
 

@@ -1,4 +1,4 @@
-#include <safefuse/header.hpp>
+#include <safefuse/format/header.hpp>
 
 #include <algorithm>
 #include <cstdint>

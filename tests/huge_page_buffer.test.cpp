@@ -1,4 +1,4 @@
-#include <safefuse/huge_page_buffer.hpp>
+#include <safefuse/io/huge_page_buffer.hpp>
 
 #include <doctest/doctest.h>
 
@@ -9,9 +9,9 @@
 #include <type_traits>
 #include <utility>
 
-#include <safefuse/fuse.hpp>
-#include <safefuse/layouts/families.hpp>
-#include <safefuse/scopes.hpp>
+#include <safefuse/models/transformers.hpp>
+#include <safefuse/plan/scopes.hpp>
+#include <safefuse/run/fuse.hpp>
 
 namespace sf = safefuse;
 

@@ -1,4 +1,4 @@
-#include <safefuse/detail/json_cursor.hpp>
+#include <safefuse/format/detail/json_cursor.hpp>
 
 #include <cstdint>
 #include <cstring>

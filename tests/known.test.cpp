@@ -1,4 +1,4 @@
-#include <safefuse/layouts/known.hpp>
+#include <safefuse/detect/detect.hpp>
 
 #include <doctest/doctest.h>
 
@@ -10,9 +10,9 @@
 #include <string_view>
 #include <vector>
 
-#include <safefuse/checkpoint.hpp>
-#include <safefuse/fuse.hpp>
-#include <safefuse/rewrite.hpp>
+#include <safefuse/read/checkpoint.hpp>
+#include <safefuse/run/fuse.hpp>
+#include <safefuse/write/rewrite.hpp>
 
 #include "laws.hpp"
 #include "support.hpp"

@@ -15,10 +15,10 @@
 #include <utility>
 #include <vector>
 
-#include <safefuse/layout.hpp>
-#include <safefuse/layouts/forms.hpp>
-#include <safefuse/plan.hpp>
-#include <safefuse/tensor_set.hpp>
+#include <safefuse/layout/layout.hpp>
+#include <safefuse/models/standard.hpp>
+#include <safefuse/plan/plan.hpp>
+#include <safefuse/tensor/tensor_set.hpp>
 
 namespace laws {
 

@@ -1,4 +1,4 @@
-#include <safefuse/layout.hpp>
+#include <safefuse/layout/layout.hpp>
 
 #include <doctest/doctest.h>
 
@@ -9,9 +9,9 @@
 #include <string_view>
 #include <vector>
 
-#include <safefuse/detail/compose.hpp>
-#include <safefuse/fuse.hpp>
-#include <safefuse/layouts/forms.hpp>
+#include <safefuse/models/standard.hpp>
+#include <safefuse/plan/detail/compose.hpp>
+#include <safefuse/run/fuse.hpp>
 
 #include "laws.hpp"
 

@@ -1,7 +1,7 @@
 // The law of every term of the layout algebra, as the equation in its comment says it, and one
 // drawing of each: include/safefuse/layout/README.md shows the same.
-#include <safefuse/layout.hpp>
-#include <safefuse/layouts/forms.hpp>
+#include <safefuse/layout/layout.hpp>
+#include <safefuse/models/standard.hpp>
 
 #include <cstdint>
 #include <string>

@@ -1,4 +1,4 @@
-#include <safefuse/mdspan.hpp>
+#include <safefuse/interop/mdspan.hpp>
 
 #include <array>
 #include <bit>
@@ -9,9 +9,9 @@
 #include <type_traits>
 #include <vector>
 
-#include <safefuse/fuse.hpp>
-#include <safefuse/layouts/families.hpp>
-#include <safefuse/scopes.hpp>
+#include <safefuse/models/transformers.hpp>
+#include <safefuse/plan/scopes.hpp>
+#include <safefuse/run/fuse.hpp>
 
 #include "support.hpp"
 

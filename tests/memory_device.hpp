@@ -11,7 +11,7 @@
 #include <new>
 #include <vector>
 
-#include <safefuse/staged.hpp>
+#include <safefuse/run/staged.hpp>
 
 namespace support {
 

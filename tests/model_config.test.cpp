@@ -1,4 +1,4 @@
-#include <safefuse/model_config.hpp>
+#include <safefuse/read/model_config.hpp>
 
 #include <doctest/doctest.h>
 

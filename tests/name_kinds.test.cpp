@@ -1,4 +1,4 @@
-#include <safefuse/detail/name_kinds.hpp>
+#include <safefuse/detect/detail/name_patterns.hpp>
 
 #include <algorithm>
 #include <string>
@@ -7,7 +7,7 @@
 
 #include <doctest/doctest.h>
 
-#include <safefuse/layouts/known.hpp>
+#include <safefuse/detect/detect.hpp>
 
 namespace sf = safefuse;
 

@@ -1,4 +1,4 @@
-#include <safefuse/detail/name_table.hpp>
+#include <safefuse/core/detail/name_table.hpp>
 
 #include <cstdint>
 #include <set>

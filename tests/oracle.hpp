@@ -11,8 +11,8 @@
 #include <string_view>
 #include <utility>
 
-#include <safefuse/header.hpp>
-#include <safefuse/tensor_file.hpp>
+#include <safefuse/format/header.hpp>
+#include <safefuse/read/tensor_file.hpp>
 
 namespace oracle {
 

@@ -1,4 +1,4 @@
-#include <safefuse/parallel.hpp>
+#include <safefuse/run/parallel.hpp>
 
 #include <doctest/doctest.h>
 
@@ -14,14 +14,14 @@
 #include <thread>
 #include <vector>
 
-#include <safefuse/tensor_set.hpp>
+#include <safefuse/tensor/tensor_set.hpp>
 
 #include "laws.hpp"
 #include "support.hpp"
 
-#include <safefuse/checkpoint.hpp>
-#include <safefuse/layouts/families.hpp>
-#include <safefuse/scopes.hpp>
+#include <safefuse/models/transformers.hpp>
+#include <safefuse/plan/scopes.hpp>
+#include <safefuse/read/checkpoint.hpp>
 
 namespace sf = safefuse;
 using laws::u64;

@@ -1,4 +1,4 @@
-#include <safefuse/plan.hpp>
+#include <safefuse/plan/plan.hpp>
 
 #include <doctest/doctest.h>
 
@@ -8,11 +8,11 @@
 #include <utility>
 #include <vector>
 
-#include <safefuse/fuse.hpp>
-#include <safefuse/scopes.hpp>
+#include <safefuse/plan/scopes.hpp>
+#include <safefuse/run/fuse.hpp>
 
-#include <safefuse/layouts/families.hpp>
-#include <safefuse/layouts/forms.hpp>
+#include <safefuse/models/standard.hpp>
+#include <safefuse/models/transformers.hpp>
 
 #include "laws.hpp"
 

@@ -1,5 +1,5 @@
 // The last stage of a plan: loops in entries become copies in bytes; neighbours are joined.
-#include <safefuse/detail/plan_copies.hpp>
+#include <safefuse/plan/detail/copies.hpp>
 
 #include <vector>
 

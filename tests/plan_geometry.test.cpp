@@ -1,5 +1,5 @@
 // The second stage of a plan: shapes become extents and forms. "Each axis is one equation."
-#include <safefuse/detail/plan_geometry.hpp>
+#include <safefuse/plan/detail/geometry.hpp>
 
 #include <vector>
 

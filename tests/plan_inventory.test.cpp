@@ -1,6 +1,6 @@
 // The first stage of a plan: names become an inventory. Each case shows one step on a handful of
 // names; no shape and no dtype matters here.
-#include <safefuse/detail/plan_inventory.hpp>
+#include <safefuse/plan/detail/inventory.hpp>
 
 #include <string>
 #include <vector>

@@ -1,5 +1,5 @@
 // The fourth stage of a plan: the tensors of the destination, and what each is made of.
-#include <safefuse/detail/plan_outputs.hpp>
+#include <safefuse/plan/detail/outputs.hpp>
 
 #include <string>
 #include <vector>

@@ -1,5 +1,5 @@
 // The third stage of a plan: the range of every extent that moves.
-#include <safefuse/detail/plan_selection.hpp>
+#include <safefuse/plan/detail/selection.hpp>
 
 #include <vector>
 

@@ -188,7 +188,7 @@ endfunction()
 # Every header twice over, and the example programs, as far as an object file.
 function(compile_everything passed_result total_result directory cxx flags standard)
     file(GLOB_RECURSE headers RELATIVE "${source}/include" "${source}/include/*.hpp")
-    list(REMOVE_ITEM headers safefuse/detail/os_windows.hpp)
+    list(REMOVE_ITEM headers safefuse/io/detail/os_windows.hpp)
     set(sources)
     foreach(header IN LISTS headers)
         string(MAKE_C_IDENTIFIER "${header}" name)

@@ -1,7 +1,7 @@
 // The example programs on checkpoints that were made to do harm: what reaches the terminal, and which files go along.
-#include <safefuse/detail/json_cursor.hpp>
-#include <safefuse/printable.hpp>
-#include <safefuse/result.hpp>
+#include <safefuse/core/printable.hpp>
+#include <safefuse/core/result.hpp>
+#include <safefuse/format/detail/json_cursor.hpp>
 
 #include <doctest/doctest.h>
 

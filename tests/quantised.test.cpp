@@ -1,4 +1,4 @@
-#include <safefuse/fields.hpp>
+#include <safefuse/layout/fields.hpp>
 
 #include <doctest/doctest.h>
 
@@ -14,10 +14,10 @@
 #include <utility>
 #include <vector>
 
-#include <safefuse/fuse.hpp>
-#include <safefuse/layouts/engines.hpp>
-#include <safefuse/layouts/forms.hpp>
-#include <safefuse/plan.hpp>
+#include <safefuse/models/engines.hpp>
+#include <safefuse/models/standard.hpp>
+#include <safefuse/plan/plan.hpp>
+#include <safefuse/run/fuse.hpp>
 
 #include "laws.hpp"
 

@@ -1,6 +1,6 @@
 // README holds a table of families; it must be the one that the code gives. Its programs are compiled by CMakeLists.txt and run
 // here, on good and on bad input.
-#include <safefuse/layouts/known.hpp>
+#include <safefuse/detect/detect.hpp>
 
 #include <doctest/doctest.h>
 

@@ -1,4 +1,4 @@
-#include <safefuse/rename.hpp>
+#include <safefuse/layout/rename.hpp>
 
 #include <doctest/doctest.h>
 
@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include <safefuse/layouts/known.hpp>
+#include <safefuse/detect/detect.hpp>
 
 namespace sf = safefuse;
 

@@ -1,5 +1,5 @@
 // A repacked checkpoint holds the same tensors under the same names; what a plan copied together before is then a view.
-#include <safefuse/repack.hpp>
+#include <safefuse/write/repack.hpp>
 
 #include <doctest/doctest.h>
 
@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include <safefuse/checkpoint.hpp>
-#include <safefuse/layouts/known.hpp>
-#include <safefuse/rewrite.hpp>
+#include <safefuse/detect/detect.hpp>
+#include <safefuse/read/checkpoint.hpp>
+#include <safefuse/write/rewrite.hpp>
 
 #include "support.hpp"
 

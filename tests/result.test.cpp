@@ -1,4 +1,4 @@
-#include <safefuse/result.hpp>
+#include <safefuse/core/result.hpp>
 
 #include <initializer_list>
 #include <memory>
@@ -6,8 +6,8 @@
 #include <type_traits>
 #include <utility>
 
-#include <safefuse/checkpoint.hpp>
-#include <safefuse/tensor_file.hpp>
+#include <safefuse/read/checkpoint.hpp>
+#include <safefuse/read/tensor_file.hpp>
 
 #include <doctest/doctest.h>
 

@@ -1,6 +1,6 @@
 // What a rewrite leaves when it is killed, and how the next one goes on with it. At every moment the destination is absent, can
 // be gone on with, or is complete.
-#include <safefuse/rewrite.hpp>
+#include <safefuse/write/rewrite.hpp>
 
 #include <doctest/doctest.h>
 
@@ -14,8 +14,8 @@
 #include <thread>
 #include <vector>
 
-#include <safefuse/checkpoint.hpp>
-#include <safefuse/layouts/families.hpp>
+#include <safefuse/models/transformers.hpp>
+#include <safefuse/read/checkpoint.hpp>
 
 #include "support.hpp"
 

@@ -1,6 +1,6 @@
 // Ground truth: tests/data/transformers holds checkpoints as the hub stores them and, beside each, what transformers 5.17.0 made
 // of it (README.md there). A rewritten checkpoint must be that, byte for byte and name for name.
-#include <safefuse/rewrite.hpp>
+#include <safefuse/write/rewrite.hpp>
 
 #include <doctest/doctest.h>
 
@@ -11,9 +11,9 @@
 #include <span>
 #include <type_traits>
 
-#include <safefuse/checkpoint.hpp>
-#include <safefuse/layouts/known.hpp>
-#include <safefuse/model_config.hpp>
+#include <safefuse/detect/detect.hpp>
+#include <safefuse/read/checkpoint.hpp>
+#include <safefuse/read/model_config.hpp>
 
 #include "support.hpp"
 

@@ -1,4 +1,4 @@
-#include <safefuse/scopes.hpp>
+#include <safefuse/plan/scopes.hpp>
 
 #include <doctest/doctest.h>
 
@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
-#include <safefuse/fuse.hpp>
-#include <safefuse/layouts/families.hpp>
+#include <safefuse/models/transformers.hpp>
+#include <safefuse/run/fuse.hpp>
 
 #include "laws.hpp"
 

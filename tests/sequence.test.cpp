@@ -1,4 +1,4 @@
-#include <safefuse/sequence.hpp>
+#include <safefuse/core/span.hpp>
 
 #include <array>
 #include <cstddef>

@@ -1,4 +1,4 @@
-#include <safefuse/shard_index.hpp>
+#include <safefuse/format/shard_index.hpp>
 
 #include <doctest/doctest.h>
 

@@ -1,4 +1,4 @@
-#include <safefuse/slice.hpp>
+#include <safefuse/tensor/slice.hpp>
 
 #include <cstdint>
 #include <random>

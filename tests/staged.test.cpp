@@ -1,5 +1,5 @@
 // Plans and tensors run into a device's memory. The device is memory_device.hpp's, which copies as late as it may.
-#include <safefuse/staged.hpp>
+#include <safefuse/run/staged.hpp>
 
 #include <doctest/doctest.h>
 
@@ -10,12 +10,12 @@
 #include <utility>
 #include <vector>
 
-#include <safefuse/checkpoint.hpp>
-#include <safefuse/fuse.hpp>
-#include <safefuse/layouts/families.hpp>
-#include <safefuse/parallel.hpp>
-#include <safefuse/scopes.hpp>
-#include <safefuse/tensor_set.hpp>
+#include <safefuse/models/transformers.hpp>
+#include <safefuse/plan/scopes.hpp>
+#include <safefuse/read/checkpoint.hpp>
+#include <safefuse/run/fuse.hpp>
+#include <safefuse/run/parallel.hpp>
+#include <safefuse/tensor/tensor_set.hpp>
 
 #include "laws.hpp"
 #include "memory_device.hpp"

@@ -1,6 +1,6 @@
 // Half-open arithmetic of strided copies, held against its definition byte by byte: which steps of a
 // loop are in a window, and which parts of a block.
-#include <safefuse/detail/strided_copy.hpp>
+#include <safefuse/run/detail/strided_copy.hpp>
 
 #include <cstdint>
 #include <set>

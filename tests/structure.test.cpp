@@ -1,6 +1,6 @@
 // The shape of the library itself: layers, includes, macros, words that must not occur. DESIGN.md's rules, held against the text
 // of include/.
-#include <safefuse/version.hpp>
+#include <safefuse/core/version.hpp>
 
 #include <algorithm>
 #include <cctype>
@@ -196,7 +196,7 @@ TEST_CASE("structure: the umbrella brings in every header but the opt-in ones, a
 }
 
 TEST_CASE("structure: layout, plan and fuse bring in no file, JSON or OS header") {
-    for (const char* header : {"safefuse/layout.hpp", "safefuse/plan.hpp", "safefuse/fuse.hpp"})
+    for (const char* header : {"safefuse/layout/layout.hpp", "safefuse/plan/plan.hpp", "safefuse/run/fuse.hpp"})
         for (const auto& reached : reached_from(header)) {
             CAPTURE(header);
             CAPTURE(reached);
@@ -221,7 +221,7 @@ TEST_CASE("structure: nothing throws, asserts, aborts, prints or exits, but thro
     const words banned{"throw",  "try",          "catch",  "assert",  "abort", "exit",  "_Exit",  "quick_exit", "terminate",
                        "typeid", "dynamic_cast", "printf", "fprintf", "puts",  "fputs", "perror", "cout",       "cerr"};
     for (const header_file& header : headers()) {
-        if (header.name == "safefuse/throwing.hpp") continue;
+        if (header.name == "safefuse/core/throwing.hpp") continue;
         CAPTURE(header.name);
         for (const auto& found : words_of(code_of(header.text))) {
             CAPTURE(found.first);
@@ -284,7 +284,7 @@ struct long_function {
     std::string_view reason;
 };
 constexpr long_function long_functions[]{
-    {"safefuse/result.hpp", "sentence", "a table: one case for each errc"},
+    {"safefuse/core/result.hpp", "sentence", "a table: one case for each errc"},
 };
 constexpr std::ptrdiff_t most_lines = 50;
 

@@ -1,4 +1,4 @@
-#include <safefuse/tensor_file.hpp>
+#include <safefuse/read/tensor_file.hpp>
 
 #include <doctest/doctest.h>
 
@@ -6,7 +6,7 @@
 #include <memory>
 #include <span>
 
-#include <safefuse/writer.hpp>
+#include <safefuse/write/tensor_file_writer.hpp>
 
 #include "support.hpp"
 

@@ -1,4 +1,4 @@
-#include <safefuse/tensor_view.hpp>
+#include <safefuse/tensor/tensor_view.hpp>
 
 #include <bit>
 #include <cstdint>

@@ -1,5 +1,5 @@
 #if defined(__cpp_exceptions)  // throwing.hpp is for programs that have them
-#include <safefuse/throwing.hpp>
+#include <safefuse/core/throwing.hpp>
 
 #include <doctest/doctest.h>
 
@@ -8,7 +8,7 @@
 #include <type_traits>
 #include <utility>
 
-#include <safefuse/mapped_file.hpp>
+#include <safefuse/io/mapped_file.hpp>
 
 namespace sf = safefuse;
 

@@ -1,4 +1,4 @@
-#include <safefuse/writer.hpp>
+#include <safefuse/write/tensor_file_writer.hpp>
 
 #include <doctest/doctest.h>
 
@@ -6,7 +6,7 @@
 #include <set>
 #include <type_traits>
 
-#include <safefuse/tensor_file.hpp>
+#include <safefuse/read/tensor_file.hpp>
 
 #include "support.hpp"
 

@@ -9,7 +9,7 @@
 #include <Eigen/Core>
 #include <unsupported/Eigen/CXX11/Tensor>
 
-#include <safefuse/tensor_traits.hpp>
+#include <safefuse/tensor/tensor_traits.hpp>
 
 // clang-format off
 // The dtypes that Eigen has a type for, beside those of the language.

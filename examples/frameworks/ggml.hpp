@@ -8,7 +8,7 @@
 
 #include <ggml.h>
 
-#include <safefuse/tensor_traits.hpp>
+#include <safefuse/tensor/tensor_traits.hpp>
 
 namespace adapt {
 

@@ -9,7 +9,7 @@
 
 #include <mlx/mlx.h>
 
-#include <safefuse/tensor_traits.hpp>
+#include <safefuse/tensor/tensor_traits.hpp>
 
 namespace adapt {
 

@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include <safefuse/tensor_set.hpp>
-#include <safefuse/tensor_traits.hpp>
+#include <safefuse/tensor/tensor_set.hpp>
+#include <safefuse/tensor/tensor_traits.hpp>
 
 namespace adapt {
 

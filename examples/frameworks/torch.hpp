@@ -10,7 +10,7 @@
 
 #include <ATen/ATen.h>
 
-#include <safefuse/tensor_traits.hpp>
+#include <safefuse/tensor/tensor_traits.hpp>
 
 namespace adapt {
 

@@ -1,4 +1,4 @@
-// A copy_device (safefuse/staged.hpp) on the CUDA runtime. Copy what you need: your streams, your allocator, your error handling.
+// A copy_device (safefuse/run/staged.hpp) on the CUDA runtime. Copy what you need: your streams, your allocator, your error handling.
 #ifndef SAFEFUSE_EXAMPLES_GPU_CUDA_DEVICE_HPP
 #define SAFEFUSE_EXAMPLES_GPU_CUDA_DEVICE_HPP
 
@@ -10,7 +10,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include <safefuse/staged.hpp>
+#include <safefuse/run/staged.hpp>
 
 namespace gpu {
 

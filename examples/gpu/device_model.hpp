@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include <safefuse/run/staged.hpp>
 #include <safefuse/safefuse.hpp>
-#include <safefuse/staged.hpp>
 
 namespace gpu {
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-#include <safefuse/dlpack.hpp>
+#include <safefuse/interop/dlpack.hpp>
 
 #include "../convert_checkpoint.hpp"
 #include "cuda_device.hpp"

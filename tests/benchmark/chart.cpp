@@ -14,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-#include <safefuse/detail/json_cursor.hpp>
+#include <safefuse/format/detail/json_cursor.hpp>
 
 namespace sf = safefuse;
 

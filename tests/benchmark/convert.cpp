@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include <safefuse/convert.hpp>
-#include <safefuse/layouts/families.hpp>
-#include <safefuse/scopes.hpp>
+#include <safefuse/models/transformers.hpp>
+#include <safefuse/plan/scopes.hpp>
+#include <safefuse/run/convert.hpp>
 
 #include "measure.hpp"
 

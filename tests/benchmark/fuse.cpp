@@ -1,12 +1,12 @@
 // How fast does fusing into memory go, against the limits of copying the same bytes? Reports; it judges nothing. Sources are files
 // in the page cache, outputs are memory that was touched before unless a case says "fresh".
 //   benchmark_fuse [MEGABYTES] [options of measure.hpp]
-#include <safefuse/checkpoint.hpp>
-#include <safefuse/checkpoint_writer.hpp>
-#include <safefuse/huge_page_buffer.hpp>
-#include <safefuse/layouts/families.hpp>
-#include <safefuse/parallel.hpp>
-#include <safefuse/scopes.hpp>
+#include <safefuse/io/huge_page_buffer.hpp>
+#include <safefuse/models/transformers.hpp>
+#include <safefuse/plan/scopes.hpp>
+#include <safefuse/read/checkpoint.hpp>
+#include <safefuse/run/parallel.hpp>
+#include <safefuse/write/checkpoint_writer.hpp>
 
 #include <algorithm>
 #include <cstdio>

@@ -3,7 +3,7 @@
 //   benchmark_header --files FILE...            the headers of these files
 //   benchmark_header --once FILE                one parse and nothing else, so that an instruction counter can watch it
 //   benchmark_header --make FILE [LAYERS] [EXPERTS]   a sparse file with Kimi-K2's tensors
-#include <safefuse/header.hpp>
+#include <safefuse/format/header.hpp>
 
 #include <cstdio>
 #include <cstring>

@@ -3,7 +3,7 @@
 //   benchmark_open [--inspect PROGRAM] [options of measure.hpp]   also how long that program takes
 //   benchmark_open --once WHAT DIRECTORY   open, verify, scopes or detect, once, so that an instruction counter can watch it
 //   benchmark_open --make DIRECTORY [LAYERS] [EXPERTS] [SHARDS] [narrow]   the sparse checkpoint alone
-#include <safefuse/checkpoint.hpp>
+#include <safefuse/read/checkpoint.hpp>
 
 #include <cstdio>
 #include <cstdlib>
@@ -14,8 +14,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include <safefuse/layouts/known.hpp>
-#include <safefuse/scopes.hpp>
+#include <safefuse/detect/detect.hpp>
+#include <safefuse/plan/scopes.hpp>
 
 #include "heap.hpp"
 #include "measure.hpp"

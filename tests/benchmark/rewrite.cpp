@@ -12,9 +12,9 @@
 #include <string>
 #include <vector>
 
-#include <safefuse/checkpoint.hpp>
-#include <safefuse/layouts/families.hpp>
-#include <safefuse/rewrite.hpp>
+#include <safefuse/models/transformers.hpp>
+#include <safefuse/read/checkpoint.hpp>
+#include <safefuse/write/rewrite.hpp>
 
 #include "engines.hpp"
 #include "measure.hpp"

@@ -10,11 +10,11 @@
 #include <thread>
 #include <vector>
 
-#include <safefuse/checkpoint.hpp>
-#include <safefuse/fuse.hpp>
-#include <safefuse/layouts/known.hpp>
-#include <safefuse/parallel.hpp>
-#include <safefuse/scopes.hpp>
+#include <safefuse/detect/detect.hpp>
+#include <safefuse/plan/scopes.hpp>
+#include <safefuse/read/checkpoint.hpp>
+#include <safefuse/run/fuse.hpp>
+#include <safefuse/run/parallel.hpp>
 
 #include "measure.hpp"
 #include "synthetic.hpp"

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include <safefuse/header.hpp>
-#include <safefuse/shard_index.hpp>
+#include <safefuse/format/header.hpp>
+#include <safefuse/format/shard_index.hpp>
 
 namespace synthetic {
 

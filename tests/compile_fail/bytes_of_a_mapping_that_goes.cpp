@@ -1,4 +1,4 @@
-#include <safefuse/mapped_file.hpp>
+#include <safefuse/io/mapped_file.hpp>
 
 namespace sf = safefuse;
 

@@ -1,7 +1,7 @@
 #include <memory>
 #include <vector>
 
-#include <safefuse/dlpack.hpp>
+#include <safefuse/interop/dlpack.hpp>
 
 namespace sf = safefuse;
 

@@ -1,7 +1,7 @@
 #include <string_view>
 
-#include <safefuse/family.hpp>
-#include <safefuse/layouts/forms.hpp>
+#include <safefuse/layout/family.hpp>
+#include <safefuse/models/standard.hpp>
 
 namespace sf = safefuse;
 

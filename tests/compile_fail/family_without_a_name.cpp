@@ -1,5 +1,5 @@
-#include <safefuse/family.hpp>
-#include <safefuse/layouts/forms.hpp>
+#include <safefuse/layout/family.hpp>
+#include <safefuse/models/standard.hpp>
 
 namespace sf = safefuse;
 using sf::layouts::down;

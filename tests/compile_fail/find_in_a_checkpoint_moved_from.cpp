@@ -1,6 +1,6 @@
 #include <utility>
 
-#include <safefuse/checkpoint.hpp>
+#include <safefuse/read/checkpoint.hpp>
 
 safefuse::result<safefuse::tensor_view> head_of(safefuse::checkpoint checkpoint, safefuse::checkpoint& kept) {
 #ifdef SAFEFUSE_FAIL

@@ -1,4 +1,4 @@
-#include <safefuse/checkpoint.hpp>
+#include <safefuse/read/checkpoint.hpp>
 
 namespace sf = safefuse;
 

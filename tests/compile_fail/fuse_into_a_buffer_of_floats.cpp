@@ -1,6 +1,6 @@
 #include <vector>
 
-#include <safefuse/fuse.hpp>
+#include <safefuse/run/fuse.hpp>
 
 #ifdef SAFEFUSE_FAIL
 using buffer = std::vector<float>;

@@ -1,7 +1,7 @@
 #include <span>
 #include <vector>
 
-#include <safefuse/fuse.hpp>
+#include <safefuse/run/fuse.hpp>
 
 struct mine {
     std::vector<std::byte> storage;

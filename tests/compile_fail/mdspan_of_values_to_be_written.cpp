@@ -1,6 +1,6 @@
 #include <array>
 
-#include <safefuse/mdspan.hpp>
+#include <safefuse/interop/mdspan.hpp>
 
 namespace sf = safefuse;
 

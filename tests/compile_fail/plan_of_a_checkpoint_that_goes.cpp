@@ -1,8 +1,8 @@
 #include <utility>
 
-#include <safefuse/checkpoint.hpp>
-#include <safefuse/layouts/families.hpp>
-#include <safefuse/scopes.hpp>
+#include <safefuse/models/transformers.hpp>
+#include <safefuse/plan/scopes.hpp>
+#include <safefuse/read/checkpoint.hpp>
 
 namespace sf = safefuse;
 

@@ -1,5 +1,5 @@
-#include <safefuse/layouts/forms.hpp>
-#include <safefuse/plan.hpp>
+#include <safefuse/models/standard.hpp>
+#include <safefuse/plan/plan.hpp>
 
 namespace sf = safefuse;
 

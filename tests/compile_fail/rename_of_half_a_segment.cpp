@@ -1,6 +1,6 @@
 #include <string_view>
 
-#include <safefuse/layouts/families.hpp>
+#include <safefuse/models/transformers.hpp>
 
 namespace sf = safefuse;
 

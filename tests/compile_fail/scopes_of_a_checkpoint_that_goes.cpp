@@ -1,6 +1,6 @@
-#include <safefuse/checkpoint.hpp>
-#include <safefuse/layouts/families.hpp>
-#include <safefuse/scopes.hpp>
+#include <safefuse/models/transformers.hpp>
+#include <safefuse/plan/scopes.hpp>
+#include <safefuse/read/checkpoint.hpp>
 
 namespace sf = safefuse;
 

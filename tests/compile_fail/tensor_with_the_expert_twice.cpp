@@ -1,4 +1,4 @@
-#include <safefuse/layouts/forms.hpp>
+#include <safefuse/models/standard.hpp>
 
 namespace sf = safefuse;
 using sf::layouts::down;

@@ -1,4 +1,4 @@
-#include <safefuse/dlpack.hpp>
+#include <safefuse/interop/dlpack.hpp>
 
 namespace sf = safefuse;
 

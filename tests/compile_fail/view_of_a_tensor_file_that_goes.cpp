@@ -1,4 +1,4 @@
-#include <safefuse/tensor_file.hpp>
+#include <safefuse/read/tensor_file.hpp>
 
 namespace sf = safefuse;
 

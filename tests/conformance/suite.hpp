@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include <safefuse/header.hpp>
-#include <safefuse/result.hpp>
+#include <safefuse/core/result.hpp>
+#include <safefuse/format/header.hpp>
 
 namespace conformance {
 

@@ -14,7 +14,7 @@
 #include <string_view>
 #include <vector>
 
-#include <safefuse/checkpoint.hpp>
+#include <safefuse/read/checkpoint.hpp>
 
 #include "../support.hpp"
 #include "suite.hpp"

@@ -84,7 +84,7 @@ function(append header conditional)
 endfunction()
 
 # What stands at the top of each file: what it is, where it comes from, the licence.
-file(STRINGS ${include}/safefuse/version.hpp version REGEX "^#define SAFEFUSE_VERSION_(MAJOR|MINOR|PATCH) [0-9]+$")
+file(STRINGS ${include}/safefuse/core/version.hpp version REGEX "^#define SAFEFUSE_VERSION_(MAJOR|MINOR|PATCH) [0-9]+$")
 list(TRANSFORM version REPLACE "^.* ([0-9]+)$" "\\1")
 list(JOIN version "." version)
 file(READ ${source}/LICENSE licence)

@@ -1,5 +1,5 @@
 // Something of each kind that the debuggers' views know; run.cmake stops where all of it is there.
-#include <safefuse/tensor_view.hpp>
+#include <safefuse/tensor/tensor_view.hpp>
 
 namespace sf = safefuse;
 

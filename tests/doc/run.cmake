@@ -12,7 +12,7 @@ file(COPY "${source}/include" DESTINATION "${OUTPUT}/copy")
 
 # Of the families Doxygen is shown the names and what is said of them: the members that they all have are documented where
 # family.hpp says what a family declares, and the layouts of their modules are read in the file itself.
-set(families "${OUTPUT}/copy/include/safefuse/layouts/families.hpp")
+set(families "${OUTPUT}/copy/include/safefuse/models/transformers.hpp")
 file(READ "${families}" text)
 string(REGEX REPLACE "\n(///[^\n]*\n)*(template [^\n]*\n)?using [^;]*;" "" text "${text}")
 string(REGEX REPLACE "\n(///[^\n]*\n)*(template [^\n]*\n)?using [^;]*;" "" text "${text}")

@@ -1,5 +1,5 @@
 // What an extension module would do with safefuse and DLPack, behind a C ABI: tests/frameworks/dlpack.py calls it by ctypes.
-#include <safefuse/dlpack.hpp>
+#include <safefuse/interop/dlpack.hpp>
 
 #include <cstdint>
 #include <memory>
@@ -7,10 +7,10 @@
 #include <utility>
 #include <vector>
 
-#include <safefuse/checkpoint.hpp>
-#include <safefuse/fuse.hpp>
-#include <safefuse/layouts/families.hpp>
-#include <safefuse/scopes.hpp>
+#include <safefuse/models/transformers.hpp>
+#include <safefuse/plan/scopes.hpp>
+#include <safefuse/read/checkpoint.hpp>
+#include <safefuse/run/fuse.hpp>
 
 namespace sf = safefuse;
 

@@ -8,11 +8,11 @@
 #include <string>
 #include <vector>
 
-#include <safefuse/checkpoint.hpp>
-#include <safefuse/fuse.hpp>
-#include <safefuse/layouts/engines.hpp>
-#include <safefuse/layouts/families.hpp>
-#include <safefuse/scopes.hpp>
+#include <safefuse/models/engines.hpp>
+#include <safefuse/models/transformers.hpp>
+#include <safefuse/plan/scopes.hpp>
+#include <safefuse/read/checkpoint.hpp>
+#include <safefuse/run/fuse.hpp>
 
 #include "../support.hpp"
 

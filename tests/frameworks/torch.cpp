@@ -11,7 +11,7 @@
 #include <string_view>
 #include <utility>
 
-#include <safefuse/dlpack.hpp>
+#include <safefuse/interop/dlpack.hpp>
 
 #include <doctest/doctest.h>
 

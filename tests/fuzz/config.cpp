@@ -1,7 +1,7 @@
 // A config.json: read or refused, and what is read stays what it is when the text is spelled with more white space.
 #include "fuzz.hpp"
 
-#include <safefuse/model_config.hpp>
+#include <safefuse/read/model_config.hpp>
 
 namespace sf = safefuse;
 

@@ -10,8 +10,8 @@
 #include <string>
 #include <string_view>
 
-#include <safefuse/header.hpp>
-#include <safefuse/result.hpp>
+#include <safefuse/core/result.hpp>
+#include <safefuse/format/header.hpp>
 
 namespace fuzz {
 

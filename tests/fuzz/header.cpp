@@ -6,8 +6,8 @@
 #include <span>
 #include <vector>
 
-#include <safefuse/slice.hpp>
-#include <safefuse/tensor_file.hpp>
+#include <safefuse/read/tensor_file.hpp>
+#include <safefuse/tensor/slice.hpp>
 
 #include "../mutants.hpp"
 #include "../oracle.hpp"

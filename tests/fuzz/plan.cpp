@@ -6,10 +6,10 @@
 #include <span>
 #include <vector>
 
-#include <safefuse/fuse.hpp>
-#include <safefuse/layouts/known.hpp>
-#include <safefuse/plan.hpp>
-#include <safefuse/scopes.hpp>
+#include <safefuse/detect/detect.hpp>
+#include <safefuse/plan/plan.hpp>
+#include <safefuse/plan/scopes.hpp>
+#include <safefuse/run/fuse.hpp>
 
 #include "../laws.hpp"
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <vector>
 
-#include <safefuse/shard_index.hpp>
+#include <safefuse/format/shard_index.hpp>
 
 namespace sf = safefuse;
 

@@ -3,7 +3,7 @@
 //   there_and_back mmap|pread FAMILY CHECKPOINT OUT BACK
 #include <cstdio>
 
-#include <safefuse/layouts/known.hpp>
+#include <safefuse/detect/detect.hpp>
 #include <safefuse/safefuse.hpp>
 
 namespace sf = safefuse;

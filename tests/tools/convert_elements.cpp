@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include <safefuse/convert.hpp>
+#include <safefuse/run/convert.hpp>
 
 namespace sf = safefuse;
 

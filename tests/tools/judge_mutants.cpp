@@ -20,7 +20,7 @@
 #include <io.h>
 #endif
 
-#include <safefuse/header.hpp>
+#include <safefuse/format/header.hpp>
 
 #include "../mutants.hpp"
 #include "../oracle.hpp"

@@ -8,11 +8,11 @@
 //                        and prints it. After a change that is meant, F is what --brief prints.
 //   plan_dump --brief    what --check compares
 // No tensor here has bytes: planning reads names, dtypes and shapes only.
-#include <safefuse/layouts/engines.hpp>
-#include <safefuse/layouts/forms.hpp>
-#include <safefuse/layouts/known.hpp>
-#include <safefuse/plan.hpp>
-#include <safefuse/scopes.hpp>
+#include <safefuse/detect/detect.hpp>
+#include <safefuse/models/engines.hpp>
+#include <safefuse/models/standard.hpp>
+#include <safefuse/plan/plan.hpp>
+#include <safefuse/plan/scopes.hpp>
 
 #include <cstdint>
 #include <cstdio>

@@ -1,0 +1,36 @@
+// safefuse: 64-bit arithmetic that reports overflow. Every offset and size from a file passes through here.
+#ifndef SAFEFUSE_CORE_DETAIL_CHECKED_HPP
+#define SAFEFUSE_CORE_DETAIL_CHECKED_HPP
+
+#include <cstddef>
+#include <cstdint>
+
+#include <safefuse/core/config.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI::detail {
+
+/// Stores a + b and returns true, or returns false when the sum does not fit.
+[[nodiscard]] constexpr bool add(std::uint64_t a, std::uint64_t b, std::uint64_t& sum) noexcept {
+    sum = a + b;
+    return sum >= a;
+}
+
+/// Stores a * b and returns true, or returns false when the product does not fit.
+[[nodiscard]] constexpr bool multiply(std::uint64_t a, std::uint64_t b, std::uint64_t& product) noexcept {
+    product = a * b;
+    return a == 0 || product / a == b;
+}
+
+/// Whether the `size` elements from `first` on all lie in a whole of so many. Nothing is added, so nothing wraps around.
+[[nodiscard]] constexpr bool lies_inside(std::uint64_t first, std::uint64_t size, std::uint64_t whole) noexcept {
+    return first <= whole && size <= whole - first;
+}
+
+/// Whether a size from a file can be the size of an object in this process.
+[[nodiscard]] constexpr bool fits_memory(std::uint64_t size_bytes) noexcept {
+    return size_bytes <= static_cast<std::uint64_t>(PTRDIFF_MAX);
+}
+
+}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+
+#endif

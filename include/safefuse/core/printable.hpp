@@ -1,0 +1,85 @@
+// safefuse: text that came from a file, made fit for a terminal.
+#ifndef SAFEFUSE_CORE_PRINTABLE_HPP
+#define SAFEFUSE_CORE_PRINTABLE_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include <safefuse/core/config.hpp>
+#include <safefuse/core/detail/utf8.hpp>
+#include <safefuse/core/text.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI {
+
+/// One character of a text that should be UTF-8.
+struct character {
+    std::uint32_t code = 0;     ///< the code point; of a byte that is no UTF-8, the byte
+    std::uint32_t size = 0;     ///< how many bytes it takes
+    bool is_valid = false;      ///< whether these bytes are UTF-8
+    bool is_printable = false;  ///< valid, and nothing that a terminal would obey: see append_printable
+};
+
+/// The first character of a text that is not empty.
+[[nodiscard]] inline character first_character(std::string_view characters) noexcept {
+    const auto byte = [&](std::size_t i) noexcept { return static_cast<unsigned char>(characters[i]); };
+    character out{.code = byte(0), .size = 1};
+    const std::uint32_t size = out.code < 0x80 ? 1 : out.code < 0xE0 ? 2 : out.code < 0xF0 ? 3 : 4;
+    if (characters.size() < size || !detail::is_utf8(characters.substr(0, size))) return out;
+    out.size = size;
+    out.is_valid = true;
+    if (size > 1) out.code &= 0x7Fu >> size;
+    for (std::uint32_t i = 1; i < size; ++i) out.code = out.code << 6 | (byte(i) & 0x3Fu);
+    const auto within = [&](std::uint32_t first, std::uint32_t last) noexcept { return first <= out.code && out.code <= last; };
+    out.is_printable = !(within(0, 0x1F) || within(0x7F, 0x9F) || out.code == 0x61C || within(0x200E, 0x200F) ||
+                         within(0x2028, 0x202E) || within(0x2066, 0x2069));
+    return out;
+}
+
+/// Appends text with all that a terminal would obey escaped: control characters (C0, DEL, C1), those that change the direction of
+/// writing or begin a line (U+061C, U+200E, U+200F, U+2028 to U+202E, U+2066 to U+2069), and bytes that are no UTF-8. They become
+/// \n, \r, \t, \u001b or \xff. A backslash stays as it is, so the result is for people and not for programs. Whoever prints names,
+/// metadata or paths that came from a file prints them so; `failure::message()` does.
+/// Returns false if memory ran out; part of the text may then have been appended.
+SAFEFUSE_OUT_OF_LINE inline bool append_printable(text& out, std::string_view characters) noexcept {
+    std::size_t kept = 0;  // bytes at the front that need no escape
+    while (kept < characters.size()) {
+        const character next = first_character(characters.substr(kept));
+        if (next.is_printable) {
+            kept += next.size;
+            continue;
+        }
+        constexpr const char* digits = "0123456789abcdef";
+        char escape[] = {'\\',
+                         'u',
+                         digits[next.code >> 12 & 15],
+                         digits[next.code >> 8 & 15],
+                         digits[next.code >> 4 & 15],
+                         digits[next.code & 15]};
+        std::size_t size = 6;
+        if (!next.is_valid) {
+            escape[1] = 'x';
+            escape[2] = escape[4];
+            escape[3] = escape[5];
+            size = 4;
+        } else if (next.code == '\n' || next.code == '\r' || next.code == '\t') {
+            escape[1] = next.code == '\n' ? 'n' : next.code == '\r' ? 'r' : 't';
+            size = 2;
+        }
+        if (!out.append(characters.substr(0, kept)) || !out.append({escape, size})) return false;
+        characters.remove_prefix(kept + next.size);
+        kept = 0;
+    }
+    return out.append(characters);
+}
+
+/// The text as append_printable writes it.
+[[nodiscard]] inline text printable(std::string_view characters) noexcept {
+    text out;
+    append_printable(out, characters);
+    return out;
+}
+
+}  // namespace safefuse::inline SAFEFUSE_ABI
+
+#endif

@@ -1,0 +1,424 @@
+// safefuse: how calls fail. Every call that can fail returns result<T>; a failure says what, where and by how much.
+#ifndef SAFEFUSE_CORE_RESULT_HPP
+#define SAFEFUSE_CORE_RESULT_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include <safefuse/core/config.hpp>
+#include <safefuse/core/printable.hpp>
+#include <safefuse/core/text.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI {
+
+/// What went wrong. `sentence(errc)` has one plain line for each.
+enum class errc : std::uint8_t {
+    // files and memory
+    out_of_memory,
+    file_not_found,
+    permission_denied,
+    not_a_file,
+    not_a_directory,
+    already_exists,
+    io_error,
+    file_changed,
+    read_past_end,
+    // the header of a tensor file
+    header_too_short,
+    header_too_large,
+    header_past_end,
+    header_not_utf8,
+    header_not_json,
+    header_bad_entry,
+    unknown_dtype,
+    duplicate_tensor,
+    bad_offsets,
+    size_overflow,
+    partial_byte,
+    size_mismatch,
+    data_truncated,
+    trailing_bytes,
+    // tensors and slices
+    tensor_not_found,
+    out_of_range,
+    too_many_indices,
+    slice_cuts_byte,
+    wrong_dtype,
+    misaligned,
+    byte_order,
+    wrong_buffer_size,
+    not_resident,
+    // shard indexes and checkpoints
+    bad_json,
+    bad_index,
+    no_checkpoint,
+    several_indexes,
+    path_leaves_directory,
+    missing_shard,
+    incomplete_series,
+    tensor_not_in_shard,
+    tensor_in_two_shards,
+    // experts
+    no_experts,
+    unknown_family,
+    ambiguous_family,
+    missing_expert,
+    missing_part,
+    duplicate_expert,
+    shape_mismatch,
+    dtype_mismatch,
+    both_layouts,
+    leftover_tensor,
+    unscaled_codes,
+    cuts_granule,
+    unnested_groups,
+    unexpected_extent,
+    parts_differ,
+    output_not_found,
+    // comparing
+    unexpected_tensor,
+    bytes_differ,
+    // writing
+    bad_name,
+    destination_not_empty,
+    destination_in_source,
+    another_rewrite,
+    in_use,
+    disk_full,
+    canceled,
+    // devices
+    device_failed,
+};
+
+/// One plain sentence for a code, without the details of a case.
+[[nodiscard]] constexpr std::string_view sentence(errc code) noexcept {
+    switch (code) {
+    case errc::out_of_memory: return "not enough memory";
+    case errc::file_not_found: return "no such file or directory";
+    case errc::permission_denied: return "permission denied";
+    case errc::not_a_file: return "not a regular file";
+    case errc::not_a_directory: return "not a directory";
+    case errc::already_exists: return "already exists";
+    case errc::io_error: return "reading or writing failed";
+    case errc::file_changed: return "the file changed while it was open";
+    case errc::read_past_end: return "a read would go past the end";
+    case errc::header_too_short: return "too short to be a safetensors file (8 bytes of header length are missing)";
+    case errc::header_too_large: return "the header is larger than the limit";
+    case errc::header_past_end: return "the header is longer than the file: incomplete download, or not a safetensors file?";
+    case errc::header_not_utf8: return "the header is not valid UTF-8";
+    case errc::header_not_json: return "the header is not valid JSON";
+    case errc::header_bad_entry: return "a header entry is malformed";
+    case errc::unknown_dtype: return "unknown dtype";
+    case errc::duplicate_tensor: return "two tensors have the same name";
+    case errc::bad_offsets: return "the tensor's bytes do not begin where the previous tensor's end";
+    case errc::size_overflow: return "the tensor's size overflows 64 bits";
+    case errc::partial_byte: return "the tensor's size is not a whole number of bytes";
+    case errc::size_mismatch: return "the tensor's byte range does not fit its dtype and shape";
+    case errc::data_truncated: return "the file is shorter than its header says: incomplete download?";
+    case errc::trailing_bytes: return "the file is longer than its header says";
+    case errc::tensor_not_found: return "no tensor of that name";
+    case errc::out_of_range: return "out of range";
+    case errc::too_many_indices: return "more indices than the tensor has axes";
+    case errc::slice_cuts_byte: return "the slice begins or ends inside a byte";
+    case errc::wrong_dtype: return "the tensor has another dtype";
+    case errc::misaligned: return "the bytes are not aligned for that type";
+    case errc::byte_order: return "this machine's byte order differs from the file's";
+    case errc::wrong_buffer_size: return "the buffer does not have the size of the tensor";
+    case errc::not_resident: return "the bytes are not in memory";
+    case errc::bad_json: return "not valid JSON";
+    case errc::bad_index: return "the shard index is malformed";
+    case errc::no_checkpoint: return "no checkpoint found";
+    case errc::several_indexes: return "more than one shard index";
+    case errc::path_leaves_directory: return "the shard index names a file outside its directory";
+    case errc::missing_shard: return "a shard that the index names is missing";
+    case errc::incomplete_series: return "the numbered series of shards is incomplete";
+    case errc::tensor_not_in_shard: return "the shard lacks a tensor that the index says it holds";
+    case errc::tensor_in_two_shards: return "two shards hold a tensor of the same name";
+    case errc::no_experts: return "no experts of this layout found";
+    case errc::unknown_family: return "unknown model family";
+    case errc::ambiguous_family: return "more than one model family fits";
+    case errc::missing_expert: return "an expert is missing";
+    case errc::missing_part: return "a part of an expert is missing";
+    case errc::duplicate_expert: return "a part of an expert is there twice";
+    case errc::shape_mismatch: return "the shape does not fit";
+    case errc::dtype_mismatch: return "the dtype does not fit";
+    case errc::both_layouts: return "the experts are there both fused and one by one";
+    case errc::leftover_tensor: return "a tensor among the experts belongs to no known part";
+    case errc::unscaled_codes: return "quantised codes without their scales";
+    case errc::cuts_granule: return "a packed or block-scaled group of elements would be cut";
+    case errc::unnested_groups: return "the interleave groups of the two layouts do not nest";
+    case errc::unexpected_extent: return "an extent is not what it was said to be";
+    case errc::parts_differ: return "parts that the layout stores once differ";
+    case errc::output_not_found: return "the plan has no output of that name";
+    case errc::unexpected_tensor: return "a tensor that should not be there";
+    case errc::bytes_differ: return "the bytes differ";
+    case errc::bad_name: return "that name cannot be written";
+    case errc::destination_not_empty: return "the destination is not empty";
+    case errc::destination_in_source: return "the destination and the source lie in one another";
+    case errc::another_rewrite: return "what was begun there is not what is to be written now";
+    case errc::in_use: return "somebody else is writing there";
+    case errc::disk_full: return "no space left on the disk";
+    case errc::canceled: return "canceled";
+    case errc::device_failed: return "a device failed";
+    }
+    return "unknown failure";
+}
+
+/// The stand-in for a number that a failure does not have.
+inline constexpr std::uint64_t no_number = ~std::uint64_t{0};
+
+/// What went wrong, where, and by how much. Members that do not apply are empty or `no_number`.
+struct failure {
+    errc code{};                         ///< what went wrong
+    text file{};                         ///< path of the file or directory
+    text tensor{};                       ///< full name of the tensor
+    text scope{};                        ///< experts module, such as model.layers.3.mlp.experts
+    text detail{};                       ///< what `sentence(code)` leaves open
+    std::uint64_t expert = no_number;    ///< index of the expert in its scope
+    std::uint64_t offset = no_number;    ///< byte in the file
+    std::uint64_t expected = no_number;  ///< what should be there: bytes, or a count
+    std::uint64_t actual = no_number;    ///< what is there
+    int os_error = 0;                    ///< errno or GetLastError()
+
+    /// One sentence that names everything known about the failure, fit for a terminal: see append_printable.
+    [[nodiscard]] text message() const noexcept {
+        text out;
+        if (!file.empty()) {
+            append_printable(out, file);
+            out.append(": ");
+        }
+        if (!tensor.empty()) {
+            out.append("tensor \"");
+            append_printable(out, tensor);
+            out.append("\": ");
+        } else if (!scope.empty()) {
+            out.append("experts \"");
+            append_printable(out, scope);
+            out.append("\": ");
+        }
+        out.append(sentence(code));
+        if (!detail.empty()) {
+            out.append(" (");
+            append_printable(out, detail);
+            out.append(")");
+        }
+        const auto number = [&](const char* label, std::uint64_t value) noexcept {
+            if (value == no_number) return;
+            out.append(label);
+            out.append_count(value);
+        };
+        number(", expert ", expert);
+        number(", at byte ", offset);
+        number(", expected ", expected);
+        number(", found ", actual);
+        if (expected != no_number && actual != no_number && (code == errc::data_truncated || code == errc::trailing_bytes)) {
+            out.append(": ");
+            out.append_count(code == errc::data_truncated ? expected - actual : actual - expected);
+            out.append(code == errc::data_truncated ? " bytes short" : " bytes too many");
+        }
+        if (os_error != 0) {
+            out.append(", system error ");
+            out.append_number(static_cast<std::uint64_t>(os_error));
+        }
+        return out;
+    }
+};
+
+namespace detail {
+
+// One copy of how failures are made and destroyed: they are large, and every function that can fail would have its own.
+SAFEFUSE_RARE inline void make_failure(failure* at, failure&& from) noexcept { new (at) failure{std::move(from)}; }
+SAFEFUSE_RARE inline void make_failure(failure* at, const failure& from) noexcept { new (at) failure{from}; }
+SAFEFUSE_RARE inline void end_failure(failure& error) noexcept { error.~failure(); }
+
+}  // namespace detail
+
+/// Types that lend views of what they own say `static constexpr bool lends_views = true`: `make()->view()`, whose owner is gone before
+/// the view can be used, then does not compile.
+template <class T>
+concept lends_views = requires { requires T::lends_views; };
+
+/// A T, or the failure that prevented it; names as in std::expected. It can be moved, not copied.
+/// `value()` on a failure stops the program with a trap in every build mode; `operator*` there is undefined.
+template <class T>
+class SAFEFUSE_NODISCARD result {
+public:
+    /// As std::expected calls it.
+    using value_type = T;
+
+    /// @{
+    /// Success: a value converts.
+    result(T&& value) noexcept : has_value_{true} { new (&value_) T(std::move(value)); }  // NOLINT
+    result(const T& value) noexcept                                                       // NOLINT
+        requires(__is_constructible(T, const T&))
+        : has_value_{true} {
+        new (&value_) T(value);
+    }
+    /// @}
+    /// @{
+    /// Failure: a failure converts, so `return failure{...}` and `return std::move(other).error()` do.
+    result(failure&& error) noexcept : has_value_{false} { detail::make_failure(&error_, std::move(error)); }  // NOLINT
+    result(const failure& error) noexcept : has_value_{false} { detail::make_failure(&error_, error); }        // NOLINT
+    /// @}
+    /// Holds what the other held, whose value or failure is then moved from.
+    result(result&& other) noexcept : has_value_{other.has_value_} {
+        if (has_value_)
+            new (&value_) T(std::move(other.value_));
+        else
+            detail::make_failure(&error_, std::move(other.error_));
+    }
+    /// Holds what the other held; what was here is destroyed.
+    result& operator=(result&& other) noexcept {
+        result taken{std::move(other)};  // the other may belong to what is destroyed
+        this->~result();
+        new (this) result{std::move(taken)};
+        return *this;
+    }
+    ~result() {
+        if (has_value_)
+            value_.~T();
+        else
+            detail::end_failure(error_);
+    }
+
+    /// @{
+    /// Whether there is a value and not a failure.
+    [[nodiscard]] bool has_value() const noexcept { return has_value_; }
+    explicit operator bool() const noexcept { return has_value_; }
+    /// @}
+
+    /// @{
+    /// The value; undefined where there is none.
+    ///   lifetime  belongs to the result
+    [[nodiscard]] T& operator*() & noexcept SAFEFUSE_LIFETIMEBOUND { return value_; }
+    [[nodiscard]] const T& operator*() const& noexcept SAFEFUSE_LIFETIMEBOUND { return value_; }
+    [[nodiscard]] T&& operator*() && noexcept SAFEFUSE_LIFETIMEBOUND { return std::move(value_); }
+    [[nodiscard]] T* operator->() & noexcept SAFEFUSE_LIFETIMEBOUND { return &value_; }
+    [[nodiscard]] const T* operator->() const& noexcept SAFEFUSE_LIFETIMEBOUND { return &value_; }
+    [[nodiscard]] T* operator->() && noexcept SAFEFUSE_LIFETIMEBOUND { return &value_; }
+    /// @}
+    T* operator->() &&
+        requires lends_views<T>
+    = delete;
+
+    /// @{
+    /// The value; where there is none the program stops.
+    ///   lifetime  belongs to the result, but for that of an rvalue, which is moved out
+    [[nodiscard]] T& value() & noexcept SAFEFUSE_LIFETIMEBOUND { return check(), value_; }
+    [[nodiscard]] const T& value() const& noexcept SAFEFUSE_LIFETIMEBOUND { return check(), value_; }
+    [[nodiscard]] T value() && noexcept { return check(), std::move(value_); }
+    /// @}
+    /// @{
+    /// The value, or `otherwise` where there is none.
+    template <class U>
+    [[nodiscard]] T value_or(U&& otherwise) const& {
+        return has_value_ ? value_ : static_cast<T>(std::forward<U>(otherwise));
+    }
+    template <class U>
+    [[nodiscard]] T value_or(U&& otherwise) && {
+        return has_value_ ? std::move(value_) : static_cast<T>(std::forward<U>(otherwise));
+    }
+    /// @}
+
+    /// @{
+    /// The failure; undefined where there is a value.
+    ///   lifetime  belongs to the result
+    [[nodiscard]] failure& error() & noexcept SAFEFUSE_LIFETIMEBOUND { return error_; }
+    [[nodiscard]] const failure& error() const& noexcept SAFEFUSE_LIFETIMEBOUND { return error_; }
+    [[nodiscard]] failure&& error() && noexcept SAFEFUSE_LIFETIMEBOUND { return std::move(error_); }
+    /// @}
+
+    /// f(value), a result itself; or the failure.
+    template <class F>
+    auto and_then(F&& f) && -> decltype(std::forward<F>(f)(std::declval<T&&>())) {
+        if (has_value_) return std::forward<F>(f)(std::move(value_));
+        return std::move(error_);
+    }
+    /// f(value), as a result; or the failure.
+    template <class F>
+    auto transform(F&& f) && -> result<decltype(std::forward<F>(f)(std::declval<T&&>()))> {
+        if (has_value_) return std::forward<F>(f)(std::move(value_));
+        return std::move(error_);
+    }
+
+private:
+    void check() const noexcept {
+        if (!has_value_) {
+#if defined(_MSC_VER) && !defined(__clang__)
+            __fastfail(7);
+#else
+            __builtin_trap();
+#endif
+        }
+    }
+
+    bool has_value_;
+    union {
+        T value_;
+        failure error_;
+    };
+};
+
+/// Success without a value, or the failure that prevented it.
+template <>
+class SAFEFUSE_NODISCARD result<void> {
+public:
+    /// As std::expected calls it.
+    using value_type = void;
+
+    /// Success.
+    result() noexcept : has_value_{true} {}
+    /// @{
+    /// Failure: a failure converts.
+    result(failure&& error) noexcept : has_value_{false} { detail::make_failure(&error_, std::move(error)); }  // NOLINT
+    result(const failure& error) noexcept : has_value_{false} { detail::make_failure(&error_, error); }        // NOLINT
+    /// @}
+    /// Holds what the other held, whose failure is then moved from.
+    result(result&& other) noexcept : has_value_{other.has_value_} {
+        if (!has_value_) detail::make_failure(&error_, std::move(other.error_));
+    }
+    /// Holds what the other held; what was here is destroyed.
+    result& operator=(result&& other) noexcept {
+        result taken{std::move(other)};  // the other may belong to what is destroyed
+        this->~result();
+        new (this) result{std::move(taken)};
+        return *this;
+    }
+    ~result() {
+        if (!has_value_) detail::end_failure(error_);
+    }
+
+    /// @{
+    /// Whether it succeeded.
+    [[nodiscard]] bool has_value() const noexcept { return has_value_; }
+    explicit operator bool() const noexcept { return has_value_; }
+    /// @}
+    /// @{
+    /// The failure; undefined where it succeeded.
+    ///   lifetime  belongs to the result
+    [[nodiscard]] failure& error() & noexcept SAFEFUSE_LIFETIMEBOUND { return error_; }
+    [[nodiscard]] const failure& error() const& noexcept SAFEFUSE_LIFETIMEBOUND { return error_; }
+    [[nodiscard]] failure&& error() && noexcept SAFEFUSE_LIFETIMEBOUND { return std::move(error_); }
+    /// @}
+
+    /// f(), a result itself; or the failure.
+    template <class F>
+    auto and_then(F&& f) && -> decltype(std::forward<F>(f)()) {
+        if (has_value_) return std::forward<F>(f)();
+        return std::move(error_);
+    }
+
+private:
+    bool has_value_;
+    union {
+        failure error_;
+    };
+};
+
+}  // namespace safefuse::inline SAFEFUSE_ABI
+
+#endif

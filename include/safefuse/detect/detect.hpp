@@ -1,0 +1,348 @@
+// safefuse: which family a checkpoint is of: by its model_type, or else by the names of its tensors.
+#ifndef SAFEFUSE_DETECT_DETECT_HPP
+#define SAFEFUSE_DETECT_DETECT_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include <safefuse/core/result.hpp>
+#include <safefuse/core/span.hpp>
+#include <safefuse/core/vector.hpp>
+#include <safefuse/detect/detail/name_patterns.hpp>
+#include <safefuse/layout/family.hpp>
+#include <safefuse/models/transformers.hpp>
+#include <safefuse/plan/scopes.hpp>
+#include <safefuse/tensor/tensor_set.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI {
+
+/// A family as data, both ways.
+struct known_family {
+    family_description fuse;    ///< from the hub to the model
+    family_description unfuse;  ///< and back
+};
+
+/// Families that are looked through: shipped_families, or a list of your own. Nothing of them is instantiated before it is asked for.
+template <class... Family>
+struct family_list {
+private:
+    static constexpr known_family list[] = {{description_of<Family>, inverse_of<Family>}...};
+
+public:
+    /// The families as data, in the order of the list.
+    static constexpr sequence<const known_family> all{list};
+
+    /// Calls `f.template operator()<Family>()` for the type of that entry; false for none.
+    template <class F>
+    static constexpr bool visit(const known_family* entry, F& f) {
+        const known_family* each = list;
+        return ((entry == each++ && (f.template operator()<Family>(), true)) || ...);
+    }
+};
+
+/// All families that the library ships.
+using shipped_families =
+    family_list<layouts::qwen2_moe, layouts::aria, layouts::aria_text, layouts::axk1, layouts::axk2, layouts::dbrx,
+                layouts::deepseek_ocr2, layouts::deepseek_v4, layouts::ernie4_5_moe, layouts::ernie4_5_vl_moe,
+                layouts::exaone_moe, layouts::gemma4, layouts::glm5_next, layouts::gpt_oss, layouts::granitemoe,
+                layouts::granitemoe_swa, layouts::hy_v3, layouts::hy_v4, layouts::inkling_mm_model, layouts::jamba,
+                layouts::jetmoe, layouts::kimi_k25, layouts::kimi_linear, layouts::laguna, layouts::lfm2_moe, layouts::llama4,
+                layouts::longcat_flash, layouts::mimo_v2_flash, layouts::minimax_m3_vl, layouts::mistral4, layouts::mixtral,
+                layouts::nemotron_h, layouts::openai_privacy_filter, layouts::phimoe, layouts::qwen3_5_moe_text,
+                layouts::qwen3_vl_moe, layouts::qwen4_exp, layouts::qwen4_exp_text, layouts::step3p7>;
+
+/// The family of that name or model type, or null.
+template <class Families = shipped_families>
+[[nodiscard]] constexpr const known_family* find_family(std::string_view name) noexcept {
+    for (const known_family& each : Families::all) {
+        if (each.fuse.name == name) return &each;
+        for (const std::string_view type : each.fuse.model_types)
+            if (type == name) return &each;
+    }
+    return nullptr;
+}
+
+namespace detail {
+
+inline text family_names(sequence<const known_family> families) noexcept {
+    text out{"known are "};
+    for (const known_family& each : families) {
+        if (&each != families.data()) out.append(", ");
+        out.append(each.fuse.name);
+    }
+    return out;
+}
+
+}  // namespace detail
+
+/// The names of all families, for messages.
+template <class Families = shipped_families>
+text known_family_names() noexcept {
+    return detail::family_names(Families::all);
+}
+
+namespace detail {
+
+/// How the renames of a family meet the names of a tensor set.
+struct rename_fit {
+    bool all = true;           ///< each that the family is known by finds something, when they are applied in turn
+    bool others = false;       ///< another spelling than the family's own is read
+    std::uint32_t stored = 0;  ///< how many find something in the names as they are, without the renames before them
+};
+
+inline result<rename_fit> fit_renames(const tensor_set_ref& set, const experts_scopes& scopes,
+                                      const rename_list& renames) noexcept {
+    if (renames.empty()) return rename_fit{};
+    array<std::uint8_t> seen;  // by rename: 1 in turn, 2 as the names are
+    array<bool> is_expert;     // most tensors are; one of each scope says what becomes of its name
+    if (!seen.resize(renames.size(), 0) || !is_expert.resize(set.size(), false)) return failure{.code = errc::out_of_memory};
+    for (std::size_t s = 0; s < scopes.experts_count(); ++s)
+        for (const std::uint32_t member : scopes[s].tensors.subspan(1)) is_expert[member] = true;
+    for (std::size_t i = 0; i < set.size(); ++i) {
+        if (is_expert[i]) continue;
+        text name{set.spec(i).name};
+        bool memory = name.size() == set.spec(i).name.size();
+        std::size_t r = 0;
+        for (const rename_description each : renames) {
+            if (find_rename(set.spec(i).name, each).first != std::string_view::npos) seen[r] |= 2;
+            if (apply_rename(name, each, memory)) seen[r] |= 1;
+            ++r;
+        }
+        if (!memory) return failure{.code = errc::out_of_memory};
+    }
+    rename_fit fit;
+    std::size_t r = 0;
+    for (const rename_description each : renames) {
+        const std::uint8_t found = seen[r++];
+        fit.others = fit.others || (each.one_way && (found & 1) != 0);
+        if (!each.tells_family) continue;
+        fit.all = fit.all && (found & 1) != 0;
+        fit.stored += (found & 2) != 0 ? 1u : 0u;
+    }
+    return fit;
+}
+
+/// For plans that are only looked at.
+inline constexpr plan_options of_any_type{.unscaled_codes = true};
+
+/// Whether any experts are in the form that a family begins with. Where both forms are spelled alike, plans tell, for all shapes
+/// count.
+inline result<bool> has_source_form(const tensor_set_ref& set, const experts_scopes& kinds,
+                                    const family_description& family) noexcept {
+    bool named = false;
+    for (std::size_t i = 0; !named && i < kinds.experts_count(); ++i) named = kinds[i].form != experts_form::to;
+    if (!named || !spelled_alike(*family.from, *family.to)) return named;
+    const auto scopes = experts_scopes::find(set, family);
+    if (!scopes) return scopes.error();
+    bool fits = false;
+    for (std::size_t i = 0; !fits && i < scopes->experts_count(); ++i) {
+        if ((*scopes)[i].form == experts_form::to) continue;
+        const auto made = plan(set, (*scopes)[i], family, direction::forward, of_any_type);
+        if (!made && made.error().code == errc::out_of_memory) return made.error();
+        fits = !made || made->source_form() != experts_form::to;
+    }
+    return fits;
+}
+
+/// How well a family fits a tensor set: 0, it finds no experts to plan; 1, not all that it declares is there; more otherwise.
+///   kinds   the set again, or as many of its tensors as show each kind of name
+inline result<std::uint32_t> score_family(const tensor_set_ref& set, const tensor_set_ref& kinds,
+                                          const family_description& family, bool unfuse) noexcept {
+    auto scopes = experts_scopes::find(kinds, family);
+    if (!scopes) return std::move(scopes).error();
+    const auto fits = has_source_form(set, *scopes, family);
+    if (!fits) return fits.error();
+    if (!*fits) return std::uint32_t{0};
+    const auto renames = fit_renames(kinds, *scopes, family.renames);
+    if (!renames) return renames.error();
+    bool all = renames->all;
+    std::uint32_t told = renames->stored;
+    for (std::uint32_t m = 1; m < family.module_count(); ++m) {
+        bool found = false;
+        for (std::size_t i = scopes->experts_count(); i < scopes->size(); ++i) found = found || (*scopes)[i].module == m;
+        all = all && found;
+        told += found ? 1 : 0;
+    }
+    return !all ? 1u : unfuse ? 2u : 2u + 2u * told + (renames->others ? 0u : 1u);
+}
+
+/// Whether two plans make the same of the same bytes.
+inline bool same_work(const copy_plan& a, const copy_plan& b) noexcept {
+    if (a.outputs().size() != b.outputs().size() || a.blocks().size() != b.blocks().size()) return false;
+    for (std::size_t i = 0; i < a.outputs().size(); ++i) {
+        const plan_output &one = a.outputs()[i], &other = b.outputs()[i];
+        if (one.name != other.name || one.type != other.type || one.shape.size() != other.shape.size()) return false;
+        for (std::size_t d = 0; d < one.shape.size(); ++d)
+            if (one.shape[d] != other.shape[d]) return false;
+    }
+    for (std::size_t i = 0; i < a.blocks().size(); ++i)
+        if (!(a.blocks()[i] == b.blocks()[i])) return false;
+    return true;
+}
+
+/// The first experts of a family, found among the kinds of names and planned from the set.
+inline result<copy_plan> plan_first(const tensor_set_ref& set, const tensor_set_ref& kinds,
+                                    const family_description& family) noexcept {
+    const auto scopes = experts_scopes::find(kinds, family);
+    if (!scopes) return scopes.error();
+    if (scopes->experts_count() == 0) return failure{.code = errc::no_experts};
+    const experts_scope first = (*scopes)[0];
+    const auto lies_under = [](std::string_view name, std::string_view scope) noexcept {
+        return name.size() > scope.size() && name[scope.size()] == '.' && name.starts_with(scope);
+    };
+    chosen_tensors nearby{set};
+    for (std::size_t i = 0; i < set.size(); ++i) {
+        const std::string_view name = set.spec(i).name;
+        if ((lies_under(name, first.name) || lies_under(name, first.destination_name)) && !nearby.add(i))
+            return failure{.code = errc::out_of_memory};
+    }
+    const auto whole = experts_scopes::find(nearby, family);
+    if (!whole) return whole.error();
+    for (std::size_t s = 0; s < whole->experts_count(); ++s) {
+        experts_scope scope = (*whole)[s];
+        if (scope.name != first.name) continue;
+        array<std::uint32_t> members;
+        for (const std::uint32_t member : scope.tensors)
+            if (!members.push(nearby.number(member))) return failure{.code = errc::out_of_memory};
+        scope.tensors = members.span();
+        return plan(set, scope, family, direction::forward, of_any_type);
+    }
+    return failure{.code = errc::no_experts};
+}
+
+/// Whether two families do the same with a tensor set: with its first experts and all its names.
+inline result<bool> same_work(const tensor_set_ref& set, const tensor_set_ref& kinds, const family_description& a,
+                              const family_description& b) noexcept {
+    for (std::size_t i = 0; i < kinds.size(); ++i) {
+        const auto one = renamed(a, kinds.spec(i).name), other = renamed(b, kinds.spec(i).name);
+        if (!one || !other) return failure{.code = errc::out_of_memory};
+        if (one->view() != other->view()) return false;
+    }
+    {
+        const auto one = plan_first(set, kinds, a), other = plan_first(set, kinds, b);
+        if (!one || !other || !same_work(*one, *other)) return false;
+    }
+    auto scopes = experts_scopes::find(kinds, a), others = experts_scopes::find(kinds, b);
+    for (const bool all : {false, true}) {
+        if (!scopes || !others) return failure{.code = errc::out_of_memory};
+        if (scopes->size() != others->size() || scopes->experts_count() != others->experts_count()) return false;
+        if (scopes->experts_count() == scopes->size()) return true;  // the other experts are like the first
+        if (!all) scopes = experts_scopes::find(set, a), others = experts_scopes::find(set, b);
+    }
+    for (std::size_t i = scopes->experts_count(); i < scopes->size(); ++i) {
+        const auto one = plan(set, (*scopes)[i], a, direction::forward, of_any_type);
+        const auto other = plan(set, (*others)[i], b, direction::forward, of_any_type);
+        if (!one || !other || !same_work(*one, *other)) return false;
+    }
+    return true;
+}
+
+/// Of several candidates, those whose experts can be planned: more gates than down matrices, say, tells of a family. Where none can,
+/// the first one, whose plan will say what is wrong.
+inline result<void> keep_plannable(const tensor_set_ref& set, const tensor_set_ref& kinds, array<const known_family*>& candidates,
+                                   bool unfuse) noexcept {
+    if (candidates.size() < 2) return {};
+    array<const known_family*> kept;
+    for (const known_family* const each : candidates) {
+        const auto plan = plan_first(set, kinds, unfuse ? each->unfuse : each->fuse);
+        if (!plan && plan.error().code == errc::out_of_memory) return plan.error();
+        if (plan && !kept.push(each)) return failure{.code = errc::out_of_memory};
+    }
+    if (kept.empty() && !kept.push(candidates[0])) return failure{.code = errc::out_of_memory};
+    candidates = std::move(kept);
+    return {};
+}
+
+/// What a model holds may be stored so, too: where names of the model's form, or shapes alone, tell of a family, so may one be meant
+/// that would leave these tensors as they are.
+inline result<void> add_lookalikes(const tensor_set_ref& set, const tensor_set_ref& kinds, sequence<const known_family> families,
+                                   array<const known_family*>& candidates, bool unfuse) noexcept {
+    bool any = unfuse;
+    for (const known_family* const each : candidates) any = any || spelled_alike(*each->fuse.from, *each->fuse.to);
+    for (const known_family& each : families) {
+        if (!any || !each.fuse.module_at(0).is_same()) continue;
+        const auto plan = plan_first(set, kinds, unfuse ? each.unfuse : each.fuse);
+        if (!plan && plan.error().code == errc::out_of_memory) return plan.error();
+        if (plan && !candidates.push(&each)) return failure{.code = errc::out_of_memory};
+    }
+    return {};
+}
+
+/// The digits of the longest number that is a segment of its own in a pattern of the family.
+inline std::size_t longest_number(const family_description& family) noexcept {
+    std::size_t digits = 0;
+    const auto look_at = [&](std::string_view pattern) noexcept {
+        if (const std::size_t found = longest_number(pattern); found > digits) digits = found;
+    };
+    for (const rename_description each : family.renames) look_at(each.from), look_at(each.to);
+    for (std::size_t m = 0; m < family.module_count(); ++m) {
+        const module_description module = family.module_at(m);
+        look_at(module.from_path), look_at(module.to_path);
+        for (const layout_description* layout : {module.from, module.to}) {
+            for (const tensor_description& tensor : layout->tensors) look_at(tensor.name);
+            for (const auto& field : layout->fields) look_at(field.suffix);
+        }
+    }
+    return digits;
+}
+
+inline result<const known_family*> detect_family(const tensor_set_ref& set, sequence<const known_family> families,
+                                                 bool unfuse) noexcept {
+    std::size_t spelled_digits = 0;
+    for (const known_family& each : families)
+        if (const std::size_t digits = longest_number(each.fuse); digits > spelled_digits) spelled_digits = digits;
+    const auto chosen = one_of_each_kind(set, spelled_digits);
+    if (!chosen) return chosen.error();
+    const tensor_set_ref kinds{*chosen};
+    array<const known_family*> best;
+    std::uint32_t best_score = 1;
+    for (const known_family& each : families) {
+        const auto score = score_family(set, kinds, unfuse ? each.unfuse : each.fuse, unfuse);
+        if (!score) return score.error();
+        if (*score < best_score) continue;
+        if (*score > best_score) best.clear();
+        best_score = *score;
+        if (!best.push(&each)) return failure{.code = errc::out_of_memory};
+    }
+    if (best.empty()) return failure{.code = errc::unknown_family, .detail = family_names(families)};
+    if (auto done = keep_plannable(set, kinds, best, unfuse); !done) return done.error();
+    if (auto done = add_lookalikes(set, kinds, families, best, unfuse); !done) return done.error();
+    text candidates{best[0]->fuse.name};
+    bool is_tied = false;
+    for (std::size_t i = 1; i < best.size(); ++i) {
+        const auto same = unfuse ? same_work(set, kinds, best[0]->unfuse, best[i]->unfuse)
+                                 : same_work(set, kinds, best[0]->fuse, best[i]->fuse);
+        if (!same) return same.error();
+        if (*same) continue;
+        is_tied = true;
+        candidates.append(", ");
+        candidates.append(best[i]->fuse.name);
+    }
+    if (is_tied) return failure{.code = errc::ambiguous_family, .detail = std::move(candidates)};
+    return best[0];
+}
+
+}  // namespace detail
+
+/// The family that the names of a tensor set tell of, in the stored form or (with `unfuse`) the model's. Where families spell
+/// stored experts alike, one wins whose renames and other modules are all there, and then the one that renames more of what is
+/// there; of those that would do the same with this set, the first. Mixtral and Phi-MoE store the same names and load them under
+/// different ones. In the model's form most families are alike: there, no family wins over another one that could have made these
+/// names.
+///   fails   unknown_family, ambiguous_family (the detail lists the candidates), out_of_memory
+template <class Families = shipped_families>
+[[nodiscard]] result<const known_family*> detect_family(tensor_set_ref set, bool unfuse = false) noexcept {
+    return detail::detect_family(set, Families::all, unfuse);
+}
+
+/// Calls `f.template operator()<Family>()` with the family of that name or model type, and says whether there is one:
+/// `visit_family(config->model_type, [&]<class Family>() { plan = sf::plan<Family>(checkpoint, scope); })`.
+template <class Families = shipped_families, class F>
+constexpr bool visit_family(std::string_view name, F&& f) {
+    return Families::visit(find_family<Families>(name), f);
+}
+
+}  // namespace safefuse::inline SAFEFUSE_ABI
+
+#endif

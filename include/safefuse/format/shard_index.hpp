@@ -1,0 +1,497 @@
+// safefuse: which file holds which tensor: model.safetensors.index.json and the names of shards. Nothing here reads a file.
+//
+//     {"metadata": {"total_size": 61064245248}, "weight_map": {"lm_head.weight": "model-00016-of-00016.safetensors", ...}}
+#ifndef SAFEFUSE_FORMAT_SHARD_INDEX_HPP
+#define SAFEFUSE_FORMAT_SHARD_INDEX_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+#include <utility>
+
+#include <safefuse/core/detail/checked.hpp>
+#include <safefuse/core/detail/name_table.hpp>
+#include <safefuse/core/detail/plain.hpp>
+#include <safefuse/core/detail/utf8.hpp>
+#include <safefuse/core/printable.hpp>
+#include <safefuse/core/result.hpp>
+#include <safefuse/core/span.hpp>
+#include <safefuse/core/vector.hpp>
+#include <safefuse/format/detail/json_cursor.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI {
+
+/// How the files that can be shards end.
+inline constexpr std::string_view tensor_file_ending = ".safetensors";
+/// How the files that are shard indexes end.
+inline constexpr std::string_view shard_index_ending = ".safetensors.index.json";
+
+namespace detail {
+
+[[nodiscard]] constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
+
+/// Appends a name in quotes, fit for a message.
+SAFEFUSE_OUT_OF_LINE inline void append_quoted(text& out, std::string_view name) noexcept {
+    out.append("\"");
+    append_printable(out, name);
+    out.append("\"");
+}
+
+}  // namespace detail
+
+/// Whether a stands before b where runs of digits count as numbers: model-2 before model-10.
+[[nodiscard]] constexpr bool natural_less(std::string_view a, std::string_view b) noexcept {
+    std::size_t i = 0, j = 0;
+    while (i < a.size() && j < b.size()) {
+        if (!detail::is_digit(a[i]) || !detail::is_digit(b[j])) {
+            if (a[i] != b[j]) return static_cast<unsigned char>(a[i]) < static_cast<unsigned char>(b[j]);
+            ++i, ++j;
+            continue;
+        }
+        while (i < a.size() && a[i] == '0') ++i;
+        while (j < b.size() && b[j] == '0') ++j;
+        const std::size_t first_a = i, first_b = j;
+        while (i < a.size() && detail::is_digit(a[i])) ++i;
+        while (j < b.size() && detail::is_digit(b[j])) ++j;
+        if (i - first_a != j - first_b) return i - first_a < j - first_b;
+        if (const int order = a.substr(first_a, i - first_a).compare(b.substr(first_b, j - first_b)); order != 0)
+            return order < 0;
+    }
+    if (i < a.size() || j < b.size()) return j < b.size();
+    return a < b;  // equal but for leading zeros
+}
+
+/// Whether a shard's name stays inside the directory of its index: judged by the name alone and the same on every system, so
+/// that symbolic links into a cache, which leave the directory by design, work, and an index written to attack one system
+/// is refused on all.
+///   fails   path_leaves_directory (empty, absolute, a drive letter, a server, a `..`, spaced or not, a control character; `/` and
+///           `\` both separate), bad_index (it does not end in .safetensors)
+[[nodiscard]] inline result<void> check_contained(std::string_view file) noexcept {
+    const auto refuse = [&](errc code, std::string_view why) noexcept {
+        failure refused{.code = code};
+        detail::append_quoted(refused.detail, file);
+        refused.detail.append(why);
+        return refused;
+    };
+    const auto is_separator = [](char c) noexcept { return c == '/' || c == '\\'; };
+    if (file.empty()) return refuse(errc::path_leaves_directory, " is no file name");
+    if (is_separator(file[0])) return refuse(errc::path_leaves_directory, " is an absolute path");
+    const char letter = static_cast<char>(file[0] | 0x20);
+    if (file.size() > 1 && file[1] == ':' && letter >= 'a' && letter <= 'z')
+        return refuse(errc::path_leaves_directory, " begins with a drive letter");
+    // Windows drops dots and spaces at the end of a component, so ".. " is ".." there.
+    std::size_t dots = 0;
+    bool only_dots = true;
+    for (std::size_t i = 0; i <= file.size(); ++i) {
+        if (i < file.size() && (static_cast<unsigned char>(file[i]) < 0x20 || file[i] == 0x7F))
+            return refuse(errc::path_leaves_directory, " has a control character in it");
+        if (i == file.size() || is_separator(file[i])) {
+            if (only_dots && dots >= 2) return refuse(errc::path_leaves_directory, " leads out of the directory");
+            dots = 0;
+            only_dots = true;
+        } else if (file[i] == '.') {
+            ++dots;
+        } else if (file[i] != ' ') {
+            only_dots = false;
+        }
+    }
+    if (!file.ends_with(tensor_file_ending)) return refuse(errc::bad_index, " does not end in .safetensors");
+    return {};
+}
+
+/// The parts of a shard's name `<stem>-<number>-of-<count>.safetensors`.
+struct series_name {
+    std::string_view stem;     ///< what stands before the number: model
+    std::uint64_t number = 0;  ///< of this shard, from 1
+    std::uint64_t count = 0;   ///< of all shards of the series
+};
+
+/// Stores the parts of a name of a numbered series, however its numbers are padded; returns false for other names.
+[[nodiscard]] constexpr bool parse_series(std::string_view file, series_name& parts) noexcept {
+    if (!file.ends_with(tensor_file_ending)) return false;
+    file.remove_suffix(tensor_file_ending.size());
+    const auto take_number = [&](std::uint64_t& number) noexcept {
+        std::size_t first = file.size();
+        while (first > 0 && detail::is_digit(file[first - 1])) --first;
+        if (first == file.size() || file.size() - first > 18) return false;
+        number = 0;
+        for (const char digit : file.substr(first)) number = number * 10 + static_cast<std::uint64_t>(digit - '0');
+        file.remove_suffix(file.size() - first);
+        return true;
+    };
+    series_name found;
+    if (!take_number(found.count) || !file.ends_with("-of-")) return false;
+    file.remove_suffix(4);
+    if (!take_number(found.number) || !file.ends_with('-')) return false;
+    file.remove_suffix(1);
+    found.stem = file;
+    parts = found;
+    return true;
+}
+
+/// The name of a shard as huggingface_hub spells it: model-00001-of-00003.safetensors, and model.safetensors for an only one.
+///   units   `number` counts from 1
+[[nodiscard]] inline text shard_name(std::string_view stem, std::uint64_t number, std::uint64_t count) noexcept {
+    text name{stem};
+    const auto append_padded = [&](std::uint64_t value) noexcept {
+        for (std::uint64_t least = 10'000; value < least && least > 1; least /= 10) name.append("0");
+        name.append_number(value);
+    };
+    if (count != 1) {
+        name.append("-");
+        append_padded(number);
+        name.append("-of-");
+        append_padded(count);
+    }
+    name.append(tensor_file_ending);
+    return name;
+}
+
+/// The file that holds a tensor.
+struct shard_entry {
+    std::string_view tensor;  ///< full name
+    std::string_view file;    ///< relative to the directory of the index
+};
+
+/// A shard index: tensors in the order of the index, files in natural order of their names (2 before 10).
+class shard_index {
+public:
+    /// What find() returns for a name that is not there.
+    static constexpr std::size_t npos = ~std::size_t{0};
+
+    /// Reads the text of an index. Keys it does not know are ignored, at the top and in `metadata`.
+    ///   lifetime  names point into `json`
+    ///   fails   bad_json, bad_index (no weight_map, a value that is no file name, a key twice), path_leaves_directory,
+    ///           out_of_memory; the failure names the tensor
+    static result<shard_index> parse(sequence<const std::byte> json SAFEFUSE_LIFETIMEBOUND) noexcept {
+        return parse(json, nullptr);
+    }
+
+    /// The same, but what concerns single tensors is added to `problems` and does not stop it: of a key that is there twice
+    /// the first counts, and a tensor whose file is refused is left out.
+    ///   fails   bad_json, bad_index (no weight_map), out_of_memory
+    static result<shard_index> parse(sequence<const std::byte> json SAFEFUSE_LIFETIMEBOUND,
+                                     detail::list<failure>& problems) noexcept {
+        return parse(json, &problems);
+    }
+
+    /// How many tensors it lists.
+    [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
+    /// The name of tensor i.
+    ///   lifetime  as parse
+    [[nodiscard]] std::string_view tensor(std::size_t i) const noexcept { return entries_[i].tensor; }
+    /// The number of the file that holds tensor i.
+    [[nodiscard]] std::size_t file_of(std::size_t i) const noexcept { return entries_[i].file; }
+    /// How many files it names.
+    [[nodiscard]] std::size_t file_count() const noexcept { return files_.size(); }
+    /// The name of file i, relative to the directory of the index.
+    ///   lifetime  as parse
+    [[nodiscard]] std::string_view file(std::size_t i) const noexcept { return files_[i]; }
+
+    /// The number of the file that holds a tensor, or npos.
+    [[nodiscard]] std::size_t find(std::string_view tensor) const noexcept {
+        const std::uint32_t i = tensors_by_name_.find(tensor, names_of{entries_.data()});
+        return i == detail::name_table::npos ? npos : entries_[i].file;
+    }
+
+    /// For whoever holds the same names elsewhere: gives up its table, in which tensor i has the number numbers[i] from then on.
+    [[nodiscard]] detail::name_table take_names(sequence<const std::uint32_t> numbers) && noexcept {
+        tensors_by_name_.renumber(numbers);
+        return std::move(tensors_by_name_);
+    }
+
+    /// metadata.total_size, or no_number where it is absent or no plain integer. Writers disagree on what it sums: a hint only.
+    [[nodiscard]] std::uint64_t total_size_bytes() const noexcept { return total_size_bytes_; }
+
+private:
+    struct entry {
+        std::string_view tensor;
+        std::uint32_t file;
+    };
+    struct names_of {
+        const entry* entries;
+        std::string_view operator()(std::uint32_t i) const noexcept { return entries[i].tensor; }
+    };
+
+    static result<shard_index> parse(sequence<const std::byte> json, detail::list<failure>* problems) noexcept;
+    /// What the line before had around its name, so that lines like it need no parser: most differ in the name alone.
+    struct line_frame {
+        std::string_view before;  ///< from behind the line before to the name: , and a line end and spaces, say
+        std::string_view after;   ///< from the name's closing quote to behind the file's: ": "model-00001-of-00002.safetensors"
+        std::uint32_t file = 0;
+    };
+    result<void> find_file(entry& of, std::string_view file,
+                           detail::name_table& files_by_name) noexcept;
+    result<void> read_weight_map(detail::json_cursor& cursor, detail::list<failure>* problems) noexcept;
+    result<void> scan_lines(detail::json_cursor& cursor, const line_frame& frame, detail::list<failure>* problems) noexcept;
+    result<void> add(const entry& read, std::size_t offset, detail::list<failure>* problems) noexcept;
+    SAFEFUSE_OUT_OF_LINE static result<void> tolerate(failure&& problem, detail::list<failure>* problems) noexcept {
+        if (problems == nullptr) return std::move(problem);
+        if (!problems->push(std::move(problem))) return failure{.code = errc::out_of_memory};
+        return {};
+    }
+    result<void> sort_files() noexcept;
+
+    /// The string as a view that lasts: into the text, or decoded into the arena.
+    [[nodiscard]] SAFEFUSE_OUT_OF_LINE bool keep(const detail::json_string& string, const char* text_end,
+                                                 std::string_view& kept) noexcept {
+        if (!string.escaped) {
+            kept = string.raw;
+            return true;
+        }
+        // What is decoded is never longer than what it is decoded from, so this block never moves.
+        if (arena_.capacity() == 0 && !arena_.reserve(static_cast<std::size_t>(text_end - string.raw.data()))) return false;
+        const std::size_t first = arena_.size();
+        if (!string.decode(arena_)) return false;
+        kept = {arena_.data() + first, arena_.size() - first};
+        return true;
+    }
+
+    detail::array<entry> entries_;
+    detail::array<std::string_view> files_;
+    detail::name_table tensors_by_name_;
+    detail::array<char> arena_;
+    std::uint64_t total_size_bytes_ = no_number;
+};
+
+inline result<shard_index> shard_index::parse(sequence<const std::byte> json, detail::list<failure>* problems) noexcept {
+    const std::string_view characters{reinterpret_cast<const char*>(json.data()), json.size()};
+    if (const std::size_t valid = detail::utf8_prefix(characters); valid != characters.size())
+        return failure{.code = errc::bad_json, .detail = "not UTF-8", .offset = valid};
+
+    shard_index index;
+    detail::json_cursor cursor{characters};
+    detail::json_string key;
+    bool has_weight_map = false;
+    for (cursor.enter_object(); cursor.next_member(key);) {
+        if (key == "weight_map") {
+            if (has_weight_map)
+                return failure{.code = errc::bad_index, .detail = "there are two weight_maps", .offset = cursor.offset()};
+            has_weight_map = true;
+            if (auto done = index.read_weight_map(cursor, problems); !done) return std::move(done).error();
+        } else if (key == "metadata" && cursor.peek() == detail::json_kind::object) {
+            for (cursor.enter_object(); cursor.next_member(key);) {
+                if (key == "total_size") {
+                    detail::json_cursor probe = cursor;
+                    if (!probe.read_unsigned(index.total_size_bytes_)) index.total_size_bytes_ = no_number;
+                }
+                cursor.skip_value();
+            }
+        } else {
+            cursor.skip_value();
+        }
+    }
+    if (!cursor.failed()) cursor.finish();
+    if (cursor.failed())
+        return failure{.code = cursor.is_type_error() ? errc::bad_index : errc::bad_json,
+                       .detail = cursor.error(),
+                       .offset = cursor.offset()};
+    if (!has_weight_map) return failure{.code = errc::bad_index, .detail = "there is no weight_map"};
+    if (auto done = index.sort_files(); !done) return std::move(done).error();
+    return index;
+}
+
+/// Sets the file of an entry: one that is known by that name, or a new one.
+///   fails   as check_contained, out_of_memory
+inline result<void> shard_index::find_file(entry& of, std::string_view file,
+                                           detail::name_table& files_by_name) noexcept {
+    const failure no_memory{.code = errc::out_of_memory};
+    const auto file_name = [&](std::uint32_t i) noexcept { return files_[i]; };
+    // neighbours mostly share their file
+    if (!entries_.empty() && files_[entries_.back().file] == file) {
+        of.file = entries_.back().file;
+        return {};
+    }
+    of.file = files_by_name.find(file, file_name);
+    if (of.file != detail::name_table::npos) return {};
+    if (auto inside = check_contained(file); !inside) return inside;
+    of.file = static_cast<std::uint32_t>(files_.size());
+    if (!files_.push(file) || files_by_name.insert(file, of.file, file_name).what !=
+                                  detail::name_table::outcome::inserted)
+        return no_memory;
+    return {};
+}
+
+inline result<void> shard_index::read_weight_map(detail::json_cursor& cursor, detail::list<failure>* problems) noexcept {
+    const failure no_memory{.code = errc::out_of_memory};
+    detail::name_table files_by_name;
+
+    // A line of an index is about this long; the tables grow where that is too few, and a guess too high costs nothing much.
+    const std::size_t guess = static_cast<std::size_t>(cursor.end() - cursor.here()) / 96;
+    if (!entries_.reserve(guess) || !tensors_by_name_.reserve(guess)) return no_memory;
+
+    detail::json_string key, value;
+    const char* line_end = nullptr;
+    for (cursor.enter_object(); cursor.next_member(key);) {
+        const std::size_t offset = cursor.offset() - static_cast<std::size_t>(cursor.here() - key.raw.data());
+        const std::string_view before =
+            detail::characters_at(line_end, line_end == nullptr ? 0 : static_cast<std::size_t>(key.raw.data() - line_end));
+        line_end = nullptr;
+        entry read{};
+        if (!keep(key, cursor.end(), read.tensor)) return no_memory;
+        if (cursor.peek() != detail::json_kind::string && cursor.peek() != detail::json_kind::none) {
+            if (auto ok = tolerate(
+                    {.code = errc::bad_index, .tensor = read.tensor, .detail = "its file must be a string", .offset = offset},
+                    problems);
+                !ok)
+                return ok;
+            if (!cursor.skip_value()) break;
+            continue;
+        }
+        if (!cursor.read_string(value)) break;
+        std::string_view file;
+        if (!keep(value, cursor.end(), file)) return no_memory;
+
+        if (auto found = find_file(read, file, files_by_name); !found) {
+            if (found.error().code == errc::out_of_memory) return found;
+            found.error().tensor = read.tensor;
+            found.error().offset = offset;
+            if (auto ok = tolerate(std::move(found).error(), problems); !ok) return ok;
+            continue;
+        }
+        if (auto done = add(read, offset, problems); !done) return done;
+        line_end = cursor.here();
+        if (before.empty()) continue;
+        const char* const name_end = key.raw.data() + key.raw.size();
+        const line_frame frame{before, {name_end, static_cast<std::size_t>(line_end - name_end)}, read.file};
+        if (auto done = scan_lines(cursor, frame, problems); !done) return done;
+        line_end = cursor.here();
+    }
+    return {};  // what the cursor refuses, the caller reports
+}
+
+/// Reads lines for as long as they differ from the one before in the name alone, byte for byte.
+inline result<void> shard_index::scan_lines(detail::json_cursor& cursor, const line_frame& frame,
+                                            detail::list<failure>* problems) noexcept {
+    const char* const begin = cursor.here() - cursor.offset();
+    const auto stands_at = [&](const char* at, std::string_view expected) noexcept {
+        return static_cast<std::size_t>(cursor.end() - at) >= expected.size() &&
+               std::memcmp(at, expected.data(), expected.size()) == 0;
+    };
+    for (const char* at = cursor.here(); stands_at(at, frame.before);) {
+        const char* const name = at + frame.before.size();
+        const char* const name_end = detail::find_string_stop(name, cursor.end());
+        if (!stands_at(name_end, frame.after)) break;  // another file, another spelling, an escape in the name
+        const entry read{{name, static_cast<std::size_t>(name_end - name)}, frame.file};
+        if (auto done = add(read, static_cast<std::size_t>(name - begin), problems); !done) return done;
+        at = name_end + frame.after.size();
+        cursor.resume_after_value(at);
+    }
+    return {};
+}
+
+inline result<void> shard_index::add(const entry& read, std::size_t offset, detail::list<failure>* problems) noexcept {
+    if (!entries_.push(read)) return failure{.code = errc::out_of_memory};
+    const auto number = static_cast<std::uint32_t>(entries_.size() - 1);
+    const auto inserted = tensors_by_name_.insert(read.tensor, number, names_of{entries_.data()});
+    if (inserted.what == detail::name_table::outcome::inserted) return {};
+    if (inserted.what == detail::name_table::outcome::out_of_memory) return failure{.code = errc::out_of_memory};
+    entries_.pop();
+    failure twice{.code = errc::bad_index, .tensor = read.tensor, .detail = "it is listed twice, in ", .offset = offset};
+    detail::append_quoted(twice.detail, files_[entries_[inserted.index].file]);
+    twice.detail.append(" and in ");
+    detail::append_quoted(twice.detail, files_[read.file]);
+    return tolerate(std::move(twice), problems);
+}
+
+inline result<void> shard_index::sort_files() noexcept {
+    struct numbered {
+        std::string_view name;
+        std::uint32_t number;
+    };
+    detail::array<numbered> order;
+    detail::array<std::uint32_t> number_of;
+    if (!order.reserve(files_.size()) || !number_of.resize(files_.size())) return failure{.code = errc::out_of_memory};
+    for (std::size_t i = 0; i < files_.size(); ++i)
+        if (!order.push({files_[i], static_cast<std::uint32_t>(i)})) return failure{.code = errc::out_of_memory};
+    if (!detail::sort(order.span(), [](const numbered& a, const numbered& b) noexcept { return natural_less(a.name, b.name); }))
+        return failure{.code = errc::out_of_memory};
+    for (std::size_t i = 0; i < order.size(); ++i) {
+        files_[i] = order[i].name;
+        number_of[order[i].number] = static_cast<std::uint32_t>(i);
+    }
+    for (entry& each : entries_) each.file = number_of[each.file];
+    return {};
+}
+
+namespace detail {
+
+/// Appends a string as Python's json.dumps spells it: ASCII only. False when memory runs out.
+[[nodiscard]] inline bool append_ascii_json(array<std::byte>& out, std::string_view characters) noexcept {
+    const auto put = [&](std::string_view more) noexcept {
+        return out.append(reinterpret_cast<const std::byte*>(more.data()), more.size());
+    };
+    const auto put_unit = [&](std::uint32_t unit) noexcept {
+        char spelled[6] = {'\\', 'u'};
+        for (int i = 0; i < 4; ++i) spelled[2 + i] = "0123456789abcdef"[unit >> (12 - 4 * i) & 15];
+        return put({spelled, sizeof spelled});
+    };
+    bool fits = put("\"");
+    for (std::size_t i = 0; fits && i < characters.size();) {
+        std::size_t plain = i;
+        while (plain < characters.size() && characters[plain] >= ' ' && characters[plain] <= '~' && characters[plain] != '"' &&
+               characters[plain] != '\\')
+            ++plain;
+        fits = put(characters.substr(i, plain - i));
+        i = plain;
+        if (!fits || i == characters.size()) continue;
+        const unsigned char first = static_cast<unsigned char>(characters[i]);
+        constexpr std::string_view meanings = "\"\\\b\f\n\r\t", letters = "\"\\bfnrt";
+        if (const std::size_t known = meanings.find(characters[i]); known != meanings.npos) {
+            fits = put("\\") && put(letters.substr(known, 1));
+            ++i;
+            continue;
+        }
+        const std::size_t length = first < 0x80 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;  // valid UTF-8: the caller checked
+        std::uint32_t point = length == 1 ? first : first & (0xFFu >> (length + 1));
+        for (std::size_t at = 1; at < length; ++at) point = point << 6 | (static_cast<unsigned char>(characters[i + at]) & 0x3Fu);
+        fits = point < 0x10000 ? put_unit(point)
+                               : put_unit(0xD800 + ((point - 0x10000) >> 10)) && put_unit(0xDC00 + ((point - 0x10000) & 0x3FF));
+        i += length;
+    }
+    return fits && put("\"");
+}
+
+}  // namespace detail
+
+/// The text of an index, byte for byte as huggingface_hub and transformers write it: indented by two, keys sorted, ASCII only.
+///   fails   bad_name (not UTF-8), duplicate_tensor, path_leaves_directory, bad_index (a file that is no .safetensors),
+///           out_of_memory
+[[nodiscard]] inline result<detail::array<std::byte>> encode_index(sequence<const shard_entry> entries,
+                                                                   std::uint64_t total_size_bytes) noexcept {
+    const failure no_memory{.code = errc::out_of_memory};
+    detail::array<shard_entry> sorted;
+    if (!sorted.append(entries.data(), entries.size())) return no_memory;
+    // Python sorts by code point, which for UTF-8 is the order of the bytes.
+    if (!detail::sort(sorted.span(), [](const shard_entry& a, const shard_entry& b) noexcept { return a.tensor < b.tensor; }))
+        return no_memory;
+
+    detail::array<std::byte> out;
+    const auto put = [&](std::string_view more) noexcept {
+        return out.append(reinterpret_cast<const std::byte*>(more.data()), more.size());
+    };
+    text total;
+    if (!total.append_number(total_size_bytes)) return no_memory;
+    if (!put("{\n  \"metadata\": {\n    \"total_size\": ") || !put(total) || !put("\n  },\n  \"weight_map\": {"))
+        return no_memory;
+    for (std::size_t i = 0; i < sorted.size(); ++i) {
+        const shard_entry& each = sorted[i];
+        if (!detail::is_utf8(each.tensor) || !detail::is_utf8(each.file))
+            return failure{.code = errc::bad_name, .tensor = each.tensor, .detail = "not UTF-8"};
+        if (i > 0 && each.tensor == sorted[i - 1].tensor) return failure{.code = errc::duplicate_tensor, .tensor = each.tensor};
+        if (auto inside = check_contained(each.file); !inside) {
+            inside.error().tensor = each.tensor;
+            return std::move(inside).error();
+        }
+        if (!put(i == 0 ? "\n    " : ",\n    ") || !detail::append_ascii_json(out, each.tensor) || !put(": ") ||
+            !detail::append_ascii_json(out, each.file))
+            return no_memory;
+    }
+    if (!put(sorted.empty() ? "}\n}\n" : "\n  }\n}\n")) return no_memory;
+    return out;
+}
+
+}  // namespace safefuse::inline SAFEFUSE_ABI
+
+#endif

@@ -1,0 +1,114 @@
+// safefuse: tensors as multidimensional arrays of values: std::mdspan, Kokkos' reference implementation, or what else has its
+// shape. Opt-in: nothing else in the library includes it. It includes no <mdspan>: the type that the caller names brings it.
+#ifndef SAFEFUSE_INTEROP_MDSPAN_HPP
+#define SAFEFUSE_INTEROP_MDSPAN_HPP
+
+#include <array>
+#include <bit>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include <safefuse/core/result.hpp>
+#include <safefuse/core/span.hpp>
+#include <safefuse/tensor/dtype.hpp>
+#include <safefuse/tensor/tensor_traits.hpp>
+#include <safefuse/tensor/tensor_view.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI {
+
+/// An mdspan of values that have a dtype, over a plain pointer.
+template <class Mdspan>
+concept mdspan_type = requires(const Mdspan& values) {
+    typename Mdspan::extents_type;
+    typename Mdspan::layout_type;
+    typename Mdspan::index_type;
+    requires has_dtype<std::remove_const_t<typename Mdspan::element_type>>;
+    requires std::same_as<typename Mdspan::data_handle_type, typename Mdspan::element_type*>;
+    values.data_handle();
+    { Mdspan::rank() } -> std::convertible_to<std::size_t>;
+    Mdspan::static_extent(0);
+};
+
+namespace detail {
+
+template <mdspan_type Mdspan>
+constexpr std::size_t mdspan_rank = static_cast<std::size_t>(Mdspan::rank());
+
+// Whether neighbours in the last axis are neighbours in memory, and so on outwards. Of an extent of 1 the stride means nothing, nor
+// of any where there are no elements: there the product of the other extents may wrap around.
+template <mdspan_type Mdspan>
+constexpr bool is_row_major(const Mdspan& values) noexcept {
+    for (std::size_t axis = 0; axis < mdspan_rank<Mdspan>; ++axis)
+        if (values.extent(axis) == 0) return true;
+    std::uint64_t stride = 1;
+    for (std::size_t axis = mdspan_rank<Mdspan>; axis-- != 0;) {
+        const auto extent = static_cast<std::uint64_t>(values.extent(axis));
+        if (extent != 1 && static_cast<std::uint64_t>(values.stride(axis)) != stride) return false;
+        stride *= extent;
+    }
+    return true;
+}
+
+}  // namespace detail
+
+/// A tensor's elements as an mdspan such as std::mdspan<const float, std::dextents<std::size_t, 3>>, without a copy.
+///   fails   as tensor_view::as (wrong_dtype, misaligned, byte_order); shape_mismatch (another rank or extent than a static one, a
+///           layout other than row-major), size_overflow (an extent, or their product, beyond the index type), wrong_buffer_size
+///           (the view is a tensor_view{})
+template <mdspan_type Mdspan>
+    requires std::is_const_v<typename Mdspan::element_type>
+[[nodiscard]] result<Mdspan> mdspan_of(const tensor_view& tensor) noexcept {
+    constexpr std::size_t rank = detail::mdspan_rank<Mdspan>;
+    using index = typename Mdspan::index_type;
+    const auto values = tensor.as<std::remove_const_t<typename Mdspan::element_type>>();
+    if (!values) return values.error();
+    // the extents say how many elements are read: a view that was never made has fewer
+    if (auto whole = tensor_view::of(tensor.type(), tensor.shape(), tensor.bytes()); !whole) return std::move(whole).error();
+    if (tensor.rank() != rank)
+        return failure{
+            .code = errc::shape_mismatch, .detail = "another number of axes", .expected = rank, .actual = tensor.rank()};
+    std::array<index, rank> extents{};
+    for (std::size_t axis = 0; axis < rank; ++axis) {
+        const std::uint64_t extent = tensor.shape()[axis];
+        extents[axis] = static_cast<index>(extent);
+        if (!std::in_range<index>(extent)) return failure{.code = errc::size_overflow, .detail = "an extent", .actual = extent};
+        constexpr auto dynamic_extent = static_cast<std::size_t>(-1);
+        if (const auto fixed = static_cast<std::size_t>(Mdspan::static_extent(axis)); fixed != dynamic_extent && fixed != extent)
+            return failure{.code = errc::shape_mismatch, .detail = "an extent", .expected = fixed, .actual = extent};
+    }
+    if (!std::in_range<index>(values->size()))  // mdspan asks for it: else its strides wrap around
+        return failure{.code = errc::size_overflow, .detail = "the number of elements", .actual = values->size()};
+    Mdspan made{values->data(), typename Mdspan::extents_type{extents}};
+    if (!detail::is_row_major(made))
+        return failure{.code = errc::shape_mismatch, .detail = "the mdspan's layout is not row-major"};
+    return made;
+}
+
+/// Plans are run into an mdspan where it lies; where it is not row-major there are no bytes, and fusing is wrong_buffer_size.
+template <mdspan_type Mdspan>
+    requires(!std::is_const_v<typename Mdspan::element_type>)
+struct tensor_traits<Mdspan> {
+    /// @{
+    /// What tensor_traits asks for.
+    static sequence<std::byte> bytes(Mdspan& values) noexcept {
+        if (!detail::is_row_major(values)) return {};
+        std::size_t count = 1;
+        for (std::size_t axis = 0; axis < detail::mdspan_rank<Mdspan>; ++axis)
+            count *= static_cast<std::size_t>(values.extent(axis));
+        return {reinterpret_cast<std::byte*>(values.data_handle()), count * sizeof *values.data_handle()};
+    }
+    static dtype type(const Mdspan&) noexcept { return dtype_of<typename Mdspan::element_type>; }
+    static auto shape(const Mdspan& values) noexcept {
+        std::array<std::uint64_t, detail::mdspan_rank<Mdspan>> extents{};
+        for (std::size_t axis = 0; axis < extents.size(); ++axis) extents[axis] = static_cast<std::uint64_t>(values.extent(axis));
+        return extents;
+    }
+    /// @}
+};
+
+}  // namespace safefuse::inline SAFEFUSE_ABI
+
+#endif

@@ -1,0 +1,55 @@
+// safefuse: what os_posix.hpp and os_windows.hpp have in common. They give the same functions; nothing else in the library
+// includes an operating-system header.
+#ifndef SAFEFUSE_IO_DETAIL_OS_HPP
+#define SAFEFUSE_IO_DETAIL_OS_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include <safefuse/core/result.hpp>
+#include <safefuse/tensor/byte_source.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI::detail::os {
+
+/// What came of a call to the system: done, or the code and the system's own number.
+struct outcome {
+    bool done = true;
+    errc code{};
+    int os_error = 0;
+    std::string_view hint{};
+
+    explicit operator bool() const noexcept { return done; }
+    [[nodiscard]] failure about(std::string_view path) const noexcept {
+        return failure{.code = code, .file = path, .detail = hint, .os_error = os_error};
+    }
+};
+
+/// What a path leads to, symbolic links followed.
+enum class path_kind : std::uint8_t { file, directory, other };
+
+/// Which file a path or a handle stands for. Two paths lead to one file if device and number are the
+/// same, whatever links and mounts are between.
+struct entry_facts {
+    std::uint64_t device = 0;       ///< the file system (the volume, on Windows)
+    std::uint64_t number = 0;       ///< the inode (the file index, on Windows)
+    std::uint64_t link_count = 1;   ///< how many names the file has
+    std::uint32_t permissions = 0;  ///< as POSIX counts them, 07777 at most
+    path_kind kind = path_kind::other;
+    bool is_link = false;  ///< a symbolic link, which was not followed
+
+    [[nodiscard]] bool is_same(const entry_facts& other) const noexcept {
+        return device == other.device && number == other.number;
+    }
+};
+
+/// The permissions of new files and directories, before the process's umask takes some away.
+inline constexpr std::uint32_t file_permissions = 0666;
+inline constexpr std::uint32_t directory_permissions = 0777;
+
+/// The longest read or write asked of the system at once: some refuse or cut at 2 GiB.
+inline constexpr std::size_t piece_bytes = std::size_t{1} << 30;
+
+}  // namespace safefuse::inline SAFEFUSE_ABI::detail::os
+
+#endif

@@ -1,0 +1,199 @@
+// safefuse: a family: the two layouts of a kind of model, as stored on the hub and as the model holds it, and the names
+// between them. Declarations only.
+#ifndef SAFEFUSE_LAYOUT_FAMILY_HPP
+#define SAFEFUSE_LAYOUT_FAMILY_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include <safefuse/core/result.hpp>
+#include <safefuse/core/span.hpp>
+#include <safefuse/layout/layout.hpp>
+#include <safefuse/layout/rename.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI {
+
+/// The last segments of a scope: as the checkpoint spells them, and as the model does.
+template <fixed_text Stored, fixed_text Model = Stored>
+struct modules {
+    static constexpr std::string_view stored = Stored.view();  ///< on the hub
+    static constexpr std::string_view model = Model.view();    ///< in the model
+};
+
+/// A kind of module as data: where it lies and what it stores, in the direction in which plans are made.
+struct module_description {
+    std::string_view from_path;      ///< the last segments of its name
+    std::string_view to_path;        ///< the last segments of the name that it gets
+    const layout_description* from;  ///< what is there; never null
+    const layout_description* to;    ///< what is made; never null
+
+    /// Whether there is nothing to do for it.
+    [[nodiscard]] constexpr bool is_same() const noexcept { return from == to && from_path == to_path; }
+};
+
+/// An extent that shapes do not tell, and where config.json has it.
+struct config_extent {
+    std::string_view name;  ///< as a layout spells it: "E"
+    std::string_view key;   ///< with dots between objects: vision_config.num_attention_heads
+};
+
+/// Such an extent as a type.
+template <fixed_text Name, fixed_text Key>
+struct extent_in_config {
+    /// The extent as data.
+    static constexpr config_extent description{Name.view(), Key.view()};
+};
+/// All of these that a family has.
+template <class... Extent>
+struct extents_in_config {
+    static constexpr std::size_t count = sizeof...(Extent);  ///< how many
+    /// With an empty one behind the last: an array has at least one entry.
+    static constexpr config_extent list[count + 1] = {Extent::description..., {}};
+    static constexpr sequence<const config_extent> descriptions{list, count};  ///< as data
+};
+
+/// Which way a plan goes, as a family_description has it.
+enum class direction : std::uint8_t {
+    forward,  ///< from `from` to `to`: of description_of<Family>, from the hub to the model
+    inverse,  ///< from `to` to `from`
+};
+
+/// A family as data, in the direction in which plans are made: from the stored form to the model's, or back.
+struct family_description {
+    std::string_view name;                           ///< unique among families
+    const layout_description* from;                  ///< of the experts
+    const layout_description* to;                    ///< of the experts
+    std::string_view from_module;                    ///< the last segments of a scope that is planned from
+    std::string_view to_module;                      ///< and of the scope that it becomes
+    rename_list renames;                             ///< of all other tensors
+    sequence<const std::string_view> model_types;    ///< of config.json
+    sequence<const module_description> others{};     ///< what the model stores otherwise beside the experts
+    sequence<const config_extent> config_extents{};  ///< what plans must be given as known_extents
+    bool is_inverse = false;                         ///< `others` are described the other way round
+
+    /// How many kinds of modules are planned: the experts and the others.
+    [[nodiscard]] constexpr std::size_t module_count() const noexcept { return 1 + others.size(); }
+    /// Module 0 is the experts'.
+    [[nodiscard]] SAFEFUSE_OUT_OF_LINE constexpr module_description module_at(std::size_t i) const noexcept {
+        if (i == 0) return {from_module, to_module, from, to};
+        const module_description& other = others[i - 1];
+        if (!is_inverse) return other;
+        return {other.to_path, other.from_path, other.to, other.from};
+    }
+    /// The family in a direction.
+    ///   @post  in(direction::inverse).in(direction::inverse) is the family itself
+    [[nodiscard]] constexpr family_description in(direction way) const noexcept {
+        family_description out = *this;
+        if (way == direction::forward) return out;
+        out.from = to;
+        out.to = from;
+        out.from_module = to_module;
+        out.to_module = from_module;
+        out.renames = renames.reversed();
+        out.is_inverse = !is_inverse;
+        return out;
+    }
+};
+
+/// Modules without experts, or with other ones, that a family's models store otherwise than the hub: where they lie, and both
+/// layouts.
+template <class Modules, class Stored, class Model>
+struct other_module {
+    static_assert(can_become<Stored, Model> && can_become<Model, Stored>,
+                  "safefuse: the two layouts of a family must place the same parts");
+    /// From the hub to the model, as data.
+    static constexpr module_description description{Modules::stored, Modules::model, &Stored::description, &Model::description};
+};
+
+/// All of these that a family has.
+template <class... Module>
+struct other_modules {
+private:
+    static constexpr std::size_t count = sizeof...(Module);
+    // one entry more than there are modules: an array has at least one
+    static constexpr module_description list[count + 1] = {Module::description..., {}};
+
+public:
+    /// From the hub to the model, as data.
+    static constexpr sequence<const module_description> descriptions{list, count};
+};
+
+/// What a family declares: derive from family<Stored, Model> and add `name`, `modules` and, where there are any, `renames`,
+/// `model_types`, `others` and `config_extents`. Where models hold experts as the hub stores them, both layouts are the same. A
+/// declaration costs the compiler next to nothing; it is checked where it is used first.
+template <class Stored, class Model>
+struct family {
+    /// The layout on the hub.
+    using stored = Stored;
+    /// The layout in the model.
+    using model = Model;
+    /// In the order in which they apply; none.
+    static constexpr sequence<const rename_description> renames{};
+    /// Of config.json; none: the family is known by its name and by what is stored.
+    static constexpr sequence<const std::string_view> model_types{};
+    /// What else the model stores otherwise; nothing.
+    using others = other_modules<>;
+    /// What plans must be told from config.json; nothing.
+    using config_extents = extents_in_config<>;
+};
+
+/// A type that declares a family.
+template <class Family>
+concept family_type = requires {
+    requires layout_type<typename Family::stored>;
+    requires layout_type<typename Family::model>;
+    static_cast<std::string_view>(Family::name);
+    static_cast<std::string_view>(Family::modules::stored);
+    static_cast<std::string_view>(Family::modules::model);
+    sequence<const rename_description>{Family::renames};
+    sequence<const std::string_view>{Family::model_types};
+    static_cast<sequence<const module_description>>(Family::others::descriptions);
+    static_cast<sequence<const config_extent>>(Family::config_extents::descriptions);
+};
+
+namespace detail {
+
+/// A family, checked, and as data both ways.
+template <family_type Family>
+struct family_ways {
+    static_assert(can_become<typename Family::stored, typename Family::model> &&
+                      can_become<typename Family::model, typename Family::stored>,
+                  "safefuse: the two layouts of a family must place the same parts");
+    static constexpr sequence<const rename_description> renames{Family::renames};
+    static_assert(are_renames(renames),
+                  "safefuse: a rename takes whole dotted segments, with {number} for digits, as many on both "
+                  "sides, and ^ only in front of the stored ones");
+    static constexpr family_description there{
+        Family::name,
+        &Family::stored::description,
+        &Family::model::description,
+        Family::modules::stored,
+        Family::modules::model,
+        rename_list{renames.data(), renames.size(), false},
+        Family::model_types,
+        Family::others::descriptions,
+        Family::config_extents::descriptions,
+    };
+    static constexpr family_description back = there.in(direction::inverse);
+};
+
+}  // namespace detail
+
+/// A family type as data: the way from the hub to the model.
+template <family_type Family>
+inline constexpr const family_description& description_of = detail::family_ways<Family>::there;
+
+/// A family type as data: the way from the model back to the hub, by which plans unfuse.
+template <family_type Family>
+inline constexpr const family_description& inverse_of = detail::family_ways<Family>::back;
+
+/// What a tensor, or a prefix of whole segments, is called on the other side.
+///   fails   out_of_memory
+[[nodiscard]] inline result<text> renamed(const family_description& family, std::string_view name) noexcept {
+    return renamed(family.renames, name);
+}
+
+}  // namespace safefuse::inline SAFEFUSE_ABI
+
+#endif

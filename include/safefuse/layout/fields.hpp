@@ -1,0 +1,228 @@
+// safefuse: fields: what is stored of a part beside or instead of its weight, such as block scales and packed codes, the forms in
+// which each is found, and how layouts spell them.
+#ifndef SAFEFUSE_LAYOUT_FIELDS_HPP
+#define SAFEFUSE_LAYOUT_FIELDS_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <string_view>
+
+#include <safefuse/core/config.hpp>
+#include <safefuse/core/detail/plain.hpp>
+#include <safefuse/core/span.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI {
+
+/// Characters as a template argument: part<"gate", "I", "H">.
+template <std::size_t Size>
+struct fixed_text {
+    char characters[Size]{};  ///< the literal, with its zero
+    /// A literal converts.
+    consteval fixed_text(const char (&literal)[Size]) noexcept {  // NOLINT: a literal is meant to convert
+        for (std::size_t i = 0; i < Size; ++i) characters[i] = literal[i];
+    }
+    /// The characters without the zero.
+    [[nodiscard]] constexpr std::string_view view() const noexcept { return detail::characters_at(characters, Size - 1); }
+};
+
+/// What a field's elements are.
+enum class field_role : std::uint8_t {
+    value,   ///< the part itself: numbers, or codes, packed or not
+    addend,  ///< something added to the part's product, such as a bias
+    scale,   ///< one factor for a block of elements; a last block may be incomplete
+    other,   ///< something else that goes along, such as the scale of the inputs; a last block may be incomplete here, too
+};
+
+/// The greatest number of axes a part may have.
+inline constexpr std::size_t max_part_axes = 3;
+/// A granule as long as the axis, however long that is.
+inline constexpr std::uint64_t whole_axis = ~std::uint64_t{0};
+
+/// One way in which a field is stored. `granule[a]` is how many elements along axis `a` of the part one stored entry stands for;
+/// 0: the field does not have that axis (a bias has no input axis).
+struct field_form {
+    field_role role = field_role::value;  ///< what the elements are
+    bool is_shared = false;               ///< what the parts of one tensor store along an axis that the field lacks must be equal
+    bool is_transposed = false;           ///< a matrix is stored with its axes exchanged
+    std::uint64_t granule[max_part_axes]{};  ///< by axis of the part: elements for each stored entry
+    std::uint64_t entries = 0;               ///< not 0: an axis of the field's own, behind all others
+
+    /// Equal in every member.
+    friend constexpr bool operator==(const field_form&, const field_form&) noexcept = default;
+};
+
+/// What is stored of a part beside or instead of its weight, and the forms in which it is found. A plan takes the first one that
+/// the shapes of all tensors fit.
+struct field_description {
+    std::string_view name;                ///< unique in a layout: weight_scale_inv
+    field_role role = field_role::value;  ///< of all its forms
+    sequence<const field_form> forms;     ///< the likeliest first
+};
+
+/// A form of a field, by its granule along each axis of the part: stored_as<1, 16> is one entry for 16 elements of a row.
+template <std::uint64_t... Granule>
+struct stored_as {
+    static_assert(sizeof...(Granule) <= max_part_axes, "safefuse: a field has more granules than a part can have axes");
+    static constexpr field_form form{.granule = {Granule...}};  ///< the form as data
+};
+namespace detail {
+
+template <class Value>
+constexpr field_form with(field_form form, Value field_form::* member, Value value) noexcept {
+    form.*member = value;
+    return form;
+}
+
+}  // namespace detail
+
+/// The same with the axes of the matrix exchanged, [in, out] instead of [out, in]; the granules still name out first.
+template <class Form>
+struct transposed_form {
+    /// The form as data.
+    static constexpr field_form form = detail::with(Form::form, &field_form::is_transposed, true);
+};
+/// The same with one more axis, of `Entries` entries, behind all others.
+template <std::uint64_t Entries, class Form>
+struct with_entries {
+    /// The form as data.
+    static constexpr field_form form = detail::with(Form::form, &field_form::entries, Entries);
+};
+/// The same for what gate and up must agree on, so that it is stored once for both.
+template <class Form>
+struct shared_form {
+    /// The form as data.
+    static constexpr field_form form = detail::with(Form::form, &field_form::is_shared, true);
+};
+
+/// A field that is found in several forms: its name, its role and the forms, the likeliest first.
+template <fixed_text Name, field_role Role, class... Form>
+struct field_in_forms {
+    static_assert(sizeof...(Form) > 0, "safefuse: a field has at least one form");
+
+private:
+    static constexpr field_form in_role(field_form form) noexcept {
+        form.role = Role;
+        return form;
+    }
+    static constexpr field_form forms[] = {in_role(Form::form)...};
+
+public:
+    /// The field as data.
+    static constexpr field_description description{Name.view(), Role, forms};
+};
+
+/// A field as a type: its name, its role and its granule along each axis of the part.
+template <fixed_text Name, field_role Role, std::uint64_t... Granule>
+struct field : field_in_forms<Name, Role, stored_as<Granule...>> {};
+
+/// A field and how a layout spells it, behind the name of the tensor.
+struct spelled_field {
+    const field_description* field;  ///< never null
+    std::string_view suffix;         ///< what stands behind the name of the tensor: ".weight", "_bias"
+};
+
+/// A field's spelling in one layout.
+template <class Field, fixed_text Suffix>
+struct spelled {
+    /// The spelling as data.
+    static constexpr spelled_field description{&Field::description, Suffix.view()};
+};
+
+namespace detail {
+
+constexpr bool all_differ(std::initializer_list<std::string_view> names) noexcept {
+    for (const std::string_view& name : names)
+        for (const std::string_view* other = names.begin(); other != &name; ++other)
+            if (name == *other) return false;
+    return true;
+}
+// Lists stand in functions: nvcc 13 hands a list with a pack in a static_assert on as what g++ refuses.
+template <class... Spelled>
+constexpr bool suffixes_differ() noexcept {
+    return all_differ({Spelled::description.suffix...});
+}
+template <class... Spelled>
+constexpr bool fields_differ() noexcept {
+    return all_differ({Spelled::description.field->name...});
+}
+
+}  // namespace detail
+
+/// The fields a layout knows and how it spells them.
+template <class... Spelled>
+struct spelling {
+    static_assert(detail::suffixes_differ<Spelled...>(), "safefuse: two fields are spelled alike");
+    static_assert(detail::fields_differ<Spelled...>(), "safefuse: a field is spelled in two ways");
+    /// The spellings as data, in the order given.
+    static constexpr spelled_field fields[] = {Spelled::description...};
+};
+
+// -------------------------------------------------------------------------------------------------------- fields that there are
+
+/// What most checkpoints store, and packed codes: FP4, two to a byte (NVFP4, MXFP4).
+using weight = field_in_forms<"weight", field_role::value, stored_as<1, 1>, stored_as<1, 2>>;
+using bias = field<"bias", field_role::addend, 1, 0>;
+/// One F32 factor per 128 x 128 block of FP8 codes, as DeepSeek-V3 stores it; one E8M0 byte per 32 codes (MXFP8).
+using weight_scale_inv = field_in_forms<"weight_scale_inv", field_role::scale, stored_as<128, 128>, stored_as<1, 32>>;
+/// Factors of codes by row, by group of a row, by block, or one for all: FP8 and INT8 of compressed-tensors and ModelOpt, NVFP4, MXFP4.
+using weight_scale = field_in_forms<"weight_scale", field_role::scale, stored_as<1, whole_axis>, stored_as<1, 16>,
+                                    stored_as<1, 32>, stored_as<128, 128>, stored_as<1, 64>, stored_as<1, 128>, stored_as<1, 256>,
+                                    stored_as<0, 0>, stored_as<whole_axis, 0>, stored_as<1, 0>>;
+/// ModelOpt's second factor of NVFP4, one for all.
+using weight_scale_2 = field_in_forms<"weight_scale_2", field_role::scale, stored_as<0, 0>, stored_as<whole_axis, 0>>;
+using input_scale = field_in_forms<"input_scale", field_role::other, stored_as<0, 0>, stored_as<whole_axis, 0>>;
+/// compressed-tensors: codes packed along the input axis, FP4 two to a byte, or integers of 4, 8 or 2 bits in an I32.
+using weight_packed =
+    field_in_forms<"weight_packed", field_role::value, stored_as<1, 8>, stored_as<1, 2>, stored_as<1, 4>, stored_as<1, 16>>;
+/// Its factor of NVFP4, one for all: the reciprocal of ModelOpt's.
+using weight_global_scale = field_in_forms<"weight_global_scale", field_role::scale, stored_as<whole_axis, 0>, stored_as<0, 0>>;
+using input_global_scale = field_in_forms<"input_global_scale", field_role::other, stored_as<whole_axis, 0>, stored_as<0, 0>>;
+/// The shape before packing: two numbers for each part, kept apart.
+using weight_shape = field_in_forms<"weight_shape", field_role::other, with_entries<2, stored_as<0, 0>>>;
+/// Zero points of groups, packed along the output axis or not at all.
+using weight_zero_point =
+    field_in_forms<"weight_zero_point", field_role::other, stored_as<8, whole_axis>, stored_as<8, 128>, stored_as<8, 64>,
+                   stored_as<8, 32>, stored_as<1, whole_axis>, stored_as<1, 128>, stored_as<1, 64>, stored_as<1, 32>>;
+/// GPTQ packs integers along the input axis, AWQ along the output axis; both store [in, out].
+using qweight =
+    field_in_forms<"qweight", field_role::value, transposed_form<stored_as<1, 8>>, transposed_form<stored_as<8, 1>>,
+                   transposed_form<stored_as<1, 4>>, transposed_form<stored_as<4, 1>>, transposed_form<stored_as<1, 16>>>;
+using qzeros =
+    field_in_forms<"qzeros", field_role::other, transposed_form<stored_as<4, whole_axis>>, transposed_form<stored_as<4, 128>>,
+                   transposed_form<stored_as<4, 64>>, transposed_form<stored_as<4, 32>>,
+                   transposed_form<stored_as<8, whole_axis>>, transposed_form<stored_as<8, 128>>,
+                   transposed_form<stored_as<8, 64>>, transposed_form<stored_as<8, 32>>>;
+using scales =
+    field_in_forms<"scales", field_role::scale, transposed_form<stored_as<1, whole_axis>>, transposed_form<stored_as<1, 128>>,
+                   transposed_form<stored_as<1, 64>>, transposed_form<stored_as<1, 32>>, transposed_form<stored_as<1, 256>>>;
+/// The group of each input; gate and up must agree.
+using g_idx = field_in_forms<"g_idx", field_role::other, shared_form<stored_as<0, 1>>>;
+using weight_g_idx = field_in_forms<"weight_g_idx", field_role::other, shared_form<stored_as<0, 1>>>;
+/// gpt-oss: MXFP4 codes, 32 of a row in 16 bytes, and one E8M0 byte for them.
+using mxfp4_blocks = field_in_forms<"mxfp4_blocks", field_role::value, with_entries<16, stored_as<1, 32>>>;
+using mxfp4_scales = field<"mxfp4_scales", field_role::scale, 1, 32>;
+
+/// Fields as tensors of a module, as torch.nn.Linear and quantisers name them: `gate_proj.weight`, `gate_proj.weight_scale`.
+using as_modules =
+    spelling<spelled<weight, ".weight">, spelled<bias, ".bias">, spelled<weight_scale_inv, ".weight_scale_inv">,
+             spelled<weight_scale, ".weight_scale">, spelled<weight_scale_2, ".weight_scale_2">,
+             spelled<input_scale, ".input_scale">, spelled<weight_packed, ".weight_packed">,
+             spelled<weight_global_scale, ".weight_global_scale">, spelled<input_global_scale, ".input_global_scale">,
+             spelled<weight_shape, ".weight_shape">, spelled<weight_zero_point, ".weight_zero_point">,
+             spelled<weight_g_idx, ".weight_g_idx">, spelled<qweight, ".qweight">, spelled<qzeros, ".qzeros">,
+             spelled<scales, ".scales">, spelled<g_idx, ".g_idx">>;
+/// Fields as parameters in their own right, as transformers' fused experts name them (`gate_up_proj`, `gate_up_proj_bias`,
+/// `gate_up_proj_scale_inv`) and ModelOpt the rest of them (`gate_up_proj_weight_scale_2`).
+using as_parameters =
+    spelling<spelled<weight, "">, spelled<bias, "_bias">, spelled<weight_scale_inv, "_scale_inv">,
+             spelled<weight_scale, "_weight_scale">, spelled<weight_scale_2, "_weight_scale_2">,
+             spelled<input_scale, "_input_scale">, spelled<weight_packed, "_weight_packed">,
+             spelled<weight_global_scale, "_weight_global_scale">, spelled<input_global_scale, "_input_global_scale">,
+             spelled<weight_shape, "_weight_shape">, spelled<weight_zero_point, "_weight_zero_point">,
+             spelled<weight_g_idx, "_weight_g_idx">, spelled<qweight, "_qweight">, spelled<qzeros, "_qzeros">,
+             spelled<scales, "_scales">, spelled<g_idx, "_g_idx">>;
+
+}  // namespace safefuse::inline SAFEFUSE_ABI
+
+#endif

@@ -1,0 +1,274 @@
+// safefuse: what names of a checkpoint are called in the loaded model, and back. A rename is a pair of patterns of whole dotted
+// segments, so that it can be turned round; no expressions, no tables.
+#ifndef SAFEFUSE_LAYOUT_RENAME_HPP
+#define SAFEFUSE_LAYOUT_RENAME_HPP
+
+#include <cstddef>
+#include <string_view>
+#include <utility>
+
+#include <safefuse/core/result.hpp>
+#include <safefuse/core/span.hpp>
+#include <safefuse/core/text.hpp>
+#include <safefuse/layout/layout.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI {
+
+/// Stands for a number in the patterns of a rename: the same on both sides.
+inline constexpr std::string_view number_hole = "{number}";
+
+/// How many numbers a rename may carry over.
+inline constexpr std::size_t max_rename_numbers = 2;
+
+/// A run of whole dotted segments of a name, and what stands for it on the other side.
+struct rename_description {
+    std::string_view from;     ///< as the checkpoint has it; may hold {number}
+    std::string_view to;       ///< as the model has it, with as many numbers
+    bool at_start = false;     ///< only where the name begins with it
+    bool one_way = false;      ///< the way back does not turn it round
+    bool tells_family = true;  ///< checkpoints of the family have such names, and it is known by them
+};
+
+/// Renames in the order and the direction in which they apply. What is read one way only is no part of the way back.
+class rename_list {
+public:
+    /// Goes through the renames in the direction of the list.
+    class iterator {
+    public:
+        /// At one of the renames that begin at `first`; backwards, at what stands before `at`.
+        constexpr explicit iterator(const rename_description* at, const rename_description* first, bool inverse) noexcept
+            : at_{at}, first_{first}, inverse_{inverse} {
+            skip();
+        }
+        /// The rename, turned round where the list is.
+        constexpr rename_description operator*() const noexcept {
+            if (!inverse_) return *at_;
+            rename_description turned = at_[-1];
+            turned.from = at_[-1].to;
+            turned.to = at_[-1].from;
+            return turned;
+        }
+        /// To the next one that has this direction.
+        constexpr iterator& operator++() noexcept {
+            inverse_ ? --at_ : ++at_;
+            skip();
+            return *this;
+        }
+        /// Whether they are at the same rename of one list.
+        constexpr bool operator==(const iterator& other) const noexcept { return at_ == other.at_; }
+
+    private:
+        constexpr void skip() noexcept {
+            while (inverse_ && at_ != first_ && at_[-1].one_way) --at_;
+        }
+        const rename_description* at_;
+        const rename_description* first_;
+        bool inverse_;
+    };
+
+    constexpr rename_list() noexcept = default;
+    /// Those `count` renames; `inverse`: turned round, the last first.
+    constexpr rename_list(const rename_description* first, std::size_t count, bool inverse) noexcept
+        : first_{first}, count_{count}, inverse_{inverse} {}
+
+    /// The list the other way round.
+    [[nodiscard]] constexpr rename_list reversed() const noexcept {
+        return {first_, count_, !inverse_};
+    }
+
+    /// @{
+    /// For range-based loops.
+    [[nodiscard]] constexpr iterator begin() const noexcept {
+        return iterator{inverse_ ? first_ + count_ : first_, first_, inverse_};
+    }
+    [[nodiscard]] constexpr iterator end() const noexcept {
+        return iterator{inverse_ ? first_ : first_ + count_, first_, inverse_};
+    }
+    /// @}
+    /// Whether there is none in this direction.
+    [[nodiscard]] constexpr bool empty() const noexcept { return begin() == end(); }
+    /// How many there are in this direction; counted at each call.
+    [[nodiscard]] constexpr std::size_t size() const noexcept {
+        std::size_t size = 0;
+        for (iterator at = begin(); at != end(); ++at) ++size;
+        return size;
+    }
+
+private:
+    const rename_description* first_ = nullptr;
+    std::size_t count_ = 0;
+    bool inverse_ = false;
+};
+
+namespace detail {
+
+/// As string_view::find.
+SAFEFUSE_OUT_OF_LINE constexpr std::size_t find_text(std::string_view name, std::string_view wanted, std::size_t from) noexcept {
+    return name.find(wanted, from);
+}
+
+/// Where `segments` stand in `name` as whole dotted segments, at its start or anywhere; npos where they do not.
+constexpr std::size_t find_segments(std::string_view name, std::string_view segments, bool at_start = false) noexcept {
+    if (segments.empty()) return std::string_view::npos;
+    for (std::size_t i = find_text(name, segments, 0); i != std::string_view::npos; i = find_text(name, segments, i + 1)) {
+        const bool begins = i == 0 || (!at_start && name[i - 1] == '.');
+        const bool ends = i + segments.size() == name.size() || name[i + segments.size()] == '.';
+        if (begins && ends) return i;
+        if (at_start) break;
+    }
+    return std::string_view::npos;
+}
+
+/// Where the first {number} begins in a pattern; npos where there is none.
+constexpr std::size_t find_number(std::string_view pattern) noexcept {
+    for (std::size_t i = 0; i < pattern.size(); ++i)
+        if (pattern[i] == '{') return i;
+    return std::string_view::npos;
+}
+
+/// Where `inner` stands in `outer` as whole segments; npos where it does not.
+constexpr std::size_t find_inner(std::string_view outer, std::string_view inner) noexcept {
+    for (std::size_t i = 0; i + inner.size() <= outer.size(); ++i) {
+        std::size_t same = 0;
+        while (same < inner.size() && outer[i + same] == inner[same]) ++same;
+        const std::size_t end = i + inner.size();
+        if (same == inner.size() && (i == 0 || outer[i - 1] == '.') && (end == outer.size() || outer[end] == '.')) return i;
+    }
+    return std::string_view::npos;
+}
+
+inline constexpr std::size_t no_pattern = ~std::size_t{0};
+
+/// How many numbers a pattern holds; no_pattern where it does not consist of whole segments. One pass: the compiler does it for
+/// hundreds of them.
+constexpr std::size_t count_numbers(std::string_view pattern) noexcept {
+    std::size_t count = 0;
+    bool in_hole = false;
+    char before = '.';
+    for (std::size_t i = 0; i < pattern.size(); before = pattern[i++]) {
+        const char c = pattern[i];
+        if (c == '{') {
+            if (in_hole || pattern.substr(i, number_hole.size()) != number_hole) return no_pattern;
+            ++count;
+        }
+        in_hole = c == '{' || (in_hole && c != '}');
+        if ((c == '.' && before == '.') || c == '^' || c == '$' || c == '*' || c == '\\') return no_pattern;
+    }
+    return before == '.' || count > max_rename_numbers ? no_pattern : count;
+}
+
+constexpr rename_description describe_rename(const char* stored, const char* model, bool one_way, bool tells_family) noexcept {
+    const bool at_start = *stored == '^';
+    stored += at_start ? 1 : 0;
+    // the builtin's length costs the compiler less than that of char_traits
+    return {{stored, __builtin_strlen(stored)}, {model, __builtin_strlen(model)}, at_start, one_way, tells_family};
+}
+constexpr bool is_rename(const rename_description& rename) noexcept {
+    const std::size_t numbers = count_numbers(rename.from);
+    return numbers != no_pattern && numbers == count_numbers(rename.to);
+}
+constexpr bool are_renames(sequence<const rename_description> renames) noexcept {
+    for (const rename_description& each : renames)
+        if (!is_rename(each)) return false;
+    return true;
+}
+
+/// What a pattern found in a name: `size` characters from `first`, among them the numbers.
+struct found_pattern {
+    std::size_t first = std::string_view::npos;
+    std::size_t size = 0;
+    std::string_view numbers[max_rename_numbers]{};
+};
+
+/// Reads a pattern at the beginning of `name`; false where it does not stand there as whole segments.
+constexpr bool begins_with_pattern(std::string_view name, std::string_view pattern, found_pattern& found) noexcept {
+    const std::string_view whole = name;
+    std::size_t count = 0;
+    for (;;) {
+        const std::size_t hole = find_number(pattern);
+        const std::string_view literal = pattern.substr(0, hole);
+        if (!name.starts_with(literal)) return false;
+        name.remove_prefix(literal.size());
+        if (hole == std::string_view::npos) break;
+        std::size_t digits = 0;
+        while (digits < name.size() && name[digits] >= '0' && name[digits] <= '9') ++digits;
+        if (digits == 0) return false;
+        found.numbers[count++] = name.substr(0, digits);
+        name.remove_prefix(digits);
+        pattern.remove_prefix(hole + number_hole.size());
+    }
+    found.size = whole.size() - name.size();
+    return name.empty() || name.front() == '.';
+}
+
+/// Where a rename applies in a name: the first place where `from` stands and is not a part of `to`.
+constexpr found_pattern find_rename(std::string_view name, const rename_description& rename) noexcept {
+    const std::string_view head = rename.from.substr(0, find_number(rename.from));
+    for (std::size_t i = find_text(name, head, 0); i != std::string_view::npos; i = find_text(name, head, i + 1)) {
+        if (i != 0 && rename.at_start) break;
+        if (i != 0 && name[i - 1] != '.') continue;
+        found_pattern found;
+        if (!begins_with_pattern(name.substr(i), rename.from, found)) continue;
+        if (const std::size_t inner = find_inner(rename.to, rename.from); inner <= i) {
+            found_pattern already;
+            const std::size_t begin = i - inner;
+            const bool whole = begin == 0 || name[begin - 1] == '.';
+            if (whole && begins_with_pattern(name.substr(begin), rename.to, already)) continue;
+        }
+        found.first = i;
+        return found;
+    }
+    return {};
+}
+
+/// Applies a rename where it finds something, and says so; `memory` is false when it ran out.
+inline bool apply_rename(text& name, const rename_description& rename, bool& memory) noexcept {
+    const found_pattern found = find_rename(name, rename);
+    if (found.first == std::string_view::npos) return false;
+    text out;
+    bool whole = out.append(name.view().substr(0, found.first));
+    std::string_view to = rename.to;
+    std::size_t count = 0;
+    for (std::size_t hole = find_number(to); hole != std::string_view::npos; hole = find_number(to)) {
+        whole = whole && out.append(to.substr(0, hole)) && out.append(found.numbers[count++]);
+        to.remove_prefix(hole + number_hole.size());
+    }
+    whole = whole && out.append(to) && out.append(name.view().substr(found.first + found.size));
+    memory = memory && whole;
+    name = std::move(out);
+    return true;
+}
+
+}  // namespace detail
+
+/// `stored` in the checkpoint is `model` in the loaded model: rename("block_sparse_moe", "mlp"). Both are whole dotted segments; a
+/// leading ^ in `stored` holds it to the beginning of the name, and {number} stands for digits:
+/// rename("^vision.linear_{number}", "model.vision.layers.{number}.linear"). A name in which `model` stands already keeps it.
+/// What is no such pattern does not compile where the family is used.
+constexpr rename_description rename(const char* stored, const char* model) noexcept {
+    return detail::describe_rename(stored, model, false, true);
+}
+
+/// Another spelling of stored names, which is read and never written: the way back does not bring it about.
+constexpr rename_description accept(const char* stored, const char* model) noexcept {
+    return detail::describe_rename(stored, model, true, false);
+}
+
+/// A rename by which a family is not known: only some of its checkpoints have such names, or those of other families do too.
+constexpr rename_description maybe(const char* stored, const char* model) noexcept {
+    return detail::describe_rename(stored, model, false, false);
+}
+
+/// What a name, or a prefix of whole segments, is called after the renames.
+///   fails   out_of_memory
+[[nodiscard]] inline result<text> renamed(const rename_list& renames, std::string_view name) noexcept {
+    text out{name};
+    bool memory = out.size() == name.size();
+    for (const rename_description each : renames) detail::apply_rename(out, each, memory);
+    if (!memory) return failure{.code = errc::out_of_memory};
+    return out;
+}
+
+}  // namespace safefuse::inline SAFEFUSE_ABI
+
+#endif

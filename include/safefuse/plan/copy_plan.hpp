@@ -1,0 +1,198 @@
+// safefuse: the plan as data: the tensors to make and every copy that makes them. plan.hpp makes one; run it with fuse.hpp,
+// print it, or hand it to an executor of your own.
+#ifndef SAFEFUSE_PLAN_COPY_PLAN_HPP
+#define SAFEFUSE_PLAN_COPY_PLAN_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <utility>
+
+#include <safefuse/core/detail/plain.hpp>
+#include <safefuse/core/result.hpp>
+#include <safefuse/core/span.hpp>
+#include <safefuse/core/vector.hpp>
+#include <safefuse/tensor/tensor_set.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI {
+
+namespace detail {
+struct plan_access;
+}
+
+/// Which of the two layouts of a plan the experts of a scope are in.
+enum class experts_form : std::uint8_t {
+    from,  ///< the layout that is planned from
+    to,    ///< already the layout that is planned to
+    both,  ///< some of each: an error
+};
+
+/// The most loops that a copy has.
+inline constexpr std::size_t max_copy_loops = 6;
+
+/// One loop of a strided copy, in bytes.
+struct copy_loop {
+    std::uint64_t extent = 0;              ///< how often the loop goes round
+    std::uint64_t source_stride = 0;       ///< bytes from one round to the next
+    std::uint64_t destination_stride = 0;  ///< bytes from one round to the next
+
+    /// Equal in every member.
+    friend constexpr bool operator==(const copy_loop&, const copy_loop&) noexcept = default;
+};
+
+/// A copy: runs of bytes from one source of a tensor set into one output. Without loops it is one run.
+struct copy_block {
+    std::uint32_t source = 0;              ///< number of the source in the tensor set
+    std::uint32_t output = 0;              ///< number of the output in the plan
+    std::uint64_t source_offset = 0;       ///< of the first run, in the source
+    std::uint64_t destination_offset = 0;  ///< of the first run, in the output
+    std::uint64_t run_bytes = 0;           ///< bytes that lie in one piece on both sides
+    std::uint32_t loop_count = 0;          ///< how many of `loops` there are; 0: the copy is one run
+    copy_loop loops[max_copy_loops]{};     ///< outermost first, destination strides falling
+
+    /// Equal in every member.
+    friend constexpr bool operator==(const copy_block&, const copy_block&) noexcept = default;
+
+    /// How many runs the loops make.
+    [[nodiscard]] constexpr std::uint64_t run_count() const noexcept {
+        std::uint64_t count = 1;
+        for (std::uint32_t i = 0; i < loop_count; ++i) count *= loops[i].extent;
+        return count;
+    }
+    /// How many bytes are copied.
+    [[nodiscard]] constexpr std::uint64_t size_bytes() const noexcept { return run_bytes * run_count(); }
+    /// Bytes from the first to behind the last byte of the source that is read.
+    [[nodiscard]] constexpr std::uint64_t source_extent_bytes() const noexcept {
+        std::uint64_t extent = run_bytes;
+        for (std::uint32_t i = 0; i < loop_count; ++i) extent += (loops[i].extent - 1) * loops[i].source_stride;
+        return extent;
+    }
+    /// Bytes from the first to behind the last byte of the output that is written.
+    [[nodiscard]] constexpr std::uint64_t destination_extent_bytes() const noexcept {
+        std::uint64_t extent = run_bytes;
+        for (std::uint32_t i = 0; i < loop_count; ++i) extent += (loops[i].extent - 1) * loops[i].destination_stride;
+        return extent;
+    }
+};
+
+/// A tensor that a plan makes.
+struct plan_output : tensor_spec {  ///< `name` is the full name
+    std::string_view local_name;    ///< under the destination's scope: gate_up_proj
+    std::uint64_t size_bytes = 0;   ///< what the buffer for it must have
+    /// Not 0: a field with one entry for each part, put together to so many for each expert, such as the scales [E, 2] of gate and up.
+    std::uint32_t collected = 0;
+};
+
+/// The checked list of copies that makes the outputs of one scope.
+///   lifetime  the tensor set that it was made from must outlive it. A checkpoint or a tensor_list may be moved meanwhile, any other
+///             set only if it has `stable_view()`.
+class copy_plan {
+public:
+    /// What a search returns for a name that is not there.
+    static constexpr std::size_t npos = ~std::size_t{0};
+
+    /// The other is then without outputs.
+    SAFEFUSE_OUT_OF_LINE copy_plan(copy_plan&&) noexcept = default;
+    /// The other is then without outputs.
+    copy_plan& operator=(copy_plan&&) noexcept = default;
+    SAFEFUSE_OUT_OF_LINE ~copy_plan() = default;
+
+    /// The tensors that the plan makes.
+    [[nodiscard]] sequence<const plan_output> outputs() const noexcept SAFEFUSE_LIFETIMEBOUND { return outputs_.span(); }
+    /// The output of that local name ("gate_up_proj", "7.down_proj.weight").
+    ///   lifetime  the names and the shape belong to the plan
+    ///   fails     output_not_found; the detail lists the outputs that there are
+    [[nodiscard]] result<plan_output> output(std::string_view local_name) const noexcept SAFEFUSE_LIFETIMEBOUND {
+        const std::size_t i = index_of(local_name);
+        if (i == npos) return no_output(local_name);
+        return outputs_[i];
+    }
+    /// The number of the output of that local name in outputs(), or npos.
+    [[nodiscard]] std::size_t index_of(std::string_view local_name) const noexcept {
+        for (std::size_t i = 0; i < outputs_.size(); ++i)
+            if (outputs_[i].local_name == local_name) return i;
+        return npos;
+    }
+    /// All copies, by source and offset in it.
+    [[nodiscard]] sequence<const copy_block> blocks() const noexcept SAFEFUSE_LIFETIMEBOUND { return blocks_.span(); }
+    /// What must be equal to bytes that blocks() makes: a value that the source stores more often than the destination does. Nothing
+    /// is copied for these; fuse and gather compare.
+    [[nodiscard]] sequence<const copy_block> equal_blocks() const noexcept SAFEFUSE_LIFETIMEBOUND { return equal_blocks_.span(); }
+    /// The block that is the whole output, when that is one run of one source, so that a view can stand for the output; or null.
+    [[nodiscard]] const copy_block* single_run(std::size_t output) const noexcept SAFEFUSE_LIFETIMEBOUND {
+        for (const copy_block& block : equal_blocks_)
+            if (block.output == output) return nullptr;
+        for (const copy_block& block : blocks_)
+            if (block.output == output)
+                return block.loop_count == 0 && block.run_bytes == outputs_[output].size_bytes ? &block : nullptr;
+        return nullptr;
+    }
+    /// `to` means that the source is in the destination's layout already and the plan moves it as it is.
+    [[nodiscard]] experts_form source_form() const noexcept { return form_; }
+    /// The scope of the source.
+    [[nodiscard]] std::string_view scope() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return detail::characters_at(arena_.data(), arena_.empty() ? 0 : scope_size_);
+    }
+    /// How many experts the outputs hold.
+    [[nodiscard]] std::uint64_t expert_count() const noexcept { return expert_count_; }
+    /// The sum of the bytes of all outputs.
+    [[nodiscard]] std::uint64_t size_bytes() const noexcept {
+        std::uint64_t sum = 0;
+        for (const plan_output& each : outputs_) sum += each.size_bytes;
+        return sum;
+    }
+    /// The tensors that the plan takes its bytes from, as numbers in the tensor set, ascending.
+    [[nodiscard]] sequence<const std::uint32_t> source_tensors() const noexcept SAFEFUSE_LIFETIMEBOUND { return tensors_.span(); }
+    /// The tensors that it was planned from.
+    [[nodiscard]] const tensor_set_ref& set() const noexcept SAFEFUSE_LIFETIMEBOUND { return set_; }
+
+private:
+    friend struct detail::plan_access;
+    copy_plan(tensor_set_ref set, experts_form form, std::uint64_t expert_count,
+              std::size_t scope_size, detail::array<char>&& arena,
+              detail::array<std::uint64_t>&& extents, detail::array<plan_output>&& outputs,
+              detail::array<copy_block>&& blocks, detail::array<copy_block>&& equal_blocks,
+              detail::array<std::uint32_t>&& tensors) noexcept
+        : set_{set},
+          form_{form},
+          expert_count_{expert_count},
+          scope_size_{scope_size},
+          arena_{std::move(arena)},
+          extents_{std::move(extents)},
+          outputs_{std::move(outputs)},
+          blocks_{std::move(blocks)},
+          equal_blocks_{std::move(equal_blocks)},
+          tensors_{std::move(tensors)} {}
+
+    [[nodiscard]] SAFEFUSE_RARE failure no_output(std::string_view local_name) const noexcept {
+        constexpr std::size_t most = 12;
+        failure out{.code = errc::output_not_found, .scope = scope(), .detail = "\""};
+        out.detail.append(local_name);
+        out.detail.append(outputs_.empty() ? "\"; it has none" : "\"; it has ");
+        for (std::size_t i = 0; i < outputs_.size() && i < most; ++i) {
+            if (i != 0) out.detail.append(i + 1 == outputs_.size() ? " and " : ", ");
+            out.detail.append(outputs_[i].local_name);
+        }
+        if (outputs_.size() > most) {
+            out.detail.append(" and ");
+            out.detail.append_count(outputs_.size() - most);
+            out.detail.append(" more");
+        }
+        return out;
+    }
+
+    tensor_set_ref set_;
+    experts_form form_;
+    std::uint64_t expert_count_;
+    std::size_t scope_size_;
+    detail::array<char> arena_;  // the scope, then the outputs' full names
+    detail::array<std::uint64_t> extents_;
+    detail::array<plan_output> outputs_;
+    detail::array<copy_block> blocks_;
+    detail::array<copy_block> equal_blocks_;
+    detail::array<std::uint32_t> tensors_;
+};
+
+}  // namespace safefuse::inline SAFEFUSE_ABI
+
+#endif

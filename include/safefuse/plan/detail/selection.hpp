@@ -1,0 +1,151 @@
+// safefuse: the third stage of a plan: which range of every extent moves.
+//
+//   extents, options -> selection
+//
+// A selection is one half-open range for each extent, so experts and tensor-parallel cuts are the
+// same thing. The destination is laid out for the lengths of the ranges.
+#ifndef SAFEFUSE_PLAN_DETAIL_SELECTION_HPP
+#define SAFEFUSE_PLAN_DETAIL_SELECTION_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <utility>
+
+#include <safefuse/core/result.hpp>
+#include <safefuse/layout/layout.hpp>
+#include <safefuse/plan/detail/compose.hpp>
+#include <safefuse/plan/detail/inventory.hpp>
+#include <safefuse/plan/plan_options.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI::detail {
+
+/// The range of every extent that moves.
+struct selection {
+    part_extents local;              ///< the lengths of the ranges: the destination's extents
+    kept_range kept[max_symbols]{};  ///< by symbol
+    std::uint64_t expert_count = 0;  ///< how many experts move, in all groups of a chain together
+
+    void keep(std::size_t symbol, std::uint64_t begin, std::uint64_t end) noexcept {
+        kept[symbol] = {begin, end - begin};
+        local.values[symbol] = end - begin;
+    }
+};
+
+/// The part of [0, extent) that the options ask for: a range, or one rank's share.
+///   fails   out_of_range
+///   @post   the ranges of all ranks are disjoint and cover the extent
+[[nodiscard]] inline result<kept_range> slice_of(std::string_view name, std::uint64_t extent,
+                                                 const plan_options& options) noexcept {
+    if (options.slice_ranks > 1) {
+        if (extent % options.slice_ranks != 0 || options.slice_rank >= options.slice_ranks)
+            return refuse(errc::out_of_range, {},
+                          "the extent is not a multiple of the number of ranks, or there is no "
+                          "such rank",
+                          options.slice_ranks, extent);
+        const std::uint64_t share = extent / options.slice_ranks;
+        return kept_range{share * options.slice_rank, share};
+    }
+    const std::uint64_t first = options.slice_first;
+    const std::uint64_t end = options.slice_end == no_number ? extent : options.slice_end;
+    if (first > end || end > extent)
+        return refuse(errc::out_of_range, {}, name, extent, first > end ? first : end);
+    return kept_range{first, end - first};
+}
+
+/// Keeps the slice of one extent. E is none of these: experts have options of their own.
+///   fails   out_of_range
+[[nodiscard]] inline result<void> select_slice(selection& of, const part_extents& extents,
+                                               std::string_view name,
+                                               const plan_options& options) noexcept {
+    const std::uint8_t symbol = symbol_of(extents, name);
+    if (symbol == no_symbol || symbol == 0)
+        return refuse(errc::out_of_range, {}, "the layout has no extent of that name");
+    auto range = slice_of(name, extents.values[symbol], options);
+    if (!range) return std::move(range).error();
+    of.keep(symbol, range->begin, range->begin + range->count);
+    return {};
+}
+
+/// Keeps the slices of all extents that the options name, with spaces between the names.
+///   fails   out_of_range
+[[nodiscard]] inline result<void> select_slices(selection& of, const part_extents& extents,
+                                                const plan_options& options) noexcept {
+    for (std::string_view names = options.sliced_extent; !names.empty();) {
+        std::size_t size = 0;
+        while (size < names.size() && names[size] != ' ') ++size;
+        if (size != 0)
+            if (auto done = select_slice(of, extents, names.substr(0, size), options); !done)
+                return done;
+        names.remove_prefix(size < names.size() ? size + 1 : size);
+    }
+    return {};
+}
+
+/// Keeps the experts that the options ask for, in every group as many as it has of them.
+///   fails   out_of_range
+[[nodiscard]] inline result<void> select_experts(selection& of, const expert_groups& groups,
+                                                 const part_extents& extents,
+                                                 const plan_options& options) noexcept {
+    std::uint64_t most = 0;
+    for (const group_symbols& group : groups.of_tensor)
+        if (group.count != no_symbol && extents.values[group.count] > most)
+            most = extents.values[group.count];
+    const std::uint64_t first = options.first_expert;
+    const std::uint64_t end = options.end_expert == no_number ? most : options.end_expert;
+    if (first > end || end > most)
+        return refuse(errc::out_of_range, {}, "E", most, first > end ? first : end);
+    for (const group_symbols& group : groups.of_tensor) {
+        if (group.count == no_symbol) continue;
+        const std::uint64_t count = extents.values[group.count];
+        of.keep(group.count, first < count ? first : count, end < count ? end : count);
+    }
+    return {};
+}
+
+/// How many experts move: the longest chain of groups counts.
+[[nodiscard]] inline std::uint64_t count_kept(const selection& of,
+                                              const expert_groups& groups) noexcept {
+    std::uint64_t most = 0;
+    for (const group_symbols& group : groups.of_tensor) {
+        if (group.count == no_symbol) continue;
+        const std::uint64_t count =
+            groups.first_number(group, of.local) + of.local.values[group.count];
+        if (count > most) most = count;
+    }
+    return most;
+}
+
+/// The ranges that move. What the options do not name moves as a whole.
+///   fails   out_of_range
+///   @post   local.values[s] = kept[s].count, and kept[s] is inside [0, extents.values[s])
+[[nodiscard]] inline result<selection> select_ranges(const expert_groups& groups,
+                                                     const part_extents& extents,
+                                                     const plan_options& options) noexcept {
+    selection out{.local = extents};
+    for (std::size_t s = 0; s < extents.symbol_count; ++s) out.keep(s, 0, extents.values[s]);
+    if (auto done = select_experts(out, groups, extents, options); !done)
+        return std::move(done).error();
+    if (auto done = select_slices(out, extents, options); !done) return std::move(done).error();
+    out.expert_count = count_kept(out, groups);
+    return out;
+}
+
+/// The kept range of one axis of a part in entries of a field. Axes that the field does not have,
+/// or has one entry for, are kept as a whole.
+///   fails   placement_error::cuts_granule (the range begins or ends inside a granule; a last,
+///           incomplete granule may end it)
+[[nodiscard]] constexpr placement_error entries_of(kept_range kept, std::uint64_t extent,
+                                                   std::uint64_t granule,
+                                                   kept_range& entries) noexcept {
+    entries = {0, 1};
+    if (granule == 0 || granule == whole_axis) return placement_error::none;
+    const bool ends_whole = kept.count % granule == 0 || kept.begin + kept.count == extent;
+    if (kept.begin % granule != 0 || !ends_whole) return placement_error::cuts_granule;
+    entries = {kept.begin / granule, kept.count / granule + (kept.count % granule == 0 ? 0 : 1)};
+    return placement_error::none;
+}
+
+}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+
+#endif

@@ -1,0 +1,140 @@
+// safefuse: the stages of a plan in their order. plan.hpp has the API.
+//
+//   inventory -> geometry -> selection -> (outputs -> copies, field by field) -> copy_plan
+//
+// Each stage is a function from values to values in a file of its own. Outputs and copies take turns
+// field by field, so that a failure names the first field that cannot be planned.
+#ifndef SAFEFUSE_PLAN_DETAIL_STAGES_HPP
+#define SAFEFUSE_PLAN_DETAIL_STAGES_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <utility>
+
+#include <safefuse/core/result.hpp>
+#include <safefuse/core/span.hpp>
+#include <safefuse/core/vector.hpp>
+#include <safefuse/layout/layout.hpp>
+#include <safefuse/plan/copy_plan.hpp>
+#include <safefuse/plan/detail/copies.hpp>
+#include <safefuse/plan/detail/geometry.hpp>
+#include <safefuse/plan/detail/inventory.hpp>
+#include <safefuse/plan/detail/outputs.hpp>
+#include <safefuse/plan/detail/selection.hpp>
+#include <safefuse/plan/plan_options.hpp>
+#include <safefuse/tensor/tensor_set.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI::detail {
+
+/// Numbers of the tensors whose names begin with `scope` and a dot.
+inline result<array<std::uint32_t>> tensors_under(tensor_set_ref set,
+                                                  std::string_view scope) noexcept {
+    array<std::uint32_t> out;
+    source_check check{set};
+    for (std::size_t i = 0; i < set.size(); ++i) {
+        if (auto same = check.before(set.place(i).source); !same) return std::move(same).error();
+        const std::string_view name = set.spec(i).name;
+        if (name.size() > scope.size() && name[scope.size()] == '.' && name.starts_with(scope))
+            if (!out.push(static_cast<std::uint32_t>(i)))
+                return failure{.code = errc::out_of_memory};
+    }
+    return out;
+}
+
+/// What may make a copy_plan of its parts.
+struct plan_access {
+    static copy_plan make(const inventory& of, experts_form form, std::uint64_t expert_count,
+                          output_list&& list, copy_list&& copies,
+                          array<std::uint32_t>&& tensors) noexcept {
+        return copy_plan{of.set,
+                         form,
+                         expert_count,
+                         of.scope.size(),
+                         std::move(list.characters),
+                         std::move(list.extents),
+                         std::move(list.outputs),
+                         std::move(copies.blocks),
+                         std::move(copies.equal_blocks),
+                         std::move(tensors)};
+    }
+};
+
+/// The tensors of an inventory, ascending.
+///   fails   out_of_memory
+inline result<array<std::uint32_t>> tensors_of(const inventory& of) noexcept {
+    array<std::uint32_t> out;
+    for (const found_tensor& each : of.found)
+        if (!out.push(each.index)) return no_memory();
+    const auto before = [](std::uint32_t a, std::uint32_t b) noexcept { return a < b; };
+    if (!detail::sort(out.span(), before)) return no_memory();
+    return out;
+}
+
+/// The outputs and the copies of all fields of one tensor of the destination.
+///   scope   of the destination
+inline result<void> plan_tensor(output_list& list, copy_list& copies, const inventory& of,
+                                const geometry& shapes, const selection& kept,
+                                std::string_view scope, const tensor_description& tensor,
+                                const layout_description& to) noexcept {
+    field_origins from = find_parts(*of.layout, shapes.extents, tensor);
+    for (const spelled_field& spelled : to.fields) {
+        from.field = find_field(of, from, spelled.field->name);
+        if (from.field == absent) continue;
+        auto output = lay_out(of, shapes, kept, scope, tensor, spelled, from, list.outputs.size());
+        if (!output) return std::move(output).error();
+        if (auto added = add_outputs(list, *output, scope); !added) return added;
+        if (auto made = add_copies(copies, of, shapes, kept, *output, scope); !made) return made;
+    }
+    return {};
+}
+
+/// The stages in their order: inventory, geometry, selection, outputs, copies.
+inline result<copy_plan> run_stages(const tensor_set_ref& set,
+                                    sequence<const std::uint32_t> members, std::string_view scope,
+                                    const layout_description& from, const layout_description& to,
+                                    const plan_options& options, experts_form form) noexcept {
+    const std::string_view to_scope =
+        options.destination_scope.empty() ? scope : options.destination_scope;
+    auto found =
+        take_inventory(set, members, scope, from, to, to_scope != scope, options.known_extents);
+    if (!found) return std::move(found).error();
+    auto shapes = solve_geometry(*found, options.unscaled_codes);
+    if (!shapes) return std::move(shapes).error();
+    auto kept = select_ranges(found->groups, shapes->extents, options);
+    if (!kept) return std::move(kept).error();
+
+    output_list list;
+    copy_list copies;
+    if (!list.characters.append(scope.data(), scope.size())) return no_memory();
+    for (const tensor_description& tensor : to.tensors)
+        if (auto done = plan_tensor(list, copies, *found, *shapes, *kept, to_scope, tensor, to);
+            !done)
+            return std::move(done).error();
+    if (auto named = check_fields(*found, to); !named) return std::move(named).error();
+    bind(list, scope.size(), to_scope.size());
+    if (auto ordered = order_copies(copies); !ordered) return std::move(ordered).error();
+    auto tensors = tensors_of(*found);
+    if (!tensors) return std::move(tensors).error();
+    return plan_access::make(*found, form, kept->expert_count, std::move(list), std::move(copies),
+                             std::move(*tensors));
+}
+
+/// Plans the tensors `members` of a set, whose names begin with `scope` and a dot.
+///   form    what the plan says of its source
+///   fails   as `plan`
+SAFEFUSE_OUT_OF_LINE inline result<copy_plan> plan_members(
+    const tensor_set_ref& set, sequence<const std::uint32_t> members, std::string_view scope,
+    const layout_description& from, const layout_description& to, const plan_options& options,
+    experts_form form = experts_form::from) noexcept {
+    source_check check{set};
+    for (const std::uint32_t i : members)
+        if (auto same = check.before(set.place(i).source); !same) return std::move(same).error();
+    auto plan = run_stages(set, members, scope, from, to, options, form);
+    if (!plan && plan.error().scope.empty()) plan.error().scope = text{scope};
+    return plan;
+}
+
+}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+
+#endif

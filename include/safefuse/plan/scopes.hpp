@@ -1,0 +1,407 @@
+// safefuse: the experts modules of a tensor set, and the other modules that its family stores otherwise: found by their names.
+#ifndef SAFEFUSE_PLAN_SCOPES_HPP
+#define SAFEFUSE_PLAN_SCOPES_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include <safefuse/core/detail/name_table.hpp>
+#include <safefuse/core/detail/plain.hpp>
+#include <safefuse/core/result.hpp>
+#include <safefuse/core/span.hpp>
+#include <safefuse/core/vector.hpp>
+#include <safefuse/layout/detail/layout_names.hpp>
+#include <safefuse/layout/family.hpp>
+#include <safefuse/plan/plan.hpp>
+#include <safefuse/tensor/tensor_set.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI {
+
+/// One experts module of a tensor set, or another module that its family stores otherwise.
+struct experts_scope {
+    std::string_view name;                  ///< its prefix in the set
+    std::string_view destination_name;      ///< its prefix after the family's renames
+    experts_form form;                      ///< what is stored there
+    sequence<const std::uint32_t> tensors;  ///< what lies under it and looks like experts, as numbers in the set
+    std::uint32_t module = 0;               ///< which of the family's it is; 0: experts
+};
+
+/// The modules of a tensor set that fit one family: those with experts, then the others, each kind in the order in which the set
+/// names them.
+///   lifetime  the tensor set must outlive it and may be moved, as with copy_plan
+class experts_scopes {
+public:
+    /// Reads every name of the set once for each kind of module. Where a family spells both of its forms alike, the form is `from`,
+    /// and only the plan, which knows the shapes, tells which it is.
+    ///   fails   out_of_memory
+    static result<experts_scopes> find(tensor_set_ref set, const family_description& family) noexcept;
+
+    /// How many scopes there are.
+    [[nodiscard]] std::size_t size() const noexcept { return scopes_.size(); }
+    /// Scope i.
+    ///   lifetime  valid as long as the list
+    [[nodiscard]] experts_scope operator[](std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND {
+        const record& each = scopes_[i];
+        return {each.name,
+                detail::characters_at(names_.data() + each.destination_first, each.destination_size),
+                each.form,
+                {members_.data() + each.member_first, each.member_count},
+                each.module};
+    }
+    /// How many of them are experts modules; they come first.
+    [[nodiscard]] std::size_t experts_count() const noexcept {
+        std::size_t count = 0;
+        while (count < scopes_.size() && scopes_[count].module == 0) ++count;
+        return count;
+    }
+
+private:
+    struct record {
+        std::string_view name;
+        std::size_t destination_first = 0;
+        std::size_t destination_size = 0;
+        std::uint32_t member_first = 0;
+        std::uint32_t member_count = 0;
+        std::uint32_t module = 0;
+        bool has_from = false;
+        bool has_to = false;
+        experts_form form{};
+    };
+    static constexpr std::uint32_t none = ~std::uint32_t{0};
+
+    /// What a search has found so far.
+    struct search {
+        detail::array<record> seen;              ///< whatever looks like a scope
+        detail::array<std::uint32_t> scope_of;   ///< by tensor of the set: index in `seen`, or none
+        detail::name_table table;                ///< of the scopes of one module, by name
+    };
+    static result<void> assign(search& of, const tensor_set_ref& set,
+                               const family_description& family, std::uint32_t m) noexcept;
+    result<void> classify(search& of, std::size_t first, const family_description& family,
+                          const module_description& module) noexcept;
+    result<void> collect(search& of) noexcept;
+
+    detail::array<record> scopes_;
+    detail::array<std::uint32_t> members_;
+    detail::array<char> names_;  // of the destinations' scopes
+};
+
+namespace detail {
+
+/// A tensor's name as seen by a family.
+struct scoped_name {
+    std::size_t scope_size = 0;  ///< characters of the scope; 0: no experts
+    name_verdict verdict = name_verdict::other;
+    experts_form form = experts_form::from;
+};
+
+/// Finds the experts module that a name belongs to in one of the family's forms.
+constexpr scoped_name read_scoped(std::string_view name, std::string_view module, const layout_description& layout,
+                                  experts_form form) noexcept {
+    scoped_name begins;  // like a tensor of the layout, and is none: a module further in may fit
+    std::size_t before = 0;
+    for (std::size_t i = find_segments(name, module); i != std::string_view::npos;) {
+        const std::size_t end = before + i + module.size();
+        if (end < name.size()) {
+            const name_verdict verdict = match(layout, name.substr(end + 1)).verdict;
+            if (verdict == name_verdict::tensor) return {end, verdict, form};
+            if (begins.verdict == name_verdict::other) begins = {end, verdict, form};
+        }
+        if (end >= name.size()) break;
+        before = end + 1;
+        i = find_segments(name.substr(before), module);
+    }
+    return begins.verdict == name_verdict::other ? scoped_name{} : begins;
+}
+
+/// The same in either form: a name that fits wins over one that only begins like a tensor.
+SAFEFUSE_OUT_OF_LINE constexpr scoped_name read_scoped(std::string_view name, const module_description& module) noexcept {
+    const scoped_name from = read_scoped(name, module.from_path, *module.from, experts_form::from);
+    if (from.verdict == name_verdict::tensor) return from;
+    const scoped_name to = read_scoped(name, module.to_path, *module.to, experts_form::to);
+    return to.verdict == name_verdict::tensor || from.verdict == name_verdict::other ? to : from;
+}
+
+/// Whether a name fits another module of the family, so that it is no leftover of module `but`.
+constexpr bool fits_another(std::string_view name, const family_description& family, std::size_t but) noexcept {
+    for (std::size_t m = 0; m < family.module_count(); ++m)
+        if (m != but && read_scoped(name, family.module_at(m)).verdict == name_verdict::tensor) return true;
+    return false;
+}
+
+/// Whether each tensor of a layout holds one expert.
+constexpr bool is_per_expert(const layout_description& layout) noexcept {
+    bool all = true;
+    for (const tensor_description& tensor : layout.tensors) all = all && tensor.per_expert();
+    return all;
+}
+
+/// Whether two layouts call their tensors alike, so that only shapes tell one from the other.
+constexpr bool spelled_alike(const layout_description& a, const layout_description& b) noexcept {
+    for (const tensor_description& tensor : a.tensors) {
+        bool found = false;
+        for (const tensor_description& other : b.tensors) found = found || tensor.name == other.name;
+        if (!found) return false;
+    }
+    return a.tensors.size() == b.tensors.size();
+}
+
+/// What the scope `name`, which ends in the module's source path, is called in the destination.
+SAFEFUSE_OUT_OF_LINE inline result<text> destination_scope(const family_description& family, const module_description& module,
+                                                           std::string_view name) noexcept {
+    auto out = renamed(family, name.substr(0, name.size() - module.from_path.size()));
+    if (out && !out->append(module.to_path)) return failure{.code = errc::out_of_memory};
+    return out;
+}
+
+/// Whether `scope` is a prefix of whole segments that ends in `module`.
+constexpr bool ends_in_module(std::string_view scope, std::string_view module) noexcept {
+    return scope.ends_with(module) && (scope.size() == module.size() || scope[scope.size() - module.size() - 1] == '.');
+}
+
+}  // namespace detail
+
+/// First pass, for one kind of module: gives each tensor of the set its scope.
+inline result<void> experts_scopes::assign(search& of, const tensor_set_ref& set,
+                                           const family_description& family,
+                                           std::uint32_t m) noexcept {
+    const failure no_memory{.code = errc::out_of_memory};
+    const module_description module = family.module_at(m);
+    const auto names = [&](std::uint32_t i) noexcept { return of.seen[i].name; };
+    // where {expert} numbers the layers of something on both sides, what else these hold is no
+    // leftover
+    const bool is_list_of_layers =
+        m != 0 && detail::is_per_expert(*module.from) && detail::is_per_expert(*module.to);
+    detail::source_check check{set};
+    std::uint32_t last = none;
+    for (std::size_t i = 0; i < set.size(); ++i) {
+        if (auto same = check.before(set.place(i).source); !same) return same;
+        if (of.scope_of[i] != none) continue;
+        const std::string_view name = set.spec(i).name;
+        const detail::scoped_name scoped = detail::read_scoped(name, module);
+        if (scoped.verdict == detail::name_verdict::other) continue;
+        if (scoped.verdict == detail::name_verdict::leftover &&
+            (is_list_of_layers || detail::fits_another(name, family, m)))
+            continue;
+        const std::string_view scope = name.substr(0, scoped.scope_size);
+        if (last == none || of.seen[last].name != scope) {
+            const auto number = static_cast<std::uint32_t>(of.seen.size());
+            const auto inserted = of.table.insert(scope, number, names);
+            if (inserted.what == detail::name_table::outcome::out_of_memory) return no_memory;
+            if (inserted.what == detail::name_table::outcome::inserted &&
+                !of.seen.push(record{.name = scope, .module = m}))
+                return no_memory;
+            last = inserted.index;
+        }
+        of.scope_of[i] = last;
+        record& each = of.seen[last];
+        ++each.member_count;
+        if (scoped.verdict == detail::name_verdict::tensor)
+            (scoped.form == experts_form::from ? each.has_from : each.has_to) = true;
+    }
+    return {};
+}
+
+/// Second pass, for the scopes of one kind of module, from `first` on: their forms and new names. A
+/// scope whose name changes is in both forms when its new name is a scope, too.
+inline result<void> experts_scopes::classify(search& of, std::size_t first,
+                                             const family_description& family,
+                                             const module_description& module) noexcept {
+    const auto names = [&](std::uint32_t i) noexcept { return of.seen[i].name; };
+    for (std::size_t s = first; s < of.seen.size(); ++s) {
+        record& each = of.seen[s];
+        each.form = each.has_from ? (each.has_to ? experts_form::both : experts_form::from)
+                                  : experts_form::to;
+        std::string_view destination = each.name;
+        text changed;
+        if (each.has_from && detail::ends_in_module(each.name, module.from_path)) {
+            auto made = detail::destination_scope(family, module, each.name);
+            if (!made) return std::move(made).error();
+            changed = std::move(*made);
+            destination = changed;
+            const std::uint32_t other =
+                destination == each.name ? none : of.table.find(destination, names);
+            if (other != none && of.seen[other].has_to) each.form = experts_form::both;
+        }
+        if (module.is_same()) each.form = experts_form::to;
+        each.destination_first = names_.size();
+        each.destination_size = destination.size();
+        if (!names_.append(destination.data(), destination.size()))
+            return failure{.code = errc::out_of_memory};
+    }
+    return {};
+}
+
+/// Third pass: members by scope, each scope's in the order of the set. Scopes in which nothing fits
+/// are none.
+inline result<void> experts_scopes::collect(search& of) noexcept {
+    const failure no_memory{.code = errc::out_of_memory};
+    detail::array<std::uint32_t> kept_as;
+    std::uint32_t members = 0;
+    for (record& each : of.seen) {
+        const bool kept = each.has_from || each.has_to;
+        if (!kept_as.push(kept ? static_cast<std::uint32_t>(scopes_.size()) : none))
+            return no_memory;
+        each.member_first = members;
+        if (!kept) continue;
+        members += each.member_count;
+        if (!scopes_.push(each)) return no_memory;
+        scopes_.back().member_count = 0;
+    }
+    if (!members_.resize_unset(members)) return no_memory;
+    for (std::size_t i = 0; i < of.scope_of.size(); ++i) {
+        if (of.scope_of[i] == none || kept_as[of.scope_of[i]] == none) continue;
+        record& each = scopes_[kept_as[of.scope_of[i]]];
+        members_[each.member_first + each.member_count++] = static_cast<std::uint32_t>(i);
+    }
+    return {};
+}
+
+inline result<experts_scopes> experts_scopes::find(tensor_set_ref set,
+                                                   const family_description& family) noexcept {
+    experts_scopes out;
+    search of;
+    if (!of.scope_of.resize(set.size(), none)) return failure{.code = errc::out_of_memory};
+    for (std::uint32_t m = 0; m < family.module_count(); ++m) {
+        const std::size_t first = of.seen.size();
+        of.table = detail::name_table{};
+        if (!of.table.reserve(16)) return failure{.code = errc::out_of_memory};
+        if (auto done = assign(of, set, family, m); !done) return std::move(done).error();
+        if (auto done = out.classify(of, first, family, family.module_at(m)); !done)
+            return std::move(done).error();
+    }
+    if (auto done = out.collect(of); !done) return std::move(done).error();
+    return out;
+}
+
+namespace detail {
+
+/// Plans a scope that experts_scopes::find found for the same set and family.
+///   fails   both_layouts, and as `plan<From, To>`
+[[nodiscard]] inline result<copy_plan> plan_found(tensor_set_ref set,
+                                                  const family_description& family,
+                                                  const experts_scope& scope,
+                                                  plan_options options) noexcept {
+    if (scope.form == experts_form::both)
+        return failure{.code = errc::both_layouts, .scope = text{scope.name}};
+    if (options.destination_scope.empty()) options.destination_scope = scope.destination_name;
+    const module_description module = family.module_at(scope.module);
+    const layout_description& from = scope.form == experts_form::from ? *module.from : *module.to;
+    auto plan =
+        plan_members(set, scope.tensors, scope.name, from, *module.to, options, scope.form);
+    if (plan || plan.error().code != errc::shape_mismatch || scope.form == experts_form::to ||
+        !spelled_alike(*module.from, *module.to))
+        return plan;
+    // The forms share their names. No shapes of all tensors together fit both: what is not the one
+    // may be the other.
+    auto other = plan_members(set, scope.tensors, scope.name, *module.to, *module.to, options,
+                              experts_form::to);
+    return other ? std::move(other) : std::move(plan);
+}
+
+}  // namespace detail
+
+/// Plans the experts of one scope of a family; a scope that is in the form to come already is planned
+/// as it is. `scope` comes from experts_scopes::find with the same set, and with the family in the
+/// same direction.
+///   fails   both_layouts, and as `plan<From, To>`
+template <tensor_set Set>
+[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND,
+                                     const experts_scope& scope, const family_description& family,
+                                     direction way, const plan_options& options = {}) noexcept {
+    if (way == direction::forward) return detail::plan_found(set, family, scope, options);
+    return detail::plan_found(set, family.in(way), scope, options);
+}
+template <detail::owning_tensor_set Set>
+result<copy_plan> plan(const Set&&, const experts_scope&, const family_description&, direction,
+                       const plan_options& = {}) = delete;
+
+namespace detail {
+
+/// How many tensors under a scope of so many characters are a layout's.
+SAFEFUSE_OUT_OF_LINE inline std::size_t count_fitting(const tensor_set_ref& set, sequence<const std::uint32_t> members,
+                                                      std::size_t scope_size, const layout_description& layout) noexcept {
+    std::size_t matches = 0;
+    for (const std::uint32_t i : members)
+        matches += match(layout, set.spec(i).name.substr(scope_size + 1)).verdict == name_verdict::tensor ? 1u : 0u;
+    return matches;
+}
+
+/// The scope of that name, without looking at the rest of the set more than once.
+inline result<copy_plan> plan_named(tensor_set_ref set, const family_description& family, std::string_view name,
+                                    const plan_options& options) noexcept {
+    const auto count = [&](const array<std::uint32_t>& members, std::size_t scope_size,
+                           const layout_description& layout) noexcept {
+        return count_fitting(set, members.span(), scope_size, layout);
+    };
+    auto members = tensors_under(set, name);
+    if (!members) return std::move(members).error();
+    experts_scope scope{name, name, experts_form::from, members->span(), 0};
+    text destination;
+    if (ends_in_module(name, family.from_module) && count(*members, name.size(), *family.from) > 0) {
+        auto made = destination_scope(family, family.module_at(0), name);
+        if (!made) return std::move(made).error();
+        destination = std::move(*made);
+        scope.destination_name = destination;
+        auto others = tensors_under(set, destination);
+        if (!others) return std::move(others).error();
+        // where the two forms spell the experts alike, a tensor of the one is no sign of the other
+        const bool alike =
+            destination.view() == name && count(*members, name.size(), *family.to) == count(*members, name.size(), *family.from);
+        if (family.module_at(0).is_same())
+            scope.form = experts_form::to;
+        else if (!alike && count(*others, destination.size(), *family.to) > 0)
+            scope.form = experts_form::both;
+    } else if (ends_in_module(name, family.to_module) && count(*members, name.size(), *family.to) > 0) {
+        scope.form = experts_form::to;
+    }
+    return plan_found(set, family, scope, options);
+}
+
+}  // namespace detail
+
+/// Plans the experts of one scope of a family that is named as the set names it. One pass over the
+/// names of the set; experts_scopes::find and `plan` of what it found do with one pass for all scopes.
+///   fails   both_layouts, and as `plan<From, To>`
+template <tensor_set Set>
+[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
+                                     const family_description& family, direction way,
+                                     const plan_options& options = {}) noexcept {
+    if (way == direction::forward) return detail::plan_named(set, family, scope, options);
+    return detail::plan_named(set, family.in(way), scope, options);
+}
+template <detail::owning_tensor_set Set>
+result<copy_plan> plan(const Set&&, std::string_view, const family_description&, direction,
+                       const plan_options& = {}) = delete;
+
+/// @{
+/// For a family as a type: from the hub's form to the model's, or in the direction that is given.
+///   fails   both_layouts, and as `plan<From, To>`
+template <family_type Family, tensor_set Set>
+[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
+                                     const plan_options& options = {}) noexcept {
+    return detail::plan_named(set, description_of<Family>, scope, options);
+}
+template <family_type Family, tensor_set Set>
+[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
+                                     direction way, const plan_options& options = {}) noexcept {
+    return plan(set, scope, description_of<Family>, way, options);
+}
+/// @}
+template <family_type Family, detail::owning_tensor_set Set>
+result<copy_plan> plan(const Set&&, std::string_view, const plan_options& = {}) = delete;
+template <family_type Family, detail::owning_tensor_set Set>
+result<copy_plan> plan(const Set&&, std::string_view, direction, const plan_options& = {}) = delete;
+/// What a call with other types gets: a sentence that says what is missing, in place of a list of candidates.
+template <class Family, class Set>
+    requires(!family_type<Family> || !tensor_set<Set>)
+result<copy_plan> plan(const Set&, std::string_view, const plan_options& = {}) noexcept {
+    static_assert(family_type<Family>, "safefuse: plan<Family> wants a family, and plan<From, To> two layouts");
+    static_assert(tensor_set<Set>, "safefuse: what plan should take tensors from is no tensor_set");
+    return failure{};
+}
+
+}  // namespace safefuse::inline SAFEFUSE_ABI
+
+#endif

@@ -1,0 +1,226 @@
+// safefuse: one tensor file: its header, and ways to the bytes of its tensors.
+#ifndef SAFEFUSE_READ_TENSOR_FILE_HPP
+#define SAFEFUSE_READ_TENSOR_FILE_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <utility>
+
+#include <safefuse/core/detail/checked.hpp>
+#include <safefuse/core/result.hpp>
+#include <safefuse/core/span.hpp>
+#include <safefuse/core/vector.hpp>
+#include <safefuse/format/header.hpp>
+#include <safefuse/io/mapped_file.hpp>
+#include <safefuse/tensor/byte_source.hpp>
+#include <safefuse/tensor/slice.hpp>
+#include <safefuse/tensor/tensor_view.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI {
+
+/// A tensor file whose header has been read and checked. Tensors are numbered in the order of their bytes.
+///   lifetime  views and names die with the file; a move keeps them
+template <byte_source Source>
+class basic_tensor_file {
+public:
+    /// What find() returns for a name that is not there.
+    static constexpr std::size_t npos = safefuse::header::npos;
+    /// Views of a temporary file do not compile.
+    static constexpr bool lends_views = true;
+
+    /// Opens a file and checks its header; no tensor's bytes are read.
+    ///   fails   as Source::open and header::parse; the failure names the file
+    static result<basic_tensor_file> open(std::string_view path, const read_options& options = {}) noexcept
+        requires file_source<Source>
+    {
+        auto source = Source::open(path);
+        if (!source) {
+            if (source.error().file.empty()) source.error().file = path;
+            return std::move(source).error();
+        }
+        return from(std::move(*source), path, options);
+    }
+
+    /// The same for bytes from anywhere, such as memory_source; `name` stands for the path in messages.
+    ///   fails   as header::parse and Source::read; out_of_memory; read_past_end (the source lends fewer bytes than its size)
+    static result<basic_tensor_file> from(Source source, std::string_view name, const read_options& options = {}) noexcept {
+        basic_tensor_file made{std::move(source), name};
+        sequence<const std::byte> start = made.source_.bytes();
+        if (start.empty()) {
+            if (auto done = made.read_header(options); !done) return made.about(std::move(done).error());
+            start = made.header_bytes_.span();
+        } else if (start.size() < made.source_.size_bytes()) {
+            return made.about({.code = errc::read_past_end,
+                               .detail = "the source lends fewer bytes than it says it has",
+                               .expected = made.source_.size_bytes(),
+                               .actual = start.size()});
+        }
+        auto parsed = safefuse::header::parse(start, made.source_.size_bytes(), options);
+        if (!parsed) return made.about(std::move(parsed).error());
+        made.header_ = std::move(*parsed);
+        return made;
+    }
+
+    /// The path it was opened by, or the name it was given.
+    [[nodiscard]] std::string_view path() const& noexcept SAFEFUSE_LIFETIMEBOUND { return name_; }
+    /// The bytes of the whole file.
+    [[nodiscard]] const Source& source() const& noexcept SAFEFUSE_LIFETIMEBOUND { return source_; }
+    /// The checked table of its tensors.
+    [[nodiscard]] const safefuse::header& header() const& noexcept SAFEFUSE_LIFETIMEBOUND { return header_; }
+
+    /// How many tensors it holds.
+    [[nodiscard]] std::size_t size() const noexcept { return header_.size(); }
+    /// Tensor i, in the order of the bytes.
+    [[nodiscard]] tensor_entry operator[](std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND { return header_[i]; }
+    /// The number of the tensor of that name, or npos.
+    [[nodiscard]] std::size_t index_of(std::string_view name) const noexcept { return header_.find(name); }
+    /// Where tensor i begins, in bytes from the start of the file.
+    [[nodiscard]] std::uint64_t offset_bytes(std::size_t i) const noexcept { return header_.header_bytes() + header_[i].begin; }
+
+    /// Tensor i where it lies, without a copy.
+    ///   fails   not_resident (the source must be read: read() copies the tensor), read_past_end (the source lends fewer bytes
+    ///           than when the file was opened)
+    [[nodiscard]] result<tensor_view> view(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
+        const tensor_entry entry = header_[i];
+        const sequence<const std::byte> bytes = source_.bytes();
+        if (bytes.empty()) return about({.code = errc::not_resident, .detail = "read() copies them"}, entry.name);
+        const std::uint64_t first = offset_bytes(i);
+        if (!detail::lies_inside(first, entry.size_bytes(), bytes.size()))  // whatever header and source say: never a view beyond
+            return about({.code = errc::read_past_end, .offset = first, .expected = entry.size_bytes(), .actual = bytes.size()},
+                         entry.name);
+        auto view = tensor_view::of(entry.type, entry.shape,
+                                    bytes.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(entry.size_bytes())));
+        if (!view) return about(std::move(view).error(), entry.name);
+        return view;
+    }
+    /// The tensor of that name where it lies, without a copy.
+    ///   fails   tensor_not_found, and as view
+    [[nodiscard]] result<tensor_view> find(std::string_view name) const& noexcept SAFEFUSE_LIFETIMEBOUND {
+        const std::size_t i = index_of(name);
+        if (i == npos) return absent(name);
+        return view(i);
+    }
+
+    // Of a file that is about to go there are no views.
+    std::string_view path() const&& = delete;
+    const Source& source() const&& = delete;
+    const safefuse::header& header() const&& = delete;
+    tensor_entry operator[](std::size_t) const&& = delete;
+    result<tensor_view> view(std::size_t) const&& = delete;
+    result<tensor_view> find(std::string_view) const&& = delete;
+
+    /// Copies tensor i.
+    ///   fails   wrong_buffer_size (`out` must have the tensor's size; it is then untouched), and as Source::read
+    result<void> read(std::size_t i, sequence<std::byte> out) const noexcept {
+        const tensor_entry entry = header_[i];
+        if (out.size() != entry.size_bytes())
+            return about({.code = errc::wrong_buffer_size, .expected = entry.size_bytes(), .actual = out.size()}, entry.name);
+        if (auto done = source_.read(offset_bytes(i), out); !done) return about(std::move(done).error(), entry.name);
+        return {};
+    }
+    /// Copies the tensor of that name.
+    ///   fails   tensor_not_found, and as above
+    result<void> read(std::string_view name, sequence<std::byte> out) const noexcept {
+        const std::size_t i = index_of(name);
+        if (i == npos) return absent(name);
+        return read(i, out);
+    }
+
+    /// The bytes of a slice of tensor i: their number, for read_slice, and their places, for tensor_view::slice.
+    ///   fails   as slice_runs::of
+    [[nodiscard]] result<slice_runs> runs_of(std::size_t i, sequence<const axis_range> ranges) const noexcept {
+        const tensor_entry entry = header_[i];
+        auto runs = slice_runs::of(entry.type, entry.shape, ranges);
+        if (!runs) return about(std::move(runs).error(), entry.name);
+        return runs;
+    }
+    /// The same for the tensor of that name.
+    ///   fails   tensor_not_found, and as above
+    [[nodiscard]] result<slice_runs> runs_of(std::string_view name, sequence<const axis_range> ranges) const noexcept {
+        const std::size_t i = index_of(name);
+        if (i == npos) return absent(name);
+        return runs_of(i, ranges);
+    }
+
+    /// Copies a slice of tensor i and touches no other bytes: run by run, and neighbouring runs at once.
+    ///   fails   as slice_runs::of; wrong_buffer_size (`out` must have the slice's size; it is then untouched); as Source::read
+    result<void> read_slice(std::size_t i, sequence<const axis_range> ranges, sequence<std::byte> out) const noexcept {
+        const tensor_entry entry = header_[i];
+        const auto runs = runs_of(i, ranges);
+        if (!runs) return runs.error();
+        if (const auto bytes = source_.bytes(); !bytes.empty()) {
+            const auto whole = view(i);
+            if (!whole) return whole.error();
+            if (auto done = whole->copy_slice(*runs, out); !done) return about(std::move(done).error(), entry.name);
+            return {};
+        }
+        if (out.size() != runs->size_bytes())
+            return about({.code = errc::wrong_buffer_size, .expected = runs->size_bytes(), .actual = out.size()}, entry.name);
+        const std::uint64_t first = offset_bytes(i);
+        const std::size_t run_bytes = static_cast<std::size_t>(runs->run_bytes());
+        std::byte* to = out.data();
+        auto done = runs->for_each_run([&](std::uint64_t offset) noexcept -> result<void> {
+            auto read = source_.read(first + offset, {to, run_bytes});
+            to += run_bytes;
+            return read;
+        });
+        if (!done) return about(std::move(done).error(), entry.name);
+        return {};
+    }
+    /// The same for the tensor of that name.
+    ///   fails   tensor_not_found, and as above
+    result<void> read_slice(std::string_view name, sequence<const axis_range> ranges, sequence<std::byte> out) const noexcept {
+        const std::size_t i = index_of(name);
+        if (i == npos) return absent(name);
+        return read_slice(i, ranges, out);
+    }
+
+    /// Tells the system what comes next for tensor i.
+    void advise(std::size_t i, advice hint) const noexcept { source_.advise(offset_bytes(i), header_[i].size_bytes(), hint); }
+    /// Tells the system what comes next for the tensor of that name; does nothing where there is none.
+    void advise(std::string_view name, advice hint) const noexcept {
+        if (const std::size_t i = index_of(name); i != npos) advise(i, hint);
+    }
+
+private:
+    basic_tensor_file(Source&& source, std::string_view name) noexcept : source_{std::move(source)}, name_{name} {}
+
+    /// Reads the header alone. Its size is held against the limit and the file before memory is asked for.
+    result<void> read_header(const read_options& options) noexcept {
+        std::byte length[8];
+        const std::uint64_t file_bytes = source_.size_bytes();
+        if (file_bytes < sizeof length)
+            return failure{.code = errc::header_too_short, .expected = sizeof length, .actual = file_bytes};
+        if (auto done = source_.read(0, length); !done) return done;
+        const auto needed = safefuse::header::bytes_needed(length, options);
+        if (!needed) return needed.error();
+        if (*needed > file_bytes) return failure{.code = errc::header_past_end, .expected = *needed, .actual = file_bytes};
+        if (!detail::fits_memory(*needed) || !header_bytes_.resize_unset(static_cast<std::size_t>(*needed)))
+            return failure{.code = errc::out_of_memory, .expected = *needed};
+        // The length is not read again: a file that changes meanwhile must not make it another one.
+        for (std::size_t i = 0; i < sizeof length; ++i) header_bytes_[i] = length[i];
+        return source_.read(sizeof length, header_bytes_.span().subspan(sizeof length));
+    }
+
+    [[nodiscard]] SAFEFUSE_RARE failure about(failure why, std::string_view tensor = {}) const noexcept {
+        if (why.file.empty()) why.file = name_;
+        if (why.tensor.empty()) why.tensor = tensor;
+        return why;
+    }
+    [[nodiscard]] failure absent(std::string_view name) const noexcept { return about({.code = errc::tensor_not_found}, name); }
+
+    Source source_;
+    text name_;
+    detail::array<std::byte> header_bytes_;  // of a source that is not in memory
+    safefuse::header header_;
+};
+
+/// A tensor file that is mapped: views are free.
+using tensor_file = basic_tensor_file<mapped_file>;
+/// A tensor file that is read by offset.
+using positional_tensor_file = basic_tensor_file<positional_file>;
+
+}  // namespace safefuse::inline SAFEFUSE_ABI
+
+#endif

@@ -1,0 +1,91 @@
+// safefuse: threads of the system, started and waited for. Included by parallel.hpp only. Not <thread>, whose constructor throws.
+#ifndef SAFEFUSE_RUN_DETAIL_OS_THREADS_HPP
+#define SAFEFUSE_RUN_DETAIL_OS_THREADS_HPP
+
+#include <cstddef>
+
+#include <safefuse/core/config.hpp>
+
+#if defined(_WIN32)
+struct _SECURITY_ATTRIBUTES;
+extern "C" {
+#if defined(_WIN64)
+__declspec(dllimport) void* __stdcall CreateThread(struct _SECURITY_ATTRIBUTES*, unsigned long long,
+                                                   unsigned long(__stdcall*)(void*), void*, unsigned long, unsigned long*);
+#else
+__declspec(dllimport) void* __stdcall CreateThread(struct _SECURITY_ATTRIBUTES*, unsigned long, unsigned long(__stdcall*)(void*),
+                                                   void*, unsigned long, unsigned long*);
+#endif
+__declspec(dllimport) unsigned long __stdcall WaitForSingleObject(void*, unsigned long);
+__declspec(dllimport) int __stdcall CloseHandle(void*);
+__declspec(dllimport) unsigned long __stdcall GetActiveProcessorCount(unsigned short);
+}
+#else
+#include <pthread.h>
+#include <unistd.h>
+#if defined(__linux__)
+#include <sched.h>
+#endif
+#endif
+
+namespace safefuse::inline SAFEFUSE_ABI::detail::os {
+
+/// What a thread runs. It stays where it is until the thread has been waited for.
+struct thread_call {
+    void (*run)(void* argument) noexcept = nullptr;
+    void* argument = nullptr;
+};
+
+#if defined(_WIN32)
+
+using thread = void*;
+
+inline unsigned long __stdcall run_thread(void* call) noexcept {
+    const auto& what = *static_cast<const thread_call*>(call);
+    what.run(what.argument);
+    return 0;
+}
+/// False: the system gives no thread.
+[[nodiscard]] inline bool start_thread(thread& started, thread_call& call) noexcept {
+    started = ::CreateThread(nullptr, 0, &run_thread, &call, 0, nullptr);
+    return started != nullptr;
+}
+inline void wait_for(thread started) noexcept {
+    (void)::WaitForSingleObject(started, 0xFFFF'FFFFul);
+    ::CloseHandle(started);
+}
+/// How many threads of this process can run at once; at least 1.
+[[nodiscard]] inline std::size_t processor_count() noexcept {
+    const unsigned long count = ::GetActiveProcessorCount(0xFFFF);
+    return count == 0 ? 1 : count;
+}
+
+#else
+
+using thread = pthread_t;
+
+inline void* run_thread(void* call) noexcept {
+    const auto& what = *static_cast<const thread_call*>(call);
+    what.run(what.argument);
+    return nullptr;
+}
+/// False: the system gives no thread.
+[[nodiscard]] inline bool start_thread(thread& started, thread_call& call) noexcept {
+    return ::pthread_create(&started, nullptr, &run_thread, &call) == 0;
+}
+inline void wait_for(thread started) noexcept { (void)::pthread_join(started, nullptr); }
+/// How many threads of this process can run at once; at least 1.
+[[nodiscard]] inline std::size_t processor_count() noexcept {
+#if defined(__linux__) && defined(CPU_COUNT)
+    cpu_set_t allowed;
+    if (::sched_getaffinity(0, sizeof allowed, &allowed) == 0) return static_cast<std::size_t>(CPU_COUNT(&allowed));
+#endif
+    const long count = ::sysconf(_SC_NPROCESSORS_ONLN);
+    return count > 0 ? static_cast<std::size_t>(count) : 1;
+}
+
+#endif
+
+}  // namespace safefuse::inline SAFEFUSE_ABI::detail::os
+
+#endif

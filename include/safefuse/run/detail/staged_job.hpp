@@ -1,0 +1,305 @@
+// safefuse: a plan, or some tensors, divided into fills: what one staging slab holds at a time, and how it is filled. Knows no device.
+#ifndef SAFEFUSE_RUN_DETAIL_STAGED_JOB_HPP
+#define SAFEFUSE_RUN_DETAIL_STAGED_JOB_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <utility>
+
+#include <safefuse/core/result.hpp>
+#include <safefuse/core/span.hpp>
+#include <safefuse/core/vector.hpp>
+#include <safefuse/plan/copy_plan.hpp>
+#include <safefuse/run/detail/copy_bytes.hpp>
+#include <safefuse/run/detail/strided_copy.hpp>
+#include <safefuse/run/fuse.hpp>
+#include <safefuse/tensor/tensor_set.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI::detail {
+
+/// The bytes of an output that are made. size_bytes 0: none.
+struct staged_window {
+    std::uint64_t begin = 0;
+    std::uint64_t size_bytes = 0;
+};
+
+/// Bytes that lie in one piece in the slab and in the output, and become one copy to the device.
+struct staged_piece {
+    std::uint32_t output = 0;
+    std::uint32_t source = 0;       // of a run
+    std::uint64_t from = 0;         // of a run: its offset in the source; else the first of the piece's blocks
+    std::uint64_t to = 0;           // offset in the output
+    std::size_t size_bytes = 0;     // at most a slab
+    std::size_t at = 0;             // offset in the slab
+    std::uint32_t block_count = 0;  // 0: a run. Else the piece is a window of the output, made by that many blocks
+};
+
+/// The bytes of one plan, or of some tensors, in the order in which slabs take them. Long runs are read as they lie in the source and
+/// are a copy each; outputs of short runs are put together in the slab, window by window, and are a copy for each window.
+class staged_job {
+public:
+    /// `least_run_bytes`: outputs whose runs are shorter on average are put together in the slab.
+    staged_job(const tensor_set_ref& set, std::size_t slab_bytes, std::uint64_t least_run_bytes) noexcept
+        : set_{set}, slab_bytes_{slab_bytes}, least_run_bytes_{least_run_bytes} {}
+
+    /// All that the plan makes in the windows. The plan must outlive the job.
+    ///   fails   out_of_memory, size_overflow
+    SAFEFUSE_OUT_OF_LINE result<void> divide(const copy_plan& plan, sequence<const staged_window> windows) noexcept {
+        plan_ = &plan;
+        struct runs_of {
+            std::uint64_t count = 0;
+            bool are_short = false;
+        };
+        const sequence<const copy_block> blocks = plan.blocks();
+        if (blocks.size() > UINT32_MAX) return failure{.code = errc::size_overflow, .actual = blocks.size()};
+        array<runs_of> runs;
+        if (!runs.resize(windows.size())) return failure{.code = errc::out_of_memory};
+        for (const copy_block& block : blocks) runs[block.output].count += block.run_count();
+        for (std::size_t i = 0; i < runs.size(); ++i)
+            runs[i].are_short = runs[i].count > 1 && plan.outputs()[i].size_bytes / runs[i].count < least_run_bytes_;
+
+        for (std::uint32_t i = 0; i < blocks.size(); ++i) {
+            const copy_block& block = blocks[i];
+            const staged_window& window = windows[block.output];
+            if (window.size_bytes == 0) continue;
+            if (runs[block.output].are_short) {
+                if (!order_.push(i)) return failure{.code = errc::out_of_memory};
+                continue;
+            }
+            const auto keep = [&](const copy_block& part) noexcept {
+                const auto keep_run = [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept {
+                    return add_run(part.output, part.source, from, to, size);
+                };
+                return ordered_block{part, block_side::source}.for_each_run(
+                    {part.source_offset, part.source_offset + part.source_extent_bytes()}, keep_run);
+            };
+            auto kept = cut(block, block_side::destination, {window.begin, window.begin + window.size_bytes}, keep);
+            if (!kept) return kept;
+        }
+        const auto before = [&](std::uint32_t a, std::uint32_t b) noexcept {
+            return blocks[a].output != blocks[b].output ? blocks[a].output < blocks[b].output
+                                                        : blocks[a].destination_offset < blocks[b].destination_offset;
+        };
+        if (!sort(order_.span(), before)) return failure{.code = errc::out_of_memory};
+        for (std::size_t first = 0, end = 0; first < order_.size(); first = end) {
+            const std::uint32_t output = blocks[order_[first]].output;
+            while (end < order_.size() && blocks[order_[end]].output == output) ++end;
+            if (auto added = add_windows(output, windows[output], first, end); !added) return added;
+        }
+        return {};
+    }
+
+    /// A run of a source into an output.
+    ///   fails   out_of_memory
+    result<void> add_run(std::uint32_t output, std::uint32_t source, std::uint64_t from, std::uint64_t to,
+                         std::uint64_t size_bytes) noexcept {
+        // a run that no slab holds becomes pieces of about the same size: short copies are slow
+        const std::uint64_t count = size_bytes / slab_bytes_ + (size_bytes % slab_bytes_ != 0);
+        std::uint64_t most = count == 0 ? 0 : size_bytes / count + (size_bytes % count != 0);
+        if (most < slab_bytes_ && slab_bytes_ - most >= 4096) most = (most + 4095) / 4096 * 4096;
+        for (std::uint64_t done = 0; done < size_bytes; done += most) {
+            const std::uint64_t size = size_bytes - done < most ? size_bytes - done : most;
+            if (!add({output, source, from + done, to + done, static_cast<std::size_t>(size), 0, 0}))
+                return failure{.code = errc::out_of_memory};
+        }
+        return {};
+    }
+
+    /// How many times a slab is filled.
+    [[nodiscard]] std::size_t fill_count() const noexcept { return fills_.size(); }
+    /// What fill i puts into its slab, one behind the other.
+    [[nodiscard]] sequence<const staged_piece> pieces(std::size_t i) const noexcept {
+        const std::size_t end = i + 1 < fills_.size() ? fills_[i + 1] : pieces_.size();
+        return pieces_.span().subspan(fills_[i], end - fills_[i]);
+    }
+    /// The sum of the bytes of all pieces.
+    [[nodiscard]] std::uint64_t size_bytes() const noexcept { return size_bytes_; }
+
+    /// Puts the bytes of fill i into a slab. `scratch` is for reading and kept by the caller. May be called from many threads. Where
+    /// it fails, `output` is the one that failed.
+    ///   fails   as reading the sources does
+    SAFEFUSE_OUT_OF_LINE result<void> fill(std::size_t number, std::byte* slab, array<std::byte>& scratch,
+                                           std::uint32_t& output) const noexcept {
+        const sequence<const staged_piece> pieces = this->pieces(number);
+        source_check check{set_};
+        for (std::size_t i = 0, next = 0; i < pieces.size(); i = next) {
+            const staged_piece& piece = pieces[i];
+            output = piece.output;
+            next = i + 1;
+            if (piece.block_count > 0) {
+                if (auto made = make_window(piece, slab + piece.at, scratch, check); !made) return made;
+                continue;
+            }
+            std::size_t size_bytes = piece.size_bytes;
+            for (; next < pieces.size() && continues(pieces[next - 1], pieces[next]); ++next)
+                size_bytes += pieces[next].size_bytes;
+            if (auto read = read_run(piece, size_bytes, slab + piece.at, check); !read) return read;
+        }
+        return {};
+    }
+
+private:
+    /// Longer copies are made in parts, each of which the C library makes by way of the cache: the device then reads from there.
+    static constexpr std::size_t cached_copy_bytes = std::size_t{256} << 10;
+    /// What is turned at a time, so that it stays in a core's cache.
+    static constexpr std::size_t turned_bytes = std::size_t{256} << 10;
+    /// Where a piece begins in its slab.
+    static constexpr std::size_t piece_alignment = 64;
+
+    [[nodiscard]] static bool continues(const staged_piece& a, const staged_piece& b) noexcept {
+        return a.block_count == 0 && b.block_count == 0 && a.source == b.source && a.from + a.size_bytes == b.from &&
+               a.at + a.size_bytes == b.at;
+    }
+
+    [[nodiscard]] bool add(staged_piece piece) noexcept {
+        piece.at = (used_ + piece_alignment - 1) / piece_alignment * piece_alignment;
+        if (!pieces_.empty()) {  // what lies together in the source is read together
+            staged_piece close = piece;
+            close.at = used_;
+            if (continues(pieces_.back(), close)) piece = close;
+        }
+        const bool fits = !fills_.empty() && piece.at <= slab_bytes_ && slab_bytes_ - piece.at >= piece.size_bytes;
+        if (!fits) {
+            piece.at = 0;
+            if (!fills_.push(pieces_.size())) return false;
+        }
+        if (!pieces_.push(piece)) {
+            if (!fits) fills_.pop();
+            return false;
+        }
+        used_ = piece.at + piece.size_bytes;
+        size_bytes_ += piece.size_bytes;
+        return true;
+    }
+
+    /// The windows of an output that blocks order_[first..end) make.
+    result<void> add_windows(std::uint32_t output, const staged_window& whole, std::size_t first, std::size_t end) noexcept {
+        const sequence<const copy_block> blocks = plan_->blocks();
+        // Windows end where a round of a loop does, as long a one as a slab holds: the parts of blocks are then few.
+        std::uint64_t step = 1;
+        for (std::size_t i = first; i < end; ++i) {
+            const copy_block& block = blocks[order_[i]];
+            for (std::uint32_t l = 0; l < block.loop_count; ++l) {
+                const std::uint64_t stride = block.loops[l].destination_stride;
+                if (stride <= slab_bytes_ && stride > step) step = stride;
+            }
+        }
+        const std::uint64_t stop = whole.begin + whole.size_bytes;
+        std::size_t next = first;  // blocks before this one end before the window
+        for (std::uint64_t begin = whole.begin; begin < stop;) {
+            std::uint64_t window_end = stop;
+            if (stop - begin > slab_bytes_) window_end = (begin + slab_bytes_) / step * step;  // step <= slab_bytes_
+            const auto ends_before = [&](const copy_block& block) noexcept {
+                return block.destination_offset + block.destination_extent_bytes() <= begin;
+            };
+            while (next < end && ends_before(blocks[order_[next]])) ++next;
+            std::size_t last = next;
+            while (last < end && blocks[order_[last]].destination_offset < window_end) ++last;
+            if (last > next && !add({output, 0, next, begin, static_cast<std::size_t>(window_end - begin), 0,
+                                     static_cast<std::uint32_t>(last - next)}))
+                return failure{.code = errc::out_of_memory};
+            begin = window_end;
+        }
+        return {};
+    }
+
+    result<void> read_run(const staged_piece& piece, std::size_t size_bytes, std::byte* to, source_check& check) const noexcept {
+        const sequence<const std::byte> resident = set_.source_bytes(piece.source);
+        if (resident.empty()) return set_.read(piece.source, piece.from, {to, size_bytes});
+        if (auto same = check.before(piece.source); !same) return same;
+        if (piece.from > resident.size() || resident.size() - piece.from < size_bytes)
+            return failure{.code = errc::read_past_end,
+                           .file = text{set_.source_name(piece.source)},
+                           .offset = piece.from,
+                           .expected = size_bytes,
+                           .actual = resident.size()};
+        const std::byte* const from = resident.data() + piece.from;
+        for (std::size_t done = 0; done < size_bytes; done += cached_copy_bytes)
+            copy_bytes(to + done, from + done, size_bytes - done < cached_copy_bytes ? size_bytes - done : cached_copy_bytes);
+        return {};
+    }
+
+    result<void> make_window(const staged_piece& piece, std::byte* to, array<std::byte>& scratch,
+                             source_check& check) const noexcept {
+        const sequence<const copy_block> blocks = plan_->blocks();
+        for (std::size_t i = 0; i < piece.block_count; ++i) {
+            const auto copy = [&](const copy_block& part) noexcept {
+                if (const sequence<const std::byte> resident = set_.source_bytes(part.source);
+                    !resident.empty() && is_turned(part)) {
+                    if (auto same = check.before(part.source); !same) return same;
+                    if (auto there = check_resident(set_, part, resident); !there) return there;
+                    return turn(part, resident.data() + part.source_offset, to + (part.destination_offset - piece.to), scratch);
+                }
+                return gather_part(set_, part, to, piece.to, scratch, check, false);
+            };
+            auto copied = cut(blocks[order_[static_cast<std::size_t>(piece.from) + i]], block_side::destination,
+                              {piece.to, piece.to + piece.size_bytes}, copy);
+            if (!copied) return copied;
+        }
+        return {};
+    }
+
+    /// The loop of a block along which single elements lie together in the source, and the other, along which they do in the output.
+    [[nodiscard]] static bool is_turned(const copy_block& block) noexcept {
+        if (block.loop_count != 2 || block.run_bytes > 8) return false;
+        const std::uint32_t along = block.loops[0].source_stride == block.run_bytes ? 0 : 1;
+        return block.loops[along].source_stride == block.run_bytes &&
+               block.loops[1 - along].destination_stride == block.run_bytes &&
+               block.loops[along].extent <= turned_bytes / 16 / block.run_bytes;
+    }
+    /// Runs such a block by way of a few rows of the source at a time, which are read one behind the other: rows that lie a page apart
+    /// are slow to read by columns.
+    static result<void> turn(const copy_block& block, const std::byte* from, std::byte* to, array<std::byte>& scratch) noexcept {
+        const std::uint32_t along = block.loops[0].source_stride == block.run_bytes ? 0 : 1;
+        const copy_loop rows = block.loops[1 - along];
+        const auto row_bytes = static_cast<std::size_t>(block.loops[along].extent * block.run_bytes);
+        const std::size_t apart = row_bytes + cache_line_bytes;  // not a power of two: rows would compete for the same lines
+        std::uint64_t most = turned_bytes / apart;
+        if (most > 32) most -= most % 32;  // whole lines of the output
+        if (!scratch.resize_unset(turned_bytes)) return failure{.code = errc::out_of_memory};
+        copy_block band = block;
+        band.loops[1 - along].source_stride = apart;
+        for (std::uint64_t first = 0; first < rows.extent; first += most) {
+            const std::uint64_t count = rows.extent - first < most ? rows.extent - first : most;
+            const std::byte* const first_row = from + first * rows.source_stride;
+            for (std::uint64_t r = 0; r < count; ++r)
+                copy_bytes(scratch.data() + r * apart, first_row + r * rows.source_stride, row_bytes);
+            band.loops[1 - along].extent = count;
+            copy_runs(band, scratch.data(), to + first * rows.destination_stride, false);
+        }
+        return {};
+    }
+
+    tensor_set_ref set_;
+    std::size_t slab_bytes_;
+    std::uint64_t least_run_bytes_;
+    const copy_plan* plan_ = nullptr;
+    array<std::uint32_t> order_;  // blocks of outputs with short runs, by output and offset in it
+    array<staged_piece> pieces_;
+    array<std::size_t> fills_;  // fill i is the pieces [fills_[i], fills_[i + 1])
+    std::size_t used_ = 0;      // of the last fill's slab
+    std::uint64_t size_bytes_ = 0;
+};
+
+/// Compares what the plan says is equal, in the windows, from the sources alone.
+inline result<void> compare_equal_sources(const copy_plan& plan, sequence<const staged_window> windows) noexcept {
+    array<std::byte> made;
+    for (const copy_block& block : plan.equal_blocks()) {
+        const staged_window& window = windows[block.output];
+        const std::uint64_t block_end = block.destination_offset + block.destination_extent_bytes();
+        const std::uint64_t window_end = window.begin + window.size_bytes;
+        std::uint64_t begin = block.destination_offset > window.begin ? block.destination_offset : window.begin;
+        const std::uint64_t end = block_end < window_end ? block_end : window_end;
+        for (std::uint64_t size = 0; begin < end; begin += size) {
+            size = end - begin < fuse_buffer_bytes ? end - begin : fuse_buffer_bytes;
+            if (!made.resize_unset(static_cast<std::size_t>(size))) return failure{.code = errc::out_of_memory};
+            if (auto equal = gather(plan, block.output, begin, made.span()); !equal) return equal;  // it compares
+        }
+    }
+    return {};
+}
+
+}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+
+#endif

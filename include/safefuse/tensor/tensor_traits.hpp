@@ -1,0 +1,40 @@
+// safefuse: how a framework lends its own tensor type.
+#ifndef SAFEFUSE_TENSOR_TENSOR_TRAITS_HPP
+#define SAFEFUSE_TENSOR_TENSOR_TRAITS_HPP
+
+#include <concepts>
+#include <cstddef>
+
+#include <safefuse/core/result.hpp>
+#include <safefuse/core/span.hpp>
+#include <safefuse/tensor/dtype.hpp>
+#include <safefuse/tensor/tensor_view.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI {
+
+/// Specialise this for a tensor type of your own, before its first use, with three static functions:
+///   sequence<std::byte> bytes(T&)      its storage, contiguous and row-major
+///   dtype type(const T&)                its element type
+///   X shape(const T&)                   its extents, outermost first; X converts to shape_view and may be a temporary
+template <class T>
+struct tensor_traits;
+
+/// A tensor that plans can be run into: tensor_traits is specialised for it.
+template <class T>
+concept writable_tensor = requires(T& tensor, const T& constant) {
+    { tensor_traits<T>::bytes(tensor) } -> std::convertible_to<sequence<std::byte>>;
+    { tensor_traits<T>::type(constant) } -> std::same_as<dtype>;
+    { tensor_traits<T>::shape(constant) } -> std::convertible_to<shape_view>;
+};
+
+/// A framework's tensor as a view, to be a member of a tensor_list.
+///   lifetime  the view points into `tensor`; its shape is `shape`, which must be what tensor_traits<T>::shape returns, kept by the caller
+///   fails   as tensor_view::of
+template <writable_tensor T>
+[[nodiscard]] result<tensor_view> view_of(T& tensor SAFEFUSE_LIFETIMEBOUND, shape_view shape SAFEFUSE_LIFETIMEBOUND) noexcept {
+    return tensor_view::of(tensor_traits<T>::type(tensor), shape, sequence<const std::byte>{tensor_traits<T>::bytes(tensor)});
+}
+
+}  // namespace safefuse::inline SAFEFUSE_ABI
+
+#endif

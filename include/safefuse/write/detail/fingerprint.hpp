@@ -1,0 +1,49 @@
+// safefuse: a short stand-in for something large, to tell whether two runs are about the same. Against accidents, not attackers.
+#ifndef SAFEFUSE_WRITE_DETAIL_FINGERPRINT_HPP
+#define SAFEFUSE_WRITE_DETAIL_FINGERPRINT_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include <safefuse/core/config.hpp>
+#include <safefuse/core/detail/name_table.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI {
+
+/// 128 bits that stand for something large.
+struct fingerprint {
+    std::uint64_t high = 0;
+    std::uint64_t low = 0;
+    friend bool operator==(const fingerprint&, const fingerprint&) noexcept = default;
+};
+
+namespace detail {
+
+/// Takes in what is told of a thing, in order. The same on every machine.
+class fingerprint_maker {
+public:
+    void add(std::uint64_t number) noexcept {
+        made_.high = multiply_fold(made_.high ^ number, 0x9E3779B97F4A7C15) + number;
+        made_.low = multiply_fold(made_.low + number, 0xE7037ED1A0B428DB) ^ (made_.low << 7 | made_.low >> 57);
+    }
+    void add(std::string_view characters) noexcept {
+        add(characters.size());
+        for (std::size_t i = 0; i < characters.size(); i += 8) {
+            std::uint64_t word = 0;
+            for (std::size_t b = i; b < characters.size() && b < i + 8; ++b)
+                word = word << 8 | static_cast<unsigned char>(characters[b]);
+            add(word);
+        }
+    }
+    [[nodiscard]] fingerprint made() const noexcept { return made_; }
+
+private:
+    fingerprint made_{0x8EBC6AF09C88C6E3, 0x589965CC75374CC3};
+};
+
+}  // namespace detail
+
+}  // namespace safefuse::inline SAFEFUSE_ABI
+
+#endif

@@ -1,0 +1,332 @@
+// safefuse: carries a rewrite_plan out: reads the sources front to back, each byte once, and hands bytes of the new tensors on.
+// Memory: the plan of one scope and one or two buffers.
+#ifndef SAFEFUSE_WRITE_DETAIL_REWRITE_RUN_HPP
+#define SAFEFUSE_WRITE_DETAIL_REWRITE_RUN_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include <safefuse/core/detail/plain.hpp>
+#include <safefuse/core/result.hpp>
+#include <safefuse/core/span.hpp>
+#include <safefuse/core/vector.hpp>
+#include <safefuse/plan/plan.hpp>
+#include <safefuse/run/detail/strided_copy.hpp>
+#include <safefuse/run/fuse.hpp>
+#include <safefuse/tensor/tensor_set.hpp>
+#include <safefuse/write/rewrite_plan.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI {
+
+/// How far a rewrite is.
+struct rewrite_progress {
+    std::string_view tensor;  ///< that was just worked on, by its new name
+    std::uint64_t done_bytes;
+    std::uint64_t total_bytes;
+};
+
+/// A function that is told of progress and answers whether to go on. It refers to the callable, which must outlive it and must
+/// not throw.
+class progress_ref {
+public:
+    progress_ref() noexcept = default;
+    template <class F>
+        requires(!std::is_same_v<F, progress_ref> && std::is_invocable_r_v<bool, F&, const rewrite_progress&>)
+    progress_ref(F& f SAFEFUSE_LIFETIMEBOUND) noexcept  // NOLINT: a callable is meant to convert
+        : object_{&f}, call_{[](void* object, const rewrite_progress& progress) {
+              return static_cast<bool>((*static_cast<F*>(object))(progress));
+          }} {}
+
+    bool operator()(const rewrite_progress& progress) const { return call_ == nullptr || call_(object_, progress); }
+
+private:
+    void* object_ = nullptr;
+    bool (*call_)(void*, const rewrite_progress&) = nullptr;
+};
+
+/// The buffer of a rewrite, where outputs are put together from strided copies.
+inline constexpr std::size_t rewrite_buffer_bytes = std::size_t{4} << 20;
+
+/// How large that buffer becomes, if need be, where sources must be read: a matrix that is transposed is read once as long as what is
+/// made of it fits.
+inline constexpr std::size_t largest_rewrite_buffer_bytes = std::size_t{24} << 20;
+
+namespace detail {
+
+/// How much is read and written at once where nothing needs to be put together: small enough to stay in a core's cache on the way.
+inline constexpr std::size_t run_piece_bytes = std::size_t{512} << 10;
+
+/// Lets go of a source's pages as they are used up, in strides that are worth a system call.
+class source_release {
+public:
+    source_release(const tensor_set_ref& set, advice hint) noexcept : set_{set}, hint_{hint} {}
+    ~source_release() { flush(); }
+    source_release(const source_release&) = delete;
+    source_release& operator=(const source_release&) = delete;
+
+    /// Bytes from `begin` to `end` of a source have been used.
+    void used(std::uint32_t source, std::uint64_t begin, std::uint64_t end) noexcept {
+        if (source != source_ || begin < begin_ || begin > end_ + page_multiple) {
+            flush();
+            source_ = source;
+            begin_ = end_ = begin / page_multiple * page_multiple;
+        }
+        if (end > end_) end_ = end;
+        if (end_ - begin_ >= stride_bytes) flush();
+    }
+
+private:
+    static constexpr std::uint64_t page_multiple = 65536;
+    static constexpr std::uint64_t stride_bytes = std::uint64_t{8} << 20;
+
+    void flush() noexcept {
+        if (end_ > begin_) set_.advise(source_, begin_, end_ - begin_, hint_);
+        begin_ = end_ / page_multiple * page_multiple;
+        end_ = begin_;
+    }
+
+    const tensor_set_ref& set_;
+    advice hint_;
+    std::uint32_t source_ = 0;
+    std::uint64_t begin_ = 0;
+    std::uint64_t end_ = 0;
+};
+
+/// A range that need not be sent, as offsets from the start of a run.
+struct shared_range {
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+};
+
+/// Sends the bytes of a plan's tensors to whoever accepts them: a new file, or a comparison.
+///   accept(tensor, offset, bytes)   bytes of tensor `tensor` of the rewrite_plan; fails as it likes
+///   accept.share(source, from, size, tensor, offset)   optional: tells which part of a run it has got in another way
+class rewrite_run {
+public:
+    rewrite_run(const rewrite_plan& plan, progress_ref progress, advice used_source) noexcept
+        : plan_{plan}, set_{plan.set()}, progress_{progress}, check_{set_}, release_{set_, used_source} {}
+
+    /// Counts bytes that are there already.
+    result<void> skip(std::uint32_t t, std::uint64_t size_bytes) noexcept { return progressed(t, size_bytes); }
+
+    /// Sends the bytes of the tensors `chosen` (numbers in the plan), in the order in which they lie in their sources.
+    template <class Accept>
+    result<void> send(sequence<const std::uint32_t> chosen, Accept&& accept) noexcept {
+        array<step> steps;
+        if (auto made = list_steps(steps, chosen); !made) return made;
+        for (const step& each : steps) {
+            check_.forget();
+            auto sent =
+                each.scope == rewrite_plan::as_it_is ? send_tensor(each.tensor, accept) : send_scope(each.scope, chosen, accept);
+            if (!sent) return sent;
+        }
+        return {};
+    }
+
+private:
+    /// A tensor as it is, or all chosen outputs of a scope.
+    struct step {
+        std::uint32_t source;
+        std::uint32_t scope;
+        std::uint64_t offset;
+        std::uint32_t tensor;
+    };
+
+    result<void> list_steps(array<step>& steps, sequence<const std::uint32_t> chosen) noexcept {
+        const failure no_memory{.code = errc::out_of_memory};
+        array<bool> listed;
+        if (!listed.resize(plan_.scopes().size(), false)) return no_memory;
+        for (const std::uint32_t t : chosen) {
+            const rewrite_plan::origin from = plan_.origin_of(t);
+            const bool as_it_is = from.scope == rewrite_plan::as_it_is;
+            if (!as_it_is && exchange(listed[from.scope], true)) continue;
+            const std::size_t first = as_it_is ? from.number : plan_.scopes()[from.scope].tensors[0];
+            const tensor_place place = set_.place(first);
+            if (!steps.push({place.source, from.scope, place.offset, t})) return no_memory;
+        }
+        const auto before = [](const step& a, const step& b) noexcept {
+            return a.source != b.source ? a.source < b.source : a.offset < b.offset;
+        };
+        if (!sort(steps.span(), before)) return no_memory;
+        return {};
+    }
+
+    /// Sends [from, from + size) of a source as bytes of a tensor, but for what the other side shares.
+    template <class Accept>
+    result<void> send_run(std::uint32_t source, std::uint64_t from, std::uint64_t size, std::uint32_t t, std::uint64_t to,
+                          Accept& accept) noexcept {
+        if constexpr (requires { accept.share(source, from, size, t, to); }) {
+            const shared_range shared = accept.share(source, from, size, t, to);
+            if (shared.end > shared.begin) {
+                if (auto sent = send_pieces(source, from, shared.begin, t, to, accept); !sent) return sent;
+                if (auto going = progressed(t, shared.end - shared.begin); !going) return going;
+                return send_pieces(source, from + shared.end, size - shared.end, t, to + shared.end, accept);
+            }
+        }
+        return send_pieces(source, from, size, t, to, accept);
+    }
+
+    template <class Accept>
+    result<void> send_pieces(std::uint32_t source, std::uint64_t from, std::uint64_t size, std::uint32_t t, std::uint64_t to,
+                             Accept& accept) noexcept {
+        const sequence<const std::byte> resident = set_.source_bytes(source);
+        if (!resident.empty())
+            if (auto same = check_.before(source); !same) return same;
+        for (std::uint64_t done = 0; done < size;) {
+            const std::size_t piece = static_cast<std::size_t>(size - done < run_piece_bytes ? size - done : run_piece_bytes);
+            sequence<const std::byte> bytes;
+            if (!resident.empty()) {
+                if (from > resident.size() || resident.size() - from < size)
+                    return failure{.code = errc::read_past_end,
+                                   .file = text{set_.source_name(source)},
+                                   .offset = from,
+                                   .expected = size,
+                                   .actual = resident.size()};
+                bytes = resident.subspan(static_cast<std::size_t>(from + done), piece);
+            } else {
+                if (!buffer_.reserve(run_piece_bytes)) return failure{.code = errc::out_of_memory};
+                if (auto read = set_.read(source, from + done, {buffer_.data(), piece}); !read) return read;
+                bytes = {buffer_.data(), piece};
+            }
+            if (auto accepted = accept(t, to + done, bytes); !accepted) {
+                // a mapping that was cut short meanwhile looks, to the system, like a bad pointer
+                if (!resident.empty())
+                    if (auto same = set_.check(source); !same) return same;
+                return accepted;
+            }
+            if (auto going = progressed(t, piece); !going) return going;
+            release_.used(source, from + done, from + done + piece);
+            done += piece;
+        }
+        return {};
+    }
+
+    result<void> progressed(std::uint32_t t, std::uint64_t size_bytes) noexcept {
+        done_bytes_ += size_bytes;
+        if (size_bytes != 0 && !progress_({plan_.tensors()[t].name, done_bytes_, plan_.total_bytes()}))
+            return failure{.code = errc::canceled};
+        return {};
+    }
+
+    template <class Accept>
+    result<void> send_tensor(std::uint32_t t, Accept& accept) noexcept {
+        const tensor_place place = set_.place(plan_.origin_of(t).number);
+        return send_run(place.source, place.offset, place.size_bytes, t, 0, accept);
+    }
+
+    template <class Accept>
+    result<void> send_scope(std::uint32_t scope, sequence<const std::uint32_t> chosen, Accept& accept) noexcept {
+        constexpr std::uint32_t not_chosen = ~std::uint32_t{0};
+        if (planned_scope_ != scope) {
+            planned_ = plan_.plan_of(scope);
+            planned_scope_ = planned_ ? scope : rewrite_plan::as_it_is;
+        }
+        if (!planned_) return std::move(planned_).error();
+        const copy_plan& plan = *planned_;
+        array<std::uint32_t> tensor_of;  // by output
+        // an output with strided copies, or with something to compare, is put together piece by piece; the others are runs
+        array<bool> gathered;
+        if (!tensor_of.resize(plan.outputs().size(), not_chosen) || !gathered.resize(plan.outputs().size(), false))
+            return failure{.code = errc::out_of_memory};
+        for (const std::uint32_t t : chosen)
+            if (plan_.origin_of(t).scope == scope) tensor_of[plan_.origin_of(t).number] = t;
+        for (const copy_block& block : plan.blocks()) gathered[block.output] = gathered[block.output] || block.loop_count != 0;
+        for (const copy_block& block : plan.equal_blocks()) gathered[block.output] = true;
+        for (const copy_block& block : plan.blocks()) {
+            const std::uint32_t t = tensor_of[block.output];
+            if (t == not_chosen || gathered[block.output]) continue;
+            if (auto sent = send_run(block.source, block.source_offset, block.run_bytes, t, block.destination_offset, accept);
+                !sent)
+                return sent;
+        }
+        for (std::size_t o = 0; o < plan.outputs().size(); ++o)
+            if (tensor_of[o] != not_chosen && gathered[o])
+                if (auto sent = send_gathered(plan, o, tensor_of[o], accept); !sent) return sent;
+        return {};
+    }
+
+    template <class Accept>
+    result<void> send_gathered(const copy_plan& plan, std::size_t output, std::uint32_t t, Accept& accept) noexcept {
+        const std::uint64_t size = plan.outputs()[output].size_bytes;
+        for (std::uint64_t done = 0; done < size;) {
+            const std::size_t piece = static_cast<std::size_t>(window_end(plan, output, done) - done);
+            if (!buffer_.reserve(piece < rewrite_buffer_bytes ? rewrite_buffer_bytes : piece))
+                return failure{.code = errc::out_of_memory};
+            if (auto gathered = gather(plan, output, done, {buffer_.data(), piece}); !gathered) return gathered;
+            if (auto accepted = accept(t, done, sequence<const std::byte>{buffer_.data(), piece}); !accepted) return accepted;
+            if (auto going = progressed(t, piece); !going) return going;
+            release_gathered(plan, output, {done, done + piece});
+            done += piece;
+        }
+        return {};
+    }
+
+    /// Where the next piece of an output ends: about a buffer behind `begin`, and where no source would be read twice.
+    [[nodiscard]] std::uint64_t window_end(const copy_plan& plan, std::size_t output, std::uint64_t begin) const noexcept {
+        const std::uint64_t size = plan.outputs()[output].size_bytes;
+        const auto at_most = [&](std::uint64_t bytes) noexcept { return size - begin < bytes ? size : begin + bytes; };
+        const std::uint64_t usual = at_most(rewrite_buffer_bytes);
+        const std::uint64_t latest = at_most(largest_rewrite_buffer_bytes);
+        const auto is_clean = [&](std::uint64_t end) noexcept {
+            for (const copy_block& block : plan.blocks())
+                if (block.output == output && block.destination_offset < end &&
+                    block.destination_offset + block.destination_extent_bytes() > end && is_turned(block) &&
+                    set_.source_bytes(block.source).empty())
+                    return false;
+            return true;
+        };
+        if (is_clean(usual)) return usual;
+        std::uint64_t before = begin, behind = latest;
+        for (const copy_block& block : plan.blocks()) {
+            const std::uint64_t end = block.destination_offset + block.destination_extent_bytes();
+            if (block.output != output || end <= begin || end > latest) continue;
+            if ((end <= usual ? end <= before : end >= behind) || !is_clean(end)) continue;
+            (end <= usual ? before : behind) = end;
+        }
+        return before > begin ? before : behind;
+    }
+    /// Whether neighbours in the output lie far apart in the source: pieces of the one are then no pieces of the other.
+    [[nodiscard]] static bool is_turned(const copy_block& block) noexcept {
+        for (std::uint32_t i = 1; i < block.loop_count; ++i)
+            if (block.loops[i - 1].source_stride < block.loops[i].source_stride) return true;
+        return false;
+    }
+
+    /// A block is let go when its last byte is in the window; one that is too large for that, piece by piece, though the next
+    /// piece may touch the same pages again.
+    void release_gathered(const copy_plan& plan, std::size_t output, byte_window window) noexcept {
+        constexpr std::uint64_t large_bytes = std::uint64_t{64} << 20;
+        for (const copy_block& block : plan.blocks()) {
+            if (block.output != output) continue;
+            const std::uint64_t end = block.destination_offset + block.destination_extent_bytes();
+            if (block.destination_offset >= window.end || end <= window.begin) continue;
+            const auto let_go = [&](const copy_block& part) noexcept {
+                release_.used(part.source, part.source_offset, part.source_offset + part.source_extent_bytes());
+                return result<void>{};
+            };
+            if (end <= window.end && block.source_extent_bytes() <= large_bytes)
+                (void)let_go(block);
+            else if (block.source_extent_bytes() > large_bytes)
+                (void)cut(block, block_side::destination, window, let_go);
+        }
+    }
+
+    const rewrite_plan& plan_;
+    const tensor_set_ref& set_;
+    progress_ref progress_;
+    source_check check_;
+    source_release release_;
+    array<std::byte> buffer_;
+    std::uint32_t planned_scope_ = rewrite_plan::as_it_is;
+    result<copy_plan> planned_{failure{}};
+    std::uint64_t done_bytes_ = 0;
+};
+
+}  // namespace detail
+
+}  // namespace safefuse::inline SAFEFUSE_ABI
+
+#endif

@@ -1,0 +1,553 @@
+// safefuse: writing a checkpoint to a directory that has one already. The new checkpoint is written
+// beside the old one and takes its place when it is complete. At every moment the directory is the old
+// checkpoint, can be gone on with, or is the new one.
+//
+//     PARENT/.OUT.safefuse-new/      where the new checkpoint is written, then exchanged with OUT at once
+//     OUT/.safefuse-new/             the same, if OUT is a mount point or its parent may not be written to:
+//                                    its files are then renamed into OUT one by one
+//     OUT/.safefuse-writing          the lock, and how far a replacement is; a run that is killed is
+//                                    rolled forward from it
+#ifndef SAFEFUSE_WRITE_REPLACE_HPP
+#define SAFEFUSE_WRITE_REPLACE_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <string_view>
+#include <utility>
+
+#include <safefuse/core/detail/plain.hpp>
+#include <safefuse/core/result.hpp>
+#include <safefuse/core/vector.hpp>
+#include <safefuse/format/shard_index.hpp>
+#include <safefuse/io/mapped_file.hpp>
+#include <safefuse/tensor/tensor_set.hpp>
+#include <safefuse/write/checkpoint_writer.hpp>
+#include <safefuse/write/detail/source_files.hpp>
+
+namespace safefuse::inline SAFEFUSE_ABI {
+
+/// What happens to a checkpoint that is where a new one is to be written.
+enum class existing : std::uint8_t {
+    refuse,   ///< it stays, and the writer fails with destination_not_empty
+    replace,  ///< it stays until the new one is complete, which then takes its place
+};
+
+/// How a destination is opened.
+struct destination_options {
+    existing what = existing::refuse;      ///< if a checkpoint is there
+    bool resume = false;                   ///< go on with what a killed run has left, a replacement too
+    durability wait = durability::synced;  ///< what commit() waits for
+};
+
+/// The names that this header gives to directories.
+inline constexpr std::string_view staging_ending = ".safefuse-new";
+
+namespace detail {
+
+/// How the state file of a directory reads that another one has been exchanged with, or is about to be.
+inline constexpr std::string_view replaced_state = "safefuse has put another checkpoint in the place of this one\n";
+
+/// What a file in a destination is, by its name.
+[[nodiscard]] constexpr bool is_index_name(std::string_view name) noexcept {
+    return !name.starts_with('.') && name.ends_with(shard_index_ending);
+}
+[[nodiscard]] constexpr bool is_tensor_name(std::string_view name) noexcept {
+    return !name.starts_with('.') && name.ends_with(tensor_file_ending);
+}
+[[nodiscard]] constexpr bool is_checkpoint_name(std::string_view name) noexcept {
+    return is_index_name(name) || is_tensor_name(name) || is_unfinished(name);
+}
+
+/// The names in a directory, of what is no directory itself. Symbolic links are not followed.
+///   fails   as list_directory
+[[nodiscard]] inline result<list<text>> names_in(std::string_view directory, bool& has_directories) noexcept {
+    list<text> names;
+    bool has_room = true;
+    has_directories = false;
+    auto listed = list_directory(directory, [&](std::string_view name, bool is_directory) noexcept {
+        const text path = join_path(directory, name);
+        has_room = !path.empty();
+        if (!has_room) return false;
+        if (is_directory) {
+            const auto entry = entry_of_path(path, false);
+            has_directories = true;
+            if (!entry || !entry->is_link) return true;
+        }
+        text copy{name};
+        has_room = copy.size() == name.size() && names.push(std::move(copy));
+        return has_room;
+    });
+    if (!listed) return std::move(listed).error();
+    if (!has_room) return failure{.code = errc::out_of_memory, .file = directory};
+    return names;
+}
+
+}  // namespace detail
+
+/// Where a checkpoint is written until it is complete: the directory asked for, or, if a checkpoint there
+/// is to be replaced, a directory beside it that takes its place at the end.
+///
+///     auto destination = checkpoint_destination::open(path, set, {.what = existing::replace});
+///     ... rewrite(plan, destination->directory(), {.resume = destination->resumes(),
+///                                                  .keep_state = destination->is_staged()}) ...
+///     ... write config.json and the like to destination->directory() ...
+///     destination->commit();
+///
+/// What commit() does to the old directory: its tensor files and shard indexes are removed, files that the
+/// new checkpoint has too are replaced, and every other file and directory stays where it is. If there is
+/// nothing else, both directories change their names at once; otherwise, and if that cannot be done (a mount
+/// point, another file system, a parent that may not be written to, Windows), the new files are renamed into
+/// the directory one by one, the index last. A run that is killed meanwhile is completed by the next one that
+/// resumes or replaces; until then the directory loads as no checkpoint.
+///
+/// The directory is locked from open() to commit(), before anything is changed. Whoever does not want to go on with
+/// a run that was killed removes the directory named `.OUT.safefuse-new`; the old checkpoint is then as it was,
+/// unless the state file says that files are being replaced.
+///   lifetime  the tensor set must stay where it is
+class checkpoint_destination {
+public:
+    /// The other has then nothing to complete or to remove.
+    checkpoint_destination(checkpoint_destination&&) noexcept = default;
+    /// What was not committed here is left as by the destructor.
+    checkpoint_destination& operator=(checkpoint_destination&& other) noexcept {
+        if (this != &other) {
+            this->~checkpoint_destination();
+            new (this) checkpoint_destination{std::move(other)};
+        }
+        return *this;
+    }
+    /// Without a commit() the old checkpoint stays as it is. New shards that are complete stay beside it, to
+    /// be gone on with; if there is none, nothing stays.
+    ~checkpoint_destination() { abandon(); }
+
+    /// Finds out where to write, locks the directory if a checkpoint in it is to be replaced, and completes a
+    /// replacement that a killed run had begun to carry out. A symbolic link to a directory stands for that
+    /// directory.
+    ///   fails   destination_in_source (the directory is the source, inside or around it, or a file of the
+    ///           source would be lost with it, by whatever links and mounts it is reached), in_use,
+    ///           not_a_directory, not_a_file (the state file is a link), file_not_found (its parent is missing,
+    ///           or the files of a begun replacement), already_exists (no place to write to), permission_denied,
+    ///           disk_full, io_error, out_of_memory
+    static result<checkpoint_destination> open(std::string_view directory, tensor_set_ref sources SAFEFUSE_LIFETIMEBOUND,
+                                               const destination_options& options = {}) noexcept {
+        checkpoint_destination made{sources};
+        if (auto opened = made.find(directory, options); !opened) return std::move(opened).error();
+        return made;
+    }
+
+    /// Where the checkpoint and the files beside it are to be written.
+    [[nodiscard]] std::string_view directory() const noexcept SAFEFUSE_LIFETIMEBOUND { return written_; }
+    /// Whether that is beside the directory asked for. The writer is then to keep its state file
+    /// (write_options::keep_state), from which a run that is killed before commit() goes on.
+    [[nodiscard]] bool is_staged() const noexcept { return claim_.holds(); }
+    /// Whether the writer is to go on with what is there.
+    [[nodiscard]] bool resumes() const noexcept { return resumes_; }
+
+    /// Puts the checkpoint in its place. Call it when everything is written; where nothing is to be replaced
+    /// it does nothing.
+    ///   fails   file_changed (a source was written to since open(); the old checkpoint stays), in_use,
+    ///           destination_in_source (a file of the source has come there meanwhile),
+    ///           permission_denied, disk_full, io_error, out_of_memory. After a failure the old checkpoint is
+    ///           there, or a run that resumes completes the new one
+    result<void> commit() noexcept {
+        if (!is_staged()) return {};
+        if (auto same = detail::check_unchanged(sources_, states_.span()); !same) return same;
+        // what is there may be another directory's content than when it was opened
+        auto files = detail::source_files::of(sources_);
+        if (!files) return std::move(files).error();
+        if (auto survive = files->check_survive(sources_, real_); !survive) return survive;
+        auto staged = detail::directory_claim::take(written_, true);
+        if (!staged) return std::move(staged).error();
+        if (auto removed = remove_temporaries(); !removed) return removed;
+        if (auto restricted = restrict_permissions(); !restricted) return restricted;
+        if (auto synced = sync(written_); !synced) return synced;
+        auto can_be_exchanged = is_exchangeable();
+        if (!can_be_exchanged) return std::move(can_be_exchanged).error();
+        begun_to_replace_ = true;
+        if (*can_be_exchanged) {
+            if (auto told = claim_.write(detail::replaced_state, wait_); !told) return told;
+            if (detail::os::exchange_directories(written_.c_str(), real_.c_str())) {
+                if (!staged->moved_to(real_)) return failure{.code = errc::out_of_memory, .file = real_};
+                if (auto synced = sync(detail::directory_of(real_)); !synced) return synced;
+                if (auto removed = remove_replaced(written_); !removed) return removed;
+                claim_ = detail::directory_claim{};
+                staged->remove();
+                return sync(real_);
+            }
+        }
+        if (auto told = claim_.write(step_text('1', is_beside_), wait_); !told) return told;
+        if (auto moved = move_files(written_, *staged, '1', is_beside_); !moved) return moved;
+        staged->remove();
+        return sync(real_);
+    }
+
+private:
+    explicit checkpoint_destination(tensor_set_ref sources) noexcept : sources_{sources} {}
+
+    // States ------------------------------------------------------------------------------------------
+
+    /// The line that a state file has while files are renamed into its directory. In step 1 old files are
+    /// removed, in step 2 new ones are renamed: what is there is then new.
+    static text step_text(char step, bool beside) noexcept {
+        text line{detail::replacing_state};
+        const char digit[] = {step};
+        const bool whole = line.append(": step ") && line.append(detail::characters_at(digit, 1)) &&
+                           line.append(beside ? " from beside it\n" : " from inside it\n");
+        return whole ? std::move(line) : text{};
+    }
+
+    /// Whether a directory is one that this header writes to: a real one, with a state file.
+    static bool is_begun(std::string_view place) noexcept {
+        const auto entry = place.empty() ? result<detail::os::entry_facts>{failure{}} : detail::entry_of_path(place, false);
+        return entry && !entry->is_link && entry->kind == detail::os::path_kind::directory && has_entry(place, writer_state_file);
+    }
+    static bool has_entry(std::string_view directory, std::string_view name) noexcept {
+        const text path = detail::join_path(directory, name);
+        return !path.empty() && detail::entry_of_path(path, false).has_value();
+    }
+
+    /// Whether a directory holds files of a checkpoint, finished or not.
+    static result<bool> is_occupied(std::string_view directory) noexcept {
+        bool occupied = false;
+        auto listed = detail::list_directory(directory, [&](std::string_view name, bool is_directory) noexcept {
+            occupied = name == writer_state_file || (!is_directory && detail::is_checkpoint_name(name));
+            return !occupied;
+        });
+        if (!listed) return std::move(listed).error();
+        return occupied;
+    }
+
+    result<void> sync(std::string_view directory) const noexcept {
+        return wait_ == durability::synced ? detail::sync_directory(directory) : result<void>{};
+    }
+
+    // Opening -----------------------------------------------------------------------------------------
+
+    result<void> find(std::string_view directory, const destination_options& options) noexcept {
+        const failure no_memory{.code = errc::out_of_memory, .file = directory};
+        wait_ = options.wait;
+        resumes_ = options.resume;
+        written_ = directory;
+        if (written_.size() != directory.size()) return no_memory;
+        if (auto apart = detail::check_apart(sources_, directory); !apart) return apart;
+        auto states = detail::states_of_sources(sources_);
+        if (!states) return std::move(states).error();
+        states_ = std::move(*states);
+        const auto kind = detail::kind_of_path(directory);
+        if (!kind && kind.error().code != errc::file_not_found) return failure{kind.error()};
+        if (kind && *kind != detail::os::path_kind::directory) return failure{.code = errc::not_a_directory, .file = directory};
+        const bool replaces = options.what == existing::replace;
+        if (!replaces && !options.resume) return {};
+
+        auto real = detail::future_path(directory);
+        if (!real) return std::move(real).error();
+        real_ = std::move(*real);
+        if (!name_places()) return no_memory;
+        const bool is_left = is_begun(beside_) || is_begun(inside_);
+        if (!kind && !is_left) return {};
+        if (kind && !is_left) {
+            auto occupied = replaces ? is_occupied(real_) : result<bool>{has_entry(real_, writer_state_file)};
+            if (!occupied) return std::move(occupied).error();
+            if (!*occupied) return {};
+        }
+        auto files = detail::source_files::of(sources_);
+        if (!files) return std::move(files).error();
+        if (!kind) {
+            if (auto made = detail::make_directory(real_); !made) return made;
+            if (auto synced = sync(detail::directory_of(real_)); !synced) return synced;
+        }
+        for (const text* place : {&real_, &beside_, &inside_}) {
+            if (place != &real_ && !is_begun(*place)) continue;
+            if (auto survive = files->check_survive(sources_, *place); !survive) {
+                survive.error().file = directory;
+                return survive;
+            }
+        }
+        auto claim = detail::directory_claim::take(real_, true);
+        if (!claim) {
+            claim.error().file = directory;
+            return std::move(claim).error();
+        }
+        claim_ = std::move(*claim);
+        auto opened = recover(replaces);
+        if (!opened || !claim_.holds()) return opened;
+        if (auto place = choose_place(replaces); !place) {
+            leave();
+            return place;
+        }
+        return {};
+    }
+
+    bool name_places() noexcept {
+        inside_ = detail::join_path(real_, staging_ending);
+        const std::string_view name = detail::file_name_of(real_);
+        text hidden{"."};
+        if (inside_.empty()) return false;
+        if (name.empty()) return true;  // the root has nothing beside it
+        if (!hidden.append(name) || !hidden.append(staging_ending)) return false;
+        beside_ = detail::join_path(detail::directory_of(real_), hidden);
+        return !beside_.empty();
+    }
+
+    /// Completes what a killed run had begun. Afterwards the claim is let go if the directory itself is to be
+    /// written to.
+    result<void> recover(bool replaces) noexcept {
+        auto state = claim_.read();
+        if (!state) return std::move(state).error();
+        // what an unfinished run says, which is no replacement, stays until it is replaced
+        removes_state_ = state->empty() || *state == detail::replaced_state;
+        if (is_begun(beside_)) {
+            auto other = detail::directory_claim::take(beside_, false);
+            if (!other) return std::move(other).error();
+            auto other_state = other->read();
+            if (!other_state) return std::move(other_state).error();
+            if (*other_state == detail::replaced_state) {  // it is the old one
+                other = detail::directory_claim{};
+                if (auto removed = remove_replaced(beside_); !removed) return removed;
+                // the new one's state is still there: the writer looks at it again
+                if (!replaces) claim_ = detail::directory_claim{};
+                return {};
+            }
+        }
+        if (state->view().starts_with(detail::replacing_state)) {
+            const bool beside = *state == step_text('1', true) || *state == step_text('2', true);
+            const std::string_view place = beside ? beside_.view() : inside_.view();
+            const char step = *state == step_text('1', beside) ? '1' : '2';
+            if (!is_begun(place))
+                return failure{
+                    .code = errc::file_not_found, .file = place, .detail = "it has the files of a replacement that was begun"};
+            auto staged = detail::directory_claim::take(place, true);
+            if (!staged) return std::move(staged).error();
+            if (auto moved = move_files(place, *staged, step, beside); !moved) return moved;
+            if (!replaces) return {};  // as after an exchange
+            claim_ = std::move(*staged);
+            removes_state_ = true;
+            return {};
+        }
+        if (!replaces && !is_begun(beside_) && !is_begun(inside_)) {
+            // nothing is to be replaced; a run that was killed at its very end leaves these empty
+            for (const text* place : {&beside_, &inside_}) (void)detail::remove_directory(*place);
+            leave();
+        }
+        return {};
+    }
+
+    result<void> choose_place(bool replaces) noexcept {
+        if (!replaces) {
+            is_beside_ = is_begun(beside_);
+            return use(is_beside_ ? beside_ : inside_);
+        }
+        resumes_ = false;
+        for (const text* place : {&beside_, &inside_})
+            if (auto gone = discard(*place); !gone) return gone;
+        const auto old = detail::entry_of_path(real_, true);
+        if (!old) return failure{old.error()};
+        const std::uint32_t permissions = (old->permissions & 0777u) | 0700u;
+        if (detail::os::can_exchange && !beside_.empty() && detail::make_directory(beside_, permissions)) {
+            // a rename tells whether a mount is between them; it has the other name for a moment
+            const bool is_near = static_cast<bool>(detail::os::rename_over(beside_.c_str(), inside_.c_str()));
+            if (is_near && detail::os::rename_over(inside_.c_str(), beside_.c_str())) {
+                is_beside_ = true;
+                if (auto synced = sync(detail::directory_of(beside_)); !synced) return synced;
+                return use(beside_);
+            }
+            (void)detail::remove_directory(is_near ? inside_ : beside_);
+        }
+        if (auto made = detail::make_directory(inside_, permissions); !made) return made;
+        if (auto synced = sync(real_); !synced) return synced;
+        return use(inside_);
+    }
+
+    result<void> use(const text& place) noexcept {
+        written_ = place;
+        if (written_.size() != place.size()) return failure{.code = errc::out_of_memory, .file = place};
+        is_placed_ = true;
+        return {};
+    }
+
+    /// Removes what a run has left that nobody goes on with. What has no state file is not ours.
+    static result<void> discard(std::string_view place) noexcept {
+        if (place.empty()) return {};
+        if (!is_begun(place)) {
+            (void)detail::remove_directory(place);  // if it is empty
+            return {};
+        }
+        auto claim = detail::directory_claim::take(place, false);
+        if (!claim) return std::move(claim).error();
+        bool has_directories = false;
+        auto names = detail::names_in(place, has_directories);
+        if (!names) return std::move(names).error();
+        for (const text& name : *names)
+            if (!(name == writer_state_file))
+                if (auto removed = detail::remove_file(detail::join_path(place, name)); !removed) return removed;
+        claim->remove();
+        return detail::remove_directory(place);
+    }
+
+    void leave() noexcept {
+        if (removes_state_ && !begun_to_replace_)
+            claim_.remove();
+        else
+            claim_ = detail::directory_claim{};
+    }
+
+    void abandon() noexcept {
+        if (!claim_.holds()) return;
+        if (!begun_to_replace_ && is_placed_) {
+            bool has_directories = false, has_shards = true;
+            if (const auto names = detail::names_in(written_, has_directories)) {
+                has_shards = false;
+                for (const text& name : *names) has_shards = has_shards || detail::is_tensor_name(name);
+            }
+            if (!has_shards) (void)discard_all(written_);
+        }
+        leave();
+    }
+    /// Also where the writer had not even made its state file.
+    static result<void> discard_all(std::string_view place) noexcept {
+        if (!is_begun(place)) {
+            bool has_directories = false;
+            auto names = detail::names_in(place, has_directories);
+            if (!names) return std::move(names).error();
+            for (const text& name : *names) (void)detail::remove_file(detail::join_path(place, name));
+        }
+        return discard(place);
+    }
+
+    // Replacing ---------------------------------------------------------------------------------------
+
+    /// What killed runs have left half-written does not become part of the new checkpoint.
+    result<void> remove_temporaries() const noexcept {
+        bool has_directories = false;
+        auto names = detail::names_in(written_, has_directories);
+        if (!names) return std::move(names).error();
+        for (const text& name : *names)
+            if (detail::is_temporary(name))
+                if (auto removed = detail::remove_file(detail::join_path(written_, name)); !removed) return removed;
+        return {};
+    }
+
+    /// Others get no more rights to a new file than they had to the old one of that name, nor to a tensor
+    /// file than they had to every old one.
+    result<void> restrict_permissions() const noexcept {
+        bool has_directories = false;
+        auto old_names = detail::names_in(real_, has_directories);
+        if (!old_names) return std::move(old_names).error();
+        std::uint32_t of_tensors = 07777;
+        for (const text& name : *old_names) {
+            if (!detail::is_tensor_name(name)) continue;
+            const auto entry = detail::entry_of_path(detail::join_path(real_, name), true);
+            if (entry && entry->kind == detail::os::path_kind::file) of_tensors &= entry->permissions | 07700u;
+        }
+        auto names = detail::names_in(written_, has_directories);
+        if (!names) return std::move(names).error();
+        for (const text& name : *names) {
+            const text path = detail::join_path(written_, name);
+            const auto entry = detail::entry_of_path(path, false);
+            if (!entry) return failure{entry.error()};
+            // a file with other names is the source's, too
+            if (entry->is_link || entry->kind != detail::os::path_kind::file || entry->link_count > 1) continue;
+            std::uint32_t permissions = entry->permissions;
+            if (detail::is_tensor_name(name) || detail::is_index_name(name)) permissions &= of_tensors;
+            const auto old = detail::entry_of_path(detail::join_path(real_, name), true);
+            if (old && old->kind == detail::os::path_kind::file) permissions &= old->permissions | 07700u;
+            if (permissions == entry->permissions) continue;
+            if (const auto came = detail::os::set_permissions(path.c_str(), permissions); !came) return came.about(path);
+        }
+        return {};
+    }
+
+    /// Whether nothing would stay in the old directory but what is replaced, and the new one can be given its
+    /// owner and permissions.
+    [[nodiscard]] result<bool> is_exchangeable() const noexcept {
+        if (!detail::os::can_exchange || !is_beside_) return false;
+        bool has_directories = false;
+        auto names = detail::names_in(real_, has_directories);
+        if (!names) return std::move(names).error();
+        if (has_directories) return false;
+        for (const text& name : *names)
+            if (!(name == writer_state_file) && !detail::is_checkpoint_name(name) && !has_entry(written_, name)) return false;
+        return static_cast<bool>(detail::os::copy_ownership(real_.c_str(), written_.c_str()));
+    }
+
+    /// Removes the directory that the new one has been exchanged with. Files that came into it in the last
+    /// moment go to the new one.
+    result<void> remove_replaced(std::string_view place) const noexcept {
+        bool has_directories = false;
+        auto names = detail::names_in(place, has_directories);
+        if (!names) return std::move(names).error();
+        for (const bool indexes : {true, false})  // nobody takes what is left for a checkpoint
+            for (const text& name : *names) {
+                if (name == writer_state_file || detail::is_index_name(name) != indexes) continue;
+                const text path = detail::join_path(place, name);
+                const bool is_replaced = detail::is_checkpoint_name(name) || has_entry(real_, name);
+                auto done = is_replaced ? detail::remove_file(path) : detail::rename_file(path, detail::join_path(real_, name));
+                if (!done) return done;
+            }
+        if (auto synced = sync(real_); !synced) return synced;
+        // the state goes last: it tells what the directory is
+        if (auto removed = detail::remove_file(detail::join_path(place, writer_state_file)); !removed) return removed;
+        return detail::remove_directory(place);
+    }
+
+    /// Removes the old tensor files, renames the new files into the directory, the index last, and then the
+    /// state file, which is `staged`'s and from here on the directory's. Can be repeated from any point.
+    result<void> move_files(std::string_view place, detail::directory_claim& staged, char step, bool beside) noexcept {
+        bool has_directories = false;
+        begun_to_replace_ = true;
+        if (step == '1') {
+            auto old_names = detail::names_in(real_, has_directories);
+            if (!old_names) return std::move(old_names).error();
+            for (const bool indexes : {true, false})
+                for (const text& name : *old_names)
+                    if (detail::is_checkpoint_name(name) && detail::is_index_name(name) == indexes)
+                        if (auto removed = detail::remove_file(detail::join_path(real_, name)); !removed) return removed;
+            if (auto synced = sync(real_); !synced) return synced;
+            if (auto told = claim_.write(step_text('2', beside), wait_); !told) return told;
+        }
+        auto names = detail::names_in(place, has_directories);
+        if (!names) return std::move(names).error();
+        for (const bool indexes : {false, true})
+            for (const text& name : *names) {
+                if (name == writer_state_file || detail::is_index_name(name) != indexes) continue;
+                auto moved = detail::rename_file(detail::join_path(place, name), detail::join_path(real_, name));
+                if (!moved) return moved;
+            }
+        if (auto synced = sync(real_); !synced) return synced;
+        const text from = detail::join_path(place, writer_state_file), to = detail::join_path(real_, writer_state_file);
+        if (!detail::os::replaces_open_files) {
+            staged = detail::directory_claim{};
+            claim_ = detail::directory_claim{};
+        }
+        if (auto moved = detail::rename_file(from, to); !moved) return moved;
+        claim_ = detail::directory_claim{};
+        if (!detail::os::replaces_open_files) {
+            auto again = detail::directory_claim::take(real_, false);
+            if (!again) return std::move(again).error();
+            staged = std::move(*again);
+        } else if (!staged.moved_to(real_)) {
+            return failure{.code = errc::out_of_memory, .file = real_};
+        }
+        begun_to_replace_ = false;
+        return detail::remove_directory(place);
+    }
+
+    tensor_set_ref sources_;
+    detail::array<detail::source_state> states_;
+    durability wait_ = durability::synced;
+    bool resumes_ = false;
+    bool is_placed_ = false;         // written_ is one of the two places
+    bool is_beside_ = false;         // and which
+    bool removes_state_ = false;     // the directory's, if nothing comes of this
+    bool begun_to_replace_ = false;  // from here on only forward
+    text written_;
+    text real_;    // the directory asked for, without links
+    text beside_;  // the two places to write to
+    text inside_;
+    detail::directory_claim claim_;  // of the directory asked for
+};
+
+}  // namespace safefuse::inline SAFEFUSE_ABI
+
+#endif
