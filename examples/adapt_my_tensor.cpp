@@ -55,7 +55,7 @@ int main(int argc, char** argv) {
         named.push_back({names[i], *view});
     }
     const sf::tensor_list set{named};
-    const auto plan = sf::plan<sf::layouts::qwen2_moe>(set, "layers.0.mlp.experts");
+    const auto plan = sf::plan<sf::families::qwen2_moe>(set, "layers.0.mlp.experts");
     if (!plan) return report(plan.error());
 
     // The destination has the output's shape; fuse checks dtype and shape through tensor_traits.

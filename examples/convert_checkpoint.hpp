@@ -22,7 +22,7 @@ namespace sf = safefuse;
 
 /// The family of a checkpoint, and what config.json says that its tensors must agree with.
 struct chosen_family {
-    const sf::known_family* family = nullptr;
+    const sf::family_entry* family = nullptr;
     std::string model_type;  ///< config.json's
     std::vector<sf::known_extent> extents;
 
@@ -38,7 +38,7 @@ inline sf::result<chosen_family> choose_family_alone(const std::string& path, sf
     if (!config && config.error().code != sf::errc::file_not_found) return config.error();
     if (config) {
         out.model_type = config->model_type.view();
-        if (config->expert_count != sf::no_number && !any_expert_count) out.extents.push_back({"E", config->expert_count});
+        if (config->expert_count != sf::unknown && !any_expert_count) out.extents.push_back({"E", config->expert_count});
         for (const sf::text* type : {&config->model_type, &config->text_model_type})
             if (out.family == nullptr) out.family = sf::find_family(*type);
     }
@@ -47,7 +47,7 @@ inline sf::result<chosen_family> choose_family_alone(const std::string& path, sf
         if (out.family != nullptr) return out;
         sf::text detail{wanted};
         detail.append(": ");
-        detail.append(sf::known_family_names());
+        detail.append(sf::family_names());
         return sf::failure{.code = sf::errc::unknown_family, .detail = detail};
     }
     if (out.family != nullptr) return out;
@@ -77,7 +77,7 @@ inline sf::result<chosen_family> choose_family(const std::string& path, sf::tens
     for (const sf::config_extent& each : chosen->family->fuse.config_extents) {
         const auto number = sf::read_config_number(text_of(directory_of(path)), each.key);
         if (!number && number.error().code != sf::errc::file_not_found) return number.error();
-        if (number && *number != sf::no_number) chosen->extents.push_back({each.name, *number});
+        if (number && *number != sf::unknown) chosen->extents.push_back({each.name, *number});
     }
     return chosen;
 }
@@ -127,7 +127,7 @@ std::vector<sf::metadata_entry> metadata_of(const Checkpoint& checkpoint) {
 /// How many experts modules are in the form already that they are to be brought into.
 inline std::size_t already_done(const sf::experts_scopes& scopes) {
     std::size_t count = 0;
-    for (std::size_t i = 0; i < scopes.experts_count(); ++i) count += scopes[i].form == sf::experts_form::to ? 1u : 0u;
+    for (std::size_t i = 0; i < scopes.experts_count(); ++i) count += scopes[i].form == sf::scope_state::done ? 1u : 0u;
     return count;
 }
 
@@ -174,7 +174,7 @@ struct account {
     std::string family;
     std::size_t tensors_in = 0, tensors_out = 0, modules = 0, modules_done = 0;
     const side_files* beside = nullptr;
-    std::uint64_t bytes = 0, free_bytes = sf::no_number;
+    std::uint64_t bytes = 0, free_bytes = sf::unknown;
     std::uint32_t shards = 0, kept = 0, linked = 0;
     std::uint64_t shared_bytes = 0;
     double seconds = 0;
@@ -217,7 +217,7 @@ inline void print(const account& all, const request& asked) {
             asked.dry_run ? "false" : "true", command_line::json_string(all.family).c_str(), all.modules, all.modules_done,
             all.tensors_in, all.tensors_out, whole(all.bytes), all.shards, all.kept, all.linked, whole(all.shared_bytes));
         print_side_files_json(*all.beside);
-        if (all.free_bytes != sf::no_number) std::printf("\"free_bytes\": %llu, ", whole(all.free_bytes));
+        if (all.free_bytes != sf::unknown) std::printf("\"free_bytes\": %llu, ", whole(all.free_bytes));
         std::printf("\"seconds\": %.3f, \"peak_memory_bytes\": %llu}\n", all.seconds, whole(command_line::peak_memory_bytes()));
         return;
     }
@@ -229,7 +229,7 @@ inline void print(const account& all, const request& asked) {
                     command_line::size_text(all.beside->size_bytes).c_str());
         for (const std::string& name : all.beside->taken) std::printf("would copy %s\n", command_line::printable(name).c_str());
         print_left(*all.beside, all.beside->left.size());
-        if (all.free_bytes != sf::no_number)
+        if (all.free_bytes != sf::unknown)
             std::printf("free space  %s: %s\n", command_line::size_text(all.free_bytes).c_str(),
                         all.free_bytes < all.needed_bytes() ? "too little" : "enough");
         return;

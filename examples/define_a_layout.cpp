@@ -13,7 +13,7 @@ namespace sf = safefuse;
 using sf::layouts::down, sf::layouts::gate, sf::layouts::up;
 
 // An engine that wants up before gate, row by row in turn, and down transposed: a layout is a type that says so.
-using my_engine = sf::layout<sf::as_parameters,
+using my_engine = sf::layout<sf::parameter_suffixes,
                              sf::tensor<"w13", sf::stack<sf::interleave<0, 1, up, gate>>>,  // [E, 2I, H], rows u0 g0 u1 g1 ...
                              sf::tensor<"w2", sf::stack<sf::transpose<0, 1, down>>>>;       // [E, I, H]
 // concat<0, gate, gate> would not compile: "a layout places a part twice".
@@ -50,7 +50,7 @@ int main(int argc, char** argv) {
 
     // From the hub's form to ours in one pass; back again would be the same call with the types swapped.
     const sf::tensor_list set{tensors};
-    const auto plan = sf::plan<sf::layouts::per_expert, my_engine>(set, "experts", {.unscaled_codes = true});
+    const auto plan = sf::plan<sf::layouts::per_expert, my_engine>(set, "experts", {.allow_missing_scales = true});
     if (!plan) return report(plan.error());
     for (const sf::plan_output& output : plan->outputs()) {
         std::vector<std::byte> fused(static_cast<std::size_t>(output.size_bytes));

@@ -29,14 +29,14 @@ int main(int argc, char** argv) {
 
     sf::text scope = argc == 3 ? argv[2] : "";
     if (scope.empty()) {
-        const auto scopes = sf::experts_scopes::find(*checkpoint, sf::description_of<sf::layouts::qwen2_moe>);
+        const auto scopes = sf::experts_scopes::find(*checkpoint, sf::description_of<sf::families::qwen2_moe>);
         if (!scopes) return report(scopes.error());
         if (scopes->size() == 0) return report({.code = sf::errc::no_experts, .file = sf::text{argv[1]}});
         scope = (*scopes)[0].name;
     }
 
     // The plan knows every output's size and every copy; whatever is missing or odd has been found by now.
-    const auto plan = sf::plan<sf::layouts::qwen2_moe>(*checkpoint, scope);
+    const auto plan = sf::plan<sf::families::qwen2_moe>(*checkpoint, scope);
     if (!plan) return report(plan.error());
     std::printf("%s: %llu experts, %zu copies\n", sf::printable(scope).c_str(),
                 static_cast<unsigned long long>(plan->expert_count()), plan->blocks().size());

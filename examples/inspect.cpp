@@ -41,7 +41,7 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path) {
     std::pair<std::uint64_t, std::uint64_t> by_dtype[256]{};
     for (std::size_t i = 0; i < checkpoint.size(); ++i) {
         const sf::tensor_spec spec = checkpoint.spec(i);
-        const sf::tensor_place place = checkpoint.place(i);
+        const sf::tensor_location place = checkpoint.place(i);
         const std::uint64_t element_bytes = sf::bits(spec.type) < 8 ? 1 : sf::bits(spec.type) / 8;
         out.bytes += place.size_bytes;
         out.aligned += place.offset % element_bytes == 0 ? 1 : 0;
@@ -59,7 +59,7 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path) {
         out.family_problem = chosen.error().message().c_str();
         return out;
     }
-    const sf::known_family* const family = chosen->family;
+    const sf::family_entry* const family = chosen->family;
     out.model_type = chosen->model_type;
     out.family = family->fuse.name;
     const auto scopes = sf::experts_scopes::find(checkpoint, family->fuse);
@@ -81,8 +81,8 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path) {
                 line.outputs.push_back(std::string{output.local_name} + " " + std::string{sf::name(output.type)} + " " +
                                        shape_text(output.shape));
                 if (plan->single_run(o) != nullptr) line.run_bytes += output.size_bytes;
-                if (const auto scales = output.collected == 0 ? sf::result<sf::collected_entries>{sf::collected_entries{}}
-                                                              : sf::compare_collected(*plan, o);
+                if (const auto scales = output.per_part_scales == 0 ? sf::result<sf::collected_entries>{sf::collected_entries{}}
+                                                              : sf::compare_scales(*plan, o);
                     !scales)
                     out.problems.push_back(scales.error().message().c_str());
                 else if (scales->differing != 0)
@@ -190,7 +190,7 @@ void print_json(const sf::checkpoint& checkpoint, const facts& all, bool tensors
     }
     for (std::size_t i = 0; tensors && i < checkpoint.size(); ++i) {
         const sf::tensor_spec spec = checkpoint.spec(i);
-        const sf::tensor_place place = checkpoint.place(i);
+        const sf::tensor_location place = checkpoint.place(i);
         out += (i == 0 ? ", \"tensors\": [" : ", ") + ("{\"name\": " + json_string(spec.name)) +
                ", \"dtype\": " + json_string(sf::name(spec.type)) + ", \"shape\": " + shape_text(spec.shape) +
                ", \"file\": " + json_string(checkpoint.source_name(place.source)) + ", \"offset\": " + number(place.offset) +

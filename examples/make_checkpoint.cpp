@@ -50,13 +50,13 @@ void fill(std::vector<std::byte>& out, std::uint64_t& state, sf::dtype type) {
 
 /// All tensors of one layer's experts, as the family stores them.
 void add_experts(std::vector<tensor>& tensors, const sf::family_description& family, const std::string& scope,
-                 sf::part_extents extents, sf::dtype type) {
+                 sf::layout_args extents, sf::dtype type) {
     for (const sf::tensor_description& stored : family.from->tensors)
-        for (const sf::spelled_field& spelled : family.from->fields) {
+        for (const sf::field_suffix& spelled : family.from->fields) {
             const bool scale = spelled.field->name == "weight_scale_inv";
             if (spelled.field->name != "weight" && !(scale && sf::is_code(type))) continue;
             extents.field = spelled.field->forms.data();
-            const sf::placement placed = stored.place(extents);
+            const sf::mapping placed = stored.place(extents);
             std::vector<std::uint64_t> shape;
             for (std::size_t a = 0; a < placed.axis_count; ++a) shape.push_back(placed.axes[a].extent);
             for (std::uint64_t e = 0; e < (stored.per_expert() ? extents.values[0] : 1); ++e) {
@@ -92,11 +92,11 @@ int main(int argc, char** argv) {
     if (!sf::parse_dtype(dtype_name, type) ||
         (type != sf::dtype::bf16 && type != sf::dtype::f16 && type != sf::dtype::f32 && type != sf::dtype::f8_e4m3))
         arguments.complain("--dtype is BF16, F16, F32 or F8_E4M3, not \"" + dtype_name + "\"");
-    const sf::known_family* const family = sf::find_family(family_name);
+    const sf::family_entry* const family = sf::find_family(family_name);
     const names* spelled = nullptr;
     for (const names& each : known)
         if (family != nullptr && each.family == family->fuse.name) spelled = &each;
-    if (spelled == nullptr) arguments.complain("unknown family " + family_name + "; " + sf::known_family_names().c_str());
+    if (spelled == nullptr) arguments.complain("unknown family " + family_name + "; " + sf::family_names().c_str());
     if (!arguments.positional(1)) return arguments.status();
     const std::string& out = arguments[0];
 
@@ -105,10 +105,10 @@ int main(int argc, char** argv) {
     const std::uint64_t vocabulary = 1024;
     const std::string base{spelled->base};
     std::vector<tensor> tensors = {{base + std::string{spelled->embeddings} + ".weight", plain, {vocabulary, hidden}}};
-    sf::part_extents extents;
+    sf::layout_args extents;
     extents.values[0] = experts;
-    extents.values[extents.symbol("I")] = inner;
-    extents.values[extents.symbol("H")] = hidden;
+    extents.values[extents.dim("I")] = inner;
+    extents.values[extents.dim("H")] = hidden;
     for (std::uint64_t layer = 0; layer < layers; ++layer) {
         const std::string at = base + "layers." + std::to_string(layer) + ".";
         tensors.push_back({at + "input_layernorm.weight", plain, {hidden}});

@@ -51,8 +51,8 @@ struct extent {
 };
 
 sf::result<sf::header> parse(const std::string& file, sf::read_options options = {}) {
-    options.max_header_bytes = sf::no_number;
-    return sf::header::parse(bytes_of(file), sf::no_number, options);
+    options.max_header_bytes = sf::unknown;
+    return sf::header::parse(bytes_of(file), sf::unknown, options);
 }
 
 sf::errc refusal(const std::string& file, const sf::read_options& options = {}) {
@@ -242,7 +242,7 @@ TEST_CASE("adversarial: experts that a shape of no bytes claims are not planned 
             {"m.mlp.experts.down_proj", sf::tensor_view::of(sf::dtype::u8, down_shape, {}).value()}};
         const sf::tensor_list list{tensors};
         const auto plan =
-            sf::plan<sf::layouts::qwen2_moe>(list, "m.mlp.experts", sf::direction::inverse, {.unscaled_codes = true});
+            sf::plan<sf::families::qwen2_moe>(list, "m.mlp.experts", sf::direction::inverse, {.allow_missing_scales = true});
         return plan ? std::string{std::to_string(plan->outputs().size())} : std::string{plan.error().message().c_str()};
     };
     CHECK(plan_of(pair, down).find("too many experts") != std::string::npos);
@@ -260,7 +260,7 @@ TEST_CASE(
             {"m.mlp.experts.down_proj",
              sf::tensor_view::of(sf::dtype::u8, down, std::span{bytes}.first(static_cast<std::size_t>(experts))).value()}};
         const sf::tensor_list list{tensors};
-        const auto plan = sf::plan<sf::layouts::qwen2_moe>(list, "m.mlp.experts", sf::direction::inverse, {.unscaled_codes = true});
+        const auto plan = sf::plan<sf::families::qwen2_moe>(list, "m.mlp.experts", sf::direction::inverse, {.allow_missing_scales = true});
         if (plan) return std::to_string(plan->outputs().size());
         CHECK(plan.error().code == sf::errc::shape_mismatch);
         CHECK(plan.error().expected == 65'536);
@@ -287,7 +287,7 @@ TEST_CASE("adversarial: modules that each claim as many experts as one may are r
         tensors.push_back({names[i], sf::tensor_view::of(sf::dtype::u8, shape, held).value()});
     }
     const sf::tensor_list list{tensors};
-    const auto plan = sf::rewrite_plan::make(list, sf::inverse_of<sf::layouts::qwen2_moe>, {.unscaled_codes = true});
+    const auto plan = sf::rewrite_plan::make(list, sf::inverse_of<sf::families::qwen2_moe>, {.allow_missing_scales = true});
     REQUIRE_FALSE(plan);
     CHECK(plan.error().code == sf::errc::shape_mismatch);
     CHECK(plan.error().scope == "layers.5.mlp.experts");

@@ -32,10 +32,10 @@ struct lends_a_copy : sf::memory_source {
 };
 }  // namespace
 
-static_assert(sf::byte_source<reads_into<sf::sequence<std::byte>>>);
+static_assert(sf::byte_source<reads_into<sf::span<std::byte>>>);
 static_assert(sf::byte_source<reads_into<std::span<std::byte>>>);
 static_assert(sf::byte_source<reads_into_anything>);
-static_assert(!sf::byte_source<reads_into<sf::sequence<std::byte>, true>>);
+static_assert(!sf::byte_source<reads_into<sf::span<std::byte>, true>>);
 static_assert(!sf::byte_source<reads_into<std::span<std::byte>, true>>);
 static_assert(!sf::byte_source<lends_a_copy>);
 

@@ -83,7 +83,7 @@ void check_tensors(const Checkpoint& set, const std::vector<shard>& shards) {
             ++count;
             CHECK(set.spec(i).name == each.name);
             CHECK(sf::name(set.spec(i).type) == each.type);
-            const sf::tensor_place place = set.place(i);
+            const sf::tensor_location place = set.place(i);
             CHECK(place.source == f);
             CHECK(place.size_bytes == each.data.size());
             CHECK(set.source_name(place.source).ends_with(shards[f].file));

@@ -18,21 +18,21 @@ using pairs = std::vector<std::pair<u64, u64>>;
 namespace {
 
 /// A part [n] on its own in a tensor, its index written in these digits, the lowest first.
-sf::placement placed(std::vector<sf::index_piece> digits, u64 entries) {
-    sf::placement out;
+sf::mapping placed(std::vector<sf::mode> digits, u64 entries) {
+    sf::mapping out;
     out.axis_count = 1;
     out.part_count = 1;
     out.axes[0].extent = entries;
     out.parts[0].part_axes = 1;
-    for (const sf::index_piece& each : digits)
-        out.parts[0].pieces[out.parts[0].piece_count++] = each;
+    for (const sf::mode& each : digits)
+        out.parts[0].modes[out.parts[0].mode_count++] = each;
     return out;
 }
 /// Rows in order: i goes to i.
-sf::placement in_order(u64 n) { return placed({{1, 0, 1, n, 1}}, n); }
+sf::mapping in_order(u64 n) { return placed({{1, 0, 1, n, 1}}, n); }
 /// Rows in groups of `group`, one group of another part between them: i goes to
 /// i / group * 2 * group + i % group.
-sf::placement in_turn(u64 n, u64 group) {
+sf::mapping in_turn(u64 n, u64 group) {
     return placed({{1, 0, 1, group, 1}, {1, 0, group, n / group, 2 * group}}, 2 * n);
 }
 
@@ -52,7 +52,7 @@ pairs visited(const detail::loop_nest& nest) {
     return out;
 }
 /// The pairs (from(begin + i), to(i)), by the maps themselves.
-pairs wanted(const sf::placement& from, const sf::placement& to, detail::kept_range kept) {
+pairs wanted(const sf::mapping& from, const sf::mapping& to, detail::kept_range kept) {
     pairs out;
     for (u64 i = 0; i < kept.count; ++i)
         out.emplace_back(detail::entry_of(from, from.parts[0], 1, kept.begin + i),
@@ -64,8 +64,8 @@ pairs sorted(pairs of) {
     return of;
 }
 
-sf::placement_error compose(detail::loop_nest& nest, const sf::placement& from,
-                            const sf::placement& to, detail::kept_range kept) {
+sf::mapping_error compose(detail::loop_nest& nest, const sf::mapping& from,
+                            const sf::mapping& to, detail::kept_range kept) {
     return detail::compose_axis(nest, {from, from.parts[0], 1}, {to, to.parts[0], 1}, kept);
 }
 
@@ -73,7 +73,7 @@ sf::placement_error compose(detail::loop_nest& nest, const sf::placement& from,
 
 TEST_CASE("compose: two maps in order are one loop of stride 1 on both sides") {
     detail::loop_nest nest;
-    REQUIRE(compose(nest, in_order(12), in_order(12), {0, 12}) == sf::placement_error::none);
+    REQUIRE(compose(nest, in_order(12), in_order(12), {0, 12}) == sf::mapping_error::none);
     REQUIRE(nest.count == 1);
     CHECK(nest.loops[0].extent == 12);
     CHECK(nest.loops[0].from_stride == 1);
@@ -82,7 +82,7 @@ TEST_CASE("compose: two maps in order are one loop of stride 1 on both sides") {
 
 TEST_CASE("compose: groups of 4 against groups of 2 are refined to 2 x 2 x rest") {
     detail::loop_nest nest;
-    REQUIRE(compose(nest, in_turn(12, 4), in_turn(12, 2), {0, 12}) == sf::placement_error::none);
+    REQUIRE(compose(nest, in_turn(12, 4), in_turn(12, 2), {0, 12}) == sf::mapping_error::none);
     REQUIRE(nest.count == 3);
     const u64 extents[] = {2, 2, 3}, from[] = {1, 2, 8}, to[] = {1, 4, 8};
     for (std::size_t l = 0; l < 3; ++l) {
@@ -104,11 +104,11 @@ TEST_CASE("compose: the nest visits (from(begin + i), to(i)) for every kept i, o
                     CAPTURE(begin);
                     CAPTURE(count);
                     if (count % b != 0) continue;  // the destination cannot be laid out
-                    const sf::placement from = in_turn(24, a), to = in_turn(count, b);
+                    const sf::mapping from = in_turn(24, a), to = in_turn(count, b);
                     detail::loop_nest nest;
                     const auto error = compose(nest, from, to, {begin, count});
-                    if (error != sf::placement_error::none) {
-                        CHECK(error == sf::placement_error::uneven_groups);
+                    if (error != sf::mapping_error::none) {
+                        CHECK(error == sf::mapping_error::uneven_groups);
                         CHECK((begin != 0 || count != 24 || (a % b != 0 && b % a != 0)));
                         ++refused;
                         continue;
@@ -126,17 +126,17 @@ TEST_CASE("compose: the nest visits (from(begin + i), to(i)) for every kept i, o
 TEST_CASE("compose: groups that do not nest are refused: 4 against 6") {
     detail::loop_nest nest;
     CHECK(compose(nest, in_turn(12, 4), in_turn(12, 6), {0, 12}) ==
-          sf::placement_error::uneven_groups);
+          sf::mapping_error::uneven_groups);
 }
 
 TEST_CASE(
     "compose: a kept range must begin where a digit begins, and may end anywhere in the last") {
     detail::loop_nest inside, whole, last;
     CHECK(compose(inside, in_turn(24, 4), in_order(8), {2, 8}) ==
-          sf::placement_error::uneven_groups);
-    CHECK(compose(whole, in_turn(24, 4), in_order(8), {4, 8}) == sf::placement_error::none);
+          sf::mapping_error::uneven_groups);
+    CHECK(compose(whole, in_turn(24, 4), in_order(8), {4, 8}) == sf::mapping_error::none);
     CHECK(whole.from_offset == 8);
-    CHECK(compose(last, in_order(24), in_order(7), {5, 7}) == sf::placement_error::none);
+    CHECK(compose(last, in_order(24), in_order(7), {5, 7}) == sf::mapping_error::none);
     CHECK(last.from_offset == 5);
 }
 

@@ -230,8 +230,8 @@ TEST_CASE("conformance: what any profile accepts holds what the oracle asks, wit
             const sf::read_options options = conformance::options(which);
             if (const auto parsed = judged(start, each, which))
                 CHECK(oracle::fault_of(*parsed, each.file_bytes(), options) == "");
-            if (const auto unsized = sf::header::parse(bytes_of(start), sf::no_number, options))
-                CHECK(oracle::fault_of(*unsized, sf::no_number, options) == "");
+            if (const auto unsized = sf::header::parse(bytes_of(start), sf::unknown, options))
+                CHECK(oracle::fault_of(*unsized, sf::unknown, options) == "");
             if (!each.is_large() && !each.refusal(which)) CHECK(oracle::fault_of_views(each.head, options) == "");
         }
     }
@@ -388,7 +388,7 @@ TEST_CASE("conformance: the verdict needs nothing of a file but its header and i
             else
                 CHECK(alone.error().message() == whole.error().message());
 
-            const auto unsized = sf::header::parse(bytes_of(start), sf::no_number, conformance::options(which));
+            const auto unsized = sf::header::parse(bytes_of(start), sf::unknown, conformance::options(which));
             const bool is_about_size =
                 !whole && (whole.error().code == sf::errc::data_truncated || whole.error().code == sf::errc::trailing_bytes);
             const bool passes_2pow64 = is_about_size && !unsized && unsized.error().code == sf::errc::size_overflow;
@@ -407,7 +407,7 @@ TEST_CASE("conformance: every cut of a header is refused, and none crashes") {
             for (const bool scans : {true, false}) {
                 const sf::read_options options = sf::read_options::reference();
                 CHECK_MESSAGE(
-                    !sf::detail::header_reader(std::string_view{cut.data(), cut.size()}, options, scans).read(sf::no_number),
+                    !sf::detail::header_reader(std::string_view{cut.data(), cut.size()}, options, scans).read(sf::unknown),
                     each.name);
             }
         }

@@ -344,7 +344,7 @@ TEST_CASE("convert: a type to itself is copied, whatever it is; codes, integers 
                 CHECK(done.has_value());
             } else {
                 const bool no_codes = from == dtype::boolean || from == dtype::c64 || to == dtype::boolean || to == dtype::c64;
-                CHECK(code_of(done) == (no_codes ? errc::wrong_dtype : errc::unscaled_codes));
+                CHECK(code_of(done) == (no_codes ? errc::wrong_dtype : errc::missing_scales));
                 CHECK(done.error().detail.view() == std::string{sf::name(from)} + " to " + std::string{sf::name(to)});
                 CHECK(std::all_of(out.begin(), out.end(), [](std::byte b) { return b == std::byte{0xEE}; }));
             }
@@ -699,15 +699,15 @@ TEST_CASE("fuse_as: refusals") {
     std::vector<std::byte> out(2 * 256 * 128 * 2);
     CHECK(code_of(sf::fuse_as(*plan, "no_such", dtype::bf16, out)) == errc::output_not_found);
     const auto codes_only = sf::fuse_as(*plan, "gate_up_proj", dtype::bf16, out);
-    CHECK(code_of(codes_only) == errc::unscaled_codes);
+    CHECK(code_of(codes_only) == errc::missing_scales);
     CHECK(codes_only.error().tensor.view() == "moe.gate_up_proj");
     CHECK(code_of(sf::fuse_as(*plan, "gate_up_proj_bias", dtype::f32, out)) == errc::wrong_buffer_size);
-    CHECK(code_of(sf::fuse_as(*plan, "gate_up_proj_bias", dtype::u8, out)) == errc::unscaled_codes);
+    CHECK(code_of(sf::fuse_as(*plan, "gate_up_proj_bias", dtype::u8, out)) == errc::missing_scales);
     CHECK(sf::fuse_as(*plan, "gate_up_proj_bias", dtype::bf16, std::span{out}.first(2 * 256 * 2)));
 
     CHECK(code_of(sf::fuse_dequantized(*plan, "no_such", dtype::bf16, out)) == errc::output_not_found);
     CHECK(code_of(sf::fuse_dequantized(*plan, "gate_up_proj", "no_such", {}, dtype::bf16, out)) == errc::output_not_found);
-    CHECK(code_of(sf::fuse_dequantized(*plan, "gate_up_proj_bias", dtype::bf16, out)) == errc::unscaled_codes);
+    CHECK(code_of(sf::fuse_dequantized(*plan, "gate_up_proj_bias", dtype::bf16, out)) == errc::missing_scales);
     CHECK(code_of(sf::fuse_dequantized(*plan, "gate_up_proj", "gate_up_proj_bias", {}, dtype::bf16, out)) ==
           errc::shape_mismatch);
     CHECK(code_of(sf::fuse_dequantized(*plan, "gate_up_proj", "down_proj_scale_inv", {}, dtype::bf16, out)) ==

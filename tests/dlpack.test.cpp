@@ -251,7 +251,7 @@ TEST_CASE("dlpack: what cannot be lent is refused, and its owner is untouched" *
     CHECK(refusal(sf::dtype::bf16, {2}, 1) == sf::errc::misaligned);
     CHECK(refusal(sf::dtype::c64, {2}, 2) == sf::errc::misaligned);
     CHECK(refusal(sf::dtype::u8, {2}, 32, {.alignment_bytes = 64}) == sf::errc::misaligned);
-    CHECK(refusal(sf::dtype::f4, {2, 3}, 0) == sf::errc::cuts_granule);
+    CHECK(refusal(sf::dtype::f4, {2, 3}, 0) == sf::errc::splits_block);
     CHECK(refusal(sf::dtype::u8, {0, std::uint64_t{1} << 63}, 0) == sf::errc::size_overflow);
 
     int gone = 0;
@@ -443,7 +443,7 @@ TEST_CASE("dlpack: frameworks' tensors are fused into a framework's tensor; into
     std::vector<sf::named_tensor> named;
     for (std::size_t i = 0; i < names.size(); ++i) named.push_back({names[i], borrowed[i].view()});
     const sf::tensor_list set{named};
-    const auto plan = sf::plan<sf::layouts::qwen2_moe>(set, "mlp.experts");
+    const auto plan = sf::plan<sf::families::qwen2_moe>(set, "mlp.experts");
     REQUIRE(plan);
 
     foreign destination;

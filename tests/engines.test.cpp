@@ -275,55 +275,55 @@ void check_refused(const tensors& from, sf::errc why) {
 }  // namespace
 
 TEST_CASE("engines: vllm has w13_weight, gate's rows first, and w2_weight; biases and block scales likewise") {
-    for (const experts& x : shapes) check_target<sf::layouts::vllm>(vllm, x);
-    for (const experts& x : with_bias) check_target<sf::layouts::vllm>(vllm, x);
-    for (const experts& x : with_scales) check_target<sf::layouts::vllm>(vllm, x);
+    for (const experts& x : shapes) check_target<sf::engines::vllm>(vllm, x);
+    for (const experts& x : with_bias) check_target<sf::engines::vllm>(vllm, x);
+    for (const experts& x : with_scales) check_target<sf::engines::vllm>(vllm, x);
 }
 
 TEST_CASE("engines: tensorrt_llm has w3_w1_weight, up's rows first, and w2_weight; biases and block scales likewise") {
-    for (const experts& x : shapes) check_target<sf::layouts::tensorrt_llm>(tensorrt_llm, x);
-    for (const experts& x : with_bias) check_target<sf::layouts::tensorrt_llm>(tensorrt_llm, x);
-    for (const experts& x : with_scales) check_target<sf::layouts::tensorrt_llm>(tensorrt_llm, x);
+    for (const experts& x : shapes) check_target<sf::engines::tensorrt_llm>(tensorrt_llm, x);
+    for (const experts& x : with_bias) check_target<sf::engines::tensorrt_llm>(tensorrt_llm, x);
+    for (const experts& x : with_scales) check_target<sf::engines::tensorrt_llm>(tensorrt_llm, x);
 }
 
 TEST_CASE("engines: cutedsl has 64 rows of up and 64 of gate in turn") {
     for (const experts& x : {experts{1, 64, 1}, experts{3, 128, 3}, experts{2, 192, 192}, experts{2, 64, 128}})
-        check_target<sf::layouts::cutedsl>(cutedsl, x);
+        check_target<sf::engines::cutedsl>(cutedsl, x);
 }
 
 TEST_CASE("engines: cutedsl refuses an I that is not a multiple of 64") {
     for (const u64 inner : {1u, 32u, 63u, 65u, 96u}) {
         const experts x{2, inner, 4};
         CAPTURE(inner);
-        check_refused<sf::layouts::per_expert, sf::layouts::cutedsl>(per_expert(x), sf::errc::unnested_groups);
-        check_refused<sf::layouts::per_expert_w123, sf::layouts::cutedsl>(per_expert_w123(x), sf::errc::unnested_groups);
-        check_refused<sf::layouts::gate_up_fused, sf::layouts::cutedsl>(gate_up_fused(x), sf::errc::unnested_groups);
+        check_refused<sf::layouts::per_expert, sf::engines::cutedsl>(per_expert(x), sf::errc::unnested_groups);
+        check_refused<sf::layouts::per_expert_w123, sf::engines::cutedsl>(per_expert_w123(x), sf::errc::unnested_groups);
+        check_refused<sf::layouts::gate_up_fused, sf::engines::cutedsl>(gate_up_fused(x), sf::errc::unnested_groups);
     }
 }
 
 TEST_CASE("engines: mlx has a stack of each matrix under switch_mlp") {
-    for (const experts& x : shapes) check_target<sf::layouts::mlx>(mlx, x);
-    for (const experts& x : with_bias) check_target<sf::layouts::mlx>(mlx, x);
+    for (const experts& x : shapes) check_target<sf::engines::mlx>(mlx, x);
+    for (const experts& x : with_bias) check_target<sf::engines::mlx>(mlx, x);
 }
 
 TEST_CASE("engines: gguf has a stack of each matrix, ffn_gate_exps and so on") {
-    for (const experts& x : shapes) check_target<sf::layouts::gguf>(gguf, x);
-    for (const experts& x : with_bias) check_target<sf::layouts::gguf>(gguf, x);
+    for (const experts& x : shapes) check_target<sf::engines::gguf>(gguf, x);
+    for (const experts& x : with_bias) check_target<sf::engines::gguf>(gguf, x);
 }
 
 TEST_CASE("engines: onnxruntime_genai has rows of gate and up in turn") {
-    for (const experts& x : shapes) check_target<sf::layouts::onnxruntime_genai>(onnxruntime_genai, x);
-    for (const experts& x : with_bias) check_target<sf::layouts::onnxruntime_genai>(onnxruntime_genai, x);
+    for (const experts& x : shapes) check_target<sf::engines::onnxruntime_genai>(onnxruntime_genai, x);
+    for (const experts& x : with_bias) check_target<sf::engines::onnxruntime_genai>(onnxruntime_genai, x);
 }
 
 TEST_CASE("engines: automodel has both transposed, gate's columns first") {
-    for (const experts& x : shapes) check_target<sf::layouts::automodel>(automodel, x);
+    for (const experts& x : shapes) check_target<sf::engines::automodel>(automodel, x);
 }
 
 TEST_CASE("engines: megablocks has [E * I, H] three times, down transposed; shapes do not tell the way back") {
     for (const experts& x : shapes) {
-        check_target<sf::layouts::megablocks>(megablocks, x, false);
-        check_refused<sf::layouts::megablocks, sf::layouts::per_expert>(megablocks(x), sf::errc::shape_mismatch);
+        check_target<sf::engines::megablocks>(megablocks, x, false);
+        check_refused<sf::engines::megablocks, sf::layouts::per_expert>(megablocks(x), sf::errc::shape_mismatch);
     }
 }
 
@@ -331,12 +331,12 @@ TEST_CASE("engines: megablocks comes back when the number of experts is known, a
     for (const experts& x : shapes) {
         const packed_set set = set_of(megablocks(x), "moe");
         const sf::known_extent right[] = {{"E", x.count}}, wrong[] = {{"E", x.count * x.inner + 1}};
-        const auto plan = sf::plan<sf::layouts::megablocks, sf::layouts::per_expert>(
+        const auto plan = sf::plan<sf::engines::megablocks, sf::layouts::per_expert>(
             set, "moe", {.destination_scope = "elsewhere", .known_extents = right});
         INFO(std::string{plan ? std::string_view{} : plan.error().message().view()});
         REQUIRE(plan);
         check_same(run(*plan, "elsewhere"), per_expert(x));
-        const auto refused = sf::plan<sf::layouts::megablocks, sf::layouts::per_expert>(set, "moe", {.known_extents = wrong});
+        const auto refused = sf::plan<sf::engines::megablocks, sf::layouts::per_expert>(set, "moe", {.known_extents = wrong});
         REQUIRE_FALSE(refused);
         CHECK(refused.error().code == sf::errc::shape_mismatch);
     }
@@ -345,7 +345,7 @@ TEST_CASE("engines: megablocks comes back when the number of experts is known, a
 TEST_CASE("engines: each is found by its name, and a plan by names is the plan by types") {
     const experts x{3, 64, 5};
     const packed_set set = set_of(per_expert(x), "moe");
-    for (const sf::known_engine& each : sf::shipped_engines::all) {
+    for (const sf::engine_entry& each : sf::shipped_engines::all) {
         INFO(std::string{each.name});
         REQUIRE(sf::find_engine(each.name) == &each);
         const auto plan =
@@ -355,7 +355,7 @@ TEST_CASE("engines: each is found by its name, and a plan by names is the plan b
     }
     CHECK(sf::find_engine("") == nullptr);
     const auto by_type =
-        sf::plan<sf::layouts::per_expert, sf::layouts::tensorrt_llm>(set, "moe", {.destination_scope = "elsewhere"});
+        sf::plan<sf::layouts::per_expert, sf::engines::tensorrt_llm>(set, "moe", {.destination_scope = "elsewhere"});
     const auto by_name = sf::plan(set, "moe", sf::layouts::per_expert::description, *sf::find_engine("tensorrt_llm")->layout,
                                   {.destination_scope = "elsewhere"});
     REQUIRE(by_type);
@@ -364,31 +364,31 @@ TEST_CASE("engines: each is found by its name, and a plan by names is the plan b
     const auto ungated =
         sf::plan(set, "moe", sf::layouts::per_expert_ungated::description, sf::layouts::gate_up_fused::description);
     REQUIRE_FALSE(ungated);
-    CHECK(ungated.error().code == sf::errc::missing_part);
+    CHECK(ungated.error().code == sf::errc::missing_key);
 }
 
 TEST_CASE("engines: a layout that leaves out a part of the source's is refused, not planned without it") {
     const packed_set set = set_of(per_expert({3, 64, 5}), "moe");
     const auto dropped = sf::plan(set, "moe", sf::layouts::per_expert::description, sf::layouts::ungated_fused::description);
     REQUIRE_FALSE(dropped);
-    CHECK(dropped.error().code == sf::errc::leftover_tensor);
+    CHECK(dropped.error().code == sf::errc::unexpected_key);
     CHECK(dropped.error().scope == "moe");
     CHECK_FALSE(dropped.error().detail.empty());
 }
 
 TEST_CASE("engines: a field that an engine has no name for is refused, not dropped") {
     const experts biased{2, 64, 3, true}, scaled{2, 128, 128, false, true};
-    check_refused<sf::layouts::per_expert, sf::layouts::cutedsl>(per_expert(biased), sf::errc::leftover_tensor);
-    check_refused<sf::layouts::per_expert, sf::layouts::automodel>(per_expert(biased), sf::errc::leftover_tensor);
-    check_refused<sf::layouts::per_expert, sf::layouts::megablocks>(per_expert(biased), sf::errc::leftover_tensor);
-    check_refused<sf::layouts::per_expert, sf::layouts::mlx>(per_expert(scaled), sf::errc::leftover_tensor);
-    check_refused<sf::layouts::per_expert, sf::layouts::gguf>(per_expert(scaled), sf::errc::leftover_tensor);
-    check_refused<sf::layouts::per_expert, sf::layouts::onnxruntime_genai>(per_expert(scaled), sf::errc::leftover_tensor);
-    check_refused<sf::layouts::per_expert, sf::layouts::cutedsl>(per_expert(scaled), sf::errc::leftover_tensor);
+    check_refused<sf::layouts::per_expert, sf::engines::cutedsl>(per_expert(biased), sf::errc::unexpected_key);
+    check_refused<sf::layouts::per_expert, sf::engines::automodel>(per_expert(biased), sf::errc::unexpected_key);
+    check_refused<sf::layouts::per_expert, sf::engines::megablocks>(per_expert(biased), sf::errc::unexpected_key);
+    check_refused<sf::layouts::per_expert, sf::engines::mlx>(per_expert(scaled), sf::errc::unexpected_key);
+    check_refused<sf::layouts::per_expert, sf::engines::gguf>(per_expert(scaled), sf::errc::unexpected_key);
+    check_refused<sf::layouts::per_expert, sf::engines::onnxruntime_genai>(per_expert(scaled), sf::errc::unexpected_key);
+    check_refused<sf::layouts::per_expert, sf::engines::cutedsl>(per_expert(scaled), sf::errc::unexpected_key);
 }
 
 TEST_CASE("engines: block scales are not put together where blocks straddle gate and up") {
     const experts x{2, 192, 128, false, true};
-    check_refused<sf::layouts::per_expert, sf::layouts::vllm>(per_expert(x), sf::errc::cuts_granule);
-    check_refused<sf::layouts::per_expert, sf::layouts::tensorrt_llm>(per_expert(x), sf::errc::cuts_granule);
+    check_refused<sf::layouts::per_expert, sf::engines::vllm>(per_expert(x), sf::errc::splits_block);
+    check_refused<sf::layouts::per_expert, sf::engines::tensorrt_llm>(per_expert(x), sf::errc::splits_block);
 }

@@ -33,19 +33,19 @@ struct sizes {
 // H = I, H = 2I, I = 1, E = 1 among them
 constexpr sizes shapes[] = {{1, 1, 1}, {1, 3, 4}, {2, 4, 4}, {3, 3, 6}, {2, 1, 5}, {11, 2, 6}, {4, 8, 2}};
 
-/// Extents for all symbols of a layout: the experts' first, I and H, and for others a number of their own.
-sf::part_extents extents_of(const sf::layout_description& layout, const sizes& x) {
-    sf::part_extents out;
+/// Extents for all dims of a layout: the experts' first, I and H, and for others a number of their own.
+sf::layout_args extents_of(const sf::layout_description& layout, const sizes& x) {
+    sf::layout_args out;
     const auto set = [&](std::string_view name, u64 value) {
-        const std::size_t symbol = out.symbol(name);
-        REQUIRE(symbol < sf::max_symbols);
-        if (out.values[symbol] == 0) out.values[symbol] = value;
+        const std::size_t dim = out.dim(name);
+        REQUIRE(dim < sf::max_dims);
+        if (out.values[dim] == 0) out.values[dim] = value;
     };
     set("E", x.experts);
     for (const sf::tensor_description& tensor : layout.tensors) {
-        const sf::placement placed = tensor.place({});
+        const sf::mapping placed = tensor.place({});
         for (std::size_t p = 0; p < placed.part_count; ++p) {
-            const sf::part_placement& part = placed.parts[p];
+            const sf::part_mapping& part = placed.parts[p];
             // groups that share their numbers are of equal size, the first one larger by one at most
             if (!part.experts.empty()) set(part.experts, x.experts);
             for (std::size_t a = 0; a < part.part_axes; ++a) {
@@ -60,23 +60,23 @@ sf::part_extents extents_of(const sf::layout_description& layout, const sizes& x
 /// All tensors of a module in one of its layouts, weights only, full of random bytes.
 tensors make_module(packed_set& set, const sf::layout_description& layout, const std::string& scope, const sizes& x,
                     sf::dtype type, std::mt19937_64& random) {
-    sf::part_extents extents = extents_of(layout, x);
+    sf::layout_args extents = extents_of(layout, x);
     tensors made;
-    const sf::spelled_field* value = nullptr;
-    for (const sf::spelled_field& each : layout.fields)
+    const sf::field_suffix* value = nullptr;
+    for (const sf::field_suffix& each : layout.fields)
         if (value == nullptr && each.field->role == sf::field_role::value) value = &each;
     REQUIRE(value != nullptr);
     extents.field = value->field->forms.data();
     for (const sf::tensor_description& tensor : layout.tensors) {
-        const sf::placement placed = tensor.place(extents);
-        REQUIRE(placed.error == sf::placement_error::none);
+        const sf::mapping placed = tensor.place(extents);
+        REQUIRE(placed.error == sf::mapping_error::none);
         std::vector<u64> shape;
         for (std::size_t a = 0; a < placed.axis_count; ++a)
             if (placed.axes[a].present) shape.push_back(placed.axes[a].extent);
         u64 size_bytes = 0;
         REQUIRE(sf::tensor_size(type, shape, size_bytes) == sf::size_verdict::fits);
-        const sf::part_placement& part = placed.parts[0];
-        const u64 first = part.behind.empty() ? 0 : extents.value(part.behind);
+        const sf::part_mapping& part = placed.parts[0];
+        const u64 first = part.after.empty() ? 0 : extents.value(part.after);
         const u64 count = tensor.per_expert() ? extents.value(part.experts) : 1;
         for (u64 e = first; e < first + count; ++e) {
             sf::text local;
@@ -119,7 +119,7 @@ tensors run(const sf::copy_plan& plan, packed_set& into) {
 }
 
 /// There and back for one module of a family.
-void check_module(const sf::known_family& family, std::uint32_t m, const sizes& x, sf::dtype type, std::mt19937_64& random) {
+void check_module(const sf::family_entry& family, std::uint32_t m, const sizes& x, sf::dtype type, std::mt19937_64& random) {
     const sf::module_description there = family.fuse.module_at(m), back = family.unfuse.module_at(m);
     CAPTURE(std::string{family.fuse.name});
     CAPTURE(m);
@@ -129,9 +129,9 @@ void check_module(const sf::known_family& family, std::uint32_t m, const sizes& 
     packed_set stored, fused, again;
     const std::string scope = "model.layers.3." + std::string{there.from_path};
     const tensors original = make_module(stored, *there.from, scope, x, type, random);
-    const sf::part_extents extents = extents_of(*there.from, x);
+    const sf::layout_args extents = extents_of(*there.from, x);
     std::vector<sf::known_extent> known;  // shapes do not tell the experts of DBRX, nor the heads of other modules
-    for (std::size_t s = 0; s < extents.symbol_count; ++s)
+    for (std::size_t s = 0; s < extents.dim_count; ++s)
         if (extents.names[s] == "E" || m > 0) known.push_back({extents.names[s], extents.values[s]});
     const sf::plan_options options{.known_extents = {known.data(), known.size()}};
 
@@ -150,7 +150,7 @@ void check_module(const sf::known_family& family, std::uint32_t m, const sizes& 
 TEST_CASE("families: every module of every family is written whole, no byte twice, and comes back under its names") {
     std::mt19937_64 random{4};
     std::size_t modules = 0;
-    for (const sf::known_family& family : sf::shipped_families::all)
+    for (const sf::family_entry& family : sf::shipped_families::all)
         for (std::uint32_t m = 0; m < family.fuse.module_count(); ++m) {
             ++modules;
             for (const sizes& x : shapes)

@@ -12,6 +12,7 @@
 #include <safefuse/plan/scopes.hpp>
 
 namespace sf = safefuse;
+using namespace sf::families;
 using namespace sf::layouts;
 
 namespace {
@@ -37,12 +38,12 @@ void check(const std::vector<pair>& names) {
 }
 
 template <class... Family>
-struct families {};
+struct family_types {};
 using all_families =
-    families<qwen2_moe, ernie4_5_moe, exaone_moe, hy_v3, jamba, lfm2_moe, mixtral, phimoe, nemotron_h, granitemoe>;
+    family_types<qwen2_moe, ernie4_5_moe, exaone_moe, hy_v3, jamba, lfm2_moe, mixtral, phimoe, nemotron_h, granitemoe>;
 
 template <class... Family, class F>
-void for_each(families<Family...>, F&& f) {
+void for_each(family_types<Family...>, F&& f) {
     (f(sf::description_of<Family>, sf::inverse_of<Family>), ...);
 }
 
@@ -120,7 +121,7 @@ TEST_CASE("family: scopes get the model's prefix and path, and their own again")
         {"minimax_m3_vl", "language_model.model.layers.7."},
         {"nemotron_h", "backbone.layers.7."},
     };
-    for (const sf::known_family& each : sf::shipped_families::all) {
+    for (const sf::family_entry& each : sf::shipped_families::all) {
         CAPTURE(each.fuse.name);
         const auto at = layers.find(each.fuse.name);
         const std::string prefix = at == layers.end() ? "model.layers.7." : at->second;

@@ -53,11 +53,11 @@ constexpr sf::rewrite_options quick{.wait = sf::durability::renamed};
 constexpr sf::rewrite_options in_shards_of(std::uint64_t most) {
     return {.max_shard_bytes = most, .wait = sf::durability::renamed};
 }
-using qwen = sf::layouts::qwen2_moe;
+using qwen = sf::families::qwen2_moe;
 
 // Its copies are strided: what is put together in the buffer instead of being passed on.
 template <class GateUp, class Down>
-using into = sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", GateUp>, sf::tensor<"down_proj", Down>>;
+using into = sf::layout<sf::parameter_suffixes, sf::tensor<"gate_up_proj", GateUp>, sf::tensor<"down_proj", Down>>;
 struct transposed
     : sf::family<sf::layouts::per_expert, into<sf::stack<sf::transpose<0, 1, sf::concat<0, sf::layouts::gate, sf::layouts::up>>>,
                                                sf::stack<sf::transpose<0, 1, sf::layouts::down>>>> {
@@ -214,7 +214,7 @@ TEST_CASE_TEMPLATE(
             expect(answer, "fuse all", outcome(sf::fuse(*plan, buffers)), expected);
             expect(answer, "fuse one",
                    outcome(sf::fuse(*plan, "gate_up_proj", made[0].size() > made[1].size() ? made[0] : made[1])), expected);
-            expect(answer, "gather", outcome(sf::gather(*plan, 0, 8, std::span{made[0]}.first(64))), expected);
+            expect(answer, "gather", outcome(sf::fuse_range(*plan, 0, 8, std::span{made[0]}.first(64))), expected);
             expect(answer, "rewrite", outcome(sf::rewrite(*whole, directory / "out", quick)), expected);
             expect(answer, "verify, the original changed", outcome(sf::verify_rewritten(*whole, *before)), expected);
             if (!files_in(directory / "out").empty()) answer += "the rewrite left files";
@@ -904,7 +904,7 @@ TEST_CASE_TEMPLATE("broken disk: one byte that cannot be read, wherever it lies,
                 const sf::plan_output& output = scope_plan->outputs()[o];
                 std::vector<std::byte> out(static_cast<std::size_t>(output.size_bytes));
                 const auto fused = sf::fuse(*scope_plan, output.local_name, out);
-                const auto gathered = sf::gather(*scope_plan, o, 0, out);
+                const auto gathered = sf::fuse_range(*scope_plan, o, 0, out);
                 CHECK(fused.has_value() == gathered.has_value());
                 if (fused) continue;
                 ++failed;

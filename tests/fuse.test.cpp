@@ -123,7 +123,7 @@ TEST_CASE("fuse: a source that is not in memory gives the same bytes, and each i
                 if (x.h == 3000 && to != laws::kind::gate_up && to != laws::kind::transposed && to != laws::kind::rows_64)
                     continue;
                 INFO(laws::spelled(from), " to ", laws::spelled(to), " H ", x.h);
-                auto plan = laws::plan_kinds(set, "moe", from, to, {.unscaled_codes = true});
+                auto plan = laws::plan_kinds(set, "moe", from, to, {.allow_missing_scales = true});
                 REQUIRE(plan);
                 for (auto& source : set.times_read) std::fill(source.begin(), source.end(), 0u);
                 set.read_calls = set.read_bytes = 0;
@@ -155,7 +155,7 @@ TEST_CASE("fuse: short runs that begin before others in the source are not read 
     for (const sf::copy_block& each : blocks)
         for (u64 i = 0; i < each.size_bytes(); ++i)
             wanted[each.destination_offset + i] = set.held_bytes(0)[each.source_offset + i / 10 * 20 + i % 10];
-    sf::detail::array<std::byte> buffer;
+    sf::vector<std::byte> buffer;
     REQUIRE(sf::detail::run_blocks(sf::tensor_set_ref{set}, blocks, buffer, {0, out.data()}, false));
     CHECK(out == wanted);
 }
@@ -249,7 +249,7 @@ TEST_CASE(
                 INFO(laws::spelled(from), " to ", laws::spelled(to), " I ", each.i, ": ", each.first, " - ", each.end);
                 auto plan = laws::plan_kinds(
                     set, "moe", from, to,
-                    {.sliced_extent = "I", .slice_first = each.first, .slice_end = each.end, .unscaled_codes = true});
+                    {.sliced_extent = "I", .slice_first = each.first, .slice_end = each.end, .allow_missing_scales = true});
                 if (!plan) continue;
                 std::vector<std::vector<std::byte>> outputs, pieces;
                 for (const auto& output : plan->outputs()) outputs.emplace_back(static_cast<std::size_t>(output.size_bytes));
@@ -275,7 +275,7 @@ TEST_CASE(
                 wanted[0] = true;
                 check_reads(*plan, set, wanted, false);
                 forget();
-                REQUIRE(sf::gather(*plan, 0, 0, pieces[0]));
+                REQUIRE(sf::fuse_range(*plan, 0, 0, pieces[0]));
                 CHECK(pieces[0] == right[0]);
                 check_reads(*plan, set, wanted, true);  // parts of one output that lie among one another are gathered one by one
             }
@@ -466,7 +466,7 @@ TEST_CASE("gather: every window of an output is that window of the whole") {
         for (const laws::kind to : laws::all_kinds) {
             if (!laws::cannot_store(to, x).empty()) continue;
             INFO(laws::spelled(from), " to ", laws::spelled(to));
-            auto plan = laws::plan_kinds(set, "moe", from, to, {.unscaled_codes = true});
+            auto plan = laws::plan_kinds(set, "moe", from, to, {.allow_missing_scales = true});
             REQUIRE(plan);
             for (const bool resident : {true, false}) {
                 set.resident = resident;
@@ -476,7 +476,7 @@ TEST_CASE("gather: every window of an output is that window of the whole") {
                     for (std::size_t begin = 0; begin <= whole.size(); ++begin)
                         for (std::size_t end = begin; end <= whole.size(); end += 1 + (end - begin) / 5) {
                             std::vector<std::byte> out(end - begin, std::byte{0xEE});
-                            equal = equal && sf::gather(*plan, i, begin, out) &&
+                            equal = equal && sf::fuse_range(*plan, i, begin, out) &&
                                     std::equal(out.begin(), out.end(), whole.begin() + static_cast<std::ptrdiff_t>(begin));
                         }
                     CHECK(equal);
@@ -500,7 +500,7 @@ TEST_CASE("gather: random windows of larger outputs") {
                 std::size_t begin = random() % (whole.size() + 1), end = random() % (whole.size() + 1);
                 if (begin > end) std::swap(begin, end);
                 std::vector<std::byte> out(end - begin);
-                equal = equal && sf::gather(*plan, 0, begin, out) &&
+                equal = equal && sf::fuse_range(*plan, 0, begin, out) &&
                         std::equal(out.begin(), out.end(), whole.begin() + static_cast<std::ptrdiff_t>(begin));
             }
             CHECK(equal);
@@ -513,14 +513,14 @@ TEST_CASE("gather: windows outside of the output are refused") {
     auto plan = laws::plan_kinds(set, "moe", laws::kind::per_expert, laws::kind::gate_up, {});
     REQUIRE(plan);
     std::vector<std::byte> out(8);
-    CHECK(sf::gather(*plan, 0, 88, out));
-    CHECK(sf::gather(*plan, 0, 96, std::span<std::byte>{}));
+    CHECK(sf::fuse_range(*plan, 0, 88, out));
+    CHECK(sf::fuse_range(*plan, 0, 96, std::span<std::byte>{}));
     for (const u64 begin : {u64{89}, u64{96}, u64{97}, ~u64{0}, ~u64{0} - 7}) {
-        auto done = sf::gather(*plan, 0, begin, out);
+        auto done = sf::fuse_range(*plan, 0, begin, out);
         REQUIRE_FALSE(done);
         CHECK(done.error().code == errc::out_of_range);
     }
-    auto done = sf::gather(*plan, 2, 0, out);
+    auto done = sf::fuse_range(*plan, 2, 0, out);
     REQUIRE_FALSE(done);
     CHECK(done.error().code == errc::output_not_found);
 }
@@ -592,7 +592,7 @@ struct broken_set {
     u64 held;
     std::size_t size() const noexcept { return whole.size(); }
     sf::tensor_spec spec(std::size_t i) const noexcept { return whole.spec(i); }
-    sf::tensor_place place(std::size_t i) const noexcept { return whole.place(i); }
+    sf::tensor_location place(std::size_t i) const noexcept { return whole.place(i); }
     std::string_view source_name(std::uint32_t) const noexcept { return "short.safetensors"; }
     std::span<const std::byte> source_bytes(std::uint32_t source) const noexcept {
         return resident ? whole.held_bytes(source).first(static_cast<std::size_t>(held)) : std::span<const std::byte>{};
@@ -614,7 +614,7 @@ TEST_CASE("fuse: a source that is shorter than its tensors, or cannot be read, i
                 auto members = sf::detail::tensors_under(broken, "moe");
                 REQUIRE(members);
                 auto plan =
-                    sf::detail::plan_members(broken, members->span(), "moe", laws::description(from), laws::description(to), {});
+                    sf::detail::plan_members(broken, members->view(), "moe", laws::description(from), laws::description(to), {});
                 REQUIRE(plan);
                 bool refused = false;
                 for (const auto& each : plan->outputs()) {
@@ -624,7 +624,7 @@ TEST_CASE("fuse: a source that is shorter than its tensors, or cannot be read, i
                     refused = true;
                     CHECK(done.error().code == errc::read_past_end);
                     CHECK(done.error().file == "short.safetensors");
-                    auto piece = sf::gather(*plan, static_cast<std::size_t>(&each - plan->outputs().data()), 0, out);
+                    auto piece = sf::fuse_range(*plan, static_cast<std::size_t>(&each - plan->outputs().data()), 0, out);
                     CHECK_FALSE(piece);
                 }
                 CHECK(refused);
@@ -633,14 +633,14 @@ TEST_CASE("fuse: a source that is shorter than its tensors, or cannot be read, i
             auto members = sf::detail::tensors_under(unreadable, "moe");
             REQUIRE(members);
             auto plan =
-                sf::detail::plan_members(unreadable, members->span(), "moe", laws::description(from), laws::description(to), {});
+                sf::detail::plan_members(unreadable, members->view(), "moe", laws::description(from), laws::description(to), {});
             REQUIRE(plan);
             std::vector<std::byte> out(static_cast<std::size_t>(plan->outputs()[0].size_bytes));
             auto done = sf::fuse(*plan, plan->outputs()[0].local_name, out);
             REQUIRE_FALSE(done);
             CHECK(done.error().code == errc::io_error);
             CHECK(done.error().os_error == 5);
-            CHECK_FALSE(sf::gather(*plan, 0, 1, std::span{out}.first(3)));
+            CHECK_FALSE(sf::fuse_range(*plan, 0, 1, std::span{out}.first(3)));
         }
     }
 }

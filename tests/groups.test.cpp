@@ -22,7 +22,7 @@ using laws::packed_set;
 using laws::u64;
 using sf::dtype;
 using sf::errc;
-using sf::experts_form;
+using sf::scope_state;
 using sf::layouts::down;
 using sf::layouts::gate;
 using sf::layouts::up;
@@ -39,16 +39,16 @@ struct held_tensor {
 };
 using tensors = std::map<std::string, held_tensor>;
 
-sf::part_extents in_numbers(const sf::layout_description& layout, const extents& values, const sf::field_form& form) {
-    sf::part_extents out;
+sf::layout_args in_numbers(const sf::layout_description& layout, const extents& values, const sf::field_form& form) {
+    sf::layout_args out;
     for (const sf::tensor_description& tensor : layout.tensors) {
-        const sf::placement placed = tensor.place(out);
+        const sf::mapping placed = tensor.place(out);
         for (std::size_t p = 0; p < placed.part_count; ++p) {
-            if (!placed.parts[p].experts.empty()) static_cast<void>(out.symbol(placed.parts[p].experts));
-            for (std::size_t a = 0; a < placed.parts[p].part_axes; ++a) static_cast<void>(out.symbol(placed.parts[p].extents[a]));
+            if (!placed.parts[p].experts.empty()) static_cast<void>(out.dim(placed.parts[p].experts));
+            for (std::size_t a = 0; a < placed.parts[p].part_axes; ++a) static_cast<void>(out.dim(placed.parts[p].extents[a]));
         }
     }
-    for (std::size_t s = 0; s < out.symbol_count; ++s)
+    for (std::size_t s = 0; s < out.dim_count; ++s)
         out.values[s] = values.contains(out.names[s]) ? values.at(out.names[s]) : 0;
     out.field = &form;
     return out;
@@ -57,15 +57,15 @@ sf::part_extents in_numbers(const sf::layout_description& layout, const extents&
 /// The weights, and biases where the layout names them, of a module as its layout says, with bytes that depend on the names.
 void add_module(packed_set& set, const sf::layout_description& layout, const std::string& scope, const extents& values,
                 bool with_bias) {
-    for (const sf::spelled_field& field : layout.fields) {
+    for (const sf::field_suffix& field : layout.fields) {
         if (field.field->name != "weight" && !(with_bias && field.field->name == "bias")) continue;
         for (const sf::tensor_description& tensor : layout.tensors) {
-            const sf::placement placed = tensor.place(in_numbers(layout, values, field.field->forms[0]));
-            REQUIRE(placed.error == sf::placement_error::none);
+            const sf::mapping placed = tensor.place(in_numbers(layout, values, field.field->forms[0]));
+            REQUIRE(placed.error == sf::mapping_error::none);
             std::vector<u64> shape;
             for (std::size_t a = 0; a < placed.axis_count; ++a)
                 if (placed.axes[a].present) shape.push_back(placed.axes[a].extent);
-            const std::string_view behind = placed.parts[0].behind;
+            const std::string_view behind = placed.parts[0].after;
             const u64 first = behind.empty() ? 0 : values.at(behind),
                       count = tensor.per_expert() ? values.at(placed.parts[0].experts) : 1;
             for (u64 e = first; e < first + count; ++e) {
@@ -77,7 +77,7 @@ void add_module(packed_set& set, const sf::layout_description& layout, const std
     }
 }
 
-/// What a plan makes, by local name; run by hand, from memory, by reading, and in pieces.
+/// What a plan makes, by local name; run by hand, from memory, by reading, and in modes.
 tensors made_by(const sf::copy_plan& plan, packed_set& set) {
     const laws::executed ran = laws::execute(plan, set);
     REQUIRE(ran.in_bounds);
@@ -96,8 +96,8 @@ tensors made_by(const sf::copy_plan& plan, packed_set& set) {
         for (std::size_t i = 0; i < outputs.size(); ++i) {
             bytes gathered(outputs[i].size());
             const std::size_t half = gathered.size() / 2;
-            REQUIRE(sf::gather(plan, i, 0, std::span{gathered}.first(half)));
-            REQUIRE(sf::gather(plan, i, half, std::span{gathered}.subspan(half)));
+            REQUIRE(sf::fuse_range(plan, i, 0, std::span{gathered}.first(half)));
+            REQUIRE(sf::fuse_range(plan, i, half, std::span{gathered}.subspan(half)));
             REQUIRE(gathered == outputs[i]);
         }
     }
@@ -173,7 +173,7 @@ sf::result<sf::copy_plan> plan_of(const packed_set& set, const std::string& scop
                                   const sf::layout_description& to, const sf::plan_options& options = {}) {
     auto members = sf::detail::tensors_under(set, scope);
     if (!members) return std::move(members).error();
-    return sf::detail::plan_members(set, members->span(), scope, from, to, options);
+    return sf::detail::plan_members(set, members->view(), scope, from, to, options);
 }
 
 /// Where a module lies in a checkpoint: at the top where its path has several segments before a block's, in a layer otherwise.
@@ -195,7 +195,7 @@ extents extents_of(const u64 (&size)[2], const u64 (&number)[3]) {
 
 TEST_CASE("families: every module of every family goes there and back, by shapes and names alone, whatever its extents") {
     std::size_t modules = 0, passed_through = 0;
-    for (const sf::known_family& family : sf::shipped_families::all)
+    for (const sf::family_entry& family : sf::shipped_families::all)
         for (std::size_t m = 0; m < family.fuse.module_count(); ++m) {
             ++modules;
             for (const auto& size : sizes)
@@ -223,10 +223,10 @@ TEST_CASE("families: every module of every family goes there and back, by shapes
                             // biases are only for layouts that name them on both sides
                             INFO(std::string{plan.error().message().view()});
                             CHECK(with_bias);
-                            CHECK(plan.error().code == errc::leftover_tensor);
+                            CHECK(plan.error().code == errc::unexpected_key);
                             continue;
                         }
-                        CHECK((plan->source_form() == experts_form::to) == module.is_same());
+                        CHECK((plan->source_form() == scope_state::done) == module.is_same());
                         if (module.is_same()) ++passed_through;
                         const tensors there = made_by(*plan, set);
                         if (module.is_same()) CHECK(there == source);
@@ -252,22 +252,22 @@ TEST_CASE("families: every module of every family goes there and back, by shapes
 namespace {
 
 /// Gate, up and down of all experts, each in a tensor of its own.
-using apart = sf::layout<sf::spelling<sf::spelled<sf::weight, "">>, sf::tensor<"gate", sf::stack<gate>>,
+using apart = sf::layout<sf::suffixes<sf::suffix<sf::weight, "">>, sf::tensor<"gate", sf::stack<gate>>,
                          sf::tensor<"up", sf::stack<up>>, sf::tensor<"down", sf::stack<down>>>;
 using apart_ungated =
-    sf::layout<sf::spelling<sf::spelled<sf::weight, "">>, sf::tensor<"up", sf::stack<up>>, sf::tensor<"down", sf::stack<down>>>;
+    sf::layout<sf::suffixes<sf::suffix<sf::weight, "">>, sf::tensor<"up", sf::stack<up>>, sf::tensor<"down", sf::stack<down>>>;
 
 bool counts_by_e(const sf::layout_description& layout) {
     for (const sf::tensor_description& tensor : layout.tensors) {
-        const sf::placement placed = tensor.place({});
+        const sf::mapping placed = tensor.place({});
         for (std::size_t p = 0; p < placed.part_count; ++p)
-            if (placed.parts[p].experts != "E" || !placed.parts[p].behind.empty()) return false;
+            if (placed.parts[p].experts != "E" || !placed.parts[p].after.empty()) return false;
     }
     return true;
 }
 bool has_gate(const sf::layout_description& layout) {
     for (const sf::tensor_description& tensor : layout.tensors) {
-        const sf::placement placed = tensor.place({});
+        const sf::mapping placed = tensor.place({});
         for (std::size_t p = 0; p < placed.part_count; ++p)
             if (placed.parts[p].part == "gate") return true;
     }
@@ -279,7 +279,7 @@ bool has_gate(const sf::layout_description& layout) {
 TEST_CASE("families: ranks of I and ranges of experts are those parts of every family's experts, and all of them the whole") {
     std::size_t families = 0;
     std::set<std::string> others;
-    for (const sf::known_family& family : sf::shipped_families::all) {
+    for (const sf::family_entry& family : sf::shipped_families::all) {
         const sf::layout_description &from = *family.fuse.from, &to = *family.fuse.to;
         if (!counts_by_e(from)) {
             others.insert(std::string{family.fuse.name});
@@ -323,14 +323,14 @@ TEST_CASE("families: ranks of I and ranges of experts are those parts of every f
                 }
             }
             for (u64 middle = 0; middle <= 3; ++middle) {
-                std::map<std::string, std::vector<held_tensor>> pieces;
+                std::map<std::string, std::vector<held_tensor>> modes;
                 for (const auto& [first, end] : {std::pair{u64{0}, middle}, std::pair{middle, u64{3}}}) {
                     auto plan = plan_of(set, "moe", from, to, {.first_expert = first, .end_expert = end, .known_extents = given});
                     if (!plan) FAIL(std::string{plan.error().message().view()});
-                    for (auto& [name, tensor] : made_by(*plan, set)) pieces[name].push_back(tensor);
+                    for (auto& [name, tensor] : made_by(*plan, set)) modes[name].push_back(tensor);
                 }
-                REQUIRE(pieces.size() == fused.size());
-                for (const auto& [name, tensor] : fused) CHECK(cat(0, pieces.at(name)) == tensor);
+                REQUIRE(modes.size() == fused.size());
+                for (const auto& [name, tensor] : fused) CHECK(cat(0, modes.at(name)) == tensor);
             }
         }
     }
@@ -380,7 +380,7 @@ tensors ernie_fused(const packed_set& set, u64 text, u64 all, const std::vector<
     return out;
 }
 
-using ernie_family = sf::layouts::ernie4_5_vl_moe;
+using ernie_family = sf::families::ernie4_5_vl_moe;
 const sf::layout_description& ernie_from = ernie_family::stored::description;
 const sf::layout_description& ernie_to = ernie_family::model::description;
 
@@ -439,7 +439,7 @@ TEST_CASE("groups: what is missing from any group is named by its number in the 
             const std::string name = ernie_scope + ".experts." + std::to_string(gone) + "." + part + ".weight";
             one.remove(name);
             const auto of_one = why_not(one);
-            CHECK(of_one.code == errc::missing_part);
+            CHECK(of_one.code == errc::missing_key);
             CHECK(of_one.expert == gone);
             CHECK(std::string{of_one.tensor.view()} == name);
         }
@@ -448,7 +448,7 @@ TEST_CASE("groups: what is missing from any group is named by its number in the 
     packed_set set = ernie(2, 2, 4, 2, 6);
     set.remove(ernie_scope + ".experts.2.up_proj.weight");
     set.remove(ernie_scope + ".experts.3.up_proj.weight");
-    CHECK(why_not(set).code == errc::missing_part);
+    CHECK(why_not(set).code == errc::missing_key);
     CHECK(std::string{why_not(set).tensor.view()} == ernie_scope + ".experts.2.up_proj.weight");
     // a field that only the first half has is fused for that half; one of gate's only is not
     packed_set biased = ernie(2, 2, 4, 2, 6);
@@ -466,7 +466,7 @@ TEST_CASE("groups: a single expert cannot be dealt out to two groups") {
     packed_set set = ernie(1, 0, 4, 2, 6);
     auto plan = plan_of(set, ernie_scope, ernie_from, ernie_to);
     REQUIRE_FALSE(plan);
-    CHECK(plan.error().code == errc::missing_part);
+    CHECK(plan.error().code == errc::missing_key);
     CHECK(std::string{plan.error().tensor.view()} ==
           ernie_scope + ".experts.1.gate_proj.weight");  // what the second group would begin with
 }
@@ -514,7 +514,7 @@ TEST_CASE("groups: a range of experts, and a rank of two extents at a time") {
 }
 
 TEST_CASE("groups: experts without a down matrix are counted apart") {
-    using family = sf::layouts::longcat_flash;
+    using family = sf::families::longcat_flash;
     const auto source = [](u64 all, u64 real, u64 i, u64 h) {
         packed_set set;
         for (u64 e = 0; e < all; ++e) {
@@ -559,19 +559,19 @@ TEST_CASE("groups: experts without a down matrix are counted apart") {
     no_up.remove("moe.4.up_proj.weight");
     auto other = plan_of(no_up, "moe", from, to);
     REQUIRE_FALSE(other);
-    CHECK(other.error().code == errc::missing_part);
+    CHECK(other.error().code == errc::missing_key);
     CHECK(std::string{other.error().tensor.view()} == "moe.4.up_proj.weight");
 }
 
 TEST_CASE("groups: three groups share a list in equal shares") {
-    using second = sf::group_of_experts<"F", "E">;
-    using third = sf::group_of_experts<"G", "F">;
+    using second = sf::expert_range<"F", "E">;
+    using third = sf::expert_range<"G", "F">;
     using a = sf::part<"a", "I", "H">;
     using b = sf::part_of<second, "b", "J", "H">;
     using c = sf::part_of<third, "c", "K", "H">;
     using list =
-        sf::layout<sf::as_modules, sf::tensor<"{expert}.w", a>, sf::tensor<"{expert}.w", b>, sf::tensor<"{expert}.w", c>>;
-    using apart_by_group = sf::layout<sf::as_parameters, sf::tensor<"first", sf::stack<a>>, sf::tensor<"second", sf::stack<b>>,
+        sf::layout<sf::module_suffixes, sf::tensor<"{i}.w", a>, sf::tensor<"{i}.w", b>, sf::tensor<"{i}.w", c>>;
+    using apart_by_group = sf::layout<sf::parameter_suffixes, sf::tensor<"first", sf::stack<a>>, sf::tensor<"second", sf::stack<b>>,
                                       sf::tensor<"third", sf::stack<c>>>;
     for (u64 all = 3; all <= 11; ++all) {
         const u64 share = (all + 2) / 3;
@@ -650,16 +650,16 @@ TEST_CASE(
         const std::string scope = "model.layers.0.self_attn.";
         const tensors expected{{"conv1d.weight", cat(0, {at(set, scope + "q_conv1d.weight"), at(set, scope + "k_conv1d.weight"),
                                                          at(set, scope + "v_conv1d.weight")})}};
-        CHECK(planned(set, sf::description_of<sf::layouts::glm5_next>, 1) == expected);
-        auto scopes = sf::experts_scopes::find(set, sf::description_of<sf::layouts::glm5_next>);
+        CHECK(planned(set, sf::description_of<sf::families::glm5_next>, 1) == expected);
+        auto scopes = sf::experts_scopes::find(set, sf::description_of<sf::families::glm5_next>);
         REQUIRE(scopes);
         CHECK(scopes->experts_count() == 0);
         set.remove(scope + "k_conv1d.weight");
-        auto again = sf::experts_scopes::find(set, sf::description_of<sf::layouts::glm5_next>);
+        auto again = sf::experts_scopes::find(set, sf::description_of<sf::families::glm5_next>);
         REQUIRE(again);
-        auto plan = sf::plan(set, only(*again, 1), sf::description_of<sf::layouts::glm5_next>, sf::direction::forward);
+        auto plan = sf::plan(set, only(*again, 1), sf::description_of<sf::families::glm5_next>, sf::direction::forward);
         REQUIRE_FALSE(plan);
-        CHECK(plan.error().code == errc::missing_part);
+        CHECK(plan.error().code == errc::missing_key);
         CHECK(std::string{plan.error().tensor.view()} == scope + "k_conv1d.weight");
     }
     {
@@ -680,7 +680,7 @@ TEST_CASE(
                                                  {"vision_moe.gate.moe_statics.e_score_correction_bias", cut(0, 1, 2, both)}});
     }
     {
-        const auto& family = sf::description_of<sf::layouts::minimax_m3_vl>;
+        const auto& family = sf::description_of<sf::families::minimax_m3_vl>;
         packed_set set;
         const std::string dense = "language_model.model.layers.0.mlp.",
                           shared = "language_model.model.layers.1.block_sparse_moe.shared_experts.";
@@ -694,7 +694,7 @@ TEST_CASE(
                                                                                           at(set, scope + "up_proj.weight")})}});
     }
     {
-        const auto& family = sf::description_of<sf::layouts::inkling_mm_model>;
+        const auto& family = sf::description_of<sf::families::inkling_mm_model>;
         packed_set set;
         set.add("model.llm.layers.0.mlp.w13_dn.weight", dtype::bf16, {6, 2});
         const held_tensor both = at(set, "model.llm.layers.0.mlp.w13_dn.weight");
@@ -710,7 +710,7 @@ TEST_CASE(
 // --------------------------------------------------------------------------------------------------------------- known extents
 
 TEST_CASE("known extents: experts flattened into rows are told apart by their number, and a wrong number is refused") {
-    const auto& family = sf::description_of<sf::layouts::dbrx>;
+    const auto& family = sf::description_of<sf::families::dbrx>;
     const auto &from = *family.from, &to = apart::description;
     for (const auto& size : {std::array<u64, 3>{4, 6, 5}, {2, 2, 2}, {1, 3, 3}, {6, 1, 4}}) {
         const u64 e = size[0], i = size[1], h = size[2];
@@ -805,7 +805,7 @@ TEST_CASE("known extents: a number of experts that the names do not have is refu
 // ---------------------------------------------------------------------------------------------------- forms that are spelled alike
 
 TEST_CASE("forms that are spelled alike: no shapes fit both, unless they have no bytes") {
-    using family = sf::layouts::qwen3_vl_moe;
+    using family = sf::families::qwen3_vl_moe;
     const auto &from = family::stored::description, &to = family::model::description;
     std::size_t fit_one = 0, fit_both = 0;
     for (u64 e = 0; e <= 2; ++e)
@@ -816,7 +816,7 @@ TEST_CASE("forms that are spelled alike: no shapes fit both, unless they have no
                         packed_set set;
                         set.add("moe.gate_up_proj", dtype::u8, {e, a, b});
                         set.add("moe.down_proj", dtype::u8, {e, c, d});
-                        const sf::plan_options options{.unscaled_codes = true};
+                        const sf::plan_options options{.allow_missing_scales = true};
                         auto turned_plan = plan_of(set, "moe", from, to, options),
                              straight = plan_of(set, "moe", to, to, options);
                         if (turned_plan && straight) {
@@ -831,8 +831,8 @@ TEST_CASE("forms that are spelled alike: no shapes fit both, unless they have no
 }
 
 TEST_CASE("forms that are spelled alike: each becomes the other, and what is in the model's form already stays") {
-    const auto& family = sf::description_of<sf::layouts::qwen3_vl_moe>;
-    const auto& inverse = sf::inverse_of<sf::layouts::qwen3_vl_moe>;
+    const auto& family = sf::description_of<sf::families::qwen3_vl_moe>;
+    const auto& inverse = sf::inverse_of<sf::families::qwen3_vl_moe>;
     const std::string scope = "model.language_model.layers.0.mlp.experts";
     for (const auto& size : {std::array<u64, 2>{4, 6}, {4, 4}, {4, 8}, {8, 4}, {1, 1}, {1, 2}}) {
         const u64 i = size[0], h = size[1];
@@ -848,7 +848,7 @@ TEST_CASE("forms that are spelled alike: each becomes the other, and what is in 
         };
         auto there = plan_only(stored, family);
         if (!there) FAIL(std::string{there.error().message().view()});
-        CHECK(there->source_form() == experts_form::from);
+        CHECK(there->source_form() == scope_state::pending);
         tensors made = made_by(*there, stored);
         for (u64 e = 0; e < 3; ++e)
             for (const char* name : {"gate_up_proj", "down_proj"}) {
@@ -859,38 +859,38 @@ TEST_CASE("forms that are spelled alike: each becomes the other, and what is in 
             }
         auto same = plan_only(held, family);
         REQUIRE(same);
-        CHECK(same->source_form() == experts_form::to);
+        CHECK(same->source_form() == scope_state::done);
         CHECK(made_by(*same, held) == under(held, scope));
         packed_set fused = set_of(made, scope);
         auto back = plan_only(fused, inverse);
         REQUIRE(back);
-        CHECK(back->source_form() == experts_form::from);
+        CHECK(back->source_form() == scope_state::pending);
         CHECK(made_by(*back, fused) == under(stored, scope));
         auto stays = plan_only(stored, inverse);
         REQUIRE(stays);
-        CHECK(stays->source_form() == experts_form::to);
+        CHECK(stays->source_form() == scope_state::done);
         // by the templates
-        auto named = sf::plan<sf::layouts::qwen3_vl_moe>(stored, scope);
+        auto named = sf::plan<sf::families::qwen3_vl_moe>(stored, scope);
         REQUIRE(named);
         CHECK(made_by(*named, stored) == made);
-        auto named_same = sf::plan<sf::layouts::qwen3_vl_moe>(held, scope);
+        auto named_same = sf::plan<sf::families::qwen3_vl_moe>(held, scope);
         REQUIRE(named_same);
-        CHECK(named_same->source_form() == experts_form::to);
-        auto named_back = sf::plan<sf::layouts::qwen3_vl_moe>(held, scope, sf::direction::inverse);
+        CHECK(named_same->source_form() == scope_state::done);
+        auto named_back = sf::plan<sf::families::qwen3_vl_moe>(held, scope, sf::direction::inverse);
         REQUIRE(named_back);
-        CHECK(named_back->source_form() == experts_form::from);
+        CHECK(named_back->source_form() == scope_state::pending);
     }
     // neither form
     packed_set neither;
     neither.add(scope + ".gate_up_proj", dtype::bf16, {3, 8, 6});
     neither.add(scope + ".down_proj", dtype::bf16, {3, 5, 4});
-    auto plan = sf::plan<sf::layouts::qwen3_vl_moe>(neither, scope);
+    auto plan = sf::plan<sf::families::qwen3_vl_moe>(neither, scope);
     REQUIRE_FALSE(plan);
     CHECK(plan.error().code == errc::shape_mismatch);
 }
 
 TEST_CASE("forms: experts that are fused already are planned as they are, in every family") {
-    for (const sf::known_family& family : sf::shipped_families::all) {
+    for (const sf::family_entry& family : sf::shipped_families::all) {
         const extents values = extents_of(sizes[0], numbers[0]);
         const std::string scope = "model.layers.3." + std::string{family.fuse.to_module};
         packed_set set;
@@ -902,7 +902,7 @@ TEST_CASE("forms: experts that are fused already are planned as they are, in eve
         REQUIRE(scopes->experts_count() == 1);
         auto plan = sf::plan(set, (*scopes)[0], family.fuse, sf::direction::forward, {.known_extents = given});
         if (!plan) FAIL(std::string{plan.error().message().view()});
-        CHECK(plan->source_form() == experts_form::to);
+        CHECK(plan->source_form() == scope_state::done);
         CHECK(made_by(*plan, set) == under(set, scope));
         CHECK(std::string{(*scopes)[0].destination_name} == scope);
         for (std::size_t i = 0; i < plan->outputs().size(); ++i) CHECK(plan->single_run(i) != nullptr);
@@ -910,10 +910,10 @@ TEST_CASE("forms: experts that are fused already are planned as they are, in eve
 }
 
 TEST_CASE("groups: a group behind one that is not there is numbered only where the other's count is known") {
-    using second = sf::group_of_experts<"V", "E">;
+    using second = sf::expert_range<"V", "E">;
     using w = sf::part_of<second, "w", "J", "H">;
-    using stacked = sf::layout<sf::as_parameters, sf::tensor<"second", sf::stack<w>>>;
-    using list = sf::layout<sf::as_modules, sf::tensor<"{expert}.w", w>>;
+    using stacked = sf::layout<sf::parameter_suffixes, sf::tensor<"second", sf::stack<w>>>;
+    using list = sf::layout<sf::module_suffixes, sf::tensor<"{i}.w", w>>;
     packed_set set;
     set.add("moe.second", dtype::bf16, {2, 3, 4});
     auto plan = plan_of(set, "moe", stacked::description, list::description);
@@ -928,7 +928,7 @@ TEST_CASE("groups: a group behind one that is not there is numbered only where t
     CHECK(made_by(*told, set).at("4.w.weight").held == cut(0, 1, 2, at(set, "moe.second")).held);
     // only the second half of a list
     packed_set both = ernie(3, 2, 4, 2, 6);
-    using vision = sf::layout<sf::as_parameters, sf::tensor<"vision.down_proj", sf::stack<sf::layouts::ernie_vl_image_down>>>;
+    using vision = sf::layout<sf::parameter_suffixes, sf::tensor<"vision.down_proj", sf::stack<sf::families::ernie_vl_image_down>>>;
     auto half = plan_of(both, ernie_scope, ernie_from, vision::description);
     if (!half) FAIL(std::string{half.error().message().view()});
     CHECK(made_by(*half, both).at("vision.down_proj") == ernie_fused(both, 3, 5, {"weight"}).at("vision_moe.experts.down_proj"));

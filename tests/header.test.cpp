@@ -391,7 +391,7 @@ TEST_CASE("header: a failure says what, where and by how much") {
         const auto error = failure_of(framed(R"({"\u0074":{"dtype":"U8","shape":[4],"data_offsets":[1,5]}})", "12345"));
         CHECK(error.code == sf::errc::bad_offsets);
         CHECK(error.tensor == "t");
-        CHECK(error.offset == sf::no_number);  // the decoded name stands nowhere in the file
+        CHECK(error.offset == sf::unknown);  // the decoded name stands nowhere in the file
     }
     {
         const auto error = failure_of(framed(one("\"I32\"", "[65536,65536,65536,65536]", "[0,0]")));
@@ -455,7 +455,7 @@ TEST_CASE("header: total sizes beyond 64 bits are refused") {
     json += "}";
     const std::string file = framed(json);
     CHECK(code_of(parse(file)) == "truncated");
-    CHECK(code_of(sf::header::parse(bytes_of(file), sf::no_number)) == "overflow");
+    CHECK(code_of(sf::header::parse(bytes_of(file), sf::unknown)) == "overflow");
 }
 
 // What is read -----------------------------------------------------------------------------------------------------------------
@@ -581,7 +581,7 @@ TEST_CASE("header: bytes of no tensor are counted where they are accepted") {
     CHECK(parsed->trailing_bytes() == 3);
     CHECK(parsed->data_bytes() == 7);
     CHECK(parsed->file_bytes() == file.size());
-    const auto unsized = sf::header::parse(bytes_of(file), sf::no_number, sf::read_options::lenient());
+    const auto unsized = sf::header::parse(bytes_of(file), sf::unknown, sf::read_options::lenient());
     REQUIRE(unsized);
     CHECK(unsized->gap_bytes() == 3);
     CHECK(unsized->trailing_bytes() == 0);
@@ -646,7 +646,7 @@ TEST_CASE("header: bytes_needed tells from the first 8 bytes how much to read") 
     REQUIRE(needed);
     CHECK(*needed == file.size() - 4);
     CHECK(sf::header::parse(bytes_of(file).first(static_cast<std::size_t>(*needed)), file.size()));
-    CHECK(sf::header::parse(bytes_of(file).first(static_cast<std::size_t>(*needed)), sf::no_number));
+    CHECK(sf::header::parse(bytes_of(file).first(static_cast<std::size_t>(*needed)), sf::unknown));
     const auto cut = sf::header::parse(bytes_of(file).first(static_cast<std::size_t>(*needed - 1)), file.size());
     REQUIRE_FALSE(cut);
     CHECK(cut.error().code == sf::errc::header_past_end);
@@ -726,8 +726,8 @@ TEST_CASE("header: the fast way reads what the plain way reads") {
         const std::string_view text{exact.data(), exact.size()};
         for (const sf::read_options& options :
              {sf::read_options{}, sf::read_options::reference(), sf::read_options::strict(), sf::read_options::lenient()}) {
-            const auto fast = sf::detail::header_reader{text, options}.read(sf::no_number);
-            const auto plain = sf::detail::header_reader{text, options, false}.read(sf::no_number);
+            const auto fast = sf::detail::header_reader{text, options}.read(sf::unknown);
+            const auto plain = sf::detail::header_reader{text, options, false}.read(sf::unknown);
             REQUIRE(table_of(fast) == table_of(plain));
             accepted += fast ? 1u : 0u;
         }
@@ -746,7 +746,7 @@ TEST_CASE("header: 20,000 tensors in random order are all found") {
                 "\":{\"dtype\":\"BF16\",\"shape\":[1],\"data_offsets\":[" + std::to_string(2 * i) + "," +
                 std::to_string(2 * i + 2) + "]}";
     const std::string file = framed(json + "}");
-    const auto parsed = sf::header::parse(bytes_of(file), sf::no_number);
+    const auto parsed = sf::header::parse(bytes_of(file), sf::unknown);
     REQUIRE(parsed);
     for (std::size_t i = 0; i < order.size(); ++i) {
         if (parsed->find("t" + std::to_string(i)) != i) FAIL("lost " << i);
@@ -758,7 +758,7 @@ TEST_CASE("header: 20,000 tensors in random order are all found") {
 
 namespace {
 
-std::string json_of(const sf::encoded_header& encoded) { return support::string_of(encoded.bytes.span()).substr(8); }
+std::string json_of(const sf::encoded_header& encoded) { return support::string_of(encoded.bytes.view()).substr(8); }
 
 }  // namespace
 
@@ -767,12 +767,12 @@ TEST_CASE("header: the bytes are the reference writer's") {
     const sf::tensor_spec attention{"attn.0", sf::dtype::f32, shape};
     const auto encoded = sf::encode_header({&attention, 1});
     REQUIRE(encoded);
-    CHECK(support::string_of(encoded->bytes.span()) ==
+    CHECK(support::string_of(encoded->bytes.view()) ==
           std::string("\x40\0\0\0\0\0\0\0", 8) + R"({"attn.0":{"dtype":"F32","shape":[1,2,3],"data_offsets":[0,24]}})");
     CHECK(encoded->offsets[0] == 72);
     CHECK(encoded->file_bytes == 96);
 
-    CHECK(support::string_of(sf::encode_header({})->bytes.span()) == std::string("\x08\0\0\0\0\0\0\0", 8) + "{}      ");
+    CHECK(support::string_of(sf::encode_header({})->bytes.view()) == std::string("\x08\0\0\0\0\0\0\0", 8) + "{}      ");
     const sf::metadata_entry metadata[] = {{"framework", "pytorch"}};
     CHECK(json_of(*sf::encode_header({}, metadata)) == R"({"__metadata__":{"framework":"pytorch"}})");
 
@@ -792,7 +792,7 @@ TEST_CASE("header: tensors are written by dtype, larger first, then by name as b
         tensors.push_back({name, sf::dtype::f32, shape});
     const auto encoded = sf::encode_header(tensors);
     REQUIRE(encoded);
-    const auto parsed = sf::header::parse(encoded->bytes.span(), encoded->file_bytes);
+    const auto parsed = sf::header::parse(encoded->bytes.view(), encoded->file_bytes);
     REQUIRE(parsed);
     std::string names;
     for (std::size_t i = 0; i < parsed->size(); ++i) names += std::string{(*parsed)[i].name} + " ";
@@ -816,7 +816,7 @@ TEST_CASE("header: metadata are written sorted, and escaped no more than needed"
     CHECK(json.substr(0, expected.size()) == expected);
     CHECK(json.size() % 8 == 0);
     CHECK(json.find_first_not_of(' ', expected.size()) == std::string::npos);
-    const auto parsed = sf::header::parse(encoded->bytes.span(), encoded->file_bytes);
+    const auto parsed = sf::header::parse(encoded->bytes.view(), encoded->file_bytes);
     REQUIRE(parsed);
     for (const sf::metadata_entry& entry : metadata) {
         std::string_view value;
@@ -900,7 +900,7 @@ TEST_CASE("header: what is written is read back, for many random sets of tensors
         const auto encoded = sf::encode_header(tensors, metadata);
         REQUIRE(encoded);
         REQUIRE(encoded->bytes.size() % 8 == 0);
-        const auto parsed = sf::header::parse(encoded->bytes.span(), encoded->file_bytes);
+        const auto parsed = sf::header::parse(encoded->bytes.view(), encoded->file_bytes);
         REQUIRE(parsed);
         REQUIRE(parsed->size() == tensors.size());
         REQUIRE(parsed->header_bytes() == encoded->bytes.size());
@@ -927,6 +927,6 @@ TEST_CASE("header: what is written is read back, for many random sets of tensors
         for (std::size_t i = 0; i < parsed->metadata_size(); ++i) metadata_again.push_back(parsed->metadata(i));
         const auto twice = sf::encode_header(again, metadata_again);
         REQUIRE(twice);
-        CHECK(support::string_of(twice->bytes.span()) == support::string_of(encoded->bytes.span()));
+        CHECK(support::string_of(twice->bytes.view()) == support::string_of(encoded->bytes.view()));
     }
 }

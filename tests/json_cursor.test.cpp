@@ -32,7 +32,7 @@ std::string decoded(std::string_view quoted) {
     json_string string;
     REQUIRE(cursor.read_string(string));
     REQUIRE(cursor.finish());
-    sf::detail::array<char> out;
+    sf::vector<char> out;
     REQUIRE(string.decode(out));
     const std::string made{out.begin(), out.end()};
     CHECK(string == std::string_view{made});

@@ -49,7 +49,7 @@ std::string detected_of(std::initializer_list<const char*> names, bool unfuse = 
 
 TEST_CASE("known families: each name and each model type belongs to one family") {
     std::set<std::string_view> seen;
-    for (const sf::known_family& each : sf::shipped_families::all) {
+    for (const sf::family_entry& each : sf::shipped_families::all) {
         CAPTURE(each.fuse.name);
         CHECK(sf::find_family(each.fuse.name) == &each);
         bool is_own_type = false;
@@ -60,7 +60,7 @@ TEST_CASE("known families: each name and each model type belongs to one family")
             is_own_type = is_own_type || type == each.fuse.name;
         }
         CHECK(is_own_type);
-        CHECK(sf::known_family_names().view().find(each.fuse.name) != std::string_view::npos);
+        CHECK(sf::family_names().view().find(each.fuse.name) != std::string_view::npos);
     }
 }
 
@@ -70,7 +70,7 @@ TEST_CASE("known families: a name must be one of them, whole") {
 }
 
 TEST_CASE("known families: the way back is the way there, turned round") {
-    for (const sf::known_family& each : sf::shipped_families::all) {
+    for (const sf::family_entry& each : sf::shipped_families::all) {
         CAPTURE(each.fuse.name);
         CHECK(each.unfuse.name == each.fuse.name);
         CHECK(each.unfuse.from == each.fuse.to);
@@ -143,7 +143,7 @@ TEST_CASE("detect: without experts that it knows, it says what it knows") {
 }
 
 TEST_CASE("known families: visit_family calls with the type that a name stands for") {
-    for (const sf::known_family& each : sf::shipped_families::all)
+    for (const sf::family_entry& each : sf::shipped_families::all)
         for (const std::string_view type : each.fuse.model_types) {
             CAPTURE(type);
             int calls = 0;
@@ -169,16 +169,16 @@ TEST_CASE("known families: visit_family calls with the type that a name stands f
 }
 
 TEST_CASE("known families: gpt-oss, MXFP4 or not, can become experts with gate behind up") {
-    using fields = sf::spelling<sf::spelled<sf::weight, "">, sf::spelled<sf::bias, "_bias">,
-                                sf::spelled<sf::mxfp4_blocks, "_blocks">, sf::spelled<sf::mxfp4_scales, "_scales">>;
+    using fields = sf::suffixes<sf::suffix<sf::weight, "">, sf::suffix<sf::bias, "_bias">,
+                                sf::suffix<sf::mxfp4_blocks, "_blocks">, sf::suffix<sf::mxfp4_scales, "_scales">>;
     using gpt_oss_behind =
         sf::layout<fields, sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, sf::layouts::gate, sf::layouts::up>>>,
                    sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>;
     constexpr std::uint64_t E = 2, I = 32, H = 64;
     const auto made = [](const laws::packed_set& set, const char* name) {
         const bool quantised = !set.bytes_of("moe.gate_up_proj_blocks").empty();
-        auto plan = quantised ? sf::plan<sf::layouts::gpt_oss_mxfp4, gpt_oss_behind>(set, "moe")
-                              : sf::plan<sf::layouts::gpt_oss::model, gpt_oss_behind>(set, "moe");
+        auto plan = quantised ? sf::plan<sf::families::gpt_oss_mxfp4, gpt_oss_behind>(set, "moe")
+                              : sf::plan<sf::families::gpt_oss::model, gpt_oss_behind>(set, "moe");
         if (!plan) FAIL(std::string{plan.error().message().view()});
         const auto output = plan->output(name);
         REQUIRE(output);
@@ -232,7 +232,7 @@ TEST_CASE("known families: gpt-oss, MXFP4 or not, can become experts with gate b
 
 TEST_CASE("known families: what config.json must tell is declared") {
     std::set<std::string> told;
-    for (const sf::known_family& each : sf::shipped_families::all) {
+    for (const sf::family_entry& each : sf::shipped_families::all) {
         CHECK(each.unfuse.config_extents.data() == each.fuse.config_extents.data());
         for (const sf::config_extent& extent : each.fuse.config_extents)
             told.insert(std::string{each.fuse.name} + " " + std::string{extent.name});

@@ -85,7 +85,7 @@ public:
         ++spec_calls;
         return {entries_[i].name, entries_[i].type, entries_[i].shape};
     }
-    sf::tensor_place place(std::size_t i) const noexcept { return entries_[i].place; }
+    sf::tensor_location place(std::size_t i) const noexcept { return entries_[i].place; }
     std::string_view source_name(std::uint32_t source) const noexcept {
         return source == 0 ? "first.safetensors" : "other.safetensors";
     }
@@ -105,9 +105,9 @@ private:
         std::string name;
         sf::dtype type;
         std::vector<u64> shape;
-        sf::tensor_place place;
+        sf::tensor_location place;
     };
-    std::span<const std::byte> bytes(const sf::tensor_place& at) const {
+    std::span<const std::byte> bytes(const sf::tensor_location& at) const {
         return std::span<const std::byte>{sources_[at.source]}.subspan(static_cast<std::size_t>(at.offset),
                                                                        static_cast<std::size_t>(at.size_bytes));
     }
@@ -127,15 +127,15 @@ using sf::layouts::up;
 /// One factor for a whole matrix.
 using input_scale = sf::field<"input_scale", sf::field_role::scale>;
 
-using modules = sf::spelling<sf::spelled<sf::weight, ".weight">, sf::spelled<sf::bias, ".bias">,
-                             sf::spelled<sf::weight_scale_inv, ".weight_scale_inv">, sf::spelled<input_scale, ".input_scale">>;
-using parameters = sf::spelling<sf::spelled<sf::weight, "">, sf::spelled<sf::bias, "_bias">,
-                                sf::spelled<sf::weight_scale_inv, "_scale_inv">, sf::spelled<input_scale, "_input_scale">>;
+using modules = sf::suffixes<sf::suffix<sf::weight, ".weight">, sf::suffix<sf::bias, ".bias">,
+                             sf::suffix<sf::weight_scale_inv, ".weight_scale_inv">, sf::suffix<input_scale, ".input_scale">>;
+using parameters = sf::suffixes<sf::suffix<sf::weight, "">, sf::suffix<sf::bias, "_bias">,
+                                sf::suffix<sf::weight_scale_inv, "_scale_inv">, sf::suffix<input_scale, "_input_scale">>;
 
 namespace layouts {
 
-using per_expert = sf::layout<modules, sf::tensor<"{expert}.gate_proj", gate>, sf::tensor<"{expert}.up_proj", up>,
-                              sf::tensor<"{expert}.down_proj", down>>;
+using per_expert = sf::layout<modules, sf::tensor<"{i}.gate_proj", gate>, sf::tensor<"{i}.up_proj", up>,
+                              sf::tensor<"{i}.down_proj", down>>;
 using gate_up = sf::layout<parameters, sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, gate, up>>>,
                            sf::tensor<"down_proj", sf::stack<down>>>;
 using up_gate = sf::layout<parameters, sf::tensor<"w3_w1_weight", sf::stack<sf::concat<0, up, gate>>>,
@@ -256,8 +256,8 @@ inline std::vector<stored_tensor> stored(kind layout, const experts& x) {
         };
         constexpr std::string_view dotted[] = {".weight", ".bias", ".weight_scale_inv", ".input_scale"};
         constexpr std::string_view plain[] = {"", "_bias", "_scale_inv", "_input_scale"};
-        const bool as_modules = layout == kind::per_expert || layout == kind::stacks;
-        const std::string suffix{(as_modules ? dotted : plain)[static_cast<std::size_t>(f)]};
+        const bool module_suffixes = layout == kind::per_expert || layout == kind::stacks;
+        const std::string suffix{(module_suffixes ? dotted : plain)[static_cast<std::size_t>(f)]};
         const auto add = [&](std::string name, std::vector<shown_extent> extents) -> std::vector<element>& {
             stored_tensor made{name + suffix, f, {}, {}};
             u64 count = 1;
@@ -416,9 +416,9 @@ inline std::set<sf::errc> cannot_store(kind layout, const experts& x) {
     const bool behind = layout == kind::gate_up || layout == kind::up_gate || layout == kind::transposed;
     if ((x.has(field::weight) || x.has(field::bias)) && x.i() % group_of(layout) != 0) why.insert(sf::errc::unnested_groups);
     if (x.has(field::scale)) {
-        if (in_turn) why.insert(sf::errc::cuts_granule);  // the groups are smaller than a block
-        if (behind && x.i() % 128 != 0) why.insert(sf::errc::cuts_granule);
-        if (layout == kind::flat && (x.i() % 128 != 0 || x.h % 128 != 0)) why.insert(sf::errc::cuts_granule);
+        if (in_turn) why.insert(sf::errc::splits_block);  // the groups are smaller than a block
+        if (behind && x.i() % 128 != 0) why.insert(sf::errc::splits_block);
+        if (layout == kind::flat && (x.i() % 128 != 0 || x.h % 128 != 0)) why.insert(sf::errc::splits_block);
     }
     if (!why.empty()) return why;
     for (const stored_tensor& each : stored(layout, x))
@@ -508,7 +508,7 @@ inline sf::result<sf::copy_plan> plan_kinds(const packed_set& set, std::string_v
                                             const sf::plan_options& options) {
     auto members = sf::detail::tensors_under(set, scope);
     if (!members) return std::move(members).error();
-    return sf::detail::plan_members(set, members->span(), scope, description(from), description(to), options);
+    return sf::detail::plan_members(set, members->view(), scope, description(from), description(to), options);
 }
 
 }  // namespace laws

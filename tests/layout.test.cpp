@@ -23,24 +23,24 @@ using sf::layouts::up;
 
 namespace {
 
-constexpr sf::part_extents extents_of(u64 e, u64 i, u64 h, const sf::field_description& field = sf::weight::description) {
-    sf::part_extents x;
+constexpr sf::layout_args extents_of(u64 e, u64 i, u64 h, const sf::field_description& field = sf::weight::description) {
+    sf::layout_args x;
     x.values[0] = e;
-    x.values[x.symbol("I")] = i;
-    x.values[x.symbol("H")] = h;
+    x.values[x.dim("I")] = i;
+    x.values[x.dim("H")] = h;
     x.field = field.forms.data();
     return x;
 }
 
-/// The entry of the stored tensor that holds the element of a part with these indices: the meaning of a placement, digit by digit.
-constexpr u64 entry(const sf::placement& of, std::string_view part, u64 expert, u64 row, u64 column) {
+/// The entry of the stored tensor that holds the element of a part with these indices: the meaning of a mapping, digit by digit.
+constexpr u64 entry(const sf::mapping& of, std::string_view part, u64 expert, u64 row, u64 column) {
     for (std::size_t p = 0; p < of.part_count; ++p) {
         if (of.parts[p].part != part) continue;
         u64 at[sf::max_stored_axes]{};
         for (std::size_t a = 0; a < of.axis_count; ++a) at[a] = of.parts[p].first[a];
         const u64 indices[] = {expert, row, column};
-        for (std::size_t i = 0; i < of.parts[p].piece_count; ++i) {
-            const sf::index_piece& piece = of.parts[p].pieces[i];
+        for (std::size_t i = 0; i < of.parts[p].mode_count; ++i) {
+            const sf::mode& piece = of.parts[p].modes[i];
             at[piece.axis] += indices[piece.part_axis] / piece.weight % piece.extent * piece.stride;
         }
         u64 flat = 0;
@@ -51,7 +51,7 @@ constexpr u64 entry(const sf::placement& of, std::string_view part, u64 expert, 
 }
 
 /// The extents that show, a digit each.
-constexpr u64 shape_digits(const sf::placement& of) {
+constexpr u64 shape_digits(const sf::mapping& of) {
     u64 digits = 0;
     for (std::size_t a = 0; a < of.axis_count; ++a)
         if (of.axes[a].present) digits = digits * 100 + of.axes[a].extent;
@@ -72,7 +72,7 @@ using d = sf::part<"d", "I", "H">;
 
 TEST_CASE("layout: a part on its own is its rows and columns") {
     constexpr auto p = gate::place(extents_of(5, 3, 4));
-    SAME_TWICE(p.error == sf::placement_error::none);
+    SAME_TWICE(p.error == sf::mapping_error::none);
     SAME_TWICE(p.axis_count == 2 && p.part_count == 1 && shape_digits(p) == 304);
     SAME_TWICE(entry(p, "gate", 0, 0, 0) == 0);
     SAME_TWICE(entry(p, "gate", 4, 2, 3) == 11);
@@ -173,18 +173,18 @@ TEST_CASE("layout: transpose exchanges two axes, flatten makes one of two") {
 TEST_CASE("layout: terms nest") {
     constexpr auto p = sf::stack<sf::interleave<0, 2, sf::concat<0, a, b>, sf::concat<0, c, d>>>::place(extents_of(1, 4, 1));
     // a0 a1 c0 c1 a2 a3 c2 c3 b0 b1 d0 d1 ...
-    SAME_TWICE(p.error == sf::placement_error::none);
+    SAME_TWICE(p.error == sf::mapping_error::none);
     SAME_TWICE(entry(p, "a", 0, 2, 0) == 4);
     SAME_TWICE(entry(p, "b", 0, 1, 0) == 9);
     SAME_TWICE(entry(p, "d", 0, 3, 0) == 15);
     constexpr auto q = sf::interleave<0, 4, sf::interleave<0, 2, a, b>, sf::interleave<0, 2, c, d>>::place(extents_of(1, 4, 1));
     // a0 a1 b0 b1 c0 c1 d0 d1 a2 ...
-    SAME_TWICE(q.error == sf::placement_error::none);
+    SAME_TWICE(q.error == sf::mapping_error::none);
     SAME_TWICE(entry(q, "a", 0, 2, 0) == 8);
     SAME_TWICE(entry(q, "d", 0, 3, 0) == 15);
     constexpr auto r = sf::interleave<0, 1, sf::interleave<0, 2, a, b>, sf::interleave<0, 2, c, d>>::place(extents_of(1, 4, 1));
     // a0 c0 a1 c1 b0 d0 b1 d1 a2 ...
-    SAME_TWICE(r.error == sf::placement_error::none);
+    SAME_TWICE(r.error == sf::mapping_error::none);
     SAME_TWICE(entry(r, "a", 0, 1, 0) == 2);
     SAME_TWICE(entry(r, "d", 0, 1, 0) == 7);
     SAME_TWICE(entry(r, "c", 0, 2, 0) == 9);
@@ -193,31 +193,31 @@ TEST_CASE("layout: terms nest") {
     SAME_TWICE(entry(s, "c", 0, 0, 0) == 8);
 }
 
-TEST_CASE("layout: a placement that cannot be says why") {
-    using sf::placement_error;
-    constexpr auto why = [](const sf::placement& of) { return of.error; };
-    SAME_TWICE(why(sf::interleave<0, 2, gate, up>::place(extents_of(1, 3, 4))) == placement_error::uneven_groups);
-    SAME_TWICE(why(sf::interleave<0, 64, gate, up>::place(extents_of(1, 65, 4))) == placement_error::uneven_groups);
-    SAME_TWICE(why(sf::concat<0, gate, down>::place(extents_of(1, 3, 4))) == placement_error::unequal_extents);
-    SAME_TWICE(why(sf::interleave<0, 1, gate, down>::place(extents_of(1, 3, 4))) == placement_error::unequal_extents);
+TEST_CASE("layout: a mapping that cannot be says why") {
+    using sf::mapping_error;
+    constexpr auto why = [](const sf::mapping& of) { return of.error; };
+    SAME_TWICE(why(sf::interleave<0, 2, gate, up>::place(extents_of(1, 3, 4))) == mapping_error::uneven_groups);
+    SAME_TWICE(why(sf::interleave<0, 64, gate, up>::place(extents_of(1, 65, 4))) == mapping_error::uneven_groups);
+    SAME_TWICE(why(sf::concat<0, gate, down>::place(extents_of(1, 3, 4))) == mapping_error::unequal_extents);
+    SAME_TWICE(why(sf::interleave<0, 1, gate, down>::place(extents_of(1, 3, 4))) == mapping_error::unequal_extents);
     constexpr const auto& blocks = sf::weight_scale_inv::description;
-    SAME_TWICE(why(gate::place(extents_of(1, 192, 130, blocks))) == placement_error::none);
-    SAME_TWICE(why(sf::stack<gate>::place(extents_of(1, 192, 130, blocks))) == placement_error::none);
-    SAME_TWICE(why(sf::concat<0, gate, up>::place(extents_of(1, 192, 128, blocks))) == placement_error::cuts_granule);
-    SAME_TWICE(why(sf::concat<0, gate, up>::place(extents_of(1, 256, 130, blocks))) == placement_error::none);
-    SAME_TWICE(why(sf::interleave<0, 64, gate, up>::place(extents_of(1, 256, 128, blocks))) == placement_error::cuts_granule);
-    SAME_TWICE(why(sf::interleave<0, 128, gate, up>::place(extents_of(1, 256, 128, blocks))) == placement_error::none);
-    SAME_TWICE(why(sf::flatten<0, sf::stack<gate>>::place(extents_of(2, 192, 128, blocks))) == placement_error::cuts_granule);
+    SAME_TWICE(why(gate::place(extents_of(1, 192, 130, blocks))) == mapping_error::none);
+    SAME_TWICE(why(sf::stack<gate>::place(extents_of(1, 192, 130, blocks))) == mapping_error::none);
+    SAME_TWICE(why(sf::concat<0, gate, up>::place(extents_of(1, 192, 128, blocks))) == mapping_error::splits_block);
+    SAME_TWICE(why(sf::concat<0, gate, up>::place(extents_of(1, 256, 130, blocks))) == mapping_error::none);
+    SAME_TWICE(why(sf::interleave<0, 64, gate, up>::place(extents_of(1, 256, 128, blocks))) == mapping_error::splits_block);
+    SAME_TWICE(why(sf::interleave<0, 128, gate, up>::place(extents_of(1, 256, 128, blocks))) == mapping_error::none);
+    SAME_TWICE(why(sf::flatten<0, sf::stack<gate>>::place(extents_of(2, 192, 128, blocks))) == mapping_error::splits_block);
     using packed_codes = sf::field<"weight_packed", sf::field_role::value, 1, 8>;
-    SAME_TWICE(why(gate::place(extents_of(1, 3, 12, packed_codes::description))) == placement_error::cuts_granule);
-    SAME_TWICE(why(gate::place(extents_of(1, 3, 16, packed_codes::description))) == placement_error::none);
+    SAME_TWICE(why(gate::place(extents_of(1, 3, 12, packed_codes::description))) == mapping_error::splits_block);
+    SAME_TWICE(why(gate::place(extents_of(1, 3, 16, packed_codes::description))) == mapping_error::none);
     constexpr u64 huge = std::numeric_limits<u64>::max() / 2 + 1;
-    SAME_TWICE(why(sf::concat<0, gate, up>::place(extents_of(1, huge, 1))) == placement_error::overflow);
-    SAME_TWICE(why(sf::interleave<0, 1, gate, up>::place(extents_of(1, huge, 1))) == placement_error::overflow);
-    SAME_TWICE(why(sf::flatten<0, sf::stack<gate>>::place(extents_of(2, huge, 1))) == placement_error::overflow);
+    SAME_TWICE(why(sf::concat<0, gate, up>::place(extents_of(1, huge, 1))) == mapping_error::overflow);
+    SAME_TWICE(why(sf::interleave<0, 1, gate, up>::place(extents_of(1, huge, 1))) == mapping_error::overflow);
+    SAME_TWICE(why(sf::flatten<0, sf::stack<gate>>::place(extents_of(2, huge, 1))) == mapping_error::overflow);
     using nine = sf::concat<0, a, b, c, d, sf::part<"e", "I", "H">, sf::part<"f", "I", "H">, sf::part<"g", "I", "H">,
                             sf::part<"h", "I", "H">, sf::part<"i", "I", "H">>;
-    SAME_TWICE(why(nine::place(extents_of(1, 3, 4))) == placement_error::too_complex);
+    SAME_TWICE(why(nine::place(extents_of(1, 3, 4))) == mapping_error::too_complex);
 }
 
 TEST_CASE("layout: terms are checked for what they are") {
@@ -242,9 +242,9 @@ struct turned_pair {
     static constexpr std::size_t axis_count = 2;
     static constexpr bool is_stacked = false;
     using parts = sf::part_list<First, Second>;
-    static constexpr sf::placement place(const sf::part_extents& x) noexcept {
-        const sf::placement both[] = {First::place(x), Second::place(x)};
-        return sf::place_transpose(0, 1, sf::place_concat(0, both));
+    static constexpr sf::mapping place(const sf::layout_args& x) noexcept {
+        const sf::mapping both[] = {First::place(x), Second::place(x)};
+        return sf::map_transpose(0, 1, sf::map_concat(0, both));
     }
 };
 
@@ -254,15 +254,15 @@ struct even_rows_first {
     static constexpr std::size_t axis_count = Part::axis_count;
     static constexpr bool is_stacked = Part::is_stacked;
     using parts = typename Part::parts;
-    static constexpr sf::placement place(const sf::part_extents& x) noexcept {
-        sf::placement out = Part::place(x);
+    static constexpr sf::mapping place(const sf::layout_args& x) noexcept {
+        sf::mapping out = Part::place(x);
         const u64 rows = out.axes[0].extent;
-        if (out.axes[0].extent % 2 != 0) out.error = sf::placement_error::uneven_groups;
+        if (out.axes[0].extent % 2 != 0) out.error = sf::mapping_error::uneven_groups;
         auto& part = out.parts[0];
-        for (std::size_t i = 0; i < part.piece_count; ++i)
-            if (part.pieces[i].part_axis == 1) {
-                part.pieces[i] = {1, part.pieces[i].axis, 1, 2, rows / 2};
-                part.pieces[part.piece_count++] = {1, part.pieces[i].axis, 2, rows / 2, 1};
+        for (std::size_t i = 0; i < part.mode_count; ++i)
+            if (part.modes[i].part_axis == 1) {
+                part.modes[i] = {1, part.modes[i].axis, 1, 2, rows / 2};
+                part.modes[part.mode_count++] = {1, part.modes[i].axis, 2, rows / 2, 1};
                 break;
             }
         return out;
@@ -329,7 +329,7 @@ struct counts {
 void check_pair(laws::kind from, laws::kind to, const laws::experts& whole, const laws::experts& kept,
                 const laws::packed_set& set, counts& count) {
     sf::plan_options options;
-    options.unscaled_codes = true;
+    options.allow_missing_scales = true;
     options.first_expert = kept.first_expert;
     options.end_expert = kept.end_expert;
     if (kept.i() != whole.i()) {
@@ -343,12 +343,12 @@ void check_pair(laws::kind from, laws::kind to, const laws::experts& whole, cons
 
     std::set<sf::errc> expected = laws::cannot_store(to, kept);
     if (whole.has(laws::field::scale) && (kept.i_first % 128 != 0 || (kept.i_end % 128 != 0 && kept.i_end != whole.i_end)))
-        expected.insert(sf::errc::cuts_granule);
+        expected.insert(sf::errc::splits_block);
     const u64 group = laws::group_of(from);
     if (kept.i() > 0 && whole.i() != kept.i() && !(kept.i_first % group == 0 && kept.i_end % group == 0) &&
         kept.i_first / group != (kept.i_end - 1) / group)
         expected.insert(sf::errc::unnested_groups);
-    if (expected.empty() && !laws::whole_bytes_move(from, whole, to, kept)) expected.insert(sf::errc::cuts_granule);
+    if (expected.empty() && !laws::whole_bytes_move(from, whole, to, kept)) expected.insert(sf::errc::splits_block);
 
     auto plan = laws::plan_kinds(set, "moe", from, to, options);
     if (!expected.empty()) {
@@ -587,15 +587,15 @@ namespace {
 // Eight 4-bit codes of a row in one I32, one factor for each 32 of them; gptq packs along the other axis of the turned matrix.
 using codes = sf::field<"weight_packed", sf::field_role::value, 1, 8>;
 using factors = sf::field<"weight_scale", sf::field_role::scale, 1, 32>;
-using packed_names = sf::spelling<sf::spelled<codes, ".weight_packed">, sf::spelled<factors, ".weight_scale">>;
-using packed_fused_names = sf::spelling<sf::spelled<codes, "_packed">, sf::spelled<factors, "_scale">>;
-using packed_experts = sf::layout<packed_names, sf::tensor<"{expert}.gate_proj", gate>, sf::tensor<"{expert}.up_proj", up>,
-                                  sf::tensor<"{expert}.down_proj", down>>;
+using packed_names = sf::suffixes<sf::suffix<codes, ".weight_packed">, sf::suffix<factors, ".weight_scale">>;
+using packed_fused_names = sf::suffixes<sf::suffix<codes, "_packed">, sf::suffix<factors, "_scale">>;
+using packed_experts = sf::layout<packed_names, sf::tensor<"{i}.gate_proj", gate>, sf::tensor<"{i}.up_proj", up>,
+                                  sf::tensor<"{i}.down_proj", down>>;
 using packed_fused =
     sf::layout<packed_fused_names, sf::tensor<"w13", sf::stack<sf::concat<0, gate, up>>>, sf::tensor<"w2", sf::stack<down>>>;
-using turned_experts = sf::layout<packed_names, sf::tensor<"{expert}.gate_proj", sf::transpose<0, 1, gate>>,
-                                  sf::tensor<"{expert}.up_proj", sf::transpose<0, 1, up>>,
-                                  sf::tensor<"{expert}.down_proj", sf::transpose<0, 1, down>>>;
+using turned_experts = sf::layout<packed_names, sf::tensor<"{i}.gate_proj", sf::transpose<0, 1, gate>>,
+                                  sf::tensor<"{i}.up_proj", sf::transpose<0, 1, up>>,
+                                  sf::tensor<"{i}.down_proj", sf::transpose<0, 1, down>>>;
 using turned_fused = sf::layout<packed_fused_names, sf::tensor<"w13", sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>>,
                                 sf::tensor<"w2", sf::stack<sf::transpose<0, 1, down>>>>;
 
@@ -645,11 +645,11 @@ TEST_CASE("layout: packed codes and their factors fuse by their own extents, and
     CHECK(rank->output("w2_packed")->shape[2] == 4);
     auto cut = sf::plan<packed_experts, packed_fused>(set, "moe", {.sliced_extent = "I", .slice_first = 12, .slice_end = 24});
     REQUIRE_FALSE(cut);
-    CHECK(cut.error().code == sf::errc::cuts_granule);
+    CHECK(cut.error().code == sf::errc::splits_block);
     auto cut_factor =
         sf::plan<packed_experts, packed_fused>(set, "moe", {.sliced_extent = "I", .slice_first = 16, .slice_end = 32});
     REQUIRE_FALSE(cut_factor);
-    CHECK(cut_factor.error().code == sf::errc::cuts_granule);
+    CHECK(cut_factor.error().code == sf::errc::splits_block);
 }
 
 TEST_CASE("layout: codes packed along the other axis are put side by side") {

@@ -16,20 +16,20 @@ using index = std::vector<u64>;  // the expert's number, then the part's own
 
 namespace {
 
-sf::part_extents extents(u64 e, u64 i, u64 h) {
-    sf::part_extents x;
+sf::layout_args extents(u64 e, u64 i, u64 h) {
+    sf::layout_args x;
     for (const auto& [name, value] : {std::pair<const char*, u64>{"E", e}, {"I", i}, {"H", h}})
-        x.values[x.symbol(name)] = value;
+        x.values[x.dim(name)] = value;
     return x;
 }
 
-/// The entry of each stored axis, by the definition of a placement: the sum over digits.
-index entry(const sf::placement& of, std::size_t part, const index& at) {
+/// The entry of each stored axis, by the definition of a mapping: the sum over digits.
+index entry(const sf::mapping& of, std::size_t part, const index& at) {
     index out;
     for (std::size_t axis = 0; axis < of.axis_count; ++axis) {
         u64 sum = of.parts[part].first[axis];
-        for (std::size_t p = 0; p < of.parts[part].piece_count; ++p) {
-            const sf::index_piece& piece = of.parts[part].pieces[p];
+        for (std::size_t p = 0; p < of.parts[part].mode_count; ++p) {
+            const sf::mode& piece = of.parts[part].modes[p];
             if (piece.axis == axis)
                 sum += at[piece.part_axis] / piece.weight % piece.extent * piece.stride;
         }
@@ -49,7 +49,7 @@ void for_each_index(u64 rows, u64 columns, F f) {
 /// The first column of a term's tensor as text: g0 u0 g1 u1.
 template <class Term>
 std::string rows_of(u64 i) {
-    const sf::placement placed = Term::place(extents(1, i, 1));
+    const sf::mapping placed = Term::place(extents(1, i, 1));
     std::vector<std::string> rows(placed.axes[0].extent, "?");
     for (std::size_t p = 0; p < placed.part_count; ++p)
         for (u64 r = 0; r < i; ++r)
@@ -59,18 +59,18 @@ std::string rows_of(u64 i) {
     return out;
 }
 
-const sf::part_extents x = extents(3, 4, 6);
+const sf::layout_args x = extents(3, 4, 6);
 
 }  // namespace
 
 TEST_CASE("law of part: entry_a(i) = i_a") {
-    const sf::placement placed = gate::place(x);
+    const sf::mapping placed = gate::place(x);
     for_each_index(4, 6,
                    [&](const index& at) { CHECK(entry(placed, 0, at) == index{at[1], at[2]}); });
 }
 
 TEST_CASE("law of stack: entry(e, i) = (e, entry(i))") {
-    const sf::placement of = gate::place(x), placed = sf::stack<gate>::place(x);
+    const sf::mapping of = gate::place(x), placed = sf::stack<gate>::place(x);
     CHECK(placed.axes[0].extent == 3);
     for_each_index(4, 6, [&](const index& at) {
         index expected = entry(of, 0, at);
@@ -82,7 +82,7 @@ TEST_CASE("law of stack: entry(e, i) = (e, entry(i))") {
 TEST_CASE("law of concat: operand k begins where the ones before it end") {
     CHECK(rows_of<sf::concat<0, gate, up>>(4) == "g0 g1 g2 g3 u0 u1 u2 u3");
     CHECK(rows_of<sf::concat<0, up, gate>>(4) == "u0 u1 u2 u3 g0 g1 g2 g3");
-    const sf::placement placed = sf::concat<1, gate, up>::place(x);
+    const sf::mapping placed = sf::concat<1, gate, up>::place(x);
     CHECK(placed.axes[1].extent == 12);
     for (std::size_t k = 0; k < 2; ++k)
         for_each_index(4, 6, [&](const index& at) {
@@ -93,9 +93,9 @@ TEST_CASE("law of concat: operand k begins where the ones before it end") {
 TEST_CASE("law of interleave: entry x of operand k is at x / g * (g * n) + k * g + x % g") {
     CHECK(rows_of<sf::interleave<0, 1, gate, up>>(4) == "g0 u0 g1 u1 g2 u2 g3 u3");
     CHECK(rows_of<sf::interleave<0, 2, gate, up>>(4) == "g0 g1 u0 u1 g2 g3 u2 u3");
-    const auto hold = [](const sf::placement& placed, const std::vector<sf::placement>& operands,
+    const auto hold = [](const sf::mapping& placed, const std::vector<sf::mapping>& operands,
                          u64 group) {
-        REQUIRE(placed.error == sf::placement_error::none);
+        REQUIRE(placed.error == sf::mapping_error::none);
         const u64 n = operands.size();
         std::size_t p = 0;
         for (u64 k = 0; k < n; ++k)
@@ -118,16 +118,16 @@ TEST_CASE("law of interleave: entry x of operand k is at x / g * (g * n) + k * g
 }
 
 TEST_CASE("interleave: what has no equal groups is refused, with the reason") {
-    CHECK(sf::interleave<0, 3, gate, up>::place(x).error == sf::placement_error::uneven_groups);
+    CHECK(sf::interleave<0, 3, gate, up>::place(x).error == sf::mapping_error::uneven_groups);
     // up's rows begin inside a group of 4 and would end in the next one
     using inner = sf::interleave<0, 1, gate, up>;
-    CHECK(sf::interleave<0, 4, inner, inner>::place(x).error == sf::placement_error::too_complex);
+    CHECK(sf::interleave<0, 4, inner, inner>::place(x).error == sf::mapping_error::too_complex);
     const auto gate_and_down = sf::interleave<0, 1, gate, down>::place(x);
-    CHECK(gate_and_down.error == sf::placement_error::unequal_extents);
+    CHECK(gate_and_down.error == sf::mapping_error::unequal_extents);
 }
 
 TEST_CASE("law of transpose: the entries of two axes change places") {
-    const sf::placement of = gate::place(x), placed = sf::transpose<0, 1, gate>::place(x);
+    const sf::mapping of = gate::place(x), placed = sf::transpose<0, 1, gate>::place(x);
     CHECK(placed.axes[0].extent == 6);
     for_each_index(4, 6, [&](const index& at) {
         const index before = entry(of, 0, at);
@@ -137,7 +137,7 @@ TEST_CASE("law of transpose: the entries of two axes change places") {
 
 TEST_CASE("law of flatten: entry_axis * extent of the next axis + entry of the next axis") {
     using rows = sf::flatten<0, sf::stack<gate>>;
-    const sf::placement of = sf::stack<gate>::place(x), placed = rows::place(x);
+    const sf::mapping of = sf::stack<gate>::place(x), placed = rows::place(x);
     CHECK(placed.axis_count == 2);
     CHECK(placed.axes[0].extent == 12);
     for_each_index(4, 6, [&](const index& at) {
@@ -147,10 +147,10 @@ TEST_CASE("law of flatten: entry_axis * extent of the next axis + entry of the n
 }
 
 TEST_CASE("law of a field's form: a matrix transposed, an axis of its own behind all others") {
-    using form = sf::transposed_form<sf::with_entries<5, sf::stored_as<1, 2>>>;
-    sf::part_extents of_field = x;
+    using form = sf::transposed_form<sf::with_entries<5, sf::block_of<1, 2>>>;
+    sf::layout_args of_field = x;
     of_field.field = &form::form;
-    const sf::placement placed = sf::place_field(gate::place(of_field), of_field);
+    const sf::mapping placed = sf::map_field(gate::place(of_field), of_field);
     REQUIRE(placed.axis_count == 3);
     CHECK(placed.axes[0].extent == 3);  // H = 6, two elements to an entry
     CHECK(placed.axes[1].extent == 4);

@@ -238,7 +238,7 @@ TEST_CASE_TEMPLATE("mdspan: experts are fused into one, and out of several" * do
         named.push_back({names[i], *view});
     }
     const sf::tensor_list set{named};
-    const auto plan = sf::plan<sf::layouts::qwen2_moe>(set, "mlp.experts");
+    const auto plan = sf::plan<sf::families::qwen2_moe>(set, "mlp.experts");
     REQUIRE(plan);
     std::vector<float> fused(24);
     cube into{fused.data(), typename cube::extents_type{std::array{2, 6, 2}}};

@@ -81,7 +81,7 @@ public:
         ::operator delete(found->first, std::align_val_t{4096});
         staging_.erase(found);
     }
-    safefuse::result<void> copy(const destination& to, std::uint64_t offset, safefuse::sequence<const std::byte> from,
+    safefuse::result<void> copy(const destination& to, std::uint64_t offset, safefuse::span<const std::byte> from,
                                 std::size_t lane) noexcept {
         const std::lock_guard lock{mutex_};
         const std::size_t number = copies++;
@@ -164,7 +164,7 @@ private:
 class batching_device : public memory_device {
 public:
     using memory_device::memory_device;
-    safefuse::result<void> copy_batch(safefuse::sequence<const safefuse::staged_copy<destination>> all,
+    safefuse::result<void> copy_batch(safefuse::span<const safefuse::staged_copy<destination>> all,
                                       std::size_t lane) noexcept {
         {
             const std::lock_guard lock{batch_mutex_};

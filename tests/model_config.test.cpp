@@ -17,7 +17,7 @@ sf::model_config parsed(std::string_view json) {
 sf::errc refused(std::string_view json) {
     const auto config = sf::model_config::parse(support::bytes_of(json));
     REQUIRE(!config);
-    CHECK(config.error().offset != sf::no_number);
+    CHECK(config.error().offset != sf::unknown);
     return config.error().code;
 }
 
@@ -40,14 +40,14 @@ TEST_CASE("config: every spelling of the number of experts is known") {
         CHECK(parsed("{\"text_config\": {\"" + std::string{key} + "\": 32}, \"" + key + "\": 64}").expert_count == 32);
         CHECK(parsed("{\"" + std::string{key} + "\": 64, \"text_config\": {}}").expert_count == 64);
     }
-    CHECK(parsed("{}").expert_count == sf::no_number);
+    CHECK(parsed("{}").expert_count == sf::unknown);
     CHECK(parsed(R"({"model_type": "dbrx", "ffn_config": {"model_type": "", "moe_num_experts": 16}})").expert_count == 16);
     CHECK(parsed(R"({"model_type": "dbrx", "ffn_config": {"model_type": "", "moe_num_experts": 16}})").model_type == "dbrx");
 }
 
 TEST_CASE("config: a number of experts that is no plain number stays unknown") {
     for (const char* value : {"null", "[64, 64]", "8.0", "-1", "\"8\"", "{}", "true", "1e3", "18446744073709551616"})
-        CHECK(parsed("{\"num_experts\": " + std::string{value} + ", \"model_type\": \"m\"}").expert_count == sf::no_number);
+        CHECK(parsed("{\"num_experts\": " + std::string{value} + ", \"model_type\": \"m\"}").expert_count == sf::unknown);
     CHECK(parsed(R"({"num_experts": null, "num_local_experts": 8})").expert_count == 8);
 }
 
@@ -114,8 +114,8 @@ TEST_CASE("config: a number by its key, in objects too") {
     CHECK(number(config, "vision.deep.x") == 7);
     for (const char* none :
          {"", "head", "vision", "vision.", ".heads", "vision.x", "vision.x.heads", "text.heads", "text.x", "heads.x", "deep.x"})
-        CHECK(number(config, none) == sf::no_number);
-    CHECK(number("{}", "heads") == sf::no_number);
+        CHECK(number(config, none) == sf::unknown);
+    CHECK(number("{}", "heads") == sf::unknown);
     CHECK(number(R"({"heads": 3, "heads": 4})", "heads") == 4);
     CHECK(number(R"({"x": NaN, "heads": 4})", "heads") == 4);
     const auto broken = sf::parse_config_number(support::bytes_of(R"({"heads": 3, )"), "heads");

@@ -55,12 +55,12 @@ public:
         const sf::checkpoint* state;
         [[nodiscard]] std::size_t size() const noexcept { return state->size(); }
         [[nodiscard]] sf::tensor_spec spec(std::size_t i) const noexcept { return state->spec(i); }
-        [[nodiscard]] sf::tensor_place place(std::size_t i) const noexcept { return state->place(i); }
+        [[nodiscard]] sf::tensor_location place(std::size_t i) const noexcept { return state->place(i); }
         [[nodiscard]] std::string_view source_name(std::uint32_t s) const noexcept { return state->source_name(s); }
-        [[nodiscard]] sf::sequence<const std::byte> source_bytes(std::uint32_t s) const noexcept {
+        [[nodiscard]] sf::span<const std::byte> source_bytes(std::uint32_t s) const noexcept {
             return state->source_bytes(s);
         }
-        sf::result<void> read(std::uint32_t s, std::uint64_t offset, sf::sequence<std::byte> out) const noexcept {
+        sf::result<void> read(std::uint32_t s, std::uint64_t offset, sf::span<std::byte> out) const noexcept {
             return state->read(s, offset, out);
         }
     };
@@ -69,10 +69,10 @@ public:
     [[nodiscard]] view stable_view() const noexcept { return {state_.get()}; }
     [[nodiscard]] std::size_t size() const noexcept { return state_->size(); }
     [[nodiscard]] sf::tensor_spec spec(std::size_t i) const noexcept { return state_->spec(i); }
-    [[nodiscard]] sf::tensor_place place(std::size_t i) const noexcept { return state_->place(i); }
+    [[nodiscard]] sf::tensor_location place(std::size_t i) const noexcept { return state_->place(i); }
     [[nodiscard]] std::string_view source_name(std::uint32_t s) const noexcept { return state_->source_name(s); }
-    [[nodiscard]] sf::sequence<const std::byte> source_bytes(std::uint32_t s) const noexcept { return state_->source_bytes(s); }
-    sf::result<void> read(std::uint32_t s, std::uint64_t offset, sf::sequence<std::byte> out) const noexcept {
+    [[nodiscard]] sf::span<const std::byte> source_bytes(std::uint32_t s) const noexcept { return state_->source_bytes(s); }
+    sf::result<void> read(std::uint32_t s, std::uint64_t offset, sf::span<std::byte> out) const noexcept {
         return state_->read(s, offset, out);
     }
 
@@ -87,7 +87,7 @@ TEST_CASE_TEMPLATE("moved sets: a plan fuses after its checkpoint was moved, mov
     const checkpoint_on_disk disk;
     auto opened = Checkpoint::open(disk.directory.string());
     REQUIRE(opened);
-    const auto plan = sf::plan<sf::layouts::qwen2_moe>(*opened, scope);
+    const auto plan = sf::plan<sf::families::qwen2_moe>(*opened, scope);
     REQUIRE(plan);
 
     auto on_heap = std::make_unique<Checkpoint>(std::move(*opened));
@@ -119,7 +119,7 @@ TEST_CASE("moved sets: a view that a plan gives, and a rewrite plan, outlive a m
     const checkpoint_on_disk disk;
     auto opened = sf::checkpoint::open(disk.directory.string());
     REQUIRE(opened);
-    const auto rewrite = sf::rewrite_plan::make(*opened, sf::description_of<sf::layouts::qwen2_moe>);
+    const auto rewrite = sf::rewrite_plan::make(*opened, sf::description_of<sf::families::qwen2_moe>);
     REQUIRE(rewrite);
     const auto head = opened->view(0);
     REQUIRE(head);
@@ -146,7 +146,7 @@ TEST_CASE("moved sets: a plan of a tensor_list needs the tensors, not the list")
         named.push_back({each.name, *view});
     }
     auto list = std::make_unique<sf::tensor_list>(named);
-    const auto plan = sf::plan<sf::layouts::qwen2_moe>(*list, scope);
+    const auto plan = sf::plan<sf::families::qwen2_moe>(*list, scope);
     REQUIRE(plan);
     list.reset();
     CHECK(fused(*plan) == tensors[0].data + tensors[1].data + tensors[3].data + tensors[4].data);
@@ -157,7 +157,7 @@ TEST_CASE("moved sets: a set of the caller's own that has a stable view may move
     auto opened = sf::checkpoint::open(disk.directory.string());
     REQUIRE(opened);
     auto set = std::make_unique<shared_set>(std::move(*opened));
-    const auto plan = sf::plan<sf::layouts::qwen2_moe>(*set, scope);
+    const auto plan = sf::plan<sf::families::qwen2_moe>(*set, scope);
     REQUIRE(plan);
     const shared_set moved{std::move(*set)};
     set.reset();
@@ -179,7 +179,7 @@ TEST_CASE("moved sets: a checkpoint that was moved from has no tensors, and plan
     REQUIRE_FALSE(none);
     CHECK(none.error().code == sf::errc::tensor_not_found);
     CHECK(sf::tensor_set_ref{left}.size() == 0);
-    const auto plan = sf::plan<sf::layouts::qwen2_moe>(left, scope);
+    const auto plan = sf::plan<sf::families::qwen2_moe>(left, scope);
     REQUIRE_FALSE(plan);
     CHECK(plan.error().code == sf::errc::no_experts);
 }

@@ -25,14 +25,14 @@ import time
 tests = pathlib.Path(__file__).resolve().parent
 headers = tests.parent / "include"
 
-HEADER = "header.hpp"
-SCAN = "detail/header_scan.hpp"
-JSON = "detail/json_cursor.hpp"
-STOPS = "detail/json_scan.hpp"
-UTF8 = "detail/utf8.hpp"
-CHECKED = "detail/checked.hpp"
-DTYPE = "dtype.hpp"
-INDEX = "shard_index.hpp"
+HEADER = "format/header.hpp"
+SCAN = "format/detail/header_scan.hpp"
+JSON = "format/detail/json_cursor.hpp"
+STOPS = "format/detail/json_scan.hpp"
+UTF8 = "core/detail/utf8.hpp"
+CHECKED = "core/detail/checked.hpp"
+DTYPE = "tensor/dtype.hpp"
+INDEX = "format/shard_index.hpp"
 
 # What is broken, where, the text that stands there exactly once, and what takes its place.
 mutants = [
@@ -185,10 +185,10 @@ mutants = [
     ("more bytes, in the fast way", SCAN, "entry.end - entry.begin == size_bytes;", "entry.end - entry.begin >= size_bytes;"),
     ("overflows are not refused", HEADER, "case size_verdict::overflows: return refuse(entry, errc::size_overflow);", "case size_verdict::overflows: break;"),
     ("overflows, in the fast way", SCAN, "size_bytes) == size_verdict::fits", "size_bytes) != size_verdict::partial_byte"),
-    ("products wrap", DTYPE, "if (!detail::multiply(elements, extent, elements)) return size_verdict::overflows;", "elements *= extent;"),
-    ("bits wrap", DTYPE, "if (!detail::multiply(elements, bits(type), size_bits)) return size_verdict::overflows;", "size_bits = elements * bits(type);"),
-    ("bytes are counted instead of bits", DTYPE, "if (!detail::multiply(elements, bits(type), size_bits)) return size_verdict::overflows;",
-     "if (bits(type) % 8 == 0) return detail::multiply(elements, bits(type) / 8, size_bytes) ? size_verdict::fits : size_verdict::overflows;\n    if (!detail::multiply(elements, bits(type), size_bits)) return size_verdict::overflows;"),
+    ("products wrap", DTYPE, "if (!detail::checked_mul(elements, extent, elements)) return size_verdict::overflows;", "elements *= extent;"),
+    ("bits wrap", DTYPE, "if (!detail::checked_mul(elements, bits(type), size_bits)) return size_verdict::overflows;", "size_bits = elements * bits(type);"),
+    ("bytes are counted instead of bits", DTYPE, "if (!detail::checked_mul(elements, bits(type), size_bits)) return size_verdict::overflows;",
+     "if (bits(type) % 8 == 0) return detail::checked_mul(elements, bits(type) / 8, size_bytes) ? size_verdict::fits : size_verdict::overflows;\n    if (!detail::checked_mul(elements, bits(type), size_bits)) return size_verdict::overflows;"),
     ("multiplication never overflows", CHECKED, "return a == 0 || product / a == b;", "return true;"),
     ("addition never overflows", CHECKED, "return sum >= a;", "return true;"),
     ("a zero makes everything fit", DTYPE, "std::uint64_t elements = 1;", "std::uint64_t elements = 1;\n    for (const std::uint64_t extent : shape)\n        if (extent == 0) { size_bytes = 0; return size_verdict::fits; }"),
@@ -213,7 +213,7 @@ mutants = [
     ("index: files of any kind", INDEX, "if (cursor.peek() != detail::json_kind::string && cursor.peek() != detail::json_kind::none) {",
      "if (cursor.peek() != detail::json_kind::string && cursor.peek() != detail::json_kind::none) {\n            if (!cursor.skip_value()) break;\n            continue;"),
     ("index: metadata must be an object", INDEX, " && cursor.peek() == detail::json_kind::object", ""),
-    ("index: total_size must be a number", INDEX, "if (!probe.read_unsigned(index.total_size_bytes_)) index.total_size_bytes_ = no_number;", "if (!cursor.read_unsigned(index.total_size_bytes_)) break;\n                    continue;"),
+    ("index: total_size must be a number", INDEX, "if (!probe.read_unsigned(index.total_size_bytes_)) index.total_size_bytes_ = unknown;", "if (!cursor.read_unsigned(index.total_size_bytes_)) break;\n                    continue;"),
     ("index: names stay escaped", INDEX, "if (!string.escaped) {", "if (true) {"),
     ("index: a tensor twice", INDEX, "    entries_.pop();\n    failure twice", "    return {};\n    failure twice"),
     ("index: a tensor twice, the first counts", INDEX, "return tolerate(std::move(twice), problems);", "return {};"),

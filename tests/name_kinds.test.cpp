@@ -53,13 +53,13 @@ TEST_CASE("name kinds: names that differ in long plain numbers are one kind, and
             .size() == 11);
     CHECK(kinds_of({"", "a", "a."}, 1) == list{"", "a", "a."});
     CHECK(sf::detail::longest_number("a.10.b2345.7.123") == 3);
-    CHECK(sf::detail::longest_number("a.b2345.{expert}") == 0);
+    CHECK(sf::detail::longest_number("a.b2345.{i}") == 0);
     CHECK(sf::detail::longest_number("") == 0);
 }
 
 TEST_CASE("name kinds: of each family they tell what all names tell") {
     // the experts of some layers as each family stores them, the names of its renames and other modules among them
-    for (const sf::known_family& family : sf::shipped_families::all) {
+    for (const sf::family_entry& family : sf::shipped_families::all) {
         CAPTURE(family.fuse.name);
         std::vector<std::string> names;
         for (const std::string layer : {"0", "9", "10", "11", "60"})
@@ -74,7 +74,7 @@ TEST_CASE("name kinds: of each family they tell what all names tell") {
                         }
         for (const sf::rename_description each : family.fuse.renames) {
             std::string name{each.from};
-            for (std::size_t hole = name.find("{number}"); hole != name.npos; hole = name.find("{number}"))
+            for (std::size_t hole = name.find("{i}"); hole != name.npos; hole = name.find("{i}"))
                 name.replace(hole, 8, "12");
             for (const char* before : {"", "model.layers.33."})
                 if (std::find(names.begin(), names.end(), before + name + ".weight") == names.end())
@@ -85,7 +85,7 @@ TEST_CASE("name kinds: of each family they tell what all names tell") {
         const auto kinds = sf::detail::one_of_each_kind(set, 1);
         REQUIRE(kinds);
         CHECK(kinds->size() < set.size());
-        for (const sf::known_family& asked : sf::shipped_families::all)
+        for (const sf::family_entry& asked : sf::shipped_families::all)
             for (const bool unfuse : {false, true}) {
                 CAPTURE(asked.fuse.name);
                 const sf::family_description& description = unfuse ? asked.unfuse : asked.fuse;

@@ -55,7 +55,7 @@ inline std::uint64_t bits_of(std::string_view type) {
 }
 
 /// What is wrong with the table of a file that was accepted; empty where nothing is.
-///   file_bytes  the size of the file, or no_number
+///   file_bytes  the size of the file, or unknown
 inline std::string_view fault_of(const safefuse::header& header, std::uint64_t file_bytes,
                                  const safefuse::read_options& options) {
     wide sizes_bytes, gaps_bytes;
@@ -89,7 +89,7 @@ inline std::string_view fault_of(const safefuse::header& header, std::uint64_t f
     if (!options.trailing_bytes && header.trailing_bytes() != 0) return "there are trailing bytes that nobody accepts";
     const wide whole = wide{header.header_bytes()} + header.data_bytes() + header.trailing_bytes();
     if (!whole.fits_64_bits()) return "header and data together have 2^64 bytes or more";
-    if (file_bytes != safefuse::no_number && !(whole == wide{file_bytes})) return "header and data are not the whole file";
+    if (file_bytes != safefuse::unknown && !(whole == wide{file_bytes})) return "header and data are not the whole file";
     return {};
 }
 

@@ -39,7 +39,7 @@ struct shared_set {
 
     std::size_t size() const noexcept { return whole.size(); }
     sf::tensor_spec spec(std::size_t i) const noexcept { return whole.spec(i); }
-    sf::tensor_place place(std::size_t i) const noexcept { return whole.place(i); }
+    sf::tensor_location place(std::size_t i) const noexcept { return whole.place(i); }
     std::string_view source_name(std::uint32_t) const noexcept { return "shared.safetensors"; }
     std::span<const std::byte> source_bytes(std::uint32_t source) const noexcept {
         const auto all = whole.held_bytes(source);
@@ -134,7 +134,7 @@ outcome run_serial(const sf::copy_plan& plan) {
 template <class Executor>
 outcome run_chunked(const sf::copy_plan& plan, Executor&& executor, u64 chunk_bytes) {
     return run(plan, [&](const auto& spans) {
-        const std::vector<sf::sequence<std::byte>> buffers{spans.begin(), spans.end()};
+        const std::vector<sf::span<std::byte>> buffers{spans.begin(), spans.end()};
         return sf::detail::chunked_fuse{plan, sf::detail::output_memory{buffers}, chunk_bytes}.run(
             sf::detail::executor_ref{executor});
     });
@@ -144,7 +144,7 @@ template <class Set>
 sf::copy_plan plan_of(const Set& set, laws::kind from, laws::kind to) {
     auto members = sf::detail::tensors_under(set, "moe");
     REQUIRE(members);
-    auto plan = sf::detail::plan_members(set, members->span(), "moe", laws::description(from), laws::description(to), {});
+    auto plan = sf::detail::plan_members(set, members->view(), "moe", laws::description(from), laws::description(to), {});
     REQUIRE(plan);
     return std::move(*plan);
 }
@@ -337,8 +337,8 @@ TEST_CASE("fuse on threads: checkpoints on disk, mapped and read, and memory of 
     const auto read = sf::basic_checkpoint<sf::positional_file>::open(directory.string());
     REQUIRE(mapped);
     REQUIRE(read);
-    const auto plan = sf::plan<sf::layouts::qwen2_moe>(*mapped, "model.layers.0.mlp.experts");
-    const auto read_plan = sf::plan<sf::layouts::qwen2_moe>(*read, "model.layers.0.mlp.experts");
+    const auto plan = sf::plan<sf::families::qwen2_moe>(*mapped, "model.layers.0.mlp.experts");
+    const auto read_plan = sf::plan<sf::families::qwen2_moe>(*read, "model.layers.0.mlp.experts");
     REQUIRE(plan);
     REQUIRE(read_plan);
     const outcome expected = run_serial(*plan);

@@ -62,7 +62,7 @@ refusal refused(const packed_set& set, const sf::plan_options& options = {}, std
     return {true, std::move(plan).error()};
 }
 
-void check(const refusal& of, errc code, std::string_view tensor, u64 expert = sf::no_number) {
+void check(const refusal& of, errc code, std::string_view tensor, u64 expert = sf::unknown) {
     REQUIRE(of.refused);
     INFO(std::string{of.why.message().view()});
     CHECK(sf::sentence(of.why.code) == sf::sentence(code));
@@ -91,7 +91,7 @@ TEST_CASE("plan: outputs have the names, shapes and sizes of the destination's l
     CHECK(plan->size_bytes() == 3u * (8 * 6 + 6 * 4) * 2);
     CHECK(plan->scope() == scope);
     CHECK(plan->expert_count() == 3);
-    CHECK(plan->source_form() == sf::experts_form::from);
+    CHECK(plan->source_form() == sf::scope_state::pending);
     CHECK(plan->index_of("gate_up_proj") == 0);
     CHECK(plan->index_of("gate_proj") == sf::copy_plan::npos);
     CHECK(plan->index_of(at("gate_up_proj")) == sf::copy_plan::npos);
@@ -158,7 +158,7 @@ TEST_CASE("plan: the order of the tensors in the set does not matter") {
         for (const char* part : {".up_proj.weight", ".gate_proj.weight", ".down_proj.weight"})
             set.add(at(std::to_string(e) + part), sf::dtype::u8,
                     std::string_view{part} == ".down_proj.weight" ? std::vector<u64>{6, 4} : std::vector<u64>{4, 6});
-    auto plan = sf::plan<hub, model>(set, scope, {.unscaled_codes = true});
+    auto plan = sf::plan<hub, model>(set, scope, {.allow_missing_scales = true});
     REQUIRE(plan);
     const auto ran = laws::execute(*plan, set);
     for (u64 e = 0; e < 12; ++e) {
@@ -205,7 +205,7 @@ TEST_CASE("plan: copies are sorted by source before offset") {
 }
 
 TEST_CASE("plan: an output that lies in one piece is one run") {
-    using sf::experts_form;
+    using sf::scope_state;
     SUBCASE("fused already, planned as it is") {
         for (const u64 count : {1u, 2u, 7u}) {
             const packed_set set = fused(count);
@@ -346,24 +346,24 @@ TEST_CASE("plan: expert numbers that are none are refused, not passed over") {
         packed_set set = experts(2);
         const std::string local = std::string{number} + ".gate_proj.weight";
         set.add(at(local), sf::dtype::bf16, {4, 6});
-        check(refused(set), errc::leftover_tensor, local);
+        check(refused(set), errc::unexpected_key, local);
     }
     packed_set renamed = experts(3);
     for (const char* part : {".gate_proj.weight", ".up_proj.weight", ".down_proj.weight"})
         renamed.rename(at(std::string{"2"} + part), at(std::string{"02"} + part));
-    check(refused(renamed), errc::leftover_tensor, "02.down_proj.weight");
+    check(refused(renamed), errc::unexpected_key, "02.down_proj.weight");
 }
 
 TEST_CASE("plan: a missing part is named with its expert") {
     {
         packed_set set = experts(3);
         set.remove(at("1.up_proj.weight"));
-        check(refused(set), errc::missing_part, "1.up_proj.weight", 1);
+        check(refused(set), errc::missing_key, "1.up_proj.weight", 1);
     }
     {
         packed_set set = experts(3);
         set.remove(at("2.down_proj.weight"));
-        check(refused(set), errc::missing_part, "2.down_proj.weight", 2);
+        check(refused(set), errc::missing_key, "2.down_proj.weight", 2);
     }
     {
         packed_set set = experts(2);
@@ -371,13 +371,13 @@ TEST_CASE("plan: a missing part is named with its expert") {
         set.remove(at("1.down_proj.weight"));
         const refusal all = refused(set);
         REQUIRE(all.refused);
-        CHECK(all.why.code == errc::missing_part);
+        CHECK(all.why.code == errc::missing_key);
         CHECK(all.why.tensor == at("0.down_proj.weight"));
     }
     {
         packed_set set = fused(2);
         set.remove(at("down_proj"));
-        check(refused<model, hub>(set), errc::missing_part, "down_proj");
+        check(refused<model, hub>(set), errc::missing_key, "down_proj");
     }
 }
 
@@ -385,7 +385,7 @@ TEST_CASE("plan: a field that one expert lacks is a missing part") {
     packed_set set = experts(3);
     for (const char* name : {"0.gate_proj.bias", "2.gate_proj.bias", "0.up_proj.bias", "1.up_proj.bias", "2.up_proj.bias"})
         set.add(at(name), sf::dtype::bf16, {4});
-    check(refused(set), errc::missing_part, "1.gate_proj.bias", 1);
+    check(refused(set), errc::missing_key, "1.gate_proj.bias", 1);
 }
 
 TEST_CASE("plan: a field that one of the parts of an output lacks is a missing part") {
@@ -393,7 +393,7 @@ TEST_CASE("plan: a field that one of the parts of an output lacks is a missing p
     for (const char* name : {"0.up_proj.bias", "1.up_proj.bias"}) set.add(at(name), sf::dtype::bf16, {4});
     const refusal of = refused(set);
     REQUIRE(of.refused);
-    CHECK(of.why.code == errc::missing_part);
+    CHECK(of.why.code == errc::missing_key);
     CHECK(of.why.tensor == at("0.gate_proj.bias"));
     // where gate and up are stacked apart, nothing is missing
     CHECK_FALSE((refused<hub, laws::layouts::stacks>(set).refused));
@@ -405,7 +405,7 @@ TEST_CASE("plan: a field without its values is a missing part") {
     set.add(at("0.down_proj.bias"), sf::dtype::bf16, {6});
     const refusal of = refused(set);
     REQUIRE(of.refused);
-    CHECK(of.why.code == errc::missing_part);
+    CHECK(of.why.code == errc::missing_key);
     CHECK(of.why.tensor == at("0.gate_proj.weight"));
 }
 
@@ -520,14 +520,14 @@ TEST_CASE("plan: what lies among the experts and is none of their parts is refus
         INFO(local);
         packed_set set = experts(2);
         set.add(at(local), sf::dtype::bf16, {1});
-        check(refused(set), errc::leftover_tensor, local);
+        check(refused(set), errc::unexpected_key, local);
         CHECK(refused(set).why.file == "first.safetensors");
     }
     for (const char* local : {"gate_up_proj_blocks", "gate_up_proj.weight", "down_proj_absmax"}) {
         INFO(local);
         packed_set set = fused(2);
         set.add(at(local), sf::dtype::bf16, {1});
-        check(refused<model, hub>(set), errc::leftover_tensor, local);
+        check(refused<model, hub>(set), errc::unexpected_key, local);
     }
 }
 
@@ -543,12 +543,12 @@ TEST_CASE("plan: what lies among the experts in both forms is refused") {
 }
 
 TEST_CASE("plan: a field that the destination cannot name is refused") {
-    using bare = sf::layout<sf::spelling<sf::spelled<sf::weight, "">>,
+    using bare = sf::layout<sf::suffixes<sf::suffix<sf::weight, "">>,
                             sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, laws::gate, laws::up>>>,
                             sf::tensor<"down_proj", sf::stack<laws::down>>>;
     packed_set set = experts(1);
     set.add(at("0.down_proj.bias"), sf::dtype::bf16, {6});
-    check(refused<hub, bare>(set), errc::leftover_tensor, "0.down_proj.bias");
+    check(refused<hub, bare>(set), errc::unexpected_key, "0.down_proj.bias");
 }
 
 TEST_CASE("plan: codes without their scales are refused") {
@@ -560,14 +560,14 @@ TEST_CASE("plan: codes without their scales are refused") {
                     std::string_view{part} == "0.down_proj.weight" ? std::vector<u64>{4, 8} : std::vector<u64>{8, 4});
         const refusal of = refused(set);
         REQUIRE(of.refused);
-        CHECK(of.why.code == errc::unscaled_codes);
+        CHECK(of.why.code == errc::missing_scales);
         CHECK(of.why.detail == sf::name(type));
-        CHECK_FALSE(refused(set, {.unscaled_codes = true}).refused);
+        CHECK_FALSE(refused(set, {.allow_missing_scales = true}).refused);
         for (const char* part : {"0.gate_proj.weight_scale_inv", "0.up_proj.weight_scale_inv"})
             set.add(at(part), sf::dtype::f32, {1, 1});
         const refusal without_down = refused<hub, laws::layouts::stacks>(set);
         REQUIRE(without_down.refused);
-        CHECK(without_down.why.code == errc::unscaled_codes);
+        CHECK(without_down.why.code == errc::missing_scales);
         CHECK(without_down.why.tensor == at("0.down_proj.weight"));
         set.add(at("0.down_proj.weight_scale_inv"), sf::dtype::f32, {1, 1});
         CHECK_FALSE((refused<hub, laws::layouts::stacks>(set).refused));
@@ -585,7 +585,7 @@ TEST_CASE("plan: block scales that straddle gate and up are refused, and fine wh
         }
     const refusal of = refused(set);
     REQUIRE(of.refused);
-    CHECK(of.why.code == errc::cuts_granule);
+    CHECK(of.why.code == errc::splits_block);
     CHECK(of.why.tensor == at("gate_up_proj_scale_inv"));
     CHECK_FALSE((refused<hub, laws::layouts::stacks>(set).refused));
     set.retype(at("1.up_proj.weight_scale_inv"), sf::dtype::f32, {1, 2});
@@ -615,7 +615,7 @@ TEST_CASE("plan: sizes that overflow are refused") {
     set.add(at("0.gate_proj.weight"), sf::dtype::u8, {huge, 0});
     set.add(at("0.up_proj.weight"), sf::dtype::u8, {huge, 0});
     set.add(at("0.down_proj.weight"), sf::dtype::u8, {0, huge});
-    const refusal of = refused(set, {.unscaled_codes = true});
+    const refusal of = refused(set, {.allow_missing_scales = true});
     REQUIRE(of.refused);
     CHECK(of.why.code == errc::size_overflow);
     CHECK(of.why.tensor == at("gate_up_proj"));
@@ -635,10 +635,10 @@ namespace {
 /// A set that says of its last tensor that it lies elsewhere.
 class misplaced_set : public packed_set {
 public:
-    sf::tensor_place elsewhere{};
+    sf::tensor_location elsewhere{};
 
     explicit misplaced_set(packed_set set) : packed_set{std::move(set)} {}
-    sf::tensor_place place(std::size_t i) const noexcept { return i + 1 == size() ? elsewhere : packed_set::place(i); }
+    sf::tensor_location place(std::size_t i) const noexcept { return i + 1 == size() ? elsewhere : packed_set::place(i); }
 };
 
 }  // namespace
@@ -669,7 +669,7 @@ TEST_CASE("plan: shapes that do not tell how many experts there are, are refused
 
 TEST_CASE("plan: fields of one name that stand for different blocks do not become one another") {
     using other_scale = sf::field<"weight_scale_inv", sf::field_role::scale, 1, 128>;
-    using other_fused = sf::layout<sf::spelling<sf::spelled<sf::weight, "">, sf::spelled<other_scale, "_scale">>,
+    using other_fused = sf::layout<sf::suffixes<sf::suffix<sf::weight, "">, sf::suffix<other_scale, "_scale">>,
                                    sf::tensor<"gate_proj", sf::stack<laws::gate>>, sf::tensor<"up_proj", sf::stack<laws::up>>,
                                    sf::tensor<"down_proj", sf::stack<laws::down>>>;
     packed_set set;
@@ -688,9 +688,9 @@ struct too_small {
     static constexpr std::size_t axis_count = 2;
     static constexpr bool is_stacked = false;
     using parts = sf::part_list<First, Second>;
-    static constexpr sf::placement place(const sf::part_extents& x) noexcept {
-        const sf::placement both[] = {First::place(x), Second::place(x)};
-        sf::placement out = sf::place_concat(0, both);
+    static constexpr sf::mapping place(const sf::layout_args& x) noexcept {
+        const sf::mapping both[] = {First::place(x), Second::place(x)};
+        sf::mapping out = sf::map_concat(0, both);
         out.axes[0].extent /= 2;
         return out;
     }
@@ -699,7 +699,7 @@ struct too_small {
 }  // namespace
 
 TEST_CASE("plan: a user's term that would write outside of the output, or not all of it, is refused") {
-    using outside = sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", sf::stack<too_small<laws::gate, laws::up>>>,
+    using outside = sf::layout<sf::parameter_suffixes, sf::tensor<"gate_up_proj", sf::stack<too_small<laws::gate, laws::up>>>,
                                sf::tensor<"down_proj", sf::stack<laws::down>>>;
     CHECK((refused<hub, outside>(experts(2)).refused));
     CHECK((refused<hub, outside>(experts(1)).refused));
@@ -713,8 +713,8 @@ struct a_row_late {
     static constexpr std::size_t axis_count = 2;
     static constexpr bool is_stacked = false;
     using parts = typename Part::parts;
-    static constexpr sf::placement place(const sf::part_extents& x) noexcept {
-        sf::placement out = Part::place(x);
+    static constexpr sf::mapping place(const sf::layout_args& x) noexcept {
+        sf::mapping out = Part::place(x);
         out.parts[0].first[0] += 1;
         return out;
     }
@@ -724,7 +724,7 @@ struct a_row_late {
 
 TEST_CASE("plan: a user's term that would read behind its tensor is refused") {
     using outside =
-        sf::layout<sf::as_parameters, sf::tensor<"gate_proj", sf::stack<laws::gate>>,
+        sf::layout<sf::parameter_suffixes, sf::tensor<"gate_proj", sf::stack<laws::gate>>,
                    sf::tensor<"up_proj", sf::stack<a_row_late<laws::up>>>, sf::tensor<"down_proj", sf::stack<laws::down>>>;
     packed_set set;
     set.add(at("gate_proj"), sf::dtype::bf16, {2, 4, 6});

@@ -29,8 +29,8 @@ sf::copy_block run(u64 from, u64 to, u64 bytes, std::uint32_t source = 0,
     out.run_bytes = bytes;
     return out;
 }
-detail::array<sf::copy_block> list_of(const std::vector<sf::copy_block>& blocks) {
-    detail::array<sf::copy_block> out;
+vector<sf::copy_block> list_of(const std::vector<sf::copy_block>& blocks) {
+    vector<sf::copy_block> out;
     for (const sf::copy_block& each : blocks) REQUIRE(out.push(each));
     return out;
 }
@@ -92,19 +92,19 @@ TEST_CASE("copies: a term that does not fill its tensor, or writes past it, is r
     into.size_bytes = 8;
     const auto exact = list_of({run(0, 0, 4), run(4, 4, 4)}), less = list_of({run(0, 0, 4)}),
                past = list_of({run(0, 0, 4), run(4, 5, 4)});
-    CHECK(detail::fill(exact.span(), into));
-    CHECK_FALSE(detail::fill(less.span(), into));
-    CHECK_FALSE(detail::fill(past.span(), into));
+    CHECK(detail::fill(exact.view(), into));
+    CHECK_FALSE(detail::fill(less.view(), into));
+    CHECK_FALSE(detail::fill(past.view(), into));
     into.count = 2;
-    CHECK_FALSE(detail::fill(exact.span(), into));
+    CHECK_FALSE(detail::fill(exact.view(), into));
 }
 
 TEST_CASE("copies: what gate and up share is copied once and compared once") {
     using sf::layouts::gate, sf::layouts::up;
-    sf::part_extents x;
+    sf::layout_args x;
     x.values[0] = 2;
-    x.values[x.symbol("I")] = 4;
-    x.values[x.symbol("H")] = 6;
+    x.values[x.dim("I")] = 4;
+    x.values[x.dim("H")] = 6;
     x.field = &sf::g_idx::description.forms[0];
     const auto shared = sf::stack<sf::concat<0, gate, up>>::place(x);
     CHECK_FALSE(detail::lies_on_another(shared, 0));

@@ -20,7 +20,7 @@ using flat = sf::layouts::flat_experts;
 
 /// What a stage gets from the one before it: the inventory of a whole set.
 sf::result<detail::inventory> take(const laws::packed_set& set, const sf::layout_description& from,
-                                   sf::sequence<const sf::known_extent> known = {}) {
+                                   sf::span<const sf::known_extent> known = {}) {
     std::vector<std::uint32_t> members;
     for (std::uint32_t i = 0; i < set.size(); ++i) members.push_back(i);
     return detail::take_inventory(set, members, "m", from, from, true, known);
@@ -34,24 +34,24 @@ laws::packed_set fused_set(dtype type, std::vector<laws::u64> gate_up,
 }
 
 /// An equation over the extents 1 (I) and 2 (H).
-sf::stored_axis axis(laws::u64 coefficient, unsigned symbols, laws::u64 granule = 1) {
+sf::stored_axis axis(laws::u64 coefficient, unsigned dims, laws::u64 block_size = 1) {
     sf::stored_axis out;
     out.coefficient = coefficient;
-    out.symbols = static_cast<std::uint8_t>(symbols);
-    out.granule = granule;
+    out.dims = static_cast<std::uint8_t>(dims);
+    out.block_size = block_size;
     return out;
 }
 detail::extent_table extents(laws::u64 i, laws::u64 h, unsigned known) {
     detail::extent_table out;
-    out.x.values[out.x.symbol("I")] = i;
-    out.x.values[out.x.symbol("H")] = h;
+    out.x.values[out.x.dim("I")] = i;
+    out.x.values[out.x.dim("H")] = h;
     out.known = known;
     return out;
 }
 
 }  // namespace
 
-TEST_CASE("geometry: extent * granule = coefficient * product gives the one unknown extent") {
+TEST_CASE("geometry: extent * block_size = coefficient * product gives the one unknown extent") {
     auto x = extents(0, 0, 0);
     const sf::stored_axis two_i = axis(2, 1u << 1);
     REQUIRE(detail::solve({12, two_i}, x).what == outcome::extent);
@@ -145,14 +145,14 @@ TEST_CASE("geometry: a field takes the first of its forms that all its tensors f
     REQUIRE(shapes);
     const sf::field_form* const form = shapes->forms[3];
     REQUIRE(form != nullptr);
-    CHECK(form->granule[0] == 128);
-    CHECK(form->granule[1] == 128);
+    CHECK(form->block_size[0] == 128);
+    CHECK(form->block_size[1] == 128);
 }
 
 TEST_CASE("geometry: codes without scales are refused, unless the caller allows them") {
     const auto set = fused_set(dtype::f8_e4m3, {2, 4, 2}, {2, 2, 2});
     const auto found = take(set, fused::description);
     REQUIRE(found);
-    CHECK(detail::solve_geometry(*found, false).error().code == errc::unscaled_codes);
+    CHECK(detail::solve_geometry(*found, false).error().code == errc::missing_scales);
     CHECK(detail::solve_geometry(*found, true));
 }

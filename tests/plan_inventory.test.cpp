@@ -20,10 +20,10 @@ using per_expert = sf::layouts::per_expert;
 using fused = sf::layouts::gate_up_fused;
 
 /// Two groups of experts that share their numbers: the first half has small experts.
-using small_gate = sf::part_of<sf::group_of_experts<"S">, "small", "I", "H">;
-using large_gate = sf::part_of<sf::group_of_experts<"L", "S">, "large", "J", "H">;
-using two_groups = sf::layout<sf::as_modules, sf::tensor<"{expert}.gate", small_gate>,
-                              sf::tensor<"{expert}.gate", large_gate>>;
+using small_gate = sf::part_of<sf::expert_range<"S">, "small", "I", "H">;
+using large_gate = sf::part_of<sf::expert_range<"L", "S">, "large", "J", "H">;
+using two_groups = sf::layout<sf::module_suffixes, sf::tensor<"{i}.gate", small_gate>,
+                              sf::tensor<"{i}.gate", large_gate>>;
 
 laws::packed_set set_of(const names& all) {
     laws::packed_set set;
@@ -31,7 +31,7 @@ laws::packed_set set_of(const names& all) {
     return set;
 }
 sf::result<detail::inventory> take(const laws::packed_set& set, const sf::layout_description& from,
-                                   sf::sequence<const sf::known_extent> known = {}) {
+                                   sf::span<const sf::known_extent> known = {}) {
     std::vector<std::uint32_t> members;
     for (std::uint32_t i = 0; i < set.size(); ++i) members.push_back(i);
     return detail::take_inventory(set, members, "m", from, fused::description, false, known);
@@ -49,12 +49,12 @@ names experts(std::initializer_list<int> numbers) {
 TEST_CASE("inventory: extents are numbered as the layouts mention them, E first") {
     detail::extent_table extents;
     detail::expert_groups groups;
-    REQUIRE(detail::name_symbols(extents, groups, per_expert::description, fused::description));
-    CHECK(extents.x.symbol_count == 3);
+    REQUIRE(detail::name_dims(extents, groups, per_expert::description, fused::description));
+    CHECK(extents.x.dim_count == 3);
     CHECK(detail::symbol_of(extents.x, "E") == 0);
     CHECK(detail::symbol_of(extents.x, "I") == 1);
     CHECK(detail::symbol_of(extents.x, "H") == 2);
-    CHECK(detail::symbol_of(extents.x, "J") == detail::no_symbol);
+    CHECK(detail::symbol_of(extents.x, "J") == detail::no_dim);
     CHECK(extents.used == 7);
     CHECK(extents.known == 0);
     CHECK(groups.of_tensor.size() == 3);
@@ -98,7 +98,7 @@ TEST_CASE("inventory: an expert lacks one part, or all of them") {
     const auto without_up = set_of(all);
     auto found = take(without_up, per_expert::description);
     REQUIRE_FALSE(found);
-    CHECK(found.error().code == errc::missing_part);
+    CHECK(found.error().code == errc::missing_key);
     CHECK(found.error().tensor == "m.1.up_proj.weight");
     CHECK(found.error().expert == 1);
 
@@ -106,7 +106,7 @@ TEST_CASE("inventory: an expert lacks one part, or all of them") {
     const auto without_bias = set_of(all);
     found = take(without_bias, per_expert::description);
     REQUIRE_FALSE(found);
-    CHECK(found.error().code == errc::missing_part);
+    CHECK(found.error().code == errc::missing_key);
     CHECK(found.error().tensor == "m.1.gate_proj.bias");
 }
 
@@ -118,7 +118,7 @@ TEST_CASE("inventory: two tensors for one place, a stranger, the other layout's 
 
     all.back() = "m.0.up_proj.colour";
     const auto stranger = set_of(all);
-    CHECK(take(stranger, per_expert::description).error().code == errc::leftover_tensor);
+    CHECK(take(stranger, per_expert::description).error().code == errc::unexpected_key);
 
     all.back() = "m.gate_up_proj";
     const auto both = set_of(all);
@@ -146,7 +146,7 @@ TEST_CASE("inventory: groups that share their numbers divide them: equal shares,
     for (std::uint64_t count = 1; count < 9; ++count) {
         detail::extent_table extents;
         detail::expert_groups groups;
-        REQUIRE(detail::name_symbols(extents, groups, two_groups::description,
+        REQUIRE(detail::name_dims(extents, groups, two_groups::description,
                                      two_groups::description));
         const auto small = detail::symbol_of(extents.x, "S");
         const auto large = detail::symbol_of(extents.x, "L");

@@ -78,7 +78,7 @@ TEST_CASE("outputs: gate and up of all experts are one output [E, 2I, H]") {
     CHECK(output->count == 1);
     CHECK(output->type == dtype::bf16);
     CHECK(output->size_bytes == 2 * 8 * 6 * 2);
-    CHECK(output->collected == 0);
+    CHECK(output->per_part_scales == 0);
     const detail::placed_shape shape{output->placed};
     REQUIRE(shape.rank == 3);
     CHECK(shape.extents[0] == 2);
@@ -118,7 +118,7 @@ TEST_CASE("outputs: one scale for each of gate and up is two entries for each ex
     run(of, fused::description);
     const auto scales = lay_out(of, fused::description, 0, 4);
     REQUIRE(scales);
-    CHECK(scales->collected == 2);
+    CHECK(scales->per_part_scales == 2);
     CHECK(scales->size_bytes == 2 * 2 * 4);
 }
 
@@ -140,12 +140,12 @@ TEST_CASE("outputs: parts of one tensor have one dtype, and all of them have the
     run(biased, fused::description);
     output = lay_out(biased, fused::description, 0, 1);
     REQUIRE_FALSE(output);
-    CHECK(output.error().code == errc::missing_part);
+    CHECK(output.error().code == errc::missing_key);
     CHECK(output.error().tensor == "m.0.up_proj.bias");
 }
 
 TEST_CASE("outputs: a field that the destination does not know is left over") {
-    using plain = sf::layout<sf::spelling<sf::spelled<sf::weight, "">>,
+    using plain = sf::layout<sf::suffixes<sf::suffix<sf::weight, "">>,
                              sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>;
     planned of;
     add_experts(of.set);
@@ -155,5 +155,5 @@ TEST_CASE("outputs: a field that the destination does not know is left over") {
     run(of, fused::description);
     CHECK(detail::check_fields(*of.found, fused::description));
     CHECK(detail::check_fields(*of.found, plain::description).error().code ==
-          errc::leftover_tensor);
+          errc::unexpected_key);
 }

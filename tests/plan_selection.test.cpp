@@ -12,17 +12,17 @@ using u64 = std::uint64_t;
 
 namespace {
 
-sf::part_extents extents(u64 e, u64 i, u64 h) {
-    sf::part_extents x;
+sf::layout_args extents(u64 e, u64 i, u64 h) {
+    sf::layout_args x;
     x.values[0] = e;
-    x.values[x.symbol("I")] = i;
-    x.values[x.symbol("H")] = h;
+    x.values[x.dim("I")] = i;
+    x.values[x.dim("H")] = h;
     return x;
 }
 /// One group of experts, counted by E.
 detail::expert_groups one_group() {
     detail::expert_groups out;
-    REQUIRE(out.of_tensor.push({0, detail::no_symbol}));
+    REQUIRE(out.of_tensor.push({0, detail::no_dim}));
     return out;
 }
 sf::result<detail::selection> select(const sf::plan_options& options) {
@@ -95,7 +95,7 @@ TEST_CASE("selection: what is outside an extent, or is no extent, is out of rang
 }
 
 TEST_CASE("selection: a range in elements is a range in blocks if it does not cut one") {
-    using error = sf::placement_error;
+    using error = sf::mapping_error;
     detail::kept_range entries;
     CHECK(detail::entries_of({128, 256}, 512, 128, entries) == error::none);
     CHECK(entries.begin == 1);
@@ -103,11 +103,11 @@ TEST_CASE("selection: a range in elements is a range in blocks if it does not cu
     // a last block may be incomplete
     CHECK(detail::entries_of({128, 72}, 200, 128, entries) == error::none);
     CHECK(entries.count == 1);
-    CHECK(detail::entries_of({0, 72}, 200, 128, entries) == error::cuts_granule);
-    CHECK(detail::entries_of({64, 128}, 512, 128, entries) == error::cuts_granule);
+    CHECK(detail::entries_of({0, 72}, 200, 128, entries) == error::splits_block);
+    CHECK(detail::entries_of({64, 128}, 512, 128, entries) == error::splits_block);
     // one entry for the whole axis, or none, moves as it is
-    for (const u64 granule : {u64{0}, sf::whole_axis}) {
-        CHECK(detail::entries_of({64, 128}, 512, granule, entries) == error::none);
+    for (const u64 block_size : {u64{0}, sf::whole_axis}) {
+        CHECK(detail::entries_of({64, 128}, 512, block_size, entries) == error::none);
         CHECK(entries.begin == 0);
         CHECK(entries.count == 1);
     }

@@ -121,7 +121,7 @@ struct stored_field {
 
     std::vector<u64> shape(u64 out, u64 in) const {
         std::vector<u64> made(static_cast<std::size_t>((out_axis >= 0) + (in_axis >= 0)));
-        const auto blocks = [](u64 extent, u64 granule) { return granule == whole ? 1 : (extent + granule - 1) / granule; };
+        const auto blocks = [](u64 extent, u64 block_size) { return block_size == whole ? 1 : (extent + block_size - 1) / block_size; };
         if (out_axis >= 0) made[static_cast<std::size_t>(out_axis)] = blocks(out, out_granule);
         if (in_axis >= 0) made[static_cast<std::size_t>(in_axis)] = blocks(in, in_granule);
         made.insert(made.end(), rest.begin(), rest.end());
@@ -230,14 +230,14 @@ std::vector<format> formats() {
 
 namespace layouts {
 
-using rows_in_turn = sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>,
+using rows_in_turn = sf::layout<sf::parameter_suffixes, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>,
                                 sf::tensor<"down_proj", sf::stack<down>>>;
 using up_first =
-    sf::layout<sf::as_parameters, sf::tensor<"w3_w1", sf::stack<sf::concat<0, up, gate>>>, sf::tensor<"w2", sf::stack<down>>>;
-using stacks = sf::layout<sf::as_modules, sf::tensor<"gate_proj", sf::stack<gate>>, sf::tensor<"up_proj", sf::stack<up>>,
+    sf::layout<sf::parameter_suffixes, sf::tensor<"w3_w1", sf::stack<sf::concat<0, up, gate>>>, sf::tensor<"w2", sf::stack<down>>>;
+using stacks = sf::layout<sf::module_suffixes, sf::tensor<"gate_proj", sf::stack<gate>>, sf::tensor<"up_proj", sf::stack<up>>,
                           sf::tensor<"down_proj", sf::stack<down>>>;
 using turned_stacks =
-    sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>>,
+    sf::layout<sf::parameter_suffixes, sf::tensor<"gate_up_proj", sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>>,
                sf::tensor<"down_proj", sf::stack<sf::transpose<0, 1, down>>>>;
 
 }  // namespace layouts
@@ -249,7 +249,7 @@ constexpr target all_targets[] = {target::model,        target::vllm,   target::
 const sf::layout_description& description(target of) {
     switch (of) {
     case target::model: return sf::layouts::gate_up_fused::description;
-    case target::vllm: return sf::layouts::vllm::description;
+    case target::vllm: return sf::engines::vllm::description;
     case target::up_first: return layouts::up_first::description;
     case target::rows_in_turn: return layouts::rows_in_turn::description;
     case target::stacks: return layouts::stacks::description;
@@ -320,9 +320,9 @@ tensors fused(const format& stored, target to, const tensors& from, u64 experts)
 std::set<errc> refused(const format& stored, target to, u64 i) {
     std::set<errc> why;
     for (const stored_field& field : stored.fields) {
-        if (to == target::vllm && field.name == "weight_zero_point") why.insert(errc::leftover_tensor);
+        if (to == target::vllm && field.name == "weight_zero_point") why.insert(errc::unexpected_key);
         if (to == target::stacks || field.out_axis < 0) continue;
-        if (i % field.out_granule != 0 || (to == target::rows_in_turn && field.out_granule != 1)) why.insert(errc::cuts_granule);
+        if (i % field.out_granule != 0 || (to == target::rows_in_turn && field.out_granule != 1)) why.insert(errc::splits_block);
     }
     return why;
 }
@@ -368,10 +368,10 @@ sf::result<sf::copy_plan> plan_of(const packed_set& set, const sf::layout_descri
                                   const sf::plan_options& options = {}) {
     auto members = sf::detail::tensors_under(set, "moe");
     if (!members) return std::move(members).error();
-    return sf::detail::plan_members(set, members->span(), "moe", from, to, options);
+    return sf::detail::plan_members(set, members->view(), "moe", from, to, options);
 }
 
-/// Runs a plan in every way there is: by hand, from memory, by reading, in pieces. All must agree.
+/// Runs a plan in every way there is: by hand, from memory, by reading, in modes. All must agree.
 tensors made_by(const sf::copy_plan& plan, packed_set& set) {
     const laws::executed ran = laws::execute(plan, set);
     REQUIRE(ran.in_bounds);
@@ -392,11 +392,11 @@ tensors made_by(const sf::copy_plan& plan, packed_set& set) {
         REQUIRE(sf::fuse(plan, buffers));
         REQUIRE(whole_outputs == ran.outputs);
         for (std::size_t i = 0; i < plan.outputs().size(); ++i) {
-            std::vector<std::byte> pieces(ran.outputs[i].size(), std::byte{0xEE});
-            const std::size_t step = pieces.size() / 3 + 1;
-            for (std::size_t at = 0; at < pieces.size(); at += step)
-                REQUIRE(sf::gather(plan, i, at, std::span{pieces}.subspan(at, std::min(step, pieces.size() - at))));
-            REQUIRE(pieces == ran.outputs[i]);
+            std::vector<std::byte> modes(ran.outputs[i].size(), std::byte{0xEE});
+            const std::size_t step = modes.size() / 3 + 1;
+            for (std::size_t at = 0; at < modes.size(); at += step)
+                REQUIRE(sf::fuse_range(plan, i, at, std::span{modes}.subspan(at, std::min(step, modes.size() - at))));
+            REQUIRE(modes == ran.outputs[i]);
         }
     }
     set.resident = true;
@@ -460,7 +460,7 @@ TEST_CASE("quantised: what vLLM holds has the shapes that vLLM allocates") {
         for (const format& stored : formats()) {
             if (stored.name != name) continue;
             packed_set set = experts_of(stored, E, {I, H});
-            auto plan = plan_of(set, hub, sf::layouts::vllm::description);
+            auto plan = plan_of(set, hub, sf::engines::vllm::description);
             if (!plan) FAIL(std::string{plan.error().message().view()});
             for (const sf::plan_output& each : plan->outputs())
                 out[std::string{each.local_name}] = {each.shape.begin(), each.shape.end()};
@@ -525,7 +525,7 @@ TEST_CASE("quantised: block scales whose last block is incomplete stay apart") {
             auto plan = plan_of(set, hub, description(to));
             if (to != target::stacks) {
                 REQUIRE_FALSE(plan);
-                CHECK(plan.error().code == errc::cuts_granule);
+                CHECK(plan.error().code == errc::splits_block);
                 CHECK(std::string{plan.error().tensor.view()}.find("scale_inv") != std::string::npos);
                 continue;
             }
@@ -560,13 +560,13 @@ tensors rank_of(const format& stored, const tensors& all, extents x, u64 rank, u
         for (const stored_field& field : stored.fields) {
             if (!name.ends_with("." + std::string{field.name})) continue;
             const int axis = is_down ? field.in_axis : field.out_axis;
-            const u64 granule = is_down ? granule_in_ranks(field, x) : field.out_granule;
-            if (axis < 0 || granule == whole) {
+            const u64 block_size = is_down ? granule_in_ranks(field, x) : field.out_granule;
+            if (axis < 0 || block_size == whole) {
                 out[name] = held_array;
             } else {
-                const u64 first = rank * each / granule, end = rank + 1 == ranks
+                const u64 first = rank * each / block_size, end = rank + 1 == ranks
                                                                    ? held_array.shape[static_cast<std::size_t>(axis)]
-                                                                   : (rank + 1) * each / granule;
+                                                                   : (rank + 1) * each / block_size;
                 out[name] = cut(static_cast<std::size_t>(axis), first, end, held_array);
             }
         }
@@ -574,15 +574,15 @@ tensors rank_of(const format& stored, const tensors& all, extents x, u64 rank, u
     return out;
 }
 
-/// Whether a granule of some field would be in a rank and in its neighbour.
+/// Whether a block_size of some field would be in a rank and in its neighbour.
 bool straddles(const format& stored, extents x, u64 rank, u64 ranks) {
     const u64 first = rank * (x.i / ranks), end = first + x.i / ranks;
-    const auto cuts = [&](u64 granule) { return first % granule != 0 || (end % granule != 0 && end != x.i); };
+    const auto cuts = [&](u64 block_size) { return first % block_size != 0 || (end % block_size != 0 && end != x.i); };
     bool any = false;
     for (const stored_field& field : stored.fields) {
-        const u64 granule = granule_in_ranks(field, x);
+        const u64 block_size = granule_in_ranks(field, x);
         any =
-            any || (field.out_axis >= 0 && cuts(field.out_granule)) || (field.in_axis >= 0 && granule != whole && cuts(granule));
+            any || (field.out_axis >= 0 && cuts(field.out_granule)) || (field.in_axis >= 0 && block_size != whole && cuts(block_size));
     }
     return any;
 }
@@ -607,7 +607,7 @@ TEST_CASE("quantised: a rank of a tensor-parallel group is gate's part and up's,
                             continue;
                         }
                         std::set<errc> why = refused(stored, to, x.i / ranks);
-                        if (straddles(stored, x, rank, ranks)) why.insert(errc::cuts_granule);
+                        if (straddles(stored, x, rank, ranks)) why.insert(errc::splits_block);
                         if (!why.empty()) {
                             REQUIRE_FALSE(plan);
                             CHECK(why.contains(plan.error().code));
@@ -624,14 +624,14 @@ TEST_CASE("quantised: a rank of a tensor-parallel group is gate's part and up's,
                 std::vector<tensors> parts;
                 for (u64 rank = 0; rank < ranks; ++rank) parts.push_back(rank_of(stored, source, x, rank, ranks));
                 for (const auto& [name, each] : source) {
-                    std::vector<array> pieces;
+                    std::vector<array> modes;
                     std::size_t axis = each.shape.size();
                     for (const tensors& part : parts) {
-                        pieces.push_back(part.at(name));
+                        modes.push_back(part.at(name));
                         for (std::size_t a = 0; a < each.shape.size(); ++a)
-                            if (pieces.back().shape[a] != each.shape[a]) axis = a;
+                            if (modes.back().shape[a] != each.shape[a]) axis = a;
                     }
-                    REQUIRE((axis == each.shape.size() ? pieces[0] : cat(axis, pieces)) == each);
+                    REQUIRE((axis == each.shape.size() ? modes[0] : cat(axis, modes)) == each);
                 }
             }
         }
@@ -651,18 +651,18 @@ TEST_CASE("quantised: ranges of experts are rows of the whole, and all ranges to
             REQUIRE(plan);
             const tensors all = made_by(*plan, set);
             for (const u64 middle : {u64{0}, u64{1}, u64{3}, u64{5}}) {
-                std::map<std::string, std::vector<array>> pieces;
+                std::map<std::string, std::vector<array>> modes;
                 for (const auto& [first, end] : {std::pair{u64{0}, middle}, std::pair{middle, experts}}) {
                     auto part = plan_of(set, hub, description(to), {.first_expert = first, .end_expert = end});
                     if (!part) FAIL(std::string{part.error().message().view()});
                     CHECK(part->expert_count() == end - first);
                     for (auto& [name, each] : made_by(*part, set)) {
                         CHECK(each.shape[0] == end - first);
-                        pieces[name].push_back(each);
+                        modes[name].push_back(each);
                     }
                 }
-                REQUIRE(pieces.size() == all.size());
-                for (const auto& [name, each] : all) CHECK(cat(0, pieces.at(name)) == each);
+                REQUIRE(modes.size() == all.size());
+                for (const auto& [name, each] : all) CHECK(cat(0, modes.at(name)) == each);
             }
         }
     }
@@ -724,7 +724,7 @@ TEST_CASE("quantised: a scale that one expert lacks is named") {
             set.remove(name);
             INFO(stored.name, ", ", name);
             const sf::failure why = refusal(set);
-            CHECK(why.code == errc::missing_part);
+            CHECK(why.code == errc::missing_key);
             CHECK(why.expert == 1);
             CHECK(tensor_of(why) == name);
         }
@@ -738,7 +738,7 @@ TEST_CASE("quantised: a field that gate has and up has not is named") {
                 set.remove("moe." + std::string{expert} + ".up_proj." + std::string{field.name});
             INFO(stored.name, ", ", field.name);
             const sf::failure why = refusal(set);
-            CHECK((why.code == errc::missing_part || why.code == errc::unscaled_codes));
+            CHECK((why.code == errc::missing_key || why.code == errc::missing_scales));
             CHECK(tensor_of(why).starts_with("moe.0.up_proj."));
         }
 }
@@ -753,9 +753,9 @@ TEST_CASE("quantised: codes without any scale are named, and moved where that is
                         set.remove("moe." + std::string{expert} + "." + part + "." + std::string{field.name});
         INFO(stored.name);
         const sf::failure why = refusal(set);
-        CHECK(why.code == errc::unscaled_codes);
+        CHECK(why.code == errc::missing_scales);
         CHECK(tensor_of(why) == "moe.0.gate_proj." + std::string{stored.fields[0].name});
-        CHECK(plan_of(set, hub, sf::layouts::gate_up_fused::description, {.unscaled_codes = true}).has_value());
+        CHECK(plan_of(set, hub, sf::layouts::gate_up_fused::description, {.allow_missing_scales = true}).has_value());
     }
 }
 
@@ -888,7 +888,7 @@ TEST_CASE("quantised: zero points that are packed along the rows are not cut bet
     set.add("moe.0.down_proj.weight", dtype::bf16, {64, 12});
     set.add("moe.1.down_proj.weight", dtype::bf16, {64, 12});
     const sf::failure why = refusal(set);
-    CHECK(why.code == errc::cuts_granule);
+    CHECK(why.code == errc::splits_block);
     CHECK(tensor_of(why) == "moe.gate_up_proj_qzeros");
     auto apart = plan_of(set, hub, description(target::stacks));
     if (!apart) FAIL(std::string{apart.error().message().view()});
@@ -967,7 +967,7 @@ TEST_CASE("quantised: group indexes that gate and up do not share are found when
                 const u64 at = 2 * 1024 + byte;
                 for (u64 begin = 0; begin < output->size_bytes; begin += 512) {
                     std::vector<std::byte> piece(512);
-                    CHECK(sf::gather(*plan, number, begin, piece).has_value() == !(begin <= at && at < begin + 512));
+                    CHECK(sf::fuse_range(*plan, number, begin, piece).has_value() == !(begin <= at && at < begin + 512));
                 }
                 // an engine that stacks them apart takes both
                 CHECK(plan_of(set, hub, description(target::stacks)).has_value());
@@ -980,7 +980,7 @@ TEST_CASE("quantised: group indexes that gate and up do not share are found when
     }
 }
 
-// ------------------------------------------------------------------------------------------------------ scales that are collected
+// ------------------------------------------------------------------------------------------------------ scales that are per_part_scales
 
 namespace {
 
@@ -1014,13 +1014,13 @@ TEST_CASE("quantised: scales of gate and up that differ are counted") {
         double ratio;
     };
     const one_case cases[] = {
-        {{{1.f, 1.f}, {2.f, 2.f}}, 0, sf::no_number, 1},
+        {{{1.f, 1.f}, {2.f, 2.f}}, 0, sf::unknown, 1},
         {{{1.f, 1.f}, {2.f, 3.f}, {8.f, 2.f}, {1.f, 1.f}}, 2, 1, 4},
         {{{1e-4f, 1e-3f}}, 1, 0, static_cast<double>(1e-3f) / static_cast<double>(1e-4f)},
         {{{1.f, 0.f}}, 1, 0, static_cast<double>(infinite)},
         {{{1.f, -1.f}}, 1, 0, static_cast<double>(infinite)},
         {{{1.f, none}, {1.f, 2.f}}, 2, 0, static_cast<double>(infinite)},
-        {{{none, none}, {0.f, 0.f}}, 0, sf::no_number, 1},
+        {{{none, none}, {0.f, 0.f}}, 0, sf::unknown, 1},
         {{{infinite, infinite}, {infinite, 1.f}}, 1, 1, static_cast<double>(infinite)},
     };
     const std::pair<std::string, std::vector<u64>> fields[] = {
@@ -1032,20 +1032,20 @@ TEST_CASE("quantised: scales of gate and up that differ are counted") {
                     const std::string& field = entry.first;
                     packed_set set = source(each.scales, field, entry.second);
                     set.resident = resident;
-                    auto plan = plan_of(set, hub, description(to), {.unscaled_codes = true});
+                    auto plan = plan_of(set, hub, description(to), {.allow_missing_scales = true});
                     if (!plan) FAIL(std::string{plan.error().message().view()});
                     INFO(field, " ", spelled(to));
                     std::size_t collecting = 0;
                     for (std::size_t i = 0; i < plan->outputs().size(); ++i) {
-                        const auto compared = sf::compare_collected(*plan, i);
+                        const auto compared = sf::compare_scales(*plan, i);
                         REQUIRE(compared);
                         if (compared->experts == 0) {
-                            CHECK(plan->outputs()[i].collected == 0);
+                            CHECK(plan->outputs()[i].per_part_scales == 0);
                             CHECK(compared->differing == 0);
                             continue;
                         }
                         ++collecting;
-                        CHECK(plan->outputs()[i].collected == 2);
+                        CHECK(plan->outputs()[i].per_part_scales == 2);
                         CHECK(std::string{plan->outputs()[i].name}.ends_with(field));
                         CHECK(compared->experts == each.scales.size());
                         CHECK(compared->differing == each.differing);
@@ -1057,23 +1057,23 @@ TEST_CASE("quantised: scales of gate and up that differ are counted") {
     packed_set set = source({{1.f, 2.f}}, "weight_scale", {});
     auto plan = plan_of(set, hub, sf::layouts::gate_up_fused::description);
     REQUIRE(plan);
-    const auto beyond = sf::compare_collected(*plan, plan->outputs().size());
+    const auto beyond = sf::compare_scales(*plan, plan->outputs().size());
     REQUIRE_FALSE(beyond);
     CHECK(beyond.error().code == errc::output_not_found);
     // from the way back, and from what is fused already
     packed_set there = set_of(made_by(*plan, set));
     auto back = plan_of(there, sf::layouts::gate_up_fused::description, hub);
     REQUIRE(back);
-    for (std::size_t i = 0; i < back->outputs().size(); ++i) CHECK(sf::compare_collected(*back, i)->experts == 0);
-    auto same = plan_of(there, sf::layouts::gate_up_fused::description, sf::layouts::vllm::description);
+    for (std::size_t i = 0; i < back->outputs().size(); ++i) CHECK(sf::compare_scales(*back, i)->experts == 0);
+    auto same = plan_of(there, sf::layouts::gate_up_fused::description, sf::engines::vllm::description);
     REQUIRE(same);
     std::size_t differing = 0;
-    for (std::size_t i = 0; i < same->outputs().size(); ++i) differing += sf::compare_collected(*same, i)->differing;
+    for (std::size_t i = 0; i < same->outputs().size(); ++i) differing += sf::compare_scales(*same, i)->differing;
     CHECK(differing == 1);
 }
 
 TEST_CASE(
-    "quantised: of other dtypes only how many scales differ is told, and more than a thousand experts are compared in pieces") {
+    "quantised: of other dtypes only how many scales differ is told, and more than a thousand experts are compared in modes") {
     packed_set set;
     const u64 experts = 2500;
     for (u64 e = 0; e < experts; ++e)
@@ -1088,7 +1088,7 @@ TEST_CASE(
     auto plan = plan_of(set, hub, sf::layouts::gate_up_fused::description);
     REQUIRE(plan);
     for (std::size_t i = 0; i < plan->outputs().size(); ++i) {
-        const auto compared = sf::compare_collected(*plan, i);
+        const auto compared = sf::compare_scales(*plan, i);
         REQUIRE(compared);
         if (plan->outputs()[i].local_name == "gate_up_proj_weight_scale") {
             CHECK(compared->experts == experts);
@@ -1111,20 +1111,20 @@ namespace {
 
 namespace layouts {
 
-using gpt_oss_names = sf::spelling<sf::spelled<sf::mxfp4_blocks, "_blocks">, sf::spelled<sf::mxfp4_scales, "_scales">,
-                                   sf::spelled<sf::bias, "_bias">>;
-using gpt_oss_modules = sf::spelling<sf::spelled<sf::mxfp4_blocks, ".blocks">, sf::spelled<sf::mxfp4_scales, ".scales">,
-                                     sf::spelled<sf::bias, ".bias">>;
+using gpt_oss_names = sf::suffixes<sf::suffix<sf::mxfp4_blocks, "_blocks">, sf::suffix<sf::mxfp4_scales, "_scales">,
+                                   sf::suffix<sf::bias, "_bias">>;
+using gpt_oss_modules = sf::suffixes<sf::suffix<sf::mxfp4_blocks, ".blocks">, sf::suffix<sf::mxfp4_scales, ".scales">,
+                                     sf::suffix<sf::bias, ".bias">>;
 using gpt_oss = sf::layout<gpt_oss_names, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>,
                            sf::tensor<"down_proj", sf::stack<down>>>;
-using gpt_oss_apart = sf::layout<gpt_oss_modules, sf::tensor<"{expert}.gate_proj", gate>, sf::tensor<"{expert}.up_proj", up>,
-                                 sf::tensor<"{expert}.down_proj", down>>;
+using gpt_oss_apart = sf::layout<gpt_oss_modules, sf::tensor<"{i}.gate_proj", gate>, sf::tensor<"{i}.up_proj", up>,
+                                 sf::tensor<"{i}.down_proj", down>>;
 using gpt_oss_behind = sf::layout<gpt_oss_names, sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, gate, up>>>,
                                   sf::tensor<"down_proj", sf::stack<down>>>;
 
-using deepseek_v4_names = sf::spelling<sf::spelled<sf::weight, ".weight">, sf::spelled<sf::weight_scale_inv, ".scale">>;
-using deepseek_v4 = sf::layout<deepseek_v4_names, sf::tensor<"{expert}.w1", gate>, sf::tensor<"{expert}.w3", up>,
-                               sf::tensor<"{expert}.w2", down>>;
+using deepseek_v4_names = sf::suffixes<sf::suffix<sf::weight, ".weight">, sf::suffix<sf::weight_scale_inv, ".scale">>;
+using deepseek_v4 = sf::layout<deepseek_v4_names, sf::tensor<"{i}.w1", gate>, sf::tensor<"{i}.w3", up>,
+                               sf::tensor<"{i}.w2", down>>;
 
 }  // namespace layouts
 
@@ -1190,7 +1190,7 @@ TEST_CASE("quantised: the MXFP4 of gpt-oss becomes experts of their own, and gat
             auto straddling = plan_of(set, from, layouts::gpt_oss_behind::description,
                                       {.sliced_extent = "I", .slice_first = 0, .slice_end = 16});
             REQUIRE_FALSE(straddling);
-            CHECK(straddling.error().code == errc::cuts_granule);
+            CHECK(straddling.error().code == errc::splits_block);
         }
 }
 
@@ -1232,7 +1232,7 @@ TEST_CASE("quantised: TensorRT-LLM's FP8 blocks have up in front, and a name of 
     const format& stored = named("FP8 in blocks of 128 x 128");
     packed_set set = experts_of(stored, 2, {128, 256});
     const tensors source = held(set);
-    auto plan = plan_of(set, hub, sf::layouts::tensorrt_llm::description);
+    auto plan = plan_of(set, hub, sf::engines::tensorrt_llm::description);
     if (!plan) FAIL(std::string{plan.error().message().view()});
     tensors expected;
     for (const auto& [name, each] : fused(stored, target::up_first, source, 2)) {
@@ -1244,7 +1244,7 @@ TEST_CASE("quantised: TensorRT-LLM's FP8 blocks have up in front, and a name of 
 
 TEST_CASE("quantised: what gate and up share is one, along whichever axis they are put together") {
     // side by side, the inputs of gate and up are two halves of a row: then their indexes are not shared, but lie behind one another
-    using wide = sf::layout<sf::as_parameters, sf::tensor<"w", sf::stack<sf::concat<1, gate, up>>>,
+    using wide = sf::layout<sf::parameter_suffixes, sf::tensor<"w", sf::stack<sf::concat<1, gate, up>>>,
                             sf::tensor<"down_proj", sf::stack<down>>>;
     packed_set set;
     for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
@@ -1269,20 +1269,20 @@ namespace {
 
 /// Where an entry of a tensor of one expert, stored as the hub does, goes in a layout: entry by entry, part after part.
 struct way {
-    sf::placement_error error = sf::placement_error::none;
+    sf::mapping_error error = sf::mapping_error::none;
     std::vector<u64> shape;    // of all tensors of the layout, one behind the other
     std::vector<u64> entries;  // of the parts' entries in their order
     bool operator==(const way&) const = default;
 };
 
-u64 entry_in(const sf::placement& of, std::string_view part, u64 row, u64 column, u64 own) {
+u64 entry_in(const sf::mapping& of, std::string_view part, u64 row, u64 column, u64 own) {
     for (std::size_t p = 0; p < of.part_count; ++p) {
         if (of.parts[p].part != part) continue;
         u64 at[sf::max_stored_axes]{};
         for (std::size_t a = 0; a < of.axis_count; ++a) at[a] = of.parts[p].first[a];
         const u64 indices[] = {0, row, column, 0, own};
-        for (std::size_t i = 0; i < of.parts[p].piece_count; ++i) {
-            const sf::index_piece& piece = of.parts[p].pieces[i];
+        for (std::size_t i = 0; i < of.parts[p].mode_count; ++i) {
+            const sf::mode& piece = of.parts[p].modes[i];
             at[piece.axis] += indices[piece.part_axis] / piece.weight % piece.extent * piece.stride;
         }
         u64 flat = 0;
@@ -1292,11 +1292,11 @@ u64 entry_in(const sf::placement& of, std::string_view part, u64 row, u64 column
     return ~u64{0};
 }
 
-sf::part_extents extents_of(extents x, const sf::field_form& form) {
-    sf::part_extents out;
+sf::layout_args extents_of(extents x, const sf::field_form& form) {
+    sf::layout_args out;
     out.values[0] = 1;
-    out.values[out.symbol("I")] = x.i;
-    out.values[out.symbol("H")] = x.h;
+    out.values[out.dim("I")] = x.i;
+    out.values[out.dim("H")] = x.h;
     out.field = &form;
     return out;
 }
@@ -1305,8 +1305,8 @@ sf::part_extents extents_of(extents x, const sf::field_form& form) {
 std::vector<std::vector<u64>> shapes_in(const sf::layout_description& layout, extents x, const sf::field_form& form) {
     std::vector<std::vector<u64>> out;
     for (const sf::tensor_description& tensor : layout.tensors) {
-        const sf::placement placed = tensor.place(extents_of(x, form));
-        if (placed.error != sf::placement_error::none) return {};
+        const sf::mapping placed = tensor.place(extents_of(x, form));
+        if (placed.error != sf::mapping_error::none) return {};
         out.emplace_back();
         for (std::size_t a = 0; a < placed.axis_count; ++a)
             if (placed.axes[a].present) out.back().push_back(placed.axes[a].extent);
@@ -1319,22 +1319,22 @@ way moved(const sf::layout_description& from, const sf::layout_description& to, 
     way out;
     std::map<std::pair<std::size_t, u64>, u64> by_source;
     for (const sf::tensor_description& tensor : to.tensors) {
-        const sf::placement placed = tensor.place(extents_of(x, form));
-        if (placed.error != sf::placement_error::none) return {placed.error, {}, {}};
+        const sf::mapping placed = tensor.place(extents_of(x, form));
+        if (placed.error != sf::mapping_error::none) return {placed.error, {}, {}};
         for (std::size_t a = 0; a < placed.axis_count; ++a)
             if (placed.axes[a].present) out.shape.push_back(placed.axes[a].extent);
         out.shape.push_back(~u64{0});
         for (std::size_t p = 0; p < placed.part_count; ++p) {
-            const sf::part_placement& part = placed.parts[p];
+            const sf::part_mapping& part = placed.parts[p];
             u64 counts[2];
             for (std::size_t a = 0; a < 2; ++a) {
                 const u64 extent = part.extents[a] == "I" ? x.i : x.h;
-                counts[a] = form.granule[a] == 0 || form.granule[a] == sf::whole_axis
+                counts[a] = form.block_size[a] == 0 || form.block_size[a] == sf::whole_axis
                                 ? 1
-                                : (extent + form.granule[a] - 1) / form.granule[a];
+                                : (extent + form.block_size[a] - 1) / form.block_size[a];
             }
             for (std::size_t t = 0; t < from.tensors.size(); ++t) {
-                const sf::placement source = from.tensors[t].place(extents_of(x, form));
+                const sf::mapping source = from.tensors[t].place(extents_of(x, form));
                 if (entry_in(source, part.part, 0, 0, 0) == ~u64{0}) continue;
                 for (u64 r = 0; r < counts[0]; ++r)
                     for (u64 c = 0; c < counts[1]; ++c)
@@ -1357,26 +1357,26 @@ TEST_CASE("quantised: where tensors fit two forms of a field, both move the same
     std::size_t pairs = 0, refused_by_one = 0;
     std::set<std::string> colliding;
     std::set<const sf::field_description*> fields;
-    for (const sf::spelled_field& each : sf::as_modules::fields) fields.insert(each.field);
+    for (const sf::field_suffix& each : sf::module_suffixes::fields) fields.insert(each.field);
     fields.insert(&sf::mxfp4_blocks::description);
     const auto compare = [&](const sf::field_description& field, const sf::layout_description& from, extents a,
                              const sf::field_form& first, extents b, const sf::field_form& second) {
         for (const target to : all_targets) {
             const way one = moved(from, description(to), a, first), other = moved(from, description(to), b, second);
             ++pairs;
-            if ((one.error == sf::placement_error::none) != (other.error == sf::placement_error::none)) {
+            if ((one.error == sf::mapping_error::none) != (other.error == sf::mapping_error::none)) {
                 ++refused_by_one;
                 continue;
             }
             if (one == other) continue;
             colliding.insert(std::string{field.name} + " to " + std::string{spelled(to)} + ": I " + std::to_string(a.i) + " H " +
-                             std::to_string(a.h) + ", " + std::to_string(first.granule[0]) + " x " +
-                             std::to_string(first.granule[1]) + " or " + std::to_string(second.granule[0]) + " x " +
-                             std::to_string(second.granule[1]));
+                             std::to_string(a.h) + ", " + std::to_string(first.block_size[0]) + " x " +
+                             std::to_string(first.block_size[1]) + " or " + std::to_string(second.block_size[0]) + " x " +
+                             std::to_string(second.block_size[1]));
         }
         // what comes back from a fused form is stored alike
         const way one = moved(from, hub, a, first), other = moved(from, hub, b, second);
-        if (one.error == sf::placement_error::none && other.error == sf::placement_error::none && !(one == other))
+        if (one.error == sf::mapping_error::none && other.error == sf::mapping_error::none && !(one == other))
             colliding.insert("back: " + std::string{field.name} + ": I " + std::to_string(a.i) + " H " + std::to_string(a.h));
     };
     for (const sf::field_description* field : fields)
@@ -1397,8 +1397,8 @@ TEST_CASE("quantised: where tensors fit two forms of a field, both move the same
                             std::vector<u64> axes = shapes[0];
                             if (second.entries != 0) axes.pop_back();
                             if (second.is_transposed) std::swap(axes[axes.size() - 1], axes[axes.size() - 2]);
-                            const u64 rows = axes[axes.size() - 2] * second.granule[0],
-                                      columns = axes[axes.size() - 1] * second.granule[1];
+                            const u64 rows = axes[axes.size() - 2] * second.block_size[0],
+                                      columns = axes[axes.size() - 1] * second.block_size[1];
                             const extents other{from == &sf::layouts::gate_up_fused::description ? rows / 2 : rows, columns};
                             if (shapes_in(*from, other, second) == shapes) compare(*field, *from, {i, h}, first, other, second);
                         }

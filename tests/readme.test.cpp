@@ -38,7 +38,7 @@ std::string tensors_of(const sf::family_description& family, bool stored) {
 
 std::string table_of_families() {
     std::string out = "| family | experts on the hub | in the model | model types |\n|---|---|---|---|\n";
-    for (const sf::known_family& each : sf::shipped_families::all) {
+    for (const sf::family_entry& each : sf::shipped_families::all) {
         out += "| `" + std::string{each.fuse.name} + "` | " + tensors_of(each.fuse, true) + " | " +
                (each.fuse.module_at(0).is_same() ? "the same" : tensors_of(each.fuse, false)) + " | ";
         for (std::size_t i = 0; i < each.fuse.model_types.size(); ++i)
@@ -53,7 +53,7 @@ std::string table_of_families() {
 TEST_CASE("readme: the table of families is the one in the code") {
     std::ifstream file{SAFEFUSE_SOURCE_DIR "/README.md"};
     const std::string readme{std::istreambuf_iterator<char>{file}, {}};
-    const std::string begin = "<!-- families: kept equal to layouts/families.hpp by the tests -->\n",
+    const std::string begin = "<!-- families: kept equal to models/transformers.hpp by the tests -->\n",
                       end = "<!-- end of families -->";
     const std::size_t first = readme.find(begin), last = readme.find(end);
     REQUIRE(first != std::string::npos);

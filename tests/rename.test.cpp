@@ -70,8 +70,8 @@ TEST_CASE("rename: with ^ only at the beginning of the name") {
     CHECK(back({backbone}, "lm_head.model.x") == "lm_head.model.x");
 }
 
-TEST_CASE("rename: {number} takes digits over, within a segment or as one") {
-    constexpr auto linear = sf::rename("layers.linear_{number}", "encoder_layers.{number}.projection");
+TEST_CASE("rename: {i} takes digits over, within a segment or as one") {
+    constexpr auto linear = sf::rename("layers.linear_{i}", "encoder_layers.{i}.projection");
     CHECK(there({linear}, "v.layers.linear_0.weight") == "v.encoder_layers.0.projection.weight");
     CHECK(there({linear}, "v.layers.linear_12.weight") == "v.encoder_layers.12.projection.weight");
     CHECK(there({linear}, "v.layers.linear_12") == "v.encoder_layers.12.projection");
@@ -81,11 +81,11 @@ TEST_CASE("rename: {number} takes digits over, within a segment or as one") {
     CHECK(back({linear}, "v.encoder_layers.12.projection.weight") == "v.layers.linear_12.weight");
     // a place that does not fit does not hide one that does
     CHECK(there({linear}, "layers.linear_x.layers.linear_3") == "layers.linear_x.encoder_layers.3.projection");
-    constexpr auto two = sf::rename("^b.{number}.n{number}", "layers.{number}.norm{number}.x");
+    constexpr auto two = sf::rename("^b.{i}.n{i}", "layers.{i}.norm{i}.x");
     CHECK(there({two}, "b.7.n2.weight") == "layers.7.norm2.x.weight");
     CHECK(back({two}, "layers.7.norm2.x.weight") == "b.7.n2.weight");
     CHECK(there({two}, "a.b.7.n2.weight") == "a.b.7.n2.weight");
-    CHECK(there({sf::rename("{number}.attn", "{number}.self_attn")}, "layers.3.attn.x") == "layers.3.self_attn.x");
+    CHECK(there({sf::rename("{i}.attn", "{i}.self_attn")}, "layers.3.attn.x") == "layers.3.self_attn.x");
 }
 
 TEST_CASE("rename: where the new segments stand already, the name keeps them") {
@@ -125,7 +125,7 @@ TEST_CASE("rename: in turn, and their inverses in the opposite order") {
 
 TEST_CASE("rename: a spelling that is only read is not brought about on the way back") {
     constexpr auto written = sf::rename("moe.gate", "mlp.gate");
-    constexpr auto read = sf::accept("moe", "mlp");
+    constexpr auto read = sf::alias("moe", "mlp");
     CHECK(there({written, read}, "l.moe.gate.weight") == "l.mlp.gate.weight");
     CHECK(there({written, read}, "l.moe.down.weight") == "l.mlp.down.weight");
     CHECK(back({written, read}, "l.mlp.gate.weight") == "l.moe.gate.weight");
@@ -142,16 +142,16 @@ TEST_CASE("rename: the compiler can find segments") {
     static_assert(sf::detail::find_segments("a.b", "a.b.c") == std::string_view::npos);
     static_assert(sf::detail::find_segments("a.b", "") == std::string_view::npos);
     static_assert(sf::detail::find_segments("", "a") == std::string_view::npos);
-    static_assert(sf::detail::find_rename("a.b12.c", sf::rename("b{number}", "x.{number}")).size == 3);
-    for (const char* none : {"", ".", "a.", ".a", "a..b", "a.*", "a^", "$a", "a\\.b", "{number", "{numbers}", "{{number}}",
-                             "{number}.{number}.{number}"}) {
+    static_assert(sf::detail::find_rename("a.b12.c", sf::rename("b{i}", "x.{i}")).size == 3);
+    for (const char* none : {"", ".", "a.", ".a", "a..b", "a.*", "a^", "$a", "a\\.b", "{number", "{numbers}", "{{i}}",
+                             "{i}.{i}.{i}"}) {
         CAPTURE(none);
         CHECK(sf::detail::count_numbers(none) == sf::detail::no_pattern);
     }
     static_assert(sf::detail::count_numbers("a.b_c") == 0);
-    static_assert(sf::detail::count_numbers("a.{number}.b_{number}") == 2);
-    static_assert(!sf::detail::is_rename(sf::rename("a.{number}", "b")));
-    static_assert(sf::detail::is_rename(sf::rename("^a.{number}", "b{number}.c")));
+    static_assert(sf::detail::count_numbers("a.{i}.b_{i}") == 2);
+    static_assert(!sf::detail::is_rename(sf::rename("a.{i}", "b")));
+    static_assert(sf::detail::is_rename(sf::rename("^a.{i}", "b{i}.c")));
 }
 
 TEST_CASE("rename: every family gives the names that transformers gives, and takes them back") {
@@ -161,13 +161,13 @@ TEST_CASE("rename: every family gives the names that transformers gives, and tak
         CAPTURE(each.model_type);
         CAPTURE(each.stored);
         types.insert(each.model_type);
-        const sf::known_family* family = sf::find_family(each.model_type);
+        const sf::family_entry* family = sf::find_family(each.model_type);
         REQUIRE(family != nullptr);
         CHECK(new_name(family->fuse.renames, each.stored) == each.model);
         CHECK(new_name(family->unfuse.renames, each.model) == each.stored);
     }
     // each family that renames anything is among them
-    for (const sf::known_family& family : sf::shipped_families::all) {
+    for (const sf::family_entry& family : sf::shipped_families::all) {
         if (family.unfuse.renames.empty()) continue;
         CAPTURE(family.fuse.name);
         bool is_shown = false;
@@ -177,7 +177,7 @@ TEST_CASE("rename: every family gives the names that transformers gives, and tak
 }
 
 TEST_CASE("rename: scales of DeepSeek-V4 are called as transformers calls those of FP8 codes") {
-    const sf::known_family& family = *sf::find_family("deepseek_v4");
+    const sf::family_entry& family = *sf::find_family("deepseek_v4");
     const char* pairs[][2] = {
         {"layers.0.attn.wq_a.scale", "model.layers.0.self_attn.q_a_proj.weight_scale_inv"},
         {"layers.0.attn.wq_b.scale", "model.layers.0.self_attn.q_b_proj.weight_scale_inv"},
@@ -199,14 +199,14 @@ TEST_CASE("rename: scales of DeepSeek-V4 are called as transformers calls those 
 TEST_CASE("rename: what has its new name already keeps it, both ways") {
     for (const renamed_tensor& each : transformers_names()) {
         CAPTURE(each.model_type);
-        const sf::known_family& family = *sf::find_family(each.model_type);
+        const sf::family_entry& family = *sf::find_family(each.model_type);
         CHECK(new_name(family.fuse.renames, each.model) == each.model);
         CHECK(new_name(family.unfuse.renames, each.stored) == each.stored);
     }
 }
 
 TEST_CASE("rename: every rename of a family is needed for some tensor") {
-    for (const sf::known_family& family : sf::shipped_families::all) {
+    for (const sf::family_entry& family : sf::shipped_families::all) {
         CAPTURE(family.fuse.name);
         std::size_t number = 0;
         for (const sf::rename_description rename : family.fuse.renames) {

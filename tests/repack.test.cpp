@@ -25,7 +25,7 @@ static_assert(sf::repacked_alignment % sf::share_multiple_bytes == 0);
 
 namespace {
 
-using qwen = sf::layouts::qwen2_moe;
+using qwen = sf::families::qwen2_moe;
 
 std::vector<support::tensor> layer_of(const std::string& layer, std::uint64_t experts, std::uint64_t inner,
                                       std::uint64_t hidden) {
@@ -62,7 +62,7 @@ std::string fused(const sf::copy_plan& plan, const sf::plan_output& output) {
 // Its outputs cannot be put together from whole tensors.
 struct in_turn
     : sf::family<sf::layouts::per_expert,
-                 sf::layout<sf::as_parameters,
+                 sf::layout<sf::parameter_suffixes,
                             sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, sf::layouts::gate, sf::layouts::up>>>,
                             sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>> {
     static constexpr std::string_view name = "in_turn";
@@ -163,7 +163,7 @@ TEST_CASE("repack: outputs that are not whole tensors end to end stay as they ar
     REQUIRE(scope);
     CHECK(sf::view(*scope, "down_proj"));
     CHECK(!sf::view(*scope, "gate_up_proj"));
-    CHECK(sf::repack_plan(*in, sf::description_of<sf::layouts::mixtral>).error().code == sf::errc::no_experts);
+    CHECK(sf::repack_plan(*in, sf::description_of<sf::families::mixtral>).error().code == sf::errc::no_experts);
 }
 
 TEST_CASE(
@@ -172,7 +172,7 @@ TEST_CASE(
                              "ernie4_5_moe", "hy_v3", "jamba"}) {
         CAPTURE(type);
         const temporary_directory directory;
-        const sf::known_family* const family = sf::find_family(type);
+        const sf::family_entry* const family = sf::find_family(type);
         REQUIRE(family != nullptr);
         const auto in = sf::checkpoint::open(SAFEFUSE_TEST_DATA "/transformers/" + std::string{type} + "/checkpoint");
         REQUIRE(in);

@@ -119,7 +119,7 @@ struct watched_calls {
 
 namespace {
 
-using qwen = sf::layouts::qwen2_moe;
+using qwen = sf::families::qwen2_moe;
 
 /// A checkpoint with one layer in each shard, and config.json; another seed gives other bytes.
 void write_source(const std::string& directory, const std::string& seed, int layers = 3) {

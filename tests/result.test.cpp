@@ -88,7 +88,7 @@ TEST_CASE("text: a part of itself can be appended, whatever room there is") {
 }
 
 TEST_CASE("array: what it is filled with may be one of its elements") {
-    sf::detail::array<std::size_t> values;
+    sf::vector<std::size_t> values;
     REQUIRE(values.push(7));
     for (std::size_t count = 2; count < 5000; count *= 3) {
         REQUIRE(values.resize(count, values[0]));

@@ -32,13 +32,13 @@ using support::write_file;
 
 namespace {
 
-using qwen = sf::layouts::qwen2_moe;
+using qwen = sf::families::qwen2_moe;
 
 // The same names, dtypes and shapes as qwen2_moe makes, other bytes.
 struct up_first
     : sf::family<
           sf::layouts::per_expert,
-          sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, sf::layouts::up, sf::layouts::gate>>>,
+          sf::layout<sf::parameter_suffixes, sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, sf::layouts::up, sf::layouts::gate>>>,
                      sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>> {
     static constexpr std::string_view name = "up_first";
     using modules = sf::modules<"mlp.experts">;

@@ -48,7 +48,7 @@ tensors tensors_of(const Set& set) {
     tensors out;
     for (std::size_t i = 0; i < set.size(); ++i) {
         const sf::tensor_spec spec = set.spec(i);
-        const sf::tensor_place place = set.place(i);
+        const sf::tensor_location place = set.place(i);
         stored each{
             spec.type, {spec.shape.begin(), spec.shape.end()}, std::string(static_cast<std::size_t>(place.size_bytes), '\0')};
         REQUIRE(set.read(place.source, place.offset, std::as_writable_bytes(std::span{each.data})));
@@ -118,11 +118,11 @@ constexpr const char* model_types[] = {"qwen3_moe",  "glm_moe_dsa", "deepseek_v3
                                        "nemotron_h", "granitemoe",  "ernie4_5_moe", "hy_v3",   "jamba"};
 
 /// The family that a fixture's config.json names.
-const sf::known_family& family_of(const std::string& type) {
+const sf::family_entry& family_of(const std::string& type) {
     const auto config = sf::read_model_config(fixtures + type + "/checkpoint");
     REQUIRE(config);
     CHECK(config->model_type == type);
-    const sf::known_family* family = sf::find_family(config->model_type);
+    const sf::family_entry* family = sf::find_family(config->model_type);
     REQUIRE(family != nullptr);
     return *family;
 }
@@ -205,7 +205,7 @@ TEST_CASE_TEMPLATE("rewrite: every family gives what transformers loaded, and ba
                    sf::positional_file) {
     for (const std::string type : model_types) {
         CAPTURE(type);
-        const sf::known_family& family = family_of(type);
+        const sf::family_entry& family = family_of(type);
         const tensors on_disk = tensors_at(fixtures + type + "/checkpoint");
         const tensors loaded = loaded_by_transformers(type, on_disk);
         for (const std::uint64_t most : {sf::default_shard_bytes, std::uint64_t{0}, std::uint64_t{1023}, std::uint64_t{7777}}) {
@@ -245,7 +245,7 @@ TEST_CASE_TEMPLATE("rewrite: every family gives what transformers loaded, and ba
 TEST_CASE("rewrite: a checkpoint that is fused already passes unchanged, and one that is unfused already, too") {
     for (const std::string type : model_types) {
         CAPTURE(type);
-        const sf::known_family& family = family_of(type);
+        const sf::family_entry& family = family_of(type);
         const temporary_directory directory;
         REQUIRE(rewrite_at(fixtures + type + "/checkpoint", directory / "fused", family.fuse));
         REQUIRE(rewrite_at(directory / "fused", directory / "again", family.fuse));
@@ -289,7 +289,7 @@ TEST_CASE("rewrite: the files are the same on every run, from whichever source")
 TEST_CASE("rewrite: layers may be in either form, one fused and another not, an MTP layer among them") {
     for (const std::string type : {"qwen3_moe", "mixtral", "phimoe", "nemotron_h", "granitemoe"}) {
         CAPTURE(type);
-        const sf::known_family& family = family_of(type);
+        const sf::family_entry& family = family_of(type);
         const tensors unfused = tensors_at(fixtures + type + "/checkpoint");
         const temporary_directory directory;
         REQUIRE(rewrite_at(fixtures + type + "/checkpoint", directory / "fused", family.fuse));
@@ -326,7 +326,7 @@ TEST_CASE("rewrite: tensors in memory are a source and a counterpart like any ot
     unfused["scalar"] = bf16("scalar", {});
     const temporary_directory directory;
     write_model(directory / "in", unfused);
-    REQUIRE(rewrite_at(directory / "in", directory / "out", sf::description_of<sf::layouts::qwen2_moe>));
+    REQUIRE(rewrite_at(directory / "in", directory / "out", sf::description_of<sf::families::qwen2_moe>));
     const tensors fused = tensors_at(directory / "out");
 
     const auto list_of = [](const tensors& all) {
@@ -337,7 +337,7 @@ TEST_CASE("rewrite: tensors in memory are a source and a counterpart like any ot
     };
     const auto views = list_of(unfused), fused_views = list_of(fused);
     const sf::tensor_list set{views}, other{fused_views};
-    const auto plan = sf::rewrite_plan::make(set, sf::description_of<sf::layouts::qwen2_moe>);
+    const auto plan = sf::rewrite_plan::make(set, sf::description_of<sf::families::qwen2_moe>);
     REQUIRE(plan);
     CHECK(sf::verify_rewritten(*plan, other));
     REQUIRE(sf::rewrite(*plan, directory / "from_memory", quick));
@@ -390,7 +390,7 @@ TEST_CASE_TEMPLATE("rewrite: experts may lie in any order in any shards, among s
         support::write_shards(directory.path() / "in", on_disk);
         write_file(directory / "in/model.safetensors.index.json", index);
 
-        REQUIRE(rewrite_at<Source>(directory / "in", directory / "out", sf::description_of<sf::layouts::qwen2_moe>,
+        REQUIRE(rewrite_at<Source>(directory / "in", directory / "out", sf::description_of<sf::families::qwen2_moe>,
                                    in_shards_of(random() % 300)));
         check_same(tensors_at(directory / "out"), expected);
         CHECK(sf::checkpoint::verify(directory / "out").value().is_sound());
@@ -565,8 +565,8 @@ TEST_CASE(
             gptq[name + ".scales"] = bf16(name + "s", {1, rows}, 2, sf::dtype::f16);
             gptq[name + ".g_idx"] = bf16(part == "down_proj" ? name : expert, {columns}, 4, sf::dtype::i32);
         }
-    const auto& qwen = sf::description_of<sf::layouts::qwen2_moe>;
-    const auto& back = sf::inverse_of<sf::layouts::qwen2_moe>;
+    const auto& qwen = sf::description_of<sf::families::qwen2_moe>;
+    const auto& back = sf::inverse_of<sf::families::qwen2_moe>;
     write_model(directory / "in", gptq);
     REQUIRE(rewrite_at<sf::mapped_file>(directory / "in", directory / "out", qwen));
     CHECK(tensors_at(directory / "out").at("model.layers.0.mlp.experts.gate_up_proj_g_idx").extents == shape{2, 64});
@@ -598,27 +598,27 @@ TEST_CASE("rewrite: what cannot be planned says which tensor is why") {
 
     tensors changed = mixtral;
     changed["model.layers.0.mlp.gate.weight"] = bf16("x", {12, 16});
-    CHECK(verdict(changed, sf::description_of<sf::layouts::mixtral>).code == sf::errc::duplicate_tensor);
-    CHECK(verdict(changed, sf::description_of<sf::layouts::mixtral>).tensor == "model.layers.0.mlp.gate.weight");
+    CHECK(verdict(changed, sf::description_of<sf::families::mixtral>).code == sf::errc::duplicate_tensor);
+    CHECK(verdict(changed, sf::description_of<sf::families::mixtral>).tensor == "model.layers.0.mlp.gate.weight");
 
-    CHECK(verdict(mixtral, sf::description_of<sf::layouts::qwen2_moe>).code == sf::errc::no_experts);
-    CHECK(verdict({}, sf::description_of<sf::layouts::qwen2_moe>).code == sf::errc::no_experts);
-    CHECK(verdict({{"model.embed_tokens.weight", bf16("x", {2})}}, sf::description_of<sf::layouts::qwen2_moe>).code ==
+    CHECK(verdict(mixtral, sf::description_of<sf::families::qwen2_moe>).code == sf::errc::no_experts);
+    CHECK(verdict({}, sf::description_of<sf::families::qwen2_moe>).code == sf::errc::no_experts);
+    CHECK(verdict({{"model.embed_tokens.weight", bf16("x", {2})}}, sf::description_of<sf::families::qwen2_moe>).code ==
           sf::errc::no_experts);
 
     changed = qwen;
     changed.erase("model.layers.1.mlp.experts.7.up_proj.weight");
-    CHECK(verdict(changed, sf::description_of<sf::layouts::qwen2_moe>).code == sf::errc::missing_part);
-    CHECK(verdict(changed, sf::description_of<sf::layouts::qwen2_moe>).tensor == "model.layers.1.mlp.experts.7.up_proj.weight");
+    CHECK(verdict(changed, sf::description_of<sf::families::qwen2_moe>).code == sf::errc::missing_key);
+    CHECK(verdict(changed, sf::description_of<sf::families::qwen2_moe>).tensor == "model.layers.1.mlp.experts.7.up_proj.weight");
 
     changed = qwen;
     changed["model.layers.1.mlp.experts.gate_up_proj"] = bf16("x", {12, 16, 16});
-    CHECK(verdict(changed, sf::description_of<sf::layouts::qwen2_moe>).code == sf::errc::both_layouts);
-    CHECK(verdict(changed, sf::description_of<sf::layouts::qwen2_moe>).scope == "model.layers.1.mlp.experts");
+    CHECK(verdict(changed, sf::description_of<sf::families::qwen2_moe>).code == sf::errc::both_layouts);
+    CHECK(verdict(changed, sf::description_of<sf::families::qwen2_moe>).scope == "model.layers.1.mlp.experts");
 
     changed = qwen;
     changed["model.layers.1.mlp.experts.3.gate_proj.weird"] = bf16("x", {1});
-    CHECK(verdict(changed, sf::description_of<sf::layouts::qwen2_moe>).code == sf::errc::leftover_tensor);
+    CHECK(verdict(changed, sf::description_of<sf::families::qwen2_moe>).code == sf::errc::unexpected_key);
 }
 
 namespace {
@@ -629,16 +629,16 @@ public:
     struct claim {
         std::string name;
         std::vector<std::uint64_t> shape;
-        sf::tensor_place place;
+        sf::tensor_location place;
     };
     std::vector<claim> claims;
 
     std::size_t size() const noexcept { return claims.size(); }
     sf::tensor_spec spec(std::size_t i) const noexcept { return {claims[i].name, sf::dtype::u8, claims[i].shape}; }
-    sf::tensor_place place(std::size_t i) const noexcept { return claims[i].place; }
+    sf::tensor_location place(std::size_t i) const noexcept { return claims[i].place; }
     std::string_view source_name(std::uint32_t) const noexcept { return "claimed"; }
-    sf::sequence<const std::byte> source_bytes(std::uint32_t) const noexcept { return {}; }
-    sf::result<void> read(std::uint32_t, std::uint64_t, sf::sequence<std::byte>) const noexcept {
+    sf::span<const std::byte> source_bytes(std::uint32_t) const noexcept { return {}; }
+    sf::result<void> read(std::uint32_t, std::uint64_t, sf::span<std::byte>) const noexcept {
         return sf::failure{.code = sf::errc::read_past_end};
     }
 };
@@ -650,7 +650,7 @@ TEST_CASE("rewrite: tensors that have 2^64 bytes together, or lie where no file 
     claimed_set set;
     set.claims = {{"m.mlp.experts.gate_up_proj", {2, 8, 3}, {0, 0, 48}}, {"m.mlp.experts.down_proj", {2, 3, 4}, {0, 48, 24}}};
     const auto plan_of = [&] {
-        return sf::rewrite_plan::make(set, sf::inverse_of<sf::layouts::qwen2_moe>, {.unscaled_codes = true});
+        return sf::rewrite_plan::make(set, sf::inverse_of<sf::families::qwen2_moe>, {.allow_missing_scales = true});
     };
     for (std::uint32_t i = 0; i < 8; ++i) set.claims.push_back({"x" + std::to_string(i), {most}, {i + 1, 0, most}});
     CHECK_FALSE(plan_of());  // 2^64 - 8 and 72
@@ -672,7 +672,7 @@ TEST_CASE("rewrite: a destination that cannot be written to is named, and the so
     add_layer(unfused, "model.layers.0", 2, 4, 4);
     write_model(directory / "in", unfused);
     const auto checkpoint = sf::checkpoint::open(directory / "in");
-    const auto plan = sf::rewrite_plan::make(*checkpoint, sf::description_of<sf::layouts::qwen2_moe>);
+    const auto plan = sf::rewrite_plan::make(*checkpoint, sf::description_of<sf::families::qwen2_moe>);
     REQUIRE(plan);
     const auto code_of = [&](const std::string& to) {
         const auto done = sf::rewrite(*plan, to, quick);
@@ -717,7 +717,7 @@ TEST_CASE("rewrite: source and destination may not lie in one another, whatever 
     const auto refused = [&](const std::string& from, const std::string& to) {
         CAPTURE(from);
         CAPTURE(to);
-        const auto done = rewrite_at(from, to, sf::description_of<sf::layouts::qwen2_moe>);
+        const auto done = rewrite_at(from, to, sf::description_of<sf::families::qwen2_moe>);
         REQUIRE(!done);
         CHECK(done.error().code == sf::errc::destination_in_source);
         CHECK(done.error().file == to);
@@ -729,12 +729,12 @@ TEST_CASE("rewrite: source and destination may not lie in one another, whatever 
     CHECK(files_in(directory / "models/in") == before);
     check_same(tensors_at(directory / "models/in"), unfused);
     for (const char* to : {"models/in-other", "models/out", "link/out2", "models/in/../out3"})
-        if (exists(to)) CHECK(rewrite_at(directory / "models/in", directory / to, sf::description_of<sf::layouts::qwen2_moe>));
+        if (exists(to)) CHECK(rewrite_at(directory / "models/in", directory / to, sf::description_of<sf::families::qwen2_moe>));
 
     // a tensor file that stands alone may have its rewrite beside it
     std::filesystem::copy_file(directory / "models/in/model.safetensors", directory / "models/alone.safetensors");
     CHECK(rewrite_at(directory / "models/alone.safetensors", directory / "models/fused",
-                     sf::description_of<sf::layouts::qwen2_moe>));
+                     sf::description_of<sf::families::qwen2_moe>));
     refused(directory / "models/alone.safetensors", directory / "models");
 }
 
@@ -752,7 +752,7 @@ TEST_CASE_TEMPLATE("rewrite: directories and files may be named in any language,
             {tensor_name, std::string{sf::name(each.type)}, each.extents, each.data});
     std::filesystem::create_directory(path_of(from));
     support::write_checkpoint(path_of(from), shards);
-    const auto& family = sf::description_of<sf::layouts::qwen2_moe>;
+    const auto& family = sf::description_of<sf::families::qwen2_moe>;
 
     const auto checkpoint = sf::basic_checkpoint<Source>::open(from);
     REQUIRE(checkpoint);
@@ -764,7 +764,7 @@ TEST_CASE_TEMPLATE("rewrite: directories and files may be named in any language,
     const auto fused = sf::basic_checkpoint<Source>::open(to + "/model.safetensors.index.json");
     REQUIRE(fused);
     CHECK(sf::verify_rewritten(*plan, *fused));
-    REQUIRE(rewrite_at<Source>(to, directory / ("back-" + name), sf::inverse_of<sf::layouts::qwen2_moe>));
+    REQUIRE(rewrite_at<Source>(to, directory / ("back-" + name), sf::inverse_of<sf::families::qwen2_moe>));
     check_same(tensors_at(directory / ("back-" + name)), unfused);
     sf::rewrite_options links = in_shards_of(300);
     links.share = sf::sharing::files;
@@ -822,7 +822,7 @@ TEST_CASE("rewrite: what an outline tells is what is written") {
                 CHECK(file->header().header_bytes() % alignment == 0);
                 const auto header = outline->header_of(shard);
                 CHECK(header->file_bytes == std::filesystem::file_size(path));
-                CHECK(string_of(header->bytes.span()) == read_file(path).substr(0, header->bytes.size()));
+                CHECK(string_of(header->bytes.view()) == read_file(path).substr(0, header->bytes.size()));
                 REQUIRE(file->size() == outline->tensors_of(shard).size());
                 for (std::size_t i = 0; i < file->size(); ++i)
                     CHECK(file->offset_bytes(file->index_of(plan->tensors()[outline->tensors_of(shard)[i]].name)) ==
@@ -830,7 +830,7 @@ TEST_CASE("rewrite: what an outline tells is what is written") {
             }
             const auto index = outline->index();
             if (outline->shard_count() > 1) {
-                CHECK(string_of(index->span()) == read_file(directory / "out/model.safetensors.index.json"));
+                CHECK(string_of(index->view()) == read_file(directory / "out/model.safetensors.index.json"));
                 names.insert("model.safetensors.index.json");
             } else {
                 CHECK(index->empty());
@@ -845,13 +845,13 @@ TEST_CASE("rewrite: shards that would be files of the source are told, and may b
     tensors unfused;
     for (const char* layer : {"model.layers.0", "model.layers.1"}) add_layer(unfused, layer, 4, 16, 16);
     write_model(directory / "unfused", unfused);
-    const auto& family = sf::description_of<sf::layouts::qwen2_moe>;
+    const auto& family = sf::description_of<sf::families::qwen2_moe>;
     REQUIRE(rewrite_at(directory / "unfused", directory / "fused", family, in_shards_of(5000)));
     const auto fused = sf::checkpoint::open(directory / "fused");
     const auto same = sf::rewrite_plan::make(*fused, family),
-               changed = sf::rewrite_plan::make(*fused, sf::inverse_of<sf::layouts::qwen2_moe>);
+               changed = sf::rewrite_plan::make(*fused, sf::inverse_of<sf::families::qwen2_moe>);
     // fused experts are a scope's outputs, and the others pass: the inverse of the inverse passes all
-    const auto passes = sf::rewrite_plan::make(*fused, sf::inverse_of<sf::layouts::qwen2_moe>);
+    const auto passes = sf::rewrite_plan::make(*fused, sf::inverse_of<sf::families::qwen2_moe>);
     REQUIRE((same && changed && passes));
     const auto counted = [&](const sf::rewrite_plan& plan, const sf::rewrite_options& options) {
         const auto outline = sf::outline_of(plan, options);
@@ -910,7 +910,7 @@ TEST_CASE("rewrite: a source that is cut short meanwhile is a failure, and leave
         CAPTURE(keep);
         write_model(directory / "in", unfused);
         const auto checkpoint = sf::positional_checkpoint::open(directory / "in");
-        const auto plan = sf::rewrite_plan::make(*checkpoint, sf::description_of<sf::layouts::qwen2_moe>);
+        const auto plan = sf::rewrite_plan::make(*checkpoint, sf::description_of<sf::families::qwen2_moe>);
         REQUIRE(plan);
         std::filesystem::resize_file(directory / "in/model.safetensors", keep);
         const auto done = sf::rewrite(*plan, directory / "out", quick);
@@ -929,7 +929,7 @@ using gate = sf::layouts::gate;
 using up = sf::layouts::up;
 using down = sf::layouts::down;
 template <class GateUp, class Down>
-using into = sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", GateUp>, sf::tensor<"down_proj", Down>>;
+using into = sf::layout<sf::parameter_suffixes, sf::tensor<"gate_up_proj", GateUp>, sf::tensor<"down_proj", Down>>;
 
 template <class Model>
 struct strided : sf::family<sf::layouts::per_expert, Model> {
@@ -974,7 +974,7 @@ void check_strided(const tensors& unfused, const sf::plan_options& options = {})
     REQUIRE(rewrite_at<sf::positional_file>(directory / "in", directory / "positional", sf::description_of<Family>,
                                             in_shards_of(1000), options));
     check_same(tensors_at(directory / "positional"), expected);
-    if (options.end_expert != sf::no_number || !options.sliced_extent.empty()) return;
+    if (options.end_expert != sf::unknown || !options.sliced_extent.empty()) return;
     REQUIRE(rewrite_at<sf::mapped_file>(directory / "positional", directory / "back", sf::inverse_of<Family>));
     check_same(tensors_at(directory / "back"), unfused);
     REQUIRE(rewrite_at<sf::positional_file>(directory / "mapped", directory / "back_again", sf::inverse_of<Family>,
@@ -1041,7 +1041,7 @@ static_assert(sf::file_source<counting_file>);
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("rewrite: every byte of the source is read once", Family, sf::layouts::qwen2_moe, rows_in_turn, groups_in_turn,
+TEST_CASE_TEMPLATE("rewrite: every byte of the source is read once", Family, sf::families::qwen2_moe, rows_in_turn, groups_in_turn,
                    transposed, columns_in_turn, experts_inside) {
     tensors unfused;  // several buffers, and no multiple of one
     add_layer(unfused, "model.layers.0", 3, 400, 260, 8, sf::dtype::f64);
@@ -1063,7 +1063,7 @@ TEST_CASE_TEMPLATE("rewrite: every byte of the source is read once", Family, sf:
     counting_file::counts.clear();
 }
 
-TEST_CASE_TEMPLATE("rewrite: experts without elements stay that", Family, sf::layouts::qwen2_moe, rows_in_turn, transposed) {
+TEST_CASE_TEMPLATE("rewrite: experts without elements stay that", Family, sf::families::qwen2_moe, rows_in_turn, transposed) {
     tensors unfused;
     add_layer(unfused, "model.layers.0", 2, 0, 3);
     add_layer(unfused, "model.layers.1", 2, 4, 0);
@@ -1075,8 +1075,8 @@ TEST_CASE("rewrite: a range of experts and one rank's slice are rewritten like w
     tensors unfused;
     add_layer(unfused, "model.layers.0", 11, 8, 6);
     add_layer(unfused, "model.layers.1", 11, 8, 6);
-    check_strided<sf::layouts::qwen2_moe>(unfused, {.first_expert = 3, .end_expert = 9});
-    check_strided<sf::layouts::qwen2_moe>(unfused, {.sliced_extent = "I", .slice_first = 2, .slice_end = 5});
+    check_strided<sf::families::qwen2_moe>(unfused, {.first_expert = 3, .end_expert = 9});
+    check_strided<sf::families::qwen2_moe>(unfused, {.sliced_extent = "I", .slice_first = 2, .slice_end = 5});
     check_strided<transposed>(unfused,
                               {.first_expert = 10, .end_expert = 11, .sliced_extent = "H", .slice_first = 0, .slice_end = 1});
 }
@@ -1135,9 +1135,9 @@ TEST_CASE_TEMPLATE("rewrite: memory does not grow with the checkpoint, neither a
     run(directory / "in", directory / "transposed", sf::description_of<transposed>,
         56);  // a matrix of gate, one of up, and theirs in the other file
     std::filesystem::remove_all(directory / "transposed");
-    run(directory / "in", directory / "fused", sf::description_of<sf::layouts::qwen2_moe>,
+    run(directory / "in", directory / "fused", sf::description_of<sf::families::qwen2_moe>,
         36);  // 8 MiB of each of two files, and what lies around
     std::filesystem::remove_all(directory / "in");
-    run(directory / "fused", directory / "back", sf::inverse_of<sf::layouts::qwen2_moe>, 36);
+    run(directory / "fused", directory / "back", sf::inverse_of<sf::families::qwen2_moe>, 36);
 }
 #endif

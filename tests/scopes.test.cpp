@@ -15,11 +15,11 @@ namespace sf = safefuse;
 using laws::packed_set;
 using laws::u64;
 using sf::errc;
-using sf::experts_form;
-using sf::layouts::granitemoe;
-using sf::layouts::mixtral;
-using sf::layouts::nemotron_h;
-using sf::layouts::qwen2_moe;
+using sf::scope_state;
+using sf::families::granitemoe;
+using sf::families::mixtral;
+using sf::families::nemotron_h;
+using sf::families::qwen2_moe;
 
 namespace {
 
@@ -52,7 +52,7 @@ void add_others(packed_set& set, const std::string& layer) {
 struct found {
     std::string name;
     std::string destination;
-    experts_form form;
+    scope_state form;
     std::size_t tensors;
     bool operator==(const found&) const = default;
 };
@@ -79,7 +79,7 @@ TEST_CASE("scopes: every layer's experts are found, in the order in which the se
     }
     const auto scopes = find(set, sf::description_of<qwen2_moe>);
     REQUIRE(scopes.size() == 4);
-    CHECK(scopes[0] == found{"model.layers.1.mlp.experts", "model.layers.1.mlp.experts", experts_form::from, 9});
+    CHECK(scopes[0] == found{"model.layers.1.mlp.experts", "model.layers.1.mlp.experts", scope_state::pending, 9});
     CHECK(scopes[1].name == "model.layers.10.mlp.experts");
     CHECK(scopes[3].name == "model.layers.2.mlp.experts");
 }
@@ -108,19 +108,19 @@ TEST_CASE("scopes: a checkpoint may be fused in one layer, not in another, and b
     add_fused(set, "model.layers.2.mlp.experts", 2);
     const auto scopes = find(set, sf::description_of<qwen2_moe>);
     REQUIRE(scopes.size() == 3);
-    CHECK(scopes[0].form == experts_form::from);
-    CHECK(scopes[1].form == experts_form::to);
-    CHECK(scopes[2].form == experts_form::both);
+    CHECK(scopes[0].form == scope_state::pending);
+    CHECK(scopes[1].form == scope_state::done);
+    CHECK(scopes[2].form == scope_state::mixed);
     CHECK(scopes[2].tensors == 8);
 
     auto found = sf::experts_scopes::find(set, sf::description_of<qwen2_moe>);
     REQUIRE(found);
     auto fuses = sf::plan(set, (*found)[0], sf::description_of<qwen2_moe>, sf::direction::forward);
     REQUIRE(fuses);
-    CHECK(fuses->source_form() == experts_form::from);
+    CHECK(fuses->source_form() == scope_state::pending);
     auto passes = sf::plan(set, (*found)[1], sf::description_of<qwen2_moe>, sf::direction::forward);
     REQUIRE(passes);
-    CHECK(passes->source_form() == experts_form::to);
+    CHECK(passes->source_form() == scope_state::done);
     CHECK(passes->outputs()[0].name == "model.layers.1.mlp.experts.gate_up_proj");
     CHECK(passes->single_run(0) != nullptr);
     CHECK(sf::view(*passes, "gate_up_proj"));
@@ -132,10 +132,10 @@ TEST_CASE("scopes: a checkpoint may be fused in one layer, not in another, and b
     // by name, without the list of all scopes: the same
     auto named = sf::plan<qwen2_moe>(set, "model.layers.0.mlp.experts");
     REQUIRE(named);
-    CHECK(named->source_form() == experts_form::from);
+    CHECK(named->source_form() == scope_state::pending);
     named = sf::plan<qwen2_moe>(set, "model.layers.1.mlp.experts");
     REQUIRE(named);
-    CHECK(named->source_form() == experts_form::to);
+    CHECK(named->source_form() == scope_state::done);
     named = sf::plan<qwen2_moe>(set, "model.layers.2.mlp.experts");
     REQUIRE_FALSE(named);
     CHECK(named.error().code == errc::both_layouts);
@@ -147,11 +147,11 @@ TEST_CASE("scopes: a checkpoint may be fused in one layer, not in another, and b
     // the way back: fused is the form to plan from, and the other is done already
     auto back = sf::plan<qwen2_moe>(set, "model.layers.1.mlp.experts", sf::direction::inverse);
     REQUIRE(back);
-    CHECK(back->source_form() == experts_form::from);
+    CHECK(back->source_form() == scope_state::pending);
     CHECK(back->outputs().size() == 6);
     back = sf::plan<qwen2_moe>(set, "model.layers.0.mlp.experts", sf::direction::inverse);
     REQUIRE(back);
-    CHECK(back->source_form() == experts_form::to);
+    CHECK(back->source_form() == scope_state::done);
     back = sf::plan<qwen2_moe>(set, "model.layers.2.mlp.experts", sf::direction::inverse);
     REQUIRE_FALSE(back);
     CHECK(back.error().code == errc::both_layouts);
@@ -166,9 +166,9 @@ TEST_CASE("scopes: where the experts module has another name in the model, the s
     add_fused(set, "model.layers.2.mlp.experts", 2);
     const auto scopes = find(set, sf::description_of<mixtral>);
     REQUIRE(scopes.size() == 4);
-    CHECK(scopes[0] == found{"model.layers.0.block_sparse_moe.experts", "model.layers.0.mlp.experts", experts_form::from, 6});
-    CHECK(scopes[1] == found{"model.layers.1.mlp.experts", "model.layers.1.mlp.experts", experts_form::to, 2});
-    CHECK(scopes[2].form == experts_form::both);
+    CHECK(scopes[0] == found{"model.layers.0.block_sparse_moe.experts", "model.layers.0.mlp.experts", scope_state::pending, 6});
+    CHECK(scopes[1] == found{"model.layers.1.mlp.experts", "model.layers.1.mlp.experts", scope_state::done, 2});
+    CHECK(scopes[2].form == scope_state::mixed);
     CHECK(scopes[3].name == "model.layers.2.mlp.experts");
 
     auto plan = sf::plan<mixtral>(set, "model.layers.0.block_sparse_moe.experts");
@@ -189,7 +189,7 @@ TEST_CASE("scopes: where the experts module has another name in the model, the s
     CHECK(both.error().code == errc::both_layouts);
     auto done = sf::plan<mixtral>(set, "model.layers.1.mlp.experts");
     REQUIRE(done);
-    CHECK(done->source_form() == experts_form::to);
+    CHECK(done->source_form() == scope_state::done);
     auto back = sf::plan<mixtral>(set, "model.layers.1.mlp.experts", sf::direction::inverse);
     REQUIRE(back);
     CHECK(back->outputs().size() == 6);
@@ -207,7 +207,7 @@ TEST_CASE("scopes: granite is fused on disk, and its module is not what the mode
     const auto scopes = find(set, sf::description_of<granitemoe>);
     REQUIRE(scopes.size() == 2);
     CHECK(scopes[0] ==
-          found{"model.layers.0.block_sparse_moe", "model.layers.0.block_sparse_moe.experts", experts_form::from, 2});
+          found{"model.layers.0.block_sparse_moe", "model.layers.0.block_sparse_moe.experts", scope_state::pending, 2});
     auto plan = sf::plan<granitemoe>(set, "model.layers.1.block_sparse_moe");
     REQUIRE(plan);
     CHECK(plan->outputs()[0].name == "model.layers.1.block_sparse_moe.experts.gate_up_proj");
@@ -221,10 +221,10 @@ TEST_CASE("scopes: granite is fused on disk, and its module is not what the mode
     const auto done = find(loaded, sf::description_of<granitemoe>);
     REQUIRE(done.size() == 1);
     CHECK(done[0] ==
-          found{"model.layers.1.block_sparse_moe.experts", "model.layers.1.block_sparse_moe.experts", experts_form::to, 2});
+          found{"model.layers.1.block_sparse_moe.experts", "model.layers.1.block_sparse_moe.experts", scope_state::done, 2});
     const auto back = find(loaded, sf::inverse_of<granitemoe>);
     REQUIRE(back.size() == 1);
-    CHECK(back[0] == found{"model.layers.1.block_sparse_moe.experts", "model.layers.1.block_sparse_moe", experts_form::from, 2});
+    CHECK(back[0] == found{"model.layers.1.block_sparse_moe.experts", "model.layers.1.block_sparse_moe", scope_state::pending, 2});
 }
 
 TEST_CASE("scopes: multi-token-prediction layers have forms of their own") {
@@ -234,9 +234,9 @@ TEST_CASE("scopes: multi-token-prediction layers have forms of their own") {
     add_experts(set, "model.layers.61.mlp.experts", 2);
     const auto scopes = find(set, sf::description_of<qwen2_moe>);
     REQUIRE(scopes.size() == 3);
-    CHECK(scopes[0].form == experts_form::to);
-    CHECK(scopes[1] == found{"mtp.layers.0.mlp.experts", "mtp.layers.0.mlp.experts", experts_form::from, 6});
-    CHECK(scopes[2].form == experts_form::from);
+    CHECK(scopes[0].form == scope_state::done);
+    CHECK(scopes[1] == found{"mtp.layers.0.mlp.experts", "mtp.layers.0.mlp.experts", scope_state::pending, 6});
+    CHECK(scopes[2].form == scope_state::pending);
 }
 
 TEST_CASE("scopes: experts without a gate, and a prefix that changes") {
@@ -246,7 +246,7 @@ TEST_CASE("scopes: experts without a gate, and a prefix that changes") {
                 part[2] == 'u' ? std::vector<u64>{4, 6} : std::vector<u64>{6, 4});
     const auto scopes = find(set, sf::description_of<nemotron_h>);
     REQUIRE(scopes.size() == 1);
-    CHECK(scopes[0] == found{"backbone.layers.1.mixer.experts", "model.layers.1.mixer.experts", experts_form::from, 4});
+    CHECK(scopes[0] == found{"backbone.layers.1.mixer.experts", "model.layers.1.mixer.experts", scope_state::pending, 4});
     auto plan = sf::plan<nemotron_h>(set, "backbone.layers.1.mixer.experts");
     REQUIRE(plan);
     CHECK(plan->outputs()[0].name == "model.layers.1.mixer.experts.up_proj");
@@ -282,7 +282,7 @@ TEST_CASE("scopes: what is left over among experts is kept with them, and refuse
                           sf::plan<qwen2_moe>(each, "model.layers.0.mlp.experts").has_value()})
             CHECK_FALSE(plan);
         auto refused = sf::plan<qwen2_moe>(each, "model.layers.0.mlp.experts");
-        CHECK(refused.error().code == errc::leftover_tensor);
+        CHECK(refused.error().code == errc::unexpected_key);
         CHECK(std::string{refused.error().tensor.view()} == "model.layers.0.mlp.experts." + std::string{local});
     }
 }
@@ -305,7 +305,7 @@ TEST_CASE("scopes: experts at the top of a set have no prefix before their modul
     add_experts(set, "mlp.experts", 2);
     const auto scopes = find(set, sf::description_of<qwen2_moe>);
     REQUIRE(scopes.size() == 1);
-    CHECK(scopes[0] == found{"mlp.experts", "mlp.experts", experts_form::from, 6});
+    CHECK(scopes[0] == found{"mlp.experts", "mlp.experts", scope_state::pending, 6});
     CHECK(sf::plan<qwen2_moe>(set, "mlp.experts"));
     packed_set top;
     add_w123(top, "block_sparse_moe.experts", 2);

@@ -42,61 +42,61 @@ constexpr bool converts = std::is_convertible_v<From, To>;
 }  // namespace
 
 TEST_CASE("sequence: what holds elements in a row converts to it, and it to a span") {
-    CHECK(converts<std::vector<int>&, sf::sequence<int>>);
-    CHECK(converts<std::vector<int>&, sf::sequence<const int>>);
-    CHECK(converts<const std::vector<int>&, sf::sequence<const int>>);
-    CHECK(converts<std::array<int, 3>&, sf::sequence<int>>);
-    CHECK(converts<int(&)[3], sf::sequence<const int>>);
-    CHECK(converts<std::string&, sf::sequence<const char>>);
-    CHECK(converts<std::span<int>, sf::sequence<const int>>);
-    CHECK(converts<std::span<int, 3>, sf::sequence<int>>);
-    CHECK(converts<std::vector<int*>&, sf::sequence<int* const>>);
-    CHECK(converts<sf::sequence<int>, sf::sequence<const int>>);
-    CHECK(converts<sf::sequence<int>, std::span<int>>);
-    CHECK(converts<sf::sequence<int>, std::span<const int>>);
-    CHECK(converts<sf::sequence<const int>, std::span<const int>>);
+    CHECK(converts<std::vector<int>&, sf::span<int>>);
+    CHECK(converts<std::vector<int>&, sf::span<const int>>);
+    CHECK(converts<const std::vector<int>&, sf::span<const int>>);
+    CHECK(converts<std::array<int, 3>&, sf::span<int>>);
+    CHECK(converts<int(&)[3], sf::span<const int>>);
+    CHECK(converts<std::string&, sf::span<const char>>);
+    CHECK(converts<std::span<int>, sf::span<const int>>);
+    CHECK(converts<std::span<int, 3>, sf::span<int>>);
+    CHECK(converts<std::vector<int*>&, sf::span<int* const>>);
+    CHECK(converts<sf::span<int>, sf::span<const int>>);
+    CHECK(converts<sf::span<int>, std::span<int>>);
+    CHECK(converts<sf::span<int>, std::span<const int>>);
+    CHECK(converts<sf::span<const int>, std::span<const int>>);
 }
 
 TEST_CASE("sequence: nothing loses its const, its type or the size of its elements") {
-    CHECK_FALSE(converts<const std::vector<int>&, sf::sequence<int>>);
-    CHECK_FALSE(converts<sf::sequence<const int>, sf::sequence<int>>);
-    CHECK_FALSE(converts<sf::sequence<const int>, std::span<int>>);
-    CHECK_FALSE(converts<std::vector<int>&, sf::sequence<unsigned>>);
-    CHECK_FALSE(converts<std::vector<derived>&, sf::sequence<base>>);
-    CHECK_FALSE(converts<std::vector<derived*>&, sf::sequence<base*>>);
-    CHECK_FALSE(converts<without_type, sf::sequence<int>>);
+    CHECK_FALSE(converts<const std::vector<int>&, sf::span<int>>);
+    CHECK_FALSE(converts<sf::span<const int>, sf::span<int>>);
+    CHECK_FALSE(converts<sf::span<const int>, std::span<int>>);
+    CHECK_FALSE(converts<std::vector<int>&, sf::span<unsigned>>);
+    CHECK_FALSE(converts<std::vector<derived>&, sf::span<base>>);
+    CHECK_FALSE(converts<std::vector<derived*>&, sf::span<base*>>);
+    CHECK_FALSE(converts<without_type, sf::span<int>>);
 }
 
 TEST_CASE("sequence: what ends with the expression is read from, not written to") {
-    CHECK(converts<std::vector<int>, sf::sequence<const int>>);
-    CHECK_FALSE(converts<std::vector<int>, sf::sequence<int>>);
-    CHECK(converts<std::span<int>, sf::sequence<int>>);
-    CHECK(converts<std::vector<int>&, sf::sequence<int>>);
+    CHECK(converts<std::vector<int>, sf::span<const int>>);
+    CHECK_FALSE(converts<std::vector<int>, sf::span<int>>);
+    CHECK(converts<std::span<int>, sf::span<int>>);
+    CHECK(converts<std::vector<int>&, sf::span<int>>);
 }
 
 TEST_CASE("sequence: {0, 3} is no null pointer and a count") {
-    CHECK_FALSE(takes_zero_and_three<sf::sequence<const std::size_t>>);
+    CHECK_FALSE(takes_zero_and_three<sf::span<const std::size_t>>);
     int values[2]{};
-    CHECK(sf::sequence<int>{values + 0, 2}.size() == 2);
-    CHECK(sf::sequence<int>{nullptr, 0}.empty());
+    CHECK(sf::span<int>{values + 0, 2}.size() == 2);
+    CHECK(sf::span<int>{nullptr, 0}.empty());
 }
 
 TEST_CASE("sequence: what counts with a sign converts, and pipelines hold a copy") {
     counts_with_signs signs;
-    CHECK(sf::sequence<int>{signs}.size() == 3);
-    CHECK(std::ranges::view<sf::sequence<int>>);
-    CHECK(std::ranges::borrowed_range<sf::sequence<int>>);
+    CHECK(sf::span<int>{signs}.size() == 3);
+    CHECK(std::ranges::view<sf::span<int>>);
+    CHECK(std::ranges::borrowed_range<sf::span<int>>);
 }
 
 TEST_CASE("sequence: its parts lie where they lay, whatever the cut") {
     std::vector<int> values(17);
     std::iota(values.begin(), values.end(), 0);
-    const sf::sequence all{values};
-    CHECK(std::is_same_v<decltype(all), const sf::sequence<int>>);
+    const sf::span all{values};
+    CHECK(std::is_same_v<decltype(all), const sf::span<int>>);
     CHECK(all.size_bytes() == 17 * sizeof(int));
     for (std::size_t from = 0; from <= all.size(); ++from)
         for (std::size_t count = 0; from + count <= all.size(); ++count) {
-            const sf::sequence<int> part = all.subspan(from, count);
+            const sf::span<int> part = all.subspan(from, count);
             CHECK(part.data() == values.data() + from);
             CHECK(part.size() == count);
             CHECK(part.empty() == (count == 0));

@@ -23,7 +23,7 @@ sf::failure refused(std::string_view json) {
 std::string encoded(std::vector<sf::shard_entry> entries, std::uint64_t total_size_bytes) {
     const auto text = sf::encode_index(entries, total_size_bytes);
     REQUIRE_MESSAGE(text, text.error().message().view());
-    return support::string_of(text->span());
+    return support::string_of(text->view());
 }
 
 }  // namespace
@@ -61,7 +61,7 @@ TEST_CASE("index: total_size counts only as a plain integer") {
     for (const char* metadata : {"{}", "null", "[]", "3", R"({"total_size": 9.0})", R"({"total_size": "9"})",
                                  R"({"total_size": -9})", R"({"total_size": null})", R"({"total_size": 18446744073709551616})",
                                  R"({"total_size": {"a": 1}})", R"({"a": {"total_size": 5}})"})
-        CHECK(total(metadata) == sf::no_number);
+        CHECK(total(metadata) == sf::unknown);
 }
 
 TEST_CASE("index: an empty weight_map is an index, and unknown keys are ignored") {
@@ -126,7 +126,7 @@ TEST_CASE("index: lines alike but for the name are read as they are one by one, 
                     for (const std::string& line : {lines[i], "\"after " + std::to_string(i) + "\": \"1.safetensors\""})
                         slow += (space += ' ') + "," + line;
                 }
-                sf::detail::list<sf::failure> problems, slow_problems;
+                sf::vector<sf::failure> problems, slow_problems;
                 json += "}}";
                 slow += "}}";
                 const auto index = sf::shard_index::parse(bytes_of(json), problems),
@@ -150,7 +150,7 @@ TEST_CASE("index: lines alike but for the name are read as they are one by one, 
 }
 
 TEST_CASE("index: all problems of single tensors can be had at once") {
-    sf::detail::list<sf::failure> problems;
+    sf::vector<sf::failure> problems;
     const std::string json = R"({"weight_map": {"a": "a.safetensors", "b": "../b.safetensors", "a": "c.safetensors", "d": 3,
         "e": "e.bin", "f": "a.safetensors"}})";
     const auto index = sf::shard_index::parse(bytes_of(json), problems);
@@ -163,7 +163,7 @@ TEST_CASE("index: all problems of single tensors can be had at once") {
     CHECK(problems[1].tensor == "a");
     CHECK(problems[2].tensor == "d");
     CHECK(problems[3].tensor == "e");
-    sf::detail::list<sf::failure> none;
+    sf::vector<sf::failure> none;
     CHECK(!sf::shard_index::parse(bytes_of("{\"weight_map\": {\"a\": "), none));
 }
 

@@ -41,7 +41,7 @@ extents elements_of(const extents& shape, const ranges& kept) {
     extents elements{0};
     for (std::size_t axis = 0; axis < shape.size(); ++axis) {
         const sf::axis_range& range = axis < kept.size() ? kept[axis] : sf::all;
-        const std::uint64_t end = range.drops_axis ? range.begin + 1 : range.end == sf::no_number ? shape[axis] : range.end;
+        const std::uint64_t end = range.drops_axis ? range.begin + 1 : range.end == sf::unknown ? shape[axis] : range.end;
         extents longer;
         for (const std::uint64_t element : elements)
             for (std::uint64_t i = range.begin; i < end; ++i) longer.push_back(element * shape[axis] + i);
@@ -86,7 +86,7 @@ TEST_CASE("slice: the reference's examples") {
         CHECK_FALSE(runs->is_contiguous());
     }
     {
-        const auto runs = slice(sf::dtype::f32, {3, 2, 2}, {sf::at(1), sf::range(1, sf::no_number)});
+        const auto runs = slice(sf::dtype::f32, {3, 2, 2}, {sf::at(1), sf::range(1, sf::unknown)});
         REQUIRE(runs);
         CHECK(shape_of(*runs) == extents{1, 2});
         CHECK(offsets_of(*runs) == extents{24});
@@ -107,10 +107,10 @@ TEST_CASE("slice: what lies outside is refused with the axis's extent") {
     CHECK(beyond.error().expected == 2);
     CHECK(beyond.error().actual == 4);
     CHECK(refusal(sf::dtype::f32, {2, 3}, {sf::range(3, 3)}) == sf::errc::out_of_range);
-    CHECK(refusal(sf::dtype::f32, {2, 3}, {sf::range(3, sf::no_number)}) == sf::errc::out_of_range);
+    CHECK(refusal(sf::dtype::f32, {2, 3}, {sf::range(3, sf::unknown)}) == sf::errc::out_of_range);
     CHECK(refusal(sf::dtype::f32, {2, 3}, {sf::at(2)}) == sf::errc::out_of_range);
-    CHECK(refusal(sf::dtype::f32, {2, 3}, {sf::at(sf::no_number)}) == sf::errc::out_of_range);
-    CHECK(refusal(sf::dtype::f32, {2, 3}, {sf::range(0, sf::no_number - 1)}) == sf::errc::out_of_range);
+    CHECK(refusal(sf::dtype::f32, {2, 3}, {sf::at(sf::unknown)}) == sf::errc::out_of_range);
+    CHECK(refusal(sf::dtype::f32, {2, 3}, {sf::range(0, sf::unknown - 1)}) == sf::errc::out_of_range);
     CHECK(refusal(sf::dtype::f32, {0}, {sf::at(0)}) == sf::errc::out_of_range);
     const auto many = slice(sf::dtype::f32, {2, 3}, {sf::all, sf::all, sf::all});
     REQUIRE_FALSE(many);
@@ -193,7 +193,7 @@ TEST_CASE("slice: for random shapes, ranges and dtypes it covers the elements th
             if (up_to(2) == 0 && begin < shape[axis])
                 kept[axis] = sf::at(begin);
             else if (up_to(2) == 0)
-                kept[axis] = sf::range(begin, sf::no_number);
+                kept[axis] = sf::range(begin, sf::unknown);
             else
                 kept[axis] = sf::range(begin, begin + up_to(shape[axis] - begin));
         }

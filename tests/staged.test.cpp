@@ -42,7 +42,7 @@ struct shared_set {
 
     std::size_t size() const noexcept { return whole.size(); }
     sf::tensor_spec spec(std::size_t i) const noexcept { return whole.spec(i); }
-    sf::tensor_place place(std::size_t i) const noexcept { return whole.place(i); }
+    sf::tensor_location place(std::size_t i) const noexcept { return whole.place(i); }
     std::string_view source_name(std::uint32_t) const noexcept { return "shared.safetensors"; }
     std::span<const std::byte> source_bytes(std::uint32_t source) const noexcept {
         const auto all = whole.held_bytes(source);
@@ -63,7 +63,7 @@ template <class Set>
 sf::copy_plan plan_of(const Set& set, laws::kind from, laws::kind to) {
     auto members = sf::detail::tensors_under(set, "moe");
     REQUIRE(members);
-    auto plan = sf::plan_maker::make(set, members->span(), "moe", laws::description(from), laws::description(to), {});
+    auto plan = sf::plan_maker::make(set, members->view(), "moe", laws::description(from), laws::description(to), {});
     REQUIRE(plan);
     return std::move(*plan);
 }
@@ -449,7 +449,7 @@ TEST_CASE("staged: what the plan says is equal is compared before anything is co
             }
         for (const bool resident : {true, false}) {
             const shared_set set{held, resident};
-            const auto plan = sf::plan<sf::layouts::qwen2_moe>(set, "moe");
+            const auto plan = sf::plan<sf::families::qwen2_moe>(set, "moe");
             REQUIRE(plan);
             REQUIRE(!plan->equal_blocks().empty());
             memory_device device;
@@ -756,7 +756,7 @@ TEST_CASE("staged: a checkpoint on disk, mapped and read, with all its tensors t
     REQUIRE(pool);
     const auto check = [&](const auto& checkpoint) {
         REQUIRE(checkpoint);
-        const auto plan = sf::plan<sf::layouts::qwen2_moe>(*checkpoint, "model.layers.0.mlp.experts");
+        const auto plan = sf::plan<sf::families::qwen2_moe>(*checkpoint, "model.layers.0.mlp.experts");
         REQUIRE(plan);
         memory_device device;
         auto load = loader::make(device, {.slab_bytes = 100'000, .slab_count = 5});

@@ -96,7 +96,7 @@ TEST_CASE("tensor_view: as gives values without a copy where dtype, alignment an
         CHECK(refused.error().code == sf::errc::misaligned);
         CHECK(refused.error().expected == alignof(float));
         float copied[6]{};
-        REQUIRE(moved->copy_values(sf::sequence{copied}));
+        REQUIRE(moved->copy_values(sf::span{copied}));
         for (std::size_t i = 0; i < 6; ++i) CHECK(copied[i] == values[i]);
     }
 }

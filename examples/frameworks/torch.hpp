@@ -48,7 +48,7 @@ inline bool find_dtype(at::ScalarType wanted, safefuse::dtype& type) {
 
 /// A view as a tensor, without a copy. The tensor, and all that share its storage, keep `owner` alive: the checkpoint, say.
 ///   lifetime  without an owner the bytes must outlive every such tensor; what lies in a mapped file must not be written to
-///   fails   unknown_dtype (F6), misaligned, cuts_granule (an odd last extent of F4)
+///   fails   unknown_dtype (F6), misaligned, splits_block (an odd last extent of F4)
 inline safefuse::result<at::Tensor> torch_tensor(const safefuse::tensor_view& view, std::shared_ptr<const void> owner) {
     const at::ScalarType type = torch_types[static_cast<std::size_t>(view.type())];
     if (type == at::ScalarType::Undefined)
@@ -57,7 +57,7 @@ inline safefuse::result<at::Tensor> torch_tensor(const safefuse::tensor_view& vi
         return safefuse::failure{.code = safefuse::errc::misaligned};
     std::vector<std::int64_t> sizes(view.shape().begin(), view.shape().end());
     if (type == at::kFloat4_e2m1fn_x2) {
-        if (sizes.empty() || sizes.back() % 2 != 0) return safefuse::failure{.code = safefuse::errc::cuts_granule};
+        if (sizes.empty() || sizes.back() % 2 != 0) return safefuse::failure{.code = safefuse::errc::splits_block};
         sizes.back() /= 2;
     }
     return at::from_blob(

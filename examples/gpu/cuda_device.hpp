@@ -125,7 +125,7 @@ public:
         if (auto set = current.check(); !set) return set;
         return checked("cudaEventCreateWithFlags", cudaEventCreateWithFlags(&made.event_, cudaEventDisableTiming));
     }
-    safefuse::result<void> copy(const destination& to, std::uint64_t offset, safefuse::sequence<const std::byte> from,
+    safefuse::result<void> copy(const destination& to, std::uint64_t offset, safefuse::span<const std::byte> from,
                                 std::size_t lane) noexcept {
         const current_device current{device_};
         if (auto set = current.check(); !set) return set;

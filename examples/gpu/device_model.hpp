@@ -54,7 +54,7 @@ public:
             const auto plan_one = [&] {
                 if (are_experts && part.experts != nullptr)
                     return sf::plan_maker::make(set, scope.tensors, scope.name,
-                                                scope.form == sf::experts_form::to ? *family.to : *family.from, *part.experts,
+                                                scope.form == sf::scope_state::done ? *family.to : *family.from, *part.experts,
                                                 chosen);
                 return sf::plan_scope(set, family, scope, chosen);
             };
@@ -120,7 +120,7 @@ public:
             if (i < plan.outputs().size()) return sf::fuse(plan, plan.outputs()[i].local_name, out);
             i -= plan.outputs().size();
         }
-        const sf::tensor_place place = set_.place(rest_[i]);
+        const sf::tensor_location place = set_.place(rest_[i]);
         return set_.read(place.source, place.offset, {out.data(), out.size()});
     }
 

@@ -123,7 +123,7 @@ int main(int argc, char** argv) {
     if (chosen.part.rank >= chosen.part.ranks) arguments.complain("--rank is less than --ranks");
     if (source != "mapped" && source != "positional") arguments.complain("--source is mapped or positional");
     if (!engine.empty()) {
-        const sf::known_engine* const found = sf::find_engine(engine);
+        const sf::engine_entry* const found = sf::find_engine(engine);
         if (found == nullptr) arguments.complain("unknown engine " + engine);
         if (found != nullptr) chosen.part.experts = found->layout;
     }

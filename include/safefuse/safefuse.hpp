@@ -1,4 +1,6 @@
-// safefuse: everything but the opt-in headers (throwing.hpp).
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: everything but the opt-in headers (core/throwing, run/parallel, run/staged, interop/*).
 #ifndef SAFEFUSE_SAFEFUSE_HPP
 #define SAFEFUSE_SAFEFUSE_HPP
 
@@ -7,6 +9,7 @@
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/text.hpp>
+#include <safefuse/core/vector.hpp>
 #include <safefuse/core/version.hpp>
 #include <safefuse/detect/detect.hpp>
 #include <safefuse/format/header.hpp>
@@ -22,6 +25,7 @@
 #include <safefuse/models/transformers.hpp>
 #include <safefuse/plan/copy_plan.hpp>
 #include <safefuse/plan/plan.hpp>
+#include <safefuse/plan/plan_options.hpp>
 #include <safefuse/plan/scopes.hpp>
 #include <safefuse/read/checkpoint.hpp>
 #include <safefuse/read/model_config.hpp>

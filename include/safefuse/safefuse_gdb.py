@@ -15,7 +15,7 @@ def characters(text):
     return (block + 1).cast(gdb.lookup_type("char").pointer()).string("utf-8", "replace", int(block["size"]))
 
 
-def sequence(value):
+def span(value):
     """First element and count."""
     return value["first_"], int(value["count_"])
 
@@ -61,8 +61,8 @@ class Result(Printer):
 
 class TensorView(Printer):
     def to_string(self):
-        extents, rank = sequence(self.value["shape_"])
-        data, size_bytes = sequence(self.value["bytes_"])
+        extents, rank = span(self.value["shape_"])
+        data, size_bytes = span(self.value["bytes_"])
         shape = ", ".join(str(int(extents[axis])) for axis in range(min(rank, 16)))
         return f"{last_word(self.value['type_'])} [{shape}], {size_bytes} bytes at {int(data):#x}"
 

@@ -40,7 +40,7 @@ bool read_lines(const std::string& json, std::vector<line>& out) {
             double* const number = key == "value" ? &made.value : key == "spread" ? &made.spread : nullptr;
             const char* const first = cursor.here();
             if (text != nullptr && cursor.read_string(value)) {
-                sf::detail::array<char> decoded;
+                sf::vector<char> decoded;
                 if (!value.decode(decoded)) return false;
                 text->assign(decoded.data(), decoded.size());
             } else if (text == nullptr && cursor.skip_value() && number != nullptr) {

@@ -17,7 +17,7 @@ file(MAKE_DIRECTORY "${WORK}")
 
 # 50 families of layouts of their own, planned both ways.
 set(families 50)
-set(text "#include <safefuse/run/fuse.hpp>\n#include <safefuse/models/standard.hpp>\n#include <safefuse/plan/scopes.hpp>\n\nnamespace sf = safefuse;\nusing namespace sf::layouts;\n")
+set(text "#include <safefuse/run/fuse.hpp>\n#include <safefuse/models/standard.hpp>\n#include <safefuse/plan/scopes.hpp>\n\nnamespace sf = safefuse;\nusing namespace sf::layouts;\nusing namespace sf::families;\n")
 math(EXPR last "${families} - 1")
 foreach(i RANGE ${last})
     math(EXPR kind "${i} % 3")
@@ -30,8 +30,8 @@ foreach(i RANGE ${last})
         set(down "sf::transpose<0, 1, down>")
     endif()
     string(APPEND text
-        "using stored_${i} = sf::layout<sf::as_modules, sf::tensor<\"{expert}.g${i}\", gate>, sf::tensor<\"{expert}.u${i}\", up>, sf::tensor<\"{expert}.d${i}\", down>>;\n"
-        "using fused_${i} = sf::layout<sf::as_parameters, sf::tensor<\"gate_up_${i}\", sf::stack<${gate_up}>>, sf::tensor<\"down_${i}\", sf::stack<${down}>>>;\n"
+        "using stored_${i} = sf::layout<sf::module_suffixes, sf::tensor<\"{i}.g${i}\", gate>, sf::tensor<\"{i}.u${i}\", up>, sf::tensor<\"{i}.d${i}\", down>>;\n"
+        "using fused_${i} = sf::layout<sf::parameter_suffixes, sf::tensor<\"gate_up_${i}\", sf::stack<${gate_up}>>, sf::tensor<\"down_${i}\", sf::stack<${down}>>>;\n"
         "struct family_${i} : sf::family<stored_${i}, fused_${i}> {\n"
         "    static constexpr std::string_view name = \"family_${i}\";\n"
         "    using modules = sf::modules<\"mlp.experts\">;\n"

@@ -60,7 +60,7 @@ int main(int argc, char** argv) {
         tensors.push_back({names[i], *sf::tensor_view::of(dtype::bf16, i % 3 == 2 ? sf::shape_view{tall} : sf::shape_view{wide},
                                                           {first + i * matrix_bytes, matrix_bytes})});
     const sf::tensor_list set{tensors};
-    const auto plan = sf::plan<sf::layouts::qwen2_moe>(set, "mlp.experts");
+    const auto plan = sf::plan<sf::families::qwen2_moe>(set, "mlp.experts");
     if (!plan) return std::fprintf(stderr, "%s\n", plan.error().message().c_str()), 1;
 
     std::vector<contender> contenders;

@@ -228,7 +228,7 @@ void run_layout(measure::program& program, scene& from, const std::string& name,
 
 /// Outputs in memory that nobody touched before, given back after each round.
 void run_fresh(measure::program& program, scene& from, measure::python_peer& peers) {
-    const auto plan = sf::plan<sf::layouts::qwen2_moe>(from.mapped(), "mlp.experts");
+    const auto plan = sf::plan<sf::families::qwen2_moe>(from.mapped(), "mlp.experts");
     if (!plan) return program.fail(std::string{plan.error().message().view()});
     measure::race race{program, "into fresh memory, experts of 3 MiB"};
     race.add("memset, malloc", [&] {
@@ -277,19 +277,19 @@ int main(int argc, char** argv) {
     for (const size& each : {size{"64 KiB", 128, 256}, size{"1 MiB", 512, 1024}, size{"100 MiB", 5120, 10240}}) {
         scene from{program, bytes, each.inner, each.hidden};
         if (from.is_made())
-            run_layout<sf::layouts::qwen2_moe>(program, from, std::string{"concat and stack, experts of "} + each.name, nullptr);
+            run_layout<sf::families::qwen2_moe>(program, from, std::string{"concat and stack, experts of "} + each.name, nullptr);
     }
     scene from{program, bytes, 768, 2048};
     if (!from.is_made()) return program.finish();
-    run_layout<sf::layouts::qwen2_moe>(program, from, "concat and stack, experts of 3 MiB", &peers);
+    run_layout<sf::families::qwen2_moe>(program, from, "concat and stack, experts of 3 MiB", &peers);
     run_layout<engines::rows_in_turn>(program, from, "rows in turn, experts of 3 MiB", nullptr);
     run_layout<engines::groups_in_turn>(program, from, "64 rows in turn, experts of 3 MiB", nullptr);
     run_layout<engines::transposed>(program, from, "transposed, experts of 3 MiB", nullptr);
     run_fresh(program, from, peers);
 
-    const auto specs = sf::plan<sf::layouts::qwen2_moe>(from.mapped(), "mlp.experts");
+    const auto specs = sf::plan<sf::families::qwen2_moe>(from.mapped(), "mlp.experts");
     measure::race planning{program, "plan"};
-    planning.add("safefuse", [&] { measure::keep(sf::plan<sf::layouts::qwen2_moe>(from.mapped(), "mlp.experts")); });
+    planning.add("safefuse", [&] { measure::keep(sf::plan<sf::families::qwen2_moe>(from.mapped(), "mlp.experts")); });
     planning.run().report(measure::nanoseconds_per("tensor", static_cast<double>(from.mapped().size())));
     return program.finish();
 }

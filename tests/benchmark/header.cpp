@@ -88,7 +88,7 @@ void measure_headers(measure::program& program) {
         const auto encoded = synthetic::encode(tensors);
         if (!encoded) return program.fail(encoded.error().message().c_str());
         const std::string json{reinterpret_cast<const char*>(encoded->bytes.data()) + 8, encoded->bytes.size() - 8};
-        const std::span<const std::byte> bytes = encoded->bytes.span();
+        const std::span<const std::byte> bytes = encoded->bytes.view();
         const std::string path = (program.work() / "header.safetensors").string();
         measure::race race{program, std::to_string(tensors.size()) + " tensors, " + std::to_string(json.size() / 1000) + " kB"};
         race.add("safefuse", [&]() -> double { return seconds_of_parse(bytes, encoded->file_bytes); });
@@ -144,7 +144,7 @@ void measure_hostile(measure::program& program) {
     for (const auto& [name, json] : cases) files.push_back(framed(json));
     for (std::size_t i = 0; i < files.size(); ++i)
         race.add(std::string{"safefuse, "} + cases[i].first, [&bytes = files[i]]() -> double {
-            return measure::seconds_of([&] { measure::keep(sf::header::parse(bytes, sf::no_number)); }) * 1e6 /
+            return measure::seconds_of([&] { measure::keep(sf::header::parse(bytes, sf::unknown)); }) * 1e6 /
                    static_cast<double>(bytes.size());
         });
     race.run().report({"ns per byte", 1e3, false}, "safefuse, plain");

@@ -38,7 +38,7 @@ int once(const std::string& what, const std::string& directory) {
     const auto opened = sf::checkpoint::open(directory);
     if (!opened) return failed(opened.error());
     if (what == "scopes") {
-        const auto scopes = sf::experts_scopes::find(*opened, sf::description_of<sf::layouts::qwen2_moe>);
+        const auto scopes = sf::experts_scopes::find(*opened, sf::description_of<sf::families::qwen2_moe>);
         return scopes ? 0 : failed(scopes.error());
     }
     if (what == "detect") {
@@ -157,12 +157,12 @@ int main(int argc, char** argv) {
     {
         measure::race race{program, "experts of all layers, " + size};
         race.add("safefuse, scopes",
-                 [&] { measure::keep(sf::experts_scopes::find(*opened, sf::description_of<sf::layouts::qwen2_moe>)); });
+                 [&] { measure::keep(sf::experts_scopes::find(*opened, sf::description_of<sf::families::qwen2_moe>)); });
         race.add("safefuse, scopes and their plans", [&] {
-            const auto scopes = sf::experts_scopes::find(*opened, sf::description_of<sf::layouts::qwen2_moe>);
+            const auto scopes = sf::experts_scopes::find(*opened, sf::description_of<sf::families::qwen2_moe>);
             for (std::size_t i = 0; scopes && i < scopes->size(); ++i)
                 if (const auto plan =
-                        sf::plan(*opened, (*scopes)[i], sf::description_of<sf::layouts::qwen2_moe>, sf::direction::forward);
+                        sf::plan(*opened, (*scopes)[i], sf::description_of<sf::families::qwen2_moe>, sf::direction::forward);
                     !plan)
                     program.fail(plan.error().message().c_str());
         });

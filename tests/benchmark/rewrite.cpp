@@ -210,8 +210,8 @@ int main(int argc, char** argv) {
                                       });
                                   }});
 #endif
-        contenders.push_back(ours<sf::layouts::qwen2_moe, sf::mapped_file>("safefuse, concat and stack"));
-        contenders.push_back(ours<sf::layouts::qwen2_moe, sf::positional_file>("safefuse, concat and stack, positional"));
+        contenders.push_back(ours<sf::families::qwen2_moe, sf::mapped_file>("safefuse, concat and stack"));
+        contenders.push_back(ours<sf::families::qwen2_moe, sf::positional_file>("safefuse, concat and stack, positional"));
         contenders.push_back(ours<engines::rows_in_turn, sf::mapped_file>("safefuse, rows in turn"));
         contenders.push_back(ours<engines::rows_in_turn, sf::positional_file>("safefuse, rows in turn, positional"));
         contenders.push_back(ours<engines::groups_in_turn, sf::mapped_file>("safefuse, 64 rows in turn"));

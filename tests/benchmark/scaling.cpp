@@ -80,7 +80,7 @@ void report(measure::program& program, const std::vector<curve>& curves, const s
     }
 }
 
-const sf::family_description& family = sf::description_of<sf::layouts::qwen2_moe>;
+const sf::family_description& family = sf::description_of<sf::families::qwen2_moe>;
 
 /// The steps that look at a whole checkpoint.
 std::vector<step> checkpoint_steps(const std::string& path, const sf::checkpoint& opened, std::vector<std::string>& names) {
@@ -138,11 +138,11 @@ void measure_headers(measure::program& program, const std::vector<std::uint64_t>
     for (const std::uint64_t count : layers) {
         const auto encoded = synthetic::encode(synthetic::kimi_k2(count, 384, 1));
         if (!encoded) return program.fail(encoded.error().message().c_str());
-        const auto parsed = sf::header::parse(encoded->bytes.span(), encoded->file_bytes);
+        const auto parsed = sf::header::parse(encoded->bytes.view(), encoded->file_bytes);
         if (!parsed) return program.fail(parsed.error().message().c_str());
         measure_steps(
             program, curves, static_cast<double>(parsed->size()), "tensors of one header",
-            {{"parse a header", [&] { return sf::header::parse(encoded->bytes.span(), encoded->file_bytes).has_value(); }},
+            {{"parse a header", [&] { return sf::header::parse(encoded->bytes.view(), encoded->file_bytes).has_value(); }},
              {"encode a header", [&] {
                   std::vector<sf::tensor_spec> specs;
                   for (std::size_t i = 0; i < parsed->size(); ++i) specs.push_back((*parsed)[i]);
@@ -168,7 +168,7 @@ void measure_threads(measure::program& program, std::uint64_t experts) {
             {names[i], *sf::tensor_view::of(sf::dtype::bf16, i % 3 == 0 ? sf::shape_view{tall} : sf::shape_view{wide},
                                             {source.data() + i * matrix_bytes, matrix_bytes})});
     const sf::tensor_list set{{tensors.data(), tensors.size()}};
-    const auto plan = sf::plan<sf::layouts::qwen2_moe>(set, "mlp.experts");
+    const auto plan = sf::plan<sf::families::qwen2_moe>(set, "mlp.experts");
     if (!plan) return program.fail(plan.error().message().c_str());
     std::vector<std::span<std::byte>> buffers;
     std::size_t used = 0;

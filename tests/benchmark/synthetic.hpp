@@ -84,7 +84,7 @@ inline sf::result<sf::encoded_header> encode(const std::vector<tensor>& tensors)
     return encode(all);
 }
 
-inline bool write_file(const fs::path& path, const sf::detail::array<std::byte>& bytes, std::uint64_t file_bytes) {
+inline bool write_file(const fs::path& path, const sf::vector<std::byte>& bytes, std::uint64_t file_bytes) {
     std::ofstream file{path, std::ios::binary};
     file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
     file.close();

@@ -6,9 +6,9 @@ using sf::layouts::gate;
 using sf::layouts::up;
 
 #ifdef SAFEFUSE_FAIL
-using made = sf::field_in_forms<"codes", sf::field_role::value>;
+using made = sf::quantized_field<"codes", sf::field_role::value>;
 #else
-using made = sf::field_in_forms<"codes", sf::field_role::value, sf::stored_as<1, 8>>;
+using made = sf::quantized_field<"codes", sf::field_role::value, sf::block_of<1, 8>>;
 #endif
 
 static_assert(!made::description.name.empty());

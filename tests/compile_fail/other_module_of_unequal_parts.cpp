@@ -5,11 +5,11 @@ namespace sf = safefuse;
 
 using q = sf::matrix<"q", "C", "H">;
 using k = sf::matrix<"k", "C", "H">;
-using one = sf::layout<sf::as_modules, sf::tensor<"q", q>, sf::tensor<"k", k>>;
+using one = sf::layout<sf::module_suffixes, sf::tensor<"q", q>, sf::tensor<"k", k>>;
 #ifdef SAFEFUSE_FAIL
-using other = sf::layout<sf::as_modules, sf::tensor<"qk", q>>;
+using other = sf::layout<sf::module_suffixes, sf::tensor<"qk", q>>;
 #else
-using other = sf::layout<sf::as_modules, sf::tensor<"qk", sf::concat<0, q, k>>>;
+using other = sf::layout<sf::module_suffixes, sf::tensor<"qk", sf::concat<0, q, k>>>;
 #endif
 
-static_assert(sf::other_module<sf::modules<"self_attn">, one, other>::description.from_path == "self_attn");
+static_assert(sf::extra_module<sf::modules<"self_attn">, one, other>::description.from_path == "self_attn");

@@ -6,9 +6,9 @@ using sf::layouts::gate;
 using sf::layouts::up;
 
 #ifdef SAFEFUSE_FAIL
-using made = sf::part_of<sf::group_of_experts<"V", "E">, "gate", "V", "H">;
+using made = sf::part_of<sf::expert_range<"V", "E">, "gate", "V", "H">;
 #else
-using made = sf::part_of<sf::group_of_experts<"V", "E">, "gate", "J", "H">;
+using made = sf::part_of<sf::expert_range<"V", "E">, "gate", "J", "H">;
 #endif
 
 static_assert(!made::name.empty());

@@ -4,7 +4,7 @@
 namespace sf = safefuse;
 
 #ifdef SAFEFUSE_FAIL
-using from = sf::tensor<"{expert}.gate_proj", sf::layouts::gate>;
+using from = sf::tensor<"{i}.gate_proj", sf::layouts::gate>;
 #else
 using from = sf::layouts::per_expert;
 #endif

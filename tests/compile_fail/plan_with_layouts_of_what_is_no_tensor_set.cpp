@@ -4,7 +4,7 @@
 namespace sf = safefuse;
 
 #ifdef SAFEFUSE_FAIL
-using set = sf::sequence<const sf::named_tensor>;  // a tensor_list would be one
+using set = sf::span<const sf::named_tensor>;  // a tensor_list would be one
 #else
 using set = sf::tensor_list;
 #endif

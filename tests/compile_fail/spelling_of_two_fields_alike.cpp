@@ -6,9 +6,9 @@ using sf::layouts::gate;
 using sf::layouts::up;
 
 #ifdef SAFEFUSE_FAIL
-using names = sf::spelling<sf::spelled<sf::weight, "">, sf::spelled<sf::bias, "">>;
+using names = sf::suffixes<sf::suffix<sf::weight, "">, sf::suffix<sf::bias, "">>;
 #else
-using names = sf::spelling<sf::spelled<sf::weight, "">, sf::spelled<sf::bias, "_bias">>;
+using names = sf::suffixes<sf::suffix<sf::weight, "">, sf::suffix<sf::bias, "_bias">>;
 #endif
 
 static_assert(sizeof(names::fields) > 0);

@@ -6,7 +6,7 @@ using sf::layouts::gate;
 using sf::layouts::up;
 
 #ifdef SAFEFUSE_FAIL
-using made = sf::tensor<"{expert}.router", sf::matrix<"router", "C", "H">>;
+using made = sf::tensor<"{i}.router", sf::matrix<"router", "C", "H">>;
 #else
 using made = sf::tensor<"router", sf::matrix<"router", "C", "H">>;
 #endif

@@ -6,9 +6,9 @@ using sf::layouts::gate;
 using sf::layouts::up;
 
 #ifdef SAFEFUSE_FAIL
-using held = sf::tensor<"{expert}.gate_proj", sf::stack<gate>>;
+using held = sf::tensor<"{i}.gate_proj", sf::stack<gate>>;
 #else
-using held = sf::tensor<"{expert}.gate_proj", gate>;
+using held = sf::tensor<"{i}.gate_proj", gate>;
 #endif
 
 static_assert(!held::description.name.empty());

@@ -16,7 +16,7 @@ int report(const sf::failure& failure) {
 int main(int count, char** arguments) {
     const auto checkpoint = sf::checkpoint::open(count > 1 ? arguments[1] : "");
     if (!checkpoint) return report(checkpoint.error());
-    const auto plan = sf::plan<sf::layouts::qwen2_moe>(*checkpoint, "model.layers.0.mlp.experts");
+    const auto plan = sf::plan<sf::families::qwen2_moe>(*checkpoint, "model.layers.0.mlp.experts");
     if (!plan) return report(plan.error());
     const auto gate = checkpoint->find("model.layers.0.mlp.experts.0.gate_proj.weight");
     if (!gate) return report(gate.error());

@@ -60,7 +60,7 @@ void free_unused(void* capsule, const char* name) {
 }
 
 int fuse(const sf::tensor_set_ref& set, const char* scope, const char* output, void* managed) {
-    const auto plan = sf::plan<sf::layouts::qwen2_moe>(set, scope);
+    const auto plan = sf::plan<sf::families::qwen2_moe>(set, scope);
     if (failed(plan)) return -1;
     auto into = sf::dlpack::borrow(*static_cast<const sf::dlpack::managed_tensor_versioned*>(managed));
     if (failed(into)) return -1;

@@ -52,7 +52,7 @@ TEST_CASE_TEMPLATE("eigen: fusing gives what Eigen concatenates itself", T, floa
     experts::write(directory, sf::dtype_of<T>);
     const auto checkpoint = sf::checkpoint::open(directory.string());
     REQUIRE(checkpoint);
-    const auto plan = sf::plan<sf::layouts::qwen2_moe>(*checkpoint, experts::scope);
+    const auto plan = sf::plan<sf::families::qwen2_moe>(*checkpoint, experts::scope);
     REQUIRE(plan);
     tensor<T, 3> gate_up(experts::count, 2 * experts::intermediate, experts::hidden);
     REQUIRE(sf::fuse(*plan, "gate_up_proj", gate_up));
@@ -82,7 +82,7 @@ TEST_CASE("eigen: matrices are what plans are made of, and one expert's matrix i
     const auto named = adapt::named_tensors::of(matrices);
     REQUIRE(named);
     const auto set = named->list();
-    const auto plan = sf::plan<sf::layouts::qwen2_moe>(set, experts::scope);
+    const auto plan = sf::plan<sf::families::qwen2_moe>(set, experts::scope);
     REQUIRE(plan);
     tensor<float, 3> gate_up(experts::count, 2 * experts::intermediate, experts::hidden);
     REQUIRE(sf::fuse(*plan, "gate_up_proj", gate_up));
@@ -97,7 +97,7 @@ TEST_CASE("eigen: matrices are what plans are made of, and one expert's matrix i
     const auto fused_named = adapt::named_tensors::of(fused);
     REQUIRE(fused_named);
     const auto fused_set = fused_named->list();
-    const auto back = sf::plan<sf::layouts::qwen2_moe>(fused_set, experts::scope, sf::direction::inverse);
+    const auto back = sf::plan<sf::families::qwen2_moe>(fused_set, experts::scope, sf::direction::inverse);
     REQUIRE(back);
     std::vector<float> memory(experts::intermediate * experts::hidden);
     Eigen::Map<matrix<float>> up{memory.data(), experts::intermediate, experts::hidden};

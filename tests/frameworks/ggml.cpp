@@ -64,7 +64,7 @@ TEST_CASE("ggml: fusing gives what ggml concatenates itself, with extents revers
         experts::write(directory, type);
         const auto checkpoint = sf::checkpoint::open(directory.string());
         REQUIRE(checkpoint);
-        const auto plan = sf::plan<sf::layouts::per_expert, sf::layouts::gguf>(*checkpoint, experts::scope);
+        const auto plan = sf::plan<sf::layouts::per_expert, sf::engines::gguf>(*checkpoint, experts::scope);
         REQUIRE(plan);
         const context in = make_context();
         const std::map<std::string, const char*> outputs{
@@ -105,7 +105,7 @@ TEST_CASE("ggml: its tensors are what plans are made of, and a GGUF file keeps w
     const auto named = adapt::named_tensors::of(tensors);
     REQUIRE(named);
     const auto set = named->list();
-    const auto plan = sf::plan<sf::layouts::gguf, sf::layouts::per_expert>(set, "blk.0");
+    const auto plan = sf::plan<sf::engines::gguf, sf::layouts::per_expert>(set, "blk.0");
     REQUIRE(plan);
     for (int e = 0; e < experts::count; ++e)
         for (const char* part : {"gate", "up", "down"}) {

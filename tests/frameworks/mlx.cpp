@@ -51,7 +51,7 @@ TEST_CASE("mlx: fusing gives what MLX concatenates and stacks itself") {
         mx::Dtype theirs = mx::bool_;
         REQUIRE(adapt::mlx_type_of(type, theirs));
 
-        const auto plan = sf::plan<sf::layouts::qwen2_moe>(*checkpoint, experts::scope);
+        const auto plan = sf::plan<sf::families::qwen2_moe>(*checkpoint, experts::scope);
         REQUIRE(plan);
         mx::array gate_up = empty_array({experts::count, 2 * experts::intermediate, experts::hidden}, theirs);
         REQUIRE(sf::fuse(*plan, "gate_up_proj", gate_up));
@@ -64,7 +64,7 @@ TEST_CASE("mlx: fusing gives what MLX concatenates and stacks itself") {
         CHECK(same(gate_up, mx::stack(rows)));
         CHECK(mx::sum(mx::astype(gate_up, mx::int32)).item<int>() == 3 * (48 * 49 / 2) + 48 * 72 * (0 + 1 + 2));
 
-        const auto switched = sf::plan<sf::layouts::per_expert, sf::layouts::mlx>(*checkpoint, experts::scope);
+        const auto switched = sf::plan<sf::layouts::per_expert, sf::engines::mlx>(*checkpoint, experts::scope);
         REQUIRE(switched);
         mx::array down = empty_array({experts::count, experts::hidden, experts::intermediate}, theirs);
         REQUIRE(sf::fuse(*switched, "switch_mlp.down_proj.weight", down));
@@ -86,7 +86,7 @@ TEST_CASE("mlx: a map of arrays is what plans are made of, there and back") {
     experts::write(directory, sf::dtype::bf16);
     const auto checkpoint = open(directory);
     std::map<std::string, mx::array> fused;
-    const auto plan = sf::plan<sf::layouts::qwen2_moe>(*checkpoint, experts::scope);
+    const auto plan = sf::plan<sf::families::qwen2_moe>(*checkpoint, experts::scope);
     REQUIRE(plan);
     for (const char* name : {"gate_up_proj", "down_proj"}) {
         const auto output = plan->output(name);
@@ -100,7 +100,7 @@ TEST_CASE("mlx: a map of arrays is what plans are made of, there and back") {
     const auto named = adapt::named_tensors::of(fused);
     REQUIRE(named);
     const auto set = named->list();
-    const auto back = sf::plan<sf::layouts::qwen2_moe>(set, experts::scope, sf::direction::inverse);
+    const auto back = sf::plan<sf::families::qwen2_moe>(set, experts::scope, sf::direction::inverse);
     REQUIRE(back);
     for (int e = 0; e < experts::count; ++e)
         for (const char* part : {"gate", "up", "down"}) {

@@ -86,7 +86,7 @@ DOCTEST_TEST_CASE("torch: fusing gives what PyTorch cats and stacks itself") {
         const support::temporary_directory directory;
         experts::write(directory, type);
         const auto checkpoint = open(directory);
-        const auto plan = sf::plan<sf::layouts::qwen2_moe>(*checkpoint, experts::scope);
+        const auto plan = sf::plan<sf::families::qwen2_moe>(*checkpoint, experts::scope);
         DOCTEST_REQUIRE(plan);
         at::Tensor gate_up = at::zeros({experts::count, 2 * experts::intermediate, experts::hidden},
                                        adapt::torch_types[static_cast<std::size_t>(type)]);
@@ -115,7 +115,7 @@ DOCTEST_TEST_CASE("torch: a map of tensors is what plans are made of, there and 
     const auto named = adapt::named_tensors::of(tensors);
     DOCTEST_REQUIRE(named);
     const auto set = named->list();
-    const auto plan = sf::plan<sf::layouts::qwen2_moe>(set, experts::scope);
+    const auto plan = sf::plan<sf::families::qwen2_moe>(set, experts::scope);
     DOCTEST_REQUIRE(plan);
     std::map<std::string, at::Tensor> fused;
     at::Tensor& gate_up = fused[std::string{experts::scope} + ".gate_up_proj"];
@@ -129,7 +129,7 @@ DOCTEST_TEST_CASE("torch: a map of tensors is what plans are made of, there and 
     const auto fused_named = adapt::named_tensors::of(fused);
     DOCTEST_REQUIRE(fused_named);
     const auto fused_set = fused_named->list();
-    const auto back = sf::plan<sf::layouts::qwen2_moe>(fused_set, experts::scope, sf::direction::inverse);
+    const auto back = sf::plan<sf::families::qwen2_moe>(fused_set, experts::scope, sf::direction::inverse);
     DOCTEST_REQUIRE(back);
     for (const auto& [name, tensor] : tensors) {
         at::Tensor again = at::zeros_like(tensor);
@@ -227,7 +227,7 @@ DOCTEST_TEST_CASE("torch: misaligned elements and odd rows of F4 are refused") {
     };
     DOCTEST_CHECK(refusal(sf::dtype::f32, three, 2, 12) == sf::errc::misaligned);
     const std::vector<std::uint64_t> odd{2, 3};
-    DOCTEST_CHECK(refusal(sf::dtype::f4, odd, 0, 3) == sf::errc::cuts_granule);
+    DOCTEST_CHECK(refusal(sf::dtype::f4, odd, 0, 3) == sf::errc::splits_block);
     const auto scalar = sf::tensor_view::of(sf::dtype::f32, none, std::span{bytes}.first(4));
     DOCTEST_CHECK(adapt::torch_tensor(*scalar, nullptr)->dim() == 0);
 }

@@ -51,7 +51,7 @@ void hold_tensors(const Checkpoint& checkpoint, const sf::read_options& options)
         const sf::tensor_spec spec = checkpoint.spec(i);
         FUZZ_HOLD(spec.name != "secret");
         FUZZ_HOLD(checkpoint.index_of(spec.name) == i);
-        const sf::tensor_place place = checkpoint.place(i);
+        const sf::tensor_location place = checkpoint.place(i);
         FUZZ_HOLD(place.source < checkpoint.file_count());
         const std::uint64_t file_bytes = checkpoint.file(place.source).source().size_bytes();
         FUZZ_HOLD(place.offset <= file_bytes && place.size_bytes <= file_bytes - place.offset);

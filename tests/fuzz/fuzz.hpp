@@ -58,7 +58,7 @@ inline std::string framed(std::string_view json) {
 /// The file that the JSON asks for, zeros for tensors, if these are not more than `most_data_bytes`; else the header alone.
 inline std::string file_of(std::string_view json, std::uint64_t most_data_bytes) {
     std::string file = framed(json);
-    const auto parsed = safefuse::header::parse(bytes_of(file), safefuse::no_number, safefuse::read_options::reference());
+    const auto parsed = safefuse::header::parse(bytes_of(file), safefuse::unknown, safefuse::read_options::reference());
     if (parsed && parsed->data_bytes() <= most_data_bytes) file.append(static_cast<std::size_t>(parsed->data_bytes()), '\0');
     return file;
 }

@@ -19,10 +19,10 @@ namespace {
 
 using sf::layouts::down, sf::layouts::gate, sf::layouts::up;
 using quantised_rows_in_turn =
-    sf::layout<sf::as_parameters, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>,
+    sf::layout<sf::parameter_suffixes, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>,
                sf::tensor<"down_proj", sf::stack<down>>>;
 using quantised_up_first =
-    sf::layout<sf::as_parameters, sf::tensor<"w3_w1", sf::stack<sf::concat<0, up, gate>>>, sf::tensor<"w2", sf::stack<down>>>;
+    sf::layout<sf::parameter_suffixes, sf::tensor<"w3_w1", sf::stack<sf::concat<0, up, gate>>>, sf::tensor<"w2", sf::stack<down>>>;
 
 constexpr std::size_t most_bytes = 1 << 13;
 constexpr std::size_t most_tensors = 64;
@@ -47,17 +47,17 @@ table tensors_of(const sf::layout_description& layout, const std::string& scope,
     const auto type = static_cast<sf::dtype>(input.byte() % sf::dtype_count);
     const std::uint32_t fields = input.byte() | static_cast<std::uint32_t>(input.byte() << 8);
     const std::uint8_t forms = input.byte();
-    sf::part_extents extents;
+    sf::layout_args extents;
     for (const sf::tensor_description& each : layout.tensors) {
-        const sf::placement placed = each.place(extents);
+        const sf::mapping placed = each.place(extents);
         for (std::size_t p = 0; p < placed.part_count; ++p) {
-            if (!placed.parts[p].experts.empty()) static_cast<void>(extents.symbol(placed.parts[p].experts));
-            if (!placed.parts[p].behind.empty()) static_cast<void>(extents.symbol(placed.parts[p].behind));
+            if (!placed.parts[p].experts.empty()) static_cast<void>(extents.dim(placed.parts[p].experts));
+            if (!placed.parts[p].after.empty()) static_cast<void>(extents.dim(placed.parts[p].after));
             for (std::size_t a = 0; a < placed.parts[p].part_axes; ++a)
-                static_cast<void>(extents.symbol(placed.parts[p].extents[a]));
+                static_cast<void>(extents.dim(placed.parts[p].extents[a]));
         }
     }
-    for (std::size_t s = 0; s < extents.symbol_count; ++s) {
+    for (std::size_t s = 0; s < extents.dim_count; ++s) {
         const std::string_view name = extents.names[s];
         extents.values[s] = name == "E"   ? values[0]
                             : name == "I" ? values[1]
@@ -70,14 +70,14 @@ table tensors_of(const sf::layout_description& layout, const std::string& scope,
     for (const sf::tensor_description& each : layout.tensors)
         for (std::size_t f = 0; f < layout.fields.size(); ++f) {
             if ((fields >> f & 1) == 0) continue;
-            sf::part_extents x = extents;
+            sf::layout_args x = extents;
             const auto& found = layout.fields[f].field->forms;
             x.field = &found[forms % found.size()];
-            const sf::placement placed = each.place(x);
+            const sf::mapping placed = each.place(x);
             std::vector<std::uint64_t> shape;
             for (std::size_t a = 0; a < placed.axis_count; ++a)
                 if (placed.axes[a].present) shape.push_back(placed.axes[a].extent);
-            const std::uint64_t first = placed.parts[0].behind.empty() ? 0 : extents.value(placed.parts[0].behind);
+            const std::uint64_t first = placed.parts[0].after.empty() ? 0 : extents.value(placed.parts[0].after);
             const std::uint64_t count = each.per_expert() ? extents.value(placed.parts[0].experts) : 1;
             for (std::uint64_t e = 0; e < count && out.size() < most_tensors; ++e) {
                 sf::text name{scope + "."};
@@ -155,7 +155,7 @@ std::vector<std::vector<std::byte>> fused(const sf::copy_plan& plan) {
     return out;
 }
 
-/// Runs a plan by the library and by hand, from memory and by reading, at once and in pieces. Returns its outputs as a set.
+/// Runs a plan by the library and by hand, from memory and by reading, at once and in modes. Returns its outputs as a set.
 laws::packed_set run(const sf::copy_plan& plan, laws::packed_set& set) {
     const laws::executed by_hand = laws::execute(plan, set);
     FUZZ_HOLD(by_hand.in_bounds);
@@ -173,19 +173,19 @@ laws::packed_set run(const sf::copy_plan& plan, laws::packed_set& set) {
         std::uint64_t size_bytes = 0;
         FUZZ_HOLD(sf::tensor_size(each.type, each.shape, size_bytes) == sf::size_verdict::fits && size_bytes == each.size_bytes);
         out.add(std::string{each.name}, each.type, {each.shape.begin(), each.shape.end()}, by_hand.outputs[i]);
-        std::vector<std::byte> pieces(by_hand.outputs[i].size());
-        const auto collected = sf::compare_collected(plan, i);
-        FUZZ_HOLD(collected.has_value() && collected->differing <= collected->experts &&
-                  (each.collected != 0 || collected->experts == 0));
-        const std::size_t half = pieces.size() / 2 + (i & 1);
-        const auto whole = std::span<std::byte>{pieces};
+        std::vector<std::byte> modes(by_hand.outputs[i].size());
+        const auto per_part_scales = sf::compare_scales(plan, i);
+        FUZZ_HOLD(per_part_scales.has_value() && per_part_scales->differing <= per_part_scales->experts &&
+                  (each.per_part_scales != 0 || per_part_scales->experts == 0));
+        const std::size_t half = modes.size() / 2 + (i & 1);
+        const auto whole = std::span<std::byte>{modes};
         const std::size_t cut = half < whole.size() ? half : whole.size();
-        FUZZ_HOLD(sf::gather(plan, i, 0, whole.first(cut)).has_value() &&
-                  sf::gather(plan, i, cut, whole.subspan(cut)).has_value());
-        FUZZ_HOLD(pieces == by_hand.outputs[i]);
+        FUZZ_HOLD(sf::fuse_range(plan, i, 0, whole.first(cut)).has_value() &&
+                  sf::fuse_range(plan, i, cut, whole.subspan(cut)).has_value());
+        FUZZ_HOLD(modes == by_hand.outputs[i]);
         if (const auto view = sf::view(plan, each.local_name); view)
-            FUZZ_HOLD(view->size_bytes() == pieces.size() &&
-                      (pieces.empty() || std::memcmp(view->bytes().data(), pieces.data(), pieces.size()) == 0));
+            FUZZ_HOLD(view->size_bytes() == modes.size() &&
+                      (modes.empty() || std::memcmp(view->bytes().data(), modes.data(), modes.size()) == 0));
     }
     return out;
 }
@@ -207,7 +207,7 @@ void hold_same(const sf::copy_plan& plan, const laws::packed_set& set, const law
 }
 
 /// A scale of a single element fits blocks of 128 x 128 and rows of 32 alike, and the first of these cannot be put together.
-bool of_one_element(const sf::failure& why) { return why.code == sf::errc::cuts_granule; }
+bool of_one_element(const sf::failure& why) { return why.code == sf::errc::splits_block; }
 
 void plan_family(laws::packed_set& set, const sf::family_description& there, const sf::family_description& back, bool unscaled,
                  const std::vector<sf::known_extent>& known) {
@@ -217,18 +217,18 @@ void plan_family(laws::packed_set& set, const sf::family_description& there, con
         const sf::experts_scope scope = (*scopes)[s];
         FUZZ_HOLD(scope.module < there.module_count() && (s < scopes->experts_count()) == (scope.module == 0));
         const auto plan =
-            sf::plan(set, scope, there, sf::direction::forward, {.known_extents = known, .unscaled_codes = unscaled});
+            sf::plan(set, scope, there, sf::direction::forward, {.known_extents = known, .allow_missing_scales = unscaled});
         if (!plan) {
             FUZZ_HOLD(plan.error().message().size() > 0);
             continue;
         }
         laws::packed_set made = run(*plan, set);
-        if (plan->source_form() != sf::experts_form::from || !has_elements(*plan)) continue;
+        if (plan->source_form() != sf::scope_state::pending || !has_elements(*plan)) continue;
         const auto scopes_back = sf::experts_scopes::find(made, back);
         FUZZ_HOLD(scopes_back.has_value() && scopes_back->size() >= 1);
-        if (scopes_back->size() != 1 || (*scopes_back)[0].form != sf::experts_form::from) continue;
+        if (scopes_back->size() != 1 || (*scopes_back)[0].form != sf::scope_state::pending) continue;
         const auto plan_back = sf::plan(made, (*scopes_back)[0], back, sf::direction::forward,
-                                        {.destination_scope = scope.name, .known_extents = known, .unscaled_codes = true});
+                                        {.destination_scope = scope.name, .known_extents = known, .allow_missing_scales = true});
         // what an extent was given for may be a field that only the one form shows; then nothing tells it on the way back
         if (!plan_back && !known.empty()) continue;
         if (!plan_back && of_one_element(plan_back.error())) continue;
@@ -246,7 +246,7 @@ void plan_quantised(std::uint8_t way, fuzz::reader& input) {
     const std::string scope = "m.mlp.experts";
     table tensors = tensors_of(from, scope, input);
     sf::plan_options options;
-    options.unscaled_codes = true;
+    options.allow_missing_scales = true;
     const std::uint8_t cut = input.byte();
     if (cut % 4 == 1) {
         options.sliced_extent = "I";
@@ -261,7 +261,7 @@ void plan_quantised(std::uint8_t way, fuzz::reader& input) {
                              const sf::plan_options& with) {
         const auto members = sf::detail::tensors_under(of, scope);
         FUZZ_HOLD(members.has_value());
-        return sf::detail::plan_members(of, members->span(), scope, a, b, with);
+        return sf::detail::plan_members(of, members->view(), scope, a, b, with);
     };
     for (const sf::layout_description* const to : layouts) {
         const auto plan = plan_of(set, from, *to, options);
@@ -271,7 +271,7 @@ void plan_quantised(std::uint8_t way, fuzz::reader& input) {
         }
         laws::packed_set made = run(*plan, set);
         if (cut % 4 == 1 || cut % 4 == 2 || !has_elements(*plan)) continue;
-        const auto plan_back = plan_of(made, *to, from, {.unscaled_codes = true});
+        const auto plan_back = plan_of(made, *to, from, {.allow_missing_scales = true});
         if (!plan_back && of_one_element(plan_back.error())) continue;
         FUZZ_HOLD(plan_back.has_value());
         hold_same(*plan, set, run(*plan_back, made));
@@ -286,7 +286,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::size_t families = sf::shipped_families::all.size();
     const std::size_t kinds = std::size(laws::all_kinds);
     if (way % 2 == 0) {
-        const sf::known_family& known = sf::shipped_families::all[way / 4 % families];
+        const sf::family_entry& known = sf::shipped_families::all[way / 4 % families];
         const sf::family_description& family = way / 2 % 2 == 0 ? known.fuse : known.unfuse;
         std::vector<sf::known_extent> known_extents;
         const sf::module_description module = family.module_at(way % family.module_count());
@@ -296,7 +296,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         laws::packed_set set = packed(tensors);
         // its own family and one that may not fit, both ways; which family it is only now and then, for that asks all of them
         const std::size_t other = tensors.size() + size;
-        for (const sf::known_family* const each : {&known, &sf::shipped_families::all[other % families]}) {
+        for (const sf::family_entry* const each : {&known, &sf::shipped_families::all[other % families]}) {
             plan_family(set, each->fuse, each->unfuse, way >= 128, known_extents);
             plan_family(set, each->unfuse, each->fuse, way >= 128, known_extents);
         }
@@ -322,7 +322,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         if (input.byte() % 2 == 0) options.sliced_extent = "I";
         options.slice_first = extent(input.byte());
         options.slice_end = extent(input.byte());
-        options.unscaled_codes = input.byte() % 2 == 0;
+        options.allow_missing_scales = input.byte() % 2 == 0;
     }
     break_somewhere(tensors, input);
     laws::packed_set set = packed(tensors);

@@ -66,7 +66,7 @@ bool same(const sf::shard_index& a, const sf::shard_index& b) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const std::string_view input{reinterpret_cast<const char*>(data), size};
     const auto json = fuzz::bytes_of(input);
-    sf::detail::list<sf::failure> problems;
+    sf::vector<sf::failure> problems;
     const auto index = sf::shard_index::parse(json);
     const auto tolerant = sf::shard_index::parse(json, problems);
     FUZZ_HOLD(!index.has_value() || (tolerant.has_value() && problems.empty() && same(*index, *tolerant) &&
@@ -81,7 +81,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         entries.push_back({tolerant->tensor(i), tolerant->file(tolerant->file_of(i))});
     const auto written = sf::encode_index(entries, tolerant->total_size_bytes());
     FUZZ_HOLD(written.has_value());
-    const auto again = sf::shard_index::parse(written->span());
+    const auto again = sf::shard_index::parse(written->view());
     FUZZ_HOLD(again.has_value() && same(*tolerant, *again));
     // a file that only a refused line names is still a file of the index
     FUZZ_HOLD(again->file_count() == tolerant->file_count() ||

@@ -31,7 +31,7 @@ int main(int count, char** arguments) {
     const auto loaded = sf::tensor_file::open(arguments[2]);
     if (!loaded) return report(loaded.error());
     const std::string scope = "model.layers.1.mlp.experts";
-    const auto plan = sf::plan<sf::layouts::qwen2_moe>(*checkpoint, scope);
+    const auto plan = sf::plan<sf::families::qwen2_moe>(*checkpoint, scope);
     if (!plan) return report(plan.error());
     std::size_t equal = 0;
     for (const sf::plan_output& output : plan->outputs()) {

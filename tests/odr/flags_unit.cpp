@@ -25,7 +25,7 @@ sf::result<sf::checkpoint> open(const char* path) { return sf::checkpoint::open(
 sf::failure fail(const sf::checkpoint& checkpoint) { return checkpoint.find("no such tensor").error(); }
 
 std::vector<std::byte> fuse(const sf::checkpoint& checkpoint) {
-    const auto plan = sf::plan<sf::layouts::qwen2_moe>(checkpoint, "model.layers.0.mlp.experts");
+    const auto plan = sf::plan<sf::families::qwen2_moe>(checkpoint, "model.layers.0.mlp.experts");
     if (!plan) return {};
     const auto gate_up = plan->output("gate_up_proj");
     if (!gate_up) return {};

@@ -3,7 +3,7 @@
 #   cmake -DCXX=g++ [-DCXX_FLAGS=…] -DINCLUDE=include -DWORK=directory -P macros.cmake
 cmake_minimum_required(VERSION 3.24)
 separate_arguments(flags NATIVE_COMMAND "${CXX_FLAGS}")
-file(GLOB headers RELATIVE "${INCLUDE}" "${INCLUDE}/safefuse/*.hpp" "${INCLUDE}/safefuse/layouts/*.hpp")
+file(GLOB headers RELATIVE "${INCLUDE}" "${INCLUDE}/safefuse/*.hpp" "${INCLUDE}/safefuse/[a-z]*/*.hpp")
 list(TRANSFORM headers REPLACE "(.+)" "#include <\\1>\n" OUTPUT_VARIABLE text)
 list(JOIN text "" text)
 file(WRITE "${WORK}/every_header.cpp" "${text}")

@@ -11,7 +11,7 @@ answer SAFEFUSE_ODR_ASK(const char* path) {
     found.refusal = sf::checkpoint::open("no such checkpoint").error().message().c_str();
     const auto checkpoint = sf::checkpoint::open(path);
     if (!checkpoint) return found;
-    const auto plan = sf::plan<sf::layouts::qwen2_moe>(*checkpoint, "model.layers.0.mlp.experts");
+    const auto plan = sf::plan<sf::families::qwen2_moe>(*checkpoint, "model.layers.0.mlp.experts");
     if (!plan) return found;
     const auto gate_up = plan->output("gate_up_proj");
     if (!gate_up) return found;

@@ -19,7 +19,7 @@ template <class Checkpoint>
 int run(const char* name, const char* from, const char* to, const char* back) {
     const auto set = Checkpoint::open(from);
     if (!set) return stop(set.error());
-    const sf::known_family* const family = sf::find_family(name);
+    const sf::family_entry* const family = sf::find_family(name);
     if (family == nullptr) return std::fprintf(stderr, "error: an unknown family\n"), 1;
     const auto plan = sf::rewrite_plan::make(*set, family->fuse);
     if (!plan) return stop(plan.error());

@@ -55,12 +55,12 @@ public:
     sf::tensor_spec spec(std::size_t i) const noexcept {
         return {entries_[i].name, entries_[i].type, entries_[i].shape};
     }
-    sf::tensor_place place(std::size_t i) const noexcept { return places_[i]; }
+    sf::tensor_location place(std::size_t i) const noexcept { return places_[i]; }
     std::string_view source_name(std::uint32_t source) const noexcept {
         return source == 0 ? "a.safetensors" : "b.safetensors";
     }
-    sf::sequence<const std::byte> source_bytes(std::uint32_t) const noexcept { return {}; }
-    sf::result<void> read(std::uint32_t, u64, sf::sequence<std::byte>) const noexcept {
+    sf::span<const std::byte> source_bytes(std::uint32_t) const noexcept { return {}; }
+    sf::result<void> read(std::uint32_t, u64, sf::span<std::byte>) const noexcept {
         return sf::failure{.code = sf::errc::io_error};
     }
 
@@ -69,7 +69,7 @@ public:
 
 private:
     std::vector<entry> entries_;
-    std::vector<sf::tensor_place> places_;
+    std::vector<sf::tensor_location> places_;
 };
 
 /// Whether only a few shapes are planned.
@@ -108,19 +108,19 @@ constexpr sizes shapes[] = {{2, 4, 6, 2},
 bool is_in_brief(const sizes& x) { return x.e == 4 || (x.e == 2 && x.i == 4); }
 
 std::vector<sf::known_extent> extents_of(const sf::layout_description& layout, const sizes& x) {
-    sf::part_extents extents;
+    sf::layout_args extents;
     for (const sf::tensor_description& each : layout.tensors) {
-        const sf::placement placed = each.place(extents);
+        const sf::mapping placed = each.place(extents);
         for (std::size_t p = 0; p < placed.part_count; ++p) {
-            const sf::part_placement& part = placed.parts[p];
-            if (!part.experts.empty()) static_cast<void>(extents.symbol(part.experts));
-            if (!part.behind.empty()) static_cast<void>(extents.symbol(part.behind));
+            const sf::part_mapping& part = placed.parts[p];
+            if (!part.experts.empty()) static_cast<void>(extents.dim(part.experts));
+            if (!part.after.empty()) static_cast<void>(extents.dim(part.after));
             for (std::size_t a = 0; a < part.part_axes; ++a)
-                static_cast<void>(extents.symbol(part.extents[a]));
+                static_cast<void>(extents.dim(part.extents[a]));
         }
     }
     std::vector<sf::known_extent> out;
-    for (std::size_t s = 0; s < extents.symbol_count; ++s) {
+    for (std::size_t s = 0; s < extents.dim_count; ++s) {
         const std::string_view name = extents.names[s];
         out.push_back({name, name == "E"   ? x.e
                              : name == "I" ? x.i
@@ -136,22 +136,22 @@ std::vector<sf::known_extent> extents_of(const sf::layout_description& layout, c
 std::vector<entry> tensors_of(const sf::layout_description& layout, const std::string& scope,
                               const sizes& size, sf::dtype type, std::uint32_t fields,
                               std::size_t form) {
-    sf::part_extents extents;
+    sf::layout_args extents;
     for (const sf::known_extent& each : extents_of(layout, size))
-        extents.values[extents.symbol(each.name)] = each.value;
+        extents.values[extents.dim(each.name)] = each.value;
     std::vector<entry> out;
     for (const sf::tensor_description& each : layout.tensors)
         for (std::size_t f = 0; f < layout.fields.size(); ++f) {
             if ((fields >> f & 1) == 0) continue;
             const sf::field_description& field = *layout.fields[f].field;
-            sf::part_extents x = extents;
+            sf::layout_args x = extents;
             x.field = &field.forms[form % field.forms.size()];
-            const sf::placement placed = each.place(x);
+            const sf::mapping placed = each.place(x);
             std::vector<u64> shape;
             for (std::size_t a = 0; a < placed.axis_count; ++a)
                 if (placed.axes[a].present) shape.push_back(placed.axes[a].extent);
             const u64 first =
-                placed.parts[0].behind.empty() ? 0 : extents.value(placed.parts[0].behind);
+                placed.parts[0].after.empty() ? 0 : extents.value(placed.parts[0].after);
             const u64 count = each.per_expert() ? extents.value(placed.parts[0].experts) : 1;
             for (u64 e = 0; e < count && out.size() < 2000; ++e) {
                 sf::text name{scope + "."};
@@ -265,7 +265,7 @@ private:
                                std::string{sf::name(each.type)} + " [";
             for (const u64 extent : each.shape) text += std::to_string(extent) + " ";
             line(text + "] " + std::to_string(each.size_bytes) + " " +
-                 std::to_string(each.collected));
+                 std::to_string(each.per_part_scales));
         }
         for (const sf::copy_block& each : plan.blocks()) print("  copy", each);
         for (const sf::copy_block& each : plan.equal_blocks()) print("  equal", each);
@@ -302,7 +302,7 @@ std::vector<cut> cuts(bool unscaled) {
     std::vector<cut> out;
     const auto add = [&](std::string name, auto change) {
         sf::plan_options options;
-        options.unscaled_codes = unscaled;
+        options.allow_missing_scales = unscaled;
         change(options);
         out.push_back({std::move(name), options});
     };
@@ -442,7 +442,7 @@ void dump_family(report& out, const sf::family_description& family,
                         if (seed == 3 && hostile.size() != 0)
                             hostile.resize(by.next(hostile.size()), 3);
                         dump_scopes(out, hostile, family, what + "broken " + std::to_string(seed),
-                                    {.known_extents = known, .unscaled_codes = unscaled});
+                                    {.known_extents = known, .allow_missing_scales = unscaled});
                     }
                 }
             }
@@ -450,23 +450,23 @@ void dump_family(report& out, const sf::family_description& family,
 }
 
 using rows_in_turn = sf::layout<
-    sf::as_parameters,
+    sf::parameter_suffixes,
     sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 2, sf::layouts::gate, sf::layouts::up>>>,
     sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>;
 using columns_in_turn = sf::layout<
-    sf::as_parameters,
+    sf::parameter_suffixes,
     sf::tensor<
         "gate_up_proj",
         sf::transpose<1, 2, sf::stack<sf::interleave<0, 1, sf::layouts::gate, sf::layouts::up>>>>,
     sf::tensor<"down_proj", sf::transpose<1, 2, sf::stack<sf::layouts::down>>>>;
 using turns_of_turns = sf::layout<
-    sf::as_modules,
-    sf::tensor<"{expert}.all",
+    sf::module_suffixes,
+    sf::tensor<"{i}.all",
                sf::interleave<0, 4, sf::interleave<0, 2, sf::layouts::gate, sf::layouts::up>,
                               sf::concat<0, sf::transpose<0, 1, sf::layouts::down>,
                                          sf::transpose<0, 1, sf::part<"extra", "H", "I">>>>>>;
 using flat_stacks = sf::layout<
-    sf::as_parameters,
+    sf::parameter_suffixes,
     sf::tensor<"w13", sf::flatten<0, sf::stack<sf::concat<0, sf::layouts::gate, sf::layouts::up>>>>,
     sf::tensor<"w2", sf::flatten<1, sf::stack<sf::layouts::down>>>>;
 
@@ -483,7 +483,7 @@ std::vector<named_layout> all_layouts() {
                                   {"columns_in_turn", &columns_in_turn::description},
                                   {"turns_of_turns", &turns_of_turns::description},
                                   {"flat_stacks", &flat_stacks::description}};
-    for (const sf::known_engine& each : sf::shipped_engines::all)
+    for (const sf::engine_entry& each : sf::shipped_engines::all)
         out.push_back({std::string{each.name}, each.layout});
     return out;
 }
@@ -515,7 +515,7 @@ void dump_pair(report& out, const sf::layout_description& from, const sf::layout
                 break_somewhere(tensors, by);
                 if (size.e < 100)
                     dump_layouts(out, named_shapes{tensors}, scope, from, to, what + "broken",
-                                 {.unscaled_codes = number % 2 == 0});
+                                 {.allow_missing_scales = number % 2 == 0});
             }
         }
 }
@@ -531,7 +531,7 @@ int main(int argc, char** argv) {
         known.assign(std::istreambuf_iterator<char>{file}, {});
     }
     report out{!how.empty(), how == "--check" ? &known : nullptr};
-    for (const sf::known_family& each : sf::shipped_families::all) {
+    for (const sf::family_entry& each : sf::shipped_families::all) {
         out.begin("fuse_" + std::string{each.fuse.name});
         dump_family(out, each.fuse, each.unfuse);
         out.begin("unfuse_" + std::string{each.fuse.name});

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: what differs between compilers. No macro here changes a class member, a signature or a body.
 #ifndef SAFEFUSE_CORE_CONFIG_HPP
 #define SAFEFUSE_CORE_CONFIG_HPP
@@ -22,13 +24,13 @@
 // Inlined at each of many calls, what is not called often would be most of what a loader links.
 #if defined(_MSC_VER) && !defined(__clang__)
 /// Marks a function that is kept out of line: one copy serves all callers.
-#define SAFEFUSE_OUT_OF_LINE __declspec(noinline)
+#define SAFEFUSE_NOINLINE __declspec(noinline)
 /// The same for one that only failures call: what leads to it is made small and laid aside. Never for what every call comes by, for
 /// then the compiler takes the caller's own code for rare.
-#define SAFEFUSE_RARE __declspec(noinline)
+#define SAFEFUSE_COLD __declspec(noinline)
 #else
-#define SAFEFUSE_OUT_OF_LINE [[gnu::noinline]]
-#define SAFEFUSE_RARE [[gnu::noinline, gnu::cold]]
+#define SAFEFUSE_NOINLINE [[gnu::noinline]]
+#define SAFEFUSE_COLD [[gnu::noinline, gnu::cold]]
 #endif
 
 #endif

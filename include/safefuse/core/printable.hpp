@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: text that came from a file, made fit for a terminal.
 #ifndef SAFEFUSE_CORE_PRINTABLE_HPP
 #define SAFEFUSE_CORE_PRINTABLE_HPP
@@ -10,7 +12,8 @@
 #include <safefuse/core/detail/utf8.hpp>
 #include <safefuse/core/text.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// One character of a text that should be UTF-8.
 struct character {
@@ -41,7 +44,7 @@ struct character {
 /// \n, \r, \t, \u001b or \xff. A backslash stays as it is, so the result is for people and not for programs. Whoever prints names,
 /// metadata or paths that came from a file prints them so; `failure::message()` does.
 /// Returns false if memory ran out; part of the text may then have been appended.
-SAFEFUSE_OUT_OF_LINE inline bool append_printable(text& out, std::string_view characters) noexcept {
+SAFEFUSE_NOINLINE inline bool append_printable(text& out, std::string_view characters) noexcept {
     std::size_t kept = 0;  // bytes at the front that need no escape
     while (kept < characters.size()) {
         const character next = first_character(characters.substr(kept));
@@ -80,6 +83,7 @@ SAFEFUSE_OUT_OF_LINE inline bool append_printable(text& out, std::string_view ch
     return out;
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

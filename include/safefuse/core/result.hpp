@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: how calls fail. Every call that can fail returns result<T>; a failure says what, where and by how much.
 #ifndef SAFEFUSE_CORE_RESULT_HPP
 #define SAFEFUSE_CORE_RESULT_HPP
@@ -13,7 +15,8 @@
 #include <safefuse/core/printable.hpp>
 #include <safefuse/core/text.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// What went wrong. `sentence(errc)` has one plain line for each.
 enum class errc : std::uint8_t {
@@ -67,14 +70,14 @@ enum class errc : std::uint8_t {
     unknown_family,
     ambiguous_family,
     missing_expert,
-    missing_part,
+    missing_key,
     duplicate_expert,
     shape_mismatch,
     dtype_mismatch,
     both_layouts,
-    leftover_tensor,
-    unscaled_codes,
-    cuts_granule,
+    unexpected_key,
+    missing_scales,
+    splits_block,
     unnested_groups,
     unexpected_extent,
     parts_differ,
@@ -142,14 +145,14 @@ enum class errc : std::uint8_t {
     case errc::unknown_family: return "unknown model family";
     case errc::ambiguous_family: return "more than one model family fits";
     case errc::missing_expert: return "an expert is missing";
-    case errc::missing_part: return "a part of an expert is missing";
+    case errc::missing_key: return "a part of an expert is missing";
     case errc::duplicate_expert: return "a part of an expert is there twice";
     case errc::shape_mismatch: return "the shape does not fit";
     case errc::dtype_mismatch: return "the dtype does not fit";
     case errc::both_layouts: return "the experts are there both fused and one by one";
-    case errc::leftover_tensor: return "a tensor among the experts belongs to no known part";
-    case errc::unscaled_codes: return "quantised codes without their scales";
-    case errc::cuts_granule: return "a packed or block-scaled group of elements would be cut";
+    case errc::unexpected_key: return "a tensor among the experts belongs to no known part";
+    case errc::missing_scales: return "quantised codes without their scales";
+    case errc::splits_block: return "a packed or block-scaled group of elements would be cut";
     case errc::unnested_groups: return "the interleave groups of the two layouts do not nest";
     case errc::unexpected_extent: return "an extent is not what it was said to be";
     case errc::parts_differ: return "parts that the layout stores once differ";
@@ -169,19 +172,19 @@ enum class errc : std::uint8_t {
 }
 
 /// The stand-in for a number that a failure does not have.
-inline constexpr std::uint64_t no_number = ~std::uint64_t{0};
+inline constexpr std::uint64_t unknown = ~std::uint64_t{0};
 
-/// What went wrong, where, and by how much. Members that do not apply are empty or `no_number`.
+/// What went wrong, where, and by how much. Members that do not apply are empty or `unknown`.
 struct failure {
     errc code{};                         ///< what went wrong
     text file{};                         ///< path of the file or directory
     text tensor{};                       ///< full name of the tensor
     text scope{};                        ///< experts module, such as model.layers.3.mlp.experts
     text detail{};                       ///< what `sentence(code)` leaves open
-    std::uint64_t expert = no_number;    ///< index of the expert in its scope
-    std::uint64_t offset = no_number;    ///< byte in the file
-    std::uint64_t expected = no_number;  ///< what should be there: bytes, or a count
-    std::uint64_t actual = no_number;    ///< what is there
+    std::uint64_t expert = unknown;    ///< index of the expert in its scope
+    std::uint64_t offset = unknown;    ///< byte in the file
+    std::uint64_t expected = unknown;  ///< what should be there: bytes, or a count
+    std::uint64_t actual = unknown;    ///< what is there
     int os_error = 0;                    ///< errno or GetLastError()
 
     /// One sentence that names everything known about the failure, fit for a terminal: see append_printable.
@@ -207,7 +210,7 @@ struct failure {
             out.append(")");
         }
         const auto number = [&](const char* label, std::uint64_t value) noexcept {
-            if (value == no_number) return;
+            if (value == unknown) return;
             out.append(label);
             out.append_count(value);
         };
@@ -215,7 +218,7 @@ struct failure {
         number(", at byte ", offset);
         number(", expected ", expected);
         number(", found ", actual);
-        if (expected != no_number && actual != no_number && (code == errc::data_truncated || code == errc::trailing_bytes)) {
+        if (expected != unknown && actual != unknown && (code == errc::data_truncated || code == errc::trailing_bytes)) {
             out.append(": ");
             out.append_count(code == errc::data_truncated ? expected - actual : actual - expected);
             out.append(code == errc::data_truncated ? " bytes short" : " bytes too many");
@@ -231,9 +234,9 @@ struct failure {
 namespace detail {
 
 // One copy of how failures are made and destroyed: they are large, and every function that can fail would have its own.
-SAFEFUSE_RARE inline void make_failure(failure* at, failure&& from) noexcept { new (at) failure{std::move(from)}; }
-SAFEFUSE_RARE inline void make_failure(failure* at, const failure& from) noexcept { new (at) failure{from}; }
-SAFEFUSE_RARE inline void end_failure(failure& error) noexcept { error.~failure(); }
+SAFEFUSE_COLD inline void make_failure(failure* at, failure&& from) noexcept { new (at) failure{std::move(from)}; }
+SAFEFUSE_COLD inline void make_failure(failure* at, const failure& from) noexcept { new (at) failure{from}; }
+SAFEFUSE_COLD inline void end_failure(failure& error) noexcept { error.~failure(); }
 
 }  // namespace detail
 
@@ -419,6 +422,7 @@ private:
     };
 };
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: elements in a row that belong to somebody else: bytes, extents, entries of tables. Spans convert to it and it converts to
 // spans; it is not std::span because that would be a fifth of what the compiler does to include this library.
 #ifndef SAFEFUSE_CORE_SPAN_HPP
@@ -9,7 +11,8 @@
 
 #include <safefuse/core/config.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 // g++ takes whatever a member function of a temporary returns for a part of that temporary; of std::span alone it knows better.
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 13
@@ -21,32 +24,32 @@ namespace safefuse::inline SAFEFUSE_ABI {
 /// const, convert to it, and it converts to a span.
 ///   lifetime  the elements stay their owner's
 template <class T>
-class sequence {
+class span {
 public:
     /// As containers call it.
     using value_type = std::remove_cv_t<T>;
     /// As containers call it.
     using iterator = T*;
 
-    constexpr sequence() noexcept = default;
+    constexpr span() noexcept = default;
     /// The `count` elements from `first` on.
-    constexpr sequence(T* first, std::size_t count) noexcept : first_{first}, count_{count} {}
+    constexpr span(T* first, std::size_t count) noexcept : first_{first}, count_{count} {}
     /// {0, 3} is two extents to its writer, and no null pointer.
-    sequence(int, std::size_t) = delete;
+    span(int, std::size_t) = delete;
     /// An array, as it is.
     template <std::size_t Count>
-    constexpr sequence(T (&elements)[Count]) noexcept : first_{elements}, count_{Count} {}  // NOLINT: a view converts
+    constexpr span(T (&elements)[Count]) noexcept : first_{elements}, count_{Count} {}  // NOLINT: a view converts
     /// Whatever has data() and size() of its own elements; what is to be written to, nothing that ends with the expression.
     template <class Container>
         requires requires(Container& container) {
-            requires !std::is_same_v<std::remove_cv_t<Container>, sequence>;
+            requires !std::is_same_v<std::remove_cv_t<Container>, span>;
             requires std::is_const_v<T> || std::is_lvalue_reference_v<Container> ||
                          std::ranges::enable_borrowed_range<std::remove_cv_t<Container>>;
             // What may become const, but neither void nor a base class. (A function pointer as a parameter here stops nvcc 13.)
             requires std::is_convertible_v<std::remove_pointer_t<decltype(container.data())>* const*, T* const*>;
             static_cast<std::size_t>(container.size());
         }
-    constexpr sequence(Container&& container) noexcept
+    constexpr span(Container&& container) noexcept
         : first_{container.data()}, count_{static_cast<std::size_t>(container.size())} {}  // NOLINT
 
     /// The first element; null where there is none.
@@ -70,11 +73,11 @@ public:
     /// @}
     /// @{
     /// The elements from `first` on, `count` of them; which must be there. Without a count, or with std::dynamic_extent: all of them.
-    [[nodiscard]] constexpr sequence subspan(std::size_t first, std::size_t count = static_cast<std::size_t>(-1)) const noexcept {
+    [[nodiscard]] constexpr span subspan(std::size_t first, std::size_t count = static_cast<std::size_t>(-1)) const noexcept {
         return {first_ + first, count == static_cast<std::size_t>(-1) ? count_ - first : count};
     }
-    [[nodiscard]] constexpr sequence first(std::size_t count) const noexcept { return {first_, count}; }
-    [[nodiscard]] constexpr sequence last(std::size_t count) const noexcept { return {first_ + (count_ - count), count}; }
+    [[nodiscard]] constexpr span first(std::size_t count) const noexcept { return {first_, count}; }
+    [[nodiscard]] constexpr span last(std::size_t count) const noexcept { return {first_ + (count_ - count), count}; }
     /// @}
 
 private:
@@ -85,25 +88,26 @@ private:
 /// @{
 /// The elements of what they are made of.
 template <class T>
-sequence(T*, std::size_t) -> sequence<T>;
+span(T*, std::size_t) -> span<T>;
 template <class T, std::size_t Count>
-sequence(T (&)[Count]) -> sequence<T>;
+span(T (&)[Count]) -> span<T>;
 template <class Container>
-sequence(Container&& container) -> sequence<std::remove_pointer_t<decltype(container.data())>>;
+span(Container&& container) -> span<std::remove_pointer_t<decltype(container.data())>>;
 /// @}
 
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 13
 #pragma GCC diagnostic pop
 #endif
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 /// @cond
-// A sequence may outlive itself, for it owns nothing; and so it is copied into what is made of it, not referred to.
+// A span may outlive itself, for it owns nothing; and so it is copied into what is made of it, not referred to.
 template <class T>
-inline constexpr bool std::ranges::enable_view<safefuse::sequence<T>> = true;
+inline constexpr bool std::ranges::enable_view<safefuse::span<T>> = true;
 template <class T>
-inline constexpr bool std::ranges::enable_borrowed_range<safefuse::sequence<T>> = true;
+inline constexpr bool std::ranges::enable_borrowed_range<safefuse::span<T>> = true;
 /// @endcond
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: owned characters for names and messages. <string> costs more to compile than the rest of the library.
 #ifndef SAFEFUSE_CORE_TEXT_HPP
 #define SAFEFUSE_CORE_TEXT_HPP
@@ -12,7 +14,8 @@
 #include <safefuse/core/config.hpp>
 #include <safefuse/core/detail/plain.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// Owned, zero-terminated characters. Nothing here throws: where memory runs out, the text stays as it was.
 class text {
@@ -20,9 +23,9 @@ public:
     text() noexcept = default;
     /// @{
     /// A copy of the characters; empty when memory ran out.
-    SAFEFUSE_OUT_OF_LINE text(std::string_view characters) noexcept { append(characters); }  // NOLINT: names convert
+    SAFEFUSE_NOINLINE text(std::string_view characters) noexcept { append(characters); }  // NOLINT: names convert
     text(const char* characters) noexcept : text{std::string_view{characters}} {}            // NOLINT
-    SAFEFUSE_OUT_OF_LINE text(const text& other) noexcept : text{other.view()} {}
+    SAFEFUSE_NOINLINE text(const text& other) noexcept : text{other.view()} {}
     /// @}
     /// The other is then empty.
     text(text&& other) noexcept : block_{other.block_} { other.block_ = nullptr; }
@@ -44,7 +47,7 @@ public:
     /// @{
     /// The characters, without the zero.
     ///   lifetime  until the text changes
-    [[nodiscard]] SAFEFUSE_OUT_OF_LINE std::string_view view() const noexcept SAFEFUSE_LIFETIMEBOUND {
+    [[nodiscard]] SAFEFUSE_NOINLINE std::string_view view() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return detail::characters_at(c_str(), size());
     }
     operator std::string_view() const noexcept SAFEFUSE_LIFETIMEBOUND { return view(); }  // NOLINT
@@ -60,7 +63,7 @@ public:
     [[nodiscard]] bool empty() const noexcept { return size() == 0; }
 
     /// Returns false when memory ran out.
-    SAFEFUSE_OUT_OF_LINE bool append(std::string_view more) noexcept {
+    SAFEFUSE_NOINLINE bool append(std::string_view more) noexcept {
         if (more.empty()) return true;
         const std::size_t before = size(), after = before + more.size();
         if (block_ == nullptr || after > block_->capacity) {
@@ -94,7 +97,7 @@ public:
     /// @}
 
 private:
-    SAFEFUSE_OUT_OF_LINE bool append_digits(std::uint64_t number, bool grouped) noexcept {
+    SAFEFUSE_NOINLINE bool append_digits(std::uint64_t number, bool grouped) noexcept {
         char digits[32];
         std::size_t first = sizeof digits;
         for (int count = 0; first == sizeof digits || number != 0; ++count, number /= 10) {
@@ -113,6 +116,7 @@ private:
     block* block_ = nullptr;
 };
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

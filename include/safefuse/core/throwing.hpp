@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: for callers who prefer exceptions. Opt-in: nothing else in the library includes it, and only it names `throw`.
 #ifndef SAFEFUSE_CORE_THROWING_HPP
 #define SAFEFUSE_CORE_THROWING_HPP
@@ -7,7 +9,8 @@
 
 #include <safefuse/core/result.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// A failure as an exception.
 class failure_exception : public std::exception {
@@ -33,6 +36,7 @@ T or_throw(result<T>&& outcome) {
     if constexpr (!std::is_void_v<T>) return *std::move(outcome);
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: which family a checkpoint is of: by its model_type, or else by the names of its tensors.
 #ifndef SAFEFUSE_DETECT_DETECT_HPP
 #define SAFEFUSE_DETECT_DETECT_HPP
@@ -15,10 +17,11 @@
 #include <safefuse/plan/scopes.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// A family as data, both ways.
-struct known_family {
+struct family_entry {
     family_description fuse;    ///< from the hub to the model
     family_description unfuse;  ///< and back
 };
@@ -27,35 +30,35 @@ struct known_family {
 template <class... Family>
 struct family_list {
 private:
-    static constexpr known_family list[] = {{description_of<Family>, inverse_of<Family>}...};
+    static constexpr family_entry list[] = {{description_of<Family>, inverse_of<Family>}...};
 
 public:
     /// The families as data, in the order of the list.
-    static constexpr sequence<const known_family> all{list};
+    static constexpr span<const family_entry> all{list};
 
     /// Calls `f.template operator()<Family>()` for the type of that entry; false for none.
     template <class F>
-    static constexpr bool visit(const known_family* entry, F& f) {
-        const known_family* each = list;
+    static constexpr bool visit(const family_entry* entry, F& f) {
+        const family_entry* each = list;
         return ((entry == each++ && (f.template operator()<Family>(), true)) || ...);
     }
 };
 
 /// All families that the library ships.
 using shipped_families =
-    family_list<layouts::qwen2_moe, layouts::aria, layouts::aria_text, layouts::axk1, layouts::axk2, layouts::dbrx,
-                layouts::deepseek_ocr2, layouts::deepseek_v4, layouts::ernie4_5_moe, layouts::ernie4_5_vl_moe,
-                layouts::exaone_moe, layouts::gemma4, layouts::glm5_next, layouts::gpt_oss, layouts::granitemoe,
-                layouts::granitemoe_swa, layouts::hy_v3, layouts::hy_v4, layouts::inkling_mm_model, layouts::jamba,
-                layouts::jetmoe, layouts::kimi_k25, layouts::kimi_linear, layouts::laguna, layouts::lfm2_moe, layouts::llama4,
-                layouts::longcat_flash, layouts::mimo_v2_flash, layouts::minimax_m3_vl, layouts::mistral4, layouts::mixtral,
-                layouts::nemotron_h, layouts::openai_privacy_filter, layouts::phimoe, layouts::qwen3_5_moe_text,
-                layouts::qwen3_vl_moe, layouts::qwen4_exp, layouts::qwen4_exp_text, layouts::step3p7>;
+    family_list<families::qwen2_moe, families::aria, families::aria_text, families::axk1, families::axk2, families::dbrx,
+                families::deepseek_ocr2, families::deepseek_v4, families::ernie4_5_moe, families::ernie4_5_vl_moe,
+                families::exaone_moe, families::gemma4, families::glm5_next, families::gpt_oss, families::granitemoe,
+                families::granitemoe_swa, families::hy_v3, families::hy_v4, families::inkling_mm_model, families::jamba,
+                families::jetmoe, families::kimi_k25, families::kimi_linear, families::laguna, families::lfm2_moe, families::llama4,
+                families::longcat_flash, families::mimo_v2_flash, families::minimax_m3_vl, families::mistral4, families::mixtral,
+                families::nemotron_h, families::openai_privacy_filter, families::phimoe, families::qwen3_5_moe_text,
+                families::qwen3_vl_moe, families::qwen4_exp, families::qwen4_exp_text, families::step3p7>;
 
 /// The family of that name or model type, or null.
 template <class Families = shipped_families>
-[[nodiscard]] constexpr const known_family* find_family(std::string_view name) noexcept {
-    for (const known_family& each : Families::all) {
+[[nodiscard]] constexpr const family_entry* find_family(std::string_view name) noexcept {
+    for (const family_entry& each : Families::all) {
         if (each.fuse.name == name) return &each;
         for (const std::string_view type : each.fuse.model_types)
             if (type == name) return &each;
@@ -65,9 +68,9 @@ template <class Families = shipped_families>
 
 namespace detail {
 
-inline text family_names(sequence<const known_family> families) noexcept {
+inline text family_names(span<const family_entry> families) noexcept {
     text out{"known are "};
-    for (const known_family& each : families) {
+    for (const family_entry& each : families) {
         if (&each != families.data()) out.append(", ");
         out.append(each.fuse.name);
     }
@@ -78,7 +81,7 @@ inline text family_names(sequence<const known_family> families) noexcept {
 
 /// The names of all families, for messages.
 template <class Families = shipped_families>
-text known_family_names() noexcept {
+text family_names() noexcept {
     return detail::family_names(Families::all);
 }
 
@@ -94,8 +97,8 @@ struct rename_fit {
 inline result<rename_fit> fit_renames(const tensor_set_ref& set, const experts_scopes& scopes,
                                       const rename_list& renames) noexcept {
     if (renames.empty()) return rename_fit{};
-    array<std::uint8_t> seen;  // by rename: 1 in turn, 2 as the names are
-    array<bool> is_expert;     // most tensors are; one of each scope says what becomes of its name
+    vector<std::uint8_t> seen;  // by rename: 1 in turn, 2 as the names are
+    vector<bool> is_expert;     // most tensors are; one of each scope says what becomes of its name
     if (!seen.resize(renames.size(), 0) || !is_expert.resize(set.size(), false)) return failure{.code = errc::out_of_memory};
     for (std::size_t s = 0; s < scopes.experts_count(); ++s)
         for (const std::uint32_t member : scopes[s].tensors.subspan(1)) is_expert[member] = true;
@@ -124,23 +127,23 @@ inline result<rename_fit> fit_renames(const tensor_set_ref& set, const experts_s
 }
 
 /// For plans that are only looked at.
-inline constexpr plan_options of_any_type{.unscaled_codes = true};
+inline constexpr plan_options of_any_type{.allow_missing_scales = true};
 
 /// Whether any experts are in the form that a family begins with. Where both forms are spelled alike, plans tell, for all shapes
 /// count.
 inline result<bool> has_source_form(const tensor_set_ref& set, const experts_scopes& kinds,
                                     const family_description& family) noexcept {
     bool named = false;
-    for (std::size_t i = 0; !named && i < kinds.experts_count(); ++i) named = kinds[i].form != experts_form::to;
+    for (std::size_t i = 0; !named && i < kinds.experts_count(); ++i) named = kinds[i].form != scope_state::done;
     if (!named || !spelled_alike(*family.from, *family.to)) return named;
     const auto scopes = experts_scopes::find(set, family);
     if (!scopes) return scopes.error();
     bool fits = false;
     for (std::size_t i = 0; !fits && i < scopes->experts_count(); ++i) {
-        if ((*scopes)[i].form == experts_form::to) continue;
+        if ((*scopes)[i].form == scope_state::done) continue;
         const auto made = plan(set, (*scopes)[i], family, direction::forward, of_any_type);
         if (!made && made.error().code == errc::out_of_memory) return made.error();
-        fits = !made || made->source_form() != experts_form::to;
+        fits = !made || made->source_form() != scope_state::done;
     }
     return fits;
 }
@@ -202,10 +205,10 @@ inline result<copy_plan> plan_first(const tensor_set_ref& set, const tensor_set_
     for (std::size_t s = 0; s < whole->experts_count(); ++s) {
         experts_scope scope = (*whole)[s];
         if (scope.name != first.name) continue;
-        array<std::uint32_t> members;
+        vector<std::uint32_t> members;
         for (const std::uint32_t member : scope.tensors)
             if (!members.push(nearby.number(member))) return failure{.code = errc::out_of_memory};
-        scope.tensors = members.span();
+        scope.tensors = members.view();
         return plan(set, scope, family, direction::forward, of_any_type);
     }
     return failure{.code = errc::no_experts};
@@ -240,11 +243,11 @@ inline result<bool> same_work(const tensor_set_ref& set, const tensor_set_ref& k
 
 /// Of several candidates, those whose experts can be planned: more gates than down matrices, say, tells of a family. Where none can,
 /// the first one, whose plan will say what is wrong.
-inline result<void> keep_plannable(const tensor_set_ref& set, const tensor_set_ref& kinds, array<const known_family*>& candidates,
+inline result<void> keep_plannable(const tensor_set_ref& set, const tensor_set_ref& kinds, vector<const family_entry*>& candidates,
                                    bool unfuse) noexcept {
     if (candidates.size() < 2) return {};
-    array<const known_family*> kept;
-    for (const known_family* const each : candidates) {
+    vector<const family_entry*> kept;
+    for (const family_entry* const each : candidates) {
         const auto plan = plan_first(set, kinds, unfuse ? each->unfuse : each->fuse);
         if (!plan && plan.error().code == errc::out_of_memory) return plan.error();
         if (plan && !kept.push(each)) return failure{.code = errc::out_of_memory};
@@ -256,11 +259,11 @@ inline result<void> keep_plannable(const tensor_set_ref& set, const tensor_set_r
 
 /// What a model holds may be stored so, too: where names of the model's form, or shapes alone, tell of a family, so may one be meant
 /// that would leave these tensors as they are.
-inline result<void> add_lookalikes(const tensor_set_ref& set, const tensor_set_ref& kinds, sequence<const known_family> families,
-                                   array<const known_family*>& candidates, bool unfuse) noexcept {
+inline result<void> add_lookalikes(const tensor_set_ref& set, const tensor_set_ref& kinds, span<const family_entry> families,
+                                   vector<const family_entry*>& candidates, bool unfuse) noexcept {
     bool any = unfuse;
-    for (const known_family* const each : candidates) any = any || spelled_alike(*each->fuse.from, *each->fuse.to);
-    for (const known_family& each : families) {
+    for (const family_entry* const each : candidates) any = any || spelled_alike(*each->fuse.from, *each->fuse.to);
+    for (const family_entry& each : families) {
         if (!any || !each.fuse.module_at(0).is_same()) continue;
         const auto plan = plan_first(set, kinds, unfuse ? each.unfuse : each.fuse);
         if (!plan && plan.error().code == errc::out_of_memory) return plan.error();
@@ -287,17 +290,17 @@ inline std::size_t longest_number(const family_description& family) noexcept {
     return digits;
 }
 
-inline result<const known_family*> detect_family(const tensor_set_ref& set, sequence<const known_family> families,
+inline result<const family_entry*> detect_family(const tensor_set_ref& set, span<const family_entry> families,
                                                  bool unfuse) noexcept {
     std::size_t spelled_digits = 0;
-    for (const known_family& each : families)
+    for (const family_entry& each : families)
         if (const std::size_t digits = longest_number(each.fuse); digits > spelled_digits) spelled_digits = digits;
     const auto chosen = one_of_each_kind(set, spelled_digits);
     if (!chosen) return chosen.error();
     const tensor_set_ref kinds{*chosen};
-    array<const known_family*> best;
+    vector<const family_entry*> best;
     std::uint32_t best_score = 1;
-    for (const known_family& each : families) {
+    for (const family_entry& each : families) {
         const auto score = score_family(set, kinds, unfuse ? each.unfuse : each.fuse, unfuse);
         if (!score) return score.error();
         if (*score < best_score) continue;
@@ -332,7 +335,7 @@ inline result<const known_family*> detect_family(const tensor_set_ref& set, sequ
 /// names.
 ///   fails   unknown_family, ambiguous_family (the detail lists the candidates), out_of_memory
 template <class Families = shipped_families>
-[[nodiscard]] result<const known_family*> detect_family(tensor_set_ref set, bool unfuse = false) noexcept {
+[[nodiscard]] result<const family_entry*> detect_family(tensor_set_ref set, bool unfuse = false) noexcept {
     return detail::detect_family(set, Families::all, unfuse);
 }
 
@@ -343,6 +346,7 @@ constexpr bool visit_family(std::string_view name, F&& f) {
     return Families::visit(find_family<Families>(name), f);
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: the header of a tensor file, both ways: bytes to a checked table of tensors, and a list of tensors to bytes.
 //
 //     offset 0      N, the bytes of the header, as a 64-bit little-endian number
@@ -13,6 +15,7 @@
 #include <string_view>
 #include <utility>
 
+#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/detail/checked.hpp>
 #include <safefuse/core/detail/name_table.hpp>
 #include <safefuse/core/detail/plain.hpp>
@@ -25,7 +28,8 @@
 #include <safefuse/tensor/dtype.hpp>
 #include <safefuse/tensor/tensor_view.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 namespace detail {
 class header_reader;
@@ -83,23 +87,23 @@ public:
     /// A header without tensors.
     header() noexcept = default;
     /// The other is then without tensors.
-    SAFEFUSE_OUT_OF_LINE header(header&&) noexcept = default;
+    SAFEFUSE_NOINLINE header(header&&) noexcept = default;
     /// The other is then without tensors.
-    SAFEFUSE_OUT_OF_LINE header& operator=(header&&) noexcept = default;
-    SAFEFUSE_OUT_OF_LINE ~header() = default;
+    SAFEFUSE_NOINLINE header& operator=(header&&) noexcept = default;
+    SAFEFUSE_NOINLINE ~header() = default;
 
     /// How many bytes from the start of a file parse() needs, told from at least the first 8.
     ///   fails   header_too_short, header_too_large
-    [[nodiscard]] static result<std::uint64_t> bytes_needed(sequence<const std::byte> first_bytes,
+    [[nodiscard]] static result<std::uint64_t> bytes_needed(span<const std::byte> first_bytes,
                                                             const read_options& options = {}) noexcept;
 
     /// Reads and checks a header. The bytes of the tensors need not be there.
     ///   file_start  at least the first bytes_needed() bytes of the file
-    ///   file_bytes  the size of the file, or no_number if it is unknown: the tensors are then not held against it
+    ///   file_bytes  the size of the file, or unknown if it is unknown: the tensors are then not held against it
     ///   fails   header_too_short, header_too_large, header_past_end, header_not_utf8, header_not_json, header_bad_entry,
     ///           unknown_dtype, duplicate_tensor, bad_offsets, size_overflow, partial_byte, size_mismatch, data_truncated,
     ///           trailing_bytes, out_of_memory
-    [[nodiscard]] static result<header> parse(sequence<const std::byte> file_start SAFEFUSE_LIFETIMEBOUND,
+    [[nodiscard]] static result<header> parse(span<const std::byte> file_start SAFEFUSE_LIFETIMEBOUND,
                                               std::uint64_t file_bytes, const read_options& options = {}) noexcept;
 
     /// How many tensors there are.
@@ -148,9 +152,9 @@ private:
 
     detail::header_rows rows_;
     detail::name_table names_;
-    detail::array<metadata_entry> metadata_;
+    vector<metadata_entry> metadata_;
     detail::name_table metadata_keys_;
-    detail::array<char> decoded_;  // never grows once something points into it
+    vector<char> decoded_;  // never grows once something points into it
     std::uint64_t header_bytes_ = 8;
     std::uint64_t gap_bytes_ = 0;
     std::uint64_t trailing_bytes_ = 0;
@@ -159,8 +163,8 @@ private:
 
 /// The first bytes of a new tensor file, and where its tensors' bytes belong.
 struct encoded_header {
-    detail::array<std::byte> bytes;        ///< header length, JSON and padding
-    detail::array<std::uint64_t> offsets;  ///< offsets[i]: where in the file tensor i of the list begins
+    vector<std::byte> bytes;        ///< header length, JSON and padding
+    vector<std::uint64_t> offsets;  ///< offsets[i]: where in the file tensor i of the list begins
     std::uint64_t file_bytes = 0;          ///< the size of the whole file
 };
 
@@ -178,8 +182,8 @@ inline constexpr std::uint64_t most_data_alignment = std::uint64_t{1} << 20;
 ///   fails   bad_name (not UTF-8, `__metadata__`, or a metadata key that is there twice), duplicate_tensor, size_overflow,
 ///           partial_byte, header_too_large (no reader accepts more than 100,000,000 bytes), out_of_range (the alignment is no
 ///           power of two from 8 to most_data_alignment), out_of_memory
-[[nodiscard]] result<encoded_header> encode_header(sequence<const tensor_spec> tensors,
-                                                   sequence<const metadata_entry> metadata = {},
+[[nodiscard]] result<encoded_header> encode_header(span<const tensor_spec> tensors,
+                                                   span<const metadata_entry> metadata = {},
                                                    const encode_options& options = {}) noexcept;
 
 namespace detail {
@@ -213,7 +217,7 @@ private:
     [[nodiscard]] header_rows& rows() noexcept { return header_.rows_; }
 
     // A step that fails returns false and has either stopped the cursor or filled error_.
-    SAFEFUSE_RARE bool fail(failure error) noexcept {
+    SAFEFUSE_COLD bool fail(failure error) noexcept {
         error_ = std::move(error);
         has_error_ = true;
         return false;
@@ -231,14 +235,14 @@ private:
     /// Where a name stands in the file; unknown if it was spelled with escapes.
     [[nodiscard]] std::uint64_t place(std::string_view name) const noexcept {
         const auto at = reinterpret_cast<std::uintptr_t>(name.data()), first = reinterpret_cast<std::uintptr_t>(json_.data());
-        return at >= first && at - first < json_.size() ? length_bytes + (at - first) : no_number;
+        return at >= first && at - first < json_.size() ? length_bytes + (at - first) : unknown;
     }
 
     /// The characters of a string that stay where they are.
-    SAFEFUSE_OUT_OF_LINE bool keep(const json_string& string, std::string_view& out) noexcept {
+    SAFEFUSE_NOINLINE bool keep(const json_string& string, std::string_view& out) noexcept {
         out = string.raw;
         if (!string.escaped) return true;
-        array<char>& decoded = header_.decoded_;
+        vector<char>& decoded = header_.decoded_;
         // No string is longer decoded than spelled, so this is room for all that are still to come.
         if (decoded.empty() && !decoded.reserve(static_cast<std::size_t>(cursor_.end() - string.raw.data())))
             return out_of_memory();
@@ -283,7 +287,7 @@ private:
     bool read_metadata() noexcept {
         if (cursor_.peek() == json_kind::null) return cursor_.read_null();
         header_.has_metadata_ = true;
-        array<metadata_entry>& entries = header_.metadata_;
+        vector<metadata_entry>& entries = header_.metadata_;
         json_string key, value;
         for (cursor_.enter_object(); cursor_.next_member(key);) {
             metadata_entry entry;
@@ -325,7 +329,7 @@ private:
         return has_offsets || cursor_.refuse("data_offsets are missing");
     }
 
-    SAFEFUSE_OUT_OF_LINE bool next_element(const char* why) noexcept { return cursor_.next_element() || cursor_.refuse(why); }
+    SAFEFUSE_NOINLINE bool next_element(const char* why) noexcept { return cursor_.next_element() || cursor_.refuse(why); }
     bool no_more_elements(const char* why) noexcept { return cursor_.next_element() ? cursor_.refuse(why) : !cursor_.failed(); }
 
     bool read_dtype(header_entry& entry) noexcept {
@@ -353,7 +357,7 @@ private:
     }
 
     bool read_shape(header_entry& entry) noexcept {
-        array<std::uint64_t>& extents = rows().extents;
+        vector<std::uint64_t>& extents = rows().extents;
         entry.shape_begin = static_cast<std::uint32_t>(extents.size());
         for (cursor_.enter_array(); cursor_.next_element();) {
             std::uint64_t extent = 0;
@@ -372,7 +376,7 @@ private:
 
     /// Makes the names findable, and finds the ones that are there twice.
     bool number_names() noexcept {
-        array<header_entry>& entries = rows().entries;
+        vector<header_entry>& entries = rows().entries;
         name_table& names = header_.names_ = name_table{rows().hash};
         if (!names.reserve(entries.size())) return out_of_memory();
         std::size_t kept = 0;
@@ -389,7 +393,7 @@ private:
     }
 
     name_table::insertion number_name(std::size_t i, std::size_t number) noexcept {
-        const array<header_entry>& entries = rows().entries;
+        const vector<header_entry>& entries = rows().entries;
         constexpr std::size_t ahead = 16;
         if (i + ahead < entries.size()) header_.names_.prefetch_slot(entries[i + ahead].hash);
         return header_.names_.insert_hashed(entries[i].name(), entries[i].hash, static_cast<std::uint32_t>(number),
@@ -398,7 +402,7 @@ private:
 
     [[nodiscard]] failure twice(const header_entry& second, const header_entry& first) const noexcept {
         text detail;
-        if (place(first.name()) != no_number) {
+        if (place(first.name()) != unknown) {
             detail.append("first at byte ");
             detail.append_count(place(first.name()));
         }
@@ -406,19 +410,19 @@ private:
             .code = errc::duplicate_tensor, .tensor = second.name(), .detail = std::move(detail), .offset = place(second.name())};
     }
 
-    SAFEFUSE_OUT_OF_LINE bool sort_entries() noexcept {
-        array<header_entry>& entries = rows().entries;
+    SAFEFUSE_NOINLINE bool sort_entries() noexcept {
+        vector<header_entry>& entries = rows().entries;
         const auto lies_before = [](const header_entry& a, const header_entry& b) noexcept {
             return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
         };
-        if (!sort(entries.span(), lies_before)) return out_of_memory();
+        if (!sort(entries.view(), lies_before)) return out_of_memory();
         header_.names_.clear();
         for (std::size_t i = 0; i < entries.size(); ++i) number_name(i, i);
         return true;
     }
 
-    SAFEFUSE_RARE bool refuse(const header_entry& entry, errc code, std::uint64_t expected = no_number,
-                              std::uint64_t actual = no_number, std::string_view detail = {}) noexcept {
+    SAFEFUSE_COLD bool refuse(const header_entry& entry, errc code, std::uint64_t expected = unknown,
+                              std::uint64_t actual = unknown, std::string_view detail = {}) noexcept {
         return fail({.code = code,
                      .tensor = entry.name(),
                      .detail = detail,
@@ -452,8 +456,8 @@ private:
 
     bool check_file_size(std::uint64_t file_bytes) noexcept {
         std::uint64_t expected = 0;
-        const bool fits = add(header_.header_bytes_, rows().data_bytes, expected);
-        if (file_bytes == no_number) return fits || fail({.code = errc::size_overflow, .detail = "of all tensors together"});
+        const bool fits = checked_add(header_.header_bytes_, rows().data_bytes, expected);
+        if (file_bytes == unknown) return fits || fail({.code = errc::size_overflow, .detail = "of all tensors together"});
         if (!fits) return fail({.code = errc::data_truncated, .actual = file_bytes});
         if (expected < file_bytes && options_.trailing_bytes) {
             header_.trailing_bytes_ = file_bytes - expected;
@@ -479,7 +483,7 @@ private:
 /// Appends JSON to what becomes a file. Where memory runs out, `failed` says so from then on.
 class json_writer {
 public:
-    explicit json_writer(array<std::byte>& out) noexcept : out_{out} {}
+    explicit json_writer(vector<std::byte>& out) noexcept : out_{out} {}
 
     [[nodiscard]] bool failed() const noexcept { return failed_; }
 
@@ -524,13 +528,13 @@ private:
         put("\\u00").put(hex.substr(code >> 4, 1)).put(hex.substr(code & 0xF, 1));
     }
 
-    array<std::byte>& out_;
+    vector<std::byte>& out_;
     bool failed_ = false;
 };
 
 }  // namespace detail
 
-inline result<std::uint64_t> header::bytes_needed(sequence<const std::byte> first_bytes, const read_options& options) noexcept {
+inline result<std::uint64_t> header::bytes_needed(span<const std::byte> first_bytes, const read_options& options) noexcept {
     if (first_bytes.size() < detail::length_bytes)
         return failure{.code = errc::header_too_short, .expected = detail::length_bytes, .actual = first_bytes.size()};
     constexpr std::uint64_t largest = sizeof(std::size_t) < 8 ? PTRDIFF_MAX - detail::length_bytes : 0xFFFFFFFF;
@@ -540,7 +544,7 @@ inline result<std::uint64_t> header::bytes_needed(sequence<const std::byte> firs
     return detail::length_bytes + json_bytes;
 }
 
-inline result<header> header::parse(sequence<const std::byte> file_start, std::uint64_t file_bytes,
+inline result<header> header::parse(span<const std::byte> file_start, std::uint64_t file_bytes,
                                     const read_options& options) noexcept {
     auto needed = bytes_needed(file_start, options);
     if (!needed) return std::move(needed.error());
@@ -558,12 +562,12 @@ namespace detail {
 
 /// What a header is written from, checked and in order.
 struct header_order {
-    array<std::uint32_t> tensors;       ///< numbers of the tensors, in the order of the file
-    array<std::uint32_t> keys;          ///< numbers of the metadata entries, by key
-    array<std::uint64_t> sizes_bytes;   ///< by number of the tensor
+    vector<std::uint32_t> tensors;       ///< numbers of the tensors, in the order of the file
+    vector<std::uint32_t> keys;          ///< numbers of the metadata entries, by key
+    vector<std::uint64_t> sizes_bytes;   ///< by number of the tensor
 };
 
-[[nodiscard]] SAFEFUSE_RARE inline failure bad_name(std::string_view tensor,
+[[nodiscard]] SAFEFUSE_COLD inline failure bad_name(std::string_view tensor,
                                                     std::string_view detail) noexcept {
     return {.code = errc::bad_name, .tensor = tensor, .detail = detail};
 }
@@ -571,7 +575,7 @@ struct header_order {
 /// Checks names and sizes of tensors, and lists both.
 ///   fails   bad_name, duplicate_tensor, size_overflow, partial_byte, out_of_memory
 inline result<void> list_tensors(header_order& order,
-                                 sequence<const tensor_spec> tensors) noexcept {
+                                 span<const tensor_spec> tensors) noexcept {
     const failure out_of_memory{.code = errc::out_of_memory};
     name_table names;
     if (!names.reserve(tensors.size())) return out_of_memory;
@@ -601,8 +605,8 @@ inline result<void> list_tensors(header_order& order,
 /// Checks and orders what a header is written from.
 ///   fails   header_too_large, bad_name, duplicate_tensor, size_overflow, partial_byte,
 ///           out_of_memory
-inline result<header_order> order_header(sequence<const tensor_spec> tensors,
-                                         sequence<const metadata_entry> metadata,
+inline result<header_order> order_header(span<const tensor_spec> tensors,
+                                         span<const metadata_entry> metadata,
                                          bool keeps_order) noexcept {
     const failure out_of_memory{.code = errc::out_of_memory};
     if (tensors.size() >= largest_written_header || metadata.size() >= largest_written_header)
@@ -624,15 +628,15 @@ inline result<header_order> order_header(sequence<const tensor_spec> tensors,
     const auto key_before = [&](std::uint32_t a, std::uint32_t b) noexcept {
         return metadata[a].key < metadata[b].key;
     };
-    if (!keeps_order && !detail::sort(out.tensors.span(), before)) return out_of_memory;
-    if (!detail::sort(out.keys.span(), key_before)) return out_of_memory;
+    if (!keeps_order && !detail::sort(out.tensors.view(), before)) return out_of_memory;
+    if (!detail::sort(out.keys.view(), key_before)) return out_of_memory;
     return out;
 }
 
 /// Writes "__metadata__" and its entries, if there are any.
 ///   fails   bad_name (a key is there twice)
-inline result<void> put_metadata(json_writer& json, sequence<const metadata_entry> metadata,
-                                 sequence<const std::uint32_t> keys) noexcept {
+inline result<void> put_metadata(json_writer& json, span<const metadata_entry> metadata,
+                                 span<const std::uint32_t> keys) noexcept {
     if (keys.empty()) return {};
     json.put("\"__metadata__\":{");
     for (std::size_t i = 0; i < keys.size(); ++i) {
@@ -657,8 +661,8 @@ inline void put_tensor(json_writer& json, const tensor_spec& tensor, std::uint64
 
 }  // namespace detail
 
-inline result<encoded_header> encode_header(sequence<const tensor_spec> tensors,
-                                            sequence<const metadata_entry> metadata,
+inline result<encoded_header> encode_header(span<const tensor_spec> tensors,
+                                            span<const metadata_entry> metadata,
                                             const encode_options& options) noexcept {
     const std::uint64_t alignment = options.data_alignment;
     if (alignment < 8 || alignment > most_data_alignment || (alignment & (alignment - 1)) != 0)
@@ -674,12 +678,12 @@ inline result<encoded_header> encode_header(sequence<const tensor_spec> tensors,
         return failure{.code = errc::out_of_memory};
     detail::json_writer json{made.bytes};
     json.put("{");
-    if (auto put = detail::put_metadata(json, metadata, order->keys.span()); !put)
+    if (auto put = detail::put_metadata(json, metadata, order->keys.view()); !put)
         return std::move(put).error();
     std::uint64_t begin = 0;
     for (const std::uint32_t t : order->tensors) {
         std::uint64_t end = 0;
-        if (!detail::add(begin, order->sizes_bytes[t], end))
+        if (!detail::checked_add(begin, order->sizes_bytes[t], end))
             return failure{.code = errc::size_overflow,
                            .tensor = tensors[t].name,
                            .detail = "of all tensors together"};
@@ -699,12 +703,13 @@ inline result<encoded_header> encode_header(sequence<const tensor_spec> tensors,
                        .actual = json_bytes};
     for (std::size_t i = 0; i < detail::length_bytes; ++i)
         made.bytes[i] = static_cast<std::byte>(json_bytes >> 8 * i);
-    if (!detail::add(begin, made.bytes.size(), made.file_bytes))
+    if (!detail::checked_add(begin, made.bytes.size(), made.file_bytes))
         return failure{.code = errc::size_overflow, .detail = "of all tensors together"};
     for (std::uint64_t& offset : made.offsets) offset += made.bytes.size();
     return made;
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

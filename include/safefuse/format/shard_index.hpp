@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: which file holds which tensor: model.safetensors.index.json and the names of shards. Nothing here reads a file.
 //
 //     {"metadata": {"total_size": 61064245248}, "weight_map": {"lm_head.weight": "model-00016-of-00016.safetensors", ...}}
@@ -10,6 +12,7 @@
 #include <string_view>
 #include <utility>
 
+#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/detail/checked.hpp>
 #include <safefuse/core/detail/name_table.hpp>
 #include <safefuse/core/detail/plain.hpp>
@@ -20,7 +23,8 @@
 #include <safefuse/core/vector.hpp>
 #include <safefuse/format/detail/json_cursor.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// How the files that can be shards end.
 inline constexpr std::string_view tensor_file_ending = ".safetensors";
@@ -32,7 +36,7 @@ namespace detail {
 [[nodiscard]] constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
 
 /// Appends a name in quotes, fit for a message.
-SAFEFUSE_OUT_OF_LINE inline void append_quoted(text& out, std::string_view name) noexcept {
+SAFEFUSE_NOINLINE inline void append_quoted(text& out, std::string_view name) noexcept {
     out.append("\"");
     append_printable(out, name);
     out.append("\"");
@@ -164,15 +168,15 @@ public:
     ///   lifetime  names point into `json`
     ///   fails   bad_json, bad_index (no weight_map, a value that is no file name, a key twice), path_leaves_directory,
     ///           out_of_memory; the failure names the tensor
-    static result<shard_index> parse(sequence<const std::byte> json SAFEFUSE_LIFETIMEBOUND) noexcept {
+    static result<shard_index> parse(span<const std::byte> json SAFEFUSE_LIFETIMEBOUND) noexcept {
         return parse(json, nullptr);
     }
 
     /// The same, but what concerns single tensors is added to `problems` and does not stop it: of a key that is there twice
     /// the first counts, and a tensor whose file is refused is left out.
     ///   fails   bad_json, bad_index (no weight_map), out_of_memory
-    static result<shard_index> parse(sequence<const std::byte> json SAFEFUSE_LIFETIMEBOUND,
-                                     detail::list<failure>& problems) noexcept {
+    static result<shard_index> parse(span<const std::byte> json SAFEFUSE_LIFETIMEBOUND,
+                                     vector<failure>& problems) noexcept {
         return parse(json, &problems);
     }
 
@@ -196,12 +200,12 @@ public:
     }
 
     /// For whoever holds the same names elsewhere: gives up its table, in which tensor i has the number numbers[i] from then on.
-    [[nodiscard]] detail::name_table take_names(sequence<const std::uint32_t> numbers) && noexcept {
+    [[nodiscard]] detail::name_table take_names(span<const std::uint32_t> numbers) && noexcept {
         tensors_by_name_.renumber(numbers);
         return std::move(tensors_by_name_);
     }
 
-    /// metadata.total_size, or no_number where it is absent or no plain integer. Writers disagree on what it sums: a hint only.
+    /// metadata.total_size, or unknown where it is absent or no plain integer. Writers disagree on what it sums: a hint only.
     [[nodiscard]] std::uint64_t total_size_bytes() const noexcept { return total_size_bytes_; }
 
 private:
@@ -214,7 +218,7 @@ private:
         std::string_view operator()(std::uint32_t i) const noexcept { return entries[i].tensor; }
     };
 
-    static result<shard_index> parse(sequence<const std::byte> json, detail::list<failure>* problems) noexcept;
+    static result<shard_index> parse(span<const std::byte> json, vector<failure>* problems) noexcept;
     /// What the line before had around its name, so that lines like it need no parser: most differ in the name alone.
     struct line_frame {
         std::string_view before;  ///< from behind the line before to the name: , and a line end and spaces, say
@@ -223,10 +227,10 @@ private:
     };
     result<void> find_file(entry& of, std::string_view file,
                            detail::name_table& files_by_name) noexcept;
-    result<void> read_weight_map(detail::json_cursor& cursor, detail::list<failure>* problems) noexcept;
-    result<void> scan_lines(detail::json_cursor& cursor, const line_frame& frame, detail::list<failure>* problems) noexcept;
-    result<void> add(const entry& read, std::size_t offset, detail::list<failure>* problems) noexcept;
-    SAFEFUSE_OUT_OF_LINE static result<void> tolerate(failure&& problem, detail::list<failure>* problems) noexcept {
+    result<void> read_weight_map(detail::json_cursor& cursor, vector<failure>* problems) noexcept;
+    result<void> scan_lines(detail::json_cursor& cursor, const line_frame& frame, vector<failure>* problems) noexcept;
+    result<void> add(const entry& read, std::size_t offset, vector<failure>* problems) noexcept;
+    SAFEFUSE_NOINLINE static result<void> tolerate(failure&& problem, vector<failure>* problems) noexcept {
         if (problems == nullptr) return std::move(problem);
         if (!problems->push(std::move(problem))) return failure{.code = errc::out_of_memory};
         return {};
@@ -234,7 +238,7 @@ private:
     result<void> sort_files() noexcept;
 
     /// The string as a view that lasts: into the text, or decoded into the arena.
-    [[nodiscard]] SAFEFUSE_OUT_OF_LINE bool keep(const detail::json_string& string, const char* text_end,
+    [[nodiscard]] SAFEFUSE_NOINLINE bool keep(const detail::json_string& string, const char* text_end,
                                                  std::string_view& kept) noexcept {
         if (!string.escaped) {
             kept = string.raw;
@@ -248,14 +252,14 @@ private:
         return true;
     }
 
-    detail::array<entry> entries_;
-    detail::array<std::string_view> files_;
+    vector<entry> entries_;
+    vector<std::string_view> files_;
     detail::name_table tensors_by_name_;
-    detail::array<char> arena_;
-    std::uint64_t total_size_bytes_ = no_number;
+    vector<char> arena_;
+    std::uint64_t total_size_bytes_ = unknown;
 };
 
-inline result<shard_index> shard_index::parse(sequence<const std::byte> json, detail::list<failure>* problems) noexcept {
+inline result<shard_index> shard_index::parse(span<const std::byte> json, vector<failure>* problems) noexcept {
     const std::string_view characters{reinterpret_cast<const char*>(json.data()), json.size()};
     if (const std::size_t valid = detail::utf8_prefix(characters); valid != characters.size())
         return failure{.code = errc::bad_json, .detail = "not UTF-8", .offset = valid};
@@ -274,7 +278,7 @@ inline result<shard_index> shard_index::parse(sequence<const std::byte> json, de
             for (cursor.enter_object(); cursor.next_member(key);) {
                 if (key == "total_size") {
                     detail::json_cursor probe = cursor;
-                    if (!probe.read_unsigned(index.total_size_bytes_)) index.total_size_bytes_ = no_number;
+                    if (!probe.read_unsigned(index.total_size_bytes_)) index.total_size_bytes_ = unknown;
                 }
                 cursor.skip_value();
             }
@@ -313,7 +317,7 @@ inline result<void> shard_index::find_file(entry& of, std::string_view file,
     return {};
 }
 
-inline result<void> shard_index::read_weight_map(detail::json_cursor& cursor, detail::list<failure>* problems) noexcept {
+inline result<void> shard_index::read_weight_map(detail::json_cursor& cursor, vector<failure>* problems) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
     detail::name_table files_by_name;
 
@@ -363,7 +367,7 @@ inline result<void> shard_index::read_weight_map(detail::json_cursor& cursor, de
 
 /// Reads lines for as long as they differ from the one before in the name alone, byte for byte.
 inline result<void> shard_index::scan_lines(detail::json_cursor& cursor, const line_frame& frame,
-                                            detail::list<failure>* problems) noexcept {
+                                            vector<failure>* problems) noexcept {
     const char* const begin = cursor.here() - cursor.offset();
     const auto stands_at = [&](const char* at, std::string_view expected) noexcept {
         return static_cast<std::size_t>(cursor.end() - at) >= expected.size() &&
@@ -381,7 +385,7 @@ inline result<void> shard_index::scan_lines(detail::json_cursor& cursor, const l
     return {};
 }
 
-inline result<void> shard_index::add(const entry& read, std::size_t offset, detail::list<failure>* problems) noexcept {
+inline result<void> shard_index::add(const entry& read, std::size_t offset, vector<failure>* problems) noexcept {
     if (!entries_.push(read)) return failure{.code = errc::out_of_memory};
     const auto number = static_cast<std::uint32_t>(entries_.size() - 1);
     const auto inserted = tensors_by_name_.insert(read.tensor, number, names_of{entries_.data()});
@@ -400,12 +404,12 @@ inline result<void> shard_index::sort_files() noexcept {
         std::string_view name;
         std::uint32_t number;
     };
-    detail::array<numbered> order;
-    detail::array<std::uint32_t> number_of;
+    vector<numbered> order;
+    vector<std::uint32_t> number_of;
     if (!order.reserve(files_.size()) || !number_of.resize(files_.size())) return failure{.code = errc::out_of_memory};
     for (std::size_t i = 0; i < files_.size(); ++i)
         if (!order.push({files_[i], static_cast<std::uint32_t>(i)})) return failure{.code = errc::out_of_memory};
-    if (!detail::sort(order.span(), [](const numbered& a, const numbered& b) noexcept { return natural_less(a.name, b.name); }))
+    if (!detail::sort(order.view(), [](const numbered& a, const numbered& b) noexcept { return natural_less(a.name, b.name); }))
         return failure{.code = errc::out_of_memory};
     for (std::size_t i = 0; i < order.size(); ++i) {
         files_[i] = order[i].name;
@@ -418,7 +422,7 @@ inline result<void> shard_index::sort_files() noexcept {
 namespace detail {
 
 /// Appends a string as Python's json.dumps spells it: ASCII only. False when memory runs out.
-[[nodiscard]] inline bool append_ascii_json(array<std::byte>& out, std::string_view characters) noexcept {
+[[nodiscard]] inline bool append_ascii_json(vector<std::byte>& out, std::string_view characters) noexcept {
     const auto put = [&](std::string_view more) noexcept {
         return out.append(reinterpret_cast<const std::byte*>(more.data()), more.size());
     };
@@ -458,16 +462,16 @@ namespace detail {
 /// The text of an index, byte for byte as huggingface_hub and transformers write it: indented by two, keys sorted, ASCII only.
 ///   fails   bad_name (not UTF-8), duplicate_tensor, path_leaves_directory, bad_index (a file that is no .safetensors),
 ///           out_of_memory
-[[nodiscard]] inline result<detail::array<std::byte>> encode_index(sequence<const shard_entry> entries,
+[[nodiscard]] inline result<vector<std::byte>> encode_index(span<const shard_entry> entries,
                                                                    std::uint64_t total_size_bytes) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
-    detail::array<shard_entry> sorted;
+    vector<shard_entry> sorted;
     if (!sorted.append(entries.data(), entries.size())) return no_memory;
     // Python sorts by code point, which for UTF-8 is the order of the bytes.
-    if (!detail::sort(sorted.span(), [](const shard_entry& a, const shard_entry& b) noexcept { return a.tensor < b.tensor; }))
+    if (!detail::sort(sorted.view(), [](const shard_entry& a, const shard_entry& b) noexcept { return a.tensor < b.tensor; }))
         return no_memory;
 
-    detail::array<std::byte> out;
+    vector<std::byte> out;
     const auto put = [&](std::string_view more) noexcept {
         return out.append(reinterpret_cast<const std::byte*>(more.data()), more.size());
     };
@@ -492,6 +496,7 @@ namespace detail {
     return out;
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: tensors to and from numpy, PyTorch, MLX, JAX, ... by DLPack, without copies. Opt-in: nothing else in the library
 // includes it. The ABI is declared here; whoever has the real <dlpack/dlpack.h> uses its types in the same calls:
 // lend<DLManagedTensorVersioned>(...).
@@ -25,7 +27,8 @@
 #include <safefuse/tensor/tensor_traits.hpp>
 #include <safefuse/tensor/tensor_view.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 namespace dlpack {
 
 /// DLPackVersion.
@@ -207,7 +210,7 @@ constexpr std::uint64_t alignment_of(dtype type) noexcept { return type == dtype
     if (rank > INT32_MAX) return failure{.code = errc::size_overflow, .actual = rank};
     if (type.lanes == 2 && (rank == 0 || view.shape()[rank - 1] % 2 != 0))
         return failure{
-            .code = errc::cuts_granule, .detail = "the last extent of F4 is odd", .expected = 2};
+            .code = errc::splits_block, .detail = "the last extent of F4 is odd", .expected = 2};
     for (const std::uint64_t extent : view.shape())
         if (extent > INT64_MAX) return failure{.code = errc::size_overflow, .actual = extent};
     return {};
@@ -221,7 +224,7 @@ namespace dlpack {
 /// of them is done. Many tensors of one checkpoint share it: std::shared_ptr{shared} as the owner of each.
 ///   lifetime  `owner` must own the bytes; moving it must leave them where they are, as with a checkpoint, vector or shared_ptr
 ///   units     strides in elements; byte_offset is 0; data is null where there are no elements
-///   fails     misaligned, byte_order (big-endian host), size_overflow (an extent beyond 63 bits), cuts_granule (F4, odd last extent),
+///   fails     misaligned, byte_order (big-endian host), size_overflow (an extent beyond 63 bits), splits_block (F4, odd last extent),
 ///             wrong_buffer_size (the view is a tensor_view{}), out_of_memory; `owner` is then untouched
 template <managed_form Managed = managed_tensor_versioned, class Owner>
 [[nodiscard]] result<handle<Managed>> lend(const tensor_view& view, Owner&& owner, const lend_options& options = {}) noexcept {
@@ -240,7 +243,7 @@ template <managed_form Managed = managed_tensor_versioned, class Owner>
     const std::size_t rank = view.rank();
     constexpr std::size_t extents_offset = (sizeof(block) + 7) / 8 * 8;
     std::uint64_t size_bytes = 0;
-    if (!detail::multiply(rank, 2 * sizeof(std::int64_t), size_bytes) || !detail::add(size_bytes, extents_offset, size_bytes) ||
+    if (!detail::checked_mul(rank, 2 * sizeof(std::int64_t), size_bytes) || !detail::checked_add(size_bytes, extents_offset, size_bytes) ||
         !detail::fits_memory(size_bytes))
         return failure{.code = errc::out_of_memory};
     void* const memory = std::malloc(static_cast<std::size_t>(size_bytes));
@@ -284,13 +287,13 @@ public:
     /// The dtype of every element.
     [[nodiscard]] dtype type() const noexcept { return type_; }
     /// The extents, outermost first.
-    [[nodiscard]] shape_view shape() const noexcept SAFEFUSE_LIFETIMEBOUND { return extents_.span(); }
+    [[nodiscard]] shape_view shape() const noexcept SAFEFUSE_LIFETIMEBOUND { return extents_.view(); }
     /// All bytes; they belong to whoever lent them.
-    [[nodiscard]] sequence<const std::byte> bytes() const noexcept { return bytes_; }
+    [[nodiscard]] span<const std::byte> bytes() const noexcept { return bytes_; }
     /// Whether the lender forbids writing.
     [[nodiscard]] bool is_read_only() const noexcept { return is_read_only_; }
     /// The bytes, to be written to; empty where the tensor is read-only, so that fusing into it fails with wrong_buffer_size.
-    [[nodiscard]] sequence<std::byte> writable_bytes() const noexcept { return is_read_only_ ? sequence<std::byte>{} : bytes_; }
+    [[nodiscard]] span<std::byte> writable_bytes() const noexcept { return is_read_only_ ? span<std::byte>{} : bytes_; }
     /// The same as a view.
     ///   lifetime  until this goes
     [[nodiscard]] tensor_view view() const& noexcept SAFEFUSE_LIFETIMEBOUND {
@@ -319,7 +322,7 @@ public:
         }
         if (type.lanes == 2) {
             if (rank == 0) return unknown(type);
-            if (!detail::multiply(made.extents_[rank - 1], 2, made.extents_[rank - 1]))
+            if (!detail::checked_mul(made.extents_[rank - 1], 2, made.extents_[rank - 1]))
                 return failure{.code = errc::size_overflow};
         }
         std::uint64_t size_bytes = 0;
@@ -334,8 +337,8 @@ public:
         std::uint64_t begin = 0, end = 0;
         if (from.data == nullptr)
             return failure{.code = errc::not_resident, .detail = "there is no data", .expected = size_bytes};
-        if (!detail::add(reinterpret_cast<std::uintptr_t>(from.data), from.byte_offset, begin) ||
-            !detail::add(begin, size_bytes, end) || end > UINTPTR_MAX || !detail::fits_memory(size_bytes))
+        if (!detail::checked_add(reinterpret_cast<std::uintptr_t>(from.data), from.byte_offset, begin) ||
+            !detail::checked_add(begin, size_bytes, end) || end > UINTPTR_MAX || !detail::fits_memory(size_bytes))
             return failure{.code = errc::size_overflow, .offset = from.byte_offset, .actual = size_bytes};
         made.bytes_ = {static_cast<std::byte*>(from.data) + static_cast<std::size_t>(from.byte_offset),
                        static_cast<std::size_t>(size_bytes)};
@@ -370,8 +373,8 @@ private:
 
     dtype type_{};
     bool is_read_only_ = false;
-    detail::array<std::uint64_t> extents_;
-    sequence<std::byte> bytes_;
+    vector<std::uint64_t> extents_;
+    span<std::byte> bytes_;
 };
 
 /// A framework's tensor where it lies. It stays with whoever owns it: keep the handle as long as this is used.
@@ -400,12 +403,13 @@ template <>
 struct tensor_traits<dlpack::borrowed_tensor> {
     /// @{
     /// What tensor_traits asks for.
-    static sequence<std::byte> bytes(dlpack::borrowed_tensor& tensor) noexcept { return tensor.writable_bytes(); }
+    static span<std::byte> bytes(dlpack::borrowed_tensor& tensor) noexcept { return tensor.writable_bytes(); }
     static dtype type(const dlpack::borrowed_tensor& tensor) noexcept { return tensor.type(); }
     static shape_view shape(const dlpack::borrowed_tensor& tensor) noexcept { return tensor.shape(); }
     /// @}
 };
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: tensors as multidimensional arrays of values: std::mdspan, Kokkos' reference implementation, or what else has its
 // shape. Opt-in: nothing else in the library includes it. It includes no <mdspan>: the type that the caller names brings it.
 #ifndef SAFEFUSE_INTEROP_MDSPAN_HPP
@@ -17,7 +19,8 @@
 #include <safefuse/tensor/tensor_traits.hpp>
 #include <safefuse/tensor/tensor_view.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// An mdspan of values that have a dtype, over a plain pointer.
 template <class Mdspan>
@@ -93,7 +96,7 @@ template <mdspan_type Mdspan>
 struct tensor_traits<Mdspan> {
     /// @{
     /// What tensor_traits asks for.
-    static sequence<std::byte> bytes(Mdspan& values) noexcept {
+    static span<std::byte> bytes(Mdspan& values) noexcept {
         if (!detail::is_row_major(values)) return {};
         std::size_t count = 1;
         for (std::size_t axis = 0; axis < detail::mdspan_rank<Mdspan>; ++axis)
@@ -109,6 +112,7 @@ struct tensor_traits<Mdspan> {
     /// @}
 };
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

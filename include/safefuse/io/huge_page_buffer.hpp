@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: memory for outputs that is fast to fill while it is fresh. What fuse writes to may be any memory; this is for
 // callers who have none of their own yet.
 #ifndef SAFEFUSE_IO_HUGE_PAGE_BUFFER_HPP
@@ -11,7 +13,8 @@
 #include <safefuse/core/span.hpp>
 #include <safefuse/io/detail/os_memory.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// Owns bytes that begin at a page's start and are 0 at first. On Linux they are asked for in huge pages, which are several times
 /// faster to touch for the first time; elsewhere they are plain pages.
@@ -48,8 +51,8 @@ public:
     /// @{
     /// All of the memory.
     ///   lifetime  ends with the buffer; a move keeps it
-    [[nodiscard]] sequence<std::byte> bytes() noexcept SAFEFUSE_LIFETIMEBOUND { return {pages_.data, size_bytes_}; }
-    [[nodiscard]] sequence<const std::byte> bytes() const noexcept SAFEFUSE_LIFETIMEBOUND { return {pages_.data, size_bytes_}; }
+    [[nodiscard]] span<std::byte> bytes() noexcept SAFEFUSE_LIFETIMEBOUND { return {pages_.data, size_bytes_}; }
+    [[nodiscard]] span<const std::byte> bytes() const noexcept SAFEFUSE_LIFETIMEBOUND { return {pages_.data, size_bytes_}; }
     /// @}
     /// How many bytes were asked for.
     [[nodiscard]] std::size_t size_bytes() const noexcept { return size_bytes_; }
@@ -69,6 +72,7 @@ private:
     std::size_t size_bytes_ = 0;
 };
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: files. Two ways to read one (mapped, positional), one way to write one. Paths are UTF-8 on every system.
 #ifndef SAFEFUSE_IO_MAPPED_FILE_HPP
 #define SAFEFUSE_IO_MAPPED_FILE_HPP
@@ -20,7 +22,8 @@
 #include <safefuse/io/detail/os_posix.hpp>
 #endif
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 namespace detail {
 
@@ -35,7 +38,7 @@ namespace detail {
 }
 
 /// The part of a path after the last separator.
-[[nodiscard]] SAFEFUSE_OUT_OF_LINE constexpr std::string_view file_name_of(std::string_view path) noexcept {
+[[nodiscard]] SAFEFUSE_NOINLINE constexpr std::string_view file_name_of(std::string_view path) noexcept {
     std::size_t start = path.size();
     while (start > 0 && !os::is_separator(path[start - 1])) --start;
     return path.substr(start);
@@ -50,7 +53,7 @@ namespace detail {
 }
 
 /// directory/name; an empty text where memory ran out.
-[[nodiscard]] SAFEFUSE_OUT_OF_LINE inline text join_path(std::string_view directory, std::string_view name) noexcept {
+[[nodiscard]] SAFEFUSE_NOINLINE inline text join_path(std::string_view directory, std::string_view name) noexcept {
     text path;
     const bool joined = path.append(directory) && (directory.empty() || os::is_separator(directory.back()) || path.append("/")) &&
                         path.append(name);
@@ -163,7 +166,7 @@ template <class F>
 [[nodiscard]] inline result<text> real_path(std::string_view path) noexcept {
     auto native = system_path(path);
     if (!native) return std::move(native).error();
-    array<char> real;
+    vector<char> real;
     if (const auto came = os::real_path(native->c_str(), real); !came) return came.about(path);
     text copy{detail::characters_at(real.data(), real.size())};
     if (copy.size() != real.size()) return failure{.code = errc::out_of_memory, .file = path};
@@ -219,7 +222,7 @@ public:
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return file_.is_open() ? size_bytes_ : 0; }
     [[nodiscard]] std::string_view path() const noexcept { return path_; }
 
-    [[nodiscard]] result<void> read(std::uint64_t offset, sequence<std::byte> out) const noexcept {
+    [[nodiscard]] result<void> read(std::uint64_t offset, span<std::byte> out) const noexcept {
         if (offset > size_bytes() || size_bytes() - offset < out.size())
             return failure{
                 .code = errc::read_past_end, .file = path_, .offset = offset, .expected = out.size(), .actual = size_bytes()};
@@ -271,7 +274,7 @@ class mapped_file {
 public:
     mapped_file() noexcept = default;
     /// The other is then without a file; pointers into the mapping stay valid.
-    SAFEFUSE_OUT_OF_LINE mapped_file(mapped_file&& other) noexcept
+    SAFEFUSE_NOINLINE mapped_file(mapped_file&& other) noexcept
         : file_{std::move(other.file_)}, data_{exchange(other.data_, nullptr)} {}
     /// What was mapped here is let go; the other is then without a file.
     mapped_file& operator=(mapped_file&& other) noexcept {
@@ -282,7 +285,7 @@ public:
         }
         return *this;
     }
-    SAFEFUSE_OUT_OF_LINE ~mapped_file() { unmap(); }
+    SAFEFUSE_NOINLINE ~mapped_file() { unmap(); }
 
     /// Maps a regular file; an empty one is legal.
     ///   fails   file_not_found, permission_denied, not_a_file, not_a_directory, out_of_memory (also: no room for it in the
@@ -310,14 +313,14 @@ public:
     /// The size when it was opened.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return file_.size_bytes(); }
     /// The whole file.
-    [[nodiscard]] sequence<const std::byte> bytes() const& noexcept SAFEFUSE_LIFETIMEBOUND {
+    [[nodiscard]] span<const std::byte> bytes() const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return {data_, static_cast<std::size_t>(size_bytes())};
     }
-    sequence<const std::byte> bytes() const&& = delete;
+    span<const std::byte> bytes() const&& = delete;
 
     /// Copies bytes by a positional read, not through the mapping, so that a file cut short is a failure and not a signal.
     ///   fails   read_past_end, file_changed (it is shorter now), io_error; `out` may then be part-written
-    result<void> read(std::uint64_t offset, sequence<std::byte> out) const noexcept { return file_.read(offset, out); }
+    result<void> read(std::uint64_t offset, span<std::byte> out) const noexcept { return file_.read(offset, out); }
 
     /// Tells the system what comes next. done_with touches only pages that lie wholly inside the range.
     void advise(std::uint64_t offset, std::uint64_t size_bytes, advice hint) const noexcept {
@@ -364,11 +367,11 @@ public:
     /// The size when it was opened.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return file_.size_bytes(); }
     /// Empty: the bytes must be read.
-    [[nodiscard]] sequence<const std::byte> bytes() const noexcept { return {}; }
+    [[nodiscard]] span<const std::byte> bytes() const noexcept { return {}; }
 
     /// Copies bytes.
     ///   fails   read_past_end, file_changed (it is shorter now), io_error; `out` may then be part-written
-    result<void> read(std::uint64_t offset, sequence<std::byte> out) const noexcept { return file_.read(offset, out); }
+    result<void> read(std::uint64_t offset, span<std::byte> out) const noexcept { return file_.read(offset, out); }
 
     /// Tells the system what comes next. done_with touches only pages that lie wholly inside the range.
     void advise(std::uint64_t offset, std::uint64_t size_bytes, advice hint) const noexcept {
@@ -417,7 +420,7 @@ private:
 /// The unit of output_file::share.
 inline constexpr std::uint64_t share_multiple_bytes = 4096;
 
-/// How much more the caller can write to the file system of a directory; no_number where the system does not tell.
+/// How much more the caller can write to the file system of a directory; unknown where the system does not tell.
 ///   fails   file_not_found, not_a_directory, permission_denied, io_error, out_of_memory
 [[nodiscard]] inline result<std::uint64_t> free_space_bytes(std::string_view directory) noexcept {
     auto native = detail::system_path(directory);
@@ -469,7 +472,7 @@ public:
 
     /// Writes bytes at an offset. Several threads may write ranges that do not overlap at once.
     ///   fails   out_of_range (past size_bytes()), disk_full, io_error; part of the range may then be written
-    result<void> write(std::uint64_t offset, sequence<const std::byte> bytes) noexcept {
+    result<void> write(std::uint64_t offset, span<const std::byte> bytes) noexcept {
         if (offset > size_bytes_ || size_bytes_ - offset < bytes.size())
             return failure{
                 .code = errc::out_of_range, .file = path_, .offset = offset, .expected = size_bytes_, .actual = bytes.size()};
@@ -614,7 +617,7 @@ namespace detail {
 
 /// Reads a small file whole.
 ///   fails   as positional_file::open and read; io_error (larger than `most_bytes`)
-[[nodiscard]] inline result<array<std::byte>> read_whole_file(std::string_view path, std::uint64_t most_bytes) noexcept {
+[[nodiscard]] inline result<vector<std::byte>> read_whole_file(std::string_view path, std::uint64_t most_bytes) noexcept {
     auto file = open_file::open(path);
     if (!file) return std::move(file).error();
     if (file->size_bytes() > most_bytes)
@@ -623,10 +626,10 @@ namespace detail {
                        .detail = "it is too large to be what it should be",
                        .expected = most_bytes,
                        .actual = file->size_bytes()};
-    array<std::byte> bytes;
+    vector<std::byte> bytes;
     if (!bytes.resize_unset(static_cast<std::size_t>(file->size_bytes())))
         return failure{.code = errc::out_of_memory, .file = path};
-    if (auto done = file->read(0, bytes.span()); !done) return std::move(done).error();
+    if (auto done = file->read(0, bytes.view()); !done) return std::move(done).error();
     return bytes;
 }
 
@@ -647,18 +650,19 @@ namespace detail {
     auto copy = output_file::create(to, source->size_bytes(), true,
                                     is_told ? entry.permissions & 0777u : detail::os::file_permissions);
     if (!copy) return std::move(copy).error();
-    detail::array<std::byte> buffer;
+    vector<std::byte> buffer;
     constexpr std::size_t piece = std::size_t{1} << 20;
     if (!buffer.resize_unset(piece)) return failure{.code = errc::out_of_memory, .file = from};
     for (std::uint64_t offset = 0; offset < source->size_bytes(); offset += piece) {
         const std::uint64_t left = source->size_bytes() - offset;
-        const sequence<std::byte> part = buffer.span().subspan(0, left < piece ? static_cast<std::size_t>(left) : piece);
+        const span<std::byte> part = buffer.view().subspan(0, left < piece ? static_cast<std::size_t>(left) : piece);
         if (auto done = source->read(offset, part); !done) return done;
         if (auto done = copy->write(offset, part); !done) return done;
     }
     return copy->commit(wait);
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

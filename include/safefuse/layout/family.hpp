@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: a family: the two layouts of a kind of model, as stored on the hub and as the model holds it, and the names
 // between them. Declarations only.
 #ifndef SAFEFUSE_LAYOUT_FAMILY_HPP
@@ -12,7 +14,8 @@
 #include <safefuse/layout/layout.hpp>
 #include <safefuse/layout/rename.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// The last segments of a scope: as the checkpoint spells them, and as the model does.
 template <fixed_text Stored, fixed_text Model = Stored>
@@ -50,7 +53,7 @@ struct extents_in_config {
     static constexpr std::size_t count = sizeof...(Extent);  ///< how many
     /// With an empty one behind the last: an array has at least one entry.
     static constexpr config_extent list[count + 1] = {Extent::description..., {}};
-    static constexpr sequence<const config_extent> descriptions{list, count};  ///< as data
+    static constexpr span<const config_extent> descriptions{list, count};  ///< as data
 };
 
 /// Which way a plan goes, as a family_description has it.
@@ -67,17 +70,17 @@ struct family_description {
     std::string_view from_module;                    ///< the last segments of a scope that is planned from
     std::string_view to_module;                      ///< and of the scope that it becomes
     rename_list renames;                             ///< of all other tensors
-    sequence<const std::string_view> model_types;    ///< of config.json
-    sequence<const module_description> others{};     ///< what the model stores otherwise beside the experts
-    sequence<const config_extent> config_extents{};  ///< what plans must be given as known_extents
+    span<const std::string_view> model_types;    ///< of config.json
+    span<const module_description> extra_modules{};     ///< what the model stores otherwise beside the experts
+    span<const config_extent> config_extents{};  ///< what plans must be given as known_extents
     bool is_inverse = false;                         ///< `others` are described the other way round
 
     /// How many kinds of modules are planned: the experts and the others.
-    [[nodiscard]] constexpr std::size_t module_count() const noexcept { return 1 + others.size(); }
+    [[nodiscard]] constexpr std::size_t module_count() const noexcept { return 1 + extra_modules.size(); }
     /// Module 0 is the experts'.
-    [[nodiscard]] SAFEFUSE_OUT_OF_LINE constexpr module_description module_at(std::size_t i) const noexcept {
+    [[nodiscard]] SAFEFUSE_NOINLINE constexpr module_description module_at(std::size_t i) const noexcept {
         if (i == 0) return {from_module, to_module, from, to};
-        const module_description& other = others[i - 1];
+        const module_description& other = extra_modules[i - 1];
         if (!is_inverse) return other;
         return {other.to_path, other.from_path, other.to, other.from};
     }
@@ -99,7 +102,7 @@ struct family_description {
 /// Modules without experts, or with other ones, that a family's models store otherwise than the hub: where they lie, and both
 /// layouts.
 template <class Modules, class Stored, class Model>
-struct other_module {
+struct extra_module {
     static_assert(can_become<Stored, Model> && can_become<Model, Stored>,
                   "safefuse: the two layouts of a family must place the same parts");
     /// From the hub to the model, as data.
@@ -108,7 +111,7 @@ struct other_module {
 
 /// All of these that a family has.
 template <class... Module>
-struct other_modules {
+struct extra_module_list {
 private:
     static constexpr std::size_t count = sizeof...(Module);
     // one entry more than there are modules: an array has at least one
@@ -116,7 +119,7 @@ private:
 
 public:
     /// From the hub to the model, as data.
-    static constexpr sequence<const module_description> descriptions{list, count};
+    static constexpr span<const module_description> descriptions{list, count};
 };
 
 /// What a family declares: derive from family<Stored, Model> and add `name`, `modules` and, where there are any, `renames`,
@@ -129,11 +132,11 @@ struct family {
     /// The layout in the model.
     using model = Model;
     /// In the order in which they apply; none.
-    static constexpr sequence<const rename_description> renames{};
+    static constexpr span<const rename_description> renames{};
     /// Of config.json; none: the family is known by its name and by what is stored.
-    static constexpr sequence<const std::string_view> model_types{};
+    static constexpr span<const std::string_view> model_types{};
     /// What else the model stores otherwise; nothing.
-    using others = other_modules<>;
+    using extra_modules = extra_module_list<>;
     /// What plans must be told from config.json; nothing.
     using config_extents = extents_in_config<>;
 };
@@ -146,10 +149,10 @@ concept family_type = requires {
     static_cast<std::string_view>(Family::name);
     static_cast<std::string_view>(Family::modules::stored);
     static_cast<std::string_view>(Family::modules::model);
-    sequence<const rename_description>{Family::renames};
-    sequence<const std::string_view>{Family::model_types};
-    static_cast<sequence<const module_description>>(Family::others::descriptions);
-    static_cast<sequence<const config_extent>>(Family::config_extents::descriptions);
+    span<const rename_description>{Family::renames};
+    span<const std::string_view>{Family::model_types};
+    static_cast<span<const module_description>>(Family::extra_modules::descriptions);
+    static_cast<span<const config_extent>>(Family::config_extents::descriptions);
 };
 
 namespace detail {
@@ -160,9 +163,9 @@ struct family_ways {
     static_assert(can_become<typename Family::stored, typename Family::model> &&
                       can_become<typename Family::model, typename Family::stored>,
                   "safefuse: the two layouts of a family must place the same parts");
-    static constexpr sequence<const rename_description> renames{Family::renames};
+    static constexpr span<const rename_description> renames{Family::renames};
     static_assert(are_renames(renames),
-                  "safefuse: a rename takes whole dotted segments, with {number} for digits, as many on both "
+                  "safefuse: a rename takes whole dotted segments, with {i} for digits, as many on both "
                   "sides, and ^ only in front of the stored ones");
     static constexpr family_description there{
         Family::name,
@@ -172,7 +175,7 @@ struct family_ways {
         Family::modules::model,
         rename_list{renames.data(), renames.size(), false},
         Family::model_types,
-        Family::others::descriptions,
+        Family::extra_modules::descriptions,
         Family::config_extents::descriptions,
     };
     static constexpr family_description back = there.in(direction::inverse);
@@ -194,6 +197,7 @@ inline constexpr const family_description& inverse_of = detail::family_ways<Fami
     return renamed(family.renames, name);
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,11 +1,13 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: the layout algebra. A layout says where every element of every part of every expert lies in stored tensors.
 //
 //   using gate = part<"gate", "I", "H">;                      a matrix of one expert, its extents named
-//   using fused = layout<as_parameters,
+//   using fused = layout<parameter_suffixes,
 //       tensor<"gate_up_proj", stack<concat<0, gate, up>>>,   [E, 2I, H]: gate's rows, then up's, for each expert
 //       tensor<"down_proj", stack<down>>>;                    [E, H, I]
 //
-// Terms are types; what they mean is a `placement`, computed by constexpr functions, so a wrong layout does not compile and
+// Terms are types; what they mean is a `mapping`, computed by constexpr functions, so a wrong layout does not compile and
 // a plan works on plain data. Nothing here knows of files.
 #ifndef SAFEFUSE_LAYOUT_LAYOUT_HPP
 #define SAFEFUSE_LAYOUT_LAYOUT_HPP
@@ -24,24 +26,25 @@
 #include <safefuse/core/span.hpp>
 #include <safefuse/layout/fields.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
-// ------------------------------------------------------------------------------------------------------------- placements
+// ------------------------------------------------------------------------------------------------------------- mappings
 
 inline constexpr std::size_t max_stored_axes = 6;   ///< axes of a stored tensor while terms are applied
-inline constexpr std::size_t max_placed_parts = 8;  ///< parts in one stored tensor
-inline constexpr std::size_t max_pieces = 8;        ///< pieces of the index of one part
-inline constexpr std::size_t max_symbols = 8;       ///< named extents of a layout, the number of experts among them
+inline constexpr std::size_t max_mapped_parts = 8;  ///< parts in one stored tensor
+inline constexpr std::size_t max_modes = 8;        ///< modes of the index of one part
+inline constexpr std::size_t max_dims = 8;       ///< named extents of a layout, the number of experts among them
 
-/// Why a placement cannot be.
-enum class placement_error : std::uint8_t { none, cuts_granule, unequal_extents, uneven_groups, too_complex, overflow };
+/// Why a mapping cannot be.
+enum class mapping_error : std::uint8_t { none, splits_block, unequal_extents, uneven_groups, too_complex, overflow };
 
 /// The axis of a field's own, as an axis of the part.
-inline constexpr std::uint8_t own_axis = max_part_axes + 1;
+inline constexpr std::uint8_t trailing_axis = max_part_axes + 1;
 
 /// A digit of a part's index and where it goes. Digit = index / weight % extent; entry of `axis` += digit * stride.
-struct index_piece {
-    std::uint8_t part_axis = 0;  ///< 0: the expert's number; a + 1: axis a of the part; own_axis: the field's own
+struct mode {
+    std::uint8_t part_axis = 0;  ///< 0: the expert's number; a + 1: axis a of the part; trailing_axis: the field's own
     std::uint8_t axis = 0;       ///< of the stored tensor
     std::uint64_t weight = 1;    ///< what one of the digit stands for in the index
     std::uint64_t extent = 1;    ///< how many values the digit has
@@ -49,14 +52,14 @@ struct index_piece {
 };
 
 /// Where one part lies in a stored tensor.
-struct part_placement {
+struct part_mapping {
     std::string_view part;     ///< its name
     std::string_view experts;  ///< the extent that counts the experts that have the part; empty: it is no expert's
-    std::string_view behind;   ///< the extent that counts the experts before these; empty: these come first
+    std::string_view after;   ///< the extent that counts the experts before these; empty: these come first
     std::string_view extents[max_part_axes]{};  ///< names of the part's extents
     std::uint8_t part_axes = 0;                 ///< how many axes it has
-    std::uint8_t piece_count = 0;               ///< how many of `pieces` there are
-    index_piece pieces[max_pieces]{};           ///< the digits of all its indices
+    std::uint8_t mode_count = 0;               ///< how many of `modes` there are
+    mode modes[max_modes]{};           ///< the digits of all its indices
     std::uint64_t first[max_stored_axes]{};     ///< entry of each axis where the part begins
 };
 
@@ -64,41 +67,41 @@ struct part_placement {
 struct stored_axis {
     std::uint64_t extent = 1;       ///< entries along it
     bool present = true;            ///< an absent axis has extent 1 and does not show in the shape
-    bool whole = true;              ///< its extent holds no incomplete granule
+    bool whole = true;              ///< its extent holds no incomplete block_size
     bool is_shared = false;         ///< parts that are put together along it must be equal and are stored once
-    std::uint64_t granule = 1;      ///< elements that one entry stands for
-    std::uint64_t coefficient = 1;  ///< extent * granule = coefficient * product of the symbols, rounded up; 0: not of that form
-    std::uint8_t symbols = 0;       ///< set of symbols, one bit each
+    std::uint64_t block_size = 1;      ///< elements that one entry stands for
+    std::uint64_t coefficient = 1;  ///< extent * block_size = coefficient * product of the dims, rounded up; 0: not of that form
+    std::uint8_t dims = 0;       ///< set of dims, one bit each
 };
 
 /// What a term over parts means: the axes of a stored tensor, and where in it each part lies.
-struct placement {
-    placement_error error = placement_error::none;  ///< not none: the rest means nothing
+struct mapping {
+    mapping_error error = mapping_error::none;  ///< not none: the rest means nothing
     std::uint8_t axis_count = 0;                    ///< how many of `axes` there are
     std::uint8_t part_count = 0;                    ///< how many of `parts` there are
     stored_axis axes[max_stored_axes]{};            ///< outermost first
-    part_placement parts[max_placed_parts]{};       ///< in the order in which the term mentions them
+    part_mapping parts[max_mapped_parts]{};       ///< in the order in which the term mentions them
 };
 
-/// The extents a layout is evaluated for, and the form of the field that it is evaluated for. E, the number of experts, is symbol
+/// The extents a layout is evaluated for, and the form of the field that it is evaluated for. E, the number of experts, is dim
 /// 0; the others are named by the parts.
-struct part_extents {
-    std::uint8_t symbol_count = 1;                               ///< how many extents have names
-    std::string_view names[max_symbols]{"E"};                    ///< by symbol
-    std::uint64_t values[max_symbols]{};                         ///< by symbol
+struct layout_args {
+    std::uint8_t dim_count = 1;                               ///< how many extents have names
+    std::string_view names[max_dims]{"E"};                    ///< by dim
+    std::uint64_t values[max_dims]{};                         ///< by dim
     const field_form* field = weight::description.forms.data();  ///< never null
 
-    /// The number of a symbol, which is added where it is not known; max_symbols when there are too many.
-    SAFEFUSE_OUT_OF_LINE constexpr std::size_t symbol(std::string_view name) noexcept {
-        for (std::size_t i = 0; i < symbol_count; ++i)
+    /// The number of a dim, which is added where it is not known; max_dims when there are too many.
+    SAFEFUSE_NOINLINE constexpr std::size_t dim(std::string_view name) noexcept {
+        for (std::size_t i = 0; i < dim_count; ++i)
             if (names[i] == name) return i;
-        if (symbol_count == max_symbols) return max_symbols;
-        names[symbol_count] = name;
-        return symbol_count++;
+        if (dim_count == max_dims) return max_dims;
+        names[dim_count] = name;
+        return dim_count++;
     }
     /// What an extent of that name is; 0 where there is none.
     [[nodiscard]] constexpr std::uint64_t value(std::string_view name) const noexcept {
-        for (std::size_t i = 0; i < symbol_count; ++i)
+        for (std::size_t i = 0; i < dim_count; ++i)
             if (names[i] == name) return values[i];
         return 0;
     }
@@ -107,75 +110,75 @@ struct part_extents {
 /// Which experts have a part: the names of the extents that count them and those before them.
 struct expert_group {
     std::string_view count;   ///< of the experts that have the part; empty: it is no expert's
-    std::string_view behind;  ///< of the experts that are numbered before them; empty: none are
+    std::string_view after;  ///< of the experts that are numbered before them; empty: none are
 };
 
 /// A part on its own: its axes in order. An entry of axis a stands for granule_a elements.
 ///   @post  entry_a(i) = i_a / granule_a
-[[nodiscard]] constexpr placement place_part(std::string_view part, expert_group group, sequence<const std::string_view> extents,
-                                             const part_extents& x) noexcept {
-    placement out;
+[[nodiscard]] constexpr mapping map_part(std::string_view part, expert_group group, span<const std::string_view> extents,
+                                             const layout_args& x) noexcept {
+    mapping out;
     out.axis_count = static_cast<std::uint8_t>(extents.size());
     out.part_count = 1;
-    part_placement& placed = out.parts[0];
+    part_mapping& placed = out.parts[0];
     placed.part = part;
     placed.experts = group.count;
-    placed.behind = group.behind;
+    placed.after = group.after;
     placed.part_axes = out.axis_count;
     for (std::uint8_t a = 0; a < extents.size(); ++a) {
         placed.extents[a] = extents[a];
         stored_axis& axis = out.axes[a];
-        const std::uint64_t granule = x.field->granule[a];
-        if (granule == 0) {
+        const std::uint64_t block_size = x.field->block_size[a];
+        if (block_size == 0) {
             axis.present = false;
             axis.is_shared = x.field->is_shared;
             continue;
         }
-        if (granule == whole_axis) {
-            axis.granule = whole_axis;
+        if (block_size == whole_axis) {
+            axis.block_size = whole_axis;
             axis.coefficient = 0;
-            placed.pieces[placed.piece_count++] = {static_cast<std::uint8_t>(a + 1), a, 1, 1, 1};
+            placed.modes[placed.mode_count++] = {static_cast<std::uint8_t>(a + 1), a, 1, 1, 1};
             continue;
         }
-        part_extents known = x;
-        const std::size_t symbol = known.symbol(extents[a]);
-        if (symbol == max_symbols) {
-            out.error = placement_error::too_complex;
+        layout_args known = x;
+        const std::size_t dim = known.dim(extents[a]);
+        if (dim == max_dims) {
+            out.error = mapping_error::too_complex;
             return out;
         }
-        const std::uint64_t elements = known.values[symbol];
-        axis.whole = elements % granule == 0;
-        if (!axis.whole && x.field->role == field_role::value) out.error = placement_error::cuts_granule;
-        axis.extent = elements / granule + (axis.whole ? 0 : 1);
-        axis.granule = granule;
-        axis.symbols = static_cast<std::uint8_t>(1u << symbol);
-        placed.pieces[placed.piece_count++] = {static_cast<std::uint8_t>(a + 1), a, 1, axis.extent, 1};
+        const std::uint64_t elements = known.values[dim];
+        axis.whole = elements % block_size == 0;
+        if (!axis.whole && x.field->role == field_role::value) out.error = mapping_error::splits_block;
+        axis.extent = elements / block_size + (axis.whole ? 0 : 1);
+        axis.block_size = block_size;
+        axis.dims = static_cast<std::uint8_t>(1u << dim);
+        placed.modes[placed.mode_count++] = {static_cast<std::uint8_t>(a + 1), a, 1, axis.extent, 1};
     }
     return out;
 }
 
 /// A new leading axis, the expert's number.
 ///   @post  entry(e, i) = (e, entry(i))
-[[nodiscard]] constexpr placement place_stack(placement of, const part_extents& x) noexcept {
-    part_extents known = x;
-    const std::size_t symbol = known.symbol(of.parts[0].experts);
-    if (of.axis_count == max_stored_axes || symbol == max_symbols) {
-        of.error = placement_error::too_complex;
+[[nodiscard]] constexpr mapping map_stack(mapping of, const layout_args& x) noexcept {
+    layout_args known = x;
+    const std::size_t dim = known.dim(of.parts[0].experts);
+    if (of.axis_count == max_stored_axes || dim == max_dims) {
+        of.error = mapping_error::too_complex;
         return of;
     }
-    const std::uint64_t count = known.values[symbol];
+    const std::uint64_t count = known.values[dim];
     for (std::size_t a = of.axis_count++; a > 0; --a) of.axes[a] = of.axes[a - 1];
-    of.axes[0] = {.extent = count, .symbols = static_cast<std::uint8_t>(1u << symbol)};
+    of.axes[0] = {.extent = count, .dims = static_cast<std::uint8_t>(1u << dim)};
     for (std::size_t p = 0; p < of.part_count; ++p) {
-        part_placement& part = of.parts[p];
+        part_mapping& part = of.parts[p];
         for (std::size_t a = of.axis_count; a-- > 1;) part.first[a] = part.first[a - 1];
         part.first[0] = 0;
-        for (std::size_t i = 0; i < part.piece_count; ++i) ++part.pieces[i].axis;
-        if (part.piece_count == max_pieces) {
-            of.error = placement_error::too_complex;
+        for (std::size_t i = 0; i < part.mode_count; ++i) ++part.modes[i].axis;
+        if (part.mode_count == max_modes) {
+            of.error = mapping_error::too_complex;
             return of;
         }
-        part.pieces[part.piece_count++] = {0, 0, 1, count, 1};
+        part.modes[part.mode_count++] = {0, 0, 1, count, 1};
     }
     return of;
 }
@@ -183,24 +186,24 @@ struct expert_group {
 namespace detail {
 
 /// Puts the parts of `next` behind those of `of` and checks that all axes but `axis` agree.
-constexpr void join(placement& of, const placement& next, std::size_t axis) noexcept {
-    if (of.error == placement_error::none) of.error = next.error;
-    if (of.axis_count != next.axis_count) of.error = placement_error::unequal_extents;
+constexpr void join(mapping& of, const mapping& next, std::size_t axis) noexcept {
+    if (of.error == mapping_error::none) of.error = next.error;
+    if (of.axis_count != next.axis_count) of.error = mapping_error::unequal_extents;
     for (std::size_t a = 0; a < of.axis_count; ++a)
-        if (a != axis && (of.axes[a].extent != next.axes[a].extent || of.axes[a].granule != next.axes[a].granule))
-            of.error = placement_error::unequal_extents;
+        if (a != axis && (of.axes[a].extent != next.axes[a].extent || of.axes[a].block_size != next.axes[a].block_size))
+            of.error = mapping_error::unequal_extents;
     for (std::size_t p = 0; p < next.part_count; ++p) {
-        if (of.part_count == max_placed_parts) {
-            of.error = placement_error::too_complex;
+        if (of.part_count == max_mapped_parts) {
+            of.error = mapping_error::too_complex;
             return;
         }
         of.parts[of.part_count++] = next.parts[p];
     }
 }
 
-/// Whether a granule would end inside one operand and begin in the next.
-constexpr void require_whole(placement& of, const stored_axis& axis) noexcept {
-    if (!axis.whole) of.error = placement_error::cuts_granule;
+/// Whether a block_size would end inside one operand and begin in the next.
+constexpr void require_whole(mapping& of, const stored_axis& axis) noexcept {
+    if (!axis.whole) of.error = mapping_error::splits_block;
 }
 
 }  // namespace detail
@@ -209,33 +212,33 @@ constexpr void require_whole(placement& of, const stored_axis& axis) noexcept {
 /// entries of a new one, so a scalar per part becomes a pair per expert; where the field is shared,
 /// they are one and the same.
 ///   @post  entry_axis(operand k, i) = entry_axis(i) + sum of the extents of the operands before k
-[[nodiscard]] constexpr placement place_concat(std::size_t axis, sequence<const placement> operands) noexcept {
-    placement out = operands[0];
+[[nodiscard]] constexpr mapping map_concat(std::size_t axis, span<const mapping> operands) noexcept {
+    mapping out = operands[0];
     if (axis >= out.axis_count) {
-        out.error = placement_error::unequal_extents;
+        out.error = mapping_error::unequal_extents;
         return out;
     }
     stored_axis& joined = out.axes[axis];
     if (joined.is_shared) {
-        for (const placement& next : operands.subspan(1)) detail::join(out, next, axis);
+        for (const mapping& next : operands.subspan(1)) detail::join(out, next, axis);
         return out;
     }
     if (operands.size() > 1) {
         detail::require_whole(out, joined);
         joined.present = true;
     }
-    for (const placement& next : operands.subspan(1)) {
+    for (const mapping& next : operands.subspan(1)) {
         const std::size_t first_part = out.part_count;
         detail::join(out, next, axis);
-        if (out.error != placement_error::none) return out;
+        if (out.error != mapping_error::none) return out;
         const stored_axis& added = next.axes[axis];
         detail::require_whole(out, added);
         for (std::size_t p = first_part; p < out.part_count; ++p) {
-            if (!detail::add(out.parts[p].first[axis], joined.extent, out.parts[p].first[axis]))
-                out.error = placement_error::overflow;
+            if (!detail::checked_add(out.parts[p].first[axis], joined.extent, out.parts[p].first[axis]))
+                out.error = mapping_error::overflow;
         }
-        if (!detail::add(joined.extent, added.extent, joined.extent)) out.error = placement_error::overflow;
-        joined.coefficient = joined.symbols == added.symbols && joined.coefficient != 0 && added.coefficient != 0
+        if (!detail::checked_add(joined.extent, added.extent, joined.extent)) out.error = mapping_error::overflow;
+        joined.coefficient = joined.dims == added.dims && joined.coefficient != 0 && added.coefficient != 0
                                  ? joined.coefficient + added.coefficient
                                  : 0;
     }
@@ -245,34 +248,34 @@ constexpr void require_whole(placement& of, const stored_axis& axis) noexcept {
 namespace detail {
 
 /// How many stored entries a group of `group` elements is.
-///   fails   cuts_granule (it ends inside an entry), uneven_groups (the axis ends inside a group)
-constexpr placement_error entries_of_group(const stored_axis& axis, std::uint64_t& group) noexcept {
-    if (axis.granule == whole_axis || !axis.present) {
+///   fails   splits_block (it ends inside an entry), uneven_groups (the axis ends inside a group)
+constexpr mapping_error entries_of_group(const stored_axis& axis, std::uint64_t& group) noexcept {
+    if (axis.block_size == whole_axis || !axis.present) {
         group = 1;
-        return placement_error::none;
+        return mapping_error::none;
     }
-    if (group % axis.granule != 0) return placement_error::cuts_granule;
-    group /= axis.granule;
-    return axis.extent % group == 0 ? placement_error::none : placement_error::uneven_groups;
+    if (group % axis.block_size != 0) return mapping_error::splits_block;
+    group /= axis.block_size;
+    return axis.extent % group == 0 ? mapping_error::none : mapping_error::uneven_groups;
 }
 
 /// Splits the digits of a part along an axis at the edges of groups. False if they cannot be split
 /// so, or there is no room for them.
 ///   @post  a digit's stride is a multiple of `group`, or the digit stays inside one group
-constexpr bool split_at_groups(part_placement& part, std::size_t axis,
+constexpr bool split_at_groups(part_mapping& part, std::size_t axis,
                                std::uint64_t group) noexcept {
     const std::uint64_t low = part.first[axis] % group;
     std::uint64_t reach = low;  // the greatest entry of a group that the digits inside it reach
-    const std::size_t before = part.piece_count;
+    const std::size_t before = part.mode_count;
     for (std::size_t i = 0; i < before; ++i) {
-        index_piece& piece = part.pieces[i];
+        mode& piece = part.modes[i];
         if (piece.axis != axis || piece.extent <= 1 || piece.stride % group == 0) continue;
         if (low + (piece.extent - 1) * piece.stride >= group) {
             const std::uint64_t within = group / piece.stride;
             if (group % piece.stride != 0 || low != 0 || piece.extent % within != 0 ||
-                part.piece_count == max_pieces)
+                part.mode_count == max_modes)
                 return false;
-            part.pieces[part.piece_count++] = {piece.part_axis, piece.axis, piece.weight * within,
+            part.modes[part.mode_count++] = {piece.part_axis, piece.axis, piece.weight * within,
                                                piece.extent / within, group};
             piece.extent = within;
         }
@@ -283,24 +286,24 @@ constexpr bool split_at_groups(part_placement& part, std::size_t axis,
 
 /// Moves a part, split at groups, to its turn in rounds of `round` entries.
 ///   @post  entry x becomes x / group * round + turn * group + x % group
-constexpr void take_turn(part_placement& part, std::size_t axis, std::uint64_t group,
+constexpr void take_turn(part_mapping& part, std::size_t axis, std::uint64_t group,
                          std::uint64_t round, std::uint64_t turn) noexcept {
     std::uint64_t& first = part.first[axis];
     first = first / group * round + turn * group + first % group;
-    for (std::size_t i = 0; i < part.piece_count; ++i) {
-        index_piece& piece = part.pieces[i];
+    for (std::size_t i = 0; i < part.mode_count; ++i) {
+        mode& piece = part.modes[i];
         if (piece.axis == axis && piece.stride % group == 0)
             piece.stride = piece.stride / group * round;
     }
 }
 
-/// The operands of an interleave as one placement, without turns: their parts, and the axes that
+/// The operands of an interleave as one mapping, without turns: their parts, and the axes that
 /// they must agree on.
-constexpr placement join_equal(sequence<const placement> operands, std::size_t axis) noexcept {
-    placement out = operands[0];
-    for (const placement& next : operands.subspan(1)) {
+constexpr mapping join_equal(span<const mapping> operands, std::size_t axis) noexcept {
+    mapping out = operands[0];
+    for (const mapping& next : operands.subspan(1)) {
         if (next.axes[axis].extent != out.axes[axis].extent)
-            out.error = placement_error::unequal_extents;
+            out.error = mapping_error::unequal_extents;
         join(out, next, axis);
         require_whole(out, next.axes[axis]);
     }
@@ -314,34 +317,34 @@ constexpr placement join_equal(sequence<const placement> operands, std::size_t a
 /// lacks, each operand has one entry; where the field is shared, they are one and the same.
 ///   @post  entry_axis(operand k, i) = x / group * (group * n) + k * group + x % group
 ///          with x = entry_axis(i) in operand k, n operands, and group in stored entries
-[[nodiscard]] constexpr placement place_interleave(std::size_t axis, std::uint64_t group,
-                                                   sequence<const placement> operands) noexcept {
-    placement out = operands[0];
+[[nodiscard]] constexpr mapping map_interleave(std::size_t axis, std::uint64_t group,
+                                                   span<const mapping> operands) noexcept {
+    mapping out = operands[0];
     if (axis >= out.axis_count || group == 0) {
-        out.error = placement_error::unequal_extents;
+        out.error = mapping_error::unequal_extents;
         return out;
     }
     out = detail::join_equal(operands, axis);
     stored_axis& turned = out.axes[axis];
     const bool is_shared = turned.is_shared;
     const auto grouped = detail::entries_of_group(turned, group);
-    if (grouped == placement_error::cuts_granule) out.error = grouped;
-    if (is_shared || out.error != placement_error::none) return out;
+    if (grouped == mapping_error::splits_block) out.error = grouped;
+    if (is_shared || out.error != mapping_error::none) return out;
     out.error = grouped;
     const std::uint64_t turns = operands.size();
     std::uint64_t round = 0;
-    if (out.error == placement_error::none &&
-        (!detail::multiply(group, turns, round) ||
-         !detail::multiply(turned.extent, turns, turned.extent)))
-        out.error = placement_error::overflow;
-    if (out.error != placement_error::none) return out;
+    if (out.error == mapping_error::none &&
+        (!detail::checked_mul(group, turns, round) ||
+         !detail::checked_mul(turned.extent, turns, turned.extent)))
+        out.error = mapping_error::overflow;
+    if (out.error != mapping_error::none) return out;
     turned.coefficient *= turns;
     turned.present = true;
     std::size_t p = 0;
     for (std::size_t turn = 0; turn < turns; ++turn)
         for (const std::size_t end = p + operands[turn].part_count; p < end; ++p) {
             if (!detail::split_at_groups(out.parts[p], axis, group)) {
-                out.error = placement_error::too_complex;
+                out.error = mapping_error::too_complex;
                 return out;
             }
             detail::take_turn(out.parts[p], axis, group, round, turn);
@@ -351,17 +354,17 @@ constexpr placement join_equal(sequence<const placement> operands, std::size_t a
 
 /// Two axes exchanged.
 ///   @post  entry_a(i) = entry_b(i) of the operand, and entry_b(i) = entry_a(i) of it
-[[nodiscard]] constexpr placement place_transpose(std::size_t a, std::size_t b, placement of) noexcept {
+[[nodiscard]] constexpr mapping map_transpose(std::size_t a, std::size_t b, mapping of) noexcept {
     if (a >= of.axis_count || b >= of.axis_count) {
-        of.error = placement_error::unequal_extents;
+        of.error = mapping_error::unequal_extents;
         return of;
     }
     detail::swap(of.axes[a], of.axes[b]);
     for (std::size_t p = 0; p < of.part_count; ++p) {
-        part_placement& part = of.parts[p];
+        part_mapping& part = of.parts[p];
         detail::swap(part.first[a], part.first[b]);
-        for (std::size_t i = 0; i < part.piece_count; ++i) {
-            std::uint8_t& axis = part.pieces[i].axis;
+        for (std::size_t i = 0; i < part.mode_count; ++i) {
+            std::uint8_t& axis = part.modes[i].axis;
             if (axis == a)
                 axis = static_cast<std::uint8_t>(b);
             else if (axis == b)
@@ -373,32 +376,32 @@ constexpr placement join_equal(sequence<const placement> operands, std::size_t a
 
 /// An axis and the one behind it as one: [E, I, H] becomes [E * I, H].
 ///   @post  entry_axis(i) = entry_axis(i) * extent_(axis + 1) + entry_(axis + 1)(i) of the operand
-[[nodiscard]] constexpr placement place_flatten(std::size_t axis, placement of) noexcept {
+[[nodiscard]] constexpr mapping map_flatten(std::size_t axis, mapping of) noexcept {
     if (axis + 1 >= of.axis_count) {
-        of.error = placement_error::unequal_extents;
+        of.error = mapping_error::unequal_extents;
         return of;
     }
     stored_axis& outer = of.axes[axis];
     const stored_axis inner = of.axes[axis + 1];
     detail::require_whole(of, inner);
     for (std::size_t p = 0; p < of.part_count; ++p) {
-        part_placement& part = of.parts[p];
+        part_mapping& part = of.parts[p];
         part.first[axis] = part.first[axis] * inner.extent + part.first[axis + 1];
         for (std::size_t a = axis + 1; a + 1 < of.axis_count; ++a) part.first[a] = part.first[a + 1];
         part.first[of.axis_count - 1] = 0;
-        for (std::size_t i = 0; i < part.piece_count; ++i) {
-            index_piece& piece = part.pieces[i];
+        for (std::size_t i = 0; i < part.mode_count; ++i) {
+            mode& piece = part.modes[i];
             if (piece.axis == axis)
                 piece.stride *= inner.extent;
             else if (piece.axis > axis)
                 --piece.axis;
         }
     }
-    if (!detail::multiply(outer.extent, inner.extent, outer.extent)) of.error = placement_error::overflow;
+    if (!detail::checked_mul(outer.extent, inner.extent, outer.extent)) of.error = mapping_error::overflow;
     outer.present = outer.present || inner.present;
-    outer.coefficient = (outer.symbols & inner.symbols) == 0 ? outer.coefficient * inner.coefficient : 0;
-    outer.symbols = static_cast<std::uint8_t>(outer.symbols | inner.symbols);
-    outer.granule *= inner.granule;
+    outer.coefficient = (outer.dims & inner.dims) == 0 ? outer.coefficient * inner.coefficient : 0;
+    outer.dims = static_cast<std::uint8_t>(outer.dims | inner.dims);
+    outer.block_size *= inner.block_size;
     for (std::size_t a = axis + 1; a + 1 < of.axis_count; ++a) of.axes[a] = of.axes[a + 1];
     of.axes[--of.axis_count] = {};
     return of;
@@ -407,22 +410,22 @@ constexpr placement join_equal(sequence<const placement> operands, std::size_t a
 /// What the form of a field adds to a whole term: the exchange of a matrix's axes, and the field's
 /// own axis.
 ///   @post  entry(i, k) = (entry(i), k) for k < entries of the form; the last two axes exchanged
-[[nodiscard]] constexpr placement place_field(placement of, const part_extents& x) noexcept {
-    if (x.field->is_transposed && of.axis_count >= 2) of = place_transpose(of.axis_count - 2u, of.axis_count - 1u, of);
+[[nodiscard]] constexpr mapping map_field(mapping of, const layout_args& x) noexcept {
+    if (x.field->is_transposed && of.axis_count >= 2) of = map_transpose(of.axis_count - 2u, of.axis_count - 1u, of);
     if (x.field->entries == 0) return of;
     if (of.axis_count == max_stored_axes) {
-        of.error = placement_error::too_complex;
+        of.error = mapping_error::too_complex;
         return of;
     }
     const std::uint8_t axis = of.axis_count++;
     of.axes[axis] = {.extent = x.field->entries, .coefficient = 0};
     for (std::size_t p = 0; p < of.part_count; ++p) {
-        part_placement& part = of.parts[p];
-        if (part.piece_count == max_pieces) {
-            of.error = placement_error::too_complex;
+        part_mapping& part = of.parts[p];
+        if (part.mode_count == max_modes) {
+            of.error = mapping_error::too_complex;
             return of;
         }
-        part.pieces[part.piece_count++] = {own_axis, axis, 1, x.field->entries, 1};
+        part.modes[part.mode_count++] = {trailing_axis, axis, 1, x.field->entries, 1};
     }
     return of;
 }
@@ -462,7 +465,7 @@ constexpr expert_group group_of(part_list<First, Part...>) noexcept {
 /// Whether the same experts have all parts.
 template <class First, class... Part>
 constexpr bool of_one_group(part_list<First, Part...>) noexcept {
-    return ((First::group.count == Part::group.count && First::group.behind == Part::group.behind) && ...);
+    return ((First::group.count == Part::group.count && First::group.after == Part::group.after) && ...);
 }
 template <class First, class... Part>
 constexpr bool has_experts(part_list<First, Part...>) noexcept {
@@ -475,24 +478,24 @@ constexpr bool has_experts(part_list<First, Part...>) noexcept {
 ///   axis_count   how many axes its value has
 ///   is_stacked   whether the expert's number is one of them
 ///   parts        a part_list
-///   place(x)     the placement for given extents, constexpr; compose place_concat and its like, or fill one in
+///   place(x)     the mapping for given extents, constexpr; compose map_concat and its like, or fill one in
 template <class Term>
-concept layout_term = requires(const part_extents& x) {
+concept layout_term = requires(const layout_args& x) {
     static_cast<std::size_t>(Term::axis_count);
     static_cast<bool>(Term::is_stacked);
     typename Term::parts;
-    { Term::place(x) } noexcept -> std::same_as<placement>;
+    { Term::place(x) } noexcept -> std::same_as<mapping>;
 };
 
 /// The experts that have a part: those that `Count` counts, numbered from 0 or, with `Behind`, from where that extent ends. Where a
-/// tensor's name holds {expert} for several such groups, the numbers are dealt out in equal shares, rounded up, in their order.
+/// tensor's name holds {i} for several such groups, the numbers are dealt out in equal shares, rounded up, in their order.
 template <fixed_text Count, fixed_text Behind = "">
-struct group_of_experts {
+struct expert_range {
     /// The group as data.
     static constexpr expert_group group{Count.view(), Behind.view()};
 };
 /// For matrices that are no expert's.
-using of_no_expert = group_of_experts<"">;
+using of_no_expert = expert_range<"">;
 
 /// One logical matrix of each expert of a group: its name and the names of its extents, outermost first.
 template <class Experts, fixed_text Name, fixed_text... Extent>
@@ -511,13 +514,13 @@ struct part_of {
     /// The names of the extents, outermost first.
     static constexpr std::string_view extents[sizeof...(Extent)] = {Extent.view()...};
     /// Its own axes in order.
-    [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept { return place_part(name, group, extents, x); }
+    [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept { return map_part(name, group, extents, x); }
 };
 
 /// One logical matrix of each expert: its name and the names of its extents, outermost first.
 /// (No alias: nvcc 13 loses the texts that an alias template hands on.)
 template <fixed_text Name, fixed_text... Extent>
-struct part : part_of<group_of_experts<"E">, Name, Extent...> {};
+struct part : part_of<expert_range<"E">, Name, Extent...> {};
 
 /// A matrix that is no expert's, for modules that a model stores otherwise than the hub does.
 template <fixed_text Name, fixed_text... Extent>
@@ -534,7 +537,7 @@ struct stack {
     static constexpr std::size_t axis_count = Term::axis_count + 1;
     static constexpr bool is_stacked = true;
     using parts = typename Term::parts;
-    [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept { return place_stack(Term::place(x), x); }
+    [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept { return map_stack(Term::place(x), x); }
     /// @}
 };
 
@@ -559,9 +562,9 @@ struct operands {
 template <std::size_t Axis, layout_term... Term>
 struct concat : detail::operands<Axis, Term...> {
     /// What layout_term asks for.
-    [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept {
-        const placement each[] = {Term::place(x)...};
-        return place_concat(Axis, each);
+    [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept {
+        const mapping each[] = {Term::place(x)...};
+        return map_concat(Axis, each);
     }
 };
 
@@ -570,9 +573,9 @@ template <std::size_t Axis, std::uint64_t Group, layout_term... Term>
 struct interleave : detail::operands<Axis, Term...> {
     static_assert(Group > 0, "safefuse: an interleave group has at least one entry");
     /// What layout_term asks for.
-    [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept {
-        const placement each[] = {Term::place(x)...};
-        return place_interleave(Axis, Group, each);
+    [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept {
+        const mapping each[] = {Term::place(x)...};
+        return map_interleave(Axis, Group, each);
     }
 };
 
@@ -586,8 +589,8 @@ struct transpose {
     static constexpr std::size_t axis_count = Term::axis_count;
     static constexpr bool is_stacked = Term::is_stacked;
     using parts = typename Term::parts;
-    [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept {
-        return place_transpose(A, B, Term::place(x));
+    [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept {
+        return map_transpose(A, B, Term::place(x));
     }
     /// @}
 };
@@ -601,19 +604,19 @@ struct flatten {
     static constexpr std::size_t axis_count = Term::axis_count - 1;
     static constexpr bool is_stacked = Term::is_stacked;
     using parts = typename Term::parts;
-    [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept { return place_flatten(Axis, Term::place(x)); }
+    [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept { return map_flatten(Axis, Term::place(x)); }
     /// @}
 };
 
 // ---------------------------------------------------------------------------------------------------------------- layouts
 
 /// Where the expert's number stands in the name of a tensor that holds one expert.
-inline constexpr std::string_view expert_hole = "{expert}";
+inline constexpr std::string_view expert_hole = "{i}";
 
 namespace detail {
 
-/// Where {expert} begins in a name; npos where it does not. (string_view::find is no constant expression under GCC's sanitizer.)
-SAFEFUSE_OUT_OF_LINE constexpr std::size_t find_hole(std::string_view name) noexcept {
+/// Where {i} begins in a name; npos where it does not. (string_view::find is no constant expression under GCC's sanitizer.)
+SAFEFUSE_NOINLINE constexpr std::size_t find_hole(std::string_view name) noexcept {
     for (std::size_t i = 0; i + expert_hole.size() <= name.size(); ++i) {
         if (name[i] != expert_hole[0]) continue;
         if (__builtin_memcmp(name.data() + i, expert_hole.data(), expert_hole.size()) == 0) return i;
@@ -633,8 +636,8 @@ constexpr std::size_t holes_in(std::string_view name) noexcept {
 
 /// A stored tensor of a layout, as data.
 struct tensor_description {
-    std::string_view name;                             ///< without the field's suffix; may hold {expert}
-    placement (*place)(const part_extents&) noexcept;  ///< the term's
+    std::string_view name;                             ///< without the field's suffix; may hold {i}
+    mapping (*place)(const layout_args&) noexcept;  ///< the term's
 
     /// Whether there is one such tensor for each expert.
     [[nodiscard]] constexpr bool per_expert() const noexcept { return detail::find_hole(name) != std::string_view::npos; }
@@ -642,39 +645,39 @@ struct tensor_description {
 
 /// A layout as data: what plans are made of.
 struct layout_description {
-    sequence<const tensor_description> tensors;  ///< in the order of the layout
-    sequence<const spelled_field> fields;        ///< that tensors of the layout may have
+    span<const tensor_description> tensors;  ///< in the order of the layout
+    span<const field_suffix> fields;        ///< that tensors of the layout may have
 };
 
-/// A stored tensor: its name under the scope, and the term that it holds. A tensor for each expert has {expert} in its name; one
+/// A stored tensor: its name under the scope, and the term that it holds. A tensor for each expert has {i} in its name; one
 /// without experts has neither that nor a stack.
 template <fixed_text Name, layout_term Term>
 struct tensor {
     /// What the tensor holds.
     using term = Term;
     /// Where the parts lie in what is stored of a field.
-    [[nodiscard]] static constexpr placement place(const part_extents& x) noexcept { return place_field(Term::place(x), x); }
+    [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept { return map_field(Term::place(x), x); }
     /// The tensor as data.
     static constexpr tensor_description description{Name.view(), &place};
-    static_assert(detail::holes_in(Name.view()) <= 1, "safefuse: {expert} stands more than once in a tensor's name");
+    static_assert(detail::holes_in(Name.view()) <= 1, "safefuse: {i} stands more than once in a tensor's name");
     static_assert(detail::of_one_group(typename Term::parts{}), "safefuse: a tensor holds parts of different experts");
     static_assert((description.per_expert() != Term::is_stacked) == detail::has_experts(typename Term::parts{}) &&
                       !(description.per_expert() && Term::is_stacked),
-                  "safefuse: the expert's number belongs either into a tensor's name, as {expert}, or into its term, as stack");
+                  "safefuse: the expert's number belongs either into a tensor's name, as {i}, or into its term, as stack");
 };
 
 namespace detail {
 
 /// Whether no tensor with the suffix of a field is called like another tensor with that of a field: "x" + "_bias" and "x_bias".
 template <class... Tensor>
-constexpr bool spelled_apart(sequence<const spelled_field> fields) noexcept {
+constexpr bool spelled_apart(span<const field_suffix> fields) noexcept {
     const std::string_view names[] = {Tensor::description.name...};
     for (const std::string_view& longer : names)
         for (const std::string_view& name : names) {
             if (longer == name || !longer.starts_with(name)) continue;
             const std::string_view rest = longer.substr(name.size());
-            for (const spelled_field& one : fields)
-                for (const spelled_field& other : fields)
+            for (const field_suffix& one : fields)
+                for (const field_suffix& other : fields)
                     if (one.suffix.size() == rest.size() + other.suffix.size() && one.suffix.starts_with(rest) &&
                         one.suffix.ends_with(other.suffix))
                         return false;
@@ -696,23 +699,23 @@ constexpr bool tensors_differ() noexcept {
 }  // namespace detail
 
 /// All tensors in which the parts of the experts of one scope are stored, and how their fields are spelled.
-template <class Spelling, class... Tensor>
+template <class Suffixes, class... Tensor>
 struct layout {
     static_assert(
-        requires { Spelling::fields; },
-        "safefuse: a layout begins with how it spells fields: layout<as_modules, tensor<...>, ...>");
+        requires { Suffixes::fields; },
+        "safefuse: a layout begins with how it spells fields: layout<module_suffixes, tensor<...>, ...>");
     static_assert((requires { typename Tensor::term; } && ...),
-                  "safefuse: a layout is made of tensors: layout<as_modules, tensor<...>, ...>");
+                  "safefuse: a layout is made of tensors: layout<module_suffixes, tensor<...>, ...>");
     /// A part_list of all parts, in the order of the tensors.
     using parts = typename detail::joined_parts<typename Tensor::term::parts...>::type;
     static_assert(detail::mentions_each_once(parts{}), "safefuse: a layout places a part twice");
     /// The tensors as data.
     static constexpr tensor_description tensors[] = {Tensor::description...};
     /// The layout as data.
-    static constexpr layout_description description{tensors, Spelling::fields};
+    static constexpr layout_description description{tensors, Suffixes::fields};
 
     static_assert(detail::tensors_differ<Tensor...>(), "safefuse: two tensors of a layout have the same name");
-    static_assert(detail::spelled_apart<Tensor...>(Spelling::fields),
+    static_assert(detail::spelled_apart<Tensor...>(Suffixes::fields),
                   "safefuse: a tensor's name is another tensor's name with the suffix of a field");
 };
 
@@ -739,17 +742,17 @@ constexpr bool all_among(part_list<Part...>, Others others) noexcept {
 
 /// Whether every part that `to` places is also in `from`, with the same extents, for layouts as data.
 [[nodiscard]] constexpr bool can_become_layout(const layout_description& from, const layout_description& to) noexcept {
-    const auto same = [](const part_placement& a, const part_placement& b) noexcept {
-        bool equal = a.part == b.part && a.experts == b.experts && a.behind == b.behind && a.part_axes == b.part_axes;
+    const auto same = [](const part_mapping& a, const part_mapping& b) noexcept {
+        bool equal = a.part == b.part && a.experts == b.experts && a.after == b.after && a.part_axes == b.part_axes;
         for (std::size_t i = 0; equal && i < a.part_axes; ++i) equal = a.extents[i] == b.extents[i];
         return equal;
     };
     for (const tensor_description& tensor : to.tensors) {
-        const placement wanted = tensor.place({});
+        const mapping wanted = tensor.place({});
         for (std::size_t w = 0; w < wanted.part_count; ++w) {
             bool found = false;
             for (const tensor_description& other : from.tensors) {
-                const placement given = other.place({});
+                const mapping given = other.place({});
                 for (std::size_t g = 0; g < given.part_count; ++g) found = found || same(wanted.parts[w], given.parts[g]);
             }
             if (!found) return false;
@@ -762,6 +765,7 @@ constexpr bool all_among(part_list<Part...>, Others others) noexcept {
 template <layout_type From, layout_type To>
 inline constexpr bool can_become = detail::all_among(typename To::parts{}, typename From::parts{});
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: what names of a checkpoint are called in the loaded model, and back. A rename is a pair of patterns of whole dotted
 // segments, so that it can be turned round; no expressions, no tables.
 #ifndef SAFEFUSE_LAYOUT_RENAME_HPP
@@ -12,17 +14,18 @@
 #include <safefuse/core/text.hpp>
 #include <safefuse/layout/layout.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// Stands for a number in the patterns of a rename: the same on both sides.
-inline constexpr std::string_view number_hole = "{number}";
+inline constexpr std::string_view number_hole = "{i}";
 
 /// How many numbers a rename may carry over.
 inline constexpr std::size_t max_rename_numbers = 2;
 
 /// A run of whole dotted segments of a name, and what stands for it on the other side.
 struct rename_description {
-    std::string_view from;     ///< as the checkpoint has it; may hold {number}
+    std::string_view from;     ///< as the checkpoint has it; may hold {i}
     std::string_view to;       ///< as the model has it, with as many numbers
     bool at_start = false;     ///< only where the name begins with it
     bool one_way = false;      ///< the way back does not turn it round
@@ -103,7 +106,7 @@ private:
 namespace detail {
 
 /// As string_view::find.
-SAFEFUSE_OUT_OF_LINE constexpr std::size_t find_text(std::string_view name, std::string_view wanted, std::size_t from) noexcept {
+SAFEFUSE_NOINLINE constexpr std::size_t find_text(std::string_view name, std::string_view wanted, std::size_t from) noexcept {
     return name.find(wanted, from);
 }
 
@@ -119,7 +122,7 @@ constexpr std::size_t find_segments(std::string_view name, std::string_view segm
     return std::string_view::npos;
 }
 
-/// Where the first {number} begins in a pattern; npos where there is none.
+/// Where the first {i} begins in a pattern; npos where there is none.
 constexpr std::size_t find_number(std::string_view pattern) noexcept {
     for (std::size_t i = 0; i < pattern.size(); ++i)
         if (pattern[i] == '{') return i;
@@ -167,7 +170,7 @@ constexpr bool is_rename(const rename_description& rename) noexcept {
     const std::size_t numbers = count_numbers(rename.from);
     return numbers != no_pattern && numbers == count_numbers(rename.to);
 }
-constexpr bool are_renames(sequence<const rename_description> renames) noexcept {
+constexpr bool are_renames(span<const rename_description> renames) noexcept {
     for (const rename_description& each : renames)
         if (!is_rename(each)) return false;
     return true;
@@ -242,20 +245,20 @@ inline bool apply_rename(text& name, const rename_description& rename, bool& mem
 }  // namespace detail
 
 /// `stored` in the checkpoint is `model` in the loaded model: rename("block_sparse_moe", "mlp"). Both are whole dotted segments; a
-/// leading ^ in `stored` holds it to the beginning of the name, and {number} stands for digits:
-/// rename("^vision.linear_{number}", "model.vision.layers.{number}.linear"). A name in which `model` stands already keeps it.
+/// leading ^ in `stored` holds it to the beginning of the name, and {i} stands for digits:
+/// rename("^vision.linear_{i}", "model.vision.layers.{i}.linear"). A name in which `model` stands already keeps it.
 /// What is no such pattern does not compile where the family is used.
 constexpr rename_description rename(const char* stored, const char* model) noexcept {
     return detail::describe_rename(stored, model, false, true);
 }
 
 /// Another spelling of stored names, which is read and never written: the way back does not bring it about.
-constexpr rename_description accept(const char* stored, const char* model) noexcept {
+constexpr rename_description alias(const char* stored, const char* model) noexcept {
     return detail::describe_rename(stored, model, true, false);
 }
 
 /// A rename by which a family is not known: only some of its checkpoints have such names, or those of other families do too.
-constexpr rename_description maybe(const char* stored, const char* model) noexcept {
+constexpr rename_description optional_rename(const char* stored, const char* model) noexcept {
     return detail::describe_rename(stored, model, false, false);
 }
 
@@ -269,6 +272,7 @@ constexpr rename_description maybe(const char* stored, const char* model) noexce
     return out;
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: the families, each a declaration: where its model types store experts, how transformers 5.17.0 holds them
 // (conversion_mapping.py), what else it holds otherwise, and what it renames. tests/interop/families.py holds every model type
 // against what transformers loads.
@@ -9,7 +11,21 @@
 #include <safefuse/layout/family.hpp>
 #include <safefuse/models/standard.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::layouts {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace families {
+
+// The standard layouts and parts, by their short names.
+using layouts::gate;
+using layouts::up;
+using layouts::down;
+using layouts::per_expert;
+using layouts::per_expert_w123;
+using layouts::per_expert_ungated;
+using layouts::gate_up_fused;
+using layouts::ungated_fused;
+using layouts::flat_experts;
+using layouts::linear_pair;
 
 /// Qwen2, 2.5, 3 and 3.5 MoE, DeepSeek V2 and V3, GLM-4 MoE and all that store and hold experts as these do.
 struct qwen2_moe : family<per_expert, gate_up_fused> {
@@ -22,19 +38,19 @@ struct qwen2_moe : family<per_expert, gate_up_fused> {
 };
 
 /// gate_up_proj [E, H, 2I], gate's columns first, and down_proj [E, I, H].
-using gate_up_transposed = layout<as_parameters, tensor<"gate_up_proj", stack<transpose<0, 1, concat<0, gate, up>>>>,
+using gate_up_transposed = layout<parameter_suffixes, tensor<"gate_up_proj", stack<transpose<0, 1, concat<0, gate, up>>>>,
                                   tensor<"down_proj", stack<transpose<0, 1, down>>>>;
 
 /// fc1 [E, H, 2I], gate's columns first, and fc2 [E, I, H].
 using aria_experts =
-    layout<as_modules, tensor<"fc1", stack<transpose<0, 1, concat<0, gate, up>>>>, tensor<"fc2", stack<transpose<0, 1, down>>>>;
+    layout<module_suffixes, tensor<"fc1", stack<transpose<0, 1, concat<0, gate, up>>>>, tensor<"fc2", stack<transpose<0, 1, down>>>>;
 
 /// Rhymes AI's Aria: stored as the model holds it, transposed; its modules have other names.
 struct aria : family<aria_experts, aria_experts> {
     static constexpr std::string_view name = "aria";
     using modules = safefuse::modules<"mlp.experts">;
     static constexpr rename_description renames[] = {
-        maybe("^language_model.lm_head", "lm_head"), rename("^language_model.model", "model.language_model"),
+        optional_rename("^language_model.lm_head", "lm_head"), rename("^language_model.model", "model.language_model"),
         rename("^vision_tower", "model.vision_tower"), rename("^multi_modal_projector", "model.multi_modal_projector")};
     static constexpr std::string_view model_types[] = {"aria"};
 };
@@ -50,7 +66,7 @@ struct aria_text : family<aria_experts, aria_experts> {
 struct axk1 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "axk1";
     using modules = safefuse::modules<"mlp.experts">;
-    static constexpr rename_description renames[] = {maybe("post_mlp_layernorm", "mlp.post_mlp_layernorm")};
+    static constexpr rename_description renames[] = {optional_rename("post_mlp_layernorm", "mlp.post_mlp_layernorm")};
     static constexpr std::string_view model_types[] = {"axk1"};
 };
 
@@ -76,10 +92,10 @@ struct deepseek_ocr2 : family<per_expert, gate_up_fused> {
     using modules = safefuse::modules<"mlp.experts">;
     static constexpr rename_description renames[] = {
         rename("^model.sam_model.blocks", "model.vision_tower.sam_encoder.layers"),
-        rename("^model.vision_tower.sam_encoder.layers.{number}.norm1",
-               "model.vision_tower.sam_encoder.layers.{number}.layer_norm1"),
-        rename("^model.vision_tower.sam_encoder.layers.{number}.norm2",
-               "model.vision_tower.sam_encoder.layers.{number}.layer_norm2"),
+        rename("^model.vision_tower.sam_encoder.layers.{i}.norm1",
+               "model.vision_tower.sam_encoder.layers.{i}.layer_norm1"),
+        rename("^model.vision_tower.sam_encoder.layers.{i}.norm2",
+               "model.vision_tower.sam_encoder.layers.{i}.layer_norm2"),
         rename("^model.sam_model.patch_embed.proj", "model.vision_tower.sam_encoder.patch_embed.projection"),
         rename("^model.sam_model.pos_embed", "model.vision_tower.sam_encoder.pos_embed"),
         rename("^model.sam_model.neck.0", "model.vision_tower.sam_encoder.neck.conv1"),
@@ -101,8 +117,8 @@ struct deepseek_ocr2 : family<per_expert, gate_up_fused> {
 };
 
 /// Mixtral's names; the factors of codes are called scale.
-using deepseek_v4_experts = layout<spelling<spelled<weight, ".weight">, spelled<weight_scale_inv, ".scale">>,
-                                   tensor<"{expert}.w1", gate>, tensor<"{expert}.w3", up>, tensor<"{expert}.w2", down>>;
+using deepseek_v4_experts = layout<suffixes<suffix<weight, ".weight">, suffix<weight_scale_inv, ".scale">>,
+                                   tensor<"{i}.w1", gate>, tensor<"{i}.w3", up>, tensor<"{i}.w2", down>>;
 
 /// DeepSeek V4: w1, w3, w2 on the hub, and shorter names all over.
 struct deepseek_v4 : family<deepseek_v4_experts, gate_up_fused> {
@@ -110,7 +126,7 @@ struct deepseek_v4 : family<deepseek_v4_experts, gate_up_fused> {
     using modules = safefuse::modules<"ffn.experts", "mlp.experts">;
     static constexpr rename_description renames[] = {
         rename("^layers", "model.layers"), rename("^embed", "model.embed_tokens"), rename("^norm", "model.norm"),
-        maybe("^head", "lm_head"), rename("^hc_head_fn", "model.hc_head.hc_fn"), rename("^hc_head_base", "model.hc_head.hc_base"),
+        optional_rename("^head", "lm_head"), rename("^hc_head_fn", "model.hc_head.hc_fn"), rename("^hc_head_base", "model.hc_head.hc_base"),
         rename("^hc_head_scale", "model.hc_head.hc_scale"), rename("hc_attn_fn", "attn_hc.fn"),
         rename("hc_attn_base", "attn_hc.base"), rename("hc_attn_scale", "attn_hc.scale"), rename("hc_ffn_fn", "ffn_hc.fn"),
         rename("hc_ffn_base", "ffn_hc.base"), rename("hc_ffn_scale", "ffn_hc.scale"), rename("attn_norm", "input_layernorm"),
@@ -127,12 +143,12 @@ struct deepseek_v4 : family<deepseek_v4_experts, gate_up_fused> {
         rename("self_attn.indexer.wq_b", "self_attn.compressor.indexer.q_b_proj"),
         rename("compressor.wgate", "compressor.gate_proj"), rename("compressor.indexer.wgate", "compressor.indexer.gate_proj"),
         rename("compressor.norm", "compressor.kv_norm"), rename("compressor.indexer.norm", "compressor.indexer.kv_norm"),
-        accept("self_attn.norm", "self_attn.kv_norm"),
+        alias("self_attn.norm", "self_attn.kv_norm"),
         // the scales of FP8 codes
-        maybe("q_a_proj.scale", "q_a_proj.weight_scale_inv"), maybe("q_b_proj.scale", "q_b_proj.weight_scale_inv"),
-        maybe("kv_proj.scale", "kv_proj.weight_scale_inv"), maybe("o_a_proj.scale", "o_a_proj.weight_scale_inv"),
-        maybe("o_b_proj.scale", "o_b_proj.weight_scale_inv"), maybe("gate_proj.scale", "gate_proj.weight_scale_inv"),
-        maybe("up_proj.scale", "up_proj.weight_scale_inv"), maybe("down_proj.scale", "down_proj.weight_scale_inv")};
+        optional_rename("q_a_proj.scale", "q_a_proj.weight_scale_inv"), optional_rename("q_b_proj.scale", "q_b_proj.weight_scale_inv"),
+        optional_rename("kv_proj.scale", "kv_proj.weight_scale_inv"), optional_rename("o_a_proj.scale", "o_a_proj.weight_scale_inv"),
+        optional_rename("o_b_proj.scale", "o_b_proj.weight_scale_inv"), optional_rename("gate_proj.scale", "gate_proj.weight_scale_inv"),
+        optional_rename("up_proj.scale", "up_proj.weight_scale_inv"), optional_rename("down_proj.scale", "down_proj.weight_scale_inv")};
     static constexpr std::string_view model_types[] = {"deepseek_v4"};
 };
 
@@ -145,43 +161,43 @@ struct ernie4_5_moe : family<per_expert, gate_up_fused> {
 };
 
 /// One list of experts: the first half are for text (E of them, [I, H]), the others for images (V of them, [J, H]).
-using ernie_vl_image = group_of_experts<"V", "E">;
+using ernie_vl_image = expert_range<"V", "E">;
 using ernie_vl_image_gate = part_of<ernie_vl_image, "vision_gate", "J", "H">;
 using ernie_vl_image_up = part_of<ernie_vl_image, "vision_up", "J", "H">;
 using ernie_vl_image_down = part_of<ernie_vl_image, "vision_down", "H", "J">;
 using ernie_vl_per_expert =
-    layout<as_modules, tensor<"experts.{expert}.gate_proj", gate>, tensor<"experts.{expert}.up_proj", up>,
-           tensor<"experts.{expert}.down_proj", down>, tensor<"experts.{expert}.gate_proj", ernie_vl_image_gate>,
-           tensor<"experts.{expert}.up_proj", ernie_vl_image_up>, tensor<"experts.{expert}.down_proj", ernie_vl_image_down>>;
-using ernie_vl_fused = layout<as_parameters, tensor<"text_moe.experts.gate_up_proj", stack<concat<0, gate, up>>>,
+    layout<module_suffixes, tensor<"experts.{i}.gate_proj", gate>, tensor<"experts.{i}.up_proj", up>,
+           tensor<"experts.{i}.down_proj", down>, tensor<"experts.{i}.gate_proj", ernie_vl_image_gate>,
+           tensor<"experts.{i}.up_proj", ernie_vl_image_up>, tensor<"experts.{i}.down_proj", ernie_vl_image_down>>;
+using ernie_vl_fused = layout<parameter_suffixes, tensor<"text_moe.experts.gate_up_proj", stack<concat<0, gate, up>>>,
                               tensor<"text_moe.experts.down_proj", stack<down>>,
                               tensor<"vision_moe.experts.gate_up_proj", stack<concat<0, ernie_vl_image_gate, ernie_vl_image_up>>>,
                               tensor<"vision_moe.experts.down_proj", stack<ernie_vl_image_down>>>;
 /// Their routers, transposed on disk, and the corrections of both in one tensor.
 using ernie_vl_router = matrix<"router", "C", "H">;
-using ernie_vl_text_gate = layout<spelling<spelled<weight, ".weight">>, tensor<"gate", transpose<0, 1, ernie_vl_router>>>;
-using ernie_vl_text_gate_turned = layout<spelling<spelled<weight, ".weight">>, tensor<"text_moe.gate", ernie_vl_router>>;
-using ernie_vl_vision_gate = layout<spelling<spelled<weight, ".weight_1">>, tensor<"gate", transpose<0, 1, ernie_vl_router>>>;
-using ernie_vl_vision_gate_turned = layout<spelling<spelled<weight, ".weight">>, tensor<"vision_moe.gate", ernie_vl_router>>;
+using ernie_vl_text_gate = layout<suffixes<suffix<weight, ".weight">>, tensor<"gate", transpose<0, 1, ernie_vl_router>>>;
+using ernie_vl_text_gate_turned = layout<suffixes<suffix<weight, ".weight">>, tensor<"text_moe.gate", ernie_vl_router>>;
+using ernie_vl_vision_gate = layout<suffixes<suffix<weight, ".weight_1">>, tensor<"gate", transpose<0, 1, ernie_vl_router>>>;
+using ernie_vl_vision_gate_turned = layout<suffixes<suffix<weight, ".weight">>, tensor<"vision_moe.gate", ernie_vl_router>>;
 using ernie_vl_text_bias = matrix<"text", "ONE", "C">;
 using ernie_vl_vision_bias = matrix<"vision", "ONE", "C">;
 using ernie_vl_biases =
-    layout<spelling<spelled<weight, "">>,
+    layout<suffixes<suffix<weight, "">>,
            tensor<"moe_statics.e_score_correction_bias", concat<0, ernie_vl_text_bias, ernie_vl_vision_bias>>>;
 using ernie_vl_biases_apart =
-    layout<spelling<spelled<weight, "">>, tensor<"text_moe.gate.moe_statics.e_score_correction_bias", ernie_vl_text_bias>,
+    layout<suffixes<suffix<weight, "">>, tensor<"text_moe.gate.moe_statics.e_score_correction_bias", ernie_vl_text_bias>,
            tensor<"vision_moe.gate.moe_statics.e_score_correction_bias", ernie_vl_vision_bias>>;
 
 /// ERNIE 4.5 VL: experts for text and for images in one numbered list, two modules in the model; routers are turned.
 struct ernie4_5_vl_moe : family<ernie_vl_per_expert, ernie_vl_fused> {
     static constexpr std::string_view name = "ernie4_5_vl_moe";
     using modules = safefuse::modules<"mlp">;
-    using others = other_modules<other_module<safefuse::modules<"mlp">, ernie_vl_text_gate, ernie_vl_text_gate_turned>,
-                                 other_module<safefuse::modules<"mlp">, ernie_vl_vision_gate, ernie_vl_vision_gate_turned>,
-                                 other_module<safefuse::modules<"mlp">, ernie_vl_biases, ernie_vl_biases_apart>>;
+    using extra_modules = extra_module_list<extra_module<safefuse::modules<"mlp">, ernie_vl_text_gate, ernie_vl_text_gate_turned>,
+                                 extra_module<safefuse::modules<"mlp">, ernie_vl_vision_gate, ernie_vl_vision_gate_turned>,
+                                 extra_module<safefuse::modules<"mlp">, ernie_vl_biases, ernie_vl_biases_apart>>;
     static constexpr rename_description renames[] = {
         rename("^model.vision_model", "model.vision_tower"),
-        accept("^vision_model", "model.vision_tower"),
+        alias("^vision_model", "model.vision_tower"),
         rename("^model.resampler_model.spatial_linear.0", "model.resampler_model.spatial_linear.fc1"),
         rename("^model.resampler_model.spatial_linear.2", "model.resampler_model.spatial_linear.fc2"),
         rename("^model.resampler_model.spatial_linear.3", "model.resampler_model.spatial_linear.ln"),
@@ -214,16 +230,16 @@ using convolution_weight = field<"weight", field_role::value, 1, 1, 1>;
 using q_convolution = matrix<"q_conv1d", "C", "ONE", "W">;
 using k_convolution = matrix<"k_conv1d", "C", "ONE", "W">;
 using v_convolution = matrix<"v_conv1d", "C", "ONE", "W">;
-using convolutions_apart = layout<spelling<spelled<convolution_weight, ".weight">>, tensor<"q_conv1d", q_convolution>,
+using convolutions_apart = layout<suffixes<suffix<convolution_weight, ".weight">>, tensor<"q_conv1d", q_convolution>,
                                   tensor<"k_conv1d", k_convolution>, tensor<"v_conv1d", v_convolution>>;
-using convolutions_joined = layout<spelling<spelled<convolution_weight, ".weight">>,
+using convolutions_joined = layout<suffixes<suffix<convolution_weight, ".weight">>,
                                    tensor<"conv1d", concat<0, q_convolution, k_convolution, v_convolution>>>;
 
 /// GLM-5.3-Flash: the short convolutions of q, k and v are one in the model.
 struct glm5_next : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "glm5_next";
     using modules = safefuse::modules<"mlp.experts">;
-    using others = other_modules<other_module<safefuse::modules<"self_attn">, convolutions_apart, convolutions_joined>>;
+    using extra_modules = extra_module_list<extra_module<safefuse::modules<"self_attn">, convolutions_apart, convolutions_joined>>;
     static constexpr rename_description renames[] = {rename("self_attn.f_a_proj", "self_attn.forget_gate.f_a_proj"),
                                                      rename("self_attn.f_b_proj", "self_attn.forget_gate.f_b_proj"),
                                                      rename("self_attn.dt_bias", "self_attn.forget_gate.dt_bias"),
@@ -239,15 +255,15 @@ struct glm5_next : family<per_expert, gate_up_fused> {
 
 /// gate_up_proj [E, H, 2I], columns g0, u0, g1, u1, ..., and down_proj [E, I, H], with biases. MXFP4 codes and their scales lie
 /// the other way: gate_up_proj_blocks [E, 2I, H / 32, 16].
-using gpt_oss_blocks = field_in_forms<"mxfp4_blocks", field_role::value, with_entries<16, transposed_form<stored_as<1, 32>>>>;
-using gpt_oss_scales = field_in_forms<"mxfp4_scales", field_role::scale, transposed_form<stored_as<1, 32>>>;
+using gpt_oss_blocks = quantized_field<"mxfp4_blocks", field_role::value, with_entries<16, transposed_form<block_of<1, 32>>>>;
+using gpt_oss_scales = quantized_field<"mxfp4_scales", field_role::scale, transposed_form<block_of<1, 32>>>;
 using gpt_oss_experts = layout<
-    spelling<spelled<weight, "">, spelled<bias, "_bias">, spelled<gpt_oss_blocks, "_blocks">, spelled<gpt_oss_scales, "_scales">>,
+    suffixes<suffix<weight, "">, suffix<bias, "_bias">, suffix<gpt_oss_blocks, "_blocks">, suffix<gpt_oss_scales, "_scales">>,
     tensor<"gate_up_proj", stack<transpose<0, 1, interleave<0, 1, gate, up>>>>,
     tensor<"down_proj", stack<transpose<0, 1, down>>>>;
 
 /// The same MXFP4 codes, for plans that put them elsewhere: rows g0, u0, g1, u1, ...
-using gpt_oss_mxfp4 = layout<spelling<spelled<mxfp4_blocks, "_blocks">, spelled<mxfp4_scales, "_scales">, spelled<bias, "_bias">>,
+using gpt_oss_mxfp4 = layout<suffixes<suffix<mxfp4_blocks, "_blocks">, suffix<mxfp4_scales, "_scales">, suffix<bias, "_bias">>,
                              tensor<"gate_up_proj", stack<interleave<0, 1, gate, up>>>, tensor<"down_proj", stack<down>>>;
 
 /// OpenAI's gpt-oss: stored fused, rows of gate and up in turn; MXFP4 codes or BF16.
@@ -293,25 +309,25 @@ struct hy_v4 : family<gate_up_fused, gate_up_fused> {
         rename("hc_pre.hc_mlp_layer.hc_base", "ffn_hc.base"),       rename("hc_pre.hc_mlp_layer.hc_scale", "ffn_hc.scale"),
         rename("hc_pre.hc_head.hc_head_fn", "hc_head.hc_fn"),       rename("hc_pre.hc_head.hc_head_base", "hc_head.hc_base"),
         rename("hc_pre.hc_head.hc_head_scale", "hc_head.hc_scale"), rename("self_attn.learnable_sink_param", "self_attn.sinks"),
-        rename("self_attn.linear_gate", "self_attn.gate_proj"),     accept("linear_gate", "gate_proj")};
+        rename("self_attn.linear_gate", "self_attn.gate_proj"),     alias("linear_gate", "gate_proj")};
     static constexpr std::string_view model_types[] = {"hy_v4"};
 };
 
 /// gate and up of a dense MLP, or of shared experts, which the model holds as one matrix.
 using mlp_gate = matrix<"gate", "I", "H">;
 using mlp_up = matrix<"up", "I", "H">;
-using mlp_apart = layout<as_modules, tensor<"gate_proj", mlp_gate>, tensor<"up_proj", mlp_up>>;
-using mlp_joined = layout<as_modules, tensor<"gate_up_proj", concat<0, mlp_gate, mlp_up>>>;
+using mlp_apart = layout<module_suffixes, tensor<"gate_proj", mlp_gate>, tensor<"up_proj", mlp_up>>;
+using mlp_joined = layout<module_suffixes, tensor<"gate_up_proj", concat<0, mlp_gate, mlp_up>>>;
 
 /// MiniMax M3 VL: w1, w3, w2 on the hub; dense and shared MLPs are fused in the model, too.
 struct minimax_m3_vl : family<per_expert_w123, gate_up_fused> {
     static constexpr std::string_view name = "minimax_m3_vl";
     using modules = safefuse::modules<"block_sparse_moe.experts", "mlp.experts">;
-    using others = other_modules<
-        other_module<safefuse::modules<"mlp">, mlp_apart, mlp_joined>,
-        other_module<safefuse::modules<"block_sparse_moe.shared_experts", "mlp.shared_experts">, mlp_apart, mlp_joined>>;
+    using extra_modules = extra_module_list<
+        extra_module<safefuse::modules<"mlp">, mlp_apart, mlp_joined>,
+        extra_module<safefuse::modules<"block_sparse_moe.shared_experts", "mlp.shared_experts">, mlp_apart, mlp_joined>>;
     static constexpr rename_description renames[] = {
-        maybe("^language_model.lm_head", "lm_head"),
+        optional_rename("^language_model.lm_head", "lm_head"),
         rename("^language_model.model", "model.language_model"),
         rename("^vision_tower.vision_model.embeddings.patch_embedding", "model.vision_tower.embeddings.proj"),
         rename("^vision_tower.vision_model.encoder.layers", "model.vision_tower.layers"),
@@ -322,44 +338,44 @@ struct minimax_m3_vl : family<per_expert_w123, gate_up_fused> {
         rename("block_sparse_moe.gate", "mlp.gate"),
         rename("block_sparse_moe.e_score_correction_bias", "mlp.gate.e_score_correction_bias"),
         rename("block_sparse_moe.shared_experts", "mlp.shared_experts"),
-        accept("block_sparse_moe", "mlp"),
-        maybe("self_attn.index_q_proj", "self_attn.indexer.q_proj"),
-        maybe("self_attn.index_k_proj", "self_attn.indexer.k_proj"),
-        maybe("self_attn.index_q_norm", "self_attn.indexer.q_norm"),
-        maybe("self_attn.index_k_norm", "self_attn.indexer.k_norm")};
+        alias("block_sparse_moe", "mlp"),
+        optional_rename("self_attn.index_q_proj", "self_attn.indexer.q_proj"),
+        optional_rename("self_attn.index_k_proj", "self_attn.indexer.k_proj"),
+        optional_rename("self_attn.index_q_norm", "self_attn.indexer.q_norm"),
+        optional_rename("self_attn.index_k_norm", "self_attn.indexer.k_norm")};
     static constexpr std::string_view model_types[] = {"minimax_m3_vl"};
 };
 
 /// Rows g0, u0, g1, u1, ...: of the experts, of the shared ones and of dense layers.
 using inkling_experts =
-    layout<spelling<spelled<weight, "_weight">>, tensor<"w13", stack<interleave<0, 1, gate, up>>>, tensor<"w2", stack<down>>>;
-using inkling_shared_ones = group_of_experts<"S">;
+    layout<suffixes<suffix<weight, "_weight">>, tensor<"w13", stack<interleave<0, 1, gate, up>>>, tensor<"w2", stack<down>>>;
+using inkling_shared_ones = expert_range<"S">;
 using inkling_shared_gate = part_of<inkling_shared_ones, "gate", "I", "H">;
 using inkling_shared_up = part_of<inkling_shared_ones, "up", "I", "H">;
 using inkling_shared_down = part_of<inkling_shared_ones, "down", "H", "I">;
-using inkling_shared = layout<spelling<spelled<weight, "_weight">>,
+using inkling_shared = layout<suffixes<suffix<weight, "_weight">>,
                               tensor<"shared_w13", stack<interleave<0, 1, inkling_shared_gate, inkling_shared_up>>>,
                               tensor<"shared_w2", stack<inkling_shared_down>>>;
-using inkling_shared_apart = layout<spelling<spelled<weight, "">>, tensor<"gate_proj", stack<inkling_shared_gate>>,
+using inkling_shared_apart = layout<suffixes<suffix<weight, "">>, tensor<"gate_proj", stack<inkling_shared_gate>>,
                                     tensor<"up_proj", stack<inkling_shared_up>>, tensor<"down_proj", stack<inkling_shared_down>>>;
-using inkling_dense = layout<as_modules, tensor<"w13_dn", interleave<0, 1, mlp_gate, mlp_up>>>;
+using inkling_dense = layout<module_suffixes, tensor<"w13_dn", interleave<0, 1, mlp_gate, mlp_up>>>;
 
 /// Thinking Machines' Inkling: stored fused with rows of gate and up in turn, which the model puts one below the other.
 struct inkling_mm_model : family<inkling_experts, gate_up_fused> {
     static constexpr std::string_view name = "inkling_mm_model";
     using modules = safefuse::modules<"mlp.experts">;
-    using others = other_modules<other_module<safefuse::modules<"mlp.shared_experts">, inkling_shared, inkling_shared_apart>,
-                                 other_module<safefuse::modules<"mlp">, inkling_dense, mlp_apart>>;
+    using extra_modules = extra_module_list<extra_module<safefuse::modules<"mlp.shared_experts">, inkling_shared, inkling_shared_apart>,
+                                 extra_module<safefuse::modules<"mlp">, inkling_dense, mlp_apart>>;
     static constexpr rename_description renames[] = {
         rename("^model.llm.layers", "model.language_model.layers"),
         rename("^model.llm.embed_norm", "model.language_model.embed_norm"),
         rename("^model.llm.embed", "model.language_model.embed_tokens"),
         rename("^model.llm.norm", "model.language_model.norm"),
-        maybe("^model.llm.unembed", "lm_head"),
+        optional_rename("^model.llm.unembed", "lm_head"),
         rename("^model.audio.encoder", "model.audio_tower.embed_audio_tokens.embed_audio_tokens"),
         rename("^model.audio.final_norm", "model.audio_tower.norm"),
-        rename("^model.visual.layers.linear_{number}", "model.vision_tower.encoder_layers.{number}.projection"),
-        rename("^model.visual.layers.norm_{number}", "model.vision_tower.encoder_layers.{number}.layer_norm"),
+        rename("^model.visual.layers.linear_{i}", "model.vision_tower.encoder_layers.{i}.projection"),
+        rename("^model.visual.layers.norm_{i}", "model.vision_tower.encoder_layers.{i}.layer_norm"),
         rename("^model.visual.final_norm", "model.vision_tower.final_norm"),
         rename("mlp.w2_md", "mlp.down_proj"),
         rename("mlp.gate.bias", "mlp.gate.e_score_correction_bias"),
@@ -398,9 +414,9 @@ struct jetmoe : family<linear_pair, linear_pair> {
 /// of k lie there row by row in turn, as complex numbers do, and one behind the other in the model.
 using rope_weight = field<"weight", field_role::value, 1, 1, 1>;
 using rope_bias = field<"bias", field_role::addend, 1, 1, 0>;
-using rope_fields = spelling<spelled<rope_weight, ".weight">, spelled<rope_bias, ".bias">>;
+using rope_fields = suffixes<suffix<rope_weight, ".weight">, suffix<rope_bias, ".bias">>;
 template <fixed_text Name>
-struct rope_half : part_of<group_of_experts<"L">, Name, "N", "P", "D"> {};
+struct rope_half : part_of<expert_range<"L">, Name, "N", "P", "D"> {};
 template <class First, class Second>
 using rope_in_turn = flatten<0, interleave<1, 1, First, Second>>;
 template <class First, class Second>
@@ -413,26 +429,26 @@ using rope_v_first = rope_half<"v_first">;
 using rope_v_second = rope_half<"v_second">;
 using rope_qkv = concat<0, rope_in_turn<rope_q_first, rope_q_second>, rope_in_turn<rope_k_first, rope_k_second>,
                         rope_in_a_row<rope_v_first, rope_v_second>>;
-using kimi_vision_joined = layout<rope_fields, tensor<"{expert}.wqkv", rope_qkv>>;
-using kimi_vision_apart = layout<rope_fields, tensor<"{expert}.attn.q_proj", rope_in_a_row<rope_q_first, rope_q_second>>,
-                                 tensor<"{expert}.attn.k_proj", rope_in_a_row<rope_k_first, rope_k_second>>,
-                                 tensor<"{expert}.attn.v_proj", rope_in_a_row<rope_v_first, rope_v_second>>>;
+using kimi_vision_joined = layout<rope_fields, tensor<"{i}.wqkv", rope_qkv>>;
+using kimi_vision_apart = layout<rope_fields, tensor<"{i}.attn.q_proj", rope_in_a_row<rope_q_first, rope_q_second>>,
+                                 tensor<"{i}.attn.k_proj", rope_in_a_row<rope_k_first, rope_k_second>>,
+                                 tensor<"{i}.attn.v_proj", rope_in_a_row<rope_v_first, rope_v_second>>>;
 
 /// Moonshot's Kimi K2.5 and K2.6: the vision tower's q, k and v are one matrix on the hub, in another order of rows.
 struct kimi_k25 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "kimi_k25";
     using modules = safefuse::modules<"mlp.experts">;
-    using others = other_modules<other_module<safefuse::modules<"vision_tower.encoder.blocks", "model.vision_tower.layers">,
+    using extra_modules = extra_module_list<extra_module<safefuse::modules<"vision_tower.encoder.blocks", "model.vision_tower.layers">,
                                               kimi_vision_joined, kimi_vision_apart>>;
     using config_extents = extents_in_config<extent_in_config<"N", "vision_config.num_attention_heads">>;
     static constexpr rename_description renames[] = {
-        maybe("^language_model.lm_head", "lm_head"),
+        optional_rename("^language_model.lm_head", "lm_head"),
         rename("^language_model.model", "model.language_model"),
-        rename("^vision_tower.encoder.blocks.{number}.norm1", "model.vision_tower.layers.{number}.norm2"),
-        rename("^vision_tower.encoder.blocks.{number}.norm0", "model.vision_tower.layers.{number}.norm1"),
-        rename("^vision_tower.encoder.blocks.{number}.mlp.fc1", "model.vision_tower.layers.{number}.mlp.fc2"),
-        rename("^vision_tower.encoder.blocks.{number}.mlp.fc0", "model.vision_tower.layers.{number}.mlp.fc1"),
-        rename("^vision_tower.encoder.blocks.{number}.wo", "model.vision_tower.layers.{number}.attn.proj"),
+        rename("^vision_tower.encoder.blocks.{i}.norm1", "model.vision_tower.layers.{i}.norm2"),
+        rename("^vision_tower.encoder.blocks.{i}.norm0", "model.vision_tower.layers.{i}.norm1"),
+        rename("^vision_tower.encoder.blocks.{i}.mlp.fc1", "model.vision_tower.layers.{i}.mlp.fc2"),
+        rename("^vision_tower.encoder.blocks.{i}.mlp.fc0", "model.vision_tower.layers.{i}.mlp.fc1"),
+        rename("^vision_tower.encoder.blocks.{i}.wo", "model.vision_tower.layers.{i}.attn.proj"),
         rename("^vision_tower.encoder.final_layernorm", "model.vision_tower.final_layernorm"),
         rename("^vision_tower.encoder.patch_embed.proj", "model.vision_tower.patch_embed.proj"),
         rename("^vision_tower.patch_embed.pos_emb.weight", "model.vision_tower.patch_embed.pos_emb.position_embeddings"),
@@ -445,14 +461,14 @@ struct kimi_k25 : family<per_expert, gate_up_fused> {
 struct kimi_linear : family<per_expert_w123, gate_up_fused> {
     static constexpr std::string_view name = "kimi_linear";
     using modules = safefuse::modules<"block_sparse_moe.experts", "mlp.experts">;
-    using others = other_modules<other_module<safefuse::modules<"self_attn">, convolutions_apart, convolutions_joined>>;
+    using extra_modules = extra_module_list<extra_module<safefuse::modules<"self_attn">, convolutions_apart, convolutions_joined>>;
     static constexpr rename_description renames[] = {rename("self_attn.f_a_proj", "self_attn.forget_gate.f_a_proj"),
                                                      rename("self_attn.f_b_proj", "self_attn.forget_gate.f_b_proj"),
                                                      rename("self_attn.dt_bias", "self_attn.forget_gate.dt_bias"),
                                                      rename("self_attn.A_log", "self_attn.forget_gate.A_log"),
                                                      rename("block_sparse_moe.gate", "mlp.gate"),
                                                      rename("block_sparse_moe.shared_experts", "mlp.shared_experts"),
-                                                     accept("block_sparse_moe", "mlp")};
+                                                     alias("block_sparse_moe", "mlp")};
     static constexpr std::string_view model_types[] = {"kimi_linear"};
 };
 
@@ -481,12 +497,12 @@ struct llama4 : family<gate_up_transposed, gate_up_transposed> {
 };
 
 /// Zero-computation experts (T experts with them, E without) have a gate and an up matrix and no down matrix.
-using longcat_gate = part_of<group_of_experts<"T">, "gate", "I", "H">;
-using longcat_up = part_of<group_of_experts<"T">, "up", "I", "H">;
-using longcat_per_expert = layout<as_modules, tensor<"{expert}.gate_proj", longcat_gate>, tensor<"{expert}.up_proj", longcat_up>,
-                                  tensor<"{expert}.down_proj", down>>;
+using longcat_gate = part_of<expert_range<"T">, "gate", "I", "H">;
+using longcat_up = part_of<expert_range<"T">, "up", "I", "H">;
+using longcat_per_expert = layout<module_suffixes, tensor<"{i}.gate_proj", longcat_gate>, tensor<"{i}.up_proj", longcat_up>,
+                                  tensor<"{i}.down_proj", down>>;
 using longcat_fused =
-    layout<as_parameters, tensor<"gate_up_proj", stack<concat<0, longcat_gate, longcat_up>>>, tensor<"down_proj", stack<down>>>;
+    layout<parameter_suffixes, tensor<"gate_up_proj", stack<concat<0, longcat_gate, longcat_up>>>, tensor<"down_proj", stack<down>>>;
 
 /// Meituan's LongCat-Flash: experts that compute nothing have no down matrix.
 struct longcat_flash : family<longcat_per_expert, longcat_fused> {
@@ -516,7 +532,7 @@ struct mixtral : family<per_expert_w123, gate_up_fused> {
     using modules = safefuse::modules<"block_sparse_moe.experts", "mlp.experts">;
     static constexpr rename_description renames[] = {
         rename("block_sparse_moe.gate", "mlp.gate"),
-        maybe("block_sparse_moe.e_score_correction_bias", "mlp.e_score_correction_bias"), accept("block_sparse_moe", "mlp")};
+        optional_rename("block_sparse_moe.e_score_correction_bias", "mlp.e_score_correction_bias"), alias("block_sparse_moe", "mlp")};
     static constexpr std::string_view model_types[] = {"mixtral", "minimax", "minimax_m2"};
 };
 
@@ -540,7 +556,7 @@ struct phimoe : family<per_expert_w123, gate_up_fused> {
     static constexpr std::string_view name = "phimoe";
     using modules = safefuse::modules<"block_sparse_moe.experts", "mlp.experts">;
     static constexpr rename_description renames[] = {rename("block_sparse_moe.gate", "mlp.router"),
-                                                     accept("block_sparse_moe", "mlp")};
+                                                     alias("block_sparse_moe", "mlp")};
     static constexpr std::string_view model_types[] = {"phimoe"};
 };
 
@@ -548,7 +564,7 @@ struct phimoe : family<per_expert_w123, gate_up_fused> {
 struct qwen3_5_moe_text : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "qwen3_5_moe_text";
     using modules = safefuse::modules<"mlp.experts">;
-    static constexpr rename_description renames[] = {accept("^model.language_model", "model")};
+    static constexpr rename_description renames[] = {alias("^model.language_model", "model")};
     static constexpr std::string_view model_types[] = {"qwen3_5_moe_text"};
 };
 
@@ -560,15 +576,15 @@ struct qwen3_vl_moe : family<gate_up_transposed, gate_up_fused> {
 };
 
 /// An embedding in S shards of R rows, which the model holds as one.
-using ngram_shard = part_of<group_of_experts<"S">, "shard", "R", "D">;
-using ngrams_in_shards = layout<as_modules, tensor<"ngram_embedding.shard_{expert}", ngram_shard>>;
-using ngrams_joined = layout<as_modules, tensor<"ngram_embedding", flatten<0, stack<ngram_shard>>>>;
+using ngram_shard = part_of<expert_range<"S">, "shard", "R", "D">;
+using ngrams_in_shards = layout<module_suffixes, tensor<"ngram_embedding.shard_{i}", ngram_shard>>;
+using ngrams_joined = layout<module_suffixes, tensor<"ngram_embedding", flatten<0, stack<ngram_shard>>>>;
 
 /// Qwen4-Exp: an embedding in shards is one in the model.
 struct qwen4_exp : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "qwen4_exp";
     using modules = safefuse::modules<"mlp.experts">;
-    using others = other_modules<other_module<safefuse::modules<"ple_embedding">, ngrams_in_shards, ngrams_joined>>;
+    using extra_modules = extra_module_list<extra_module<safefuse::modules<"ple_embedding">, ngrams_in_shards, ngrams_joined>>;
     using config_extents = extents_in_config<extent_in_config<"S", "text_config.split_ngram_parts">>;
     static constexpr std::string_view model_types[] = {"qwen4_exp"};
 };
@@ -577,27 +593,27 @@ struct qwen4_exp : family<per_expert, gate_up_fused> {
 struct qwen4_exp_text : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "qwen4_exp_text";
     using modules = safefuse::modules<"mlp.experts">;
-    using others = other_modules<other_module<safefuse::modules<"ple_embedding">, ngrams_in_shards, ngrams_joined>>;
+    using extra_modules = extra_module_list<extra_module<safefuse::modules<"ple_embedding">, ngrams_in_shards, ngrams_joined>>;
     using config_extents = extents_in_config<extent_in_config<"S", "split_ngram_parts">>;
-    static constexpr rename_description renames[] = {accept("^model.language_model", "model")};
+    static constexpr rename_description renames[] = {alias("^model.language_model", "model")};
     static constexpr std::string_view model_types[] = {"qwen4_exp_text"};
 };
 
 /// The experts of a layer stacked, gate and up apart.
 using step3p7_experts =
-    layout<as_modules, tensor<"gate_proj", stack<gate>>, tensor<"up_proj", stack<up>>, tensor<"down_proj", stack<down>>>;
+    layout<module_suffixes, tensor<"gate_proj", stack<gate>>, tensor<"up_proj", stack<up>>, tensor<"down_proj", stack<down>>>;
 using step3p7_vision_joined =
-    layout<spelling<spelled<rope_weight, "_weight">, spelled<rope_bias, "_bias">>, tensor<"{expert}.attn.in_proj", rope_qkv>>;
-using step3p7_vision_apart = layout<rope_fields, tensor<"{expert}.self_attn.q_proj", rope_in_a_row<rope_q_first, rope_q_second>>,
-                                    tensor<"{expert}.self_attn.k_proj", rope_in_a_row<rope_k_first, rope_k_second>>,
-                                    tensor<"{expert}.self_attn.v_proj", rope_in_a_row<rope_v_first, rope_v_second>>>;
+    layout<suffixes<suffix<rope_weight, "_weight">, suffix<rope_bias, "_bias">>, tensor<"{i}.attn.in_proj", rope_qkv>>;
+using step3p7_vision_apart = layout<rope_fields, tensor<"{i}.self_attn.q_proj", rope_in_a_row<rope_q_first, rope_q_second>>,
+                                    tensor<"{i}.self_attn.k_proj", rope_in_a_row<rope_k_first, rope_k_second>>,
+                                    tensor<"{i}.self_attn.v_proj", rope_in_a_row<rope_v_first, rope_v_second>>>;
 
 /// StepFun's Step 3.7: experts stacked, gate and up apart on the hub; the vision tower's q, k and v are one matrix there.
 struct step3p7 : family<step3p7_experts, gate_up_fused> {
     static constexpr std::string_view name = "step3p7";
     using modules = safefuse::modules<"moe", "mlp.experts">;
-    using others =
-        other_modules<other_module<safefuse::modules<"vision_model.transformer.resblocks", "model.vision_model.layers">,
+    using extra_modules =
+        extra_module_list<extra_module<safefuse::modules<"vision_model.transformer.resblocks", "model.vision_model.layers">,
                                    step3p7_vision_joined, step3p7_vision_apart>>;
     using config_extents = extents_in_config<extent_in_config<"N", "vision_config.num_attention_heads">>;
     static constexpr rename_description renames[] = {
@@ -609,13 +625,13 @@ struct step3p7 : family<step3p7_experts, gate_up_fused> {
         rename("^model.vision_model.ln_pre", "model.vision_model.pre_layernorm"),
         rename("^model.vision_model.vit_downsampler1", "model.vision_model.downsampler1"),
         rename("^model.vision_model.vit_downsampler2", "model.vision_model.downsampler2"),
-        rename("^model.vision_model.layers.{number}.ls_1.gamma", "model.vision_model.layers.{number}.lambda_1"),
-        rename("^model.vision_model.layers.{number}.ls_2.gamma", "model.vision_model.layers.{number}.lambda_2"),
-        rename("^model.vision_model.layers.{number}.mlp.c_fc", "model.vision_model.layers.{number}.mlp.fc1"),
-        rename("^model.vision_model.layers.{number}.mlp.c_proj", "model.vision_model.layers.{number}.mlp.fc2"),
-        rename("^model.vision_model.layers.{number}.attn", "model.vision_model.layers.{number}.self_attn"),
-        rename("^model.vision_model.layers.{number}.ln_1", "model.vision_model.layers.{number}.layernorm_before"),
-        rename("^model.vision_model.layers.{number}.ln_2", "model.vision_model.layers.{number}.layernorm_after"),
+        rename("^model.vision_model.layers.{i}.ls_1.gamma", "model.vision_model.layers.{i}.lambda_1"),
+        rename("^model.vision_model.layers.{i}.ls_2.gamma", "model.vision_model.layers.{i}.lambda_2"),
+        rename("^model.vision_model.layers.{i}.mlp.c_fc", "model.vision_model.layers.{i}.mlp.fc1"),
+        rename("^model.vision_model.layers.{i}.mlp.c_proj", "model.vision_model.layers.{i}.mlp.fc2"),
+        rename("^model.vision_model.layers.{i}.attn", "model.vision_model.layers.{i}.self_attn"),
+        rename("^model.vision_model.layers.{i}.ln_1", "model.vision_model.layers.{i}.layernorm_before"),
+        rename("^model.vision_model.layers.{i}.ln_2", "model.vision_model.layers.{i}.layernorm_after"),
         rename("^model.embed_tokens", "model.language_model.embed_tokens"),
         rename("^model.layers", "model.language_model.layers"),
         rename("^model.norm", "model.language_model.norm"),
@@ -625,6 +641,8 @@ struct step3p7 : family<step3p7_experts, gate_up_fused> {
     static constexpr std::string_view model_types[] = {"step3p7"};
 };
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::layouts
+}  // namespace families
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

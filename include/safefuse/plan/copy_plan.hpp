@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: the plan as data: the tensors to make and every copy that makes them. plan.hpp makes one; run it with fuse.hpp,
 // print it, or hand it to an executor of your own.
 #ifndef SAFEFUSE_PLAN_COPY_PLAN_HPP
@@ -14,17 +16,18 @@
 #include <safefuse/core/vector.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 namespace detail {
 struct plan_access;
 }
 
-/// Which of the two layouts of a plan the experts of a scope are in.
-enum class experts_form : std::uint8_t {
-    from,  ///< the layout that is planned from
-    to,    ///< already the layout that is planned to
-    both,  ///< some of each: an error
+/// What is stored in a scope, compared with the two layouts of a plan.
+enum class scope_state : std::uint8_t {
+    pending,  ///< in the layout that is planned from
+    done,     ///< in the layout that is planned to already
+    mixed,    ///< some of each: an error
 };
 
 /// The most loops that a copy has.
@@ -80,7 +83,7 @@ struct plan_output : tensor_spec {  ///< `name` is the full name
     std::string_view local_name;    ///< under the destination's scope: gate_up_proj
     std::uint64_t size_bytes = 0;   ///< what the buffer for it must have
     /// Not 0: a field with one entry for each part, put together to so many for each expert, such as the scales [E, 2] of gate and up.
-    std::uint32_t collected = 0;
+    std::uint32_t per_part_scales = 0;
 };
 
 /// The checked list of copies that makes the outputs of one scope.
@@ -92,13 +95,13 @@ public:
     static constexpr std::size_t npos = ~std::size_t{0};
 
     /// The other is then without outputs.
-    SAFEFUSE_OUT_OF_LINE copy_plan(copy_plan&&) noexcept = default;
+    SAFEFUSE_NOINLINE copy_plan(copy_plan&&) noexcept = default;
     /// The other is then without outputs.
     copy_plan& operator=(copy_plan&&) noexcept = default;
-    SAFEFUSE_OUT_OF_LINE ~copy_plan() = default;
+    SAFEFUSE_NOINLINE ~copy_plan() = default;
 
     /// The tensors that the plan makes.
-    [[nodiscard]] sequence<const plan_output> outputs() const noexcept SAFEFUSE_LIFETIMEBOUND { return outputs_.span(); }
+    [[nodiscard]] span<const plan_output> outputs() const noexcept SAFEFUSE_LIFETIMEBOUND { return outputs_.view(); }
     /// The output of that local name ("gate_up_proj", "7.down_proj.weight").
     ///   lifetime  the names and the shape belong to the plan
     ///   fails     output_not_found; the detail lists the outputs that there are
@@ -114,10 +117,10 @@ public:
         return npos;
     }
     /// All copies, by source and offset in it.
-    [[nodiscard]] sequence<const copy_block> blocks() const noexcept SAFEFUSE_LIFETIMEBOUND { return blocks_.span(); }
+    [[nodiscard]] span<const copy_block> blocks() const noexcept SAFEFUSE_LIFETIMEBOUND { return blocks_.view(); }
     /// What must be equal to bytes that blocks() makes: a value that the source stores more often than the destination does. Nothing
     /// is copied for these; fuse and gather compare.
-    [[nodiscard]] sequence<const copy_block> equal_blocks() const noexcept SAFEFUSE_LIFETIMEBOUND { return equal_blocks_.span(); }
+    [[nodiscard]] span<const copy_block> equal_blocks() const noexcept SAFEFUSE_LIFETIMEBOUND { return equal_blocks_.view(); }
     /// The block that is the whole output, when that is one run of one source, so that a view can stand for the output; or null.
     [[nodiscard]] const copy_block* single_run(std::size_t output) const noexcept SAFEFUSE_LIFETIMEBOUND {
         for (const copy_block& block : equal_blocks_)
@@ -128,7 +131,7 @@ public:
         return nullptr;
     }
     /// `to` means that the source is in the destination's layout already and the plan moves it as it is.
-    [[nodiscard]] experts_form source_form() const noexcept { return form_; }
+    [[nodiscard]] scope_state source_form() const noexcept { return form_; }
     /// The scope of the source.
     [[nodiscard]] std::string_view scope() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return detail::characters_at(arena_.data(), arena_.empty() ? 0 : scope_size_);
@@ -142,17 +145,17 @@ public:
         return sum;
     }
     /// The tensors that the plan takes its bytes from, as numbers in the tensor set, ascending.
-    [[nodiscard]] sequence<const std::uint32_t> source_tensors() const noexcept SAFEFUSE_LIFETIMEBOUND { return tensors_.span(); }
+    [[nodiscard]] span<const std::uint32_t> source_tensors() const noexcept SAFEFUSE_LIFETIMEBOUND { return tensors_.view(); }
     /// The tensors that it was planned from.
     [[nodiscard]] const tensor_set_ref& set() const noexcept SAFEFUSE_LIFETIMEBOUND { return set_; }
 
 private:
     friend struct detail::plan_access;
-    copy_plan(tensor_set_ref set, experts_form form, std::uint64_t expert_count,
-              std::size_t scope_size, detail::array<char>&& arena,
-              detail::array<std::uint64_t>&& extents, detail::array<plan_output>&& outputs,
-              detail::array<copy_block>&& blocks, detail::array<copy_block>&& equal_blocks,
-              detail::array<std::uint32_t>&& tensors) noexcept
+    copy_plan(tensor_set_ref set, scope_state form, std::uint64_t expert_count,
+              std::size_t scope_size, vector<char>&& arena,
+              vector<std::uint64_t>&& extents, vector<plan_output>&& outputs,
+              vector<copy_block>&& blocks, vector<copy_block>&& equal_blocks,
+              vector<std::uint32_t>&& tensors) noexcept
         : set_{set},
           form_{form},
           expert_count_{expert_count},
@@ -164,7 +167,7 @@ private:
           equal_blocks_{std::move(equal_blocks)},
           tensors_{std::move(tensors)} {}
 
-    [[nodiscard]] SAFEFUSE_RARE failure no_output(std::string_view local_name) const noexcept {
+    [[nodiscard]] SAFEFUSE_COLD failure no_output(std::string_view local_name) const noexcept {
         constexpr std::size_t most = 12;
         failure out{.code = errc::output_not_found, .scope = scope(), .detail = "\""};
         out.detail.append(local_name);
@@ -182,17 +185,18 @@ private:
     }
 
     tensor_set_ref set_;
-    experts_form form_;
+    scope_state form_;
     std::uint64_t expert_count_;
     std::size_t scope_size_;
-    detail::array<char> arena_;  // the scope, then the outputs' full names
-    detail::array<std::uint64_t> extents_;
-    detail::array<plan_output> outputs_;
-    detail::array<copy_block> blocks_;
-    detail::array<copy_block> equal_blocks_;
-    detail::array<std::uint32_t> tensors_;
+    vector<char> arena_;  // the scope, then the outputs' full names
+    vector<std::uint64_t> extents_;
+    vector<plan_output> outputs_;
+    vector<copy_block> blocks_;
+    vector<copy_block> equal_blocks_;
+    vector<std::uint32_t> tensors_;
 };
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: the experts modules of a tensor set, and the other modules that its family stores otherwise: found by their names.
 #ifndef SAFEFUSE_PLAN_SCOPES_HPP
 #define SAFEFUSE_PLAN_SCOPES_HPP
@@ -16,14 +18,15 @@
 #include <safefuse/plan/plan.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// One experts module of a tensor set, or another module that its family stores otherwise.
 struct experts_scope {
     std::string_view name;                  ///< its prefix in the set
     std::string_view destination_name;      ///< its prefix after the family's renames
-    experts_form form;                      ///< what is stored there
-    sequence<const std::uint32_t> tensors;  ///< what lies under it and looks like experts, as numbers in the set
+    scope_state form;                      ///< what is stored there
+    span<const std::uint32_t> tensors;  ///< what lies under it and looks like experts, as numbers in the set
     std::uint32_t module = 0;               ///< which of the family's it is; 0: experts
 };
 
@@ -66,14 +69,14 @@ private:
         std::uint32_t module = 0;
         bool has_from = false;
         bool has_to = false;
-        experts_form form{};
+        scope_state form{};
     };
     static constexpr std::uint32_t none = ~std::uint32_t{0};
 
     /// What a search has found so far.
     struct search {
-        detail::array<record> seen;              ///< whatever looks like a scope
-        detail::array<std::uint32_t> scope_of;   ///< by tensor of the set: index in `seen`, or none
+        vector<record> seen;              ///< whatever looks like a scope
+        vector<std::uint32_t> scope_of;   ///< by tensor of the set: index in `seen`, or none
         detail::name_table table;                ///< of the scopes of one module, by name
     };
     static result<void> assign(search& of, const tensor_set_ref& set,
@@ -82,9 +85,9 @@ private:
                           const module_description& module) noexcept;
     result<void> collect(search& of) noexcept;
 
-    detail::array<record> scopes_;
-    detail::array<std::uint32_t> members_;
-    detail::array<char> names_;  // of the destinations' scopes
+    vector<record> scopes_;
+    vector<std::uint32_t> members_;
+    vector<char> names_;  // of the destinations' scopes
 };
 
 namespace detail {
@@ -93,12 +96,12 @@ namespace detail {
 struct scoped_name {
     std::size_t scope_size = 0;  ///< characters of the scope; 0: no experts
     name_verdict verdict = name_verdict::other;
-    experts_form form = experts_form::from;
+    scope_state form = scope_state::pending;
 };
 
 /// Finds the experts module that a name belongs to in one of the family's forms.
 constexpr scoped_name read_scoped(std::string_view name, std::string_view module, const layout_description& layout,
-                                  experts_form form) noexcept {
+                                  scope_state form) noexcept {
     scoped_name begins;  // like a tensor of the layout, and is none: a module further in may fit
     std::size_t before = 0;
     for (std::size_t i = find_segments(name, module); i != std::string_view::npos;) {
@@ -116,10 +119,10 @@ constexpr scoped_name read_scoped(std::string_view name, std::string_view module
 }
 
 /// The same in either form: a name that fits wins over one that only begins like a tensor.
-SAFEFUSE_OUT_OF_LINE constexpr scoped_name read_scoped(std::string_view name, const module_description& module) noexcept {
-    const scoped_name from = read_scoped(name, module.from_path, *module.from, experts_form::from);
+SAFEFUSE_NOINLINE constexpr scoped_name read_scoped(std::string_view name, const module_description& module) noexcept {
+    const scoped_name from = read_scoped(name, module.from_path, *module.from, scope_state::pending);
     if (from.verdict == name_verdict::tensor) return from;
-    const scoped_name to = read_scoped(name, module.to_path, *module.to, experts_form::to);
+    const scoped_name to = read_scoped(name, module.to_path, *module.to, scope_state::done);
     return to.verdict == name_verdict::tensor || from.verdict == name_verdict::other ? to : from;
 }
 
@@ -148,7 +151,7 @@ constexpr bool spelled_alike(const layout_description& a, const layout_descripti
 }
 
 /// What the scope `name`, which ends in the module's source path, is called in the destination.
-SAFEFUSE_OUT_OF_LINE inline result<text> destination_scope(const family_description& family, const module_description& module,
+SAFEFUSE_NOINLINE inline result<text> destination_scope(const family_description& family, const module_description& module,
                                                            std::string_view name) noexcept {
     auto out = renamed(family, name.substr(0, name.size() - module.from_path.size()));
     if (out && !out->append(module.to_path)) return failure{.code = errc::out_of_memory};
@@ -169,7 +172,7 @@ inline result<void> experts_scopes::assign(search& of, const tensor_set_ref& set
     const failure no_memory{.code = errc::out_of_memory};
     const module_description module = family.module_at(m);
     const auto names = [&](std::uint32_t i) noexcept { return of.seen[i].name; };
-    // where {expert} numbers the layers of something on both sides, what else these hold is no
+    // where {i} numbers the layers of something on both sides, what else these hold is no
     // leftover
     const bool is_list_of_layers =
         m != 0 && detail::is_per_expert(*module.from) && detail::is_per_expert(*module.to);
@@ -198,7 +201,7 @@ inline result<void> experts_scopes::assign(search& of, const tensor_set_ref& set
         record& each = of.seen[last];
         ++each.member_count;
         if (scoped.verdict == detail::name_verdict::tensor)
-            (scoped.form == experts_form::from ? each.has_from : each.has_to) = true;
+            (scoped.form == scope_state::pending ? each.has_from : each.has_to) = true;
     }
     return {};
 }
@@ -211,8 +214,8 @@ inline result<void> experts_scopes::classify(search& of, std::size_t first,
     const auto names = [&](std::uint32_t i) noexcept { return of.seen[i].name; };
     for (std::size_t s = first; s < of.seen.size(); ++s) {
         record& each = of.seen[s];
-        each.form = each.has_from ? (each.has_to ? experts_form::both : experts_form::from)
-                                  : experts_form::to;
+        each.form = each.has_from ? (each.has_to ? scope_state::mixed : scope_state::pending)
+                                  : scope_state::done;
         std::string_view destination = each.name;
         text changed;
         if (each.has_from && detail::ends_in_module(each.name, module.from_path)) {
@@ -222,9 +225,9 @@ inline result<void> experts_scopes::classify(search& of, std::size_t first,
             destination = changed;
             const std::uint32_t other =
                 destination == each.name ? none : of.table.find(destination, names);
-            if (other != none && of.seen[other].has_to) each.form = experts_form::both;
+            if (other != none && of.seen[other].has_to) each.form = scope_state::mixed;
         }
-        if (module.is_same()) each.form = experts_form::to;
+        if (module.is_same()) each.form = scope_state::done;
         each.destination_first = names_.size();
         each.destination_size = destination.size();
         if (!names_.append(destination.data(), destination.size()))
@@ -237,7 +240,7 @@ inline result<void> experts_scopes::classify(search& of, std::size_t first,
 /// are none.
 inline result<void> experts_scopes::collect(search& of) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
-    detail::array<std::uint32_t> kept_as;
+    vector<std::uint32_t> kept_as;
     std::uint32_t members = 0;
     for (record& each : of.seen) {
         const bool kept = each.has_from || each.has_to;
@@ -283,20 +286,20 @@ namespace detail {
                                                   const family_description& family,
                                                   const experts_scope& scope,
                                                   plan_options options) noexcept {
-    if (scope.form == experts_form::both)
+    if (scope.form == scope_state::mixed)
         return failure{.code = errc::both_layouts, .scope = text{scope.name}};
     if (options.destination_scope.empty()) options.destination_scope = scope.destination_name;
     const module_description module = family.module_at(scope.module);
-    const layout_description& from = scope.form == experts_form::from ? *module.from : *module.to;
+    const layout_description& from = scope.form == scope_state::pending ? *module.from : *module.to;
     auto plan =
         plan_members(set, scope.tensors, scope.name, from, *module.to, options, scope.form);
-    if (plan || plan.error().code != errc::shape_mismatch || scope.form == experts_form::to ||
+    if (plan || plan.error().code != errc::shape_mismatch || scope.form == scope_state::done ||
         !spelled_alike(*module.from, *module.to))
         return plan;
     // The forms share their names. No shapes of all tensors together fit both: what is not the one
     // may be the other.
     auto other = plan_members(set, scope.tensors, scope.name, *module.to, *module.to, options,
-                              experts_form::to);
+                              scope_state::done);
     return other ? std::move(other) : std::move(plan);
 }
 
@@ -320,7 +323,7 @@ result<copy_plan> plan(const Set&&, const experts_scope&, const family_descripti
 namespace detail {
 
 /// How many tensors under a scope of so many characters are a layout's.
-SAFEFUSE_OUT_OF_LINE inline std::size_t count_fitting(const tensor_set_ref& set, sequence<const std::uint32_t> members,
+SAFEFUSE_NOINLINE inline std::size_t count_fitting(const tensor_set_ref& set, span<const std::uint32_t> members,
                                                       std::size_t scope_size, const layout_description& layout) noexcept {
     std::size_t matches = 0;
     for (const std::uint32_t i : members)
@@ -331,13 +334,13 @@ SAFEFUSE_OUT_OF_LINE inline std::size_t count_fitting(const tensor_set_ref& set,
 /// The scope of that name, without looking at the rest of the set more than once.
 inline result<copy_plan> plan_named(tensor_set_ref set, const family_description& family, std::string_view name,
                                     const plan_options& options) noexcept {
-    const auto count = [&](const array<std::uint32_t>& members, std::size_t scope_size,
+    const auto count = [&](const vector<std::uint32_t>& members, std::size_t scope_size,
                            const layout_description& layout) noexcept {
-        return count_fitting(set, members.span(), scope_size, layout);
+        return count_fitting(set, members.view(), scope_size, layout);
     };
     auto members = tensors_under(set, name);
     if (!members) return std::move(members).error();
-    experts_scope scope{name, name, experts_form::from, members->span(), 0};
+    experts_scope scope{name, name, scope_state::pending, members->view(), 0};
     text destination;
     if (ends_in_module(name, family.from_module) && count(*members, name.size(), *family.from) > 0) {
         auto made = destination_scope(family, family.module_at(0), name);
@@ -350,11 +353,11 @@ inline result<copy_plan> plan_named(tensor_set_ref set, const family_description
         const bool alike =
             destination.view() == name && count(*members, name.size(), *family.to) == count(*members, name.size(), *family.from);
         if (family.module_at(0).is_same())
-            scope.form = experts_form::to;
+            scope.form = scope_state::done;
         else if (!alike && count(*others, destination.size(), *family.to) > 0)
-            scope.form = experts_form::both;
+            scope.form = scope_state::mixed;
     } else if (ends_in_module(name, family.to_module) && count(*members, name.size(), *family.to) > 0) {
-        scope.form = experts_form::to;
+        scope.form = scope_state::done;
     }
     return plan_found(set, family, scope, options);
 }
@@ -402,6 +405,7 @@ result<copy_plan> plan(const Set&, std::string_view, const plan_options& = {}) n
     return failure{};
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: many tensor files as one set of named tensors, found by the shard index or without one.
 #ifndef SAFEFUSE_READ_CHECKPOINT_HPP
 #define SAFEFUSE_READ_CHECKPOINT_HPP
@@ -8,6 +10,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/detail/checked.hpp>
 #include <safefuse/core/detail/name_table.hpp>
 #include <safefuse/core/detail/plain.hpp>
@@ -22,7 +25,8 @@
 #include <safefuse/tensor/tensor_set.hpp>
 #include <safefuse/tensor/tensor_view.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// How a checkpoint is read.
 struct checkpoint_options {
@@ -44,9 +48,9 @@ struct checkpoint_note {
     kind what{};                         ///< the kind of note
     text file{};                         ///< path of the file that it is about
     text tensor{};                       ///< the first tensor that it is about; empty: it is about none
-    std::uint64_t count = no_number;     ///< tensors or bytes, as the kind says
-    std::uint64_t expected = no_number;  ///< what the index says
-    std::uint64_t actual = no_number;    ///< what is there
+    std::uint64_t count = unknown;     ///< tensors or bytes, as the kind says
+    std::uint64_t expected = unknown;  ///< what the index says
+    std::uint64_t actual = unknown;    ///< what is there
 
     /// One sentence that names everything known about it, fit for a terminal: see append_printable.
     [[nodiscard]] text message() const noexcept {
@@ -91,14 +95,14 @@ public:
     /// Whether open() would succeed.
     [[nodiscard]] bool is_sound() const noexcept { return failures_.empty(); }
     /// Everything that is wrong, in the order of the files.
-    [[nodiscard]] sequence<const failure> failures() const noexcept SAFEFUSE_LIFETIMEBOUND { return failures_.span(); }
+    [[nodiscard]] span<const failure> failures() const noexcept SAFEFUSE_LIFETIMEBOUND { return failures_.view(); }
     /// What is remarkable and no failure.
-    [[nodiscard]] sequence<const checkpoint_note> notes() const noexcept SAFEFUSE_LIFETIMEBOUND { return notes_.span(); }
+    [[nodiscard]] span<const checkpoint_note> notes() const noexcept SAFEFUSE_LIFETIMEBOUND { return notes_.view(); }
     /// How many files could be read.
     [[nodiscard]] std::size_t file_count() const noexcept { return file_count_; }
     /// How many tensors of the checkpoint were found, and their bytes.
     [[nodiscard]] std::size_t tensor_count() const noexcept { return tensor_count_; }
-    /// The sum of the bytes of those tensors; no_number where files with holes claim more than that.
+    /// The sum of the bytes of those tensors; unknown where files with holes claim more than that.
     [[nodiscard]] std::uint64_t tensor_bytes() const noexcept { return tensor_bytes_; }
 
 private:
@@ -106,20 +110,20 @@ private:
     friend class basic_checkpoint;
 
     void count_bytes(std::uint64_t more) noexcept {
-        if (!detail::add(tensor_bytes_, more, tensor_bytes_)) tensor_bytes_ = no_number;
+        if (!detail::checked_add(tensor_bytes_, more, tensor_bytes_)) tensor_bytes_ = unknown;
     }
     [[nodiscard]] bool add(failure&& found) noexcept { return failures_.push(std::move(found)); }
-    [[nodiscard]] SAFEFUSE_OUT_OF_LINE bool add(checkpoint_note&& found) noexcept { return notes_.push(std::move(found)); }
+    [[nodiscard]] SAFEFUSE_NOINLINE bool add(checkpoint_note&& found) noexcept { return notes_.push(std::move(found)); }
     /// Notes what the options let pass in a file.
-    [[nodiscard]] SAFEFUSE_OUT_OF_LINE bool add_tolerated(std::string_view file, const header& read) noexcept {
+    [[nodiscard]] SAFEFUSE_NOINLINE bool add_tolerated(std::string_view file, const header& read) noexcept {
         using kind = checkpoint_note::kind;
         const std::uint64_t gap_bytes = read.gap_bytes(), trailing_bytes = read.trailing_bytes();
         return (gap_bytes == 0 || add({.what = kind::gap_bytes, .file = file, .count = gap_bytes})) &&
                (trailing_bytes == 0 || add({.what = kind::trailing_bytes, .file = file, .count = trailing_bytes}));
     }
 
-    detail::list<failure> failures_;
-    detail::list<checkpoint_note> notes_;
+    vector<failure> failures_;
+    vector<checkpoint_note> notes_;
     std::size_t file_count_ = 0;
     std::size_t tensor_count_ = 0;
     std::uint64_t tensor_bytes_ = 0;
@@ -131,15 +135,15 @@ namespace detail {
 struct resolved_checkpoint {
     text directory;
     text index;        ///< path of the shard index, or empty
-    list<text> files;  ///< without an index: paths of the tensor files, in natural order
+    vector<text> files;  ///< without an index: paths of the tensor files, in natural order
 };
 
-[[nodiscard]] inline bool sort_naturally(list<text>& names) noexcept {
-    array<std::uint32_t> order;
-    list<text> sorted;
+[[nodiscard]] inline bool sort_naturally(vector<text>& names) noexcept {
+    vector<std::uint32_t> order;
+    vector<text> sorted;
     if (!order.resize(names.size()) || !sorted.reserve(names.size())) return false;
     for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::uint32_t>(i);
-    if (!sort(order.span(), [&](std::uint32_t a, std::uint32_t b) noexcept { return natural_less(names[a], names[b]); }))
+    if (!sort(order.view(), [&](std::uint32_t a, std::uint32_t b) noexcept { return natural_less(names[a], names[b]); }))
         return false;
     for (const std::uint32_t i : order)
         if (!sorted.push(std::move(names[i]))) return false;
@@ -151,7 +155,7 @@ struct resolved_checkpoint {
 inline constexpr std::size_t most_named = 6;
 
 /// Names in quotes with commas between: all, or the first few and how many more.
-[[nodiscard]] inline text enumerate(sequence<const text> names) noexcept {
+[[nodiscard]] inline text enumerate(span<const text> names) noexcept {
     text out;
     for (std::size_t i = 0; i < names.size() && i < most_named; ++i) {
         if (i != 0) out.append(i + 1 == names.size() ? " and " : ", ");
@@ -210,7 +214,7 @@ private:
 /// Checks that names, all of one series and in natural order, are the whole series. Numbers count
 /// from 0 or from 1.
 ///   fails   no_checkpoint (they are no series), incomplete_series
-[[nodiscard]] inline result<void> check_series(sequence<const text> names) noexcept {
+[[nodiscard]] inline result<void> check_series(span<const text> names) noexcept {
     series_name parts;
     if (!parse_series(names[0], parts)) return failure{.code = errc::no_checkpoint};
     const std::uint64_t base = parts.number == 0 ? 0 : 1, count = parts.count;
@@ -238,7 +242,7 @@ private:
 }
 
 /// Finds the files of a directory without an index.
-[[nodiscard]] inline result<void> resolve_files(list<text>&& names, resolved_checkpoint& found) noexcept {
+[[nodiscard]] inline result<void> resolve_files(vector<text>&& names, resolved_checkpoint& found) noexcept {
     const failure no_memory{.code = errc::out_of_memory, .file = found.directory};
     if (!sort_naturally(names)) return no_memory;
     std::size_t first = 0, count = names.size();
@@ -258,12 +262,12 @@ private:
         }
         if (!is_series) {
             failure several{.code = errc::no_checkpoint, .file = found.directory, .detail = "several files and no index: "};
-            several.detail.append(enumerate(names.span()));
+            several.detail.append(enumerate(names.view()));
             return several;
         }
-        whole = check_series(names.span());
+        whole = check_series(names.view());
     } else if (series_name only; names[first] != "model.safetensors" && parse_series(names[first], only)) {
-        whole = check_series(names.span());
+        whole = check_series(names.view());
     }
     if (!whole) whole.error().file = found.directory;
     for (std::size_t i = first; i < first + count; ++i) {
@@ -291,11 +295,11 @@ private:
     }
 
     found.directory = text{path};
-    list<text> indexes, files;
+    vector<text> indexes, files;
     bool has_room = found.directory.size() == path.size();
     auto listed = list_directory(path, [&](std::string_view name, bool is_directory) noexcept {
         if (is_directory || name.starts_with('.')) return true;  // "._model.safetensors" is what macOS leaves on other disks
-        list<text>* const to = name.ends_with(shard_index_ending)   ? &indexes
+        vector<text>* const to = name.ends_with(shard_index_ending)   ? &indexes
                                : name.ends_with(tensor_file_ending) ? &files
                                                                     : nullptr;
         if (to == nullptr) return true;
@@ -305,7 +309,7 @@ private:
     });
     if (!listed) return listed;
     if (!has_room || !sort_naturally(indexes)) return no_memory;
-    if (indexes.size() > 1) return failure{.code = errc::several_indexes, .file = path, .detail = enumerate(indexes.span())};
+    if (indexes.size() > 1) return failure{.code = errc::several_indexes, .file = path, .detail = enumerate(indexes.view())};
     if (indexes.size() == 1) {
         found.index = join_path(path, indexes[0]);
         return found.index.empty() ? no_memory : result<void>{};
@@ -337,19 +341,19 @@ public:
         return made;
     }
 
-    [[nodiscard]] sequence<const std::byte> bytes() const noexcept {
-        return mapped_.bytes().empty() ? sequence<const std::byte>{copy_.data(), copy_.size()} : mapped_.bytes();
+    [[nodiscard]] span<const std::byte> bytes() const noexcept {
+        return mapped_.bytes().empty() ? span<const std::byte>{copy_.data(), copy_.size()} : mapped_.bytes();
     }
 
 private:
     mapped_file mapped_;
-    array<std::byte> copy_;
+    vector<std::byte> copy_;
 };
 
 /// The tensors of an index, file by file: those of file f are order[first[f]] to order[first[f + 1] - 1].
 struct tensors_by_file {
-    array<std::uint32_t> first;
-    array<std::uint32_t> order;
+    vector<std::uint32_t> first;
+    vector<std::uint32_t> order;
 
     [[nodiscard]] bool fill(const shard_index& index) noexcept {
         if (!first.resize(index.file_count() + 2) || !order.resize(index.size())) return false;
@@ -358,8 +362,8 @@ struct tensors_by_file {
         for (std::size_t i = 0; i < index.size(); ++i) order[first[index.file_of(i) + 1]++] = static_cast<std::uint32_t>(i);
         return true;
     }
-    [[nodiscard]] sequence<const std::uint32_t> of(std::size_t file) const noexcept {
-        return order.span().subspan(first[file], first[file + 1] - first[file]);
+    [[nodiscard]] span<const std::uint32_t> of(std::size_t file) const noexcept {
+        return order.view().subspan(first[file], first[file + 1] - first[file]);
     }
 };
 
@@ -382,8 +386,8 @@ struct checkpoint_tables {
         std::uint32_t entry;
     };
 
-    list<basic_tensor_file<Source>> files;
-    array<row> rows;
+    vector<basic_tensor_file<Source>> files;
+    vector<row> rows;
     name_table names;
     std::size_t unlisted_count = 0;
     text index_path;
@@ -402,15 +406,15 @@ public:
     /// As the checkpoint's own.
     [[nodiscard]] std::size_t size() const noexcept { return tables_ == nullptr ? 0 : tables_->rows.size(); }
     [[nodiscard]] tensor_spec spec(std::size_t i) const noexcept { return tables_->entry(i); }
-    [[nodiscard]] tensor_place place(std::size_t i) const noexcept {
+    [[nodiscard]] tensor_location place(std::size_t i) const noexcept {
         const auto& at = tables_->rows[i];
         return {at.file, tables_->files[at.file].offset_bytes(at.entry), tables_->entry(i).size_bytes()};
     }
     [[nodiscard]] std::string_view source_name(std::uint32_t source) const noexcept { return tables_->files[source].path(); }
-    [[nodiscard]] sequence<const std::byte> source_bytes(std::uint32_t source) const noexcept {
+    [[nodiscard]] span<const std::byte> source_bytes(std::uint32_t source) const noexcept {
         return tables_->files[source].source().bytes();
     }
-    result<void> read(std::uint32_t source, std::uint64_t offset, sequence<std::byte> out) const noexcept {
+    result<void> read(std::uint32_t source, std::uint64_t offset, span<std::byte> out) const noexcept {
         auto done = tables_->files[source].source().read(offset, out);
         if (!done && done.error().file.empty()) done.error().file = tables_->files[source].path();
         return done;
@@ -512,18 +516,18 @@ public:
     ///   lifetime  valid as long as the checkpoint
     [[nodiscard]] tensor_spec spec(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND { return tables_[0].entry(i); }
     /// Where tensor i lies: `source` is the number of its file, `offset` counts from the start of the file.
-    [[nodiscard]] tensor_place place(std::size_t i) const noexcept { return stable_view().place(i); }
+    [[nodiscard]] tensor_location place(std::size_t i) const noexcept { return stable_view().place(i); }
     /// The path of a file.
     [[nodiscard]] std::string_view source_name(std::uint32_t source) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return tables_[0].files[source].path();
     }
     /// A file's bytes, or an empty span where they must be read.
-    [[nodiscard]] sequence<const std::byte> source_bytes(std::uint32_t source) const& noexcept SAFEFUSE_LIFETIMEBOUND {
+    [[nodiscard]] span<const std::byte> source_bytes(std::uint32_t source) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return tables_[0].files[source].source().bytes();
     }
     /// Fills `out` from a byte of a file on.
     ///   fails   as Source::read
-    result<void> read(std::uint32_t source, std::uint64_t offset, sequence<std::byte> out) const noexcept {
+    result<void> read(std::uint32_t source, std::uint64_t offset, span<std::byte> out) const noexcept {
         return stable_view().read(source, offset, out);
     }
     /// Tells the system what comes next for a range of a file.
@@ -561,17 +565,17 @@ public:
     const file_type& file(std::size_t) const&& = delete;
     tensor_spec spec(std::size_t) const&& = delete;
     std::string_view source_name(std::uint32_t) const&& = delete;
-    sequence<const std::byte> source_bytes(std::uint32_t) const&& = delete;
+    span<const std::byte> source_bytes(std::uint32_t) const&& = delete;
     result<tensor_view> view(std::size_t) const&& = delete;
     result<tensor_view> find(std::string_view) const&& = delete;
     checkpoint_view<Source> stable_view() const&& = delete;
 
     /// Copies tensor i.
     ///   fails   wrong_buffer_size (`out` must have the tensor's size; it is then untouched), and as Source::read
-    result<void> read(std::size_t i, sequence<std::byte> out) const noexcept { return file_of(i).read(entry_of(i), out); }
+    result<void> read(std::size_t i, span<std::byte> out) const noexcept { return file_of(i).read(entry_of(i), out); }
     /// Copies the tensor of that name.
     ///   fails   tensor_not_found, and as above
-    result<void> read(std::string_view name, sequence<std::byte> out) const noexcept {
+    result<void> read(std::string_view name, span<std::byte> out) const noexcept {
         const std::size_t i = index_of(name);
         if (i == npos) return absent(name);
         return read(i, out);
@@ -579,12 +583,12 @@ public:
 
     /// Copies a slice of tensor i and touches no other bytes.
     ///   fails   as slice_runs::of; wrong_buffer_size (`out` must have the slice's size; it is then untouched); as Source::read
-    result<void> read_slice(std::size_t i, sequence<const axis_range> ranges, sequence<std::byte> out) const noexcept {
+    result<void> read_slice(std::size_t i, span<const axis_range> ranges, span<std::byte> out) const noexcept {
         return file_of(i).read_slice(entry_of(i), ranges, out);
     }
     /// The same for the tensor of that name.
     ///   fails   tensor_not_found, and as above
-    result<void> read_slice(std::string_view name, sequence<const axis_range> ranges, sequence<std::byte> out) const noexcept {
+    result<void> read_slice(std::string_view name, span<const axis_range> ranges, span<std::byte> out) const noexcept {
         const std::size_t i = index_of(name);
         if (i == npos) return absent(name);
         return read_slice(i, ranges, out);
@@ -608,7 +612,7 @@ private:
 
     // `report` is a checkpoint_report* or nullptr: who wants no report does not link what makes one.
     template <class Report>
-    SAFEFUSE_OUT_OF_LINE static result<basic_checkpoint> open_with(std::string_view path, const checkpoint_options& options,
+    SAFEFUSE_NOINLINE static result<basic_checkpoint> open_with(std::string_view path, const checkpoint_options& options,
                                                                    Report report) noexcept {
         detail::resolved_checkpoint found;
         if (auto done = detail::resolve_checkpoint(path, found); !done) return std::move(done).error();
@@ -633,13 +637,13 @@ private:
             return why;
         }
         detail::tensors_by_file listed;
-        detail::array<std::uint32_t> number_of;  // in the index, of the tensors of one file
-        detail::array<std::uint32_t> row_of;     // of the tensors of the index
+        vector<std::uint32_t> number_of;  // in the index, of the tensors of one file
+        vector<std::uint32_t> row_of;     // of the tensors of the index
         if (index->size() >= unlisted || !listed.fill(*index) || !to.files.reserve(index->file_count()) ||
             !to.rows.reserve(index->size()) || !row_of.resize_unset(index->size()))
             return no_memory;
         for (std::size_t f = 0; f < index->file_count(); ++f) {
-            const sequence<const std::uint32_t> tensors = listed.of(f);
+            const span<const std::uint32_t> tensors = listed.of(f);
             const text path = detail::join_path(found.directory, index->file(f));
             if (path.empty()) return no_memory;
             auto opened = file_type::open(path, options.read);
@@ -662,12 +666,12 @@ private:
             }
             to.unlisted_count += opened->size() - tensors.size();
             if constexpr (!std::is_null_pointer_v<Report>)
-                if (!note_shard(*opened, number_of.span(), *index, *report)) return no_memory;
+                if (!note_shard(*opened, number_of.view(), *index, *report)) return no_memory;
             if (!to.files.push(std::move(*opened))) return no_memory;
         }
         if constexpr (!std::is_null_pointer_v<Report>)
             if (!note_index(found, *index, *report)) return no_memory;
-        to.names = std::move(*index).take_names(row_of.span());  // the names are the same, now the headers hold them
+        to.names = std::move(*index).take_names(row_of.view());  // the names are the same, now the headers hold them
         return {};
     }
 
@@ -717,7 +721,7 @@ private:
                              checkpoint_report& report) noexcept {
         const auto json = detail::index_text<Source>::open(found.index);
         if (!json) return json.error().code != errc::out_of_memory && report.add(failure{json.error()});
-        detail::list<failure> problems;
+        vector<failure> problems;
         const auto index = shard_index::parse(json->bytes(), problems);
         for (failure& each : problems) {
             each.file = found.index;
@@ -743,7 +747,7 @@ private:
     /// Notes what is remarkable about an index whose tensors were all found.
     static bool note_index(const detail::resolved_checkpoint& found, const shard_index& index,
                            checkpoint_report& report) noexcept {
-        if (index.total_size_bytes() != no_number && index.total_size_bytes() != report.tensor_bytes_ &&
+        if (index.total_size_bytes() != unknown && index.total_size_bytes() != report.tensor_bytes_ &&
             !report.add(checkpoint_note{.what = checkpoint_note::kind::total_size_differs,
                                         .file = found.index,
                                         .expected = index.total_size_bytes(),
@@ -753,7 +757,7 @@ private:
     }
 
     static bool verify_shard(const detail::resolved_checkpoint& found, const checkpoint_options& options,
-                             const shard_index& index, std::size_t f, sequence<const std::uint32_t> tensors,
+                             const shard_index& index, std::size_t f, span<const std::uint32_t> tensors,
                              checkpoint_report& report) noexcept {
         const text path = detail::join_path(found.directory, index.file(f));
         if (path.empty()) return false;
@@ -762,7 +766,7 @@ private:
             return opened.error().code != errc::out_of_memory &&
                    report.add(detail::shard_failure(std::move(opened).error(), found.index,
                                                     tensors.empty() ? std::string_view{} : index.tensor(tensors[0])));
-        detail::array<std::uint32_t> number_of;
+        vector<std::uint32_t> number_of;
         if (!number_of.resize(opened->size(), unlisted)) return false;
         for (const std::uint32_t i : tensors) {
             const std::size_t at = opened->index_of(index.tensor(i));
@@ -771,11 +775,11 @@ private:
             else if (!report.add(failure{.code = errc::tensor_not_in_shard, .file = path, .tensor = index.tensor(i)}))
                 return false;
         }
-        return note_shard(*opened, number_of.span(), index, report);
+        return note_shard(*opened, number_of.view(), index, report);
     }
 
     /// Counts what a shard holds, and notes what is remarkable. `number_of` gives the numbers of its tensors in the index.
-    static bool note_shard(const file_type& file, sequence<const std::uint32_t> number_of, const shard_index& index,
+    static bool note_shard(const file_type& file, span<const std::uint32_t> number_of, const shard_index& index,
                            checkpoint_report& report) noexcept {
         ++report.file_count_;
         checkpoint_note none{.what = checkpoint_note::kind::unlisted_tensors, .file = file.path(), .count = 0};
@@ -803,7 +807,7 @@ private:
 
     static bool note_unused_files(const detail::resolved_checkpoint& found, const shard_index& index,
                                   checkpoint_report& report) noexcept {
-        detail::list<text> unused;
+        vector<text> unused;
         detail::name_table used;
         bool has_room = used.reserve(index.file_count());
         const auto used_name = [&](std::uint32_t f) noexcept {
@@ -839,8 +843,8 @@ private:
             std::uint32_t size;
             std::uint32_t file;
         };
-        detail::array<char> names;
-        detail::array<seen> tensors;
+        vector<char> names;
+        vector<seen> tensors;
         detail::name_table table;
         const auto seen_name = [&](std::uint32_t i) noexcept {
             return detail::characters_at(names.data() + tensors[i].first, tensors[i].size);
@@ -870,7 +874,7 @@ private:
 
     basic_checkpoint() noexcept = default;
 
-    detail::list<tables> tables_;  // one, or none after a move; a list's elements stay where they are when it moves
+    vector<tables> tables_;  // one, or none after a move; a list's elements stay where they are when it moves
 };
 
 /// A checkpoint whose files are mapped: views are free.
@@ -881,6 +885,7 @@ using positional_checkpoint = basic_checkpoint<positional_file>;
 
 static_assert(tensor_set<checkpoint> && tensor_set<positional_checkpoint>);
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

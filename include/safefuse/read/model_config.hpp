@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: the few keys of config.json that tell how experts are stored.
 #ifndef SAFEFUSE_READ_MODEL_CONFIG_HPP
 #define SAFEFUSE_READ_MODEL_CONFIG_HPP
@@ -15,20 +17,21 @@
 #include <safefuse/format/detail/json_cursor.hpp>
 #include <safefuse/io/mapped_file.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// What config.json says of a model. Texts that it does not have are empty. All of it is a claim: the checkpoint decides.
 struct model_config {
     text model_type{};                       ///< qwen3_moe, say: what families are looked up by
     text text_model_type{};                  ///< model_type of text_config: of the language model in a larger one
-    std::uint64_t expert_count = no_number;  ///< routed experts of a layer; pruned checkpoints differ from it layer by layer
+    std::uint64_t expert_count = unknown;  ///< routed experts of a layer; pruned checkpoints differ from it layer by layer
     text quantization{};                     ///< quantization_config.quant_method: fp8, mxfp4, compressed-tensors, ...
     text dtype_name{};                       ///< dtype or torch_dtype, as spelled: bfloat16
 
     /// Reads the text of a config.json. Of a key that is there twice the last counts, and NaN and Infinity are numbers: Python,
     /// which writes and reads these files, has it so.
     ///   fails   bad_json, out_of_memory
-    static result<model_config> parse(sequence<const std::byte> json) noexcept;
+    static result<model_config> parse(span<const std::byte> json) noexcept;
 };
 
 namespace detail {
@@ -41,7 +44,7 @@ public:
     /// Whether it could be read; otherwise `cursor` says why, or memory ran out.
     [[nodiscard]] bool read(json_cursor& cursor, model_config& into, bool is_top) noexcept {
         json_string key;
-        std::uint64_t counts[count_spellings] = {no_number, no_number, no_number, no_number};
+        std::uint64_t counts[count_spellings] = {unknown, unknown, unknown, unknown};
         for (cursor.enter_object(); cursor.next_member(key);) {
             bool taken = true;
             if (key == "model_type")
@@ -59,7 +62,7 @@ public:
             if (!taken) return false;
         }
         for (const std::uint64_t count : counts)
-            if (into.expert_count == no_number) into.expert_count = count;
+            if (into.expert_count == unknown) into.expert_count = count;
         return !cursor.failed();
     }
 
@@ -70,7 +73,7 @@ private:
             return cursor.skip_value();
         }
         json_string value;
-        array<char> decoded;
+        vector<char> decoded;
         if (!cursor.read_string(value) || !value.decode(decoded)) return false;
         out = text{detail::characters_at(decoded.data(), decoded.size())};
         return out.size() == decoded.size();
@@ -85,7 +88,7 @@ private:
         for (std::size_t i = 0; i < count_spellings; ++i) {
             if (!(key == spellings[i])) continue;
             json_cursor probe = cursor;
-            if (!probe.read_unsigned(counts[i])) counts[i] = no_number;
+            if (!probe.read_unsigned(counts[i])) counts[i] = unknown;
         }
         cursor.skip_value();
     }
@@ -99,7 +102,7 @@ private:
 };
 
 /// Overwrites NaN, Infinity and -Infinity outside strings with 0 and spaces: Python's json has them, JSON has not.
-inline void blank_python_numbers(sequence<char> json) noexcept {
+inline void blank_python_numbers(span<char> json) noexcept {
     const std::string_view view = detail::characters_at(json.data(), json.size());
     bool in_string = false;
     for (std::size_t i = 0; i < json.size(); ++i) {
@@ -120,13 +123,13 @@ inline void blank_python_numbers(sequence<char> json) noexcept {
 inline constexpr std::uint64_t most_config_bytes = std::uint64_t{64} << 20;
 
 /// The characters of a config.json, without the numbers that JSON has not.
-inline result<array<char>> config_characters(sequence<const std::byte> json) noexcept {
-    array<char> copy;
+inline result<vector<char>> config_characters(span<const std::byte> json) noexcept {
+    vector<char> copy;
     if (!copy.append(reinterpret_cast<const char*>(json.data()), json.size())) return failure{.code = errc::out_of_memory};
     const std::string_view characters = detail::characters_at(copy.data(), copy.size());
     if (const std::size_t valid = utf8_prefix(characters); valid != characters.size())
         return failure{.code = errc::bad_json, .detail = "not UTF-8", .offset = valid};
-    blank_python_numbers(copy.span());
+    blank_python_numbers(copy.view());
     return copy;
 }
 
@@ -144,7 +147,7 @@ inline void find_config_number(json_cursor& cursor, std::string_view key, std::u
         if (name == key && is_last) {
             json_cursor probe = cursor;
             std::uint64_t read = 0;
-            number = probe.read_unsigned(read) ? read : no_number;
+            number = probe.read_unsigned(read) ? read : unknown;
         }
         cursor.skip_value();
     }
@@ -152,7 +155,7 @@ inline void find_config_number(json_cursor& cursor, std::string_view key, std::u
 
 }  // namespace detail
 
-inline result<model_config> model_config::parse(sequence<const std::byte> json) noexcept {
+inline result<model_config> model_config::parse(span<const std::byte> json) noexcept {
     const auto copy = detail::config_characters(json);
     if (!copy) return copy.error();
     detail::config_reader reader;
@@ -166,7 +169,7 @@ inline result<model_config> model_config::parse(sequence<const std::byte> json) 
     model_config config = std::move(reader.top);
     config.text_model_type = std::move(reader.inner.model_type);
     for (const model_config* inner : {&reader.inner, &reader.ffn})
-        if (inner->expert_count != no_number) config.expert_count = inner->expert_count;
+        if (inner->expert_count != unknown) config.expert_count = inner->expert_count;
     if (config.quantization.empty()) config.quantization = std::move(reader.inner.quantization);
     if (config.dtype_name.empty()) config.dtype_name = std::move(reader.inner.dtype_name);
     return config;
@@ -179,19 +182,19 @@ inline result<model_config> model_config::parse(sequence<const std::byte> json) 
     if (path.empty()) return failure{.code = errc::out_of_memory, .file = directory};
     const auto json = detail::read_whole_file(path, detail::most_config_bytes);
     if (!json) return json.error();
-    auto config = model_config::parse(json->span());
+    auto config = model_config::parse(json->view());
     if (!config) config.error().file = path;
     return config;
 }
 
-/// The whole number under a key of a config.json, with dots between objects: vision_config.num_attention_heads. no_number where
+/// The whole number under a key of a config.json, with dots between objects: vision_config.num_attention_heads. unknown where
 /// there is none.
 ///   fails   bad_json, out_of_memory
-[[nodiscard]] inline result<std::uint64_t> parse_config_number(sequence<const std::byte> json, std::string_view key) noexcept {
+[[nodiscard]] inline result<std::uint64_t> parse_config_number(span<const std::byte> json, std::string_view key) noexcept {
     const auto copy = detail::config_characters(json);
     if (!copy) return copy.error();
     detail::json_cursor cursor{detail::characters_at(copy->data(), copy->size())};
-    std::uint64_t number = no_number;
+    std::uint64_t number = unknown;
     detail::find_config_number(cursor, key, number);
     if (!cursor.failed()) cursor.finish();
     if (cursor.failed()) return failure{.code = errc::bad_json, .detail = cursor.error(), .offset = cursor.offset()};
@@ -205,11 +208,12 @@ inline result<model_config> model_config::parse(sequence<const std::byte> json) 
     if (path.empty()) return failure{.code = errc::out_of_memory, .file = directory};
     const auto json = detail::read_whole_file(path, detail::most_config_bytes);
     if (!json) return json.error();
-    auto number = parse_config_number(json->span(), key);
+    auto number = parse_config_number(json->view(), key);
     if (!number) number.error().file = path;
     return number;
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: one tensor file: its header, and ways to the bytes of its tensors.
 #ifndef SAFEFUSE_READ_TENSOR_FILE_HPP
 #define SAFEFUSE_READ_TENSOR_FILE_HPP
@@ -17,7 +19,8 @@
 #include <safefuse/tensor/slice.hpp>
 #include <safefuse/tensor/tensor_view.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// A tensor file whose header has been read and checked. Tensors are numbered in the order of their bytes.
 ///   lifetime  views and names die with the file; a move keeps them
@@ -46,10 +49,10 @@ public:
     ///   fails   as header::parse and Source::read; out_of_memory; read_past_end (the source lends fewer bytes than its size)
     static result<basic_tensor_file> from(Source source, std::string_view name, const read_options& options = {}) noexcept {
         basic_tensor_file made{std::move(source), name};
-        sequence<const std::byte> start = made.source_.bytes();
+        span<const std::byte> start = made.source_.bytes();
         if (start.empty()) {
             if (auto done = made.read_header(options); !done) return made.about(std::move(done).error());
-            start = made.header_bytes_.span();
+            start = made.header_bytes_.view();
         } else if (start.size() < made.source_.size_bytes()) {
             return made.about({.code = errc::read_past_end,
                                .detail = "the source lends fewer bytes than it says it has",
@@ -83,7 +86,7 @@ public:
     ///           than when the file was opened)
     [[nodiscard]] result<tensor_view> view(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         const tensor_entry entry = header_[i];
-        const sequence<const std::byte> bytes = source_.bytes();
+        const span<const std::byte> bytes = source_.bytes();
         if (bytes.empty()) return about({.code = errc::not_resident, .detail = "read() copies them"}, entry.name);
         const std::uint64_t first = offset_bytes(i);
         if (!detail::lies_inside(first, entry.size_bytes(), bytes.size()))  // whatever header and source say: never a view beyond
@@ -112,7 +115,7 @@ public:
 
     /// Copies tensor i.
     ///   fails   wrong_buffer_size (`out` must have the tensor's size; it is then untouched), and as Source::read
-    result<void> read(std::size_t i, sequence<std::byte> out) const noexcept {
+    result<void> read(std::size_t i, span<std::byte> out) const noexcept {
         const tensor_entry entry = header_[i];
         if (out.size() != entry.size_bytes())
             return about({.code = errc::wrong_buffer_size, .expected = entry.size_bytes(), .actual = out.size()}, entry.name);
@@ -121,7 +124,7 @@ public:
     }
     /// Copies the tensor of that name.
     ///   fails   tensor_not_found, and as above
-    result<void> read(std::string_view name, sequence<std::byte> out) const noexcept {
+    result<void> read(std::string_view name, span<std::byte> out) const noexcept {
         const std::size_t i = index_of(name);
         if (i == npos) return absent(name);
         return read(i, out);
@@ -129,7 +132,7 @@ public:
 
     /// The bytes of a slice of tensor i: their number, for read_slice, and their places, for tensor_view::slice.
     ///   fails   as slice_runs::of
-    [[nodiscard]] result<slice_runs> runs_of(std::size_t i, sequence<const axis_range> ranges) const noexcept {
+    [[nodiscard]] result<slice_runs> runs_of(std::size_t i, span<const axis_range> ranges) const noexcept {
         const tensor_entry entry = header_[i];
         auto runs = slice_runs::of(entry.type, entry.shape, ranges);
         if (!runs) return about(std::move(runs).error(), entry.name);
@@ -137,7 +140,7 @@ public:
     }
     /// The same for the tensor of that name.
     ///   fails   tensor_not_found, and as above
-    [[nodiscard]] result<slice_runs> runs_of(std::string_view name, sequence<const axis_range> ranges) const noexcept {
+    [[nodiscard]] result<slice_runs> runs_of(std::string_view name, span<const axis_range> ranges) const noexcept {
         const std::size_t i = index_of(name);
         if (i == npos) return absent(name);
         return runs_of(i, ranges);
@@ -145,7 +148,7 @@ public:
 
     /// Copies a slice of tensor i and touches no other bytes: run by run, and neighbouring runs at once.
     ///   fails   as slice_runs::of; wrong_buffer_size (`out` must have the slice's size; it is then untouched); as Source::read
-    result<void> read_slice(std::size_t i, sequence<const axis_range> ranges, sequence<std::byte> out) const noexcept {
+    result<void> read_slice(std::size_t i, span<const axis_range> ranges, span<std::byte> out) const noexcept {
         const tensor_entry entry = header_[i];
         const auto runs = runs_of(i, ranges);
         if (!runs) return runs.error();
@@ -170,7 +173,7 @@ public:
     }
     /// The same for the tensor of that name.
     ///   fails   tensor_not_found, and as above
-    result<void> read_slice(std::string_view name, sequence<const axis_range> ranges, sequence<std::byte> out) const noexcept {
+    result<void> read_slice(std::string_view name, span<const axis_range> ranges, span<std::byte> out) const noexcept {
         const std::size_t i = index_of(name);
         if (i == npos) return absent(name);
         return read_slice(i, ranges, out);
@@ -200,10 +203,10 @@ private:
             return failure{.code = errc::out_of_memory, .expected = *needed};
         // The length is not read again: a file that changes meanwhile must not make it another one.
         for (std::size_t i = 0; i < sizeof length; ++i) header_bytes_[i] = length[i];
-        return source_.read(sizeof length, header_bytes_.span().subspan(sizeof length));
+        return source_.read(sizeof length, header_bytes_.view().subspan(sizeof length));
     }
 
-    [[nodiscard]] SAFEFUSE_RARE failure about(failure why, std::string_view tensor = {}) const noexcept {
+    [[nodiscard]] SAFEFUSE_COLD failure about(failure why, std::string_view tensor = {}) const noexcept {
         if (why.file.empty()) why.file = name_;
         if (why.tensor.empty()) why.tensor = tensor;
         return why;
@@ -212,7 +215,7 @@ private:
 
     Source source_;
     text name_;
-    detail::array<std::byte> header_bytes_;  // of a source that is not in memory
+    vector<std::byte> header_bytes_;  // of a source that is not in memory
     safefuse::header header_;
 };
 
@@ -221,6 +224,7 @@ using tensor_file = basic_tensor_file<mapped_file>;
 /// A tensor file that is read by offset.
 using positional_tensor_file = basic_tensor_file<positional_file>;
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: steps that change values, which nothing else here does: casts among F64, F32, F16 and BF16, and codes times their
 // scales. Rounding is to nearest, halves to even, and results are PyTorch's, bit for bit. Codes (F8, F4, F6, integers) are never
 // cast as if they were numbers.
@@ -26,7 +28,8 @@
 #include <safefuse/tensor/dtype.hpp>
 #include <safefuse/tensor/tensor_view.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// Whether the elements are numbers by themselves that values can be rounded to: F64, F32, F16 and BF16.
 [[nodiscard]] constexpr bool is_float(dtype type) noexcept {
@@ -47,7 +50,7 @@ inline failure no_cast(dtype from, dtype to) noexcept {
     text detail{name(from)};
     detail.append(" to ");
     detail.append(name(to));
-    return {.code = codes ? errc::unscaled_codes : errc::wrong_dtype, .detail = std::move(detail)};
+    return {.code = codes ? errc::missing_scales : errc::wrong_dtype, .detail = std::move(detail)};
 }
 
 inline failure wrong_type(std::string_view what, dtype type) noexcept {
@@ -87,9 +90,9 @@ inline void cast_elements(dtype from, const std::byte* source, dtype to, std::by
 
 /// Casts elements that lie one behind the other: all of a tensor or a range of it, which gives the same as all at once. Neither
 /// side needs to be aligned; they do not overlap.
-///   fails   unscaled_codes (one of the types is a code or an integer), wrong_dtype (BOOL, C64), wrong_buffer_size (`elements` is
+///   fails   allow_missing_scales (one of the types is a code or an integer), wrong_dtype (BOOL, C64), wrong_buffer_size (`elements` is
 ///           no whole number of elements, or `out` not of that many); a type to itself is copied, whatever it is
-inline result<void> convert_elements(dtype from, sequence<const std::byte> elements, dtype to, sequence<std::byte> out) noexcept {
+inline result<void> convert_elements(dtype from, span<const std::byte> elements, dtype to, span<std::byte> out) noexcept {
     if (from == to) {
         if (out.size() != elements.size()) return detail::wrong_buffer(elements.size(), out.size());
         const bool streams = out.size() >= detail::streamed_bytes;
@@ -111,7 +114,7 @@ inline result<void> convert_elements(dtype from, sequence<const std::byte> eleme
 
 /// Casts a tensor; `out` has as many elements of type `to`.
 ///   fails   as convert_elements
-inline result<void> convert(const tensor_view& from, dtype to, sequence<std::byte> out) noexcept {
+inline result<void> convert(const tensor_view& from, dtype to, span<std::byte> out) noexcept {
     return convert_elements(from.type(), from.bytes(), to, out);
 }
 
@@ -148,16 +151,16 @@ public:
     /// Makes a range of elements from its codes and the scales that `scales_of` names for it. Neither needs to be aligned.
     ///   fails   out_of_range, slice_cuts_byte (F4: the range begins or ends inside a byte), wrong_buffer_size; `out` is then
     ///           untouched
-    result<void> run(entry_range elements, sequence<const std::byte> codes, sequence<const std::byte> scales,
-                     sequence<std::byte> out) const noexcept {
+    result<void> run(entry_range elements, span<const std::byte> codes, span<const std::byte> scales,
+                     span<std::byte> out) const noexcept {
         return run(elements, codes, scales, out, out.size() >= detail::streamed_bytes);
     }
 
 private:
     friend result<void> dequantize_mxfp4(const tensor_view& blocks, const tensor_view& scales, dtype to,
-                                         sequence<std::byte> out) noexcept;
+                                         span<std::byte> out) noexcept;
     friend result<void> fuse_dequantized(const copy_plan& plan, std::string_view local_name, std::string_view scales_name,
-                                         scale_block block, dtype to, sequence<std::byte> out) noexcept;
+                                         scale_block block, dtype to, span<std::byte> out) noexcept;
 
     /// One scale as an F32. Of E8M0, 2^(code - 127), which is subnormal for 0.
     [[nodiscard]] float scale(const std::byte* scales, std::uint64_t i) const noexcept {
@@ -187,8 +190,8 @@ private:
             done += here;
         }
     }
-    result<void> run(entry_range elements, sequence<const std::byte> codes, sequence<const std::byte> scales,
-                     sequence<std::byte> out, bool streams) const noexcept;
+    result<void> run(entry_range elements, span<const std::byte> codes, span<const std::byte> scales,
+                     span<std::byte> out, bool streams) const noexcept;
 
     dtype codes_{};
     dtype scales_{};
@@ -287,8 +290,8 @@ inline dequantizer::entry_range dequantizer::scales_of(entry_range elements) con
     return {first, end - first};
 }
 
-inline result<void> dequantizer::run(entry_range elements, sequence<const std::byte> codes, sequence<const std::byte> scales,
-                                     sequence<std::byte> out, bool streams) const noexcept {
+inline result<void> dequantizer::run(entry_range elements, span<const std::byte> codes, span<const std::byte> scales,
+                                     span<std::byte> out, bool streams) const noexcept {
     const std::uint64_t whole = element_count();
     if (elements.first > whole || whole - elements.first < elements.count)
         return failure{.code = errc::out_of_range, .expected = whole, .actual = elements.first};
@@ -328,7 +331,7 @@ inline result<void> dequantizer::run(entry_range elements, sequence<const std::b
 ///           shapes
 ///           instead and refuses incomplete ones; tests/interop/convert_torch.py compares
 inline result<void> dequantize_blocks(const tensor_view& codes, const tensor_view& scales, scale_block block, dtype to,
-                                      sequence<std::byte> out) noexcept {
+                                      span<std::byte> out) noexcept {
     const auto made = dequantizer::of(codes.type(), codes.shape(), scales.type(), scales.shape(), block, to);
     if (!made) return failure{made.error()};
     return made->run({0, made->element_count()}, codes.bytes(), scales.bytes(), out);
@@ -340,7 +343,7 @@ inline result<void> dequantize_blocks(const tensor_view& codes, const tensor_vie
 ///   source  transformers 5.17.0 integrations/mxfp4.py convert_moe_packed_tensors, less the transpose at its end;
 ///           tests/interop/convert_torch.py compares
 inline result<void> dequantize_mxfp4(const tensor_view& blocks, const tensor_view& scales, dtype to,
-                                     sequence<std::byte> out) noexcept {
+                                     span<std::byte> out) noexcept {
     if (blocks.type() != dtype::u8 || scales.type() != dtype::u8)
         return failure{.code = errc::wrong_dtype, .detail = "blocks and scales are U8"};
     const shape_view shape = blocks.shape();
@@ -356,13 +359,13 @@ inline result<void> dequantize_mxfp4(const tensor_view& blocks, const tensor_vie
                            .expected = shape[axis],
                            .actual = scales.shape()[axis]};
     std::uint64_t columns = 0;
-    if (!detail::multiply(shape.back(), 2, columns)) return failure{.code = errc::size_overflow};
+    if (!detail::checked_mul(shape.back(), 2, columns)) return failure{.code = errc::size_overflow};
     const std::uint64_t codes_shape[] = {scales.element_count(), columns},
                         scales_shape[] = {scales.element_count(), columns == 0 ? 0u : 1u};
     auto made = dequantizer::of(dtype::f4, codes_shape, dtype::u8, scales_shape, {1, columns == 0 ? 1 : columns}, to);
     if (!made) return std::move(made).error();
     made->doubles_255_ = true;
-    return made->run({0, made->element_count()}, blocks.bytes(), columns == 0 ? sequence<const std::byte>{} : scales.bytes(),
+    return made->run({0, made->element_count()}, blocks.bytes(), columns == 0 ? span<const std::byte>{} : scales.bytes(),
                      out);
 }
 
@@ -385,7 +388,7 @@ inline bool casts_directly(const copy_plan& plan, std::uint32_t output) noexcept
     return true;
 }
 
-inline result<void> cast_runs(const copy_plan& plan, std::uint32_t output, dtype to, sequence<std::byte> out) noexcept {
+inline result<void> cast_runs(const copy_plan& plan, std::uint32_t output, dtype to, span<std::byte> out) noexcept {
     const dtype from = plan.outputs()[output].type;
     const std::uint64_t each = bits(from) / 8, made = bits(to) / 8;
     const bool large = out.size() >= streamed_bytes;
@@ -393,7 +396,7 @@ inline result<void> cast_runs(const copy_plan& plan, std::uint32_t output, dtype
     for (const copy_block& block : plan.blocks()) {
         if (block.output != output) continue;
         if (auto same = check.before(block.source); !same) return same;
-        const sequence<const std::byte> resident = plan.set().source_bytes(block.source);
+        const span<const std::byte> resident = plan.set().source_bytes(block.source);
         const std::uint64_t extent = block.source_extent_bytes();
         if (block.source_offset > resident.size() || resident.size() - block.source_offset < extent)
             return failure{.code = errc::read_past_end,
@@ -422,9 +425,9 @@ inline failure of_output(failure error, const plan_output& output) noexcept {
 
 /// Makes one output of a plan as another type: fuse and convert in one pass. `out` has as many elements of type `to`.
 ///   memory  at most a quarter MiB, and what gather takes, beside `out`
-///   fails   output_not_found, unscaled_codes and wrong_dtype (as convert_elements), wrong_buffer_size (nothing is written then),
+///   fails   output_not_found, allow_missing_scales and wrong_dtype (as convert_elements), wrong_buffer_size (nothing is written then),
 ///           out_of_memory, and as reading the sources does (`out` may be part-written)
-inline result<void> fuse_as(const copy_plan& plan, std::string_view local_name, dtype to, sequence<std::byte> out) noexcept {
+inline result<void> fuse_as(const copy_plan& plan, std::string_view local_name, dtype to, span<std::byte> out) noexcept {
     const auto output = plan.output(local_name);
     if (!output) return output.error();
     const dtype from = output->type;
@@ -436,11 +439,11 @@ inline result<void> fuse_as(const copy_plan& plan, std::string_view local_name, 
     const auto number = static_cast<std::uint32_t>(plan.index_of(local_name));
     if (detail::casts_directly(plan, number)) return detail::cast_runs(plan, number, to, out);
 
-    detail::array<std::byte> piece;
+    vector<std::byte> piece;
     if (!piece.resize_unset(detail::piece_bytes)) return failure{.code = errc::out_of_memory};
     for (std::uint64_t begin = 0; begin < output->size_bytes; begin += piece.size()) {
         const std::uint64_t left = output->size_bytes - begin, size = left < piece.size() ? left : piece.size();
-        if (auto done = gather(plan, number, begin, {piece.data(), static_cast<std::size_t>(size)}); !done) return done;
+        if (auto done = fuse_range(plan, number, begin, {piece.data(), static_cast<std::size_t>(size)}); !done) return done;
         detail::cast_elements(from, piece.data(), to, out.data() + begin / each * made, size / each,
                               out.size() >= detail::streamed_bytes);
     }
@@ -453,7 +456,7 @@ inline result<void> fuse_as(const copy_plan& plan, std::string_view local_name, 
 ///   fails   output_not_found, as dequantizer::of, wrong_buffer_size (nothing is written then), out_of_memory, and as reading the
 ///           sources does (`out` may be part-written)
 inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view local_name, std::string_view scales_name,
-                                     scale_block block, dtype to, sequence<std::byte> out) noexcept {
+                                     scale_block block, dtype to, span<std::byte> out) noexcept {
     const auto codes = plan.output(local_name);
     if (!codes) return codes.error();
     const auto scales = plan.output(scales_name);
@@ -466,19 +469,19 @@ inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view loc
     const std::size_t codes_number = plan.index_of(local_name);
     const std::size_t scales_number = plan.index_of(scales_name);
 
-    detail::array<std::byte> piece, piece_scales;
+    vector<std::byte> piece, piece_scales;
     const std::uint64_t most = detail::piece_bytes * 8 / code_bits;
     if (!piece.resize_unset(detail::piece_bytes)) return failure{.code = errc::out_of_memory};
     for (std::uint64_t first = 0; first < count; first += most) {
         const dequantizer::entry_range elements{first, count - first < most ? count - first : most};
         const dequantizer::entry_range needed = made->scales_of(elements);
-        const sequence<std::byte> of_codes{piece.data(), static_cast<std::size_t>(elements.count * code_bits / 8)};
+        const span<std::byte> of_codes{piece.data(), static_cast<std::size_t>(elements.count * code_bits / 8)};
         if (!piece_scales.resize_unset(static_cast<std::size_t>(needed.count * scale_bytes)))
             return failure{.code = errc::out_of_memory};
-        const sequence<std::byte> of_scales{piece_scales.data(), piece_scales.size()};
-        if (auto done = gather(plan, codes_number, first * code_bits / 8, of_codes); !done) return done;
-        if (auto done = gather(plan, scales_number, needed.first * scale_bytes, of_scales); !done) return done;
-        const sequence<std::byte> values = out.subspan(static_cast<std::size_t>(made->size_bytes(first)),
+        const span<std::byte> of_scales{piece_scales.data(), piece_scales.size()};
+        if (auto done = fuse_range(plan, codes_number, first * code_bits / 8, of_codes); !done) return done;
+        if (auto done = fuse_range(plan, scales_number, needed.first * scale_bytes, of_scales); !done) return done;
+        const span<std::byte> values = out.subspan(static_cast<std::size_t>(made->size_bytes(first)),
                                                        static_cast<std::size_t>(made->size_bytes(elements.count)));
         if (auto done = made->run(elements, of_codes, of_scales, values, out.size() >= detail::streamed_bytes); !done)
             return done;
@@ -500,16 +503,17 @@ inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view loc
 }
 
 /// The same with the scales that `scales_of` finds, for blocks of 128 x 128.
-///   fails   unscaled_codes (the plan has no such scales), and as above
+///   fails   allow_missing_scales (the plan has no such scales), and as above
 inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view local_name, dtype to,
-                                     sequence<std::byte> out) noexcept {
+                                     span<std::byte> out) noexcept {
     const auto codes = plan.output(local_name);
     if (!codes) return codes.error();
     const plan_output* const scales = scales_of(plan, local_name);
-    if (scales == nullptr) return failure{.code = errc::unscaled_codes, .tensor = text{codes->name}, .scope = text{plan.scope()}};
+    if (scales == nullptr) return failure{.code = errc::missing_scales, .tensor = text{codes->name}, .scope = text{plan.scope()}};
     return fuse_dequantized(plan, local_name, scales->local_name, {}, to, out);
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: runs a plan into memory. Each byte is copied once; positional sources with strided copies or with
 // something to compare use one buffer of at most fuse_buffer_bytes, everything else none.
 #ifndef SAFEFUSE_RUN_FUSE_HPP
@@ -17,7 +19,8 @@
 #include <safefuse/tensor/tensor_traits.hpp>
 #include <safefuse/tensor/tensor_view.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// The most memory that fusing takes beside the output.
 inline constexpr std::size_t fuse_buffer_bytes = std::size_t{1} << 20;
@@ -39,8 +42,8 @@ inline constexpr std::uint64_t direct_read_bytes = 16 * 1024;
 inline constexpr std::uint64_t read_gap_bytes = 256 * 1024;
 
 /// Whether there is a buffer of the right size, or an empty one, for each output of a plan.
-inline result<void> check_buffers(const copy_plan& plan, sequence<const sequence<std::byte>> buffers) noexcept {
-    const sequence<const plan_output> outputs = plan.outputs();
+inline result<void> check_buffers(const copy_plan& plan, span<const span<std::byte>> buffers) noexcept {
+    const span<const plan_output> outputs = plan.outputs();
     if (buffers.size() != outputs.size())
         return failure{.code = errc::wrong_buffer_size,
                        .scope = text{plan.scope()},
@@ -58,7 +61,7 @@ inline result<void> check_buffers(const copy_plan& plan, sequence<const sequence
 
 /// Whether all that a block reads of a source in memory is there.
 inline result<void> check_resident(const tensor_set_ref& set, const copy_block& block,
-                                   sequence<const std::byte> resident) noexcept {
+                                   span<const std::byte> resident) noexcept {
     const std::uint64_t extent = block.source_extent_bytes();
     if (block.source_offset > resident.size() || resident.size() - block.source_offset < extent)
         return failure{.code = errc::read_past_end,
@@ -70,7 +73,7 @@ inline result<void> check_resident(const tensor_set_ref& set, const copy_block& 
 }
 
 /// Runs one block whose source is in memory into the output's memory.
-inline result<void> copy_resident(const tensor_set_ref& set, const copy_block& block, sequence<const std::byte> resident,
+inline result<void> copy_resident(const tensor_set_ref& set, const copy_block& block, span<const std::byte> resident,
                                   std::byte* output, bool streams) noexcept {
     if (auto there = check_resident(set, block, resident); !there) return there;
     copy_runs(block, resident.data() + block.source_offset, output + block.destination_offset, streams);
@@ -81,7 +84,7 @@ inline result<void> copy_resident(const tensor_set_ref& set, const copy_block& b
 class output_memory {
 public:
     /// An empty buffer leaves its output out.
-    explicit output_memory(sequence<const sequence<std::byte>> buffers) noexcept : buffers_{buffers} {}
+    explicit output_memory(span<const span<std::byte>> buffers) noexcept : buffers_{buffers} {}
     output_memory(std::uint32_t output, std::byte* memory) noexcept : only_{memory}, output_{output} {}
 
     /// The memory of an output; null where it is left out.
@@ -91,15 +94,15 @@ public:
     }
 
 private:
-    sequence<const sequence<std::byte>> buffers_;
+    span<const span<std::byte>> buffers_;
     std::byte* only_ = nullptr;
     std::uint32_t output_ = 0;
 };
 
 /// The first bytes at or after `at` that some of the blocks need. Empty if there are none.
-inline byte_window first_stretch(sequence<const copy_block> blocks, const output_memory& memory,
+inline byte_window first_stretch(span<const copy_block> blocks, const output_memory& memory,
                                  std::uint64_t at) noexcept {
-    byte_window found{no_number, no_number};
+    byte_window found{unknown, unknown};
     for (const copy_block& block : blocks) {
         if (memory[block.output] == nullptr) continue;
         const byte_window first =
@@ -124,10 +127,10 @@ inline bool grow(byte_window& stretch, const ordered_block& block, std::uint64_t
 
 /// The next bytes to read for some blocks, from `at` on and at most `most`: what is not a gap apart,
 /// together. Empty at the end.
-inline byte_window next_stretch(sequence<const copy_block> blocks, const output_memory& memory,
+inline byte_window next_stretch(span<const copy_block> blocks, const output_memory& memory,
                                 std::uint64_t at, std::uint64_t most) noexcept {
     byte_window found = first_stretch(blocks, memory, at);
-    if (found.begin == no_number) return {at, at};
+    if (found.begin == unknown) return {at, at};
     for (bool grows = true; grows;) {
         grows = false;
         for (const copy_block& block : blocks)
@@ -140,8 +143,8 @@ inline byte_window next_stretch(sequence<const copy_block> blocks, const output_
 }
 
 /// Runs blocks that lie among one another in a source that must be read: stretch by stretch, so that no byte is read twice.
-inline result<void> read_together(const tensor_set_ref& set, sequence<const copy_block> blocks, std::uint64_t source_end,
-                                  array<std::byte>& buffer, const output_memory& memory, bool streams) noexcept {
+inline result<void> read_together(const tensor_set_ref& set, span<const copy_block> blocks, std::uint64_t source_end,
+                                  vector<std::byte>& buffer, const output_memory& memory, bool streams) noexcept {
     const std::uint64_t begin = blocks[0].source_offset,
                         most = source_end - begin < fuse_buffer_bytes ? source_end - begin : fuse_buffer_bytes;
     if (!buffer.resize_unset(static_cast<std::size_t>(most))) return failure{.code = errc::out_of_memory};
@@ -180,8 +183,8 @@ inline bool reads_through(const copy_block& block) noexcept {
 ///   fails   read_past_end, out_of_memory, and as reading and f do
 template <class F>
 result<void> for_each_piece(const tensor_set_ref& set, std::uint32_t source, std::uint64_t from,
-                            std::uint64_t size, array<std::byte>& buffer, F& f) noexcept {
-    const sequence<const std::byte> resident = set.source_bytes(source);
+                            std::uint64_t size, vector<std::byte>& buffer, F& f) noexcept {
+    const span<const std::byte> resident = set.source_bytes(source);
     if (!resident.empty() && (from > resident.size() || resident.size() - from < size))
         return failure{.code = errc::read_past_end,
                        .file = text{set.source_name(source)},
@@ -194,10 +197,10 @@ result<void> for_each_piece(const tensor_set_ref& set, std::uint32_t source, std
         const std::byte* bytes = resident.data() + (resident.empty() ? 0 : from + done);
         if (resident.empty()) {
             if (!buffer.resize_unset(count)) return failure{.code = errc::out_of_memory};
-            if (auto read = set.read(source, from + done, buffer.span()); !read) return read;
+            if (auto read = set.read(source, from + done, buffer.view()); !read) return read;
             bytes = buffer.data();
         }
-        if (auto taken = f(sequence<const std::byte>{bytes, count}, done); !taken) return taken;
+        if (auto taken = f(span<const std::byte>{bytes, count}, done); !taken) return taken;
     }
     return {};
 }
@@ -206,7 +209,7 @@ result<void> for_each_piece(const tensor_set_ref& set, std::uint32_t source, std
 inline result<void> compare_equal(const copy_plan& plan, std::uint32_t output, byte_window window,
                                   const std::byte* made) noexcept {
     const tensor_set_ref& set = plan.set();
-    array<std::byte> buffer;
+    vector<std::byte> buffer;
     source_check check{set};
     for (const copy_block& block : plan.equal_blocks()) {
         if (block.output != output) continue;
@@ -214,7 +217,7 @@ inline result<void> compare_equal(const copy_plan& plan, std::uint32_t output, b
             if (auto same = check.before(block.source); !same) return same;
         const auto compare_run = [&](std::uint64_t from, std::uint64_t to,
                                      std::uint64_t size) noexcept {
-            const auto compare = [&](sequence<const std::byte> bytes,
+            const auto compare = [&](span<const std::byte> bytes,
                                      std::uint64_t at) noexcept -> result<void> {
                 if (std::memcmp(bytes.data(), made + (to + at - window.begin), bytes.size()) == 0)
                     return {};
@@ -250,7 +253,7 @@ inline std::uint64_t bytes_to_make(const copy_plan& plan, const output_memory& m
 
 /// How many blocks from block i on are read together: those with short runs among one another, for what lies between the runs of one
 /// may be another's. Stores where in the source the last of them ends.
-inline std::size_t blocks_among(sequence<const copy_block> blocks, std::size_t i, const output_memory& memory,
+inline std::size_t blocks_among(span<const copy_block> blocks, std::size_t i, const output_memory& memory,
                                 std::uint64_t& source_end) noexcept {
     source_end = blocks[i].source_offset + blocks[i].source_extent_bytes();
     std::size_t next = i + 1;
@@ -265,7 +268,7 @@ inline std::size_t blocks_among(sequence<const copy_block> blocks, std::size_t i
 }
 
 /// Runs some blocks of a plan, of those outputs that there is memory for.
-inline result<void> run_blocks(const tensor_set_ref& set, sequence<const copy_block> blocks, array<std::byte>& buffer,
+inline result<void> run_blocks(const tensor_set_ref& set, span<const copy_block> blocks, vector<std::byte>& buffer,
                                const output_memory& memory, bool streams) noexcept {
     source_check check{set};
     const streaming past_cache{streams};
@@ -275,7 +278,7 @@ inline result<void> run_blocks(const tensor_set_ref& set, sequence<const copy_bl
         std::byte* const output = memory[block.output];
         if (output == nullptr) continue;
         result<void> done;
-        if (const sequence<const std::byte> resident = set.source_bytes(block.source); !resident.empty()) {
+        if (const span<const std::byte> resident = set.source_bytes(block.source); !resident.empty()) {
             done = check.before(block.source);
             if (done) done = copy_resident(set, block, resident, output, streams);
         } else {
@@ -297,17 +300,17 @@ inline result<void> run_blocks(const tensor_set_ref& set, sequence<const copy_bl
 /// Makes all outputs of a plan that there is memory for.
 inline result<void> run_plan(const copy_plan& plan, const output_memory& memory) noexcept {
     const bool streams = bytes_to_make(plan, memory) >= streamed_bytes;
-    array<std::byte> buffer;
+    vector<std::byte> buffer;
     if (auto done = run_blocks(plan.set(), plan.blocks(), buffer, memory, streams); !done) return done;
     return compare_all_equal(plan, memory);
 }
 
 }  // namespace detail
 
-/// Buffers for all outputs of a plan, of another type than sequence<std::byte>: std::span, say, or a vector each.
+/// Buffers for all outputs of a plan, of another type than span<std::byte>: std::span, say, or a vector each.
 template <class Buffers>
-concept buffer_list = !std::convertible_to<Buffers&, sequence<const sequence<std::byte>>> && requires(Buffers& buffers) {
-    { sequence{buffers}[0] } -> std::convertible_to<sequence<std::byte>>;
+concept buffer_list = !std::convertible_to<Buffers&, span<const span<std::byte>>> && requires(Buffers& buffers) {
+    { span{buffers}[0] } -> std::convertible_to<span<std::byte>>;
 };
 
 /// Makes all outputs of a plan at once, reading the sources front to back. `buffers[i]` is for plan.outputs()[i]; an empty buffer
@@ -315,22 +318,22 @@ concept buffer_list = !std::convertible_to<Buffers&, sequence<const sequence<std
 ///   fails   wrong_buffer_size (nothing is written then), file_changed (a mapped file has another size now: each is checked once,
 ///           before the first byte is copied from it), parts_differ (the plan's equal_blocks are not), and as reading the sources
 ///           does (buffers may be part-written)
-inline result<void> fuse(const copy_plan& plan, sequence<const sequence<std::byte>> buffers) noexcept {
+inline result<void> fuse(const copy_plan& plan, span<const span<std::byte>> buffers) noexcept {
     if (auto fit = detail::check_buffers(plan, buffers); !fit) return fit;
     return detail::run_plan(plan, detail::output_memory{buffers});
 }
 /// The same.
 template <buffer_list Buffers>
 result<void> fuse(const copy_plan& plan, Buffers&& buffers) noexcept {
-    detail::array<sequence<std::byte>> list;
-    for (auto& each : sequence{buffers})
+    vector<span<std::byte>> list;
+    for (auto& each : span{buffers})
         if (!list.push(each)) return failure{.code = errc::out_of_memory};
-    return fuse(plan, list.span());
+    return fuse(plan, list.view());
 }
 
 /// Makes one output of a plan. `out` has exactly its size.
 ///   fails   output_not_found, wrong_buffer_size (nothing is written then), and as reading the sources does (`out` may be part-written)
-inline result<void> fuse(const copy_plan& plan, std::string_view local_name, sequence<std::byte> out) noexcept {
+inline result<void> fuse(const copy_plan& plan, std::string_view local_name, span<std::byte> out) noexcept {
     const auto output = plan.output(local_name);
     if (!output) return output.error();
     if (out.size() != output->size_bytes)
@@ -355,11 +358,11 @@ result<void> fuse(const copy_plan& plan, std::string_view local_name, T& tensor)
     if (!same)
         return failure{
             .code = errc::shape_mismatch, .tensor = text{output->name}, .detail = "the tensor to fuse into has another shape"};
-    return fuse(plan, local_name, sequence<std::byte>{tensor_traits<T>::bytes(tensor)});
+    return fuse(plan, local_name, span<std::byte>{tensor_traits<T>::bytes(tensor)});
 }
 /// What a call with another type gets: a sentence that says what is missing, in place of a list of candidates.
 template <class T>
-    requires(!writable_tensor<T> && !std::convertible_to<T&, sequence<std::byte>>)
+    requires(!writable_tensor<T> && !std::convertible_to<T&, span<std::byte>>)
 result<void> fuse(const copy_plan&, std::string_view, T&) noexcept {
     static_assert(
         writable_tensor<T>,
@@ -376,8 +379,8 @@ result<void> fuse(const copy_plan&, std::string_view, T&) noexcept {
     if (!output) return output.error();
     if (output->size_bytes == 0) return tensor_view::of(output->type, output->shape, {});
     const copy_block* const run = plan.single_run(plan.index_of(local_name));
-    const sequence<const std::byte> resident =
-        run == nullptr ? sequence<const std::byte>{} : plan.set().source_bytes(run->source);
+    const span<const std::byte> resident =
+        run == nullptr ? span<const std::byte>{} : plan.set().source_bytes(run->source);
     if (resident.empty() || run->source_offset > resident.size() || resident.size() - run->source_offset < run->run_bytes)
         return failure{.code = errc::not_resident, .tensor = text{output->name}};
     return tensor_view::of(
@@ -389,8 +392,8 @@ namespace detail {
 
 /// Copies a part of a block to `out`, which stands for the output from byte `begin` on.
 inline result<void> gather_part(const tensor_set_ref& set, const copy_block& part, std::byte* out, std::uint64_t begin,
-                                array<std::byte>& buffer, source_check& check, bool streams) noexcept {
-    if (const sequence<const std::byte> resident = set.source_bytes(part.source); !resident.empty()) {
+                                vector<std::byte>& buffer, source_check& check, bool streams) noexcept {
+    if (const span<const std::byte> resident = set.source_bytes(part.source); !resident.empty()) {
         if (auto same = check.before(part.source); !same) return same;
         copy_block moved = part;
         moved.destination_offset -= begin;
@@ -411,7 +414,7 @@ inline result<void> gather_part(const tensor_set_ref& set, const copy_block& par
 /// Makes bytes [begin, begin + out.size()) of one output, for callers that write it out piece by piece. Where a source must be
 /// read, what lies between short runs that are less than 256 KiB apart is read as well, at every call.
 ///   fails   output_not_found, out_of_range, out_of_memory, and as reading the sources does (`out` may be part-written)
-inline result<void> gather(const copy_plan& plan, std::size_t output, std::uint64_t begin, sequence<std::byte> out) noexcept {
+inline result<void> fuse_range(const copy_plan& plan, std::size_t output, std::uint64_t begin, span<std::byte> out) noexcept {
     if (output >= plan.outputs().size()) return detail::no_such_output(plan, output);
     const std::uint64_t size_bytes = plan.outputs()[output].size_bytes;
     if (begin > size_bytes || size_bytes - begin < out.size())
@@ -419,7 +422,7 @@ inline result<void> gather(const copy_plan& plan, std::size_t output, std::uint6
             .code = errc::out_of_range, .tensor = text{plan.outputs()[output].name}, .expected = size_bytes, .actual = begin};
     if (out.empty()) return {};
     const detail::byte_window window{begin, begin + out.size()};
-    detail::array<std::byte> buffer;
+    vector<std::byte> buffer;
     detail::source_check check{plan.set()};
     const bool streams = out.size() >= detail::streamed_bytes;
     const detail::streaming past_cache{streams};
@@ -440,7 +443,7 @@ inline result<void> gather(const copy_plan& plan, std::size_t output, std::uint6
 struct collected_entries {
     std::uint64_t experts = 0;        ///< how many have such entries; 0: the output collects nothing
     std::uint64_t differing = 0;      ///< how many of them have entries that are not equal byte for byte
-    std::uint64_t first = no_number;  ///< the first of these, counted from the output's first expert
+    std::uint64_t first = unknown;  ///< the first of these, counted from the output's first expert
     /// The greatest of an expert's entries by its least, where that is most: of F32 and BF16 entries above 0. Infinite where one is not
     /// above 0, or is no number; 0 for entries of other dtypes that differ.
     double ratio = 1;
@@ -470,31 +473,32 @@ inline double ratio_of(dtype type, const std::byte* values, std::uint64_t count)
 /// Compares the entries that one output of a plan collects from the parts of each expert. They are fused as they are; an engine that
 /// wants one for each expert must know whether they are one.
 ///   fails   output_not_found, out_of_memory, and as reading the sources does
-[[nodiscard]] inline result<collected_entries> compare_collected(const copy_plan& plan, std::size_t output) noexcept {
+[[nodiscard]] inline result<collected_entries> compare_scales(const copy_plan& plan, std::size_t output) noexcept {
     if (output >= plan.outputs().size()) return detail::no_such_output(plan, output);
     const plan_output& of = plan.outputs()[output];
     collected_entries out;
-    const std::uint64_t entry_bytes = bits(of.type) / 8, row_bytes = of.collected * entry_bytes;
+    const std::uint64_t entry_bytes = bits(of.type) / 8, row_bytes = of.per_part_scales * entry_bytes;
     if (row_bytes == 0) return out;
     out.experts = of.size_bytes / row_bytes;
-    detail::array<std::byte> rows;
+    vector<std::byte> rows;
     const std::uint64_t rows_at_once = out.experts < 1024 ? out.experts : 1024;
     for (std::uint64_t begin = 0; begin < out.experts; begin += rows_at_once) {
         const std::uint64_t count = out.experts - begin < rows_at_once ? out.experts - begin : rows_at_once;
         if (!rows.resize_unset(static_cast<std::size_t>(count * row_bytes))) return failure{.code = errc::out_of_memory};
-        if (auto done = gather(plan, output, begin * row_bytes, rows.span()); !done) return std::move(done).error();
+        if (auto done = fuse_range(plan, output, begin * row_bytes, rows.view()); !done) return std::move(done).error();
         for (std::uint64_t i = 0; i < count; ++i) {
             const std::byte* const row = rows.data() + i * row_bytes;
             // every entry is the next one
             if (std::memcmp(row, row + entry_bytes, static_cast<std::size_t>(row_bytes - entry_bytes)) == 0) continue;
             if (out.differing++ == 0) out.first = begin + i;
-            const double ratio = detail::ratio_of(of.type, row, of.collected);
+            const double ratio = detail::ratio_of(of.type, row, of.per_part_scales);
             if (ratio == 0 || (out.ratio != 0 && ratio > out.ratio)) out.ratio = ratio;
         }
     }
     return out;
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: fusing on many threads. Opt-in. The threads are the caller's if it has some: whatever runs indexed tasks is an
 // executor.
 // POSIX systems with a C library that has threads in a library of their own want -pthread.
@@ -11,6 +13,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
@@ -19,7 +22,8 @@
 #include <safefuse/run/detail/strided_copy.hpp>
 #include <safefuse/run/fuse.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// Work in numbered pieces that may run at once, on any thread, in any order. Two pointers: copy it to where it is needed.
 ///   lifetime  until the executor that it was given to returns
@@ -143,11 +147,11 @@ private:
         const std::uint64_t chunk_bytes = wanted < least_chunk_bytes_ ? least_chunk_bytes_ : wanted;
         const tensor_set_ref& set = plan_.set();
         const auto keep = [this](const copy_block& part) noexcept { return parts_.push(part); };
-        const sequence<const copy_block> blocks = plan_.blocks();
+        const span<const copy_block> blocks = plan_.blocks();
         for (std::size_t i = 0; i < blocks.size(); ++i) {
             const copy_block& block = blocks[i];
             if (memory_[block.output] == nullptr) continue;
-            if (const sequence<const std::byte> resident = set.source_bytes(block.source); !resident.empty()) {
+            if (const span<const std::byte> resident = set.source_bytes(block.source); !resident.empty()) {
                 // said of the block, not of the part of it that is cut off: nothing behind it is copied
                 beyond_ = check_resident(set, block, resident);
                 if (!beyond_) {
@@ -167,7 +171,7 @@ private:
             const auto before = [](const copy_block& a, const copy_block& b) noexcept {
                 return a.source_offset < b.source_offset;
             };
-            if (count > 1 && !sort(parts_.span().subspan(first, parts_.size() - first), before))
+            if (count > 1 && !sort(parts_.view().subspan(first, parts_.size() - first), before))
                 return failure{.code = errc::out_of_memory};
             i += count - 1;
         }
@@ -191,8 +195,8 @@ private:
                 slot = &each;
                 break;
             }
-        array<std::byte> own;
-        const sequence<const copy_block> parts = parts_.span();
+        vector<std::byte> own;
+        const span<const copy_block> parts = parts_.view();
         auto done = run_blocks(plan_.set(), parts.subspan(chunks_[i], chunks_[i + 1] - chunks_[i]),
                                slot != nullptr ? slot->buffer : own, memory_, streams_);
         if (slot != nullptr) slot->busy.clear(std::memory_order_release);
@@ -209,15 +213,15 @@ private:
     /// Buffers for reading, which go from chunk to chunk: fresh memory is slow.
     struct buffer_slot {
         std::atomic_flag busy;
-        array<std::byte> buffer;
+        vector<std::byte> buffer;
     };
 
     const copy_plan& plan_;
     output_memory memory_;
     std::uint64_t least_chunk_bytes_;
     bool streams_ = false;
-    array<copy_block> parts_;
-    array<std::size_t> chunks_;                // chunk i is parts [chunks_[i], chunks_[i + 1])
+    vector<copy_block> parts_;
+    vector<std::size_t> chunks_;                // chunk i is parts [chunks_[i], chunks_[i + 1])
     std::atomic_flag taken_[most_chunks + 2];  // the last chunk may be a small one
     result<void> beyond_;
     buffer_slot slots_[64];
@@ -234,23 +238,23 @@ private:
 ///   memory  up to 1 MiB for each thread where sources must be read, and about what the plan's copies take
 ///   fails   as fuse(plan, buffers); of a read that was divided, the failure names the part
 template <executor Executor>
-result<void> fuse(const copy_plan& plan, sequence<const sequence<std::byte>> buffers, Executor&& run) noexcept {
+result<void> fuse(const copy_plan& plan, span<const span<std::byte>> buffers, Executor&& run) noexcept {
     if (auto fit = detail::check_buffers(plan, buffers); !fit) return fit;
     return detail::chunked_fuse{plan, detail::output_memory{buffers}}.run(detail::executor_ref{run});
 }
 /// The same.
 template <buffer_list Buffers, executor Executor>
 result<void> fuse(const copy_plan& plan, Buffers&& buffers, Executor&& run) noexcept {
-    detail::array<sequence<std::byte>> list;
-    for (auto& each : sequence{buffers})
+    vector<span<std::byte>> list;
+    for (auto& each : span{buffers})
         if (!list.push(each)) return failure{.code = errc::out_of_memory};
-    return fuse(plan, list.span(), run);
+    return fuse(plan, list.view(), run);
 }
 
 /// Makes one output of a plan, as fuse(plan, local_name, out) does, on an executor's threads.
 ///   fails   as fuse(plan, local_name, out); of a read that was divided, the failure names the part
 template <executor Executor>
-result<void> fuse(const copy_plan& plan, std::string_view local_name, sequence<std::byte> out, Executor&& run) noexcept {
+result<void> fuse(const copy_plan& plan, std::string_view local_name, span<std::byte> out, Executor&& run) noexcept {
     const auto output = plan.output(local_name);
     if (!output) return output.error();
     if (out.size() != output->size_bytes)
@@ -260,6 +264,7 @@ result<void> fuse(const copy_plan& plan, std::string_view local_name, sequence<s
     return detail::chunked_fuse{plan, {number, out.data()}}.run(detail::executor_ref{run});
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

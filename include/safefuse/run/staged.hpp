@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: plans and tensors run into memory that the processor cannot write: of a GPU, say. Opt-in. It knows no GPU: a device is
 // an object of the caller's with a few members (copy_device). Bytes go through page-locked slabs that are filled again and again, while
 // the device copies from others.
@@ -17,6 +19,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/detail/checked.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
@@ -27,7 +30,8 @@
 #include <safefuse/run/parallel.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// Memory of this machine that a device reads: page-locked, if it wants that.
 struct staging_memory {
@@ -40,7 +44,7 @@ template <class Destination>
 struct staged_copy {
     Destination to{};                  ///< the device's own
     std::uint64_t offset = 0;          ///< of the first byte, in `to`
-    sequence<const std::byte> from{};  ///< staging memory, unchanged until the copy is done
+    span<const std::byte> from{};  ///< staging memory, unchanged until the copy is done
 };
 
 /// Copies from staging memory to where the processor cannot write. All members are called from many threads at once, but none twice at
@@ -56,7 +60,7 @@ struct staged_copy {
 /// A lane is a number below staging_options::slab_count; copies of one lane are in order, whatever device queues lanes share.
 /// Members more, used where they are there:
 ///   prepare(ticket)   makes a ticket ready, once, when the loader is made: an event, say, so that nothing is allocated later
-///   copy_batch(sequence<const staged_copy<destination>>, lane)   copy, for all copies of a slab at once
+///   copy_batch(span<const staged_copy<destination>>, lane)   copy, for all copies of a slab at once
 ///   let_wait(stream, ticket)                                    makes a stream of the caller's wait for the ticket; nobody waits here
 /// Failures of a device are device_failed, or what fits better.
 template <class Device>
@@ -64,7 +68,7 @@ concept copy_device =
     std::is_trivially_copyable_v<typename Device::destination> && std::default_initializable<typename Device::destination> &&
     std::is_nothrow_default_constructible_v<typename Device::ticket> &&
     std::is_nothrow_move_constructible_v<typename Device::ticket> &&
-    requires(Device& device, const typename Device::destination& to, std::uint64_t offset, sequence<const std::byte> from,
+    requires(Device& device, const typename Device::destination& to, std::uint64_t offset, span<const std::byte> from,
              std::size_t number, staging_memory memory, typename Device::ticket& ticket) {
         { device.allocate_staging(number) } noexcept -> std::same_as<result<staging_memory>>;
         { device.free_staging(memory) } noexcept;
@@ -80,8 +84,8 @@ struct staged_target {
     Destination to{};              ///< the device's own
     std::uint64_t offset = 0;      ///< in `to`, of the first byte that is made
     std::uint64_t size_bytes = 0;  ///< how many bytes are made; 0: the output is left out
-    /// The first byte of the output that is made; no_number: the output is made whole and size_bytes must be its size.
-    std::uint64_t begin = no_number;
+    /// The first byte of the output that is made; unknown: the output is made whole and size_bytes must be its size.
+    std::uint64_t begin = unknown;
 };
 
 /// A tensor to be copied as it is.
@@ -145,12 +149,12 @@ struct byte_share {
     std::uint64_t stride_bytes = 0;  ///< what each rank sends
 };
 
-/// Divides size_bytes among ranks, in multiples of a granule.
-///   units   size_bytes + ranks * granule must fit 64 bits; ranks and granule are not 0
+/// Divides size_bytes among ranks, in multiples of a block_size.
+///   units   size_bytes + ranks * block_size must fit 64 bits; ranks and block_size are not 0
 [[nodiscard]] constexpr byte_share share_of(std::uint64_t size_bytes, std::uint64_t rank, std::uint64_t ranks,
-                                            std::uint64_t granule = 4096) noexcept {
+                                            std::uint64_t block_size = 4096) noexcept {
     const std::uint64_t each = size_bytes / ranks + (size_bytes % ranks != 0);
-    const std::uint64_t stride = (each / granule + (each % granule != 0)) * granule;
+    const std::uint64_t stride = (each / block_size + (each % block_size != 0)) * block_size;
     byte_share share{.stride_bytes = stride};
     share.begin = rank > size_bytes / (stride == 0 ? 1 : stride) ? size_bytes : rank * stride;
     share.size_bytes = size_bytes - share.begin < stride ? size_bytes - share.begin : stride;
@@ -227,7 +231,7 @@ private:
         bool stops = false;
         std::atomic_flag busy;
         detail::os::thread_call call{};
-        detail::array<detail::os::thread> helpers;
+        vector<detail::os::thread> helpers;
 
         void run() noexcept {
             for (std::size_t i = next++; i < count; i = next++) (*task)(i);
@@ -285,12 +289,12 @@ public:
     ///           wrong_buffer_size (what the device gave), out_of_memory, and as the device's allocate_staging
     static result<staged_loader> make(Device& device SAFEFUSE_LIFETIMEBOUND, const staging_options& options = {}) noexcept {
         std::uint64_t wanted = 0;
-        const bool fits = detail::multiply(options.slab_bytes, options.slab_count, wanted);
+        const bool fits = detail::checked_mul(options.slab_bytes, options.slab_count, wanted);
         if (!fits || wanted == 0 || wanted > options.most_bytes || options.slab_count > UINT32_MAX / 2)
             return failure{.code = errc::out_of_range,
                            .detail = "staging memory",
                            .expected = options.most_bytes,
-                           .actual = fits ? wanted : no_number};
+                           .actual = fits ? wanted : unknown};
         staged_loader made;
         made.state_ = new (std::nothrow) state{device, options};
         if (made.state_ == nullptr || !made.state_->slabs.reserve(options.slab_count) ||
@@ -307,7 +311,7 @@ public:
                 return failure{.code = is_aligned ? errc::wrong_buffer_size : errc::misaligned,
                                .detail = "staging memory",
                                .expected = is_aligned ? options.slab_bytes : 4096,
-                               .actual = is_aligned ? memory->size_bytes : no_number};
+                               .actual = is_aligned ? memory->size_bytes : unknown};
             }
             slab one;
             one.memory = *memory;
@@ -357,45 +361,45 @@ public:
     ///           pending, of this call or an earlier one, and what of the outputs was written is not told. A loader whose device failed
     ///           to wait cannot go on: every call gives that failure.
     template <executor Executor>
-    result<staged_outputs> fuse(const copy_plan& plan, sequence<const target> targets, Executor&& run,
+    result<staged_outputs> fuse(const copy_plan& plan, span<const target> targets, Executor&& run,
                                 staged_progress_ref progress = {}) noexcept {
-        const sequence<const plan_output> outputs = plan.outputs();
+        const span<const plan_output> outputs = plan.outputs();
         if (targets.size() != outputs.size())
             return failure{.code = errc::wrong_buffer_size,
                            .scope = text{plan.scope()},
                            .detail = "another number of targets than outputs",
                            .expected = outputs.size(),
                            .actual = targets.size()};
-        detail::array<detail::staged_window> windows;
+        vector<detail::staged_window> windows;
         if (!windows.resize(outputs.size())) return failure{.code = errc::out_of_memory};
         for (std::size_t i = 0; i < outputs.size(); ++i)
             if (auto fits = window_of(targets[i], outputs[i].name, outputs[i].size_bytes, windows[i]); !fits)
                 return std::move(fits).error();
-        if (auto equal = detail::compare_equal_sources(plan, windows.span()); !equal) return std::move(equal).error();
+        if (auto equal = detail::compare_equal_sources(plan, windows.view()); !equal) return std::move(equal).error();
         detail::staged_job job{plan.set(), state_->options.slab_bytes, state_->options.least_run_bytes};
-        if (auto divided = job.divide(plan, windows.span()); !divided) return std::move(divided).error();
+        if (auto divided = job.divide(plan, windows.view()); !divided) return std::move(divided).error();
         const auto name_of = [&](std::size_t i) noexcept { return outputs[i].name; };
         const auto target_of = [&](std::size_t i) noexcept -> const target& { return targets[i]; };
-        return run_job(job, windows.span(), name_of, target_of, detail::executor_ref{run}, progress);
+        return run_job(job, windows.view(), name_of, target_of, detail::executor_ref{run}, progress);
     }
 
     /// Copies tensors of a set as they are, in the order in which they lie in their sources; small ones share slabs.
     ///   fails   tensor_not_found, and as fuse
     template <executor Executor>
-    result<staged_outputs> load(const tensor_set_ref& set, sequence<const tensor> tensors, Executor&& run,
+    result<staged_outputs> load(const tensor_set_ref& set, span<const tensor> tensors, Executor&& run,
                                 staged_progress_ref progress = {}) noexcept {
         struct located {
-            tensor_place place;
+            tensor_location place;
             std::uint32_t number;
         };
-        detail::array<detail::staged_window> windows;
-        detail::array<located> order;
+        vector<detail::staged_window> windows;
+        vector<located> order;
         if (!windows.resize(tensors.size()) || !order.reserve(tensors.size())) return failure{.code = errc::out_of_memory};
         if (tensors.size() > UINT32_MAX) return failure{.code = errc::size_overflow, .actual = tensors.size()};
         for (std::uint32_t i = 0; i < tensors.size(); ++i) {
             if (tensors[i].tensor >= set.size())
                 return failure{.code = errc::tensor_not_found, .expected = set.size(), .actual = tensors[i].tensor};
-            const tensor_place place = set.place(tensors[i].tensor);
+            const tensor_location place = set.place(tensors[i].tensor);
             if (auto fits = window_of(tensors[i].target, set.spec(tensors[i].tensor).name, place.size_bytes, windows[i]); !fits)
                 return std::move(fits).error();
             if (!order.push({place, i})) return failure{.code = errc::out_of_memory};
@@ -403,7 +407,7 @@ public:
         const auto before = [](const located& a, const located& b) noexcept {
             return a.place.source != b.place.source ? a.place.source < b.place.source : a.place.offset < b.place.offset;
         };
-        if (!detail::sort(order.span(), before)) return failure{.code = errc::out_of_memory};
+        if (!detail::sort(order.view(), before)) return failure{.code = errc::out_of_memory};
         detail::staged_job job{set, state_->options.slab_bytes, state_->options.least_run_bytes};
         for (const located& each : order) {
             const detail::staged_window& window = windows[each.number];
@@ -413,7 +417,7 @@ public:
         }
         const auto name_of = [&](std::size_t i) noexcept { return set.spec(tensors[i].tensor).name; };
         const auto target_of = [&](std::size_t i) noexcept -> const target& { return tensors[i].target; };
-        return run_job(job, windows.span(), name_of, target_of, detail::executor_ref{run}, progress);
+        return run_job(job, windows.view(), name_of, target_of, detail::executor_ref{run}, progress);
     }
 
     /// Whether all bytes of output i of a call are on the device. Never waits.
@@ -460,8 +464,8 @@ private:
     struct slab {
         staging_memory memory{};
         typename Device::ticket ticket{};
-        detail::array<std::byte> scratch;                 // for reading what is put together
-        detail::array<staged_copy<destination>> copies;   // for devices that take them in one call
+        vector<std::byte> scratch;                 // for reading what is put together
+        vector<staged_copy<destination>> copies;   // for devices that take them in one call
         text tensor{};                                    // the first that it holds
         std::uint64_t first_output = 0, last_output = 0;  // the loader's numbers of what it holds
         bool is_in_flight = false;                        // the ticket must be waited for
@@ -476,12 +480,12 @@ private:
 
         Device& device;
         staging_options options;
-        detail::list<slab> slabs;
+        vector<slab> slabs;
         // Slabs that the device copies from, the oldest at the front: a ring of as many numbers as there are slabs.
-        detail::array<std::uint32_t> ring;
+        vector<std::uint32_t> ring;
         std::size_t front = 0, in_flight = 0;
         // Slabs that nobody fills and whose copies are done, the last one on top: of it the most is still in the cache.
-        detail::array<std::uint32_t> idle;
+        vector<std::uint32_t> idle;
         // How many slabs are in `ring` and `idle`; more, so that nobody waits, where `is_broken`.
         std::atomic<std::uint32_t> available{0};
         std::atomic<bool> is_broken{false};
@@ -510,21 +514,21 @@ private:
                                   detail::staged_window& window) noexcept {
         if (wanted.size_bytes == 0) return {};
         std::uint64_t end = 0;
-        if (wanted.begin == no_number) {
+        if (wanted.begin == unknown) {
             if (wanted.size_bytes != size_bytes)
                 return failure{
                     .code = errc::wrong_buffer_size, .tensor = text{name}, .expected = size_bytes, .actual = wanted.size_bytes};
-        } else if (!detail::add(wanted.begin, wanted.size_bytes, end) || end > size_bytes) {
+        } else if (!detail::checked_add(wanted.begin, wanted.size_bytes, end) || end > size_bytes) {
             return failure{.code = errc::out_of_range, .tensor = text{name}, .expected = size_bytes, .actual = end};
         }
-        if (!detail::add(wanted.offset, wanted.size_bytes, end))
+        if (!detail::checked_add(wanted.offset, wanted.size_bytes, end))
             return failure{.code = errc::size_overflow, .tensor = text{name}, .offset = wanted.offset};
-        window = {wanted.begin == no_number ? 0 : wanted.begin, wanted.size_bytes};
+        window = {wanted.begin == unknown ? 0 : wanted.begin, wanted.size_bytes};
         return {};
     }
 
     template <class NameOf, class TargetOf>
-    result<staged_outputs> run_job(const detail::staged_job& job, sequence<const detail::staged_window> windows,
+    result<staged_outputs> run_job(const detail::staged_job& job, span<const detail::staged_window> windows,
                                    const NameOf& name_of, const TargetOf& target_of, const detail::executor_ref& executor,
                                    staged_progress_ref progress) noexcept {
         if (state_->is_broken.load(std::memory_order_relaxed)) return state_->why;
@@ -557,7 +561,7 @@ private:
 
     /// Fills one slab and hands it to the device.
     template <class NameOf, class TargetOf>
-    result<void> run_fill(call& of, std::size_t number, sequence<const detail::staged_window> windows, const NameOf& name_of,
+    result<void> run_fill(call& of, std::size_t number, span<const detail::staged_window> windows, const NameOf& name_of,
                           const TargetOf& target_of) noexcept {
         std::size_t lane = 0;
         if (auto taken = take_slab(lane); !taken) return taken;
@@ -566,7 +570,7 @@ private:
         result<void> done = of.job.fill(number, into.memory.data, into.scratch, output);
         std::uint64_t size_bytes = 0;
         if (done) {
-            const sequence<const detail::staged_piece> pieces = of.job.pieces(number);
+            const span<const detail::staged_piece> pieces = of.job.pieces(number);
             output = pieces[0].output;
             into.first_output = into.last_output = of.first_output + output;
             for (const detail::staged_piece& each : pieces) {
@@ -590,8 +594,8 @@ private:
 
     /// Enqueues the copies of a slab and marks their end.
     template <class TargetOf>
-    result<void> hand_over(slab& from, std::size_t lane, sequence<const detail::staged_piece> pieces,
-                           sequence<const detail::staged_window> windows, const TargetOf& target_of,
+    result<void> hand_over(slab& from, std::size_t lane, span<const detail::staged_piece> pieces,
+                           span<const detail::staged_window> windows, const TargetOf& target_of,
                            std::uint32_t& output) noexcept {
         Device& device = state_->device;
         const auto copy_of = [&](const detail::staged_piece& piece) noexcept {
@@ -601,13 +605,13 @@ private:
         };
         result<void> copied;
         constexpr bool takes_batches = requires {
-            { device.copy_batch(from.copies.span(), lane) } noexcept -> std::same_as<result<void>>;
+            { device.copy_batch(from.copies.view(), lane) } noexcept -> std::same_as<result<void>>;
         };
         if constexpr (takes_batches) {
             from.copies.clear();
             for (const detail::staged_piece& each : pieces)
                 if (!from.copies.push(copy_of(each))) return failure{.code = errc::out_of_memory};
-            copied = device.copy_batch(sequence<const staged_copy<destination>>{from.copies.span()}, lane);
+            copied = device.copy_batch(span<const staged_copy<destination>>{from.copies.view()}, lane);
         } else {
             for (std::size_t i = 0; i < pieces.size() && copied; ++i) {
                 output = pieces[i].output;
@@ -727,6 +731,7 @@ private:
     state* state_ = nullptr;
 };
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: where a tensor file's bytes come from: a mapping, positional reads, or memory that the caller has.
 #ifndef SAFEFUSE_TENSOR_BYTE_SOURCE_HPP
 #define SAFEFUSE_TENSOR_BYTE_SOURCE_HPP
@@ -12,7 +14,8 @@
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// What the caller is about to do with a range of bytes. A hint: it changes no result.
 enum class advice : std::uint8_t {
@@ -28,7 +31,7 @@ inline constexpr std::intptr_t no_native_handle = -1;
 namespace detail {
 /// What a function returns to lend bytes: a sequence, a std::span or another view of them, or a reference to what holds them.
 template <class Bytes>
-concept lent_bytes = std::convertible_to<Bytes, sequence<const std::byte>> &&
+concept lent_bytes = std::convertible_to<Bytes, span<const std::byte>> &&
                      (std::is_lvalue_reference_v<Bytes> || std::ranges::enable_borrowed_range<std::remove_cv_t<Bytes>>);
 }  // namespace detail
 
@@ -39,7 +42,7 @@ concept lent_bytes = std::convertible_to<Bytes, sequence<const std::byte>> &&
 ///   read         fills `out` from `offset`; fails with read_past_end, io_error, file_changed, and `out` may then be part-written
 ///   advise       a hint, never a failure
 template <class Source>
-concept byte_source = requires(const Source& source, std::uint64_t offset, std::uint64_t size_bytes, sequence<std::byte> out) {
+concept byte_source = requires(const Source& source, std::uint64_t offset, std::uint64_t size_bytes, span<std::byte> out) {
     { source.size_bytes() } noexcept -> std::same_as<std::uint64_t>;
     { source.bytes() } noexcept -> detail::lent_bytes;
     { source.read(offset, out) } -> std::same_as<result<void>>;
@@ -62,15 +65,15 @@ public:
     memory_source() noexcept = default;
     /// A source of these bytes.
     ///   lifetime  nothing is copied
-    explicit memory_source(sequence<const std::byte> bytes SAFEFUSE_LIFETIMEBOUND) noexcept : bytes_{bytes} {}
+    explicit memory_source(span<const std::byte> bytes SAFEFUSE_LIFETIMEBOUND) noexcept : bytes_{bytes} {}
 
     /// How many bytes there are.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return bytes_.size(); }
     /// All of them.
-    [[nodiscard]] sequence<const std::byte> bytes() const noexcept { return bytes_; }
+    [[nodiscard]] span<const std::byte> bytes() const noexcept { return bytes_; }
     /// Copies the bytes from `offset` on into `out`.
     ///   fails   read_past_end; `out` is then untouched
-    [[nodiscard]] result<void> read(std::uint64_t offset, sequence<std::byte> out) const noexcept {
+    [[nodiscard]] result<void> read(std::uint64_t offset, span<std::byte> out) const noexcept {
         if (offset > bytes_.size() || bytes_.size() - offset < out.size())
             return failure{.code = errc::read_past_end, .offset = offset, .expected = out.size(), .actual = bytes_.size()};
         if (!out.empty()) std::memcpy(out.data(), bytes_.data() + offset, out.size());
@@ -80,9 +83,10 @@ public:
     void advise(std::uint64_t, std::uint64_t, advice) const noexcept {}
 
 private:
-    sequence<const std::byte> bytes_;
+    span<const std::byte> bytes_;
 };
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: the 22 element types of the safetensors format.
 #ifndef SAFEFUSE_TENSOR_DTYPE_HPP
 #define SAFEFUSE_TENSOR_DTYPE_HPP
@@ -11,7 +13,8 @@
 #include <safefuse/core/detail/plain.hpp>
 #include <safefuse/core/span.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// An element type. The order is the reference implementation's (tensor.rs @ 24b0b28): its writer sorts by it, descending.
 enum class dtype : std::uint8_t {
@@ -107,7 +110,7 @@ template <> inline constexpr bool has_dtype<std::uint64_t> = true; template <> i
 // clang-format on
 
 /// Extents of a tensor, outermost first. Empty for a scalar.
-using shape_view = sequence<const std::uint64_t>;
+using shape_view = span<const std::uint64_t>;
 
 /// What came of computing a tensor's size.
 enum class size_verdict : std::uint8_t { fits, overflows, partial_byte };
@@ -118,14 +121,15 @@ enum class size_verdict : std::uint8_t { fits, overflows, partial_byte };
 [[nodiscard]] constexpr size_verdict tensor_size(dtype type, shape_view shape, std::uint64_t& size_bytes) noexcept {
     std::uint64_t elements = 1;
     for (const std::uint64_t extent : shape)
-        if (!detail::multiply(elements, extent, elements)) return size_verdict::overflows;
+        if (!detail::checked_mul(elements, extent, elements)) return size_verdict::overflows;
     std::uint64_t size_bits = 0;
-    if (!detail::multiply(elements, bits(type), size_bits)) return size_verdict::overflows;
+    if (!detail::checked_mul(elements, bits(type), size_bits)) return size_verdict::overflows;
     if (size_bits % 8 != 0) return size_verdict::partial_byte;
     size_bytes = size_bits / 8;
     return size_verdict::fits;
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: which bytes of a tensor a slice covers. Arithmetic only: nothing is read, so that the same answer serves views,
 // positional reads and anybody's own executor.
 #ifndef SAFEFUSE_TENSOR_SLICE_HPP
@@ -13,12 +15,16 @@
 #include <safefuse/core/vector.hpp>
 #include <safefuse/tensor/dtype.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+
+/// The end of a range that goes to the end of its axis, whatever that is.
+inline constexpr std::uint64_t to_end = ~std::uint64_t{0};
 
 /// The part of one axis that a slice keeps: the half-open range [begin, end); a single index drops the axis from the shape.
 struct axis_range {
     std::uint64_t begin = 0;        ///< first index
-    std::uint64_t end = no_number;  ///< no_number: to the end of the axis
+    std::uint64_t end = to_end;  ///< to_end: to the end of the axis
     bool drops_axis = false;        ///< the shape loses the axis; the range has one index
 };
 
@@ -35,7 +41,7 @@ public:
     /// Resolves ranges against a tensor; axes without a range are kept whole.
     ///   fails   too_many_indices, out_of_range (also for begin > end), slice_cuts_byte (sub-byte elements), size_overflow,
     ///           partial_byte, out_of_memory
-    static result<slice_runs> of(dtype type, shape_view shape, sequence<const axis_range> ranges) noexcept;
+    static result<slice_runs> of(dtype type, shape_view shape, span<const axis_range> ranges) noexcept;
 
     /// Extents of the slice.
     [[nodiscard]] shape_view shape() const noexcept SAFEFUSE_LIFETIMEBOUND { return {shape_.data(), shape_.size()}; }
@@ -63,8 +69,8 @@ private:
         std::uint64_t stride_bytes;
     };
 
-    result<bool> keep(shape_view shape, sequence<const axis_range> ranges) noexcept;
-    result<void> stride(dtype type, shape_view shape, sequence<const axis_range> ranges) noexcept;
+    result<bool> keep(shape_view shape, span<const axis_range> ranges) noexcept;
+    result<void> stride(dtype type, shape_view shape, span<const axis_range> ranges) noexcept;
 
     template <class F>
     result<void> visit(std::size_t depth, std::uint64_t offset, F& f) const {
@@ -74,8 +80,8 @@ private:
         return {};
     }
 
-    detail::array<std::uint64_t> shape_;
-    detail::array<loop> loops_;  // outermost first; no extent of 1, so their number is bounded by log2 of the run count
+    vector<std::uint64_t> shape_;
+    vector<loop> loops_;  // outermost first; no extent of 1, so their number is bounded by log2 of the run count
     std::uint64_t offset_bytes_ = 0;
     std::uint64_t run_bytes_ = 0;
     std::uint64_t run_count_ = 0;
@@ -84,13 +90,13 @@ private:
 namespace detail {
 
 /// The range of an axis of a slice, with its end; axes without a range are kept whole. An index
-/// no_number wraps to the end 0.
-[[nodiscard]] constexpr axis_range range_of_axis(sequence<const axis_range> ranges,
+/// unknown wraps to the end 0.
+[[nodiscard]] constexpr axis_range range_of_axis(span<const axis_range> ranges,
                                                  std::size_t axis, std::uint64_t extent) noexcept {
     axis_range kept = axis < ranges.size() ? ranges[axis] : all;
     if (kept.drops_axis)
         kept.end = kept.begin + 1;
-    else if (kept.end == no_number)
+    else if (kept.end == to_end)
         kept.end = extent;
     return kept;
 }
@@ -99,7 +105,7 @@ namespace detail {
 
 /// Checks all ranges and makes the slice's shape. False for a slice without elements.
 inline result<bool> slice_runs::keep(shape_view shape,
-                                     sequence<const axis_range> ranges) noexcept {
+                                     span<const axis_range> ranges) noexcept {
     bool any = true;
     for (std::size_t axis = 0; axis < shape.size(); ++axis) {
         const axis_range kept = detail::range_of_axis(ranges, axis, shape[axis]);
@@ -118,7 +124,7 @@ inline result<bool> slice_runs::keep(shape_view shape,
 /// Makes the loops of a slice that has elements. No product exceeds the tensor's size in bits, which
 /// was checked.
 inline result<void> slice_runs::stride(dtype type, shape_view shape,
-                                       sequence<const axis_range> ranges) noexcept {
+                                       span<const axis_range> ranges) noexcept {
     std::uint64_t stride_bits = bits(type), run_bits = bits(type), offset_bits = 0;
     run_count_ = 1;
     for (std::size_t axis = shape.size(); axis-- > 0; stride_bits *= shape[axis]) {
@@ -148,7 +154,7 @@ inline result<void> slice_runs::stride(dtype type, shape_view shape,
 }
 
 inline result<slice_runs> slice_runs::of(dtype type, shape_view shape,
-                                         sequence<const axis_range> ranges) noexcept {
+                                         span<const axis_range> ranges) noexcept {
     if (ranges.size() > shape.size())
         return failure{.code = errc::too_many_indices,
                        .expected = shape.size(),
@@ -167,6 +173,7 @@ inline result<slice_runs> slice_runs::of(dtype type, shape_view shape,
     return runs;
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: what a plan asks of the tensors it fuses. A checkpoint is a tensor set; so are tensors already in memory.
 #ifndef SAFEFUSE_TENSOR_TENSOR_SET_HPP
 #define SAFEFUSE_TENSOR_TENSOR_SET_HPP
@@ -15,10 +17,11 @@
 #include <safefuse/tensor/byte_source.hpp>
 #include <safefuse/tensor/tensor_view.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// Where a tensor's bytes lie: in which source of the set (for a checkpoint, which file), from which byte of it on.
-struct tensor_place {
+struct tensor_location {
     std::uint32_t source = 0;      ///< number of the source in the set
     std::uint64_t offset = 0;      ///< first byte, in the source
     std::uint64_t size_bytes = 0;  ///< of the tensor
@@ -35,10 +38,10 @@ struct tensor_place {
 ///                 it in place of the set. `checkpoint` and `tensor_list` have it.
 template <class Set>
 concept tensor_set =
-    requires(const Set& set, std::size_t i, std::uint32_t source, std::uint64_t offset, sequence<std::byte> out) {
+    requires(const Set& set, std::size_t i, std::uint32_t source, std::uint64_t offset, span<std::byte> out) {
         { set.size() } noexcept -> std::same_as<std::size_t>;
         { set.spec(i) } noexcept -> std::same_as<tensor_spec>;
-        { set.place(i) } noexcept -> std::same_as<tensor_place>;
+        { set.place(i) } noexcept -> std::same_as<tensor_location>;
         { set.source_name(source) } noexcept -> std::same_as<std::string_view>;
         { set.source_bytes(source) } noexcept -> detail::lent_bytes;
         { set.read(source, offset, out) } -> std::same_as<result<void>>;
@@ -83,12 +86,12 @@ public:
     /// As the set's own.
     [[nodiscard]] std::size_t size() const noexcept { return calls_->size(held_); }
     [[nodiscard]] tensor_spec spec(std::size_t i) const noexcept { return calls_->spec(held_, i); }
-    [[nodiscard]] tensor_place place(std::size_t i) const noexcept { return calls_->place(held_, i); }
+    [[nodiscard]] tensor_location place(std::size_t i) const noexcept { return calls_->place(held_, i); }
     [[nodiscard]] std::string_view source_name(std::uint32_t source) const noexcept { return calls_->source_name(held_, source); }
-    [[nodiscard]] sequence<const std::byte> source_bytes(std::uint32_t source) const noexcept {
+    [[nodiscard]] span<const std::byte> source_bytes(std::uint32_t source) const noexcept {
         return calls_->source_bytes(held_, source);
     }
-    [[nodiscard]] result<void> read(std::uint32_t source, std::uint64_t offset, sequence<std::byte> out) const noexcept {
+    [[nodiscard]] result<void> read(std::uint32_t source, std::uint64_t offset, span<std::byte> out) const noexcept {
         return calls_->read(held_, source, offset, out);
     }
     /// @}
@@ -109,10 +112,10 @@ private:
     struct calls {
         std::size_t (*size)(const void*) noexcept;
         tensor_spec (*spec)(const void*, std::size_t) noexcept;
-        tensor_place (*place)(const void*, std::size_t) noexcept;
+        tensor_location (*place)(const void*, std::size_t) noexcept;
         std::string_view (*source_name)(const void*, std::uint32_t) noexcept;
-        sequence<const std::byte> (*source_bytes)(const void*, std::uint32_t) noexcept;
-        result<void> (*read)(const void*, std::uint32_t, std::uint64_t, sequence<std::byte>) noexcept;
+        span<const std::byte> (*source_bytes)(const void*, std::uint32_t) noexcept;
+        result<void> (*read)(const void*, std::uint32_t, std::uint64_t, span<std::byte>) noexcept;
         void (*advise)(const void*, std::uint32_t, std::uint64_t, std::uint64_t, advice) noexcept;
         result<void> (*check)(const void*, std::uint32_t) noexcept;
         std::intptr_t (*native_handle)(const void*, std::uint32_t) noexcept;
@@ -133,10 +136,10 @@ private:
         [](const void* held, std::size_t i) noexcept { return as<Set>(held).spec(i); },
         [](const void* held, std::size_t i) noexcept { return as<Set>(held).place(i); },
         [](const void* held, std::uint32_t source) noexcept { return as<Set>(held).source_name(source); },
-        [](const void* held, std::uint32_t source) noexcept -> sequence<const std::byte> {
+        [](const void* held, std::uint32_t source) noexcept -> span<const std::byte> {
             return as<Set>(held).source_bytes(source);
         },
-        [](const void* held, std::uint32_t source, std::uint64_t offset, sequence<std::byte> out) noexcept {
+        [](const void* held, std::uint32_t source, std::uint64_t offset, span<std::byte> out) noexcept {
             return as<Set>(held).read(source, offset, out);
         },
         []([[maybe_unused]] const void* held, [[maybe_unused]] std::uint32_t source, [[maybe_unused]] std::uint64_t offset,
@@ -173,7 +176,7 @@ class source_check {
 public:
     explicit source_check(const tensor_set_ref& set) noexcept : set_{set} {}
 
-    SAFEFUSE_OUT_OF_LINE result<void> before(std::uint32_t source) noexcept {
+    SAFEFUSE_NOINLINE result<void> before(std::uint32_t source) noexcept {
         if (source == checked_) return {};
         checked_ = source;
         return set_.check(source);
@@ -202,7 +205,7 @@ class tensor_list {
 public:
     /// The tensors in the order given.
     ///   lifetime  nothing is copied
-    explicit tensor_list(sequence<const named_tensor> tensors SAFEFUSE_LIFETIMEBOUND) noexcept : tensors_{tensors} {}
+    explicit tensor_list(span<const named_tensor> tensors SAFEFUSE_LIFETIMEBOUND) noexcept : tensors_{tensors} {}
 
     /// @{
     /// What tensor_set asks for.
@@ -212,22 +215,23 @@ public:
     [[nodiscard]] tensor_spec spec(std::size_t i) const noexcept {
         return {tensors_[i].name, tensors_[i].tensor.type(), tensors_[i].tensor.shape()};
     }
-    [[nodiscard]] tensor_place place(std::size_t i) const noexcept {
+    [[nodiscard]] tensor_location place(std::size_t i) const noexcept {
         return {static_cast<std::uint32_t>(i), 0, tensors_[i].tensor.size_bytes()};
     }
     [[nodiscard]] std::string_view source_name(std::uint32_t) const noexcept { return {}; }
-    [[nodiscard]] sequence<const std::byte> source_bytes(std::uint32_t source) const noexcept {
+    [[nodiscard]] span<const std::byte> source_bytes(std::uint32_t source) const noexcept {
         return tensors_[source].tensor.bytes();
     }
-    [[nodiscard]] result<void> read(std::uint32_t source, std::uint64_t offset, sequence<std::byte> out) const noexcept {
+    [[nodiscard]] result<void> read(std::uint32_t source, std::uint64_t offset, span<std::byte> out) const noexcept {
         return memory_source{source_bytes(source)}.read(offset, out);
     }
     /// @}
 
 private:
-    sequence<const named_tensor> tensors_;
+    span<const named_tensor> tensors_;
 };
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

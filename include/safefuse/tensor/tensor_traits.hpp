@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: how a framework lends its own tensor type.
 #ifndef SAFEFUSE_TENSOR_TENSOR_TRAITS_HPP
 #define SAFEFUSE_TENSOR_TENSOR_TRAITS_HPP
@@ -10,10 +12,11 @@
 #include <safefuse/tensor/dtype.hpp>
 #include <safefuse/tensor/tensor_view.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// Specialise this for a tensor type of your own, before its first use, with three static functions:
-///   sequence<std::byte> bytes(T&)      its storage, contiguous and row-major
+///   span<std::byte> bytes(T&)      its storage, contiguous and row-major
 ///   dtype type(const T&)                its element type
 ///   X shape(const T&)                   its extents, outermost first; X converts to shape_view and may be a temporary
 template <class T>
@@ -22,7 +25,7 @@ struct tensor_traits;
 /// A tensor that plans can be run into: tensor_traits is specialised for it.
 template <class T>
 concept writable_tensor = requires(T& tensor, const T& constant) {
-    { tensor_traits<T>::bytes(tensor) } -> std::convertible_to<sequence<std::byte>>;
+    { tensor_traits<T>::bytes(tensor) } -> std::convertible_to<span<std::byte>>;
     { tensor_traits<T>::type(constant) } -> std::same_as<dtype>;
     { tensor_traits<T>::shape(constant) } -> std::convertible_to<shape_view>;
 };
@@ -32,9 +35,10 @@ concept writable_tensor = requires(T& tensor, const T& constant) {
 ///   fails   as tensor_view::of
 template <writable_tensor T>
 [[nodiscard]] result<tensor_view> view_of(T& tensor SAFEFUSE_LIFETIMEBOUND, shape_view shape SAFEFUSE_LIFETIMEBOUND) noexcept {
-    return tensor_view::of(tensor_traits<T>::type(tensor), shape, sequence<const std::byte>{tensor_traits<T>::bytes(tensor)});
+    return tensor_view::of(tensor_traits<T>::type(tensor), shape, span<const std::byte>{tensor_traits<T>::bytes(tensor)});
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: a tensor that somebody else owns: dtype, shape, bytes.
 #ifndef SAFEFUSE_TENSOR_TENSOR_VIEW_HPP
 #define SAFEFUSE_TENSOR_TENSOR_VIEW_HPP
@@ -14,7 +16,8 @@
 #include <safefuse/tensor/dtype.hpp>
 #include <safefuse/tensor/slice.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// What a tensor is, without its bytes. Name and shape belong to whoever made it.
 struct tensor_spec {
@@ -31,7 +34,7 @@ public:
     /// A view of `bytes`, which must have exactly the size that dtype and shape ask for.
     ///   lifetime  neither shape nor bytes are copied
     ///   fails   size_overflow, partial_byte, wrong_buffer_size
-    static result<tensor_view> of(dtype type, shape_view shape, sequence<const std::byte> bytes) noexcept {
+    static result<tensor_view> of(dtype type, shape_view shape, span<const std::byte> bytes) noexcept {
         std::uint64_t size_bytes = 0;
         switch (tensor_size(type, shape, size_bytes)) {
         case size_verdict::overflows: return failure{.code = errc::size_overflow};
@@ -52,7 +55,7 @@ public:
     [[nodiscard]] std::size_t rank() const noexcept { return shape_.size(); }
     /// All bytes of the tensor.
     ///   lifetime  belong to whoever made the view
-    [[nodiscard]] sequence<const std::byte> bytes() const noexcept { return bytes_; }
+    [[nodiscard]] span<const std::byte> bytes() const noexcept { return bytes_; }
     /// How many bytes the tensor has.
     [[nodiscard]] std::size_t size_bytes() const noexcept { return bytes_.size(); }
     /// The product of the extents; elements of FP4 and FP6 are counted, not bytes.
@@ -65,19 +68,19 @@ public:
     ///           `copy_values` works in the last two cases
     template <class T>
         requires has_dtype<T>
-    [[nodiscard]] result<sequence<const T>> as() const noexcept {
+    [[nodiscard]] result<span<const T>> as() const noexcept {
         if (dtype_of<T> != type_) return wrong_type(dtype_of<T>);
         if (std::endian::native != std::endian::little && sizeof(T) > 1) return failure{.code = errc::byte_order};
         if (reinterpret_cast<std::uintptr_t>(bytes_.data()) % alignof(T) != 0)
             return failure{.code = errc::misaligned, .expected = alignof(T)};
-        return sequence<const T>{reinterpret_cast<const T*>(bytes_.data()), bytes_.size() / sizeof(T)};
+        return span<const T>{reinterpret_cast<const T*>(bytes_.data()), bytes_.size() / sizeof(T)};
     }
 
     /// Copies the elements to values of T, whatever their alignment and this machine's byte order.
     ///   fails   wrong_dtype, wrong_buffer_size (`out` must have element_count() elements); `out` is then untouched
     template <class T>
         requires has_dtype<T>
-    result<void> copy_values(sequence<T> out) const noexcept {
+    result<void> copy_values(span<T> out) const noexcept {
         if (dtype_of<T> != type_) return wrong_type(dtype_of<T>);
         if (out.size() != element_count())
             return failure{.code = errc::wrong_buffer_size, .expected = element_count(), .actual = out.size()};
@@ -94,7 +97,7 @@ public:
 
     /// Copies the bytes as they are.
     ///   fails   wrong_buffer_size (`out` must have size_bytes() bytes); `out` is then untouched
-    result<void> copy_to(sequence<std::byte> out) const noexcept {
+    result<void> copy_to(span<std::byte> out) const noexcept {
         if (out.size() != bytes_.size())
             return failure{.code = errc::wrong_buffer_size, .expected = bytes_.size(), .actual = out.size()};
         if (!out.empty()) std::memcpy(out.data(), bytes_.data(), out.size());
@@ -103,7 +106,7 @@ public:
 
     /// Copies a slice's bytes, run by run; `runs` comes from slice_runs::of with this view's dtype and shape.
     ///   fails   wrong_buffer_size (`out` must have runs.size_bytes() bytes), out_of_range (`runs` is of a larger tensor)
-    result<void> copy_slice(const slice_runs& runs, sequence<std::byte> out) const noexcept {
+    result<void> copy_slice(const slice_runs& runs, span<std::byte> out) const noexcept {
         if (out.size() != runs.size_bytes())
             return failure{.code = errc::wrong_buffer_size, .expected = runs.size_bytes(), .actual = out.size()};
         std::byte* to = out.data();
@@ -154,7 +157,7 @@ public:
     }
 
 private:
-    tensor_view(dtype type, shape_view shape, sequence<const std::byte> bytes) noexcept
+    tensor_view(dtype type, shape_view shape, span<const std::byte> bytes) noexcept
         : type_{type}, shape_{shape}, bytes_{bytes} {}
 
     [[nodiscard]] failure wrong_type(dtype wanted) const noexcept {
@@ -167,9 +170,10 @@ private:
 
     dtype type_{};
     shape_view shape_;
-    sequence<const std::byte> bytes_;
+    span<const std::byte> bytes_;
 };
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

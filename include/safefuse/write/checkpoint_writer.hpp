@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: writing a checkpoint of many files. Shard after shard, each complete under its name or absent, the index last; a run
 // that is killed can go on where it stopped.
 //
@@ -15,6 +17,7 @@
 #include <string_view>
 #include <utility>
 
+#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/detail/checked.hpp>
 #include <safefuse/core/detail/name_table.hpp>
 #include <safefuse/core/detail/plain.hpp>
@@ -28,7 +31,8 @@
 #include <safefuse/write/detail/fingerprint.hpp>
 #include <safefuse/write/tensor_file_writer.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// The default of huggingface_hub.
 inline constexpr std::uint64_t default_shard_bytes = 5'000'000'000;
@@ -41,7 +45,7 @@ inline constexpr std::uint32_t no_group = ~std::uint32_t{0};
 
 /// Which shard each tensor goes to.
 struct shard_split {
-    detail::array<std::uint32_t> shard_of;  ///< by tensor
+    vector<std::uint32_t> shard_of;  ///< by tensor
     std::uint32_t shard_count = 0;          ///< how many shards there are
 };
 
@@ -50,8 +54,8 @@ struct shard_split {
 /// with the same number in `groups` count as one tensor.
 ///   source  huggingface_hub serialization/_base.py split_state_dict_into_shards_factory; tests/checkpoint_writer.test.cpp
 ///   fails   size_overflow, partial_byte, out_of_memory
-[[nodiscard]] inline result<shard_split> split_into_shards(sequence<const tensor_spec> tensors, std::uint64_t max_shard_bytes,
-                                                           sequence<const std::uint32_t> groups = {}) noexcept {
+[[nodiscard]] inline result<shard_split> split_into_shards(span<const tensor_spec> tensors, std::uint64_t max_shard_bytes,
+                                                           span<const std::uint32_t> groups = {}) noexcept {
     constexpr std::uint32_t open = ~std::uint32_t{0};
     shard_split split;
     if (!split.shard_of.resize(tensors.size(), open)) return failure{.code = errc::out_of_memory};
@@ -70,7 +74,7 @@ struct shard_split {
             std::uint64_t one_bytes = 0;
             const size_verdict verdict = tensor_size(tensors[next].type, tensors[next].shape, one_bytes);
             if (verdict == size_verdict::partial_byte) return failure{.code = errc::partial_byte, .tensor = tensors[next].name};
-            if (verdict == size_verdict::overflows || !detail::add(size_bytes, one_bytes, size_bytes))
+            if (verdict == size_verdict::overflows || !detail::checked_add(size_bytes, one_bytes, size_bytes))
                 return failure{.code = errc::size_overflow, .tensor = tensors[next].name};
             ++next;
         } while (next < tensors.size() && !groups.empty() && groups[next] != no_group && groups[next] == groups[i]);
@@ -90,12 +94,12 @@ struct shard_split {
 /// How a checkpoint is written.
 struct write_options {
     std::uint64_t max_shard_bytes = default_shard_bytes;         ///< or one_tensor_per_file
-    sequence<const metadata_entry> metadata = pytorch_metadata;  ///< of every file
+    span<const metadata_entry> metadata = pytorch_metadata;  ///< of every file
     std::uint64_t data_alignment =
         8;  ///< where the first tensor of each file may begin: a multiple of this, as encode_options says
     /// A number for each tensor, or nothing. Neighbours with the same number lie in one file, one behind the other; the groups
     /// whose size is a multiple of data_alignment come first there, so that they begin on one.
-    sequence<const std::uint32_t> groups{};
+    span<const std::uint32_t> groups{};
     durability wait = durability::synced;  ///< after a power cut, only what was synced can be gone on with
     bool resume = false;                   ///< go on with what a killed run has left; where there is nothing, begin
     /// What decides the bytes beside names, dtypes and shapes. A run goes on only with what was begun with the same.
@@ -116,7 +120,7 @@ class checkpoint_outline {
 public:
     /// Splits the tensors, in the order given.
     ///   fails   duplicate_tensor, size_overflow, partial_byte, out_of_memory
-    static result<checkpoint_outline> make(sequence<const tensor_spec> tensors SAFEFUSE_LIFETIMEBOUND,
+    static result<checkpoint_outline> make(span<const tensor_spec> tensors SAFEFUSE_LIFETIMEBOUND,
                                            const write_options& options = {}) noexcept {
         checkpoint_outline made;
         if (auto done = made.fill(tensors, options); !done) return std::move(done).error();
@@ -128,8 +132,8 @@ public:
     /// The number of the shard that tensor `i` goes to.
     [[nodiscard]] std::uint32_t shard_of(std::size_t i) const noexcept { return split_.shard_of[i]; }
     /// The tensors of a shard, numbers in the list given: the order in which the shard's file counts them.
-    [[nodiscard]] sequence<const std::uint32_t> tensors_of(std::uint32_t shard) const noexcept SAFEFUSE_LIFETIMEBOUND {
-        return order_.span().subspan(first_[shard], first_[shard + 1] - first_[shard]);
+    [[nodiscard]] span<const std::uint32_t> tensors_of(std::uint32_t shard) const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return order_.view().subspan(first_[shard], first_[shard + 1] - first_[shard]);
     }
     /// The file name of a shard, in the directory.
     [[nodiscard]] text shard_file(std::uint32_t shard) const noexcept {
@@ -138,27 +142,27 @@ public:
     /// How a shard's file begins, and its size.
     ///   fails   as encode_header
     [[nodiscard]] result<encoded_header> header_of(std::uint32_t shard) const noexcept {
-        detail::array<tensor_spec> specs;
+        vector<tensor_spec> specs;
         if (!specs_of(shard, specs)) return failure{.code = errc::out_of_memory};
-        return encode_header(specs.span(), metadata_, {.data_alignment = data_alignment_, .keeps_order = !groups_.empty()});
+        return encode_header(specs.view(), metadata_, {.data_alignment = data_alignment_, .keeps_order = !groups_.empty()});
     }
     /// The text of the index; empty where there is one shard, which needs none.
     ///   fails   as encode_index; size_overflow (of all tensors together)
-    [[nodiscard]] result<detail::array<std::byte>> index() const noexcept {
-        if (split_.shard_count == 1) return detail::array<std::byte>{};
-        detail::list<text> files;
+    [[nodiscard]] result<vector<std::byte>> index() const noexcept {
+        if (split_.shard_count == 1) return vector<std::byte>{};
+        vector<text> files;
         for (std::uint32_t shard = 0; shard < split_.shard_count; ++shard)
             if (!files.push(shard_file(shard))) return failure{.code = errc::out_of_memory};
-        detail::array<shard_entry> entries;
+        vector<shard_entry> entries;
         std::uint64_t total_bytes = 0;
         for (std::size_t i = 0; i < tensors_.size(); ++i) {
             std::uint64_t size_bytes = 0;
             static_cast<void>(tensor_size(tensors_[i].type, tensors_[i].shape, size_bytes));  // the split has checked it
-            if (!detail::add(total_bytes, size_bytes, total_bytes))
+            if (!detail::checked_add(total_bytes, size_bytes, total_bytes))
                 return failure{.code = errc::size_overflow, .tensor = tensors_[i].name, .detail = "of all tensors together"};
             if (!entries.push({tensors_[i].name, files[split_.shard_of[i]].view()})) return failure{.code = errc::out_of_memory};
         }
-        return encode_index(entries.span(), total_bytes);
+        return encode_index(entries.view(), total_bytes);
     }
 
 protected:
@@ -166,7 +170,7 @@ protected:
 
     /// What make() does, for classes derived from this one.
     ///   fails   as make
-    result<void> fill(sequence<const tensor_spec> tensors, const write_options& options) noexcept {
+    result<void> fill(span<const tensor_spec> tensors, const write_options& options) noexcept {
         auto split = split_into_shards(tensors, options.max_shard_bytes, options.groups);
         if (!split) return std::move(split).error();
         tensors_ = tensors;
@@ -182,7 +186,7 @@ protected:
         for (std::size_t s = 2; s < first_.size(); ++s) first_[s] += first_[s - 1];
         for (std::uint32_t i = 0; i < tensors.size(); ++i) order_[first_[split_.shard_of[i] + std::size_t{1}]++] = i;
         for (std::uint32_t shard = 0; !groups_.empty() && shard < split_.shard_count; ++shard)
-            if (!arrange(order_.span().subspan(first_[shard], first_[shard + 1] - first_[shard])))
+            if (!arrange(order_.view().subspan(first_[shard], first_[shard + 1] - first_[shard])))
                 return failure{.code = errc::out_of_memory};
         return {};
     }
@@ -210,7 +214,7 @@ protected:
     }
 
     /// Appends the tensors of a shard in the order of its file; returns false when memory ran out.
-    [[nodiscard]] bool specs_of(std::uint32_t shard, detail::array<tensor_spec>& specs) const noexcept {
+    [[nodiscard]] bool specs_of(std::uint32_t shard, vector<tensor_spec>& specs) const noexcept {
         for (const std::uint32_t i : tensors_of(shard))
             if (!specs.push(tensors_[i])) return false;
         return true;
@@ -230,14 +234,14 @@ private:
 
     /// Puts the tensors of a shard, which are in the order of the list, into the order of a file with groups: first the groups that
     /// leave the end aligned, then larger dtypes first, groups before others, others by name.
-    bool arrange(sequence<std::uint32_t> shard) const noexcept {
+    bool arrange(span<std::uint32_t> shard) const noexcept {
         struct place {
             std::uint32_t tensor;
             std::uint32_t head;  // the first of its group
             bool grouped;
             bool aligned;
         };
-        detail::array<place> places;
+        vector<place> places;
         for (std::size_t i = 0, next = 0; i < shard.size(); i = next) {
             const std::uint32_t group = groups_[shard[i]];
             std::uint64_t size_bytes = 0;
@@ -259,21 +263,21 @@ private:
             if (a.grouped != b.grouped) return a.grouped;
             return a.grouped ? a.tensor < b.tensor : tensors_[a.tensor].name < tensors_[b.tensor].name;
         };
-        if (!detail::sort(places.span(), before)) return false;
+        if (!detail::sort(places.view(), before)) return false;
         for (std::size_t i = 0; i < places.size(); ++i) shard[i] = places[i].tensor;
         return true;
     }
 
 protected:
-    sequence<const tensor_spec> tensors_;  ///< the list given to fill()
+    span<const tensor_spec> tensors_;  ///< the list given to fill()
 
 private:
-    sequence<const metadata_entry> metadata_;
-    sequence<const std::uint32_t> groups_;
+    span<const metadata_entry> metadata_;
+    span<const std::uint32_t> groups_;
     std::uint64_t data_alignment_ = 8;
     shard_split split_;
-    detail::array<std::uint32_t> first_;  // by shard, and one behind the last: where its tensors begin in order_
-    detail::array<std::uint32_t> order_;
+    vector<std::uint32_t> first_;  // by shard, and one behind the last: where its tensors begin in order_
+    vector<std::uint32_t> order_;
 };
 
 /// In a directory that a checkpoint is being written to: its lock, and what is being written. Whoever clears the directory by
@@ -396,7 +400,7 @@ public:
     ///           files need), io_error (a file would be larger than this process may write), and as encode_header and making a
     ///           directory do
     static result<checkpoint_writer> create(std::string_view directory,
-                                            sequence<const tensor_spec> tensors SAFEFUSE_LIFETIMEBOUND,
+                                            span<const tensor_spec> tensors SAFEFUSE_LIFETIMEBOUND,
                                             const write_options& options = {}) noexcept {
         checkpoint_writer writer;
         if (auto filled = writer.fill(tensors, options); !filled) return std::move(filled).error();
@@ -419,11 +423,11 @@ public:
     /// A shard's file, to be written and committed; its tensors are tensors_of(shard), in that order.
     ///   fails   as tensor_file_writer::create
     [[nodiscard]] result<tensor_file_writer> open_shard(std::uint32_t shard) const noexcept {
-        detail::array<tensor_spec> specs;
+        vector<tensor_spec> specs;
         if (!specs_of(shard, specs)) return failure{.code = errc::out_of_memory};
         auto header = header_of(shard);
         if (!header) return std::move(header).error();
-        return tensor_file_writer::create(path_of(shard), specs.span(), std::move(*header), reserve_, permissions_);
+        return tensor_file_writer::create(path_of(shard), specs.view(), std::move(*header), reserve_, permissions_);
     }
 
     /// The path that a shard's file has or gets.
@@ -456,7 +460,7 @@ public:
         if (!encoded->empty()) {
             auto file = output_file::create(detail::join_path(directory_, index_file), encoded->size(), true, permissions_);
             if (!file) return std::move(file).error();
-            if (auto written = file->write(0, encoded->span()); !written) return written;
+            if (auto written = file->write(0, encoded->view()); !written) return written;
             if (auto committed = file->commit(wait_); !committed) return committed;
         }
         if (keep_state_)
@@ -539,7 +543,7 @@ private:
     [[nodiscard]] result<void> check_vacant(bool own_allowed) const noexcept {
         failure occupied{.code = errc::destination_not_empty, .file = directory_};
         detail::name_table own;
-        detail::list<text> names;
+        vector<text> names;
         const auto name_of = [&](std::uint32_t i) noexcept { return names[i].view(); };
         for (std::uint32_t shard = 0; own_allowed && shard < shard_count(); ++shard)
             if (!names.push(shard_file(shard))) return failure{.code = errc::out_of_memory};
@@ -561,7 +565,7 @@ private:
 
     /// Removes what a killed run has left half-written, and looks at what it has finished.
     result<void> find_done_shards() noexcept {
-        detail::list<text> unfinished;
+        vector<text> unfinished;
         bool has_room = true;
         auto listed = detail::list_directory(directory_, [&](std::string_view name, bool is_directory) noexcept {
             if (!is_directory && detail::is_unfinished(name)) has_room = unfinished.push(detail::join_path(directory_, name));
@@ -590,15 +594,15 @@ private:
         auto header = header_of(shard);
         if (!header) return std::move(header).error();
         if (file->size_bytes() != header->file_bytes) return false;
-        detail::array<std::byte> start;
+        vector<std::byte> start;
         if (!start.resize_unset(header->bytes.size())) return failure{.code = errc::out_of_memory, .file = path};
-        if (auto read = file->read(0, start.span()); !read) return std::move(read).error();
+        if (auto read = file->read(0, start.view()); !read) return std::move(read).error();
         return std::memcmp(start.data(), header->bytes.data(), start.size()) == 0;
     }
 
     /// This process may write files as large as the largest one.
     [[nodiscard]] result<void> check_sizes() const noexcept {
-        if (detail::os::largest_file_bytes() == no_number) return {};
+        if (detail::os::largest_file_bytes() == unknown) return {};
         for (std::uint32_t shard = 0; shard < shard_count(); ++shard) {
             auto header = header_of(shard);
             if (!header) return std::move(header).error();
@@ -611,11 +615,11 @@ private:
         auto encoded = index();
         if (!encoded) return std::move(encoded).error();
         std::uint64_t needed = encoded->size();
-        if (!detail::add(needed, other_bytes_, needed)) return failure{.code = errc::size_overflow, .file = directory_};
+        if (!detail::checked_add(needed, other_bytes_, needed)) return failure{.code = errc::size_overflow, .file = directory_};
         for (std::uint32_t shard = 0; shard < shard_count(); ++shard) {
             auto header = header_of(shard);
             if (!header) return std::move(header).error();
-            if (!done_[shard] && !detail::add(needed, header->file_bytes, needed))
+            if (!done_[shard] && !detail::checked_add(needed, header->file_bytes, needed))
                 return failure{.code = errc::size_overflow, .file = directory_};
         }
         auto free_bytes = free_space_bytes(directory_);
@@ -634,10 +638,11 @@ private:
     std::uint64_t other_bytes_ = 0;
     bool keep_state_ = false;
     std::uint32_t permissions_ = detail::os::file_permissions;
-    detail::array<bool> done_;
+    vector<bool> done_;
     detail::directory_claim claim_;
 };
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

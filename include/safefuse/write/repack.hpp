@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: the same checkpoint in another order. Experts lie in their files as the model wants them (gate 0, up 0, gate 1, up 1,
 // ..., down 0, down 1, ...), under their own names, so that a later plan is one run for each output: a view, no copy. Any reader
 // of safetensors takes the files.
@@ -8,6 +10,7 @@
 #include <cstdint>
 #include <utility>
 
+#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/vector.hpp>
 #include <safefuse/layout/family.hpp>
@@ -17,7 +20,8 @@
 #include <safefuse/tensor/tensor_set.hpp>
 #include <safefuse/write/rewrite_plan.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// Where the data of a repacked file begins: on a multiple of this.
 inline constexpr std::uint64_t repacked_alignment = 4096;
@@ -65,13 +69,13 @@ private:
     }
 
     result<void> add_groups(const copy_plan& plan) noexcept {
-        array<bool> fits;
+        vector<bool> fits;
         if (!fits.resize(plan.outputs().size(), true)) return no_memory();
         for (const copy_block& block : plan.blocks()) fits[block.output] = fits[block.output] && block.loop_count == 0;
-        array<std::uint64_t> found_bytes;
+        vector<std::uint64_t> found_bytes;
         if (!found_bytes.resize(plan.outputs().size(), 0)) return no_memory();
         for (const std::uint32_t tensor : plan.source_tensors()) {
-            const tensor_place place = set_.place(tensor);
+            const tensor_location place = set_.place(tensor);
             for (const copy_block& block : plan.blocks()) {
                 if (!fits[block.output] || block.source != place.source || place.offset < block.source_offset ||
                     place.size_bytes == 0 || place.offset + place.size_bytes > block.source_offset + block.run_bytes)
@@ -103,8 +107,8 @@ private:
             std::uint64_t offset;
             std::uint32_t tensor;
         };
-        array<std::uint32_t> first;
-        array<place> places;
+        vector<std::uint32_t> first;
+        vector<place> places;
         if (!first.resize(group_count_, none)) return no_memory();
         for (std::uint32_t i = 0; i < plan_.tensors_.size(); ++i) {
             const member& each = members_[plan_.origins_[i].number];
@@ -114,9 +118,9 @@ private:
         const auto before = [](const place& a, const place& b) noexcept {
             return a.position != b.position ? a.position < b.position : a.offset < b.offset;
         };
-        if (!detail::sort(places.span(), before)) return no_memory();
-        array<tensor_spec> tensors;
-        array<rewrite_plan::origin> origins;
+        if (!detail::sort(places.view(), before)) return no_memory();
+        vector<tensor_spec> tensors;
+        vector<rewrite_plan::origin> origins;
         for (const place& each : places) {
             const rewrite_plan::origin from = plan_.origins_[each.tensor];
             if (!tensors.push(plan_.tensors_[each.tensor]) || !origins.push(from) ||
@@ -131,7 +135,7 @@ private:
 
     tensor_set_ref set_;
     rewrite_plan plan_;
-    array<member> members_;  // by number in the set
+    vector<member> members_;  // by number in the set
     std::uint32_t group_count_ = 0;
 };
 
@@ -148,6 +152,7 @@ private:
     return detail::plan_repacker::make(set, family, options);
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

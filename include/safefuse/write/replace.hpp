@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: writing a checkpoint to a directory that has one already. The new checkpoint is written
 // beside the old one and takes its place when it is complete. At every moment the directory is the old
 // checkpoint, can be gone on with, or is the new one.
@@ -25,7 +27,8 @@
 #include <safefuse/write/checkpoint_writer.hpp>
 #include <safefuse/write/detail/source_files.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// What happens to a checkpoint that is where a new one is to be written.
 enum class existing : std::uint8_t {
@@ -61,8 +64,8 @@ inline constexpr std::string_view replaced_state = "safefuse has put another che
 
 /// The names in a directory, of what is no directory itself. Symbolic links are not followed.
 ///   fails   as list_directory
-[[nodiscard]] inline result<list<text>> names_in(std::string_view directory, bool& has_directories) noexcept {
-    list<text> names;
+[[nodiscard]] inline result<vector<text>> names_in(std::string_view directory, bool& has_directories) noexcept {
+    vector<text> names;
     bool has_room = true;
     has_directories = false;
     auto listed = list_directory(directory, [&](std::string_view name, bool is_directory) noexcept {
@@ -152,7 +155,7 @@ public:
     ///           there, or a run that resumes completes the new one
     result<void> commit() noexcept {
         if (!is_staged()) return {};
-        if (auto same = detail::check_unchanged(sources_, states_.span()); !same) return same;
+        if (auto same = detail::check_unchanged(sources_, states_.view()); !same) return same;
         // what is there may be another directory's content than when it was opened
         auto files = detail::source_files::of(sources_);
         if (!files) return std::move(files).error();
@@ -534,7 +537,7 @@ private:
     }
 
     tensor_set_ref sources_;
-    detail::array<detail::source_state> states_;
+    vector<detail::source_state> states_;
     durability wait_ = durability::synced;
     bool resumes_ = false;
     bool is_placed_ = false;         // written_ is one of the two places
@@ -548,6 +551,7 @@ private:
     detail::directory_claim claim_;  // of the directory asked for
 };
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: from checkpoint to checkpoint. A rewrite fuses (or unfuses) the experts of every scope and passes all other
 // tensors on under the names that the family gives them. Memory: names and shapes, the plan of one scope, two buffers.
 #ifndef SAFEFUSE_WRITE_REWRITE_HPP
@@ -23,7 +25,8 @@
 #include <safefuse/write/rewrite_plan.hpp>
 #include <safefuse/write/tensor_file_writer.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// What the new checkpoint may share with the old one, where the file system can do that; everything else is copied.
 enum class sharing : std::uint8_t {
@@ -36,7 +39,7 @@ enum class sharing : std::uint8_t {
 /// How a rewrite splits, waits, shares and goes on.
 struct rewrite_options {
     std::uint64_t max_shard_bytes = default_shard_bytes;         ///< or one_tensor_per_file
-    sequence<const metadata_entry> metadata = pytorch_metadata;  ///< of every file
+    span<const metadata_entry> metadata = pytorch_metadata;  ///< of every file
     durability wait = durability::synced;                        ///< what a call waits for before it returns
     /// What becomes of the source's pages as they are used up; done_with gives the page cache back as well.
     advice used_source = advice::release;
@@ -88,13 +91,13 @@ namespace detail {
         maker.add(size_bytes);
         maker.add(native == no_native_handle ? 0 : os::modified_time(os::handle_of(native)));
     }
-    std::uint32_t planned = rewrite_plan::as_it_is;
+    std::uint32_t planned = rewrite_plan::passthrough;
     for (std::uint32_t t = 0; t < plan.tensors().size(); ++t) {
         const rewrite_plan::origin from = plan.origin_of(t);
         maker.add(from.scope);
         maker.add(from.number);
-        if (from.scope == rewrite_plan::as_it_is) {
-            const tensor_place place = set.place(from.number);
+        if (from.scope == rewrite_plan::passthrough) {
+            const tensor_location place = set.place(from.number);
             maker.add(place.source);
             maker.add(place.offset);
         } else if (from.scope != planned) {
@@ -123,11 +126,11 @@ namespace detail {
 /// Writes the bytes of one shard.
 class shard_sink {
 public:
-    shard_sink(const tensor_set_ref& set, tensor_file_writer& file, sequence<const std::uint32_t> number_of,
+    shard_sink(const tensor_set_ref& set, tensor_file_writer& file, span<const std::uint32_t> number_of,
                const rewrite_options& options, std::uint64_t& shared_bytes) noexcept
         : set_{set}, file_{file}, number_of_{number_of}, options_{options}, shared_bytes_{shared_bytes} {}
 
-    result<void> operator()(std::uint32_t t, std::uint64_t offset, sequence<const std::byte> bytes) noexcept {
+    result<void> operator()(std::uint32_t t, std::uint64_t offset, span<const std::byte> bytes) noexcept {
         // Syncing at the end then has little left to wait for, and memory does not fill with what is not on the disk yet.
         waiting_bytes_ += bytes.size();
         if (waiting_bytes_ >= stride_bytes && options_.wait == durability::synced) {
@@ -159,7 +162,7 @@ private:
 
     const tensor_set_ref& set_;
     tensor_file_writer& file_;
-    sequence<const std::uint32_t> number_of_;
+    span<const std::uint32_t> number_of_;
     const rewrite_options& options_;
     std::uint64_t& shared_bytes_;
     std::uint64_t waiting_bytes_ = 0;
@@ -184,15 +187,15 @@ inline constexpr std::uint32_t no_source = ~std::uint32_t{0};
 [[nodiscard]] inline result<std::uint32_t> unchanged_source(const rewrite_plan& plan, const checkpoint_outline& outline,
                                                             std::uint32_t shard) noexcept {
     const tensor_set_ref& set = plan.set();
-    const sequence<const std::uint32_t> tensors = outline.tensors_of(shard);
+    const span<const std::uint32_t> tensors = outline.tensors_of(shard);
     auto header = outline.header_of(shard);
     if (!header) return std::move(header).error();
-    std::uint32_t source = no_source, planned = rewrite_plan::as_it_is;
+    std::uint32_t source = no_source, planned = rewrite_plan::passthrough;
     result<copy_plan> scope{failure{}};
     for (std::size_t i = 0; i < tensors.size(); ++i) {
         const rewrite_plan::origin from = plan.origin_of(tensors[i]);
-        tensor_place place;
-        if (from.scope == rewrite_plan::as_it_is) {
+        tensor_location place;
+        if (from.scope == rewrite_plan::passthrough) {
             place = set.place(from.number);
         } else {
             if (planned != from.scope) scope = plan.plan_of(from.scope);
@@ -210,9 +213,9 @@ inline constexpr std::uint32_t no_source = ~std::uint32_t{0};
     if (const std::intptr_t native = set.native_handle(source); native != no_native_handle)
         if (!detail::os::size_of(detail::os::handle_of(native), size_bytes)) return no_source;
     if (size_bytes != header->file_bytes) return no_source;
-    detail::array<std::byte> start;
+    vector<std::byte> start;
     if (!start.resize_unset(header->bytes.size())) return failure{.code = errc::out_of_memory};
-    if (auto read = set.read(source, 0, start.span()); !read) return std::move(read).error();
+    if (auto read = set.read(source, 0, start.view()); !read) return std::move(read).error();
     return std::memcmp(start.data(), header->bytes.data(), start.size()) == 0 ? source : no_source;
 }
 
@@ -246,7 +249,7 @@ inline result<rewrite_summary> rewrite(const rewrite_plan& plan, std::string_vie
 
     rewrite_summary summary{.shard_count = writer->shard_count()};
     detail::rewrite_run run{plan, progress, options.used_source};
-    const auto skip = [&](sequence<const std::uint32_t> tensors) noexcept -> result<void> {
+    const auto skip = [&](span<const std::uint32_t> tensors) noexcept -> result<void> {
         for (const std::uint32_t t : tensors) {
             std::uint64_t size_bytes = 0;
             static_cast<void>(
@@ -255,10 +258,10 @@ inline result<rewrite_summary> rewrite(const rewrite_plan& plan, std::string_vie
         }
         return {};
     };
-    detail::array<std::uint32_t> number_of;  // by tensor: its number in its shard
+    vector<std::uint32_t> number_of;  // by tensor: its number in its shard
     if (!number_of.resize(plan.tensors().size(), 0)) return failure{.code = errc::out_of_memory};
     for (std::uint32_t shard = 0; shard < writer->shard_count(); ++shard) {
-        const sequence<const std::uint32_t> tensors = writer->tensors_of(shard);
+        const span<const std::uint32_t> tensors = writer->tensors_of(shard);
         bool is_there = writer->is_done(shard);
         summary.kept_shard_count += is_there ? 1 : 0;
         if (!is_there)
@@ -278,11 +281,11 @@ inline result<rewrite_summary> rewrite(const rewrite_plan& plan, std::string_vie
         for (std::size_t i = 0; i < tensors.size(); ++i) number_of[tensors[i]] = static_cast<std::uint32_t>(i);
         auto file = writer->open_shard(shard);
         if (!file) return std::move(file).error();
-        detail::shard_sink sink{plan.set(), *file, number_of.span(), options, summary.shared_bytes};
+        detail::shard_sink sink{plan.set(), *file, number_of.view(), options, summary.shared_bytes};
         if (auto sent = run.send(tensors, sink); !sent) return std::move(sent).error();
         if (auto committed = file->commit(options.wait); !committed) return std::move(committed).error();
     }
-    if (auto same = detail::check_unchanged(plan.set(), states->span()); !same) return std::move(same).error();
+    if (auto same = detail::check_unchanged(plan.set(), states->view()); !same) return std::move(same).error();
     if (auto finished = writer->finish(); !finished) return std::move(finished).error();
     return summary;
 }
@@ -305,7 +308,7 @@ inline void append_kind(text& out, const tensor_spec& spec) noexcept {
 namespace detail {
 
 /// A tensor of another set is not what the rewrite makes.
-[[nodiscard]] SAFEFUSE_RARE inline failure other_tensor(const tensor_set_ref& other, std::size_t i,
+[[nodiscard]] SAFEFUSE_COLD inline failure other_tensor(const tensor_set_ref& other, std::size_t i,
                                                         errc code, text detail) noexcept {
     return {.code = code,
             .file = text{other.source_name(other.place(i).source)},
@@ -316,10 +319,10 @@ namespace detail {
 /// Whether a set gives a tensor as many bytes as its dtype and shape ask for, within 64 bits.
 ///   fails   size_mismatch
 inline result<void> check_place(const tensor_set_ref& other, std::uint32_t i, const tensor_spec& spec) noexcept {
-    const tensor_place place = other.place(i);
+    const tensor_location place = other.place(i);
     std::uint64_t size_bytes = 0, end = 0;
     if (tensor_size(spec.type, spec.shape, size_bytes) == size_verdict::fits && size_bytes == place.size_bytes &&
-        add(place.offset, place.size_bytes, end))
+        checked_add(place.offset, place.size_bytes, end))
         return {};
     failure error = other_tensor(other, i, errc::size_mismatch, {});
     error.expected = size_bytes;
@@ -329,8 +332,8 @@ inline result<void> check_place(const tensor_set_ref& other, std::uint32_t i, co
 
 /// Finds the counterpart of every tensor of a rewrite in another set, by name.
 ///   fails   tensor_not_found, unexpected_tensor, dtype_mismatch, shape_mismatch, out_of_memory
-inline result<void> match_tensors(array<std::uint32_t>& counterpart,
-                                  sequence<const tensor_spec> tensors,
+inline result<void> match_tensors(vector<std::uint32_t>& counterpart,
+                                  span<const tensor_spec> tensors,
                                   const tensor_set_ref& other) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
     constexpr std::uint32_t none = ~std::uint32_t{0};
@@ -372,8 +375,8 @@ inline result<void> match_tensors(array<std::uint32_t>& counterpart,
 /// Compares what a rewrite sends with the tensors of another set.
 class rewrite_comparison {
 public:
-    rewrite_comparison(sequence<const tensor_spec> tensors, const tensor_set_ref& other,
-                       sequence<const std::uint32_t> counterpart) noexcept
+    rewrite_comparison(span<const tensor_spec> tensors, const tensor_set_ref& other,
+                       span<const std::uint32_t> counterpart) noexcept
         : tensors_{tensors},
           other_{other},
           counterpart_{counterpart},
@@ -383,8 +386,8 @@ public:
     /// What rewrite_run sends of tensor t, from byte `offset` of it on.
     ///   fails   bytes_differ, read_past_end, file_changed, out_of_memory, and as reading does
     result<void> operator()(std::uint32_t t, std::uint64_t offset,
-                            sequence<const std::byte> bytes) noexcept {
-        const tensor_place place = other_.place(counterpart_[t]);
+                            span<const std::byte> bytes) noexcept {
+        const tensor_location place = other_.place(counterpart_[t]);
         if (!other_.source_bytes(place.source).empty()) {
             if (exchange(checked_for_, t) != t) check_.forget();
             if (auto same = check_.before(place.source); !same) return same;
@@ -400,10 +403,10 @@ public:
     }
 
 private:
-    result<void> compare(std::uint32_t t, const tensor_place& place, std::uint64_t offset,
-                         sequence<const std::byte> bytes) noexcept {
+    result<void> compare(std::uint32_t t, const tensor_location& place, std::uint64_t offset,
+                         span<const std::byte> bytes) noexcept {
         const std::uint64_t begin = place.offset + offset;
-        const sequence<const std::byte> resident = other_.source_bytes(place.source);
+        const span<const std::byte> resident = other_.source_bytes(place.source);
         const std::byte* theirs = nullptr;
         if (resident.empty()) {
             if (!buffer_.reserve(run_piece_bytes)) return failure{.code = errc::out_of_memory};
@@ -432,10 +435,10 @@ private:
         return {};
     }
 
-    sequence<const tensor_spec> tensors_;
+    span<const tensor_spec> tensors_;
     const tensor_set_ref& other_;
-    sequence<const std::uint32_t> counterpart_;
-    array<std::byte> buffer_;
+    span<const std::uint32_t> counterpart_;
+    vector<std::byte> buffer_;
     std::uint32_t checked_for_ = ~std::uint32_t{0};
     source_check check_;
     source_release release_;
@@ -449,16 +452,17 @@ private:
 ///           bytes_differ (`offset` counts in the tensor), canceled, and as reading does
 inline result<void> verify_rewritten(const rewrite_plan& plan, tensor_set_ref other,
                                      progress_ref progress = {}) noexcept {
-    detail::array<std::uint32_t> chosen, counterpart;
+    vector<std::uint32_t> chosen, counterpart;
     if (auto matched = detail::match_tensors(counterpart, plan.tensors(), other); !matched)
         return matched;
     for (std::uint32_t t = 0; t < plan.tensors().size(); ++t)
         if (!chosen.push(t)) return failure{.code = errc::out_of_memory};
-    detail::rewrite_comparison comparison{plan.tensors(), other, counterpart.span()};
+    detail::rewrite_comparison comparison{plan.tensors(), other, counterpart.view()};
     detail::rewrite_run run{plan, progress, advice::release};
-    return run.send(chosen.span(), comparison);
+    return run.send(chosen.view(), comparison);
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: what a rewritten checkpoint will hold: every tensor by its new name, and where its bytes come from. Made from
 // names, dtypes and shapes alone; rewrite.hpp carries it out.
 #ifndef SAFEFUSE_WRITE_REWRITE_PLAN_HPP
@@ -8,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/detail/checked.hpp>
 #include <safefuse/core/detail/plain.hpp>
 #include <safefuse/core/result.hpp>
@@ -19,7 +22,8 @@
 #include <safefuse/plan/scopes.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 namespace detail {
 class plan_repacker;
@@ -35,11 +39,11 @@ class rewrite_plan {
 public:
     /// Where a tensor comes from: tensor `number` of the set as it is, or output `number` of the plan of a scope.
     struct origin {
-        std::uint32_t scope = as_it_is;  ///< number of a scope, or as_it_is
+        std::uint32_t scope = passthrough;  ///< number of a scope, or passthrough
         std::uint32_t number = 0;        ///< of the tensor in the set, or of the output in the scope's plan
     };
     /// The scope of tensors that are of none.
-    static constexpr std::uint32_t as_it_is = ~std::uint32_t{0};
+    static constexpr std::uint32_t passthrough = ~std::uint32_t{0};
 
     /// Plans all scopes of the set. `options` hold for each of them; their destination_scope is ignored.
     ///   fails   no_experts, duplicate_tensor (two tensors get one name), size_mismatch (of the set's own making), size_overflow
@@ -49,7 +53,7 @@ public:
                                      const plan_options& options = {}) noexcept;
 
     /// The tensors to come, in natural order of their names (layer 2 before layer 10).
-    [[nodiscard]] sequence<const tensor_spec> tensors() const noexcept SAFEFUSE_LIFETIMEBOUND { return tensors_.span(); }
+    [[nodiscard]] span<const tensor_spec> tensors() const noexcept SAFEFUSE_LIFETIMEBOUND { return tensors_.view(); }
     /// Where tensor i of tensors() comes from.
     [[nodiscard]] origin origin_of(std::size_t i) const noexcept { return origins_[i]; }
     /// The scopes that are planned.
@@ -60,7 +64,7 @@ public:
     [[nodiscard]] const tensor_set_ref& set() const noexcept SAFEFUSE_LIFETIMEBOUND { return set_; }
     /// For write_options: which tensors are to lie in one file, one behind the other, and where the data of each file begins. Only a
     /// plan that repack_plan made asks for either.
-    [[nodiscard]] sequence<const std::uint32_t> groups() const noexcept SAFEFUSE_LIFETIMEBOUND { return groups_.span(); }
+    [[nodiscard]] span<const std::uint32_t> groups() const noexcept SAFEFUSE_LIFETIMEBOUND { return groups_.view(); }
     /// Bytes; 8 is what every file has.
     [[nodiscard]] std::uint64_t data_alignment() const noexcept { return data_alignment_; }
     /// The plan of a scope, made anew at each call: all of them at once would be as large as the headers.
@@ -77,7 +81,7 @@ private:
 
     result<void> add(std::string_view name, dtype type, shape_view shape, std::uint64_t size_bytes, origin from) noexcept {
         // files with holes cost nothing, so that several may claim more than 2^64 bytes
-        if (!detail::add(total_bytes_, size_bytes, total_bytes_))
+        if (!detail::checked_add(total_bytes_, size_bytes, total_bytes_))
             return failure{.code = errc::size_overflow, .tensor = text{name}, .detail = "of all tensors together"};
         // the pointers are set when all names and shapes are there; until then only the sizes count
         if (arena_.append(name.data(), name.size()) && extents_.append(shape.data(), shape.size()) &&
@@ -88,16 +92,16 @@ private:
     /// Adds tensor i of the set as it is, whose place must be what its dtype and shape ask for.
     result<void> add_as_it_is(std::size_t i, std::string_view name) noexcept {
         const tensor_spec spec = set_.spec(i);
-        const tensor_place place = set_.place(i);
+        const tensor_location place = set_.place(i);
         std::uint64_t size_bytes = 0, end = 0;
         if (tensor_size(spec.type, spec.shape, size_bytes) != size_verdict::fits || size_bytes != place.size_bytes ||
-            !detail::add(place.offset, place.size_bytes, end))
+            !detail::checked_add(place.offset, place.size_bytes, end))
             return failure{.code = errc::size_mismatch,
                            .file = text{set_.source_name(place.source)},
                            .tensor = text{spec.name},
                            .expected = size_bytes,
                            .actual = place.size_bytes};
-        return add(name, spec.type, spec.shape, size_bytes, {as_it_is, static_cast<std::uint32_t>(i)});
+        return add(name, spec.type, spec.shape, size_bytes, {passthrough, static_cast<std::uint32_t>(i)});
     }
     result<void> sort() noexcept;
 
@@ -105,11 +109,11 @@ private:
     const family_description* family_;
     plan_options options_;
     experts_scopes scopes_;
-    detail::array<tensor_spec> tensors_;
-    detail::array<origin> origins_;
-    detail::array<char> arena_;
-    detail::array<std::uint64_t> extents_;
-    detail::array<std::uint32_t> groups_;
+    vector<tensor_spec> tensors_;
+    vector<origin> origins_;
+    vector<char> arena_;
+    vector<std::uint64_t> extents_;
+    vector<std::uint32_t> groups_;
     std::uint64_t data_alignment_ = 8;
     std::uint64_t total_bytes_ = 0;
 };
@@ -123,14 +127,14 @@ inline result<rewrite_plan> rewrite_plan::make(tensor_set_ref set, const family_
     if (scopes->experts_count() == 0) return failure{.code = errc::no_experts, .detail = text{family.name}};
     out.scopes_ = std::move(*scopes);
 
-    detail::array<bool> consumed;
+    vector<bool> consumed;
     if (!consumed.resize(set.size(), false)) return no_memory;
     bool any_to_rename = family.module_at(0).is_same();
     std::uint64_t claimed = 0;  // each plan has far fewer outputs than 2^32
     for (std::uint32_t s = 0; s < out.scopes_.size(); ++s) {
         auto plan = out.plan_of(s);
         if (!plan) return std::move(plan).error();
-        any_to_rename = any_to_rename || plan->source_form() == experts_form::from;
+        any_to_rename = any_to_rename || plan->source_form() == scope_state::pending;
         const std::size_t made = plan->outputs().size(), taken = plan->source_tensors().size();
         claimed += made > taken ? made - taken : 0;
         if (claimed > detail::most_claimed_tensors)
@@ -168,15 +172,15 @@ inline result<void> rewrite_plan::sort() noexcept {
         characters += each.name.size();
         extents += each.shape.size();
     }
-    detail::array<std::uint32_t> order;
+    vector<std::uint32_t> order;
     if (!order.reserve(tensors_.size())) return no_memory;
     for (std::uint32_t i = 0; i < tensors_.size(); ++i) static_cast<void>(order.push(i));
-    if (!detail::sort(order.span(), [&](std::uint32_t a, std::uint32_t b) noexcept {
+    if (!detail::sort(order.view(), [&](std::uint32_t a, std::uint32_t b) noexcept {
             return natural_less(tensors_[a].name, tensors_[b].name);
         }))
         return no_memory;
-    detail::array<tensor_spec> tensors;
-    detail::array<origin> origins;
+    vector<tensor_spec> tensors;
+    vector<origin> origins;
     for (const std::uint32_t i : order)
         if (!tensors.push(tensors_[i]) || !origins.push(origins_[i])) return no_memory;
     for (std::size_t i = 1; i < tensors.size(); ++i)
@@ -188,6 +192,7 @@ inline result<void> rewrite_plan::sort() noexcept {
     return {};
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: writing a tensor file. Streaming: bytes may come in any order and in any pieces, and none are kept. The file appears
 // under its name when it is complete.
 #ifndef SAFEFUSE_WRITE_TENSOR_FILE_WRITER_HPP
@@ -16,7 +18,8 @@
 #include <safefuse/tensor/tensor_set.hpp>
 #include <safefuse/tensor/tensor_view.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// What accelerate and transformers ask to find in every file.
 inline constexpr metadata_entry pytorch_metadata[] = {{"format", "pt"}};
@@ -29,8 +32,8 @@ public:
     /// A file with these tensors, whose bytes are to be written; unless `options` ask for something else, the header is byte for
     /// byte the reference writer's.
     ///   fails   as encode_header and output_file::create
-    static result<tensor_file_writer> create(std::string_view path, sequence<const tensor_spec> tensors,
-                                             sequence<const metadata_entry> metadata = pytorch_metadata,
+    static result<tensor_file_writer> create(std::string_view path, span<const tensor_spec> tensors,
+                                             span<const metadata_entry> metadata = pytorch_metadata,
                                              const encode_options& options = {}) noexcept {
         auto header = encode_header(tensors, metadata, options);
         if (!header) {
@@ -42,7 +45,7 @@ public:
     /// The same with the header of these tensors that encode_header made. The file's place on the disk is reserved if `reserve`;
     /// `permissions` are those of output_file::create.
     ///   fails   out_of_range (the header is of another number of tensors), and as output_file::create
-    static result<tensor_file_writer> create(std::string_view path, sequence<const tensor_spec> tensors, encoded_header&& header,
+    static result<tensor_file_writer> create(std::string_view path, span<const tensor_spec> tensors, encoded_header&& header,
                                              bool reserve = true,
                                              std::uint32_t permissions = detail::os::file_permissions) noexcept {
         if (header.offsets.size() != tensors.size())
@@ -53,7 +56,7 @@ public:
                            .actual = header.offsets.size()};
         auto file = output_file::create(path, header.file_bytes, reserve, permissions);
         if (!file) return std::move(file).error();
-        if (auto written = file->write(0, header.bytes.span()); !written) return std::move(written).error();
+        if (auto written = file->write(0, header.bytes.view()); !written) return std::move(written).error();
         tensor_file_writer writer;
         if (!writer.sizes_.reserve(tensors.size())) return failure{.code = errc::out_of_memory, .file = path};
         for (const tensor_spec& each : tensors) {
@@ -69,7 +72,7 @@ public:
     /// Writes bytes of tensor `i` of the list given to create(), from byte `offset` of it on. Several threads may write ranges
     /// that do not overlap at once.
     ///   fails   out_of_range, disk_full, io_error
-    result<void> write(std::size_t i, std::uint64_t offset, sequence<const std::byte> bytes) noexcept {
+    result<void> write(std::size_t i, std::uint64_t offset, span<const std::byte> bytes) noexcept {
         if (i >= sizes_.size() || offset > sizes_[i] || sizes_[i] - offset < bytes.size())
             return failure{.code = errc::out_of_range,
                            .file = file_.path(),
@@ -100,27 +103,28 @@ public:
 
 private:
     output_file file_;
-    detail::array<std::uint64_t> offsets_;
-    detail::array<std::uint64_t> sizes_;
+    vector<std::uint64_t> offsets_;
+    vector<std::uint64_t> sizes_;
 };
 
 /// Writes one tensor file from tensors in memory, byte for byte as the reference writer does (metadata sorted by key) unless
 /// `options` ask for something else.
 ///   fails   as tensor_file_writer; nothing is left at `path` then that was not there before
-inline result<void> write_tensor_file(std::string_view path, sequence<const named_tensor> tensors,
-                                      sequence<const metadata_entry> metadata = pytorch_metadata,
+inline result<void> write_tensor_file(std::string_view path, span<const named_tensor> tensors,
+                                      span<const metadata_entry> metadata = pytorch_metadata,
                                       const encode_options& options = {}) noexcept {
-    detail::array<tensor_spec> specs;
+    vector<tensor_spec> specs;
     for (const named_tensor& each : tensors)
         if (!specs.push({each.name, each.tensor.type(), each.tensor.shape()}))
             return failure{.code = errc::out_of_memory, .file = path};
-    auto writer = tensor_file_writer::create(path, specs.span(), metadata, options);
+    auto writer = tensor_file_writer::create(path, specs.view(), metadata, options);
     if (!writer) return std::move(writer).error();
     for (std::size_t i = 0; i < tensors.size(); ++i)
         if (auto written = writer->write(i, 0, tensors[i].tensor.bytes()); !written) return written;
     return writer->commit();
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: 64-bit arithmetic that reports overflow. Every offset and size from a file passes through here.
 #ifndef SAFEFUSE_CORE_DETAIL_CHECKED_HPP
 #define SAFEFUSE_CORE_DETAIL_CHECKED_HPP
@@ -7,16 +9,18 @@
 
 #include <safefuse/core/config.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
 
 /// Stores a + b and returns true, or returns false when the sum does not fit.
-[[nodiscard]] constexpr bool add(std::uint64_t a, std::uint64_t b, std::uint64_t& sum) noexcept {
+[[nodiscard]] constexpr bool checked_add(std::uint64_t a, std::uint64_t b, std::uint64_t& sum) noexcept {
     sum = a + b;
     return sum >= a;
 }
 
 /// Stores a * b and returns true, or returns false when the product does not fit.
-[[nodiscard]] constexpr bool multiply(std::uint64_t a, std::uint64_t b, std::uint64_t& product) noexcept {
+[[nodiscard]] constexpr bool checked_mul(std::uint64_t a, std::uint64_t b, std::uint64_t& product) noexcept {
     product = a * b;
     return a == 0 || product / a == b;
 }
@@ -31,6 +35,8 @@ namespace safefuse::inline SAFEFUSE_ABI::detail {
     return size_bytes <= static_cast<std::uint64_t>(PTRDIFF_MAX);
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

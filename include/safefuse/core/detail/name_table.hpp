@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: from names to numbers. A flat hash table that stores no names: it asks its owner for them.
 #ifndef SAFEFUSE_CORE_DETAIL_NAME_TABLE_HPP
 #define SAFEFUSE_CORE_DETAIL_NAME_TABLE_HPP
@@ -14,7 +16,9 @@
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
 
 /// High and low half of a 128-bit product, folded into one word.
 [[nodiscard]] constexpr std::uint64_t multiply_fold(std::uint64_t a, std::uint64_t b) noexcept {
@@ -57,7 +61,7 @@ public:
 
     [[nodiscard]] bool has_secrets() const noexcept { return secrets_[0] != 0; }
 
-    [[nodiscard]] SAFEFUSE_OUT_OF_LINE std::uint32_t operator()(std::string_view name) const noexcept {
+    [[nodiscard]] SAFEFUSE_NOINLINE std::uint32_t operator()(std::string_view name) const noexcept {
         const char* at = name.data();
         std::size_t left = name.size();
         std::uint64_t state = secrets_[0] ^ left;
@@ -124,7 +128,7 @@ public:
     [[nodiscard]] bool reserve(std::size_t count) noexcept {
         if (has_room(count)) return true;
         if (count > most_names) return false;
-        array<slot> grown;
+        vector<slot> grown;
         if (!grown.resize(std::bit_ceil(count + count / 2 + 4), slot{0, npos})) return false;
         if (!hash_.has_secrets()) hash_ = name_hash{grown.data()};
         for (const slot& old : slots_) {
@@ -168,7 +172,7 @@ public:
     }
 
     /// Gives the name with index i the index numbers[i], for all at once.
-    void renumber(sequence<const std::uint32_t> numbers) noexcept {
+    void renumber(span<const std::uint32_t> numbers) noexcept {
         for (slot& each : slots_)
             if (each.index != npos) each.index = numbers[each.index];
     }
@@ -198,11 +202,13 @@ private:
         return i;
     }
 
-    array<slot> slots_;  // a power of two of them, or none
+    vector<slot> slots_;  // a power of two of them, or none
     name_hash hash_;
     std::size_t size_ = 0;
 };
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

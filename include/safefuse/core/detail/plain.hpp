@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: a few words of the standard library without the traits and concepts that its own ask the compiler about.
 #ifndef SAFEFUSE_CORE_DETAIL_PLAIN_HPP
 #define SAFEFUSE_CORE_DETAIL_PLAIN_HPP
@@ -7,7 +9,9 @@
 
 #include <safefuse/core/config.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
 
 /// std::swap without the traits that it asks the compiler about.
 template <class T>
@@ -29,6 +33,8 @@ constexpr T exchange(T& object, U value) noexcept {
 /// asks of iterators.
 [[nodiscard]] constexpr std::string_view characters_at(const char* first, std::size_t count) noexcept { return {first, count}; }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

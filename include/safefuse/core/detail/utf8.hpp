@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: whether bytes are UTF-8.
 #ifndef SAFEFUSE_CORE_DETAIL_UTF8_HPP
 #define SAFEFUSE_CORE_DETAIL_UTF8_HPP
@@ -9,7 +11,9 @@
 
 #include <safefuse/core/config.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
 
 /// How many leading bytes are whole UTF-8 characters: all of them, or up to the first that is wrong. Strict: no surrogates,
 /// nothing longer than needed, nothing above U+10FFFF.
@@ -41,6 +45,8 @@ namespace safefuse::inline SAFEFUSE_ABI::detail {
 
 [[nodiscard]] inline bool is_utf8(std::string_view characters) noexcept { return utf8_prefix(characters) == characters.size(); }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: a few tensors for all of a large set, for questions that only the kinds of names answer.
 #ifndef SAFEFUSE_DETECT_DETAIL_NAME_PATTERNS_HPP
 #define SAFEFUSE_DETECT_DETAIL_NAME_PATTERNS_HPP
@@ -15,7 +17,9 @@
 #include <safefuse/core/vector.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
 
 /// Some tensors of a set, in its order, as a set of their own.
 class chosen_tensors {
@@ -28,19 +32,19 @@ public:
 
     [[nodiscard]] std::size_t size() const noexcept { return numbers_.size(); }
     [[nodiscard]] tensor_spec spec(std::size_t i) const noexcept { return set_.spec(numbers_[i]); }
-    [[nodiscard]] tensor_place place(std::size_t i) const noexcept { return set_.place(numbers_[i]); }
+    [[nodiscard]] tensor_location place(std::size_t i) const noexcept { return set_.place(numbers_[i]); }
     [[nodiscard]] std::string_view source_name(std::uint32_t source) const noexcept { return set_.source_name(source); }
-    [[nodiscard]] sequence<const std::byte> source_bytes(std::uint32_t source) const noexcept {
+    [[nodiscard]] span<const std::byte> source_bytes(std::uint32_t source) const noexcept {
         return set_.source_bytes(source);
     }
-    [[nodiscard]] result<void> read(std::uint32_t source, std::uint64_t offset, sequence<std::byte> out) const noexcept {
+    [[nodiscard]] result<void> read(std::uint32_t source, std::uint64_t offset, span<std::byte> out) const noexcept {
         return set_.read(source, offset, out);
     }
     [[nodiscard]] result<void> check(std::uint32_t source) const noexcept { return set_.check(source); }
 
 private:
     tensor_set_ref set_;
-    array<std::uint32_t> numbers_;
+    vector<std::uint32_t> numbers_;
 };
 
 constexpr bool is_number(std::string_view segment) noexcept {
@@ -73,8 +77,8 @@ inline result<chosen_tensors> one_of_each_kind(tensor_set_ref set, std::size_t s
         std::size_t size;
     };
     chosen_tensors out{set};
-    array<kind> kinds;
-    array<char> spelled;  // the kinds' names, a byte that no name has for each such number
+    vector<kind> kinds;
+    vector<char> spelled;  // the kinds' names, a byte that no name has for each such number
     name_table table;
     const auto names = [&](std::uint32_t i) noexcept { return characters_at(spelled.data() + kinds[i].first, kinds[i].size); };
     source_check check{set};
@@ -108,6 +112,8 @@ inline result<chosen_tensors> one_of_each_kind(tensor_set_ref set, std::size_t s
     return out;
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

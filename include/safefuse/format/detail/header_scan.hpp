@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: the rows of a header while it is read, and the fast way to read the spelling that nearly every file has. What is
 // spelled otherwise is left to json_cursor, which reads the same rows from both (tests/header.test.cpp holds them equal).
 #ifndef SAFEFUSE_FORMAT_DETAIL_HEADER_SCAN_HPP
@@ -14,7 +16,9 @@
 #include <safefuse/format/detail/json_cursor.hpp>
 #include <safefuse/tensor/dtype.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
 
 /// A header's key that names no tensor.
 inline constexpr std::string_view metadata_key = "__metadata__";
@@ -35,8 +39,8 @@ struct header_entry {
 
 /// The tensors of a header in the order in which they were read.
 struct header_rows {
-    array<header_entry> entries;
-    array<std::uint64_t> extents;
+    vector<header_entry> entries;
+    vector<std::uint64_t> extents;
     name_hash hash;
     std::uint64_t data_bytes = 0;  ///< where the next tensor must begin
     /// So far every tensor begins where the last one ended, does not end before it begins, and has the size of its shape. Then
@@ -135,6 +139,8 @@ template <std::size_t Size>
     return true;
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: strict JSON, read value by value from memory. It accepts what serde_json 1.0 accepts, no more and no less, since
 // the verdicts on a header must equal the reference implementation's.
 #ifndef SAFEFUSE_FORMAT_DETAIL_JSON_CURSOR_HPP
@@ -17,7 +19,9 @@
 #include <safefuse/core/vector.hpp>
 #include <safefuse/format/detail/json_scan.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
 
 /// What the next value is, judged by its first byte; `none` where no value can begin.
 enum class json_kind : std::uint8_t { none, object, array, string, number, boolean, null };
@@ -27,7 +31,7 @@ struct json_string {
     std::string_view raw;
     bool escaped = false;  ///< otherwise `raw` is the string
 
-    [[nodiscard]] bool decode(array<char>& out) const noexcept;
+    [[nodiscard]] bool decode(vector<char>& out) const noexcept;
     /// Whether the decoded string is `other`.
     [[nodiscard]] bool operator==(std::string_view other) const noexcept;
 
@@ -43,7 +47,7 @@ private:
 class json_cursor {
 public:
     explicit json_cursor(std::string_view json) noexcept : begin_{json.data()}, at_{begin_}, end_{begin_ + json.size()} {}
-    explicit json_cursor(sequence<const std::byte> json) noexcept
+    explicit json_cursor(span<const std::byte> json) noexcept
         : json_cursor{std::string_view{reinterpret_cast<const char*>(json.data()), json.size()}} {}
 
     [[nodiscard]] bool failed() const noexcept { return error_ != nullptr; }
@@ -74,7 +78,7 @@ public:
 
     /// In an object: reads the next key, after which exactly one value must be read or skipped. Returns false at the end of the
     /// object, which is then left, and on failure.
-    SAFEFUSE_OUT_OF_LINE bool next_member(json_string& key) noexcept {
+    SAFEFUSE_NOINLINE bool next_member(json_string& key) noexcept {
         if (!next('}', "expected , or }")) return false;
         if (at_ == end_) return fail("the JSON ends inside an object");
         if (*at_ != '"') return fail("a key must be a string");
@@ -108,7 +112,7 @@ public:
     }
 
     /// A non-negative integer below 2^64 without sign, fraction or exponent.
-    SAFEFUSE_OUT_OF_LINE bool read_unsigned(std::uint64_t& out) noexcept {
+    SAFEFUSE_NOINLINE bool read_unsigned(std::uint64_t& out) noexcept {
         constexpr const char* wanted = "expected a non-negative integer below 2^64";
         const bool begins = at_ != end_ && is_digit(*at_) && !failed();
         if (!begins && !expect(json_kind::number, wanted)) return false;
@@ -189,7 +193,7 @@ private:
 
     [[nodiscard]] static constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
 
-    SAFEFUSE_RARE bool fail(const char* why, bool is_type_error = false) noexcept {
+    SAFEFUSE_COLD bool fail(const char* why, bool is_type_error = false) noexcept {
         if (error_ == nullptr) {
             error_ = why;
             is_type_error_ = is_type_error;
@@ -202,14 +206,14 @@ private:
         while (at_ != end_ && (*at_ == ' ' || *at_ == '\n' || *at_ == '\r' || *at_ == '\t')) ++at_;
     }
 
-    SAFEFUSE_OUT_OF_LINE bool expect(json_kind wanted, const char* why) noexcept {
+    SAFEFUSE_NOINLINE bool expect(json_kind wanted, const char* why) noexcept {
         const json_kind found = peek();
         if (found == wanted) return true;
         if (found != json_kind::none) return fail(why, true);
         return fail(at_ == end_ ? "the JSON ends where a value must stand" : "expected a value");
     }
 
-    SAFEFUSE_OUT_OF_LINE bool enter(char open, const char* why) noexcept {
+    SAFEFUSE_NOINLINE bool enter(char open, const char* why) noexcept {
         const bool begins = at_ != end_ && *at_ == open && !failed();
         if (!begins && !expect(open == '{' ? json_kind::object : json_kind::array, why)) return false;
         if (depth_ == deepest) return fail("nested too deeply");
@@ -219,7 +223,7 @@ private:
         return true;
     }
 
-    SAFEFUSE_OUT_OF_LINE bool next(char close, const char* why) noexcept {
+    SAFEFUSE_NOINLINE bool next(char close, const char* why) noexcept {
         if (failed()) return false;
         skip_space();
         if (at_ == end_) return fail("the JSON ends inside an object or array");
@@ -264,7 +268,7 @@ private:
     }
 
     /// \uXXXX
-    SAFEFUSE_OUT_OF_LINE bool read_code_unit(std::uint32_t& unit) noexcept {
+    SAFEFUSE_NOINLINE bool read_code_unit(std::uint32_t& unit) noexcept {
         if (end_ - at_ < 6 || at_[0] != '\\' || at_[1] != 'u') return fail("invalid escape");
         unit = 0;
         for (int i = 2; i < 6; ++i) {
@@ -398,7 +402,7 @@ inline std::size_t decode_character(std::string_view raw, std::size_t& at, char*
 }
 
 /// Appends the decoded string. Returns false when memory runs out.
-SAFEFUSE_OUT_OF_LINE inline bool json_string::decode(array<char>& out) const noexcept {
+SAFEFUSE_NOINLINE inline bool json_string::decode(vector<char>& out) const noexcept {
     if (!escaped) return out.append(raw.data(), raw.size());
     const std::size_t before = out.size();
     if (!out.resize_unset(before + raw.size())) return false;  // nothing decodes to more than what spells it
@@ -409,7 +413,7 @@ SAFEFUSE_OUT_OF_LINE inline bool json_string::decode(array<char>& out) const noe
 
 inline bool json_string::operator==(std::string_view other) const noexcept { return escaped ? decodes_to(other) : raw == other; }
 
-SAFEFUSE_OUT_OF_LINE inline bool json_string::decodes_to(std::string_view other) const noexcept {
+SAFEFUSE_NOINLINE inline bool json_string::decodes_to(std::string_view other) const noexcept {
     for (std::size_t at = 0; at < raw.size();) {
         char character[4];
         const std::string_view decoded = characters_at(character, decode_character(raw, at, character));
@@ -419,6 +423,8 @@ SAFEFUSE_OUT_OF_LINE inline bool json_string::decodes_to(std::string_view other)
     return other.empty();
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: where a plain run of string characters ends: the inner loop of reading JSON, by vectors, words and bytes, which agree
 // (tests/json_cursor.test.cpp).
 #ifndef SAFEFUSE_FORMAT_DETAIL_JSON_SCAN_HPP
@@ -9,7 +11,9 @@
 
 #include <safefuse/core/config.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
 
 /// Eight bytes, the first in the lowest bits.
 [[nodiscard]] inline std::uint64_t load_word(const char* at) noexcept {
@@ -36,7 +40,7 @@ inline constexpr std::uint64_t every_high_bit = 0x8080808080808080;
 }
 
 /// The first byte from `at` on that ends a plain run of string characters, or `end`: eight bytes at a time, then one.
-[[nodiscard]] SAFEFUSE_OUT_OF_LINE inline const char* find_string_stop_in_words(const char* at, const char* end) noexcept {
+[[nodiscard]] SAFEFUSE_NOINLINE inline const char* find_string_stop_in_words(const char* at, const char* end) noexcept {
     for (; end - at >= 8; at += 8)
         if (const std::uint64_t stops = string_stops(load_word(at)); stops != 0) return at + std::countr_zero(stops) / 8;
     while (at != end && *at != '"' && *at != '\\' && static_cast<unsigned char>(*at) >= 0x20) ++at;
@@ -60,6 +64,8 @@ inline constexpr std::uint64_t every_high_bit = 0x8080808080808080;
     return find_string_stop_in_words(at, end);
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

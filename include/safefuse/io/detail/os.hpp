@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: what os_posix.hpp and os_windows.hpp have in common. They give the same functions; nothing else in the library
 // includes an operating-system header.
 #ifndef SAFEFUSE_IO_DETAIL_OS_HPP
@@ -10,7 +12,10 @@
 #include <safefuse/core/result.hpp>
 #include <safefuse/tensor/byte_source.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail::os {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
+namespace os {
 
 /// What came of a call to the system: done, or the code and the system's own number.
 struct outcome {
@@ -50,6 +55,9 @@ inline constexpr std::uint32_t directory_permissions = 0777;
 /// The longest read or write asked of the system at once: some refuse or cut at 2 GiB.
 inline constexpr std::size_t piece_bytes = std::size_t{1} << 30;
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail::os
+}  // namespace os
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

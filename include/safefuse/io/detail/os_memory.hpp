@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: pages of memory from the system, in large ones where it has them. Included by huge_page_buffer.hpp only.
 #ifndef SAFEFUSE_IO_DETAIL_OS_MEMORY_HPP
 #define SAFEFUSE_IO_DETAIL_OS_MEMORY_HPP
@@ -23,7 +25,10 @@ __declspec(dllimport) unsigned long __stdcall GetLastError(void);
 #include <sys/mman.h>
 #endif
 
-namespace safefuse::inline SAFEFUSE_ABI::detail::os {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
+namespace os {
 
 /// Pages that are filled with zeros when they are first touched.
 struct pages {
@@ -77,6 +82,9 @@ inline void free_pages(const pages& held) noexcept { (void)::munmap(held.data, h
 
 #endif
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail::os
+}  // namespace os
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: files, mappings and directories on Linux, macOS and the BSDs. Included by mapped_file.hpp only.
 #ifndef SAFEFUSE_IO_DETAIL_OS_POSIX_HPP
 #define SAFEFUSE_IO_DETAIL_OS_POSIX_HPP
@@ -25,7 +27,10 @@
 #include <safefuse/core/vector.hpp>
 #include <safefuse/io/detail/os.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail::os {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
+namespace os {
 
 // clang-format off
 #if defined(__GLIBC__) && defined(_LARGEFILE64_SOURCE) && __SIZEOF_LONG__ == 4
@@ -132,7 +137,7 @@ inline outcome close_file(handle file) noexcept {
 /// The largest file that this process may write; writing more is a signal (SIGXFSZ) by default.
 [[nodiscard]] inline std::uint64_t largest_file_bytes() noexcept {
     struct rlimit limit;
-    if (::getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return no_number;
+    if (::getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return unknown;
     return static_cast<std::uint64_t>(limit.rlim_cur);
 }
 
@@ -220,7 +225,7 @@ inline constexpr bool replaces_open_files = true;
 }
 
 /// Reads until `out` is full or the file ends, and stores how much that was.
-[[nodiscard]] inline outcome read_at(handle file, std::uint64_t offset, sequence<std::byte> out,
+[[nodiscard]] inline outcome read_at(handle file, std::uint64_t offset, span<std::byte> out,
                                      std::size_t& read_bytes) noexcept {
     read_bytes = 0;
     while (read_bytes < out.size()) {
@@ -235,7 +240,7 @@ inline constexpr bool replaces_open_files = true;
     return {};
 }
 
-[[nodiscard]] inline outcome write_at(handle file, std::uint64_t offset, sequence<const std::byte> bytes) noexcept {
+[[nodiscard]] inline outcome write_at(handle file, std::uint64_t offset, span<const std::byte> bytes) noexcept {
     while (!bytes.empty()) {
         const ssize_t written = call_pwrite(file, bytes.data(), bytes.size() < piece_bytes ? bytes.size() : piece_bytes,
                                             static_cast<file_offset>(offset));
@@ -443,7 +448,7 @@ inline void start_writing([[maybe_unused]] handle file) noexcept {
     return static_cast<std::uint64_t>(at.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(at.tv_nsec);
 }
 
-/// How much more this user can write to the file system of a directory; no_number where it does not tell.
+/// How much more this user can write to the file system of a directory; unknown where it does not tell.
 [[nodiscard]] inline outcome free_space(const char* directory, std::uint64_t& size_bytes) noexcept {
     file_system_facts facts;
     int came = 0;
@@ -452,8 +457,8 @@ inline void start_writing([[maybe_unused]] handle file) noexcept {
     if (came != 0) return failed(errno);
     const auto block_bytes = static_cast<std::uint64_t>(facts.f_frsize != 0 ? facts.f_frsize : facts.f_bsize);
     const auto blocks = static_cast<std::uint64_t>(facts.f_bavail);
-    const bool tells = facts.f_blocks != 0 && block_bytes != 0 && blocks <= no_number / block_bytes;
-    size_bytes = tells ? blocks * block_bytes : no_number;
+    const bool tells = facts.f_blocks != 0 && block_bytes != 0 && blocks <= unknown / block_bytes;
+    size_bytes = tells ? blocks * block_bytes : unknown;
     return {};
 }
 
@@ -496,7 +501,7 @@ inline void remove_locked(handle file, const char* path) noexcept {
 }
 
 /// The one path of a directory that has no links, `.` or `..` in it.
-[[nodiscard]] inline outcome real_path(const char* path, array<char>& real) noexcept {
+[[nodiscard]] inline outcome real_path(const char* path, vector<char>& real) noexcept {
     char* const found = ::realpath(path, nullptr);
     if (found == nullptr) return failed(errno);
     const std::string_view characters{found};
@@ -564,6 +569,9 @@ template <class F>
 
 inline constexpr bool is_separator(char c) noexcept { return c == '/'; }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail::os
+}  // namespace os
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

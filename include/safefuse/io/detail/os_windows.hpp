@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: files, mappings and directories on Windows. Included by mapped_file.hpp only. The few functions of kernel32 are
 // declared here, with the very types of <windows.h>, so that its macros stay out of every user's program and both can be
 // included. Paths of more than 260 characters need the system's own setting for long paths.
@@ -59,7 +61,10 @@ __declspec(dllimport) unsigned long __stdcall GetCurrentProcessId(void);
 __declspec(dllimport) int __stdcall QueryPerformanceCounter(union _LARGE_INTEGER*);
 }
 
-namespace safefuse::inline SAFEFUSE_ABI::detail::os {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
+namespace os {
 
 using handle = void*;
 inline constexpr handle no_handle = nullptr;
@@ -101,7 +106,7 @@ inline constexpr handle no_handle = nullptr;
 [[nodiscard]] inline outcome failed() noexcept { return failed(::GetLastError()); }
 
 /// A path in UTF-16, with `tail` behind it.
-[[nodiscard]] inline outcome widen(const char* path, std::wstring_view tail, array<wchar_t>& wide) noexcept {
+[[nodiscard]] inline outcome widen(const char* path, std::wstring_view tail, vector<wchar_t>& wide) noexcept {
     const int count = ::MultiByteToWideChar(65001, 8, path, -1, nullptr, 0);  // CP_UTF8, MB_ERR_INVALID_CHARS
     if (count <= 0) return failed();
     if (!wide.resize_unset(static_cast<std::size_t>(count))) return failed(8);
@@ -112,7 +117,7 @@ inline constexpr handle no_handle = nullptr;
 }
 
 /// What the system said of a path that is not there; it does not tell apart that a directory is missing and that one is a file.
-[[nodiscard]] inline outcome failed_at(array<wchar_t>& wide) noexcept {
+[[nodiscard]] inline outcome failed_at(vector<wchar_t>& wide) noexcept {
     const outcome came = failed();
     if (came.os_error != 3) return came;  // ERROR_PATH_NOT_FOUND
     for (std::size_t i = wide.size(); i-- > 1;) {
@@ -146,7 +151,7 @@ inline outcome close_file(handle file) noexcept { return ::CloseHandle(file) != 
 }
 
 [[nodiscard]] inline outcome kind_of(const char* path, path_kind& kind) noexcept {
-    array<wchar_t> wide;
+    vector<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
     const unsigned long attributes = ::GetFileAttributesW(wide.data());
     if (attributes == 0xFFFFFFFFul) return failed_at(wide);
@@ -156,7 +161,7 @@ inline outcome close_file(handle file) noexcept { return ::CloseHandle(file) != 
 
 /// Opens a regular file for reading; others may go on to read, write, rename and remove it.
 [[nodiscard]] inline outcome open_file(const char* path, handle& file, std::uint64_t& size_bytes) noexcept {
-    array<wchar_t> wide;
+    vector<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
     path_kind kind{};
     if (kind_of(path, kind) && kind == path_kind::directory) return {false, errc::not_a_file, 0, "it is a directory"};
@@ -172,7 +177,7 @@ inline outcome close_file(handle file) noexcept { return ::CloseHandle(file) != 
 }
 
 /// Reads until `out` is full or the file ends, and stores how much that was.
-[[nodiscard]] inline outcome read_at(handle file, std::uint64_t offset, sequence<std::byte> out,
+[[nodiscard]] inline outcome read_at(handle file, std::uint64_t offset, span<std::byte> out,
                                      std::size_t& read_bytes) noexcept {
     read_bytes = 0;
     while (read_bytes < out.size()) {
@@ -190,7 +195,7 @@ inline outcome close_file(handle file) noexcept { return ::CloseHandle(file) != 
     return {};
 }
 
-[[nodiscard]] inline outcome write_at(handle file, std::uint64_t offset, sequence<const std::byte> bytes) noexcept {
+[[nodiscard]] inline outcome write_at(handle file, std::uint64_t offset, span<const std::byte> bytes) noexcept {
     while (!bytes.empty()) {
         file_position position{offset};
         unsigned long written = 0;
@@ -223,7 +228,7 @@ inline void advise_mapping(handle, const std::byte*, std::size_t, std::uint64_t,
 
 /// Makes a file that nobody else has, for reading and writing.
 [[nodiscard]] inline outcome create_exclusive(const char* path, std::uint32_t, handle& file) noexcept {
-    array<wchar_t> wide;
+    vector<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
     void* const opened = ::CreateFileW(wide.data(), 0xC0000000ul, 7, nullptr, 1, 0x80, nullptr);  // CREATE_NEW
     if (reinterpret_cast<std::intptr_t>(opened) == -1) return failed_at(wide);
@@ -258,7 +263,7 @@ inline void start_writing(handle) noexcept {}
 [[nodiscard]] inline outcome sync_directory(const char*) noexcept { return {}; }
 
 [[nodiscard]] inline outcome rename_over(const char* from, const char* to) noexcept {
-    array<wchar_t> wide_from, wide_to;
+    vector<wchar_t> wide_from, wide_to;
     if (const outcome came = widen(from, {}, wide_from); !came) return came;
     if (const outcome came = widen(to, {}, wide_to); !came) return came;
     return ::MoveFileExW(wide_from.data(), wide_to.data(), 1 | 8) != 0 ? outcome{}
@@ -267,7 +272,7 @@ inline void start_writing(handle) noexcept {}
 
 /// Waits until the bytes of a file that is not open are on the disk.
 [[nodiscard]] inline outcome sync_path(const char* path) noexcept {
-    array<wchar_t> wide;
+    vector<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
     void* const opened = ::CreateFileW(wide.data(), 0x40000000ul, 7, nullptr, 3, 0x80, nullptr);  // GENERIC_WRITE, OPEN_EXISTING
     if (reinterpret_cast<std::intptr_t>(opened) == -1) return failed();
@@ -278,7 +283,7 @@ inline void start_writing(handle) noexcept {}
 
 /// Gives a file a second name, which must be free.
 [[nodiscard]] inline outcome link_file(const char* from, const char* to) noexcept {
-    array<wchar_t> wide_from, wide_to;
+    vector<wchar_t> wide_from, wide_to;
     if (const outcome came = widen(from, {}, wide_from); !came) return came;
     if (const outcome came = widen(to, {}, wide_to); !came) return came;
     return ::CreateHardLinkW(wide_to.data(), wide_from.data(), nullptr) != 0 ? outcome{} : failed();
@@ -308,7 +313,7 @@ struct file_facts {
 }
 /// Stores which file a path leads to; a symbolic link at its end is followed only if `follows`.
 [[nodiscard]] inline outcome entry_of(const char* path, bool follows, entry_facts& entry) noexcept {
-    array<wchar_t> wide;
+    vector<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
     // FILE_FLAG_BACKUP_SEMANTICS opens directories, too; FILE_FLAG_OPEN_REPARSE_POINT does not follow
     const unsigned long flags = 0x02000000ul | (follows ? 0ul : 0x00200000ul);
@@ -320,7 +325,7 @@ struct file_facts {
 }
 
 /// No limit but the file system's.
-[[nodiscard]] inline std::uint64_t largest_file_bytes() noexcept { return no_number; }
+[[nodiscard]] inline std::uint64_t largest_file_bytes() noexcept { return unknown; }
 
 /// Access is inherited from the directory here.
 [[nodiscard]] inline outcome set_permissions(const char*, std::uint32_t) noexcept { return {}; }
@@ -352,7 +357,7 @@ inline constexpr bool replaces_open_files = false;
 
 /// How much more this user can write to the file system of a directory.
 [[nodiscard]] inline outcome free_space(const char* directory, std::uint64_t& size_bytes) noexcept {
-    array<wchar_t> wide;
+    vector<wchar_t> wide;
     if (const outcome came = widen(directory, {}, wide); !came) return came;
     return ::GetDiskFreeSpaceExW(wide.data(), reinterpret_cast<union ::_ULARGE_INTEGER*>(&size_bytes), nullptr, nullptr) != 0
                ? outcome{}
@@ -362,7 +367,7 @@ inline constexpr bool replaces_open_files = false;
 /// Opens a file for reading and writing, makes it if it is not there, and keeps every other caller out until it is closed, by
 /// whatever means.
 [[nodiscard]] inline outcome lock_file(const char* path, bool make, handle& file) noexcept {
-    array<wchar_t> wide;
+    vector<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
     // Shared with nobody who reads or writes; FILE_SHARE_DELETE lets remove_locked take the name before the lock ends.
     // FILE_FLAG_OPEN_REPARSE_POINT: a link is not followed, somebody else's file would be written to.
@@ -384,14 +389,14 @@ inline constexpr bool replaces_open_files = false;
 
 /// Removes a file that lock_file gave, and closes it: whoever opened it in between would keep it there.
 inline void remove_locked(handle file, const char* path) noexcept {
-    array<wchar_t> wide;
+    vector<wchar_t> wide;
     if (widen(path, {}, wide)) (void)::DeleteFileW(wide.data());
     ::CloseHandle(file);
 }
 
 /// The one path of a directory that has no links, `.` or `..` in it.
-[[nodiscard]] inline outcome real_path(const char* path, array<char>& real) noexcept {
-    array<wchar_t> wide;
+[[nodiscard]] inline outcome real_path(const char* path, vector<char>& real) noexcept {
+    vector<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
     void* const opened = ::CreateFileW(wide.data(), 0, 7, nullptr, 3, 0x02000000ul, nullptr);  // FILE_FLAG_BACKUP_SEMANTICS
     if (reinterpret_cast<std::intptr_t>(opened) == -1) return failed();
@@ -410,20 +415,20 @@ inline void remove_locked(handle file, const char* path) noexcept {
 }
 
 [[nodiscard]] inline outcome remove_file(const char* path) noexcept {
-    array<wchar_t> wide;
+    vector<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
     return ::DeleteFileW(wide.data()) != 0 ? outcome{} : failed_at(wide);
 }
 
 [[nodiscard]] inline outcome make_directory(const char* path, std::uint32_t = directory_permissions) noexcept {
-    array<wchar_t> wide;
+    vector<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
     return ::CreateDirectoryW(wide.data(), nullptr) != 0 ? outcome{} : failed_at(wide);
 }
 
 /// Removes an empty directory.
 [[nodiscard]] inline outcome remove_directory(const char* path) noexcept {
-    array<wchar_t> wide;
+    vector<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
     return ::RemoveDirectoryW(wide.data()) != 0 ? outcome{} : failed_at(wide);
 }
@@ -443,7 +448,7 @@ template <class F>
     path_kind kind{};
     if (const outcome came = kind_of(path, kind); !came) return came;
     if (kind != path_kind::directory) return failed(267);
-    array<wchar_t> pattern;
+    vector<wchar_t> pattern;
     if (const outcome came = widen(path, L"\\*", pattern); !came) return came;
     void* const search = ::FindFirstFileW(pattern.data(), found_here);
     if (reinterpret_cast<std::intptr_t>(search) == -1) return ::GetLastError() == 2 ? outcome{} : failed();
@@ -474,6 +479,9 @@ template <class F>
 
 inline constexpr bool is_separator(char c) noexcept { return c == '/' || c == '\\'; }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail::os
+}  // namespace os
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

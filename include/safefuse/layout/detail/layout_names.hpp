@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: names under a scope, read against a layout: which tensor, which field, which expert.
 #ifndef SAFEFUSE_LAYOUT_DETAIL_LAYOUT_NAMES_HPP
 #define SAFEFUSE_LAYOUT_DETAIL_LAYOUT_NAMES_HPP
@@ -9,7 +11,9 @@
 #include <safefuse/core/text.hpp>
 #include <safefuse/layout/layout.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
 
 /// How a name relates to a layout.
 enum class name_verdict : std::uint8_t {
@@ -33,7 +37,7 @@ constexpr bool take_number(std::string_view& name, std::uint64_t& number, bool& 
     plain = true;
     while (digits < name.size() && name[digits] >= '0' && name[digits] <= '9') {
         const auto digit = static_cast<std::uint64_t>(name[digits++] - '0');
-        plain = plain && multiply(number, 10, number) && add(number, digit, number);
+        plain = plain && checked_mul(number, 10, number) && checked_add(number, digit, number);
     }
     plain = plain && !(digits > 1 && name[0] == '0');
     name.remove_prefix(digits);
@@ -64,7 +68,7 @@ constexpr bool take_pattern(std::string_view& name, std::string_view pattern, st
 }
 
 /// Reads a name, the scope and its dot taken off, against a layout.
-SAFEFUSE_OUT_OF_LINE constexpr matched_name match(const layout_description& layout, std::string_view local) noexcept {
+SAFEFUSE_NOINLINE constexpr matched_name match(const layout_description& layout, std::string_view local) noexcept {
     matched_name out;
     for (std::size_t t = 0; t < layout.tensors.size(); ++t) {
         std::string_view suffix = local;
@@ -80,7 +84,7 @@ SAFEFUSE_OUT_OF_LINE constexpr matched_name match(const layout_description& layo
 }
 
 /// Appends the name of a tensor of the layout; the inverse of match. False when memory ran out.
-SAFEFUSE_OUT_OF_LINE inline bool spell(text& out, std::string_view pattern, std::uint64_t expert,
+SAFEFUSE_NOINLINE inline bool spell(text& out, std::string_view pattern, std::uint64_t expert,
                                        std::string_view suffix) noexcept {
     const std::size_t hole = find_hole(pattern);
     if (hole == std::string_view::npos) return out.append(pattern) && out.append(suffix);
@@ -88,6 +92,8 @@ SAFEFUSE_OUT_OF_LINE inline bool spell(text& out, std::string_view pattern, std:
            out.append(pattern.substr(hole + expert_hole.size())) && out.append(suffix);
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,7 +1,9 @@
-// safefuse: the composition to o from^-1 of two placements of one part.
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: the composition to o from^-1 of two mappings of one part.
 //
-// A placement maps an index of a part to an entry of a stored tensor. Along each axis of the part
-// the map is mixed-radix: the index is written in digits (index_piece), each with a stride.
+// A mapping maps an index of a part to an entry of a stored tensor. Along each axis of the part
+// the map is mixed-radix: the index is written in digits (mode), each with a stride.
 //
 //   index i = (d1, d0) with extents (I / 64, 64)     from(i) = d1 * 128 + d0     (groups of 64 rows)
 //   index i = (d0)     with extent  (I)              to(i)   = d0                (rows in order)
@@ -17,7 +19,9 @@
 
 #include <safefuse/layout/layout.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
 
 inline constexpr std::size_t max_loops = 6;
 
@@ -43,7 +47,7 @@ struct kept_range {
 };
 
 /// Entries between neighbours along each axis of a stored tensor, row-major.
-SAFEFUSE_OUT_OF_LINE constexpr void row_major(const placement& of,
+SAFEFUSE_NOINLINE constexpr void row_major(const mapping& of,
                                               std::uint64_t (&strides)[max_stored_axes]) noexcept {
     std::uint64_t stride = 1;
     for (std::size_t a = of.axis_count; a-- > 0;) {
@@ -53,8 +57,8 @@ SAFEFUSE_OUT_OF_LINE constexpr void row_major(const placement& of,
 }
 
 /// Where in a stored tensor a part begins, in entries.
-SAFEFUSE_OUT_OF_LINE constexpr std::uint64_t first_entry(const placement& of,
-                                                         const part_placement& part) noexcept {
+SAFEFUSE_NOINLINE constexpr std::uint64_t first_entry(const mapping& of,
+                                                         const part_mapping& part) noexcept {
     std::uint64_t strides[max_stored_axes];
     row_major(of, strides);
     std::uint64_t entry = 0;
@@ -63,38 +67,38 @@ SAFEFUSE_OUT_OF_LINE constexpr std::uint64_t first_entry(const placement& of,
 }
 
 /// How far index `i` of a part axis lies behind index 0, in entries.
-SAFEFUSE_OUT_OF_LINE constexpr std::uint64_t entry_of(const placement& of,
-                                                      const part_placement& part,
+SAFEFUSE_NOINLINE constexpr std::uint64_t entry_of(const mapping& of,
+                                                      const part_mapping& part,
                                                       std::size_t part_axis,
                                                       std::uint64_t i) noexcept {
     std::uint64_t strides[max_stored_axes];
     row_major(of, strides);
     std::uint64_t entry = 0;
-    for (std::size_t p = 0; p < part.piece_count; ++p) {
-        const index_piece& piece = part.pieces[p];
+    for (std::size_t p = 0; p < part.mode_count; ++p) {
+        const mode& piece = part.modes[p];
         if (piece.part_axis == part_axis && piece.extent > 0)
             entry += i / piece.weight % piece.extent * piece.stride * strides[piece.axis];
     }
     return entry;
 }
 
-/// The pieces of one part axis, lowest weight first, with strides in entries; extents of 1 are left out.
+/// The modes of one part axis, lowest weight first, with strides in entries; extents of 1 are left out.
 struct axis_pieces {
     std::uint8_t count = 0;
-    index_piece pieces[max_pieces]{};
+    mode modes[max_modes]{};
 
-    SAFEFUSE_OUT_OF_LINE constexpr axis_pieces(const placement& of, const part_placement& part,
+    SAFEFUSE_NOINLINE constexpr axis_pieces(const mapping& of, const part_mapping& part,
                                                std::size_t part_axis) noexcept {
         std::uint64_t strides[max_stored_axes];
         row_major(of, strides);
-        for (std::size_t p = 0; p < part.piece_count; ++p) {
-            index_piece piece = part.pieces[p];
+        for (std::size_t p = 0; p < part.mode_count; ++p) {
+            mode piece = part.modes[p];
             if (piece.part_axis != part_axis || piece.extent <= 1) continue;
             piece.stride *= strides[piece.axis];
             std::size_t at = count++;
-            for (; at > 0 && pieces[at - 1].weight > piece.weight; --at)
-                pieces[at] = pieces[at - 1];
-            pieces[at] = piece;
+            for (; at > 0 && modes[at - 1].weight > piece.weight; --at)
+                modes[at] = modes[at - 1];
+            modes[at] = piece;
         }
     }
 };
@@ -104,25 +108,25 @@ struct axis_pieces {
 /// wraps within the range begins at 0. Only then is the distance from the first kept index a sum
 /// over digits:
 ///   @post  from(begin + i) = from(begin) + from(i)    for all i < count
-[[nodiscard]] constexpr placement_error take_range(loop_nest& nest, const axis_pieces& from,
+[[nodiscard]] constexpr mapping_error take_range(loop_nest& nest, const axis_pieces& from,
                                                    kept_range kept) noexcept {
     if (kept.count == 0) {
         nest.is_empty = true;
-        return placement_error::none;
+        return mapping_error::none;
     }
     const std::uint64_t last_index = kept.begin + kept.count - 1;
     for (std::size_t p = 0; p < from.count; ++p) {
-        const index_piece& piece = from.pieces[p];
+        const mode& piece = from.modes[p];
         const std::uint64_t first = kept.begin / piece.weight % piece.extent;
         const std::uint64_t last = last_index / piece.weight % piece.extent;
         const bool wraps =
             kept.begin / piece.weight / piece.extent != last_index / piece.weight / piece.extent;
         const bool counts = wraps || first != last;
         if ((counts && kept.begin % piece.weight != 0) || (wraps && first != 0))
-            return placement_error::uneven_groups;
+            return mapping_error::uneven_groups;
         nest.from_offset += first * piece.stride;
     }
-    return placement_error::none;
+    return mapping_error::none;
 }
 
 /// The common refinement of two mixed-radix systems: the digits of `from` and of `to` are cut where
@@ -130,14 +134,14 @@ struct axis_pieces {
 ///   @post  i = sum of digit_k * (product of the extents before k),  digit_k < extent_k
 ///   @post  from(i) = sum of digit_k * from_stride_k
 ///   @post  to(i)   = sum of digit_k * to_stride_k      for all i < count
-[[nodiscard]] constexpr placement_error refine(loop_nest& nest, const axis_pieces& from,
+[[nodiscard]] constexpr mapping_error refine(loop_nest& nest, const axis_pieces& from,
                                                const axis_pieces& to,
                                                std::uint64_t count) noexcept {
     std::size_t f = 0, t = 0;
     for (std::uint64_t done = 1; done < count;) {
-        if (f == from.count || t == to.count) return placement_error::uneven_groups;
-        const index_piece& a = from.pieces[f];
-        const index_piece& b = to.pieces[t];
+        if (f == from.count || t == to.count) return mapping_error::uneven_groups;
+        const mode& a = from.modes[f];
+        const mode& b = to.modes[t];
         // the source's outermost digit may reach beyond what is kept
         std::uint64_t a_end = f + 1 == from.count ? count : a.weight * a.extent;
         if (a_end > count) a_end = count;
@@ -145,24 +149,24 @@ struct axis_pieces {
         const std::uint64_t end = a_end < b_end ? a_end : b_end;
         const bool nests =
             end > done && end % done == 0 && done % a.weight == 0 && done % b.weight == 0;
-        if (!nests) return placement_error::uneven_groups;
-        if (nest.count == max_loops) return placement_error::too_complex;
+        if (!nests) return mapping_error::uneven_groups;
+        if (nest.count == max_loops) return mapping_error::too_complex;
         nest.loops[nest.count++] = {end / done, done / a.weight * a.stride,
                                     done / b.weight * b.stride};
         done = end;
         if (end == a_end) ++f;
         if (end == b_end) ++t;
     }
-    return placement_error::none;
+    return mapping_error::none;
 }
 
 /// Composes one axis of a part: adds the loops of to o from^-1 for the kept indices, innermost
 /// first. The source holds the whole axis, the destination only what is kept.
 ///   @post  the loops and offsets visit the pairs (from(begin + i), to(i)) for all i < count
-[[nodiscard]] constexpr placement_error compose_axis(loop_nest& nest, const axis_pieces& from,
+[[nodiscard]] constexpr mapping_error compose_axis(loop_nest& nest, const axis_pieces& from,
                                                      const axis_pieces& to,
                                                      kept_range kept) noexcept {
-    if (const auto error = take_range(nest, from, kept); error != placement_error::none)
+    if (const auto error = take_range(nest, from, kept); error != mapping_error::none)
         return error;
     return refine(nest, from, to, kept.count);
 }
@@ -199,6 +203,8 @@ constexpr void coalesce(loop_nest& nest) noexcept {
     nest.count = static_cast<std::uint8_t>(kept);
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

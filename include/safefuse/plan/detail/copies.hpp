@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: the last stage of a plan: the strided copies that make the outputs.
 //
 //   inventory, geometry, selection, output_field -> copy_block[]
@@ -12,6 +14,7 @@
 #include <cstdint>
 #include <utility>
 
+#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
@@ -24,22 +27,24 @@
 #include <safefuse/plan/detail/selection.hpp>
 #include <safefuse/tensor/dtype.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
 
 static_assert(max_loops <= max_copy_loops);
 
 /// The copies of a plan.
 struct copy_list {
-    array<copy_block> blocks;        ///< what is copied
-    array<copy_block> equal_blocks;  ///< what is compared only: as in copy_plan
+    vector<copy_block> blocks;        ///< what is copied
+    vector<copy_block> equal_blocks;  ///< what is compared only: as in copy_plan
 };
 
 /// One part on both sides of a plan.
 struct moved_part {
-    const placement& from;
-    const part_placement& from_part;
-    const placement& to;
-    const part_placement& to_part;
+    const mapping& from;
+    const part_mapping& from_part;
+    const mapping& to;
+    const part_mapping& to_part;
     bool from_per_expert;  ///< the source has a tensor for each expert
     bool to_per_expert;    ///< the destination has
     kept_range experts;    ///< that move; one where the part is no expert's
@@ -53,44 +58,44 @@ struct moved_part {
 
 // ---------------------------------------------------------------------------------------- loops
 
-/// The range of one axis of a part that moves, in entries. Axis 0 is the expert's index, own_axis the
+/// The range of one axis of a part that moves, in entries. Axis 0 is the expert's index, trailing_axis the
 /// field's own; those between are the part's.
-[[nodiscard]] inline placement_error range_of(kept_range& range, const moved_part& part,
+[[nodiscard]] inline mapping_error range_of(kept_range& range, const moved_part& part,
                                               std::size_t axis, const field_form& form,
-                                              const part_extents& extents,
+                                              const layout_args& extents,
                                               const selection& kept) noexcept {
     if (axis == 0) {
         range = part.experts;
-        return placement_error::none;
+        return mapping_error::none;
     }
-    if (axis == own_axis) {
+    if (axis == trailing_axis) {
         range = {0, form.entries > 1 ? form.entries : 1};
-        return placement_error::none;
+        return mapping_error::none;
     }
-    const std::uint8_t symbol = symbol_of(extents, part.to_part.extents[axis - 1]);
-    return entries_of(kept.kept[symbol], extents.values[symbol], form.granule[axis - 1], range);
+    const std::uint8_t dim = symbol_of(extents, part.to_part.extents[axis - 1]);
+    return entries_of(kept.kept[dim], extents.values[dim], form.block_size[axis - 1], range);
 }
 
 /// Composes all axes of a part: the expert's index where it is a loop, the part's own axes, the
 /// field's own axis. Units: entries.
 ///   @post   the nest visits (from(i), to(i - begin)) for every kept index i of the part
-[[nodiscard]] inline placement_error compose_part(loop_nest& nest, const moved_part& part,
+[[nodiscard]] inline mapping_error compose_part(loop_nest& nest, const moved_part& part,
                                                   const field_form& form,
-                                                  const part_extents& extents,
+                                                  const layout_args& extents,
                                                   const selection& kept) noexcept {
-    for (std::size_t axis = part.loops_over_experts() ? 0 : 1; axis <= own_axis; ++axis) {
-        if (axis > part.to_part.part_axes && axis != own_axis) continue;
+    for (std::size_t axis = part.loops_over_experts() ? 0 : 1; axis <= trailing_axis; ++axis) {
+        if (axis > part.to_part.part_axes && axis != trailing_axis) continue;
         kept_range range;
         auto error = range_of(range, part, axis, form, extents, kept);
-        if (error == placement_error::none)
+        if (error == mapping_error::none)
             error = compose_axis(nest, {part.from, part.from_part, axis},
                                  {part.to, part.to_part, axis}, range);
-        if (error != placement_error::none || nest.is_empty) return error;
+        if (error != mapping_error::none || nest.is_empty) return error;
     }
     coalesce(nest);
     nest.from_offset += first_entry(part.from, part.from_part);
     nest.to_offset += first_entry(part.to, part.to_part);
-    return placement_error::none;
+    return mapping_error::none;
 }
 
 /// A loop nest in bytes: the loops of a block, and the bits of an entry for its offsets.
@@ -121,11 +126,11 @@ struct byte_loops {
 // --------------------------------------------------------------------------------------- blocks
 
 /// The blocks of one part: one, or one for each expert that moves.
-///   fails   cuts_granule (a copy begins or ends inside a byte), unnested_groups, out_of_memory
+///   fails   splits_block (a copy begins or ends inside a byte), unnested_groups, out_of_memory
 [[nodiscard]] inline result<void> emit_part(const inventory& of, const part_origin& origin,
                                             std::uint32_t field, const moved_part& part,
                                             const loop_nest& nest, const output_field& into,
-                                            array<copy_block>& blocks) noexcept {
+                                            vector<copy_block>& blocks) noexcept {
     const std::uint64_t entry_bits = bits(into.type);
     const byte_loops bytes = in_bytes(nest, entry_bits);
     const bool one_block = part.loops_over_experts();
@@ -138,9 +143,9 @@ struct byte_loops {
         if (!one_block && !part.to_per_expert) to_entry += entry_of(part.to, part.to_part, 0, i);
         const std::uint64_t from_bits = from_entry * entry_bits, to_bits = to_entry * entry_bits;
         if (!bytes.whole_bytes || from_bits % 8 != 0 || to_bits % 8 != 0)
-            return misplaced(placement_error::cuts_granule, {});
+            return misplaced(mapping_error::splits_block, {});
         const std::uint32_t index = of.at(origin.tensor, field, part.from_per_expert ? e : 0);
-        const tensor_place place = of.set.place(index);
+        const tensor_location place = of.set.place(index);
         copy_block block = bytes.shape;
         block.source = place.source;
         block.output = into.first_output + static_cast<std::uint32_t>(part.to_per_expert ? i : 0);
@@ -155,15 +160,15 @@ struct byte_loops {
 }
 
 /// Composes part `p` of an output and adds its blocks.
-///   fails   cuts_granule, unnested_groups, out_of_memory
+///   fails   splits_block, unnested_groups, out_of_memory
 [[nodiscard]] inline result<void> copy_part(const inventory& of, const geometry& shapes,
                                             const selection& kept, const output_field& into,
-                                            std::size_t p, array<copy_block>& blocks) noexcept {
+                                            std::size_t p, vector<copy_block>& blocks) noexcept {
     const part_origin& origin = into.origins.parts[p];
     const tensor_description& from_tensor = of.layout->tensors[origin.tensor];
     const field_form& form = *shapes.forms[into.origins.field];
-    const placement from = place(from_tensor, form, shapes.extents);
-    const part_placement& to_part = into.placed.parts[p];
+    const mapping from = place(from_tensor, form, shapes.extents);
+    const part_mapping& to_part = into.placed.parts[p];
     const std::uint8_t group = symbol_of(shapes.extents, to_part.experts);
     const moved_part part{from,
                           from.parts[origin.part],
@@ -171,17 +176,17 @@ struct byte_loops {
                           to_part,
                           from_tensor.per_expert(),
                           into.tensor->per_expert(),
-                          group == no_symbol ? kept_range{0, 1} : kept.kept[group],
-                          group != no_symbol};
+                          group == no_dim ? kept_range{0, 1} : kept.kept[group],
+                          group != no_dim};
     loop_nest nest;
     const auto error = compose_part(nest, part, form, shapes.extents, kept);
-    if (error != placement_error::none) return misplaced(error, {});
+    if (error != mapping_error::none) return misplaced(error, {});
     if (nest.is_empty) return {};
     return emit_part(of, origin, into.origins.field, part, nest, into, blocks);
 }
 
 /// Whether a part is stored where one before it is: they share the field.
-[[nodiscard]] inline bool lies_on_another(const placement& placed, std::size_t part) noexcept {
+[[nodiscard]] inline bool lies_on_another(const mapping& placed, std::size_t part) noexcept {
     bool any_shared = false;
     for (std::size_t a = 0; a < placed.axis_count; ++a)
         any_shared = any_shared || placed.axes[a].is_shared;
@@ -195,7 +200,7 @@ struct byte_loops {
 }
 
 /// Whether every block is inside its output.
-[[nodiscard]] inline bool are_inside(sequence<const copy_block> blocks,
+[[nodiscard]] inline bool are_inside(span<const copy_block> blocks,
                                      const output_field& into) noexcept {
     bool inside = true;
     for (const copy_block& block : blocks)
@@ -206,18 +211,18 @@ struct byte_loops {
 
 /// Whether blocks make every byte of their outputs and no other. A term of a caller's own may be
 /// wrong: it must not write elsewhere, nor leave bytes unmade.
-[[nodiscard]] inline bool fill(sequence<const copy_block> blocks,
+[[nodiscard]] inline bool fill(span<const copy_block> blocks,
                                const output_field& into) noexcept {
     std::uint64_t made_bytes = 0, wanted_bytes = 0;
-    bool fits = multiply(into.count, into.size_bytes, wanted_bytes) && are_inside(blocks, into);
+    bool fits = checked_mul(into.count, into.size_bytes, wanted_bytes) && are_inside(blocks, into);
     for (const copy_block& block : blocks)
-        fits = fits && add(made_bytes, block.size_bytes(), made_bytes);
+        fits = fits && checked_add(made_bytes, block.size_bytes(), made_bytes);
     return fits && made_bytes == wanted_bytes;
 }
 
 /// Adds the copies of all parts of an output.
 ///   scope   of the destination
-///   fails   cuts_granule, unnested_groups, shape_mismatch (a term does not fill its tensor),
+///   fails   splits_block, unnested_groups, shape_mismatch (a term does not fill its tensor),
 ///           out_of_memory
 [[nodiscard]] inline result<void> add_copies(copy_list& list, const inventory& of,
                                              const geometry& shapes, const selection& kept,
@@ -225,15 +230,15 @@ struct byte_loops {
                                              std::string_view scope) noexcept {
     const std::size_t first_block = list.blocks.size(), first_equal = list.equal_blocks.size();
     for (std::size_t p = 0; p < into.placed.part_count; ++p) {
-        array<copy_block>& blocks =
+        vector<copy_block>& blocks =
             lies_on_another(into.placed, p) ? list.equal_blocks : list.blocks;
         auto done = copy_part(of, shapes, kept, into, p, blocks);
         if (done) continue;
         if (done.error().tensor.empty()) done.error().tensor = any_name(scope, into);
         return done;
     }
-    if (fill(list.blocks.span().subspan(first_block), into) &&
-        are_inside(list.equal_blocks.span().subspan(first_equal), into))
+    if (fill(list.blocks.view().subspan(first_block), into) &&
+        are_inside(list.equal_blocks.view().subspan(first_equal), into))
         return {};
     return refuse(errc::shape_mismatch, any_name(scope, into),
                   "a term of the layout does not fill its tensor");
@@ -267,7 +272,7 @@ inline void close_gaps(copy_block& block) noexcept {
 
 /// Orders blocks by their sources.
 ///   fails   out_of_memory
-[[nodiscard]] inline result<void> sort_blocks(array<copy_block>& blocks) noexcept {
+[[nodiscard]] inline result<void> sort_blocks(vector<copy_block>& blocks) noexcept {
     // what is sorted is small: blocks are ten times as large
     struct place {
         std::uint32_t source;
@@ -277,14 +282,14 @@ inline void close_gaps(copy_block& block) noexcept {
     const auto before = [](const place& a, const place& b) noexcept {
         return a.source != b.source ? a.source < b.source : a.source_offset < b.source_offset;
     };
-    array<place> places;
-    array<copy_block> sorted;
+    vector<place> places;
+    vector<copy_block> sorted;
     if (!places.reserve(blocks.size()) || !sorted.reserve(blocks.size())) return no_memory();
     for (const copy_block& each : blocks) {
         const auto number = static_cast<std::uint32_t>(places.size());
         if (!places.push({each.source, number, each.source_offset})) return no_memory();
     }
-    if (!detail::sort(places.span(), before)) return no_memory();
+    if (!detail::sort(places.view(), before)) return no_memory();
     for (const place& each : places)
         if (!sorted.push(blocks[each.block])) return no_memory();
     blocks = std::move(sorted);
@@ -293,7 +298,7 @@ inline void close_gaps(copy_block& block) noexcept {
 
 /// Joins sorted blocks that continue one another.
 ///   @post   the same bytes are copied to the same places
-inline void join_blocks(array<copy_block>& blocks) noexcept {
+inline void join_blocks(vector<copy_block>& blocks) noexcept {
     std::size_t kept = 0;
     for (std::size_t i = 0; i < blocks.size(); ++i) {
         const copy_block& next = blocks[i];
@@ -310,13 +315,15 @@ inline void join_blocks(array<copy_block>& blocks) noexcept {
 /// Orders the copies by source and offset, and joins neighbours.
 ///   fails   out_of_memory
 [[nodiscard]] inline result<void> order_copies(copy_list& list) noexcept {
-    for (array<copy_block>* const blocks : {&list.blocks, &list.equal_blocks}) {
+    for (vector<copy_block>* const blocks : {&list.blocks, &list.equal_blocks}) {
         if (auto sorted = sort_blocks(*blocks); !sorted) return sorted;
         join_blocks(*blocks);
     }
     return {};
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,10 +1,12 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: the second stage of a plan: the shapes of an inventory give every extent its value and
 // every field its form.
 //
 //   inventory -> geometry
 //
 // Each axis of a stored tensor is one equation over the extents, with a single product:
-//   stored extent * granule = coefficient * product of extents      (gate_up_proj, axis 1: 2 * I)
+//   stored extent * block_size = coefficient * product of extents      (gate_up_proj, axis 1: 2 * I)
 // An equation with one unknown extent gives it. solve_extents goes through the equations until none
 // gives anything new. Then every tensor must have the shape and the dtype that the extents ask for.
 #ifndef SAFEFUSE_PLAN_DETAIL_GEOMETRY_HPP
@@ -24,25 +26,27 @@
 #include <safefuse/tensor/dtype.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
 
 /// What the shapes of an inventory tell.
 struct geometry {
-    part_extents extents;            ///< every extent that a part mentions has its value
-    array<const field_form*> forms;  ///< by field of the source's layout; null: not stored
+    layout_args extents;            ///< every extent that a part mentions has its value
+    vector<const field_form*> forms;  ///< by field of the source's layout; null: not stored
 };
 
-/// The axes of a placement that show in a shape.
+/// The axes of a mapping that show in a shape.
 struct placed_shape {
     std::uint64_t extents[max_stored_axes]{};
     std::size_t rank = 0;
 
-    SAFEFUSE_OUT_OF_LINE explicit placed_shape(const placement& placed) noexcept {
+    SAFEFUSE_NOINLINE explicit placed_shape(const mapping& placed) noexcept {
         for (std::size_t a = 0; a < placed.axis_count; ++a)
             if (placed.axes[a].present) extents[rank++] = placed.axes[a].extent;
     }
-    [[nodiscard]] sequence<const std::uint64_t> view() const noexcept { return {extents, rank}; }
-    [[nodiscard]] SAFEFUSE_OUT_OF_LINE bool equals(shape_view shape) const noexcept {
+    [[nodiscard]] span<const std::uint64_t> view() const noexcept { return {extents, rank}; }
+    [[nodiscard]] SAFEFUSE_NOINLINE bool equals(shape_view shape) const noexcept {
         bool same = shape.size() == rank;
         for (std::size_t a = 0; same && a < rank; ++a) same = shape[a] == extents[a];
         return same;
@@ -50,10 +54,10 @@ struct placed_shape {
 };
 
 /// Where the parts of a tensor are, for given extents, in one form of a field.
-[[nodiscard]] SAFEFUSE_OUT_OF_LINE inline placement place(const tensor_description& tensor,
+[[nodiscard]] SAFEFUSE_NOINLINE inline mapping place(const tensor_description& tensor,
                                                           const field_form& form,
-                                                          const part_extents& extents) noexcept {
-    part_extents of_field = extents;
+                                                          const layout_args& extents) noexcept {
+    layout_args of_field = extents;
     of_field.field = &form;
     return tensor.place(of_field);
 }
@@ -61,35 +65,35 @@ struct placed_shape {
 // ------------------------------------------------------------------------------------- failures
 
 /// Why a layout cannot place what a tensor should hold.
-[[nodiscard]] SAFEFUSE_RARE inline failure misplaced(placement_error why,
+[[nodiscard]] SAFEFUSE_COLD inline failure misplaced(mapping_error why,
                                                      const text& tensor) noexcept {
-    failure error{.code = errc::cuts_granule, .tensor = tensor};
+    failure error{.code = errc::splits_block, .tensor = tensor};
     switch (why) {
-    case placement_error::none:
-    case placement_error::cuts_granule: break;
-    case placement_error::unequal_extents:
+    case mapping_error::none:
+    case mapping_error::splits_block: break;
+    case mapping_error::unequal_extents:
         error.code = errc::shape_mismatch, error.detail = "parts that are put together differ";
         break;
-    case placement_error::uneven_groups: error.code = errc::unnested_groups; break;
-    case placement_error::too_complex:
+    case mapping_error::uneven_groups: error.code = errc::unnested_groups; break;
+    case mapping_error::too_complex:
         error.code = errc::unnested_groups;
         error.detail = "the layout needs more strides than a plan has";
         break;
-    case placement_error::overflow: error.code = errc::size_overflow; break;
+    case mapping_error::overflow: error.code = errc::size_overflow; break;
     }
     return error;
 }
 
-[[nodiscard]] SAFEFUSE_RARE inline failure wrong_rank(const inventory& of, std::uint32_t index,
-                                                      const placement& placed) noexcept {
+[[nodiscard]] SAFEFUSE_COLD inline failure wrong_rank(const inventory& of, std::uint32_t index,
+                                                      const mapping& placed) noexcept {
     failure error = fault(of.set, errc::shape_mismatch, index, "another number of axes");
     error.expected = placed_shape{placed}.rank;
     error.actual = of.set.spec(index).shape.size();
     return error;
 }
 
-SAFEFUSE_RARE inline void append_shape(text& out, dtype type,
-                                       sequence<const std::uint64_t> shape) noexcept {
+SAFEFUSE_COLD inline void append_shape(text& out, dtype type,
+                                       span<const std::uint64_t> shape) noexcept {
     out.append(name(type));
     out.append(" [");
     for (std::size_t a = 0; a < shape.size(); ++a) {
@@ -101,7 +105,7 @@ SAFEFUSE_RARE inline void append_shape(text& out, dtype type,
 
 // -------------------------------------------------------------------------------------- extents
 
-/// One equation over the extents: extent * granule = coefficient * product of symbols.
+/// One equation over the extents: extent * block_size = coefficient * product of dims.
 struct axis_equation {
     std::uint64_t extent;     ///< of the stored tensor
     const stored_axis& axis;  ///< what the layout puts there
@@ -118,26 +122,26 @@ struct solution {
 /// Solves an equation for the extent that it does not know, if it is the only one.
 ///   @post   outcome::extent: the equation holds, and one more extent is known
 [[nodiscard]] inline solution solve(const axis_equation& of, extent_table& extents) noexcept {
-    const unsigned unknown = of.axis.symbols & ~extents.known;
+    const unsigned unknown = of.axis.dims & ~extents.known;
     const bool has_one_unknown = unknown != 0 && (unknown & (unknown - 1)) == 0;
     if (of.axis.coefficient == 0 || !has_one_unknown) return {};
     solution out{solution::outcome::overflow, of.axis.coefficient, 0};
-    for (std::size_t s = 0; s < extents.x.symbol_count; ++s)
-        if ((of.axis.symbols & extents.known & (1u << s)) != 0 &&
-            !multiply(out.divisor, extents.x.values[s], out.divisor))
+    for (std::size_t s = 0; s < extents.x.dim_count; ++s)
+        if ((of.axis.dims & extents.known & (1u << s)) != 0 &&
+            !checked_mul(out.divisor, extents.x.values[s], out.divisor))
             return out;
-    if (!multiply(of.extent, of.axis.granule, out.elements)) return out;
+    if (!checked_mul(of.extent, of.axis.block_size, out.elements)) return out;
     if (out.divisor == 0 && out.elements == 0) return {};  // tells nothing; another tensor may
     out.what = solution::outcome::no_whole_number;
     if (out.divisor == 0 || out.elements % out.divisor != 0) return out;
-    for (std::size_t s = 0; s < extents.x.symbol_count; ++s)
+    for (std::size_t s = 0; s < extents.x.dim_count; ++s)
         if ((unknown & (1u << s)) != 0) extents.x.values[s] = out.elements / out.divisor;
     extents.known |= unknown;
     out.what = solution::outcome::extent;
     return out;
 }
 
-[[nodiscard]] SAFEFUSE_RARE inline failure unsolved(const inventory& of, std::uint32_t index,
+[[nodiscard]] SAFEFUSE_COLD inline failure unsolved(const inventory& of, std::uint32_t index,
                                                     const solution& why) noexcept {
     if (why.what == solution::outcome::overflow) return fault(of.set, errc::size_overflow, index);
     failure error = fault(of.set, errc::shape_mismatch, index,
@@ -153,9 +157,9 @@ struct solution {
 [[nodiscard]] inline result<void> solve_tensor(const inventory& of, const found_tensor& tensor,
                                                const field_form& form, extent_table& extents,
                                                bool& progress) noexcept {
-    part_extents unset = extents.x;
+    layout_args unset = extents.x;
     for (std::uint64_t& value : unset.values) value = 0;
-    const placement placed = place(of.layout->tensors[tensor.tensor], form, unset);
+    const mapping placed = place(of.layout->tensors[tensor.tensor], form, unset);
     const shape_view shape = of.set.spec(tensor.index).shape;
     std::size_t shown = 0;
     for (std::size_t a = 0; a < placed.axis_count; ++a) {
@@ -175,15 +179,15 @@ struct solution {
 ///   fails   shape_mismatch, size_overflow
 [[nodiscard]] inline result<void> check_shares(const expert_groups& groups,
                                                const extent_table& extents) noexcept {
-    for (std::uint8_t s = 0; s < extents.x.symbol_count; ++s) {
-        const bool begins_chain = groups.before(s) == no_symbol && groups.after(s) != no_symbol;
+    for (std::uint8_t s = 0; s < extents.x.dim_count; ++s) {
+        const bool begins_chain = groups.before(s) == no_dim && groups.after(s) != no_dim;
         if (!extents.is_used(s) || !begins_chain) continue;
         std::uint64_t count = 0;
-        for (std::uint8_t each = s; each != no_symbol; each = groups.after(each))
-            if (!add(count, extents.x.values[each], count)) return refuse(errc::size_overflow, {});
-        part_extents shares = extents.x;
+        for (std::uint8_t each = s; each != no_dim; each = groups.after(each))
+            if (!checked_add(count, extents.x.values[each], count)) return refuse(errc::size_overflow, {});
+        layout_args shares = extents.x;
         divide_experts(shares, groups, s, count);
-        for (std::size_t each = 0; each < shares.symbol_count; ++each)
+        for (std::size_t each = 0; each < shares.dim_count; ++each)
             if (shares.values[each] != extents.x.values[each])
                 return refuse(errc::shape_mismatch, {},
                               "groups of experts that share their numbers are of unequal size",
@@ -214,7 +218,7 @@ struct solution {
 // --------------------------------------------------------------------------------------- shapes
 
 /// How many tensors of the set a tensor of the source's layout is: one for each expert, or one.
-[[nodiscard]] inline std::uint64_t tensors_in(const inventory& of, const part_extents& x,
+[[nodiscard]] inline std::uint64_t tensors_in(const inventory& of, const layout_args& x,
                                               std::uint32_t tensor) noexcept {
     if (!of.layout->tensors[tensor].per_expert()) return 1;
     return x.values[of.groups.of_tensor[tensor].count];
@@ -227,7 +231,7 @@ struct solution {
     const std::uint64_t held = set.place(index).size_bytes;
     std::uint64_t size_bytes = 0, end = 0;
     if (tensor_size(spec.type, spec.shape, size_bytes) == size_verdict::fits &&
-        size_bytes == held && add(set.place(index).offset, held, end))
+        size_bytes == held && checked_add(set.place(index).offset, held, end))
         return {};
     failure error = fault(set, errc::size_mismatch, index);
     error.expected = size_bytes;
@@ -236,7 +240,7 @@ struct solution {
 }
 
 /// A tensor has another shape or dtype than it should.
-[[nodiscard]] SAFEFUSE_RARE inline failure misfit(const tensor_set_ref& set, std::uint32_t index,
+[[nodiscard]] SAFEFUSE_COLD inline failure misfit(const tensor_set_ref& set, std::uint32_t index,
                                                   dtype type,
                                                   const placed_shape& expected) noexcept {
     const tensor_spec spec = set.spec(index);
@@ -250,7 +254,7 @@ struct solution {
 
 /// Whether all tensors of a field of a tensor have the shape `expected`, and one dtype.
 ///   fails   shape_mismatch, dtype_mismatch, size_mismatch
-[[nodiscard]] inline result<void> check_shapes(const inventory& of, const part_extents& x,
+[[nodiscard]] inline result<void> check_shapes(const inventory& of, const layout_args& x,
                                                std::uint32_t t, std::uint32_t f,
                                                const placed_shape& expected) noexcept {
     const dtype type = of.set.spec(of.at(t, f, 0)).type;
@@ -272,15 +276,15 @@ struct solution {
 
 /// Whether all tensors of a field have the shape that a form and the extents ask for, and each
 /// tensor of the layout one dtype.
-///   fails   shape_mismatch, dtype_mismatch, size_mismatch, cuts_granule, unnested_groups,
+///   fails   shape_mismatch, dtype_mismatch, size_mismatch, splits_block, unnested_groups,
 ///           size_overflow
 [[nodiscard]] inline result<void> check_field(const inventory& of, std::uint32_t field,
                                               const field_form& form,
-                                              const part_extents& x) noexcept {
+                                              const layout_args& x) noexcept {
     for (std::uint32_t t = 0; t < of.layout->tensors.size(); ++t) {
         if (!of.has(t, field)) continue;
-        const placement placed = place(of.layout->tensors[t], form, x);
-        if (placed.error != placement_error::none)
+        const mapping placed = place(of.layout->tensors[t], form, x);
+        if (placed.error != mapping_error::none)
             return misplaced(placed.error, first_name(of, x, t, field));
         if (auto same = check_shapes(of, x, t, field, placed_shape{placed}); !same) return same;
     }
@@ -296,7 +300,7 @@ struct form_trial {
 };
 
 /// Tries a form. The field that holds the parts themselves tells the extents; the others have them.
-[[nodiscard]] SAFEFUSE_OUT_OF_LINE inline form_trial try_form(const inventory& of,
+[[nodiscard]] SAFEFUSE_NOINLINE inline form_trial try_form(const inventory& of,
                                                               std::uint32_t field,
                                                               const field_form& form,
                                                               const extent_table& known,
@@ -310,12 +314,12 @@ struct form_trial {
 /// How many tensors of a field have the shape that a form and the extents ask for.
 [[nodiscard]] inline std::uint64_t count_fitting(const inventory& of, std::uint32_t field,
                                                  const field_form& form,
-                                                 const part_extents& x) noexcept {
+                                                 const layout_args& x) noexcept {
     std::uint64_t count = 0;
     for (const found_tensor& each : of.found) {
         if (each.field != field) continue;
-        const placement placed = place(of.layout->tensors[each.tensor], form, x);
-        if (placed.error == placement_error::none &&
+        const mapping placed = place(of.layout->tensors[each.tensor], form, x);
+        if (placed.error == mapping_error::none &&
             placed_shape{placed}.equals(of.set.spec(each.index).shape))
             ++count;
     }
@@ -334,7 +338,7 @@ struct form_trial {
 /// Whether one entry of a form is several codes; only integers are read so.
 [[nodiscard]] constexpr bool is_packed(const field_form& form) noexcept {
     bool packed = false;
-    for (const std::uint64_t granule : form.granule) packed = packed || granule > 1;
+    for (const std::uint64_t block_size : form.block_size) packed = packed || block_size > 1;
     return packed && form.role == field_role::value;
 }
 
@@ -344,7 +348,7 @@ struct form_trial {
 [[nodiscard]] inline result<const field_form*> choose_form(const inventory& of, std::uint32_t field,
                                                            extent_table& extents,
                                                            bool tells_extents) noexcept {
-    const sequence<const field_form> forms = of.layout->fields[field].field->forms;
+    const span<const field_form> forms = of.layout->fields[field].field->forms;
     const auto may_be = [&](const field_form& form) noexcept {
         return !is_packed(form) || has_integers(of, field);
     };
@@ -378,9 +382,9 @@ struct form_trial {
 }
 
 /// Codes mean nothing without their scales.
-///   fails   unscaled_codes
+///   fails   allow_missing_scales
 [[nodiscard]] inline result<void> check_scales(const inventory& of) noexcept {
-    const sequence<const spelled_field> fields = of.layout->fields;
+    const span<const field_suffix> fields = of.layout->fields;
     for (std::uint32_t t = 0; t < of.layout->tensors.size(); ++t) {
         bool has_scale = false;
         for (std::uint32_t f = 0; f < fields.size(); ++f)
@@ -389,7 +393,7 @@ struct form_trial {
             if (!of.has(t, f) || fields[f].field->role != field_role::value) continue;
             const std::uint32_t index = of.at(t, f, 0);
             const dtype type = of.set.spec(index).type;
-            if (!is_number(type)) return fault(of.set, errc::unscaled_codes, index, name(type));
+            if (!is_number(type)) return fault(of.set, errc::missing_scales, index, name(type));
         }
     }
     return {};
@@ -397,9 +401,9 @@ struct form_trial {
 
 /// The extents of all parts, and the form of each field that the source has. The field that holds
 /// the parts themselves comes first: its shapes tell the extents.
-///   fails   shape_mismatch, dtype_mismatch, size_mismatch, cuts_granule, unnested_groups,
-///           size_overflow, unscaled_codes, out_of_memory
-///   @post   every tensor of the inventory has the shape of its placement
+///   fails   shape_mismatch, dtype_mismatch, size_mismatch, splits_block, unnested_groups,
+///           size_overflow, allow_missing_scales, out_of_memory
+///   @post   every tensor of the inventory has the shape of its mapping
 [[nodiscard]] inline result<geometry> solve_geometry(const inventory& of,
                                                      bool allow_unscaled) noexcept {
     geometry out;
@@ -423,6 +427,8 @@ struct form_trial {
     return out;
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,7 +1,9 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: the first stage of a plan: names become an inventory, which says which tensor of the
 // set is which field of which expert.
 //
-//   name_symbols    two layouts          -> extent_table    every extent gets a number
+//   name_dims    two layouts          -> extent_table    every extent gets a number
 //   match_names     names of the scope   -> found_tensor[]  tensor, field and number of each name
 //   count_experts   found_tensor[]       -> E               the highest number + 1
 //   fill_table      found_tensor[]       -> table           [tensor][field][expert], without holes
@@ -23,61 +25,63 @@
 #include <safefuse/plan/plan_options.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
 
 /// No tensor of the set.
 inline constexpr std::uint32_t absent = ~std::uint32_t{0};
 /// No extent.
-inline constexpr std::uint8_t no_symbol = max_symbols;
+inline constexpr std::uint8_t no_dim = max_dims;
 
-/// The named extents of both layouts of a plan. An extent's index is its symbol; 0 is E.
+/// The named extents of both layouts of a plan. An extent's index is its dim; 0 is E.
 struct extent_table {
-    part_extents x;      ///< names and values; the value of an unknown extent is 0
-    unsigned used = 0;   ///< the symbols that a part mentions, one bit each
-    unsigned known = 0;  ///< the symbols whose values are known, one bit each
+    layout_args x;      ///< names and values; the value of an unknown extent is 0
+    unsigned used = 0;   ///< the dims that a part mentions, one bit each
+    unsigned known = 0;  ///< the dims whose values are known, one bit each
 
-    [[nodiscard]] bool is_used(std::size_t symbol) const noexcept {
-        return (used & (1u << symbol)) != 0;
+    [[nodiscard]] bool is_used(std::size_t dim) const noexcept {
+        return (used & (1u << dim)) != 0;
     }
-    [[nodiscard]] bool is_known(std::size_t symbol) const noexcept {
-        return (known & (1u << symbol)) != 0;
+    [[nodiscard]] bool is_known(std::size_t dim) const noexcept {
+        return (known & (1u << dim)) != 0;
     }
 };
 
-/// The experts that have a part, as symbols.
+/// The experts that have a part, as dims.
 struct group_symbols {
-    std::uint8_t count = no_symbol;   ///< of the extent that counts them; no_symbol: no expert's
-    std::uint8_t behind = no_symbol;  ///< of the extent that counts the experts before them
+    std::uint8_t count = no_dim;   ///< of the extent that counts them; no_dim: no expert's
+    std::uint8_t after = no_dim;  ///< of the extent that counts the experts before them
 };
 
 /// The experts of each tensor of the source's layout. Groups that share the numbers of experts form
 /// a chain: the first is numbered from 0, and each of the others continues the one before it.
 struct expert_groups {
-    array<group_symbols> of_tensor;  ///< by tensor of the source's layout
+    vector<group_symbols> of_tensor;  ///< by tensor of the source's layout
 
-    /// The group before the one counted by `symbol`.
-    [[nodiscard]] std::uint8_t before(std::uint8_t symbol) const noexcept {
+    /// The group before the one counted by `dim`.
+    [[nodiscard]] std::uint8_t before(std::uint8_t dim) const noexcept {
         for (const group_symbols& each : of_tensor)
-            if (each.count == symbol) return each.behind;
-        return no_symbol;
+            if (each.count == dim) return each.after;
+        return no_dim;
     }
     /// The group after it.
-    [[nodiscard]] std::uint8_t after(std::uint8_t symbol) const noexcept {
+    [[nodiscard]] std::uint8_t after(std::uint8_t dim) const noexcept {
         for (const group_symbols& each : of_tensor)
-            if (each.behind == symbol) return each.count;
-        return no_symbol;
+            if (each.after == dim) return each.count;
+        return no_dim;
     }
     /// The first group of its chain.
-    [[nodiscard]] std::uint8_t first(std::uint8_t symbol) const noexcept {
-        while (before(symbol) != no_symbol) symbol = before(symbol);
-        return symbol;
+    [[nodiscard]] std::uint8_t first(std::uint8_t dim) const noexcept {
+        while (before(dim) != no_dim) dim = before(dim);
+        return dim;
     }
     /// The number of a group's first expert.
     ///   @post  the sum of the counts of all groups before it
-    [[nodiscard]] SAFEFUSE_OUT_OF_LINE std::uint64_t first_number(
-        group_symbols group, const part_extents& x) const noexcept {
+    [[nodiscard]] SAFEFUSE_NOINLINE std::uint64_t first_number(
+        group_symbols group, const layout_args& x) const noexcept {
         std::uint64_t number = 0;
-        for (std::uint8_t s = group.behind; s != no_symbol; s = before(s)) number += x.values[s];
+        for (std::uint8_t s = group.after; s != no_dim; s = before(s)) number += x.values[s];
         return number;
     }
 };
@@ -97,10 +101,10 @@ struct inventory {
     const layout_description* layout;  ///< of the source; never null
     extent_table extents{};            ///< what names and the caller tell of them
     expert_groups groups{};
-    array<found_tensor> found{};   ///< in the order of the set
+    vector<found_tensor> found{};   ///< in the order of the set
     std::size_t rows = 1;          ///< experts for which the table has room
-    array<std::uint32_t> table{};  ///< [tensor][field][expert]: index in the set, or absent
-    array<bool> present{};         ///< [tensor][field]
+    vector<std::uint32_t> table{};  ///< [tensor][field][expert]: index in the set, or absent
+    vector<bool> present{};         ///< [tensor][field]
 
     /// Whether the source has a field of a tensor.
     [[nodiscard]] bool has(std::uint32_t tensor, std::uint32_t field) const noexcept {
@@ -126,13 +130,13 @@ struct inventory {
 
 // ------------------------------------------------------------------------------------- failures
 
-SAFEFUSE_RARE inline failure no_memory() noexcept { return {.code = errc::out_of_memory}; }
+SAFEFUSE_COLD inline failure no_memory() noexcept { return {.code = errc::out_of_memory}; }
 
 /// A failure that names a tensor by a name that no tensor of the set may have, or none.
-[[nodiscard]] SAFEFUSE_RARE inline failure refuse(errc code, const text& tensor,
+[[nodiscard]] SAFEFUSE_COLD inline failure refuse(errc code, const text& tensor,
                                                   std::string_view detail = {},
-                                                  std::uint64_t expected = no_number,
-                                                  std::uint64_t actual = no_number) noexcept {
+                                                  std::uint64_t expected = unknown,
+                                                  std::uint64_t actual = unknown) noexcept {
     return {.code = code,
             .tensor = tensor,
             .detail = text{detail},
@@ -141,7 +145,7 @@ SAFEFUSE_RARE inline failure no_memory() noexcept { return {.code = errc::out_of
 }
 
 /// A failure that names a tensor of the set and its file.
-[[nodiscard]] SAFEFUSE_RARE inline failure fault(const tensor_set_ref& set, errc code,
+[[nodiscard]] SAFEFUSE_COLD inline failure fault(const tensor_set_ref& set, errc code,
                                                  std::uint32_t index,
                                                  std::string_view detail = {}) noexcept {
     return {.code = code,
@@ -151,7 +155,7 @@ SAFEFUSE_RARE inline failure no_memory() noexcept { return {.code = errc::out_of
 }
 
 /// The full name of a tensor of a layout, whether it is there or not.
-[[nodiscard]] SAFEFUSE_OUT_OF_LINE inline text full_name(std::string_view scope,
+[[nodiscard]] SAFEFUSE_NOINLINE inline text full_name(std::string_view scope,
                                                          const layout_description& layout,
                                                          std::uint32_t tensor, std::uint32_t field,
                                                          std::uint64_t expert) noexcept {
@@ -162,14 +166,14 @@ SAFEFUSE_RARE inline failure no_memory() noexcept { return {.code = errc::out_of
 }
 
 /// The full name of a field of a tensor of the source, of its group's first expert.
-[[nodiscard]] inline text first_name(const inventory& of, const part_extents& x,
+[[nodiscard]] inline text first_name(const inventory& of, const layout_args& x,
                                      std::uint32_t tensor, std::uint32_t field) noexcept {
     const std::uint64_t number = of.groups.first_number(of.groups.of_tensor[tensor], x);
     return full_name(of.scope, *of.layout, tensor, field, number);
 }
 
 /// An expert has no such tensor.
-[[nodiscard]] SAFEFUSE_RARE inline failure no_expert(errc code, const inventory& of,
+[[nodiscard]] SAFEFUSE_COLD inline failure no_expert(errc code, const inventory& of,
                                                      std::uint32_t tensor, std::uint32_t field,
                                                      std::uint64_t number) noexcept {
     failure error = refuse(code, full_name(of.scope, *of.layout, tensor, field, number));
@@ -177,42 +181,42 @@ SAFEFUSE_RARE inline failure no_memory() noexcept { return {.code = errc::out_of
     return error;
 }
 
-// -------------------------------------------------------------------------------------- symbols
+// -------------------------------------------------------------------------------------- dims
 
-/// The symbol of a name; no_symbol where there is none.
-[[nodiscard]] SAFEFUSE_OUT_OF_LINE inline std::uint8_t symbol_of(const part_extents& x,
+/// The dim of a name; no_dim where there is none.
+[[nodiscard]] SAFEFUSE_NOINLINE inline std::uint8_t symbol_of(const layout_args& x,
                                                                  std::string_view name) noexcept {
-    for (std::uint8_t s = 0; s < x.symbol_count; ++s)
+    for (std::uint8_t s = 0; s < x.dim_count; ++s)
         if (x.names[s] == name) return s;
-    return no_symbol;
+    return no_dim;
 }
-[[nodiscard]] inline group_symbols group_of(const part_extents& x,
-                                            const part_placement& part) noexcept {
-    return {symbol_of(x, part.experts), symbol_of(x, part.behind)};
+[[nodiscard]] inline group_symbols group_of(const layout_args& x,
+                                            const part_mapping& part) noexcept {
+    return {symbol_of(x, part.experts), symbol_of(x, part.after)};
 }
 
-/// Gives the extents of a part their symbols. False where there are too many.
-inline bool add_symbols(extent_table& extents, const part_placement& part) noexcept {
+/// Gives the extents of a part their dims. False where there are too many.
+inline bool add_symbols(extent_table& extents, const part_mapping& part) noexcept {
     const auto use = [&](std::string_view name) noexcept {
-        const std::size_t symbol = extents.x.symbol(name);
-        if (symbol == max_symbols) return false;
-        extents.used |= 1u << symbol;
+        const std::size_t dim = extents.x.dim(name);
+        if (dim == max_dims) return false;
+        extents.used |= 1u << dim;
         return true;
     };
     bool fits =
-        (part.experts.empty() || use(part.experts)) && (part.behind.empty() || use(part.behind));
+        (part.experts.empty() || use(part.experts)) && (part.after.empty() || use(part.after));
     for (std::size_t a = 0; fits && a < part.part_axes; ++a) fits = use(part.extents[a]);
     return fits;
 }
 
 /// Numbers the extents of two layouts in the order in which the layouts mention them.
 ///   fails   unnested_groups (too many extents), out_of_memory
-[[nodiscard]] inline result<void> name_symbols(extent_table& extents, expert_groups& groups,
+[[nodiscard]] inline result<void> name_dims(extent_table& extents, expert_groups& groups,
                                                const layout_description& from,
                                                const layout_description& to) noexcept {
     for (const layout_description* layout : {&from, &to})
         for (const tensor_description& tensor : layout->tensors) {
-            const placement placed = tensor.place(extents.x);
+            const mapping placed = tensor.place(extents.x);
             for (std::size_t p = 0; p < placed.part_count; ++p)
                 if (!add_symbols(extents, placed.parts[p]))
                     return refuse(errc::unnested_groups, {},
@@ -228,9 +232,9 @@ inline bool add_symbols(extent_table& extents, const part_placement& part) noexc
 /// Reads the names of `members`, which begin with a scope of so many characters, against the
 /// source's layout.
 ///   other   the destination's layout, if its tensors must not be there as well; else null
-///   fails   no_experts, leftover_tensor, both_layouts, out_of_memory
-[[nodiscard]] inline result<void> match_names(array<found_tensor>& found, const tensor_set_ref& set,
-                                              sequence<const std::uint32_t> members,
+///   fails   no_experts, unexpected_key, both_layouts, out_of_memory
+[[nodiscard]] inline result<void> match_names(vector<found_tensor>& found, const tensor_set_ref& set,
+                                              span<const std::uint32_t> members,
                                               std::size_t scope_size,
                                               const layout_description& from,
                                               const layout_description* other) noexcept {
@@ -238,7 +242,7 @@ inline bool add_symbols(extent_table& extents, const part_placement& part) noexc
     for (const std::uint32_t index : members) {
         const std::string_view local = set.spec(index).name.substr(scope_size + 1);
         const matched_name name = match(from, local);
-        if (name.verdict == name_verdict::leftover) return fault(set, errc::leftover_tensor, index);
+        if (name.verdict == name_verdict::leftover) return fault(set, errc::unexpected_key, index);
         if (name.verdict == name_verdict::tensor) {
             if (!found.push({name.tensor, name.field, name.expert, index})) return no_memory();
         } else if (other != nullptr && match(*other, local).verdict == name_verdict::tensor) {
@@ -253,16 +257,16 @@ inline bool add_symbols(extent_table& extents, const part_placement& part) noexc
 // -------------------------------------------------------------------------------------- experts
 
 /// Divides `count` experts among a chain of groups: equal shares, rounded up, so that the last ones
-/// get what is left. Returns the symbols of the chain, one bit each.
+/// get what is left. Returns the dims of the chain, one bit each.
 ///   @post  the shares add up to `count`
-SAFEFUSE_OUT_OF_LINE inline unsigned divide_experts(part_extents& x, const expert_groups& groups,
+SAFEFUSE_NOINLINE inline unsigned divide_experts(layout_args& x, const expert_groups& groups,
                                                     std::uint8_t first,
                                                     std::uint64_t count) noexcept {
     std::uint64_t shares = 0;
     unsigned chain = 0;
-    for (std::uint8_t s = first; s != no_symbol; s = groups.after(s)) ++shares;
+    for (std::uint8_t s = first; s != no_dim; s = groups.after(s)) ++shares;
     const std::uint64_t share = count / shares + (count % shares == 0 ? 0 : 1);
-    for (std::uint8_t s = first; s != no_symbol; s = groups.after(s)) {
+    for (std::uint8_t s = first; s != no_dim; s = groups.after(s)) {
         x.values[s] = share < count ? share : count;
         count -= x.values[s];
         chain |= 1u << s;
@@ -272,9 +276,9 @@ SAFEFUSE_OUT_OF_LINE inline unsigned divide_experts(part_extents& x, const exper
 
 /// Names the first number that no tensor has. The highest number of a chain is not below the count
 /// of its names, so some number below that count is missing.
-[[nodiscard]] SAFEFUSE_RARE inline failure missing_number(const inventory& of,
+[[nodiscard]] SAFEFUSE_COLD inline failure missing_number(const inventory& of,
                                                           std::uint8_t chain) noexcept {
-    array<bool> seen;
+    vector<bool> seen;
     if (!seen.resize(of.found.size() + 1, false)) return no_memory();
     const found_tensor* like = nullptr;
     for (std::size_t i = of.found.size(); i-- > 0;) {
@@ -294,14 +298,14 @@ SAFEFUSE_OUT_OF_LINE inline unsigned divide_experts(part_extents& x, const exper
 /// groups. Sets their extents, which are known now, and the rows that the table needs.
 ///   fails   missing_expert (there are fewer names than numbers), out_of_memory
 [[nodiscard]] inline result<void> count_experts(inventory& of) noexcept {
-    std::uint64_t names[max_symbols + 1]{}, highest[max_symbols + 1]{};  // by a chain's first group
+    std::uint64_t names[max_dims + 1]{}, highest[max_dims + 1]{};  // by a chain's first group
     for (const found_tensor& each : of.found) {
         if (!of.layout->tensors[each.tensor].per_expert()) continue;
         const std::uint8_t chain = of.groups.first(of.groups.of_tensor[each.tensor].count);
         if (each.expert > highest[chain]) highest[chain] = each.expert;
         ++names[chain];
     }
-    for (std::uint8_t s = 0; s < of.extents.x.symbol_count; ++s) {
+    for (std::uint8_t s = 0; s < of.extents.x.dim_count; ++s) {
         if (names[s] == 0) continue;
         if (highest[s] >= names[s]) return missing_number(of, s);
         const std::uint64_t count = highest[s] + 1;
@@ -314,15 +318,15 @@ SAFEFUSE_OUT_OF_LINE inline unsigned divide_experts(part_extents& x, const exper
 /// Adds what the caller knows of the extents.
 ///   fails   unexpected_extent (the names say otherwise)
 [[nodiscard]] inline result<void> add_known(extent_table& extents,
-                                            sequence<const known_extent> known) noexcept {
+                                            span<const known_extent> known) noexcept {
     for (const known_extent& each : known) {
-        const std::uint8_t symbol = symbol_of(extents.x, each.name);
-        if (symbol == no_symbol || !extents.is_used(symbol)) continue;
-        std::uint64_t& value = extents.x.values[symbol];
-        if (extents.is_known(symbol) && value != each.value)
+        const std::uint8_t dim = symbol_of(extents.x, each.name);
+        if (dim == no_dim || !extents.is_used(dim)) continue;
+        std::uint64_t& value = extents.x.values[dim];
+        if (extents.is_known(dim) && value != each.value)
             return refuse(errc::unexpected_extent, {}, each.name, each.value, value);
         value = each.value;
-        extents.known |= 1u << symbol;
+        extents.known |= 1u << dim;
     }
     return {};
 }
@@ -343,7 +347,7 @@ inline void assign_group(const inventory& of, found_tensor& found) noexcept {
     }
 }
 
-[[nodiscard]] SAFEFUSE_RARE inline failure duplicate(const inventory& of, const found_tensor& found,
+[[nodiscard]] SAFEFUSE_COLD inline failure duplicate(const inventory& of, const found_tensor& found,
                                                      bool per_expert) noexcept {
     failure error = fault(of.set, errc::duplicate_expert, found.index);
     const group_symbols group = of.groups.of_tensor[found.tensor];
@@ -370,7 +374,7 @@ inline void assign_group(const inventory& of, found_tensor& found) noexcept {
 }
 
 /// Whether an expert has every field that any expert of its group has.
-///   fails   missing_expert (it has none of them), missing_part
+///   fails   missing_expert (it has none of them), missing_key
 [[nodiscard]] inline result<void> check_expert(const inventory& of, std::uint8_t group,
                                                std::uint64_t expert) noexcept {
     bool any = false;
@@ -388,16 +392,16 @@ inline void assign_group(const inventory& of, found_tensor& found) noexcept {
         }
     }
     if (missing_tensor == absent) return {};
-    const group_symbols symbols = of.groups.of_tensor[missing_tensor];
-    const std::uint64_t number = of.groups.first_number(symbols, of.extents.x) + expert;
-    return no_expert(any ? errc::missing_part : errc::missing_expert, of, missing_tensor,
+    const group_symbols dims = of.groups.of_tensor[missing_tensor];
+    const std::uint64_t number = of.groups.first_number(dims, of.extents.x) + expert;
+    return no_expert(any ? errc::missing_key : errc::missing_expert, of, missing_tensor,
                      missing_field, number);
 }
 
 /// The same for all experts of the groups `numbered`, one bit each.
-///   fails   missing_expert, missing_part
+///   fails   missing_expert, missing_key
 [[nodiscard]] inline result<void> check_experts(const inventory& of, unsigned numbered) noexcept {
-    for (std::uint8_t s = 0; s < of.extents.x.symbol_count; ++s) {
+    for (std::uint8_t s = 0; s < of.extents.x.dim_count; ++s) {
         if ((numbered & (1u << s)) == 0) continue;
         for (std::uint64_t e = 0; e < of.extents.x.values[s]; ++e)
             if (auto whole = check_expert(of, s, e); !whole) return whole;
@@ -406,7 +410,7 @@ inline void assign_group(const inventory& of, found_tensor& found) noexcept {
 }
 
 /// Whether every tensor of the layout is there in a field that holds the parts themselves.
-///   fails   missing_part
+///   fails   missing_key
 [[nodiscard]] inline result<void> check_values(const inventory& of) noexcept {
     for (std::uint32_t t = 0; t < of.layout->tensors.size(); ++t) {
         bool has_value = false;
@@ -414,24 +418,24 @@ inline void assign_group(const inventory& of, found_tensor& found) noexcept {
             has_value = has_value ||
                         (of.has(t, f) && of.layout->fields[f].field->role == field_role::value);
         if (!has_value)
-            return refuse(errc::missing_part, first_name(of, of.extents.x, t, of.value_field()));
+            return refuse(errc::missing_key, first_name(of, of.extents.x, t, of.value_field()));
     }
     return {};
 }
 
 /// The inventory of `members`, whose names begin with `scope` and a dot.
 ///   other_may_be_there   false: tensors of the destination's layout are a failure
-///   fails   no_experts, leftover_tensor, both_layouts, missing_expert, missing_part,
+///   fails   no_experts, unexpected_key, both_layouts, missing_expert, missing_key,
 ///           duplicate_expert, unexpected_extent, unnested_groups, out_of_memory
 ///   @post   at(t, f, e) is a tensor of the set for every t and f with has(t, f), and every expert
 ///           e of the group of t
 [[nodiscard]] inline result<inventory> take_inventory(
-    const tensor_set_ref& set, sequence<const std::uint32_t> members, std::string_view scope,
+    const tensor_set_ref& set, span<const std::uint32_t> members, std::string_view scope,
     const layout_description& from, const layout_description& to, bool other_may_be_there,
-    sequence<const known_extent> known) noexcept {
+    span<const known_extent> known) noexcept {
     inventory out{set, scope, &from};
     const layout_description* const other = other_may_be_there ? nullptr : &to;
-    auto done = name_symbols(out.extents, out.groups, from, to);
+    auto done = name_dims(out.extents, out.groups, from, to);
     if (done) done = match_names(out.found, set, members, scope.size(), from, other);
     if (done) done = count_experts(out);
     const unsigned numbered = out.extents.known;
@@ -443,6 +447,8 @@ inline void assign_group(const inventory& of, found_tensor& found) noexcept {
     return out;
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,9 +1,11 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: the fourth stage of a plan: the tensors of the destination, and what each is made of.
 //
 //   inventory, geometry, selection, one field of one tensor of the destination -> output_field
 //
 // A tensor of the destination's layout in one field is one output, or one for each expert. Names
-// and shapes are collected in an output_list.
+// and shapes are per_part_scales in an output_list.
 #ifndef SAFEFUSE_PLAN_DETAIL_OUTPUTS_HPP
 #define SAFEFUSE_PLAN_DETAIL_OUTPUTS_HPP
 
@@ -23,7 +25,9 @@
 #include <safefuse/plan/detail/selection.hpp>
 #include <safefuse/tensor/dtype.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
 
 /// Where a part is stored in the source: a tensor of its layout, and a part of that tensor.
 struct part_origin {
@@ -34,30 +38,30 @@ struct part_origin {
 /// One field of one tensor of the destination: what it is made of.
 struct field_origins {
     std::uint32_t field = absent;           ///< of the source's layout; absent: nothing is made
-    part_origin parts[max_placed_parts]{};  ///< by part of the destination's tensor
+    part_origin parts[max_mapped_parts]{};  ///< by part of the destination's tensor
     std::size_t part_count = 0;
 };
 
 /// One field of one tensor of the destination: what is made.
 struct output_field {
     const tensor_description* tensor = nullptr;  ///< of the destination's layout
-    const spelled_field* spelled = nullptr;      ///< of the destination's layout
+    const field_suffix* spelled = nullptr;      ///< of the destination's layout
     field_origins origins;
-    placement placed;  ///< where the parts are, for the extents that are kept
+    mapping placed;  ///< where the parts are, for the extents that are kept
     dtype type{};
     std::uint64_t size_bytes = 0;    ///< of each of the outputs
     std::uint64_t first_number = 0;  ///< of the first expert, in names
     std::uint64_t count = 1;         ///< how many outputs: one for each expert, or one
     std::uint32_t first_output = 0;  ///< index of the first of them
-    std::uint32_t collected = 0;     ///< as in plan_output
+    std::uint32_t per_part_scales = 0;     ///< as in plan_output
 };
 
 /// The outputs of a plan. Names and shapes are in arrays that may still move: until `bind`, the
 /// sizes of the views count, and their pointers do not.
 struct output_list {
-    array<char> characters;        ///< the scope of the source, then the outputs' full names
-    array<std::uint64_t> extents;  ///< shapes, one after the other
-    array<plan_output> outputs;
+    vector<char> characters;        ///< the scope of the source, then the outputs' full names
+    vector<std::uint64_t> extents;  ///< shapes, one after the other
+    vector<plan_output> outputs;
 };
 
 /// The most experts that the shape of one tensor may claim: a hundred times what any model has. A
@@ -70,10 +74,10 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
 /// The part of that name in the source's layout. can_become, which every plan is checked for, says
 /// that there is one.
 [[nodiscard]] inline part_origin find_part(const layout_description& from,
-                                           const part_extents& extents,
+                                           const layout_args& extents,
                                            std::string_view part) noexcept {
     for (std::uint32_t t = 0; t < from.tensors.size(); ++t) {
-        const placement placed = from.tensors[t].place(extents);
+        const mapping placed = from.tensors[t].place(extents);
         for (std::uint32_t p = 0; p < placed.part_count; ++p)
             if (placed.parts[p].part == part) return {t, p};
     }
@@ -82,10 +86,10 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
 
 /// What a tensor of the destination is made of, whatever the field.
 [[nodiscard]] inline field_origins find_parts(const layout_description& from,
-                                              const part_extents& extents,
+                                              const layout_args& extents,
                                               const tensor_description& tensor) noexcept {
     field_origins out;
-    const placement placed = tensor.place(extents);
+    const mapping placed = tensor.place(extents);
     out.part_count = placed.part_count;
     for (std::size_t p = 0; p < placed.part_count; ++p)
         out.parts[p] = find_part(from, extents, placed.parts[p].part);
@@ -105,7 +109,7 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
     return any ? field : absent;
 }
 
-[[nodiscard]] SAFEFUSE_RARE inline failure other_dtype(const tensor_set_ref& set,
+[[nodiscard]] SAFEFUSE_COLD inline failure other_dtype(const tensor_set_ref& set,
                                                        std::uint32_t index, dtype type) noexcept {
     text detail{"parts of one tensor: "};
     detail.append(name(type));
@@ -115,8 +119,8 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
 }
 
 /// The dtype of what an output is made of.
-///   fails   missing_part (some parts have the field and others do not), dtype_mismatch
-[[nodiscard]] inline result<dtype> common_dtype(const inventory& of, const part_extents& extents,
+///   fails   missing_key (some parts have the field and others do not), dtype_mismatch
+[[nodiscard]] inline result<dtype> common_dtype(const inventory& of, const layout_args& extents,
                                                 const field_origins& from) noexcept {
     std::size_t first = 0;
     while (!of.has(from.parts[first].tensor, from.field)) ++first;
@@ -124,7 +128,7 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
     for (std::size_t p = 0; p < from.part_count; ++p) {
         const std::uint32_t tensor = from.parts[p].tensor;
         if (!of.has(tensor, from.field))
-            return refuse(errc::missing_part, first_name(of, extents, tensor, from.field));
+            return refuse(errc::missing_key, first_name(of, extents, tensor, from.field));
         const std::uint32_t index = of.at(tensor, from.field, 0);
         if (of.set.spec(index).type != type) return other_dtype(of.set, index, type);
     }
@@ -134,21 +138,21 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
 // --------------------------------------------------------------------------------------- layout
 
 /// Whether a field that the source has in one form is known to the destination in that form.
-[[nodiscard]] inline bool has_form(const spelled_field& spelled, const field_form& form) noexcept {
+[[nodiscard]] inline bool has_form(const field_suffix& spelled, const field_form& form) noexcept {
     for (const field_form& each : spelled.field->forms)
         if (each == form) return true;
     return false;
 }
 
 /// How many entries an expert has if each of its parts has one and they are side by side; else 0.
-[[nodiscard]] inline std::uint32_t collected_entries_of(const placement& placed,
+[[nodiscard]] inline std::uint32_t collected_entries_of(const mapping& placed,
                                                         const field_form& form) noexcept {
     bool one_each = placed.part_count > 1 && !form.is_shared && form.entries == 0;
-    for (const std::uint64_t granule : form.granule)
-        one_each = one_each && (granule == 0 || granule == whole_axis);
+    for (const std::uint64_t block_size : form.block_size)
+        one_each = one_each && (block_size == 0 || block_size == whole_axis);
     for (std::size_t p = 0; one_each && p < placed.part_count; ++p)
-        for (std::size_t i = 0; i < placed.parts[p].piece_count; ++i) {
-            const index_piece& piece = placed.parts[p].pieces[i];
+        for (std::size_t i = 0; i < placed.parts[p].mode_count; ++i) {
+            const mode& piece = placed.parts[p].modes[i];
             const bool is_experts = piece.axis == 0 && piece.extent == placed.axes[0].extent;
             one_each = one_each && (piece.part_axis != 0 || is_experts);
         }
@@ -162,7 +166,7 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
            spell(out, field.tensor->name, expert, field.spelled->suffix);
 }
 /// The same for messages: expert 0 stands for all.
-[[nodiscard]] SAFEFUSE_RARE inline text any_name(std::string_view scope,
+[[nodiscard]] SAFEFUSE_COLD inline text any_name(std::string_view scope,
                                                  const output_field& field) noexcept {
     text out;
     static_cast<void>(append_name(out, scope, field, 0));
@@ -181,12 +185,12 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
                   "too many experts for a tensor each", most, field.count);
 }
 
-/// Fills in what the placement of a field tells: size, experts, collected entries.
-///   fails   cuts_granule, shape_mismatch, unnested_groups, size_overflow, partial_byte
+/// Fills in what the mapping of a field tells: size, experts, per_part_scales entries.
+///   fails   splits_block, shape_mismatch, unnested_groups, size_overflow, partial_byte
 [[nodiscard]] inline result<void> measure(output_field& field, const field_form& form,
-                                          const inventory& of, const part_extents& extents,
+                                          const inventory& of, const layout_args& extents,
                                           const selection& kept, std::string_view scope) noexcept {
-    if (field.placed.error != placement_error::none)
+    if (field.placed.error != mapping_error::none)
         return misplaced(field.placed.error, any_name(scope, field));
     const placed_shape shape{field.placed};
     switch (tensor_size(field.type, shape.view(), field.size_bytes)) {
@@ -195,27 +199,27 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
     case size_verdict::fits: break;
     }
     const group_symbols group = group_of(extents, field.placed.parts[0]);
-    const kept_range experts = group.count == no_symbol ? kept_range{0, 1} : kept.kept[group.count];
+    const kept_range experts = group.count == no_dim ? kept_range{0, 1} : kept.kept[group.count];
     field.first_number = of.groups.first_number(group, extents) + experts.begin;
     field.count = field.tensor->per_expert() ? experts.count : 1;
-    field.collected = collected_entries_of(field.placed, form);
+    field.per_part_scales = collected_entries_of(field.placed, form);
     return check_count(of, field, scope);
 }
 
 /// One field of one tensor of the destination, laid out for what is kept.
 ///   parts   what find_parts gave for the tensor; field: what find_field gave, not absent
 ///   scope   of the destination
-///   fails   cuts_granule, missing_part, dtype_mismatch, shape_mismatch, unnested_groups,
+///   fails   splits_block, missing_key, dtype_mismatch, shape_mismatch, unnested_groups,
 ///           size_overflow, partial_byte
 [[nodiscard]] inline result<output_field> lay_out(const inventory& of, const geometry& shapes,
                                                   const selection& kept, std::string_view scope,
                                                   const tensor_description& tensor,
-                                                  const spelled_field& spelled,
+                                                  const field_suffix& spelled,
                                                   const field_origins& from,
                                                   std::size_t first_output) noexcept {
     const field_form& form = *shapes.forms[from.field];
     if (!has_form(spelled, form))
-        return refuse(errc::cuts_granule, {}, "the two layouts give a field different granules");
+        return refuse(errc::splits_block, {}, "the two layouts give a field different block_sizes");
     auto type = common_dtype(of, shapes.extents, from);
     if (!type) return std::move(type).error();
     output_field out{.tensor = &tensor,
@@ -242,7 +246,7 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
         const plan_output output{{{full.view().data(), full.size()}, field.type, shape.view()},
                                  {},
                                  field.size_bytes,
-                                 field.collected};
+                                 field.per_part_scales};
         if (!list.characters.append(full.view().data(), full.size()) ||
             !list.extents.append(shape.extents, shape.rank) || !list.outputs.push(output))
             return no_memory();
@@ -266,21 +270,23 @@ inline void bind(output_list& list, std::size_t first_name, std::size_t scope_si
 }
 
 /// Whether the destination has a name for every field of the source.
-///   fails   leftover_tensor
+///   fails   unexpected_key
 [[nodiscard]] inline result<void> check_fields(const inventory& of,
                                                const layout_description& to) noexcept {
     for (std::uint32_t f = 0; f < of.layout->fields.size(); ++f) {
         bool known = false;
-        for (const spelled_field& spelled : to.fields)
+        for (const field_suffix& spelled : to.fields)
             known = known || spelled.field->name == of.layout->fields[f].field->name;
         for (std::uint32_t t = 0; !known && t < of.layout->tensors.size(); ++t)
             if (of.has(t, f))
-                return fault(of.set, errc::leftover_tensor, of.at(t, f, 0),
+                return fault(of.set, errc::unexpected_key, of.at(t, f, 0),
                              "the other layout has no name for that field");
     }
     return {};
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

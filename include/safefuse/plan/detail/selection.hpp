@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: the third stage of a plan: which range of every extent moves.
 //
 //   extents, options -> selection
@@ -18,17 +20,19 @@
 #include <safefuse/plan/detail/inventory.hpp>
 #include <safefuse/plan/plan_options.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
 
 /// The range of every extent that moves.
 struct selection {
-    part_extents local;              ///< the lengths of the ranges: the destination's extents
-    kept_range kept[max_symbols]{};  ///< by symbol
+    layout_args local;              ///< the lengths of the ranges: the destination's extents
+    kept_range kept[max_dims]{};  ///< by dim
     std::uint64_t expert_count = 0;  ///< how many experts move, in all groups of a chain together
 
-    void keep(std::size_t symbol, std::uint64_t begin, std::uint64_t end) noexcept {
-        kept[symbol] = {begin, end - begin};
-        local.values[symbol] = end - begin;
+    void keep(std::size_t dim, std::uint64_t begin, std::uint64_t end) noexcept {
+        kept[dim] = {begin, end - begin};
+        local.values[dim] = end - begin;
     }
 };
 
@@ -47,7 +51,7 @@ struct selection {
         return kept_range{share * options.slice_rank, share};
     }
     const std::uint64_t first = options.slice_first;
-    const std::uint64_t end = options.slice_end == no_number ? extent : options.slice_end;
+    const std::uint64_t end = options.slice_end == to_end ? extent : options.slice_end;
     if (first > end || end > extent)
         return refuse(errc::out_of_range, {}, name, extent, first > end ? first : end);
     return kept_range{first, end - first};
@@ -55,21 +59,21 @@ struct selection {
 
 /// Keeps the slice of one extent. E is none of these: experts have options of their own.
 ///   fails   out_of_range
-[[nodiscard]] inline result<void> select_slice(selection& of, const part_extents& extents,
+[[nodiscard]] inline result<void> select_slice(selection& of, const layout_args& extents,
                                                std::string_view name,
                                                const plan_options& options) noexcept {
-    const std::uint8_t symbol = symbol_of(extents, name);
-    if (symbol == no_symbol || symbol == 0)
+    const std::uint8_t dim = symbol_of(extents, name);
+    if (dim == no_dim || dim == 0)
         return refuse(errc::out_of_range, {}, "the layout has no extent of that name");
-    auto range = slice_of(name, extents.values[symbol], options);
+    auto range = slice_of(name, extents.values[dim], options);
     if (!range) return std::move(range).error();
-    of.keep(symbol, range->begin, range->begin + range->count);
+    of.keep(dim, range->begin, range->begin + range->count);
     return {};
 }
 
 /// Keeps the slices of all extents that the options name, with spaces between the names.
 ///   fails   out_of_range
-[[nodiscard]] inline result<void> select_slices(selection& of, const part_extents& extents,
+[[nodiscard]] inline result<void> select_slices(selection& of, const layout_args& extents,
                                                 const plan_options& options) noexcept {
     for (std::string_view names = options.sliced_extent; !names.empty();) {
         std::size_t size = 0;
@@ -85,18 +89,18 @@ struct selection {
 /// Keeps the experts that the options ask for, in every group as many as it has of them.
 ///   fails   out_of_range
 [[nodiscard]] inline result<void> select_experts(selection& of, const expert_groups& groups,
-                                                 const part_extents& extents,
+                                                 const layout_args& extents,
                                                  const plan_options& options) noexcept {
     std::uint64_t most = 0;
     for (const group_symbols& group : groups.of_tensor)
-        if (group.count != no_symbol && extents.values[group.count] > most)
+        if (group.count != no_dim && extents.values[group.count] > most)
             most = extents.values[group.count];
     const std::uint64_t first = options.first_expert;
-    const std::uint64_t end = options.end_expert == no_number ? most : options.end_expert;
+    const std::uint64_t end = options.end_expert == to_end ? most : options.end_expert;
     if (first > end || end > most)
         return refuse(errc::out_of_range, {}, "E", most, first > end ? first : end);
     for (const group_symbols& group : groups.of_tensor) {
-        if (group.count == no_symbol) continue;
+        if (group.count == no_dim) continue;
         const std::uint64_t count = extents.values[group.count];
         of.keep(group.count, first < count ? first : count, end < count ? end : count);
     }
@@ -108,7 +112,7 @@ struct selection {
                                               const expert_groups& groups) noexcept {
     std::uint64_t most = 0;
     for (const group_symbols& group : groups.of_tensor) {
-        if (group.count == no_symbol) continue;
+        if (group.count == no_dim) continue;
         const std::uint64_t count =
             groups.first_number(group, of.local) + of.local.values[group.count];
         if (count > most) most = count;
@@ -120,10 +124,10 @@ struct selection {
 ///   fails   out_of_range
 ///   @post   local.values[s] = kept[s].count, and kept[s] is inside [0, extents.values[s])
 [[nodiscard]] inline result<selection> select_ranges(const expert_groups& groups,
-                                                     const part_extents& extents,
+                                                     const layout_args& extents,
                                                      const plan_options& options) noexcept {
     selection out{.local = extents};
-    for (std::size_t s = 0; s < extents.symbol_count; ++s) out.keep(s, 0, extents.values[s]);
+    for (std::size_t s = 0; s < extents.dim_count; ++s) out.keep(s, 0, extents.values[s]);
     if (auto done = select_experts(out, groups, extents, options); !done)
         return std::move(done).error();
     if (auto done = select_slices(out, extents, options); !done) return std::move(done).error();
@@ -133,19 +137,21 @@ struct selection {
 
 /// The kept range of one axis of a part in entries of a field. Axes that the field does not have,
 /// or has one entry for, are kept as a whole.
-///   fails   placement_error::cuts_granule (the range begins or ends inside a granule; a last,
-///           incomplete granule may end it)
-[[nodiscard]] constexpr placement_error entries_of(kept_range kept, std::uint64_t extent,
-                                                   std::uint64_t granule,
+///   fails   mapping_error::splits_block (the range begins or ends inside a block_size; a last,
+///           incomplete block_size may end it)
+[[nodiscard]] constexpr mapping_error entries_of(kept_range kept, std::uint64_t extent,
+                                                   std::uint64_t block_size,
                                                    kept_range& entries) noexcept {
     entries = {0, 1};
-    if (granule == 0 || granule == whole_axis) return placement_error::none;
-    const bool ends_whole = kept.count % granule == 0 || kept.begin + kept.count == extent;
-    if (kept.begin % granule != 0 || !ends_whole) return placement_error::cuts_granule;
-    entries = {kept.begin / granule, kept.count / granule + (kept.count % granule == 0 ? 0 : 1)};
-    return placement_error::none;
+    if (block_size == 0 || block_size == whole_axis) return mapping_error::none;
+    const bool ends_whole = kept.count % block_size == 0 || kept.begin + kept.count == extent;
+    if (kept.begin % block_size != 0 || !ends_whole) return mapping_error::splits_block;
+    entries = {kept.begin / block_size, kept.count / block_size + (kept.count % block_size == 0 ? 0 : 1)};
+    return mapping_error::none;
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: the stages of a plan in their order. plan.hpp has the API.
 //
 //   inventory -> geometry -> selection -> (outputs -> copies, field by field) -> copy_plan
@@ -12,6 +14,7 @@
 #include <string_view>
 #include <utility>
 
+#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
@@ -25,12 +28,14 @@
 #include <safefuse/plan/plan_options.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
 
 /// Numbers of the tensors whose names begin with `scope` and a dot.
-inline result<array<std::uint32_t>> tensors_under(tensor_set_ref set,
+inline result<vector<std::uint32_t>> tensors_under(tensor_set_ref set,
                                                   std::string_view scope) noexcept {
-    array<std::uint32_t> out;
+    vector<std::uint32_t> out;
     source_check check{set};
     for (std::size_t i = 0; i < set.size(); ++i) {
         if (auto same = check.before(set.place(i).source); !same) return std::move(same).error();
@@ -44,9 +49,9 @@ inline result<array<std::uint32_t>> tensors_under(tensor_set_ref set,
 
 /// What may make a copy_plan of its parts.
 struct plan_access {
-    static copy_plan make(const inventory& of, experts_form form, std::uint64_t expert_count,
+    static copy_plan make(const inventory& of, scope_state form, std::uint64_t expert_count,
                           output_list&& list, copy_list&& copies,
-                          array<std::uint32_t>&& tensors) noexcept {
+                          vector<std::uint32_t>&& tensors) noexcept {
         return copy_plan{of.set,
                          form,
                          expert_count,
@@ -62,12 +67,12 @@ struct plan_access {
 
 /// The tensors of an inventory, ascending.
 ///   fails   out_of_memory
-inline result<array<std::uint32_t>> tensors_of(const inventory& of) noexcept {
-    array<std::uint32_t> out;
+inline result<vector<std::uint32_t>> tensors_of(const inventory& of) noexcept {
+    vector<std::uint32_t> out;
     for (const found_tensor& each : of.found)
         if (!out.push(each.index)) return no_memory();
     const auto before = [](std::uint32_t a, std::uint32_t b) noexcept { return a < b; };
-    if (!detail::sort(out.span(), before)) return no_memory();
+    if (!detail::sort(out.view(), before)) return no_memory();
     return out;
 }
 
@@ -78,7 +83,7 @@ inline result<void> plan_tensor(output_list& list, copy_list& copies, const inve
                                 std::string_view scope, const tensor_description& tensor,
                                 const layout_description& to) noexcept {
     field_origins from = find_parts(*of.layout, shapes.extents, tensor);
-    for (const spelled_field& spelled : to.fields) {
+    for (const field_suffix& spelled : to.fields) {
         from.field = find_field(of, from, spelled.field->name);
         if (from.field == absent) continue;
         auto output = lay_out(of, shapes, kept, scope, tensor, spelled, from, list.outputs.size());
@@ -91,15 +96,15 @@ inline result<void> plan_tensor(output_list& list, copy_list& copies, const inve
 
 /// The stages in their order: inventory, geometry, selection, outputs, copies.
 inline result<copy_plan> run_stages(const tensor_set_ref& set,
-                                    sequence<const std::uint32_t> members, std::string_view scope,
+                                    span<const std::uint32_t> members, std::string_view scope,
                                     const layout_description& from, const layout_description& to,
-                                    const plan_options& options, experts_form form) noexcept {
+                                    const plan_options& options, scope_state form) noexcept {
     const std::string_view to_scope =
         options.destination_scope.empty() ? scope : options.destination_scope;
     auto found =
         take_inventory(set, members, scope, from, to, to_scope != scope, options.known_extents);
     if (!found) return std::move(found).error();
-    auto shapes = solve_geometry(*found, options.unscaled_codes);
+    auto shapes = solve_geometry(*found, options.allow_missing_scales);
     if (!shapes) return std::move(shapes).error();
     auto kept = select_ranges(found->groups, shapes->extents, options);
     if (!kept) return std::move(kept).error();
@@ -123,10 +128,10 @@ inline result<copy_plan> run_stages(const tensor_set_ref& set,
 /// Plans the tensors `members` of a set, whose names begin with `scope` and a dot.
 ///   form    what the plan says of its source
 ///   fails   as `plan`
-SAFEFUSE_OUT_OF_LINE inline result<copy_plan> plan_members(
-    const tensor_set_ref& set, sequence<const std::uint32_t> members, std::string_view scope,
+SAFEFUSE_NOINLINE inline result<copy_plan> plan_members(
+    const tensor_set_ref& set, span<const std::uint32_t> members, std::string_view scope,
     const layout_description& from, const layout_description& to, const plan_options& options,
-    experts_form form = experts_form::from) noexcept {
+    scope_state form = scope_state::pending) noexcept {
     source_check check{set};
     for (const std::uint32_t i : members)
         if (auto same = check.before(set.place(i).source); !same) return std::move(same).error();
@@ -135,6 +140,8 @@ SAFEFUSE_OUT_OF_LINE inline result<copy_plan> plan_members(
     return plan;
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: contiguous bytes from one place in memory to another, as fast as the machine does it: past the cache where they would
 // not stay there, and round the copies that the C library does slowly. memcpy is the twin that everything here equals.
 #ifndef SAFEFUSE_RUN_DETAIL_COPY_BYTES_HPP
@@ -9,7 +11,9 @@
 
 #include <safefuse/core/config.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
 
 /// Lines of memory that are written whole need not be read first.
 inline constexpr std::size_t cache_line_bytes = 64;
@@ -62,7 +66,7 @@ using wide_vector = long long __attribute__((vector_size(32), may_alias));
     asm volatile("xgetbv" : "=a"(saved) : "c"(0) : "edx");
     return (saved & saves_vectors) == saves_vectors;
 }
-[[nodiscard]] SAFEFUSE_OUT_OF_LINE inline bool has_wide_vectors() noexcept {
+[[nodiscard]] SAFEFUSE_NOINLINE inline bool has_wide_vectors() noexcept {
 #if defined(_WIN32) && !defined(__clang__)
     return false;  // g++ does not align the stack for them there (GCC bug 54412)
 #else
@@ -77,7 +81,7 @@ using wide_vector = long long __attribute__((vector_size(32), may_alias));
 }
 
 /// Copies whole lines to memory without reading them into the cache. `to` is aligned to a line; finish_streaming() follows.
-SAFEFUSE_OUT_OF_LINE inline void stream_lines_narrow(std::byte* to, const std::byte* from, std::size_t line_count) noexcept {
+SAFEFUSE_NOINLINE inline void stream_lines_narrow(std::byte* to, const std::byte* from, std::size_t line_count) noexcept {
     for (std::size_t i = 0; i < line_count; ++i, to += cache_line_bytes, from += cache_line_bytes) {
         narrow_vector line[4];
         std::memcpy(line, from, sizeof line);
@@ -167,6 +171,8 @@ inline void stream_bytes(std::byte* to, const std::byte* from, std::size_t size_
     if (tail < size_bytes) std::memcpy(to + tail, from + tail, size_bytes - tail);
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: numbers of the formats that checkpoints store, to the bits of an F32 and back. Everything that changes values is made
 // of these loops. They use integer arithmetic and no instruction of one machine, so that every compiler turns them into whatever
 // vectors it has, and every build gives the same bits.
@@ -13,7 +15,9 @@
 #include <safefuse/run/detail/copy_bytes.hpp>
 #include <safefuse/tensor/dtype.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
 
 static_assert(sizeof(float) == 4 && sizeof(double) == 8, "safefuse: float and double are IEEE 754's");
 
@@ -376,6 +380,8 @@ private:
     alignas(cache_line_bytes) std::byte encoded_[most * sizeof(double)];
 };
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: threads of the system, started and waited for. Included by parallel.hpp only. Not <thread>, whose constructor throws.
 #ifndef SAFEFUSE_RUN_DETAIL_OS_THREADS_HPP
 #define SAFEFUSE_RUN_DETAIL_OS_THREADS_HPP
@@ -28,7 +30,10 @@ __declspec(dllimport) unsigned long __stdcall GetActiveProcessorCount(unsigned s
 #endif
 #endif
 
-namespace safefuse::inline SAFEFUSE_ABI::detail::os {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
+namespace os {
 
 /// What a thread runs. It stays where it is until the thread has been waited for.
 struct thread_call {
@@ -86,6 +91,9 @@ inline void wait_for(thread started) noexcept { (void)::pthread_join(started, nu
 
 #endif
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail::os
+}  // namespace os
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: a plan, or some tensors, divided into fills: what one staging slab holds at a time, and how it is filled. Knows no device.
 #ifndef SAFEFUSE_RUN_DETAIL_STAGED_JOB_HPP
 #define SAFEFUSE_RUN_DETAIL_STAGED_JOB_HPP
@@ -7,6 +9,7 @@
 #include <string_view>
 #include <utility>
 
+#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
@@ -16,7 +19,9 @@
 #include <safefuse/run/fuse.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
 
 /// The bytes of an output that are made. size_bytes 0: none.
 struct staged_window {
@@ -45,15 +50,15 @@ public:
 
     /// All that the plan makes in the windows. The plan must outlive the job.
     ///   fails   out_of_memory, size_overflow
-    SAFEFUSE_OUT_OF_LINE result<void> divide(const copy_plan& plan, sequence<const staged_window> windows) noexcept {
+    SAFEFUSE_NOINLINE result<void> divide(const copy_plan& plan, span<const staged_window> windows) noexcept {
         plan_ = &plan;
         struct runs_of {
             std::uint64_t count = 0;
             bool are_short = false;
         };
-        const sequence<const copy_block> blocks = plan.blocks();
+        const span<const copy_block> blocks = plan.blocks();
         if (blocks.size() > UINT32_MAX) return failure{.code = errc::size_overflow, .actual = blocks.size()};
-        array<runs_of> runs;
+        vector<runs_of> runs;
         if (!runs.resize(windows.size())) return failure{.code = errc::out_of_memory};
         for (const copy_block& block : blocks) runs[block.output].count += block.run_count();
         for (std::size_t i = 0; i < runs.size(); ++i)
@@ -81,7 +86,7 @@ public:
             return blocks[a].output != blocks[b].output ? blocks[a].output < blocks[b].output
                                                         : blocks[a].destination_offset < blocks[b].destination_offset;
         };
-        if (!sort(order_.span(), before)) return failure{.code = errc::out_of_memory};
+        if (!sort(order_.view(), before)) return failure{.code = errc::out_of_memory};
         for (std::size_t first = 0, end = 0; first < order_.size(); first = end) {
             const std::uint32_t output = blocks[order_[first]].output;
             while (end < order_.size() && blocks[order_[end]].output == output) ++end;
@@ -109,9 +114,9 @@ public:
     /// How many times a slab is filled.
     [[nodiscard]] std::size_t fill_count() const noexcept { return fills_.size(); }
     /// What fill i puts into its slab, one behind the other.
-    [[nodiscard]] sequence<const staged_piece> pieces(std::size_t i) const noexcept {
+    [[nodiscard]] span<const staged_piece> pieces(std::size_t i) const noexcept {
         const std::size_t end = i + 1 < fills_.size() ? fills_[i + 1] : pieces_.size();
-        return pieces_.span().subspan(fills_[i], end - fills_[i]);
+        return pieces_.view().subspan(fills_[i], end - fills_[i]);
     }
     /// The sum of the bytes of all pieces.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return size_bytes_; }
@@ -119,9 +124,9 @@ public:
     /// Puts the bytes of fill i into a slab. `scratch` is for reading and kept by the caller. May be called from many threads. Where
     /// it fails, `output` is the one that failed.
     ///   fails   as reading the sources does
-    SAFEFUSE_OUT_OF_LINE result<void> fill(std::size_t number, std::byte* slab, array<std::byte>& scratch,
+    SAFEFUSE_NOINLINE result<void> fill(std::size_t number, std::byte* slab, vector<std::byte>& scratch,
                                            std::uint32_t& output) const noexcept {
-        const sequence<const staged_piece> pieces = this->pieces(number);
+        const span<const staged_piece> pieces = this->pieces(number);
         source_check check{set_};
         for (std::size_t i = 0, next = 0; i < pieces.size(); i = next) {
             const staged_piece& piece = pieces[i];
@@ -175,7 +180,7 @@ private:
 
     /// The windows of an output that blocks order_[first..end) make.
     result<void> add_windows(std::uint32_t output, const staged_window& whole, std::size_t first, std::size_t end) noexcept {
-        const sequence<const copy_block> blocks = plan_->blocks();
+        const span<const copy_block> blocks = plan_->blocks();
         // Windows end where a round of a loop does, as long a one as a slab holds: the parts of blocks are then few.
         std::uint64_t step = 1;
         for (std::size_t i = first; i < end; ++i) {
@@ -205,7 +210,7 @@ private:
     }
 
     result<void> read_run(const staged_piece& piece, std::size_t size_bytes, std::byte* to, source_check& check) const noexcept {
-        const sequence<const std::byte> resident = set_.source_bytes(piece.source);
+        const span<const std::byte> resident = set_.source_bytes(piece.source);
         if (resident.empty()) return set_.read(piece.source, piece.from, {to, size_bytes});
         if (auto same = check.before(piece.source); !same) return same;
         if (piece.from > resident.size() || resident.size() - piece.from < size_bytes)
@@ -220,12 +225,12 @@ private:
         return {};
     }
 
-    result<void> make_window(const staged_piece& piece, std::byte* to, array<std::byte>& scratch,
+    result<void> make_window(const staged_piece& piece, std::byte* to, vector<std::byte>& scratch,
                              source_check& check) const noexcept {
-        const sequence<const copy_block> blocks = plan_->blocks();
+        const span<const copy_block> blocks = plan_->blocks();
         for (std::size_t i = 0; i < piece.block_count; ++i) {
             const auto copy = [&](const copy_block& part) noexcept {
-                if (const sequence<const std::byte> resident = set_.source_bytes(part.source);
+                if (const span<const std::byte> resident = set_.source_bytes(part.source);
                     !resident.empty() && is_turned(part)) {
                     if (auto same = check.before(part.source); !same) return same;
                     if (auto there = check_resident(set_, part, resident); !there) return there;
@@ -250,7 +255,7 @@ private:
     }
     /// Runs such a block by way of a few rows of the source at a time, which are read one behind the other: rows that lie a page apart
     /// are slow to read by columns.
-    static result<void> turn(const copy_block& block, const std::byte* from, std::byte* to, array<std::byte>& scratch) noexcept {
+    static result<void> turn(const copy_block& block, const std::byte* from, std::byte* to, vector<std::byte>& scratch) noexcept {
         const std::uint32_t along = block.loops[0].source_stride == block.run_bytes ? 0 : 1;
         const copy_loop rows = block.loops[1 - along];
         const auto row_bytes = static_cast<std::size_t>(block.loops[along].extent * block.run_bytes);
@@ -275,16 +280,16 @@ private:
     std::size_t slab_bytes_;
     std::uint64_t least_run_bytes_;
     const copy_plan* plan_ = nullptr;
-    array<std::uint32_t> order_;  // blocks of outputs with short runs, by output and offset in it
-    array<staged_piece> pieces_;
-    array<std::size_t> fills_;  // fill i is the pieces [fills_[i], fills_[i + 1])
+    vector<std::uint32_t> order_;  // blocks of outputs with short runs, by output and offset in it
+    vector<staged_piece> pieces_;
+    vector<std::size_t> fills_;  // fill i is the pieces [fills_[i], fills_[i + 1])
     std::size_t used_ = 0;      // of the last fill's slab
     std::uint64_t size_bytes_ = 0;
 };
 
 /// Compares what the plan says is equal, in the windows, from the sources alone.
-inline result<void> compare_equal_sources(const copy_plan& plan, sequence<const staged_window> windows) noexcept {
-    array<std::byte> made;
+inline result<void> compare_equal_sources(const copy_plan& plan, span<const staged_window> windows) noexcept {
+    vector<std::byte> made;
     for (const copy_block& block : plan.equal_blocks()) {
         const staged_window& window = windows[block.output];
         const std::uint64_t block_end = block.destination_offset + block.destination_extent_bytes();
@@ -294,12 +299,14 @@ inline result<void> compare_equal_sources(const copy_plan& plan, sequence<const 
         for (std::uint64_t size = 0; begin < end; begin += size) {
             size = end - begin < fuse_buffer_bytes ? end - begin : fuse_buffer_bytes;
             if (!made.resize_unset(static_cast<std::size_t>(size))) return failure{.code = errc::out_of_memory};
-            if (auto equal = gather(plan, block.output, begin, made.span()); !equal) return equal;  // it compares
+            if (auto equal = fuse_range(plan, block.output, begin, made.view()); !equal) return equal;  // it compares
         }
     }
     return {};
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

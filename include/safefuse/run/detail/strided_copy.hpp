@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: the copies of a plan, carried out between two places in memory.
 #ifndef SAFEFUSE_RUN_DETAIL_STRIDED_COPY_HPP
 #define SAFEFUSE_RUN_DETAIL_STRIDED_COPY_HPP
@@ -10,7 +12,9 @@
 #include <safefuse/run/detail/copy_bytes.hpp>
 #include <safefuse/run/detail/transpose.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
 
 /// Copies single elements in two loops, tile by tile, so that neither side jumps through the cache for each of them.
 template <class Element>
@@ -67,7 +71,7 @@ inline void copy_loops(const copy_block& block, std::uint32_t depth, const std::
 }
 
 /// Runs a block; `from` and `to` point to its first run. `streams`: past the cache; finish_streaming() follows.
-SAFEFUSE_OUT_OF_LINE inline void copy_runs(const copy_block& block, const std::byte* from, std::byte* to, bool streams) noexcept {
+SAFEFUSE_NOINLINE inline void copy_runs(const copy_block& block, const std::byte* from, std::byte* to, bool streams) noexcept {
     if (block.loop_count < 3 || block.run_bytes > 8) return copy_loops(block, 0, from, to, streams);
     // Single elements: where neighbours of one side lie apart on the other and the other way round, those two loops are a
     // transpose when they are the last two. The order of loops says nothing of what is copied.
@@ -178,7 +182,7 @@ struct step_range {
 /// A block's loops in the order of one side: strides falling, so that no run of an outer step lies among those of another.
 class ordered_block {
 public:
-    SAFEFUSE_OUT_OF_LINE ordered_block(const copy_block& block, block_side side) noexcept : block_{block}, side_{side} {
+    SAFEFUSE_NOINLINE ordered_block(const copy_block& block, block_side side) noexcept : block_{block}, side_{side} {
         for (std::uint32_t i = 1; i < block_.loop_count; ++i) {
             const copy_loop loop = block_.loops[i];
             std::uint32_t at = i;
@@ -200,7 +204,7 @@ public:
 
     /// The bytes from `at` on to the end of the first stretch that ends behind it; runs less than `gap` bytes apart are one stretch.
     /// Empty where there is none.
-    [[nodiscard]] SAFEFUSE_OUT_OF_LINE byte_window stretch(std::uint64_t at, std::uint64_t gap) const noexcept {
+    [[nodiscard]] SAFEFUSE_NOINLINE byte_window stretch(std::uint64_t at, std::uint64_t gap) const noexcept {
         std::uint64_t here = offset_of(block_, side_);
         if (at >= here + span_[0]) return {at, at};
         const std::uint32_t solid = solid_from(gap);
@@ -229,7 +233,7 @@ private:
     }
 
     template <class F>
-    SAFEFUSE_OUT_OF_LINE result<void> visit(std::uint32_t depth, std::uint64_t from,
+    SAFEFUSE_NOINLINE result<void> visit(std::uint32_t depth, std::uint64_t from,
                                             std::uint64_t to, byte_window window, F& f) const {
         const std::uint64_t here = side_ == block_side::source ? from : to;
         if (here >= window.end || here + span_[depth] <= window.begin) return {};
@@ -264,7 +268,7 @@ private:
 }
 
 /// Some steps of one loop of a block, as a block.
-[[nodiscard]] SAFEFUSE_OUT_OF_LINE inline copy_block steps_of(const copy_block& block, std::uint32_t number, std::uint64_t first,
+[[nodiscard]] SAFEFUSE_NOINLINE inline copy_block steps_of(const copy_block& block, std::uint32_t number, std::uint64_t first,
                                                               std::uint64_t count) noexcept {
     const copy_loop loop = block.loops[number];
     copy_block part = block;
@@ -342,6 +346,8 @@ bool split(const copy_block& block, block_side side, std::uint64_t most, const F
     return true;
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

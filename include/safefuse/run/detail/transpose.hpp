@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: rows of elements of 1, 2, 4 or 8 bytes become columns. Squares of 16 bytes a side are turned in registers, by
 // compiler vectors where there are any; the scalar twin beside it gives the same.
 #ifndef SAFEFUSE_RUN_DETAIL_TRANSPOSE_HPP
@@ -11,7 +13,9 @@
 #include <safefuse/core/span.hpp>
 #include <safefuse/run/detail/copy_bytes.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
 
 /// Elements on a side of the squares that are turned at once.
 template <class Element>
@@ -111,7 +115,7 @@ public:
 #endif
 
 /// Copies rows of a tile to their places; `in_lines`: those begin on lines, and are written past the cache.
-SAFEFUSE_OUT_OF_LINE inline void write_tile(std::byte* to, std::size_t to_stride, const std::byte* tile, std::size_t tile_stride,
+SAFEFUSE_NOINLINE inline void write_tile(std::byte* to, std::size_t to_stride, const std::byte* tile, std::size_t tile_stride,
                                             std::size_t rows, std::size_t row_bytes, bool in_lines) noexcept {
     for (; rows > 0; --rows, to += to_stride, tile += tile_stride)
         if (in_lines && row_bytes % cache_line_bytes == 0)
@@ -156,6 +160,8 @@ void transpose(const std::byte* from, std::size_t from_stride, std::byte* to, st
         }
 }
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

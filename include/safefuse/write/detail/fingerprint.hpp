@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: a short stand-in for something large, to tell whether two runs are about the same. Against accidents, not attackers.
 #ifndef SAFEFUSE_WRITE_DETAIL_FINGERPRINT_HPP
 #define SAFEFUSE_WRITE_DETAIL_FINGERPRINT_HPP
@@ -9,7 +11,8 @@
 #include <safefuse/core/config.hpp>
 #include <safefuse/core/detail/name_table.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// 128 bits that stand for something large.
 struct fingerprint {
@@ -44,6 +47,7 @@ private:
 
 }  // namespace detail
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

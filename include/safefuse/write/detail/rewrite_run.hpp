@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: carries a rewrite_plan out: reads the sources front to back, each byte once, and hands bytes of the new tensors on.
 // Memory: the plan of one scope and one or two buffers.
 #ifndef SAFEFUSE_WRITE_DETAIL_REWRITE_RUN_HPP
@@ -9,6 +11,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/detail/plain.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
@@ -19,7 +22,8 @@
 #include <safefuse/tensor/tensor_set.hpp>
 #include <safefuse/write/rewrite_plan.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
 
 /// How far a rewrite is.
 struct rewrite_progress {
@@ -114,13 +118,13 @@ public:
 
     /// Sends the bytes of the tensors `chosen` (numbers in the plan), in the order in which they lie in their sources.
     template <class Accept>
-    result<void> send(sequence<const std::uint32_t> chosen, Accept&& accept) noexcept {
-        array<step> steps;
+    result<void> send(span<const std::uint32_t> chosen, Accept&& accept) noexcept {
+        vector<step> steps;
         if (auto made = list_steps(steps, chosen); !made) return made;
         for (const step& each : steps) {
             check_.forget();
             auto sent =
-                each.scope == rewrite_plan::as_it_is ? send_tensor(each.tensor, accept) : send_scope(each.scope, chosen, accept);
+                each.scope == rewrite_plan::passthrough ? send_tensor(each.tensor, accept) : send_scope(each.scope, chosen, accept);
             if (!sent) return sent;
         }
         return {};
@@ -135,22 +139,22 @@ private:
         std::uint32_t tensor;
     };
 
-    result<void> list_steps(array<step>& steps, sequence<const std::uint32_t> chosen) noexcept {
+    result<void> list_steps(vector<step>& steps, span<const std::uint32_t> chosen) noexcept {
         const failure no_memory{.code = errc::out_of_memory};
-        array<bool> listed;
+        vector<bool> listed;
         if (!listed.resize(plan_.scopes().size(), false)) return no_memory;
         for (const std::uint32_t t : chosen) {
             const rewrite_plan::origin from = plan_.origin_of(t);
-            const bool as_it_is = from.scope == rewrite_plan::as_it_is;
-            if (!as_it_is && exchange(listed[from.scope], true)) continue;
-            const std::size_t first = as_it_is ? from.number : plan_.scopes()[from.scope].tensors[0];
-            const tensor_place place = set_.place(first);
+            const bool passthrough = from.scope == rewrite_plan::passthrough;
+            if (!passthrough && exchange(listed[from.scope], true)) continue;
+            const std::size_t first = passthrough ? from.number : plan_.scopes()[from.scope].tensors[0];
+            const tensor_location place = set_.place(first);
             if (!steps.push({place.source, from.scope, place.offset, t})) return no_memory;
         }
         const auto before = [](const step& a, const step& b) noexcept {
             return a.source != b.source ? a.source < b.source : a.offset < b.offset;
         };
-        if (!sort(steps.span(), before)) return no_memory;
+        if (!sort(steps.view(), before)) return no_memory;
         return {};
     }
 
@@ -172,12 +176,12 @@ private:
     template <class Accept>
     result<void> send_pieces(std::uint32_t source, std::uint64_t from, std::uint64_t size, std::uint32_t t, std::uint64_t to,
                              Accept& accept) noexcept {
-        const sequence<const std::byte> resident = set_.source_bytes(source);
+        const span<const std::byte> resident = set_.source_bytes(source);
         if (!resident.empty())
             if (auto same = check_.before(source); !same) return same;
         for (std::uint64_t done = 0; done < size;) {
             const std::size_t piece = static_cast<std::size_t>(size - done < run_piece_bytes ? size - done : run_piece_bytes);
-            sequence<const std::byte> bytes;
+            span<const std::byte> bytes;
             if (!resident.empty()) {
                 if (from > resident.size() || resident.size() - from < size)
                     return failure{.code = errc::read_past_end,
@@ -213,22 +217,22 @@ private:
 
     template <class Accept>
     result<void> send_tensor(std::uint32_t t, Accept& accept) noexcept {
-        const tensor_place place = set_.place(plan_.origin_of(t).number);
+        const tensor_location place = set_.place(plan_.origin_of(t).number);
         return send_run(place.source, place.offset, place.size_bytes, t, 0, accept);
     }
 
     template <class Accept>
-    result<void> send_scope(std::uint32_t scope, sequence<const std::uint32_t> chosen, Accept& accept) noexcept {
+    result<void> send_scope(std::uint32_t scope, span<const std::uint32_t> chosen, Accept& accept) noexcept {
         constexpr std::uint32_t not_chosen = ~std::uint32_t{0};
         if (planned_scope_ != scope) {
             planned_ = plan_.plan_of(scope);
-            planned_scope_ = planned_ ? scope : rewrite_plan::as_it_is;
+            planned_scope_ = planned_ ? scope : rewrite_plan::passthrough;
         }
         if (!planned_) return std::move(planned_).error();
         const copy_plan& plan = *planned_;
-        array<std::uint32_t> tensor_of;  // by output
+        vector<std::uint32_t> tensor_of;  // by output
         // an output with strided copies, or with something to compare, is put together piece by piece; the others are runs
-        array<bool> gathered;
+        vector<bool> gathered;
         if (!tensor_of.resize(plan.outputs().size(), not_chosen) || !gathered.resize(plan.outputs().size(), false))
             return failure{.code = errc::out_of_memory};
         for (const std::uint32_t t : chosen)
@@ -255,8 +259,8 @@ private:
             const std::size_t piece = static_cast<std::size_t>(window_end(plan, output, done) - done);
             if (!buffer_.reserve(piece < rewrite_buffer_bytes ? rewrite_buffer_bytes : piece))
                 return failure{.code = errc::out_of_memory};
-            if (auto gathered = gather(plan, output, done, {buffer_.data(), piece}); !gathered) return gathered;
-            if (auto accepted = accept(t, done, sequence<const std::byte>{buffer_.data(), piece}); !accepted) return accepted;
+            if (auto gathered = fuse_range(plan, output, done, {buffer_.data(), piece}); !gathered) return gathered;
+            if (auto accepted = accept(t, done, span<const std::byte>{buffer_.data(), piece}); !accepted) return accepted;
             if (auto going = progressed(t, piece); !going) return going;
             release_gathered(plan, output, {done, done + piece});
             done += piece;
@@ -319,14 +323,15 @@ private:
     progress_ref progress_;
     source_check check_;
     source_release release_;
-    array<std::byte> buffer_;
-    std::uint32_t planned_scope_ = rewrite_plan::as_it_is;
+    vector<std::byte> buffer_;
+    std::uint32_t planned_scope_ = rewrite_plan::passthrough;
     result<copy_plan> planned_{failure{}};
     std::uint64_t done_bytes_ = 0;
 };
 
 }  // namespace detail
 
-}  // namespace safefuse::inline SAFEFUSE_ABI
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

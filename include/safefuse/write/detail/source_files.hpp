@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
 // safefuse: the files that a rewrite reads from, known by device and inode, so that none of them is
 // replaced or removed, whatever links and mounts lead to it, and so that a change of one is seen.
 #ifndef SAFEFUSE_WRITE_DETAIL_SOURCE_FILES_HPP
@@ -8,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/detail/plain.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
@@ -16,7 +19,9 @@
 #include <safefuse/io/mapped_file.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 
-namespace safefuse::inline SAFEFUSE_ABI::detail {
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
 
 /// How many sources a set has: one more than the highest number.
 [[nodiscard]] inline std::uint32_t source_count(const tensor_set_ref& set) noexcept {
@@ -43,8 +48,8 @@ struct source_state {
 
 /// The states of all sources, by number.
 ///   fails   out_of_memory
-[[nodiscard]] inline result<array<source_state>> states_of_sources(const tensor_set_ref& set) noexcept {
-    array<source_state> states;
+[[nodiscard]] inline result<vector<source_state>> states_of_sources(const tensor_set_ref& set) noexcept {
+    vector<source_state> states;
     const std::uint32_t count = source_count(set);
     for (std::uint32_t source = 0; source < count; ++source)
         if (!states.push(state_of_source(set, source))) return failure{.code = errc::out_of_memory};
@@ -53,7 +58,7 @@ struct source_state {
 
 /// No source has been written to since its state was taken.
 ///   fails   file_changed
-[[nodiscard]] inline result<void> check_unchanged(const tensor_set_ref& set, sequence<const source_state> states) noexcept {
+[[nodiscard]] inline result<void> check_unchanged(const tensor_set_ref& set, span<const source_state> states) noexcept {
     for (std::uint32_t source = 0; source < states.size(); ++source) {
         const source_state now = state_of_source(set, source);
         if (now.size_bytes == states[source].size_bytes && now.modified == states[source].modified) continue;
@@ -164,7 +169,7 @@ public:
             if (!made.known_.push(each)) return failure{.code = errc::out_of_memory};
         }
         const auto before = [](const known& a, const known& b) noexcept { return is_before(a.entry, b.entry); };
-        if (!sort(made.known_.span(), before)) return failure{.code = errc::out_of_memory};
+        if (!sort(made.known_.view(), before)) return failure{.code = errc::out_of_memory};
         return made;
     }
 
@@ -219,7 +224,7 @@ public:
             if (is_inside(real_directory, *here)) return in_it(each.source);
             before = std::move(real_directory);
         }
-        array<std::uint64_t> names;
+        vector<std::uint64_t> names;
         if (!names.resize(known_.size(), 0)) return failure{.code = errc::out_of_memory};
         std::uint32_t lost = no_source_file;
         auto listed = list_directory(directory, [&](std::string_view name, bool) noexcept {
@@ -244,9 +249,11 @@ private:
         return a.device != b.device ? a.device < b.device : a.number < b.number;
     }
 
-    array<known> known_;  // in order of device and inode
+    vector<known> known_;  // in order of device and inode
 };
 
-}  // namespace safefuse::inline SAFEFUSE_ABI::detail
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
 
 #endif

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: the layouts, families and engines that the library knows, and how to tell which a checkpoint has.
+#ifndef SAFEFUSE_MODELS_HPP
+#define SAFEFUSE_MODELS_HPP
+
+#include <safefuse/detect/detect.hpp>
+#include <safefuse/models/engines.hpp>
+#include <safefuse/models/standard.hpp>
+#include <safefuse/models/transformers.hpp>
+
+#endif

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: all that runs plans into memory. Threads and device memory are opt-in: run/parallel.hpp, run/staged.hpp.
+#ifndef SAFEFUSE_RUN_HPP
+#define SAFEFUSE_RUN_HPP
+
+#include <safefuse/plan/copy_plan.hpp>
+#include <safefuse/plan/plan.hpp>
+#include <safefuse/plan/plan_options.hpp>
+#include <safefuse/plan/scopes.hpp>
+#include <safefuse/run/convert.hpp>
+#include <safefuse/run/fuse.hpp>
+
+#endif

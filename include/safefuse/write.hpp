@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: all that writes: tensor files, checkpoints, and rewrites of whole checkpoints.
+#ifndef SAFEFUSE_WRITE_HPP
+#define SAFEFUSE_WRITE_HPP
+
+#include <safefuse/write/checkpoint_writer.hpp>
+#include <safefuse/write/repack.hpp>
+#include <safefuse/write/replace.hpp>
+#include <safefuse/write/rewrite.hpp>
+#include <safefuse/write/rewrite_plan.hpp>
+#include <safefuse/write/tensor_file_writer.hpp>
+
+#endif
