@@ -55,8 +55,8 @@ pairs visited(const detail::loop_nest& nest) {
 pairs wanted(const sf::mapping& from, const sf::mapping& to, detail::kept_range kept) {
     pairs out;
     for (u64 i = 0; i < kept.count; ++i)
-        out.emplace_back(detail::entry_of(from, from.parts[0], 1, kept.begin + i),
-                         detail::entry_of(to, to.parts[0], 1, i));
+        out.emplace_back(detail::axis_pieces{from, from.parts[0], 1}.entry(kept.begin + i),
+                         detail::axis_pieces{to, to.parts[0], 1}.entry(i));
     return out;
 }
 pairs sorted(pairs of) {

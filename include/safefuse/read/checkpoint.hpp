@@ -182,7 +182,8 @@ public:
     [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
 
     /// "missing: model-00002-of-00009.safetensors, ... and 3 more". `like` is a file of the series.
-    [[nodiscard]] text names(std::string_view like, const series_name& parts) const noexcept {
+    [[nodiscard]] SAFEFUSE_COLD text names(std::string_view like,
+                                           const series_name& parts) const noexcept {
         const std::size_t begin = parts.stem.size() + 1;
         std::size_t width = 0;
         while (is_digit(like[begin + width])) ++width;

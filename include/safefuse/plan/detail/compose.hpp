@@ -66,22 +66,6 @@ SAFEFUSE_NOINLINE constexpr std::uint64_t first_entry(const mapping& of,
     return entry;
 }
 
-/// How far index `i` of a part axis lies behind index 0, in entries.
-SAFEFUSE_NOINLINE constexpr std::uint64_t entry_of(const mapping& of,
-                                                      const part_mapping& part,
-                                                      std::size_t part_axis,
-                                                      std::uint64_t i) noexcept {
-    std::uint64_t strides[max_stored_axes];
-    row_major(of, strides);
-    std::uint64_t entry = 0;
-    for (std::size_t p = 0; p < part.mode_count; ++p) {
-        const mode& piece = part.modes[p];
-        if (piece.part_axis == part_axis && piece.extent > 0)
-            entry += i / piece.weight % piece.extent * piece.stride * strides[piece.axis];
-    }
-    return entry;
-}
-
 /// The modes of one part axis, lowest weight first, with strides in entries; extents of 1 are left out.
 struct axis_pieces {
     std::uint8_t count = 0;
@@ -100,6 +84,15 @@ struct axis_pieces {
                 modes[at] = modes[at - 1];
             modes[at] = piece;
         }
+    }
+
+    /// How far index `i` is from index 0, in entries.
+    ///   @post  the sum of digit * stride
+    [[nodiscard]] constexpr std::uint64_t entry(std::uint64_t i) const noexcept {
+        std::uint64_t sum = 0;
+        for (std::size_t p = 0; p < count; ++p)
+            sum += i / modes[p].weight % modes[p].extent * modes[p].stride;
+        return sum;
     }
 };
 

@@ -134,13 +134,14 @@ struct byte_loops {
     const std::uint64_t entry_bits = bits(into.type);
     const byte_loops bytes = in_bytes(nest, entry_bits);
     const bool one_block = part.loops_over_experts();
+    const axis_pieces from_experts{part.from, part.from_part, 0};
+    const axis_pieces to_experts{part.to, part.to_part, 0};
     const std::uint64_t count = one_block ? 1 : part.experts.count;
     for (std::uint64_t i = 0; i < count; ++i) {
         const std::uint64_t e = part.experts.begin + i;
         std::uint64_t from_entry = nest.from_offset, to_entry = nest.to_offset;
-        if (!one_block && !part.from_per_expert)
-            from_entry += entry_of(part.from, part.from_part, 0, e);
-        if (!one_block && !part.to_per_expert) to_entry += entry_of(part.to, part.to_part, 0, i);
+        if (!one_block) from_entry += from_experts.entry(e);
+        if (!one_block) to_entry += to_experts.entry(i);
         const std::uint64_t from_bits = from_entry * entry_bits, to_bits = to_entry * entry_bits;
         if (!bytes.whole_bytes || from_bits % 8 != 0 || to_bits % 8 != 0)
             return misplaced(mapping_error::splits_block, {});

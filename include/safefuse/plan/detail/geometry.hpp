@@ -46,7 +46,7 @@ struct placed_shape {
             if (placed.axes[a].present) extents[rank++] = placed.axes[a].extent;
     }
     [[nodiscard]] span<const std::uint64_t> view() const noexcept { return {extents, rank}; }
-    [[nodiscard]] SAFEFUSE_NOINLINE bool equals(shape_view shape) const noexcept {
+    [[nodiscard]] bool equals(shape_view shape) const noexcept {
         bool same = shape.size() == rank;
         for (std::size_t a = 0; same && a < rank; ++a) same = shape[a] == extents[a];
         return same;
@@ -345,9 +345,9 @@ struct form_trial {
 /// Chooses the form of a field: the first that all its tensors fit. If no form fits, the failure is
 /// of the form that most of the tensors fit: it names the odd tensor.
 ///   fails   dtype_mismatch (no form has that dtype), and as try_form
-[[nodiscard]] inline result<const field_form*> choose_form(const inventory& of, std::uint32_t field,
-                                                           extent_table& extents,
-                                                           bool tells_extents) noexcept {
+[[nodiscard]] inline result<void> choose_form(const field_form*& chosen, const inventory& of,
+                                              std::uint32_t field, extent_table& extents,
+                                              bool tells_extents) noexcept {
     const span<const field_form> forms = of.layout->fields[field].field->forms;
     const auto may_be = [&](const field_form& form) noexcept {
         return !is_packed(form) || has_integers(of, field);
@@ -358,7 +358,8 @@ struct form_trial {
         form_trial trial = try_form(of, field, form, extents, tells_extents);
         if (trial.fits) {
             extents = trial.extents;
-            return &form;
+            chosen = &form;
+            return {};
         }
         if (misfit) misfit = std::move(trial.fits);
     }
@@ -372,7 +373,7 @@ struct form_trial {
         misfit = std::move(trial.fits);
         most = count;
     }
-    return std::move(misfit).error();
+    return misfit;
 }
 
 /// Whether the elements mean something without a scale; integers in a weight are quantised codes.
@@ -410,19 +411,14 @@ struct form_trial {
     extent_table extents = of.extents;
     if (!out.forms.resize(of.layout->fields.size(), nullptr)) return no_memory();
     const std::uint32_t value = of.value_field();
-    auto form = choose_form(of, value, extents, true);
-    if (!form) return std::move(form).error();
-    out.forms[value] = *form;
-    for (std::uint32_t f = 0; f < of.layout->fields.size(); ++f) {
+    auto done = choose_form(out.forms[value], of, value, extents, true);
+    for (std::uint32_t f = 0; done && f < of.layout->fields.size(); ++f) {
         bool any = false;
         for (std::uint32_t t = 0; t < of.layout->tensors.size(); ++t) any = any || of.has(t, f);
-        if (!any || f == value) continue;
-        form = choose_form(of, f, extents, false);
-        if (!form) return std::move(form).error();
-        out.forms[f] = *form;
+        if (any && f != value) done = choose_form(out.forms[f], of, f, extents, false);
     }
-    if (!allow_unscaled)
-        if (auto scaled = check_scales(of); !scaled) return std::move(scaled).error();
+    if (done && !allow_unscaled) done = check_scales(of);
+    if (!done) return std::move(done).error();
     out.extents = extents.x;
     return out;
 }
