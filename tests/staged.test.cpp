@@ -61,9 +61,7 @@ struct shared_set {
 
 template <class Set>
 sf::copy_plan plan_of(const Set& set, laws::kind from, laws::kind to) {
-    auto members = sf::detail::tensors_under(set, "moe");
-    REQUIRE(members);
-    auto plan = sf::plan_maker::make(set, members->view(), "moe", laws::description(from), laws::description(to), {});
+    auto plan = sf::plan(set, "moe", laws::description(from), laws::description(to), {});
     REQUIRE(plan);
     return std::move(*plan);
 }

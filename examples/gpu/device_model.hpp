@@ -53,10 +53,9 @@ public:
             chosen.destination_scope = scope.destination_name;
             const auto plan_one = [&] {
                 if (are_experts && part.experts != nullptr)
-                    return sf::plan_maker::make(set, scope.tensors, scope.name,
-                                                scope.form == sf::scope_state::done ? *family.to : *family.from, *part.experts,
-                                                chosen);
-                return sf::plan_scope(set, family, scope, chosen);
+                    return sf::plan(set, scope.name, scope.form == sf::scope_state::done ? *family.to : *family.from,
+                                    *part.experts, chosen);
+                return sf::plan(set, scope, family, sf::direction::forward, chosen);
             };
             auto plan = plan_one();
             if (plan && are_experts && part.ranks > 1) {

@@ -132,7 +132,7 @@ public:
     /// byte, the low half first); scales are [..., rows / block.rows, columns / block.columns], rounded up, of F32, F16, BF16,
     /// F8_E8M0 or U8, which is E8M0 except that 255 is infinity, as in transformers; `to` is F64, F32, F16 or BF16.
     ///   fails   wrong_dtype, shape_mismatch, out_of_range (a block without elements), size_overflow, partial_byte
-    static result<dequantizer> of(dtype codes, shape_view codes_shape, dtype scales, shape_view scales_shape, scale_block block,
+    static result<dequantizer> of(dtype codes, shape_view codes_shape, dtype factors, shape_view scales_shape, scale_block block,
                                   dtype to) noexcept;
 
     /// The dtype of the codes.
@@ -151,38 +151,38 @@ public:
     /// Makes a range of elements from its codes and the scales that `scales_of` names for it. Neither needs to be aligned.
     ///   fails   out_of_range, slice_cuts_byte (F4: the range begins or ends inside a byte), wrong_buffer_size; `out` is then
     ///           untouched
-    result<void> run(entry_range elements, span<const std::byte> codes, span<const std::byte> scales,
+    result<void> run(entry_range elements, span<const std::byte> codes, span<const std::byte> factors,
                      span<std::byte> out) const noexcept {
-        return run(elements, codes, scales, out, out.size() >= detail::streamed_bytes);
+        return run(elements, codes, factors, out, out.size() >= detail::streamed_bytes);
     }
 
 private:
-    friend result<void> dequantize_mxfp4(const tensor_view& blocks, const tensor_view& scales, dtype to,
+    friend result<void> dequantize_mxfp4(const tensor_view& blocks, const tensor_view& factors, dtype to,
                                          span<std::byte> out) noexcept;
     friend result<void> fuse_dequantized(const copy_plan& plan, std::string_view local_name, std::string_view scales_name,
                                          scale_block block, dtype to, span<std::byte> out) noexcept;
 
     /// One scale as an F32. Of E8M0, 2^(code - 127), which is subnormal for 0.
-    [[nodiscard]] float scale(const std::byte* scales, std::uint64_t i) const noexcept {
-        if (scales_ == dtype::f32) return std::bit_cast<float>(detail::load_little<std::uint32_t>(scales + i * 4));
+    [[nodiscard]] float scale(const std::byte* factors, std::uint64_t i) const noexcept {
+        if (scales_ == dtype::f32) return std::bit_cast<float>(detail::load_little<std::uint32_t>(factors + i * 4));
         if (bits(scales_) == 16) {
-            const std::uint32_t half = detail::load_little<std::uint16_t>(scales + i * 2);
+            const std::uint32_t half = detail::load_little<std::uint16_t>(factors + i * 2);
             return std::bit_cast<float>(scales_ == dtype::bf16 ? detail::decode_bf16(half) : detail::f16_format.decode(half));
         }
-        const auto code = std::to_integer<std::uint32_t>(scales[i]);
+        const auto code = std::to_integer<std::uint32_t>(factors[i]);
         if (code == 255 && scales_ == dtype::f8_e8m0) return std::bit_cast<float>(0x7F80'0001u);
         return std::bit_cast<float>(code == 0 ? 0x0040'0000u : code << 23);
     }
-    /// Scales numbers of one row from `column` on; `first_scale` is where in `scales` that of column 0 is, or would be (it may
+    /// Scales numbers of one row from `column` on; `first_scale` is where in `factors` that of column 0 is, or would be (it may
     /// wrap).
-    void apply_scales(std::byte* numbers, std::uint64_t column, std::size_t count, const std::byte* scales,
+    void apply_scales(std::byte* numbers, std::uint64_t column, std::size_t count, const std::byte* factors,
                       std::uint64_t first_scale) const noexcept {
         for (std::size_t done = 0; done < count;) {
             const std::uint64_t block = (column + done) / block_.columns;
             const std::uint64_t left = (block + 1) * block_.columns - column - done;
             const std::size_t here = count - done < left ? count - done : static_cast<std::size_t>(left);
-            float factor = scale(scales, first_scale + block);
-            if (doubles_255_ && scales[first_scale + block] == std::byte{255}) {
+            float factor = scale(factors, first_scale + block);
+            if (doubles_255_ && factors[first_scale + block] == std::byte{255}) {
                 detail::scale_numbers(numbers + done * sizeof(float), here, std::bit_cast<float>(0x7F00'0000u));
                 factor = 2;
             }
@@ -190,7 +190,7 @@ private:
             done += here;
         }
     }
-    result<void> run(entry_range elements, span<const std::byte> codes, span<const std::byte> scales,
+    result<void> run(entry_range elements, span<const std::byte> codes, span<const std::byte> factors,
                      span<std::byte> out, bool streams) const noexcept;
 
     dtype codes_{};
@@ -207,14 +207,14 @@ namespace detail {
 
 /// What does not depend on the extents of codes and scales.
 ///   fails   as dequantizer::of
-inline result<void> check_dequantised(dtype codes, shape_view codes_shape, dtype scales,
+inline result<void> check_dequantised(dtype codes, shape_view codes_shape, dtype factors,
                                       shape_view scales_shape, scale_block block,
                                       dtype to) noexcept {
     if (codes != dtype::f4 && codes != dtype::f8_e4m3 && codes != dtype::f8_e5m2 && codes != dtype::f8_e4m3fnuz &&
         codes != dtype::f8_e5m2fnuz)
         return wrong_type("codes of type ", codes);
-    if (scales != dtype::f32 && scales != dtype::f16 && scales != dtype::bf16 && scales != dtype::f8_e8m0 && scales != dtype::u8)
-        return wrong_type("scales of type ", scales);
+    if (factors != dtype::f32 && factors != dtype::f16 && factors != dtype::bf16 && factors != dtype::f8_e8m0 && factors != dtype::u8)
+        return wrong_type("scales of type ", factors);
     if (!is_float(to)) return wrong_type("no type for the values of codes: ", to);
     if (block.rows == 0 || block.columns == 0)
         return failure{.code = errc::out_of_range, .detail = "a block of scales without elements"};
@@ -227,7 +227,7 @@ inline result<void> check_dequantised(dtype codes, shape_view codes_shape, dtype
                        .actual = scales_shape.size()};
     std::uint64_t size_bytes = 0;
     size_verdict verdict = tensor_size(codes, codes_shape, size_bytes);
-    if (verdict == size_verdict::fits) verdict = tensor_size(scales, scales_shape, size_bytes);
+    if (verdict == size_verdict::fits) verdict = tensor_size(factors, scales_shape, size_bytes);
     if (verdict == size_verdict::fits) verdict = tensor_size(to, codes_shape, size_bytes);
     if (verdict == size_verdict::overflows) return failure{.code = errc::size_overflow};
     if (verdict == size_verdict::partial_byte) return failure{.code = errc::partial_byte};
@@ -236,16 +236,16 @@ inline result<void> check_dequantised(dtype codes, shape_view codes_shape, dtype
 
 }  // namespace detail
 
-inline result<dequantizer> dequantizer::of(dtype codes, shape_view codes_shape, dtype scales,
+inline result<dequantizer> dequantizer::of(dtype codes, shape_view codes_shape, dtype factors,
                                            shape_view scales_shape, scale_block block,
                                            dtype to) noexcept {
     if (auto fit =
-            detail::check_dequantised(codes, codes_shape, scales, scales_shape, block, to);
+            detail::check_dequantised(codes, codes_shape, factors, scales_shape, block, to);
         !fit)
         return std::move(fit).error();
     dequantizer out;
     out.codes_ = codes;
-    out.scales_ = scales;
+    out.scales_ = factors;
     out.to_ = to;
     const std::size_t matrix = codes_shape.size() - 2;
     out.rows_ = codes_shape[matrix];
@@ -290,7 +290,7 @@ inline dequantizer::entry_range dequantizer::scales_of(entry_range elements) con
     return {first, end - first};
 }
 
-inline result<void> dequantizer::run(entry_range elements, span<const std::byte> codes, span<const std::byte> scales,
+inline result<void> dequantizer::run(entry_range elements, span<const std::byte> codes, span<const std::byte> factors,
                                      span<std::byte> out, bool streams) const noexcept {
     const std::uint64_t whole = element_count();
     if (elements.first > whole || whole - elements.first < elements.count)
@@ -299,8 +299,8 @@ inline result<void> dequantizer::run(entry_range elements, span<const std::byte>
     if (first_bit % 8 != 0 || size_bits % 8 != 0) return failure{.code = errc::slice_cuts_byte, .offset = first_bit / 8};
     const entry_range needed = scales_of(elements);
     if (codes.size() != size_bits / 8) return detail::wrong_buffer(size_bits / 8, codes.size());
-    if (scales.size() != needed.count * (bits(scales_) / 8))
-        return detail::wrong_buffer(needed.count * (bits(scales_) / 8), scales.size());
+    if (factors.size() != needed.count * (bits(scales_) / 8))
+        return detail::wrong_buffer(needed.count * (bits(scales_) / 8), factors.size());
     if (out.size() != size_bytes(elements.count)) return detail::wrong_buffer(size_bytes(elements.count), out.size());
 
     detail::number_writer writer{to_, out.data(), streams, 0xFFFF};
@@ -315,7 +315,7 @@ inline result<void> dequantizer::run(entry_range elements, span<const std::byte>
                 detail::decode_f4(codes.data(), done, numbers, next);
             else
                 detail::decode_numbers(codes_, codes.data() + done, numbers, next);
-            apply_scales(numbers, in_row, next, scales.data(), scale_row * scale_columns_ - needed.first);
+            apply_scales(numbers, in_row, next, factors.data(), scale_row * scale_columns_ - needed.first);
             writer.write(numbers, next);
             done += next;
             in_row += next;
@@ -330,42 +330,42 @@ inline result<void> dequantizer::run(entry_range elements, span<const std::byte>
 ///   source  transformers 5.17.0 integrations/finegrained_fp8.py Fp8Dequantize, which derives the size of the blocks from the
 ///           shapes
 ///           instead and refuses incomplete ones; tests/interop/convert_torch.py compares
-inline result<void> dequantize_blocks(const tensor_view& codes, const tensor_view& scales, scale_block block, dtype to,
+inline result<void> dequantize_blocks(const tensor_view& codes, const tensor_view& factors, scale_block block, dtype to,
                                       span<std::byte> out) noexcept {
-    const auto made = dequantizer::of(codes.type(), codes.shape(), scales.type(), scales.shape(), block, to);
+    const auto made = dequantizer::of(codes.type(), codes.shape(), factors.type(), factors.shape(), block, to);
     if (!made) return failure{made.error()};
-    return made->run({0, made->element_count()}, codes.bytes(), scales.bytes(), out);
+    return made->run({0, made->element_count()}, codes.bytes(), factors.bytes(), out);
 }
 
-/// MXFP4 as gpt-oss stores it: `blocks` U8 [..., G, B] hold two F4 codes a byte, the low half first, `scales` U8 [..., G] the
+/// MXFP4 as gpt-oss stores it: `blocks` U8 [..., G, B] hold two F4 codes a byte, the low half first, `factors` U8 [..., G] the
 /// power of two, plus 127, for each B bytes. `out` is [..., G * 2B] in the order of the codes.
 ///   fails   wrong_dtype, shape_mismatch, size_overflow, wrong_buffer_size; nothing is written then
 ///   source  transformers 5.17.0 integrations/mxfp4.py convert_moe_packed_tensors, less the transpose at its end;
 ///           tests/interop/convert_torch.py compares
-inline result<void> dequantize_mxfp4(const tensor_view& blocks, const tensor_view& scales, dtype to,
+inline result<void> dequantize_mxfp4(const tensor_view& blocks, const tensor_view& factors, dtype to,
                                      span<std::byte> out) noexcept {
-    if (blocks.type() != dtype::u8 || scales.type() != dtype::u8)
+    if (blocks.type() != dtype::u8 || factors.type() != dtype::u8)
         return failure{.code = errc::wrong_dtype, .detail = "blocks and scales are U8"};
     const shape_view shape = blocks.shape();
-    if (shape.empty() || scales.rank() + 1 != shape.size())
+    if (shape.empty() || factors.rank() + 1 != shape.size())
         return failure{.code = errc::shape_mismatch,
                        .detail = "scales have one axis less than their blocks",
-                       .expected = scales.rank() + 1,
+                       .expected = factors.rank() + 1,
                        .actual = shape.size()};
-    for (std::size_t axis = 0; axis < scales.rank(); ++axis)
-        if (shape[axis] != scales.shape()[axis])
+    for (std::size_t axis = 0; axis < factors.rank(); ++axis)
+        if (shape[axis] != factors.shape()[axis])
             return failure{.code = errc::shape_mismatch,
                            .detail = "scales for another number of blocks",
                            .expected = shape[axis],
-                           .actual = scales.shape()[axis]};
+                           .actual = factors.shape()[axis]};
     std::uint64_t columns = 0;
     if (!detail::checked_mul(shape.back(), 2, columns)) return failure{.code = errc::size_overflow};
-    const std::uint64_t codes_shape[] = {scales.element_count(), columns},
-                        scales_shape[] = {scales.element_count(), columns == 0 ? 0u : 1u};
+    const std::uint64_t codes_shape[] = {factors.element_count(), columns},
+                        scales_shape[] = {factors.element_count(), columns == 0 ? 0u : 1u};
     auto made = dequantizer::of(dtype::f4, codes_shape, dtype::u8, scales_shape, {1, columns == 0 ? 1 : columns}, to);
     if (!made) return std::move(made).error();
     made->doubles_255_ = true;
-    return made->run({0, made->element_count()}, blocks.bytes(), columns == 0 ? span<const std::byte>{} : scales.bytes(),
+    return made->run({0, made->element_count()}, blocks.bytes(), columns == 0 ? span<const std::byte>{} : factors.bytes(),
                      out);
 }
 
@@ -459,11 +459,11 @@ inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view loc
                                      scale_block block, dtype to, span<std::byte> out) noexcept {
     const auto codes = plan.output(local_name);
     if (!codes) return codes.error();
-    const auto scales = plan.output(scales_name);
-    if (!scales) return scales.error();
-    auto made = dequantizer::of(codes->type, codes->shape, scales->type, scales->shape, block, to);
+    const auto factors = plan.output(scales_name);
+    if (!factors) return factors.error();
+    auto made = dequantizer::of(codes->type, codes->shape, factors->type, factors->shape, block, to);
     if (!made) return detail::of_output(std::move(made).error(), *codes);
-    const std::uint64_t count = made->element_count(), code_bits = bits(codes->type), scale_bytes = bits(scales->type) / 8;
+    const std::uint64_t count = made->element_count(), code_bits = bits(codes->type), scale_bytes = bits(factors->type) / 8;
     if (out.size() != made->size_bytes(count))
         return detail::of_output(detail::wrong_buffer(made->size_bytes(count), out.size()), *codes);
     const std::size_t codes_number = plan.index_of(local_name);
@@ -508,9 +508,9 @@ inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view loc
                                      span<std::byte> out) noexcept {
     const auto codes = plan.output(local_name);
     if (!codes) return codes.error();
-    const plan_output* const scales = scales_of(plan, local_name);
-    if (scales == nullptr) return failure{.code = errc::missing_scales, .tensor = text{codes->name}, .scope = text{plan.scope()}};
-    return fuse_dequantized(plan, local_name, scales->local_name, {}, to, out);
+    const plan_output* const factors = scales_of(plan, local_name);
+    if (factors == nullptr) return failure{.code = errc::missing_scales, .tensor = text{codes->name}, .scope = text{plan.scope()}};
+    return fuse_dequantized(plan, local_name, factors->local_name, {}, to, out);
 }
 
 }  // namespace SAFEFUSE_ABI
