@@ -30,7 +30,7 @@ sf::copy_block run(u64 from, u64 to, u64 bytes, std::uint32_t source = 0,
     return out;
 }
 sf::vector<sf::copy_block> list_of(const std::vector<sf::copy_block>& blocks) {
-    vector<sf::copy_block> out;
+    sf::vector<sf::copy_block> out;
     for (const sf::copy_block& each : blocks) REQUIRE(out.push(each));
     return out;
 }
