@@ -3,8 +3,11 @@
 #ifndef SAFEFUSE_EXAMPLES_CONVERT_CHECKPOINT_HPP
 #define SAFEFUSE_EXAMPLES_CONVERT_CHECKPOINT_HPP
 
+#include <algorithm>
 #include <csignal>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -13,95 +16,33 @@
 
 #include <safefuse/safefuse.hpp>
 
+#include "choose_family.hpp"
 #include "command_line.hpp"
+#include "rewrite_config.hpp"
 #include "side_files.hpp"
 
 namespace convert_checkpoint {
 
 namespace sf = safefuse;
 
-/// The family of a checkpoint, and what config.json says that its tensors must agree with.
-struct chosen_family {
-    const sf::family_entry* family = nullptr;
-    std::string model_type;  ///< config.json's
-    std::vector<sf::known_extent> extents;
-
-    /// What plans are to be held against.
-    [[nodiscard]] sf::plan_options options() const { return {.known_extents = {extents.data(), extents.size()}}; }
-};
-
-/// Chooses the family that is asked for, else that of config.json's model_type, else what the names tell.
-inline sf::result<chosen_family> choose_family_alone(const std::string& path, sf::tensor_set_ref tensors,
-                                                     const std::string& wanted, bool unfuse, bool any_expert_count) {
-    chosen_family out;
-    const auto config = sf::read_model_config(text_of(directory_of(path)));
-    if (!config && config.error().code != sf::errc::file_not_found) return config.error();
-    if (config) {
-        out.model_type = config->model_type.view();
-        if (config->expert_count != sf::unknown && !any_expert_count) out.extents.push_back({"E", config->expert_count});
-        for (const sf::text* type : {&config->model_type, &config->text_model_type})
-            if (out.family == nullptr) out.family = sf::find_family(*type);
-    }
-    if (!wanted.empty()) {
-        out.family = sf::find_family(wanted);
-        if (out.family != nullptr) return out;
-        sf::text detail{wanted};
-        detail.append(": ");
-        detail.append(sf::family_names());
-        return sf::failure{.code = sf::errc::unknown_family, .detail = detail};
-    }
-    if (out.family != nullptr) return out;
-    auto family = sf::detect_family(tensors, unfuse);
-    if (family) {
-        out.family = *family;
-        return out;
-    }
-    if (family.error().code == sf::errc::unknown_family)
-        if (const auto other = sf::detect_family(tensors, !unfuse); other || other.error().code == sf::errc::ambiguous_family)
-            return sf::failure{.code = sf::errc::no_experts, .detail = unfuse ? "they are not fused" : "they are fused already"};
-    if (config) {
-        sf::text detail{"config.json says model_type "};
-        detail.append(config->model_type);
-        detail.append("; ");
-        detail.append(family.error().detail);
-        family.error().detail = detail;
-    }
-    return std::move(family).error();
-}
-
-/// The same, and the extents that the family takes from config.json.
-inline sf::result<chosen_family> choose_family(const std::string& path, sf::tensor_set_ref tensors, const std::string& wanted,
-                                               bool unfuse, bool any_expert_count = false) {
-    auto chosen = choose_family_alone(path, tensors, wanted, unfuse, any_expert_count);
-    if (!chosen) return chosen;
-    for (const sf::config_extent& each : chosen->family->fuse.config_extents) {
-        const auto number = sf::read_config_number(text_of(directory_of(path)), each.key);
-        if (!number && number.error().code != sf::errc::file_not_found) return number.error();
-        if (number && *number != sf::unknown) chosen->extents.push_back({each.name, *number});
-    }
-    return chosen;
+/// Opens a checkpoint as the programs see it: what a shard holds and the index does not list is part of it, as transformers has it.
+///   notes   what is remarkable, for those who print it
+template <sf::file_source Source>
+sf::result<sf::basic_checkpoint<Source>> open_checkpoint(const std::string& path, sf::checkpoint_report& notes,
+                                                         sf::checkpoint_options options = {}) {
+    options.show_unlisted = true;
+    auto opened = sf::basic_checkpoint<Source>::open(path, options, notes);
+    if (opened && opened->size() == 0 && !opened->index_path().empty())
+        return sf::failure{.code = sf::errc::bad_index,
+                           .file = sf::text{opened->index_path()},
+                           .detail = "weight_map is empty: it lists no tensors"};
+    return opened;
 }
 
 /// One sentence on stderr, and what helps, for a plan that was refused; returns the exit status.
-inline int report_plan(sf::failure failure) {
-    if (failure.code == sf::errc::unexpected_extent) {
-        failure.detail.append(", as config.json has it; --any-expert-count takes what is there");
-    }
+inline int report_plan(sf::failure failure, const choose_family::choice& chosen, sf::tensor_set_ref tensors) {
+    choose_family::add_hint(failure, chosen, tensors);
     return command_line::report(failure);
-}
-
-/// Calls f(entry) for what lies in a directory, until f returns an error.
-template <class F>
-sf::result<void> for_each_entry(const std::filesystem::path& directory, F&& f) {
-    std::error_code error;
-    std::filesystem::directory_iterator at{directory, error};
-    for (; !error && at != std::filesystem::directory_iterator{}; at.increment(error))
-        if (error = f(*at); error)
-            return sf::failure{
-                .code = sf::errc::io_error, .file = sf::text{text_of(at->path())}, .detail = sf::text{error.message()}};
-    if (error)
-        return sf::failure{.code = sf::errc::io_error, .file = sf::text{text_of(directory)}, .detail = sf::text{error.message()}};
-    return {};
 }
 
 /// The metadata of the checkpoint's files where all agree, else {"format": "pt"}; the views point into the checkpoint.
@@ -116,7 +57,8 @@ std::vector<sf::metadata_entry> metadata_of(const Checkpoint& checkpoint) {
             std::string_view value;
             everywhere = everywhere && checkpoint.file(f).header().find_metadata(entry.key, value) && value == entry.value;
         }
-        if (everywhere) common.push_back(entry);
+        // where PyTorch's distributed checkpoints cut tensors, which a rewrite puts together or elsewhere
+        if (everywhere && entry.key != "DCP_SHARDING_INFO") common.push_back(entry);
     }
     bool has_format = false;
     for (const sf::metadata_entry& entry : common) has_format = has_format || entry.key == "format";
@@ -124,38 +66,86 @@ std::vector<sf::metadata_entry> metadata_of(const Checkpoint& checkpoint) {
     return common;
 }
 
-/// How many experts modules are in the form already that they are to be brought into.
-inline std::size_t already_done(const sf::experts_scopes& scopes) {
+/// How many experts modules are in the form already that they are to be brought into; where both forms have the same names the plan
+/// tells.
+inline std::size_t already_done(const sf::rewrite_plan& plan) {
     std::size_t count = 0;
-    for (std::size_t i = 0; i < scopes.experts_count(); ++i) count += scopes[i].form == sf::scope_state::done ? 1u : 0u;
+    for (std::uint32_t i = 0; i < plan.scopes().experts_count(); ++i) {
+        const bool is_done = plan.scopes()[i].form == sf::scope_state::done;
+        const auto made = is_done ? sf::result<sf::copy_plan>{sf::failure{}} : plan.plan_of(i);
+        count += is_done || (made && made->source_form() == sf::scope_state::done) ? 1u : 0u;
+    }
     return count;
+}
+
+/// Renews what the copy of config.json in `to` says of single experts that are fused now; returns how many entries changed. The copy
+/// is replaced as side files are: at once, synced, with the permissions of the original.
+inline sf::result<std::size_t> renew_config(const side_files& beside, const std::string& to, const sf::rewrite_plan& plan,
+                                            sf::durability wait) {
+    std::size_t changed = 0;
+    if (std::find(beside.taken.begin(), beside.taken.end(), "config.json") == beside.taken.end()) return changed;
+    std::vector<rewrite_config::fused_module> modules;
+    for (std::size_t s = 0; s < plan.scopes().experts_count(); ++s) {
+        const sf::experts_scope scope = plan.scopes()[s];
+        if (scope.form == sf::scope_state::pending) modules.emplace_back(scope.name, scope.destination_name);
+    }
+    const std::filesystem::path path = path_of(to) / "config.json", fresh = path_of(to) / "config.json.tmp";
+    std::ifstream in{path, std::ios::binary};
+    if (modules.empty() || !in) return changed;
+    const std::string json{std::istreambuf_iterator<char>{in}, {}};
+    in.close();
+    const std::string renewed = rewrite_config::renew_lists(json, modules, changed);
+    if (changed == 0) return changed;
+    std::ofstream out{fresh, std::ios::binary | std::ios::trunc};
+    out << renewed;
+    out.close();
+    if (!out) return sf::failure{.code = sf::errc::io_error, .file = sf::text{text_of(fresh)}};
+    std::error_code error, ignored;
+    const std::filesystem::file_status original = std::filesystem::status(path, error);
+    if (!error) std::filesystem::permissions(fresh, original.permissions(), error);
+    auto copied = error ? sf::result<void>{sf::failure{.code = sf::errc::io_error,
+                                                       .file = sf::text{text_of(fresh)},
+                                                       .detail = sf::text{error.message()}}}
+                        : sf::copy_file(text_of(fresh), text_of(path), wait);
+    std::filesystem::remove(fresh, ignored);
+    if (!copied) return std::move(copied).error();
+    return changed;
 }
 
 /// Set by Ctrl-C; a run stops at the next piece and can be gone on with.
 inline volatile std::sig_atomic_t interrupted = 0;
 extern "C" inline void interrupt(int) { interrupted = 1; }
 
-enum class direction { fuse, unfuse, repack };
+using choose_family::direction;
 
 /// What the programs are asked for.
 struct request {
     direction way = direction::fuse;
-    std::string program, in, out, layout;
+    std::string program, in, out, family, form, variant;
+    const sf::engine_entry* engine = nullptr;  ///< whose layout OUT shall have; null: the model's or a stored one
     sf::rewrite_options options;
     side_policy beside = side_policy::known;
-    bool pread = false, overwrite = false, quiet = false, any_expert_count = false, dry_run = false, json = false;
+    bool pread = false, overwrite = false, quiet = false, any_expert_count = false, keep_unknown = false, dry_run = false,
+         json = false;
 };
 
 /// Progress, Ctrl-C, and the side files, which are copied as soon as the destination is ours.
 class progress {
 public:
-    progress(const request& asked, const side_files& beside, std::string to)
-        : asked_{asked}, beside_{beside}, to_{std::move(to)}, display_{asked.quiet || asked.json} {}
+    progress(const request& asked, const side_files& beside, const sf::rewrite_plan& plan, std::string to)
+        : asked_{asked}, beside_{beside}, plan_{plan}, to_{std::move(to)}, display_{asked.quiet || asked.json} {}
 
     bool operator()(const sf::rewrite_progress& at) { return copy_beside() && interrupted == 0 && display_(at); }
     /// Whether they are there; `copied()` says why not.
     bool copy_beside() {
-        if (!std::exchange(began_, true)) copied_ = copy_side_files(beside_, to_, asked_.options.wait);
+        if (std::exchange(began_, true)) return copied_.has_value();
+        copied_ = copy_side_files(beside_, to_, asked_.options.wait);
+        if (copied_ && asked_.way == direction::fuse && asked_.engine == nullptr) {
+            const auto renewed = renew_config(beside_, to_, plan_, asked_.options.wait);
+            if (!renewed) return copied_ = renewed.error(), false;
+            if (*renewed != 0 && !asked_.quiet && !asked_.json)
+                std::printf("note       config.json: %zu entries of single experts are now those of their modules\n", *renewed);
+        }
         return copied_.has_value();
     }
     [[nodiscard]] const sf::result<void>& copied() const { return copied_; }
@@ -163,6 +153,7 @@ public:
 private:
     const request& asked_;
     const side_files& beside_;
+    const sf::rewrite_plan& plan_;
     std::string to_;
     command_line::progress_display display_;
     bool began_ = false;
@@ -241,36 +232,77 @@ inline void print(const account& all, const request& asked) {
     std::printf(", and %zu other file%s\n", others, others == 1 ? "" : "s");
 }
 
+/// The first names that change, and how many do.
+inline void print_names(const sf::rewrite_plan& plan, const sf::tensor_set_ref& set) {
+    constexpr std::size_t most = 8;
+    std::size_t changed = 0;
+    for (std::size_t i = 0; i < plan.tensors().size(); ++i) {
+        const auto origin = plan.origin_of(i);
+        if (origin.scope != sf::rewrite_plan::passthrough) continue;
+        const std::string_view stored = set.spec(origin.number).name, name = plan.tensors()[i].name;
+        if (stored != name && changed++ < most)
+            std::printf("renames    %s -> %s\n", command_line::printable(stored).c_str(), command_line::printable(name).c_str());
+    }
+    if (changed > most) std::printf("renames    and %zu more\n", changed - most);
+}
+
 /// Converts a checkpoint and says what it did; returns the exit status.
 template <sf::file_source Source>
 int run_with(request asked) {
     const command_line::stopwatch watch;
-    const auto checkpoint = sf::basic_checkpoint<Source>::open(asked.in);
+    sf::checkpoint_report notes;
+    const auto checkpoint = open_checkpoint<Source>(asked.in, notes, {.variant = asked.variant});
     if (!checkpoint) return command_line::report(checkpoint.error());
     const bool unfuse = asked.way == direction::unfuse;
-    const auto chosen = choose_family(asked.in, *checkpoint, asked.layout, unfuse, asked.any_expert_count);
+    auto ask = choose_family::request{.family = asked.family,
+                                      .form = asked.form,
+                                      .way = asked.way,
+                                      .any_expert_count = asked.any_expert_count,
+                                      .keep_unknown = asked.keep_unknown};
+    auto chosen = choose_family::choose(text_of(directory_of(asked.in)), *checkpoint, ask);
+    if (!chosen && asked.engine != nullptr) {  // IN may be in either form
+        ask.way = direction::unfuse;
+        chosen = choose_family::choose(text_of(directory_of(asked.in)), *checkpoint, ask);
+    }
     if (!chosen) return command_line::report(chosen.error());
-    const sf::family_description& family = unfuse ? chosen->family->unfuse : chosen->family->fuse;
+    const bool is_inverse = unfuse || asked.engine != nullptr;
+    const sf::family_description& family = is_inverse ? chosen->family.unfuse : chosen->family.fuse;
 
-    const auto plan = asked.way == direction::repack ? sf::repack_plan(*checkpoint, family, chosen->options())
-                                                     : sf::rewrite_plan::make(*checkpoint, family, chosen->options());
-    if (!plan) return report_plan(plan.error());
+    if (asked.way != direction::repack)
+        if (const auto filled = choose_family::check_elements(*checkpoint, family); !filled)
+            return command_line::report(filled.error());
+    const auto plan =
+        asked.way == direction::repack ? sf::repack_plan(*checkpoint, family, chosen->options())
+        : asked.engine != nullptr
+            ? sf::rewrite_plan::make(*checkpoint, family, *asked.engine, chosen->options(asked.keep_unknown))
+            : sf::rewrite_plan::make(*checkpoint, family, chosen->options(asked.keep_unknown));
+    if (!plan) return report_plan(plan.error(), *chosen, *checkpoint);
     std::vector<std::string> tensor_files;
     for (std::size_t i = 0; i < checkpoint->file_count(); ++i) tensor_files.emplace_back(checkpoint->file(i).path());
     const auto beside = choose_side_files(asked.in, tensor_files, asked.beside);
     if (!beside) return command_line::report(beside.error());
     asked.options.other_bytes = beside->size_bytes;
-    const auto metadata = metadata_of(*checkpoint);
+    auto metadata = metadata_of(*checkpoint);
+    sf::spelling_to_keep spelling;
+    const bool is_remembered = !choose_family::remembered(*checkpoint).empty();  // by the run that fused it
+    if (asked.way == direction::fuse && asked.engine == nullptr && chosen->own != nullptr && !is_remembered) {
+        auto made = sf::stored_spelling::of(*checkpoint, chosen->family, *chosen->own, chosen->is_told);
+        if (!made) return command_line::report(made.error());
+        spelling = std::move(*made);
+        if (!spelling.value.empty()) metadata.push_back({sf::stored_spelling::metadata_key, spelling.value.view()});
+    } else if (is_inverse) {  // what is stored anew needs no memory of it
+        std::erase_if(metadata, [](const sf::metadata_entry& each) { return each.key == sf::stored_spelling::metadata_key; });
+    }
     asked.options.metadata = metadata;
     const auto outline = sf::outline_of(*plan, asked.options);
     if (!outline) return command_line::report(outline.error());
 
     account all;
-    all.family = family.name;
+    all.family = chosen->is_told || plan->scopes().experts_count() != 0 ? family.name : std::string_view{"none"};
     all.tensors_in = checkpoint->size();
     all.tensors_out = plan->tensors().size();
     all.modules = plan->scopes().experts_count();
-    all.modules_done = already_done(plan->scopes());
+    all.modules_done = asked.engine != nullptr ? 0 : already_done(*plan);
     all.beside = &*beside;
     all.bytes = plan->total_bytes();
     all.shards = outline->shard_count();
@@ -281,9 +313,21 @@ int run_with(request asked) {
         std::printf(", %zu tensors -> %zu tensors, %s\n", all.tensors_in, all.tensors_out,
                     command_line::size_text(all.bytes).c_str());
         if (!asked.dry_run) print_left(*beside, 8);
+        const auto say = [](const std::string& note) { std::printf("note       %s\n", command_line::printable(note).c_str()); };
+        for (const std::string& note : chosen->notes) say(note);
+        for (const sf::checkpoint_note& note : notes.notes())
+            if (note.what == sf::checkpoint_note::kind::unlisted_tensors)
+                say(std::string{note.message().view()} + ": carried over, as loaders take them");
+        if (spelling.lost_count != 0)
+            say("unfusing will not bring back " + std::to_string(spelling.lost_count) + " names, such as \"" +
+                std::string{spelling.first_lost.view()} + "\", which it will call \"" +
+                std::string{spelling.first_lost_becomes.view()} + "\"");
+        if (asked.way != direction::repack && asked.engine == nullptr && all.modules == all.modules_done)
+            say(std::string{"nothing is to be "} + (unfuse ? "unfused" : "fused") + ": all tensors stay as they are");
         std::fflush(stdout);
     }
     if (asked.dry_run) {
+        if (!asked.quiet && !asked.json) print_names(*plan, *checkpoint);
         if (const auto free = sf::free_space_bytes(text_of(directory_of(asked.out)))) all.free_bytes = *free;
         all.seconds = watch.seconds();
         print(all, asked);
@@ -300,7 +344,7 @@ int run_with(request asked) {
     asked.options.keep_state = destination->is_staged();
     std::signal(SIGINT, interrupt);
     const std::string to{destination->directory()};
-    progress at{asked, *beside, to};
+    progress at{asked, *beside, *plan, to};
     const auto written = sf::rewrite(*plan, to, asked.options, at);
     if (!at.copied()) return command_line::report(at.copied().error());
     if (!written) {
@@ -328,12 +372,24 @@ int run_with(request asked) {
     return command_line::success;
 }
 
+/// The engines' names, as a line of help.
+inline std::string engine_names() {
+    std::string out = "                       ";
+    for (const sf::engine_entry& each : sf::shipped_engines::all) out += " " + std::string{each.name};
+    return out + "\n";
+}
+
 /// The whole program for one direction; `usage` is what is special about it.
 inline int run(int argc, char** argv, const std::string& usage, direction way) {
     const std::string help =
         usage +
         "  IN                    a directory, a model.safetensors.index.json or one .safetensors file\n"
-        "  --layout NAME         the family or model type; default: config.json's model_type, else from the names\n"
+        "  --family NAME         what IN is: a family or model type; default: config.json's model_type, else from the names.\n"
+        "                        --layout NAME is the same under its former name\n"
+        "  --to WHAT             what OUT shall be: model (as transformers holds it); hub, per-expert (as it is stored, in that\n"
+        "                        form); stored (in the form that was fused, else the hub's); or an engine's:\n" +
+        engine_names() + "                        default: " + (way == direction::unfuse ? "stored" : "model") + "\n" +
+        "  --variant V           of a directory read what is of variant V, such as fp16\n"
         "  --max-shard-size S    such as 300MB or 5GB; default 5GB\n"
         "  --one-tensor-per-file each tensor in a file of its own: loaders that read files whole hold one at a time\n"
         "  --source mmap|pread   map the files or read them by position; default mmap\n"
@@ -341,6 +397,7 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
         "  --side-files=WHICH    what is copied of the files beside the tensors. known (default): configurations, tokenizer\n"
         "                        files, templates, code, licence and readme, and config.json alone if IN is one .safetensors\n"
         "                        file; all: every file; none. --dry-run names what is copied and what is left\n"
+        "  --keep-unknown        pass through what looks like an expert and fits no known form; otherwise it is refused\n"
         "  --dry-run             say what would be written, and whether there is room; write nothing\n"
         "  --resume              go on with a run that was stopped or killed; files that are complete are kept\n"
         "  --overwrite           replace the checkpoint in OUT when the new one is complete; there must be room for both.\n"
@@ -355,7 +412,20 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
     request asked;
     asked.way = way;
     asked.program = argv[0];
-    asked.layout = arguments.value("--layout", "");
+    asked.family = arguments.value("--family", arguments.value("--layout", ""));  // --layout is its older name
+    const std::string to = arguments.value("--to", way == direction::unfuse ? "stored" : "model");
+    if (way == direction::repack) {
+        if (to != "model") arguments.complain("repack_checkpoint changes no layout: --to is not for it");
+    } else if (to == "hub" || to == "per-expert" || to == "stored") {
+        asked.way = direction::unfuse;
+        if (to != "stored") asked.form = to;
+    } else {
+        asked.way = direction::fuse;
+        if (to != "model") asked.engine = sf::find_engine(to);
+        if (to != "model" && asked.engine == nullptr)
+            arguments.complain("--to is model, hub, per-expert, stored or an engine, not \"" + to + "\"");
+    }
+    asked.variant = arguments.value("--variant", "");
     asked.options.max_shard_bytes = arguments.size("--max-shard-size", asked.options.max_shard_bytes);
     if (arguments.flag("--one-tensor-per-file")) asked.options.max_shard_bytes = sf::one_tensor_per_file;
     const std::string source = arguments.value("--source", "mmap");
@@ -365,6 +435,7 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
         arguments.complain("--side-files is known, all or none, not \"" + beside + "\"");
     asked.beside = beside == "all" ? side_policy::all : beside == "none" ? side_policy::none : side_policy::known;
     asked.any_expert_count = arguments.flag("--any-expert-count");
+    asked.keep_unknown = arguments.flag("--keep-unknown");
     asked.dry_run = arguments.flag("--dry-run");
     asked.options.resume = arguments.flag("--resume");
     asked.overwrite = arguments.flag("--overwrite");

@@ -32,11 +32,12 @@ struct facts {
     std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> dtypes;  // name -> tensors, bytes
     std::vector<std::string> problems, notes;
     std::string model_type, family, family_problem;
+    bool is_told = false;
     std::vector<experts_line> experts;
     std::size_t other_modules = 0;  // that the family's models store otherwise
 };
 
-facts look_at(const sf::checkpoint& checkpoint, const std::string& path) {
+facts look_at(const sf::checkpoint& checkpoint, const std::string& path, const std::string& wanted) {
     facts out;
     std::pair<std::uint64_t, std::uint64_t> by_dtype[256]{};
     for (std::size_t i = 0; i < checkpoint.size(); ++i) {
@@ -52,18 +53,38 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path) {
     }
     for (std::size_t type = 0; type < std::size(by_dtype); ++type)
         if (by_dtype[type].first != 0) out.dtypes[std::string{sf::name(static_cast<sf::dtype>(type))}] = by_dtype[type];
-    auto chosen = convert_checkpoint::choose_family(path, checkpoint, {}, false);
-    if (!chosen && chosen.error().code == sf::errc::no_experts)
-        chosen = convert_checkpoint::choose_family(path, checkpoint, {}, true);
+    const auto chosen = choose_family::choose(convert_checkpoint::text_of(convert_checkpoint::directory_of(path)), checkpoint,
+                                              {.family = wanted});
     if (!chosen) {
         out.family_problem = chosen.error().message().c_str();
+        out.problems.push_back(out.family_problem);
         return out;
     }
-    const sf::family_entry* const family = chosen->family;
+    const sf::family_entry* const family = &chosen->family;
     out.model_type = chosen->model_type;
-    out.family = family->fuse.name;
+    out.is_told = chosen->is_told;
+    out.notes = chosen->notes;
     const auto scopes = sf::experts_scopes::find(checkpoint, family->fuse);
-    for (std::size_t s = 0; scopes && s < scopes->experts_count(); ++s) {
+    if (!scopes) {
+        out.problems.push_back(scopes.error().message().c_str());
+        return out;
+    }
+    if (chosen->is_told || scopes->experts_count() != 0)
+        out.family = family->fuse.name;
+    else
+        out.family_problem = "none";
+    bool is_empty = false;  // then the shapes are no news
+    if (const auto filled = sf::check_experts_have_elements(checkpoint, family->fuse, *scopes); !filled)
+        is_empty = true, out.problems.push_back(filled.error().message().c_str());
+    const auto unknown = sf::find_unknown_experts(checkpoint, *scopes);
+    if (unknown && unknown->count != 0) {
+        sf::failure why = sf::describe(checkpoint, *unknown, family->fuse);
+        choose_family::add_hint(why, *chosen, checkpoint);
+        out.problems.push_back(why.message().c_str());
+    } else if (!unknown) {
+        out.problems.push_back(unknown.error().message().c_str());
+    }
+    for (std::size_t s = 0; s < scopes->experts_count(); ++s) {
         const sf::experts_scope scope = (*scopes)[s];
         static constexpr const char* forms[] = {"as stored on the hub", "fused", "both"};
         experts_line line{std::string{scope.name}, forms[static_cast<int>(scope.form)], {}, 0, {}, 0, 0};
@@ -74,6 +95,10 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path) {
         }
         if (plan) {
             line.form = forms[static_cast<int>(plan->source_form())];
+            if (!plan->kept_for().empty())
+                out.notes.push_back(
+                    "experts \"" + line.scope +
+                    "\" are fused and stay as they are, though they cannot be taken apart: " + std::string{plan->kept_for()});
             line.experts = plan->expert_count();
             line.size_bytes = plan->size_bytes();
             for (std::size_t o = 0; o < plan->outputs().size(); ++o) {
@@ -92,11 +117,11 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path) {
             }
         } else {
             line.problem = plan.error().message().c_str();
-            out.problems.push_back(line.problem);
+            if (!is_empty) out.problems.push_back(line.problem);
         }
         out.experts.push_back(std::move(line));
     }
-    if (scopes) out.other_modules = scopes->size() - scopes->experts_count();
+    out.other_modules = scopes->size() - scopes->experts_count();
     return out;
 }
 
@@ -122,7 +147,9 @@ void print_text(const sf::checkpoint& checkpoint, const facts& all, bool tensors
         std::printf("experts    %s\n", all.family_problem.c_str());
     else
         std::printf("experts    %zu modules, family %s%s\n", all.experts.size(), all.family.c_str(),
-                    all.model_type.empty() ? ", by the names" : (" (model_type " + printable(all.model_type) + ")").c_str());
+                    !all.is_told             ? ", by the names"
+                    : all.model_type.empty() ? ", as was asked for"
+                                             : (" (model_type " + printable(all.model_type) + ")").c_str());
     std::map<std::string, std::size_t> forms;
     for (const experts_line& line : all.experts) ++forms[line.form];
     for (const auto& [form, count] : forms) std::printf("           %zu %s\n", count, form.c_str());
@@ -211,14 +238,29 @@ int main(int argc, char** argv) {
         "  --tensors   list every tensor\n"
         "  --experts   list every experts module\n"
         "  --json      for programs\n"
+        "  --family NAME  the family or model type, in place of config.json's\n"
+        "  --variant V    of a directory read what is of variant V, such as fp16\n"
         "  --lenient   accept bytes that belong to no tensor, between or behind the tensors\n"};
     const bool tensors = arguments.flag("--tensors"), experts = arguments.flag("--experts"), json = arguments.flag("--json");
-    const sf::checkpoint_options options{.read = arguments.flag("--lenient") ? sf::read_options::lenient() : sf::read_options{}};
+    const std::string wanted = arguments.value("--family", "");
+    const std::string variant = arguments.value("--variant", "");
+    const sf::checkpoint_options options{.read = arguments.flag("--lenient") ? sf::read_options::lenient() : sf::read_options{},
+                                         .variant = variant};
     if (!arguments.positional(1)) return arguments.status();
     const std::string& path = arguments[0];
 
     sf::checkpoint_report report;
-    const auto checkpoint = sf::checkpoint::open(path, options, report);
+    const auto checkpoint = convert_checkpoint::open_checkpoint<sf::mapped_file>(path, report, options);
+    std::error_code ignored;
+    const std::filesystem::path directory = convert_checkpoint::directory_of(path);
+    const bool is_unfinished =
+        std::filesystem::exists(directory / convert_checkpoint::path_of(std::string{sf::writer_state_file}), ignored);
+    const std::string unfinished = "a run that wrote to " + convert_checkpoint::text_of(directory) +
+                                   " was interrupted, or is still at it; it goes on with --resume and the same options";
+    if (!checkpoint && is_unfinished) {
+        std::fprintf(stderr, "error: %s\n", unfinished.c_str());
+        return command_line::failed;
+    }
     if (!checkpoint) {  // that was the first thing that is wrong
         const auto all_wrong = sf::checkpoint::verify(path, options);
         if (!all_wrong || all_wrong->is_sound()) return command_line::report(checkpoint.error());
@@ -226,7 +268,8 @@ int main(int argc, char** argv) {
         return command_line::failed;
     }
 
-    facts all = look_at(*checkpoint, path);
+    facts all = look_at(*checkpoint, path, wanted);
+    if (is_unfinished) all.problems.push_back(unfinished);
     for (const sf::checkpoint_note& note : report.notes()) all.notes.push_back(note.message().c_str());
     if (json)
         print_json(*checkpoint, all, tensors);

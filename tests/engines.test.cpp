@@ -13,9 +13,11 @@
 
 #include <doctest/doctest.h>
 
+#include <safefuse/detect/detect.hpp>
 #include <safefuse/models/standard.hpp>
 #include <safefuse/plan/plan.hpp>
 #include <safefuse/run/fuse.hpp>
+#include <safefuse/write/rewrite_plan.hpp>
 
 #include "laws.hpp"
 
@@ -391,4 +393,74 @@ TEST_CASE("engines: block scales are not put together where blocks straddle gate
     const experts x{2, 192, 128, false, true};
     check_refused<sf::layouts::per_expert, sf::engines::vllm>(per_expert(x), sf::errc::splits_block);
     check_refused<sf::layouts::per_expert, sf::engines::tensorrt_llm>(per_expert(x), sf::errc::splits_block);
+}
+
+TEST_CASE("engines: where each expects experts, by the scope that they are stored in") {
+    const auto scope = [](std::string_view name, std::string_view stored) {
+        const auto found = sf::engine_scope(*sf::find_engine(name), stored);
+        return found ? std::string{*found} : std::string{"refused"};
+    };
+    CHECK(scope("vllm", "model.layers.3.mlp.experts") == "model.layers.3.mlp.experts");
+    CHECK(scope("mlx", "model.layers.3.mlp.experts") == "model.layers.3.mlp");
+    CHECK(scope("mlx", "model.layers.3.block_sparse_moe.experts") == "model.layers.3.block_sparse_moe");
+    CHECK(scope("gguf", "model.language_model.layers.12.mlp.experts") == "blk.12");
+    CHECK(scope("onnxruntime_genai", "model.layers.3.mlp.experts") == "model.layers.3.moe.experts");
+    CHECK(scope("gguf", "experts") == "refused");
+    CHECK(scope("mlx", "experts") == "refused");
+}
+
+TEST_CASE("engines: a rewrite plan for an engine is the same from what is stored and from what the model holds") {
+    const experts x{3, 64, 5};
+    const sf::family_entry& family = *sf::find_family("mixtral");
+    packed_set hub;
+    for (const auto& [name, each] : per_expert_w123(x))
+        hub.add("model.layers.0.block_sparse_moe.experts." + name, each.type, each.shape, each.bytes);
+    hub.add("model.layers.0.block_sparse_moe.gate.weight", sf::dtype::bf16, {1}, std::vector<std::byte>(2));
+    const auto fused_plan = sf::rewrite_plan::make(hub, family.fuse);
+    REQUIRE(fused_plan);
+    packed_set fused;
+    const auto experts_plan = fused_plan->plan_of(0);
+    REQUIRE(experts_plan);
+    for (const sf::plan_output& output : experts_plan->outputs()) {
+        std::vector<std::byte> bytes(static_cast<std::size_t>(output.size_bytes));
+        REQUIRE(sf::fuse(*experts_plan, output.local_name, bytes));
+        fused.add(std::string{output.name}, output.type, {output.shape.begin(), output.shape.end()}, bytes);
+    }
+    fused.add("model.layers.0.mlp.gate.weight", sf::dtype::bf16, {1}, std::vector<std::byte>(2));
+
+    for (const sf::engine_entry& each : sf::shipped_engines::all) {
+        INFO(std::string{each.name});
+        const auto one = sf::rewrite_plan::make(hub, family.unfuse, each),
+                   other = sf::rewrite_plan::make(fused, family.unfuse, each);
+        REQUIRE(one);
+        REQUIRE(other);
+        REQUIRE(one->tensors().size() == other->tensors().size());
+        for (std::size_t i = 0; i < one->tensors().size(); ++i)
+            CHECK(std::string{one->tensors()[i].name} == std::string{other->tensors()[i].name});
+        const auto a = one->plan_of(0), b = other->plan_of(0);
+        REQUIRE(a);
+        REQUIRE(b);
+        for (const sf::plan_output& output : a->outputs()) {
+            std::vector<std::byte> from_hub(static_cast<std::size_t>(output.size_bytes)), from_fused = from_hub;
+            REQUIRE(sf::fuse(*a, output.local_name, from_hub));
+            REQUIRE(sf::fuse(*b, output.local_name, from_fused));
+            CHECK(from_hub == from_fused);
+        }
+    }
+    const auto mlx = sf::rewrite_plan::make(hub, family.unfuse, *sf::find_engine("mlx"));
+    std::vector<std::string> names;
+    for (const sf::tensor_spec& tensor : mlx->tensors()) names.emplace_back(tensor.name);
+    CHECK(names == std::vector<std::string>{"model.layers.0.block_sparse_moe.gate.weight",
+                                            "model.layers.0.block_sparse_moe.switch_mlp.down_proj.weight",
+                                            "model.layers.0.block_sparse_moe.switch_mlp.gate_proj.weight",
+                                            "model.layers.0.block_sparse_moe.switch_mlp.up_proj.weight"});
+}
+
+TEST_CASE("engines: a family without gates is refused for an engine that has gates") {
+    packed_set set;
+    for (const char* name : {"0.up_proj.weight", "0.down_proj.weight"})
+        set.add("backbone.layers.0.mixer.experts." + std::string{name}, sf::dtype::bf16, {2, 2}, std::vector<std::byte>(8));
+    const auto plan = sf::rewrite_plan::make(set, sf::find_family("nemotron_h")->unfuse, *sf::find_engine("vllm"));
+    REQUIRE_FALSE(plan);
+    CHECK(plan.error().code == sf::errc::missing_key);
 }

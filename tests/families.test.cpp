@@ -127,7 +127,7 @@ void check_module(const sf::family_entry& family, std::uint32_t m, const sizes& 
     CAPTURE(x.inner);
     CAPTURE(x.hidden);
     packed_set stored, fused, again;
-    const std::string scope = "model.layers.3." + std::string{there.from_path};
+    const std::string scope = "model.layers.3." + laws::with_numbers(there.from_path);
     const tensors original = make_module(stored, *there.from, scope, x, type, random);
     const sf::layout_args extents = extents_of(*there.from, x);
     std::vector<sf::known_extent> known;  // shapes do not tell the experts of DBRX, nor the heads of other modules

@@ -116,19 +116,33 @@ TEST_CASE("family: scopes get the model's prefix and path, and their own again")
         {"aria", "language_model.model.layers.7."},
         {"dbrx", "transformer.blocks.7."},
         {"deepseek_v4", "layers.7."},
+        {"dots3_note", "model."},
+        {"inkling2", "model.llm.layers.7."},
+        {"inkling2_loop", "model.llm.layers.7."},
+        {"inkling2_loop_text", "model.llm.layers.7."},
+        {"inkling2_text", "model.llm.layers.7."},
         {"inkling_mm_model", "model.llm.layers.7."},
         {"kimi_k25", "language_model.model.layers.7."},
         {"minimax_m3_vl", "language_model.model.layers.7."},
+        {"mistral_large4", "layers.7."},
+        {"mistral_large4_text", "layers.7."},
+        {"nemo_speechlm", "llm.model.layers.7."},
         {"nemotron_h", "backbone.layers.7."},
+        {"nemotron_h_omni", "language_model.backbone.layers.7."},
+        {"qwen3_omni_moe", "thinker.model.layers.7."},
+    };
+    const auto with_number = [](std::string path) {
+        if (const auto at = path.find("{i}"); at != std::string::npos) path.replace(at, 8, "7");
+        return path;
     };
     for (const sf::family_entry& each : sf::shipped_families::all) {
         CAPTURE(each.fuse.name);
         const auto at = layers.find(each.fuse.name);
         const std::string prefix = at == layers.end() ? "model.layers.7." : at->second;
-        const std::string stored = prefix + std::string{each.fuse.from_module};
+        const std::string stored = prefix + with_number(std::string{each.fuse.from_module});
         const auto model = sf::detail::destination_scope(each.fuse, each.fuse.module_at(0), stored);
         REQUIRE(model);
-        CHECK(model->view() == new_name(each.fuse, prefix) + std::string{each.fuse.to_module});
+        CHECK(model->view() == new_name(each.fuse, prefix) + with_number(std::string{each.fuse.to_module}));
         const auto again = sf::detail::destination_scope(each.unfuse, each.unfuse.module_at(0), *model);
         REQUIRE(again);
         CHECK(again->view() == stored);

@@ -67,7 +67,9 @@ TEST_CASE("name kinds: of each family they tell what all names tell") {
                 for (const sf::layout_description* layout : {family.fuse.module_at(m).from, family.fuse.module_at(m).to})
                     for (const auto& tensor : layout->tensors)
                         for (const std::uint64_t expert : {0u, 3u, 10u, 127u, 128u}) {
-                            sf::text name{"model.layers." + layer + "." + std::string{family.fuse.module_at(m).from_path} + "."};
+                            std::string path{family.fuse.module_at(m).from_path};
+                            if (const auto at = path.find("{i}"); at != std::string::npos) path.replace(at, 8, layer);
+                            sf::text name{"model.layers." + layer + "." + path + "."};
                             REQUIRE(sf::detail::spell(name, tensor.name, expert, layout->fields[0].suffix));
                             if (std::find(names.begin(), names.end(), name.view()) == names.end())
                                 names.emplace_back(name.view());

@@ -152,6 +152,39 @@ TEST_CASE("rename: the compiler can find segments") {
     static_assert(sf::detail::count_numbers("a.{i}.b_{i}") == 2);
     static_assert(!sf::detail::is_rename(sf::rename("a.{i}", "b")));
     static_assert(sf::detail::is_rename(sf::rename("^a.{i}", "b{i}.c")));
+    static_assert(sf::detail::is_rename(sf::rename("a.{i}", "b.{number+1}")));
+    static_assert(!sf::detail::is_rename(sf::rename("a.{i}", "b.{number+0}")));
+    static_assert(!sf::detail::is_rename(sf::rename("a.{i}", "b.{number+10}")));
+    static_assert(!sf::detail::is_rename(sf::rename("a.{i}", "b.{number-1}")));
+}
+
+TEST_CASE("rename: a number may be moved, and moves back") {
+    constexpr sf::rename_description renames[] = {sf::rename("queries.{i}", "layers.{number+1}.query")};
+    const sf::rename_list there{renames, 1, false}, back{renames, 1, true};
+    for (const auto& [stored, model] : {std::pair{"queries.0", "layers.1.query"}, std::pair{"a.queries.9", "a.layers.10.query"},
+                                        std::pair{"queries.99999999999999999.w", "layers.100000000000000000.query.w"}}) {
+        CHECK(new_name(there, stored) == model);
+        CHECK(new_name(back, model) == stored);
+    }
+    // none of the model's: what would be less than 0, and what is no plain number
+    for (const char* name : {"layers.0.query", "layers.07.query", "layers.18446744073709551617.query"})
+        CHECK(new_name(back, name) == name);
+}
+
+TEST_CASE("rename: what an older version called otherwise is called as the newer one does, both ways and in any form") {
+    constexpr sf::rename_description renames[] = {sf::rename("^model.llm.norm", "model.text.norm"),
+                                                  sf::always(sf::rename("^visual", "model.visual")),
+                                                  sf::formerly("^model.lm.norm", "model.text.norm")};
+    const sf::rename_list there{renames, 3, false}, back{renames, 3, true};
+    CHECK(new_name(there, "model.llm.norm.weight") == "model.text.norm.weight");
+    CHECK(new_name(there, "model.lm.norm.weight") == "model.text.norm.weight");
+    CHECK(new_name(back, "model.lm.norm.weight") == "model.llm.norm.weight");
+    CHECK(new_name(back, "model.text.norm.weight") == "model.llm.norm.weight");
+    const auto certain = [&](std::string_view name) { return std::string{sf::renamed_always(there, name).value().view()}; };
+    CHECK(certain("model.llm.norm.weight") == "model.llm.norm.weight");
+    CHECK(certain("model.lm.norm.weight") == "model.text.norm.weight");
+    CHECK(certain("visual.weight") == "model.visual.weight");
+    CHECK(certain("model.visual.weight") == "model.visual.weight");
 }
 
 TEST_CASE("rename: every family gives the names that transformers gives, and takes them back") {
@@ -168,7 +201,9 @@ TEST_CASE("rename: every family gives the names that transformers gives, and tak
     }
     // each family that renames anything is among them
     for (const sf::family_entry& family : sf::shipped_families::all) {
-        if (family.unfuse.renames.empty()) continue;
+        bool renames_stored = false;  // not only what older versions of the model called otherwise
+        for (const sf::rename_description each : family.unfuse.renames) renames_stored = renames_stored || !each.is_older;
+        if (!renames_stored) continue;
         CAPTURE(family.fuse.name);
         bool is_shown = false;
         for (const std::string_view type : family.fuse.model_types) is_shown = is_shown || types.count(std::string{type}) != 0;

@@ -163,7 +163,7 @@ TEST_CASE("repack: outputs that are not whole tensors end to end stay as they ar
     REQUIRE(scope);
     CHECK(sf::view(*scope, "down_proj"));
     CHECK(!sf::view(*scope, "gate_up_proj"));
-    CHECK(sf::repack_plan(*in, sf::description_of<sf::families::mixtral>).error().code == sf::errc::no_experts);
+    CHECK(sf::repack_plan(*in, sf::description_of<sf::families::mixtral>)->scopes().size() == 0);  // as it is, in natural order
 }
 
 TEST_CASE(

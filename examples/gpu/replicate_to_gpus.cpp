@@ -73,11 +73,12 @@ int main(int argc, char** argv) {
 
     const auto checkpoint = sf::checkpoint::open(path);
     if (!checkpoint) return command_line::report(checkpoint.error());
-    auto family = convert_checkpoint::choose_family(path, *checkpoint, "", false);
+    auto family = choose_family::choose(convert_checkpoint::text_of(convert_checkpoint::directory_of(path)),
+                                        *checkpoint, {});
     if (!family) return command_line::report(family.error());
     std::vector<gpu::device_model> models;
     for (std::size_t rank = 0; rank < (mode == "slices" ? gpus : 1); ++rank) {
-        auto made = gpu::device_model::make(*checkpoint, family->family->fuse, family->options(),
+        auto made = gpu::device_model::make(*checkpoint, family->family.fuse, family->options(),
                                             {.rank = rank, .ranks = mode == "slices" ? gpus : 1});
         if (!made) return command_line::report(made.error());
         models.push_back(std::move(*made));

@@ -5,6 +5,9 @@
 #define SAFEFUSE_MODELS_HPP
 
 #include <safefuse/detect/detect.hpp>
+#include <safefuse/detect/detect_experts.hpp>
+#include <safefuse/detect/stored_spelling.hpp>
+#include <safefuse/detect/unknown_experts.hpp>
 #include <safefuse/models/engines.hpp>
 #include <safefuse/models/standard.hpp>
 #include <safefuse/models/transformers.hpp>

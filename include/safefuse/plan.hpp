@@ -16,6 +16,7 @@
 #include <safefuse/layout/layout.hpp>
 #include <safefuse/layout/rename.hpp>
 #include <safefuse/plan/copy_plan.hpp>
+#include <safefuse/plan/engine.hpp>
 #include <safefuse/plan/plan.hpp>
 #include <safefuse/plan/plan_options.hpp>
 #include <safefuse/plan/scopes.hpp>

@@ -5,6 +5,7 @@
 #define SAFEFUSE_RUN_HPP
 
 #include <safefuse/plan/copy_plan.hpp>
+#include <safefuse/plan/engine.hpp>
 #include <safefuse/plan/plan.hpp>
 #include <safefuse/plan/plan_options.hpp>
 #include <safefuse/plan/scopes.hpp>

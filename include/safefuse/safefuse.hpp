@@ -12,6 +12,9 @@
 #include <safefuse/core/vector.hpp>
 #include <safefuse/core/version.hpp>
 #include <safefuse/detect/detect.hpp>
+#include <safefuse/detect/detect_experts.hpp>
+#include <safefuse/detect/stored_spelling.hpp>
+#include <safefuse/detect/unknown_experts.hpp>
 #include <safefuse/format/header.hpp>
 #include <safefuse/format/shard_index.hpp>
 #include <safefuse/io/huge_page_buffer.hpp>
@@ -24,6 +27,7 @@
 #include <safefuse/models/standard.hpp>
 #include <safefuse/models/transformers.hpp>
 #include <safefuse/plan/copy_plan.hpp>
+#include <safefuse/plan/engine.hpp>
 #include <safefuse/plan/plan.hpp>
 #include <safefuse/plan/plan_options.hpp>
 #include <safefuse/plan/scopes.hpp>

@@ -259,14 +259,14 @@ void directories(index_suite& add) {
                 whole.substr(0, whole.size() - 20));
     with_second(errc::header_too_short, "shard_empty", "a shard of no bytes", "");
     with_second(errc::trailing_bytes, "shard_too_long", "a shard with bytes behind the last tensor", whole + "1234");
-    with_second(errc::header_too_large, "shard_lfs_pointer", "a shard that git stored elsewhere",
+    with_second(errc::another_format, "shard_lfs_pointer", "a shard that git stored elsewhere",
                 "version https://git-lfs.github.com/spec/v1\n");
     with_second(errc::header_not_json, "shard_zeros", "a shard of zeros, as a file system leaves it after a crash",
                 std::string(whole.size(), '\0'));
     with_second(errc::duplicate_tensor, "shard_with_duplicate", "a shard with a tensor twice",
                 header_suite::framed(object({bytes("b", 0, 1), bytes("b", 0, 1)}), 1));
     add.directory(errc::several_indexes, "two_indexes", "two indexes: which one counts?",
-                  {{index, map_of(two)},
+                  {{"one.safetensors.index.json", map_of(two)},
                    {"other.safetensors.index.json", map_of(two)},
                    {series(1, 2), shard({"a"})},
                    {series(2, 2), shard({"b"})}});

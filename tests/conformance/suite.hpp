@@ -60,6 +60,7 @@ inline std::string_view name(errc code) {
     case errc::bad_index: return "bad_index";
     case errc::no_checkpoint: return "no_checkpoint";
     case errc::several_indexes: return "several_indexes";
+    case errc::another_format: return "another_format";
     case errc::path_leaves_directory: return "path_leaves_directory";
     case errc::missing_shard: return "missing_shard";
     case errc::incomplete_series: return "incomplete_series";

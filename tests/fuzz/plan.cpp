@@ -290,7 +290,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         const sf::family_description& family = way / 2 % 2 == 0 ? known.fuse : known.unfuse;
         std::vector<sf::known_extent> known_extents;
         const sf::module_description module = family.module_at(way % family.module_count());
-        table tensors = tensors_of(*module.from, "model.layers.0." + std::string{module.from_path}, input, &known_extents);
+        table tensors = tensors_of(*module.from, "model.layers.0." + laws::with_numbers(module.from_path), input, &known_extents);
         if (input.byte() % 4 != 0) known_extents.clear();
         break_somewhere(tensors, input);
         laws::packed_set set = packed(tensors);

@@ -31,6 +31,7 @@ enum class errc : std::uint8_t {
     file_changed,
     read_past_end,
     // the header of a tensor file
+    another_format,
     header_too_short,
     header_too_large,
     header_past_end,
@@ -76,6 +77,7 @@ enum class errc : std::uint8_t {
     dtype_mismatch,
     both_layouts,
     unexpected_key,
+    unknown_experts,
     missing_scales,
     splits_block,
     unnested_groups,
@@ -109,6 +111,7 @@ enum class errc : std::uint8_t {
     case errc::io_error: return "reading or writing failed";
     case errc::file_changed: return "the file changed while it was open";
     case errc::read_past_end: return "a read would go past the end";
+    case errc::another_format: return "it is something else than its name says";
     case errc::header_too_short: return "too short to be a safetensors file (8 bytes of header length are missing)";
     case errc::header_too_large: return "the header is larger than the limit";
     case errc::header_past_end: return "the header is longer than the file: incomplete download, or not a safetensors file?";
@@ -151,6 +154,7 @@ enum class errc : std::uint8_t {
     case errc::dtype_mismatch: return "the dtype does not fit";
     case errc::both_layouts: return "the experts are there both fused and one by one";
     case errc::unexpected_key: return "a tensor among the experts belongs to no known part";
+    case errc::unknown_experts: return "it looks like an expert's tensor and fits no known form";
     case errc::missing_scales: return "quantised codes without their scales";
     case errc::splits_block: return "a packed or block-scaled group of elements would be cut";
     case errc::unnested_groups: return "the interleave groups of the two layouts do not nest";
@@ -216,6 +220,7 @@ struct failure {
         };
         number(", expert ", expert);
         number(", at byte ", offset);
+        if (offset != unknown && code == errc::bytes_differ) out.append(" of the tensor");
         number(", expected ", expected);
         number(", found ", actual);
         if (expected != unknown && actual != unknown && (code == errc::data_truncated || code == errc::trailing_bytes)) {

@@ -100,6 +100,8 @@ SAFEFUSE_NOINLINE inline void append_quoted(text& out, std::string_view name) no
             only_dots = false;
         }
     }
+    if (file.ends_with(".bin"))
+        return refuse(errc::bad_index, " does not end in .safetensors: it is a file of PyTorch, which must be converted first");
     if (!file.ends_with(tensor_file_ending)) return refuse(errc::bad_index, " does not end in .safetensors");
     return {};
 }

@@ -219,7 +219,12 @@ public:
     }
 
     [[nodiscard]] os::handle handle() const noexcept { return file_.get(); }
-    [[nodiscard]] std::uint64_t size_bytes() const noexcept { return file_.is_open() ? size_bytes_ : 0; }
+    [[nodiscard]] std::uint64_t size_bytes() const noexcept { return file_.is_open() || is_parked_ ? size_bytes_ : 0; }
+    /// Closes the handle. Reads and checks open the file again by its path, each for itself.
+    void close_handle() noexcept {
+        is_parked_ = is_parked_ || file_.is_open();
+        file_.close();
+    }
     [[nodiscard]] std::string_view path() const noexcept { return path_; }
 
     [[nodiscard]] result<void> read(std::uint64_t offset, span<std::byte> out) const noexcept {
@@ -227,6 +232,11 @@ public:
             return failure{
                 .code = errc::read_past_end, .file = path_, .offset = offset, .expected = out.size(), .actual = size_bytes()};
         if (out.empty()) return {};
+        if (is_parked_) {
+            auto again = open_again();
+            if (!again) return std::move(again).error();
+            return again->read(offset, out);
+        }
         std::size_t read_bytes = 0;
         if (const auto came = os::read_at(file_.get(), offset, out, read_bytes); !came) {
             failure why = came.about(path_);
@@ -244,20 +254,38 @@ public:
     }
 
     [[nodiscard]] result<void> check_size() const noexcept {
+        if (is_parked_) {
+            const auto again = open_again();
+            return again ? result<void>{} : again.error();
+        }
         if (!file_.is_open()) return {};
         std::uint64_t now = 0;
         if (const auto came = os::size_of(file_.get(), now); !came) return came.about(path_);
-        if (now == size_bytes_) return {};
+        return now == size_bytes_ ? result<void>{} : changed(now);
+    }
+
+private:
+    [[nodiscard]] failure changed(std::uint64_t now) const noexcept {
         return failure{.code = errc::file_changed,
                        .file = path_,
                        .detail = now < size_bytes_ ? "it is shorter now" : "it is longer now",
                        .expected = size_bytes_,
                        .actual = now};
     }
+    /// The file that is at the path now, if it has the size that this one has.
+    [[nodiscard]] result<open_file> open_again() const noexcept {
+        open_file again;
+        os::handle file = os::no_handle;
+        if (const auto came = os::open_file(path_.c_str(), file, again.size_bytes_); !came) return came.about(path_);
+        again.file_ = open_handle{file};
+        if (again.size_bytes_ != size_bytes_) return changed(again.size_bytes_);
+        again.path_ = path_;
+        return again;
+    }
 
-private:
     open_handle file_;
     std::uint64_t size_bytes_ = 0;
+    bool is_parked_ = false;
     text path_;
 };
 
@@ -332,6 +360,10 @@ public:
     /// The system's number of the open file, for calls that this library does not make.
     [[nodiscard]] std::intptr_t native_handle() const noexcept { return detail::os::native_of(file_.handle()); }
 
+    /// Closes the handle, so that a checkpoint may have more files than a process may have open. What is mapped stays; reads and checks
+    /// open the file again by its path, and native_handle() is none.
+    void close_handle() noexcept { file_.close_handle(); }
+
     /// Whether the file still has the size it had when it was opened.
     ///   fails   file_changed (with both sizes), io_error
     [[nodiscard]] result<void> check_size() const noexcept { return file_.check_size(); }
@@ -380,6 +412,10 @@ public:
 
     /// The system's number of the open file, for calls that this library does not make.
     [[nodiscard]] std::intptr_t native_handle() const noexcept { return detail::os::native_of(file_.handle()); }
+
+    /// Closes the handle, so that a checkpoint may have more files than a process may have open. What is mapped stays; reads and checks
+    /// open the file again by its path, and native_handle() is none.
+    void close_handle() noexcept { file_.close_handle(); }
 
     /// Whether the file still has the size it had when it was opened.
     ///   fails   file_changed (with both sizes), io_error

@@ -33,6 +33,15 @@ struct module_description {
 
     /// Whether there is nothing to do for it.
     [[nodiscard]] constexpr bool is_same() const noexcept { return from == to && from_path == to_path; }
+    /// The other way round.
+    [[nodiscard]] constexpr module_description reversed() const noexcept { return {to_path, from_path, to, from}; }
+};
+
+/// A further form in which tools store a family's experts: from that form to the model's.
+struct stored_form_description {
+    std::string_view name;                 ///< what it is asked for by: per-expert
+    module_description module;             ///< where it lies, and both layouts
+    bool excludes_shared_experts = false;  ///< a checkpoint with shared experts is of another family, whose form this is
 };
 
 /// An extent that shapes do not tell, and where config.json has it.
@@ -64,16 +73,18 @@ enum class direction : std::uint8_t {
 
 /// A family as data, in the direction in which plans are made: from the stored form to the model's, or back.
 struct family_description {
-    std::string_view name;                           ///< unique among families
-    const layout_description* from;                  ///< of the experts
-    const layout_description* to;                    ///< of the experts
-    std::string_view from_module;                    ///< the last segments of a scope that is planned from
-    std::string_view to_module;                      ///< and of the scope that it becomes
-    rename_list renames;                             ///< of all other tensors
-    span<const std::string_view> model_types;    ///< of config.json
-    span<const module_description> extra_modules{};     ///< what the model stores otherwise beside the experts
-    span<const config_extent> config_extents{};  ///< what plans must be given as known_extents
-    bool is_inverse = false;                         ///< `others` are described the other way round
+    std::string_view name;                            ///< unique among families
+    const layout_description* from;                   ///< of the experts
+    const layout_description* to;                     ///< of the experts
+    std::string_view from_module;                     ///< the last segments of a scope that is planned from
+    std::string_view to_module;                       ///< and of the scope that it becomes
+    rename_list renames;                              ///< of all other tensors
+    span<const std::string_view> model_types;     ///< of config.json
+    span<const module_description> extra_modules{};      ///< what the model stores otherwise beside the experts
+    span<const config_extent> config_extents{};   ///< what plans must be given as known_extents
+    span<const stored_form_description> forms{};  ///< how else tools store the experts; with_stored_form takes one
+    span<const std::string_view> passing{};       ///< experts modules with a tensor of such a name are left as they are
+    bool is_inverse = false;                          ///< `others` and `forms` are described the other way round
 
     /// How many kinds of modules are planned: the experts and the others.
     [[nodiscard]] constexpr std::size_t module_count() const noexcept { return 1 + extra_modules.size(); }
@@ -81,8 +92,7 @@ struct family_description {
     [[nodiscard]] SAFEFUSE_NOINLINE constexpr module_description module_at(std::size_t i) const noexcept {
         if (i == 0) return {from_module, to_module, from, to};
         const module_description& other = extra_modules[i - 1];
-        if (!is_inverse) return other;
-        return {other.to_path, other.from_path, other.to, other.from};
+        return is_inverse ? other.reversed() : other;
     }
     /// The family in a direction.
     ///   @post  in(direction::inverse).in(direction::inverse) is the family itself
@@ -122,9 +132,69 @@ public:
     static constexpr span<const module_description> descriptions{list, count};
 };
 
+/// Whether a family's own models have shared experts: where they have none, a checkpoint that has them is another family's.
+enum class shared_experts : bool { none, some };
+
+/// A further stored form: its name, where it lies and its layout.
+template <fixed_text Name, class Modules, class Layout, shared_experts Shared = shared_experts::some>
+struct stored_form {
+    /// From it to the model's form, as data.
+    template <class Model>
+    static constexpr stored_form_description description{
+        Name.view(),
+        {Modules::stored, Modules::model, &Layout::description, &Model::description},
+        Shared == shared_experts::none};
+    /// Whether the two layouts place the same parts.
+    template <class Model>
+    static constexpr bool is_complete = can_become<Layout, Model> && can_become<Model, Layout>;
+};
+
+/// All of these that a family has.
+template <class... Form>
+struct stored_forms {
+    /// The forms as data, for the layout that the model holds.
+    template <class Model>
+    struct of {
+        static_assert((Form::template is_complete<Model> && ...),
+                      "safefuse: the two layouts of a family must place the same parts");
+        static constexpr std::size_t count = sizeof...(Form);  ///< how many
+        /// With an empty one behind the last: an array has at least one entry.
+        static constexpr stored_form_description list[count + 1] = {
+            Form::template description<Model>..., {}};
+        /// From the stored forms to the model's, as data.
+        static constexpr span<const stored_form_description> descriptions{list, count};
+    };
+};
+
+namespace detail {
+
+/// Renames of several lists, one behind the other.
+template <std::size_t Count>
+struct rename_array {
+    rename_description list[Count];
+    constexpr operator span<const rename_description>() const noexcept {  // NOLINT: it is meant to convert
+        return {list, Count};
+    }
+};
+
+}  // namespace detail
+
+/// The renames of several lists, one list behind the other, for families that share some.
+template <std::size_t... Count>
+[[nodiscard]] consteval detail::rename_array<(Count + ...)> joined_renames(
+    const rename_description (&... lists)[Count]) noexcept {
+    detail::rename_array<(Count + ...)> out{};
+    std::size_t size = 0;
+    const auto append = [&](span<const rename_description> list) {
+        for (const rename_description& each : list) out.list[size++] = each;
+    };
+    (append(span<const rename_description>{lists, Count}), ...);
+    return out;
+}
+
 /// What a family declares: derive from family<Stored, Model> and add `name`, `modules` and, where there are any, `renames`,
-/// `model_types`, `others` and `config_extents`. Where models hold experts as the hub stores them, both layouts are the same. A
-/// declaration costs the compiler next to nothing; it is checked where it is used first.
+/// `model_types`, `others`, `config_extents` and `forms`. Where models hold experts as the hub stores them, both layouts are the
+/// same. A declaration costs the compiler next to nothing; it is checked where it is used first.
 template <class Stored, class Model>
 struct family {
     /// The layout on the hub.
@@ -139,6 +209,10 @@ struct family {
     using extra_modules = extra_module_list<>;
     /// What plans must be told from config.json; nothing.
     using config_extents = extents_in_config<>;
+    /// How else tools store the experts; not at all.
+    using forms = stored_forms<>;
+    /// Names in an experts module, such as those of factors of codes, that tell of a form that models load as it is stored; none.
+    static constexpr span<const std::string_view> passing{};
 };
 
 /// A type that declares a family.
@@ -153,6 +227,7 @@ concept family_type = requires {
     span<const std::string_view>{Family::model_types};
     static_cast<span<const module_description>>(Family::extra_modules::descriptions);
     static_cast<span<const config_extent>>(Family::config_extents::descriptions);
+    span<const std::string_view>{Family::passing};
 };
 
 namespace detail {
@@ -177,11 +252,31 @@ struct family_ways {
         Family::model_types,
         Family::extra_modules::descriptions,
         Family::config_extents::descriptions,
+        Family::forms::template of<typename Family::model>::descriptions,
+        Family::passing,
     };
     static constexpr family_description back = there.in(direction::inverse);
 };
 
 }  // namespace detail
+
+/// The family, in its direction, with one of its further forms in the place of the hub's. Its names are those of the family.
+[[nodiscard]] constexpr family_description with_stored_form(family_description family,
+                                                            const stored_form_description& form) noexcept {
+    const module_description module = family.is_inverse ? form.module.reversed() : form.module;
+    family.from = module.from;
+    family.to = module.to;
+    family.from_module = module.from_path;
+    family.to_module = module.to_path;
+    return family;
+}
+
+/// The family as far as experts go: everything else keeps its name and its form. What names alone tell of a model is no more.
+[[nodiscard]] constexpr family_description experts_only(family_description family) noexcept {
+    family.renames = {};
+    family.extra_modules = {};
+    return family;
+}
 
 /// A family type as data: the way from the hub to the model.
 template <family_type Family>

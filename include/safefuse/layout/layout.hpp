@@ -229,8 +229,8 @@ constexpr void require_whole(mapping& of, const stored_axis& axis) noexcept {
     }
     for (const mapping& next : operands.subspan(1)) {
         const std::size_t first_part = out.part_count;
-        detail::join(out, next, axis);
-        if (out.error != mapping_error::none) return out;
+        detail::join(out, next, axis);  // after an error, too: plans ask for names where extents are not known
+        if (out.error == mapping_error::too_complex) return out;
         const stored_axis& added = next.axes[axis];
         detail::require_whole(out, added);
         for (std::size_t p = first_part; p < out.part_count; ++p) {
@@ -517,7 +517,7 @@ struct part_of {
     [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept { return map_part(name, group, extents, x); }
 };
 
-/// One logical matrix of each expert: its name and the names of its extents, outermost first.
+/// One logical matrix of each expert: its name and the names of its extents, outermost first. An extent called ONE is 1.
 /// (No alias: nvcc 13 loses the texts that an alias template hands on.)
 template <fixed_text Name, fixed_text... Extent>
 struct part : part_of<expert_range<"E">, Name, Extent...> {};

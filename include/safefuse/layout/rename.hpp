@@ -6,6 +6,7 @@
 #define SAFEFUSE_LAYOUT_RENAME_HPP
 
 #include <cstddef>
+#include <cstdint>
 #include <string_view>
 #include <utility>
 
@@ -20,6 +21,10 @@ inline namespace SAFEFUSE_ABI {
 /// Stands for a number in the patterns of a rename: the same on both sides.
 inline constexpr std::string_view number_hole = "{i}";
 
+/// How far a number may be moved: "{number+1}" in a pattern stands for a number that is larger by one than that of "{i}" on the
+/// other side.
+inline constexpr std::uint64_t max_number_offset = 9;
+
 /// How many numbers a rename may carry over.
 inline constexpr std::size_t max_rename_numbers = 2;
 
@@ -30,6 +35,8 @@ struct rename_description {
     bool at_start = false;     ///< only where the name begins with it
     bool one_way = false;      ///< the way back does not turn it round
     bool tells_family = true;  ///< checkpoints of the family have such names, and it is known by them
+    bool is_certain = false;   ///< applies even where all experts are in the wanted form already
+    bool is_older = false;     ///< `from` is the name in an older version of the model; it is the source in both directions
 };
 
 /// Renames in the order and the direction in which they apply. What is read one way only is no part of the way back.
@@ -47,6 +54,7 @@ public:
         constexpr rename_description operator*() const noexcept {
             if (!inverse_) return *at_;
             rename_description turned = at_[-1];
+            if (turned.is_older) return turned;
             turned.from = at_[-1].to;
             turned.to = at_[-1].from;
             return turned;
@@ -129,6 +137,29 @@ constexpr std::size_t find_number(std::string_view pattern) noexcept {
     return std::string_view::npos;
 }
 
+/// A {i} or {number+K} at the beginning of a pattern.
+struct number_slot {
+    std::size_t size = 0;      ///< characters of the pattern; 0: there is none
+    std::uint64_t offset = 0;  ///< K
+};
+constexpr number_slot hole_at(std::string_view pattern) noexcept {
+    if (pattern.starts_with(number_hole)) return {number_hole.size(), 0};
+    const std::size_t plus = number_hole.size() - 1;
+    if (pattern.size() < plus + 3 || !pattern.starts_with(number_hole.substr(0, plus)) || pattern[plus] != '+') return {};
+    const char digit = pattern[plus + 1];
+    if (digit < '1' || digit > '9' || pattern[plus + 2] != '}') return {};
+    return {plus + 3, static_cast<std::uint64_t>(digit - '0')};
+}
+
+/// The value of a number without leading zeros that leaves room for an offset; no_number_value otherwise.
+inline constexpr std::uint64_t no_number_value = ~std::uint64_t{0};
+constexpr std::uint64_t number_value(std::string_view digits) noexcept {
+    if (digits.empty() || digits.size() > 18 || (digits.size() > 1 && digits[0] == '0')) return no_number_value;
+    std::uint64_t value = 0;
+    for (const char c : digits) value = value * 10 + static_cast<std::uint64_t>(c - '0');
+    return value;
+}
+
 /// Where `inner` stands in `outer` as whole segments; npos where it does not.
 constexpr std::size_t find_inner(std::string_view outer, std::string_view inner) noexcept {
     for (std::size_t i = 0; i + inner.size() <= outer.size(); ++i) {
@@ -151,7 +182,7 @@ constexpr std::size_t count_numbers(std::string_view pattern) noexcept {
     for (std::size_t i = 0; i < pattern.size(); before = pattern[i++]) {
         const char c = pattern[i];
         if (c == '{') {
-            if (in_hole || pattern.substr(i, number_hole.size()) != number_hole) return no_pattern;
+            if (in_hole || hole_at(pattern.substr(i)).size == 0) return no_pattern;
             ++count;
         }
         in_hole = c == '{' || (in_hole && c != '}');
@@ -181,6 +212,7 @@ struct found_pattern {
     std::size_t first = std::string_view::npos;
     std::size_t size = 0;
     std::string_view numbers[max_rename_numbers]{};
+    std::uint64_t offsets[max_rename_numbers]{};  ///< what the pattern adds to each
 };
 
 /// Reads a pattern at the beginning of `name`; false where it does not stand there as whole segments.
@@ -196,9 +228,15 @@ constexpr bool begins_with_pattern(std::string_view name, std::string_view patte
         std::size_t digits = 0;
         while (digits < name.size() && name[digits] >= '0' && name[digits] <= '9') ++digits;
         if (digits == 0) return false;
+        const number_slot slot = hole_at(pattern.substr(hole));
+        if (slot.offset != 0) {
+            const std::uint64_t value = number_value(name.substr(0, digits));
+            if (value == no_number_value || value < slot.offset) return false;
+        }
+        found.offsets[count] = slot.offset;
         found.numbers[count++] = name.substr(0, digits);
         name.remove_prefix(digits);
-        pattern.remove_prefix(hole + number_hole.size());
+        pattern.remove_prefix(hole + slot.size);
     }
     found.size = whole.size() - name.size();
     return name.empty() || name.front() == '.';
@@ -224,19 +262,28 @@ constexpr found_pattern find_rename(std::string_view name, const rename_descript
     return {};
 }
 
+/// Appends a pattern with the numbers that another one found; false when memory runs out.
+inline bool append_pattern(text& out, std::string_view pattern, const found_pattern& found) noexcept {
+    bool whole = true;
+    std::size_t count = 0;
+    for (std::size_t hole = find_number(pattern); hole != std::string_view::npos; hole = find_number(pattern), ++count) {
+        const number_slot slot = hole_at(pattern.substr(hole));
+        whole = whole && out.append(pattern.substr(0, hole));
+        const std::uint64_t value = slot.offset == found.offsets[count] ? no_number_value : number_value(found.numbers[count]);
+        whole = whole && (value == no_number_value ? out.append(found.numbers[count])
+                                                   : out.append_number(value - found.offsets[count] + slot.offset));
+        pattern.remove_prefix(hole + slot.size);
+    }
+    return whole && out.append(pattern);
+}
+
 /// Applies a rename where it finds something, and says so; `memory` is false when it ran out.
 inline bool apply_rename(text& name, const rename_description& rename, bool& memory) noexcept {
     const found_pattern found = find_rename(name, rename);
     if (found.first == std::string_view::npos) return false;
     text out;
-    bool whole = out.append(name.view().substr(0, found.first));
-    std::string_view to = rename.to;
-    std::size_t count = 0;
-    for (std::size_t hole = find_number(to); hole != std::string_view::npos; hole = find_number(to)) {
-        whole = whole && out.append(to.substr(0, hole)) && out.append(found.numbers[count++]);
-        to.remove_prefix(hole + number_hole.size());
-    }
-    whole = whole && out.append(to) && out.append(name.view().substr(found.first + found.size));
+    bool whole = out.append(name.view().substr(0, found.first)) && append_pattern(out, rename.to, found);
+    whole = whole && out.append(name.view().substr(found.first + found.size));
     memory = memory && whole;
     name = std::move(out);
     return true;
@@ -260,6 +307,32 @@ constexpr rename_description alias(const char* stored, const char* model) noexce
 /// A rename by which a family is not known: only some of its checkpoints have such names, or those of other families do too.
 constexpr rename_description optional_rename(const char* stored, const char* model) noexcept {
     return detail::describe_rename(stored, model, false, false);
+}
+
+/// A rename that applies even where all experts are in the wanted form already: an older version of the model held experts in
+/// that form under the stored name. `stored` must not begin a name of the model.
+constexpr rename_description always(rename_description rename) noexcept {
+    rename.is_certain = true;
+    return rename;
+}
+
+/// What was called `older` in the model of an older version of transformers is called `model` now. Declare these last: they come
+/// after the renames of stored names, and before them on the way back.
+constexpr rename_description formerly(const char* older, const char* model) noexcept {
+    rename_description rename = detail::describe_rename(older, model, false, false);
+    rename.is_certain = rename.is_older = true;
+    return rename;
+}
+
+/// What a name, or a prefix of whole segments, is called after those of the renames that apply whatever form experts are in.
+///   fails   out_of_memory
+[[nodiscard]] inline result<text> renamed_always(const rename_list& renames, std::string_view name) noexcept {
+    text out{name};
+    bool memory = out.size() == name.size();
+    for (const rename_description each : renames)
+        if (each.is_certain) detail::apply_rename(out, each, memory);
+    if (!memory) return failure{.code = errc::out_of_memory};
+    return out;
 }
 
 /// What a name, or a prefix of whole segments, is called after the renames.

@@ -11,6 +11,7 @@
 #include <safefuse/core/span.hpp>
 #include <safefuse/layout/layout.hpp>
 #include <safefuse/models/standard.hpp>
+#include <safefuse/plan/engine.hpp>
 
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
@@ -20,7 +21,6 @@ namespace engines {
 using layouts::gate;
 using layouts::up;
 using layouts::down;
-using layouts::per_expert;
 using layouts::flat_experts;
 
 /// vLLM: w13_weight [E, 2I, H], gate's rows first, and w2_weight [E, H, I]; w13_bias, w13_weight_scale_inv likewise.
@@ -31,8 +31,23 @@ using vllm =
                     suffix<weight_scale, "_weight_scale">, suffix<weight_scale_2, "_weight_scale_2">,
                     suffix<input_scale, "_input_scale">, suffix<weight_packed, "_weight_packed">,
                     suffix<weight_global_scale, "_weight_global_scale">, suffix<input_global_scale, "_input_global_scale">,
-                    suffix<weight_shape, "_weight_shape">, suffix<weight_g_idx, "_weight_g_idx">, suffix<qweight, "_qweight">,
-                    suffix<qzeros, "_qzeros">, suffix<scales, "_scales">, suffix<g_idx, "_g_idx">>,
+                    suffix<weight_shape, "_weight_shape">, suffix<weight_zero_point, "_weight_zero_point">,
+                    suffix<weight_g_idx, "_weight_g_idx">, suffix<qweight, "_qweight">, suffix<qzeros, "_qzeros">,
+                    suffix<scales, "_scales">, suffix<g_idx, "_g_idx">>,
+           tensor<"w13", stack<concat<0, gate, up>>>, tensor<"w2", stack<down>>>;
+
+/// SGLang: as vllm, but biases are w13_weight_bias and w2_weight_bias.
+///   source  sgl-project/sglang 0.5.23, python/sglang/srt/layers: moe/fused_moe_triton/layer.py (make_expert_params_mapping_fused),
+///           quantization/unquant.py, compressed_tensors/schemes/compressed_tensors_wNa16_moe.py (w13_weight_zero_point,
+///           w13_weight_g_idx), gptq/schemes/gptq_moe.py (w13_g_idx, w13_qzeros)
+using sglang =
+    layout<suffixes<suffix<weight, "_weight">, suffix<bias, "_weight_bias">, suffix<weight_scale_inv, "_weight_scale_inv">,
+                    suffix<weight_scale, "_weight_scale">, suffix<weight_scale_2, "_weight_scale_2">,
+                    suffix<input_scale, "_input_scale">, suffix<weight_packed, "_weight_packed">,
+                    suffix<weight_global_scale, "_weight_global_scale">, suffix<input_global_scale, "_input_global_scale">,
+                    suffix<weight_shape, "_weight_shape">, suffix<weight_zero_point, "_weight_zero_point">,
+                    suffix<weight_g_idx, "_weight_g_idx">, suffix<qweight, "_qweight">, suffix<qzeros, "_qzeros">,
+                    suffix<scales, "_scales">, suffix<g_idx, "_g_idx">>,
            tensor<"w13", stack<concat<0, gate, up>>>, tensor<"w2", stack<down>>>;
 
 /// TensorRT-LLM: w3_w1_weight [E, 2I, H], up's rows first, and w2_weight [E, H, I]; block scales are ..._weight_scaling_factor.
@@ -91,17 +106,11 @@ using megablocks = flat_experts;
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// An engine's layout by name, for programs that learn it at run time: plan(set, scope, layouts::per_expert::description, *it->layout).
-struct engine_entry {
-    std::string_view name;             ///< as find_engine takes it
-    const layout_description* layout;  ///< never null
-};
-
-/// An entry of an engine_list.
-template <fixed_text Name, class Layout>
+/// An entry of an engine_list: its name, the layout, and where it expects experts (engine_entry::scope).
+template <fixed_text Name, class Layout, fixed_text Scope = "{scope}">
 struct engine {
     /// The engine as data.
-    static constexpr engine_entry entry{Name.view(), &Layout::description};
+    static constexpr engine_entry entry{Name.view(), &Layout::description, Scope.view()};
 };
 
 /// Engines that are looked through: shipped_engines, or a list of your own. Nothing of them is instantiated before it is asked for.
@@ -116,10 +125,12 @@ public:
 };
 
 /// All engines whose layouts the library ships.
-using shipped_engines = engine_list<engine<"automodel", engines::automodel>, engine<"cutedsl", engines::cutedsl>,
-                                    engine<"gguf", engines::gguf>, engine<"megablocks", engines::megablocks>,
-                                    engine<"mlx", engines::mlx>, engine<"onnxruntime_genai", engines::onnxruntime_genai>,
-                                    engine<"tensorrt_llm", engines::tensorrt_llm>, engine<"vllm", engines::vllm>>;
+using shipped_engines =
+    engine_list<engine<"automodel", engines::automodel>, engine<"cutedsl", engines::cutedsl>,
+                engine<"gguf", engines::gguf, "blk.{i}">, engine<"megablocks", engines::megablocks>,
+                engine<"mlx", engines::mlx, "{parent}">,
+                engine<"onnxruntime_genai", engines::onnxruntime_genai, "model.layers.{i}.moe.experts">,
+                engine<"sglang", engines::sglang>, engine<"tensorrt_llm", engines::tensorrt_llm>, engine<"vllm", engines::vllm>>;
 
 /// The engine of that name, or null.
 template <class Engines = shipped_engines>

@@ -13,6 +13,7 @@
 #include <safefuse/core/detail/plain.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
+#include <safefuse/core/text.hpp>
 #include <safefuse/core/vector.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 
@@ -132,6 +133,9 @@ public:
     }
     /// `to` means that the source is in the destination's layout already and the plan moves it as it is.
     [[nodiscard]] scope_state source_form() const noexcept { return form_; }
+    /// Why the experts, which are in the destination's form already, are moved whole, as they are stored: a sentence about what the
+    /// layout cannot take apart. Empty for all other plans.
+    [[nodiscard]] std::string_view kept_for() const noexcept SAFEFUSE_LIFETIMEBOUND { return kept_for_.view(); }
     /// The scope of the source.
     [[nodiscard]] std::string_view scope() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return detail::characters_at(arena_.data(), arena_.empty() ? 0 : scope_size_);
@@ -155,7 +159,7 @@ private:
               std::size_t scope_size, vector<char>&& arena,
               vector<std::uint64_t>&& extents, vector<plan_output>&& outputs,
               vector<copy_block>&& blocks, vector<copy_block>&& equal_blocks,
-              vector<std::uint32_t>&& tensors) noexcept
+              vector<std::uint32_t>&& tensors, text&& kept_for = {}) noexcept
         : set_{set},
           form_{form},
           expert_count_{expert_count},
@@ -165,7 +169,8 @@ private:
           outputs_{std::move(outputs)},
           blocks_{std::move(blocks)},
           equal_blocks_{std::move(equal_blocks)},
-          tensors_{std::move(tensors)} {}
+          tensors_{std::move(tensors)},
+          kept_for_{std::move(kept_for)} {}
 
     [[nodiscard]] SAFEFUSE_COLD failure no_output(std::string_view local_name) const noexcept {
         constexpr std::size_t most = 12;
@@ -194,6 +199,7 @@ private:
     vector<copy_block> blocks_;
     vector<copy_block> equal_blocks_;
     vector<std::uint32_t> tensors_;
+    text kept_for_;
 };
 
 }  // namespace SAFEFUSE_ABI

@@ -40,6 +40,8 @@ struct plan_options {
     span<const known_extent> known_extents{};
     /// Move quantised codes (F8, F4, F6, integers) whose scales are missing.
     bool allow_missing_scales = false;
+    /// rewrite_plan: pass through what looks like an expert and fits no known form.
+    bool keep_unknown = false;
 };
 
 }  // namespace SAFEFUSE_ABI

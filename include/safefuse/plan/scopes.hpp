@@ -15,6 +15,7 @@
 #include <safefuse/core/vector.hpp>
 #include <safefuse/layout/detail/layout_names.hpp>
 #include <safefuse/layout/family.hpp>
+#include <safefuse/plan/detail/kept_plan.hpp>
 #include <safefuse/plan/plan.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 
@@ -52,6 +53,11 @@ public:
                 {members_.data() + each.member_first, each.member_count},
                 each.module};
     }
+    /// How many experts modules are in a form that the family passes; they are none of the scopes.
+    [[nodiscard]] std::size_t passed_count() const noexcept { return passed_count_; }
+    /// The tensors of these modules, as numbers in the set.
+    ///   lifetime  valid as long as the list
+    [[nodiscard]] span<const std::uint32_t> passed_tensors() const noexcept SAFEFUSE_LIFETIMEBOUND { return passed_.view(); }
     /// How many of them are experts modules; they come first.
     [[nodiscard]] std::size_t experts_count() const noexcept {
         std::size_t count = 0;
@@ -69,6 +75,7 @@ private:
         std::uint32_t module = 0;
         bool has_from = false;
         bool has_to = false;
+        bool is_passed = false;
         scope_state form{};
     };
     static constexpr std::uint32_t none = ~std::uint32_t{0};
@@ -88,6 +95,8 @@ private:
     vector<record> scopes_;
     vector<std::uint32_t> members_;
     vector<char> names_;  // of the destinations' scopes
+    vector<std::uint32_t> passed_;
+    std::size_t passed_count_ = 0;
 };
 
 namespace detail {
@@ -99,13 +108,32 @@ struct scoped_name {
     scope_state form = scope_state::pending;
 };
 
+/// Where a module's path, which may hold {i}, stands in a name as whole segments.
+constexpr found_pattern find_module(std::string_view name, std::string_view module) noexcept {
+    found_pattern found;
+    if (find_number(module) == std::string_view::npos) {
+        found.first = find_segments(name, module);
+        found.size = module.size();
+        return found;
+    }
+    for (std::size_t i = 0; i < name.size(); ++i) {
+        if (i != 0 && name[i - 1] != '.') continue;
+        if (begins_with_pattern(name.substr(i), module, found)) {
+            found.first = i;
+            return found;
+        }
+    }
+    found.first = std::string_view::npos;
+    return found;
+}
+
 /// Finds the experts module that a name belongs to in one of the family's forms.
 constexpr scoped_name read_scoped(std::string_view name, std::string_view module, const layout_description& layout,
                                   scope_state form) noexcept {
     scoped_name begins;  // like a tensor of the layout, and is none: a module further in may fit
     std::size_t before = 0;
-    for (std::size_t i = find_segments(name, module); i != std::string_view::npos;) {
-        const std::size_t end = before + i + module.size();
+    for (found_pattern found = find_module(name, module); found.first != std::string_view::npos;) {
+        const std::size_t end = before + found.first + found.size;
         if (end < name.size()) {
             const name_verdict verdict = match(layout, name.substr(end + 1)).verdict;
             if (verdict == name_verdict::tensor) return {end, verdict, form};
@@ -113,7 +141,7 @@ constexpr scoped_name read_scoped(std::string_view name, std::string_view module
         }
         if (end >= name.size()) break;
         before = end + 1;
-        i = find_segments(name.substr(before), module);
+        found = find_module(name.substr(before), module);
     }
     return begins.verdict == name_verdict::other ? scoped_name{} : begins;
 }
@@ -150,17 +178,31 @@ constexpr bool spelled_alike(const layout_description& a, const layout_descripti
     return a.tensors.size() == b.tensors.size();
 }
 
+/// The end of `scope` that is the module's path, which may hold {i}; npos where it does not end so.
+constexpr found_pattern find_module_at_end(std::string_view scope, std::string_view module) noexcept {
+    found_pattern found;
+    for (std::size_t i = 0; i < scope.size(); ++i) {
+        if (i != 0 && scope[i - 1] != '.') continue;
+        if (!begins_with_pattern(scope.substr(i), module, found) || i + found.size != scope.size()) continue;
+        found.first = i;
+        return found;
+    }
+    found.first = std::string_view::npos;
+    return found;
+}
+
 /// What the scope `name`, which ends in the module's source path, is called in the destination.
 SAFEFUSE_NOINLINE inline result<text> destination_scope(const family_description& family, const module_description& module,
                                                            std::string_view name) noexcept {
-    auto out = renamed(family, name.substr(0, name.size() - module.from_path.size()));
-    if (out && !out->append(module.to_path)) return failure{.code = errc::out_of_memory};
+    const found_pattern found = find_module_at_end(name, module.from_path);
+    auto out = renamed(family, name.substr(0, found.first));
+    if (out && !append_pattern(*out, module.to_path, found)) return failure{.code = errc::out_of_memory};
     return out;
 }
 
 /// Whether `scope` is a prefix of whole segments that ends in `module`.
 constexpr bool ends_in_module(std::string_view scope, std::string_view module) noexcept {
-    return scope.ends_with(module) && (scope.size() == module.size() || scope[scope.size() - module.size() - 1] == '.');
+    return find_module_at_end(scope, module).first != std::string_view::npos;
 }
 
 }  // namespace detail
@@ -202,6 +244,8 @@ inline result<void> experts_scopes::assign(search& of, const tensor_set_ref& set
         ++each.member_count;
         if (scoped.verdict == detail::name_verdict::tensor)
             (scoped.form == scope_state::pending ? each.has_from : each.has_to) = true;
+        for (const std::string_view passing : family.passing)
+            each.is_passed = each.is_passed || (m == 0 && name.substr(scope.size() + 1) == passing);
     }
     return {};
 }
@@ -226,6 +270,11 @@ inline result<void> experts_scopes::classify(search& of, std::size_t first,
             const std::uint32_t other =
                 destination == each.name ? none : of.table.find(destination, names);
             if (other != none && of.seen[other].has_to) each.form = scope_state::mixed;
+        } else if (each.form == scope_state::done) {
+            auto made = renamed_always(family.renames, each.name);
+            if (!made) return std::move(made).error();
+            changed = std::move(*made);
+            destination = changed;
         }
         if (module.is_same()) each.form = scope_state::done;
         each.destination_first = names_.size();
@@ -243,7 +292,8 @@ inline result<void> experts_scopes::collect(search& of) noexcept {
     vector<std::uint32_t> kept_as;
     std::uint32_t members = 0;
     for (record& each : of.seen) {
-        const bool kept = each.has_from || each.has_to;
+        const bool kept = (each.has_from || each.has_to) && !each.is_passed;
+        passed_count_ += each.is_passed ? 1u : 0u;
         if (!kept_as.push(kept ? static_cast<std::uint32_t>(scopes_.size()) : none))
             return no_memory;
         each.member_first = members;
@@ -254,7 +304,10 @@ inline result<void> experts_scopes::collect(search& of) noexcept {
     }
     if (!members_.resize_unset(members)) return no_memory;
     for (std::size_t i = 0; i < of.scope_of.size(); ++i) {
-        if (of.scope_of[i] == none || kept_as[of.scope_of[i]] == none) continue;
+        if (of.scope_of[i] == none) continue;
+        if (of.seen[of.scope_of[i]].is_passed && !passed_.push(static_cast<std::uint32_t>(i)))
+            return no_memory;
+        if (kept_as[of.scope_of[i]] == none) continue;
         record& each = scopes_[kept_as[of.scope_of[i]]];
         members_[each.member_first + each.member_count++] = static_cast<std::uint32_t>(i);
     }
@@ -293,6 +346,9 @@ namespace detail {
     const layout_description& from = scope.form == scope_state::pending ? *module.from : *module.to;
     auto plan =
         plan_members(set, scope.tensors, scope.name, from, *module.to, options, scope.form);
+    if (!plan && scope.form == scope_state::done)
+        return keep_members(set, scope.tensors, scope.name, *module.to, options, scope.module == 0,
+                            std::move(plan).error());
     if (plan || plan.error().code != errc::shape_mismatch || scope.form == scope_state::done ||
         !spelled_alike(*module.from, *module.to))
         return plan;
@@ -306,7 +362,7 @@ namespace detail {
 }  // namespace detail
 
 /// Plans the experts of one scope of a family; a scope that is in the form to come already is planned
-/// as it is. `scope` comes from experts_scopes::find with the same set, and with the family in the
+/// as it is, whole where it holds fields that the layout cannot take apart (kept_for()). `scope` comes from experts_scopes::find with the same set, and with the family in the
 /// same direction.
 ///   fails   both_layouts, and as `plan<From, To>`
 template <tensor_set Set>
@@ -329,6 +385,25 @@ SAFEFUSE_NOINLINE inline std::size_t count_fitting(const tensor_set_ref& set, sp
     for (const std::uint32_t i : members)
         matches += match(layout, set.spec(i).name.substr(scope_size + 1)).verdict == name_verdict::tensor ? 1u : 0u;
     return matches;
+}
+
+/// Adds to a failure which scopes there are: the one that is spelled most like `name`, and how many.
+inline void name_nearest_scope(tensor_set_ref set, const family_description& family, std::string_view name,
+                               failure& why) noexcept {
+    const auto scopes = experts_scopes::find(set, family);
+    if (!scopes || scopes->experts_count() == 0) return;
+    std::size_t nearest = 0, most = 0;
+    for (std::size_t s = 0; s < scopes->experts_count(); ++s) {
+        const std::string_view each = (*scopes)[s].name;
+        std::size_t front = 0, back = 0;
+        while (front < each.size() && front < name.size() && each[front] == name[front]) ++front;
+        while (back < each.size() && back < name.size() && each[each.size() - 1 - back] == name[name.size() - 1 - back]) ++back;
+        if (front + back > most) most = front + back, nearest = s;
+    }
+    why.detail.append(why.detail.empty() ? "the nearest of " : "; the nearest of ");
+    why.detail.append_count(scopes->experts_count());
+    why.detail.append(" scopes is ");
+    why.detail.append((*scopes)[nearest].name);
 }
 
 /// The scope of that name, without looking at the rest of the set more than once.
@@ -359,7 +434,10 @@ inline result<copy_plan> plan_named(tensor_set_ref set, const family_description
     } else if (ends_in_module(name, family.to_module) && count(*members, name.size(), *family.to) > 0) {
         scope.form = scope_state::done;
     }
-    return plan_found(set, family, scope, options);
+    auto plan = plan_found(set, family, scope, options);
+    if (!plan && plan.error().code == errc::no_experts)
+        name_nearest_scope(set, family, name, plan.error());
+    return plan;
 }
 
 }  // namespace detail

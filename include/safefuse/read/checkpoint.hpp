@@ -17,6 +17,7 @@
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
+#include <safefuse/format/detail/first_bytes.hpp>
 #include <safefuse/format/header.hpp>
 #include <safefuse/format/shard_index.hpp>
 #include <safefuse/io/mapped_file.hpp>
@@ -28,9 +29,18 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
+/// The most files whose handles a checkpoint keeps: systems let a process have 256 to 1,024 of them. The files of larger ones are
+/// opened again when they are read by offset or checked, and cannot be shared or linked.
+inline constexpr std::size_t most_open_files = 200;
+
 /// How a checkpoint is read.
 struct checkpoint_options {
     read_options read{};  ///< of every header
+    /// Tensors that a shard holds and the index does not list are part of the checkpoint, as transformers has it, and not invisible.
+    bool show_unlisted = false;
+    /// Which variant of a directory is read: fp16 for model.safetensors.index.fp16.json and the other spellings. Empty: what has no
+    /// variant, and a variant only where there is nothing else.
+    std::string_view variant{};
 };
 
 /// Something about a checkpoint that is worth knowing and no failure.
@@ -242,6 +252,29 @@ private:
     return incomplete;
 }
 
+/// Whether the files beside model.safetensors are no complete series: that would be no leftover.
+///   first   the number of model.safetensors
+///   fails   no_checkpoint (they are one), out_of_memory
+[[nodiscard]] inline result<void> check_no_series_beside(span<const text> names, std::size_t first,
+                                                         std::string_view directory) noexcept {
+    vector<text> others;
+    series_name one, other;
+    for (std::size_t i = 0; i < names.size(); ++i) {
+        if (i == first) continue;
+        if (!parse_series(names[i], other)) return {};
+        if (others.empty()) one = other;
+        if (other.stem != one.stem || other.count != one.count) return {};
+        if (!others.push(text{names[i]})) return failure{.code = errc::out_of_memory, .file = directory};
+    }
+    if (!check_series(others.view())) return {};
+    failure both{.code = errc::no_checkpoint,
+                 .file = directory,
+                 .detail = "\"model.safetensors\" is beside the complete series of "};
+    append_quoted(both.detail, others[0]);
+    both.detail.append(" and no index says which counts: name the file, or move one of them away");
+    return both;
+}
+
 /// Finds the files of a directory without an index.
 [[nodiscard]] inline result<void> resolve_files(vector<text>&& names, resolved_checkpoint& found) noexcept {
     const failure no_memory{.code = errc::out_of_memory, .file = found.directory};
@@ -251,6 +284,8 @@ private:
         if (names[i] == "model.safetensors") first = i, count = 1;
     if (count == 0)
         return failure{.code = errc::no_checkpoint, .file = found.directory, .detail = "there is no .safetensors file in it"};
+    if (count < names.size() && names.size() > 2)
+        if (auto alone = check_no_series_beside(names.view(), first, found.directory); !alone) return alone;
 
     result<void> whole;
     if (count > 1) {
@@ -278,9 +313,85 @@ private:
     return whole;
 }
 
+/// What an index's name says: X.safetensors.index.json; of a variant V X.V.safetensors.index.json, X.safetensors.index.V.json or
+/// X.safetensors.V.index.json.
+struct index_name {
+    bool is_index = false;
+    std::string_view stem;
+    std::string_view variant;
+};
+
+[[nodiscard]] inline index_name read_index_name(std::string_view name) noexcept {
+    index_name out;
+    constexpr std::string_view middle = ".safetensors.";
+    const std::size_t at = name.find(middle);
+    if (at == std::string_view::npos || at == 0 || !name.ends_with(".json")) return out;
+    out.stem = name.substr(0, at);
+    std::string_view rest = name.substr(at + middle.size(), name.size() - at - middle.size() - 5);  // index, index.V or V.index
+    if (rest == "index") {
+        const std::size_t dot = out.stem.find('.');
+        if (dot != std::string_view::npos && dot != 0) {
+            out.variant = out.stem.substr(dot + 1);
+            out.stem = out.stem.substr(0, dot);
+        }
+        out.is_index = true;
+    } else if (rest.starts_with("index.")) {
+        out.variant = rest.substr(6);
+        out.is_index = true;
+    } else if (rest.ends_with(".index")) {
+        out.variant = rest.substr(0, rest.size() - 6);
+        out.is_index = true;
+    }
+    return out;
+}
+
+/// Which variant a tensor file's name says: model.fp16.safetensors, model-00001-of-00002.fp16.safetensors or
+/// model.fp16-00001-of-00002.safetensors. Empty: none.
+[[nodiscard]] inline std::string_view variant_of_file(std::string_view name) noexcept {
+    if (!name.ends_with(tensor_file_ending)) return {};
+    name = name.substr(0, name.size() - tensor_file_ending.size());
+    const std::size_t dot = name.find('.');
+    if (dot == std::string_view::npos || dot == 0) return {};
+    name = name.substr(dot + 1);
+    const std::size_t series = name.find('-');
+    return series == std::string_view::npos ? name : name.substr(0, series);
+}
+
+/// Keeps the files of one variant; with an empty one those of none, where there are any.
+[[nodiscard]] inline bool keep_variant(vector<text>& names, std::string_view variant) noexcept {
+    vector<text> kept;
+    for (text& name : names)
+        if (variant_of_file(name) == variant && !kept.push(text{name})) return false;
+    if (!kept.empty() || !variant.empty()) names = std::move(kept);
+    return true;
+}
+
+/// Chooses the index of a directory: of the variant that is asked for; else the one of none, model.safetensors.index.json before others;
+/// else, where nothing is without a variant, the only one. Empty: there is none.
+///   fails   several_indexes, no_checkpoint (no such variant), out_of_memory
+[[nodiscard]] inline result<text> choose_index(std::string_view directory, vector<text>& indexes, span<const text> files,
+                                               std::string_view variant) noexcept {
+    vector<text> plain, others;
+    bool has_plain_file = false;
+    for (const text& file : files) has_plain_file = has_plain_file || variant_of_file(file).empty();
+    for (text& each : indexes) {
+        const std::string_view of = read_index_name(each).variant;
+        vector<text>& to = of == variant ? plain : others;
+        if (!to.push(text{each})) return failure{.code = errc::out_of_memory, .file = directory};
+    }
+    if (variant.empty())
+        for (text& each : plain)
+            if (each == "model.safetensors.index.json") return std::move(each);
+    vector<text>& from = plain.empty() && variant.empty() && !has_plain_file ? others : plain;
+    if (from.size() > 1) return failure{.code = errc::several_indexes, .file = directory, .detail = enumerate(from.view())};
+    if (from.size() == 1) return text{from[0]};
+    return text{};
+}
+
 /// Finds what a path stands for: a directory, a shard index or a tensor file. An incomplete series is a failure, and the files
 /// that are there are stored all the same.
-[[nodiscard]] inline result<void> resolve_checkpoint(std::string_view path, resolved_checkpoint& found) noexcept {
+[[nodiscard]] inline result<void> resolve_checkpoint(std::string_view path, std::string_view variant,
+                                                     resolved_checkpoint& found) noexcept {
     const failure no_memory{.code = errc::out_of_memory, .file = path};
     const auto kind = kind_of_path(path);
     if (!kind) return kind.error();
@@ -297,12 +408,12 @@ private:
 
     found.directory = text{path};
     vector<text> indexes, files;
+    bool has_pytorch = false;
     bool has_room = found.directory.size() == path.size();
     auto listed = list_directory(path, [&](std::string_view name, bool is_directory) noexcept {
         if (is_directory || name.starts_with('.')) return true;  // "._model.safetensors" is what macOS leaves on other disks
-        vector<text>* const to = name.ends_with(shard_index_ending)   ? &indexes
-                               : name.ends_with(tensor_file_ending) ? &files
-                                                                    : nullptr;
+        has_pytorch = has_pytorch || name.ends_with(".bin");
+        vector<text>* const to = read_index_name(name).is_index ? &indexes : name.ends_with(tensor_file_ending) ? &files : nullptr;
         if (to == nullptr) return true;
         text copy{name};
         has_room = copy.size() == name.size() && to->push(std::move(copy));
@@ -310,10 +421,22 @@ private:
     });
     if (!listed) return listed;
     if (!has_room || !sort_naturally(indexes)) return no_memory;
-    if (indexes.size() > 1) return failure{.code = errc::several_indexes, .file = path, .detail = enumerate(indexes.view())};
-    if (indexes.size() == 1) {
-        found.index = join_path(path, indexes[0]);
+    const auto index = choose_index(path, indexes, files.view(), variant);
+    if (!index) return index.error();
+    if (!index->empty()) {
+        found.index = join_path(path, *index);
         return found.index.empty() ? no_memory : result<void>{};
+    }
+    if (!keep_variant(files, variant)) return no_memory;
+    if (files.empty() && !variant.empty()) {
+        failure none{.code = errc::no_checkpoint, .file = path, .detail = "no file is of variant "};
+        append_quoted(none.detail, variant);
+        return none;
+    }
+    if (files.empty() && has_pytorch) {
+        return failure{.code = errc::no_checkpoint,
+                       .file = path,
+                       .detail = "there is no .safetensors file in it, but PyTorch's .bin files: they must be converted first"};
     }
     return resolve_files(std::move(files), found);
 }
@@ -367,6 +490,41 @@ struct tensors_by_file {
         return order.view().subspan(first[file], first[file + 1] - first[file]);
     }
 };
+
+/// An index that could not be read may be something else.
+[[nodiscard]] inline failure index_failure(failure why, std::string_view index, span<const std::byte> bytes) noexcept {
+    const std::size_t count = bytes.size() < first_bytes_size ? bytes.size() : first_bytes_size;
+    if (why.code == errc::bad_json) {
+        if (const std::string_view what = told_by_first_bytes(bytes.subspan(0, count)); !what.empty()) {
+            why = failure{.code = errc::another_format, .detail = "it is "};
+            why.detail.append(what);
+        } else if (bytes.empty()) {
+            why.detail = "the file is empty";
+        }
+    }
+    why.file = index;
+    return why;
+}
+
+/// Of problems that say the same of many tensors, such as one bad path, the first tells how many there are; the others are marked as
+/// told by the code out_of_memory, which no problem has. False when memory ran out.
+[[nodiscard]] inline bool tell_once(vector<failure>& problems, std::size_t first) noexcept {
+    failure& one = problems[first];
+    if (one.detail.empty()) return true;
+    const std::string_view detail = one.detail;
+    std::size_t more = 0;
+    for (std::size_t i = first + 1; i < problems.size(); ++i) {
+        if (problems[i].code != one.code || problems[i].detail.view() != detail) continue;
+        problems[i].code = errc::out_of_memory;
+        ++more;
+    }
+    if (more == 0) return true;
+    text told{one.detail};
+    if (!told.append("; and for ") || !told.append_count(more) || !told.append(more == 1 ? " more tensor" : " more tensors"))
+        return false;
+    one.detail = std::move(told);
+    return true;
+}
 
 /// A shard that could not be opened, told as what it means for the checkpoint.
 [[nodiscard]] inline failure shard_failure(failure why, std::string_view index, std::string_view first_tensor) noexcept {
@@ -448,9 +606,9 @@ private:
 /// The tensors of a directory, a shard index or a single file, numbered by file and offset. A tensor_set.
 /// What a path stands for: an index that is named; in a directory its one *.safetensors.index.json; else model.safetensors;
 /// else the only .safetensors file; else one complete numbered series. The index decides which file holds which tensor: what
-/// it does not list is invisible, wherever it lies.
+/// it does not list is invisible, wherever it lies, unless checkpoint_options::show_unlisted asks for it.
 ///   lifetime  views, names and plans die with the checkpoint; a move keeps them. What was moved from has no tensors.
-///   units     one file handle for each file
+///   units     one file handle for each file; none where there are more than most_open_files of them
 template <file_source Source>
 class basic_checkpoint {
 public:
@@ -485,7 +643,7 @@ public:
     static result<checkpoint_report> verify(std::string_view path, const checkpoint_options& options = {}) noexcept {
         checkpoint_report report;
         detail::resolved_checkpoint found;
-        if (auto done = detail::resolve_checkpoint(path, found); !done) {
+        if (auto done = detail::resolve_checkpoint(path, options.variant, found); !done) {
             if (done.error().code == errc::out_of_memory || !report.add(std::move(done).error()))
                 return failure{.code = errc::out_of_memory, .file = path};
         }
@@ -616,7 +774,7 @@ private:
     SAFEFUSE_NOINLINE static result<basic_checkpoint> open_with(std::string_view path, const checkpoint_options& options,
                                                                    Report report) noexcept {
         detail::resolved_checkpoint found;
-        if (auto done = detail::resolve_checkpoint(path, found); !done) return std::move(done).error();
+        if (auto done = detail::resolve_checkpoint(path, options.variant, found); !done) return std::move(done).error();
         basic_checkpoint made;
         if (!made.tables_.reserve(1) || !made.tables_.push({})) return failure{.code = errc::out_of_memory, .file = path};
         auto done = found.index.empty() ? made.open_files(found, options, report) : made.open_index(found, options, report);
@@ -625,24 +783,26 @@ private:
         return made;
     }
 
+    /// Adds one of `file_count` files; false when memory runs out.
+    bool keep(file_type&& file, std::size_t file_count) noexcept {
+        if (file_count > most_open_files) file.close_handle();
+        return tables_[0].files.push(std::move(file));
+    }
+
     template <class Report>
     result<void> open_index(const detail::resolved_checkpoint& found, const checkpoint_options& options, Report report) noexcept {
         tables& to = tables_[0];
         const failure no_memory{.code = errc::out_of_memory, .file = found.index};
-        const auto json = detail::index_text<Source>::open(found.index);
+        const auto json = detail::index_text<Source>::open(found.index);  // the index refers to it
         if (!json) return json.error();
         auto index = shard_index::parse(json->bytes());
-        if (!index) {
-            failure why = index.error();
-            why.file = found.index;
-            return why;
-        }
+        if (!index) return detail::index_failure(index.error(), found.index, json->bytes());
         detail::tensors_by_file listed;
-        vector<std::uint32_t> number_of;  // in the index, of the tensors of one file
-        vector<std::uint32_t> row_of;     // of the tensors of the index
+        vector<std::uint32_t> number_of, row_of;  // in the index, of the tensors of one file; of the index's tensors
         if (index->size() >= unlisted || !listed.fill(*index) || !to.files.reserve(index->file_count()) ||
             !to.rows.reserve(index->size()) || !row_of.resize_unset(index->size()))
             return no_memory;
+        bool shown = false;  // a tensor that is not listed
         for (std::size_t f = 0; f < index->file_count(); ++f) {
             const span<const std::uint32_t> tensors = listed.of(f);
             const text path = detail::join_path(found.directory, index->file(f));
@@ -660,18 +820,23 @@ private:
                 number_of[at] = i;
             }
             for (std::size_t at = 0; at < number_of.size(); ++at) {
-                if (number_of[at] == unlisted) continue;
-                row_of[number_of[at]] = static_cast<std::uint32_t>(to.rows.size());
+                if (number_of[at] == unlisted) {
+                    if (!options.show_unlisted || index->find((*opened)[at].name) != shard_index::npos) continue;
+                    shown = true;
+                } else {
+                    row_of[number_of[at]] = static_cast<std::uint32_t>(to.rows.size());
+                }
                 if (!to.rows.push({(*opened)[at].name, static_cast<std::uint32_t>(f), static_cast<std::uint32_t>(at)}))
                     return no_memory;
             }
             to.unlisted_count += opened->size() - tensors.size();
             if constexpr (!std::is_null_pointer_v<Report>)
                 if (!note_shard(*opened, number_of.view(), *index, *report)) return no_memory;
-            if (!to.files.push(std::move(*opened))) return no_memory;
+            if (!keep(std::move(*opened), index->file_count())) return no_memory;
         }
         if constexpr (!std::is_null_pointer_v<Report>)
             if (!note_index(found, *index, *report)) return no_memory;
+        if (shown) return number_names(found);
         to.names = std::move(*index).take_names(row_of.view());  // the names are the same, now the headers hold them
         return {};
     }
@@ -691,7 +856,7 @@ private:
                 if (!to.rows.push(
                         {(*opened)[at].name, static_cast<std::uint32_t>(to.files.size()), static_cast<std::uint32_t>(at)}))
                     return no_memory;
-            if (!to.files.push(std::move(*opened))) return no_memory;
+            if (!keep(std::move(*opened), found.files.size())) return no_memory;
         }
         return number_names(found);
     }
@@ -724,13 +889,14 @@ private:
         if (!json) return json.error().code != errc::out_of_memory && report.add(failure{json.error()});
         vector<failure> problems;
         const auto index = shard_index::parse(json->bytes(), problems);
-        for (failure& each : problems) {
+        for (std::size_t p = 0; p < problems.size(); ++p) {
+            failure& each = problems[p];
+            if (each.code == errc::out_of_memory) continue;  // told already
             each.file = found.index;
-            if (!report.add(std::move(each))) return false;
+            if (!detail::tell_once(problems, p) || !report.add(std::move(each))) return false;
         }
         if (!index) {
-            failure why = index.error();
-            why.file = found.index;
+            failure why = detail::index_failure(index.error(), found.index, json->bytes());
             return why.code != errc::out_of_memory && report.add(std::move(why));
         }
 

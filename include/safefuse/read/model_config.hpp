@@ -14,19 +14,31 @@
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
+#include <safefuse/format/detail/first_bytes.hpp>
 #include <safefuse/format/detail/json_cursor.hpp>
 #include <safefuse/io/mapped_file.hpp>
 
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
+/// The keys under which configurations have the number of routed experts; which one counts is the model type's affair.
+inline constexpr std::string_view expert_count_keys[4] = {"num_experts", "n_routed_experts", "num_local_experts",
+                                                          "moe_num_experts"};
+
 /// What config.json says of a model. Texts that it does not have are empty. All of it is a claim: the checkpoint decides.
 struct model_config {
     text model_type{};                       ///< qwen3_moe, say: what families are looked up by
-    text text_model_type{};                  ///< model_type of text_config: of the language model in a larger one
+    text text_model_type{};                  ///< of text_config, llm_config or language_config: the language model's
     std::uint64_t expert_count = unknown;  ///< routed experts of a layer; pruned checkpoints differ from it layer by layer
-    text quantization{};                     ///< quantization_config.quant_method: fp8, mxfp4, compressed-tensors, ...
-    text dtype_name{};                       ///< dtype or torch_dtype, as spelled: bfloat16
+    /// The counts under the keys of expert_count_keys, in their order, unknown where a key is not there: of the language model where
+    /// it has any, else of the top.
+    std::uint64_t expert_counts[4] = {unknown, unknown, unknown, unknown};
+    text quantization{};  ///< quantization_config.quant_method: fp8, mxfp4, compressed-tensors, ...
+    text dtype_name{};    ///< dtype or torch_dtype, as spelled: bfloat16
+
+    /// The number of routed experts under the key that configurations of this model type have, whatever other classes' keys say;
+    /// unknown where it is not there. Of a type that is not known all keys that are there must agree.
+    [[nodiscard]] std::uint64_t expert_count_for(std::string_view type) const noexcept;
 
     /// Reads the text of a config.json. Of a key that is there twice the last counts, and NaN and Infinity are numbers: Python,
     /// which writes and reads these files, has it so.
@@ -44,14 +56,15 @@ public:
     /// Whether it could be read; otherwise `cursor` says why, or memory ran out.
     [[nodiscard]] bool read(json_cursor& cursor, model_config& into, bool is_top) noexcept {
         json_string key;
-        std::uint64_t counts[count_spellings] = {unknown, unknown, unknown, unknown};
+        std::uint64_t(&counts)[count_spellings] = into.expert_counts;
         for (cursor.enter_object(); cursor.next_member(key);) {
             bool taken = true;
             if (key == "model_type")
                 taken = take_text(cursor, into.model_type);
             else if (key == "dtype" || (key == "torch_dtype" && into.dtype_name.empty()))
                 taken = take_text(cursor, into.dtype_name);
-            else if (is_top && key == "text_config" && cursor.peek() == json_kind::object)
+            else if (is_top && (key == "text_config" || key == "llm_config" || key == "language_config") &&
+                     cursor.peek() == json_kind::object)
                 taken = read(cursor, inner = model_config{}, false);
             else if (is_top && key == "ffn_config" && cursor.peek() == json_kind::object)
                 taken = read(cursor, ffn = model_config{}, false);
@@ -83,10 +96,8 @@ private:
 
     /// Reads the value of a key that is none of the others. Lists, null and floats are no counts.
     static void take_count(json_cursor& cursor, const json_string& key, std::uint64_t (&counts)[count_spellings]) noexcept {
-        constexpr std::string_view spellings[count_spellings] = {"num_experts", "n_routed_experts", "num_local_experts",
-                                                                 "moe_num_experts"};
         for (std::size_t i = 0; i < count_spellings; ++i) {
-            if (!(key == spellings[i])) continue;
+            if (!(key == expert_count_keys[i])) continue;
             json_cursor probe = cursor;
             if (!probe.read_unsigned(counts[i])) counts[i] = unknown;
         }
@@ -127,6 +138,16 @@ inline result<vector<char>> config_characters(span<const std::byte> json) noexce
     vector<char> copy;
     if (!copy.append(reinterpret_cast<const char*>(json.data()), json.size())) return failure{.code = errc::out_of_memory};
     const std::string_view characters = detail::characters_at(copy.data(), copy.size());
+    if (characters.starts_with("\xEF\xBB\xBF"))
+        return failure{.code = errc::bad_json,
+                       .detail = "it begins with a UTF-8 byte order mark, which JSON has not; save it as UTF-8 without one",
+                       .offset = 0};
+    if (const std::string_view what = told_by_first_bytes(json); !what.empty()) {
+        failure other{.code = errc::another_format, .detail = "it is "};
+        other.detail.append(what);
+        return other;
+    }
+    if (characters.empty()) return failure{.code = errc::bad_json, .detail = "the file is empty", .offset = 0};
     if (const std::size_t valid = utf8_prefix(characters); valid != characters.size())
         return failure{.code = errc::bad_json, .detail = "not UTF-8", .offset = valid};
     blank_python_numbers(copy.view());
@@ -155,6 +176,55 @@ inline void find_config_number(json_cursor& cursor, std::string_view key, std::u
 
 }  // namespace detail
 
+namespace detail {
+
+/// Which of expert_count_keys the configurations of a model type have, as bits; 0: the type is not known.
+///   source  transformers 5.17.0: the defaults of its configuration classes; Qwen's and Mellum's are stored under either key
+constexpr unsigned expert_count_keys_of(std::string_view type) noexcept {
+    constexpr std::string_view n_routed[] = {
+        "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots1",         "glm4_moe",      "glm4_moe_lite", "glm4v_moe",
+        "glm_moe_dsa", "solar_open",  "axk1",         "axk2",          "deepseek_ocr2", "deepseek_v4",   "glm5_next",
+        "hy_v4",       "kimi_k25",    "kimi_k2",      "longcat_flash", "mimo_v2_flash", "mistral4",      "inkling_mm_model",
+        "nemotron_h",  "step3p7",     "inkling_text", "glm4v_moe_text"};
+    constexpr std::string_view moe_num[] = {"aria", "aria_text", "dbrx", "ernie4_5_moe", "ernie4_5_vl_moe"};
+    constexpr std::string_view num_local[] = {
+        "gpt_oss", "granitemoe",  "granitemoehybrid", "granitemoeshared", "granitemoe_swa",
+        "jetmoe",  "minimax",     "minimax_m2",       "minimax_m3_vl",    "minimax_m3_vl_text",
+        "llama4",  "llama4_text", "mixtral",          "phimoe",           "openai_privacy_filter"};
+    constexpr std::string_view either[] = {"qwen3_moe", "qwen3_vl_moe", "qwen3_vl_moe_text", "mellum"};
+    constexpr std::string_view num[] = {"qwen2_moe",      "afmoe",     "cohere2_moe",    "flex_olmo",
+                                        "hunyuan_v1_moe", "olmoe",     "qwen3_5_moe",    "qwen3_5_moe_text",
+                                        "qwen3_next",     "zaya",      "qwen3_omni_moe", "qwen3_omni_moe_thinker",
+                                        "exaone_moe",     "gemma4",    "gemma4_text",    "diffusion_gemma",
+                                        "hy_v3",          "jamba",     "kimi_linear",    "laguna",
+                                        "lfm2_moe",       "qwen4_exp", "qwen4_exp_text"};
+    for (const std::string_view each : num)
+        if (each == type) return 1;
+    for (const std::string_view each : n_routed)
+        if (each == type) return 2;
+    for (const std::string_view each : num_local)
+        if (each == type) return 4;
+    for (const std::string_view each : moe_num)
+        if (each == type) return 8;
+    for (const std::string_view each : either)
+        if (each == type) return 1 | 4;
+    return 0;
+}
+
+}  // namespace detail
+
+inline std::uint64_t model_config::expert_count_for(std::string_view type) const noexcept {
+    const unsigned keys = detail::expert_count_keys_of(type);
+    std::uint64_t found = unknown;
+    for (std::size_t i = 0; i < 4; ++i) {
+        if (expert_counts[i] == unknown || (keys != 0 && (keys & (1u << i)) == 0)) continue;
+        if (keys != 0) return expert_counts[i];
+        if (found != unknown && found != expert_counts[i]) return unknown;
+        found = expert_counts[i];
+    }
+    return found;
+}
+
 inline result<model_config> model_config::parse(span<const std::byte> json) noexcept {
     const auto copy = detail::config_characters(json);
     if (!copy) return copy.error();
@@ -169,7 +239,10 @@ inline result<model_config> model_config::parse(span<const std::byte> json) noex
     model_config config = std::move(reader.top);
     config.text_model_type = std::move(reader.inner.model_type);
     for (const model_config* inner : {&reader.inner, &reader.ffn})
-        if (inner->expert_count != unknown) config.expert_count = inner->expert_count;
+        if (inner->expert_count != unknown) {
+            config.expert_count = inner->expert_count;
+            for (std::size_t i = 0; i < 4; ++i) config.expert_counts[i] = inner->expert_counts[i];
+        }
     if (config.quantization.empty()) config.quantization = std::move(reader.inner.quantization);
     if (config.dtype_name.empty()) config.dtype_name = std::move(reader.inner.dtype_name);
     return config;

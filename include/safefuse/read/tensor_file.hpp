@@ -13,6 +13,7 @@
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
+#include <safefuse/format/detail/first_bytes.hpp>
 #include <safefuse/format/header.hpp>
 #include <safefuse/io/mapped_file.hpp>
 #include <safefuse/tensor/byte_source.hpp>
@@ -51,7 +52,7 @@ public:
         basic_tensor_file made{std::move(source), name};
         span<const std::byte> start = made.source_.bytes();
         if (start.empty()) {
-            if (auto done = made.read_header(options); !done) return made.about(std::move(done).error());
+            if (auto done = made.read_header(options); !done) return made.explain(std::move(done).error());
             start = made.header_bytes_.view();
         } else if (start.size() < made.source_.size_bytes()) {
             return made.about({.code = errc::read_past_end,
@@ -60,9 +61,14 @@ public:
                                .actual = start.size()});
         }
         auto parsed = safefuse::header::parse(start, made.source_.size_bytes(), options);
-        if (!parsed) return made.about(std::move(parsed).error());
+        if (!parsed) return made.explain(std::move(parsed).error());
         made.header_ = std::move(*parsed);
         return made;
+    }
+
+    /// Closes the file's handle, where the source has one; what it needs again it opens again.
+    void close_handle() noexcept {
+        if constexpr (requires(Source& source) { source.close_handle(); }) source_.close_handle();
     }
 
     /// The path it was opened by, or the name it was given.
@@ -206,6 +212,24 @@ private:
         return source_.read(sizeof length, header_bytes_.view().subspan(sizeof length));
     }
 
+    /// A header that cannot be read may be the beginning of another kind of file.
+    [[nodiscard]] SAFEFUSE_COLD failure explain(failure why) const noexcept {
+        if (why.code == errc::out_of_memory || why.code == errc::io_error || why.code == errc::file_changed) return about(why);
+        std::byte start[detail::first_bytes_size];
+        const std::uint64_t file_bytes = source_.size_bytes();
+        const std::size_t count = file_bytes < sizeof start ? static_cast<std::size_t>(file_bytes) : sizeof start;
+        if (count == 0) {
+            if (why.detail.empty()) why.detail = "the file is empty";
+        } else if (source_.read(0, {start, count})) {
+            if (const std::string_view what = detail::told_by_first_bytes({start, count}); !what.empty()) {
+                why = failure{.code = errc::another_format, .detail = "it is "};
+                why.detail.append(what);
+            } else if (detail::all_zero({start, count})) {
+                why.detail = "it begins with zeros: a download that was not finished";
+            }
+        }
+        return about(std::move(why));
+    }
     [[nodiscard]] SAFEFUSE_COLD failure about(failure why, std::string_view tensor = {}) const noexcept {
         if (why.file.empty()) why.file = name_;
         if (why.tensor.empty()) why.tensor = tensor;

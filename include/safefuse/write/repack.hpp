@@ -57,12 +57,13 @@ private:
     result<void> find_groups() noexcept {
         auto scopes = experts_scopes::find(set_, *plan_.family_);
         if (!scopes) return std::move(scopes).error();
-        if (scopes->experts_count() == 0) return failure{.code = errc::no_experts, .detail = text{plan_.family_->name}};
         plan_.scopes_ = std::move(*scopes);
         if (!members_.resize(set_.size())) return no_memory();
         for (std::uint32_t s = 0; s < plan_.scopes_.size(); ++s) {
             auto plan = plan_.plan_of(s);
-            if (!plan) return std::move(plan).error();
+            if (!plan && (plan.error().code == errc::out_of_memory || plan.error().code == errc::file_changed))
+                return std::move(plan).error();
+            if (!plan) continue;  // what no plan makes one output of stays as it is
             if (auto done = add_groups(*plan); !done) return done;
         }
         return {};
@@ -146,7 +147,7 @@ private:
 /// output whose size is a multiple of it; of others nothing is promised, for the format has no room for holes. Outputs that cannot
 /// be put together from whole tensors (interleaved, transposed) are left as they are.
 ///   lifetime  the tensor set must outlive it and may be moved, as with copy_plan
-///   fails   no_experts, and as `plan` of a scope
+///   fails   file_changed, out_of_memory
 [[nodiscard]] inline result<rewrite_plan> repack_plan(tensor_set_ref set, const family_description& family,
                                                       const plan_options& options = {}) noexcept {
     return detail::plan_repacker::make(set, family, options);

@@ -260,25 +260,28 @@ private:
             if (auto made = detail::make_directory(real_); !made) return made;
             if (auto synced = sync(detail::directory_of(real_)); !synced) return synced;
         }
-        for (const text* place : {&real_, &beside_, &inside_}) {
-            if (place != &real_ && !is_begun(*place)) continue;
-            if (auto survive = files->check_survive(sources_, *place); !survive) {
-                survive.error().file = directory;
-                return survive;
-            }
+        if (auto claimed = claim(*files); !claimed) {
+            claimed.error().file = directory;
+            return claimed;
         }
-        auto claim = detail::directory_claim::take(real_, true);
-        if (!claim) {
-            claim.error().file = directory;
-            return std::move(claim).error();
-        }
-        claim_ = std::move(*claim);
         auto opened = recover(replaces);
         if (!opened || !claim_.holds()) return opened;
         if (auto place = choose_place(replaces); !place) {
             leave();
             return place;
         }
+        return {};
+    }
+
+    /// Takes the destination for this run, where no source lies in what goes.
+    result<void> claim(const detail::source_files& files) noexcept {
+        for (const text* place : {&real_, &beside_, &inside_}) {
+            if (place != &real_ && !is_begun(*place)) continue;
+            if (auto survive = files.check_survive(sources_, *place); !survive) return survive;
+        }
+        auto taken = detail::directory_claim::take(real_, true);
+        if (!taken) return std::move(taken).error();
+        claim_ = std::move(*taken);
         return {};
     }
 

@@ -219,6 +219,22 @@ inline constexpr std::uint32_t no_source = ~std::uint32_t{0};
     return std::memcmp(start.data(), header->bytes.data(), start.size()) == 0 ? source : no_source;
 }
 
+namespace detail {
+
+/// Tells of the tensors of a shard that need not be written.
+///   fails   canceled
+inline result<void> skip_shard(rewrite_run& run, const rewrite_plan& plan, span<const std::uint32_t> tensors) noexcept {
+    for (const std::uint32_t t : tensors) {
+        const tensor_spec& spec = plan.tensors()[t];
+        std::uint64_t size_bytes = 0;
+        static_cast<void>(tensor_size(spec.type, spec.shape, size_bytes));  // the writer has checked it
+        if (auto going = run.skip(t, size_bytes); !going) return going;
+    }
+    return {};
+}
+
+}  // namespace detail
+
 /// Writes the checkpoint of a rewrite_plan to a directory: shard after shard, each complete or absent, the index last. While it runs
 /// nobody else can write there. What a run that was killed has left can be gone on with (options.resume): only the shard that
 /// it was writing is written anew.
@@ -249,15 +265,6 @@ inline result<rewrite_summary> rewrite(const rewrite_plan& plan, std::string_vie
 
     rewrite_summary summary{.shard_count = writer->shard_count()};
     detail::rewrite_run run{plan, progress, options.used_source};
-    const auto skip = [&](span<const std::uint32_t> tensors) noexcept -> result<void> {
-        for (const std::uint32_t t : tensors) {
-            std::uint64_t size_bytes = 0;
-            static_cast<void>(
-                tensor_size(plan.tensors()[t].type, plan.tensors()[t].shape, size_bytes));  // the writer has checked it
-            if (auto going = run.skip(t, size_bytes); !going) return going;
-        }
-        return {};
-    };
     vector<std::uint32_t> number_of;  // by tensor: its number in its shard
     if (!number_of.resize(plan.tensors().size(), 0)) return failure{.code = errc::out_of_memory};
     for (std::uint32_t shard = 0; shard < writer->shard_count(); ++shard) {
@@ -275,7 +282,7 @@ inline result<rewrite_summary> rewrite(const rewrite_plan& plan, std::string_vie
             summary.linked_shard_count += is_there ? 1 : 0;
         }
         if (is_there) {
-            if (auto going = skip(tensors); !going) return std::move(going).error();
+            if (auto going = detail::skip_shard(run, plan, tensors); !going) return std::move(going).error();
             continue;
         }
         for (std::size_t i = 0; i < tensors.size(); ++i) number_of[tensors[i]] = static_cast<std::uint32_t>(i);

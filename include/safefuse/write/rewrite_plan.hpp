@@ -16,8 +16,10 @@
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
+#include <safefuse/detect/unknown_experts.hpp>
 #include <safefuse/format/shard_index.hpp>
 #include <safefuse/layout/family.hpp>
+#include <safefuse/plan/engine.hpp>
 #include <safefuse/plan/plan.hpp>
 #include <safefuse/plan/scopes.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
@@ -45,12 +47,23 @@ public:
     /// The scope of tensors that are of none.
     static constexpr std::uint32_t passthrough = ~std::uint32_t{0};
 
-    /// Plans all scopes of the set. `options` hold for each of them; their destination_scope is ignored.
-    ///   fails   no_experts, duplicate_tensor (two tensors get one name), size_mismatch (of the set's own making), size_overflow
-    ///           (of all tensors together), shape_mismatch (more than a million tensors would come of what shapes claim), and as
-    ///           `plan` of a scope
+    /// Plans all scopes of the set. `options` hold for each of them; their destination_scope is ignored. Where nothing is to be
+    /// fused, all tensors stay as they are.
+    ///   fails   unknown_experts (what looks like an expert is in no scope: options.keep_unknown passes it through, and scopes with
+    ///           leftovers as well), duplicate_tensor (two tensors get one name), size_mismatch (of the set's own making),
+    ///           size_overflow (of all tensors together), shape_mismatch (more than a million tensors would come of what shapes
+    ///           claim), and as `plan` of a scope
     static result<rewrite_plan> make(tensor_set_ref set, const family_description& family,
                                      const plan_options& options = {}) noexcept;
+
+    /// The same for an engine: experts in its layout and under its names, everything else as the hub has it. `unfuse` is the
+    /// family from the model to the hub; the set may be in either form.
+    ///   lifetime  the engine must stay where it is, too
+    ///   fails   as `make`, and as `plan` for an engine
+    static result<rewrite_plan> make(tensor_set_ref set, const family_description& unfuse, const engine_entry& engine,
+                                     const plan_options& options = {}) noexcept {
+        return make_for(set, unfuse, &engine, options);
+    }
 
     /// The tensors to come, in natural order of their names (layer 2 before layer 10).
     [[nodiscard]] span<const tensor_spec> tensors() const noexcept SAFEFUSE_LIFETIMEBOUND { return tensors_.view(); }
@@ -69,6 +82,7 @@ public:
     [[nodiscard]] std::uint64_t data_alignment() const noexcept { return data_alignment_; }
     /// The plan of a scope, made anew at each call: all of them at once would be as large as the headers.
     [[nodiscard]] result<copy_plan> plan_of(std::uint32_t scope) const noexcept {
+        if (engine_ != nullptr) return plan(set_, scopes_[scope], *family_, *engine_, options_);
         return plan(set_, scopes_[scope], *family_, direction::forward, options_);
     }
 
@@ -103,10 +117,13 @@ private:
                            .actual = place.size_bytes};
         return add(name, spec.type, spec.shape, size_bytes, {passthrough, static_cast<std::uint32_t>(i)});
     }
+    static result<rewrite_plan> make_for(tensor_set_ref set, const family_description& family, const engine_entry* engine,
+                                         const plan_options& options) noexcept;
     result<void> sort() noexcept;
 
     tensor_set_ref set_;
     const family_description* family_;
+    const engine_entry* engine_ = nullptr;
     plan_options options_;
     experts_scopes scopes_;
     vector<tensor_spec> tensors_;
@@ -120,19 +137,30 @@ private:
 
 inline result<rewrite_plan> rewrite_plan::make(tensor_set_ref set, const family_description& family,
                                                const plan_options& options) noexcept {
+    return make_for(set, family, nullptr, options);
+}
+
+inline result<rewrite_plan> rewrite_plan::make_for(tensor_set_ref set, const family_description& family,
+                                                   const engine_entry* engine, const plan_options& options) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
     rewrite_plan out{set, family, options};
+    out.engine_ = engine;
     auto scopes = experts_scopes::find(set, family);
     if (!scopes) return std::move(scopes).error();
-    if (scopes->experts_count() == 0) return failure{.code = errc::no_experts, .detail = text{family.name}};
+    if (!options.keep_unknown) {
+        const auto unknown = find_unknown_experts(set, *scopes);
+        if (!unknown) return unknown.error();
+        if (unknown->count != 0) return describe(set, *unknown, family);
+    }
     out.scopes_ = std::move(*scopes);
 
     vector<bool> consumed;
     if (!consumed.resize(set.size(), false)) return no_memory;
-    bool any_to_rename = family.module_at(0).is_same();
+    bool any_to_rename = family.module_at(0).is_same() || out.scopes_.passed_count() != 0;
     std::uint64_t claimed = 0;  // each plan has far fewer outputs than 2^32
     for (std::uint32_t s = 0; s < out.scopes_.size(); ++s) {
         auto plan = out.plan_of(s);
+        if (!plan && options.keep_unknown && plan.error().code == errc::unexpected_key) continue;
         if (!plan) return std::move(plan).error();
         any_to_rename = any_to_rename || plan->source_form() == scope_state::pending;
         const std::size_t made = plan->outputs().size(), taken = plan->source_tensors().size();
@@ -153,8 +181,8 @@ inline result<rewrite_plan> rewrite_plan::make(tensor_set_ref set, const family_
     for (std::size_t i = 0; i < set.size(); ++i) {
         if (consumed[i]) continue;
         const tensor_spec spec = set.spec(i);
-        // where all experts are in the new form already, so are the names
-        auto name = any_to_rename ? renamed(family, spec.name) : result<text>{text{spec.name}};
+        // where all experts are in the new form already, so are the names, but for what an older version called otherwise
+        auto name = any_to_rename ? renamed(family, spec.name) : renamed_always(family.renames, spec.name);
         if (!name) return std::move(name).error();
         if (auto added = out.add_as_it_is(i, *name); !added) return std::move(added).error();
     }

@@ -75,7 +75,8 @@ sf::result<void> load(const std::string& path, std::map<std::string, std::string
     const command_line::stopwatch whole;
     const auto checkpoint = sf::basic_checkpoint<Source>::open(path);
     if (!checkpoint) return checkpoint.error();
-    auto family = convert_checkpoint::choose_family(path, *checkpoint, "", false);
+    auto family = choose_family::choose(convert_checkpoint::text_of(convert_checkpoint::directory_of(path)),
+                                        *checkpoint, {});
     if (!family) return std::move(family).error();
     gpu::model_part part{.experts_only = number("everything", 0) == 0};
     if (options.count("engine") != 0) {
@@ -83,7 +84,7 @@ sf::result<void> load(const std::string& path, std::map<std::string, std::string
         if (engine == nullptr) return sf::failure{.code = sf::errc::unknown_family};
         part.experts = engine->layout;
     }
-    const auto model = gpu::device_model::make(*checkpoint, family->family->fuse, family->options(), part);
+    const auto model = gpu::device_model::make(*checkpoint, family->family.fuse, family->options(), part);
     if (!model) return model.error();
     const double planned = whole.seconds();
     auto device = gpu::cuda_device::make(0, static_cast<std::size_t>(number("streams", 1)));

@@ -84,3 +84,21 @@ def read_checkpoint(path):
 def check(condition, *what):
     if not condition:
         sys.exit("FAILED: " + " ".join(map(str, what)))
+
+
+def families_in_readme():
+    """Family -> model types, from README's table."""
+    readme = (test_data().parent.parent / "README.md").read_text()
+    table = readme.split("<!-- families:", 1)[1].split("<!-- end of families -->", 1)[0]
+    rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| `")]
+    return {row[0].strip(" `"): [kind.strip() for kind in row[-1].split(",")] for row in rows}
+
+
+def pinned(package):
+    """The version of a package that tests/interop/requirements.txt names, the one place where it is written."""
+    requirements = pathlib.Path(__file__).parent.parent / "requirements.txt"
+    for line in requirements.read_text().splitlines():
+        name, _, version = line.partition("==")
+        if name == package:
+            return version
+    sys.exit(f"{requirements} names no {package}")

@@ -82,8 +82,53 @@ qwen4_text = {
     "indexer_compress_ratio": 4, "hc_lowrank": 8, "eos_token_id": 1,
 }  # fmt: skip
 
+dots3_text = {
+    "layer_types": ["indexed_attention", "sliding_attention"] * 2, "shared_experts_intermediate_size": 24, "n_group": 1,
+    "per_layer_config": {
+        i: {"num_attention_heads": 2, "num_key_value_heads": 2, "q_lora_rank": 24, "kv_lora_rank": 16, "head_dim": 24,
+            "qk_nope_head_dim": 16, "v_head_dim": 16, "qk_rope_head_dim": 8} for i in (1, 3)
+    },
+}  # fmt: skip
+inkling2_text = {"unpadded_vocab_size": 128, "n_layers_per_attn_res_block": 2, "moe_intermediate_size": 96}  # scales are for 32
+inkling2_loop_text = {**inkling2_text, "loop_layer_index_start": 2, "loop_layer_index_end": 4, "loop_gate_rank": 8}
+inkling2_vision = {"posemb_grid_size": 4, "projection_hidden_dim": 48}
+hy_v4_text = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]}}
+muse_text = {"moe_hidden_size": 32}
+nemotron_text = {"layers_block_type": ["mamba", "moe", "attention", "mlp"]}
+
 # What a model type needs beyond that.
 OVERRIDES = {
+    "dots3_note": {
+        "text_config": dots3_text,
+        "vision_config": {"adapter_in_dim": 64, "adapter_out_dim": 64, "mlp_layer_types": ["dense", "sparse"] * 2,
+                          "num_experts_per_tok": 2, "num_local_experts": 3},
+        "audio_config": {"adapter_input_size": 64, "adapter_out_dim": 64, "feature_size": 16, "head_dim": 16},
+    },
+    "dots3_note_text": dots3_text,
+    "glm5_next_text": {"index_topk": 16, "index_kpool": 4},
+    "hy_v4_vl": {"text_config": hy_v4_text, "vision_config": {"max_image_size": 16}},
+    "hy_v4_vl_text": hy_v4_text,
+    "inkling2": {"text_config": inkling2_text, "vision_config": inkling2_vision},
+    "inkling2_text": inkling2_text,
+    "inkling2_loop": {"text_config": inkling2_loop_text, "vision_config": inkling2_vision},
+    "inkling2_loop_text": inkling2_loop_text,
+    "muse_spark": {
+        "text_config": muse_text,
+        "projector_hidden_size": 64,
+        "audio_config": {"patch_sizes": [4, 3], "hidden_sizes": [8, 16], "depths": [1, 1], "num_hidden_layers": 2},
+    },
+    "muse_spark_text": muse_text,
+    "nemo_speechlm": {
+        "audio_config": {"diarization_config": {"head_config": {"audio_hidden_size": 64}}},
+        "text_config": nemotron_text,
+        "word_timestamp_config": {"blank_token_id": 127},
+    },
+    "nemotron_h_omni": {
+        "text_config": nemotron_text,
+        "vision_config": {"video_temporal_patch_size": 2, "max_img_size": 16},
+        "projector_hidden_size": 48,
+        "vision_hidden_size": 64,
+    },
     "dbrx": {"attn_config": {"rope_theta": 10000.0}},
     "deepseek_ocr2": {
         "text_config": {"mlp_layer_types": ["dense", "sparse", "sparse", "sparse"]},
@@ -133,4 +178,7 @@ def class_of(model_type):
         name = getattr(auto, f"MODEL_FOR_{what}_MAPPING_NAMES").get(model_type)
         if name is not None:
             return getattr(transformers, name if isinstance(name, str) else name[0])
+    name = auto.MODEL_MAPPING_NAMES.get(model_type)  # a language model that is saved without a head
+    if name is not None:
+        return getattr(transformers, name if isinstance(name, str) else name[0])
     raise KeyError(f"transformers has no class for {model_type}")

@@ -209,7 +209,7 @@ inline bool add_symbols(extent_table& extents, const part_mapping& part) noexcep
     return fits;
 }
 
-/// Numbers the extents of two layouts in the order in which the layouts mention them.
+/// Numbers the extents of two layouts in the order in which the layouts mention them. ONE is 1.
 ///   fails   unnested_groups (too many extents), out_of_memory
 [[nodiscard]] inline result<void> name_dims(extent_table& extents, expert_groups& groups,
                                                const layout_description& from,
@@ -223,6 +223,11 @@ inline bool add_symbols(extent_table& extents, const part_mapping& part) noexcep
                                   "the layout has more extents than a plan");
             if (layout == &from && !groups.of_tensor.push(group_of(extents.x, placed.parts[0])))
                 return no_memory();
+        }
+    for (std::size_t s = 0; s < extents.x.dim_count; ++s)
+        if (extents.x.names[s] == "ONE") {
+            extents.x.values[s] = 1;
+            extents.known |= 1u << s;
         }
     return {};
 }

@@ -49,19 +49,20 @@ inline result<vector<std::uint32_t>> tensors_under(tensor_set_ref set,
 
 /// What may make a copy_plan of its parts.
 struct plan_access {
-    static copy_plan make(const inventory& of, scope_state form, std::uint64_t expert_count,
-                          output_list&& list, copy_list&& copies,
-                          vector<std::uint32_t>&& tensors) noexcept {
-        return copy_plan{of.set,
+    static copy_plan make(const tensor_set_ref& set, std::size_t scope_size, scope_state form,
+                          std::uint64_t expert_count, output_list&& list, copy_list&& copies,
+                          vector<std::uint32_t>&& tensors, text&& kept_for = {}) noexcept {
+        return copy_plan{set,
                          form,
                          expert_count,
-                         of.scope.size(),
+                         scope_size,
                          std::move(list.characters),
                          std::move(list.extents),
                          std::move(list.outputs),
                          std::move(copies.blocks),
                          std::move(copies.equal_blocks),
-                         std::move(tensors)};
+                         std::move(tensors),
+                         std::move(kept_for)};
     }
 };
 
@@ -121,8 +122,8 @@ inline result<copy_plan> run_stages(const tensor_set_ref& set,
     if (auto ordered = order_copies(copies); !ordered) return std::move(ordered).error();
     auto tensors = tensors_of(*found);
     if (!tensors) return std::move(tensors).error();
-    return plan_access::make(*found, form, kept->expert_count, std::move(list), std::move(copies),
-                             std::move(*tensors));
+    return plan_access::make(set, scope.size(), form, kept->expert_count, std::move(list),
+                             std::move(copies), std::move(*tensors));
 }
 
 /// Plans the tensors `members` of a set, whose names begin with `scope` and a dot.
