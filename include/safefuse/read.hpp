@@ -12,6 +12,9 @@
 #include <safefuse/core/vector.hpp>
 #include <safefuse/core/version.hpp>
 #include <safefuse/format/header.hpp>
+#include <safefuse/format/header_writer.hpp>
+#include <safefuse/format/metadata.hpp>
+#include <safefuse/format/read_options.hpp>
 #include <safefuse/format/shard_index.hpp>
 #include <safefuse/io/huge_page_buffer.hpp>
 #include <safefuse/io/mapped_file.hpp>

@@ -18,6 +18,7 @@
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
 #include <safefuse/format/header.hpp>
+#include <safefuse/format/read_options.hpp>
 #include <safefuse/format/shard_index.hpp>
 #include <safefuse/io/mapped_file.hpp>
 #include <safefuse/read/tensor_file.hpp>

@@ -14,6 +14,7 @@
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
 #include <safefuse/format/header.hpp>
+#include <safefuse/format/read_options.hpp>
 #include <safefuse/io/mapped_file.hpp>
 #include <safefuse/tensor/byte_source.hpp>
 #include <safefuse/tensor/slice.hpp>

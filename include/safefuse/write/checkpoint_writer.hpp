@@ -24,7 +24,8 @@
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
-#include <safefuse/format/header.hpp>
+#include <safefuse/format/header_writer.hpp>
+#include <safefuse/format/metadata.hpp>
 #include <safefuse/format/shard_index.hpp>
 #include <safefuse/io/mapped_file.hpp>
 #include <safefuse/tensor/tensor_view.hpp>

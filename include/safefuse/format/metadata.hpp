@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: the free texts that a tensor file carries beside its tensors.
+#ifndef SAFEFUSE_FORMAT_METADATA_HPP
+#define SAFEFUSE_FORMAT_METADATA_HPP
+
+#include <string_view>
+
+#include <safefuse/core/config.hpp>
+
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+
+/// One of the texts under `__metadata__`.
+struct metadata_entry {
+    std::string_view key;    ///< unique in a file
+    std::string_view value;  ///< any text
+};
+
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
+
+#endif
