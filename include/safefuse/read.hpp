@@ -18,6 +18,8 @@
 #include <safefuse/format/shard_index.hpp>
 #include <safefuse/io/huge_page_buffer.hpp>
 #include <safefuse/io/mapped_file.hpp>
+#include <safefuse/io/output_file.hpp>
+#include <safefuse/io/positional_file.hpp>
 #include <safefuse/read/checkpoint.hpp>
 #include <safefuse/read/model_config.hpp>
 #include <safefuse/read/tensor_file.hpp>

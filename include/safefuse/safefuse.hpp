@@ -19,6 +19,8 @@
 #include <safefuse/format/shard_index.hpp>
 #include <safefuse/io/huge_page_buffer.hpp>
 #include <safefuse/io/mapped_file.hpp>
+#include <safefuse/io/output_file.hpp>
+#include <safefuse/io/positional_file.hpp>
 #include <safefuse/layout/family.hpp>
 #include <safefuse/layout/fields.hpp>
 #include <safefuse/layout/layout.hpp>

@@ -20,7 +20,10 @@
 #include <safefuse/format/header.hpp>
 #include <safefuse/format/read_options.hpp>
 #include <safefuse/format/shard_index.hpp>
+#include <safefuse/io/detail/open_file.hpp>
+#include <safefuse/io/detail/path.hpp>
 #include <safefuse/io/mapped_file.hpp>
+#include <safefuse/io/positional_file.hpp>
 #include <safefuse/read/tensor_file.hpp>
 #include <safefuse/tensor/byte_source.hpp>
 #include <safefuse/tensor/tensor_set.hpp>

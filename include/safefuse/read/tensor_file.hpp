@@ -16,6 +16,7 @@
 #include <safefuse/format/header.hpp>
 #include <safefuse/format/read_options.hpp>
 #include <safefuse/io/mapped_file.hpp>
+#include <safefuse/io/positional_file.hpp>
 #include <safefuse/tensor/byte_source.hpp>
 #include <safefuse/tensor/slice.hpp>
 #include <safefuse/tensor/tensor_view.hpp>

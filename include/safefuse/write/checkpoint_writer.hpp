@@ -27,7 +27,9 @@
 #include <safefuse/format/header_writer.hpp>
 #include <safefuse/format/metadata.hpp>
 #include <safefuse/format/shard_index.hpp>
-#include <safefuse/io/mapped_file.hpp>
+#include <safefuse/io/detail/open_file.hpp>
+#include <safefuse/io/detail/path.hpp>
+#include <safefuse/io/output_file.hpp>
 #include <safefuse/tensor/tensor_view.hpp>
 #include <safefuse/write/detail/fingerprint.hpp>
 #include <safefuse/write/tensor_file_writer.hpp>
@@ -109,7 +111,7 @@ struct write_options {
     std::uint64_t other_bytes = 0;  ///< what the caller writes beside the shards, so that there is room for it, too
     bool reserve = true;            ///< each file's place on the disk, before it is written
     /// The permissions of the files, as POSIX counts them, before the umask takes some away.
-    std::uint32_t permissions = detail::os::file_permissions;
+    std::uint32_t permissions = default_file_permissions;
     /// finish() leaves the state file where it is, so that the directory can still be gone on with. Whoever completes the directory
     /// removes it: checkpoint_destination does.
     bool keep_state = false;

@@ -22,7 +22,8 @@
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/vector.hpp>
 #include <safefuse/format/shard_index.hpp>
-#include <safefuse/io/mapped_file.hpp>
+#include <safefuse/io/detail/path.hpp>
+#include <safefuse/io/output_file.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 #include <safefuse/write/checkpoint_writer.hpp>
 #include <safefuse/write/detail/source_files.hpp>

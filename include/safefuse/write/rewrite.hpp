@@ -16,7 +16,7 @@
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
-#include <safefuse/io/mapped_file.hpp>
+#include <safefuse/io/output_file.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 #include <safefuse/write/checkpoint_writer.hpp>
 #include <safefuse/write/detail/fingerprint.hpp>
