@@ -17,6 +17,9 @@ struct metadata_entry {
     std::string_view value;  ///< any text
 };
 
+/// What accelerate and transformers ask to find in every file.
+inline constexpr metadata_entry pytorch_metadata[] = {{"format", "pt"}};
+
 }  // namespace SAFEFUSE_ABI
 }  // namespace safefuse
 

@@ -22,9 +22,6 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// What accelerate and transformers ask to find in every file.
-inline constexpr metadata_entry pytorch_metadata[] = {{"format", "pt"}};
-
 /// A tensor file being written.
 class tensor_file_writer {
 public:

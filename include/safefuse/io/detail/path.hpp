@@ -185,6 +185,17 @@ template <class F>
     return hidden;
 }
 
+/// Whether a name is that of the hidden file that output_file writes.
+[[nodiscard]] constexpr bool is_temporary(std::string_view name) noexcept {
+    constexpr std::string_view ending = ".tmp";
+    if (!name.starts_with('.') || !name.ends_with(ending)) return false;
+    name.remove_suffix(ending.size());
+    if (name.size() < 18 || name[name.size() - 17] != '.') return false;
+    for (const char c : name.substr(name.size() - 16))
+        if (!(c >= '0' && c <= '9') && !(c >= 'a' && c <= 'f')) return false;
+    return true;
+}
+
 }  // namespace detail
 }  // namespace SAFEFUSE_ABI
 }  // namespace safefuse
