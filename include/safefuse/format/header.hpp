@@ -32,8 +32,8 @@ inline namespace SAFEFUSE_ABI {
 class header;
 
 namespace detail {
-result<header> read_header(std::string_view json, std::uint64_t file_bytes, const read_options& options,
-                           bool scans = true) noexcept;
+inline result<header> read_header(std::string_view json, std::uint64_t file_bytes,
+                                  const read_options& options, bool scans = true) noexcept;
 }
 
 /// A tensor of a file. Its bytes are [begin, end) of the data section, which starts at header::header_bytes().

@@ -676,7 +676,7 @@ private:
         }
         if constexpr (!std::is_null_pointer_v<Report>)
             if (!note_index(found, *index, *report)) return no_memory;
-        to.names = std::move(*index).take_names(row_of.view());  // the names are the same, now the headers hold them
+        to.names = detail::take_names(std::move(*index), row_of.view());  // the names are the same, now the headers hold them
         return {};
     }
 

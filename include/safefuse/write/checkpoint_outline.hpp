@@ -128,8 +128,11 @@ protected:
         return {};
     }
 
-    /// Tells all that the files depend on but the tensors' bytes.
-    void describe(detail::fingerprint_maker& maker) const noexcept {
+    /// What stands for all that the files depend on; `identity` stands for the tensors' bytes.
+    [[nodiscard]] fingerprint whole_identity(const fingerprint& identity) const noexcept {
+        detail::fingerprint_maker maker;
+        maker.add(identity.high);
+        maker.add(identity.low);
         maker.add(data_alignment_);
         maker.add(metadata_.size());
         for (const metadata_entry& each : metadata_) {
@@ -148,6 +151,7 @@ protected:
             maker.add(i);
             maker.add(split_.shard_of[i]);
         }
+        return maker.made();
     }
 
     /// Appends the tensors of a shard in the order of its file; returns false when memory ran out.

@@ -33,7 +33,6 @@
 #include <safefuse/write/checkpoint_files.hpp>
 #include <safefuse/write/checkpoint_outline.hpp>
 #include <safefuse/write/detail/directory_claim.hpp>
-#include <safefuse/write/detail/fingerprint.hpp>
 #include <safefuse/write/fingerprint.hpp>
 #include <safefuse/write/tensor_file_writer.hpp>
 
@@ -147,11 +146,7 @@ private:
 
     /// What the state file says while this is being written: everything that the files depend on.
     [[nodiscard]] text state_of(const fingerprint& identity) const noexcept {
-        detail::fingerprint_maker maker;
-        maker.add(identity.high);
-        maker.add(identity.low);
-        describe(maker);
-        const fingerprint whole = maker.made();
+        const fingerprint whole = whole_identity(identity);
         text state{"safefuse is writing a checkpoint here, or was: "};
         char digits[32];
         for (std::size_t i = 0; i < 32; ++i)

@@ -217,9 +217,15 @@ private:
             if (!occupied) return std::move(occupied).error();
             if (!*occupied) return {};
         }
+        return take_directory(directory, static_cast<bool>(kind), replaces);
+    }
+
+    /// Locks real_, which is made if it is not there, and finds out where to write; `directory` is what
+    /// failures call it.
+    result<void> take_directory(std::string_view directory, bool is_there, bool replaces) noexcept {
         auto files = detail::source_files::of(sources_);
         if (!files) return std::move(files).error();
-        if (!kind) {
+        if (!is_there) {
             if (auto made = detail::make_directory(real_); !made) return made;
             if (auto synced = sync(detail::directory_of(real_)); !synced) return synced;
         }

@@ -110,15 +110,6 @@ inline result<rewrite_summary> rewrite(const rewrite_plan& plan, std::string_vie
 
     rewrite_summary summary{.shard_count = writer->shard_count()};
     detail::rewrite_run run{plan, progress, options.used_source};
-    const auto skip = [&](span<const std::uint32_t> tensors) noexcept -> result<void> {
-        for (const std::uint32_t t : tensors) {
-            std::uint64_t size_bytes = 0;
-            static_cast<void>(
-                tensor_size(plan.tensors()[t].type, plan.tensors()[t].shape, size_bytes));  // the writer has checked it
-            if (auto going = run.skip(t, size_bytes); !going) return going;
-        }
-        return {};
-    };
     vector<std::uint32_t> number_of;  // by tensor: its number in its shard
     if (!number_of.resize(plan.tensors().size(), 0)) return failure{.code = errc::out_of_memory};
     for (std::uint32_t shard = 0; shard < writer->shard_count(); ++shard) {
@@ -136,7 +127,7 @@ inline result<rewrite_summary> rewrite(const rewrite_plan& plan, std::string_vie
             summary.linked_shard_count += is_there ? 1 : 0;
         }
         if (is_there) {
-            if (auto going = skip(tensors); !going) return std::move(going).error();
+            if (auto going = detail::skip_tensors(run, plan.tensors(), tensors); !going) return std::move(going).error();
             continue;
         }
         for (std::size_t i = 0; i < tensors.size(); ++i) number_of[tensors[i]] = static_cast<std::uint32_t>(i);

@@ -68,6 +68,42 @@ private:
     bool failed_ = false;
 };
 
+/// Appends a string as Python's json.dumps spells it: ASCII only. False when memory runs out.
+[[nodiscard]] inline bool append_ascii_json(vector<std::byte>& out, std::string_view characters) noexcept {
+    const auto put = [&](std::string_view more) noexcept {
+        return out.append(reinterpret_cast<const std::byte*>(more.data()), more.size());
+    };
+    const auto put_unit = [&](std::uint32_t unit) noexcept {
+        char spelled[6] = {'\\', 'u'};
+        for (int i = 0; i < 4; ++i) spelled[2 + i] = "0123456789abcdef"[unit >> (12 - 4 * i) & 15];
+        return put({spelled, sizeof spelled});
+    };
+    bool fits = put("\"");
+    for (std::size_t i = 0; fits && i < characters.size();) {
+        std::size_t plain = i;
+        while (plain < characters.size() && characters[plain] >= ' ' && characters[plain] <= '~' && characters[plain] != '"' &&
+               characters[plain] != '\\')
+            ++plain;
+        fits = put(characters.substr(i, plain - i));
+        i = plain;
+        if (!fits || i == characters.size()) continue;
+        const unsigned char first = static_cast<unsigned char>(characters[i]);
+        constexpr std::string_view meanings = "\"\\\b\f\n\r\t", letters = "\"\\bfnrt";
+        if (const std::size_t known = meanings.find(characters[i]); known != meanings.npos) {
+            fits = put("\\") && put(letters.substr(known, 1));
+            ++i;
+            continue;
+        }
+        const std::size_t length = first < 0x80 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;  // valid UTF-8: the caller checked
+        std::uint32_t point = length == 1 ? first : first & (0xFFu >> (length + 1));
+        for (std::size_t at = 1; at < length; ++at) point = point << 6 | (static_cast<unsigned char>(characters[i + at]) & 0x3Fu);
+        fits = point < 0x10000 ? put_unit(point)
+                               : put_unit(0xD800 + ((point - 0x10000) >> 10)) && put_unit(0xDC00 + ((point - 0x10000) & 0x3FF));
+        i += length;
+    }
+    return fits && put("\"");
+}
+
 }  // namespace detail
 }  // namespace SAFEFUSE_ABI
 }  // namespace safefuse

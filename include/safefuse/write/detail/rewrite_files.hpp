@@ -13,7 +13,9 @@
 #include <safefuse/io/output_file.hpp>
 #include <safefuse/plan/copy_plan.hpp>
 #include <safefuse/plan/plan.hpp>
+#include <safefuse/tensor/dtype.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
+#include <safefuse/tensor/tensor_view.hpp>
 #include <safefuse/write/checkpoint_outline.hpp>
 #include <safefuse/write/detail/fingerprint.hpp>
 #include <safefuse/write/detail/rewrite_run.hpp>
@@ -85,6 +87,18 @@ namespace detail {
         }
     }
     return maker.made();
+}
+
+/// Counts the bytes of tensors that are there already; `chosen` are numbers in the plan.
+///   fails   canceled
+inline result<void> skip_tensors(rewrite_run& run, span<const tensor_spec> tensors,
+                                 span<const std::uint32_t> chosen) noexcept {
+    for (const std::uint32_t t : chosen) {
+        std::uint64_t size_bytes = 0;
+        static_cast<void>(tensor_size(tensors[t].type, tensors[t].shape, size_bytes));  // the writer has checked it
+        if (auto going = run.skip(t, size_bytes); !going) return going;
+    }
+    return {};
 }
 
 /// Writes the bytes of one shard.
