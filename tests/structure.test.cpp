@@ -499,10 +499,14 @@ private:
             scope(is_hidden || second == "detail");
         } else if (is_type) {
             if (!is_hidden) note(head);
+            if (!is_hidden && class_depth_ == 0 && head.find("<>") == std::string::npos) types_.push_back(name_of(head));
             ++at_;
+            ++class_depth_;
             scope_of_class(is_hidden, first == "class");
+            --class_depth_;
         } else {
             const bool is_constructor = members_of(head) != std::string::npos;
+            if (!is_hidden && class_depth_ == 0 && first == "enum") types_.push_back(name_of(head));
             if (!is_hidden) note(is_constructor ? head.substr(0, members_of(head)) : head);
             const auto last = head.find_last_not_of(" \n");
             bool is_value = is_constructor && last != std::string::npos && (is_word(head[last]) || head[last] == '>');
@@ -536,6 +540,16 @@ private:
         const auto found = words_of(head);
         return found.size() == 1 && (found[0].first == "public" || found[0].first == "private" || found[0].first == "protected") &&
                code_[at_ + 1] != ':';
+    }
+    // The class or enumeration that a head declares, without final words: template <class T> class a : b -> class a
+    static std::string name_of(const std::string& head) {
+        std::string name = without_template(head);
+        for (std::size_t i = 0; i < name.size(); ++i)
+            if (name[i] == ':' && name[i + 1] != ':' && (i == 0 || name[i - 1] != ':')) name.resize(i);
+        std::string spaced;
+        for (const auto& found : words_of(name))
+            if (!found.first.empty() && !found.first.starts_with("SAFEFUSE_")) spaced += (spaced.empty() ? "" : " ") + found.first;
+        return spaced;
     }
     // Where in the head of a constructor the : stands that its members follow; npos if none does.
     static std::size_t members_of(const std::string& head) {
@@ -604,20 +618,21 @@ private:
         static const std::string hidden_base = ": private detail::";
         if (const auto at = signature.find(hidden_base); at != std::string::npos)
             signature.erase(at, hidden_base.size());
-        all_.push_back(signature);
         if (signature.find("detail::") != std::string::npos) found_.push_back(signature);
     }
 
 public:
     [[nodiscard]] std::size_t count() const { return count_; }
-    [[nodiscard]] const std::vector<std::string>& all() const { return all_; }
+    /// The classes and enumerations that are of no class: "class span", "enum class dtype".
+    [[nodiscard]] const std::vector<std::string>& types() const { return types_; }
 
 private:
     std::string code_;
     std::size_t at_ = 0;
     std::size_t count_ = 0;
     std::vector<std::string> found_;
-    std::vector<std::string> all_;
+    std::vector<std::string> types_;
+    std::size_t class_depth_ = 0;
 };
 
 }  // namespace
@@ -686,6 +701,27 @@ TEST_CASE("structure: no public signature names detail::") {
     }
     CHECK(signatures > 1000);
     CHECK_MESSAGE(used.size() == std::size(excused_signatures), "an exception is no longer needed");
+}
+
+TEST_CASE("structure: fwd.hpp names every class and enumeration but those of the layouts' language and of opt-in headers") {
+    const header_file* const forward = find_header("safefuse/fwd.hpp");
+    REQUIRE(forward != nullptr);
+    const std::string declared = code_of(forward->text);
+    std::size_t named = 0;
+    for (const header_file& header : headers()) {
+        if (is_detail(header.name) || is_opt_in(header.name) || is_umbrella(header.name)) continue;
+        if (words{"layout", "models"}.contains(folder_of(header.name))) continue;
+        const signature_scan scan{header.text};
+        for (const std::string& type : scan.types()) {
+            CAPTURE(header.name);
+            CAPTURE(type);
+            const bool is_there = declared.find("\n" + type + ";") != std::string::npos ||
+                                  declared.find("\n" + type + " :") != std::string::npos;
+            CHECK(is_there);
+            named += is_there ? 1u : 0u;
+        }
+    }
+    CHECK(named > 60);
 }
 
 TEST_CASE("structure: CMakeLists.txt lists the headers in include, sorted") {

@@ -34,7 +34,7 @@ class header;
 namespace detail {
 inline result<header> read_header(std::string_view json, std::uint64_t file_bytes,
                                   const read_options& options, bool scans = true) noexcept;
-}
+}  // namespace detail
 
 /// A tensor of a file. Its bytes are [begin, end) of the data section, which starts at header::header_bytes().
 struct tensor_entry : tensor_spec {

@@ -110,7 +110,7 @@ public:
     [[nodiscard]] std::uint64_t tensor_bytes() const noexcept { return tensor_bytes_; }
 
 private:
-    template <file_source Source>
+    template <class>
     friend class basic_checkpoint;
 
     void count_bytes(std::uint64_t more) noexcept {
@@ -404,7 +404,7 @@ struct checkpoint_tables {
 
 /// The tensors of a checkpoint as a tensor set that stays valid when the checkpoint is moved. Plans hold one.
 ///   lifetime  of what the checkpoint holds, wherever that is moved to
-template <file_source Source>
+template <class Source>
 class checkpoint_view {
 public:
     /// @{
@@ -442,7 +442,7 @@ public:
     /// @}
 
 private:
-    template <file_source>
+    template <class>
     friend class basic_checkpoint;
     explicit checkpoint_view(const detail::checkpoint_tables<Source>* tables) noexcept : tables_{tables} {}
 
@@ -455,9 +455,11 @@ private:
 /// it does not list is invisible, wherever it lies.
 ///   lifetime  views, names and plans die with the checkpoint; a move keeps them. What was moved from has no tensors.
 ///   units     one file handle for each file
-template <file_source Source>
+template <class Source>
 class basic_checkpoint {
 public:
+    static_assert(file_source<Source>, "safefuse: what a checkpoint should open its files as is no file_source");
+
     /// What the files are opened as.
     using file_type = basic_tensor_file<Source>;
     /// What a search returns for a name that is not there.
