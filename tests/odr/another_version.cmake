@@ -11,8 +11,8 @@ function(change header from to)
     endif()
     file(WRITE "${OUTPUT}/safefuse/${header}" "${changed}")
 endfunction()
-change(version.hpp "SAFEFUSE_VERSION_MINOR [0-9]+" "SAFEFUSE_VERSION_MINOR 99")
-change(version.hpp "SAFEFUSE_ABI v([0-9]+)_[0-9]+" "SAFEFUSE_ABI v\\1_99")
-change(result.hpp "struct failure {"
+change(core/version.hpp "SAFEFUSE_VERSION_MINOR [0-9]+" "SAFEFUSE_VERSION_MINOR 99")
+change(core/version.hpp "SAFEFUSE_ABI v([0-9]+)_[0-9]+" "SAFEFUSE_ABI v\\1_99")
+change(core/result.hpp "struct failure {"
     "struct failure {\n    const void* only_another_version_has_it = nullptr;\n    std::uint64_t and_this = 0;")
-change(result.hpp "no such file or directory" "not a file that another version would find")
+change(core/result.hpp "no such file or directory" "not a file that another version would find")
