@@ -187,6 +187,23 @@ TEST_CASE("structure: every header is in a folder and includes only what DESIGN.
     }
 }
 
+TEST_CASE("structure: include/safefuse/README.md shows the same table") {
+    const auto page = lines(read(fs::path{SAFEFUSE_SOURCE_DIR} / "include/safefuse/README.md"));
+    CHECK(page.size() <= 60);
+    for (const folder_rule& rule : house) {
+        std::vector<words> rows;
+        const std::string start = "| `" + rule.name + "/` |";
+        for (const std::string& line : page) {
+            if (!line.starts_with(start)) continue;
+            std::istringstream cell{line.substr(start.size(), line.find('|', start.size()) - start.size())};
+            rows.emplace_back(std::istream_iterator<std::string>{cell}, std::istream_iterator<std::string>{});
+        }
+        CAPTURE(rule.name);
+        REQUIRE(rows.size() == 1);
+        CHECK(rows[0] == rule.may_include);
+    }
+}
+
 TEST_CASE("structure: the folders build on each other in one direction") {
     for (std::size_t i = 0; i < house.size(); ++i)
         for (const std::string& below : house[i].may_include) {
