@@ -13,8 +13,8 @@ inline namespace SAFEFUSE_ABI {
 
 /// 128 bits that stand for something large.
 struct fingerprint {
-    std::uint64_t high = 0;
-    std::uint64_t low = 0;
+    std::uint64_t high = 0;  ///< the first half
+    std::uint64_t low = 0;   ///< the second half
     friend bool operator==(const fingerprint&, const fingerprint&) noexcept = default;
 };
 

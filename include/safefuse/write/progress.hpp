@@ -17,15 +17,17 @@ inline namespace SAFEFUSE_ABI {
 /// How far a rewrite is.
 struct rewrite_progress {
     std::string_view tensor;  ///< that was just worked on, by its new name
-    std::uint64_t done_bytes;
-    std::uint64_t total_bytes;
+    std::uint64_t done_bytes;   ///< of the new tensors, so far
+    std::uint64_t total_bytes;  ///< of the new tensors
 };
 
 /// A function that is told of progress and answers whether to go on. It refers to the callable, which must outlive it and must
 /// not throw.
 class progress_ref {
 public:
+    /// Nobody is told, and everything goes on.
     progress_ref() noexcept = default;
+    /// Any callable that takes a rewrite_progress and answers what converts to bool.
     template <class F>
         requires(!std::is_same_v<F, progress_ref> && std::is_invocable_r_v<bool, F&, const rewrite_progress&>)
     progress_ref(F& f SAFEFUSE_LIFETIMEBOUND) noexcept  // NOLINT: a callable is meant to convert
@@ -33,6 +35,7 @@ public:
               return static_cast<bool>((*static_cast<F*>(object))(progress));
           }} {}
 
+    /// Tells how far it is; false: stop.
     bool operator()(const rewrite_progress& progress) const { return call_ == nullptr || call_(object_, progress); }
 
 private:
