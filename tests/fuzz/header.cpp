@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include <safefuse/format/header_writer.hpp>
 #include <safefuse/read/tensor_file.hpp>
 #include <safefuse/tensor/slice.hpp>
 
