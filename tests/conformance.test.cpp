@@ -278,8 +278,8 @@ TEST_CASE("conformance: the plain way through a header judges as the fast way, w
         for (const profile which : conformance::profiles) {
             CAPTURE(conformance::name(which));
             const sf::read_options options = conformance::options(which);
-            const auto fast = sf::detail::header_reader{json, options, true}.read(each.file_bytes());
-            const auto plain = sf::detail::header_reader{json, options, false}.read(each.file_bytes());
+            const auto fast = sf::detail::read_header(json, each.file_bytes(), options, true);
+            const auto plain = sf::detail::read_header(json, each.file_bytes(), options, false);
             REQUIRE(fast.has_value() == plain.has_value());
             if (fast)
                 CHECK(table_of(*fast) == table_of(*plain));
@@ -407,7 +407,7 @@ TEST_CASE("conformance: every cut of a header is refused, and none crashes") {
             for (const bool scans : {true, false}) {
                 const sf::read_options options = sf::read_options::reference();
                 CHECK_MESSAGE(
-                    !sf::detail::header_reader(std::string_view{cut.data(), cut.size()}, options, scans).read(sf::unknown),
+                    !sf::detail::read_header({cut.data(), cut.size()}, sf::unknown, options, scans),
                     each.name);
             }
         }

@@ -2,6 +2,7 @@
 // descriptors and memory that run out. Each ends in a failure that names the file, leaves nothing half-built and no descriptor.
 // What one header says of one fault is tested beside that header; here, what a whole checkpoint does.
 #include <safefuse/write/rewrite.hpp>
+#include <safefuse/write/verify.hpp>
 
 #include <doctest/doctest.h>
 

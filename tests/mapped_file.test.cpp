@@ -1,4 +1,6 @@
 #include <safefuse/io/mapped_file.hpp>
+#include <safefuse/io/output_file.hpp>
+#include <safefuse/io/positional_file.hpp>
 
 #include <doctest/doctest.h>
 

@@ -1,5 +1,6 @@
 // A repacked checkpoint holds the same tensors under the same names; what a plan copied together before is then a view.
 #include <safefuse/write/repack.hpp>
+#include <safefuse/write/verify.hpp>
 
 #include <doctest/doctest.h>
 

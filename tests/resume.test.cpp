@@ -1,6 +1,7 @@
 // What a rewrite leaves when it is killed, and how the next one goes on with it. At every moment the destination is absent, can
 // be gone on with, or is complete.
 #include <safefuse/write/rewrite.hpp>
+#include <safefuse/write/verify.hpp>
 
 #include <doctest/doctest.h>
 

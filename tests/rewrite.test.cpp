@@ -1,6 +1,7 @@
 // Ground truth: tests/data/transformers holds checkpoints as the hub stores them and, beside each, what transformers 5.17.0 made
 // of it (README.md there). A rewritten checkpoint must be that, byte for byte and name for name.
 #include <safefuse/write/rewrite.hpp>
+#include <safefuse/write/verify.hpp>
 
 #include <doctest/doctest.h>
 

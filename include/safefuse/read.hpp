@@ -12,9 +12,14 @@
 #include <safefuse/core/vector.hpp>
 #include <safefuse/core/version.hpp>
 #include <safefuse/format/header.hpp>
+#include <safefuse/format/header_writer.hpp>
+#include <safefuse/format/metadata.hpp>
+#include <safefuse/format/read_options.hpp>
 #include <safefuse/format/shard_index.hpp>
 #include <safefuse/io/huge_page_buffer.hpp>
 #include <safefuse/io/mapped_file.hpp>
+#include <safefuse/io/output_file.hpp>
+#include <safefuse/io/positional_file.hpp>
 #include <safefuse/read/checkpoint.hpp>
 #include <safefuse/read/model_config.hpp>
 #include <safefuse/read/tensor_file.hpp>

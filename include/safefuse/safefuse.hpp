@@ -16,9 +16,14 @@
 #include <safefuse/detect/stored_spelling.hpp>
 #include <safefuse/detect/unknown_experts.hpp>
 #include <safefuse/format/header.hpp>
+#include <safefuse/format/header_writer.hpp>
+#include <safefuse/format/metadata.hpp>
+#include <safefuse/format/read_options.hpp>
 #include <safefuse/format/shard_index.hpp>
 #include <safefuse/io/huge_page_buffer.hpp>
 #include <safefuse/io/mapped_file.hpp>
+#include <safefuse/io/output_file.hpp>
+#include <safefuse/io/positional_file.hpp>
 #include <safefuse/layout/family.hpp>
 #include <safefuse/layout/fields.hpp>
 #include <safefuse/layout/layout.hpp>
@@ -42,11 +47,18 @@
 #include <safefuse/tensor/tensor_set.hpp>
 #include <safefuse/tensor/tensor_traits.hpp>
 #include <safefuse/tensor/tensor_view.hpp>
+#include <safefuse/write/checkpoint_files.hpp>
+#include <safefuse/write/checkpoint_outline.hpp>
 #include <safefuse/write/checkpoint_writer.hpp>
+#include <safefuse/write/fingerprint.hpp>
+#include <safefuse/write/progress.hpp>
 #include <safefuse/write/repack.hpp>
 #include <safefuse/write/replace.hpp>
 #include <safefuse/write/rewrite.hpp>
+#include <safefuse/write/rewrite_options.hpp>
 #include <safefuse/write/rewrite_plan.hpp>
+#include <safefuse/write/shard_split.hpp>
 #include <safefuse/write/tensor_file_writer.hpp>
+#include <safefuse/write/verify.hpp>
 
 #endif

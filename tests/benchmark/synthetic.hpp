@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <safefuse/format/header.hpp>
+#include <safefuse/format/header_writer.hpp>
 #include <safefuse/format/shard_index.hpp>
 
 namespace synthetic {

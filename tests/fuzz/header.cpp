@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include <safefuse/format/header_writer.hpp>
 #include <safefuse/read/tensor_file.hpp>
 #include <safefuse/tensor/slice.hpp>
 
@@ -144,7 +145,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             continue;
         }
         const std::string_view json = input.substr(8, static_cast<std::size_t>(*needed) - 8);
-        const auto plain = sf::detail::header_reader{json, options, false}.read(size);
+        const auto plain = sf::detail::read_header(json, size, options, false);
         FUZZ_HOLD(fast.has_value() == plain.has_value());
         const auto unsized = sf::header::parse(file, sf::unknown, options);
         FUZZ_HOLD(!fast.has_value() || unsized.has_value());

@@ -12,7 +12,6 @@
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
 #include <safefuse/detect/detail/name_patterns.hpp>
-#include <safefuse/layout/family.hpp>
 #include <safefuse/models/transformers.hpp>
 #include <safefuse/plan/scopes.hpp>
 #include <safefuse/tensor/tensor_set.hpp>

@@ -22,6 +22,7 @@
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
 #include <safefuse/format/detail/json_cursor.hpp>
+#include <safefuse/format/detail/json_writer.hpp>
 
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
@@ -31,7 +32,11 @@ inline constexpr std::string_view tensor_file_ending = ".safetensors";
 /// How the files that are shard indexes end.
 inline constexpr std::string_view shard_index_ending = ".safetensors.index.json";
 
+class shard_index;
+
 namespace detail {
+
+inline name_table take_names(shard_index&& index, span<const std::uint32_t> numbers) noexcept;
 
 [[nodiscard]] constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
 
@@ -201,16 +206,12 @@ public:
         return i == detail::name_table::npos ? npos : entries_[i].file;
     }
 
-    /// For whoever holds the same names elsewhere: gives up its table, in which tensor i has the number numbers[i] from then on.
-    [[nodiscard]] detail::name_table take_names(span<const std::uint32_t> numbers) && noexcept {
-        tensors_by_name_.renumber(numbers);
-        return std::move(tensors_by_name_);
-    }
-
     /// metadata.total_size, or unknown where it is absent or no plain integer. Writers disagree on what it sums: a hint only.
     [[nodiscard]] std::uint64_t total_size_bytes() const noexcept { return total_size_bytes_; }
 
 private:
+    friend detail::name_table detail::take_names(shard_index&& index, span<const std::uint32_t> numbers) noexcept;
+
     struct entry {
         std::string_view tensor;
         std::uint32_t file;
@@ -260,6 +261,16 @@ private:
     vector<char> arena_;
     std::uint64_t total_size_bytes_ = unknown;
 };
+
+namespace detail {
+
+/// For whoever holds the same names elsewhere: gives up the index's table, in which tensor i has the number numbers[i] from then on.
+inline name_table take_names(shard_index&& index, span<const std::uint32_t> numbers) noexcept {
+    index.tensors_by_name_.renumber(numbers);
+    return std::move(index.tensors_by_name_);
+}
+
+}  // namespace detail
 
 inline result<shard_index> shard_index::parse(span<const std::byte> json, vector<failure>* problems) noexcept {
     const std::string_view characters{reinterpret_cast<const char*>(json.data()), json.size()};
@@ -420,46 +431,6 @@ inline result<void> shard_index::sort_files() noexcept {
     for (entry& each : entries_) each.file = number_of[each.file];
     return {};
 }
-
-namespace detail {
-
-/// Appends a string as Python's json.dumps spells it: ASCII only. False when memory runs out.
-[[nodiscard]] inline bool append_ascii_json(vector<std::byte>& out, std::string_view characters) noexcept {
-    const auto put = [&](std::string_view more) noexcept {
-        return out.append(reinterpret_cast<const std::byte*>(more.data()), more.size());
-    };
-    const auto put_unit = [&](std::uint32_t unit) noexcept {
-        char spelled[6] = {'\\', 'u'};
-        for (int i = 0; i < 4; ++i) spelled[2 + i] = "0123456789abcdef"[unit >> (12 - 4 * i) & 15];
-        return put({spelled, sizeof spelled});
-    };
-    bool fits = put("\"");
-    for (std::size_t i = 0; fits && i < characters.size();) {
-        std::size_t plain = i;
-        while (plain < characters.size() && characters[plain] >= ' ' && characters[plain] <= '~' && characters[plain] != '"' &&
-               characters[plain] != '\\')
-            ++plain;
-        fits = put(characters.substr(i, plain - i));
-        i = plain;
-        if (!fits || i == characters.size()) continue;
-        const unsigned char first = static_cast<unsigned char>(characters[i]);
-        constexpr std::string_view meanings = "\"\\\b\f\n\r\t", letters = "\"\\bfnrt";
-        if (const std::size_t known = meanings.find(characters[i]); known != meanings.npos) {
-            fits = put("\\") && put(letters.substr(known, 1));
-            ++i;
-            continue;
-        }
-        const std::size_t length = first < 0x80 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;  // valid UTF-8: the caller checked
-        std::uint32_t point = length == 1 ? first : first & (0xFFu >> (length + 1));
-        for (std::size_t at = 1; at < length; ++at) point = point << 6 | (static_cast<unsigned char>(characters[i + at]) & 0x3Fu);
-        fits = point < 0x10000 ? put_unit(point)
-                               : put_unit(0xD800 + ((point - 0x10000) >> 10)) && put_unit(0xDC00 + ((point - 0x10000) & 0x3FF));
-        i += length;
-    }
-    return fits && put("\"");
-}
-
-}  // namespace detail
 
 /// The text of an index, byte for byte as huggingface_hub and transformers write it: indented by two, keys sorted, ASCII only.
 ///   fails   bad_name (not UTF-8), duplicate_tensor, path_leaves_directory, bad_index (a file that is no .safetensors),

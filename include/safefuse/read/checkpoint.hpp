@@ -19,8 +19,12 @@
 #include <safefuse/core/vector.hpp>
 #include <safefuse/format/detail/first_bytes.hpp>
 #include <safefuse/format/header.hpp>
+#include <safefuse/format/read_options.hpp>
 #include <safefuse/format/shard_index.hpp>
+#include <safefuse/io/detail/open_file.hpp>
+#include <safefuse/io/detail/path.hpp>
 #include <safefuse/io/mapped_file.hpp>
+#include <safefuse/io/positional_file.hpp>
 #include <safefuse/read/tensor_file.hpp>
 #include <safefuse/tensor/byte_source.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
@@ -116,7 +120,7 @@ public:
     [[nodiscard]] std::uint64_t tensor_bytes() const noexcept { return tensor_bytes_; }
 
 private:
-    template <file_source Source>
+    template <class>
     friend class basic_checkpoint;
 
     void count_bytes(std::uint64_t more) noexcept {
@@ -558,7 +562,7 @@ struct checkpoint_tables {
 
 /// The tensors of a checkpoint as a tensor set that stays valid when the checkpoint is moved. Plans hold one.
 ///   lifetime  of what the checkpoint holds, wherever that is moved to
-template <file_source Source>
+template <class Source>
 class checkpoint_view {
 public:
     /// @{
@@ -596,7 +600,7 @@ public:
     /// @}
 
 private:
-    template <file_source>
+    template <class>
     friend class basic_checkpoint;
     explicit checkpoint_view(const detail::checkpoint_tables<Source>* tables) noexcept : tables_{tables} {}
 
@@ -609,9 +613,11 @@ private:
 /// it does not list is invisible, wherever it lies, unless checkpoint_options::show_unlisted asks for it.
 ///   lifetime  views, names and plans die with the checkpoint; a move keeps them. What was moved from has no tensors.
 ///   units     one file handle for each file; none where there are more than most_open_files of them
-template <file_source Source>
+template <class Source>
 class basic_checkpoint {
 public:
+    static_assert(file_source<Source>, "safefuse: what a checkpoint should open its files as is no file_source");
+
     /// What the files are opened as.
     using file_type = basic_tensor_file<Source>;
     /// What a search returns for a name that is not there.
@@ -837,7 +843,7 @@ private:
         if constexpr (!std::is_null_pointer_v<Report>)
             if (!note_index(found, *index, *report)) return no_memory;
         if (shown) return number_names(found);
-        to.names = std::move(*index).take_names(row_of.view());  // the names are the same, now the headers hold them
+        to.names = detail::take_names(std::move(*index), row_of.view());  // the names are the same, now the headers hold them
         return {};
     }
 

@@ -16,7 +16,8 @@
 #include <safefuse/core/vector.hpp>
 #include <safefuse/format/detail/first_bytes.hpp>
 #include <safefuse/format/detail/json_cursor.hpp>
-#include <safefuse/io/mapped_file.hpp>
+#include <safefuse/io/detail/open_file.hpp>
+#include <safefuse/io/detail/path.hpp>
 
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {

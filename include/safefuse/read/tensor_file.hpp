@@ -15,7 +15,9 @@
 #include <safefuse/core/vector.hpp>
 #include <safefuse/format/detail/first_bytes.hpp>
 #include <safefuse/format/header.hpp>
+#include <safefuse/format/read_options.hpp>
 #include <safefuse/io/mapped_file.hpp>
+#include <safefuse/io/positional_file.hpp>
 #include <safefuse/tensor/byte_source.hpp>
 #include <safefuse/tensor/slice.hpp>
 #include <safefuse/tensor/tensor_view.hpp>
@@ -25,9 +27,11 @@ inline namespace SAFEFUSE_ABI {
 
 /// A tensor file whose header has been read and checked. Tensors are numbered in the order of their bytes.
 ///   lifetime  views and names die with the file; a move keeps them
-template <byte_source Source>
+template <class Source>
 class basic_tensor_file {
 public:
+    static_assert(byte_source<Source>, "safefuse: what a tensor file should read from is no byte_source");
+
     /// What find() returns for a name that is not there.
     static constexpr std::size_t npos = safefuse::header::npos;
     /// Views of a temporary file do not compile.

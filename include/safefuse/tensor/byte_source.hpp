@@ -86,6 +86,8 @@ private:
     span<const std::byte> bytes_;
 };
 
+static_assert(byte_source<memory_source>);
+
 }  // namespace SAFEFUSE_ABI
 }  // namespace safefuse
 

@@ -20,11 +20,16 @@
 
 #include <safefuse/core/detail/plain.hpp>
 #include <safefuse/core/result.hpp>
+#include <safefuse/core/text.hpp>
 #include <safefuse/core/vector.hpp>
-#include <safefuse/format/shard_index.hpp>
-#include <safefuse/io/mapped_file.hpp>
+#include <safefuse/io/detail/os_calls.hpp>
+#include <safefuse/io/detail/path.hpp>
+#include <safefuse/io/output_file.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
+#include <safefuse/write/checkpoint_files.hpp>
 #include <safefuse/write/checkpoint_writer.hpp>
+#include <safefuse/write/detail/destination_names.hpp>
+#include <safefuse/write/detail/directory_claim.hpp>
 #include <safefuse/write/detail/source_files.hpp>
 
 namespace safefuse {
@@ -45,48 +50,6 @@ struct destination_options {
 
 /// The names that this header gives to directories.
 inline constexpr std::string_view staging_ending = ".safefuse-new";
-
-namespace detail {
-
-/// How the state file of a directory reads that another one has been exchanged with, or is about to be.
-inline constexpr std::string_view replaced_state = "safefuse has put another checkpoint in the place of this one\n";
-
-/// What a file in a destination is, by its name.
-[[nodiscard]] constexpr bool is_index_name(std::string_view name) noexcept {
-    return !name.starts_with('.') && name.ends_with(shard_index_ending);
-}
-[[nodiscard]] constexpr bool is_tensor_name(std::string_view name) noexcept {
-    return !name.starts_with('.') && name.ends_with(tensor_file_ending);
-}
-[[nodiscard]] constexpr bool is_checkpoint_name(std::string_view name) noexcept {
-    return is_index_name(name) || is_tensor_name(name) || is_unfinished(name);
-}
-
-/// The names in a directory, of what is no directory itself. Symbolic links are not followed.
-///   fails   as list_directory
-[[nodiscard]] inline result<vector<text>> names_in(std::string_view directory, bool& has_directories) noexcept {
-    vector<text> names;
-    bool has_room = true;
-    has_directories = false;
-    auto listed = list_directory(directory, [&](std::string_view name, bool is_directory) noexcept {
-        const text path = join_path(directory, name);
-        has_room = !path.empty();
-        if (!has_room) return false;
-        if (is_directory) {
-            const auto entry = entry_of_path(path, false);
-            has_directories = true;
-            if (!entry || !entry->is_link) return true;
-        }
-        text copy{name};
-        has_room = copy.size() == name.size() && names.push(std::move(copy));
-        return has_room;
-    });
-    if (!listed) return std::move(listed).error();
-    if (!has_room) return failure{.code = errc::out_of_memory, .file = directory};
-    return names;
-}
-
-}  // namespace detail
 
 /// Where a checkpoint is written until it is complete: the directory asked for, or, if a checkpoint there
 /// is to be replaced, a directory beside it that takes its place at the end.
@@ -254,9 +217,15 @@ private:
             if (!occupied) return std::move(occupied).error();
             if (!*occupied) return {};
         }
+        return take_directory(directory, static_cast<bool>(kind), replaces);
+    }
+
+    /// Locks real_, which is made if it is not there, and finds out where to write; `directory` is what
+    /// failures call it.
+    result<void> take_directory(std::string_view directory, bool is_there, bool replaces) noexcept {
         auto files = detail::source_files::of(sources_);
         if (!files) return std::move(files).error();
-        if (!kind) {
+        if (!is_there) {
             if (auto made = detail::make_directory(real_); !made) return made;
             if (auto synced = sync(detail::directory_of(real_)); !synced) return synced;
         }

@@ -13,16 +13,14 @@
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
-#include <safefuse/format/header.hpp>
-#include <safefuse/io/mapped_file.hpp>
+#include <safefuse/format/header_writer.hpp>
+#include <safefuse/format/metadata.hpp>
+#include <safefuse/io/output_file.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 #include <safefuse/tensor/tensor_view.hpp>
 
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
-
-/// What accelerate and transformers ask to find in every file.
-inline constexpr metadata_entry pytorch_metadata[] = {{"format", "pt"}};
 
 /// A tensor file being written.
 class tensor_file_writer {
@@ -47,7 +45,7 @@ public:
     ///   fails   out_of_range (the header is of another number of tensors), and as output_file::create
     static result<tensor_file_writer> create(std::string_view path, span<const tensor_spec> tensors, encoded_header&& header,
                                              bool reserve = true,
-                                             std::uint32_t permissions = detail::os::file_permissions) noexcept {
+                                             std::uint32_t permissions = default_file_permissions) noexcept {
         if (header.offsets.size() != tensors.size())
             return failure{.code = errc::out_of_range,
                            .file = path,

@@ -13,15 +13,13 @@
 #include <safefuse/core/detail/name_table.hpp>
 #include <safefuse/core/detail/plain.hpp>
 #include <safefuse/core/vector.hpp>
+#include <safefuse/format/detail/header_bytes.hpp>
 #include <safefuse/format/detail/json_cursor.hpp>
 #include <safefuse/tensor/dtype.hpp>
 
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
-
-/// A header's key that names no tensor.
-inline constexpr std::string_view metadata_key = "__metadata__";
 
 /// A tensor of a header.
 struct header_entry {

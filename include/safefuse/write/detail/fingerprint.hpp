@@ -8,18 +8,11 @@
 #include <cstdint>
 #include <string_view>
 
-#include <safefuse/core/config.hpp>
 #include <safefuse/core/detail/name_table.hpp>
+#include <safefuse/write/fingerprint.hpp>
 
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
-
-/// 128 bits that stand for something large.
-struct fingerprint {
-    std::uint64_t high = 0;
-    std::uint64_t low = 0;
-    friend bool operator==(const fingerprint&, const fingerprint&) noexcept = default;
-};
 
 namespace detail {
 

@@ -7,8 +7,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <string_view>
-#include <type_traits>
 #include <utility>
 
 #include <safefuse/core/detail/sort.hpp>
@@ -20,43 +18,11 @@
 #include <safefuse/run/detail/strided_copy.hpp>
 #include <safefuse/run/fuse.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
+#include <safefuse/write/progress.hpp>
 #include <safefuse/write/rewrite_plan.hpp>
 
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
-
-/// How far a rewrite is.
-struct rewrite_progress {
-    std::string_view tensor;  ///< that was just worked on, by its new name
-    std::uint64_t done_bytes;
-    std::uint64_t total_bytes;
-};
-
-/// A function that is told of progress and answers whether to go on. It refers to the callable, which must outlive it and must
-/// not throw.
-class progress_ref {
-public:
-    progress_ref() noexcept = default;
-    template <class F>
-        requires(!std::is_same_v<F, progress_ref> && std::is_invocable_r_v<bool, F&, const rewrite_progress&>)
-    progress_ref(F& f SAFEFUSE_LIFETIMEBOUND) noexcept  // NOLINT: a callable is meant to convert
-        : object_{&f}, call_{[](void* object, const rewrite_progress& progress) {
-              return static_cast<bool>((*static_cast<F*>(object))(progress));
-          }} {}
-
-    bool operator()(const rewrite_progress& progress) const { return call_ == nullptr || call_(object_, progress); }
-
-private:
-    void* object_ = nullptr;
-    bool (*call_)(void*, const rewrite_progress&) = nullptr;
-};
-
-/// The buffer of a rewrite, where outputs are put together from strided copies.
-inline constexpr std::size_t rewrite_buffer_bytes = std::size_t{4} << 20;
-
-/// How large that buffer becomes, if need be, where sources must be read: a matrix that is transposed is read once as long as what is
-/// made of it fits.
-inline constexpr std::size_t largest_rewrite_buffer_bytes = std::size_t{24} << 20;
 
 namespace detail {
 

@@ -16,7 +16,7 @@
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
 #include <safefuse/format/shard_index.hpp>
-#include <safefuse/io/mapped_file.hpp>
+#include <safefuse/io/detail/path.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 
 namespace safefuse {

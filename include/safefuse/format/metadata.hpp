@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: the free texts that a tensor file carries beside its tensors.
+#ifndef SAFEFUSE_FORMAT_METADATA_HPP
+#define SAFEFUSE_FORMAT_METADATA_HPP
+
+#include <string_view>
+
+#include <safefuse/core/config.hpp>
+
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+
+/// One of the texts under `__metadata__`.
+struct metadata_entry {
+    std::string_view key;    ///< unique in a file
+    std::string_view value;  ///< any text
+};
+
+/// What accelerate and transformers ask to find in every file.
+inline constexpr metadata_entry pytorch_metadata[] = {{"format", "pt"}};
+
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
+
+#endif

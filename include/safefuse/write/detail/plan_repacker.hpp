@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: makes the plan of a repack.
+#ifndef SAFEFUSE_WRITE_DETAIL_PLAN_REPACKER_HPP
+#define SAFEFUSE_WRITE_DETAIL_PLAN_REPACKER_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include <safefuse/core/detail/sort.hpp>
+#include <safefuse/core/result.hpp>
+#include <safefuse/core/text.hpp>
+#include <safefuse/core/vector.hpp>
+#include <safefuse/layout/family.hpp>
+#include <safefuse/plan/copy_plan.hpp>
+#include <safefuse/plan/plan.hpp>
+#include <safefuse/plan/scopes.hpp>
+#include <safefuse/tensor/tensor_set.hpp>
+#include <safefuse/tensor/tensor_view.hpp>
+#include <safefuse/write/rewrite_plan.hpp>
+
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
+
+/// Where the data of a repacked file begins: repacked_alignment says so.
+inline constexpr std::uint64_t repacked_alignment = 4096;
+
+/// Makes the plan of a repack.
+class plan_repacker {
+public:
+    static result<rewrite_plan> make(tensor_set_ref set, const family_description& family, const plan_options& options) noexcept {
+        plan_repacker maker{set, family, options};
+        auto done =
+            maker.find_groups().and_then([&] { return maker.add_tensors(); }).and_then([&] { return maker.put_in_order(); });
+        if (!done) return std::move(done).error();
+        return std::move(maker.plan_);
+    }
+
+private:
+    static constexpr std::uint32_t none = ~std::uint32_t{0};
+
+    /// What is known of a tensor of the set.
+    struct member {
+        std::uint32_t group = none;
+        std::uint64_t offset = 0;  // in its output
+    };
+
+    plan_repacker(tensor_set_ref set, const family_description& family, const plan_options& options) noexcept
+        : set_{set}, plan_{set, family, options} {}
+
+    static failure no_memory() noexcept { return {.code = errc::out_of_memory}; }
+
+    /// Every output that is made of whole tensors, end to end, becomes a group.
+    result<void> find_groups() noexcept {
+        auto scopes = experts_scopes::find(set_, *plan_.family_);
+        if (!scopes) return std::move(scopes).error();
+        plan_.scopes_ = std::move(*scopes);
+        if (!members_.resize(set_.size())) return no_memory();
+        for (std::uint32_t s = 0; s < plan_.scopes_.size(); ++s) {
+            auto plan = plan_.plan_of(s);
+            if (!plan && (plan.error().code == errc::out_of_memory || plan.error().code == errc::file_changed))
+                return std::move(plan).error();
+            if (!plan) continue;  // what no plan makes one output of stays as it is
+            if (auto done = add_groups(*plan); !done) return done;
+        }
+        return {};
+    }
+
+    result<void> add_groups(const copy_plan& plan) noexcept {
+        vector<bool> fits;
+        if (!fits.resize(plan.outputs().size(), true)) return no_memory();
+        for (const copy_block& block : plan.blocks()) fits[block.output] = fits[block.output] && block.loop_count == 0;
+        vector<std::uint64_t> found_bytes;
+        if (!found_bytes.resize(plan.outputs().size(), 0)) return no_memory();
+        for (const std::uint32_t tensor : plan.source_tensors()) {
+            const tensor_location place = set_.place(tensor);
+            for (const copy_block& block : plan.blocks()) {
+                if (!fits[block.output] || block.source != place.source || place.offset < block.source_offset ||
+                    place.size_bytes == 0 || place.offset + place.size_bytes > block.source_offset + block.run_bytes)
+                    continue;
+                members_[tensor] = {group_count_ + block.output, block.destination_offset + (place.offset - block.source_offset)};
+                found_bytes[block.output] += place.size_bytes;
+                break;
+            }
+        }
+        for (std::uint32_t o = 0; o < plan.outputs().size(); ++o)
+            fits[o] = fits[o] && found_bytes[o] == plan.outputs()[o].size_bytes;
+        for (const std::uint32_t tensor : plan.source_tensors())
+            if (members_[tensor].group != none && !fits[members_[tensor].group - group_count_]) members_[tensor] = {};
+        group_count_ += static_cast<std::uint32_t>(plan.outputs().size());
+        return {};
+    }
+
+    result<void> add_tensors() noexcept {
+        for (std::size_t i = 0; i < set_.size(); ++i) {
+            if (auto added = plan_.add_as_it_is(i, set_.spec(i).name); !added) return added;
+        }
+        return plan_.sort();
+    }
+
+    /// Tensors stay in natural order, but for groups, whose members stand together, in their order, where the first of them stood.
+    result<void> put_in_order() noexcept {
+        struct place {
+            std::uint32_t position;  // of the first of the group
+            std::uint64_t offset;
+            std::uint32_t tensor;
+        };
+        vector<std::uint32_t> first;
+        vector<place> places;
+        if (!first.resize(group_count_, none)) return no_memory();
+        for (std::uint32_t i = 0; i < plan_.tensors_.size(); ++i) {
+            const member& each = members_[plan_.origins_[i].number];
+            if (each.group != none && first[each.group] == none) first[each.group] = i;
+            if (!places.push({each.group == none ? i : first[each.group], each.offset, i})) return no_memory();
+        }
+        const auto before = [](const place& a, const place& b) noexcept {
+            return a.position != b.position ? a.position < b.position : a.offset < b.offset;
+        };
+        if (!detail::sort(places.view(), before)) return no_memory();
+        vector<tensor_spec> tensors;
+        vector<rewrite_plan::origin> origins;
+        for (const place& each : places) {
+            const rewrite_plan::origin from = plan_.origins_[each.tensor];
+            if (!tensors.push(plan_.tensors_[each.tensor]) || !origins.push(from) ||
+                !plan_.groups_.push(members_[from.number].group))
+                return no_memory();
+        }
+        plan_.tensors_ = std::move(tensors);
+        plan_.origins_ = std::move(origins);
+        plan_.data_alignment_ = repacked_alignment;
+        return {};
+    }
+
+    tensor_set_ref set_;
+    rewrite_plan plan_;
+    vector<member> members_;  // by number in the set
+    std::uint32_t group_count_ = 0;
+};
+
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
+
+#endif
