@@ -14,6 +14,7 @@
 #include <safefuse/detect/detect.hpp>
 #include <safefuse/read/checkpoint.hpp>
 #include <safefuse/read/model_config.hpp>
+#include <safefuse/run/fuse.hpp>
 
 #include "support.hpp"
 

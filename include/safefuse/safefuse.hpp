@@ -32,8 +32,11 @@
 #include <safefuse/read/checkpoint.hpp>
 #include <safefuse/read/model_config.hpp>
 #include <safefuse/read/tensor_file.hpp>
+#include <safefuse/run/compare_scales.hpp>
 #include <safefuse/run/convert.hpp>
+#include <safefuse/run/dequantize.hpp>
 #include <safefuse/run/fuse.hpp>
+#include <safefuse/run/fuse_range.hpp>
 #include <safefuse/tensor/byte_source.hpp>
 #include <safefuse/tensor/dtype.hpp>
 #include <safefuse/tensor/slice.hpp>

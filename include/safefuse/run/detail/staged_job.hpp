@@ -15,8 +15,9 @@
 #include <safefuse/core/vector.hpp>
 #include <safefuse/plan/copy_plan.hpp>
 #include <safefuse/run/detail/copy_bytes.hpp>
+#include <safefuse/run/detail/execute.hpp>
 #include <safefuse/run/detail/strided_copy.hpp>
-#include <safefuse/run/fuse.hpp>
+#include <safefuse/run/fuse_range.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 
 namespace safefuse {
@@ -297,7 +298,7 @@ inline result<void> compare_equal_sources(const copy_plan& plan, span<const stag
         std::uint64_t begin = block.destination_offset > window.begin ? block.destination_offset : window.begin;
         const std::uint64_t end = block_end < window_end ? block_end : window_end;
         for (std::uint64_t size = 0; begin < end; begin += size) {
-            size = end - begin < fuse_buffer_bytes ? end - begin : fuse_buffer_bytes;
+            size = end - begin < read_buffer_bytes ? end - begin : read_buffer_bytes;
             if (!made.resize_unset(static_cast<std::size_t>(size))) return failure{.code = errc::out_of_memory};
             if (auto equal = fuse_range(plan, block.output, begin, made.view()); !equal) return equal;  // it compares
         }

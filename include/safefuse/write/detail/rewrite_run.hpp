@@ -18,7 +18,7 @@
 #include <safefuse/core/vector.hpp>
 #include <safefuse/plan/plan.hpp>
 #include <safefuse/run/detail/strided_copy.hpp>
-#include <safefuse/run/fuse.hpp>
+#include <safefuse/run/fuse_range.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 #include <safefuse/write/rewrite_plan.hpp>
 
