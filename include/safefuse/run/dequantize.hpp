@@ -21,6 +21,7 @@
 #include <safefuse/run/detail/cast_elements.hpp>
 #include <safefuse/run/detail/number_codec.hpp>
 #include <safefuse/run/fuse_range.hpp>
+#include <safefuse/tensor/detail/size_check.hpp>
 #include <safefuse/tensor/dtype.hpp>
 #include <safefuse/tensor/tensor_view.hpp>
 
@@ -251,12 +252,10 @@ inline result<void> check_dequantised(dtype codes, shape_view codes_shape, dtype
                        .expected = codes_shape.size(),
                        .actual = scales_shape.size()};
     std::uint64_t size_bytes = 0;
-    size_verdict verdict = tensor_size(codes, codes_shape, size_bytes);
-    if (verdict == size_verdict::fits) verdict = tensor_size(factors, scales_shape, size_bytes);
-    if (verdict == size_verdict::fits) verdict = tensor_size(to, codes_shape, size_bytes);
-    if (verdict == size_verdict::overflows) return failure{.code = errc::size_overflow};
-    if (verdict == size_verdict::partial_byte) return failure{.code = errc::partial_byte};
-    return {};
+    auto fit = check_size(codes, codes_shape, size_bytes);
+    if (fit) fit = check_size(factors, scales_shape, size_bytes);
+    if (fit) fit = check_size(to, codes_shape, size_bytes);
+    return fit;
 }
 
 }  // namespace detail
@@ -318,7 +317,7 @@ inline dequantizer::entry_range dequantizer::scales_of(entry_range elements) con
 inline result<void> dequantizer::run(entry_range elements, span<const std::byte> codes, span<const std::byte> factors,
                                      span<std::byte> out, bool streams) const noexcept {
     const std::uint64_t whole = element_count();
-    if (elements.first > whole || whole - elements.first < elements.count)
+    if (!detail::lies_inside(elements.first, elements.count, whole))
         return failure{.code = errc::out_of_range, .expected = whole, .actual = elements.first};
     const std::uint64_t first_bit = elements.first * bits(codes_), size_bits = elements.count * bits(codes_);
     if (first_bit % 8 != 0 || size_bits % 8 != 0) return failure{.code = errc::slice_cuts_byte, .offset = first_bit / 8};

@@ -11,11 +11,13 @@
 #include <string_view>
 
 #include <safefuse/core/config.hpp>
+#include <safefuse/core/detail/checked.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
 #include <safefuse/plan/copy_plan.hpp>
 #include <safefuse/run/detail/execute.hpp>
+#include <safefuse/tensor/dtype.hpp>
 #include <safefuse/tensor/tensor_traits.hpp>
 #include <safefuse/tensor/tensor_view.hpp>
 
@@ -70,10 +72,7 @@ result<void> fuse(const copy_plan& plan, std::string_view local_name, T& tensor)
     if (tensor_traits<T>::type(tensor) != output->type)
         return failure{.code = errc::dtype_mismatch, .tensor = text{output->name}, .detail = text{name(output->type)}};
     const auto& shape = tensor_traits<T>::shape(tensor);
-    const shape_view extents{shape};
-    bool same = extents.size() == output->shape.size();
-    for (std::size_t a = 0; same && a < extents.size(); ++a) same = extents[a] == output->shape[a];
-    if (!same)
+    if (!detail::same_shape(shape, output->shape))
         return failure{
             .code = errc::shape_mismatch, .tensor = text{output->name}, .detail = "the tensor to fuse into has another shape"};
     return fuse(plan, local_name, span<std::byte>{tensor_traits<T>::bytes(tensor)});
@@ -99,7 +98,7 @@ result<void> fuse(const copy_plan&, std::string_view, T&) noexcept {
     const copy_block* const run = plan.single_run(plan.index_of(local_name));
     const span<const std::byte> resident =
         run == nullptr ? span<const std::byte>{} : plan.set().source_bytes(run->source);
-    if (resident.empty() || run->source_offset > resident.size() || resident.size() - run->source_offset < run->run_bytes)
+    if (resident.empty() || !detail::lies_inside(run->source_offset, run->run_bytes, resident.size()))
         return failure{.code = errc::not_resident, .tensor = text{output->name}};
     return tensor_view::of(
         output->type, output->shape,

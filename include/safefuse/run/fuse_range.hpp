@@ -34,9 +34,7 @@ inline result<void> fuse_range(const copy_plan& plan, std::size_t output, std::u
     const bool streams = out.size() >= detail::streamed_bytes;
     const detail::streaming past_cache{streams};
     for (const copy_block& block : plan.blocks()) {
-        if (block.output != output || block.destination_offset >= window.end ||
-            block.destination_offset + block.destination_extent_bytes() <= window.begin)
-            continue;
+        if (block.output != output) continue;
         const auto copy = [&](const copy_block& part) noexcept {
             return detail::gather_part(plan.set(), part, out.data(), begin, buffer, check, streams);
         };

@@ -93,12 +93,7 @@ inline result<void> cast_runs(const copy_plan& plan, std::uint32_t output, dtype
         if (auto same = check.before(block.source); !same) return same;
         const span<const std::byte> resident = plan.set().source_bytes(block.source);
         const std::uint64_t extent = block.source_extent_bytes();
-        if (block.source_offset > resident.size() || resident.size() - block.source_offset < extent)
-            return failure{.code = errc::read_past_end,
-                           .file = text{plan.set().source_name(block.source)},
-                           .offset = block.source_offset,
-                           .expected = extent,
-                           .actual = resident.size()};
+        if (auto there = check_resident(plan.set(), block, resident); !there) return there;
         const auto cast = [&](std::uint64_t source, std::uint64_t destination, std::uint64_t size) noexcept {
             cast_elements(from, resident.data() + source, to, out.data() + destination / each * made, size / each,
                           large && size >= 16 * direct_cast_bytes);

@@ -56,24 +56,11 @@ inline result<void> check_buffers(const copy_plan& plan, span<const span<std::by
     return {};
 }
 
-/// A source in memory ends before `size` bytes from `from` on do.
-[[nodiscard]] SAFEFUSE_COLD inline failure past_end(const tensor_set_ref& set, std::uint32_t source,
-                                                    std::uint64_t from,
-                                                    std::uint64_t size) noexcept {
-    return {.code = errc::read_past_end,
-            .file = text{set.source_name(source)},
-            .offset = from,
-            .expected = size,
-            .actual = set.source_bytes(source).size()};
-}
-
 /// Whether all that a block reads of a source in memory is there.
 inline result<void> check_resident(const tensor_set_ref& set, const copy_block& block,
                                    span<const std::byte> resident) noexcept {
-    const std::uint64_t extent = block.source_extent_bytes();
-    if (block.source_offset > resident.size() || resident.size() - block.source_offset < extent)
-        return past_end(set, block.source, block.source_offset, extent);
-    return {};
+    return check_resident(set, block.source, resident, block.source_offset,
+                          block.source_extent_bytes());
 }
 
 /// Runs one block whose source is in memory into the output's memory.
@@ -189,8 +176,8 @@ template <class F>
 result<void> for_each_piece(const tensor_set_ref& set, std::uint32_t source, std::uint64_t from,
                             std::uint64_t size, vector<std::byte>& buffer, F& f) noexcept {
     const span<const std::byte> resident = set.source_bytes(source);
-    if (!resident.empty() && (from > resident.size() || resident.size() - from < size))
-        return past_end(set, source, from, size);
+    if (!resident.empty())
+        if (auto there = check_resident(set, source, resident, from, size); !there) return there;
     for (std::uint64_t done = 0, piece = 0; done < size; done += piece) {
         piece = size - done < read_buffer_bytes ? size - done : read_buffer_bytes;
         const auto count = static_cast<std::size_t>(piece);
