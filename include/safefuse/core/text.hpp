@@ -126,7 +126,8 @@ private:
     // Stands for the block of every text that memory ran out for, and for its zero.
     static constexpr block lost_[2]{};
     [[nodiscard]] static block* lost() noexcept { return const_cast<block*>(lost_); }
-    void release() noexcept {
+    // One copy: every failure has four texts to release.
+    SAFEFUSE_NOINLINE void release() noexcept {
         if (!lacks_memory()) std::free(block_);
     }
     bool lose() noexcept {
