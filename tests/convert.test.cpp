@@ -15,6 +15,8 @@
 #include <utility>
 #include <vector>
 
+#include <safefuse/run/dequantize.hpp>
+
 #include "laws.hpp"
 
 namespace sf = safefuse;

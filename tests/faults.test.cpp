@@ -18,6 +18,8 @@
 #include <safefuse/detect/detect.hpp>
 #include <safefuse/read/checkpoint.hpp>
 #include <safefuse/read/model_config.hpp>
+#include <safefuse/run/fuse.hpp>
+#include <safefuse/run/fuse_range.hpp>
 #include <safefuse/write/repack.hpp>
 
 #include "support.hpp"

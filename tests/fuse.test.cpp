@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include <safefuse/run/fuse_range.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 
 #include "laws.hpp"

@@ -14,6 +14,7 @@
 #include <safefuse/detect/detect.hpp>
 #include <safefuse/models/transformers.hpp>
 #include <safefuse/run/fuse.hpp>
+#include <safefuse/run/fuse_range.hpp>
 
 #include "laws.hpp"
 

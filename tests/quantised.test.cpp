@@ -17,7 +17,9 @@
 #include <safefuse/models/engines.hpp>
 #include <safefuse/models/standard.hpp>
 #include <safefuse/plan/plan.hpp>
+#include <safefuse/run/compare_scales.hpp>
 #include <safefuse/run/fuse.hpp>
+#include <safefuse/run/fuse_range.hpp>
 
 #include "laws.hpp"
 

@@ -14,6 +14,7 @@
 
 #include <safefuse/detect/detect.hpp>
 #include <safefuse/read/checkpoint.hpp>
+#include <safefuse/run/fuse.hpp>
 #include <safefuse/write/rewrite.hpp>
 
 #include "support.hpp"

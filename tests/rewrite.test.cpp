@@ -15,6 +15,7 @@
 #include <safefuse/detect/detect.hpp>
 #include <safefuse/read/checkpoint.hpp>
 #include <safefuse/read/model_config.hpp>
+#include <safefuse/run/fuse.hpp>
 
 #include "support.hpp"
 

@@ -14,6 +14,8 @@
 #include <safefuse/layout/family.hpp>
 #include <safefuse/layout/fields.hpp>
 #include <safefuse/layout/layout.hpp>
+#include <safefuse/layout/mapping.hpp>
+#include <safefuse/layout/mapping_algebra.hpp>
 #include <safefuse/layout/rename.hpp>
 #include <safefuse/plan/copy_plan.hpp>
 #include <safefuse/plan/engine.hpp>

@@ -9,7 +9,10 @@
 #include <safefuse/plan/plan.hpp>
 #include <safefuse/plan/plan_options.hpp>
 #include <safefuse/plan/scopes.hpp>
+#include <safefuse/run/compare_scales.hpp>
 #include <safefuse/run/convert.hpp>
+#include <safefuse/run/dequantize.hpp>
 #include <safefuse/run/fuse.hpp>
+#include <safefuse/run/fuse_range.hpp>
 
 #endif

@@ -27,6 +27,8 @@
 #include <safefuse/layout/family.hpp>
 #include <safefuse/layout/fields.hpp>
 #include <safefuse/layout/layout.hpp>
+#include <safefuse/layout/mapping.hpp>
+#include <safefuse/layout/mapping_algebra.hpp>
 #include <safefuse/layout/rename.hpp>
 #include <safefuse/models/engines.hpp>
 #include <safefuse/models/standard.hpp>
@@ -39,8 +41,11 @@
 #include <safefuse/read/checkpoint.hpp>
 #include <safefuse/read/model_config.hpp>
 #include <safefuse/read/tensor_file.hpp>
+#include <safefuse/run/compare_scales.hpp>
 #include <safefuse/run/convert.hpp>
+#include <safefuse/run/dequantize.hpp>
 #include <safefuse/run/fuse.hpp>
+#include <safefuse/run/fuse_range.hpp>
 #include <safefuse/tensor/byte_source.hpp>
 #include <safefuse/tensor/dtype.hpp>
 #include <safefuse/tensor/slice.hpp>

@@ -11,6 +11,7 @@
 #include <safefuse/models/transformers.hpp>
 #include <safefuse/plan/scopes.hpp>
 #include <safefuse/run/convert.hpp>
+#include <safefuse/run/dequantize.hpp>
 
 #include "measure.hpp"
 

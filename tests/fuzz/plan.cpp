@@ -9,7 +9,9 @@
 #include <safefuse/detect/detect.hpp>
 #include <safefuse/plan/plan.hpp>
 #include <safefuse/plan/scopes.hpp>
+#include <safefuse/run/compare_scales.hpp>
 #include <safefuse/run/fuse.hpp>
+#include <safefuse/run/fuse_range.hpp>
 
 #include "../laws.hpp"
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <safefuse/run/convert.hpp>
+#include <safefuse/run/dequantize.hpp>
 
 namespace sf = safefuse;
 

@@ -17,19 +17,21 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// Owned, zero-terminated characters. Nothing here throws: where memory runs out, the text stays as it was.
+/// Owned, zero-terminated characters. Nothing here throws. A text that memory ran out for is empty from
+/// then on, and remembers it: appending to it fails, and so is every text lost that is made from it or
+/// takes it in, by way of a string_view too. A name put together from several pieces is asked once.
 class text {
 public:
     text() noexcept = default;
     /// @{
-    /// A copy of the characters; empty when memory ran out.
+    /// A copy of the characters; see lacks_memory().
     SAFEFUSE_NOINLINE text(std::string_view characters) noexcept { append(characters); }  // NOLINT: names convert
     text(const char* characters) noexcept : text{std::string_view{characters}} {}            // NOLINT
     SAFEFUSE_NOINLINE text(const text& other) noexcept : text{other.view()} {}
     /// @}
     /// The other is then empty.
     text(text&& other) noexcept : block_{other.block_} { other.block_ = nullptr; }
-    /// A copy of the other; empty when memory ran out.
+    /// A copy of the other; see lacks_memory().
     text& operator=(const text& other) noexcept {
         text copy{other};
         return *this = std::move(copy);
@@ -38,11 +40,11 @@ public:
     text& operator=(text&& other) noexcept {
         block* const taken = other.block_;
         other.block_ = nullptr;
-        std::free(block_);
+        release();
         block_ = taken;
         return *this;
     }
-    ~text() { std::free(block_); }
+    ~text() { release(); }
 
     /// @{
     /// The characters, without the zero.
@@ -62,17 +64,25 @@ public:
     /// Whether there is none.
     [[nodiscard]] bool empty() const noexcept { return size() == 0; }
 
-    /// Returns false when memory ran out.
+    /// Whether memory ran out for it, at any time since it was made or last assigned to.
+    [[nodiscard]] bool lacks_memory() const noexcept { return block_ == lost(); }
+    /// Whether characters are those of such a text.
+    [[nodiscard]] static bool lacks_memory(std::string_view characters) noexcept {
+        return characters.data() == reinterpret_cast<const char*>(lost() + 1);
+    }
+
+    /// Returns false when memory ran out, for this or for `more`; the text is then empty and stays so.
     SAFEFUSE_NOINLINE bool append(std::string_view more) noexcept {
+        if (lacks_memory() || lacks_memory(more)) return lose();
         if (more.empty()) return true;
         const std::size_t before = size(), after = before + more.size();
         if (block_ == nullptr || after > block_->capacity) {
-            if (more.size() > PTRDIFF_MAX / 2 - before) return false;
+            if (more.size() > PTRDIFF_MAX / 2 - before) return lose();
             const std::uintptr_t at = reinterpret_cast<std::uintptr_t>(more.data()) - reinterpret_cast<std::uintptr_t>(c_str());
             const bool inside = at < before;  // it may lie in the block that moves
             const std::size_t half_more = before + before / 2, capacity = after > half_more ? after : half_more;
             auto* const grown = static_cast<block*>(std::realloc(block_, sizeof(block) + capacity + 1));
-            if (grown == nullptr) return false;
+            if (grown == nullptr) return lose();
             grown->capacity = capacity;
             block_ = grown;
             if (inside) more = detail::characters_at(c_str() + at, more.size());
@@ -113,6 +123,19 @@ private:
         std::size_t size;
         std::size_t capacity;
     };
+    // Stands for the block of every text that memory ran out for, and for its zero.
+    static constexpr block lost_[2]{};
+    [[nodiscard]] static block* lost() noexcept { return const_cast<block*>(lost_); }
+    // One copy: every failure has four texts to release.
+    SAFEFUSE_NOINLINE void release() noexcept {
+        if (!lacks_memory()) std::free(block_);
+    }
+    bool lose() noexcept {
+        release();
+        block_ = lost();
+        return false;
+    }
+
     block* block_ = nullptr;
 };
 

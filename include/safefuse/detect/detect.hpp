@@ -177,9 +177,8 @@ inline bool same_work(const copy_plan& a, const copy_plan& b) noexcept {
     if (a.outputs().size() != b.outputs().size() || a.blocks().size() != b.blocks().size()) return false;
     for (std::size_t i = 0; i < a.outputs().size(); ++i) {
         const plan_output &one = a.outputs()[i], &other = b.outputs()[i];
-        if (one.name != other.name || one.type != other.type || one.shape.size() != other.shape.size()) return false;
-        for (std::size_t d = 0; d < one.shape.size(); ++d)
-            if (one.shape[d] != other.shape[d]) return false;
+        if (one.name != other.name || one.type != other.type || !same_shape(one.shape, other.shape))
+            return false;
     }
     for (std::size_t i = 0; i < a.blocks().size(); ++i)
         if (!(a.blocks()[i] == b.blocks()[i])) return false;

@@ -142,6 +142,7 @@ struct series_name {
 }
 
 /// The name of a shard as huggingface_hub spells it: model-00001-of-00003.safetensors, and model.safetensors for an only one.
+/// A text that lacks_memory() where memory ran out.
 ///   units   `number` counts from 1
 [[nodiscard]] inline text shard_name(std::string_view stem, std::uint64_t number, std::uint64_t count) noexcept {
     text name{stem};

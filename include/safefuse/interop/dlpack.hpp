@@ -326,11 +326,8 @@ public:
                 return failure{.code = errc::size_overflow};
         }
         std::uint64_t size_bytes = 0;
-        switch (tensor_size(made.type_, made.shape(), size_bytes)) {
-        case size_verdict::overflows: return failure{.code = errc::size_overflow};
-        case size_verdict::partial_byte: return failure{.code = errc::partial_byte};
-        case size_verdict::fits: break;
-        }
+        if (auto fit = detail::check_size(made.type_, made.shape(), size_bytes); !fit)
+            return std::move(fit).error();
         made.is_read_only_ = (flags & read_only_flag) != 0;
         if (size_bytes == 0) return made;
         if (auto compact = check_strides(from); !compact) return std::move(compact).error();

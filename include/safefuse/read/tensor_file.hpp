@@ -54,6 +54,7 @@ public:
     ///   fails   as header::parse and Source::read; out_of_memory; read_past_end (the source lends fewer bytes than its size)
     static result<basic_tensor_file> from(Source source, std::string_view name, const read_options& options = {}) noexcept {
         basic_tensor_file made{std::move(source), name};
+        if (made.name_.lacks_memory()) return failure{.code = errc::out_of_memory, .file = name};
         span<const std::byte> start = made.source_.bytes();
         if (start.empty()) {
             if (auto done = made.read_header(options); !done) return made.explain(std::move(done).error());

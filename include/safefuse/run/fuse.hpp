@@ -5,17 +5,19 @@
 #ifndef SAFEFUSE_RUN_FUSE_HPP
 #define SAFEFUSE_RUN_FUSE_HPP
 
-#include <bit>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <string_view>
 
+#include <safefuse/core/config.hpp>
+#include <safefuse/core/detail/checked.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
 #include <safefuse/plan/copy_plan.hpp>
-#include <safefuse/run/detail/strided_copy.hpp>
+#include <safefuse/run/detail/execute.hpp>
+#include <safefuse/tensor/dtype.hpp>
 #include <safefuse/tensor/tensor_traits.hpp>
 #include <safefuse/tensor/tensor_view.hpp>
 
@@ -23,292 +25,7 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
 /// The most memory that fusing takes beside the output.
-inline constexpr std::size_t fuse_buffer_bytes = std::size_t{1} << 20;
-
-namespace detail {
-
-inline failure no_such_output(const copy_plan& plan, std::size_t output) noexcept {
-    return {.code = errc::output_not_found,
-            .scope = text{plan.scope()},
-            .detail = "there are fewer outputs",
-            .expected = plan.outputs().size(),
-            .actual = output};
-}
-
-/// Runs longer than this are read where they go; shorter ones by way of a buffer.
-inline constexpr std::uint64_t direct_read_bytes = 16 * 1024;
-/// What lies between short runs is read along with them unless it is this much: so long does a disk read on in the time that the
-/// next read takes to begin (measured: 230 KB cost as much as a read of their own, 460 KB more).
-inline constexpr std::uint64_t read_gap_bytes = 256 * 1024;
-
-/// Whether there is a buffer of the right size, or an empty one, for each output of a plan.
-inline result<void> check_buffers(const copy_plan& plan, span<const span<std::byte>> buffers) noexcept {
-    const span<const plan_output> outputs = plan.outputs();
-    if (buffers.size() != outputs.size())
-        return failure{.code = errc::wrong_buffer_size,
-                       .scope = text{plan.scope()},
-                       .detail = "another number of buffers than outputs",
-                       .expected = outputs.size(),
-                       .actual = buffers.size()};
-    for (std::size_t i = 0; i < outputs.size(); ++i)
-        if (!buffers[i].empty() && buffers[i].size() != outputs[i].size_bytes)
-            return failure{.code = errc::wrong_buffer_size,
-                           .tensor = text{outputs[i].name},
-                           .expected = outputs[i].size_bytes,
-                           .actual = buffers[i].size()};
-    return {};
-}
-
-/// A source in memory ends before `size` bytes from `from` on do.
-[[nodiscard]] SAFEFUSE_COLD inline failure past_end(const tensor_set_ref& set, std::uint32_t source,
-                                                    std::uint64_t from,
-                                                    std::uint64_t size) noexcept {
-    return {.code = errc::read_past_end,
-            .file = text{set.source_name(source)},
-            .offset = from,
-            .expected = size,
-            .actual = set.source_bytes(source).size()};
-}
-
-/// Whether all that a block reads of a source in memory is there.
-inline result<void> check_resident(const tensor_set_ref& set, const copy_block& block,
-                                   span<const std::byte> resident) noexcept {
-    const std::uint64_t extent = block.source_extent_bytes();
-    if (block.source_offset > resident.size() || resident.size() - block.source_offset < extent)
-        return past_end(set, block.source, block.source_offset, extent);
-    return {};
-}
-
-/// Runs one block whose source is in memory into the output's memory.
-inline result<void> copy_resident(const tensor_set_ref& set, const copy_block& block, span<const std::byte> resident,
-                                  std::byte* output, bool streams) noexcept {
-    if (auto there = check_resident(set, block, resident); !there) return there;
-    copy_runs(block, resident.data() + block.source_offset, output + block.destination_offset, streams);
-    return {};
-}
-
-/// Where outputs are made: in a buffer for each, or one output only.
-class output_memory {
-public:
-    /// An empty buffer leaves its output out.
-    explicit output_memory(span<const span<std::byte>> buffers) noexcept : buffers_{buffers} {}
-    output_memory(std::uint32_t output, std::byte* memory) noexcept : only_{memory}, output_{output} {}
-
-    /// The memory of an output; null where it is left out.
-    [[nodiscard]] std::byte* operator[](std::uint32_t output) const noexcept {
-        if (buffers_.data() == nullptr) return output == output_ ? only_ : nullptr;
-        return buffers_[output].empty() ? nullptr : buffers_[output].data();
-    }
-
-private:
-    span<const span<std::byte>> buffers_;
-    std::byte* only_ = nullptr;
-    std::uint32_t output_ = 0;
-};
-
-/// The first bytes at or after `at` that some of the blocks need. Empty if there are none.
-inline byte_window first_stretch(span<const copy_block> blocks, const output_memory& memory,
-                                 std::uint64_t at) noexcept {
-    byte_window found{unknown, unknown};
-    for (const copy_block& block : blocks) {
-        if (memory[block.output] == nullptr) continue;
-        const byte_window first =
-            ordered_block{block, block_side::source}.stretch(at, read_gap_bytes);
-        if (first.begin < first.end && first.begin < found.begin) found = first;
-    }
-    return found;
-}
-
-/// Adds to a stretch what one block needs next, if it is less than a gap away, until there are
-/// `most` bytes. Returns whether anything was added.
-inline bool grow(byte_window& stretch, const ordered_block& block, std::uint64_t most) noexcept {
-    bool grown = false;
-    while (stretch.end - stretch.begin < most) {
-        const byte_window next = block.stretch(stretch.end, read_gap_bytes);
-        if (next.begin == next.end || next.begin - stretch.end >= read_gap_bytes) break;
-        stretch.end = next.end;
-        grown = true;
-    }
-    return grown;
-}
-
-/// The next bytes to read for some blocks, from `at` on and at most `most`: what is not a gap apart,
-/// together. Empty at the end.
-inline byte_window next_stretch(span<const copy_block> blocks, const output_memory& memory,
-                                std::uint64_t at, std::uint64_t most) noexcept {
-    byte_window found = first_stretch(blocks, memory, at);
-    if (found.begin == unknown) return {at, at};
-    for (bool grows = true; grows;) {
-        grows = false;
-        for (const copy_block& block : blocks)
-            if (memory[block.output] != nullptr &&
-                grow(found, ordered_block{block, block_side::source}, most))
-                grows = true;
-    }
-    if (found.end - found.begin > most) found.end = found.begin + most;
-    return found;
-}
-
-/// Runs blocks that lie among one another in a source that must be read: stretch by stretch, so that no byte is read twice.
-inline result<void> read_together(const tensor_set_ref& set, span<const copy_block> blocks, std::uint64_t source_end,
-                                  vector<std::byte>& buffer, const output_memory& memory, bool streams) noexcept {
-    const std::uint64_t begin = blocks[0].source_offset,
-                        most = source_end - begin < fuse_buffer_bytes ? source_end - begin : fuse_buffer_bytes;
-    if (!buffer.resize_unset(static_cast<std::size_t>(most))) return failure{.code = errc::out_of_memory};
-    for (byte_window wanted{begin, begin};;) {
-        wanted = next_stretch(blocks, memory, wanted.end, most);
-        if (wanted.begin == wanted.end) return {};
-        if (auto filled =
-                set.read(blocks[0].source, wanted.begin, {buffer.data(), static_cast<std::size_t>(wanted.end - wanted.begin)});
-            !filled)
-            return filled;
-        for (const copy_block& block : blocks) {
-            std::byte* const output = memory[block.output];
-            if (output == nullptr) continue;
-            const auto scatter = [&](const copy_block& part) noexcept {
-                copy_runs(part, buffer.data() + (part.source_offset - wanted.begin), output + part.destination_offset, streams);
-                return result<void>{};
-            };
-            auto scattered = cut(block, block_side::source, wanted, scatter);
-            if (!scattered) return scattered;
-        }
-    }
-}
-
-/// Whether a block has many runs that are too short to be read one by one.
-inline bool has_short_runs(const copy_block& block) noexcept {
-    return block.loop_count > 0 && block.run_bytes < direct_read_bytes;
-}
-
-/// Whether a block's runs go by way of the buffer, with what lies between them; others are read where they go, one by one.
-inline bool reads_through(const copy_block& block) noexcept {
-    return has_short_runs(block) && !ordered_block{block, block_side::source}.runs_apart(read_gap_bytes);
-}
-
-/// `size` bytes of a source from `from` on, piece by piece as f takes them: f(bytes, offset in the
-/// range) returns result<void>. The pieces are in the source's memory, or read to `buffer`.
-///   fails   read_past_end, out_of_memory, and as reading and f do
-template <class F>
-result<void> for_each_piece(const tensor_set_ref& set, std::uint32_t source, std::uint64_t from,
-                            std::uint64_t size, vector<std::byte>& buffer, F& f) noexcept {
-    const span<const std::byte> resident = set.source_bytes(source);
-    if (!resident.empty() && (from > resident.size() || resident.size() - from < size))
-        return past_end(set, source, from, size);
-    for (std::uint64_t done = 0, piece = 0; done < size; done += piece) {
-        piece = size - done < fuse_buffer_bytes ? size - done : fuse_buffer_bytes;
-        const auto count = static_cast<std::size_t>(piece);
-        const std::byte* bytes = resident.data() + (resident.empty() ? 0 : from + done);
-        if (resident.empty()) {
-            if (!buffer.resize_unset(count)) return failure{.code = errc::out_of_memory};
-            if (auto read = set.read(source, from + done, buffer.view()); !read) return read;
-            bytes = buffer.data();
-        }
-        if (auto taken = f(span<const std::byte>{bytes, count}, done); !taken) return taken;
-    }
-    return {};
-}
-
-/// Compares what the plan says is equal with the bytes `made`, which stand for the output from byte `window.begin` on.
-inline result<void> compare_equal(const copy_plan& plan, std::uint32_t output, byte_window window,
-                                  const std::byte* made) noexcept {
-    const tensor_set_ref& set = plan.set();
-    vector<std::byte> buffer;
-    source_check check{set};
-    for (const copy_block& block : plan.equal_blocks()) {
-        if (block.output != output) continue;
-        if (!set.source_bytes(block.source).empty())
-            if (auto same = check.before(block.source); !same) return same;
-        const auto compare_run = [&](std::uint64_t from, std::uint64_t to,
-                                     std::uint64_t size) noexcept {
-            const auto compare = [&](span<const std::byte> bytes,
-                                     std::uint64_t at) noexcept -> result<void> {
-                if (std::memcmp(bytes.data(), made + (to + at - window.begin), bytes.size()) == 0)
-                    return {};
-                return failure{.code = errc::parts_differ,
-                               .file = text{set.source_name(block.source)},
-                               .tensor = text{plan.outputs()[output].name},
-                               .scope = text{plan.scope()},
-                               .offset = from + at};
-            };
-            return for_each_piece(set, block.source, from, size, buffer, compare);
-        };
-        const ordered_block ordered{block, block_side::destination};
-        if (auto done = ordered.for_each_run(window, compare_run); !done) return done;
-    }
-    return {};
-}
-
-/// The same for all outputs that there is memory for.
-inline result<void> compare_all_equal(const copy_plan& plan, const output_memory& memory) noexcept {
-    for (std::uint32_t i = 0; !plan.equal_blocks().empty() && i < plan.outputs().size(); ++i)
-        if (const std::byte* const made = memory[i]; made != nullptr)
-            if (auto equal = compare_equal(plan, i, {0, plan.outputs()[i].size_bytes}, made); !equal) return equal;
-    return {};
-}
-
-/// The sizes of all outputs that there is memory for.
-inline std::uint64_t bytes_to_make(const copy_plan& plan, const output_memory& memory) noexcept {
-    std::uint64_t sum = 0;
-    for (std::uint32_t i = 0; i < plan.outputs().size(); ++i)
-        if (memory[i] != nullptr) sum += plan.outputs()[i].size_bytes;
-    return sum;
-}
-
-/// How many blocks from block i on are read together: those with short runs among one another, for what lies between the runs of one
-/// may be another's. Stores where in the source the last of them ends.
-inline std::size_t blocks_among(span<const copy_block> blocks, std::size_t i, const output_memory& memory,
-                                std::uint64_t& source_end) noexcept {
-    source_end = blocks[i].source_offset + blocks[i].source_extent_bytes();
-    std::size_t next = i + 1;
-    for (; has_short_runs(blocks[i]) && next < blocks.size(); ++next) {
-        const copy_block& other = blocks[next];
-        if (other.source != blocks[i].source || other.source_offset >= source_end || !has_short_runs(other)) break;
-        if (other.source_offset < blocks[i].source_offset) break;  // of a plan's parts; what begins first is read from on
-        const std::uint64_t end = other.source_offset + other.source_extent_bytes();
-        if (end > source_end && memory[other.output] != nullptr) source_end = end;
-    }
-    return next - i;
-}
-
-/// Runs some blocks of a plan, of those outputs that there is memory for.
-inline result<void> run_blocks(const tensor_set_ref& set, span<const copy_block> blocks, vector<std::byte>& buffer,
-                               const output_memory& memory, bool streams) noexcept {
-    source_check check{set};
-    const streaming past_cache{streams};
-    for (std::size_t i = 0, next = 0; i < blocks.size(); i = next) {
-        next = i + 1;
-        const copy_block& block = blocks[i];
-        std::byte* const output = memory[block.output];
-        if (output == nullptr) continue;
-        result<void> done;
-        if (const span<const std::byte> resident = set.source_bytes(block.source); !resident.empty()) {
-            done = check.before(block.source);
-            if (done) done = copy_resident(set, block, resident, output, streams);
-        } else {
-            std::uint64_t end = 0;
-            const std::size_t count = blocks_among(blocks, i, memory, end);
-            next = i + count;
-            const auto read = [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept {
-                return set.read(block.source, from, {output + to, static_cast<std::size_t>(size)});
-            };
-            done = count > 1 || reads_through(block)
-                       ? read_together(set, blocks.subspan(i, count), end, buffer, memory, streams)
-                       : ordered_block{block, block_side::source}.for_each_run({block.source_offset, end}, read);
-        }
-        if (!done) return done;
-    }
-    return {};
-}
-
-/// Makes all outputs of a plan that there is memory for.
-inline result<void> run_plan(const copy_plan& plan, const output_memory& memory) noexcept {
-    const bool streams = bytes_to_make(plan, memory) >= streamed_bytes;
-    vector<std::byte> buffer;
-    if (auto done = run_blocks(plan.set(), plan.blocks(), buffer, memory, streams); !done) return done;
-    return compare_all_equal(plan, memory);
-}
-
-}  // namespace detail
+inline constexpr std::size_t fuse_buffer_bytes = detail::read_buffer_bytes;
 
 /// Buffers for all outputs of a plan, of another type than span<std::byte>: std::span, say, or a vector each.
 template <class Buffers>
@@ -355,10 +72,7 @@ result<void> fuse(const copy_plan& plan, std::string_view local_name, T& tensor)
     if (tensor_traits<T>::type(tensor) != output->type)
         return failure{.code = errc::dtype_mismatch, .tensor = text{output->name}, .detail = text{name(output->type)}};
     const auto& shape = tensor_traits<T>::shape(tensor);
-    const shape_view extents{shape};
-    bool same = extents.size() == output->shape.size();
-    for (std::size_t a = 0; same && a < extents.size(); ++a) same = extents[a] == output->shape[a];
-    if (!same)
+    if (!detail::same_shape(shape, output->shape))
         return failure{
             .code = errc::shape_mismatch, .tensor = text{output->name}, .detail = "the tensor to fuse into has another shape"};
     return fuse(plan, local_name, span<std::byte>{tensor_traits<T>::bytes(tensor)});
@@ -384,121 +98,11 @@ result<void> fuse(const copy_plan&, std::string_view, T&) noexcept {
     const copy_block* const run = plan.single_run(plan.index_of(local_name));
     const span<const std::byte> resident =
         run == nullptr ? span<const std::byte>{} : plan.set().source_bytes(run->source);
-    if (resident.empty() || run->source_offset > resident.size() || resident.size() - run->source_offset < run->run_bytes)
+    if (resident.empty() || !detail::lies_inside(run->source_offset, run->run_bytes, resident.size()))
         return failure{.code = errc::not_resident, .tensor = text{output->name}};
     return tensor_view::of(
         output->type, output->shape,
         resident.subspan(static_cast<std::size_t>(run->source_offset), static_cast<std::size_t>(run->run_bytes)));
-}
-
-namespace detail {
-
-/// Copies a part of a block to `out`, which stands for the output from byte `begin` on.
-inline result<void> gather_part(const tensor_set_ref& set, const copy_block& part, std::byte* out, std::uint64_t begin,
-                                vector<std::byte>& buffer, source_check& check, bool streams) noexcept {
-    if (const span<const std::byte> resident = set.source_bytes(part.source); !resident.empty()) {
-        if (auto same = check.before(part.source); !same) return same;
-        copy_block moved = part;
-        moved.destination_offset -= begin;
-        return copy_resident(set, moved, resident, out, streams);
-    }
-    const std::uint64_t source_end = part.source_offset + part.source_extent_bytes();
-    copy_block moved = part;
-    moved.destination_offset -= begin;
-    if (reads_through(part)) return read_together(set, {&moved, 1}, source_end, buffer, output_memory{part.output, out}, streams);
-    return ordered_block{moved, block_side::source}.for_each_run(
-        {part.source_offset, source_end}, [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept {
-            return set.read(part.source, from, {out + to, static_cast<std::size_t>(size)});
-        });
-}
-
-}  // namespace detail
-
-/// Makes bytes [begin, begin + out.size()) of one output, for callers that write it out piece by piece. Where a source must be
-/// read, what lies between short runs that are less than 256 KiB apart is read as well, at every call.
-///   fails   output_not_found, out_of_range, out_of_memory, and as reading the sources does (`out` may be part-written)
-inline result<void> fuse_range(const copy_plan& plan, std::size_t output, std::uint64_t begin, span<std::byte> out) noexcept {
-    if (output >= plan.outputs().size()) return detail::no_such_output(plan, output);
-    const std::uint64_t size_bytes = plan.outputs()[output].size_bytes;
-    if (begin > size_bytes || size_bytes - begin < out.size())
-        return failure{
-            .code = errc::out_of_range, .tensor = text{plan.outputs()[output].name}, .expected = size_bytes, .actual = begin};
-    if (out.empty()) return {};
-    const detail::byte_window window{begin, begin + out.size()};
-    vector<std::byte> buffer;
-    detail::source_check check{plan.set()};
-    const bool streams = out.size() >= detail::streamed_bytes;
-    const detail::streaming past_cache{streams};
-    for (const copy_block& block : plan.blocks()) {
-        if (block.output != output || block.destination_offset >= window.end ||
-            block.destination_offset + block.destination_extent_bytes() <= window.begin)
-            continue;
-        const auto copy = [&](const copy_block& part) noexcept {
-            return detail::gather_part(plan.set(), part, out.data(), begin, buffer, check, streams);
-        };
-        auto done = detail::cut(block, detail::block_side::destination, window, copy);
-        if (!done) return done;
-    }
-    return detail::compare_equal(plan, static_cast<std::uint32_t>(output), window, out.data());
-}
-
-/// How the entries of an output differ that collects one from each part of an expert, such as the global scales of gate and up.
-struct collected_entries {
-    std::uint64_t experts = 0;        ///< how many have such entries; 0: the output collects nothing
-    std::uint64_t differing = 0;      ///< how many of them have entries that are not equal byte for byte
-    std::uint64_t first = unknown;  ///< the first of these, counted from the output's first expert
-    /// The greatest of an expert's entries by its least, where that is most: of F32 and BF16 entries above 0. Infinite where one is not
-    /// above 0, or is no number; 0 for entries of other dtypes that differ.
-    double ratio = 1;
-};
-
-namespace detail {
-
-/// The ratio of the greatest to the least of some F32 or BF16 values.
-inline double ratio_of(dtype type, const std::byte* values, std::uint64_t count) noexcept {
-    if (type != dtype::f32 && type != dtype::bf16) return 0;
-    const std::uint64_t width = bits(type) / 8;
-    const double infinite = std::bit_cast<double>(std::uint64_t{0x7FF0'0000'0000'0000});
-    double least = infinite, greatest = 0;
-    for (std::uint64_t i = 0; i < count; ++i) {
-        std::uint32_t pattern = 0;
-        for (std::uint64_t b = 0; b < width; ++b) pattern |= std::to_integer<std::uint32_t>(values[i * width + b]) << (8 * b);
-        const double value = std::bit_cast<float>(type == dtype::f32 ? pattern : pattern << 16);
-        if (!(value > 0)) return infinite;
-        if (value < least) least = value;
-        if (value > greatest) greatest = value;
-    }
-    return least == infinite ? infinite : greatest / least;
-}
-
-}  // namespace detail
-
-/// Compares the entries that one output of a plan collects from the parts of each expert. They are fused as they are; an engine that
-/// wants one for each expert must know whether they are one.
-///   fails   output_not_found, out_of_memory, and as reading the sources does
-[[nodiscard]] inline result<collected_entries> compare_scales(const copy_plan& plan, std::size_t output) noexcept {
-    if (output >= plan.outputs().size()) return detail::no_such_output(plan, output);
-    const plan_output& of = plan.outputs()[output];
-    collected_entries out;
-    const std::uint64_t entry_bytes = bits(of.type) / 8, row_bytes = of.per_part_scales * entry_bytes;
-    if (row_bytes == 0) return out;
-    out.experts = of.size_bytes / row_bytes;
-    vector<std::byte> rows;
-    const std::uint64_t rows_at_once = out.experts < 1024 ? out.experts : 1024;
-    for (std::uint64_t begin = 0; begin < out.experts; begin += rows_at_once) {
-        const std::uint64_t count = out.experts - begin < rows_at_once ? out.experts - begin : rows_at_once;
-        if (!rows.resize_unset(static_cast<std::size_t>(count * row_bytes))) return failure{.code = errc::out_of_memory};
-        if (auto done = fuse_range(plan, output, begin * row_bytes, rows.view()); !done) return std::move(done).error();
-        for (std::uint64_t i = 0; i < count; ++i) {
-            const std::byte* const row = rows.data() + i * row_bytes;
-            // every entry is the next one
-            if (std::memcmp(row, row + entry_bytes, static_cast<std::size_t>(row_bytes - entry_bytes)) == 0) continue;
-            if (out.differing++ == 0) out.first = begin + i;
-            const double ratio = detail::ratio_of(of.type, row, of.per_part_scales);
-            if (ratio == 0 || (out.ratio != 0 && ratio > out.ratio)) out.ratio = ratio;
-        }
-    }
-    return out;
 }
 
 }  // namespace SAFEFUSE_ABI

@@ -13,6 +13,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <safefuse/core/detail/plain.hpp>
 #include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
@@ -128,14 +129,13 @@ public:
         const auto run_one = [this](std::size_t i) noexcept { run_chunk(i); };
         if (count > 1) executor(count, indexed_task{run_one});
         for (std::size_t i = 0; i < count; ++i) run_one(i);  // what the executor left; nothing in general
-        if (first_failed_ != none) return std::move(failure_);
+        if (first_failed_ != no_position) return std::move(failure_);
         if (!beyond_) return std::move(beyond_);
         return compare_all_equal(plan_, memory_);
     }
 
 private:
     static constexpr std::size_t most_chunks = 1024;
-    static constexpr std::size_t none = ~std::size_t{0};
 
     /// Splits the copies and draws the borders between chunks. Neither depends on the threads.
     result<void> divide() noexcept {
@@ -225,7 +225,7 @@ private:
     std::atomic_flag taken_[most_chunks + 2];  // the last chunk may be a small one
     result<void> beyond_;
     buffer_slot slots_[64];
-    std::atomic<std::size_t> first_failed_{none};
+    std::atomic<std::size_t> first_failed_{no_position};
     std::atomic_flag lock_;
     failure failure_{};
 };

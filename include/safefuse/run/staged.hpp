@@ -21,6 +21,7 @@
 
 #include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/detail/checked.hpp>
+#include <safefuse/core/detail/plain.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
@@ -500,13 +501,12 @@ private:
         std::uint64_t first_output;
         staged_progress_ref progress;
         std::atomic<std::size_t> next{0};
-        std::atomic<std::size_t> first_failed{none};
+        std::atomic<std::size_t> first_failed{detail::no_position};
         std::atomic<bool> is_canceled{false};
         std::atomic_flag lock;
         failure why{};
         staged_progress at{};
     };
-    static constexpr std::size_t none = ~std::size_t{0};
 
     staged_loader() noexcept = default;
 
@@ -534,7 +534,7 @@ private:
         if (state_->is_broken.load(std::memory_order_relaxed)) return state_->why;
         const staged_outputs numbers{state_->next_output, windows.size()};
         state_->next_output += windows.size();
-        call one{job, numbers.first, progress, {}, {none}, {}, {}, {}, {0, job.size_bytes()}};
+        call one{job, numbers.first, progress, {}, {detail::no_position}, {}, {}, {}, {0, job.size_bytes()}};
         const std::size_t count = job.fill_count();
         const auto run_next = [&](std::size_t) noexcept {
             const std::size_t i = one.next.fetch_add(1, std::memory_order_relaxed);
@@ -551,7 +551,7 @@ private:
         };
         if (count > 1) executor(count, indexed_task{run_next});
         while (one.next.load(std::memory_order_relaxed) < count) run_next(0);  // what the executor left; nothing in general
-        const bool failed = one.first_failed.load(std::memory_order_relaxed) != none;
+        const bool failed = one.first_failed.load(std::memory_order_relaxed) != detail::no_position;
         if (!failed && !one.is_canceled.load(std::memory_order_relaxed)) return numbers;
         auto drained = drain();
         if (failed) return std::move(one.why);

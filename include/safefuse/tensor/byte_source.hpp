@@ -11,6 +11,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include <safefuse/core/detail/checked.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 
@@ -74,7 +75,7 @@ public:
     /// Copies the bytes from `offset` on into `out`.
     ///   fails   read_past_end; `out` is then untouched
     [[nodiscard]] result<void> read(std::uint64_t offset, span<std::byte> out) const noexcept {
-        if (offset > bytes_.size() || bytes_.size() - offset < out.size())
+        if (!detail::lies_inside(offset, out.size(), bytes_.size()))
             return failure{.code = errc::read_past_end, .offset = offset, .expected = out.size(), .actual = bytes_.size()};
         if (!out.empty()) std::memcpy(out.data(), bytes_.data() + offset, out.size());
         return {};

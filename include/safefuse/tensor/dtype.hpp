@@ -112,6 +112,17 @@ template <> inline constexpr bool has_dtype<std::uint64_t> = true; template <> i
 /// Extents of a tensor, outermost first. Empty for a scalar.
 using shape_view = span<const std::uint64_t>;
 
+namespace detail {
+
+/// Whether two shapes have the same axes.
+[[nodiscard]] SAFEFUSE_NOINLINE constexpr bool same_shape(shape_view a, shape_view b) noexcept {
+    bool same = a.size() == b.size();
+    for (std::size_t axis = 0; same && axis < a.size(); ++axis) same = a[axis] == b[axis];
+    return same;
+}
+
+}  // namespace detail
+
 /// What came of computing a tensor's size.
 enum class size_verdict : std::uint8_t { fits, overflows, partial_byte };
 

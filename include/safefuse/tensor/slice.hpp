@@ -13,6 +13,7 @@
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
+#include <safefuse/tensor/detail/size_check.hpp>
 #include <safefuse/tensor/dtype.hpp>
 
 namespace safefuse {
@@ -160,11 +161,7 @@ inline result<slice_runs> slice_runs::of(dtype type, shape_view shape,
                        .expected = shape.size(),
                        .actual = ranges.size()};
     std::uint64_t tensor_bytes = 0;
-    switch (tensor_size(type, shape, tensor_bytes)) {
-    case size_verdict::overflows: return failure{.code = errc::size_overflow};
-    case size_verdict::partial_byte: return failure{.code = errc::partial_byte};
-    case size_verdict::fits: break;
-    }
+    if (auto fit = detail::check_size(type, shape, tensor_bytes); !fit) return std::move(fit).error();
     slice_runs runs;
     const auto any = runs.keep(shape, ranges);
     if (!any) return any.error();

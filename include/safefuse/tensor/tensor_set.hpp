@@ -12,6 +12,8 @@
 #include <string_view>
 #include <utility>
 
+#include <safefuse/core/detail/checked.hpp>
+#include <safefuse/core/detail/plain.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/tensor/byte_source.hpp>
@@ -167,6 +169,20 @@ private:
 
 namespace detail {
 
+/// Whether a source in memory, which lends the bytes `resident`, has `size` bytes from `offset` on.
+///   fails   read_past_end
+[[nodiscard]] inline result<void> check_resident(const tensor_set_ref& set, std::uint32_t source,
+                                                 span<const std::byte> resident,
+                                                 std::uint64_t offset,
+                                                 std::uint64_t size) noexcept {
+    if (lies_inside(offset, size, resident.size())) return {};
+    return failure{.code = errc::read_past_end,
+                   .file = text{set.source_name(source)},
+                   .offset = offset,
+                   .expected = size,
+                   .actual = resident.size()};
+}
+
 /// A tensor set that owns what a plan would point to.
 template <class Set>
 concept owning_tensor_set = tensor_set<Set> && !std::same_as<Set, tensor_set_ref>;
@@ -182,13 +198,11 @@ public:
         return set_.check(source);
     }
     /// Much has been copied since: asks again.
-    void forget() noexcept { checked_ = none; }
+    void forget() noexcept { checked_ = no_index; }
 
 private:
-    static constexpr std::uint32_t none = ~std::uint32_t{0};
-
     const tensor_set_ref& set_;
-    std::uint32_t checked_ = none;
+    std::uint32_t checked_ = no_index;
 };
 
 }  // namespace detail

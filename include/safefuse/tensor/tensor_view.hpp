@@ -10,9 +10,11 @@
 #include <cstring>
 #include <string_view>
 
+#include <safefuse/core/detail/checked.hpp>
 #include <safefuse/core/detail/plain.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
+#include <safefuse/tensor/detail/size_check.hpp>
 #include <safefuse/tensor/dtype.hpp>
 #include <safefuse/tensor/slice.hpp>
 
@@ -36,11 +38,7 @@ public:
     ///   fails   size_overflow, partial_byte, wrong_buffer_size
     static result<tensor_view> of(dtype type, shape_view shape, span<const std::byte> bytes) noexcept {
         std::uint64_t size_bytes = 0;
-        switch (tensor_size(type, shape, size_bytes)) {
-        case size_verdict::overflows: return failure{.code = errc::size_overflow};
-        case size_verdict::partial_byte: return failure{.code = errc::partial_byte};
-        case size_verdict::fits: break;
-        }
+        if (auto fit = detail::check_size(type, shape, size_bytes); !fit) return std::move(fit).error();
         if (size_bytes != bytes.size())
             return failure{.code = errc::wrong_buffer_size, .expected = size_bytes, .actual = bytes.size()};
         return tensor_view{type, shape, bytes};
@@ -112,7 +110,7 @@ public:
         std::byte* to = out.data();
         const std::size_t run = static_cast<std::size_t>(runs.run_bytes());
         return runs.for_each_run([&](std::uint64_t offset) noexcept -> result<void> {
-            if (offset > bytes_.size() || bytes_.size() - offset < run)
+            if (!detail::lies_inside(offset, run, bytes_.size()))
                 return failure{.code = errc::out_of_range, .offset = offset, .expected = bytes_.size()};
             std::memcpy(to, bytes_.data() + offset, run);
             to += run;

@@ -89,7 +89,7 @@ public:
         if (split_.shard_count == 1) return vector<std::byte>{};
         vector<text> files;
         for (std::uint32_t shard = 0; shard < split_.shard_count; ++shard)
-            if (!files.push(shard_file(shard))) return failure{.code = errc::out_of_memory};
+            if (!files.push(shard_file(shard)) || files.back().lacks_memory()) return failure{.code = errc::out_of_memory};
         vector<shard_entry> entries;
         std::uint64_t total_bytes = 0;
         for (std::size_t i = 0; i < tensors_.size(); ++i) {

@@ -41,7 +41,7 @@ inline namespace SAFEFUSE_ABI {
 }
 
 /// As the number of a source: none.
-inline constexpr std::uint32_t no_source = ~std::uint32_t{0};
+inline constexpr std::uint32_t no_source = detail::no_index;
 
 /// The source whose file is, byte for byte, what a shard will be, so that the file itself can stand for it; or no_source.
 ///   fails   as reading the source's header does; out_of_memory

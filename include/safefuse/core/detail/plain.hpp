@@ -5,6 +5,7 @@
 #define SAFEFUSE_CORE_DETAIL_PLAIN_HPP
 
 #include <cstddef>
+#include <cstdint>
 #include <string_view>
 
 #include <safefuse/core/config.hpp>
@@ -12,6 +13,12 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
+
+/// @{
+/// The number or the position of nothing: no source, tensor, group or element.
+inline constexpr std::uint32_t no_index = ~std::uint32_t{0};
+inline constexpr std::size_t no_position = ~std::size_t{0};
+/// @}
 
 /// std::swap without the traits that it asks the compiler about.
 template <class T>

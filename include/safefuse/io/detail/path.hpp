@@ -21,6 +21,7 @@ namespace detail {
 
 /// Copies a path so that the system can take it: zero-terminated, no zero inside.
 [[nodiscard]] inline result<text> system_path(std::string_view path) noexcept {
+    if (text::lacks_memory(path)) return failure{.code = errc::out_of_memory};
     if (path.empty()) return failure{.code = errc::file_not_found, .detail = "the path is empty"};
     if (path.find('\0') != std::string_view::npos)
         return failure{.code = errc::file_not_found, .file = path, .detail = "the path has a zero character in it"};
@@ -44,12 +45,13 @@ namespace detail {
     return path.substr(0, stop);
 }
 
-/// directory/name; an empty text where memory ran out.
+/// directory/name; a text that lacks_memory() where memory ran out, also for one of the two.
 [[nodiscard]] SAFEFUSE_NOINLINE inline text join_path(std::string_view directory, std::string_view name) noexcept {
     text path;
-    const bool joined = path.append(directory) && (directory.empty() || os::is_separator(directory.back()) || path.append("/")) &&
-                        path.append(name);
-    return joined ? std::move(path) : text{};
+    path.append(directory);
+    if (!directory.empty() && !os::is_separator(directory.back())) path.append("/");
+    path.append(name);
+    return path;
 }
 
 /// Stores what a path leads to.

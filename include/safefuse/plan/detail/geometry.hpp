@@ -47,9 +47,7 @@ struct placed_shape {
     }
     [[nodiscard]] span<const std::uint64_t> view() const noexcept { return {extents, rank}; }
     [[nodiscard]] bool equals(shape_view shape) const noexcept {
-        bool same = shape.size() == rank;
-        for (std::size_t a = 0; same && a < rank; ++a) same = shape[a] == extents[a];
-        return same;
+        return same_shape(shape, view());
     }
 };
 

@@ -23,6 +23,7 @@
 #include <safefuse/plan/detail/geometry.hpp>
 #include <safefuse/plan/detail/inventory.hpp>
 #include <safefuse/plan/detail/selection.hpp>
+#include <safefuse/tensor/detail/size_check.hpp>
 #include <safefuse/tensor/dtype.hpp>
 
 namespace safefuse {
@@ -193,11 +194,8 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
     if (field.placed.error != mapping_error::none)
         return misplaced(field.placed.error, any_name(scope, field));
     const placed_shape shape{field.placed};
-    switch (tensor_size(field.type, shape.view(), field.size_bytes)) {
-    case size_verdict::overflows: return refuse(errc::size_overflow, any_name(scope, field));
-    case size_verdict::partial_byte: return refuse(errc::partial_byte, any_name(scope, field));
-    case size_verdict::fits: break;
-    }
+    if (auto fit = check_size(field.type, shape.view(), field.size_bytes); !fit)
+        return refuse(fit.error().code, any_name(scope, field));
     const group_symbols group = group_of(extents, field.placed.parts[0]);
     const kept_range experts = group.count == no_dim ? kept_range{0, 1} : kept.kept[group.count];
     field.first_number = of.groups.first_number(group, extents) + experts.begin;

@@ -15,8 +15,9 @@
 #include <safefuse/core/vector.hpp>
 #include <safefuse/plan/copy_plan.hpp>
 #include <safefuse/run/detail/copy_bytes.hpp>
+#include <safefuse/run/detail/execute.hpp>
 #include <safefuse/run/detail/strided_copy.hpp>
-#include <safefuse/run/fuse.hpp>
+#include <safefuse/run/fuse_range.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 
 namespace safefuse {
@@ -213,12 +214,8 @@ private:
         const span<const std::byte> resident = set_.source_bytes(piece.source);
         if (resident.empty()) return set_.read(piece.source, piece.from, {to, size_bytes});
         if (auto same = check.before(piece.source); !same) return same;
-        if (piece.from > resident.size() || resident.size() - piece.from < size_bytes)
-            return failure{.code = errc::read_past_end,
-                           .file = text{set_.source_name(piece.source)},
-                           .offset = piece.from,
-                           .expected = size_bytes,
-                           .actual = resident.size()};
+        if (auto there = check_resident(set_, piece.source, resident, piece.from, size_bytes); !there)
+            return there;
         const std::byte* const from = resident.data() + piece.from;
         for (std::size_t done = 0; done < size_bytes; done += cached_copy_bytes)
             copy_bytes(to + done, from + done, size_bytes - done < cached_copy_bytes ? size_bytes - done : cached_copy_bytes);
@@ -292,12 +289,12 @@ inline result<void> compare_equal_sources(const copy_plan& plan, span<const stag
     vector<std::byte> made;
     for (const copy_block& block : plan.equal_blocks()) {
         const staged_window& window = windows[block.output];
-        const std::uint64_t block_end = block.destination_offset + block.destination_extent_bytes();
-        const std::uint64_t window_end = window.begin + window.size_bytes;
-        std::uint64_t begin = block.destination_offset > window.begin ? block.destination_offset : window.begin;
-        const std::uint64_t end = block_end < window_end ? block_end : window_end;
-        for (std::uint64_t size = 0; begin < end; begin += size) {
-            size = end - begin < fuse_buffer_bytes ? end - begin : fuse_buffer_bytes;
+        const byte_window common =
+            intersect(block.destination_offset, block.destination_extent_bytes(),
+                      {window.begin, window.begin + window.size_bytes});
+        for (std::uint64_t begin = common.begin, size = 0; begin < common.end; begin += size) {
+            const std::uint64_t left = common.end - begin;
+            size = left < read_buffer_bytes ? left : read_buffer_bytes;
             if (!made.resize_unset(static_cast<std::size_t>(size))) return failure{.code = errc::out_of_memory};
             if (auto equal = fuse_range(plan, block.output, begin, made.view()); !equal) return equal;  // it compares
         }

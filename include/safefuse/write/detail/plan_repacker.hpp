@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <utility>
 
+#include <safefuse/core/detail/plain.hpp>
 #include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/text.hpp>
@@ -39,11 +40,9 @@ public:
     }
 
 private:
-    static constexpr std::uint32_t none = ~std::uint32_t{0};
-
     /// What is known of a tensor of the set.
     struct member {
-        std::uint32_t group = none;
+        std::uint32_t group = detail::no_index;
         std::uint64_t offset = 0;  // in its output
     };
 
@@ -88,7 +87,7 @@ private:
         for (std::uint32_t o = 0; o < plan.outputs().size(); ++o)
             fits[o] = fits[o] && found_bytes[o] == plan.outputs()[o].size_bytes;
         for (const std::uint32_t tensor : plan.source_tensors())
-            if (members_[tensor].group != none && !fits[members_[tensor].group - group_count_]) members_[tensor] = {};
+            if (members_[tensor].group != detail::no_index && !fits[members_[tensor].group - group_count_]) members_[tensor] = {};
         group_count_ += static_cast<std::uint32_t>(plan.outputs().size());
         return {};
     }
@@ -109,11 +108,11 @@ private:
         };
         vector<std::uint32_t> first;
         vector<place> places;
-        if (!first.resize(group_count_, none)) return no_memory();
+        if (!first.resize(group_count_, detail::no_index)) return no_memory();
         for (std::uint32_t i = 0; i < plan_.tensors_.size(); ++i) {
             const member& each = members_[plan_.origins_[i].number];
-            if (each.group != none && first[each.group] == none) first[each.group] = i;
-            if (!places.push({each.group == none ? i : first[each.group], each.offset, i})) return no_memory();
+            if (each.group != detail::no_index && first[each.group] == detail::no_index) first[each.group] = i;
+            if (!places.push({each.group == detail::no_index ? i : first[each.group], each.offset, i})) return no_memory();
         }
         const auto before = [](const place& a, const place& b) noexcept {
             return a.position != b.position ? a.position < b.position : a.offset < b.offset;

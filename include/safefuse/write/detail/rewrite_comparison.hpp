@@ -66,10 +66,9 @@ inline result<void> match_tensors(vector<std::uint32_t>& counterpart,
                                   span<const tensor_spec> tensors,
                                   const tensor_set_ref& other) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
-    constexpr std::uint32_t none = ~std::uint32_t{0};
     name_table table;
     const auto names = [&](std::uint32_t i) noexcept { return tensors[i].name; };
-    if (!table.reserve(tensors.size()) || !counterpart.resize(tensors.size(), none))
+    if (!table.reserve(tensors.size()) || !counterpart.resize(tensors.size(), no_index))
         return no_memory;
     for (std::uint32_t t = 0; t < tensors.size(); ++t)
         static_cast<void>(table.insert(tensors[t].name, t, names));  // room was reserved
@@ -82,9 +81,7 @@ inline result<void> match_tensors(vector<std::uint32_t>& counterpart,
             return other_tensor(other, i, errc::unexpected_tensor,
                                 "the rewrite makes none of that name");
         counterpart[t] = i;
-        bool same = spec.shape.size() == tensors[t].shape.size();
-        for (std::size_t a = 0; same && a < spec.shape.size(); ++a)
-            same = spec.shape[a] == tensors[t].shape[a];
+        const bool same = same_shape(spec.shape, tensors[t].shape);
         if (same && spec.type == tensors[t].type) {
             if (auto fits = check_place(other, i, spec); !fits) return fits;
             continue;
@@ -97,7 +94,7 @@ inline result<void> match_tensors(vector<std::uint32_t>& counterpart,
                             std::move(kinds));
     }
     for (std::uint32_t t = 0; t < tensors.size(); ++t)
-        if (counterpart[t] == none)
+        if (counterpart[t] == no_index)
             return failure{.code = errc::tensor_not_found, .tensor = text{tensors[t].name}};
     return {};
 }
@@ -143,14 +140,12 @@ private:
             theirs = buffer_.data();
             if (auto read = other_.read(place.source, begin, {buffer_.data(), bytes.size()}); !read)
                 return read;
-        } else if (begin > resident.size() || resident.size() - begin < bytes.size()) {
-            return failure{.code = errc::read_past_end,
-                           .file = text{other_.source_name(place.source)},
-                           .tensor = text{tensors_[t].name},
-                           .offset = begin,
-                           .expected = bytes.size(),
-                           .actual = resident.size()};
         } else {
+            auto there = check_resident(other_, place.source, resident, begin, bytes.size());
+            if (!there) {
+                there.error().tensor = text{tensors_[t].name};
+                return there;
+            }
             theirs = resident.data() + begin;
         }
         if (std::memcmp(theirs, bytes.data(), bytes.size()) != 0) {

@@ -136,7 +136,6 @@ public:
 
 private:
     static constexpr std::uint64_t stride_bytes = std::uint64_t{32} << 20;
-    static constexpr std::uint32_t none = ~std::uint32_t{0};
 
     const tensor_set_ref& set_;
     tensor_file_writer& file_;
@@ -144,7 +143,7 @@ private:
     const rewrite_options& options_;
     std::uint64_t& shared_bytes_;
     std::uint64_t waiting_bytes_ = 0;
-    std::uint32_t refusing_ = none;
+    std::uint32_t refusing_ = no_index;
 };
 
 }  // namespace detail

@@ -16,7 +16,7 @@
 #include <safefuse/core/vector.hpp>
 #include <safefuse/plan/plan.hpp>
 #include <safefuse/run/detail/strided_copy.hpp>
-#include <safefuse/run/fuse.hpp>
+#include <safefuse/run/fuse_range.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 #include <safefuse/write/progress.hpp>
 #include <safefuse/write/rewrite_plan.hpp>
@@ -149,12 +149,8 @@ private:
             const std::size_t piece = static_cast<std::size_t>(size - done < run_piece_bytes ? size - done : run_piece_bytes);
             span<const std::byte> bytes;
             if (!resident.empty()) {
-                if (from > resident.size() || resident.size() - from < size)
-                    return failure{.code = errc::read_past_end,
-                                   .file = text{set_.source_name(source)},
-                                   .offset = from,
-                                   .expected = size,
-                                   .actual = resident.size()};
+                if (auto there = check_resident(set_, source, resident, from, size); !there)
+                    return there;
                 bytes = resident.subspan(static_cast<std::size_t>(from + done), piece);
             } else {
                 if (!buffer_.reserve(run_piece_bytes)) return failure{.code = errc::out_of_memory};
@@ -189,7 +185,6 @@ private:
 
     template <class Accept>
     result<void> send_scope(std::uint32_t scope, span<const std::uint32_t> chosen, Accept& accept) noexcept {
-        constexpr std::uint32_t not_chosen = ~std::uint32_t{0};
         if (planned_scope_ != scope) {
             planned_ = plan_.plan_of(scope);
             planned_scope_ = planned_ ? scope : rewrite_plan::passthrough;
@@ -199,7 +194,7 @@ private:
         vector<std::uint32_t> tensor_of;  // by output
         // an output with strided copies, or with something to compare, is put together piece by piece; the others are runs
         vector<bool> gathered;
-        if (!tensor_of.resize(plan.outputs().size(), not_chosen) || !gathered.resize(plan.outputs().size(), false))
+        if (!tensor_of.resize(plan.outputs().size(), no_index) || !gathered.resize(plan.outputs().size(), false))
             return failure{.code = errc::out_of_memory};
         for (const std::uint32_t t : chosen)
             if (plan_.origin_of(t).scope == scope) tensor_of[plan_.origin_of(t).number] = t;
@@ -207,13 +202,13 @@ private:
         for (const copy_block& block : plan.equal_blocks()) gathered[block.output] = true;
         for (const copy_block& block : plan.blocks()) {
             const std::uint32_t t = tensor_of[block.output];
-            if (t == not_chosen || gathered[block.output]) continue;
+            if (t == no_index || gathered[block.output]) continue;
             if (auto sent = send_run(block.source, block.source_offset, block.run_bytes, t, block.destination_offset, accept);
                 !sent)
                 return sent;
         }
         for (std::size_t o = 0; o < plan.outputs().size(); ++o)
-            if (tensor_of[o] != not_chosen && gathered[o])
+            if (tensor_of[o] != no_index && gathered[o])
                 if (auto sent = send_gathered(plan, o, tensor_of[o], accept); !sent) return sent;
         return {};
     }

@@ -173,7 +173,7 @@ public:
         return made;
     }
 
-    /// The number of the source that a file is; no_source_file where it is none.
+    /// The number of the source that a file is; no_index where it is none.
     [[nodiscard]] std::uint32_t find(const os::entry_facts& entry) const noexcept {
         std::size_t begin = 0, end = known_.size();
         while (begin < end) {
@@ -183,17 +183,16 @@ public:
             else
                 end = middle;
         }
-        return begin < known_.size() && known_[begin].entry.is_same(entry) ? known_[begin].source : no_source_file;
+        return begin < known_.size() && known_[begin].entry.is_same(entry) ? known_[begin].source : no_index;
     }
-    static constexpr std::uint32_t no_source_file = ~std::uint32_t{0};
 
     /// What is at a path may be replaced: nothing is there, or no source's only name.
     ///   fails   destination_in_source, out_of_memory
     [[nodiscard]] result<void> check_replaceable(const tensor_set_ref& set, std::string_view path) const noexcept {
         if (path.empty()) return failure{.code = errc::out_of_memory};
         const auto entry = entry_of_path(path, false);
-        const std::uint32_t source = entry && !entry->is_link ? find(*entry) : no_source_file;
-        if (source == no_source_file) return {};
+        const std::uint32_t source = entry && !entry->is_link ? find(*entry) : no_index;
+        if (source == no_index) return {};
         if (entry->link_count > 1) {
             const auto from = real_path(set.source_name(source)), to = real_path(path);
             if (from && to && !(from->view() == to->view())) return {};  // the source keeps its own name
@@ -226,17 +225,17 @@ public:
         }
         vector<std::uint64_t> names;
         if (!names.resize(known_.size(), 0)) return failure{.code = errc::out_of_memory};
-        std::uint32_t lost = no_source_file;
+        std::uint32_t lost = no_index;
         auto listed = list_directory(directory, [&](std::string_view name, bool) noexcept {
             const text path = join_path(directory, name);
             const auto entry = path.empty() ? result<os::entry_facts>{failure{}} : entry_of_path(path, false);
             if (!entry || entry->is_link || entry->kind != os::path_kind::file) return true;
-            for (std::size_t i = 0; find(*entry) != no_source_file && i < known_.size(); ++i)
+            for (std::size_t i = 0; find(*entry) != no_index && i < known_.size(); ++i)
                 if (known_[i].entry.is_same(*entry) && ++names[i] >= entry->link_count) lost = known_[i].source;
-            return lost == no_source_file;
+            return lost == no_index;
         });
         if (!listed) return listed;
-        if (lost != no_source_file) return in_it(lost);
+        if (lost != no_index) return in_it(lost);
         return {};
     }
 
