@@ -41,6 +41,8 @@ void check_copies(std::byte* to, const std::byte* from, std::size_t size) {
     };
     check([&] { detail::copy_bytes(to, from, size); });
     check([&] { detail::copy_by_library(to, from, size); });
+    check([&] { detail::copy_by_string(to, from, size); });
+    check([&] { detail::copy_to_read_soon(to, from, size); });
     check([&] {
         detail::stream_bytes(to, from, size);
         detail::finish_streaming();

@@ -238,6 +238,40 @@ TEST_CASE("staged: slabs are kept from plan to plan, and calls return while the 
     for (const auto& [targets, expected] : all) CHECK(contents(device, targets) == expected);
 }
 
+TEST_CASE("staged: some plans run in one call, of sets of their own, and share slabs where one ends and the next begins") {
+    const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
+    const laws::packed_set other = laws::make_set(laws::kind::gate_up, usual, "moe");
+    auto pool = sf::standing_threads::make(3);
+    REQUIRE(pool);
+    for (const bool resident : {true, false}) {
+        const shared_set set{held, resident}, second{other, resident};
+        std::vector<sf::copy_plan> plans;
+        plans.push_back(plan_of(set, laws::kind::per_expert, laws::kind::gate_up));
+        plans.push_back(plan_of(second, laws::kind::gate_up, laws::kind::transposed));
+        plans.push_back(plan_of(set, laws::kind::per_expert, laws::kind::columns_in_turn));
+        for (const std::size_t slab_bytes : {std::size_t{700}, std::size_t{4096}, std::size_t{1} << 20}) {
+            memory_device device;
+            auto load = loader::make(device, small(slab_bytes, 4));
+            REQUIRE(load);
+            std::vector<std::vector<target>> targets;
+            std::vector<loader::planned> all;
+            for (const sf::copy_plan& each : plans) targets.push_back(targets_of(device, each, 8));
+            for (std::size_t i = 0; i < plans.size(); ++i) all.push_back({&plans[i], targets[i]});
+            const auto made = load->fuse(all, *pool);
+            REQUIRE(made);
+            CHECK(made->count == plans[0].outputs().size() + plans[1].outputs().size() + plans[2].outputs().size());
+            CHECK(load->wait(*made, made->count - 1));
+            CHECK(load->finish());
+            for (std::size_t i = 0; i < plans.size(); ++i) CHECK(contents(device, targets[i]) == fused(plans[i]));
+            if (slab_bytes > 700'000) CHECK(device.marks == 1);
+            CHECK(device.misuses == 0);
+            targets[2].pop_back();
+            all[2].targets = targets[2];
+            CHECK(load->fuse(all, *pool).error().code == errc::wrong_buffer_size);
+        }
+    }
+}
+
 TEST_CASE("staged: long runs are one copy each, and outputs of short runs one for each slab") {
     const laws::experts x{.end_expert = 4, .i_end = 128, .h = 32};  // matrices of 8192 bytes
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, x, "moe");

@@ -92,11 +92,13 @@ public:
                           const Window& window) const {
         using target = typename sf::staged_loader<Device>::target;
         std::size_t next = 0;
-        for (const sf::copy_plan& plan : plans_) {
-            std::vector<target> targets;
-            for (std::size_t i = 0; i < plan.outputs().size(); ++i) targets.push_back(window(block, tensors_[next++]));
-            if (auto done = loader.fuse(plan, targets, run); !done) return std::move(done).error();
+        std::vector<std::vector<target>> targets(plans_.size());
+        std::vector<typename sf::staged_loader<Device>::planned> planned;
+        for (std::size_t p = 0; p < plans_.size(); ++p) {
+            for (std::size_t i = 0; i < plans_[p].outputs().size(); ++i) targets[p].push_back(window(block, tensors_[next++]));
+            planned.push_back({&plans_[p], targets[p]});
         }
+        if (auto done = loader.fuse(planned, run); !done) return std::move(done).error();
         std::vector<sf::staged_tensor<typename Device::destination>> rest;
         for (const std::uint32_t i : rest_) rest.push_back({i, window(block, tensors_[next++])});
         if (rest.empty()) return {};

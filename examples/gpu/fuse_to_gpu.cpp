@@ -16,7 +16,7 @@ struct choices {
     std::string path, family;
     gpu::model_part part;
     int device = 0;
-    std::size_t threads = 8, streams = 1;
+    std::size_t threads = sf::default_reader_count(), streams = 1;
     sf::staging_options staging;
     bool verify = false, quiet = false;
 };
@@ -101,7 +101,7 @@ int main(int argc, char** argv) {
         "  --rank R --ranks N the R-th of N equal shares of each layer's experts\n"
         "  --experts-only     no other tensors\n"
         "  --device D         number of the GPU; default 0\n"
-        "  --threads N        readers; default 8\n"
+        "  --threads N        readers; default three quarters of the processors, at most 12\n"
         "  --slab-size S      of page-locked memory; default 3145728\n"
         "  --slabs N          how many of these; default 16\n"
         "  --streams N        of the GPU's; default 1\n"

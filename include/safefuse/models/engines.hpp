@@ -9,9 +9,9 @@
 #include <string_view>
 
 #include <safefuse/core/span.hpp>
+#include <safefuse/layout/engine.hpp>
 #include <safefuse/layout/layout.hpp>
 #include <safefuse/models/standard.hpp>
-#include <safefuse/plan/engine.hpp>
 
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {

@@ -1,68 +1,20 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: an engine as data: the layout that it holds experts in, and where it expects them.
+// safefuse: plans of a scope for an engine: from what is stored to the layout that the engine holds.
 #ifndef SAFEFUSE_PLAN_ENGINE_HPP
 #define SAFEFUSE_PLAN_ENGINE_HPP
 
-#include <cstddef>
-#include <string_view>
 #include <utility>
 
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/text.hpp>
-#include <safefuse/layout/layout.hpp>
-#include <safefuse/layout/rename.hpp>
+#include <safefuse/layout/engine.hpp>
 #include <safefuse/plan/plan.hpp>
 #include <safefuse/plan/scopes.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
-
-/// The scope of an engine's experts is the stored one.
-inline constexpr std::string_view same_scope = "{scope}";
-/// It is the stored one without its last segment: the module around the experts.
-inline constexpr std::string_view parent_scope = "{parent}";
-
-/// An engine's layout by name, for programs that learn it at run time: plan(set, scope, layouts::per_expert::description, *it->layout).
-struct engine_entry {
-    std::string_view name;             ///< as find_engine takes it
-    const layout_description* layout;  ///< never null
-    /// Where the engine expects experts that are stored in a scope: same_scope, parent_scope, or a name in which {i} is the
-    /// last number of the stored scope, the layer's.
-    std::string_view scope = same_scope;
-};
-
-/// The scope that an engine expects experts in which are stored in `stored`.
-///   fails   out_of_range (no number in the stored scope, or no segment before its last one), out_of_memory
-[[nodiscard]] inline result<text> engine_scope(const engine_entry& engine, std::string_view stored) noexcept {
-    const auto copied = [](std::string_view name) noexcept -> result<text> {
-        text out{name};
-        if (out.size() != name.size()) return failure{.code = errc::out_of_memory};
-        return out;
-    };
-    const auto nowhere = [&](const char* why) noexcept {
-        return failure{.code = errc::out_of_range, .scope = text{stored}, .detail = text{why}};
-    };
-    if (engine.scope == same_scope) return copied(stored);
-    const std::size_t dot = stored.rfind('.');
-    if (engine.scope == parent_scope) {
-        if (dot == std::string_view::npos) return nowhere("the engine's scope is the one around it, and there is none");
-        return copied(stored.substr(0, dot));
-    }
-    detail::found_pattern layer;
-    for (std::size_t begin = 0; begin <= stored.size();) {
-        std::size_t end = stored.find('.', begin);
-        if (end == std::string_view::npos) end = stored.size();
-        detail::found_pattern found;
-        if (detail::begins_with_pattern(stored.substr(begin, end - begin), number_hole, found)) layer = found;
-        begin = end + 1;
-    }
-    if (layer.numbers[0].empty()) return nowhere("the engine's scope has the layer's number, and this one has none");
-    text out;
-    if (!detail::append_pattern(out, engine.scope, layer)) return failure{.code = errc::out_of_memory};
-    return out;
-}
 
 namespace detail {
 

@@ -89,6 +89,13 @@ struct staged_target {
     std::uint64_t begin = unknown;
 };
 
+/// A plan and where its outputs go: targets[i] is for plan->outputs()[i].
+template <class Destination>
+struct staged_plan {
+    const copy_plan* plan = nullptr;                   ///< is there until the call returns
+    span<const staged_target<Destination>> targets{};  ///< as many as the plan has outputs
+};
+
 /// A tensor to be copied as it is.
 template <class Destination>
 struct staged_tensor {
@@ -100,12 +107,20 @@ struct staged_tensor {
 struct staging_options {
     /// Of each slab. What is in flight should stay in the last-level cache: the device then reads it from there.
     std::size_t slab_bytes = std::size_t{3} << 20;
-    std::size_t slab_count = 16;  ///< about two for each reader
+    std::size_t slab_count = 24;  ///< two for each of default_reader_count()'s most
     /// The product of the two must not be more.
     std::size_t most_bytes = std::size_t{128} << 20;
     /// Outputs whose runs in the source are shorter on average are put together by the processor and copied window by window.
     std::uint64_t least_run_bytes = std::uint64_t{64} << 10;
 };
+
+/// How many readers fill slabs fast enough for a device behind a bus of 50 GB/s: three quarters of the processors that the process may
+/// use, at least 1 and at most 12. The others are left to the driver and to the system.
+[[nodiscard]] inline std::size_t default_reader_count() noexcept {
+    const std::size_t processors = detail::os::processor_count();
+    const std::size_t most = 12, count = processors - processors / 4;
+    return count < most ? count : most;
+}
 
 /// How far a call is.
 struct staged_progress {
@@ -283,6 +298,8 @@ public:
     using target = staged_target<destination>;
     /// A tensor and where it goes.
     using tensor = staged_tensor<destination>;
+    /// A plan and where its outputs go.
+    using planned = staged_plan<destination>;
 
     /// Allocates the slabs. Where the device refuses some of them but gives two, the loader has those: slab_count() tells.
     ///   lifetime  the device must outlive the loader and stay where it is
@@ -364,23 +381,52 @@ public:
     template <executor Executor>
     result<staged_outputs> fuse(const copy_plan& plan, span<const target> targets, Executor&& run,
                                 staged_progress_ref progress = {}) noexcept {
-        const span<const plan_output> outputs = plan.outputs();
-        if (targets.size() != outputs.size())
-            return failure{.code = errc::wrong_buffer_size,
-                           .scope = text{plan.scope()},
-                           .detail = "another number of targets than outputs",
-                           .expected = outputs.size(),
-                           .actual = targets.size()};
+        const planned one{&plan, targets};
+        return fuse(span<const planned>{&one, 1}, run, progress);
+    }
+
+    /// fuse(), for all outputs of some plans, one behind the other: readers go on from plan to plan without waiting for each other.
+    ///   fails   as fuse of one plan; size_overflow
+    template <executor Executor>
+    result<staged_outputs> fuse(span<const planned> plans, Executor&& run, staged_progress_ref progress = {}) noexcept {
+        std::uint64_t count = 0;
+        for (const planned& each : plans) {
+            const span<const plan_output> outputs = each.plan->outputs();
+            if (each.targets.size() != outputs.size())
+                return failure{.code = errc::wrong_buffer_size,
+                               .scope = text{each.plan->scope()},
+                               .detail = "another number of targets than outputs",
+                               .expected = outputs.size(),
+                               .actual = each.targets.size()};
+            count += outputs.size();
+        }
+        if (count > UINT32_MAX) return failure{.code = errc::size_overflow, .actual = count};
+        struct wanted_output {
+            const plan_output* output;
+            const target* to;
+        };
+        vector<wanted_output> wanted;
         vector<detail::staged_window> windows;
-        if (!windows.resize(outputs.size())) return failure{.code = errc::out_of_memory};
-        for (std::size_t i = 0; i < outputs.size(); ++i)
-            if (auto fits = window_of(targets[i], outputs[i].name, outputs[i].size_bytes, windows[i]); !fits)
-                return std::move(fits).error();
-        if (auto equal = detail::compare_equal_sources(plan, windows.view()); !equal) return std::move(equal).error();
-        detail::staged_job job{plan.set(), state_->options.slab_bytes, state_->options.least_run_bytes};
-        if (auto divided = job.divide(plan, windows.view()); !divided) return std::move(divided).error();
-        const auto name_of = [&](std::size_t i) noexcept { return outputs[i].name; };
-        const auto target_of = [&](std::size_t i) noexcept -> const target& { return targets[i]; };
+        if (!wanted.reserve(static_cast<std::size_t>(count)) || !windows.resize(static_cast<std::size_t>(count)))
+            return failure{.code = errc::out_of_memory};
+        for (const planned& each : plans)
+            for (std::size_t i = 0; i < each.targets.size(); ++i) {
+                const plan_output& output = each.plan->outputs()[i];
+                auto fits = window_of(each.targets[i], output.name, output.size_bytes, windows[wanted.size()]);
+                if (!fits) return std::move(fits).error();
+                static_cast<void>(wanted.push({&output, &each.targets[i]}));  // there is room
+            }
+        detail::staged_job job{state_->options.slab_bytes, state_->options.least_run_bytes};
+        std::size_t first = 0;
+        for (const planned& each : plans) {
+            const span<const detail::staged_window> own = windows.view().subspan(first, each.targets.size());
+            if (auto equal = detail::compare_equal_sources(*each.plan, own); !equal) return std::move(equal).error();
+            if (auto divided = job.divide(*each.plan, own, static_cast<std::uint32_t>(first)); !divided)
+                return std::move(divided).error();
+            first += own.size();
+        }
+        const auto name_of = [&](std::size_t i) noexcept { return wanted[i].output->name; };
+        const auto target_of = [&](std::size_t i) noexcept -> const target& { return *wanted[i].to; };
         return run_job(job, windows.view(), name_of, target_of, detail::executor_ref{run}, progress);
     }
 
@@ -409,7 +455,8 @@ public:
             return a.place.source != b.place.source ? a.place.source < b.place.source : a.place.offset < b.place.offset;
         };
         if (!detail::sort(order.view(), before)) return failure{.code = errc::out_of_memory};
-        detail::staged_job job{set, state_->options.slab_bytes, state_->options.least_run_bytes};
+        detail::staged_job job{state_->options.slab_bytes, state_->options.least_run_bytes};
+        if (auto from = job.read_from(set); !from) return std::move(from).error();
         for (const located& each : order) {
             const detail::staged_window& window = windows[each.number];
             auto added =

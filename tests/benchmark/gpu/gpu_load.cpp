@@ -96,7 +96,7 @@ sf::result<void> load(const std::string& path, std::map<std::string, std::string
     staging.slab_count = static_cast<std::size_t>(number("slabs", staging.slab_count));
     auto loader = sf::staged_loader<gpu::cuda_device>::make(*device, staging);
     if (!loader) return std::move(loader).error();
-    auto readers = sf::standing_threads::make(static_cast<std::size_t>(number("threads", 8)));
+    auto readers = sf::standing_threads::make(static_cast<std::size_t>(number("threads", sf::default_reader_count())));
     if (!readers) return std::move(readers).error();
     const double allocated = whole.seconds();
     double first = 0, best = 1e9;

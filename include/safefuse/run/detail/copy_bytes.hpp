@@ -50,16 +50,17 @@ inline void prefetch_rows([[maybe_unused]] const std::byte* first, [[maybe_unuse
 using narrow_vector = long long __attribute__((vector_size(16), may_alias));
 using wide_vector = long long __attribute__((vector_size(32), may_alias));
 
+/// What the processor tells of itself.
+struct cpuid_registers {
+    std::uint32_t a, b, c, d;
+};
+[[nodiscard]] inline cpuid_registers cpuid(std::uint32_t leaf) noexcept {
+    cpuid_registers out;
+    asm volatile("cpuid" : "=a"(out.a), "=b"(out.b), "=c"(out.c), "=d"(out.d) : "a"(leaf), "c"(0));
+    return out;
+}
 /// Whether the processor and the system have AVX2. __builtin_cpu_supports knows, too, and brings 4.5 KB into the program that asks.
 [[nodiscard]] inline bool ask_for_wide_vectors() noexcept {
-    struct registers {
-        std::uint32_t a, b, c, d;
-    };
-    const auto cpuid = [](std::uint32_t leaf) noexcept {
-        registers out;
-        asm volatile("cpuid" : "=a"(out.a), "=b"(out.b), "=c"(out.c), "=d"(out.d) : "a"(leaf), "c"(0));
-        return out;
-    };
     constexpr std::uint32_t has_avx = 3u << 27, has_avx2 = 1u << 5, saves_vectors = 6;
     if (cpuid(0).a < 7 || (cpuid(1).c & has_avx) != has_avx || (cpuid(7).b & has_avx2) == 0) return false;
     std::uint32_t saved;
@@ -78,6 +79,39 @@ using wide_vector = long long __attribute__((vector_size(32), may_alias));
     }
     return has == 2;
 #endif
+}
+
+/// Whether `rep movsb` copies whole lines at once. Tools that watch every access see none of its own, so with them it is not used.
+[[nodiscard]] inline bool ask_for_fast_strings() noexcept {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    return false;
+#else
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+    return false;
+#endif
+#endif
+    constexpr std::uint32_t has_fast_strings = 1u << 9;
+    return cpuid(0).a >= 7 && (cpuid(7).b & has_fast_strings) != 0;
+#endif
+}
+[[nodiscard]] SAFEFUSE_NOINLINE inline bool has_fast_strings() noexcept {
+    static unsigned char known = 0;  // as in has_wide_vectors
+    unsigned char has = __atomic_load_n(&known, __ATOMIC_RELAXED);
+    if (has == 0) {
+        has = ask_for_fast_strings() ? 2 : 1;
+        __atomic_store_n(&known, has, __ATOMIC_RELAXED);
+    }
+    return has == 2;
+}
+inline void copy_by_string(std::byte* to, const std::byte* from, std::size_t size_bytes) noexcept {
+    asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size_bytes) : : "memory");
+}
+
+/// Asks for some bytes' lines, which will be written soon.
+inline void prefetch_to_write(const std::byte* first, std::size_t size_bytes) noexcept {
+    // compilers take the instruction for reading unless told of the processor; those without it do nothing
+    for (std::size_t at = 0; at < size_bytes; at += cache_line_bytes) asm volatile("prefetchw %0" : : "m"(first[at]));
 }
 
 /// Copies whole lines to memory without reading them into the cache. `to` is aligned to a line; finish_streaming() follows.
@@ -128,13 +162,25 @@ inline void copy_lines(std::byte* to, const std::byte* from, std::size_t line_co
 /// glibc before 2.39 takes `rep movsb` for 2 KiB to 1 MiB, which AMD's Zen 3 and Zen 4 do 12 to 15 times slower where the
 /// destination lies 1 to 15 bytes behind the source in their pages (glibc bug 30994): from a mapped file into a buffer that is
 /// aligned otherwise, say.
-[[nodiscard]] inline bool library_is_slow(const std::byte* to, const std::byte* from, std::size_t size_bytes) noexcept {
+[[nodiscard]] inline bool is_slow_for_strings(const std::byte* to, const std::byte* from) noexcept {
     const std::uintptr_t apart = (reinterpret_cast<std::uintptr_t>(to) - reinterpret_cast<std::uintptr_t>(from)) % 4096;
-    return apart - 1 < 15 && size_bytes >= 2048 && size_bytes <= (std::size_t{1} << 20);
+    return apart - 1 < 15;
+}
+[[nodiscard]] inline bool library_is_slow(const std::byte* to, const std::byte* from, std::size_t size_bytes) noexcept {
+    return is_slow_for_strings(to, from) && size_bytes >= 2048 && size_bytes <= (std::size_t{1} << 20);
 }
 
 #else
 
+[[nodiscard]] inline bool has_fast_strings() noexcept { return false; }
+inline void copy_by_string(std::byte* to, const std::byte* from, std::size_t size_bytes) noexcept {
+    std::memcpy(to, from, size_bytes);
+}
+inline void prefetch_to_write([[maybe_unused]] const std::byte* first, [[maybe_unused]] std::size_t size_bytes) noexcept {
+#if defined(__GNUC__) || defined(__clang__)
+    for (std::size_t at = 0; at < size_bytes; at += cache_line_bytes) __builtin_prefetch(first + at, 1);
+#endif
+}
 inline void stream_lines(std::byte* to, const std::byte* from, std::size_t line_count) noexcept {
     std::memcpy(to, from, line_count * cache_line_bytes);
 }
@@ -142,6 +188,7 @@ inline void finish_streaming() noexcept {}
 inline void copy_lines(std::byte* to, const std::byte* from, std::size_t line_count) noexcept {
     std::memcpy(to, from, line_count * cache_line_bytes);
 }
+[[nodiscard]] inline bool is_slow_for_strings(const std::byte*, const std::byte*) noexcept { return false; }
 [[nodiscard]] inline bool library_is_slow(const std::byte*, const std::byte*, std::size_t) noexcept { return false; }
 
 #endif
@@ -156,6 +203,15 @@ inline void copy_bytes(std::byte* to, const std::byte* from, std::size_t size_by
         size_bytes -= lines * cache_line_bytes;
     }
     copy_by_library(to, from, size_bytes);
+}
+
+/// memcpy of many bytes that another thread or a device reads soon: by way of the cache, whatever their number. C libraries go past
+/// it from some size on.
+inline void copy_to_read_soon(std::byte* to, const std::byte* from, std::size_t size_bytes) noexcept {
+    constexpr std::size_t part_bytes = std::size_t{256} << 10;  // the C library takes so many by way of the cache
+    if (has_fast_strings() && size_bytes >= 4096 && !is_slow_for_strings(to, from)) return copy_by_string(to, from, size_bytes);
+    for (std::size_t done = 0; done < size_bytes; done += part_bytes)
+        copy_bytes(to + done, from + done, size_bytes - done < part_bytes ? size_bytes - done : part_bytes);
 }
 
 /// memcpy past the cache, but for short runs that share lines with others; finish_streaming() follows.

@@ -34,6 +34,7 @@ struct staged_window {
 struct staged_piece {
     std::uint32_t output = 0;
     std::uint32_t source = 0;       // of a run
+    std::uint32_t set = 0;          // which of the job's sets the sources are of
     std::uint64_t from = 0;         // of a run: its offset in the source; else the first of the piece's blocks
     std::uint64_t to = 0;           // offset in the output
     std::size_t size_bytes = 0;     // at most a slab
@@ -41,18 +42,27 @@ struct staged_piece {
     std::uint32_t block_count = 0;  // 0: a run. Else the piece is a window of the output, made by that many blocks
 };
 
-/// The bytes of one plan, or of some tensors, in the order in which slabs take them. Long runs are read as they lie in the source and
+/// The bytes of some plans, or of some tensors, in the order in which slabs take them. Long runs are read as they lie in the source and
 /// are a copy each; outputs of short runs are put together in the slab, window by window, and are a copy for each window.
 class staged_job {
 public:
     /// `least_run_bytes`: outputs whose runs are shorter on average are put together in the slab.
-    staged_job(const tensor_set_ref& set, std::size_t slab_bytes, std::uint64_t least_run_bytes) noexcept
-        : set_{set}, slab_bytes_{slab_bytes}, least_run_bytes_{least_run_bytes} {}
+    staged_job(std::size_t slab_bytes, std::uint64_t least_run_bytes) noexcept
+        : slab_bytes_{slab_bytes}, least_run_bytes_{least_run_bytes} {}
 
-    /// All that the plan makes in the windows. The plan must outlive the job.
+    /// What is added hereafter is read from this set.
+    ///   fails   out_of_memory
+    result<void> read_from(const tensor_set_ref& set) noexcept {
+        if (!sets_.push(set)) return failure{.code = errc::out_of_memory};
+        return {};
+    }
+
+    /// All that the plan makes in the windows; its output i is output first_output + i of the job. The plan must outlive the job.
     ///   fails   out_of_memory, size_overflow
-    SAFEFUSE_NOINLINE result<void> divide(const copy_plan& plan, span<const staged_window> windows) noexcept {
-        plan_ = &plan;
+    SAFEFUSE_NOINLINE result<void> divide(const copy_plan& plan, span<const staged_window> windows,
+                                          std::uint32_t first_output = 0) noexcept {
+        if (auto set = read_from(plan.set()); !set) return set;
+        const std::size_t already = order_.size();
         struct runs_of {
             std::uint64_t count = 0;
             bool are_short = false;
@@ -65,17 +75,16 @@ public:
         for (std::size_t i = 0; i < runs.size(); ++i)
             runs[i].are_short = runs[i].count > 1 && plan.outputs()[i].size_bytes / runs[i].count < least_run_bytes_;
 
-        for (std::uint32_t i = 0; i < blocks.size(); ++i) {
-            const copy_block& block = blocks[i];
+        for (const copy_block& block : blocks) {
             const staged_window& window = windows[block.output];
             if (window.size_bytes == 0) continue;
             if (runs[block.output].are_short) {
-                if (!order_.push(i)) return failure{.code = errc::out_of_memory};
+                if (!order_.push(&block)) return failure{.code = errc::out_of_memory};
                 continue;
             }
             const auto keep = [&](const copy_block& part) noexcept {
                 const auto keep_run = [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept {
-                    return add_run(part.output, part.source, from, to, size);
+                    return add_run(first_output + part.output, part.source, from, to, size);
                 };
                 return ordered_block{part, block_side::source}.for_each_run(
                     {part.source_offset, part.source_offset + part.source_extent_bytes()}, keep_run);
@@ -83,15 +92,14 @@ public:
             auto kept = cut(block, block_side::destination, {window.begin, window.begin + window.size_bytes}, keep);
             if (!kept) return kept;
         }
-        const auto before = [&](std::uint32_t a, std::uint32_t b) noexcept {
-            return blocks[a].output != blocks[b].output ? blocks[a].output < blocks[b].output
-                                                        : blocks[a].destination_offset < blocks[b].destination_offset;
+        const auto before = [](const copy_block* a, const copy_block* b) noexcept {
+            return a->output != b->output ? a->output < b->output : a->destination_offset < b->destination_offset;
         };
-        if (!sort(order_.view(), before)) return failure{.code = errc::out_of_memory};
-        for (std::size_t first = 0, end = 0; first < order_.size(); first = end) {
-            const std::uint32_t output = blocks[order_[first]].output;
-            while (end < order_.size() && blocks[order_[end]].output == output) ++end;
-            if (auto added = add_windows(output, windows[output], first, end); !added) return added;
+        if (!sort(order_.view().subspan(already), before)) return failure{.code = errc::out_of_memory};
+        for (std::size_t first = already, end = already; first < order_.size(); first = end) {
+            const std::uint32_t output = order_[first]->output;
+            while (end < order_.size() && order_[end]->output == output) ++end;
+            if (auto added = add_windows(first_output + output, windows[output], first, end); !added) return added;
         }
         return {};
     }
@@ -106,7 +114,7 @@ public:
         if (most < slab_bytes_ && slab_bytes_ - most >= 4096) most = (most + 4095) / 4096 * 4096;
         for (std::uint64_t done = 0; done < size_bytes; done += most) {
             const std::uint64_t size = size_bytes - done < most ? size_bytes - done : most;
-            if (!add({output, source, from + done, to + done, static_cast<std::size_t>(size), 0, 0}))
+            if (!add({output, source, last_set(), from + done, to + done, static_cast<std::size_t>(size), 0, 0}))
                 return failure{.code = errc::out_of_memory};
         }
         return {};
@@ -128,35 +136,39 @@ public:
     SAFEFUSE_NOINLINE result<void> fill(std::size_t number, std::byte* slab, vector<std::byte>& scratch,
                                            std::uint32_t& output) const noexcept {
         const span<const staged_piece> pieces = this->pieces(number);
-        source_check check{set_};
-        for (std::size_t i = 0, next = 0; i < pieces.size(); i = next) {
-            const staged_piece& piece = pieces[i];
-            output = piece.output;
-            next = i + 1;
-            if (piece.block_count > 0) {
-                if (auto made = make_window(piece, slab + piece.at, scratch, check); !made) return made;
-                continue;
+        for (std::size_t i = 0; i < pieces.size();) {
+            const std::uint32_t number_of_set = pieces[i].set;
+            const tensor_set_ref& set = sets_[number_of_set];
+            source_check check{set};
+            for (std::size_t next = i; i < pieces.size() && pieces[i].set == number_of_set; i = next) {
+                const staged_piece& piece = pieces[i];
+                output = piece.output;
+                next = i + 1;
+                if (piece.block_count > 0) {
+                    if (auto made = make_window(set, piece, slab + piece.at, scratch, check); !made) return made;
+                    continue;
+                }
+                std::size_t size_bytes = piece.size_bytes;
+                for (; next < pieces.size() && continues(pieces[next - 1], pieces[next]); ++next)
+                    size_bytes += pieces[next].size_bytes;
+                if (auto read = read_run(set, piece, size_bytes, slab + piece.at, check); !read) return read;
             }
-            std::size_t size_bytes = piece.size_bytes;
-            for (; next < pieces.size() && continues(pieces[next - 1], pieces[next]); ++next)
-                size_bytes += pieces[next].size_bytes;
-            if (auto read = read_run(piece, size_bytes, slab + piece.at, check); !read) return read;
         }
         return {};
     }
 
 private:
-    /// Longer copies are made in parts, each of which the C library makes by way of the cache: the device then reads from there.
-    static constexpr std::size_t cached_copy_bytes = std::size_t{256} << 10;
     /// What is turned at a time, so that it stays in a core's cache.
-    static constexpr std::size_t turned_bytes = std::size_t{256} << 10;
+    static constexpr std::size_t turned_bytes = std::size_t{320} << 10;
     /// Where a piece begins in its slab.
     static constexpr std::size_t piece_alignment = 64;
 
     [[nodiscard]] static bool continues(const staged_piece& a, const staged_piece& b) noexcept {
-        return a.block_count == 0 && b.block_count == 0 && a.source == b.source && a.from + a.size_bytes == b.from &&
+        return a.block_count == 0 && b.block_count == 0 && a.set == b.set && a.source == b.source && a.from + a.size_bytes == b.from &&
                a.at + a.size_bytes == b.at;
     }
+
+    [[nodiscard]] std::uint32_t last_set() const noexcept { return static_cast<std::uint32_t>(sets_.size() - 1); }
 
     [[nodiscard]] bool add(staged_piece piece) noexcept {
         piece.at = (used_ + piece_alignment - 1) / piece_alignment * piece_alignment;
@@ -181,11 +193,10 @@ private:
 
     /// The windows of an output that blocks order_[first..end) make.
     result<void> add_windows(std::uint32_t output, const staged_window& whole, std::size_t first, std::size_t end) noexcept {
-        const span<const copy_block> blocks = plan_->blocks();
         // Windows end where a round of a loop does, as long a one as a slab holds: the parts of blocks are then few.
         std::uint64_t step = 1;
         for (std::size_t i = first; i < end; ++i) {
-            const copy_block& block = blocks[order_[i]];
+            const copy_block& block = *order_[i];
             for (std::uint32_t l = 0; l < block.loop_count; ++l) {
                 const std::uint64_t stride = block.loops[l].destination_stride;
                 if (stride <= slab_bytes_ && stride > step) step = stride;
@@ -199,10 +210,10 @@ private:
             const auto ends_before = [&](const copy_block& block) noexcept {
                 return block.destination_offset + block.destination_extent_bytes() <= begin;
             };
-            while (next < end && ends_before(blocks[order_[next]])) ++next;
+            while (next < end && ends_before(*order_[next])) ++next;
             std::size_t last = next;
-            while (last < end && blocks[order_[last]].destination_offset < window_end) ++last;
-            if (last > next && !add({output, 0, next, begin, static_cast<std::size_t>(window_end - begin), 0,
+            while (last < end && order_[last]->destination_offset < window_end) ++last;
+            if (last > next && !add({output, 0, last_set(), next, begin, static_cast<std::size_t>(window_end - begin), 0,
                                      static_cast<std::uint32_t>(last - next)}))
                 return failure{.code = errc::out_of_memory};
             begin = window_end;
@@ -210,32 +221,31 @@ private:
         return {};
     }
 
-    result<void> read_run(const staged_piece& piece, std::size_t size_bytes, std::byte* to, source_check& check) const noexcept {
-        const span<const std::byte> resident = set_.source_bytes(piece.source);
-        if (resident.empty()) return set_.read(piece.source, piece.from, {to, size_bytes});
+    static result<void> read_run(const tensor_set_ref& set, const staged_piece& piece, std::size_t size_bytes, std::byte* to,
+                                 source_check& check) noexcept {
+        const span<const std::byte> resident = set.source_bytes(piece.source);
+        if (resident.empty()) return set.read(piece.source, piece.from, {to, size_bytes});
         if (auto same = check.before(piece.source); !same) return same;
-        if (auto there = check_resident(set_, piece.source, resident, piece.from, size_bytes); !there)
+        if (auto there = check_resident(set, piece.source, resident, piece.from, size_bytes); !there)
             return there;
         const std::byte* const from = resident.data() + piece.from;
-        for (std::size_t done = 0; done < size_bytes; done += cached_copy_bytes)
-            copy_bytes(to + done, from + done, size_bytes - done < cached_copy_bytes ? size_bytes - done : cached_copy_bytes);
+        copy_to_read_soon(to, from, size_bytes);
         return {};
     }
 
-    result<void> make_window(const staged_piece& piece, std::byte* to, vector<std::byte>& scratch,
+    result<void> make_window(const tensor_set_ref& set, const staged_piece& piece, std::byte* to, vector<std::byte>& scratch,
                              source_check& check) const noexcept {
-        const span<const copy_block> blocks = plan_->blocks();
         for (std::size_t i = 0; i < piece.block_count; ++i) {
             const auto copy = [&](const copy_block& part) noexcept {
-                if (const span<const std::byte> resident = set_.source_bytes(part.source);
+                if (const span<const std::byte> resident = set.source_bytes(part.source);
                     !resident.empty() && is_turned(part)) {
                     if (auto same = check.before(part.source); !same) return same;
-                    if (auto there = check_resident(set_, part, resident); !there) return there;
+                    if (auto there = check_resident(set, part, resident); !there) return there;
                     return turn(part, resident.data() + part.source_offset, to + (part.destination_offset - piece.to), scratch);
                 }
-                return gather_part(set_, part, to, piece.to, scratch, check, false);
+                return gather_part(set, part, to, piece.to, scratch, check, false);
             };
-            auto copied = cut(blocks[order_[static_cast<std::size_t>(piece.from) + i]], block_side::destination,
+            auto copied = cut(*order_[static_cast<std::size_t>(piece.from) + i], block_side::destination,
                               {piece.to, piece.to + piece.size_bytes}, copy);
             if (!copied) return copied;
         }
@@ -258,7 +268,11 @@ private:
         const auto row_bytes = static_cast<std::size_t>(block.loops[along].extent * block.run_bytes);
         const std::size_t apart = row_bytes + cache_line_bytes;  // not a power of two: rows would compete for the same lines
         std::uint64_t most = turned_bytes / apart;
-        if (most > 32) most -= most % 32;  // whole lines of the output
+        for (const std::uint64_t lines : {128u, 32u})  // whole lines of the output, four of them if may be
+            if (most >= lines) {
+                most -= most % lines;
+                break;
+            }
         if (!scratch.resize_unset(turned_bytes)) return failure{.code = errc::out_of_memory};
         copy_block band = block;
         band.loops[1 - along].source_stride = apart;
@@ -273,11 +287,10 @@ private:
         return {};
     }
 
-    tensor_set_ref set_;
     std::size_t slab_bytes_;
     std::uint64_t least_run_bytes_;
-    const copy_plan* plan_ = nullptr;
-    vector<std::uint32_t> order_;  // blocks of outputs with short runs, by output and offset in it
+    vector<tensor_set_ref> sets_;
+    vector<const copy_block*> order_;  // blocks of outputs with short runs, by output and offset in it
     vector<staged_piece> pieces_;
     vector<std::size_t> fills_;  // fill i is the pieces [fills_[i], fills_[i + 1])
     std::size_t used_ = 0;      // of the last fill's slab
