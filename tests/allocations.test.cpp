@@ -22,6 +22,7 @@
 #include <safefuse/run/parallel.hpp>
 #include <safefuse/run/staged.hpp>
 #include <safefuse/write/rewrite.hpp>
+#include <safefuse/write/verify.hpp>
 
 #include "memory_device.hpp"
 #include "support.hpp"

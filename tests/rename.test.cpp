@@ -152,14 +152,14 @@ TEST_CASE("rename: the compiler can find segments") {
     static_assert(sf::detail::count_numbers("a.{i}.b_{i}") == 2);
     static_assert(!sf::detail::is_rename(sf::rename("a.{i}", "b")));
     static_assert(sf::detail::is_rename(sf::rename("^a.{i}", "b{i}.c")));
-    static_assert(sf::detail::is_rename(sf::rename("a.{i}", "b.{number+1}")));
-    static_assert(!sf::detail::is_rename(sf::rename("a.{i}", "b.{number+0}")));
-    static_assert(!sf::detail::is_rename(sf::rename("a.{i}", "b.{number+10}")));
-    static_assert(!sf::detail::is_rename(sf::rename("a.{i}", "b.{number-1}")));
+    static_assert(sf::detail::is_rename(sf::rename("a.{i}", "b.{i+1}")));
+    static_assert(!sf::detail::is_rename(sf::rename("a.{i}", "b.{i+0}")));
+    static_assert(!sf::detail::is_rename(sf::rename("a.{i}", "b.{i+10}")));
+    static_assert(!sf::detail::is_rename(sf::rename("a.{i}", "b.{i-1}")));
 }
 
 TEST_CASE("rename: a number may be moved, and moves back") {
-    constexpr sf::rename_description renames[] = {sf::rename("queries.{i}", "layers.{number+1}.query")};
+    constexpr sf::rename_description renames[] = {sf::rename("queries.{i}", "layers.{i+1}.query")};
     const sf::rename_list there{renames, 1, false}, back{renames, 1, true};
     for (const auto& [stored, model] : {std::pair{"queries.0", "layers.1.query"}, std::pair{"a.queries.9", "a.layers.10.query"},
                                         std::pair{"queries.99999999999999999.w", "layers.100000000000000000.query.w"}}) {

@@ -99,8 +99,8 @@ PER_EXPERT = {("gate_proj", "up_proj", "down_proj"): "per_expert", ("w1", "w3", 
 def literal(pattern):
     """A regular expression as a pattern of whole segments, or None where it says more than that."""
     at_start = pattern.startswith("^")
-    text = pattern.removeprefix("^").removesuffix("$").replace(r"(\d+)", "{number}").replace(r"\.", ".").strip(".")
-    text = re.sub(r"\\\d", "{number}", text)
+    text = pattern.removeprefix("^").removesuffix("$").replace(r"(\d+)", "{i}").replace(r"\.", ".").strip(".")
+    text = re.sub(r"\\\d", "{i}", text)
     if re.search(r"[()\[\]|*?\\+$^]", text):
         return None
     return ("^" if at_start else "") + text

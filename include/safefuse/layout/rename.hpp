@@ -21,7 +21,7 @@ inline namespace SAFEFUSE_ABI {
 /// Stands for a number in the patterns of a rename: the same on both sides.
 inline constexpr std::string_view number_hole = "{i}";
 
-/// How far a number may be moved: "{number+1}" in a pattern stands for a number that is larger by one than that of "{i}" on the
+/// How far a number may be moved: "{i+1}" in a pattern stands for a number that is larger by one than that of "{i}" on the
 /// other side.
 inline constexpr std::uint64_t max_number_offset = 9;
 
@@ -137,7 +137,7 @@ constexpr std::size_t find_number(std::string_view pattern) noexcept {
     return std::string_view::npos;
 }
 
-/// A {i} or {number+K} at the beginning of a pattern.
+/// A {i} or {i+K} at the beginning of a pattern.
 struct number_slot {
     std::size_t size = 0;      ///< characters of the pattern; 0: there is none
     std::uint64_t offset = 0;  ///< K

@@ -566,7 +566,7 @@ inline constexpr std::string_view inkling2_loop_passing[] = {"w13_weight_amax", 
 inline constexpr rename_description inkling2_text_renames[] = {
     rename("embed", "embed_tokens"),
     rename("embed_norm", "embed_tokens.embed_norm"),
-    rename("attn_res.attn_queries.{i}", "layers.{number+1}.attention_input.query"),
+    rename("attn_res.attn_queries.{i}", "layers.{i+1}.attention_input.query"),
     rename("attn_res.mlp_queries.{i}", "layers.{i}.mlp_input.query"),
     rename("attn_res.output_query", "final_input.query"),
     rename("mlp.gate.bias", "mlp.gate.e_score_correction_bias"),
