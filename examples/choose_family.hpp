@@ -139,8 +139,7 @@ sf::result<choice> choose(const std::string& directory, const Checkpoint& checkp
         }
     }
     if (config && !asked.any_expert_count)
-        if (const std::uint64_t count = config->expert_count_for(type); count != sf::unknown)
-            out.extents.push_back({"E", count});
+        if (const std::uint64_t count = config->expert_count_for(type); count != sf::unknown) out.extents.push_back({"E", count});
 
     const std::string kept = remembered(checkpoint);
     if (unfuse && !kept.empty() && asked.family.empty() && asked.form.empty()) {

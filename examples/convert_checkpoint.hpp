@@ -103,9 +103,8 @@ inline sf::result<std::size_t> renew_config(const side_files& beside, const std:
     std::error_code error, ignored;
     const std::filesystem::file_status original = std::filesystem::status(path, error);
     if (!error) std::filesystem::permissions(fresh, original.permissions(), error);
-    auto copied = error ? sf::result<void>{sf::failure{.code = sf::errc::io_error,
-                                                       .file = sf::text{text_of(fresh)},
-                                                       .detail = sf::text{error.message()}}}
+    auto copied = error ? sf::result<void>{sf::failure{
+                              .code = sf::errc::io_error, .file = sf::text{text_of(fresh)}, .detail = sf::text{error.message()}}}
                         : sf::copy_file(text_of(fresh), text_of(path), wait);
     std::filesystem::remove(fresh, ignored);
     if (!copied) return std::move(copied).error();
@@ -271,11 +270,10 @@ int run_with(request asked) {
     if (asked.way != direction::repack)
         if (const auto filled = choose_family::check_elements(*checkpoint, family); !filled)
             return command_line::report(filled.error());
-    const auto plan =
-        asked.way == direction::repack ? sf::repack_plan(*checkpoint, family, chosen->options())
-        : asked.engine != nullptr
-            ? sf::rewrite_plan::make(*checkpoint, family, *asked.engine, chosen->options(asked.keep_unknown))
-            : sf::rewrite_plan::make(*checkpoint, family, chosen->options(asked.keep_unknown));
+    const auto plan = asked.way == direction::repack ? sf::repack_plan(*checkpoint, family, chosen->options())
+                      : asked.engine != nullptr
+                          ? sf::rewrite_plan::make(*checkpoint, family, *asked.engine, chosen->options(asked.keep_unknown))
+                          : sf::rewrite_plan::make(*checkpoint, family, chosen->options(asked.keep_unknown));
     if (!plan) return report_plan(plan.error(), *chosen, *checkpoint);
     std::vector<std::string> tensor_files;
     for (std::size_t i = 0; i < checkpoint->file_count(); ++i) tensor_files.emplace_back(checkpoint->file(i).path());

@@ -107,7 +107,7 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path, const s
                                        shape_text(output.shape));
                 if (plan->single_run(o) != nullptr) line.run_bytes += output.size_bytes;
                 if (const auto scales = output.per_part_scales == 0 ? sf::result<sf::collected_entries>{sf::collected_entries{}}
-                                                              : sf::compare_scales(*plan, o);
+                                                                    : sf::compare_scales(*plan, o);
                     !scales)
                     out.problems.push_back(scales.error().message().c_str());
                 else if (scales->differing != 0)

@@ -260,7 +260,8 @@ TEST_CASE(
             {"m.mlp.experts.down_proj",
              sf::tensor_view::of(sf::dtype::u8, down, std::span{bytes}.first(static_cast<std::size_t>(experts))).value()}};
         const sf::tensor_list list{tensors};
-        const auto plan = sf::plan<sf::families::qwen2_moe>(list, "m.mlp.experts", sf::direction::inverse, {.allow_missing_scales = true});
+        const auto plan =
+            sf::plan<sf::families::qwen2_moe>(list, "m.mlp.experts", sf::direction::inverse, {.allow_missing_scales = true});
         if (plan) return std::to_string(plan->outputs().size());
         CHECK(plan.error().code == sf::errc::shape_mismatch);
         CHECK(plan.error().expected == 65'536);

@@ -163,8 +163,9 @@ TEST_CASE_TEMPLATE("allocations: each that fails from open to fuse is out_of_mem
     }
 }
 
-TEST_CASE_TEMPLATE("allocations: each that fails from open to a device's memory is out_of_memory; all staging memory is given back",
-                   Source, sf::mapped_file, sf::positional_file) {
+TEST_CASE_TEMPLATE(
+    "allocations: each that fails from open to a device's memory is out_of_memory; all staging memory is given back", Source,
+    sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     write_model(directory / "in");
     for (const auto what : both) {

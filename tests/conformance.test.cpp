@@ -406,9 +406,7 @@ TEST_CASE("conformance: every cut of a header is refused, and none crashes") {
             const std::vector<char> cut(start.begin() + 8, start.begin() + static_cast<std::ptrdiff_t>(size));
             for (const bool scans : {true, false}) {
                 const sf::read_options options = sf::read_options::reference();
-                CHECK_MESSAGE(
-                    !sf::detail::read_header({cut.data(), cut.size()}, sf::unknown, options, scans),
-                    each.name);
+                CHECK_MESSAGE(!sf::detail::read_header({cut.data(), cut.size()}, sf::unknown, options, scans), each.name);
             }
         }
     }

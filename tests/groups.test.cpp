@@ -49,8 +49,7 @@ sf::layout_args in_numbers(const sf::layout_description& layout, const extents& 
             for (std::size_t a = 0; a < placed.parts[p].part_axes; ++a) static_cast<void>(out.dim(placed.parts[p].extents[a]));
         }
     }
-    for (std::size_t s = 0; s < out.dim_count; ++s)
-        out.values[s] = values.contains(out.names[s]) ? values.at(out.names[s]) : 0;
+    for (std::size_t s = 0; s < out.dim_count; ++s) out.values[s] = values.contains(out.names[s]) ? values.at(out.names[s]) : 0;
     out.field = &form;
     return out;
 }
@@ -570,10 +569,9 @@ TEST_CASE("groups: three groups share a list in equal shares") {
     using a = sf::part<"a", "I", "H">;
     using b = sf::part_of<second, "b", "J", "H">;
     using c = sf::part_of<third, "c", "K", "H">;
-    using list =
-        sf::layout<sf::module_suffixes, sf::tensor<"{i}.w", a>, sf::tensor<"{i}.w", b>, sf::tensor<"{i}.w", c>>;
-    using apart_by_group = sf::layout<sf::parameter_suffixes, sf::tensor<"first", sf::stack<a>>, sf::tensor<"second", sf::stack<b>>,
-                                      sf::tensor<"third", sf::stack<c>>>;
+    using list = sf::layout<sf::module_suffixes, sf::tensor<"{i}.w", a>, sf::tensor<"{i}.w", b>, sf::tensor<"{i}.w", c>>;
+    using apart_by_group = sf::layout<sf::parameter_suffixes, sf::tensor<"first", sf::stack<a>>,
+                                      sf::tensor<"second", sf::stack<b>>, sf::tensor<"third", sf::stack<c>>>;
     for (u64 all = 3; all <= 11; ++all) {
         const u64 share = (all + 2) / 3;
         const u64 counts[] = {share, share < all - share ? share : all - share, all - 2 * share <= all ? all - 2 * share : 0};
@@ -932,7 +930,8 @@ TEST_CASE("groups: a group behind one that is not there is numbered only where t
     CHECK(made_by(*told, set).at("4.w.weight").held == cut(0, 1, 2, at(set, "moe.second")).held);
     // only the second half of a list
     packed_set both = ernie(3, 2, 4, 2, 6);
-    using vision = sf::layout<sf::parameter_suffixes, sf::tensor<"vision.down_proj", sf::stack<sf::families::ernie_vl_image_down>>>;
+    using vision =
+        sf::layout<sf::parameter_suffixes, sf::tensor<"vision.down_proj", sf::stack<sf::families::ernie_vl_image_down>>>;
     auto half = plan_of(both, ernie_scope, ernie_from, vision::description);
     if (!half) FAIL(std::string{half.error().message().view()});
     CHECK(made_by(*half, both).at("vision.down_proj") == ernie_fused(both, 3, 5, {"weight"}).at("vision_moe.experts.down_proj"));

@@ -141,8 +141,8 @@ using parameters = sf::suffixes<sf::suffix<sf::weight, "">, sf::suffix<sf::bias,
 
 namespace layouts {
 
-using per_expert = sf::layout<modules, sf::tensor<"{i}.gate_proj", gate>, sf::tensor<"{i}.up_proj", up>,
-                              sf::tensor<"{i}.down_proj", down>>;
+using per_expert =
+    sf::layout<modules, sf::tensor<"{i}.gate_proj", gate>, sf::tensor<"{i}.up_proj", up>, sf::tensor<"{i}.down_proj", down>>;
 using gate_up = sf::layout<parameters, sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, gate, up>>>,
                            sf::tensor<"down_proj", sf::stack<down>>>;
 using up_gate = sf::layout<parameters, sf::tensor<"w3_w1_weight", sf::stack<sf::concat<0, up, gate>>>,

@@ -589,13 +589,13 @@ using codes = sf::field<"weight_packed", sf::field_role::value, 1, 8>;
 using factors = sf::field<"weight_scale", sf::field_role::scale, 1, 32>;
 using packed_names = sf::suffixes<sf::suffix<codes, ".weight_packed">, sf::suffix<factors, ".weight_scale">>;
 using packed_fused_names = sf::suffixes<sf::suffix<codes, "_packed">, sf::suffix<factors, "_scale">>;
-using packed_experts = sf::layout<packed_names, sf::tensor<"{i}.gate_proj", gate>, sf::tensor<"{i}.up_proj", up>,
-                                  sf::tensor<"{i}.down_proj", down>>;
+using packed_experts =
+    sf::layout<packed_names, sf::tensor<"{i}.gate_proj", gate>, sf::tensor<"{i}.up_proj", up>, sf::tensor<"{i}.down_proj", down>>;
 using packed_fused =
     sf::layout<packed_fused_names, sf::tensor<"w13", sf::stack<sf::concat<0, gate, up>>>, sf::tensor<"w2", sf::stack<down>>>;
-using turned_experts = sf::layout<packed_names, sf::tensor<"{i}.gate_proj", sf::transpose<0, 1, gate>>,
-                                  sf::tensor<"{i}.up_proj", sf::transpose<0, 1, up>>,
-                                  sf::tensor<"{i}.down_proj", sf::transpose<0, 1, down>>>;
+using turned_experts =
+    sf::layout<packed_names, sf::tensor<"{i}.gate_proj", sf::transpose<0, 1, gate>>,
+               sf::tensor<"{i}.up_proj", sf::transpose<0, 1, up>>, sf::tensor<"{i}.down_proj", sf::transpose<0, 1, down>>>;
 using turned_fused = sf::layout<packed_fused_names, sf::tensor<"w13", sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>>,
                                 sf::tensor<"w2", sf::stack<sf::transpose<0, 1, down>>>>;
 

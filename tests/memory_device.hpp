@@ -164,8 +164,7 @@ private:
 class batching_device : public memory_device {
 public:
     using memory_device::memory_device;
-    safefuse::result<void> copy_batch(safefuse::span<const safefuse::staged_copy<destination>> all,
-                                      std::size_t lane) noexcept {
+    safefuse::result<void> copy_batch(safefuse::span<const safefuse::staged_copy<destination>> all, std::size_t lane) noexcept {
         {
             const std::lock_guard lock{batch_mutex_};
             ++batches;

@@ -57,9 +57,7 @@ public:
         [[nodiscard]] sf::tensor_spec spec(std::size_t i) const noexcept { return state->spec(i); }
         [[nodiscard]] sf::tensor_location place(std::size_t i) const noexcept { return state->place(i); }
         [[nodiscard]] std::string_view source_name(std::uint32_t s) const noexcept { return state->source_name(s); }
-        [[nodiscard]] sf::span<const std::byte> source_bytes(std::uint32_t s) const noexcept {
-            return state->source_bytes(s);
-        }
+        [[nodiscard]] sf::span<const std::byte> source_bytes(std::uint32_t s) const noexcept { return state->source_bytes(s); }
         sf::result<void> read(std::uint32_t s, std::uint64_t offset, sf::span<std::byte> out) const noexcept {
             return state->read(s, offset, out);
         }

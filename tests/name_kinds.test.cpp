@@ -76,8 +76,7 @@ TEST_CASE("name kinds: of each family they tell what all names tell") {
                         }
         for (const sf::rename_description each : family.fuse.renames) {
             std::string name{each.from};
-            for (std::size_t hole = name.find("{i}"); hole != name.npos; hole = name.find("{i}"))
-                name.replace(hole, 8, "12");
+            for (std::size_t hole = name.find("{i}"); hole != name.npos; hole = name.find("{i}")) name.replace(hole, 8, "12");
             for (const char* before : {"", "model.layers.33."})
                 if (std::find(names.begin(), names.end(), before + name + ".weight") == names.end())
                     names.push_back(before + name + ".weight");

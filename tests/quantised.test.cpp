@@ -123,7 +123,9 @@ struct stored_field {
 
     std::vector<u64> shape(u64 out, u64 in) const {
         std::vector<u64> made(static_cast<std::size_t>((out_axis >= 0) + (in_axis >= 0)));
-        const auto blocks = [](u64 extent, u64 block_size) { return block_size == whole ? 1 : (extent + block_size - 1) / block_size; };
+        const auto blocks = [](u64 extent, u64 block_size) {
+            return block_size == whole ? 1 : (extent + block_size - 1) / block_size;
+        };
         if (out_axis >= 0) made[static_cast<std::size_t>(out_axis)] = blocks(out, out_granule);
         if (in_axis >= 0) made[static_cast<std::size_t>(in_axis)] = blocks(in, in_granule);
         made.insert(made.end(), rest.begin(), rest.end());
@@ -234,8 +236,8 @@ namespace layouts {
 
 using rows_in_turn = sf::layout<sf::parameter_suffixes, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>,
                                 sf::tensor<"down_proj", sf::stack<down>>>;
-using up_first =
-    sf::layout<sf::parameter_suffixes, sf::tensor<"w3_w1", sf::stack<sf::concat<0, up, gate>>>, sf::tensor<"w2", sf::stack<down>>>;
+using up_first = sf::layout<sf::parameter_suffixes, sf::tensor<"w3_w1", sf::stack<sf::concat<0, up, gate>>>,
+                            sf::tensor<"w2", sf::stack<down>>>;
 using stacks = sf::layout<sf::module_suffixes, sf::tensor<"gate_proj", sf::stack<gate>>, sf::tensor<"up_proj", sf::stack<up>>,
                           sf::tensor<"down_proj", sf::stack<down>>>;
 using turned_stacks =
@@ -567,8 +569,8 @@ tensors rank_of(const format& stored, const tensors& all, extents x, u64 rank, u
                 out[name] = held_array;
             } else {
                 const u64 first = rank * each / block_size, end = rank + 1 == ranks
-                                                                   ? held_array.shape[static_cast<std::size_t>(axis)]
-                                                                   : (rank + 1) * each / block_size;
+                                                                      ? held_array.shape[static_cast<std::size_t>(axis)]
+                                                                      : (rank + 1) * each / block_size;
                 out[name] = cut(static_cast<std::size_t>(axis), first, end, held_array);
             }
         }
@@ -583,8 +585,8 @@ bool straddles(const format& stored, extents x, u64 rank, u64 ranks) {
     bool any = false;
     for (const stored_field& field : stored.fields) {
         const u64 block_size = granule_in_ranks(field, x);
-        any =
-            any || (field.out_axis >= 0 && cuts(field.out_granule)) || (field.in_axis >= 0 && block_size != whole && cuts(block_size));
+        any = any || (field.out_axis >= 0 && cuts(field.out_granule)) ||
+              (field.in_axis >= 0 && block_size != whole && cuts(block_size));
     }
     return any;
 }
@@ -1113,10 +1115,10 @@ namespace {
 
 namespace layouts {
 
-using gpt_oss_names = sf::suffixes<sf::suffix<sf::mxfp4_blocks, "_blocks">, sf::suffix<sf::mxfp4_scales, "_scales">,
-                                   sf::suffix<sf::bias, "_bias">>;
-using gpt_oss_modules = sf::suffixes<sf::suffix<sf::mxfp4_blocks, ".blocks">, sf::suffix<sf::mxfp4_scales, ".scales">,
-                                     sf::suffix<sf::bias, ".bias">>;
+using gpt_oss_names =
+    sf::suffixes<sf::suffix<sf::mxfp4_blocks, "_blocks">, sf::suffix<sf::mxfp4_scales, "_scales">, sf::suffix<sf::bias, "_bias">>;
+using gpt_oss_modules =
+    sf::suffixes<sf::suffix<sf::mxfp4_blocks, ".blocks">, sf::suffix<sf::mxfp4_scales, ".scales">, sf::suffix<sf::bias, ".bias">>;
 using gpt_oss = sf::layout<gpt_oss_names, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>,
                            sf::tensor<"down_proj", sf::stack<down>>>;
 using gpt_oss_apart = sf::layout<gpt_oss_modules, sf::tensor<"{i}.gate_proj", gate>, sf::tensor<"{i}.up_proj", up>,
@@ -1125,8 +1127,8 @@ using gpt_oss_behind = sf::layout<gpt_oss_names, sf::tensor<"gate_up_proj", sf::
                                   sf::tensor<"down_proj", sf::stack<down>>>;
 
 using deepseek_v4_names = sf::suffixes<sf::suffix<sf::weight, ".weight">, sf::suffix<sf::weight_scale_inv, ".scale">>;
-using deepseek_v4 = sf::layout<deepseek_v4_names, sf::tensor<"{i}.w1", gate>, sf::tensor<"{i}.w3", up>,
-                               sf::tensor<"{i}.w2", down>>;
+using deepseek_v4 =
+    sf::layout<deepseek_v4_names, sf::tensor<"{i}.w1", gate>, sf::tensor<"{i}.w3", up>, sf::tensor<"{i}.w2", down>>;
 
 }  // namespace layouts
 

@@ -40,7 +40,8 @@ std::string table_of_families() {
     std::string out = "| family | experts on the hub | in the model | model types |\n|---|---|---|---|\n";
     for (const sf::family_entry& each : sf::shipped_families::all) {
         out += "| `" + std::string{each.fuse.name} + "` | " + tensors_of(each.fuse, true) + " | " +
-               (each.fuse.module_at(0).is_same() && each.fuse.extra_modules.empty() ? "the same" : tensors_of(each.fuse, false)) + " | ";
+               (each.fuse.module_at(0).is_same() && each.fuse.extra_modules.empty() ? "the same" : tensors_of(each.fuse, false)) +
+               " | ";
         for (std::size_t i = 0; i < each.fuse.model_types.size(); ++i)
             out += (i == 0 ? "" : ", ") + std::string{each.fuse.model_types[i]};
         out += " |\n";

@@ -143,8 +143,8 @@ TEST_CASE("rename: the compiler can find segments") {
     static_assert(sf::detail::find_segments("a.b", "") == std::string_view::npos);
     static_assert(sf::detail::find_segments("", "a") == std::string_view::npos);
     static_assert(sf::detail::find_rename("a.b12.c", sf::rename("b{i}", "x.{i}")).size == 3);
-    for (const char* none : {"", ".", "a.", ".a", "a..b", "a.*", "a^", "$a", "a\\.b", "{number", "{numbers}", "{{i}}",
-                             "{i}.{i}.{i}"}) {
+    for (const char* none :
+         {"", ".", "a.", ".a", "a..b", "a.*", "a^", "$a", "a\\.b", "{number", "{numbers}", "{{i}}", "{i}.{i}.{i}"}) {
         CAPTURE(none);
         CHECK(sf::detail::count_numbers(none) == sf::detail::no_pattern);
     }

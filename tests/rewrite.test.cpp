@@ -1072,8 +1072,8 @@ static_assert(sf::file_source<counting_file>);
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("rewrite: every byte of the source is read once", Family, sf::families::qwen2_moe, rows_in_turn, groups_in_turn,
-                   transposed, columns_in_turn, experts_inside) {
+TEST_CASE_TEMPLATE("rewrite: every byte of the source is read once", Family, sf::families::qwen2_moe, rows_in_turn,
+                   groups_in_turn, transposed, columns_in_turn, experts_inside) {
     tensors unfused;  // several buffers, and no multiple of one
     add_layer(unfused, "model.layers.0", 3, 400, 260, 8, sf::dtype::f64);
     add_layer(unfused, "model.layers.1", 2, 20, 30);

@@ -224,7 +224,8 @@ TEST_CASE("scopes: granite is fused on disk, and its module is not what the mode
           found{"model.layers.1.block_sparse_moe.experts", "model.layers.1.block_sparse_moe.experts", scope_state::done, 2});
     const auto back = find(loaded, sf::inverse_of<granitemoe>);
     REQUIRE(back.size() == 1);
-    CHECK(back[0] == found{"model.layers.1.block_sparse_moe.experts", "model.layers.1.block_sparse_moe", scope_state::pending, 2});
+    CHECK(back[0] ==
+          found{"model.layers.1.block_sparse_moe.experts", "model.layers.1.block_sparse_moe", scope_state::pending, 2});
 }
 
 TEST_CASE("scopes: multi-token-prediction layers have forms of their own") {

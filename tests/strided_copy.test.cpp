@@ -24,8 +24,7 @@ std::set<std::pair<u64, u64>> pairs_of(const sf::copy_block& block) {
         out = more;
     };
     for (std::uint32_t l = 0; l < block.loop_count; ++l)
-        spread(block.loops[l].extent, block.loops[l].source_stride,
-               block.loops[l].destination_stride);
+        spread(block.loops[l].extent, block.loops[l].source_stride, block.loops[l].destination_stride);
     spread(block.run_bytes, 1, 1);
     return out;
 }
@@ -59,10 +58,8 @@ TEST_CASE("strided copy: the steps that touch a window, and those inside it") {
                         CAPTURE(end);
                         CAPTURE(i);
                         const u64 from = 4 + i * step, to = from + each;
-                        CHECK((i >= touching.first && i < touching.last) ==
-                              (from < end && to > begin));
-                        CHECK((i >= inside.first && i < inside.last) ==
-                              (from >= begin && to <= end));
+                        CHECK((i >= touching.first && i < touching.last) == (from < end && to > begin));
+                        CHECK((i >= inside.first && i < inside.last) == (from >= begin && to <= end));
                     }
                 }
 }

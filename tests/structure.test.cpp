@@ -241,10 +241,10 @@ TEST_CASE("structure: the umbrella brings in every header but the opt-in ones, a
 
 TEST_CASE("structure: each umbrella brings in all public headers of its folders") {
     const std::vector<std::pair<std::string, words>> folders{{"read", {"read", "format", "io", "tensor"}},
-                                                              {"plan", {"plan", "layout", "tensor"}},
-                                                              {"models", {"models", "detect"}},
-                                                              {"run", {"run"}},
-                                                              {"write", {"write"}}};
+                                                             {"plan", {"plan", "layout", "tensor"}},
+                                                             {"models", {"models", "detect"}},
+                                                             {"run", {"run"}},
+                                                             {"write", {"write"}}};
     for (const auto& [umbrella, contents] : folders) {
         const auto reached = reached_from("safefuse/" + umbrella + ".hpp");
         for (const header_file& header : headers()) {
@@ -403,8 +403,8 @@ std::vector<function_body> functions_of(const std::string& text) {
     for (std::size_t i = 0; i < code.size(); ++i) {
         if (code[i] == '{') {
             const auto before = i == 0 ? std::string::npos : code.find_last_not_of(" \n", i - 1);
-            const bool is_value = before != std::string::npos &&
-                                  std::string_view{"=(,"}.find(code[before]) != std::string_view::npos;
+            const bool is_value =
+                before != std::string::npos && std::string_view{"=(,"}.find(code[before]) != std::string_view::npos;
             open.push_back({code.substr(begin, i - begin), i, is_value});
             if (!is_value) begin = i + 1;
         } else if (code[i] == '}' && !open.empty()) {
@@ -413,8 +413,7 @@ std::vector<function_body> functions_of(const std::string& text) {
             if (first.is_value) continue;
             begin = i + 1;
             const auto at = [&](std::size_t n) { return code.begin() + static_cast<std::ptrdiff_t>(n); };
-            if (is_function(first.head))
-                found.push_back({first.head, 1 + std::count(at(first.at), at(i), '\n')});
+            if (is_function(first.head)) found.push_back({first.head, 1 + std::count(at(first.at), at(i), '\n')});
         } else if (code[i] == ';') {
             begin = i + 1;
         }
@@ -455,8 +454,8 @@ struct excused_signature {
 constexpr excused_signature excused_signatures[]{
     {"safefuse/layout/layout.hpp", "template <std::size_t Axis, layout_term... Term> struct concat :",
      "the base has no members but those that layout/README.md asks of every term"},
-    {"safefuse/layout/layout.hpp", "template <std::size_t Axis, std::uint64_t Group, layout_term... Term> struct interleave :",
-     "as concat"},
+    {"safefuse/layout/layout.hpp",
+     "template <std::size_t Axis, std::uint64_t Group, layout_term... Term> struct interleave :", "as concat"},
 };
 
 // What the user of a header sees of it: the declarations of namespaces and of public and protected parts of
@@ -555,7 +554,8 @@ private:
     }
     bool is_access(const std::string& head) const {
         const auto found = words_of(head);
-        return found.size() == 1 && (found[0].first == "public" || found[0].first == "private" || found[0].first == "protected") &&
+        return found.size() == 1 &&
+               (found[0].first == "public" || found[0].first == "private" || found[0].first == "protected") &&
                code_[at_ + 1] != ':';
     }
     // The class or enumeration that a head declares, without final words: template <class T> class a : b -> class a
@@ -565,7 +565,8 @@ private:
             if (name[i] == ':' && name[i + 1] != ':' && (i == 0 || name[i - 1] != ':')) name.resize(i);
         std::string spaced;
         for (const auto& found : words_of(name))
-            if (!found.first.empty() && !found.first.starts_with("SAFEFUSE_")) spaced += (spaced.empty() ? "" : " ") + found.first;
+            if (!found.first.empty() && !found.first.starts_with("SAFEFUSE_"))
+                spaced += (spaced.empty() ? "" : " ") + found.first;
         return spaced;
     }
     // Where in the head of a constructor the : stands that its members follow; npos if none does.
@@ -633,8 +634,7 @@ private:
         if (is_computed || ends_with_delete() || is_member(signature)) return;
         // A private base shows nothing.
         static const std::string hidden_base = ": private detail::";
-        if (const auto at = signature.find(hidden_base); at != std::string::npos)
-            signature.erase(at, hidden_base.size());
+        if (const auto at = signature.find(hidden_base); at != std::string::npos) signature.erase(at, hidden_base.size());
         if (signature.find("detail::") != std::string::npos) found_.push_back(signature);
     }
 
@@ -732,8 +732,8 @@ TEST_CASE("structure: fwd.hpp names every class and enumeration but those of the
         for (const std::string& type : scan.types()) {
             CAPTURE(header.name);
             CAPTURE(type);
-            const bool is_there = declared.find("\n" + type + ";") != std::string::npos ||
-                                  declared.find("\n" + type + " :") != std::string::npos;
+            const bool is_there =
+                declared.find("\n" + type + ";") != std::string::npos || declared.find("\n" + type + " :") != std::string::npos;
             CHECK(is_there);
             named += is_there ? 1u : 0u;
         }

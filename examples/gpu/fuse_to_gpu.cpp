@@ -42,8 +42,8 @@ sf::result<void> load(const choices& chosen) {
     const command_line::stopwatch opening;
     const auto checkpoint = sf::basic_checkpoint<Source>::open(chosen.path);
     if (!checkpoint) return checkpoint.error();
-    auto family = choose_family::choose(convert_checkpoint::text_of(convert_checkpoint::directory_of(chosen.path)),
-                                        *checkpoint, {.family = chosen.family});
+    auto family = choose_family::choose(convert_checkpoint::text_of(convert_checkpoint::directory_of(chosen.path)), *checkpoint,
+                                        {.family = chosen.family});
     if (!family) return std::move(family).error();
     const auto model = gpu::device_model::make(*checkpoint, family->family.fuse, family->options(), chosen.part);
     if (!model) return model.error();

@@ -73,8 +73,7 @@ int main(int argc, char** argv) {
 
     const auto checkpoint = sf::checkpoint::open(path);
     if (!checkpoint) return command_line::report(checkpoint.error());
-    auto family = choose_family::choose(convert_checkpoint::text_of(convert_checkpoint::directory_of(path)),
-                                        *checkpoint, {});
+    auto family = choose_family::choose(convert_checkpoint::text_of(convert_checkpoint::directory_of(path)), *checkpoint, {});
     if (!family) return command_line::report(family.error());
     std::vector<gpu::device_model> models;
     for (std::size_t rank = 0; rank < (mode == "slices" ? gpus : 1); ++rank) {

@@ -27,8 +27,7 @@ struct loaded_model {
 sf::result<void> load(const char* path, int device_number, std::size_t readers_wanted, loaded_model& out) {
     const auto checkpoint = sf::checkpoint::open(path);
     if (!checkpoint) return checkpoint.error();
-    auto family = choose_family::choose(convert_checkpoint::text_of(convert_checkpoint::directory_of(path)),
-                                        *checkpoint, {});
+    auto family = choose_family::choose(convert_checkpoint::text_of(convert_checkpoint::directory_of(path)), *checkpoint, {});
     if (!family) return std::move(family).error();
     const auto model = gpu::device_model::make(*checkpoint, family->family.fuse, family->options());
     if (!model) return model.error();

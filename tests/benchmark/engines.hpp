@@ -15,8 +15,9 @@ using sf::layouts::gate;
 using sf::layouts::up;
 
 template <class GateUp, class Down>
-struct engine : sf::family<sf::layouts::per_expert,
-                           sf::layout<sf::parameter_suffixes, sf::tensor<"gate_up_proj", GateUp>, sf::tensor<"down_proj", Down>>> {
+struct engine
+    : sf::family<sf::layouts::per_expert,
+                 sf::layout<sf::parameter_suffixes, sf::tensor<"gate_up_proj", GateUp>, sf::tensor<"down_proj", Down>>> {
     static constexpr std::string_view name = "engine";
     using modules = sf::modules<"mlp.experts">;
 };

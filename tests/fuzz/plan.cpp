@@ -23,8 +23,8 @@ using sf::layouts::down, sf::layouts::gate, sf::layouts::up;
 using quantised_rows_in_turn =
     sf::layout<sf::parameter_suffixes, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>,
                sf::tensor<"down_proj", sf::stack<down>>>;
-using quantised_up_first =
-    sf::layout<sf::parameter_suffixes, sf::tensor<"w3_w1", sf::stack<sf::concat<0, up, gate>>>, sf::tensor<"w2", sf::stack<down>>>;
+using quantised_up_first = sf::layout<sf::parameter_suffixes, sf::tensor<"w3_w1", sf::stack<sf::concat<0, up, gate>>>,
+                                      sf::tensor<"w2", sf::stack<down>>>;
 
 constexpr std::size_t most_bytes = 1 << 13;
 constexpr std::size_t most_tensors = 64;

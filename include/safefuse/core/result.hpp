@@ -180,16 +180,16 @@ inline constexpr std::uint64_t unknown = ~std::uint64_t{0};
 
 /// What went wrong, where, and by how much. Members that do not apply are empty or `unknown`.
 struct failure {
-    errc code{};                         ///< what went wrong
-    text file{};                         ///< path of the file or directory
-    text tensor{};                       ///< full name of the tensor
-    text scope{};                        ///< experts module, such as model.layers.3.mlp.experts
-    text detail{};                       ///< what `sentence(code)` leaves open
+    errc code{};                       ///< what went wrong
+    text file{};                       ///< path of the file or directory
+    text tensor{};                     ///< full name of the tensor
+    text scope{};                      ///< experts module, such as model.layers.3.mlp.experts
+    text detail{};                     ///< what `sentence(code)` leaves open
     std::uint64_t expert = unknown;    ///< index of the expert in its scope
     std::uint64_t offset = unknown;    ///< byte in the file
     std::uint64_t expected = unknown;  ///< what should be there: bytes, or a count
     std::uint64_t actual = unknown;    ///< what is there
-    int os_error = 0;                    ///< errno or GetLastError()
+    int os_error = 0;                  ///< errno or GetLastError()
 
     /// One sentence that names everything known about the failure, fit for a terminal: see append_printable.
     [[nodiscard]] text message() const noexcept {

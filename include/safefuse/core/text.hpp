@@ -26,7 +26,7 @@ public:
     /// @{
     /// A copy of the characters; see lacks_memory().
     SAFEFUSE_NOINLINE text(std::string_view characters) noexcept { append(characters); }  // NOLINT: names convert
-    text(const char* characters) noexcept : text{std::string_view{characters}} {}            // NOLINT
+    text(const char* characters) noexcept : text{std::string_view{characters}} {}         // NOLINT
     SAFEFUSE_NOINLINE text(const text& other) noexcept : text{other.view()} {}
     /// @}
     /// The other is then empty.

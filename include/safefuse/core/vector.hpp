@@ -47,11 +47,9 @@ struct vector_memory {
         return grow(next_capacity(more), element_bytes);
     }
     /// Appends `count` trivially copyable elements; `first` may point into the block that moves.
-    [[nodiscard]] SAFEFUSE_NOINLINE bool append(const void* first, std::size_t count,
-                                                std::size_t element_bytes) noexcept {
+    [[nodiscard]] SAFEFUSE_NOINLINE bool append(const void* first, std::size_t count, std::size_t element_bytes) noexcept {
         if (count == 0) return true;
-        const std::uintptr_t at =
-            reinterpret_cast<std::uintptr_t>(first) - reinterpret_cast<std::uintptr_t>(data_);
+        const std::uintptr_t at = reinterpret_cast<std::uintptr_t>(first) - reinterpret_cast<std::uintptr_t>(data_);
         const bool inside = at < size_ * element_bytes;
         if (!grow_by(count, element_bytes)) return false;
         char* const characters = static_cast<char*>(data_);

@@ -44,18 +44,20 @@ public:
 };
 
 /// All families that the library ships.
-using shipped_families = family_list<
-    families::qwen2_moe, families::aria, families::aria_text, families::axk1, families::axk2, families::bailing_hybrid, families::dbrx,
-    families::deepseek_ocr2, families::deepseek_v4, families::dots3_note, families::ernie4_5_moe, families::ernie4_5_vl_moe,
-    families::exaone_moe, families::flint, families::gemma4, families::glm5_next, families::gpt_oss, families::granitemoe,
-    families::granitemoe_swa, families::hy_v3, families::hy_v4, families::hy_v4_vl, families::hy_v4_vl_text, families::inkling2,
-    families::inkling2_loop, families::inkling2_loop_text, families::inkling2_text, families::inkling_mm_model, families::inkling_text,
-    families::jamba, families::jetmoe, families::kimi_k25, families::kimi_linear, families::kolibri1, families::laguna,
-    families::lara_mini, families::lfm2_moe, families::llama4, families::longcat_flash, families::mimo_v2_flash,
-    families::minimax_m3_vl, families::mistral4, families::mistral_large4, families::mistral_large4_text, families::mixtral,
-    families::nemo_speechlm, families::nemotron_h, families::nemotron_h_omni, families::openai_privacy_filter, families::phimoe,
-    families::qwen3_5_moe_text, families::qwen3_omni_moe, families::qwen3_omni_moe_thinker, families::qwen3_vl_moe,
-    families::qwen4_exp, families::qwen4_exp_text, families::sarvam_moe, families::step3p7, families::unlimited_ocr>;
+using shipped_families =
+    family_list<families::qwen2_moe, families::aria, families::aria_text, families::axk1, families::axk2,
+                families::bailing_hybrid, families::dbrx, families::deepseek_ocr2, families::deepseek_v4, families::dots3_note,
+                families::ernie4_5_moe, families::ernie4_5_vl_moe, families::exaone_moe, families::flint, families::gemma4,
+                families::glm5_next, families::gpt_oss, families::granitemoe, families::granitemoe_swa, families::hy_v3,
+                families::hy_v4, families::hy_v4_vl, families::hy_v4_vl_text, families::inkling2, families::inkling2_loop,
+                families::inkling2_loop_text, families::inkling2_text, families::inkling_mm_model, families::inkling_text,
+                families::jamba, families::jetmoe, families::kimi_k25, families::kimi_linear, families::kolibri1,
+                families::laguna, families::lara_mini, families::lfm2_moe, families::llama4, families::longcat_flash,
+                families::mimo_v2_flash, families::minimax_m3_vl, families::mistral4, families::mistral_large4,
+                families::mistral_large4_text, families::mixtral, families::nemo_speechlm, families::nemotron_h,
+                families::nemotron_h_omni, families::openai_privacy_filter, families::phimoe, families::qwen3_5_moe_text,
+                families::qwen3_omni_moe, families::qwen3_omni_moe_thinker, families::qwen3_vl_moe, families::qwen4_exp,
+                families::qwen4_exp_text, families::sarvam_moe, families::step3p7, families::unlimited_ocr>;
 
 /// The family of that name or model type, or null.
 template <class Families = shipped_families>
@@ -177,8 +179,7 @@ inline bool same_work(const copy_plan& a, const copy_plan& b) noexcept {
     if (a.outputs().size() != b.outputs().size() || a.blocks().size() != b.blocks().size()) return false;
     for (std::size_t i = 0; i < a.outputs().size(); ++i) {
         const plan_output &one = a.outputs()[i], &other = b.outputs()[i];
-        if (one.name != other.name || one.type != other.type || !same_shape(one.shape, other.shape))
-            return false;
+        if (one.name != other.name || one.type != other.type || !same_shape(one.shape, other.shape)) return false;
     }
     for (std::size_t i = 0; i < a.blocks().size(); ++i)
         if (!(a.blocks()[i] == b.blocks()[i])) return false;
@@ -244,8 +245,8 @@ inline result<bool> same_work(const tensor_set_ref& set, const tensor_set_ref& k
 
 /// Of several candidates, those whose experts can be planned: more gates than down matrices, say, tells of a family. Where none can,
 /// the first one, whose plan will say what is wrong.
-inline result<void> keep_plannable(const tensor_set_ref& set, const tensor_set_ref& kinds, vector<const family_entry*>& candidates,
-                                   bool unfuse) noexcept {
+inline result<void> keep_plannable(const tensor_set_ref& set, const tensor_set_ref& kinds,
+                                   vector<const family_entry*>& candidates, bool unfuse) noexcept {
     if (candidates.size() < 2) return {};
     vector<const family_entry*> kept;
     for (const family_entry* const each : candidates) {

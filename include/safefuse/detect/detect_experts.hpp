@@ -47,8 +47,7 @@ inline result<bool> has_stored(const tensor_set_ref& set, const family_descripti
     return found;
 }
 
-inline result<family_entry> detect_experts(const tensor_set_ref& set, span<const family_entry> families,
-                                           bool unfuse) noexcept {
+inline result<family_entry> detect_experts(const tensor_set_ref& set, span<const family_entry> families, bool unfuse) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
     std::size_t spelled_digits = 0;
     for (const family_entry& each : families)

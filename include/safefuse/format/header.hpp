@@ -32,8 +32,8 @@ inline namespace SAFEFUSE_ABI {
 class header;
 
 namespace detail {
-inline result<header> read_header(std::string_view json, std::uint64_t file_bytes,
-                                  const read_options& options, bool scans = true) noexcept;
+inline result<header> read_header(std::string_view json, std::uint64_t file_bytes, const read_options& options,
+                                  bool scans = true) noexcept;
 }  // namespace detail
 
 /// A tensor of a file. Its bytes are [begin, end) of the data section, which starts at header::header_bytes().
@@ -72,8 +72,8 @@ public:
     ///   fails   header_too_short, header_too_large, header_past_end, header_not_utf8, header_not_json, header_bad_entry,
     ///           unknown_dtype, duplicate_tensor, bad_offsets, size_overflow, partial_byte, size_mismatch, data_truncated,
     ///           trailing_bytes, out_of_memory
-    [[nodiscard]] static result<header> parse(span<const std::byte> file_start SAFEFUSE_LIFETIMEBOUND,
-                                              std::uint64_t file_bytes, const read_options& options = {}) noexcept;
+    [[nodiscard]] static result<header> parse(span<const std::byte> file_start SAFEFUSE_LIFETIMEBOUND, std::uint64_t file_bytes,
+                                              const read_options& options = {}) noexcept;
 
     /// How many tensors there are.
     [[nodiscard]] std::size_t size() const noexcept { return content_.rows.entries.size(); }
@@ -87,8 +87,8 @@ public:
     }
     /// The index of the tensor of that name, or npos.
     [[nodiscard]] std::size_t find(std::string_view name) const noexcept {
-        const std::uint32_t i = content_.names.find(
-            name, [this](std::uint32_t at) noexcept { return content_.rows.entries[at].name(); });
+        const std::uint32_t i =
+            content_.names.find(name, [this](std::uint32_t at) noexcept { return content_.rows.entries[at].name(); });
         return i == detail::name_table::npos ? npos : i;
     }
 
@@ -97,13 +97,11 @@ public:
     /// How many texts it has.
     [[nodiscard]] std::size_t metadata_size() const noexcept { return content_.metadata.size(); }
     /// In the order of the file.
-    [[nodiscard]] metadata_entry metadata(std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND {
-        return content_.metadata[i];
-    }
+    [[nodiscard]] metadata_entry metadata(std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND { return content_.metadata[i]; }
     /// Stores the text of that key; returns false where there is none.
     [[nodiscard]] bool find_metadata(std::string_view key, std::string_view& value) const noexcept {
-        const std::uint32_t i = content_.metadata_keys.find(
-            key, [this](std::uint32_t at) noexcept { return content_.metadata[at].key; });
+        const std::uint32_t i =
+            content_.metadata_keys.find(key, [this](std::uint32_t at) noexcept { return content_.metadata[at].key; });
         if (i == detail::name_table::npos) return false;
         value = content_.metadata[i].value;
         return true;
@@ -158,8 +156,7 @@ namespace detail {
 inline result<header> read_header(std::string_view json, std::uint64_t file_bytes, const read_options& options,
                                   bool scans) noexcept {
     header read;
-    if (auto done = header_reader{read.content_, json, options, scans}.read(file_bytes); !done)
-        return std::move(done).error();
+    if (auto done = header_reader{read.content_, json, options, scans}.read(file_bytes); !done) return std::move(done).error();
     return read;
 }
 

@@ -12,10 +12,10 @@
 #include <string_view>
 #include <utility>
 
-#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/detail/checked.hpp>
 #include <safefuse/core/detail/name_table.hpp>
 #include <safefuse/core/detail/plain.hpp>
+#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/detail/utf8.hpp>
 #include <safefuse/core/printable.hpp>
 #include <safefuse/core/result.hpp>
@@ -176,15 +176,12 @@ public:
     ///   lifetime  names point into `json`
     ///   fails   bad_json, bad_index (no weight_map, a value that is no file name, a key twice), path_leaves_directory,
     ///           out_of_memory; the failure names the tensor
-    static result<shard_index> parse(span<const std::byte> json SAFEFUSE_LIFETIMEBOUND) noexcept {
-        return parse(json, nullptr);
-    }
+    static result<shard_index> parse(span<const std::byte> json SAFEFUSE_LIFETIMEBOUND) noexcept { return parse(json, nullptr); }
 
     /// The same, but what concerns single tensors is added to `problems` and does not stop it: of a key that is there twice
     /// the first counts, and a tensor whose file is refused is left out.
     ///   fails   bad_json, bad_index (no weight_map), out_of_memory
-    static result<shard_index> parse(span<const std::byte> json SAFEFUSE_LIFETIMEBOUND,
-                                     vector<failure>& problems) noexcept {
+    static result<shard_index> parse(span<const std::byte> json SAFEFUSE_LIFETIMEBOUND, vector<failure>& problems) noexcept {
         return parse(json, &problems);
     }
 
@@ -229,8 +226,7 @@ private:
         std::string_view after;   ///< from the name's closing quote to behind the file's: ": "model-00001-of-00002.safetensors"
         std::uint32_t file = 0;
     };
-    result<void> find_file(entry& of, std::string_view file,
-                           detail::name_table& files_by_name) noexcept;
+    result<void> find_file(entry& of, std::string_view file, detail::name_table& files_by_name) noexcept;
     result<void> read_weight_map(detail::json_cursor& cursor, vector<failure>* problems) noexcept;
     result<void> scan_lines(detail::json_cursor& cursor, const line_frame& frame, vector<failure>* problems) noexcept;
     result<void> add(const entry& read, std::size_t offset, vector<failure>* problems) noexcept;
@@ -243,7 +239,7 @@ private:
 
     /// The string as a view that lasts: into the text, or decoded into the arena.
     [[nodiscard]] SAFEFUSE_NOINLINE bool keep(const detail::json_string& string, const char* text_end,
-                                                 std::string_view& kept) noexcept {
+                                              std::string_view& kept) noexcept {
         if (!string.escaped) {
             kept = string.raw;
             return true;
@@ -312,8 +308,7 @@ inline result<shard_index> shard_index::parse(span<const std::byte> json, vector
 
 /// Sets the file of an entry: one that is known by that name, or a new one.
 ///   fails   as check_contained, out_of_memory
-inline result<void> shard_index::find_file(entry& of, std::string_view file,
-                                           detail::name_table& files_by_name) noexcept {
+inline result<void> shard_index::find_file(entry& of, std::string_view file, detail::name_table& files_by_name) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
     const auto file_name = [&](std::uint32_t i) noexcept { return files_[i]; };
     // neighbours mostly share their file
@@ -325,8 +320,7 @@ inline result<void> shard_index::find_file(entry& of, std::string_view file,
     if (of.file != detail::name_table::npos) return {};
     if (auto inside = check_contained(file); !inside) return inside;
     of.file = static_cast<std::uint32_t>(files_.size());
-    if (!files_.push(file) || files_by_name.insert(file, of.file, file_name).what !=
-                                  detail::name_table::outcome::inserted)
+    if (!files_.push(file) || files_by_name.insert(file, of.file, file_name).what != detail::name_table::outcome::inserted)
         return no_memory;
     return {};
 }
@@ -437,7 +431,7 @@ inline result<void> shard_index::sort_files() noexcept {
 ///   fails   bad_name (not UTF-8), duplicate_tensor, path_leaves_directory, bad_index (a file that is no .safetensors),
 ///           out_of_memory
 [[nodiscard]] inline result<vector<std::byte>> encode_index(span<const shard_entry> entries,
-                                                                   std::uint64_t total_size_bytes) noexcept {
+                                                            std::uint64_t total_size_bytes) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
     vector<shard_entry> sorted;
     if (!sorted.append(entries.data(), entries.size())) return no_memory;

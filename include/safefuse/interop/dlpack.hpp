@@ -195,22 +195,16 @@ constexpr std::uint64_t alignment_of(dtype type) noexcept { return type == dtype
 
 /// Whether DLPack can describe a tensor.
 ///   fails   as lend
-[[nodiscard]] inline result<void> check_lendable(const tensor_view& view,
-                                                 const dlpack::lend_options& options) noexcept {
+[[nodiscard]] inline result<void> check_lendable(const tensor_view& view, const dlpack::lend_options& options) noexcept {
     const dlpack::data_type type = dlpack::type_of(view.type());
     const std::size_t rank = view.rank();
-    if (std::endian::native != std::endian::little && type.bits > 8)
-        return failure{.code = errc::byte_order};
-    const std::uint64_t alignment = options.alignment_bytes != 0
-                                        ? options.alignment_bytes
-                                        : alignment_of(view.type());
+    if (std::endian::native != std::endian::little && type.bits > 8) return failure{.code = errc::byte_order};
+    const std::uint64_t alignment = options.alignment_bytes != 0 ? options.alignment_bytes : alignment_of(view.type());
     const auto address = reinterpret_cast<std::uintptr_t>(view.bytes().data());
-    if (!view.bytes().empty() && address % alignment != 0)
-        return failure{.code = errc::misaligned, .expected = alignment};
+    if (!view.bytes().empty() && address % alignment != 0) return failure{.code = errc::misaligned, .expected = alignment};
     if (rank > INT32_MAX) return failure{.code = errc::size_overflow, .actual = rank};
     if (type.lanes == 2 && (rank == 0 || view.shape()[rank - 1] % 2 != 0))
-        return failure{
-            .code = errc::splits_block, .detail = "the last extent of F4 is odd", .expected = 2};
+        return failure{.code = errc::splits_block, .detail = "the last extent of F4 is odd", .expected = 2};
     for (const std::uint64_t extent : view.shape())
         if (extent > INT64_MAX) return failure{.code = errc::size_overflow, .actual = extent};
     return {};
@@ -243,8 +237,8 @@ template <managed_form Managed = managed_tensor_versioned, class Owner>
     const std::size_t rank = view.rank();
     constexpr std::size_t extents_offset = (sizeof(block) + 7) / 8 * 8;
     std::uint64_t size_bytes = 0;
-    if (!detail::checked_mul(rank, 2 * sizeof(std::int64_t), size_bytes) || !detail::checked_add(size_bytes, extents_offset, size_bytes) ||
-        !detail::fits_memory(size_bytes))
+    if (!detail::checked_mul(rank, 2 * sizeof(std::int64_t), size_bytes) ||
+        !detail::checked_add(size_bytes, extents_offset, size_bytes) || !detail::fits_memory(size_bytes))
         return failure{.code = errc::out_of_memory};
     void* const memory = std::malloc(static_cast<std::size_t>(size_bytes));
     if (memory == nullptr) return failure{.code = errc::out_of_memory, .expected = size_bytes};
@@ -326,8 +320,7 @@ public:
                 return failure{.code = errc::size_overflow};
         }
         std::uint64_t size_bytes = 0;
-        if (auto fit = detail::check_size(made.type_, made.shape(), size_bytes); !fit)
-            return std::move(fit).error();
+        if (auto fit = detail::check_size(made.type_, made.shape(), size_bytes); !fit) return std::move(fit).error();
         made.is_read_only_ = (flags & read_only_flag) != 0;
         if (size_bytes == 0) return made;
         if (auto compact = check_strides(from); !compact) return std::move(compact).error();

@@ -235,8 +235,8 @@ inline result<output_file> output_file::create(std::string_view path, std::uint6
     const bool is_told = static_cast<bool>(detail::os::entry_of(source->handle(), entry));
     const auto there = detail::entry_of_path(to, false);
     if (is_told && there && there->is_same(entry)) return {};
-    auto copy = output_file::create(to, source->size_bytes(), true,
-                                    is_told ? entry.permissions & 0777u : default_file_permissions);
+    auto copy =
+        output_file::create(to, source->size_bytes(), true, is_told ? entry.permissions & 0777u : default_file_permissions);
     if (!copy) return std::move(copy).error();
     vector<std::byte> buffer;
     constexpr std::size_t piece = std::size_t{1} << 20;

@@ -73,18 +73,18 @@ enum class direction : std::uint8_t {
 
 /// A family as data, in the direction in which plans are made: from the stored form to the model's, or back.
 struct family_description {
-    std::string_view name;                            ///< unique among families
-    const layout_description* from;                   ///< of the experts
-    const layout_description* to;                     ///< of the experts
-    std::string_view from_module;                     ///< the last segments of a scope that is planned from
-    std::string_view to_module;                       ///< and of the scope that it becomes
-    rename_list renames;                              ///< of all other tensors
-    span<const std::string_view> model_types;     ///< of config.json
-    span<const module_description> extra_modules{};      ///< what the model stores otherwise beside the experts
-    span<const config_extent> config_extents{};   ///< what plans must be given as known_extents
-    span<const stored_form_description> forms{};  ///< how else tools store the experts; with_stored_form takes one
-    span<const std::string_view> passing{};       ///< experts modules with a tensor of such a name are left as they are
-    bool is_inverse = false;                          ///< `others` and `forms` are described the other way round
+    std::string_view name;                           ///< unique among families
+    const layout_description* from;                  ///< of the experts
+    const layout_description* to;                    ///< of the experts
+    std::string_view from_module;                    ///< the last segments of a scope that is planned from
+    std::string_view to_module;                      ///< and of the scope that it becomes
+    rename_list renames;                             ///< of all other tensors
+    span<const std::string_view> model_types;        ///< of config.json
+    span<const module_description> extra_modules{};  ///< what the model stores otherwise beside the experts
+    span<const config_extent> config_extents{};      ///< what plans must be given as known_extents
+    span<const stored_form_description> forms{};     ///< how else tools store the experts; with_stored_form takes one
+    span<const std::string_view> passing{};          ///< experts modules with a tensor of such a name are left as they are
+    bool is_inverse = false;                         ///< `others` and `forms` are described the other way round
 
     /// How many kinds of modules are planned: the experts and the others.
     [[nodiscard]] constexpr std::size_t module_count() const noexcept { return 1 + extra_modules.size(); }
@@ -159,8 +159,7 @@ struct stored_forms {
                       "safefuse: the two layouts of a family must place the same parts");
         static constexpr std::size_t count = sizeof...(Form);  ///< how many
         /// With an empty one behind the last: an array has at least one entry.
-        static constexpr stored_form_description list[count + 1] = {
-            Form::template description<Model>..., {}};
+        static constexpr stored_form_description list[count + 1] = {Form::template description<Model>..., {}};
         /// From the stored forms to the model's, as data.
         static constexpr span<const stored_form_description> descriptions{list, count};
     };

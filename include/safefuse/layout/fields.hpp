@@ -49,7 +49,7 @@ struct field_form {
     bool is_shared = false;               ///< what the parts of one tensor store along an axis that the field lacks must be equal
     bool is_transposed = false;           ///< a matrix is stored with its axes exchanged
     std::uint64_t block_size[max_part_axes]{};  ///< by axis of the part: elements for each stored entry
-    std::uint64_t entries = 0;               ///< not 0: an axis of the field's own, behind all others
+    std::uint64_t entries = 0;                  ///< not 0: an axis of the field's own, behind all others
 
     /// Equal in every member.
     friend constexpr bool operator==(const field_form&, const field_form&) noexcept = default;
@@ -60,7 +60,7 @@ struct field_form {
 struct field_description {
     std::string_view name;                ///< unique in a layout: weight_scale_inv
     field_role role = field_role::value;  ///< of all its forms
-    span<const field_form> forms;     ///< the likeliest first
+    span<const field_form> forms;         ///< the likeliest first
 };
 
 /// A form of a field, by its block_size along each axis of the part: block_of<1, 16> is one entry for 16 elements of a row.
@@ -169,9 +169,9 @@ using bias = field<"bias", field_role::addend, 1, 0>;
 /// One F32 factor per 128 x 128 block of FP8 codes, as DeepSeek-V3 stores it; one E8M0 byte per 32 codes (MXFP8).
 using weight_scale_inv = quantized_field<"weight_scale_inv", field_role::scale, block_of<128, 128>, block_of<1, 32>>;
 /// Factors of codes by row, by group of a row, by block, or one for all: FP8 and INT8 of compressed-tensors and ModelOpt, NVFP4, MXFP4.
-using weight_scale = quantized_field<"weight_scale", field_role::scale, block_of<1, whole_axis>, block_of<1, 16>,
-                                    block_of<1, 32>, block_of<128, 128>, block_of<1, 64>, block_of<1, 128>, block_of<1, 256>,
-                                    block_of<0, 0>, block_of<whole_axis, 0>, block_of<1, 0>>;
+using weight_scale = quantized_field<"weight_scale", field_role::scale, block_of<1, whole_axis>, block_of<1, 16>, block_of<1, 32>,
+                                     block_of<128, 128>, block_of<1, 64>, block_of<1, 128>, block_of<1, 256>, block_of<0, 0>,
+                                     block_of<whole_axis, 0>, block_of<1, 0>>;
 /// ModelOpt's second factor of NVFP4, one for all.
 using weight_scale_2 = quantized_field<"weight_scale_2", field_role::scale, block_of<0, 0>, block_of<whole_axis, 0>>;
 using input_scale = quantized_field<"input_scale", field_role::other, block_of<0, 0>, block_of<whole_axis, 0>>;
@@ -186,19 +186,18 @@ using weight_shape = quantized_field<"weight_shape", field_role::other, with_ent
 /// Zero points of groups, packed along the output axis or not at all.
 using weight_zero_point =
     quantized_field<"weight_zero_point", field_role::other, block_of<8, whole_axis>, block_of<8, 128>, block_of<8, 64>,
-                   block_of<8, 32>, block_of<1, whole_axis>, block_of<1, 128>, block_of<1, 64>, block_of<1, 32>>;
+                    block_of<8, 32>, block_of<1, whole_axis>, block_of<1, 128>, block_of<1, 64>, block_of<1, 32>>;
 /// GPTQ packs integers along the input axis, AWQ along the output axis; both store [in, out].
 using qweight =
     quantized_field<"qweight", field_role::value, transposed_form<block_of<1, 8>>, transposed_form<block_of<8, 1>>,
-                   transposed_form<block_of<1, 4>>, transposed_form<block_of<4, 1>>, transposed_form<block_of<1, 16>>>;
+                    transposed_form<block_of<1, 4>>, transposed_form<block_of<4, 1>>, transposed_form<block_of<1, 16>>>;
 using qzeros =
     quantized_field<"qzeros", field_role::other, transposed_form<block_of<4, whole_axis>>, transposed_form<block_of<4, 128>>,
-                   transposed_form<block_of<4, 64>>, transposed_form<block_of<4, 32>>,
-                   transposed_form<block_of<8, whole_axis>>, transposed_form<block_of<8, 128>>,
-                   transposed_form<block_of<8, 64>>, transposed_form<block_of<8, 32>>>;
+                    transposed_form<block_of<4, 64>>, transposed_form<block_of<4, 32>>, transposed_form<block_of<8, whole_axis>>,
+                    transposed_form<block_of<8, 128>>, transposed_form<block_of<8, 64>>, transposed_form<block_of<8, 32>>>;
 using scales =
     quantized_field<"scales", field_role::scale, transposed_form<block_of<1, whole_axis>>, transposed_form<block_of<1, 128>>,
-                   transposed_form<block_of<1, 64>>, transposed_form<block_of<1, 32>>, transposed_form<block_of<1, 256>>>;
+                    transposed_form<block_of<1, 64>>, transposed_form<block_of<1, 32>>, transposed_form<block_of<1, 256>>>;
 /// The group of each input; gate and up must agree.
 using g_idx = quantized_field<"g_idx", field_role::other, shared_form<block_of<0, 1>>>;
 using weight_g_idx = quantized_field<"weight_g_idx", field_role::other, shared_form<block_of<0, 1>>>;
@@ -217,14 +216,12 @@ using module_suffixes =
              suffix<scales, ".scales">, suffix<g_idx, ".g_idx">>;
 /// Fields as parameters in their own right, as transformers' fused experts name them (`gate_up_proj`, `gate_up_proj_bias`,
 /// `gate_up_proj_scale_inv`) and ModelOpt the rest of them (`gate_up_proj_weight_scale_2`).
-using parameter_suffixes =
-    suffixes<suffix<weight, "">, suffix<bias, "_bias">, suffix<weight_scale_inv, "_scale_inv">,
-             suffix<weight_scale, "_weight_scale">, suffix<weight_scale_2, "_weight_scale_2">,
-             suffix<input_scale, "_input_scale">, suffix<weight_packed, "_weight_packed">,
-             suffix<weight_global_scale, "_weight_global_scale">, suffix<input_global_scale, "_input_global_scale">,
-             suffix<weight_shape, "_weight_shape">, suffix<weight_zero_point, "_weight_zero_point">,
-             suffix<weight_g_idx, "_weight_g_idx">, suffix<qweight, "_qweight">, suffix<qzeros, "_qzeros">,
-             suffix<scales, "_scales">, suffix<g_idx, "_g_idx">>;
+using parameter_suffixes = suffixes<
+    suffix<weight, "">, suffix<bias, "_bias">, suffix<weight_scale_inv, "_scale_inv">, suffix<weight_scale, "_weight_scale">,
+    suffix<weight_scale_2, "_weight_scale_2">, suffix<input_scale, "_input_scale">, suffix<weight_packed, "_weight_packed">,
+    suffix<weight_global_scale, "_weight_global_scale">, suffix<input_global_scale, "_input_global_scale">,
+    suffix<weight_shape, "_weight_shape">, suffix<weight_zero_point, "_weight_zero_point">, suffix<weight_g_idx, "_weight_g_idx">,
+    suffix<qweight, "_qweight">, suffix<qzeros, "_qzeros">, suffix<scales, "_scales">, suffix<g_idx, "_g_idx">>;
 
 }  // namespace SAFEFUSE_ABI
 }  // namespace safefuse

@@ -125,9 +125,7 @@ struct transpose {
     static constexpr std::size_t axis_count = Term::axis_count;
     static constexpr bool is_stacked = Term::is_stacked;
     using parts = typename Term::parts;
-    [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept {
-        return map_transpose(A, B, Term::place(x));
-    }
+    [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept { return map_transpose(A, B, Term::place(x)); }
     /// @}
 };
 
@@ -148,7 +146,7 @@ struct flatten {
 
 /// A stored tensor of a layout, as data.
 struct tensor_description {
-    std::string_view name;                             ///< without the field's suffix; may hold {i}
+    std::string_view name;                          ///< without the field's suffix; may hold {i}
     mapping (*place)(const layout_args&) noexcept;  ///< the term's
 
     /// Whether there is one such tensor for each expert.
@@ -158,7 +156,7 @@ struct tensor_description {
 /// A layout as data: what plans are made of.
 struct layout_description {
     span<const tensor_description> tensors;  ///< in the order of the layout
-    span<const field_suffix> fields;        ///< that tensors of the layout may have
+    span<const field_suffix> fields;         ///< that tensors of the layout may have
 };
 
 /// A stored tensor: its name under the scope, and the term that it holds. A tensor for each expert has {i} in its name; one
@@ -214,7 +212,8 @@ concept layout_type = requires {
             bool found = false;
             for (const tensor_description& other : from.tensors) {
                 const mapping given = other.place({});
-                for (std::size_t g = 0; g < given.part_count; ++g) found = found || detail::is_same_part(wanted.parts[w], given.parts[g]);
+                for (std::size_t g = 0; g < given.part_count; ++g)
+                    found = found || detail::is_same_part(wanted.parts[w], given.parts[g]);
             }
             if (!found) return false;
         }

@@ -17,8 +17,8 @@ inline namespace SAFEFUSE_ABI {
 
 inline constexpr std::size_t max_stored_axes = 6;   ///< axes of a stored tensor while terms are applied
 inline constexpr std::size_t max_mapped_parts = 8;  ///< parts in one stored tensor
-inline constexpr std::size_t max_modes = 8;        ///< modes of the index of one part
-inline constexpr std::size_t max_dims = 8;       ///< named extents of a layout, the number of experts among them
+inline constexpr std::size_t max_modes = 8;         ///< modes of the index of one part
+inline constexpr std::size_t max_dims = 8;          ///< named extents of a layout, the number of experts among them
 
 /// Why a mapping cannot be.
 enum class mapping_error : std::uint8_t { none, splits_block, unequal_extents, uneven_groups, too_complex, overflow };
@@ -39,11 +39,11 @@ struct mode {
 struct part_mapping {
     std::string_view part;     ///< its name
     std::string_view experts;  ///< the extent that counts the experts that have the part; empty: it is no expert's
-    std::string_view after;   ///< the extent that counts the experts before these; empty: these come first
+    std::string_view after;    ///< the extent that counts the experts before these; empty: these come first
     std::string_view extents[max_part_axes]{};  ///< names of the part's extents
     std::uint8_t part_axes = 0;                 ///< how many axes it has
-    std::uint8_t mode_count = 0;               ///< how many of `modes` there are
-    mode modes[max_modes]{};           ///< the digits of all its indices
+    std::uint8_t mode_count = 0;                ///< how many of `modes` there are
+    mode modes[max_modes]{};                    ///< the digits of all its indices
     std::uint64_t first[max_stored_axes]{};     ///< entry of each axis where the part begins
 };
 
@@ -53,26 +53,26 @@ struct stored_axis {
     bool present = true;            ///< an absent axis has extent 1 and does not show in the shape
     bool whole = true;              ///< its extent holds no incomplete block_size
     bool is_shared = false;         ///< parts that are put together along it must be equal and are stored once
-    std::uint64_t block_size = 1;      ///< elements that one entry stands for
+    std::uint64_t block_size = 1;   ///< elements that one entry stands for
     std::uint64_t coefficient = 1;  ///< extent * block_size = coefficient * product of the dims, rounded up; 0: not of that form
-    std::uint8_t dims = 0;       ///< set of dims, one bit each
+    std::uint8_t dims = 0;          ///< set of dims, one bit each
 };
 
 /// What a term over parts means: the axes of a stored tensor, and where in it each part lies.
 struct mapping {
     mapping_error error = mapping_error::none;  ///< not none: the rest means nothing
-    std::uint8_t axis_count = 0;                    ///< how many of `axes` there are
-    std::uint8_t part_count = 0;                    ///< how many of `parts` there are
-    stored_axis axes[max_stored_axes]{};            ///< outermost first
-    part_mapping parts[max_mapped_parts]{};       ///< in the order in which the term mentions them
+    std::uint8_t axis_count = 0;                ///< how many of `axes` there are
+    std::uint8_t part_count = 0;                ///< how many of `parts` there are
+    stored_axis axes[max_stored_axes]{};        ///< outermost first
+    part_mapping parts[max_mapped_parts]{};     ///< in the order in which the term mentions them
 };
 
 /// The extents a layout is evaluated for, and the form of the field that it is evaluated for. E, the number of experts, is dim
 /// 0; the others are named by the parts.
 struct layout_args {
-    std::uint8_t dim_count = 1;                               ///< how many extents have names
-    std::string_view names[max_dims]{"E"};                    ///< by dim
-    std::uint64_t values[max_dims]{};                         ///< by dim
+    std::uint8_t dim_count = 1;                                  ///< how many extents have names
+    std::string_view names[max_dims]{"E"};                       ///< by dim
+    std::uint64_t values[max_dims]{};                            ///< by dim
     const field_form* field = weight::description.forms.data();  ///< never null
 
     /// The number of a dim, which is added where it is not known; max_dims when there are too many.
@@ -93,7 +93,7 @@ struct layout_args {
 
 /// Which experts have a part: the names of the extents that count them and those before them.
 struct expert_group {
-    std::string_view count;   ///< of the experts that have the part; empty: it is no expert's
+    std::string_view count;  ///< of the experts that have the part; empty: it is no expert's
     std::string_view after;  ///< of the experts that are numbered before them; empty: none are
 };
 

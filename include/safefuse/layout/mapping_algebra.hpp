@@ -23,7 +23,7 @@ inline namespace SAFEFUSE_ABI {
 /// A part on its own: its axes in order. An entry of axis a stands for granule_a elements.
 ///   @post  entry_a(i) = i_a / granule_a
 [[nodiscard]] constexpr mapping map_part(std::string_view part, expert_group group, span<const std::string_view> extents,
-                                             const layout_args& x) noexcept {
+                                         const layout_args& x) noexcept {
     mapping out;
     out.axis_count = static_cast<std::uint8_t>(extents.size());
     out.part_count = 1;
@@ -131,8 +131,7 @@ inline namespace SAFEFUSE_ABI {
 /// lacks, each operand has one entry; where the field is shared, they are one and the same.
 ///   @post  entry_axis(operand k, i) = x / group * (group * n) + k * group + x % group
 ///          with x = entry_axis(i) in operand k, n operands, and group in stored entries
-[[nodiscard]] constexpr mapping map_interleave(std::size_t axis, std::uint64_t group,
-                                                   span<const mapping> operands) noexcept {
+[[nodiscard]] constexpr mapping map_interleave(std::size_t axis, std::uint64_t group, span<const mapping> operands) noexcept {
     mapping out = operands[0];
     if (axis >= out.axis_count || group == 0) {
         out.error = mapping_error::unequal_extents;
@@ -148,8 +147,7 @@ inline namespace SAFEFUSE_ABI {
     const std::uint64_t turns = operands.size();
     std::uint64_t round = 0;
     if (out.error == mapping_error::none &&
-        (!detail::checked_mul(group, turns, round) ||
-         !detail::checked_mul(turned.extent, turns, turned.extent)))
+        (!detail::checked_mul(group, turns, round) || !detail::checked_mul(turned.extent, turns, turned.extent)))
         out.error = mapping_error::overflow;
     if (out.error != mapping_error::none) return out;
     turned.coefficient *= turns;

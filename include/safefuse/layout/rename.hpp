@@ -83,9 +83,7 @@ public:
         : first_{first}, count_{count}, inverse_{inverse} {}
 
     /// The list the other way round.
-    [[nodiscard]] constexpr rename_list reversed() const noexcept {
-        return {first_, count_, !inverse_};
-    }
+    [[nodiscard]] constexpr rename_list reversed() const noexcept { return {first_, count_, !inverse_}; }
 
     /// @{
     /// For range-based loops.

@@ -18,10 +18,10 @@ inline namespace SAFEFUSE_ABI {
 namespace engines {
 
 // The standard layouts and parts, by their short names.
-using layouts::gate;
-using layouts::up;
 using layouts::down;
 using layouts::flat_experts;
+using layouts::gate;
+using layouts::up;
 
 /// vLLM: w13_weight [E, 2I, H], gate's rows first, and w2_weight [E, H, I]; w13_bias, w13_weight_scale_inv likewise.
 ///   source  vllm-project/vllm, vllm/model_executor/layers: fused_moe/unquantized_fused_moe_method.py @ 017b8f2 (names, shapes),

@@ -27,7 +27,8 @@ using per_expert_ungated = layout<module_suffixes, tensor<"{i}.up_proj", up>, te
 
 /// What transformers 5 holds: gate_up_proj [E, 2I, H], gate's rows first, and down_proj [E, H, I].
 ///   source  transformers 5.24.0 conversion_mapping.py "qwen2_moe"; tests/rewrite.test.cpp compares with what it loaded
-using gate_up_fused = layout<parameter_suffixes, tensor<"gate_up_proj", stack<concat<0, gate, up>>>, tensor<"down_proj", stack<down>>>;
+using gate_up_fused =
+    layout<parameter_suffixes, tensor<"gate_up_proj", stack<concat<0, gate, up>>>, tensor<"down_proj", stack<down>>>;
 
 /// The same for experts without a gate: up_proj [E, I, H] and down_proj [E, H, I].
 using ungated_fused = layout<parameter_suffixes, tensor<"up_proj", stack<up>>, tensor<"down_proj", stack<down>>>;
@@ -37,7 +38,8 @@ using flat_experts = layout<suffixes<suffix<weight, "">>, tensor<"w1", flatten<0
                             tensor<"v1", flatten<0, stack<up>>>, tensor<"w2", flatten<0, stack<transpose<0, 1, down>>>>>;
 
 /// Granite's names for matrices that are fused on disk already.
-using linear_pair = layout<module_suffixes, tensor<"input_linear", stack<concat<0, gate, up>>>, tensor<"output_linear", stack<down>>>;
+using linear_pair =
+    layout<module_suffixes, tensor<"input_linear", stack<concat<0, gate, up>>>, tensor<"output_linear", stack<down>>>;
 
 }  // namespace layouts
 }  // namespace SAFEFUSE_ABI

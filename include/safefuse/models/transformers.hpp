@@ -16,16 +16,16 @@ inline namespace SAFEFUSE_ABI {
 namespace families {
 
 // The standard layouts and parts, by their short names.
-using layouts::gate;
-using layouts::up;
 using layouts::down;
-using layouts::per_expert;
-using layouts::per_expert_w123;
-using layouts::per_expert_ungated;
-using layouts::gate_up_fused;
-using layouts::ungated_fused;
 using layouts::flat_experts;
+using layouts::gate;
+using layouts::gate_up_fused;
 using layouts::linear_pair;
+using layouts::per_expert;
+using layouts::per_expert_ungated;
+using layouts::per_expert_w123;
+using layouts::ungated_fused;
+using layouts::up;
 
 /// What quantisers (llm-compressor, ModelOpt, axolotl) make of experts whose hub form is another: a module for each matrix of each
 /// expert, named as most models name them.
@@ -47,8 +47,8 @@ using gate_up_transposed = layout<parameter_suffixes, tensor<"gate_up_proj", sta
                                   tensor<"down_proj", stack<transpose<0, 1, down>>>>;
 
 /// fc1 [E, H, 2I], gate's columns first, and fc2 [E, I, H].
-using aria_experts =
-    layout<module_suffixes, tensor<"fc1", stack<transpose<0, 1, concat<0, gate, up>>>>, tensor<"fc2", stack<transpose<0, 1, down>>>>;
+using aria_experts = layout<module_suffixes, tensor<"fc1", stack<transpose<0, 1, concat<0, gate, up>>>>,
+                            tensor<"fc2", stack<transpose<0, 1, down>>>>;
 
 /// Rhymes AI's Aria: stored fused and transposed, under other names.
 struct aria : family<aria_experts, gate_up_transposed> {
@@ -126,10 +126,8 @@ struct deepseek_ocr2 : family<per_expert, gate_up_fused> {
     using modules = safefuse::modules<"mlp.experts">;
     static constexpr rename_description renames[] = {
         rename("^model.sam_model.blocks", "model.vision_tower.sam_encoder.layers"),
-        rename("^model.vision_tower.sam_encoder.layers.{i}.norm1",
-               "model.vision_tower.sam_encoder.layers.{i}.layer_norm1"),
-        rename("^model.vision_tower.sam_encoder.layers.{i}.norm2",
-               "model.vision_tower.sam_encoder.layers.{i}.layer_norm2"),
+        rename("^model.vision_tower.sam_encoder.layers.{i}.norm1", "model.vision_tower.sam_encoder.layers.{i}.layer_norm1"),
+        rename("^model.vision_tower.sam_encoder.layers.{i}.norm2", "model.vision_tower.sam_encoder.layers.{i}.layer_norm2"),
         rename("^model.sam_model.patch_embed.proj", "model.vision_tower.sam_encoder.patch_embed.projection"),
         rename("^model.sam_model.pos_embed", "model.vision_tower.sam_encoder.pos_embed"),
         rename("^model.sam_model.neck.0", "model.vision_tower.sam_encoder.neck.conv1"),
@@ -160,11 +158,11 @@ struct deepseek_v4 : family<deepseek_v4_experts, gate_up_fused> {
     using modules = safefuse::modules<"ffn.experts", "mlp.experts">;
     static constexpr rename_description renames[] = {
         rename("^layers", "model.layers"), rename("^embed", "model.embed_tokens"), rename("^norm", "model.norm"),
-        optional_rename("^head", "lm_head"), rename("^hc_head_fn", "model.hc_head.hc_fn"), rename("^hc_head_base", "model.hc_head.hc_base"),
-        rename("^hc_head_scale", "model.hc_head.hc_scale"), rename("hc_attn_fn", "attn_hc.fn"),
-        rename("hc_attn_base", "attn_hc.base"), rename("hc_attn_scale", "attn_hc.scale"), rename("hc_ffn_fn", "ffn_hc.fn"),
-        rename("hc_ffn_base", "ffn_hc.base"), rename("hc_ffn_scale", "ffn_hc.scale"), rename("attn_norm", "input_layernorm"),
-        rename("ffn_norm", "post_attention_layernorm"), rename("ffn", "mlp"),
+        optional_rename("^head", "lm_head"), rename("^hc_head_fn", "model.hc_head.hc_fn"),
+        rename("^hc_head_base", "model.hc_head.hc_base"), rename("^hc_head_scale", "model.hc_head.hc_scale"),
+        rename("hc_attn_fn", "attn_hc.fn"), rename("hc_attn_base", "attn_hc.base"), rename("hc_attn_scale", "attn_hc.scale"),
+        rename("hc_ffn_fn", "ffn_hc.fn"), rename("hc_ffn_base", "ffn_hc.base"), rename("hc_ffn_scale", "ffn_hc.scale"),
+        rename("attn_norm", "input_layernorm"), rename("ffn_norm", "post_attention_layernorm"), rename("ffn", "mlp"),
         rename("mlp.gate.bias", "mlp.gate.e_score_correction_bias"),
         rename("mlp.shared_experts.w1", "mlp.shared_experts.gate_proj"),
         rename("mlp.shared_experts.w2", "mlp.shared_experts.down_proj"),
@@ -179,10 +177,14 @@ struct deepseek_v4 : family<deepseek_v4_experts, gate_up_fused> {
         rename("compressor.norm", "compressor.kv_norm"), rename("compressor.indexer.norm", "compressor.indexer.kv_norm"),
         alias("self_attn.norm", "self_attn.kv_norm"),
         // the scales of FP8 codes
-        optional_rename("q_a_proj.scale", "q_a_proj.weight_scale_inv"), optional_rename("q_b_proj.scale", "q_b_proj.weight_scale_inv"),
-        optional_rename("kv_proj.scale", "kv_proj.weight_scale_inv"), optional_rename("o_a_proj.scale", "o_a_proj.weight_scale_inv"),
-        optional_rename("o_b_proj.scale", "o_b_proj.weight_scale_inv"), optional_rename("gate_proj.scale", "gate_proj.weight_scale_inv"),
-        optional_rename("up_proj.scale", "up_proj.weight_scale_inv"), optional_rename("down_proj.scale", "down_proj.weight_scale_inv")};
+        optional_rename("q_a_proj.scale", "q_a_proj.weight_scale_inv"),
+        optional_rename("q_b_proj.scale", "q_b_proj.weight_scale_inv"),
+        optional_rename("kv_proj.scale", "kv_proj.weight_scale_inv"),
+        optional_rename("o_a_proj.scale", "o_a_proj.weight_scale_inv"),
+        optional_rename("o_b_proj.scale", "o_b_proj.weight_scale_inv"),
+        optional_rename("gate_proj.scale", "gate_proj.weight_scale_inv"),
+        optional_rename("up_proj.scale", "up_proj.weight_scale_inv"),
+        optional_rename("down_proj.scale", "down_proj.weight_scale_inv")};
     static constexpr std::string_view model_types[] = {"deepseek_v4"};
 };
 
@@ -191,8 +193,8 @@ using vision_experts = expert_range<"V">;
 using vision_gate = part_of<vision_experts, "gate", "I", "H">;
 using vision_up = part_of<vision_experts, "up", "I", "H">;
 using vision_down = part_of<vision_experts, "down", "H", "I">;
-using vision_per_expert = layout<module_suffixes, tensor<"{i}.fc1", vision_gate>, tensor<"{i}.fc3", vision_up>,
-                                 tensor<"{i}.fc2", vision_down>>;
+using vision_per_expert =
+    layout<module_suffixes, tensor<"{i}.fc1", vision_gate>, tensor<"{i}.fc3", vision_up>, tensor<"{i}.fc2", vision_down>>;
 using vision_fused = layout<parameter_suffixes, tensor<"gate_up_proj", stack<concat<0, vision_gate, vision_up>>>,
                             tensor<"down_proj", stack<vision_down>>>;
 
@@ -200,9 +202,9 @@ using vision_fused = layout<parameter_suffixes, tensor<"gate_up_proj", stack<con
 struct dots3_note : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "dots3_note";
     using modules = safefuse::modules<"layers.{i}.mlp.experts", "language_model.layers.{i}.mlp.experts">;
-    using extra_modules = extra_module_list<extra_module<
-        safefuse::modules<"vision_encoder.blocks.{i}.mlp.experts", "model.vision_tower.blocks.{i}.mlp.experts">,
-        vision_per_expert, vision_fused>>;
+    using extra_modules = extra_module_list<
+        extra_module<safefuse::modules<"vision_encoder.blocks.{i}.mlp.experts", "model.vision_tower.blocks.{i}.mlp.experts">,
+                     vision_per_expert, vision_fused>>;
     static constexpr rename_description renames[] = {
         rename("^model.embed_tokens", "model.language_model.embed_tokens"),
         rename("^model.layers", "model.language_model.layers"),
@@ -218,8 +220,7 @@ struct dots3_note : family<per_expert, gate_up_fused> {
         rename("^audio_encoder.dots_encoder.speech_encoder.layers", "model.audio_tower.layers"),
         rename("^model.audio_tower.layers.{i}.self_attn.out_proj", "model.audio_tower.layers.{i}.self_attn.o_proj"),
         rename("^model.audio_tower.layers.{i}.self_attn_layer_norm", "model.audio_tower.layers.{i}.input_layernorm"),
-        rename("^model.audio_tower.layers.{i}.final_layer_norm",
-               "model.audio_tower.layers.{i}.post_attention_layernorm"),
+        rename("^model.audio_tower.layers.{i}.final_layer_norm", "model.audio_tower.layers.{i}.post_attention_layernorm"),
         rename("^model.audio_tower.layers.{i}.fc1", "model.audio_tower.layers.{i}.mlp.gate_up_proj"),
         rename("^model.audio_tower.layers.{i}.fc2", "model.audio_tower.layers.{i}.mlp.down_proj"),
         rename("^vision_encoder", "model.vision_tower"),
@@ -231,8 +232,7 @@ struct dots3_note : family<per_expert, gate_up_fused> {
         optional_rename("^model.vision_tower.blocks.{i}.mlp.fc2", "model.vision_tower.blocks.{i}.mlp.down_proj"),
         optional_rename("^model.vision_tower.blocks.{i}.mlp.fc3", "model.vision_tower.blocks.{i}.mlp.up_proj"),
         rename("^model.vision_tower.blocks.{i}.mlp.gate_weight", "model.vision_tower.blocks.{i}.mlp.gate.weight"),
-        rename("^model.vision_tower.blocks.{i}.mlp.router_bias",
-               "model.vision_tower.blocks.{i}.mlp.e_score_correction_bias")};
+        rename("^model.vision_tower.blocks.{i}.mlp.router_bias", "model.vision_tower.blocks.{i}.mlp.e_score_correction_bias")};
     static constexpr std::string_view model_types[] = {"dots3_note"};
 };
 
@@ -276,9 +276,10 @@ using ernie_vl_biases_apart =
 struct ernie4_5_vl_moe : family<ernie_vl_per_expert, ernie_vl_fused> {
     static constexpr std::string_view name = "ernie4_5_vl_moe";
     using modules = safefuse::modules<"mlp">;
-    using extra_modules = extra_module_list<extra_module<safefuse::modules<"mlp">, ernie_vl_text_gate, ernie_vl_text_gate_turned>,
-                                 extra_module<safefuse::modules<"mlp">, ernie_vl_vision_gate, ernie_vl_vision_gate_turned>,
-                                 extra_module<safefuse::modules<"mlp">, ernie_vl_biases, ernie_vl_biases_apart>>;
+    using extra_modules =
+        extra_module_list<extra_module<safefuse::modules<"mlp">, ernie_vl_text_gate, ernie_vl_text_gate_turned>,
+                          extra_module<safefuse::modules<"mlp">, ernie_vl_vision_gate, ernie_vl_vision_gate_turned>,
+                          extra_module<safefuse::modules<"mlp">, ernie_vl_biases, ernie_vl_biases_apart>>;
     static constexpr rename_description renames[] = {
         rename("^model.vision_model", "model.vision_tower"),
         alias("^vision_model", "model.vision_tower"),
@@ -322,7 +323,8 @@ struct gemma4 : family<gate_up_fused, gate_up_fused> {
 struct glm5_next : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "glm5_next";
     using modules = safefuse::modules<"mlp.experts">;
-    using extra_modules = extra_module_list<extra_module<safefuse::modules<"self_attn">, convolutions_apart, convolutions_joined>>;
+    using extra_modules =
+        extra_module_list<extra_module<safefuse::modules<"self_attn">, convolutions_apart, convolutions_joined>>;
     static constexpr rename_description renames[] = {rename("self_attn.f_a_proj", "self_attn.forget_gate.f_a_proj"),
                                                      rename("self_attn.f_b_proj", "self_attn.forget_gate.f_b_proj"),
                                                      rename("self_attn.dt_bias", "self_attn.forget_gate.dt_bias"),
@@ -499,8 +501,9 @@ using inkling_dense = layout<module_suffixes, tensor<"w13_dn", interleave<0, 1, 
 struct inkling_mm_model : family<inkling_experts, gate_up_fused> {
     static constexpr std::string_view name = "inkling_mm_model";
     using modules = safefuse::modules<"mlp.experts">;
-    using extra_modules = extra_module_list<extra_module<safefuse::modules<"mlp.shared_experts">, inkling_shared, inkling_shared_apart>,
-                                 extra_module<safefuse::modules<"mlp">, inkling_dense, mlp_apart>>;
+    using extra_modules =
+        extra_module_list<extra_module<safefuse::modules<"mlp.shared_experts">, inkling_shared, inkling_shared_apart>,
+                          extra_module<safefuse::modules<"mlp">, inkling_dense, mlp_apart>>;
     static constexpr rename_description renames[] = {
         rename("^model.llm.layers", "model.language_model.layers"),
         rename("^model.llm.embed", "model.language_model.embed_tokens"),
@@ -659,7 +662,7 @@ struct inkling2_loop : family<inkling2_experts, gate_up_fused> {
     static constexpr std::string_view name = "inkling2_loop";
     using modules = safefuse::modules<"mlp.experts">;
     using extra_modules = extra_module_list<extra_module<safefuse::modules<"model.llm", "model.language_model.message_input">,
-                                              loop_queries_apart, loop_queries_joined>>;
+                                                         loop_queries_apart, loop_queries_joined>>;
     static constexpr auto renames =
         joined_renames(inkling2_root_renames, inkling2_text_renames, inkling2_vision_renames, inkling2_loop_renames);
     static constexpr span<const std::string_view> passing{inkling2_loop_passing};
@@ -719,8 +722,9 @@ using kimi_vision_apart = layout<rope_fields, tensor<"{i}.attn.q_proj", rope_in_
 struct kimi_k25 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "kimi_k25";
     using modules = safefuse::modules<"mlp.experts">;
-    using extra_modules = extra_module_list<extra_module<safefuse::modules<"vision_tower.encoder.blocks", "model.vision_tower.layers">,
-                                              kimi_vision_joined, kimi_vision_apart>>;
+    using extra_modules =
+        extra_module_list<extra_module<safefuse::modules<"vision_tower.encoder.blocks", "model.vision_tower.layers">,
+                                       kimi_vision_joined, kimi_vision_apart>>;
     using config_extents = extents_in_config<extent_in_config<"N", "vision_config.num_attention_heads">>;
     static constexpr rename_description renames[] = {
         optional_rename("^language_model.lm_head", "lm_head"),
@@ -743,7 +747,8 @@ struct kimi_linear : family<per_expert_w123, gate_up_fused> {
     static constexpr std::string_view name = "kimi_linear";
     using modules = safefuse::modules<"block_sparse_moe.experts", "mlp.experts">;
     using forms = one_by_one<safefuse::modules<"mlp.experts">>;
-    using extra_modules = extra_module_list<extra_module<safefuse::modules<"self_attn">, convolutions_apart, convolutions_joined>>;
+    using extra_modules =
+        extra_module_list<extra_module<safefuse::modules<"self_attn">, convolutions_apart, convolutions_joined>>;
     static constexpr rename_description renames[] = {rename("self_attn.f_a_proj", "self_attn.forget_gate.f_a_proj"),
                                                      rename("self_attn.f_b_proj", "self_attn.forget_gate.f_b_proj"),
                                                      rename("self_attn.dt_bias", "self_attn.forget_gate.dt_bias"),
@@ -823,8 +828,8 @@ using longcat_gate = part_of<expert_range<"T">, "gate", "I", "H">;
 using longcat_up = part_of<expert_range<"T">, "up", "I", "H">;
 using longcat_per_expert = layout<module_suffixes, tensor<"{i}.gate_proj", longcat_gate>, tensor<"{i}.up_proj", longcat_up>,
                                   tensor<"{i}.down_proj", down>>;
-using longcat_fused =
-    layout<parameter_suffixes, tensor<"gate_up_proj", stack<concat<0, longcat_gate, longcat_up>>>, tensor<"down_proj", stack<down>>>;
+using longcat_fused = layout<parameter_suffixes, tensor<"gate_up_proj", stack<concat<0, longcat_gate, longcat_up>>>,
+                             tensor<"down_proj", stack<down>>>;
 
 /// Meituan's LongCat-Flash: experts that compute nothing have no down matrix.
 struct longcat_flash : family<longcat_per_expert, longcat_fused> {
@@ -892,8 +897,7 @@ struct mistral_large4 : family<per_expert_w123, gate_up_fused> {
         rename("^model.language_model.layers.{i}.self_attn.wq", "model.language_model.layers.{i}.self_attn.q_proj"),
         rename("^model.language_model.layers.{i}.self_attn.wkv_a_with_mqa",
                "model.language_model.layers.{i}.self_attn.kv_a_proj_with_mqa"),
-        rename("^model.language_model.layers.{i}.self_attn.wkv_b",
-               "model.language_model.layers.{i}.self_attn.kv_b_proj"),
+        rename("^model.language_model.layers.{i}.self_attn.wkv_b", "model.language_model.layers.{i}.self_attn.kv_b_proj"),
         rename("^model.language_model.layers.{i}.self_attn.kv_a_norm",
                "model.language_model.layers.{i}.self_attn.kv_a_layernorm"),
         rename("ssmax_scaling.s", "softmax_scaling.scale"),
@@ -930,7 +934,8 @@ struct mixtral : family<per_expert_w123, gate_up_fused> {
                                            shared_experts::none>>;
     static constexpr rename_description renames[] = {
         rename("block_sparse_moe.gate", "mlp.gate"),
-        optional_rename("block_sparse_moe.e_score_correction_bias", "mlp.e_score_correction_bias"), alias("block_sparse_moe", "mlp")};
+        optional_rename("block_sparse_moe.e_score_correction_bias", "mlp.e_score_correction_bias"),
+        alias("block_sparse_moe", "mlp")};
     static constexpr std::string_view model_types[] = {"mixtral", "minimax", "minimax_m2"};
 };
 
@@ -968,7 +973,8 @@ struct nemotron_h_omni : family<per_expert_ungated, ungated_fused> {
         optional_rename("^sound_projection.norm", "embed_audio.layer_norm"),
         optional_rename("^sound_projection.linear1", "embed_audio.linear_1"),
         optional_rename("^sound_projection.linear2", "embed_audio.linear_2"),
-        optional_rename("^vision_model.radio_model.model.patch_generator.video_embedder", "vision_model.embeddings.video_patch_projection"),
+        optional_rename("^vision_model.radio_model.model.patch_generator.video_embedder",
+                        "vision_model.embeddings.video_patch_projection"),
         rename("^vision_model.radio_model.model.patch_generator.embedder", "vision_model.embeddings.patch_projection"),
         rename("^vision_model.radio_model.model.patch_generator.pos_embed", "vision_model.embeddings.position_embedding"),
         rename("^vision_model.radio_model.model.patch_generator.cls_token.token", "vision_model.embeddings.cls_register_token"),
@@ -1124,7 +1130,8 @@ using sarvam_apart = layout<rope_fields, tensor<"q_proj", flatten<0, sarvam_q>>,
 struct sarvam_moe : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "sarvam_moe";
     using modules = safefuse::modules<"mlp.experts">;
-    using extra_modules = extra_module_list<extra_module<safefuse::modules<"attention", "self_attn">, sarvam_joined, sarvam_apart>>;
+    using extra_modules =
+        extra_module_list<extra_module<safefuse::modules<"attention", "self_attn">, sarvam_joined, sarvam_apart>>;
     using config_extents = extents_in_config<extent_in_config<"N", "num_attention_heads">,
                                              extent_in_config<"K", "num_key_value_heads">, extent_in_config<"P", "head_dim">>;
     static constexpr rename_description renames[] = {rename("^model.word_embeddings", "model.embed_tokens"),
@@ -1151,7 +1158,7 @@ struct step3p7 : family<step3p7_experts, gate_up_fused> {
     using modules = safefuse::modules<"moe", "mlp.experts">;
     using extra_modules =
         extra_module_list<extra_module<safefuse::modules<"vision_model.transformer.resblocks", "model.vision_model.layers">,
-                                   step3p7_vision_joined, step3p7_vision_apart>>;
+                                       step3p7_vision_joined, step3p7_vision_apart>>;
     using config_extents = extents_in_config<extent_in_config<"N", "vision_config.num_attention_heads">>;
     static constexpr rename_description renames[] = {
         rename("^vision_model", "model.vision_model"),
@@ -1184,14 +1191,12 @@ struct unlimited_ocr : family<per_expert, gate_up_fused> {
     using modules = safefuse::modules<"mlp.experts">;
     using extra_modules =
         extra_module_list<extra_module<safefuse::modules<"model.vision_model.transformer.layers.{i}.self_attn",
-                                                     "model.vision_tower.vision_encoder.encoder.layers.{i}.self_attn">,
-                                   attention_joined<"qkv_proj">, attention_apart>>;
+                                                         "model.vision_tower.vision_encoder.encoder.layers.{i}.self_attn">,
+                                       attention_joined<"qkv_proj">, attention_apart>>;
     static constexpr rename_description renames[] = {
         rename("^model.sam_model.blocks", "model.vision_tower.sam_encoder.layers"),
-        rename("^model.vision_tower.sam_encoder.layers.{i}.norm1",
-               "model.vision_tower.sam_encoder.layers.{i}.layer_norm1"),
-        rename("^model.vision_tower.sam_encoder.layers.{i}.norm2",
-               "model.vision_tower.sam_encoder.layers.{i}.layer_norm2"),
+        rename("^model.vision_tower.sam_encoder.layers.{i}.norm1", "model.vision_tower.sam_encoder.layers.{i}.layer_norm1"),
+        rename("^model.vision_tower.sam_encoder.layers.{i}.norm2", "model.vision_tower.sam_encoder.layers.{i}.layer_norm2"),
         rename("^model.sam_model.patch_embed.proj", "model.vision_tower.sam_encoder.patch_embed.projection"),
         rename("^model.sam_model.pos_embed", "model.vision_tower.sam_encoder.pos_embed"),
         rename("^model.sam_model.neck.0", "model.vision_tower.sam_encoder.neck.conv1"),

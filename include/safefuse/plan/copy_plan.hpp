@@ -155,11 +155,9 @@ public:
 
 private:
     friend struct detail::plan_access;
-    copy_plan(tensor_set_ref set, scope_state form, std::uint64_t expert_count,
-              std::size_t scope_size, vector<char>&& arena,
-              vector<std::uint64_t>&& extents, vector<plan_output>&& outputs,
-              vector<copy_block>&& blocks, vector<copy_block>&& equal_blocks,
-              vector<std::uint32_t>&& tensors, text&& kept_for = {}) noexcept
+    copy_plan(tensor_set_ref set, scope_state form, std::uint64_t expert_count, std::size_t scope_size, vector<char>&& arena,
+              vector<std::uint64_t>&& extents, vector<plan_output>&& outputs, vector<copy_block>&& blocks,
+              vector<copy_block>&& equal_blocks, vector<std::uint32_t>&& tensors, text&& kept_for = {}) noexcept
         : set_{set},
           form_{form},
           expert_count_{expert_count},

@@ -29,7 +29,7 @@ struct plan_options {
     /// Only the entries [first, end) of the extent of that name ("I", say): one rank of a
     /// tensor-parallel group. Empty: all.
     std::string_view sliced_extent{};
-    std::uint64_t slice_first = 0;        ///< first entry that is kept
+    std::uint64_t slice_first = 0;      ///< first entry that is kept
     std::uint64_t slice_end = unknown;  ///< one behind the last; unknown: to the end
     /// With more than one rank, the range is rank `slice_rank` of as many equal ones instead, and
     /// `sliced_extent` may name several extents, with a space between them.

@@ -24,11 +24,11 @@ inline namespace SAFEFUSE_ABI {
 
 /// One experts module of a tensor set, or another module that its family stores otherwise.
 struct experts_scope {
-    std::string_view name;                  ///< its prefix in the set
-    std::string_view destination_name;      ///< its prefix after the family's renames
-    scope_state form;                      ///< what is stored there
+    std::string_view name;              ///< its prefix in the set
+    std::string_view destination_name;  ///< its prefix after the family's renames
+    scope_state form;                   ///< what is stored there
     span<const std::uint32_t> tensors;  ///< what lies under it and looks like experts, as numbers in the set
-    std::uint32_t module = 0;               ///< which of the family's it is; 0: experts
+    std::uint32_t module = 0;           ///< which of the family's it is; 0: experts
 };
 
 /// The modules of a tensor set that fit one family: those with experts, then the others, each kind in the order in which the set
@@ -82,12 +82,11 @@ private:
 
     /// What a search has found so far.
     struct search {
-        vector<record> seen;              ///< whatever looks like a scope
-        vector<std::uint32_t> scope_of;   ///< by tensor of the set: index in `seen`, or none
-        detail::name_table table;                ///< of the scopes of one module, by name
+        vector<record> seen;             ///< whatever looks like a scope
+        vector<std::uint32_t> scope_of;  ///< by tensor of the set: index in `seen`, or none
+        detail::name_table table;        ///< of the scopes of one module, by name
     };
-    static result<void> assign(search& of, const tensor_set_ref& set,
-                               const family_description& family, std::uint32_t m) noexcept;
+    static result<void> assign(search& of, const tensor_set_ref& set, const family_description& family, std::uint32_t m) noexcept;
     result<void> classify(search& of, std::size_t first, const family_description& family,
                           const module_description& module) noexcept;
     result<void> collect(search& of) noexcept;
@@ -193,7 +192,7 @@ constexpr found_pattern find_module_at_end(std::string_view scope, std::string_v
 
 /// What the scope `name`, which ends in the module's source path, is called in the destination.
 SAFEFUSE_NOINLINE inline result<text> destination_scope(const family_description& family, const module_description& module,
-                                                           std::string_view name) noexcept {
+                                                        std::string_view name) noexcept {
     const found_pattern found = find_module_at_end(name, module.from_path);
     auto out = renamed(family, name.substr(0, found.first));
     if (out && !append_pattern(*out, module.to_path, found)) return failure{.code = errc::out_of_memory};
@@ -208,16 +207,14 @@ constexpr bool ends_in_module(std::string_view scope, std::string_view module) n
 }  // namespace detail
 
 /// First pass, for one kind of module: gives each tensor of the set its scope.
-inline result<void> experts_scopes::assign(search& of, const tensor_set_ref& set,
-                                           const family_description& family,
+inline result<void> experts_scopes::assign(search& of, const tensor_set_ref& set, const family_description& family,
                                            std::uint32_t m) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
     const module_description module = family.module_at(m);
     const auto names = [&](std::uint32_t i) noexcept { return of.seen[i].name; };
     // where {i} numbers the layers of something on both sides, what else these hold is no
     // leftover
-    const bool is_list_of_layers =
-        m != 0 && detail::is_per_expert(*module.from) && detail::is_per_expert(*module.to);
+    const bool is_list_of_layers = m != 0 && detail::is_per_expert(*module.from) && detail::is_per_expert(*module.to);
     detail::source_check check{set};
     std::uint32_t last = none;
     for (std::size_t i = 0; i < set.size(); ++i) {
@@ -226,16 +223,14 @@ inline result<void> experts_scopes::assign(search& of, const tensor_set_ref& set
         const std::string_view name = set.spec(i).name;
         const detail::scoped_name scoped = detail::read_scoped(name, module);
         if (scoped.verdict == detail::name_verdict::other) continue;
-        if (scoped.verdict == detail::name_verdict::leftover &&
-            (is_list_of_layers || detail::fits_another(name, family, m)))
+        if (scoped.verdict == detail::name_verdict::leftover && (is_list_of_layers || detail::fits_another(name, family, m)))
             continue;
         const std::string_view scope = name.substr(0, scoped.scope_size);
         if (last == none || of.seen[last].name != scope) {
             const auto number = static_cast<std::uint32_t>(of.seen.size());
             const auto inserted = of.table.insert(scope, number, names);
             if (inserted.what == detail::name_table::outcome::out_of_memory) return no_memory;
-            if (inserted.what == detail::name_table::outcome::inserted &&
-                !of.seen.push(record{.name = scope, .module = m}))
+            if (inserted.what == detail::name_table::outcome::inserted && !of.seen.push(record{.name = scope, .module = m}))
                 return no_memory;
             last = inserted.index;
         }
@@ -252,14 +247,12 @@ inline result<void> experts_scopes::assign(search& of, const tensor_set_ref& set
 
 /// Second pass, for the scopes of one kind of module, from `first` on: their forms and new names. A
 /// scope whose name changes is in both forms when its new name is a scope, too.
-inline result<void> experts_scopes::classify(search& of, std::size_t first,
-                                             const family_description& family,
+inline result<void> experts_scopes::classify(search& of, std::size_t first, const family_description& family,
                                              const module_description& module) noexcept {
     const auto names = [&](std::uint32_t i) noexcept { return of.seen[i].name; };
     for (std::size_t s = first; s < of.seen.size(); ++s) {
         record& each = of.seen[s];
-        each.form = each.has_from ? (each.has_to ? scope_state::mixed : scope_state::pending)
-                                  : scope_state::done;
+        each.form = each.has_from ? (each.has_to ? scope_state::mixed : scope_state::pending) : scope_state::done;
         std::string_view destination = each.name;
         text changed;
         if (each.has_from && detail::ends_in_module(each.name, module.from_path)) {
@@ -267,8 +260,7 @@ inline result<void> experts_scopes::classify(search& of, std::size_t first,
             if (!made) return std::move(made).error();
             changed = std::move(*made);
             destination = changed;
-            const std::uint32_t other =
-                destination == each.name ? none : of.table.find(destination, names);
+            const std::uint32_t other = destination == each.name ? none : of.table.find(destination, names);
             if (other != none && of.seen[other].has_to) each.form = scope_state::mixed;
         } else if (each.form == scope_state::done) {
             auto made = renamed_always(family.renames, each.name);
@@ -279,8 +271,7 @@ inline result<void> experts_scopes::classify(search& of, std::size_t first,
         if (module.is_same()) each.form = scope_state::done;
         each.destination_first = names_.size();
         each.destination_size = destination.size();
-        if (!names_.append(destination.data(), destination.size()))
-            return failure{.code = errc::out_of_memory};
+        if (!names_.append(destination.data(), destination.size())) return failure{.code = errc::out_of_memory};
     }
     return {};
 }
@@ -294,8 +285,7 @@ inline result<void> experts_scopes::collect(search& of) noexcept {
     for (record& each : of.seen) {
         const bool kept = (each.has_from || each.has_to) && !each.is_passed;
         passed_count_ += each.is_passed ? 1u : 0u;
-        if (!kept_as.push(kept ? static_cast<std::uint32_t>(scopes_.size()) : none))
-            return no_memory;
+        if (!kept_as.push(kept ? static_cast<std::uint32_t>(scopes_.size()) : none)) return no_memory;
         each.member_first = members;
         if (!kept) continue;
         members += each.member_count;
@@ -305,8 +295,7 @@ inline result<void> experts_scopes::collect(search& of) noexcept {
     if (!members_.resize_unset(members)) return no_memory;
     for (std::size_t i = 0; i < of.scope_of.size(); ++i) {
         if (of.scope_of[i] == none) continue;
-        if (of.seen[of.scope_of[i]].is_passed && !passed_.push(static_cast<std::uint32_t>(i)))
-            return no_memory;
+        if (of.seen[of.scope_of[i]].is_passed && !passed_.push(static_cast<std::uint32_t>(i))) return no_memory;
         if (kept_as[of.scope_of[i]] == none) continue;
         record& each = scopes_[kept_as[of.scope_of[i]]];
         members_[each.member_first + each.member_count++] = static_cast<std::uint32_t>(i);
@@ -314,8 +303,7 @@ inline result<void> experts_scopes::collect(search& of) noexcept {
     return {};
 }
 
-inline result<experts_scopes> experts_scopes::find(tensor_set_ref set,
-                                                   const family_description& family) noexcept {
+inline result<experts_scopes> experts_scopes::find(tensor_set_ref set, const family_description& family) noexcept {
     experts_scopes out;
     search of;
     if (!of.scope_of.resize(set.size(), none)) return failure{.code = errc::out_of_memory};
@@ -324,8 +312,7 @@ inline result<experts_scopes> experts_scopes::find(tensor_set_ref set,
         of.table = detail::name_table{};
         if (!of.table.reserve(16)) return failure{.code = errc::out_of_memory};
         if (auto done = assign(of, set, family, m); !done) return std::move(done).error();
-        if (auto done = out.classify(of, first, family, family.module_at(m)); !done)
-            return std::move(done).error();
+        if (auto done = out.classify(of, first, family, family.module_at(m)); !done) return std::move(done).error();
     }
     if (auto done = out.collect(of); !done) return std::move(done).error();
     return out;
@@ -335,27 +322,21 @@ namespace detail {
 
 /// Plans a scope that experts_scopes::find found for the same set and family.
 ///   fails   both_layouts, and as `plan<From, To>`
-[[nodiscard]] inline result<copy_plan> plan_found(tensor_set_ref set,
-                                                  const family_description& family,
-                                                  const experts_scope& scope,
-                                                  plan_options options) noexcept {
-    if (scope.form == scope_state::mixed)
-        return failure{.code = errc::both_layouts, .scope = text{scope.name}};
+[[nodiscard]] inline result<copy_plan> plan_found(tensor_set_ref set, const family_description& family,
+                                                  const experts_scope& scope, plan_options options) noexcept {
+    if (scope.form == scope_state::mixed) return failure{.code = errc::both_layouts, .scope = text{scope.name}};
     if (options.destination_scope.empty()) options.destination_scope = scope.destination_name;
     const module_description module = family.module_at(scope.module);
     const layout_description& from = scope.form == scope_state::pending ? *module.from : *module.to;
-    auto plan =
-        plan_members(set, scope.tensors, scope.name, from, *module.to, options, scope.form);
+    auto plan = plan_members(set, scope.tensors, scope.name, from, *module.to, options, scope.form);
     if (!plan && scope.form == scope_state::done)
-        return keep_members(set, scope.tensors, scope.name, *module.to, options, scope.module == 0,
-                            std::move(plan).error());
+        return keep_members(set, scope.tensors, scope.name, *module.to, options, scope.module == 0, std::move(plan).error());
     if (plan || plan.error().code != errc::shape_mismatch || scope.form == scope_state::done ||
         !spelled_alike(*module.from, *module.to))
         return plan;
     // The forms share their names. No shapes of all tensors together fit both: what is not the one
     // may be the other.
-    auto other = plan_members(set, scope.tensors, scope.name, *module.to, *module.to, options,
-                              scope_state::done);
+    auto other = plan_members(set, scope.tensors, scope.name, *module.to, *module.to, options, scope_state::done);
     return other ? std::move(other) : std::move(plan);
 }
 
@@ -366,9 +347,8 @@ namespace detail {
 /// same direction.
 ///   fails   both_layouts, and as `plan<From, To>`
 template <tensor_set Set>
-[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND,
-                                     const experts_scope& scope, const family_description& family,
-                                     direction way, const plan_options& options = {}) noexcept {
+[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, const experts_scope& scope,
+                                     const family_description& family, direction way, const plan_options& options = {}) noexcept {
     if (way == direction::forward) return detail::plan_found(set, family, scope, options);
     return detail::plan_found(set, family.in(way), scope, options);
 }
@@ -380,7 +360,7 @@ namespace detail {
 
 /// How many tensors under a scope of so many characters are a layout's.
 SAFEFUSE_NOINLINE inline std::size_t count_fitting(const tensor_set_ref& set, span<const std::uint32_t> members,
-                                                      std::size_t scope_size, const layout_description& layout) noexcept {
+                                                   std::size_t scope_size, const layout_description& layout) noexcept {
     std::size_t matches = 0;
     for (const std::uint32_t i : members)
         matches += match(layout, set.spec(i).name.substr(scope_size + 1)).verdict == name_verdict::tensor ? 1u : 0u;
@@ -435,8 +415,7 @@ inline result<copy_plan> plan_named(tensor_set_ref set, const family_description
         scope.form = scope_state::done;
     }
     auto plan = plan_found(set, family, scope, options);
-    if (!plan && plan.error().code == errc::no_experts)
-        name_nearest_scope(set, family, name, plan.error());
+    if (!plan && plan.error().code == errc::no_experts) name_nearest_scope(set, family, name, plan.error());
     return plan;
 }
 
@@ -447,14 +426,12 @@ inline result<copy_plan> plan_named(tensor_set_ref set, const family_description
 ///   fails   both_layouts, and as `plan<From, To>`
 template <tensor_set Set>
 [[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
-                                     const family_description& family, direction way,
-                                     const plan_options& options = {}) noexcept {
+                                     const family_description& family, direction way, const plan_options& options = {}) noexcept {
     if (way == direction::forward) return detail::plan_named(set, family, scope, options);
     return detail::plan_named(set, family.in(way), scope, options);
 }
 template <detail::owning_tensor_set Set>
-result<copy_plan> plan(const Set&&, std::string_view, const family_description&, direction,
-                       const plan_options& = {}) = delete;
+result<copy_plan> plan(const Set&&, std::string_view, const family_description&, direction, const plan_options& = {}) = delete;
 
 /// @{
 /// For a family as a type: from the hub's form to the model's, or in the direction that is given.
@@ -465,8 +442,8 @@ template <family_type Family, tensor_set Set>
     return detail::plan_named(set, description_of<Family>, scope, options);
 }
 template <family_type Family, tensor_set Set>
-[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
-                                     direction way, const plan_options& options = {}) noexcept {
+[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope, direction way,
+                                     const plan_options& options = {}) noexcept {
     return plan(set, scope, description_of<Family>, way, options);
 }
 /// @}

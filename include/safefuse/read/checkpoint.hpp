@@ -10,10 +10,10 @@
 #include <type_traits>
 #include <utility>
 
-#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/detail/checked.hpp>
 #include <safefuse/core/detail/name_table.hpp>
 #include <safefuse/core/detail/plain.hpp>
+#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
@@ -59,9 +59,9 @@ struct checkpoint_note {
         trailing_bytes,      ///< `count` bytes follow the last tensor of a file (read_options::trailing_bytes)
     };
 
-    kind what{};                         ///< the kind of note
-    text file{};                         ///< path of the file that it is about
-    text tensor{};                       ///< the first tensor that it is about; empty: it is about none
+    kind what{};                       ///< the kind of note
+    text file{};                       ///< path of the file that it is about
+    text tensor{};                     ///< the first tensor that it is about; empty: it is about none
     std::uint64_t count = unknown;     ///< tensors or bytes, as the kind says
     std::uint64_t expected = unknown;  ///< what the index says
     std::uint64_t actual = unknown;    ///< what is there
@@ -148,7 +148,7 @@ namespace detail {
 /// Which files a path stands for.
 struct resolved_checkpoint {
     text directory;
-    text index;        ///< path of the shard index, or empty
+    text index;          ///< path of the shard index, or empty
     vector<text> files;  ///< without an index: paths of the tensor files, in natural order
 };
 
@@ -189,15 +189,13 @@ class missing_numbers {
 public:
     /// `count` numbers from `begin` on are missing.
     void add(std::uint64_t begin, std::uint64_t count) noexcept {
-        for (std::uint64_t i = 0; i < count && listed_ < most_named; ++i)
-            first_[listed_++] = begin + i;
+        for (std::uint64_t i = 0; i < count && listed_ < most_named; ++i) first_[listed_++] = begin + i;
         count_ += count;
     }
     [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
 
     /// "missing: model-00002-of-00009.safetensors, ... and 3 more". `like` is a file of the series.
-    [[nodiscard]] SAFEFUSE_COLD text names(std::string_view like,
-                                           const series_name& parts) const noexcept {
+    [[nodiscard]] SAFEFUSE_COLD text names(std::string_view like, const series_name& parts) const noexcept {
         const std::size_t begin = parts.stem.size() + 1;
         std::size_t width = 0;
         while (is_digit(like[begin + width])) ++width;
@@ -233,8 +231,7 @@ private:
     series_name parts;
     if (!parse_series(names[0], parts)) return failure{.code = errc::no_checkpoint};
     const std::uint64_t base = parts.number == 0 ? 0 : 1, count = parts.count;
-    failure incomplete{
-        .code = errc::incomplete_series, .expected = count, .actual = names.size()};
+    failure incomplete{.code = errc::incomplete_series, .expected = count, .actual = names.size()};
     missing_numbers missing;
     std::uint64_t expected = base;
     for (const text& name : names) {
@@ -242,9 +239,8 @@ private:
         (void)parse_series(name, each);
         if (each.number < expected || each.number - base >= count) {
             append_quoted(incomplete.detail, name);
-            incomplete.detail.append(each.number < expected
-                                         ? " has a number that another file has"
-                                         : " has a number out of range");
+            incomplete.detail.append(each.number < expected ? " has a number that another file has"
+                                                            : " has a number out of range");
             return incomplete;
         }
         missing.add(expected, each.number - expected);
@@ -271,9 +267,8 @@ private:
         if (!others.push(text{names[i]})) return failure{.code = errc::out_of_memory, .file = directory};
     }
     if (!check_series(others.view())) return {};
-    failure both{.code = errc::no_checkpoint,
-                 .file = directory,
-                 .detail = "\"model.safetensors\" is beside the complete series of "};
+    failure both{
+        .code = errc::no_checkpoint, .file = directory, .detail = "\"model.safetensors\" is beside the complete series of "};
     append_quoted(both.detail, others[0]);
     both.detail.append(" and no index says which counts: name the file, or move one of them away");
     return both;
@@ -417,7 +412,9 @@ struct index_name {
     auto listed = list_directory(path, [&](std::string_view name, bool is_directory) noexcept {
         if (is_directory || name.starts_with('.')) return true;  // "._model.safetensors" is what macOS leaves on other disks
         has_pytorch = has_pytorch || name.ends_with(".bin");
-        vector<text>* const to = read_index_name(name).is_index ? &indexes : name.ends_with(tensor_file_ending) ? &files : nullptr;
+        vector<text>* const to = read_index_name(name).is_index       ? &indexes
+                                 : name.ends_with(tensor_file_ending) ? &files
+                                                                      : nullptr;
         if (to == nullptr) return true;
         text copy{name};
         has_room = copy.size() == name.size() && to->push(std::move(copy));
@@ -778,7 +775,7 @@ private:
     // `report` is a checkpoint_report* or nullptr: who wants no report does not link what makes one.
     template <class Report>
     SAFEFUSE_NOINLINE static result<basic_checkpoint> open_with(std::string_view path, const checkpoint_options& options,
-                                                                   Report report) noexcept {
+                                                                Report report) noexcept {
         detail::resolved_checkpoint found;
         if (auto done = detail::resolve_checkpoint(path, options.variant, found); !done) return std::move(done).error();
         basic_checkpoint made;

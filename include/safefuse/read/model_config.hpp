@@ -28,8 +28,8 @@ inline constexpr std::string_view expert_count_keys[4] = {"num_experts", "n_rout
 
 /// What config.json says of a model. Texts that it does not have are empty. All of it is a claim: the checkpoint decides.
 struct model_config {
-    text model_type{};                       ///< qwen3_moe, say: what families are looked up by
-    text text_model_type{};                  ///< of text_config, llm_config or language_config: the language model's
+    text model_type{};                     ///< qwen3_moe, say: what families are looked up by
+    text text_model_type{};                ///< of text_config, llm_config or language_config: the language model's
     std::uint64_t expert_count = unknown;  ///< routed experts of a layer; pruned checkpoints differ from it layer by layer
     /// The counts under the keys of expert_count_keys, in their order, unknown where a key is not there: of the language model where
     /// it has any, else of the top.

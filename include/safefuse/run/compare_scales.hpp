@@ -24,8 +24,8 @@ inline namespace SAFEFUSE_ABI {
 
 /// How the entries of an output differ that collects one from each part of an expert, such as the global scales of gate and up.
 struct collected_entries {
-    std::uint64_t experts = 0;        ///< how many have such entries; 0: the output collects nothing
-    std::uint64_t differing = 0;      ///< how many of them have entries that are not equal byte for byte
+    std::uint64_t experts = 0;      ///< how many have such entries; 0: the output collects nothing
+    std::uint64_t differing = 0;    ///< how many of them have entries that are not equal byte for byte
     std::uint64_t first = unknown;  ///< the first of these, counted from the output's first expert
     /// The greatest of an expert's entries by its least, where that is most: of F32 and BF16 entries above 0. Infinite where one is not
     /// above 0, or is no number; 0 for entries of other dtypes that differ.

@@ -106,8 +106,8 @@ private:
             done += here;
         }
     }
-    result<void> run(entry_range elements, span<const std::byte> codes, span<const std::byte> factors,
-                     span<std::byte> out, bool streams) const noexcept;
+    result<void> run(entry_range elements, span<const std::byte> codes, span<const std::byte> factors, span<std::byte> out,
+                     bool streams) const noexcept;
 
     dtype codes_{};
     dtype scales_{};
@@ -160,8 +160,7 @@ inline result<void> dequantize_mxfp4(const tensor_view& blocks, const tensor_vie
     auto made = dequantizer::of(dtype::f4, codes_shape, dtype::u8, scales_shape, {1, columns == 0 ? 1 : columns}, to);
     if (!made) return std::move(made).error();
     made->doubles_255_ = true;
-    return made->run({0, made->element_count()}, blocks.bytes(), columns == 0 ? span<const std::byte>{} : factors.bytes(),
-                     out);
+    return made->run({0, made->element_count()}, blocks.bytes(), columns == 0 ? span<const std::byte>{} : factors.bytes(), out);
 }
 
 /// Makes the values of codes that a plan moves with their scales, without either in memory as a whole: `fuse` and
@@ -196,7 +195,7 @@ inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view loc
         if (auto done = fuse_range(plan, codes_number, first * code_bits / 8, of_codes); !done) return done;
         if (auto done = fuse_range(plan, scales_number, needed.first * scale_bytes, of_scales); !done) return done;
         const span<std::byte> values = out.subspan(static_cast<std::size_t>(made->size_bytes(first)),
-                                                       static_cast<std::size_t>(made->size_bytes(elements.count)));
+                                                   static_cast<std::size_t>(made->size_bytes(elements.count)));
         if (auto done = made->run(elements, of_codes, of_scales, values, out.size() >= detail::streamed_bytes); !done)
             return done;
     }
@@ -218,12 +217,12 @@ inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view loc
 
 /// The same with the scales that `scales_of` finds, for blocks of 128 x 128.
 ///   fails   allow_missing_scales (the plan has no such scales), and as above
-inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view local_name, dtype to,
-                                     span<std::byte> out) noexcept {
+inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view local_name, dtype to, span<std::byte> out) noexcept {
     const auto codes = plan.output(local_name);
     if (!codes) return codes.error();
     const plan_output* const factors = scales_of(plan, local_name);
-    if (factors == nullptr) return failure{.code = errc::missing_scales, .tensor = text{codes->name}, .scope = text{plan.scope()}};
+    if (factors == nullptr)
+        return failure{.code = errc::missing_scales, .tensor = text{codes->name}, .scope = text{plan.scope()}};
     return fuse_dequantized(plan, local_name, factors->local_name, {}, to, out);
 }
 
@@ -233,13 +232,13 @@ namespace detail {
 
 /// What does not depend on the extents of codes and scales.
 ///   fails   as dequantizer::of
-inline result<void> check_dequantised(dtype codes, shape_view codes_shape, dtype factors,
-                                      shape_view scales_shape, scale_block block,
-                                      dtype to) noexcept {
+inline result<void> check_dequantised(dtype codes, shape_view codes_shape, dtype factors, shape_view scales_shape,
+                                      scale_block block, dtype to) noexcept {
     if (codes != dtype::f4 && codes != dtype::f8_e4m3 && codes != dtype::f8_e5m2 && codes != dtype::f8_e4m3fnuz &&
         codes != dtype::f8_e5m2fnuz)
         return wrong_type("codes of type ", codes);
-    if (factors != dtype::f32 && factors != dtype::f16 && factors != dtype::bf16 && factors != dtype::f8_e8m0 && factors != dtype::u8)
+    if (factors != dtype::f32 && factors != dtype::f16 && factors != dtype::bf16 && factors != dtype::f8_e8m0 &&
+        factors != dtype::u8)
         return wrong_type("scales of type ", factors);
     if (!is_float(to)) return wrong_type("no type for the values of codes: ", to);
     if (block.rows == 0 || block.columns == 0)
@@ -260,12 +259,9 @@ inline result<void> check_dequantised(dtype codes, shape_view codes_shape, dtype
 
 }  // namespace detail
 
-inline result<dequantizer> dequantizer::of(dtype codes, shape_view codes_shape, dtype factors,
-                                           shape_view scales_shape, scale_block block,
-                                           dtype to) noexcept {
-    if (auto fit =
-            detail::check_dequantised(codes, codes_shape, factors, scales_shape, block, to);
-        !fit)
+inline result<dequantizer> dequantizer::of(dtype codes, shape_view codes_shape, dtype factors, shape_view scales_shape,
+                                           scale_block block, dtype to) noexcept {
+    if (auto fit = detail::check_dequantised(codes, codes_shape, factors, scales_shape, block, to); !fit)
         return std::move(fit).error();
     dequantizer out;
     out.codes_ = codes;

@@ -96,8 +96,7 @@ result<void> fuse(const copy_plan&, std::string_view, T&) noexcept {
     if (!output) return output.error();
     if (output->size_bytes == 0) return tensor_view::of(output->type, output->shape, {});
     const copy_block* const run = plan.single_run(plan.index_of(local_name));
-    const span<const std::byte> resident =
-        run == nullptr ? span<const std::byte>{} : plan.set().source_bytes(run->source);
+    const span<const std::byte> resident = run == nullptr ? span<const std::byte>{} : plan.set().source_bytes(run->source);
     if (resident.empty() || !detail::lies_inside(run->source_offset, run->run_bytes, resident.size()))
         return failure{.code = errc::not_resident, .tensor = text{output->name}};
     return tensor_view::of(

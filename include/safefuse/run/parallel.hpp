@@ -221,7 +221,7 @@ private:
     std::uint64_t least_chunk_bytes_;
     bool streams_ = false;
     vector<copy_block> parts_;
-    vector<std::size_t> chunks_;                // chunk i is parts [chunks_[i], chunks_[i + 1])
+    vector<std::size_t> chunks_;               // chunk i is parts [chunks_[i], chunks_[i + 1])
     std::atomic_flag taken_[most_chunks + 2];  // the last chunk may be a small one
     result<void> beyond_;
     buffer_slot slots_[64];

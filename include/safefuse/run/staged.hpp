@@ -19,9 +19,9 @@
 #include <type_traits>
 #include <utility>
 
-#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/detail/checked.hpp>
 #include <safefuse/core/detail/plain.hpp>
+#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
@@ -43,8 +43,8 @@ struct staging_memory {
 /// One copy from staging memory to a device.
 template <class Destination>
 struct staged_copy {
-    Destination to{};                  ///< the device's own
-    std::uint64_t offset = 0;          ///< of the first byte, in `to`
+    Destination to{};              ///< the device's own
+    std::uint64_t offset = 0;      ///< of the first byte, in `to`
     span<const std::byte> from{};  ///< staging memory, unchanged until the copy is done
 };
 
@@ -512,8 +512,8 @@ private:
     struct slab {
         staging_memory memory{};
         typename Device::ticket ticket{};
-        vector<std::byte> scratch;                 // for reading what is put together
-        vector<staged_copy<destination>> copies;   // for devices that take them in one call
+        vector<std::byte> scratch;                        // for reading what is put together
+        vector<staged_copy<destination>> copies;          // for devices that take them in one call
         text tensor{};                                    // the first that it holds
         std::uint64_t first_output = 0, last_output = 0;  // the loader's numbers of what it holds
         bool is_in_flight = false;                        // the ticket must be waited for
@@ -642,8 +642,7 @@ private:
     /// Enqueues the copies of a slab and marks their end.
     template <class TargetOf>
     result<void> hand_over(slab& from, std::size_t lane, span<const detail::staged_piece> pieces,
-                           span<const detail::staged_window> windows, const TargetOf& target_of,
-                           std::uint32_t& output) noexcept {
+                           span<const detail::staged_window> windows, const TargetOf& target_of, std::uint32_t& output) noexcept {
         Device& device = state_->device;
         const auto copy_of = [&](const detail::staged_piece& piece) noexcept {
             const target& to = target_of(piece.output);

@@ -24,9 +24,9 @@ inline constexpr std::uint64_t to_end = ~std::uint64_t{0};
 
 /// The part of one axis that a slice keeps: the half-open range [begin, end); a single index drops the axis from the shape.
 struct axis_range {
-    std::uint64_t begin = 0;        ///< first index
+    std::uint64_t begin = 0;     ///< first index
     std::uint64_t end = to_end;  ///< to_end: to the end of the axis
-    bool drops_axis = false;        ///< the shape loses the axis; the range has one index
+    bool drops_axis = false;     ///< the shape loses the axis; the range has one index
 };
 
 /// The whole axis.
@@ -92,8 +92,7 @@ namespace detail {
 
 /// The range of an axis of a slice, with its end; axes without a range are kept whole. An index
 /// unknown wraps to the end 0.
-[[nodiscard]] constexpr axis_range range_of_axis(span<const axis_range> ranges,
-                                                 std::size_t axis, std::uint64_t extent) noexcept {
+[[nodiscard]] constexpr axis_range range_of_axis(span<const axis_range> ranges, std::size_t axis, std::uint64_t extent) noexcept {
     axis_range kept = axis < ranges.size() ? ranges[axis] : all;
     if (kept.drops_axis)
         kept.end = kept.begin + 1;
@@ -105,8 +104,7 @@ namespace detail {
 }  // namespace detail
 
 /// Checks all ranges and makes the slice's shape. False for a slice without elements.
-inline result<bool> slice_runs::keep(shape_view shape,
-                                     span<const axis_range> ranges) noexcept {
+inline result<bool> slice_runs::keep(shape_view shape, span<const axis_range> ranges) noexcept {
     bool any = true;
     for (std::size_t axis = 0; axis < shape.size(); ++axis) {
         const axis_range kept = detail::range_of_axis(ranges, axis, shape[axis]);
@@ -115,8 +113,7 @@ inline result<bool> slice_runs::keep(shape_view shape,
             return failure{.code = errc::out_of_range,
                            .expected = shape[axis],
                            .actual = past_end && !kept.drops_axis ? kept.end : kept.begin};
-        if (!kept.drops_axis && !shape_.push(kept.end - kept.begin))
-            return failure{.code = errc::out_of_memory};
+        if (!kept.drops_axis && !shape_.push(kept.end - kept.begin)) return failure{.code = errc::out_of_memory};
         any = any && kept.begin != kept.end;
     }
     return any;
@@ -124,8 +121,7 @@ inline result<bool> slice_runs::keep(shape_view shape,
 
 /// Makes the loops of a slice that has elements. No product exceeds the tensor's size in bits, which
 /// was checked.
-inline result<void> slice_runs::stride(dtype type, shape_view shape,
-                                       span<const axis_range> ranges) noexcept {
+inline result<void> slice_runs::stride(dtype type, shape_view shape, span<const axis_range> ranges) noexcept {
     std::uint64_t stride_bits = bits(type), run_bits = bits(type), offset_bits = 0;
     run_count_ = 1;
     for (std::size_t axis = shape.size(); axis-- > 0; stride_bits *= shape[axis]) {
@@ -139,27 +135,22 @@ inline result<void> slice_runs::stride(dtype type, shape_view shape,
         }
         if (stride_bits % 8 != 0) return failure{.code = errc::slice_cuts_byte};
         loop* const outermost = loops_.empty() ? nullptr : &loops_.back();
-        if (outermost != nullptr &&
-            outermost->stride_bytes * outermost->extent == stride_bits / 8)
+        if (outermost != nullptr && outermost->stride_bytes * outermost->extent == stride_bits / 8)
             outermost->extent *= count;
         else if (!loops_.push({count, stride_bits / 8}))
             return failure{.code = errc::out_of_memory};
         run_count_ *= count;
     }
     if (offset_bits % 8 != 0 || run_bits % 8 != 0) return failure{.code = errc::slice_cuts_byte};
-    for (std::size_t i = 0; i < loops_.size() / 2; ++i)
-        detail::swap(loops_[i], loops_[loops_.size() - 1 - i]);
+    for (std::size_t i = 0; i < loops_.size() / 2; ++i) detail::swap(loops_[i], loops_[loops_.size() - 1 - i]);
     offset_bytes_ = offset_bits / 8;
     run_bytes_ = run_bits / 8;
     return {};
 }
 
-inline result<slice_runs> slice_runs::of(dtype type, shape_view shape,
-                                         span<const axis_range> ranges) noexcept {
+inline result<slice_runs> slice_runs::of(dtype type, shape_view shape, span<const axis_range> ranges) noexcept {
     if (ranges.size() > shape.size())
-        return failure{.code = errc::too_many_indices,
-                       .expected = shape.size(),
-                       .actual = ranges.size()};
+        return failure{.code = errc::too_many_indices, .expected = shape.size(), .actual = ranges.size()};
     std::uint64_t tensor_bytes = 0;
     if (auto fit = detail::check_size(type, shape, tensor_bytes); !fit) return std::move(fit).error();
     slice_runs runs;

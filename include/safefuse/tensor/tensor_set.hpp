@@ -39,18 +39,17 @@ struct tensor_location {
 ///   stable_view   a tensor set that stays valid when this one moves; trivially copyable, no larger than two pointers. Plans hold
 ///                 it in place of the set. `checkpoint` and `tensor_list` have it.
 template <class Set>
-concept tensor_set =
-    requires(const Set& set, std::size_t i, std::uint32_t source, std::uint64_t offset, span<std::byte> out) {
-        { set.size() } noexcept -> std::same_as<std::size_t>;
-        { set.spec(i) } noexcept -> std::same_as<tensor_spec>;
-        { set.place(i) } noexcept -> std::same_as<tensor_location>;
-        { set.source_name(source) } noexcept -> std::same_as<std::string_view>;
-        { set.source_bytes(source) } noexcept -> detail::lent_bytes;
-        { set.read(source, offset, out) } -> std::same_as<result<void>>;
-        requires noexcept(set.read(source, offset, out)) || requires {
-            { set.read(source, offset, {}) } noexcept;
-        };  // as of byte_source
-    };
+concept tensor_set = requires(const Set& set, std::size_t i, std::uint32_t source, std::uint64_t offset, span<std::byte> out) {
+    { set.size() } noexcept -> std::same_as<std::size_t>;
+    { set.spec(i) } noexcept -> std::same_as<tensor_spec>;
+    { set.place(i) } noexcept -> std::same_as<tensor_location>;
+    { set.source_name(source) } noexcept -> std::same_as<std::string_view>;
+    { set.source_bytes(source) } noexcept -> detail::lent_bytes;
+    { set.read(source, offset, out) } -> std::same_as<result<void>>;
+    requires noexcept(set.read(source, offset, out)) || requires {
+        { set.read(source, offset, {}) } noexcept;
+    };  // as of byte_source
+};
 
 namespace detail {
 
@@ -171,10 +170,8 @@ namespace detail {
 
 /// Whether a source in memory, which lends the bytes `resident`, has `size` bytes from `offset` on.
 ///   fails   read_past_end
-[[nodiscard]] inline result<void> check_resident(const tensor_set_ref& set, std::uint32_t source,
-                                                 span<const std::byte> resident,
-                                                 std::uint64_t offset,
-                                                 std::uint64_t size) noexcept {
+[[nodiscard]] inline result<void> check_resident(const tensor_set_ref& set, std::uint32_t source, span<const std::byte> resident,
+                                                 std::uint64_t offset, std::uint64_t size) noexcept {
     if (lies_inside(offset, size, resident.size())) return {};
     return failure{.code = errc::read_past_end,
                    .file = text{set.source_name(source)},

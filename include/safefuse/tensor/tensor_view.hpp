@@ -155,8 +155,7 @@ public:
     }
 
 private:
-    tensor_view(dtype type, shape_view shape, span<const std::byte> bytes) noexcept
-        : type_{type}, shape_{shape}, bytes_{bytes} {}
+    tensor_view(dtype type, shape_view shape, span<const std::byte> bytes) noexcept : type_{type}, shape_{shape}, bytes_{bytes} {}
 
     [[nodiscard]] failure wrong_type(dtype wanted) const noexcept {
         text detail{"it is "};

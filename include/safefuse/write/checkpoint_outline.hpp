@@ -30,7 +30,7 @@ inline namespace SAFEFUSE_ABI {
 
 /// How a checkpoint is written.
 struct write_options {
-    std::uint64_t max_shard_bytes = default_shard_bytes;         ///< or one_tensor_per_file
+    std::uint64_t max_shard_bytes = default_shard_bytes;     ///< or one_tensor_per_file
     span<const metadata_entry> metadata = pytorch_metadata;  ///< of every file
     std::uint64_t data_alignment =
         8;  ///< where the first tensor of each file may begin: a multiple of this, as encode_options says

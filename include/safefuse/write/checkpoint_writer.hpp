@@ -66,8 +66,7 @@ public:
     ///           begun there has another identity, other names or another split), in_use, disk_full (there is less room than all
     ///           files need), io_error (a file would be larger than this process may write), and as encode_header and making a
     ///           directory do
-    static result<checkpoint_writer> create(std::string_view directory,
-                                            span<const tensor_spec> tensors SAFEFUSE_LIFETIMEBOUND,
+    static result<checkpoint_writer> create(std::string_view directory, span<const tensor_spec> tensors SAFEFUSE_LIFETIMEBOUND,
                                             const write_options& options = {}) noexcept {
         checkpoint_writer writer;
         if (auto filled = writer.fill(tensors, options); !filled) return std::move(filled).error();

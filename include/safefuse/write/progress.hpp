@@ -16,7 +16,7 @@ inline namespace SAFEFUSE_ABI {
 
 /// How far a rewrite is.
 struct rewrite_progress {
-    std::string_view tensor;  ///< that was just worked on, by its new name
+    std::string_view tensor;    ///< that was just worked on, by its new name
     std::uint64_t done_bytes;   ///< of the new tensors, so far
     std::uint64_t total_bytes;  ///< of the new tensors
 };

@@ -25,9 +25,9 @@ enum class sharing : std::uint8_t {
 
 /// How a rewrite splits, waits, shares and goes on.
 struct rewrite_options {
-    std::uint64_t max_shard_bytes = default_shard_bytes;         ///< or one_tensor_per_file
+    std::uint64_t max_shard_bytes = default_shard_bytes;     ///< or one_tensor_per_file
     span<const metadata_entry> metadata = pytorch_metadata;  ///< of every file
-    durability wait = durability::synced;                        ///< what a call waits for before it returns
+    durability wait = durability::synced;                    ///< what a call waits for before it returns
     /// What becomes of the source's pages as they are used up; done_with gives the page cache back as well.
     advice used_source = advice::release;
     /// Go on with what a run that was killed has left, or begin where there is nothing. Complete shards are kept.

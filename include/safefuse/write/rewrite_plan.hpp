@@ -10,9 +10,9 @@
 #include <string_view>
 #include <utility>
 
-#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/detail/checked.hpp>
 #include <safefuse/core/detail/plain.hpp>
+#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
@@ -42,7 +42,7 @@ public:
     /// Where a tensor comes from: tensor `number` of the set as it is, or output `number` of the plan of a scope.
     struct origin {
         std::uint32_t scope = passthrough;  ///< number of a scope, or passthrough
-        std::uint32_t number = 0;        ///< of the tensor in the set, or of the output in the scope's plan
+        std::uint32_t number = 0;           ///< of the tensor in the set, or of the output in the scope's plan
     };
     /// The scope of tensors that are of none.
     static constexpr std::uint32_t passthrough = ~std::uint32_t{0};

@@ -29,7 +29,7 @@ inline constexpr std::uint32_t no_group = ~std::uint32_t{0};
 /// Which shard each tensor goes to.
 struct shard_split {
     vector<std::uint32_t> shard_of;  ///< by tensor
-    std::uint32_t shard_count = 0;          ///< how many shards there are
+    std::uint32_t shard_count = 0;   ///< how many shards there are
 };
 
 /// Splits tensors, in the order given, as huggingface_hub does: a shard is closed before the tensor that would take it over

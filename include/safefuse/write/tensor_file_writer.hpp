@@ -44,8 +44,7 @@ public:
     /// `permissions` are those of output_file::create.
     ///   fails   out_of_range (the header is of another number of tensors), and as output_file::create
     static result<tensor_file_writer> create(std::string_view path, span<const tensor_spec> tensors, encoded_header&& header,
-                                             bool reserve = true,
-                                             std::uint32_t permissions = default_file_permissions) noexcept {
+                                             bool reserve = true, std::uint32_t permissions = default_file_permissions) noexcept {
         if (header.offsets.size() != tensors.size())
             return failure{.code = errc::out_of_range,
                            .file = path,

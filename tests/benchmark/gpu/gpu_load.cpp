@@ -75,8 +75,7 @@ sf::result<void> load(const std::string& path, std::map<std::string, std::string
     const command_line::stopwatch whole;
     const auto checkpoint = sf::basic_checkpoint<Source>::open(path);
     if (!checkpoint) return checkpoint.error();
-    auto family = choose_family::choose(convert_checkpoint::text_of(convert_checkpoint::directory_of(path)),
-                                        *checkpoint, {});
+    auto family = choose_family::choose(convert_checkpoint::text_of(convert_checkpoint::directory_of(path)), *checkpoint, {});
     if (!family) return std::move(family).error();
     gpu::model_part part{.experts_only = number("everything", 0) == 0};
     if (options.count("engine") != 0) {

@@ -34,9 +34,7 @@ public:
     [[nodiscard]] tensor_spec spec(std::size_t i) const noexcept { return set_.spec(numbers_[i]); }
     [[nodiscard]] tensor_location place(std::size_t i) const noexcept { return set_.place(numbers_[i]); }
     [[nodiscard]] std::string_view source_name(std::uint32_t source) const noexcept { return set_.source_name(source); }
-    [[nodiscard]] span<const std::byte> source_bytes(std::uint32_t source) const noexcept {
-        return set_.source_bytes(source);
-    }
+    [[nodiscard]] span<const std::byte> source_bytes(std::uint32_t source) const noexcept { return set_.source_bytes(source); }
     [[nodiscard]] result<void> read(std::uint32_t source, std::uint64_t offset, span<std::byte> out) const noexcept {
         return set_.read(source, offset, out);
     }

@@ -250,7 +250,7 @@ private:
         constexpr std::size_t ahead = 16;
         if (i + ahead < entries.size()) header_.names.prefetch_slot(entries[i + ahead].hash);
         return header_.names.insert_hashed(entries[i].name(), entries[i].hash, static_cast<std::uint32_t>(number),
-                                            [&](std::uint32_t at) noexcept { return entries[at].name(); });
+                                           [&](std::uint32_t at) noexcept { return entries[at].name(); });
     }
 
     [[nodiscard]] failure twice(const header_entry& second, const header_entry& first) const noexcept {

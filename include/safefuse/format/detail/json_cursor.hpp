@@ -337,8 +337,7 @@ inline bool is_finite(const number_text& number) noexcept {
                           static_cast<char>('0' + scale / 10 % 10),
                           static_cast<char>('0' + scale % 10),
                           '\0'};
-    return static_cast<double>(significand) * std::strtod(power, nullptr) <=
-           1.7976931348623157e308;
+    return static_cast<double>(significand) * std::strtod(power, nullptr) <= 1.7976931348623157e308;
 }
 
 /// serde_json turns what it ignores into a double and refuses what comes out infinite. To refuse the
@@ -361,8 +360,7 @@ inline bool json_cursor::skip_number() noexcept {
         if (at_ != end_ && (*at_ == '+' || *at_ == '-')) negative_exponent = *at_++ == '-';
         const char* const exponent_digits = at_;
         if (!skip_digits()) return fail("invalid number");
-        for (const char* digit = exponent_digits;
-             digit != at_ && number.exponent < 1'000'000'000'000; ++digit)
+        for (const char* digit = exponent_digits; digit != at_ && number.exponent < 1'000'000'000'000; ++digit)
             number.exponent = number.exponent * 10 + (*digit - '0');
     }
     // below 10^300

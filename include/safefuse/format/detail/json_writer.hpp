@@ -53,8 +53,7 @@ public:
 
 private:
     void put_escape(char c) noexcept {
-        constexpr std::string_view meanings = "\"\\\b\f\n\r\t", letters = "\"\\bfnrt",
-                                   hex = "0123456789abcdef";
+        constexpr std::string_view meanings = "\"\\\b\f\n\r\t", letters = "\"\\bfnrt", hex = "0123456789abcdef";
         const std::size_t letter = meanings.find(c);
         if (letter != meanings.npos) {
             put("\\").put(letters.substr(letter, 1));

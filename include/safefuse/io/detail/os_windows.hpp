@@ -177,8 +177,7 @@ inline outcome close_file(handle file) noexcept { return ::CloseHandle(file) != 
 }
 
 /// Reads until `out` is full or the file ends, and stores how much that was.
-[[nodiscard]] inline outcome read_at(handle file, std::uint64_t offset, span<std::byte> out,
-                                     std::size_t& read_bytes) noexcept {
+[[nodiscard]] inline outcome read_at(handle file, std::uint64_t offset, span<std::byte> out, std::size_t& read_bytes) noexcept {
     read_bytes = 0;
     while (read_bytes < out.size()) {
         const std::size_t left = out.size() - read_bytes;

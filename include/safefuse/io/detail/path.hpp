@@ -173,16 +173,15 @@ template <class F>
 [[nodiscard]] inline text hidden_name(std::string_view name, std::uint64_t number) noexcept {
     std::string_view stem = name.substr(0, name.size() < 64 ? name.size() : 64);
     if (stem.size() < name.size())
-        while (!stem.empty() && (static_cast<unsigned char>(name[stem.size()]) & 0xC0u) == 0x80u)
-            stem.remove_suffix(1);
+        while (!stem.empty() && (static_cast<unsigned char>(name[stem.size()]) & 0xC0u) == 0x80u) stem.remove_suffix(1);
     char digits[16];
     for (char& digit : digits) {
         digit = "0123456789abcdef"[number >> 60];
         number <<= 4;
     }
     text hidden{"."};
-    if (!hidden.append(stem) || !hidden.append(".") ||
-        !hidden.append(characters_at(digits, sizeof digits)) || !hidden.append(".tmp"))
+    if (!hidden.append(stem) || !hidden.append(".") || !hidden.append(characters_at(digits, sizeof digits)) ||
+        !hidden.append(".tmp"))
         return {};
     return hidden;
 }

@@ -51,8 +51,7 @@ constexpr mapping_error entries_of_group(const stored_axis& axis, std::uint64_t&
 /// Splits the digits of a part along an axis at the edges of groups. False if they cannot be split
 /// so, or there is no room for them.
 ///   @post  a digit's stride is a multiple of `group`, or the digit stays inside one group
-constexpr bool split_at_groups(part_mapping& part, std::size_t axis,
-                               std::uint64_t group) noexcept {
+constexpr bool split_at_groups(part_mapping& part, std::size_t axis, std::uint64_t group) noexcept {
     const std::uint64_t low = part.first[axis] % group;
     std::uint64_t reach = low;  // the greatest entry of a group that the digits inside it reach
     const std::size_t before = part.mode_count;
@@ -61,11 +60,8 @@ constexpr bool split_at_groups(part_mapping& part, std::size_t axis,
         if (piece.axis != axis || piece.extent <= 1 || piece.stride % group == 0) continue;
         if (low + (piece.extent - 1) * piece.stride >= group) {
             const std::uint64_t within = group / piece.stride;
-            if (group % piece.stride != 0 || low != 0 || piece.extent % within != 0 ||
-                part.mode_count == max_modes)
-                return false;
-            part.modes[part.mode_count++] = {piece.part_axis, piece.axis, piece.weight * within,
-                                               piece.extent / within, group};
+            if (group % piece.stride != 0 || low != 0 || piece.extent % within != 0 || part.mode_count == max_modes) return false;
+            part.modes[part.mode_count++] = {piece.part_axis, piece.axis, piece.weight * within, piece.extent / within, group};
             piece.extent = within;
         }
         reach += (piece.extent - 1) * piece.stride;
@@ -75,14 +71,13 @@ constexpr bool split_at_groups(part_mapping& part, std::size_t axis,
 
 /// Moves a part, split at groups, to its turn in rounds of `round` entries.
 ///   @post  entry x becomes x / group * round + turn * group + x % group
-constexpr void take_turn(part_mapping& part, std::size_t axis, std::uint64_t group,
-                         std::uint64_t round, std::uint64_t turn) noexcept {
+constexpr void take_turn(part_mapping& part, std::size_t axis, std::uint64_t group, std::uint64_t round,
+                         std::uint64_t turn) noexcept {
     std::uint64_t& first = part.first[axis];
     first = first / group * round + turn * group + first % group;
     for (std::size_t i = 0; i < part.mode_count; ++i) {
         mode& piece = part.modes[i];
-        if (piece.axis == axis && piece.stride % group == 0)
-            piece.stride = piece.stride / group * round;
+        if (piece.axis == axis && piece.stride % group == 0) piece.stride = piece.stride / group * round;
     }
 }
 
@@ -91,8 +86,7 @@ constexpr void take_turn(part_mapping& part, std::size_t axis, std::uint64_t gro
 constexpr mapping join_equal(span<const mapping> operands, std::size_t axis) noexcept {
     mapping out = operands[0];
     for (const mapping& next : operands.subspan(1)) {
-        if (next.axes[axis].extent != out.axes[axis].extent)
-            out.error = mapping_error::unequal_extents;
+        if (next.axes[axis].extent != out.axes[axis].extent) out.error = mapping_error::unequal_extents;
         join(out, next, axis);
         require_whole(out, next.axes[axis]);
     }

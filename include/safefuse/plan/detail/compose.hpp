@@ -47,8 +47,7 @@ struct kept_range {
 };
 
 /// Entries between neighbours along each axis of a stored tensor, row-major.
-SAFEFUSE_NOINLINE constexpr void row_major(const mapping& of,
-                                              std::uint64_t (&strides)[max_stored_axes]) noexcept {
+SAFEFUSE_NOINLINE constexpr void row_major(const mapping& of, std::uint64_t (&strides)[max_stored_axes]) noexcept {
     std::uint64_t stride = 1;
     for (std::size_t a = of.axis_count; a-- > 0;) {
         strides[a] = stride;
@@ -57,8 +56,7 @@ SAFEFUSE_NOINLINE constexpr void row_major(const mapping& of,
 }
 
 /// Where in a stored tensor a part begins, in entries.
-SAFEFUSE_NOINLINE constexpr std::uint64_t first_entry(const mapping& of,
-                                                         const part_mapping& part) noexcept {
+SAFEFUSE_NOINLINE constexpr std::uint64_t first_entry(const mapping& of, const part_mapping& part) noexcept {
     std::uint64_t strides[max_stored_axes];
     row_major(of, strides);
     std::uint64_t entry = 0;
@@ -71,8 +69,7 @@ struct axis_pieces {
     std::uint8_t count = 0;
     mode modes[max_modes]{};
 
-    SAFEFUSE_NOINLINE constexpr axis_pieces(const mapping& of, const part_mapping& part,
-                                               std::size_t part_axis) noexcept {
+    SAFEFUSE_NOINLINE constexpr axis_pieces(const mapping& of, const part_mapping& part, std::size_t part_axis) noexcept {
         std::uint64_t strides[max_stored_axes];
         row_major(of, strides);
         for (std::size_t p = 0; p < part.mode_count; ++p) {
@@ -80,8 +77,7 @@ struct axis_pieces {
             if (piece.part_axis != part_axis || piece.extent <= 1) continue;
             piece.stride *= strides[piece.axis];
             std::size_t at = count++;
-            for (; at > 0 && modes[at - 1].weight > piece.weight; --at)
-                modes[at] = modes[at - 1];
+            for (; at > 0 && modes[at - 1].weight > piece.weight; --at) modes[at] = modes[at - 1];
             modes[at] = piece;
         }
     }
@@ -90,8 +86,7 @@ struct axis_pieces {
     ///   @post  the sum of digit * stride
     [[nodiscard]] constexpr std::uint64_t entry(std::uint64_t i) const noexcept {
         std::uint64_t sum = 0;
-        for (std::size_t p = 0; p < count; ++p)
-            sum += i / modes[p].weight % modes[p].extent * modes[p].stride;
+        for (std::size_t p = 0; p < count; ++p) sum += i / modes[p].weight % modes[p].extent * modes[p].stride;
         return sum;
     }
 };
@@ -101,8 +96,7 @@ struct axis_pieces {
 /// wraps within the range begins at 0. Only then is the distance from the first kept index a sum
 /// over digits:
 ///   @post  from(begin + i) = from(begin) + from(i)    for all i < count
-[[nodiscard]] constexpr mapping_error take_range(loop_nest& nest, const axis_pieces& from,
-                                                   kept_range kept) noexcept {
+[[nodiscard]] constexpr mapping_error take_range(loop_nest& nest, const axis_pieces& from, kept_range kept) noexcept {
     if (kept.count == 0) {
         nest.is_empty = true;
         return mapping_error::none;
@@ -112,11 +106,9 @@ struct axis_pieces {
         const mode& piece = from.modes[p];
         const std::uint64_t first = kept.begin / piece.weight % piece.extent;
         const std::uint64_t last = last_index / piece.weight % piece.extent;
-        const bool wraps =
-            kept.begin / piece.weight / piece.extent != last_index / piece.weight / piece.extent;
+        const bool wraps = kept.begin / piece.weight / piece.extent != last_index / piece.weight / piece.extent;
         const bool counts = wraps || first != last;
-        if ((counts && kept.begin % piece.weight != 0) || (wraps && first != 0))
-            return mapping_error::uneven_groups;
+        if ((counts && kept.begin % piece.weight != 0) || (wraps && first != 0)) return mapping_error::uneven_groups;
         nest.from_offset += first * piece.stride;
     }
     return mapping_error::none;
@@ -127,9 +119,8 @@ struct axis_pieces {
 ///   @post  i = sum of digit_k * (product of the extents before k),  digit_k < extent_k
 ///   @post  from(i) = sum of digit_k * from_stride_k
 ///   @post  to(i)   = sum of digit_k * to_stride_k      for all i < count
-[[nodiscard]] constexpr mapping_error refine(loop_nest& nest, const axis_pieces& from,
-                                               const axis_pieces& to,
-                                               std::uint64_t count) noexcept {
+[[nodiscard]] constexpr mapping_error refine(loop_nest& nest, const axis_pieces& from, const axis_pieces& to,
+                                             std::uint64_t count) noexcept {
     std::size_t f = 0, t = 0;
     for (std::uint64_t done = 1; done < count;) {
         if (f == from.count || t == to.count) return mapping_error::uneven_groups;
@@ -140,12 +131,10 @@ struct axis_pieces {
         if (a_end > count) a_end = count;
         const std::uint64_t b_end = b.weight * b.extent;
         const std::uint64_t end = a_end < b_end ? a_end : b_end;
-        const bool nests =
-            end > done && end % done == 0 && done % a.weight == 0 && done % b.weight == 0;
+        const bool nests = end > done && end % done == 0 && done % a.weight == 0 && done % b.weight == 0;
         if (!nests) return mapping_error::uneven_groups;
         if (nest.count == max_loops) return mapping_error::too_complex;
-        nest.loops[nest.count++] = {end / done, done / a.weight * a.stride,
-                                    done / b.weight * b.stride};
+        nest.loops[nest.count++] = {end / done, done / a.weight * a.stride, done / b.weight * b.stride};
         done = end;
         if (end == a_end) ++f;
         if (end == b_end) ++t;
@@ -156,11 +145,9 @@ struct axis_pieces {
 /// Composes one axis of a part: adds the loops of to o from^-1 for the kept indices, innermost
 /// first. The source holds the whole axis, the destination only what is kept.
 ///   @post  the loops and offsets visit the pairs (from(begin + i), to(i)) for all i < count
-[[nodiscard]] constexpr mapping_error compose_axis(loop_nest& nest, const axis_pieces& from,
-                                                     const axis_pieces& to,
-                                                     kept_range kept) noexcept {
-    if (const auto error = take_range(nest, from, kept); error != mapping_error::none)
-        return error;
+[[nodiscard]] constexpr mapping_error compose_axis(loop_nest& nest, const axis_pieces& from, const axis_pieces& to,
+                                                   kept_range kept) noexcept {
+    if (const auto error = take_range(nest, from, kept); error != mapping_error::none) return error;
     return refine(nest, from, to, kept.count);
 }
 
@@ -170,8 +157,7 @@ constexpr void order_by_destination(loop_nest& nest) noexcept {
     for (std::size_t i = 1; i < nest.count; ++i) {
         const loop_nest::loop loop = nest.loops[i];
         std::size_t at = i;
-        for (; at > 0 && nest.loops[at - 1].to_stride < loop.to_stride; --at)
-            nest.loops[at] = nest.loops[at - 1];
+        for (; at > 0 && nest.loops[at - 1].to_stride < loop.to_stride; --at) nest.loops[at] = nest.loops[at - 1];
         nest.loops[at] = loop;
     }
 }
@@ -185,8 +171,7 @@ constexpr void coalesce(loop_nest& nest) noexcept {
     for (std::size_t i = 0; i < nest.count; ++i) {
         const loop_nest::loop inner = nest.loops[i];
         loop_nest::loop* const outer = kept == 0 ? nullptr : &nest.loops[kept - 1];
-        const bool continues = outer != nullptr &&
-                               outer->from_stride == inner.extent * inner.from_stride &&
+        const bool continues = outer != nullptr && outer->from_stride == inner.extent * inner.from_stride &&
                                outer->to_stride == inner.extent * inner.to_stride;
         if (continues)
             *outer = {outer->extent * inner.extent, inner.from_stride, inner.to_stride};

@@ -46,8 +46,8 @@ namespace detail {
 ///   why     what the layout cannot take apart
 ///   fails   out_of_memory
 [[nodiscard]] inline result<copy_plan> move_whole(const tensor_set_ref& set, span<const std::uint32_t> members,
-                                                  std::string_view scope, const plan_options& options,
-                                                  std::uint64_t expert_count, const failure& why) noexcept {
+                                                  std::string_view scope, const plan_options& options, std::uint64_t expert_count,
+                                                  const failure& why) noexcept {
     const std::string_view to = options.destination_scope.empty() ? scope : options.destination_scope;
     output_list list;
     copy_list copies;
@@ -66,8 +66,8 @@ namespace detail {
                                .source_offset = place.offset,
                                .run_bytes = place.size_bytes};
         if (!list.characters.append(full.view().data(), full.size()) ||
-            !list.extents.append(spec.shape.data(), spec.shape.size()) || !list.outputs.push(output) ||
-            !tensors.push(member) || (place.size_bytes != 0 && !copies.blocks.push(block)))
+            !list.extents.append(spec.shape.data(), spec.shape.size()) || !list.outputs.push(output) || !tensors.push(member) ||
+            (place.size_bytes != 0 && !copies.blocks.push(block)))
             return no_memory();
     }
     bind(list, scope.size(), to.size());

@@ -57,10 +57,8 @@ inline result<void> check_buffers(const copy_plan& plan, span<const span<std::by
 }
 
 /// Whether all that a block reads of a source in memory is there.
-inline result<void> check_resident(const tensor_set_ref& set, const copy_block& block,
-                                   span<const std::byte> resident) noexcept {
-    return check_resident(set, block.source, resident, block.source_offset,
-                          block.source_extent_bytes());
+inline result<void> check_resident(const tensor_set_ref& set, const copy_block& block, span<const std::byte> resident) noexcept {
+    return check_resident(set, block.source, resident, block.source_offset, block.source_extent_bytes());
 }
 
 /// Runs one block whose source is in memory into the output's memory.
@@ -91,13 +89,11 @@ private:
 };
 
 /// The first bytes at or after `at` that some of the blocks need. Empty if there are none.
-inline byte_window first_stretch(span<const copy_block> blocks, const output_memory& memory,
-                                 std::uint64_t at) noexcept {
+inline byte_window first_stretch(span<const copy_block> blocks, const output_memory& memory, std::uint64_t at) noexcept {
     byte_window found{unknown, unknown};
     for (const copy_block& block : blocks) {
         if (memory[block.output] == nullptr) continue;
-        const byte_window first =
-            ordered_block{block, block_side::source}.stretch(at, read_gap_bytes);
+        const byte_window first = ordered_block{block, block_side::source}.stretch(at, read_gap_bytes);
         if (first.begin < first.end && first.begin < found.begin) found = first;
     }
     return found;
@@ -118,16 +114,14 @@ inline bool grow(byte_window& stretch, const ordered_block& block, std::uint64_t
 
 /// The next bytes to read for some blocks, from `at` on and at most `most`: what is not a gap apart,
 /// together. Empty at the end.
-inline byte_window next_stretch(span<const copy_block> blocks, const output_memory& memory,
-                                std::uint64_t at, std::uint64_t most) noexcept {
+inline byte_window next_stretch(span<const copy_block> blocks, const output_memory& memory, std::uint64_t at,
+                                std::uint64_t most) noexcept {
     byte_window found = first_stretch(blocks, memory, at);
     if (found.begin == unknown) return {at, at};
     for (bool grows = true; grows;) {
         grows = false;
         for (const copy_block& block : blocks)
-            if (memory[block.output] != nullptr &&
-                grow(found, ordered_block{block, block_side::source}, most))
-                grows = true;
+            if (memory[block.output] != nullptr && grow(found, ordered_block{block, block_side::source}, most)) grows = true;
     }
     if (found.end - found.begin > most) found.end = found.begin + most;
     return found;
@@ -173,8 +167,8 @@ inline bool reads_through(const copy_block& block) noexcept {
 /// range) returns result<void>. The pieces are in the source's memory, or read to `buffer`.
 ///   fails   read_past_end, out_of_memory, and as reading and f do
 template <class F>
-result<void> for_each_piece(const tensor_set_ref& set, std::uint32_t source, std::uint64_t from,
-                            std::uint64_t size, vector<std::byte>& buffer, F& f) noexcept {
+result<void> for_each_piece(const tensor_set_ref& set, std::uint32_t source, std::uint64_t from, std::uint64_t size,
+                            vector<std::byte>& buffer, F& f) noexcept {
     const span<const std::byte> resident = set.source_bytes(source);
     if (!resident.empty())
         if (auto there = check_resident(set, source, resident, from, size); !there) return there;
@@ -202,12 +196,9 @@ inline result<void> compare_equal(const copy_plan& plan, std::uint32_t output, b
         if (block.output != output) continue;
         if (!set.source_bytes(block.source).empty())
             if (auto same = check.before(block.source); !same) return same;
-        const auto compare_run = [&](std::uint64_t from, std::uint64_t to,
-                                     std::uint64_t size) noexcept {
-            const auto compare = [&](span<const std::byte> bytes,
-                                     std::uint64_t at) noexcept -> result<void> {
-                if (std::memcmp(bytes.data(), made + (to + at - window.begin), bytes.size()) == 0)
-                    return {};
+        const auto compare_run = [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept {
+            const auto compare = [&](span<const std::byte> bytes, std::uint64_t at) noexcept -> result<void> {
+                if (std::memcmp(bytes.data(), made + (to + at - window.begin), bytes.size()) == 0) return {};
                 return failure{.code = errc::parts_differ,
                                .file = text{set.source_name(block.source)},
                                .tensor = text{plan.outputs()[output].name},

@@ -134,7 +134,7 @@ public:
     /// it fails, `output` is the one that failed.
     ///   fails   as reading the sources does
     SAFEFUSE_NOINLINE result<void> fill(std::size_t number, std::byte* slab, vector<std::byte>& scratch,
-                                           std::uint32_t& output) const noexcept {
+                                        std::uint32_t& output) const noexcept {
         const span<const staged_piece> pieces = this->pieces(number);
         for (std::size_t i = 0; i < pieces.size();) {
             const std::uint32_t number_of_set = pieces[i].set;
@@ -164,8 +164,8 @@ private:
     static constexpr std::size_t piece_alignment = 64;
 
     [[nodiscard]] static bool continues(const staged_piece& a, const staged_piece& b) noexcept {
-        return a.block_count == 0 && b.block_count == 0 && a.set == b.set && a.source == b.source && a.from + a.size_bytes == b.from &&
-               a.at + a.size_bytes == b.at;
+        return a.block_count == 0 && b.block_count == 0 && a.set == b.set && a.source == b.source &&
+               a.from + a.size_bytes == b.from && a.at + a.size_bytes == b.at;
     }
 
     [[nodiscard]] std::uint32_t last_set() const noexcept { return static_cast<std::uint32_t>(sets_.size() - 1); }
@@ -226,8 +226,7 @@ private:
         const span<const std::byte> resident = set.source_bytes(piece.source);
         if (resident.empty()) return set.read(piece.source, piece.from, {to, size_bytes});
         if (auto same = check.before(piece.source); !same) return same;
-        if (auto there = check_resident(set, piece.source, resident, piece.from, size_bytes); !there)
-            return there;
+        if (auto there = check_resident(set, piece.source, resident, piece.from, size_bytes); !there) return there;
         const std::byte* const from = resident.data() + piece.from;
         copy_to_read_soon(to, from, size_bytes);
         return {};
@@ -237,8 +236,7 @@ private:
                              source_check& check) const noexcept {
         for (std::size_t i = 0; i < piece.block_count; ++i) {
             const auto copy = [&](const copy_block& part) noexcept {
-                if (const span<const std::byte> resident = set.source_bytes(part.source);
-                    !resident.empty() && is_turned(part)) {
+                if (const span<const std::byte> resident = set.source_bytes(part.source); !resident.empty() && is_turned(part)) {
                     if (auto same = check.before(part.source); !same) return same;
                     if (auto there = check_resident(set, part, resident); !there) return there;
                     return turn(part, resident.data() + part.source_offset, to + (part.destination_offset - piece.to), scratch);
@@ -293,7 +291,7 @@ private:
     vector<const copy_block*> order_;  // blocks of outputs with short runs, by output and offset in it
     vector<staged_piece> pieces_;
     vector<std::size_t> fills_;  // fill i is the pieces [fills_[i], fills_[i + 1])
-    std::size_t used_ = 0;      // of the last fill's slab
+    std::size_t used_ = 0;       // of the last fill's slab
     std::uint64_t size_bytes_ = 0;
 };
 
@@ -302,9 +300,8 @@ inline result<void> compare_equal_sources(const copy_plan& plan, span<const stag
     vector<std::byte> made;
     for (const copy_block& block : plan.equal_blocks()) {
         const staged_window& window = windows[block.output];
-        const byte_window common =
-            intersect(block.destination_offset, block.destination_extent_bytes(),
-                      {window.begin, window.begin + window.size_bytes});
+        const byte_window common = intersect(block.destination_offset, block.destination_extent_bytes(),
+                                             {window.begin, window.begin + window.size_bytes});
         for (std::uint64_t begin = common.begin, size = 0; begin < common.end; begin += size) {
             const std::uint64_t left = common.end - begin;
             size = left < read_buffer_bytes ? left : read_buffer_bytes;

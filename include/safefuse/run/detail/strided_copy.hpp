@@ -123,8 +123,7 @@ enum class block_side : std::uint8_t { source, destination };
     return side == block_side::source ? block.source_offset : block.destination_offset;
 }
 [[nodiscard]] constexpr std::uint64_t extent_of(const copy_block& block, block_side side) noexcept {
-    return side == block_side::source ? block.source_extent_bytes()
-                                      : block.destination_extent_bytes();
+    return side == block_side::source ? block.source_extent_bytes() : block.destination_extent_bytes();
 }
 /// @}
 
@@ -163,20 +162,16 @@ struct step_range {
     [[nodiscard]] constexpr bool is_empty() const noexcept { return first >= last; }
 };
 /// The steps that have bytes in a window.
-[[nodiscard]] constexpr step_range steps_touching(const loop_steps& steps,
-                                                  byte_window window) noexcept {
+[[nodiscard]] constexpr step_range steps_touching(const loop_steps& steps, byte_window window) noexcept {
     return {steps.first_after(window.begin), steps.count_before(window.end)};
 }
 /// The steps that have all of their bytes in a window.
-[[nodiscard]] constexpr step_range steps_inside(const loop_steps& steps,
-                                                byte_window window) noexcept {
+[[nodiscard]] constexpr step_range steps_inside(const loop_steps& steps, byte_window window) noexcept {
     return {steps.count_before(window.begin), steps.count_up_to(window.end)};
 }
 /// The bytes of a run at `begin` that are in a window; the two have bytes in common.
-[[nodiscard]] constexpr byte_window intersect(std::uint64_t begin, std::uint64_t size,
-                                              byte_window window) noexcept {
-    return {begin < window.begin ? window.begin : begin,
-            begin + size < window.end ? begin + size : window.end};
+[[nodiscard]] constexpr byte_window intersect(std::uint64_t begin, std::uint64_t size, byte_window window) noexcept {
+    return {begin < window.begin ? window.begin : begin, begin + size < window.end ? begin + size : window.end};
 }
 
 /// A block's loops in the order of one side: strides falling, so that no run of an outer step lies among those of another.
@@ -186,13 +181,11 @@ public:
         for (std::uint32_t i = 1; i < block_.loop_count; ++i) {
             const copy_loop loop = block_.loops[i];
             std::uint32_t at = i;
-            for (; at > 0 && stride(at - 1) < stride_of(loop, side_); --at)
-                block_.loops[at] = block_.loops[at - 1];
+            for (; at > 0 && stride(at - 1) < stride_of(loop, side_); --at) block_.loops[at] = block_.loops[at - 1];
             block_.loops[at] = loop;
         }
         span_[block_.loop_count] = block_.run_bytes;
-        for (std::uint32_t i = block_.loop_count; i-- > 0;)
-            span_[i] = span_[i + 1] + (block_.loops[i].extent - 1) * stride(i);
+        for (std::uint32_t i = block_.loop_count; i-- > 0;) span_[i] = span_[i + 1] + (block_.loops[i].extent - 1) * stride(i);
     }
 
     /// Calls f(source offset, destination offset, bytes) for the runs, or the pieces of runs, inside the window, in its order,
@@ -208,8 +201,7 @@ public:
         std::uint64_t here = offset_of(block_, side_);
         if (at >= here + span_[0]) return {at, at};
         const std::uint32_t solid = solid_from(gap);
-        for (std::uint32_t depth = 0; depth < solid; ++depth)
-            here += steps_at(depth, here).first_after(at) * stride(depth);
+        for (std::uint32_t depth = 0; depth < solid; ++depth) here += steps_at(depth, here).first_after(at) * stride(depth);
         return {at > here ? at : here, here + span_[solid]};
     }
     /// Whether every run is `gap` bytes or more away from the next.
@@ -219,22 +211,18 @@ private:
     /// The loops from this one on have steps less than `gap` bytes apart.
     [[nodiscard]] std::uint32_t solid_from(std::uint64_t gap) const noexcept {
         std::uint32_t depth = block_.loop_count;
-        while (depth > 0 &&
-               (stride(depth - 1) < span_[depth] || stride(depth - 1) - span_[depth] < gap))
-            --depth;
+        while (depth > 0 && (stride(depth - 1) < span_[depth] || stride(depth - 1) - span_[depth] < gap)) --depth;
         return depth;
     }
-    [[nodiscard]] std::uint64_t stride(std::uint32_t depth) const noexcept {
-        return stride_of(block_.loops[depth], side_);
-    }
+    [[nodiscard]] std::uint64_t stride(std::uint32_t depth) const noexcept { return stride_of(block_.loops[depth], side_); }
     /// The steps of a loop whose first step begins at byte `begin`.
     [[nodiscard]] loop_steps steps_at(std::uint32_t depth, std::uint64_t begin) const noexcept {
         return {begin, stride(depth), span_[depth + 1], block_.loops[depth].extent};
     }
 
     template <class F>
-    SAFEFUSE_NOINLINE result<void> visit(std::uint32_t depth, std::uint64_t from,
-                                            std::uint64_t to, byte_window window, F& f) const {
+    SAFEFUSE_NOINLINE result<void> visit(std::uint32_t depth, std::uint64_t from, std::uint64_t to, byte_window window,
+                                         F& f) const {
         const std::uint64_t here = side_ == block_side::source ? from : to;
         if (here >= window.end || here + span_[depth] <= window.begin) return {};
         // loop_count is at most max_copy_loops; g++ 12 does not see it and warns of reads behind
@@ -247,9 +235,7 @@ private:
         const copy_loop& loop = block_.loops[depth];
         const step_range steps = steps_touching(steps_at(depth, here), window);
         for (std::uint64_t i = steps.first; i < steps.last; ++i)
-            if (auto done = visit(depth + 1, from + i * loop.source_stride,
-                                  to + i * loop.destination_stride, window, f);
-                !done)
+            if (auto done = visit(depth + 1, from + i * loop.source_stride, to + i * loop.destination_stride, window, f); !done)
                 return done;
         return {};
     }
@@ -269,7 +255,7 @@ private:
 
 /// Some steps of one loop of a block, as a block.
 [[nodiscard]] SAFEFUSE_NOINLINE inline copy_block steps_of(const copy_block& block, std::uint32_t number, std::uint64_t first,
-                                                              std::uint64_t count) noexcept {
+                                                           std::uint64_t count) noexcept {
     const copy_loop loop = block.loops[number];
     copy_block part = block;
     part.source_offset += first * loop.source_stride;
@@ -282,8 +268,7 @@ private:
 }
 
 /// The bytes of a block without loops that are in a window of one side, as a block.
-[[nodiscard]] inline copy_block run_inside(const copy_block& block, block_side side,
-                                           byte_window window) noexcept {
+[[nodiscard]] inline copy_block run_inside(const copy_block& block, block_side side, byte_window window) noexcept {
     const std::uint64_t here = offset_of(block, side);
     const byte_window inside = intersect(here, block.run_bytes, window);
     copy_block part = block;

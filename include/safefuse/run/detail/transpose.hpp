@@ -116,7 +116,7 @@ public:
 
 /// Copies rows of a tile to their places; `in_lines`: those begin on lines, and are written past the cache.
 SAFEFUSE_NOINLINE inline void write_tile(std::byte* to, std::size_t to_stride, const std::byte* tile, std::size_t tile_stride,
-                                            std::size_t rows, std::size_t row_bytes, bool in_lines) noexcept {
+                                         std::size_t rows, std::size_t row_bytes, bool in_lines) noexcept {
     for (; rows > 0; --rows, to += to_stride, tile += tile_stride)
         if (in_lines && row_bytes % cache_line_bytes == 0)
             stream_lines(to, tile, row_bytes / cache_line_bytes);

@@ -91,8 +91,7 @@ namespace detail {
 
 /// Counts the bytes of tensors that are there already; `chosen` are numbers in the plan.
 ///   fails   canceled
-inline result<void> skip_tensors(rewrite_run& run, span<const tensor_spec> tensors,
-                                 span<const std::uint32_t> chosen) noexcept {
+inline result<void> skip_tensors(rewrite_run& run, span<const tensor_spec> tensors, span<const std::uint32_t> chosen) noexcept {
     for (const std::uint32_t t : chosen) {
         std::uint64_t size_bytes = 0;
         static_cast<void>(tensor_size(tensors[t].type, tensors[t].shape, size_bytes));  // the writer has checked it

@@ -9,8 +9,8 @@
 #include <cstdint>
 #include <utility>
 
-#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/detail/plain.hpp>
+#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
@@ -89,8 +89,8 @@ public:
         if (auto made = list_steps(steps, chosen); !made) return made;
         for (const step& each : steps) {
             check_.forget();
-            auto sent =
-                each.scope == rewrite_plan::passthrough ? send_tensor(each.tensor, accept) : send_scope(each.scope, chosen, accept);
+            auto sent = each.scope == rewrite_plan::passthrough ? send_tensor(each.tensor, accept)
+                                                                : send_scope(each.scope, chosen, accept);
             if (!sent) return sent;
         }
         return {};
@@ -149,8 +149,7 @@ private:
             const std::size_t piece = static_cast<std::size_t>(size - done < run_piece_bytes ? size - done : run_piece_bytes);
             span<const std::byte> bytes;
             if (!resident.empty()) {
-                if (auto there = check_resident(set_, source, resident, from, size); !there)
-                    return there;
+                if (auto there = check_resident(set_, source, resident, from, size); !there) return there;
                 bytes = resident.subspan(static_cast<std::size_t>(from + done), piece);
             } else {
                 if (!buffer_.reserve(run_piece_bytes)) return failure{.code = errc::out_of_memory};

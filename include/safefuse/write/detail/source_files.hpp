@@ -10,8 +10,8 @@
 #include <string_view>
 #include <utility>
 
-#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/detail/plain.hpp>
+#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
