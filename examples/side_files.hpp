@@ -198,9 +198,23 @@ inline sf::result<side_files> choose_side_files(const std::string& path, const s
     return out;
 }
 
+/// Removes what a run that was killed while it copied them has left.
+inline void remove_unfinished(const side_files& files, const std::string& destination) {
+    std::error_code ignored;
+    std::vector<std::filesystem::path> unfinished;
+    for (std::filesystem::directory_iterator at{path_of(destination), ignored}, end; !ignored && at != end; at.increment(ignored)) {
+        const std::string name = text_of(at->path().filename());
+        const std::string_view target = sf::unfinished_target(name);
+        for (const std::string& each : files.taken)
+            if (each == target || (target.size() > 60 && each.starts_with(target))) unfinished.push_back(at->path());
+    }
+    for (const auto& path : unfinished) std::filesystem::remove(path, ignored);
+}
+
 /// Copies the files as shards are written: under a temporary name, synced, renamed, with the permissions of the original.
 ///   fails   destination_in_source (the copy would replace another file of IN, by a link), and as sf::copy_file
 inline sf::result<void> copy_side_files(const side_files& files, const std::string& destination, sf::durability wait) {
+    remove_unfinished(files, destination);
     for (const std::string& name : files.taken) {
         const std::filesystem::path to = path_of(destination) / path_of(name);
         std::error_code error;

@@ -64,6 +64,14 @@ inline constexpr std::uint64_t share_multiple_bytes = 4096;
 /// The permissions of new files, as POSIX counts them, before the umask takes some away.
 inline constexpr std::uint32_t default_file_permissions = detail::os::file_permissions;
 
+/// What an output_file that was killed has left beside its target, told by its name: the name of the target, of which long ones are
+/// cut after 64 bytes. Empty: it is no such name.
+[[nodiscard]] constexpr std::string_view unfinished_target(std::string_view name) noexcept {
+    if (!detail::is_temporary(name)) return {};
+    constexpr std::size_t ending = std::string_view{".0123456789abcdef.tmp"}.size();
+    return name.substr(1, name.size() - 1 - ending);
+}
+
 /// A file being written: it appears under its own name, complete, when commit() is called, and otherwise never.
 /// Until then its bytes are in a hidden file beside it, which the destructor removes; only a killed program leaves that behind.
 class output_file {
