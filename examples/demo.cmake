@@ -21,6 +21,7 @@ cmake_host_system_information(RESULT cores QUERY NUMBER_OF_LOGICAL_CORES)
 say("Building the four programs that it runs into ${BUILD_DIR}/bin, ${cores} at a time: about a minute on two quiet cores")
 run_or_stop("The examples could not be configured; what is missing stands above."
     "${CMAKE_COMMAND}" --fresh -S "${source}" -B "${BUILD_DIR}" ${tools} -DCMAKE_BUILD_TYPE=Release -DSAFEFUSE_BUILD_EXAMPLES=ON
+    -DSAFEFUSE_BUILD_GPU_EXAMPLES=OFF
     --log-level=WARNING)
 run_or_stop("The examples do not compile."
     "${CMAKE_COMMAND}" --build "${BUILD_DIR}" --config Release --parallel ${cores} --target safefuse-demo)

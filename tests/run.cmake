@@ -62,7 +62,7 @@ endif()
 say("Step 2 of 4: configuring in ${BUILD_DIR}")
 run_or_stop("The tests could not be configured; the first error above says why."
     "${CMAKE_COMMAND}" --fresh -S "${source}" -B "${BUILD_DIR}" ${tools} "-DCMAKE_CXX_FLAGS=${flags}" -DCMAKE_BUILD_TYPE=${CMAKE_BUILD_TYPE}
-    -DSAFEFUSE_BUILD_TESTS=ON -DSAFEFUSE_BUILD_EXAMPLES=ON -DSAFEFUSE_WERROR=${WERROR} "-DSAFEFUSE_PYTHON=${PYTHON}"
+    -DSAFEFUSE_BUILD_TESTS=ON -DSAFEFUSE_BUILD_EXAMPLES=ON -DSAFEFUSE_BUILD_GPU_EXAMPLES=OFF -DSAFEFUSE_WERROR=${WERROR} "-DSAFEFUSE_PYTHON=${PYTHON}"
     "-DSAFEFUSE_TESTS=${TESTS}" "-DSAFEFUSE_DOCTEST_DIR=${doctest_dir}"
     ${machine})
 say("Step 3 of 4: compiling, ${JOBS} at a time")
