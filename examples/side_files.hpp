@@ -114,7 +114,7 @@ struct side_files {
     std::vector<identified> all;
 };
 
-namespace detail {
+namespace side_rules {
 
 template <std::size_t Count>
 bool ends_in_one_of(std::string_view name, const std::string_view (&endings)[Count]) {
@@ -134,7 +134,7 @@ inline std::string why_left(const std::string& name, side_policy policy) {
     return "not a known part of a model folder; --side-files=all takes it";
 }
 
-}  // namespace detail
+}  // namespace side_rules
 
 /// Chooses from what lies beside the tensors. `tensor_files` are the paths of the checkpoint's own files. A path that is a single
 /// tensor file stands for itself and config.json alone, unless all is asked for.
@@ -168,7 +168,7 @@ inline sf::result<side_files> choose_side_files(const std::string& path, const s
         if (name.ends_with(sf::shard_index_ending) || std::find(own.begin(), own.end(), name) != own.end()) return;
         if (name.ends_with(sf::tensor_file_ending)) return leave(name, "tensors that are not of this checkpoint");
         if (name == sf::writer_state_file) return leave(name, "left by a run that was stopped");
-        if (std::string why = detail::why_left(name, policy); !why.empty()) return leave(name, std::move(why));
+        if (std::string why = side_rules::why_left(name, policy); !why.empty()) return leave(name, std::move(why));
         const std::uintmax_t size = fs::file_size(file, error);
         if (error) return leave(name, error.message());
         out.size_bytes += size;
@@ -202,7 +202,8 @@ inline sf::result<side_files> choose_side_files(const std::string& path, const s
 inline void remove_unfinished(const side_files& files, const std::string& destination) {
     std::error_code ignored;
     std::vector<std::filesystem::path> unfinished;
-    for (std::filesystem::directory_iterator at{path_of(destination), ignored}, end; !ignored && at != end; at.increment(ignored)) {
+    for (std::filesystem::directory_iterator at{path_of(destination), ignored}, end; !ignored && at != end;
+         at.increment(ignored)) {
         const std::string name = text_of(at->path().filename());
         const std::string_view target = sf::unfinished_target(name);
         for (const std::string& each : files.taken)

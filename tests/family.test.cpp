@@ -132,7 +132,7 @@ TEST_CASE("family: scopes get the model's prefix and path, and their own again")
         {"qwen3_omni_moe", "thinker.model.layers.7."},
     };
     const auto with_number = [](std::string path) {
-        if (const auto at = path.find("{i}"); at != std::string::npos) path.replace(at, 8, "7");
+        if (const auto at = path.find("{i}"); at != std::string::npos) path.replace(at, 3, "7");
         return path;
     };
     for (const sf::family_entry& each : sf::shipped_families::all) {

@@ -27,7 +27,7 @@ namespace sf = safefuse;
 /// A module's path with a number for each {i} in it.
 inline std::string with_numbers(std::string_view path) {
     std::string out{path};
-    for (auto at = out.find("{i}"); at != std::string::npos; at = out.find("{i}")) out.replace(at, 8, "7");
+    for (auto at = out.find("{i}"); at != std::string::npos; at = out.find("{i}")) out.replace(at, 3, "7");
     return out;
 }
 using u64 = std::uint64_t;

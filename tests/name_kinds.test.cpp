@@ -68,7 +68,7 @@ TEST_CASE("name kinds: of each family they tell what all names tell") {
                     for (const auto& tensor : layout->tensors)
                         for (const std::uint64_t expert : {0u, 3u, 10u, 127u, 128u}) {
                             std::string path{family.fuse.module_at(m).from_path};
-                            if (const auto at = path.find("{i}"); at != std::string::npos) path.replace(at, 8, layer);
+                            if (const auto at = path.find("{i}"); at != std::string::npos) path.replace(at, 3, layer);
                             sf::text name{"model.layers." + layer + "." + path + "."};
                             REQUIRE(sf::detail::spell(name, tensor.name, expert, layout->fields[0].suffix));
                             if (std::find(names.begin(), names.end(), name.view()) == names.end())
@@ -76,7 +76,7 @@ TEST_CASE("name kinds: of each family they tell what all names tell") {
                         }
         for (const sf::rename_description each : family.fuse.renames) {
             std::string name{each.from};
-            for (std::size_t hole = name.find("{i}"); hole != name.npos; hole = name.find("{i}")) name.replace(hole, 8, "12");
+            for (std::size_t hole = name.find("{i}"); hole != name.npos; hole = name.find("{i}")) name.replace(hole, 3, "12");
             for (const char* before : {"", "model.layers.33."})
                 if (std::find(names.begin(), names.end(), before + name + ".weight") == names.end())
                     names.push_back(before + name + ".weight");

@@ -324,7 +324,6 @@ tensors fused(const format& stored, target to, const tensors& from, u64 experts)
 std::set<errc> refused(const format& stored, target to, u64 i) {
     std::set<errc> why;
     for (const stored_field& field : stored.fields) {
-        if (to == target::vllm && field.name == "weight_zero_point") why.insert(errc::unexpected_key);
         if (to == target::stacks || field.out_axis < 0) continue;
         if (i % field.out_granule != 0 || (to == target::rows_in_turn && field.out_granule != 1)) why.insert(errc::splits_block);
     }
@@ -454,7 +453,7 @@ TEST_CASE("quantised: every format becomes every layout by cat and stack, and co
             }
     MESSAGE(made, " there and back, ", cannot, " refused");
     CHECK(made > 900);
-    CHECK(cannot > 90);
+    CHECK(cannot > 80);
 }
 
 TEST_CASE("quantised: what vLLM holds has the shapes that vLLM allocates") {

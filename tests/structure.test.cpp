@@ -35,7 +35,7 @@ const std::vector<folder_rule> house{
     {"layout", {"core", "tensor"}},
     {"plan", {"core", "tensor", "layout"}},
     {"models", {"core", "layout"}},
-    {"detect", {"core", "tensor", "plan", "models"}},
+    {"detect", {"core", "tensor", "layout", "plan", "models"}},
     {"read", {"core", "tensor", "io", "format"}},
     {"run", {"core", "tensor", "plan"}},
     {"write", {"core", "tensor", "io", "format", "layout", "plan", "models", "detect", "read", "run"}},

@@ -85,6 +85,9 @@ class experts_scopes;
 
 // detect
 struct family_entry;
+struct spelling_to_keep;
+class stored_spelling;
+struct unknown_experts;
 template <class... Family>
 struct family_list;
 

@@ -209,7 +209,7 @@ with tempfile.TemporaryDirectory() as directory:
         compare_mxfp4(work, convert_moe_packed_tensors)
         # and as a loader calls it: the result has the scales' type
         codes, factors = torch.arange(256, dtype=torch.uint8).repeat(256).reshape(256, 256), random_scales("F32", (2, 2))
-        theirs = step.convert({"weight$": [codes.view(torch.float8_e4m3fn)], "weight_scale_inv": [factors]})["weight"]
+        theirs = step.convert({"weight": [codes.view(torch.float8_e4m3fn)], "weight_scale_inv": [factors]})["weight"]
         files = (work.file("codes", bytes_of(codes)), work.file("scales", bytes_of(factors)))
         ours = work.made("F32", "blocks", "F8_E4M3", "256,256", "F32", "2,2", 128, 128, "F32", *files)
         alike(("Fp8Dequantize", "F32"), "F32", ours, bits_of(theirs), any_nan=nan_products(codes.view(torch.float8_e4m3fn), factors))

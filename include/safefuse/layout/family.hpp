@@ -165,24 +165,20 @@ struct stored_forms {
     };
 };
 
-namespace detail {
-
-/// Renames of several lists, one behind the other.
+/// Renames of several lists, one list after the other. It converts to a span of them.
 template <std::size_t Count>
 struct rename_array {
-    rename_description list[Count];
+    rename_description list[Count];  ///< in the order in which they apply
+    /// All of them.
     constexpr operator span<const rename_description>() const noexcept {  // NOLINT: it is meant to convert
         return {list, Count};
     }
 };
 
-}  // namespace detail
-
 /// The renames of several lists, one list behind the other, for families that share some.
 template <std::size_t... Count>
-[[nodiscard]] consteval detail::rename_array<(Count + ...)> joined_renames(
-    const rename_description (&... lists)[Count]) noexcept {
-    detail::rename_array<(Count + ...)> out{};
+[[nodiscard]] consteval rename_array<(Count + ...)> joined_renames(const rename_description (&... lists)[Count]) noexcept {
+    rename_array<(Count + ...)> out{};
     std::size_t size = 0;
     const auto append = [&](span<const rename_description> list) {
         for (const rename_description& each : list) out.list[size++] = each;

@@ -387,6 +387,20 @@ struct index_name {
     return text{};
 }
 
+/// A path that is no directory: a shard index or a tensor file.
+///   fails   out_of_memory
+[[nodiscard]] inline result<void> resolve_file(std::string_view path, resolved_checkpoint& found) noexcept {
+    const failure no_memory{.code = errc::out_of_memory, .file = path};
+    found.directory = text{directory_of(path)};
+    if (path.ends_with(".json")) {
+        found.index = text{path};
+        return found.index.size() == path.size() ? result<void>{} : no_memory;
+    }
+    text copy{path};
+    if (copy.size() != path.size() || !found.files.push(std::move(copy))) return no_memory;
+    return {};
+}
+
 /// Finds what a path stands for: a directory, a shard index or a tensor file. An incomplete series is a failure, and the files
 /// that are there are stored all the same.
 [[nodiscard]] inline result<void> resolve_checkpoint(std::string_view path, std::string_view variant,
@@ -394,16 +408,7 @@ struct index_name {
     const failure no_memory{.code = errc::out_of_memory, .file = path};
     const auto kind = kind_of_path(path);
     if (!kind) return kind.error();
-    if (*kind != os::path_kind::directory) {
-        found.directory = text{directory_of(path)};
-        if (path.ends_with(".json")) {
-            found.index = text{path};
-            return found.index.size() == path.size() ? result<void>{} : no_memory;
-        }
-        text copy{path};
-        if (copy.size() != path.size() || !found.files.push(std::move(copy))) return no_memory;
-        return {};
-    }
+    if (*kind != os::path_kind::directory) return resolve_file(path, found);
 
     found.directory = text{path};
     vector<text> indexes, files;
