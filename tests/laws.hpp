@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <map>
+#include <mutex>
 #include <set>
 #include <span>
 #include <string>
@@ -89,6 +90,7 @@ public:
 
     std::size_t size() const noexcept { return entries_.size(); }
     sf::tensor_spec spec(std::size_t i) const noexcept {
+        const std::lock_guard lock{counting_};  // sets are asked by several threads
         ++spec_calls;
         return {entries_[i].name, entries_[i].type, entries_[i].shape};
     }
@@ -101,6 +103,7 @@ public:
     }
     std::span<const std::byte> held_bytes(std::uint32_t source) const noexcept { return sources_[source]; }
     sf::result<void> read(std::uint32_t source, u64 offset, std::span<std::byte> out) const noexcept {
+        const std::lock_guard lock{counting_};
         ++read_calls;
         read_bytes += out.size();
         for (std::size_t i = 0; i < out.size() && offset + i < times_read[source].size(); ++i) ++times_read[source][offset + i];
@@ -108,6 +111,7 @@ public:
     }
 
 private:
+    static inline std::mutex counting_;
     struct entry {
         std::string name;
         sf::dtype type;

@@ -245,7 +245,9 @@ TEST_CASE("structure: each umbrella brings in all public headers of its folders"
                                                              {"models", {"models", "detect"}},
                                                              {"run", {"run"}},
                                                              {"write", {"write"}}};
-    for (const auto& [umbrella, contents] : folders) {
+    for (const auto& each : folders) {
+        const std::string& umbrella = each.first;
+        const words& contents = each.second;
         const auto reached = reached_from("safefuse/" + umbrella + ".hpp");
         for (const header_file& header : headers()) {
             CAPTURE(umbrella);

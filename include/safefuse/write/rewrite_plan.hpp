@@ -148,9 +148,9 @@ inline result<rewrite_plan> rewrite_plan::make_for(tensor_set_ref set, const fam
     auto scopes = experts_scopes::find(set, family);
     if (!scopes) return std::move(scopes).error();
     if (!options.keep_unknown) {
-        const auto unknown = find_unknown_experts(set, *scopes);
-        if (!unknown) return unknown.error();
-        if (unknown->count != 0) return describe(set, *unknown, family);
+        const auto strangers = find_unknown_experts(set, *scopes);
+        if (!strangers) return strangers.error();
+        if (strangers->count != 0) return describe(set, *strangers, family);
     }
     out.scopes_ = std::move(*scopes);
 
