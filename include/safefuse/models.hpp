@@ -9,6 +9,7 @@
 #include <safefuse/detect/stored_spelling.hpp>
 #include <safefuse/detect/unknown_experts.hpp>
 #include <safefuse/models/engines.hpp>
+#include <safefuse/models/registry.hpp>
 #include <safefuse/models/standard.hpp>
 #include <safefuse/models/transformers.hpp>
 

@@ -21,6 +21,7 @@
 #include <safefuse/io/output_file.hpp>
 #include <safefuse/io/positional_file.hpp>
 #include <safefuse/read/checkpoint.hpp>
+#include <safefuse/read/checkpoint_report.hpp>
 #include <safefuse/read/model_config.hpp>
 #include <safefuse/read/tensor_file.hpp>
 #include <safefuse/tensor/byte_source.hpp>

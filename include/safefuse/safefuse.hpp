@@ -31,6 +31,7 @@
 #include <safefuse/layout/mapping_algebra.hpp>
 #include <safefuse/layout/rename.hpp>
 #include <safefuse/models/engines.hpp>
+#include <safefuse/models/registry.hpp>
 #include <safefuse/models/standard.hpp>
 #include <safefuse/models/transformers.hpp>
 #include <safefuse/plan/copy_plan.hpp>
@@ -39,6 +40,7 @@
 #include <safefuse/plan/plan_options.hpp>
 #include <safefuse/plan/scopes.hpp>
 #include <safefuse/read/checkpoint.hpp>
+#include <safefuse/read/checkpoint_report.hpp>
 #include <safefuse/read/model_config.hpp>
 #include <safefuse/read/tensor_file.hpp>
 #include <safefuse/run/compare_scales.hpp>
