@@ -208,7 +208,7 @@ files visible(files all) {
     std::erase_if(all, [](const auto& each) { return each.first.starts_with(".safefuse-"); });
     return all;
 }
-std::string names_of(const files& all) {
+[[maybe_unused]] std::string names_of(const files& all) {
     std::string names;
     for (const auto& [name, contents] : all) names += name + ' ';
     return names;
