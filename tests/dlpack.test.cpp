@@ -181,7 +181,7 @@ TEST_CASE_TEMPLATE("dlpack: a tensor that is lent and borrowed again is the same
 
 TEST_CASE("dlpack: a tensor of a device's memory is lent as that device's, and borrowed by nobody here") {
     const extents shape{2, 3};
-    auto* const address = reinterpret_cast<const std::byte*>(std::uintptr_t{0x7000'0000'0000});  // nothing reads there
+    auto* const address = reinterpret_cast<const std::byte*>(std::uintptr_t{0x7000'0000});  // nothing reads there
     const auto view = sf::tensor_view::of(sf::dtype::u8, shape, {address, 6});
     REQUIRE(view);
     const auto lent = dlpack::lend(*view, std::shared_ptr<int>{}, {.is_writable = true, .device = {2, 1}});

@@ -12,7 +12,7 @@
 namespace sf = safefuse;
 using sf::layouts::down, sf::layouts::gate, sf::layouts::up;
 using u64 = std::uint64_t;
-using index = std::vector<u64>;  // the expert's number, then the part's own
+using index_of_part = std::vector<u64>;  // the expert's number, then the part's own
 
 namespace {
 
@@ -23,8 +23,8 @@ sf::layout_args extents(u64 e, u64 i, u64 h) {
 }
 
 /// The entry of each stored axis, by the definition of a mapping: the sum over digits.
-index entry(const sf::mapping& of, std::size_t part, const index& at) {
-    index out;
+index_of_part entry(const sf::mapping& of, std::size_t part, const index_of_part& at) {
+    index_of_part out;
     for (std::size_t axis = 0; axis < of.axis_count; ++axis) {
         u64 sum = of.parts[part].first[axis];
         for (std::size_t p = 0; p < of.parts[part].mode_count; ++p) {
@@ -41,7 +41,7 @@ template <class F>
 void for_each_index(u64 rows, u64 columns, F f) {
     for (u64 e = 0; e < 3; ++e)
         for (u64 r = 0; r < rows; ++r)
-            for (u64 c = 0; c < columns; ++c) f(index{e, r, c});
+            for (u64 c = 0; c < columns; ++c) f(index_of_part{e, r, c});
 }
 
 /// The first column of a term's tensor as text: g0 u0 g1 u1.
@@ -62,14 +62,14 @@ const sf::layout_args x = extents(3, 4, 6);
 
 TEST_CASE("law of part: entry_a(i) = i_a") {
     const sf::mapping placed = gate::place(x);
-    for_each_index(4, 6, [&](const index& at) { CHECK(entry(placed, 0, at) == index{at[1], at[2]}); });
+    for_each_index(4, 6, [&](const index_of_part& at) { CHECK(entry(placed, 0, at) == index_of_part{at[1], at[2]}); });
 }
 
 TEST_CASE("law of stack: entry(e, i) = (e, entry(i))") {
     const sf::mapping of = gate::place(x), placed = sf::stack<gate>::place(x);
     CHECK(placed.axes[0].extent == 3);
-    for_each_index(4, 6, [&](const index& at) {
-        index expected = entry(of, 0, at);
+    for_each_index(4, 6, [&](const index_of_part& at) {
+        index_of_part expected = entry(of, 0, at);
         expected.insert(expected.begin(), at[0]);
         CHECK(entry(placed, 0, at) == expected);
     });
@@ -81,7 +81,8 @@ TEST_CASE("law of concat: operand k begins where the ones before it end") {
     const sf::mapping placed = sf::concat<1, gate, up>::place(x);
     CHECK(placed.axes[1].extent == 12);
     for (std::size_t k = 0; k < 2; ++k)
-        for_each_index(4, 6, [&](const index& at) { CHECK(entry(placed, k, at) == index{at[1], at[2] + k * 6}); });
+        for_each_index(4, 6,
+                       [&](const index_of_part& at) { CHECK(entry(placed, k, at) == index_of_part{at[1], at[2] + k * 6}); });
 }
 
 TEST_CASE("law of interleave: entry x of operand k is at x / g * (g * n) + k * g + x % g") {
@@ -93,8 +94,8 @@ TEST_CASE("law of interleave: entry x of operand k is at x / g * (g * n) + k * g
         std::size_t p = 0;
         for (u64 k = 0; k < n; ++k)
             for (std::size_t of = 0; of < operands[k].part_count; ++of, ++p)
-                for_each_index(4, 6, [&](const index& at) {
-                    index expected = entry(operands[k], of, at);
+                for_each_index(4, 6, [&](const index_of_part& at) {
+                    index_of_part expected = entry(operands[k], of, at);
                     u64& row = expected[0];
                     row = row / group * (group * n) + k * group + row % group;
                     CHECK(entry(placed, p, at) == expected);
@@ -122,9 +123,9 @@ TEST_CASE("interleave: what has no equal groups is refused, with the reason") {
 TEST_CASE("law of transpose: the entries of two axes change places") {
     const sf::mapping of = gate::place(x), placed = sf::transpose<0, 1, gate>::place(x);
     CHECK(placed.axes[0].extent == 6);
-    for_each_index(4, 6, [&](const index& at) {
-        const index before = entry(of, 0, at);
-        CHECK(entry(placed, 0, at) == index{before[1], before[0]});
+    for_each_index(4, 6, [&](const index_of_part& at) {
+        const index_of_part before = entry(of, 0, at);
+        CHECK(entry(placed, 0, at) == index_of_part{before[1], before[0]});
     });
 }
 
@@ -133,9 +134,9 @@ TEST_CASE("law of flatten: entry_axis * extent of the next axis + entry of the n
     const sf::mapping of = sf::stack<gate>::place(x), placed = rows::place(x);
     CHECK(placed.axis_count == 2);
     CHECK(placed.axes[0].extent == 12);
-    for_each_index(4, 6, [&](const index& at) {
-        const index before = entry(of, 0, at);
-        CHECK(entry(placed, 0, at) == index{before[0] * 4 + before[1], before[2]});
+    for_each_index(4, 6, [&](const index_of_part& at) {
+        const index_of_part before = entry(of, 0, at);
+        CHECK(entry(placed, 0, at) == index_of_part{before[0] * 4 + before[1], before[2]});
     });
 }
 
@@ -148,5 +149,5 @@ TEST_CASE("law of a field's form: a matrix transposed, an axis of its own behind
     CHECK(placed.axes[0].extent == 3);  // H = 6, two elements to an entry
     CHECK(placed.axes[1].extent == 4);
     CHECK(placed.axes[2].extent == 5);
-    for (u64 k = 0; k < 5; ++k) CHECK(entry(placed, 0, {0, 3, 2, 0, k}) == index{2, 3, k});
+    for (u64 k = 0; k < 5; ++k) CHECK(entry(placed, 0, {0, 3, 2, 0, k}) == index_of_part{2, 3, k});
 }

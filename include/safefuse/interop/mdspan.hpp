@@ -44,13 +44,15 @@ constexpr std::size_t mdspan_rank = static_cast<std::size_t>(Mdspan::rank());
 // of any where there are no elements: there the product of the other extents may wrap around.
 template <mdspan_type Mdspan>
 constexpr bool is_row_major(const Mdspan& values) noexcept {
-    for (std::size_t axis = 0; axis < mdspan_rank<Mdspan>; ++axis)
-        if (values.extent(axis) == 0) return true;
-    std::uint64_t stride = 1;
-    for (std::size_t axis = mdspan_rank<Mdspan>; axis-- != 0;) {
-        const auto extent = static_cast<std::uint64_t>(values.extent(axis));
-        if (extent != 1 && static_cast<std::uint64_t>(values.stride(axis)) != stride) return false;
-        stride *= extent;
+    if constexpr (mdspan_rank<Mdspan> != 0) {  // a scalar has no stride to ask for
+        for (std::size_t axis = 0; axis < mdspan_rank<Mdspan>; ++axis)
+            if (values.extent(axis) == 0) return true;
+        std::uint64_t stride = 1;
+        for (std::size_t axis = mdspan_rank<Mdspan>; axis-- != 0;) {
+            const auto extent = static_cast<std::uint64_t>(values.extent(axis));
+            if (extent != 1 && static_cast<std::uint64_t>(values.stride(axis)) != stride) return false;
+            stride *= extent;
+        }
     }
     return true;
 }
