@@ -953,8 +953,10 @@ using attention_k = matrix<"k", "R", "H">;
 using attention_v = matrix<"v", "R", "H">;
 using attention_apart =
     layout<module_suffixes, tensor<"q_proj", attention_q>, tensor<"k_proj", attention_k>, tensor<"v_proj", attention_v>>;
-template <fixed_text Name>
-using attention_joined = layout<module_suffixes, tensor<Name, concat<0, attention_q, attention_k, attention_v>>>;
+// One alias for each name: nvcc 13 loses the texts that an alias template hands on.
+using attention_as_qkv = layout<module_suffixes, tensor<"qkv", concat<0, attention_q, attention_k, attention_v>>>;
+using attention_as_qkv_proj = layout<module_suffixes, tensor<"qkv_proj", concat<0, attention_q, attention_k, attention_v>>>;
+using attention_as_w_qkv = layout<module_suffixes, tensor<"w_qkv", concat<0, attention_q, attention_k, attention_v>>>;
 
 /// Nemotron-H Omni: up and down, no gate; the vision tower's q, k and v are one matrix on the hub.
 struct nemotron_h_omni : family<per_expert_ungated, ungated_fused> {
@@ -962,7 +964,7 @@ struct nemotron_h_omni : family<per_expert_ungated, ungated_fused> {
     using modules = safefuse::modules<"mixer.experts">;
     using extra_modules = extra_module_list<extra_module<
         safefuse::modules<"vision_model.radio_model.model.blocks.{i}.attn", "vision_model.encoder.layer.{i}.attention">,
-        attention_joined<"qkv">, attention_apart>>;
+        attention_as_qkv, attention_apart>>;
     static constexpr rename_description renames[] = {
         rename("^language_model.backbone", "language_model.model"),
         rename("^mlp1.0", "multi_modal_projector.layer_norm"),
@@ -994,7 +996,7 @@ struct nemo_speechlm : family<speechlm_experts, ungated_fused> {
     static constexpr std::string_view name = "nemo_speechlm";
     using modules = safefuse::modules<"mixer.experts">;
     using extra_modules =
-        extra_module_list<extra_module<safefuse::modules<"attn", "self_attn">, attention_joined<"w_qkv">, attention_apart>>;
+        extra_module_list<extra_module<safefuse::modules<"attn", "self_attn">, attention_as_w_qkv, attention_apart>>;
     static constexpr rename_description renames[] = {
         rename("^perception.encoder.asr_encoder", "model.audio_tower.asr_encoder"),
         rename("^perception.encoder.diarization_model.encoder", "model.audio_tower.diarization_model.model.audio_tower"),
@@ -1192,7 +1194,7 @@ struct unlimited_ocr : family<per_expert, gate_up_fused> {
     using extra_modules =
         extra_module_list<extra_module<safefuse::modules<"model.vision_model.transformer.layers.{i}.self_attn",
                                                          "model.vision_tower.vision_encoder.encoder.layers.{i}.self_attn">,
-                                       attention_joined<"qkv_proj">, attention_apart>>;
+                                       attention_as_qkv_proj, attention_apart>>;
     static constexpr rename_description renames[] = {
         rename("^model.sam_model.blocks", "model.vision_tower.sam_encoder.layers"),
         rename("^model.vision_tower.sam_encoder.layers.{i}.norm1", "model.vision_tower.sam_encoder.layers.{i}.layer_norm1"),
