@@ -437,10 +437,6 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
     asked.dry_run = arguments.flag("--dry-run");
     asked.options.resume = arguments.flag("--resume");
     asked.overwrite = arguments.flag("--overwrite");
-#if defined(_WIN32)
-    // Run under wine, the result was not the new checkpoint: until that is mended, nothing is replaced there.
-    if (asked.overwrite) arguments.complain("--overwrite is not available on Windows yet: choose a directory that is not there");
-#endif
     if (asked.overwrite && asked.options.resume) arguments.complain("--resume keeps what --overwrite removes");
     if (arguments.flag("--reflink")) asked.options.share = sf::sharing::blocks;
     if (arguments.flag("--link")) asked.options.share = sf::sharing::files;

@@ -332,6 +332,8 @@ struct file_facts {
 
 /// A directory in which a file is open cannot be renamed here.
 inline constexpr bool can_exchange = false;
+/// Whether a checkpoint can be replaced file by file. Under wine the result was not the new one.
+inline constexpr bool can_replace = false;
 [[nodiscard]] inline outcome exchange_directories(const char*, const char*) noexcept { return failed(50); }
 
 /// Whether a file that is open can be replaced by a rename.
