@@ -33,11 +33,12 @@ TEST_CASE("printable: what a terminal would obey is escaped, all else is kept") 
                                 0x2067u, 0x2068u, 0x2069u}) {
         std::string character;
         if (code < 0x800) {
-            character = {static_cast<char>(0xC0 | code >> 6), static_cast<char>(0x80 | (code & 63))};
+            character += static_cast<char>(0xC0 | code >> 6);
         } else {
-            character = {static_cast<char>(0xE0 | code >> 12), static_cast<char>(0x80 | (code >> 6 & 63)),
-                         static_cast<char>(0x80 | (code & 63))};
+            character += static_cast<char>(0xE0 | code >> 12);
+            character += static_cast<char>(0x80 | (code >> 6 & 63));
         }
+        character += static_cast<char>(0x80 | (code & 63));
         char escape[8];
         std::snprintf(escape, sizeof escape, "\\u%04x", code);
         CHECK(shown("<" + character + ">") == "<" + std::string{escape} + ">");
