@@ -20,9 +20,13 @@ struct my_tensor {
 // This is all that safefuse needs to know of it.
 template <>
 struct safefuse::tensor_traits<my_tensor> {
-    static std::span<std::byte> bytes(my_tensor& tensor) { return std::as_writable_bytes(std::span{tensor.values}); }
+    static std::span<std::byte> bytes(my_tensor& tensor) {
+        return std::as_writable_bytes(std::span{tensor.values});
+    }
     static sf::dtype type(const my_tensor&) { return sf::dtype::f32; }
-    static const std::vector<std::uint64_t>& shape(const my_tensor& tensor) { return tensor.extents; }
+    static const std::vector<std::uint64_t>& shape(const my_tensor& tensor) {
+        return tensor.extents;
+    }
 };
 
 int main(int argc, char** argv) {
@@ -41,9 +45,13 @@ int main(int argc, char** argv) {
     std::vector<my_tensor> tensors;
     for (int expert = 0; expert < 2; ++expert)
         for (const std::string part : {"gate_proj", "up_proj", "down_proj"}) {
-            names.push_back("layers.0.mlp.experts." + std::to_string(expert) + "." + part + ".weight");
-            const float first = static_cast<float>(100 * expert + (part == "gate_proj" ? 0 : part == "up_proj" ? 10 : 20));
-            tensors.push_back({part == "down_proj" ? std::vector<std::uint64_t>{2, 3} : std::vector<std::uint64_t>{3, 2},
+            names.push_back("layers.0.mlp.experts." + std::to_string(expert) + "." + part +
+                            ".weight");
+            const float first = static_cast<float>(100 * expert + (part == "gate_proj" ? 0
+                                                                   : part == "up_proj" ? 10
+                                                                                       : 20));
+            tensors.push_back({part == "down_proj" ? std::vector<std::uint64_t>{2, 3}
+                                                   : std::vector<std::uint64_t>{3, 2},
                                {first, first + 1, first + 2, first + 3, first + 4, first + 5}});
         }
 
@@ -62,10 +70,12 @@ int main(int argc, char** argv) {
     const auto output = plan->output("gate_up_proj");
     if (!output) return report(output.error());
     const sf::shape_view shape = output->shape;
-    my_tensor gate_up{{shape.begin(), shape.end()}, std::vector<float>(static_cast<std::size_t>(shape[0] * shape[1] * shape[2]))};
+    my_tensor gate_up{{shape.begin(), shape.end()},
+                      std::vector<float>(static_cast<std::size_t>(shape[0] * shape[1] * shape[2]))};
     if (auto done = sf::fuse(*plan, "gate_up_proj", gate_up); !done) return report(done.error());
     for (std::size_t row = 0; row < gate_up.values.size(); row += 2)
-        std::printf("expert %zu  %s row %zu: %g %g\n", row / 12, row % 12 < 6 ? "gate" : "up  ", row % 6 / 2,
-                    static_cast<double>(gate_up.values[row]), static_cast<double>(gate_up.values[row + 1]));
+        std::printf("expert %zu  %s row %zu: %g %g\n", row / 12, row % 12 < 6 ? "gate" : "up  ",
+                    row % 6 / 2, static_cast<double>(gate_up.values[row]),
+                    static_cast<double>(gate_up.values[row + 1]));
     return 0;
 }

@@ -1,4 +1,5 @@
-// Which family is this checkpoint of, and in which form are its experts? What all programs that fuse ask first.
+// Which family is this checkpoint of, and in which form are its experts? What all programs that
+// fuse ask first.
 #ifndef SAFEFUSE_EXAMPLES_CHOOSE_FAMILY_HPP
 #define SAFEFUSE_EXAMPLES_CHOOSE_FAMILY_HPP
 
@@ -17,7 +18,8 @@ enum class direction { fuse, unfuse, repack };
 
 /// What is asked for on the command line.
 struct request {
-    std::string family{};  ///< --family, a family or a model type; empty: told by config.json, else by names
+    std::string family{};  ///< --family, a family or a model type; empty: told by config.json, else
+                           ///< by names
     std::string form{};    ///< --to: hub or per-expert; empty: what was remembered, else the hub's
     direction way = direction::fuse;
     bool any_expert_count = false;
@@ -26,11 +28,12 @@ struct request {
 
 /// The family of a checkpoint, and what config.json says that its tensors must agree with.
 struct choice {
-    sf::family_entry family{};                      ///< the one to plan by
-    const sf::family_entry* own = nullptr;          ///< as it is known: with the hub's form and all renames
-    std::unique_ptr<sf::stored_spelling> spelling;  ///< what was remembered; the family may refer to it
-    bool is_told = false;                           ///< by the model type or the command line; otherwise by names
-    std::string model_type;                         ///< config.json's
+    sf::family_entry family{};              ///< the one to plan by
+    const sf::family_entry* own = nullptr;  ///< as it is known: with the hub's form and all renames
+    std::unique_ptr<sf::stored_spelling>
+        spelling;            ///< what was remembered; the family may refer to it
+    bool is_told = false;    ///< by the model type or the command line; otherwise by names
+    std::string model_type;  ///< config.json's
     std::vector<sf::known_extent> extents;
     std::vector<std::string> notes;  ///< what there is to say about it, a line each
 
@@ -46,12 +49,14 @@ inline std::string text_of(const sf::text& text) { return std::string{text.view(
 template <class Checkpoint>
 std::string remembered(const Checkpoint& checkpoint) {
     std::string_view value;
-    if (checkpoint.file_count() != 0 && checkpoint.file(0).header().find_metadata(sf::stored_spelling::metadata_key, value))
+    if (checkpoint.file_count() != 0 &&
+        checkpoint.file(0).header().find_metadata(sf::stored_spelling::metadata_key, value))
         return std::string{value};
     return {};
 }
 
-/// Where experts are in no form that is known, or there are none: whatever looks like one is reported by the plan.
+/// Where experts are in no form that is known, or there are none: whatever looks like one is
+/// reported by the plan.
 inline sf::family_entry no_family() {
     sf::family_entry none = *sf::find_family("qwen2_moe");
     none = {sf::experts_only(none.fuse), sf::experts_only(none.unfuse)};
@@ -59,7 +64,8 @@ inline sf::family_entry no_family() {
 }
 
 /// By names alone: the experts, and nothing else.
-inline sf::result<void> choose_by_names(choice& out, sf::tensor_set_ref tensors, const request& asked) {
+inline sf::result<void> choose_by_names(choice& out, sf::tensor_set_ref tensors,
+                                        const request& asked) {
     const bool unfuse = asked.way == direction::unfuse;
     auto found = sf::detect_experts(tensors, unfuse);
     if (found) {
@@ -103,11 +109,12 @@ inline sf::result<void> choose_by_names(choice& out, sf::tensor_set_ref tensors,
     return {};
 }
 
-/// Chooses the family that is asked for, else what was remembered when it was fused, else that of config.json's model_type or its
-/// language model's, else what the names tell of the experts.
+/// Chooses the family that is asked for, else what was remembered when it was fused, else that of
+/// config.json's model_type or its language model's, else what the names tell of the experts.
 ///   directory   where config.json is
 template <class Checkpoint>
-sf::result<choice> choose(const std::string& directory, const Checkpoint& checkpoint, const request& asked) {
+sf::result<choice> choose(const std::string& directory, const Checkpoint& checkpoint,
+                          const request& asked) {
     choice out;
     const sf::tensor_set_ref tensors{checkpoint};
     const bool unfuse = asked.way == direction::unfuse;
@@ -119,14 +126,17 @@ sf::result<choice> choose(const std::string& directory, const Checkpoint& checkp
         why.detail.append("--family NAME goes on without it");
         return why;
     }
-    if (is_broken) out.notes.push_back(text_of(config.error().message()) + ": not used, --family was given");
+    if (is_broken)
+        out.notes.push_back(text_of(config.error().message()) + ": not used, --family was given");
     const sf::family_entry* own = nullptr;
     std::string_view type;
     if (config) {
         out.model_type = config->model_type.view();
         for (const sf::text* each : {&config->model_type, &config->text_model_type})
             if (own == nullptr && (own = sf::find_family(*each)) != nullptr) type = each->view();
-        if (type.empty()) type = config->model_type.empty() ? config->text_model_type.view() : config->model_type.view();
+        if (type.empty())
+            type = config->model_type.empty() ? config->text_model_type.view()
+                                              : config->model_type.view();
     }
     if (!asked.family.empty()) {
         own = sf::find_family(asked.family);
@@ -139,7 +149,8 @@ sf::result<choice> choose(const std::string& directory, const Checkpoint& checkp
         }
     }
     if (config && !asked.any_expert_count)
-        if (const std::uint64_t count = config->expert_count_for(type); count != sf::unknown) out.extents.push_back({"E", count});
+        if (const std::uint64_t count = config->expert_count_for(type); count != sf::unknown)
+            out.extents.push_back({"E", count});
 
     const std::string kept = remembered(checkpoint);
     if (unfuse && !kept.empty() && asked.family.empty() && asked.form.empty()) {
@@ -151,7 +162,8 @@ sf::result<choice> choose(const std::string& directory, const Checkpoint& checkp
         out.family = *family;
         out.own = sf::find_family(family->fuse.name);
         out.is_told = true;
-        out.notes.push_back("the stored form is the one that was remembered when it was fused: " + kept);
+        out.notes.push_back("the stored form is the one that was remembered when it was fused: " +
+                            kept);
     } else if (own != nullptr) {
         out.own = own;
         out.family = *own;
@@ -172,16 +184,19 @@ sf::result<choice> choose(const std::string& directory, const Checkpoint& checkp
         bool any_to_fuse = false;
         for (std::size_t s = 0; s < scopes->experts_count(); ++s)
             any_to_fuse = any_to_fuse || (*scopes)[s].form != sf::scope_state::done;
-        const std::string known =
-            out.model_type.empty() ? std::string{"no model_type"} : "model_type " + out.model_type + " is not known";
+        const std::string known = out.model_type.empty()
+                                      ? std::string{"no model_type"}
+                                      : "model_type " + out.model_type + " is not known";
         if (any_to_fuse && asked.way != direction::repack)
-            out.notes.push_back(known + ": the names tell of experts as in family " + std::string{out.family.fuse.name} +
+            out.notes.push_back(known + ": the names tell of experts as in family " +
+                                std::string{out.family.fuse.name} +
                                 "; the experts alone are fused, and nothing is renamed");
         else if (scopes->experts_count() != 0 && !unfuse && asked.way != direction::repack)
             out.notes.push_back(known + ": the experts are fused already");
     }
     for (const sf::config_extent& each : out.family.fuse.config_extents) {
-        const auto number = is_broken ? sf::result<std::uint64_t>{sf::unknown} : sf::read_config_number(directory, each.key);
+        const auto number = is_broken ? sf::result<std::uint64_t>{sf::unknown}
+                                      : sf::read_config_number(directory, each.key);
         if (!number && number.error().code != sf::errc::file_not_found) return number.error();
         if (number && *number != sf::unknown) out.extents.push_back({each.name, *number});
     }
@@ -189,19 +204,22 @@ sf::result<choice> choose(const std::string& directory, const Checkpoint& checkp
 }
 
 /// Whether the experts that a family plans have elements.
-inline sf::result<void> check_elements(sf::tensor_set_ref tensors, const sf::family_description& family) {
+inline sf::result<void> check_elements(sf::tensor_set_ref tensors,
+                                       const sf::family_description& family) {
     const auto scopes = sf::experts_scopes::find(tensors, family);
     if (!scopes) return scopes.error();
     return sf::check_experts_have_elements(tensors, family, *scopes);
 }
 
-/// What helps where experts are in no form of the family: the family whose form it is, or the option that passes them through.
+/// What helps where experts are in no form of the family: the family whose form it is, or the
+/// option that passes them through.
 inline void add_hint(sf::failure& why, const choice& chosen, sf::tensor_set_ref tensors) {
     if (why.code == sf::errc::unexpected_extent)
         why.detail.append(", as config.json has it; --any-expert-count takes what is there");
     if (why.code != sf::errc::unknown_experts && why.code != sf::errc::unexpected_key) return;
     if (const auto other = sf::detect_experts(tensors);
-        why.code == sf::errc::unknown_experts && other && other->fuse.name != chosen.family.fuse.name) {
+        why.code == sf::errc::unknown_experts && other &&
+        other->fuse.name != chosen.family.fuse.name) {
         why.detail.append("; the names are those of family ");
         why.detail.append(other->fuse.name);
         why.detail.append(": --family ");

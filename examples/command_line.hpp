@@ -1,4 +1,5 @@
-// What the example programs share: arguments, one-sentence errors, progress, and a summary. Not part of the library.
+// What the example programs share: arguments, one-sentence errors, progress, and a summary. Not
+// part of the library.
 #ifndef SAFEFUSE_EXAMPLES_COMMAND_LINE_HPP
 #define SAFEFUSE_EXAMPLES_COMMAND_LINE_HPP
 
@@ -34,8 +35,9 @@ inline int report(const safefuse::failure& failure) {
     return failed;
 }
 
-/// Writing a larger file than `ulimit -f` allows is then an error with a sentence, not the end of the program by a signal. The
-/// library asks before it makes a file; this is for what else is written.
+/// Writing a larger file than `ulimit -f` allows is then an error with a sentence, not the end of
+/// the program by a signal. The library asks before it makes a file; this is for what else is
+/// written.
 inline void survive_file_size_limit() {
 #if defined(SIGXFSZ)
     std::signal(SIGXFSZ, SIG_IGN);
@@ -43,16 +45,19 @@ inline void survive_file_size_limit() {
 }
 
 /// Text that came from a file or from the command line, fit for a terminal.
-inline std::string printable(std::string_view string) { return std::string{safefuse::printable(string).view()}; }
+inline std::string printable(std::string_view string) {
+    return std::string{safefuse::printable(string).view()};
+}
 
-/// A string as JSON spells it. What a terminal would obey is escaped, too; a byte that is no UTF-8 becomes U+FFFD, which is what
-/// JSON can say of it.
+/// A string as JSON spells it. What a terminal would obey is escaped, too; a byte that is no UTF-8
+/// becomes U+FFFD, which is what JSON can say of it.
 inline std::string json_string(std::string_view string) {
     std::string out = "\"";
     while (!string.empty()) {
         const safefuse::character next = safefuse::first_character(string);
         char escape[8];
-        std::snprintf(escape, sizeof escape, "\\u%04x", static_cast<unsigned>(next.is_valid ? next.code & 0xFFFFu : 0xFFFDu));
+        std::snprintf(escape, sizeof escape, "\\u%04x",
+                      static_cast<unsigned>(next.is_valid ? next.code & 0xFFFFu : 0xFFFDu));
         if (!next.is_printable)
             out += escape;
         else if (string[0] == '"' || string[0] == '\\')
@@ -67,7 +72,8 @@ inline std::string json_string(std::string_view string) {
 /// Arguments taken one by one: options by name, then what is left over.
 class arguments {
 public:
-    arguments(int count, char** values, const char* usage) : left_(values + 1, values + count), usage_{usage} {}
+    arguments(int count, char** values, const char* usage)
+        : left_(values + 1, values + count), usage_{usage} {}
 
     /// Whether the option is there.
     bool flag(std::string_view name) {
@@ -81,15 +87,18 @@ public:
     /// The value of an option, `--option value` or `--option=value`, or `otherwise`.
     std::string value(std::string_view name, std::string otherwise) {
         for (std::size_t i = 0; i < left_.size(); ++i) {
-            if (left_[i].size() > name.size() && left_[i].starts_with(name) && left_[i][name.size()] == '=') {
+            if (left_[i].size() > name.size() && left_[i].starts_with(name) &&
+                left_[i][name.size()] == '=') {
                 otherwise = left_[i].substr(name.size() + 1);
                 left_.erase(left_.begin() + static_cast<std::ptrdiff_t>(i));
                 return otherwise;
             }
             if (left_[i] != name) continue;
-            if (i + 1 == left_.size()) return complain(std::string{name} + " wants a value"), otherwise;
+            if (i + 1 == left_.size())
+                return complain(std::string{name} + " wants a value"), otherwise;
             otherwise = left_[i + 1];
-            left_.erase(left_.begin() + static_cast<std::ptrdiff_t>(i), left_.begin() + static_cast<std::ptrdiff_t>(i) + 2);
+            left_.erase(left_.begin() + static_cast<std::ptrdiff_t>(i),
+                        left_.begin() + static_cast<std::ptrdiff_t>(i) + 2);
             return otherwise;
         }
         return otherwise;
@@ -98,7 +107,8 @@ public:
     std::uint64_t count(std::string_view name, std::uint64_t otherwise) {
         const std::string given = value(name, std::to_string(otherwise));
         std::uint64_t number = 0;
-        const auto [end, error] = std::from_chars(given.data(), given.data() + given.size(), number);
+        const auto [end, error] =
+            std::from_chars(given.data(), given.data() + given.size(), number);
         if (error != std::errc{} || end != given.data() + given.size() || number == 0)
             complain(std::string{name} + " wants a whole number, not \"" + given + "\"");
         return number;
@@ -115,12 +125,15 @@ public:
         if (unit == "MB") factor = 1e6;
         if (unit == "GB") factor = 1e9;
         if (unit == "TB") factor = 1e12;
-        if (end == given.c_str() || factor == 0 || !(number * factor >= 1) || number * factor > 1e18)
-            return complain(std::string{name} + " wants a size such as 300MB or 5GB, not \"" + given + "\""), otherwise;
+        if (end == given.c_str() || factor == 0 || !(number * factor >= 1) ||
+            number * factor > 1e18)
+            return complain(std::string{name} + " wants a size such as 300MB or 5GB, not \"" +
+                            given + "\""),
+                   otherwise;
         return static_cast<std::uint64_t>(number * factor);
     }
-    /// What is left when all options are taken: exactly `count` paths. Otherwise, or after a bad option, the program is to stop
-    /// with `status()`.
+    /// What is left when all options are taken: exactly `count` paths. Otherwise, or after a bad
+    /// option, the program is to stop with `status()`.
     bool positional(std::size_t count) {
         if (flag("--help") || flag("-h")) {
             std::printf("%s", usage_);
@@ -161,7 +174,8 @@ inline std::string size_text(std::uint64_t bytes) {
     return out;
 }
 
-/// The most memory that this process has held, mapped files included; 0 where the system does not tell.
+/// The most memory that this process has held, mapped files included; 0 where the system does not
+/// tell.
 inline std::uint64_t peak_memory_bytes() {
 #if defined(_WIN32)
     return 0;
@@ -190,8 +204,9 @@ private:
 /// The last line of a program that moved bytes: what, how long, how fast, how much memory.
 inline void summarise(std::uint64_t bytes, const stopwatch& watch) {
     const double seconds = watch.seconds();
-    std::printf("summary: %s in %.2f s, %.2f GB/s, peak memory %s\n", size_text(bytes).c_str(), seconds,
-                static_cast<double>(bytes) / 1e9 / (seconds > 1e-6 ? seconds : 1e-6), size_text(peak_memory_bytes()).c_str());
+    std::printf("summary: %s in %.2f s, %.2f GB/s, peak memory %s\n", size_text(bytes).c_str(),
+                seconds, static_cast<double>(bytes) / 1e9 / (seconds > 1e-6 ? seconds : 1e-6),
+                size_text(peak_memory_bytes()).c_str());
 }
 
 /// Shows how far a long job is: a bar that moves on a terminal, a line for each tenth otherwise.
@@ -212,14 +227,18 @@ public:
 
     bool operator()(const safefuse::rewrite_progress& at) {
         if (quiet_ || at.total_bytes == 0) return true;
-        const double share = static_cast<double>(at.done_bytes) / static_cast<double>(at.total_bytes);
+        const double share =
+            static_cast<double>(at.done_bytes) / static_cast<double>(at.total_bytes);
         const double seconds = watch_.seconds();
         const int tenth = static_cast<int>(share * 10);
-        if (terminal_ ? seconds - last_ < 0.1 && at.done_bytes != at.total_bytes : tenth == last_tenth_) return true;
+        if (terminal_ ? seconds - last_ < 0.1 && at.done_bytes != at.total_bytes
+                      : tenth == last_tenth_)
+            return true;
         last_ = seconds;
         last_tenth_ = tenth;
         shown_ = true;
-        const double rate = static_cast<double>(at.done_bytes) / 1e9 / (seconds > 1e-6 ? seconds : 1e-6);
+        const double rate =
+            static_cast<double>(at.done_bytes) / 1e9 / (seconds > 1e-6 ? seconds : 1e-6);
         const double left = share > 0 ? seconds / share - seconds : 0;
         static constexpr std::string_view full = "##############################";
         const auto bars = static_cast<int>(share * 30);
@@ -227,8 +246,9 @@ public:
         std::string_view tensor = name;
         while (tensor.size() > 48) tensor.remove_prefix(safefuse::first_character(tensor).size);
         if (terminal_)
-            std::fprintf(stderr, "\r[%-30.*s] %3.0f%%  %.2f GB/s  %.0f s left  %-48.*s", bars, full.data(), share * 100, rate,
-                         left, static_cast<int>(tensor.size()), tensor.data());
+            std::fprintf(stderr, "\r[%-30.*s] %3.0f%%  %.2f GB/s  %.0f s left  %-48.*s", bars,
+                         full.data(), share * 100, rate, left, static_cast<int>(tensor.size()),
+                         tensor.data());
         else
             std::fprintf(stderr, "%3.0f%%  %.2f GB/s  %.0f s left\n", share * 100, rate, left);
         return true;

@@ -1,5 +1,6 @@
-// The main job: from a checkpoint to a fused, unfused or repacked one, with the files beside the tensors. fuse_checkpoint,
-// unfuse_checkpoint and repack_checkpoint are this, in one direction each; verify_fused and inspect choose the family in the same way.
+// The main job: from a checkpoint to a fused, unfused or repacked one, with the files beside the
+// tensors. fuse_checkpoint, unfuse_checkpoint and repack_checkpoint are this, in one direction
+// each; verify_fused and inspect choose the family in the same way.
 #ifndef SAFEFUSE_EXAMPLES_CONVERT_CHECKPOINT_HPP
 #define SAFEFUSE_EXAMPLES_CONVERT_CHECKPOINT_HPP
 
@@ -25,10 +26,12 @@ namespace convert_checkpoint {
 
 namespace sf = safefuse;
 
-/// Opens a checkpoint as the programs see it: what a shard holds and the index does not list is part of it, as transformers has it.
+/// Opens a checkpoint as the programs see it: what a shard holds and the index does not list is
+/// part of it, as transformers has it.
 ///   notes   what is remarkable, for those who print it
 template <sf::file_source Source>
-sf::result<sf::basic_checkpoint<Source>> open_checkpoint(const std::string& path, sf::checkpoint_report& notes,
+sf::result<sf::basic_checkpoint<Source>> open_checkpoint(const std::string& path,
+                                                         sf::checkpoint_report& notes,
                                                          sf::checkpoint_options options = {}) {
     options.show_unlisted = true;
     auto opened = sf::basic_checkpoint<Source>::open(path, options, notes);
@@ -40,12 +43,14 @@ sf::result<sf::basic_checkpoint<Source>> open_checkpoint(const std::string& path
 }
 
 /// One sentence on stderr, and what helps, for a plan that was refused; returns the exit status.
-inline int report_plan(sf::failure failure, const choose_family::choice& chosen, sf::tensor_set_ref tensors) {
+inline int report_plan(sf::failure failure, const choose_family::choice& chosen,
+                       sf::tensor_set_ref tensors) {
     choose_family::add_hint(failure, chosen, tensors);
     return command_line::report(failure);
 }
 
-/// The metadata of the checkpoint's files where all agree, else {"format": "pt"}; the views point into the checkpoint.
+/// The metadata of the checkpoint's files where all agree, else {"format": "pt"}; the views point
+/// into the checkpoint.
 template <class Checkpoint>
 std::vector<sf::metadata_entry> metadata_of(const Checkpoint& checkpoint) {
     std::vector<sf::metadata_entry> common;
@@ -55,9 +60,12 @@ std::vector<sf::metadata_entry> metadata_of(const Checkpoint& checkpoint) {
         bool everywhere = true;
         for (std::size_t f = 1; f < checkpoint.file_count(); ++f) {
             std::string_view value;
-            everywhere = everywhere && checkpoint.file(f).header().find_metadata(entry.key, value) && value == entry.value;
+            everywhere = everywhere &&
+                         checkpoint.file(f).header().find_metadata(entry.key, value) &&
+                         value == entry.value;
         }
-        // where PyTorch's distributed checkpoints cut tensors, which a rewrite puts together or elsewhere
+        // where PyTorch's distributed checkpoints cut tensors, which a rewrite puts together or
+        // elsewhere
         if (everywhere && entry.key != "DCP_SHARDING_INFO") common.push_back(entry);
     }
     bool has_format = false;
@@ -66,8 +74,8 @@ std::vector<sf::metadata_entry> metadata_of(const Checkpoint& checkpoint) {
     return common;
 }
 
-/// How many experts modules are in the form already that they are to be brought into; where both forms have the same names the plan
-/// tells.
+/// How many experts modules are in the form already that they are to be brought into; where both
+/// forms have the same names the plan tells.
 inline std::size_t already_done(const sf::rewrite_plan& plan) {
     std::size_t count = 0;
     for (std::uint32_t i = 0; i < plan.scopes().experts_count(); ++i) {
@@ -78,18 +86,22 @@ inline std::size_t already_done(const sf::rewrite_plan& plan) {
     return count;
 }
 
-/// Renews what the copy of config.json in `to` says of single experts that are fused now; returns how many entries changed. The copy
-/// is replaced as side files are: at once, synced, with the permissions of the original.
-inline sf::result<std::size_t> renew_config(const side_files& beside, const std::string& to, const sf::rewrite_plan& plan,
-                                            sf::durability wait) {
+/// Renews what the copy of config.json in `to` says of single experts that are fused now; returns
+/// how many entries changed. The copy is replaced as side files are: at once, synced, with the
+/// permissions of the original.
+inline sf::result<std::size_t> renew_config(const side_files& beside, const std::string& to,
+                                            const sf::rewrite_plan& plan, sf::durability wait) {
     std::size_t changed = 0;
-    if (std::find(beside.taken.begin(), beside.taken.end(), "config.json") == beside.taken.end()) return changed;
+    if (std::find(beside.taken.begin(), beside.taken.end(), "config.json") == beside.taken.end())
+        return changed;
     std::vector<rewrite_config::fused_module> modules;
     for (std::size_t s = 0; s < plan.scopes().experts_count(); ++s) {
         const sf::experts_scope scope = plan.scopes()[s];
-        if (scope.form == sf::scope_state::pending) modules.emplace_back(scope.name, scope.destination_name);
+        if (scope.form == sf::scope_state::pending)
+            modules.emplace_back(scope.name, scope.destination_name);
     }
-    const std::filesystem::path path = path_of(to) / "config.json", fresh = path_of(to) / "config.json.tmp";
+    const std::filesystem::path path = path_of(to) / "config.json",
+                                fresh = path_of(to) / "config.json.tmp";
     std::ifstream in{path, std::ios::binary};
     if (modules.empty() || !in) return changed;
     const std::string json{std::istreambuf_iterator<char>{in}, {}};
@@ -103,8 +115,9 @@ inline sf::result<std::size_t> renew_config(const side_files& beside, const std:
     std::error_code error, ignored;
     const std::filesystem::file_status original = std::filesystem::status(path, error);
     if (!error) std::filesystem::permissions(fresh, original.permissions(), error);
-    auto copied = error ? sf::result<void>{sf::failure{
-                              .code = sf::errc::io_error, .file = sf::text{text_of(fresh)}, .detail = sf::text{error.message()}}}
+    auto copied = error ? sf::result<void>{sf::failure{.code = sf::errc::io_error,
+                                                       .file = sf::text{text_of(fresh)},
+                                                       .detail = sf::text{error.message()}}}
                         : sf::copy_file(text_of(fresh), text_of(path), wait);
     std::filesystem::remove(fresh, ignored);
     if (!copied) return std::move(copied).error();
@@ -121,20 +134,28 @@ using choose_family::direction;
 struct request {
     direction way = direction::fuse;
     std::string program, in, out, family, form, variant;
-    const sf::engine_entry* engine = nullptr;  ///< whose layout OUT shall have; null: the model's or a stored one
+    const sf::engine_entry* engine =
+        nullptr;  ///< whose layout OUT shall have; null: the model's or a stored one
     sf::rewrite_options options;
     side_policy beside = side_policy::known;
-    bool pread = false, overwrite = false, quiet = false, any_expert_count = false, keep_unknown = false, dry_run = false,
-         json = false;
+    bool pread = false, overwrite = false, quiet = false, any_expert_count = false,
+         keep_unknown = false, dry_run = false, json = false;
 };
 
 /// Progress, Ctrl-C, and the side files, which are copied as soon as the destination is ours.
 class progress {
 public:
-    progress(const request& asked, const side_files& beside, const sf::rewrite_plan& plan, std::string to)
-        : asked_{asked}, beside_{beside}, plan_{plan}, to_{std::move(to)}, display_{asked.quiet || asked.json} {}
+    progress(const request& asked, const side_files& beside, const sf::rewrite_plan& plan,
+             std::string to)
+        : asked_{asked},
+          beside_{beside},
+          plan_{plan},
+          to_{std::move(to)},
+          display_{asked.quiet || asked.json} {}
 
-    bool operator()(const sf::rewrite_progress& at) { return copy_beside() && interrupted == 0 && display_(at); }
+    bool operator()(const sf::rewrite_progress& at) {
+        return copy_beside() && interrupted == 0 && display_(at);
+    }
     /// Whether they are there; `copied()` says why not.
     bool copy_beside() {
         if (std::exchange(began_, true)) return copied_.has_value();
@@ -143,7 +164,9 @@ public:
             const auto renewed = renew_config(beside_, to_, plan_, asked_.options.wait);
             if (!renewed) return copied_ = renewed.error(), false;
             if (*renewed != 0 && !asked_.quiet && !asked_.json)
-                std::printf("note       config.json: %zu entries of single experts are now those of their modules\n", *renewed);
+                std::printf(
+                    "note       config.json: %zu entries of single experts are now those of their modules\n",
+                    *renewed);
         }
         return copied_.has_value();
     }
@@ -177,13 +200,14 @@ inline void print_left(const side_files& beside, std::size_t most) {
     for (std::size_t i = 0; i < beside.left.size() && i < most; ++i)
         std::printf("left       %s: %s\n", command_line::printable(beside.left[i].name).c_str(),
                     command_line::printable(beside.left[i].why).c_str());
-    if (beside.left.size() > most) std::printf("left       and %zu more; --dry-run names all\n", beside.left.size() - most);
+    if (beside.left.size() > most)
+        std::printf("left       and %zu more; --dry-run names all\n", beside.left.size() - most);
 }
 
 inline void print_side_files_json(const side_files& beside) {
     const char* comma = "";
-    std::printf("\"side_files\": %zu, \"side_bytes\": %llu, \"side_file_names\": [", beside.taken.size(),
-                static_cast<unsigned long long>(beside.size_bytes));
+    std::printf("\"side_files\": %zu, \"side_bytes\": %llu, \"side_file_names\": [",
+                beside.taken.size(), static_cast<unsigned long long>(beside.size_bytes));
     for (const std::string& name : beside.taken) {
         std::printf("%s%s", comma, command_line::json_string(name).c_str());
         comma = ", ";
@@ -204,30 +228,38 @@ inline void print(const account& all, const request& asked) {
         std::printf(
             "{\"written\": %s, \"family\": %s, \"experts_modules\": %zu, \"experts_modules_done_before\": %zu, \"tensors_in\": %zu, \"tensors\": %zu, "
             "\"size_bytes\": %llu, \"files\": %u, \"files_kept\": %u, \"files_linked\": %u, \"shared_bytes\": %llu, ",
-            asked.dry_run ? "false" : "true", command_line::json_string(all.family).c_str(), all.modules, all.modules_done,
-            all.tensors_in, all.tensors_out, whole(all.bytes), all.shards, all.kept, all.linked, whole(all.shared_bytes));
+            asked.dry_run ? "false" : "true", command_line::json_string(all.family).c_str(),
+            all.modules, all.modules_done, all.tensors_in, all.tensors_out, whole(all.bytes),
+            all.shards, all.kept, all.linked, whole(all.shared_bytes));
         print_side_files_json(*all.beside);
-        if (all.free_bytes != sf::unknown) std::printf("\"free_bytes\": %llu, ", whole(all.free_bytes));
-        std::printf("\"seconds\": %.3f, \"peak_memory_bytes\": %llu}\n", all.seconds, whole(command_line::peak_memory_bytes()));
+        if (all.free_bytes != sf::unknown)
+            std::printf("\"free_bytes\": %llu, ", whole(all.free_bytes));
+        std::printf("\"seconds\": %.3f, \"peak_memory_bytes\": %llu}\n", all.seconds,
+                    whole(command_line::peak_memory_bytes()));
         return;
     }
     if (asked.quiet) return;
     const std::size_t others = all.beside->taken.size();
     if (asked.dry_run) {
-        std::printf("would write %s in %u file%s, and %zu other file%s, %s\n", command_line::size_text(all.bytes).c_str(),
-                    all.shards, all.shards == 1 ? "" : "s", others, others == 1 ? "" : "s",
+        std::printf("would write %s in %u file%s, and %zu other file%s, %s\n",
+                    command_line::size_text(all.bytes).c_str(), all.shards,
+                    all.shards == 1 ? "" : "s", others, others == 1 ? "" : "s",
                     command_line::size_text(all.beside->size_bytes).c_str());
-        for (const std::string& name : all.beside->taken) std::printf("would copy %s\n", command_line::printable(name).c_str());
+        for (const std::string& name : all.beside->taken)
+            std::printf("would copy %s\n", command_line::printable(name).c_str());
         print_left(*all.beside, all.beside->left.size());
         if (all.free_bytes != sf::unknown)
             std::printf("free space  %s: %s\n", command_line::size_text(all.free_bytes).c_str(),
                         all.free_bytes < all.needed_bytes() ? "too little" : "enough");
         return;
     }
-    std::printf("%s: written, %u file%s", command_line::printable(asked.out).c_str(), all.shards, all.shards == 1 ? "" : "s");
+    std::printf("%s: written, %u file%s", command_line::printable(asked.out).c_str(), all.shards,
+                all.shards == 1 ? "" : "s");
     if (all.kept != 0) std::printf(", %u of them there already", all.kept);
     if (all.linked != 0) std::printf(", %u of them links", all.linked);
-    if (all.shared_bytes != 0) std::printf(", %s shared with the source", command_line::size_text(all.shared_bytes).c_str());
+    if (all.shared_bytes != 0)
+        std::printf(", %s shared with the source",
+                    command_line::size_text(all.shared_bytes).c_str());
     std::printf(", and %zu other file%s\n", others, others == 1 ? "" : "s");
 }
 
@@ -240,7 +272,8 @@ inline void print_names(const sf::rewrite_plan& plan, const sf::tensor_set_ref& 
         if (origin.scope != sf::rewrite_plan::passthrough) continue;
         const std::string_view stored = set.spec(origin.number).name, name = plan.tensors()[i].name;
         if (stored != name && changed++ < most)
-            std::printf("renames    %s -> %s\n", command_line::printable(stored).c_str(), command_line::printable(name).c_str());
+            std::printf("renames    %s -> %s\n", command_line::printable(stored).c_str(),
+                        command_line::printable(name).c_str());
     }
     if (changed > most) std::printf("renames    and %zu more\n", changed - most);
 }
@@ -270,33 +303,43 @@ int run_with(request asked) {
     if (asked.way != direction::repack)
         if (const auto filled = choose_family::check_elements(*checkpoint, family); !filled)
             return command_line::report(filled.error());
-    const auto plan = asked.way == direction::repack ? sf::repack_plan(*checkpoint, family, chosen->options())
-                      : asked.engine != nullptr
-                          ? sf::rewrite_plan::make(*checkpoint, family, *asked.engine, chosen->options(asked.keep_unknown))
-                          : sf::rewrite_plan::make(*checkpoint, family, chosen->options(asked.keep_unknown));
+    const auto plan =
+        asked.way == direction::repack ? sf::repack_plan(*checkpoint, family, chosen->options())
+        : asked.engine != nullptr
+            ? sf::rewrite_plan::make(*checkpoint, family, *asked.engine,
+                                     chosen->options(asked.keep_unknown))
+            : sf::rewrite_plan::make(*checkpoint, family, chosen->options(asked.keep_unknown));
     if (!plan) return report_plan(plan.error(), *chosen, *checkpoint);
     std::vector<std::string> tensor_files;
-    for (std::size_t i = 0; i < checkpoint->file_count(); ++i) tensor_files.emplace_back(checkpoint->file(i).path());
+    for (std::size_t i = 0; i < checkpoint->file_count(); ++i)
+        tensor_files.emplace_back(checkpoint->file(i).path());
     const auto beside = choose_side_files(asked.in, tensor_files, asked.beside);
     if (!beside) return command_line::report(beside.error());
     asked.options.other_bytes = beside->size_bytes;
     auto metadata = metadata_of(*checkpoint);
     sf::spelling_to_keep spelling;
-    const bool is_remembered = !choose_family::remembered(*checkpoint).empty();  // by the run that fused it
-    if (asked.way == direction::fuse && asked.engine == nullptr && chosen->own != nullptr && !is_remembered) {
-        auto made = sf::stored_spelling::of(*checkpoint, chosen->family, *chosen->own, chosen->is_told);
+    const bool is_remembered =
+        !choose_family::remembered(*checkpoint).empty();  // by the run that fused it
+    if (asked.way == direction::fuse && asked.engine == nullptr && chosen->own != nullptr &&
+        !is_remembered) {
+        auto made =
+            sf::stored_spelling::of(*checkpoint, chosen->family, *chosen->own, chosen->is_told);
         if (!made) return command_line::report(made.error());
         spelling = std::move(*made);
-        if (!spelling.value.empty()) metadata.push_back({sf::stored_spelling::metadata_key, spelling.value.view()});
+        if (!spelling.value.empty())
+            metadata.push_back({sf::stored_spelling::metadata_key, spelling.value.view()});
     } else if (is_inverse) {  // what is stored anew needs no memory of it
-        std::erase_if(metadata, [](const sf::metadata_entry& each) { return each.key == sf::stored_spelling::metadata_key; });
+        std::erase_if(metadata, [](const sf::metadata_entry& each) {
+            return each.key == sf::stored_spelling::metadata_key;
+        });
     }
     asked.options.metadata = metadata;
     const auto outline = sf::outline_of(*plan, asked.options);
     if (!outline) return command_line::report(outline.error());
 
     account all;
-    all.family = chosen->is_told || plan->scopes().experts_count() != 0 ? family.name : std::string_view{"none"};
+    all.family = chosen->is_told || plan->scopes().experts_count() != 0 ? family.name
+                                                                        : std::string_view{"none"};
     all.tensors_in = checkpoint->size();
     all.tensors_out = plan->tensors().size();
     all.modules = plan->scopes().experts_count();
@@ -305,38 +348,47 @@ int run_with(request asked) {
     all.bytes = plan->total_bytes();
     all.shards = outline->shard_count();
     if (!asked.quiet && !asked.json) {
-        std::printf("%s: family %s, %zu experts modules", command_line::printable(asked.in).c_str(), all.family.c_str(),
-                    all.modules);
-        if (asked.way != direction::repack) std::printf(" (%zu are as asked already)", all.modules_done);
+        std::printf("%s: family %s, %zu experts modules", command_line::printable(asked.in).c_str(),
+                    all.family.c_str(), all.modules);
+        if (asked.way != direction::repack)
+            std::printf(" (%zu are as asked already)", all.modules_done);
         std::printf(", %zu tensors -> %zu tensors, %s\n", all.tensors_in, all.tensors_out,
                     command_line::size_text(all.bytes).c_str());
         if (!asked.dry_run) print_left(*beside, 8);
-        const auto say = [](const std::string& note) { std::printf("note       %s\n", command_line::printable(note).c_str()); };
+        const auto say = [](const std::string& note) {
+            std::printf("note       %s\n", command_line::printable(note).c_str());
+        };
         for (const std::string& note : chosen->notes) say(note);
         for (const sf::checkpoint_note& note : notes.notes())
             if (note.what == sf::checkpoint_note::kind::unlisted_tensors)
                 say(std::string{note.message().view()} + ": carried over, as loaders take them");
         if (spelling.lost_count != 0)
-            say("unfusing will not bring back " + std::to_string(spelling.lost_count) + " names, such as \"" +
-                std::string{spelling.first_lost.view()} + "\", which it will call \"" +
-                std::string{spelling.first_lost_becomes.view()} + "\"");
-        if (asked.way != direction::repack && asked.engine == nullptr && all.modules == all.modules_done)
-            say(std::string{"nothing is to be "} + (unfuse ? "unfused" : "fused") + ": all tensors stay as they are");
+            say("unfusing will not bring back " + std::to_string(spelling.lost_count) +
+                " names, such as \"" + std::string{spelling.first_lost.view()} +
+                "\", which it will call \"" + std::string{spelling.first_lost_becomes.view()} +
+                "\"");
+        if (asked.way != direction::repack && asked.engine == nullptr &&
+            all.modules == all.modules_done)
+            say(std::string{"nothing is to be "} + (unfuse ? "unfused" : "fused") +
+                ": all tensors stay as they are");
         std::fflush(stdout);
     }
     if (asked.dry_run) {
         if (!asked.quiet && !asked.json) print_names(*plan, *checkpoint);
-        if (const auto free = sf::free_space_bytes(text_of(directory_of(asked.out)))) all.free_bytes = *free;
+        if (const auto free = sf::free_space_bytes(text_of(directory_of(asked.out))))
+            all.free_bytes = *free;
         all.seconds = watch.seconds();
         print(all, asked);
         return all.free_bytes < all.needed_bytes() ? command_line::failed : command_line::success;
     }
 
-    // What is to be replaced stays until the new checkpoint is complete, which is written beside it.
-    auto destination = sf::checkpoint_destination::open(asked.out, *checkpoint,
-                                                        {.what = asked.overwrite ? sf::existing::replace : sf::existing::refuse,
-                                                         .resume = asked.options.resume,
-                                                         .wait = asked.options.wait});
+    // What is to be replaced stays until the new checkpoint is complete, which is written beside
+    // it.
+    auto destination = sf::checkpoint_destination::open(
+        asked.out, *checkpoint,
+        {.what = asked.overwrite ? sf::existing::replace : sf::existing::refuse,
+         .resume = asked.options.resume,
+         .wait = asked.options.wait});
     if (!destination) return command_line::report(destination.error());
     asked.options.resume = destination->resumes();
     asked.options.keep_state = destination->is_staged();
@@ -350,17 +402,21 @@ int run_with(request asked) {
         if (why.code == sf::errc::canceled) {
             command_line::report(why);
             const std::string again = asked.program + ' ' + asked.in + ' ' + asked.out;
-            std::fprintf(stderr, "%s --resume, with the same options, goes on with it\n", command_line::printable(again).c_str());
+            std::fprintf(stderr, "%s --resume, with the same options, goes on with it\n",
+                         command_line::printable(again).c_str());
             return command_line::interrupted;
         }
         if (why.code == sf::errc::destination_not_empty && !asked.options.resume)
-            why.detail.append("; --overwrite replaces the tensor files in it, --resume goes on with a run that was stopped");
+            why.detail.append(
+                "; --overwrite replaces the tensor files in it, --resume goes on with a run that was stopped");
         if (why.code == sf::errc::disk_full && destination->is_staged())
-            why.detail.append("; the old checkpoint stays until the new one is complete, so there must be room for both");
+            why.detail.append(
+                "; the old checkpoint stays until the new one is complete, so there must be room for both");
         return command_line::report(why);
     }
     if (!at.copy_beside()) return command_line::report(at.copied().error());
-    if (auto committed = destination->commit(); !committed) return command_line::report(committed.error());
+    if (auto committed = destination->commit(); !committed)
+        return command_line::report(committed.error());
     all.kept = written->kept_shard_count;
     all.linked = written->linked_shard_count;
     all.shared_bytes = written->shared_bytes;
@@ -373,7 +429,8 @@ int run_with(request asked) {
 /// The engines' names, as a line of help.
 inline std::string engine_names() {
     std::string out = "                       ";
-    for (const sf::engine_entry& each : sf::shipped_engines::all) out += " " + std::string{each.name};
+    for (const sf::engine_entry& each : sf::shipped_engines::all)
+        out += " " + std::string{each.name};
     return out + "\n";
 }
 
@@ -386,7 +443,9 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
         "                        --layout NAME is the same under its former name\n"
         "  --to WHAT             what OUT shall be: model (as transformers holds it); hub, per-expert (as it is stored, in that\n"
         "                        form); stored (in the form that was fused, else the hub's); or an engine's:\n" +
-        engine_names() + "                        default: " + (way == direction::unfuse ? "stored" : "model") + "\n" +
+        engine_names() +
+        "                        default: " + (way == direction::unfuse ? "stored" : "model") +
+        "\n" +
         "  --variant V           of a directory read what is of variant V, such as fp16\n"
         "  --max-shard-size S    such as 300MB or 5GB; default 5GB\n"
         "  --one-tensor-per-file each tensor in a file of its own: loaders that read files whole hold one at a time\n"
@@ -410,10 +469,12 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
     request asked;
     asked.way = way;
     asked.program = argv[0];
-    asked.family = arguments.value("--family", arguments.value("--layout", ""));  // --layout is its older name
+    asked.family =
+        arguments.value("--family", arguments.value("--layout", ""));  // --layout is its older name
     const std::string to = arguments.value("--to", way == direction::unfuse ? "stored" : "model");
     if (way == direction::repack) {
-        if (to != "model") arguments.complain("repack_checkpoint changes no layout: --to is not for it");
+        if (to != "model")
+            arguments.complain("repack_checkpoint changes no layout: --to is not for it");
     } else if (to == "hub" || to == "per-expert" || to == "stored") {
         asked.way = direction::unfuse;
         if (to != "stored") asked.form = to;
@@ -421,23 +482,30 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
         asked.way = direction::fuse;
         if (to != "model") asked.engine = sf::find_engine(to);
         if (to != "model" && asked.engine == nullptr)
-            arguments.complain("--to is model, hub, per-expert, stored or an engine, not \"" + to + "\"");
+            arguments.complain("--to is model, hub, per-expert, stored or an engine, not \"" + to +
+                               "\"");
     }
     asked.variant = arguments.value("--variant", "");
-    asked.options.max_shard_bytes = arguments.size("--max-shard-size", asked.options.max_shard_bytes);
-    if (arguments.flag("--one-tensor-per-file")) asked.options.max_shard_bytes = sf::one_tensor_per_file;
+    asked.options.max_shard_bytes =
+        arguments.size("--max-shard-size", asked.options.max_shard_bytes);
+    if (arguments.flag("--one-tensor-per-file"))
+        asked.options.max_shard_bytes = sf::one_tensor_per_file;
     const std::string source = arguments.value("--source", "mmap");
-    if (source != "mmap" && source != "pread") arguments.complain("--source is mmap or pread, not \"" + source + "\"");
+    if (source != "mmap" && source != "pread")
+        arguments.complain("--source is mmap or pread, not \"" + source + "\"");
     const std::string beside = arguments.value("--side-files", "known");
     if (beside != "known" && beside != "all" && beside != "none")
         arguments.complain("--side-files is known, all or none, not \"" + beside + "\"");
-    asked.beside = beside == "all" ? side_policy::all : beside == "none" ? side_policy::none : side_policy::known;
+    asked.beside = beside == "all"    ? side_policy::all
+                   : beside == "none" ? side_policy::none
+                                      : side_policy::known;
     asked.any_expert_count = arguments.flag("--any-expert-count");
     asked.keep_unknown = arguments.flag("--keep-unknown");
     asked.dry_run = arguments.flag("--dry-run");
     asked.options.resume = arguments.flag("--resume");
     asked.overwrite = arguments.flag("--overwrite");
-    if (asked.overwrite && asked.options.resume) arguments.complain("--resume keeps what --overwrite removes");
+    if (asked.overwrite && asked.options.resume)
+        arguments.complain("--resume keeps what --overwrite removes");
     if (arguments.flag("--reflink")) asked.options.share = sf::sharing::blocks;
     if (arguments.flag("--link")) asked.options.share = sf::sharing::files;
     if (arguments.flag("--no-sync")) asked.options.wait = sf::durability::renamed;
@@ -446,7 +514,8 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
     if (!arguments.positional(2)) return arguments.status();
     asked.in = arguments[0];
     asked.out = arguments[1];
-    return source == "pread" ? run_with<sf::positional_file>(asked) : run_with<sf::mapped_file>(asked);
+    return source == "pread" ? run_with<sf::positional_file>(asked)
+                             : run_with<sf::mapped_file>(asked);
 }
 
 }  // namespace convert_checkpoint

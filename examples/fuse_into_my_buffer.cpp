@@ -29,13 +29,16 @@ int main(int argc, char** argv) {
 
     sf::text scope = argc == 3 ? argv[2] : "";
     if (scope.empty()) {
-        const auto scopes = sf::experts_scopes::find(*checkpoint, sf::description_of<sf::families::qwen2_moe>);
+        const auto scopes =
+            sf::experts_scopes::find(*checkpoint, sf::description_of<sf::families::qwen2_moe>);
         if (!scopes) return report(scopes.error());
-        if (scopes->size() == 0) return report({.code = sf::errc::no_experts, .file = sf::text{argv[1]}});
+        if (scopes->size() == 0)
+            return report({.code = sf::errc::no_experts, .file = sf::text{argv[1]}});
         scope = (*scopes)[0].name;
     }
 
-    // The plan knows every output's size and every copy; whatever is missing or odd has been found by now.
+    // The plan knows every output's size and every copy; whatever is missing or odd has been found
+    // by now.
     const auto plan = sf::plan<sf::families::qwen2_moe>(*checkpoint, scope);
     if (!plan) return report(plan.error());
     std::printf("%s: %llu experts, %zu copies\n", sf::printable(scope).c_str(),
@@ -43,7 +46,8 @@ int main(int argc, char** argv) {
 
     for (const sf::plan_output& output : plan->outputs()) {
         const std::string_view name = output.local_name;
-        std::vector<std::byte> buffer(static_cast<std::size_t>(output.size_bytes));  // any memory of that size will do
+        std::vector<std::byte> buffer(
+            static_cast<std::size_t>(output.size_bytes));  // any memory of that size will do
         if (auto done = sf::fuse(*plan, name, buffer); !done) return report(done.error());
         std::printf("%s: %zu bytes\n", sf::printable(name).c_str(), buffer.size());
     }

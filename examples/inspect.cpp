@@ -15,7 +15,8 @@ namespace {
 
 std::string shape_text(sf::shape_view shape) {
     std::string out = "[";
-    for (std::size_t a = 0; a < shape.size(); ++a) out += (a == 0 ? "" : ", ") + std::to_string(shape[a]);
+    for (std::size_t a = 0; a < shape.size(); ++a)
+        out += (a == 0 ? "" : ", ") + std::to_string(shape[a]);
     return out + "]";
 }
 
@@ -29,7 +30,8 @@ struct experts_line {
 
 struct facts {
     std::uint64_t bytes = 0, aligned = 0, aligned_64 = 0, aligned_4096 = 0;
-    std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> dtypes;  // name -> tensors, bytes
+    std::map<std::string, std::pair<std::uint64_t, std::uint64_t>>
+        dtypes;  // name -> tensors, bytes
     std::vector<std::string> problems, notes;
     std::string model_type, family, family_problem;
     bool is_told = false;
@@ -37,7 +39,8 @@ struct facts {
     std::size_t other_modules = 0;  // that the family's models store otherwise
 };
 
-facts look_at(const sf::checkpoint& checkpoint, const std::string& path, const std::string& wanted) {
+facts look_at(const sf::checkpoint& checkpoint, const std::string& path,
+              const std::string& wanted) {
     facts out;
     std::pair<std::uint64_t, std::uint64_t> by_dtype[256]{};
     for (std::size_t i = 0; i < checkpoint.size(); ++i) {
@@ -52,9 +55,11 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path, const s
         ++count, bytes += place.size_bytes;
     }
     for (std::size_t type = 0; type < std::size(by_dtype); ++type)
-        if (by_dtype[type].first != 0) out.dtypes[std::string{sf::name(static_cast<sf::dtype>(type))}] = by_dtype[type];
-    const auto chosen = choose_family::choose(convert_checkpoint::text_of(convert_checkpoint::directory_of(path)), checkpoint,
-                                              {.family = wanted});
+        if (by_dtype[type].first != 0)
+            out.dtypes[std::string{sf::name(static_cast<sf::dtype>(type))}] = by_dtype[type];
+    const auto chosen =
+        choose_family::choose(convert_checkpoint::text_of(convert_checkpoint::directory_of(path)),
+                              checkpoint, {.family = wanted});
     if (!chosen) {
         out.family_problem = chosen.error().message().c_str();
         out.problems.push_back(out.family_problem);
@@ -74,7 +79,8 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path, const s
     else
         out.family_problem = "none";
     bool is_empty = false;  // then the shapes are no news
-    if (const auto filled = sf::check_experts_have_elements(checkpoint, family->fuse, *scopes); !filled)
+    if (const auto filled = sf::check_experts_have_elements(checkpoint, family->fuse, *scopes);
+        !filled)
         is_empty = true, out.problems.push_back(filled.error().message().c_str());
     const auto unknown = sf::find_unknown_experts(checkpoint, *scopes);
     if (unknown && unknown->count != 0) {
@@ -87,10 +93,14 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path, const s
     for (std::size_t s = 0; s < scopes->experts_count(); ++s) {
         const sf::experts_scope scope = (*scopes)[s];
         static constexpr const char* forms[] = {"as stored on the hub", "fused", "both"};
-        experts_line line{std::string{scope.name}, forms[static_cast<int>(scope.form)], {}, 0, {}, 0, 0};
-        auto plan = sf::plan(checkpoint, scope, family->fuse, sf::direction::forward, chosen->options());
-        if (!plan && plan.error().code == sf::errc::unexpected_extent) {  // pruned, perhaps; the checkpoint decides
-            out.notes.push_back("config.json says otherwise: " + std::string{plan.error().message().view()});
+        experts_line line{
+            std::string{scope.name}, forms[static_cast<int>(scope.form)], {}, 0, {}, 0, 0};
+        auto plan =
+            sf::plan(checkpoint, scope, family->fuse, sf::direction::forward, chosen->options());
+        if (!plan && plan.error().code ==
+                         sf::errc::unexpected_extent) {  // pruned, perhaps; the checkpoint decides
+            out.notes.push_back("config.json says otherwise: " +
+                                std::string{plan.error().message().view()});
             plan = sf::plan(checkpoint, scope, family->fuse, sf::direction::forward);
         }
         if (plan) {
@@ -98,22 +108,28 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path, const s
             if (!plan->kept_for().empty())
                 out.notes.push_back(
                     "experts \"" + line.scope +
-                    "\" are fused and stay as they are, though they cannot be taken apart: " + std::string{plan->kept_for()});
+                    "\" are fused and stay as they are, though they cannot be taken apart: " +
+                    std::string{plan->kept_for()});
             line.experts = plan->expert_count();
             line.size_bytes = plan->size_bytes();
             for (std::size_t o = 0; o < plan->outputs().size(); ++o) {
                 const sf::plan_output& output = plan->outputs()[o];
-                line.outputs.push_back(std::string{output.local_name} + " " + std::string{sf::name(output.type)} + " " +
+                line.outputs.push_back(std::string{output.local_name} + " " +
+                                       std::string{sf::name(output.type)} + " " +
                                        shape_text(output.shape));
                 if (plan->single_run(o) != nullptr) line.run_bytes += output.size_bytes;
-                if (const auto scales = output.per_part_scales == 0 ? sf::result<sf::collected_entries>{sf::collected_entries{}}
-                                                                    : sf::compare_scales(*plan, o);
+                if (const auto scales =
+                        output.per_part_scales == 0
+                            ? sf::result<sf::collected_entries>{sf::collected_entries{}}
+                            : sf::compare_scales(*plan, o);
                     !scales)
                     out.problems.push_back(scales.error().message().c_str());
                 else if (scales->differing != 0)
-                    out.notes.push_back(std::string{output.name} + ": the entries of " + std::to_string(scales->differing) +
-                                        " of " + std::to_string(scales->experts) +
-                                        " experts differ; an engine that takes one for gate and up must rescale");
+                    out.notes.push_back(
+                        std::string{output.name} + ": the entries of " +
+                        std::to_string(scales->differing) + " of " +
+                        std::to_string(scales->experts) +
+                        " experts differ; an engine that takes one for gate and up must rescale");
             }
         } else {
             line.problem = plan.error().message().c_str();
@@ -127,61 +143,75 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path, const s
 
 void print_text(const sf::checkpoint& checkpoint, const facts& all, bool tensors, bool experts) {
     std::printf("tensors    %zu in %zu file%s, %s\n", checkpoint.size(), checkpoint.file_count(),
-                checkpoint.file_count() == 1 ? "" : "s", command_line::size_text(all.bytes).c_str());
+                checkpoint.file_count() == 1 ? "" : "s",
+                command_line::size_text(all.bytes).c_str());
     for (const auto& [name, counts] : all.dtypes)
-        std::printf("           %-12s %8llu tensors  %s\n", name.c_str(), static_cast<unsigned long long>(counts.first),
+        std::printf("           %-12s %8llu tensors  %s\n", name.c_str(),
+                    static_cast<unsigned long long>(counts.first),
                     command_line::size_text(counts.second).c_str());
     for (std::size_t f = 0; f < checkpoint.file_count(); ++f) {
         const auto& file = checkpoint.file(f);
-        std::printf("file       %s: %zu tensors, header %s", printable(file.path()).c_str(), file.size(),
-                    command_line::size_text(file.header().header_bytes()).c_str());
+        std::printf("file       %s: %zu tensors, header %s", printable(file.path()).c_str(),
+                    file.size(), command_line::size_text(file.header().header_bytes()).c_str());
         for (std::size_t m = 0; m < file.header().metadata_size(); ++m)
             std::printf(", %s=%s", printable(file.header().metadata(m).key).c_str(),
                         printable(file.header().metadata(m).value).c_str());
         std::printf("\n");
     }
-    std::printf("alignment  %llu of %zu tensors begin at a multiple of their element, %llu of 64, %llu of 4096 bytes\n",
-                static_cast<unsigned long long>(all.aligned), checkpoint.size(), static_cast<unsigned long long>(all.aligned_64),
-                static_cast<unsigned long long>(all.aligned_4096));
+    std::printf(
+        "alignment  %llu of %zu tensors begin at a multiple of their element, %llu of 64, %llu of 4096 bytes\n",
+        static_cast<unsigned long long>(all.aligned), checkpoint.size(),
+        static_cast<unsigned long long>(all.aligned_64),
+        static_cast<unsigned long long>(all.aligned_4096));
     if (all.family.empty())
         std::printf("experts    %s\n", all.family_problem.c_str());
     else
         std::printf("experts    %zu modules, family %s%s\n", all.experts.size(), all.family.c_str(),
-                    !all.is_told             ? ", by the names"
-                    : all.model_type.empty() ? ", as was asked for"
-                                             : (" (model_type " + printable(all.model_type) + ")").c_str());
+                    !all.is_told ? ", by the names"
+                    : all.model_type.empty()
+                        ? ", as was asked for"
+                        : (" (model_type " + printable(all.model_type) + ")").c_str());
     std::map<std::string, std::size_t> forms;
     for (const experts_line& line : all.experts) ++forms[line.form];
     for (const auto& [form, count] : forms) std::printf("           %zu %s\n", count, form.c_str());
-    if (all.other_modules != 0) std::printf("           %zu other modules that the model stores otherwise\n", all.other_modules);
+    if (all.other_modules != 0)
+        std::printf("           %zu other modules that the model stores otherwise\n",
+                    all.other_modules);
     std::uint64_t expert_bytes = 0, copy_free_bytes = 0;
-    for (const experts_line& line : all.experts) expert_bytes += line.size_bytes, copy_free_bytes += line.run_bytes;
+    for (const experts_line& line : all.experts)
+        expert_bytes += line.size_bytes, copy_free_bytes += line.run_bytes;
     if (expert_bytes != 0)
-        std::printf("copy-free  %s of %s of experts lie as the model wants them, in one piece (%.0f%%)\n",
-                    command_line::size_text(copy_free_bytes).c_str(), command_line::size_text(expert_bytes).c_str(),
-                    100.0 * static_cast<double>(copy_free_bytes) / static_cast<double>(expert_bytes));
+        std::printf(
+            "copy-free  %s of %s of experts lie as the model wants them, in one piece (%.0f%%)\n",
+            command_line::size_text(copy_free_bytes).c_str(),
+            command_line::size_text(expert_bytes).c_str(),
+            100.0 * static_cast<double>(copy_free_bytes) / static_cast<double>(expert_bytes));
     if (experts)
         for (const experts_line& line : all.experts) {
-            std::printf("           %s: %s, %llu experts, %s", printable(line.scope).c_str(), line.form.c_str(),
-                        static_cast<unsigned long long>(line.experts), command_line::size_text(line.size_bytes).c_str());
-            for (const std::string& output : line.outputs) std::printf(", %s", printable(output).c_str());
+            std::printf("           %s: %s, %llu experts, %s", printable(line.scope).c_str(),
+                        line.form.c_str(), static_cast<unsigned long long>(line.experts),
+                        command_line::size_text(line.size_bytes).c_str());
+            for (const std::string& output : line.outputs)
+                std::printf(", %s", printable(output).c_str());
             std::printf("\n");
         }
     if (tensors)
         for (std::size_t i = 0; i < checkpoint.size(); ++i) {
             const sf::tensor_spec spec = checkpoint.spec(i);
-            std::printf("tensor     %-70s %-8s %s\n", printable(spec.name).c_str(), std::string{sf::name(spec.type)}.c_str(),
-                        shape_text(spec.shape).c_str());
+            std::printf("tensor     %-70s %-8s %s\n", printable(spec.name).c_str(),
+                        std::string{sf::name(spec.type)}.c_str(), shape_text(spec.shape).c_str());
         }
-    for (const std::string& note : all.notes) std::printf("note       %s\n", printable(note).c_str());
-    for (const std::string& problem : all.problems) std::printf("problem    %s\n", printable(problem).c_str());
+    for (const std::string& note : all.notes)
+        std::printf("note       %s\n", printable(note).c_str());
+    for (const std::string& problem : all.problems)
+        std::printf("problem    %s\n", printable(problem).c_str());
     if (all.problems.empty()) std::printf("problems   none\n");
 }
 
 void print_json(const sf::checkpoint& checkpoint, const facts& all, bool tensors) {
     const auto number = [](std::uint64_t n) { return std::to_string(n); };
-    std::string out =
-        "{\"tensor_count\": " + number(checkpoint.size()) + ", \"size_bytes\": " + number(all.bytes) + ", \"dtypes\": {";
+    std::string out = "{\"tensor_count\": " + number(checkpoint.size()) +
+                      ", \"size_bytes\": " + number(all.bytes) + ", \"dtypes\": {";
     const char* comma = "";
     for (const auto& [name, counts] : all.dtypes) {
         out += comma + json_string(name) + ": {\"tensors\": " + number(counts.first) +
@@ -191,36 +221,43 @@ void print_json(const sf::checkpoint& checkpoint, const facts& all, bool tensors
     out += "}, \"files\": [";
     for (std::size_t f = 0; f < checkpoint.file_count(); ++f) {
         const auto& file = checkpoint.file(f);
-        out += (f == 0 ? "" : ", ") + ("{\"path\": " + json_string(file.path())) + ", \"tensors\": " + number(file.size()) +
+        out += (f == 0 ? "" : ", ") + ("{\"path\": " + json_string(file.path())) +
+               ", \"tensors\": " + number(file.size()) +
                ", \"header_bytes\": " + number(file.header().header_bytes()) + ", \"metadata\": {";
         for (std::size_t m = 0; m < file.header().metadata_size(); ++m)
             out += (m == 0 ? "" : ", ") + json_string(file.header().metadata(m).key) + ": " +
                    json_string(file.header().metadata(m).value);
         out += "}}";
     }
-    out += "], \"aligned_to_element\": " + number(all.aligned) + ", \"aligned_to_64\": " + number(all.aligned_64) +
+    out += "], \"aligned_to_element\": " + number(all.aligned) +
+           ", \"aligned_to_64\": " + number(all.aligned_64) +
            ", \"aligned_to_4096\": " + number(all.aligned_4096);
     out += ", \"model_type\": " + json_string(all.model_type) +
-           ", \"family\": " + (all.family.empty() ? "null" : json_string(all.family)) + ", \"experts\": [";
+           ", \"family\": " + (all.family.empty() ? "null" : json_string(all.family)) +
+           ", \"experts\": [";
     for (std::size_t s = 0; s < all.experts.size(); ++s) {
         const experts_line& line = all.experts[s];
-        out += (s == 0 ? "" : ", ") + ("{\"scope\": " + json_string(line.scope)) + ", \"form\": " + json_string(line.form) +
-               ", \"experts\": " + number(line.experts) + ", \"size_bytes\": " + number(line.size_bytes) +
+        out += (s == 0 ? "" : ", ") + ("{\"scope\": " + json_string(line.scope)) +
+               ", \"form\": " + json_string(line.form) + ", \"experts\": " + number(line.experts) +
+               ", \"size_bytes\": " + number(line.size_bytes) +
                ", \"copy_free_bytes\": " + number(line.run_bytes) + "}";
     }
     out += "]";
     for (const bool problems : {true, false}) {
         out += problems ? ", \"problems\": [" : ", \"notes\": [";
         const std::vector<std::string>& lines = problems ? all.problems : all.notes;
-        for (std::size_t i = 0; i < lines.size(); ++i) out += (i == 0 ? "" : ", ") + json_string(lines[i]);
+        for (std::size_t i = 0; i < lines.size(); ++i)
+            out += (i == 0 ? "" : ", ") + json_string(lines[i]);
         out += "]";
     }
     for (std::size_t i = 0; tensors && i < checkpoint.size(); ++i) {
         const sf::tensor_spec spec = checkpoint.spec(i);
         const sf::tensor_location place = checkpoint.place(i);
         out += (i == 0 ? ", \"tensors\": [" : ", ") + ("{\"name\": " + json_string(spec.name)) +
-               ", \"dtype\": " + json_string(sf::name(spec.type)) + ", \"shape\": " + shape_text(spec.shape) +
-               ", \"file\": " + json_string(checkpoint.source_name(place.source)) + ", \"offset\": " + number(place.offset) +
+               ", \"dtype\": " + json_string(sf::name(spec.type)) +
+               ", \"shape\": " + shape_text(spec.shape) +
+               ", \"file\": " + json_string(checkpoint.source_name(place.source)) +
+               ", \"offset\": " + number(place.offset) +
                ", \"size_bytes\": " + number(place.size_bytes) + "}";
     }
     if (tensors) out += checkpoint.size() == 0 ? ", \"tensors\": []" : "]";
@@ -241,22 +278,26 @@ int main(int argc, char** argv) {
         "  --family NAME  the family or model type, in place of config.json's\n"
         "  --variant V    of a directory read what is of variant V, such as fp16\n"
         "  --lenient   accept bytes that belong to no tensor, between or behind the tensors\n"};
-    const bool tensors = arguments.flag("--tensors"), experts = arguments.flag("--experts"), json = arguments.flag("--json");
+    const bool tensors = arguments.flag("--tensors"), experts = arguments.flag("--experts"),
+               json = arguments.flag("--json");
     const std::string wanted = arguments.value("--family", "");
     const std::string variant = arguments.value("--variant", "");
-    const sf::checkpoint_options options{.read = arguments.flag("--lenient") ? sf::read_options::lenient() : sf::read_options{},
-                                         .variant = variant};
+    const sf::checkpoint_options options{
+        .read = arguments.flag("--lenient") ? sf::read_options::lenient() : sf::read_options{},
+        .variant = variant};
     if (!arguments.positional(1)) return arguments.status();
     const std::string& path = arguments[0];
 
     sf::checkpoint_report report;
-    const auto checkpoint = convert_checkpoint::open_checkpoint<sf::mapped_file>(path, report, options);
+    const auto checkpoint =
+        convert_checkpoint::open_checkpoint<sf::mapped_file>(path, report, options);
     std::error_code ignored;
     const std::filesystem::path directory = convert_checkpoint::directory_of(path);
-    const bool is_unfinished =
-        std::filesystem::exists(directory / convert_checkpoint::path_of(std::string{sf::writer_state_file}), ignored);
-    const std::string unfinished = "a run that wrote to " + convert_checkpoint::text_of(directory) +
-                                   " was interrupted, or is still at it; it goes on with --resume and the same options";
+    const bool is_unfinished = std::filesystem::exists(
+        directory / convert_checkpoint::path_of(std::string{sf::writer_state_file}), ignored);
+    const std::string unfinished =
+        "a run that wrote to " + convert_checkpoint::text_of(directory) +
+        " was interrupted, or is still at it; it goes on with --resume and the same options";
     if (!checkpoint && is_unfinished) {
         std::fprintf(stderr, "error: %s\n", unfinished.c_str());
         return command_line::failed;
@@ -270,7 +311,8 @@ int main(int argc, char** argv) {
 
     facts all = look_at(*checkpoint, path, wanted);
     if (is_unfinished) all.problems.push_back(unfinished);
-    for (const sf::checkpoint_note& note : report.notes()) all.notes.push_back(note.message().c_str());
+    for (const sf::checkpoint_note& note : report.notes())
+        all.notes.push_back(note.message().c_str());
     if (json)
         print_json(*checkpoint, all, tensors);
     else

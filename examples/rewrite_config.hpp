@@ -1,5 +1,5 @@
-// config.json lists modules that a quantiser left alone, expert by expert. After fusing those modules are gone: the lists then name the
-// module that holds the experts.
+// config.json lists modules that a quantiser left alone, expert by expert. After fusing those
+// modules are gone: the lists then name the module that holds the experts.
 #ifndef SAFEFUSE_EXAMPLES_REWRITE_CONFIG_HPP
 #define SAFEFUSE_EXAMPLES_REWRITE_CONFIG_HPP
 
@@ -16,11 +16,13 @@ using fused_module = std::pair<std::string, std::string>;
 
 /// The keys whose lists name modules.
 inline bool lists_modules(std::string_view key) {
-    return key == "ignore" || key == "exclude" || key == "exclude_modules" || key == "modules_to_not_convert" ||
-           key == "ignored_layers" || key == "modules_to_not_quantize" || key == "exclude_layers";
+    return key == "ignore" || key == "exclude" || key == "exclude_modules" ||
+           key == "modules_to_not_convert" || key == "ignored_layers" ||
+           key == "modules_to_not_quantize" || key == "exclude_layers";
 }
 
-/// The end of the JSON string that begins at `at`, behind its last quote; npos where it does not end.
+/// The end of the JSON string that begins at `at`, behind its last quote; npos where it does not
+/// end.
 inline std::size_t end_of_string(std::string_view json, std::size_t at) {
     for (std::size_t i = at + 1; i < json.size(); ++i) {
         if (json[i] == '\\')
@@ -32,18 +34,25 @@ inline std::size_t end_of_string(std::string_view json, std::size_t at) {
 }
 
 /// What an entry is called now: an expert of a fused module is that module.
-inline std::string renamed_entry(const std::string& entry, const std::vector<fused_module>& modules) {
+inline std::string renamed_entry(const std::string& entry,
+                                 const std::vector<fused_module>& modules) {
     for (const auto& [stored, fused] : modules) {
-        if (entry.size() <= stored.size() + 1 || !entry.starts_with(stored) || entry[stored.size()] != '.') continue;
+        if (entry.size() <= stored.size() + 1 || !entry.starts_with(stored) ||
+            entry[stored.size()] != '.')
+            continue;
         const std::size_t end = entry.find('.', stored.size() + 1);
-        const std::string number = entry.substr(stored.size() + 1, end == std::string::npos ? end : end - stored.size() - 1);
-        if (!number.empty() && number.find_first_not_of("0123456789") == std::string::npos) return fused;
+        const std::string number = entry.substr(
+            stored.size() + 1, end == std::string::npos ? end : end - stored.size() - 1);
+        if (!number.empty() && number.find_first_not_of("0123456789") == std::string::npos)
+            return fused;
     }
     return entry;
 }
 
-/// The text of config.json with such lists renewed; how many entries went is added to `changed`. A text that is no JSON stays as it is.
-inline std::string renew_lists(std::string_view json, const std::vector<fused_module>& modules, std::size_t& changed) {
+/// The text of config.json with such lists renewed; how many entries went is added to `changed`. A
+/// text that is no JSON stays as it is.
+inline std::string renew_lists(std::string_view json, const std::vector<fused_module>& modules,
+                               std::size_t& changed) {
     std::string out;
     std::size_t copied = 0;
     for (std::size_t i = 0; i < json.size();) {

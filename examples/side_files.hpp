@@ -1,4 +1,5 @@
-// What a model folder holds beside its tensors: which of these files go along to a new checkpoint, and how they get there.
+// What a model folder holds beside its tensors: which of these files go along to a new checkpoint,
+// and how they get there.
 #ifndef SAFEFUSE_EXAMPLES_SIDE_FILES_HPP
 #define SAFEFUSE_EXAMPLES_SIDE_FILES_HPP
 
@@ -16,9 +17,11 @@ namespace convert_checkpoint {
 
 namespace sf = safefuse;
 
-/// A path in UTF-8, as the library takes and gives it, for std::filesystem, and back; by itself that takes text for the system's own
-/// encoding on Windows.
-inline std::filesystem::path path_of(const std::string& text) { return std::u8string{text.begin(), text.end()}; }
+/// A path in UTF-8, as the library takes and gives it, for std::filesystem, and back; by itself
+/// that takes text for the system's own encoding on Windows.
+inline std::filesystem::path path_of(const std::string& text) {
+    return std::u8string{text.begin(), text.end()};
+}
 inline std::string text_of(const std::filesystem::path& path) {
     const std::u8string text = path.u8string();
     return {text.begin(), text.end()};
@@ -39,41 +42,48 @@ enum class side_policy {
     none,   ///< none
 };
 
-/// Names that model folders on the hub consist of, beside tensors. A `*` stands for any characters. Letters match in either case.
+/// Names that model folders on the hub consist of, beside tensors. A `*` stands for any characters.
+/// Letters match in either case.
 inline constexpr std::string_view known_side_files[] = {
     // configurations
-    "config.json", "config.yaml", "config.yml", "configuration.json", "generation_config*.json", "params.json", "args.json",
-    "*processor_config.json", "quant_config.json", "quantize_config.json", "quantization_config.json", "hf_quant_config.json",
-    "quant_strategy.json", "recipe.yaml", "model_index.json", "modules.json", "sentence_bert_config.json",
-    "config_sentence_transformers.json", "adapter_config.json",
+    "config.json", "config.yaml", "config.yml", "configuration.json", "generation_config*.json",
+    "params.json", "args.json", "*processor_config.json", "quant_config.json",
+    "quantize_config.json", "quantization_config.json", "hf_quant_config.json",
+    "quant_strategy.json", "recipe.yaml", "model_index.json", "modules.json",
+    "sentence_bert_config.json", "config_sentence_transformers.json", "adapter_config.json",
     // tokenizers
-    "tokenizer.json", "tokenizer.model", "tokenizer.model.v*", "tokenizer_config.json", "tokenizer_*.json",
-    "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "vocab.bpe", "merges.txt", "tekken.json",
-    "*.tiktoken", "tiktoken.model", "spiece.model", "sentencepiece*.model", "spm.model", "normalizer.json", "bpe.codes",
+    "tokenizer.json", "tokenizer.model", "tokenizer.model.v*", "tokenizer_config.json",
+    "tokenizer_*.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt",
+    "vocab.bpe", "merges.txt", "tekken.json", "*.tiktoken", "tiktoken.model", "spiece.model",
+    "sentencepiece*.model", "spm.model", "normalizer.json", "bpe.codes",
     // templates
     "chat_template*.json", "*.jinja", "additional_chat_templates/*.jinja",
     // code
     "*.py",
     // licence, readme, and the hub's own; `license.key` is none of these
-    "license", "license*.txt", "license*.md", "license*.rst", "license*.pdf", "license-model", "license-code", "licence",
-    "licence*.txt", "licence*.md", "copying", "copying*.txt", "copying*.md", "notice", "notice*.txt", "notice*.md",
-    "third*notice*.txt", "third*notice*.md", "*use_policy*.txt", "*use_policy*.md", "readme", "readme*.txt", "readme*.md",
-    "readme*.rst", "model_card.md", "modelcard.md", "citation.cff", "citation.bib", "citation.md", ".gitattributes"};
+    "license", "license*.txt", "license*.md", "license*.rst", "license*.pdf", "license-model",
+    "license-code", "licence", "licence*.txt", "licence*.md", "copying", "copying*.txt",
+    "copying*.md", "notice", "notice*.txt", "notice*.md", "third*notice*.txt", "third*notice*.md",
+    "*use_policy*.txt", "*use_policy*.md", "readme", "readme*.txt", "readme*.md", "readme*.rst",
+    "model_card.md", "modelcard.md", "citation.cff", "citation.bib", "citation.md",
+    ".gitattributes"};
 
 /// Endings of files with weights in another format than ours.
 inline constexpr std::string_view other_weights[] = {
     // PyTorch, GGUF, ONNX
-    ".bin", ".bin.index.json", ".pt", ".pth", ".ckpt", ".ckpt.index.json", ".distcp", ".ot", ".gguf", ".ggml", ".onnx",
-    ".onnx_data",
+    ".bin", ".bin.index.json", ".pt", ".pth", ".ckpt", ".ckpt.index.json", ".distcp", ".ot",
+    ".gguf", ".ggml", ".onnx", ".onnx_data",
     // TensorFlow, Flax
     ".h5", ".hdf5", ".h5.index.json", ".keras", ".tflite", ".pb", ".msgpack", ".msgpack.index.json",
     // others
-    ".npz", ".npy", ".mlmodel", ".nemo", ".pkl", ".pickle", ".pdparams", ".pdiparams", ".engine", ".llamafile"};
+    ".npz", ".npy", ".mlmodel", ".nemo", ".pkl", ".pickle", ".pdparams", ".pdiparams", ".engine",
+    ".llamafile"};
 
 /// Endings of what is left by a download, an editor or a backup, whatever stands before them.
-inline constexpr std::string_view leftovers[] = {".incomplete", ".aria2", ".part", ".partial", ".crdownload", ".download",
-                                                 ".lock",       ".tmp",   ".temp", ".bak",     ".orig",       ".rej",
-                                                 ".old",        ".swp",   ".swo",  ".swx",     "~",           ".pyc"};
+inline constexpr std::string_view leftovers[] = {
+    ".incomplete", ".aria2", ".part", ".partial", ".crdownload", ".download",
+    ".lock",       ".tmp",   ".temp", ".bak",     ".orig",       ".rej",
+    ".old",        ".swp",   ".swo",  ".swx",     "~",           ".pyc"};
 
 /// A name in lower case, as far as ASCII goes.
 inline std::string lower(std::string_view name) {
@@ -118,7 +128,8 @@ namespace side_rules {
 
 template <std::size_t Count>
 bool ends_in_one_of(std::string_view name, const std::string_view (&endings)[Count]) {
-    return std::any_of(std::begin(endings), std::end(endings), [&](std::string_view each) { return name.ends_with(each); });
+    return std::any_of(std::begin(endings), std::end(endings),
+                       [&](std::string_view each) { return name.ends_with(each); });
 }
 
 /// Why a regular file that is no tensor file stays behind; empty: it goes along.
@@ -128,7 +139,8 @@ inline std::string why_left(const std::string& name, side_policy policy) {
     const std::string plain = lower(name);
     if (ends_in_one_of(plain, leftovers) || plain.starts_with('#') || plain.starts_with(".#"))
         return "left over from a download, an editor or a backup";
-    if (std::any_of(std::begin(known_side_files), std::end(known_side_files), [&](auto each) { return fits(plain, each); }))
+    if (std::any_of(std::begin(known_side_files), std::end(known_side_files),
+                    [&](auto each) { return fits(plain, each); }))
         return {};
     if (ends_in_one_of(plain, other_weights)) return "weights in another format";
     return "not a known part of a model folder; --side-files=all takes it";
@@ -136,10 +148,12 @@ inline std::string why_left(const std::string& name, side_policy policy) {
 
 }  // namespace side_rules
 
-/// Chooses from what lies beside the tensors. `tensor_files` are the paths of the checkpoint's own files. A path that is a single
-/// tensor file stands for itself and config.json alone, unless all is asked for.
+/// Chooses from what lies beside the tensors. `tensor_files` are the paths of the checkpoint's own
+/// files. A path that is a single tensor file stands for itself and config.json alone, unless all
+/// is asked for.
 ///   fails   as reading a directory does; a link to nothing is no failure, it stays behind
-inline sf::result<side_files> choose_side_files(const std::string& path, const std::vector<std::string>& tensor_files,
+inline sf::result<side_files> choose_side_files(const std::string& path,
+                                                const std::vector<std::string>& tensor_files,
                                                 side_policy policy) {
     namespace fs = std::filesystem;
     side_files out;
@@ -152,7 +166,9 @@ inline sf::result<side_files> choose_side_files(const std::string& path, const s
         identify(file, file);
         own.push_back(text_of(path_of(file).filename()));
     }
-    const auto leave = [&](const std::string& name, std::string why) { out.left.push_back({name, std::move(why)}); };
+    const auto leave = [&](const std::string& name, std::string why) {
+        out.left.push_back({name, std::move(why)});
+    };
     const auto judge = [&](const std::string& name) {
         const fs::path file = out.directory / path_of(name);
         std::error_code error;
@@ -165,10 +181,14 @@ inline sf::result<side_files> choose_side_files(const std::string& path, const s
         if (status.type() == fs::file_type::directory) return leave(name, "a directory");
         if (status.type() != fs::file_type::regular) return leave(name, "no regular file");
         identify(name, text_of(file));
-        if (name.ends_with(sf::shard_index_ending) || std::find(own.begin(), own.end(), name) != own.end()) return;
-        if (name.ends_with(sf::tensor_file_ending)) return leave(name, "tensors that are not of this checkpoint");
+        if (name.ends_with(sf::shard_index_ending) ||
+            std::find(own.begin(), own.end(), name) != own.end())
+            return;
+        if (name.ends_with(sf::tensor_file_ending))
+            return leave(name, "tensors that are not of this checkpoint");
         if (name == sf::writer_state_file) return leave(name, "left by a run that was stopped");
-        if (std::string why = side_rules::why_left(name, policy); !why.empty()) return leave(name, std::move(why));
+        if (std::string why = side_rules::why_left(name, policy); !why.empty())
+            return leave(name, std::move(why));
         const std::uintmax_t size = fs::file_size(file, error);
         if (error) return leave(name, error.message());
         out.size_bytes += size;
@@ -194,7 +214,8 @@ inline sf::result<side_files> choose_side_files(const std::string& path, const s
                                .detail = sf::text{error.message()}};
     }
     std::sort(out.taken.begin(), out.taken.end());
-    std::sort(out.left.begin(), out.left.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+    std::sort(out.left.begin(), out.left.end(),
+              [](const auto& a, const auto& b) { return a.name < b.name; });
     return out;
 }
 
@@ -202,31 +223,39 @@ inline sf::result<side_files> choose_side_files(const std::string& path, const s
 inline void remove_unfinished(const side_files& files, const std::string& destination) {
     std::error_code ignored;
     std::vector<std::filesystem::path> unfinished;
-    for (std::filesystem::directory_iterator at{path_of(destination), ignored}, end; !ignored && at != end;
-         at.increment(ignored)) {
+    for (std::filesystem::directory_iterator at{path_of(destination), ignored}, end;
+         !ignored && at != end; at.increment(ignored)) {
         const std::string name = text_of(at->path().filename());
         const std::string_view target = sf::unfinished_target(name);
         for (const std::string& each : files.taken)
-            if (each == target || (target.size() > 60 && each.starts_with(target))) unfinished.push_back(at->path());
+            if (each == target || (target.size() > 60 && each.starts_with(target)))
+                unfinished.push_back(at->path());
     }
     for (const auto& path : unfinished) std::filesystem::remove(path, ignored);
 }
 
-/// Copies the files as shards are written: under a temporary name, synced, renamed, with the permissions of the original.
-///   fails   destination_in_source (the copy would replace another file of IN, by a link), and as sf::copy_file
-inline sf::result<void> copy_side_files(const side_files& files, const std::string& destination, sf::durability wait) {
+/// Copies the files as shards are written: under a temporary name, synced, renamed, with the
+/// permissions of the original.
+///   fails   destination_in_source (the copy would replace another file of IN, by a link), and as
+///   sf::copy_file
+inline sf::result<void> copy_side_files(const side_files& files, const std::string& destination,
+                                        sf::durability wait) {
     remove_unfinished(files, destination);
     for (const std::string& name : files.taken) {
         const std::filesystem::path to = path_of(destination) / path_of(name);
         std::error_code error;
-        if (to.parent_path() != path_of(destination)) std::filesystem::create_directory(to.parent_path(), error);
+        if (to.parent_path() != path_of(destination))
+            std::filesystem::create_directory(to.parent_path(), error);
         if (const auto there = sf::file_identity::of(text_of(to)))
             for (const auto& each : files.all)
                 if (each.name != name && each.identity == *there)
                     return sf::failure{.code = sf::errc::destination_in_source,
                                        .file = sf::text{text_of(to)},
                                        .detail = sf::text{"it is " + each.name + " of the source"}};
-        if (auto copied = sf::copy_file(text_of(files.directory / path_of(name)), text_of(to), wait); !copied) return copied;
+        if (auto copied =
+                sf::copy_file(text_of(files.directory / path_of(name)), text_of(to), wait);
+            !copied)
+            return copied;
     }
     return {};
 }

@@ -1,4 +1,5 @@
-// How do I get back from a fused checkpoint to one that stores its experts one by one, as the hub does?
+// How do I get back from a fused checkpoint to one that stores its experts one by one, as the hub
+// does?
 #include "convert_checkpoint.hpp"
 
 int main(int argc, char** argv) {

@@ -1,5 +1,6 @@
-// Headers and tables made to be slow or large. Nothing here measures time: each input is so large that whatever takes more than
-// linear time (or the sort's n log n) of it would not end while somebody waits.
+// Headers and tables made to be slow or large. Nothing here measures time: each input is so large
+// that whatever takes more than linear time (or the sort's n log n) of it would not end while
+// somebody waits.
 #include <safefuse/format/header.hpp>
 
 #include <cstdint>
@@ -30,7 +31,10 @@ constexpr std::size_t most_json_bytes = 100'000'000;
 
 std::string entry(std::string_view name, std::uint64_t begin, std::uint64_t end) {
     std::string out{"\""};
-    out.append(name).append(R"(":{"dtype":"U8","shape":[)").append(std::to_string(end - begin)).append(R"(],"data_offsets":[)");
+    out.append(name)
+        .append(R"(":{"dtype":"U8","shape":[)")
+        .append(std::to_string(end - begin))
+        .append(R"(],"data_offsets":[)");
     return out.append(std::to_string(begin)).append(",").append(std::to_string(end)).append("]}");
 }
 
@@ -69,19 +73,22 @@ std::string repeated(std::string_view what, std::size_t count) {
 }
 
 void check_overlaps(std::size_t count) {
-    // all in one place; each over half of the next; each around the next; all in one place but of no bytes, which is no overlap
-    CHECK(refusal(header_of(count, [](std::size_t) { return extent{0, 1}; })) == sf::errc::bad_offsets);
-    CHECK(refusal(header_of(count, [](std::size_t i) { return extent{i, i + 2}; }), sf::read_options::lenient()) ==
+    // all in one place; each over half of the next; each around the next; all in one place but of
+    // no bytes, which is no overlap
+    CHECK(refusal(header_of(count, [](std::size_t) { return extent{0, 1}; })) ==
           sf::errc::bad_offsets);
-    CHECK(refusal(header_of(count, [&](std::size_t i) { return extent{i, 2 * count - i}; }), sf::read_options::lenient()) ==
-          sf::errc::bad_offsets);
+    CHECK(refusal(header_of(count, [](std::size_t i) { return extent{i, i + 2}; }),
+                  sf::read_options::lenient()) == sf::errc::bad_offsets);
+    CHECK(refusal(header_of(count, [&](std::size_t i) { return extent{i, 2 * count - i}; }),
+                  sf::read_options::lenient()) == sf::errc::bad_offsets);
     const std::string of_no_bytes = header_of(count, [](std::size_t) { return extent{0, 0}; });
     const auto empty = parse(of_no_bytes);
     REQUIRE(empty);
     CHECK(empty->size() == count);
     CHECK(empty->data_bytes() == 0);
     // the last first
-    const std::string last_first = header_of(count, [&](std::size_t i) { return extent{count - 1 - i, count - i}; });
+    const std::string last_first =
+        header_of(count, [&](std::size_t i) { return extent{count - 1 - i, count - i}; });
     const auto backwards = parse(last_first);
     REQUIRE(backwards);
     CHECK(backwards->find("0") == count - 1);
@@ -90,16 +97,20 @@ void check_overlaps(std::size_t count) {
 
 }  // namespace
 
-TEST_CASE("adversarial: a million tensors that overlap, or lie backwards") { check_overlaps(1'000'000); }
+TEST_CASE("adversarial: a million tensors that overlap, or lie backwards") {
+    check_overlaps(1'000'000);
+}
 
-TEST_CASE("adversarial: ten million tensors that overlap, or lie backwards, where SAFEFUSE_TEST_LARGE is set") {
+TEST_CASE(
+    "adversarial: ten million tensors that overlap, or lie backwards, where SAFEFUSE_TEST_LARGE is set") {
     if (std::getenv("SAFEFUSE_TEST_LARGE") != nullptr) check_overlaps(10'000'000);
 }
 
 TEST_CASE("adversarial: a hundred million brackets are refused where they are too deep") {
     const std::string deep(most_json_bytes - 100, '[');
     for (const std::string_view start :
-         {"", R"({"a":)", R"({"a":{"x":)", R"({"__metadata__":)", R"({"a":{"dtype":"U8","shape":)", R"({"__metadata__":{"k":)"}) {
+         {"", R"({"a":)", R"({"a":{"x":)", R"({"__metadata__":)", R"({"a":{"dtype":"U8","shape":)",
+          R"({"__metadata__":{"k":)"}) {
         CAPTURE(start);
         const auto parsed = parse(framed(std::string{start} + deep));
         REQUIRE(!parsed);
@@ -108,7 +119,8 @@ TEST_CASE("adversarial: a hundred million brackets are refused where they are to
     const std::string objects = repeated(R"({"a":)", 10'000'000);
     CHECK(refusal(framed(R"({"a":{"x":)" + objects)) == sf::errc::header_not_json);
     CHECK(sf::model_config::parse(bytes_of(R"({"a":)" + deep)).error().code == sf::errc::bad_json);
-    CHECK(sf::shard_index::parse(bytes_of(R"({"a":)" + objects)).error().code == sf::errc::bad_json);
+    CHECK(sf::shard_index::parse(bytes_of(R"({"a":)" + objects)).error().code ==
+          sf::errc::bad_json);
 }
 
 TEST_CASE("adversarial: one string of nearly the largest header, plain and of escapes") {
@@ -131,7 +143,8 @@ TEST_CASE("adversarial: one string of nearly the largest header, plain and of es
     }
 }
 
-TEST_CASE("adversarial: a header of exactly the limit is read, full of tensors or of spaces, and one byte more is refused") {
+TEST_CASE(
+    "adversarial: a header of exactly the limit is read, full of tensors or of spaces, and one byte more is refused") {
     std::string json{"{"};
     std::size_t count = 0;
     for (; json.size() < most_json_bytes - 100; ++count)
@@ -161,7 +174,8 @@ TEST_CASE("adversarial: a million tensors of one name") {
     REQUIRE(last);
     CHECK(last->size() == 1);
     CHECK(last->data_bytes() == 4);
-    const std::string keys = framed(R"({"__metadata__":{"k":"v")" + repeated(R"(,"k":"w")", count) + "}}");
+    const std::string keys =
+        framed(R"({"__metadata__":{"k":"v")" + repeated(R"(,"k":"w")", count) + "}}");
     const auto metadata = parse(keys);
     REQUIRE(metadata);
     REQUIRE(metadata->metadata_size() == 1);
@@ -177,18 +191,21 @@ TEST_CASE("adversarial: names that collide in well-known hashes are all found") 
         names.push_back(std::move(name));
     }
     // what differs only in the middle, for hashes that look at the ends
-    for (std::uint32_t i = 0; i < 1u << 17; ++i) names.push_back(std::string(32, 'x') + std::to_string(i) + std::string(32, 'x'));
+    for (std::uint32_t i = 0; i < 1u << 17; ++i)
+        names.push_back(std::string(32, 'x') + std::to_string(i) + std::string(32, 'x'));
     // what differs only in its length, for hashes that are sums or take zeros for nothing
     for (std::size_t i = 1; i < 2'000; ++i) names.push_back(std::string(i, 'y'));
     // what differs by multiples of 2^32, for hashes that fold words
     for (std::uint32_t i = 0; i < 1u << 16; ++i) {
-        const std::string word{static_cast<char>('0' + (i & 15)), static_cast<char>('0' + (i >> 4 & 15)),
-                               static_cast<char>('0' + (i >> 8 & 15)), static_cast<char>('0' + (i >> 12))};
+        const std::string word{
+            static_cast<char>('0' + (i & 15)), static_cast<char>('0' + (i >> 4 & 15)),
+            static_cast<char>('0' + (i >> 8 & 15)), static_cast<char>('0' + (i >> 12))};
         names.push_back("word" + word + "word" + word);
     }
     std::string json{"{"};
     for (std::size_t i = 0; i < names.size(); ++i)
-        json += (i == 0 ? "" : ",") + support::json_string(names[i]) + R"(:{"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
+        json += (i == 0 ? "" : ",") + support::json_string(names[i]) +
+                R"(:{"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
     const std::string file = framed(json + "}");
     const auto parsed = parse(file);
     REQUIRE(parsed);
@@ -199,8 +216,8 @@ TEST_CASE("adversarial: names that collide in well-known hashes are all found") 
 }
 
 TEST_CASE("adversarial: a tensor of ten million axes") {
-    const std::string file =
-        framed(R"({"a":{"dtype":"U8","shape":[1)" + repeated(",1", 10'000'000) + R"(],"data_offsets":[0,1]}})");
+    const std::string file = framed(R"({"a":{"dtype":"U8","shape":[1)" +
+                                    repeated(",1", 10'000'000) + R"(],"data_offsets":[0,1]}})");
     const auto parsed = parse(file);
     REQUIRE(parsed);
     CHECK((*parsed)[0].shape.size() == 10'000'001);
@@ -208,8 +225,8 @@ TEST_CASE("adversarial: a tensor of ten million axes") {
     const auto runs = sf::slice_runs::of((*parsed)[0].type, (*parsed)[0].shape, first);
     REQUIRE(runs);
     CHECK(runs->size_bytes() == 1);
-    CHECK(refusal(framed(R"({"a":{"dtype":"U8","shape":[2)" + repeated(",2", 10'000'000) + R"(],"data_offsets":[0,1]}})")) ==
-          sf::errc::size_overflow);
+    CHECK(refusal(framed(R"({"a":{"dtype":"U8","shape":[2)" + repeated(",2", 10'000'000) +
+                         R"(],"data_offsets":[0,1]}})")) == sf::errc::size_overflow);
 }
 
 TEST_CASE("adversarial: numbers and ignored values as long as the header") {
@@ -217,14 +234,16 @@ TEST_CASE("adversarial: numbers and ignored values as long as the header") {
     CHECK(refusal(framed(R"({"a":{"x":)" + digits + "}}")) == sf::errc::header_not_json);
     CHECK(refusal(framed(R"({"a":{"x":0.)" + digits + "}}")) == sf::errc::header_bad_entry);
     CHECK(refusal(framed(R"({"a":{"x":1e-)" + digits + "}}")) == sf::errc::header_bad_entry);
-    CHECK(refusal(framed(R"({"a":{"dtype":"U8","shape":[)" + digits + "]}}")) == sf::errc::header_not_json);
+    CHECK(refusal(framed(R"({"a":{"dtype":"U8","shape":[)" + digits + "]}}")) ==
+          sf::errc::header_not_json);
 }
 
 TEST_CASE("adversarial: an index of 300,000 tensors, each in a file of its own, the last first") {
     constexpr std::size_t count = 300'000;
     std::string json{R"({"weight_map": {)"};
     for (std::size_t i = count; i-- > 0;)
-        json += "\"t" + std::to_string(i) + R"(": "f-)" + std::to_string(i) + ".safetensors\"" + (i == 0 ? "" : ",");
+        json += "\"t" + std::to_string(i) + R"(": "f-)" + std::to_string(i) + ".safetensors\"" +
+                (i == 0 ? "" : ",");
     json += "}}";
     const auto index = sf::shard_index::parse(bytes_of(json));
     REQUIRE(index);
@@ -234,16 +253,22 @@ TEST_CASE("adversarial: an index of 300,000 tensors, each in a file of its own, 
     CHECK(index->file(2) == "f-2.safetensors");
 }
 
-TEST_CASE("adversarial: experts that a shape of no bytes claims are not planned as tensors of their own") {
-    const std::vector<std::uint64_t> pair{std::uint64_t{1} << 32, 0, 4}, down{std::uint64_t{1} << 32, 4, 0};
-    const auto plan_of = [&](const std::vector<std::uint64_t>& pair_shape, const std::vector<std::uint64_t>& down_shape) {
+TEST_CASE(
+    "adversarial: experts that a shape of no bytes claims are not planned as tensors of their own") {
+    const std::vector<std::uint64_t> pair{std::uint64_t{1} << 32, 0, 4},
+        down{std::uint64_t{1} << 32, 4, 0};
+    const auto plan_of = [&](const std::vector<std::uint64_t>& pair_shape,
+                             const std::vector<std::uint64_t>& down_shape) {
         const std::vector<sf::named_tensor> tensors{
-            {"m.mlp.experts.gate_up_proj", sf::tensor_view::of(sf::dtype::u8, pair_shape, {}).value()},
-            {"m.mlp.experts.down_proj", sf::tensor_view::of(sf::dtype::u8, down_shape, {}).value()}};
+            {"m.mlp.experts.gate_up_proj",
+             sf::tensor_view::of(sf::dtype::u8, pair_shape, {}).value()},
+            {"m.mlp.experts.down_proj",
+             sf::tensor_view::of(sf::dtype::u8, down_shape, {}).value()}};
         const sf::tensor_list list{tensors};
-        const auto plan =
-            sf::plan<sf::families::qwen2_moe>(list, "m.mlp.experts", sf::direction::inverse, {.allow_missing_scales = true});
-        return plan ? std::string{std::to_string(plan->outputs().size())} : std::string{plan.error().message().c_str()};
+        const auto plan = sf::plan<sf::families::qwen2_moe>(
+            list, "m.mlp.experts", sf::direction::inverse, {.allow_missing_scales = true});
+        return plan ? std::string{std::to_string(plan->outputs().size())}
+                    : std::string{plan.error().message().c_str()};
     };
     CHECK(plan_of(pair, down).find("too many experts") != std::string::npos);
     CHECK(plan_of({65'537, 0, 4}, {65'537, 4, 0}).find("too many experts") != std::string::npos);
@@ -258,10 +283,12 @@ TEST_CASE(
         const std::vector<sf::named_tensor> tensors{
             {"m.mlp.experts.gate_up_proj", sf::tensor_view::of(sf::dtype::u8, pair, bytes).value()},
             {"m.mlp.experts.down_proj",
-             sf::tensor_view::of(sf::dtype::u8, down, std::span{bytes}.first(static_cast<std::size_t>(experts))).value()}};
+             sf::tensor_view::of(sf::dtype::u8, down,
+                                 std::span{bytes}.first(static_cast<std::size_t>(experts)))
+                 .value()}};
         const sf::tensor_list list{tensors};
-        const auto plan =
-            sf::plan<sf::families::qwen2_moe>(list, "m.mlp.experts", sf::direction::inverse, {.allow_missing_scales = true});
+        const auto plan = sf::plan<sf::families::qwen2_moe>(
+            list, "m.mlp.experts", sf::direction::inverse, {.allow_missing_scales = true});
         if (plan) return std::to_string(plan->outputs().size());
         CHECK(plan.error().code == sf::errc::shape_mismatch);
         CHECK(plan.error().expected == 65'536);
@@ -273,7 +300,8 @@ TEST_CASE(
     CHECK(outcome_of(4'000) == "12000");
 }
 
-TEST_CASE("adversarial: modules that each claim as many experts as one may are refused when they are too many together") {
+TEST_CASE(
+    "adversarial: modules that each claim as many experts as one may are refused when they are too many together") {
     constexpr std::uint64_t experts = 65'536;
     const std::vector<std::byte> bytes(static_cast<std::size_t>(experts) * 2);
     const std::vector<std::uint64_t> pair{experts, 2, 1}, down{experts, 1, 1};
@@ -288,7 +316,8 @@ TEST_CASE("adversarial: modules that each claim as many experts as one may are r
         tensors.push_back({names[i], sf::tensor_view::of(sf::dtype::u8, shape, held).value()});
     }
     const sf::tensor_list list{tensors};
-    const auto plan = sf::rewrite_plan::make(list, sf::inverse_of<sf::families::qwen2_moe>, {.allow_missing_scales = true});
+    const auto plan = sf::rewrite_plan::make(list, sf::inverse_of<sf::families::qwen2_moe>,
+                                             {.allow_missing_scales = true});
     REQUIRE_FALSE(plan);
     CHECK(plan.error().code == sf::errc::shape_mismatch);
     CHECK(plan.error().scope == "layers.5.mlp.experts");

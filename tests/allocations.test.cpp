@@ -1,5 +1,6 @@
-// Every allocation fails once: from opening a checkpoint to the one that is written and compared, in every kind of run. What is left
-// of faults.test.cpp "memory: ..." is the system's own limit; here each allocation is asked by its number, under the sanitizers too.
+// Every allocation fails once: from opening a checkpoint to the one that is written and compared,
+// in every kind of run. What is left of faults.test.cpp "memory: ..." is the system's own limit;
+// here each allocation is asked by its number, under the sanitizers too.
 #include "failing_allocations.hpp"
 
 #include <doctest/doctest.h>
@@ -49,8 +50,10 @@ void write_model(const std::string& directory) {
             for (const char* part : {"gate_proj", "up_proj", "down_proj"})
                 tensors.push_back(support::bf16(
                     prefix + "experts." + std::to_string(e) + '.' + part + ".weight",
-                    std::string_view{part} == "down_proj" ? std::vector<std::uint64_t>{6, 4} : std::vector<std::uint64_t>{4, 6}));
-        shards.push_back({std::string{sf::shard_name("model", layer + 1, 2).view()}, std::move(tensors)});
+                    std::string_view{part} == "down_proj" ? std::vector<std::uint64_t>{6, 4}
+                                                          : std::vector<std::uint64_t>{4, 6}));
+        shards.push_back(
+            {std::string{sf::shard_name("model", layer + 1, 2).view()}, std::move(tensors)});
     }
     support::write_checkpoint(directory, shards);
 }
@@ -65,14 +68,15 @@ std::string half_built(const std::string& directory) {
         const std::string name = entry.path().filename().string();
         if (name == sf::writer_state_file) continue;
         if (name.starts_with('.')) return "left behind: " + name;
-        if (name.ends_with(".safetensors") && !sf::tensor_file::open(entry.path().string())) return "half-built: " + name;
+        if (name.ends_with(".safetensors") && !sf::tensor_file::open(entry.path().string()))
+            return "half-built: " + name;
     }
     return {};
 }
 
 /// Runs with each allocation failing in turn, until there is no such allocation.
-void fail_each(const std::function<sf::result<void>()>& run, const std::function<std::string(bool)>& left,
-               failing_allocation::then what) {
+void fail_each(const std::function<sf::result<void>()>& run,
+               const std::function<std::string(bool)>& left, failing_allocation::then what) {
     std::size_t number = 1, refused = 0;
     for (bool has_failed = true; has_failed; ++number) {
         CAPTURE(number);
@@ -82,15 +86,18 @@ void fail_each(const std::function<sf::result<void>()>& run, const std::function
             if (auto done = run(); !done) error = std::move(done).error();
             has_failed = fault.has_failed();
         }
-        // what only prepares the text of a failure may succeed without it: then everything is as it should be
-        REQUIRE_MESSAGE((!error || (has_failed && error->code == sf::errc::out_of_memory)), error->message().c_str());
+        // what only prepares the text of a failure may succeed without it: then everything is as it
+        // should be
+        REQUIRE_MESSAGE((!error || (has_failed && error->code == sf::errc::out_of_memory)),
+                        error->message().c_str());
         if (error) ++refused;
         REQUIRE(left(!error) == "");
     }
     CHECK(refused > (number - 2) / 2);
 }
 
-/// Opens, plans and fuses one by one, all at once, by ranges and on two threads; `made` has memory for all of that.
+/// Opens, plans and fuses one by one, all at once, by ranges and on two threads; `made` has memory
+/// for all of that.
 template <class Source>
 sf::result<void> read_and_fuse(const std::string& path, std::vector<bytes>& made) {
     auto set = sf::basic_checkpoint<Source>::open(path);
@@ -102,8 +109,10 @@ sf::result<void> read_and_fuse(const std::string& path, std::vector<bytes>& made
         made.resize(plan->outputs().size());
         made[i].resize(static_cast<std::size_t>(plan->outputs()[i].size_bytes));
         buffers.emplace_back(made[i]);
-        if (auto done = sf::fuse(*plan, plan->outputs()[i].local_name, buffers[i]); !done) return done;
-        if (auto done = sf::fuse_range(*plan, i, 2, std::span{made[i]}.subspan(2, 40)); !done) return done;
+        if (auto done = sf::fuse(*plan, plan->outputs()[i].local_name, buffers[i]); !done)
+            return done;
+        if (auto done = sf::fuse_range(*plan, i, 2, std::span{made[i]}.subspan(2, 40)); !done)
+            return done;
     }
     if (auto done = sf::fuse(*plan, buffers); !done) return done;
     return sf::fuse(*plan, buffers, on_two);
@@ -146,55 +155,63 @@ sf::result<void> open_and_verify(const std::string& from, const std::string& to)
     return {};
 }
 
-constexpr failing_allocation::then both[]{failing_allocation::then::only_this, failing_allocation::then::all_that_follow};
+constexpr failing_allocation::then both[]{failing_allocation::then::only_this,
+                                          failing_allocation::then::all_that_follow};
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("allocations: each that fails from open to fuse is out_of_memory, on threads too", Source, sf::mapped_file,
-                   sf::positional_file) {
+TEST_CASE_TEMPLATE(
+    "allocations: each that fails from open to fuse is out_of_memory, on threads too", Source,
+    sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     write_model(directory / "in");
     std::vector<bytes> expected;
     REQUIRE(read_and_fuse<Source>(directory / "in", expected));
     for (const auto what : both) {
         std::vector<bytes> made;
-        fail_each([&] { return read_and_fuse<Source>(directory / "in", made); },
-                  [&](bool came) { return std::string{!came || made == expected ? "" : "other bytes"}; }, what);
+        fail_each(
+            [&] { return read_and_fuse<Source>(directory / "in", made); },
+            [&](bool came) { return std::string{!came || made == expected ? "" : "other bytes"}; },
+            what);
     }
 }
 
 TEST_CASE_TEMPLATE(
-    "allocations: each that fails from open to a device's memory is out_of_memory; all staging memory is given back", Source,
-    sf::mapped_file, sf::positional_file) {
+    "allocations: each that fails from open to a device's memory is out_of_memory; all staging memory is given back",
+    Source, sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     write_model(directory / "in");
     for (const auto what : both) {
         std::optional<memory_device> device;
         fail_each([&] { return read_and_stage<Source>(directory / "in", device.emplace()); },
                   [&](bool) {
-                      const bool clean = device->misuses == 0 && device->held_staging_bytes == 0 && device->pending_copies() == 0;
+                      const bool clean = device->misuses == 0 && device->held_staging_bytes == 0 &&
+                                         device->pending_copies() == 0;
                       return std::string{clean ? "" : "the device is left with copies or memory"};
                   },
                   what);
     }
 }
 
-TEST_CASE_TEMPLATE("allocations: each that fails from open to rewritten shards is out_of_memory and leaves nothing half-built",
-                   Source, sf::mapped_file, sf::positional_file) {
+TEST_CASE_TEMPLATE(
+    "allocations: each that fails from open to rewritten shards is out_of_memory and leaves nothing half-built",
+    Source, sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     write_model(directory / "in");
     for (const auto what : both)
-        fail_each([&] { return rewrite<Source>(directory / "in", directory / "out"); },
-                  [&](bool came) {
-                      std::string wrong = half_built(directory / "out");
-                      // the last step may fail when all shards are in place
-                      if (came || sf::checkpoint::open(directory / "out"))
-                          if (const auto same = open_and_verify(directory / "in", directory / "out"); !same)
-                              wrong += same.error().message().c_str();
-                      std::filesystem::remove_all(directory / "out");
-                      return wrong;
-                  },
-                  what);
+        fail_each(
+            [&] { return rewrite<Source>(directory / "in", directory / "out"); },
+            [&](bool came) {
+                std::string wrong = half_built(directory / "out");
+                // the last step may fail when all shards are in place
+                if (came || sf::checkpoint::open(directory / "out"))
+                    if (const auto same = open_and_verify(directory / "in", directory / "out");
+                        !same)
+                        wrong += same.error().message().c_str();
+                std::filesystem::remove_all(directory / "out");
+                return wrong;
+            },
+            what);
 }
 
 TEST_CASE("allocations: each that fails while a rewrite is compared is out_of_memory") {
@@ -202,10 +219,12 @@ TEST_CASE("allocations: each that fails while a rewrite is compared is out_of_me
     write_model(directory / "in");
     REQUIRE(rewrite<sf::mapped_file>(directory / "in", directory / "out"));
     for (const auto what : both)
-        fail_each([&] { return open_and_verify(directory / "in", directory / "out"); }, [](bool) { return std::string{}; }, what);
+        fail_each([&] { return open_and_verify(directory / "in", directory / "out"); },
+                  [](bool) { return std::string{}; }, what);
 }
 
-TEST_CASE("allocations: a text that memory ran out for is empty from then on, and so is whatever is made of it") {
+TEST_CASE(
+    "allocations: a text that memory ran out for is empty from then on, and so is whatever is made of it") {
     sf::text name{"model-"};
     const std::string more(100, 'x');
     {

@@ -19,7 +19,9 @@ namespace {
 // How a source may declare what it reads into, and how not.
 template <class Out, bool Throws = false>
 struct reads_into : sf::memory_source {
-    sf::result<void> read(std::uint64_t offset, Out out) const noexcept(!Throws) { return sf::memory_source::read(offset, out); }
+    sf::result<void> read(std::uint64_t offset, Out out) const noexcept(!Throws) {
+        return sf::memory_source::read(offset, out);
+    }
 };
 struct reads_into_anything : sf::memory_source {
     template <class Out>
@@ -73,7 +75,8 @@ TEST_CASE("memory source: an offset near 2^64 does not wrap") {
     const std::string text = "0123456789";
     const sf::memory_source source{support::bytes_of(text)};
     std::array<std::byte, 4> out{};
-    for (const std::uint64_t offset : {~std::uint64_t{0}, ~std::uint64_t{0} - 3, std::uint64_t{1} << 63}) {
+    for (const std::uint64_t offset :
+         {~std::uint64_t{0}, ~std::uint64_t{0} - 3, std::uint64_t{1} << 63}) {
         const auto done = source.read(offset, out);
         REQUIRE(!done);
         CHECK(done.error().code == sf::errc::read_past_end);

@@ -23,7 +23,8 @@ using support::u8;
 using note_kind = sf::checkpoint_note::kind;
 
 static_assert(sf::tensor_set<sf::checkpoint> && sf::tensor_set<sf::positional_checkpoint>);
-static_assert(std::is_nothrow_move_constructible_v<sf::checkpoint> && !std::is_copy_constructible_v<sf::checkpoint>);
+static_assert(std::is_nothrow_move_constructible_v<sf::checkpoint> &&
+              !std::is_copy_constructible_v<sf::checkpoint>);
 
 namespace {
 
@@ -32,7 +33,9 @@ std::span<std::byte> writable(std::string& text) { return std::as_writable_bytes
 const std::string index_name = "model.safetensors.index.json";
 
 std::string series(int i, int n) {
-    return std::string{sf::shard_name("model", static_cast<std::uint64_t>(i), static_cast<std::uint64_t>(n)).view()};
+    return std::string{
+        sf::shard_name("model", static_cast<std::uint64_t>(i), static_cast<std::uint64_t>(n))
+            .view()};
 }
 
 /// Three shards; the names are not in the order of the files.
@@ -42,11 +45,13 @@ std::vector<shard> three_shards() {
             {series(3, 3), {u8("c", {}), u8("e", {0, 3})}}};
 }
 
-void write_index(const temporary_directory& directory, const std::vector<std::pair<std::string, std::string>>& map,
+void write_index(const temporary_directory& directory,
+                 const std::vector<std::pair<std::string, std::string>>& map,
                  const std::string& name = index_name) {
     std::string json;
     for (const auto& [tensor, file] : map)
-        json += (json.empty() ? "" : ", ") + support::json_string(tensor) + ": " + support::json_string(file);
+        json += (json.empty() ? "" : ", ") + support::json_string(tensor) + ": " +
+                support::json_string(file);
     support::write_file(directory / name, "{\"weight_map\": {" + json + "}}");
 }
 
@@ -65,12 +70,15 @@ sf::failure refused(const std::string& path, const sf::checkpoint_options& optio
     CHECK(support::open_descriptors() == before);
     CHECK(!report->is_sound());
     bool is_reported = false;
-    for (const sf::failure& each : report->failures()) is_reported = is_reported || each.message() == mapped.error().message();
+    for (const sf::failure& each : report->failures())
+        is_reported = is_reported || each.message() == mapped.error().message();
     CHECK_MESSAGE(is_reported, mapped.error().message().view());
     return std::move(mapped).error();
 }
 
-bool contains(const sf::text& text, std::string_view part) { return text.view().find(part) != std::string_view::npos; }
+bool contains(const sf::text& text, std::string_view part) {
+    return text.view().find(part) != std::string_view::npos;
+}
 
 template <class Checkpoint>
 void check_tensors(const Checkpoint& set, const std::vector<shard>& shards) {
@@ -104,7 +112,8 @@ void check_tensors(const Checkpoint& set, const std::vector<shard>& shards) {
                 REQUIRE(view);
                 CHECK(string_of(view->bytes()) == each.data);
             }
-            for (const sf::advice hint : {sf::advice::will_need, sf::advice::sequential, sf::advice::done_with})
+            for (const sf::advice hint :
+                 {sf::advice::will_need, sf::advice::sequential, sf::advice::done_with})
                 set.advise(place.source, place.offset, place.size_bytes, hint);
         }
     }
@@ -139,11 +148,12 @@ sf::checkpoint_report verified(const std::string& path) {
 
 // ---- opening what is right
 
-TEST_CASE_TEMPLATE("checkpoint: a directory with an index gives every tensor of every shard", Checkpoint, sf::checkpoint,
-                   sf::positional_checkpoint) {
+TEST_CASE_TEMPLATE("checkpoint: a directory with an index gives every tensor of every shard",
+                   Checkpoint, sf::checkpoint, sf::positional_checkpoint) {
     const temporary_directory directory;
     support::write_checkpoint(directory.path(), three_shards());
-    for (const std::string& path : {directory.string(), directory.string() + "/", directory / index_name}) {
+    for (const std::string& path :
+         {directory.string(), directory.string() + "/", directory / index_name}) {
         auto set = Checkpoint::open(path);
         REQUIRE_MESSAGE(set, set.error().message().view());
         CHECK(set->index_path().ends_with(index_name));
@@ -160,7 +170,8 @@ TEST_CASE_TEMPLATE("checkpoint: a directory with an index gives every tensor of 
     CHECK(report.tensor_bytes() == 20 + 3 + 4 + 24 + 1 + 0);
 }
 
-TEST_CASE_TEMPLATE("checkpoint: a slice is read by name and by number", Checkpoint, sf::checkpoint, sf::positional_checkpoint) {
+TEST_CASE_TEMPLATE("checkpoint: a slice is read by name and by number", Checkpoint, sf::checkpoint,
+                   sf::positional_checkpoint) {
     const temporary_directory directory;
     support::write_checkpoint(directory.path(), three_shards());
     const auto set = Checkpoint::open(directory.string());
@@ -169,7 +180,8 @@ TEST_CASE_TEMPLATE("checkpoint: a slice is read by name and by number", Checkpoi
     std::string out(4, '?');
     REQUIRE(set->read_slice("z", std::array{sf::range(1, 3), sf::range(2, 4)}, writable(out)));
     CHECK(out == data.substr(7, 2) + data.substr(12, 2));
-    REQUIRE(set->read_slice(set->index_of("z"), std::array{sf::range(0, 2), sf::range(0, 2)}, writable(out)));
+    REQUIRE(set->read_slice(set->index_of("z"), std::array{sf::range(0, 2), sf::range(0, 2)},
+                            writable(out)));
     CHECK(out == data.substr(0, 2) + data.substr(5, 2));
     const auto bad = set->read_slice("z", std::array{sf::range(0, 9)}, writable(out));
     REQUIRE(!bad);
@@ -179,8 +191,8 @@ TEST_CASE_TEMPLATE("checkpoint: a slice is read by name and by number", Checkpoi
 }
 
 TEST_CASE("checkpoint: one tensor file, named or alone in its directory, is a checkpoint") {
-    for (const std::string file :
-         {"model.safetensors", "diffusion_pytorch_model.safetensors", "model-00001-of-00001.safetensors"}) {
+    for (const std::string file : {"model.safetensors", "diffusion_pytorch_model.safetensors",
+                                   "model-00001-of-00001.safetensors"}) {
         const temporary_directory directory;
         const std::vector<shard> shards = {{file, {u8("z", {4}), u8("a", {3, 2})}}};
         support::write_shards(directory.path(), shards);
@@ -210,8 +222,8 @@ TEST_CASE("checkpoint: a tensor file of any name can be named, one of a series t
 
 TEST_CASE("checkpoint: model.safetensors goes before other files, and an index before it") {
     const temporary_directory directory;
-    support::write_shards(directory.path(),
-                          {{"model.safetensors", {u8("right", {1})}}, {"other.safetensors", {u8("wrong", {1})}}});
+    support::write_shards(directory.path(), {{"model.safetensors", {u8("right", {1})}},
+                                             {"other.safetensors", {u8("wrong", {1})}}});
     support::write_shards(directory.path(), three_shards());
     const auto single = sf::checkpoint::open(directory.string());
     REQUIRE(single);
@@ -231,11 +243,13 @@ TEST_CASE("checkpoint: model.safetensors goes before other files, and an index b
     CHECK(contains(report.notes()[1].message(), "not used"));
 }
 
-TEST_CASE("checkpoint: a complete numbered series needs no index, from 0 or from 1, however padded") {
+TEST_CASE(
+    "checkpoint: a complete numbered series needs no index, from 0 or from 1, however padded") {
     for (const std::vector<std::string>& names :
          {std::vector<std::string>{series(1, 3), series(2, 3), series(3, 3)},
           {"model-0-of-3.safetensors", "model-1-of-3.safetensors", "model-2-of-3.safetensors"},
-          {"model-001-of-3.safetensors", "model-2-of-3.safetensors", "model-03-of-3.safetensors"}}) {
+          {"model-001-of-3.safetensors", "model-2-of-3.safetensors",
+           "model-03-of-3.safetensors"}}) {
         const temporary_directory directory;
         std::vector<shard> shards = three_shards();
         for (std::size_t i = 0; i < 3; ++i) shards[i].file = names[i];
@@ -251,7 +265,8 @@ TEST_CASE("checkpoint: files are in natural order, 2 before 10") {
     const temporary_directory directory;
     std::vector<shard> shards;
     for (int i = 1; i <= 12; ++i)
-        shards.push_back({"m-" + std::to_string(i) + "-of-12.safetensors", {u8("t" + std::to_string(100 - i), {2})}});
+        shards.push_back({"m-" + std::to_string(i) + "-of-12.safetensors",
+                          {u8("t" + std::to_string(100 - i), {2})}});
     support::write_shards(directory.path(), shards);
     const auto by_series = sf::checkpoint::open(directory.string());
     REQUIRE(by_series);
@@ -264,7 +279,8 @@ TEST_CASE("checkpoint: files are in natural order, 2 before 10") {
 
 TEST_CASE("checkpoint: shards may lie in directories below") {
     const temporary_directory directory;
-    const std::vector<shard> shards = {{"sub/a.safetensors", {u8("x", {3})}}, {"sub/deep/b.safetensors", {u8("y", {4})}}};
+    const std::vector<shard> shards = {{"sub/a.safetensors", {u8("x", {3})}},
+                                       {"sub/deep/b.safetensors", {u8("y", {4})}}};
     support::write_checkpoint(directory.path(), shards);
     const auto set = sf::checkpoint::open(directory.string());
     REQUIRE(set);
@@ -300,7 +316,8 @@ TEST_CASE("checkpoint: a path relative to the working directory works") {
 }
 
 #if !defined(_WIN32)
-TEST_CASE("checkpoint: symbolic links into a cache outside the directory are followed, as the hub's cache needs") {
+TEST_CASE(
+    "checkpoint: symbolic links into a cache outside the directory are followed, as the hub's cache needs") {
     const temporary_directory directory;
     std::filesystem::create_directories(directory.path() / "blobs");
     std::filesystem::create_directories(directory.path() / "snapshots/abc");
@@ -308,17 +325,21 @@ TEST_CASE("checkpoint: symbolic links into a cache outside the directory are fol
     for (std::size_t i = 0; i < shards.size(); ++i) {
         const std::string blob = "blob" + std::to_string(i);
         support::write_tensor_file(directory.path() / "blobs" / blob, shards[i].tensors);
-        std::filesystem::create_symlink("../../blobs/" + blob, directory.path() / "snapshots/abc" / shards[i].file);
+        std::filesystem::create_symlink("../../blobs/" + blob,
+                                        directory.path() / "snapshots/abc" / shards[i].file);
     }
     support::write_file(directory.path() / "blobs/index", support::index_text(shards));
-    std::filesystem::create_symlink("../../blobs/index", directory.path() / "snapshots/abc" / index_name);
-    for (const std::string& path : {directory / "snapshots/abc", directory / "snapshots/abc/model.safetensors.index.json"}) {
+    std::filesystem::create_symlink("../../blobs/index",
+                                    directory.path() / "snapshots/abc" / index_name);
+    for (const std::string& path :
+         {directory / "snapshots/abc", directory / "snapshots/abc/model.safetensors.index.json"}) {
         const auto set = sf::checkpoint::open(path);
         REQUIRE_MESSAGE(set, set.error().message().view());
         check_tensors(*set, shards);
         CHECK(verified(path).is_sound());
     }
-    std::filesystem::remove(directory.path() / "blobs/blob1");  // a link without its blob is a missing shard
+    std::filesystem::remove(directory.path() /
+                            "blobs/blob1");  // a link without its blob is a missing shard
     CHECK(refused(directory / "snapshots/abc").code == sf::errc::missing_shard);
 }
 #endif
@@ -341,8 +362,9 @@ TEST_CASE("checkpoint: an empty checkpoint is legal") {
 
 TEST_CASE("index authority: tensors that are not listed are invisible, counted and reported") {
     const temporary_directory directory;
-    support::write_shards(directory.path(),
-                          {{"a.safetensors", {u8("x", {3}), u8("stale1", {5}), u8("y", {2}), u8("stale2", {1})}}});
+    support::write_shards(
+        directory.path(),
+        {{"a.safetensors", {u8("x", {3}), u8("stale1", {5}), u8("y", {2}), u8("stale2", {1})}}});
     write_index(directory, {{"y", "a.safetensors"}, {"x", "a.safetensors"}});
     const auto set = sf::checkpoint::open(directory.string());
     REQUIRE(set);
@@ -359,7 +381,8 @@ TEST_CASE("index authority: tensors that are not listed are invisible, counted a
     CHECK(report.notes()[0].count == 2);
     CHECK(report.notes()[0].tensor == "stale1");
     CHECK(report.notes()[0].file == directory / "a.safetensors");
-    CHECK(contains(report.notes()[0].message(), "2 tensors that the index does not list, first \"stale1\""));
+    CHECK(contains(report.notes()[0].message(),
+                   "2 tensors that the index does not list, first \"stale1\""));
 }
 
 TEST_CASE("index authority: an overlay supersedes the copies in the base shards") {
@@ -385,7 +408,8 @@ TEST_CASE("index authority: an overlay supersedes the copies in the base shards"
 TEST_CASE("index authority: two splits side by side, the index says which") {
     const temporary_directory directory;
     support::write_shards(directory.path(), three_shards());
-    support::write_shards(directory.path(), {{series(1, 2), {u8("z", {4, 5}), u8("a", {3})}}, {series(2, 2), {u8("m", {2, 2})}}});
+    support::write_shards(directory.path(), {{series(1, 2), {u8("z", {4, 5}), u8("a", {3})}},
+                                             {series(2, 2), {u8("m", {2, 2})}}});
     support::write_shards(directory.path(), {{"consolidated.safetensors", {u8("z", {4, 5})}}});
     support::write_file(directory / index_name, support::index_text(three_shards()));
     const auto set = sf::checkpoint::open(directory.string());
@@ -415,7 +439,8 @@ TEST_CASE("index authority: an index that is named counts, though there are two"
     support::write_checkpoint(directory.path(), three_shards());
     support::write_shards(directory.path(), {{"fp16.safetensors", {u8("half", {2})}}});
     write_index(directory, {{"half", "fp16.safetensors"}}, "model.fp16.safetensors.index.json");
-    const auto plain = sf::checkpoint::open(directory.string());  // what is of no variant goes before
+    const auto plain =
+        sf::checkpoint::open(directory.string());  // what is of no variant goes before
     REQUIRE(plain);
     CHECK(plain->index_of("half") == plain->npos);
     const auto variant = sf::checkpoint::open(directory.string(), {.variant = "fp16"});
@@ -460,7 +485,8 @@ TEST_CASE("index: a tensor listed in the wrong shard is not looked for elsewhere
     CHECK(refused(directory.string()).code == sf::errc::tensor_not_in_shard);
 }
 
-TEST_CASE("index: a shard that is cut short, too long, empty, no tensor file or no file at all is named") {
+TEST_CASE(
+    "index: a shard that is cut short, too long, empty, no tensor file or no file at all is named") {
     const auto code = [](const std::string& contents) {
         const temporary_directory directory;
         support::write_checkpoint(directory.path(), three_shards());
@@ -503,9 +529,10 @@ TEST_CASE("index: names that leave the directory are refused though the file is 
     support::write_shards(directory.path(), {{"secret.safetensors", {u8("x", {3})}}});
     support::write_shards(directory.path() / "inner", {{"a.safetensors", {u8("x", {3})}}});
     for (const std::string& file :
-         {std::string{"../secret.safetensors"}, std::string{"sub/../../secret.safetensors"}, directory / "secret.safetensors",
-          std::string{"..\\secret.safetensors"}, std::string{"C:\\secret.safetensors"},
-          std::string{"\\\\host\\secret.safetensors"}, std::string{"a.safetensors/../../secret.safetensors"}, std::string{}}) {
+         {std::string{"../secret.safetensors"}, std::string{"sub/../../secret.safetensors"},
+          directory / "secret.safetensors", std::string{"..\\secret.safetensors"},
+          std::string{"C:\\secret.safetensors"}, std::string{"\\\\host\\secret.safetensors"},
+          std::string{"a.safetensors/../../secret.safetensors"}, std::string{}}) {
         CAPTURE(file);
         support::write_file(directory / "inner/model.safetensors.index.json",
                             "{\"weight_map\": {\"x\": " + support::json_string(file) + "}}");
@@ -548,7 +575,8 @@ TEST_CASE("index: broken indexes name the index") {
 TEST_CASE("index: a stale index reports every shard that is missing") {
     const temporary_directory directory;
     std::vector<shard> shards;
-    for (int i = 1; i <= 30; ++i) shards.push_back({series(i, 30), {u8("t" + std::to_string(i), {2})}});
+    for (int i = 1; i <= 30; ++i)
+        shards.push_back({series(i, 30), {u8("t" + std::to_string(i), {2})}});
     support::write_checkpoint(directory.path(), shards);
     for (int i = 16; i <= 30; ++i) std::filesystem::remove(directory / series(i, 30));
     CHECK(refused(directory.string()).code == sf::errc::missing_shard);
@@ -564,9 +592,11 @@ TEST_CASE("index: a stale index reports every shard that is missing") {
 }
 
 TEST_CASE("series: one with gaps names what is missing") {
-    const auto detail = [](std::vector<std::string> names, sf::errc code = sf::errc::incomplete_series) {
+    const auto detail = [](std::vector<std::string> names,
+                           sf::errc code = sf::errc::incomplete_series) {
         const temporary_directory directory;
-        for (const std::string& name : names) support::write_tensor_file(directory / name, {u8(name, {1})});
+        for (const std::string& name : names)
+            support::write_tensor_file(directory / name, {u8(name, {1})});
         const sf::failure why = refused(directory.string());
         CHECK(why.code == code);
         CHECK(why.file == directory.string());
@@ -574,19 +604,22 @@ TEST_CASE("series: one with gaps names what is missing") {
     };
     CHECK(detail({series(1, 3), series(3, 3)}) == "missing: model-00002-of-00003.safetensors");
     CHECK(detail({series(2, 3), series(3, 3)}) == "missing: model-00001-of-00003.safetensors");
-    CHECK(detail({series(1, 3)}) == "missing: model-00002-of-00003.safetensors, model-00003-of-00003.safetensors");
-    CHECK(detail({"m-0-of-3.safetensors", "m-2-of-3.safetensors"}) == "missing: m-1-of-3.safetensors");
+    CHECK(detail({series(1, 3)}) ==
+          "missing: model-00002-of-00003.safetensors, model-00003-of-00003.safetensors");
+    CHECK(detail({"m-0-of-3.safetensors", "m-2-of-3.safetensors"}) ==
+          "missing: m-1-of-3.safetensors");
     CHECK(detail({"m-0-of-2.safetensors", "m-1-of-2.safetensors", "m-2-of-2.safetensors"}) ==
           "\"m-2-of-2.safetensors\" has a number out of range");
     CHECK(detail({"m-1-of-2.safetensors", "m-01-of-2.safetensors"}) ==
           "\"m-1-of-2.safetensors\" has a number that another file has");
     CHECK(detail({"m-7-of-2.safetensors"}) == "\"m-7-of-2.safetensors\" has a number out of range");
     CHECK(detail({"m-0-of-0.safetensors"}) == "\"m-0-of-0.safetensors\" has a number out of range");
-    CHECK(detail({series(1, 12), series(12, 12)}) ==
-          "missing: model-00002-of-00012.safetensors, model-00003-of-00012.safetensors, model-00004-of-00012.safetensors, "
-          "model-00005-of-00012.safetensors, model-00006-of-00012.safetensors, model-00007-of-00012.safetensors and 4 more");
-    const std::string huge =
-        detail({"m-1-of-999999999999999999.safetensors", "m-999999999999999999-of-999999999999999999.safetensors"});
+    CHECK(
+        detail({series(1, 12), series(12, 12)}) ==
+        "missing: model-00002-of-00012.safetensors, model-00003-of-00012.safetensors, model-00004-of-00012.safetensors, "
+        "model-00005-of-00012.safetensors, model-00006-of-00012.safetensors, model-00007-of-00012.safetensors and 4 more");
+    const std::string huge = detail({"m-1-of-999999999999999999.safetensors",
+                                     "m-999999999999999999-of-999999999999999999.safetensors"});
     CHECK(huge.ends_with(" and 999,999,999,999,999,991 more"));
 }
 
@@ -625,17 +658,22 @@ TEST_CASE("series: the same tensor in two shards names both files") {
 TEST_CASE("directory: files that do not belong together are no checkpoint and are listed") {
     const auto detail = [](std::vector<std::string> names) {
         const temporary_directory directory;
-        for (const std::string& name : names) support::write_tensor_file(directory / name, {u8(name, {1})});
+        for (const std::string& name : names)
+            support::write_tensor_file(directory / name, {u8(name, {1})});
         const sf::failure why = refused(directory.string());
         CHECK(why.code == sf::errc::no_checkpoint);
         CHECK(why.file == directory.string());
         return std::string{why.detail.view()};
     };
     CHECK(detail({}) == "there is no .safetensors file in it");
-    CHECK(detail({"b.safetensors", "a.safetensors"}) == "several files and no index: \"a.safetensors\" and \"b.safetensors\"");
-    CHECK(detail({series(1, 2), series(2, 2), "consolidated.safetensors"}).find("consolidated.safetensors") != std::string::npos);
-    CHECK(detail({series(1, 2), series(2, 2), series(1, 3), series(2, 3), series(3, 3)}).find(series(3, 3)) != std::string::npos);
-    CHECK(detail({"a-1-of-2.safetensors", "b-2-of-2.safetensors"}).find("b-2-of-2") != std::string::npos);
+    CHECK(detail({"b.safetensors", "a.safetensors"}) ==
+          "several files and no index: \"a.safetensors\" and \"b.safetensors\"");
+    CHECK(detail({series(1, 2), series(2, 2), "consolidated.safetensors"})
+              .find("consolidated.safetensors") != std::string::npos);
+    CHECK(detail({series(1, 2), series(2, 2), series(1, 3), series(2, 3), series(3, 3)})
+              .find(series(3, 3)) != std::string::npos);
+    CHECK(detail({"a-1-of-2.safetensors", "b-2-of-2.safetensors"}).find("b-2-of-2") !=
+          std::string::npos);
     std::vector<std::string> many;
     for (int i = 0; i < 20; ++i) many.push_back("f" + std::to_string(i) + ".safetensors");
     CHECK(detail(many).ends_with("\"f5.safetensors\" and 14 more"));
@@ -662,7 +700,8 @@ TEST_CASE("options: the reference's verdict on duplicates within a file can be h
         R"({"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})";
     support::write_file(directory / "model.safetensors", support::framed(header, "ab"));
     CHECK(refused(directory.string()).code == sf::errc::duplicate_tensor);
-    const auto set = sf::checkpoint::open(directory.string(), {.read = sf::read_options::reference()});
+    const auto set =
+        sf::checkpoint::open(directory.string(), {.read = sf::read_options::reference()});
     REQUIRE(set);
     CHECK(set->find("x")->size_bytes() == 2);
     sf::checkpoint_options tight;
@@ -686,17 +725,21 @@ TEST_CASE("verify: everything that is wrong is in one report") {
     std::multiset<std::string> failures;
     for (const sf::failure& each : report.failures()) {
         CHECK(!each.file.empty());
-        failures.insert(std::string{sf::sentence(each.code)} + " " + std::string{sf::detail::file_name_of(each.file)} + " " +
+        failures.insert(std::string{sf::sentence(each.code)} + " " +
+                        std::string{sf::detail::file_name_of(each.file)} + " " +
                         std::string{each.tensor.view()});
     }
     const auto line = [](sf::errc code, std::string_view file, std::string_view tensor) {
-        return std::string{sf::sentence(code)} + " " + std::string{file} + " " + std::string{tensor};
+        return std::string{sf::sentence(code)} + " " + std::string{file} + " " +
+               std::string{tensor};
     };
     CHECK(failures ==
-          std::multiset<std::string>{
-              line(sf::errc::path_leaves_directory, index_name, "out"), line(sf::errc::bad_index, index_name, "good"),
-              line(sf::errc::bad_index, index_name, "number"), line(sf::errc::tensor_not_in_shard, "a.safetensors", "gone"),
-              line(sf::errc::data_truncated, "b.safetensors", ""), line(sf::errc::missing_shard, "d.safetensors", "missing")});
+          std::multiset<std::string>{line(sf::errc::path_leaves_directory, index_name, "out"),
+                                     line(sf::errc::bad_index, index_name, "good"),
+                                     line(sf::errc::bad_index, index_name, "number"),
+                                     line(sf::errc::tensor_not_in_shard, "a.safetensors", "gone"),
+                                     line(sf::errc::data_truncated, "b.safetensors", ""),
+                                     line(sf::errc::missing_shard, "d.safetensors", "missing")});
     REQUIRE(report.notes().size() == 3);
     CHECK(report.notes()[0].what == note_kind::unlisted_tensors);
     CHECK(report.notes()[0].tensor == "extra");

@@ -33,14 +33,17 @@ std::vector<std::string> names_in(const temporary_directory& directory) {
 std::vector<sf::tensor_spec> specs_of(const std::vector<support::tensor>& tensors) {
     std::vector<sf::tensor_spec> specs;
     for (const support::tensor& each : tensors)
-        specs.push_back({each.name, each.type == "U8" ? sf::dtype::u8 : sf::dtype::bf16, each.shape});
+        specs.push_back(
+            {each.name, each.type == "U8" ? sf::dtype::u8 : sf::dtype::bf16, each.shape});
     return specs;
 }
 
 constexpr sf::write_options eight_bytes{.max_shard_bytes = 8, .wait = sf::durability::renamed};
 
-/// huggingface_hub's rules, as its split_state_dict_into_shards_factory has them: a list of open and closed shards.
-std::vector<std::vector<std::size_t>> split_as_huggingface_hub_does(const std::vector<std::uint64_t>& sizes, std::uint64_t most) {
+/// huggingface_hub's rules, as its split_state_dict_into_shards_factory has them: a list of open
+/// and closed shards.
+std::vector<std::vector<std::size_t>> split_as_huggingface_hub_does(
+    const std::vector<std::uint64_t>& sizes, std::uint64_t most) {
     std::vector<std::vector<std::size_t>> shards;
     std::vector<std::size_t> current;
     std::uint64_t current_bytes = 0;
@@ -68,7 +71,8 @@ struct byte_tensors {
 
     explicit byte_tensors(std::vector<std::uint64_t> bytes) : sizes{std::move(bytes)} {
         for (std::size_t i = 0; i < sizes.size(); ++i) names.push_back("t" + std::to_string(i));
-        for (std::size_t i = 0; i < sizes.size(); ++i) specs.push_back({names[i], sf::dtype::u8, {&sizes[i], 1}});
+        for (std::size_t i = 0; i < sizes.size(); ++i)
+            specs.push_back({names[i], sf::dtype::u8, {&sizes[i], 1}});
     }
 };
 
@@ -120,8 +124,8 @@ TEST_CASE("split: follows huggingface_hub's rules on random sizes") {
 
 TEST_CASE("split: sums of sizes do not overflow, and sizes that do are refused") {
     const std::uint64_t half = std::uint64_t{1} << 60;
-    const byte_tensors large{
-        {half, half, half, half, half, half, half, half, half, half, half, half, half, half, half, half, half}};
+    const byte_tensors large{{half, half, half, half, half, half, half, half, half, half, half,
+                              half, half, half, half, half, half}};
     const auto split = sf::split_into_shards(large.specs, ~std::uint64_t{0});
     REQUIRE(split);
     CHECK(split->shard_count == 2);
@@ -147,9 +151,11 @@ TEST_CASE("split: sums of sizes do not overflow, and sizes that do are refused")
 namespace {
 
 /// Writes a checkpoint through checkpoint_writer, tensor by tensor.
-sf::result<void> write_all(const std::string& directory, const std::vector<support::tensor>& tensors, std::uint64_t most) {
+sf::result<void> write_all(const std::string& directory,
+                           const std::vector<support::tensor>& tensors, std::uint64_t most) {
     const auto specs = specs_of(tensors);
-    auto writer = sf::checkpoint_writer::create(directory, specs, {.max_shard_bytes = most, .wait = sf::durability::renamed});
+    auto writer = sf::checkpoint_writer::create(
+        directory, specs, {.max_shard_bytes = most, .wait = sf::durability::renamed});
     if (!writer) return writer.error();
     for (std::uint32_t shard = 0; shard < writer->shard_count(); ++shard) {
         auto file = writer->open_shard(shard);
@@ -157,7 +163,8 @@ sf::result<void> write_all(const std::string& directory, const std::vector<suppo
         std::size_t number = 0;
         for (std::size_t i = 0; i < tensors.size(); ++i)
             if (writer->shard_of(i) == shard)
-                if (auto done = file->write(number++, 0, bytes_of(tensors[i].data)); !done) return done;
+                if (auto done = file->write(number++, 0, bytes_of(tensors[i].data)); !done)
+                    return done;
         if (auto done = file->commit(sf::durability::renamed); !done) return done;
     }
     return writer->finish();
@@ -171,13 +178,14 @@ TEST_CASE("checkpoint writer: any split reads back as the same tensors, with a s
     for (int i = 0; i < 50; ++i) {
         const std::string name = "layers." + std::to_string(i);
         const std::uint64_t rows = random() % 7, columns = 1 + random() % 6;
-        tensors.push_back(random() % 2 == 0 ? support::u8(name, {rows, columns}) : support::bf16(name, {rows, columns}));
+        tensors.push_back(random() % 2 == 0 ? support::u8(name, {rows, columns})
+                                            : support::bf16(name, {rows, columns}));
     }
-    const std::uint64_t total =
-        std::accumulate(tensors.begin(), tensors.end(), std::uint64_t{0},
-                        [](std::uint64_t sum, const support::tensor& each) { return sum + each.data.size(); });
-    for (const std::uint64_t most :
-         {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{333}, std::uint64_t{1000}, total - 1, total, total + 1}) {
+    const std::uint64_t total = std::accumulate(
+        tensors.begin(), tensors.end(), std::uint64_t{0},
+        [](std::uint64_t sum, const support::tensor& each) { return sum + each.data.size(); });
+    for (const std::uint64_t most : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{333},
+                                     std::uint64_t{1000}, total - 1, total, total + 1}) {
         CAPTURE(most);
         const temporary_directory directory;
         REQUIRE(write_all(directory / "out", tensors, most));
@@ -196,14 +204,17 @@ TEST_CASE("checkpoint writer: any split reads back as the same tensors, with a s
         CHECK(report->is_sound());
         CHECK(report->notes().empty());  // total_size among them
         CHECK(report->tensor_bytes() == total);
-        if (most >= total) CHECK(std::filesystem::exists(directory.path() / "out" / "model.safetensors"));
+        if (most >= total)
+            CHECK(std::filesystem::exists(directory.path() / "out" / "model.safetensors"));
     }
 }
 
 TEST_CASE("checkpoint writer: shards and index are named and written as huggingface_hub does") {
     const temporary_directory directory;
-    REQUIRE(write_all(directory.string(), {support::u8("b", {3}), support::u8("a", {11}), support::u8("c", {3})}, 10));
-    CHECK(names_in(directory) == std::vector<std::string>{"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
+    REQUIRE(write_all(directory.string(),
+                      {support::u8("b", {3}), support::u8("a", {11}), support::u8("c", {3})}, 10));
+    CHECK(names_in(directory) == std::vector<std::string>{"model-00001-of-00002.safetensors",
+                                                          "model-00002-of-00002.safetensors",
                                                           "model.safetensors.index.json"});
     CHECK(
         read_file(directory / "model.safetensors.index.json") ==
@@ -221,7 +232,8 @@ TEST_CASE("checkpoint writer: shards and index are named and written as huggingf
 
 TEST_CASE("checkpoint writer: without its index, what is there is no checkpoint or a whole one") {
     const temporary_directory directory;
-    const std::vector<support::tensor> tensors{support::u8("a", {8}), support::u8("b", {8}), support::u8("c", {8})};
+    const std::vector<support::tensor> tensors{support::u8("a", {8}), support::u8("b", {8}),
+                                               support::u8("c", {8})};
     const auto specs = specs_of(tensors);
     auto writer = sf::checkpoint_writer::create(directory.string(), specs, eight_bytes);
     REQUIRE(writer);
@@ -229,7 +241,8 @@ TEST_CASE("checkpoint writer: without its index, what is there is no checkpoint 
     for (std::uint32_t shard = 0; shard < 3; ++shard) {
         const auto early = sf::checkpoint::open(directory.string());
         REQUIRE(!early);
-        CHECK((early.error().code == sf::errc::no_checkpoint || early.error().code == sf::errc::incomplete_series));
+        CHECK((early.error().code == sf::errc::no_checkpoint ||
+               early.error().code == sf::errc::incomplete_series));
         auto file = writer->open_shard(shard);
         REQUIRE(file);
         REQUIRE(file->write(0, 0, bytes_of(tensors[shard].data)));
@@ -242,10 +255,12 @@ TEST_CASE("checkpoint writer: without its index, what is there is no checkpoint 
     CHECK(!finished->index_path().empty());
 }
 
-TEST_CASE("checkpoint writer: what cannot become a checkpoint is refused before anything is written") {
+TEST_CASE(
+    "checkpoint writer: what cannot become a checkpoint is refused before anything is written") {
     const temporary_directory directory;
     const std::vector<std::uint64_t> eight{8};
-    const sf::tensor_spec twice[] = {{"a", sf::dtype::u8, eight}, {"b", sf::dtype::u8, eight}, {"a", sf::dtype::u8, eight}};
+    const sf::tensor_spec twice[] = {
+        {"a", sf::dtype::u8, eight}, {"b", sf::dtype::u8, eight}, {"a", sf::dtype::u8, eight}};
     const auto duplicate = sf::checkpoint_writer::create(directory / "out", twice, eight_bytes);
     REQUIRE(!duplicate);
     CHECK(duplicate.error().code == sf::errc::duplicate_tensor);
@@ -253,16 +268,20 @@ TEST_CASE("checkpoint writer: what cannot become a checkpoint is refused before 
     CHECK(names_in(directory).empty());
 
     write_file(directory / "file", "x");
-    CHECK(sf::checkpoint_writer::create(directory / "file", {}).error().code == sf::errc::not_a_directory);
-    CHECK(sf::checkpoint_writer::create(directory / "file/out", {}).error().code == sf::errc::not_a_directory);
-    CHECK(sf::checkpoint_writer::create(directory / "absent/out", {}).error().code == sf::errc::file_not_found);
+    CHECK(sf::checkpoint_writer::create(directory / "file", {}).error().code ==
+          sf::errc::not_a_directory);
+    CHECK(sf::checkpoint_writer::create(directory / "file/out", {}).error().code ==
+          sf::errc::not_a_directory);
+    CHECK(sf::checkpoint_writer::create(directory / "absent/out", {}).error().code ==
+          sf::errc::file_not_found);
     CHECK(!sf::checkpoint_writer::create("", {}));
     CHECK(names_in(directory) == std::vector<std::string>{"file"});
 }
 
-TEST_CASE("checkpoint writer: a directory that holds tensor files or an index is refused, other files are no matter") {
-    for (const char* old :
-         {"model.safetensors", "model-00001-of-00002.safetensors", "other.safetensors", "model.safetensors.index.json"}) {
+TEST_CASE(
+    "checkpoint writer: a directory that holds tensor files or an index is refused, other files are no matter") {
+    for (const char* old : {"model.safetensors", "model-00001-of-00002.safetensors",
+                            "other.safetensors", "model.safetensors.index.json"}) {
         CAPTURE(old);
         const temporary_directory directory;
         write_file(directory / old, "old");
@@ -274,7 +293,8 @@ TEST_CASE("checkpoint writer: a directory that holds tensor files or an index is
         CHECK(read_file(directory / old) == "old");
     }
     const temporary_directory directory;
-    for (const char* other : {"config.json", "tokenizer.json", ".model.safetensors.0.tmp", "model.safetensors.txt"})
+    for (const char* other :
+         {"config.json", "tokenizer.json", ".model.safetensors.0.tmp", "model.safetensors.txt"})
         write_file(directory / other, "x");
     std::filesystem::create_directory(directory.path() / "d.safetensors");
     CHECK(sf::checkpoint_writer::create(directory.string(), {}));

@@ -31,7 +31,9 @@ sf::mapping placed(std::vector<sf::mode> digits, u64 entries) {
 sf::mapping in_order(u64 n) { return placed({{1, 0, 1, n, 1}}, n); }
 /// Rows in groups of `group`, one group of another part between them: i goes to
 /// i / group * 2 * group + i % group.
-sf::mapping in_turn(u64 n, u64 group) { return placed({{1, 0, 1, group, 1}, {1, 0, group, n / group, 2 * group}}, 2 * n); }
+sf::mapping in_turn(u64 n, u64 group) {
+    return placed({{1, 0, 1, group, 1}, {1, 0, group, n / group, 2 * group}}, 2 * n);
+}
 
 /// The pairs that a nest visits, by running its loops.
 pairs visited(const detail::loop_nest& nest) {
@@ -42,7 +44,8 @@ pairs visited(const detail::loop_nest& nest) {
         pairs more;
         for (u64 step = 0; step < nest.loops[l].extent; ++step)
             for (const auto& [from, to] : out)
-                more.emplace_back(from + step * nest.loops[l].from_stride, to + step * nest.loops[l].to_stride);
+                more.emplace_back(from + step * nest.loops[l].from_stride,
+                                  to + step * nest.loops[l].to_stride);
         out = more;
     }
     return out;
@@ -60,7 +63,8 @@ pairs sorted(pairs of) {
     return of;
 }
 
-sf::mapping_error compose(detail::loop_nest& nest, const sf::mapping& from, const sf::mapping& to, detail::kept_range kept) {
+sf::mapping_error compose(detail::loop_nest& nest, const sf::mapping& from, const sf::mapping& to,
+                          detail::kept_range kept) {
     return detail::compose_axis(nest, {from, from.parts[0], 1}, {to, to.parts[0], 1}, kept);
 }
 
@@ -120,10 +124,12 @@ TEST_CASE("compose: the nest visits (from(begin + i), to(i)) for every kept i, o
 
 TEST_CASE("compose: groups that do not nest are refused: 4 against 6") {
     detail::loop_nest nest;
-    CHECK(compose(nest, in_turn(12, 4), in_turn(12, 6), {0, 12}) == sf::mapping_error::uneven_groups);
+    CHECK(compose(nest, in_turn(12, 4), in_turn(12, 6), {0, 12}) ==
+          sf::mapping_error::uneven_groups);
 }
 
-TEST_CASE("compose: a kept range must begin where a digit begins, and may end anywhere in the last") {
+TEST_CASE(
+    "compose: a kept range must begin where a digit begins, and may end anywhere in the last") {
     detail::loop_nest inside, whole, last;
     CHECK(compose(inside, in_turn(24, 4), in_order(8), {2, 8}) == sf::mapping_error::uneven_groups);
     CHECK(compose(whole, in_turn(24, 4), in_order(8), {4, 8}) == sf::mapping_error::none);
@@ -132,7 +138,8 @@ TEST_CASE("compose: a kept range must begin where a digit begins, and may end an
     CHECK(last.from_offset == 5);
 }
 
-TEST_CASE("coalesce: loops that continue one another on both sides are one: (3, 4) : (4, 1) = 12 : 1") {
+TEST_CASE(
+    "coalesce: loops that continue one another on both sides are one: (3, 4) : (4, 1) = 12 : 1") {
     detail::loop_nest nest;
     nest.count = 2;
     nest.loops[0] = {4, 1, 1};
@@ -145,7 +152,8 @@ TEST_CASE("coalesce: loops that continue one another on both sides are one: (3, 
     CHECK(sorted(visited(nest)) == before);
 }
 
-TEST_CASE("coalesce: what continues on one side only stays two loops, the destination's outer first") {
+TEST_CASE(
+    "coalesce: what continues on one side only stays two loops, the destination's outer first") {
     detail::loop_nest nest;
     nest.count = 2;
     nest.loops[0] = {4, 1, 1};

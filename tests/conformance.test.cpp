@@ -1,5 +1,6 @@
-// The conformance suite, judged by this library; and the verdicts that the reference implementation (safetensors at commit
-// 24b0b28, of offsets that wrap version 0.8.0) gave on 144 of its cases: tests/data/conformance/verdicts.tsv.
+// The conformance suite, judged by this library; and the verdicts that the reference implementation
+// (safetensors at commit 24b0b28, of offsets that wrap version 0.8.0) gave on 144 of its cases:
+// tests/data/conformance/verdicts.tsv.
 #include <safefuse/read/checkpoint.hpp>
 
 #include <algorithm>
@@ -43,19 +44,22 @@ struct verdict {
 };
 
 std::vector<verdict> verdicts() {
-    std::ifstream table{std::filesystem::path{SAFEFUSE_TEST_DATA} / "conformance" / "verdicts.tsv", std::ios::binary};
+    std::ifstream table{std::filesystem::path{SAFEFUSE_TEST_DATA} / "conformance" / "verdicts.tsv",
+                        std::ios::binary};
     std::vector<verdict> all;
     std::string line;
     std::getline(table, line);
     while (std::getline(table, line)) {
         const std::size_t first = line.find('\t'), second = line.find('\t', first + 1);
-        all.push_back({line.substr(0, first), line.substr(first + 1, second - first - 1) == "accept", line.substr(second + 1)});
+        all.push_back({line.substr(0, first),
+                       line.substr(first + 1, second - first - 1) == "accept",
+                       line.substr(second + 1)});
     }
     return all;
 }
 
-/// What a parser needs of a case: the file up to the end of the header, or all there is of it. Nothing follows it in memory, so
-/// that a sanitizer sees a read behind it.
+/// What a parser needs of a case: the file up to the end of the header, or all there is of it.
+/// Nothing follows it in memory, so that a sanitizer sees a read behind it.
 std::vector<char> start_of(const header_case& each) {
     std::vector<char> bytes(each.head.begin(), each.head.end());
     bytes.resize(bytes.size() + static_cast<std::size_t>(each.spaces), ' ');
@@ -64,9 +68,12 @@ std::vector<char> start_of(const header_case& each) {
     bytes.shrink_to_fit();
     return bytes;
 }
-std::span<const std::byte> bytes_of(const std::vector<char>& bytes) { return std::as_bytes(std::span{bytes}); }
+std::span<const std::byte> bytes_of(const std::vector<char>& bytes) {
+    return std::as_bytes(std::span{bytes});
+}
 
-sf::result<sf::header> judged(const std::vector<char>& start, const header_case& each, profile which) {
+sf::result<sf::header> judged(const std::vector<char>& start, const header_case& each,
+                              profile which) {
     return sf::header::parse(bytes_of(start), each.file_bytes(), conformance::options(which));
 }
 
@@ -92,14 +99,17 @@ std::string debug(std::string_view string) {
     return out + '"';
 }
 
-/// A header as verdicts.tsv writes it: tensors by name, then metadata (whose order there is arbitrary: sorted by key here).
+/// A header as verdicts.tsv writes it: tensors by name, then metadata (whose order there is
+/// arbitrary: sorted by key here).
 std::string table_of(const sf::header& header) {
     std::map<std::string, std::string> tensors;
     for (std::size_t i = 0; i < header.size(); ++i) {
         const sf::tensor_entry entry = header[i];
         std::string shape;
-        for (const std::uint64_t extent : entry.shape) shape += (shape.empty() ? "" : ", ") + std::to_string(extent);
-        tensors[std::string{entry.name}] = debug(entry.name) + ":" + std::string{sf::name(entry.type)} + "[" + shape + "][" +
+        for (const std::uint64_t extent : entry.shape)
+            shape += (shape.empty() ? "" : ", ") + std::to_string(extent);
+        tensors[std::string{entry.name}] = debug(entry.name) + ":" +
+                                           std::string{sf::name(entry.type)} + "[" + shape + "][" +
                                            std::to_string(entry.size_bytes()) + "]";
         CHECK(header.find(entry.name) == i);
     }
@@ -110,7 +120,8 @@ std::string table_of(const sf::header& header) {
     for (std::size_t i = 0; i < header.metadata_size(); ++i)
         metadata[debug(header.metadata(i).key)] = debug(header.metadata(i).value);
     std::string pairs;
-    for (const auto& [key, value] : metadata) pairs += (pairs.empty() ? "" : ", ") + key + ": " + value;
+    for (const auto& [key, value] : metadata)
+        pairs += (pairs.empty() ? "" : ", ") + key + ": " + value;
     return out + " meta=Some({" + pairs + "})";
 }
 
@@ -133,8 +144,12 @@ std::string with_sorted_metadata(const std::string& reference) {
 
 /// Whether a failure is the one that the reference reports.
 void check_error(const sf::failure& error, const std::string& reference) {
-    const auto is = [&](std::string_view start) { return reference.compare(0, start.size(), start) == 0; };
-    const auto holds = [&](std::string_view part) { return reference.find(part) != std::string::npos; };
+    const auto is = [&](std::string_view start) {
+        return reference.compare(0, start.size(), start) == 0;
+    };
+    const auto holds = [&](std::string_view part) {
+        return reference.find(part) != std::string::npos;
+    };
     if (is("HeaderTooSmall"))
         CHECK(error.code == sf::errc::header_too_short);
     else if (is("HeaderTooLarge"))
@@ -142,11 +157,13 @@ void check_error(const sf::failure& error, const std::string& reference) {
     else if (is("InvalidHeaderLength"))
         CHECK(error.code == sf::errc::header_past_end);
     else if (is("InvalidHeaderDeserialization")) {
-        const bool is_json_error = error.code == sf::errc::header_not_json || error.code == sf::errc::header_bad_entry;
+        const bool is_json_error =
+            error.code == sf::errc::header_not_json || error.code == sf::errc::header_bad_entry;
         CHECK((holds("unknown variant") ? error.code == sf::errc::unknown_dtype : is_json_error));
         if (holds("duplicate field") || holds("missing field") || holds("invalid type"))
             CHECK(error.code == sf::errc::header_bad_entry);
-        if (holds("EOF") || holds("trailing") || holds("escape") || holds("control character") || holds("key must"))
+        if (holds("EOF") || holds("trailing") || holds("escape") || holds("control character") ||
+            holds("key must"))
             CHECK(error.code == sf::errc::header_not_json);
     } else if (is("InvalidHeader(")) {
         CHECK(error.code == sf::errc::header_not_utf8);
@@ -169,18 +186,23 @@ void check_error(const sf::failure& error, const std::string& reference) {
 
 }  // namespace
 
-TEST_CASE("conformance: the suite has its cases, each with a name, a topic, a reason and bytes of its own") {
+TEST_CASE(
+    "conformance: the suite has its cases, each with a name, a topic, a reason and bytes of its own") {
     std::ifstream file{SAFEFUSE_SOURCE_DIR "/README.md"};
     const std::string readme{std::istreambuf_iterator<char>{file}, {}};
-    const std::string counts = "generates " + std::to_string(header_cases().size()) + " tensor files, right and wrong, and " +
+    const std::string counts = "generates " + std::to_string(header_cases().size()) +
+                               " tensor files, right and wrong, and " +
                                std::to_string(index_cases().size()) + " sharded checkpoints";
     CHECK_MESSAGE(readme.find(counts) != std::string::npos, counts);
     std::set<std::string> names, files;
     const auto check_name = [&](std::string name, const std::string& reason) {
         CAPTURE(name);
-        CHECK(name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == std::string::npos);
-        std::transform(name.begin(), name.end(), name.begin(),
-                       [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; });
+        CHECK(name.find_first_not_of(
+                  "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") ==
+              std::string::npos);
+        std::transform(name.begin(), name.end(), name.begin(), [](char c) {
+            return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
+        });
         CHECK(names.insert(name).second);  // also where files that differ in case alone are one
         CHECK_FALSE(reason.empty());
         CHECK(reason.find_first_of("\t\n") == std::string::npos);
@@ -188,7 +210,10 @@ TEST_CASE("conformance: the suite has its cases, each with a name, a topic, a re
     for (const header_case& each : header_cases()) {
         check_name(each.name, each.reason);
         CHECK_FALSE(each.topic.empty());
-        CHECK_MESSAGE(files.insert(each.head + "|" + std::to_string(each.spaces) + "|" + std::to_string(each.zeros)).second,
+        CHECK_MESSAGE(files
+                          .insert(each.head + "|" + std::to_string(each.spaces) + "|" +
+                                  std::to_string(each.zeros))
+                          .second,
                       each.name);
     }
     for (const index_case& each : index_cases()) {
@@ -213,7 +238,8 @@ TEST_CASE("conformance: every case is judged as the suite says, in every profile
             }
             if (!each.metadata.empty()) {
                 CHECK(parsed->metadata_size() == each.metadata.size());
-                for (std::size_t i = 0; i < std::min(parsed->metadata_size(), each.metadata.size()); ++i) {
+                for (std::size_t i = 0; i < std::min(parsed->metadata_size(), each.metadata.size());
+                     ++i) {
                     CHECK(parsed->metadata(i).key == each.metadata[i].first);
                     CHECK(parsed->metadata(i).value == each.metadata[i].second);
                 }
@@ -222,7 +248,8 @@ TEST_CASE("conformance: every case is judged as the suite says, in every profile
     }
 }
 
-TEST_CASE("conformance: what any profile accepts holds what the oracle asks, with 128-bit sums, and its views are in the file") {
+TEST_CASE(
+    "conformance: what any profile accepts holds what the oracle asks, with 128-bit sums, and its views are in the file") {
     for (const header_case& each : header_cases()) {
         CAPTURE(each.name);
         const std::vector<char> start = start_of(each);
@@ -232,12 +259,14 @@ TEST_CASE("conformance: what any profile accepts holds what the oracle asks, wit
                 CHECK(oracle::fault_of(*parsed, each.file_bytes(), options) == "");
             if (const auto unsized = sf::header::parse(bytes_of(start), sf::unknown, options))
                 CHECK(oracle::fault_of(*unsized, sf::unknown, options) == "");
-            if (!each.is_large() && !each.refusal(which)) CHECK(oracle::fault_of_views(each.head, options) == "");
+            if (!each.is_large() && !each.refusal(which))
+                CHECK(oracle::fault_of_views(each.head, options) == "");
         }
     }
 }
 
-TEST_CASE("conformance: of 10,000 files whose numbers were changed, no profile accepts one whose tensors are not all in it") {
+TEST_CASE(
+    "conformance: of 10,000 files whose numbers were changed, no profile accepts one whose tensors are not all in it") {
     std::size_t accepted = 0;
     for (std::uint64_t seed = 0; seed < 10'000; ++seed) {
         CAPTURE(seed);
@@ -263,12 +292,15 @@ TEST_CASE("oracle: a product and a sum are told in 128 bits") {
     CHECK(oracle::wide{most} + oracle::wide{1} == oracle::wide{1, 0});
     CHECK_FALSE((oracle::wide{most} + oracle::wide{1}).fits_64_bits());
     for (std::uint64_t k = 1; k < 64; ++k) {
-        CHECK(oracle::product(std::uint64_t{1} << k, std::uint64_t{1} << (64 - k)) == oracle::wide{1, 0});
-        CHECK(oracle::product(most, std::uint64_t{1} << k) == oracle::wide{(std::uint64_t{1} << k) - 1, most << k});
+        CHECK(oracle::product(std::uint64_t{1} << k, std::uint64_t{1} << (64 - k)) ==
+              oracle::wide{1, 0});
+        CHECK(oracle::product(most, std::uint64_t{1} << k) ==
+              oracle::wide{(std::uint64_t{1} << k) - 1, most << k});
     }
 }
 
-TEST_CASE("conformance: the plain way through a header judges as the fast way, with the same words") {
+TEST_CASE(
+    "conformance: the plain way through a header judges as the fast way, with the same words") {
     for (const header_case& each : header_cases()) {
         CAPTURE(each.name);
         const std::vector<char> start = start_of(each);
@@ -293,8 +325,10 @@ TEST_CASE("conformance: what a profile accepts, a more generous one accepts with
     for (const header_case& each : header_cases()) {
         CAPTURE(each.name);
         const std::vector<char> start = start_of(each);
-        const auto strict = judged(start, each, profile::strict), standard = judged(start, each, profile::standard),
-                   reference = judged(start, each, profile::reference), lenient = judged(start, each, profile::lenient);
+        const auto strict = judged(start, each, profile::strict),
+                   standard = judged(start, each, profile::standard),
+                   reference = judged(start, each, profile::reference),
+                   lenient = judged(start, each, profile::lenient);
         if (strict) REQUIRE(standard);
         if (strict) CHECK(table_of(*strict) == table_of(*standard));
         if (!standard) continue;
@@ -317,9 +351,12 @@ TEST_CASE("conformance: the lenient profile tells how many bytes belong to no te
         const auto lenient = judged(start, each, profile::lenient);
         if (!lenient) continue;
         std::uint64_t tensor_bytes = 0;
-        for (std::size_t i = 0; i < lenient->size(); ++i) tensor_bytes += (*lenient)[i].size_bytes();
+        for (std::size_t i = 0; i < lenient->size(); ++i)
+            tensor_bytes += (*lenient)[i].size_bytes();
         CHECK(lenient->file_bytes() == each.file_bytes());
-        CHECK(lenient->header_bytes() + tensor_bytes + lenient->gap_bytes() + lenient->trailing_bytes() == each.file_bytes());
+        CHECK(lenient->header_bytes() + tensor_bytes + lenient->gap_bytes() +
+                  lenient->trailing_bytes() ==
+              each.file_bytes());
         CHECK(lenient->data_bytes() == tensor_bytes + lenient->gap_bytes());
         const bool is_tolerated = each.refusal(profile::standard).has_value();
         CHECK(is_tolerated == (lenient->gap_bytes() + lenient->trailing_bytes() != 0));
@@ -328,7 +365,8 @@ TEST_CASE("conformance: the lenient profile tells how many bytes belong to no te
     CHECK(seen >= 15);
 }
 
-TEST_CASE("conformance: of 144 cases the verdict, table and error are those that the reference gave") {
+TEST_CASE(
+    "conformance: of 144 cases the verdict, table and error are those that the reference gave") {
     const std::vector<verdict> rows = verdicts();
     CHECK(rows.size() >= 144);
     std::map<std::string, const header_case*> by_name;
@@ -345,29 +383,36 @@ TEST_CASE("conformance: of 144 cases the verdict, table and error are those that
     // These are the files that the reference was given, to the byte.
     std::uint64_t checksum = 14695981039346656037u;
     for (const verdict& row : rows)
-        for (const char c : by_name[row.name]->head) checksum = (checksum ^ static_cast<unsigned char>(c)) * 1099511628211u;
+        for (const char c : by_name[row.name]->head)
+            checksum = (checksum ^ static_cast<unsigned char>(c)) * 1099511628211u;
     CHECK(checksum == 10988968184167696860u);
     for (const verdict& row : rows) {  // again for the tables, whose names point into the bytes
         if (!row.accepts) continue;
         CAPTURE(row.name);
         const std::vector<char> start = start_of(*by_name[row.name]);
-        CHECK(table_of(*judged(start, *by_name[row.name], profile::reference)) == with_sorted_metadata(row.reference));
+        CHECK(table_of(*judged(start, *by_name[row.name], profile::reference)) ==
+              with_sorted_metadata(row.reference));
     }
 }
 
-TEST_CASE("conformance: by default only duplicate names and the serde artefacts are judged otherwise than by the reference") {
+TEST_CASE(
+    "conformance: by default only duplicate names and the serde artefacts are judged otherwise than by the reference") {
     std::size_t duplicates = 0, artefacts = 0;
     for (const header_case& each : header_cases()) {
         CAPTURE(each.name);
-        if (each.refusal(profile::standard).has_value() == each.refusal(profile::reference).has_value()) continue;
+        if (each.refusal(profile::standard).has_value() ==
+            each.refusal(profile::reference).has_value())
+            continue;
         REQUIRE_FALSE(each.refusal(profile::reference));
         const std::vector<char> start = start_of(each);
         if (each.refusal(profile::standard) == sf::errc::duplicate_tensor) {
             ++duplicates;
-            CHECK(sf::header::parse(bytes_of(start), each.file_bytes(), {.last_duplicate_wins = true}));
+            CHECK(sf::header::parse(bytes_of(start), each.file_bytes(),
+                                    {.last_duplicate_wins = true}));
         } else {
             ++artefacts;
-            CHECK(sf::header::parse(bytes_of(start), each.file_bytes(), {.array_entries = true, .object_dtypes = true}));
+            CHECK(sf::header::parse(bytes_of(start), each.file_bytes(),
+                                    {.array_entries = true, .object_dtypes = true}));
         }
     }
     CHECK(duplicates >= 5);
@@ -380,7 +425,8 @@ TEST_CASE("conformance: the verdict needs nothing of a file but its header and i
         CAPTURE(each.name);
         const std::vector<char> start = start_of(each);
         for (const profile which : conformance::profiles) {
-            const auto whole = sf::header::parse(support::bytes_of(each.head), each.head.size(), conformance::options(which));
+            const auto whole = sf::header::parse(support::bytes_of(each.head), each.head.size(),
+                                                 conformance::options(which));
             const auto alone = judged(start, each, which);
             REQUIRE(alone.has_value() == whole.has_value());
             if (alone)
@@ -388,10 +434,12 @@ TEST_CASE("conformance: the verdict needs nothing of a file but its header and i
             else
                 CHECK(alone.error().message() == whole.error().message());
 
-            const auto unsized = sf::header::parse(bytes_of(start), sf::unknown, conformance::options(which));
-            const bool is_about_size =
-                !whole && (whole.error().code == sf::errc::data_truncated || whole.error().code == sf::errc::trailing_bytes);
-            const bool passes_2pow64 = is_about_size && !unsized && unsized.error().code == sf::errc::size_overflow;
+            const auto unsized =
+                sf::header::parse(bytes_of(start), sf::unknown, conformance::options(which));
+            const bool is_about_size = !whole && (whole.error().code == sf::errc::data_truncated ||
+                                                  whole.error().code == sf::errc::trailing_bytes);
+            const bool passes_2pow64 =
+                is_about_size && !unsized && unsized.error().code == sf::errc::size_overflow;
             CHECK((unsized.has_value() || passes_2pow64) == (whole.has_value() || is_about_size));
         }
     }
@@ -399,14 +447,18 @@ TEST_CASE("conformance: the verdict needs nothing of a file but its header and i
 
 TEST_CASE("conformance: every cut of a header is refused, and none crashes") {
     for (const header_case& each : header_cases()) {
-        if (each.refusal(profile::reference) || each.head.size() > 1'000 || each.is_large()) continue;
+        if (each.refusal(profile::reference) || each.head.size() > 1'000 || each.is_large())
+            continue;
         const std::vector<char> start = start_of(each);
         const std::size_t object_end = std::string_view{start.data(), start.size()}.rfind('}');
         for (std::size_t size = 8; size <= object_end; ++size) {
-            const std::vector<char> cut(start.begin() + 8, start.begin() + static_cast<std::ptrdiff_t>(size));
+            const std::vector<char> cut(start.begin() + 8,
+                                        start.begin() + static_cast<std::ptrdiff_t>(size));
             for (const bool scans : {true, false}) {
                 const sf::read_options options = sf::read_options::reference();
-                CHECK_MESSAGE(!sf::detail::read_header({cut.data(), cut.size()}, sf::unknown, options, scans), each.name);
+                CHECK_MESSAGE(
+                    !sf::detail::read_header({cut.data(), cut.size()}, sf::unknown, options, scans),
+                    each.name);
             }
         }
     }
@@ -421,11 +473,13 @@ TEST_CASE("conformance: every case is judged the same by way of a file, mapped o
         support::write_file(path, each.head);
         for (const profile which : conformance::profiles) {
             const auto mapped = sf::tensor_file::open(path, conformance::options(which));
-            const auto positional = sf::positional_tensor_file::open(path, conformance::options(which));
+            const auto positional =
+                sf::positional_tensor_file::open(path, conformance::options(which));
             // a file tells what it is, where a header alone is only too large
-            const bool is_other =
-                each.name == "is_zip" || each.name == "is_gguf" || each.name == "is_lfs_pointer" || each.name == "is_html";
-            const std::string_view expected = is_other ? "another_format" : conformance::name(each.refusal(which));
+            const bool is_other = each.name == "is_zip" || each.name == "is_gguf" ||
+                                  each.name == "is_lfs_pointer" || each.name == "is_html";
+            const std::string_view expected =
+                is_other ? "another_format" : conformance::name(each.refusal(which));
             CHECK((mapped ? "accept" : conformance::name(mapped.error().code)) == expected);
             CHECK((positional ? "accept" : conformance::name(positional.error().code)) == expected);
             if (!mapped || !positional) continue;
@@ -437,13 +491,15 @@ TEST_CASE("conformance: every case is judged the same by way of a file, mapped o
                 std::string bytes(static_cast<std::size_t>((*mapped)[i].size_bytes()), 'x');
                 REQUIRE(positional->read(i, std::as_writable_bytes(std::span{bytes})));
                 CHECK(support::string_of(view->bytes()) == bytes);
-                CHECK(each.head.substr(static_cast<std::size_t>(mapped->offset_bytes(i)), bytes.size()) == bytes);
+                CHECK(each.head.substr(static_cast<std::size_t>(mapped->offset_bytes(i)),
+                                       bytes.size()) == bytes);
             }
         }
     }
 }
 
-TEST_CASE("conformance: every checkpoint is judged as the suite says, and a refused one is not sound") {
+TEST_CASE(
+    "conformance: every checkpoint is judged as the suite says, and a refused one is not sound") {
     for (const index_case& each : index_cases()) {
         CAPTURE(each.name);
         const support::temporary_directory directory;
@@ -454,21 +510,24 @@ TEST_CASE("conformance: every checkpoint is judged as the suite says, and a refu
         const std::string path = directory / "checkpoint";
         const auto opened = sf::checkpoint::open(path);
         const auto positional = sf::positional_checkpoint::open(path);
-        CHECK((opened ? "accept" : conformance::name(opened.error().code)) == conformance::name(each.refusal));
-        CHECK((positional ? "accept" : conformance::name(positional.error().code)) == conformance::name(each.refusal));
+        CHECK((opened ? "accept" : conformance::name(opened.error().code)) ==
+              conformance::name(each.refusal));
+        CHECK((positional ? "accept" : conformance::name(positional.error().code)) ==
+              conformance::name(each.refusal));
         const auto report = sf::checkpoint::verify(path);
         REQUIRE(report);
         CHECK(report->is_sound() == !each.refusal);
         if (opened) {
             std::map<std::string, std::string> tensors;
             for (std::size_t i = 0; i < opened->size(); ++i)
-                tensors[std::string{opened->spec(i).name}] =
-                    std::string{opened->source_name(opened->place(i).source).substr(path.size() + 1)};
+                tensors[std::string{opened->spec(i).name}] = std::string{
+                    opened->source_name(opened->place(i).source).substr(path.size() + 1)};
             CHECK(tensors == each.tensors);
         }
         const auto index = each.files.find(std::string{conformance::index_path});
         if (index == each.files.end()) continue;
-        const bool is_about_text = each.refusal == sf::errc::bad_json || each.refusal == sf::errc::bad_index ||
+        const bool is_about_text = each.refusal == sf::errc::bad_json ||
+                                   each.refusal == sf::errc::bad_index ||
                                    each.refusal == sf::errc::path_leaves_directory;
         const auto parsed = sf::shard_index::parse(support::bytes_of(index->second));
         if (each.refusal == sf::errc::several_indexes) continue;
@@ -479,10 +538,13 @@ TEST_CASE("conformance: every checkpoint is judged as the suite says, and a refu
     }
 }
 
-TEST_CASE("checkpoint: bytes of no tensor are refused by default, and tolerated and told where that is asked for") {
+TEST_CASE(
+    "checkpoint: bytes of no tensor are refused by default, and tolerated and told where that is asked for") {
     const std::string gap = support::framed(
-        R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[1,3]},"b":{"dtype":"U8","shape":[1],"data_offsets":[5,6]}})", ".AA..B");
-    const std::string trailing = support::framed(R"({"c":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", "CC1234");
+        R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[1,3]},"b":{"dtype":"U8","shape":[1],"data_offsets":[5,6]}})",
+        ".AA..B");
+    const std::string trailing =
+        support::framed(R"({"c":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", "CC1234");
     const support::temporary_directory directory;
     support::write_file(directory.path() / "model-1-of-2.safetensors", gap);
     support::write_file(directory.path() / "model-2-of-2.safetensors", trailing);
@@ -494,8 +556,9 @@ TEST_CASE("checkpoint: bytes of no tensor are refused by default, and tolerated 
                 directory.path() / "model.safetensors.index.json",
                 R"({"metadata": {"total_size": 5}, "weight_map": {"a": "model-1-of-2.safetensors", "b": "model-1-of-2.safetensors", "c": "model-2-of-2.safetensors"}})");
         CHECK(sf::checkpoint::open(directory.string()).error().code == sf::errc::bad_offsets);
-        CHECK(sf::positional_checkpoint::open(directory.string(), {.read = {.gaps = true}}).error().code ==
-              sf::errc::trailing_bytes);
+        CHECK(sf::positional_checkpoint::open(directory.string(), {.read = {.gaps = true}})
+                  .error()
+                  .code == sf::errc::trailing_bytes);
         CHECK(sf::checkpoint::verify(directory.string())->failures().size() == 2);
         const auto mapped = sf::checkpoint::open(directory.string(), lenient);
         const auto positional = sf::positional_checkpoint::open(directory.string(), lenient);
@@ -519,6 +582,7 @@ TEST_CASE("checkpoint: bytes of no tensor are refused by default, and tolerated 
         CHECK(report->notes()[0].count == 3);
         CHECK(report->notes()[1].what == sf::checkpoint_note::kind::trailing_bytes);
         CHECK(report->notes()[1].count == 4);
-        CHECK(report->notes()[1].message().view().ends_with("model-2-of-2.safetensors: 4 bytes behind the last tensor"));
+        CHECK(report->notes()[1].message().view().ends_with(
+            "model-2-of-2.safetensors: 4 bytes behind the last tensor"));
     }
 }

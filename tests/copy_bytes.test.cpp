@@ -65,35 +65,45 @@ void check_copies(std::byte* to, const std::byte* from, std::size_t size) {
 template <class Element>
 void check_transposes() {
     using detail::square_side;
-    const std::size_t side = square_side<Element>, tile = detail::cache_line_bytes / sizeof(Element);
-    for (const std::size_t rows : {std::size_t{1}, side - 1, side, side + 1, 4 * tile - 1, 4 * tile, 4 * tile + side, 9 * tile})
-        for (const std::size_t columns : {std::size_t{1}, side - 1, side, tile - 1, tile, tile + 1, 2 * tile + side + 1})
-            for (const std::size_t astray : {0u, 1u, 8u, 64u}) {  // of both sides, and more between the rows
-                const std::size_t from_stride = columns * sizeof(Element) + astray, to_stride = rows * sizeof(Element) + astray;
-                std::vector<std::byte> from = noise(rows * from_stride + astray), to(columns * to_stride + 2 * page),
-                                       expected = to;
+    const std::size_t side = square_side<Element>,
+                      tile = detail::cache_line_bytes / sizeof(Element);
+    for (const std::size_t rows : {std::size_t{1}, side - 1, side, side + 1, 4 * tile - 1, 4 * tile,
+                                   4 * tile + side, 9 * tile})
+        for (const std::size_t columns :
+             {std::size_t{1}, side - 1, side, tile - 1, tile, tile + 1, 2 * tile + side + 1})
+            for (const std::size_t astray :
+                 {0u, 1u, 8u, 64u}) {  // of both sides, and more between the rows
+                const std::size_t from_stride = columns * sizeof(Element) + astray,
+                                  to_stride = rows * sizeof(Element) + astray;
+                std::vector<std::byte> from = noise(rows * from_stride + astray),
+                                       to(columns * to_stride + 2 * page), expected = to;
                 CAPTURE(sizeof(Element));
                 CAPTURE(rows);
                 CAPTURE(columns);
                 CAPTURE(astray);
                 const auto offset = static_cast<std::size_t>(page_start(to) - to.data()) + astray;
-                detail::transpose_scalar<Element>(from.data() + astray, from_stride, expected.data() + offset, to_stride, rows,
+                detail::transpose_scalar<Element>(from.data() + astray, from_stride,
+                                                  expected.data() + offset, to_stride, rows,
                                                   columns);
                 for (const bool streams : {false, true}) {
                     std::fill(to.begin(), to.end(), std::byte{0});
-                    detail::transpose<Element>(from.data() + astray, from_stride, to.data() + offset, to_stride, rows, columns,
+                    detail::transpose<Element>(from.data() + astray, from_stride,
+                                               to.data() + offset, to_stride, rows, columns,
                                                streams);
                     detail::finish_streaming();
                     CHECK(to == expected);
                 }
                 for (std::size_t r = 0; r < rows; r += side)
                     for (std::size_t c = 0; c < columns; c += side) {
-                        const std::size_t high = std::min(side, rows - r), wide = std::min(side, columns - c);
+                        const std::size_t high = std::min(side, rows - r),
+                                          wide = std::min(side, columns - c);
                         if (high != side || wide != side) continue;
                         std::byte whole[16 * 16], plain[16 * 16];
-                        const std::byte* const corner = from.data() + astray + r * from_stride + c * sizeof(Element);
+                        const std::byte* const corner =
+                            from.data() + astray + r * from_stride + c * sizeof(Element);
                         detail::square<Element>::transpose(corner, from_stride, whole, 16);
-                        detail::transpose_scalar<Element>(corner, from_stride, plain, 16, side, side);
+                        detail::transpose_scalar<Element>(corner, from_stride, plain, 16, side,
+                                                          side);
                         CHECK(std::memcmp(whole, plain, side * 16) == 0);
                     }
             }
@@ -109,11 +119,14 @@ TEST_CASE("copy_bytes: every size and alignment up to some lines is memcpy") {
                 check_copies(page_start(to) + 64 + to_astray, page_start(from) + from_astray, size);
 }
 
-TEST_CASE("copy_bytes: sizes about every threshold, at every distance within a page that one copy or another minds") {
+TEST_CASE(
+    "copy_bytes: sizes about every threshold, at every distance within a page that one copy or another minds") {
     const std::size_t most = (std::size_t{1} << 20) + 100;
     std::vector<std::byte> from = noise(most + 3 * page), to(most + 4 * page);
-    for (const std::size_t size : {std::size_t{511}, std::size_t{512}, std::size_t{513}, std::size_t{2047}, std::size_t{2048},
-                                   std::size_t{2049}, std::size_t{65'536}, std::size_t{1} << 20, (std::size_t{1} << 20) + 1})
+    for (const std::size_t size :
+         {std::size_t{511}, std::size_t{512}, std::size_t{513}, std::size_t{2047},
+          std::size_t{2048}, std::size_t{2049}, std::size_t{65'536}, std::size_t{1} << 20,
+          (std::size_t{1} << 20) + 1})
         for (const std::size_t apart : {0u, 1u, 2u, 8u, 15u, 16u, 17u, 64u, 4081u, 4095u}) {
             CAPTURE(size);
             CAPTURE(apart);
@@ -129,7 +142,8 @@ TEST_CASE("copy_bytes: the copies that glibc 2.36 does slowly on some processors
     for (std::size_t apart = 0; apart < page; ++apart) {
         const bool is_slow = apart >= 1 && apart <= 15;
         CHECK(detail::library_is_slow(start + page + apart, start, 2048) == is_slow);
-        CHECK(detail::library_is_slow(start + apart, start + page, std::size_t{1} << 20) == is_slow);
+        CHECK(detail::library_is_slow(start + apart, start + page, std::size_t{1} << 20) ==
+              is_slow);
         CHECK_FALSE(detail::library_is_slow(start + apart, start, 2047));
         CHECK_FALSE(detail::library_is_slow(start + apart, start, (std::size_t{1} << 20) + 1));
     }

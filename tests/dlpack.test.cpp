@@ -33,14 +33,16 @@ namespace {
 
 using extents = std::vector<std::uint64_t>;
 constexpr bool is_big_endian =
-    std::endian::native != std::endian::little;  // DLPack's elements are the machine's, ours the file's
+    std::endian::native !=
+    std::endian::little;  // DLPack's elements are the machine's, ours the file's
 using legacy = dlpack::managed_tensor;
 using versioned = dlpack::managed_tensor_versioned;
 
 // Owns bytes, and tells when they go.
 struct owner {
     owner(std::vector<std::byte> of, int& counter) : bytes{std::move(of)}, gone{&counter} {}
-    owner(owner&& other) noexcept : bytes{std::move(other.bytes)}, gone{std::exchange(other.gone, nullptr)} {}
+    owner(owner&& other) noexcept
+        : bytes{std::move(other.bytes)}, gone{std::exchange(other.gone, nullptr)} {}
     ~owner() {
         if (gone != nullptr) ++*gone;
     }
@@ -60,19 +62,25 @@ std::uint64_t size_of(sf::dtype type, const extents& shape) {
     return size_bytes;
 }
 
-const std::vector<extents> shapes{{4}, {1}, {8}, {2, 4}, {3, 1, 4}, {1, 1, 8}, {0}, {0, 4}, {3, 0, 8}, {2, 3, 4, 2, 4}};
+const std::vector<extents> shapes{{4},       {1}, {8},    {2, 4},    {3, 1, 4},
+                                  {1, 1, 8}, {0}, {0, 4}, {3, 0, 8}, {2, 3, 4, 2, 4}};
 
 }  // namespace
 
 static_assert(offsetof(dlpack::tensor, ndim) == sizeof(void*) + 8);
-static_assert(sizeof(void*) != 8 || (offsetof(dlpack::tensor, dtype) == 20 && offsetof(dlpack::tensor, shape) == 24 &&
-                                     offsetof(dlpack::tensor, strides) == 32 && offsetof(dlpack::tensor, byte_offset) == 40));
-static_assert(sizeof(void*) != 8 || (offsetof(legacy, manager_ctx) == 48 && offsetof(legacy, deleter) == 56));
-static_assert(sizeof(void*) != 8 || (offsetof(versioned, manager_ctx) == 8 && offsetof(versioned, deleter) == 16 &&
-                                     offsetof(versioned, flags) == 24 && offsetof(versioned, dl_tensor) == 32));
+static_assert(sizeof(void*) != 8 ||
+              (offsetof(dlpack::tensor, dtype) == 20 && offsetof(dlpack::tensor, shape) == 24 &&
+               offsetof(dlpack::tensor, strides) == 32 &&
+               offsetof(dlpack::tensor, byte_offset) == 40));
+static_assert(sizeof(void*) != 8 ||
+              (offsetof(legacy, manager_ctx) == 48 && offsetof(legacy, deleter) == 56));
+static_assert(sizeof(void*) != 8 ||
+              (offsetof(versioned, manager_ctx) == 8 && offsetof(versioned, deleter) == 16 &&
+               offsetof(versioned, flags) == 24 && offsetof(versioned, dl_tensor) == 32));
 
 #ifdef HAS_DLPACK_HEADER
-static_assert(sizeof(DLTensor) == sizeof(dlpack::tensor) && alignof(DLTensor) == alignof(dlpack::tensor));
+static_assert(sizeof(DLTensor) == sizeof(dlpack::tensor) &&
+              alignof(DLTensor) == alignof(dlpack::tensor));
 static_assert(sizeof(DLDataType) == sizeof(dlpack::data_type) &&
               offsetof(DLDataType, lanes) == offsetof(dlpack::data_type, lanes));
 static_assert(offsetof(DLTensor, device) == offsetof(dlpack::tensor, device) &&
@@ -81,17 +89,20 @@ static_assert(offsetof(DLTensor, dtype) == offsetof(dlpack::tensor, dtype) &&
               offsetof(DLTensor, shape) == offsetof(dlpack::tensor, shape));
 static_assert(offsetof(DLTensor, strides) == offsetof(dlpack::tensor, strides));
 static_assert(offsetof(DLTensor, byte_offset) == offsetof(dlpack::tensor, byte_offset));
-static_assert(sizeof(DLManagedTensor) == sizeof(legacy) && offsetof(DLManagedTensor, deleter) == offsetof(legacy, deleter));
+static_assert(sizeof(DLManagedTensor) == sizeof(legacy) &&
+              offsetof(DLManagedTensor, deleter) == offsetof(legacy, deleter));
 static_assert(offsetof(DLManagedTensor, manager_ctx) == offsetof(legacy, manager_ctx));
 
-TEST_CASE("dlpack: the real header's types go through the same calls as ours" * doctest::skip(is_big_endian)) {
+TEST_CASE("dlpack: the real header's types go through the same calls as ours" *
+          doctest::skip(is_big_endian)) {
     int gone = 0;
     owner held{counting(24), gone};
     const extents shape{2, 3};
     const auto view = sf::tensor_view::of(sf::dtype::f32, shape, held.bytes);
     REQUIRE(view);
     {
-        const dlpack::handle<DLManagedTensor> lent = std::move(dlpack::lend<DLManagedTensor>(*view, std::move(held))).value();
+        const dlpack::handle<DLManagedTensor> lent =
+            std::move(dlpack::lend<DLManagedTensor>(*view, std::move(held))).value();
         CHECK(lent->dl_tensor.device.device_type == kDLCPU);
         CHECK(lent->dl_tensor.dtype.code == kDLFloat);
         const auto back = dlpack::borrow(*lent);
@@ -105,12 +116,14 @@ TEST_CASE("dlpack: the real header's types go through the same calls as ours" * 
 
 TEST_CASE("dlpack: each of the 22 dtypes has a type of its own, by name") {
     const std::map<std::string_view, dlpack::data_type> table{
-        {"BOOL", {6, 8, 1}},     {"F4", {17, 4, 2}},          {"F6_E2M3", {15, 6, 1}},     {"F6_E3M2", {16, 6, 1}},
-        {"U8", {1, 8, 1}},       {"I8", {0, 8, 1}},           {"F8_E5M2", {12, 8, 1}},     {"F8_E4M3", {10, 8, 1}},
-        {"F8_E8M0", {14, 8, 1}}, {"F8_E4M3FNUZ", {11, 8, 1}}, {"F8_E5M2FNUZ", {13, 8, 1}}, {"I16", {0, 16, 1}},
-        {"U16", {1, 16, 1}},     {"F16", {2, 16, 1}},         {"BF16", {4, 16, 1}},        {"I32", {0, 32, 1}},
-        {"U32", {1, 32, 1}},     {"F32", {2, 32, 1}},         {"C64", {5, 64, 1}},         {"F64", {2, 64, 1}},
-        {"I64", {0, 64, 1}},     {"U64", {1, 64, 1}},
+        {"BOOL", {6, 8, 1}},         {"F4", {17, 4, 2}},          {"F6_E2M3", {15, 6, 1}},
+        {"F6_E3M2", {16, 6, 1}},     {"U8", {1, 8, 1}},           {"I8", {0, 8, 1}},
+        {"F8_E5M2", {12, 8, 1}},     {"F8_E4M3", {10, 8, 1}},     {"F8_E8M0", {14, 8, 1}},
+        {"F8_E4M3FNUZ", {11, 8, 1}}, {"F8_E5M2FNUZ", {13, 8, 1}}, {"I16", {0, 16, 1}},
+        {"U16", {1, 16, 1}},         {"F16", {2, 16, 1}},         {"BF16", {4, 16, 1}},
+        {"I32", {0, 32, 1}},         {"U32", {1, 32, 1}},         {"F32", {2, 32, 1}},
+        {"C64", {5, 64, 1}},         {"F64", {2, 64, 1}},         {"I64", {0, 64, 1}},
+        {"U64", {1, 64, 1}},
     };
     REQUIRE(table.size() == sf::dtype_count);
     for (const auto& row : table) {
@@ -132,18 +145,22 @@ TEST_CASE("dlpack: no other type is taken for one of ours") {
             for (unsigned lanes = 0; lanes < 5; ++lanes) {
                 sf::dtype type{};
                 known += dlpack::parse_type(
-                    {static_cast<std::uint8_t>(code), static_cast<std::uint8_t>(bits), static_cast<std::uint16_t>(lanes)}, type);
+                    {static_cast<std::uint8_t>(code), static_cast<std::uint8_t>(bits),
+                     static_cast<std::uint16_t>(lanes)},
+                    type);
             }
     CHECK(known == sf::dtype_count + 1);  // F4 as pairs and one by one
 }
 
-TEST_CASE_TEMPLATE("dlpack: a tensor that is lent and borrowed again is the same, of every dtype and many shapes", Managed,
-                   legacy, versioned) {
+TEST_CASE_TEMPLATE(
+    "dlpack: a tensor that is lent and borrowed again is the same, of every dtype and many shapes",
+    Managed, legacy, versioned) {
     for (std::size_t i = 0; i < sf::dtype_count; ++i)
         for (const extents& shape : shapes) {
             const auto type = static_cast<sf::dtype>(i);
             const bool is_pair = type == sf::dtype::f4;
-            if ((is_pair && shape.back() % 2 != 0) || (sf::bits(type) == 6 && shape == extents{1})) continue;
+            if ((is_pair && shape.back() % 2 != 0) || (sf::bits(type) == 6 && shape == extents{1}))
+                continue;
             CAPTURE(sf::name(type));
             int gone = 0;
             owner held{counting(static_cast<std::size_t>(size_of(type, shape))), gone};
@@ -164,7 +181,8 @@ TEST_CASE_TEMPLATE("dlpack: a tensor that is lent and borrowed again is the same
             REQUIRE(tensor.ndim == static_cast<int>(shape.size()));
             for (std::size_t axis = 0; axis < shape.size(); ++axis)
                 CHECK(tensor.shape[axis] ==
-                      static_cast<std::int64_t>(shape[axis] / (is_pair && axis + 1 == shape.size() ? 2 : 1)));
+                      static_cast<std::int64_t>(shape[axis] /
+                                                (is_pair && axis + 1 == shape.size() ? 2 : 1)));
             CHECK(tensor.strides[shape.size() - 1] == 1);
             const auto back = dlpack::borrow(**lent);
             REQUIRE(back);
@@ -179,12 +197,15 @@ TEST_CASE_TEMPLATE("dlpack: a tensor that is lent and borrowed again is the same
         }
 }
 
-TEST_CASE("dlpack: a tensor of a device's memory is lent as that device's, and borrowed by nobody here") {
+TEST_CASE(
+    "dlpack: a tensor of a device's memory is lent as that device's, and borrowed by nobody here") {
     const extents shape{2, 3};
-    auto* const address = reinterpret_cast<const std::byte*>(std::uintptr_t{0x7000'0000});  // nothing reads there
+    auto* const address =
+        reinterpret_cast<const std::byte*>(std::uintptr_t{0x7000'0000});  // nothing reads there
     const auto view = sf::tensor_view::of(sf::dtype::u8, shape, {address, 6});
     REQUIRE(view);
-    const auto lent = dlpack::lend(*view, std::shared_ptr<int>{}, {.is_writable = true, .device = {2, 1}});
+    const auto lent =
+        dlpack::lend(*view, std::shared_ptr<int>{}, {.is_writable = true, .device = {2, 1}});
     REQUIRE(lent);
     CHECK((*lent)->dl_tensor.device.device_type == 2);
     CHECK((*lent)->dl_tensor.device.device_id == 1);
@@ -194,7 +215,8 @@ TEST_CASE("dlpack: a tensor of a device's memory is lent as that device's, and b
     CHECK(borrowed.error().code == sf::errc::not_resident);
 }
 
-TEST_CASE("dlpack: strides are those of rows behind one another, and a scalar has none" * doctest::skip(is_big_endian)) {
+TEST_CASE("dlpack: strides are those of rows behind one another, and a scalar has none" *
+          doctest::skip(is_big_endian)) {
     const auto bytes = counting(4 * 24);
     const extents shape{2, 3, 4};
     const auto view = sf::tensor_view::of(sf::dtype::i32, shape, bytes);
@@ -214,7 +236,8 @@ TEST_CASE("dlpack: strides are those of rows behind one another, and a scalar ha
     CHECK(back->shape().empty());
 }
 
-TEST_CASE("dlpack: a versioned tensor says 1.1 and that it is read-only, unless it is to be written to") {
+TEST_CASE(
+    "dlpack: a versioned tensor says 1.1 and that it is read-only, unless it is to be written to") {
     const auto bytes = counting(4);
     const extents shape{4};
     const auto view = sf::tensor_view::of(sf::dtype::u8, shape, bytes);
@@ -231,14 +254,17 @@ TEST_CASE("dlpack: a versioned tensor says 1.1 and that it is read-only, unless 
     }
 }
 
-TEST_CASE("dlpack: what cannot be lent is refused, and its owner is untouched" * doctest::skip(is_big_endian)) {
+TEST_CASE("dlpack: what cannot be lent is refused, and its owner is untouched" *
+          doctest::skip(is_big_endian)) {
     alignas(64) static const std::byte bytes[64]{};
-    const auto refusal = [&](sf::dtype type, const extents& shape, std::size_t offset, const dlpack::lend_options& options = {}) {
+    const auto refusal = [&](sf::dtype type, const extents& shape, std::size_t offset,
+                             const dlpack::lend_options& options = {}) {
         int gone = 0;
         {
             owner held{{}, gone};
             const auto view = sf::tensor_view::of(
-                type, shape, std::span{bytes}.subspan(offset, static_cast<std::size_t>(size_of(type, shape))));
+                type, shape,
+                std::span{bytes}.subspan(offset, static_cast<std::size_t>(size_of(type, shape))));
             REQUIRE(view);
             const auto lent = dlpack::lend(*view, std::move(held), options);
             REQUIRE_FALSE(lent);
@@ -256,16 +282,19 @@ TEST_CASE("dlpack: what cannot be lent is refused, and its owner is untouched" *
 
     int gone = 0;
     owner held{{}, gone};
-    const auto never_made = dlpack::lend(sf::tensor_view{}, std::move(held));  // a scalar by its shape, without a byte
+    const auto never_made =
+        dlpack::lend(sf::tensor_view{}, std::move(held));  // a scalar by its shape, without a byte
     REQUIRE_FALSE(never_made);
     CHECK(never_made.error().code == sf::errc::wrong_buffer_size);
     CHECK(held.gone == &gone);
 }
 
-TEST_CASE("dlpack: a view's shape may lie in an owner that takes it along when it moves" * doctest::skip(is_big_endian)) {
+TEST_CASE("dlpack: a view's shape may lie in an owner that takes it along when it moves" *
+          doctest::skip(is_big_endian)) {
     struct whole {
         explicit whole(std::vector<std::byte> of) : bytes{std::move(of)} {}
-        whole(whole&& other) noexcept : bytes{std::move(other.bytes)}, shape{other.shape[0], other.shape[1]} {
+        whole(whole&& other) noexcept
+            : bytes{std::move(other.bytes)}, shape{other.shape[0], other.shape[1]} {
             other.shape[0] = other.shape[1] = 0;
         }
         std::vector<std::byte> bytes;
@@ -282,20 +311,25 @@ TEST_CASE("dlpack: a view's shape may lie in an owner that takes it along when i
     CHECK(of.strides[0] == 3);
 }
 
-TEST_CASE("dlpack: complex numbers are aligned as their parts are, and tensors without elements need not be" *
-          doctest::skip(is_big_endian)) {
+TEST_CASE(
+    "dlpack: complex numbers are aligned as their parts are, and tensors without elements need not be" *
+    doctest::skip(is_big_endian)) {
     alignas(64) static const std::byte bytes[64]{};
     const extents two{2}, none{0};
-    CHECK(dlpack::lend(*sf::tensor_view::of(sf::dtype::c64, two, std::span{bytes}.subspan(4, 16)), std::shared_ptr<int>{}));
+    CHECK(dlpack::lend(*sf::tensor_view::of(sf::dtype::c64, two, std::span{bytes}.subspan(4, 16)),
+                       std::shared_ptr<int>{}));
     const auto without =
-        dlpack::lend(*sf::tensor_view::of(sf::dtype::f64, none, std::span{bytes}.subspan(1, 0)), std::shared_ptr<int>{});
+        dlpack::lend(*sf::tensor_view::of(sf::dtype::f64, none, std::span{bytes}.subspan(1, 0)),
+                     std::shared_ptr<int>{});
     REQUIRE(without);
     CHECK((*without)->dl_tensor.data == nullptr);
 }
 
-TEST_CASE("dlpack: a checkpoint that is moved into a tensor lives as long as that" * doctest::skip(is_big_endian)) {
+TEST_CASE("dlpack: a checkpoint that is moved into a tensor lives as long as that" *
+          doctest::skip(is_big_endian)) {
     const support::temporary_directory directory;
-    support::write_tensor_file(directory.path() / "model.safetensors", {support::bf16("a", {2, 3}), support::u8("b", {5})});
+    support::write_tensor_file(directory.path() / "model.safetensors",
+                               {support::bf16("a", {2, 3}), support::u8("b", {5})});
     auto checkpoint = sf::checkpoint::open(directory.string());
     REQUIRE(checkpoint);
     const auto view = checkpoint->find("a");
@@ -307,7 +341,8 @@ TEST_CASE("dlpack: a checkpoint that is moved into a tensor lives as long as tha
     CHECK(support::string_of(back->bytes()) == support::bf16("a", {2, 3}).data);
 }
 
-TEST_CASE("dlpack: of several tensors that share an owner, the last one lets it go; a tensor handed on is its taker's to free") {
+TEST_CASE(
+    "dlpack: of several tensors that share an owner, the last one lets it go; a tensor handed on is its taker's to free") {
     int gone = 0;
     auto shared = std::make_shared<owner>(counting(8), gone);
     const extents shape{8};
@@ -332,7 +367,8 @@ namespace {
 struct foreign {
     alignas(8) std::byte data[64]{};
     std::int64_t shape[3]{2, 3, 1}, strides[3]{3, 1, 1};
-    versioned managed{{1, 3}, nullptr, nullptr, 0, {data, {1, 0}, 2, {2, 32, 1}, shape, strides, 0}};
+    versioned managed{
+        {1, 3}, nullptr, nullptr, 0, {data, {1, 0}, 2, {2, 32, 1}, shape, strides, 0}};
 
     sf::errc refusal() {
         const auto borrowed = dlpack::borrow(managed);
@@ -344,7 +380,8 @@ struct foreign {
 
 }  // namespace
 
-TEST_CASE("dlpack: a framework's tensor is borrowed where it lies, byte_offset included" * doctest::skip(is_big_endian)) {
+TEST_CASE("dlpack: a framework's tensor is borrowed where it lies, byte_offset included" *
+          doctest::skip(is_big_endian)) {
     foreign tensor;
     tensor.managed.dl_tensor.byte_offset = 20;
     const auto borrowed = dlpack::borrow(tensor.managed);
@@ -359,7 +396,8 @@ TEST_CASE("dlpack: a framework's tensor is borrowed where it lies, byte_offset i
     CHECK(dlpack::borrow(tensor.managed));
 }
 
-TEST_CASE("dlpack: of an extent of 1 and of no elements, strides mean nothing" * doctest::skip(is_big_endian)) {
+TEST_CASE("dlpack: of an extent of 1 and of no elements, strides mean nothing" *
+          doctest::skip(is_big_endian)) {
     foreign tensor;
     tensor.managed.dl_tensor.ndim = 3;
     tensor.strides[2] = 77;
@@ -399,21 +437,30 @@ TEST_CASE("dlpack: what cannot be borrowed is refused" * doctest::skip(is_big_en
         return tensor.refusal();
     };
     CHECK(refusal([](foreign& t) { t.managed.version.major = 2; }) == sf::errc::out_of_range);
-    CHECK(refusal([](foreign& t) { t.managed.dl_tensor.device.device_type = 2; }) == sf::errc::not_resident);
-    CHECK(refusal([](foreign& t) { t.managed.dl_tensor.dtype = {5, 128, 1}; }) == sf::errc::unknown_dtype);
-    CHECK(refusal([](foreign& t) { t.managed.dl_tensor.dtype = {2, 32, 4}; }) == sf::errc::unknown_dtype);
+    CHECK(refusal([](foreign& t) { t.managed.dl_tensor.device.device_type = 2; }) ==
+          sf::errc::not_resident);
+    CHECK(refusal([](foreign& t) { t.managed.dl_tensor.dtype = {5, 128, 1}; }) ==
+          sf::errc::unknown_dtype);
+    CHECK(refusal([](foreign& t) { t.managed.dl_tensor.dtype = {2, 32, 4}; }) ==
+          sf::errc::unknown_dtype);
     CHECK(refusal([](foreign& t) { t.managed.dl_tensor.ndim = -1; }) == sf::errc::out_of_range);
-    CHECK(refusal([](foreign& t) { t.managed.dl_tensor.shape = nullptr; }) == sf::errc::not_resident);
+    CHECK(refusal([](foreign& t) { t.managed.dl_tensor.shape = nullptr; }) ==
+          sf::errc::not_resident);
     CHECK(refusal([](foreign& t) { t.shape[1] = -3; }) == sf::errc::out_of_range);
-    CHECK(refusal([](foreign& t) { t.managed.dl_tensor.data = nullptr; }) == sf::errc::not_resident);
-    CHECK(refusal([](foreign& t) { std::swap(t.strides[0], t.strides[1]); }) == sf::errc::not_resident);
+    CHECK(refusal([](foreign& t) { t.managed.dl_tensor.data = nullptr; }) ==
+          sf::errc::not_resident);
+    CHECK(refusal([](foreign& t) { std::swap(t.strides[0], t.strides[1]); }) ==
+          sf::errc::not_resident);
     CHECK(refusal([](foreign& t) { t.strides[1] = 0; }) == sf::errc::not_resident);
     CHECK(refusal([](foreign& t) { t.strides[0] = 4; }) == sf::errc::not_resident);
-    CHECK(refusal([](foreign& t) { t.shape[0] = t.shape[1] = INT64_MAX; }) == sf::errc::size_overflow);
-    CHECK(refusal([](foreign& t) { t.managed.dl_tensor.byte_offset = ~std::uint64_t{0}; }) == sf::errc::size_overflow);
+    CHECK(refusal([](foreign& t) { t.shape[0] = t.shape[1] = INT64_MAX; }) ==
+          sf::errc::size_overflow);
+    CHECK(refusal([](foreign& t) { t.managed.dl_tensor.byte_offset = ~std::uint64_t{0}; }) ==
+          sf::errc::size_overflow);
     CHECK(refusal([](foreign& t) {
-              t.managed.dl_tensor.byte_offset =
-                  UINTPTR_MAX - reinterpret_cast<std::uintptr_t>(t.data) - 3;  // it begins within memory
+              t.managed.dl_tensor.byte_offset = UINTPTR_MAX -
+                                                reinterpret_cast<std::uintptr_t>(t.data) -
+                                                3;  // it begins within memory
           }) == sf::errc::size_overflow);
     CHECK(refusal([](foreign& t) {
               t.managed.dl_tensor.dtype = {17, 4, 1};
@@ -421,8 +468,9 @@ TEST_CASE("dlpack: what cannot be borrowed is refused" * doctest::skip(is_big_en
           }) == sf::errc::partial_byte);
 }
 
-TEST_CASE("dlpack: frameworks' tensors are fused into a framework's tensor; into one that is read-only they are not" *
-          doctest::skip(is_big_endian)) {
+TEST_CASE(
+    "dlpack: frameworks' tensors are fused into a framework's tensor; into one that is read-only they are not" *
+    doctest::skip(is_big_endian)) {
     // Two experts, I = 2, H = 2; each matrix is a framework's.
     std::vector<std::unique_ptr<foreign>> owned;
     std::vector<sf::dlpack::borrowed_tensor> borrowed;

@@ -17,10 +17,12 @@ struct known {
 };
 
 // In the order of the reference's enum, which its writer sorts by.
-constexpr known dtypes[] = {{"BOOL", 8},    {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6},     {"U8", 8},          {"I8", 8},
-                            {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},
-                            {"U16", 16},    {"F16", 16},    {"BF16", 16},   {"I32", 32},        {"U32", 32},        {"F32", 32},
-                            {"C64", 64},    {"F64", 64},    {"I64", 64},    {"U64", 64}};
+constexpr known dtypes[] = {{"BOOL", 8},    {"F4", 4},          {"F6_E2M3", 6},     {"F6_E3M2", 6},
+                            {"U8", 8},      {"I8", 8},          {"F8_E5M2", 8},     {"F8_E4M3", 8},
+                            {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},
+                            {"U16", 16},    {"F16", 16},        {"BF16", 16},       {"I32", 32},
+                            {"U32", 32},    {"F32", 32},        {"C64", 64},        {"F64", 64},
+                            {"I64", 64},    {"U64", 64}};
 
 using extents = std::vector<std::uint64_t>;
 
@@ -40,7 +42,8 @@ TEST_CASE("dtype: there are 22, with the reference's names, order and sizes") {
 }
 
 TEST_CASE("dtype: a name is exact, and a wrong one leaves the result alone") {
-    for (const std::string_view bad : {"", "u8", "U8 ", " U8", "F8", "F8_E4M3FN", "BOOLEAN", "I4", "F128", "U"}) {
+    for (const std::string_view bad :
+         {"", "u8", "U8 ", " U8", "F8", "F8_E4M3FN", "BOOLEAN", "I4", "F128", "U"}) {
         sf::dtype type = sf::dtype::c64;
         CHECK_FALSE(sf::parse_dtype(bad, type));
         CHECK(type == sf::dtype::c64);
@@ -50,7 +53,9 @@ TEST_CASE("dtype: a name is exact, and a wrong one leaves the result alone") {
 TEST_CASE("dtype: F4, F6 and F8 are codes, and nothing else is") {
     for (std::size_t i = 0; i < sf::dtype_count; ++i) {
         const std::string_view name = dtypes[i].name;
-        const bool expected = name.substr(0, 2) == "F4" || name.substr(0, 2) == "F6" ? name != "F64" : name.substr(0, 2) == "F8";
+        const bool expected = name.substr(0, 2) == "F4" || name.substr(0, 2) == "F6"
+                                  ? name != "F64"
+                                  : name.substr(0, 2) == "F8";
         CHECK(sf::is_code(static_cast<sf::dtype>(i)) == expected);
     }
 }

@@ -1,4 +1,5 @@
-// The layouts of engines, held against nested loops that know nothing of the algebra: names, shapes and bytes.
+// The layouts of engines, held against nested loops that know nothing of the algebra: names, shapes
+// and bytes.
 #include <safefuse/models/engines.hpp>
 
 #include <array>
@@ -36,7 +37,8 @@ struct experts {
 enum part { gate, up, down };
 enum field { weight, bias, scale };
 
-/// The bits of one element, as random as its place is particular; as many of them are stored as the dtype has.
+/// The bits of one element, as random as its place is particular; as many of them are stored as the
+/// dtype has.
 u64 value(field of, part which, u64 expert, u64 row, u64 column) {
     u64 x = 0;
     for (const u64 each : {static_cast<u64>(of), static_cast<u64>(which), expert, row, column})
@@ -45,7 +47,9 @@ u64 value(field of, part which, u64 expert, u64 row, u64 column) {
 }
 
 sf::dtype type_of(const experts& x, field of) {
-    return of == scale ? sf::dtype::f32 : of == weight && x.scales ? sf::dtype::f8_e4m3 : sf::dtype::bf16;
+    return of == scale                ? sf::dtype::f32
+           : of == weight && x.scales ? sf::dtype::f8_e4m3
+                                      : sf::dtype::bf16;
 }
 
 struct stored {
@@ -56,9 +60,10 @@ struct stored {
 };
 using tensors = std::map<std::string, stored>;
 
-/// A tensor whose elements `at` gives by their indices, the last of them fastest. A vector's column is 0.
-void put(tensors& into, const std::string& name, const experts& x, field of, const std::vector<u64>& shape,
-         const std::function<u64(const std::vector<u64>&)>& at) {
+/// A tensor whose elements `at` gives by their indices, the last of them fastest. A vector's column
+/// is 0.
+void put(tensors& into, const std::string& name, const experts& x, field of,
+         const std::vector<u64>& shape, const std::function<u64(const std::vector<u64>&)>& at) {
     const sf::dtype type = type_of(x, of);
     stored made{type, shape, {}};
     u64 count = 1;
@@ -68,7 +73,8 @@ void put(tensors& into, const std::string& name, const experts& x, field of, con
         u64 rest = i;
         for (std::size_t a = shape.size(); a-- > 0; rest /= shape[a]) index[a] = rest % shape[a];
         const u64 element = at(index);
-        for (u64 b = 0; b < sf::bits(type) / 8; ++b) made.bytes.push_back(static_cast<std::byte>(element >> (8 * b)));
+        for (u64 b = 0; b < sf::bits(type) / 8; ++b)
+            made.bytes.push_back(static_cast<std::byte>(element >> (8 * b)));
     }
     into[name] = std::move(made);
 }
@@ -79,7 +85,8 @@ struct extents {
 };
 extents extents_of(const experts& x, field of, part which) {
     const auto blocks = [&](u64 n) { return of == scale ? (n + 127) / 128 : n; };
-    const u64 rows = blocks(which == down ? x.hidden : x.inner), columns = blocks(which == down ? x.inner : x.hidden);
+    const u64 rows = blocks(which == down ? x.hidden : x.inner),
+              columns = blocks(which == down ? x.inner : x.hidden);
     return {rows, of == bias ? 0 : columns};
 }
 
@@ -89,7 +96,9 @@ std::vector<u64> shape_of(std::vector<u64> first, extents each) {
     if (each.columns != 0) first.push_back(each.columns);
     return first;
 }
-u64 column_of(const std::vector<u64>& index, std::size_t axis) { return axis < index.size() ? index[axis] : 0; }
+u64 column_of(const std::vector<u64>& index, std::size_t axis) {
+    return axis < index.size() ? index[axis] : 0;
+}
 
 std::vector<field> fields_of(const experts& x) {
     std::vector<field> found{weight};
@@ -98,7 +107,8 @@ std::vector<field> fields_of(const experts& x) {
     return found;
 }
 
-// ---------------------------------------------------------------------------------------------------------------- sources
+// ----------------------------------------------------------------------------------------------------------------
+// sources
 
 tensors per_expert(const experts& x, const std::array<std::string, 3>& names) {
     constexpr std::string_view suffixes[] = {".weight", ".bias", ".weight_scale_inv"};
@@ -111,10 +121,13 @@ tensors per_expert(const experts& x, const std::array<std::string, 3>& names) {
                     [&](const auto& i) { return value(of, which, e, i[0], column_of(i, 1)); });
     return out;
 }
-tensors per_expert(const experts& x) { return per_expert(x, {"gate_proj", "up_proj", "down_proj"}); }
+tensors per_expert(const experts& x) {
+    return per_expert(x, {"gate_proj", "up_proj", "down_proj"});
+}
 tensors per_expert_w123(const experts& x) { return per_expert(x, {"w1", "w3", "w2"}); }
 
-/// Two parts of I rows one behind the other for each expert, and down, under the names of the two tensors by field.
+/// Two parts of I rows one behind the other for each expert, and down, under the names of the two
+/// tensors by field.
 tensors halves(const experts& x, part first, part second, const std::array<std::string, 3>& fused,
                const std::array<std::string, 3>& of_down) {
     tensors out;
@@ -136,7 +149,8 @@ tensors gate_up_fused(const experts& x) {
                   {"down_proj", "down_proj_bias", "down_proj_scale_inv"});
 }
 
-// ---------------------------------------------------------------------------------------------------------------- targets
+// ----------------------------------------------------------------------------------------------------------------
+// targets
 
 tensors vllm(const experts& x) {
     return halves(x, gate, up, {"w13_weight", "w13_bias", "w13_weight_scale_inv"},
@@ -153,12 +167,17 @@ tensors stacks(const experts& x, const std::array<std::string, 3>& names) {
     tensors out;
     for (const field of : fields_of(x))
         for (const part which : {gate, up, down})
-            put(out, names[which] + std::string{suffixes[of]}, x, of, shape_of({x.count}, extents_of(x, of, which)),
+            put(out, names[which] + std::string{suffixes[of]}, x, of,
+                shape_of({x.count}, extents_of(x, of, which)),
                 [&](const auto& i) { return value(of, which, i[0], i[1], column_of(i, 2)); });
     return out;
 }
-tensors mlx(const experts& x) { return stacks(x, {"switch_mlp.gate_proj", "switch_mlp.up_proj", "switch_mlp.down_proj"}); }
-tensors gguf(const experts& x) { return stacks(x, {"ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"}); }
+tensors mlx(const experts& x) {
+    return stacks(x, {"switch_mlp.gate_proj", "switch_mlp.up_proj", "switch_mlp.down_proj"});
+}
+tensors gguf(const experts& x) {
+    return stacks(x, {"ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"});
+}
 
 tensors onnxruntime_genai(const experts& x) {
     tensors out = stacks(x, {"gate", "up", "down_proj"});
@@ -168,16 +187,19 @@ tensors onnxruntime_genai(const experts& x) {
         out.erase("up" + suffix);
         extents each = extents_of(x, of, gate);
         each.rows *= 2;
-        put(out, "gate_up_proj" + suffix, x, of, shape_of({x.count}, each),
-            [&](const auto& i) { return value(of, i[1] % 2 == 0 ? gate : up, i[0], i[1] / 2, column_of(i, 2)); });
+        put(out, "gate_up_proj" + suffix, x, of, shape_of({x.count}, each), [&](const auto& i) {
+            return value(of, i[1] % 2 == 0 ? gate : up, i[0], i[1] / 2, column_of(i, 2));
+        });
     }
     return out;
 }
 
-tensors cutedsl(const experts& x) {  // rows 0 .. 63 are up's first 64, rows 64 .. 127 gate's first 64, and so on
+tensors cutedsl(const experts& x) {  // rows 0 .. 63 are up's first 64, rows 64 .. 127 gate's first
+                                     // 64, and so on
     tensors out;
-    put(out, "w3_w1_weight", x, weight, {x.count, 2 * x.inner, x.hidden},
-        [](const auto& i) { return value(weight, i[1] % 128 < 64 ? up : gate, i[0], i[1] / 128 * 64 + i[1] % 64, i[2]); });
+    put(out, "w3_w1_weight", x, weight, {x.count, 2 * x.inner, x.hidden}, [](const auto& i) {
+        return value(weight, i[1] % 128 < 64 ? up : gate, i[0], i[1] / 128 * 64 + i[1] % 64, i[2]);
+    });
     put(out, "w2_weight", x, weight, {x.count, x.hidden, x.inner},
         [](const auto& i) { return value(weight, down, i[0], i[1], i[2]); });
     return out;
@@ -186,7 +208,8 @@ tensors cutedsl(const experts& x) {  // rows 0 .. 63 are up's first 64, rows 64 
 tensors automodel(const experts& x) {
     tensors out;
     put(out, "gate_and_up_projs", x, weight, {x.count, x.hidden, 2 * x.inner}, [&](const auto& i) {
-        return i[2] < x.inner ? value(weight, gate, i[0], i[2], i[1]) : value(weight, up, i[0], i[2] - x.inner, i[1]);
+        return i[2] < x.inner ? value(weight, gate, i[0], i[2], i[1])
+                              : value(weight, up, i[0], i[2] - x.inner, i[1]);
     });
     put(out, "down_projs", x, weight, {x.count, x.inner, x.hidden},
         [](const auto& i) { return value(weight, down, i[0], i[2], i[1]); });
@@ -196,17 +219,22 @@ tensors automodel(const experts& x) {
 tensors megablocks(const experts& x) {
     tensors out;
     const std::vector<u64> shape{x.count * x.inner, x.hidden};
-    put(out, "w1", x, weight, shape, [&](const auto& i) { return value(weight, gate, i[0] / x.inner, i[0] % x.inner, i[1]); });
-    put(out, "v1", x, weight, shape, [&](const auto& i) { return value(weight, up, i[0] / x.inner, i[0] % x.inner, i[1]); });
-    put(out, "w2", x, weight, shape, [&](const auto& i) { return value(weight, down, i[0] / x.inner, i[1], i[0] % x.inner); });
+    put(out, "w1", x, weight, shape,
+        [&](const auto& i) { return value(weight, gate, i[0] / x.inner, i[0] % x.inner, i[1]); });
+    put(out, "v1", x, weight, shape,
+        [&](const auto& i) { return value(weight, up, i[0] / x.inner, i[0] % x.inner, i[1]); });
+    put(out, "w2", x, weight, shape,
+        [&](const auto& i) { return value(weight, down, i[0] / x.inner, i[1], i[0] % x.inner); });
     return out;
 }
 
-// ------------------------------------------------------------------------------------------------------------------- checks
+// -------------------------------------------------------------------------------------------------------------------
+// checks
 
 packed_set set_of(const tensors& from, const std::string& scope) {
     packed_set out;
-    for (const auto& [name, each] : from) out.add(scope + "." + name, each.type, each.shape, each.bytes);
+    for (const auto& [name, each] : from)
+        out.add(scope + "." + name, each.type, each.shape, each.bytes);
     return out;
 }
 
@@ -240,7 +268,8 @@ void check_same(const tensors& made, const tensors& expected) {
 template <class From, class To>
 void check_becomes(const tensors& from, const tensors& expected) {
     const packed_set set = set_of(from, "model.layers.3.mlp.experts");
-    const auto plan = sf::plan<From, To>(set, "model.layers.3.mlp.experts", {.destination_scope = "elsewhere"});
+    const auto plan =
+        sf::plan<From, To>(set, "model.layers.3.mlp.experts", {.destination_scope = "elsewhere"});
     INFO(std::string{plan ? std::string_view{} : plan.error().message().view()});
     REQUIRE(plan);
     check_same(run(*plan, "elsewhere"), expected);
@@ -276,20 +305,23 @@ void check_refused(const tensors& from, sf::errc why) {
 
 }  // namespace
 
-TEST_CASE("engines: vllm has w13_weight, gate's rows first, and w2_weight; biases and block scales likewise") {
+TEST_CASE(
+    "engines: vllm has w13_weight, gate's rows first, and w2_weight; biases and block scales likewise") {
     for (const experts& x : shapes) check_target<sf::engines::vllm>(vllm, x);
     for (const experts& x : with_bias) check_target<sf::engines::vllm>(vllm, x);
     for (const experts& x : with_scales) check_target<sf::engines::vllm>(vllm, x);
 }
 
-TEST_CASE("engines: tensorrt_llm has w3_w1_weight, up's rows first, and w2_weight; biases and block scales likewise") {
+TEST_CASE(
+    "engines: tensorrt_llm has w3_w1_weight, up's rows first, and w2_weight; biases and block scales likewise") {
     for (const experts& x : shapes) check_target<sf::engines::tensorrt_llm>(tensorrt_llm, x);
     for (const experts& x : with_bias) check_target<sf::engines::tensorrt_llm>(tensorrt_llm, x);
     for (const experts& x : with_scales) check_target<sf::engines::tensorrt_llm>(tensorrt_llm, x);
 }
 
 TEST_CASE("engines: cutedsl has 64 rows of up and 64 of gate in turn") {
-    for (const experts& x : {experts{1, 64, 1}, experts{3, 128, 3}, experts{2, 192, 192}, experts{2, 64, 128}})
+    for (const experts& x :
+         {experts{1, 64, 1}, experts{3, 128, 3}, experts{2, 192, 192}, experts{2, 64, 128}})
         check_target<sf::engines::cutedsl>(cutedsl, x);
 }
 
@@ -297,9 +329,12 @@ TEST_CASE("engines: cutedsl refuses an I that is not a multiple of 64") {
     for (const u64 inner : {1u, 32u, 63u, 65u, 96u}) {
         const experts x{2, inner, 4};
         CAPTURE(inner);
-        check_refused<sf::layouts::per_expert, sf::engines::cutedsl>(per_expert(x), sf::errc::unnested_groups);
-        check_refused<sf::layouts::per_expert_w123, sf::engines::cutedsl>(per_expert_w123(x), sf::errc::unnested_groups);
-        check_refused<sf::layouts::gate_up_fused, sf::engines::cutedsl>(gate_up_fused(x), sf::errc::unnested_groups);
+        check_refused<sf::layouts::per_expert, sf::engines::cutedsl>(per_expert(x),
+                                                                     sf::errc::unnested_groups);
+        check_refused<sf::layouts::per_expert_w123, sf::engines::cutedsl>(
+            per_expert_w123(x), sf::errc::unnested_groups);
+        check_refused<sf::layouts::gate_up_fused, sf::engines::cutedsl>(gate_up_fused(x),
+                                                                        sf::errc::unnested_groups);
     }
 }
 
@@ -314,22 +349,27 @@ TEST_CASE("engines: gguf has a stack of each matrix, ffn_gate_exps and so on") {
 }
 
 TEST_CASE("engines: onnxruntime_genai has rows of gate and up in turn") {
-    for (const experts& x : shapes) check_target<sf::engines::onnxruntime_genai>(onnxruntime_genai, x);
-    for (const experts& x : with_bias) check_target<sf::engines::onnxruntime_genai>(onnxruntime_genai, x);
+    for (const experts& x : shapes)
+        check_target<sf::engines::onnxruntime_genai>(onnxruntime_genai, x);
+    for (const experts& x : with_bias)
+        check_target<sf::engines::onnxruntime_genai>(onnxruntime_genai, x);
 }
 
 TEST_CASE("engines: automodel has both transposed, gate's columns first") {
     for (const experts& x : shapes) check_target<sf::engines::automodel>(automodel, x);
 }
 
-TEST_CASE("engines: megablocks has [E * I, H] three times, down transposed; shapes do not tell the way back") {
+TEST_CASE(
+    "engines: megablocks has [E * I, H] three times, down transposed; shapes do not tell the way back") {
     for (const experts& x : shapes) {
         check_target<sf::engines::megablocks>(megablocks, x, false);
-        check_refused<sf::engines::megablocks, sf::layouts::per_expert>(megablocks(x), sf::errc::shape_mismatch);
+        check_refused<sf::engines::megablocks, sf::layouts::per_expert>(megablocks(x),
+                                                                        sf::errc::shape_mismatch);
     }
 }
 
-TEST_CASE("engines: megablocks comes back when the number of experts is known, and only with the right one") {
+TEST_CASE(
+    "engines: megablocks comes back when the number of experts is known, and only with the right one") {
     for (const experts& x : shapes) {
         const packed_set set = set_of(megablocks(x), "moe");
         const sf::known_extent right[] = {{"E", x.count}}, wrong[] = {{"E", x.count * x.inner + 1}};
@@ -338,7 +378,8 @@ TEST_CASE("engines: megablocks comes back when the number of experts is known, a
         INFO(std::string{plan ? std::string_view{} : plan.error().message().view()});
         REQUIRE(plan);
         check_same(run(*plan, "elsewhere"), per_expert(x));
-        const auto refused = sf::plan<sf::engines::megablocks, sf::layouts::per_expert>(set, "moe", {.known_extents = wrong});
+        const auto refused = sf::plan<sf::engines::megablocks, sf::layouts::per_expert>(
+            set, "moe", {.known_extents = wrong});
         REQUIRE_FALSE(refused);
         CHECK(refused.error().code == sf::errc::shape_mismatch);
     }
@@ -350,28 +391,31 @@ TEST_CASE("engines: each is found by its name, and a plan by names is the plan b
     for (const sf::engine_entry& each : sf::shipped_engines::all) {
         INFO(std::string{each.name});
         REQUIRE(sf::find_engine(each.name) == &each);
-        const auto plan =
-            sf::plan(set, "moe", sf::layouts::per_expert::description, *each.layout, {.destination_scope = "elsewhere"});
+        const auto plan = sf::plan(set, "moe", sf::layouts::per_expert::description, *each.layout,
+                                   {.destination_scope = "elsewhere"});
         REQUIRE(plan);
         CHECK(plan->size_bytes() == x.count * 3 * x.inner * x.hidden * 2);
     }
     CHECK(sf::find_engine("") == nullptr);
-    const auto by_type =
-        sf::plan<sf::layouts::per_expert, sf::engines::tensorrt_llm>(set, "moe", {.destination_scope = "elsewhere"});
-    const auto by_name = sf::plan(set, "moe", sf::layouts::per_expert::description, *sf::find_engine("tensorrt_llm")->layout,
-                                  {.destination_scope = "elsewhere"});
+    const auto by_type = sf::plan<sf::layouts::per_expert, sf::engines::tensorrt_llm>(
+        set, "moe", {.destination_scope = "elsewhere"});
+    const auto by_name =
+        sf::plan(set, "moe", sf::layouts::per_expert::description,
+                 *sf::find_engine("tensorrt_llm")->layout, {.destination_scope = "elsewhere"});
     REQUIRE(by_type);
     REQUIRE(by_name);
     check_same(run(*by_name, "elsewhere"), run(*by_type, "elsewhere"));
-    const auto ungated =
-        sf::plan(set, "moe", sf::layouts::per_expert_ungated::description, sf::layouts::gate_up_fused::description);
+    const auto ungated = sf::plan(set, "moe", sf::layouts::per_expert_ungated::description,
+                                  sf::layouts::gate_up_fused::description);
     REQUIRE_FALSE(ungated);
     CHECK(ungated.error().code == sf::errc::missing_key);
 }
 
-TEST_CASE("engines: a layout that leaves out a part of the source's is refused, not planned without it") {
+TEST_CASE(
+    "engines: a layout that leaves out a part of the source's is refused, not planned without it") {
     const packed_set set = set_of(per_expert({3, 64, 5}), "moe");
-    const auto dropped = sf::plan(set, "moe", sf::layouts::per_expert::description, sf::layouts::ungated_fused::description);
+    const auto dropped = sf::plan(set, "moe", sf::layouts::per_expert::description,
+                                  sf::layouts::ungated_fused::description);
     REQUIRE_FALSE(dropped);
     CHECK(dropped.error().code == sf::errc::unexpected_key);
     CHECK(dropped.error().scope == "moe");
@@ -380,19 +424,28 @@ TEST_CASE("engines: a layout that leaves out a part of the source's is refused, 
 
 TEST_CASE("engines: a field that an engine has no name for is refused, not dropped") {
     const experts biased{2, 64, 3, true}, scaled{2, 128, 128, false, true};
-    check_refused<sf::layouts::per_expert, sf::engines::cutedsl>(per_expert(biased), sf::errc::unexpected_key);
-    check_refused<sf::layouts::per_expert, sf::engines::automodel>(per_expert(biased), sf::errc::unexpected_key);
-    check_refused<sf::layouts::per_expert, sf::engines::megablocks>(per_expert(biased), sf::errc::unexpected_key);
-    check_refused<sf::layouts::per_expert, sf::engines::mlx>(per_expert(scaled), sf::errc::unexpected_key);
-    check_refused<sf::layouts::per_expert, sf::engines::gguf>(per_expert(scaled), sf::errc::unexpected_key);
-    check_refused<sf::layouts::per_expert, sf::engines::onnxruntime_genai>(per_expert(scaled), sf::errc::unexpected_key);
-    check_refused<sf::layouts::per_expert, sf::engines::cutedsl>(per_expert(scaled), sf::errc::unexpected_key);
+    check_refused<sf::layouts::per_expert, sf::engines::cutedsl>(per_expert(biased),
+                                                                 sf::errc::unexpected_key);
+    check_refused<sf::layouts::per_expert, sf::engines::automodel>(per_expert(biased),
+                                                                   sf::errc::unexpected_key);
+    check_refused<sf::layouts::per_expert, sf::engines::megablocks>(per_expert(biased),
+                                                                    sf::errc::unexpected_key);
+    check_refused<sf::layouts::per_expert, sf::engines::mlx>(per_expert(scaled),
+                                                             sf::errc::unexpected_key);
+    check_refused<sf::layouts::per_expert, sf::engines::gguf>(per_expert(scaled),
+                                                              sf::errc::unexpected_key);
+    check_refused<sf::layouts::per_expert, sf::engines::onnxruntime_genai>(
+        per_expert(scaled), sf::errc::unexpected_key);
+    check_refused<sf::layouts::per_expert, sf::engines::cutedsl>(per_expert(scaled),
+                                                                 sf::errc::unexpected_key);
 }
 
 TEST_CASE("engines: block scales are not put together where blocks straddle gate and up") {
     const experts x{2, 192, 128, false, true};
-    check_refused<sf::layouts::per_expert, sf::engines::vllm>(per_expert(x), sf::errc::splits_block);
-    check_refused<sf::layouts::per_expert, sf::engines::tensorrt_llm>(per_expert(x), sf::errc::splits_block);
+    check_refused<sf::layouts::per_expert, sf::engines::vllm>(per_expert(x),
+                                                              sf::errc::splits_block);
+    check_refused<sf::layouts::per_expert, sf::engines::tensorrt_llm>(per_expert(x),
+                                                                      sf::errc::splits_block);
 }
 
 TEST_CASE("engines: where each expects experts, by the scope that they are stored in") {
@@ -402,20 +455,24 @@ TEST_CASE("engines: where each expects experts, by the scope that they are store
     };
     CHECK(scope("vllm", "model.layers.3.mlp.experts") == "model.layers.3.mlp.experts");
     CHECK(scope("mlx", "model.layers.3.mlp.experts") == "model.layers.3.mlp");
-    CHECK(scope("mlx", "model.layers.3.block_sparse_moe.experts") == "model.layers.3.block_sparse_moe");
+    CHECK(scope("mlx", "model.layers.3.block_sparse_moe.experts") ==
+          "model.layers.3.block_sparse_moe");
     CHECK(scope("gguf", "model.language_model.layers.12.mlp.experts") == "blk.12");
     CHECK(scope("onnxruntime_genai", "model.layers.3.mlp.experts") == "model.layers.3.moe.experts");
     CHECK(scope("gguf", "experts") == "refused");
     CHECK(scope("mlx", "experts") == "refused");
 }
 
-TEST_CASE("engines: a rewrite plan for an engine is the same from what is stored and from what the model holds") {
+TEST_CASE(
+    "engines: a rewrite plan for an engine is the same from what is stored and from what the model holds") {
     const experts x{3, 64, 5};
     const sf::family_entry& family = *sf::find_family("mixtral");
     packed_set hub;
     for (const auto& [name, each] : per_expert_w123(x))
-        hub.add("model.layers.0.block_sparse_moe.experts." + name, each.type, each.shape, each.bytes);
-    hub.add("model.layers.0.block_sparse_moe.gate.weight", sf::dtype::bf16, {1}, std::vector<std::byte>(2));
+        hub.add("model.layers.0.block_sparse_moe.experts." + name, each.type, each.shape,
+                each.bytes);
+    hub.add("model.layers.0.block_sparse_moe.gate.weight", sf::dtype::bf16, {1},
+            std::vector<std::byte>(2));
     const auto fused_plan = sf::rewrite_plan::make(hub, family.fuse);
     REQUIRE(fused_plan);
     packed_set fused;
@@ -424,7 +481,8 @@ TEST_CASE("engines: a rewrite plan for an engine is the same from what is stored
     for (const sf::plan_output& output : experts_plan->outputs()) {
         std::vector<std::byte> bytes(static_cast<std::size_t>(output.size_bytes));
         REQUIRE(sf::fuse(*experts_plan, output.local_name, bytes));
-        fused.add(std::string{output.name}, output.type, {output.shape.begin(), output.shape.end()}, bytes);
+        fused.add(std::string{output.name}, output.type, {output.shape.begin(), output.shape.end()},
+                  bytes);
     }
     fused.add("model.layers.0.mlp.gate.weight", sf::dtype::bf16, {1}, std::vector<std::byte>(2));
 
@@ -441,7 +499,8 @@ TEST_CASE("engines: a rewrite plan for an engine is the same from what is stored
         REQUIRE(a);
         REQUIRE(b);
         for (const sf::plan_output& output : a->outputs()) {
-            std::vector<std::byte> from_hub(static_cast<std::size_t>(output.size_bytes)), from_fused = from_hub;
+            std::vector<std::byte> from_hub(static_cast<std::size_t>(output.size_bytes)),
+                from_fused = from_hub;
             REQUIRE(sf::fuse(*a, output.local_name, from_hub));
             REQUIRE(sf::fuse(*b, output.local_name, from_fused));
             CHECK(from_hub == from_fused);
@@ -450,17 +509,20 @@ TEST_CASE("engines: a rewrite plan for an engine is the same from what is stored
     const auto mlx = sf::rewrite_plan::make(hub, family.unfuse, *sf::find_engine("mlx"));
     std::vector<std::string> names;
     for (const sf::tensor_spec& tensor : mlx->tensors()) names.emplace_back(tensor.name);
-    CHECK(names == std::vector<std::string>{"model.layers.0.block_sparse_moe.gate.weight",
-                                            "model.layers.0.block_sparse_moe.switch_mlp.down_proj.weight",
-                                            "model.layers.0.block_sparse_moe.switch_mlp.gate_proj.weight",
-                                            "model.layers.0.block_sparse_moe.switch_mlp.up_proj.weight"});
+    CHECK(names ==
+          std::vector<std::string>{"model.layers.0.block_sparse_moe.gate.weight",
+                                   "model.layers.0.block_sparse_moe.switch_mlp.down_proj.weight",
+                                   "model.layers.0.block_sparse_moe.switch_mlp.gate_proj.weight",
+                                   "model.layers.0.block_sparse_moe.switch_mlp.up_proj.weight"});
 }
 
 TEST_CASE("engines: a family without gates is refused for an engine that has gates") {
     packed_set set;
     for (const char* name : {"0.up_proj.weight", "0.down_proj.weight"})
-        set.add("backbone.layers.0.mixer.experts." + std::string{name}, sf::dtype::bf16, {2, 2}, std::vector<std::byte>(8));
-    const auto plan = sf::rewrite_plan::make(set, sf::find_family("nemotron_h")->unfuse, *sf::find_engine("vllm"));
+        set.add("backbone.layers.0.mixer.experts." + std::string{name}, sf::dtype::bf16, {2, 2},
+                std::vector<std::byte>(8));
+    const auto plan = sf::rewrite_plan::make(set, sf::find_family("nemotron_h")->unfuse,
+                                             *sf::find_engine("vllm"));
     REQUIRE_FALSE(plan);
     CHECK(plan.error().code == sf::errc::missing_key);
 }

@@ -32,10 +32,12 @@ std::vector<support::tensor> two_layers(F&& rename) {
     for (const char* layer : {"0", "1"})
         for (const char* expert : {"0", "1"})
             for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
-                const std::string name = std::string{"model.layers."} + layer + ".mlp.experts." + expert + "." + part + ".weight";
+                const std::string name = std::string{"model.layers."} + layer + ".mlp.experts." +
+                                         expert + "." + part + ".weight";
                 const bool down = part[0] == 'd';
-                out.push_back(bf16(layer[0] == '0' ? name : rename(name),
-                                   down ? std::vector<std::uint64_t>{4, 2} : std::vector<std::uint64_t>{2, 4}));
+                out.push_back(bf16(
+                    layer[0] == '0' ? name : rename(name),
+                    down ? std::vector<std::uint64_t>{4, 2} : std::vector<std::uint64_t>{2, 4}));
             }
     return out;
 }
@@ -45,8 +47,9 @@ std::string replaced(std::string name, const std::string& from, const std::strin
     return at == std::string::npos ? name : name.replace(at, from.size(), to);
 }
 
-sf::result<sf::rewrite_plan> plan_of(const std::vector<support::tensor>& tensors, const temporary_directory& directory,
-                                     sf::checkpoint& opened, sf::plan_options options = {}) {
+sf::result<sf::rewrite_plan> plan_of(const std::vector<support::tensor>& tensors,
+                                     const temporary_directory& directory, sf::checkpoint& opened,
+                                     sf::plan_options options = {}) {
     support::write_tensor_file(directory / "model.safetensors", tensors);
     opened = std::move(sf::checkpoint::open(directory.string())).value();
     return sf::rewrite_plan::make(opened, sf::description_of<sf::families::qwen2_moe>, options);
@@ -54,7 +57,8 @@ sf::result<sf::rewrite_plan> plan_of(const std::vector<support::tensor>& tensors
 
 }  // namespace
 
-TEST_CASE("expert-like: numbered children, parameters and fields of modules that are named like experts") {
+TEST_CASE(
+    "expert-like: numbered children, parameters and fields of modules that are named like experts") {
     for (const std::string name : {
              "model.layers.0.mlp.experts.0.gate_proj.weight",
              "model.layers.0.mlp.experts.00.gate_proj.weight",
@@ -112,7 +116,8 @@ TEST_CASE("expert-like: routers, shared experts, whole networks and everything d
     }
 }
 
-TEST_CASE("expert-like: no tensor of transformers' models but experts looks so, and those are planned") {
+TEST_CASE(
+    "expert-like: no tensor of transformers' models but experts looks so, and those are planned") {
     // names.tsv: what is no expert in a tiny checkpoint of each model type
     std::ifstream in{SAFEFUSE_TEST_DATA "/transformers/names.tsv"};
     REQUIRE(in);
@@ -120,7 +125,8 @@ TEST_CASE("expert-like: no tensor of transformers' models but experts looks so, 
     for (std::string line; std::getline(in, line);) {
         const std::size_t first = line.find('\t'), second = line.find('\t', first + 1);
         REQUIRE(second != std::string::npos);
-        const std::string type = line.substr(0, first), stored = line.substr(first + 1, second - first - 1),
+        const std::string type = line.substr(0, first),
+                          stored = line.substr(first + 1, second - first - 1),
                           model = line.substr(second + 1);
         const sf::family_entry* const family = sf::find_family(type);
         REQUIRE(family != nullptr);
@@ -131,8 +137,9 @@ TEST_CASE("expert-like: no tensor of transformers' models but experts looks so, 
             // then it is another module that the family plans
             bool planned = false;
             for (std::size_t m = 0; m < family->fuse.module_count(); ++m)
-                planned = planned ||
-                          sf::detail::read_scoped(name, family->fuse.module_at(m)).verdict == sf::detail::name_verdict::tensor;
+                planned =
+                    planned || sf::detail::read_scoped(name, family->fuse.module_at(m)).verdict ==
+                                   sf::detail::name_verdict::tensor;
             CHECK(planned);
         }
     }
@@ -145,7 +152,9 @@ TEST_CASE("unknown experts: a layer whose tensors all fit nothing is refused, na
         support::write_tensor_file(directory / "model.safetensors", {});
         return std::move(sf::checkpoint::open(directory.string())).value();
     }();
-    const auto peft = [](const std::string& name) { return replaced(name, ".weight", ".base_layer.weight"); };
+    const auto peft = [](const std::string& name) {
+        return replaced(name, ".weight", ".base_layer.weight");
+    };
     const auto refused = plan_of(two_layers(peft), directory, opened);
     REQUIRE_FALSE(refused);
     CHECK(refused.error().code == sf::errc::unknown_experts);
@@ -180,11 +189,12 @@ TEST_CASE("unknown experts: forms that models keep are no problem") {
     const temporary_directory directory;
     support::write_tensor_file(directory / "model.safetensors", {});
     sf::checkpoint opened = std::move(sf::checkpoint::open(directory.string())).value();
-    const auto plan = plan_of({bf16("encoder.block.1.layer.1.mlp.experts.expert_0.wi.weight", {2, 4}),
-                               bf16("encoder.layers.3.ffn.experts.expert_11.fc2.bias", {4}),
-                               bf16("model.layers.0.self_attention.experts.input_linear.weight", {2, 4, 4}),
-                               bf16("model.layers.0.self_attention.experts.bias", {4})},
-                              directory, opened);
+    const auto plan =
+        plan_of({bf16("encoder.block.1.layer.1.mlp.experts.expert_0.wi.weight", {2, 4}),
+                 bf16("encoder.layers.3.ffn.experts.expert_11.fc2.bias", {4}),
+                 bf16("model.layers.0.self_attention.experts.input_linear.weight", {2, 4, 4}),
+                 bf16("model.layers.0.self_attention.experts.bias", {4})},
+                directory, opened);
     REQUIRE(plan);
     CHECK(plan->tensors().size() == 4);
 }
@@ -193,7 +203,8 @@ TEST_CASE("unknown experts: matrices without elements are refused by name") {
     const temporary_directory directory;
     support::write_tensor_file(directory / "model.safetensors", {});
     sf::checkpoint opened = std::move(sf::checkpoint::open(directory.string())).value();
-    for (const std::vector<std::uint64_t>& shape : {std::vector<std::uint64_t>{0}, std::vector<std::uint64_t>{0, 4}}) {
+    for (const std::vector<std::uint64_t>& shape :
+         {std::vector<std::uint64_t>{0}, std::vector<std::uint64_t>{0, 4}}) {
         auto tensors = two_layers([](const std::string& name) { return name; });
         tensors[4] = bf16(tensors[4].name, shape);
         support::write_tensor_file(directory / "model.safetensors", tensors);
@@ -209,13 +220,15 @@ TEST_CASE("unknown experts: matrices without elements are refused by name") {
     }
 }
 
-TEST_CASE("kept plans: what is fused already moves whole, with fields that could not be taken apart") {
+TEST_CASE(
+    "kept plans: what is fused already moves whole, with fields that could not be taken apart") {
     const temporary_directory directory;
-    support::write_tensor_file(directory / "model.safetensors",
-                               {{"e.mlp.experts.gate_up_proj", "F8_E4M3", {2, 4, 4}, std::string(32, 'g')},
-                                {"e.mlp.experts.gate_up_proj_weight_scale", "F32", {2, 1, 1}, std::string(8, 's')},
-                                {"e.mlp.experts.down_proj", "F8_E4M3", {2, 4, 2}, std::string(16, 'd')},
-                                {"e.mlp.experts.down_proj_weight_scale", "F32", {2, 1, 1}, std::string(8, 't')}});
+    support::write_tensor_file(
+        directory / "model.safetensors",
+        {{"e.mlp.experts.gate_up_proj", "F8_E4M3", {2, 4, 4}, std::string(32, 'g')},
+         {"e.mlp.experts.gate_up_proj_weight_scale", "F32", {2, 1, 1}, std::string(8, 's')},
+         {"e.mlp.experts.down_proj", "F8_E4M3", {2, 4, 2}, std::string(16, 'd')},
+         {"e.mlp.experts.down_proj_weight_scale", "F32", {2, 1, 1}, std::string(8, 't')}});
     const auto opened = sf::checkpoint::open(directory.string());
     const auto plan = sf::plan<sf::families::qwen2_moe>(*opened, "e.mlp.experts");
     REQUIRE(plan);
@@ -226,7 +239,8 @@ TEST_CASE("kept plans: what is fused already moves whole, with fields that could
     CHECK(plan->output("gate_up_proj_weight_scale")->size_bytes == 8);
     CHECK(plan->blocks().size() == 4);
     // the way back would have to take the scale apart
-    CHECK_FALSE(sf::plan<sf::families::qwen2_moe>(*opened, "e.mlp.experts", sf::direction::inverse));
+    CHECK_FALSE(
+        sf::plan<sf::families::qwen2_moe>(*opened, "e.mlp.experts", sf::direction::inverse));
     // and so would a slice
     CHECK_FALSE(sf::plan<sf::families::qwen2_moe>(*opened, "e.mlp.experts", {.end_expert = 1}));
 }
@@ -234,7 +248,8 @@ TEST_CASE("kept plans: what is fused already moves whole, with fields that could
 TEST_CASE("kept plans: values that are numbers must still have the shapes of the form") {
     const temporary_directory directory;
     support::write_tensor_file(directory / "model.safetensors",
-                               {bf16("e.mlp.experts.gate_up_proj", {2, 4, 4}), bf16("e.mlp.experts.down_proj", {2, 5, 2})});
+                               {bf16("e.mlp.experts.gate_up_proj", {2, 4, 4}),
+                                bf16("e.mlp.experts.down_proj", {2, 5, 2})});
     const auto opened = sf::checkpoint::open(directory.string());
     const auto plan = sf::plan<sf::families::qwen2_moe>(*opened, "e.mlp.experts");
     REQUIRE_FALSE(plan);

@@ -48,8 +48,12 @@ void* __real_realloc(void* block, std::size_t size);
 void* __real_mmap(void* at, std::size_t size, int protection, int flags, int file, off_t offset);
 
 void* __wrap_malloc(std::size_t size) { return fails() ? nullptr : __real_malloc(size); }
-void* __wrap_calloc(std::size_t count, std::size_t size) { return fails() ? nullptr : __real_calloc(count, size); }
-void* __wrap_realloc(void* block, std::size_t size) { return fails() ? nullptr : __real_realloc(block, size); }
+void* __wrap_calloc(std::size_t count, std::size_t size) {
+    return fails() ? nullptr : __real_calloc(count, size);
+}
+void* __wrap_realloc(void* block, std::size_t size) {
+    return fails() ? nullptr : __real_realloc(block, size);
+}
 void* __wrap_mmap(void* at, std::size_t size, int protection, int flags, int file, off_t offset) {
     return fails() ? MAP_FAILED : __real_mmap(at, size, protection, flags, file, offset);
 }

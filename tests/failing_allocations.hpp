@@ -1,6 +1,7 @@
-// Makes one allocation of the library fail, or all from one on, so that a test can go through them one by one. The linker
-// sends what our object files call to tests/failing_allocations.cpp (--wrap), so it works under the sanitizers too; the
-// standard library's own allocations, and so the test's containers, never fail.
+// Makes one allocation of the library fail, or all from one on, so that a test can go through them
+// one by one. The linker sends what our object files call to tests/failing_allocations.cpp
+// (--wrap), so it works under the sanitizers too; the standard library's own allocations, and so
+// the test's containers, never fail.
 #ifndef SAFEFUSE_TESTS_FAILING_ALLOCATIONS_HPP
 #define SAFEFUSE_TESTS_FAILING_ALLOCATIONS_HPP
 
@@ -8,8 +9,8 @@
 
 namespace support {
 
-/// While it lives, malloc, calloc, realloc, operator new(std::nothrow) and mmap of all threads are counted from 1 on, and
-/// allocation `number` fails. One at a time.
+/// While it lives, malloc, calloc, realloc, operator new(std::nothrow) and mmap of all threads are
+/// counted from 1 on, and allocation `number` fails. One at a time.
 class failing_allocation {
 public:
     enum class then { only_this, all_that_follow };

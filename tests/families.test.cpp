@@ -1,6 +1,7 @@
-// Laws that every shipped family obeys, for every kind of module that it declares: fusing writes each byte of its outputs once and
-// leaves none unwritten, and unfusing gives back every tensor under its name, byte for byte. What the bytes must be is told by
-// layout.test.cpp (a slow reference) and by transformers (interop/families.py).
+// Laws that every shipped family obeys, for every kind of module that it declares: fusing writes
+// each byte of its outputs once and leaves none unwritten, and unfusing gives back every tensor
+// under its name, byte for byte. What the bytes must be is told by layout.test.cpp (a slow
+// reference) and by transformers (interop/families.py).
 #include <safefuse/detect/detect.hpp>
 
 #include <cstddef>
@@ -31,9 +32,11 @@ struct sizes {
     u64 experts, inner, hidden;
 };
 // H = I, H = 2I, I = 1, E = 1 among them
-constexpr sizes shapes[] = {{1, 1, 1}, {1, 3, 4}, {2, 4, 4}, {3, 3, 6}, {2, 1, 5}, {11, 2, 6}, {4, 8, 2}};
+constexpr sizes shapes[] = {{1, 1, 1}, {1, 3, 4},  {2, 4, 4}, {3, 3, 6},
+                            {2, 1, 5}, {11, 2, 6}, {4, 8, 2}};
 
-/// Extents for all dims of a layout: the experts' first, I and H, and for others a number of their own.
+/// Extents for all dims of a layout: the experts' first, I and H, and for others a number of their
+/// own.
 sf::layout_args extents_of(const sf::layout_description& layout, const sizes& x) {
     sf::layout_args out;
     const auto set = [&](std::string_view name, u64 value) {
@@ -46,11 +49,15 @@ sf::layout_args extents_of(const sf::layout_description& layout, const sizes& x)
         const sf::mapping placed = tensor.place({});
         for (std::size_t p = 0; p < placed.part_count; ++p) {
             const sf::part_mapping& part = placed.parts[p];
-            // groups that share their numbers are of equal size, the first one larger by one at most
+            // groups that share their numbers are of equal size, the first one larger by one at
+            // most
             if (!part.experts.empty()) set(part.experts, x.experts);
             for (std::size_t a = 0; a < part.part_axes; ++a) {
                 const std::string_view name = part.extents[a];
-                set(name, name == "I" ? x.inner : name == "H" ? x.hidden : name == "ONE" ? 1 : 2 + static_cast<u64>(name[0]) % 5);
+                set(name, name == "I"     ? x.inner
+                          : name == "H"   ? x.hidden
+                          : name == "ONE" ? 1
+                                          : 2 + static_cast<u64>(name[0]) % 5);
             }
         }
     }
@@ -58,8 +65,8 @@ sf::layout_args extents_of(const sf::layout_description& layout, const sizes& x)
 }
 
 /// All tensors of a module in one of its layouts, weights only, full of random bytes.
-tensors make_module(packed_set& set, const sf::layout_description& layout, const std::string& scope, const sizes& x,
-                    sf::dtype type, std::mt19937_64& random) {
+tensors make_module(packed_set& set, const sf::layout_description& layout, const std::string& scope,
+                    const sizes& x, sf::dtype type, std::mt19937_64& random) {
     sf::layout_args extents = extents_of(layout, x);
     tensors made;
     const sf::field_suffix* value = nullptr;
@@ -105,22 +112,26 @@ tensors run(const sf::copy_plan& plan, packed_set& into) {
                 u64 rest = i, at = block.destination_offset;
                 for (std::uint32_t l = block.loop_count; l-- > 0; rest /= block.loops[l].extent)
                     at += rest % block.loops[l].extent * block.loops[l].destination_stride;
-                for (u64 b = 0; b < block.run_bytes; ++b) ++written.at(static_cast<std::size_t>(at + b));
+                for (u64 b = 0; b < block.run_bytes; ++b)
+                    ++written.at(static_cast<std::size_t>(at + b));
             }
         }
         CHECK(std::set<unsigned>(written.begin(), written.end()) ==
               (written.empty() ? std::set<unsigned>{} : std::set<unsigned>{1}));
         std::vector<std::byte> bytes(static_cast<std::size_t>(output.size_bytes));
         REQUIRE(sf::fuse(plan, output.local_name, bytes));
-        into.add(std::string{output.name}, output.type, {output.shape.begin(), output.shape.end()}, bytes);
+        into.add(std::string{output.name}, output.type, {output.shape.begin(), output.shape.end()},
+                 bytes);
         made[std::string{output.name}] = std::move(bytes);
     }
     return made;
 }
 
 /// There and back for one module of a family.
-void check_module(const sf::family_entry& family, std::uint32_t m, const sizes& x, sf::dtype type, std::mt19937_64& random) {
-    const sf::module_description there = family.fuse.module_at(m), back = family.unfuse.module_at(m);
+void check_module(const sf::family_entry& family, std::uint32_t m, const sizes& x, sf::dtype type,
+                  std::mt19937_64& random) {
+    const sf::module_description there = family.fuse.module_at(m),
+                                 back = family.unfuse.module_at(m);
     CAPTURE(std::string{family.fuse.name});
     CAPTURE(m);
     CAPTURE(x.experts);
@@ -130,9 +141,11 @@ void check_module(const sf::family_entry& family, std::uint32_t m, const sizes& 
     const std::string scope = "model.layers.3." + laws::with_numbers(there.from_path);
     const tensors original = make_module(stored, *there.from, scope, x, type, random);
     const sf::layout_args extents = extents_of(*there.from, x);
-    std::vector<sf::known_extent> known;  // shapes do not tell the experts of DBRX, nor the heads of other modules
+    std::vector<sf::known_extent>
+        known;  // shapes do not tell the experts of DBRX, nor the heads of other modules
     for (std::size_t s = 0; s < extents.dim_count; ++s)
-        if (extents.names[s] == "E" || m > 0) known.push_back({extents.names[s], extents.values[s]});
+        if (extents.names[s] == "E" || m > 0)
+            known.push_back({extents.names[s], extents.values[s]});
     const sf::plan_options options{.known_extents = {known.data(), known.size()}};
 
     const auto plan = sf::plan(stored, scope, *there.from, *there.to, options);
@@ -147,7 +160,8 @@ void check_module(const sf::family_entry& family, std::uint32_t m, const sizes& 
 
 }  // namespace
 
-TEST_CASE("families: every module of every family is written whole, no byte twice, and comes back under its names") {
+TEST_CASE(
+    "families: every module of every family is written whole, no byte twice, and comes back under its names") {
     std::mt19937_64 random{4};
     std::size_t modules = 0;
     for (const sf::family_entry& family : sf::shipped_families::all)

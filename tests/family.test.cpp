@@ -39,8 +39,8 @@ void check(const std::vector<pair>& names) {
 
 template <class... Family>
 struct family_types {};
-using all_families =
-    family_types<qwen2_moe, ernie4_5_moe, exaone_moe, hy_v3, jamba, lfm2_moe, mixtral, phimoe, nemotron_h, granitemoe>;
+using all_families = family_types<qwen2_moe, ernie4_5_moe, exaone_moe, hy_v3, jamba, lfm2_moe,
+                                  mixtral, phimoe, nemotron_h, granitemoe>;
 
 template <class... Family, class F>
 void for_each(family_types<Family...>, F&& f) {
@@ -50,11 +50,12 @@ void for_each(family_types<Family...>, F&& f) {
 }  // namespace
 
 TEST_CASE("family: names of the checkpoint become the model's, and back") {
-    check<qwen2_moe>(
-        {{"model.layers.0.mlp.gate.weight", "model.layers.0.mlp.gate.weight"}, {"lm_head.weight", "lm_head.weight"}});
+    check<qwen2_moe>({{"model.layers.0.mlp.gate.weight", "model.layers.0.mlp.gate.weight"},
+                      {"lm_head.weight", "lm_head.weight"}});
     check<mixtral>({
         {"model.layers.0.block_sparse_moe.gate.weight", "model.layers.0.mlp.gate.weight"},
-        {"model.layers.0.block_sparse_moe.e_score_correction_bias", "model.layers.0.mlp.e_score_correction_bias"},
+        {"model.layers.0.block_sparse_moe.e_score_correction_bias",
+         "model.layers.0.mlp.e_score_correction_bias"},
         {"model.layers.0.self_attn.q_proj.weight", "model.layers.0.self_attn.q_proj.weight"},
         {"model.norm.weight", "model.norm.weight"},
     });
@@ -63,51 +64,59 @@ TEST_CASE("family: names of the checkpoint become the model's, and back") {
         {"model.layers.1.self_attn.o_proj.bias", "model.layers.1.self_attn.o_proj.bias"},
     });
     check<granitemoe>({
-        {"model.layers.0.block_sparse_moe.router.layer.weight", "model.layers.0.block_sparse_moe.router.weight"},
+        {"model.layers.0.block_sparse_moe.router.layer.weight",
+         "model.layers.0.block_sparse_moe.router.weight"},
         {"model.embed_tokens.weight", "model.embed_tokens.weight"},
     });
     check<nemotron_h>({
         {"backbone.embeddings.weight", "model.embeddings.weight"},
-        {"backbone.layers.1.mixer.gate.e_score_correction_bias", "model.layers.1.mixer.gate.e_score_correction_bias"},
+        {"backbone.layers.1.mixer.gate.e_score_correction_bias",
+         "model.layers.1.mixer.gate.e_score_correction_bias"},
         {"backbone.norm_f.weight", "model.norm_f.weight"},
         {"lm_head.weight", "lm_head.weight"},
     });
     check<hy_v3>({
         {"model.layers.1.mlp.router.gate.weight", "model.layers.1.mlp.gate.weight"},
         {"model.layers.1.mlp.expert_bias", "model.layers.1.mlp.e_score_correction_bias"},
-        {"model.layers.1.mlp.shared_mlp.up_proj.weight", "model.layers.1.mlp.shared_experts.up_proj.weight"},
+        {"model.layers.1.mlp.shared_mlp.up_proj.weight",
+         "model.layers.1.mlp.shared_experts.up_proj.weight"},
         {"model.layers.0.mlp.gate_proj.weight", "model.layers.0.mlp.gate_proj.weight"},
     });
     check<ernie4_5_moe>({
-        {"model.layers.1.mlp.moe_statics.e_score_correction_bias", "model.layers.1.mlp.gate.moe_statics.e_score_correction_bias"},
+        {"model.layers.1.mlp.moe_statics.e_score_correction_bias",
+         "model.layers.1.mlp.gate.moe_statics.e_score_correction_bias"},
         {"model.layers.1.mlp.gate.weight", "model.layers.1.mlp.gate.weight"},
     });
-    check<exaone_moe>({{"model.layers.1.mlp.e_score_correction_bias", "model.layers.1.mlp.gate.e_score_correction_bias"}});
-    check<jamba>({{"model.layers.1.feed_forward.router.weight", "model.layers.1.feed_forward.router.weight"},
-                  {"model.final_layernorm.weight", "model.final_layernorm.weight"}});
+    check<exaone_moe>({{"model.layers.1.mlp.e_score_correction_bias",
+                        "model.layers.1.mlp.gate.e_score_correction_bias"}});
+    check<jamba>(
+        {{"model.layers.1.feed_forward.router.weight", "model.layers.1.feed_forward.router.weight"},
+         {"model.final_layernorm.weight", "model.final_layernorm.weight"}});
 }
 
 TEST_CASE("family: descriptions and their inverses mirror each other") {
-    for_each(all_families{}, [](const sf::family_description& there, const sf::family_description& back) {
-        INFO(std::string{there.name});
-        CHECK_FALSE(there.name.empty());
-        CHECK(there.name == back.name);
-        CHECK(there.from == back.to);
-        CHECK(there.to == back.from);
-        CHECK(there.from_module == back.to_module);
-        CHECK(there.to_module == back.from_module);
-        CHECK_FALSE(there.model_types.empty());
-    });
+    for_each(all_families{},
+             [](const sf::family_description& there, const sf::family_description& back) {
+                 INFO(std::string{there.name});
+                 CHECK_FALSE(there.name.empty());
+                 CHECK(there.name == back.name);
+                 CHECK(there.from == back.to);
+                 CHECK(there.to == back.from);
+                 CHECK(there.from_module == back.to_module);
+                 CHECK(there.to_module == back.from_module);
+                 CHECK_FALSE(there.model_types.empty());
+             });
 }
 
 TEST_CASE("family: a model type belongs to one family") {
     std::set<std::string> seen;
-    for_each(all_families{}, [&](const sf::family_description& each, const sf::family_description&) {
-        for (const std::string_view type : each.model_types) {
-            INFO(std::string{type});
-            CHECK(seen.insert(std::string{type}).second);
-        }
-    });
+    for_each(all_families{},
+             [&](const sf::family_description& each, const sf::family_description&) {
+                 for (const std::string_view type : each.model_types) {
+                     INFO(std::string{type});
+                     CHECK(seen.insert(std::string{type}).second);
+                 }
+             });
     CHECK(seen.size() >= 30);
 }
 
@@ -142,8 +151,10 @@ TEST_CASE("family: scopes get the model's prefix and path, and their own again")
         const std::string stored = prefix + with_number(std::string{each.fuse.from_module});
         const auto model = sf::detail::destination_scope(each.fuse, each.fuse.module_at(0), stored);
         REQUIRE(model);
-        CHECK(model->view() == new_name(each.fuse, prefix) + with_number(std::string{each.fuse.to_module}));
-        const auto again = sf::detail::destination_scope(each.unfuse, each.unfuse.module_at(0), *model);
+        CHECK(model->view() ==
+              new_name(each.fuse, prefix) + with_number(std::string{each.fuse.to_module}));
+        const auto again =
+            sf::detail::destination_scope(each.unfuse, each.unfuse.module_at(0), *model);
         REQUIRE(again);
         CHECK(again->view() == stored);
     }

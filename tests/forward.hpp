@@ -1,4 +1,5 @@
-// A header of somebody's that passes the library's objects on: it knows their names and nothing else of them.
+// A header of somebody's that passes the library's objects on: it knows their names and nothing
+// else of them.
 #ifndef SAFEFUSE_TESTS_FORWARD_HPP
 #define SAFEFUSE_TESTS_FORWARD_HPP
 
@@ -6,8 +7,10 @@
 
 namespace forward {
 
-bool has_experts(const safefuse::checkpoint& checkpoint, safefuse::result<safefuse::copy_plan>& plan);
-safefuse::result<safefuse::tensor_view> first_of(const safefuse::tensor_file& file, safefuse::errc otherwise);
+bool has_experts(const safefuse::checkpoint& checkpoint,
+                 safefuse::result<safefuse::copy_plan>& plan);
+safefuse::result<safefuse::tensor_view> first_of(const safefuse::tensor_file& file,
+                                                 safefuse::errc otherwise);
 
 }  // namespace forward
 

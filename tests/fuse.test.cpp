@@ -46,7 +46,9 @@ template <>
 struct safefuse::tensor_traits<backwards_tensor> {
     static std::span<std::byte> bytes(backwards_tensor& t) { return t.storage; }
     static dtype type(const backwards_tensor&) { return dtype::bf16; }
-    static std::vector<u64> shape(const backwards_tensor& t) { return {t.extents.rbegin(), t.extents.rend()}; }
+    static std::vector<u64> shape(const backwards_tensor& t) {
+        return {t.extents.rbegin(), t.extents.rend()};
+    }
 };
 
 namespace {
@@ -83,12 +85,14 @@ TEST_CASE("fuse: tensors in memory fuse without a file") {
         for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
             names.push_back("moe." + std::to_string(e) + "." + part + ".weight");
             std::vector<std::uint16_t> made;
-            for (std::uint16_t i = 0; i < 6; ++i) made.push_back(static_cast<std::uint16_t>(names.size() * 100 + i));
+            for (std::uint16_t i = 0; i < 6; ++i)
+                made.push_back(static_cast<std::uint16_t>(names.size() * 100 + i));
             values.push_back(made);
         }
     std::vector<sf::named_tensor> tensors;
     for (std::size_t i = 0; i < names.size(); ++i) {
-        auto view = sf::tensor_view::of(sf::dtype::bf16, i % 3 == 2 ? sf::shape_view{tall} : sf::shape_view{wide},
+        auto view = sf::tensor_view::of(sf::dtype::bf16,
+                                        i % 3 == 2 ? sf::shape_view{tall} : sf::shape_view{wide},
                                         std::as_bytes(std::span{values[i]}));
         REQUIRE(view);
         tensors.push_back({names[i], *view});
@@ -108,9 +112,15 @@ TEST_CASE("fuse: tensors in memory fuse without a file") {
 
 TEST_CASE("fuse: a source that is not in memory gives the same bytes, and each is read once") {
     const laws::experts shapes[] = {
-        {.end_expert = 3, .i_end = 64, .h = 5, .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}},
-        {.end_expert = 2, .i_end = 128, .h = 96},                            // runs of 24 KiB
-        {.end_expert = 2, .i_end = 128, .h = 3000, .type = sf::dtype::f32},  // longer than the buffer
+        {.end_expert = 3,
+         .i_end = 64,
+         .h = 5,
+         .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}},
+        {.end_expert = 2, .i_end = 128, .h = 96},  // runs of 24 KiB
+        {.end_expert = 2,
+         .i_end = 128,
+         .h = 3000,
+         .type = sf::dtype::f32},  // longer than the buffer
         {.end_expert = 12, .i_end = 64, .h = 7, .type = sf::dtype::f8_e4m3},
     };
     for (const laws::experts& x : shapes)
@@ -121,7 +131,8 @@ TEST_CASE("fuse: a source that is not in memory gives the same bytes, and each i
             packed_set set = laws::make_set(from, x, "moe");
             set.resident = false;
             for (const laws::kind to : laws::all_kinds) {
-                if (x.h == 3000 && to != laws::kind::gate_up && to != laws::kind::transposed && to != laws::kind::rows_64)
+                if (x.h == 3000 && to != laws::kind::gate_up && to != laws::kind::transposed &&
+                    to != laws::kind::rows_64)
                     continue;
                 INFO(laws::spelled(from), " to ", laws::spelled(to), " H ", x.h);
                 auto plan = laws::plan_kinds(set, "moe", from, to, {.allow_missing_scales = true});
@@ -130,12 +141,14 @@ TEST_CASE("fuse: a source that is not in memory gives the same bytes, and each i
                 set.read_calls = set.read_bytes = 0;
                 std::vector<std::vector<std::byte>> outputs;
                 for (const auto& each : plan->outputs())
-                    outputs.emplace_back(static_cast<std::size_t>(each.size_bytes), std::byte{0xEE});
+                    outputs.emplace_back(static_cast<std::size_t>(each.size_bytes),
+                                         std::byte{0xEE});
                 std::vector<std::span<std::byte>> buffers{outputs.begin(), outputs.end()};
                 REQUIRE(sf::fuse(*plan, buffers));
                 for (std::size_t i = 0; i < outputs.size(); ++i)
                     CHECK(outputs[i] == expected(x, to, plan->outputs()[i].local_name));
-                const auto [least, most] = std::minmax_element(set.times_read[0].begin(), set.times_read[0].end());
+                const auto [least, most] =
+                    std::minmax_element(set.times_read[0].begin(), set.times_read[0].end());
                 CHECK(*least == 1);
                 CHECK(*most == 1);
                 CHECK(set.read_bytes == plan->size_bytes());
@@ -143,21 +156,28 @@ TEST_CASE("fuse: a source that is not in memory gives the same bytes, and each i
         }
 }
 
-TEST_CASE("fuse: short runs that begin before others in the source are not read together with them") {
+TEST_CASE(
+    "fuse: short runs that begin before others in the source are not read together with them") {
     // of a plan that was divided, when what stood between the two is left out
     packed_set set;
     set.add("moe.all", sf::dtype::u8, {3000});
     set.resident = false;
-    const sf::copy_block late{.source_offset = 900, .run_bytes = 10, .loop_count = 1, .loops = {{5, 20, 10}}};
-    const sf::copy_block early{
-        .source_offset = 60, .destination_offset = 50, .run_bytes = 10, .loop_count = 1, .loops = {{50, 20, 10}}};
+    const sf::copy_block late{
+        .source_offset = 900, .run_bytes = 10, .loop_count = 1, .loops = {{5, 20, 10}}};
+    const sf::copy_block early{.source_offset = 60,
+                               .destination_offset = 50,
+                               .run_bytes = 10,
+                               .loop_count = 1,
+                               .loops = {{50, 20, 10}}};
     const sf::copy_block blocks[] = {late, early};
     std::vector<std::byte> out(550, std::byte{0xEE}), wanted(550);
     for (const sf::copy_block& each : blocks)
         for (u64 i = 0; i < each.size_bytes(); ++i)
-            wanted[each.destination_offset + i] = set.held_bytes(0)[each.source_offset + i / 10 * 20 + i % 10];
+            wanted[each.destination_offset + i] =
+                set.held_bytes(0)[each.source_offset + i / 10 * 20 + i % 10];
     sf::vector<std::byte> buffer;
-    REQUIRE(sf::detail::run_blocks(sf::tensor_set_ref{set}, blocks, buffer, {0, out.data()}, false));
+    REQUIRE(
+        sf::detail::run_blocks(sf::tensor_set_ref{set}, blocks, buffer, {0, out.data()}, false));
     CHECK(out == wanted);
 }
 
@@ -172,12 +192,16 @@ TEST_CASE("fuse: a slice of a source that is not in memory gives the same bytes"
             kept.first_expert = 1;
             kept.end_expert = 3;
             kept.i_first = 64;
-            auto plan =
-                laws::plan_kinds(set, "moe", from, to,
-                                 {.first_expert = 1, .end_expert = 3, .sliced_extent = "I", .slice_first = 64, .slice_end = 128});
+            auto plan = laws::plan_kinds(set, "moe", from, to,
+                                         {.first_expert = 1,
+                                          .end_expert = 3,
+                                          .sliced_extent = "I",
+                                          .slice_first = 64,
+                                          .slice_end = 128});
             REQUIRE(plan);
             set.read_bytes = 0;
-            for (const auto& each : plan->outputs()) CHECK(fused(*plan, each.local_name) == expected(kept, to, each.local_name));
+            for (const auto& each : plan->outputs())
+                CHECK(fused(*plan, each.local_name) == expected(kept, to, each.local_name));
             // expert ranges and halves of I cost at most the tensors of the experts that are kept
             if (from == laws::kind::per_expert) CHECK(set.read_bytes <= 2u * 3 * 128 * 24 * 2);
         }
@@ -187,24 +211,27 @@ TEST_CASE("fuse: a slice of a source that is not in memory gives the same bytes"
 TEST_CASE(
     "fuse: of a source that is not in memory, long gaps are not read, short ones are read along, and nothing is read twice") {
     // bytes that the plan's copies take, by source byte; counted by hand
-    const auto needed_bytes = [](const sf::copy_plan& plan, std::size_t size, const std::vector<bool>& wanted) {
+    const auto needed_bytes = [](const sf::copy_plan& plan, std::size_t size,
+                                 const std::vector<bool>& wanted) {
         std::vector<bool> needed(size);
         for (const sf::copy_block& block : plan.blocks()) {
             if (!wanted[block.output]) continue;
             std::vector<u64> step(block.loop_count);
             for (bool more = true; more;) {
                 u64 from = block.source_offset;
-                for (std::uint32_t l = 0; l < block.loop_count; ++l) from += step[l] * block.loops[l].source_stride;
+                for (std::uint32_t l = 0; l < block.loop_count; ++l)
+                    from += step[l] * block.loops[l].source_stride;
                 for (u64 b = 0; b < block.run_bytes; ++b) needed[from + b] = true;
                 more = false;
-                for (std::uint32_t l = block.loop_count; l-- > 0 && !more; step[l] = more ? step[l] : 0)
+                for (std::uint32_t l = block.loop_count; l-- > 0 && !more;
+                     step[l] = more ? step[l] : 0)
                     more = ++step[l] < block.loops[l].extent;
             }
         }
         return needed;
     };
-    const auto check_reads = [&](const sf::copy_plan& plan, const packed_set& set, const std::vector<bool>& wanted,
-                                 bool one_by_one) {
+    const auto check_reads = [&](const sf::copy_plan& plan, const packed_set& set,
+                                 const std::vector<bool>& wanted, bool one_by_one) {
         const auto& times = set.times_read[0];
         const std::vector<bool> needed = needed_bytes(plan, times.size(), wanted);
         bool once = true, all = true, small_gaps = true, any = false;
@@ -212,7 +239,9 @@ TEST_CASE(
             std::size_t end = i;
             bool read = false;
             for (; end < times.size() && !needed[end]; ++end) read = read || times[end] != 0;
-            small_gaps = small_gaps && (!read || (any && end - i < sf::detail::read_gap_bytes && end < times.size()));
+            small_gaps =
+                small_gaps &&
+                (!read || (any && end - i < sf::detail::read_gap_bytes && end < times.size()));
             for (i = end; i < times.size() && needed[i]; ++i) {
                 all = all && times[i] >= 1;
                 any = true;
@@ -231,29 +260,39 @@ TEST_CASE(
     const one_case cases[] = {
         {64, 32, 64, 64, sf::dtype::bf16},  // short rows
         {5000, 100, 150, 5, sf::dtype::u8},
-        {600000, 100, 599900, 1, sf::dtype::u8},                               // longer than half a buffer
-        {gap / 2 + 4000, 0, 4000, 3, sf::dtype::bf16},                         // just apart
-        {gap / 2 + 4000, 0, 4001, 3, sf::dtype::bf16},                         // just not apart
+        {600000, 100, 599900, 1, sf::dtype::u8},        // longer than half a buffer
+        {gap / 2 + 4000, 0, 4000, 3, sf::dtype::bf16},  // just apart
+        {gap / 2 + 4000, 0, 4001, 3, sf::dtype::bf16},  // just not apart
         {gap / 2 + 4000, gap / 2 + 3999, gap / 2 + 4000, 3, sf::dtype::bf16},  // single elements
-        {2 * gap, gap / 2, gap / 2 + 20000, 2, sf::dtype::u8},                 // runs that need no buffer
+        {2 * gap, gap / 2, gap / 2 + 20000, 2, sf::dtype::u8},  // runs that need no buffer
     };
     for (const one_case& each : cases) {
         const bool is_long = each.i > 5000;
-        const laws::experts x{.end_expert = is_long ? u64{1} : u64{2}, .i_end = each.i, .h = each.h, .type = each.type};
+        const laws::experts x{.end_expert = is_long ? u64{1} : u64{2},
+                              .i_end = each.i,
+                              .h = each.h,
+                              .type = each.type};
         for (const laws::kind from : laws::all_kinds) {
-            if (!laws::cannot_store(from, x).empty() || (is_long && from != laws::kind::per_expert &&
-                                                         from != laws::kind::transposed && from != laws::kind::columns_in_turn))
+            if (!laws::cannot_store(from, x).empty() ||
+                (is_long && from != laws::kind::per_expert && from != laws::kind::transposed &&
+                 from != laws::kind::columns_in_turn))
                 continue;
             packed_set set = laws::make_set(from, x, "moe");
             for (const laws::kind to : laws::all_kinds) {
-                if (is_long && to != laws::kind::gate_up && to != laws::kind::transposed && to != laws::kind::stacks) continue;
-                INFO(laws::spelled(from), " to ", laws::spelled(to), " I ", each.i, ": ", each.first, " - ", each.end);
-                auto plan = laws::plan_kinds(
-                    set, "moe", from, to,
-                    {.sliced_extent = "I", .slice_first = each.first, .slice_end = each.end, .allow_missing_scales = true});
+                if (is_long && to != laws::kind::gate_up && to != laws::kind::transposed &&
+                    to != laws::kind::stacks)
+                    continue;
+                INFO(laws::spelled(from), " to ", laws::spelled(to), " I ", each.i, ": ",
+                     each.first, " - ", each.end);
+                auto plan = laws::plan_kinds(set, "moe", from, to,
+                                             {.sliced_extent = "I",
+                                              .slice_first = each.first,
+                                              .slice_end = each.end,
+                                              .allow_missing_scales = true});
                 if (!plan) continue;
                 std::vector<std::vector<std::byte>> outputs, pieces;
-                for (const auto& output : plan->outputs()) outputs.emplace_back(static_cast<std::size_t>(output.size_bytes));
+                for (const auto& output : plan->outputs())
+                    outputs.emplace_back(static_cast<std::size_t>(output.size_bytes));
                 pieces = outputs;
                 std::vector<std::span<std::byte>> buffers{outputs.begin(), outputs.end()};
                 set.resident = true;
@@ -262,7 +301,8 @@ TEST_CASE(
                 set.resident = false;
                 const auto forget = [&] {
                     for (auto& source : set.times_read) std::fill(source.begin(), source.end(), 0u);
-                    for (auto& output : outputs) std::fill(output.begin(), output.end(), std::byte{0xEE});
+                    for (auto& output : outputs)
+                        std::fill(output.begin(), output.end(), std::byte{0xEE});
                 };
                 forget();
                 REQUIRE(sf::fuse(*plan, buffers));
@@ -278,7 +318,8 @@ TEST_CASE(
                 forget();
                 REQUIRE(sf::fuse_range(*plan, 0, 0, pieces[0]));
                 CHECK(pieces[0] == right[0]);
-                check_reads(*plan, set, wanted, true);  // parts of one output that lie among one another are gathered one by one
+                check_reads(*plan, set, wanted, true);  // parts of one output that lie among one
+                                                        // another are gathered one by one
             }
         }
     }
@@ -302,8 +343,8 @@ TEST_CASE("fuse: buffers of another size or number are refused and nothing is wr
     const packed_set set = laws::make_set(laws::kind::per_expert, x, "moe");
     auto plan = laws::plan_kinds(set, "moe", laws::kind::per_expert, laws::kind::gate_up, {});
     REQUIRE(plan);
-    std::vector<std::byte> right(2 * 8 * 3 * 2, std::byte{1}), wrong(2 * 8 * 3 * 2 + 1, std::byte{1}),
-        down(2 * 3 * 4 * 2, std::byte{1});
+    std::vector<std::byte> right(2 * 8 * 3 * 2, std::byte{1}),
+        wrong(2 * 8 * 3 * 2 + 1, std::byte{1}), down(2 * 3 * 4 * 2, std::byte{1});
     auto refused = sf::fuse(*plan, "gate_up_proj", wrong);
     REQUIRE_FALSE(refused);
     CHECK(refused.error().code == errc::wrong_buffer_size);
@@ -326,12 +367,15 @@ TEST_CASE("fuse: buffers of another size or number are refused and nothing is wr
     refused = sf::fuse(*plan, second_wrong);
     REQUIRE_FALSE(refused);
     CHECK(refused.error().tensor == "moe.down_proj");
-    CHECK(std::count(right.begin(), right.end(), std::byte{1}) == static_cast<std::ptrdiff_t>(right.size()));
-    CHECK(std::count(wrong.begin(), wrong.end(), std::byte{1}) == static_cast<std::ptrdiff_t>(wrong.size()));
+    CHECK(std::count(right.begin(), right.end(), std::byte{1}) ==
+          static_cast<std::ptrdiff_t>(right.size()));
+    CHECK(std::count(wrong.begin(), wrong.end(), std::byte{1}) ==
+          static_cast<std::ptrdiff_t>(wrong.size()));
     const std::span<std::byte> only_down[] = {std::span{right}.first(0), down};
     REQUIRE(sf::fuse(*plan, only_down));
     CHECK(down == expected(x, laws::kind::gate_up, "down_proj"));
-    CHECK(std::count(right.begin(), right.end(), std::byte{1}) == static_cast<std::ptrdiff_t>(right.size()));
+    CHECK(std::count(right.begin(), right.end(), std::byte{1}) ==
+          static_cast<std::ptrdiff_t>(right.size()));
 }
 
 TEST_CASE("fuse: into a framework's own tensor, whose dtype and shape must be the output's") {
@@ -351,7 +395,8 @@ TEST_CASE("fuse: into a framework's own tensor, whose dtype and shape must be th
     REQUIRE_FALSE(done);
     CHECK(done.error().code == errc::dtype_mismatch);
     untouched.element = sf::dtype::bf16;
-    for (const std::vector<u64>& shape : {std::vector<u64>{2, 3, 8}, {8, 2, 3}, {48}, {2, 8, 3, 1}, {}}) {
+    for (const std::vector<u64>& shape :
+         {std::vector<u64>{2, 3, 8}, {8, 2, 3}, {48}, {2, 8, 3, 1}, {}}) {
         untouched.extents = shape;
         done = sf::fuse(*plan, "gate_up_proj", untouched);
         REQUIRE_FALSE(done);
@@ -377,7 +422,8 @@ TEST_CASE("fuse: a framework's own tensors are a source, too") {
     for (std::size_t i = 0; i < set.size(); ++i) {
         const auto spec = set.spec(i);
         const auto bytes = set.bytes_of(spec.name);
-        mine.push_back({{bytes.begin(), bytes.end()}, spec.type, {spec.shape.begin(), spec.shape.end()}});
+        mine.push_back(
+            {{bytes.begin(), bytes.end()}, spec.type, {spec.shape.begin(), spec.shape.end()}});
         auto view = sf::view_of(mine.back(), mine.back().extents);
         REQUIRE(view);
         list.push_back({spec.name, *view});
@@ -417,7 +463,8 @@ TEST_CASE("view: an output that lies in one piece is not copied") {
         REQUIRE(plan);
         auto view = sf::view(*plan, "2.up_proj.weight");
         REQUIRE(view);
-        CHECK(view->bytes().data() == set.bytes_of("moe.gate_up_proj").data() + (2 * 8 + 4) * 3 * 2);
+        CHECK(view->bytes().data() ==
+              set.bytes_of("moe.gate_up_proj").data() + (2 * 8 + 4) * 3 * 2);
         CHECK(std::vector<std::byte>(view->bytes().begin(), view->bytes().end()) ==
               expected(x, laws::kind::per_expert, "2.up_proj.weight"));
     }
@@ -459,8 +506,11 @@ TEST_CASE("view: an output that lies in one piece is not copied") {
 }
 
 TEST_CASE("gather: every window of an output is that window of the whole") {
-    const laws::experts x{
-        .end_expert = 3, .i_end = 4, .h = 3, .type = sf::dtype::u8, .fields = {laws::field::weight, laws::field::scalar}};
+    const laws::experts x{.end_expert = 3,
+                          .i_end = 4,
+                          .h = 3,
+                          .type = sf::dtype::u8,
+                          .fields = {laws::field::weight, laws::field::scalar}};
     for (const laws::kind from : laws::all_kinds) {
         if (!laws::cannot_store(from, x).empty()) continue;
         packed_set set = laws::make_set(from, x, "moe");
@@ -471,14 +521,17 @@ TEST_CASE("gather: every window of an output is that window of the whole") {
             REQUIRE(plan);
             for (const bool resident : {true, false}) {
                 set.resident = resident;
-                for (std::size_t i = 0; i < plan->outputs().size(); i += to == laws::kind::per_expert ? 4 : 1) {
+                for (std::size_t i = 0; i < plan->outputs().size();
+                     i += to == laws::kind::per_expert ? 4 : 1) {
                     const auto whole = expected(x, to, plan->outputs()[i].local_name);
                     bool equal = true;
                     for (std::size_t begin = 0; begin <= whole.size(); ++begin)
-                        for (std::size_t end = begin; end <= whole.size(); end += 1 + (end - begin) / 5) {
+                        for (std::size_t end = begin; end <= whole.size();
+                             end += 1 + (end - begin) / 5) {
                             std::vector<std::byte> out(end - begin, std::byte{0xEE});
                             equal = equal && sf::fuse_range(*plan, i, begin, out) &&
-                                    std::equal(out.begin(), out.end(), whole.begin() + static_cast<std::ptrdiff_t>(begin));
+                                    std::equal(out.begin(), out.end(),
+                                               whole.begin() + static_cast<std::ptrdiff_t>(begin));
                         }
                     CHECK(equal);
                 }
@@ -490,7 +543,8 @@ TEST_CASE("gather: every window of an output is that window of the whole") {
 TEST_CASE("gather: random windows of larger outputs") {
     const laws::experts x{.end_expert = 5, .i_end = 128, .h = 9};
     std::mt19937 random{20};
-    for (const laws::kind from : {laws::kind::per_expert, laws::kind::columns_in_turn, laws::kind::rows_64})
+    for (const laws::kind from :
+         {laws::kind::per_expert, laws::kind::columns_in_turn, laws::kind::rows_64})
         for (const laws::kind to : laws::all_kinds) {
             const packed_set set = laws::make_set(from, x, "moe");
             auto plan = laws::plan_kinds(set, "moe", from, to, {});
@@ -498,11 +552,13 @@ TEST_CASE("gather: random windows of larger outputs") {
             const auto whole = expected(x, to, plan->outputs()[0].local_name);
             bool equal = true;
             for (int turn = 0; turn < 50; ++turn) {
-                std::size_t begin = random() % (whole.size() + 1), end = random() % (whole.size() + 1);
+                std::size_t begin = random() % (whole.size() + 1),
+                            end = random() % (whole.size() + 1);
                 if (begin > end) std::swap(begin, end);
                 std::vector<std::byte> out(end - begin);
                 equal = equal && sf::fuse_range(*plan, 0, begin, out) &&
-                        std::equal(out.begin(), out.end(), whole.begin() + static_cast<std::ptrdiff_t>(begin));
+                        std::equal(out.begin(), out.end(),
+                                   whole.begin() + static_cast<std::ptrdiff_t>(begin));
             }
             CHECK(equal);
         }
@@ -536,11 +592,14 @@ TEST_CASE("ordered_block: windows of either side, one after the other, visit eac
             auto plan = laws::plan_kinds(set, "moe", from, to, {});
             REQUIRE(plan);
             for (const sf::copy_block& block : plan->blocks())
-                for (const auto side : {sf::detail::block_side::source, sf::detail::block_side::destination})
+                for (const auto side :
+                     {sf::detail::block_side::source, sf::detail::block_side::destination})
                     for (const u64 step : {u64{1}, u64{3}, u64{7}, u64{64}, u64{100000}}) {
                         const bool by_source = side == sf::detail::block_side::source;
-                        const u64 first = by_source ? block.source_offset : block.destination_offset;
-                        const u64 extent = by_source ? block.source_extent_bytes() : block.destination_extent_bytes();
+                        const u64 first =
+                            by_source ? block.source_offset : block.destination_offset;
+                        const u64 extent = by_source ? block.source_extent_bytes()
+                                                     : block.destination_extent_bytes();
                         const sf::detail::ordered_block ordered{block, side};
                         std::map<u64, u64> to_from;
                         bool inside = true, once = true, rising = true;
@@ -548,13 +607,18 @@ TEST_CASE("ordered_block: windows of either side, one after the other, visit eac
                         for (u64 begin = first; begin < first + extent; begin += step) {
                             const sf::detail::byte_window window{begin, begin + step};
                             auto done = ordered.for_each_run(
-                                window, [&](u64 source, u64 destination, u64 size) noexcept -> sf::result<void> {
+                                window,
+                                [&](u64 source, u64 destination,
+                                    u64 size) noexcept -> sf::result<void> {
                                     const u64 here = by_source ? source : destination;
-                                    inside = inside && here >= window.begin && here + size <= window.end;
+                                    inside =
+                                        inside && here >= window.begin && here + size <= window.end;
                                     rising = rising && here >= behind;
                                     behind = here + size;
                                     for (u64 b = 0; b < size; ++b)
-                                        once = to_from.emplace(destination + b, source + b).second && once;
+                                        once =
+                                            to_from.emplace(destination + b, source + b).second &&
+                                            once;
                                     return {};
                                 });
                             REQUIRE(done);
@@ -596,26 +660,31 @@ struct broken_set {
     sf::tensor_location place(std::size_t i) const noexcept { return whole.place(i); }
     std::string_view source_name(std::uint32_t) const noexcept { return "short.safetensors"; }
     std::span<const std::byte> source_bytes(std::uint32_t source) const noexcept {
-        return resident ? whole.held_bytes(source).first(static_cast<std::size_t>(held)) : std::span<const std::byte>{};
+        return resident ? whole.held_bytes(source).first(static_cast<std::size_t>(held))
+                        : std::span<const std::byte>{};
     }
     sf::result<void> read(std::uint32_t, u64 offset, std::span<std::byte>) const noexcept {
-        return sf::failure{.code = errc::io_error, .file = "short.safetensors", .offset = offset, .os_error = 5};
+        return sf::failure{
+            .code = errc::io_error, .file = "short.safetensors", .offset = offset, .os_error = 5};
     }
 };
 
 }  // namespace
 
-TEST_CASE("fuse: a source that is shorter than its tensors, or cannot be read, is a failure and no crash") {
+TEST_CASE(
+    "fuse: a source that is shorter than its tensors, or cannot be read, is a failure and no crash") {
     const laws::experts x{.end_expert = 2, .i_end = 4, .h = 3};
     for (const laws::kind from : {laws::kind::per_expert, laws::kind::columns_in_turn}) {
         const packed_set set = laws::make_set(from, x, "moe");
-        for (const laws::kind to : {laws::kind::gate_up, laws::kind::transposed, laws::kind::rows_1}) {
+        for (const laws::kind to :
+             {laws::kind::gate_up, laws::kind::transposed, laws::kind::rows_1}) {
             for (u64 held = 1; held < set.held_bytes(0).size(); held += 5) {
                 const broken_set broken{set, true, held};
                 auto members = sf::detail::tensors_under(broken, "moe");
                 REQUIRE(members);
                 auto plan =
-                    sf::detail::plan_members(broken, members->view(), "moe", laws::description(from), laws::description(to), {});
+                    sf::detail::plan_members(broken, members->view(), "moe",
+                                             laws::description(from), laws::description(to), {});
                 REQUIRE(plan);
                 bool refused = false;
                 for (const auto& each : plan->outputs()) {
@@ -625,7 +694,8 @@ TEST_CASE("fuse: a source that is shorter than its tensors, or cannot be read, i
                     refused = true;
                     CHECK(done.error().code == errc::read_past_end);
                     CHECK(done.error().file == "short.safetensors");
-                    auto piece = sf::fuse_range(*plan, static_cast<std::size_t>(&each - plan->outputs().data()), 0, out);
+                    auto piece = sf::fuse_range(
+                        *plan, static_cast<std::size_t>(&each - plan->outputs().data()), 0, out);
                     CHECK_FALSE(piece);
                 }
                 CHECK(refused);
@@ -634,7 +704,8 @@ TEST_CASE("fuse: a source that is shorter than its tensors, or cannot be read, i
             auto members = sf::detail::tensors_under(unreadable, "moe");
             REQUIRE(members);
             auto plan =
-                sf::detail::plan_members(unreadable, members->view(), "moe", laws::description(from), laws::description(to), {});
+                sf::detail::plan_members(unreadable, members->view(), "moe",
+                                         laws::description(from), laws::description(to), {});
             REQUIRE(plan);
             std::vector<std::byte> out(static_cast<std::size_t>(plan->outputs()[0].size_bytes));
             auto done = sf::fuse(*plan, plan->outputs()[0].local_name, out);
@@ -646,19 +717,25 @@ TEST_CASE("fuse: a source that is shorter than its tensors, or cannot be read, i
     }
 }
 
-TEST_CASE("copy_loops: a transpose of whole and partial tiles moves every element, whatever its size") {
+TEST_CASE(
+    "copy_loops: a transpose of whole and partial tiles moves every element, whatever its size") {
     for (const u64 element : {1u, 2u, 4u, 8u})
         for (const u64 rows : {1u, 31u, 32u, 64u, 65u, 200u})
             for (const u64 columns : {1u, 7u, 8u, 64u, 100u, 129u}) {
                 CAPTURE(element);
                 CAPTURE(rows);
                 CAPTURE(columns);
-                std::vector<std::byte> from(rows * columns * element), to(from.size()), expected(from.size());
-                for (std::size_t i = 0; i < from.size(); ++i) from[i] = static_cast<std::byte>(i * 131 + i / 251);
+                std::vector<std::byte> from(rows * columns * element), to(from.size()),
+                    expected(from.size());
+                for (std::size_t i = 0; i < from.size(); ++i)
+                    from[i] = static_cast<std::byte>(i * 131 + i / 251);
                 for (u64 r = 0; r < rows; ++r)
                     for (u64 c = 0; c < columns; ++c)
-                        std::copy_n(from.begin() + static_cast<std::ptrdiff_t>((r * columns + c) * element), element,
-                                    expected.begin() + static_cast<std::ptrdiff_t>((c * rows + r) * element));
+                        std::copy_n(
+                            from.begin() + static_cast<std::ptrdiff_t>((r * columns + c) * element),
+                            element,
+                            expected.begin() +
+                                static_cast<std::ptrdiff_t>((c * rows + r) * element));
                 sf::copy_block block{.run_bytes = element, .loop_count = 2};
                 block.loops[0] = {columns, element, rows * element};
                 block.loops[1] = {rows, columns * element, element};

@@ -40,27 +40,33 @@ struct held_tensor {
 };
 using tensors = std::map<std::string, held_tensor>;
 
-sf::layout_args in_numbers(const sf::layout_description& layout, const extents& values, const sf::field_form& form) {
+sf::layout_args in_numbers(const sf::layout_description& layout, const extents& values,
+                           const sf::field_form& form) {
     sf::layout_args out;
     for (const sf::tensor_description& tensor : layout.tensors) {
         const sf::mapping placed = tensor.place(out);
         for (std::size_t p = 0; p < placed.part_count; ++p) {
-            if (!placed.parts[p].experts.empty()) static_cast<void>(out.dim(placed.parts[p].experts));
-            for (std::size_t a = 0; a < placed.parts[p].part_axes; ++a) static_cast<void>(out.dim(placed.parts[p].extents[a]));
+            if (!placed.parts[p].experts.empty())
+                static_cast<void>(out.dim(placed.parts[p].experts));
+            for (std::size_t a = 0; a < placed.parts[p].part_axes; ++a)
+                static_cast<void>(out.dim(placed.parts[p].extents[a]));
         }
     }
-    for (std::size_t s = 0; s < out.dim_count; ++s) out.values[s] = values.contains(out.names[s]) ? values.at(out.names[s]) : 0;
+    for (std::size_t s = 0; s < out.dim_count; ++s)
+        out.values[s] = values.contains(out.names[s]) ? values.at(out.names[s]) : 0;
     out.field = &form;
     return out;
 }
 
-/// The weights, and biases where the layout names them, of a module as its layout says, with bytes that depend on the names.
-void add_module(packed_set& set, const sf::layout_description& layout, const std::string& scope, const extents& values,
-                bool with_bias) {
+/// The weights, and biases where the layout names them, of a module as its layout says, with bytes
+/// that depend on the names.
+void add_module(packed_set& set, const sf::layout_description& layout, const std::string& scope,
+                const extents& values, bool with_bias) {
     for (const sf::field_suffix& field : layout.fields) {
         if (field.field->name != "weight" && !(with_bias && field.field->name == "bias")) continue;
         for (const sf::tensor_description& tensor : layout.tensors) {
-            const sf::mapping placed = tensor.place(in_numbers(layout, values, field.field->forms[0]));
+            const sf::mapping placed =
+                tensor.place(in_numbers(layout, values, field.field->forms[0]));
             REQUIRE(placed.error == sf::mapping_error::none);
             std::vector<u64> shape;
             for (std::size_t a = 0; a < placed.axis_count; ++a)
@@ -89,7 +95,8 @@ tensors made_by(const sf::copy_plan& plan, packed_set& set) {
     for (const bool resident : {false, true}) {
         set.resident = resident;
         std::vector<bytes> outputs;
-        for (const sf::plan_output& each : plan.outputs()) outputs.emplace_back(static_cast<std::size_t>(each.size_bytes));
+        for (const sf::plan_output& each : plan.outputs())
+            outputs.emplace_back(static_cast<std::size_t>(each.size_bytes));
         std::vector<std::span<std::byte>> buffers{outputs.begin(), outputs.end()};
         REQUIRE(sf::fuse(plan, buffers));
         REQUIRE(outputs == ran.outputs);
@@ -103,7 +110,8 @@ tensors made_by(const sf::copy_plan& plan, packed_set& set) {
     }
     for (std::size_t i = 0; i < plan.outputs().size(); ++i) {
         const sf::plan_output& each = plan.outputs()[i];
-        CHECK(out.emplace(std::string{each.local_name}, held_tensor{{each.shape.begin(), each.shape.end()}, ran.outputs[i]})
+        CHECK(out.emplace(std::string{each.local_name},
+                          held_tensor{{each.shape.begin(), each.shape.end()}, ran.outputs[i]})
                   .second);
     }
     return out;
@@ -111,7 +119,8 @@ tensors made_by(const sf::copy_plan& plan, packed_set& set) {
 
 packed_set set_of(const tensors& all, const std::string& scope) {
     packed_set set;
-    for (const auto& [name, each] : all) set.add(scope + "." + name, dtype::bf16, each.shape, each.held);
+    for (const auto& [name, each] : all)
+        set.add(scope + "." + name, dtype::bf16, each.shape, each.held);
     return set;
 }
 tensors under(const packed_set& set, const std::string& scope) {
@@ -120,8 +129,8 @@ tensors under(const packed_set& set, const std::string& scope) {
         const auto spec = set.spec(i);
         if (!spec.name.starts_with(scope + ".")) continue;
         const auto held = set.bytes_of(spec.name);
-        out[std::string{spec.name.substr(scope.size() + 1)}] = {{spec.shape.begin(), spec.shape.end()},
-                                                                {held.begin(), held.end()}};
+        out[std::string{spec.name.substr(scope.size() + 1)}] = {
+            {spec.shape.begin(), spec.shape.end()}, {held.begin(), held.end()}};
     }
     return out;
 }
@@ -134,7 +143,8 @@ held_tensor cut(std::size_t axis, u64 first, u64 end, const held_tensor& of) {
     for (std::size_t a = 0; a < axis; ++a) outer *= of.shape[a];
     for (std::size_t a = axis + 1; a < of.shape.size(); ++a) inner *= of.shape[a];
     for (u64 o = 0; o < outer; ++o)
-        for (u64 b = first * inner; b < end * inner; ++b) out.held.push_back(of.held[o * of.shape[axis] * inner + b]);
+        for (u64 b = first * inner; b < end * inner; ++b)
+            out.held.push_back(of.held[o * of.shape[axis] * inner + b]);
     return out;
 }
 held_tensor cat(std::size_t axis, const std::vector<held_tensor>& of) {
@@ -145,7 +155,8 @@ held_tensor cat(std::size_t axis, const std::vector<held_tensor>& of) {
     for (u64 o = 0; o < outer; ++o)
         for (const held_tensor& each : of) {
             const u64 row = each.held.size() / outer;
-            out.held.insert(out.held.end(), each.held.begin() + static_cast<std::ptrdiff_t>(o * row),
+            out.held.insert(out.held.end(),
+                            each.held.begin() + static_cast<std::ptrdiff_t>(o * row),
                             each.held.begin() + static_cast<std::ptrdiff_t>((o + 1) * row));
         }
     return out;
@@ -169,14 +180,17 @@ std::vector<sf::known_extent> known(const extents& values) {
     return out;
 }
 
-sf::result<sf::copy_plan> plan_of(const packed_set& set, const std::string& scope, const sf::layout_description& from,
-                                  const sf::layout_description& to, const sf::plan_options& options = {}) {
+sf::result<sf::copy_plan> plan_of(const packed_set& set, const std::string& scope,
+                                  const sf::layout_description& from,
+                                  const sf::layout_description& to,
+                                  const sf::plan_options& options = {}) {
     auto members = sf::detail::tensors_under(set, scope);
     if (!members) return std::move(members).error();
     return sf::detail::plan_members(set, members->view(), scope, from, to, options);
 }
 
-/// Where a module lies in a checkpoint: at the top where its path has several segments before a block's, in a layer otherwise.
+/// Where a module lies in a checkpoint: at the top where its path has several segments before a
+/// block's, in a layer otherwise.
 std::string scope_of(std::string_view path) {
     const bool top = path.starts_with("vision_");
     return (top ? std::string{} : std::string{"model.layers.7."}) + laws::with_numbers(path);
@@ -186,14 +200,16 @@ constexpr u64 sizes[][2] = {{4, 6}, {4, 4}, {4, 8}, {8, 4}, {2, 1}};  // I, H
 constexpr u64 numbers[][3] = {{3, 2, 5}, {1, 1, 1}, {2, 2, 7}};       // E, V, T
 
 extents extents_of(const u64 (&size)[2], const u64 (&number)[3]) {
-    return {{"E", number[0]}, {"V", number[1]},   {"T", number[2]}, {"S", 3},   {"L", 2}, {"I", size[0]},
-            {"H", size[1]},   {"J", 2 * size[0]}, {"C", 5},         {"ONE", 1}, {"W", 4}, {"N", 2},
-            {"P", 3},         {"D", 5},           {"R", 3},         {"K", 4}};
+    return {{"E", number[0]}, {"V", number[1]}, {"T", number[2]}, {"S", 3},
+            {"L", 2},         {"I", size[0]},   {"H", size[1]},   {"J", 2 * size[0]},
+            {"C", 5},         {"ONE", 1},       {"W", 4},         {"N", 2},
+            {"P", 3},         {"D", 5},         {"R", 3},         {"K", 4}};
 }
 
 }  // namespace
 
-TEST_CASE("families: every module of every family goes there and back, by shapes and names alone, whatever its extents") {
+TEST_CASE(
+    "families: every module of every family goes there and back, by shapes and names alone, whatever its extents") {
     std::size_t modules = 0, passed_through = 0;
     for (const sf::family_entry& family : sf::shipped_families::all)
         for (std::size_t m = 0; m < family.fuse.module_count(); ++m) {
@@ -206,8 +222,9 @@ TEST_CASE("families: every module of every family goes there and back, by shapes
                         const std::string scope = scope_of(module.from_path);
                         packed_set set;
                         add_module(set, *module.from, scope, values, with_bias);
-                        INFO(family.fuse.name, " module ", m, " I ", size[0], " H ", size[1], " E ", number[0], " V ", number[1],
-                             " T ", number[2], with_bias ? " with biases" : "");
+                        INFO(family.fuse.name, " module ", m, " I ", size[0], " H ", size[1], " E ",
+                             number[0], " V ", number[1], " T ", number[2],
+                             with_bias ? " with biases" : "");
                         const tensors source = under(set, scope);
                         REQUIRE(source.size() == set.size());
                         auto scopes = sf::experts_scopes::find(set, family.fuse);
@@ -218,7 +235,8 @@ TEST_CASE("families: every module of every family goes there and back, by shapes
                         if (at == scopes->size()) FAIL("the module is not found");
                         CHECK(std::string{(*scopes)[at].name} == scope);
                         const auto given = known(values);
-                        auto plan = sf::plan(set, (*scopes)[at], family.fuse, sf::direction::forward, {.known_extents = given});
+                        auto plan = sf::plan(set, (*scopes)[at], family.fuse,
+                                             sf::direction::forward, {.known_extents = given});
                         if (!plan) {
                             // biases are only for layouts that name them on both sides
                             INFO(std::string{plan.error().message().view()});
@@ -235,16 +253,19 @@ TEST_CASE("families: every module of every family goes there and back, by shapes
                         packed_set made = set_of(there, destination);
                         auto back_scopes = sf::experts_scopes::find(made, family.unfuse);
                         REQUIRE(back_scopes);
-                        for (at = 0; at < back_scopes->size() && (*back_scopes)[at].module != m;) ++at;
-                        if (at == back_scopes->size()) FAIL("the module is not found on the way back");
-                        auto back = sf::plan(made, (*back_scopes)[at], family.unfuse, sf::direction::forward,
+                        for (at = 0; at < back_scopes->size() && (*back_scopes)[at].module != m;)
+                            ++at;
+                        if (at == back_scopes->size())
+                            FAIL("the module is not found on the way back");
+                        auto back = sf::plan(made, (*back_scopes)[at], family.unfuse,
+                                             sf::direction::forward,
                                              {.destination_scope = scope, .known_extents = given});
                         if (!back) FAIL(std::string{back.error().message().view()});
                         CHECK(made_by(*back, made) == source);
                     }
         }
-    MESSAGE(modules, " modules of ", sf::shipped_families::all.size(), " families, ", passed_through,
-            " plans of what the model holds already");
+    MESSAGE(modules, " modules of ", sf::shipped_families::all.size(), " families, ",
+            passed_through, " plans of what the model holds already");
     CHECK(modules > sf::shipped_families::all.size());
     CHECK(passed_through > 0);
 }
@@ -252,10 +273,12 @@ TEST_CASE("families: every module of every family goes there and back, by shapes
 namespace {
 
 /// Gate, up and down of all experts, each in a tensor of its own.
-using apart = sf::layout<sf::suffixes<sf::suffix<sf::weight, "">>, sf::tensor<"gate", sf::stack<gate>>,
-                         sf::tensor<"up", sf::stack<up>>, sf::tensor<"down", sf::stack<down>>>;
+using apart =
+    sf::layout<sf::suffixes<sf::suffix<sf::weight, "">>, sf::tensor<"gate", sf::stack<gate>>,
+               sf::tensor<"up", sf::stack<up>>, sf::tensor<"down", sf::stack<down>>>;
 using apart_ungated =
-    sf::layout<sf::suffixes<sf::suffix<sf::weight, "">>, sf::tensor<"up", sf::stack<up>>, sf::tensor<"down", sf::stack<down>>>;
+    sf::layout<sf::suffixes<sf::suffix<sf::weight, "">>, sf::tensor<"up", sf::stack<up>>,
+               sf::tensor<"down", sf::stack<down>>>;
 
 bool counts_by_e(const sf::layout_description& layout) {
     for (const sf::tensor_description& tensor : layout.tensors) {
@@ -276,7 +299,8 @@ bool has_gate(const sf::layout_description& layout) {
 
 }  // namespace
 
-TEST_CASE("families: ranks of I and ranges of experts are those parts of every family's experts, and all of them the whole") {
+TEST_CASE(
+    "families: ranks of I and ranges of experts are those parts of every family's experts, and all of them the whole") {
     std::size_t families = 0;
     std::set<std::string> others;
     for (const sf::family_entry& family : sf::shipped_families::all) {
@@ -286,7 +310,8 @@ TEST_CASE("families: ranks of I and ranges of experts are those parts of every f
             continue;
         }
         ++families;
-        const sf::layout_description& parts = has_gate(from) ? apart::description : apart_ungated::description;
+        const sf::layout_description& parts =
+            has_gate(from) ? apart::description : apart_ungated::description;
         for (const auto& size : sizes) {
             const u64 one[3] = {3, 0, 0};
             const extents values = extents_of(size, one);
@@ -306,7 +331,10 @@ TEST_CASE("families: ranks of I and ranges of experts are those parts of every f
                 for (u64 rank = 0; rank < ranks; ++rank) {
                     INFO("rank ", rank, " of ", ranks);
                     auto plan = plan_of(set, "moe", from, to,
-                                        {.sliced_extent = "I", .slice_rank = rank, .slice_ranks = ranks, .known_extents = given});
+                                        {.sliced_extent = "I",
+                                         .slice_rank = rank,
+                                         .slice_ranks = ranks,
+                                         .known_extents = given});
                     if (!plan) FAIL(std::string{plan.error().message().view()});
                     const tensors part = made_by(*plan, set);
                     packed_set part_set = set_of(part, "moe");
@@ -318,14 +346,18 @@ TEST_CASE("families: ranks of I and ranges of experts are those parts of every f
                     tensors expected;
                     const u64 each = size[0] / ranks;
                     for (const auto& [name, tensor] : all)
-                        expected[name] = cut(name == "down" ? 2 : 1, rank * each, (rank + 1) * each, tensor);
+                        expected[name] =
+                            cut(name == "down" ? 2 : 1, rank * each, (rank + 1) * each, tensor);
                     CHECK(made_by(*read, part_set) == expected);
                 }
             }
             for (u64 middle = 0; middle <= 3; ++middle) {
                 std::map<std::string, std::vector<held_tensor>> modes;
-                for (const auto& [first, end] : {std::pair{u64{0}, middle}, std::pair{middle, u64{3}}}) {
-                    auto plan = plan_of(set, "moe", from, to, {.first_expert = first, .end_expert = end, .known_extents = given});
+                for (const auto& [first, end] :
+                     {std::pair{u64{0}, middle}, std::pair{middle, u64{3}}}) {
+                    auto plan =
+                        plan_of(set, "moe", from, to,
+                                {.first_expert = first, .end_expert = end, .known_extents = given});
                     if (!plan) FAIL(std::string{plan.error().message().view()});
                     for (auto& [name, tensor] : made_by(*plan, set)) modes[name].push_back(tensor);
                 }
@@ -340,7 +372,8 @@ TEST_CASE("families: ranks of I and ranges of experts are those parts of every f
     CHECK(others == std::set<std::string>{"ernie4_5_vl_moe", "longcat_flash"});
 }
 
-// ----------------------------------------------------------------------------------------------------------- groups of experts
+// -----------------------------------------------------------------------------------------------------------
+// groups of experts
 
 namespace {
 
@@ -354,17 +387,20 @@ packed_set ernie(u64 text, u64 vision, u64 i, u64 j, u64 h, bool with_bias = fal
             const u64 inner = e < text ? i : j;
             const bool is_down = std::string_view{part} == "down_proj";
             const std::string name = ernie_scope + ".experts." + std::to_string(e) + "." + part;
-            set.add(name + ".weight", dtype::bf16, is_down ? std::vector<u64>{h, inner} : std::vector<u64>{inner, h});
+            set.add(name + ".weight", dtype::bf16,
+                    is_down ? std::vector<u64>{h, inner} : std::vector<u64>{inner, h});
             if (with_bias) set.add(name + ".bias", dtype::bf16, {is_down ? h : inner});
         }
     return set;
 }
 
-tensors ernie_fused(const packed_set& set, u64 text, u64 all, const std::vector<std::string>& fields) {
+tensors ernie_fused(const packed_set& set, u64 text, u64 all,
+                    const std::vector<std::string>& fields) {
     tensors out;
     const tensors from = under(set, ernie_scope);
     for (const std::string& field : fields)
-        for (const auto& [group, first, end] : {std::tuple{"text_moe", u64{0}, text}, {"vision_moe", text, all}}) {
+        for (const auto& [group, first, end] :
+             {std::tuple{"text_moe", u64{0}, text}, {"vision_moe", text, all}}) {
             std::vector<held_tensor> both, other;
             for (u64 e = first; e < end; ++e) {
                 const auto part = [&](const char* name) {
@@ -386,7 +422,8 @@ const sf::layout_description& ernie_to = ernie_family::model::description;
 
 }  // namespace
 
-TEST_CASE("groups: one list of experts is dealt out in halves, the first rounded up, and joined again") {
+TEST_CASE(
+    "groups: one list of experts is dealt out in halves, the first rounded up, and joined again") {
     for (const u64 all : {u64{2}, u64{3}, u64{4}, u64{5}, u64{12}, u64{13}})
         for (const auto& size : {std::array<u64, 3>{4, 2, 6}, {4, 4, 4}, {2, 4, 8}, {1, 1, 1}})
             for (const bool with_bias : {false, true}) {
@@ -398,17 +435,19 @@ TEST_CASE("groups: one list of experts is dealt out in halves, the first rounded
                 if (!plan) FAIL(std::string{plan.error().message().view()});
                 CHECK(plan->expert_count() == all);
                 const tensors there = made_by(*plan, set);
-                CHECK(there ==
-                      ernie_fused(set, text, all,
-                                  with_bias ? std::vector<std::string>{"weight", "bias"} : std::vector<std::string>{"weight"}));
+                CHECK(there == ernie_fused(set, text, all,
+                                           with_bias ? std::vector<std::string>{"weight", "bias"}
+                                                     : std::vector<std::string>{"weight"}));
                 packed_set fused = set_of(there, ernie_scope);
                 auto back = plan_of(fused, ernie_scope, ernie_to, ernie_from);
                 if (!back) FAIL(std::string{back.error().message().view()});
                 CHECK(back->expert_count() == all);
                 CHECK(made_by(*back, fused) == under(set, ernie_scope));
                 const std::vector<sf::known_extent> given{{"E", text}, {"V", all - text}, {"J", j}};
-                CHECK(plan_of(set, ernie_scope, ernie_from, ernie_to, {.known_extents = given}).has_value());
-                CHECK(plan_of(fused, ernie_scope, ernie_to, ernie_from, {.known_extents = given}).has_value());
+                CHECK(plan_of(set, ernie_scope, ernie_from, ernie_to, {.known_extents = given})
+                          .has_value());
+                CHECK(plan_of(fused, ernie_scope, ernie_to, ernie_from, {.known_extents = given})
+                          .has_value());
             }
 }
 
@@ -423,7 +462,8 @@ TEST_CASE("groups: what is missing from any group is named by its number in the 
         for (const char* part : {"gate_proj", "up_proj", "down_proj"})
             set.remove(ernie_scope + ".experts." + std::to_string(gone) + "." + part + ".weight");
         if (gone == 6) {
-            // the last one is not missed by its number: the halves are three and three then, of other shapes
+            // the last one is not missed by its number: the halves are three and three then, of
+            // other shapes
             const auto why = why_not(set);
             CHECK(why.code == errc::shape_mismatch);
             CHECK((why.expert >= 3 && why.expert < 6));
@@ -433,10 +473,12 @@ TEST_CASE("groups: what is missing from any group is named by its number in the 
         const auto why = why_not(set);
         CHECK(why.code == errc::missing_expert);
         CHECK(why.expert == gone);
-        CHECK(std::string{why.tensor.view()}.starts_with(ernie_scope + ".experts." + std::to_string(gone) + "."));
+        CHECK(std::string{why.tensor.view()}.starts_with(ernie_scope + ".experts." +
+                                                         std::to_string(gone) + "."));
         for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
             packed_set one = ernie(4, 3, 4, 2, 6);
-            const std::string name = ernie_scope + ".experts." + std::to_string(gone) + "." + part + ".weight";
+            const std::string name =
+                ernie_scope + ".experts." + std::to_string(gone) + "." + part + ".weight";
             one.remove(name);
             const auto of_one = why_not(one);
             CHECK(of_one.code == errc::missing_key);
@@ -472,7 +514,8 @@ TEST_CASE("groups: a single expert cannot be dealt out to two groups") {
 }
 
 TEST_CASE("groups: fused groups of unequal size cannot become one list") {
-    for (const auto& each : {std::array<u64, 3>{3, 3, 1}, {3, 2, 1}, {3, 1, 0}, {2, 3, 0}, {4, 2, 0}, {1, 0, 0}}) {
+    for (const auto& each :
+         {std::array<u64, 3>{3, 3, 1}, {3, 2, 1}, {3, 1, 0}, {2, 3, 0}, {4, 2, 0}, {1, 0, 0}}) {
         const u64 text = each[0], vision = each[1];
         const bool fits = each[2] != 0;
         packed_set set;
@@ -481,34 +524,44 @@ TEST_CASE("groups: fused groups of unequal size cannot become one list") {
         set.add(ernie_scope + ".vision_moe.experts.gate_up_proj", dtype::bf16, {vision, 4, 6});
         set.add(ernie_scope + ".vision_moe.experts.down_proj", dtype::bf16, {vision, 6, 2});
         auto plan = plan_of(set, ernie_scope, ernie_to, ernie_from);
-        INFO(text, " and ", vision, ": ", plan ? std::string{} : std::string{plan.error().message().view()});
+        INFO(text, " and ", vision, ": ",
+             plan ? std::string{} : std::string{plan.error().message().view()});
         if (text == 1) continue;  // no bytes: either is right
         CHECK(plan.has_value() == fits);
         if (!plan) CHECK(plan.error().code == errc::shape_mismatch);
-        if (!plan) CHECK(std::string{plan.error().message().view()}.find("unequal") != std::string::npos);
+        if (!plan)
+            CHECK(std::string{plan.error().message().view()}.find("unequal") != std::string::npos);
     }
 }
 
 TEST_CASE("groups: a range of experts, and a rank of two extents at a time") {
     packed_set set = ernie(3, 2, 4, 2, 6);
     const tensors whole = ernie_fused(set, 3, 5, {"weight"});
-    auto rank = plan_of(set, ernie_scope, ernie_from, ernie_to, {.sliced_extent = "I J", .slice_rank = 1, .slice_ranks = 2});
+    auto rank = plan_of(set, ernie_scope, ernie_from, ernie_to,
+                        {.sliced_extent = "I J", .slice_rank = 1, .slice_ranks = 2});
     if (!rank) FAIL(std::string{rank.error().message().view()});
     const tensors part = made_by(*rank, set);
-    CHECK(part.at("text_moe.experts.down_proj") == cut(2, 2, 4, whole.at("text_moe.experts.down_proj")));
-    CHECK(part.at("vision_moe.experts.down_proj") == cut(2, 1, 2, whole.at("vision_moe.experts.down_proj")));
+    CHECK(part.at("text_moe.experts.down_proj") ==
+          cut(2, 2, 4, whole.at("text_moe.experts.down_proj")));
+    CHECK(part.at("vision_moe.experts.down_proj") ==
+          cut(2, 1, 2, whole.at("vision_moe.experts.down_proj")));
     const held_tensor& both = whole.at("vision_moe.experts.gate_up_proj");
-    CHECK(part.at("vision_moe.experts.gate_up_proj") == cat(1, {cut(1, 1, 2, both), cut(1, 3, 4, both)}));
+    CHECK(part.at("vision_moe.experts.gate_up_proj") ==
+          cat(1, {cut(1, 1, 2, both), cut(1, 3, 4, both)}));
     // each group's own range
-    auto range = plan_of(set, ernie_scope, ernie_from, ernie_to, {.first_expert = 1, .end_expert = 3});
+    auto range =
+        plan_of(set, ernie_scope, ernie_from, ernie_to, {.first_expert = 1, .end_expert = 3});
     if (!range) FAIL(std::string{range.error().message().view()});
     const tensors of_range = made_by(*range, set);
-    CHECK(of_range.at("text_moe.experts.gate_up_proj") == cut(0, 1, 3, whole.at("text_moe.experts.gate_up_proj")));
-    CHECK(of_range.at("vision_moe.experts.gate_up_proj") == cut(0, 1, 2, whole.at("vision_moe.experts.gate_up_proj")));
+    CHECK(of_range.at("text_moe.experts.gate_up_proj") ==
+          cut(0, 1, 3, whole.at("text_moe.experts.gate_up_proj")));
+    CHECK(of_range.at("vision_moe.experts.gate_up_proj") ==
+          cut(0, 1, 2, whole.at("vision_moe.experts.gate_up_proj")));
     auto too_far = plan_of(set, ernie_scope, ernie_from, ernie_to, {.end_expert = 4});
     REQUIRE_FALSE(too_far);
     CHECK(too_far.error().code == errc::out_of_range);
-    auto no_such = plan_of(set, ernie_scope, ernie_from, ernie_to, {.sliced_extent = "I K", .slice_ranks = 2});
+    auto no_such =
+        plan_of(set, ernie_scope, ernie_from, ernie_to, {.sliced_extent = "I K", .slice_ranks = 2});
     REQUIRE_FALSE(no_such);
     CHECK(no_such.error().code == errc::out_of_range);
 }
@@ -526,19 +579,22 @@ TEST_CASE("groups: experts without a down matrix are counted apart") {
         return set;
     };
     const auto &from = family::stored::description, &to = family::model::description;
-    for (const auto& [all, real] : {std::pair{u64{5}, u64{3}}, {u64{4}, u64{4}}, {u64{2}, u64{1}}, {u64{3}, u64{5}}}) {
+    for (const auto& [all, real] :
+         {std::pair{u64{5}, u64{3}}, {u64{4}, u64{4}}, {u64{2}, u64{1}}, {u64{3}, u64{5}}}) {
         packed_set set = source(all, real, 4, 6);
         if (real > all)
-            for (u64 e = all; e < real; ++e) set.add("moe." + std::to_string(e) + ".down_proj.weight", dtype::bf16, {6, 4});
+            for (u64 e = all; e < real; ++e)
+                set.add("moe." + std::to_string(e) + ".down_proj.weight", dtype::bf16, {6, 4});
         const tensors all_of_it = under(set, "moe");
         auto plan = plan_of(set, "moe", from, to);
         if (!plan) FAIL(std::string{plan.error().message().view()});
         tensors expected;
         std::vector<held_tensor> both, other;
         for (u64 e = 0; e < all; ++e)
-            both.push_back(cat(
-                0, {all_of_it.at(std::to_string(e) + ".gate_proj.weight"), all_of_it.at(std::to_string(e) + ".up_proj.weight")}));
-        for (u64 e = 0; e < real; ++e) other.push_back(all_of_it.at(std::to_string(e) + ".down_proj.weight"));
+            both.push_back(cat(0, {all_of_it.at(std::to_string(e) + ".gate_proj.weight"),
+                                   all_of_it.at(std::to_string(e) + ".up_proj.weight")}));
+        for (u64 e = 0; e < real; ++e)
+            other.push_back(all_of_it.at(std::to_string(e) + ".down_proj.weight"));
         expected["gate_up_proj"] = stack(both);
         expected["down_proj"] = stack(other);
         const tensors there = made_by(*plan, set);
@@ -569,12 +625,15 @@ TEST_CASE("groups: three groups share a list in equal shares") {
     using a = sf::part<"a", "I", "H">;
     using b = sf::part_of<second, "b", "J", "H">;
     using c = sf::part_of<third, "c", "K", "H">;
-    using list = sf::layout<sf::module_suffixes, sf::tensor<"{i}.w", a>, sf::tensor<"{i}.w", b>, sf::tensor<"{i}.w", c>>;
-    using apart_by_group = sf::layout<sf::parameter_suffixes, sf::tensor<"first", sf::stack<a>>,
-                                      sf::tensor<"second", sf::stack<b>>, sf::tensor<"third", sf::stack<c>>>;
+    using list = sf::layout<sf::module_suffixes, sf::tensor<"{i}.w", a>, sf::tensor<"{i}.w", b>,
+                            sf::tensor<"{i}.w", c>>;
+    using apart_by_group =
+        sf::layout<sf::parameter_suffixes, sf::tensor<"first", sf::stack<a>>,
+                   sf::tensor<"second", sf::stack<b>>, sf::tensor<"third", sf::stack<c>>>;
     for (u64 all = 3; all <= 11; ++all) {
         const u64 share = (all + 2) / 3;
-        const u64 counts[] = {share, share < all - share ? share : all - share, all - 2 * share <= all ? all - 2 * share : 0};
+        const u64 counts[] = {share, share < all - share ? share : all - share,
+                              all - 2 * share <= all ? all - 2 * share : 0};
         packed_set set;
         std::vector<std::vector<held_tensor>> expected(3);
         u64 e = 0;
@@ -594,7 +653,9 @@ TEST_CASE("groups: three groups share a list in equal shares") {
         if (!plan) FAIL(std::string{plan.error().message().view()});
         CHECK(plan->expert_count() == all);
         const tensors there = made_by(*plan, set);
-        CHECK(there == tensors{{"first", stack(expected[0])}, {"second", stack(expected[1])}, {"third", stack(expected[2])}});
+        CHECK(there == tensors{{"first", stack(expected[0])},
+                               {"second", stack(expected[1])},
+                               {"third", stack(expected[2])}});
         packed_set fused = set_of(there, "moe");
         auto back = plan_of(fused, "moe", apart_by_group::description, list::description);
         if (!back) FAIL(std::string{back.error().message().view()});
@@ -602,7 +663,8 @@ TEST_CASE("groups: three groups share a list in equal shares") {
     }
 }
 
-// ------------------------------------------------------------------------------------------- modules beside the experts, by hand
+// -------------------------------------------------------------------------------------------
+// modules beside the experts, by hand
 
 namespace {
 
@@ -622,7 +684,8 @@ tensors planned(packed_set& set, const sf::family_description& family, std::uint
                 const std::vector<sf::known_extent>& given = {}) {
     auto scopes = sf::experts_scopes::find(set, family);
     REQUIRE(scopes);
-    auto plan = sf::plan(set, only(*scopes, module), family, sf::direction::forward, {.known_extents = given});
+    auto plan = sf::plan(set, only(*scopes, module), family, sf::direction::forward,
+                         {.known_extents = given});
     if (!plan) FAIL(std::string{plan.error().message().view()});
     return made_by(*plan, set);
 }
@@ -631,7 +694,8 @@ held_tensor at(const packed_set& set, std::string_view name) {
     for (std::size_t i = 0; i < set.size(); ++i)
         if (set.spec(i).name == name) {
             const auto held = set.bytes_of(name);
-            return {{set.spec(i).shape.begin(), set.spec(i).shape.end()}, {held.begin(), held.end()}};
+            return {{set.spec(i).shape.begin(), set.spec(i).shape.end()},
+                    {held.begin(), held.end()}};
         }
     FAIL("no such tensor");
     return {};
@@ -644,10 +708,12 @@ TEST_CASE(
     {
         packed_set set;
         for (const char* part : {"q", "k", "v"})
-            set.add("model.layers.0.self_attn." + std::string{part} + "_conv1d.weight", dtype::bf16, {5, 1, 4});
+            set.add("model.layers.0.self_attn." + std::string{part} + "_conv1d.weight", dtype::bf16,
+                    {5, 1, 4});
         set.add("model.layers.0.self_attn.q_proj.weight", dtype::bf16, {3, 3});
         const std::string scope = "model.layers.0.self_attn.";
-        const tensors expected{{"conv1d.weight", cat(0, {at(set, scope + "q_conv1d.weight"), at(set, scope + "k_conv1d.weight"),
+        const tensors expected{{"conv1d.weight", cat(0, {at(set, scope + "q_conv1d.weight"),
+                                                         at(set, scope + "k_conv1d.weight"),
                                                          at(set, scope + "v_conv1d.weight")})}};
         CHECK(planned(set, sf::description_of<sf::families::glm5_next>, 1) == expected);
         auto scopes = sf::experts_scopes::find(set, sf::description_of<sf::families::glm5_next>);
@@ -656,7 +722,8 @@ TEST_CASE(
         set.remove(scope + "k_conv1d.weight");
         auto again = sf::experts_scopes::find(set, sf::description_of<sf::families::glm5_next>);
         REQUIRE(again);
-        auto plan = sf::plan(set, only(*again, 1), sf::description_of<sf::families::glm5_next>, sf::direction::forward);
+        auto plan = sf::plan(set, only(*again, 1), sf::description_of<sf::families::glm5_next>,
+                             sf::direction::forward);
         REQUIRE_FALSE(plan);
         CHECK(plan.error().code == errc::missing_key);
         CHECK(std::string{plan.error().tensor.view()} == scope + "k_conv1d.weight");
@@ -672,11 +739,14 @@ TEST_CASE(
         CHECK(scopes->experts_count() == 1);
         CHECK(scopes->size() == 4);
         CHECK(planned(set, family, 0) == ernie_fused(set, 2, 4, {"weight"}));
-        CHECK(planned(set, family, 1) == tensors{{"text_moe.gate.weight", turned(at(set, ernie_scope + ".gate.weight"))}});
-        CHECK(planned(set, family, 2) == tensors{{"vision_moe.gate.weight", turned(at(set, ernie_scope + ".gate.weight_1"))}});
+        CHECK(planned(set, family, 1) ==
+              tensors{{"text_moe.gate.weight", turned(at(set, ernie_scope + ".gate.weight"))}});
+        CHECK(planned(set, family, 2) ==
+              tensors{{"vision_moe.gate.weight", turned(at(set, ernie_scope + ".gate.weight_1"))}});
         const held_tensor both = at(set, ernie_scope + ".moe_statics.e_score_correction_bias");
-        CHECK(planned(set, family, 3) == tensors{{"text_moe.gate.moe_statics.e_score_correction_bias", cut(0, 0, 1, both)},
-                                                 {"vision_moe.gate.moe_statics.e_score_correction_bias", cut(0, 1, 2, both)}});
+        CHECK(planned(set, family, 3) ==
+              tensors{{"text_moe.gate.moe_statics.e_score_correction_bias", cut(0, 0, 1, both)},
+                      {"vision_moe.gate.moe_statics.e_score_correction_bias", cut(0, 1, 2, both)}});
     }
     {
         const auto& family = sf::description_of<sf::families::minimax_m3_vl>;
@@ -689,8 +759,9 @@ TEST_CASE(
             set.add(scope + "down_proj.weight", dtype::bf16, {6, 4});
         }
         for (const auto& [module, scope] : {std::pair{1u, dense}, {2u, shared}})
-            CHECK(planned(set, family, module) == tensors{{"gate_up_proj.weight", cat(0, {at(set, scope + "gate_proj.weight"),
-                                                                                          at(set, scope + "up_proj.weight")})}});
+            CHECK(planned(set, family, module) ==
+                  tensors{{"gate_up_proj.weight", cat(0, {at(set, scope + "gate_proj.weight"),
+                                                          at(set, scope + "up_proj.weight")})}});
     }
     {
         const auto& family = sf::description_of<sf::families::inkling_mm_model>;
@@ -702,19 +773,23 @@ TEST_CASE(
             gates.push_back(cut(0, r, r + 1, both));
             ups.push_back(cut(0, r + 1, r + 2, both));
         }
-        CHECK(planned(set, family, 2) == tensors{{"gate_proj.weight", cat(0, gates)}, {"up_proj.weight", cat(0, ups)}});
+        CHECK(planned(set, family, 2) ==
+              tensors{{"gate_proj.weight", cat(0, gates)}, {"up_proj.weight", cat(0, ups)}});
     }
 }
 
-// --------------------------------------------------------------------------------------------------------------- known extents
+// ---------------------------------------------------------------------------------------------------------------
+// known extents
 
-TEST_CASE("known extents: experts flattened into rows are told apart by their number, and a wrong number is refused") {
+TEST_CASE(
+    "known extents: experts flattened into rows are told apart by their number, and a wrong number is refused") {
     const auto& family = sf::description_of<sf::families::dbrx>;
     const auto &from = *family.from, &to = apart::description;
     for (const auto& size : {std::array<u64, 3>{4, 6, 5}, {2, 2, 2}, {1, 3, 3}, {6, 1, 4}}) {
         const u64 e = size[0], i = size[1], h = size[2];
         packed_set set;
-        for (const char* name : {"w1", "v1", "w2"}) set.add("moe." + std::string{name}, dtype::bf16, {e * i, h});
+        for (const char* name : {"w1", "v1", "w2"})
+            set.add("moe." + std::string{name}, dtype::bf16, {e * i, h});
         INFO("E ", e, " I ", i, " H ", h);
         // without the number nothing tells it, not even where all is passed through
         auto untold = plan_of(set, "moe", from, to);
@@ -731,7 +806,8 @@ TEST_CASE("known extents: experts flattened into rows are told apart by their nu
             }
             const u64 rows = e * i / number;
             std::vector<held_tensor> downs;
-            for (u64 n = 0; n < number; ++n) downs.push_back(turned(cut(0, n * rows, (n + 1) * rows, at(set, "moe.w2"))));
+            for (u64 n = 0; n < number; ++n)
+                downs.push_back(turned(cut(0, n * rows, (n + 1) * rows, at(set, "moe.w2"))));
             held_tensor gates = at(set, "moe.w1"), ups = at(set, "moe.v1");
             gates.shape = ups.shape = {number, rows, h};
             const tensors there = made_by(*plan, set);
@@ -741,7 +817,8 @@ TEST_CASE("known extents: experts flattened into rows are told apart by their nu
             if (!back) FAIL(std::string{back.error().message().view()});
             CHECK(made_by(*back, split) == under(set, "moe"));
             // where H or I are known, too, they must agree
-            const std::vector<sf::known_extent> right{{"E", number}, {"I", rows}, {"H", h}, {"K", 77}},
+            const std::vector<sf::known_extent> right{
+                {"E", number}, {"I", rows}, {"H", h}, {"K", 77}},
                 wrong{{"E", number}, {"I", rows + 1}};
             CHECK(plan_of(set, "moe", from, to, {.known_extents = right}).has_value());
             auto refused = plan_of(set, "moe", from, to, {.known_extents = wrong});
@@ -761,8 +838,10 @@ TEST_CASE("known extents: experts flattened into rows are told apart by their nu
 
 TEST_CASE("known extents: a number of experts that the names do not have is refused") {
     packed_set set;
-    add_module(set, sf::layouts::per_expert::description, "moe", {{"E", 3}, {"I", 4}, {"H", 6}}, false);
-    const auto &from = sf::layouts::per_expert::description, &to = sf::layouts::gate_up_fused::description;
+    add_module(set, sf::layouts::per_expert::description, "moe", {{"E", 3}, {"I", 4}, {"H", 6}},
+               false);
+    const auto &from = sf::layouts::per_expert::description,
+               &to = sf::layouts::gate_up_fused::description;
     struct one_case {
         std::string_view name;
         u64 value;
@@ -798,10 +877,12 @@ TEST_CASE("known extents: a number of experts that the names do not have is refu
     const std::vector<sf::known_extent> wrong{{"E", 4}};
     auto plan = plan_of(fused, "moe", to, from, {.known_extents = wrong});
     REQUIRE_FALSE(plan);
-    CHECK((plan.error().code == errc::shape_mismatch || plan.error().code == errc::unexpected_extent));
+    CHECK((plan.error().code == errc::shape_mismatch ||
+           plan.error().code == errc::unexpected_extent));
 }
 
-// ---------------------------------------------------------------------------------------------------- forms that are spelled alike
+// ----------------------------------------------------------------------------------------------------
+// forms that are spelled alike
 
 TEST_CASE("forms that are spelled alike: no shapes fit both, unless they have no bytes") {
     using family = sf::families::qwen3_vl_moe;
@@ -820,7 +901,8 @@ TEST_CASE("forms that are spelled alike: no shapes fit both, unless they have no
                              straight = plan_of(set, "moe", to, to, options);
                         if (turned_plan && straight) {
                             ++fit_both;
-                            REQUIRE((turned_plan->size_bytes() == 0 || straight->size_bytes() == 0));
+                            REQUIRE(
+                                (turned_plan->size_bytes() == 0 || straight->size_bytes() == 0));
                         } else if (turned_plan || straight) {
                             ++fit_one;
                         }
@@ -829,7 +911,8 @@ TEST_CASE("forms that are spelled alike: no shapes fit both, unless they have no
     CHECK(fit_one > 100);
 }
 
-TEST_CASE("forms that are spelled alike: each becomes the other, and what is in the model's form already stays") {
+TEST_CASE(
+    "forms that are spelled alike: each becomes the other, and what is in the model's form already stays") {
     const auto& family = sf::description_of<sf::families::qwen3_vl_moe>;
     const auto& inverse = sf::inverse_of<sf::families::qwen3_vl_moe>;
     const std::string scope = "model.language_model.layers.0.mlp.experts";
@@ -851,7 +934,8 @@ TEST_CASE("forms that are spelled alike: each becomes the other, and what is in 
         tensors made = made_by(*there, stored);
         for (u64 e = 0; e < 3; ++e)
             for (const char* name : {"gate_up_proj", "down_proj"}) {
-                held_tensor disk = cut(0, e, e + 1, under(stored, scope).at(name)), model = cut(0, e, e + 1, made.at(name));
+                held_tensor disk = cut(0, e, e + 1, under(stored, scope).at(name)),
+                            model = cut(0, e, e + 1, made.at(name));
                 disk.shape.erase(disk.shape.begin());
                 model.shape.erase(model.shape.begin());
                 CHECK(turned(disk) == model);
@@ -891,10 +975,12 @@ TEST_CASE("forms that are spelled alike: each becomes the other, and what is in 
 TEST_CASE("forms: experts that are fused already are planned as they are, in every family") {
     for (const sf::family_entry& family : sf::shipped_families::all) {
         const extents values = extents_of(sizes[0], numbers[0]);
-        // where models put the language model elsewhere whatever form its experts are in, it is there already
-        const bool inside = family.fuse.name == "hy_v4_vl" || family.fuse.name == "qwen3_omni_moe_thinker";
-        const std::string scope =
-            (inside ? "model.language_model.layers.3." : "model.layers.3.") + laws::with_numbers(family.fuse.to_module);
+        // where models put the language model elsewhere whatever form its experts are in, it is
+        // there already
+        const bool inside =
+            family.fuse.name == "hy_v4_vl" || family.fuse.name == "qwen3_omni_moe_thinker";
+        const std::string scope = (inside ? "model.language_model.layers.3." : "model.layers.3.") +
+                                  laws::with_numbers(family.fuse.to_module);
         packed_set set;
         add_module(set, *family.fuse.to, scope, values, false);
         INFO(family.fuse.name);
@@ -902,16 +988,19 @@ TEST_CASE("forms: experts that are fused already are planned as they are, in eve
         auto scopes = sf::experts_scopes::find(set, family.fuse);
         REQUIRE(scopes);
         REQUIRE(scopes->experts_count() == 1);
-        auto plan = sf::plan(set, (*scopes)[0], family.fuse, sf::direction::forward, {.known_extents = given});
+        auto plan = sf::plan(set, (*scopes)[0], family.fuse, sf::direction::forward,
+                             {.known_extents = given});
         if (!plan) FAIL(std::string{plan.error().message().view()});
         CHECK(plan->source_form() == scope_state::done);
         CHECK(made_by(*plan, set) == under(set, scope));
         CHECK(std::string{(*scopes)[0].destination_name} == scope);
-        for (std::size_t i = 0; i < plan->outputs().size(); ++i) CHECK(plan->single_run(i) != nullptr);
+        for (std::size_t i = 0; i < plan->outputs().size(); ++i)
+            CHECK(plan->single_run(i) != nullptr);
     }
 }
 
-TEST_CASE("groups: a group behind one that is not there is numbered only where the other's count is known") {
+TEST_CASE(
+    "groups: a group behind one that is not there is numbered only where the other's count is known") {
     using second = sf::expert_range<"V", "E">;
     using w = sf::part_of<second, "w", "J", "H">;
     using stacked = sf::layout<sf::parameter_suffixes, sf::tensor<"second", sf::stack<w>>>;
@@ -922,7 +1011,8 @@ TEST_CASE("groups: a group behind one that is not there is numbered only where t
     REQUIRE_FALSE(plan);
     CHECK(plan.error().code == errc::shape_mismatch);
     const std::vector<sf::known_extent> given{{"E", 3}};
-    auto told = plan_of(set, "moe", stacked::description, list::description, {.known_extents = given});
+    auto told =
+        plan_of(set, "moe", stacked::description, list::description, {.known_extents = given});
     if (!told) FAIL(std::string{told.error().message().view()});
     CHECK(told->outputs().size() == 2);
     CHECK(told->output("3.w.weight"));
@@ -931,8 +1021,10 @@ TEST_CASE("groups: a group behind one that is not there is numbered only where t
     // only the second half of a list
     packed_set both = ernie(3, 2, 4, 2, 6);
     using vision =
-        sf::layout<sf::parameter_suffixes, sf::tensor<"vision.down_proj", sf::stack<sf::families::ernie_vl_image_down>>>;
+        sf::layout<sf::parameter_suffixes,
+                   sf::tensor<"vision.down_proj", sf::stack<sf::families::ernie_vl_image_down>>>;
     auto half = plan_of(both, ernie_scope, ernie_from, vision::description);
     if (!half) FAIL(std::string{half.error().message().view()});
-    CHECK(made_by(*half, both).at("vision.down_proj") == ernie_fused(both, 3, 5, {"weight"}).at("vision_moe.experts.down_proj"));
+    CHECK(made_by(*half, both).at("vision.down_proj") ==
+          ernie_fused(both, 3, 5, {"weight"}).at("vision_moe.experts.down_proj"));
 }

@@ -17,20 +17,25 @@ namespace sf = safefuse;
 
 static_assert(std::is_nothrow_move_constructible_v<sf::huge_page_buffer> &&
               std::is_nothrow_move_assignable_v<sf::huge_page_buffer>);
-static_assert(!std::is_copy_constructible_v<sf::huge_page_buffer> && !std::is_copy_assignable_v<sf::huge_page_buffer>);
+static_assert(!std::is_copy_constructible_v<sf::huge_page_buffer> &&
+              !std::is_copy_assignable_v<sf::huge_page_buffer>);
 
-TEST_CASE("huge_page_buffer: bytes of any size begin at a page's start, are 0, and can be written") {
-    for (const std::uint64_t size : {1u, 4095u, 4096u, 1u << 20, (1u << 20) + 1, 2u << 20, (2u << 20) + 1, 5'000'003u}) {
+TEST_CASE(
+    "huge_page_buffer: bytes of any size begin at a page's start, are 0, and can be written") {
+    for (const std::uint64_t size :
+         {1u, 4095u, 4096u, 1u << 20, (1u << 20) + 1, 2u << 20, (2u << 20) + 1, 5'000'003u}) {
         CAPTURE(size);
         auto made = sf::huge_page_buffer::make(size);
         REQUIRE(made);
         CHECK(made->size_bytes() == size);
         REQUIRE(made->bytes().size() == size);
         CHECK(reinterpret_cast<std::uintptr_t>(made->bytes().data()) % 4096 == 0);
-        CHECK(std::all_of(made->bytes().begin(), made->bytes().end(), [](std::byte b) { return b == std::byte{0}; }));
+        CHECK(std::all_of(made->bytes().begin(), made->bytes().end(),
+                          [](std::byte b) { return b == std::byte{0}; }));
         std::memset(made->bytes().data(), 7, made->size_bytes());
         CHECK(std::as_const(*made).bytes().back() == std::byte{7});
-        if (made->asked_for_huge_pages()) CHECK(reinterpret_cast<std::uintptr_t>(made->bytes().data()) % (2 << 20) == 0);
+        if (made->asked_for_huge_pages())
+            CHECK(reinterpret_cast<std::uintptr_t>(made->bytes().data()) % (2 << 20) == 0);
     }
 }
 
@@ -39,8 +44,9 @@ TEST_CASE("huge_page_buffer: none and too many bytes") {
     REQUIRE(none);
     CHECK(none->bytes().empty());
     CHECK_FALSE(none->asked_for_huge_pages());
-    for (const std::uint64_t size : {~std::uint64_t{0}, ~std::uint64_t{0} - (std::uint64_t{3} << 20), std::uint64_t{1} << 63,
-                                     (std::uint64_t{1} << 62) + 5}) {
+    for (const std::uint64_t size :
+         {~std::uint64_t{0}, ~std::uint64_t{0} - (std::uint64_t{3} << 20), std::uint64_t{1} << 63,
+          (std::uint64_t{1} << 62) + 5}) {
         const auto made = sf::huge_page_buffer::make(size);
         REQUIRE_FALSE(made);
         CHECK(made.error().code == sf::errc::out_of_memory);
@@ -72,9 +78,11 @@ TEST_CASE("huge_page_buffer: it moves, and what it was moved from is empty") {
 TEST_CASE("huge_page_buffer: fuse writes to it") {
     const std::uint64_t shape[] = {2, 2};
     const std::uint16_t values[] = {1, 2, 3, 4};
-    const auto view = *sf::tensor_view::of(sf::dtype::bf16, shape, std::as_bytes(std::span{values}));
-    const sf::named_tensor tensors[] = {
-        {"moe.0.gate_proj.weight", view}, {"moe.0.up_proj.weight", view}, {"moe.0.down_proj.weight", view}};
+    const auto view =
+        *sf::tensor_view::of(sf::dtype::bf16, shape, std::as_bytes(std::span{values}));
+    const sf::named_tensor tensors[] = {{"moe.0.gate_proj.weight", view},
+                                        {"moe.0.up_proj.weight", view},
+                                        {"moe.0.down_proj.weight", view}};
     const sf::tensor_list set{tensors};
     const auto plan = sf::plan<sf::layouts::per_expert, sf::layouts::gate_up_fused>(set, "moe");
     REQUIRE(plan);

@@ -16,7 +16,8 @@ using sf::detail::json_string;
 
 namespace {
 
-/// Reads a whole text of one value; the copy ends where the text ends, so that a sanitizer sees a read behind it.
+/// Reads a whole text of one value; the copy ends where the text ends, so that a sanitizer sees a
+/// read behind it.
 bool is_json(std::string_view text) {
     const std::vector<char> exact(text.begin(), text.end());
     json_cursor cursor{std::string_view{exact.data(), exact.size()}};
@@ -44,7 +45,8 @@ std::string decoded(std::string_view quoted) {
 }  // namespace
 
 TEST_CASE("json_cursor: values of every kind are read in turn") {
-    json_cursor cursor{std::string_view{R"( {"a" : [1, 2 ,3], "b":{}, "c":null,"d":true,"e":false, "f":"\n","g":[ ] } )"}};
+    json_cursor cursor{std::string_view{
+        R"( {"a" : [1, 2 ,3], "b":{}, "c":null,"d":true,"e":false, "f":"\n","g":[ ] } )"}};
     json_string key, text;
     std::uint64_t number = 0;
     bool flag = false;
@@ -88,7 +90,8 @@ TEST_CASE("json_cursor: values of every kind are read in turn") {
     CHECK(cursor.finish());
 }
 
-TEST_CASE("json_cursor: a value of another kind is a type error at its place, and ends the reading") {
+TEST_CASE(
+    "json_cursor: a value of another kind is a type error at its place, and ends the reading") {
     json_cursor cursor{std::string_view{"[1, \"a\"]"}};
     std::uint64_t number = 0;
     REQUIRE(cursor.enter_array());
@@ -190,8 +193,8 @@ TEST_CASE("json_cursor: what is JSON") {
 }
 
 TEST_CASE("json_cursor: 127 values may be nested in each other") {
-    for (const auto& [open, close] :
-         {std::pair{std::string{"["}, std::string{"]"}}, std::pair{std::string{"{\"a\":"}, std::string{"}"}}}) {
+    for (const auto& [open, close] : {std::pair{std::string{"["}, std::string{"]"}},
+                                      std::pair{std::string{"{\"a\":"}, std::string{"}"}}}) {
         for (const int depth : {126, 127, 128, 100'000}) {
             std::string text;
             for (int i = 0; i < depth; ++i) text += open;
@@ -215,8 +218,9 @@ TEST_CASE("json_cursor: unsigned numbers are exact up to the last one") {
     CHECK(number == 10'000'000'000'000'000'000u);
     CHECK(read("0", number));
     CHECK(number == 0);
-    for (const std::string_view bad : {"18446744073709551616", "18446744073709551620", "99999999999999999999",
-                                       "100000000000000000000", "-1", "-0", "1.0", "1e3", "01", "00", "", "-", "\"1\"", "null"})
+    for (const std::string_view bad :
+         {"18446744073709551616", "18446744073709551620", "99999999999999999999",
+          "100000000000000000000", "-1", "-0", "1.0", "1e3", "01", "00", "", "-", "\"1\"", "null"})
         CHECK_FALSE_MESSAGE(read(bad, number), bad);
     CHECK(number == 0);
 }
@@ -225,20 +229,27 @@ TEST_CASE("json_cursor: strings are decoded") {
     CHECK(decoded("\"\"").empty());
     CHECK(decoded("\"plain \xC3\xA9 \x7f\"") == "plain \xC3\xA9 \x7f");
     CHECK(decoded(R"("\"\\\/\b\f\n\r\t")") == "\"\\/\b\f\n\r\t");
-    CHECK(decoded(R"("\u0041\u00e9\u20AC\ud83d\ude00\u0000x")") == std::string("A\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80\0x", 12));
+    CHECK(decoded(R"("\u0041\u00e9\u20AC\ud83d\ude00\u0000x")") ==
+          std::string("A\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80\0x", 12));
     CHECK(decoded(R"("\ud800\udc00\udbff\udfff\uffff\ud7ff\ue000")") ==
           "\xF0\x90\x80\x80\xF4\x8F\xBF\xBF\xEF\xBF\xBF\xED\x9F\xBF\xEE\x80\x80");
 }
 
 TEST_CASE("json_cursor: the end of a string is found wherever it is, whatever stands around it") {
     std::mt19937 random{5};
-    const auto up_to = [&](std::size_t last) { return std::uniform_int_distribution<std::size_t>{0, last}(random); };
+    const auto up_to = [&](std::size_t last) {
+        return std::uniform_int_distribution<std::size_t>{0, last}(random);
+    };
     for (int round = 0; round < 20'000; ++round) {
         std::vector<char> text(up_to(40));
-        for (char& c : text) c = static_cast<char>(up_to(3) == 0 ? 0x1E + up_to(8) : up_to(30) == 0 ? '\\' : 0x20 + up_to(223));
+        for (char& c : text)
+            c = static_cast<char>(up_to(3) == 0    ? 0x1E + up_to(8)
+                                  : up_to(30) == 0 ? '\\'
+                                                   : 0x20 + up_to(223));
         const char* const end = text.data() + text.size();
         const char* expected = text.data();
-        while (expected != end && *expected != '"' && *expected != '\\' && static_cast<unsigned char>(*expected) >= 0x20)
+        while (expected != end && *expected != '"' && *expected != '\\' &&
+               static_cast<unsigned char>(*expected) >= 0x20)
             ++expected;
         REQUIRE(sf::detail::find_string_stop(text.data(), end) == expected);
         REQUIRE(sf::detail::find_string_stop_in_words(text.data(), end) == expected);
@@ -250,15 +261,19 @@ TEST_CASE("json_cursor: UTF-8 is judged as Rust judges it") {
         const std::vector<char> exact(text.begin(), text.end());
         return sf::detail::utf8_prefix({exact.data(), exact.size()});
     };
-    for (const std::string_view good : {"", "a", "\x7f", "\xC2\x80", "\xDF\xBF", "\xE0\xA0\x80", "\xED\x9F\xBF", "\xEE\x80\x80",
-                                        "\xEF\xBF\xBF", "\xF0\x90\x80\x80", "\xF4\x8F\xBF\xBF"})
+    for (const std::string_view good :
+         {"", "a", "\x7f", "\xC2\x80", "\xDF\xBF", "\xE0\xA0\x80", "\xED\x9F\xBF", "\xEE\x80\x80",
+          "\xEF\xBF\xBF", "\xF0\x90\x80\x80", "\xF4\x8F\xBF\xBF"})
         for (std::size_t before = 0; before < 70; ++before)
-            CHECK(prefix(std::string(before, 'x') + std::string{good} + "yz") == before + good.size() + 2);
+            CHECK(prefix(std::string(before, 'x') + std::string{good} + "yz") ==
+                  before + good.size() + 2);
     for (const std::string_view bad :
-         {"\x80", "\xBF", "\xC0\x80", "\xC1\xBF", "\xC2", "\xC2y", "\xE0\x9F\xBF", "\xE0\xA0", "\xE1\x80y", "\xED\xA0\x80",
-          "\xED\xBF\xBF", "\xF0\x8F\xBF\xBF", "\xF0\x90\x80", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFF", "\xFE"})
+         {"\x80", "\xBF", "\xC0\x80", "\xC1\xBF", "\xC2", "\xC2y", "\xE0\x9F\xBF", "\xE0\xA0",
+          "\xE1\x80y", "\xED\xA0\x80", "\xED\xBF\xBF", "\xF0\x8F\xBF\xBF", "\xF0\x90\x80",
+          "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFF", "\xFE"})
         for (std::size_t before = 0; before < 70; ++before) {
             CHECK(prefix(std::string(before, 'x') + std::string{bad}) == before);
-            CHECK(prefix(std::string(before, 'x') + std::string{bad} + std::string(40, 'y')) == before);
+            CHECK(prefix(std::string(before, 'x') + std::string{bad} + std::string(40, 'y')) ==
+                  before);
         }
 }

@@ -29,9 +29,11 @@ std::string detected(const sf::checkpoint& checkpoint, bool unfuse = false) {
     const auto family = sf::detect_family(checkpoint, unfuse);
     if (family) return std::string{(*family)->fuse.name};
     CHECK(!family.error().detail.empty());
-    return family.error().code == sf::errc::ambiguous_family ? "ambiguous: " + std::string{family.error().detail.view()}
-           : family.error().code == sf::errc::unknown_family ? "unknown"
-                                                             : std::string{sf::sentence(family.error().code)};
+    return family.error().code == sf::errc::ambiguous_family
+               ? "ambiguous: " + std::string{family.error().detail.view()}
+           : family.error().code == sf::errc::unknown_family
+               ? "unknown"
+               : std::string{sf::sentence(family.error().code)};
 }
 std::string detected(const std::string& path, bool unfuse = false) {
     return detected(sf::checkpoint::open(path).value(), unfuse);
@@ -66,7 +68,8 @@ TEST_CASE("known families: each name and each model type belongs to one family")
 
 TEST_CASE("known families: a name must be one of them, whole") {
     CHECK(sf::find_family("glm_moe_dsa") == sf::find_family("qwen2_moe"));
-    for (const char* name : {"", "gpt2", "qwen2_mo", "qwen2_moe_", "Qwen2_moe"}) CHECK(sf::find_family(name) == nullptr);
+    for (const char* name : {"", "gpt2", "qwen2_mo", "qwen2_moe_", "Qwen2_moe"})
+        CHECK(sf::find_family(name) == nullptr);
 }
 
 TEST_CASE("known families: the way back is the way there, turned round") {
@@ -101,20 +104,21 @@ TEST_CASE("detect: the names of a stored checkpoint tell its family, or that the
     CHECK(detected(fixtures + "jamba/checkpoint") == "jamba");
     CHECK(detected(fixtures + "nemotron_h/checkpoint") == "nemotron_h");
     CHECK(detected(fixtures + "granitemoe/checkpoint") == "granitemoe");
-    // these two store the same names and load them under different ones: a guess would be wrong half of the time
+    // these two store the same names and load them under different ones: a guess would be wrong
+    // half of the time
     CHECK(detected(fixtures + "mixtral/checkpoint") == "ambiguous: mixtral, phimoe");
     CHECK(detected(fixtures + "minimax_m2/checkpoint") == "ambiguous: mixtral, phimoe");
     CHECK(detected(fixtures + "phimoe/checkpoint") == "ambiguous: mixtral, phimoe");
 
-    CHECK(detected_of({"model.layers.0.mlp.experts.0.up_proj.weight", "model.layers.0.mlp.e_score_correction_bias"}) ==
-          "exaone_moe");
+    CHECK(detected_of({"model.layers.0.mlp.experts.0.up_proj.weight",
+                       "model.layers.0.mlp.e_score_correction_bias"}) == "exaone_moe");
     CHECK(detected_of({"model.layers.0.feed_forward.experts.0.w1.weight"}) == "lfm2_moe");
     CHECK(detected_of({"model.layers.0.mixer.experts.0.up_proj.weight"}) == "nemotron_h");
 }
 
 TEST_CASE("detect: a family is never guessed from the model's names where several make them") {
-    for (const std::string type :
-         {"qwen3_moe", "deepseek_v3", "mixtral", "phimoe", "ernie4_5_moe", "hy_v3", "nemotron_h", "granitemoe"}) {
+    for (const std::string type : {"qwen3_moe", "deepseek_v3", "mixtral", "phimoe", "ernie4_5_moe",
+                                   "hy_v3", "nemotron_h", "granitemoe"}) {
         CAPTURE(type);
         const temporary_directory directory;
         const auto checkpoint = sf::checkpoint::open(fixtures + type + "/checkpoint");
@@ -140,7 +144,8 @@ TEST_CASE("detect: without experts that it knows, it says what it knows") {
     const temporary_directory directory;
     support::write_tensor_file(directory / "model.safetensors", {});
     const auto checkpoint = sf::checkpoint::open(directory.string());
-    CHECK(sf::detect_family(*checkpoint).error().detail.view().find("qwen2_moe") != std::string_view::npos);
+    CHECK(sf::detect_family(*checkpoint).error().detail.view().find("qwen2_moe") !=
+          std::string_view::npos);
 }
 
 TEST_CASE("known families: visit_family calls with the type that a name stands for") {
@@ -157,7 +162,8 @@ TEST_CASE("known families: visit_family calls with the type that a name stands f
             CHECK(calls == 1);
         }
     for (const char* name : {"", "gpt2", "qwen2_mo"})
-        CHECK_FALSE(sf::visit_family(name, []<class Family>() { FAIL("no family has this name"); }));
+        CHECK_FALSE(
+            sf::visit_family(name, []<class Family>() { FAIL("no family has this name"); }));
 
     // a plan by a name that is known only when the program runs
     laws::packed_set set;
@@ -165,16 +171,20 @@ TEST_CASE("known families: visit_family calls with the type that a name stands f
         set.add(name, sf::dtype::bf16, {3, 4});
     set.add("x.mlp.experts.0.down_proj.weight", sf::dtype::bf16, {4, 3});
     std::size_t outputs = 0;
-    sf::visit_family("glm4_moe", [&]<class Family>() { outputs = sf::plan<Family>(set, "x.mlp.experts")->outputs().size(); });
+    sf::visit_family("glm4_moe", [&]<class Family>() {
+        outputs = sf::plan<Family>(set, "x.mlp.experts")->outputs().size();
+    });
     CHECK(outputs == 2);
 }
 
 TEST_CASE("known families: gpt-oss, MXFP4 or not, can become experts with gate behind up") {
     using fields = sf::suffixes<sf::suffix<sf::weight, "">, sf::suffix<sf::bias, "_bias">,
-                                sf::suffix<sf::mxfp4_blocks, "_blocks">, sf::suffix<sf::mxfp4_scales, "_scales">>;
-    using gpt_oss_behind =
-        sf::layout<fields, sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, sf::layouts::gate, sf::layouts::up>>>,
-                   sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>;
+                                sf::suffix<sf::mxfp4_blocks, "_blocks">,
+                                sf::suffix<sf::mxfp4_scales, "_scales">>;
+    using gpt_oss_behind = sf::layout<
+        fields,
+        sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, sf::layouts::gate, sf::layouts::up>>>,
+        sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>;
     constexpr std::uint64_t E = 2, I = 32, H = 64;
     const auto made = [](const laws::packed_set& set, const char* name) {
         const bool quantised = !set.bytes_of("moe.gate_up_proj_blocks").empty();
@@ -205,10 +215,12 @@ TEST_CASE("known families: gpt-oss, MXFP4 or not, can become experts with gate b
             for (std::size_t i = 0; i < I; ++i)
                 for (std::size_t half = 0; half < 2; ++half)
                     for (std::size_t b = 0; b < row; ++b)
-                        wrong += to[((e * 2 + half) * I + i) * row + b] != from[((e * I + i) * 2 + half) * row + b];
+                        wrong += to[((e * 2 + half) * I + i) * row + b] !=
+                                 from[((e * I + i) * 2 + half) * row + b];
         CHECK(wrong == 0);
         const auto down = made(codes, ("down_proj_" + field).c_str());
-        CHECK(std::equal(down.begin(), down.end(), codes.bytes_of("moe.down_proj_" + field).begin()));
+        CHECK(
+            std::equal(down.begin(), down.end(), codes.bytes_of("moe.down_proj_" + field).begin()));
     }
     // not quantised, the columns are gate's and up's in turn
     laws::packed_set numbers;
@@ -216,7 +228,8 @@ TEST_CASE("known families: gpt-oss, MXFP4 or not, can become experts with gate b
     numbers.add("moe.gate_up_proj_bias", sf::dtype::bf16, {E, 2 * I});
     numbers.add("moe.down_proj", sf::dtype::bf16, {E, I, H});
     numbers.add("moe.down_proj_bias", sf::dtype::bf16, {E, H});
-    const auto from = numbers.bytes_of("moe.gate_up_proj"), down_from = numbers.bytes_of("moe.down_proj");
+    const auto from = numbers.bytes_of("moe.gate_up_proj"),
+               down_from = numbers.bytes_of("moe.down_proj");
     const auto to = made(numbers, "gate_up_proj"), down_to = made(numbers, "down_proj");
     std::size_t wrong = 0;
     for (std::size_t e = 0; e < E; ++e)
@@ -224,9 +237,10 @@ TEST_CASE("known families: gpt-oss, MXFP4 or not, can become experts with gate b
             for (std::size_t h = 0; h < H; ++h)
                 for (std::size_t b = 0; b < 2; ++b) {
                     for (std::size_t half = 0; half < 2; ++half)
-                        wrong +=
-                            to[(((e * 2 + half) * I + i) * H + h) * 2 + b] != from[((e * H + h) * 2 * I + 2 * i + half) * 2 + b];
-                    wrong += down_to[((e * H + h) * I + i) * 2 + b] != down_from[((e * I + i) * H + h) * 2 + b];
+                        wrong += to[(((e * 2 + half) * I + i) * H + h) * 2 + b] !=
+                                 from[((e * H + h) * 2 * I + 2 * i + half) * 2 + b];
+                    wrong += down_to[((e * H + h) * I + i) * 2 + b] !=
+                             down_from[((e * I + i) * H + h) * 2 + b];
                 }
     CHECK(wrong == 0);
 }
@@ -238,19 +252,22 @@ TEST_CASE("known families: what config.json must tell is declared") {
         for (const sf::config_extent& extent : each.fuse.config_extents)
             told.insert(std::string{each.fuse.name} + " " + std::string{extent.name});
     }
-    CHECK(told == std::set<std::string>{"kimi_k25 N", "lara_mini D", "lara_mini K", "lara_mini P", "lara_mini V",
-                                        "mistral_large4 N", "qwen4_exp S", "qwen4_exp_text S", "sarvam_moe K", "sarvam_moe N",
+    CHECK(told == std::set<std::string>{"kimi_k25 N", "lara_mini D", "lara_mini K", "lara_mini P",
+                                        "lara_mini V", "mistral_large4 N", "qwen4_exp S",
+                                        "qwen4_exp_text S", "sarvam_moe K", "sarvam_moe N",
                                         "sarvam_moe P", "step3p7 N"});
 }
 
 TEST_CASE("detect: experts that one family only stores so, whatever else is there") {
     CHECK(detected_of({"model.layers.0.ffn.experts.0.w1.weight"}) == "deepseek_v4");
-    CHECK(detected_of({"model.layers.0.moe.gate_proj.weight", "model.layers.0.moe.up_proj.weight"}) == "step3p7");
+    CHECK(detected_of({"model.layers.0.moe.gate_proj.weight",
+                       "model.layers.0.moe.up_proj.weight"}) == "step3p7");
     CHECK(detected_of({"llm.model.layers.0.mixer.experts.gate_and_up_projs"}) == "nemo_speechlm");
     CHECK(detected_of({"model.layers.0.block_sparse_moe.input_linear.weight"}) == "granitemoe");
 }
 
-TEST_CASE("detect: a name that another family renames is no sign of it where this family has it too") {
+TEST_CASE(
+    "detect: a name that another family renames is no sign of it where this family has it too") {
     const auto experts = [](const std::string& prefix, std::vector<support::tensor> more) {
         const temporary_directory directory;
         for (const char* part : {"gate_proj", "up_proj"})
@@ -261,24 +278,30 @@ TEST_CASE("detect: a name that another family renames is no sign of it where thi
     };
     CHECK(experts("model.layers.0", {}) == "qwen2_moe");
     CHECK(experts("model.language_model.layers.0", {}) == "qwen2_moe");
-    CHECK(experts("model.layers.0", {support::u8("model.layers.0.mlp.shared_expert.up_proj.weight", {3, 4})}) == "qwen2_moe");
+    CHECK(experts("model.layers.0", {support::u8("model.layers.0.mlp.shared_expert.up_proj.weight",
+                                                 {3, 4})}) == "qwen2_moe");
     // AFMoE keeps this name, A.X-K1 does not
-    CHECK(experts("model.layers.0", {support::u8("model.layers.0.post_mlp_layernorm.weight", {4})}) ==
-          "ambiguous: qwen2_moe, axk1");
+    CHECK(experts("model.layers.0", {support::u8("model.layers.0.post_mlp_layernorm.weight",
+                                                 {4})}) == "ambiguous: qwen2_moe, axk1");
     // gates without down matrices: zero-computation experts
-    CHECK(experts("model.layers.0", {support::u8("model.layers.0.mlp.experts.1.gate_proj.weight", {3, 4}),
-                                     support::u8("model.layers.0.mlp.experts.1.up_proj.weight", {3, 4})}) == "longcat_flash");
-    CHECK(experts("model.layers.0", {support::u8("model.layers.1.ple.ple_embedding.ngram_embedding.shard_0.weight", {2, 4})}) ==
-          "qwen4_exp");
+    CHECK(experts("model.layers.0",
+                  {support::u8("model.layers.0.mlp.experts.1.gate_proj.weight", {3, 4}),
+                   support::u8("model.layers.0.mlp.experts.1.up_proj.weight", {3, 4})}) ==
+          "longcat_flash");
+    CHECK(experts("model.layers.0",
+                  {support::u8("model.layers.1.ple.ple_embedding.ngram_embedding.shard_0.weight",
+                               {2, 4})}) == "qwen4_exp");
 }
 
-TEST_CASE("detect: experts that cannot be planned at all are of the likeliest family, so that its plan says why") {
+TEST_CASE(
+    "detect: experts that cannot be planned at all are of the likeliest family, so that its plan says why") {
     CHECK(detected_of({"model.layers.0.mlp.experts.0.gate_proj.weight"}) == "qwen2_moe");
-    CHECK(detected_of({"model.layers.0.mlp.experts.1.gate_proj.weight", "model.layers.0.mlp.experts.1.up_proj.weight"}) ==
-          "qwen2_moe");
+    CHECK(detected_of({"model.layers.0.mlp.experts.1.gate_proj.weight",
+                       "model.layers.0.mlp.experts.1.up_proj.weight"}) == "qwen2_moe");
 }
 
-TEST_CASE("detect: where shapes alone tell the form, families that leave it as it is may be meant too") {
+TEST_CASE(
+    "detect: where shapes alone tell the form, families that leave it as it is may be meant too") {
     const auto fused = [](std::vector<std::uint64_t> gate_up, std::vector<std::uint64_t> down) {
         const temporary_directory directory;
         support::write_tensor_file(directory / "model.safetensors",

@@ -1,5 +1,6 @@
-// What the layouts mean, said again without the algebra: nested loops over experts, rows and columns. And a tensor set that
-// counts what is asked of it. The laws of layout, plan and fuse are tested against these.
+// What the layouts mean, said again without the algebra: nested loops over experts, rows and
+// columns. And a tensor set that counts what is asked of it. The laws of layout, plan and fuse are
+// tested against these.
 #ifndef SAFEFUSE_TESTS_LAWS_HPP
 #define SAFEFUSE_TESTS_LAWS_HPP
 
@@ -28,14 +29,17 @@ namespace sf = safefuse;
 /// A module's path with a number for each {i} in it.
 inline std::string with_numbers(std::string_view path) {
     std::string out{path};
-    for (auto at = out.find("{i}"); at != std::string::npos; at = out.find("{i}")) out.replace(at, 3, "7");
+    for (auto at = out.find("{i}"); at != std::string::npos; at = out.find("{i}"))
+        out.replace(at, 3, "7");
     return out;
 }
 using u64 = std::uint64_t;
 
-// ------------------------------------------------------------------------------------------------------------- tensor sets
+// -------------------------------------------------------------------------------------------------------------
+// tensor sets
 
-/// Tensors packed into sources one behind the other; counts every question, and every byte that is read.
+/// Tensors packed into sources one behind the other; counts every question, and every byte that is
+/// read.
 class packed_set {
 public:
     bool resident = true;
@@ -44,14 +48,15 @@ public:
     mutable u64 read_bytes = 0;
     mutable std::vector<std::vector<unsigned>> times_read;  ///< by source and byte
 
-    void add(std::string name, sf::dtype type, std::vector<u64> shape, std::span<const std::byte> bytes,
-             std::uint32_t source = 0) {
+    void add(std::string name, sf::dtype type, std::vector<u64> shape,
+             std::span<const std::byte> bytes, std::uint32_t source = 0) {
         if (source >= sources_.size()) {
             sources_.resize(source + 1);
             times_read.resize(source + 1);
         }
         std::vector<std::byte>& into = sources_[source];
-        entries_.push_back({std::move(name), type, std::move(shape), {source, into.size(), bytes.size()}});
+        entries_.push_back(
+            {std::move(name), type, std::move(shape), {source, into.size(), bytes.size()}});
         into.insert(into.end(), bytes.begin(), bytes.end());
         times_read[source].resize(into.size());
     }
@@ -99,14 +104,19 @@ public:
         return source == 0 ? "first.safetensors" : "other.safetensors";
     }
     std::span<const std::byte> source_bytes(std::uint32_t source) const noexcept {
-        return resident ? std::span<const std::byte>{sources_[source]} : std::span<const std::byte>{};
+        return resident ? std::span<const std::byte>{sources_[source]}
+                        : std::span<const std::byte>{};
     }
-    std::span<const std::byte> held_bytes(std::uint32_t source) const noexcept { return sources_[source]; }
-    sf::result<void> read(std::uint32_t source, u64 offset, std::span<std::byte> out) const noexcept {
+    std::span<const std::byte> held_bytes(std::uint32_t source) const noexcept {
+        return sources_[source];
+    }
+    sf::result<void> read(std::uint32_t source, u64 offset,
+                          std::span<std::byte> out) const noexcept {
         const std::lock_guard lock{counting_};
         ++read_calls;
         read_bytes += out.size();
-        for (std::size_t i = 0; i < out.size() && offset + i < times_read[source].size(); ++i) ++times_read[source][offset + i];
+        for (std::size_t i = 0; i < out.size() && offset + i < times_read[source].size(); ++i)
+            ++times_read[source][offset + i];
         return sf::memory_source{sources_[source]}.read(offset, out);
     }
 
@@ -119,8 +129,8 @@ private:
         sf::tensor_location place;
     };
     std::span<const std::byte> bytes(const sf::tensor_location& at) const {
-        return std::span<const std::byte>{sources_[at.source]}.subspan(static_cast<std::size_t>(at.offset),
-                                                                       static_cast<std::size_t>(at.size_bytes));
+        return std::span<const std::byte>{sources_[at.source]}.subspan(
+            static_cast<std::size_t>(at.offset), static_cast<std::size_t>(at.size_bytes));
     }
 
     std::vector<entry> entries_;
@@ -129,7 +139,8 @@ private:
 
 static_assert(sf::tensor_set<packed_set>);
 
-// ------------------------------------------------------------------------------------------------------ layouts under test
+// ------------------------------------------------------------------------------------------------------
+// layouts under test
 
 using sf::layouts::down;
 using sf::layouts::gate;
@@ -139,36 +150,59 @@ using sf::layouts::up;
 using input_scale = sf::field<"input_scale", sf::field_role::scale>;
 
 using modules = sf::suffixes<sf::suffix<sf::weight, ".weight">, sf::suffix<sf::bias, ".bias">,
-                             sf::suffix<sf::weight_scale_inv, ".weight_scale_inv">, sf::suffix<input_scale, ".input_scale">>;
+                             sf::suffix<sf::weight_scale_inv, ".weight_scale_inv">,
+                             sf::suffix<input_scale, ".input_scale">>;
 using parameters = sf::suffixes<sf::suffix<sf::weight, "">, sf::suffix<sf::bias, "_bias">,
-                                sf::suffix<sf::weight_scale_inv, "_scale_inv">, sf::suffix<input_scale, "_input_scale">>;
+                                sf::suffix<sf::weight_scale_inv, "_scale_inv">,
+                                sf::suffix<input_scale, "_input_scale">>;
 
 namespace layouts {
 
-using per_expert =
-    sf::layout<modules, sf::tensor<"{i}.gate_proj", gate>, sf::tensor<"{i}.up_proj", up>, sf::tensor<"{i}.down_proj", down>>;
-using gate_up = sf::layout<parameters, sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, gate, up>>>,
-                           sf::tensor<"down_proj", sf::stack<down>>>;
-using up_gate = sf::layout<parameters, sf::tensor<"w3_w1_weight", sf::stack<sf::concat<0, up, gate>>>,
-                           sf::tensor<"w2_weight", sf::stack<down>>>;
-using stacks = sf::layout<modules, sf::tensor<"gate_proj", sf::stack<gate>>, sf::tensor<"up_proj", sf::stack<up>>,
-                          sf::tensor<"down_proj", sf::stack<down>>>;
+using per_expert = sf::layout<modules, sf::tensor<"{i}.gate_proj", gate>,
+                              sf::tensor<"{i}.up_proj", up>, sf::tensor<"{i}.down_proj", down>>;
+using gate_up =
+    sf::layout<parameters, sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, gate, up>>>,
+               sf::tensor<"down_proj", sf::stack<down>>>;
+using up_gate =
+    sf::layout<parameters, sf::tensor<"w3_w1_weight", sf::stack<sf::concat<0, up, gate>>>,
+               sf::tensor<"w2_weight", sf::stack<down>>>;
+using stacks =
+    sf::layout<modules, sf::tensor<"gate_proj", sf::stack<gate>>,
+               sf::tensor<"up_proj", sf::stack<up>>, sf::tensor<"down_proj", sf::stack<down>>>;
 template <u64 Group>
-using rows_in_turn = sf::layout<parameters, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, Group, gate, up>>>,
-                                sf::tensor<"down_proj", sf::stack<down>>>;
-using transposed = sf::layout<parameters, sf::tensor<"gate_up_proj", sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>>,
-                              sf::tensor<"down_proj", sf::stack<sf::transpose<0, 1, down>>>>;
-using columns_in_turn =
-    sf::layout<parameters, sf::tensor<"gate_up_proj", sf::transpose<1, 2, sf::stack<sf::interleave<0, 1, gate, up>>>>,
-               sf::tensor<"down_proj", sf::transpose<1, 2, sf::stack<down>>>>;
+using rows_in_turn =
+    sf::layout<parameters,
+               sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, Group, gate, up>>>,
+               sf::tensor<"down_proj", sf::stack<down>>>;
+using transposed =
+    sf::layout<parameters,
+               sf::tensor<"gate_up_proj", sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>>,
+               sf::tensor<"down_proj", sf::stack<sf::transpose<0, 1, down>>>>;
+using columns_in_turn = sf::layout<
+    parameters,
+    sf::tensor<"gate_up_proj", sf::transpose<1, 2, sf::stack<sf::interleave<0, 1, gate, up>>>>,
+    sf::tensor<"down_proj", sf::transpose<1, 2, sf::stack<down>>>>;
 using flat = sf::layout<parameters, sf::tensor<"w1", sf::flatten<0, sf::stack<gate>>>,
-                        sf::tensor<"v1", sf::flatten<0, sf::stack<up>>>, sf::tensor<"w2", sf::flatten<0, sf::stack<down>>>>;
+                        sf::tensor<"v1", sf::flatten<0, sf::stack<up>>>,
+                        sf::tensor<"w2", sf::flatten<0, sf::stack<down>>>>;
 
 }  // namespace layouts
 
-enum class kind { per_expert, gate_up, up_gate, stacks, rows_1, rows_2, rows_64, transposed, columns_in_turn, flat };
-inline constexpr kind all_kinds[] = {kind::per_expert, kind::gate_up, kind::up_gate,    kind::stacks,          kind::rows_1,
-                                     kind::rows_2,     kind::rows_64, kind::transposed, kind::columns_in_turn, kind::flat};
+enum class kind {
+    per_expert,
+    gate_up,
+    up_gate,
+    stacks,
+    rows_1,
+    rows_2,
+    rows_64,
+    transposed,
+    columns_in_turn,
+    flat
+};
+inline constexpr kind all_kinds[] = {
+    kind::per_expert, kind::gate_up, kind::up_gate,    kind::stacks,          kind::rows_1,
+    kind::rows_2,     kind::rows_64, kind::transposed, kind::columns_in_turn, kind::flat};
 
 inline const sf::layout_description& description(kind of) {
     switch (of) {
@@ -186,16 +220,19 @@ inline const sf::layout_description& description(kind of) {
     return layouts::flat::description;
 }
 inline std::string_view spelled(kind of) {
-    constexpr std::string_view names[] = {"per_expert", "gate_up", "up_gate",    "stacks",          "rows_1",
-                                          "rows_2",     "rows_64", "transposed", "columns_in_turn", "flat"};
+    constexpr std::string_view names[] = {"per_expert",      "gate_up", "up_gate", "stacks",
+                                          "rows_1",          "rows_2",  "rows_64", "transposed",
+                                          "columns_in_turn", "flat"};
     return names[static_cast<std::size_t>(of)];
 }
 
 enum class field { weight, bias, scale, scalar };
 
-// ------------------------------------------------------------------------------------------------- the obvious implementation
+// -------------------------------------------------------------------------------------------------
+// the obvious implementation
 
-/// What there is: experts [first_expert, end_expert), rows [i_first, i_end) of gate and up, all of H.
+/// What there is: experts [first_expert, end_expert), rows [i_first, i_end) of gate and up, all of
+/// H.
 struct experts {
     u64 first_expert = 0, end_expert = 1;
     u64 i_first = 0, i_end = 1;
@@ -212,7 +249,8 @@ struct experts {
     }
     sf::dtype type_of(field which) const {
         if (which == field::weight) return type;
-        if (which == field::bias) return sf::is_code(type) || type == sf::dtype::u8 ? sf::dtype::bf16 : type;
+        if (which == field::bias)
+            return sf::is_code(type) || type == sf::dtype::u8 ? sf::dtype::bf16 : type;
         return sf::dtype::f32;
     }
 };
@@ -251,25 +289,31 @@ inline std::vector<stored_tensor> stored(kind layout, const experts& x) {
     std::vector<stored_tensor> out;
     for (const field f : x.fields) {
         const u64 block = f == field::scale ? 128 : 1;
-        const bool has_rows = f != field::scalar;                          // of gate and up: I; of down: H
-        const bool has_columns = f == field::weight || f == field::scale;  // of gate and up: H; of down: I
+        const bool has_rows = f != field::scalar;  // of gate and up: I; of down: H
+        const bool has_columns =
+            f == field::weight || f == field::scale;  // of gate and up: H; of down: I
         const u64 first_i = x.i_first / block;
         const u64 i_blocks = (x.i() + block - 1) / block, h_blocks = (x.h + block - 1) / block;
         const u64 E = x.e();
-        const u64 GI = has_rows ? i_blocks : 1, GH = has_columns ? h_blocks : 1;  // gate and up: [GI, GH]
+        const u64 GI = has_rows ? i_blocks : 1,
+                  GH = has_columns ? h_blocks : 1;  // gate and up: [GI, GH]
         const u64 DH = has_rows ? h_blocks : 1, DI = has_columns ? i_blocks : 1;  // down: [DH, DI]
         const auto gate_at = [&](u64 e, u64 i, u64 h) {
             return element{f, 0, x.first_expert + e, has_rows ? first_i + i : 0, h};
         };
-        const auto up_at = [&](u64 e, u64 i, u64 h) { return element{f, 1, x.first_expert + e, has_rows ? first_i + i : 0, h}; };
+        const auto up_at = [&](u64 e, u64 i, u64 h) {
+            return element{f, 1, x.first_expert + e, has_rows ? first_i + i : 0, h};
+        };
         const auto down_at = [&](u64 e, u64 h, u64 i) {
             return element{f, 2, x.first_expert + e, h, has_columns ? first_i + i : 0};
         };
-        constexpr std::string_view dotted[] = {".weight", ".bias", ".weight_scale_inv", ".input_scale"};
+        constexpr std::string_view dotted[] = {".weight", ".bias", ".weight_scale_inv",
+                                               ".input_scale"};
         constexpr std::string_view plain[] = {"", "_bias", "_scale_inv", "_input_scale"};
         const bool module_suffixes = layout == kind::per_expert || layout == kind::stacks;
         const std::string suffix{(module_suffixes ? dotted : plain)[static_cast<std::size_t>(f)]};
-        const auto add = [&](std::string name, std::vector<shown_extent> extents) -> std::vector<element>& {
+        const auto add = [&](std::string name,
+                             std::vector<shown_extent> extents) -> std::vector<element>& {
             stored_tensor made{name + suffix, f, {}, {}};
             u64 count = 1;
             for (const auto& each : extents) {
@@ -350,8 +394,10 @@ inline std::vector<stored_tensor> stored(kind layout, const experts& x) {
                 for (u64 group = 0; group < GI / g; ++group)
                     for (u64 r = 0; r < g; ++r)
                         for (u64 h = 0; h < GH; ++h) {
-                            to[(e * 2 * GI + group * 2 * g + r) * GH + h] = gate_at(e, group * g + r, h);
-                            to[(e * 2 * GI + group * 2 * g + g + r) * GH + h] = up_at(e, group * g + r, h);
+                            to[(e * 2 * GI + group * 2 * g + r) * GH + h] =
+                                gate_at(e, group * g + r, h);
+                            to[(e * 2 * GI + group * 2 * g + g + r) * GH + h] =
+                                up_at(e, group * g + r, h);
                         }
             add_down("down_proj");
             break;
@@ -405,46 +451,56 @@ inline std::vector<std::byte> packed(sf::dtype type, const std::vector<element>&
     if (width % 8 == 0) {
         for (std::size_t i = 0; i < elements.size(); ++i) {
             const u64 value = elements[i].value();
-            for (u64 b = 0; b < width / 8; ++b) out[i * (width / 8) + b] = static_cast<std::byte>(value >> (8 * b));
+            for (u64 b = 0; b < width / 8; ++b)
+                out[i * (width / 8) + b] = static_cast<std::byte>(value >> (8 * b));
         }
         return out;
     }
     for (std::size_t i = 0; i < elements.size(); ++i) {
         const u64 value = elements[i].value();
         for (u64 b = 0; b < width; ++b)
-            if ((value >> b & 1) != 0) out[(i * width + b) / 8] |= static_cast<std::byte>(1u << ((i * width + b) % 8));
+            if ((value >> b & 1) != 0)
+                out[(i * width + b) / 8] |= static_cast<std::byte>(1u << ((i * width + b) % 8));
     }
     return out;
 }
 
-inline u64 group_of(kind layout) { return layout == kind::rows_2 ? 2 : layout == kind::rows_64 ? 64 : 1; }
+inline u64 group_of(kind layout) {
+    return layout == kind::rows_2 ? 2 : layout == kind::rows_64 ? 64 : 1;
+}
 
 /// Why these experts cannot be stored so; empty when they can.
 inline std::set<sf::errc> cannot_store(kind layout, const experts& x) {
     std::set<sf::errc> why;
-    const bool in_turn =
-        layout == kind::rows_1 || layout == kind::rows_2 || layout == kind::rows_64 || layout == kind::columns_in_turn;
-    const bool behind = layout == kind::gate_up || layout == kind::up_gate || layout == kind::transposed;
-    if ((x.has(field::weight) || x.has(field::bias)) && x.i() % group_of(layout) != 0) why.insert(sf::errc::unnested_groups);
+    const bool in_turn = layout == kind::rows_1 || layout == kind::rows_2 ||
+                         layout == kind::rows_64 || layout == kind::columns_in_turn;
+    const bool behind =
+        layout == kind::gate_up || layout == kind::up_gate || layout == kind::transposed;
+    if ((x.has(field::weight) || x.has(field::bias)) && x.i() % group_of(layout) != 0)
+        why.insert(sf::errc::unnested_groups);
     if (x.has(field::scale)) {
         if (in_turn) why.insert(sf::errc::splits_block);  // the groups are smaller than a block
         if (behind && x.i() % 128 != 0) why.insert(sf::errc::splits_block);
-        if (layout == kind::flat && (x.i() % 128 != 0 || x.h % 128 != 0)) why.insert(sf::errc::splits_block);
+        if (layout == kind::flat && (x.i() % 128 != 0 || x.h % 128 != 0))
+            why.insert(sf::errc::splits_block);
     }
     if (!why.empty()) return why;
     for (const stored_tensor& each : stored(layout, x))
-        if (each.elements.size() * sf::bits(x.type_of(each.of)) % 8 != 0) why.insert(sf::errc::partial_byte);
+        if (each.elements.size() * sf::bits(x.type_of(each.of)) % 8 != 0)
+            why.insert(sf::errc::partial_byte);
     return why;
 }
 
 inline packed_set make_set(kind layout, const experts& x, std::string_view scope) {
     packed_set out;
     for (const stored_tensor& each : stored(layout, x))
-        out.add(std::string{scope} + "." + each.name, x.type_of(each.of), each.shape, packed(x.type_of(each.of), each.elements));
+        out.add(std::string{scope} + "." + each.name, x.type_of(each.of), each.shape,
+                packed(x.type_of(each.of), each.elements));
     return out;
 }
 
-/// Whether whole bytes of the destination are whole bytes of the source, each part by itself, where elements are smaller.
+/// Whether whole bytes of the destination are whole bytes of the source, each part by itself, where
+/// elements are smaller.
 inline bool whole_bytes_move(kind from, const experts& source, kind to, const experts& kept) {
     const u64 width = sf::bits(source.type);
     if (width % 8 == 0) return true;
@@ -452,7 +508,8 @@ inline bool whole_bytes_move(kind from, const experts& source, kind to, const ex
     std::map<element, std::pair<std::size_t, std::size_t>> place_of;
     const auto sources = stored(from, source);
     for (std::size_t t = 0; t < sources.size(); ++t)
-        for (std::size_t i = 0; i < sources[t].elements.size(); ++i) place_of[sources[t].elements[i]] = {t, i};
+        for (std::size_t i = 0; i < sources[t].elements.size(); ++i)
+            place_of[sources[t].elements[i]] = {t, i};
     for (const stored_tensor& each : stored(to, kept)) {
         if (each.of != field::weight) continue;
         for (std::size_t i = 0; i < each.elements.size(); i += unit) {
@@ -469,7 +526,8 @@ inline bool whole_bytes_move(kind from, const experts& source, kind to, const ex
     return true;
 }
 
-// --------------------------------------------------------------------------------------------------- an executor of our own
+// ---------------------------------------------------------------------------------------------------
+// an executor of our own
 
 struct executed {
     std::vector<std::vector<std::byte>> outputs;
@@ -515,11 +573,12 @@ inline executed execute(const sf::copy_plan& plan, const packed_set& set) {
 }
 
 /// Numbers of the tensors under a scope, as `plan` finds them.
-inline sf::result<sf::copy_plan> plan_kinds(const packed_set& set, std::string_view scope, kind from, kind to,
-                                            const sf::plan_options& options) {
+inline sf::result<sf::copy_plan> plan_kinds(const packed_set& set, std::string_view scope,
+                                            kind from, kind to, const sf::plan_options& options) {
     auto members = sf::detail::tensors_under(set, scope);
     if (!members) return std::move(members).error();
-    return sf::detail::plan_members(set, members->view(), scope, description(from), description(to), options);
+    return sf::detail::plan_members(set, members->view(), scope, description(from), description(to),
+                                    options);
 }
 
 }  // namespace laws

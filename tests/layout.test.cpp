@@ -23,7 +23,8 @@ using sf::layouts::up;
 
 namespace {
 
-constexpr sf::layout_args extents_of(u64 e, u64 i, u64 h, const sf::field_description& field = sf::weight::description) {
+constexpr sf::layout_args extents_of(u64 e, u64 i, u64 h,
+                                     const sf::field_description& field = sf::weight::description) {
     sf::layout_args x;
     x.values[0] = e;
     x.values[x.dim("I")] = i;
@@ -32,7 +33,8 @@ constexpr sf::layout_args extents_of(u64 e, u64 i, u64 h, const sf::field_descri
     return x;
 }
 
-/// The entry of the stored tensor that holds the element of a part with these indices: the meaning of a mapping, digit by digit.
+/// The entry of the stored tensor that holds the element of a part with these indices: the meaning
+/// of a mapping, digit by digit.
 constexpr u64 entry(const sf::mapping& of, std::string_view part, u64 expert, u64 row, u64 column) {
     for (std::size_t p = 0; p < of.part_count; ++p) {
         if (of.parts[p].part != part) continue;
@@ -58,7 +60,8 @@ constexpr u64 shape_digits(const sf::mapping& of) {
     return digits;
 }
 
-// Each rule here holds when the compiler computes it, and again when the program does, under the sanitizers.
+// Each rule here holds when the compiler computes it, and again when the program does, under the
+// sanitizers.
 #define SAME_TWICE(...)         \
     static_assert(__VA_ARGS__); \
     CHECK((__VA_ARGS__))
@@ -87,7 +90,8 @@ TEST_CASE("layout: stack adds the expert's number in front") {
     constexpr auto p = sf::stack<gate>::place(extents_of(5, 3, 4));
     SAME_TWICE(shape_digits(p) == 50304);
     SAME_TWICE(entry(p, "gate", 2, 1, 3) == 2 * 12 + 1 * 4 + 3);
-    constexpr auto scalars = sf::stack<gate>::place(extents_of(5, 3, 4, laws::input_scale::description));
+    constexpr auto scalars =
+        sf::stack<gate>::place(extents_of(5, 3, 4, laws::input_scale::description));
     SAME_TWICE(shape_digits(scalars) == 5);
     SAME_TWICE(entry(scalars, "gate", 3, 0, 0) == 3);
 }
@@ -103,15 +107,18 @@ TEST_CASE("layout: concat puts the operands one behind the other, in the order g
     constexpr auto side = sf::concat<1, gate, up>::place(extents_of(2, 3, 4));
     SAME_TWICE(shape_digits(side) == 308);
     SAME_TWICE(entry(side, "up", 0, 2, 3) == 2 * 8 + 4 + 3);
-    constexpr auto pairs = sf::stack<sf::concat<0, gate, up>>::place(extents_of(5, 3, 4, laws::input_scale::description));
+    constexpr auto pairs = sf::stack<sf::concat<0, gate, up>>::place(
+        extents_of(5, 3, 4, laws::input_scale::description));
     SAME_TWICE(shape_digits(pairs) == 502);
     SAME_TWICE(entry(pairs, "up", 3, 0, 0) == 7);
     constexpr auto one = sf::concat<0, gate>::place(extents_of(2, 3, 4));
     SAME_TWICE(shape_digits(one) == 304);
-    constexpr auto of_stacks = sf::concat<1, sf::stack<gate>, sf::stack<up>>::place(extents_of(2, 3, 4));
+    constexpr auto of_stacks =
+        sf::concat<1, sf::stack<gate>, sf::stack<up>>::place(extents_of(2, 3, 4));
     SAME_TWICE(shape_digits(of_stacks) == 20604);
     SAME_TWICE(entry(of_stacks, "up", 1, 2, 3) == entry(p, "up", 1, 2, 3));
-    constexpr auto twice_e = sf::concat<0, sf::stack<gate>, sf::stack<up>>::place(extents_of(2, 3, 4));
+    constexpr auto twice_e =
+        sf::concat<0, sf::stack<gate>, sf::stack<up>>::place(extents_of(2, 3, 4));
     SAME_TWICE(shape_digits(twice_e) == 40304);
     SAME_TWICE(entry(twice_e, "up", 1, 0, 0) == 36);
 }
@@ -140,8 +147,8 @@ TEST_CASE("layout: interleave deals out groups of the operands in turn") {
     constexpr auto three = sf::interleave<1, 2, a, b, c>::place(extents_of(1, 1, 4));
     SAME_TWICE(entry(three, "b", 0, 0, 3) == 9);
     SAME_TWICE(entry(three, "c", 0, 0, 2) == 10);
-    constexpr auto scalars =
-        sf::stack<sf::interleave<0, 64, gate, up>>::place(extents_of(5, 128, 4, laws::input_scale::description));
+    constexpr auto scalars = sf::stack<sf::interleave<0, 64, gate, up>>::place(
+        extents_of(5, 128, 4, laws::input_scale::description));
     SAME_TWICE(shape_digits(scalars) == 502);
 }
 
@@ -149,46 +156,58 @@ TEST_CASE("layout: transpose exchanges two axes, flatten makes one of two") {
     constexpr auto t = sf::transpose<0, 1, gate>::place(extents_of(2, 3, 4));
     SAME_TWICE(shape_digits(t) == 403);
     SAME_TWICE(entry(t, "gate", 0, 2, 1) == 1 * 3 + 2);
-    constexpr auto twice = sf::transpose<0, 1, sf::transpose<1, 0, gate>>::place(extents_of(2, 3, 4));
+    constexpr auto twice =
+        sf::transpose<0, 1, sf::transpose<1, 0, gate>>::place(extents_of(2, 3, 4));
     SAME_TWICE(entry(twice, "gate", 0, 2, 1) == 9);
     constexpr auto same = sf::transpose<1, 1, gate>::place(extents_of(2, 3, 4));
     SAME_TWICE(entry(same, "gate", 0, 2, 1) == 9);
     constexpr auto f = sf::flatten<0, sf::stack<gate>>::place(extents_of(2, 3, 4));
     SAME_TWICE(shape_digits(f) == 604);
     SAME_TWICE(entry(f, "gate", 1, 2, 3) == 23);
-    constexpr auto all = sf::flatten<0, sf::flatten<0, sf::stack<gate>>>::place(extents_of(2, 3, 4));
+    constexpr auto all =
+        sf::flatten<0, sf::flatten<0, sf::stack<gate>>>::place(extents_of(2, 3, 4));
     SAME_TWICE(shape_digits(all) == 24);
     SAME_TWICE(entry(all, "gate", 1, 2, 3) == 23);
-    constexpr auto inner = sf::flatten<1, sf::stack<sf::concat<0, gate, up>>>::place(extents_of(2, 3, 4));
+    constexpr auto inner =
+        sf::flatten<1, sf::stack<sf::concat<0, gate, up>>>::place(extents_of(2, 3, 4));
     SAME_TWICE(shape_digits(inner) == 224);
     SAME_TWICE(entry(inner, "up", 1, 0, 1) == 24 + 12 + 1);
-    constexpr auto bias = sf::flatten<0, sf::stack<gate>>::place(extents_of(2, 3, 4, sf::bias::description));
+    constexpr auto bias =
+        sf::flatten<0, sf::stack<gate>>::place(extents_of(2, 3, 4, sf::bias::description));
     SAME_TWICE(shape_digits(bias) == 6);
     // columns of two experts' transposed matrices, one row of all of them
-    constexpr auto wide = sf::flatten<1, sf::transpose<0, 1, sf::stack<gate>>>::place(extents_of(2, 3, 4));
+    constexpr auto wide =
+        sf::flatten<1, sf::transpose<0, 1, sf::stack<gate>>>::place(extents_of(2, 3, 4));
     SAME_TWICE(shape_digits(wide) == 308);
     SAME_TWICE(entry(wide, "gate", 1, 2, 3) == 2 * 8 + 4 + 3);
 }
 
 TEST_CASE("layout: terms nest") {
-    constexpr auto p = sf::stack<sf::interleave<0, 2, sf::concat<0, a, b>, sf::concat<0, c, d>>>::place(extents_of(1, 4, 1));
+    constexpr auto p =
+        sf::stack<sf::interleave<0, 2, sf::concat<0, a, b>, sf::concat<0, c, d>>>::place(
+            extents_of(1, 4, 1));
     // a0 a1 c0 c1 a2 a3 c2 c3 b0 b1 d0 d1 ...
     SAME_TWICE(p.error == sf::mapping_error::none);
     SAME_TWICE(entry(p, "a", 0, 2, 0) == 4);
     SAME_TWICE(entry(p, "b", 0, 1, 0) == 9);
     SAME_TWICE(entry(p, "d", 0, 3, 0) == 15);
-    constexpr auto q = sf::interleave<0, 4, sf::interleave<0, 2, a, b>, sf::interleave<0, 2, c, d>>::place(extents_of(1, 4, 1));
+    constexpr auto q =
+        sf::interleave<0, 4, sf::interleave<0, 2, a, b>, sf::interleave<0, 2, c, d>>::place(
+            extents_of(1, 4, 1));
     // a0 a1 b0 b1 c0 c1 d0 d1 a2 ...
     SAME_TWICE(q.error == sf::mapping_error::none);
     SAME_TWICE(entry(q, "a", 0, 2, 0) == 8);
     SAME_TWICE(entry(q, "d", 0, 3, 0) == 15);
-    constexpr auto r = sf::interleave<0, 1, sf::interleave<0, 2, a, b>, sf::interleave<0, 2, c, d>>::place(extents_of(1, 4, 1));
+    constexpr auto r =
+        sf::interleave<0, 1, sf::interleave<0, 2, a, b>, sf::interleave<0, 2, c, d>>::place(
+            extents_of(1, 4, 1));
     // a0 c0 a1 c1 b0 d0 b1 d1 a2 ...
     SAME_TWICE(r.error == sf::mapping_error::none);
     SAME_TWICE(entry(r, "a", 0, 1, 0) == 2);
     SAME_TWICE(entry(r, "d", 0, 1, 0) == 7);
     SAME_TWICE(entry(r, "c", 0, 2, 0) == 9);
-    constexpr auto s = sf::concat<0, sf::interleave<0, 1, a, b>, sf::interleave<0, 1, c, d>>::place(extents_of(1, 4, 1));
+    constexpr auto s = sf::concat<0, sf::interleave<0, 1, a, b>, sf::interleave<0, 1, c, d>>::place(
+        extents_of(1, 4, 1));
     SAME_TWICE(entry(s, "d", 0, 3, 0) == 15);
     SAME_TWICE(entry(s, "c", 0, 0, 0) == 8);
 }
@@ -196,27 +215,42 @@ TEST_CASE("layout: terms nest") {
 TEST_CASE("layout: a mapping that cannot be says why") {
     using sf::mapping_error;
     constexpr auto why = [](const sf::mapping& of) { return of.error; };
-    SAME_TWICE(why(sf::interleave<0, 2, gate, up>::place(extents_of(1, 3, 4))) == mapping_error::uneven_groups);
-    SAME_TWICE(why(sf::interleave<0, 64, gate, up>::place(extents_of(1, 65, 4))) == mapping_error::uneven_groups);
-    SAME_TWICE(why(sf::concat<0, gate, down>::place(extents_of(1, 3, 4))) == mapping_error::unequal_extents);
-    SAME_TWICE(why(sf::interleave<0, 1, gate, down>::place(extents_of(1, 3, 4))) == mapping_error::unequal_extents);
+    SAME_TWICE(why(sf::interleave<0, 2, gate, up>::place(extents_of(1, 3, 4))) ==
+               mapping_error::uneven_groups);
+    SAME_TWICE(why(sf::interleave<0, 64, gate, up>::place(extents_of(1, 65, 4))) ==
+               mapping_error::uneven_groups);
+    SAME_TWICE(why(sf::concat<0, gate, down>::place(extents_of(1, 3, 4))) ==
+               mapping_error::unequal_extents);
+    SAME_TWICE(why(sf::interleave<0, 1, gate, down>::place(extents_of(1, 3, 4))) ==
+               mapping_error::unequal_extents);
     constexpr const auto& blocks = sf::weight_scale_inv::description;
     SAME_TWICE(why(gate::place(extents_of(1, 192, 130, blocks))) == mapping_error::none);
     SAME_TWICE(why(sf::stack<gate>::place(extents_of(1, 192, 130, blocks))) == mapping_error::none);
-    SAME_TWICE(why(sf::concat<0, gate, up>::place(extents_of(1, 192, 128, blocks))) == mapping_error::splits_block);
-    SAME_TWICE(why(sf::concat<0, gate, up>::place(extents_of(1, 256, 130, blocks))) == mapping_error::none);
-    SAME_TWICE(why(sf::interleave<0, 64, gate, up>::place(extents_of(1, 256, 128, blocks))) == mapping_error::splits_block);
-    SAME_TWICE(why(sf::interleave<0, 128, gate, up>::place(extents_of(1, 256, 128, blocks))) == mapping_error::none);
-    SAME_TWICE(why(sf::flatten<0, sf::stack<gate>>::place(extents_of(2, 192, 128, blocks))) == mapping_error::splits_block);
+    SAME_TWICE(why(sf::concat<0, gate, up>::place(extents_of(1, 192, 128, blocks))) ==
+               mapping_error::splits_block);
+    SAME_TWICE(why(sf::concat<0, gate, up>::place(extents_of(1, 256, 130, blocks))) ==
+               mapping_error::none);
+    SAME_TWICE(why(sf::interleave<0, 64, gate, up>::place(extents_of(1, 256, 128, blocks))) ==
+               mapping_error::splits_block);
+    SAME_TWICE(why(sf::interleave<0, 128, gate, up>::place(extents_of(1, 256, 128, blocks))) ==
+               mapping_error::none);
+    SAME_TWICE(why(sf::flatten<0, sf::stack<gate>>::place(extents_of(2, 192, 128, blocks))) ==
+               mapping_error::splits_block);
     using packed_codes = sf::field<"weight_packed", sf::field_role::value, 1, 8>;
-    SAME_TWICE(why(gate::place(extents_of(1, 3, 12, packed_codes::description))) == mapping_error::splits_block);
-    SAME_TWICE(why(gate::place(extents_of(1, 3, 16, packed_codes::description))) == mapping_error::none);
+    SAME_TWICE(why(gate::place(extents_of(1, 3, 12, packed_codes::description))) ==
+               mapping_error::splits_block);
+    SAME_TWICE(why(gate::place(extents_of(1, 3, 16, packed_codes::description))) ==
+               mapping_error::none);
     constexpr u64 huge = std::numeric_limits<u64>::max() / 2 + 1;
-    SAME_TWICE(why(sf::concat<0, gate, up>::place(extents_of(1, huge, 1))) == mapping_error::overflow);
-    SAME_TWICE(why(sf::interleave<0, 1, gate, up>::place(extents_of(1, huge, 1))) == mapping_error::overflow);
-    SAME_TWICE(why(sf::flatten<0, sf::stack<gate>>::place(extents_of(2, huge, 1))) == mapping_error::overflow);
-    using nine = sf::concat<0, a, b, c, d, sf::part<"e", "I", "H">, sf::part<"f", "I", "H">, sf::part<"g", "I", "H">,
-                            sf::part<"h", "I", "H">, sf::part<"i", "I", "H">>;
+    SAME_TWICE(why(sf::concat<0, gate, up>::place(extents_of(1, huge, 1))) ==
+               mapping_error::overflow);
+    SAME_TWICE(why(sf::interleave<0, 1, gate, up>::place(extents_of(1, huge, 1))) ==
+               mapping_error::overflow);
+    SAME_TWICE(why(sf::flatten<0, sf::stack<gate>>::place(extents_of(2, huge, 1))) ==
+               mapping_error::overflow);
+    using nine =
+        sf::concat<0, a, b, c, d, sf::part<"e", "I", "H">, sf::part<"f", "I", "H">,
+                   sf::part<"g", "I", "H">, sf::part<"h", "I", "H">, sf::part<"i", "I", "H">>;
     SAME_TWICE(why(nine::place(extents_of(1, 3, 4))) == mapping_error::too_complex);
 }
 
@@ -232,7 +266,8 @@ TEST_CASE("layout: terms are checked for what they are") {
     static_assert(!sf::can_become<sf::layouts::ungated_fused, laws::layouts::per_expert>);
 }
 
-// ------------------------------------------------------------------------------------------------------------- user's terms
+// -------------------------------------------------------------------------------------------------------------
+// user's terms
 
 namespace {
 
@@ -269,16 +304,19 @@ struct even_rows_first {
     }
 };
 
-using user_layout = sf::layout<laws::parameters, sf::tensor<"both", sf::stack<turned_pair<gate, up>>>,
-                               sf::tensor<"rest", sf::stack<even_rows_first<down>>>>;
+using user_layout =
+    sf::layout<laws::parameters, sf::tensor<"both", sf::stack<turned_pair<gate, up>>>,
+               sf::tensor<"rest", sf::stack<even_rows_first<down>>>>;
 
 static_assert(sf::layout_term<turned_pair<gate, up>>);
-static_assert(sf::can_become<laws::layouts::per_expert, user_layout> && sf::can_become<user_layout, laws::layouts::per_expert>);
+static_assert(sf::can_become<laws::layouts::per_expert, user_layout> &&
+              sf::can_become<user_layout, laws::layouts::per_expert>);
 
 }  // namespace
 
 TEST_CASE("layout: a user's own terms obey the laws, too") {
-    laws::experts x{.end_expert = 3, .i_end = 6, .h = 4, .fields = {laws::field::weight, laws::field::bias}};
+    laws::experts x{
+        .end_expert = 3, .i_end = 6, .h = 4, .fields = {laws::field::weight, laws::field::bias}};
     const laws::packed_set set = laws::make_set(laws::kind::per_expert, x, "moe");
     auto plan = sf::plan<laws::layouts::per_expert, user_layout>(set, "moe");
     REQUIRE(plan);
@@ -289,7 +327,8 @@ TEST_CASE("layout: a user's own terms obey the laws, too") {
     std::vector<laws::element> expected_both, expected_rest, expected_bias;
     for (u64 e = 0; e < 3; ++e)
         for (u64 h = 0; h < 4; ++h)
-            for (u64 j = 0; j < 12; ++j) expected_both.push_back({laws::field::weight, j < 6 ? 0 : 1, e, j % 6, h});
+            for (u64 j = 0; j < 12; ++j)
+                expected_both.push_back({laws::field::weight, j < 6 ? 0 : 1, e, j % 6, h});
     for (u64 e = 0; e < 3; ++e)
         for (const u64 h : {0u, 2u, 1u, 3u}) {
             for (u64 i = 0; i < 6; ++i) expected_rest.push_back({laws::field::weight, 2, e, h, i});
@@ -316,7 +355,8 @@ TEST_CASE("layout: a user's own terms obey the laws, too") {
     }
 }
 
-// --------------------------------------------------------------------------------------------------------------------- laws
+// ---------------------------------------------------------------------------------------------------------------------
+// laws
 
 namespace {
 
@@ -325,9 +365,10 @@ struct counts {
     std::size_t refused = 0;
 };
 
-/// Plans `kept` of `whole` from one layout to the other and holds everything against the obvious implementation.
-void check_pair(laws::kind from, laws::kind to, const laws::experts& whole, const laws::experts& kept,
-                const laws::packed_set& set, counts& count) {
+/// Plans `kept` of `whole` from one layout to the other and holds everything against the obvious
+/// implementation.
+void check_pair(laws::kind from, laws::kind to, const laws::experts& whole,
+                const laws::experts& kept, const laws::packed_set& set, counts& count) {
     sf::plan_options options;
     options.allow_missing_scales = true;
     options.first_expert = kept.first_expert;
@@ -337,18 +378,21 @@ void check_pair(laws::kind from, laws::kind to, const laws::experts& whole, cons
         options.slice_first = kept.i_first;
         options.slice_end = kept.i_end;
     }
-    INFO(laws::spelled(from), " to ", laws::spelled(to), ", ", sf::name(whole.type), " E ", whole.e(), " I ", whole.i(), " H ",
-         whole.h, ", experts ", kept.first_expert, "..", kept.end_expert, " I ", kept.i_first, "..", kept.i_end, ", fields ",
-         whole.fields.size());
+    INFO(laws::spelled(from), " to ", laws::spelled(to), ", ", sf::name(whole.type), " E ",
+         whole.e(), " I ", whole.i(), " H ", whole.h, ", experts ", kept.first_expert, "..",
+         kept.end_expert, " I ", kept.i_first, "..", kept.i_end, ", fields ", whole.fields.size());
 
     std::set<sf::errc> expected = laws::cannot_store(to, kept);
-    if (whole.has(laws::field::scale) && (kept.i_first % 128 != 0 || (kept.i_end % 128 != 0 && kept.i_end != whole.i_end)))
+    if (whole.has(laws::field::scale) &&
+        (kept.i_first % 128 != 0 || (kept.i_end % 128 != 0 && kept.i_end != whole.i_end)))
         expected.insert(sf::errc::splits_block);
     const u64 group = laws::group_of(from);
-    if (kept.i() > 0 && whole.i() != kept.i() && !(kept.i_first % group == 0 && kept.i_end % group == 0) &&
+    if (kept.i() > 0 && whole.i() != kept.i() &&
+        !(kept.i_first % group == 0 && kept.i_end % group == 0) &&
         kept.i_first / group != (kept.i_end - 1) / group)
         expected.insert(sf::errc::unnested_groups);
-    if (expected.empty() && !laws::whole_bytes_move(from, whole, to, kept)) expected.insert(sf::errc::splits_block);
+    if (expected.empty() && !laws::whole_bytes_move(from, whole, to, kept))
+        expected.insert(sf::errc::splits_block);
 
     auto plan = laws::plan_kinds(set, "moe", from, to, options);
     if (!expected.empty()) {
@@ -405,11 +449,13 @@ void check_pair(laws::kind from, laws::kind to, const laws::experts& whole, cons
         if (i == 0) continue;
         const auto& before = blocks[i - 1];
         CHECK((before.source < blocks[i].source ||
-               (before.source == blocks[i].source && before.source_offset <= blocks[i].source_offset)));
-        const bool neighbours = before.loop_count == 0 && blocks[i].loop_count == 0 && before.source == blocks[i].source &&
-                                before.output == blocks[i].output &&
-                                before.source_offset + before.run_bytes == blocks[i].source_offset &&
-                                before.destination_offset + before.run_bytes == blocks[i].destination_offset;
+               (before.source == blocks[i].source &&
+                before.source_offset <= blocks[i].source_offset)));
+        const bool neighbours =
+            before.loop_count == 0 && blocks[i].loop_count == 0 &&
+            before.source == blocks[i].source && before.output == blocks[i].output &&
+            before.source_offset + before.run_bytes == blocks[i].source_offset &&
+            before.destination_offset + before.run_bytes == blocks[i].destination_offset;
         CHECK_FALSE(neighbours);
     }
     CHECK(sum == size_bytes);
@@ -423,20 +469,28 @@ void check_all_pairs(const laws::experts& x, counts& count) {
     }
 }
 
-constexpr sf::dtype widths[] = {sf::dtype::f4,   sf::dtype::f6_e2m3, sf::dtype::u8, sf::dtype::f8_e4m3,
-                                sf::dtype::bf16, sf::dtype::f32,     sf::dtype::f64};
+constexpr sf::dtype widths[] = {sf::dtype::f4,      sf::dtype::f6_e2m3, sf::dtype::u8,
+                                sf::dtype::f8_e4m3, sf::dtype::bf16,    sf::dtype::f32,
+                                sf::dtype::f64};
 
 }  // namespace
 
-TEST_CASE("laws: every layout becomes every other, disjoint, exhaustive and equal to the obvious implementation") {
+TEST_CASE(
+    "laws: every layout becomes every other, disjoint, exhaustive and equal to the obvious implementation") {
     counts count;
-    const std::pair<u64, u64> shapes[] = {{1, 1}, {1, 4}, {4, 1}, {2, 2}, {4, 4}, {4, 8},  {8, 4},   {3, 5},
-                                          {7, 2}, {6, 6}, {2, 3}, {0, 4}, {4, 0}, {64, 2}, {128, 3}, {65, 2}};
+    const std::pair<u64, u64> shapes[] = {{1, 1}, {1, 4},  {4, 1},   {2, 2}, {4, 4}, {4, 8},
+                                          {8, 4}, {3, 5},  {7, 2},   {6, 6}, {2, 3}, {0, 4},
+                                          {4, 0}, {64, 2}, {128, 3}, {65, 2}};
     for (const auto& [i, h] : shapes)
         for (const sf::dtype type : widths)
             for (const u64 e : {u64{1}, u64{2}, u64{11}, u64{12}}) {
                 if (e > 2 && i * h > 64) continue;
-                check_all_pairs({.end_expert = e, .i_end = i, .h = h, .type = type, .fields = {laws::field::weight}}, count);
+                check_all_pairs({.end_expert = e,
+                                 .i_end = i,
+                                 .h = h,
+                                 .type = type,
+                                 .fields = {laws::field::weight}},
+                                count);
             }
     MESSAGE(count.made, " plans made, ", count.refused, " refused");
     CHECK(count.made > 10000);
@@ -446,7 +500,11 @@ TEST_CASE("laws: every layout becomes every other, disjoint, exhaustive and equa
 TEST_CASE("laws: 384 experts") {
     counts count;
     for (const sf::dtype type : {sf::dtype::u8, sf::dtype::bf16})
-        check_all_pairs({.end_expert = 384, .i_end = 2, .h = 4, .type = type, .fields = {laws::field::weight, laws::field::bias}},
+        check_all_pairs({.end_expert = 384,
+                         .i_end = 2,
+                         .h = 4,
+                         .type = type,
+                         .fields = {laws::field::weight, laws::field::bias}},
                         count);
     CHECK(count.made > 100);
 }
@@ -457,16 +515,32 @@ TEST_CASE("laws: biases, scalars and block scales ride along") {
     for (const u64 e : {u64{1}, u64{3}}) {
         for (const auto& [i, h] : {std::pair<u64, u64>{1, 1}, {3, 5}, {4, 8}, {64, 2}, {0, 3}})
             for (const sf::dtype type : {sf::dtype::f8_e4m3, sf::dtype::bf16, sf::dtype::f32}) {
-                check_all_pairs({.end_expert = e, .i_end = i, .h = h, .type = type, .fields = {field::weight, field::bias}},
+                check_all_pairs({.end_expert = e,
+                                 .i_end = i,
+                                 .h = h,
+                                 .type = type,
+                                 .fields = {field::weight, field::bias}},
                                 count);
-                check_all_pairs({.end_expert = e, .i_end = i, .h = h, .type = type, .fields = {field::weight, field::scalar}},
+                check_all_pairs({.end_expert = e,
+                                 .i_end = i,
+                                 .h = h,
+                                 .type = type,
+                                 .fields = {field::weight, field::scalar}},
                                 count);
-                check_all_pairs(
-                    {.end_expert = e, .i_end = i, .h = h, .type = type, .fields = {field::weight, field::bias, field::scalar}},
-                    count);
+                check_all_pairs({.end_expert = e,
+                                 .i_end = i,
+                                 .h = h,
+                                 .type = type,
+                                 .fields = {field::weight, field::bias, field::scalar}},
+                                count);
             }
-        for (const auto& [i, h] :
-             {std::pair<u64, u64>{128, 128}, {256, 128}, {128, 256}, {192, 128}, {128, 130}, {100, 4}, {1, 1}})
+        for (const auto& [i, h] : {std::pair<u64, u64>{128, 128},
+                                   {256, 128},
+                                   {128, 256},
+                                   {192, 128},
+                                   {128, 130},
+                                   {100, 4},
+                                   {1, 1}})
             check_all_pairs({.end_expert = e,
                              .i_end = i,
                              .h = h,
@@ -478,27 +552,46 @@ TEST_CASE("laws: biases, scalars and block scales ride along") {
     CHECK(count.refused > 50);
 }
 
-TEST_CASE("laws: slices of experts and of I are the same slices of the whole, for every pair of layouts") {
+TEST_CASE(
+    "laws: slices of experts and of I are the same slices of the whole, for every pair of layouts") {
     counts count;
     const laws::experts wholes[] = {
-        {.end_expert = 6, .i_end = 8, .h = 3, .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}},
+        {.end_expert = 6,
+         .i_end = 8,
+         .h = 3,
+         .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}},
         {.end_expert = 2, .i_end = 128, .h = 2, .fields = {laws::field::weight}},
-        {.end_expert = 2, .i_end = 192, .h = 2, .type = sf::dtype::u8, .fields = {laws::field::weight}},
+        {.end_expert = 2,
+         .i_end = 192,
+         .h = 2,
+         .type = sf::dtype::u8,
+         .fields = {laws::field::weight}},
         {.end_expert = 3,
          .i_end = 256,
          .h = 128,
          .type = sf::dtype::f8_e4m3,
          .fields = {laws::field::weight, laws::field::scale}},
-        {.end_expert = 2, .i_end = 8, .h = 4, .type = sf::dtype::f4, .fields = {laws::field::weight}},
-        {.end_expert = 2, .i_end = 7, .h = 2, .type = sf::dtype::f32, .fields = {laws::field::weight, laws::field::bias}},
+        {.end_expert = 2,
+         .i_end = 8,
+         .h = 4,
+         .type = sf::dtype::f4,
+         .fields = {laws::field::weight}},
+        {.end_expert = 2,
+         .i_end = 7,
+         .h = 2,
+         .type = sf::dtype::f32,
+         .fields = {laws::field::weight, laws::field::bias}},
     };
     for (const laws::experts& whole : wholes)
         for (const laws::kind from : laws::all_kinds) {
             if (!laws::cannot_store(from, whole).empty()) continue;
             const laws::packed_set set = laws::make_set(from, whole, "moe");
             for (const laws::kind to : laws::all_kinds) {
-                for (const auto& [first, end] :
-                     {std::pair<u64, u64>{0, 1}, {1, 2}, {0, whole.e() / 2}, {whole.e() / 2, whole.e()}, {1, 1}}) {
+                for (const auto& [first, end] : {std::pair<u64, u64>{0, 1},
+                                                 {1, 2},
+                                                 {0, whole.e() / 2},
+                                                 {whole.e() / 2, whole.e()},
+                                                 {1, 1}}) {
                     laws::experts kept = whole;
                     kept.first_expert = first;
                     kept.end_expert = end;
@@ -513,7 +606,8 @@ TEST_CASE("laws: slices of experts and of I are the same slices of the whole, fo
                         check_pair(from, to, whole, kept, set, count);
                     }
                 }
-                for (const auto& [first, end] : {std::pair<u64, u64>{1, 3}, {3, 7}, {0, 7}, {6, 7}}) {
+                for (const auto& [first, end] :
+                     {std::pair<u64, u64>{1, 3}, {3, 7}, {0, 7}, {6, 7}}) {
                     laws::experts kept = whole;
                     kept.first_expert = 1;
                     kept.end_expert = 2;
@@ -522,7 +616,11 @@ TEST_CASE("laws: slices of experts and of I are the same slices of the whole, fo
                     check_pair(from, to, whole, kept, set, count);
                 }
                 if (whole.h == 128)
-                    for (const auto& [first, end] : {std::pair<u64, u64>{0, 128}, {128, 256}, {64, 128}, {0, 64}, {192, 256}}) {
+                    for (const auto& [first, end] : {std::pair<u64, u64>{0, 128},
+                                                     {128, 256},
+                                                     {64, 128},
+                                                     {0, 64},
+                                                     {192, 256}}) {
                         laws::experts kept = whole;
                         kept.i_first = first;
                         kept.i_end = end;
@@ -536,21 +634,26 @@ TEST_CASE("laws: slices of experts and of I are the same slices of the whole, fo
 }
 
 TEST_CASE("laws: there and back is the identity, names and bytes") {
-    const laws::experts x{
-        .end_expert = 11, .i_end = 64, .h = 3, .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}};
+    const laws::experts x{.end_expert = 11,
+                          .i_end = 64,
+                          .h = 3,
+                          .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}};
     for (const laws::kind from : laws::all_kinds)
         for (const laws::kind to : laws::all_kinds) {
             INFO(laws::spelled(from), " to ", laws::spelled(to));
             const laws::packed_set set = laws::make_set(from, x, "a.b");
-            auto there = laws::plan_kinds(set, "a.b", from, to, {.destination_scope = "somewhere.else"});
+            auto there =
+                laws::plan_kinds(set, "a.b", from, to, {.destination_scope = "somewhere.else"});
             REQUIRE(there);
             laws::packed_set made;
             const auto ran = laws::execute(*there, set);
             for (std::size_t i = 0; i < there->outputs().size(); ++i) {
                 const auto& each = there->outputs()[i];
-                made.add(std::string{each.name}, each.type, {each.shape.begin(), each.shape.end()}, ran.outputs[i]);
+                made.add(std::string{each.name}, each.type, {each.shape.begin(), each.shape.end()},
+                         ran.outputs[i]);
             }
-            auto back = laws::plan_kinds(made, "somewhere.else", to, from, {.destination_scope = "a.b"});
+            auto back =
+                laws::plan_kinds(made, "somewhere.else", to, from, {.destination_scope = "a.b"});
             REQUIRE(back);
             const auto again = laws::execute(*back, made);
             REQUIRE(back->outputs().size() == set.size());
@@ -580,24 +683,32 @@ TEST_CASE("laws: no experts in a stack are no bytes") {
     CHECK(stacks->blocks().empty());
 }
 
-// ------------------------------------------------------------------------------------------------------------- packed codes
+// -------------------------------------------------------------------------------------------------------------
+// packed codes
 
 namespace {
 
-// Eight 4-bit codes of a row in one I32, one factor for each 32 of them; gptq packs along the other axis of the turned matrix.
+// Eight 4-bit codes of a row in one I32, one factor for each 32 of them; gptq packs along the other
+// axis of the turned matrix.
 using codes = sf::field<"weight_packed", sf::field_role::value, 1, 8>;
 using factors = sf::field<"weight_scale", sf::field_role::scale, 1, 32>;
-using packed_names = sf::suffixes<sf::suffix<codes, ".weight_packed">, sf::suffix<factors, ".weight_scale">>;
-using packed_fused_names = sf::suffixes<sf::suffix<codes, "_packed">, sf::suffix<factors, "_scale">>;
-using packed_experts =
-    sf::layout<packed_names, sf::tensor<"{i}.gate_proj", gate>, sf::tensor<"{i}.up_proj", up>, sf::tensor<"{i}.down_proj", down>>;
+using packed_names =
+    sf::suffixes<sf::suffix<codes, ".weight_packed">, sf::suffix<factors, ".weight_scale">>;
+using packed_fused_names =
+    sf::suffixes<sf::suffix<codes, "_packed">, sf::suffix<factors, "_scale">>;
+using packed_experts = sf::layout<packed_names, sf::tensor<"{i}.gate_proj", gate>,
+                                  sf::tensor<"{i}.up_proj", up>, sf::tensor<"{i}.down_proj", down>>;
 using packed_fused =
-    sf::layout<packed_fused_names, sf::tensor<"w13", sf::stack<sf::concat<0, gate, up>>>, sf::tensor<"w2", sf::stack<down>>>;
+    sf::layout<packed_fused_names, sf::tensor<"w13", sf::stack<sf::concat<0, gate, up>>>,
+               sf::tensor<"w2", sf::stack<down>>>;
 using turned_experts =
     sf::layout<packed_names, sf::tensor<"{i}.gate_proj", sf::transpose<0, 1, gate>>,
-               sf::tensor<"{i}.up_proj", sf::transpose<0, 1, up>>, sf::tensor<"{i}.down_proj", sf::transpose<0, 1, down>>>;
-using turned_fused = sf::layout<packed_fused_names, sf::tensor<"w13", sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>>,
-                                sf::tensor<"w2", sf::stack<sf::transpose<0, 1, down>>>>;
+               sf::tensor<"{i}.up_proj", sf::transpose<0, 1, up>>,
+               sf::tensor<"{i}.down_proj", sf::transpose<0, 1, down>>>;
+using turned_fused =
+    sf::layout<packed_fused_names,
+               sf::tensor<"w13", sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>>,
+               sf::tensor<"w2", sf::stack<sf::transpose<0, 1, down>>>>;
 
 laws::packed_set packed_source(u64 e, u64 i, u64 h, bool turned) {
     laws::packed_set set;
@@ -617,19 +728,20 @@ laws::packed_set packed_source(u64 e, u64 i, u64 h, bool turned) {
 
 }  // namespace
 
-TEST_CASE("layout: packed codes and their factors fuse by their own extents, and packs are not cut") {
+TEST_CASE(
+    "layout: packed codes and their factors fuse by their own extents, and packs are not cut") {
     const laws::packed_set set = packed_source(3, 64, 40, false);
     auto plan = sf::plan<packed_experts, packed_fused>(set, "moe");
     if (!plan) FAIL(std::string{plan.error().message().view()});
     REQUIRE(plan->output("w13_packed"));
     REQUIRE(plan->output("w13_scale"));
     REQUIRE(plan->output("w2_packed"));
-    CHECK(std::vector<u64>(plan->output("w13_packed")->shape.begin(), plan->output("w13_packed")->shape.end()) ==
-          std::vector<u64>{3, 128, 5});
-    CHECK(std::vector<u64>(plan->output("w13_scale")->shape.begin(), plan->output("w13_scale")->shape.end()) ==
-          std::vector<u64>{3, 128, 2});
-    CHECK(std::vector<u64>(plan->output("w2_packed")->shape.begin(), plan->output("w2_packed")->shape.end()) ==
-          std::vector<u64>{3, 40, 8});
+    CHECK(std::vector<u64>(plan->output("w13_packed")->shape.begin(),
+                           plan->output("w13_packed")->shape.end()) == std::vector<u64>{3, 128, 5});
+    CHECK(std::vector<u64>(plan->output("w13_scale")->shape.begin(),
+                           plan->output("w13_scale")->shape.end()) == std::vector<u64>{3, 128, 2});
+    CHECK(std::vector<u64>(plan->output("w2_packed")->shape.begin(),
+                           plan->output("w2_packed")->shape.end()) == std::vector<u64>{3, 40, 8});
     const auto ran = laws::execute(*plan, set);
     std::vector<std::byte> expected;
     for (u64 e = 0; e < 3; ++e)
@@ -639,15 +751,17 @@ TEST_CASE("layout: packed codes and their factors fuse by their own extents, and
         }
     CHECK(ran.outputs[plan->index_of("w13_packed")] == expected);
 
-    auto rank = sf::plan<packed_experts, packed_fused>(set, "moe", {.sliced_extent = "I", .slice_first = 32, .slice_end = 64});
+    auto rank = sf::plan<packed_experts, packed_fused>(
+        set, "moe", {.sliced_extent = "I", .slice_first = 32, .slice_end = 64});
     REQUIRE(rank);
     REQUIRE(rank->output("w2_packed"));
     CHECK(rank->output("w2_packed")->shape[2] == 4);
-    auto cut = sf::plan<packed_experts, packed_fused>(set, "moe", {.sliced_extent = "I", .slice_first = 12, .slice_end = 24});
+    auto cut = sf::plan<packed_experts, packed_fused>(
+        set, "moe", {.sliced_extent = "I", .slice_first = 12, .slice_end = 24});
     REQUIRE_FALSE(cut);
     CHECK(cut.error().code == sf::errc::splits_block);
-    auto cut_factor =
-        sf::plan<packed_experts, packed_fused>(set, "moe", {.sliced_extent = "I", .slice_first = 16, .slice_end = 32});
+    auto cut_factor = sf::plan<packed_experts, packed_fused>(
+        set, "moe", {.sliced_extent = "I", .slice_first = 16, .slice_end = 32});
     REQUIRE_FALSE(cut_factor);
     CHECK(cut_factor.error().code == sf::errc::splits_block);
 }
@@ -665,20 +779,25 @@ TEST_CASE("layout: codes packed along the other axis are put side by side") {
         for (u64 r = 0; r < 8; ++r)
             for (u64 col = 0; col < 64; ++col) {
                 const auto from =
-                    set.bytes_of("moe." + std::to_string(e) + (col < 32 ? ".gate_proj" : ".up_proj") + ".weight_packed");
+                    set.bytes_of("moe." + std::to_string(e) +
+                                 (col < 32 ? ".gate_proj" : ".up_proj") + ".weight_packed");
                 for (u64 byte = 0; byte < 4; ++byte)
-                    REQUIRE(made[((e * 8 + r) * 64 + col) * 4 + byte] == from[(r * 32 + col % 32) * 4 + byte]);
+                    REQUIRE(made[((e * 8 + r) * 64 + col) * 4 + byte] ==
+                            from[(r * 32 + col % 32) * 4 + byte]);
             }
 }
 
 TEST_CASE("layout: more ways to say the same") {
     // concat of turned parts, and of stacks, are what transposing or stacking the concat is
-    using other_turned = sf::layout<
-        laws::parameters,
-        sf::tensor<"gate_up_proj", sf::concat<2, sf::stack<sf::transpose<0, 1, gate>>, sf::stack<sf::transpose<1, 0, up>>>>,
-        sf::tensor<"down_proj", sf::transpose<1, 2, sf::stack<down>>>>;
-    const laws::experts x{
-        .end_expert = 3, .i_end = 4, .h = 5, .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}};
+    using other_turned =
+        sf::layout<laws::parameters,
+                   sf::tensor<"gate_up_proj", sf::concat<2, sf::stack<sf::transpose<0, 1, gate>>,
+                                                         sf::stack<sf::transpose<1, 0, up>>>>,
+                   sf::tensor<"down_proj", sf::transpose<1, 2, sf::stack<down>>>>;
+    const laws::experts x{.end_expert = 3,
+                          .i_end = 4,
+                          .h = 5,
+                          .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}};
     const laws::packed_set set = laws::make_set(laws::kind::per_expert, x, "moe");
     auto one = sf::plan<laws::layouts::per_expert, laws::layouts::transposed>(set, "moe");
     auto other = sf::plan<laws::layouts::per_expert, other_turned>(set, "moe");

@@ -18,7 +18,8 @@ namespace {
 
 sf::layout_args extents(u64 e, u64 i, u64 h) {
     sf::layout_args x;
-    for (const auto& [name, value] : {std::pair<const char*, u64>{"E", e}, {"I", i}, {"H", h}}) x.values[x.dim(name)] = value;
+    for (const auto& [name, value] : {std::pair<const char*, u64>{"E", e}, {"I", i}, {"H", h}})
+        x.values[x.dim(name)] = value;
     return x;
 }
 
@@ -29,7 +30,8 @@ index_of_part entry(const sf::mapping& of, std::size_t part, const index_of_part
         u64 sum = of.parts[part].first[axis];
         for (std::size_t p = 0; p < of.parts[part].mode_count; ++p) {
             const sf::mode& piece = of.parts[part].modes[p];
-            if (piece.axis == axis) sum += at[piece.part_axis] / piece.weight % piece.extent * piece.stride;
+            if (piece.axis == axis)
+                sum += at[piece.part_axis] / piece.weight % piece.extent * piece.stride;
         }
         out.push_back(sum);
     }
@@ -50,7 +52,8 @@ std::string rows_of(u64 i) {
     const sf::mapping placed = Term::place(extents(1, i, 1));
     std::vector<std::string> rows(placed.axes[0].extent, "?");
     for (std::size_t p = 0; p < placed.part_count; ++p)
-        for (u64 r = 0; r < i; ++r) rows[entry(placed, p, {0, r, 0})[0]] = placed.parts[p].part[0] + std::to_string(r);
+        for (u64 r = 0; r < i; ++r)
+            rows[entry(placed, p, {0, r, 0})[0]] = placed.parts[p].part[0] + std::to_string(r);
     std::string out;
     for (const std::string& row : rows) out += (out.empty() ? "" : " ") + row;
     return out;
@@ -62,7 +65,9 @@ const sf::layout_args x = extents(3, 4, 6);
 
 TEST_CASE("law of part: entry_a(i) = i_a") {
     const sf::mapping placed = gate::place(x);
-    for_each_index(4, 6, [&](const index_of_part& at) { CHECK(entry(placed, 0, at) == index_of_part{at[1], at[2]}); });
+    for_each_index(4, 6, [&](const index_of_part& at) {
+        CHECK(entry(placed, 0, at) == index_of_part{at[1], at[2]});
+    });
 }
 
 TEST_CASE("law of stack: entry(e, i) = (e, entry(i))") {
@@ -81,14 +86,16 @@ TEST_CASE("law of concat: operand k begins where the ones before it end") {
     const sf::mapping placed = sf::concat<1, gate, up>::place(x);
     CHECK(placed.axes[1].extent == 12);
     for (std::size_t k = 0; k < 2; ++k)
-        for_each_index(4, 6,
-                       [&](const index_of_part& at) { CHECK(entry(placed, k, at) == index_of_part{at[1], at[2] + k * 6}); });
+        for_each_index(4, 6, [&](const index_of_part& at) {
+            CHECK(entry(placed, k, at) == index_of_part{at[1], at[2] + k * 6});
+        });
 }
 
 TEST_CASE("law of interleave: entry x of operand k is at x / g * (g * n) + k * g + x % g") {
     CHECK(rows_of<sf::interleave<0, 1, gate, up>>(4) == "g0 u0 g1 u1 g2 u2 g3 u3");
     CHECK(rows_of<sf::interleave<0, 2, gate, up>>(4) == "g0 g1 u0 u1 g2 g3 u2 u3");
-    const auto hold = [](const sf::mapping& placed, const std::vector<sf::mapping>& operands, u64 group) {
+    const auto hold = [](const sf::mapping& placed, const std::vector<sf::mapping>& operands,
+                         u64 group) {
         REQUIRE(placed.error == sf::mapping_error::none);
         const u64 n = operands.size();
         std::size_t p = 0;

@@ -28,9 +28,12 @@ using support::read_file;
 using support::temporary_directory;
 using support::write_file;
 
-static_assert(!std::is_copy_constructible_v<sf::mapped_file> && std::is_nothrow_move_constructible_v<sf::mapped_file>);
-static_assert(!std::is_copy_constructible_v<sf::positional_file> && std::is_nothrow_move_assignable_v<sf::positional_file>);
-static_assert(!std::is_copy_constructible_v<sf::output_file> && std::is_nothrow_move_assignable_v<sf::output_file>);
+static_assert(!std::is_copy_constructible_v<sf::mapped_file> &&
+              std::is_nothrow_move_constructible_v<sf::mapped_file>);
+static_assert(!std::is_copy_constructible_v<sf::positional_file> &&
+              std::is_nothrow_move_assignable_v<sf::positional_file>);
+static_assert(!std::is_copy_constructible_v<sf::output_file> &&
+              std::is_nothrow_move_assignable_v<sf::output_file>);
 
 namespace {
 
@@ -53,8 +56,8 @@ sf::errc code_of(std::string_view path) {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("file source: reads every range of a file and refuses ranges past its end", Source, sf::mapped_file,
-                   sf::positional_file) {
+TEST_CASE_TEMPLATE("file source: reads every range of a file and refuses ranges past its end",
+                   Source, sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     const std::string contents = support::pattern("contents", 10'000);
     write_file(directory / "a.bin", contents);
@@ -107,7 +110,8 @@ TEST_CASE("positional file: has no bytes in memory") {
     CHECK(file->bytes().empty());
 }
 
-TEST_CASE_TEMPLATE("file source: an empty file is legal", Source, sf::mapped_file, sf::positional_file) {
+TEST_CASE_TEMPLATE("file source: an empty file is legal", Source, sf::mapped_file,
+                   sf::positional_file) {
     const temporary_directory directory;
     write_file(directory / "empty", "");
     const auto file = Source::open(directory / "empty");
@@ -115,25 +119,29 @@ TEST_CASE_TEMPLATE("file source: an empty file is legal", Source, sf::mapped_fil
     CHECK(file->size_bytes() == 0);
     CHECK(file->bytes().empty());
     CHECK(file->read(0, {}));
-    for (const sf::advice hint : {sf::advice::will_need, sf::advice::done_with, sf::advice::sequential}) file->advise(0, 1, hint);
+    for (const sf::advice hint :
+         {sf::advice::will_need, sf::advice::done_with, sf::advice::sequential})
+        file->advise(0, 1, hint);
     std::byte one{};
     const auto past = file->read(0, {&one, 1});
     REQUIRE(!past);
     CHECK(past.error().code == sf::errc::read_past_end);
 }
 
-TEST_CASE_TEMPLATE("file source: no advice, however wild its range, changes what is read", Source, sf::mapped_file,
-                   sf::positional_file) {
+TEST_CASE_TEMPLATE("file source: no advice, however wild its range, changes what is read", Source,
+                   sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     const std::string contents = support::pattern("contents", 100'001);
     write_file(directory / "a.bin", contents);
     const auto file = Source::open(directory / "a.bin");
     REQUIRE(file);
     constexpr std::uint64_t huge = ~std::uint64_t{0};
-    for (const sf::advice hint : {sf::advice::will_need, sf::advice::done_with, sf::advice::sequential})
-        for (const std::uint64_t offset : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{4096}, std::uint64_t{100'000}, huge})
-            for (const std::uint64_t count :
-                 {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{8192}, std::uint64_t{100'001}, huge}) {
+    for (const sf::advice hint :
+         {sf::advice::will_need, sf::advice::done_with, sf::advice::sequential})
+        for (const std::uint64_t offset : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{4096},
+                                           std::uint64_t{100'000}, huge})
+            for (const std::uint64_t count : {std::uint64_t{0}, std::uint64_t{1},
+                                              std::uint64_t{8192}, std::uint64_t{100'001}, huge}) {
                 file->advise(offset, count, hint);
                 std::string out(contents.size(), '?');
                 REQUIRE(file->read(0, writable(out)));
@@ -142,8 +150,8 @@ TEST_CASE_TEMPLATE("file source: no advice, however wild its range, changes what
             }
 }
 
-TEST_CASE_TEMPLATE("file source: what cannot be opened says why and leaves no descriptor behind", Source, sf::mapped_file,
-                   sf::positional_file) {
+TEST_CASE_TEMPLATE("file source: what cannot be opened says why and leaves no descriptor behind",
+                   Source, sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     write_file(directory / "file", "abc");
     const std::size_t before = support::open_descriptors();
@@ -160,7 +168,8 @@ TEST_CASE_TEMPLATE("file source: what cannot be opened says why and leaves no de
 #else
     CHECK(code_of<Source>("/dev/null") == sf::errc::not_a_file);
     REQUIRE(::mkfifo((directory / "pipe").c_str(), 0600) == 0);
-    CHECK(code_of<Source>(directory / "pipe") == sf::errc::not_a_file);  // and does not wait for a writer
+    CHECK(code_of<Source>(directory / "pipe") ==
+          sf::errc::not_a_file);  // and does not wait for a writer
     std::filesystem::create_symlink("loop", directory / "loop");
     CHECK(code_of<Source>(directory / "loop") == sf::errc::io_error);
     std::filesystem::create_symlink("nowhere", directory / "dangling");
@@ -174,8 +183,8 @@ TEST_CASE_TEMPLATE("file source: what cannot be opened says why and leaves no de
 }
 
 #if !defined(_WIN32)
-TEST_CASE_TEMPLATE("file source: a file that may not be read is permission_denied", Source, sf::mapped_file,
-                   sf::positional_file) {
+TEST_CASE_TEMPLATE("file source: a file that may not be read is permission_denied", Source,
+                   sf::mapped_file, sf::positional_file) {
     if (::geteuid() == 0) {
         std::puts("  skipped: the superuser may read every file");
         return;
@@ -186,8 +195,8 @@ TEST_CASE_TEMPLATE("file source: a file that may not be read is permission_denie
     CHECK(code_of<Source>(directory / "secret") == sf::errc::permission_denied);
 }
 
-TEST_CASE_TEMPLATE("file source: when descriptors run out, the message says how to get more", Source, sf::mapped_file,
-                   sf::positional_file) {
+TEST_CASE_TEMPLATE("file source: when descriptors run out, the message says how to get more",
+                   Source, sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     write_file(directory / "file", "abc");
     struct ::rlimit old{};
@@ -202,8 +211,8 @@ TEST_CASE_TEMPLATE("file source: when descriptors run out, the message says how 
     CHECK(opened.error().message().view().find("ulimit -n") != std::string_view::npos);
 }
 
-TEST_CASE_TEMPLATE("file source: a file cut short while it is open is file_changed with both sizes", Source, sf::mapped_file,
-                   sf::positional_file) {
+TEST_CASE_TEMPLATE("file source: a file cut short while it is open is file_changed with both sizes",
+                   Source, sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     const std::string contents = support::pattern("contents", 50'000);
     write_file(directory / "a.bin", contents);
@@ -233,17 +242,21 @@ TEST_CASE_TEMPLATE("file source: a file cut short while it is open is file_chang
 }
 #endif
 
-TEST_CASE_TEMPLATE("file source: every offset of a file of 5 GiB is reached, or the file refused where addresses are shorter",
-                   Source, sf::mapped_file, sf::positional_file) {
+TEST_CASE_TEMPLATE(
+    "file source: every offset of a file of 5 GiB is reached, or the file refused where addresses are shorter",
+    Source, sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     constexpr std::uint64_t gibibyte = std::uint64_t{1} << 30, size_bytes = 5 * gibibyte + 3;
-    std::vector<std::pair<std::uint64_t, std::string>> written;  // around the ends of what 31 and 32 bits reach
-    for (const std::uint64_t offset :
-         {std::uint64_t{0}, 2 * gibibyte - 4, 3 * gibibyte, 4 * gibibyte - 4, 4 * gibibyte + 8, size_bytes - 8})
+    std::vector<std::pair<std::uint64_t, std::string>>
+        written;  // around the ends of what 31 and 32 bits reach
+    for (const std::uint64_t offset : {std::uint64_t{0}, 2 * gibibyte - 4, 3 * gibibyte,
+                                       4 * gibibyte - 4, 4 * gibibyte + 8, size_bytes - 8})
         written.emplace_back(offset, support::pattern("at " + std::to_string(offset), 8));
-    auto made = sf::output_file::create(directory / "large", size_bytes, false);  // sparse: nothing is reserved
+    auto made = sf::output_file::create(directory / "large", size_bytes,
+                                        false);  // sparse: nothing is reserved
     REQUIRE(made);
-    for (const auto& [offset, bytes] : written) REQUIRE(made->write(offset, support::bytes_of(bytes)));
+    for (const auto& [offset, bytes] : written)
+        REQUIRE(made->write(offset, support::bytes_of(bytes)));
     REQUIRE(made->commit(sf::durability::renamed));
     CHECK(std::filesystem::file_size(directory / "large") == size_bytes);
 
@@ -258,14 +271,16 @@ TEST_CASE_TEMPLATE("file source: every offset of a file of 5 GiB is reached, or 
     CHECK(file->size_bytes() == size_bytes);
     CHECK(file->check_size());
     for (const auto& each : written) {
-        const std::uint64_t offset = each.first;  // no structured binding: clang 14 cannot capture one
+        const std::uint64_t offset =
+            each.first;  // no structured binding: clang 14 cannot capture one
         const auto& bytes = each.second;
         CAPTURE(offset);
         std::string out(8, '?');
         REQUIRE(file->read(offset, writable(out)));
         CHECK(out == bytes);
         if (!file->bytes().empty())
-            CHECK(support::string_of(file->bytes().subspan(static_cast<std::size_t>(offset), 8)) == bytes);
+            CHECK(support::string_of(file->bytes().subspan(static_cast<std::size_t>(offset), 8)) ==
+                  bytes);
         file->advise(offset, 8, sf::advice::will_need);
         file->advise(offset, 1 << 20, sf::advice::done_with);
     }
@@ -277,7 +292,8 @@ TEST_CASE_TEMPLATE("file source: every offset of a file of 5 GiB is reached, or 
     CHECK(past.error().code == sf::errc::read_past_end);
 
     std::error_code refused;  // Windows lets nobody cut a mapped file short
-    std::filesystem::resize_file(directory / "large", size_bytes - 4 * gibibyte, refused);  // the same in 32 bits
+    std::filesystem::resize_file(directory / "large", size_bytes - 4 * gibibyte,
+                                 refused);  // the same in 32 bits
     if (refused) return;
     const auto same = file->check_size();
     REQUIRE(!same);
@@ -318,7 +334,8 @@ TEST_CASE("path: is UTF-8 on every system, in files, directories and names that 
     REQUIRE(sf::detail::link_file(path + '/' + name, path + "/second-" + name));
     REQUIRE(sf::detail::rename_file(path + "/second-" + name, path + "/third-" + name));
     std::set<std::string> seen;
-    REQUIRE(sf::detail::list_directory(path, [&](std::string_view each, bool) { return seen.insert(std::string{each}).second; }));
+    REQUIRE(sf::detail::list_directory(
+        path, [&](std::string_view each, bool) { return seen.insert(std::string{each}).second; }));
     CHECK(seen == std::set<std::string>{name, "third-" + name});
     REQUIRE(sf::detail::remove_file(path + "/third-" + name));
     const auto real = sf::detail::real_path(path + "/../" + name);
@@ -442,7 +459,8 @@ TEST_CASE("output file: refuses to write past the size it was made with") {
     }
 }
 
-TEST_CASE("output file: what cannot be made says why, with the path of the target, and leaves nothing") {
+TEST_CASE(
+    "output file: what cannot be made says why, with the path of the target, and leaves nothing") {
     const temporary_directory directory;
     std::filesystem::create_directory(directory / "sub");
     write_file(directory / "file", "abc");
@@ -531,7 +549,8 @@ TEST_CASE("copy: who may read the original may read the copy, and nobody else") 
     }
 }
 
-TEST_CASE("copy: a file onto itself, by whatever name, stays as it is; a link in the way is replaced and not followed") {
+TEST_CASE(
+    "copy: a file onto itself, by whatever name, stays as it is; a link in the way is replaced and not followed") {
     const temporary_directory directory;
     write_file(directory / "file", "contents");
     std::filesystem::create_symlink("file", directory / "link");
@@ -562,8 +581,10 @@ TEST_CASE("file_identity: equal for the names of one file or directory, and for 
     write_file(directory / "same", "contents");
     std::filesystem::create_symlink("file", directory / "link");
     std::filesystem::create_symlink("nothing", directory / "dangling");
-    const auto file = sf::file_identity::of(directory / "file"), link = sf::file_identity::of(directory / "link"),
-               same = sf::file_identity::of(directory / "same"), here = sf::file_identity::of(directory.string()),
+    const auto file = sf::file_identity::of(directory / "file"),
+               link = sf::file_identity::of(directory / "link"),
+               same = sf::file_identity::of(directory / "same"),
+               here = sf::file_identity::of(directory.string()),
                again = sf::file_identity::of(directory / ".");
     REQUIRE(file);
     REQUIRE(link);
@@ -593,21 +614,25 @@ TEST_CASE("directory: is made, listed with its kinds, and its files removed and 
     REQUIRE(sf::detail::make_directory(directory / "link"));
 #endif
     std::set<std::pair<std::string, bool>> seen;
-    REQUIRE(sf::detail::list_directory(directory.string(), [&](std::string_view name, bool is_directory) {
-        seen.insert({std::string{name}, is_directory});
-        return true;
-    }));
-    CHECK(seen == std::set<std::pair<std::string, bool>>{{"file", false}, {"link", true}, {"sub", true}});
+    REQUIRE(sf::detail::list_directory(directory.string(),
+                                       [&](std::string_view name, bool is_directory) {
+                                           seen.insert({std::string{name}, is_directory});
+                                           return true;
+                                       }));
+    CHECK(seen ==
+          std::set<std::pair<std::string, bool>>{{"file", false}, {"link", true}, {"sub", true}});
 
     int calls = 0;
-    REQUIRE(sf::detail::list_directory(directory.string(), [&](std::string_view, bool) { return ++calls < 2; }));
+    REQUIRE(sf::detail::list_directory(directory.string(),
+                                       [&](std::string_view, bool) { return ++calls < 2; }));
     CHECK(calls == 2);
 
     REQUIRE(sf::detail::rename_file(directory / "file", directory / "renamed"));
     CHECK(read_file(directory / "renamed") == "abc");
     REQUIRE(sf::detail::remove_file(directory / "renamed"));
     CHECK(!sf::detail::remove_file(directory / "renamed"));
-    const auto listed = sf::detail::list_directory(directory / "absent", [](std::string_view, bool) { return true; });
+    const auto listed = sf::detail::list_directory(directory / "absent",
+                                                   [](std::string_view, bool) { return true; });
     REQUIRE(!listed);
     CHECK(listed.error().code == sf::errc::file_not_found);
 }

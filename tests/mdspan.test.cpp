@@ -15,8 +15,9 @@
 
 #include "support.hpp"
 
-// Which implementations there are: the standard library's; Kokkos' reference, which Debian's libbasix-dev brings (as
-// std::experimental::mdspan) and so does the Python package fenics-basix (in a namespace that one can choose).
+// Which implementations there are: the standard library's; Kokkos' reference, which Debian's
+// libbasix-dev brings (as std::experimental::mdspan) and so does the Python package fenics-basix
+// (in a namespace that one can choose).
 #if __has_include(<version>)
 #include <version>
 #endif
@@ -74,7 +75,8 @@ struct stand_in {
         Index stride(std::size_t axis) const {
             Index stride = 1;
             for (std::size_t other = 0; other < rank(); ++other)
-                if (Layout::reversed ? other < axis : other > axis) stride = static_cast<Index>(stride * extent(other));
+                if (Layout::reversed ? other < axis : other > axis)
+                    stride = static_cast<Index>(stride * extent(other));
             return stride;
         }
 
@@ -129,13 +131,14 @@ std::vector<float> counting(std::size_t count) {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("mdspan: each element is where its indices say" * doctest::skip(is_big_endian), Kind, stand_in, standard,
-                   reference) {
+TEST_CASE_TEMPLATE("mdspan: each element is where its indices say" * doctest::skip(is_big_endian),
+                   Kind, stand_in, standard, reference) {
     MESSAGE(std::string{Kind::name});
     const auto values = counting(24);
     const extents shape{2, 3, 4};
     const auto made =
-        sf::mdspan_of<typename Kind::template rows<const float, std::size_t, Kind::dynamic, Kind::dynamic, Kind::dynamic>>(
+        sf::mdspan_of<typename Kind::template rows<const float, std::size_t, Kind::dynamic,
+                                                   Kind::dynamic, Kind::dynamic>>(
             view_of(values, shape));
     REQUIRE(made);
     CHECK(made->data_handle() == values.data());
@@ -143,13 +146,14 @@ TEST_CASE_TEMPLATE("mdspan: each element is where its indices say" * doctest::sk
     for (std::size_t i = 0; i < 2; ++i)
         for (std::size_t j = 0; j < 3; ++j)
             for (std::size_t k = 0; k < 4; ++k)
-                CHECK(made->data_handle()[i * made->stride(0) + j * made->stride(1) + k * made->stride(2)] ==
-                      values[(i * 3 + j) * 4 + k]);
+                CHECK(made->data_handle()[i * made->stride(0) + j * made->stride(1) +
+                                          k * made->stride(2)] == values[(i * 3 + j) * 4 + k]);
 }
 
-TEST_CASE_TEMPLATE("mdspan: static extents are checked, and so are rank, dtype, layout and index type" *
-                       doctest::skip(is_big_endian),
-                   Kind, stand_in, standard, reference) {
+TEST_CASE_TEMPLATE(
+    "mdspan: static extents are checked, and so are rank, dtype, layout and index type" *
+        doctest::skip(is_big_endian),
+    Kind, stand_in, standard, reference) {
     constexpr std::size_t any = Kind::dynamic;
     const auto values = counting(24);
     const extents shape{2, 3, 4}, long_shape{1, 1, 24}, one_column{24, 1, 1};
@@ -158,22 +162,29 @@ TEST_CASE_TEMPLATE("mdspan: static extents are checked, and so are rank, dtype, 
         REQUIRE_FALSE(made);
         return made.error().code;
     };
-    CHECK(sf::mdspan_of<typename Kind::template rows<const float, int, 2, any, 4>>(view_of(values, shape)));
-    CHECK(refusal(std::type_identity<typename Kind::template rows<const float, int, 2, any, 5>>{}, shape) ==
-          sf::errc::shape_mismatch);
-    CHECK(refusal(std::type_identity<typename Kind::template rows<const float, int, any, any>>{}, shape) ==
-          sf::errc::shape_mismatch);
-    CHECK(refusal(std::type_identity<typename Kind::template rows<const double, int, any, any, any>>{}, shape) ==
-          sf::errc::wrong_dtype);
-    CHECK(refusal(std::type_identity<typename Kind::template columns<const float, int, any, any, any>>{}, shape) ==
-          sf::errc::shape_mismatch);
-    CHECK(sf::mdspan_of<typename Kind::template columns<const float, int, any, any, any>>(view_of(values, long_shape)));
-    CHECK(sf::mdspan_of<typename Kind::template columns<const float, int, any, any, any>>(view_of(values, one_column)));
+    CHECK(sf::mdspan_of<typename Kind::template rows<const float, int, 2, any, 4>>(
+        view_of(values, shape)));
+    CHECK(refusal(std::type_identity<typename Kind::template rows<const float, int, 2, any, 5>>{},
+                  shape) == sf::errc::shape_mismatch);
+    CHECK(refusal(std::type_identity<typename Kind::template rows<const float, int, any, any>>{},
+                  shape) == sf::errc::shape_mismatch);
+    CHECK(refusal(
+              std::type_identity<typename Kind::template rows<const double, int, any, any, any>>{},
+              shape) == sf::errc::wrong_dtype);
+    CHECK(
+        refusal(
+            std::type_identity<typename Kind::template columns<const float, int, any, any, any>>{},
+            shape) == sf::errc::shape_mismatch);
+    CHECK(sf::mdspan_of<typename Kind::template columns<const float, int, any, any, any>>(
+        view_of(values, long_shape)));
+    CHECK(sf::mdspan_of<typename Kind::template columns<const float, int, any, any, any>>(
+        view_of(values, one_column)));
 
     const std::vector<std::byte> many(300);
     const extents beyond{300};
     const auto view = sf::tensor_view::of(sf::dtype::u8, beyond, many);
-    const auto made = sf::mdspan_of<typename Kind::template rows<const std::uint8_t, std::int8_t, any>>(*view);
+    const auto made =
+        sf::mdspan_of<typename Kind::template rows<const std::uint8_t, std::int8_t, any>>(*view);
     REQUIRE_FALSE(made);
     CHECK(made.error().code == sf::errc::size_overflow);
     CHECK(made.error().actual == 300);
@@ -181,37 +192,45 @@ TEST_CASE_TEMPLATE("mdspan: static extents are checked, and so are rank, dtype, 
     // extents that fit, of more elements than do: strides would wrap around
     const extents square{20, 15};
     const auto flat = sf::tensor_view::of(sf::dtype::u8, square, many);
-    const auto wrapped = sf::mdspan_of<typename Kind::template rows<const std::uint8_t, std::int8_t, any, any>>(*flat);
+    const auto wrapped =
+        sf::mdspan_of<typename Kind::template rows<const std::uint8_t, std::int8_t, any, any>>(
+            *flat);
     REQUIRE_FALSE(wrapped);
     CHECK(wrapped.error().code == sf::errc::size_overflow);
     CHECK(wrapped.error().actual == 300);
-    CHECK(sf::mdspan_of<typename Kind::template rows<const std::uint8_t, std::int16_t, any, any>>(*flat));
+    CHECK(sf::mdspan_of<typename Kind::template rows<const std::uint8_t, std::int16_t, any, any>>(
+        *flat));
 }
 
-TEST_CASE_TEMPLATE("mdspan: tensors without elements and of one axis work" * doctest::skip(is_big_endian), Kind, stand_in,
-                   standard, reference) {
+TEST_CASE_TEMPLATE("mdspan: tensors without elements and of one axis work" *
+                       doctest::skip(is_big_endian),
+                   Kind, stand_in, standard, reference) {
     const std::vector<float> none;
     const extents shape{3, 0};
-    const auto made =
-        sf::mdspan_of<typename Kind::template rows<const float, std::size_t, Kind::dynamic, Kind::dynamic>>(view_of(none, shape));
+    const auto made = sf::mdspan_of<
+        typename Kind::template rows<const float, std::size_t, Kind::dynamic, Kind::dynamic>>(
+        view_of(none, shape));
     REQUIRE(made);
     CHECK(made->extent(0) == 3);
     CHECK(made->extent(1) == 0);
     // the product of the other extents passes 64 bits: nobody may compute a stride of it
     const extents huge{0, std::uint64_t{1} << 40, std::uint64_t{1} << 40};
     const auto of_huge =
-        sf::mdspan_of<typename Kind::template rows<const float, std::int64_t, Kind::dynamic, Kind::dynamic, Kind::dynamic>>(
+        sf::mdspan_of<typename Kind::template rows<const float, std::int64_t, Kind::dynamic,
+                                                   Kind::dynamic, Kind::dynamic>>(
             view_of(none, huge));
     REQUIRE(of_huge);
     CHECK(of_huge->extent(0) == 0);
     CHECK(of_huge->extent(2) == std::int64_t{1} << 40);
-    const auto never_made = sf::mdspan_of<typename Kind::template rows<const bool, int>>(sf::tensor_view{});
+    const auto never_made =
+        sf::mdspan_of<typename Kind::template rows<const bool, int>>(sf::tensor_view{});
     REQUIRE_FALSE(never_made);
     CHECK(never_made.error().code == sf::errc::wrong_buffer_size);
 }
 
-TEST_CASE_TEMPLATE("mdspan: experts are fused into one, and out of several" * doctest::skip(is_big_endian), Kind, stand_in,
-                   standard, reference) {
+TEST_CASE_TEMPLATE("mdspan: experts are fused into one, and out of several" *
+                       doctest::skip(is_big_endian),
+                   Kind, stand_in, standard, reference) {
     constexpr std::size_t any = Kind::dynamic;
     using matrix = typename Kind::template rows<float, int, any, any>;
     using cube = typename Kind::template rows<float, int, any, any, any>;
@@ -226,13 +245,15 @@ TEST_CASE_TEMPLATE("mdspan: experts are fused into one, and out of several" * do
             names.push_back("mlp.experts." + std::to_string(expert) + "." + part + ".weight");
             storage.push_back(counting(6));
             for (float& value : storage.back()) value += static_cast<float>(100 * names.size());
-            if (part != "down_proj") expected.insert(expected.end(), storage.back().begin(), storage.back().end());
+            if (part != "down_proj")
+                expected.insert(expected.end(), storage.back().begin(), storage.back().end());
         }
     const std::uint64_t wide[]{3, 2}, tall[]{2, 3};
     std::vector<sf::named_tensor> named;
     for (std::size_t i = 0; i < names.size(); ++i) {
         const bool is_down = i % 3 == 2;
-        matrix values{storage[i].data(), typename matrix::extents_type{std::array{is_down ? 2 : 3, is_down ? 3 : 2}}};
+        matrix values{storage[i].data(),
+                      typename matrix::extents_type{std::array{is_down ? 2 : 3, is_down ? 3 : 2}}};
         const auto view = sf::view_of(values, is_down ? tall : wide);
         REQUIRE(view);
         named.push_back({names[i], *view});
@@ -252,20 +273,22 @@ TEST_CASE_TEMPLATE("mdspan: experts are fused into one, and out of several" * do
     CHECK(sf::fuse(*plan, "gate_up_proj", reversed).error().code == sf::errc::wrong_buffer_size);
 }
 
-TEST_CASE("mdspan: every dtype that has a C++ type gives an mdspan, the others are refused when compiled" *
-          doctest::skip(is_big_endian)) {
+TEST_CASE(
+    "mdspan: every dtype that has a C++ type gives an mdspan, the others are refused when compiled" *
+    doctest::skip(is_big_endian)) {
     std::size_t count = 0;
     const auto check = [&]<class T>(T) {
         const extents shape{2, 2};
         const std::vector<std::byte> bytes(4 * sizeof(T));
         std::vector<T> values(4);
         const auto view =
-            sf::tensor_view::of(sf::dtype_of<T>, shape, {reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()});
+            sf::tensor_view::of(sf::dtype_of<T>, shape,
+                                {reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()});
         CHECK(sf::mdspan_of<stand_in::rows<const T, int, 2, 2>>(*view));
         ++count;
     };
-    check(std::uint8_t{}), check(std::int8_t{}), check(std::int16_t{}), check(std::uint16_t{}), check(std::int32_t{}),
-        check(std::uint32_t{});
+    check(std::uint8_t{}), check(std::int8_t{}), check(std::int16_t{}), check(std::uint16_t{}),
+        check(std::int32_t{}), check(std::uint32_t{});
     check(float{}), check(double{}), check(std::int64_t{}), check(std::uint64_t{});
     CHECK(count == 10);
     struct bf16 {};
@@ -273,11 +296,14 @@ TEST_CASE("mdspan: every dtype that has a C++ type gives an mdspan, the others a
     static_assert(sf::mdspan_type<stand_in::rows<const bool, int, 2, 2>>);
 }
 
-TEST_CASE("mdspan: bytes are values on every machine, wider elements only where the byte order is the file's") {
+TEST_CASE(
+    "mdspan: bytes are values on every machine, wider elements only where the byte order is the file's") {
     const std::vector<std::byte> bytes(24);
     const extents shape{2, 12}, wide{2, 3};
-    CHECK(sf::mdspan_of<stand_in::rows<const std::uint8_t, int, 2, 12>>(*sf::tensor_view::of(sf::dtype::u8, shape, bytes)));
-    const auto values = sf::mdspan_of<stand_in::rows<const float, int, 2, 3>>(*sf::tensor_view::of(sf::dtype::f32, wide, bytes));
+    CHECK(sf::mdspan_of<stand_in::rows<const std::uint8_t, int, 2, 12>>(
+        *sf::tensor_view::of(sf::dtype::u8, shape, bytes)));
+    const auto values = sf::mdspan_of<stand_in::rows<const float, int, 2, 3>>(
+        *sf::tensor_view::of(sf::dtype::f32, wide, bytes));
     REQUIRE(values.has_value() == !is_big_endian);
     if (is_big_endian) CHECK(values.error().code == sf::errc::byte_order);
 }

@@ -1,5 +1,6 @@
-// A device of ordinary memory that is as late as a device may be: nothing is copied before somebody waits for it, and slabs that are
-// freed are poisoned. Who fills a slab again too early, or frees it, gets other bytes. It can be told to refuse and to fail.
+// A device of ordinary memory that is as late as a device may be: nothing is copied before somebody
+// waits for it, and slabs that are freed are poisoned. Who fills a slab again too early, or frees
+// it, gets other bytes. It can be told to refuse and to fail.
 #ifndef SAFEFUSE_TESTS_MEMORY_DEVICE_HPP
 #define SAFEFUSE_TESTS_MEMORY_DEVICE_HPP
 
@@ -22,8 +23,10 @@ struct device_faults {
     std::size_t fail_copy = never;            ///< this copy fails
     std::size_t fail_copies_from = never;     ///< this copy and all after it fail
     std::size_t fail_mark = never;
-    std::size_t fail_wait = never;          ///< the ticket of this wait is never done: this wait and all others of the lane fail
-    std::size_t arrive_when_asked = never;  ///< no fault: every n-th is_done lets the copies before its ticket arrive
+    std::size_t fail_wait = never;  ///< the ticket of this wait is never done: this wait and all
+                                    ///< others of the lane fail
+    std::size_t arrive_when_asked =
+        never;  ///< no fault: every n-th is_done lets the copies before its ticket arrive
     bool misaligned_staging = false;
     bool short_staging = false;
 };
@@ -59,8 +62,10 @@ public:
     safefuse::result<safefuse::staging_memory> allocate_staging(std::size_t size_bytes) noexcept {
         const std::lock_guard lock{mutex_};
         if (allocations++ >= faults_.refuse_staging_from)
-            return safefuse::failure{.code = safefuse::errc::out_of_memory, .detail = "page-locked memory"};
-        auto* const data = static_cast<std::byte*>(::operator new(size_bytes + 4096, std::align_val_t{4096}));
+            return safefuse::failure{.code = safefuse::errc::out_of_memory,
+                                     .detail = "page-locked memory"};
+        auto* const data =
+            static_cast<std::byte*>(::operator new(size_bytes + 4096, std::align_val_t{4096}));
         staging_[data] = size_bytes;
         held_staging_bytes += size_bytes;
         return safefuse::staging_memory{data + (faults_.misaligned_staging ? 64 : 0),
@@ -75,14 +80,15 @@ public:
         }
         for (const auto& [lane, queue] : queues_)
             for (const pending& each : queue)
-                if (each.from >= found->first && each.from < found->first + found->second) ++misuses;
+                if (each.from >= found->first && each.from < found->first + found->second)
+                    ++misuses;
         std::memset(found->first, 0xDD, found->second);
         held_staging_bytes -= found->second;
         ::operator delete(found->first, std::align_val_t{4096});
         staging_.erase(found);
     }
-    safefuse::result<void> copy(const destination& to, std::uint64_t offset, safefuse::span<const std::byte> from,
-                                std::size_t lane) noexcept {
+    safefuse::result<void> copy(const destination& to, std::uint64_t offset,
+                                safefuse::span<const std::byte> from, std::size_t lane) noexcept {
         const std::lock_guard lock{mutex_};
         const std::size_t number = copies++;
         if (number == faults_.fail_copy || number >= faults_.fail_copies_from)
@@ -96,20 +102,24 @@ public:
     }
     safefuse::result<void> mark(ticket& set, std::size_t lane) noexcept {
         const std::lock_guard lock{mutex_};
-        if (marks++ == faults_.fail_mark) return safefuse::failure{.code = safefuse::errc::device_failed, .detail = "mark"};
+        if (marks++ == faults_.fail_mark)
+            return safefuse::failure{.code = safefuse::errc::device_failed, .detail = "mark"};
         set = {lane, done_[lane] + queues_[lane].size(), true};
         return {};
     }
     safefuse::result<bool> is_done(ticket& set) noexcept {
         const std::lock_guard lock{mutex_};
-        if (faults_.arrive_when_asked != device_faults::never && ++asks % faults_.arrive_when_asked == 0) arrive(set);
+        if (faults_.arrive_when_asked != device_faults::never &&
+            ++asks % faults_.arrive_when_asked == 0)
+            arrive(set);
         return done_[set.lane] >= set.mark;
     }
     safefuse::result<void> wait(ticket& set) noexcept {
         const std::lock_guard lock{mutex_};
         if (!set.is_set) ++misuses;
         if (waits++ >= faults_.fail_wait)
-            return safefuse::failure{.code = safefuse::errc::device_failed, .detail = "the ticket is not done"};
+            return safefuse::failure{.code = safefuse::errc::device_failed,
+                                     .detail = "the ticket is not done"};
         arrive(set);
         return {};
     }
@@ -133,7 +143,8 @@ public:
 
     std::size_t allocations = 0, copies = 0, marks = 0, waits = 0, asks = 0;
     std::uint64_t copied_bytes = 0, held_staging_bytes = 0;
-    std::size_t misuses = 0;  ///< copies out of bounds, staging freed twice or while it is read, tickets that were never set
+    std::size_t misuses = 0;  ///< copies out of bounds, staging freed twice or while it is read,
+                              ///< tickets that were never set
 
 private:
     struct pending {
@@ -148,7 +159,8 @@ private:
         std::uint64_t& done = done_[upto.lane];
         std::size_t count = 0;
         for (; done < upto.mark; ++done, ++count)
-            std::memcpy(buffers_[queue[count].buffer].data() + queue[count].offset, queue[count].from, queue[count].size_bytes);
+            std::memcpy(buffers_[queue[count].buffer].data() + queue[count].offset,
+                        queue[count].from, queue[count].size_bytes);
         queue.erase(queue.begin(), queue.begin() + static_cast<std::ptrdiff_t>(count));
     }
 
@@ -164,7 +176,8 @@ private:
 class batching_device : public memory_device {
 public:
     using memory_device::memory_device;
-    safefuse::result<void> copy_batch(safefuse::span<const safefuse::staged_copy<destination>> all, std::size_t lane) noexcept {
+    safefuse::result<void> copy_batch(safefuse::span<const safefuse::staged_copy<destination>> all,
+                                      std::size_t lane) noexcept {
         {
             const std::lock_guard lock{batch_mutex_};
             ++batches;

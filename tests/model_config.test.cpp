@@ -35,24 +35,33 @@ TEST_CASE("config: the keys of a plain mixture-of-experts model") {
 }
 
 TEST_CASE("config: every spelling of the number of experts is known") {
-    for (const char* key : {"num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts"}) {
+    for (const char* key :
+         {"num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts"}) {
         CHECK(parsed("{\"" + std::string{key} + "\": 64}").expert_count == 64);
-        CHECK(parsed("{\"text_config\": {\"" + std::string{key} + "\": 32}, \"" + key + "\": 64}").expert_count == 32);
+        CHECK(parsed("{\"text_config\": {\"" + std::string{key} + "\": 32}, \"" + key + "\": 64}")
+                  .expert_count == 32);
         CHECK(parsed("{\"" + std::string{key} + "\": 64, \"text_config\": {}}").expert_count == 64);
     }
     CHECK(parsed("{}").expert_count == sf::unknown);
-    CHECK(parsed(R"({"model_type": "dbrx", "ffn_config": {"model_type": "", "moe_num_experts": 16}})").expert_count == 16);
-    CHECK(parsed(R"({"model_type": "dbrx", "ffn_config": {"model_type": "", "moe_num_experts": 16}})").model_type == "dbrx");
+    CHECK(
+        parsed(R"({"model_type": "dbrx", "ffn_config": {"model_type": "", "moe_num_experts": 16}})")
+            .expert_count == 16);
+    CHECK(
+        parsed(R"({"model_type": "dbrx", "ffn_config": {"model_type": "", "moe_num_experts": 16}})")
+            .model_type == "dbrx");
 }
 
 TEST_CASE("config: a number of experts that is no plain number stays unknown") {
-    for (const char* value : {"null", "[64, 64]", "8.0", "-1", "\"8\"", "{}", "true", "1e3", "18446744073709551616"})
-        CHECK(parsed("{\"num_experts\": " + std::string{value} + ", \"model_type\": \"m\"}").expert_count == sf::unknown);
+    for (const char* value :
+         {"null", "[64, 64]", "8.0", "-1", "\"8\"", "{}", "true", "1e3", "18446744073709551616"})
+        CHECK(parsed("{\"num_experts\": " + std::string{value} + ", \"model_type\": \"m\"}")
+                  .expert_count == sf::unknown);
     CHECK(parsed(R"({"num_experts": null, "num_local_experts": 8})").expert_count == 8);
 }
 
 TEST_CASE("config: the language model in a larger model") {
-    const auto config = parsed(R"({"model_type": "llama4", "vision_config": {"model_type": "v", "num_experts": 3},
+    const auto config =
+        parsed(R"({"model_type": "llama4", "vision_config": {"model_type": "v", "num_experts": 3},
       "text_config": {"model_type": "llama4_text", "num_local_experts": 16, "torch_dtype": "bfloat16",
                       "quantization_config": {"quant_method": "fp8"}}})");
     CHECK(config.model_type == "llama4");
@@ -63,7 +72,8 @@ TEST_CASE("config: the language model in a larger model") {
 }
 
 TEST_CASE("config: quantisation is named, whatever stands beside it") {
-    const auto config = parsed(R"({"quantization_config": {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
+    const auto config = parsed(
+        R"({"quantization_config": {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
       "weight_block_size": [128, 128]}, "model_type": "deepseek_v3", "n_routed_experts": 256})");
     CHECK(config.quantization == "fp8");
     CHECK(config.expert_count == 256);
@@ -86,11 +96,14 @@ TEST_CASE("config: NaN and Infinity, which Python writes, are numbers; in string
     CHECK(refused(R"({"a": -NaN})") == sf::errc::bad_json);
 }
 
-TEST_CASE("config: escapes are decoded") { CHECK(parsed(R"({"model\u005ftype": "a\u00e9\n"})").model_type == "a\xC3\xA9\n"); }
+TEST_CASE("config: escapes are decoded") {
+    CHECK(parsed(R"({"model\u005ftype": "a\u00e9\n"})").model_type == "a\xC3\xA9\n");
+}
 
 TEST_CASE("config: what is no JSON object is refused with the place") {
-    for (const char* json : {"", "[]", "null", "{", "{\"a\":}", "{} x", "{'a': 1}", "{\"a\": 1,}", "{\"a\": \"\xFF\"}",
-                             "{\"a\": \"", "{\"model_type\": \"a\" \"b\"}", "// c\n{}"})
+    for (const char* json :
+         {"", "[]", "null", "{", "{\"a\":}", "{} x", "{'a': 1}", "{\"a\": 1,}", "{\"a\": \"\xFF\"}",
+          "{\"a\": \"", "{\"model_type\": \"a\" \"b\"}", "// c\n{}"})
         CHECK(refused(json) == sf::errc::bad_json);
 }
 
@@ -98,7 +111,8 @@ TEST_CASE("config: every cut of a valid text is refused and none crashes") {
     const std::string json =
         R"({"model_type": "m\u00e9", "text_config": {"num_experts": 4, "x": [1, -Infinity]}, "quantization_config": {"quant_method": "q"}})";
     (void)parsed(json);
-    for (std::size_t size = 0; size < json.size(); ++size) CHECK(refused(json.substr(0, size)) == sf::errc::bad_json);
+    for (std::size_t size = 0; size < json.size(); ++size)
+        CHECK(refused(json.substr(0, size)) == sf::errc::bad_json);
 }
 
 TEST_CASE("config: a number by its key, in objects too") {
@@ -112,17 +126,19 @@ TEST_CASE("config: a number by its key, in objects too") {
     CHECK(number(config, "heads") == 3);
     CHECK(number(config, "vision.heads") == 16);
     CHECK(number(config, "vision.deep.x") == 7);
-    for (const char* none :
-         {"", "head", "vision", "vision.", ".heads", "vision.x", "vision.x.heads", "text.heads", "text.x", "heads.x", "deep.x"})
+    for (const char* none : {"", "head", "vision", "vision.", ".heads", "vision.x",
+                             "vision.x.heads", "text.heads", "text.x", "heads.x", "deep.x"})
         CHECK(number(config, none) == sf::unknown);
     CHECK(number("{}", "heads") == sf::unknown);
     CHECK(number(R"({"heads": 3, "heads": 4})", "heads") == 4);
     CHECK(number(R"({"x": NaN, "heads": 4})", "heads") == 4);
     const auto broken = sf::parse_config_number(support::bytes_of(R"({"heads": 3, )"), "heads");
     CHECK(broken.error().code == sf::errc::bad_json);
-    CHECK(sf::parse_config_number(support::bytes_of("[1]"), "heads").error().code == sf::errc::bad_json);
+    CHECK(sf::parse_config_number(support::bytes_of("[1]"), "heads").error().code ==
+          sf::errc::bad_json);
     const support::temporary_directory directory;
-    CHECK(sf::read_config_number(directory.string(), "heads").error().code == sf::errc::file_not_found);
+    CHECK(sf::read_config_number(directory.string(), "heads").error().code ==
+          sf::errc::file_not_found);
     support::write_file(directory / "config.json", config);
     CHECK(sf::read_config_number(directory.string(), "vision.heads").value() == 16);
 }
@@ -134,7 +150,8 @@ TEST_CASE("config: is read from a directory; a missing or broken one names its p
     CHECK(absent.error().code == sf::errc::file_not_found);
     CHECK(absent.error().file == directory / "config.json");
 
-    support::write_file(directory / "config.json", R"({"model_type": "mixtral", "num_local_experts": 8})");
+    support::write_file(directory / "config.json",
+                        R"({"model_type": "mixtral", "num_local_experts": 8})");
     const auto config = sf::read_model_config(directory.string());
     REQUIRE(config);
     CHECK(config->model_type == "mixtral");

@@ -1,4 +1,5 @@
-// A plan stays valid when the set that it was made from is moved. Run under address sanitizer by platforms.cmake and CI.
+// A plan stays valid when the set that it was made from is moved. Run under address sanitizer by
+// platforms.cmake and CI.
 #include <safefuse/safefuse.hpp>
 
 #include <doctest/doctest.h>
@@ -24,13 +25,15 @@ std::vector<support::tensor> experts() {
     for (const char* expert : {"0", "1"})
         for (const std::string part : {"gate_proj", "up_proj", "down_proj"}) {
             const bool is_down = part == "down_proj";
-            made.push_back(support::bf16(scope + "." + expert + "." + part + ".weight",
-                                         is_down ? std::vector<std::uint64_t>{3, 2} : std::vector<std::uint64_t>{2, 3}));
+            made.push_back(support::bf16(
+                scope + "." + expert + "." + part + ".weight",
+                is_down ? std::vector<std::uint64_t>{3, 2} : std::vector<std::uint64_t>{2, 3}));
         }
     return made;
 }
 
-/// A checkpoint of one file, and the output that fusing it must give: the rows of gate and up of each expert in turn.
+/// A checkpoint of one file, and the output that fusing it must give: the rows of gate and up of
+/// each expert in turn.
 struct checkpoint_on_disk {
     checkpoint_on_disk() {
         const std::vector<support::tensor> tensors = experts();
@@ -55,22 +58,37 @@ public:
         const sf::checkpoint* state;
         [[nodiscard]] std::size_t size() const noexcept { return state->size(); }
         [[nodiscard]] sf::tensor_spec spec(std::size_t i) const noexcept { return state->spec(i); }
-        [[nodiscard]] sf::tensor_location place(std::size_t i) const noexcept { return state->place(i); }
-        [[nodiscard]] std::string_view source_name(std::uint32_t s) const noexcept { return state->source_name(s); }
-        [[nodiscard]] sf::span<const std::byte> source_bytes(std::uint32_t s) const noexcept { return state->source_bytes(s); }
-        sf::result<void> read(std::uint32_t s, std::uint64_t offset, sf::span<std::byte> out) const noexcept {
+        [[nodiscard]] sf::tensor_location place(std::size_t i) const noexcept {
+            return state->place(i);
+        }
+        [[nodiscard]] std::string_view source_name(std::uint32_t s) const noexcept {
+            return state->source_name(s);
+        }
+        [[nodiscard]] sf::span<const std::byte> source_bytes(std::uint32_t s) const noexcept {
+            return state->source_bytes(s);
+        }
+        sf::result<void> read(std::uint32_t s, std::uint64_t offset,
+                              sf::span<std::byte> out) const noexcept {
             return state->read(s, offset, out);
         }
     };
 
-    explicit shared_set(sf::checkpoint&& state) : state_{std::make_unique<sf::checkpoint>(std::move(state))} {}
+    explicit shared_set(sf::checkpoint&& state)
+        : state_{std::make_unique<sf::checkpoint>(std::move(state))} {}
     [[nodiscard]] view stable_view() const noexcept { return {state_.get()}; }
     [[nodiscard]] std::size_t size() const noexcept { return state_->size(); }
     [[nodiscard]] sf::tensor_spec spec(std::size_t i) const noexcept { return state_->spec(i); }
-    [[nodiscard]] sf::tensor_location place(std::size_t i) const noexcept { return state_->place(i); }
-    [[nodiscard]] std::string_view source_name(std::uint32_t s) const noexcept { return state_->source_name(s); }
-    [[nodiscard]] sf::span<const std::byte> source_bytes(std::uint32_t s) const noexcept { return state_->source_bytes(s); }
-    sf::result<void> read(std::uint32_t s, std::uint64_t offset, sf::span<std::byte> out) const noexcept {
+    [[nodiscard]] sf::tensor_location place(std::size_t i) const noexcept {
+        return state_->place(i);
+    }
+    [[nodiscard]] std::string_view source_name(std::uint32_t s) const noexcept {
+        return state_->source_name(s);
+    }
+    [[nodiscard]] sf::span<const std::byte> source_bytes(std::uint32_t s) const noexcept {
+        return state_->source_bytes(s);
+    }
+    sf::result<void> read(std::uint32_t s, std::uint64_t offset,
+                          sf::span<std::byte> out) const noexcept {
         return state_->read(s, offset, out);
     }
 
@@ -80,8 +98,9 @@ private:
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("moved sets: a plan fuses after its checkpoint was moved, moved again, and moved by a vector that grows",
-                   Checkpoint, sf::checkpoint, sf::positional_checkpoint) {
+TEST_CASE_TEMPLATE(
+    "moved sets: a plan fuses after its checkpoint was moved, moved again, and moved by a vector that grows",
+    Checkpoint, sf::checkpoint, sf::positional_checkpoint) {
     const checkpoint_on_disk disk;
     auto opened = Checkpoint::open(disk.directory.string());
     REQUIRE(opened);
@@ -113,11 +132,13 @@ TEST_CASE_TEMPLATE("moved sets: a plan fuses after its checkpoint was moved, mov
     CHECK(fused(*plan) == disk.gate_up);
 }
 
-TEST_CASE("moved sets: a view that a plan gives, and a rewrite plan, outlive a move of the checkpoint") {
+TEST_CASE(
+    "moved sets: a view that a plan gives, and a rewrite plan, outlive a move of the checkpoint") {
     const checkpoint_on_disk disk;
     auto opened = sf::checkpoint::open(disk.directory.string());
     REQUIRE(opened);
-    const auto rewrite = sf::rewrite_plan::make(*opened, sf::description_of<sf::families::qwen2_moe>);
+    const auto rewrite =
+        sf::rewrite_plan::make(*opened, sf::description_of<sf::families::qwen2_moe>);
     REQUIRE(rewrite);
     const auto head = opened->view(0);
     REQUIRE(head);
@@ -139,7 +160,8 @@ TEST_CASE("moved sets: a plan of a tensor_list needs the tensors, not the list")
     const std::vector<support::tensor> tensors = experts();
     std::vector<sf::named_tensor> named;
     for (const support::tensor& each : tensors) {
-        const auto view = sf::tensor_view::of(sf::dtype::bf16, each.shape, support::bytes_of(each.data));
+        const auto view =
+            sf::tensor_view::of(sf::dtype::bf16, each.shape, support::bytes_of(each.data));
         REQUIRE(view);
         named.push_back({each.name, *view});
     }
@@ -162,7 +184,8 @@ TEST_CASE("moved sets: a set of the caller's own that has a stable view may move
     CHECK(fused(*plan) == disk.gate_up);
 }
 
-TEST_CASE("moved sets: a checkpoint that was moved from has no tensors, and planning from it says so") {
+TEST_CASE(
+    "moved sets: a checkpoint that was moved from has no tensors, and planning from it says so") {
     const checkpoint_on_disk disk;
     auto opened = sf::checkpoint::open(disk.directory.string());
     REQUIRE(opened);

@@ -1,6 +1,7 @@
-// Tensor files whose numbers were changed on purpose: powers of two and their neighbours, sums and products that wrap
-// around at 2^64, ends before begins. A table of tensors is changed before it is spelled, so that what is wrong is wrong
-// with the numbers and not with the JSON; a few files have bytes of the JSON changed as well.
+// Tensor files whose numbers were changed on purpose: powers of two and their neighbours, sums and
+// products that wrap around at 2^64, ends before begins. A table of tensors is changed before it is
+// spelled, so that what is wrong is wrong with the numbers and not with the JSON; a few files have
+// bytes of the JSON changed as well.
 #ifndef SAFEFUSE_TESTS_MUTANTS_HPP
 #define SAFEFUSE_TESTS_MUTANTS_HPP
 
@@ -85,8 +86,9 @@ inline std::vector<entry> sound_table(random_numbers& random) {
         const char* name;
         std::uint64_t bits;
     };
-    constexpr kind kinds[] = {{"U8", 8},   {"BOOL", 8},  {"F4", 4},   {"F6_E2M3", 6}, {"I8", 8},   {"F8_E4M3", 8},
-                              {"F16", 16}, {"BF16", 16}, {"F32", 32}, {"C64", 64},    {"I64", 64}, {"F64", 64}};
+    constexpr kind kinds[] = {{"U8", 8},   {"BOOL", 8},    {"F4", 4},   {"F6_E2M3", 6},
+                              {"I8", 8},   {"F8_E4M3", 8}, {"F16", 16}, {"BF16", 16},
+                              {"F32", 32}, {"C64", 64},    {"I64", 64}, {"F64", 64}};
     constexpr std::uint64_t extents[] = {0, 1, 1, 2, 3, 4, 5, 8};
     constexpr std::size_t counts[] = {0, 1, 1, 2, 3, 4, 6, 9, 12};
     std::vector<entry> table(random.one_of(counts));
@@ -104,7 +106,8 @@ inline std::vector<entry> sound_table(random_numbers& random) {
     return table;
 }
 
-/// The most bytes that a tensor of that type may have: with one more element it would have 2^64 bits.
+/// The most bytes that a tensor of that type may have: with one more element it would have 2^64
+/// bits.
 inline std::uint64_t most_elements(const entry& of) { return ~std::uint64_t{0} / of.bits / 8 * 8; }
 
 /// Changes numbers of a table.
@@ -114,7 +117,9 @@ inline void change(std::vector<entry>& table, random_numbers& random) {
     entry& each = table[chosen];
     const auto any_number = [&](entry& of) -> std::uint64_t& {
         const std::uint64_t which = random.below(of.shape.size() + 2);
-        return which == 0 ? of.begin : which == 1 ? of.end : of.shape[static_cast<std::size_t>(which - 2)];
+        return which == 0   ? of.begin
+               : which == 1 ? of.end
+                            : of.shape[static_cast<std::size_t>(which - 2)];
     };
     switch (random.below(12)) {
     case 0: any_number(each) = structural_number(random); break;
@@ -145,7 +150,8 @@ inline void change(std::vector<entry>& table, random_numbers& random) {
         for (std::size_t i = 0; i < large; ++i) {
             pad.name = "p" + std::to_string(i);
             pad.shape = {most_elements(pad) - random.below(3)};
-            table.insert(table.begin() + static_cast<std::ptrdiff_t>(random.below(table.size() + 1)), pad);
+            table.insert(
+                table.begin() + static_cast<std::ptrdiff_t>(random.below(table.size() + 1)), pad);
         }
         lay_out(table);
         std::uint64_t left = random.below(32) - table.back().end;
@@ -170,14 +176,17 @@ inline void change(std::vector<entry>& table, random_numbers& random) {
     }
     case 8: {  // powers of two whose product is 2^64, or nearly
         const std::uint64_t k = 1 + random.below(63);
-        each.shape = {std::uint64_t{1} << k, std::uint64_t{1} << (64 - k - random.below(k < 61 ? 4 : 1))};
-        if (random.one_in(2)) each.shape.insert(each.shape.begin() + static_cast<std::ptrdiff_t>(random.below(3)), 0);
+        each.shape = {std::uint64_t{1} << k,
+                      std::uint64_t{1} << (64 - k - random.below(k < 61 ? 4 : 1))};
+        if (random.one_in(2))
+            each.shape.insert(each.shape.begin() + static_cast<std::ptrdiff_t>(random.below(3)), 0);
         each.end = each.begin + wrapped_size(each);
         break;
     }
     case 9:
-        each.shape.insert(each.shape.begin() + static_cast<std::ptrdiff_t>(random.below(each.shape.size() + 1)),
-                          structural_number(random));
+        each.shape.insert(
+            each.shape.begin() + static_cast<std::ptrdiff_t>(random.below(each.shape.size() + 1)),
+            structural_number(random));
         if (random.one_in(2)) lay_out(table);
         break;
     case 10: {
@@ -191,8 +200,8 @@ inline void change(std::vector<entry>& table, random_numbers& random) {
 }
 
 inline std::string spelled(const std::vector<entry>& table, random_numbers& random) {
-    // three of four times as the reference's writer does, which is read fast; else with escapes, white space and other
-    // orders of fields
+    // three of four times as the reference's writer does, which is read fast; else with escapes,
+    // white space and other orders of fields
     const bool is_plain = !random.one_in(4);
     const auto space = [&] { return !is_plain && random.one_in(4) ? " " : ""; };
     std::string json{"{"};
@@ -204,11 +213,13 @@ inline std::string spelled(const std::vector<entry>& table, random_numbers& rand
         std::string shape;
         for (const std::uint64_t extent : each.shape)
             shape += (shape.empty() ? "" : std::string{","} + space()) + std::to_string(extent);
-        std::string fields[] = {
-            "\"dtype\":\"" + each.type + '"', std::string{"\"shape\":"} + space() + "[" + shape + "]",
-            "\"data_offsets\":[" + std::to_string(each.begin) + "," + space() + std::to_string(each.end) + "]"};
+        std::string fields[] = {"\"dtype\":\"" + each.type + '"',
+                                std::string{"\"shape\":"} + space() + "[" + shape + "]",
+                                "\"data_offsets\":[" + std::to_string(each.begin) + "," + space() +
+                                    std::to_string(each.end) + "]"};
         if (!is_plain && random.one_in(3)) std::swap(fields[0], fields[random.below(3)]);
-        json += '"' + name + "\":" + space() + "{" + fields[0] + "," + fields[1] + space() + "," + fields[2] + "}";
+        json += '"' + name + "\":" + space() + "{" + fields[0] + "," + fields[1] + space() + "," +
+                fields[2] + "}";
     }
     return json + "}";
 }
@@ -220,8 +231,8 @@ inline void change_text(std::string& json, random_numbers& random) {
     case 0: json[at] = static_cast<char>(random.below(256)); break;
     case 1: json.erase(at, 1 + static_cast<std::size_t>(random.below(4))); break;
     case 2:
-        json.insert(
-            at, json.substr(static_cast<std::size_t>(random.below(json.size())), 1 + static_cast<std::size_t>(random.below(40))));
+        json.insert(at, json.substr(static_cast<std::size_t>(random.below(json.size())),
+                                    1 + static_cast<std::size_t>(random.below(40))));
         break;
     default: {
         const std::size_t digit = json.find_first_of("0123456789", at);
@@ -257,7 +268,8 @@ inline made make(std::uint64_t seed) {
     std::vector<entry> table = sound_table(random);
     const std::uint64_t changes = random.below(4);
     for (std::uint64_t i = 0; i < changes; ++i) change(table, random);
-    // as many bytes as the last tensor's end says, or as the largest end that can be; at times one more or less
+    // as many bytes as the last tensor's end says, or as the largest end that can be; at times one
+    // more or less
     std::uint64_t data_bytes = table.empty() ? 0 : table.back().end;
     if (data_bytes > 4096 || random.one_in(16)) {
         data_bytes = 0;
@@ -266,7 +278,8 @@ inline made make(std::uint64_t seed) {
     }
     if (random.one_in(16)) data_bytes += random.below(3) - (data_bytes > 0 ? 1u : 0u);
     if (random.one_in(4))
-        for (std::size_t i = table.size(); i > 1; --i) std::swap(table[i - 1], table[static_cast<std::size_t>(random.below(i))]);
+        for (std::size_t i = table.size(); i > 1; --i)
+            std::swap(table[i - 1], table[static_cast<std::size_t>(random.below(i))]);
     made out{spelled(table, random), static_cast<std::size_t>(data_bytes)};
     if (random.one_in(32)) change_text(out.json, random);
     if (random.one_in(3)) out.json.append((8 - out.json.size() % 8) % 8, ' ');
@@ -276,9 +289,11 @@ inline made make(std::uint64_t seed) {
 /// The file of a header: bytes of data that differ from place to place.
 inline std::string file_of(const made& header) {
     std::string file;
-    for (std::size_t i = 0; i < 8; ++i) file += static_cast<char>(std::uint64_t{header.json.size()} >> 8 * i & 255);
+    for (std::size_t i = 0; i < 8; ++i)
+        file += static_cast<char>(std::uint64_t{header.json.size()} >> 8 * i & 255);
     file += header.json;
-    for (std::size_t i = 0; i < header.data_bytes; ++i) file += static_cast<char>((i * 167 + (i >> 8) * 13 + 5) & 255);
+    for (std::size_t i = 0; i < header.data_bytes; ++i)
+        file += static_cast<char>((i * 167 + (i >> 8) * 13 + 5) & 255);
     return file;
 }
 

@@ -27,7 +27,8 @@ TEST_CASE("name_table: names are found, and those that are there twice are told"
                                       std::string(33, 'x'),
                                       std::string(5000, 'x')};
     for (int i = 0; i < 5'000; ++i)
-        names.push_back("model.layers." + std::to_string(i % 61) + ".experts." + std::to_string(i) + ".weight");
+        names.push_back("model.layers." + std::to_string(i % 61) + ".experts." + std::to_string(i) +
+                        ".weight");
     const auto name_of = [&](std::uint32_t i) -> std::string_view { return names[i]; };
     name_table table;
     CHECK(table.find("a", name_of) == name_table::npos);
@@ -49,7 +50,8 @@ TEST_CASE("name_table: names are found, and those that are there twice are told"
     CHECK(table.find("ab", name_of) == name_table::npos);
 }
 
-TEST_CASE("name_table: names are still found when more room is reserved, and no longer when they are forgotten") {
+TEST_CASE(
+    "name_table: names are still found when more room is reserved, and no longer when they are forgotten") {
     const std::vector<std::string> names = {"a", "b", "a"};
     const auto name_of = [&](std::uint32_t i) -> std::string_view { return names[i]; };
     name_table table;
@@ -82,6 +84,7 @@ TEST_CASE("name_table: hashes are spread, and differ from table to table") {
     CHECK(hashes.size() > 9'990);
     CHECK(equal < 5);
     std::set<std::uint32_t> lengths;
-    for (std::size_t length = 0; length < 100; ++length) lengths.insert(first.hash(std::string(length, '\0')));
+    for (std::size_t length = 0; length < 100; ++length)
+        lengths.insert(first.hash(std::string(length, '\0')));
     CHECK(lengths.size() == 100);
 }

@@ -1,6 +1,6 @@
-// What holds of every file that was accepted, said again without the library's arithmetic: sums and products have
-// 128 bits here, and nothing of detail/ is used. The fuzz targets, the mutants and the conformance test ask it of
-// whatever they see accepted.
+// What holds of every file that was accepted, said again without the library's arithmetic: sums and
+// products have 128 bits here, and nothing of detail/ is used. The fuzz targets, the mutants and
+// the conformance test ask it of whatever they see accepted.
 #ifndef SAFEFUSE_TESTS_ORACLE_HPP
 #define SAFEFUSE_TESTS_ORACLE_HPP
 
@@ -16,7 +16,8 @@
 
 namespace oracle {
 
-/// A number that no sum or product of a file's numbers wraps around in, as long as it is held against 2^64 between them.
+/// A number that no sum or product of a file's numbers wraps around in, as long as it is held
+/// against 2^64 between them.
 struct wide {
     std::uint64_t high = 0;
     std::uint64_t low = 0;
@@ -36,18 +37,19 @@ struct wide {
 /// a * b, digit by digit in base 2^32.
 inline wide product(std::uint64_t a, std::uint64_t b) {
     const std::uint64_t low_mask = 0xFFFFFFFF;
-    const std::uint64_t ll = (a & low_mask) * (b & low_mask), lh = (a & low_mask) * (b >> 32), hl = (a >> 32) * (b & low_mask),
-                        hh = (a >> 32) * (b >> 32);
+    const std::uint64_t ll = (a & low_mask) * (b & low_mask), lh = (a & low_mask) * (b >> 32),
+                        hl = (a >> 32) * (b & low_mask), hh = (a >> 32) * (b >> 32);
     return wide{hh, ll} + wide{lh >> 32, lh << 32} + wide{hl >> 32, hl << 32};
 }
 
 /// Bits of an element, by the name that a header spells.
 inline std::uint64_t bits_of(std::string_view type) {
     constexpr std::pair<std::string_view, std::uint64_t> all[] = {
-        {"BOOL", 8},    {"F4", 4},      {"F6_E2M3", 6},     {"F6_E3M2", 6},     {"U8", 8},   {"I8", 8},
-        {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8},     {"I16", 16},        {"U16", 16}, {"F16", 16},
-        {"BF16", 16},   {"I32", 32},    {"U32", 32},        {"F32", 32},        {"C64", 64}, {"F64", 64},
-        {"I64", 64},    {"U64", 64},    {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8},
+        {"BOOL", 8},        {"F4", 4},          {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8},
+        {"I8", 8},          {"F8_E5M2", 8},     {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"I16", 16},
+        {"U16", 16},        {"F16", 16},        {"BF16", 16},   {"I32", 32},    {"U32", 32},
+        {"F32", 32},        {"C64", 64},        {"F64", 64},    {"I64", 64},    {"U64", 64},
+        {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8},
     };
     for (const auto& [name, bits] : all)
         if (name == type) return bits;
@@ -64,7 +66,8 @@ inline std::string_view fault_of(const safefuse::header& header, std::uint64_t f
         const safefuse::tensor_entry entry = header[i];
         if (entry.begin > entry.end) return "a tensor ends before it begins";
         if (entry.end > header.data_bytes()) return "a tensor ends behind the data section";
-        if (entry.begin < previous_end) return "two tensors share bytes, or are not in the order of their bytes";
+        if (entry.begin < previous_end)
+            return "two tensors share bytes, or are not in the order of their bytes";
         gaps_bytes = gaps_bytes + (entry.begin - previous_end);
         previous_end = entry.end;
 
@@ -79,17 +82,21 @@ inline std::string_view fault_of(const safefuse::header& header, std::uint64_t f
         if (bits == 0) return "a dtype is unknown";
         if (!size_bits.fits_64_bits()) return "a tensor has 2^64 bits or more";
         if (size_bits.low % 8 != 0) return "a tensor ends inside a byte";
-        if (size_bits.low / 8 != entry.end - entry.begin) return "a tensor's bytes are not those of its shape";
+        if (size_bits.low / 8 != entry.end - entry.begin)
+            return "a tensor's bytes are not those of its shape";
         sizes_bytes = sizes_bytes + size_bits.low / 8;
     }
-    if (previous_end != header.data_bytes()) return "the data section does not end with the last tensor";
+    if (previous_end != header.data_bytes())
+        return "the data section does not end with the last tensor";
     if (!(sizes_bytes + gaps_bytes == wide{header.data_bytes()})) return "the sizes do not add up";
     if (!(gaps_bytes == wide{header.gap_bytes()})) return "the gaps do not add up";
     if (!options.gaps && header.gap_bytes() != 0) return "there are gaps that nobody accepts";
-    if (!options.trailing_bytes && header.trailing_bytes() != 0) return "there are trailing bytes that nobody accepts";
+    if (!options.trailing_bytes && header.trailing_bytes() != 0)
+        return "there are trailing bytes that nobody accepts";
     const wide whole = wide{header.header_bytes()} + header.data_bytes() + header.trailing_bytes();
     if (!whole.fits_64_bits()) return "header and data together have 2^64 bytes or more";
-    if (file_bytes != safefuse::unknown && !(whole == wide{file_bytes})) return "header and data are not the whole file";
+    if (file_bytes != safefuse::unknown && !(whole == wide{file_bytes}))
+        return "header and data are not the whole file";
     return {};
 }
 
@@ -99,10 +106,11 @@ inline void look_at(std::byte value) {
     static_cast<void>(taken);
 }
 
-/// What is wrong with the views of a file that `options` accept; empty where nothing is. The file is copied to where
-/// nothing of this process follows it, and the first and last byte of each view are read: a sanitizer sees it where
-/// one of them is not the file's.
-inline std::string_view fault_of_views(std::string_view contents, const safefuse::read_options& options) {
+/// What is wrong with the views of a file that `options` accept; empty where nothing is. The file
+/// is copied to where nothing of this process follows it, and the first and last byte of each view
+/// are read: a sanitizer sees it where one of them is not the file's.
+inline std::string_view fault_of_views(std::string_view contents,
+                                       const safefuse::read_options& options) {
     const auto copy = std::make_unique<std::byte[]>(contents.size());
     if (!contents.empty()) std::memcpy(copy.get(), contents.data(), contents.size());
     const auto file = safefuse::basic_tensor_file<safefuse::memory_source>::from(
@@ -112,15 +120,18 @@ inline std::string_view fault_of_views(std::string_view contents, const safefuse
     for (std::size_t i = 0; i < file->size(); ++i) {
         const auto view = file->view(i);
         if (!view) return "a tensor of an accepted file has no view";
-        if (view->size_bytes() != (*file)[i].end - (*file)[i].begin) return "a view has another size than its tensor";
+        if (view->size_bytes() != (*file)[i].end - (*file)[i].begin)
+            return "a view has another size than its tensor";
         if (view->bytes().empty()) continue;
         const auto at = reinterpret_cast<std::uintptr_t>(view->bytes().data());
-        if (at < first || at - first > contents.size() || contents.size() - (at - first) < view->size_bytes())
+        if (at < first || at - first > contents.size() ||
+            contents.size() - (at - first) < view->size_bytes())
             return "a view is not inside the file";
         look_at(view->bytes().front());
         look_at(view->bytes().back());
         const auto found = file->find((*file)[i].name);
-        if (!found || found->bytes().data() != view->bytes().data()) return "a tensor is found elsewhere than its view";
+        if (!found || found->bytes().data() != view->bytes().data())
+            return "a tensor is found elsewhere than its view";
     }
     return {};
 }

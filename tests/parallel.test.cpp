@@ -29,7 +29,8 @@ using sf::errc;
 
 namespace {
 
-/// A set that many threads may ask at once, and whose reads of certain bytes fail: each such byte with a number of its own.
+/// A set that many threads may ask at once, and whose reads of certain bytes fail: each such byte
+/// with a number of its own.
 struct shared_set {
     const laws::packed_set& whole;
     bool resident = true;
@@ -43,16 +44,21 @@ struct shared_set {
     std::string_view source_name(std::uint32_t) const noexcept { return "shared.safetensors"; }
     std::span<const std::byte> source_bytes(std::uint32_t source) const noexcept {
         const auto all = whole.held_bytes(source);
-        return resident ? all.first(static_cast<std::size_t>(std::min<u64>(held, all.size()))) : std::span<const std::byte>{};
+        return resident ? all.first(static_cast<std::size_t>(std::min<u64>(held, all.size())))
+                        : std::span<const std::byte>{};
     }
-    sf::result<void> read(std::uint32_t source, u64 offset, std::span<std::byte> out) const noexcept {
+    sf::result<void> read(std::uint32_t source, u64 offset,
+                          std::span<std::byte> out) const noexcept {
         const std::pair<u64, int>* first = nullptr;
         for (const auto& each : bad)
-            if (each.first >= offset && each.first < offset + out.size() && (first == nullptr || each.first < first->first))
+            if (each.first >= offset && each.first < offset + out.size() &&
+                (first == nullptr || each.first < first->first))
                 first = &each;
         if (first != nullptr)
-            return sf::failure{
-                .code = errc::io_error, .file = "shared.safetensors", .offset = first->first, .os_error = first->second};
+            return sf::failure{.code = errc::io_error,
+                               .file = "shared.safetensors",
+                               .offset = first->first,
+                               .os_error = first->second};
         return sf::memory_source{whole.held_bytes(source)}.read(offset, out);
     }
     sf::result<void> check(std::uint32_t) const noexcept {
@@ -115,9 +121,12 @@ struct outcome {
     bool operator==(const outcome&) const = default;
 };
 
-std::string sentence(const sf::result<void>& done) { return done ? std::string{} : std::string{done.error().message().view()}; }
+std::string sentence(const sf::result<void>& done) {
+    return done ? std::string{} : std::string{done.error().message().view()};
+}
 
-outcome run(const sf::copy_plan& plan, const std::function<sf::result<void>(const std::vector<std::span<std::byte>>&)>& fuse) {
+outcome run(const sf::copy_plan& plan,
+            const std::function<sf::result<void>(const std::vector<std::span<std::byte>>&)>& fuse) {
     outcome out;
     std::vector<std::span<std::byte>> spans;
     for (const sf::plan_output& each : plan.outputs())
@@ -144,7 +153,8 @@ template <class Set>
 sf::copy_plan plan_of(const Set& set, laws::kind from, laws::kind to) {
     auto members = sf::detail::tensors_under(set, "moe");
     REQUIRE(members);
-    auto plan = sf::detail::plan_members(set, members->view(), "moe", laws::description(from), laws::description(to), {});
+    auto plan = sf::detail::plan_members(set, members->view(), "moe", laws::description(from),
+                                         laws::description(to), {});
     REQUIRE(plan);
     return std::move(*plan);
 }
@@ -158,7 +168,8 @@ TEST_CASE("threads: every piece runs once, whatever the number of threads and pi
         for (const std::size_t pieces : {0u, 1u, 2u, 7u, 500u}) {
             std::vector<std::atomic<int>> times(pieces);
             sf::parallel_for(pieces, [&](std::size_t i) noexcept { ++times[i]; }, run);
-            CHECK(std::all_of(times.begin(), times.end(), [](const auto& each) { return each == 1; }));
+            CHECK(std::all_of(times.begin(), times.end(),
+                              [](const auto& each) { return each == 1; }));
         }
     }
     CHECK(sf::threads{}.count() >= 1);
@@ -182,25 +193,32 @@ TEST_CASE("fuse on threads: a plain function is an executor, too") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, x, "moe");
     const shared_set set{held};
     const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);
-    CHECK(run(plan, [&](const auto& spans) { return sf::fuse(plan, spans, in_line); }) == run_serial(plan));
+    CHECK(run(plan, [&](const auto& spans) { return sf::fuse(plan, spans, in_line); }) ==
+          run_serial(plan));
     CHECK(run_chunked(plan, in_line, 500) == run_serial(plan));
     CHECK(called_in_line == 1);  // one chunk needs none
 }
 
 TEST_CASE("fuse on threads: the bytes of every layout from every other are those of one thread") {
     const laws::experts shapes[] = {
-        {.end_expert = 3, .i_end = 64, .h = 5, .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}},
+        {.end_expert = 3,
+         .i_end = 64,
+         .h = 5,
+         .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}},
         {.end_expert = 2, .i_end = 128, .h = 33, .type = sf::dtype::f32},
     };
     pool workers{3};
-    const auto pooled = [&](std::size_t count, const sf::indexed_task& task) { workers.run(count, task); };
+    const auto pooled = [&](std::size_t count, const sf::indexed_task& task) {
+        workers.run(count, task);
+    };
     for (const laws::experts& x : shapes)
         for (const laws::kind from : laws::all_kinds) {
             const laws::packed_set held = laws::make_set(from, x, "moe");
             for (const bool resident : {true, false}) {
                 const shared_set set{held, resident};
                 for (const laws::kind to : laws::all_kinds) {
-                    INFO(laws::spelled(from), " to ", laws::spelled(to), " H ", x.h, resident ? " resident" : " read");
+                    INFO(laws::spelled(from), " to ", laws::spelled(to), " H ", x.h,
+                         resident ? " resident" : " read");
                     const sf::copy_plan plan = plan_of(set, from, to);
                     const outcome expected = run_serial(plan);
                     REQUIRE(expected.failure == "");
@@ -208,7 +226,9 @@ TEST_CASE("fuse on threads: the bytes of every layout from every other are those
                         for (const u64 chunk_bytes : {1u, 100u, 4096u})
                             CHECK(run_chunked(plan, sf::threads{count}, chunk_bytes) == expected);
                     CHECK(run_chunked(plan, pooled, 256) == expected);
-                    CHECK(run(plan, [&](const auto& spans) { return sf::fuse(plan, spans, pooled); }) == expected);
+                    CHECK(run(plan, [&](const auto& spans) {
+                              return sf::fuse(plan, spans, pooled);
+                          }) == expected);
                 }
             }
         }
@@ -225,14 +245,17 @@ TEST_CASE("fuse on threads: large copies are divided, and streamed past the cach
     }
     for (const bool resident : {true, false}) {
         const shared_set set{held, resident};
-        for (const laws::kind to : {laws::kind::gate_up, laws::kind::rows_1, laws::kind::transposed}) {
+        for (const laws::kind to :
+             {laws::kind::gate_up, laws::kind::rows_1, laws::kind::transposed}) {
             INFO(laws::spelled(to));
             const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, to);
             CHECK(plan.size_bytes() >= sf::detail::streamed_bytes);
             const outcome expected = run_serial(plan);
             CHECK(expected.made == laws::execute(plan, held).outputs);
             for (const std::size_t count : {1u, 2u, 3u, 8u}) {
-                CHECK(run(plan, [&](const auto& spans) { return sf::fuse(plan, spans, sf::threads{count}); }) == expected);
+                CHECK(run(plan, [&](const auto& spans) {
+                          return sf::fuse(plan, spans, sf::threads{count});
+                      }) == expected);
                 std::vector<std::byte> one(expected.made[1].size());
                 CHECK(sf::fuse(plan, plan.outputs()[1].local_name, one, sf::threads{count}));
                 CHECK(one == expected.made[1]);
@@ -241,10 +264,13 @@ TEST_CASE("fuse on threads: large copies are divided, and streamed past the cach
     }
 }
 
-TEST_CASE("fuse on threads: the failure is the first in the order of the plan, whatever the number of threads") {
+TEST_CASE(
+    "fuse on threads: the failure is the first in the order of the plan, whatever the number of threads") {
     const laws::experts x{.end_expert = 3, .i_end = 64, .h = 48};
     pool workers{3};
-    const auto pooled = [&](std::size_t count, const sf::indexed_task& task) { workers.run(count, task); };
+    const auto pooled = [&](std::size_t count, const sf::indexed_task& task) {
+        workers.run(count, task);
+    };
     const auto backwards = [](std::size_t count, const sf::indexed_task& task) {
         for (std::size_t i = count; i-- > 0;) task(i);
     };
@@ -257,15 +283,18 @@ TEST_CASE("fuse on threads: the failure is the first in the order of the plan, w
         CHECK(run_chunked(plan, pooled, 100).failure == expected);
         CHECK(run_chunked(plan, backwards, 64).failure == expected);  // later failures come first
     };
-    for (const laws::kind from : {laws::kind::per_expert, laws::kind::gate_up, laws::kind::rows_1, laws::kind::columns_in_turn}) {
+    for (const laws::kind from : {laws::kind::per_expert, laws::kind::gate_up, laws::kind::rows_1,
+                                  laws::kind::columns_in_turn}) {
         const laws::packed_set held = laws::make_set(from, x, "moe");
         const u64 end = held.held_bytes(0).size();
-        for (const laws::kind to : {laws::kind::per_expert, laws::kind::gate_up, laws::kind::rows_1, laws::kind::transposed}) {
+        for (const laws::kind to : {laws::kind::per_expert, laws::kind::gate_up, laws::kind::rows_1,
+                                    laws::kind::transposed}) {
             INFO(laws::spelled(from), " to ", laws::spelled(to));
             // reads that fail at several places, in every order
             for (u64 step = 1; step < 12; ++step) {
                 shared_set set{held, false};
-                for (u64 i = 1; i <= 4; ++i) set.bad.push_back({(end * i * step / 7 + 11 * i) % end, static_cast<int>(i)});
+                for (u64 i = 1; i <= 4; ++i)
+                    set.bad.push_back({(end * i * step / 7 + 11 * i) % end, static_cast<int>(i)});
                 check(plan_of(set, from, to));
             }
             // sources in memory that are too short, or not what they were
@@ -284,7 +313,8 @@ TEST_CASE("fuse on threads: the failure is the first in the order of the plan, w
     }
 }
 
-TEST_CASE("fuse on threads: an executor that leaves pieces out, or runs them twice or backwards, does no harm") {
+TEST_CASE(
+    "fuse on threads: an executor that leaves pieces out, or runs them twice or backwards, does no harm") {
     const laws::experts x{.end_expert = 3, .i_end = 64, .h = 48};
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, x, "moe");
     const shared_set set{held};
@@ -307,31 +337,38 @@ TEST_CASE("fuse on threads: an executor that leaves pieces out, or runs them twi
               500) == expected);
 }
 
-TEST_CASE("fuse on threads: wrong buffers are refused before anything is written, and empty ones leave outputs out") {
+TEST_CASE(
+    "fuse on threads: wrong buffers are refused before anything is written, and empty ones leave outputs out") {
     const laws::experts x{.end_expert = 2, .i_end = 8, .h = 4};
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, x, "moe");
     const shared_set set{held};
     const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);
-    std::vector<std::byte> first(static_cast<std::size_t>(plan.outputs()[0].size_bytes), std::byte{0xEE}), untouched = first;
+    std::vector<std::byte> first(static_cast<std::size_t>(plan.outputs()[0].size_bytes),
+                                 std::byte{0xEE}),
+        untouched = first;
     std::vector<std::span<std::byte>> spans{first};
     CHECK(sf::fuse(plan, spans, sf::threads{2}).error().code == errc::wrong_buffer_size);
     CHECK(first == untouched);
     CHECK(sf::fuse(plan, "nobody", first, sf::threads{2}).error().code == errc::output_not_found);
-    CHECK(sf::fuse(plan, plan.outputs()[0].local_name, std::span{first}.first(3), sf::threads{2}).error().code ==
-          errc::wrong_buffer_size);
+    CHECK(sf::fuse(plan, plan.outputs()[0].local_name, std::span{first}.first(3), sf::threads{2})
+              .error()
+              .code == errc::wrong_buffer_size);
     spans.emplace_back();
     CHECK(sf::fuse(plan, spans, sf::threads{2}));
     CHECK(first == run_serial(plan).made[0]);
 }
 
-TEST_CASE("fuse on threads: checkpoints on disk, mapped and read, and memory of the caller's allocator") {
+TEST_CASE(
+    "fuse on threads: checkpoints on disk, mapped and read, and memory of the caller's allocator") {
     const support::temporary_directory directory;
     std::vector<support::tensor> tensors;
     for (int e = 0; e < 4; ++e)
         for (const char* part : {"gate_proj", "up_proj", "down_proj"})
-            tensors.push_back(support::bf16("model.layers.0.mlp.experts." + std::to_string(e) + "." + part + ".weight",
-                                            part[0] == 'd' ? std::vector<u64>{512, 256} : std::vector<u64>{256, 512}));
-    std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+            tensors.push_back(support::bf16(
+                "model.layers.0.mlp.experts." + std::to_string(e) + "." + part + ".weight",
+                part[0] == 'd' ? std::vector<u64>{512, 256} : std::vector<u64>{256, 512}));
+    std::sort(tensors.begin(), tensors.end(),
+              [](const auto& a, const auto& b) { return a.name < b.name; });
     support::write_tensor_file(directory / "model.safetensors", tensors);
     const auto mapped = sf::checkpoint::open(directory.string());
     const auto read = sf::basic_checkpoint<sf::positional_file>::open(directory.string());
@@ -357,7 +394,8 @@ TEST_CASE("fuse on threads: checkpoints on disk, mapped and read, and memory of 
 
     constexpr std::align_val_t alignment{4096};
     auto* const aligned = static_cast<std::byte*>(::operator new(size_bytes, alignment));
-    CHECK(sf::fuse(*plan, plan->outputs()[0].local_name, std::span{aligned, size_bytes}, sf::threads{2}));
+    CHECK(sf::fuse(*plan, plan->outputs()[0].local_name, std::span{aligned, size_bytes},
+                   sf::threads{2}));
     CHECK(std::equal(aligned, aligned + size_bytes, expected.made[0].begin()));
     ::operator delete(aligned, alignment);
 }

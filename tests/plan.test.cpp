@@ -55,7 +55,8 @@ struct refusal {
 };
 
 template <class From = hub, class To = model>
-refusal refused(const packed_set& set, const sf::plan_options& options = {}, std::string_view where = scope) {
+refusal refused(const packed_set& set, const sf::plan_options& options = {},
+                std::string_view where = scope) {
     auto plan = sf::plan<From, To>(set, where, options);
     if (plan) return {};
     CHECK_FALSE(std::string_view{plan.error().message()}.empty());
@@ -71,11 +72,14 @@ void check(const refusal& of, errc code, std::string_view tensor, u64 expert = s
     CHECK(of.why.expert == expert);
 }
 
-std::vector<u64> shape_of(const sf::plan_output& output) { return {output.shape.begin(), output.shape.end()}; }
+std::vector<u64> shape_of(const sf::plan_output& output) {
+    return {output.shape.begin(), output.shape.end()};
+}
 
 }  // namespace
 
-// ------------------------------------------------------------------------------------------------------------------ success
+// ------------------------------------------------------------------------------------------------------------------
+// success
 
 TEST_CASE("plan: outputs have the names, shapes and sizes of the destination's layout") {
     const packed_set set = experts(3);
@@ -119,15 +123,18 @@ TEST_CASE("plan: an output that is not there is a failure that lists those that 
     REQUIRE(unfused);
     const auto none = unfused->output("up");
     REQUIRE_FALSE(none);
-    const std::string first{unfused->outputs()[0].local_name}, last{unfused->outputs()[11].local_name};
+    const std::string first{unfused->outputs()[0].local_name},
+        last{unfused->outputs()[11].local_name};
     CHECK(none.error().detail.view().starts_with("\"up\"; it has " + first + ", "));
     CHECK(none.error().detail.view().ends_with(", " + last + " and 3 more"));
 }
 
-TEST_CASE("plan: outputs get the scope that the options ask for, shorter or longer than the source's") {
+TEST_CASE(
+    "plan: outputs get the scope that the options ask for, shorter or longer than the source's") {
     const packed_set set = experts(2);
     for (const std::string_view other :
-         {"e", "model.layers.3.mlp.experts", "a.much.longer.scope.than.that.of.the.source.tensors.experts"}) {
+         {"e", "model.layers.3.mlp.experts",
+          "a.much.longer.scope.than.that.of.the.source.tensors.experts"}) {
         auto plan = sf::plan<hub, model>(set, scope, {.destination_scope = other});
         REQUIRE(plan);
         CHECK(plan->scope() == scope);
@@ -157,20 +164,23 @@ TEST_CASE("plan: the order of the tensors in the set does not matter") {
     for (u64 e = 12; e-- > 0;)
         for (const char* part : {".up_proj.weight", ".gate_proj.weight", ".down_proj.weight"})
             set.add(at(std::to_string(e) + part), sf::dtype::u8,
-                    std::string_view{part} == ".down_proj.weight" ? std::vector<u64>{6, 4} : std::vector<u64>{4, 6});
+                    std::string_view{part} == ".down_proj.weight" ? std::vector<u64>{6, 4}
+                                                                  : std::vector<u64>{4, 6});
     auto plan = sf::plan<hub, model>(set, scope, {.allow_missing_scales = true});
     REQUIRE(plan);
     const auto ran = laws::execute(*plan, set);
     for (u64 e = 0; e < 12; ++e) {
         const auto up = set.bytes_of(at(std::to_string(e) + ".up_proj.weight"));
-        CHECK(std::vector<std::byte>(ran.outputs[0].begin() + static_cast<std::ptrdiff_t>(e * 48 + 24),
-                                     ran.outputs[0].begin() + static_cast<std::ptrdiff_t>(e * 48 + 48)) ==
+        CHECK(std::vector<std::byte>(
+                  ran.outputs[0].begin() + static_cast<std::ptrdiff_t>(e * 48 + 24),
+                  ran.outputs[0].begin() + static_cast<std::ptrdiff_t>(e * 48 + 48)) ==
               std::vector<std::byte>(up.begin(), up.end()));
     }
 }
 
 TEST_CASE("plan: copies are in the order of the sources and neighbours are one") {
-    // down, gate, up of one expert lie as the stock writer stores them: gate and up are one run there and here
+    // down, gate, up of one expert lie as the stock writer stores them: gate and up are one run
+    // there and here
     const packed_set set = experts(5);
     auto plan = sf::plan<hub, model>(set, scope);
     REQUIRE(plan);
@@ -182,7 +192,9 @@ TEST_CASE("plan: copies are in the order of the sources and neighbours are one")
         CHECK(block.run_count() == 1);
         CHECK(block.run_bytes == (i % 2 == 0 ? 48 : 96));
         CHECK(block.output == (i % 2 == 0 ? 1 : 0));
-        if (i > 0) CHECK(plan->blocks()[i - 1].source_offset + plan->blocks()[i - 1].run_bytes == block.source_offset);
+        if (i > 0)
+            CHECK(plan->blocks()[i - 1].source_offset + plan->blocks()[i - 1].run_bytes ==
+                  block.source_offset);
         sum += block.size_bytes();
     }
     CHECK(sum == plan->size_bytes());
@@ -193,14 +205,16 @@ TEST_CASE("plan: copies are sorted by source before offset") {
     for (u64 e = 0; e < 4; ++e)
         for (const char* part : {"gate_proj", "up_proj", "down_proj"})
             set.add(at(std::to_string(e) + "." + part + ".weight"), sf::dtype::bf16,
-                    std::string_view{part} == "down_proj" ? std::vector<u64>{6, 4} : std::vector<u64>{4, 6},
+                    std::string_view{part} == "down_proj" ? std::vector<u64>{6, 4}
+                                                          : std::vector<u64>{4, 6},
                     static_cast<std::uint32_t>((e * 7 + std::string_view{part}.size()) % 3));
     auto plan = sf::plan<hub, model>(set, scope);
     REQUIRE(plan);
     for (std::size_t i = 1; i < plan->blocks().size(); ++i) {
         const auto& a = plan->blocks()[i - 1];
         const auto& b = plan->blocks()[i];
-        CHECK((a.source < b.source || (a.source == b.source && a.source_offset + a.run_bytes <= b.source_offset)));
+        CHECK((a.source < b.source ||
+               (a.source == b.source && a.source_offset + a.run_bytes <= b.source_offset)));
     }
 }
 
@@ -220,13 +234,17 @@ TEST_CASE("plan: an output that lies in one piece is one run") {
     }
     SUBCASE("every layout to itself") {
         const laws::experts x{
-            .end_expert = 3, .i_end = 128, .h = 5, .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}};
+            .end_expert = 3,
+            .i_end = 128,
+            .h = 5,
+            .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}};
         for (const laws::kind each : laws::all_kinds) {
             INFO(laws::spelled(each));
             const packed_set set = laws::make_set(each, x, scope);
             auto plan = laws::plan_kinds(set, scope, each, each, {});
             REQUIRE(plan);
-            for (std::size_t i = 0; i < plan->outputs().size(); ++i) CHECK(plan->single_run(i) != nullptr);
+            for (std::size_t i = 0; i < plan->outputs().size(); ++i)
+                CHECK(plan->single_run(i) != nullptr);
         }
     }
     SUBCASE("one expert whose gate and up are adjacent") {
@@ -284,9 +302,11 @@ TEST_CASE("plan: layers.1 is not layers.11") {
     CHECK(sf::plan<hub, model>(set, "layers.11.experts")->expert_count() == 2);
 }
 
-TEST_CASE("plan: a field that all experts have rides along, a field that only the stacks of one part have does, too") {
+TEST_CASE(
+    "plan: a field that all experts have rides along, a field that only the stacks of one part have does, too") {
     packed_set set = experts(2);
-    for (const char* name : {"0.down_proj.bias", "1.down_proj.bias"}) set.add(at(name), sf::dtype::f32, {6});
+    for (const char* name : {"0.down_proj.bias", "1.down_proj.bias"})
+        set.add(at(name), sf::dtype::f32, {6});
     auto plan = sf::plan<hub, model>(set, scope);
     REQUIRE(plan);
     REQUIRE(plan->outputs().size() == 3);
@@ -296,7 +316,8 @@ TEST_CASE("plan: a field that all experts have rides along, a field that only th
     CHECK_FALSE(plan->output("gate_up_proj_bias"));
 }
 
-// ----------------------------------------------------------------------------------------------------------------- refusals
+// -----------------------------------------------------------------------------------------------------------------
+// refusals
 
 TEST_CASE("plan: no experts of the layout") {
     packed_set set;
@@ -313,12 +334,14 @@ TEST_CASE("plan: a missing expert is named") {
         packed_set set = experts(7);
         for (const char* part : {".gate_proj.weight", ".up_proj.weight", ".down_proj.weight"})
             set.remove(at(std::to_string(missing) + part));
-        check(refused(set), errc::missing_expert, std::to_string(missing) + ".gate_proj.weight", missing);
+        check(refused(set), errc::missing_expert, std::to_string(missing) + ".gate_proj.weight",
+              missing);
     }
 }
 
 TEST_CASE("plan: expert numbers far too high are missing experts, not memory") {
-    for (const char* number : {"1000000", "4294967296", "9223372036854775807", "18446744073709551614", "18446744073709551615"}) {
+    for (const char* number : {"1000000", "4294967296", "9223372036854775807",
+                               "18446744073709551614", "18446744073709551615"}) {
         INFO(number);
         {
             packed_set set = experts(2);
@@ -342,7 +365,8 @@ TEST_CASE("plan: expert numbers far too high are missing experts, not memory") {
 }
 
 TEST_CASE("plan: expert numbers that are none are refused, not passed over") {
-    for (const char* number : {"00", "01", "002", "18446744073709551616", "99999999999999999999999999"}) {
+    for (const char* number :
+         {"00", "01", "002", "18446744073709551616", "99999999999999999999999999"}) {
         packed_set set = experts(2);
         const std::string local = std::string{number} + ".gate_proj.weight";
         set.add(at(local), sf::dtype::bf16, {4, 6});
@@ -383,14 +407,16 @@ TEST_CASE("plan: a missing part is named with its expert") {
 
 TEST_CASE("plan: a field that one expert lacks is a missing part") {
     packed_set set = experts(3);
-    for (const char* name : {"0.gate_proj.bias", "2.gate_proj.bias", "0.up_proj.bias", "1.up_proj.bias", "2.up_proj.bias"})
+    for (const char* name : {"0.gate_proj.bias", "2.gate_proj.bias", "0.up_proj.bias",
+                             "1.up_proj.bias", "2.up_proj.bias"})
         set.add(at(name), sf::dtype::bf16, {4});
     check(refused(set), errc::missing_key, "1.gate_proj.bias", 1);
 }
 
 TEST_CASE("plan: a field that one of the parts of an output lacks is a missing part") {
     packed_set set = experts(2);
-    for (const char* name : {"0.up_proj.bias", "1.up_proj.bias"}) set.add(at(name), sf::dtype::bf16, {4});
+    for (const char* name : {"0.up_proj.bias", "1.up_proj.bias"})
+        set.add(at(name), sf::dtype::bf16, {4});
     const refusal of = refused(set);
     REQUIRE(of.refused);
     CHECK(of.why.code == errc::missing_key);
@@ -401,7 +427,8 @@ TEST_CASE("plan: a field that one of the parts of an output lacks is a missing p
 
 TEST_CASE("plan: a field without its values is a missing part") {
     packed_set set;
-    for (const char* name : {"0.gate_proj.bias", "0.up_proj.bias"}) set.add(at(name), sf::dtype::bf16, {4});
+    for (const char* name : {"0.gate_proj.bias", "0.up_proj.bias"})
+        set.add(at(name), sf::dtype::bf16, {4});
     set.add(at("0.down_proj.bias"), sf::dtype::bf16, {6});
     const refusal of = refused(set);
     REQUIRE(of.refused);
@@ -413,7 +440,8 @@ TEST_CASE("plan: one expert of another shape is named") {
     for (const u64 expert : {0u, 1u, 2u}) {
         packed_set set = experts(3);
         set.retype(at(std::to_string(expert) + ".up_proj.weight"), sf::dtype::bf16, {6, 4});
-        check(refused(set), errc::shape_mismatch, std::to_string(expert) + ".up_proj.weight", expert);
+        check(refused(set), errc::shape_mismatch, std::to_string(expert) + ".up_proj.weight",
+              expert);
     }
     {
         packed_set set = experts(3);
@@ -429,7 +457,8 @@ TEST_CASE("plan: one expert of another shape is named") {
 
 TEST_CASE("plan: gate and up whose H is not down's are refused") {
     packed_set set = experts(2);
-    for (const char* name : {"0.down_proj.weight", "1.down_proj.weight"}) set.retype(at(name), sf::dtype::bf16, {3, 8});
+    for (const char* name : {"0.down_proj.weight", "1.down_proj.weight"})
+        set.retype(at(name), sf::dtype::bf16, {3, 8});
     const refusal of = refused(set);
     REQUIRE(of.refused);
     CHECK(of.why.code == errc::shape_mismatch);
@@ -439,7 +468,8 @@ TEST_CASE("plan: gate and up whose H is not down's are refused") {
 TEST_CASE("plan: a matrix where a stack belongs, and other numbers of axes, are refused") {
     {
         packed_set set = experts(2);
-        for (const char* name : {"0.up_proj.weight", "1.up_proj.weight"}) set.retype(at(name), sf::dtype::bf16, {24});
+        for (const char* name : {"0.up_proj.weight", "1.up_proj.weight"})
+            set.retype(at(name), sf::dtype::bf16, {24});
         const refusal of = refused(set);
         REQUIRE(of.refused);
         CHECK(of.why.code == errc::shape_mismatch);
@@ -494,7 +524,8 @@ TEST_CASE("plan: other dtypes are refused: within a part, between gate and up") 
     }
     {
         packed_set set = experts(2);
-        for (const char* name : {"0.up_proj.weight", "1.up_proj.weight"}) set.retype(at(name), sf::dtype::f16, {4, 6});
+        for (const char* name : {"0.up_proj.weight", "1.up_proj.weight"})
+            set.retype(at(name), sf::dtype::f16, {4, 6});
         const refusal of = refused(set);
         REQUIRE(of.refused);
         CHECK(of.why.code == errc::dtype_mismatch);
@@ -515,8 +546,9 @@ TEST_CASE("plan: two tensors of one name are refused") {
 
 TEST_CASE("plan: what lies among the experts and is none of their parts is refused") {
     for (const char* local :
-         {"0.gate_proj.absmax", "0.gate_proj.weight_quantised", "1.gate_proj", "0.router.weight", "0.weight", "0",
-          "7.norm.weight", "0.gate_proj.weight.absmax", "0.gate_projX.weight", "1.down_proj.weight_scale_inv.x"}) {
+         {"0.gate_proj.absmax", "0.gate_proj.weight_quantised", "1.gate_proj", "0.router.weight",
+          "0.weight", "0", "7.norm.weight", "0.gate_proj.weight.absmax", "0.gate_projX.weight",
+          "1.down_proj.weight_scale_inv.x"}) {
         INFO(local);
         packed_set set = experts(2);
         set.add(at(local), sf::dtype::bf16, {1});
@@ -543,21 +575,24 @@ TEST_CASE("plan: what lies among the experts in both forms is refused") {
 }
 
 TEST_CASE("plan: a field that the destination cannot name is refused") {
-    using bare = sf::layout<sf::suffixes<sf::suffix<sf::weight, "">>,
-                            sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, laws::gate, laws::up>>>,
-                            sf::tensor<"down_proj", sf::stack<laws::down>>>;
+    using bare =
+        sf::layout<sf::suffixes<sf::suffix<sf::weight, "">>,
+                   sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, laws::gate, laws::up>>>,
+                   sf::tensor<"down_proj", sf::stack<laws::down>>>;
     packed_set set = experts(1);
     set.add(at("0.down_proj.bias"), sf::dtype::bf16, {6});
     check(refused<hub, bare>(set), errc::unexpected_key, "0.down_proj.bias");
 }
 
 TEST_CASE("plan: codes without their scales are refused") {
-    for (const sf::dtype type : {sf::dtype::f8_e4m3, sf::dtype::f8_e5m2, sf::dtype::f4, sf::dtype::f6_e3m2, sf::dtype::u8,
-                                 sf::dtype::i8, sf::dtype::i32}) {
+    for (const sf::dtype type :
+         {sf::dtype::f8_e4m3, sf::dtype::f8_e5m2, sf::dtype::f4, sf::dtype::f6_e3m2, sf::dtype::u8,
+          sf::dtype::i8, sf::dtype::i32}) {
         packed_set set;
         for (const char* part : {"0.gate_proj.weight", "0.up_proj.weight", "0.down_proj.weight"})
             set.add(at(part), type,
-                    std::string_view{part} == "0.down_proj.weight" ? std::vector<u64>{4, 8} : std::vector<u64>{8, 4});
+                    std::string_view{part} == "0.down_proj.weight" ? std::vector<u64>{4, 8}
+                                                                   : std::vector<u64>{8, 4});
         const refusal of = refused(set);
         REQUIRE(of.refused);
         CHECK(of.why.code == errc::missing_scales);
@@ -574,7 +609,8 @@ TEST_CASE("plan: codes without their scales are refused") {
     }
 }
 
-TEST_CASE("plan: block scales that straddle gate and up are refused, and fine where they are stacked apart") {
+TEST_CASE(
+    "plan: block scales that straddle gate and up are refused, and fine where they are stacked apart") {
     packed_set set;
     for (u64 e = 0; e < 2; ++e)
         for (const char* part : {".gate_proj", ".up_proj", ".down_proj"}) {
@@ -589,7 +625,8 @@ TEST_CASE("plan: block scales that straddle gate and up are refused, and fine wh
     CHECK(of.why.tensor == at("gate_up_proj_scale_inv"));
     CHECK_FALSE((refused<hub, laws::layouts::stacks>(set).refused));
     set.retype(at("1.up_proj.weight_scale_inv"), sf::dtype::f32, {1, 2});
-    check(refused<hub, laws::layouts::stacks>(set), errc::shape_mismatch, "1.up_proj.weight_scale_inv", 1);
+    check(refused<hub, laws::layouts::stacks>(set), errc::shape_mismatch,
+          "1.up_proj.weight_scale_inv", 1);
 }
 
 TEST_CASE("plan: slices outside of what is there are refused") {
@@ -599,7 +636,8 @@ TEST_CASE("plan: slices outside of what is there are refused") {
     check(refused(set, {.end_expert = 4}), errc::out_of_range, "");
     check(refused(set, {.sliced_extent = "I", .slice_end = 5}), errc::out_of_range, "");
     check(refused(set, {.sliced_extent = "I", .slice_first = 5}), errc::out_of_range, "");
-    check(refused(set, {.sliced_extent = "I", .slice_first = 3, .slice_end = 2}), errc::out_of_range, "");
+    check(refused(set, {.sliced_extent = "I", .slice_first = 3, .slice_end = 2}),
+          errc::out_of_range, "");
     check(refused(set, {.sliced_extent = "X", .slice_end = 1}), errc::out_of_range, "");
     const refusal of = refused(set, {.end_expert = 4});
     CHECK(of.why.expected == 3);
@@ -623,7 +661,8 @@ TEST_CASE("plan: sizes that overflow are refused") {
 
 TEST_CASE("plan: a set whose bytes do not fit its shapes is refused before anything is copied") {
     packed_set set = experts(1);
-    for (const char* name : {"0.gate_proj.weight", "0.up_proj.weight"}) set.retype(at(name), sf::dtype::bf16, {4, 600});
+    for (const char* name : {"0.gate_proj.weight", "0.up_proj.weight"})
+        set.retype(at(name), sf::dtype::bf16, {4, 600});
     set.retype(at("0.down_proj.weight"), sf::dtype::bf16, {600, 4});
     const refusal of = refused(set);
     REQUIRE(of.refused);
@@ -638,7 +677,9 @@ public:
     sf::tensor_location elsewhere{};
 
     explicit misplaced_set(packed_set set) : packed_set{std::move(set)} {}
-    sf::tensor_location place(std::size_t i) const noexcept { return i + 1 == size() ? elsewhere : packed_set::place(i); }
+    sf::tensor_location place(std::size_t i) const noexcept {
+        return i + 1 == size() ? elsewhere : packed_set::place(i);
+    }
 };
 
 }  // namespace
@@ -669,9 +710,11 @@ TEST_CASE("plan: shapes that do not tell how many experts there are, are refused
 
 TEST_CASE("plan: fields of one name that stand for different blocks do not become one another") {
     using other_scale = sf::field<"weight_scale_inv", sf::field_role::scale, 1, 128>;
-    using other_fused = sf::layout<sf::suffixes<sf::suffix<sf::weight, "">, sf::suffix<other_scale, "_scale">>,
-                                   sf::tensor<"gate_proj", sf::stack<laws::gate>>, sf::tensor<"up_proj", sf::stack<laws::up>>,
-                                   sf::tensor<"down_proj", sf::stack<laws::down>>>;
+    using other_fused =
+        sf::layout<sf::suffixes<sf::suffix<sf::weight, "">, sf::suffix<other_scale, "_scale">>,
+                   sf::tensor<"gate_proj", sf::stack<laws::gate>>,
+                   sf::tensor<"up_proj", sf::stack<laws::up>>,
+                   sf::tensor<"down_proj", sf::stack<laws::down>>>;
     packed_set set;
     for (const char* part : {"0.gate_proj", "0.up_proj", "0.down_proj"}) {
         set.add(at(std::string{part} + ".weight"), sf::dtype::f8_e4m3, {256, 256});
@@ -698,9 +741,12 @@ struct too_small {
 
 }  // namespace
 
-TEST_CASE("plan: a user's term that would write outside of the output, or not all of it, is refused") {
-    using outside = sf::layout<sf::parameter_suffixes, sf::tensor<"gate_up_proj", sf::stack<too_small<laws::gate, laws::up>>>,
-                               sf::tensor<"down_proj", sf::stack<laws::down>>>;
+TEST_CASE(
+    "plan: a user's term that would write outside of the output, or not all of it, is refused") {
+    using outside =
+        sf::layout<sf::parameter_suffixes,
+                   sf::tensor<"gate_up_proj", sf::stack<too_small<laws::gate, laws::up>>>,
+                   sf::tensor<"down_proj", sf::stack<laws::down>>>;
     CHECK((refused<hub, outside>(experts(2)).refused));
     CHECK((refused<hub, outside>(experts(1)).refused));
 }
@@ -725,7 +771,8 @@ struct a_row_late {
 TEST_CASE("plan: a user's term that would read behind its tensor is refused") {
     using outside =
         sf::layout<sf::parameter_suffixes, sf::tensor<"gate_proj", sf::stack<laws::gate>>,
-                   sf::tensor<"up_proj", sf::stack<a_row_late<laws::up>>>, sf::tensor<"down_proj", sf::stack<laws::down>>>;
+                   sf::tensor<"up_proj", sf::stack<a_row_late<laws::up>>>,
+                   sf::tensor<"down_proj", sf::stack<laws::down>>>;
     packed_set set;
     set.add(at("gate_proj"), sf::dtype::bf16, {2, 4, 6});
     set.add(at("up_proj"), sf::dtype::bf16, {2, 4, 6});
@@ -741,6 +788,7 @@ TEST_CASE("plan: a refusal leaves a whole sentence") {
     set.remove(at("1.up_proj.weight"));
     auto plan = sf::plan<hub, model>(set, scope);
     REQUIRE_FALSE(plan);
-    CHECK(std::string{plan.error().message().view()} ==
-          "tensor \"model.layers.3.mlp.experts.1.up_proj.weight\": a part of an expert is missing, expert 1");
+    CHECK(
+        std::string{plan.error().message().view()} ==
+        "tensor \"model.layers.3.mlp.experts.1.up_proj.weight\": a part of an expert is missing, expert 1");
 }

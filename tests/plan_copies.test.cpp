@@ -19,7 +19,8 @@ detail::loop_nest nest_of(std::vector<detail::loop_nest::loop> loops) {
     for (const auto& each : loops) out.loops[out.count++] = each;
     return out;
 }
-sf::copy_block run(u64 from, u64 to, u64 bytes, std::uint32_t source = 0, std::uint32_t output = 0) {
+sf::copy_block run(u64 from, u64 to, u64 bytes, std::uint32_t source = 0,
+                   std::uint32_t output = 0) {
     sf::copy_block out;
     out.source = source;
     out.output = output;
@@ -36,7 +37,8 @@ sf::vector<sf::copy_block> list_of(const std::vector<sf::copy_block>& blocks) {
 
 }  // namespace
 
-TEST_CASE("copies: the innermost loop over neighbours is the run, the others are strides in bytes") {
+TEST_CASE(
+    "copies: the innermost loop over neighbours is the run, the others are strides in bytes") {
     const auto rows = detail::in_bytes(nest_of({{4, 12, 24}, {6, 1, 1}}), 16);
     CHECK(rows.whole_bytes);
     CHECK(rows.shape.run_bytes == 12);
@@ -57,7 +59,8 @@ TEST_CASE("copies: two 4-bit entries are a byte; half of one is no copy") {
 
 TEST_CASE("copies: blocks are ordered by source and offset, and neighbours on both sides are one") {
     detail::copy_list list;
-    list.blocks = list_of({run(8, 4, 4), run(0, 16, 8), run(12, 8, 4), run(0, 0, 4, 1), run(4, 4, 4, 1), run(16, 20, 4)});
+    list.blocks = list_of({run(8, 4, 4), run(0, 16, 8), run(12, 8, 4), run(0, 0, 4, 1),
+                           run(4, 4, 4, 1), run(16, 20, 4)});
     REQUIRE(detail::order_copies(list));
     REQUIRE(list.blocks.size() == 4);
     CHECK(list.blocks[0] == run(0, 16, 8));

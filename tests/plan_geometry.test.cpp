@@ -25,7 +25,8 @@ sf::result<detail::inventory> take(const laws::packed_set& set, const sf::layout
     for (std::uint32_t i = 0; i < set.size(); ++i) members.push_back(i);
     return detail::take_inventory(set, members, "m", from, from, true, known);
 }
-laws::packed_set fused_set(dtype type, std::vector<laws::u64> gate_up, std::vector<laws::u64> down) {
+laws::packed_set fused_set(dtype type, std::vector<laws::u64> gate_up,
+                           std::vector<laws::u64> down) {
     laws::packed_set set;
     set.add("m.gate_up_proj", type, std::move(gate_up));
     set.add("m.down_proj", type, std::move(down));

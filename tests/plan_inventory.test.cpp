@@ -22,7 +22,8 @@ using fused = sf::layouts::gate_up_fused;
 /// Two groups of experts that share their numbers: the first half has small experts.
 using small_gate = sf::part_of<sf::expert_range<"S">, "small", "I", "H">;
 using large_gate = sf::part_of<sf::expert_range<"L", "S">, "large", "J", "H">;
-using two_groups = sf::layout<sf::module_suffixes, sf::tensor<"{i}.gate", small_gate>, sf::tensor<"{i}.gate", large_gate>>;
+using two_groups = sf::layout<sf::module_suffixes, sf::tensor<"{i}.gate", small_gate>,
+                              sf::tensor<"{i}.gate", large_gate>>;
 
 laws::packed_set set_of(const names& all) {
     laws::packed_set set;
@@ -38,7 +39,8 @@ sf::result<detail::inventory> take(const laws::packed_set& set, const sf::layout
 names experts(std::initializer_list<int> numbers) {
     names out;
     for (const int e : numbers)
-        for (const char* part : {"gate", "up", "down"}) out.push_back("m." + std::to_string(e) + "." + part + "_proj.weight");
+        for (const char* part : {"gate", "up", "down"})
+            out.push_back("m." + std::to_string(e) + "." + part + "_proj.weight");
     return out;
 }
 
@@ -74,7 +76,8 @@ TEST_CASE("inventory: every tensor of the set is found by tensor, field and expe
         CHECK(found->has(t, 1) == (t == 2));
         for (std::uint64_t e = 0; e < 3; ++e) {
             const char* const part[] = {"gate", "up", "down"};
-            CHECK(set.spec(found->at(t, 0, e)).name == "m." + std::to_string(e) + "." + part[t] + "_proj.weight");
+            CHECK(set.spec(found->at(t, 0, e)).name ==
+                  "m." + std::to_string(e) + "." + part[t] + "_proj.weight");
         }
     }
     CHECK(set.spec(found->at(2, 1, 2)).name == "m.2.down_proj.bias");
@@ -143,7 +146,8 @@ TEST_CASE("inventory: groups that share their numbers divide them: equal shares,
     for (std::uint64_t count = 1; count < 9; ++count) {
         detail::extent_table extents;
         detail::expert_groups groups;
-        REQUIRE(detail::name_dims(extents, groups, two_groups::description, two_groups::description));
+        REQUIRE(
+            detail::name_dims(extents, groups, two_groups::description, two_groups::description));
         const auto small = detail::symbol_of(extents.x, "S");
         const auto large = detail::symbol_of(extents.x, "L");
         CHECK(groups.first(large) == small);

@@ -28,7 +28,8 @@ struct planned {
 void run(planned& out, const sf::layout_description& to, const sf::plan_options& options = {}) {
     std::vector<std::uint32_t> members;
     for (std::uint32_t i = 0; i < out.set.size(); ++i) members.push_back(i);
-    out.found = detail::take_inventory(out.set, members, "m", per_expert::description, to, true, {});
+    out.found =
+        detail::take_inventory(out.set, members, "m", per_expert::description, to, true, {});
     REQUIRE(out.found);
     out.shapes = detail::solve_geometry(*out.found, true);
     REQUIRE(out.shapes);
@@ -42,12 +43,14 @@ void add_experts(laws::packed_set& set) {
         set.add("m." + std::string{e} + ".down_proj.weight", dtype::bf16, {6, 4});
     }
 }
-sf::result<detail::output_field> lay_out(const planned& of, const sf::layout_description& to, std::size_t tensor,
-                                         std::size_t field) {
-    detail::field_origins from = detail::find_parts(per_expert::description, of.shapes->extents, to.tensors[tensor]);
+sf::result<detail::output_field> lay_out(const planned& of, const sf::layout_description& to,
+                                         std::size_t tensor, std::size_t field) {
+    detail::field_origins from =
+        detail::find_parts(per_expert::description, of.shapes->extents, to.tensors[tensor]);
     from.field = detail::find_field(*of.found, from, to.fields[field].field->name);
     REQUIRE(from.field != detail::absent);
-    return detail::lay_out(*of.found, *of.shapes, *of.kept, "model.m", to.tensors[tensor], to.fields[field], from, 0);
+    return detail::lay_out(*of.found, *of.shapes, *of.kept, "model.m", to.tensors[tensor],
+                           to.fields[field], from, 0);
 }
 
 }  // namespace
@@ -56,7 +59,8 @@ TEST_CASE("outputs: a part is found by its name in the source's layout") {
     planned of;
     add_experts(of.set);
     run(of, fused::description);
-    const auto from = detail::find_parts(per_expert::description, of.shapes->extents, fused::description.tensors[0]);
+    const auto from = detail::find_parts(per_expert::description, of.shapes->extents,
+                                         fused::description.tensors[0]);
     REQUIRE(from.part_count == 2);
     CHECK(from.parts[0].tensor == 0);
     CHECK(from.parts[1].tensor == 1);
@@ -121,7 +125,8 @@ TEST_CASE("outputs: one scale for each of gate and up is two entries for each ex
 TEST_CASE("outputs: parts of one tensor have one dtype, and all of them have the field") {
     planned of;
     add_experts(of.set);
-    for (const char* e : {"0", "1"}) of.set.retype("m." + std::string{e} + ".up_proj.weight", dtype::f16, {4, 6});
+    for (const char* e : {"0", "1"})
+        of.set.retype("m." + std::string{e} + ".up_proj.weight", dtype::f16, {4, 6});
     run(of, fused::description);
     auto output = lay_out(of, fused::description, 0, 0);
     REQUIRE_FALSE(output);
@@ -130,7 +135,8 @@ TEST_CASE("outputs: parts of one tensor have one dtype, and all of them have the
 
     planned biased;
     add_experts(biased.set);
-    for (const char* e : {"0", "1"}) biased.set.add("m." + std::string{e} + ".gate_proj.bias", dtype::bf16, {4});
+    for (const char* e : {"0", "1"})
+        biased.set.add("m." + std::string{e} + ".gate_proj.bias", dtype::bf16, {4});
     run(biased, fused::description);
     output = lay_out(biased, fused::description, 0, 1);
     REQUIRE_FALSE(output);
@@ -139,7 +145,8 @@ TEST_CASE("outputs: parts of one tensor have one dtype, and all of them have the
 }
 
 TEST_CASE("outputs: a field that the destination does not know is left over") {
-    using plain = sf::layout<sf::suffixes<sf::suffix<sf::weight, "">>, sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>;
+    using plain = sf::layout<sf::suffixes<sf::suffix<sf::weight, "">>,
+                             sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>;
     planned of;
     add_experts(of.set);
     for (const char* e : {"0", "1"})

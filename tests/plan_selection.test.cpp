@@ -44,7 +44,11 @@ TEST_CASE("selection: without options, everything moves") {
 }
 
 TEST_CASE("selection: the destination is laid out for the length of the ranges") {
-    const auto some = select({.first_expert = 2, .end_expert = 5, .sliced_extent = "I", .slice_first = 4, .slice_end = 8});
+    const auto some = select({.first_expert = 2,
+                              .end_expert = 5,
+                              .sliced_extent = "I",
+                              .slice_first = 4,
+                              .slice_end = 8});
     REQUIRE(some);
     CHECK(some->expert_count == 3);
     CHECK(some->kept[0].begin == 2);
@@ -58,7 +62,8 @@ TEST_CASE("selection: the shares of all ranks are disjoint and cover the extent"
     for (const u64 ranks : {u64{2}, u64{3}, u64{4}, u64{6}, u64{12}}) {
         u64 end = 0;
         for (u64 rank = 0; rank < ranks; ++rank) {
-            const auto share = select({.sliced_extent = "I", .slice_rank = rank, .slice_ranks = ranks});
+            const auto share =
+                select({.sliced_extent = "I", .slice_rank = rank, .slice_ranks = ranks});
             REQUIRE(share);
             CHECK(share->kept[1].begin == end);
             end += share->kept[1].count;

@@ -32,7 +32,8 @@ using sf::layouts::down;
 using sf::layouts::gate;
 using sf::layouts::up;
 
-// ------------------------------------------------------------------------------------------- what is meant, without the algebra
+// ------------------------------------------------------------------------------------------- what
+// is meant, without the algebra
 
 namespace {
 
@@ -74,11 +75,13 @@ array stack(const std::vector<array>& of) {
 array in_turn(std::size_t axis, const array& a, const array& b) {
     array out{a.type, a.shape, {}};
     out.shape[axis] *= 2;
-    const u64 outer = product(a.shape, 0, axis), inner = product(a.shape, axis + 1, a.shape.size()) * a.element_bytes();
+    const u64 outer = product(a.shape, 0, axis),
+              inner = product(a.shape, axis + 1, a.shape.size()) * a.element_bytes();
     for (u64 o = 0; o < outer; ++o)
         for (u64 i = 0; i < a.shape[axis]; ++i)
             for (const array* each : {&a, &b})
-                for (u64 k = 0; k < inner; ++k) out.bytes.push_back(each->bytes[(o * a.shape[axis] + i) * inner + k]);
+                for (u64 k = 0; k < inner; ++k)
+                    out.bytes.push_back(each->bytes[(o * a.shape[axis] + i) * inner + k]);
     return out;
 }
 
@@ -92,7 +95,8 @@ array turned(const array& of) {
         for (u64 r = 0; r < rows; ++r)
             for (u64 c = 0; c < columns; ++c)
                 for (u64 b = 0; b < width; ++b)
-                    out.bytes[((m * columns + c) * rows + r) * width + b] = of.bytes[((m * rows + r) * columns + c) * width + b];
+                    out.bytes[((m * columns + c) * rows + r) * width + b] =
+                        of.bytes[((m * rows + r) * columns + c) * width + b];
     return out;
 }
 
@@ -101,7 +105,8 @@ array cut(std::size_t axis, u64 first, u64 end, const array& of) {
     out.shape[axis] = end - first;
     const u64 inner = product(of.shape, axis + 1, of.shape.size()) * of.element_bytes();
     for (u64 o = 0; o < product(of.shape, 0, axis); ++o)
-        for (u64 b = first * inner; b < end * inner; ++b) out.bytes.push_back(of.bytes[o * of.shape[axis] * inner + b]);
+        for (u64 b = first * inner; b < end * inner; ++b)
+            out.bytes.push_back(of.bytes[o * of.shape[axis] * inner + b]);
     return out;
 }
 
@@ -143,8 +148,12 @@ struct format {
     std::vector<extents> shapes;
 };
 
-stored_field scalar(std::string_view name) { return {name, dtype::f32, -1, 1, -1, 1, {}, together::pair}; }
-stored_field one(std::string_view name) { return {name, dtype::f32, -1, 1, -1, 1, {1}, together::pair}; }
+stored_field scalar(std::string_view name) {
+    return {name, dtype::f32, -1, 1, -1, 1, {}, together::pair};
+}
+stored_field one(std::string_view name) {
+    return {name, dtype::f32, -1, 1, -1, 1, {1}, together::pair};
+}
 
 stored_field turned_field(std::string_view name, dtype type, u64 out_granule, u64 in_granule) {
     return {name, type, 1, out_granule, 0, in_granule};
@@ -159,12 +168,14 @@ format gptq(std::string_view name, u64 group, std::vector<extents> shapes, u64 c
             std::move(shapes)};
 }
 format awq(std::string_view name, u64 group, std::vector<extents> shapes) {
-    return {name,
-            {turned_field("qweight", dtype::i32, 8, 1), turned_field("qzeros", dtype::i32, 8, group),
-             turned_field("scales", dtype::f16, 1, group)},
-            std::move(shapes)};
+    return {
+        name,
+        {turned_field("qweight", dtype::i32, 8, 1), turned_field("qzeros", dtype::i32, 8, group),
+         turned_field("scales", dtype::f16, 1, group)},
+        std::move(shapes)};
 }
-format int4(std::string_view name, u64 group, dtype shape_type, std::vector<extents> shapes, u64 codes = 8) {
+format int4(std::string_view name, u64 group, dtype shape_type, std::vector<extents> shapes,
+            u64 codes = 8) {
     return {name,
             {{"weight_packed", dtype::i32, 0, 1, 1, codes},
              {"weight_scale", dtype::bf16, 0, 1, 1, group},
@@ -172,10 +183,11 @@ format int4(std::string_view name, u64 group, dtype shape_type, std::vector<exte
             std::move(shapes)};
 }
 
-/// Every format of per-expert tensors that is moved byte by byte, with shapes real and tiny: square, H = 2I, the least that packs.
+/// Every format of per-expert tensors that is moved byte by byte, with shapes real and tiny:
+/// square, H = 2I, the least that packs.
 std::vector<format> formats() {
-    const stored_field e4m3{"weight", dtype::f8_e4m3}, int8{"weight", dtype::i8}, fp4{"weight", dtype::u8, 0, 1, 1, 2},
-        packed_fp4{"weight_packed", dtype::u8, 0, 1, 1, 2};
+    const stored_field e4m3{"weight", dtype::f8_e4m3}, int8{"weight", dtype::i8},
+        fp4{"weight", dtype::u8, 0, 1, 1, 2}, packed_fp4{"weight_packed", dtype::u8, 0, 1, 1, 2};
     std::vector<format> all{
         {"FP8 in blocks of 128 x 128",
          {e4m3, {"weight_scale_inv", dtype::f32, 0, 128, 1, 128}},
@@ -183,7 +195,9 @@ std::vector<format> formats() {
         {"FP4 of DeepSeek-V4",
          {{"weight", dtype::i8, 0, 1, 1, 2}, {"weight_scale_inv", dtype::f8_e8m0, 0, 1, 1, 32}},
          {{32, 32}, {32, 64}, {64, 32}, {2, 2}, {96, 160}}},
-        {"MXFP8", {e4m3, {"weight_scale_inv", dtype::u8, 0, 1, 1, 32}}, {{32, 32}, {32, 64}, {64, 32}, {96, 160}, {2, 3}}},
+        {"MXFP8",
+         {e4m3, {"weight_scale_inv", dtype::u8, 0, 1, 1, 32}},
+         {{32, 32}, {32, 64}, {64, 32}, {96, 160}, {2, 3}}},
         {"FP8 per channel, BF16",
          {e4m3, {"weight_scale", dtype::bf16, 0, 1, 1, whole}},
          {{1, 1}, {1, 2}, {2, 1}, {3, 5}, {16, 16}, {16, 32}, {33, 17}}},
@@ -193,18 +207,32 @@ std::vector<format> formats() {
         {"INT8 per channel",
          {int8, {"weight_scale", dtype::f32, 0, 1, 1, whole}},
          {{1, 1}, {1, 2}, {2, 1}, {8, 8}, {8, 16}, {33, 17}}},
-        {"FP8 per tensor", {e4m3, scalar("weight_scale"), scalar("input_scale")}, {{1, 1}, {1, 2}, {2, 1}, {3, 5}, {16, 32}}},
-        {"FP8 per tensor, [1]", {e4m3, one("weight_scale"), one("input_scale")}, {{1, 1}, {1, 2}, {2, 1}, {3, 5}, {16, 32}}},
+        {"FP8 per tensor",
+         {e4m3, scalar("weight_scale"), scalar("input_scale")},
+         {{1, 1}, {1, 2}, {2, 1}, {3, 5}, {16, 32}}},
+        {"FP8 per tensor, [1]",
+         {e4m3, one("weight_scale"), one("input_scale")},
+         {{1, 1}, {1, 2}, {2, 1}, {3, 5}, {16, 32}}},
         {"NVFP4 of ModelOpt",
-         {fp4, {"weight_scale", dtype::f8_e4m3, 0, 1, 1, 16}, scalar("weight_scale_2"), scalar("input_scale")},
+         {fp4,
+          {"weight_scale", dtype::f8_e4m3, 0, 1, 1, 16},
+          scalar("weight_scale_2"),
+          scalar("input_scale")},
          {{16, 16}, {16, 32}, {32, 16}, {48, 32}, {64, 144}, {32, 32}}},
         {"NVFP4 of compressed-tensors",
-         {packed_fp4, {"weight_scale", dtype::f8_e4m3, 0, 1, 1, 16}, one("weight_global_scale"), one("input_global_scale")},
+         {packed_fp4,
+          {"weight_scale", dtype::f8_e4m3, 0, 1, 1, 16},
+          one("weight_global_scale"),
+          one("input_global_scale")},
          {{16, 16}, {16, 32}, {32, 16}, {48, 32}, {64, 144}}},
-        int4("INT4 of compressed-tensors, groups of 32", 32, dtype::i64, {{32, 32}, {32, 64}, {64, 32}, {96, 160}, {8, 8}}),
-        int4("INT4 of compressed-tensors, groups of 128", 128, dtype::i32, {{128, 128}, {128, 256}, {256, 128}}),
-        int4("INT4 of compressed-tensors, rows", whole, dtype::i64, {{8, 8}, {8, 16}, {16, 8}, {136, 264}}),
-        int4("INT8 of compressed-tensors, packed", whole, dtype::i64, {{4, 4}, {4, 8}, {8, 4}, {132, 260}}, 4),
+        int4("INT4 of compressed-tensors, groups of 32", 32, dtype::i64,
+             {{32, 32}, {32, 64}, {64, 32}, {96, 160}, {8, 8}}),
+        int4("INT4 of compressed-tensors, groups of 128", 128, dtype::i32,
+             {{128, 128}, {128, 256}, {256, 128}}),
+        int4("INT4 of compressed-tensors, rows", whole, dtype::i64,
+             {{8, 8}, {8, 16}, {16, 8}, {136, 264}}),
+        int4("INT8 of compressed-tensors, packed", whole, dtype::i64,
+             {{4, 4}, {4, 8}, {8, 4}, {132, 260}}, 4),
         {"MXFP4 of compressed-tensors",
          {packed_fp4, {"weight_scale", dtype::u8, 0, 1, 1, 32}},
          {{32, 32}, {32, 64}, {64, 32}, {96, 160}}},
@@ -219,29 +247,35 @@ std::vector<format> formats() {
         awq("AWQ, groups of 64", 64, {{64, 64}, {64, 128}, {128, 64}}),
         awq("AWQ, groups of 128", 128, {{128, 128}, {128, 256}, {256, 128}}),
     };
-    format zero_points =
-        int4("INT4 of compressed-tensors with zero points", 32, dtype::i64, {{32, 32}, {32, 64}, {64, 32}, {96, 160}});
+    format zero_points = int4("INT4 of compressed-tensors with zero points", 32, dtype::i64,
+                              {{32, 32}, {32, 64}, {64, 32}, {96, 160}});
     zero_points.fields.push_back({"weight_zero_point", dtype::i32, 0, 8, 1, 32});
     all.push_back(zero_points);
-    format groups =
-        int4("INT4 of compressed-tensors with groups by index", 128, dtype::i32, {{128, 128}, {128, 256}, {256, 128}});
+    format groups = int4("INT4 of compressed-tensors with groups by index", 128, dtype::i32,
+                         {{128, 128}, {128, 256}, {256, 128}});
     groups.fields.push_back({"weight_g_idx", dtype::i32, -1, 1, 0, 1, {}, together::once});
     all.push_back(groups);
     return all;
 }
 
-// ----------------------------------------------------------------------------------------------------------------- destinations
+// -----------------------------------------------------------------------------------------------------------------
+// destinations
 
 namespace layouts {
 
-using rows_in_turn = sf::layout<sf::parameter_suffixes, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>,
-                                sf::tensor<"down_proj", sf::stack<down>>>;
-using up_first = sf::layout<sf::parameter_suffixes, sf::tensor<"w3_w1", sf::stack<sf::concat<0, up, gate>>>,
-                            sf::tensor<"w2", sf::stack<down>>>;
-using stacks = sf::layout<sf::module_suffixes, sf::tensor<"gate_proj", sf::stack<gate>>, sf::tensor<"up_proj", sf::stack<up>>,
-                          sf::tensor<"down_proj", sf::stack<down>>>;
+using rows_in_turn =
+    sf::layout<sf::parameter_suffixes,
+               sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>,
+               sf::tensor<"down_proj", sf::stack<down>>>;
+using up_first =
+    sf::layout<sf::parameter_suffixes, sf::tensor<"w3_w1", sf::stack<sf::concat<0, up, gate>>>,
+               sf::tensor<"w2", sf::stack<down>>>;
+using stacks =
+    sf::layout<sf::module_suffixes, sf::tensor<"gate_proj", sf::stack<gate>>,
+               sf::tensor<"up_proj", sf::stack<up>>, sf::tensor<"down_proj", sf::stack<down>>>;
 using turned_stacks =
-    sf::layout<sf::parameter_suffixes, sf::tensor<"gate_up_proj", sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>>,
+    sf::layout<sf::parameter_suffixes,
+               sf::tensor<"gate_up_proj", sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>>,
                sf::tensor<"down_proj", sf::stack<sf::transpose<0, 1, down>>>>;
 
 }  // namespace layouts
@@ -262,21 +296,25 @@ const sf::layout_description& description(target of) {
     return layouts::turned_stacks::description;
 }
 std::string_view spelled(target of) {
-    constexpr std::string_view names[] = {"model", "vllm", "up_first", "rows_in_turn", "stacks", "turned"};
+    constexpr std::string_view names[] = {"model",        "vllm",   "up_first",
+                                          "rows_in_turn", "stacks", "turned"};
     return names[static_cast<std::size_t>(of)];
 }
 
 std::string suffix(target of, std::string_view field) {
     if (of == target::stacks) return "." + std::string{field};
     if (of == target::vllm) return "_" + std::string{field};
-    return field == "weight" ? "" : field == "weight_scale_inv" ? "_scale_inv" : "_" + std::string{field};
+    return field == "weight"             ? ""
+           : field == "weight_scale_inv" ? "_scale_inv"
+                                         : "_" + std::string{field};
 }
 
 using tensors = std::map<std::string, array>;
 
 /// One part of one expert, one field.
 const array& of(const tensors& all, u64 expert, std::string_view part, std::string_view field) {
-    return all.at("moe." + std::to_string(expert) + "." + std::string{part} + "." + std::string{field});
+    return all.at("moe." + std::to_string(expert) + "." + std::string{part} + "." +
+                  std::string{field});
 }
 
 /// What the destination holds, by cat and stack.
@@ -300,21 +338,26 @@ tensors fused(const format& stored, target to, const tensors& from, u64 experts)
                 pairs.push_back(stack({a, b}));
             } else {
                 const auto axis = static_cast<std::size_t>(field.out_axis);
-                pairs.push_back(to == target::rows_in_turn ? in_turn(axis, g, u) : cat(axis, {first, second}));
+                pairs.push_back(to == target::rows_in_turn ? in_turn(axis, g, u)
+                                                           : cat(axis, {first, second}));
             }
             if (to == target::turned && field.out_axis >= 0 && field.in_axis >= 0) {
                 pairs.back() = turned(pairs.back());
                 downs.back() = turned(downs.back());
             }
         }
-        const auto name = [&](std::string_view tensor) { return "moe." + std::string{tensor} + suffix(to, field.name); };
+        const auto name = [&](std::string_view tensor) {
+            return "moe." + std::string{tensor} + suffix(to, field.name);
+        };
         if (to == target::stacks) {
             out[name("gate_proj")] = stack(gates);
             out[name("up_proj")] = stack(ups);
             out[name("down_proj")] = stack(downs);
             continue;
         }
-        out[name(to == target::vllm ? "w13" : to == target::up_first ? "w3_w1" : "gate_up_proj")] = stack(pairs);
+        out[name(to == target::vllm       ? "w13"
+                 : to == target::up_first ? "w3_w1"
+                                          : "gate_up_proj")] = stack(pairs);
         out[name(to == target::vllm || to == target::up_first ? "w2" : "down_proj")] = stack(downs);
     }
     return out;
@@ -325,14 +368,17 @@ std::set<errc> refused(const format& stored, target to, u64 i) {
     std::set<errc> why;
     for (const stored_field& field : stored.fields) {
         if (to == target::stacks || field.out_axis < 0) continue;
-        if (i % field.out_granule != 0 || (to == target::rows_in_turn && field.out_granule != 1)) why.insert(errc::splits_block);
+        if (i % field.out_granule != 0 || (to == target::rows_in_turn && field.out_granule != 1))
+            why.insert(errc::splits_block);
     }
     return why;
 }
 
-// ---------------------------------------------------------------------------------------------------------------------- sources
+// ----------------------------------------------------------------------------------------------------------------------
+// sources
 
-/// Per-expert tensors full of bytes that depend on their names; what gate and up must agree on is the same.
+/// Per-expert tensors full of bytes that depend on their names; what gate and up must agree on is
+/// the same.
 packed_set experts_of(const format& stored, u64 experts, extents x) {
     packed_set set;
     for (u64 e = 0; e < experts; ++e)
@@ -340,10 +386,12 @@ packed_set experts_of(const format& stored, u64 experts, extents x) {
             for (const stored_field& field : stored.fields) {
                 const std::string module = "moe." + std::to_string(e) + ".";
                 const std::string name = module + std::string{part} + "." + std::string{field.name};
-                const std::vector<u64> shape = part == "down_proj" ? field.shape(x.h, x.i) : field.shape(x.i, x.h);
+                const std::vector<u64> shape =
+                    part == "down_proj" ? field.shape(x.h, x.i) : field.shape(x.i, x.h);
                 if (field.how == together::once && part == "up_proj") {
                     const auto same = set.bytes_of(module + "gate_proj." + std::string{field.name});
-                    set.add(name, field.type, shape, std::vector<std::byte>(same.begin(), same.end()));
+                    set.add(name, field.type, shape,
+                            std::vector<std::byte>(same.begin(), same.end()));
                 } else {
                     set.add(name, field.type, shape);
                 }
@@ -356,7 +404,8 @@ tensors held(const packed_set& set) {
     for (std::size_t i = 0; i < set.size(); ++i) {
         const sf::tensor_spec spec = set.spec(i);
         const auto bytes = set.bytes_of(spec.name);
-        out[std::string{spec.name}] = {spec.type, {spec.shape.begin(), spec.shape.end()}, {bytes.begin(), bytes.end()}};
+        out[std::string{spec.name}] = {
+            spec.type, {spec.shape.begin(), spec.shape.end()}, {bytes.begin(), bytes.end()}};
     }
     return out;
 }
@@ -367,7 +416,8 @@ packed_set set_of(const tensors& all) {
     return set;
 }
 
-sf::result<sf::copy_plan> plan_of(const packed_set& set, const sf::layout_description& from, const sf::layout_description& to,
+sf::result<sf::copy_plan> plan_of(const packed_set& set, const sf::layout_description& from,
+                                  const sf::layout_description& to,
                                   const sf::plan_options& options = {}) {
     auto members = sf::detail::tensors_under(set, "moe");
     if (!members) return std::move(members).error();
@@ -384,13 +434,15 @@ tensors made_by(const sf::copy_plan& plan, packed_set& set) {
         bool once = true;
         for (const unsigned times : ran.times_written[i]) once = once && times == 1;
         REQUIRE(once);
-        out[std::string{each.name}] = {each.type, {each.shape.begin(), each.shape.end()}, ran.outputs[i]};
+        out[std::string{each.name}] = {
+            each.type, {each.shape.begin(), each.shape.end()}, ran.outputs[i]};
     }
     REQUIRE(out.size() == plan.outputs().size());
     for (const bool resident : {true, false}) {
         set.resident = resident;
         std::vector<std::vector<std::byte>> whole_outputs;
-        for (const auto& each : ran.outputs) whole_outputs.emplace_back(each.size(), std::byte{0xEE});
+        for (const auto& each : ran.outputs)
+            whole_outputs.emplace_back(each.size(), std::byte{0xEE});
         std::vector<std::span<std::byte>> buffers{whole_outputs.begin(), whole_outputs.end()};
         REQUIRE(sf::fuse(plan, buffers));
         REQUIRE(whole_outputs == ran.outputs);
@@ -398,7 +450,8 @@ tensors made_by(const sf::copy_plan& plan, packed_set& set) {
             std::vector<std::byte> modes(ran.outputs[i].size(), std::byte{0xEE});
             const std::size_t step = modes.size() / 3 + 1;
             for (std::size_t at = 0; at < modes.size(); at += step)
-                REQUIRE(sf::fuse_range(plan, i, at, std::span{modes}.subspan(at, std::min(step, modes.size() - at))));
+                REQUIRE(sf::fuse_range(
+                    plan, i, at, std::span{modes}.subspan(at, std::min(step, modes.size() - at))));
             REQUIRE(modes == ran.outputs[i]);
         }
     }
@@ -424,7 +477,8 @@ const sf::layout_description& hub = sf::layouts::per_expert::description;
 
 }  // namespace
 
-TEST_CASE("quantised: every format becomes every layout by cat and stack, and comes back byte for byte, names included") {
+TEST_CASE(
+    "quantised: every format becomes every layout by cat and stack, and comes back byte for byte, names included") {
     std::size_t made = 0, cannot = 0;
     for (const format& stored : formats())
         for (const extents x : stored.shapes)
@@ -471,10 +525,11 @@ TEST_CASE("quantised: what vLLM holds has the shapes that vLLM allocates") {
         return out;
     };
     using named_shapes = std::map<std::string, std::vector<u64>>;
-    CHECK(shapes("FP8 in blocks of 128 x 128") == named_shapes{{"w13_weight", {E, 2 * I, H}},
-                                                               {"w2_weight", {E, H, I}},
-                                                               {"w13_weight_scale_inv", {E, 2 * I / 128, H / 128}},
-                                                               {"w2_weight_scale_inv", {E, H / 128, I / 128}}});
+    CHECK(shapes("FP8 in blocks of 128 x 128") ==
+          named_shapes{{"w13_weight", {E, 2 * I, H}},
+                       {"w2_weight", {E, H, I}},
+                       {"w13_weight_scale_inv", {E, 2 * I / 128, H / 128}},
+                       {"w2_weight_scale_inv", {E, H / 128, I / 128}}});
     CHECK(shapes("NVFP4 of ModelOpt") == named_shapes{{"w13_weight", {E, 2 * I, H / 2}},
                                                       {"w2_weight", {E, H, I / 2}},
                                                       {"w13_weight_scale", {E, 2 * I, H / 16}},
@@ -507,20 +562,24 @@ TEST_CASE("quantised: what vLLM holds has the shapes that vLLM allocates") {
                                                        {"w2_qzeros", {E, I / 128, H / 8}},
                                                        {"w13_scales", {E, H / 128, 2 * I}},
                                                        {"w2_scales", {E, I / 128, H}}});
-    CHECK(shapes("INT4 of compressed-tensors, groups of 128") == named_shapes{{"w13_weight_packed", {E, 2 * I, H / 8}},
-                                                                              {"w2_weight_packed", {E, H, I / 8}},
-                                                                              {"w13_weight_scale", {E, 2 * I, H / 128}},
-                                                                              {"w2_weight_scale", {E, H, I / 128}},
-                                                                              {"w13_weight_shape", {E, 2, 2}},
-                                                                              {"w2_weight_shape", {E, 2}}});
+    CHECK(shapes("INT4 of compressed-tensors, groups of 128") ==
+          named_shapes{{"w13_weight_packed", {E, 2 * I, H / 8}},
+                       {"w2_weight_packed", {E, H, I / 8}},
+                       {"w13_weight_scale", {E, 2 * I, H / 128}},
+                       {"w2_weight_scale", {E, H, I / 128}},
+                       {"w13_weight_shape", {E, 2, 2}},
+                       {"w2_weight_shape", {E, 2}}});
     // a scale that is stored as [1] keeps its axis
-    CHECK(shapes("NVFP4 of compressed-tensors")["w13_weight_global_scale"] == std::vector<u64>{E, 2});
-    CHECK(shapes("NVFP4 of compressed-tensors")["w2_weight_global_scale"] == std::vector<u64>{E, 1});
+    CHECK(shapes("NVFP4 of compressed-tensors")["w13_weight_global_scale"] ==
+          std::vector<u64>{E, 2});
+    CHECK(shapes("NVFP4 of compressed-tensors")["w2_weight_global_scale"] ==
+          std::vector<u64>{E, 1});
 }
 
 TEST_CASE("quantised: block scales whose last block is incomplete stay apart") {
     const format blocks = formats()[0];
-    for (const extents x : {extents{192, 300}, extents{1, 1}, extents{130, 128}, extents{257, 129}}) {
+    for (const extents x :
+         {extents{192, 300}, extents{1, 1}, extents{130, 128}, extents{257, 129}}) {
         packed_set set = experts_of(blocks, 2, x);
         const tensors source = held(set);
         INFO("I ", x.i, " H ", x.h);
@@ -529,7 +588,8 @@ TEST_CASE("quantised: block scales whose last block is incomplete stay apart") {
             if (to != target::stacks) {
                 REQUIRE_FALSE(plan);
                 CHECK(plan.error().code == errc::splits_block);
-                CHECK(std::string{plan.error().tensor.view()}.find("scale_inv") != std::string::npos);
+                CHECK(std::string{plan.error().tensor.view()}.find("scale_inv") !=
+                      std::string::npos);
                 continue;
             }
             if (!plan) FAIL(std::string{plan.error().message().view()});
@@ -543,18 +603,21 @@ TEST_CASE("quantised: block scales whose last block is incomplete stay apart") {
     }
 }
 
-// ----------------------------------------------------------------------------------------------------------------------- slices
+// -----------------------------------------------------------------------------------------------------------------------
+// slices
 
 namespace {
 
-/// What one entry stands for in a rank: where all matrices have one entry for all their inputs, each rank has it, whole.
+/// What one entry stands for in a rank: where all matrices have one entry for all their inputs,
+/// each rank has it, whole.
 u64 granule_in_ranks(const stored_field& field, extents x) {
-    const bool one =
-        field.name != "weight_scale_inv" && field.in_granule >= 16 && x.i <= field.in_granule && x.h <= field.in_granule;
+    const bool one = field.name != "weight_scale_inv" && field.in_granule >= 16 &&
+                     x.i <= field.in_granule && x.h <= field.in_granule;
     return one ? whole : field.in_granule;
 }
 
-/// Rank `rank` of `ranks` of every matrix: gate's and up's rows, down's columns, and what belongs to them.
+/// Rank `rank` of `ranks` of every matrix: gate's and up's rows, down's columns, and what belongs
+/// to them.
 tensors rank_of(const format& stored, const tensors& all, extents x, u64 rank, u64 ranks) {
     tensors out;
     const u64 each = x.i / ranks;
@@ -567,9 +630,9 @@ tensors rank_of(const format& stored, const tensors& all, extents x, u64 rank, u
             if (axis < 0 || block_size == whole) {
                 out[name] = held_array;
             } else {
-                const u64 first = rank * each / block_size, end = rank + 1 == ranks
-                                                                      ? held_array.shape[static_cast<std::size_t>(axis)]
-                                                                      : (rank + 1) * each / block_size;
+                const u64 first = rank * each / block_size,
+                          end = rank + 1 == ranks ? held_array.shape[static_cast<std::size_t>(axis)]
+                                                  : (rank + 1) * each / block_size;
                 out[name] = cut(static_cast<std::size_t>(axis), first, end, held_array);
             }
         }
@@ -580,7 +643,9 @@ tensors rank_of(const format& stored, const tensors& all, extents x, u64 rank, u
 /// Whether a block_size of some field would be in a rank and in its neighbour.
 bool straddles(const format& stored, extents x, u64 rank, u64 ranks) {
     const u64 first = rank * (x.i / ranks), end = first + x.i / ranks;
-    const auto cuts = [&](u64 block_size) { return first % block_size != 0 || (end % block_size != 0 && end != x.i); };
+    const auto cuts = [&](u64 block_size) {
+        return first % block_size != 0 || (end % block_size != 0 && end != x.i);
+    };
     bool any = false;
     for (const stored_field& field : stored.fields) {
         const u64 block_size = granule_in_ranks(field, x);
@@ -592,7 +657,8 @@ bool straddles(const format& stored, extents x, u64 rank, u64 ranks) {
 
 }  // namespace
 
-TEST_CASE("quantised: a rank of a tensor-parallel group is gate's part and up's, and all ranks together are the whole") {
+TEST_CASE(
+    "quantised: a rank of a tensor-parallel group is gate's part and up's, and all ranks together are the whole") {
     std::size_t made = 0, straddled = 0;
     for (const format& stored : formats())
         for (const extents x : stored.shapes) {
@@ -601,9 +667,11 @@ TEST_CASE("quantised: a rank of a tensor-parallel group is gate's part and up's,
             for (const u64 ranks : {u64{2}, u64{3}, u64{4}}) {
                 for (u64 rank = 0; rank < ranks; ++rank)
                     for (const target to : all_targets) {
-                        INFO(stored.name, " to ", spelled(to), ", I ", x.i, " H ", x.h, ", rank ", rank, " of ", ranks);
-                        auto plan =
-                            plan_of(set, hub, description(to), {.sliced_extent = "I", .slice_rank = rank, .slice_ranks = ranks});
+                        INFO(stored.name, " to ", spelled(to), ", I ", x.i, " H ", x.h, ", rank ",
+                             rank, " of ", ranks);
+                        auto plan = plan_of(
+                            set, hub, description(to),
+                            {.sliced_extent = "I", .slice_rank = rank, .slice_ranks = ranks});
                         if (x.i % ranks != 0) {
                             REQUIRE_FALSE(plan);
                             CHECK(plan.error().code == errc::out_of_range);
@@ -625,7 +693,8 @@ TEST_CASE("quantised: a rank of a tensor-parallel group is gate's part and up's,
                 if (x.i % ranks != 0 || straddles(stored, x, 0, ranks)) continue;
                 // the reference's ranks are the whole, so the plan's are
                 std::vector<tensors> parts;
-                for (u64 rank = 0; rank < ranks; ++rank) parts.push_back(rank_of(stored, source, x, rank, ranks));
+                for (u64 rank = 0; rank < ranks; ++rank)
+                    parts.push_back(rank_of(stored, source, x, rank, ranks));
                 for (const auto& [name, each] : source) {
                     std::vector<array> modes;
                     std::size_t axis = each.shape.size();
@@ -642,7 +711,8 @@ TEST_CASE("quantised: a rank of a tensor-parallel group is gate's part and up's,
     CHECK(made > 500);
 }
 
-TEST_CASE("quantised: ranges of experts are rows of the whole, and all ranges together are the whole") {
+TEST_CASE(
+    "quantised: ranges of experts are rows of the whole, and all ranges together are the whole") {
     const u64 experts = 5;
     for (const format& stored : formats()) {
         const extents x = stored.shapes[1];
@@ -655,8 +725,10 @@ TEST_CASE("quantised: ranges of experts are rows of the whole, and all ranges to
             const tensors all = made_by(*plan, set);
             for (const u64 middle : {u64{0}, u64{1}, u64{3}, u64{5}}) {
                 std::map<std::string, std::vector<array>> modes;
-                for (const auto& [first, end] : {std::pair{u64{0}, middle}, std::pair{middle, experts}}) {
-                    auto part = plan_of(set, hub, description(to), {.first_expert = first, .end_expert = end});
+                for (const auto& [first, end] :
+                     {std::pair{u64{0}, middle}, std::pair{middle, experts}}) {
+                    auto part = plan_of(set, hub, description(to),
+                                        {.first_expert = first, .end_expert = end});
                     if (!part) FAIL(std::string{part.error().message().view()});
                     CHECK(part->expert_count() == end - first);
                     for (auto& [name, each] : made_by(*part, set)) {
@@ -682,7 +754,8 @@ TEST_CASE("quantised: a rank of what is fused already is the rank of the experts
             packed_set fused_set = set_of(made_by(*plan, set));
             for (const target to : all_targets) {
                 INFO(stored.name, " from ", spelled(from), " to ", spelled(to));
-                const sf::plan_options options{.first_expert = 1, .sliced_extent = "I", .slice_rank = 1, .slice_ranks = 2};
+                const sf::plan_options options{
+                    .first_expert = 1, .sliced_extent = "I", .slice_rank = 1, .slice_ranks = 2};
                 auto direct = plan_of(set, hub, description(to), options);
                 auto again = plan_of(fused_set, description(from), description(to), options);
                 // an interleaving by rows does not stand in the way of ranks of whole rows
@@ -695,7 +768,8 @@ TEST_CASE("quantised: a rank of what is fused already is the rank of the experts
     }
 }
 
-// --------------------------------------------------------------------------------------------------------------------- refusals
+// ---------------------------------------------------------------------------------------------------------------------
+// refusals
 
 namespace {
 
@@ -707,7 +781,8 @@ const format& named(std::string_view name) {
     return all[0];
 }
 
-sf::failure refusal(const packed_set& set, const sf::layout_description& to = sf::layouts::gate_up_fused::description,
+sf::failure refusal(const packed_set& set,
+                    const sf::layout_description& to = sf::layouts::gate_up_fused::description,
                     const sf::plan_options& options = {}) {
     auto plan = plan_of(set, hub, to, options);
     REQUIRE_FALSE(plan);
@@ -752,13 +827,17 @@ TEST_CASE("quantised: codes without any scale are named, and moved where that is
         for (const stored_field& field : stored.fields)
             for (const char* expert : {"0", "1"})
                 for (const char* part : {"gate_proj", "up_proj", "down_proj"})
-                    if (field.name.find("scale") != std::string_view::npos && field.name.find("input") == std::string_view::npos)
-                        set.remove("moe." + std::string{expert} + "." + part + "." + std::string{field.name});
+                    if (field.name.find("scale") != std::string_view::npos &&
+                        field.name.find("input") == std::string_view::npos)
+                        set.remove("moe." + std::string{expert} + "." + part + "." +
+                                   std::string{field.name});
         INFO(stored.name);
         const sf::failure why = refusal(set);
         CHECK(why.code == errc::missing_scales);
         CHECK(tensor_of(why) == "moe.0.gate_proj." + std::string{stored.fields[0].name});
-        CHECK(plan_of(set, hub, sf::layouts::gate_up_fused::description, {.allow_missing_scales = true}).has_value());
+        CHECK(plan_of(set, hub, sf::layouts::gate_up_fused::description,
+                      {.allow_missing_scales = true})
+                  .has_value());
     }
 }
 
@@ -770,13 +849,15 @@ TEST_CASE("quantised: gate and up of different dtypes are named") {
             const u64 width = sf::bits(field.type);
             const dtype other = field.type == dtype::u8 || field.type == dtype::i8
                                     ? (field.type == dtype::u8 ? dtype::i8 : dtype::u8)
-                                : width == 8  ? dtype::f8_e5m2
-                                : width == 16 ? (field.type == dtype::f16 ? dtype::bf16 : dtype::f16)
+                                : width == 8 ? dtype::f8_e5m2
+                                : width == 16
+                                    ? (field.type == dtype::f16 ? dtype::bf16 : dtype::f16)
                                 : width == 32 ? (field.type == dtype::i32 ? dtype::u32 : dtype::i32)
                                               : dtype::u64;
             const auto shape = field.shape(stored.shapes[0].i, stored.shapes[0].h);
             for (const char* expert : {"0", "1"})
-                set.retype("moe." + std::string{expert} + ".up_proj." + std::string{field.name}, other, shape);
+                set.retype("moe." + std::string{expert} + ".up_proj." + std::string{field.name},
+                           other, shape);
             INFO(stored.name, ", ", field.name);
             const sf::failure why = refusal(set);
             CHECK(why.code == errc::dtype_mismatch);
@@ -791,16 +872,19 @@ TEST_CASE("quantised: gate and up of different dtypes are named") {
         }
 }
 
-TEST_CASE("quantised: any tensor of another shape is refused by name, whatever forms its field has") {
+TEST_CASE(
+    "quantised: any tensor of another shape is refused by name, whatever forms its field has") {
     std::size_t refusals = 0;
     for (const format& stored : formats())
         for (const extents x : stored.shapes)
             for (const stored_field& field : stored.fields)
                 for (const std::string_view part : {"gate_proj", "up_proj", "down_proj"}) {
-                    const std::vector<u64> right = part == "down_proj" ? field.shape(x.h, x.i) : field.shape(x.i, x.h);
+                    const std::vector<u64> right =
+                        part == "down_proj" ? field.shape(x.h, x.i) : field.shape(x.i, x.h);
                     std::vector<std::vector<u64>> wrong;
                     for (std::size_t a = 0; a < right.size(); ++a)
-                        for (const u64 extent : {right[a] + 1, right[a] * 2, right[a] / 2, right[a] - 1}) {
+                        for (const u64 extent :
+                             {right[a] + 1, right[a] * 2, right[a] / 2, right[a] - 1}) {
                             wrong.push_back(right);
                             wrong.back()[a] = extent;
                         }
@@ -810,7 +894,8 @@ TEST_CASE("quantised: any tensor of another shape is refused by name, whatever f
                     for (const auto& shape : wrong) {
                         if (shape == right) continue;
                         packed_set set = experts_of(stored, 3, x);
-                        const std::string name = "moe.1." + std::string{part} + "." + std::string{field.name};
+                        const std::string name =
+                            "moe.1." + std::string{part} + "." + std::string{field.name};
                         set.remove(name);
                         set.add(name, field.type, shape);
                         INFO(stored.name, ", ", name, " I ", x.i, " H ", x.h);
@@ -826,7 +911,8 @@ TEST_CASE("quantised: any tensor of another shape is refused by name, whatever f
 
 TEST_CASE("quantised: numbers are never explained as packed codes") {
     // gate and up [I, H / 2], down [H, I / 2], as if two elements were in one
-    for (const dtype type : {dtype::bf16, dtype::f16, dtype::f32, dtype::f8_e4m3, dtype::f8_e8m0, dtype::boolean}) {
+    for (const dtype type :
+         {dtype::bf16, dtype::f16, dtype::f32, dtype::f8_e4m3, dtype::f8_e8m0, dtype::boolean}) {
         packed_set set;
         for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
             const bool is_down = std::string_view{part} == "down_proj";
@@ -859,7 +945,8 @@ TEST_CASE("quantised: numbers are never explained as packed codes") {
     CHECK(tensor_of(why).starts_with("moe.0."));
 }
 
-TEST_CASE("quantised: NVFP4 whose rows are no whole blocks is refused where its scales are too few") {
+TEST_CASE(
+    "quantised: NVFP4 whose rows are no whole blocks is refused where its scales are too few") {
     const auto source = [](u64 k, u64 blocks) {
         packed_set set;
         for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
@@ -874,7 +961,8 @@ TEST_CASE("quantised: NVFP4 whose rows are no whole blocks is refused where its 
     const sf::failure why = refusal(source(40, 2));
     CHECK(why.code == errc::shape_mismatch);
     CHECK(tensor_of(why).ends_with("_proj.weight_scale"));
-    CHECK(plan_of(source(40, 3), hub, sf::layouts::gate_up_fused::description).has_value());  // an incomplete block of its own
+    CHECK(plan_of(source(40, 3), hub, sf::layouts::gate_up_fused::description)
+              .has_value());  // an incomplete block of its own
     CHECK(plan_of(source(48, 3), hub, sf::layouts::gate_up_fused::description).has_value());
 }
 
@@ -928,7 +1016,8 @@ TEST_CASE("quantised: parts may be quantised and others not, each by its own fie
 }
 
 TEST_CASE("quantised: group indexes that gate and up do not share are found when they are read") {
-    for (const std::string_view name : {"GPTQ, groups of 128", "INT4 of compressed-tensors with groups by index"}) {
+    for (const std::string_view name :
+         {"GPTQ, groups of 128", "INT4 of compressed-tensors with groups by index"}) {
         const format& stored = named(name);
         const std::string field = name.starts_with("GPTQ") ? "g_idx" : "weight_g_idx";
         const extents x{128, 256};
@@ -958,7 +1047,8 @@ TEST_CASE("quantised: group indexes that gate and up do not share are found when
                 CHECK_FALSE(sf::view(*plan, local));
 
                 std::vector<std::vector<std::byte>> every;
-                for (const auto& each : plan->outputs()) every.emplace_back(static_cast<std::size_t>(each.size_bytes));
+                for (const auto& each : plan->outputs())
+                    every.emplace_back(static_cast<std::size_t>(each.size_bytes));
                 std::vector<std::span<std::byte>> buffers{every.begin(), every.end()};
                 const auto all = sf::fuse(*plan, buffers);
                 REQUIRE_FALSE(all);
@@ -970,11 +1060,13 @@ TEST_CASE("quantised: group indexes that gate and up do not share are found when
                 const u64 at = 2 * 1024 + byte;
                 for (u64 begin = 0; begin < output->size_bytes; begin += 512) {
                     std::vector<std::byte> piece(512);
-                    CHECK(sf::fuse_range(*plan, number, begin, piece).has_value() == !(begin <= at && at < begin + 512));
+                    CHECK(sf::fuse_range(*plan, number, begin, piece).has_value() ==
+                          !(begin <= at && at < begin + 512));
                 }
                 // an engine that stacks them apart takes both
                 CHECK(plan_of(set, hub, description(target::stacks)).has_value());
-                auto first_two = plan_of(set, hub, sf::layouts::gate_up_fused::description, {.end_expert = 2});
+                auto first_two =
+                    plan_of(set, hub, sf::layouts::gate_up_fused::description, {.end_expert = 2});
                 REQUIRE(first_two);
                 std::vector<std::byte> two(2 * 1024);
                 CHECK(sf::fuse(*first_two, local, two).has_value());
@@ -983,7 +1075,8 @@ TEST_CASE("quantised: group indexes that gate and up do not share are found when
     }
 }
 
-// ------------------------------------------------------------------------------------------------------ scales that are per_part_scales
+// ------------------------------------------------------------------------------------------------------
+// scales that are per_part_scales
 
 namespace {
 
@@ -998,19 +1091,22 @@ std::array<std::byte, sizeof(T)> stored(T value) {
 }  // namespace
 
 TEST_CASE("quantised: scales of gate and up that differ are counted") {
-    const auto source = [](const std::vector<std::pair<float, float>>& scales, std::string_view field, std::vector<u64> shape) {
+    const auto source = [](const std::vector<std::pair<float, float>>& scales,
+                           std::string_view field, std::vector<u64> shape) {
         packed_set set;
         for (std::size_t e = 0; e < scales.size(); ++e)
             for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
                 const std::string name = "moe." + std::to_string(e) + "." + part;
                 const bool is_down = std::string_view{part} == "down_proj";
-                set.add(name + ".weight", dtype::f8_e4m3, is_down ? std::vector<u64>{3, 2} : std::vector<u64>{2, 3});
+                set.add(name + ".weight", dtype::f8_e4m3,
+                        is_down ? std::vector<u64>{3, 2} : std::vector<u64>{2, 3});
                 const float value = part[0] == 'u' ? scales[e].second : scales[e].first;
                 set.add(name + "." + std::string{field}, dtype::f32, shape, stored(value));
             }
         return set;
     };
-    const float infinite = std::numeric_limits<float>::infinity(), none = std::numeric_limits<float>::quiet_NaN();
+    const float infinite = std::numeric_limits<float>::infinity(),
+                none = std::numeric_limits<float>::quiet_NaN();
     struct one_case {
         std::vector<std::pair<float, float>> scales;
         u64 differing, first;
@@ -1026,11 +1122,15 @@ TEST_CASE("quantised: scales of gate and up that differ are counted") {
         {{{none, none}, {0.f, 0.f}}, 0, sf::unknown, 1},
         {{{infinite, infinite}, {infinite, 1.f}}, 1, 1, static_cast<double>(infinite)},
     };
-    const std::pair<std::string, std::vector<u64>> fields[] = {
-        {"weight_scale", {}}, {"weight_scale", {1}}, {"weight_scale_2", {}}, {"weight_global_scale", {1}}, {"input_scale", {}}};
+    const std::pair<std::string, std::vector<u64>> fields[] = {{"weight_scale", {}},
+                                                               {"weight_scale", {1}},
+                                                               {"weight_scale_2", {}},
+                                                               {"weight_global_scale", {1}},
+                                                               {"input_scale", {}}};
     for (const auto& entry : fields)
         for (const one_case& each : cases)
-            for (const target to : {target::model, target::vllm, target::up_first, target::rows_in_turn})
+            for (const target to :
+                 {target::model, target::vllm, target::up_first, target::rows_in_turn})
                 for (const bool resident : {true, false}) {
                     const std::string& field = entry.first;
                     packed_set set = source(each.scales, field, entry.second);
@@ -1067,11 +1167,14 @@ TEST_CASE("quantised: scales of gate and up that differ are counted") {
     packed_set there = set_of(made_by(*plan, set));
     auto back = plan_of(there, sf::layouts::gate_up_fused::description, hub);
     REQUIRE(back);
-    for (std::size_t i = 0; i < back->outputs().size(); ++i) CHECK(sf::compare_scales(*back, i)->experts == 0);
-    auto same = plan_of(there, sf::layouts::gate_up_fused::description, sf::engines::vllm::description);
+    for (std::size_t i = 0; i < back->outputs().size(); ++i)
+        CHECK(sf::compare_scales(*back, i)->experts == 0);
+    auto same =
+        plan_of(there, sf::layouts::gate_up_fused::description, sf::engines::vllm::description);
     REQUIRE(same);
     std::size_t differing = 0;
-    for (std::size_t i = 0; i < same->outputs().size(); ++i) differing += sf::compare_scales(*same, i)->differing;
+    for (std::size_t i = 0; i < same->outputs().size(); ++i)
+        differing += sf::compare_scales(*same, i)->differing;
     CHECK(differing == 1);
 }
 
@@ -1082,10 +1185,12 @@ TEST_CASE(
     for (u64 e = 0; e < experts; ++e)
         for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
             const std::string name = "moe." + std::to_string(e) + "." + part;
-            const auto code = static_cast<std::byte>(part[0] == 'u' && (e == 1023 || e == 1024 || e == 2499) ? 121 : 120);
+            const auto code = static_cast<std::byte>(
+                part[0] == 'u' && (e == 1023 || e == 1024 || e == 2499) ? 121 : 120);
             set.add(name + ".weight", dtype::f8_e4m3, {1, 1});
             set.add(name + ".weight_scale", dtype::f8_e8m0, {}, std::span{&code, 1});
-            const std::uint16_t half = part[0] == 'u' && e == 7 ? 0x4000 : 0x3F80;  // 2 and 1 in BF16
+            const std::uint16_t half =
+                part[0] == 'u' && e == 7 ? 0x4000 : 0x3F80;  // 2 and 1 in BF16
             set.add(name + ".input_scale", dtype::bf16, {}, stored(half));
         }
     auto plan = plan_of(set, hub, sf::layouts::gate_up_fused::description);
@@ -1108,26 +1213,32 @@ TEST_CASE(
     }
 }
 
-// ------------------------------------------------------------------------------------------------- other spellings, other sources
+// -------------------------------------------------------------------------------------------------
+// other spellings, other sources
 
 namespace {
 
 namespace layouts {
 
 using gpt_oss_names =
-    sf::suffixes<sf::suffix<sf::mxfp4_blocks, "_blocks">, sf::suffix<sf::mxfp4_scales, "_scales">, sf::suffix<sf::bias, "_bias">>;
+    sf::suffixes<sf::suffix<sf::mxfp4_blocks, "_blocks">, sf::suffix<sf::mxfp4_scales, "_scales">,
+                 sf::suffix<sf::bias, "_bias">>;
 using gpt_oss_modules =
-    sf::suffixes<sf::suffix<sf::mxfp4_blocks, ".blocks">, sf::suffix<sf::mxfp4_scales, ".scales">, sf::suffix<sf::bias, ".bias">>;
-using gpt_oss = sf::layout<gpt_oss_names, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>,
-                           sf::tensor<"down_proj", sf::stack<down>>>;
-using gpt_oss_apart = sf::layout<gpt_oss_modules, sf::tensor<"{i}.gate_proj", gate>, sf::tensor<"{i}.up_proj", up>,
-                                 sf::tensor<"{i}.down_proj", down>>;
-using gpt_oss_behind = sf::layout<gpt_oss_names, sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, gate, up>>>,
-                                  sf::tensor<"down_proj", sf::stack<down>>>;
+    sf::suffixes<sf::suffix<sf::mxfp4_blocks, ".blocks">, sf::suffix<sf::mxfp4_scales, ".scales">,
+                 sf::suffix<sf::bias, ".bias">>;
+using gpt_oss =
+    sf::layout<gpt_oss_names, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>,
+               sf::tensor<"down_proj", sf::stack<down>>>;
+using gpt_oss_apart = sf::layout<gpt_oss_modules, sf::tensor<"{i}.gate_proj", gate>,
+                                 sf::tensor<"{i}.up_proj", up>, sf::tensor<"{i}.down_proj", down>>;
+using gpt_oss_behind =
+    sf::layout<gpt_oss_names, sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, gate, up>>>,
+               sf::tensor<"down_proj", sf::stack<down>>>;
 
-using deepseek_v4_names = sf::suffixes<sf::suffix<sf::weight, ".weight">, sf::suffix<sf::weight_scale_inv, ".scale">>;
-using deepseek_v4 =
-    sf::layout<deepseek_v4_names, sf::tensor<"{i}.w1", gate>, sf::tensor<"{i}.w3", up>, sf::tensor<"{i}.w2", down>>;
+using deepseek_v4_names =
+    sf::suffixes<sf::suffix<sf::weight, ".weight">, sf::suffix<sf::weight_scale_inv, ".scale">>;
+using deepseek_v4 = sf::layout<deepseek_v4_names, sf::tensor<"{i}.w1", gate>,
+                               sf::tensor<"{i}.w3", up>, sf::tensor<"{i}.w2", down>>;
 
 }  // namespace layouts
 
@@ -1145,7 +1256,8 @@ array expert_of(const array& of, u64 e) {
 
 }  // namespace
 
-TEST_CASE("quantised: the MXFP4 of gpt-oss becomes experts of their own, and gate behind up, and comes back") {
+TEST_CASE(
+    "quantised: the MXFP4 of gpt-oss becomes experts of their own, and gate behind up, and comes back") {
     for (const extents x : {extents{32, 32}, extents{32, 64}, extents{64, 32}, extents{96, 160}})
         for (const u64 experts : {u64{1}, u64{3}}) {
             packed_set set;
@@ -1166,13 +1278,15 @@ TEST_CASE("quantised: the MXFP4 of gpt-oss becomes experts of their own, and gat
                     apart[module + "up_proj." + field] = expert_of(every_other(both, 1), e);
                     apart[module + "down_proj." + field] = expert_of(other, e);
                 }
-                behind["moe.gate_up_proj_" + field] = cat(1, {every_other(both, 0), every_other(both, 1)});
+                behind["moe.gate_up_proj_" + field] =
+                    cat(1, {every_other(both, 0), every_other(both, 1)});
                 behind["moe.down_proj_" + field] = other;
             }
             INFO("E ", experts, " I ", x.i, " H ", x.h);
             const auto& from = layouts::gpt_oss::description;
             for (const auto& [to, expected] :
-                 {std::pair{&layouts::gpt_oss_apart::description, &apart}, {&layouts::gpt_oss_behind::description, &behind}}) {
+                 {std::pair{&layouts::gpt_oss_apart::description, &apart},
+                  {&layouts::gpt_oss_behind::description, &behind}}) {
                 auto plan = plan_of(set, from, *to);
                 if (!plan) FAIL(std::string{plan.error().message().view()});
                 const tensors there = made_by(*plan, set);
@@ -1186,7 +1300,8 @@ TEST_CASE("quantised: the MXFP4 of gpt-oss becomes experts of their own, and gat
             auto rank = plan_of(set, from, layouts::gpt_oss_behind::description,
                                 {.sliced_extent = "I", .slice_first = 0, .slice_end = 32});
             REQUIRE(rank);
-            CHECK(made_by(*rank, set).at("moe.down_proj_blocks") == cut(2, 0, 1, source.at("moe.down_proj_blocks")));
+            CHECK(made_by(*rank, set).at("moe.down_proj_blocks") ==
+                  cut(2, 0, 1, source.at("moe.down_proj_blocks")));
             CHECK(made_by(*rank, set).at("moe.gate_up_proj_bias") ==
                   cat(1, {cut(1, 0, 32, every_other(source.at("moe.gate_up_proj_bias"), 0)),
                           cut(1, 0, 32, every_other(source.at("moe.gate_up_proj_bias"), 1))}));
@@ -1207,26 +1322,33 @@ TEST_CASE("quantised: a spelling of its own takes a field along under another na
         for (const char* part : {"w1", "w2", "w3"}) {
             const bool is_down = part[1] == '2';
             const std::string name = "moe." + std::to_string(e) + "." + part;
-            set.add(name + ".weight", dtype::i8, is_down ? std::vector<u64>{x.h, x.i / 2} : std::vector<u64>{x.i, x.h / 2});
-            set.add(name + ".scale", dtype::f8_e8m0, is_down ? std::vector<u64>{x.h, x.i / 32} : std::vector<u64>{x.i, x.h / 32});
+            set.add(name + ".weight", dtype::i8,
+                    is_down ? std::vector<u64>{x.h, x.i / 2} : std::vector<u64>{x.i, x.h / 2});
+            set.add(name + ".scale", dtype::f8_e8m0,
+                    is_down ? std::vector<u64>{x.h, x.i / 32} : std::vector<u64>{x.i, x.h / 32});
         }
     const tensors source = held(set);
     for (const std::string field : {"weight", "scale"}) {
         std::vector<array> both, other;
         for (u64 e = 0; e < experts; ++e) {
             const std::string module = "moe." + std::to_string(e) + ".";
-            both.push_back(cat(0, {source.at(module + "w1." + field), source.at(module + "w3." + field)}));
+            both.push_back(
+                cat(0, {source.at(module + "w1." + field), source.at(module + "w3." + field)}));
             other.push_back(source.at(module + "w2." + field));
         }
-        expected["moe.gate_up_proj" + std::string{field == "weight" ? "" : "_scale_inv"}] = stack(both);
-        expected["moe.down_proj" + std::string{field == "weight" ? "" : "_scale_inv"}] = stack(other);
+        expected["moe.gate_up_proj" + std::string{field == "weight" ? "" : "_scale_inv"}] =
+            stack(both);
+        expected["moe.down_proj" + std::string{field == "weight" ? "" : "_scale_inv"}] =
+            stack(other);
     }
-    auto plan = plan_of(set, layouts::deepseek_v4::description, sf::layouts::gate_up_fused::description);
+    auto plan =
+        plan_of(set, layouts::deepseek_v4::description, sf::layouts::gate_up_fused::description);
     if (!plan) FAIL(std::string{plan.error().message().view()});
     const tensors there = made_by(*plan, set);
     check_same(there, expected);
     packed_set fused_set = set_of(there);
-    auto back = plan_of(fused_set, sf::layouts::gate_up_fused::description, layouts::deepseek_v4::description);
+    auto back = plan_of(fused_set, sf::layouts::gate_up_fused::description,
+                        layouts::deepseek_v4::description);
     REQUIRE(back);
     check_same(made_by(*back, fused_set), source);
 }
@@ -1240,15 +1362,18 @@ TEST_CASE("quantised: TensorRT-LLM's FP8 blocks have up in front, and a name of 
     tensors expected;
     for (const auto& [name, each] : fused(stored, target::up_first, source, 2)) {
         const std::size_t at = name.find("_scale_inv");
-        expected[at == std::string::npos ? name + "_weight" : name.substr(0, at) + "_weight_scaling_factor"] = each;
+        expected[at == std::string::npos ? name + "_weight"
+                                         : name.substr(0, at) + "_weight_scaling_factor"] = each;
     }
     check_same(made_by(*plan, set), expected);
 }
 
 TEST_CASE("quantised: what gate and up share is one, along whichever axis they are put together") {
-    // side by side, the inputs of gate and up are two halves of a row: then their indexes are not shared, but lie behind one another
-    using wide = sf::layout<sf::parameter_suffixes, sf::tensor<"w", sf::stack<sf::concat<1, gate, up>>>,
-                            sf::tensor<"down_proj", sf::stack<down>>>;
+    // side by side, the inputs of gate and up are two halves of a row: then their indexes are not
+    // shared, but lie behind one another
+    using wide =
+        sf::layout<sf::parameter_suffixes, sf::tensor<"w", sf::stack<sf::concat<1, gate, up>>>,
+                   sf::tensor<"down_proj", sf::stack<down>>>;
     packed_set set;
     for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
         set.add("moe.0." + std::string{part} + ".weight", dtype::bf16, {4, 4});
@@ -1259,18 +1384,21 @@ TEST_CASE("quantised: what gate and up share is one, along whichever axis they a
     if (!plan) FAIL(std::string{plan.error().message().view()});
     CHECK(plan->equal_blocks().empty());
     const tensors there = made_by(*plan, set);
-    CHECK(there.at("moe.w_g_idx") == stack({cat(0, {source.at("moe.0.gate_proj.g_idx"), source.at("moe.0.up_proj.g_idx")})}));
+    CHECK(there.at("moe.w_g_idx") ==
+          stack({cat(0, {source.at("moe.0.gate_proj.g_idx"), source.at("moe.0.up_proj.g_idx")})}));
     packed_set fused_set = set_of(there);
     auto back = plan_of(fused_set, wide::description, hub);
     REQUIRE(back);
     check_same(made_by(*back, fused_set), source);
 }
 
-// -------------------------------------------------------------------------------------------------------- which form is chosen
+// --------------------------------------------------------------------------------------------------------
+// which form is chosen
 
 namespace {
 
-/// Where an entry of a tensor of one expert, stored as the hub does, goes in a layout: entry by entry, part after part.
+/// Where an entry of a tensor of one expert, stored as the hub does, goes in a layout: entry by
+/// entry, part after part.
 struct way {
     sf::mapping_error error = sf::mapping_error::none;
     std::vector<u64> shape;    // of all tensors of the layout, one behind the other
@@ -1305,7 +1433,8 @@ sf::layout_args extents_of(extents x, const sf::field_form& form) {
 }
 
 /// The shapes that a layout's tensors have in a form of a field; empty where it cannot be.
-std::vector<std::vector<u64>> shapes_in(const sf::layout_description& layout, extents x, const sf::field_form& form) {
+std::vector<std::vector<u64>> shapes_in(const sf::layout_description& layout, extents x,
+                                        const sf::field_form& form) {
     std::vector<std::vector<u64>> out;
     for (const sf::tensor_description& tensor : layout.tensors) {
         const sf::mapping placed = tensor.place(extents_of(x, form));
@@ -1317,8 +1446,10 @@ std::vector<std::vector<u64>> shapes_in(const sf::layout_description& layout, ex
     return out;
 }
 
-/// How one form of a field moves from a layout to another: source entry -> destination entry, in the order of the source.
-way moved(const sf::layout_description& from, const sf::layout_description& to, extents x, const sf::field_form& form) {
+/// How one form of a field moves from a layout to another: source entry -> destination entry, in
+/// the order of the source.
+way moved(const sf::layout_description& from, const sf::layout_description& to, extents x,
+          const sf::field_form& form) {
     way out;
     std::map<std::pair<std::size_t, u64>, u64> by_source;
     for (const sf::tensor_description& tensor : to.tensors) {
@@ -1342,7 +1473,8 @@ way moved(const sf::layout_description& from, const sf::layout_description& to, 
                 for (u64 r = 0; r < counts[0]; ++r)
                     for (u64 c = 0; c < counts[1]; ++c)
                         for (u64 o = 0; o < (form.entries == 0 ? 1 : form.entries); ++o)
-                            by_source[{t, entry_in(source, part.part, r, c, o)}] = entry_in(placed, part.part, r, c, o);
+                            by_source[{t, entry_in(source, part.part, r, c, o)}] =
+                                entry_in(placed, part.part, r, c, o);
             }
         }
     }
@@ -1352,38 +1484,48 @@ way moved(const sf::layout_description& from, const sf::layout_description& to, 
 
 }  // namespace
 
-TEST_CASE("quantised: where tensors fit two forms of a field, both move the same bytes to the same place") {
+TEST_CASE(
+    "quantised: where tensors fit two forms of a field, both move the same bytes to the same place") {
     std::vector<u64> few;
     for (u64 n = 1; n <= 20; ++n) few.push_back(n);
-    for (const u64 n : std::initializer_list<u64>{24, 31, 32, 33, 48, 64, 96, 100, 127, 128, 129, 192, 256, 257, 300})
+    for (const u64 n : std::initializer_list<u64>{24, 31, 32, 33, 48, 64, 96, 100, 127, 128, 129,
+                                                  192, 256, 257, 300})
         few.push_back(n);
     std::size_t pairs = 0, refused_by_one = 0;
     std::set<std::string> colliding;
     std::set<const sf::field_description*> fields;
     for (const sf::field_suffix& each : sf::module_suffixes::fields) fields.insert(each.field);
     fields.insert(&sf::mxfp4_blocks::description);
-    const auto compare = [&](const sf::field_description& field, const sf::layout_description& from, extents a,
-                             const sf::field_form& first, extents b, const sf::field_form& second) {
+    const auto compare = [&](const sf::field_description& field, const sf::layout_description& from,
+                             extents a, const sf::field_form& first, extents b,
+                             const sf::field_form& second) {
         for (const target to : all_targets) {
-            const way one = moved(from, description(to), a, first), other = moved(from, description(to), b, second);
+            const way one = moved(from, description(to), a, first),
+                      other = moved(from, description(to), b, second);
             ++pairs;
-            if ((one.error == sf::mapping_error::none) != (other.error == sf::mapping_error::none)) {
+            if ((one.error == sf::mapping_error::none) !=
+                (other.error == sf::mapping_error::none)) {
                 ++refused_by_one;
                 continue;
             }
             if (one == other) continue;
-            colliding.insert(std::string{field.name} + " to " + std::string{spelled(to)} + ": I " + std::to_string(a.i) + " H " +
-                             std::to_string(a.h) + ", " + std::to_string(first.block_size[0]) + " x " +
-                             std::to_string(first.block_size[1]) + " or " + std::to_string(second.block_size[0]) + " x " +
+            colliding.insert(std::string{field.name} + " to " + std::string{spelled(to)} + ": I " +
+                             std::to_string(a.i) + " H " + std::to_string(a.h) + ", " +
+                             std::to_string(first.block_size[0]) + " x " +
+                             std::to_string(first.block_size[1]) + " or " +
+                             std::to_string(second.block_size[0]) + " x " +
                              std::to_string(second.block_size[1]));
         }
         // what comes back from a fused form is stored alike
         const way one = moved(from, hub, a, first), other = moved(from, hub, b, second);
-        if (one.error == sf::mapping_error::none && other.error == sf::mapping_error::none && !(one == other))
-            colliding.insert("back: " + std::string{field.name} + ": I " + std::to_string(a.i) + " H " + std::to_string(a.h));
+        if (one.error == sf::mapping_error::none && other.error == sf::mapping_error::none &&
+            !(one == other))
+            colliding.insert("back: " + std::string{field.name} + ": I " + std::to_string(a.i) +
+                             " H " + std::to_string(a.h));
     };
     for (const sf::field_description* field : fields)
-        for (const sf::layout_description* from : {&hub, &sf::layouts::gate_up_fused::description, &description(target::stacks)})
+        for (const sf::layout_description* from :
+             {&hub, &sf::layouts::gate_up_fused::description, &description(target::stacks)})
             for (const u64 i : few)
                 for (const u64 h : few)
                     for (const sf::field_form& first : field->forms) {
@@ -1392,21 +1534,28 @@ TEST_CASE("quantised: where tensors fit two forms of a field, both move the same
                         for (const sf::field_form& second : field->forms) {
                             if (&second <= &first) continue;
                             if (field->role != sf::field_role::value) {
-                                if (shapes_in(*from, {i, h}, second) == shapes && i <= 64 && h <= 64)
+                                if (shapes_in(*from, {i, h}, second) == shapes && i <= 64 &&
+                                    h <= 64)
                                     compare(*field, *from, {i, h}, first, {i, h}, second);
                                 continue;
                             }
-                            // the shapes tell other extents in the other form: those of the first tensor's last two axes
+                            // the shapes tell other extents in the other form: those of the first
+                            // tensor's last two axes
                             std::vector<u64> axes = shapes[0];
                             if (second.entries != 0) axes.pop_back();
-                            if (second.is_transposed) std::swap(axes[axes.size() - 1], axes[axes.size() - 2]);
+                            if (second.is_transposed)
+                                std::swap(axes[axes.size() - 1], axes[axes.size() - 2]);
                             const u64 rows = axes[axes.size() - 2] * second.block_size[0],
                                       columns = axes[axes.size() - 1] * second.block_size[1];
-                            const extents other{from == &sf::layouts::gate_up_fused::description ? rows / 2 : rows, columns};
-                            if (shapes_in(*from, other, second) == shapes) compare(*field, *from, {i, h}, first, other, second);
+                            const extents other{
+                                from == &sf::layouts::gate_up_fused::description ? rows / 2 : rows,
+                                columns};
+                            if (shapes_in(*from, other, second) == shapes)
+                                compare(*field, *from, {i, h}, first, other, second);
                         }
                     }
-    MESSAGE(pairs, " pairs of forms that fit the same shapes, ", refused_by_one, " refused in one form only");
+    MESSAGE(pairs, " pairs of forms that fit the same shapes, ", refused_by_one,
+            " refused in one form only");
     for (const std::string& each : colliding) MESSAGE(each);
     CHECK(pairs > 1000);
     CHECK(colliding.empty());

@@ -1,5 +1,5 @@
-// README holds a table of families; it must be the one that the code gives. Its programs are compiled by CMakeLists.txt and run
-// here, on good and on bad input.
+// README holds a table of families; it must be the one that the code gives. Its programs are
+// compiled by CMakeLists.txt and run here, on good and on bad input.
 #include <safefuse/detect/detect.hpp>
 
 #include <doctest/doctest.h>
@@ -21,7 +21,8 @@ std::string tensors_of(const sf::layout_description& layout, std::string_view mo
     std::string out;
     for (const sf::tensor_description& tensor : layout.tensors) {
         const std::string name = std::string{tensor.name} + "`";
-        if (out.find("`" + name) == std::string::npos && out.find("." + name) == std::string::npos)  // several groups of experts
+        if (out.find("`" + name) == std::string::npos &&
+            out.find("." + name) == std::string::npos)  // several groups of experts
             out += (out.empty() ? "`" + std::string{module} + "." : ", `") + name;
     }
     return out;
@@ -30,17 +31,20 @@ std::string tensors_of(const sf::family_description& family, bool stored) {
     std::string out;
     for (std::size_t m = 0; m < family.module_count(); ++m) {
         const sf::module_description module = family.module_at(m);
-        out +=
-            (m == 0 ? "" : "; ") + (stored ? tensors_of(*module.from, module.from_path) : tensors_of(*module.to, module.to_path));
+        out += (m == 0 ? "" : "; ") + (stored ? tensors_of(*module.from, module.from_path)
+                                              : tensors_of(*module.to, module.to_path));
     }
     return out;
 }
 
 std::string table_of_families() {
-    std::string out = "| family | experts on the hub | in the model | model types |\n|---|---|---|---|\n";
+    std::string out =
+        "| family | experts on the hub | in the model | model types |\n|---|---|---|---|\n";
     for (const sf::family_entry& each : sf::shipped_families::all) {
         out += "| `" + std::string{each.fuse.name} + "` | " + tensors_of(each.fuse, true) + " | " +
-               (each.fuse.module_at(0).is_same() && each.fuse.extra_modules.empty() ? "the same" : tensors_of(each.fuse, false)) +
+               (each.fuse.module_at(0).is_same() && each.fuse.extra_modules.empty()
+                    ? "the same"
+                    : tensors_of(each.fuse, false)) +
                " | ";
         for (std::size_t i = 0; i < each.fuse.model_types.size(); ++i)
             out += (i == 0 ? "" : ", ") + std::string{each.fuse.model_types[i]};
@@ -54,7 +58,8 @@ std::string table_of_families() {
 TEST_CASE("readme: the table of families is the one in the code") {
     std::ifstream file{SAFEFUSE_SOURCE_DIR "/README.md"};
     const std::string readme{std::istreambuf_iterator<char>{file}, {}};
-    const std::string begin = "<!-- families: kept equal to models/transformers.hpp by the tests -->\n",
+    const std::string begin =
+                          "<!-- families: kept equal to models/transformers.hpp by the tests -->\n",
                       end = "<!-- end of families -->";
     const std::size_t first = readme.find(begin), last = readme.find(end);
     REQUIRE(first != std::string::npos);
@@ -65,12 +70,14 @@ TEST_CASE("readme: the table of families is the one in the code") {
 #if !defined(_WIN32)
 namespace {
 
-/// Two experts of layer 1 as AWQ stores them: codes of four bits, packed along the rows, and their zeros and scales by groups of 32.
+/// Two experts of layer 1 as AWQ stores them: codes of four bits, packed along the rows, and their
+/// zeros and scales by groups of 32.
 std::vector<support::tensor> awq_experts() {
     std::vector<support::tensor> made;
-    const auto add = [&](const std::string& name, const char* type, std::size_t element_bytes, std::uint64_t rows,
-                         std::uint64_t columns) {
-        made.push_back({name, type, {rows, columns}, support::pattern(name, rows * columns * element_bytes)});
+    const auto add = [&](const std::string& name, const char* type, std::size_t element_bytes,
+                         std::uint64_t rows, std::uint64_t columns) {
+        made.push_back(
+            {name, type, {rows, columns}, support::pattern(name, rows * columns * element_bytes)});
     };
     for (const char* expert : {"0", "1"})
         for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
@@ -88,16 +95,20 @@ std::vector<support::tensor> plain_experts(std::string_view missing) {
     std::vector<support::tensor> made{support::bf16("lm_head.weight", {2, 2})};
     for (const char* expert : {"0", "1"})
         for (const std::string part : {"gate_proj", "up_proj", "down_proj"})
-            made.push_back(
-                support::bf16(std::string{"model.layers.1.mlp.experts."} + expert + '.' + part + ".weight",
-                              part == "down_proj" ? std::vector<std::uint64_t>{3, 2} : std::vector<std::uint64_t>{2, 3}));
-    if (!missing.empty()) std::erase_if(made, [&](const support::tensor& each) { return each.name.ends_with(missing); });
+            made.push_back(support::bf16(
+                std::string{"model.layers.1.mlp.experts."} + expert + '.' + part + ".weight",
+                part == "down_proj" ? std::vector<std::uint64_t>{3, 2}
+                                    : std::vector<std::uint64_t>{2, 3}));
+    if (!missing.empty())
+        std::erase_if(made,
+                      [&](const support::tensor& each) { return each.name.ends_with(missing); });
     return made;
 }
 
 }  // namespace
 
-TEST_CASE("readme: its programs say what is wrong with bad input, in one sentence, and do not crash") {
+TEST_CASE(
+    "readme: its programs say what is wrong with bad input, in one sentence, and do not crash") {
     const std::string folder = support::folder_of_programs("SAFEFUSE_README_PROGRAMS");
     if (folder.empty()) {
         MESSAGE("skipped: SAFEFUSE_README_PROGRAMS names no folder");
@@ -113,7 +124,8 @@ TEST_CASE("readme: its programs say what is wrong with bad input, in one sentenc
                       no_head = made("no_head", plain_experts("lm_head.weight")),
                       no_part = made("no_part", plain_experts("1.up_proj.weight")),
                       no_experts = made("no_experts", {support::bf16("lm_head.weight", {2, 2})}),
-                      broken = directory / "broken.safetensors", empty = directory / "empty.safetensors";
+                      broken = directory / "broken.safetensors",
+                      empty = directory / "empty.safetensors";
     support::write_file(broken, support::framed("{\"lm_head.weight\":"));
     support::write_file(empty, "");
 
@@ -133,8 +145,8 @@ TEST_CASE("readme: its programs say what is wrong with bad input, in one sentenc
         CHECK(run({good}).status == 0);
         CHECK(run({}).status == 2);
         CHECK(run({good, good}).status == 2);
-        for (const std::string& bad :
-             {no_part, no_experts, broken, empty, directory.string(), directory / "absent", std::string{}}) {
+        for (const std::string& bad : {no_part, no_experts, broken, empty, directory.string(),
+                                       directory / "absent", std::string{}}) {
             const auto ran = run({bad});
             CAPTURE(bad);
             CAPTURE(ran.out);
@@ -146,7 +158,8 @@ TEST_CASE("readme: its programs say what is wrong with bad input, in one sentenc
         if (name == "readme_1") {
             CHECK(of_awq.status == 0);
             CHECK(run({no_head}).status == 1);
-            for (const char* output : {"gate_up_proj_qweight: ", "gate_up_proj_qzeros: ", "gate_up_proj_scales: "})
+            for (const char* output :
+                 {"gate_up_proj_qweight: ", "gate_up_proj_qzeros: ", "gate_up_proj_scales: "})
                 CHECK_MESSAGE(of_awq.out.find(output) != std::string::npos, of_awq.out);
         }
     }

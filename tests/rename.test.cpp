@@ -21,11 +21,18 @@ std::string new_name(const sf::rename_list& renames, std::string_view name) {
     return std::string{out->view()};
 }
 using descriptions = std::vector<sf::rename_description>;
-sf::rename_list way_of(const descriptions& renames, bool inverse) { return {renames.data(), renames.size(), inverse}; }
-std::string there(const descriptions& renames, std::string_view name) { return new_name(way_of(renames, false), name); }
-std::string back(const descriptions& renames, std::string_view name) { return new_name(way_of(renames, true), name); }
+sf::rename_list way_of(const descriptions& renames, bool inverse) {
+    return {renames.data(), renames.size(), inverse};
+}
+std::string there(const descriptions& renames, std::string_view name) {
+    return new_name(way_of(renames, false), name);
+}
+std::string back(const descriptions& renames, std::string_view name) {
+    return new_name(way_of(renames, true), name);
+}
 
-/// What transformers makes of the names in a checkpoint: tests/interop/families.py --names wrote it.
+/// What transformers makes of the names in a checkpoint: tests/interop/families.py --names wrote
+/// it.
 struct renamed_tensor {
     std::string model_type, stored, model;
 };
@@ -34,7 +41,8 @@ const std::vector<renamed_tensor>& transformers_names() {
         std::vector<renamed_tensor> rows;
         std::ifstream file{SAFEFUSE_TEST_DATA "/transformers/names.tsv"};
         renamed_tensor row;
-        while (std::getline(file, row.model_type, '\t') && std::getline(file, row.stored, '\t') && std::getline(file, row.model))
+        while (std::getline(file, row.model_type, '\t') && std::getline(file, row.stored, '\t') &&
+               std::getline(file, row.model))
             rows.push_back(row);
         return rows;
     }();
@@ -56,8 +64,10 @@ TEST_CASE("rename: whole segments, wherever they stand, once") {
     CHECK(there({ffn}, "xffn.ffn") == "xffn.mlp");
     CHECK(there({ffn}, "ffn.ffn") == "mlp.ffn");
     CHECK(there({sf::rename("a.b", "c")}, "a.a.b.b") == "a.c.b");
-    CHECK(there({sf::rename("mlp.gate.bias", "mlp.gate.correction")}, "l.0.mlp.gate.bias") == "l.0.mlp.gate.correction");
-    CHECK(there({sf::rename("mlp.gate.bias", "mlp.gate.correction")}, "l.0.mlp.gate.bias_x") == "l.0.mlp.gate.bias_x");
+    CHECK(there({sf::rename("mlp.gate.bias", "mlp.gate.correction")}, "l.0.mlp.gate.bias") ==
+          "l.0.mlp.gate.correction");
+    CHECK(there({sf::rename("mlp.gate.bias", "mlp.gate.correction")}, "l.0.mlp.gate.bias_x") ==
+          "l.0.mlp.gate.bias_x");
 }
 
 TEST_CASE("rename: with ^ only at the beginning of the name") {
@@ -80,12 +90,14 @@ TEST_CASE("rename: {i} takes digits over, within a segment or as one") {
     CHECK(there({linear}, "v.layers.linear_x.weight") == "v.layers.linear_x.weight");
     CHECK(back({linear}, "v.encoder_layers.12.projection.weight") == "v.layers.linear_12.weight");
     // a place that does not fit does not hide one that does
-    CHECK(there({linear}, "layers.linear_x.layers.linear_3") == "layers.linear_x.encoder_layers.3.projection");
+    CHECK(there({linear}, "layers.linear_x.layers.linear_3") ==
+          "layers.linear_x.encoder_layers.3.projection");
     constexpr auto two = sf::rename("^b.{i}.n{i}", "layers.{i}.norm{i}.x");
     CHECK(there({two}, "b.7.n2.weight") == "layers.7.norm2.x.weight");
     CHECK(back({two}, "layers.7.norm2.x.weight") == "b.7.n2.weight");
     CHECK(there({two}, "a.b.7.n2.weight") == "a.b.7.n2.weight");
-    CHECK(there({sf::rename("{i}.attn", "{i}.self_attn")}, "layers.3.attn.x") == "layers.3.self_attn.x");
+    CHECK(there({sf::rename("{i}.attn", "{i}.self_attn")}, "layers.3.attn.x") ==
+          "layers.3.self_attn.x");
 }
 
 TEST_CASE("rename: where the new segments stand already, the name keeps them") {
@@ -95,11 +107,14 @@ TEST_CASE("rename: where the new segments stand already, the name keeps them") {
     CHECK(back({router}, "m.router.layer.weight") == "m.router.layer.weight");
     constexpr auto inserted = sf::rename("norm", "language_model.norm");
     CHECK(there({inserted}, "model.norm.weight") == "model.language_model.norm.weight");
-    CHECK(there({inserted}, "model.language_model.norm.weight") == "model.language_model.norm.weight");
+    CHECK(there({inserted}, "model.language_model.norm.weight") ==
+          "model.language_model.norm.weight");
     CHECK(there({inserted}, "language_model.norm") == "language_model.norm");
-    CHECK(there({inserted}, "model.xlanguage_model.norm") == "model.xlanguage_model.language_model.norm");
+    CHECK(there({inserted}, "model.xlanguage_model.norm") ==
+          "model.xlanguage_model.language_model.norm");
     // one that is there already does not hide one that is not
-    CHECK(there({inserted}, "language_model.norm.norm") == "language_model.norm.language_model.norm");
+    CHECK(there({inserted}, "language_model.norm.norm") ==
+          "language_model.norm.language_model.norm");
     constexpr auto prefix = sf::rename("^model", "model.language_model");
     CHECK(there({prefix}, "model.x") == "model.language_model.x");
     CHECK(there({prefix}, "model.language_model.x") == "model.language_model.x");
@@ -111,8 +126,10 @@ TEST_CASE("rename: in turn, and their inverses in the opposite order") {
     constexpr auto first = sf::rename("^transformer.h", "model.layers");
     constexpr auto second = sf::rename("ffn", "mlp");
     constexpr auto third = sf::rename("mlp.gate", "mlp.router");
-    CHECK(there({first, second, third}, "transformer.h.3.ffn.gate.weight") == "model.layers.3.mlp.router.weight");
-    CHECK(back({first, second, third}, "model.layers.3.mlp.router.weight") == "transformer.h.3.ffn.gate.weight");
+    CHECK(there({first, second, third}, "transformer.h.3.ffn.gate.weight") ==
+          "model.layers.3.mlp.router.weight");
+    CHECK(back({first, second, third}, "model.layers.3.mlp.router.weight") ==
+          "transformer.h.3.ffn.gate.weight");
     // names that move up by one: the last one goes first
     constexpr auto to_two = sf::rename("norm1", "norm2");
     constexpr auto to_one = sf::rename("norm0", "norm1");
@@ -143,8 +160,8 @@ TEST_CASE("rename: the compiler can find segments") {
     static_assert(sf::detail::find_segments("a.b", "") == std::string_view::npos);
     static_assert(sf::detail::find_segments("", "a") == std::string_view::npos);
     static_assert(sf::detail::find_rename("a.b12.c", sf::rename("b{i}", "x.{i}")).size == 3);
-    for (const char* none :
-         {"", ".", "a.", ".a", "a..b", "a.*", "a^", "$a", "a\\.b", "{number", "{numbers}", "{{i}}", "{i}.{i}.{i}"}) {
+    for (const char* none : {"", ".", "a.", ".a", "a..b", "a.*", "a^", "$a", "a\\.b", "{number",
+                             "{numbers}", "{{i}}", "{i}.{i}.{i}"}) {
         CAPTURE(none);
         CHECK(sf::detail::count_numbers(none) == sf::detail::no_pattern);
     }
@@ -161,26 +178,32 @@ TEST_CASE("rename: the compiler can find segments") {
 TEST_CASE("rename: a number may be moved, and moves back") {
     constexpr sf::rename_description renames[] = {sf::rename("queries.{i}", "layers.{i+1}.query")};
     const sf::rename_list there{renames, 1, false}, back{renames, 1, true};
-    for (const auto& [stored, model] : {std::pair{"queries.0", "layers.1.query"}, std::pair{"a.queries.9", "a.layers.10.query"},
-                                        std::pair{"queries.99999999999999999.w", "layers.100000000000000000.query.w"}}) {
+    for (const auto& [stored, model] :
+         {std::pair{"queries.0", "layers.1.query"}, std::pair{"a.queries.9", "a.layers.10.query"},
+          std::pair{"queries.99999999999999999.w", "layers.100000000000000000.query.w"}}) {
         CHECK(new_name(there, stored) == model);
         CHECK(new_name(back, model) == stored);
     }
     // none of the model's: what would be less than 0, and what is no plain number
-    for (const char* name : {"layers.0.query", "layers.07.query", "layers.18446744073709551617.query"})
+    for (const char* name :
+         {"layers.0.query", "layers.07.query", "layers.18446744073709551617.query"})
         CHECK(new_name(back, name) == name);
 }
 
-TEST_CASE("rename: what an older version called otherwise is called as the newer one does, both ways and in any form") {
-    constexpr sf::rename_description renames[] = {sf::rename("^model.llm.norm", "model.text.norm"),
-                                                  sf::always(sf::rename("^visual", "model.visual")),
-                                                  sf::formerly("^model.lm.norm", "model.text.norm")};
+TEST_CASE(
+    "rename: what an older version called otherwise is called as the newer one does, both ways and in any form") {
+    constexpr sf::rename_description renames[] = {
+        sf::rename("^model.llm.norm", "model.text.norm"),
+        sf::always(sf::rename("^visual", "model.visual")),
+        sf::formerly("^model.lm.norm", "model.text.norm")};
     const sf::rename_list there{renames, 3, false}, back{renames, 3, true};
     CHECK(new_name(there, "model.llm.norm.weight") == "model.text.norm.weight");
     CHECK(new_name(there, "model.lm.norm.weight") == "model.text.norm.weight");
     CHECK(new_name(back, "model.lm.norm.weight") == "model.llm.norm.weight");
     CHECK(new_name(back, "model.text.norm.weight") == "model.llm.norm.weight");
-    const auto certain = [&](std::string_view name) { return std::string{sf::renamed_always(there, name).value().view()}; };
+    const auto certain = [&](std::string_view name) {
+        return std::string{sf::renamed_always(there, name).value().view()};
+    };
     CHECK(certain("model.llm.norm.weight") == "model.llm.norm.weight");
     CHECK(certain("model.lm.norm.weight") == "model.text.norm.weight");
     CHECK(certain("visual.weight") == "model.visual.weight");
@@ -202,11 +225,13 @@ TEST_CASE("rename: every family gives the names that transformers gives, and tak
     // each family that renames anything is among them
     for (const sf::family_entry& family : sf::shipped_families::all) {
         bool renames_stored = false;  // not only what older versions of the model called otherwise
-        for (const sf::rename_description each : family.unfuse.renames) renames_stored = renames_stored || !each.is_older;
+        for (const sf::rename_description each : family.unfuse.renames)
+            renames_stored = renames_stored || !each.is_older;
         if (!renames_stored) continue;
         CAPTURE(family.fuse.name);
         bool is_shown = false;
-        for (const std::string_view type : family.fuse.model_types) is_shown = is_shown || types.count(std::string{type}) != 0;
+        for (const std::string_view type : family.fuse.model_types)
+            is_shown = is_shown || types.count(std::string{type}) != 0;
         CHECK(is_shown);
     }
 }
@@ -219,10 +244,14 @@ TEST_CASE("rename: scales of DeepSeek-V4 are called as transformers calls those 
         {"layers.0.attn.wkv.scale", "model.layers.0.self_attn.kv_proj.weight_scale_inv"},
         {"layers.0.attn.wo_a.scale", "model.layers.0.self_attn.o_a_proj.weight_scale_inv"},
         {"layers.0.attn.wo_b.scale", "model.layers.0.self_attn.o_b_proj.weight_scale_inv"},
-        {"layers.0.attn.indexer.wq_b.scale", "model.layers.0.self_attn.compressor.indexer.q_b_proj.weight_scale_inv"},
-        {"layers.0.ffn.shared_experts.w1.scale", "model.layers.0.mlp.shared_experts.gate_proj.weight_scale_inv"},
-        {"layers.0.ffn.shared_experts.w2.scale", "model.layers.0.mlp.shared_experts.down_proj.weight_scale_inv"},
-        {"layers.0.ffn.shared_experts.w3.scale", "model.layers.0.mlp.shared_experts.up_proj.weight_scale_inv"},
+        {"layers.0.attn.indexer.wq_b.scale",
+         "model.layers.0.self_attn.compressor.indexer.q_b_proj.weight_scale_inv"},
+        {"layers.0.ffn.shared_experts.w1.scale",
+         "model.layers.0.mlp.shared_experts.gate_proj.weight_scale_inv"},
+        {"layers.0.ffn.shared_experts.w2.scale",
+         "model.layers.0.mlp.shared_experts.down_proj.weight_scale_inv"},
+        {"layers.0.ffn.shared_experts.w3.scale",
+         "model.layers.0.mlp.shared_experts.up_proj.weight_scale_inv"},
     };
     for (const auto& [stored, model] : pairs) {
         CHECK(new_name(family.fuse.renames, stored) == model);
@@ -246,7 +275,8 @@ TEST_CASE("rename: every rename of a family is needed for some tensor") {
         std::size_t number = 0;
         for (const sf::rename_description rename : family.fuse.renames) {
             const std::size_t of_this = number++;
-            if (!rename.tells_family) continue;  // other spellings, scales, and so on need not be in these models
+            if (!rename.tells_family)
+                continue;  // other spellings, scales, and so on need not be in these models
             CAPTURE(rename.from);
             bool is_used = false;
             for (const renamed_tensor& each : transformers_names()) {

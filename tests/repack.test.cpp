@@ -1,4 +1,5 @@
-// A repacked checkpoint holds the same tensors under the same names; what a plan copied together before is then a view.
+// A repacked checkpoint holds the same tensors under the same names; what a plan copied together
+// before is then a view.
 #include <safefuse/write/repack.hpp>
 #include <safefuse/write/verify.hpp>
 
@@ -29,9 +30,10 @@ namespace {
 
 using qwen = sf::families::qwen2_moe;
 
-std::vector<support::tensor> layer_of(const std::string& layer, std::uint64_t experts, std::uint64_t inner,
-                                      std::uint64_t hidden) {
-    std::vector<support::tensor> out{support::bf16(layer + ".mlp.gate.weight", {experts, 3}), support::u8(layer + ".odd", {5})};
+std::vector<support::tensor> layer_of(const std::string& layer, std::uint64_t experts,
+                                      std::uint64_t inner, std::uint64_t hidden) {
+    std::vector<support::tensor> out{support::bf16(layer + ".mlp.gate.weight", {experts, 3}),
+                                     support::u8(layer + ".odd", {5})};
     out.push_back(support::u8(layer + ".mlp.gate.bias", {experts * 4}));
     out.back().type = "F32";
     out.back().shape = {experts};
@@ -39,7 +41,8 @@ std::vector<support::tensor> layer_of(const std::string& layer, std::uint64_t ex
         for (const char* part : {"gate_proj", "up_proj", "down_proj"})
             out.push_back(
                 support::bf16(layer + ".mlp.experts." + std::to_string(e) + '.' + part + ".weight",
-                              std::string_view{part} == "down_proj" ? std::vector{hidden, inner} : std::vector{inner, hidden}));
+                              std::string_view{part} == "down_proj" ? std::vector{hidden, inner}
+                                                                    : std::vector{inner, hidden}));
     return out;
 }
 
@@ -50,7 +53,8 @@ void check_same(const sf::checkpoint& repacked, const std::vector<support::tenso
         const auto found = repacked.find(each.name);
         REQUIRE(found);
         CHECK(sf::name(found->type()) == each.type);
-        CHECK(std::vector<std::uint64_t>(found->shape().begin(), found->shape().end()) == each.shape);
+        CHECK(std::vector<std::uint64_t>(found->shape().begin(), found->shape().end()) ==
+              each.shape);
         CHECK(string_of(found->bytes()) == each.data);
     }
 }
@@ -63,17 +67,20 @@ std::string fused(const sf::copy_plan& plan, const sf::plan_output& output) {
 
 // Its outputs cannot be put together from whole tensors.
 struct in_turn
-    : sf::family<sf::layouts::per_expert,
-                 sf::layout<sf::parameter_suffixes,
-                            sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, sf::layouts::gate, sf::layouts::up>>>,
-                            sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>> {
+    : sf::family<
+          sf::layouts::per_expert,
+          sf::layout<sf::parameter_suffixes,
+                     sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, sf::layouts::gate,
+                                                                         sf::layouts::up>>>,
+                     sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>> {
     static constexpr std::string_view name = "in_turn";
     using modules = sf::modules<"mlp.experts">;
 };
 
 }  // namespace
 
-TEST_CASE("repack: what had to be copied together is a view afterwards, with the same bytes, on a page where sizes allow it") {
+TEST_CASE(
+    "repack: what had to be copied together is a view afterwards, with the same bytes, on a page where sizes allow it") {
     const temporary_directory directory;
     std::mt19937 random{3};
     std::vector<support::tensor> all;
@@ -83,7 +90,8 @@ TEST_CASE("repack: what had to be copied together is a view afterwards, with the
     for (support::tensor& each : layer_of("mtp.layers.0", 3, 5, 7)) all.push_back(std::move(each));
     std::shuffle(all.begin(), all.end(), random);
     std::vector<support::shard> shards(3);
-    for (std::size_t i = 0; i < 3; ++i) shards[i].file = "part" + std::to_string(i) + ".safetensors";
+    for (std::size_t i = 0; i < 3; ++i)
+        shards[i].file = "part" + std::to_string(i) + ".safetensors";
     for (const support::tensor& each : all) shards[random() % 3].tensors.push_back(each);
     std::filesystem::create_directory(directory / "in");
     support::write_checkpoint(directory / "in", shards);
@@ -91,15 +99,17 @@ TEST_CASE("repack: what had to be copied together is a view afterwards, with the
     const auto before = sf::checkpoint::open(directory / "in");
     const auto scopes = sf::experts_scopes::find(*before, sf::description_of<qwen>);
     REQUIRE(scopes);
-    for (const std::uint64_t most :
-         {sf::default_shard_bytes, std::uint64_t{300'000}, std::uint64_t{1000}, sf::one_tensor_per_file}) {
+    for (const std::uint64_t most : {sf::default_shard_bytes, std::uint64_t{300'000},
+                                     std::uint64_t{1000}, sf::one_tensor_per_file}) {
         CAPTURE(most);
         const std::string to = directory / ("out" + std::to_string(most));
         const auto plan = sf::repack_plan(*before, sf::description_of<qwen>);
         REQUIRE(plan);
-        CHECK(plan->total_bytes() == std::accumulate(all.begin(), all.end(), std::uint64_t{0},
-                                                     [](auto sum, const auto& each) { return sum + each.data.size(); }));
-        const auto done = sf::rewrite(*plan, to, {.max_shard_bytes = most, .wait = sf::durability::renamed});
+        CHECK(plan->total_bytes() ==
+              std::accumulate(all.begin(), all.end(), std::uint64_t{0},
+                              [](auto sum, const auto& each) { return sum + each.data.size(); }));
+        const auto done =
+            sf::rewrite(*plan, to, {.max_shard_bytes = most, .wait = sf::durability::renamed});
         REQUIRE(done);
         CHECK((done->shard_count > 1) == (most != sf::default_shard_bytes));
         const auto repacked = sf::checkpoint::open(to, {.read = sf::read_options::strict()});
@@ -109,19 +119,24 @@ TEST_CASE("repack: what had to be copied together is a view afterwards, with the
         for (std::size_t f = 0; f < repacked->file_count(); ++f)
             CHECK(repacked->file(f).header().header_bytes() % sf::repacked_alignment == 0);
 
-        for (const char* scope : {"model.layers.2.mlp.experts", "model.layers.10.mlp.experts", "mtp.layers.0.mlp.experts"}) {
+        for (const char* scope : {"model.layers.2.mlp.experts", "model.layers.10.mlp.experts",
+                                  "mtp.layers.0.mlp.experts"}) {
             CAPTURE(scope);
-            const auto old_plan = sf::plan<qwen>(*before, scope), new_plan = sf::plan<qwen>(*repacked, scope);
+            const auto old_plan = sf::plan<qwen>(*before, scope),
+                       new_plan = sf::plan<qwen>(*repacked, scope);
             REQUIRE((old_plan && new_plan));
             for (const sf::plan_output& output : new_plan->outputs()) {
                 CAPTURE(output.local_name);
-                CHECK(sf::view(*old_plan, output.local_name).error().code == sf::errc::not_resident);
+                CHECK(sf::view(*old_plan, output.local_name).error().code ==
+                      sf::errc::not_resident);
                 const auto seen = sf::view(*new_plan, output.local_name);
                 REQUIRE(seen);
                 CHECK(string_of(seen->bytes()) == fused(*old_plan, output));
-                const sf::copy_block* run = new_plan->single_run(static_cast<std::size_t>(&output - new_plan->outputs().data()));
+                const sf::copy_block* run = new_plan->single_run(
+                    static_cast<std::size_t>(&output - new_plan->outputs().data()));
                 REQUIRE(run != nullptr);
-                if (output.size_bytes % sf::repacked_alignment == 0) CHECK(run->source_offset % sf::repacked_alignment == 0);
+                if (output.size_bytes % sf::repacked_alignment == 0)
+                    CHECK(run->source_offset % sf::repacked_alignment == 0);
                 CHECK(run->source_offset % 2 == 0);  // typed views of BF16 need that much
             }
         }
@@ -130,14 +145,16 @@ TEST_CASE("repack: what had to be copied together is a view afterwards, with the
                    other = sf::rewrite_plan::make(*repacked, sf::description_of<qwen>);
         REQUIRE(sf::rewrite(*one, to + "-one", {.wait = sf::durability::renamed}));
         REQUIRE(sf::rewrite(*other, to + "-other", {.wait = sf::durability::renamed}));
-        CHECK(support::read_file(to + "-one/model.safetensors") == support::read_file(to + "-other/model.safetensors"));
+        CHECK(support::read_file(to + "-one/model.safetensors") ==
+              support::read_file(to + "-other/model.safetensors"));
     }
 }
 
 TEST_CASE("repack: a second time nothing changes") {
     const temporary_directory directory;
     std::filesystem::create_directory(directory / "in");
-    support::write_tensor_file(directory / "in/model.safetensors", layer_of("model.layers.0", 3, 32, 64));
+    support::write_tensor_file(directory / "in/model.safetensors",
+                               layer_of("model.layers.0", 3, 32, 64));
     const auto in = sf::checkpoint::open(directory / "in");
     REQUIRE(sf::rewrite(sf::repack_plan(*in, sf::description_of<qwen>).value(), directory / "once",
                         {.wait = sf::durability::renamed}));
@@ -145,12 +162,14 @@ TEST_CASE("repack: a second time nothing changes") {
     const auto again = sf::repack_plan(*once, sf::description_of<qwen>);
     REQUIRE(again);
     REQUIRE(sf::rewrite(*again, directory / "twice", {.wait = sf::durability::renamed}));
-    CHECK(support::read_file(directory / "once/model.safetensors") == support::read_file(directory / "twice/model.safetensors"));
+    CHECK(support::read_file(directory / "once/model.safetensors") ==
+          support::read_file(directory / "twice/model.safetensors"));
     const auto outline = sf::outline_of(*again);
     CHECK(sf::unchanged_source(*again, *outline, 0).value() == 0);
 }
 
-TEST_CASE("repack: outputs that are not whole tensors end to end stay as they are, others are put together all the same") {
+TEST_CASE(
+    "repack: outputs that are not whole tensors end to end stay as they are, others are put together all the same") {
     const temporary_directory directory;
     std::filesystem::create_directory(directory / "in");
     const auto all = layer_of("model.layers.0", 5, 8, 16);
@@ -165,18 +184,20 @@ TEST_CASE("repack: outputs that are not whole tensors end to end stay as they ar
     REQUIRE(scope);
     CHECK(sf::view(*scope, "down_proj"));
     CHECK(!sf::view(*scope, "gate_up_proj"));
-    CHECK(sf::repack_plan(*in, sf::description_of<sf::families::mixtral>)->scopes().size() == 0);  // as it is, in natural order
+    CHECK(sf::repack_plan(*in, sf::description_of<sf::families::mixtral>)->scopes().size() ==
+          0);  // as it is, in natural order
 }
 
 TEST_CASE(
     "repack: every family's checkpoint can be repacked, and then each output of its fusing that is no strided copy is a view") {
-    for (const char* type : {"qwen3_moe", "glm_moe_dsa", "deepseek_v3", "mixtral", "minimax_m2", "phimoe", "nemotron_h",
-                             "ernie4_5_moe", "hy_v3", "jamba"}) {
+    for (const char* type : {"qwen3_moe", "glm_moe_dsa", "deepseek_v3", "mixtral", "minimax_m2",
+                             "phimoe", "nemotron_h", "ernie4_5_moe", "hy_v3", "jamba"}) {
         CAPTURE(type);
         const temporary_directory directory;
         const sf::family_entry* const family = sf::find_family(type);
         REQUIRE(family != nullptr);
-        const auto in = sf::checkpoint::open(SAFEFUSE_TEST_DATA "/transformers/" + std::string{type} + "/checkpoint");
+        const auto in = sf::checkpoint::open(SAFEFUSE_TEST_DATA "/transformers/" +
+                                             std::string{type} + "/checkpoint");
         REQUIRE(in);
         const auto plan = sf::repack_plan(*in, family->fuse);
         REQUIRE(plan);

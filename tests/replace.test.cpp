@@ -1,5 +1,6 @@
-// Replacing a checkpoint: what is there stays until the new one is complete, whatever ends the run, and no
-// file of the source is lost, whatever links and mounts lead to it. Most cases run the program itself.
+// Replacing a checkpoint: what is there stays until the new one is complete, whatever ends the run,
+// and no file of the source is lost, whatever links and mounts lead to it. Most cases run the
+// program itself.
 #include "../examples/convert_checkpoint.hpp"
 
 #include <doctest/doctest.h>
@@ -48,8 +49,10 @@ using support::write_file;
 #endif
 #endif
 
-// The calls that change a directory, so that a test can end the process at each of them, or let it fail.
-#if defined(__linux__) && defined(__GLIBC__) && defined(__LP64__) && !defined(SAFEFUSE_TEST_SANITIZED)
+// The calls that change a directory, so that a test can end the process at each of them, or let it
+// fail.
+#if defined(__linux__) && defined(__GLIBC__) && defined(__LP64__) && \
+    !defined(SAFEFUSE_TEST_SANITIZED)
 #define SAFEFUSE_TEST_CALLS 1
 namespace {
 
@@ -66,7 +69,8 @@ watched_calls armed;  // from the moment at which the program starts
 
 std::string path_of_descriptor(int file) {
     char path[4096];
-    const ssize_t size = ::readlink(("/proc/self/fd/" + std::to_string(file)).c_str(), path, sizeof path);
+    const ssize_t size =
+        ::readlink(("/proc/self/fd/" + std::to_string(file)).c_str(), path, sizeof path);
     return size < 0 ? std::string{} : std::string{path, static_cast<std::size_t>(size)};
 }
 
@@ -87,13 +91,21 @@ extern "C" {
 int rename(const char* from, const char* to) noexcept {
     return may_call() ? done(::syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0u)) : -1;
 }
-int unlink(const char* path) noexcept { return may_call() ? done(::syscall(SYS_unlinkat, AT_FDCWD, path, 0)) : -1; }
-int rmdir(const char* path) noexcept { return may_call() ? done(::syscall(SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR)) : -1; }
-int mkdir(const char* path, mode_t mode) noexcept { return may_call() ? done(::syscall(SYS_mkdirat, AT_FDCWD, path, mode)) : -1; }
+int unlink(const char* path) noexcept {
+    return may_call() ? done(::syscall(SYS_unlinkat, AT_FDCWD, path, 0)) : -1;
+}
+int rmdir(const char* path) noexcept {
+    return may_call() ? done(::syscall(SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR)) : -1;
+}
+int mkdir(const char* path, mode_t mode) noexcept {
+    return may_call() ? done(::syscall(SYS_mkdirat, AT_FDCWD, path, mode)) : -1;
+}
 int chmod(const char* path, mode_t mode) noexcept {
     return may_call() ? done(::syscall(SYS_fchmodat, AT_FDCWD, path, mode)) : -1;
 }
-int ftruncate(int file, off_t size) noexcept { return may_call() ? done(::syscall(SYS_ftruncate, file, size)) : -1; }
+int ftruncate(int file, off_t size) noexcept {
+    return may_call() ? done(::syscall(SYS_ftruncate, file, size)) : -1;
+}
 ssize_t pwrite(int file, const void* bytes, size_t size, off_t offset) {
     return may_call() ? ::syscall(SYS_pwrite64, file, bytes, size, offset) : -1;
 }
@@ -102,7 +114,8 @@ int fsync(int file) {
     return may_call() ? done(::syscall(SYS_fsync, file)) : -1;
 }
 int close(int file) {
-    const bool fails = calls.watches && calls.fails_close && path_of_descriptor(file).ends_with(".tmp");
+    const bool fails =
+        calls.watches && calls.fails_close && path_of_descriptor(file).ends_with(".tmp");
     const int came = done(::syscall(SYS_close, file));
     if (!fails) return came;
     errno = EIO;
@@ -132,15 +145,18 @@ void write_source(const std::string& directory, const std::string& seed, int lay
             for (const std::string part : {"gate_proj", "up_proj", "down_proj"})
                 tensors.push_back(
                     support::bf16(name + ".experts." + std::to_string(e) + '.' + part + ".weight",
-                                  part == "down_proj" ? std::vector<std::uint64_t>{24, 16} : std::vector<std::uint64_t>{16, 24}));
-        for (support::tensor& each : tensors) each.data = support::pattern(seed + each.name, each.data.size());
-        shards.push_back(
-            {std::string{
-                 sf::shard_name("model", static_cast<std::uint64_t>(layer) + 1, static_cast<std::uint64_t>(layers)).view()},
-             tensors});
+                                  part == "down_proj" ? std::vector<std::uint64_t>{24, 16}
+                                                      : std::vector<std::uint64_t>{16, 24}));
+        for (support::tensor& each : tensors)
+            each.data = support::pattern(seed + each.name, each.data.size());
+        shards.push_back({std::string{sf::shard_name("model", static_cast<std::uint64_t>(layer) + 1,
+                                                     static_cast<std::uint64_t>(layers))
+                                          .view()},
+                          tensors});
     }
     support::write_checkpoint(directory, shards);
-    write_file(directory + "/config.json", "{\"model_type\": \"qwen2_moe\", \"num_experts\": 4, \"seed\": \"" + seed + "\"}");
+    write_file(directory + "/config.json",
+               "{\"model_type\": \"qwen2_moe\", \"num_experts\": 4, \"seed\": \"" + seed + "\"}");
 }
 
 /// How many calls the last run made, if it was watched.
@@ -148,7 +164,8 @@ std::size_t last_count = 0;
 
 /// Runs fuse_checkpoint; its exit status.
 int fuse(const std::string& in, const std::string& out, std::vector<std::string> options = {}) {
-    std::vector<std::string> words{"fuse_checkpoint", in, out, "--quiet", "--max-shard-size", "8KB"};
+    std::vector<std::string> words{"fuse_checkpoint",  in,   out, "--quiet",
+                                   "--max-shard-size", "8KB"};
     words.insert(words.end(), options.begin(), options.end());
     if (std::find(options.begin(), options.end(), "--sync") == options.end())
         words.push_back("--no-sync");
@@ -157,8 +174,8 @@ int fuse(const std::string& in, const std::string& out, std::vector<std::string>
     std::vector<char*> pointers;
     for (std::string& each : words) pointers.push_back(each.data());
     calls = std::exchange(armed, {});
-    const int status =
-        convert_checkpoint::run(static_cast<int>(pointers.size()), pointers.data(), "", convert_checkpoint::direction::fuse);
+    const int status = convert_checkpoint::run(static_cast<int>(pointers.size()), pointers.data(),
+                                               "", convert_checkpoint::direction::fuse);
     last_count = std::exchange(calls, {}).count;
     return status;
 }
@@ -167,9 +184,12 @@ int fuse(const std::string& in, const std::string& out, std::vector<std::string>
 struct said {
     int status = 0;
     std::string words;
-    [[nodiscard]] bool has(std::string_view text) const { return words.find(text) != std::string::npos; }
+    [[nodiscard]] bool has(std::string_view text) const {
+        return words.find(text) != std::string::npos;
+    }
 };
-said fuse_and_listen(const std::string& in, const std::string& out, std::vector<std::string> options = {}) {
+said fuse_and_listen(const std::string& in, const std::string& out,
+                     std::vector<std::string> options = {}) {
     said all;
 #if !defined(_WIN32)
     const temporary_directory directory;
@@ -270,11 +290,13 @@ std::string in_child(const std::function<std::string()>& function) {
     ::close(ends[1]);
     std::string answer;
     char part[4096];
-    for (ssize_t got = 0; (got = ::read(ends[0], part, sizeof part)) > 0;) answer.append(part, static_cast<std::size_t>(got));
+    for (ssize_t got = 0; (got = ::read(ends[0], part, sizeof part)) > 0;)
+        answer.append(part, static_cast<std::size_t>(got));
     ::close(ends[0]);
     int status = 0;
     ::waitpid(child, &status, 0);
-    if (WIFSIGNALED(status)) answer += " [ended by signal " + std::to_string(WTERMSIG(status)) + "]";
+    if (WIFSIGNALED(status))
+        answer += " [ended by signal " + std::to_string(WTERMSIG(status)) + "]";
     return answer;
 }
 
@@ -297,9 +319,11 @@ unsigned mode_of(const std::string& path) {
 
 }  // namespace
 
-// What stays, and until when -----------------------------------------------------------------------------
+// What stays, and until when
+// -----------------------------------------------------------------------------
 
-TEST_CASE("replace: the old checkpoint stays, byte for byte, until the new one is complete beside it") {
+TEST_CASE(
+    "replace: the old checkpoint stays, byte for byte, until the new one is complete beside it") {
     for (const bool has_notes : {false, true}) {
         CAPTURE(has_notes);
         const two both;
@@ -313,7 +337,8 @@ TEST_CASE("replace: the old checkpoint stays, byte for byte, until the new one i
         const auto plan = sf::rewrite_plan::make(*set, sf::description_of<qwen>);
         REQUIRE(plan);
         {
-            auto destination = sf::checkpoint_destination::open(both.out(), *set, {.what = sf::existing::replace});
+            auto destination =
+                sf::checkpoint_destination::open(both.out(), *set, {.what = sf::existing::replace});
             REQUIRE(destination);
             CHECK(destination->is_staged());
             CHECK(!destination->resumes());
@@ -338,7 +363,8 @@ TEST_CASE("replace: the old checkpoint stays, byte for byte, until the new one i
     }
 }
 
-TEST_CASE("replace: other shard counts, and files of the old checkpoint that the new one does not have") {
+TEST_CASE(
+    "replace: other shard counts, and files of the old checkpoint that the new one does not have") {
     for (const int layers : {1, 2, 5}) {
         CAPTURE(layers);
         const two both{layers};
@@ -370,24 +396,28 @@ TEST_CASE("replace: an unfinished checkpoint of another rewrite is replaced, too
     fs::remove_all(both.out());
     std::size_t left = 8;
     auto stop = [&](const sf::rewrite_progress&) { return left-- > 1; };
-    REQUIRE(!sf::rewrite(*plan, both.out(), {.max_shard_bytes = 8000, .wait = sf::durability::renamed}, stop));
+    REQUIRE(!sf::rewrite(*plan, both.out(),
+                         {.max_shard_bytes = 8000, .wait = sf::durability::renamed}, stop));
     REQUIRE(files_in(both.out()).contains(std::string{sf::writer_state_file}));
     const files before = files_in(both.out());
     CHECK(fuse_and_listen(both.in(), both.out()).status == 1);
-    CHECK(fuse_and_listen(both.in(), both.out(), {"--resume"}).has("is not what is to be written now"));
+    CHECK(fuse_and_listen(both.in(), both.out(), {"--resume"})
+              .has("is not what is to be written now"));
     CHECK(files_in(both.out()) == before);
     REQUIRE(fuse(both.in(), both.out(), {"--overwrite"}) == 0);
     CHECK(files_in(both.out()) == both.new_files);
     CHECK(is_tidy(both.out()));
 }
 
-TEST_CASE("replace: what killed runs have left half-written does not become part of the new checkpoint") {
+TEST_CASE(
+    "replace: what killed runs have left half-written does not become part of the new checkpoint") {
     for (const bool has_notes : {false, true}) {
         const two both;
         if (has_notes) write_file(both.out() + "/notes.txt", "mine");
         const auto set = sf::checkpoint::open(both.in());
         const auto plan = sf::rewrite_plan::make(*set, sf::description_of<qwen>);
-        auto destination = sf::checkpoint_destination::open(both.out(), *set, {.what = sf::existing::replace});
+        auto destination =
+            sf::checkpoint_destination::open(both.out(), *set, {.what = sf::existing::replace});
         REQUIRE(destination);
         const std::string to{destination->directory()};
         REQUIRE(sf::rewrite(*plan, to, {.max_shard_bytes = 8000, .keep_state = true}));
@@ -404,12 +434,14 @@ TEST_CASE("replace: a run that ends early leaves the old one, and its own shards
     const two both;
     const auto set = sf::checkpoint::open(both.in());
     const auto plan = sf::rewrite_plan::make(*set, sf::description_of<qwen>);
-    const sf::rewrite_options options{.max_shard_bytes = 8000, .wait = sf::durability::renamed, .keep_state = true};
+    const sf::rewrite_options options{
+        .max_shard_bytes = 8000, .wait = sf::durability::renamed, .keep_state = true};
     for (const std::size_t stop_at : {std::size_t{1}, std::size_t{6}}) {
         CAPTURE(stop_at);
         std::string to;
         {
-            auto destination = sf::checkpoint_destination::open(both.out(), *set, {.what = sf::existing::replace});
+            auto destination =
+                sf::checkpoint_destination::open(both.out(), *set, {.what = sf::existing::replace});
             REQUIRE(destination);
             to = destination->directory();
             std::size_t left = stop_at;
@@ -428,22 +460,26 @@ TEST_CASE("replace: a run that ends early leaves the old one, and its own shards
     const auto written = sf::rewrite(*plan, destination->directory(), again);
     REQUIRE(written);
     CHECK(written->kept_shard_count > 0);
-    write_file(std::string{destination->directory()} + "/config.json", both.new_files.at("config.json"));
+    write_file(std::string{destination->directory()} + "/config.json",
+               both.new_files.at("config.json"));
     REQUIRE(destination->commit());
     CHECK(files_in(both.out()) == both.new_files);
 }
 
-// Links ------------------------------------------------------------------------------------------------------
+// Links
+// ------------------------------------------------------------------------------------------------------
 
 #if !defined(_WIN32)
-TEST_CASE("replace: a source of symbolic links to the destination's files is refused, and nothing is lost") {
+TEST_CASE(
+    "replace: a source of symbolic links to the destination's files is refused, and nothing is lost") {
     const two both;
     // IN has the names of the unfused checkpoint; its files are OUT's
     fs::remove_all(both.out());
     fs::rename(both.in(), both.out());
     const files before = files_in(both.out());
     fs::create_directory(both.in());
-    for (const auto& [name, contents] : before) fs::create_symlink("../out/" + name, both.in() + '/' + name);
+    for (const auto& [name, contents] : before)
+        fs::create_symlink("../out/" + name, both.in() + '/' + name);
     for (const std::string option : {"--overwrite", "--any-expert-count"}) {
         const said all = fuse_and_listen(both.in(), both.out(), {option});
         CHECK(all.status == 1);
@@ -463,7 +499,8 @@ TEST_CASE("replace: a source of symbolic links to the destination's files is ref
     CHECK(files_in(both.out()) == before);
 }
 
-TEST_CASE("replace: config.json that is a link to the destination's keeps its bytes, with and without --overwrite") {
+TEST_CASE(
+    "replace: config.json that is a link to the destination's keeps its bytes, with and without --overwrite") {
     for (const bool overwrites : {false, true}) {
         CAPTURE(overwrites);
         const two both;
@@ -472,8 +509,8 @@ TEST_CASE("replace: config.json that is a link to the destination's keeps its by
         write_file(both.out() + "/config.json", config);
         fs::remove(both.in() + "/config.json");
         fs::create_symlink("../out/config.json", both.in() + "/config.json");
-        const said all =
-            overwrites ? fuse_and_listen(both.in(), both.out(), {"--overwrite"}) : fuse_and_listen(both.in(), both.out());
+        const said all = overwrites ? fuse_and_listen(both.in(), both.out(), {"--overwrite"})
+                                    : fuse_and_listen(both.in(), both.out());
         static_cast<void>(all);
         CHECK(read_file(both.in() + "/config.json") == config);
         if (overwrites) {
@@ -485,8 +522,9 @@ TEST_CASE("replace: config.json that is a link to the destination's keeps its by
 
 TEST_CASE("replace: links in the destination are replaced, and what they lead to stays") {
     const two both;
-    const std::string shard =
-        both.old_files.begin()->first == "config.json" ? std::next(both.old_files.begin())->first : both.old_files.begin()->first;
+    const std::string shard = both.old_files.begin()->first == "config.json"
+                                  ? std::next(both.old_files.begin())->first
+                                  : both.old_files.begin()->first;
     for (const std::string& name : {shard, std::string{"config.json"}}) {
         fs::rename(both.out() + '/' + name, both.directory / ("kept." + name));
         fs::create_symlink(both.directory / ("kept." + name), both.out() + '/' + name);
@@ -497,39 +535,47 @@ TEST_CASE("replace: links in the destination are replaced, and what they lead to
     CHECK(read_file(both.directory / "kept.config.json") == both.old_files.at("config.json"));
 }
 
-TEST_CASE("replace: a destination whose shards are hard links of the source is replaced, and the source stays") {
+TEST_CASE(
+    "replace: a destination whose shards are hard links of the source is replaced, and the source stays") {
     const two both;
     // what is fused already is linked
     REQUIRE(fuse(both.directory / "out.new", both.directory / "linked", {"--link"}) == 0);
     const std::string shard = "model-00001-of-00006.safetensors";
     REQUIRE(both.new_files.contains(shard));
-    REQUIRE(inode_of(both.directory / ("linked/" + shard)) == inode_of(both.directory / ("out.new/" + shard)));
+    REQUIRE(inode_of(both.directory / ("linked/" + shard)) ==
+            inode_of(both.directory / ("out.new/" + shard)));
     for (const std::string option : {"--link", "--any-expert-count"}) {
-        REQUIRE(fuse(both.directory / "out.new", both.directory / "linked", {"--overwrite", option}) == 0);
+        REQUIRE(fuse(both.directory / "out.new", both.directory / "linked",
+                     {"--overwrite", option}) == 0);
         CHECK(files_in(both.directory / "out.new") == both.new_files);
         CHECK(visible(files_in(both.directory / "linked")) == both.new_files);
-        CHECK((inode_of(both.directory / ("linked/" + shard)) == inode_of(both.directory / ("out.new/" + shard))) ==
-              (option == "--link"));
+        CHECK((inode_of(both.directory / ("linked/" + shard)) ==
+               inode_of(both.directory / ("out.new/" + shard))) == (option == "--link"));
     }
     // but not where the destination has all of a source's names
     fs::create_directory(both.directory / "names");
     for (const auto& [name, contents] : both.new_files) {
-        fs::create_hard_link(both.directory / ("out.new/" + name), both.directory / ("out.new/second." + name));
-        fs::create_symlink(both.directory / ("out.new/" + name), both.directory / ("names/" + name));
+        fs::create_hard_link(both.directory / ("out.new/" + name),
+                             both.directory / ("out.new/second." + name));
+        fs::create_symlink(both.directory / ("out.new/" + name),
+                           both.directory / ("names/" + name));
     }
     const files before = files_in(both.directory / "out.new");
-    CHECK(fuse_and_listen(both.directory / "names", both.directory / "out.new", {"--overwrite"}).status == 1);
+    CHECK(fuse_and_listen(both.directory / "names", both.directory / "out.new", {"--overwrite"})
+              .status == 1);
     CHECK(files_in(both.directory / "out.new") == before);
     // nor where the source would lead to another file, though the bytes had a third name
     for (const auto& [name, contents] : both.new_files) {
         fs::create_directories(both.directory / "third");
         fs::rename(both.directory / ("out.new/second." + name), both.directory / ("third/" + name));
     }
-    CHECK(fuse_and_listen(both.directory / "names", both.directory / "out.new", {"--overwrite"}).status == 1);
+    CHECK(fuse_and_listen(both.directory / "names", both.directory / "out.new", {"--overwrite"})
+              .status == 1);
     CHECK(files_in(both.directory / "out.new") == both.new_files);
 }
 
-TEST_CASE("replace: a destination that is a symbolic link stays one, and the directory that it leads to is replaced") {
+TEST_CASE(
+    "replace: a destination that is a symbolic link stays one, and the directory that it leads to is replaced") {
     const two both;
     fs::create_directory(both.directory / "elsewhere");
     fs::rename(both.out(), both.directory / "elsewhere/real");
@@ -540,13 +586,15 @@ TEST_CASE("replace: a destination that is a symbolic link stays one, and the dir
     CHECK(files_in(both.directory / "elsewhere").size() == both.new_files.size());
 }
 
-TEST_CASE("replace: a destination that is the source, inside it or around it is refused and untouched") {
+TEST_CASE(
+    "replace: a destination that is the source, inside it or around it is refused and untouched") {
     const two both;
     const files in_before = files_in(both.in());
     fs::create_directory(both.in() + "/below");
     both.reset(both.in() + "/below/out");
     const files all_before = files_in(both.in());
-    CHECK(fuse_and_listen(both.in(), both.in(), {"--overwrite"}).has("it is the checkpoint to read"));
+    CHECK(
+        fuse_and_listen(both.in(), both.in(), {"--overwrite"}).has("it is the checkpoint to read"));
     CHECK(fuse_and_listen(both.in(), both.in() + "/below/out", {"--overwrite"}).status == 1);
     CHECK(files_in(both.in()) == all_before);
     both.reset();
@@ -557,12 +605,15 @@ TEST_CASE("replace: a destination that is the source, inside it or around it is 
     // by way of a link
     fs::create_directory_symlink(both.out(), both.directory / "link");
     CHECK(fuse_and_listen(both.directory / "link/sub/in", both.out(), {"--overwrite"}).status == 1);
-    CHECK(fuse_and_listen(both.out() + "/sub/in", both.directory / "link", {"--overwrite"}).status == 1);
+    CHECK(
+        fuse_and_listen(both.out() + "/sub/in", both.directory / "link", {"--overwrite"}).status ==
+        1);
     CHECK(files_in(both.out()) == out_before);
     CHECK(is_tidy(both.out()));
 }
 
-// The lock -----------------------------------------------------------------------------------------------------
+// The lock
+// -----------------------------------------------------------------------------------------------------
 
 TEST_CASE("replace: a directory that another run writes to is in_use, and that run ends well") {
     const two both;
@@ -577,7 +628,8 @@ TEST_CASE("replace: a directory that another run writes to is in_use, and that r
         return true;
     };
     fs::remove_all(both.out());
-    REQUIRE(sf::rewrite(*plan, both.out(), {.max_shard_bytes = 8000, .wait = sf::durability::renamed}, intrude));
+    REQUIRE(sf::rewrite(*plan, both.out(),
+                        {.max_shard_bytes = 8000, .wait = sf::durability::renamed}, intrude));
     CHECK(count > 5);
     files expected = both.new_files;
     expected.erase("config.json");
@@ -588,23 +640,29 @@ TEST_CASE("replace: while one run replaces a checkpoint, every other run there i
     const two both;
     const auto set = sf::checkpoint::open(both.in());
     const auto plan = sf::rewrite_plan::make(*set, sf::description_of<qwen>);
-    auto destination = sf::checkpoint_destination::open(both.out(), *set, {.what = sf::existing::replace});
+    auto destination =
+        sf::checkpoint_destination::open(both.out(), *set, {.what = sf::existing::replace});
     REQUIRE(destination);
     const std::string to{destination->directory()};
     auto intrude = [&](const sf::rewrite_progress&) {
-        CHECK(fuse_and_listen(both.in_old(), both.out(), {"--overwrite"}).has("somebody else is writing there"));
-        CHECK(fuse_and_listen(both.in(), both.out(), {"--resume"}).has("somebody else is writing there"));
+        CHECK(fuse_and_listen(both.in_old(), both.out(), {"--overwrite"})
+                  .has("somebody else is writing there"));
+        CHECK(fuse_and_listen(both.in(), both.out(), {"--resume"})
+                  .has("somebody else is writing there"));
         CHECK(fuse_and_listen(both.in(), both.out()).status == 1);
         return true;
     };
-    REQUIRE(sf::rewrite(*plan, to, {.max_shard_bytes = 8000, .wait = sf::durability::renamed, .keep_state = true}, intrude));
+    REQUIRE(sf::rewrite(
+        *plan, to, {.max_shard_bytes = 8000, .wait = sf::durability::renamed, .keep_state = true},
+        intrude));
     write_file(to + "/config.json", both.new_files.at("config.json"));
     REQUIRE(destination->commit());
     CHECK(files_in(both.out()) == both.new_files);
     CHECK(is_tidy(both.out()));
 }
 
-TEST_CASE("replace: several processes that overwrite one directory at once: one after the other, or refused") {
+TEST_CASE(
+    "replace: several processes that overwrite one directory at once: one after the other, or refused") {
     const two both;
     for (int round = 0; round < 5; ++round) {
         both.reset();
@@ -634,7 +692,8 @@ TEST_CASE("replace: several processes that overwrite one directory at once: one 
     }
 }
 
-// The state file -------------------------------------------------------------------------------------------------
+// The state file
+// -------------------------------------------------------------------------------------------------
 
 TEST_CASE("state: one that is a symbolic link is refused, and what it leads to is not written to") {
     const two both;
@@ -651,7 +710,8 @@ TEST_CASE("state: one that is a symbolic link is refused, and what it leads to i
             for (const std::string option : {"--overwrite", "--resume", "--any-expert-count"}) {
                 const said all = fuse_and_listen(both.in(), to, {option});
                 CHECK(all.status == 1);
-                if (where == "fresh" || option != "--any-expert-count") CHECK(all.has("is a symbolic link"));
+                if (where == "fresh" || option != "--any-expert-count")
+                    CHECK(all.has("is a symbolic link"));
             }
             CHECK(files_in(to) == before);
             CHECK(fs::exists(precious) == !dangles);
@@ -666,12 +726,14 @@ TEST_CASE("state: a longer one of another version does not make a later run unre
     const two both;
     const std::string to = both.directory / "fresh";
     fs::create_directory(to);
-    write_file(to + '/' + std::string{sf::writer_state_file}, std::string(200, 'x') + "\nand more\n");
+    write_file(to + '/' + std::string{sf::writer_state_file},
+               std::string(200, 'x') + "\nand more\n");
     const auto set = sf::checkpoint::open(both.in());
     const auto plan = sf::rewrite_plan::make(*set, sf::description_of<qwen>);
     std::size_t left = 8;
     auto stop = [&](const sf::rewrite_progress&) { return left-- > 1; };
-    REQUIRE(!sf::rewrite(*plan, to, {.max_shard_bytes = 8000, .wait = sf::durability::renamed}, stop));
+    REQUIRE(
+        !sf::rewrite(*plan, to, {.max_shard_bytes = 8000, .wait = sf::durability::renamed}, stop));
     REQUIRE(files_in(to).size() > 1);
     const std::string state = read_file(to + '/' + std::string{sf::writer_state_file});
     CHECK(state.find('\n') == state.size() - 1);
@@ -679,9 +741,11 @@ TEST_CASE("state: a longer one of another version does not make a later run unre
     CHECK(files_in(to) == both.new_files);
 }
 
-// Permissions -------------------------------------------------------------------------------------------------
+// Permissions
+// -------------------------------------------------------------------------------------------------
 
-TEST_CASE("permissions: others get no more than they had to the source's files and to those replaced; the umask holds") {
+TEST_CASE(
+    "permissions: others get no more than they had to the source's files and to those replaced; the umask holds") {
     const mode_t before = ::umask(022);
     {
         const two both;
@@ -723,9 +787,11 @@ TEST_CASE("permissions: others get no more than they had to the source's files a
     ::umask(before);
 }
 
-// Limits and changes ----------------------------------------------------------------------------------------------
+// Limits and changes
+// ----------------------------------------------------------------------------------------------
 
-TEST_CASE("limits: a file larger than the process may write is a failure before anything is written, and no signal") {
+TEST_CASE(
+    "limits: a file larger than the process may write is a failure before anything is written, and no signal") {
     const two both;
     for (const bool is_program : {false, true}) {
         CAPTURE(is_program);
@@ -735,13 +801,16 @@ TEST_CASE("limits: a file larger than the process may write is a failure before 
             ::setrlimit(RLIMIT_FSIZE, &small);
             if (is_program) {
                 const said all = fuse_and_listen(both.in(), both.out(), {"--overwrite"});
-                return all.status == 1 && all.has("file size limit") ? std::string{} : "it says " + all.words;
+                return all.status == 1 && all.has("file size limit") ? std::string{}
+                                                                     : "it says " + all.words;
             }
             const auto set = sf::checkpoint::open(both.in());
             const auto plan = sf::rewrite_plan::make(*set, sf::description_of<qwen>);
-            const auto done = sf::rewrite(*plan, both.directory / "fresh", {.wait = sf::durability::renamed});
+            const auto done =
+                sf::rewrite(*plan, both.directory / "fresh", {.wait = sf::durability::renamed});
             if (done) return std::string{"it succeeds"};
-            if (done.error().code != sf::errc::io_error || done.error().actual != 6000) return std::string{"another failure"};
+            if (done.error().code != sf::errc::io_error || done.error().actual != 6000)
+                return std::string{"another failure"};
             const auto file = sf::output_file::create(both.directory / "file", 6001);
             return !file && file.error().expected == 6001 ? std::string{} : std::string{"a file"};
         });
@@ -752,7 +821,8 @@ TEST_CASE("limits: a file larger than the process may write is a failure before 
     }
 }
 
-TEST_CASE("changes: a source that is overwritten in place while it is read is file_changed at the end; what is there stays") {
+TEST_CASE(
+    "changes: a source that is overwritten in place while it is read is file_changed at the end; what is there stays") {
     const two both;
     const std::string shard = both.in() + "/model-00001-of-00003.safetensors";
     for (const bool replaces : {false, true}) {
@@ -761,7 +831,9 @@ TEST_CASE("changes: a source that is overwritten in place while it is read is fi
         const auto plan = sf::rewrite_plan::make(*set, sf::description_of<qwen>);
         const std::string to = replaces ? both.out() : both.directory / "fresh";
         auto destination = sf::checkpoint_destination::open(
-            to, *set, {.what = replaces ? sf::existing::replace : sf::existing::refuse, .wait = sf::durability::renamed});
+            to, *set,
+            {.what = replaces ? sf::existing::replace : sf::existing::refuse,
+             .wait = sf::durability::renamed});
         REQUIRE(destination);
         std::size_t count = 0;
         auto overwrite = [&](const sf::rewrite_progress&) {
@@ -772,8 +844,10 @@ TEST_CASE("changes: a source that is overwritten in place while it is read is fi
             file.write("late", 4);
             return true;
         };
-        const auto done = sf::rewrite(*plan, destination->directory(),
-                                      {.max_shard_bytes = 8000, .wait = sf::durability::renamed, .keep_state = true}, overwrite);
+        const auto done = sf::rewrite(
+            *plan, destination->directory(),
+            {.max_shard_bytes = 8000, .wait = sf::durability::renamed, .keep_state = true},
+            overwrite);
         REQUIRE(count >= 6);
         REQUIRE(!done);
         CHECK(done.error().code == sf::errc::file_changed);
@@ -784,10 +858,12 @@ TEST_CASE("changes: a source that is overwritten in place while it is read is fi
     // after the last byte, before the old one would go
     const auto set = sf::checkpoint::open(both.in());
     const auto plan = sf::rewrite_plan::make(*set, sf::description_of<qwen>);
-    auto destination = sf::checkpoint_destination::open(both.out(), *set, {.what = sf::existing::replace});
+    auto destination =
+        sf::checkpoint_destination::open(both.out(), *set, {.what = sf::existing::replace});
     REQUIRE(destination);
-    REQUIRE(sf::rewrite(*plan, destination->directory(),
-                        {.max_shard_bytes = 8000, .wait = sf::durability::renamed, .keep_state = true}));
+    REQUIRE(sf::rewrite(
+        *plan, destination->directory(),
+        {.max_shard_bytes = 8000, .wait = sf::durability::renamed, .keep_state = true}));
     std::this_thread::sleep_for(std::chrono::milliseconds{20});
     std::fstream{shard, std::ios::in | std::ios::out | std::ios::binary}.write("\1", 1);
     const auto committed = destination->commit();
@@ -796,7 +872,8 @@ TEST_CASE("changes: a source that is overwritten in place while it is read is fi
     CHECK(visible(files_in(both.out())) == both.old_files);
 }
 
-TEST_CASE("replace: a parent that may not be written to: the new files are renamed into the directory one by one") {
+TEST_CASE(
+    "replace: a parent that may not be written to: the new files are renamed into the directory one by one") {
     const temporary_directory top;
     ::chmod(top.string().c_str(), 0755);
     const two both;
@@ -808,7 +885,8 @@ TEST_CASE("replace: a parent that may not be written to: the new files are renam
         return;
     }
     constexpr uid_t nobody = 65534;
-    for (const auto& entry : fs::recursive_directory_iterator{to}) REQUIRE(::chown(entry.path().c_str(), nobody, nobody) == 0);
+    for (const auto& entry : fs::recursive_directory_iterator{to})
+        REQUIRE(::chown(entry.path().c_str(), nobody, nobody) == 0);
     REQUIRE(::chown(to.c_str(), nobody, nobody) == 0);
     const std::uint64_t before = inode_of(to);
     const std::string answer = in_child([&] {
@@ -823,7 +901,8 @@ TEST_CASE("replace: a parent that may not be written to: the new files are renam
 }
 #endif
 
-// Mounts and disks ----------------------------------------------------------------------------------------------
+// Mounts and disks
+// ----------------------------------------------------------------------------------------------
 
 #if defined(__linux__)
 namespace {
@@ -839,19 +918,23 @@ bool bind_mount(const std::string& from, const std::string& to) {
 }
 }  // namespace
 
-TEST_CASE("mounts: a destination that is a bind mount of the source, around or inside it, is refused and nothing is lost") {
+TEST_CASE(
+    "mounts: a destination that is a bind mount of the source, around or inside it, is refused and nothing is lost") {
     const two both;
     const files before = files_in(both.in());
     const std::string answer = in_child([&] {
         if (std::string none = own_mounts(); !none.empty()) return none;
         fs::create_directory(both.directory / "mounted");
-        if (!bind_mount(both.in(), both.directory / "mounted")) return std::string{skipped} + "no bind mount may be made here";
+        if (!bind_mount(both.in(), both.directory / "mounted"))
+            return std::string{skipped} + "no bind mount may be made here";
         std::string found;
-        const auto refused = [&](const std::string& in, const std::string& out, const std::string& what) {
+        const auto refused = [&](const std::string& in, const std::string& out,
+                                 const std::string& what) {
             for (const std::string option : {"--overwrite", "--resume", "--any-expert-count"}) {
                 const said all = fuse_and_listen(in, out, {option});
                 if (all.status != 1) found += what + option + " is not refused\n";
-                if (option == "--overwrite" && !all.has("lie in one another")) found += what + " says " + all.words;
+                if (option == "--overwrite" && !all.has("lie in one another"))
+                    found += what + " says " + all.words;
             }
         };
         refused(both.in(), both.directory / "mounted", "OUT is IN");
@@ -871,7 +954,8 @@ TEST_CASE("mounts: a destination that is a bind mount of the source, around or i
         const files mounted = files_in(both.directory / "files");
         if (mounted != before) found += "the files are not mounted\n";
         refused(both.directory / "files", both.in(), "files");
-        for (const auto& [name, contents] : before) ::umount((both.directory / ("files/" + name)).c_str());
+        for (const auto& [name, contents] : before)
+            ::umount((both.directory / ("files/" + name)).c_str());
         ::umount((both.directory / "mounted").c_str());
         return found;
     });
@@ -879,16 +963,19 @@ TEST_CASE("mounts: a destination that is a bind mount of the source, around or i
     CHECK(files_in(both.in()) == before);
 }
 
-TEST_CASE("mounts: a destination that is a mount point is replaced file by file, and stays mounted") {
+TEST_CASE(
+    "mounts: a destination that is a mount point is replaced file by file, and stays mounted") {
     const two both;
     const std::string answer = in_child([&] {
         if (std::string none = own_mounts(); !none.empty()) return none;
         const std::string to = both.directory / "mounted";
         fs::create_directory(to);
-        if (!bind_mount(both.out(), to)) return std::string{skipped} + "no bind mount may be made here";
+        if (!bind_mount(both.out(), to))
+            return std::string{skipped} + "no bind mount may be made here";
         std::string found;
         if (fuse(both.in(), to, {"--overwrite"}) != 0) found += "it fails\n";
-        if (files_in(to) != both.new_files) found += "not the new one: " + names_of(files_in(to)) + "\n";
+        if (files_in(to) != both.new_files)
+            found += "not the new one: " + names_of(files_in(to)) + "\n";
         if (!is_tidy(to)) found += "something is left\n";
         if (inode_of(to) != inode_of(both.out())) found += "not the mount any more\n";
         ::umount(to.c_str());
@@ -904,7 +991,8 @@ TEST_CASE("mounts: a destination that is a mount point is replaced file by file,
     if (!is_skipped(answer)) CHECK(answer == "");
 }
 
-TEST_CASE("mounts: where two directories cannot be exchanged the new files are renamed into the old one") {
+TEST_CASE(
+    "mounts: where two directories cannot be exchanged the new files are renamed into the old one") {
     const two both;
     const std::string answer = in_child([&] {
         if (std::string none = own_mounts(); !none.empty()) return none;
@@ -912,17 +1000,20 @@ TEST_CASE("mounts: where two directories cannot be exchanged the new files are r
         for (const std::string& each : {disk, top}) fs::create_directory(each);
         if (::mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=8m") != 0)
             return std::string{skipped} + "no tmpfs may be mounted here";
-        for (const std::string each : {"/lower", "/upper", "/work"}) fs::create_directory(disk + each);
+        for (const std::string each : {"/lower", "/upper", "/work"})
+            fs::create_directory(disk + each);
         both.reset(disk + "/lower/out");
-        const std::string layers =
-            "redirect_dir=off,lowerdir=" + disk + "/lower,upperdir=" + disk + "/upper,workdir=" + disk + "/work";
+        const std::string layers = "redirect_dir=off,lowerdir=" + disk + "/lower,upperdir=" + disk +
+                                   "/upper,workdir=" + disk + "/work";
         if (::mount("overlay", top.c_str(), "overlay", 0, layers.c_str()) != 0)
             return std::string{skipped} + "no overlay may be mounted here";
         std::string found;
         // a directory of the lower layer cannot be renamed
-        if (::rename((top + "/out").c_str(), (top + "/other").c_str()) == 0) found += "it can be renamed\n";
+        if (::rename((top + "/out").c_str(), (top + "/other").c_str()) == 0)
+            found += "it can be renamed\n";
         if (fuse(both.in(), top + "/out", {"--overwrite"}) != 0) found += "it fails\n";
-        if (files_in(top + "/out") != both.new_files) found += "not the new one: " + names_of(files_in(top + "/out")) + "\n";
+        if (files_in(top + "/out") != both.new_files)
+            found += "not the new one: " + names_of(files_in(top + "/out")) + "\n";
         if (!is_tidy(top + "/out")) found += "something is left\n";
         ::umount(top.c_str());
         ::umount(disk.c_str());
@@ -931,7 +1022,8 @@ TEST_CASE("mounts: where two directories cannot be exchanged the new files are r
     if (!is_skipped(answer)) CHECK(answer == "");
 }
 
-TEST_CASE("disk: without room for both checkpoints the overwrite is refused, and the old one is untouched") {
+TEST_CASE(
+    "disk: without room for both checkpoints the overwrite is refused, and the old one is untouched") {
     const two both;
     const std::string answer = in_child([&] {
         if (std::string none = own_mounts(); !none.empty()) return none;
@@ -950,7 +1042,8 @@ TEST_CASE("disk: without room for both checkpoints the overwrite is refused, and
                 const said all = fuse_and_listen(both.in(), to, {"--overwrite", option});
                 if (all.status != 1 || !all.has("no space left")) found += "it says " + all.words;
                 if (!all.has("room for both")) found += "it does not say why: " + all.words;
-                if (files_in(disk) != before) found += "it is not as before: " + names_of(files_in(disk)) + "\n";
+                if (files_in(disk) != before)
+                    found += "it is not as before: " + names_of(files_in(disk)) + "\n";
             }
             fs::remove(disk + "/filler");
             if (fuse(both.in(), to, {"--overwrite"}) != 0) found += "with room it fails\n";
@@ -963,7 +1056,8 @@ TEST_CASE("disk: without room for both checkpoints the overwrite is refused, and
 }
 #endif
 
-// Killed, and failing ---------------------------------------------------------------------------------------------
+// Killed, and failing
+// ---------------------------------------------------------------------------------------------
 
 #if defined(SAFEFUSE_TEST_CALLS)
 namespace {
@@ -977,8 +1071,8 @@ struct scene {
 };
 
 /// Ends a run in a process of its own at a call, or after a time; whether it was killed.
-bool run_and_kill(const std::string& in, const std::string& out, std::vector<std::string> options, std::size_t kill_at,
-                  std::chrono::microseconds after) {
+bool run_and_kill(const std::string& in, const std::string& out, std::vector<std::string> options,
+                  std::size_t kill_at, std::chrono::microseconds after) {
     std::fflush(nullptr);
     const pid_t child = ::fork();
     if (child == 0) {
@@ -1000,13 +1094,15 @@ bool run_and_kill(const std::string& in, const std::string& out, std::vector<std
 std::string state_of(const two& both, const std::string& out, const scene& where) {
     files all = visible(files_in(out));
     if (where.has_notes) {
-        if (!all.contains("notes.txt") || all["notes.txt"] != "mine" || all["runs/log"] != "mine") return "the notes are lost";
+        if (!all.contains("notes.txt") || all["notes.txt"] != "mine" || all["runs/log"] != "mine")
+            return "the notes are lost";
         all.erase("notes.txt");
         all.erase("runs/log");
     }
     if (all == both.old_files) return "old";
     if (all == both.new_files) return "new";
-    // nobody takes it for a checkpoint, unless all its tensors are the old one's or all are the new one's
+    // nobody takes it for a checkpoint, unless all its tensors are the old one's or all are the new
+    // one's
     const auto early = sf::checkpoint::open(out);
     if (!early) return "between";
     for (const std::string& in : {both.in_old(), both.in()}) {
@@ -1018,17 +1114,22 @@ std::string state_of(const two& both, const std::string& out, const scene& where
 }
 
 /// Goes on, or replaces anew; "" if all is well then.
-std::string complete(const two& both, const std::string& out, const scene& where, const std::string& state, bool resumes) {
+std::string complete(const two& both, const std::string& out, const scene& where,
+                     const std::string& state, bool resumes) {
     std::fflush(nullptr);
     const said again = fuse_and_listen(both.in(), out, {resumes ? "--resume" : "--overwrite"});
     const std::string after = state_of(both, out, where);
     if (again.status != 0) {
-        // there is nothing to go on with before the first file is made and after the last one is gone
-        if (!resumes || !again.has("not empty")) return "it cannot be gone on with (" + state + "): " + again.words;
-        if (after != state || (state != "old" && state != "new")) return "it was " + state + ", is " + after;
+        // there is nothing to go on with before the first file is made and after the last one is
+        // gone
+        if (!resumes || !again.has("not empty"))
+            return "it cannot be gone on with (" + state + "): " + again.words;
+        if (after != state || (state != "old" && state != "new"))
+            return "it was " + state + ", is " + after;
         if (fuse(both.in(), out, {"--overwrite"}) != 0) return "it cannot be replaced";
     }
-    if (const std::string last = state_of(both, out, where); last != "new") return "after it was completed it is " + last;
+    if (const std::string last = state_of(both, out, where); last != "new")
+        return "after it was completed it is " + last;
     if (!is_tidy(out)) return "something is left";
     return {};
 }
@@ -1054,13 +1155,15 @@ const std::vector<scene> scenes{{"exchanged", false, false, false},
                                 {"in a mount", false, true, false}};
 
 /// Runs f(out) where the scene is set; its answer.
-std::string on_stage(const two& both, const scene& where, const std::function<std::string(const std::string&)>& f) {
+std::string on_stage(const two& both, const scene& where,
+                     const std::function<std::string(const std::string&)>& f) {
     if (!where.is_mount_point) return f(both.out());
     return in_child([&]() -> std::string {
         if (std::string none = own_mounts(); !none.empty()) return none;
         const std::string to = both.directory / "mounted";
         fs::create_directory(to);
-        if (!bind_mount(both.out(), to)) return std::string{skipped} + "no bind mount may be made here";
+        if (!bind_mount(both.out(), to))
+            return std::string{skipped} + "no bind mount may be made here";
         std::string answer = f(to);
         ::umount(to.c_str());
         return answer;
@@ -1069,49 +1172,55 @@ std::string on_stage(const two& both, const scene& where, const std::function<st
 
 }  // namespace
 
-TEST_CASE("replace: killed at every call that changes something, it is the old one, can be gone on with, or is the new one") {
+TEST_CASE(
+    "replace: killed at every call that changes something, it is the old one, can be gone on with, or is the new one") {
     std::size_t kills = 0;
     for (const scene& where : scenes) {
         CAPTURE(where.name);
         const two both;
         std::map<std::string, int> states;
-        const std::string answer = on_stage(both, where, [&](const std::string& out) -> std::string {
-            std::vector<std::string> options{"--overwrite"};
-            if (where.syncs) options.push_back("--sync");
-            std::size_t killed = 0;
-            // SAFEFUSE_KILLS: at every call also where each waits for the disk
-            const std::size_t step_size = where.syncs && std::getenv("SAFEFUSE_KILLS") == nullptr ? 7 : 1;
-            for (std::size_t at = 1;; at += step_size) {
-                reset(both, out, where);
-                if (!run_and_kill(both.in(), out, options, at, {})) break;
-                ++killed;
-                const std::string state = state_of(both, out, where);
-                ++states[state];
-                const std::string step = "at call " + std::to_string(at) + ": ";
-                if (state != "old" && state != "new" && state != "between") return step + state;
-                // what goes on is killed as well, soon after
-                if (at % 3 == 0) {
-                    std::vector<std::string> again{at % 2 == 0 ? "--resume" : "--overwrite"};
-                    try {
-                        if (run_and_kill(both.in(), out, again, 1 + at % 29, {})) ++killed;
-                    } catch (const std::runtime_error&) {  // there was nothing to go on with
+        const std::string answer =
+            on_stage(both, where, [&](const std::string& out) -> std::string {
+                std::vector<std::string> options{"--overwrite"};
+                if (where.syncs) options.push_back("--sync");
+                std::size_t killed = 0;
+                // SAFEFUSE_KILLS: at every call also where each waits for the disk
+                const std::size_t step_size =
+                    where.syncs && std::getenv("SAFEFUSE_KILLS") == nullptr ? 7 : 1;
+                for (std::size_t at = 1;; at += step_size) {
+                    reset(both, out, where);
+                    if (!run_and_kill(both.in(), out, options, at, {})) break;
+                    ++killed;
+                    const std::string state = state_of(both, out, where);
+                    ++states[state];
+                    const std::string step = "at call " + std::to_string(at) + ": ";
+                    if (state != "old" && state != "new" && state != "between") return step + state;
+                    // what goes on is killed as well, soon after
+                    if (at % 3 == 0) {
+                        std::vector<std::string> again{at % 2 == 0 ? "--resume" : "--overwrite"};
+                        try {
+                            if (run_and_kill(both.in(), out, again, 1 + at % 29, {})) ++killed;
+                        } catch (const std::runtime_error&) {  // there was nothing to go on with
+                        }
                     }
+                    const std::string wrong = complete(both, out, where, state_of(both, out, where),
+                                                       at % 2 == 0 || at % 5 == 0);
+                    if (!wrong.empty()) return step + wrong;
                 }
-                const std::string wrong = complete(both, out, where, state_of(both, out, where), at % 2 == 0 || at % 5 == 0);
-                if (!wrong.empty()) return step + wrong;
-            }
-            if (killed * step_size < 30) return "killed " + std::to_string(killed) + " times only";
-            if (states["old"] == 0) return "never early";
-            if (states["new"] + states["between"] == 0) return "never late";
-            kills += killed;
-            return {};
-        });
+                if (killed * step_size < 30)
+                    return "killed " + std::to_string(killed) + " times only";
+                if (states["old"] == 0) return "never early";
+                if (states["new"] + states["between"] == 0) return "never late";
+                kills += killed;
+                return {};
+            });
         if (!is_skipped(answer)) CHECK(answer == "");
     }
     std::printf("  %zu kills, those in a mount not counted\n", kills);
 }
 
-TEST_CASE("replace: killed at random moments, it is the old one, can be gone on with, or is the new one") {
+TEST_CASE(
+    "replace: killed at random moments, it is the old one, can be gone on with, or is the new one") {
     // SAFEFUSE_KILLS=300: as many by hand
     const char* const asked = std::getenv("SAFEFUSE_KILLS");
     const int rounds = asked == nullptr ? 40 : std::atoi(asked);
@@ -1127,11 +1236,13 @@ TEST_CASE("replace: killed at random moments, it is the old one, can be gone on 
         reset(both, both.out(), where);
         const auto start = std::chrono::steady_clock::now();
         REQUIRE(!run_and_kill(both.in(), both.out(), options, ~std::size_t{0}, {}));
-        const auto whole = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start);
+        const auto whole = std::chrono::duration_cast<std::chrono::microseconds>(
+            std::chrono::steady_clock::now() - start);
         bool was_killed = false;
         while (!was_killed) {
             reset(both, both.out(), where);
-            was_killed = run_and_kill(both.in(), both.out(), options, 0, whole * static_cast<int>(random() % 1000) / 1000);
+            was_killed = run_and_kill(both.in(), both.out(), options, 0,
+                                      whole * static_cast<int>(random() % 1000) / 1000);
         }
         ++killed;
         const std::string state = state_of(both, both.out(), where);
@@ -1139,36 +1250,43 @@ TEST_CASE("replace: killed at random moments, it is the old one, can be gone on 
         CHECK((state == "old" || state == "new" || state == "between"));
         CHECK(complete(both, both.out(), where, state, round % 3 != 0) == "");
     }
-    std::printf("  %d kills: old %d, between %d, new %d\n", killed, states["old"], states["between"], states["new"]);
+    std::printf("  %d kills: old %d, between %d, new %d\n", killed, states["old"],
+                states["between"], states["new"]);
     CHECK(killed == rounds);
 }
 
-TEST_CASE("replace: whichever call fails, it is the old one, can be gone on with, or is the new one, and no success is told") {
+TEST_CASE(
+    "replace: whichever call fails, it is the old one, can be gone on with, or is the new one, and no success is told") {
     for (const scene& where : scenes) {
         CAPTURE(where.name);
         const two both;
-        const std::string answer = on_stage(both, where, [&](const std::string& out) -> std::string {
-            std::vector<std::string> options{"--overwrite"};
-            if (where.syncs) options.push_back("--sync");
-            const std::size_t step_size = std::getenv("SAFEFUSE_KILLS") == nullptr ? 5 : 1;
-            for (std::size_t at = 1, count = 1; at <= count; at += step_size) {
-                reset(both, out, where);
-                armed = {.watches = true, .fail_at = at};
-                const said all = fuse_and_listen(both.in(), out, options);
-                count = last_count;
-                const std::string state = state_of(both, out, where);
-                const std::string step = "call " + std::to_string(at) + ": ";
-                if (state != "old" && state != "new" && state != "between") return step + state;
-                if (all.status == 0 && state != "new") return step + "a success is told, and it is " + state;
-                if (const std::string wrong = complete(both, out, where, state, at % 2 == 0); !wrong.empty()) return step + wrong;
-            }
-            return {};
-        });
+        const std::string answer =
+            on_stage(both, where, [&](const std::string& out) -> std::string {
+                std::vector<std::string> options{"--overwrite"};
+                if (where.syncs) options.push_back("--sync");
+                const std::size_t step_size = std::getenv("SAFEFUSE_KILLS") == nullptr ? 5 : 1;
+                for (std::size_t at = 1, count = 1; at <= count; at += step_size) {
+                    reset(both, out, where);
+                    armed = {.watches = true, .fail_at = at};
+                    const said all = fuse_and_listen(both.in(), out, options);
+                    count = last_count;
+                    const std::string state = state_of(both, out, where);
+                    const std::string step = "call " + std::to_string(at) + ": ";
+                    if (state != "old" && state != "new" && state != "between") return step + state;
+                    if (all.status == 0 && state != "new")
+                        return step + "a success is told, and it is " + state;
+                    if (const std::string wrong = complete(both, out, where, state, at % 2 == 0);
+                        !wrong.empty())
+                        return step + wrong;
+                }
+                return {};
+            });
         if (!is_skipped(answer)) CHECK(answer == "");
     }
 }
 
-TEST_CASE("writing: an error that the system tells only when a file is closed is a failure, and the file does not appear") {
+TEST_CASE(
+    "writing: an error that the system tells only when a file is closed is a failure, and the file does not appear") {
     const temporary_directory directory;
     write_file(directory / "file", "old");
     for (const sf::durability wait : {sf::durability::synced, sf::durability::renamed}) {
@@ -1189,7 +1307,9 @@ TEST_CASE("writing: an error that the system tells only when a file is closed is
 TEST_CASE("writing: directories that were made and changed are synced, the new one's parent too") {
     const two both;
     std::vector<std::string> synced;
-    const auto has = [&](const std::string& path) { return std::find(synced.begin(), synced.end(), path) != synced.end(); };
+    const auto has = [&](const std::string& path) {
+        return std::find(synced.begin(), synced.end(), path) != synced.end();
+    };
     armed = {.watches = true, .synced = &synced};
     REQUIRE(fuse(both.in(), both.directory / "fresh/", {"--sync"}) == 0);
     CHECK(has(both.directory.string()));
@@ -1197,7 +1317,8 @@ TEST_CASE("writing: directories that were made and changed are synced, the new o
     synced.clear();
     armed = {.watches = true, .synced = &synced};
     REQUIRE(fuse(both.in(), both.out(), {"--sync", "--overwrite"}) == 0);
-    CHECK(std::count(synced.begin(), synced.end(), both.directory.string()) >= 2);  // when it is begun, and when it is done
+    CHECK(std::count(synced.begin(), synced.end(), both.directory.string()) >=
+          2);  // when it is begun, and when it is done
     CHECK(synced.back() == both.out());
     synced.clear();
     armed = {.watches = true, .synced = &synced};

@@ -39,7 +39,8 @@ struct no_lender {
 
 }  // namespace
 
-TEST_CASE("result: a value whose type can be made of a list of such is moved, not put into a list") {
+TEST_CASE(
+    "result: a value whose type can be made of a list of such is moved, not put into a list") {
     sf::result<listing> made = listing{};
     CHECK_FALSE(made->is_list);
     sf::result<listing> moved = std::move(made);
@@ -50,14 +51,17 @@ TEST_CASE("result: of an owner that goes at once nothing is asked, of all else i
     static_assert(!can_be_followed<sf::result<lender>> && can_be_followed<sf::result<lender>&> &&
                   can_be_followed<const sf::result<lender>&>);
     static_assert(can_be_followed<sf::result<no_lender>> && can_be_followed<sf::result<int>>);
-    static_assert(!can_be_followed<sf::result<sf::checkpoint>> && can_be_followed<sf::result<sf::checkpoint>&>);
-    static_assert(!can_be_followed<sf::result<sf::tensor_file>> && can_be_followed<sf::result<sf::tensor_view>>);
+    static_assert(!can_be_followed<sf::result<sf::checkpoint>> &&
+                  can_be_followed<sf::result<sf::checkpoint>&>);
+    static_assert(!can_be_followed<sf::result<sf::tensor_file>> &&
+                  can_be_followed<sf::result<sf::tensor_view>>);
     CHECK(sf::result<std::string> { std::string{"here"} } -> size() == 4);
 }
 
 TEST_CASE("result: what it is assigned may belong to what it holds") {
     sf::result<node> list{
-        node{1, std::make_unique<sf::result<node>>(node{2, std::make_unique<sf::result<node>>(sf::failure{.file = "a file"})})}};
+        node{1, std::make_unique<sf::result<node>>(
+                    node{2, std::make_unique<sf::result<node>>(sf::failure{.file = "a file"})})}};
     list = std::move(*list->next);
     REQUIRE(list);
     CHECK(list->value == 2);

@@ -1,5 +1,5 @@
-// What a rewrite leaves when it is killed, and how the next one goes on with it. At every moment the destination is absent, can
-// be gone on with, or is complete.
+// What a rewrite leaves when it is killed, and how the next one goes on with it. At every moment
+// the destination is absent, can be gone on with, or is complete.
 #include <safefuse/write/rewrite.hpp>
 #include <safefuse/write/verify.hpp>
 
@@ -36,34 +36,39 @@ namespace {
 using qwen = sf::families::qwen2_moe;
 
 // The same names, dtypes and shapes as qwen2_moe makes, other bytes.
-struct up_first : sf::family<sf::layouts::per_expert,
-                             sf::layout<sf::parameter_suffixes,
-                                        sf::tensor<"gate_up_proj", sf::stack<sf::concat<0, sf::layouts::up, sf::layouts::gate>>>,
-                                        sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>> {
+struct up_first
+    : sf::family<
+          sf::layouts::per_expert,
+          sf::layout<sf::parameter_suffixes,
+                     sf::tensor<"gate_up_proj",
+                                sf::stack<sf::concat<0, sf::layouts::up, sf::layouts::gate>>>,
+                     sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>> {
     static constexpr std::string_view name = "up_first";
     using modules = sf::modules<"mlp.experts">;
 };
 
-std::vector<support::tensor> layer_of(int layer, std::uint64_t experts, std::uint64_t inner, std::uint64_t hidden) {
+std::vector<support::tensor> layer_of(int layer, std::uint64_t experts, std::uint64_t inner,
+                                      std::uint64_t hidden) {
     const std::string name = "model.layers." + std::to_string(layer) + ".mlp";
     std::vector<support::tensor> out{support::bf16(name + ".gate.weight", {experts, hidden})};
     for (std::uint64_t e = 0; e < experts; ++e)
         for (const char* part : {"gate_proj", "up_proj", "down_proj"})
             out.push_back(
                 support::bf16(name + ".experts." + std::to_string(e) + '.' + part + ".weight",
-                              std::string_view{part} == "down_proj" ? std::vector{hidden, inner} : std::vector{inner, hidden}));
+                              std::string_view{part} == "down_proj" ? std::vector{hidden, inner}
+                                                                    : std::vector{inner, hidden}));
     return out;
 }
 
 /// A checkpoint with one layer in each shard.
-void write_layers(const std::string& directory, int layers, std::uint64_t experts = 4, std::uint64_t inner = 32,
-                  std::uint64_t hidden = 48) {
+void write_layers(const std::string& directory, int layers, std::uint64_t experts = 4,
+                  std::uint64_t inner = 32, std::uint64_t hidden = 48) {
     std::vector<support::shard> shards;
     for (int layer = 0; layer < layers; ++layer)
-        shards.push_back(
-            {std::string{
-                 sf::shard_name("model", static_cast<std::uint64_t>(layer) + 1, static_cast<std::uint64_t>(layers)).view()},
-             layer_of(layer, experts, inner, hidden)});
+        shards.push_back({std::string{sf::shard_name("model", static_cast<std::uint64_t>(layer) + 1,
+                                                     static_cast<std::uint64_t>(layers))
+                                          .view()},
+                          layer_of(layer, experts, inner, hidden)});
     std::filesystem::create_directories(directory);
     support::write_checkpoint(directory, shards);
 }
@@ -71,7 +76,8 @@ void write_layers(const std::string& directory, int layers, std::uint64_t expert
 std::vector<std::string> files_in(const std::string& directory) {
     std::set<std::string> names;
     if (std::filesystem::exists(directory))
-        for (const auto& entry : std::filesystem::directory_iterator{directory}) names.insert(entry.path().filename().string());
+        for (const auto& entry : std::filesystem::directory_iterator{directory})
+            names.insert(entry.path().filename().string());
     return {names.begin(), names.end()};
 }
 std::size_t shards_in(const std::string& directory) {
@@ -83,7 +89,8 @@ std::size_t shards_in(const std::string& directory) {
 
 constexpr std::uint64_t most = 30'000;  // one output of a layer, or two
 constexpr sf::rewrite_options fresh{.max_shard_bytes = most, .wait = sf::durability::renamed};
-constexpr sf::rewrite_options resumed{.max_shard_bytes = most, .wait = sf::durability::renamed, .resume = true};
+constexpr sf::rewrite_options resumed{
+    .max_shard_bytes = most, .wait = sf::durability::renamed, .resume = true};
 
 /// Stops a rewrite after so many calls of progress.
 struct stop_after {
@@ -96,8 +103,8 @@ struct source {
     sf::checkpoint set;
     sf::rewrite_plan plan;
 
-    static std::unique_ptr<source> open(const std::string& path,
-                                        const sf::family_description& family = sf::description_of<qwen>) {
+    static std::unique_ptr<source> open(
+        const std::string& path, const sf::family_description& family = sf::description_of<qwen>) {
         auto set = sf::checkpoint::open(path);
         REQUIRE(set);
         std::unique_ptr<source> made{new source{std::move(*set), family}};
@@ -116,7 +123,8 @@ void check_complete(const source& from, const std::string& directory) {
 }
 
 /// Leaves a destination with some complete shards.
-void begin(const source& from, const std::string& directory, const sf::rewrite_options& options = fresh, std::size_t calls = 9) {
+void begin(const source& from, const std::string& directory,
+           const sf::rewrite_options& options = fresh, std::size_t calls = 9) {
     stop_after stop{calls};
     const auto stopped = sf::rewrite(from.plan, directory, options, stop);
     REQUIRE(!stopped);
@@ -147,7 +155,8 @@ TEST_CASE("resume: complete shards are kept, the rest is written, progress count
         const std::size_t kept = shards_in(to);
         CHECK(files_in(to).size() == (kept == 0 ? 0 : kept + 1));
         std::map<std::string, std::filesystem::file_time_type> written;
-        for (const std::string& name : files_in(to)) written[name] = std::filesystem::last_write_time(to + '/' + name);
+        for (const std::string& name : files_in(to))
+            written[name] = std::filesystem::last_write_time(to + '/' + name);
         std::uint64_t done = 0;
         auto watch = [&](const sf::rewrite_progress& at) {
             CHECK(at.done_bytes > done);
@@ -160,14 +169,17 @@ TEST_CASE("resume: complete shards are kept, the rest is written, progress count
         CHECK(again->shard_count == whole->shard_count);
         CHECK(again->kept_shard_count == kept);
         for (const auto& [name, time] : written)
-            if (name.ends_with(".safetensors")) CHECK(std::filesystem::last_write_time(to + '/' + name) == time);
+            if (name.ends_with(".safetensors"))
+                CHECK(std::filesystem::last_write_time(to + '/' + name) == time);
         check_complete(*from, to);
         CHECK(files_in(to) == files_in(directory / "whole"));
-        for (const std::string& name : files_in(to)) CHECK(read_file(to + '/' + name) == read_file(directory / "whole/" + name));
+        for (const std::string& name : files_in(to))
+            CHECK(read_file(to + '/' + name) == read_file(directory / "whole/" + name));
     }
 }
 
-TEST_CASE("resume: where there is nothing it begins; what is complete, or somebody else's, is refused and stays") {
+TEST_CASE(
+    "resume: where there is nothing it begins; what is complete, or somebody else's, is refused and stays") {
     const temporary_directory directory;
     write_layers(directory / "in", 3);
     const auto from = source::open(directory / "in");
@@ -176,23 +188,28 @@ TEST_CASE("resume: where there is nothing it begins; what is complete, or somebo
     std::filesystem::create_directory(directory / "empty");
     write_file(directory / "empty/config.json", "{}");
     REQUIRE(sf::rewrite(from->plan, directory / "empty", resumed));
-    CHECK(code_of(sf::rewrite(from->plan, directory / "absent", resumed)) == sf::errc::destination_not_empty);
+    CHECK(code_of(sf::rewrite(from->plan, directory / "absent", resumed)) ==
+          sf::errc::destination_not_empty);
     check_complete(*from, directory / "absent");
 
     begin(*from, directory / "begun");
-    CHECK(code_of(sf::rewrite(from->plan, directory / "begun", fresh)) == sf::errc::destination_not_empty);
+    CHECK(code_of(sf::rewrite(from->plan, directory / "begun", fresh)) ==
+          sf::errc::destination_not_empty);
     write_file(directory / "begun/other.safetensors", "mine");
-    CHECK(code_of(sf::rewrite(from->plan, directory / "begun", resumed)) == sf::errc::destination_not_empty);
+    CHECK(code_of(sf::rewrite(from->plan, directory / "begun", resumed)) ==
+          sf::errc::destination_not_empty);
     CHECK(read_file(directory / "begun/other.safetensors") == "mine");
     std::filesystem::remove(directory / "begun/other.safetensors");
     REQUIRE(sf::rewrite(from->plan, directory / "begun", resumed));
     check_complete(*from, directory / "begun");
 }
 
-TEST_CASE("resume: another layout, split, metadata, alignment or source is another_rewrite, and nothing is mixed") {
+TEST_CASE(
+    "resume: another layout, split, metadata, alignment or source is another_rewrite, and nothing is mixed") {
     const temporary_directory directory;
     write_layers(directory / "in", 4);
-    const auto from = source::open(directory / "in"), other_order = source::open(directory / "in", sf::description_of<up_first>);
+    const auto from = source::open(directory / "in"),
+               other_order = source::open(directory / "in", sf::description_of<up_first>);
     begin(*from, directory / "out");
     const auto before = files_in(directory / "out");
     const auto refused = [&](const sf::rewrite_plan& plan, sf::rewrite_options options) {
@@ -215,7 +232,8 @@ TEST_CASE("resume: another layout, split, metadata, alignment or source is anoth
     // the same tensors with other bytes
     std::filesystem::copy(directory / "in", directory / "copy");
     const std::string shard = directory / "copy/model-00002-of-00004.safetensors";
-    std::filesystem::last_write_time(shard, std::filesystem::last_write_time(shard) + std::chrono::seconds{2});
+    std::filesystem::last_write_time(
+        shard, std::filesystem::last_write_time(shard) + std::chrono::seconds{2});
     refused(source::open(directory / "copy")->plan, fresh);
 
     // the same source under another name goes on
@@ -225,7 +243,8 @@ TEST_CASE("resume: another layout, split, metadata, alignment or source is anoth
     check_complete(*moved, directory / "out");
 }
 
-TEST_CASE("resume: a shard that is not what it should be is written anew; what a killed run left is removed, other files stay") {
+TEST_CASE(
+    "resume: a shard that is not what it should be is written anew; what a killed run left is removed, other files stay") {
     const temporary_directory directory;
     write_layers(directory / "in", 4);
     const auto from = source::open(directory / "in");
@@ -253,7 +272,8 @@ TEST_CASE("resume: a shard that is not what it should be is written anew; what a
     check_complete(*from, to);
 }
 
-TEST_CASE("resume: without its state, shards are somebody's; an empty state without shards is nothing") {
+TEST_CASE(
+    "resume: without its state, shards are somebody's; an empty state without shards is nothing") {
     const temporary_directory directory;
     write_layers(directory / "in", 3);
     const auto from = source::open(directory / "in");
@@ -262,7 +282,8 @@ TEST_CASE("resume: without its state, shards are somebody's; an empty state with
     const auto shards = files_in(directory / "out");
     for (const std::string contents : {"", "safefuse"}) {
         write_file(state, contents);
-        CHECK(code_of(sf::rewrite(from->plan, directory / "out", resumed)) == sf::errc::destination_not_empty);
+        CHECK(code_of(sf::rewrite(from->plan, directory / "out", resumed)) ==
+              sf::errc::destination_not_empty);
         CHECK(shards_in(directory / "out") == shards.size() - 1);
     }
     std::filesystem::remove_all(directory / "out");
@@ -276,10 +297,12 @@ TEST_CASE("resume: without its state, shards are somebody's; an empty state with
     REQUIRE(sf::rewrite(from->plan, directory / "out", fresh));
 }
 
-TEST_CASE("rewrite: two at once into one directory are in_use, in any order; the first one ends well") {
+TEST_CASE(
+    "rewrite: two at once into one directory are in_use, in any order; the first one ends well") {
     const temporary_directory directory;
     write_layers(directory / "in", 3);
-    const auto from = source::open(directory / "in"), other = source::open(directory / "in", sf::description_of<up_first>);
+    const auto from = source::open(directory / "in"),
+               other = source::open(directory / "in", sf::description_of<up_first>);
     for (const bool resumes : {false, true}) {
         const std::string to = directory / (resumes ? "resumed" : "fresh");
         std::size_t refused = 0, calls = 0;
@@ -287,7 +310,8 @@ TEST_CASE("rewrite: two at once into one directory are in_use, in any order; the
             ++calls;
             for (const source* each : {from.get(), other.get()})
                 for (const auto& options : {fresh, resumed})
-                    refused += code_of(sf::rewrite(each->plan, to, options)) == sf::errc::in_use ? 1u : 0u;
+                    refused +=
+                        code_of(sf::rewrite(each->plan, to, options)) == sf::errc::in_use ? 1u : 0u;
             return true;
         };
         REQUIRE(sf::rewrite(from->plan, to, resumes ? resumed : fresh, intrude));
@@ -297,7 +321,8 @@ TEST_CASE("rewrite: two at once into one directory are in_use, in any order; the
     }
 }
 
-TEST_CASE("rewrite: many threads that keep asking for one directory: one writes it, the others are told so") {
+TEST_CASE(
+    "rewrite: many threads that keep asking for one directory: one writes it, the others are told so") {
     const temporary_directory directory;
     write_layers(directory / "in", 3);
     const auto from = source::open(directory / "in");
@@ -322,9 +347,10 @@ TEST_CASE("rewrite: many threads that keep asking for one directory: one writes 
 #if !defined(_WIN32)
 namespace {
 
-/// Runs a rewrite in a process of its own and kills it after a time, or, where `calls` is not 0, at that call of progress.
-void run_and_kill(const source& from, const std::string& to, const sf::rewrite_options& options, std::chrono::microseconds after,
-                  std::size_t calls) {
+/// Runs a rewrite in a process of its own and kills it after a time, or, where `calls` is not 0, at
+/// that call of progress.
+void run_and_kill(const source& from, const std::string& to, const sf::rewrite_options& options,
+                  std::chrono::microseconds after, std::size_t calls) {
     std::fflush(nullptr);
     const pid_t child = ::fork();
     REQUIRE(child >= 0);
@@ -346,11 +372,13 @@ void run_and_kill(const source& from, const std::string& to, const sf::rewrite_o
     CHECK((WIFSIGNALED(status) || (WIFEXITED(status) && WEXITSTATUS(status) == 0)));
 }
 
-/// What a killed run left: nothing, something to go on with, or everything. Goes on; then everything must be right.
+/// What a killed run left: nothing, something to go on with, or everything. Goes on; then
+/// everything must be right.
 void check_killed(const source& from, const std::string& to, const sf::rewrite_options& options,
                   std::set<std::size_t>& kept_counts) {
     const auto files = files_in(to);
-    const bool has_state = std::find(files.begin(), files.end(), sf::writer_state_file) != files.end();
+    const bool has_state =
+        std::find(files.begin(), files.end(), sf::writer_state_file) != files.end();
     const std::size_t shards = shards_in(to);
     if (const auto early = sf::checkpoint::open(to)) CHECK(sf::verify_rewritten(from.plan, *early));
     if (!has_state && shards > 0) {  // it was done
@@ -359,14 +387,16 @@ void check_killed(const source& from, const std::string& to, const sf::rewrite_o
     }
     const auto again = sf::rewrite(from.plan, to, options);
     REQUIRE_MESSAGE(again, again.error().message().c_str());
-    CHECK(again->kept_shard_count == shards);  // so at most the one that was being written is written anew
+    CHECK(again->kept_shard_count ==
+          shards);  // so at most the one that was being written is written anew
     kept_counts.insert(shards);
     check_complete(from, to);
 }
 
 }  // namespace
 
-TEST_CASE("rewrite: killed at 200 random moments it is gone on with each time, and loses the shard it was writing at most") {
+TEST_CASE(
+    "rewrite: killed at 200 random moments it is gone on with each time, and loses the shard it was writing at most") {
     const temporary_directory directory;
     write_layers(directory / "in", 12, 4, 40, 64);
     const auto from = source::open(directory / "in");
@@ -377,15 +407,18 @@ TEST_CASE("rewrite: killed at 200 random moments it is gone on with each time, a
         options.wait = wait;
         const auto start = std::chrono::steady_clock::now();
         REQUIRE(sf::rewrite(from->plan, directory / "whole", options));
-        const auto whole = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start);
+        const auto whole = std::chrono::duration_cast<std::chrono::microseconds>(
+            std::chrono::steady_clock::now() - start);
         std::filesystem::remove_all(directory / "whole");
         for (int round = 0; round < (wait == sf::durability::renamed ? 195 : 5); ++round) {
             CAPTURE(round);
             const std::string to = directory / "out";
             // sometimes what goes on is killed, too
             for (std::size_t kills = 1 + random() % 3; kills > 0; --kills) {
-                run_and_kill(*from, to, options, whole * static_cast<int>(random() % 1100) / 1000, 0);
-                if (!std::filesystem::exists(to + '/' + std::string{sf::writer_state_file}) && shards_in(to) > 0)
+                run_and_kill(*from, to, options, whole * static_cast<int>(random() % 1100) / 1000,
+                             0);
+                if (!std::filesystem::exists(to + '/' + std::string{sf::writer_state_file}) &&
+                    shards_in(to) > 0)
                     break;  // it was done
             }
             check_killed(*from, to, options, kept_counts);

@@ -1,5 +1,6 @@
-// Ground truth: tests/data/transformers holds checkpoints as the hub stores them and, beside each, what transformers 5.17.0 made
-// of it (README.md there). A rewritten checkpoint must be that, byte for byte and name for name.
+// Ground truth: tests/data/transformers holds checkpoints as the hub stores them and, beside each,
+// what transformers 5.17.0 made of it (README.md there). A rewritten checkpoint must be that, byte
+// for byte and name for name.
 #include <safefuse/write/rewrite.hpp>
 #include <safefuse/write/verify.hpp>
 
@@ -51,14 +52,17 @@ tensors tensors_of(const Set& set) {
     for (std::size_t i = 0; i < set.size(); ++i) {
         const sf::tensor_spec spec = set.spec(i);
         const sf::tensor_location place = set.place(i);
-        stored each{
-            spec.type, {spec.shape.begin(), spec.shape.end()}, std::string(static_cast<std::size_t>(place.size_bytes), '\0')};
+        stored each{spec.type,
+                    {spec.shape.begin(), spec.shape.end()},
+                    std::string(static_cast<std::size_t>(place.size_bytes), '\0')};
         REQUIRE(set.read(place.source, place.offset, std::as_writable_bytes(std::span{each.data})));
         REQUIRE(out.emplace(spec.name, std::move(each)).second);
     }
     return out;
 }
-tensors tensors_at(const std::string& path) { return tensors_of(sf::checkpoint::open(path).value()); }
+tensors tensors_at(const std::string& path) {
+    return tensors_of(sf::checkpoint::open(path).value());
+}
 
 std::vector<std::string> names_of(const tensors& set) {
     std::vector<std::string> names;
@@ -70,7 +74,8 @@ std::vector<std::string> names_of(const tensors& set) {
 void check_same(const tensors& found, const tensors& expected) {
     CHECK(names_of(found) == names_of(expected));
     for (const auto& entry : expected) {
-        const auto& name = entry.first;  // no structured binding: clang 14 lets no lambda capture one, and CAPTURE has a lambda
+        const auto& name = entry.first;  // no structured binding: clang 14 lets no lambda capture
+                                         // one, and CAPTURE has a lambda
         const stored& each = entry.second;
         CAPTURE(name);
         const auto at = found.find(name);
@@ -84,26 +89,31 @@ void check_same(const tensors& found, const tensors& expected) {
 /// Writes tensors as a checkpoint of one file.
 void write_model(const std::string& directory, const tensors& all) {
     std::vector<support::tensor> list;
-    for (const auto& [name, each] : all) list.push_back({name, std::string{sf::name(each.type)}, each.extents, each.data});
+    for (const auto& [name, each] : all)
+        list.push_back({name, std::string{sf::name(each.type)}, each.extents, each.data});
     std::filesystem::create_directories(directory);
     support::write_tensor_file(directory + "/model.safetensors", list);
 }
 
-stored bf16(std::string_view name, shape extents, std::size_t element_bytes = 2, sf::dtype type = sf::dtype::bf16) {
+stored bf16(std::string_view name, shape extents, std::size_t element_bytes = 2,
+            sf::dtype type = sf::dtype::bf16) {
     std::size_t size = element_bytes;
     for (const std::uint64_t extent : extents) size *= static_cast<std::size_t>(extent);
     return {type, std::move(extents), support::pattern(name, size)};
 }
 
 /// One layer of experts as the hub stores them, and a tensor beside them.
-void add_layer(tensors& to, const std::string& layer, std::uint64_t experts, std::uint64_t inner, std::uint64_t hidden,
-               std::size_t element_bytes = 2, sf::dtype type = sf::dtype::bf16) {
+void add_layer(tensors& to, const std::string& layer, std::uint64_t experts, std::uint64_t inner,
+               std::uint64_t hidden, std::size_t element_bytes = 2,
+               sf::dtype type = sf::dtype::bf16) {
     const std::string scope = layer + ".mlp.experts.";
     for (std::uint64_t e = 0; e < experts; ++e)
         for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
             const std::string name = scope + std::to_string(e) + '.' + part + ".weight";
-            to[name] = bf16(name, std::string_view{part} == "down_proj" ? shape{hidden, inner} : shape{inner, hidden},
-                            element_bytes, type);
+            to[name] = bf16(
+                name,
+                std::string_view{part} == "down_proj" ? shape{hidden, inner} : shape{inner, hidden},
+                element_bytes, type);
         }
     to[layer + ".mlp.gate.weight"] = bf16(layer, {experts, hidden});
 }
@@ -111,13 +121,15 @@ void add_layer(tensors& to, const std::string& layer, std::uint64_t experts, std
 std::vector<std::string> files_in(const std::filesystem::path& directory) {
     std::set<std::string> names;
     if (std::filesystem::exists(directory))
-        for (const auto& entry : std::filesystem::directory_iterator{directory}) names.insert(entry.path().filename().string());
+        for (const auto& entry : std::filesystem::directory_iterator{directory})
+            names.insert(entry.path().filename().string());
     return {names.begin(), names.end()};
 }
 
 const std::string fixtures = SAFEFUSE_TEST_DATA "/transformers/";
-constexpr const char* model_types[] = {"qwen3_moe",  "glm_moe_dsa", "deepseek_v3",  "mixtral", "minimax_m2", "phimoe",
-                                       "nemotron_h", "granitemoe",  "ernie4_5_moe", "hy_v3",   "jamba"};
+constexpr const char* model_types[] = {"qwen3_moe",    "glm_moe_dsa", "deepseek_v3", "mixtral",
+                                       "minimax_m2",   "phimoe",      "nemotron_h",  "granitemoe",
+                                       "ernie4_5_moe", "hy_v3",       "jamba"};
 
 /// The family that a fixture's config.json names.
 const sf::family_entry& family_of(const std::string& type) {
@@ -136,8 +148,10 @@ constexpr sf::rewrite_options in_shards_of(std::uint64_t most) {
 
 /// Rewrites what is at `from` to the directory `to`.
 template <class Source = sf::mapped_file>
-sf::result<void> rewrite_at(const std::string& from, const std::string& to, const sf::family_description& family,
-                            const sf::rewrite_options& options = quick, const sf::plan_options& plans = {}) {
+sf::result<void> rewrite_at(const std::string& from, const std::string& to,
+                            const sf::family_description& family,
+                            const sf::rewrite_options& options = quick,
+                            const sf::plan_options& plans = {}) {
     const auto checkpoint = sf::basic_checkpoint<Source>::open(from);
     if (!checkpoint) return checkpoint.error();
     const auto plan = sf::rewrite_plan::make(*checkpoint, family, plans);
@@ -154,10 +168,12 @@ tensors loaded_by_transformers(const std::string& type, const tensors& on_disk) 
         REQUIRE(!on_disk.contains("lm_head.weight"));
         loaded.erase("lm_head.weight");
     }
-    // these biases are kept in F32 by the model and stored in BF16: widened exactly, so the upper halves are the stored ones
-    const std::map<std::string, std::string> widened{{"deepseek_v3", "model.layers.1.mlp.gate.e_score_correction_bias"},
-                                                     {"hy_v3", "model.layers.1.mlp.e_score_correction_bias"},
-                                                     {"nemotron_h", "model.layers.1.mixer.gate.e_score_correction_bias"}};
+    // these biases are kept in F32 by the model and stored in BF16: widened exactly, so the upper
+    // halves are the stored ones
+    const std::map<std::string, std::string> widened{
+        {"deepseek_v3", "model.layers.1.mlp.gate.e_score_correction_bias"},
+        {"hy_v3", "model.layers.1.mlp.e_score_correction_bias"},
+        {"nemotron_h", "model.layers.1.mixer.gate.e_score_correction_bias"}};
     if (const auto at = widened.find(type); at != widened.end()) {
         stored& bias = loaded.at(at->second);
         REQUIRE(bias.type == sf::dtype::f32);
@@ -172,7 +188,8 @@ tensors loaded_by_transformers(const std::string& type, const tensors& on_disk) 
     return loaded;
 }
 
-/// Buffers of 12 MiB, a piece of 512 KiB and some names; the sanitizer keeps freed memory for a while. Clang tells of it in its own way.
+/// Buffers of 12 MiB, a piece of 512 KiB and some names; the sanitizer keeps freed memory for a
+/// while. Clang tells of it in its own way.
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
 #define SAFEFUSE_TEST_KEEPS_FREED_MEMORY
@@ -186,7 +203,8 @@ tensors loaded_by_transformers(const std::string& type, const tensors& on_disk) 
 [[maybe_unused]] constexpr std::uint64_t most_grown_kib = 13 * 1024;
 #endif
 
-/// The memory of this process, anonymous or all that is resident, in bytes; 0 where the system does not tell.
+/// The memory of this process, anonymous or all that is resident, in bytes; 0 where the system does
+/// not tell.
 struct memory_in_use {
     std::uint64_t anonymous = 0;
     std::uint64_t resident = 0;
@@ -203,17 +221,20 @@ struct memory_in_use {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("rewrite: every family gives what transformers loaded, and back what the hub stores", Source, sf::mapped_file,
-                   sf::positional_file) {
+TEST_CASE_TEMPLATE(
+    "rewrite: every family gives what transformers loaded, and back what the hub stores", Source,
+    sf::mapped_file, sf::positional_file) {
     for (const std::string type : model_types) {
         CAPTURE(type);
         const sf::family_entry& family = family_of(type);
         const tensors on_disk = tensors_at(fixtures + type + "/checkpoint");
         const tensors loaded = loaded_by_transformers(type, on_disk);
-        for (const std::uint64_t most : {sf::default_shard_bytes, std::uint64_t{0}, std::uint64_t{1023}, std::uint64_t{7777}}) {
+        for (const std::uint64_t most : {sf::default_shard_bytes, std::uint64_t{0},
+                                         std::uint64_t{1023}, std::uint64_t{7777}}) {
             CAPTURE(most);
             const temporary_directory directory;
-            REQUIRE(rewrite_at<Source>(fixtures + type + "/checkpoint", directory / "fused", family.fuse, in_shards_of(most)));
+            REQUIRE(rewrite_at<Source>(fixtures + type + "/checkpoint", directory / "fused",
+                                       family.fuse, in_shards_of(most)));
             const auto fused = sf::basic_checkpoint<Source>::open(directory / "fused");
             REQUIRE(fused);
             check_same(tensors_of(*fused), loaded);
@@ -229,10 +250,12 @@ TEST_CASE_TEMPLATE("rewrite: every family gives what transformers loaded, and ba
             CHECK(report->notes().empty());
             CHECK(report->tensor_count() == loaded.size());
 
-            REQUIRE(rewrite_at<Source>(directory / "fused", directory / "back", family.unfuse, in_shards_of(most)));
+            REQUIRE(rewrite_at<Source>(directory / "fused", directory / "back", family.unfuse,
+                                       in_shards_of(most)));
             check_same(tensors_at(directory / "back"), on_disk);
 
-            const auto original = sf::basic_checkpoint<Source>::open(fixtures + type + "/checkpoint");
+            const auto original =
+                sf::basic_checkpoint<Source>::open(fixtures + type + "/checkpoint");
             const auto plan = sf::rewrite_plan::make(*original, family.fuse);
             REQUIRE(plan);
             CHECK(sf::verify_rewritten(*plan, *fused));
@@ -244,10 +267,13 @@ TEST_CASE_TEMPLATE("rewrite: every family gives what transformers loaded, and ba
     }
 }
 
-TEST_CASE("rewrite: each generated fixture becomes what transformers loaded from it, and comes back byte for byte") {
-    for (const char* const type : {"dots3_note", "inkling2_loop_text", "lara_mini", "mistral_large4", "sarvam_moe"}) {
+TEST_CASE(
+    "rewrite: each generated fixture becomes what transformers loaded from it, and comes back byte for byte") {
+    for (const char* const type :
+         {"dots3_note", "inkling2_loop_text", "lara_mini", "mistral_large4", "sarvam_moe"}) {
         CAPTURE(type);
-        const std::string fixture = fixtures + "generated/" + type, stored_at = fixture + "/checkpoint";
+        const std::string fixture = fixtures + "generated/" + type,
+                          stored_at = fixture + "/checkpoint";
         const sf::family_entry* const family = sf::find_family(type);
         REQUIRE(family != nullptr);
         std::vector<sf::known_extent> extents;
@@ -260,8 +286,10 @@ TEST_CASE("rewrite: each generated fixture becomes what transformers loaded from
         const sf::plan_options plans{.known_extents = {extents.data(), extents.size()}};
         const tensors on_disk = tensors_at(stored_at);
         tensors loaded = tensors_at(fixture + "/loaded.safetensors");
-        if (!on_disk.contains("lm_head.weight") && loaded.contains("lm_head.weight") && std::string_view{type} == "lara_mini") {
-            REQUIRE(loaded.at("lm_head.weight") == loaded.at("model.embed_tokens.weight"));  // tied, and not stored
+        if (!on_disk.contains("lm_head.weight") && loaded.contains("lm_head.weight") &&
+            std::string_view{type} == "lara_mini") {
+            REQUIRE(loaded.at("lm_head.weight") ==
+                    loaded.at("model.embed_tokens.weight"));  // tied, and not stored
             loaded.erase("lm_head.weight");
         }
         const temporary_directory directory;
@@ -272,20 +300,23 @@ TEST_CASE("rewrite: each generated fixture becomes what transformers loaded from
     }
 }
 
-TEST_CASE("rewrite: a checkpoint that is fused already passes unchanged, and one that is unfused already, too") {
+TEST_CASE(
+    "rewrite: a checkpoint that is fused already passes unchanged, and one that is unfused already, too") {
     for (const std::string type : model_types) {
         CAPTURE(type);
         const sf::family_entry& family = family_of(type);
         const temporary_directory directory;
         REQUIRE(rewrite_at(fixtures + type + "/checkpoint", directory / "fused", family.fuse));
         REQUIRE(rewrite_at(directory / "fused", directory / "again", family.fuse));
-        CHECK(read_file(directory / "again/model.safetensors") == read_file(directory / "fused/model.safetensors"));
+        CHECK(read_file(directory / "again/model.safetensors") ==
+              read_file(directory / "fused/model.safetensors"));
         REQUIRE(rewrite_at(fixtures + type + "/checkpoint", directory / "unfused", family.unfuse));
         check_same(tensors_at(directory / "unfused"), tensors_at(fixtures + type + "/checkpoint"));
     }
 }
 
-TEST_CASE("rewrite: the tensors of a plan stand in natural order, with the sizes that are written") {
+TEST_CASE(
+    "rewrite: the tensors of a plan stand in natural order, with the sizes that are written") {
     for (const std::string type : model_types) {
         CAPTURE(type);
         const auto checkpoint = sf::checkpoint::open(fixtures + type + "/checkpoint");
@@ -296,7 +327,8 @@ TEST_CASE("rewrite: the tensors of a plan stand in natural order, with the sizes
         std::uint64_t total = 0;
         for (std::size_t i = 0; i < plan.tensors().size(); ++i) {
             std::uint64_t size_bytes = 0;
-            CHECK(sf::tensor_size(plan.tensors()[i].type, plan.tensors()[i].shape, size_bytes) == sf::size_verdict::fits);
+            CHECK(sf::tensor_size(plan.tensors()[i].type, plan.tensors()[i].shape, size_bytes) ==
+                  sf::size_verdict::fits);
             total += size_bytes;
             if (i > 0) CHECK(sf::natural_less(plan.tensors()[i - 1].name, plan.tensors()[i].name));
         }
@@ -308,15 +340,19 @@ TEST_CASE("rewrite: the tensors of a plan stand in natural order, with the sizes
 TEST_CASE("rewrite: the files are the same on every run, from whichever source") {
     const temporary_directory directory;
     const auto& family = family_of("minimax_m2").fuse;
-    REQUIRE(rewrite_at<sf::mapped_file>(fixtures + "minimax_m2/checkpoint", directory / "a", family, in_shards_of(9999)));
-    REQUIRE(rewrite_at<sf::positional_file>(fixtures + "minimax_m2/checkpoint", directory / "b", family, in_shards_of(9999)));
+    REQUIRE(rewrite_at<sf::mapped_file>(fixtures + "minimax_m2/checkpoint", directory / "a", family,
+                                        in_shards_of(9999)));
+    REQUIRE(rewrite_at<sf::positional_file>(fixtures + "minimax_m2/checkpoint", directory / "b",
+                                            family, in_shards_of(9999)));
     const auto files = files_in(directory / "a");
     CHECK(files.size() > 3);
     CHECK(files == files_in(directory / "b"));
-    for (const std::string& file : files) CHECK(read_file(directory / ("a/" + file)) == read_file(directory / ("b/" + file)));
+    for (const std::string& file : files)
+        CHECK(read_file(directory / ("a/" + file)) == read_file(directory / ("b/" + file)));
 }
 
-TEST_CASE("rewrite: layers may be in either form, one fused and another not, an MTP layer among them") {
+TEST_CASE(
+    "rewrite: layers may be in either form, one fused and another not, an MTP layer among them") {
     for (const std::string type : {"qwen3_moe", "mixtral", "phimoe", "nemotron_h", "granitemoe"}) {
         CAPTURE(type);
         const sf::family_entry& family = family_of(type);
@@ -324,9 +360,14 @@ TEST_CASE("rewrite: layers may be in either form, one fused and another not, an 
         const temporary_directory directory;
         REQUIRE(rewrite_at(fixtures + type + "/checkpoint", directory / "fused", family.fuse));
         const tensors fused = tensors_at(directory / "fused");
-        // layer 1 of the one, all else of the other, and a layer under another prefix and with a number of two digits
-        const auto is_first = [](const std::string& name) { return name.find("layers.1.") != std::string::npos; };
-        const auto moved = [](std::string name) { return "mtp.layers.10." + name.substr(name.find("layers.1.") + 9); };
+        // layer 1 of the one, all else of the other, and a layer under another prefix and with a
+        // number of two digits
+        const auto is_first = [](const std::string& name) {
+            return name.find("layers.1.") != std::string::npos;
+        };
+        const auto moved = [](std::string name) {
+            return "mtp.layers.10." + name.substr(name.find("layers.1.") + 9);
+        };
         for (const bool first_is_fused : {true, false}) {
             tensors mixed, expected, reverse;
             for (const auto& [name, each] : unfused) {
@@ -341,9 +382,11 @@ TEST_CASE("rewrite: layers may be in either form, one fused and another not, an 
             }
             const std::string number = first_is_fused ? "1" : "0";
             write_model(directory / ("mixed" + number), mixed);
-            REQUIRE(rewrite_at(directory / ("mixed" + number), directory / ("all" + number), family.fuse));
+            REQUIRE(rewrite_at(directory / ("mixed" + number), directory / ("all" + number),
+                               family.fuse));
             check_same(tensors_at(directory / ("all" + number)), expected);
-            REQUIRE(rewrite_at<sf::positional_file>(directory / ("all" + number), directory / ("none" + number), family.unfuse));
+            REQUIRE(rewrite_at<sf::positional_file>(directory / ("all" + number),
+                                                    directory / ("none" + number), family.unfuse));
             check_same(tensors_at(directory / ("none" + number)), reverse);
         }
     }
@@ -356,13 +399,15 @@ TEST_CASE("rewrite: tensors in memory are a source and a counterpart like any ot
     unfused["scalar"] = bf16("scalar", {});
     const temporary_directory directory;
     write_model(directory / "in", unfused);
-    REQUIRE(rewrite_at(directory / "in", directory / "out", sf::description_of<sf::families::qwen2_moe>));
+    REQUIRE(rewrite_at(directory / "in", directory / "out",
+                       sf::description_of<sf::families::qwen2_moe>));
     const tensors fused = tensors_at(directory / "out");
 
     const auto list_of = [](const tensors& all) {
         std::vector<sf::named_tensor> views;
         for (const auto& [name, each] : all)
-            views.push_back({name, sf::tensor_view::of(each.type, each.extents, bytes_of(each.data)).value()});
+            views.push_back(
+                {name, sf::tensor_view::of(each.type, each.extents, bytes_of(each.data)).value()});
         return views;
     };
     const auto views = list_of(unfused), fused_views = list_of(fused);
@@ -374,14 +419,16 @@ TEST_CASE("rewrite: tensors in memory are a source and a counterpart like any ot
     check_same(tensors_at(directory / "from_memory"), fused);
 }
 
-TEST_CASE_TEMPLATE("rewrite: experts may lie in any order in any shards, among strays that the index does not list", Source,
-                   sf::mapped_file, sf::positional_file) {
+TEST_CASE_TEMPLATE(
+    "rewrite: experts may lie in any order in any shards, among strays that the index does not list",
+    Source, sf::mapped_file, sf::positional_file) {
     std::mt19937 random{8};
     for (int round = 0; round < 20; ++round) {
         CAPTURE(round);
         const std::size_t shard_count = 1 + random() % 5, experts = 1 + random() % 13;
         std::vector<support::shard> shards(shard_count);
-        for (std::size_t i = 0; i < shard_count; ++i) shards[i].file = "part" + std::to_string(i) + ".safetensors";
+        for (std::size_t i = 0; i < shard_count; ++i)
+            shards[i].file = "part" + std::to_string(i) + ".safetensors";
         std::vector<support::tensor> all;
         tensors expected;
         for (const char* layer : {"model.layers.2", "model.layers.10", "mtp.layers.0"}) {
@@ -397,13 +444,16 @@ TEST_CASE_TEMPLATE("rewrite: experts may lie in any order in any shards, among s
                 all.push_back(support::bf16(one + ".down_proj.weight", {hidden, inner}));
                 down += all.back().data;
             }
-            expected[scope + "gate_up_proj"] = {sf::dtype::bf16, {experts, 2 * inner, hidden}, gate_up};
+            expected[scope + "gate_up_proj"] = {
+                sf::dtype::bf16, {experts, 2 * inner, hidden}, gate_up};
             expected[scope + "down_proj"] = {sf::dtype::bf16, {experts, hidden, inner}, down};
-            all.push_back(support::u8(std::string{layer} + ".mlp.shared_experts.gate_proj.weight", {3}));
+            all.push_back(
+                support::u8(std::string{layer} + ".mlp.shared_experts.gate_proj.weight", {3}));
             expected[all.back().name] = {sf::dtype::u8, {3}, all.back().data};
         }
         std::shuffle(all.begin(), all.end(), random);
-        for (const support::tensor& each : all) shards[random() % shard_count].tensors.push_back(each);
+        for (const support::tensor& each : all)
+            shards[random() % shard_count].tensors.push_back(each);
 
         const temporary_directory directory;
         const std::string index = support::index_text(shards);
@@ -411,16 +461,20 @@ TEST_CASE_TEMPLATE("rewrite: experts may lie in any order in any shards, among s
         std::vector<support::shard> on_disk = shards;
         for (const support::tensor& each : all)
             for (support::shard& shard : on_disk)
-                if (random() % 4 == 0 && std::none_of(shard.tensors.begin(), shard.tensors.end(),
-                                                      [&](const auto& held) { return held.name == each.name; })) {
+                if (random() % 4 == 0 &&
+                    std::none_of(shard.tensors.begin(), shard.tensors.end(),
+                                 [&](const auto& held) { return held.name == each.name; })) {
                     shard.tensors.push_back(each);
                     shard.tensors.back().data.assign(each.data.size(), '!');
                 }
-        on_disk.push_back({"stray.safetensors", {support::bf16("model.layers.2.mlp.experts.99.gate_proj.weight", {1, 1})}});
+        on_disk.push_back(
+            {"stray.safetensors",
+             {support::bf16("model.layers.2.mlp.experts.99.gate_proj.weight", {1, 1})}});
         support::write_shards(directory.path() / "in", on_disk);
         write_file(directory / "in/model.safetensors.index.json", index);
 
-        REQUIRE(rewrite_at<Source>(directory / "in", directory / "out", sf::description_of<sf::families::qwen2_moe>,
+        REQUIRE(rewrite_at<Source>(directory / "in", directory / "out",
+                                   sf::description_of<sf::families::qwen2_moe>,
                                    in_shards_of(random() % 300)));
         check_same(tensors_at(directory / "out"), expected);
         CHECK(sf::checkpoint::verify(directory / "out").value().is_sound());
@@ -428,19 +482,24 @@ TEST_CASE_TEMPLATE("rewrite: experts may lie in any order in any shards, among s
 }
 
 TEST_CASE("rewrite: what the system is told of used pages changes nothing") {
-    for (const sf::advice hint : {sf::advice::release, sf::advice::done_with, sf::advice::will_need, sf::advice::sequential}) {
+    for (const sf::advice hint : {sf::advice::release, sf::advice::done_with, sf::advice::will_need,
+                                  sf::advice::sequential}) {
         const temporary_directory directory;
         const sf::rewrite_options options{.wait = sf::durability::renamed, .used_source = hint};
-        REQUIRE(
-            rewrite_at<sf::mapped_file>(fixtures + "jamba/checkpoint", directory / "mapped", family_of("jamba").fuse, options));
-        REQUIRE(rewrite_at<sf::positional_file>(fixtures + "jamba/checkpoint", directory / "positional", family_of("jamba").fuse,
+        REQUIRE(rewrite_at<sf::mapped_file>(fixtures + "jamba/checkpoint", directory / "mapped",
+                                            family_of("jamba").fuse, options));
+        REQUIRE(rewrite_at<sf::positional_file>(fixtures + "jamba/checkpoint",
+                                                directory / "positional", family_of("jamba").fuse,
                                                 options));
-        check_same(tensors_at(directory / "mapped"), tensors_at(fixtures + "jamba/loaded.safetensors"));
-        CHECK(read_file(directory / "mapped/model.safetensors") == read_file(directory / "positional/model.safetensors"));
+        check_same(tensors_at(directory / "mapped"),
+                   tensors_at(fixtures + "jamba/loaded.safetensors"));
+        CHECK(read_file(directory / "mapped/model.safetensors") ==
+              read_file(directory / "positional/model.safetensors"));
     }
 }
 
-TEST_CASE_TEMPLATE("verify: every byte that is flipped is found and named", Source, sf::mapped_file, sf::positional_file) {
+TEST_CASE_TEMPLATE("verify: every byte that is flipped is found and named", Source, sf::mapped_file,
+                   sf::positional_file) {
     std::mt19937 random{7};
     for (const std::string type : {"qwen3_moe", "nemotron_h", "granitemoe"}) {
         CAPTURE(type);
@@ -452,10 +511,11 @@ TEST_CASE_TEMPLATE("verify: every byte that is flipped is found and named", Sour
         const auto original = sf::basic_checkpoint<Source>::open(fixtures + type + "/checkpoint");
         const auto plan = sf::rewrite_plan::make(*original, family);
         REQUIRE(plan);
-        const std::uint64_t data_begin = [&] {  // and closed: Windows lets nobody write to a mapped file
-            const auto written = sf::tensor_file::open(path);
-            return written ? written->header().header_bytes() : 0;
-        }();
+        const std::uint64_t data_begin =
+            [&] {  // and closed: Windows lets nobody write to a mapped file
+                const auto written = sf::tensor_file::open(path);
+                return written ? written->header().header_bytes() : 0;
+            }();
         REQUIRE(data_begin > 0);
         for (int round = 0; round < 150; ++round) {
             std::size_t at = data_begin + random() % (file.size() - data_begin);
@@ -477,7 +537,8 @@ TEST_CASE_TEMPLATE("verify: every byte that is flipped is found and named", Sour
     }
 }
 
-TEST_CASE("verify: a missing tensor, one too many, another dtype, another shape are found and named") {
+TEST_CASE(
+    "verify: a missing tensor, one too many, another dtype, another shape are found and named") {
     const temporary_directory directory;
     const auto& family = family_of("qwen3_moe").fuse;
     REQUIRE(rewrite_at(fixtures + "qwen3_moe/checkpoint", directory / "fused", family));
@@ -498,17 +559,21 @@ TEST_CASE("verify: a missing tensor, one too many, another dtype, another shape 
         CAPTURE(name);
         tensors changed = fused;
         changed.erase(name);
-        CHECK((verdict(changed).code == sf::errc::tensor_not_found && verdict(changed).tensor == name));
+        CHECK((verdict(changed).code == sf::errc::tensor_not_found &&
+               verdict(changed).tensor == name));
         changed[name] = each;
         changed[name].type = sf::dtype::f16;
-        CHECK((verdict(changed).code == sf::errc::dtype_mismatch && verdict(changed).tensor == name));
+        CHECK(
+            (verdict(changed).code == sf::errc::dtype_mismatch && verdict(changed).tensor == name));
         changed[name] = each;
         changed[name].extents.push_back(1);
-        CHECK((verdict(changed).code == sf::errc::shape_mismatch && verdict(changed).tensor == name));
+        CHECK(
+            (verdict(changed).code == sf::errc::shape_mismatch && verdict(changed).tensor == name));
         if (each.extents.size() > 1 && each.extents[0] != each.extents[1]) {
             changed[name].extents = each.extents;
             std::swap(changed[name].extents[0], changed[name].extents[1]);
-            CHECK((verdict(changed).code == sf::errc::shape_mismatch && verdict(changed).tensor == name));
+            CHECK((verdict(changed).code == sf::errc::shape_mismatch &&
+                   verdict(changed).tensor == name));
         }
     }
     tensors more = fused;
@@ -518,10 +583,12 @@ TEST_CASE("verify: a missing tensor, one too many, another dtype, another shape 
     CHECK(extra.tensor == "model.layers.0.mlp.experts.extra");
     CHECK(extra.file == directory / "changed/model.safetensors");
     // unfused experts are not what fusing gives
-    CHECK(verdict(tensors_at(fixtures + "qwen3_moe/checkpoint")).code == sf::errc::unexpected_tensor);
+    CHECK(verdict(tensors_at(fixtures + "qwen3_moe/checkpoint")).code ==
+          sf::errc::unexpected_tensor);
 }
 
-TEST_CASE("progress: grows, names tensors of the plan, ends at the total, in rewriting and in verifying") {
+TEST_CASE(
+    "progress: grows, names tensors of the plan, ends at the total, in rewriting and in verifying") {
     for (const std::string type : model_types) {
         CAPTURE(type);
         const temporary_directory directory;
@@ -533,7 +600,8 @@ TEST_CASE("progress: grows, names tensors of the plan, ends at the total, in rew
         std::uint64_t done = 0;
         bool grows = true;
         auto watch = [&](const sf::rewrite_progress& at) {
-            grows = grows && at.done_bytes > done && at.total_bytes == plan->total_bytes() && names.contains(at.tensor);
+            grows = grows && at.done_bytes > done && at.total_bytes == plan->total_bytes() &&
+                    names.contains(at.tensor);
             done = at.done_bytes;
             seen.insert(at.tensor);
             return true;
@@ -550,7 +618,8 @@ TEST_CASE("progress: grows, names tensors of the plan, ends at the total, in rew
     }
 }
 
-TEST_CASE("progress: answering no stops, whenever; what is then there is never taken for a checkpoint") {
+TEST_CASE(
+    "progress: answering no stops, whenever; what is then there is never taken for a checkpoint") {
     const auto original = sf::checkpoint::open(fixtures + "qwen3_moe/checkpoint");
     const auto plan = sf::rewrite_plan::make(*original, family_of("qwen3_moe").fuse);
     REQUIRE(plan);
@@ -570,9 +639,11 @@ TEST_CASE("progress: answering no stops, whenever; what is then there is never t
             CHECK(left == 0);
             const auto files = files_in(directory / "out");
             for (const std::string& name : files) {
-                if (name == sf::writer_state_file && files.size() > 1) continue;  // to go on with the shards
+                if (name == sf::writer_state_file && files.size() > 1)
+                    continue;  // to go on with the shards
                 CHECK(!name.starts_with('.'));
-                CHECK(sf::tensor_file::open(directory / ("out/" + name)));  // a shard that is there is whole
+                CHECK(sf::tensor_file::open(directory /
+                                            ("out/" + name)));  // a shard that is there is whole
             }
             CHECK(!sf::checkpoint::open(directory / "out"));
         }
@@ -590,16 +661,20 @@ TEST_CASE(
     for (const char* expert : {"0.", "1."})
         for (const std::string part : {"gate_proj", "up_proj", "down_proj"}) {
             const std::string name = "model.layers.0.mlp.experts." + (expert + part);
-            const std::uint64_t rows = part == "down_proj" ? 64 : 32, columns = part == "down_proj" ? 32 : 64;
+            const std::uint64_t rows = part == "down_proj" ? 64 : 32,
+                                columns = part == "down_proj" ? 32 : 64;
             gptq[name + ".qweight"] = bf16(name, {columns / 8, rows}, 4, sf::dtype::i32);
             gptq[name + ".scales"] = bf16(name + "s", {1, rows}, 2, sf::dtype::f16);
-            gptq[name + ".g_idx"] = bf16(part == "down_proj" ? name : expert, {columns}, 4, sf::dtype::i32);
+            gptq[name + ".g_idx"] =
+                bf16(part == "down_proj" ? name : expert, {columns}, 4, sf::dtype::i32);
         }
     const auto& qwen = sf::description_of<sf::families::qwen2_moe>;
     const auto& back = sf::inverse_of<sf::families::qwen2_moe>;
     write_model(directory / "in", gptq);
     REQUIRE(rewrite_at<sf::mapped_file>(directory / "in", directory / "out", qwen));
-    CHECK(tensors_at(directory / "out").at("model.layers.0.mlp.experts.gate_up_proj_g_idx").extents == shape{2, 64});
+    CHECK(
+        tensors_at(directory / "out").at("model.layers.0.mlp.experts.gate_up_proj_g_idx").extents ==
+        shape{2, 64});
     REQUIRE(rewrite_at<sf::mapped_file>(directory / "out", directory / "back", back));
     check_same(tensors_at(directory / "back"), gptq);
 
@@ -607,8 +682,9 @@ TEST_CASE(
     write_model(directory / "differs", gptq);
     for (const bool mapped : {true, false}) {
         const std::string to = directory / (mapped ? "mapped" : "positional");
-        const auto refused = mapped ? rewrite_at<sf::mapped_file>(directory / "differs", to, qwen)
-                                    : rewrite_at<sf::positional_file>(directory / "differs", to, qwen);
+        const auto refused = mapped
+                                 ? rewrite_at<sf::mapped_file>(directory / "differs", to, qwen)
+                                 : rewrite_at<sf::positional_file>(directory / "differs", to, qwen);
         REQUIRE_FALSE(refused);
         CHECK(refused.error().code == sf::errc::parts_differ);
         CHECK(refused.error().tensor == "model.layers.0.mlp.experts.gate_up_proj_g_idx");
@@ -624,32 +700,43 @@ TEST_CASE("rewrite: what cannot be planned says which tensor is why") {
         auto plan = sf::rewrite_plan::make(*checkpoint, family);
         return plan ? sf::failure{.code = sf::errc::canceled} : std::move(plan).error();
     };
-    const tensors mixtral = tensors_at(fixtures + "mixtral/checkpoint"), qwen = tensors_at(fixtures + "qwen3_moe/checkpoint");
+    const tensors mixtral = tensors_at(fixtures + "mixtral/checkpoint"),
+                  qwen = tensors_at(fixtures + "qwen3_moe/checkpoint");
 
     tensors changed = mixtral;
     changed["model.layers.0.mlp.gate.weight"] = bf16("x", {12, 16});
-    CHECK(verdict(changed, sf::description_of<sf::families::mixtral>).code == sf::errc::duplicate_tensor);
-    CHECK(verdict(changed, sf::description_of<sf::families::mixtral>).tensor == "model.layers.0.mlp.gate.weight");
+    CHECK(verdict(changed, sf::description_of<sf::families::mixtral>).code ==
+          sf::errc::duplicate_tensor);
+    CHECK(verdict(changed, sf::description_of<sf::families::mixtral>).tensor ==
+          "model.layers.0.mlp.gate.weight");
 
-    // what looks like experts and is not this family's is refused; where nothing does, there is nothing to do
-    CHECK(verdict(mixtral, sf::description_of<sf::families::qwen2_moe>).code == sf::errc::unknown_experts);
+    // what looks like experts and is not this family's is refused; where nothing does, there is
+    // nothing to do
+    CHECK(verdict(mixtral, sf::description_of<sf::families::qwen2_moe>).code ==
+          sf::errc::unknown_experts);
     CHECK(verdict({}, sf::description_of<sf::families::qwen2_moe>).code == sf::errc::canceled);
-    CHECK(verdict({{"model.embed_tokens.weight", bf16("x", {2})}}, sf::description_of<sf::families::qwen2_moe>).code ==
-          sf::errc::canceled);
+    CHECK(verdict({{"model.embed_tokens.weight", bf16("x", {2})}},
+                  sf::description_of<sf::families::qwen2_moe>)
+              .code == sf::errc::canceled);
 
     changed = qwen;
     changed.erase("model.layers.1.mlp.experts.7.up_proj.weight");
-    CHECK(verdict(changed, sf::description_of<sf::families::qwen2_moe>).code == sf::errc::missing_key);
-    CHECK(verdict(changed, sf::description_of<sf::families::qwen2_moe>).tensor == "model.layers.1.mlp.experts.7.up_proj.weight");
+    CHECK(verdict(changed, sf::description_of<sf::families::qwen2_moe>).code ==
+          sf::errc::missing_key);
+    CHECK(verdict(changed, sf::description_of<sf::families::qwen2_moe>).tensor ==
+          "model.layers.1.mlp.experts.7.up_proj.weight");
 
     changed = qwen;
     changed["model.layers.1.mlp.experts.gate_up_proj"] = bf16("x", {12, 16, 16});
-    CHECK(verdict(changed, sf::description_of<sf::families::qwen2_moe>).code == sf::errc::both_layouts);
-    CHECK(verdict(changed, sf::description_of<sf::families::qwen2_moe>).scope == "model.layers.1.mlp.experts");
+    CHECK(verdict(changed, sf::description_of<sf::families::qwen2_moe>).code ==
+          sf::errc::both_layouts);
+    CHECK(verdict(changed, sf::description_of<sf::families::qwen2_moe>).scope ==
+          "model.layers.1.mlp.experts");
 
     changed = qwen;
     changed["model.layers.1.mlp.experts.3.gate_proj.weird"] = bf16("x", {1});
-    CHECK(verdict(changed, sf::description_of<sf::families::qwen2_moe>).code == sf::errc::unexpected_key);
+    CHECK(verdict(changed, sf::description_of<sf::families::qwen2_moe>).code ==
+          sf::errc::unexpected_key);
 }
 
 namespace {
@@ -665,7 +752,9 @@ public:
     std::vector<claim> claims;
 
     std::size_t size() const noexcept { return claims.size(); }
-    sf::tensor_spec spec(std::size_t i) const noexcept { return {claims[i].name, sf::dtype::u8, claims[i].shape}; }
+    sf::tensor_spec spec(std::size_t i) const noexcept {
+        return {claims[i].name, sf::dtype::u8, claims[i].shape};
+    }
     sf::tensor_location place(std::size_t i) const noexcept { return claims[i].place; }
     std::string_view source_name(std::uint32_t) const noexcept { return "claimed"; }
     sf::span<const std::byte> source_bytes(std::uint32_t) const noexcept { return {}; }
@@ -676,14 +765,18 @@ public:
 
 }  // namespace
 
-TEST_CASE("rewrite: tensors that have 2^64 bytes together, or lie where no file reaches, are refused") {
+TEST_CASE(
+    "rewrite: tensors that have 2^64 bytes together, or lie where no file reaches, are refused") {
     const std::uint64_t most = (std::uint64_t{1} << 61) - 1;
     claimed_set set;
-    set.claims = {{"m.mlp.experts.gate_up_proj", {2, 8, 3}, {0, 0, 48}}, {"m.mlp.experts.down_proj", {2, 3, 4}, {0, 48, 24}}};
+    set.claims = {{"m.mlp.experts.gate_up_proj", {2, 8, 3}, {0, 0, 48}},
+                  {"m.mlp.experts.down_proj", {2, 3, 4}, {0, 48, 24}}};
     const auto plan_of = [&] {
-        return sf::rewrite_plan::make(set, sf::inverse_of<sf::families::qwen2_moe>, {.allow_missing_scales = true});
+        return sf::rewrite_plan::make(set, sf::inverse_of<sf::families::qwen2_moe>,
+                                      {.allow_missing_scales = true});
     };
-    for (std::uint32_t i = 0; i < 8; ++i) set.claims.push_back({"x" + std::to_string(i), {most}, {i + 1, 0, most}});
+    for (std::uint32_t i = 0; i < 8; ++i)
+        set.claims.push_back({"x" + std::to_string(i), {most}, {i + 1, 0, most}});
     CHECK_FALSE(plan_of());  // 2^64 - 8 and 72
     CHECK(plan_of().error().code == sf::errc::size_overflow);
     set.claims.pop_back();
@@ -703,7 +796,8 @@ TEST_CASE("rewrite: a destination that cannot be written to is named, and the so
     add_layer(unfused, "model.layers.0", 2, 4, 4);
     write_model(directory / "in", unfused);
     const auto checkpoint = sf::checkpoint::open(directory / "in");
-    const auto plan = sf::rewrite_plan::make(*checkpoint, sf::description_of<sf::families::qwen2_moe>);
+    const auto plan =
+        sf::rewrite_plan::make(*checkpoint, sf::description_of<sf::families::qwen2_moe>);
     REQUIRE(plan);
     const auto code_of = [&](const std::string& to) {
         const auto done = sf::rewrite(*plan, to, quick);
@@ -721,8 +815,8 @@ TEST_CASE("rewrite: a destination that cannot be written to is named, and the so
 #if defined(__unix__)
     if (::geteuid() != 0) {  // root may write everywhere
         std::filesystem::create_directory(directory / "closed");
-        std::filesystem::permissions(directory / "closed",
-                                     std::filesystem::perms::owner_read | std::filesystem::perms::owner_exec);
+        std::filesystem::permissions(directory / "closed", std::filesystem::perms::owner_read |
+                                                               std::filesystem::perms::owner_exec);
         CHECK(code_of(directory / "closed") == sf::errc::permission_denied);
         CHECK(code_of(directory / "closed/out") == sf::errc::permission_denied);
         std::filesystem::permissions(directory / "closed", std::filesystem::perms::owner_all);
@@ -734,7 +828,8 @@ TEST_CASE("rewrite: a destination that cannot be written to is named, and the so
     CHECK(files_in(directory / "taken") == std::vector<std::string>{"model.safetensors"});
 }
 
-TEST_CASE("rewrite: source and destination may not lie in one another, whatever the path looks like; the source stays") {
+TEST_CASE(
+    "rewrite: source and destination may not lie in one another, whatever the path looks like; the source stays") {
     const temporary_directory directory;
     std::filesystem::create_directories(directory / "models/in/below");
     std::filesystem::create_directory(directory / "models/in-other");
@@ -742,8 +837,11 @@ TEST_CASE("rewrite: source and destination may not lie in one another, whatever 
     add_layer(unfused, "model.layers.0", 2, 4, 4);
     write_model(directory / "models/in", unfused);
     std::error_code refused_link;  // Windows lets few users make them
-    std::filesystem::create_directory_symlink(directory / "models", directory / "link", refused_link);
-    const auto exists = [&](std::string_view path) { return !refused_link || !path.starts_with("link"); };
+    std::filesystem::create_directory_symlink(directory / "models", directory / "link",
+                                              refused_link);
+    const auto exists = [&](std::string_view path) {
+        return !refused_link || !path.starts_with("link");
+    };
     const std::vector<std::string> before = files_in(directory / "models/in");
     const auto refused = [&](const std::string& from, const std::string& to) {
         CAPTURE(from);
@@ -753,30 +851,38 @@ TEST_CASE("rewrite: source and destination may not lie in one another, whatever 
         CHECK(done.error().code == sf::errc::destination_in_source);
         CHECK(done.error().file == to);
     };
-    for (const char* from : {"models/in", "link/in", "models/in/model.safetensors", "models/in/below/../../in"})
-        for (const char* to : {"models/in", "models/in/", "link/in", "models/in/below", "models/in/below/.", "models/in/new",
-                               "link/in/new", "models", "models/in/..", "link", "."})
+    for (const char* from :
+         {"models/in", "link/in", "models/in/model.safetensors", "models/in/below/../../in"})
+        for (const char* to :
+             {"models/in", "models/in/", "link/in", "models/in/below", "models/in/below/.",
+              "models/in/new", "link/in/new", "models", "models/in/..", "link", "."})
             if (exists(from) && exists(to)) refused(directory / from, directory / to);
     CHECK(files_in(directory / "models/in") == before);
     check_same(tensors_at(directory / "models/in"), unfused);
     for (const char* to : {"models/in-other", "models/out", "link/out2", "models/in/../out3"})
-        if (exists(to)) CHECK(rewrite_at(directory / "models/in", directory / to, sf::description_of<sf::families::qwen2_moe>));
+        if (exists(to))
+            CHECK(rewrite_at(directory / "models/in", directory / to,
+                             sf::description_of<sf::families::qwen2_moe>));
 
     // a tensor file that stands alone may have its rewrite beside it
-    std::filesystem::copy_file(directory / "models/in/model.safetensors", directory / "models/alone.safetensors");
+    std::filesystem::copy_file(directory / "models/in/model.safetensors",
+                               directory / "models/alone.safetensors");
     CHECK(rewrite_at(directory / "models/alone.safetensors", directory / "models/fused",
                      sf::description_of<sf::families::qwen2_moe>));
     refused(directory / "models/alone.safetensors", directory / "models");
 }
 
-TEST_CASE_TEMPLATE("rewrite: directories and files may be named in any language, in the index and in every path", Source,
-                   sf::mapped_file, sf::positional_file) {
+TEST_CASE_TEMPLATE(
+    "rewrite: directories and files may be named in any language, in the index and in every path",
+    Source, sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     constexpr std::u8string_view letters = u8"\u00E4\u00DF-\u0436-\u4E2D\u6587-\U0001F9E0";
-    const std::string name{letters.begin(), letters.end()}, from = directory / name, to = directory / ("fused-" + name),
+    const std::string name{letters.begin(), letters.end()}, from = directory / name,
+                                                            to = directory / ("fused-" + name),
                                                             first = name + "-1.safetensors";
     tensors unfused;
-    for (const char* layer : {"model.layers.0", "model.layers.1"}) add_layer(unfused, layer, 2, 4, 4);
+    for (const char* layer : {"model.layers.0", "model.layers.1"})
+        add_layer(unfused, layer, 2, 4, 4);
     std::vector<support::shard> shards{{first, {}}, {"below-" + name + "/2.safetensors", {}}};
     for (const auto& [tensor_name, each] : unfused)
         shards[shards[0].tensors.size() < 7 ? 0 : 1].tensors.push_back(
@@ -795,7 +901,8 @@ TEST_CASE_TEMPLATE("rewrite: directories and files may be named in any language,
     const auto fused = sf::basic_checkpoint<Source>::open(to + "/model.safetensors.index.json");
     REQUIRE(fused);
     CHECK(sf::verify_rewritten(*plan, *fused));
-    REQUIRE(rewrite_at<Source>(to, directory / ("back-" + name), sf::inverse_of<sf::families::qwen2_moe>));
+    REQUIRE(rewrite_at<Source>(to, directory / ("back-" + name),
+                               sf::inverse_of<sf::families::qwen2_moe>));
     check_same(tensors_at(directory / ("back-" + name)), unfused);
     sf::rewrite_options links = in_shards_of(300);
     links.share = sf::sharing::files;
@@ -826,7 +933,8 @@ TEST_CASE("rewrite: every tensor in a file of its own, where that is asked for")
         REQUIRE(out);
         CHECK(out->file_count() == out->size());
         for (std::size_t i = 0; i < out->file_count(); ++i) CHECK(out->file(i).size() == 1);
-        check_same(tensors_of(*out), loaded_by_transformers(type, tensors_at(fixtures + type + "/checkpoint")));
+        check_same(tensors_of(*out),
+                   loaded_by_transformers(type, tensors_at(fixtures + type + "/checkpoint")));
     }
 }
 
@@ -834,7 +942,8 @@ TEST_CASE("rewrite: what an outline tells is what is written") {
     const auto checkpoint = sf::checkpoint::open(fixtures + "mixtral/checkpoint");
     const auto plan = sf::rewrite_plan::make(*checkpoint, family_of("mixtral").fuse);
     REQUIRE(plan);
-    for (const std::uint64_t most : {sf::default_shard_bytes, std::uint64_t{4000}, sf::one_tensor_per_file})
+    for (const std::uint64_t most :
+         {sf::default_shard_bytes, std::uint64_t{4000}, sf::one_tensor_per_file})
         for (const std::uint64_t alignment : {std::uint64_t{8}, std::uint64_t{4096}}) {
             sf::rewrite_options options = in_shards_of(most);
             options.data_alignment = alignment;
@@ -846,42 +955,50 @@ TEST_CASE("rewrite: what an outline tells is what is written") {
             CHECK(done->shard_count == outline->shard_count());
             std::set<std::string> names;
             for (std::uint32_t shard = 0; shard < outline->shard_count(); ++shard) {
-                const std::string path = directory / ("out/" + std::string{outline->shard_file(shard).view()});
+                const std::string path =
+                    directory / ("out/" + std::string{outline->shard_file(shard).view()});
                 names.insert(std::string{outline->shard_file(shard).view()});
                 const auto file = sf::tensor_file::open(path);
                 REQUIRE(file);
                 CHECK(file->header().header_bytes() % alignment == 0);
                 const auto header = outline->header_of(shard);
                 CHECK(header->file_bytes == std::filesystem::file_size(path));
-                CHECK(string_of(header->bytes.view()) == read_file(path).substr(0, header->bytes.size()));
+                CHECK(string_of(header->bytes.view()) ==
+                      read_file(path).substr(0, header->bytes.size()));
                 REQUIRE(file->size() == outline->tensors_of(shard).size());
                 for (std::size_t i = 0; i < file->size(); ++i)
-                    CHECK(file->offset_bytes(file->index_of(plan->tensors()[outline->tensors_of(shard)[i]].name)) ==
+                    CHECK(file->offset_bytes(file->index_of(
+                              plan->tensors()[outline->tensors_of(shard)[i]].name)) ==
                           header->offsets[i]);
             }
             const auto index = outline->index();
             if (outline->shard_count() > 1) {
-                CHECK(string_of(index->view()) == read_file(directory / "out/model.safetensors.index.json"));
+                CHECK(string_of(index->view()) ==
+                      read_file(directory / "out/model.safetensors.index.json"));
                 names.insert("model.safetensors.index.json");
             } else {
                 CHECK(index->empty());
             }
-            CHECK(files_in(directory / "out") == std::vector<std::string>{names.begin(), names.end()});
+            CHECK(files_in(directory / "out") ==
+                  std::vector<std::string>{names.begin(), names.end()});
         }
 }
 
-TEST_CASE("rewrite: shards that would be files of the source are told, and may become second names of them") {
+TEST_CASE(
+    "rewrite: shards that would be files of the source are told, and may become second names of them") {
     // layer 0 is fused already and fills shards of its own; layer 1 is not
     const temporary_directory directory;
     tensors unfused;
-    for (const char* layer : {"model.layers.0", "model.layers.1"}) add_layer(unfused, layer, 4, 16, 16);
+    for (const char* layer : {"model.layers.0", "model.layers.1"})
+        add_layer(unfused, layer, 4, 16, 16);
     write_model(directory / "unfused", unfused);
     const auto& family = sf::description_of<sf::families::qwen2_moe>;
     REQUIRE(rewrite_at(directory / "unfused", directory / "fused", family, in_shards_of(5000)));
     const auto fused = sf::checkpoint::open(directory / "fused");
     const auto same = sf::rewrite_plan::make(*fused, family),
                changed = sf::rewrite_plan::make(*fused, sf::inverse_of<sf::families::qwen2_moe>);
-    // fused experts are a scope's outputs, and the others pass: the inverse of the inverse passes all
+    // fused experts are a scope's outputs, and the others pass: the inverse of the inverse passes
+    // all
     const auto passes = sf::rewrite_plan::make(*fused, sf::inverse_of<sf::families::qwen2_moe>);
     REQUIRE((same && changed && passes));
     const auto counted = [&](const sf::rewrite_plan& plan, const sf::rewrite_options& options) {
@@ -909,8 +1026,8 @@ TEST_CASE("rewrite: shards that would be files of the source are told, and may b
 
     for (const sf::sharing share : {sf::sharing::nothing, sf::sharing::blocks, sf::sharing::files})
         for (const sf::durability wait : {sf::durability::renamed, sf::durability::synced}) {
-            const std::string to =
-                directory / ("out" + std::to_string(static_cast<int>(share)) + std::to_string(static_cast<int>(wait)));
+            const std::string to = directory / ("out" + std::to_string(static_cast<int>(share)) +
+                                                std::to_string(static_cast<int>(wait)));
             sf::rewrite_options options = in_shards_of(5000);
             options.share = share;
             options.wait = wait;
@@ -920,7 +1037,8 @@ TEST_CASE("rewrite: shards that would be files of the source are told, and may b
             for (const std::string& name : files_in(directory / "fused")) {
                 CHECK(read_file(to + '/' + name) == read_file(directory / ("fused/" + name)));
                 if (name.ends_with(".safetensors"))
-                    CHECK(std::filesystem::equivalent(to + '/' + name, directory / ("fused/" + name)) ==
+                    CHECK(std::filesystem::equivalent(to + '/' + name,
+                                                      directory / ("fused/" + name)) ==
                           (share == sf::sharing::files));
             }
             // some of it stays as it is, the rest is written
@@ -937,11 +1055,13 @@ TEST_CASE("rewrite: a source that is cut short meanwhile is a failure, and leave
     const temporary_directory directory;
     tensors unfused;
     add_layer(unfused, "model.layers.0", 4, 16, 16);
-    for (const std::uint64_t keep : {std::uint64_t{0}, std::uint64_t{100}, std::uint64_t{4000}, std::uint64_t{6000}}) {
+    for (const std::uint64_t keep :
+         {std::uint64_t{0}, std::uint64_t{100}, std::uint64_t{4000}, std::uint64_t{6000}}) {
         CAPTURE(keep);
         write_model(directory / "in", unfused);
         const auto checkpoint = sf::positional_checkpoint::open(directory / "in");
-        const auto plan = sf::rewrite_plan::make(*checkpoint, sf::description_of<sf::families::qwen2_moe>);
+        const auto plan =
+            sf::rewrite_plan::make(*checkpoint, sf::description_of<sf::families::qwen2_moe>);
         REQUIRE(plan);
         std::filesystem::resize_file(directory / "in/model.safetensors", keep);
         const auto done = sf::rewrite(*plan, directory / "out", quick);
@@ -960,7 +1080,8 @@ using gate = sf::layouts::gate;
 using up = sf::layouts::up;
 using down = sf::layouts::down;
 template <class GateUp, class Down>
-using into = sf::layout<sf::parameter_suffixes, sf::tensor<"gate_up_proj", GateUp>, sf::tensor<"down_proj", Down>>;
+using into = sf::layout<sf::parameter_suffixes, sf::tensor<"gate_up_proj", GateUp>,
+                        sf::tensor<"down_proj", Down>>;
 
 template <class Model>
 struct strided : sf::family<sf::layouts::per_expert, Model> {
@@ -968,13 +1089,16 @@ struct strided : sf::family<sf::layouts::per_expert, Model> {
     using modules = sf::modules<"mlp.experts">;
 };
 struct rows_in_turn : strided<into<sf::stack<sf::interleave<0, 1, gate, up>>, sf::stack<down>>> {};
-struct groups_in_turn : strided<into<sf::stack<sf::interleave<0, 4, up, gate>>, sf::stack<sf::transpose<0, 1, down>>>> {};
-struct transposed : strided<into<sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>, sf::stack<sf::transpose<0, 1, down>>>> {
-};
+struct groups_in_turn
+    : strided<
+          into<sf::stack<sf::interleave<0, 4, up, gate>>, sf::stack<sf::transpose<0, 1, down>>>> {};
+struct transposed : strided<into<sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>,
+                                 sf::stack<sf::transpose<0, 1, down>>>> {};
 struct columns_in_turn
-    : strided<into<sf::stack<sf::transpose<0, 1, sf::interleave<0, 1, gate, up>>>, sf::stack<sf::transpose<0, 1, down>>>> {};
-struct experts_inside
-    : strided<into<sf::transpose<0, 1, sf::stack<sf::concat<0, gate, up>>>, sf::transpose<0, 2, sf::stack<down>>>> {};
+    : strided<into<sf::stack<sf::transpose<0, 1, sf::interleave<0, 1, gate, up>>>,
+                   sf::stack<sf::transpose<0, 1, down>>>> {};
+struct experts_inside : strided<into<sf::transpose<0, 1, sf::stack<sf::concat<0, gate, up>>>,
+                                     sf::transpose<0, 2, sf::stack<down>>>> {};
 
 /// Rewrites with strided copies are what fuse() makes in memory, and come back.
 template <class Family>
@@ -990,26 +1114,31 @@ void check_strided(const tensors& unfused, const sf::plan_options& options = {})
     for (const auto& [name, each] : unfused)
         if (name.find(".experts.") == std::string::npos) expected[name] = each;
     for (std::size_t s = 0; s < scopes->size(); ++s) {
-        const auto plan = sf::plan(*checkpoint, (*scopes)[s], sf::description_of<Family>, sf::direction::forward, options);
+        const auto plan = sf::plan(*checkpoint, (*scopes)[s], sf::description_of<Family>,
+                                   sf::direction::forward, options);
         REQUIRE(plan);
         for (const sf::plan_output& output : plan->outputs()) {
             stored made{output.type,
                         {output.shape.begin(), output.shape.end()},
                         std::string(static_cast<std::size_t>(output.size_bytes), '?')};
-            REQUIRE(sf::fuse(*plan, output.local_name, std::as_writable_bytes(std::span{made.data})));
+            REQUIRE(
+                sf::fuse(*plan, output.local_name, std::as_writable_bytes(std::span{made.data})));
             expected[std::string{output.name}] = std::move(made);
         }
     }
-    REQUIRE(rewrite_at<sf::mapped_file>(directory / "in", directory / "mapped", sf::description_of<Family>, quick, options));
+    REQUIRE(rewrite_at<sf::mapped_file>(directory / "in", directory / "mapped",
+                                        sf::description_of<Family>, quick, options));
     check_same(tensors_at(directory / "mapped"), expected);
-    REQUIRE(rewrite_at<sf::positional_file>(directory / "in", directory / "positional", sf::description_of<Family>,
-                                            in_shards_of(1000), options));
+    REQUIRE(rewrite_at<sf::positional_file>(directory / "in", directory / "positional",
+                                            sf::description_of<Family>, in_shards_of(1000),
+                                            options));
     check_same(tensors_at(directory / "positional"), expected);
     if (options.end_expert != sf::unknown || !options.sliced_extent.empty()) return;
-    REQUIRE(rewrite_at<sf::mapped_file>(directory / "positional", directory / "back", sf::inverse_of<Family>));
+    REQUIRE(rewrite_at<sf::mapped_file>(directory / "positional", directory / "back",
+                                        sf::inverse_of<Family>));
     check_same(tensors_at(directory / "back"), unfused);
-    REQUIRE(rewrite_at<sf::positional_file>(directory / "mapped", directory / "back_again", sf::inverse_of<Family>,
-                                            in_shards_of(1000)));
+    REQUIRE(rewrite_at<sf::positional_file>(directory / "mapped", directory / "back_again",
+                                            sf::inverse_of<Family>, in_shards_of(1000)));
     check_same(tensors_at(directory / "back_again"), unfused);
     const auto mapped = sf::positional_checkpoint::open(directory / "mapped");
     const auto plan = sf::rewrite_plan::make(*checkpoint, sf::description_of<Family>);
@@ -1018,8 +1147,8 @@ void check_strided(const tensors& unfused, const sf::plan_options& options = {})
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("rewrite: strided layouts give what fuse gives, and come back", Family, rows_in_turn, groups_in_turn,
-                   transposed, columns_in_turn, experts_inside) {
+TEST_CASE_TEMPLATE("rewrite: strided layouts give what fuse gives, and come back", Family,
+                   rows_in_turn, groups_in_turn, transposed, columns_in_turn, experts_inside) {
     for (const std::uint64_t experts : {1u, 2u, 11u})
         for (const auto& extents : {std::pair{4u, 6u}, std::pair{8u, 1u}, std::pair{12u, 5u}}) {
             const std::uint64_t inner = extents.first, hidden = extents.second;
@@ -1032,9 +1161,10 @@ TEST_CASE_TEMPLATE("rewrite: strided layouts give what fuse gives, and come back
         }
 }
 
-TEST_CASE_TEMPLATE("rewrite: strided outputs larger than the buffer are whole", Family, rows_in_turn, groups_in_turn, transposed,
-                   experts_inside) {
-    tensors unfused;  // gate_up_proj: 3 x 800 x 260 x 8 bytes, more than the buffer and no multiple of it
+TEST_CASE_TEMPLATE("rewrite: strided outputs larger than the buffer are whole", Family,
+                   rows_in_turn, groups_in_turn, transposed, experts_inside) {
+    tensors unfused;  // gate_up_proj: 3 x 800 x 260 x 8 bytes, more than the buffer and no multiple
+                      // of it
     add_layer(unfused, "model.layers.0", 3, 400, 260, 8, sf::dtype::f64);
     REQUIRE(3 * 800 * 260 * 8 > sf::rewrite_buffer_bytes);
     check_strided<Family>(unfused);
@@ -1072,8 +1202,9 @@ static_assert(sf::file_source<counting_file>);
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("rewrite: every byte of the source is read once", Family, sf::families::qwen2_moe, rows_in_turn,
-                   groups_in_turn, transposed, columns_in_turn, experts_inside) {
+TEST_CASE_TEMPLATE("rewrite: every byte of the source is read once", Family,
+                   sf::families::qwen2_moe, rows_in_turn, groups_in_turn, transposed,
+                   columns_in_turn, experts_inside) {
     tensors unfused;  // several buffers, and no multiple of one
     add_layer(unfused, "model.layers.0", 3, 400, 260, 8, sf::dtype::f64);
     add_layer(unfused, "model.layers.1", 2, 20, 30);
@@ -1084,17 +1215,21 @@ TEST_CASE_TEMPLATE("rewrite: every byte of the source is read once", Family, sf:
     REQUIRE(checkpoint);
     const auto plan = sf::rewrite_plan::make(*checkpoint, sf::description_of<Family>);
     REQUIRE(plan);
-    const auto header_bytes = static_cast<std::ptrdiff_t>(checkpoint->file(0).header().header_bytes());
+    const auto header_bytes =
+        static_cast<std::ptrdiff_t>(checkpoint->file(0).header().header_bytes());
     std::vector<std::uint8_t>& counts = counting_file::counts[file];
     std::fill(counts.begin(), counts.end(), std::uint8_t{0});
     REQUIRE(sf::rewrite(*plan, directory / "out", quick));
-    CHECK(std::all_of(counts.begin(), counts.begin() + header_bytes, [](std::uint8_t count) { return count == 0; }));
-    const auto twice = std::count_if(counts.begin() + header_bytes, counts.end(), [](std::uint8_t count) { return count != 1; });
+    CHECK(std::all_of(counts.begin(), counts.begin() + header_bytes,
+                      [](std::uint8_t count) { return count == 0; }));
+    const auto twice = std::count_if(counts.begin() + header_bytes, counts.end(),
+                                     [](std::uint8_t count) { return count != 1; });
     CHECK(twice == 0);
     counting_file::counts.clear();
 }
 
-TEST_CASE_TEMPLATE("rewrite: experts without elements stay that", Family, sf::families::qwen2_moe, rows_in_turn, transposed) {
+TEST_CASE_TEMPLATE("rewrite: experts without elements stay that", Family, sf::families::qwen2_moe,
+                   rows_in_turn, transposed) {
     tensors unfused;
     add_layer(unfused, "model.layers.0", 2, 0, 3);
     add_layer(unfused, "model.layers.1", 2, 4, 0);
@@ -1107,14 +1242,19 @@ TEST_CASE("rewrite: a range of experts and one rank's slice are rewritten like w
     add_layer(unfused, "model.layers.0", 11, 8, 6);
     add_layer(unfused, "model.layers.1", 11, 8, 6);
     check_strided<sf::families::qwen2_moe>(unfused, {.first_expert = 3, .end_expert = 9});
-    check_strided<sf::families::qwen2_moe>(unfused, {.sliced_extent = "I", .slice_first = 2, .slice_end = 5});
-    check_strided<transposed>(unfused,
-                              {.first_expert = 10, .end_expert = 11, .sliced_extent = "H", .slice_first = 0, .slice_end = 1});
+    check_strided<sf::families::qwen2_moe>(
+        unfused, {.sliced_extent = "I", .slice_first = 2, .slice_end = 5});
+    check_strided<transposed>(unfused, {.first_expert = 10,
+                                        .end_expert = 11,
+                                        .sliced_extent = "H",
+                                        .slice_first = 0,
+                                        .slice_end = 1});
 }
 
 #if defined(__linux__)
-TEST_CASE_TEMPLATE("rewrite: memory does not grow with the checkpoint, neither anonymous nor the mapped pages of the source",
-                   Source, sf::mapped_file, sf::positional_file) {
+TEST_CASE_TEMPLATE(
+    "rewrite: memory does not grow with the checkpoint, neither anonymous nor the mapped pages of the source",
+    Source, sf::mapped_file, sf::positional_file) {
     // 151 MB of holes: 2 layers of 4 experts of 3 matrices of 6.3 MB
     const temporary_directory directory;
     std::string header{"{"};
@@ -1125,17 +1265,20 @@ TEST_CASE_TEMPLATE("rewrite: memory does not grow with the checkpoint, neither a
                 const std::uint64_t begin = end;
                 end += 2048 * 1536 * 2;
                 header += (header.size() > 1 ? ",\"" : "\"") +
-                          ("model.layers." + std::to_string(layer) + ".mlp.experts." + std::to_string(e) + '.') + part +
-                          R"(.weight":{"dtype":"BF16","shape":)" + (part == "down_proj" ? "[2048,1536]" : "[1536,2048]") +
-                          ",\"data_offsets\":[" + std::to_string(begin) + ',' + std::to_string(end) + "]}";
+                          ("model.layers." + std::to_string(layer) + ".mlp.experts." +
+                           std::to_string(e) + '.') +
+                          part + R"(.weight":{"dtype":"BF16","shape":)" +
+                          (part == "down_proj" ? "[2048,1536]" : "[1536,2048]") +
+                          ",\"data_offsets\":[" + std::to_string(begin) + ',' +
+                          std::to_string(end) + "]}";
             }
     const std::string start = support::framed(header + '}');
     std::filesystem::create_directory(directory / "in");
     write_file(directory / "in/model.safetensors", start);
     std::filesystem::resize_file(directory / "in/model.safetensors", start.size() + end);
 
-    const auto run = [&](const std::string& from, const std::string& to, const sf::family_description& family,
-                         std::uint64_t most_resident_mib) {
+    const auto run = [&](const std::string& from, const std::string& to,
+                         const sf::family_description& family, std::uint64_t most_resident_mib) {
         const memory_in_use before = memory_now();
         REQUIRE(before.anonymous > 0);
         memory_in_use most;
@@ -1154,8 +1297,10 @@ TEST_CASE_TEMPLATE("rewrite: memory does not grow with the checkpoint, neither a
             const auto other = sf::basic_checkpoint<Source>::open(to);
             REQUIRE(sf::verify_rewritten(*plan, *other, watch));
         }
-        const std::uint64_t anonymous_kib = (most.anonymous - std::min(most.anonymous, before.anonymous)) / 1024;
-        const std::uint64_t resident_kib = (most.resident - std::min(most.resident, before.resident)) / 1024;
+        const std::uint64_t anonymous_kib =
+            (most.anonymous - std::min(most.anonymous, before.anonymous)) / 1024;
+        const std::uint64_t resident_kib =
+            (most.resident - std::min(most.resident, before.resident)) / 1024;
         CAPTURE(family.name);
         CAPTURE(anonymous_kib);
         CAPTURE(resident_kib);

@@ -21,7 +21,8 @@ struct outcome_of_program {
     std::string out, err;
 };
 
-/// The folder of programs that an environment variable names; empty: they are not built, or this machine cannot run them.
+/// The folder of programs that an environment variable names; empty: they are not built, or this
+/// machine cannot run them.
 inline std::string folder_of_programs(const char* variable) {
     const char* const folder = std::getenv(variable);
     return folder == nullptr ? std::string{} : std::string{folder};
@@ -36,12 +37,16 @@ inline std::string quoted(const std::string& argument) {
 
 #if !defined(_WIN32)
 /// Runs a program and waits for it.
-inline outcome_of_program run_program(const std::string& program, const std::vector<std::string>& arguments) {
+inline outcome_of_program run_program(const std::string& program,
+                                      const std::vector<std::string>& arguments) {
     const temporary_directory said;
     std::string command = quoted(program);
     for (const std::string& each : arguments) command += ' ' + quoted(each);
-    const int came = std::system((command + " >" + quoted(said / "out") + " 2>" + quoted(said / "err") + " </dev/null").c_str());
-    return {WIFEXITED(came) ? WEXITSTATUS(came) : 128 + WTERMSIG(came), read_file(said / "out"), read_file(said / "err")};
+    const int came = std::system(
+        (command + " >" + quoted(said / "out") + " 2>" + quoted(said / "err") + " </dev/null")
+            .c_str());
+    return {WIFEXITED(came) ? WEXITSTATUS(came) : 128 + WTERMSIG(came), read_file(said / "out"),
+            read_file(said / "err")};
 }
 #endif
 

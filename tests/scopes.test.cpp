@@ -44,8 +44,9 @@ void add_fused(packed_set& set, const std::string& scope, u64 count) {
     set.add(scope + ".down_proj", sf::dtype::bf16, {count, 6, 4});
 }
 void add_others(packed_set& set, const std::string& layer) {
-    for (const char* name : {".mlp.gate.weight", ".mlp.shared_experts.gate_proj.weight", ".mlp.shared_expert.up_proj.weight",
-                             ".self_attn.q_proj.weight", ".input_layernorm.weight"})
+    for (const char* name : {".mlp.gate.weight", ".mlp.shared_experts.gate_proj.weight",
+                             ".mlp.shared_expert.up_proj.weight", ".self_attn.q_proj.weight",
+                             ".input_layernorm.weight"})
         set.add(layer + name, sf::dtype::bf16, {2});
 }
 
@@ -62,8 +63,10 @@ std::vector<found> find(const packed_set& set, const sf::family_description& fam
     std::vector<found> out;
     for (std::size_t i = 0; i < scopes->size(); ++i) {
         const sf::experts_scope each = (*scopes)[i];
-        out.push_back({std::string{each.name}, std::string{each.destination_name}, each.form, each.tensors.size()});
-        for (const std::uint32_t t : each.tensors) CHECK(set.spec(t).name.starts_with(std::string{each.name} + "."));
+        out.push_back({std::string{each.name}, std::string{each.destination_name}, each.form,
+                       each.tensors.size()});
+        for (const std::uint32_t t : each.tensors)
+            CHECK(set.spec(t).name.starts_with(std::string{each.name} + "."));
     }
     return out;
 }
@@ -73,13 +76,16 @@ std::vector<found> find(const packed_set& set, const sf::family_description& fam
 TEST_CASE("scopes: every layer's experts are found, in the order in which the set names them") {
     packed_set set;
     set.add("model.embed_tokens.weight", sf::dtype::bf16, {2});
-    for (const char* layer : {"model.layers.0", "model.layers.1", "model.layers.10", "model.layers.11", "model.layers.2"}) {
+    for (const char* layer : {"model.layers.0", "model.layers.1", "model.layers.10",
+                              "model.layers.11", "model.layers.2"}) {
         add_others(set, layer);
-        if (std::string_view{layer} != "model.layers.0") add_experts(set, std::string{layer} + ".mlp.experts", 3);
+        if (std::string_view{layer} != "model.layers.0")
+            add_experts(set, std::string{layer} + ".mlp.experts", 3);
     }
     const auto scopes = find(set, sf::description_of<qwen2_moe>);
     REQUIRE(scopes.size() == 4);
-    CHECK(scopes[0] == found{"model.layers.1.mlp.experts", "model.layers.1.mlp.experts", scope_state::pending, 9});
+    CHECK(scopes[0] == found{"model.layers.1.mlp.experts", "model.layers.1.mlp.experts",
+                             scope_state::pending, 9});
     CHECK(scopes[1].name == "model.layers.10.mlp.experts");
     CHECK(scopes[3].name == "model.layers.2.mlp.experts");
 }
@@ -157,7 +163,8 @@ TEST_CASE("scopes: a checkpoint may be fused in one layer, not in another, and b
     CHECK(back.error().code == errc::both_layouts);
 }
 
-TEST_CASE("scopes: where the experts module has another name in the model, the scope changes its name") {
+TEST_CASE(
+    "scopes: where the experts module has another name in the model, the scope changes its name") {
     packed_set set;
     add_w123(set, "model.layers.0.block_sparse_moe.experts", 2);
     set.add("model.layers.0.block_sparse_moe.gate.weight", sf::dtype::bf16, {2, 6});
@@ -166,8 +173,10 @@ TEST_CASE("scopes: where the experts module has another name in the model, the s
     add_fused(set, "model.layers.2.mlp.experts", 2);
     const auto scopes = find(set, sf::description_of<mixtral>);
     REQUIRE(scopes.size() == 4);
-    CHECK(scopes[0] == found{"model.layers.0.block_sparse_moe.experts", "model.layers.0.mlp.experts", scope_state::pending, 6});
-    CHECK(scopes[1] == found{"model.layers.1.mlp.experts", "model.layers.1.mlp.experts", scope_state::done, 2});
+    CHECK(scopes[0] == found{"model.layers.0.block_sparse_moe.experts",
+                             "model.layers.0.mlp.experts", scope_state::pending, 6});
+    CHECK(scopes[1] ==
+          found{"model.layers.1.mlp.experts", "model.layers.1.mlp.experts", scope_state::done, 2});
     CHECK(scopes[2].form == scope_state::mixed);
     CHECK(scopes[3].name == "model.layers.2.mlp.experts");
 
@@ -182,7 +191,8 @@ TEST_CASE("scopes: where the experts module has another name in the model, the s
     std::vector<std::byte> made(2 * 8 * 6 * 2);
     REQUIRE(sf::fuse(*plan, "gate_up_proj", made));
     const auto w3 = set.bytes_of("model.layers.0.block_sparse_moe.experts.1.w3.weight");
-    CHECK(std::vector<std::byte>(made.begin() + 144, made.end()) == std::vector<std::byte>(w3.begin(), w3.end()));
+    CHECK(std::vector<std::byte>(made.begin() + 144, made.end()) ==
+          std::vector<std::byte>(w3.begin(), w3.end()));
 
     auto both = sf::plan<mixtral>(set, "model.layers.2.block_sparse_moe.experts");
     REQUIRE_FALSE(both);
@@ -206,8 +216,8 @@ TEST_CASE("scopes: granite is fused on disk, and its module is not what the mode
     }
     const auto scopes = find(set, sf::description_of<granitemoe>);
     REQUIRE(scopes.size() == 2);
-    CHECK(scopes[0] ==
-          found{"model.layers.0.block_sparse_moe", "model.layers.0.block_sparse_moe.experts", scope_state::pending, 2});
+    CHECK(scopes[0] == found{"model.layers.0.block_sparse_moe",
+                             "model.layers.0.block_sparse_moe.experts", scope_state::pending, 2});
     auto plan = sf::plan<granitemoe>(set, "model.layers.1.block_sparse_moe");
     REQUIRE(plan);
     CHECK(plan->outputs()[0].name == "model.layers.1.block_sparse_moe.experts.gate_up_proj");
@@ -220,12 +230,12 @@ TEST_CASE("scopes: granite is fused on disk, and its module is not what the mode
     loaded.add("model.layers.1.block_sparse_moe.router.weight", sf::dtype::bf16, {4, 6});
     const auto done = find(loaded, sf::description_of<granitemoe>);
     REQUIRE(done.size() == 1);
-    CHECK(done[0] ==
-          found{"model.layers.1.block_sparse_moe.experts", "model.layers.1.block_sparse_moe.experts", scope_state::done, 2});
+    CHECK(done[0] == found{"model.layers.1.block_sparse_moe.experts",
+                           "model.layers.1.block_sparse_moe.experts", scope_state::done, 2});
     const auto back = find(loaded, sf::inverse_of<granitemoe>);
     REQUIRE(back.size() == 1);
-    CHECK(back[0] ==
-          found{"model.layers.1.block_sparse_moe.experts", "model.layers.1.block_sparse_moe", scope_state::pending, 2});
+    CHECK(back[0] == found{"model.layers.1.block_sparse_moe.experts",
+                           "model.layers.1.block_sparse_moe", scope_state::pending, 2});
 }
 
 TEST_CASE("scopes: multi-token-prediction layers have forms of their own") {
@@ -236,7 +246,8 @@ TEST_CASE("scopes: multi-token-prediction layers have forms of their own") {
     const auto scopes = find(set, sf::description_of<qwen2_moe>);
     REQUIRE(scopes.size() == 3);
     CHECK(scopes[0].form == scope_state::done);
-    CHECK(scopes[1] == found{"mtp.layers.0.mlp.experts", "mtp.layers.0.mlp.experts", scope_state::pending, 6});
+    CHECK(scopes[1] ==
+          found{"mtp.layers.0.mlp.experts", "mtp.layers.0.mlp.experts", scope_state::pending, 6});
     CHECK(scopes[2].form == scope_state::pending);
 }
 
@@ -247,7 +258,8 @@ TEST_CASE("scopes: experts without a gate, and a prefix that changes") {
                 part[2] == 'u' ? std::vector<u64>{4, 6} : std::vector<u64>{6, 4});
     const auto scopes = find(set, sf::description_of<nemotron_h>);
     REQUIRE(scopes.size() == 1);
-    CHECK(scopes[0] == found{"backbone.layers.1.mixer.experts", "model.layers.1.mixer.experts", scope_state::pending, 4});
+    CHECK(scopes[0] == found{"backbone.layers.1.mixer.experts", "model.layers.1.mixer.experts",
+                             scope_state::pending, 4});
     auto plan = sf::plan<nemotron_h>(set, "backbone.layers.1.mixer.experts");
     REQUIRE(plan);
     CHECK(plan->outputs()[0].name == "model.layers.1.mixer.experts.up_proj");
@@ -257,10 +269,12 @@ TEST_CASE("scopes: experts without a gate, and a prefix that changes") {
 TEST_CASE("scopes: whatever only resembles experts is none") {
     packed_set set;
     for (const char* name :
-         {"model.layers.0.mlp.experts_extra.0.gate_proj.weight", "model.layers.0.xmlp.experts.0.gate_proj.weight",
-          "model.layers.0.mlp.experts", "model.layers.0.mlp.expertsX.0.gate_proj.weight",
-          "model.layers.0.mlp.shared_experts.gate_proj.weight", "mlp.experts", "mlp.experts.", "model.layers.0.mlp.experts.bias",
-          "model.layers.0.mlp.experts.gate_proj.weight", "model.layers.0.mlp..experts.0.gate_proj.weight", ""})
+         {"model.layers.0.mlp.experts_extra.0.gate_proj.weight",
+          "model.layers.0.xmlp.experts.0.gate_proj.weight", "model.layers.0.mlp.experts",
+          "model.layers.0.mlp.expertsX.0.gate_proj.weight",
+          "model.layers.0.mlp.shared_experts.gate_proj.weight", "mlp.experts", "mlp.experts.",
+          "model.layers.0.mlp.experts.bias", "model.layers.0.mlp.experts.gate_proj.weight",
+          "model.layers.0.mlp..experts.0.gate_proj.weight", ""})
         set.add(name, sf::dtype::bf16, {2, 2});
     CHECK(find(set, sf::description_of<qwen2_moe>).empty());
     // only what is left over, without a single part: no experts module of this family
@@ -271,20 +285,23 @@ TEST_CASE("scopes: whatever only resembles experts is none") {
 TEST_CASE("scopes: what is left over among experts is kept with them, and refused") {
     packed_set set;
     add_experts(set, "model.layers.0.mlp.experts", 2);
-    for (const char* local : {"1.gate_proj.absmax", "01.gate_proj.weight", "18446744073709551616.gate_proj.weight"}) {
+    for (const char* local :
+         {"1.gate_proj.absmax", "01.gate_proj.weight", "18446744073709551616.gate_proj.weight"}) {
         packed_set each = set;
         each.add("model.layers.0.mlp.experts." + std::string{local}, sf::dtype::bf16, {4, 6});
         const auto scopes = find(each, sf::description_of<qwen2_moe>);
         REQUIRE(scopes.size() == 1);
         CHECK(scopes[0].tensors == 7);
-        for (auto plan : {sf::plan(each, (*sf::experts_scopes::find(each, sf::description_of<qwen2_moe>))[0],
-                                   sf::description_of<qwen2_moe>, sf::direction::forward)
-                              .has_value(),
-                          sf::plan<qwen2_moe>(each, "model.layers.0.mlp.experts").has_value()})
+        for (auto plan :
+             {sf::plan(each, (*sf::experts_scopes::find(each, sf::description_of<qwen2_moe>))[0],
+                       sf::description_of<qwen2_moe>, sf::direction::forward)
+                  .has_value(),
+              sf::plan<qwen2_moe>(each, "model.layers.0.mlp.experts").has_value()})
             CHECK_FALSE(plan);
         auto refused = sf::plan<qwen2_moe>(each, "model.layers.0.mlp.experts");
         CHECK(refused.error().code == errc::unexpected_key);
-        CHECK(std::string{refused.error().tensor.view()} == "model.layers.0.mlp.experts." + std::string{local});
+        CHECK(std::string{refused.error().tensor.view()} ==
+              "model.layers.0.mlp.experts." + std::string{local});
     }
 }
 
@@ -347,7 +364,8 @@ TEST_CASE("scopes: the work grows with the tensors, not with their square") {
         CHECK(scopes->size() == layers);
         CHECK(set.spec_calls <= set.size());
         for (std::size_t i = 0; i < scopes->size(); ++i)
-            CHECK(sf::plan(set, (*scopes)[i], sf::description_of<qwen2_moe>, sf::direction::forward));
+            CHECK(
+                sf::plan(set, (*scopes)[i], sf::description_of<qwen2_moe>, sf::direction::forward));
         return static_cast<double>(set.spec_calls) / static_cast<double>(set.size());
     };
     const double few = questions(10), many = questions(100);
@@ -357,15 +375,19 @@ TEST_CASE("scopes: the work grows with the tensors, not with their square") {
 
 TEST_CASE("scopes: many layers at once, each fused like the first") {
     packed_set set;
-    for (u64 layer = 0; layer < 30; ++layer) add_experts(set, "model.layers." + std::to_string(layer) + ".mlp.experts", 3);
+    for (u64 layer = 0; layer < 30; ++layer)
+        add_experts(set, "model.layers." + std::to_string(layer) + ".mlp.experts", 3);
     auto scopes = sf::experts_scopes::find(set, sf::description_of<qwen2_moe>);
     REQUIRE(scopes);
     for (std::size_t i = 0; i < scopes->size(); ++i) {
-        auto plan = sf::plan(set, (*scopes)[i], sf::description_of<qwen2_moe>, sf::direction::forward);
+        auto plan =
+            sf::plan(set, (*scopes)[i], sf::description_of<qwen2_moe>, sf::direction::forward);
         REQUIRE(plan);
         std::vector<std::byte> made(3 * 8 * 6 * 2);
         REQUIRE(sf::fuse(*plan, "gate_up_proj", made));
-        const auto last = set.bytes_of("model.layers." + std::to_string(i) + ".mlp.experts.2.up_proj.weight");
-        CHECK(std::vector<std::byte>(made.end() - 48, made.end()) == std::vector<std::byte>(last.begin(), last.end()));
+        const auto last =
+            set.bytes_of("model.layers." + std::to_string(i) + ".mlp.experts.2.up_proj.weight");
+        CHECK(std::vector<std::byte>(made.end() - 48, made.end()) ==
+              std::vector<std::byte>(last.begin(), last.end()));
     }
 }

@@ -105,10 +105,11 @@ TEST_CASE("sequence: its parts lie where they lay, whatever the cut") {
             CHECK(all.subspan(from, std::dynamic_extent).size() == all.size() - from);
             int sum = 0;
             for (const int each : part) sum += each;
-            CHECK(sum ==
-                  std::accumulate(values.begin() + static_cast<int>(from), values.begin() + static_cast<int>(from + count), 0));
+            CHECK(sum == std::accumulate(values.begin() + static_cast<int>(from),
+                                         values.begin() + static_cast<int>(from + count), 0));
             if (!part.empty())
-                CHECK((part.front() == static_cast<int>(from) && part.back() == static_cast<int>(from + count - 1)));
+                CHECK((part.front() == static_cast<int>(from) &&
+                       part.back() == static_cast<int>(from + count - 1)));
         }
     const std::span<int> span = all;
     CHECK(span.data() == all.data());

@@ -7,7 +7,8 @@
 
 #include "support.hpp"
 
-// What is an index and what is not: tests/conformance/index_cases.cpp, judged by conformance.test.cpp.
+// What is an index and what is not: tests/conformance/index_cases.cpp, judged by
+// conformance.test.cpp.
 
 namespace sf = safefuse;
 using support::bytes_of;
@@ -51,21 +52,28 @@ TEST_CASE("index: names of tensors lead to names of files") {
 
 TEST_CASE("index: total_size counts only as a plain integer") {
     const auto total = [](std::string_view metadata) {
-        const std::string json = "{\"metadata\": " + std::string{metadata} + ", \"weight_map\": {}}";
+        const std::string json =
+            "{\"metadata\": " + std::string{metadata} + ", \"weight_map\": {}}";
         const auto index = sf::shard_index::parse(bytes_of(json));
         REQUIRE_MESSAGE(index, index.error().message().view());
         return index->total_size_bytes();
     };
     CHECK(total(R"({"total_size": 0})") == 0);
-    CHECK(total(R"({"total_parameters": 3, "total_size": 18446744073709551614, "lm_head": "embed"})") == 18446744073709551614u);
-    for (const char* metadata : {"{}", "null", "[]", "3", R"({"total_size": 9.0})", R"({"total_size": "9"})",
-                                 R"({"total_size": -9})", R"({"total_size": null})", R"({"total_size": 18446744073709551616})",
-                                 R"({"total_size": {"a": 1}})", R"({"a": {"total_size": 5}})"})
+    CHECK(
+        total(
+            R"({"total_parameters": 3, "total_size": 18446744073709551614, "lm_head": "embed"})") ==
+        18446744073709551614u);
+    for (const char* metadata :
+         {"{}", "null", "[]", "3", R"({"total_size": 9.0})", R"({"total_size": "9"})",
+          R"({"total_size": -9})", R"({"total_size": null})",
+          R"({"total_size": 18446744073709551616})", R"({"total_size": {"a": 1}})",
+          R"({"a": {"total_size": 5}})"})
         CHECK(total(metadata) == sf::unknown);
 }
 
 TEST_CASE("index: an empty weight_map is an index, and unknown keys are ignored") {
-    const auto index = sf::shard_index::parse(bytes_of(R"({"format": [1, {"weight_map": 2}], "weight_map": {}, "x": null})"));
+    const auto index = sf::shard_index::parse(
+        bytes_of(R"({"format": [1, {"weight_map": 2}], "weight_map": {}, "x": null})"));
     REQUIRE(index);
     CHECK(index->size() == 0);
     CHECK(index->file_count() == 0);
@@ -84,21 +92,26 @@ TEST_CASE("index: escapes in names are decoded") {
 }
 
 TEST_CASE("index: a key that is there twice names the tensor and both files") {
-    const sf::failure why = refused(R"({"weight_map": {"w": "a.safetensors", "w": "b.safetensors"}})");
+    const sf::failure why =
+        refused(R"({"weight_map": {"w": "a.safetensors", "w": "b.safetensors"}})");
     CHECK(why.tensor == "w");
-    CHECK(why.detail.view().find("\"a.safetensors\" and in \"b.safetensors\"") != std::string_view::npos);
+    CHECK(why.detail.view().find("\"a.safetensors\" and in \"b.safetensors\"") !=
+          std::string_view::npos);
     CHECK(why.offset == 39);
 }
 
-TEST_CASE("index: a file that leaves the directory names the tensor and the file, with nothing a terminal would obey") {
+TEST_CASE(
+    "index: a file that leaves the directory names the tensor and the file, with nothing a terminal would obey") {
     const sf::failure why = refused(R"({"weight_map": {"w": "../\u001b[2J.safetensors"}})");
     CHECK(why.code == sf::errc::path_leaves_directory);
     CHECK(why.tensor == "w");
     CHECK(why.detail.view().find("\"../\\u001b[2J.safetensors\"") != std::string_view::npos);
 }
 
-TEST_CASE("index: lines alike but for the name are read as they are one by one, whatever comes between them") {
-    // names that hold what ends a line, lines that differ by a space, an escape, a file, a number: each in turn amid plain lines
+TEST_CASE(
+    "index: lines alike but for the name are read as they are one by one, whatever comes between them") {
+    // names that hold what ends a line, lines that differ by a space, an escape, a file, a number:
+    // each in turn amid plain lines
     const std::vector<std::string> lines = {"\"a\": \"1.safetensors\"",
                                             "\"b\": \"1.safetensors\"",
                                             "\"c,\\n    d: x\": \"1.safetensors\"",
@@ -115,15 +128,18 @@ TEST_CASE("index: lines alike but for the name are read as they are one by one, 
     for (std::size_t first = 0; first < lines.size(); ++first)
         for (std::size_t second = 0; second < lines.size(); ++second)
             for (const std::string between : {",\n    ", ",", " ,\t"}) {
-                std::string json = "{\"weight_map\": {\"p\": \"1.safetensors\"" + between + "\"q\": \"1.safetensors\"" + between +
+                std::string json = "{\"weight_map\": {\"p\": \"1.safetensors\"" + between +
+                                   "\"q\": \"1.safetensors\"" + between +
                                    "\"r\": \"1.safetensors\"";
                 // the same with a line end before each comma is read line by line: no frame fits
                 std::string slow =
                     "{\"weight_map\": {\"p\": \"1.safetensors\",\"q\"  : \"1.safetensors\"\n,\"r\" :\"1.safetensors\"";
                 std::string space;
                 for (const std::size_t i : {first, second}) {
-                    json += between + lines[i] + between + "\"after " + std::to_string(i) + "\": \"1.safetensors\"";
-                    for (const std::string& line : {lines[i], "\"after " + std::to_string(i) + "\": \"1.safetensors\""})
+                    json += between + lines[i] + between + "\"after " + std::to_string(i) +
+                            "\": \"1.safetensors\"";
+                    for (const std::string& line :
+                         {lines[i], "\"after " + std::to_string(i) + "\": \"1.safetensors\""})
                         slow += (space += ' ') + "," + line;
                 }
                 sf::vector<sf::failure> problems, slow_problems;
@@ -151,7 +167,8 @@ TEST_CASE("index: lines alike but for the name are read as they are one by one, 
 
 TEST_CASE("index: all problems of single tensors can be had at once") {
     sf::vector<sf::failure> problems;
-    const std::string json = R"({"weight_map": {"a": "a.safetensors", "b": "../b.safetensors", "a": "c.safetensors", "d": 3,
+    const std::string json =
+        R"({"weight_map": {"a": "a.safetensors", "b": "../b.safetensors", "a": "c.safetensors", "d": 3,
         "e": "e.bin", "f": "a.safetensors"}})";
     const auto index = sf::shard_index::parse(bytes_of(json), problems);
     REQUIRE(index);
@@ -168,7 +185,8 @@ TEST_CASE("index: all problems of single tensors can be had at once") {
 }
 
 TEST_CASE("index: every cut of a valid index is refused and none crashes") {
-    const std::string json = support::index_text({{"a.safetensors", {support::u8("caf\xC3\xA9", {2}), support::u8("y", {3})}}});
+    const std::string json = support::index_text(
+        {{"a.safetensors", {support::u8("caf\xC3\xA9", {2}), support::u8("y", {3})}}});
     REQUIRE(sf::shard_index::parse(bytes_of(json)));
     for (std::size_t size = 0; size + 2 < json.size(); ++size) {
         const std::string cut = json.substr(0, size);
@@ -177,45 +195,53 @@ TEST_CASE("index: every cut of a valid index is refused and none crashes") {
 }
 
 TEST_CASE("index: every byte changed is refused or read, and none crashes") {
-    const std::string json = R"({"metadata":{"total_size":5},"weight_map":{"a\n":"a.safetensors","b":"b/c.safetensors"}})";
+    const std::string json =
+        R"({"metadata":{"total_size":5},"weight_map":{"a\n":"a.safetensors","b":"b/c.safetensors"}})";
     for (std::size_t at = 0; at < json.size(); ++at)
         for (const char c : {'\0', '"', '\\', '{', '}', '/', '.', '9', '\xFF', ','}) {
             std::string changed = json;
             changed[at] = c;
             const auto index = sf::shard_index::parse(bytes_of(changed));
             if (!index) continue;
-            for (std::size_t i = 0; i < index->size(); ++i) CHECK(index->find(index->tensor(i)) == index->file_of(i));
+            for (std::size_t i = 0; i < index->size(); ++i)
+                CHECK(index->find(index->tensor(i)) == index->file_of(i));
         }
 }
 
 TEST_CASE("index: a hundred thousand tensors are all found") {
     std::string json = "{\"weight_map\": {";
     for (int i = 0; i < 100'000; ++i)
-        json += (i == 0 ? "\"" : ", \"") + std::string{"model.layers."} + std::to_string(i) + ".w\": \"model-" +
-                std::to_string(i % 97) + "-of-97.safetensors\"";
+        json += (i == 0 ? "\"" : ", \"") + std::string{"model.layers."} + std::to_string(i) +
+                ".w\": \"model-" + std::to_string(i % 97) + "-of-97.safetensors\"";
     json += "}}";
     const auto index = sf::shard_index::parse(bytes_of(json));
     REQUIRE(index);
     CHECK(index->size() == 100'000);
     CHECK(index->file_count() == 97);
-    for (std::size_t f = 0; f < 97; ++f) CHECK(index->file(f) == "model-" + std::to_string(f) + "-of-97.safetensors");
+    for (std::size_t f = 0; f < 97; ++f)
+        CHECK(index->file(f) == "model-" + std::to_string(f) + "-of-97.safetensors");
     bool all = true;
-    for (std::size_t i = 0; i < 100'000; ++i) all = all && index->find("model.layers." + std::to_string(i) + ".w") == i % 97;
+    for (std::size_t i = 0; i < 100'000; ++i)
+        all = all && index->find("model.layers." + std::to_string(i) + ".w") == i % 97;
     CHECK(all);
 }
 
 // Names that are refused: tests/conformance/index_cases.cpp.
 TEST_CASE("containment: names inside the directory pass, whatever the system") {
-    for (const char* file : {"a.safetensors", ".safetensors", "sub/a.safetensors", "sub\\a.safetensors", "./a.safetensors",
-                             "a..b.safetensors", "..a.safetensors", "a../b.safetensors", "a b.safetensors", "sub//a.safetensors",
-                             "model-00001-of-00002.safetensors", "\xE4\xB8\xAD.safetensors", "ab:c.safetensors"}) {
+    for (const char* file :
+         {"a.safetensors", ".safetensors", "sub/a.safetensors", "sub\\a.safetensors",
+          "./a.safetensors", "a..b.safetensors", "..a.safetensors", "a../b.safetensors",
+          "a b.safetensors", "sub//a.safetensors", "model-00001-of-00002.safetensors",
+          "\xE4\xB8\xAD.safetensors", "ab:c.safetensors"}) {
         CAPTURE(file);
         CHECK(sf::check_contained(file));
     }
 }
 
-TEST_CASE("containment: dots with spaces among them lead nowhere, for systems make of them what they like") {
-    for (const char* file : {". ./a.safetensors", "a/. .", " .. /a.safetensors", "a\\. . ./b.safetensors"}) {
+TEST_CASE(
+    "containment: dots with spaces among them lead nowhere, for systems make of them what they like") {
+    for (const char* file :
+         {". ./a.safetensors", "a/. .", " .. /a.safetensors", "a\\. . ./b.safetensors"}) {
         CAPTURE(file);
         REQUIRE_FALSE(sf::check_contained(file));
         CHECK(sf::check_contained(file).error().code == sf::errc::path_leaves_directory);
@@ -233,9 +259,10 @@ TEST_CASE("series: names are taken apart, however they are padded") {
     CHECK(parts("model.fp16-00010-of-00012.safetensors") == std::tuple{"model.fp16", 10, 12});
     CHECK(parts("a-1-of-2-00001-of-00002.safetensors") == std::tuple{"a-1-of-2", 1, 2});
     CHECK(parts("-1-of-2.safetensors") == std::tuple{"", 1, 2});
-    for (const char* file : {"model.safetensors", "model-00001.safetensors", "model-1-of-.safetensors", "model--of-2.safetensors",
-                             "model-1-of-2.bin", "model1-of-2.safetensors", "1-of-2.safetensors", "",
-                             "model-1-of-9999999999999999999.safetensors"}) {
+    for (const char* file :
+         {"model.safetensors", "model-00001.safetensors", "model-1-of-.safetensors",
+          "model--of-2.safetensors", "model-1-of-2.bin", "model1-of-2.safetensors",
+          "1-of-2.safetensors", "", "model-1-of-9999999999999999999.safetensors"}) {
         CAPTURE(file);
         sf::series_name found{"untouched", 7, 8};
         CHECK(!sf::parse_series(file, found));
@@ -276,25 +303,33 @@ TEST_CASE("natural order: numbers count as numbers, and it is a strict order") {
                                       "a-99999999999999999999999",
                                       "a-99999999999999999999998"};
     std::sort(names.begin(), names.end(), sf::natural_less);
-    CHECK(names == std::vector<std::string>{"", "01", "1", "a", "a-1", "a-02", "a-2", "a-9", "a-010", "a-10",
-                                            "a-99999999999999999999998", "a-99999999999999999999999", "b", "model-2-of-10",
+    CHECK(names == std::vector<std::string>{"", "01", "1", "a", "a-1", "a-02", "a-2", "a-9",
+                                            "a-010", "a-10", "a-99999999999999999999998",
+                                            "a-99999999999999999999999", "b", "model-2-of-10",
                                             "model-00003-of-10", "model-10-of-10"});
     for (std::size_t i = 0; i < names.size(); ++i)
-        for (std::size_t j = 0; j < names.size(); ++j) CHECK(sf::natural_less(names[i], names[j]) == (i < j));
+        for (std::size_t j = 0; j < names.size(); ++j)
+            CHECK(sf::natural_less(names[i], names[j]) == (i < j));
 }
 
 TEST_CASE("index: is written as Python's json.dumps(indent=2, sort_keys=True) writes it") {
     CHECK(
-        encoded({{"b.weight", "model-00002-of-00002.safetensors"}, {"a.weight", "model-00001-of-00002.safetensors"}}, 1234567) ==
+        encoded({{"b.weight", "model-00002-of-00002.safetensors"},
+                 {"a.weight", "model-00001-of-00002.safetensors"}},
+                1234567) ==
         "{\n  \"metadata\": {\n    \"total_size\": 1234567\n  },\n  \"weight_map\": {\n"
         "    \"a.weight\": \"model-00001-of-00002.safetensors\",\n    \"b.weight\": \"model-00002-of-00002.safetensors\"\n  }\n}\n");
-    CHECK(encoded({}, 0) == "{\n  \"metadata\": {\n    \"total_size\": 0\n  },\n  \"weight_map\": {}\n}\n");
+    CHECK(encoded({}, 0) ==
+          "{\n  \"metadata\": {\n    \"total_size\": 0\n  },\n  \"weight_map\": {}\n}\n");
     CHECK(
-        encoded({{"\"\\\b\f\n\r\t\x01\x1F\x7F/~ caf\xC3\xA9 \xE4\xB8\xAD \xF0\x9F\x98\x80", "a.safetensors"}}, 0) ==
+        encoded({{"\"\\\b\f\n\r\t\x01\x1F\x7F/~ caf\xC3\xA9 \xE4\xB8\xAD \xF0\x9F\x98\x80",
+                  "a.safetensors"}},
+                0) ==
         "{\n  \"metadata\": {\n    \"total_size\": 0\n  },\n  \"weight_map\": {\n"
         "    \"\\\"\\\\\\b\\f\\n\\r\\t\\u0001\\u001f\\u007f/~ caf\\u00e9 \\u4e2d \\ud83d\\ude00\": \"a.safetensors\"\n  }\n}\n");
     // By code point, not by UTF-16 unit: U+FF21 before U+1F600.
-    const std::string sorted = encoded({{"\xF0\x9F\x98\x80", "a.safetensors"}, {"\xEF\xBC\xA1", "a.safetensors"}}, 0);
+    const std::string sorted =
+        encoded({{"\xF0\x9F\x98\x80", "a.safetensors"}, {"\xEF\xBC\xA1", "a.safetensors"}}, 0);
     CHECK(sorted.find("\\uff21") < sorted.find("\\ud83d"));
 }
 
@@ -310,12 +345,14 @@ TEST_CASE("index: what is written is read again, whatever the names") {
     for (std::size_t i = 0; i < names.size(); ++i)
         entries.push_back({names[i], i % 2 == 0 ? "a.safetensors" : "s/b\xC3\xA9.safetensors"});
     const std::string json = encoded(entries, 77);
-    CHECK(std::all_of(json.begin(), json.end(), [](char c) { return c == '\n' || (c >= ' ' && c <= '~'); }));
+    CHECK(std::all_of(json.begin(), json.end(),
+                      [](char c) { return c == '\n' || (c >= ' ' && c <= '~'); }));
     const auto index = sf::shard_index::parse(bytes_of(json));
     REQUIRE(index);
     CHECK(index->total_size_bytes() == 77);
     CHECK(index->size() == names.size());
-    for (const sf::shard_entry& each : entries) CHECK(index->file(index->find(each.tensor)) == each.file);
+    for (const sf::shard_entry& each : entries)
+        CHECK(index->file(index->find(each.tensor)) == each.file);
 }
 
 TEST_CASE("index: what could not be read again is not written") {

@@ -41,10 +41,13 @@ extents elements_of(const extents& shape, const ranges& kept) {
     extents elements{0};
     for (std::size_t axis = 0; axis < shape.size(); ++axis) {
         const sf::axis_range& range = axis < kept.size() ? kept[axis] : sf::all;
-        const std::uint64_t end = range.drops_axis ? range.begin + 1 : range.end == sf::unknown ? shape[axis] : range.end;
+        const std::uint64_t end = range.drops_axis           ? range.begin + 1
+                                  : range.end == sf::unknown ? shape[axis]
+                                                             : range.end;
         extents longer;
         for (const std::uint64_t element : elements)
-            for (std::uint64_t i = range.begin; i < end; ++i) longer.push_back(element * shape[axis] + i);
+            for (std::uint64_t i = range.begin; i < end; ++i)
+                longer.push_back(element * shape[axis] + i);
         elements = longer;
     }
     return elements;
@@ -53,7 +56,8 @@ extents elements_of(const extents& shape, const ranges& kept) {
 }  // namespace
 
 TEST_CASE("slice: without ranges it is the whole tensor, in one run") {
-    for (const ranges& kept : {ranges{}, ranges{sf::all}, ranges{sf::all, sf::all}, ranges{sf::all, sf::all, sf::all}}) {
+    for (const ranges& kept :
+         {ranges{}, ranges{sf::all}, ranges{sf::all, sf::all}, ranges{sf::all, sf::all, sf::all}}) {
         const auto runs = slice(sf::dtype::f32, {1, 2, 3}, kept);
         REQUIRE(runs);
         CHECK(runs->run_count() == 1);
@@ -110,7 +114,8 @@ TEST_CASE("slice: what lies outside is refused with the axis's extent") {
     CHECK(refusal(sf::dtype::f32, {2, 3}, {sf::range(3, sf::unknown)}) == sf::errc::out_of_range);
     CHECK(refusal(sf::dtype::f32, {2, 3}, {sf::at(2)}) == sf::errc::out_of_range);
     CHECK(refusal(sf::dtype::f32, {2, 3}, {sf::at(sf::unknown)}) == sf::errc::out_of_range);
-    CHECK(refusal(sf::dtype::f32, {2, 3}, {sf::range(0, sf::unknown - 1)}) == sf::errc::out_of_range);
+    CHECK(refusal(sf::dtype::f32, {2, 3}, {sf::range(0, sf::unknown - 1)}) ==
+          sf::errc::out_of_range);
     CHECK(refusal(sf::dtype::f32, {0}, {sf::at(0)}) == sf::errc::out_of_range);
     const auto many = slice(sf::dtype::f32, {2, 3}, {sf::all, sf::all, sf::all});
     REQUIRE_FALSE(many);
@@ -147,7 +152,8 @@ TEST_CASE("slice: empty ranges and tensors give empty slices, where the referenc
 }
 
 TEST_CASE("slice: a tensor whose size does not fit is refused") {
-    CHECK(refusal(sf::dtype::f32, {std::uint64_t{1} << 62, 4}, {sf::at(0)}) == sf::errc::size_overflow);
+    CHECK(refusal(sf::dtype::f32, {std::uint64_t{1} << 62, 4}, {sf::at(0)}) ==
+          sf::errc::size_overflow);
     CHECK(refusal(sf::dtype::f4, {3}, {}) == sf::errc::partial_byte);
 }
 
@@ -161,7 +167,8 @@ TEST_CASE("slice: elements of less than a byte can be cut where bytes begin") {
     CHECK(refusal(sf::dtype::f4, {2, 4}, {sf::at(0), sf::at(1)}) == sf::errc::slice_cuts_byte);
     CHECK(offsets_of(*slice(sf::dtype::f4, {2, 4}, {sf::all, sf::range(2, 4)})) == extents{1, 3});
     CHECK(slice(sf::dtype::f6_e2m3, {2, 4}, {sf::at(1)})->offset_bytes() == 3);
-    CHECK(refusal(sf::dtype::f6_e2m3, {2, 4}, {sf::all, sf::range(0, 2)}) == sf::errc::slice_cuts_byte);
+    CHECK(refusal(sf::dtype::f6_e2m3, {2, 4}, {sf::all, sf::range(0, 2)}) ==
+          sf::errc::slice_cuts_byte);
 }
 
 TEST_CASE("slice: the first failure of the caller ends the walk") {
@@ -177,14 +184,18 @@ TEST_CASE("slice: the first failure of the caller ends the walk") {
     CHECK(calls == 2);
 }
 
-TEST_CASE("slice: for random shapes, ranges and dtypes it covers the elements that a gather one by one takes") {
+TEST_CASE(
+    "slice: for random shapes, ranges and dtypes it covers the elements that a gather one by one takes") {
     std::mt19937 random{1618};
-    const auto up_to = [&](std::uint64_t last) { return std::uniform_int_distribution<std::uint64_t>{0, last}(random); };
+    const auto up_to = [&](std::uint64_t last) {
+        return std::uniform_int_distribution<std::uint64_t>{0, last}(random);
+    };
     std::size_t compared = 0, cut = 0;
     for (int round = 0; round < 20'000; ++round) {
         const auto type = static_cast<sf::dtype>(up_to(sf::dtype_count - 1));
         extents shape(up_to(5));
-        for (std::uint64_t& extent : shape) extent = up_to(19) == 0 ? 0 : 1 + up_to(3) * (up_to(1) + 1);
+        for (std::uint64_t& extent : shape)
+            extent = up_to(19) == 0 ? 0 : 1 + up_to(3) * (up_to(1) + 1);
         if (sf::bits(type) < 8 && !shape.empty() && up_to(3) != 0) shape.back() *= 2;
         ranges kept(up_to(shape.size()));
         for (std::size_t axis = 0; axis < kept.size(); ++axis) {
@@ -209,13 +220,15 @@ TEST_CASE("slice: for random shapes, ranges and dtypes it covers the elements th
         // Bits of the longest runs of neighbouring elements.
         std::vector<std::pair<std::uint64_t, std::uint64_t>> expected;
         for (const std::uint64_t element : elements_of(shape, kept)) {
-            if (!expected.empty() && expected.back().first + expected.back().second == element * bits)
+            if (!expected.empty() &&
+                expected.back().first + expected.back().second == element * bits)
                 expected.back().second += bits;
             else
                 expected.emplace_back(element * bits, bits);
         }
         bool cuts_byte = false;
-        for (const auto& [first, size] : expected) cuts_byte = cuts_byte || first % 8 != 0 || size % 8 != 0;
+        for (const auto& [first, size] : expected)
+            cuts_byte = cuts_byte || first % 8 != 0 || size % 8 != 0;
         REQUIRE(runs.has_value() != cuts_byte);
         if (cuts_byte) {
             ++cut;

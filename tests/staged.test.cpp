@@ -1,4 +1,5 @@
-// Plans and tensors run into a device's memory. The device is memory_device.hpp's, which copies as late as it may.
+// Plans and tensors run into a device's memory. The device is memory_device.hpp's, which copies as
+// late as it may.
 #include <safefuse/run/staged.hpp>
 
 #include <doctest/doctest.h>
@@ -46,9 +47,11 @@ struct shared_set {
     std::string_view source_name(std::uint32_t) const noexcept { return "shared.safetensors"; }
     std::span<const std::byte> source_bytes(std::uint32_t source) const noexcept {
         const auto all = whole.held_bytes(source);
-        return resident ? all.first(static_cast<std::size_t>(std::min<u64>(held, all.size()))) : std::span<const std::byte>{};
+        return resident ? all.first(static_cast<std::size_t>(std::min<u64>(held, all.size())))
+                        : std::span<const std::byte>{};
     }
-    sf::result<void> read(std::uint32_t source, u64 offset, std::span<std::byte> out) const noexcept {
+    sf::result<void> read(std::uint32_t source, u64 offset,
+                          std::span<std::byte> out) const noexcept {
         if (bad >= offset && bad < offset + out.size())
             return sf::failure{.code = errc::io_error, .file = "shared.safetensors", .offset = bad};
         return sf::memory_source{whole.held_bytes(source)}.read(offset, out);
@@ -69,7 +72,8 @@ sf::copy_plan plan_of(const Set& set, laws::kind from, laws::kind to) {
 std::vector<std::vector<std::byte>> fused(const sf::copy_plan& plan) {
     std::vector<std::vector<std::byte>> made;
     std::vector<std::span<std::byte>> spans;
-    for (const sf::plan_output& each : plan.outputs()) made.emplace_back(static_cast<std::size_t>(each.size_bytes));
+    for (const sf::plan_output& each : plan.outputs())
+        made.emplace_back(static_cast<std::size_t>(each.size_bytes));
     for (auto& each : made) spans.emplace_back(each);
     REQUIRE(sf::fuse(plan, spans));
     return made;
@@ -80,10 +84,12 @@ template <class Device>
 std::vector<target> targets_of(Device& device, const sf::copy_plan& plan, u64 before = 0) {
     std::vector<target> out;
     for (const sf::plan_output& each : plan.outputs())
-        out.push_back({device.allocate(static_cast<std::size_t>(before + each.size_bytes)), before, each.size_bytes});
+        out.push_back({device.allocate(static_cast<std::size_t>(before + each.size_bytes)), before,
+                       each.size_bytes});
     return out;
 }
-std::vector<std::vector<std::byte>> contents(const memory_device& device, const std::vector<target>& targets) {
+std::vector<std::vector<std::byte>> contents(const memory_device& device,
+                                             const std::vector<target>& targets) {
     std::vector<std::vector<std::byte>> out;
     for (const target& each : targets) {
         const auto& all = device.contents(each.to);
@@ -94,7 +100,8 @@ std::vector<std::vector<std::byte>> contents(const memory_device& device, const 
 }
 
 /// Slabs of a few bytes, so that there are many fills.
-sf::staging_options small(std::size_t slab_bytes, std::size_t slab_count, u64 least_run_bytes = 32) {
+sf::staging_options small(std::size_t slab_bytes, std::size_t slab_count,
+                          u64 least_run_bytes = 32) {
     return {.slab_bytes = slab_bytes, .slab_count = slab_count, .least_run_bytes = least_run_bytes};
 }
 
@@ -102,8 +109,10 @@ const auto in_line = [](std::size_t count, const sf::indexed_task& task) noexcep
     for (std::size_t i = 0; i < count; ++i) task(i);
 };
 
-const laws::experts usual{
-    .end_expert = 3, .i_end = 128, .h = 40, .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}};
+const laws::experts usual{.end_expert = 3,
+                          .i_end = 128,
+                          .h = 40,
+                          .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}};
 
 }  // namespace
 
@@ -116,7 +125,8 @@ TEST_CASE("standing threads: every piece runs once, in call after call") {
             for (const std::size_t pieces : {0u, 1u, 7u, 100u}) {
                 std::vector<std::atomic<int>> times(pieces);
                 sf::parallel_for(pieces, [&](std::size_t i) noexcept { ++times[i]; }, *run);
-                CHECK(std::all_of(times.begin(), times.end(), [](const auto& each) { return each == 1; }));
+                CHECK(std::all_of(times.begin(), times.end(),
+                                  [](const auto& each) { return each == 1; }));
             }
         sf::standing_threads moved = std::move(*run);
         std::atomic<int> sum{0};
@@ -132,13 +142,15 @@ TEST_CASE("standing threads: two callers take turns") {
     sf::parallel_for(
         2,
         [&](std::size_t) noexcept {
-            for (int i = 0; i < 50; ++i) sf::parallel_for(10, [&](std::size_t) noexcept { ++sum; }, *pool);
+            for (int i = 0; i < 50; ++i)
+                sf::parallel_for(10, [&](std::size_t) noexcept { ++sum; }, *pool);
         },
         sf::threads{2});
     CHECK(sum == 1000);
 }
 
-TEST_CASE("staged: the bytes of every layout from every other are those of fuse, whatever slabs and readers there are") {
+TEST_CASE(
+    "staged: the bytes of every layout from every other are those of fuse, whatever slabs and readers there are") {
     auto pool = sf::standing_threads::make(4);
     REQUIRE(pool);
     for (const laws::kind from : laws::all_kinds) {
@@ -146,10 +158,12 @@ TEST_CASE("staged: the bytes of every layout from every other are those of fuse,
         for (const bool resident : {true, false}) {
             const shared_set set{held, resident};
             for (const laws::kind to : laws::all_kinds) {
-                INFO(laws::spelled(from), " to ", laws::spelled(to), resident ? " resident" : " read");
+                INFO(laws::spelled(from), " to ", laws::spelled(to),
+                     resident ? " resident" : " read");
                 const sf::copy_plan plan = plan_of(set, from, to);
                 const auto expected = fused(plan);
-                for (const auto& options : {small(97, 2), small(700, 3), small(4096, 5, 1), small(100'000, 2, 100'000)}) {
+                for (const auto& options :
+                     {small(97, 2), small(700, 3), small(4096, 5, 1), small(100'000, 2, 100'000)}) {
                     memory_device device;
                     const auto targets = targets_of(device, plan, 24);
                     {
@@ -169,7 +183,8 @@ TEST_CASE("staged: the bytes of every layout from every other are those of fuse,
     }
 }
 
-TEST_CASE("staged: slabs whose copies are done are filled again before others, whenever the device is done with them") {
+TEST_CASE(
+    "staged: slabs whose copies are done are filled again before others, whenever the device is done with them") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};
     for (const laws::kind to : {laws::kind::gate_up, laws::kind::transposed})
@@ -191,7 +206,8 @@ TEST_CASE("staged: slabs whose copies are done are filled again before others, w
 }
 
 TEST_CASE("staged: matrices that are turned are turned some rows at a time, whatever their shape") {
-    for (const auto& [rows, columns] : {std::pair<u64, u64>{300, 1000}, {33, 7000}, {1500, 40}, {64, 9000}}) {
+    for (const auto& [rows, columns] :
+         {std::pair<u64, u64>{300, 1000}, {33, 7000}, {1500, 40}, {64, 9000}}) {
         laws::packed_set held;
         for (u64 e = 0; e < 2; ++e) {
             const std::string name = "moe." + std::to_string(e);
@@ -215,7 +231,8 @@ TEST_CASE("staged: matrices that are turned are turned some rows at a time, what
     }
 }
 
-TEST_CASE("staged: slabs are kept from plan to plan, and calls return while the device still copies") {
+TEST_CASE(
+    "staged: slabs are kept from plan to plan, and calls return while the device still copies") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};
     const sf::copy_plan first = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);
@@ -238,7 +255,8 @@ TEST_CASE("staged: slabs are kept from plan to plan, and calls return while the 
     for (const auto& [targets, expected] : all) CHECK(contents(device, targets) == expected);
 }
 
-TEST_CASE("staged: some plans run in one call, of sets of their own, and share slabs where one ends and the next begins") {
+TEST_CASE(
+    "staged: some plans run in one call, of sets of their own, and share slabs where one ends and the next begins") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const laws::packed_set other = laws::make_set(laws::kind::gate_up, usual, "moe");
     auto pool = sf::standing_threads::make(3);
@@ -249,7 +267,8 @@ TEST_CASE("staged: some plans run in one call, of sets of their own, and share s
         plans.push_back(plan_of(set, laws::kind::per_expert, laws::kind::gate_up));
         plans.push_back(plan_of(second, laws::kind::gate_up, laws::kind::transposed));
         plans.push_back(plan_of(set, laws::kind::per_expert, laws::kind::columns_in_turn));
-        for (const std::size_t slab_bytes : {std::size_t{700}, std::size_t{4096}, std::size_t{1} << 20}) {
+        for (const std::size_t slab_bytes :
+             {std::size_t{700}, std::size_t{4096}, std::size_t{1} << 20}) {
             memory_device device;
             auto load = loader::make(device, small(slab_bytes, 4));
             REQUIRE(load);
@@ -259,10 +278,12 @@ TEST_CASE("staged: some plans run in one call, of sets of their own, and share s
             for (std::size_t i = 0; i < plans.size(); ++i) all.push_back({&plans[i], targets[i]});
             const auto made = load->fuse(all, *pool);
             REQUIRE(made);
-            CHECK(made->count == plans[0].outputs().size() + plans[1].outputs().size() + plans[2].outputs().size());
+            CHECK(made->count == plans[0].outputs().size() + plans[1].outputs().size() +
+                                     plans[2].outputs().size());
             CHECK(load->wait(*made, made->count - 1));
             CHECK(load->finish());
-            for (std::size_t i = 0; i < plans.size(); ++i) CHECK(contents(device, targets[i]) == fused(plans[i]));
+            for (std::size_t i = 0; i < plans.size(); ++i)
+                CHECK(contents(device, targets[i]) == fused(plans[i]));
             if (slab_bytes > 700'000) CHECK(device.marks == 1);
             CHECK(device.misuses == 0);
             targets[2].pop_back();
@@ -284,12 +305,16 @@ TEST_CASE("staged: long runs are one copy each, and outputs of short runs one fo
         CHECK(load->fuse(plan, targets_of(device, plan), in_line));
         return std::pair{device.copies, device.marks};
     };
-    CHECK(copies(laws::kind::gate_up, small(8192, 4, 1024)) == std::pair<std::size_t, std::size_t>{12, 12});
+    CHECK(copies(laws::kind::gate_up, small(8192, 4, 1024)) ==
+          std::pair<std::size_t, std::size_t>{12, 12});
     // gate and up of an expert lie together on both sides: one run of two slabs
-    CHECK(copies(laws::kind::gate_up, small(16384, 4, 1024)) == std::pair<std::size_t, std::size_t>{8, 8});
-    CHECK(copies(laws::kind::gate_up, small(24576, 4, 1024)) == std::pair<std::size_t, std::size_t>{8, 4});
+    CHECK(copies(laws::kind::gate_up, small(16384, 4, 1024)) ==
+          std::pair<std::size_t, std::size_t>{8, 8});
+    CHECK(copies(laws::kind::gate_up, small(24576, 4, 1024)) ==
+          std::pair<std::size_t, std::size_t>{8, 4});
     CHECK(copies(laws::kind::rows_1, small(16384, 4, 1024)).second == 6);
-    CHECK(copies(laws::kind::transposed, small(16384, 4, 1024)) == std::pair<std::size_t, std::size_t>{6, 6});
+    CHECK(copies(laws::kind::transposed, small(16384, 4, 1024)) ==
+          std::pair<std::size_t, std::size_t>{6, 6});
 }
 
 TEST_CASE("staged: a device that takes all copies of a slab at once gets them so") {
@@ -307,9 +332,11 @@ TEST_CASE("staged: a device that takes all copies of a slab at once gets them so
     CHECK(device.copies > device.batches);
 }
 
-TEST_CASE("staged: tensors are copied as they are, small ones in one slab, in the order of their sources") {
+TEST_CASE(
+    "staged: tensors are copied as they are, small ones in one slab, in the order of their sources") {
     laws::packed_set held;
-    for (int i = 0; i < 20; ++i) held.add("norm." + std::to_string(i), sf::dtype::bf16, {static_cast<u64>(i), 3});
+    for (int i = 0; i < 20; ++i)
+        held.add("norm." + std::to_string(i), sf::dtype::bf16, {static_cast<u64>(i), 3});
     held.add("embed", sf::dtype::f32, {50, 60});
     for (const bool resident : {true, false}) {
         const shared_set set{held, resident};
@@ -319,7 +346,8 @@ TEST_CASE("staged: tensors are copied as they are, small ones in one slab, in th
         std::vector<loader::tensor> wanted;
         for (std::uint32_t i = 21; i-- > 0;) {
             const u64 size_bytes = held.place(i).size_bytes;
-            wanted.push_back({i, {device.allocate(static_cast<std::size_t>(size_bytes)), 0, size_bytes}});
+            wanted.push_back(
+                {i, {device.allocate(static_cast<std::size_t>(size_bytes)), 0, size_bytes}});
         }
         CHECK(load->load(set, wanted, sf::threads{3}));
         CHECK(load->finish());
@@ -345,12 +373,13 @@ TEST_CASE("staged: the shares of all ranks together are the output, each byte on
             REQUIRE(load);
             std::vector<memory_device::destination> buffers;
             for (const sf::plan_output& each : plan.outputs())
-                buffers.push_back(
-                    device.allocate(static_cast<std::size_t>(ranks * sf::share_of(each.size_bytes, 0, ranks, 64).stride_bytes)));
+                buffers.push_back(device.allocate(static_cast<std::size_t>(
+                    ranks * sf::share_of(each.size_bytes, 0, ranks, 64).stride_bytes)));
             for (u64 rank = 0; rank < ranks; ++rank) {
                 std::vector<target> targets;
                 for (std::size_t i = 0; i < buffers.size(); ++i) {
-                    const sf::byte_share share = sf::share_of(plan.outputs()[i].size_bytes, rank, ranks, 64);
+                    const sf::byte_share share =
+                        sf::share_of(plan.outputs()[i].size_bytes, rank, ranks, 64);
                     targets.push_back({buffers[i], share.begin, share.size_bytes, share.begin});
                 }
                 CHECK(load->fuse(plan, targets, sf::threads{2}));
@@ -358,13 +387,15 @@ TEST_CASE("staged: the shares of all ranks together are the output, each byte on
             CHECK(load->finish());
             CHECK(device.copied_bytes == plan.size_bytes());
             for (std::size_t i = 0; i < buffers.size(); ++i)
-                CHECK(std::equal(expected[i].begin(), expected[i].end(), device.contents(buffers[i]).begin()));
+                CHECK(std::equal(expected[i].begin(), expected[i].end(),
+                                 device.contents(buffers[i]).begin()));
         }
     }
 }
 
 TEST_CASE("staged: shares are of one stride and cover every byte once") {
-    for (const u64 size : {0ull, 1ull, 4095ull, 4096ull, 4097ull, 1'000'000ull, ~0ull - (1ull << 20)})
+    for (const u64 size :
+         {0ull, 1ull, 4095ull, 4096ull, 4097ull, 1'000'000ull, ~0ull - (1ull << 20)})
         for (const u64 ranks : {1u, 2u, 3u, 8u, 64u}) {
             u64 end = 0;
             for (u64 rank = 0; rank < ranks; ++rank) {
@@ -425,7 +456,8 @@ TEST_CASE("staged: outputs without bytes to make are left out") {
     CHECK(load->fuse(plan, targets, in_line));
 }
 
-TEST_CASE("staged: targets that do not fit are refused before anything is copied, with the output's name") {
+TEST_CASE(
+    "staged: targets that do not fit are refused before anything is copied, with the output's name") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};
     const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);
@@ -475,7 +507,8 @@ TEST_CASE("staged: what the plan says is equal is compared before anything is co
                 held.add(name + ".qzeros", sf::dtype::i32, {in / 128, out / 8});
                 held.add(name + ".scales", sf::dtype::f16, {in / 128, out});
                 if (same)
-                    held.add(name + ".g_idx", sf::dtype::i32, {in}, std::span{indexes}.first(static_cast<std::size_t>(in * 4)));
+                    held.add(name + ".g_idx", sf::dtype::i32, {in},
+                             std::span{indexes}.first(static_cast<std::size_t>(in * 4)));
                 else
                     held.add(name + ".g_idx", sf::dtype::i32, {in});
             }
@@ -498,7 +531,8 @@ TEST_CASE("staged: what the plan says is equal is compared before anything is co
             CHECK(done.error().code == errc::parts_differ);
             CHECK(device.copies == 0);
             for (std::size_t i = 0; i < targets.size(); ++i)
-                if (plan->outputs()[i].name == done.error().tensor.view()) targets[i].size_bytes = 0;
+                if (plan->outputs()[i].name == done.error().tensor.view())
+                    targets[i].size_bytes = 0;
             CHECK(load->fuse(*plan, targets, sf::threads{2}));
         }
     }
@@ -506,11 +540,14 @@ TEST_CASE("staged: what the plan says is equal is compared before anything is co
 
 TEST_CASE("staged: staging memory has a hard cap, and options without memory are refused") {
     memory_device device;
-    const auto code = [&](const sf::staging_options& options) { return loader::make(device, options).error().code; };
+    const auto code = [&](const sf::staging_options& options) {
+        return loader::make(device, options).error().code;
+    };
     CHECK(code({.slab_bytes = 0}) == errc::out_of_range);
     CHECK(code({.slab_count = 0}) == errc::out_of_range);
     CHECK(code({.slab_bytes = std::size_t{64} << 20, .slab_count = 3}) == errc::out_of_range);
-    CHECK(code({.slab_bytes = ~std::size_t{0}, .slab_count = ~std::size_t{0}}) == errc::out_of_range);
+    CHECK(code({.slab_bytes = ~std::size_t{0}, .slab_count = ~std::size_t{0}}) ==
+          errc::out_of_range);
     CHECK(code({.slab_bytes = 4096, .slab_count = 2, .most_bytes = 8191}) == errc::out_of_range);
     CHECK(device.allocations == 0);
     const sf::staging_options usual_options;
@@ -518,7 +555,8 @@ TEST_CASE("staged: staging memory has a hard cap, and options without memory are
     CHECK(usual_options.most_bytes == std::size_t{128} << 20);
 }
 
-TEST_CASE("staged: a device that refuses memory leaves a loader with what it gave, or a failure and nothing held") {
+TEST_CASE(
+    "staged: a device that refuses memory leaves a loader with what it gave, or a failure and nothing held") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};
     const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);
@@ -555,7 +593,8 @@ class preparing_device : public memory_device {
 public:
     explicit preparing_device(std::size_t failing) : failing_{failing} {}
     sf::result<void> prepare(ticket&) noexcept {
-        if (prepared++ == failing_) return sf::failure{.code = errc::device_failed, .detail = "prepare"};
+        if (prepared++ == failing_)
+            return sf::failure{.code = errc::device_failed, .detail = "prepare"};
         return {};
     }
     std::size_t prepared = 0;
@@ -566,23 +605,27 @@ private:
 
 }  // namespace
 
-TEST_CASE("staged: tickets are made ready once, when the loader is made; where that fails nothing is held") {
+TEST_CASE(
+    "staged: tickets are made ready once, when the loader is made; where that fails nothing is held") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};
     const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);
     preparing_device device{99};
     auto load = sf::staged_loader<preparing_device>::make(device, small(5000, 3));
     REQUIRE(load);
-    for (int round = 0; round < 2; ++round) CHECK(load->fuse(plan, targets_of(device, plan), sf::threads{2}));
+    for (int round = 0; round < 2; ++round)
+        CHECK(load->fuse(plan, targets_of(device, plan), sf::threads{2}));
     CHECK(load->finish());
     CHECK(device.prepared == 3);
     CHECK(device.allocations == 3);
     preparing_device refusing{1};
-    CHECK(sf::staged_loader<preparing_device>::make(refusing, small(5000, 3)).error().code == errc::device_failed);
+    CHECK(sf::staged_loader<preparing_device>::make(refusing, small(5000, 3)).error().code ==
+          errc::device_failed);
     CHECK(refusing.held_staging_bytes == 0);
 }
 
-TEST_CASE("staged: a copy that fails midway names its tensor and leaves no copy pending; the loader goes on") {
+TEST_CASE(
+    "staged: a copy that fails midway names its tensor and leaves no copy pending; the loader goes on") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};
     const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);
@@ -611,7 +654,8 @@ TEST_CASE("staged: a copy that fails midway names its tensor and leaves no copy 
         }
 }
 
-TEST_CASE("staged: the failure of reads is the first in the order of the plan, whatever the number of readers") {
+TEST_CASE(
+    "staged: the failure of reads is the first in the order of the plan, whatever the number of readers") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     for (const laws::kind to : {laws::kind::gate_up, laws::kind::transposed})
         for (u64 bad = 5; bad < held.held_bytes(0).size(); bad += 3001) {
@@ -642,16 +686,19 @@ TEST_CASE("staged: sources that are shorter than they were, or changed, are fail
         REQUIRE(load);
         shared_set cut_short{held, true, ~u64{0}, held.held_bytes(0).size() / 2};
         const sf::copy_plan plan = plan_of(cut_short, laws::kind::per_expert, to);
-        CHECK(load->fuse(plan, targets_of(device, plan), sf::threads{2}).error().code == errc::read_past_end);
+        CHECK(load->fuse(plan, targets_of(device, plan), sf::threads{2}).error().code ==
+              errc::read_past_end);
         shared_set changed{held};
         const sf::copy_plan other = plan_of(changed, laws::kind::per_expert, to);
         changed.changed = true;
-        CHECK(load->fuse(other, targets_of(device, other), sf::threads{2}).error().code == errc::file_changed);
+        CHECK(load->fuse(other, targets_of(device, other), sf::threads{2}).error().code ==
+              errc::file_changed);
         CHECK(device.pending_copies() == 0);
     }
 }
 
-TEST_CASE("staged: a ticket that is never done ends the loader; its slab is neither filled again nor freed") {
+TEST_CASE(
+    "staged: a ticket that is never done ends the loader; its slab is neither filled again nor freed") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};
     const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);
@@ -766,29 +813,34 @@ TEST_CASE("staged: two loaders with a device each share the sources") {
             auto load = loader::make(devices[i], small(3000, 4));
             if (!load) return;
             const auto targets = targets_of(devices[i], plan);
-            if (load->fuse(plan, targets, sf::threads{2}) && load->finish()) made[i] = contents(devices[i], targets);
+            if (load->fuse(plan, targets, sf::threads{2}) && load->finish())
+                made[i] = contents(devices[i], targets);
         },
         sf::threads{2});
     CHECK(made[0] == expected);
     CHECK(made[1] == expected);
 }
 
-TEST_CASE("staged: a checkpoint on disk, mapped and read, with all its tensors through one loader") {
+TEST_CASE(
+    "staged: a checkpoint on disk, mapped and read, with all its tensors through one loader") {
     const support::temporary_directory directory;
     std::vector<support::tensor> tensors;
     for (int e = 0; e < 4; ++e)
         for (const char* part : {"gate_proj", "up_proj", "down_proj"})
-            tensors.push_back(support::bf16("model.layers.0.mlp.experts." + std::to_string(e) + "." + part + ".weight",
-                                            part[0] == 'd' ? std::vector<u64>{512, 256} : std::vector<u64>{256, 512}));
+            tensors.push_back(support::bf16(
+                "model.layers.0.mlp.experts." + std::to_string(e) + "." + part + ".weight",
+                part[0] == 'd' ? std::vector<u64>{512, 256} : std::vector<u64>{256, 512}));
     tensors.push_back(support::bf16("model.embed_tokens.weight", {300, 512}));
     tensors.push_back(support::bf16("model.norm.weight", {512}));
-    std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+    std::sort(tensors.begin(), tensors.end(),
+              [](const auto& a, const auto& b) { return a.name < b.name; });
     support::write_tensor_file(directory / "model.safetensors", tensors);
     auto pool = sf::standing_threads::make(3);
     REQUIRE(pool);
     const auto check = [&](const auto& checkpoint) {
         REQUIRE(checkpoint);
-        const auto plan = sf::plan<sf::families::qwen2_moe>(*checkpoint, "model.layers.0.mlp.experts");
+        const auto plan =
+            sf::plan<sf::families::qwen2_moe>(*checkpoint, "model.layers.0.mlp.experts");
         REQUIRE(plan);
         memory_device device;
         auto load = loader::make(device, {.slab_bytes = 100'000, .slab_count = 5});
@@ -798,7 +850,8 @@ TEST_CASE("staged: a checkpoint on disk, mapped and read, with all its tensors t
         for (const char* name : {"model.embed_tokens.weight", "model.norm.weight"}) {
             const auto number = static_cast<std::uint32_t>(checkpoint->index_of(name));
             const u64 size_bytes = checkpoint->place(number).size_bytes;
-            dense.push_back({number, {device.allocate(static_cast<std::size_t>(size_bytes)), 0, size_bytes}});
+            dense.push_back(
+                {number, {device.allocate(static_cast<std::size_t>(size_bytes)), 0, size_bytes}});
         }
         CHECK(load->fuse(*plan, targets, *pool));
         CHECK(load->load(*checkpoint, dense, *pool));

@@ -28,23 +28,27 @@ support::tensor bf16(const std::string& name, std::vector<std::uint64_t> shape) 
 
 /// Two experts under `scope`, a matrix for each part.
 std::vector<support::tensor> experts(const std::string& scope,
-                                     std::vector<std::string> parts = {"gate_proj", "up_proj", "down_proj"}) {
+                                     std::vector<std::string> parts = {"gate_proj", "up_proj",
+                                                                       "down_proj"}) {
     std::vector<support::tensor> out;
     for (const char* expert : {"0", "1"})
         for (std::size_t p = 0; p < parts.size(); ++p)
-            out.push_back(bf16(scope + "." + expert + "." + parts[p] + ".weight",
-                               p == 2 ? std::vector<std::uint64_t>{6, 2} : std::vector<std::uint64_t>{2, 6}));
+            out.push_back(
+                bf16(scope + "." + expert + "." + parts[p] + ".weight",
+                     p == 2 ? std::vector<std::uint64_t>{6, 2} : std::vector<std::uint64_t>{2, 6}));
     return out;
 }
 
-sf::checkpoint opened(const temporary_directory& directory, const std::vector<support::tensor>& tensors) {
+sf::checkpoint opened(const temporary_directory& directory,
+                      const std::vector<support::tensor>& tensors) {
     support::write_tensor_file(directory / "model.safetensors", tensors);
     return std::move(sf::checkpoint::open(directory.string())).value();
 }
 
 std::string name_of(const sf::result<sf::family_entry>& family) {
     return family ? std::string{family->fuse.name}
-                  : std::string{sf::sentence(family.error().code)} + ": " + std::string{family.error().detail.view()};
+                  : std::string{sf::sentence(family.error().code)} + ": " +
+                        std::string{family.error().detail.view()};
 }
 
 }  // namespace
@@ -52,7 +56,8 @@ std::string name_of(const sf::result<sf::family_entry>& family) {
 TEST_CASE("detect experts: what all families that fit agree on, without a rename") {
     const temporary_directory directory;
     auto tensors = experts("model.layers.0.mlp.experts");
-    tensors.push_back(bf16("model.layers.0.mlp.moe_statics.e_score_correction_bias", {1, 2}));  // ERNIE renames it
+    tensors.push_back(bf16("model.layers.0.mlp.moe_statics.e_score_correction_bias",
+                           {1, 2}));  // ERNIE renames it
     const auto checkpoint = opened(directory, tensors);
     const auto family = sf::detect_experts(checkpoint);
     REQUIRE(family);
@@ -60,8 +65,10 @@ TEST_CASE("detect experts: what all families that fit agree on, without a rename
     REQUIRE(plan);
     std::vector<std::string> names;
     for (const sf::tensor_spec& each : plan->tensors()) names.emplace_back(each.name);
-    CHECK(names == std::vector<std::string>{"model.layers.0.mlp.experts.down_proj", "model.layers.0.mlp.experts.gate_up_proj",
-                                            "model.layers.0.mlp.moe_statics.e_score_correction_bias"});
+    CHECK(names ==
+          std::vector<std::string>{"model.layers.0.mlp.experts.down_proj",
+                                   "model.layers.0.mlp.experts.gate_up_proj",
+                                   "model.layers.0.mlp.moe_statics.e_score_correction_bias"});
 }
 
 TEST_CASE("detect experts: where experts would move to another module, the family must be named") {
@@ -81,7 +88,8 @@ TEST_CASE("detect experts: nothing that is stored one by one, and what is fused"
     CHECK(sf::detect_experts(dense).error().code == sf::errc::unknown_family);
     CHECK(sf::detect_fused(dense).error().code == sf::errc::unknown_family);
     const temporary_directory other;
-    const auto fused = opened(other, {bf16("a.mlp.experts.gate_up_proj", {2, 4, 6}), bf16("a.mlp.experts.down_proj", {2, 6, 2})});
+    const auto fused = opened(other, {bf16("a.mlp.experts.gate_up_proj", {2, 4, 6}),
+                                      bf16("a.mlp.experts.down_proj", {2, 6, 2})});
     const auto kept = sf::detect_fused(fused);
     REQUIRE(kept);
     const auto plan = sf::rewrite_plan::make(fused, kept->fuse);
@@ -89,13 +97,17 @@ TEST_CASE("detect experts: nothing that is stored one by one, and what is fused"
     CHECK(plan->tensors()[1].name == "a.mlp.experts.gate_up_proj");
 }
 
-TEST_CASE("stored forms: experts that a quantiser wrote one by one are found for each family that has the form") {
+TEST_CASE(
+    "stored forms: experts that a quantiser wrote one by one are found for each family that has the form") {
     const struct {
         const char* type;
         const char* scope;
-    } all[] = {
-        {"mixtral", "m.mlp.experts"},         {"mixtral", "m.block_sparse_moe.experts"},    {"qwen3_vl_moe", "m.mlp.experts"},
-        {"llama4", "m.feed_forward.experts"}, {"granitemoe", "m.block_sparse_moe.experts"}, {"gpt_oss", "m.mlp.experts"}};
+    } all[] = {{"mixtral", "m.mlp.experts"},
+               {"mixtral", "m.block_sparse_moe.experts"},
+               {"qwen3_vl_moe", "m.mlp.experts"},
+               {"llama4", "m.feed_forward.experts"},
+               {"granitemoe", "m.block_sparse_moe.experts"},
+               {"gpt_oss", "m.mlp.experts"}};
     for (const auto& each : all) {
         CAPTURE(std::string{each.type});
         const temporary_directory directory;
@@ -111,7 +123,8 @@ TEST_CASE("stored forms: experts that a quantiser wrote one by one are found for
         CHECK(plan->tensors().size() == own->fuse.to->tensors.size());
         CHECK(sf::with_named_form(*own, "per-expert"));
         CHECK(sf::with_named_form(*own, "hub")->fuse.from == own->fuse.from);
-        CHECK(name_of(sf::with_named_form(*own, "mine")).find("known are hub, per-expert") != std::string::npos);
+        CHECK(name_of(sf::with_named_form(*own, "mine")).find("known are hub, per-expert") !=
+              std::string::npos);
     }
 }
 
@@ -123,7 +136,8 @@ TEST_CASE("stored forms: shared experts in a family without them are another fam
     const auto found = sf::with_stored_form_of(checkpoint, *sf::find_family("mixtral"));
     REQUIRE(found);
     CHECK(found->fuse.from == sf::find_family("mixtral")->fuse.from);
-    CHECK(sf::rewrite_plan::make(checkpoint, found->fuse).error().code == sf::errc::unknown_experts);
+    CHECK(sf::rewrite_plan::make(checkpoint, found->fuse).error().code ==
+          sf::errc::unknown_experts);
 }
 
 TEST_CASE("stored spelling: an accepted spelling is remembered, and unfusing is the inverse") {
@@ -171,13 +185,16 @@ TEST_CASE("stored spelling: names that cannot come back are counted and one is n
 }
 
 TEST_CASE("stored spelling: text that is none, and families that are not known, are refused") {
-    for (const std::string value : {"", "family", "family=", "form=1", "family=mixtral;form=x", "family=mixtral;form=99999",
-                                    "family=mixtral;renames=a", "family=mixtral;renames=a..b>c", "nonsense=1;family=mixtral"}) {
+    for (const std::string value : {"", "family", "family=", "form=1", "family=mixtral;form=x",
+                                    "family=mixtral;form=99999", "family=mixtral;renames=a",
+                                    "family=mixtral;renames=a..b>c", "nonsense=1;family=mixtral"}) {
         CAPTURE(value);
         CHECK_FALSE(sf::stored_spelling::parse(value));
     }
-    CHECK(sf::stored_spelling::parse("family=nobody;form=0")->family().error().code == sf::errc::unknown_family);
-    CHECK(sf::stored_spelling::parse("family=mixtral;form=7")->family().error().code == sf::errc::unknown_family);
+    CHECK(sf::stored_spelling::parse("family=nobody;form=0")->family().error().code ==
+          sf::errc::unknown_family);
+    CHECK(sf::stored_spelling::parse("family=mixtral;form=7")->family().error().code ==
+          sf::errc::unknown_family);
 }
 
 TEST_CASE("config: the count is the one under the model type's own key") {
@@ -189,7 +206,8 @@ TEST_CASE("config: the count is the one under the model type's own key") {
     CHECK(count(R"({"num_local_experts": 8})", "deepseek_v3") == sf::unknown);
     CHECK(count(R"({"num_experts": 8})", "qwen3_moe") == 8);
     CHECK(count(R"({"num_local_experts": 8})", "qwen3_moe") == 8);
-    CHECK(count(R"({"text_config": {"num_local_experts": 8}, "num_local_experts": 3})", "llama4") == 8);
+    CHECK(count(R"({"text_config": {"num_local_experts": 8}, "num_local_experts": 3})", "llama4") ==
+          8);
     CHECK(count(R"({"llm_config": {"num_experts": 8}})", "qwen3_moe") == 8);
     // a type that is not known: all keys must agree
     CHECK(count(R"({"num_experts": 8, "n_routed_experts": 8})", "new") == 8);
@@ -198,14 +216,17 @@ TEST_CASE("config: the count is the one under the model type's own key") {
 
 TEST_CASE("config: what is no JSON says what it is") {
     const auto why = [](const std::string& text) {
-        return std::string{sf::model_config::parse(support::bytes_of(text)).error().message().view()};
+        return std::string{
+            sf::model_config::parse(support::bytes_of(text)).error().message().view()};
     };
     CHECK(why("\xEF\xBB\xBF{}").find("byte order mark") != std::string::npos);
     CHECK(why("").find("empty") != std::string::npos);
-    CHECK(why("version https://git-lfs.github.com/spec/v1\n").find("Git LFS pointer") != std::string::npos);
+    CHECK(why("version https://git-lfs.github.com/spec/v1\n").find("Git LFS pointer") !=
+          std::string::npos);
 }
 
-TEST_CASE("first bytes: other kinds of files are named, and broken headers are not taken for them") {
+TEST_CASE(
+    "first bytes: other kinds of files are named, and broken headers are not taken for them") {
     const auto why = [](std::string bytes) {
         const temporary_directory directory;
         support::write_file(directory / "model.safetensors", bytes);
@@ -213,8 +234,8 @@ TEST_CASE("first bytes: other kinds of files are named, and broken headers are n
         return file ? std::string{} : std::string{file.error().message().view()};
     };
     using namespace std::string_literals;
-    CHECK(why("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n").find("a Git LFS pointer") !=
-          std::string::npos);
+    CHECK(why("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
+              .find("a Git LFS pointer") != std::string::npos);
     CHECK(why("<!DOCTYPE html><html></html>").find("HTML") != std::string::npos);
     CHECK(why("PK\x03\x04"s + std::string(60, '\0')).find("zip archive") != std::string::npos);
     CHECK(why("GGUF\x03\0\0\0"s + std::string(60, '\0')).find("GGUF") != std::string::npos);
@@ -222,5 +243,6 @@ TEST_CASE("first bytes: other kinds of files are named, and broken headers are n
     CHECK(why("").find("the file is empty") != std::string::npos);
     CHECK(why(std::string(300, '\0')).find("zeros") != std::string::npos);
     // the length 640 begins as a pickle does
-    CHECK(why("\x80\x02\0\0\0\0\0\0{\"a\":"s + std::string(640, ' ')).find("pickle") == std::string::npos);
+    CHECK(why("\x80\x02\0\0\0\0\0\0{\"a\":"s + std::string(640, ' ')).find("pickle") ==
+          std::string::npos);
 }

@@ -1,5 +1,5 @@
-// Half-open arithmetic of strided copies, held against its definition byte by byte: which steps of a
-// loop are in a window, and which parts of a block.
+// Half-open arithmetic of strided copies, held against its definition byte by byte: which steps of
+// a loop are in a window, and which parts of a block.
 #include <safefuse/run/detail/strided_copy.hpp>
 
 #include <cstdint>
@@ -24,7 +24,8 @@ std::set<std::pair<u64, u64>> pairs_of(const sf::copy_block& block) {
         out = more;
     };
     for (std::uint32_t l = 0; l < block.loop_count; ++l)
-        spread(block.loops[l].extent, block.loops[l].source_stride, block.loops[l].destination_stride);
+        spread(block.loops[l].extent, block.loops[l].source_stride,
+               block.loops[l].destination_stride);
     spread(block.run_bytes, 1, 1);
     return out;
 }
@@ -58,8 +59,10 @@ TEST_CASE("strided copy: the steps that touch a window, and those inside it") {
                         CAPTURE(end);
                         CAPTURE(i);
                         const u64 from = 4 + i * step, to = from + each;
-                        CHECK((i >= touching.first && i < touching.last) == (from < end && to > begin));
-                        CHECK((i >= inside.first && i < inside.last) == (from >= begin && to <= end));
+                        CHECK((i >= touching.first && i < touching.last) ==
+                              (from < end && to > begin));
+                        CHECK((i >= inside.first && i < inside.last) ==
+                              (from >= begin && to <= end));
                     }
                 }
 }

@@ -1,5 +1,5 @@
-// The shape of the library itself: folders, includes, macros, words that must not occur. DESIGN.md's rules, held against the text
-// of include/.
+// The shape of the library itself: folders, includes, macros, words that must not occur.
+// DESIGN.md's rules, held against the text of include/.
 #include <safefuse/core/version.hpp>
 
 #include <algorithm>
@@ -21,8 +21,9 @@ namespace {
 namespace fs = std::filesystem;
 using words = std::set<std::string>;
 
-// The folders of include/safefuse, in the order in which they build on each other, and what each may
-// include beside itself: DESIGN.md "The house". A header in a folder's detail/ follows its folder.
+// The folders of include/safefuse, in the order in which they build on each other, and what each
+// may include beside itself: DESIGN.md "The house". A header in a folder's detail/ follows its
+// folder.
 struct folder_rule {
     std::string name;
     words may_include;
@@ -38,16 +39,20 @@ const std::vector<folder_rule> house{
     {"detect", {"core", "tensor", "layout", "plan", "models"}},
     {"read", {"core", "tensor", "io", "format"}},
     {"run", {"core", "tensor", "plan"}},
-    {"write", {"core", "tensor", "io", "format", "layout", "plan", "models", "detect", "read", "run"}},
+    {"write",
+     {"core", "tensor", "io", "format", "layout", "plan", "models", "detect", "read", "run"}},
     {"interop", {"core", "tensor"}},
 };
 // Headers at the top: what each brings in is said by its own tests below.
 const words umbrellas{"safefuse", "fwd", "read", "plan", "run", "write", "models"};
-// Headers that nobody gets without asking: they cost more to compile, or need threads or a framework.
-const words opt_in{"core/throwing", "run/parallel", "run/staged", "interop/dlpack", "interop/mdspan"};
+// Headers that nobody gets without asking: they cost more to compile, or need threads or a
+// framework.
+const words opt_in{"core/throwing", "run/parallel", "run/staged", "interop/dlpack",
+                   "interop/mdspan"};
 
-const words light_headers{"bit", "concepts", "cstddef",     "cstdint",     "cstdlib", "cstring", "initializer_list",
-                          "new", "span",     "string_view", "type_traits", "utility"};
+const words light_headers{"bit",     "concepts",    "cstddef",          "cstdint",
+                          "cstdlib", "cstring",     "initializer_list", "new",
+                          "span",    "string_view", "type_traits",      "utility"};
 
 // "safefuse/plan/detail/compose.hpp" -> "plan"; empty for the headers at the top.
 std::string folder_of(const std::string& header) {
@@ -57,7 +62,8 @@ std::string folder_of(const std::string& header) {
 }
 // "safefuse/plan/plan.hpp" -> "plan/plan"
 std::string stem_of(const std::string& header) {
-    return header.substr(header.find('/') + 1, header.size() - header.find('/') - 1 - std::string_view{".hpp"}.size());
+    return header.substr(header.find('/') + 1,
+                         header.size() - header.find('/') - 1 - std::string_view{".hpp"}.size());
 }
 bool is_detail(const std::string& header) { return header.find("/detail/") != std::string::npos; }
 bool is_umbrella(const std::string& header) { return umbrellas.contains(stem_of(header)); }
@@ -83,8 +89,10 @@ const std::vector<header_file>& headers() {
         const fs::path root = fs::path{SAFEFUSE_SOURCE_DIR} / "include";
         for (const auto& entry : fs::recursive_directory_iterator{root})
             if (entry.path().extension() == ".hpp")  // debuggers' views lie beside them
-                found.push_back({entry.path().lexically_relative(root).generic_string(), read(entry.path())});
-        std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+                found.push_back(
+                    {entry.path().lexically_relative(root).generic_string(), read(entry.path())});
+        std::sort(found.begin(), found.end(),
+                  [](const auto& a, const auto& b) { return a.name < b.name; });
         return found;
     }();
     return all;
@@ -102,7 +110,8 @@ std::vector<std::string> lines(const std::string& text) {
     return found;
 }
 
-// What follows `directive` in the preprocessor lines of the text: the name between <> or "", or the first word.
+// What follows `directive` in the preprocessor lines of the text: the name between <> or "", or the
+// first word.
 words arguments(const std::string& text, std::string_view directive) {
     words found;
     for (std::string line : lines(text)) {
@@ -162,7 +171,8 @@ std::vector<std::pair<std::string, char>> words_of(const std::string& code) {
     for (auto begin = code.begin(); begin != code.end();) {
         begin = std::find_if(begin, code.end(), is_word);
         const auto end = std::find_if_not(begin, code.end(), is_word);
-        const auto next = std::find_if_not(end, code.end(), [](char c) { return c == ' ' || c == '\n'; });
+        const auto next =
+            std::find_if_not(end, code.end(), [](char c) { return c == ' ' || c == '\n'; });
         found.emplace_back(std::string{begin, end}, next == code.end() ? '\0' : *next);
         begin = end;
     }
@@ -171,7 +181,8 @@ std::vector<std::pair<std::string, char>> words_of(const std::string& code) {
 
 }  // namespace
 
-TEST_CASE("structure: every header is in a folder and includes only what DESIGN.md's table allows the folder") {
+TEST_CASE(
+    "structure: every header is in a folder and includes only what DESIGN.md's table allows the folder") {
     REQUIRE(!headers().empty());
     for (const header_file& header : headers()) {
         if (is_umbrella(header.name)) continue;
@@ -182,7 +193,8 @@ TEST_CASE("structure: every header is in a folder and includes only what DESIGN.
             if (!is_ours(include)) continue;
             CAPTURE(include);
             CHECK(find_header(include) != nullptr);
-            CHECK((folder_of(include) == rule->name || rule->may_include.contains(folder_of(include))));
+            CHECK((folder_of(include) == rule->name ||
+                   rule->may_include.contains(folder_of(include))));
         }
     }
 }
@@ -195,8 +207,10 @@ TEST_CASE("structure: include/safefuse/README.md shows the same table") {
         const std::string start = "| `" + rule.name + "/` |";
         for (const std::string& line : page) {
             if (!line.starts_with(start)) continue;
-            std::istringstream cell{line.substr(start.size(), line.find('|', start.size()) - start.size())};
-            rows.emplace_back(std::istream_iterator<std::string>{cell}, std::istream_iterator<std::string>{});
+            std::istringstream cell{
+                line.substr(start.size(), line.find('|', start.size()) - start.size())};
+            rows.emplace_back(std::istream_iterator<std::string>{cell},
+                              std::istream_iterator<std::string>{});
         }
         CAPTURE(rule.name);
         REQUIRE(rows.size() == 1);
@@ -224,7 +238,8 @@ TEST_CASE("structure: no header includes itself by a detour") {
         }
 }
 
-TEST_CASE("structure: the umbrella brings in every header but the opt-in ones, and no header includes an opt-in one") {
+TEST_CASE(
+    "structure: the umbrella brings in every header but the opt-in ones, and no header includes an opt-in one") {
     const auto umbrella = reached_from("safefuse/safefuse.hpp");
     for (const header_file& header : headers()) {
         CAPTURE(header.name);
@@ -240,11 +255,12 @@ TEST_CASE("structure: the umbrella brings in every header but the opt-in ones, a
 }
 
 TEST_CASE("structure: each umbrella brings in all public headers of its folders") {
-    const std::vector<std::pair<std::string, words>> folders{{"read", {"read", "format", "io", "tensor"}},
-                                                             {"plan", {"plan", "layout", "tensor"}},
-                                                             {"models", {"models", "detect"}},
-                                                             {"run", {"run"}},
-                                                             {"write", {"write"}}};
+    const std::vector<std::pair<std::string, words>> folders{
+        {"read", {"read", "format", "io", "tensor"}},
+        {"plan", {"plan", "layout", "tensor"}},
+        {"models", {"models", "detect"}},
+        {"run", {"run"}},
+        {"write", {"write"}}};
     for (const auto& each : folders) {
         const std::string& umbrella = each.first;
         const words& contents = each.second;
@@ -252,7 +268,8 @@ TEST_CASE("structure: each umbrella brings in all public headers of its folders"
         for (const header_file& header : headers()) {
             CAPTURE(umbrella);
             CAPTURE(header.name);
-            if (contents.contains(folder_of(header.name)) && !is_detail(header.name) && !is_opt_in(header.name))
+            if (contents.contains(folder_of(header.name)) && !is_detail(header.name) &&
+                !is_opt_in(header.name))
                 CHECK(reached.contains(header.name));
         }
     }
@@ -260,7 +277,8 @@ TEST_CASE("structure: each umbrella brings in all public headers of its folders"
 
 TEST_CASE("structure: layout, plan, models, detect and run bring in no file, JSON or OS header") {
     for (const header_file& header : headers()) {
-        if (!words{"layout", "plan", "models", "detect", "run"}.contains(folder_of(header.name))) continue;
+        if (!words{"layout", "plan", "models", "detect", "run"}.contains(folder_of(header.name)))
+            continue;
         for (const auto& reached : reached_from(header.name)) {
             CAPTURE(header.name);
             CAPTURE(reached);
@@ -270,14 +288,18 @@ TEST_CASE("structure: layout, plan, models, detect and run bring in no file, JSO
 }
 
 TEST_CASE("structure: no name of detail:: is in an example, a README or a page") {
-    for (const auto& entry : fs::recursive_directory_iterator{fs::path{SAFEFUSE_SOURCE_DIR} / "examples"})
-        if (entry.path().extension() == ".cpp" || entry.path().extension() == ".hpp" || entry.path().extension() == ".md") {
+    for (const auto& entry :
+         fs::recursive_directory_iterator{fs::path{SAFEFUSE_SOURCE_DIR} / "examples"})
+        if (entry.path().extension() == ".cpp" || entry.path().extension() == ".hpp" ||
+            entry.path().extension() == ".md") {
             CAPTURE(entry.path().string());
             CHECK(read(entry.path()).find("detail::") == std::string::npos);
         }
     CHECK(read(fs::path{SAFEFUSE_SOURCE_DIR} / "README.md").find("detail::") == std::string::npos);
-    for (const auto& entry : fs::recursive_directory_iterator{fs::path{SAFEFUSE_SOURCE_DIR} / "include"})
-        if (entry.path().extension() == ".md") CHECK(read(entry.path()).find("detail::") == std::string::npos);
+    for (const auto& entry :
+         fs::recursive_directory_iterator{fs::path{SAFEFUSE_SOURCE_DIR} / "include"})
+        if (entry.path().extension() == ".md")
+            CHECK(read(entry.path()).find("detail::") == std::string::npos);
 }
 
 TEST_CASE("structure: every header begins with its licence and copyright") {
@@ -294,7 +316,8 @@ TEST_CASE("structure: namespaces open one on a line, so that tools can read them
     }
 }
 
-TEST_CASE("structure: only light standard headers are included, and OS headers only in detail/os*") {
+TEST_CASE(
+    "structure: only light standard headers are included, and OS headers only in detail/os*") {
     for (const header_file& header : headers()) {
         if (is_opt_in(header.name) || header.name.find("/detail/os") != std::string::npos) continue;
         for (const auto& include : includes(header.text)) {
@@ -306,15 +329,17 @@ TEST_CASE("structure: only light standard headers are included, and OS headers o
 }
 
 TEST_CASE("structure: nothing throws, asserts, aborts, prints or exits, but throwing.hpp") {
-    const words banned{"throw",  "try",          "catch",  "assert",  "abort", "exit",  "_Exit",  "quick_exit", "terminate",
-                       "typeid", "dynamic_cast", "printf", "fprintf", "puts",  "fputs", "perror", "cout",       "cerr"};
+    const words banned{"throw",   "try",        "catch",     "assert", "abort",        "exit",
+                       "_Exit",   "quick_exit", "terminate", "typeid", "dynamic_cast", "printf",
+                       "fprintf", "puts",       "fputs",     "perror", "cout",         "cerr"};
     for (const header_file& header : headers()) {
         if (header.name == "safefuse/core/throwing.hpp") continue;
         CAPTURE(header.name);
         for (const auto& found : words_of(code_of(header.text))) {
             CAPTURE(found.first);
             CHECK(!banned.contains(found.first));
-            const bool is_plain_new = found.first == "new" && found.second != '(' && found.second != '>';  // #include <new>
+            const bool is_plain_new = found.first == "new" && found.second != '(' &&
+                                      found.second != '>';  // #include <new>
             CHECK_MESSAGE(!is_plain_new, "a new without std::nothrow throws");
         }
     }
@@ -324,9 +349,11 @@ TEST_CASE("structure: macros begin with SAFEFUSE_, guards follow the file's name
     for (const header_file& header : headers()) {
         CAPTURE(header.name);
         std::string guard = header.name;
-        std::transform(guard.begin(), guard.end(), guard.begin(),
-                       [](unsigned char c) { return std::isalnum(c) != 0 ? static_cast<char>(std::toupper(c)) : '_'; });
-        CHECK(header.text.find("#ifndef " + guard + "\n#define " + guard + "\n") != std::string::npos);
+        std::transform(guard.begin(), guard.end(), guard.begin(), [](unsigned char c) {
+            return std::isalnum(c) != 0 ? static_cast<char>(std::toupper(c)) : '_';
+        });
+        CHECK(header.text.find("#ifndef " + guard + "\n#define " + guard + "\n") !=
+              std::string::npos);
         for (const auto& macro : arguments(header.text, "define")) {
             CAPTURE(macro);
             CHECK(macro.starts_with("SAFEFUSE_"));
@@ -343,18 +370,23 @@ TEST_CASE("structure: no header says `using namespace`") {
     }
 }
 
-// Two files of one program may be compiled with different flags; what depends on those would then be defined in two ways.
-TEST_CASE("structure: no condition asks for what the files of one program may differ in, but in opt-in headers") {
-    const words banned{"NDEBUG",        "_DEBUG",      "DEBUG",         "__cpp_exceptions", "__EXCEPTIONS", "__GXX_RTTI",
-                       "__cpp_rtti",    "_CPPUNWIND",  "_CPPRTTI",      "__cplusplus",      "__OPTIMIZE__", "__AVX__",
-                       "__AVX2__",      "__AVX512F__", "__SSE4_2__",    "__SSSE3__",        "__F16C__",     "__BMI2__",
-                       "__has_include", "_OPENMP",     "__FAST_MATH__", "__cpp_lib_mdspan"};
+// Two files of one program may be compiled with different flags; what depends on those would then
+// be defined in two ways.
+TEST_CASE(
+    "structure: no condition asks for what the files of one program may differ in, but in opt-in headers") {
+    const words banned{"NDEBUG",        "_DEBUG",          "DEBUG",         "__cpp_exceptions",
+                       "__EXCEPTIONS",  "__GXX_RTTI",      "__cpp_rtti",    "_CPPUNWIND",
+                       "_CPPRTTI",      "__cplusplus",     "__OPTIMIZE__",  "__AVX__",
+                       "__AVX2__",      "__AVX512F__",     "__SSE4_2__",    "__SSSE3__",
+                       "__F16C__",      "__BMI2__",        "__has_include", "_OPENMP",
+                       "__FAST_MATH__", "__cpp_lib_mdspan"};
     for (const header_file& header : headers()) {
         if (is_opt_in(header.name)) continue;
         CAPTURE(header.name);
         for (const std::string& line : lines(header.text)) {
             if (!line.starts_with("#if") && !line.starts_with("#elif")) continue;
-            if (line.find("_MSVC_LANG : __cplusplus") != std::string::npos) continue;  // C++20 or an error
+            if (line.find("_MSVC_LANG : __cplusplus") != std::string::npos)
+                continue;  // C++20 or an error
             for (const auto& found : words_of(line)) {
                 CAPTURE(found.first);
                 CHECK(!banned.contains(found.first));
@@ -393,7 +425,8 @@ bool is_function(const std::string& head) {
 // The functions of a header, by matching braces.
 std::vector<function_body> functions_of(const std::string& text) {
     std::string code;
-    for (const std::string& line : lines(code_of(text))) code += line.starts_with('#') ? "\n" : line + '\n';
+    for (const std::string& line : lines(code_of(text)))
+        code += line.starts_with('#') ? "\n" : line + '\n';
     std::vector<function_body> found;
     struct brace {
         std::string head;
@@ -406,7 +439,8 @@ std::vector<function_body> functions_of(const std::string& text) {
         if (code[i] == '{') {
             const auto before = i == 0 ? std::string::npos : code.find_last_not_of(" \n", i - 1);
             const bool is_value =
-                before != std::string::npos && std::string_view{"=(,"}.find(code[before]) != std::string_view::npos;
+                before != std::string::npos &&
+                std::string_view{"=(,"}.find(code[before]) != std::string_view::npos;
             open.push_back({code.substr(begin, i - begin), i, is_value});
             if (!is_value) begin = i + 1;
         } else if (code[i] == '}' && !open.empty()) {
@@ -414,8 +448,11 @@ std::vector<function_body> functions_of(const std::string& text) {
             open.pop_back();
             if (first.is_value) continue;
             begin = i + 1;
-            const auto at = [&](std::size_t n) { return code.begin() + static_cast<std::ptrdiff_t>(n); };
-            if (is_function(first.head)) found.push_back({first.head, 1 + std::count(at(first.at), at(i), '\n')});
+            const auto at = [&](std::size_t n) {
+                return code.begin() + static_cast<std::ptrdiff_t>(n);
+            };
+            if (is_function(first.head))
+                found.push_back({first.head, 1 + std::count(at(first.at), at(i), '\n')});
         } else if (code[i] == ';') {
             begin = i + 1;
         }
@@ -425,7 +462,8 @@ std::vector<function_body> functions_of(const std::string& text) {
 
 }  // namespace
 
-TEST_CASE("structure: no function is longer than 50 lines but tables, which are listed with the reason") {
+TEST_CASE(
+    "structure: no function is longer than 50 lines but tables, which are listed with the reason") {
     std::size_t functions = 0;
     std::set<std::string> excused;
     for (const header_file& header : headers())
@@ -435,7 +473,8 @@ TEST_CASE("structure: no function is longer than 50 lines but tables, which are 
             bool listed = false;
             for (const long_function& known : long_functions) {
                 const std::string call = std::string{known.name} + "(";
-                if (header.name != known.header || each.head.find(call) == std::string::npos) continue;
+                if (header.name != known.header || each.head.find(call) == std::string::npos)
+                    continue;
                 listed = true;
                 excused.insert(std::string{known.name});
             }
@@ -454,14 +493,17 @@ struct excused_signature {
     std::string_view reason;
 };
 constexpr excused_signature excused_signatures[]{
-    {"safefuse/layout/layout.hpp", "template <std::size_t Axis, layout_term... Term> struct concat :",
+    {"safefuse/layout/layout.hpp",
+     "template <std::size_t Axis, layout_term... Term> struct concat :",
      "the base has no members but those that layout/README.md asks of every term"},
     {"safefuse/layout/layout.hpp",
-     "template <std::size_t Axis, std::uint64_t Group, layout_term... Term> struct interleave :", "as concat"},
+     "template <std::size_t Axis, std::uint64_t Group, layout_term... Term> struct interleave :",
+     "as concat"},
 };
 
-// What the user of a header sees of it: the declarations of namespaces and of public and protected parts of
-// classes, without the bodies of functions, the values of constants and what a constructor does to members.
+// What the user of a header sees of it: the declarations of namespaces and of public and protected
+// parts of classes, without the bodies of functions, the values of constants and what a constructor
+// does to members.
 class signature_scan {
 public:
     explicit signature_scan(const std::string& text) {
@@ -511,13 +553,15 @@ private:
         const auto found = words_of(without_template(head));
         const std::string first = found.empty() ? "" : found[0].first;
         const std::string second = found.size() < 2 ? "" : found[1].first;
-        const bool is_type = (first == "class" || first == "struct" || first == "union") && head.find('=') == std::string::npos;
+        const bool is_type = (first == "class" || first == "struct" || first == "union") &&
+                             head.find('=') == std::string::npos;
         if (first == "namespace" || (first == "inline" && second == "namespace")) {
             ++at_;
             scope(is_hidden || second == "detail");
         } else if (is_type) {
             if (!is_hidden) note(head);
-            if (!is_hidden && class_depth_ == 0 && head.find("<>") == std::string::npos) types_.push_back(name_of(head));
+            if (!is_hidden && class_depth_ == 0 && head.find("<>") == std::string::npos)
+                types_.push_back(name_of(head));
             ++at_;
             ++class_depth_;
             scope_of_class(is_hidden, first == "class");
@@ -527,7 +571,8 @@ private:
             if (!is_hidden && class_depth_ == 0 && first == "enum") types_.push_back(name_of(head));
             if (!is_hidden) note(is_constructor ? head.substr(0, members_of(head)) : head);
             const auto last = head.find_last_not_of(" \n");
-            bool is_value = is_constructor && last != std::string::npos && (is_word(head[last]) || head[last] == '>');
+            bool is_value = is_constructor && last != std::string::npos &&
+                            (is_word(head[last]) || head[last] == '>');
             skip('{', '}');
             while (is_value) {  // of a member: the body comes later
                 const auto next = code_.find_first_of("({", at_);
@@ -557,14 +602,17 @@ private:
     bool is_access(const std::string& head) const {
         const auto found = words_of(head);
         return found.size() == 1 &&
-               (found[0].first == "public" || found[0].first == "private" || found[0].first == "protected") &&
+               (found[0].first == "public" || found[0].first == "private" ||
+                found[0].first == "protected") &&
                code_[at_ + 1] != ':';
     }
-    // The class or enumeration that a head declares, without final words: template <class T> class a : b -> class a
+    // The class or enumeration that a head declares, without final words: template <class T> class
+    // a : b -> class a
     static std::string name_of(const std::string& head) {
         std::string name = without_template(head);
         for (std::size_t i = 0; i < name.size(); ++i)
-            if (name[i] == ':' && name[i + 1] != ':' && (i == 0 || name[i - 1] != ':')) name.resize(i);
+            if (name[i] == ':' && name[i + 1] != ':' && (i == 0 || name[i - 1] != ':'))
+                name.resize(i);
         std::string spaced;
         for (const auto& found : words_of(name))
             if (!found.first.empty() && !found.first.starts_with("SAFEFUSE_"))
@@ -574,7 +622,8 @@ private:
     // Where in the head of a constructor the : stands that its members follow; npos if none does.
     static std::size_t members_of(const std::string& head) {
         const auto close = head.find(')');
-        for (std::size_t i = close == std::string::npos ? head.size() : close; i < head.size(); ++i) {
+        for (std::size_t i = close == std::string::npos ? head.size() : close; i < head.size();
+             ++i) {
             if (head[i] != ':') continue;
             if (head[i + 1] == ':' || head[i - 1] == ':') continue;
             if (head.substr(0, i).find('?') != std::string::npos) continue;
@@ -606,7 +655,8 @@ private:
             parentheses -= c == ')' ? 1u : 0u;
             angles += c == '<' ? 1u : 0u;
             angles -= c == '>' && angles > 0 ? 1u : 0u;
-            if (c == '=' && parentheses == 0 && angles == 0 && head.find("operator") == std::string::npos)
+            if (c == '=' && parentheses == 0 && angles == 0 &&
+                head.find("operator") == std::string::npos)
                 return head.substr(0, i);
         }
         return head;
@@ -625,18 +675,22 @@ private:
         };
         std::string signature;
         for (const char c : without_value(head))
-            if (!(c == '\n' || c == ' ') || (!signature.empty() && signature.back() != ' ')) signature += c == '\n' ? ' ' : c;
+            if (!(c == '\n' || c == ' ') || (!signature.empty() && signature.back() != ' '))
+                signature += c == '\n' ? ' ' : c;
         const auto found = words_of(without_template(signature));
         if (found.empty() || found[0].first == "static_assert") return;
-        if (found[0].first == "friend" && (found[1].first == "class" || found[1].first == "struct")) return;
+        if (found[0].first == "friend" && (found[1].first == "class" || found[1].first == "struct"))
+            return;
         ++count_;
         // What names a type that is computed: the type itself is a public one.
-        const bool is_computed = found[0].first == "using" && signature.find("= typename detail::") != std::string::npos;
+        const bool is_computed =
+            found[0].first == "using" && signature.find("= typename detail::") != std::string::npos;
         // detail::owning_tensor_set tells which calls are refused; such overloads are never called.
         if (is_computed || ends_with_delete() || is_member(signature)) return;
         // A private base shows nothing.
         static const std::string hidden_base = ": private detail::";
-        if (const auto at = signature.find(hidden_base); at != std::string::npos) signature.erase(at, hidden_base.size());
+        if (const auto at = signature.find(hidden_base); at != std::string::npos)
+            signature.erase(at, hidden_base.size());
         if (signature.find("detail::") != std::string::npos) found_.push_back(signature);
     }
 
@@ -659,7 +713,9 @@ private:
 TEST_CASE("structure: the scan of signatures sees what a user sees, and nothing else") {
     const auto found = [](const std::string& text) { return signature_scan{text}.found(); };
     const auto is_seen = [&](const std::string& text) { return found(text).size() == 1; };
-    const auto in_class = [&](const std::string& text) { return is_seen("class a {\npublic:\n" + text + "\n};\n"); };
+    const auto in_class = [&](const std::string& text) {
+        return is_seen("class a {\npublic:\n" + text + "\n};\n");
+    };
 
     CHECK(is_seen("namespace s { detail::b f(int a = 1); }"));
     CHECK(is_seen("namespace s { inline int f(detail::b a) noexcept { return 1; } }"));
@@ -687,8 +743,10 @@ TEST_CASE("structure: the scan of signatures sees what a user sees, and nothing 
     CHECK(is_hidden("namespace s { namespace detail { struct x { detail::b c; }; } int f(); }"));
     CHECK(is_hidden("inline int f() { return detail::b(); }"));
     CHECK(is_hidden("class a { detail::b c; struct d { detail::b e; }; };"));
-    CHECK(is_hidden("class a {\npublic:\n a(int x) noexcept : x_{detail::b(x)}, y_{detail::c{x}} { f(detail::b{}); }\n};"));
-    CHECK(is_hidden("class a {\npublic:\n a(int x) noexcept\n : x_(detail::b(x)) {}\nprivate:\n detail::b c_;\n};"));
+    CHECK(is_hidden(
+        "class a {\npublic:\n a(int x) noexcept : x_{detail::b(x)}, y_{detail::c{x}} { f(detail::b{}); }\n};"));
+    CHECK(is_hidden(
+        "class a {\npublic:\n a(int x) noexcept\n : x_(detail::b(x)) {}\nprivate:\n detail::b c_;\n};"));
     CHECK(is_hidden("class a : private detail::b {};"));
     CHECK(is_hidden("inline constexpr int a = detail::b;"));
     CHECK(is_hidden("template <class T>\nconcept a = detail::b<T>;"));
@@ -722,7 +780,8 @@ TEST_CASE("structure: no public signature names detail::") {
     CHECK_MESSAGE(used.size() == std::size(excused_signatures), "an exception is no longer needed");
 }
 
-TEST_CASE("structure: fwd.hpp names every class and enumeration but those of the layouts' language and of opt-in headers") {
+TEST_CASE(
+    "structure: fwd.hpp names every class and enumeration but those of the layouts' language and of opt-in headers") {
     const header_file* const forward = find_header("safefuse/fwd.hpp");
     REQUIRE(forward != nullptr);
     const std::string declared = code_of(forward->text);
@@ -734,8 +793,8 @@ TEST_CASE("structure: fwd.hpp names every class and enumeration but those of the
         for (const std::string& type : scan.types()) {
             CAPTURE(header.name);
             CAPTURE(type);
-            const bool is_there =
-                declared.find("\n" + type + ";") != std::string::npos || declared.find("\n" + type + " :") != std::string::npos;
+            const bool is_there = declared.find("\n" + type + ";") != std::string::npos ||
+                                  declared.find("\n" + type + " :") != std::string::npos;
             CHECK(is_there);
             named += is_there ? 1u : 0u;
         }
@@ -748,7 +807,8 @@ TEST_CASE("structure: include/safefuse/CMakeLists.txt lists the headers, sorted"
     const auto cmake = read(fs::path{SAFEFUSE_SOURCE_DIR} / "include/safefuse/CMakeLists.txt");
     std::vector<std::string> listed;
     for (const auto& line : lines(cmake))
-        if (line.starts_with("    ") && line.ends_with(".hpp")) listed.push_back(std::string{folder} + line.substr(4));
+        if (line.starts_with("    ") && line.ends_with(".hpp"))
+            listed.push_back(std::string{folder} + line.substr(4));
     std::vector<std::string> present;
     std::string expected;
     for (const header_file& header : headers()) {
@@ -758,16 +818,19 @@ TEST_CASE("structure: include/safefuse/CMakeLists.txt lists the headers, sorted"
     CHECK_MESSAGE(listed == present, "the list should read:\n" << expected);
 }
 
-// Without it cmake -P runs by the rules of its oldest version: 3.25 then takes IN_LIST for a word of no meaning.
+// Without it cmake -P runs by the rules of its oldest version: 3.25 then takes IN_LIST for a word
+// of no meaning.
 TEST_CASE("structure: every CMake script begins with cmake_minimum_required") {
     std::size_t scripts = 0;
     for (const char* folder : {"examples", "tests"})
-        for (const auto& entry : fs::recursive_directory_iterator{fs::path{SAFEFUSE_SOURCE_DIR} / folder}) {
+        for (const auto& entry :
+             fs::recursive_directory_iterator{fs::path{SAFEFUSE_SOURCE_DIR} / folder}) {
             if (entry.path().extension() != ".cmake") continue;
             ++scripts;
             const auto all = lines(read(entry.path()));
-            const auto first =
-                std::find_if_not(all.begin(), all.end(), [](const auto& line) { return line.empty() || line[0] == '#'; });
+            const auto first = std::find_if_not(all.begin(), all.end(), [](const auto& line) {
+                return line.empty() || line[0] == '#';
+            });
             CAPTURE(entry.path().string());
             REQUIRE(first != all.end());
             CHECK(first->starts_with("cmake_minimum_required(VERSION 3.24)"));
@@ -779,24 +842,29 @@ TEST_CASE("structure: every CMake script begins with cmake_minimum_required") {
 #define TEXT_OF(macro) TEXT_OF_MACRO(macro)
 
 TEST_CASE("structure: the inline namespace follows the version") {
-    CHECK(std::string{TEXT_OF(SAFEFUSE_ABI)} == "v" TEXT_OF(SAFEFUSE_VERSION_MAJOR) "_" TEXT_OF(SAFEFUSE_VERSION_MINOR));
+    CHECK(std::string{TEXT_OF(SAFEFUSE_ABI)} ==
+          "v" TEXT_OF(SAFEFUSE_VERSION_MAJOR) "_" TEXT_OF(SAFEFUSE_VERSION_MINOR));
 }
 
-TEST_CASE("structure: Visual Studio's views name this version's classes and members that they have") {
+TEST_CASE(
+    "structure: Visual Studio's views name this version's classes and members that they have") {
     const auto natvis = read(fs::path{SAFEFUSE_SOURCE_DIR} / "include/safefuse/safefuse.natvis");
     REQUIRE(!natvis.empty());
     std::string code;
-    for (const char* header : {"core/vector", "core/span", "core/text", "core/result", "tensor/tensor_view"})
+    for (const char* header :
+         {"core/vector", "core/span", "core/text", "core/result", "tensor/tensor_view"})
         code += code_of(find_header("safefuse/" + std::string{header} + ".hpp")->text);
     std::size_t members = 0;
     for (const auto& found : words_of(natvis)) {
         CAPTURE(found.first);
-        if (found.first.size() > 1 && found.first[0] == 'v' && std::isdigit(static_cast<unsigned char>(found.first[1])) != 0)
+        if (found.first.size() > 1 && found.first[0] == 'v' &&
+            std::isdigit(static_cast<unsigned char>(found.first[1])) != 0)
             CHECK(found.first == TEXT_OF(SAFEFUSE_ABI));
         if (!found.first.ends_with('_')) continue;
         ++members;
         const auto words = words_of(code);
-        CHECK(std::any_of(words.begin(), words.end(), [&](const auto& word) { return word.first == found.first; }));
+        CHECK(std::any_of(words.begin(), words.end(),
+                          [&](const auto& word) { return word.first == found.first; }));
     }
     CHECK(members > 0);
 }

@@ -1,4 +1,5 @@
-// Helpers for tests: fresh directories, files, tensor files and checkpoints made by hand, without the library's own writer.
+// Helpers for tests: fresh directories, files, tensor files and checkpoints made by hand, without
+// the library's own writer.
 #ifndef SAFEFUSE_TESTS_SUPPORT_HPP
 #define SAFEFUSE_TESTS_SUPPORT_HPP
 
@@ -17,14 +18,15 @@
 
 namespace support {
 
-/// A fresh directory under the system's directory for temporary files, removed with all that is in it.
+/// A fresh directory under the system's directory for temporary files, removed with all that is in
+/// it.
 class temporary_directory {
 public:
     temporary_directory() {
         std::random_device random;
         do {
-            path_ =
-                std::filesystem::temp_directory_path() / ("safefuse-test-" + std::to_string(random()) + std::to_string(random()));
+            path_ = std::filesystem::temp_directory_path() /
+                    ("safefuse-test-" + std::to_string(random()) + std::to_string(random()));
         } while (!std::filesystem::create_directory(path_));
     }
     temporary_directory(const temporary_directory&) = delete;
@@ -37,18 +39,25 @@ public:
     const std::filesystem::path& path() const { return path_; }
     std::string string() const { return path_.string(); }
     /// The path of a file in it, as text.
-    std::string operator/(std::string_view name) const { return string() + '/' + std::string{name}; }
+    std::string operator/(std::string_view name) const {
+        return string() + '/' + std::string{name};
+    }
 
 private:
     std::filesystem::path path_;
 };
 
 /// Text in UTF-8 as a path; the standard library takes it for the system's own encoding on Windows.
-inline std::filesystem::path path_of(std::string_view text) { return std::u8string{text.begin(), text.end()}; }
+inline std::filesystem::path path_of(std::string_view text) {
+    return std::u8string{text.begin(), text.end()};
+}
 
-inline std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span{text.data(), text.size()}); }
+inline std::span<const std::byte> bytes_of(std::string_view text) {
+    return std::as_bytes(std::span{text.data(), text.size()});
+}
 inline std::string string_of(std::span<const std::byte> bytes) {
-    return bytes.empty() ? std::string{} : std::string{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+    return bytes.empty() ? std::string{}
+                         : std::string{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
 inline void write_file(const std::filesystem::path& path, std::string_view contents) {
@@ -129,7 +138,8 @@ inline std::string framed(std::string_view header, std::string_view data = {}) {
 }
 
 /// The bytes of a valid tensor file, tensors in the order given.
-inline std::string tensor_file_bytes(const std::vector<tensor>& tensors, std::string_view metadata = R"({"format":"pt"})") {
+inline std::string tensor_file_bytes(const std::vector<tensor>& tensors,
+                                     std::string_view metadata = R"({"format":"pt"})") {
     std::string header{"{"};
     std::string data;
     if (!metadata.empty()) header.append("\"__metadata__\":").append(metadata);
@@ -138,8 +148,8 @@ inline std::string tensor_file_bytes(const std::vector<tensor>& tensors, std::st
         header += json_string(each.name) + ":{\"dtype\":\"" + each.type + "\",\"shape\":[";
         for (std::size_t axis = 0; axis < each.shape.size(); ++axis)
             header += (axis == 0 ? "" : ",") + std::to_string(each.shape[axis]);
-        header +=
-            "],\"data_offsets\":[" + std::to_string(data.size()) + ',' + std::to_string(data.size() + each.data.size()) + "]}";
+        header += "],\"data_offsets\":[" + std::to_string(data.size()) + ',' +
+                  std::to_string(data.size() + each.data.size()) + "]}";
         data += each.data;
     }
     header += '}';
@@ -147,7 +157,8 @@ inline std::string tensor_file_bytes(const std::vector<tensor>& tensors, std::st
     return framed(header, data);
 }
 
-inline void write_tensor_file(const std::filesystem::path& path, const std::vector<tensor>& tensors) {
+inline void write_tensor_file(const std::filesystem::path& path,
+                              const std::vector<tensor>& tensors) {
     write_file(path, tensor_file_bytes(tensors));
 }
 
@@ -163,11 +174,12 @@ inline std::string index_text(const std::vector<shard>& shards) {
     std::uint64_t total_bytes = 0;
     for (const shard& each : shards)
         for (const tensor& held : each.tensors) {
-            map += (map.empty() ? "\n    " : ",\n    ") + json_string(held.name) + ": " + json_string(each.file);
+            map += (map.empty() ? "\n    " : ",\n    ") + json_string(held.name) + ": " +
+                   json_string(each.file);
             total_bytes += held.data.size();
         }
-    return "{\n  \"metadata\": {\n    \"total_size\": " + std::to_string(total_bytes) + "\n  },\n  \"weight_map\": {" + map +
-           "\n  }\n}\n";
+    return "{\n  \"metadata\": {\n    \"total_size\": " + std::to_string(total_bytes) +
+           "\n  },\n  \"weight_map\": {" + map + "\n  }\n}\n";
 }
 
 /// Writes the shards into a directory, without an index.
@@ -180,7 +192,8 @@ inline void write_shards(const std::filesystem::path& directory, const std::vect
 }
 
 /// Writes the shards and model.safetensors.index.json into a directory.
-inline void write_checkpoint(const std::filesystem::path& directory, const std::vector<shard>& shards) {
+inline void write_checkpoint(const std::filesystem::path& directory,
+                             const std::vector<shard>& shards) {
     write_shards(directory, shards);
     write_file(directory / "model.safetensors.index.json", index_text(shards));
 }
@@ -190,7 +203,9 @@ inline std::size_t open_descriptors() {
     std::size_t count = 0;
 #if !defined(_WIN32)
     std::error_code none;
-    for (std::filesystem::directory_iterator at{"/proc/self/fd", none}, end; !none && at != end; at.increment(none)) ++count;
+    for (std::filesystem::directory_iterator at{"/proc/self/fd", none}, end; !none && at != end;
+         at.increment(none))
+        ++count;
 #endif
     return count;
 }

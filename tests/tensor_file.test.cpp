@@ -21,11 +21,12 @@ namespace {
 std::span<std::byte> writable(std::string& text) { return std::as_writable_bytes(std::span{text}); }
 
 const std::vector<tensor>& some_tensors() {
-    static const std::vector<tensor> tensors = {support::bf16("a.weight", {3, 4, 5}),
-                                                support::u8("b.scalar", {}),
-                                                support::u8("c.empty", {2, 0, 3}),
-                                                support::bf16("d.weight", {7, 2}),
-                                                {"e.f4", "F4", {4, 4}, support::pattern("e.f4", 8)}};
+    static const std::vector<tensor> tensors = {
+        support::bf16("a.weight", {3, 4, 5}),
+        support::u8("b.scalar", {}),
+        support::u8("c.empty", {2, 0, 3}),
+        support::bf16("d.weight", {7, 2}),
+        {"e.f4", "F4", {4, 4}, support::pattern("e.f4", 8)}};
     return tensors;
 }
 
@@ -40,7 +41,9 @@ public:
         ++*calls;
         return sf::memory_source{bytes_of(bytes_)}.read(offset, out);
     }
-    void advise(std::uint64_t offset, std::uint64_t size_bytes, sf::advice) const noexcept { *advised = {offset, size_bytes}; }
+    void advise(std::uint64_t offset, std::uint64_t size_bytes, sf::advice) const noexcept {
+        *advised = {offset, size_bytes};
+    }
 
     std::unique_ptr<std::uint64_t> read_bytes = std::make_unique<std::uint64_t>(0);
     std::unique_ptr<int> calls = std::make_unique<int>(0);
@@ -55,9 +58,12 @@ static_assert(sf::byte_source<counting_source>);
 /// Bytes in memory of which the source lends as many as it likes, whatever size it says it has.
 class short_source {
 public:
-    explicit short_source(std::string_view bytes) : lent_bytes{std::make_unique<std::size_t>(bytes.size())}, bytes_{bytes} {}
+    explicit short_source(std::string_view bytes)
+        : lent_bytes{std::make_unique<std::size_t>(bytes.size())}, bytes_{bytes} {}
     std::uint64_t size_bytes() const noexcept { return bytes_.size(); }
-    std::span<const std::byte> bytes() const noexcept { return bytes_of(bytes_).first(*lent_bytes); }
+    std::span<const std::byte> bytes() const noexcept {
+        return bytes_of(bytes_).first(*lent_bytes);
+    }
     sf::result<void> read(std::uint64_t offset, std::span<std::byte> out) const noexcept {
         return sf::memory_source{bytes_of(bytes_)}.read(offset, out);
     }
@@ -102,7 +108,8 @@ void check_tensors(const File& file, const std::vector<tensor>& tensors) {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("tensor file: every tensor is found and read", File, sf::tensor_file, sf::positional_tensor_file) {
+TEST_CASE_TEMPLATE("tensor file: every tensor is found and read", File, sf::tensor_file,
+                   sf::positional_tensor_file) {
     const temporary_directory directory;
     support::write_tensor_file(directory / "a.safetensors", some_tensors());
     auto file = File::open(directory / "a.safetensors");
@@ -118,7 +125,8 @@ TEST_CASE_TEMPLATE("tensor file: every tensor is found and read", File, sf::tens
 
 TEST_CASE("tensor file: bytes in memory are a file too, read in place") {
     const std::string bytes = support::tensor_file_bytes(some_tensors());
-    const auto file = sf::basic_tensor_file<sf::memory_source>::from(sf::memory_source{bytes_of(bytes)}, "memory");
+    const auto file = sf::basic_tensor_file<sf::memory_source>::from(
+        sf::memory_source{bytes_of(bytes)}, "memory");
     REQUIRE(file);
     check_tensors(*file, some_tensors());
     const auto view = file->find("a.weight");
@@ -132,7 +140,8 @@ TEST_CASE("tensor file: bytes in memory are a file too, read in place") {
 
 TEST_CASE("tensor file: a name that is not there names the file and the tensor") {
     const std::string bytes = support::tensor_file_bytes(some_tensors());
-    const auto file = sf::basic_tensor_file<sf::memory_source>::from(sf::memory_source{bytes_of(bytes)}, "memory");
+    const auto file = sf::basic_tensor_file<sf::memory_source>::from(
+        sf::memory_source{bytes_of(bytes)}, "memory");
     REQUIRE(file);
     CHECK(file->index_of("absent") == file->npos);
     const auto check = [](const sf::failure& why) {
@@ -147,8 +156,8 @@ TEST_CASE("tensor file: a name that is not there names the file and the tensor")
     file->advise("absent", sf::advice::will_need);
 }
 
-TEST_CASE_TEMPLATE("tensor file: a buffer of another size is refused and stays as it was", File, sf::tensor_file,
-                   sf::positional_tensor_file) {
+TEST_CASE_TEMPLATE("tensor file: a buffer of another size is refused and stays as it was", File,
+                   sf::tensor_file, sf::positional_tensor_file) {
     const temporary_directory directory;
     support::write_tensor_file(directory / "a.safetensors", some_tensors());
     const auto file = File::open(directory / "a.safetensors");
@@ -170,8 +179,8 @@ TEST_CASE_TEMPLATE("tensor file: a buffer of another size is refused and stays a
     }
 }
 
-TEST_CASE_TEMPLATE("tensor file: every slice of a tensor equals the elements picked one by one", File, sf::tensor_file,
-                   sf::positional_tensor_file) {
+TEST_CASE_TEMPLATE("tensor file: every slice of a tensor equals the elements picked one by one",
+                   File, sf::tensor_file, sf::positional_tensor_file) {
     const temporary_directory directory;
     support::write_tensor_file(directory / "a.safetensors", some_tensors());
     const auto file = File::open(directory / "a.safetensors");
@@ -186,8 +195,10 @@ TEST_CASE_TEMPLATE("tensor file: every slice of a tensor equals the elements pic
                             std::string expected;
                             for (std::uint64_t i = a; i < b; ++i)
                                 for (std::uint64_t j = c; j < d; ++j)
-                                    for (std::uint64_t k = e; k < f; ++k) expected += data.substr((i * 20 + j * 5 + k) * 2, 2);
-                            const std::array ranges{sf::range(a, b), sf::range(c, d), sf::range(e, f)};
+                                    for (std::uint64_t k = e; k < f; ++k)
+                                        expected += data.substr((i * 20 + j * 5 + k) * 2, 2);
+                            const std::array ranges{sf::range(a, b), sf::range(c, d),
+                                                    sf::range(e, f)};
                             std::string out(expected.size(), '?');
                             REQUIRE(file->read_slice("a.weight", ranges, writable(out)));
                             REQUIRE(out == expected);
@@ -203,7 +214,8 @@ TEST_CASE_TEMPLATE("tensor file: every slice of a tensor equals the elements pic
 
 TEST_CASE("tensor file: slices that do not fit are refused with file and tensor") {
     const std::string bytes = support::tensor_file_bytes(some_tensors());
-    const auto file = sf::basic_tensor_file<sf::memory_source>::from(sf::memory_source{bytes_of(bytes)}, "memory");
+    const auto file = sf::basic_tensor_file<sf::memory_source>::from(
+        sf::memory_source{bytes_of(bytes)}, "memory");
     REQUIRE(file);
     const auto code = [&](std::string_view name, std::vector<sf::axis_range> ranges) {
         const auto done = file->read_slice(name, ranges, {});
@@ -219,17 +231,20 @@ TEST_CASE("tensor file: slices that do not fit are refused with file and tensor"
     CHECK(code("e.f4", {sf::all, sf::range(0, 1)}) == sf::errc::slice_cuts_byte);
 }
 
-TEST_CASE("tensor file: opening reads the header and nothing else, a slice its bytes and nothing else") {
+TEST_CASE(
+    "tensor file: opening reads the header and nothing else, a slice its bytes and nothing else") {
     std::vector<tensor> tensors = some_tensors();
     tensors.push_back(support::u8("big", {1000, 1000}));
     const std::string bytes = support::tensor_file_bytes(tensors);
-    const auto file = sf::basic_tensor_file<counting_source>::from(counting_source{bytes}, "counted");
+    const auto file =
+        sf::basic_tensor_file<counting_source>::from(counting_source{bytes}, "counted");
     REQUIRE(file);
     const std::uint64_t header_bytes = file->header().header_bytes();
     CHECK(*file->source().read_bytes == header_bytes);
     CHECK(*file->source().calls == 2);
     std::string out(50 * 10, '?');
-    REQUIRE(file->read_slice("big", std::array{sf::range(100, 150), sf::range(7, 17)}, writable(out)));
+    REQUIRE(
+        file->read_slice("big", std::array{sf::range(100, 150), sf::range(7, 17)}, writable(out)));
     CHECK(*file->source().read_bytes == header_bytes + out.size());
     out.resize(50 * 1000);
     *file->source().calls = 0;
@@ -241,11 +256,12 @@ TEST_CASE("tensor file: opening reads the header and nothing else, a slice its b
     CHECK(file->source().advised->second == 1'000'000);
 }
 
-TEST_CASE_TEMPLATE("tensor file: what is no tensor file names its path and leaves no descriptor", File, sf::tensor_file,
-                   sf::positional_tensor_file) {
+TEST_CASE_TEMPLATE("tensor file: what is no tensor file names its path and leaves no descriptor",
+                   File, sf::tensor_file, sf::positional_tensor_file) {
     const temporary_directory directory;
     const std::string whole = support::tensor_file_bytes(some_tensors());
-    const std::string huge = support::framed("{}").replace(0, 8, std::string{"\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x7F", 8});
+    const std::string huge =
+        support::framed("{}").replace(0, 8, std::string{"\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x7F", 8});
     struct row {
         std::string contents;
         sf::errc code;
@@ -296,18 +312,23 @@ TEST_CASE_TEMPLATE(
     File, sf::tensor_file, sf::positional_tensor_file) {
     const temporary_directory directory;
     const std::string path = directory / "large.safetensors";
-    // 2 GiB end in a's last row, 4 GiB of the file in b, 4 GiB of data in c, and all of d lies beyond
-    constexpr std::uint64_t gibibyte = std::uint64_t{1} << 30, row_bytes = gibibyte - 3, b_bytes = gibibyte - 1;
+    // 2 GiB end in a's last row, 4 GiB of the file in b, 4 GiB of data in c, and all of d lies
+    // beyond
+    constexpr std::uint64_t gibibyte = std::uint64_t{1} << 30, row_bytes = gibibyte - 3,
+                            b_bytes = gibibyte - 1;
     const std::array<std::uint64_t, 2> a_shape{3, row_bytes}, small_shape{4, 6};
     const std::array<std::uint64_t, 1> b_shape{b_bytes};
-    const std::array specs{sf::tensor_spec{"a", sf::dtype::u8, a_shape}, sf::tensor_spec{"b", sf::dtype::u8, b_shape},
-                           sf::tensor_spec{"c", sf::dtype::u8, small_shape}, sf::tensor_spec{"d", sf::dtype::u8, small_shape}};
-    const std::string row = support::pattern("a", 16), end = support::pattern("b", 8), c = support::pattern("c", 24),
-                      d = support::pattern("d", 24);
+    const std::array specs{sf::tensor_spec{"a", sf::dtype::u8, a_shape},
+                           sf::tensor_spec{"b", sf::dtype::u8, b_shape},
+                           sf::tensor_spec{"c", sf::dtype::u8, small_shape},
+                           sf::tensor_spec{"d", sf::dtype::u8, small_shape}};
+    const std::string row = support::pattern("a", 16), end = support::pattern("b", 8),
+                      c = support::pattern("c", 24), d = support::pattern("d", 24);
     {
         auto header = sf::encode_header(specs);
         REQUIRE(header);
-        auto made = sf::tensor_file_writer::create(path, specs, std::move(*header), false);  // sparse: nothing is reserved
+        auto made = sf::tensor_file_writer::create(path, specs, std::move(*header),
+                                                   false);  // sparse: nothing is reserved
         REQUIRE(made);
         REQUIRE(made->write(0, 2 * row_bytes, bytes_of(row)));
         REQUIRE(made->write(1, b_bytes - end.size(), bytes_of(end)));
@@ -323,7 +344,8 @@ TEST_CASE_TEMPLATE(
         return;
     }
     REQUIRE(file);
-    const auto slice = [&](std::string_view name, std::vector<sf::axis_range> ranges, std::size_t size) {
+    const auto slice = [&](std::string_view name, std::vector<sf::axis_range> ranges,
+                           std::size_t size) {
         std::string out(size, '?');
         REQUIRE(file->read_slice(name, ranges, writable(out)));
         if (!file->source().bytes().empty()) {
@@ -337,13 +359,15 @@ TEST_CASE_TEMPLATE(
     };
     CHECK(slice("a", {sf::at(0), sf::range(0, 16)}, 16) == std::string(16, '\0'));
     CHECK(slice("a", {sf::at(2), sf::range(0, 16)}, 16) == row);
-    CHECK(slice("a", {sf::range(1, 3), sf::range(4, 6)}, 4) == std::string(2, '\0') + row.substr(4, 2));
+    CHECK(slice("a", {sf::range(1, 3), sf::range(4, 6)}, 4) ==
+          std::string(2, '\0') + row.substr(4, 2));
     CHECK(slice("b", {sf::range(b_bytes - 10, b_bytes)}, 10) == std::string(2, '\0') + end);
     for (const auto& [name, bytes] : {std::pair<std::string_view, std::string>{"c", c}, {"d", d}}) {
         std::string out(24, '?');
         REQUIRE(file->read(name, writable(out)));
         CHECK(out == bytes);
-        CHECK(slice(name, {sf::all, sf::range(2, 3)}, 4) == std::string{bytes[2], bytes[8], bytes[14], bytes[20]});
+        CHECK(slice(name, {sf::all, sf::range(2, 3)}, 4) ==
+              std::string{bytes[2], bytes[8], bytes[14], bytes[20]});
     }
     CHECK(file->offset_bytes(file->index_of("d")) > 4 * gibibyte);
 }
@@ -351,7 +375,8 @@ TEST_CASE_TEMPLATE(
 TEST_CASE("tensor file: a smaller limit for headers is heeded before anything is read") {
     const std::string bytes = support::tensor_file_bytes(some_tensors());
     counting_source source{bytes};
-    const auto file = sf::basic_tensor_file<counting_source>::from(std::move(source), "counted", {.max_header_bytes = 10});
+    const auto file = sf::basic_tensor_file<counting_source>::from(std::move(source), "counted",
+                                                                   {.max_header_bytes = 10});
     REQUIRE(!file);
     CHECK(file.error().code == sf::errc::header_too_large);
     CHECK(file.error().expected == 10);
@@ -361,7 +386,8 @@ TEST_CASE("tensor file: every cut of a valid file is refused and none crashes") 
     const std::string bytes = support::tensor_file_bytes(some_tensors());
     for (std::size_t size = 0; size < bytes.size(); ++size) {
         const std::string cut = bytes.substr(0, size);
-        CHECK(!sf::basic_tensor_file<sf::memory_source>::from(sf::memory_source{bytes_of(cut)}, "cut"));
+        CHECK(!sf::basic_tensor_file<sf::memory_source>::from(sf::memory_source{bytes_of(cut)},
+                                                              "cut"));
         CHECK(!sf::basic_tensor_file<counting_source>::from(counting_source{cut}, "cut"));
     }
 }
@@ -393,7 +419,8 @@ TEST_CASE("tensor file: a file cut short while it is open is file_changed with f
 }
 #endif
 
-TEST_CASE("tensor file: a source that lends fewer bytes than it has is refused, wherever it stops") {
+TEST_CASE(
+    "tensor file: a source that lends fewer bytes than it has is refused, wherever it stops") {
     const std::string file = support::tensor_file_bytes(some_tensors());
     for (std::size_t lent = 1; lent < file.size(); ++lent) {
         CAPTURE(lent);
@@ -413,7 +440,8 @@ TEST_CASE("tensor file: a source that lends fewer bytes than it has is refused, 
     CHECK(opened->view(0).error().code == sf::errc::not_resident);
 }
 
-TEST_CASE("tensor file: a source that lends fewer bytes later gives no view, and no slice, beyond them") {
+TEST_CASE(
+    "tensor file: a source that lends fewer bytes later gives no view, and no slice, beyond them") {
     const std::string file = support::tensor_file_bytes(some_tensors());
     short_source source{file};
     std::size_t& lent = *source.lent_bytes;

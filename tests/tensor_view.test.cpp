@@ -49,29 +49,34 @@ TEST_CASE("tensor_view: dtype, shape and bytes must fit each other") {
 }
 
 TEST_CASE("tensor_view: sizes that overflow or end inside a byte are refused") {
-    CHECK(refusal(sf::dtype::f32, {std::uint64_t{1} << 62, 4}, 0) == sf::errc::size_overflow);  // the reference accepts this
+    CHECK(refusal(sf::dtype::f32, {std::uint64_t{1} << 62, 4}, 0) ==
+          sf::errc::size_overflow);  // the reference accepts this
     CHECK(refusal(sf::dtype::f4, {1, 3}, 2) == sf::errc::partial_byte);
     CHECK(refusal(sf::dtype::f4, {1, 2}, 2) == sf::errc::wrong_buffer_size);
     CHECK(refusal(sf::dtype::f6_e3m2, {2}, 2) == sf::errc::partial_byte);
 }
 
-TEST_CASE("tensor_view: scalars, empty tensors and elements of less than a byte are counted right") {
+TEST_CASE(
+    "tensor_view: scalars, empty tensors and elements of less than a byte are counted right") {
     const auto bytes = counting(12);
     CHECK(sf::tensor_view::of(sf::dtype::i32, {}, std::span{bytes}.first(4))->element_count() == 1);
     const extents empty{2, 0}, eight{8}, sixteen{2, 8};
     CHECK(sf::tensor_view::of(sf::dtype::i32, empty, {})->element_count() == 0);
-    CHECK(sf::tensor_view::of(sf::dtype::f4, eight, std::span{bytes}.first(4))->element_count() == 8);
+    CHECK(sf::tensor_view::of(sf::dtype::f4, eight, std::span{bytes}.first(4))->element_count() ==
+          8);
     CHECK(sf::tensor_view::of(sf::dtype::f6_e2m3, sixteen, bytes)->element_count() == 16);
     const sf::tensor_view none;
     CHECK(none.size_bytes() == 0);
 }
 
-TEST_CASE("tensor_view: as gives values without a copy where dtype, alignment and byte order allow it") {
+TEST_CASE(
+    "tensor_view: as gives values without a copy where dtype, alignment and byte order allow it") {
     alignas(8) std::byte storage[25]{};
     const float values[] = {1.5f, -2.0f, 0.0f, 3.25f, 1e30f, -0.0f};
     std::memcpy(storage, values, sizeof values);
     const extents shape{2, 3};
-    const auto view = sf::tensor_view::of(sf::dtype::f32, shape, std::span<const std::byte>{storage, 24});
+    const auto view =
+        sf::tensor_view::of(sf::dtype::f32, shape, std::span<const std::byte>{storage, 24});
     REQUIRE(view);
     if constexpr (std::endian::native == std::endian::little) {
         const auto typed = view->as<float>();
@@ -88,7 +93,8 @@ TEST_CASE("tensor_view: as gives values without a copy where dtype, alignment an
     CHECK(wrong.error().detail == "it is F32, not I32");
 
     std::memmove(storage + 1, storage, 24);
-    const auto moved = sf::tensor_view::of(sf::dtype::f32, shape, std::span<const std::byte>{storage + 1, 24});
+    const auto moved =
+        sf::tensor_view::of(sf::dtype::f32, shape, std::span<const std::byte>{storage + 1, 24});
     REQUIRE(moved);
     const auto refused = moved->as<float>();
     REQUIRE_FALSE(refused);
@@ -154,28 +160,34 @@ TEST_CASE("tensor_view: copy_to copies all bytes or none") {
 
 TEST_CASE("tensor_view: copy_slice equals a gather byte by byte, for random shapes and ranges") {
     std::mt19937 random{99};
-    const auto up_to = [&](std::uint64_t last) { return std::uniform_int_distribution<std::uint64_t>{0, last}(random); };
+    const auto up_to = [&](std::uint64_t last) {
+        return std::uniform_int_distribution<std::uint64_t>{0, last}(random);
+    };
     for (int round = 0; round < 3'000; ++round) {
         const sf::dtype types[] = {sf::dtype::u8, sf::dtype::bf16, sf::dtype::f32, sf::dtype::i64};
         const sf::dtype type = types[up_to(3)];
         const std::size_t each = static_cast<std::size_t>(sf::bits(type) / 8);
         extents shape(up_to(4));
         std::size_t size_bytes = each;
-        for (std::uint64_t& extent : shape) size_bytes *= static_cast<std::size_t>(extent = up_to(5));
+        for (std::uint64_t& extent : shape)
+            size_bytes *= static_cast<std::size_t>(extent = up_to(5));
         const auto bytes = counting(size_bytes);
         std::vector<sf::axis_range> kept(shape.size());
         extents elements{0};
         for (std::size_t axis = 0; axis < shape.size(); ++axis) {
-            const std::uint64_t begin = up_to(shape[axis]), end = begin + up_to(shape[axis] - begin);
+            const std::uint64_t begin = up_to(shape[axis]),
+                                end = begin + up_to(shape[axis] - begin);
             kept[axis] = sf::range(begin, end);
             extents longer;
             for (const std::uint64_t element : elements)
-                for (std::uint64_t i = begin; i < end; ++i) longer.push_back(element * shape[axis] + i);
+                for (std::uint64_t i = begin; i < end; ++i)
+                    longer.push_back(element * shape[axis] + i);
             elements = longer;
         }
         std::vector<std::byte> expected;
         for (const std::uint64_t element : elements)
-            for (std::size_t i = 0; i < each; ++i) expected.push_back(bytes[static_cast<std::size_t>(element) * each + i]);
+            for (std::size_t i = 0; i < each; ++i)
+                expected.push_back(bytes[static_cast<std::size_t>(element) * each + i]);
 
         const auto view = sf::tensor_view::of(type, shape, bytes);
         REQUIRE(view);
@@ -208,7 +220,8 @@ TEST_CASE("tensor_view: runs of a larger tensor are refused, not read") {
     CHECK(view->slice(*runs).error().code == sf::errc::out_of_range);
 }
 
-TEST_CASE("tensor_view: runs of a tensor with another dtype give no view whose shape and bytes disagree") {
+TEST_CASE(
+    "tensor_view: runs of a tensor with another dtype give no view whose shape and bytes disagree") {
     const extents shape{2, 4};
     const auto bytes = counting(32);
     const auto view = sf::tensor_view::of(sf::dtype::f32, shape, bytes);
@@ -243,16 +256,27 @@ TEST_CASE("tensor_view: expert gives an entry of the first axis, and expert_of i
     CHECK(beyond.error().expected == 4);
     CHECK(beyond.error().actual == 4);
     CHECK(view->expert_of(bytes.data() + 48).error().code == sf::errc::out_of_range);
-    CHECK(sf::tensor_view::of(sf::dtype::u8, {}, std::span{bytes}.first(1))->expert(0).error().code == sf::errc::out_of_range);
+    CHECK(
+        sf::tensor_view::of(sf::dtype::u8, {}, std::span{bytes}.first(1))->expert(0).error().code ==
+        sf::errc::out_of_range);
     const extents odd{4, 3}, even{4, 2}, empty{4, 0};
-    CHECK(sf::tensor_view::of(sf::dtype::f4, odd, std::span{bytes}.first(6))->expert(1).error().code ==
-          sf::errc::slice_cuts_byte);
-    CHECK(sf::tensor_view::of(sf::dtype::f4, even, std::span{bytes}.first(4))->expert(3)->bytes().data() == bytes.data() + 3);
+    CHECK(sf::tensor_view::of(sf::dtype::f4, odd, std::span{bytes}.first(6))
+              ->expert(1)
+              .error()
+              .code == sf::errc::slice_cuts_byte);
+    CHECK(sf::tensor_view::of(sf::dtype::f4, even, std::span{bytes}.first(4))
+              ->expert(3)
+              ->bytes()
+              .data() == bytes.data() + 3);
     CHECK(sf::tensor_view::of(sf::dtype::f32, empty, {})->expert(3)->size_bytes() == 0);
     const extents halves{4};  // an entry is half a byte: which of two holds an address?
     const auto of_halves = sf::tensor_view::of(sf::dtype::f4, halves, std::span{bytes}.first(2));
     CHECK(of_halves->expert_of(bytes.data()).error().code == sf::errc::slice_cuts_byte);
-    CHECK(sf::tensor_view::of(sf::dtype::f4, odd, std::span{bytes}.first(6))->expert_of(bytes.data()).error().code ==
-          sf::errc::slice_cuts_byte);
-    CHECK(sf::tensor_view::of(sf::dtype::f4, even, std::span{bytes}.first(4))->expert_of(bytes.data() + 3).value() == 3);
+    CHECK(sf::tensor_view::of(sf::dtype::f4, odd, std::span{bytes}.first(6))
+              ->expert_of(bytes.data())
+              .error()
+              .code == sf::errc::slice_cuts_byte);
+    CHECK(sf::tensor_view::of(sf::dtype::f4, even, std::span{bytes}.first(4))
+              ->expert_of(bytes.data() + 3)
+              .value() == 3);
 }

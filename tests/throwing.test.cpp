@@ -26,7 +26,9 @@ struct movable {
 };
 
 sf::result<movable> seven() { return movable{7}; }
-sf::result<movable> none() { return sf::failure{.code = sf::errc::tensor_not_found, .file = "a.safetensors", .tensor = "t"}; }
+sf::result<movable> none() {
+    return sf::failure{.code = sf::errc::tensor_not_found, .file = "a.safetensors", .tensor = "t"};
+}
 
 }  // namespace
 
@@ -48,8 +50,10 @@ TEST_CASE("or_throw: throws the failure, with its message") {
         CHECK(thrown.why().tensor == "t");
         CHECK(std::string{thrown.what()} == "a.safetensors: tensor \"t\": no tensor of that name");
     }
-    CHECK_THROWS_AS(sf::or_throw(sf::result<void>{sf::failure{.code = sf::errc::canceled}}), std::exception);
-    CHECK_THROWS_AS(static_cast<void>(sf::or_throw(sf::mapped_file::open("there/is/no/such.file"))), sf::failure_exception);
+    CHECK_THROWS_AS(sf::or_throw(sf::result<void>{sf::failure{.code = sf::errc::canceled}}),
+                    std::exception);
+    CHECK_THROWS_AS(static_cast<void>(sf::or_throw(sf::mapped_file::open("there/is/no/such.file"))),
+                    sf::failure_exception);
 }
 
 TEST_CASE("failure_exception: a copy outlives what it was copied from") {
@@ -65,7 +69,8 @@ TEST_CASE("failure_exception: a copy outlives what it was copied from") {
     try {
         std::rethrow_exception(held);
     } catch (const std::exception& thrown) {
-        CHECK(std::string_view{thrown.what()}.find("no tensor of that name") != std::string_view::npos);
+        CHECK(std::string_view{thrown.what()}.find("no tensor of that name") !=
+              std::string_view::npos);
     }
 }
 

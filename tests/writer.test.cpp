@@ -48,7 +48,8 @@ owned_tensor make_tensor(std::string name, sf::dtype type, shape extents) {
 std::vector<sf::named_tensor> views_of(const std::vector<owned_tensor>& tensors) {
     std::vector<sf::named_tensor> views;
     for (const owned_tensor& each : tensors)
-        views.push_back({each.name, sf::tensor_view::of(each.type, each.extents, bytes_of(each.data)).value()});
+        views.push_back(
+            {each.name, sf::tensor_view::of(each.type, each.extents, bytes_of(each.data)).value()});
     return views;
 }
 std::vector<sf::tensor_spec> specs_of(const std::vector<owned_tensor>& tensors) {
@@ -72,7 +73,9 @@ void check_same(const std::vector<owned_tensor>& tensors, const sf::tensor_file&
 /// Tensors of all dtypes, any rank, some without elements.
 std::vector<owned_tensor> random_tensors(std::mt19937& random, std::size_t count) {
     std::vector<owned_tensor> tensors;
-    const auto below = [&](std::uint32_t end) { return static_cast<std::uint32_t>(random() % end); };
+    const auto below = [&](std::uint32_t end) {
+        return static_cast<std::uint32_t>(random() % end);
+    };
     for (std::size_t i = 0; i < count; ++i) {
         const auto type = static_cast<sf::dtype>(below(sf::dtype_count));
         shape extents(below(5));
@@ -95,10 +98,12 @@ TEST_CASE("writer: the reference's own test vector comes out byte for byte") {
         std::memcpy(data.data() + i * 4, &value, 4);
     }
     const shape extents{1, 2, 3};
-    const sf::named_tensor tensors[] = {{"attn.0", sf::tensor_view::of(sf::dtype::f32, extents, bytes_of(data)).value()}};
+    const sf::named_tensor tensors[] = {
+        {"attn.0", sf::tensor_view::of(sf::dtype::f32, extents, bytes_of(data)).value()}};
     REQUIRE(sf::write_tensor_file(directory / "a.safetensors", tensors, {}));
     CHECK(read_file(directory / "a.safetensors") ==
-          std::string("\x40\0\0\0\0\0\0\0", 8) + R"({"attn.0":{"dtype":"F32","shape":[1,2,3],"data_offsets":[0,24]}})" + data);
+          std::string("\x40\0\0\0\0\0\0\0", 8) +
+              R"({"attn.0":{"dtype":"F32","shape":[1,2,3],"data_offsets":[0,24]}})" + data);
 }
 
 TEST_CASE("writer: no tensors and no metadata make the reference's empty file") {
@@ -124,7 +129,8 @@ TEST_CASE("writer: what is written is read back, whatever dtypes, ranks and name
         std::string_view format;
         CHECK((file->header().find_metadata("format", format) && format == "pt"));
         CHECK(file->header().header_bytes() % 8 == 0);
-        // the reference's order: dtypes descending, then names; so every tensor is aligned to its elements
+        // the reference's order: dtypes descending, then names; so every tensor is aligned to its
+        // elements
         for (std::size_t i = 0; i < file->size(); ++i) {
             const sf::tensor_entry entry = (*file)[i];
             const std::uint64_t align = sf::bits(entry.type) < 8 ? 1 : sf::bits(entry.type) / 8;
@@ -133,7 +139,8 @@ TEST_CASE("writer: what is written is read back, whatever dtypes, ranks and name
             const sf::tensor_entry before = (*file)[i - 1];
             // tensors without bytes may share an offset; a reader may then have them in any order
             if (before.size_bytes() != 0 && entry.size_bytes() != 0)
-                CHECK((before.type > entry.type || (before.type == entry.type && before.name < entry.name)));
+                CHECK((before.type > entry.type ||
+                       (before.type == entry.type && before.name < entry.name)));
         }
     }
 }
@@ -153,11 +160,14 @@ TEST_CASE("writer: the order of the tensors given does not change the file") {
 
 TEST_CASE("writer: metadata stands first, sorted by key; without entries it is absent") {
     const temporary_directory directory;
-    const sf::metadata_entry metadata[] = {{"zeta", "1"}, {"format", "pt"}, {"Alpha", "\"\n\xC3\xA9"}, {"", ""}};
+    const sf::metadata_entry metadata[] = {
+        {"zeta", "1"}, {"format", "pt"}, {"Alpha", "\"\n\xC3\xA9"}, {"", ""}};
     REQUIRE(sf::write_tensor_file(directory / "a", {}, metadata));
-    CHECK(read_file(directory / "a")
-              .substr(8)
-              .starts_with("{\"__metadata__\":{\"\":\"\",\"Alpha\":\"\\\"\\n\xC3\xA9\",\"format\":\"pt\",\"zeta\":\"1\"}}"));
+    CHECK(
+        read_file(directory / "a")
+            .substr(8)
+            .starts_with(
+                "{\"__metadata__\":{\"\":\"\",\"Alpha\":\"\\\"\\n\xC3\xA9\",\"format\":\"pt\",\"zeta\":\"1\"}}"));
     const auto file = sf::tensor_file::open(directory / "a");
     REQUIRE(file);
     CHECK(file->header().metadata_size() == 4);
@@ -188,8 +198,9 @@ TEST_CASE("writer: tensors that no reader would take are refused, and the old fi
     CHECK(code_of({{"__metadata__", sf::dtype::u8, none}}) == sf::errc::bad_name);
     CHECK(code_of({{"a\xFF", sf::dtype::u8, none}}) == sf::errc::bad_name);
     CHECK(code_of({{"\xED\xA0\x80", sf::dtype::u8, none}}) == sf::errc::bad_name);
-    CHECK(code_of({{"a", sf::dtype::u8, none}, {"b", sf::dtype::u8, none}, {"a", sf::dtype::f32, none}}) ==
-          sf::errc::duplicate_tensor);
+    CHECK(code_of({{"a", sf::dtype::u8, none},
+                   {"b", sf::dtype::u8, none},
+                   {"a", sf::dtype::f32, none}}) == sf::errc::duplicate_tensor);
     CHECK(code_of({{"a", sf::dtype::f32, huge}}) == sf::errc::size_overflow);
     CHECK(code_of({{"a", sf::dtype::f4, three}}) == sf::errc::partial_byte);
     CHECK(code_of({{"a", sf::dtype::f4, {}}}) == sf::errc::partial_byte);
@@ -210,13 +221,15 @@ TEST_CASE("writer: bytes come in any order and any pieces; what never comes is z
     std::vector<piece> pieces;
     for (std::size_t t = 0; t < tensors.size(); ++t)
         for (std::size_t done = 0; done < tensors[t].data.size();) {
-            const std::size_t count = std::min<std::size_t>(1 + random() % 100, tensors[t].data.size() - done);
+            const std::size_t count =
+                std::min<std::size_t>(1 + random() % 100, tensors[t].data.size() - done);
             pieces.push_back({t, done, count});
             done += count;
         }
     std::shuffle(pieces.begin(), pieces.end(), random);
     for (const piece& each : pieces)
-        REQUIRE(writer->write(each.tensor, each.first, bytes_of(tensors[each.tensor].data).subspan(each.first, each.count)));
+        REQUIRE(writer->write(each.tensor, each.first,
+                              bytes_of(tensors[each.tensor].data).subspan(each.first, each.count)));
     REQUIRE(writer->commit());
     check_same(tensors, sf::tensor_file::open(directory / "a").value());
     REQUIRE(sf::write_tensor_file(directory / "b", views_of(tensors)));
@@ -235,13 +248,15 @@ TEST_CASE("writer: bytes come in any order and any pieces; what never comes is z
 TEST_CASE("writer: a write outside its tensor is refused and changes nothing") {
     const temporary_directory directory;
     const shape four{4}, none{0};
-    const sf::tensor_spec specs[] = {{"a", sf::dtype::u8, four}, {"b", sf::dtype::u8, four}, {"c", sf::dtype::u8, none}};
+    const sf::tensor_spec specs[] = {
+        {"a", sf::dtype::u8, four}, {"b", sf::dtype::u8, four}, {"c", sf::dtype::u8, none}};
     auto writer = sf::tensor_file_writer::create(directory / "x", specs);
     REQUIRE(writer);
     const std::string data = "12345";
     const auto refused = [&](std::size_t i, std::uint64_t offset, std::size_t count) {
         const auto done = writer->write(i, offset, bytes_of(data).first(count));
-        return !done && done.error().code == sf::errc::out_of_range && done.error().file == directory / "x";
+        return !done && done.error().code == sf::errc::out_of_range &&
+               done.error().file == directory / "x";
     };
     CHECK(refused(0, 0, 5));
     CHECK(refused(0, 1, 4));
@@ -265,7 +280,8 @@ TEST_CASE("writer: a write outside its tensor is refused and changes nothing") {
     CHECK(!nothing.commit());
 }
 
-TEST_CASE("writer: until it is committed, the target is as it was; an abandoned file leaves nothing behind") {
+TEST_CASE(
+    "writer: until it is committed, the target is as it was; an abandoned file leaves nothing behind") {
     const temporary_directory directory;
     write_file(directory / "a.safetensors", "old");
     const std::vector<owned_tensor> tensors{make_tensor("t", sf::dtype::f32, {100})};
@@ -288,7 +304,8 @@ TEST_CASE("writer: until it is committed, the target is as it was; an abandoned 
 }
 
 #if !defined(_WIN32)  // which keeps a mapped file from being replaced
-TEST_CASE("writer: whoever has the old file mapped keeps it, also when a file is written over itself") {
+TEST_CASE(
+    "writer: whoever has the old file mapped keeps it, also when a file is written over itself") {
     const temporary_directory directory;
     const auto path = directory / "a.safetensors";
     std::mt19937 random{4};
@@ -298,7 +315,8 @@ TEST_CASE("writer: whoever has the old file mapped keeps it, also when a file is
     const auto mapped = sf::tensor_file::open(path);
     REQUIRE(mapped);
     std::vector<sf::named_tensor> views;
-    for (std::size_t i = 0; i < mapped->size(); ++i) views.push_back({(*mapped)[i].name, mapped->view(i).value()});
+    for (std::size_t i = 0; i < mapped->size(); ++i)
+        views.push_back({(*mapped)[i].name, mapped->view(i).value()});
     REQUIRE(sf::write_tensor_file(path, views));
     CHECK(read_file(path) == before);
     REQUIRE(sf::write_tensor_file(path, {}, {}));
@@ -313,7 +331,8 @@ TEST_CASE("writer: the header of another number of tensors is refused, and nothi
     const sf::tensor_spec tensors[] = {{"a", sf::dtype::u8, shape}, {"b", sf::dtype::u8, shape}};
     auto header = sf::encode_header({tensors, 1});
     REQUIRE(header);
-    const auto writer = sf::tensor_file_writer::create(directory / "file.safetensors", tensors, std::move(*header));
+    const auto writer =
+        sf::tensor_file_writer::create(directory / "file.safetensors", tensors, std::move(*header));
     REQUIRE_FALSE(writer);
     CHECK(writer.error().code == sf::errc::out_of_range);
     CHECK(writer.error().expected == 2);
@@ -337,7 +356,8 @@ TEST_CASE("writer: a path that cannot be written is named") {
     CHECK(names_in(directory) == std::vector<std::string>{"d", "f"});
 }
 
-TEST_CASE("writer: the data of a file begins where it is asked to, by spaces that any reader takes; the bytes are the same") {
+TEST_CASE(
+    "writer: the data of a file begins where it is asked to, by spaces that any reader takes; the bytes are the same") {
     std::mt19937 random{12};
     const auto tensors = random_tensors(random, 30);
     const temporary_directory directory;
@@ -347,24 +367,29 @@ TEST_CASE("writer: the data of a file begins where it is asked to, by spaces tha
     REQUIRE(plain);
     for (std::uint64_t alignment = 8; alignment <= sf::most_data_alignment; alignment *= 2) {
         CAPTURE(alignment);
-        REQUIRE(sf::write_tensor_file(directory / "aligned", views, sf::pytorch_metadata, {.data_alignment = alignment}));
+        REQUIRE(sf::write_tensor_file(directory / "aligned", views, sf::pytorch_metadata,
+                                      {.data_alignment = alignment}));
         const auto file = sf::tensor_file::open(directory / "aligned", sf::read_options::strict());
         REQUIRE(file);
         CHECK(file->header().header_bytes() % alignment == 0);
         check_same(tensors, *file);
         for (std::size_t i = 0; i < file->size(); ++i) CHECK((*file)[i].begin == (*plain)[i].begin);
-        if (alignment == 8) CHECK(read_file(directory / "aligned") == read_file(directory / "plain"));
+        if (alignment == 8)
+            CHECK(read_file(directory / "aligned") == read_file(directory / "plain"));
     }
-    for (const std::uint64_t wrong : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{4}, std::uint64_t{12},
-                                      std::uint64_t{4097}, 2 * sf::most_data_alignment}) {
-        const auto refused = sf::write_tensor_file(directory / "refused", views, sf::pytorch_metadata, {.data_alignment = wrong});
+    for (const std::uint64_t wrong :
+         {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{4}, std::uint64_t{12},
+          std::uint64_t{4097}, 2 * sf::most_data_alignment}) {
+        const auto refused = sf::write_tensor_file(directory / "refused", views,
+                                                   sf::pytorch_metadata, {.data_alignment = wrong});
         CHECK(refused.error().code == sf::errc::out_of_range);
         CHECK(refused.error().actual == wrong);
     }
 }
 
 TEST_CASE("writer: tensors lie in the order given where that is asked for") {
-    const std::vector<owned_tensor> tensors{make_tensor("b", sf::dtype::u8, {8}), make_tensor("c", sf::dtype::f32, {2}),
+    const std::vector<owned_tensor> tensors{make_tensor("b", sf::dtype::u8, {8}),
+                                            make_tensor("c", sf::dtype::f32, {2}),
                                             make_tensor("a", sf::dtype::bf16, {4})};
     const temporary_directory directory;
     REQUIRE(sf::write_tensor_file(directory / "f", views_of(tensors), {}, {.keeps_order = true}));

@@ -1,4 +1,5 @@
-// Eigen: plans run into row-major matrices and tensors, and tensors of a checkpoint are maps, without a copy. Copy what you need.
+// Eigen: plans run into row-major matrices and tensors, and tensors of a checkpoint are maps,
+// without a copy. Copy what you need.
 #pragma once
 
 #include <array>
@@ -23,8 +24,9 @@ template <> inline constexpr safefuse::dtype safefuse::dtype_of<std::complex<flo
 
 /// A matrix, or a map of one, whose rows lie behind one another.
 template <class Matrix>
-    requires requires(const Matrix& m) { m.innerStride(), m.outerStride(), Matrix::IsVectorAtCompileTime; } &&
-             (Matrix::IsRowMajor != 0) && safefuse::has_dtype<typename Matrix::Scalar>
+    requires requires(const Matrix& m) {
+        m.innerStride(), m.outerStride(), Matrix::IsVectorAtCompileTime;
+    } && (Matrix::IsRowMajor != 0) && safefuse::has_dtype<typename Matrix::Scalar>
 struct safefuse::tensor_traits<Matrix> {
     static std::span<std::byte> bytes(Matrix& m) {
         if (m.size() != 0 && (m.innerStride() != 1 || m.outerStride() != m.cols())) return {};
@@ -47,7 +49,8 @@ struct safefuse::tensor_traits<Eigen::Tensor<T, Rank, Eigen::RowMajor, Index>> {
     static dtype type(const tensor&) { return dtype_of<T>; }
     static auto shape(const tensor& t) {
         std::array<std::uint64_t, std::size_t{Rank}> extents{};
-        for (std::size_t axis = 0; axis < extents.size(); ++axis) extents[axis] = static_cast<std::uint64_t>(t.dimension(axis));
+        for (std::size_t axis = 0; axis < extents.size(); ++axis)
+            extents[axis] = static_cast<std::uint64_t>(t.dimension(axis));
         return extents;
     }
 };
@@ -62,14 +65,17 @@ safefuse::result<Eigen::TensorMap<Eigen::Tensor<const T, Rank, Eigen::RowMajor>>
     const auto values = view.as<T>();
     if (!values) return values.error();
     if (view.rank() != Rank)
-        return safefuse::failure{.code = safefuse::errc::shape_mismatch, .expected = Rank, .actual = view.rank()};
+        return safefuse::failure{
+            .code = safefuse::errc::shape_mismatch, .expected = Rank, .actual = view.rank()};
     Eigen::array<Eigen::Index, std::size_t{Rank}> extents{};
-    for (std::size_t axis = 0; axis < extents.size(); ++axis) extents[axis] = static_cast<Eigen::Index>(view.shape()[axis]);
+    for (std::size_t axis = 0; axis < extents.size(); ++axis)
+        extents[axis] = static_cast<Eigen::Index>(view.shape()[axis]);
     return Eigen::TensorMap<Eigen::Tensor<const T, Rank, Eigen::RowMajor>>{values->data(), extents};
 }
 
 template <class T>
-using eigen_map = Eigen::Map<const Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>;
+using eigen_map =
+    Eigen::Map<const Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>;
 
 /// A view of rank 2 as an Eigen matrix, without a copy.
 ///   fails   as tensor_view::as; shape_mismatch
@@ -77,8 +83,11 @@ template <class T>
 safefuse::result<eigen_map<T>> eigen_matrix(const safefuse::tensor_view& view) {
     const auto values = view.as<T>();
     if (!values) return values.error();
-    if (view.rank() != 2) return safefuse::failure{.code = safefuse::errc::shape_mismatch, .expected = 2, .actual = view.rank()};
-    return eigen_map<T>{values->data(), static_cast<Eigen::Index>(view.shape()[0]), static_cast<Eigen::Index>(view.shape()[1])};
+    if (view.rank() != 2)
+        return safefuse::failure{
+            .code = safefuse::errc::shape_mismatch, .expected = 2, .actual = view.rank()};
+    return eigen_map<T>{values->data(), static_cast<Eigen::Index>(view.shape()[0]),
+                        static_cast<Eigen::Index>(view.shape()[1])};
 }
 
 }  // namespace adapt

@@ -1,4 +1,5 @@
-// ggml: plans run into ggml_tensors, and those are what plans are made of. ggml's ne has the innermost extent first.
+// ggml: plans run into ggml_tensors, and those are what plans are made of. ggml's ne has the
+// innermost extent first.
 #pragma once
 
 #include <array>
@@ -44,23 +45,30 @@ inline bool find_dtype(enum ggml_type wanted, safefuse::dtype& type) {
 
 /// ggml's extents of a shape: reversed, filled up with 1.
 ///   fails   shape_mismatch (more than four)
-inline safefuse::result<std::array<std::int64_t, GGML_MAX_DIMS>> ggml_extents(safefuse::shape_view shape) {
+inline safefuse::result<std::array<std::int64_t, GGML_MAX_DIMS>> ggml_extents(
+    safefuse::shape_view shape) {
     if (shape.size() > GGML_MAX_DIMS)
-        return safefuse::failure{.code = safefuse::errc::shape_mismatch, .expected = GGML_MAX_DIMS, .actual = shape.size()};
+        return safefuse::failure{.code = safefuse::errc::shape_mismatch,
+                                 .expected = GGML_MAX_DIMS,
+                                 .actual = shape.size()};
     std::array<std::int64_t, GGML_MAX_DIMS> ne;
     ne.fill(1);
-    for (std::size_t axis = 0; axis < shape.size(); ++axis) ne[axis] = static_cast<std::int64_t>(shape[shape.size() - 1 - axis]);
+    for (std::size_t axis = 0; axis < shape.size(); ++axis)
+        ne[axis] = static_cast<std::int64_t>(shape[shape.size() - 1 - axis]);
     return ne;
 }
 
 }  // namespace adapt
 
-/// Tensors that are not contiguous, not resident or of a type of ggml's own have no bytes, so that using them fails.
+/// Tensors that are not contiguous, not resident or of a type of ggml's own have no bytes, so that
+/// using them fails.
 template <>
 struct safefuse::tensor_traits<adapt::ggml_rank> {
     static std::span<std::byte> bytes(adapt::ggml_rank& t) {
         dtype type{};
-        if (t.tensor->data == nullptr || !ggml_is_contiguous(t.tensor) || !adapt::find_dtype(t.tensor->type, type)) return {};
+        if (t.tensor->data == nullptr || !ggml_is_contiguous(t.tensor) ||
+            !adapt::find_dtype(t.tensor->type, type))
+            return {};
         return {static_cast<std::byte*>(t.tensor->data), ggml_nbytes(t.tensor)};
     }
     static dtype type(const adapt::ggml_rank& t) {
@@ -69,7 +77,8 @@ struct safefuse::tensor_traits<adapt::ggml_rank> {
     }
     static std::vector<std::uint64_t> shape(const adapt::ggml_rank& t) {
         std::vector<std::uint64_t> extents;
-        for (int axis = t.rank; axis-- != 0;) extents.push_back(static_cast<std::uint64_t>(t.tensor->ne[axis]));
+        for (int axis = t.rank; axis-- != 0;)
+            extents.push_back(static_cast<std::uint64_t>(t.tensor->ne[axis]));
         return extents;
     }
 };

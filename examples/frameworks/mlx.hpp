@@ -1,4 +1,5 @@
-// MLX: plans run into evaluated arrays, those are what plans are made of, and tensors of a checkpoint are arrays. Copy what you need.
+// MLX: plans run into evaluated arrays, those are what plans are made of, and tensors of a
+// checkpoint are arrays. Copy what you need.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,8 @@
 
 namespace adapt {
 
-/// Whether MLX has the dtype; F4, F6 and F8 it keeps as uint8 and the like, which is not the same thing.
+/// Whether MLX has the dtype; F4, F6 and F8 it keeps as uint8 and the like, which is not the same
+/// thing.
 inline bool mlx_type_of(safefuse::dtype type, mlx::core::Dtype& found) {
     using enum safefuse::dtype;
     switch (type) {
@@ -43,18 +45,21 @@ inline bool find_dtype(mlx::core::Dtype wanted, safefuse::dtype& type) {
     return false;
 }
 
-/// A view as an array that keeps `owner` alive as long as it uses the bytes. MLX itself copies them where it cannot use them in
-/// place, as it does without a GPU.
+/// A view as an array that keeps `owner` alive as long as it uses the bytes. MLX itself copies them
+/// where it cannot use them in place, as it does without a GPU.
 ///   fails   unknown_dtype (F4, F6, F8), size_overflow (extents beyond 31 bits), misaligned
-inline safefuse::result<mlx::core::array> mlx_array(const safefuse::tensor_view& view, std::shared_ptr<const void> owner) {
+inline safefuse::result<mlx::core::array> mlx_array(const safefuse::tensor_view& view,
+                                                    std::shared_ptr<const void> owner) {
     mlx::core::Dtype type = mlx::core::bool_;
     if (!mlx_type_of(view.type(), type))
-        return safefuse::failure{.code = safefuse::errc::unknown_dtype, .detail = safefuse::name(view.type())};
+        return safefuse::failure{.code = safefuse::errc::unknown_dtype,
+                                 .detail = safefuse::name(view.type())};
     if (reinterpret_cast<std::uintptr_t>(view.bytes().data()) % mlx::core::size_of(type) != 0)
         return safefuse::failure{.code = safefuse::errc::misaligned};
     mlx::core::Shape shape;
     for (const std::uint64_t extent : view.shape()) {
-        if (extent > INT32_MAX) return safefuse::failure{.code = safefuse::errc::size_overflow, .actual = extent};
+        if (extent > INT32_MAX)
+            return safefuse::failure{.code = safefuse::errc::size_overflow, .actual = extent};
         shape.push_back(static_cast<std::int32_t>(extent));
     }
     void* const bytes = const_cast<std::byte*>(view.bytes().data());
@@ -63,17 +68,21 @@ inline safefuse::result<mlx::core::array> mlx_array(const safefuse::tensor_view&
 
 }  // namespace adapt
 
-/// An array that has been evaluated and whose rows lie behind one another; others have no bytes, so that using them fails.
+/// An array that has been evaluated and whose rows lie behind one another; others have no bytes, so
+/// that using them fails.
 template <>
 struct safefuse::tensor_traits<mlx::core::array> {
     static std::span<std::byte> bytes(mlx::core::array& a) {
         dtype type{};
-        if (!a.is_available() || !a.flags().row_contiguous || !adapt::find_dtype(a.dtype(), type)) return {};
+        if (!a.is_available() || !a.flags().row_contiguous || !adapt::find_dtype(a.dtype(), type))
+            return {};
         return {a.data<std::byte>(), a.nbytes()};
     }
     static dtype type(const mlx::core::array& a) {
         dtype type{};
         return adapt::find_dtype(a.dtype(), type) ? type : dtype::boolean;
     }
-    static std::vector<std::uint64_t> shape(const mlx::core::array& a) { return {a.shape().begin(), a.shape().end()}; }
+    static std::vector<std::uint64_t> shape(const mlx::core::array& a) {
+        return {a.shape().begin(), a.shape().end()};
+    }
 };

@@ -1,4 +1,5 @@
-// Any framework's tensors by name, as what plans are made of. Copy it along with the framework's own header.
+// Any framework's tensors by name, as what plans are made of. Copy it along with the framework's
+// own header.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +13,8 @@
 
 namespace adapt {
 
-/// A tensor set of a map (std::map<std::string, Tensor>, a vector of pairs, ...) whose tensors have tensor_traits.
+/// A tensor set of a map (std::map<std::string, Tensor>, a vector of pairs, ...) whose tensors have
+/// tensor_traits.
 ///   lifetime  the map's names and the tensors' memory must outlive it
 class named_tensors {
 public:
@@ -36,7 +38,9 @@ public:
     }
 
     /// What plan() takes; it lives as long as this, wherever this is moved.
-    [[nodiscard]] safefuse::tensor_list list() const& noexcept { return safefuse::tensor_list{named_}; }
+    [[nodiscard]] safefuse::tensor_list list() const& noexcept {
+        return safefuse::tensor_list{named_};
+    }
     safefuse::tensor_list list() const&& = delete;
 
 private:

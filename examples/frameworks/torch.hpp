@@ -1,5 +1,5 @@
-// libtorch: plans run into at::Tensors, those are what plans are made of, and tensors of a checkpoint are at::Tensors, without a
-// copy. Copy what you need.
+// libtorch: plans run into at::Tensors, those are what plans are made of, and tensors of a
+// checkpoint are at::Tensors, without a copy. Copy what you need.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,8 @@
 
 namespace adapt {
 
-// In the order of safefuse::dtype. F4 elements are pairs in PyTorch: the last extent is half of ours. F6 it does not know.
+// In the order of safefuse::dtype. F4 elements are pairs in PyTorch: the last extent is half of
+// ours. F6 it does not know.
 inline constexpr at::ScalarType torch_types[safefuse::dtype_count] = {at::kBool,
                                                                       at::kFloat4_e2m1fn_x2,
                                                                       at::ScalarType::Undefined,
@@ -46,18 +47,23 @@ inline bool find_dtype(at::ScalarType wanted, safefuse::dtype& type) {
     return false;
 }
 
-/// A view as a tensor, without a copy. The tensor, and all that share its storage, keep `owner` alive: the checkpoint, say.
-///   lifetime  without an owner the bytes must outlive every such tensor; what lies in a mapped file must not be written to
-///   fails   unknown_dtype (F6), misaligned, splits_block (an odd last extent of F4)
-inline safefuse::result<at::Tensor> torch_tensor(const safefuse::tensor_view& view, std::shared_ptr<const void> owner) {
+/// A view as a tensor, without a copy. The tensor, and all that share its storage, keep `owner`
+/// alive: the checkpoint, say.
+///   lifetime  without an owner the bytes must outlive every such tensor; what lies in a mapped
+///   file must not be written to fails   unknown_dtype (F6), misaligned, splits_block (an odd last
+///   extent of F4)
+inline safefuse::result<at::Tensor> torch_tensor(const safefuse::tensor_view& view,
+                                                 std::shared_ptr<const void> owner) {
     const at::ScalarType type = torch_types[static_cast<std::size_t>(view.type())];
     if (type == at::ScalarType::Undefined)
-        return safefuse::failure{.code = safefuse::errc::unknown_dtype, .detail = safefuse::name(view.type())};
+        return safefuse::failure{.code = safefuse::errc::unknown_dtype,
+                                 .detail = safefuse::name(view.type())};
     if (reinterpret_cast<std::uintptr_t>(view.bytes().data()) % c10::elementSize(type) != 0)
         return safefuse::failure{.code = safefuse::errc::misaligned};
     std::vector<std::int64_t> sizes(view.shape().begin(), view.shape().end());
     if (type == at::kFloat4_e2m1fn_x2) {
-        if (sizes.empty() || sizes.back() % 2 != 0) return safefuse::failure{.code = safefuse::errc::splits_block};
+        if (sizes.empty() || sizes.back() % 2 != 0)
+            return safefuse::failure{.code = safefuse::errc::splits_block};
         sizes.back() /= 2;
     }
     return at::from_blob(
@@ -67,12 +73,14 @@ inline safefuse::result<at::Tensor> torch_tensor(const safefuse::tensor_view& vi
 
 }  // namespace adapt
 
-/// A tensor in this machine's memory, contiguous, of a dtype of safetensors; others have no bytes, so that using them fails.
+/// A tensor in this machine's memory, contiguous, of a dtype of safetensors; others have no bytes,
+/// so that using them fails.
 template <>
 struct safefuse::tensor_traits<at::Tensor> {
     static std::span<std::byte> bytes(at::Tensor& t) {
         dtype type{};
-        if (!t.device().is_cpu() || !t.is_contiguous() || !adapt::find_dtype(t.scalar_type(), type)) return {};
+        if (!t.device().is_cpu() || !t.is_contiguous() || !adapt::find_dtype(t.scalar_type(), type))
+            return {};
         return {static_cast<std::byte*>(t.data_ptr()), t.nbytes()};
     }
     static dtype type(const at::Tensor& t) {

@@ -1,5 +1,6 @@
-// A checksum that a GPU computes of its own memory and the processor of its own: the sum, over the 8-byte words, of a mix of word and
-// position. Bytes behind the last whole word count as a word that is filled up with zeros.
+// A checksum that a GPU computes of its own memory and the processor of its own: the sum, over the
+// 8-byte words, of a mix of word and position. Bytes behind the last whole word count as a word
+// that is filled up with zeros.
 #ifndef SAFEFUSE_EXAMPLES_GPU_CHECKSUM_HPP
 #define SAFEFUSE_EXAMPLES_GPU_CHECKSUM_HPP
 

@@ -1,4 +1,5 @@
-// A copy_device (safefuse/run/staged.hpp) on the CUDA runtime. Copy what you need: your streams, your allocator, your error handling.
+// A copy_device (safefuse/run/staged.hpp) on the CUDA runtime. Copy what you need: your streams,
+// your allocator, your error handling.
 #ifndef SAFEFUSE_EXAMPLES_GPU_CUDA_DEVICE_HPP
 #define SAFEFUSE_EXAMPLES_GPU_CUDA_DEVICE_HPP
 
@@ -14,12 +15,14 @@
 
 namespace gpu {
 
-/// A CUDA error as a failure. It is taken from CUDA's own memory of the last error, so that no later call of anybody's fails of it.
+/// A CUDA error as a failure. It is taken from CUDA's own memory of the last error, so that no
+/// later call of anybody's fails of it.
 inline safefuse::failure cuda_failure(const char* call, cudaError_t error) noexcept {
     static_cast<void>(cudaGetLastError());
-    safefuse::failure out{
-        .code = error == cudaErrorMemoryAllocation ? safefuse::errc::out_of_memory : safefuse::errc::device_failed,
-        .detail = call};
+    safefuse::failure out{.code = error == cudaErrorMemoryAllocation
+                                      ? safefuse::errc::out_of_memory
+                                      : safefuse::errc::device_failed,
+                          .detail = call};
     out.detail.append(": ");
     out.detail.append(cudaGetErrorString(error));
     return out;
@@ -29,7 +32,8 @@ inline safefuse::result<void> checked(const char* call, cudaError_t error) noexc
     return cuda_failure(call, error);
 }
 
-/// Makes a device the calling thread's current one and puts the former back. Asking costs next to nothing.
+/// Makes a device the calling thread's current one and puts the former back. Asking costs next to
+/// nothing.
 class current_device {
 public:
     explicit current_device(int device) noexcept : device_{device} {
@@ -41,7 +45,9 @@ public:
     ~current_device() {
         if (failed_ == cudaSuccess && before_ != device_) static_cast<void>(cudaSetDevice(before_));
     }
-    [[nodiscard]] safefuse::result<void> check() const noexcept { return checked("cudaSetDevice", failed_); }
+    [[nodiscard]] safefuse::result<void> check() const noexcept {
+        return checked("cudaSetDevice", failed_);
+    }
 
 private:
     int device_;
@@ -72,7 +78,8 @@ public:
         cudaEvent_t event_ = nullptr;
     };
 
-    /// A GPU with `stream_count` streams of its own, between which the slabs are divided. One is enough for one GPU.
+    /// A GPU with `stream_count` streams of its own, between which the slabs are divided. One is
+    /// enough for one GPU.
     static safefuse::result<cuda_device> make(int device, std::size_t stream_count = 1) {
         cuda_device made{device};
         const current_device current{device};
@@ -80,17 +87,21 @@ public:
         made.owned_ = true;
         for (std::size_t i = 0; i < stream_count; ++i) {
             cudaStream_t stream = nullptr;
-            if (const auto error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking); error != cudaSuccess)
+            if (const auto error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+                error != cudaSuccess)
                 return cuda_failure("cudaStreamCreateWithFlags", error);
             made.streams_.push_back(stream);
         }
         return made;
     }
     /// A GPU with streams of the caller's, at least one, which outlive it.
-    cuda_device(int device, std::vector<cudaStream_t> streams) : device_{device}, streams_{std::move(streams)} {}
+    cuda_device(int device, std::vector<cudaStream_t> streams)
+        : device_{device}, streams_{std::move(streams)} {}
 
     cuda_device(cuda_device&& other) noexcept
-        : device_{other.device_}, owned_{std::exchange(other.owned_, false)}, streams_{std::move(other.streams_)} {}
+        : device_{other.device_},
+          owned_{std::exchange(other.owned_, false)},
+          streams_{std::move(other.streams_)} {}
     cuda_device& operator=(cuda_device&&) = delete;
     ~cuda_device() {
         if (!owned_) return;
@@ -105,13 +116,17 @@ public:
     safefuse::result<safefuse::staging_memory> allocate_staging(std::size_t size_bytes) noexcept {
         const current_device current{device_};
         if (auto set = current.check(); !set) return std::move(set).error();
-        // CUDA aligns small pieces to 512 bytes only. The address that it gave stands behind the slab.
+        // CUDA aligns small pieces to 512 bytes only. The address that it gave stands behind the
+        // slab.
         const std::size_t kept_at = (size_bytes + 15) / 16 * 16;
         void* given = nullptr;
         // portable: page-locked for all GPUs of the process
-        if (const auto error = cudaHostAlloc(&given, kept_at + sizeof given + 4096, cudaHostAllocPortable); error != cudaSuccess)
+        if (const auto error =
+                cudaHostAlloc(&given, kept_at + sizeof given + 4096, cudaHostAllocPortable);
+            error != cudaSuccess)
             return cuda_failure("cudaHostAlloc", error);
-        auto* const data = static_cast<std::byte*>(given) + (4096 - reinterpret_cast<std::uintptr_t>(given) % 4096) % 4096;
+        auto* const data = static_cast<std::byte*>(given) +
+                           (4096 - reinterpret_cast<std::uintptr_t>(given) % 4096) % 4096;
         std::memcpy(data + kept_at, &given, sizeof given);
         return safefuse::staging_memory{data, size_bytes};
     }
@@ -123,14 +138,15 @@ public:
     safefuse::result<void> prepare(ticket& made) noexcept {
         const current_device current{device_};
         if (auto set = current.check(); !set) return set;
-        return checked("cudaEventCreateWithFlags", cudaEventCreateWithFlags(&made.event_, cudaEventDisableTiming));
+        return checked("cudaEventCreateWithFlags",
+                       cudaEventCreateWithFlags(&made.event_, cudaEventDisableTiming));
     }
-    safefuse::result<void> copy(const destination& to, std::uint64_t offset, safefuse::span<const std::byte> from,
-                                std::size_t lane) noexcept {
+    safefuse::result<void> copy(const destination& to, std::uint64_t offset,
+                                safefuse::span<const std::byte> from, std::size_t lane) noexcept {
         const current_device current{device_};
         if (auto set = current.check(); !set) return set;
-        return checked("cudaMemcpyAsync",
-                       cudaMemcpyAsync(to + offset, from.data(), from.size(), cudaMemcpyHostToDevice, stream_of(lane)));
+        return checked("cudaMemcpyAsync", cudaMemcpyAsync(to + offset, from.data(), from.size(),
+                                                          cudaMemcpyHostToDevice, stream_of(lane)));
     }
     safefuse::result<void> mark(ticket& set, std::size_t lane) noexcept {
         const current_device current{device_};
@@ -149,14 +165,17 @@ public:
     safefuse::result<void> wait(ticket& set) noexcept {
         return checked("cudaEventSynchronize", cudaEventSynchronize(set.event_));
     }
-    /// Makes a stream of the caller's wait: work that is put into it afterwards finds the bytes there.
+    /// Makes a stream of the caller's wait: work that is put into it afterwards finds the bytes
+    /// there.
     safefuse::result<void> let_wait(const cudaStream_t& stream, ticket& set) noexcept {
         return checked("cudaStreamWaitEvent", cudaStreamWaitEvent(stream, set.event_, 0));
     }
 
 private:
     explicit cuda_device(int device) noexcept : device_{device} {}
-    [[nodiscard]] cudaStream_t stream_of(std::size_t lane) const noexcept { return streams_[lane % streams_.size()]; }
+    [[nodiscard]] cudaStream_t stream_of(std::size_t lane) const noexcept {
+        return streams_[lane % streams_.size()];
+    }
 
     int device_;
     bool owned_ = false;
@@ -170,7 +189,9 @@ class device_memory {
 public:
     device_memory() noexcept = default;
     device_memory(device_memory&& other) noexcept
-        : device_{other.device_}, data_{std::exchange(other.data_, nullptr)}, size_bytes_{other.size_bytes_} {}
+        : device_{other.device_},
+          data_{std::exchange(other.data_, nullptr)},
+          size_bytes_{other.size_bytes_} {}
     device_memory& operator=(device_memory&& other) noexcept {
         std::swap(device_, other.device_);
         std::swap(data_, other.data_);
@@ -190,7 +211,8 @@ public:
         const current_device current{device};
         if (auto set = current.check(); !set) return std::move(set).error();
         void* data = nullptr;
-        if (const auto error = cudaMalloc(&data, static_cast<std::size_t>(size_bytes)); error != cudaSuccess)
+        if (const auto error = cudaMalloc(&data, static_cast<std::size_t>(size_bytes));
+            error != cudaSuccess)
             return cuda_failure("cudaMalloc", error);
         made.data_ = static_cast<std::byte*>(data);
         return made;

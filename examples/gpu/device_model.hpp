@@ -1,5 +1,6 @@
-// What a loader of whole models does: finds the modules whose experts are fused, plans them, gives every output and every other tensor a
-// place in one block of device memory, and loads them all through one pipe.
+// What a loader of whole models does: finds the modules whose experts are fused, plans them, gives
+// every output and every other tensor a place in one block of device memory, and loads them all
+// through one pipe.
 #ifndef SAFEFUSE_EXAMPLES_GPU_DEVICE_MODEL_HPP
 #define SAFEFUSE_EXAMPLES_GPU_DEVICE_MODEL_HPP
 
@@ -28,18 +29,21 @@ struct placed_tensor {
 
 /// Which part of a model is loaded.
 struct model_part {
-    std::uint64_t rank = 0, ranks = 1;                // of the experts, the rank's share of each layer's
-    bool experts_only = false;                        // leaves all other tensors out
+    std::uint64_t rank = 0, ranks = 1;  // of the experts, the rank's share of each layer's
+    bool experts_only = false;          // leaves all other tensors out
     const sf::layout_description* experts = nullptr;  // an engine's layout; null: the model's own
 };
 
-/// All that a model is made of on a device: plans and copies, and where each tensor lies. Refers to the tensor set and the family.
+/// All that a model is made of on a device: plans and copies, and where each tensor lies. Refers to
+/// the tensor set and the family.
 class device_model {
 public:
     static constexpr std::uint64_t alignment = 256;
 
-    static sf::result<device_model> make(sf::tensor_set_ref set, const sf::family_description& family,
-                                         const sf::plan_options& options, const model_part& part = {}) {
+    static sf::result<device_model> make(sf::tensor_set_ref set,
+                                         const sf::family_description& family,
+                                         const sf::plan_options& options,
+                                         const model_part& part = {}) {
         device_model out{set};
         const auto scopes = sf::experts_scopes::find(set, family);
         if (!scopes) return scopes.error();
@@ -53,7 +57,8 @@ public:
             chosen.destination_scope = scope.destination_name;
             const auto plan_one = [&] {
                 if (are_experts && part.experts != nullptr)
-                    return sf::plan(set, scope.name, scope.form == sf::scope_state::done ? *family.to : *family.from,
+                    return sf::plan(set, scope.name,
+                                    scope.form == sf::scope_state::done ? *family.to : *family.from,
                                     *part.experts, chosen);
                 return sf::plan(set, scope, family, sf::direction::forward, chosen);
             };
@@ -86,16 +91,18 @@ public:
     [[nodiscard]] std::uint64_t block_bytes() const { return block_bytes_; }
     [[nodiscard]] std::uint64_t tensor_bytes() const { return tensor_bytes_; }
 
-    /// Loads everything into `block`. `window` says which bytes of a tensor are made, and where the first of them goes in the block.
+    /// Loads everything into `block`. `window` says which bytes of a tensor are made, and where the
+    /// first of them goes in the block.
     template <class Device, class Executor, class Window>
-    sf::result<void> load(sf::staged_loader<Device>& loader, typename Device::destination block, Executor&& run,
-                          const Window& window) const {
+    sf::result<void> load(sf::staged_loader<Device>& loader, typename Device::destination block,
+                          Executor&& run, const Window& window) const {
         using target = typename sf::staged_loader<Device>::target;
         std::size_t next = 0;
         std::vector<std::vector<target>> targets(plans_.size());
         std::vector<typename sf::staged_loader<Device>::planned> planned;
         for (std::size_t p = 0; p < plans_.size(); ++p) {
-            for (std::size_t i = 0; i < plans_[p].outputs().size(); ++i) targets[p].push_back(window(block, tensors_[next++]));
+            for (std::size_t i = 0; i < plans_[p].outputs().size(); ++i)
+                targets[p].push_back(window(block, tensors_[next++]));
             planned.push_back({&plans_[p], targets[p]});
         }
         if (auto done = loader.fuse(planned, run); !done) return std::move(done).error();
@@ -108,10 +115,13 @@ public:
     }
     /// All of each tensor, at its place.
     template <class Device, class Executor>
-    sf::result<void> load(sf::staged_loader<Device>& loader, typename Device::destination block, Executor&& run) const {
-        return load(loader, block, run, [](typename Device::destination to, const placed_tensor& tensor) {
-            return typename sf::staged_loader<Device>::target{to, tensor.offset, tensor.size_bytes};
-        });
+    sf::result<void> load(sf::staged_loader<Device>& loader, typename Device::destination block,
+                          Executor&& run) const {
+        return load(loader, block, run,
+                    [](typename Device::destination to, const placed_tensor& tensor) {
+                        return typename sf::staged_loader<Device>::target{to, tensor.offset,
+                                                                          tensor.size_bytes};
+                    });
     }
 
     /// Tensor i, made by this machine's processor, to compare with.
@@ -129,7 +139,11 @@ private:
     explicit device_model(sf::tensor_set_ref set) : set_{set} {}
 
     void place(std::string_view name, const sf::tensor_spec& spec, std::uint64_t size_bytes) {
-        tensors_.push_back({std::string{name}, spec.type, {spec.shape.begin(), spec.shape.end()}, block_bytes_, size_bytes});
+        tensors_.push_back({std::string{name},
+                            spec.type,
+                            {spec.shape.begin(), spec.shape.end()},
+                            block_bytes_,
+                            size_bytes});
         block_bytes_ += (size_bytes + alignment - 1) / alignment * alignment;
         tensor_bytes_ += size_bytes;
     }

@@ -28,11 +28,13 @@ sf::result<void> verify(const gpu::device_model& model, const std::byte* block) 
         const gpu::placed_tensor& tensor = model.tensors()[i];
         if (auto made = model.make_on_host(i, expected); !made) return made;
         std::uint64_t there = 0;
-        const auto error = static_cast<cudaError_t>(
-            gpu::checksum_on_device(block + tensor.offset, static_cast<std::size_t>(tensor.size_bytes), there));
+        const auto error = static_cast<cudaError_t>(gpu::checksum_on_device(
+            block + tensor.offset, static_cast<std::size_t>(tensor.size_bytes), there));
         if (error != cudaSuccess) return gpu::cuda_failure("checksum", error);
         if (there != gpu::checksum_of(expected.data(), expected.size()))
-            return sf::failure{.code = sf::errc::bytes_differ, .tensor = sf::text{tensor.name}, .detail = "on the device"};
+            return sf::failure{.code = sf::errc::bytes_differ,
+                               .tensor = sf::text{tensor.name},
+                               .detail = "on the device"};
     }
     return {};
 }
@@ -42,10 +44,12 @@ sf::result<void> load(const choices& chosen) {
     const command_line::stopwatch opening;
     const auto checkpoint = sf::basic_checkpoint<Source>::open(chosen.path);
     if (!checkpoint) return checkpoint.error();
-    auto family = choose_family::choose(convert_checkpoint::text_of(convert_checkpoint::directory_of(chosen.path)), *checkpoint,
-                                        {.family = chosen.family});
+    auto family = choose_family::choose(
+        convert_checkpoint::text_of(convert_checkpoint::directory_of(chosen.path)), *checkpoint,
+        {.family = chosen.family});
     if (!family) return std::move(family).error();
-    const auto model = gpu::device_model::make(*checkpoint, family->family.fuse, family->options(), chosen.part);
+    const auto model =
+        gpu::device_model::make(*checkpoint, family->family.fuse, family->options(), chosen.part);
     if (!model) return model.error();
     const double open_seconds = opening.seconds();
 
@@ -65,26 +69,29 @@ sf::result<void> load(const choices& chosen) {
     if (done) done = loader->finish();
     if (!done) return done;
     const double seconds = loading.seconds();
-    std::printf("loaded: %zu tensors, %zu experts modules, %s in %.3f s, %.2f GB/s\n", model->tensors().size(),
-                model->plans().size(), command_line::size_text(model->tensor_bytes()).c_str(), seconds,
+    std::printf("loaded: %zu tensors, %zu experts modules, %s in %.3f s, %.2f GB/s\n",
+                model->tensors().size(), model->plans().size(),
+                command_line::size_text(model->tensor_bytes()).c_str(), seconds,
                 static_cast<double>(model->tensor_bytes()) / 1e9 / seconds);
-    std::printf("before: %.3f s to open and plan, %.3f s to allocate; page-locked %s, device memory %s\n", open_seconds,
-                allocate_seconds, command_line::size_text(loader->staging_bytes()).c_str(),
-                command_line::size_text(block->size_bytes()).c_str());
+    std::printf(
+        "before: %.3f s to open and plan, %.3f s to allocate; page-locked %s, device memory %s\n",
+        open_seconds, allocate_seconds, command_line::size_text(loader->staging_bytes()).c_str(),
+        command_line::size_text(block->size_bytes()).c_str());
 
     const gpu::current_device current{chosen.device};
     std::uint64_t all = 0;
     for (const gpu::placed_tensor& tensor : model->tensors()) {
         std::uint64_t sum = 0;
-        const auto error = static_cast<cudaError_t>(
-            gpu::checksum_on_device(block->data() + tensor.offset, static_cast<std::size_t>(tensor.size_bytes), sum));
+        const auto error = static_cast<cudaError_t>(gpu::checksum_on_device(
+            block->data() + tensor.offset, static_cast<std::size_t>(tensor.size_bytes), sum));
         if (error != cudaSuccess) return gpu::cuda_failure("checksum", error);
         all = all * 31 + sum;
     }
     std::printf("checksum: %016llx\n", static_cast<unsigned long long>(all));
     if (chosen.verify) {
         if (auto same = verify(*model, block->data()); !same) return same;
-        std::printf("verified: every tensor on the device is what the processor makes of the files\n");
+        std::printf(
+            "verified: every tensor on the device is what the processor makes of the files\n");
     }
     return {};
 }
@@ -110,19 +117,23 @@ int main(int argc, char** argv) {
     choices chosen;
     chosen.family = arguments.value("--family", "");
     const std::string engine = arguments.value("--engine", "");
-    const std::string rank = arguments.value("--rank", "0"), device = arguments.value("--device", "0");
+    const std::string rank = arguments.value("--rank", "0"),
+                      device = arguments.value("--device", "0");
     chosen.part.rank = std::strtoull(rank.c_str(), nullptr, 10);
     chosen.device = static_cast<int>(std::strtol(device.c_str(), nullptr, 10));
     chosen.part.ranks = arguments.count("--ranks", 1);
     chosen.part.experts_only = arguments.flag("--experts-only");
     chosen.threads = static_cast<std::size_t>(arguments.count("--threads", chosen.threads));
     chosen.streams = static_cast<std::size_t>(arguments.count("--streams", chosen.streams));
-    chosen.staging.slab_bytes = static_cast<std::size_t>(arguments.size("--slab-size", chosen.staging.slab_bytes));
-    chosen.staging.slab_count = static_cast<std::size_t>(arguments.count("--slabs", chosen.staging.slab_count));
+    chosen.staging.slab_bytes =
+        static_cast<std::size_t>(arguments.size("--slab-size", chosen.staging.slab_bytes));
+    chosen.staging.slab_count =
+        static_cast<std::size_t>(arguments.count("--slabs", chosen.staging.slab_count));
     const std::string source = arguments.value("--source", "mapped");
     chosen.verify = arguments.flag("--verify");
     if (chosen.part.rank >= chosen.part.ranks) arguments.complain("--rank is less than --ranks");
-    if (source != "mapped" && source != "positional") arguments.complain("--source is mapped or positional");
+    if (source != "mapped" && source != "positional")
+        arguments.complain("--source is mapped or positional");
     if (!engine.empty()) {
         const sf::engine_entry* const found = sf::find_engine(engine);
         if (found == nullptr) arguments.complain("unknown engine " + engine);
@@ -130,6 +141,7 @@ int main(int argc, char** argv) {
     }
     if (!arguments.positional(1)) return arguments.status();
     chosen.path = arguments[0];
-    const auto done = source == "mapped" ? load<sf::mapped_file>(chosen) : load<sf::positional_file>(chosen);
+    const auto done =
+        source == "mapped" ? load<sf::mapped_file>(chosen) : load<sf::positional_file>(chosen);
     return done ? command_line::success : command_line::report(done.error());
 }

@@ -1,7 +1,11 @@
-// How do I get a model onto several GPUs of one host, in one process? Each GPU gets a loader of its own; the checkpoint is shared.
-//   --mode slices      each GPU its share of every layer's experts, and all other tensors (expert parallel)
-//   --mode replicate   the whole model on each GPU, each reads everything: the host's memory is the limit
-//   --mode gather      the whole model on each GPU: each makes a share of every tensor, and one all-gather in place completes it, so
+// How do I get a model onto several GPUs of one host, in one process? Each GPU gets a loader of its
+// own; the checkpoint is shared.
+//   --mode slices      each GPU its share of every layer's experts, and all other tensors (expert
+//   parallel)
+//   --mode replicate   the whole model on each GPU, each reads everything: the host's memory is the
+//   limit
+//   --mode gather      the whole model on each GPU: each makes a share of every tensor, and one
+//   all-gather in place completes it, so
 //                      that every byte is read once (needs NCCL: compile with -DGPU_HAS_NCCL)
 #include <algorithm>
 #include <cstdio>
@@ -42,7 +46,8 @@ sf::result<void> nccl_checked(const char* call, ncclResult_t outcome) {
 }
 #endif
 
-/// Where a tensor lies in a block that is gathered: each tensor is followed by room for the last rank's stride.
+/// Where a tensor lies in a block that is gathered: each tensor is followed by room for the last
+/// rank's stride.
 std::uint64_t gathered_bytes(std::uint64_t size_bytes, std::uint64_t ranks) {
     return sf::share_of(size_bytes, 0, ranks).stride_bytes * ranks;
 }
@@ -61,19 +66,23 @@ int main(int argc, char** argv) {
     const std::string mode = arguments.value("--mode", "slices");
     int there = 0;
     static_cast<void>(cudaGetDeviceCount(&there));
-    const auto gpus = static_cast<std::size_t>(arguments.count("--gpus", static_cast<std::uint64_t>(std::max(there, 1))));
+    const auto gpus = static_cast<std::size_t>(
+        arguments.count("--gpus", static_cast<std::uint64_t>(std::max(there, 1))));
     const auto threads = static_cast<std::size_t>(arguments.count("--threads", 8));
     const std::uint64_t rounds = arguments.count("--rounds", 3);
-    if (mode != "slices" && mode != "replicate" && mode != "gather") arguments.complain("--mode is slices, replicate or gather");
+    if (mode != "slices" && mode != "replicate" && mode != "gather")
+        arguments.complain("--mode is slices, replicate or gather");
 #if !defined(GPU_HAS_NCCL)
-    if (mode == "gather") arguments.complain("--mode gather needs NCCL, and this program was compiled without it");
+    if (mode == "gather")
+        arguments.complain("--mode gather needs NCCL, and this program was compiled without it");
 #endif
     if (!arguments.positional(1)) return arguments.status();
     const std::string path = arguments[0];
 
     const auto checkpoint = sf::checkpoint::open(path);
     if (!checkpoint) return command_line::report(checkpoint.error());
-    auto family = choose_family::choose(convert_checkpoint::text_of(convert_checkpoint::directory_of(path)), *checkpoint, {});
+    auto family = choose_family::choose(
+        convert_checkpoint::text_of(convert_checkpoint::directory_of(path)), *checkpoint, {});
     if (!family) return command_line::report(family.error());
     std::vector<gpu::device_model> models;
     for (std::size_t rank = 0; rank < (mode == "slices" ? gpus : 1); ++rank) {
@@ -99,11 +108,12 @@ int main(int argc, char** argv) {
         auto device = gpu::cuda_device::make(static_cast<int>(rank));
         if (!device) return command_line::report(device.error());
         mine.device.emplace(std::move(*device));
-        auto block =
-            gpu::device_memory::allocate(static_cast<int>(rank), mode == "gather" ? gathered_block : mine.model->block_bytes());
+        auto block = gpu::device_memory::allocate(
+            static_cast<int>(rank), mode == "gather" ? gathered_block : mine.model->block_bytes());
         if (!block) return command_line::report(block.error());
         mine.block.emplace(std::move(*block));
-        auto loader = sf::staged_loader<gpu::cuda_device>::make(*mine.device, {.slab_count = 2 * threads});
+        auto loader =
+            sf::staged_loader<gpu::cuda_device>::make(*mine.device, {.slab_count = 2 * threads});
         if (!loader) return command_line::report(loader.error());
         mine.loader.emplace(std::move(*loader));
         auto readers = sf::standing_threads::make(threads);
@@ -116,13 +126,16 @@ int main(int argc, char** argv) {
     if (mode == "gather") {
         std::vector<int> numbers;
         for (std::size_t rank = 0; rank < gpus; ++rank) numbers.push_back(static_cast<int>(rank));
-        if (auto made =
-                nccl_checked("ncclCommInitAll", ncclCommInitAll(communicators.data(), static_cast<int>(gpus), numbers.data()));
+        if (auto made = nccl_checked(
+                "ncclCommInitAll",
+                ncclCommInitAll(communicators.data(), static_cast<int>(gpus), numbers.data()));
             !made)
             return command_line::report(made.error());
         for (std::size_t rank = 0; rank < gpus; ++rank) {
             const gpu::current_device current{static_cast<int>(rank)};
-            if (auto made = gpu::checked("cudaStreamCreate", cudaStreamCreateWithFlags(&streams[rank], cudaStreamNonBlocking));
+            if (auto made =
+                    gpu::checked("cudaStreamCreate",
+                                 cudaStreamCreateWithFlags(&streams[rank], cudaStreamNonBlocking));
                 !made)
                 return command_line::report(made.error());
         }
@@ -135,9 +148,11 @@ int main(int argc, char** argv) {
         if (mode == "gather") {
             std::size_t next = 0;
             done = mine.model->load(
-                *mine.loader, mine.block->data(), *mine.readers, [&](std::byte* to, const gpu::placed_tensor& tensor) {
+                *mine.loader, mine.block->data(), *mine.readers,
+                [&](std::byte* to, const gpu::placed_tensor& tensor) {
                     const sf::byte_share share = sf::share_of(tensor.size_bytes, rank, gpus);
-                    return sf::staged_target<std::byte*>{to, offsets[next++] + share.begin, share.size_bytes, share.begin};
+                    return sf::staged_target<std::byte*>{to, offsets[next++] + share.begin,
+                                                         share.size_bytes, share.begin};
                 });
         } else {
             done = mine.model->load(*mine.loader, mine.block->data(), *mine.readers);
@@ -164,10 +179,13 @@ int main(int argc, char** argv) {
             auto done = nccl_checked("ncclGroupStart", ncclGroupStart());
             for (std::size_t i = 0; i < offsets.size() && done; ++i)
                 for (std::size_t rank = 0; rank < gpus && done; ++rank) {
-                    const std::uint64_t stride = sf::share_of(whole.tensors()[i].size_bytes, 0, gpus).stride_bytes;
+                    const std::uint64_t stride =
+                        sf::share_of(whole.tensors()[i].size_bytes, 0, gpus).stride_bytes;
                     std::byte* const all = ranks[rank].block->data() + offsets[i];
-                    done = nccl_checked("ncclAllGather", ncclAllGather(all + rank * stride, all, static_cast<std::size_t>(stride),
-                                                                       ncclUint8, communicators[rank], streams[rank]));
+                    done = nccl_checked(
+                        "ncclAllGather",
+                        ncclAllGather(all + rank * stride, all, static_cast<std::size_t>(stride),
+                                      ncclUint8, communicators[rank], streams[rank]));
                 }
             if (done) done = nccl_checked("ncclGroupEnd", ncclGroupEnd());
             for (std::size_t rank = 0; rank < gpus && done; ++rank)
@@ -176,9 +194,11 @@ int main(int argc, char** argv) {
         }
 #endif
         const double seconds = watch.seconds();
-        std::printf("%s on %zu GPUs: %s in %.3f s (reading %.3f s), %.2f GB/s in all, %.2f GB/s of the model\n", mode.c_str(),
-                    gpus, command_line::size_text(total_bytes).c_str(), seconds, loaded,
-                    static_cast<double>(total_bytes) / 1e9 / seconds, static_cast<double>(whole.tensor_bytes()) / 1e9 / seconds);
+        std::printf(
+            "%s on %zu GPUs: %s in %.3f s (reading %.3f s), %.2f GB/s in all, %.2f GB/s of the model\n",
+            mode.c_str(), gpus, command_line::size_text(total_bytes).c_str(), seconds, loaded,
+            static_cast<double>(total_bytes) / 1e9 / seconds,
+            static_cast<double>(whole.tensor_bytes()) / 1e9 / seconds);
     }
 
     // Every GPU against the processor.
@@ -186,22 +206,26 @@ int main(int argc, char** argv) {
     for (std::size_t m = 0; m < models.size(); ++m)
         for (std::size_t i = 0; i < models[m].tensors().size(); ++i) {
             const gpu::placed_tensor& tensor = models[m].tensors()[i];
-            if (auto made = models[m].make_on_host(i, expected); !made) return command_line::report(made.error());
+            if (auto made = models[m].make_on_host(i, expected); !made)
+                return command_line::report(made.error());
             const std::uint64_t wanted = gpu::checksum_of(expected.data(), expected.size());
             for (std::size_t rank = 0; rank < gpus; ++rank) {
                 if (ranks[rank].model != &models[m]) continue;
                 const gpu::current_device current{static_cast<int>(rank)};
                 std::uint64_t sum = 0;
-                const auto error = static_cast<cudaError_t>(
-                    gpu::checksum_on_device(ranks[rank].block->data() + (mode == "gather" ? offsets[i] : tensor.offset),
-                                            static_cast<std::size_t>(tensor.size_bytes), sum));
-                if (error != cudaSuccess) return command_line::report(gpu::cuda_failure("checksum", error));
+                const auto error = static_cast<cudaError_t>(gpu::checksum_on_device(
+                    ranks[rank].block->data() + (mode == "gather" ? offsets[i] : tensor.offset),
+                    static_cast<std::size_t>(tensor.size_bytes), sum));
+                if (error != cudaSuccess)
+                    return command_line::report(gpu::cuda_failure("checksum", error));
                 if (sum != wanted)
-                    return command_line::report(
-                        {.code = sf::errc::bytes_differ, .tensor = sf::text{tensor.name}, .detail = "on a device"});
+                    return command_line::report({.code = sf::errc::bytes_differ,
+                                                 .tensor = sf::text{tensor.name},
+                                                 .detail = "on a device"});
             }
         }
-    std::printf("verified: every tensor on %zu GPUs is what the processor makes of the files\n", gpus);
+    std::printf("verified: every tensor on %zu GPUs is what the processor makes of the files\n",
+                gpus);
 #if defined(GPU_HAS_NCCL)
     if (mode == "gather")
         for (std::size_t rank = 0; rank < gpus; ++rank) {

@@ -1,5 +1,6 @@
-// How do I get a model's tensors, experts fused, as torch tensors on a GPU without a copy? What an extension module would do, behind a C
-// ABI: torch_tensors.py calls it by ctypes. Each tensor owns a share of the block of device memory; the last one frees it.
+// How do I get a model's tensors, experts fused, as torch tensors on a GPU without a copy? What an
+// extension module would do, behind a C ABI: torch_tensors.py calls it by ctypes. Each tensor owns
+// a share of the block of device memory; the last one frees it.
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -24,10 +25,12 @@ struct loaded_model {
     std::vector<gpu::placed_tensor> tensors;
 };
 
-sf::result<void> load(const char* path, int device_number, std::size_t readers_wanted, loaded_model& out) {
+sf::result<void> load(const char* path, int device_number, std::size_t readers_wanted,
+                      loaded_model& out) {
     const auto checkpoint = sf::checkpoint::open(path);
     if (!checkpoint) return checkpoint.error();
-    auto family = choose_family::choose(convert_checkpoint::text_of(convert_checkpoint::directory_of(path)), *checkpoint, {});
+    auto family = choose_family::choose(
+        convert_checkpoint::text_of(convert_checkpoint::directory_of(path)), *checkpoint, {});
     if (!family) return std::move(family).error();
     const auto model = gpu::device_model::make(*checkpoint, family->family.fuse, family->options());
     if (!model) return model.error();
@@ -42,7 +45,8 @@ sf::result<void> load(const char* path, int device_number, std::size_t readers_w
     auto done = model->load(*loader, block->data(), *readers);
     if (done) done = loader->finish();
     if (!done) return done;
-    out = {device_number, std::make_shared<gpu::device_memory>(std::move(*block)), model->tensors()};
+    out = {device_number, std::make_shared<gpu::device_memory>(std::move(*block)),
+           model->tensors()};
     return {};
 }
 
@@ -63,7 +67,9 @@ EXPORTED void* load_model(const char* path, int device, std::size_t readers) {
 }
 EXPORTED void free_model(void* model) { delete static_cast<loaded_model*>(model); }
 
-EXPORTED std::size_t tensor_count(const void* model) { return static_cast<const loaded_model*>(model)->tensors.size(); }
+EXPORTED std::size_t tensor_count(const void* model) {
+    return static_cast<const loaded_model*>(model)->tensors.size();
+}
 EXPORTED const char* tensor_name(const void* model, std::size_t i) {
     return static_cast<const loaded_model*>(model)->tensors[i].name.c_str();
 }
@@ -71,13 +77,15 @@ EXPORTED const char* tensor_name(const void* model, std::size_t i) {
 EXPORTED void* lend_tensor(const void* model, std::size_t i) {
     const auto& of = *static_cast<const loaded_model*>(model);
     const gpu::placed_tensor& tensor = of.tensors[i];
-    const auto view = sf::tensor_view::of(tensor.type, {tensor.shape.data(), tensor.shape.size()},
-                                          {of.block->data() + tensor.offset, static_cast<std::size_t>(tensor.size_bytes)});
+    const auto view = sf::tensor_view::of(
+        tensor.type, {tensor.shape.data(), tensor.shape.size()},
+        {of.block->data() + tensor.offset, static_cast<std::size_t>(tensor.size_bytes)});
     if (!view) {
         message = view.error().message().c_str();
         return nullptr;
     }
-    auto lent = sf::dlpack::lend(*view, std::shared_ptr{of.block}, {.is_writable = true, .device = {2, of.device}});
+    auto lent = sf::dlpack::lend(*view, std::shared_ptr{of.block},
+                                 {.is_writable = true, .device = {2, of.device}});
     if (!lent) {
         message = lent.error().message().c_str();
         return nullptr;

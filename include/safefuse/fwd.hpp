@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the names of its classes and enumerations, for headers that only pass them on. Parts, layouts and families are
-// types to be written down, and the opt-in headers bring what they need: neither is here.
+// safefuse: the names of its classes and enumerations, for headers that only pass them on. Parts,
+// layouts and families are types to be written down, and the opt-in headers bring what they need:
+// neither is here.
 #ifndef SAFEFUSE_FWD_HPP
 #define SAFEFUSE_FWD_HPP
 

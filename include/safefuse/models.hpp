@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the layouts, families and engines that the library knows, and how to tell which a checkpoint has.
+// safefuse: the layouts, families and engines that the library knows, and how to tell which a
+// checkpoint has.
 #ifndef SAFEFUSE_MODELS_HPP
 #define SAFEFUSE_MODELS_HPP
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: all that plans: layouts, fields, families as types, copy plans. No file, no JSON, no OS.
+// safefuse: all that plans: layouts, fields, families as types, copy plans. No file, no JSON, no
+// OS.
 #ifndef SAFEFUSE_PLAN_HPP
 #define SAFEFUSE_PLAN_HPP
 

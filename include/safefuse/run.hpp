@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: all that runs plans into memory. Threads and device memory are opt-in: run/parallel.hpp, run/staged.hpp.
+// safefuse: all that runs plans into memory. Threads and device memory are opt-in:
+// run/parallel.hpp, run/staged.hpp.
 #ifndef SAFEFUSE_RUN_HPP
 #define SAFEFUSE_RUN_HPP
 

@@ -1,8 +1,9 @@
 // How long it takes from the bytes of a header to a checked table whose names can be found.
-//   benchmark_header [options of measure.hpp]   against JSON libraries and Python's safetensors, and what hostile headers cost
-//   benchmark_header --files FILE...            the headers of these files
-//   benchmark_header --once FILE                one parse and nothing else, so that an instruction counter can watch it
-//   benchmark_header --make FILE [LAYERS] [EXPERTS]   a sparse file with Kimi-K2's tensors
+//   benchmark_header [options of measure.hpp]   against JSON libraries and Python's safetensors,
+//   and what hostile headers cost benchmark_header --files FILE...            the headers of these
+//   files benchmark_header --once FILE                one parse and nothing else, so that an
+//   instruction counter can watch it benchmark_header --make FILE [LAYERS] [EXPERTS]   a sparse
+//   file with Kimi-K2's tensors
 #include <safefuse/format/header.hpp>
 
 #include <cstdio>
@@ -36,14 +37,16 @@ bool load(const std::string& path, loaded& out) {
     if (!needed) return false;
     out.bytes.resize(static_cast<std::size_t>(*needed));
     out.file_bytes = std::filesystem::file_size(path);
-    return static_cast<bool>(file.read(reinterpret_cast<char*>(out.bytes.data()) + 8, static_cast<std::streamsize>(*needed - 8)));
+    return static_cast<bool>(file.read(reinterpret_cast<char*>(out.bytes.data()) + 8,
+                                       static_cast<std::streamsize>(*needed - 8)));
 }
 
 /// Parses often enough that a clock can see it; the seconds of one parse.
 double seconds_of_parse(std::span<const std::byte> bytes, std::uint64_t file_bytes) {
     const std::size_t times = 1 + 4'000'000 / bytes.size();
     return measure::seconds_of([&] {
-               for (std::size_t i = 0; i < times; ++i) measure::keep(sf::header::parse(bytes, file_bytes));
+               for (std::size_t i = 0; i < times; ++i)
+                   measure::keep(sf::header::parse(bytes, file_bytes));
            }) /
            static_cast<double>(times);
 }
@@ -70,11 +73,12 @@ std::string entries(std::size_t bytes, Text&& text) {
     for (std::size_t i = 0; json.size() < bytes; ++i) json += (i == 0 ? "" : ",") + text(i);
     return json + "}";
 }
-std::string entry(const std::string& name, std::uint64_t begin, std::uint64_t end, const char* space = "") {
+std::string entry(const std::string& name, std::uint64_t begin, std::uint64_t end,
+                  const char* space = "") {
     const std::string s{space};
-    return '"' + name + "\":" + s + "{" + s + "\"dtype\":" + s + "\"U8\"," + s + "\"shape\":" + s + "[" +
-           std::to_string(end - begin) + "]," + s + "\"data_offsets\":" + s + "[" + std::to_string(begin) + "," + s +
-           std::to_string(end) + "]}";
+    return '"' + name + "\":" + s + "{" + s + "\"dtype\":" + s + "\"U8\"," + s + "\"shape\":" + s +
+           "[" + std::to_string(end - begin) + "]," + s + "\"data_offsets\":" + s + "[" +
+           std::to_string(begin) + "," + s + std::to_string(end) + "]}";
 }
 
 void measure_headers(measure::program& program) {
@@ -82,32 +86,38 @@ void measure_headers(measure::program& program) {
     struct model {
         std::uint64_t layers, experts;
     };
-    for (const model& each :
-         program.is_small() ? std::vector<model>{{35, 2}, {8, 445}} : std::vector<model>{{35, 2}, {8, 445}, {61, 384}}) {
+    for (const model& each : program.is_small()
+                                 ? std::vector<model>{{35, 2}, {8, 445}}
+                                 : std::vector<model>{{35, 2}, {8, 445}, {61, 384}}) {
         const auto tensors = synthetic::kimi_k2(each.layers, each.experts, 1);
         const auto encoded = synthetic::encode(tensors);
         if (!encoded) return program.fail(encoded.error().message().c_str());
-        const std::string json{reinterpret_cast<const char*>(encoded->bytes.data()) + 8, encoded->bytes.size() - 8};
+        const std::string json{reinterpret_cast<const char*>(encoded->bytes.data()) + 8,
+                               encoded->bytes.size() - 8};
         const std::span<const std::byte> bytes = encoded->bytes.view();
         const std::string path = (program.work() / "header.safetensors").string();
-        measure::race race{program, std::to_string(tensors.size()) + " tensors, " + std::to_string(json.size() / 1000) + " kB"};
-        race.add("safefuse", [&]() -> double { return seconds_of_parse(bytes, encoded->file_bytes); });
+        measure::race race{program, std::to_string(tensors.size()) + " tensors, " +
+                                        std::to_string(json.size() / 1000) + " kB"};
+        race.add("safefuse",
+                 [&]() -> double { return seconds_of_parse(bytes, encoded->file_bytes); });
         std::vector<char> copy(json.size());
         race.add("memcpy of the header", [&] {
             std::memcpy(copy.data(), json.data(), json.size());
             measure::keep(copy);
         });
         json_peers::enter(program, race, json);
-        if (!program.python().empty() && !synthetic::write_file(path, encoded->bytes, encoded->file_bytes))
+        if (!program.python().empty() &&
+            !synthetic::write_file(path, encoded->bytes, encoded->file_bytes))
             return program.fail("cannot write " + path);
         python.enter(program, race, "Python's safetensors: safe_open", {"header", path});
         race.run().report(measure::nanoseconds_per("tensor", static_cast<double>(tensors.size())));
         if (heap::is_watched) {
-            const auto demand = heap::of([&] { measure::keep(sf::header::parse(bytes, encoded->file_bytes)); });
+            const auto demand =
+                heap::of([&] { measure::keep(sf::header::parse(bytes, encoded->file_bytes)); });
             std::printf("  %zu allocations, %.2f times the header's bytes\n", demand.calls,
                         static_cast<double>(demand.peak_bytes) / static_cast<double>(json.size()));
-            program.record("safefuse", std::to_string(tensors.size()) + " tensors", static_cast<double>(demand.calls),
-                           "allocations");
+            program.record("safefuse", std::to_string(tensors.size()) + " tensors",
+                           static_cast<double>(demand.calls), "allocations");
         }
     }
 }
@@ -117,25 +127,43 @@ void measure_hostile(measure::program& program) {
     const std::string tail = R"(":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})";
     const std::size_t count = size / 60;
     const std::pair<const char*, std::string> cases[] = {
-        {"plain",
-         entries(size, [](std::size_t i) { return entry("model.layers.1.mlp.experts." + std::to_string(i), i, i + 1); })},
+        {"plain", entries(size,
+                          [](std::size_t i) {
+                              return entry("model.layers.1.mlp.experts." + std::to_string(i), i,
+                                           i + 1);
+                          })},
         {"spaces everywhere",
-         entries(size, [](std::size_t i) { return entry("model.layers.1.mlp.experts." + std::to_string(i), i, i + 1, " "); })},
-        {"names of one character or two", entries(size, [](std::size_t i) { return entry(std::to_string(i), i, i + 1); })},
-        {"names with escapes",
-         entries(size, [](std::size_t i) { return entry("\\u006d\\u006f" + std::to_string(i), i, i + 1); })},
-        {"the last first",
-         entries(size, [&](std::size_t i) { return entry(std::to_string(i), 2 * count - i, 2 * count - i + 1); })},
-        {"all in one place", entries(size, [](std::size_t i) { return entry(std::to_string(i), 0, 1); })},
+         entries(size,
+                 [](std::size_t i) {
+                     return entry("model.layers.1.mlp.experts." + std::to_string(i), i, i + 1, " ");
+                 })},
+        {"names of one character or two",
+         entries(size, [](std::size_t i) { return entry(std::to_string(i), i, i + 1); })},
+        {"names with escapes", entries(size,
+                                       [](std::size_t i) {
+                                           return entry("\\u006d\\u006f" + std::to_string(i), i,
+                                                        i + 1);
+                                       })},
+        {"the last first", entries(size,
+                                   [&](std::size_t i) {
+                                       return entry(std::to_string(i), 2 * count - i,
+                                                    2 * count - i + 1);
+                                   })},
+        {"all in one place",
+         entries(size, [](std::size_t i) { return entry(std::to_string(i), 0, 1); })},
         {"all of one name", entries(size, [](std::size_t) { return entry("same", 0, 4); })},
         {"one name, all of it", "{\"" + std::string(size, 'n') + tail},
         {"one name, all escapes", "{\"" + repeated("\\u006e", size / 6) + tail},
-        {"a shape of ones", R"({"a":{"dtype":"U8","shape":[1)" + repeated(",1", size / 2) + R"(],"data_offsets":[0,1]}})"},
-        {"metadata of one key", R"({"__metadata__":{"k":"v")" + repeated(R"(,"k":"w")", size / 8) + "}}"},
+        {"a shape of ones", R"({"a":{"dtype":"U8","shape":[1)" + repeated(",1", size / 2) +
+                                R"(],"data_offsets":[0,1]}})"},
+        {"metadata of one key",
+         R"({"__metadata__":{"k":"v")" + repeated(R"(,"k":"w")", size / 8) + "}}"},
         {"metadata of many keys",
-         R"({"__metadata__":)" + entries(size, [](std::size_t i) { return "\"" + std::to_string(i) + R"(":"")"; }) + "}"},
-        {"unknown fields",
-         R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1])" + repeated(R"(,"x":[{"y":1e5},null])", size / 22) + "}}"},
+         R"({"__metadata__":)" +
+             entries(size, [](std::size_t i) { return "\"" + std::to_string(i) + R"(":"")"; }) +
+             "}"},
+        {"unknown fields", R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1])" +
+                               repeated(R"(,"x":[{"y":1e5},null])", size / 22) + "}}"},
         {"spaces behind it", "{}" + std::string(size, ' ')},
         {"brackets", R"({"a":{"x":)" + std::string(size, '[')},
     };
@@ -144,8 +172,9 @@ void measure_hostile(measure::program& program) {
     for (const auto& [name, json] : cases) files.push_back(framed(json));
     for (std::size_t i = 0; i < files.size(); ++i)
         race.add(std::string{"safefuse, "} + cases[i].first, [&bytes = files[i]]() -> double {
-            return measure::seconds_of([&] { measure::keep(sf::header::parse(bytes, sf::unknown)); }) * 1e6 /
-                   static_cast<double>(bytes.size());
+            return measure::seconds_of(
+                       [&] { measure::keep(sf::header::parse(bytes, sf::unknown)); }) *
+                   1e6 / static_cast<double>(bytes.size());
         });
     race.run().report({"ns per byte", 1e3, false}, "safefuse, plain");
 }
@@ -157,8 +186,11 @@ int main(int argc, char** argv) {
     const auto& arguments = program.arguments;
     const std::string what = arguments.empty() ? "" : arguments[0];
     if (what == "--make" && arguments.size() > 1) {
-        const auto encoded = synthetic::encode(synthetic::kimi_k2(program.number(2, 61), program.number(3, 384), 1));
-        return encoded && synthetic::write_file(arguments[1], encoded->bytes, encoded->file_bytes) ? 0 : 1;
+        const auto encoded =
+            synthetic::encode(synthetic::kimi_k2(program.number(2, 61), program.number(3, 384), 1));
+        return encoded && synthetic::write_file(arguments[1], encoded->bytes, encoded->file_bytes)
+                   ? 0
+                   : 1;
     }
     if (what == "--once" || what == "--files") {
         for (std::size_t i = 1; i < arguments.size(); ++i) {
@@ -170,9 +202,12 @@ int main(int argc, char** argv) {
             const auto parsed = sf::header::parse(file.bytes, file.file_bytes);
             if (!parsed) program.fail(arguments[i] + ": " + parsed.error().message().c_str());
             if (!parsed || what == "--once") continue;
-            measure::race race{program, arguments[i] + ", " + std::to_string(parsed->size()) + " tensors"};
-            race.add("safefuse", [&]() -> double { return seconds_of_parse(file.bytes, file.file_bytes); });
-            race.run().report(measure::nanoseconds_per("tensor", static_cast<double>(parsed->size())));
+            measure::race race{program,
+                               arguments[i] + ", " + std::to_string(parsed->size()) + " tensors"};
+            race.add("safefuse",
+                     [&]() -> double { return seconds_of_parse(file.bytes, file.file_bytes); });
+            race.run().report(
+                measure::nanoseconds_per("tensor", static_cast<double>(parsed->size())));
         }
         return program.finish();
     }

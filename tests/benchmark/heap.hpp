@@ -1,5 +1,5 @@
-// How much memory a call asks for at most, counted in malloc itself. Only with glibc and without sanitizers; else nothing is known.
-// For one translation unit of a program.
+// How much memory a call asks for at most, counted in malloc itself. Only with glibc and without
+// sanitizers; else nothing is known. For one translation unit of a program.
 #ifndef SAFEFUSE_TESTS_BENCHMARK_HEAP_HPP
 #define SAFEFUSE_TESTS_BENCHMARK_HEAP_HPP
 
@@ -8,7 +8,8 @@
 #include <cstdlib>
 
 #if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(memory_sanitizer) || __has_feature(thread_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(memory_sanitizer) || \
+    __has_feature(thread_sanitizer)
 #define SAFEFUSE_BENCHMARK_SANITIZED
 #endif
 #endif
@@ -47,7 +48,8 @@ inline void* took(void* block) noexcept {
     if (block == nullptr) return block;
     ++now.calls;
     const std::size_t bytes = now.bytes += ::malloc_usable_size(block);
-    for (std::size_t peak = now.peak_bytes; peak < bytes && !now.peak_bytes.compare_exchange_weak(peak, bytes);) {
+    for (std::size_t peak = now.peak_bytes;
+         peak < bytes && !now.peak_bytes.compare_exchange_weak(peak, bytes);) {
     }
     return block;
 }
@@ -63,7 +65,9 @@ void* __libc_realloc(void*, std::size_t);
 void __libc_free(void*);
 
 void* malloc(std::size_t size) noexcept { return heap::took(__libc_malloc(size)); }
-void* calloc(std::size_t count, std::size_t size) noexcept { return heap::took(__libc_calloc(count, size)); }
+void* calloc(std::size_t count, std::size_t size) noexcept {
+    return heap::took(__libc_calloc(count, size));
+}
 void* realloc(void* block, std::size_t size) noexcept {
     heap::gives(block);
     return heap::took(__libc_realloc(block, size));

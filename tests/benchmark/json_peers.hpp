@@ -1,5 +1,6 @@
-// What others make of a header: JSON libraries from Debian's packages, each with the table that a reader then needs: name to
-// dtype, shape and offsets. Only what CMake found is here; nothing checks what our parser checks.
+// What others make of a header: JSON libraries from Debian's packages, each with the table that a
+// reader then needs: name to dtype, shape and offsets. Only what CMake found is here; nothing
+// checks what our parser checks.
 #ifndef SAFEFUSE_TESTS_BENCHMARK_JSON_PEERS_HPP
 #define SAFEFUSE_TESTS_BENCHMARK_JSON_PEERS_HPP
 
@@ -101,18 +102,22 @@ void fill(row<std::string_view>& made, Value&& value) {
     made.dtype = std::string_view{value["dtype"]};
     for (auto extent : value["shape"].get_array()) made.shape.push_back(std::uint64_t{extent});
     std::uint64_t* to = &made.begin;
-    for (auto offset : value["data_offsets"].get_array()) *std::exchange(to, &made.end) = std::uint64_t{offset};
+    for (auto offset : value["data_offsets"].get_array())
+        *std::exchange(to, &made.end) = std::uint64_t{offset};
 }
-inline std::size_t simdjson_dom(simdjson::dom::parser& parser, const simdjson::padded_string& json) {
+inline std::size_t simdjson_dom(simdjson::dom::parser& parser,
+                                const simdjson::padded_string& json) {
     table<std::string_view> out;
     for (const auto& [name, value] : parser.parse(json).get_object())
         if (name != "__metadata__") fill(out[name], value);
     return out.size();
 }
-inline std::size_t simdjson_tape(simdjson::dom::parser& parser, const simdjson::padded_string& json) {
+inline std::size_t simdjson_tape(simdjson::dom::parser& parser,
+                                 const simdjson::padded_string& json) {
     return parser.parse(json).get_object().size();
 }
-inline std::size_t simdjson_on_demand(simdjson::ondemand::parser& parser, const simdjson::padded_string& json) {
+inline std::size_t simdjson_on_demand(simdjson::ondemand::parser& parser,
+                                      const simdjson::padded_string& json) {
     table<std::string_view> out;
     auto document = parser.iterate(json);
     for (auto field : document.get_object()) {
@@ -123,17 +128,21 @@ inline std::size_t simdjson_on_demand(simdjson::ondemand::parser& parser, const 
 }
 #endif
 
-/// Enters all that are here into a race over one header; says which are not and what would bring them.
-inline void enter(measure::program& program, measure::race& race, [[maybe_unused]] const std::string& json) {
+/// Enters all that are here into a race over one header; says which are not and what would bring
+/// them.
+inline void enter(measure::program& program, measure::race& race,
+                  [[maybe_unused]] const std::string& json) {
 #ifdef SAFEFUSE_HAS_SIMDJSON
     race.add("simdjson on-demand, into a map",
-             [parser = std::make_shared<simdjson::ondemand::parser>(), padded = std::make_shared<simdjson::padded_string>(json)] {
+             [parser = std::make_shared<simdjson::ondemand::parser>(),
+              padded = std::make_shared<simdjson::padded_string>(json)] {
                  measure::keep(simdjson_on_demand(*parser, *padded));
              });
     const auto parser = std::make_shared<simdjson::dom::parser>();
     const auto padded = std::make_shared<simdjson::padded_string>(json);
     race.add("simdjson DOM, into a map", [=] { measure::keep(simdjson_dom(*parser, *padded)); });
-    race.add("simdjson DOM, tape alone: no table", [=] { measure::keep(simdjson_tape(*parser, *padded)); });
+    race.add("simdjson DOM, tape alone: no table",
+             [=] { measure::keep(simdjson_tape(*parser, *padded)); });
 #else
     program.missing("simdjson", "Debian's libsimdjson-dev");
 #endif

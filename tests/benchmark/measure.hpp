@@ -1,10 +1,14 @@
-// What the benchmarks share: contenders that take turns, medians and spreads, tables, results as JSON.
-//   --json FILE     also write the results: an array of {"benchmark", "contender", "case", "value", "unit", "spread"}
+// What the benchmarks share: contenders that take turns, medians and spreads, tables, results as
+// JSON.
+//   --json FILE     also write the results: an array of {"benchmark", "contender", "case", "value",
+//   "unit", "spread"}
 //   --rounds N      how often each contender runs
 //   --size WHICH    small or full
 //   --work DIR      where inputs are made; the system's temporary directory where it is left out
-//   --python FILE   a Python that peers.py, beside this file, can be run with; no contenders in Python where it is left out
-// Our contenders have names that begin with "safefuse", so that the charts know them. Slowness is no failure.
+//   --python FILE   a Python that peers.py, beside this file, can be run with; no contenders in
+//   Python where it is left out
+// Our contenders have names that begin with "safefuse", so that the charts know them. Slowness is
+// no failure.
 #ifndef SAFEFUSE_TESTS_BENCHMARK_MEASURE_HPP
 #define SAFEFUSE_TESTS_BENCHMARK_MEASURE_HPP
 
@@ -73,16 +77,21 @@ struct unit {
     double of(double seconds) const { return is_rate ? amount / seconds : amount * seconds; }
 };
 inline unit gigabytes_per_second(double bytes) { return {"GB/s", bytes / 1e9, true}; }
-inline unit nanoseconds_per(const std::string& thing, double count) { return {"ns per " + thing, 1e9 / count, false}; }
+inline unit nanoseconds_per(const std::string& thing, double count) {
+    return {"ns per " + thing, 1e9 / count, false};
+}
 inline unit milliseconds() { return {"ms", 1e3, false}; }
 
 /// One benchmark program: its options and its results.
 class program {
 public:
-    program(std::string benchmark, int argc, char** argv, int rounds = 9) : benchmark_{std::move(benchmark)}, rounds_{rounds} {
+    program(std::string benchmark, int argc, char** argv, int rounds = 9)
+        : benchmark_{std::move(benchmark)}, rounds_{rounds} {
         for (int i = 1; i < argc; ++i) {
             const std::string word = argv[i];
-            const auto value = [&] { return i + 1 < argc ? std::string{argv[++i]} : std::string{}; };
+            const auto value = [&] {
+                return i + 1 < argc ? std::string{argv[++i]} : std::string{};
+            };
             if (word == "--json")
                 json_ = value();
             else if (word == "--rounds")
@@ -94,7 +103,9 @@ public:
             else if (word == "--python")
                 python_ = value();
             else if (word == "--help") {
-                std::fprintf(stderr, "options: --rounds N --size small --work DIRECTORY --json FILE --python PROGRAM\n");
+                std::fprintf(
+                    stderr,
+                    "options: --rounds N --size small --work DIRECTORY --json FILE --python PROGRAM\n");
                 std::exit(2);
             } else
                 arguments.push_back(word);
@@ -128,15 +139,17 @@ public:
         return work_;
     }
 
-    void record(const std::string& contender, const std::string& case_name, double value, const std::string& unit_name,
-                double its_spread = 0) {
-        lines_.push_back("{\"benchmark\": " + quoted(benchmark_) + ", \"contender\": " + quoted(contender) +
-                         ", \"case\": " + quoted(case_name) + ", \"value\": " + number_text(value) +
-                         ", \"unit\": " + quoted(unit_name) + ", \"spread\": " + number_text(its_spread) + "}");
+    void record(const std::string& contender, const std::string& case_name, double value,
+                const std::string& unit_name, double its_spread = 0) {
+        lines_.push_back(
+            "{\"benchmark\": " + quoted(benchmark_) + ", \"contender\": " + quoted(contender) +
+            ", \"case\": " + quoted(case_name) + ", \"value\": " + number_text(value) +
+            ", \"unit\": " + quoted(unit_name) + ", \"spread\": " + number_text(its_spread) + "}");
     }
     /// A contender that cannot take part, and how it could.
     void missing(const std::string& contender, const std::string& why) {
-        const std::string line = "{\"benchmark\": " + quoted(benchmark_) + ", \"contender\": " + quoted(contender) +
+        const std::string line = "{\"benchmark\": " + quoted(benchmark_) +
+                                 ", \"contender\": " + quoted(contender) +
                                  ", \"missing\": " + quoted(why) + "}";
         if (std::find(lines_.begin(), lines_.end(), line) != lines_.end()) return;
         std::printf("missing: %s (%s)\n", contender.c_str(), why.c_str());
@@ -150,7 +163,8 @@ public:
     int finish() {
         if (json_.empty()) return status_;
         std::ofstream file{json_, std::ios::binary};
-        for (std::size_t i = 0; i < lines_.size(); ++i) file << (i == 0 ? "[\n" : ",\n") << lines_[i];
+        for (std::size_t i = 0; i < lines_.size(); ++i)
+            file << (i == 0 ? "[\n" : ",\n") << lines_[i];
         file << (lines_.empty() ? "[]\n" : "\n]\n");
         if (!file.flush()) fail("cannot write " + json_);
         return status_;
@@ -184,16 +198,18 @@ class race {
 public:
     race(program& of, std::string case_name) : of_{of}, case_name_{std::move(case_name)} {}
 
-    /// Adds a contender. `work` is timed, unless it returns a double: the seconds that it measured itself; negative seconds mean
-    /// that it failed. `before` and `after` are not timed.
+    /// Adds a contender. `work` is timed, unless it returns a double: the seconds that it measured
+    /// itself; negative seconds mean that it failed. `before` and `after` are not timed.
     template <class Work>
-    race& add(std::string name, Work work, std::function<void()> before = {}, std::function<void()> after = {}) {
+    race& add(std::string name, Work work, std::function<void()> before = {},
+              std::function<void()> after = {}) {
         std::function<double()> timed;
         if constexpr (std::is_same_v<decltype(work()), double>)
             timed = std::move(work);
         else
             timed = [work = std::move(work)]() mutable { return seconds_of(work); };
-        contenders_.push_back({std::move(name), std::move(timed), std::move(before), std::move(after), {}, false});
+        contenders_.push_back(
+            {std::move(name), std::move(timed), std::move(before), std::move(after), {}, false});
         return *this;
     }
 
@@ -220,20 +236,24 @@ public:
     double ratio(const std::string& contender, const std::string& other) const {
         const auto &a = find(contender), &b = find(other);
         std::vector<double> ratios;
-        for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) ratios.push_back(b[i] / a[i]);
+        for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i)
+            ratios.push_back(b[i] / a[i]);
         return median(std::move(ratios));
     }
 
-    /// Prints the table and records the medians. With a limit, also how fast each is as a share of it.
+    /// Prints the table and records the medians. With a limit, also how fast each is as a share of
+    /// it.
     void report(const unit& in, const std::string& limit = {}) const {
-        std::printf("%s: median of %d rounds, distance of the quartiles\n", case_name_.c_str(), of_.rounds());
+        std::printf("%s: median of %d rounds, distance of the quartiles\n", case_name_.c_str(),
+                    of_.rounds());
         for (const entry& each : contenders_) {
             if (each.failed) continue;
             std::vector<double> values;
             for (const double s : each.seconds) values.push_back(in.of(s));
-            std::printf("  %-44s %9.*f %s ± %.*f", each.name.c_str(), digits(median(values)), median(values), in.name.c_str(),
-                        digits(median(values)), spread(values));
-            if (!limit.empty() && each.name != limit) std::printf("   %.2f of %s", ratio(each.name, limit), limit.c_str());
+            std::printf("  %-44s %9.*f %s ± %.*f", each.name.c_str(), digits(median(values)),
+                        median(values), in.name.c_str(), digits(median(values)), spread(values));
+            if (!limit.empty() && each.name != limit)
+                std::printf("   %.2f of %s", ratio(each.name, limit), limit.c_str());
             std::printf("\n");
             of_.record(each.name, case_name_, median(values), in.name, spread(values));
         }
@@ -248,7 +268,9 @@ private:
         std::vector<double> seconds;
         bool failed = false;
     };
-    static int digits(double value) { return value < 0.1 ? 4 : value < 10 ? 2 : value < 1000 ? 1 : 0; }
+    static int digits(double value) {
+        return value < 0.1 ? 4 : value < 10 ? 2 : value < 1000 ? 1 : 0;
+    }
     const std::vector<double>& find(const std::string& name) const {
         static const std::vector<double> none;
         for (const entry& each : contenders_)
@@ -261,8 +283,9 @@ private:
     std::vector<entry> contenders_;
 };
 
-/// Contenders in Python: peers.py, beside this file, kept running and asked once for each round, so that it takes turns with ours.
-/// A question is one line of words with tabs between; an answer is numbers, or the word missing or failed and why.
+/// Contenders in Python: peers.py, beside this file, kept running and asked once for each round, so
+/// that it takes turns with ours. A question is one line of words with tabs between; an answer is
+/// numbers, or the word missing or failed and why.
 class python_peer {
 public:
     struct answer {
@@ -276,14 +299,17 @@ public:
         int to[2], from[2];
         if (::pipe(to) != 0) return;
         if (::pipe(from) != 0) return;
-        std::signal(SIGPIPE, SIG_IGN);  // a Python that cannot start is an answer that does not come
+        std::signal(SIGPIPE,
+                    SIG_IGN);  // a Python that cannot start is an answer that does not come
         child_ = ::fork();
         if (child_ == 0) {
             ::dup2(to[0], 0);
             ::dup2(from[1], 1);
             for (const int each : {to[0], to[1], from[0], from[1]}) ::close(each);
-            const std::string script = (std::filesystem::path{__FILE__}.parent_path() / "peers.py").string();
-            ::execlp(of.python().c_str(), of.python().c_str(), "-B", script.c_str(), static_cast<char*>(nullptr));
+            const std::string script =
+                (std::filesystem::path{__FILE__}.parent_path() / "peers.py").string();
+            ::execlp(of.python().c_str(), of.python().c_str(), "-B", script.c_str(),
+                     static_cast<char*>(nullptr));
             ::_exit(127);
         }
         ::close(to[0]);
@@ -304,11 +330,13 @@ public:
     }
 
     answer ask(const std::vector<std::string>& words) {
-        if (to_ == nullptr || from_ == nullptr) return {{}, "no Python was named: -DPYTHON or --python", {}};
+        if (to_ == nullptr || from_ == nullptr)
+            return {{}, "no Python was named: -DPYTHON or --python", {}};
         std::string line;
         for (const std::string& word : words) line += (line.empty() ? "" : "\t") + word;
         line += '\n';
-        if (std::fputs(line.c_str(), to_) < 0 || std::fflush(to_) != 0) return {{}, {}, "peers.py has ended"};
+        if (std::fputs(line.c_str(), to_) < 0 || std::fflush(to_) != 0)
+            return {{}, {}, "peers.py has ended"};
         std::string text;
         for (int c = std::fgetc(from_); c != '\n'; c = std::fgetc(from_)) {
             if (c == EOF) return {{}, {}, "peers.py has ended"};
@@ -330,11 +358,15 @@ public:
         return out;
     }
 
-    /// Adds a contender to a race whose seconds are the first number of the answer. Where it cannot take part, the program says so.
-    void enter(program& of, race& into, const std::string& contender, const std::vector<std::string>& words) {
+    /// Adds a contender to a race whose seconds are the first number of the answer. Where it cannot
+    /// take part, the program says so.
+    void enter(program& of, race& into, const std::string& contender,
+               const std::vector<std::string>& words) {
         const answer first = ask(words);
         if (!first.missing.empty() || !first.failed.empty() || first.numbers.empty()) {
-            of.missing(contender, !first.missing.empty() ? first.missing : !first.failed.empty() ? first.failed : "no answer");
+            of.missing(contender, !first.missing.empty()  ? first.missing
+                                  : !first.failed.empty() ? first.failed
+                                                          : "no answer");
             return;
         }
         into.add(contender, [this, words]() -> double {

@@ -1,8 +1,9 @@
-// How long it takes until a large checkpoint is open and checked against its index, until a tensor of a name is found, until its
-// experts are enumerated, and until the names have told what it is.
+// How long it takes until a large checkpoint is open and checked against its index, until a tensor
+// of a name is found, until its experts are enumerated, and until the names have told what it is.
 //   benchmark_open [--inspect PROGRAM] [options of measure.hpp]   also how long that program takes
-//   benchmark_open --once WHAT DIRECTORY   open, verify, scopes or detect, once, so that an instruction counter can watch it
-//   benchmark_open --make DIRECTORY [LAYERS] [EXPERTS] [SHARDS] [narrow]   the sparse checkpoint alone
+//   benchmark_open --once WHAT DIRECTORY   open, verify, scopes or detect, once, so that an
+//   instruction counter can watch it benchmark_open --make DIRECTORY [LAYERS] [EXPERTS] [SHARDS]
+//   [narrow]   the sparse checkpoint alone
 #include <safefuse/read/checkpoint.hpp>
 
 #include <cstdio>
@@ -38,7 +39,8 @@ int once(const std::string& what, const std::string& directory) {
     const auto opened = sf::checkpoint::open(directory);
     if (!opened) return failed(opened.error());
     if (what == "scopes") {
-        const auto scopes = sf::experts_scopes::find(*opened, sf::description_of<sf::families::qwen2_moe>);
+        const auto scopes =
+            sf::experts_scopes::find(*opened, sf::description_of<sf::families::qwen2_moe>);
         return scopes ? 0 : failed(scopes.error());
     }
     if (what == "detect") {
@@ -76,30 +78,36 @@ int main(int argc, char** argv) {
         const std::uint64_t layers = program.number(2, 61);
         const auto made = synthetic::write_checkpoint(
             arguments[1], synthetic::kimi_k2(layers, program.number(3, 384),
-                                             static_cast<std::uint32_t>(program.number(4, layers)), arguments.size() > 5));
-        std::printf("%zu tensors, headers %.1f MB, index %.1f MB\n", made.tensors, static_cast<double>(made.header_bytes) / 1e6,
+                                             static_cast<std::uint32_t>(program.number(4, layers)),
+                                             arguments.size() > 5));
+        std::printf("%zu tensors, headers %.1f MB, index %.1f MB\n", made.tensors,
+                    static_cast<double>(made.header_bytes) / 1e6,
                     static_cast<double>(made.index_bytes) / 1e6);
         return made.good ? 0 : 1;
     }
 
     const std::filesystem::path directory = program.work() / "checkpoint";
     const std::uint32_t layers = program.is_small() ? 7 : 61;
-    const auto made = synthetic::write_checkpoint(directory, synthetic::kimi_k2(layers, 384, layers));
+    const auto made =
+        synthetic::write_checkpoint(directory, synthetic::kimi_k2(layers, 384, layers));
     if (!made.good) {
         program.fail("cannot write a sparse checkpoint into " + directory.string());
         return program.finish();
     }
-    const std::string path = directory.string(),
-                      size = std::to_string(made.tensors) + " tensors in " + std::to_string(layers) + " shards";
+    const std::string path = directory.string(), size = std::to_string(made.tensors) +
+                                                        " tensors in " + std::to_string(layers) +
+                                                        " shards";
     const double tensors = static_cast<double>(made.tensors);
 
     measure::python_peer python{program};
     {
         measure::race race{program, "open, " + size};
         std::vector<char> buffer;
-        race.add("read index and headers, nothing more", [&] { measure::keep(read_headers(directory, buffer)); });
+        race.add("read index and headers, nothing more",
+                 [&] { measure::keep(read_headers(directory, buffer)); });
         race.add("safefuse, mapped", [&] { measure::keep(sf::checkpoint::open(path)); });
-        race.add("safefuse, positional", [&] { measure::keep(sf::positional_checkpoint::open(path)); });
+        race.add("safefuse, positional",
+                 [&] { measure::keep(sf::positional_checkpoint::open(path)); });
         race.add("safefuse, verify", [&] { measure::keep(sf::checkpoint::verify(path)); });
         python.enter(program, race, "Python's safetensors: index, safe_open", {"open", path});
         race.run().report(measure::milliseconds());
@@ -107,13 +115,15 @@ int main(int argc, char** argv) {
     if (heap::is_watched) {
         const double headers = static_cast<double>(made.header_bytes + made.index_bytes);
         const auto mapped = heap::of([&] { measure::keep(sf::checkpoint::open(path)); });
-        const auto positional = heap::of([&] { measure::keep(sf::positional_checkpoint::open(path)); });
+        const auto positional =
+            heap::of([&] { measure::keep(sf::positional_checkpoint::open(path)); });
         std::printf("headers and index: %.1f MB\n", headers / 1e6);
-        for (const auto& [name, demand] :
-             {std::pair{"safefuse, mapped", mapped}, std::pair{"safefuse, positional", positional}}) {
+        for (const auto& [name, demand] : {std::pair{"safefuse, mapped", mapped},
+                                           std::pair{"safefuse, positional", positional}}) {
             const double share = static_cast<double>(demand.peak_bytes) / headers;
-            std::printf("  %-44s %5.1f MB of memory at most, %.2f of headers and index, in %zu allocations\n", name,
-                        static_cast<double>(demand.peak_bytes) / 1e6, share, demand.calls);
+            std::printf(
+                "  %-44s %5.1f MB of memory at most, %.2f of headers and index, in %zu allocations\n",
+                name, static_cast<double>(demand.peak_bytes) / 1e6, share, demand.calls);
             program.record(name, "memory to open, " + size, share, "of headers and index");
         }
     }
@@ -127,7 +137,8 @@ int main(int argc, char** argv) {
     for (std::size_t i = 0; i < opened->size(); ++i) names.emplace_back(opened->spec(i).name);
     {
         std::shuffle(names.begin(), names.end(), std::mt19937_64{1});
-        std::string text;  // one behind the other, so that no time is spent on finding what to look for
+        std::string
+            text;  // one behind the other, so that no time is spent on finding what to look for
         for (const std::string& name : names) text += name;
         std::vector<std::string_view> asked;
         for (std::size_t at = 0; const std::string& name : names)
@@ -147,38 +158,47 @@ int main(int argc, char** argv) {
         race.run().report(measure::nanoseconds_per("name", tensors));
         measure::race in_order{program, "find each name once, in the checkpoint's order, " + size};
         in_order.add("std::unordered_map<string_view>", [&] {
-            for (std::size_t i = 0; i < opened->size(); ++i) measure::keep(map.find(opened->spec(i).name)->second);
+            for (std::size_t i = 0; i < opened->size(); ++i)
+                measure::keep(map.find(opened->spec(i).name)->second);
         });
         in_order.add("safefuse, index_of", [&] {
-            for (std::size_t i = 0; i < opened->size(); ++i) measure::keep(opened->index_of(opened->spec(i).name));
+            for (std::size_t i = 0; i < opened->size(); ++i)
+                measure::keep(opened->index_of(opened->spec(i).name));
         });
         in_order.run().report(measure::nanoseconds_per("name", tensors));
     }
     {
         measure::race race{program, "experts of all layers, " + size};
-        race.add("safefuse, scopes",
-                 [&] { measure::keep(sf::experts_scopes::find(*opened, sf::description_of<sf::families::qwen2_moe>)); });
+        race.add("safefuse, scopes", [&] {
+            measure::keep(
+                sf::experts_scopes::find(*opened, sf::description_of<sf::families::qwen2_moe>));
+        });
         race.add("safefuse, scopes and their plans", [&] {
-            const auto scopes = sf::experts_scopes::find(*opened, sf::description_of<sf::families::qwen2_moe>);
+            const auto scopes =
+                sf::experts_scopes::find(*opened, sf::description_of<sf::families::qwen2_moe>);
             for (std::size_t i = 0; scopes && i < scopes->size(); ++i)
                 if (const auto plan =
-                        sf::plan(*opened, (*scopes)[i], sf::description_of<sf::families::qwen2_moe>, sf::direction::forward);
+                        sf::plan(*opened, (*scopes)[i], sf::description_of<sf::families::qwen2_moe>,
+                                 sf::direction::forward);
                     !plan)
                     program.fail(plan.error().message().c_str());
         });
         race.add("safefuse, family told by names alone", [&] {
-            if (const auto family = sf::detect_family(*opened); !family) program.fail(family.error().message().c_str());
+            if (const auto family = sf::detect_family(*opened); !family)
+                program.fail(family.error().message().c_str());
         });
         race.run().report(measure::milliseconds());
     }
     if (arguments.size() == 2 && arguments[0] == "--inspect" && std::system(nullptr) != 0) {
         const std::filesystem::path larger = program.work() / "larger";
         const std::uint32_t most_layers = program.is_small() ? 7 : 88;
-        const auto all = synthetic::write_checkpoint(larger, synthetic::kimi_k2(most_layers, 384, most_layers));
+        const auto all =
+            synthetic::write_checkpoint(larger, synthetic::kimi_k2(most_layers, 384, most_layers));
         std::ofstream{larger / "config.json"} << "{\"model_type\": \"deepseek_v3\"}";
-        const std::string command =
-            "\"" + arguments[1] + "\" \"" + larger.string() + "\" > \"" + (program.work() / "said").string() + "\"";
-        measure::race race{program, "inspect, a whole process, " + std::to_string(all.tensors) + " tensors"};
+        const std::string command = "\"" + arguments[1] + "\" \"" + larger.string() + "\" > \"" +
+                                    (program.work() / "said").string() + "\"";
+        measure::race race{program,
+                           "inspect, a whole process, " + std::to_string(all.tensors) + " tensors"};
         race.add("safefuse, inspect", [&] {
             if (!all.good || std::system(command.c_str()) != 0) program.fail("inspect failed");
         });

@@ -1,4 +1,5 @@
-// Checkpoints as large as the largest on the hub that need next to no disk: headers are whole, tensors are holes in sparse files.
+// Checkpoints as large as the largest on the hub that need next to no disk: headers are whole,
+// tensors are holes in sparse files.
 #ifndef SAFEFUSE_TESTS_BENCHMARK_SYNTHETIC_HPP
 #define SAFEFUSE_TESTS_BENCHMARK_SYNTHETIC_HPP
 
@@ -25,10 +26,11 @@ struct tensor {
     std::uint32_t shard = 0;
 };
 
-/// Tensors of Kimi-K2, or DeepSeek-V3: FP8 with scales of 128 x 128 blocks. 61 layers of 384 experts are 139,583 tensors. A shard
-/// holds a layer or, where there are fewer shards, several. Some tools map no file of 17 GB: `narrow` makes it one of 70 MB.
-inline std::vector<tensor> kimi_k2(std::uint64_t layers = 61, std::uint64_t experts = 384, std::uint32_t shards = 61,
-                                   bool narrow = false) {
+/// Tensors of Kimi-K2, or DeepSeek-V3: FP8 with scales of 128 x 128 blocks. 61 layers of 384
+/// experts are 139,583 tensors. A shard holds a layer or, where there are fewer shards, several.
+/// Some tools map no file of 17 GB: `narrow` makes it one of 70 MB.
+inline std::vector<tensor> kimi_k2(std::uint64_t layers = 61, std::uint64_t experts = 384,
+                                   std::uint32_t shards = 61, bool narrow = false) {
     const std::uint64_t hidden = narrow ? 448 : 7168, inner = narrow ? 128 : 2048, block = 128;
     std::vector<tensor> out;
     out.reserve(static_cast<std::size_t>(layers * (experts * 6 + 30)));
@@ -38,7 +40,8 @@ inline std::vector<tensor> kimi_k2(std::uint64_t layers = 61, std::uint64_t expe
     };
     const auto matrix = [&](const std::string& name, std::uint64_t rows, std::uint64_t columns) {
         plain(name + ".weight", sf::dtype::f8_e4m3, {rows, columns});
-        plain(name + ".weight_scale_inv", sf::dtype::f32, {(rows + block - 1) / block, (columns + block - 1) / block});
+        plain(name + ".weight_scale_inv", sf::dtype::f32,
+              {(rows + block - 1) / block, (columns + block - 1) / block});
     };
     const auto gated = [&](const std::string& prefix, std::uint64_t size) {
         matrix(prefix + ".gate_proj", size, hidden);
@@ -65,7 +68,8 @@ inline std::vector<tensor> kimi_k2(std::uint64_t layers = 61, std::uint64_t expe
         plain(layer + "mlp.gate.weight", sf::dtype::bf16, {experts, hidden});
         plain(layer + "mlp.gate.e_score_correction_bias", sf::dtype::f32, {experts});
         gated(layer + "mlp.shared_experts", inner);
-        for (std::uint64_t e = 0; e < experts; ++e) gated(layer + "mlp.experts." + std::to_string(e), inner);
+        for (std::uint64_t e = 0; e < experts; ++e)
+            gated(layer + "mlp.experts." + std::to_string(e), inner);
     }
     plain("model.norm.weight", sf::dtype::bf16, {hidden});
     plain("lm_head.weight", sf::dtype::bf16, {163840, hidden});
@@ -85,9 +89,11 @@ inline sf::result<sf::encoded_header> encode(const std::vector<tensor>& tensors)
     return encode(all);
 }
 
-inline bool write_file(const fs::path& path, const sf::vector<std::byte>& bytes, std::uint64_t file_bytes) {
+inline bool write_file(const fs::path& path, const sf::vector<std::byte>& bytes,
+                       std::uint64_t file_bytes) {
     std::ofstream file{path, std::ios::binary};
-    file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+    file.write(reinterpret_cast<const char*>(bytes.data()),
+               static_cast<std::streamsize>(bytes.size()));
     file.close();
     std::error_code error;
     if (file) fs::resize_file(path, file_bytes, error);
@@ -113,7 +119,8 @@ inline written write_checkpoint(const fs::path& directory, const std::vector<ten
     for (std::uint32_t s = 0; s < shards; ++s) {
         files.push_back(sf::shard_name("model", s + 1, shards).c_str());
         const auto header = encode(by_shard[s]);
-        if (!header || !write_file(directory / files.back(), header->bytes, header->file_bytes)) return out;
+        if (!header || !write_file(directory / files.back(), header->bytes, header->file_bytes))
+            return out;
         out.header_bytes += header->bytes.size();
         total_bytes += header->file_bytes - header->bytes.size();
     }
@@ -121,7 +128,9 @@ inline written write_checkpoint(const fs::path& directory, const std::vector<ten
         std::vector<sf::shard_entry> entries;
         for (const tensor& each : tensors) entries.push_back({each.name, files[each.shard]});
         const auto index = sf::encode_index({entries.data(), entries.size()}, total_bytes);
-        if (!index || !write_file(directory / "model.safetensors.index.json", *index, index->size())) return out;
+        if (!index ||
+            !write_file(directory / "model.safetensors.index.json", *index, index->size()))
+            return out;
         out.index_bytes = index->size();
     }
     out.good = true;

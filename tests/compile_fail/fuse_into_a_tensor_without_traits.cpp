@@ -19,4 +19,6 @@ struct safefuse::tensor_traits<mine> {
 };
 #endif
 
-bool can_fuse(const safefuse::copy_plan& plan, mine& tensor) { return safefuse::fuse(plan, "gate_up_proj", tensor).has_value(); }
+bool can_fuse(const safefuse::copy_plan& plan, mine& tensor) {
+    return safefuse::fuse(plan, "gate_up_proj", tensor).has_value();
+}

@@ -8,4 +8,6 @@ using buffer = const std::vector<std::byte>;
 using buffer = std::vector<std::byte>;
 #endif
 
-bool can_fuse(const safefuse::copy_plan& plan, buffer& out) { return safefuse::fuse(plan, "gate_up_proj", out).has_value(); }
+bool can_fuse(const safefuse::copy_plan& plan, buffer& out) {
+    return safefuse::fuse(plan, "gate_up_proj", out).has_value();
+}

@@ -6,9 +6,11 @@ using sf::layouts::gate;
 using sf::layouts::up;
 
 #ifdef SAFEFUSE_FAIL
-using made = sf::layout<sf::parameter_suffixes, sf::tensor<"a", sf::stack<sf::concat<0, gate, gate>>>>;
+using made =
+    sf::layout<sf::parameter_suffixes, sf::tensor<"a", sf::stack<sf::concat<0, gate, gate>>>>;
 #else
-using made = sf::layout<sf::parameter_suffixes, sf::tensor<"a", sf::stack<sf::concat<0, gate, up>>>>;
+using made =
+    sf::layout<sf::parameter_suffixes, sf::tensor<"a", sf::stack<sf::concat<0, gate, up>>>>;
 #endif
 
 static_assert(!made::description.tensors.empty());

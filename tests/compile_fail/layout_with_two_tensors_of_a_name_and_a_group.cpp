@@ -8,8 +8,9 @@ using sf::layouts::up;
 #ifdef SAFEFUSE_FAIL
 using made = sf::layout<sf::module_suffixes, sf::tensor<"{i}.w", gate>, sf::tensor<"{i}.w", up>>;
 #else
-using made = sf::layout<sf::module_suffixes, sf::tensor<"{i}.w", gate>,
-                        sf::tensor<"{i}.w", sf::part_of<sf::expert_range<"V", "E">, "vision_gate", "J", "H">>>;
+using made = sf::layout<
+    sf::module_suffixes, sf::tensor<"{i}.w", gate>,
+    sf::tensor<"{i}.w", sf::part_of<sf::expert_range<"V", "E">, "vision_gate", "J", "H">>>;
 #endif
 
 static_assert(!made::description.tensors.empty());

@@ -8,7 +8,8 @@ namespace sf = safefuse;
 
 bool planned(sf::result<sf::checkpoint> checkpoint) {
 #ifdef SAFEFUSE_FAIL
-    return sf::plan<sf::families::qwen2_moe>(*std::move(checkpoint), "model.layers.0.mlp.experts").has_value();
+    return sf::plan<sf::families::qwen2_moe>(*std::move(checkpoint), "model.layers.0.mlp.experts")
+        .has_value();
 #else
     return sf::plan<sf::families::qwen2_moe>(*checkpoint, "model.layers.0.mlp.experts").has_value();
 #endif

@@ -12,4 +12,6 @@ using from = sf::layouts::per_expert_ungated;
 using from = sf::layouts::per_expert;
 #endif
 
-bool can_plan(const sf::tensor_list& set) { return sf::plan<from, sf::layouts::gate_up_fused>(set, "experts").has_value(); }
+bool can_plan(const sf::tensor_list& set) {
+    return sf::plan<from, sf::layouts::gate_up_fused>(set, "experts").has_value();
+}

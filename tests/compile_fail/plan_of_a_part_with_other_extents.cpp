@@ -12,6 +12,9 @@ using turned = sf::part<"gate", "H", "I">;
 using turned = sf::part<"gate", "I", "H">;
 #endif
 
-using to = sf::layout<sf::parameter_suffixes, sf::tensor<"gate_proj", sf::stack<turned>>, sf::tensor<"up_proj", sf::stack<up>>,
-                      sf::tensor<"down_proj", sf::stack<down>>>;
-bool can_plan(const sf::tensor_list& set) { return sf::plan<sf::layouts::per_expert, to>(set, "experts").has_value(); }
+using to =
+    sf::layout<sf::parameter_suffixes, sf::tensor<"gate_proj", sf::stack<turned>>,
+               sf::tensor<"up_proj", sf::stack<up>>, sf::tensor<"down_proj", sf::stack<down>>>;
+bool can_plan(const sf::tensor_list& set) {
+    return sf::plan<sf::layouts::per_expert, to>(set, "experts").has_value();
+}

@@ -9,4 +9,6 @@ using declared = sf::layouts::per_expert;
 using declared = sf::families::qwen2_moe;
 #endif
 
-bool can_plan(const sf::tensor_list& tensors) { return sf::plan<declared>(tensors, "experts").has_value(); }
+bool can_plan(const sf::tensor_list& tensors) {
+    return sf::plan<declared>(tensors, "experts").has_value();
+}

@@ -4,9 +4,12 @@
 namespace sf = safefuse;
 
 #ifdef SAFEFUSE_FAIL
-struct declared : sf::family<sf::layouts::per_expert, sf::layouts::gate_up_fused> {};  // without a name and modules
+struct declared : sf::family<sf::layouts::per_expert, sf::layouts::gate_up_fused> {
+};  // without a name and modules
 #else
 using declared = sf::families::qwen2_moe;
 #endif
 
-bool can_plan(const sf::tensor_list& tensors) { return sf::plan<declared>(tensors, "experts").has_value(); }
+bool can_plan(const sf::tensor_list& tensors) {
+    return sf::plan<declared>(tensors, "experts").has_value();
+}

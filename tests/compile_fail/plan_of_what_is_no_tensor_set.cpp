@@ -11,4 +11,6 @@ struct set {
 using set = sf::tensor_list;
 #endif
 
-bool can_plan(const set& tensors) { return sf::plan<sf::families::qwen2_moe>(tensors, "experts").has_value(); }
+bool can_plan(const set& tensors) {
+    return sf::plan<sf::families::qwen2_moe>(tensors, "experts").has_value();
+}

@@ -9,4 +9,6 @@ using from = sf::layouts::per_expert;
 using from = sf::layouts::per_expert_ungated;
 #endif
 
-bool can_plan(const sf::tensor_list& set) { return sf::plan<from, sf::layouts::ungated_fused>(set, "experts").has_value(); }
+bool can_plan(const sf::tensor_list& set) {
+    return sf::plan<from, sf::layouts::ungated_fused>(set, "experts").has_value();
+}

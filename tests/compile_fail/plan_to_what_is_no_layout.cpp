@@ -9,4 +9,6 @@ struct to {};
 using to = sf::layouts::gate_up_fused;
 #endif
 
-bool can_plan(const sf::tensor_list& tensors) { return sf::plan<sf::layouts::per_expert, to>(tensors, "experts").has_value(); }
+bool can_plan(const sf::tensor_list& tensors) {
+    return sf::plan<sf::layouts::per_expert, to>(tensors, "experts").has_value();
+}

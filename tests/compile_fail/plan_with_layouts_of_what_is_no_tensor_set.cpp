@@ -10,5 +10,6 @@ using set = sf::tensor_list;
 #endif
 
 bool can_plan(const set& tensors) {
-    return sf::plan<sf::layouts::per_expert, sf::layouts::gate_up_fused>(tensors, "experts").has_value();
+    return sf::plan<sf::layouts::per_expert, sf::layouts::gate_up_fused>(tensors, "experts")
+        .has_value();
 }

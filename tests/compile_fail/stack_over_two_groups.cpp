@@ -6,7 +6,8 @@ using sf::layouts::gate;
 using sf::layouts::up;
 
 #ifdef SAFEFUSE_FAIL
-using made = sf::stack<sf::concat<0, gate, sf::part_of<sf::expert_range<"V", "E">, "vision_gate", "I", "H">>>;
+using made = sf::stack<
+    sf::concat<0, gate, sf::part_of<sf::expert_range<"V", "E">, "vision_gate", "I", "H">>>;
 #else
 using made = sf::stack<sf::concat<0, gate, sf::part<"vision_gate", "I", "H">>>;
 #endif

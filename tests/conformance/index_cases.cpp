@@ -24,15 +24,17 @@ class index_suite {
 public:
     /// A directory without an index, or whose index is among its files.
     index_case& directory(std::optional<errc> refusal, std::string name, std::string reason,
-                          std::map<std::string, std::string> files, std::map<std::string, std::string> tensors = {}) {
+                          std::map<std::string, std::string> files,
+                          std::map<std::string, std::string> tensors = {}) {
         cases_.push_back({std::move(name), std::move(reason), {}, refusal, std::move(tensors)});
-        for (auto& [file, contents] : files) cases_.back().files["checkpoint/" + file] = std::move(contents);
+        for (auto& [file, contents] : files)
+            cases_.back().files["checkpoint/" + file] = std::move(contents);
         return cases_.back();
     }
-    /// An index beside a.safetensors, which holds a and b, and b.safetensors, which holds b and c. The same files stand one
-    /// directory above and one below.
-    index_case& index(std::optional<errc> refusal, std::string name, std::string reason, std::string json,
-                      std::map<std::string, std::string> tensors = {}) {
+    /// An index beside a.safetensors, which holds a and b, and b.safetensors, which holds b and c.
+    /// The same files stand one directory above and one below.
+    index_case& index(std::optional<errc> refusal, std::string name, std::string reason,
+                      std::string json, std::map<std::string, std::string> tensors = {}) {
         index_case& made = directory(refusal, std::move(name), std::move(reason),
                                      {{"model.safetensors.index.json", std::move(json)},
                                       {"a.safetensors", shard({"a", "b"})},
@@ -48,11 +50,14 @@ private:
     std::vector<index_case> cases_;
 };
 
-std::string weight_map(std::string_view pairs) { return "{\"weight_map\": {" + std::string{pairs} + "}}"; }
+std::string weight_map(std::string_view pairs) {
+    return "{\"weight_map\": {" + std::string{pairs} + "}}";
+}
 
 void index_texts(index_suite& add) {
     const std::map<std::string, std::string> a{{"a", "a.safetensors"}};
-    add.index({}, "index_minimal", "nothing but the weight_map", weight_map(R"("a": "a.safetensors")"), a);
+    add.index({}, "index_minimal", "nothing but the weight_map",
+              weight_map(R"("a": "a.safetensors")"), a);
     add.index(
         {}, "index_metadata", "metadata are free JSON",
         R"({"metadata": {"total_size": 1, "total_parameters": 1.5, "x": [null, {"y": true}]}, "weight_map": {"a": "a.safetensors"}})",
@@ -67,33 +72,42 @@ void index_texts(index_suite& add) {
               R"({"metadata": {"total_size": "1"}, "weight_map": {"a": "a.safetensors"}})", a);
     add.index({}, "index_total_size_negative", "total_size is a hint",
               R"({"metadata": {"total_size": -1}, "weight_map": {"a": "a.safetensors"}})", a);
-    add.index({}, "index_total_size_2pow64", "total_size is a hint",
-              R"({"metadata": {"total_size": 18446744073709551616}, "weight_map": {"a": "a.safetensors"}})", a);
-    add.index({}, "index_unknown_keys", "keys that are not known are ignored",
-              R"({"format": [1, {"weight_map": 2}], "weight_map": {"a": "a.safetensors"}, "x": null})", a);
+    add.index(
+        {}, "index_total_size_2pow64", "total_size is a hint",
+        R"({"metadata": {"total_size": 18446744073709551616}, "weight_map": {"a": "a.safetensors"}})",
+        a);
+    add.index(
+        {}, "index_unknown_keys", "keys that are not known are ignored",
+        R"({"format": [1, {"weight_map": 2}], "weight_map": {"a": "a.safetensors"}, "x": null})",
+        a);
     add.index({}, "index_empty_map", "a checkpoint without tensors", weight_map(""));
-    add.index({}, "index_space", "white space everywhere", " \r\n{ \"weight_map\"\t: { \"a\" : \"a.safetensors\" } } \n", a);
-    add.index({}, "index_escapes", "names spelled with escapes", R"({"weight\u005fmap": {"\u0061": "\u0061.safetensors"}})", a);
-    add.index({}, "index_some_unlisted", "what the index does not list is invisible", weight_map(R"("b": "b.safetensors")"),
-              {{"b", "b.safetensors"}});
+    add.index({}, "index_space", "white space everywhere",
+              " \r\n{ \"weight_map\"\t: { \"a\" : \"a.safetensors\" } } \n", a);
+    add.index({}, "index_escapes", "names spelled with escapes",
+              R"({"weight\u005fmap": {"\u0061": "\u0061.safetensors"}})", a);
+    add.index({}, "index_some_unlisted", "what the index does not list is invisible",
+              weight_map(R"("b": "b.safetensors")"), {{"b", "b.safetensors"}});
     add.index({}, "index_decides", "the index decides between two copies",
-              weight_map(R"("a": "a.safetensors", "b": "b.safetensors")"), {{"a", "a.safetensors"}, {"b", "b.safetensors"}});
-    add.index({}, "index_below", "a shard in a directory below", weight_map(R"("a": "below/a.safetensors")"),
-              {{"a", "below/a.safetensors"}});
-    add.index({}, "index_dot_slash", "a shard in this directory, spelled out", weight_map(R"("a": "./a.safetensors")"),
-              {{"a", "./a.safetensors"}});
-    add.index({}, "index_dot_slash_twice", "this directory of this directory", weight_map(R"("a": "././a.safetensors")"),
-              {{"a", "././a.safetensors"}});
-    add.index({}, "index_double_slash", "a separator twice", weight_map(R"("a": "below//a.safetensors")"),
-              {{"a", "below//a.safetensors"}});
+              weight_map(R"("a": "a.safetensors", "b": "b.safetensors")"),
+              {{"a", "a.safetensors"}, {"b", "b.safetensors"}});
+    add.index({}, "index_below", "a shard in a directory below",
+              weight_map(R"("a": "below/a.safetensors")"), {{"a", "below/a.safetensors"}});
+    add.index({}, "index_dot_slash", "a shard in this directory, spelled out",
+              weight_map(R"("a": "./a.safetensors")"), {{"a", "./a.safetensors"}});
+    add.index({}, "index_dot_slash_twice", "this directory of this directory",
+              weight_map(R"("a": "././a.safetensors")"), {{"a", "././a.safetensors"}});
+    add.index({}, "index_double_slash", "a separator twice",
+              weight_map(R"("a": "below//a.safetensors")"), {{"a", "below//a.safetensors"}});
     {
-        index_case& dots = add.index({}, "index_dots_in_name", "dots inside a name lead nowhere",
-                                     weight_map(R"("a": "a..b.safetensors", "b": "..c.safetensors")"),
-                                     {{"a", "a..b.safetensors"}, {"b", "..c.safetensors"}});
+        index_case& dots =
+            add.index({}, "index_dots_in_name", "dots inside a name lead nowhere",
+                      weight_map(R"("a": "a..b.safetensors", "b": "..c.safetensors")"),
+                      {{"a", "a..b.safetensors"}, {"b", "..c.safetensors"}});
         dots.files["checkpoint/a..b.safetensors"] = shard({"a"});
         dots.files["checkpoint/..c.safetensors"] = shard({"b"});
-        index_case& space = add.index({}, "index_space_in_name", "a space in a file's name",
-                                      weight_map(R"("a": "a b.safetensors")"), {{"a", "a b.safetensors"}});
+        index_case& space =
+            add.index({}, "index_space_in_name", "a space in a file's name",
+                      weight_map(R"("a": "a b.safetensors")"), {{"a", "a b.safetensors"}});
         space.files["checkpoint/a b.safetensors"] = shard({"a"});
     }
 
@@ -106,24 +120,34 @@ void index_texts(index_suite& add) {
     bad_json("empty", "an empty file", "");
     bad_json("only_space", "white space alone", " ");
     bad_json("unclosed", "an opening brace alone", "{");
-    bad_json("unclosed_map", "a weight_map that does not end", R"({"weight_map": {"a": "a.safetensors")");
-    bad_json("unclosed_string", "a file's name that does not end", R"({"weight_map": {"a": "a.safetensors}})");
-    bad_json("trailing_comma", "a comma behind the last tensor", R"({"weight_map": {"a": "a.safetensors",}})");
-    bad_json("trailing_comma_root", "a comma behind the last key", R"({"weight_map": {"a": "a.safetensors"},})");
-    bad_json("junk_behind", "a character behind the object", R"({"weight_map": {"a": "a.safetensors"}} x)");
+    bad_json("unclosed_map", "a weight_map that does not end",
+             R"({"weight_map": {"a": "a.safetensors")");
+    bad_json("unclosed_string", "a file's name that does not end",
+             R"({"weight_map": {"a": "a.safetensors}})");
+    bad_json("trailing_comma", "a comma behind the last tensor",
+             R"({"weight_map": {"a": "a.safetensors",}})");
+    bad_json("trailing_comma_root", "a comma behind the last key",
+             R"({"weight_map": {"a": "a.safetensors"},})");
+    bad_json("junk_behind", "a character behind the object",
+             R"({"weight_map": {"a": "a.safetensors"}} x)");
     bad_json("object_behind", "a second object", R"({"weight_map": {"a": "a.safetensors"}}{})");
-    bad_json("nul_behind", "a zero behind the object", weight_map(R"("a": "a.safetensors")") + "\0"s);
-    bad_json("single_quotes", "strings stand between double quotes", R"({"weight_map": {'a': 'a.safetensors'}})");
+    bad_json("nul_behind", "a zero behind the object",
+             weight_map(R"("a": "a.safetensors")") + "\0"s);
+    bad_json("single_quotes", "strings stand between double quotes",
+             R"({"weight_map": {'a': 'a.safetensors'}})");
     bad_json("unquoted_key", "keys are strings", R"({"weight_map": {a: "a.safetensors"}})");
     bad_json("missing_colon", "no colon behind a name", R"({"weight_map": {"a" "a.safetensors"}})");
-    bad_json("missing_comma", "no comma between tensors", R"({"weight_map": {"a": "a.safetensors" "b": "a.safetensors"}})");
-    bad_json("surrogate", "half a surrogate pair", R"({"weight_map": {"\ud800": "a.safetensors"}})");
+    bad_json("missing_comma", "no comma between tensors",
+             R"({"weight_map": {"a": "a.safetensors" "b": "a.safetensors"}})");
+    bad_json("surrogate", "half a surrogate pair",
+             R"({"weight_map": {"\ud800": "a.safetensors"}})");
     bad_json("bad_escape", "\\x is no escape", R"({"weight_map": {"\x61": "a.safetensors"}})");
     bad_json("not_utf8", "not UTF-8", "{\"weight_map\": {\"a\xFF\": \"a.safetensors\"}}");
     bad_json("control", "a line end in a name", "{\"weight_map\": {\"a\n\": \"a.safetensors\"}}");
     bad_json("bom", "a byte order mark", "\xEF\xBB\xBF" + weight_map(R"("a": "a.safetensors")"));
     bad_json("nan", "NaN is no JSON", R"({"metadata": {"total_size": NaN}, "weight_map": {}})");
-    bad_json("leading_zero", "JSON has no leading zeros", R"({"metadata": {"total_size": 01}, "weight_map": {}})");
+    bad_json("leading_zero", "JSON has no leading zeros",
+             R"({"metadata": {"total_size": 01}, "weight_map": {}})");
     bad_json("comment", "JSON has no comments", "{\"metadata\": // none\n{}, \"weight_map\": {}}");
     bad_json("deep", "nesting without end", "{\"x\": " + std::string(100'000, '['));
     bad_index("root_array", "the root must be an object", "[]");
@@ -131,7 +155,8 @@ void index_texts(index_suite& add) {
     bad_index("root_number", "the root must be an object", "3");
     bad_index("root_string", "the root must be an object", "\"weight_map\"");
     bad_index("no_map", "there must be a weight_map", "{}");
-    bad_index("no_map_metadata", "there must be a weight_map", R"({"metadata": {"total_size": 3}})");
+    bad_index("no_map_metadata", "there must be a weight_map",
+              R"({"metadata": {"total_size": 3}})");
     bad_index("no_map_flat", "the weight_map is a key of its own", R"({"a": "a.safetensors"})");
     bad_index("map_null", "a weight_map is an object", R"({"weight_map": null})");
     bad_index("map_array", "a weight_map is an object", R"({"weight_map": []})");
@@ -144,17 +169,22 @@ void index_texts(index_suite& add) {
               R"({"weight_map": {"a": "a.safetensors"}, "weight_map": {"a": "a.safetensors"}})");
     bad_index("two_maps_other", "a weight_map twice, each with tensors of its own",
               R"({"weight_map": {"a": "a.safetensors"}, "weight_map": {"b": "b.safetensors"}})");
-    bad_index("two_maps_empty", "a weight_map twice, once empty", R"({"weight_map": {"a": "a.safetensors"}, "weight_map": {}})");
-    bad_index("duplicate_same", "a tensor twice", weight_map(R"("a": "a.safetensors", "a": "a.safetensors")"));
+    bad_index("two_maps_empty", "a weight_map twice, once empty",
+              R"({"weight_map": {"a": "a.safetensors"}, "weight_map": {}})");
+    bad_index("duplicate_same", "a tensor twice",
+              weight_map(R"("a": "a.safetensors", "a": "a.safetensors")"));
     bad_index("duplicate_other", "a tensor in two files: readers disagree on which",
               weight_map(R"("b": "a.safetensors", "b": "b.safetensors")"));
-    bad_index("duplicate_escaped", "the same, once spelled with an escape",
-              weight_map(R"("b": "a.safetensors", "a": "a.safetensors", "\u0062": "b.safetensors")"));
+    bad_index(
+        "duplicate_escaped", "the same, once spelled with an escape",
+        weight_map(R"("b": "a.safetensors", "a": "a.safetensors", "\u0062": "b.safetensors")"));
     bad_index("ending_bin", "a shard must be a tensor file", weight_map(R"("a": "a.bin")"));
-    bad_index("ending_index", "an index is no tensor file", weight_map(R"("a": "a.safetensors.index.json")"));
+    bad_index("ending_index", "an index is no tensor file",
+              weight_map(R"("a": "a.safetensors.index.json")"));
     bad_index("ending_upper", "endings are case-sensitive", weight_map(R"("a": "a.SAFETENSORS")"));
     bad_index("ending_none", "a shard must be a tensor file", weight_map(R"("a": "a")"));
-    bad_index("ending_behind", "a shard must be a tensor file", weight_map(R"("a": "a.safetensors.bak")"));
+    bad_index("ending_behind", "a shard must be a tensor file",
+              weight_map(R"("a": "a.safetensors.bak")"));
     bad_index("directory", "a directory is no tensor file", weight_map(R"("a": "a.safetensors/")"));
     bad_index("dot", "this directory is no tensor file", weight_map(R"("a": ".")"));
 
@@ -169,8 +199,11 @@ void index_texts(index_suite& add) {
     leaves("parent_escaped_slash", "spelled with an escaped slash", "..\\/a.safetensors");
     leaves("parent_after_dot", "leads up behind a dot", "./../a.safetensors");
     leaves("down_and_up", "leads down, up and out", "below/../../a.safetensors");
-    leaves("down_and_up_inside", "leads down and up again: refused, since a link may stand in the way", "below/../a.safetensors");
-    leaves("down_and_up_backslash", "leads down, up and out with backslashes", "below\\\\..\\\\..\\\\a.safetensors");
+    leaves("down_and_up_inside",
+           "leads down and up again: refused, since a link may stand in the way",
+           "below/../a.safetensors");
+    leaves("down_and_up_backslash", "leads down, up and out with backslashes",
+           "below\\\\..\\\\..\\\\a.safetensors");
     leaves("mixed_separators", "both separators", "below\\\\../..\\\\a.safetensors");
     leaves("parent_alone", "the directory above", "..");
     leaves("parent_at_end", "ends in the directory above", "a/..");
@@ -186,7 +219,8 @@ void index_texts(index_suite& add) {
     leaves("drive_relative", "a drive letter without a separator", "C:a.safetensors");
     leaves("server", "another machine", "//server/share/a.safetensors");
     leaves("server_backslash", "another machine", "\\\\\\\\server\\\\share\\\\a.safetensors");
-    leaves("device", "a path that switches checks off on Windows", "\\\\\\\\?\\\\C:\\\\a.safetensors");
+    leaves("device", "a path that switches checks off on Windows",
+           "\\\\\\\\?\\\\C:\\\\a.safetensors");
     leaves("nul_inside", "a zero, at which C ends a name", "a\\u0000.safetensors");
     leaves("nul_behind_name", "a zero behind a good name", "a.safetensors\\u0000");
     leaves("newline", "a line end in a name", "a\\n.safetensors");
@@ -201,28 +235,40 @@ void directories(index_suite& add) {
     using files = std::map<std::string, std::string>;
     const auto series = [](int number, int count) {
         const std::string n = std::to_string(number), c = std::to_string(count);
-        return "model-" + std::string(5 - n.size(), '0') + n + "-of-" + std::string(5 - c.size(), '0') + c + ".safetensors";
+        return "model-" + std::string(5 - n.size(), '0') + n + "-of-" +
+               std::string(5 - c.size(), '0') + c + ".safetensors";
     };
     const std::string index = "model.safetensors.index.json";
     const auto map_of = [](const files& tensors) {
         std::string pairs;
-        for (const auto& [tensor, file] : tensors) pairs += (pairs.empty() ? "\"" : ", \"") + tensor + "\": \"" + file + "\"";
+        for (const auto& [tensor, file] : tensors)
+            pairs += (pairs.empty() ? "\"" : ", \"") + tensor + "\": \"" + file + "\"";
         return weight_map(pairs);
     };
 
     // With an index.
     const files two{{"a", series(1, 2)}, {"b", series(2, 2)}};
-    add.directory({}, "shards_sound", "two shards and their index",
-                  {{index, map_of(two)}, {series(1, 2), shard({"a"})}, {series(2, 2), shard({"b"})}}, two);
+    add.directory(
+        {}, "shards_sound", "two shards and their index",
+        {{index, map_of(two)}, {series(1, 2), shard({"a"})}, {series(2, 2), shard({"b"})}}, two);
     add.directory(errc::missing_shard, "shard_missing", "a shard was not downloaded",
                   {{index, map_of(two)}, {series(1, 2), shard({"a"})}});
-    add.directory(errc::missing_shard, "shards_all_missing", "an index alone", {{index, map_of(two)}});
-    add.directory(errc::tensor_not_in_shard, "tensor_not_in_shard", "the index names a tensor that its shard lacks",
-                  {{index, map_of(two)}, {series(1, 2), shard({"a"})}, {series(2, 2), shard({"c"})}});
-    add.directory(errc::tensor_not_in_shard, "tensor_in_other_shard", "a tensor is in another shard than the index says",
-                  {{index, map_of(two)}, {series(1, 2), shard({"a", "b"})}, {series(2, 2), shard({"c"})}});
-    add.directory({}, "stale_tensors", "a shard that is used again holds tensors of the old checkpoint",
-                  {{index, map_of(two)}, {series(1, 2), shard({"a", "old"})}, {series(2, 2), shard({"b", "a"})}}, two);
+    add.directory(errc::missing_shard, "shards_all_missing", "an index alone",
+                  {{index, map_of(two)}});
+    add.directory(
+        errc::tensor_not_in_shard, "tensor_not_in_shard",
+        "the index names a tensor that its shard lacks",
+        {{index, map_of(two)}, {series(1, 2), shard({"a"})}, {series(2, 2), shard({"c"})}});
+    add.directory(
+        errc::tensor_not_in_shard, "tensor_in_other_shard",
+        "a tensor is in another shard than the index says",
+        {{index, map_of(two)}, {series(1, 2), shard({"a", "b"})}, {series(2, 2), shard({"c"})}});
+    add.directory({}, "stale_tensors",
+                  "a shard that is used again holds tensors of the old checkpoint",
+                  {{index, map_of(two)},
+                   {series(1, 2), shard({"a", "old"})},
+                   {series(2, 2), shard({"b", "a"})}},
+                  two);
     add.directory({}, "overlay", "an overlay supersedes a tensor of the base",
                   {{index, map_of({{"a", "model-overlay-00001.safetensors"}, {"b", series(1, 1)}})},
                    {series(1, 1), shard({"a", "b"})},
@@ -235,7 +281,10 @@ void directories(index_suite& add) {
                    {"consolidated.safetensors", shard({"a", "b", "z"})}},
                   two);
     add.directory({}, "unused_broken_file", "a broken file that the index does not name",
-                  {{index, map_of(two)}, {series(1, 2), shard({"a"})}, {series(2, 2), shard({"b"})}, {"broken.safetensors", "x"}},
+                  {{index, map_of(two)},
+                   {series(1, 2), shard({"a"})},
+                   {series(2, 2), shard({"b"})},
+                   {"broken.safetensors", "x"}},
                   two);
     add.directory({}, "two_splits_with_index", "two splits side by side, the index says which",
                   {{index, map_of(two)},
@@ -245,23 +294,31 @@ void directories(index_suite& add) {
                    {series(2, 3), shard({"b"})},
                    {series(3, 3), shard({"c"})}},
                   two);
-    add.directory(
-        {}, "index_before_model", "an index goes before model.safetensors",
-        {{index, map_of(two)}, {series(1, 2), shard({"a"})}, {series(2, 2), shard({"b"})}, {"model.safetensors", shard({"z"})}},
-        two);
+    add.directory({}, "index_before_model", "an index goes before model.safetensors",
+                  {{index, map_of(two)},
+                   {series(1, 2), shard({"a"})},
+                   {series(2, 2), shard({"b"})},
+                   {"model.safetensors", shard({"z"})}},
+                  two);
     const std::string whole = shard({"b"});
-    const auto with_second = [&](std::optional<errc> refusal, std::string name, std::string reason, std::string second) {
+    const auto with_second = [&](std::optional<errc> refusal, std::string name, std::string reason,
+                                 std::string second) {
         add.directory(refusal, std::move(name), std::move(reason),
-                      {{index, map_of(two)}, {series(1, 2), shard({"a"})}, {series(2, 2), std::move(second)}});
+                      {{index, map_of(two)},
+                       {series(1, 2), shard({"a"})},
+                       {series(2, 2), std::move(second)}});
     };
-    with_second(errc::data_truncated, "shard_truncated", "a shard lacks its last byte", whole.substr(0, whole.size() - 1));
+    with_second(errc::data_truncated, "shard_truncated", "a shard lacks its last byte",
+                whole.substr(0, whole.size() - 1));
     with_second(errc::header_past_end, "shard_truncated_header", "a shard ends inside its header",
                 whole.substr(0, whole.size() - 20));
     with_second(errc::header_too_short, "shard_empty", "a shard of no bytes", "");
-    with_second(errc::trailing_bytes, "shard_too_long", "a shard with bytes behind the last tensor", whole + "1234");
+    with_second(errc::trailing_bytes, "shard_too_long", "a shard with bytes behind the last tensor",
+                whole + "1234");
     with_second(errc::another_format, "shard_lfs_pointer", "a shard that git stored elsewhere",
                 "version https://git-lfs.github.com/spec/v1\n");
-    with_second(errc::header_not_json, "shard_zeros", "a shard of zeros, as a file system leaves it after a crash",
+    with_second(errc::header_not_json, "shard_zeros",
+                "a shard of zeros, as a file system leaves it after a crash",
                 std::string(whole.size(), '\0'));
     with_second(errc::duplicate_tensor, "shard_with_duplicate", "a shard with a tensor twice",
                 header_suite::framed(object({bytes("b", 0, 1), bytes("b", 0, 1)}), 1));
@@ -272,25 +329,32 @@ void directories(index_suite& add) {
                    {series(2, 2), shard({"b"})}});
 
     // Without one.
-    add.directory({}, "single_model", "model.safetensors alone", {{"model.safetensors", shard({"a"})}},
-                  {{"a", "model.safetensors"}});
-    add.directory({}, "single_other_name", "one tensor file of any name", {{"adapter.safetensors", shard({"a"})}},
-                  {{"a", "adapter.safetensors"}});
+    add.directory({}, "single_model", "model.safetensors alone",
+                  {{"model.safetensors", shard({"a"})}}, {{"a", "model.safetensors"}});
+    add.directory({}, "single_other_name", "one tensor file of any name",
+                  {{"adapter.safetensors", shard({"a"})}}, {{"a", "adapter.safetensors"}});
     add.directory({}, "model_before_others", "model.safetensors goes before other files",
-                  {{"model.safetensors", shard({"a"})}, {"other.safetensors", shard({"b"})}}, {{"a", "model.safetensors"}});
+                  {{"model.safetensors", shard({"a"})}, {"other.safetensors", shard({"b"})}},
+                  {{"a", "model.safetensors"}});
     add.directory({}, "series_complete", "a complete series needs no index",
                   {{series(1, 2), shard({"a"})}, {series(2, 2), shard({"b"})}}, two);
-    add.directory({}, "series_from_0", "a series that counts from 0",
-                  {{"model-0-of-2.safetensors", shard({"a"})}, {"model-1-of-2.safetensors", shard({"b"})}},
-                  {{"a", "model-0-of-2.safetensors"}, {"b", "model-1-of-2.safetensors"}});
-    add.directory({}, "series_of_1", "a series of one", {{series(1, 1), shard({"a"})}}, {{"a", series(1, 1)}});
+    add.directory(
+        {}, "series_from_0", "a series that counts from 0",
+        {{"model-0-of-2.safetensors", shard({"a"})}, {"model-1-of-2.safetensors", shard({"b"})}},
+        {{"a", "model-0-of-2.safetensors"}, {"b", "model-1-of-2.safetensors"}});
+    add.directory({}, "series_of_1", "a series of one", {{series(1, 1), shard({"a"})}},
+                  {{"a", series(1, 1)}});
     add.directory({}, "hidden_files", "files that begin with a dot are passed over",
-                  {{"model.safetensors", shard({"a"})}, {"._model.safetensors", "x"}, {"._model.safetensors.index.json", "x"}},
+                  {{"model.safetensors", shard({"a"})},
+                   {"._model.safetensors", "x"},
+                   {"._model.safetensors.index.json", "x"}},
                   {{"a", "model.safetensors"}});
     add.directory(errc::incomplete_series, "series_incomplete", "a series with a gap",
                   {{series(1, 3), shard({"a"})}, {series(3, 3), shard({"b"})}});
-    add.directory(errc::incomplete_series, "series_last_missing", "a series without its end", {{series(1, 2), shard({"a"})}});
-    add.directory(errc::tensor_in_two_shards, "series_duplicate", "the same tensor in two shards, and no index",
+    add.directory(errc::incomplete_series, "series_last_missing", "a series without its end",
+                  {{series(1, 2), shard({"a"})}});
+    add.directory(errc::tensor_in_two_shards, "series_duplicate",
+                  "the same tensor in two shards, and no index",
                   {{series(1, 2), shard({"a"})}, {series(2, 2), shard({"b", "a"})}});
     add.directory(errc::no_checkpoint, "two_splits", "two splits side by side, and no index",
                   {{series(1, 2), shard({"a"})},
@@ -302,9 +366,11 @@ void directories(index_suite& add) {
                   {{"a-1-of-1.safetensors", shard({"a"})}, {"b-1-of-1.safetensors", shard({"b"})}});
     add.directory(errc::no_checkpoint, "several_files", "several files that are no series",
                   {{"a.safetensors", shard({"a"})}, {"b.safetensors", shard({"b"})}});
-    add.directory(errc::no_checkpoint, "no_files", "a directory without tensor files", {{"config.json", "{}"}});
-    add.directory(errc::data_truncated, "series_truncated", "a shard of a series lacks its last byte",
-                  {{series(1, 2), shard({"a"})}, {series(2, 2), whole.substr(0, whole.size() - 1)}});
+    add.directory(errc::no_checkpoint, "no_files", "a directory without tensor files",
+                  {{"config.json", "{}"}});
+    add.directory(
+        errc::data_truncated, "series_truncated", "a shard of a series lacks its last byte",
+        {{series(1, 2), shard({"a"})}, {series(2, 2), whole.substr(0, whole.size() - 1)}});
 }
 
 }  // namespace

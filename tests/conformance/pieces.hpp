@@ -19,15 +19,18 @@ public:
     void topic(std::string name) { topic_ = std::move(name); }
 
     /// A whole file, good or bad.
-    header_case& file(std::optional<errc> refusal, std::string name, std::string reason, std::string bytes) {
+    header_case& file(std::optional<errc> refusal, std::string name, std::string reason,
+                      std::string bytes) {
         cases_.push_back({std::move(name), topic_, std::move(reason), std::move(bytes)});
         cases_.back().refusals.fill(refusal);
         return cases_.back();
     }
-    header_case& accept(std::string name, std::string reason, std::string_view json, std::size_t data_bytes = 0) {
+    header_case& accept(std::string name, std::string reason, std::string_view json,
+                        std::size_t data_bytes = 0) {
         return file({}, std::move(name), std::move(reason), framed(json, data_bytes));
     }
-    header_case& refuse(errc code, std::string name, std::string reason, std::string_view json, std::size_t data_bytes = 0) {
+    header_case& refuse(errc code, std::string name, std::string reason, std::string_view json,
+                        std::size_t data_bytes = 0) {
         return file(code, std::move(name), std::move(reason), framed(json, data_bytes));
     }
 
@@ -54,14 +57,16 @@ using namespace std::string_literals;
 inline std::string text(std::uint64_t number) { return std::to_string(number); }
 
 /// "name":{"dtype":...,"shape":...,"data_offsets":...}, every value as it is to be spelled.
-inline std::string entry(std::string_view name, std::string_view type, std::string_view shape, std::string_view offsets,
-                         std::string_view extra = {}) {
-    std::string out = "\"" + std::string{name} + "\":{\"dtype\":" + std::string{type} + ",\"shape\":" + std::string{shape};
+inline std::string entry(std::string_view name, std::string_view type, std::string_view shape,
+                         std::string_view offsets, std::string_view extra = {}) {
+    std::string out = "\"" + std::string{name} + "\":{\"dtype\":" + std::string{type} +
+                      ",\"shape\":" + std::string{shape};
     return out + ",\"data_offsets\":" + std::string{offsets} + std::string{extra} + "}";
 }
 /// One-byte elements from begin to end.
 inline std::string bytes(std::string_view name, std::uint64_t begin, std::uint64_t end) {
-    return entry(name, "\"U8\"", "[" + text(end - begin) + "]", "[" + text(begin) + "," + text(end) + "]");
+    return entry(name, "\"U8\"", "[" + text(end - begin) + "]",
+                 "[" + text(begin) + "," + text(end) + "]");
 }
 /// An empty tensor.
 inline std::string empty(std::string_view name, std::uint64_t at) {
@@ -74,21 +79,28 @@ inline std::string object(const std::vector<std::string>& entries) {
     return out + "}";
 }
 /// A header of one tensor.
-inline std::string one(std::string_view type, std::string_view shape, std::string_view offsets, std::string_view extra = {}) {
+inline std::string one(std::string_view type, std::string_view shape, std::string_view offsets,
+                       std::string_view extra = {}) {
     return "{" + entry("t", type, shape, offsets, extra) + "}";
 }
 /// The plain tensor of four bytes that a case disturbs.
 inline std::string named(std::string_view name) { return "{" + bytes(name, 0, 4) + "}"; }
 /// The same with a field that the format does not know.
-inline std::string with_extra(std::string_view value) { return one("\"U8\"", "[4]", "[0,4]", ",\"x\":" + std::string{value}); }
-inline std::string with_metadata(std::string_view value) { return "{\"__metadata__\":" + std::string{value} + "}"; }
+inline std::string with_extra(std::string_view value) {
+    return one("\"U8\"", "[4]", "[0,4]", ",\"x\":" + std::string{value});
+}
+inline std::string with_metadata(std::string_view value) {
+    return "{\"__metadata__\":" + std::string{value} + "}";
+}
 
 inline std::string repeated(std::string_view piece, std::size_t times) {
     std::string out;
     for (std::size_t i = 0; i < times; ++i) out += piece;
     return out;
 }
-inline std::string nested(std::size_t levels) { return std::string(levels, '[') + std::string(levels, ']'); }
+inline std::string nested(std::size_t levels) {
+    return std::string(levels, '[') + std::string(levels, ']');
+}
 
 }  // namespace detail
 

@@ -1,8 +1,12 @@
 // Writes the conformance suite for other projects, or judges files by this library.
-//   write_conformance_suite DIRECTORY [--large]   the cases as files, and what each must come to: verdicts.json, verdicts.tsv,
-//                                                 indexes.json, indexes.tsv. Cases too large to be written unasked are described.
-//   write_conformance_suite --judge FILE          FILE holds files one behind the other, each as the 64-bit little-endian number
-//                                                 of its bytes and these bytes. Prints a line of JSON for each.
+//   write_conformance_suite DIRECTORY [--large]   the cases as files, and what each must come to:
+//   verdicts.json, verdicts.tsv,
+//                                                 indexes.json, indexes.tsv. Cases too large to be
+//                                                 written unasked are described.
+//   write_conformance_suite --judge FILE          FILE holds files one behind the other, each as
+//   the 64-bit little-endian number
+//                                                 of its bytes and these bytes. Prints a line of
+//                                                 JSON for each.
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -44,14 +48,17 @@ std::string table(const sf::header& header) {
     for (std::size_t i = 0; i < header.size(); ++i) {
         const sf::tensor_entry entry = header[i];
         std::string shape;
-        for (const std::uint64_t extent : entry.shape) shape += (shape.empty() ? "" : ", ") + std::to_string(extent);
-        out += (i == 0 ? "" : ", ") + ("[" + json_string(entry.name)) + ", " + json_string(sf::name(entry.type)) + ", [" + shape +
-               "], " + std::to_string(entry.begin) + ", " + std::to_string(entry.end) + "]";
+        for (const std::uint64_t extent : entry.shape)
+            shape += (shape.empty() ? "" : ", ") + std::to_string(extent);
+        out += (i == 0 ? "" : ", ") + ("[" + json_string(entry.name)) + ", " +
+               json_string(sf::name(entry.type)) + ", [" + shape + "], " +
+               std::to_string(entry.begin) + ", " + std::to_string(entry.end) + "]";
     }
     out += "], \"metadata\": ";
     if (!header.has_metadata()) return out + "null";
     for (std::size_t i = 0; i < header.metadata_size(); ++i)
-        out += (i == 0 ? "{" : ", ") + json_string(header.metadata(i).key) + ": " + json_string(header.metadata(i).value);
+        out += (i == 0 ? "{" : ", ") + json_string(header.metadata(i).key) + ": " +
+               json_string(header.metadata(i).value);
     return out + (header.metadata_size() == 0 ? "{}" : "}");
 }
 
@@ -64,9 +71,11 @@ bool write(const fs::path& path, std::string_view contents) {
     return static_cast<bool>(file);
 }
 
-/// The file of a large case; zeros behind its header become a hole where the file system knows holes.
+/// The file of a large case; zeros behind its header become a hole where the file system knows
+/// holes.
 bool write_large(const fs::path& path, const header_case& each) {
-    if (!write(path, each.head + std::string(static_cast<std::size_t>(each.spaces), ' '))) return false;
+    if (!write(path, each.head + std::string(static_cast<std::size_t>(each.spaces), ' ')))
+        return false;
     std::error_code failed;
     fs::resize_file(path, each.file_bytes(), failed);
     if (failed) std::fprintf(stderr, "cannot write %s\n", path.string().c_str());
@@ -78,8 +87,8 @@ std::string accepted_table(const header_case& each) {
     const std::string start = each.head + std::string(static_cast<std::size_t>(each.spaces), ' ');
     for (const profile which : {profile::standard, profile::reference, profile::lenient}) {
         if (each.refusal(which)) continue;
-        const auto parsed = sf::header::parse(std::as_bytes(std::span{start.data(), start.size()}), each.file_bytes(),
-                                              conformance::options(which));
+        const auto parsed = sf::header::parse(std::as_bytes(std::span{start.data(), start.size()}),
+                                              each.file_bytes(), conformance::options(which));
         if (parsed) return ", " + table(*parsed);
     }
     return {};
@@ -99,12 +108,16 @@ int write_suite(const fs::path& directory, bool large) {
     for (const header_case& each : conformance::header_cases()) {
         const std::string file = "cases/" + each.name + ".safetensors";
         const bool is_written = !each.is_large() || large;
-        if (is_written && !(each.is_large() ? write_large(directory / file, each) : write(directory / file, each.head))) return 1;
-        json += comma + ("\n    {\"case\": " + json_string(each.name)) + ", \"topic\": " + json_string(each.topic);
+        if (is_written && !(each.is_large() ? write_large(directory / file, each)
+                                            : write(directory / file, each.head)))
+            return 1;
+        json += comma + ("\n    {\"case\": " + json_string(each.name)) +
+                ", \"topic\": " + json_string(each.topic);
         if (is_written) json += ", \"file\": " + json_string(file);
         json += ", \"file_bytes\": " + std::to_string(each.file_bytes());
         if (each.is_large())
-            json += ", \"made_of\": {\"hex\": \"" + in_hex(each.head) + "\", \"spaces\": " + std::to_string(each.spaces) +
+            json += ", \"made_of\": {\"hex\": \"" + in_hex(each.head) +
+                    "\", \"spaces\": " + std::to_string(each.spaces) +
                     ", \"zeros\": " + std::to_string(each.zeros) + "}";
         lines += each.name + '\t' + each.topic;
         for (const profile which : conformance::profiles) {
@@ -116,7 +129,9 @@ int write_suite(const fs::path& directory, bool large) {
         json += ", \"reason\": " + json_string(each.reason) + accepted_table(each) + "}";
         comma = ",";
     }
-    if (!write(directory / "verdicts.json", json + "\n  ]\n}\n") || !write(directory / "verdicts.tsv", lines)) return 1;
+    if (!write(directory / "verdicts.json", json + "\n  ]\n}\n") ||
+        !write(directory / "verdicts.tsv", lines))
+        return 1;
 
     json = "{\n  \"cases\": [";
     lines = "case\tverdict\treason\n";
@@ -129,7 +144,8 @@ int write_suite(const fs::path& directory, bool large) {
         const std::string verdict{conformance::name(each.refusal)};
         json += comma + ("\n    {\"case\": " + json_string(each.name)) +
                 ", \"directory\": " + json_string("indexes/" + each.name + "/checkpoint") +
-                ", \"verdict\": " + json_string(verdict) + ", \"reason\": " + json_string(each.reason);
+                ", \"verdict\": " + json_string(verdict) +
+                ", \"reason\": " + json_string(each.reason);
         if (!each.refusal) {
             json += ", \"tensors\": {";
             const char* inner = "";
@@ -141,7 +157,10 @@ int write_suite(const fs::path& directory, bool large) {
         lines += each.name + '\t' + verdict + '\t' + each.reason + '\n';
         comma = ",";
     }
-    return write(directory / "indexes.json", json + "\n  ]\n}\n") && write(directory / "indexes.tsv", lines) ? 0 : 1;
+    return write(directory / "indexes.json", json + "\n  ]\n}\n") &&
+                   write(directory / "indexes.tsv", lines)
+               ? 0
+               : 1;
 }
 
 /// Which of the reference's tolerances a file needs: without any one of them it is refused.
@@ -172,7 +191,8 @@ int judge(const char* path) {
             std::fprintf(stderr, "%s ends inside a file\n", path);
             return 1;
         }
-        const auto file = std::as_bytes(std::span{all.data() + at + 8, static_cast<std::size_t>(size)});
+        const auto file =
+            std::as_bytes(std::span{all.data() + at + 8, static_cast<std::size_t>(size)});
         at += 8 + static_cast<std::size_t>(size);
         std::string line = "{";
         std::optional<std::string> found;
@@ -196,7 +216,9 @@ int main(int count, char** arguments) {
     if (count == 3 && std::string_view{arguments[1]} == "--judge") return judge(arguments[2]);
     const bool large = count == 3 && std::string_view{arguments[2]} == "--large";
     if (count < 2 || (count == 3 && !large) || count > 3 || arguments[1][0] == '-') {
-        std::fprintf(stderr, "usage: write_conformance_suite DIRECTORY [--large]\n       write_conformance_suite --judge FILE\n");
+        std::fprintf(
+            stderr,
+            "usage: write_conformance_suite DIRECTORY [--large]\n       write_conformance_suite --judge FILE\n");
         return 2;
     }
     return write_suite(arguments[1], large);

@@ -1,5 +1,5 @@
-// The least that somebody else's loader does with the library: fuses the experts of one layer, and looks where expert 0 came to
-// lie.
+// The least that somebody else's loader does with the library: fuses the experts of one layer, and
+// looks where expert 0 came to lie.
 #include <safefuse/safefuse.hpp>
 
 #include <cstdio>
@@ -24,7 +24,11 @@ int main(int count, char** arguments) {
     const auto gate_up = plan->output("gate_up_proj");
     if (!gate_up) return report(gate_up.error());
     std::vector<std::byte> fused(static_cast<std::size_t>(gate_up->size_bytes));
-    if (const auto done = sf::fuse(*plan, "gate_up_proj", fused); !done) return report(done.error());
-    if (fused.size() <= gate->size_bytes() || std::memcmp(fused.data(), gate->bytes().data(), gate->size_bytes()) != 0) return 2;
-    std::printf("safefuse %d.%d: %zu bytes\n", SAFEFUSE_VERSION_MAJOR, SAFEFUSE_VERSION_MINOR, fused.size());
+    if (const auto done = sf::fuse(*plan, "gate_up_proj", fused); !done)
+        return report(done.error());
+    if (fused.size() <= gate->size_bytes() ||
+        std::memcmp(fused.data(), gate->bytes().data(), gate->size_bytes()) != 0)
+        return 2;
+    std::printf("safefuse %d.%d: %zu bytes\n", SAFEFUSE_VERSION_MAJOR, SAFEFUSE_VERSION_MINOR,
+                fused.size());
 }

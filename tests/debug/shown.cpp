@@ -14,9 +14,14 @@ int main() {
     const auto view = sf::tensor_view::of(sf::dtype::bf16, extents, bytes);
     const auto refused = sf::tensor_view::of(sf::dtype::f32, extents, bytes);
     const sf::tensor_view inner = *view;
-    const sf::failure failure{
-        .code = sf::errc::data_truncated, .file = "a.safetensors", .tensor = "t", .expected = 12, .actual = 8, .os_error = 5};
+    const sf::failure failure{.code = sf::errc::data_truncated,
+                              .file = "a.safetensors",
+                              .tensor = "t",
+                              .expected = 12,
+                              .actual = 8,
+                              .os_error = 5};
     const sf::result<void> done;
     stop_here();
-    return name.empty() || !nothing.empty() || refused || inner.bytes().empty() || failure.file.empty() || !done;
+    return name.empty() || !nothing.empty() || refused || inner.bytes().empty() ||
+           failure.file.empty() || !done;
 }

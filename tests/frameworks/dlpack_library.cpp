@@ -1,4 +1,5 @@
-// What an extension module would do with safefuse and DLPack, behind a C ABI: tests/frameworks/dlpack.py calls it by ctypes.
+// What an extension module would do with safefuse and DLPack, behind a C ABI:
+// tests/frameworks/dlpack.py calls it by ctypes.
 #include <safefuse/interop/dlpack.hpp>
 
 #include <cstdint>
@@ -56,13 +57,15 @@ void* lend(const shared_checkpoint& checkpoint, const char* name) {
 template <class Managed>
 void free_unused(void* capsule, const char* name) {
     if (PyCapsule_IsValid(capsule, name) == 0) return;
-    const sf::dlpack::handle<Managed> gone{static_cast<Managed*>(PyCapsule_GetPointer(capsule, name))};
+    const sf::dlpack::handle<Managed> gone{
+        static_cast<Managed*>(PyCapsule_GetPointer(capsule, name))};
 }
 
 int fuse(const sf::tensor_set_ref& set, const char* scope, const char* output, void* managed) {
     const auto plan = sf::plan<sf::families::qwen2_moe>(set, scope);
     if (failed(plan)) return -1;
-    auto into = sf::dlpack::borrow(*static_cast<const sf::dlpack::managed_tensor_versioned*>(managed));
+    auto into =
+        sf::dlpack::borrow(*static_cast<const sf::dlpack::managed_tensor_versioned*>(managed));
     if (failed(into)) return -1;
     return failed(sf::fuse(*plan, output, *into)) ? -1 : 0;
 }
@@ -77,33 +80,43 @@ EXPORTED void* open_checkpoint(const char* path) {
     auto opened = sf::checkpoint::open(path);
     if (failed(opened)) return nullptr;
     ++open_count;
-    return new shared_checkpoint{new sf::checkpoint{std::move(*opened)}, [](const sf::checkpoint* gone) {
+    return new shared_checkpoint{new sf::checkpoint{std::move(*opened)},
+                                 [](const sf::checkpoint* gone) {
                                      --open_count;
                                      delete gone;
                                  }};
 }
-EXPORTED void close_checkpoint(void* checkpoint) { delete static_cast<shared_checkpoint*>(checkpoint); }
+EXPORTED void close_checkpoint(void* checkpoint) {
+    delete static_cast<shared_checkpoint*>(checkpoint);
+}
 
 EXPORTED void* lend_versioned(void* checkpoint, const char* name) {
-    return lend<sf::dlpack::managed_tensor_versioned>(*static_cast<shared_checkpoint*>(checkpoint), name);
+    return lend<sf::dlpack::managed_tensor_versioned>(*static_cast<shared_checkpoint*>(checkpoint),
+                                                      name);
 }
 EXPORTED void* lend_legacy(void* checkpoint, const char* name) {
     return lend<sf::dlpack::managed_tensor>(*static_cast<shared_checkpoint*>(checkpoint), name);
 }
 // Destructors of capsules.
-EXPORTED void free_versioned(void* capsule) { free_unused<sf::dlpack::managed_tensor_versioned>(capsule, "dltensor_versioned"); }
-EXPORTED void free_legacy(void* capsule) { free_unused<sf::dlpack::managed_tensor>(capsule, "dltensor"); }
+EXPORTED void free_versioned(void* capsule) {
+    free_unused<sf::dlpack::managed_tensor_versioned>(capsule, "dltensor_versioned");
+}
+EXPORTED void free_legacy(void* capsule) {
+    free_unused<sf::dlpack::managed_tensor>(capsule, "dltensor");
+}
 
-EXPORTED int fuse_checkpoint(void* checkpoint, const char* scope, const char* output, void* managed) {
+EXPORTED int fuse_checkpoint(void* checkpoint, const char* scope, const char* output,
+                             void* managed) {
     return fuse(**static_cast<shared_checkpoint*>(checkpoint), scope, output, managed);
 }
 
 // The same from frameworks' tensors.
-EXPORTED int fuse_tensors(const char* const* names, void* const* tensors, std::size_t count, const char* scope,
-                          const char* output, void* managed) {
+EXPORTED int fuse_tensors(const char* const* names, void* const* tensors, std::size_t count,
+                          const char* scope, const char* output, void* managed) {
     std::vector<sf::dlpack::borrowed_tensor> borrowed;
     for (std::size_t i = 0; i < count; ++i) {
-        auto found = sf::dlpack::borrow(*static_cast<const sf::dlpack::managed_tensor_versioned*>(tensors[i]));
+        auto found = sf::dlpack::borrow(
+            *static_cast<const sf::dlpack::managed_tensor_versioned*>(tensors[i]));
         if (failed(found)) return -1;
         borrowed.push_back(std::move(*found));
     }

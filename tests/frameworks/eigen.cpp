@@ -25,10 +25,12 @@ tensor<T, 3> fused_by_eigen(const sf::checkpoint& checkpoint) {
     using namespace experts;
     tensor<T, 3> fused(count, 2 * intermediate, hidden);
     for (int e = 0; e < count; ++e) {
-        const auto gate_view = checkpoint.find(name(e, "gate")), up_view = checkpoint.find(name(e, "up"));
+        const auto gate_view = checkpoint.find(name(e, "gate")),
+                   up_view = checkpoint.find(name(e, "up"));
         REQUIRE(gate_view);
         REQUIRE(up_view);
-        const auto gate = adapt::eigen_tensor<T, 2>(*gate_view), up = adapt::eigen_tensor<T, 2>(*up_view);
+        const auto gate = adapt::eigen_tensor<T, 2>(*gate_view),
+                   up = adapt::eigen_tensor<T, 2>(*up_view);
         REQUIRE(gate);
         REQUIRE(up);
         fused.template chip<0>(e) = gate->concatenate(*up, 0);
@@ -38,16 +40,20 @@ tensor<T, 3> fused_by_eigen(const sf::checkpoint& checkpoint) {
 
 template <class A, class B>
 bool same_bytes(const A& a, const B& b) {
-    return a.size() == b.size() && std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.size()) * sizeof(*a.data())) == 0;
+    return a.size() == b.size() &&
+           std::memcmp(a.data(), b.data(),
+                       static_cast<std::size_t>(a.size()) * sizeof(*a.data())) == 0;
 }
 
 }  // namespace
 
-static_assert(sf::writable_tensor<matrix<float>> && sf::writable_tensor<tensor<Eigen::bfloat16, 3>>);
+static_assert(sf::writable_tensor<matrix<float>> &&
+              sf::writable_tensor<tensor<Eigen::bfloat16, 3>>);
 static_assert(sf::writable_tensor<Eigen::Map<matrix<float>>> &&
               !sf::writable_tensor<Eigen::MatrixXf>);  // the latter's columns are contiguous
 
-TEST_CASE_TEMPLATE("eigen: fusing gives what Eigen concatenates itself", T, float, double, Eigen::bfloat16) {
+TEST_CASE_TEMPLATE("eigen: fusing gives what Eigen concatenates itself", T, float, double,
+                   Eigen::bfloat16) {
     const support::temporary_directory directory;
     experts::write(directory, sf::dtype_of<T>);
     const auto checkpoint = sf::checkpoint::open(directory.string());
@@ -60,11 +66,13 @@ TEST_CASE_TEMPLATE("eigen: fusing gives what Eigen concatenates itself", T, floa
 
     tensor<T, 3> other(experts::count, experts::hidden, 2 * experts::intermediate);
     CHECK(sf::fuse(*plan, "gate_up_proj", other).error().code == sf::errc::shape_mismatch);
-    tensor<std::uint16_t, 3> of_other_type(experts::count, 2 * experts::intermediate, experts::hidden);
+    tensor<std::uint16_t, 3> of_other_type(experts::count, 2 * experts::intermediate,
+                                           experts::hidden);
     CHECK(sf::fuse(*plan, "gate_up_proj", of_other_type).error().code == sf::errc::dtype_mismatch);
 }
 
-TEST_CASE("eigen: matrices are what plans are made of, and one expert's matrix is made of them again") {
+TEST_CASE(
+    "eigen: matrices are what plans are made of, and one expert's matrix is made of them again") {
     const support::temporary_directory directory;
     experts::write(directory, sf::dtype::f32);
     const auto checkpoint = sf::checkpoint::open(directory.string());
@@ -97,7 +105,8 @@ TEST_CASE("eigen: matrices are what plans are made of, and one expert's matrix i
     const auto fused_named = adapt::named_tensors::of(fused);
     REQUIRE(fused_named);
     const auto fused_set = fused_named->list();
-    const auto back = sf::plan<sf::families::qwen2_moe>(fused_set, experts::scope, sf::direction::inverse);
+    const auto back =
+        sf::plan<sf::families::qwen2_moe>(fused_set, experts::scope, sf::direction::inverse);
     REQUIRE(back);
     std::vector<float> memory(experts::intermediate * experts::hidden);
     Eigen::Map<matrix<float>> up{memory.data(), experts::intermediate, experts::hidden};
@@ -122,14 +131,16 @@ TEST_CASE("eigen: 14 of the 22 dtypes have a type, by name, and a map of each ha
         CHECK(std::vector<std::byte>(bytes.begin(), bytes.end()) == sample.bytes);
         for (std::size_t other = 0; other < sf::dtype_count; ++other)
             if (static_cast<sf::dtype>(other) != type)
-                CHECK_FALSE(adapt::eigen_matrix<T>(experts::sample{static_cast<sf::dtype>(other)}.view));
+                CHECK_FALSE(
+                    adapt::eigen_matrix<T>(experts::sample{static_cast<sf::dtype>(other)}.view));
         ++count;
     };
-    check("BOOL", bool{}), check("U8", std::uint8_t{}), check("I8", std::int8_t{}), check("I16", std::int16_t{}),
-        check("U16", std::uint16_t{});
-    check("F16", Eigen::half{}), check("BF16", Eigen::bfloat16{}), check("I32", std::int32_t{}), check("U32", std::uint32_t{}),
-        check("F32", float{});
-    check("C64", std::complex<float>{}), check("F64", double{}), check("I64", std::int64_t{}), check("U64", std::uint64_t{});
+    check("BOOL", bool{}), check("U8", std::uint8_t{}), check("I8", std::int8_t{}),
+        check("I16", std::int16_t{}), check("U16", std::uint16_t{});
+    check("F16", Eigen::half{}), check("BF16", Eigen::bfloat16{}), check("I32", std::int32_t{}),
+        check("U32", std::uint32_t{}), check("F32", float{});
+    check("C64", std::complex<float>{}), check("F64", double{}), check("I64", std::int64_t{}),
+        check("U64", std::uint64_t{});
     CHECK(count == 14);  // F4, F6 and F8 have none: nothing to name in eigen_matrix<T>
 }
 

@@ -25,12 +25,15 @@ inline std::string name(int expert, const std::string& part) {
     return std::string{scope} + '.' + std::to_string(expert) + '.' + part + "_proj.weight";
 }
 
-/// Elements that no framework takes for NaN or for one another: small whole numbers, spelled as the dtype does.
+/// Elements that no framework takes for NaN or for one another: small whole numbers, spelled as the
+/// dtype does.
 inline std::string elements(safefuse::dtype type, std::size_t element_count, int first) {
     std::string bytes(element_count * safefuse::bits(type) / 8, '\0');
     for (std::size_t i = 0; i < element_count; ++i) {
         const int value = first + static_cast<int>(i);
-        const auto put = [&](auto as) { std::memcpy(bytes.data() + i * sizeof as, &as, sizeof as); };
+        const auto put = [&](auto as) {
+            std::memcpy(bytes.data() + i * sizeof as, &as, sizeof as);
+        };
         switch (type) {
         case safefuse::dtype::f32: put(static_cast<float>(value)); break;
         case safefuse::dtype::f64: put(static_cast<double>(value)); break;
@@ -52,10 +55,11 @@ inline void write(const support::temporary_directory& directory, safefuse::dtype
     int first = 1;
     for (int expert = 0; expert < count; ++expert)
         for (const std::string part : {"gate", "up", "down"}) {
-            const std::vector<std::uint64_t> shape = part == "down" ? std::vector<std::uint64_t>{hidden, intermediate}
-                                                                    : std::vector<std::uint64_t>{intermediate, hidden};
-            tensors.push_back(
-                {name(expert, part), std::string{safefuse::name(type)}, shape, elements(type, intermediate * hidden, first)});
+            const std::vector<std::uint64_t> shape =
+                part == "down" ? std::vector<std::uint64_t>{hidden, intermediate}
+                               : std::vector<std::uint64_t>{intermediate, hidden};
+            tensors.push_back({name(expert, part), std::string{safefuse::name(type)}, shape,
+                               elements(type, intermediate * hidden, first)});
             first += intermediate * hidden;
         }
     support::write_tensor_file(directory.path() / "model.safetensors", tensors);
@@ -65,7 +69,8 @@ inline void write(const support::temporary_directory& directory, safefuse::dtype
 struct sample {
     explicit sample(safefuse::dtype type) : extents{2, 8}, bytes(16 * safefuse::bits(type) / 8) {
         for (std::size_t i = 0; i < bytes.size(); ++i)
-            bytes[i] = type == safefuse::dtype::boolean ? std::byte{i % 3 == 0} : static_cast<std::byte>(i * 5 + 1);
+            bytes[i] = type == safefuse::dtype::boolean ? std::byte{i % 3 == 0}
+                                                        : static_cast<std::byte>(i * 5 + 1);
         view = safefuse::tensor_view::of(type, extents, bytes).value_or(safefuse::tensor_view{});
     }
     sample(const sample&) = delete;

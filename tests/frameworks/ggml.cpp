@@ -25,7 +25,9 @@ struct free_context {
 };
 using context = std::unique_ptr<ggml_context, free_context>;
 
-context make_context() { return context{ggml_init({.mem_size = 16 << 20, .mem_buffer = nullptr, .no_alloc = false})}; }
+context make_context() {
+    return context{ggml_init({.mem_size = 16 << 20, .mem_buffer = nullptr, .no_alloc = false})};
+}
 
 ggml_tensor* new_tensor(ggml_context* in, enum ggml_type type, sf::shape_view shape) {
     const auto ne = adapt::ggml_extents(shape);
@@ -34,7 +36,8 @@ ggml_tensor* new_tensor(ggml_context* in, enum ggml_type type, sf::shape_view sh
 }
 
 // What ggml itself makes of the experts: one behind the other, along its third axis.
-ggml_tensor* stacked_by_ggml(ggml_context* in, const sf::checkpoint& checkpoint, enum ggml_type type, const char* part) {
+ggml_tensor* stacked_by_ggml(ggml_context* in, const sf::checkpoint& checkpoint,
+                             enum ggml_type type, const char* part) {
     ggml_tensor* all = nullptr;
     for (int e = 0; e < experts::count; ++e) {
         const auto view = checkpoint.find(experts::name(e, part));
@@ -51,7 +54,8 @@ ggml_tensor* stacked_by_ggml(ggml_context* in, const sf::checkpoint& checkpoint,
 }
 
 bool same_bytes(const ggml_tensor* a, const ggml_tensor* b) {
-    return ggml_are_same_shape(a, b) && ggml_nbytes(a) == ggml_nbytes(b) && std::memcmp(a->data, b->data, ggml_nbytes(a)) == 0;
+    return ggml_are_same_shape(a, b) && ggml_nbytes(a) == ggml_nbytes(b) &&
+           std::memcmp(a->data, b->data, ggml_nbytes(a)) == 0;
 }
 
 }  // namespace
@@ -64,20 +68,25 @@ TEST_CASE("ggml: fusing gives what ggml concatenates itself, with extents revers
         experts::write(directory, type);
         const auto checkpoint = sf::checkpoint::open(directory.string());
         REQUIRE(checkpoint);
-        const auto plan = sf::plan<sf::layouts::per_expert, sf::engines::gguf>(*checkpoint, experts::scope);
+        const auto plan =
+            sf::plan<sf::layouts::per_expert, sf::engines::gguf>(*checkpoint, experts::scope);
         REQUIRE(plan);
         const context in = make_context();
-        const std::map<std::string, const char*> outputs{
-            {"ffn_gate_exps.weight", "gate"}, {"ffn_up_exps.weight", "up"}, {"ffn_down_exps.weight", "down"}};
+        const std::map<std::string, const char*> outputs{{"ffn_gate_exps.weight", "gate"},
+                                                         {"ffn_up_exps.weight", "up"},
+                                                         {"ffn_down_exps.weight", "down"}};
         for (const auto& each : outputs) {
             const std::string& name = each.first;
             const char* const part = each.second;
             CAPTURE(name);
             const auto output = plan->output(name);
             REQUIRE(output);
-            adapt::ggml_rank made{new_tensor(in.get(), theirs, output->shape), static_cast<int>(output->shape.size())};
-            CHECK(made.tensor->ne[0] == (std::string_view{part} == "down" ? experts::intermediate : experts::hidden));
-            CHECK(made.tensor->ne[1] == (std::string_view{part} == "down" ? experts::hidden : experts::intermediate));
+            adapt::ggml_rank made{new_tensor(in.get(), theirs, output->shape),
+                                  static_cast<int>(output->shape.size())};
+            CHECK(made.tensor->ne[0] ==
+                  (std::string_view{part} == "down" ? experts::intermediate : experts::hidden));
+            CHECK(made.tensor->ne[1] ==
+                  (std::string_view{part} == "down" ? experts::hidden : experts::intermediate));
             CHECK(made.tensor->ne[2] == experts::count);
             REQUIRE(sf::fuse(*plan, name, made));
             CHECK(same_bytes(made.tensor, stacked_by_ggml(in.get(), *checkpoint, theirs, part)));
@@ -100,8 +109,9 @@ TEST_CASE("ggml: its tensors are what plans are made of, and a GGUF file keeps w
     const context in = make_context();
     std::map<std::string, adapt::ggml_rank> tensors;
     for (const char* part : {"gate", "up", "down"})
-        tensors.emplace("blk.0.ffn_" + std::string{part} + "_exps.weight",
-                        adapt::ggml_rank{stacked_by_ggml(in.get(), *checkpoint, GGML_TYPE_F32, part), 3});
+        tensors.emplace(
+            "blk.0.ffn_" + std::string{part} + "_exps.weight",
+            adapt::ggml_rank{stacked_by_ggml(in.get(), *checkpoint, GGML_TYPE_F32, part), 3});
     const auto named = adapt::named_tensors::of(tensors);
     REQUIRE(named);
     const auto set = named->list();
@@ -138,8 +148,9 @@ TEST_CASE("ggml: its tensors are what plans are made of, and a GGUF file keeps w
 
 TEST_CASE(
     "ggml: 8 of the 22 dtypes are known, by name, with the same size; the others are refused, and so are ggml's own types") {
-    const std::map<std::string_view, std::string_view> known{{"F32", "f32"}, {"F16", "f16"}, {"BF16", "bf16"}, {"F64", "f64"},
-                                                             {"I8", "i8"},   {"I16", "i16"}, {"I32", "i32"},   {"I64", "i64"}};
+    const std::map<std::string_view, std::string_view> known{
+        {"F32", "f32"}, {"F16", "f16"}, {"BF16", "bf16"}, {"F64", "f64"},
+        {"I8", "i8"},   {"I16", "i16"}, {"I32", "i32"},   {"I64", "i64"}};
     std::size_t count = 0;
     for (std::size_t i = 0; i < sf::dtype_count; ++i) {
         const auto type = static_cast<sf::dtype>(i);

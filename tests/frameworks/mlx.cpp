@@ -24,7 +24,8 @@ std::shared_ptr<const sf::checkpoint> open(const support::temporary_directory& d
     return std::make_shared<const sf::checkpoint>(std::move(*checkpoint));
 }
 
-mx::array array_at(const std::shared_ptr<const sf::checkpoint>& checkpoint, const std::string& name) {
+mx::array array_at(const std::shared_ptr<const sf::checkpoint>& checkpoint,
+                   const std::string& name) {
     const auto view = checkpoint->find(name);
     REQUIRE(view);
     auto array = adapt::mlx_array(*view, checkpoint);
@@ -38,7 +39,9 @@ mx::array empty_array(mx::Shape shape, mx::Dtype type) {
     return made;
 }
 
-bool same(const mx::array& a, const mx::array& b) { return a.shape() == b.shape() && mx::array_equal(a, b).item<bool>(); }
+bool same(const mx::array& a, const mx::array& b) {
+    return a.shape() == b.shape() && mx::array_equal(a, b).item<bool>();
+}
 
 }  // namespace
 
@@ -53,27 +56,35 @@ TEST_CASE("mlx: fusing gives what MLX concatenates and stacks itself") {
 
         const auto plan = sf::plan<sf::families::qwen2_moe>(*checkpoint, experts::scope);
         REQUIRE(plan);
-        mx::array gate_up = empty_array({experts::count, 2 * experts::intermediate, experts::hidden}, theirs);
+        mx::array gate_up =
+            empty_array({experts::count, 2 * experts::intermediate, experts::hidden}, theirs);
         REQUIRE(sf::fuse(*plan, "gate_up_proj", gate_up));
         std::vector<mx::array> rows, downs;
         for (int e = 0; e < experts::count; ++e) {
-            rows.push_back(mx::concatenate(
-                {array_at(checkpoint, experts::name(e, "gate")), array_at(checkpoint, experts::name(e, "up"))}, 0));
+            rows.push_back(mx::concatenate({array_at(checkpoint, experts::name(e, "gate")),
+                                            array_at(checkpoint, experts::name(e, "up"))},
+                                           0));
             downs.push_back(array_at(checkpoint, experts::name(e, "down")));
         }
         CHECK(same(gate_up, mx::stack(rows)));
-        CHECK(mx::sum(mx::astype(gate_up, mx::int32)).item<int>() == 3 * (48 * 49 / 2) + 48 * 72 * (0 + 1 + 2));
+        CHECK(mx::sum(mx::astype(gate_up, mx::int32)).item<int>() ==
+              3 * (48 * 49 / 2) + 48 * 72 * (0 + 1 + 2));
 
-        const auto switched = sf::plan<sf::layouts::per_expert, sf::engines::mlx>(*checkpoint, experts::scope);
+        const auto switched =
+            sf::plan<sf::layouts::per_expert, sf::engines::mlx>(*checkpoint, experts::scope);
         REQUIRE(switched);
-        mx::array down = empty_array({experts::count, experts::hidden, experts::intermediate}, theirs);
+        mx::array down =
+            empty_array({experts::count, experts::hidden, experts::intermediate}, theirs);
         REQUIRE(sf::fuse(*switched, "switch_mlp.down_proj.weight", down));
         CHECK(same(down, mx::stack(downs)));
 
-        mx::array other = empty_array({experts::count, experts::hidden, 2 * experts::intermediate}, theirs);
+        mx::array other =
+            empty_array({experts::count, experts::hidden, 2 * experts::intermediate}, theirs);
         CHECK(sf::fuse(*plan, "gate_up_proj", other).error().code == sf::errc::shape_mismatch);
-        mx::array of_other_type = empty_array({experts::count, 2 * experts::intermediate, experts::hidden}, mx::int32);
-        CHECK(sf::fuse(*plan, "gate_up_proj", of_other_type).error().code == sf::errc::dtype_mismatch);
+        mx::array of_other_type =
+            empty_array({experts::count, 2 * experts::intermediate, experts::hidden}, mx::int32);
+        CHECK(sf::fuse(*plan, "gate_up_proj", of_other_type).error().code ==
+              sf::errc::dtype_mismatch);
         mx::array lazy = mx::transpose(other, {0, 2, 1});
         CHECK(sf::fuse(*plan, "gate_up_proj", lazy).error().code == sf::errc::wrong_buffer_size);
         lazy.eval();
@@ -92,15 +103,17 @@ TEST_CASE("mlx: a map of arrays is what plans are made of, there and back") {
         const auto output = plan->output(name);
         REQUIRE(output);
         const auto shape = output->shape;
-        mx::array made =
-            empty_array({static_cast<int>(shape[0]), static_cast<int>(shape[1]), static_cast<int>(shape[2])}, mx::bfloat16);
+        mx::array made = empty_array(
+            {static_cast<int>(shape[0]), static_cast<int>(shape[1]), static_cast<int>(shape[2])},
+            mx::bfloat16);
         REQUIRE(sf::fuse(*plan, name, made));
         fused.emplace(std::string{experts::scope} + '.' + name, made);
     }
     const auto named = adapt::named_tensors::of(fused);
     REQUIRE(named);
     const auto set = named->list();
-    const auto back = sf::plan<sf::families::qwen2_moe>(set, experts::scope, sf::direction::inverse);
+    const auto back =
+        sf::plan<sf::families::qwen2_moe>(set, experts::scope, sf::direction::inverse);
     REQUIRE(back);
     for (int e = 0; e < experts::count; ++e)
         for (const char* part : {"gate", "up", "down"}) {
@@ -134,11 +147,13 @@ TEST_CASE("mlx: the mapping stays as long as the last array that shares it, and 
     CHECK(alive.expired());
 }
 
-TEST_CASE("mlx: 14 of the 22 dtypes are known, by name, and an array of each has the same bytes; the others are refused") {
+TEST_CASE(
+    "mlx: 14 of the 22 dtypes are known, by name, and an array of each has the same bytes; the others are refused") {
     const std::map<std::string_view, std::string_view> known{
-        {"BOOL", "bool"},     {"U8", "uint8"},      {"I8", "int8"},   {"I16", "int16"},  {"U16", "uint16"},
-        {"F16", "float16"},   {"BF16", "bfloat16"}, {"I32", "int32"}, {"U32", "uint32"}, {"F32", "float32"},
-        {"C64", "complex64"}, {"F64", "float64"},   {"I64", "int64"}, {"U64", "uint64"},
+        {"BOOL", "bool"},  {"U8", "uint8"},    {"I8", "int8"},       {"I16", "int16"},
+        {"U16", "uint16"}, {"F16", "float16"}, {"BF16", "bfloat16"}, {"I32", "int32"},
+        {"U32", "uint32"}, {"F32", "float32"}, {"C64", "complex64"}, {"F64", "float64"},
+        {"I64", "int64"},  {"U64", "uint64"},
     };
     std::size_t count = 0;
     for (std::size_t i = 0; i < sf::dtype_count; ++i) {

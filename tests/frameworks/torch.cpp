@@ -20,8 +20,10 @@
 namespace sf = safefuse;
 
 // Our DLPack structures against those that PyTorch ships.
-static_assert(DLPACK_MAJOR_VERSION == sf::dlpack::lent_version.major && DLPACK_MINOR_VERSION >= sf::dlpack::lent_version.minor);
-static_assert(sizeof(DLTensor) == sizeof(sf::dlpack::tensor) && alignof(DLTensor) == alignof(sf::dlpack::tensor));
+static_assert(DLPACK_MAJOR_VERSION == sf::dlpack::lent_version.major &&
+              DLPACK_MINOR_VERSION >= sf::dlpack::lent_version.minor);
+static_assert(sizeof(DLTensor) == sizeof(sf::dlpack::tensor) &&
+              alignof(DLTensor) == alignof(sf::dlpack::tensor));
 static_assert(offsetof(DLTensor, data) == offsetof(sf::dlpack::tensor, data) &&
               offsetof(DLTensor, device) == offsetof(sf::dlpack::tensor, device));
 static_assert(offsetof(DLTensor, ndim) == offsetof(sf::dlpack::tensor, ndim) &&
@@ -37,13 +39,18 @@ static_assert(sizeof(DLDevice) == sizeof(sf::dlpack::device) &&
 static_assert(sizeof(DLPackVersion) == sizeof(sf::dlpack::version) &&
               offsetof(DLPackVersion, minor) == offsetof(sf::dlpack::version, minor));
 static_assert(sizeof(DLManagedTensor) == sizeof(sf::dlpack::managed_tensor));
-static_assert(offsetof(DLManagedTensor, manager_ctx) == offsetof(sf::dlpack::managed_tensor, manager_ctx));
+static_assert(offsetof(DLManagedTensor, manager_ctx) ==
+              offsetof(sf::dlpack::managed_tensor, manager_ctx));
 static_assert(offsetof(DLManagedTensor, deleter) == offsetof(sf::dlpack::managed_tensor, deleter));
 static_assert(sizeof(DLManagedTensorVersioned) == sizeof(sf::dlpack::managed_tensor_versioned));
-static_assert(offsetof(DLManagedTensorVersioned, manager_ctx) == offsetof(sf::dlpack::managed_tensor_versioned, manager_ctx));
-static_assert(offsetof(DLManagedTensorVersioned, deleter) == offsetof(sf::dlpack::managed_tensor_versioned, deleter));
-static_assert(offsetof(DLManagedTensorVersioned, flags) == offsetof(sf::dlpack::managed_tensor_versioned, flags));
-static_assert(offsetof(DLManagedTensorVersioned, dl_tensor) == offsetof(sf::dlpack::managed_tensor_versioned, dl_tensor));
+static_assert(offsetof(DLManagedTensorVersioned, manager_ctx) ==
+              offsetof(sf::dlpack::managed_tensor_versioned, manager_ctx));
+static_assert(offsetof(DLManagedTensorVersioned, deleter) ==
+              offsetof(sf::dlpack::managed_tensor_versioned, deleter));
+static_assert(offsetof(DLManagedTensorVersioned, flags) ==
+              offsetof(sf::dlpack::managed_tensor_versioned, flags));
+static_assert(offsetof(DLManagedTensorVersioned, dl_tensor) ==
+              offsetof(sf::dlpack::managed_tensor_versioned, dl_tensor));
 static_assert(DLPACK_FLAG_BITMASK_READ_ONLY == sf::dlpack::read_only_flag &&
               DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED == sf::dlpack::padded_flag);
 static_assert(kDLCPU == 1 && kDLCUDAHost == 3 && kDLROCMHost == 11);
@@ -55,7 +62,8 @@ std::vector<std::byte> bytes_of(const at::Tensor& tensor) {
     return {first, first + tensor.nbytes()};
 }
 
-at::Tensor tensor_at(const std::shared_ptr<const sf::checkpoint>& checkpoint, const std::string& name) {
+at::Tensor tensor_at(const std::shared_ptr<const sf::checkpoint>& checkpoint,
+                     const std::string& name) {
     const auto view = checkpoint->find(name);
     DOCTEST_REQUIRE(view);
     auto tensor = adapt::torch_tensor(*view, checkpoint);
@@ -73,8 +81,9 @@ std::shared_ptr<const sf::checkpoint> open(const support::temporary_directory& d
 at::Tensor gate_up_by_torch(const std::shared_ptr<const sf::checkpoint>& checkpoint) {
     std::vector<at::Tensor> rows;
     for (int e = 0; e < experts::count; ++e)
-        rows.push_back(
-            at::cat({tensor_at(checkpoint, experts::name(e, "gate")), tensor_at(checkpoint, experts::name(e, "up"))}, 0));
+        rows.push_back(at::cat({tensor_at(checkpoint, experts::name(e, "gate")),
+                                tensor_at(checkpoint, experts::name(e, "up"))},
+                               0));
     return at::stack(rows);
 }
 
@@ -95,12 +104,18 @@ DOCTEST_TEST_CASE("torch: fusing gives what PyTorch cats and stacks itself") {
         DOCTEST_CHECK(gate_up[2][0][1].item<double>() == 2 * 72 + 1 + 1);
 
         at::Tensor transposed =
-            at::zeros({experts::count, experts::hidden, 2 * experts::intermediate}, gate_up.options()).transpose(1, 2);
-        DOCTEST_CHECK(sf::fuse(*plan, "gate_up_proj", transposed).error().code == sf::errc::wrong_buffer_size);
-        at::Tensor flat = at::zeros({experts::count * 2 * experts::intermediate, experts::hidden}, gate_up.options());
-        DOCTEST_CHECK(sf::fuse(*plan, "gate_up_proj", flat).error().code == sf::errc::shape_mismatch);
+            at::zeros({experts::count, experts::hidden, 2 * experts::intermediate},
+                      gate_up.options())
+                .transpose(1, 2);
+        DOCTEST_CHECK(sf::fuse(*plan, "gate_up_proj", transposed).error().code ==
+                      sf::errc::wrong_buffer_size);
+        at::Tensor flat = at::zeros({experts::count * 2 * experts::intermediate, experts::hidden},
+                                    gate_up.options());
+        DOCTEST_CHECK(sf::fuse(*plan, "gate_up_proj", flat).error().code ==
+                      sf::errc::shape_mismatch);
         at::Tensor complex = at::zeros(gate_up.sizes(), at::kComplexDouble);
-        DOCTEST_CHECK(sf::fuse(*plan, "gate_up_proj", complex).error().code == sf::errc::dtype_mismatch);
+        DOCTEST_CHECK(sf::fuse(*plan, "gate_up_proj", complex).error().code ==
+                      sf::errc::dtype_mismatch);
     }
 }
 
@@ -120,7 +135,8 @@ DOCTEST_TEST_CASE("torch: a map of tensors is what plans are made of, there and 
     std::map<std::string, at::Tensor> fused;
     at::Tensor& gate_up = fused[std::string{experts::scope} + ".gate_up_proj"];
     at::Tensor& down = fused[std::string{experts::scope} + ".down_proj"];
-    gate_up = at::zeros({experts::count, 2 * experts::intermediate, experts::hidden}, at::kBFloat16);
+    gate_up =
+        at::zeros({experts::count, 2 * experts::intermediate, experts::hidden}, at::kBFloat16);
     down = at::zeros({experts::count, experts::hidden, experts::intermediate}, at::kBFloat16);
     DOCTEST_REQUIRE(sf::fuse(*plan, "gate_up_proj", gate_up));
     DOCTEST_REQUIRE(sf::fuse(*plan, "down_proj", down));
@@ -129,11 +145,13 @@ DOCTEST_TEST_CASE("torch: a map of tensors is what plans are made of, there and 
     const auto fused_named = adapt::named_tensors::of(fused);
     DOCTEST_REQUIRE(fused_named);
     const auto fused_set = fused_named->list();
-    const auto back = sf::plan<sf::families::qwen2_moe>(fused_set, experts::scope, sf::direction::inverse);
+    const auto back =
+        sf::plan<sf::families::qwen2_moe>(fused_set, experts::scope, sf::direction::inverse);
     DOCTEST_REQUIRE(back);
     for (const auto& [name, tensor] : tensors) {
         at::Tensor again = at::zeros_like(tensor);
-        DOCTEST_REQUIRE(sf::fuse(*back, std::string_view{name}.substr(std::strlen(experts::scope) + 1), again));
+        DOCTEST_REQUIRE(
+            sf::fuse(*back, std::string_view{name}.substr(std::strlen(experts::scope) + 1), again));
         DOCTEST_CHECK(at::equal(again, tensor));
     }
 
@@ -152,7 +170,9 @@ DOCTEST_TEST_CASE("torch: the mapping stays as long as the last tensor that shar
     {
         const auto checkpoint = open(directory);
         alive = checkpoint;
-        kept = tensor_at(checkpoint, experts::name(1, "up")).select(0, 2).narrow(0, 1, 3);  // a view of a view
+        kept = tensor_at(checkpoint, experts::name(1, "up"))
+                   .select(0, 2)
+                   .narrow(0, 1, 3);  // a view of a view
         DOCTEST_CHECK(tensor_at(checkpoint, experts::name(0, "gate")).data_ptr() ==
                       checkpoint->find(experts::name(0, "gate"))->bytes().data());
     }
@@ -162,7 +182,8 @@ DOCTEST_TEST_CASE("torch: the mapping stays as long as the last tensor that shar
     DOCTEST_CHECK(alive.expired());
 }
 
-DOCTEST_TEST_CASE("torch: 20 of the 22 dtypes are known, by name, and a tensor of each has the same bytes; F6 is refused") {
+DOCTEST_TEST_CASE(
+    "torch: 20 of the 22 dtypes are known, by name, and a tensor of each has the same bytes; F6 is refused") {
     const std::map<std::string_view, std::string_view> known{
         {"BOOL", "Bool"},
         {"F4", "Float4_e2m1fn_x2"},
@@ -197,7 +218,8 @@ DOCTEST_TEST_CASE("torch: 20 of the 22 dtypes are known, by name, and a tensor o
         }
         ++count;
         DOCTEST_REQUIRE(tensor);
-        DOCTEST_CHECK(std::string_view{c10::toString(tensor->scalar_type())} == known.at(sf::name(sample.view.type())));
+        DOCTEST_CHECK(std::string_view{c10::toString(tensor->scalar_type())} ==
+                      known.at(sf::name(sample.view.type())));
         DOCTEST_CHECK(tensor->data_ptr() == sample.bytes.data());
         DOCTEST_CHECK((bytes_of(*tensor) == sample.bytes));
         DOCTEST_CHECK(sf::tensor_traits<at::Tensor>::type(*tensor) == sample.view.type());
@@ -218,7 +240,8 @@ DOCTEST_TEST_CASE("torch: 20 of the 22 dtypes are known, by name, and a tensor o
 DOCTEST_TEST_CASE("torch: misaligned elements and odd rows of F4 are refused") {
     alignas(8) static const std::byte bytes[64]{};
     const std::vector<std::uint64_t> three{3}, none;
-    const auto refusal = [&](sf::dtype type, const std::vector<std::uint64_t>& shape, std::size_t from, std::size_t size) {
+    const auto refusal = [&](sf::dtype type, const std::vector<std::uint64_t>& shape,
+                             std::size_t from, std::size_t size) {
         const auto view = sf::tensor_view::of(type, shape, std::span{bytes}.subspan(from, size));
         DOCTEST_REQUIRE(view);
         const auto tensor = adapt::torch_tensor(*view, nullptr);

@@ -1,6 +1,6 @@
-// A directory of files: opened mapped and read, verified, and never left. The input is one record a file: a byte of kind, a byte
-// of name length, two of content length, the name, the content. Kind 1 is the JSON of a tensor file, which is framed and
-// given the bytes that it asks for.
+// A directory of files: opened mapped and read, verified, and never left. The input is one record a
+// file: a byte of kind, a byte of name length, two of content length, the name, the content. Kind 1
+// is the JSON of a tensor file, which is framed and given the bytes that it asks for.
 #include "fuzz.hpp"
 
 #include <cstring>
@@ -27,8 +27,8 @@ constexpr std::string_view secret = R"({"secret":{"dtype":"U8","shape":[4],"data
 std::string file_name(std::string_view spelled) {
     std::string name;
     for (const char c : spelled.substr(0, 80)) {
-        const bool is_plain =
-            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
+        const bool is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                              (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
         name += is_plain ? c : '_';
     }
     return name.find_first_not_of('.') == name.npos ? "file" : name;
@@ -36,15 +36,16 @@ std::string file_name(std::string_view spelled) {
 
 void write(const std::string& path, std::string_view contents) {
     const int file = ::open(path.c_str(), O_CREAT | O_TRUNC | O_WRONLY, 0600);
-    FUZZ_HOLD(file >= 0 && ::write(file, contents.data(), contents.size()) == static_cast<::ssize_t>(contents.size()));
+    FUZZ_HOLD(file >= 0 && ::write(file, contents.data(), contents.size()) ==
+                               static_cast<::ssize_t>(contents.size()));
     ::close(file);
 }
 
 template <class Checkpoint>
 void hold_tensors(const Checkpoint& checkpoint, const sf::read_options& options) {
     for (std::size_t f = 0; f < checkpoint.file_count(); ++f) {
-        const std::string_view fault =
-            oracle::fault_of(checkpoint.file(f).header(), checkpoint.file(f).source().size_bytes(), options);
+        const std::string_view fault = oracle::fault_of(
+            checkpoint.file(f).header(), checkpoint.file(f).source().size_bytes(), options);
         fuzz::hold(fault.empty(), fault);
     }
     for (std::size_t i = 0; i < checkpoint.size(); ++i) {
@@ -59,7 +60,8 @@ void hold_tensors(const Checkpoint& checkpoint, const sf::read_options& options)
         const auto resident = checkpoint.source_bytes(place.source);
         FUZZ_HOLD(view.has_value() == !resident.empty());
         if (view && !view->bytes().empty()) {
-            FUZZ_HOLD(view->bytes().data() == resident.data() + place.offset && view->size_bytes() == place.size_bytes);
+            FUZZ_HOLD(view->bytes().data() == resident.data() + place.offset &&
+                      view->size_bytes() == place.size_bytes);
             oracle::look_at(view->bytes().front());
             oracle::look_at(view->bytes().back());
         }
@@ -105,7 +107,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             continue;
         }
         FUZZ_HOLD(mapped->size() == read->size() && mapped->file_count() == read->file_count());
-        for (std::size_t i = 0; i < mapped->size(); ++i) FUZZ_HOLD(mapped->spec(i).name == read->spec(i).name);
+        for (std::size_t i = 0; i < mapped->size(); ++i)
+            FUZZ_HOLD(mapped->spec(i).name == read->spec(i).name);
         hold_tensors(*mapped, options.read);
         hold_tensors(*read, options.read);
     }

@@ -1,4 +1,5 @@
-// A config.json: read or refused, and what is read stays what it is when the text is spelled with more white space.
+// A config.json: read or refused, and what is read stays what it is when the text is spelled with
+// more white space.
 #include "fuzz.hpp"
 
 #include <safefuse/read/model_config.hpp>
@@ -14,10 +15,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         FUZZ_HOLD(config.error().code == sf::errc::bad_json && config.error().offset <= size);
         return 0;
     }
-    FUZZ_HOLD(config->model_type == padded->model_type && config->text_model_type == padded->text_model_type);
-    FUZZ_HOLD(config->quantization == padded->quantization && config->dtype_name == padded->dtype_name);
+    FUZZ_HOLD(config->model_type == padded->model_type &&
+              config->text_model_type == padded->text_model_type);
+    FUZZ_HOLD(config->quantization == padded->quantization &&
+              config->dtype_name == padded->dtype_name);
     FUZZ_HOLD(config->expert_count == padded->expert_count);
-    for (const sf::text* each : {&config->model_type, &config->text_model_type, &config->quantization, &config->dtype_name})
+    for (const sf::text* each : {&config->model_type, &config->text_model_type,
+                                 &config->quantization, &config->dtype_name})
         FUZZ_HOLD(each->size() <= size && sf::detail::is_utf8(*each));
     return 0;
 }

@@ -1,4 +1,5 @@
-// Writes the seeds of the fuzz targets, made from the conformance suite: fuzz_corpus DIRECTORY makes a folder in it for each target.
+// Writes the seeds of the fuzz targets, made from the conformance suite: fuzz_corpus DIRECTORY
+// makes a folder in it for each target.
 #include <cstdio>
 #include <filesystem>
 #include <string>
@@ -29,7 +30,8 @@ std::string record(std::string_view name, std::string_view content) {
     if (name.ends_with(".safetensors") && content.size() > 8) {
         const auto needed = safefuse::header::bytes_needed(fuzz::bytes_of(content));
         is_framed = needed && *needed <= content.size() &&
-                    fuzz::file_of(content.substr(8, static_cast<std::size_t>(*needed) - 8), 1 << 12).size() == content.size();
+                    fuzz::file_of(content.substr(8, static_cast<std::size_t>(*needed) - 8), 1 << 12)
+                            .size() == content.size();
         if (is_framed) content = content.substr(8, static_cast<std::size_t>(*needed) - 8);
     }
     if (content.size() > 0xFFFF || name.size() > 0xFF) return {};
@@ -56,25 +58,32 @@ int main(int count, char** arguments) {
     for (const conformance::index_case& each : conformance::index_cases()) {
         std::string packed;
         for (const auto& [file, contents] : each.files) {
-            if (file.ends_with(".json")) seed(root / "shard_index", each.name + "-" + file, contents);
+            if (file.ends_with(".json"))
+                seed(root / "shard_index", each.name + "-" + file, contents);
             if (file.starts_with("checkpoint/")) packed += record(file.substr(11), contents);
         }
         seed(root / "checkpoint", each.name, packed);
     }
     const std::pair<std::string_view, std::string_view> configs[] = {
-        {"flat", R"({"model_type": "qwen3_moe", "num_experts": 128, "torch_dtype": "bfloat16", "rope": [1e6, null, true]})"},
-        {"nested", R"({"model_type": "a\u00e9", "text_config": {"model_type": "b", "n_routed_experts": 8, "dtype": "float16"}})"},
+        {"flat",
+         R"({"model_type": "qwen3_moe", "num_experts": 128, "torch_dtype": "bfloat16", "rope": [1e6, null, true]})"},
+        {"nested",
+         R"({"model_type": "a\u00e9", "text_config": {"model_type": "b", "n_routed_experts": 8, "dtype": "float16"}})"},
         {"quantized",
          R"({"num_local_experts": 32, "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}})"},
-        {"python", R"({"moe_num_experts": NaN, "limit": -Infinity, "top": Infinity, "model_type": "a\"NaN"})"},
+        {"python",
+         R"({"moe_num_experts": NaN, "limit": -Infinity, "top": Infinity, "model_type": "a\"NaN"})"},
     };
     for (const auto& [name, text] : configs) seed(root / "config", name, text);
-    // Layouts with and without each field, whole and with steps that break them: what the bytes mean stands in plan.cpp.
+    // Layouts with and without each field, whole and with steps that break them: what the bytes
+    // mean stands in plan.cpp.
     for (char way = 0; way < 40; ++way)
         for (const char fields : {'\1', '\3', '\5', '\17'}) {
             const std::string start{way, 2, 4, 4, static_cast<char>(way % 3), fields};
-            seed(root / "plan", std::to_string(int{way}) + "-" + std::to_string(int{fields}), start);
-            seed(root / "plan", std::to_string(int{way}) + "-" + std::to_string(int{fields}) + "-steps",
+            seed(root / "plan", std::to_string(int{way}) + "-" + std::to_string(int{fields}),
+                 start);
+            seed(root / "plan",
+                 std::to_string(int{way}) + "-" + std::to_string(int{fields}) + "-steps",
                  start + std::string{way, 1, 3, fields, 2, 7});
         }
     // Four thousand million experts of no elements, to be a tensor each.

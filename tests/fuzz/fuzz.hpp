@@ -1,4 +1,5 @@
-// What the fuzz targets share. A target is one function of bytes; whatever it finds wrong ends the process.
+// What the fuzz targets share. A target is one function of bytes; whatever it finds wrong ends the
+// process.
 #ifndef SAFEFUSE_TESTS_FUZZ_FUZZ_HPP
 #define SAFEFUSE_TESTS_FUZZ_FUZZ_HPP
 
@@ -23,9 +24,12 @@ inline void hold(bool law, std::string_view sentence) {
 }
 #define FUZZ_TEXT_OF_MACRO(macro) #macro
 #define FUZZ_TEXT_OF(macro) FUZZ_TEXT_OF_MACRO(macro)
-#define FUZZ_HOLD(...) ::fuzz::hold((__VA_ARGS__), __FILE__ ":" FUZZ_TEXT_OF(__LINE__) ": " #__VA_ARGS__)
+#define FUZZ_HOLD(...) \
+    ::fuzz::hold((__VA_ARGS__), __FILE__ ":" FUZZ_TEXT_OF(__LINE__) ": " #__VA_ARGS__)
 
-inline std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span{text.data(), text.size()}); }
+inline std::span<const std::byte> bytes_of(std::string_view text) {
+    return std::as_bytes(std::span{text.data(), text.size()});
+}
 
 /// Takes an input apart; where it ends, zeros follow.
 class reader {
@@ -51,15 +55,19 @@ private:
 /// Eight bytes of length, then the JSON.
 inline std::string framed(std::string_view json) {
     std::string file;
-    for (std::size_t i = 0; i < 8; ++i) file += static_cast<char>(std::uint64_t{json.size()} >> 8 * i & 255);
+    for (std::size_t i = 0; i < 8; ++i)
+        file += static_cast<char>(std::uint64_t{json.size()} >> 8 * i & 255);
     return file.append(json);
 }
 
-/// The file that the JSON asks for, zeros for tensors, if these are not more than `most_data_bytes`; else the header alone.
+/// The file that the JSON asks for, zeros for tensors, if these are not more than
+/// `most_data_bytes`; else the header alone.
 inline std::string file_of(std::string_view json, std::uint64_t most_data_bytes) {
     std::string file = framed(json);
-    const auto parsed = safefuse::header::parse(bytes_of(file), safefuse::unknown, safefuse::read_options::reference());
-    if (parsed && parsed->data_bytes() <= most_data_bytes) file.append(static_cast<std::size_t>(parsed->data_bytes()), '\0');
+    const auto parsed = safefuse::header::parse(bytes_of(file), safefuse::unknown,
+                                                safefuse::read_options::reference());
+    if (parsed && parsed->data_bytes() <= most_data_bytes)
+        file.append(static_cast<std::size_t>(parsed->data_bytes()), '\0');
     return file;
 }
 

@@ -1,4 +1,5 @@
-// A tensor file: every profile, both ways through a header, what is accepted read back, found, sliced and written again.
+// A tensor file: every profile, both ways through a header, what is accepted read back, found,
+// sliced and written again.
 #include "fuzz.hpp"
 
 #include <algorithm>
@@ -19,27 +20,35 @@ extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, st
 
 namespace {
 
-constexpr sf::read_options profiles[] = {sf::read_options::strict(), sf::read_options{}, sf::read_options::reference(),
+constexpr sf::read_options profiles[] = {sf::read_options::strict(), sf::read_options{},
+                                         sf::read_options::reference(),
                                          sf::read_options::lenient()};
 constexpr std::uint64_t most_data_bytes = 1 << 16;
 
 bool same_shape(sf::shape_view a, sf::shape_view b) {
-    return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size_bytes()) == 0);
+    return a.size() == b.size() &&
+           (a.empty() || std::memcmp(a.data(), b.data(), a.size_bytes()) == 0);
 }
 
 bool same_table(const sf::header& a, const sf::header& b) {
-    if (a.size() != b.size() || a.metadata_size() != b.metadata_size() || a.has_metadata() != b.has_metadata()) return false;
+    if (a.size() != b.size() || a.metadata_size() != b.metadata_size() ||
+        a.has_metadata() != b.has_metadata())
+        return false;
     for (std::size_t i = 0; i < a.size(); ++i) {
         const sf::tensor_entry x = a[i], y = b[i];
-        if (x.name != y.name || x.type != y.type || x.begin != y.begin || x.end != y.end || !same_shape(x.shape, y.shape))
+        if (x.name != y.name || x.type != y.type || x.begin != y.begin || x.end != y.end ||
+            !same_shape(x.shape, y.shape))
             return false;
     }
     for (std::size_t i = 0; i < a.metadata_size(); ++i)
-        if (a.metadata(i).key != b.metadata(i).key || a.metadata(i).value != b.metadata(i).value) return false;
-    return a.header_bytes() == b.header_bytes() && a.data_bytes() == b.data_bytes() && a.file_bytes() == b.file_bytes();
+        if (a.metadata(i).key != b.metadata(i).key || a.metadata(i).value != b.metadata(i).value)
+            return false;
+    return a.header_bytes() == b.header_bytes() && a.data_bytes() == b.data_bytes() &&
+           a.file_bytes() == b.file_bytes();
 }
 
-void hold_table(const sf::header& header, std::uint64_t file_bytes, const sf::read_options& options) {
+void hold_table(const sf::header& header, std::uint64_t file_bytes,
+                const sf::read_options& options) {
     const std::string_view fault = oracle::fault_of(header, file_bytes, options);
     fuzz::hold(fault.empty(), fault);
     std::uint64_t running = 0, gaps = 0;
@@ -61,11 +70,13 @@ void hold_table(const sf::header& header, std::uint64_t file_bytes, const sf::re
     FUZZ_HOLD(file_bytes == sf::unknown || header.file_bytes() == file_bytes);
     for (std::size_t i = 0; i < header.metadata_size(); ++i) {
         std::string_view value;
-        FUZZ_HOLD(header.find_metadata(header.metadata(i).key, value) && value == header.metadata(i).value);
+        FUZZ_HOLD(header.find_metadata(header.metadata(i).key, value) &&
+                  value == header.metadata(i).value);
     }
 }
 
-/// What was accepted is written so that the strictest reader accepts it, with the same tensors, and a second time the same.
+/// What was accepted is written so that the strictest reader accepts it, with the same tensors, and
+/// a second time the same.
 void hold_writing(const sf::header& header) {
     std::vector<sf::tensor_spec> specs;
     std::vector<sf::metadata_entry> metadata;
@@ -73,8 +84,10 @@ void hold_writing(const sf::header& header) {
     for (std::size_t i = 0; i < header.metadata_size(); ++i) metadata.push_back(header.metadata(i));
     const auto written = sf::encode_header(specs, metadata);
     FUZZ_HOLD(written.has_value());
-    const auto again = sf::header::parse(written->bytes.view(), written->file_bytes, sf::read_options::strict());
-    FUZZ_HOLD(again.has_value() && again->size() == header.size() && again->metadata_size() == header.metadata_size());
+    const auto again =
+        sf::header::parse(written->bytes.view(), written->file_bytes, sf::read_options::strict());
+    FUZZ_HOLD(again.has_value() && again->size() == header.size() &&
+              again->metadata_size() == header.metadata_size());
     for (std::size_t i = 0; i < header.size(); ++i) {
         const std::size_t at = again->find(header[i].name);
         FUZZ_HOLD(at != sf::header::npos && (*again)[at].type == header[i].type &&
@@ -91,12 +104,15 @@ void hold_writing(const sf::header& header) {
     for (std::size_t i = 0; i < again->metadata_size(); ++i) metadata.push_back(again->metadata(i));
     const auto rewritten = sf::encode_header(specs, metadata);
     FUZZ_HOLD(rewritten.has_value() && rewritten->bytes.size() == written->bytes.size() &&
-              std::memcmp(rewritten->bytes.data(), written->bytes.data(), written->bytes.size()) == 0);
+              std::memcmp(rewritten->bytes.data(), written->bytes.data(), written->bytes.size()) ==
+                  0);
 }
 
 /// Slices of every tensor, their ranges drawn from `choice`, against a view and against bounds.
-void hold_slices(std::span<const std::byte> file, const sf::read_options& options, fuzz::reader choice) {
-    const auto opened = sf::basic_tensor_file<sf::memory_source>::from(sf::memory_source{file}, "fuzzed", options);
+void hold_slices(std::span<const std::byte> file, const sf::read_options& options,
+                 fuzz::reader choice) {
+    const auto opened =
+        sf::basic_tensor_file<sf::memory_source>::from(sf::memory_source{file}, "fuzzed", options);
     FUZZ_HOLD(opened.has_value());
     for (std::size_t i = 0; i < opened->size(); ++i) {
         const sf::tensor_entry entry = (*opened)[i];
@@ -105,25 +121,31 @@ void hold_slices(std::span<const std::byte> file, const sf::read_options& option
         std::vector<sf::axis_range> ranges(choice.byte() % 5);
         for (sf::axis_range& each : ranges) {
             const std::uint8_t first = choice.byte(), second = choice.byte();
-            each = first % 8 == 7 ? sf::at(second % 4) : sf::range(first % 8, second == 255 ? sf::unknown : second % 16);
+            each = first % 8 == 7 ? sf::at(second % 4)
+                                  : sf::range(first % 8, second == 255 ? sf::unknown : second % 16);
         }
         const auto runs = opened->runs_of(i, ranges);
         if (!runs) continue;
         std::uint64_t covered = 0;
-        const auto done = runs->for_each_run([&](std::uint64_t offset) noexcept -> sf::result<void> {
-            FUZZ_HOLD(offset <= entry.size_bytes() && entry.size_bytes() - offset >= runs->run_bytes());
-            covered += runs->run_bytes();
-            return {};
-        });
+        const auto done =
+            runs->for_each_run([&](std::uint64_t offset) noexcept -> sf::result<void> {
+                FUZZ_HOLD(offset <= entry.size_bytes() &&
+                          entry.size_bytes() - offset >= runs->run_bytes());
+                covered += runs->run_bytes();
+                return {};
+            });
         FUZZ_HOLD(done.has_value() && covered == runs->size_bytes());
         std::uint64_t size_bytes = 0;
-        FUZZ_HOLD(sf::tensor_size(entry.type, runs->shape(), size_bytes) == sf::size_verdict::fits && size_bytes == covered);
+        FUZZ_HOLD(sf::tensor_size(entry.type, runs->shape(), size_bytes) ==
+                      sf::size_verdict::fits &&
+                  size_bytes == covered);
         std::vector<std::byte> out(static_cast<std::size_t>(covered));
         FUZZ_HOLD(opened->read_slice(i, ranges, out).has_value());
         if (runs->is_contiguous()) {
             const auto part = view->slice(*runs);
-            FUZZ_HOLD(part.has_value() && part->size_bytes() == covered &&
-                      (covered == 0 || std::memcmp(part->bytes().data(), out.data(), out.size()) == 0));
+            FUZZ_HOLD(
+                part.has_value() && part->size_bytes() == covered &&
+                (covered == 0 || std::memcmp(part->bytes().data(), out.data(), out.size()) == 0));
         }
     }
 }
@@ -133,7 +155,8 @@ void hold_slices(std::span<const std::byte> file, const sf::read_options& option
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const std::string_view input{reinterpret_cast<const char*>(data), size};
     const auto file = fuzz::bytes_of(input);
-    sf::result<sf::header> found[std::size(profiles)] = {sf::failure{}, sf::failure{}, sf::failure{}, sf::failure{}};
+    sf::result<sf::header> found[std::size(profiles)] = {sf::failure{}, sf::failure{},
+                                                         sf::failure{}, sf::failure{}};
     for (std::size_t p = 0; p < std::size(profiles); ++p) {
         const sf::read_options& options = profiles[p];
         found[p] = sf::header::parse(file, size, options);
@@ -159,18 +182,22 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         const std::string_view fault = oracle::fault_of_views(input, options);
         fuzz::hold(fault.empty(), fault);
         hold_writing(*fast);
-        if (fast->data_bytes() <= most_data_bytes) hold_slices(file, options, fuzz::reader{input.substr(input.size() / 2)});
+        if (fast->data_bytes() <= most_data_bytes)
+            hold_slices(file, options, fuzz::reader{input.substr(input.size() / 2)});
     }
     // What a profile accepts, a more generous one accepts with the same table.
     constexpr std::size_t pairs[][2] = {{0, 1}, {1, 2}, {1, 3}};
     for (const auto& pair : pairs)
-        FUZZ_HOLD(!found[pair[0]].has_value() || (found[pair[1]].has_value() && same_table(*found[pair[0]], *found[pair[1]])));
+        FUZZ_HOLD(!found[pair[0]].has_value() ||
+                  (found[pair[1]].has_value() && same_table(*found[pair[0]], *found[pair[1]])));
     return 0;
 }
 
-/// Mutations mostly keep the frame whole: the length says where the JSON ends, and the file is as long as its tensors ask for. One in
-/// eight is a whole new table whose numbers were changed on purpose, and one in eight has a number changed for a power of two or so.
-extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size, std::size_t max_size, unsigned int seed) {
+/// Mutations mostly keep the frame whole: the length says where the JSON ends, and the file is as
+/// long as its tensors ask for. One in eight is a whole new table whose numbers were changed on
+/// purpose, and one in eight has a number changed for a power of two or so.
+extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size,
+                                               std::size_t max_size, unsigned int seed) {
     if (size < 8 || max_size < 64 || seed % 8 == 0) return LLVMFuzzerMutate(data, size, max_size);
     if (seed % 8 == 2) {
         const std::string made = mutants::file_of(mutants::make(seed));
@@ -181,7 +208,8 @@ extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t s
     }
     std::uint64_t length = 0;
     std::memcpy(&length, data, 8);
-    std::string json{reinterpret_cast<const char*>(data) + 8, static_cast<std::size_t>(length < size - 8 ? length : size - 8)};
+    std::string json{reinterpret_cast<const char*>(data) + 8,
+                     static_cast<std::size_t>(length < size - 8 ? length : size - 8)};
     const std::size_t old = json.size(), room = max_size - 8;
     if (seed % 8 == 4) {
         // the data stays as long as it was: what a validator adds up modulo 2^64 may still be that

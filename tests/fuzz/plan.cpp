@@ -1,5 +1,6 @@
-// A table of tensors, nearly that of some layout: planned by every family both ways and between layouts, run, run back.
-// The input: the layout, E, I, H, the dtype, the fields, their forms, then steps of three bytes that break the table somewhere.
+// A table of tensors, nearly that of some layout: planned by every family both ways and between
+// layouts, run, run back. The input: the layout, E, I, H, the dtype, the fields, their forms, then
+// steps of three bytes that break the table somewhere.
 #include "fuzz.hpp"
 
 #include <cstring>
@@ -21,10 +22,12 @@ namespace {
 
 using sf::layouts::down, sf::layouts::gate, sf::layouts::up;
 using quantised_rows_in_turn =
-    sf::layout<sf::parameter_suffixes, sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>,
+    sf::layout<sf::parameter_suffixes,
+               sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>,
                sf::tensor<"down_proj", sf::stack<down>>>;
-using quantised_up_first = sf::layout<sf::parameter_suffixes, sf::tensor<"w3_w1", sf::stack<sf::concat<0, up, gate>>>,
-                                      sf::tensor<"w2", sf::stack<down>>>;
+using quantised_up_first =
+    sf::layout<sf::parameter_suffixes, sf::tensor<"w3_w1", sf::stack<sf::concat<0, up, gate>>>,
+               sf::tensor<"w2", sf::stack<down>>>;
 
 constexpr std::size_t most_bytes = 1 << 13;
 constexpr std::size_t most_tensors = 64;
@@ -37,15 +40,31 @@ struct spelled_tensor {
 using table = std::vector<spelled_tensor>;
 
 std::uint64_t extent(std::uint8_t choice) {
-    constexpr std::uint64_t odd[] = {
-        0, 1, 2, 3, 4, 6, 8, 16, 127, 128, 129, 256, 1u << 20, std::uint64_t{1} << 32, std::uint64_t{1} << 62, ~std::uint64_t{0}};
+    constexpr std::uint64_t odd[] = {0,
+                                     1,
+                                     2,
+                                     3,
+                                     4,
+                                     6,
+                                     8,
+                                     16,
+                                     127,
+                                     128,
+                                     129,
+                                     256,
+                                     1u << 20,
+                                     std::uint64_t{1} << 32,
+                                     std::uint64_t{1} << 62,
+                                     ~std::uint64_t{0}};
     return choice < 200 ? choice % 9 : odd[choice % std::size(odd)];
 }
 
-/// The tensors of a layout, named and shaped as it says, in the fields and the forms of them that the input chooses.
-table tensors_of(const sf::layout_description& layout, const std::string& scope, fuzz::reader& input,
-                 std::vector<sf::known_extent>* known = nullptr) {
-    const std::uint64_t values[] = {extent(input.byte()), extent(input.byte()), extent(input.byte())};  // E, I, H
+/// The tensors of a layout, named and shaped as it says, in the fields and the forms of them that
+/// the input chooses.
+table tensors_of(const sf::layout_description& layout, const std::string& scope,
+                 fuzz::reader& input, std::vector<sf::known_extent>* known = nullptr) {
+    const std::uint64_t values[] = {extent(input.byte()), extent(input.byte()),
+                                    extent(input.byte())};  // E, I, H
     const auto type = static_cast<sf::dtype>(input.byte() % sf::dtype_count);
     const std::uint32_t fields = input.byte() | static_cast<std::uint32_t>(input.byte() << 8);
     const std::uint8_t forms = input.byte();
@@ -53,8 +72,10 @@ table tensors_of(const sf::layout_description& layout, const std::string& scope,
     for (const sf::tensor_description& each : layout.tensors) {
         const sf::mapping placed = each.place(extents);
         for (std::size_t p = 0; p < placed.part_count; ++p) {
-            if (!placed.parts[p].experts.empty()) static_cast<void>(extents.dim(placed.parts[p].experts));
-            if (!placed.parts[p].after.empty()) static_cast<void>(extents.dim(placed.parts[p].after));
+            if (!placed.parts[p].experts.empty())
+                static_cast<void>(extents.dim(placed.parts[p].experts));
+            if (!placed.parts[p].after.empty())
+                static_cast<void>(extents.dim(placed.parts[p].after));
             for (std::size_t a = 0; a < placed.parts[p].part_axes; ++a)
                 static_cast<void>(extents.dim(placed.parts[p].extents[a]));
         }
@@ -79,8 +100,10 @@ table tensors_of(const sf::layout_description& layout, const std::string& scope,
             std::vector<std::uint64_t> shape;
             for (std::size_t a = 0; a < placed.axis_count; ++a)
                 if (placed.axes[a].present) shape.push_back(placed.axes[a].extent);
-            const std::uint64_t first = placed.parts[0].after.empty() ? 0 : extents.value(placed.parts[0].after);
-            const std::uint64_t count = each.per_expert() ? extents.value(placed.parts[0].experts) : 1;
+            const std::uint64_t first =
+                placed.parts[0].after.empty() ? 0 : extents.value(placed.parts[0].after);
+            const std::uint64_t count =
+                each.per_expert() ? extents.value(placed.parts[0].experts) : 1;
             for (std::uint64_t e = 0; e < count && out.size() < most_tensors; ++e) {
                 sf::text name{scope + "."};
                 FUZZ_HOLD(sf::detail::spell(name, each.name, first + e, layout.fields[f].suffix));
@@ -109,15 +132,17 @@ void break_somewhere(table& tensors, fuzz::reader& input) {
         case 3: each.name.insert(how % (each.name.size() + 1), input.take(1)); break;
         case 4: each.name[how % each.name.size()] = static_cast<char>(input.byte()); break;
         case 5:
-            each.shape.insert(each.shape.begin() + static_cast<std::ptrdiff_t>(how % (each.shape.size() + 1)),
-                              extent(input.byte()));
+            each.shape.insert(
+                each.shape.begin() + static_cast<std::ptrdiff_t>(how % (each.shape.size() + 1)),
+                extent(input.byte()));
             break;
         case 6:
             if (!each.shape.empty()) each.shape.pop_back();
             break;
         case 7:
             if (tensors.size() < most_tensors)
-                tensors.push_back({"m.mlp.experts." + std::string{input.take(how % 32)}, each.type, each.shape});
+                tensors.push_back(
+                    {"m.mlp.experts." + std::string{input.take(how % 32)}, each.type, each.shape});
             break;
         default: std::swap(each, tensors[how % tensors.size()]);
         }
@@ -133,7 +158,8 @@ laws::packed_set packed(const table& tensors) {
     std::uint64_t total_bytes = 0;
     for (const spelled_tensor& each : tensors) {
         std::uint64_t size_bytes = 0;
-        if (sf::tensor_size(each.type, each.shape, size_bytes) != sf::size_verdict::fits || size_bytes > most_bytes - total_bytes)
+        if (sf::tensor_size(each.type, each.shape, size_bytes) != sf::size_verdict::fits ||
+            size_bytes > most_bytes - total_bytes)
             continue;
         total_bytes += size_bytes;
         if (!names.insert(each.name).second) continue;
@@ -151,13 +177,15 @@ laws::packed_set packed(const table& tensors) {
 std::vector<std::vector<std::byte>> fused(const sf::copy_plan& plan) {
     std::vector<std::vector<std::byte>> out;
     std::vector<std::span<std::byte>> buffers;
-    for (const sf::plan_output& each : plan.outputs()) out.emplace_back(static_cast<std::size_t>(each.size_bytes));
+    for (const sf::plan_output& each : plan.outputs())
+        out.emplace_back(static_cast<std::size_t>(each.size_bytes));
     for (auto& each : out) buffers.emplace_back(each);
     FUZZ_HOLD(sf::fuse(plan, buffers).has_value());
     return out;
 }
 
-/// Runs a plan by the library and by hand, from memory and by reading, at once and in modes. Returns its outputs as a set.
+/// Runs a plan by the library and by hand, from memory and by reading, at once and in modes.
+/// Returns its outputs as a set.
 laws::packed_set run(const sf::copy_plan& plan, laws::packed_set& set) {
     const laws::executed by_hand = laws::execute(plan, set);
     FUZZ_HOLD(by_hand.in_bounds);
@@ -173,11 +201,14 @@ laws::packed_set run(const sf::copy_plan& plan, laws::packed_set& set) {
         const sf::plan_output& each = plan.outputs()[i];
         FUZZ_HOLD(names.insert(each.name).second && each.name.ends_with(each.local_name));
         std::uint64_t size_bytes = 0;
-        FUZZ_HOLD(sf::tensor_size(each.type, each.shape, size_bytes) == sf::size_verdict::fits && size_bytes == each.size_bytes);
-        out.add(std::string{each.name}, each.type, {each.shape.begin(), each.shape.end()}, by_hand.outputs[i]);
+        FUZZ_HOLD(sf::tensor_size(each.type, each.shape, size_bytes) == sf::size_verdict::fits &&
+                  size_bytes == each.size_bytes);
+        out.add(std::string{each.name}, each.type, {each.shape.begin(), each.shape.end()},
+                by_hand.outputs[i]);
         std::vector<std::byte> modes(by_hand.outputs[i].size());
         const auto per_part_scales = sf::compare_scales(plan, i);
-        FUZZ_HOLD(per_part_scales.has_value() && per_part_scales->differing <= per_part_scales->experts &&
+        FUZZ_HOLD(per_part_scales.has_value() &&
+                  per_part_scales->differing <= per_part_scales->experts &&
                   (each.per_part_scales != 0 || per_part_scales->experts == 0));
         const std::size_t half = modes.size() / 2 + (i & 1);
         const auto whole = std::span<std::byte>{modes};
@@ -187,7 +218,8 @@ laws::packed_set run(const sf::copy_plan& plan, laws::packed_set& set) {
         FUZZ_HOLD(modes == by_hand.outputs[i]);
         if (const auto view = sf::view(plan, each.local_name); view)
             FUZZ_HOLD(view->size_bytes() == modes.size() &&
-                      (modes.empty() || std::memcmp(view->bytes().data(), modes.data(), modes.size()) == 0));
+                      (modes.empty() ||
+                       std::memcmp(view->bytes().data(), modes.data(), modes.size()) == 0));
     }
     return out;
 }
@@ -199,27 +231,32 @@ bool has_elements(const sf::copy_plan& plan) {
 }
 
 /// The tensors that went in came out of the way back, byte for byte.
-void hold_same(const sf::copy_plan& plan, const laws::packed_set& set, const laws::packed_set& back) {
+void hold_same(const sf::copy_plan& plan, const laws::packed_set& set,
+               const laws::packed_set& back) {
     FUZZ_HOLD(back.size() == plan.source_tensors().size());
     for (const std::uint32_t i : plan.source_tensors()) {
         const auto name = set.spec(i).name;
         const auto was = set.bytes_of(name), is = back.bytes_of(name);
-        FUZZ_HOLD(was.size() == is.size() && (was.empty() || std::memcmp(was.data(), is.data(), was.size()) == 0));
+        FUZZ_HOLD(was.size() == is.size() &&
+                  (was.empty() || std::memcmp(was.data(), is.data(), was.size()) == 0));
     }
 }
 
-/// A scale of a single element fits blocks of 128 x 128 and rows of 32 alike, and the first of these cannot be put together.
+/// A scale of a single element fits blocks of 128 x 128 and rows of 32 alike, and the first of
+/// these cannot be put together.
 bool of_one_element(const sf::failure& why) { return why.code == sf::errc::splits_block; }
 
-void plan_family(laws::packed_set& set, const sf::family_description& there, const sf::family_description& back, bool unscaled,
+void plan_family(laws::packed_set& set, const sf::family_description& there,
+                 const sf::family_description& back, bool unscaled,
                  const std::vector<sf::known_extent>& known) {
     const auto scopes = sf::experts_scopes::find(set, there);
     FUZZ_HOLD(scopes.has_value());
     for (std::size_t s = 0; s < scopes->size(); ++s) {
         const sf::experts_scope scope = (*scopes)[s];
-        FUZZ_HOLD(scope.module < there.module_count() && (s < scopes->experts_count()) == (scope.module == 0));
-        const auto plan =
-            sf::plan(set, scope, there, sf::direction::forward, {.known_extents = known, .allow_missing_scales = unscaled});
+        FUZZ_HOLD(scope.module < there.module_count() &&
+                  (s < scopes->experts_count()) == (scope.module == 0));
+        const auto plan = sf::plan(set, scope, there, sf::direction::forward,
+                                   {.known_extents = known, .allow_missing_scales = unscaled});
         if (!plan) {
             FUZZ_HOLD(plan.error().message().size() > 0);
             continue;
@@ -228,10 +265,14 @@ void plan_family(laws::packed_set& set, const sf::family_description& there, con
         if (plan->source_form() != sf::scope_state::pending || !has_elements(*plan)) continue;
         const auto scopes_back = sf::experts_scopes::find(made, back);
         FUZZ_HOLD(scopes_back.has_value() && scopes_back->size() >= 1);
-        if (scopes_back->size() != 1 || (*scopes_back)[0].form != sf::scope_state::pending) continue;
+        if (scopes_back->size() != 1 || (*scopes_back)[0].form != sf::scope_state::pending)
+            continue;
         const auto plan_back = sf::plan(made, (*scopes_back)[0], back, sf::direction::forward,
-                                        {.destination_scope = scope.name, .known_extents = known, .allow_missing_scales = true});
-        // what an extent was given for may be a field that only the one form shows; then nothing tells it on the way back
+                                        {.destination_scope = scope.name,
+                                         .known_extents = known,
+                                         .allow_missing_scales = true});
+        // what an extent was given for may be a field that only the one form shows; then nothing
+        // tells it on the way back
         if (!plan_back && !known.empty()) continue;
         if (!plan_back && of_one_element(plan_back.error())) continue;
         FUZZ_HOLD(plan_back.has_value());
@@ -239,11 +280,13 @@ void plan_family(laws::packed_set& set, const sf::family_description& there, con
     }
 }
 
-/// Per-expert tensors in any of the shipped fields and forms, to layouts with experts in stacks, and back.
+/// Per-expert tensors in any of the shipped fields and forms, to layouts with experts in stacks,
+/// and back.
 void plan_quantised(std::uint8_t way, fuzz::reader& input) {
     static constexpr const sf::layout_description* layouts[] = {
-        &sf::layouts::per_expert::description, &sf::layouts::gate_up_fused::description, &sf::layouts::linear_pair::description,
-        &quantised_rows_in_turn::description, &quantised_up_first::description};
+        &sf::layouts::per_expert::description, &sf::layouts::gate_up_fused::description,
+        &sf::layouts::linear_pair::description, &quantised_rows_in_turn::description,
+        &quantised_up_first::description};
     const sf::layout_description& from = *layouts[way % std::size(layouts)];
     const std::string scope = "m.mlp.experts";
     table tensors = tensors_of(from, scope, input);
@@ -259,8 +302,8 @@ void plan_quantised(std::uint8_t way, fuzz::reader& input) {
     }
     break_somewhere(tensors, input);
     laws::packed_set set = packed(tensors);
-    const auto plan_of = [&](const laws::packed_set& of, const sf::layout_description& a, const sf::layout_description& b,
-                             const sf::plan_options& with) {
+    const auto plan_of = [&](const laws::packed_set& of, const sf::layout_description& a,
+                             const sf::layout_description& b, const sf::plan_options& with) {
         const auto members = sf::detail::tensors_under(of, scope);
         FUZZ_HOLD(members.has_value());
         return sf::detail::plan_members(of, members->view(), scope, a, b, with);
@@ -292,13 +335,17 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         const sf::family_description& family = way / 2 % 2 == 0 ? known.fuse : known.unfuse;
         std::vector<sf::known_extent> known_extents;
         const sf::module_description module = family.module_at(way % family.module_count());
-        table tensors = tensors_of(*module.from, "model.layers.0." + laws::with_numbers(module.from_path), input, &known_extents);
+        table tensors =
+            tensors_of(*module.from, "model.layers.0." + laws::with_numbers(module.from_path),
+                       input, &known_extents);
         if (input.byte() % 4 != 0) known_extents.clear();
         break_somewhere(tensors, input);
         laws::packed_set set = packed(tensors);
-        // its own family and one that may not fit, both ways; which family it is only now and then, for that asks all of them
+        // its own family and one that may not fit, both ways; which family it is only now and then,
+        // for that asks all of them
         const std::size_t other = tensors.size() + size;
-        for (const sf::family_entry* const each : {&known, &sf::shipped_families::all[other % families]}) {
+        for (const sf::family_entry* const each :
+             {&known, &sf::shipped_families::all[other % families]}) {
             plan_family(set, each->fuse, each->unfuse, way >= 128, known_extents);
             plan_family(set, each->unfuse, each->fuse, way >= 128, known_extents);
         }
@@ -339,7 +386,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         if (way >= 128 || !has_elements(*plan)) continue;
         // experts in rows, and packed integers: only their number tells how long the rows are
         const sf::known_extent experts{"E", plan->expert_count()};
-        const auto plan_back = laws::plan_kinds(made, scope, to, from, {.known_extents = {&experts, 1}});
+        const auto plan_back =
+            laws::plan_kinds(made, scope, to, from, {.known_extents = {&experts, 1}});
         if (!plan_back && of_one_element(plan_back.error())) continue;
         FUZZ_HOLD(plan_back.has_value());
         hold_same(*plan, set, run(*plan_back, made));

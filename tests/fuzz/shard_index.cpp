@@ -1,4 +1,5 @@
-// The text of a shard index: what is accepted stays inside its directory, is found again and survives being written.
+// The text of a shard index: what is accepted stays inside its directory, is found again and
+// survives being written.
 #include "fuzz.hpp"
 
 #include <algorithm>
@@ -10,19 +11,24 @@ namespace sf = safefuse;
 
 namespace {
 
-/// Said otherwise than check_contained says it: no root, no drive, no component that some system takes for "..".
+/// Said otherwise than check_contained says it: no root, no drive, no component that some system
+/// takes for "..".
 bool stays_inside(std::string_view file) {
-    if (!file.ends_with(".safetensors") || file.find_first_of(std::string_view{"/\\"}) == 0) return false;
+    if (!file.ends_with(".safetensors") || file.find_first_of(std::string_view{"/\\"}) == 0)
+        return false;
     if (file.size() > 1 && file[1] == ':' &&
-        std::string_view{"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"}.find(file[0]) != file.npos)
+        std::string_view{"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"}.find(file[0]) !=
+            file.npos)
         return false;
     for (const char c : file)
         if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) return false;
     for (std::size_t at = 0; at <= file.size();) {
-        const std::size_t end = std::min(file.find_first_of(std::string_view{"/\\"}, at), file.size());
+        const std::size_t end =
+            std::min(file.find_first_of(std::string_view{"/\\"}, at), file.size());
         std::string component{file.substr(at, end - at)};
         // ". ." too: what Windows makes of it is nobody's guess
-        if (std::count(component.begin(), component.end(), '.') >= 2 && component.find_first_not_of(". ") == component.npos)
+        if (std::count(component.begin(), component.end(), '.') >= 2 &&
+            component.find_first_not_of(". ") == component.npos)
             return false;
         at = end + 1;
     }
@@ -35,20 +41,24 @@ void hold_index(const sf::shard_index& index) {
         FUZZ_HOLD(index.find(index.tensor(i)) == index.file_of(i));
         const std::string other = std::string{index.tensor(i)} + '!';
         bool is_there = false;
-        for (std::size_t j = 0; j < index.size() && j < 64; ++j) is_there = is_there || index.tensor(j) == other;
+        for (std::size_t j = 0; j < index.size() && j < 64; ++j)
+            is_there = is_there || index.tensor(j) == other;
         FUZZ_HOLD(index.size() > 64 || (index.find(other) != sf::shard_index::npos) == is_there);
     }
     for (std::size_t f = 0; f < index.file_count(); ++f) {
         const std::string_view file = index.file(f);
         FUZZ_HOLD(sf::check_contained(file).has_value() && stays_inside(file));
         for (const std::size_t g : {std::size_t{0}, f / 2, f - 1})
-            FUZZ_HOLD(f == 0 || g >= f || (sf::natural_less(index.file(g), file) && !sf::natural_less(file, index.file(g))));
+            FUZZ_HOLD(
+                f == 0 || g >= f ||
+                (sf::natural_less(index.file(g), file) && !sf::natural_less(file, index.file(g))));
         sf::series_name parts;
         if (!sf::parse_series(file, parts) || parts.count == 1) continue;
         sf::series_name again;
         const sf::text spelled = sf::shard_name(parts.stem, parts.number, parts.count);
         FUZZ_HOLD(sf::parse_series(spelled, again));
-        FUZZ_HOLD(again.stem == parts.stem && again.number == parts.number && again.count == parts.count);
+        FUZZ_HOLD(again.stem == parts.stem && again.number == parts.number &&
+                  again.count == parts.count);
     }
 }
 
@@ -69,8 +79,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     sf::vector<sf::failure> problems;
     const auto index = sf::shard_index::parse(json);
     const auto tolerant = sf::shard_index::parse(json, problems);
-    FUZZ_HOLD(!index.has_value() || (tolerant.has_value() && problems.empty() && same(*index, *tolerant) &&
-                                     index->file_count() == tolerant->file_count()));
+    FUZZ_HOLD(!index.has_value() ||
+              (tolerant.has_value() && problems.empty() && same(*index, *tolerant) &&
+               index->file_count() == tolerant->file_count()));
     FUZZ_HOLD(index.has_value() || !tolerant.has_value() || !problems.empty());
     FUZZ_HOLD(sf::check_contained(input).has_value() == stays_inside(input));
     for (const sf::failure& each : problems) FUZZ_HOLD(each.message().size() > 0);

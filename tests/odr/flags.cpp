@@ -16,10 +16,11 @@ int main(int, char** arguments) {
             const auto fused = other.fuse(*checkpoint);
             if (first.empty()) first = fused;
             const auto failure = other.fail(*checkpoint);
-            const bool same = !fused.empty() && fused == first && failure.code == safefuse::errc::tensor_not_found &&
+            const bool same = !fused.empty() && fused == first &&
+                              failure.code == safefuse::errc::tensor_not_found &&
                               failure.tensor == "no such tensor" && opener.sizes() == other.sizes();
-            std::printf("%s opened, %s fused %zu bytes: %s\n", opener.flags, other.flags, fused.size(),
-                        same ? "the same" : "DIFFERS");
+            std::printf("%s opened, %s fused %zu bytes: %s\n", opener.flags, other.flags,
+                        fused.size(), same ? "the same" : "DIFFERS");
             differ += same ? 0 : 1;
         }
     }

@@ -1,4 +1,5 @@
-// Translation units of one program that differ in their flags; the library's own objects go to and fro between them.
+// Translation units of one program that differ in their flags; the library's own objects go to and
+// fro between them.
 #ifndef SAFEFUSE_TESTS_ODR_FLAGS_HPP
 #define SAFEFUSE_TESTS_ODR_FLAGS_HPP
 

@@ -1,4 +1,5 @@
-// Compiled once with each set of flags; SAFEFUSE_ODR_UNIT is the name of the function that it defines.
+// Compiled once with each set of flags; SAFEFUSE_ODR_UNIT is the name of the function that it
+// defines.
 #include "flags.hpp"
 
 namespace sf = safefuse;
@@ -12,9 +13,10 @@ void add(std::vector<std::size_t>& sizes) {
 
 std::vector<std::size_t> sizes() {
     std::vector<std::size_t> found;
-    add<sf::failure, sf::text, sf::result<void>, sf::result<sf::tensor_view>, sf::tensor_spec, sf::tensor_view, sf::header,
-        sf::shard_index, sf::mapped_file, sf::positional_file, sf::tensor_file, sf::checkpoint, sf::copy_block, sf::plan_output,
-        sf::copy_plan, sf::rewrite_plan, sf::model_config>(found);
+    add<sf::failure, sf::text, sf::result<void>, sf::result<sf::tensor_view>, sf::tensor_spec,
+        sf::tensor_view, sf::header, sf::shard_index, sf::mapped_file, sf::positional_file,
+        sf::tensor_file, sf::checkpoint, sf::copy_block, sf::plan_output, sf::copy_plan,
+        sf::rewrite_plan, sf::model_config>(found);
     found.push_back(offsetof(sf::failure, os_error));
     found.push_back(offsetof(sf::copy_block, loops));
     return found;
@@ -22,7 +24,9 @@ std::vector<std::size_t> sizes() {
 
 sf::result<sf::checkpoint> open(const char* path) { return sf::checkpoint::open(path); }
 
-sf::failure fail(const sf::checkpoint& checkpoint) { return checkpoint.find("no such tensor").error(); }
+sf::failure fail(const sf::checkpoint& checkpoint) {
+    return checkpoint.find("no such tensor").error();
+}
 
 std::vector<std::byte> fuse(const sf::checkpoint& checkpoint) {
     const auto plan = sf::plan<sf::families::qwen2_moe>(checkpoint, "model.layers.0.mlp.experts");

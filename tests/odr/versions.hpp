@@ -1,4 +1,5 @@
-// What two versions of the library in one program say to each other: bytes, and nothing of the library's own types.
+// What two versions of the library in one program say to each other: bytes, and nothing of the
+// library's own types.
 #ifndef SAFEFUSE_TESTS_ODR_VERSIONS_HPP
 #define SAFEFUSE_TESTS_ODR_VERSIONS_HPP
 

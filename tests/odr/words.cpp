@@ -1,5 +1,6 @@
-// A program that has macros for common words when it comes to the library's headers, as <windows.h>, <sys/sysmacros.h>,
-// <complex.h> and old engines have. What the standard and the system declare is in before.
+// A program that has macros for common words when it comes to the library's headers, as
+// <windows.h>, <sys/sysmacros.h>, <complex.h> and old engines have. What the standard and the
+// system declare is in before.
 #include <bit>
 #include <concepts>
 #include <cstddef>

@@ -1,5 +1,5 @@
-// For memory sanitizer, which must have compiled all that runs: the library and nothing of the standard library's own code.
-// Fuses a checkpoint, compares, unfuses, and compares again.
+// For memory sanitizer, which must have compiled all that runs: the library and nothing of the
+// standard library's own code. Fuses a checkpoint, compares, unfuses, and compares again.
 //   there_and_back mmap|pread FAMILY CHECKPOINT OUT BACK
 #include <cstdio>
 
@@ -32,7 +32,8 @@ int run(const char* name, const char* from, const char* to, const char* back) {
     if (const auto done = sf::rewrite(*inverse, back); !done) return stop(done.error());
     const auto unfused = Checkpoint::open(back);
     if (!unfused) return stop(unfused.error());
-    if (const auto same = sf::verify_rewritten(*inverse, *unfused); !same) return stop(same.error());
+    if (const auto same = sf::verify_rewritten(*inverse, *unfused); !same)
+        return stop(same.error());
     return 0;
 }
 
@@ -40,6 +41,7 @@ int run(const char* name, const char* from, const char* to, const char* back) {
 
 int main(int count, char** words) {
     if (count != 6) return 2;
-    return words[1][0] == 'm' ? run<sf::checkpoint>(words[2], words[3], words[4], words[5])
-                              : run<sf::positional_checkpoint>(words[2], words[3], words[4], words[5]);
+    return words[1][0] == 'm'
+               ? run<sf::checkpoint>(words[2], words[3], words[4], words[5])
+               : run<sf::positional_checkpoint>(words[2], words[3], words[4], words[5]);
 }

@@ -1,7 +1,8 @@
-// For tests/interop: lets other programs see what convert.hpp makes of bare elements in files, without headers.
+// For tests/interop: lets other programs see what convert.hpp makes of bare elements in files,
+// without headers.
 //   convert_elements cast FROM TO IN OUT
-//   convert_elements blocks CODES SHAPE SCALES SHAPE ROWS COLUMNS TO IN SCALES_IN OUT     FROM, TO, CODES, SCALES: as F8_E4M3
-//   convert_elements mxfp4 SHAPE TO IN SCALES_IN OUT                                      SHAPE: as 2,256,16
+//   convert_elements blocks CODES SHAPE SCALES SHAPE ROWS COLUMNS TO IN SCALES_IN OUT     FROM, TO,
+//   CODES, SCALES: as F8_E4M3 convert_elements mxfp4 SHAPE TO IN SCALES_IN OUT SHAPE: as 2,256,16
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -41,7 +42,8 @@ sf::dtype type_of(const char* name) {
 }
 std::vector<std::uint64_t> shape_of(std::string_view extents) {
     std::vector<std::uint64_t> shape;
-    for (; !extents.empty(); extents.remove_prefix(extents.find(',') < extents.size() ? extents.find(',') + 1 : extents.size()))
+    for (; !extents.empty(); extents.remove_prefix(
+             extents.find(',') < extents.size() ? extents.find(',') + 1 : extents.size()))
         shape.push_back(std::strtoull(std::string{extents}.c_str(), nullptr, 10));
     return shape;
 }
@@ -63,32 +65,41 @@ int main(int argc, char** argv) {
     if (what == "cast" && argc == 6) {
         const sf::dtype from = type_of(argv[2]), to = type_of(argv[3]);
         const std::string in = read(argv[4]);
-        return write(argv[5], in.size() / (sf::bits(from) / 8), to,
-                     [&](std::span<std::byte> out) { return sf::convert_elements(from, std::as_bytes(std::span{in}), to, out); });
+        return write(argv[5], in.size() / (sf::bits(from) / 8), to, [&](std::span<std::byte> out) {
+            return sf::convert_elements(from, std::as_bytes(std::span{in}), to, out);
+        });
     }
     if (what == "blocks" && argc == 12) {
         const std::string in = read(argv[9]), scales_in = read(argv[10]);
         const auto shape = shape_of(argv[3]), scales_shape = shape_of(argv[5]);
-        const auto codes = value_of(sf::tensor_view::of(type_of(argv[2]), shape, std::as_bytes(std::span{in})));
-        const auto scales = value_of(sf::tensor_view::of(type_of(argv[4]), scales_shape, std::as_bytes(std::span{scales_in})));
-        const sf::scale_block block{std::strtoull(argv[6], nullptr, 10), std::strtoull(argv[7], nullptr, 10)};
+        const auto codes =
+            value_of(sf::tensor_view::of(type_of(argv[2]), shape, std::as_bytes(std::span{in})));
+        const auto scales = value_of(sf::tensor_view::of(type_of(argv[4]), scales_shape,
+                                                         std::as_bytes(std::span{scales_in})));
+        const sf::scale_block block{std::strtoull(argv[6], nullptr, 10),
+                                    std::strtoull(argv[7], nullptr, 10)};
         const sf::dtype to = type_of(argv[8]);
-        return write(argv[11], codes.element_count(), to,
-                     [&](std::span<std::byte> out) { return sf::dequantize_blocks(codes, scales, block, to, out); });
+        return write(argv[11], codes.element_count(), to, [&](std::span<std::byte> out) {
+            return sf::dequantize_blocks(codes, scales, block, to, out);
+        });
     }
     if (what == "mxfp4" && argc == 7) {
         const std::string in = read(argv[4]), scales_in = read(argv[5]);
         const auto shape = shape_of(argv[2]);
-        const auto blocks = value_of(sf::tensor_view::of(sf::dtype::u8, shape, std::as_bytes(std::span{in})));
-        const auto scales = value_of(
-            sf::tensor_view::of(sf::dtype::u8, std::span{shape}.first(shape.size() - 1), std::as_bytes(std::span{scales_in})));
+        const auto blocks =
+            value_of(sf::tensor_view::of(sf::dtype::u8, shape, std::as_bytes(std::span{in})));
+        const auto scales =
+            value_of(sf::tensor_view::of(sf::dtype::u8, std::span{shape}.first(shape.size() - 1),
+                                         std::as_bytes(std::span{scales_in})));
         const sf::dtype to = type_of(argv[3]);
-        return write(argv[6], blocks.element_count() * 2, to,
-                     [&](std::span<std::byte> out) { return sf::dequantize_mxfp4(blocks, scales, to, out); });
+        return write(argv[6], blocks.element_count() * 2, to, [&](std::span<std::byte> out) {
+            return sf::dequantize_mxfp4(blocks, scales, to, out);
+        });
     }
-    std::fprintf(stderr,
-                 "usage: convert_elements cast FROM TO IN OUT\n"
-                 "       convert_elements blocks CODES SHAPE SCALES SHAPE ROWS COLUMNS TO IN SCALES_IN OUT\n"
-                 "       convert_elements mxfp4 SHAPE TO IN SCALES_IN OUT\n");
+    std::fprintf(
+        stderr,
+        "usage: convert_elements cast FROM TO IN OUT\n"
+        "       convert_elements blocks CODES SHAPE SCALES SHAPE ROWS COLUMNS TO IN SCALES_IN OUT\n"
+        "       convert_elements mxfp4 SHAPE TO IN SCALES_IN OUT\n");
     return 2;
 }

@@ -1,6 +1,7 @@
 // For tests/interop: lets other programs see what the writer does.
 //   copy_tensor_file IN OUT        reads a tensor file and writes its tensors and metadata anew
-//   copy_tensor_file --split MAX   reads sizes, one a line, and prints for each the file that a tensor of that size goes to
+//   copy_tensor_file --split MAX   reads sizes, one a line, and prints for each the file that a
+//   tensor of that size goes to
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -29,8 +30,10 @@ int copy(const char* in, const char* out) {
         tensors.push_back({(*file)[i].name, *view});
     }
     std::vector<sf::metadata_entry> metadata;
-    for (std::size_t i = 0; i < file->header().metadata_size(); ++i) metadata.push_back(file->header().metadata(i));
-    if (auto written = sf::write_tensor_file(out, tensors, metadata); !written) return report(written.error());
+    for (std::size_t i = 0; i < file->header().metadata_size(); ++i)
+        metadata.push_back(file->header().metadata(i));
+    if (auto written = sf::write_tensor_file(out, tensors, metadata); !written)
+        return report(written.error());
     return 0;
 }
 

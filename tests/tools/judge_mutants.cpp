@@ -1,13 +1,15 @@
-// Makes tensor files whose numbers were changed (mutants.hpp) and judges them: judge_mutants FIRST COUNT. Prints for
-// each, in binary and little-endian:
+// Makes tensor files whose numbers were changed (mutants.hpp) and judges them: judge_mutants FIRST
+// COUNT. Prints for each, in binary and little-endian:
 //   32 bits   how many bytes the file has
 //   the file
 //   8 bits    who accepts it: bit 0 strict, 1 default, 2 reference, 3 lenient
 //   32 bits   how many bytes the table has
-//   the table as the reference profile reads it, for each tensor in the order of the bytes a line of begin, end, dtype,
-//             extents with commas between, bytes of the name; then the name, which may hold anything
-// With --quiet only how many were accepted. What an accepted file must hold is asked of each (oracle.hpp); where it does
-// not, the file is kept and the run ends with status 1.
+//   the table as the reference profile reads it, for each tensor in the order of the bytes a line
+//   of begin, end, dtype,
+//             extents with commas between, bytes of the name; then the name, which may hold
+//             anything
+// With --quiet only how many were accepted. What an accepted file must hold is asked of each
+// (oracle.hpp); where it does not, the file is kept and the run ends with status 1.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -30,7 +32,8 @@ namespace sf = safefuse;
 
 namespace {
 
-constexpr sf::read_options profiles[] = {sf::read_options::strict(), sf::read_options{}, sf::read_options::reference(),
+constexpr sf::read_options profiles[] = {sf::read_options::strict(), sf::read_options{},
+                                         sf::read_options::reference(),
                                          sf::read_options::lenient()};
 constexpr std::string_view profile_names[] = {"strict", "default", "reference", "lenient"};
 
@@ -44,7 +47,8 @@ std::string table_of(const sf::header& header) {
     std::string table;
     for (std::size_t i = 0; i < header.size(); ++i) {
         const sf::tensor_entry entry = header[i];
-        table += std::to_string(entry.begin) + ' ' + std::to_string(entry.end) + ' ' + std::string{sf::name(entry.type)} + ' ';
+        table += std::to_string(entry.begin) + ' ' + std::to_string(entry.end) + ' ' +
+                 std::string{sf::name(entry.type)} + ' ';
         for (std::size_t axis = 0; axis < entry.shape.size(); ++axis)
             table += (axis == 0 ? "" : ",") + std::to_string(entry.shape[axis]);
         table += ' ' + std::to_string(entry.name.size()) + '\n' + std::string{entry.name};
@@ -52,12 +56,13 @@ std::string table_of(const sf::header& header) {
     return table;
 }
 
-int keep(const std::string& file, std::uint64_t seed, std::string_view profile, std::string_view fault) {
+int keep(const std::string& file, std::uint64_t seed, std::string_view profile,
+         std::string_view fault) {
     const std::string path = "mutant-" + std::to_string(seed) + ".safetensors";
     std::ofstream{path, std::ios::binary} << file;
     std::fprintf(stderr, "mutant %llu, accepted by the %.*s profile: %.*s; it is kept as %s\n",
-                 static_cast<unsigned long long>(seed), static_cast<int>(profile.size()), profile.data(),
-                 static_cast<int>(fault.size()), fault.data(), path.c_str());
+                 static_cast<unsigned long long>(seed), static_cast<int>(profile.size()),
+                 profile.data(), static_cast<int>(fault.size()), fault.data(), path.c_str());
     return 1;
 }
 
@@ -68,7 +73,8 @@ int main(int count, char** arguments) {
         std::fputs("usage: judge_mutants FIRST COUNT [--quiet]\n", stderr);
         return 2;
     }
-    const std::uint64_t first = std::strtoull(arguments[1], nullptr, 10), wanted = std::strtoull(arguments[2], nullptr, 10);
+    const std::uint64_t first = std::strtoull(arguments[1], nullptr, 10),
+                        wanted = std::strtoull(arguments[2], nullptr, 10);
     const bool is_quiet = count == 4;
 #ifdef _WIN32
     _setmode(_fileno(stdout), _O_BINARY);
@@ -79,7 +85,8 @@ int main(int count, char** arguments) {
         unsigned verdicts = 0;
         std::string table;
         for (std::size_t p = 0; p < std::size(profiles); ++p) {
-            const auto parsed = sf::header::parse(support::bytes_of(file), file.size(), profiles[p]);
+            const auto parsed =
+                sf::header::parse(support::bytes_of(file), file.size(), profiles[p]);
             if (!parsed) continue;
             ++accepted[p];
             verdicts |= 1u << p;
@@ -89,12 +96,14 @@ int main(int count, char** arguments) {
             if (p == 2) table = table_of(*parsed);
         }
         if (is_quiet) continue;
-        const std::string record = number(file.size()) + file + static_cast<char>(verdicts) + number(table.size()) + table;
+        const std::string record =
+            number(file.size()) + file + static_cast<char>(verdicts) + number(table.size()) + table;
         if (std::fwrite(record.data(), 1, record.size(), stdout) != record.size()) return 2;
     }
     if (is_quiet)
         for (std::size_t p = 0; p < std::size(profiles); ++p)
-            std::printf("%.*s: %llu of %llu accepted\n", static_cast<int>(profile_names[p].size()), profile_names[p].data(),
-                        static_cast<unsigned long long>(accepted[p]), static_cast<unsigned long long>(wanted));
+            std::printf("%.*s: %llu of %llu accepted\n", static_cast<int>(profile_names[p].size()),
+                        profile_names[p].data(), static_cast<unsigned long long>(accepted[p]),
+                        static_cast<unsigned long long>(wanted));
     return 0;
 }

@@ -43,16 +43,22 @@ public:
         u64 at[2] = {8, 16};
         for (std::size_t i = 0; i < entries_.size(); ++i) {
             u64 size_bytes = 0;
-            if (sf::tensor_size(entries_[i].type, entries_[i].shape, size_bytes) != sf::size_verdict::fits) size_bytes = 1;
+            if (sf::tensor_size(entries_[i].type, entries_[i].shape, size_bytes) !=
+                sf::size_verdict::fits)
+                size_bytes = 1;
             const std::uint32_t source = i % 5 == 3 ? 1 : 0;
             places_.push_back({source, at[source], size_bytes});
             at[source] += size_bytes;
         }
     }
     std::size_t size() const noexcept { return entries_.size(); }
-    sf::tensor_spec spec(std::size_t i) const noexcept { return {entries_[i].name, entries_[i].type, entries_[i].shape}; }
+    sf::tensor_spec spec(std::size_t i) const noexcept {
+        return {entries_[i].name, entries_[i].type, entries_[i].shape};
+    }
     sf::tensor_location place(std::size_t i) const noexcept { return places_[i]; }
-    std::string_view source_name(std::uint32_t source) const noexcept { return source == 0 ? "a.safetensors" : "b.safetensors"; }
+    std::string_view source_name(std::uint32_t source) const noexcept {
+        return source == 0 ? "a.safetensors" : "b.safetensors";
+    }
     sf::span<const std::byte> source_bytes(std::uint32_t) const noexcept { return {}; }
     sf::result<void> read(std::uint32_t, u64, sf::span<std::byte>) const noexcept {
         return sf::failure{.code = sf::errc::io_error};
@@ -109,23 +115,30 @@ std::vector<sf::known_extent> extents_of(const sf::layout_description& layout, c
             const sf::part_mapping& part = placed.parts[p];
             if (!part.experts.empty()) static_cast<void>(extents.dim(part.experts));
             if (!part.after.empty()) static_cast<void>(extents.dim(part.after));
-            for (std::size_t a = 0; a < part.part_axes; ++a) static_cast<void>(extents.dim(part.extents[a]));
+            for (std::size_t a = 0; a < part.part_axes; ++a)
+                static_cast<void>(extents.dim(part.extents[a]));
         }
     }
     std::vector<sf::known_extent> out;
     for (std::size_t s = 0; s < extents.dim_count; ++s) {
         const std::string_view name = extents.names[s];
-        out.push_back({name, name == "E" ? x.e : name == "I" ? x.i : name == "H" ? x.h : name == "V" ? x.e : x.other * (s + 1)});
+        out.push_back({name, name == "E"   ? x.e
+                             : name == "I" ? x.i
+                             : name == "H" ? x.h
+                             : name == "V" ? x.e
+                                           : x.other * (s + 1)});
     }
     return out;
 }
 
 /// The tensors of a layout in the chosen fields (one bit each), each in form `form` of those it
 /// has.
-std::vector<entry> tensors_of(const sf::layout_description& layout, const std::string& scope, const sizes& size, sf::dtype type,
-                              std::uint32_t fields, std::size_t form) {
+std::vector<entry> tensors_of(const sf::layout_description& layout, const std::string& scope,
+                              const sizes& size, sf::dtype type, std::uint32_t fields,
+                              std::size_t form) {
     sf::layout_args extents;
-    for (const sf::known_extent& each : extents_of(layout, size)) extents.values[extents.dim(each.name)] = each.value;
+    for (const sf::known_extent& each : extents_of(layout, size))
+        extents.values[extents.dim(each.name)] = each.value;
     std::vector<entry> out;
     for (const sf::tensor_description& each : layout.tensors)
         for (std::size_t f = 0; f < layout.fields.size(); ++f) {
@@ -137,11 +150,13 @@ std::vector<entry> tensors_of(const sf::layout_description& layout, const std::s
             std::vector<u64> shape;
             for (std::size_t a = 0; a < placed.axis_count; ++a)
                 if (placed.axes[a].present) shape.push_back(placed.axes[a].extent);
-            const u64 first = placed.parts[0].after.empty() ? 0 : extents.value(placed.parts[0].after);
+            const u64 first =
+                placed.parts[0].after.empty() ? 0 : extents.value(placed.parts[0].after);
             const u64 count = each.per_expert() ? extents.value(placed.parts[0].experts) : 1;
             for (u64 e = 0; e < count && out.size() < 2000; ++e) {
                 sf::text name{scope + "."};
-                static_cast<void>(sf::detail::spell(name, each.name, first + e, layout.fields[f].suffix));
+                static_cast<void>(
+                    sf::detail::spell(name, each.name, first + e, layout.fields[f].suffix));
                 out.push_back({std::string{name.view()},
                                field.role == sf::field_role::value    ? type
                                : field.role == sf::field_role::addend ? sf::dtype::bf16
@@ -167,7 +182,11 @@ void break_somewhere(std::vector<entry>& tensors, lottery& by) {
         case 2: each.type = static_cast<sf::dtype>(by.next(sf::dtype_count)); break;
         case 3: each.name.insert(by.next(each.name.size() + 1), 1, "7._xw"[by.next(5)]); break;
         case 4: each.name[by.next(each.name.size())] = "0129._x"[by.next(7)]; break;
-        case 5: each.shape.insert(each.shape.begin() + static_cast<std::ptrdiff_t>(by.next(each.shape.size() + 1)), value); break;
+        case 5:
+            each.shape.insert(
+                each.shape.begin() + static_cast<std::ptrdiff_t>(by.next(each.shape.size() + 1)),
+                value);
+            break;
         case 6:
             if (!each.shape.empty()) each.shape.pop_back();
             break;
@@ -185,7 +204,8 @@ void break_somewhere(std::vector<entry>& tensors, lottery& by) {
 class report {
 public:
     /// Hashes instead of text; where `known` is not null, only those that are not in it.
-    explicit report(bool hashes, const std::string* known = nullptr) : hashes_{hashes}, known_{known} {}
+    explicit report(bool hashes, const std::string* known = nullptr)
+        : hashes_{hashes}, known_{known} {}
 
     bool has_news() const { return has_news_; }
 
@@ -199,8 +219,9 @@ public:
     void end() {
         if (!group_.empty() && hashes_) {
             char line[256];
-            std::snprintf(line, sizeof line, "%s %llu plans %llu failures %016llx\n", group_.c_str(),
-                          static_cast<unsigned long long>(plans_), static_cast<unsigned long long>(failures_),
+            std::snprintf(line, sizeof line, "%s %llu plans %llu failures %016llx\n",
+                          group_.c_str(), static_cast<unsigned long long>(plans_),
+                          static_cast<unsigned long long>(failures_),
                           static_cast<unsigned long long>(hash_));
             const bool is_known = known_ != nullptr && known_->find(line) != std::string::npos;
             has_news_ = has_news_ || !is_known;
@@ -224,35 +245,40 @@ private:
 
     void print(const sf::failure& why) {
         ++failures_;
-        line("failure " + std::to_string(static_cast<int>(why.code)) + " " + quoted(why.file.view()) + quoted(why.tensor.view()) +
-             quoted(why.scope.view()) + quoted(why.detail.view()) + " " + std::to_string(why.expert) + " " +
-             std::to_string(why.offset) + " " + std::to_string(why.expected) + " " + std::to_string(why.actual) + " " +
-             std::to_string(why.os_error) + " " + std::string{why.message().view()});
+        line("failure " + std::to_string(static_cast<int>(why.code)) + " " +
+             quoted(why.file.view()) + quoted(why.tensor.view()) + quoted(why.scope.view()) +
+             quoted(why.detail.view()) + " " + std::to_string(why.expert) + " " +
+             std::to_string(why.offset) + " " + std::to_string(why.expected) + " " +
+             std::to_string(why.actual) + " " + std::to_string(why.os_error) + " " +
+             std::string{why.message().view()});
     }
     void print(const sf::copy_plan& plan) {
         ++plans_;
-        std::string head = "plan " + quoted(plan.scope()) + " form " + std::to_string(static_cast<int>(plan.source_form())) +
-                           " experts " + std::to_string(plan.expert_count()) + " bytes " + std::to_string(plan.size_bytes()) +
-                           " from";
+        std::string head = "plan " + quoted(plan.scope()) + " form " +
+                           std::to_string(static_cast<int>(plan.source_form())) + " experts " +
+                           std::to_string(plan.expert_count()) + " bytes " +
+                           std::to_string(plan.size_bytes()) + " from";
         for (const std::uint32_t each : plan.source_tensors()) head += " " + std::to_string(each);
         line(head);
         for (const sf::plan_output& each : plan.outputs()) {
-            std::string text =
-                "  output " + quoted(each.name) + quoted(each.local_name) + " " + std::string{sf::name(each.type)} + " [";
+            std::string text = "  output " + quoted(each.name) + quoted(each.local_name) + " " +
+                               std::string{sf::name(each.type)} + " [";
             for (const u64 extent : each.shape) text += std::to_string(extent) + " ";
-            line(text + "] " + std::to_string(each.size_bytes) + " " + std::to_string(each.per_part_scales));
+            line(text + "] " + std::to_string(each.size_bytes) + " " +
+                 std::to_string(each.per_part_scales));
         }
         for (const sf::copy_block& each : plan.blocks()) print("  copy", each);
         for (const sf::copy_block& each : plan.equal_blocks()) print("  equal", each);
     }
     void print(const char* what, const sf::copy_block& block) {
         std::string text = what;
-        for (const u64 number : {u64{block.source}, u64{block.output}, block.source_offset, block.destination_offset,
-                                 block.run_bytes, u64{block.loop_count}})
+        for (const u64 number : {u64{block.source}, u64{block.output}, block.source_offset,
+                                 block.destination_offset, block.run_bytes, u64{block.loop_count}})
             text += " " + std::to_string(number);
         for (const sf::copy_loop& loop : block.loops)
             if (loop.extent != 0)
-                text += " " + std::to_string(loop.extent) + ":" + std::to_string(loop.source_stride) + ":" +
+                text += " " + std::to_string(loop.extent) + ":" +
+                        std::to_string(loop.source_stride) + ":" +
                         std::to_string(loop.destination_stride);
         line(text);
     }
@@ -293,11 +319,12 @@ std::vector<cut> cuts(bool unscaled) {
     });
     for (const std::string_view extent : {"I", "H", "I H", "unknown"})
         for (const u64 ranks : {u64{2}, u64{4}})
-            add("rank 1 of " + std::to_string(ranks) + " of " + std::string{extent}, [&](sf::plan_options& o) {
-                o.sliced_extent = extent;
-                o.slice_rank = 1;
-                o.slice_ranks = ranks;
-            });
+            add("rank 1 of " + std::to_string(ranks) + " of " + std::string{extent},
+                [&](sf::plan_options& o) {
+                    o.sliced_extent = extent;
+                    o.slice_rank = 1;
+                    o.slice_ranks = ranks;
+                });
     add("I 2:", [](sf::plan_options& o) {
         o.sliced_extent = "I";
         o.slice_first = 2;
@@ -320,19 +347,22 @@ std::vector<cut> cuts(bool unscaled) {
     return out;
 }
 
-void dump_layouts(report& out, const named_shapes& set, std::string_view scope, const sf::layout_description& from,
-                  const sf::layout_description& to, const std::string& what, const sf::plan_options& options) {
+void dump_layouts(report& out, const named_shapes& set, std::string_view scope,
+                  const sf::layout_description& from, const sf::layout_description& to,
+                  const std::string& what, const sf::plan_options& options) {
     out.plan(what, sf::plan(set, scope, from, to, options));
 }
 
-void dump_scopes(report& out, const named_shapes& set, const sf::family_description& family, const std::string& what,
-                 const sf::plan_options& options) {
+void dump_scopes(report& out, const named_shapes& set, const sf::family_description& family,
+                 const std::string& what, const sf::plan_options& options) {
     const auto scopes = sf::experts_scopes::find(set, family);
     if (!scopes) return;
     for (std::size_t s = 0; s < scopes->size(); ++s)
-        out.plan(what + " scope " + std::to_string(s), sf::plan(set, (*scopes)[s], family, sf::direction::forward, options));
+        out.plan(what + " scope " + std::to_string(s),
+                 sf::plan(set, (*scopes)[s], family, sf::direction::forward, options));
     if (scopes->size() != 0)
-        out.plan(what + " by name", sf::plan(set, (*scopes)[scopes->size() - 1].name, family, sf::direction::forward, options));
+        out.plan(what + " by name", sf::plan(set, (*scopes)[scopes->size() - 1].name, family,
+                                             sf::direction::forward, options));
 }
 
 std::string text_of(const sizes& x) {
@@ -357,8 +387,8 @@ const std::vector<stored_fields>& all_fields() {
         {"modelopt", sf::dtype::u8, {"weight", "weight_scale", "weight_scale_2", "input_scale"}, 4},
         {"packed",
          sf::dtype::i32,
-         {"weight_packed", "weight_scale", "weight_global_scale", "input_global_scale", "weight_shape", "weight_zero_point",
-          "weight_g_idx"},
+         {"weight_packed", "weight_scale", "weight_global_scale", "input_global_scale",
+          "weight_shape", "weight_zero_point", "weight_g_idx"},
          8},
         {"gptq", sf::dtype::i32, {"qweight", "qzeros", "scales", "g_idx"}, 8},
         {"mxfp4", sf::dtype::u8, {"mxfp4_blocks", "mxfp4_scales", "bias"}, 1},
@@ -366,7 +396,8 @@ const std::vector<stored_fields>& all_fields() {
     };
     return all;
 }
-std::uint32_t bits_of(const sf::layout_description& layout, const std::vector<std::string_view>& names) {
+std::uint32_t bits_of(const sf::layout_description& layout,
+                      const std::vector<std::string_view>& names) {
     std::uint32_t bits = 0;
     for (std::size_t f = 0; f < layout.fields.size(); ++f)
         for (const std::string_view name : names)
@@ -374,7 +405,8 @@ std::uint32_t bits_of(const sf::layout_description& layout, const std::vector<st
     return bits;
 }
 
-void dump_family(report& out, const sf::family_description& family, const sf::family_description& other) {
+void dump_family(report& out, const sf::family_description& family,
+                 const sf::family_description& other) {
     for (std::size_t m = 0; m < family.module_count(); ++m) {
         const sf::module_description module = family.module_at(m);
         const std::string scope = "model.layers.0." + std::string{module.from_path};
@@ -383,10 +415,13 @@ void dump_family(report& out, const sf::family_description& family, const sf::fa
             for (const stored_fields& stored : all_fields()) {
                 if (is_brief && !is_in_brief(size)) continue;
                 const std::uint32_t bits = bits_of(*module.from, stored.fields);
-                for (std::size_t form = 0; bits != 0 && form < (number % 3 == 0 ? stored.forms : 1); ++form) {
+                for (std::size_t form = 0; bits != 0 && form < (number % 3 == 0 ? stored.forms : 1);
+                     ++form) {
                     ++number;
-                    const std::string what = text_of(size) + " " + stored.name + " " + std::to_string(form) + " ";
-                    std::vector<entry> tensors = tensors_of(*module.from, scope, size, stored.type, bits, form);
+                    const std::string what =
+                        text_of(size) + " " + stored.name + " " + std::to_string(form) + " ";
+                    std::vector<entry> tensors =
+                        tensors_of(*module.from, scope, size, stored.type, bits, form);
                     const named_shapes set{tensors};
                     const std::vector<sf::known_extent> known = extents_of(*module.from, size);
                     const bool unscaled = number % 2 == 0;
@@ -404,7 +439,8 @@ void dump_family(report& out, const sf::family_description& family, const sf::fa
                         lottery by{seed + 16 * number};
                         break_somewhere(broken, by);
                         named_shapes hostile{broken};
-                        if (seed == 3 && hostile.size() != 0) hostile.resize(by.next(hostile.size()), 3);
+                        if (seed == 3 && hostile.size() != 0)
+                            hostile.resize(by.next(hostile.size()), 3);
                         dump_scopes(out, hostile, family, what + "broken " + std::to_string(seed),
                                     {.known_extents = known, .allow_missing_scales = unscaled});
                     }
@@ -413,21 +449,26 @@ void dump_family(report& out, const sf::family_description& family, const sf::fa
     }
 }
 
-using rows_in_turn = sf::layout<sf::parameter_suffixes,
-                                sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 2, sf::layouts::gate, sf::layouts::up>>>,
-                                sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>;
+using rows_in_turn = sf::layout<
+    sf::parameter_suffixes,
+    sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 2, sf::layouts::gate, sf::layouts::up>>>,
+    sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>;
 using columns_in_turn = sf::layout<
     sf::parameter_suffixes,
-    sf::tensor<"gate_up_proj", sf::transpose<1, 2, sf::stack<sf::interleave<0, 1, sf::layouts::gate, sf::layouts::up>>>>,
+    sf::tensor<
+        "gate_up_proj",
+        sf::transpose<1, 2, sf::stack<sf::interleave<0, 1, sf::layouts::gate, sf::layouts::up>>>>,
     sf::tensor<"down_proj", sf::transpose<1, 2, sf::stack<sf::layouts::down>>>>;
-using turns_of_turns =
-    sf::layout<sf::module_suffixes,
-               sf::tensor<"{i}.all", sf::interleave<0, 4, sf::interleave<0, 2, sf::layouts::gate, sf::layouts::up>,
-                                                    sf::concat<0, sf::transpose<0, 1, sf::layouts::down>,
-                                                               sf::transpose<0, 1, sf::part<"extra", "H", "I">>>>>>;
-using flat_stacks = sf::layout<sf::parameter_suffixes,
-                               sf::tensor<"w13", sf::flatten<0, sf::stack<sf::concat<0, sf::layouts::gate, sf::layouts::up>>>>,
-                               sf::tensor<"w2", sf::flatten<1, sf::stack<sf::layouts::down>>>>;
+using turns_of_turns = sf::layout<
+    sf::module_suffixes,
+    sf::tensor<"{i}.all",
+               sf::interleave<0, 4, sf::interleave<0, 2, sf::layouts::gate, sf::layouts::up>,
+                              sf::concat<0, sf::transpose<0, 1, sf::layouts::down>,
+                                         sf::transpose<0, 1, sf::part<"extra", "H", "I">>>>>>;
+using flat_stacks = sf::layout<
+    sf::parameter_suffixes,
+    sf::tensor<"w13", sf::flatten<0, sf::stack<sf::concat<0, sf::layouts::gate, sf::layouts::up>>>>,
+    sf::tensor<"w2", sf::flatten<1, sf::stack<sf::layouts::down>>>>;
 
 struct named_layout {
     std::string name;
@@ -442,7 +483,8 @@ std::vector<named_layout> all_layouts() {
                                   {"columns_in_turn", &columns_in_turn::description},
                                   {"turns_of_turns", &turns_of_turns::description},
                                   {"flat_stacks", &flat_stacks::description}};
-    for (const sf::engine_entry& each : sf::shipped_engines::all) out.push_back({std::string{each.name}, each.layout});
+    for (const sf::engine_entry& each : sf::shipped_engines::all)
+        out.push_back({std::string{each.name}, each.layout});
     return out;
 }
 
@@ -456,7 +498,8 @@ void dump_pair(report& out, const sf::layout_description& from, const sf::layout
             if (size.e > 100 && number % 3 != 0) continue;
             for (std::size_t form = 0; bits != 0 && form < stored.forms; ++form) {
                 ++number;
-                const std::string what = text_of(size) + " " + stored.name + " " + std::to_string(form) + " ";
+                const std::string what =
+                    text_of(size) + " " + stored.name + " " + std::to_string(form) + " ";
                 std::vector<entry> tensors = tensors_of(from, scope, size, stored.type, bits, form);
                 tensors.push_back({"m.norm.weight", sf::dtype::bf16, {3}});
                 const named_shapes set{tensors};

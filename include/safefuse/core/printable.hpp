@@ -17,15 +17,18 @@ inline namespace SAFEFUSE_ABI {
 
 /// One character of a text that should be UTF-8.
 struct character {
-    std::uint32_t code = 0;     ///< the code point; of a byte that is no UTF-8, the byte
-    std::uint32_t size = 0;     ///< how many bytes it takes
-    bool is_valid = false;      ///< whether these bytes are UTF-8
-    bool is_printable = false;  ///< valid, and nothing that a terminal would obey: see append_printable
+    std::uint32_t code = 0;  ///< the code point; of a byte that is no UTF-8, the byte
+    std::uint32_t size = 0;  ///< how many bytes it takes
+    bool is_valid = false;   ///< whether these bytes are UTF-8
+    bool is_printable =
+        false;  ///< valid, and nothing that a terminal would obey: see append_printable
 };
 
 /// The first character of a text that is not empty.
 [[nodiscard]] inline character first_character(std::string_view characters) noexcept {
-    const auto byte = [&](std::size_t i) noexcept { return static_cast<unsigned char>(characters[i]); };
+    const auto byte = [&](std::size_t i) noexcept {
+        return static_cast<unsigned char>(characters[i]);
+    };
     character out{.code = byte(0), .size = 1};
     const std::uint32_t size = out.code < 0x80 ? 1 : out.code < 0xE0 ? 2 : out.code < 0xF0 ? 3 : 4;
     if (characters.size() < size || !detail::is_utf8(characters.substr(0, size))) return out;
@@ -33,17 +36,22 @@ struct character {
     out.is_valid = true;
     if (size > 1) out.code &= 0x7Fu >> size;
     for (std::uint32_t i = 1; i < size; ++i) out.code = out.code << 6 | (byte(i) & 0x3Fu);
-    const auto within = [&](std::uint32_t first, std::uint32_t last) noexcept { return first <= out.code && out.code <= last; };
-    out.is_printable = !(within(0, 0x1F) || within(0x7F, 0x9F) || out.code == 0x61C || within(0x200E, 0x200F) ||
-                         within(0x2028, 0x202E) || within(0x2066, 0x2069));
+    const auto within = [&](std::uint32_t first, std::uint32_t last) noexcept {
+        return first <= out.code && out.code <= last;
+    };
+    out.is_printable =
+        !(within(0, 0x1F) || within(0x7F, 0x9F) || out.code == 0x61C || within(0x200E, 0x200F) ||
+          within(0x2028, 0x202E) || within(0x2066, 0x2069));
     return out;
 }
 
-/// Appends text with all that a terminal would obey escaped: control characters (C0, DEL, C1), those that change the direction of
-/// writing or begin a line (U+061C, U+200E, U+200F, U+2028 to U+202E, U+2066 to U+2069), and bytes that are no UTF-8. They become
-/// \n, \r, \t, \u001b or \xff. A backslash stays as it is, so the result is for people and not for programs. Whoever prints names,
-/// metadata or paths that came from a file prints them so; `failure::message()` does.
-/// Returns false if memory ran out; part of the text may then have been appended.
+/// Appends text with all that a terminal would obey escaped: control characters (C0, DEL, C1),
+/// those that change the direction of writing or begin a line (U+061C, U+200E, U+200F, U+2028 to
+/// U+202E, U+2066 to U+2069), and bytes that are no UTF-8. They become
+/// \n, \r, \t, \u001b or \xff. A backslash stays as it is, so the result is for people and not for
+/// programs. Whoever prints names, metadata or paths that came from a file prints them so;
+/// `failure::message()` does. Returns false if memory ran out; part of the text may then have been
+/// appended.
 SAFEFUSE_NOINLINE inline bool append_printable(text& out, std::string_view characters) noexcept {
     std::size_t kept = 0;  // bytes at the front that need no escape
     while (kept < characters.size()) {

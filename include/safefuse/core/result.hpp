@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: how calls fail. Every call that can fail returns result<T>; a failure says what, where and by how much.
+// safefuse: how calls fail. Every call that can fail returns result<T>; a failure says what, where
+// and by how much.
 #ifndef SAFEFUSE_CORE_RESULT_HPP
 #define SAFEFUSE_CORE_RESULT_HPP
 
@@ -112,19 +113,23 @@ enum class errc : std::uint8_t {
     case errc::file_changed: return "the file changed while it was open";
     case errc::read_past_end: return "a read would go past the end";
     case errc::another_format: return "it is something else than its name says";
-    case errc::header_too_short: return "too short to be a safetensors file (8 bytes of header length are missing)";
+    case errc::header_too_short:
+        return "too short to be a safetensors file (8 bytes of header length are missing)";
     case errc::header_too_large: return "the header is larger than the limit";
-    case errc::header_past_end: return "the header is longer than the file: incomplete download, or not a safetensors file?";
+    case errc::header_past_end:
+        return "the header is longer than the file: incomplete download, or not a safetensors file?";
     case errc::header_not_utf8: return "the header is not valid UTF-8";
     case errc::header_not_json: return "the header is not valid JSON";
     case errc::header_bad_entry: return "a header entry is malformed";
     case errc::unknown_dtype: return "unknown dtype";
     case errc::duplicate_tensor: return "two tensors have the same name";
-    case errc::bad_offsets: return "the tensor's bytes do not begin where the previous tensor's end";
+    case errc::bad_offsets:
+        return "the tensor's bytes do not begin where the previous tensor's end";
     case errc::size_overflow: return "the tensor's size overflows 64 bits";
     case errc::partial_byte: return "the tensor's size is not a whole number of bytes";
     case errc::size_mismatch: return "the tensor's byte range does not fit its dtype and shape";
-    case errc::data_truncated: return "the file is shorter than its header says: incomplete download?";
+    case errc::data_truncated:
+        return "the file is shorter than its header says: incomplete download?";
     case errc::trailing_bytes: return "the file is longer than its header says";
     case errc::tensor_not_found: return "no tensor of that name";
     case errc::out_of_range: return "out of range";
@@ -191,7 +196,8 @@ struct failure {
     std::uint64_t actual = unknown;    ///< what is there
     int os_error = 0;                  ///< errno or GetLastError()
 
-    /// One sentence that names everything known about the failure, fit for a terminal: see append_printable.
+    /// One sentence that names everything known about the failure, fit for a terminal: see
+    /// append_printable.
     [[nodiscard]] text message() const noexcept {
         text out;
         if (!file.empty()) {
@@ -223,7 +229,8 @@ struct failure {
         if (offset != unknown && code == errc::bytes_differ) out.append(" of the tensor");
         number(", expected ", expected);
         number(", found ", actual);
-        if (expected != unknown && actual != unknown && (code == errc::data_truncated || code == errc::trailing_bytes)) {
+        if (expected != unknown && actual != unknown &&
+            (code == errc::data_truncated || code == errc::trailing_bytes)) {
             out.append(": ");
             out.append_count(code == errc::data_truncated ? expected - actual : actual - expected);
             out.append(code == errc::data_truncated ? " bytes short" : " bytes too many");
@@ -238,20 +245,26 @@ struct failure {
 
 namespace detail {
 
-// One copy of how failures are made and destroyed: they are large, and every function that can fail would have its own.
-SAFEFUSE_COLD inline void make_failure(failure* at, failure&& from) noexcept { new (at) failure{std::move(from)}; }
-SAFEFUSE_COLD inline void make_failure(failure* at, const failure& from) noexcept { new (at) failure{from}; }
+// One copy of how failures are made and destroyed: they are large, and every function that can fail
+// would have its own.
+SAFEFUSE_COLD inline void make_failure(failure* at, failure&& from) noexcept {
+    new (at) failure{std::move(from)};
+}
+SAFEFUSE_COLD inline void make_failure(failure* at, const failure& from) noexcept {
+    new (at) failure{from};
+}
 SAFEFUSE_COLD inline void end_failure(failure& error) noexcept { error.~failure(); }
 
 }  // namespace detail
 
-/// Types that lend views of what they own say `static constexpr bool lends_views = true`: `make()->view()`, whose owner is gone before
-/// the view can be used, then does not compile.
+/// Types that lend views of what they own say `static constexpr bool lends_views = true`:
+/// `make()->view()`, whose owner is gone before the view can be used, then does not compile.
 template <class T>
 concept lends_views = requires { requires T::lends_views; };
 
 /// A T, or the failure that prevented it; names as in std::expected. It can be moved, not copied.
-/// `value()` on a failure stops the program with a trap in every build mode; `operator*` there is undefined.
+/// `value()` on a failure stops the program with a trap in every build mode; `operator*` there is
+/// undefined.
 template <class T>
 class SAFEFUSE_NODISCARD result {
 public:
@@ -268,9 +281,14 @@ public:
     }
     /// @}
     /// @{
-    /// Failure: a failure converts, so `return failure{...}` and `return std::move(other).error()` do.
-    result(failure&& error) noexcept : has_value_{false} { detail::make_failure(&error_, std::move(error)); }  // NOLINT
-    result(const failure& error) noexcept : has_value_{false} { detail::make_failure(&error_, error); }        // NOLINT
+    /// Failure: a failure converts, so `return failure{...}` and `return std::move(other).error()`
+    /// do.
+    result(failure&& error) noexcept : has_value_{false} {
+        detail::make_failure(&error_, std::move(error));
+    }  // NOLINT
+    result(const failure& error) noexcept : has_value_{false} {
+        detail::make_failure(&error_, error);
+    }  // NOLINT
     /// @}
     /// Holds what the other held, whose value or failure is then moved from.
     result(result&& other) noexcept : has_value_{other.has_value_} {
@@ -317,7 +335,9 @@ public:
     /// The value; where there is none the program stops.
     ///   lifetime  belongs to the result, but for that of an rvalue, which is moved out
     [[nodiscard]] T& value() & noexcept SAFEFUSE_LIFETIMEBOUND { return check(), value_; }
-    [[nodiscard]] const T& value() const& noexcept SAFEFUSE_LIFETIMEBOUND { return check(), value_; }
+    [[nodiscard]] const T& value() const& noexcept SAFEFUSE_LIFETIMEBOUND {
+        return check(), value_;
+    }
     [[nodiscard]] T value() && noexcept { return check(), std::move(value_); }
     /// @}
     /// @{
@@ -382,8 +402,12 @@ public:
     result() noexcept : has_value_{true} {}
     /// @{
     /// Failure: a failure converts.
-    result(failure&& error) noexcept : has_value_{false} { detail::make_failure(&error_, std::move(error)); }  // NOLINT
-    result(const failure& error) noexcept : has_value_{false} { detail::make_failure(&error_, error); }        // NOLINT
+    result(failure&& error) noexcept : has_value_{false} {
+        detail::make_failure(&error_, std::move(error));
+    }  // NOLINT
+    result(const failure& error) noexcept : has_value_{false} {
+        detail::make_failure(&error_, error);
+    }  // NOLINT
     /// @}
     /// Holds what the other held, whose failure is then moved from.
     result(result&& other) noexcept : has_value_{other.has_value_} {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: elements in a row that belong to somebody else: bytes, extents, entries of tables. Spans convert to it and it converts to
-// spans; it is not std::span because that would be a fifth of what the compiler does to include this library.
+// safefuse: elements in a row that belong to somebody else: bytes, extents, entries of tables.
+// Spans convert to it and it converts to spans; it is not std::span because that would be a fifth
+// of what the compiler does to include this library.
 #ifndef SAFEFUSE_CORE_SPAN_HPP
 #define SAFEFUSE_CORE_SPAN_HPP
 
@@ -14,14 +15,15 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-// g++ takes whatever a member function of a temporary returns for a part of that temporary; of std::span alone it knows better.
+// g++ takes whatever a member function of a temporary returns for a part of that temporary; of
+// std::span alone it knows better.
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 13
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdangling-reference"
 #endif
 
-/// A view of elements that lie one behind the other. Arrays, vectors and spans of the same elements, or of elements that lack its
-/// const, convert to it, and it converts to a span.
+/// A view of elements that lie one behind the other. Arrays, vectors and spans of the same
+/// elements, or of elements that lack its const, convert to it, and it converts to a span.
 ///   lifetime  the elements stay their owner's
 template <class T>
 class span {
@@ -38,15 +40,19 @@ public:
     span(int, std::size_t) = delete;
     /// An array, as it is.
     template <std::size_t Count>
-    constexpr span(T (&elements)[Count]) noexcept : first_{elements}, count_{Count} {}  // NOLINT: a view converts
-    /// Whatever has data() and size() of its own elements; what is to be written to, nothing that ends with the expression.
+    constexpr span(T (&elements)[Count]) noexcept
+        : first_{elements}, count_{Count} {}  // NOLINT: a view converts
+    /// Whatever has data() and size() of its own elements; what is to be written to, nothing that
+    /// ends with the expression.
     template <class Container>
         requires requires(Container& container) {
             requires !std::is_same_v<std::remove_cv_t<Container>, span>;
             requires std::is_const_v<T> || std::is_lvalue_reference_v<Container> ||
                          std::ranges::enable_borrowed_range<std::remove_cv_t<Container>>;
-            // What may become const, but neither void nor a base class. (A function pointer as a parameter here stops nvcc 13.)
-            requires std::is_convertible_v<std::remove_pointer_t<decltype(container.data())>* const*, T* const*>;
+            // What may become const, but neither void nor a base class. (A function pointer as a
+            // parameter here stops nvcc 13.)
+            requires std::is_convertible_v<
+                std::remove_pointer_t<decltype(container.data())>* const*, T* const*>;
             static_cast<std::size_t>(container.size());
         }
     constexpr span(Container&& container) noexcept
@@ -72,12 +78,16 @@ public:
     [[nodiscard]] constexpr T& back() const noexcept { return first_[count_ - 1]; }
     /// @}
     /// @{
-    /// The elements from `first` on, `count` of them; which must be there. Without a count, or with std::dynamic_extent: all of them.
-    [[nodiscard]] constexpr span subspan(std::size_t first, std::size_t count = static_cast<std::size_t>(-1)) const noexcept {
+    /// The elements from `first` on, `count` of them; which must be there. Without a count, or with
+    /// std::dynamic_extent: all of them.
+    [[nodiscard]] constexpr span subspan(
+        std::size_t first, std::size_t count = static_cast<std::size_t>(-1)) const noexcept {
         return {first_ + first, count == static_cast<std::size_t>(-1) ? count_ - first : count};
     }
     [[nodiscard]] constexpr span first(std::size_t count) const noexcept { return {first_, count}; }
-    [[nodiscard]] constexpr span last(std::size_t count) const noexcept { return {first_ + (count_ - count), count}; }
+    [[nodiscard]] constexpr span last(std::size_t count) const noexcept {
+        return {first_ + (count_ - count), count};
+    }
     /// @}
 
 private:
@@ -103,7 +113,8 @@ span(Container&& container) -> span<std::remove_pointer_t<decltype(container.dat
 }  // namespace safefuse
 
 /// @cond
-// A span may outlive itself, for it owns nothing; and so it is copied into what is made of it, not referred to.
+// A span may outlive itself, for it owns nothing; and so it is copied into what is made of it, not
+// referred to.
 template <class T>
 inline constexpr bool std::ranges::enable_view<safefuse::span<T>> = true;
 template <class T>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: owned characters for names and messages. <string> costs more to compile than the rest of the library.
+// safefuse: owned characters for names and messages. <string> costs more to compile than the rest
+// of the library.
 #ifndef SAFEFUSE_CORE_TEXT_HPP
 #define SAFEFUSE_CORE_TEXT_HPP
 
@@ -17,16 +18,19 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// Owned, zero-terminated characters. Nothing here throws. A text that memory ran out for is empty from
-/// then on, and remembers it: appending to it fails, and so is every text lost that is made from it or
-/// takes it in, by way of a string_view too. A name put together from several pieces is asked once.
+/// Owned, zero-terminated characters. Nothing here throws. A text that memory ran out for is empty
+/// from then on, and remembers it: appending to it fails, and so is every text lost that is made
+/// from it or takes it in, by way of a string_view too. A name put together from several pieces is
+/// asked once.
 class text {
 public:
     text() noexcept = default;
     /// @{
     /// A copy of the characters; see lacks_memory().
-    SAFEFUSE_NOINLINE text(std::string_view characters) noexcept { append(characters); }  // NOLINT: names convert
-    text(const char* characters) noexcept : text{std::string_view{characters}} {}         // NOLINT
+    SAFEFUSE_NOINLINE text(std::string_view characters) noexcept {
+        append(characters);
+    }  // NOLINT: names convert
+    text(const char* characters) noexcept : text{std::string_view{characters}} {}  // NOLINT
     SAFEFUSE_NOINLINE text(const text& other) noexcept : text{other.view()} {}
     /// @}
     /// The other is then empty.
@@ -71,17 +75,21 @@ public:
         return characters.data() == reinterpret_cast<const char*>(lost() + 1);
     }
 
-    /// Returns false when memory ran out, for this or for `more`; the text is then empty and stays so.
+    /// Returns false when memory ran out, for this or for `more`; the text is then empty and stays
+    /// so.
     SAFEFUSE_NOINLINE bool append(std::string_view more) noexcept {
         if (lacks_memory() || lacks_memory(more)) return lose();
         if (more.empty()) return true;
         const std::size_t before = size(), after = before + more.size();
         if (block_ == nullptr || after > block_->capacity) {
             if (more.size() > PTRDIFF_MAX / 2 - before) return lose();
-            const std::uintptr_t at = reinterpret_cast<std::uintptr_t>(more.data()) - reinterpret_cast<std::uintptr_t>(c_str());
+            const std::uintptr_t at = reinterpret_cast<std::uintptr_t>(more.data()) -
+                                      reinterpret_cast<std::uintptr_t>(c_str());
             const bool inside = at < before;  // it may lie in the block that moves
-            const std::size_t half_more = before + before / 2, capacity = after > half_more ? after : half_more;
-            auto* const grown = static_cast<block*>(std::realloc(block_, sizeof(block) + capacity + 1));
+            const std::size_t half_more = before + before / 2,
+                              capacity = after > half_more ? after : half_more;
+            auto* const grown =
+                static_cast<block*>(std::realloc(block_, sizeof(block) + capacity + 1));
             if (grown == nullptr) return lose();
             grown->capacity = capacity;
             block_ = grown;
@@ -117,8 +125,8 @@ private:
         return append(detail::characters_at(digits + first, sizeof digits - first));
     }
 
-    // What is behind the pointer, and then the characters and a zero. A failure has four texts, of which most are empty: each costs
-    // it a pointer.
+    // What is behind the pointer, and then the characters and a zero. A failure has four texts, of
+    // which most are empty: each costs it a pointer.
     struct block {
         std::size_t size;
         std::size_t capacity;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: for callers who prefer exceptions. Opt-in: nothing else in the library includes it, and only it names `throw`.
+// safefuse: for callers who prefer exceptions. Opt-in: nothing else in the library includes it, and
+// only it names `throw`.
 #ifndef SAFEFUSE_CORE_THROWING_HPP
 #define SAFEFUSE_CORE_THROWING_HPP
 
@@ -16,7 +17,8 @@ inline namespace SAFEFUSE_ABI {
 class failure_exception : public std::exception {
 public:
     /// Carries the failure and its sentence.
-    explicit failure_exception(failure why) noexcept : why_{std::move(why)}, message_{why_.message()} {}
+    explicit failure_exception(failure why) noexcept
+        : why_{std::move(why)}, message_{why_.message()} {}
 
     /// What went wrong, where and by how much.
     [[nodiscard]] const safefuse::failure& why() const noexcept { return why_; }

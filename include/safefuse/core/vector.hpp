@@ -26,7 +26,8 @@ struct vector_memory {
     std::size_t capacity_ = 0;
 
     /// Makes room for at least `count` trivially copyable elements.
-    [[nodiscard]] SAFEFUSE_NOINLINE bool grow(std::size_t count, std::size_t element_bytes) noexcept {
+    [[nodiscard]] SAFEFUSE_NOINLINE bool grow(std::size_t count,
+                                              std::size_t element_bytes) noexcept {
         if (count <= capacity_) return true;
         if (count > PTRDIFF_MAX / element_bytes) return false;
         void* grown = std::realloc(data_, count * element_bytes);
@@ -41,19 +42,23 @@ struct vector_memory {
         return size_ + more > half_more ? size_ + more : half_more;
     }
     /// Makes room for `more` trivially copyable elements after those that are there.
-    [[nodiscard]] SAFEFUSE_NOINLINE bool grow_by(std::size_t more, std::size_t element_bytes) noexcept {
+    [[nodiscard]] SAFEFUSE_NOINLINE bool grow_by(std::size_t more,
+                                                 std::size_t element_bytes) noexcept {
         if (more <= capacity_ - size_) return true;
         if (more > PTRDIFF_MAX / element_bytes - size_) return false;
         return grow(next_capacity(more), element_bytes);
     }
     /// Appends `count` trivially copyable elements; `first` may point into the block that moves.
-    [[nodiscard]] SAFEFUSE_NOINLINE bool append(const void* first, std::size_t count, std::size_t element_bytes) noexcept {
+    [[nodiscard]] SAFEFUSE_NOINLINE bool append(const void* first, std::size_t count,
+                                                std::size_t element_bytes) noexcept {
         if (count == 0) return true;
-        const std::uintptr_t at = reinterpret_cast<std::uintptr_t>(first) - reinterpret_cast<std::uintptr_t>(data_);
+        const std::uintptr_t at =
+            reinterpret_cast<std::uintptr_t>(first) - reinterpret_cast<std::uintptr_t>(data_);
         const bool inside = at < size_ * element_bytes;
         if (!grow_by(count, element_bytes)) return false;
         char* const characters = static_cast<char*>(data_);
-        std::memcpy(characters + size_ * element_bytes, inside ? characters + at : first, count * element_bytes);
+        std::memcpy(characters + size_ * element_bytes, inside ? characters + at : first,
+                    count * element_bytes);
         size_ += count;
         return true;
     }
@@ -90,7 +95,9 @@ public:
     /// The first element; null or one past nothing where there is none.
     ///   lifetime  until the vector grows or ends
     [[nodiscard]] T* data() noexcept SAFEFUSE_LIFETIMEBOUND { return static_cast<T*>(data_); }
-    [[nodiscard]] const T* data() const noexcept SAFEFUSE_LIFETIMEBOUND { return static_cast<const T*>(data_); }
+    [[nodiscard]] const T* data() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return static_cast<const T*>(data_);
+    }
     /// @}
     /// The number of elements.
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
@@ -101,7 +108,9 @@ public:
     /// @{
     /// Element `i`, which must exist: nothing is checked.
     [[nodiscard]] T& operator[](std::size_t i) noexcept SAFEFUSE_LIFETIMEBOUND { return data()[i]; }
-    [[nodiscard]] const T& operator[](std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND { return data()[i]; }
+    [[nodiscard]] const T& operator[](std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return data()[i];
+    }
     [[nodiscard]] T& back() noexcept SAFEFUSE_LIFETIMEBOUND { return data()[size_ - 1]; }
     /// @}
     /// @{
@@ -115,7 +124,9 @@ public:
     /// All elements.
     ///   lifetime  until the vector grows or ends
     [[nodiscard]] span<T> view() noexcept SAFEFUSE_LIFETIMEBOUND { return {data(), size_}; }
-    [[nodiscard]] span<const T> view() const noexcept SAFEFUSE_LIFETIMEBOUND { return {data(), size_}; }
+    [[nodiscard]] span<const T> view() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return {data(), size_};
+    }
     /// @}
 
     /// Makes room for at least `count` elements in all.

@@ -12,8 +12,9 @@
 #define SAFEFUSE_VERSION_MINOR 2
 #define SAFEFUSE_VERSION_PATCH 0
 
-/// The inline namespace of everything in the library, so that two vendored versions link into one program. Below 1.0 it
-/// changes with the minor version; tests/result.test.cpp holds it against the numbers above.
+/// The inline namespace of everything in the library, so that two vendored versions link into one
+/// program. Below 1.0 it changes with the minor version; tests/result.test.cpp holds it against the
+/// numbers above.
 #define SAFEFUSE_ABI v0_2
 
 #endif

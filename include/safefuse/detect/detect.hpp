@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: which family a checkpoint is of: by its model_type, or else by the names of its tensors.
+// safefuse: which family a checkpoint is of: by its model_type, or else by the names of its
+// tensors.
 #ifndef SAFEFUSE_DETECT_DETECT_HPP
 #define SAFEFUSE_DETECT_DETECT_HPP
 
@@ -23,9 +24,11 @@ namespace detail {
 
 /// How the renames of a family meet the names of a tensor set.
 struct rename_fit {
-    bool all = true;           ///< each that the family is known by finds something, when they are applied in turn
-    bool others = false;       ///< another spelling than the family's own is read
-    std::uint32_t stored = 0;  ///< how many find something in the names as they are, without the renames before them
+    bool all =
+        true;  ///< each that the family is known by finds something, when they are applied in turn
+    bool others = false;  ///< another spelling than the family's own is read
+    std::uint32_t stored =
+        0;  ///< how many find something in the names as they are, without the renames before them
 };
 
 inline result<rename_fit> fit_renames(const tensor_set_ref& set, const experts_scopes& scopes,
@@ -33,7 +36,8 @@ inline result<rename_fit> fit_renames(const tensor_set_ref& set, const experts_s
     if (renames.empty()) return rename_fit{};
     vector<std::uint8_t> seen;  // by rename: 1 in turn, 2 as the names are
     vector<bool> is_expert;     // most tensors are; one of each scope says what becomes of its name
-    if (!seen.resize(renames.size(), 0) || !is_expert.resize(set.size(), false)) return failure{.code = errc::out_of_memory};
+    if (!seen.resize(renames.size(), 0) || !is_expert.resize(set.size(), false))
+        return failure{.code = errc::out_of_memory};
     for (std::size_t s = 0; s < scopes.experts_count(); ++s)
         for (const std::uint32_t member : scopes[s].tensors.subspan(1)) is_expert[member] = true;
     for (std::size_t i = 0; i < set.size(); ++i) {
@@ -63,12 +67,13 @@ inline result<rename_fit> fit_renames(const tensor_set_ref& set, const experts_s
 /// For plans that are only looked at.
 inline constexpr plan_options of_any_type{.allow_missing_scales = true};
 
-/// Whether any experts are in the form that a family begins with. Where both forms are spelled alike, plans tell, for all shapes
-/// count.
+/// Whether any experts are in the form that a family begins with. Where both forms are spelled
+/// alike, plans tell, for all shapes count.
 inline result<bool> has_source_form(const tensor_set_ref& set, const experts_scopes& kinds,
                                     const family_description& family) noexcept {
     bool named = false;
-    for (std::size_t i = 0; !named && i < kinds.experts_count(); ++i) named = kinds[i].form != scope_state::done;
+    for (std::size_t i = 0; !named && i < kinds.experts_count(); ++i)
+        named = kinds[i].form != scope_state::done;
     if (!named || !spelled_alike(*family.from, *family.to)) return named;
     const auto scopes = experts_scopes::find(set, family);
     if (!scopes) return scopes.error();
@@ -82,7 +87,8 @@ inline result<bool> has_source_form(const tensor_set_ref& set, const experts_sco
     return fits;
 }
 
-/// How well a family fits a tensor set: 0, it finds no experts to plan; 1, not all that it declares is there; more otherwise.
+/// How well a family fits a tensor set: 0, it finds no experts to plan; 1, not all that it declares
+/// is there; more otherwise.
 ///   kinds   the set again, or as many of its tensors as show each kind of name
 inline result<std::uint32_t> score_family(const tensor_set_ref& set, const tensor_set_ref& kinds,
                                           const family_description& family, bool unfuse) noexcept {
@@ -97,7 +103,8 @@ inline result<std::uint32_t> score_family(const tensor_set_ref& set, const tenso
     std::uint32_t told = renames->stored;
     for (std::uint32_t m = 1; m < family.module_count(); ++m) {
         bool found = false;
-        for (std::size_t i = scopes->experts_count(); i < scopes->size(); ++i) found = found || (*scopes)[i].module == m;
+        for (std::size_t i = scopes->experts_count(); i < scopes->size(); ++i)
+            found = found || (*scopes)[i].module == m;
         all = all && found;
         told += found ? 1 : 0;
     }
@@ -106,10 +113,12 @@ inline result<std::uint32_t> score_family(const tensor_set_ref& set, const tenso
 
 /// Whether two plans make the same of the same bytes.
 inline bool same_work(const copy_plan& a, const copy_plan& b) noexcept {
-    if (a.outputs().size() != b.outputs().size() || a.blocks().size() != b.blocks().size()) return false;
+    if (a.outputs().size() != b.outputs().size() || a.blocks().size() != b.blocks().size())
+        return false;
     for (std::size_t i = 0; i < a.outputs().size(); ++i) {
         const plan_output &one = a.outputs()[i], &other = b.outputs()[i];
-        if (one.name != other.name || one.type != other.type || !same_shape(one.shape, other.shape)) return false;
+        if (one.name != other.name || one.type != other.type || !same_shape(one.shape, other.shape))
+            return false;
     }
     for (std::size_t i = 0; i < a.blocks().size(); ++i)
         if (!(a.blocks()[i] == b.blocks()[i])) return false;
@@ -129,7 +138,8 @@ inline result<copy_plan> plan_first(const tensor_set_ref& set, const tensor_set_
     chosen_tensors nearby{set};
     for (std::size_t i = 0; i < set.size(); ++i) {
         const std::string_view name = set.spec(i).name;
-        if ((lies_under(name, first.name) || lies_under(name, first.destination_name)) && !nearby.add(i))
+        if ((lies_under(name, first.name) || lies_under(name, first.destination_name)) &&
+            !nearby.add(i))
             return failure{.code = errc::out_of_memory};
     }
     const auto whole = experts_scopes::find(nearby, family);
@@ -147,8 +157,8 @@ inline result<copy_plan> plan_first(const tensor_set_ref& set, const tensor_set_
 }
 
 /// Whether two families do the same with a tensor set: with its first experts and all its names.
-inline result<bool> same_work(const tensor_set_ref& set, const tensor_set_ref& kinds, const family_description& a,
-                              const family_description& b) noexcept {
+inline result<bool> same_work(const tensor_set_ref& set, const tensor_set_ref& kinds,
+                              const family_description& a, const family_description& b) noexcept {
     for (std::size_t i = 0; i < kinds.size(); ++i) {
         const auto one = renamed(a, kinds.spec(i).name), other = renamed(b, kinds.spec(i).name);
         if (!one || !other) return failure{.code = errc::out_of_memory};
@@ -161,8 +171,10 @@ inline result<bool> same_work(const tensor_set_ref& set, const tensor_set_ref& k
     auto scopes = experts_scopes::find(kinds, a), others = experts_scopes::find(kinds, b);
     for (const bool all : {false, true}) {
         if (!scopes || !others) return failure{.code = errc::out_of_memory};
-        if (scopes->size() != others->size() || scopes->experts_count() != others->experts_count()) return false;
-        if (scopes->experts_count() == scopes->size()) return true;  // the other experts are like the first
+        if (scopes->size() != others->size() || scopes->experts_count() != others->experts_count())
+            return false;
+        if (scopes->experts_count() == scopes->size())
+            return true;  // the other experts are like the first
         if (!all) scopes = experts_scopes::find(set, a), others = experts_scopes::find(set, b);
     }
     for (std::size_t i = scopes->experts_count(); i < scopes->size(); ++i) {
@@ -173,8 +185,8 @@ inline result<bool> same_work(const tensor_set_ref& set, const tensor_set_ref& k
     return true;
 }
 
-/// Of several candidates, those whose experts can be planned: more gates than down matrices, say, tells of a family. Where none can,
-/// the first one, whose plan will say what is wrong.
+/// Of several candidates, those whose experts can be planned: more gates than down matrices, say,
+/// tells of a family. Where none can, the first one, whose plan will say what is wrong.
 inline result<void> keep_plannable(const tensor_set_ref& set, const tensor_set_ref& kinds,
                                    vector<const family_entry*>& candidates, bool unfuse) noexcept {
     if (candidates.size() < 2) return {};
@@ -189,12 +201,14 @@ inline result<void> keep_plannable(const tensor_set_ref& set, const tensor_set_r
     return {};
 }
 
-/// What a model holds may be stored so, too: where names of the model's form, or shapes alone, tell of a family, so may one be meant
-/// that would leave these tensors as they are.
-inline result<void> add_lookalikes(const tensor_set_ref& set, const tensor_set_ref& kinds, span<const family_entry> families,
+/// What a model holds may be stored so, too: where names of the model's form, or shapes alone, tell
+/// of a family, so may one be meant that would leave these tensors as they are.
+inline result<void> add_lookalikes(const tensor_set_ref& set, const tensor_set_ref& kinds,
+                                   span<const family_entry> families,
                                    vector<const family_entry*>& candidates, bool unfuse) noexcept {
     bool any = unfuse;
-    for (const family_entry* const each : candidates) any = any || spelled_alike(*each->fuse.from, *each->fuse.to);
+    for (const family_entry* const each : candidates)
+        any = any || spelled_alike(*each->fuse.from, *each->fuse.to);
     for (const family_entry& each : families) {
         if (!any || !each.fuse.module_at(0).is_same()) continue;
         const auto plan = plan_first(set, kinds, unfuse ? each.unfuse : each.fuse);
@@ -222,11 +236,13 @@ inline std::size_t longest_number(const family_description& family) noexcept {
     return digits;
 }
 
-inline result<const family_entry*> detect_family(const tensor_set_ref& set, span<const family_entry> families,
+inline result<const family_entry*> detect_family(const tensor_set_ref& set,
+                                                 span<const family_entry> families,
                                                  bool unfuse) noexcept {
     std::size_t spelled_digits = 0;
     for (const family_entry& each : families)
-        if (const std::size_t digits = longest_number(each.fuse); digits > spelled_digits) spelled_digits = digits;
+        if (const std::size_t digits = longest_number(each.fuse); digits > spelled_digits)
+            spelled_digits = digits;
     const auto chosen = one_of_each_kind(set, spelled_digits);
     if (!chosen) return chosen.error();
     const tensor_set_ref kinds{*chosen};
@@ -240,7 +256,8 @@ inline result<const family_entry*> detect_family(const tensor_set_ref& set, span
         best_score = *score;
         if (!best.push(&each)) return failure{.code = errc::out_of_memory};
     }
-    if (best.empty()) return failure{.code = errc::unknown_family, .detail = family_names(families)};
+    if (best.empty())
+        return failure{.code = errc::unknown_family, .detail = family_names(families)};
     if (auto done = keep_plannable(set, kinds, best, unfuse); !done) return done.error();
     if (auto done = add_lookalikes(set, kinds, families, best, unfuse); !done) return done.error();
     text candidates{best[0]->fuse.name};
@@ -260,19 +277,22 @@ inline result<const family_entry*> detect_family(const tensor_set_ref& set, span
 
 }  // namespace detail
 
-/// The family that the names of a tensor set tell of, in the stored form or (with `unfuse`) the model's. Where families spell
-/// stored experts alike, one wins whose renames and other modules are all there, and then the one that renames more of what is
-/// there; of those that would do the same with this set, the first. Mixtral and Phi-MoE store the same names and load them under
-/// different ones. In the model's form most families are alike: there, no family wins over another one that could have made these
-/// names.
+/// The family that the names of a tensor set tell of, in the stored form or (with `unfuse`) the
+/// model's. Where families spell stored experts alike, one wins whose renames and other modules are
+/// all there, and then the one that renames more of what is there; of those that would do the same
+/// with this set, the first. Mixtral and Phi-MoE store the same names and load them under different
+/// ones. In the model's form most families are alike: there, no family wins over another one that
+/// could have made these names.
 ///   fails   unknown_family, ambiguous_family (the detail lists the candidates), out_of_memory
 template <class Families = shipped_families>
-[[nodiscard]] result<const family_entry*> detect_family(tensor_set_ref set, bool unfuse = false) noexcept {
+[[nodiscard]] result<const family_entry*> detect_family(tensor_set_ref set,
+                                                        bool unfuse = false) noexcept {
     return detail::detect_family(set, Families::all, unfuse);
 }
 
-/// Calls `f.template operator()<Family>()` with the family of that name or model type, and says whether there is one:
-/// `visit_family(config->model_type, [&]<class Family>() { plan = sf::plan<Family>(checkpoint, scope); })`.
+/// Calls `f.template operator()<Family>()` with the family of that name or model type, and says
+/// whether there is one: `visit_family(config->model_type, [&]<class Family>() { plan =
+/// sf::plan<Family>(checkpoint, scope); })`.
 template <class Families = shipped_families, class F>
 constexpr bool visit_family(std::string_view name, F&& f) {
     return Families::visit(find_family<Families>(name), f);

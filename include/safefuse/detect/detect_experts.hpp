@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: what names alone tell of a checkpoint whose model type is not known: how its experts are stored, and no more.
+// safefuse: what names alone tell of a checkpoint whose model type is not known: how its experts
+// are stored, and no more.
 #ifndef SAFEFUSE_DETECT_DETECT_EXPERTS_HPP
 #define SAFEFUSE_DETECT_DETECT_EXPERTS_HPP
 
@@ -39,23 +40,29 @@ inline bool has_shared_experts(const tensor_set_ref& set) noexcept {
 }
 
 /// Whether experts are stored in the form that a family begins with, told by names alone.
-inline result<bool> has_stored(const tensor_set_ref& set, const family_description& family) noexcept {
+inline result<bool> has_stored(const tensor_set_ref& set,
+                               const family_description& family) noexcept {
     const auto scopes = experts_scopes::find(set, family);
     if (!scopes) return scopes.error();
     bool found = false;
-    for (std::size_t s = 0; !found && s < scopes->experts_count(); ++s) found = (*scopes)[s].form != scope_state::done;
+    for (std::size_t s = 0; !found && s < scopes->experts_count(); ++s)
+        found = (*scopes)[s].form != scope_state::done;
     return found;
 }
 
-inline result<family_entry> detect_experts(const tensor_set_ref& set, span<const family_entry> families, bool unfuse) noexcept {
+inline result<family_entry> detect_experts(const tensor_set_ref& set,
+                                           span<const family_entry> families,
+                                           bool unfuse) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
     std::size_t spelled_digits = 0;
     for (const family_entry& each : families)
-        if (const std::size_t digits = longest_number(each.fuse); digits > spelled_digits) spelled_digits = digits;
+        if (const std::size_t digits = longest_number(each.fuse); digits > spelled_digits)
+            spelled_digits = digits;
     const auto chosen = one_of_each_kind(set, spelled_digits);
     if (!chosen) return chosen.error();
     const tensor_set_ref kinds{*chosen};
-    // a family fits whose renames and other modules are all there; where there is none, whoever spells the experts so may be meant
+    // a family fits whose renames and other modules are all there; where there is none, whoever
+    // spells the experts so may be meant
     vector<const family_entry*> fitting, spelling;
     for (const family_entry& each : families) {
         const auto score = score_family(set, kinds, way_of(each, unfuse), unfuse);
@@ -64,9 +71,11 @@ inline result<family_entry> detect_experts(const tensor_set_ref& set, span<const
         if (!(*score >= 2 ? fitting : spelling).push(&each)) return no_memory;
     }
     if (fitting.empty()) fitting = std::move(spelling);
-    if (fitting.empty()) return failure{.code = errc::unknown_family, .detail = family_names(families)};
+    if (fitting.empty())
+        return failure{.code = errc::unknown_family, .detail = family_names(families)};
     if (auto done = keep_plannable(set, kinds, fitting, unfuse); !done) return done.error();
-    if (auto done = add_lookalikes(set, kinds, families, fitting, unfuse); !done) return done.error();
+    if (auto done = add_lookalikes(set, kinds, families, fitting, unfuse); !done)
+        return done.error();
 
     text candidates;
     bool same = true;
@@ -79,13 +88,15 @@ inline result<family_entry> detect_experts(const tensor_set_ref& set, span<const
         const auto other = plan_first(set, kinds, experts_only(way_of(*each, unfuse)));
         same = same && plan && other && same_work(*plan, *other);
     }
-    // where the experts move to another module, what is beside them must follow, and only a family knows its names there
+    // where the experts move to another module, what is beside them must follow, and only a family
+    // knows its names there
     if (same && first.from_module == first.to_module)
         return family_entry{experts_only(fitting[0]->fuse), experts_only(fitting[0]->unfuse)};
     return failure{.code = errc::ambiguous_family, .detail = std::move(candidates)};
 }
 
-inline result<family_entry> detect_fused(const tensor_set_ref& set, span<const family_entry> families) noexcept {
+inline result<family_entry> detect_fused(const tensor_set_ref& set,
+                                         span<const family_entry> families) noexcept {
     family_entry kept{};
     bool found = false;
     for (const family_entry& each : families) {
@@ -111,27 +122,33 @@ inline result<family_entry> detect_fused(const tensor_set_ref& set, span<const f
 
 }  // namespace detail
 
-/// How the experts of a tensor set are stored, told by names, for a model type that is not known: a family that plans the experts and
-/// leaves all else as it is and as it is called. Every family that fits must make the same of them, under the same names.
+/// How the experts of a tensor set are stored, told by names, for a model type that is not known: a
+/// family that plans the experts and leaves all else as it is and as it is called. Every family
+/// that fits must make the same of them, under the same names.
 ///   unfuse   whether the experts are in the model's form, and wanted in the stored one
-///   fails    unknown_family (no experts are in that form), ambiguous_family (families that fit make different things of them, or move
-///            them to another module, which others must follow; the detail lists the candidates), out_of_memory
+///   fails    unknown_family (no experts are in that form), ambiguous_family (families that fit
+///   make different things of them, or move
+///            them to another module, which others must follow; the detail lists the candidates),
+///            out_of_memory
 template <class Families = shipped_families>
-[[nodiscard]] result<family_entry> detect_experts(tensor_set_ref set, bool unfuse = false) noexcept {
+[[nodiscard]] result<family_entry> detect_experts(tensor_set_ref set,
+                                                  bool unfuse = false) noexcept {
     return detail::detect_experts(set, Families::all, unfuse);
 }
 
-/// A family whose model holds experts as this tensor set does, both ways without any change: there is nothing to fuse.
+/// A family whose model holds experts as this tensor set does, both ways without any change: there
+/// is nothing to fuse.
 ///   fails    unknown_family (no experts are in any model's form), out_of_memory
 template <class Families = shipped_families>
 [[nodiscard]] result<family_entry> detect_fused(tensor_set_ref set) noexcept {
     return detail::detect_fused(set, Families::all);
 }
 
-/// The family with the stored form that a tensor set is in: the hub's, or one of those that other tools write. Where it is in none, the
-/// hub's.
+/// The family with the stored form that a tensor set is in: the hub's, or one of those that other
+/// tools write. Where it is in none, the hub's.
 ///   fails    out_of_memory, file_changed
-[[nodiscard]] inline result<family_entry> with_stored_form_of(tensor_set_ref set, const family_entry& family) noexcept {
+[[nodiscard]] inline result<family_entry> with_stored_form_of(tensor_set_ref set,
+                                                              const family_entry& family) noexcept {
     const auto in_hub_form = detail::has_stored(set, family.fuse);
     if (!in_hub_form) return in_hub_form.error();
     // a form that models hold is no sign of the hub's, where both are spelled alike
@@ -139,7 +156,8 @@ template <class Families = shipped_families>
     for (std::size_t i = 0; i < family.fuse.forms.size(); ++i) {
         const stored_form_description& form = family.fuse.forms[i];
         if (form.excludes_shared_experts && detail::has_shared_experts(set)) continue;
-        const family_entry other{with_stored_form(family.fuse, form), with_stored_form(family.unfuse, form)};
+        const family_entry other{with_stored_form(family.fuse, form),
+                                 with_stored_form(family.unfuse, form)};
         const auto stored = detail::has_stored(set, other.fuse);
         if (!stored) return stored.error();
         if (*stored) return other;
@@ -147,9 +165,11 @@ template <class Families = shipped_families>
     return family;
 }
 
-/// The family with the stored form of that name: "hub", or one of `forms`, of which the hub's is one where it stores experts one by one.
+/// The family with the stored form of that name: "hub", or one of `forms`, of which the hub's is
+/// one where it stores experts one by one.
 ///   fails    unknown_family (it has no such form; the detail lists those that it has)
-[[nodiscard]] inline result<family_entry> with_named_form(const family_entry& family, std::string_view name) noexcept {
+[[nodiscard]] inline result<family_entry> with_named_form(const family_entry& family,
+                                                          std::string_view name) noexcept {
     const bool is_one_by_one = detail::is_per_expert(*family.fuse.from);
     if (name == "hub" || (name == "per-expert" && is_one_by_one)) return family;
     failure none{.code = errc::unknown_family};

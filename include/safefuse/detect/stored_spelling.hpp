@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: how a checkpoint was stored, as far as its family's own way back does not tell: another stored form, accepted spellings of
-// names, a family that only names told of. A line of text, which a fused checkpoint keeps in its metadata, so that unfusing is the
-// inverse of what was fused.
+// safefuse: how a checkpoint was stored, as far as its family's own way back does not tell: another
+// stored form, accepted spellings of names, a family that only names told of. A line of text, which
+// a fused checkpoint keeps in its metadata, so that unfusing is the inverse of what was fused.
 #ifndef SAFEFUSE_DETECT_STORED_SPELLING_HPP
 #define SAFEFUSE_DETECT_STORED_SPELLING_HPP
 
@@ -25,7 +25,7 @@ inline namespace SAFEFUSE_ABI {
 
 /// What is to be remembered of a checkpoint that is fused.
 struct spelling_to_keep {
-    text value{};                ///< of the metadata; empty: the family's own way back is the inverse
+    text value{};  ///< of the metadata; empty: the family's own way back is the inverse
     std::size_t lost_count = 0;  ///< names that unfusing will not bring back, all the same
     text first_lost{};           ///< the first of them, as it is stored
     text first_lost_becomes{};   ///< and as unfusing will have it
@@ -40,10 +40,10 @@ public:
 
     /// What is to be remembered of a set that is fused by `fused_by`.
     ///   own            the family as it is known, with the hub's form and all renames
-    ///   is_told        whether the model type tells the family; otherwise names did, for the experts alone
-    ///   fails          file_changed, out_of_memory
-    static result<spelling_to_keep> of(tensor_set_ref set, const family_entry& fused_by, const family_entry& own,
-                                       bool is_told) noexcept;
+    ///   is_told        whether the model type tells the family; otherwise names did, for the
+    ///   experts alone fails          file_changed, out_of_memory
+    static result<spelling_to_keep> of(tensor_set_ref set, const family_entry& fused_by,
+                                       const family_entry& own, bool is_told) noexcept;
 
     /// Reads the value of the metadata.
     ///   fails   bad_json (it is no such text; the detail says why), out_of_memory
@@ -62,8 +62,10 @@ public:
 
 private:
     result<family_entry> way_back(const family_entry& own) const noexcept {
-        family_entry out = experts_only_ ? family_entry{experts_only(own.fuse), experts_only(own.unfuse)} : own;
-        if (form_ > own.fuse.forms.size()) return failure{.code = errc::unknown_family, .detail = family_};
+        family_entry out =
+            experts_only_ ? family_entry{experts_only(own.fuse), experts_only(own.unfuse)} : own;
+        if (form_ > own.fuse.forms.size())
+            return failure{.code = errc::unknown_family, .detail = family_};
         if (form_ != 0) {
             out.fuse = with_stored_form(out.fuse, own.fuse.forms[form_ - 1]);
             out.unfuse = with_stored_form(out.unfuse, own.fuse.forms[form_ - 1]);
@@ -94,10 +96,12 @@ namespace detail {
 /// Which names of a set a family's way back does not bring back.
 class spelling_check {
 public:
-    spelling_check(const tensor_set_ref& set, const experts_scopes& scopes, const family_entry& by) noexcept
+    spelling_check(const tensor_set_ref& set, const experts_scopes& scopes,
+                   const family_entry& by) noexcept
         : set_{set}, scopes_{scopes}, by_{by} {}
 
-    /// Calls f(stored, model, module): each name that is renamed with what it becomes; for a scope the prefix before its module.
+    /// Calls f(stored, model, module): each name that is renamed with what it becomes; for a scope
+    /// the prefix before its module.
     template <class F>
     result<void> each_name(F&& f) const noexcept {
         vector<bool> in_scope;
@@ -134,7 +138,8 @@ public:
     /// The renames that change some name.
     result<vector<rename_description>> applied() const noexcept {
         vector<bool> seen;
-        if (!seen.resize(by_.fuse.renames.size(), false)) return failure{.code = errc::out_of_memory};
+        if (!seen.resize(by_.fuse.renames.size(), false))
+            return failure{.code = errc::out_of_memory};
         auto done = each_name([&](std::string_view stored) noexcept -> result<void> {
             text name{stored};
             bool memory = name.size() == stored.size();
@@ -149,7 +154,8 @@ public:
         vector<rename_description> out;
         std::size_t r = 0;
         for (rename_description each : by_.fuse.renames) {
-            each.one_way = each.is_older = false;  // the way back of this checkpoint is to turn round what changed it
+            each.one_way = each.is_older =
+                false;  // the way back of this checkpoint is to turn round what changed it
             if (seen[r++] && !out.push(each)) return failure{.code = errc::out_of_memory};
         }
         return out;
@@ -163,23 +169,29 @@ private:
 
 }  // namespace detail
 
-inline result<spelling_to_keep> stored_spelling::of(tensor_set_ref set, const family_entry& fused_by, const family_entry& own,
+inline result<spelling_to_keep> stored_spelling::of(tensor_set_ref set,
+                                                    const family_entry& fused_by,
+                                                    const family_entry& own,
                                                     bool is_told) noexcept {
     spelling_to_keep out;
     const auto scopes = experts_scopes::find(set, fused_by.fuse);
     if (!scopes) return scopes.error();
     bool any = false;
-    for (std::size_t s = 0; s < scopes->size(); ++s) any = any || (*scopes)[s].form != scope_state::done;
+    for (std::size_t s = 0; s < scopes->size(); ++s)
+        any = any || (*scopes)[s].form != scope_state::done;
     // as rewrite_plan has it: where all experts are in the model's form, so are the names
-    if (!any && (fused_by.fuse.renames.empty() || !fused_by.fuse.module_at(0).is_same())) return out;
+    if (!any && (fused_by.fuse.renames.empty() || !fused_by.fuse.module_at(0).is_same()))
+        return out;
     std::size_t form = 0;
     for (std::size_t i = 0; i < own.fuse.forms.size(); ++i)
         if (own.fuse.forms[i].module.from == fused_by.fuse.from &&
-            own.fuse.forms[i].module.from_path == fused_by.fuse.from_module && fused_by.fuse.from != own.fuse.from)
+            own.fuse.forms[i].module.from_path == fused_by.fuse.from_module &&
+            fused_by.fuse.from != own.fuse.from)
             form = i + 1;
 
     const detail::spelling_check check{set, *scopes, fused_by};
-    if (auto done = check.count_lost(own.unfuse.renames, out); !done) return std::move(done).error();
+    if (auto done = check.count_lost(own.unfuse.renames, out); !done)
+        return std::move(done).error();
     bool has_renames = false;
     vector<rename_description> applied;
     if (is_told && out.lost_count != 0) {
@@ -187,19 +199,23 @@ inline result<spelling_to_keep> stored_spelling::of(tensor_set_ref set, const fa
         if (!found) return std::move(found).error();
         applied = std::move(*found);
         has_renames = true;
-        if (auto done = check.count_lost({applied.data(), applied.size(), true}, out); !done) return std::move(done).error();
+        if (auto done = check.count_lost({applied.data(), applied.size(), true}, out); !done)
+            return std::move(done).error();
     } else if (!is_told) {
         out.lost_count = 0;
         out.first_lost = out.first_lost_becomes = text{};
     }
     if (is_told && form == 0 && !has_renames) return out;
-    bool memory = out.value.append("family=") && out.value.append(own.fuse.name) && out.value.append(";form=") &&
-                  out.value.append_number(form) && (is_told || out.value.append(";experts_only"));
+    bool memory = out.value.append("family=") && out.value.append(own.fuse.name) &&
+                  out.value.append(";form=") && out.value.append_number(form) &&
+                  (is_told || out.value.append(";experts_only"));
     if (has_renames) {
         memory = memory && out.value.append(";renames=");
         for (std::size_t i = 0; i < applied.size(); ++i)
-            memory = memory && (i == 0 || out.value.append(",")) && (!applied[i].at_start || out.value.append("^")) &&
-                     out.value.append(applied[i].from) && out.value.append(">") && out.value.append(applied[i].to);
+            memory = memory && (i == 0 || out.value.append(",")) &&
+                     (!applied[i].at_start || out.value.append("^")) &&
+                     out.value.append(applied[i].from) && out.value.append(">") &&
+                     out.value.append(applied[i].to);
     }
     if (!memory) return failure{.code = errc::out_of_memory};
     return out;
@@ -220,7 +236,8 @@ inline result<bool> stored_spelling::add_rename(std::string_view pair) noexcept 
     text from{take(pair, '>')}, to{pair};
     if (!patterns_.push(std::move(from))) return failure{.code = errc::out_of_memory};
     const std::size_t first = patterns_.size() - 1;
-    if (!patterns_.push(std::move(to)) || !renames_.push(each)) return failure{.code = errc::out_of_memory};
+    if (!patterns_.push(std::move(to)) || !renames_.push(each))
+        return failure{.code = errc::out_of_memory};
     renames_.back().from = patterns_[first].view();
     renames_.back().to = patterns_[first + 1].view();
     return detail::is_rename(renames_.back());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: tensors that look like experts and fit no known form. A plan would pass them over; whoever rewrites a checkpoint asks here
-// first.
+// safefuse: tensors that look like experts and fit no known form. A plan would pass them over;
+// whoever rewrites a checkpoint asks here first.
 #ifndef SAFEFUSE_DETECT_UNKNOWN_EXPERTS_HPP
 #define SAFEFUSE_DETECT_UNKNOWN_EXPERTS_HPP
 
@@ -25,15 +25,18 @@ inline namespace SAFEFUSE_ABI {
 
 namespace layouts {
 
-/// Switch Transformers' experts and NLLB-MoE's: modules that the model keeps one by one, so that there is nothing to fuse.
+/// Switch Transformers' experts and NLLB-MoE's: modules that the model keeps one by one, so that
+/// there is nothing to fuse.
 ///   source  transformers 5.17.0 SwitchTransformersExperts, NllbMoeExperts: ModuleDicts
-using kept_wi_wo = layout<module_suffixes, tensor<"expert_{i}.wi", up>, tensor<"expert_{i}.wo", down>>;
-using kept_fc12 = layout<module_suffixes, tensor<"expert_{i}.fc1", up>, tensor<"expert_{i}.fc2", down>>;
+using kept_wi_wo =
+    layout<module_suffixes, tensor<"expert_{i}.wi", up>, tensor<"expert_{i}.wo", down>>;
+using kept_fc12 =
+    layout<module_suffixes, tensor<"expert_{i}.fc1", up>, tensor<"expert_{i}.fc2", down>>;
 
 /// JetMoE's attention heads, which it calls experts and keeps as they are stored.
 ///   source  transformers 5.17.0 JetMoeMoA: JetMoeParallelExperts and a bias
-using kept_heads =
-    layout<suffixes<suffix<weight, ".weight">>, tensor<"input_linear", stack<up>>, tensor<"output_linear", stack<down>>>;
+using kept_heads = layout<suffixes<suffix<weight, ".weight">>, tensor<"input_linear", stack<up>>,
+                          tensor<"output_linear", stack<down>>>;
 
 }  // namespace layouts
 
@@ -46,16 +49,19 @@ struct unknown_experts {
 namespace detail {
 
 /// Whether models keep experts of that name as they are stored.
-SAFEFUSE_NOINLINE constexpr bool is_kept_form(std::string_view name, std::size_t module_size) noexcept {
+SAFEFUSE_NOINLINE constexpr bool is_kept_form(std::string_view name,
+                                              std::size_t module_size) noexcept {
     // the module of a numbered expert ends before the number's segment
     const std::string_view module = name.substr(0, module_size);
     if (module.ends_with("self_attention.experts") && module_size < name.size()) {
         const std::string_view local = name.substr(module_size + 1);
-        return local == "bias" || match(layouts::kept_heads::description, local).verdict == name_verdict::tensor;
+        return local == "bias" ||
+               match(layouts::kept_heads::description, local).verdict == name_verdict::tensor;
     }
     std::size_t begin = module_size;
     while (begin > 0 && name[begin - 1] != '.') --begin;
-    for (const layout_description* layout : {&layouts::kept_wi_wo::description, &layouts::kept_fc12::description})
+    for (const layout_description* layout :
+         {&layouts::kept_wi_wo::description, &layouts::kept_fc12::description})
         if (match(*layout, name.substr(begin)).verdict == name_verdict::tensor) return true;
     return false;
 }
@@ -91,13 +97,16 @@ constexpr std::size_t likeness(std::string_view name, std::string_view pattern) 
     for (std::size_t i = 0; i < name.size(); ++i)
         for (std::size_t j = 0; j < pattern.size(); ++j) {
             std::size_t same = 0;
-            while (i + same < name.size() && j + same < pattern.size() && name[i + same] == pattern[j + same]) ++same;
+            while (i + same < name.size() && j + same < pattern.size() &&
+                   name[i + same] == pattern[j + same])
+                ++same;
             if (same > most) most = same;
         }
     return most;
 }
 
-/// The tensor of the family's forms that is spelled most like `name`: mlp.experts.{i}.gate_proj.weight.
+/// The tensor of the family's forms that is spelled most like `name`:
+/// mlp.experts.{i}.gate_proj.weight.
 inline text nearest_form(const family_description& family, std::string_view name) noexcept {
     text best;
     std::size_t most = 0;
@@ -108,7 +117,8 @@ inline text nearest_form(const family_description& family, std::string_view name
             for (const tensor_description& tensor : layout->tensors) {
                 // a name is compared from the module on: what stands before it is the layer's
                 const std::size_t alike =
-                    likeness(name, tensor.name) * 4 + (find_module(name, path).first != std::string_view::npos ? 1 : 0);
+                    likeness(name, tensor.name) * 4 +
+                    (find_module(name, path).first != std::string_view::npos ? 1 : 0);
                 if (alike <= most) continue;
                 most = alike;
                 best = text{path};
@@ -126,7 +136,8 @@ inline text nearest_form(const family_description& family, std::string_view name
 /// Looks for tensors that look like experts by their names and are in no scope.
 ///   scopes   what is planned: experts_scopes::find of the same set
 ///   fails    file_changed, out_of_memory
-[[nodiscard]] inline result<unknown_experts> find_unknown_experts(tensor_set_ref set, const experts_scopes& scopes) noexcept {
+[[nodiscard]] inline result<unknown_experts> find_unknown_experts(
+    tensor_set_ref set, const experts_scopes& scopes) noexcept {
     vector<bool> known;
     if (!known.resize(set.size(), false)) return failure{.code = errc::out_of_memory};
     for (std::size_t s = 0; s < scopes.size(); ++s)
@@ -145,10 +156,11 @@ inline text nearest_form(const family_description& family, std::string_view name
     return out;
 }
 
-/// Looks for matrices of experts that have no elements: what ZeRO-3 leaves where its shards were not gathered before they were saved.
+/// Looks for matrices of experts that have no elements: what ZeRO-3 leaves where its shards were
+/// not gathered before they were saved.
 ///   fails   shape_mismatch (one has none: the failure names it)
-[[nodiscard]] inline result<void> check_experts_have_elements(tensor_set_ref set, const family_description& family,
-                                                              const experts_scopes& scopes) noexcept {
+[[nodiscard]] inline result<void> check_experts_have_elements(
+    tensor_set_ref set, const family_description& family, const experts_scopes& scopes) noexcept {
     for (std::size_t s = 0; s < scopes.experts_count(); ++s) {
         const experts_scope scope = scopes[s];
         const module_description module = family.module_at(scope.module);
@@ -160,8 +172,10 @@ inline text nearest_form(const family_description& family, std::string_view name
             const std::string_view local = spec.name.substr(scope.name.size() + 1);
             bool is_value = false;
             for (const layout_description* layout : {module.from, module.to})
-                if (const detail::matched_name name = detail::match(*layout, local); name.verdict == detail::name_verdict::tensor)
-                    is_value = is_value || layout->fields[name.field].field->role == field_role::value;
+                if (const detail::matched_name name = detail::match(*layout, local);
+                    name.verdict == detail::name_verdict::tensor)
+                    is_value =
+                        is_value || layout->fields[name.field].field->role == field_role::value;
             if (!is_value) continue;
             failure why{.code = errc::shape_mismatch,
                         .file = text{set.source_name(set.place(member).source)},
@@ -179,12 +193,14 @@ inline text nearest_form(const family_description& family, std::string_view name
     return {};
 }
 
-/// What there is to say of them: the first tensor, how many there are, who stores experts so, and the nearest form of the family.
+/// What there is to say of them: the first tensor, how many there are, who stores experts so, and
+/// the nearest form of the family.
 [[nodiscard]] inline failure describe(tensor_set_ref set, const unknown_experts& found,
                                       const family_description& family) noexcept {
     const std::string_view name = set.spec(found.first).name;
-    failure out{
-        .code = errc::unknown_experts, .file = text{set.source_name(set.place(found.first).source)}, .tensor = text{name}};
+    failure out{.code = errc::unknown_experts,
+                .file = text{set.source_name(set.place(found.first).source)},
+                .tensor = text{name}};
     out.detail.append_count(found.count);
     out.detail.append(found.count == 1 ? " such tensor" : " such tensors");
     if (const std::string_view writer = detail::known_writer(name); !writer.empty()) {

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the header of a tensor file: bytes to a checked table of tensors. header_writer.hpp is the way back.
+// safefuse: the header of a tensor file: bytes to a checked table of tensors. header_writer.hpp is
+// the way back.
 //
 //     offset 0      N, the bytes of the header, as a 64-bit little-endian number
-//     offset 8      N bytes of JSON: {"__metadata__": {"format": "pt"}, "name": {"dtype": "BF16", "shape": [2, 3],
+//     offset 8      N bytes of JSON: {"__metadata__": {"format": "pt"}, "name": {"dtype": "BF16",
+//     "shape": [2, 3],
 //                   "data_offsets": [0, 12]}, ...}, with white space before or behind
-//     offset 8 + N  the tensors' bytes; data_offsets count from here. The tensors lie end to end, without holes.
+//     offset 8 + N  the tensors' bytes; data_offsets count from here. The tensors lie end to end,
+//     without holes.
 #ifndef SAFEFUSE_FORMAT_HEADER_HPP
 #define SAFEFUSE_FORMAT_HEADER_HPP
 
@@ -32,11 +35,12 @@ inline namespace SAFEFUSE_ABI {
 class header;
 
 namespace detail {
-inline result<header> read_header(std::string_view json, std::uint64_t file_bytes, const read_options& options,
-                                  bool scans = true) noexcept;
+inline result<header> read_header(std::string_view json, std::uint64_t file_bytes,
+                                  const read_options& options, bool scans = true) noexcept;
 }  // namespace detail
 
-/// A tensor of a file. Its bytes are [begin, end) of the data section, which starts at header::header_bytes().
+/// A tensor of a file. Its bytes are [begin, end) of the data section, which starts at
+/// header::header_bytes().
 struct tensor_entry : tensor_spec {
     std::uint64_t begin = 0;  ///< first byte in the data section
     std::uint64_t end = 0;    ///< one behind the last
@@ -46,7 +50,8 @@ struct tensor_entry : tensor_spec {
 };
 
 /// The checked table of the tensors in a file, in the order of their bytes.
-///   lifetime  names and metadata point into the bytes that were parsed, which must stay; shapes (and what was spelled with
+///   lifetime  names and metadata point into the bytes that were parsed, which must stay; shapes
+///   (and what was spelled with
 ///             escapes) belong to the header. All of them stay valid when the header is moved.
 class header {
 public:
@@ -63,17 +68,19 @@ public:
 
     /// How many bytes from the start of a file parse() needs, told from at least the first 8.
     ///   fails   header_too_short, header_too_large
-    [[nodiscard]] static result<std::uint64_t> bytes_needed(span<const std::byte> first_bytes,
-                                                            const read_options& options = {}) noexcept;
+    [[nodiscard]] static result<std::uint64_t> bytes_needed(
+        span<const std::byte> first_bytes, const read_options& options = {}) noexcept;
 
     /// Reads and checks a header. The bytes of the tensors need not be there.
     ///   file_start  at least the first bytes_needed() bytes of the file
-    ///   file_bytes  the size of the file, or unknown if it is unknown: the tensors are then not held against it
-    ///   fails   header_too_short, header_too_large, header_past_end, header_not_utf8, header_not_json, header_bad_entry,
-    ///           unknown_dtype, duplicate_tensor, bad_offsets, size_overflow, partial_byte, size_mismatch, data_truncated,
-    ///           trailing_bytes, out_of_memory
-    [[nodiscard]] static result<header> parse(span<const std::byte> file_start SAFEFUSE_LIFETIMEBOUND, std::uint64_t file_bytes,
-                                              const read_options& options = {}) noexcept;
+    ///   file_bytes  the size of the file, or unknown if it is unknown: the tensors are then not
+    ///   held against it fails   header_too_short, header_too_large, header_past_end,
+    ///   header_not_utf8, header_not_json, header_bad_entry,
+    ///           unknown_dtype, duplicate_tensor, bad_offsets, size_overflow, partial_byte,
+    ///           size_mismatch, data_truncated, trailing_bytes, out_of_memory
+    [[nodiscard]] static result<header> parse(
+        span<const std::byte> file_start SAFEFUSE_LIFETIMEBOUND, std::uint64_t file_bytes,
+        const read_options& options = {}) noexcept;
 
     /// How many tensors there are.
     [[nodiscard]] std::size_t size() const noexcept { return content_.rows.entries.size(); }
@@ -87,8 +94,8 @@ public:
     }
     /// The index of the tensor of that name, or npos.
     [[nodiscard]] std::size_t find(std::string_view name) const noexcept {
-        const std::uint32_t i =
-            content_.names.find(name, [this](std::uint32_t at) noexcept { return content_.rows.entries[at].name(); });
+        const std::uint32_t i = content_.names.find(
+            name, [this](std::uint32_t at) noexcept { return content_.rows.entries[at].name(); });
         return i == detail::name_table::npos ? npos : i;
     }
 
@@ -97,11 +104,13 @@ public:
     /// How many texts it has.
     [[nodiscard]] std::size_t metadata_size() const noexcept { return content_.metadata.size(); }
     /// In the order of the file.
-    [[nodiscard]] metadata_entry metadata(std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND { return content_.metadata[i]; }
+    [[nodiscard]] metadata_entry metadata(std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return content_.metadata[i];
+    }
     /// Stores the text of that key; returns false where there is none.
     [[nodiscard]] bool find_metadata(std::string_view key, std::string_view& value) const noexcept {
-        const std::uint32_t i =
-            content_.metadata_keys.find(key, [this](std::uint32_t at) noexcept { return content_.metadata[at].key; });
+        const std::uint32_t i = content_.metadata_keys.find(
+            key, [this](std::uint32_t at) noexcept { return content_.metadata[at].key; });
         if (i == detail::name_table::npos) return false;
         value = content_.metadata[i].value;
         return true;
@@ -113,7 +122,8 @@ public:
     [[nodiscard]] std::uint64_t data_bytes() const noexcept { return content_.rows.data_bytes; }
     /// How many of these belong to no tensor; 0 unless read_options::gaps accepts them.
     [[nodiscard]] std::uint64_t gap_bytes() const noexcept { return content_.gap_bytes; }
-    /// How many bytes follow the last tensor; 0 unless read_options::trailing_bytes accepts them, and if the file's size was unknown.
+    /// How many bytes follow the last tensor; 0 unless read_options::trailing_bytes accepts them,
+    /// and if the file's size was unknown.
     [[nodiscard]] std::uint64_t trailing_bytes() const noexcept { return content_.trailing_bytes; }
     /// The size that the file has, or must have if it was unknown.
     [[nodiscard]] std::uint64_t file_bytes() const noexcept {
@@ -121,18 +131,27 @@ public:
     }
 
 private:
-    friend result<header> detail::read_header(std::string_view, std::uint64_t, const read_options&, bool) noexcept;
+    friend result<header> detail::read_header(std::string_view, std::uint64_t, const read_options&,
+                                              bool) noexcept;
 
     detail::header_content content_;
 };
 
-inline result<std::uint64_t> header::bytes_needed(span<const std::byte> first_bytes, const read_options& options) noexcept {
+inline result<std::uint64_t> header::bytes_needed(span<const std::byte> first_bytes,
+                                                  const read_options& options) noexcept {
     if (first_bytes.size() < detail::length_bytes)
-        return failure{.code = errc::header_too_short, .expected = detail::length_bytes, .actual = first_bytes.size()};
-    constexpr std::uint64_t largest = sizeof(std::size_t) < 8 ? PTRDIFF_MAX - detail::length_bytes : 0xFFFFFFFF;
-    const std::uint64_t limit = options.max_header_bytes < largest ? options.max_header_bytes : largest;
-    const std::uint64_t json_bytes = detail::load_word(reinterpret_cast<const char*>(first_bytes.data()));
-    if (json_bytes > limit) return failure{.code = errc::header_too_large, .offset = 0, .expected = limit, .actual = json_bytes};
+        return failure{.code = errc::header_too_short,
+                       .expected = detail::length_bytes,
+                       .actual = first_bytes.size()};
+    constexpr std::uint64_t largest =
+        sizeof(std::size_t) < 8 ? PTRDIFF_MAX - detail::length_bytes : 0xFFFFFFFF;
+    const std::uint64_t limit =
+        options.max_header_bytes < largest ? options.max_header_bytes : largest;
+    const std::uint64_t json_bytes =
+        detail::load_word(reinterpret_cast<const char*>(first_bytes.data()));
+    if (json_bytes > limit)
+        return failure{
+            .code = errc::header_too_large, .offset = 0, .expected = limit, .actual = json_bytes};
     return detail::length_bytes + json_bytes;
 }
 
@@ -140,23 +159,27 @@ inline result<header> header::parse(span<const std::byte> file_start, std::uint6
                                     const read_options& options) noexcept {
     auto needed = bytes_needed(file_start, options);
     if (!needed) return std::move(needed.error());
-    if (file_bytes < *needed) return failure{.code = errc::header_past_end, .expected = *needed, .actual = file_bytes};
+    if (file_bytes < *needed)
+        return failure{.code = errc::header_past_end, .expected = *needed, .actual = file_bytes};
     if (file_start.size() < *needed)
         return failure{.code = errc::header_past_end,
                        .detail = "not all of it was given to the parser",
                        .expected = *needed,
                        .actual = file_start.size()};
-    const char* const json = reinterpret_cast<const char*>(file_start.data()) + detail::length_bytes;
-    return detail::read_header({json, static_cast<std::size_t>(*needed - detail::length_bytes)}, file_bytes, options);
+    const char* const json =
+        reinterpret_cast<const char*>(file_start.data()) + detail::length_bytes;
+    return detail::read_header({json, static_cast<std::size_t>(*needed - detail::length_bytes)},
+                               file_bytes, options);
 }
 
 namespace detail {
 
 /// Reads the JSON of a header; `scans` false leaves the fast way out, for tests.
-inline result<header> read_header(std::string_view json, std::uint64_t file_bytes, const read_options& options,
-                                  bool scans) noexcept {
+inline result<header> read_header(std::string_view json, std::uint64_t file_bytes,
+                                  const read_options& options, bool scans) noexcept {
     header read;
-    if (auto done = header_reader{read.content_, json, options, scans}.read(file_bytes); !done) return std::move(done).error();
+    if (auto done = header_reader{read.content_, json, options, scans}.read(file_bytes); !done)
+        return std::move(done).error();
     return read;
 }
 

@@ -30,22 +30,29 @@ struct encoded_header {
 
 /// How a new header departs from the reference implementation's; the defaults do not.
 struct encode_options {
-    std::uint64_t data_alignment = 8;  ///< where the first tensor may begin: a multiple of this, by spaces behind the JSON
-    bool keeps_order = false;          ///< tensors lie in the order in which they are given; any reader takes that
+    std::uint64_t data_alignment =
+        8;  ///< where the first tensor may begin: a multiple of this, by spaces behind the JSON
+    bool keeps_order =
+        false;  ///< tensors lie in the order in which they are given; any reader takes that
 };
 
 /// The largest encode_options::data_alignment.
 inline constexpr std::uint64_t most_data_alignment = std::uint64_t{1} << 20;
 
-/// The header of a file that holds these tensors end to end, byte for byte as the reference implementation writes it: larger
-/// dtypes first, then by name. Metadata are sorted by key; without any there is no `__metadata__`.
-///   fails   bad_name (not UTF-8, `__metadata__`, or a metadata key that is there twice), duplicate_tensor, size_overflow,
-///           partial_byte, header_too_large (no reader accepts more than 100,000,000 bytes), out_of_range (the alignment is no
-///           power of two from 8 to most_data_alignment), out_of_memory
-[[nodiscard]] result<encoded_header> encode_header(span<const tensor_spec> tensors, span<const metadata_entry> metadata = {},
+/// The header of a file that holds these tensors end to end, byte for byte as the reference
+/// implementation writes it: larger dtypes first, then by name. Metadata are sorted by key; without
+/// any there is no `__metadata__`.
+///   fails   bad_name (not UTF-8, `__metadata__`, or a metadata key that is there twice),
+///   duplicate_tensor, size_overflow,
+///           partial_byte, header_too_large (no reader accepts more than 100,000,000 bytes),
+///           out_of_range (the alignment is no power of two from 8 to most_data_alignment),
+///           out_of_memory
+[[nodiscard]] result<encoded_header> encode_header(span<const tensor_spec> tensors,
+                                                   span<const metadata_entry> metadata = {},
                                                    const encode_options& options = {}) noexcept;
 
-inline result<encoded_header> encode_header(span<const tensor_spec> tensors, span<const metadata_entry> metadata,
+inline result<encoded_header> encode_header(span<const tensor_spec> tensors,
+                                            span<const metadata_entry> metadata,
                                             const encode_options& options) noexcept {
     const std::uint64_t alignment = options.data_alignment;
     if (alignment < 8 || alignment > most_data_alignment || (alignment & (alignment - 1)) != 0)
@@ -61,12 +68,15 @@ inline result<encoded_header> encode_header(span<const tensor_spec> tensors, spa
         return failure{.code = errc::out_of_memory};
     detail::json_writer json{made.bytes};
     json.put("{");
-    if (auto put = detail::put_metadata(json, metadata, order->keys.view()); !put) return std::move(put).error();
+    if (auto put = detail::put_metadata(json, metadata, order->keys.view()); !put)
+        return std::move(put).error();
     std::uint64_t begin = 0;
     for (const std::uint32_t t : order->tensors) {
         std::uint64_t end = 0;
         if (!detail::checked_add(begin, order->sizes_bytes[t], end))
-            return failure{.code = errc::size_overflow, .tensor = tensors[t].name, .detail = "of all tensors together"};
+            return failure{.code = errc::size_overflow,
+                           .tensor = tensors[t].name,
+                           .detail = "of all tensors together"};
         const bool is_first = t == order->tensors[0] && order->keys.empty();
         detail::put_tensor(json.put(is_first ? "" : ","), tensors[t], begin, end);
         made.offsets[t] = begin;
@@ -78,8 +88,11 @@ inline result<encoded_header> encode_header(span<const tensor_spec> tensors, spa
 
     const std::uint64_t json_bytes = made.bytes.size() - detail::length_bytes;
     if (json_bytes > detail::largest_written_header)
-        return failure{.code = errc::header_too_large, .expected = detail::largest_written_header, .actual = json_bytes};
-    for (std::size_t i = 0; i < detail::length_bytes; ++i) made.bytes[i] = static_cast<std::byte>(json_bytes >> 8 * i);
+        return failure{.code = errc::header_too_large,
+                       .expected = detail::largest_written_header,
+                       .actual = json_bytes};
+    for (std::size_t i = 0; i < detail::length_bytes; ++i)
+        made.bytes[i] = static_cast<std::byte>(json_bytes >> 8 * i);
     if (!detail::checked_add(begin, made.bytes.size(), made.file_bytes))
         return failure{.code = errc::size_overflow, .detail = "of all tensors together"};
     for (std::uint64_t& offset : made.offsets) offset += made.bytes.size();

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: which file holds which tensor: model.safetensors.index.json and the names of shards. Nothing here reads a file.
+// safefuse: which file holds which tensor: model.safetensors.index.json and the names of shards.
+// Nothing here reads a file.
 //
-//     {"metadata": {"total_size": 61064245248}, "weight_map": {"lm_head.weight": "model-00016-of-00016.safetensors", ...}}
+//     {"metadata": {"total_size": 61064245248}, "weight_map": {"lm_head.weight":
+//     "model-00016-of-00016.safetensors", ...}}
 #ifndef SAFEFUSE_FORMAT_SHARD_INDEX_HPP
 #define SAFEFUSE_FORMAT_SHARD_INDEX_HPP
 
@@ -54,7 +56,8 @@ SAFEFUSE_NOINLINE inline void append_quoted(text& out, std::string_view name) no
     std::size_t i = 0, j = 0;
     while (i < a.size() && j < b.size()) {
         if (!detail::is_digit(a[i]) || !detail::is_digit(b[j])) {
-            if (a[i] != b[j]) return static_cast<unsigned char>(a[i]) < static_cast<unsigned char>(b[j]);
+            if (a[i] != b[j])
+                return static_cast<unsigned char>(a[i]) < static_cast<unsigned char>(b[j]);
             ++i, ++j;
             continue;
         }
@@ -64,17 +67,20 @@ SAFEFUSE_NOINLINE inline void append_quoted(text& out, std::string_view name) no
         while (i < a.size() && detail::is_digit(a[i])) ++i;
         while (j < b.size() && detail::is_digit(b[j])) ++j;
         if (i - first_a != j - first_b) return i - first_a < j - first_b;
-        if (const int order = a.substr(first_a, i - first_a).compare(b.substr(first_b, j - first_b)); order != 0)
+        if (const int order =
+                a.substr(first_a, i - first_a).compare(b.substr(first_b, j - first_b));
+            order != 0)
             return order < 0;
     }
     if (i < a.size() || j < b.size()) return j < b.size();
     return a < b;  // equal but for leading zeros
 }
 
-/// Whether a shard's name stays inside the directory of its index: judged by the name alone and the same on every system, so
-/// that symbolic links into a cache, which leave the directory by design, work, and an index written to attack one system
-/// is refused on all.
-///   fails   path_leaves_directory (empty, absolute, a drive letter, a server, a `..`, spaced or not, a control character; `/` and
+/// Whether a shard's name stays inside the directory of its index: judged by the name alone and the
+/// same on every system, so that symbolic links into a cache, which leave the directory by design,
+/// work, and an index written to attack one system is refused on all.
+///   fails   path_leaves_directory (empty, absolute, a drive letter, a server, a `..`, spaced or
+///   not, a control character; `/` and
 ///           `\` both separate), bad_index (it does not end in .safetensors)
 [[nodiscard]] inline result<void> check_contained(std::string_view file) noexcept {
     const auto refuse = [&](errc code, std::string_view why) noexcept {
@@ -96,7 +102,8 @@ SAFEFUSE_NOINLINE inline void append_quoted(text& out, std::string_view name) no
         if (i < file.size() && (static_cast<unsigned char>(file[i]) < 0x20 || file[i] == 0x7F))
             return refuse(errc::path_leaves_directory, " has a control character in it");
         if (i == file.size() || is_separator(file[i])) {
-            if (only_dots && dots >= 2) return refuse(errc::path_leaves_directory, " leads out of the directory");
+            if (only_dots && dots >= 2)
+                return refuse(errc::path_leaves_directory, " leads out of the directory");
             dots = 0;
             only_dots = true;
         } else if (file[i] == '.') {
@@ -106,8 +113,11 @@ SAFEFUSE_NOINLINE inline void append_quoted(text& out, std::string_view name) no
         }
     }
     if (file.ends_with(".bin"))
-        return refuse(errc::bad_index, " does not end in .safetensors: it is a file of PyTorch, which must be converted first");
-    if (!file.ends_with(tensor_file_ending)) return refuse(errc::bad_index, " does not end in .safetensors");
+        return refuse(
+            errc::bad_index,
+            " does not end in .safetensors: it is a file of PyTorch, which must be converted first");
+    if (!file.ends_with(tensor_file_ending))
+        return refuse(errc::bad_index, " does not end in .safetensors");
     return {};
 }
 
@@ -118,7 +128,8 @@ struct series_name {
     std::uint64_t count = 0;   ///< of all shards of the series
 };
 
-/// Stores the parts of a name of a numbered series, however its numbers are padded; returns false for other names.
+/// Stores the parts of a name of a numbered series, however its numbers are padded; returns false
+/// for other names.
 [[nodiscard]] constexpr bool parse_series(std::string_view file, series_name& parts) noexcept {
     if (!file.ends_with(tensor_file_ending)) return false;
     file.remove_suffix(tensor_file_ending.size());
@@ -127,7 +138,8 @@ struct series_name {
         while (first > 0 && detail::is_digit(file[first - 1])) --first;
         if (first == file.size() || file.size() - first > 18) return false;
         number = 0;
-        for (const char digit : file.substr(first)) number = number * 10 + static_cast<std::uint64_t>(digit - '0');
+        for (const char digit : file.substr(first))
+            number = number * 10 + static_cast<std::uint64_t>(digit - '0');
         file.remove_suffix(file.size() - first);
         return true;
     };
@@ -141,13 +153,15 @@ struct series_name {
     return true;
 }
 
-/// The name of a shard as huggingface_hub spells it: model-00001-of-00003.safetensors, and model.safetensors for an only one.
-/// A text that lacks_memory() where memory ran out.
+/// The name of a shard as huggingface_hub spells it: model-00001-of-00003.safetensors, and
+/// model.safetensors for an only one. A text that lacks_memory() where memory ran out.
 ///   units   `number` counts from 1
-[[nodiscard]] inline text shard_name(std::string_view stem, std::uint64_t number, std::uint64_t count) noexcept {
+[[nodiscard]] inline text shard_name(std::string_view stem, std::uint64_t number,
+                                     std::uint64_t count) noexcept {
     text name{stem};
     const auto append_padded = [&](std::uint64_t value) noexcept {
-        for (std::uint64_t least = 10'000; value < least && least > 1; least /= 10) name.append("0");
+        for (std::uint64_t least = 10'000; value < least && least > 1; least /= 10)
+            name.append("0");
         name.append_number(value);
     };
     if (count != 1) {
@@ -166,7 +180,8 @@ struct shard_entry {
     std::string_view file;    ///< relative to the directory of the index
 };
 
-/// A shard index: tensors in the order of the index, files in natural order of their names (2 before 10).
+/// A shard index: tensors in the order of the index, files in natural order of their names (2
+/// before 10).
 class shard_index {
 public:
     /// What find() returns for a name that is not there.
@@ -174,14 +189,18 @@ public:
 
     /// Reads the text of an index. Keys it does not know are ignored, at the top and in `metadata`.
     ///   lifetime  names point into `json`
-    ///   fails   bad_json, bad_index (no weight_map, a value that is no file name, a key twice), path_leaves_directory,
+    ///   fails   bad_json, bad_index (no weight_map, a value that is no file name, a key twice),
+    ///   path_leaves_directory,
     ///           out_of_memory; the failure names the tensor
-    static result<shard_index> parse(span<const std::byte> json SAFEFUSE_LIFETIMEBOUND) noexcept { return parse(json, nullptr); }
+    static result<shard_index> parse(span<const std::byte> json SAFEFUSE_LIFETIMEBOUND) noexcept {
+        return parse(json, nullptr);
+    }
 
-    /// The same, but what concerns single tensors is added to `problems` and does not stop it: of a key that is there twice
-    /// the first counts, and a tensor whose file is refused is left out.
+    /// The same, but what concerns single tensors is added to `problems` and does not stop it: of a
+    /// key that is there twice the first counts, and a tensor whose file is refused is left out.
     ///   fails   bad_json, bad_index (no weight_map), out_of_memory
-    static result<shard_index> parse(span<const std::byte> json SAFEFUSE_LIFETIMEBOUND, vector<failure>& problems) noexcept {
+    static result<shard_index> parse(span<const std::byte> json SAFEFUSE_LIFETIMEBOUND,
+                                     vector<failure>& problems) noexcept {
         return parse(json, &problems);
     }
 
@@ -189,7 +208,9 @@ public:
     [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
     /// The name of tensor i.
     ///   lifetime  as parse
-    [[nodiscard]] std::string_view tensor(std::size_t i) const noexcept { return entries_[i].tensor; }
+    [[nodiscard]] std::string_view tensor(std::size_t i) const noexcept {
+        return entries_[i].tensor;
+    }
     /// The number of the file that holds tensor i.
     [[nodiscard]] std::size_t file_of(std::size_t i) const noexcept { return entries_[i].file; }
     /// How many files it names.
@@ -204,11 +225,13 @@ public:
         return i == detail::name_table::npos ? npos : entries_[i].file;
     }
 
-    /// metadata.total_size, or unknown where it is absent or no plain integer. Writers disagree on what it sums: a hint only.
+    /// metadata.total_size, or unknown where it is absent or no plain integer. Writers disagree on
+    /// what it sums: a hint only.
     [[nodiscard]] std::uint64_t total_size_bytes() const noexcept { return total_size_bytes_; }
 
 private:
-    friend detail::name_table detail::take_names(shard_index&& index, span<const std::uint32_t> numbers) noexcept;
+    friend detail::name_table detail::take_names(shard_index&& index,
+                                                 span<const std::uint32_t> numbers) noexcept;
 
     struct entry {
         std::string_view tensor;
@@ -219,18 +242,25 @@ private:
         std::string_view operator()(std::uint32_t i) const noexcept { return entries[i].tensor; }
     };
 
-    static result<shard_index> parse(span<const std::byte> json, vector<failure>* problems) noexcept;
-    /// What the line before had around its name, so that lines like it need no parser: most differ in the name alone.
+    static result<shard_index> parse(span<const std::byte> json,
+                                     vector<failure>* problems) noexcept;
+    /// What the line before had around its name, so that lines like it need no parser: most differ
+    /// in the name alone.
     struct line_frame {
-        std::string_view before;  ///< from behind the line before to the name: , and a line end and spaces, say
-        std::string_view after;   ///< from the name's closing quote to behind the file's: ": "model-00001-of-00002.safetensors"
+        std::string_view
+            before;  ///< from behind the line before to the name: , and a line end and spaces, say
+        std::string_view after;  ///< from the name's closing quote to behind the file's: ":
+                                 ///< "model-00001-of-00002.safetensors"
         std::uint32_t file = 0;
     };
-    result<void> find_file(entry& of, std::string_view file, detail::name_table& files_by_name) noexcept;
+    result<void> find_file(entry& of, std::string_view file,
+                           detail::name_table& files_by_name) noexcept;
     result<void> read_weight_map(detail::json_cursor& cursor, vector<failure>* problems) noexcept;
-    result<void> scan_lines(detail::json_cursor& cursor, const line_frame& frame, vector<failure>* problems) noexcept;
+    result<void> scan_lines(detail::json_cursor& cursor, const line_frame& frame,
+                            vector<failure>* problems) noexcept;
     result<void> add(const entry& read, std::size_t offset, vector<failure>* problems) noexcept;
-    SAFEFUSE_NOINLINE static result<void> tolerate(failure&& problem, vector<failure>* problems) noexcept {
+    SAFEFUSE_NOINLINE static result<void> tolerate(failure&& problem,
+                                                   vector<failure>* problems) noexcept {
         if (problems == nullptr) return std::move(problem);
         if (!problems->push(std::move(problem))) return failure{.code = errc::out_of_memory};
         return {};
@@ -238,14 +268,17 @@ private:
     result<void> sort_files() noexcept;
 
     /// The string as a view that lasts: into the text, or decoded into the arena.
-    [[nodiscard]] SAFEFUSE_NOINLINE bool keep(const detail::json_string& string, const char* text_end,
+    [[nodiscard]] SAFEFUSE_NOINLINE bool keep(const detail::json_string& string,
+                                              const char* text_end,
                                               std::string_view& kept) noexcept {
         if (!string.escaped) {
             kept = string.raw;
             return true;
         }
         // What is decoded is never longer than what it is decoded from, so this block never moves.
-        if (arena_.capacity() == 0 && !arena_.reserve(static_cast<std::size_t>(text_end - string.raw.data()))) return false;
+        if (arena_.capacity() == 0 &&
+            !arena_.reserve(static_cast<std::size_t>(text_end - string.raw.data())))
+            return false;
         const std::size_t first = arena_.size();
         if (!string.decode(arena_)) return false;
         kept = {arena_.data() + first, arena_.size() - first};
@@ -261,7 +294,8 @@ private:
 
 namespace detail {
 
-/// For whoever holds the same names elsewhere: gives up the index's table, in which tensor i has the number numbers[i] from then on.
+/// For whoever holds the same names elsewhere: gives up the index's table, in which tensor i has
+/// the number numbers[i] from then on.
 inline name_table take_names(shard_index&& index, span<const std::uint32_t> numbers) noexcept {
     index.tensors_by_name_.renumber(numbers);
     return std::move(index.tensors_by_name_);
@@ -269,7 +303,8 @@ inline name_table take_names(shard_index&& index, span<const std::uint32_t> numb
 
 }  // namespace detail
 
-inline result<shard_index> shard_index::parse(span<const std::byte> json, vector<failure>* problems) noexcept {
+inline result<shard_index> shard_index::parse(span<const std::byte> json,
+                                              vector<failure>* problems) noexcept {
     const std::string_view characters{reinterpret_cast<const char*>(json.data()), json.size()};
     if (const std::size_t valid = detail::utf8_prefix(characters); valid != characters.size())
         return failure{.code = errc::bad_json, .detail = "not UTF-8", .offset = valid};
@@ -281,14 +316,18 @@ inline result<shard_index> shard_index::parse(span<const std::byte> json, vector
     for (cursor.enter_object(); cursor.next_member(key);) {
         if (key == "weight_map") {
             if (has_weight_map)
-                return failure{.code = errc::bad_index, .detail = "there are two weight_maps", .offset = cursor.offset()};
+                return failure{.code = errc::bad_index,
+                               .detail = "there are two weight_maps",
+                               .offset = cursor.offset()};
             has_weight_map = true;
-            if (auto done = index.read_weight_map(cursor, problems); !done) return std::move(done).error();
+            if (auto done = index.read_weight_map(cursor, problems); !done)
+                return std::move(done).error();
         } else if (key == "metadata" && cursor.peek() == detail::json_kind::object) {
             for (cursor.enter_object(); cursor.next_member(key);) {
                 if (key == "total_size") {
                     detail::json_cursor probe = cursor;
-                    if (!probe.read_unsigned(index.total_size_bytes_)) index.total_size_bytes_ = unknown;
+                    if (!probe.read_unsigned(index.total_size_bytes_))
+                        index.total_size_bytes_ = unknown;
                 }
                 cursor.skip_value();
             }
@@ -301,14 +340,16 @@ inline result<shard_index> shard_index::parse(span<const std::byte> json, vector
         return failure{.code = cursor.is_type_error() ? errc::bad_index : errc::bad_json,
                        .detail = cursor.error(),
                        .offset = cursor.offset()};
-    if (!has_weight_map) return failure{.code = errc::bad_index, .detail = "there is no weight_map"};
+    if (!has_weight_map)
+        return failure{.code = errc::bad_index, .detail = "there is no weight_map"};
     if (auto done = index.sort_files(); !done) return std::move(done).error();
     return index;
 }
 
 /// Sets the file of an entry: one that is known by that name, or a new one.
 ///   fails   as check_contained, out_of_memory
-inline result<void> shard_index::find_file(entry& of, std::string_view file, detail::name_table& files_by_name) noexcept {
+inline result<void> shard_index::find_file(entry& of, std::string_view file,
+                                           detail::name_table& files_by_name) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
     const auto file_name = [&](std::uint32_t i) noexcept { return files_[i]; };
     // neighbours mostly share their file
@@ -320,32 +361,40 @@ inline result<void> shard_index::find_file(entry& of, std::string_view file, det
     if (of.file != detail::name_table::npos) return {};
     if (auto inside = check_contained(file); !inside) return inside;
     of.file = static_cast<std::uint32_t>(files_.size());
-    if (!files_.push(file) || files_by_name.insert(file, of.file, file_name).what != detail::name_table::outcome::inserted)
+    if (!files_.push(file) || files_by_name.insert(file, of.file, file_name).what !=
+                                  detail::name_table::outcome::inserted)
         return no_memory;
     return {};
 }
 
-inline result<void> shard_index::read_weight_map(detail::json_cursor& cursor, vector<failure>* problems) noexcept {
+inline result<void> shard_index::read_weight_map(detail::json_cursor& cursor,
+                                                 vector<failure>* problems) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
     detail::name_table files_by_name;
 
-    // A line of an index is about this long; the tables grow where that is too few, and a guess too high costs nothing much.
+    // A line of an index is about this long; the tables grow where that is too few, and a guess too
+    // high costs nothing much.
     const std::size_t guess = static_cast<std::size_t>(cursor.end() - cursor.here()) / 96;
     if (!entries_.reserve(guess) || !tensors_by_name_.reserve(guess)) return no_memory;
 
     detail::json_string key, value;
     const char* line_end = nullptr;
     for (cursor.enter_object(); cursor.next_member(key);) {
-        const std::size_t offset = cursor.offset() - static_cast<std::size_t>(cursor.here() - key.raw.data());
-        const std::string_view before =
-            detail::characters_at(line_end, line_end == nullptr ? 0 : static_cast<std::size_t>(key.raw.data() - line_end));
+        const std::size_t offset =
+            cursor.offset() - static_cast<std::size_t>(cursor.here() - key.raw.data());
+        const std::string_view before = detail::characters_at(
+            line_end,
+            line_end == nullptr ? 0 : static_cast<std::size_t>(key.raw.data() - line_end));
         line_end = nullptr;
         entry read{};
         if (!keep(key, cursor.end(), read.tensor)) return no_memory;
-        if (cursor.peek() != detail::json_kind::string && cursor.peek() != detail::json_kind::none) {
-            if (auto ok = tolerate(
-                    {.code = errc::bad_index, .tensor = read.tensor, .detail = "its file must be a string", .offset = offset},
-                    problems);
+        if (cursor.peek() != detail::json_kind::string &&
+            cursor.peek() != detail::json_kind::none) {
+            if (auto ok = tolerate({.code = errc::bad_index,
+                                    .tensor = read.tensor,
+                                    .detail = "its file must be a string",
+                                    .offset = offset},
+                                   problems);
                 !ok)
                 return ok;
             if (!cursor.skip_value()) break;
@@ -366,7 +415,8 @@ inline result<void> shard_index::read_weight_map(detail::json_cursor& cursor, ve
         line_end = cursor.here();
         if (before.empty()) continue;
         const char* const name_end = key.raw.data() + key.raw.size();
-        const line_frame frame{before, {name_end, static_cast<std::size_t>(line_end - name_end)}, read.file};
+        const line_frame frame{
+            before, {name_end, static_cast<std::size_t>(line_end - name_end)}, read.file};
         if (auto done = scan_lines(cursor, frame, problems); !done) return done;
         line_end = cursor.here();
     }
@@ -384,23 +434,30 @@ inline result<void> shard_index::scan_lines(detail::json_cursor& cursor, const l
     for (const char* at = cursor.here(); stands_at(at, frame.before);) {
         const char* const name = at + frame.before.size();
         const char* const name_end = detail::find_string_stop(name, cursor.end());
-        if (!stands_at(name_end, frame.after)) break;  // another file, another spelling, an escape in the name
+        if (!stands_at(name_end, frame.after))
+            break;  // another file, another spelling, an escape in the name
         const entry read{{name, static_cast<std::size_t>(name_end - name)}, frame.file};
-        if (auto done = add(read, static_cast<std::size_t>(name - begin), problems); !done) return done;
+        if (auto done = add(read, static_cast<std::size_t>(name - begin), problems); !done)
+            return done;
         at = name_end + frame.after.size();
         cursor.resume_after_value(at);
     }
     return {};
 }
 
-inline result<void> shard_index::add(const entry& read, std::size_t offset, vector<failure>* problems) noexcept {
+inline result<void> shard_index::add(const entry& read, std::size_t offset,
+                                     vector<failure>* problems) noexcept {
     if (!entries_.push(read)) return failure{.code = errc::out_of_memory};
     const auto number = static_cast<std::uint32_t>(entries_.size() - 1);
     const auto inserted = tensors_by_name_.insert(read.tensor, number, names_of{entries_.data()});
     if (inserted.what == detail::name_table::outcome::inserted) return {};
-    if (inserted.what == detail::name_table::outcome::out_of_memory) return failure{.code = errc::out_of_memory};
+    if (inserted.what == detail::name_table::outcome::out_of_memory)
+        return failure{.code = errc::out_of_memory};
     entries_.pop();
-    failure twice{.code = errc::bad_index, .tensor = read.tensor, .detail = "it is listed twice, in ", .offset = offset};
+    failure twice{.code = errc::bad_index,
+                  .tensor = read.tensor,
+                  .detail = "it is listed twice, in ",
+                  .offset = offset};
     detail::append_quoted(twice.detail, files_[entries_[inserted.index].file]);
     twice.detail.append(" and in ");
     detail::append_quoted(twice.detail, files_[read.file]);
@@ -414,10 +471,14 @@ inline result<void> shard_index::sort_files() noexcept {
     };
     vector<numbered> order;
     vector<std::uint32_t> number_of;
-    if (!order.reserve(files_.size()) || !number_of.resize(files_.size())) return failure{.code = errc::out_of_memory};
+    if (!order.reserve(files_.size()) || !number_of.resize(files_.size()))
+        return failure{.code = errc::out_of_memory};
     for (std::size_t i = 0; i < files_.size(); ++i)
-        if (!order.push({files_[i], static_cast<std::uint32_t>(i)})) return failure{.code = errc::out_of_memory};
-    if (!detail::sort(order.view(), [](const numbered& a, const numbered& b) noexcept { return natural_less(a.name, b.name); }))
+        if (!order.push({files_[i], static_cast<std::uint32_t>(i)}))
+            return failure{.code = errc::out_of_memory};
+    if (!detail::sort(order.view(), [](const numbered& a, const numbered& b) noexcept {
+            return natural_less(a.name, b.name);
+        }))
         return failure{.code = errc::out_of_memory};
     for (std::size_t i = 0; i < order.size(); ++i) {
         files_[i] = order[i].name;
@@ -427,16 +488,20 @@ inline result<void> shard_index::sort_files() noexcept {
     return {};
 }
 
-/// The text of an index, byte for byte as huggingface_hub and transformers write it: indented by two, keys sorted, ASCII only.
-///   fails   bad_name (not UTF-8), duplicate_tensor, path_leaves_directory, bad_index (a file that is no .safetensors),
+/// The text of an index, byte for byte as huggingface_hub and transformers write it: indented by
+/// two, keys sorted, ASCII only.
+///   fails   bad_name (not UTF-8), duplicate_tensor, path_leaves_directory, bad_index (a file that
+///   is no .safetensors),
 ///           out_of_memory
-[[nodiscard]] inline result<vector<std::byte>> encode_index(span<const shard_entry> entries,
-                                                            std::uint64_t total_size_bytes) noexcept {
+[[nodiscard]] inline result<vector<std::byte>> encode_index(
+    span<const shard_entry> entries, std::uint64_t total_size_bytes) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
     vector<shard_entry> sorted;
     if (!sorted.append(entries.data(), entries.size())) return no_memory;
     // Python sorts by code point, which for UTF-8 is the order of the bytes.
-    if (!detail::sort(sorted.view(), [](const shard_entry& a, const shard_entry& b) noexcept { return a.tensor < b.tensor; }))
+    if (!detail::sort(sorted.view(), [](const shard_entry& a, const shard_entry& b) noexcept {
+            return a.tensor < b.tensor;
+        }))
         return no_memory;
 
     vector<std::byte> out;
@@ -445,19 +510,21 @@ inline result<void> shard_index::sort_files() noexcept {
     };
     text total;
     if (!total.append_number(total_size_bytes)) return no_memory;
-    if (!put("{\n  \"metadata\": {\n    \"total_size\": ") || !put(total) || !put("\n  },\n  \"weight_map\": {"))
+    if (!put("{\n  \"metadata\": {\n    \"total_size\": ") || !put(total) ||
+        !put("\n  },\n  \"weight_map\": {"))
         return no_memory;
     for (std::size_t i = 0; i < sorted.size(); ++i) {
         const shard_entry& each = sorted[i];
         if (!detail::is_utf8(each.tensor) || !detail::is_utf8(each.file))
             return failure{.code = errc::bad_name, .tensor = each.tensor, .detail = "not UTF-8"};
-        if (i > 0 && each.tensor == sorted[i - 1].tensor) return failure{.code = errc::duplicate_tensor, .tensor = each.tensor};
+        if (i > 0 && each.tensor == sorted[i - 1].tensor)
+            return failure{.code = errc::duplicate_tensor, .tensor = each.tensor};
         if (auto inside = check_contained(each.file); !inside) {
             inside.error().tensor = each.tensor;
             return std::move(inside).error();
         }
-        if (!put(i == 0 ? "\n    " : ",\n    ") || !detail::append_ascii_json(out, each.tensor) || !put(": ") ||
-            !detail::append_ascii_json(out, each.file))
+        if (!put(i == 0 ? "\n    " : ",\n    ") || !detail::append_ascii_json(out, each.tensor) ||
+            !put(": ") || !detail::append_ascii_json(out, each.file))
             return no_memory;
     }
     if (!put(sorted.empty() ? "}\n}\n" : "\n  }\n}\n")) return no_memory;

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: tensors to and from numpy, PyTorch, MLX, JAX, ... by DLPack, without copies. Opt-in: nothing else in the library
-// includes it. The ABI is declared here; whoever has the real <dlpack/dlpack.h> uses its types in the same calls:
-// lend<DLManagedTensorVersioned>(...).
+// safefuse: tensors to and from numpy, PyTorch, MLX, JAX, ... by DLPack, without copies. Opt-in:
+// nothing else in the library includes it. The ABI is declared here; whoever has the real
+// <dlpack/dlpack.h> uses its types in the same calls: lend<DLManagedTensorVersioned>(...).
 //
-//   managed_tensor (what capsules named "dltensor" hold), 64 bytes:  dl_tensor 0, manager_ctx 48, deleter 56
-//   managed_tensor_versioned ("dltensor_versioned"), 80 bytes:       version 0, manager_ctx 8, deleter 16, flags 24, dl_tensor 32
-//   source  dlpack.h 1.3 as PyTorch 2.13 ships it, held against ours by tests/frameworks/torch.cpp; Debian's 0.6, which has the
+//   managed_tensor (what capsules named "dltensor" hold), 64 bytes:  dl_tensor 0, manager_ctx 48,
+//   deleter 56 managed_tensor_versioned ("dltensor_versioned"), 80 bytes:       version 0,
+//   manager_ctx 8, deleter 16, flags 24, dl_tensor 32 source  dlpack.h 1.3 as PyTorch 2.13 ships
+//   it, held against ours by tests/frameworks/torch.cpp; Debian's 0.6, which has the
 //           first one alone, by tests/dlpack.test.cpp
 #ifndef SAFEFUSE_INTEROP_DLPACK_HPP
 #define SAFEFUSE_INTEROP_DLPACK_HPP
@@ -55,12 +56,12 @@ struct data_type {
 
 /// DLTensor. Strides count elements.
 struct tensor {
-    void* data;                 ///< of the whole allocation; may be null where there are no elements
-    dlpack::device device;      ///< where data lies
-    std::int32_t ndim;          ///< how many extents and strides there are
-    data_type dtype;            ///< of every element
-    std::int64_t* shape;        ///< outermost first
-    std::int64_t* strides;      ///< in elements; null: row-major without gaps
+    void* data;             ///< of the whole allocation; may be null where there are no elements
+    dlpack::device device;  ///< where data lies
+    std::int32_t ndim;      ///< how many extents and strides there are
+    data_type dtype;        ///< of every element
+    std::int64_t* shape;    ///< outermost first
+    std::int64_t* strides;  ///< in elements; null: row-major without gaps
     std::uint64_t byte_offset;  ///< from data to the first element
 };
 
@@ -73,17 +74,19 @@ struct managed_tensor {
 
 /// DLManagedTensorVersioned.
 struct managed_tensor_versioned {
-    dlpack::version version;                     ///< read before all else
-    void* manager_ctx;                           ///< the owner's own
-    void (*deleter)(managed_tensor_versioned*);  ///< called once by whoever took the struct; may be null
-    std::uint64_t flags;                         ///< bit 0: read-only
-    tensor dl_tensor;                            ///< what is lent
+    dlpack::version version;  ///< read before all else
+    void* manager_ctx;        ///< the owner's own
+    void (*deleter)(
+        managed_tensor_versioned*);  ///< called once by whoever took the struct; may be null
+    std::uint64_t flags;             ///< bit 0: read-only
+    tensor dl_tensor;                ///< what is lent
 };
 
-static_assert(sizeof(void*) != 8 ||
-              (sizeof(tensor) == 48 && sizeof(managed_tensor) == 64 && sizeof(managed_tensor_versioned) == 80));
+static_assert(sizeof(void*) != 8 || (sizeof(tensor) == 48 && sizeof(managed_tensor) == 64 &&
+                                     sizeof(managed_tensor_versioned) == 80));
 
-/// What lend() says in `version`: 1.1 brought the last codes in use here. Strides are always there, as 1.2 asks.
+/// What lend() says in `version`: 1.1 brought the last codes in use here. Strides are always there,
+/// as 1.2 asks.
 inline constexpr version lent_version{1, 1};
 /// Flags of a versioned tensor.
 inline constexpr std::uint64_t read_only_flag = 1, padded_flag = 4;
@@ -106,7 +109,8 @@ concept versioned_form = managed_form<T> && requires(T& managed) {
 
 namespace detail {
 
-// Code and bits of each dtype, in the order of dtype. Codes from 7 on came with DLPack 1.1, that of bool with 0.8.
+// Code and bits of each dtype, in the order of dtype. Codes from 7 on came with DLPack 1.1, that of
+// bool with 0.8.
 inline constexpr dlpack::data_type dlpack_types[dtype_count] = {
     {6, 8, 1},  {17, 4, 2}, {15, 6, 1}, {16, 6, 1}, {1, 8, 1},  {0, 8, 1},  {12, 8, 1}, {10, 8, 1},
     {14, 8, 1}, {11, 8, 1}, {13, 8, 1}, {0, 16, 1}, {1, 16, 1}, {2, 16, 1}, {4, 16, 1}, {0, 32, 1},
@@ -117,8 +121,11 @@ inline constexpr dlpack::data_type dlpack_types[dtype_count] = {
 
 namespace dlpack {
 
-/// The DLPack type of a dtype; every dtype has one. F4 are pairs, the way that PyTorch has them: the last extent is then halved.
-[[nodiscard]] constexpr data_type type_of(dtype type) noexcept { return detail::dlpack_types[static_cast<std::size_t>(type)]; }
+/// The DLPack type of a dtype; every dtype has one. F4 are pairs, the way that PyTorch has them:
+/// the last extent is then halved.
+[[nodiscard]] constexpr data_type type_of(dtype type) noexcept {
+    return detail::dlpack_types[static_cast<std::size_t>(type)];
+}
 
 /// Stores the dtype of a DLPack type; returns false where there is none. F4 may be pairs or not.
 [[nodiscard]] constexpr bool parse_type(data_type spelled, dtype& type) noexcept {
@@ -131,7 +138,8 @@ namespace dlpack {
     return false;
 }
 
-/// A managed tensor that nobody else has: its deleter is called in the end, once. Empty after release().
+/// A managed tensor that nobody else has: its deleter is called in the end, once. Empty after
+/// release().
 template <managed_form Managed>
 class handle {
 public:
@@ -166,11 +174,14 @@ private:
 
 /// How a tensor is lent.
 struct lend_options {
-    /// Else it is flagged as read-only: numpy obeys, PyTorch does not, and writing to a mapped file ends the program.
+    /// Else it is flagged as read-only: numpy obeys, PyTorch does not, and writing to a mapped file
+    /// ends the program.
     bool is_writable = false;
-    std::size_t alignment_bytes = 0;  ///< of the first element; 0: that of its type. The specification's 256 is asked for by few
-    /// Where the bytes lie: a DLDeviceType (1 the processor's memory, 2 CUDA's, 10 ROCm's) and which of them. The view's bytes are
-    /// then that device's addresses; lending reads none of them.
+    std::size_t alignment_bytes = 0;  ///< of the first element; 0: that of its type. The
+                                      ///< specification's 256 is asked for by few
+    /// Where the bytes lie: a DLDeviceType (1 the processor's memory, 2 CUDA's, 10 ROCm's) and
+    /// which of them. The view's bytes are then that device's addresses; lending reads none of
+    /// them.
     dlpack::device device{1, 0};
 };
 
@@ -191,20 +202,27 @@ struct lent_tensor {
     }
 };
 
-constexpr std::uint64_t alignment_of(dtype type) noexcept { return type == dtype::c64 ? 4 : bits(type) < 8 ? 1 : bits(type) / 8; }
+constexpr std::uint64_t alignment_of(dtype type) noexcept {
+    return type == dtype::c64 ? 4 : bits(type) < 8 ? 1 : bits(type) / 8;
+}
 
 /// Whether DLPack can describe a tensor.
 ///   fails   as lend
-[[nodiscard]] inline result<void> check_lendable(const tensor_view& view, const dlpack::lend_options& options) noexcept {
+[[nodiscard]] inline result<void> check_lendable(const tensor_view& view,
+                                                 const dlpack::lend_options& options) noexcept {
     const dlpack::data_type type = dlpack::type_of(view.type());
     const std::size_t rank = view.rank();
-    if (std::endian::native != std::endian::little && type.bits > 8) return failure{.code = errc::byte_order};
-    const std::uint64_t alignment = options.alignment_bytes != 0 ? options.alignment_bytes : alignment_of(view.type());
+    if (std::endian::native != std::endian::little && type.bits > 8)
+        return failure{.code = errc::byte_order};
+    const std::uint64_t alignment =
+        options.alignment_bytes != 0 ? options.alignment_bytes : alignment_of(view.type());
     const auto address = reinterpret_cast<std::uintptr_t>(view.bytes().data());
-    if (!view.bytes().empty() && address % alignment != 0) return failure{.code = errc::misaligned, .expected = alignment};
+    if (!view.bytes().empty() && address % alignment != 0)
+        return failure{.code = errc::misaligned, .expected = alignment};
     if (rank > INT32_MAX) return failure{.code = errc::size_overflow, .actual = rank};
     if (type.lanes == 2 && (rank == 0 || view.shape()[rank - 1] % 2 != 0))
-        return failure{.code = errc::splits_block, .detail = "the last extent of F4 is odd", .expected = 2};
+        return failure{
+            .code = errc::splits_block, .detail = "the last extent of F4 is odd", .expected = 2};
     for (const std::uint64_t extent : view.shape())
         if (extent > INT64_MAX) return failure{.code = errc::size_overflow, .actual = extent};
     return {};
@@ -214,49 +232,64 @@ constexpr std::uint64_t alignment_of(dtype type) noexcept { return type == dtype
 
 namespace dlpack {
 
-/// A tensor for other frameworks to use where it lies, as long as they like: `owner` is moved into it and destroyed when the last
-/// of them is done. Many tensors of one checkpoint share it: std::shared_ptr{shared} as the owner of each.
-///   lifetime  `owner` must own the bytes; moving it must leave them where they are, as with a checkpoint, vector or shared_ptr
-///   units     strides in elements; byte_offset is 0; data is null where there are no elements
-///   fails     misaligned, byte_order (big-endian host), size_overflow (an extent beyond 63 bits), splits_block (F4, odd last extent),
-///             wrong_buffer_size (the view is a tensor_view{}), out_of_memory; `owner` is then untouched
+/// A tensor for other frameworks to use where it lies, as long as they like: `owner` is moved into
+/// it and destroyed when the last of them is done. Many tensors of one checkpoint share it:
+/// std::shared_ptr{shared} as the owner of each.
+///   lifetime  `owner` must own the bytes; moving it must leave them where they are, as with a
+///   checkpoint, vector or shared_ptr units     strides in elements; byte_offset is 0; data is null
+///   where there are no elements fails     misaligned, byte_order (big-endian host), size_overflow
+///   (an extent beyond 63 bits), splits_block (F4, odd last extent),
+///             wrong_buffer_size (the view is a tensor_view{}), out_of_memory; `owner` is then
+///             untouched
 template <managed_form Managed = managed_tensor_versioned, class Owner>
-[[nodiscard]] result<handle<Managed>> lend(const tensor_view& view, Owner&& owner, const lend_options& options = {}) noexcept {
-    static_assert(!std::is_lvalue_reference_v<Owner> && !std::is_const_v<Owner>,
-                  "the owner of the bytes is moved in: a copy of it would own others. Share it as std::shared_ptr{shared}");
+[[nodiscard]] result<handle<Managed>> lend(const tensor_view& view, Owner&& owner,
+                                           const lend_options& options = {}) noexcept {
+    static_assert(
+        !std::is_lvalue_reference_v<Owner> && !std::is_const_v<Owner>,
+        "the owner of the bytes is moved in: a copy of it would own others. Share it as std::shared_ptr{shared}");
     static_assert(!std::is_pointer_v<Owner>, "a pointer owns nothing");
-    static_assert(std::is_nothrow_move_constructible_v<Owner> && std::is_nothrow_destructible_v<Owner>,
-                  "moving an owner must not throw");
+    static_assert(
+        std::is_nothrow_move_constructible_v<Owner> && std::is_nothrow_destructible_v<Owner>,
+        "moving an owner must not throw");
     using block = detail::lent_tensor<Managed, Owner>;
-    static_assert(alignof(block) <= alignof(std::max_align_t), "the owner is aligned beyond what malloc gives");
+    static_assert(alignof(block) <= alignof(std::max_align_t),
+                  "the owner is aligned beyond what malloc gives");
 
     // others read as many bytes as the shape says: a view that was never made has fewer
-    if (auto whole = tensor_view::of(view.type(), view.shape(), view.bytes()); !whole) return std::move(whole).error();
+    if (auto whole = tensor_view::of(view.type(), view.shape(), view.bytes()); !whole)
+        return std::move(whole).error();
     if (auto fits = detail::check_lendable(view, options); !fits) return std::move(fits).error();
     const data_type type = type_of(view.type());
     const std::size_t rank = view.rank();
     constexpr std::size_t extents_offset = (sizeof(block) + 7) / 8 * 8;
     std::uint64_t size_bytes = 0;
     if (!detail::checked_mul(rank, 2 * sizeof(std::int64_t), size_bytes) ||
-        !detail::checked_add(size_bytes, extents_offset, size_bytes) || !detail::fits_memory(size_bytes))
+        !detail::checked_add(size_bytes, extents_offset, size_bytes) ||
+        !detail::fits_memory(size_bytes))
         return failure{.code = errc::out_of_memory};
     void* const memory = std::malloc(static_cast<std::size_t>(size_bytes));
     if (memory == nullptr) return failure{.code = errc::out_of_memory, .expected = size_bytes};
 
-    auto* const shape = reinterpret_cast<std::int64_t*>(static_cast<std::byte*>(memory) + extents_offset);
+    auto* const shape =
+        reinterpret_cast<std::int64_t*>(static_cast<std::byte*>(memory) + extents_offset);
     std::int64_t* const strides = shape + rank;
     std::uint64_t stride = 1;
     for (std::size_t axis = rank; axis-- != 0;) {
         const std::uint64_t extent = view.shape()[axis] / (axis + 1 == rank ? type.lanes : 1);
         shape[axis] = static_cast<std::int64_t>(extent);
         strides[axis] = static_cast<std::int64_t>(stride);
-        stride *= extent == 0 ? 1 : extent;  // of a tensor without elements it may wrap around: nobody follows it
+        stride *=
+            extent == 0
+                ? 1
+                : extent;  // of a tensor without elements it may wrap around: nobody follows it
     }
     void* const data = view.bytes().empty() ? nullptr : const_cast<std::byte*>(view.bytes().data());
-    auto* const made = new (memory) block{{}, std::move(owner)};  // last: view and shape may lie in the owner
+    auto* const made =
+        new (memory) block{{}, std::move(owner)};  // last: view and shape may lie in the owner
     auto& to = made->managed.dl_tensor;
     to.data = data;
-    to.device.device_type = static_cast<decltype(to.device.device_type)>(options.device.device_type);
+    to.device.device_type =
+        static_cast<decltype(to.device.device_type)>(options.device.device_type);
     to.device.device_id = options.device.device_id;
     to.ndim = static_cast<std::int32_t>(rank);
     to.dtype = {type.code, type.bits, type.lanes};
@@ -271,7 +304,8 @@ template <managed_form Managed = managed_tensor_versioned, class Owner>
     return handle<Managed>{&made->managed};
 }
 
-/// A framework's tensor in this machine's memory, checked: to be a member of a tensor_list by view(), and to be fused into.
+/// A framework's tensor in this machine's memory, checked: to be a member of a tensor_list by
+/// view(), and to be fused into.
 ///   lifetime  the bytes are the framework's; the shape is its own copy
 class borrowed_tensor {
 public:
@@ -281,13 +315,18 @@ public:
     /// The dtype of every element.
     [[nodiscard]] dtype type() const noexcept { return type_; }
     /// The extents, outermost first.
-    [[nodiscard]] shape_view shape() const noexcept SAFEFUSE_LIFETIMEBOUND { return extents_.view(); }
+    [[nodiscard]] shape_view shape() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return extents_.view();
+    }
     /// All bytes; they belong to whoever lent them.
     [[nodiscard]] span<const std::byte> bytes() const noexcept { return bytes_; }
     /// Whether the lender forbids writing.
     [[nodiscard]] bool is_read_only() const noexcept { return is_read_only_; }
-    /// The bytes, to be written to; empty where the tensor is read-only, so that fusing into it fails with wrong_buffer_size.
-    [[nodiscard]] span<std::byte> writable_bytes() const noexcept { return is_read_only_ ? span<std::byte>{} : bytes_; }
+    /// The bytes, to be written to; empty where the tensor is read-only, so that fusing into it
+    /// fails with wrong_buffer_size.
+    [[nodiscard]] span<std::byte> writable_bytes() const noexcept {
+        return is_read_only_ ? span<std::byte>{} : bytes_;
+    }
     /// The same as a view.
     ///   lifetime  until this goes
     [[nodiscard]] tensor_view view() const& noexcept SAFEFUSE_LIFETIMEBOUND {
@@ -295,23 +334,31 @@ public:
     }
     tensor_view view() const&& = delete;
 
-    /// A DLTensor, checked. `flags` are those of the versioned tensor that it is part of; without any it counts as writable.
+    /// A DLTensor, checked. `flags` are those of the versioned tensor that it is part of; without
+    /// any it counts as writable.
     ///   fails   as borrow
     template <class Tensor>
     static result<borrowed_tensor> of(const Tensor& from, std::uint64_t flags = 0) noexcept {
         const auto kind = static_cast<std::int64_t>(from.device.device_type);
         if (kind != 1 && kind != 3 && kind != 11)  // CPU, and CPU memory pinned by CUDA and ROCm
-            return failure{.code = errc::not_resident, .detail = "a device's memory", .actual = static_cast<std::uint64_t>(kind)};
+            return failure{.code = errc::not_resident,
+                           .detail = "a device's memory",
+                           .actual = static_cast<std::uint64_t>(kind)};
         borrowed_tensor made;
         const data_type type{from.dtype.code, from.dtype.bits, from.dtype.lanes};
-        if (!parse_type(type, made.type_) || (bits(made.type_) < 8 && (flags & padded_flag) != 0)) return unknown(type);
-        if (std::endian::native != std::endian::little && bits(made.type_) > 8) return failure{.code = errc::byte_order};
-        if (from.ndim < 0) return failure{.code = errc::out_of_range, .detail = "a negative number of axes"};
+        if (!parse_type(type, made.type_) || (bits(made.type_) < 8 && (flags & padded_flag) != 0))
+            return unknown(type);
+        if (std::endian::native != std::endian::little && bits(made.type_) > 8)
+            return failure{.code = errc::byte_order};
+        if (from.ndim < 0)
+            return failure{.code = errc::out_of_range, .detail = "a negative number of axes"};
         const auto rank = static_cast<std::size_t>(from.ndim);
-        if (rank != 0 && from.shape == nullptr) return failure{.code = errc::not_resident, .detail = "there is no shape"};
+        if (rank != 0 && from.shape == nullptr)
+            return failure{.code = errc::not_resident, .detail = "there is no shape"};
         if (!made.extents_.resize(rank)) return failure{.code = errc::out_of_memory};
         for (std::size_t axis = 0; axis < rank; ++axis) {
-            if (from.shape[axis] < 0) return failure{.code = errc::out_of_range, .detail = "a negative extent"};
+            if (from.shape[axis] < 0)
+                return failure{.code = errc::out_of_range, .detail = "a negative extent"};
             made.extents_[axis] = static_cast<std::uint64_t>(from.shape[axis]);
         }
         if (type.lanes == 2) {
@@ -320,18 +367,24 @@ public:
                 return failure{.code = errc::size_overflow};
         }
         std::uint64_t size_bytes = 0;
-        if (auto fit = detail::check_size(made.type_, made.shape(), size_bytes); !fit) return std::move(fit).error();
+        if (auto fit = detail::check_size(made.type_, made.shape(), size_bytes); !fit)
+            return std::move(fit).error();
         made.is_read_only_ = (flags & read_only_flag) != 0;
         if (size_bytes == 0) return made;
         if (auto compact = check_strides(from); !compact) return std::move(compact).error();
         std::uint64_t begin = 0, end = 0;
         if (from.data == nullptr)
-            return failure{.code = errc::not_resident, .detail = "there is no data", .expected = size_bytes};
-        if (!detail::checked_add(reinterpret_cast<std::uintptr_t>(from.data), from.byte_offset, begin) ||
-            !detail::checked_add(begin, size_bytes, end) || end > UINTPTR_MAX || !detail::fits_memory(size_bytes))
-            return failure{.code = errc::size_overflow, .offset = from.byte_offset, .actual = size_bytes};
-        made.bytes_ = {static_cast<std::byte*>(from.data) + static_cast<std::size_t>(from.byte_offset),
-                       static_cast<std::size_t>(size_bytes)};
+            return failure{
+                .code = errc::not_resident, .detail = "there is no data", .expected = size_bytes};
+        if (!detail::checked_add(reinterpret_cast<std::uintptr_t>(from.data), from.byte_offset,
+                                 begin) ||
+            !detail::checked_add(begin, size_bytes, end) || end > UINTPTR_MAX ||
+            !detail::fits_memory(size_bytes))
+            return failure{
+                .code = errc::size_overflow, .offset = from.byte_offset, .actual = size_bytes};
+        made.bytes_ = {
+            static_cast<std::byte*>(from.data) + static_cast<std::size_t>(from.byte_offset),
+            static_cast<std::size_t>(size_bytes)};
         return made;
     }
 
@@ -355,7 +408,8 @@ private:
         std::int64_t stride = 1;
         for (std::int32_t axis = from.ndim; axis-- != 0;) {
             if (from.shape[axis] != 1 && from.strides[axis] != stride)
-                return failure{.code = errc::not_resident, .detail = "the tensor is not compact and row-major"};
+                return failure{.code = errc::not_resident,
+                               .detail = "the tensor is not compact and row-major"};
             stride *= from.shape[axis];  // no more than all elements
         }
         return {};
@@ -367,11 +421,15 @@ private:
     span<std::byte> bytes_;
 };
 
-/// A framework's tensor where it lies. It stays with whoever owns it: keep the handle as long as this is used.
-///   fails   out_of_range (another major version, negative numbers), not_resident (not in this machine's memory, or not compact and
-///           row-major), unknown_dtype, byte_order (big-endian host), size_overflow, partial_byte, out_of_memory
+/// A framework's tensor where it lies. It stays with whoever owns it: keep the handle as long as
+/// this is used.
+///   fails   out_of_range (another major version, negative numbers), not_resident (not in this
+///   machine's memory, or not compact and
+///           row-major), unknown_dtype, byte_order (big-endian host), size_overflow, partial_byte,
+///           out_of_memory
 template <managed_form Managed>
-[[nodiscard]] result<borrowed_tensor> borrow(const Managed& managed SAFEFUSE_LIFETIMEBOUND) noexcept {
+[[nodiscard]] result<borrowed_tensor> borrow(
+    const Managed& managed SAFEFUSE_LIFETIMEBOUND) noexcept {
     if constexpr (versioned_form<Managed>) {
         if (managed.version.major != lent_version.major)
             return failure{.code = errc::out_of_range,
@@ -393,9 +451,13 @@ template <>
 struct tensor_traits<dlpack::borrowed_tensor> {
     /// @{
     /// What tensor_traits asks for.
-    static span<std::byte> bytes(dlpack::borrowed_tensor& tensor) noexcept { return tensor.writable_bytes(); }
+    static span<std::byte> bytes(dlpack::borrowed_tensor& tensor) noexcept {
+        return tensor.writable_bytes();
+    }
     static dtype type(const dlpack::borrowed_tensor& tensor) noexcept { return tensor.type(); }
-    static shape_view shape(const dlpack::borrowed_tensor& tensor) noexcept { return tensor.shape(); }
+    static shape_view shape(const dlpack::borrowed_tensor& tensor) noexcept {
+        return tensor.shape();
+    }
     /// @}
 };
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: tensors as multidimensional arrays of values: std::mdspan, Kokkos' reference implementation, or what else has its
-// shape. Opt-in: nothing else in the library includes it. It includes no <mdspan>: the type that the caller names brings it.
+// safefuse: tensors as multidimensional arrays of values: std::mdspan, Kokkos' reference
+// implementation, or what else has its shape. Opt-in: nothing else in the library includes it. It
+// includes no <mdspan>: the type that the caller names brings it.
 #ifndef SAFEFUSE_INTEROP_MDSPAN_HPP
 #define SAFEFUSE_INTEROP_MDSPAN_HPP
 
@@ -40,8 +41,9 @@ namespace detail {
 template <mdspan_type Mdspan>
 constexpr std::size_t mdspan_rank = static_cast<std::size_t>(Mdspan::rank());
 
-// Whether neighbours in the last axis are neighbours in memory, and so on outwards. Of an extent of 1 the stride means nothing, nor
-// of any where there are no elements: there the product of the other extents may wrap around.
+// Whether neighbours in the last axis are neighbours in memory, and so on outwards. Of an extent of
+// 1 the stride means nothing, nor of any where there are no elements: there the product of the
+// other extents may wrap around.
 template <mdspan_type Mdspan>
 constexpr bool is_row_major(const Mdspan& values) noexcept {
     if constexpr (mdspan_rank<Mdspan> != 0) {  // a scalar has no stride to ask for
@@ -50,7 +52,8 @@ constexpr bool is_row_major(const Mdspan& values) noexcept {
         std::uint64_t stride = 1;
         for (std::size_t axis = mdspan_rank<Mdspan>; axis-- != 0;) {
             const auto extent = static_cast<std::uint64_t>(values.extent(axis));
-            if (extent != 1 && static_cast<std::uint64_t>(values.stride(axis)) != stride) return false;
+            if (extent != 1 && static_cast<std::uint64_t>(values.stride(axis)) != stride)
+                return false;
             stride *= extent;
         }
     }
@@ -59,10 +62,12 @@ constexpr bool is_row_major(const Mdspan& values) noexcept {
 
 }  // namespace detail
 
-/// A tensor's elements as an mdspan such as std::mdspan<const float, std::dextents<std::size_t, 3>>, without a copy.
-///   fails   as tensor_view::as (wrong_dtype, misaligned, byte_order); shape_mismatch (another rank or extent than a static one, a
-///           layout other than row-major), size_overflow (an extent, or their product, beyond the index type), wrong_buffer_size
-///           (the view is a tensor_view{})
+/// A tensor's elements as an mdspan such as std::mdspan<const float, std::dextents<std::size_t,
+/// 3>>, without a copy.
+///   fails   as tensor_view::as (wrong_dtype, misaligned, byte_order); shape_mismatch (another rank
+///   or extent than a static one, a
+///           layout other than row-major), size_overflow (an extent, or their product, beyond the
+///           index type), wrong_buffer_size (the view is a tensor_view{})
 template <mdspan_type Mdspan>
     requires std::is_const_v<typename Mdspan::element_type>
 [[nodiscard]] result<Mdspan> mdspan_of(const tensor_view& tensor) noexcept {
@@ -71,28 +76,40 @@ template <mdspan_type Mdspan>
     const auto values = tensor.as<std::remove_const_t<typename Mdspan::element_type>>();
     if (!values) return values.error();
     // the extents say how many elements are read: a view that was never made has fewer
-    if (auto whole = tensor_view::of(tensor.type(), tensor.shape(), tensor.bytes()); !whole) return std::move(whole).error();
+    if (auto whole = tensor_view::of(tensor.type(), tensor.shape(), tensor.bytes()); !whole)
+        return std::move(whole).error();
     if (tensor.rank() != rank)
-        return failure{
-            .code = errc::shape_mismatch, .detail = "another number of axes", .expected = rank, .actual = tensor.rank()};
+        return failure{.code = errc::shape_mismatch,
+                       .detail = "another number of axes",
+                       .expected = rank,
+                       .actual = tensor.rank()};
     std::array<index, rank> extents{};
     for (std::size_t axis = 0; axis < rank; ++axis) {
         const std::uint64_t extent = tensor.shape()[axis];
         extents[axis] = static_cast<index>(extent);
-        if (!std::in_range<index>(extent)) return failure{.code = errc::size_overflow, .detail = "an extent", .actual = extent};
+        if (!std::in_range<index>(extent))
+            return failure{.code = errc::size_overflow, .detail = "an extent", .actual = extent};
         constexpr auto dynamic_extent = static_cast<std::size_t>(-1);
-        if (const auto fixed = static_cast<std::size_t>(Mdspan::static_extent(axis)); fixed != dynamic_extent && fixed != extent)
-            return failure{.code = errc::shape_mismatch, .detail = "an extent", .expected = fixed, .actual = extent};
+        if (const auto fixed = static_cast<std::size_t>(Mdspan::static_extent(axis));
+            fixed != dynamic_extent && fixed != extent)
+            return failure{.code = errc::shape_mismatch,
+                           .detail = "an extent",
+                           .expected = fixed,
+                           .actual = extent};
     }
     if (!std::in_range<index>(values->size()))  // mdspan asks for it: else its strides wrap around
-        return failure{.code = errc::size_overflow, .detail = "the number of elements", .actual = values->size()};
+        return failure{.code = errc::size_overflow,
+                       .detail = "the number of elements",
+                       .actual = values->size()};
     Mdspan made{values->data(), typename Mdspan::extents_type{extents}};
     if (!detail::is_row_major(made))
-        return failure{.code = errc::shape_mismatch, .detail = "the mdspan's layout is not row-major"};
+        return failure{.code = errc::shape_mismatch,
+                       .detail = "the mdspan's layout is not row-major"};
     return made;
 }
 
-/// Plans are run into an mdspan where it lies; where it is not row-major there are no bytes, and fusing is wrong_buffer_size.
+/// Plans are run into an mdspan where it lies; where it is not row-major there are no bytes, and
+/// fusing is wrong_buffer_size.
 template <mdspan_type Mdspan>
     requires(!std::is_const_v<typename Mdspan::element_type>)
 struct tensor_traits<Mdspan> {
@@ -103,12 +120,14 @@ struct tensor_traits<Mdspan> {
         std::size_t count = 1;
         for (std::size_t axis = 0; axis < detail::mdspan_rank<Mdspan>; ++axis)
             count *= static_cast<std::size_t>(values.extent(axis));
-        return {reinterpret_cast<std::byte*>(values.data_handle()), count * sizeof *values.data_handle()};
+        return {reinterpret_cast<std::byte*>(values.data_handle()),
+                count * sizeof *values.data_handle()};
     }
     static dtype type(const Mdspan&) noexcept { return dtype_of<typename Mdspan::element_type>; }
     static auto shape(const Mdspan& values) noexcept {
         std::array<std::uint64_t, detail::mdspan_rank<Mdspan>> extents{};
-        for (std::size_t axis = 0; axis < extents.size(); ++axis) extents[axis] = static_cast<std::uint64_t>(values.extent(axis));
+        for (std::size_t axis = 0; axis < extents.size(); ++axis)
+            extents[axis] = static_cast<std::uint64_t>(values.extent(axis));
         return extents;
     }
     /// @}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: memory for outputs that is fast to fill while it is fresh. What fuse writes to may be any memory; this is for
-// callers who have none of their own yet.
+// safefuse: memory for outputs that is fast to fill while it is fresh. What fuse writes to may be
+// any memory; this is for callers who have none of their own yet.
 #ifndef SAFEFUSE_IO_HUGE_PAGE_BUFFER_HPP
 #define SAFEFUSE_IO_HUGE_PAGE_BUFFER_HPP
 
@@ -16,14 +16,18 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// Owns bytes that begin at a page's start and are 0 at first. On Linux they are asked for in huge pages, which are several times
-/// faster to touch for the first time; elsewhere they are plain pages.
+/// Owns bytes that begin at a page's start and are 0 at first. On Linux they are asked for in huge
+/// pages, which are several times faster to touch for the first time; elsewhere they are plain
+/// pages.
 class huge_page_buffer {
 public:
     /// No bytes.
     huge_page_buffer() noexcept = default;
     /// The other is then empty; pointers into the memory stay valid.
-    huge_page_buffer(huge_page_buffer&& other) noexcept : pages_{other.pages_}, size_bytes_{other.size_bytes_} { other.forget(); }
+    huge_page_buffer(huge_page_buffer&& other) noexcept
+        : pages_{other.pages_}, size_bytes_{other.size_bytes_} {
+        other.forget();
+    }
     /// What was held is given back; the other is then empty.
     huge_page_buffer& operator=(huge_page_buffer&& other) noexcept {
         if (this != &other) {
@@ -40,7 +44,8 @@ public:
     ///   fails   out_of_memory
     [[nodiscard]] static result<huge_page_buffer> make(std::uint64_t size_bytes) noexcept {
         huge_page_buffer out;
-        if (size_bytes > PTRDIFF_MAX) return failure{.code = errc::out_of_memory, .expected = size_bytes};
+        if (size_bytes > PTRDIFF_MAX)
+            return failure{.code = errc::out_of_memory, .expected = size_bytes};
         out.size_bytes_ = static_cast<std::size_t>(size_bytes);
         if (size_bytes == 0) return out;
         if (const auto came = detail::os::allocate_pages(out.size_bytes_, out.pages_); !came)
@@ -51,12 +56,17 @@ public:
     /// @{
     /// All of the memory.
     ///   lifetime  ends with the buffer; a move keeps it
-    [[nodiscard]] span<std::byte> bytes() noexcept SAFEFUSE_LIFETIMEBOUND { return {pages_.data, size_bytes_}; }
-    [[nodiscard]] span<const std::byte> bytes() const noexcept SAFEFUSE_LIFETIMEBOUND { return {pages_.data, size_bytes_}; }
+    [[nodiscard]] span<std::byte> bytes() noexcept SAFEFUSE_LIFETIMEBOUND {
+        return {pages_.data, size_bytes_};
+    }
+    [[nodiscard]] span<const std::byte> bytes() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return {pages_.data, size_bytes_};
+    }
     /// @}
     /// How many bytes were asked for.
     [[nodiscard]] std::size_t size_bytes() const noexcept { return size_bytes_; }
-    /// Whether the system took the wish for huge pages. It may still have none free, and uses plain ones then.
+    /// Whether the system took the wish for huge pages. It may still have none free, and uses plain
+    /// ones then.
     [[nodiscard]] bool asked_for_huge_pages() const noexcept { return pages_.are_huge; }
 
 private:

@@ -22,10 +22,12 @@ inline namespace SAFEFUSE_ABI {
 
 /// A file that is read where it lies: bytes() points into the page cache, nothing is copied.
 ///   lifetime  spans from bytes() die with the mapped_file; a move keeps them
-///   caution   no mapping survives its file being cut short by somebody else: touching a page that is gone raises SIGBUS (an
-///             exception on Windows), which no library can turn into a failure. check_size() before a long use narrows the
-///             gap, read() is safe, and positional_file has no such gap. Planning, fusing and rewriting check it themselves, of each
-///             file once before a scope; tensors' names are views into the mapping, so looking one up touches it, too.
+///   caution   no mapping survives its file being cut short by somebody else: touching a page that
+///   is gone raises SIGBUS (an
+///             exception on Windows), which no library can turn into a failure. check_size() before
+///             a long use narrows the gap, read() is safe, and positional_file has no such gap.
+///             Planning, fusing and rewriting check it themselves, of each file once before a
+///             scope; tensors' names are views into the mapping, so looking one up touches it, too.
 ///   units     one file handle for each file that is open
 class mapped_file {
 public:
@@ -45,7 +47,8 @@ public:
     SAFEFUSE_NOINLINE ~mapped_file() { unmap(); }
 
     /// Maps a regular file; an empty one is legal.
-    ///   fails   file_not_found, permission_denied, not_a_file, not_a_directory, out_of_memory (also: no room for it in the
+    ///   fails   file_not_found, permission_denied, not_a_file, not_a_directory, out_of_memory
+    ///   (also: no room for it in the
     ///           address space), io_error
     static result<mapped_file> open(std::string_view path) noexcept {
         auto opened = detail::open_file::open(path);
@@ -59,14 +62,17 @@ public:
         mapped.file_ = std::move(*opened);
         if (mapped.size_bytes() != 0)
             if (const auto came =
-                    detail::os::map(mapped.file_.handle(), static_cast<std::size_t>(mapped.size_bytes()), mapped.data_);
+                    detail::os::map(mapped.file_.handle(),
+                                    static_cast<std::size_t>(mapped.size_bytes()), mapped.data_);
                 !came)
                 return came.about(path);
         return mapped;
     }
 
     /// The path it was opened by.
-    [[nodiscard]] std::string_view path() const noexcept SAFEFUSE_LIFETIMEBOUND { return file_.path(); }
+    [[nodiscard]] std::string_view path() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return file_.path();
+    }
     /// The size when it was opened.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return file_.size_bytes(); }
     /// The whole file.
@@ -75,22 +81,31 @@ public:
     }
     span<const std::byte> bytes() const&& = delete;
 
-    /// Copies bytes by a positional read, not through the mapping, so that a file cut short is a failure and not a signal.
-    ///   fails   read_past_end, file_changed (it is shorter now), io_error; `out` may then be part-written
-    result<void> read(std::uint64_t offset, span<std::byte> out) const noexcept { return file_.read(offset, out); }
+    /// Copies bytes by a positional read, not through the mapping, so that a file cut short is a
+    /// failure and not a signal.
+    ///   fails   read_past_end, file_changed (it is shorter now), io_error; `out` may then be
+    ///   part-written
+    result<void> read(std::uint64_t offset, span<std::byte> out) const noexcept {
+        return file_.read(offset, out);
+    }
 
-    /// Tells the system what comes next. done_with touches only pages that lie wholly inside the range.
+    /// Tells the system what comes next. done_with touches only pages that lie wholly inside the
+    /// range.
     void advise(std::uint64_t offset, std::uint64_t size_bytes, advice hint) const noexcept {
         if (data_ != nullptr)
-            detail::os::advise_mapping(file_.handle(), data_, static_cast<std::size_t>(file_.size_bytes()), offset, size_bytes,
-                                       hint);
+            detail::os::advise_mapping(file_.handle(), data_,
+                                       static_cast<std::size_t>(file_.size_bytes()), offset,
+                                       size_bytes, hint);
     }
 
     /// The system's number of the open file, for calls that this library does not make.
-    [[nodiscard]] std::intptr_t native_handle() const noexcept { return detail::os::native_of(file_.handle()); }
+    [[nodiscard]] std::intptr_t native_handle() const noexcept {
+        return detail::os::native_of(file_.handle());
+    }
 
-    /// Closes the handle, so that a checkpoint may have more files than a process may have open. What is mapped stays; reads and checks
-    /// open the file again by its path, and native_handle() is none.
+    /// Closes the handle, so that a checkpoint may have more files than a process may have open.
+    /// What is mapped stays; reads and checks open the file again by its path, and native_handle()
+    /// is none.
     void close_handle() noexcept { file_.close_handle(); }
 
     /// Whether the file still has the size it had when it was opened.
@@ -99,7 +114,9 @@ public:
 
 private:
     void unmap() noexcept {
-        if (data_ != nullptr) detail::os::unmap(exchange(data_, nullptr), static_cast<std::size_t>(file_.size_bytes()));
+        if (data_ != nullptr)
+            detail::os::unmap(exchange(data_, nullptr),
+                              static_cast<std::size_t>(file_.size_bytes()));
     }
 
     detail::open_file file_;

@@ -20,18 +20,21 @@ inline constexpr std::string_view same_scope = "{scope}";
 /// It is the stored one without its last segment: the module around the experts.
 inline constexpr std::string_view parent_scope = "{parent}";
 
-/// An engine's layout by name, for programs that learn it at run time: plan(set, scope, layouts::per_expert::description, *it->layout).
+/// An engine's layout by name, for programs that learn it at run time: plan(set, scope,
+/// layouts::per_expert::description, *it->layout).
 struct engine_entry {
     std::string_view name;             ///< as find_engine takes it
     const layout_description* layout;  ///< never null
-    /// Where the engine expects experts that are stored in a scope: same_scope, parent_scope, or a name in which {i} is the
-    /// last number of the stored scope, the layer's.
+    /// Where the engine expects experts that are stored in a scope: same_scope, parent_scope, or a
+    /// name in which {i} is the last number of the stored scope, the layer's.
     std::string_view scope = same_scope;
 };
 
 /// The scope that an engine expects experts in which are stored in `stored`.
-///   fails   out_of_range (no number in the stored scope, or no segment before its last one), out_of_memory
-[[nodiscard]] inline result<text> engine_scope(const engine_entry& engine, std::string_view stored) noexcept {
+///   fails   out_of_range (no number in the stored scope, or no segment before its last one),
+///   out_of_memory
+[[nodiscard]] inline result<text> engine_scope(const engine_entry& engine,
+                                               std::string_view stored) noexcept {
     const auto copied = [](std::string_view name) noexcept -> result<text> {
         text out{name};
         if (out.size() != name.size()) return failure{.code = errc::out_of_memory};
@@ -43,7 +46,8 @@ struct engine_entry {
     if (engine.scope == same_scope) return copied(stored);
     const std::size_t dot = stored.rfind('.');
     if (engine.scope == parent_scope) {
-        if (dot == std::string_view::npos) return nowhere("the engine's scope is the one around it, and there is none");
+        if (dot == std::string_view::npos)
+            return nowhere("the engine's scope is the one around it, and there is none");
         return copied(stored.substr(0, dot));
     }
     detail::found_pattern layer;
@@ -51,12 +55,15 @@ struct engine_entry {
         std::size_t end = stored.find('.', begin);
         if (end == std::string_view::npos) end = stored.size();
         detail::found_pattern found;
-        if (detail::begins_with_pattern(stored.substr(begin, end - begin), number_hole, found)) layer = found;
+        if (detail::begins_with_pattern(stored.substr(begin, end - begin), number_hole, found))
+            layer = found;
         begin = end + 1;
     }
-    if (layer.numbers[0].empty()) return nowhere("the engine's scope has the layer's number, and this one has none");
+    if (layer.numbers[0].empty())
+        return nowhere("the engine's scope has the layer's number, and this one has none");
     text out;
-    if (!detail::append_pattern(out, engine.scope, layer)) return failure{.code = errc::out_of_memory};
+    if (!detail::append_pattern(out, engine.scope, layer))
+        return failure{.code = errc::out_of_memory};
     return out;
 }
 

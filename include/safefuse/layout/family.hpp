@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: a family: the two layouts of a kind of model, as stored on the hub and as the model holds it, and the names
-// between them. Declarations only.
+// safefuse: a family: the two layouts of a kind of model, as stored on the hub and as the model
+// holds it, and the names between them. Declarations only.
 #ifndef SAFEFUSE_LAYOUT_FAMILY_HPP
 #define SAFEFUSE_LAYOUT_FAMILY_HPP
 
@@ -24,7 +24,8 @@ struct modules {
     static constexpr std::string_view model = Model.view();    ///< in the model
 };
 
-/// A kind of module as data: where it lies and what it stores, in the direction in which plans are made.
+/// A kind of module as data: where it lies and what it stores, in the direction in which plans are
+/// made.
 struct module_description {
     std::string_view from_path;      ///< the last segments of its name
     std::string_view to_path;        ///< the last segments of the name that it gets
@@ -32,16 +33,21 @@ struct module_description {
     const layout_description* to;    ///< what is made; never null
 
     /// Whether there is nothing to do for it.
-    [[nodiscard]] constexpr bool is_same() const noexcept { return from == to && from_path == to_path; }
+    [[nodiscard]] constexpr bool is_same() const noexcept {
+        return from == to && from_path == to_path;
+    }
     /// The other way round.
-    [[nodiscard]] constexpr module_description reversed() const noexcept { return {to_path, from_path, to, from}; }
+    [[nodiscard]] constexpr module_description reversed() const noexcept {
+        return {to_path, from_path, to, from};
+    }
 };
 
 /// A further form in which tools store a family's experts: from that form to the model's.
 struct stored_form_description {
-    std::string_view name;                 ///< what it is asked for by: per-expert
-    module_description module;             ///< where it lies, and both layouts
-    bool excludes_shared_experts = false;  ///< a checkpoint with shared experts is of another family, whose form this is
+    std::string_view name;      ///< what it is asked for by: per-expert
+    module_description module;  ///< where it lies, and both layouts
+    bool excludes_shared_experts =
+        false;  ///< a checkpoint with shared experts is of another family, whose form this is
 };
 
 /// An extent that shapes do not tell, and where config.json has it.
@@ -71,25 +77,32 @@ enum class direction : std::uint8_t {
     inverse,  ///< from `to` to `from`
 };
 
-/// A family as data, in the direction in which plans are made: from the stored form to the model's, or back.
+/// A family as data, in the direction in which plans are made: from the stored form to the model's,
+/// or back.
 struct family_description {
-    std::string_view name;                           ///< unique among families
-    const layout_description* from;                  ///< of the experts
-    const layout_description* to;                    ///< of the experts
-    std::string_view from_module;                    ///< the last segments of a scope that is planned from
-    std::string_view to_module;                      ///< and of the scope that it becomes
-    rename_list renames;                             ///< of all other tensors
-    span<const std::string_view> model_types;        ///< of config.json
-    span<const module_description> extra_modules{};  ///< what the model stores otherwise beside the experts
-    span<const config_extent> config_extents{};      ///< what plans must be given as known_extents
-    span<const stored_form_description> forms{};     ///< how else tools store the experts; with_stored_form takes one
-    span<const std::string_view> passing{};          ///< experts modules with a tensor of such a name are left as they are
-    bool is_inverse = false;                         ///< `others` and `forms` are described the other way round
+    std::string_view name;           ///< unique among families
+    const layout_description* from;  ///< of the experts
+    const layout_description* to;    ///< of the experts
+    std::string_view from_module;    ///< the last segments of a scope that is planned from
+    std::string_view to_module;      ///< and of the scope that it becomes
+    rename_list renames;             ///< of all other tensors
+    span<const std::string_view> model_types;  ///< of config.json
+    span<const module_description>
+        extra_modules{};  ///< what the model stores otherwise beside the experts
+    span<const config_extent> config_extents{};  ///< what plans must be given as known_extents
+    span<const stored_form_description>
+        forms{};  ///< how else tools store the experts; with_stored_form takes one
+    span<const std::string_view>
+        passing{};            ///< experts modules with a tensor of such a name are left as they are
+    bool is_inverse = false;  ///< `others` and `forms` are described the other way round
 
     /// How many kinds of modules are planned: the experts and the others.
-    [[nodiscard]] constexpr std::size_t module_count() const noexcept { return 1 + extra_modules.size(); }
+    [[nodiscard]] constexpr std::size_t module_count() const noexcept {
+        return 1 + extra_modules.size();
+    }
     /// Module 0 is the experts'.
-    [[nodiscard]] SAFEFUSE_NOINLINE constexpr module_description module_at(std::size_t i) const noexcept {
+    [[nodiscard]] SAFEFUSE_NOINLINE constexpr module_description module_at(
+        std::size_t i) const noexcept {
         if (i == 0) return {from_module, to_module, from, to};
         const module_description& other = extra_modules[i - 1];
         return is_inverse ? other.reversed() : other;
@@ -109,14 +122,15 @@ struct family_description {
     }
 };
 
-/// Modules without experts, or with other ones, that a family's models store otherwise than the hub: where they lie, and both
-/// layouts.
+/// Modules without experts, or with other ones, that a family's models store otherwise than the
+/// hub: where they lie, and both layouts.
 template <class Modules, class Stored, class Model>
 struct extra_module {
     static_assert(can_become<Stored, Model> && can_become<Model, Stored>,
                   "safefuse: the two layouts of a family must place the same parts");
     /// From the hub to the model, as data.
-    static constexpr module_description description{Modules::stored, Modules::model, &Stored::description, &Model::description};
+    static constexpr module_description description{Modules::stored, Modules::model,
+                                                    &Stored::description, &Model::description};
 };
 
 /// All of these that a family has.
@@ -132,11 +146,13 @@ public:
     static constexpr span<const module_description> descriptions{list, count};
 };
 
-/// Whether a family's own models have shared experts: where they have none, a checkpoint that has them is another family's.
+/// Whether a family's own models have shared experts: where they have none, a checkpoint that has
+/// them is another family's.
 enum class shared_experts : bool { none, some };
 
 /// A further stored form: its name, where it lies and its layout.
-template <fixed_text Name, class Modules, class Layout, shared_experts Shared = shared_experts::some>
+template <fixed_text Name, class Modules, class Layout,
+          shared_experts Shared = shared_experts::some>
 struct stored_form {
     /// From it to the model's form, as data.
     template <class Model>
@@ -159,7 +175,8 @@ struct stored_forms {
                       "safefuse: the two layouts of a family must place the same parts");
         static constexpr std::size_t count = sizeof...(Form);  ///< how many
         /// With an empty one behind the last: an array has at least one entry.
-        static constexpr stored_form_description list[count + 1] = {Form::template description<Model>..., {}};
+        static constexpr stored_form_description list[count + 1] = {
+            Form::template description<Model>..., {}};
         /// From the stored forms to the model's, as data.
         static constexpr span<const stored_form_description> descriptions{list, count};
     };
@@ -170,14 +187,16 @@ template <std::size_t Count>
 struct rename_array {
     rename_description list[Count];  ///< in the order in which they apply
     /// All of them.
-    constexpr operator span<const rename_description>() const noexcept {  // NOLINT: it is meant to convert
+    constexpr operator span<const rename_description>()
+        const noexcept {  // NOLINT: it is meant to convert
         return {list, Count};
     }
 };
 
 /// The renames of several lists, one list behind the other, for families that share some.
 template <std::size_t... Count>
-[[nodiscard]] consteval rename_array<(Count + ...)> joined_renames(const rename_description (&... lists)[Count]) noexcept {
+[[nodiscard]] consteval rename_array<(Count + ...)> joined_renames(
+    const rename_description (&... lists)[Count]) noexcept {
     rename_array<(Count + ...)> out{};
     std::size_t size = 0;
     const auto append = [&](span<const rename_description> list) {
@@ -187,9 +206,10 @@ template <std::size_t... Count>
     return out;
 }
 
-/// What a family declares: derive from family<Stored, Model> and add `name`, `modules` and, where there are any, `renames`,
-/// `model_types`, `others`, `config_extents` and `forms`. Where models hold experts as the hub stores them, both layouts are the
-/// same. A declaration costs the compiler next to nothing; it is checked where it is used first.
+/// What a family declares: derive from family<Stored, Model> and add `name`, `modules` and, where
+/// there are any, `renames`, `model_types`, `others`, `config_extents` and `forms`. Where models
+/// hold experts as the hub stores them, both layouts are the same. A declaration costs the compiler
+/// next to nothing; it is checked where it is used first.
 template <class Stored, class Model>
 struct family {
     /// The layout on the hub.
@@ -206,7 +226,8 @@ struct family {
     using config_extents = extents_in_config<>;
     /// How else tools store the experts; not at all.
     using forms = stored_forms<>;
-    /// Names in an experts module, such as those of factors of codes, that tell of a form that models load as it is stored; none.
+    /// Names in an experts module, such as those of factors of codes, that tell of a form that
+    /// models load as it is stored; none.
     static constexpr span<const std::string_view> passing{};
 };
 
@@ -234,9 +255,10 @@ struct family_ways {
                       can_become<typename Family::model, typename Family::stored>,
                   "safefuse: the two layouts of a family must place the same parts");
     static constexpr span<const rename_description> renames{Family::renames};
-    static_assert(are_renames(renames),
-                  "safefuse: a rename takes whole dotted segments, with {i} for digits, as many on both "
-                  "sides, and ^ only in front of the stored ones");
+    static_assert(
+        are_renames(renames),
+        "safefuse: a rename takes whole dotted segments, with {i} for digits, as many on both "
+        "sides, and ^ only in front of the stored ones");
     static constexpr family_description there{
         Family::name,
         &Family::stored::description,
@@ -255,9 +277,10 @@ struct family_ways {
 
 }  // namespace detail
 
-/// The family, in its direction, with one of its further forms in the place of the hub's. Its names are those of the family.
-[[nodiscard]] constexpr family_description with_stored_form(family_description family,
-                                                            const stored_form_description& form) noexcept {
+/// The family, in its direction, with one of its further forms in the place of the hub's. Its names
+/// are those of the family.
+[[nodiscard]] constexpr family_description with_stored_form(
+    family_description family, const stored_form_description& form) noexcept {
     const module_description module = family.is_inverse ? form.module.reversed() : form.module;
     family.from = module.from;
     family.to = module.to;
@@ -266,7 +289,8 @@ struct family_ways {
     return family;
 }
 
-/// The family as far as experts go: everything else keeps its name and its form. What names alone tell of a model is no more.
+/// The family as far as experts go: everything else keeps its name and its form. What names alone
+/// tell of a model is no more.
 [[nodiscard]] constexpr family_description experts_only(family_description family) noexcept {
     family.renames = {};
     family.extra_modules = {};
@@ -283,7 +307,8 @@ inline constexpr const family_description& inverse_of = detail::family_ways<Fami
 
 /// What a tensor, or a prefix of whole segments, is called on the other side.
 ///   fails   out_of_memory
-[[nodiscard]] inline result<text> renamed(const family_description& family, std::string_view name) noexcept {
+[[nodiscard]] inline result<text> renamed(const family_description& family,
+                                          std::string_view name) noexcept {
     return renamed(family.renames, name);
 }
 

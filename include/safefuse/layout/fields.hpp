@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: fields: what is stored of a part beside or instead of its weight, such as block scales and packed codes, the forms in
-// which each is found, and how layouts spell them.
+// safefuse: fields: what is stored of a part beside or instead of its weight, such as block scales
+// and packed codes, the forms in which each is found, and how layouts spell them.
 #ifndef SAFEFUSE_LAYOUT_FIELDS_HPP
 #define SAFEFUSE_LAYOUT_FIELDS_HPP
 
@@ -22,11 +22,14 @@ template <std::size_t Size>
 struct fixed_text {
     char characters[Size]{};  ///< the literal, with its zero
     /// A literal converts.
-    consteval fixed_text(const char (&literal)[Size]) noexcept {  // NOLINT: a literal is meant to convert
+    consteval fixed_text(
+        const char (&literal)[Size]) noexcept {  // NOLINT: a literal is meant to convert
         for (std::size_t i = 0; i < Size; ++i) characters[i] = literal[i];
     }
     /// The characters without the zero.
-    [[nodiscard]] constexpr std::string_view view() const noexcept { return detail::characters_at(characters, Size - 1); }
+    [[nodiscard]] constexpr std::string_view view() const noexcept {
+        return detail::characters_at(characters, Size - 1);
+    }
 };
 
 /// What a field's elements are.
@@ -34,7 +37,8 @@ enum class field_role : std::uint8_t {
     value,   ///< the part itself: numbers, or codes, packed or not
     addend,  ///< something added to the part's product, such as a bias
     scale,   ///< one factor for a block of elements; a last block may be incomplete
-    other,   ///< something else that goes along, such as the scale of the inputs; a last block may be incomplete here, too
+    other,   ///< something else that goes along, such as the scale of the inputs; a last block may
+             ///< be incomplete here, too
 };
 
 /// The greatest number of axes a part may have.
@@ -42,31 +46,36 @@ inline constexpr std::size_t max_part_axes = 3;
 /// A block_size as long as the axis, however long that is.
 inline constexpr std::uint64_t whole_axis = ~std::uint64_t{0};
 
-/// One way in which a field is stored. `block_size[a]` is how many elements along axis `a` of the part one stored entry stands for;
-/// 0: the field does not have that axis (a bias has no input axis).
+/// One way in which a field is stored. `block_size[a]` is how many elements along axis `a` of the
+/// part one stored entry stands for; 0: the field does not have that axis (a bias has no input
+/// axis).
 struct field_form {
     field_role role = field_role::value;  ///< what the elements are
-    bool is_shared = false;               ///< what the parts of one tensor store along an axis that the field lacks must be equal
-    bool is_transposed = false;           ///< a matrix is stored with its axes exchanged
-    std::uint64_t block_size[max_part_axes]{};  ///< by axis of the part: elements for each stored entry
-    std::uint64_t entries = 0;                  ///< not 0: an axis of the field's own, behind all others
+    bool is_shared = false;  ///< what the parts of one tensor store along an axis that the field
+                             ///< lacks must be equal
+    bool is_transposed = false;  ///< a matrix is stored with its axes exchanged
+    std::uint64_t
+        block_size[max_part_axes]{};  ///< by axis of the part: elements for each stored entry
+    std::uint64_t entries = 0;        ///< not 0: an axis of the field's own, behind all others
 
     /// Equal in every member.
     friend constexpr bool operator==(const field_form&, const field_form&) noexcept = default;
 };
 
-/// What is stored of a part beside or instead of its weight, and the forms in which it is found. A plan takes the first one that
-/// the shapes of all tensors fit.
+/// What is stored of a part beside or instead of its weight, and the forms in which it is found. A
+/// plan takes the first one that the shapes of all tensors fit.
 struct field_description {
     std::string_view name;                ///< unique in a layout: weight_scale_inv
     field_role role = field_role::value;  ///< of all its forms
     span<const field_form> forms;         ///< the likeliest first
 };
 
-/// A form of a field, by its block_size along each axis of the part: block_of<1, 16> is one entry for 16 elements of a row.
+/// A form of a field, by its block_size along each axis of the part: block_of<1, 16> is one entry
+/// for 16 elements of a row.
 template <std::uint64_t... Granule>
 struct block_of {
-    static_assert(sizeof...(Granule) <= max_part_axes, "safefuse: a field has more block_sizes than a part can have axes");
+    static_assert(sizeof...(Granule) <= max_part_axes,
+                  "safefuse: a field has more block_sizes than a part can have axes");
     static constexpr field_form form{.block_size = {Granule...}};  ///< the form as data
 };
 namespace detail {
@@ -79,7 +88,8 @@ constexpr field_form with(field_form form, Value field_form::* member, Value val
 
 }  // namespace detail
 
-/// The same with the axes of the matrix exchanged, [in, out] instead of [out, in]; the block_sizes still name out first.
+/// The same with the axes of the matrix exchanged, [in, out] instead of [out, in]; the block_sizes
+/// still name out first.
 template <class Form>
 struct transposed_form {
     /// The form as data.
@@ -122,7 +132,7 @@ struct field : quantized_field<Name, Role, block_of<Granule...>> {};
 /// A field and how a layout spells it, behind the name of the tensor.
 struct field_suffix {
     const field_description* field;  ///< never null
-    std::string_view suffix;         ///< what stands behind the name of the tensor: ".weight", "_bias"
+    std::string_view suffix;  ///< what stands behind the name of the tensor: ".weight", "_bias"
 };
 
 /// A field's spelling in one layout.
@@ -140,7 +150,8 @@ constexpr bool all_differ(std::initializer_list<std::string_view> names) noexcep
             if (name == *other) return false;
     return true;
 }
-// Lists stand in functions: nvcc 13 hands a list with a pack in a static_assert on as what g++ refuses.
+// Lists stand in functions: nvcc 13 hands a list with a pack in a static_assert on as what g++
+// refuses.
 template <class... Spelled>
 constexpr bool suffixes_differ() noexcept {
     return all_differ({Spelled::description.suffix...});
@@ -161,67 +172,91 @@ struct suffixes {
     static constexpr field_suffix fields[] = {Spelled::description...};
 };
 
-// -------------------------------------------------------------------------------------------------------- fields that there are
+// --------------------------------------------------------------------------------------------------------
+// fields that there are
 
 /// What most checkpoints store, and packed codes: FP4, two to a byte (NVFP4, MXFP4).
 using weight = quantized_field<"weight", field_role::value, block_of<1, 1>, block_of<1, 2>>;
 using bias = field<"bias", field_role::addend, 1, 0>;
-/// One F32 factor per 128 x 128 block of FP8 codes, as DeepSeek-V3 stores it; one E8M0 byte per 32 codes (MXFP8).
-using weight_scale_inv = quantized_field<"weight_scale_inv", field_role::scale, block_of<128, 128>, block_of<1, 32>>;
-/// Factors of codes by row, by group of a row, by block, or one for all: FP8 and INT8 of compressed-tensors and ModelOpt, NVFP4, MXFP4.
-using weight_scale = quantized_field<"weight_scale", field_role::scale, block_of<1, whole_axis>, block_of<1, 16>, block_of<1, 32>,
-                                     block_of<128, 128>, block_of<1, 64>, block_of<1, 128>, block_of<1, 256>, block_of<0, 0>,
-                                     block_of<whole_axis, 0>, block_of<1, 0>>;
+/// One F32 factor per 128 x 128 block of FP8 codes, as DeepSeek-V3 stores it; one E8M0 byte per 32
+/// codes (MXFP8).
+using weight_scale_inv =
+    quantized_field<"weight_scale_inv", field_role::scale, block_of<128, 128>, block_of<1, 32>>;
+/// Factors of codes by row, by group of a row, by block, or one for all: FP8 and INT8 of
+/// compressed-tensors and ModelOpt, NVFP4, MXFP4.
+using weight_scale =
+    quantized_field<"weight_scale", field_role::scale, block_of<1, whole_axis>, block_of<1, 16>,
+                    block_of<1, 32>, block_of<128, 128>, block_of<1, 64>, block_of<1, 128>,
+                    block_of<1, 256>, block_of<0, 0>, block_of<whole_axis, 0>, block_of<1, 0>>;
 /// ModelOpt's second factor of NVFP4, one for all.
-using weight_scale_2 = quantized_field<"weight_scale_2", field_role::scale, block_of<0, 0>, block_of<whole_axis, 0>>;
-using input_scale = quantized_field<"input_scale", field_role::other, block_of<0, 0>, block_of<whole_axis, 0>>;
-/// compressed-tensors: codes packed along the input axis, FP4 two to a byte, or integers of 4, 8 or 2 bits in an I32.
-using weight_packed =
-    quantized_field<"weight_packed", field_role::value, block_of<1, 8>, block_of<1, 2>, block_of<1, 4>, block_of<1, 16>>;
+using weight_scale_2 =
+    quantized_field<"weight_scale_2", field_role::scale, block_of<0, 0>, block_of<whole_axis, 0>>;
+using input_scale =
+    quantized_field<"input_scale", field_role::other, block_of<0, 0>, block_of<whole_axis, 0>>;
+/// compressed-tensors: codes packed along the input axis, FP4 two to a byte, or integers of 4, 8 or
+/// 2 bits in an I32.
+using weight_packed = quantized_field<"weight_packed", field_role::value, block_of<1, 8>,
+                                      block_of<1, 2>, block_of<1, 4>, block_of<1, 16>>;
 /// Its factor of NVFP4, one for all: the reciprocal of ModelOpt's.
-using weight_global_scale = quantized_field<"weight_global_scale", field_role::scale, block_of<whole_axis, 0>, block_of<0, 0>>;
-using input_global_scale = quantized_field<"input_global_scale", field_role::other, block_of<whole_axis, 0>, block_of<0, 0>>;
+using weight_global_scale = quantized_field<"weight_global_scale", field_role::scale,
+                                            block_of<whole_axis, 0>, block_of<0, 0>>;
+using input_global_scale = quantized_field<"input_global_scale", field_role::other,
+                                           block_of<whole_axis, 0>, block_of<0, 0>>;
 /// The shape before packing: two numbers for each part, kept apart.
-using weight_shape = quantized_field<"weight_shape", field_role::other, with_entries<2, block_of<0, 0>>>;
+using weight_shape =
+    quantized_field<"weight_shape", field_role::other, with_entries<2, block_of<0, 0>>>;
 /// Zero points of groups, packed along the output axis or not at all.
 using weight_zero_point =
-    quantized_field<"weight_zero_point", field_role::other, block_of<8, whole_axis>, block_of<8, 128>, block_of<8, 64>,
-                    block_of<8, 32>, block_of<1, whole_axis>, block_of<1, 128>, block_of<1, 64>, block_of<1, 32>>;
+    quantized_field<"weight_zero_point", field_role::other, block_of<8, whole_axis>,
+                    block_of<8, 128>, block_of<8, 64>, block_of<8, 32>, block_of<1, whole_axis>,
+                    block_of<1, 128>, block_of<1, 64>, block_of<1, 32>>;
 /// GPTQ packs integers along the input axis, AWQ along the output axis; both store [in, out].
-using qweight =
-    quantized_field<"qweight", field_role::value, transposed_form<block_of<1, 8>>, transposed_form<block_of<8, 1>>,
-                    transposed_form<block_of<1, 4>>, transposed_form<block_of<4, 1>>, transposed_form<block_of<1, 16>>>;
+using qweight = quantized_field<"qweight", field_role::value, transposed_form<block_of<1, 8>>,
+                                transposed_form<block_of<8, 1>>, transposed_form<block_of<1, 4>>,
+                                transposed_form<block_of<4, 1>>, transposed_form<block_of<1, 16>>>;
 using qzeros =
-    quantized_field<"qzeros", field_role::other, transposed_form<block_of<4, whole_axis>>, transposed_form<block_of<4, 128>>,
-                    transposed_form<block_of<4, 64>>, transposed_form<block_of<4, 32>>, transposed_form<block_of<8, whole_axis>>,
-                    transposed_form<block_of<8, 128>>, transposed_form<block_of<8, 64>>, transposed_form<block_of<8, 32>>>;
+    quantized_field<"qzeros", field_role::other, transposed_form<block_of<4, whole_axis>>,
+                    transposed_form<block_of<4, 128>>, transposed_form<block_of<4, 64>>,
+                    transposed_form<block_of<4, 32>>, transposed_form<block_of<8, whole_axis>>,
+                    transposed_form<block_of<8, 128>>, transposed_form<block_of<8, 64>>,
+                    transposed_form<block_of<8, 32>>>;
 using scales =
-    quantized_field<"scales", field_role::scale, transposed_form<block_of<1, whole_axis>>, transposed_form<block_of<1, 128>>,
-                    transposed_form<block_of<1, 64>>, transposed_form<block_of<1, 32>>, transposed_form<block_of<1, 256>>>;
+    quantized_field<"scales", field_role::scale, transposed_form<block_of<1, whole_axis>>,
+                    transposed_form<block_of<1, 128>>, transposed_form<block_of<1, 64>>,
+                    transposed_form<block_of<1, 32>>, transposed_form<block_of<1, 256>>>;
 /// The group of each input; gate and up must agree.
 using g_idx = quantized_field<"g_idx", field_role::other, shared_form<block_of<0, 1>>>;
-using weight_g_idx = quantized_field<"weight_g_idx", field_role::other, shared_form<block_of<0, 1>>>;
+using weight_g_idx =
+    quantized_field<"weight_g_idx", field_role::other, shared_form<block_of<0, 1>>>;
 /// gpt-oss: MXFP4 codes, 32 of a row in 16 bytes, and one E8M0 byte for them.
-using mxfp4_blocks = quantized_field<"mxfp4_blocks", field_role::value, with_entries<16, block_of<1, 32>>>;
+using mxfp4_blocks =
+    quantized_field<"mxfp4_blocks", field_role::value, with_entries<16, block_of<1, 32>>>;
 using mxfp4_scales = field<"mxfp4_scales", field_role::scale, 1, 32>;
 
-/// Fields as tensors of a module, as torch.nn.Linear and quantisers name them: `gate_proj.weight`, `gate_proj.weight_scale`.
+/// Fields as tensors of a module, as torch.nn.Linear and quantisers name them: `gate_proj.weight`,
+/// `gate_proj.weight_scale`.
 using module_suffixes =
-    suffixes<suffix<weight, ".weight">, suffix<bias, ".bias">, suffix<weight_scale_inv, ".weight_scale_inv">,
-             suffix<weight_scale, ".weight_scale">, suffix<weight_scale_2, ".weight_scale_2">,
-             suffix<input_scale, ".input_scale">, suffix<weight_packed, ".weight_packed">,
-             suffix<weight_global_scale, ".weight_global_scale">, suffix<input_global_scale, ".input_global_scale">,
+    suffixes<suffix<weight, ".weight">, suffix<bias, ".bias">,
+             suffix<weight_scale_inv, ".weight_scale_inv">, suffix<weight_scale, ".weight_scale">,
+             suffix<weight_scale_2, ".weight_scale_2">, suffix<input_scale, ".input_scale">,
+             suffix<weight_packed, ".weight_packed">,
+             suffix<weight_global_scale, ".weight_global_scale">,
+             suffix<input_global_scale, ".input_global_scale">,
              suffix<weight_shape, ".weight_shape">, suffix<weight_zero_point, ".weight_zero_point">,
-             suffix<weight_g_idx, ".weight_g_idx">, suffix<qweight, ".qweight">, suffix<qzeros, ".qzeros">,
-             suffix<scales, ".scales">, suffix<g_idx, ".g_idx">>;
-/// Fields as parameters in their own right, as transformers' fused experts name them (`gate_up_proj`, `gate_up_proj_bias`,
-/// `gate_up_proj_scale_inv`) and ModelOpt the rest of them (`gate_up_proj_weight_scale_2`).
-using parameter_suffixes = suffixes<
-    suffix<weight, "">, suffix<bias, "_bias">, suffix<weight_scale_inv, "_scale_inv">, suffix<weight_scale, "_weight_scale">,
-    suffix<weight_scale_2, "_weight_scale_2">, suffix<input_scale, "_input_scale">, suffix<weight_packed, "_weight_packed">,
-    suffix<weight_global_scale, "_weight_global_scale">, suffix<input_global_scale, "_input_global_scale">,
-    suffix<weight_shape, "_weight_shape">, suffix<weight_zero_point, "_weight_zero_point">, suffix<weight_g_idx, "_weight_g_idx">,
-    suffix<qweight, "_qweight">, suffix<qzeros, "_qzeros">, suffix<scales, "_scales">, suffix<g_idx, "_g_idx">>;
+             suffix<weight_g_idx, ".weight_g_idx">, suffix<qweight, ".qweight">,
+             suffix<qzeros, ".qzeros">, suffix<scales, ".scales">, suffix<g_idx, ".g_idx">>;
+/// Fields as parameters in their own right, as transformers' fused experts name them
+/// (`gate_up_proj`, `gate_up_proj_bias`, `gate_up_proj_scale_inv`) and ModelOpt the rest of them
+/// (`gate_up_proj_weight_scale_2`).
+using parameter_suffixes =
+    suffixes<suffix<weight, "">, suffix<bias, "_bias">, suffix<weight_scale_inv, "_scale_inv">,
+             suffix<weight_scale, "_weight_scale">, suffix<weight_scale_2, "_weight_scale_2">,
+             suffix<input_scale, "_input_scale">, suffix<weight_packed, "_weight_packed">,
+             suffix<weight_global_scale, "_weight_global_scale">,
+             suffix<input_global_scale, "_input_global_scale">,
+             suffix<weight_shape, "_weight_shape">, suffix<weight_zero_point, "_weight_zero_point">,
+             suffix<weight_g_idx, "_weight_g_idx">, suffix<qweight, "_qweight">,
+             suffix<qzeros, "_qzeros">, suffix<scales, "_scales">, suffix<g_idx, "_g_idx">>;
 
 }  // namespace SAFEFUSE_ABI
 }  // namespace safefuse

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the layout algebra. A layout says where every element of every part of every expert lies in stored tensors.
+// safefuse: the layout algebra. A layout says where every element of every part of every expert
+// lies in stored tensors.
 //
-//   using gate = part<"gate", "I", "H">;                      a matrix of one expert, its extents named
-//   using fused = layout<parameter_suffixes,
-//       tensor<"gate_up_proj", stack<concat<0, gate, up>>>,   [E, 2I, H]: gate's rows, then up's, for each expert
-//       tensor<"down_proj", stack<down>>>;                    [E, H, I]
+//   using gate = part<"gate", "I", "H">;                      a matrix of one expert, its extents
+//   named using fused = layout<parameter_suffixes,
+//       tensor<"gate_up_proj", stack<concat<0, gate, up>>>,   [E, 2I, H]: gate's rows, then up's,
+//       for each expert tensor<"down_proj", stack<down>>>;                    [E, H, I]
 //
-// Terms are types; what they mean is a `mapping`, computed by constexpr functions, so a wrong layout does not compile and
-// a plan works on plain data. Nothing here knows of files.
+// Terms are types; what they mean is a `mapping`, computed by constexpr functions, so a wrong
+// layout does not compile and a plan works on plain data. Nothing here knows of files.
 #ifndef SAFEFUSE_LAYOUT_LAYOUT_HPP
 #define SAFEFUSE_LAYOUT_LAYOUT_HPP
 
@@ -31,7 +32,8 @@ inline namespace SAFEFUSE_ABI {
 ///   axis_count   how many axes its value has
 ///   is_stacked   whether the expert's number is one of them
 ///   parts        a part_list
-///   place(x)     the mapping for given extents, constexpr; compose map_concat and its like, or fill one in
+///   place(x)     the mapping for given extents, constexpr; compose map_concat and its like, or
+///   fill one in
 template <class Term>
 concept layout_term = requires(const layout_args& x) {
     static_cast<std::size_t>(Term::axis_count);
@@ -40,8 +42,9 @@ concept layout_term = requires(const layout_args& x) {
     { Term::place(x) } noexcept -> std::same_as<mapping>;
 };
 
-/// The experts that have a part: those that `Count` counts, numbered from 0 or, with `Behind`, from where that extent ends. Where a
-/// tensor's name holds {i} for several such groups, the numbers are dealt out in equal shares, rounded up, in their order.
+/// The experts that have a part: those that `Count` counts, numbered from 0 or, with `Behind`, from
+/// where that extent ends. Where a tensor's name holds {i} for several such groups, the numbers are
+/// dealt out in equal shares, rounded up, in their order.
 template <fixed_text Count, fixed_text Behind = "">
 struct expert_range {
     /// The group as data.
@@ -50,11 +53,13 @@ struct expert_range {
 /// For matrices that are no expert's.
 using of_no_expert = expert_range<"">;
 
-/// One logical matrix of each expert of a group: its name and the names of its extents, outermost first.
+/// One logical matrix of each expert of a group: its name and the names of its extents, outermost
+/// first.
 template <class Experts, fixed_text Name, fixed_text... Extent>
 struct part_of {
-    static_assert(sizeof...(Extent) >= 1 && sizeof...(Extent) <= max_part_axes,
-                  "safefuse: a part names its extents, between one and three: part<\"gate\", \"I\", \"H\">");
+    static_assert(
+        sizeof...(Extent) >= 1 && sizeof...(Extent) <= max_part_axes,
+        "safefuse: a part names its extents, between one and three: part<\"gate\", \"I\", \"H\">");
     static_assert(((Extent.view() != "E" && Extent.view() != Experts::group.count) && ...),
                   "safefuse: E is the number of experts; call the extents of a part otherwise");
     /// The name, by which two layouts know the same part.
@@ -63,15 +68,17 @@ struct part_of {
     static constexpr expert_group group = Experts::group;
     static constexpr std::size_t axis_count = sizeof...(Extent);  ///< as layout_term asks
     static constexpr bool is_stacked = false;                     ///< as layout_term asks
-    using parts = part_list<part_of>;                             ///< as layout_term asks; `part` and its like are known by it
+    using parts = part_list<part_of>;  ///< as layout_term asks; `part` and its like are known by it
     /// The names of the extents, outermost first.
     static constexpr std::string_view extents[sizeof...(Extent)] = {Extent.view()...};
     /// Its own axes in order.
-    [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept { return map_part(name, group, extents, x); }
+    [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept {
+        return map_part(name, group, extents, x);
+    }
 };
 
-/// One logical matrix of each expert: its name and the names of its extents, outermost first. An extent called ONE is 1.
-/// (No alias: nvcc 13 loses the texts that an alias template hands on.)
+/// One logical matrix of each expert: its name and the names of its extents, outermost first. An
+/// extent called ONE is 1. (No alias: nvcc 13 loses the texts that an alias template hands on.)
 template <fixed_text Name, fixed_text... Extent>
 struct part : part_of<expert_range<"E">, Name, Extent...> {};
 
@@ -83,18 +90,22 @@ struct matrix : part_of<of_no_expert, Name, Extent...> {};
 template <layout_term Term>
 struct stack {
     static_assert(!Term::is_stacked, "safefuse: stack of a term that is stacked already");
-    static_assert(detail::of_one_group(typename Term::parts{}) && detail::has_experts(typename Term::parts{}),
+    static_assert(detail::of_one_group(typename Term::parts{}) &&
+                      detail::has_experts(typename Term::parts{}),
                   "safefuse: a stack is over the experts of one group");
     /// @{
     /// What layout_term asks for.
     static constexpr std::size_t axis_count = Term::axis_count + 1;
     static constexpr bool is_stacked = true;
     using parts = typename Term::parts;
-    [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept { return map_stack(Term::place(x), x); }
+    [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept {
+        return map_stack(Term::place(x), x);
+    }
     /// @}
 };
 
-/// Terms one after the other along an axis, in the order given: concat<0, gate, up> is gate's rows, then up's.
+/// Terms one after the other along an axis, in the order given: concat<0, gate, up> is gate's rows,
+/// then up's.
 template <std::size_t Axis, layout_term... Term>
 struct concat : detail::operands<Axis, Term...> {
     /// What layout_term asks for.
@@ -104,7 +115,8 @@ struct concat : detail::operands<Axis, Term...> {
     }
 };
 
-/// Terms in turn along an axis, `Group` entries of each at a time: interleave<0, 1, gate, up> is rows g0, u0, g1, u1, ...
+/// Terms in turn along an axis, `Group` entries of each at a time: interleave<0, 1, gate, up> is
+/// rows g0, u0, g1, u1, ...
 template <std::size_t Axis, std::uint64_t Group, layout_term... Term>
 struct interleave : detail::operands<Axis, Term...> {
     static_assert(Group > 0, "safefuse: an interleave group has at least one entry");
@@ -125,24 +137,30 @@ struct transpose {
     static constexpr std::size_t axis_count = Term::axis_count;
     static constexpr bool is_stacked = Term::is_stacked;
     using parts = typename Term::parts;
-    [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept { return map_transpose(A, B, Term::place(x)); }
+    [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept {
+        return map_transpose(A, B, Term::place(x));
+    }
     /// @}
 };
 
 /// An axis of a term and the one behind it made one: flatten<0, stack<gate>> is [E * I, H].
 template <std::size_t Axis, layout_term Term>
 struct flatten {
-    static_assert(Axis + 1 < Term::axis_count, "safefuse: flatten names an axis that has none behind it");
+    static_assert(Axis + 1 < Term::axis_count,
+                  "safefuse: flatten names an axis that has none behind it");
     /// @{
     /// What layout_term asks for.
     static constexpr std::size_t axis_count = Term::axis_count - 1;
     static constexpr bool is_stacked = Term::is_stacked;
     using parts = typename Term::parts;
-    [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept { return map_flatten(Axis, Term::place(x)); }
+    [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept {
+        return map_flatten(Axis, Term::place(x));
+    }
     /// @}
 };
 
-// ---------------------------------------------------------------------------------------------------------------- layouts
+// ----------------------------------------------------------------------------------------------------------------
+// layouts
 
 /// A stored tensor of a layout, as data.
 struct tensor_description {
@@ -150,7 +168,9 @@ struct tensor_description {
     mapping (*place)(const layout_args&) noexcept;  ///< the term's
 
     /// Whether there is one such tensor for each expert.
-    [[nodiscard]] constexpr bool per_expert() const noexcept { return detail::find_hole(name) != std::string_view::npos; }
+    [[nodiscard]] constexpr bool per_expert() const noexcept {
+        return detail::find_hole(name) != std::string_view::npos;
+    }
 };
 
 /// A layout as data: what plans are made of.
@@ -159,31 +179,39 @@ struct layout_description {
     span<const field_suffix> fields;         ///< that tensors of the layout may have
 };
 
-/// A stored tensor: its name under the scope, and the term that it holds. A tensor for each expert has {i} in its name; one
-/// without experts has neither that nor a stack.
+/// A stored tensor: its name under the scope, and the term that it holds. A tensor for each expert
+/// has {i} in its name; one without experts has neither that nor a stack.
 template <fixed_text Name, layout_term Term>
 struct tensor {
     /// What the tensor holds.
     using term = Term;
     /// Where the parts lie in what is stored of a field.
-    [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept { return map_field(Term::place(x), x); }
+    [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept {
+        return map_field(Term::place(x), x);
+    }
     /// The tensor as data.
     static constexpr tensor_description description{Name.view(), &place};
-    static_assert(detail::holes_in(Name.view()) <= 1, "safefuse: {i} stands more than once in a tensor's name");
-    static_assert(detail::of_one_group(typename Term::parts{}), "safefuse: a tensor holds parts of different experts");
-    static_assert((description.per_expert() != Term::is_stacked) == detail::has_experts(typename Term::parts{}) &&
-                      !(description.per_expert() && Term::is_stacked),
-                  "safefuse: the expert's number belongs either into a tensor's name, as {i}, or into its term, as stack");
+    static_assert(detail::holes_in(Name.view()) <= 1,
+                  "safefuse: {i} stands more than once in a tensor's name");
+    static_assert(detail::of_one_group(typename Term::parts{}),
+                  "safefuse: a tensor holds parts of different experts");
+    static_assert(
+        (description.per_expert() != Term::is_stacked) ==
+                detail::has_experts(typename Term::parts{}) &&
+            !(description.per_expert() && Term::is_stacked),
+        "safefuse: the expert's number belongs either into a tensor's name, as {i}, or into its term, as stack");
 };
 
-/// All tensors in which the parts of the experts of one scope are stored, and how their fields are spelled.
+/// All tensors in which the parts of the experts of one scope are stored, and how their fields are
+/// spelled.
 template <class Suffixes, class... Tensor>
 struct layout {
     static_assert(
         requires { Suffixes::fields; },
         "safefuse: a layout begins with how it spells fields: layout<module_suffixes, tensor<...>, ...>");
-    static_assert((requires { typename Tensor::term; } && ...),
-                  "safefuse: a layout is made of tensors: layout<module_suffixes, tensor<...>, ...>");
+    static_assert(
+        (requires { typename Tensor::term; } && ...),
+        "safefuse: a layout is made of tensors: layout<module_suffixes, tensor<...>, ...>");
     /// A part_list of all parts, in the order of the tensors.
     using parts = typename detail::joined_parts<typename Tensor::term::parts...>::type;
     static_assert(detail::mentions_each_once(parts{}), "safefuse: a layout places a part twice");
@@ -192,7 +220,8 @@ struct layout {
     /// The layout as data.
     static constexpr layout_description description{tensors, Suffixes::fields};
 
-    static_assert(detail::tensors_differ<Tensor...>(), "safefuse: two tensors of a layout have the same name");
+    static_assert(detail::tensors_differ<Tensor...>(),
+                  "safefuse: two tensors of a layout have the same name");
     static_assert(detail::spelled_apart<Tensor...>(Suffixes::fields),
                   "safefuse: a tensor's name is another tensor's name with the suffix of a field");
 };
@@ -204,8 +233,10 @@ concept layout_type = requires {
     typename Layout::parts;
 };
 
-/// Whether every part that `to` places is also in `from`, with the same extents, for layouts as data.
-[[nodiscard]] constexpr bool can_become_layout(const layout_description& from, const layout_description& to) noexcept {
+/// Whether every part that `to` places is also in `from`, with the same extents, for layouts as
+/// data.
+[[nodiscard]] constexpr bool can_become_layout(const layout_description& from,
+                                               const layout_description& to) noexcept {
     for (const tensor_description& tensor : to.tensors) {
         const mapping wanted = tensor.place({});
         for (std::size_t w = 0; w < wanted.part_count; ++w) {
@@ -221,7 +252,8 @@ concept layout_type = requires {
     return true;
 }
 
-/// Whether every part that `To` places is also in `From`, with the same extents: what plan<From, To> asks for.
+/// Whether every part that `To` places is also in `From`, with the same extents: what plan<From,
+/// To> asks for.
 template <layout_type From, layout_type To>
 inline constexpr bool can_become = detail::all_among(typename To::parts{}, typename From::parts{});
 

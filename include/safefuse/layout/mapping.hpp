@@ -15,31 +15,44 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-inline constexpr std::size_t max_stored_axes = 6;   ///< axes of a stored tensor while terms are applied
+inline constexpr std::size_t max_stored_axes =
+    6;  ///< axes of a stored tensor while terms are applied
 inline constexpr std::size_t max_mapped_parts = 8;  ///< parts in one stored tensor
 inline constexpr std::size_t max_modes = 8;         ///< modes of the index of one part
-inline constexpr std::size_t max_dims = 8;          ///< named extents of a layout, the number of experts among them
+inline constexpr std::size_t max_dims =
+    8;  ///< named extents of a layout, the number of experts among them
 
 /// Why a mapping cannot be.
-enum class mapping_error : std::uint8_t { none, splits_block, unequal_extents, uneven_groups, too_complex, overflow };
+enum class mapping_error : std::uint8_t {
+    none,
+    splits_block,
+    unequal_extents,
+    uneven_groups,
+    too_complex,
+    overflow
+};
 
 /// The axis of a field's own, as an axis of the part.
 inline constexpr std::uint8_t trailing_axis = max_part_axes + 1;
 
-/// A digit of a part's index and where it goes. Digit = index / weight % extent; entry of `axis` += digit * stride.
+/// A digit of a part's index and where it goes. Digit = index / weight % extent; entry of `axis` +=
+/// digit * stride.
 struct mode {
-    std::uint8_t part_axis = 0;  ///< 0: the expert's number; a + 1: axis a of the part; trailing_axis: the field's own
-    std::uint8_t axis = 0;       ///< of the stored tensor
-    std::uint64_t weight = 1;    ///< what one of the digit stands for in the index
-    std::uint64_t extent = 1;    ///< how many values the digit has
-    std::uint64_t stride = 1;    ///< entries of the stored axis from one value to the next
+    std::uint8_t part_axis =
+        0;  ///< 0: the expert's number; a + 1: axis a of the part; trailing_axis: the field's own
+    std::uint8_t axis = 0;     ///< of the stored tensor
+    std::uint64_t weight = 1;  ///< what one of the digit stands for in the index
+    std::uint64_t extent = 1;  ///< how many values the digit has
+    std::uint64_t stride = 1;  ///< entries of the stored axis from one value to the next
 };
 
 /// Where one part lies in a stored tensor.
 struct part_mapping {
     std::string_view part;     ///< its name
-    std::string_view experts;  ///< the extent that counts the experts that have the part; empty: it is no expert's
-    std::string_view after;    ///< the extent that counts the experts before these; empty: these come first
+    std::string_view experts;  ///< the extent that counts the experts that have the part; empty: it
+                               ///< is no expert's
+    std::string_view
+        after;  ///< the extent that counts the experts before these; empty: these come first
     std::string_view extents[max_part_axes]{};  ///< names of the part's extents
     std::uint8_t part_axes = 0;                 ///< how many axes it has
     std::uint8_t mode_count = 0;                ///< how many of `modes` there are
@@ -49,12 +62,14 @@ struct part_mapping {
 
 /// One axis of a stored tensor.
 struct stored_axis {
-    std::uint64_t extent = 1;       ///< entries along it
-    bool present = true;            ///< an absent axis has extent 1 and does not show in the shape
-    bool whole = true;              ///< its extent holds no incomplete block_size
-    bool is_shared = false;         ///< parts that are put together along it must be equal and are stored once
+    std::uint64_t extent = 1;  ///< entries along it
+    bool present = true;       ///< an absent axis has extent 1 and does not show in the shape
+    bool whole = true;         ///< its extent holds no incomplete block_size
+    bool is_shared =
+        false;  ///< parts that are put together along it must be equal and are stored once
     std::uint64_t block_size = 1;   ///< elements that one entry stands for
-    std::uint64_t coefficient = 1;  ///< extent * block_size = coefficient * product of the dims, rounded up; 0: not of that form
+    std::uint64_t coefficient = 1;  ///< extent * block_size = coefficient * product of the dims,
+                                    ///< rounded up; 0: not of that form
     std::uint8_t dims = 0;          ///< set of dims, one bit each
 };
 
@@ -67,8 +82,8 @@ struct mapping {
     part_mapping parts[max_mapped_parts]{};     ///< in the order in which the term mentions them
 };
 
-/// The extents a layout is evaluated for, and the form of the field that it is evaluated for. E, the number of experts, is dim
-/// 0; the others are named by the parts.
+/// The extents a layout is evaluated for, and the form of the field that it is evaluated for. E,
+/// the number of experts, is dim 0; the others are named by the parts.
 struct layout_args {
     std::uint8_t dim_count = 1;                                  ///< how many extents have names
     std::string_view names[max_dims]{"E"};                       ///< by dim

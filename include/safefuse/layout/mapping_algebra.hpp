@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
 // safefuse: the operations on mappings, one for each term of the layout algebra, with its law. They
-// work on plain data, at compile time or at run time; an operation that cannot be done sets `error`.
+// work on plain data, at compile time or at run time; an operation that cannot be done sets
+// `error`.
 #ifndef SAFEFUSE_LAYOUT_MAPPING_ALGEBRA_HPP
 #define SAFEFUSE_LAYOUT_MAPPING_ALGEBRA_HPP
 
@@ -22,7 +23,8 @@ inline namespace SAFEFUSE_ABI {
 
 /// A part on its own: its axes in order. An entry of axis a stands for granule_a elements.
 ///   @post  entry_a(i) = i_a / granule_a
-[[nodiscard]] constexpr mapping map_part(std::string_view part, expert_group group, span<const std::string_view> extents,
+[[nodiscard]] constexpr mapping map_part(std::string_view part, expert_group group,
+                                         span<const std::string_view> extents,
                                          const layout_args& x) noexcept {
     mapping out;
     out.axis_count = static_cast<std::uint8_t>(extents.size());
@@ -55,11 +57,13 @@ inline namespace SAFEFUSE_ABI {
         }
         const std::uint64_t elements = known.values[dim];
         axis.whole = elements % block_size == 0;
-        if (!axis.whole && x.field->role == field_role::value) out.error = mapping_error::splits_block;
+        if (!axis.whole && x.field->role == field_role::value)
+            out.error = mapping_error::splits_block;
         axis.extent = elements / block_size + (axis.whole ? 0 : 1);
         axis.block_size = block_size;
         axis.dims = static_cast<std::uint8_t>(1u << dim);
-        placed.modes[placed.mode_count++] = {static_cast<std::uint8_t>(a + 1), a, 1, axis.extent, 1};
+        placed.modes[placed.mode_count++] = {static_cast<std::uint8_t>(a + 1), a, 1, axis.extent,
+                                             1};
     }
     return out;
 }
@@ -94,7 +98,8 @@ inline namespace SAFEFUSE_ABI {
 /// entries of a new one, so a scalar per part becomes a pair per expert; where the field is shared,
 /// they are one and the same.
 ///   @post  entry_axis(operand k, i) = entry_axis(i) + sum of the extents of the operands before k
-[[nodiscard]] constexpr mapping map_concat(std::size_t axis, span<const mapping> operands) noexcept {
+[[nodiscard]] constexpr mapping map_concat(std::size_t axis,
+                                           span<const mapping> operands) noexcept {
     mapping out = operands[0];
     if (axis >= out.axis_count) {
         out.error = mapping_error::unequal_extents;
@@ -111,18 +116,22 @@ inline namespace SAFEFUSE_ABI {
     }
     for (const mapping& next : operands.subspan(1)) {
         const std::size_t first_part = out.part_count;
-        detail::join(out, next, axis);  // after an error, too: plans ask for names where extents are not known
+        detail::join(out, next,
+                     axis);  // after an error, too: plans ask for names where extents are not known
         if (out.error == mapping_error::too_complex) return out;
         const stored_axis& added = next.axes[axis];
         detail::require_whole(out, added);
         for (std::size_t p = first_part; p < out.part_count; ++p) {
-            if (!detail::checked_add(out.parts[p].first[axis], joined.extent, out.parts[p].first[axis]))
+            if (!detail::checked_add(out.parts[p].first[axis], joined.extent,
+                                     out.parts[p].first[axis]))
                 out.error = mapping_error::overflow;
         }
-        if (!detail::checked_add(joined.extent, added.extent, joined.extent)) out.error = mapping_error::overflow;
-        joined.coefficient = joined.dims == added.dims && joined.coefficient != 0 && added.coefficient != 0
-                                 ? joined.coefficient + added.coefficient
-                                 : 0;
+        if (!detail::checked_add(joined.extent, added.extent, joined.extent))
+            out.error = mapping_error::overflow;
+        joined.coefficient =
+            joined.dims == added.dims && joined.coefficient != 0 && added.coefficient != 0
+                ? joined.coefficient + added.coefficient
+                : 0;
     }
     return out;
 }
@@ -131,7 +140,8 @@ inline namespace SAFEFUSE_ABI {
 /// lacks, each operand has one entry; where the field is shared, they are one and the same.
 ///   @post  entry_axis(operand k, i) = x / group * (group * n) + k * group + x % group
 ///          with x = entry_axis(i) in operand k, n operands, and group in stored entries
-[[nodiscard]] constexpr mapping map_interleave(std::size_t axis, std::uint64_t group, span<const mapping> operands) noexcept {
+[[nodiscard]] constexpr mapping map_interleave(std::size_t axis, std::uint64_t group,
+                                               span<const mapping> operands) noexcept {
     mapping out = operands[0];
     if (axis >= out.axis_count || group == 0) {
         out.error = mapping_error::unequal_extents;
@@ -147,7 +157,8 @@ inline namespace SAFEFUSE_ABI {
     const std::uint64_t turns = operands.size();
     std::uint64_t round = 0;
     if (out.error == mapping_error::none &&
-        (!detail::checked_mul(group, turns, round) || !detail::checked_mul(turned.extent, turns, turned.extent)))
+        (!detail::checked_mul(group, turns, round) ||
+         !detail::checked_mul(turned.extent, turns, turned.extent)))
         out.error = mapping_error::overflow;
     if (out.error != mapping_error::none) return out;
     turned.coefficient *= turns;
@@ -199,7 +210,8 @@ inline namespace SAFEFUSE_ABI {
     for (std::size_t p = 0; p < of.part_count; ++p) {
         part_mapping& part = of.parts[p];
         part.first[axis] = part.first[axis] * inner.extent + part.first[axis + 1];
-        for (std::size_t a = axis + 1; a + 1 < of.axis_count; ++a) part.first[a] = part.first[a + 1];
+        for (std::size_t a = axis + 1; a + 1 < of.axis_count; ++a)
+            part.first[a] = part.first[a + 1];
         part.first[of.axis_count - 1] = 0;
         for (std::size_t i = 0; i < part.mode_count; ++i) {
             mode& piece = part.modes[i];
@@ -209,7 +221,8 @@ inline namespace SAFEFUSE_ABI {
                 --piece.axis;
         }
     }
-    if (!detail::checked_mul(outer.extent, inner.extent, outer.extent)) of.error = mapping_error::overflow;
+    if (!detail::checked_mul(outer.extent, inner.extent, outer.extent))
+        of.error = mapping_error::overflow;
     outer.present = outer.present || inner.present;
     outer.coefficient = (outer.dims & inner.dims) == 0 ? outer.coefficient * inner.coefficient : 0;
     outer.dims = static_cast<std::uint8_t>(outer.dims | inner.dims);
@@ -223,7 +236,8 @@ inline namespace SAFEFUSE_ABI {
 /// own axis.
 ///   @post  entry(i, k) = (entry(i), k) for k < entries of the form; the last two axes exchanged
 [[nodiscard]] constexpr mapping map_field(mapping of, const layout_args& x) noexcept {
-    if (x.field->is_transposed && of.axis_count >= 2) of = map_transpose(of.axis_count - 2u, of.axis_count - 1u, of);
+    if (x.field->is_transposed && of.axis_count >= 2)
+        of = map_transpose(of.axis_count - 2u, of.axis_count - 1u, of);
     if (x.field->entries == 0) return of;
     if (of.axis_count == max_stored_axes) {
         of.error = mapping_error::too_complex;

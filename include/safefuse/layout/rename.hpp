@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: what names of a checkpoint are called in the loaded model, and back. A rename is a pair of patterns of whole dotted
-// segments, so that it can be turned round; no expressions, no tables.
+// safefuse: what names of a checkpoint are called in the loaded model, and back. A rename is a pair
+// of patterns of whole dotted segments, so that it can be turned round; no expressions, no tables.
 #ifndef SAFEFUSE_LAYOUT_RENAME_HPP
 #define SAFEFUSE_LAYOUT_RENAME_HPP
 
@@ -21,8 +21,8 @@ inline namespace SAFEFUSE_ABI {
 /// Stands for a number in the patterns of a rename: the same on both sides.
 inline constexpr std::string_view number_hole = "{i}";
 
-/// How far a number may be moved: "{i+1}" in a pattern stands for a number that is larger by one than that of "{i}" on the
-/// other side.
+/// How far a number may be moved: "{i+1}" in a pattern stands for a number that is larger by one
+/// than that of "{i}" on the other side.
 inline constexpr std::uint64_t max_number_offset = 9;
 
 /// How many numbers a rename may carry over.
@@ -30,23 +30,27 @@ inline constexpr std::size_t max_rename_numbers = 2;
 
 /// A run of whole dotted segments of a name, and what stands for it on the other side.
 struct rename_description {
-    std::string_view from;     ///< as the checkpoint has it; may hold {i}
-    std::string_view to;       ///< as the model has it, with as many numbers
-    bool at_start = false;     ///< only where the name begins with it
-    bool one_way = false;      ///< the way back does not turn it round
-    bool tells_family = true;  ///< checkpoints of the family have such names, and it is known by them
-    bool is_certain = false;   ///< applies even where all experts are in the wanted form already
-    bool is_older = false;     ///< `from` is the name in an older version of the model; it is the source in both directions
+    std::string_view from;  ///< as the checkpoint has it; may hold {i}
+    std::string_view to;    ///< as the model has it, with as many numbers
+    bool at_start = false;  ///< only where the name begins with it
+    bool one_way = false;   ///< the way back does not turn it round
+    bool tells_family =
+        true;  ///< checkpoints of the family have such names, and it is known by them
+    bool is_certain = false;  ///< applies even where all experts are in the wanted form already
+    bool is_older = false;    ///< `from` is the name in an older version of the model; it is the
+                              ///< source in both directions
 };
 
-/// Renames in the order and the direction in which they apply. What is read one way only is no part of the way back.
+/// Renames in the order and the direction in which they apply. What is read one way only is no part
+/// of the way back.
 class rename_list {
 public:
     /// Goes through the renames in the direction of the list.
     class iterator {
     public:
         /// At one of the renames that begin at `first`; backwards, at what stands before `at`.
-        constexpr explicit iterator(const rename_description* at, const rename_description* first, bool inverse) noexcept
+        constexpr explicit iterator(const rename_description* at, const rename_description* first,
+                                    bool inverse) noexcept
             : at_{at}, first_{first}, inverse_{inverse} {
             skip();
         }
@@ -83,7 +87,9 @@ public:
         : first_{first}, count_{count}, inverse_{inverse} {}
 
     /// The list the other way round.
-    [[nodiscard]] constexpr rename_list reversed() const noexcept { return {first_, count_, !inverse_}; }
+    [[nodiscard]] constexpr rename_list reversed() const noexcept {
+        return {first_, count_, !inverse_};
+    }
 
     /// @{
     /// For range-based loops.
@@ -112,14 +118,18 @@ private:
 namespace detail {
 
 /// As string_view::find.
-SAFEFUSE_NOINLINE constexpr std::size_t find_text(std::string_view name, std::string_view wanted, std::size_t from) noexcept {
+SAFEFUSE_NOINLINE constexpr std::size_t find_text(std::string_view name, std::string_view wanted,
+                                                  std::size_t from) noexcept {
     return name.find(wanted, from);
 }
 
-/// Where `segments` stand in `name` as whole dotted segments, at its start or anywhere; npos where they do not.
-constexpr std::size_t find_segments(std::string_view name, std::string_view segments, bool at_start = false) noexcept {
+/// Where `segments` stand in `name` as whole dotted segments, at its start or anywhere; npos where
+/// they do not.
+constexpr std::size_t find_segments(std::string_view name, std::string_view segments,
+                                    bool at_start = false) noexcept {
     if (segments.empty()) return std::string_view::npos;
-    for (std::size_t i = find_text(name, segments, 0); i != std::string_view::npos; i = find_text(name, segments, i + 1)) {
+    for (std::size_t i = find_text(name, segments, 0); i != std::string_view::npos;
+         i = find_text(name, segments, i + 1)) {
         const bool begins = i == 0 || (!at_start && name[i - 1] == '.');
         const bool ends = i + segments.size() == name.size() || name[i + segments.size()] == '.';
         if (begins && ends) return i;
@@ -143,16 +153,20 @@ struct number_slot {
 constexpr number_slot hole_at(std::string_view pattern) noexcept {
     if (pattern.starts_with(number_hole)) return {number_hole.size(), 0};
     const std::size_t plus = number_hole.size() - 1;
-    if (pattern.size() < plus + 3 || !pattern.starts_with(number_hole.substr(0, plus)) || pattern[plus] != '+') return {};
+    if (pattern.size() < plus + 3 || !pattern.starts_with(number_hole.substr(0, plus)) ||
+        pattern[plus] != '+')
+        return {};
     const char digit = pattern[plus + 1];
     if (digit < '1' || digit > '9' || pattern[plus + 2] != '}') return {};
     return {plus + 3, static_cast<std::uint64_t>(digit - '0')};
 }
 
-/// The value of a number without leading zeros that leaves room for an offset; no_number_value otherwise.
+/// The value of a number without leading zeros that leaves room for an offset; no_number_value
+/// otherwise.
 inline constexpr std::uint64_t no_number_value = ~std::uint64_t{0};
 constexpr std::uint64_t number_value(std::string_view digits) noexcept {
-    if (digits.empty() || digits.size() > 18 || (digits.size() > 1 && digits[0] == '0')) return no_number_value;
+    if (digits.empty() || digits.size() > 18 || (digits.size() > 1 && digits[0] == '0'))
+        return no_number_value;
     std::uint64_t value = 0;
     for (const char c : digits) value = value * 10 + static_cast<std::uint64_t>(c - '0');
     return value;
@@ -164,15 +178,17 @@ constexpr std::size_t find_inner(std::string_view outer, std::string_view inner)
         std::size_t same = 0;
         while (same < inner.size() && outer[i + same] == inner[same]) ++same;
         const std::size_t end = i + inner.size();
-        if (same == inner.size() && (i == 0 || outer[i - 1] == '.') && (end == outer.size() || outer[end] == '.')) return i;
+        if (same == inner.size() && (i == 0 || outer[i - 1] == '.') &&
+            (end == outer.size() || outer[end] == '.'))
+            return i;
     }
     return std::string_view::npos;
 }
 
 inline constexpr std::size_t no_pattern = ~std::size_t{0};
 
-/// How many numbers a pattern holds; no_pattern where it does not consist of whole segments. One pass: the compiler does it for
-/// hundreds of them.
+/// How many numbers a pattern holds; no_pattern where it does not consist of whole segments. One
+/// pass: the compiler does it for hundreds of them.
 constexpr std::size_t count_numbers(std::string_view pattern) noexcept {
     std::size_t count = 0;
     bool in_hole = false;
@@ -184,16 +200,22 @@ constexpr std::size_t count_numbers(std::string_view pattern) noexcept {
             ++count;
         }
         in_hole = c == '{' || (in_hole && c != '}');
-        if ((c == '.' && before == '.') || c == '^' || c == '$' || c == '*' || c == '\\') return no_pattern;
+        if ((c == '.' && before == '.') || c == '^' || c == '$' || c == '*' || c == '\\')
+            return no_pattern;
     }
     return before == '.' || count > max_rename_numbers ? no_pattern : count;
 }
 
-constexpr rename_description describe_rename(const char* stored, const char* model, bool one_way, bool tells_family) noexcept {
+constexpr rename_description describe_rename(const char* stored, const char* model, bool one_way,
+                                             bool tells_family) noexcept {
     const bool at_start = *stored == '^';
     stored += at_start ? 1 : 0;
     // the builtin's length costs the compiler less than that of char_traits
-    return {{stored, __builtin_strlen(stored)}, {model, __builtin_strlen(model)}, at_start, one_way, tells_family};
+    return {{stored, __builtin_strlen(stored)},
+            {model, __builtin_strlen(model)},
+            at_start,
+            one_way,
+            tells_family};
 }
 constexpr bool is_rename(const rename_description& rename) noexcept {
     const std::size_t numbers = count_numbers(rename.from);
@@ -213,8 +235,10 @@ struct found_pattern {
     std::uint64_t offsets[max_rename_numbers]{};  ///< what the pattern adds to each
 };
 
-/// Reads a pattern at the beginning of `name`; false where it does not stand there as whole segments.
-constexpr bool begins_with_pattern(std::string_view name, std::string_view pattern, found_pattern& found) noexcept {
+/// Reads a pattern at the beginning of `name`; false where it does not stand there as whole
+/// segments.
+constexpr bool begins_with_pattern(std::string_view name, std::string_view pattern,
+                                   found_pattern& found) noexcept {
     const std::string_view whole = name;
     std::size_t count = 0;
     for (;;) {
@@ -241,9 +265,11 @@ constexpr bool begins_with_pattern(std::string_view name, std::string_view patte
 }
 
 /// Where a rename applies in a name: the first place where `from` stands and is not a part of `to`.
-constexpr found_pattern find_rename(std::string_view name, const rename_description& rename) noexcept {
+constexpr found_pattern find_rename(std::string_view name,
+                                    const rename_description& rename) noexcept {
     const std::string_view head = rename.from.substr(0, find_number(rename.from));
-    for (std::size_t i = find_text(name, head, 0); i != std::string_view::npos; i = find_text(name, head, i + 1)) {
+    for (std::size_t i = find_text(name, head, 0); i != std::string_view::npos;
+         i = find_text(name, head, i + 1)) {
         if (i != 0 && rename.at_start) break;
         if (i != 0 && name[i - 1] != '.') continue;
         found_pattern found;
@@ -261,15 +287,20 @@ constexpr found_pattern find_rename(std::string_view name, const rename_descript
 }
 
 /// Appends a pattern with the numbers that another one found; false when memory runs out.
-inline bool append_pattern(text& out, std::string_view pattern, const found_pattern& found) noexcept {
+inline bool append_pattern(text& out, std::string_view pattern,
+                           const found_pattern& found) noexcept {
     bool whole = true;
     std::size_t count = 0;
-    for (std::size_t hole = find_number(pattern); hole != std::string_view::npos; hole = find_number(pattern), ++count) {
+    for (std::size_t hole = find_number(pattern); hole != std::string_view::npos;
+         hole = find_number(pattern), ++count) {
         const number_slot slot = hole_at(pattern.substr(hole));
         whole = whole && out.append(pattern.substr(0, hole));
-        const std::uint64_t value = slot.offset == found.offsets[count] ? no_number_value : number_value(found.numbers[count]);
-        whole = whole && (value == no_number_value ? out.append(found.numbers[count])
-                                                   : out.append_number(value - found.offsets[count] + slot.offset));
+        const std::uint64_t value = slot.offset == found.offsets[count]
+                                        ? no_number_value
+                                        : number_value(found.numbers[count]);
+        whole = whole && (value == no_number_value
+                              ? out.append(found.numbers[count])
+                              : out.append_number(value - found.offsets[count] + slot.offset));
         pattern.remove_prefix(hole + slot.size);
     }
     return whole && out.append(pattern);
@@ -280,7 +311,8 @@ inline bool apply_rename(text& name, const rename_description& rename, bool& mem
     const found_pattern found = find_rename(name, rename);
     if (found.first == std::string_view::npos) return false;
     text out;
-    bool whole = out.append(name.view().substr(0, found.first)) && append_pattern(out, rename.to, found);
+    bool whole =
+        out.append(name.view().substr(0, found.first)) && append_pattern(out, rename.to, found);
     whole = whole && out.append(name.view().substr(found.first + found.size));
     memory = memory && whole;
     name = std::move(out);
@@ -289,42 +321,49 @@ inline bool apply_rename(text& name, const rename_description& rename, bool& mem
 
 }  // namespace detail
 
-/// `stored` in the checkpoint is `model` in the loaded model: rename("block_sparse_moe", "mlp"). Both are whole dotted segments; a
-/// leading ^ in `stored` holds it to the beginning of the name, and {i} stands for digits:
-/// rename("^vision.linear_{i}", "model.vision.layers.{i}.linear"). A name in which `model` stands already keeps it.
-/// What is no such pattern does not compile where the family is used.
+/// `stored` in the checkpoint is `model` in the loaded model: rename("block_sparse_moe", "mlp").
+/// Both are whole dotted segments; a leading ^ in `stored` holds it to the beginning of the name,
+/// and {i} stands for digits: rename("^vision.linear_{i}", "model.vision.layers.{i}.linear"). A
+/// name in which `model` stands already keeps it. What is no such pattern does not compile where
+/// the family is used.
 constexpr rename_description rename(const char* stored, const char* model) noexcept {
     return detail::describe_rename(stored, model, false, true);
 }
 
-/// Another spelling of stored names, which is read and never written: the way back does not bring it about.
+/// Another spelling of stored names, which is read and never written: the way back does not bring
+/// it about.
 constexpr rename_description alias(const char* stored, const char* model) noexcept {
     return detail::describe_rename(stored, model, true, false);
 }
 
-/// A rename by which a family is not known: only some of its checkpoints have such names, or those of other families do too.
+/// A rename by which a family is not known: only some of its checkpoints have such names, or those
+/// of other families do too.
 constexpr rename_description optional_rename(const char* stored, const char* model) noexcept {
     return detail::describe_rename(stored, model, false, false);
 }
 
-/// A rename that applies even where all experts are in the wanted form already: an older version of the model held experts in
-/// that form under the stored name. `stored` must not begin a name of the model.
+/// A rename that applies even where all experts are in the wanted form already: an older version of
+/// the model held experts in that form under the stored name. `stored` must not begin a name of the
+/// model.
 constexpr rename_description always(rename_description rename) noexcept {
     rename.is_certain = true;
     return rename;
 }
 
-/// What was called `older` in the model of an older version of transformers is called `model` now. Declare these last: they come
-/// after the renames of stored names, and before them on the way back.
+/// What was called `older` in the model of an older version of transformers is called `model` now.
+/// Declare these last: they come after the renames of stored names, and before them on the way
+/// back.
 constexpr rename_description formerly(const char* older, const char* model) noexcept {
     rename_description rename = detail::describe_rename(older, model, false, false);
     rename.is_certain = rename.is_older = true;
     return rename;
 }
 
-/// What a name, or a prefix of whole segments, is called after those of the renames that apply whatever form experts are in.
+/// What a name, or a prefix of whole segments, is called after those of the renames that apply
+/// whatever form experts are in.
 ///   fails   out_of_memory
-[[nodiscard]] inline result<text> renamed_always(const rename_list& renames, std::string_view name) noexcept {
+[[nodiscard]] inline result<text> renamed_always(const rename_list& renames,
+                                                 std::string_view name) noexcept {
     text out{name};
     bool memory = out.size() == name.size();
     for (const rename_description each : renames)
@@ -335,7 +374,8 @@ constexpr rename_description formerly(const char* older, const char* model) noex
 
 /// What a name, or a prefix of whole segments, is called after the renames.
 ///   fails   out_of_memory
-[[nodiscard]] inline result<text> renamed(const rename_list& renames, std::string_view name) noexcept {
+[[nodiscard]] inline result<text> renamed(const rename_list& renames,
+                                          std::string_view name) noexcept {
     text out{name};
     bool memory = out.size() == name.size();
     for (const rename_description each : renames) detail::apply_rename(out, each, memory);

@@ -20,7 +20,8 @@ struct family_entry {
     family_description unfuse;  ///< and back
 };
 
-/// Families that are looked through: shipped_families, or a list of your own. Nothing of them is instantiated before it is asked for.
+/// Families that are looked through: shipped_families, or a list of your own. Nothing of them is
+/// instantiated before it is asked for.
 template <class... Family>
 struct family_list {
 private:
@@ -39,20 +40,23 @@ public:
 };
 
 /// All families that the library ships.
-using shipped_families =
-    family_list<families::qwen2_moe, families::aria, families::aria_text, families::axk1, families::axk2,
-                families::bailing_hybrid, families::dbrx, families::deepseek_ocr2, families::deepseek_v4, families::dots3_note,
-                families::ernie4_5_moe, families::ernie4_5_vl_moe, families::exaone_moe, families::flint, families::gemma4,
-                families::glm5_next, families::gpt_oss, families::granitemoe, families::granitemoe_swa, families::hy_v3,
-                families::hy_v4, families::hy_v4_vl, families::hy_v4_vl_text, families::inkling2, families::inkling2_loop,
-                families::inkling2_loop_text, families::inkling2_text, families::inkling_mm_model, families::inkling_text,
-                families::jamba, families::jetmoe, families::kimi_k25, families::kimi_linear, families::kolibri1,
-                families::laguna, families::lara_mini, families::lfm2_moe, families::llama4, families::longcat_flash,
-                families::mimo_v2_flash, families::minimax_m3_vl, families::mistral4, families::mistral_large4,
-                families::mistral_large4_text, families::mixtral, families::nemo_speechlm, families::nemotron_h,
-                families::nemotron_h_omni, families::openai_privacy_filter, families::phimoe, families::qwen3_5_moe_text,
-                families::qwen3_omni_moe, families::qwen3_omni_moe_thinker, families::qwen3_vl_moe, families::qwen4_exp,
-                families::qwen4_exp_text, families::sarvam_moe, families::step3p7, families::unlimited_ocr>;
+using shipped_families = family_list<
+    families::qwen2_moe, families::aria, families::aria_text, families::axk1, families::axk2,
+    families::bailing_hybrid, families::dbrx, families::deepseek_ocr2, families::deepseek_v4,
+    families::dots3_note, families::ernie4_5_moe, families::ernie4_5_vl_moe, families::exaone_moe,
+    families::flint, families::gemma4, families::glm5_next, families::gpt_oss, families::granitemoe,
+    families::granitemoe_swa, families::hy_v3, families::hy_v4, families::hy_v4_vl,
+    families::hy_v4_vl_text, families::inkling2, families::inkling2_loop,
+    families::inkling2_loop_text, families::inkling2_text, families::inkling_mm_model,
+    families::inkling_text, families::jamba, families::jetmoe, families::kimi_k25,
+    families::kimi_linear, families::kolibri1, families::laguna, families::lara_mini,
+    families::lfm2_moe, families::llama4, families::longcat_flash, families::mimo_v2_flash,
+    families::minimax_m3_vl, families::mistral4, families::mistral_large4,
+    families::mistral_large4_text, families::mixtral, families::nemo_speechlm, families::nemotron_h,
+    families::nemotron_h_omni, families::openai_privacy_filter, families::phimoe,
+    families::qwen3_5_moe_text, families::qwen3_omni_moe, families::qwen3_omni_moe_thinker,
+    families::qwen3_vl_moe, families::qwen4_exp, families::qwen4_exp_text, families::sarvam_moe,
+    families::step3p7, families::unlimited_ocr>;
 
 /// The family of that name or model type, or null.
 template <class Families = shipped_families>

@@ -16,30 +16,35 @@ using up = part<"up", "I", "H">;
 using down = part<"down", "H", "I">;
 
 /// A module for each matrix of each expert, as the hub stores most models: 7.gate_proj.weight.
-using per_expert =
-    layout<module_suffixes, tensor<"{i}.gate_proj", gate>, tensor<"{i}.up_proj", up>, tensor<"{i}.down_proj", down>>;
+using per_expert = layout<module_suffixes, tensor<"{i}.gate_proj", gate>, tensor<"{i}.up_proj", up>,
+                          tensor<"{i}.down_proj", down>>;
 
 /// The same with Mixtral's names: w1 is gate, w3 is up, w2 is down.
-using per_expert_w123 = layout<module_suffixes, tensor<"{i}.w1", gate>, tensor<"{i}.w3", up>, tensor<"{i}.w2", down>>;
+using per_expert_w123 =
+    layout<module_suffixes, tensor<"{i}.w1", gate>, tensor<"{i}.w3", up>, tensor<"{i}.w2", down>>;
 
 /// The same for experts without a gate.
-using per_expert_ungated = layout<module_suffixes, tensor<"{i}.up_proj", up>, tensor<"{i}.down_proj", down>>;
+using per_expert_ungated =
+    layout<module_suffixes, tensor<"{i}.up_proj", up>, tensor<"{i}.down_proj", down>>;
 
 /// What transformers 5 holds: gate_up_proj [E, 2I, H], gate's rows first, and down_proj [E, H, I].
-///   source  transformers 5.24.0 conversion_mapping.py "qwen2_moe"; tests/rewrite.test.cpp compares with what it loaded
-using gate_up_fused =
-    layout<parameter_suffixes, tensor<"gate_up_proj", stack<concat<0, gate, up>>>, tensor<"down_proj", stack<down>>>;
+///   source  transformers 5.24.0 conversion_mapping.py "qwen2_moe"; tests/rewrite.test.cpp compares
+///   with what it loaded
+using gate_up_fused = layout<parameter_suffixes, tensor<"gate_up_proj", stack<concat<0, gate, up>>>,
+                             tensor<"down_proj", stack<down>>>;
 
 /// The same for experts without a gate: up_proj [E, I, H] and down_proj [E, H, I].
-using ungated_fused = layout<parameter_suffixes, tensor<"up_proj", stack<up>>, tensor<"down_proj", stack<down>>>;
+using ungated_fused =
+    layout<parameter_suffixes, tensor<"up_proj", stack<up>>, tensor<"down_proj", stack<down>>>;
 
 /// MegaBlocks' and DBRX's form: w1 (gate), v1 (up) and w2 (down transposed), each [E * I, H].
 using flat_experts = layout<suffixes<suffix<weight, "">>, tensor<"w1", flatten<0, stack<gate>>>,
-                            tensor<"v1", flatten<0, stack<up>>>, tensor<"w2", flatten<0, stack<transpose<0, 1, down>>>>>;
+                            tensor<"v1", flatten<0, stack<up>>>,
+                            tensor<"w2", flatten<0, stack<transpose<0, 1, down>>>>>;
 
 /// Granite's names for matrices that are fused on disk already.
-using linear_pair =
-    layout<module_suffixes, tensor<"input_linear", stack<concat<0, gate, up>>>, tensor<"output_linear", stack<down>>>;
+using linear_pair = layout<module_suffixes, tensor<"input_linear", stack<concat<0, gate, up>>>,
+                           tensor<"output_linear", stack<down>>>;
 
 }  // namespace layouts
 }  // namespace SAFEFUSE_ABI

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the families, each a declaration: where its model types store experts, how transformers 5.24.0 holds them
-// (conversion_mapping.py), what else it holds otherwise, and what it renames. tests/interop/families.py holds every model type
-// against what transformers loads.
+// safefuse: the families, each a declaration: where its model types store experts, how
+// transformers 5.24.0 holds them (conversion_mapping.py), what else it holds otherwise, and what it
+// renames. tests/interop/families.py holds every model type against what transformers loads.
 #ifndef SAFEFUSE_MODELS_TRANSFORMERS_HPP
 #define SAFEFUSE_MODELS_TRANSFORMERS_HPP
 
@@ -27,38 +27,44 @@ using layouts::per_expert_w123;
 using layouts::ungated_fused;
 using layouts::up;
 
-/// What quantisers (llm-compressor, ModelOpt, axolotl) make of experts whose hub form is another: a module for each matrix of each
-/// expert, named as most models name them.
+/// What quantisers (llm-compressor, ModelOpt, axolotl) make of experts whose hub form is another: a
+/// module for each matrix of each expert, named as most models name them.
 template <class Modules, shared_experts Shared = shared_experts::some>
 using one_by_one = stored_forms<stored_form<"per-expert", Modules, per_expert, Shared>>;
 
-/// Qwen2, 2.5, 3 and 3.5 MoE, DeepSeek V2 and V3, GLM-4 MoE and all that store and hold experts as these do.
+/// Qwen2, 2.5, 3 and 3.5 MoE, DeepSeek V2 and V3, GLM-4 MoE and all that store and hold experts as
+/// these do.
 struct qwen2_moe : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "qwen2_moe";
     using modules = safefuse::modules<"mlp.experts">;
     static constexpr std::string_view model_types[] = {
-        "qwen2_moe",       "afmoe",     "beam",        "cohere2_moe",   "deepseek_v2", "deepseek_v3", "deepseek_v32",   "dots1",
-        "dots3_note_text", "flex_olmo", "glm4_moe",    "glm4_moe_lite", "glm4v_moe",   "glm_moe_dsa", "hunyuan_v1_moe", "mellum",
-        "olmoe",           "qwen3_moe", "qwen3_5_moe", "qwen3_next",    "sarvam_mla",  "solar_open"};
+        "qwen2_moe",   "afmoe",         "beam",      "cohere2_moe",     "deepseek_v2",
+        "deepseek_v3", "deepseek_v32",  "dots1",     "dots3_note_text", "flex_olmo",
+        "glm4_moe",    "glm4_moe_lite", "glm4v_moe", "glm_moe_dsa",     "hunyuan_v1_moe",
+        "mellum",      "olmoe",         "qwen3_moe", "qwen3_5_moe",     "qwen3_next",
+        "sarvam_mla",  "solar_open"};
 };
 
 /// gate_up_proj [E, H, 2I], gate's columns first, and down_proj [E, I, H].
-using gate_up_transposed = layout<parameter_suffixes, tensor<"gate_up_proj", stack<transpose<0, 1, concat<0, gate, up>>>>,
-                                  tensor<"down_proj", stack<transpose<0, 1, down>>>>;
+using gate_up_transposed =
+    layout<parameter_suffixes, tensor<"gate_up_proj", stack<transpose<0, 1, concat<0, gate, up>>>>,
+           tensor<"down_proj", stack<transpose<0, 1, down>>>>;
 
 /// fc1 [E, H, 2I], gate's columns first, and fc2 [E, I, H].
-using aria_experts = layout<module_suffixes, tensor<"fc1", stack<transpose<0, 1, concat<0, gate, up>>>>,
-                            tensor<"fc2", stack<transpose<0, 1, down>>>>;
+using aria_experts =
+    layout<module_suffixes, tensor<"fc1", stack<transpose<0, 1, concat<0, gate, up>>>>,
+           tensor<"fc2", stack<transpose<0, 1, down>>>>;
 
 /// Rhymes AI's Aria: stored fused and transposed, under other names.
 struct aria : family<aria_experts, gate_up_transposed> {
     static constexpr std::string_view name = "aria";
     using modules = safefuse::modules<"mlp.experts">;
     using forms = one_by_one<safefuse::modules<"mlp.experts">>;
-    static constexpr rename_description renames[] = {always(optional_rename("^language_model.lm_head", "lm_head")),
-                                                     always(rename("^language_model.model", "model.language_model")),
-                                                     always(rename("^vision_tower", "model.vision_tower")),
-                                                     always(rename("^multi_modal_projector", "model.multi_modal_projector"))};
+    static constexpr rename_description renames[] = {
+        always(optional_rename("^language_model.lm_head", "lm_head")),
+        always(rename("^language_model.model", "model.language_model")),
+        always(rename("^vision_tower", "model.vision_tower")),
+        always(rename("^multi_modal_projector", "model.multi_modal_projector"))};
     static constexpr std::string_view model_types[] = {"aria"};
 };
 
@@ -74,7 +80,8 @@ struct aria_text : family<aria_experts, gate_up_transposed> {
 struct axk1 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "axk1";
     using modules = safefuse::modules<"mlp.experts">;
-    static constexpr rename_description renames[] = {optional_rename("post_mlp_layernorm", "mlp.post_mlp_layernorm")};
+    static constexpr rename_description renames[] = {
+        optional_rename("post_mlp_layernorm", "mlp.post_mlp_layernorm")};
     static constexpr std::string_view model_types[] = {"axk1"};
 };
 
@@ -82,8 +89,9 @@ struct axk1 : family<per_expert, gate_up_fused> {
 struct axk2 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "axk2";
     using modules = safefuse::modules<"mlp.experts">;
-    static constexpr rename_description renames[] = {rename("W_down", "mlp.fc1"), rename("W_up", "mlp.fc2"),
-                                                     rename("self_attn.q_b_proj", "self_attn.q_gate_proj")};
+    static constexpr rename_description renames[] = {
+        rename("W_down", "mlp.fc1"), rename("W_up", "mlp.fc2"),
+        rename("self_attn.q_b_proj", "self_attn.q_gate_proj")};
     static constexpr std::string_view model_types[] = {"axk2"};
 };
 
@@ -92,24 +100,28 @@ using convolution_weight = field<"weight", field_role::value, 1, 1, 1>;
 using q_convolution = matrix<"q_conv1d", "C", "ONE", "W">;
 using k_convolution = matrix<"k_conv1d", "C", "ONE", "W">;
 using v_convolution = matrix<"v_conv1d", "C", "ONE", "W">;
-using convolutions_apart = layout<suffixes<suffix<convolution_weight, ".weight">>, tensor<"q_conv1d", q_convolution>,
-                                  tensor<"k_conv1d", k_convolution>, tensor<"v_conv1d", v_convolution>>;
-using convolutions_joined = layout<suffixes<suffix<convolution_weight, ".weight">>,
-                                   tensor<"conv1d", concat<0, q_convolution, k_convolution, v_convolution>>>;
+using convolutions_apart =
+    layout<suffixes<suffix<convolution_weight, ".weight">>, tensor<"q_conv1d", q_convolution>,
+           tensor<"k_conv1d", k_convolution>, tensor<"v_conv1d", v_convolution>>;
+using convolutions_joined =
+    layout<suffixes<suffix<convolution_weight, ".weight">>,
+           tensor<"conv1d", concat<0, q_convolution, k_convolution, v_convolution>>>;
 
 /// Ant's Ling 2.5 and Ring 2.5: the short convolutions of q, k and v are one in the model.
 struct bailing_hybrid : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "bailing_hybrid";
     using modules = safefuse::modules<"mlp.experts">;
     using extra_modules =
-        extra_module_list<extra_module<safefuse::modules<"attention", "self_attn">, convolutions_apart, convolutions_joined>>;
-    static constexpr rename_description renames[] = {rename("^model.word_embeddings", "model.embed_tokens"),
-                                                     rename("attention", "self_attn"),
-                                                     rename("self_attn.f_proj", "self_attn.forget_gate.f_proj"),
-                                                     rename("self_attn.dt_bias", "self_attn.forget_gate.dt_bias"),
-                                                     rename("self_attn.A_log", "self_attn.forget_gate.A_log"),
-                                                     rename("self_attn.dense", "self_attn.o_proj"),
-                                                     rename("mlp.gate.expert_bias", "mlp.gate.e_score_correction_bias")};
+        extra_module_list<extra_module<safefuse::modules<"attention", "self_attn">,
+                                       convolutions_apart, convolutions_joined>>;
+    static constexpr rename_description renames[] = {
+        rename("^model.word_embeddings", "model.embed_tokens"),
+        rename("attention", "self_attn"),
+        rename("self_attn.f_proj", "self_attn.forget_gate.f_proj"),
+        rename("self_attn.dt_bias", "self_attn.forget_gate.dt_bias"),
+        rename("self_attn.A_log", "self_attn.forget_gate.A_log"),
+        rename("self_attn.dense", "self_attn.o_proj"),
+        rename("mlp.gate.expert_bias", "mlp.gate.e_score_correction_bias")};
     static constexpr std::string_view model_types[] = {"bailing_hybrid"};
 };
 
@@ -126,9 +138,12 @@ struct deepseek_ocr2 : family<per_expert, gate_up_fused> {
     using modules = safefuse::modules<"mlp.experts">;
     static constexpr rename_description renames[] = {
         rename("^model.sam_model.blocks", "model.vision_tower.sam_encoder.layers"),
-        rename("^model.vision_tower.sam_encoder.layers.{i}.norm1", "model.vision_tower.sam_encoder.layers.{i}.layer_norm1"),
-        rename("^model.vision_tower.sam_encoder.layers.{i}.norm2", "model.vision_tower.sam_encoder.layers.{i}.layer_norm2"),
-        rename("^model.sam_model.patch_embed.proj", "model.vision_tower.sam_encoder.patch_embed.projection"),
+        rename("^model.vision_tower.sam_encoder.layers.{i}.norm1",
+               "model.vision_tower.sam_encoder.layers.{i}.layer_norm1"),
+        rename("^model.vision_tower.sam_encoder.layers.{i}.norm2",
+               "model.vision_tower.sam_encoder.layers.{i}.layer_norm2"),
+        rename("^model.sam_model.patch_embed.proj",
+               "model.vision_tower.sam_encoder.patch_embed.projection"),
         rename("^model.sam_model.pos_embed", "model.vision_tower.sam_encoder.pos_embed"),
         rename("^model.sam_model.neck.0", "model.vision_tower.sam_encoder.neck.conv1"),
         rename("^model.sam_model.neck.1", "model.vision_tower.sam_encoder.neck.layer_norm1"),
@@ -149,32 +164,43 @@ struct deepseek_ocr2 : family<per_expert, gate_up_fused> {
 };
 
 /// Mixtral's names; the factors of codes are called scale.
-using deepseek_v4_experts = layout<suffixes<suffix<weight, ".weight">, suffix<weight_scale_inv, ".scale">>,
-                                   tensor<"{i}.w1", gate>, tensor<"{i}.w3", up>, tensor<"{i}.w2", down>>;
+using deepseek_v4_experts =
+    layout<suffixes<suffix<weight, ".weight">, suffix<weight_scale_inv, ".scale">>,
+           tensor<"{i}.w1", gate>, tensor<"{i}.w3", up>, tensor<"{i}.w2", down>>;
 
 /// DeepSeek V4: w1, w3, w2 on the hub, and shorter names all over.
 struct deepseek_v4 : family<deepseek_v4_experts, gate_up_fused> {
     static constexpr std::string_view name = "deepseek_v4";
     using modules = safefuse::modules<"ffn.experts", "mlp.experts">;
     static constexpr rename_description renames[] = {
-        rename("^layers", "model.layers"), rename("^embed", "model.embed_tokens"), rename("^norm", "model.norm"),
-        optional_rename("^head", "lm_head"), rename("^hc_head_fn", "model.hc_head.hc_fn"),
-        rename("^hc_head_base", "model.hc_head.hc_base"), rename("^hc_head_scale", "model.hc_head.hc_scale"),
-        rename("hc_attn_fn", "attn_hc.fn"), rename("hc_attn_base", "attn_hc.base"), rename("hc_attn_scale", "attn_hc.scale"),
-        rename("hc_ffn_fn", "ffn_hc.fn"), rename("hc_ffn_base", "ffn_hc.base"), rename("hc_ffn_scale", "ffn_hc.scale"),
-        rename("attn_norm", "input_layernorm"), rename("ffn_norm", "post_attention_layernorm"), rename("ffn", "mlp"),
+        rename("^layers", "model.layers"), rename("^embed", "model.embed_tokens"),
+        rename("^norm", "model.norm"), optional_rename("^head", "lm_head"),
+        rename("^hc_head_fn", "model.hc_head.hc_fn"),
+        rename("^hc_head_base", "model.hc_head.hc_base"),
+        rename("^hc_head_scale", "model.hc_head.hc_scale"), rename("hc_attn_fn", "attn_hc.fn"),
+        rename("hc_attn_base", "attn_hc.base"), rename("hc_attn_scale", "attn_hc.scale"),
+        rename("hc_ffn_fn", "ffn_hc.fn"), rename("hc_ffn_base", "ffn_hc.base"),
+        rename("hc_ffn_scale", "ffn_hc.scale"), rename("attn_norm", "input_layernorm"),
+        rename("ffn_norm", "post_attention_layernorm"), rename("ffn", "mlp"),
         rename("mlp.gate.bias", "mlp.gate.e_score_correction_bias"),
         rename("mlp.shared_experts.w1", "mlp.shared_experts.gate_proj"),
         rename("mlp.shared_experts.w2", "mlp.shared_experts.down_proj"),
         rename("mlp.shared_experts.w3", "mlp.shared_experts.up_proj"), rename("attn", "self_attn"),
-        rename("self_attn.attn_sink", "self_attn.sinks"), rename("self_attn.q_norm", "self_attn.q_a_norm"),
-        rename("self_attn.wq_a", "self_attn.q_a_proj"), rename("self_attn.wq_b", "self_attn.q_b_proj"),
-        rename("self_attn.wo_a", "self_attn.o_a_proj"), rename("self_attn.wo_b", "self_attn.o_b_proj"), rename("wkv", "kv_proj"),
-        rename("ape", "position_bias"), rename("self_attn.indexer.compressor", "self_attn.compressor.indexer"),
-        rename("self_attn.indexer.weights_proj", "self_attn.compressor.indexer.scorer.weights_proj"),
+        rename("self_attn.attn_sink", "self_attn.sinks"),
+        rename("self_attn.q_norm", "self_attn.q_a_norm"),
+        rename("self_attn.wq_a", "self_attn.q_a_proj"),
+        rename("self_attn.wq_b", "self_attn.q_b_proj"),
+        rename("self_attn.wo_a", "self_attn.o_a_proj"),
+        rename("self_attn.wo_b", "self_attn.o_b_proj"), rename("wkv", "kv_proj"),
+        rename("ape", "position_bias"),
+        rename("self_attn.indexer.compressor", "self_attn.compressor.indexer"),
+        rename("self_attn.indexer.weights_proj",
+               "self_attn.compressor.indexer.scorer.weights_proj"),
         rename("self_attn.indexer.wq_b", "self_attn.compressor.indexer.q_b_proj"),
-        rename("compressor.wgate", "compressor.gate_proj"), rename("compressor.indexer.wgate", "compressor.indexer.gate_proj"),
-        rename("compressor.norm", "compressor.kv_norm"), rename("compressor.indexer.norm", "compressor.indexer.kv_norm"),
+        rename("compressor.wgate", "compressor.gate_proj"),
+        rename("compressor.indexer.wgate", "compressor.indexer.gate_proj"),
+        rename("compressor.norm", "compressor.kv_norm"),
+        rename("compressor.indexer.norm", "compressor.indexer.kv_norm"),
         alias("self_attn.norm", "self_attn.kv_norm"),
         // the scales of FP8 codes
         optional_rename("q_a_proj.scale", "q_a_proj.weight_scale_inv"),
@@ -193,17 +219,20 @@ using vision_experts = expert_range<"V">;
 using vision_gate = part_of<vision_experts, "gate", "I", "H">;
 using vision_up = part_of<vision_experts, "up", "I", "H">;
 using vision_down = part_of<vision_experts, "down", "H", "I">;
-using vision_per_expert =
-    layout<module_suffixes, tensor<"{i}.fc1", vision_gate>, tensor<"{i}.fc3", vision_up>, tensor<"{i}.fc2", vision_down>>;
-using vision_fused = layout<parameter_suffixes, tensor<"gate_up_proj", stack<concat<0, vision_gate, vision_up>>>,
-                            tensor<"down_proj", stack<vision_down>>>;
+using vision_per_expert = layout<module_suffixes, tensor<"{i}.fc1", vision_gate>,
+                                 tensor<"{i}.fc3", vision_up>, tensor<"{i}.fc2", vision_down>>;
+using vision_fused =
+    layout<parameter_suffixes, tensor<"gate_up_proj", stack<concat<0, vision_gate, vision_up>>>,
+           tensor<"down_proj", stack<vision_down>>>;
 
 /// dots3-note: the vision tower has experts, too, and all towers have other names in the model.
 struct dots3_note : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "dots3_note";
-    using modules = safefuse::modules<"layers.{i}.mlp.experts", "language_model.layers.{i}.mlp.experts">;
+    using modules =
+        safefuse::modules<"layers.{i}.mlp.experts", "language_model.layers.{i}.mlp.experts">;
     using extra_modules = extra_module_list<
-        extra_module<safefuse::modules<"vision_encoder.blocks.{i}.mlp.experts", "model.vision_tower.blocks.{i}.mlp.experts">,
+        extra_module<safefuse::modules<"vision_encoder.blocks.{i}.mlp.experts",
+                                       "model.vision_tower.blocks.{i}.mlp.experts">,
                      vision_per_expert, vision_fused>>;
     static constexpr rename_description renames[] = {
         rename("^model.embed_tokens", "model.language_model.embed_tokens"),
@@ -212,27 +241,41 @@ struct dots3_note : family<per_expert, gate_up_fused> {
         rename("^audio_encoder.audio_adapter.proj.0", "model.audio_tower.adapter.norm"),
         rename("^audio_encoder.audio_adapter.proj.1", "model.audio_tower.adapter.fc1"),
         rename("^audio_encoder.audio_adapter.proj.3", "model.audio_tower.adapter.fc2"),
-        rename("^audio_encoder.dots_encoder.speech_encoder.conv2d1", "model.audio_tower.conv_stem.convs.0"),
-        rename("^audio_encoder.dots_encoder.speech_encoder.conv2d2", "model.audio_tower.conv_stem.convs.1"),
-        rename("^audio_encoder.dots_encoder.speech_encoder.conv2d3", "model.audio_tower.conv_stem.convs.2"),
-        rename("^audio_encoder.dots_encoder.speech_encoder.conv_out", "model.audio_tower.conv_stem.conv_out"),
-        rename("^audio_encoder.dots_encoder.speech_encoder.layer_norm", "model.audio_tower.layer_norm"),
+        rename("^audio_encoder.dots_encoder.speech_encoder.conv2d1",
+               "model.audio_tower.conv_stem.convs.0"),
+        rename("^audio_encoder.dots_encoder.speech_encoder.conv2d2",
+               "model.audio_tower.conv_stem.convs.1"),
+        rename("^audio_encoder.dots_encoder.speech_encoder.conv2d3",
+               "model.audio_tower.conv_stem.convs.2"),
+        rename("^audio_encoder.dots_encoder.speech_encoder.conv_out",
+               "model.audio_tower.conv_stem.conv_out"),
+        rename("^audio_encoder.dots_encoder.speech_encoder.layer_norm",
+               "model.audio_tower.layer_norm"),
         rename("^audio_encoder.dots_encoder.speech_encoder.layers", "model.audio_tower.layers"),
-        rename("^model.audio_tower.layers.{i}.self_attn.out_proj", "model.audio_tower.layers.{i}.self_attn.o_proj"),
-        rename("^model.audio_tower.layers.{i}.self_attn_layer_norm", "model.audio_tower.layers.{i}.input_layernorm"),
-        rename("^model.audio_tower.layers.{i}.final_layer_norm", "model.audio_tower.layers.{i}.post_attention_layernorm"),
-        rename("^model.audio_tower.layers.{i}.fc1", "model.audio_tower.layers.{i}.mlp.gate_up_proj"),
+        rename("^model.audio_tower.layers.{i}.self_attn.out_proj",
+               "model.audio_tower.layers.{i}.self_attn.o_proj"),
+        rename("^model.audio_tower.layers.{i}.self_attn_layer_norm",
+               "model.audio_tower.layers.{i}.input_layernorm"),
+        rename("^model.audio_tower.layers.{i}.final_layer_norm",
+               "model.audio_tower.layers.{i}.post_attention_layernorm"),
+        rename("^model.audio_tower.layers.{i}.fc1",
+               "model.audio_tower.layers.{i}.mlp.gate_up_proj"),
         rename("^model.audio_tower.layers.{i}.fc2", "model.audio_tower.layers.{i}.mlp.down_proj"),
         rename("^vision_encoder", "model.vision_tower"),
         rename("^model.vision_tower.post_trunk_norm", "model.vision_tower.norm"),
         rename("^model.vision_tower.adapter", "model.vision_tower.merger"),
         rename("^model.vision_tower.blocks.{i}.norm_1", "model.vision_tower.blocks.{i}.norm1"),
         rename("^model.vision_tower.blocks.{i}.norm_2", "model.vision_tower.blocks.{i}.norm2"),
-        optional_rename("^model.vision_tower.blocks.{i}.mlp.fc1", "model.vision_tower.blocks.{i}.mlp.gate_proj"),
-        optional_rename("^model.vision_tower.blocks.{i}.mlp.fc2", "model.vision_tower.blocks.{i}.mlp.down_proj"),
-        optional_rename("^model.vision_tower.blocks.{i}.mlp.fc3", "model.vision_tower.blocks.{i}.mlp.up_proj"),
-        rename("^model.vision_tower.blocks.{i}.mlp.gate_weight", "model.vision_tower.blocks.{i}.mlp.gate.weight"),
-        rename("^model.vision_tower.blocks.{i}.mlp.router_bias", "model.vision_tower.blocks.{i}.mlp.e_score_correction_bias")};
+        optional_rename("^model.vision_tower.blocks.{i}.mlp.fc1",
+                        "model.vision_tower.blocks.{i}.mlp.gate_proj"),
+        optional_rename("^model.vision_tower.blocks.{i}.mlp.fc2",
+                        "model.vision_tower.blocks.{i}.mlp.down_proj"),
+        optional_rename("^model.vision_tower.blocks.{i}.mlp.fc3",
+                        "model.vision_tower.blocks.{i}.mlp.up_proj"),
+        rename("^model.vision_tower.blocks.{i}.mlp.gate_weight",
+               "model.vision_tower.blocks.{i}.mlp.gate.weight"),
+        rename("^model.vision_tower.blocks.{i}.mlp.router_bias",
+               "model.vision_tower.blocks.{i}.mlp.e_score_correction_bias")};
     static constexpr std::string_view model_types[] = {"dots3_note"};
 };
 
@@ -240,55 +283,73 @@ struct dots3_note : family<per_expert, gate_up_fused> {
 struct ernie4_5_moe : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "ernie4_5_moe";
     using modules = safefuse::modules<"mlp.experts">;
-    static constexpr rename_description renames[] = {rename("mlp.moe_statics", "mlp.gate.moe_statics")};
+    static constexpr rename_description renames[] = {
+        rename("mlp.moe_statics", "mlp.gate.moe_statics")};
     static constexpr std::string_view model_types[] = {"ernie4_5_moe"};
 };
 
-/// One list of experts: the first half are for text (E of them, [I, H]), the others for images (V of them, [J, H]).
+/// One list of experts: the first half are for text (E of them, [I, H]), the others for images (V
+/// of them, [J, H]).
 using ernie_vl_image = expert_range<"V", "E">;
 using ernie_vl_image_gate = part_of<ernie_vl_image, "vision_gate", "J", "H">;
 using ernie_vl_image_up = part_of<ernie_vl_image, "vision_up", "J", "H">;
 using ernie_vl_image_down = part_of<ernie_vl_image, "vision_down", "H", "J">;
 using ernie_vl_per_expert =
-    layout<module_suffixes, tensor<"experts.{i}.gate_proj", gate>, tensor<"experts.{i}.up_proj", up>,
-           tensor<"experts.{i}.down_proj", down>, tensor<"experts.{i}.gate_proj", ernie_vl_image_gate>,
-           tensor<"experts.{i}.up_proj", ernie_vl_image_up>, tensor<"experts.{i}.down_proj", ernie_vl_image_down>>;
-using ernie_vl_fused = layout<parameter_suffixes, tensor<"text_moe.experts.gate_up_proj", stack<concat<0, gate, up>>>,
-                              tensor<"text_moe.experts.down_proj", stack<down>>,
-                              tensor<"vision_moe.experts.gate_up_proj", stack<concat<0, ernie_vl_image_gate, ernie_vl_image_up>>>,
-                              tensor<"vision_moe.experts.down_proj", stack<ernie_vl_image_down>>>;
+    layout<module_suffixes, tensor<"experts.{i}.gate_proj", gate>,
+           tensor<"experts.{i}.up_proj", up>, tensor<"experts.{i}.down_proj", down>,
+           tensor<"experts.{i}.gate_proj", ernie_vl_image_gate>,
+           tensor<"experts.{i}.up_proj", ernie_vl_image_up>,
+           tensor<"experts.{i}.down_proj", ernie_vl_image_down>>;
+using ernie_vl_fused =
+    layout<parameter_suffixes, tensor<"text_moe.experts.gate_up_proj", stack<concat<0, gate, up>>>,
+           tensor<"text_moe.experts.down_proj", stack<down>>,
+           tensor<"vision_moe.experts.gate_up_proj",
+                  stack<concat<0, ernie_vl_image_gate, ernie_vl_image_up>>>,
+           tensor<"vision_moe.experts.down_proj", stack<ernie_vl_image_down>>>;
 /// Their routers, transposed on disk, and the corrections of both in one tensor.
 using ernie_vl_router = matrix<"router", "C", "H">;
-using ernie_vl_text_gate = layout<suffixes<suffix<weight, ".weight">>, tensor<"gate", transpose<0, 1, ernie_vl_router>>>;
-using ernie_vl_text_gate_turned = layout<suffixes<suffix<weight, ".weight">>, tensor<"text_moe.gate", ernie_vl_router>>;
-using ernie_vl_vision_gate = layout<suffixes<suffix<weight, ".weight_1">>, tensor<"gate", transpose<0, 1, ernie_vl_router>>>;
-using ernie_vl_vision_gate_turned = layout<suffixes<suffix<weight, ".weight">>, tensor<"vision_moe.gate", ernie_vl_router>>;
+using ernie_vl_text_gate =
+    layout<suffixes<suffix<weight, ".weight">>, tensor<"gate", transpose<0, 1, ernie_vl_router>>>;
+using ernie_vl_text_gate_turned =
+    layout<suffixes<suffix<weight, ".weight">>, tensor<"text_moe.gate", ernie_vl_router>>;
+using ernie_vl_vision_gate =
+    layout<suffixes<suffix<weight, ".weight_1">>, tensor<"gate", transpose<0, 1, ernie_vl_router>>>;
+using ernie_vl_vision_gate_turned =
+    layout<suffixes<suffix<weight, ".weight">>, tensor<"vision_moe.gate", ernie_vl_router>>;
 using ernie_vl_text_bias = matrix<"text", "ONE", "C">;
 using ernie_vl_vision_bias = matrix<"vision", "ONE", "C">;
-using ernie_vl_biases =
-    layout<suffixes<suffix<weight, "">>,
-           tensor<"moe_statics.e_score_correction_bias", concat<0, ernie_vl_text_bias, ernie_vl_vision_bias>>>;
+using ernie_vl_biases = layout<suffixes<suffix<weight, "">>,
+                               tensor<"moe_statics.e_score_correction_bias",
+                                      concat<0, ernie_vl_text_bias, ernie_vl_vision_bias>>>;
 using ernie_vl_biases_apart =
-    layout<suffixes<suffix<weight, "">>, tensor<"text_moe.gate.moe_statics.e_score_correction_bias", ernie_vl_text_bias>,
+    layout<suffixes<suffix<weight, "">>,
+           tensor<"text_moe.gate.moe_statics.e_score_correction_bias", ernie_vl_text_bias>,
            tensor<"vision_moe.gate.moe_statics.e_score_correction_bias", ernie_vl_vision_bias>>;
 
-/// ERNIE 4.5 VL: experts for text and for images in one numbered list, two modules in the model; routers are turned.
+/// ERNIE 4.5 VL: experts for text and for images in one numbered list, two modules in the model;
+/// routers are turned.
 struct ernie4_5_vl_moe : family<ernie_vl_per_expert, ernie_vl_fused> {
     static constexpr std::string_view name = "ernie4_5_vl_moe";
     using modules = safefuse::modules<"mlp">;
-    using extra_modules =
-        extra_module_list<extra_module<safefuse::modules<"mlp">, ernie_vl_text_gate, ernie_vl_text_gate_turned>,
-                          extra_module<safefuse::modules<"mlp">, ernie_vl_vision_gate, ernie_vl_vision_gate_turned>,
-                          extra_module<safefuse::modules<"mlp">, ernie_vl_biases, ernie_vl_biases_apart>>;
+    using extra_modules = extra_module_list<
+        extra_module<safefuse::modules<"mlp">, ernie_vl_text_gate, ernie_vl_text_gate_turned>,
+        extra_module<safefuse::modules<"mlp">, ernie_vl_vision_gate, ernie_vl_vision_gate_turned>,
+        extra_module<safefuse::modules<"mlp">, ernie_vl_biases, ernie_vl_biases_apart>>;
     static constexpr rename_description renames[] = {
         rename("^model.vision_model", "model.vision_tower"),
         alias("^vision_model", "model.vision_tower"),
-        rename("^model.resampler_model.spatial_linear.0", "model.resampler_model.spatial_linear.fc1"),
-        rename("^model.resampler_model.spatial_linear.2", "model.resampler_model.spatial_linear.fc2"),
-        rename("^model.resampler_model.spatial_linear.3", "model.resampler_model.spatial_linear.ln"),
-        rename("^model.resampler_model.temporal_linear.0", "model.resampler_model.temporal_linear.fc1"),
-        rename("^model.resampler_model.temporal_linear.2", "model.resampler_model.temporal_linear.fc2"),
-        rename("^model.resampler_model.temporal_linear.3", "model.resampler_model.temporal_linear.ln"),
+        rename("^model.resampler_model.spatial_linear.0",
+               "model.resampler_model.spatial_linear.fc1"),
+        rename("^model.resampler_model.spatial_linear.2",
+               "model.resampler_model.spatial_linear.fc2"),
+        rename("^model.resampler_model.spatial_linear.3",
+               "model.resampler_model.spatial_linear.ln"),
+        rename("^model.resampler_model.temporal_linear.0",
+               "model.resampler_model.temporal_linear.fc1"),
+        rename("^model.resampler_model.temporal_linear.2",
+               "model.resampler_model.temporal_linear.fc2"),
+        rename("^model.resampler_model.temporal_linear.3",
+               "model.resampler_model.temporal_linear.ln"),
         rename("^model.embed_tokens", "model.language_model.embed_tokens"),
         rename("^model.layers", "model.language_model.layers"),
         rename("^model.norm", "model.language_model.norm")};
@@ -299,7 +360,8 @@ struct ernie4_5_vl_moe : family<ernie_vl_per_expert, ernie_vl_fused> {
 struct exaone_moe : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "exaone_moe";
     using modules = safefuse::modules<"mlp.experts">;
-    static constexpr rename_description renames[] = {rename("mlp.e_score_correction_bias", "mlp.gate.e_score_correction_bias")};
+    static constexpr rename_description renames[] = {
+        rename("mlp.e_score_correction_bias", "mlp.gate.e_score_correction_bias")};
     static constexpr std::string_view model_types[] = {"exaone_moe"};
 };
 
@@ -307,7 +369,8 @@ struct exaone_moe : family<per_expert, gate_up_fused> {
 struct flint : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "flint";
     using modules = safefuse::modules<"mlp.experts">;
-    static constexpr rename_description renames[] = {rename("self_attn.softmax_offset", "self_attn.sinks")};
+    static constexpr rename_description renames[] = {
+        rename("self_attn.softmax_offset", "self_attn.sinks")};
     static constexpr std::string_view model_types[] = {"flint"};
 };
 
@@ -323,34 +386,40 @@ struct gemma4 : family<gate_up_fused, gate_up_fused> {
 struct glm5_next : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "glm5_next";
     using modules = safefuse::modules<"mlp.experts">;
-    using extra_modules =
-        extra_module_list<extra_module<safefuse::modules<"self_attn">, convolutions_apart, convolutions_joined>>;
-    static constexpr rename_description renames[] = {rename("self_attn.f_a_proj", "self_attn.forget_gate.f_a_proj"),
-                                                     rename("self_attn.f_b_proj", "self_attn.forget_gate.f_b_proj"),
-                                                     rename("self_attn.dt_bias", "self_attn.forget_gate.dt_bias"),
-                                                     rename("self_attn.A_log", "self_attn.forget_gate.A_log"),
-                                                     rename("hc_attn_fn", "attn_hc.fn"),
-                                                     rename("hc_attn_base", "attn_hc.base"),
-                                                     rename("hc_attn_scale", "attn_hc.scale"),
-                                                     rename("hc_ffn_fn", "ffn_hc.fn"),
-                                                     rename("hc_ffn_base", "ffn_hc.base"),
-                                                     rename("hc_ffn_scale", "ffn_hc.scale")};
+    using extra_modules = extra_module_list<
+        extra_module<safefuse::modules<"self_attn">, convolutions_apart, convolutions_joined>>;
+    static constexpr rename_description renames[] = {
+        rename("self_attn.f_a_proj", "self_attn.forget_gate.f_a_proj"),
+        rename("self_attn.f_b_proj", "self_attn.forget_gate.f_b_proj"),
+        rename("self_attn.dt_bias", "self_attn.forget_gate.dt_bias"),
+        rename("self_attn.A_log", "self_attn.forget_gate.A_log"),
+        rename("hc_attn_fn", "attn_hc.fn"),
+        rename("hc_attn_base", "attn_hc.base"),
+        rename("hc_attn_scale", "attn_hc.scale"),
+        rename("hc_ffn_fn", "ffn_hc.fn"),
+        rename("hc_ffn_base", "ffn_hc.base"),
+        rename("hc_ffn_scale", "ffn_hc.scale")};
     static constexpr std::string_view model_types[] = {"glm5_next", "glm5_next_text"};
 };
 
-/// gate_up_proj [E, H, 2I], columns g0, u0, g1, u1, ..., and down_proj [E, I, H], with biases. MXFP4 codes and their scales lie
-/// the other way: gate_up_proj_blocks [E, 2I, H / 32, 16].
-using gpt_oss_blocks = quantized_field<"mxfp4_blocks", field_role::value, with_entries<16, transposed_form<block_of<1, 32>>>>;
-using gpt_oss_scales = quantized_field<"mxfp4_scales", field_role::scale, transposed_form<block_of<1, 32>>>;
-using gpt_oss_experts = layout<suffixes<suffix<weight, "">, suffix<bias, "_bias">, suffix<gpt_oss_blocks, "_blocks">,
-                                        suffix<gpt_oss_scales, "_scales">, suffix<weight_scale, "_weight_scale">,
-                                        suffix<weight_scale_2, "_weight_scale_2">, suffix<input_scale, "_input_scale">>,
-                               tensor<"gate_up_proj", stack<transpose<0, 1, interleave<0, 1, gate, up>>>>,
-                               tensor<"down_proj", stack<transpose<0, 1, down>>>>;
+/// gate_up_proj [E, H, 2I], columns g0, u0, g1, u1, ..., and down_proj [E, I, H], with biases.
+/// MXFP4 codes and their scales lie the other way: gate_up_proj_blocks [E, 2I, H / 32, 16].
+using gpt_oss_blocks = quantized_field<"mxfp4_blocks", field_role::value,
+                                       with_entries<16, transposed_form<block_of<1, 32>>>>;
+using gpt_oss_scales =
+    quantized_field<"mxfp4_scales", field_role::scale, transposed_form<block_of<1, 32>>>;
+using gpt_oss_experts =
+    layout<suffixes<suffix<weight, "">, suffix<bias, "_bias">, suffix<gpt_oss_blocks, "_blocks">,
+                    suffix<gpt_oss_scales, "_scales">, suffix<weight_scale, "_weight_scale">,
+                    suffix<weight_scale_2, "_weight_scale_2">, suffix<input_scale, "_input_scale">>,
+           tensor<"gate_up_proj", stack<transpose<0, 1, interleave<0, 1, gate, up>>>>,
+           tensor<"down_proj", stack<transpose<0, 1, down>>>>;
 
 /// The same MXFP4 codes, for plans that put them elsewhere: rows g0, u0, g1, u1, ...
-using gpt_oss_mxfp4 = layout<suffixes<suffix<mxfp4_blocks, "_blocks">, suffix<mxfp4_scales, "_scales">, suffix<bias, "_bias">>,
-                             tensor<"gate_up_proj", stack<interleave<0, 1, gate, up>>>, tensor<"down_proj", stack<down>>>;
+using gpt_oss_mxfp4 = layout<suffixes<suffix<mxfp4_blocks, "_blocks">,
+                                      suffix<mxfp4_scales, "_scales">, suffix<bias, "_bias">>,
+                             tensor<"gate_up_proj", stack<interleave<0, 1, gate, up>>>,
+                             tensor<"down_proj", stack<down>>>;
 
 /// OpenAI's gpt-oss: stored fused, rows of gate and up in turn; MXFP4 codes or BF16.
 struct gpt_oss : family<gpt_oss_experts, gpt_oss_experts> {
@@ -367,7 +436,8 @@ struct granitemoe : family<linear_pair, gate_up_fused> {
     using forms = one_by_one<safefuse::modules<"block_sparse_moe.experts">>;
     static constexpr rename_description renames[] = {
         rename("block_sparse_moe.router.layer.weight", "block_sparse_moe.router.weight")};
-    static constexpr std::string_view model_types[] = {"granitemoe", "granitemoehybrid", "granitemoeshared"};
+    static constexpr std::string_view model_types[] = {"granitemoe", "granitemoehybrid",
+                                                       "granitemoeshared"};
 };
 
 /// IBM's Granite MoE with sliding windows: stored fused.
@@ -382,30 +452,36 @@ struct granitemoe_swa : family<gate_up_fused, gate_up_fused> {
 struct hy_v3 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "hy_v3";
     using modules = safefuse::modules<"mlp.experts">;
-    static constexpr rename_description renames[] = {rename("mlp.router.gate", "mlp.gate"),
-                                                     rename("mlp.expert_bias", "mlp.e_score_correction_bias"),
-                                                     rename("mlp.shared_mlp", "mlp.shared_experts")};
+    static constexpr rename_description renames[] = {
+        rename("mlp.router.gate", "mlp.gate"),
+        rename("mlp.expert_bias", "mlp.e_score_correction_bias"),
+        rename("mlp.shared_mlp", "mlp.shared_experts")};
     static constexpr std::string_view model_types[] = {"hy_v3"};
 };
 
 /// What Hy4's layers are called.
-inline constexpr rename_description hy_v4_layer_renames[] = {rename("hc_pre.hc_attn_layer.hc_fn", "attn_hc.fn"),
-                                                             rename("hc_pre.hc_attn_layer.hc_base", "attn_hc.base"),
-                                                             rename("hc_pre.hc_attn_layer.hc_scale", "attn_hc.scale"),
-                                                             rename("hc_pre.hc_mlp_layer.hc_fn", "ffn_hc.fn"),
-                                                             rename("hc_pre.hc_mlp_layer.hc_base", "ffn_hc.base"),
-                                                             rename("hc_pre.hc_mlp_layer.hc_scale", "ffn_hc.scale"),
-                                                             rename("self_attn.learnable_sink_param", "self_attn.sinks"),
-                                                             rename("self_attn.linear_gate", "self_attn.gate_proj"),
-                                                             alias("linear_gate", "gate_proj")};
-inline constexpr rename_description hy_v4_head_renames[] = {rename("hc_pre.hc_head.hc_head_fn", "hc_head.hc_fn"),
-                                                            rename("hc_pre.hc_head.hc_head_base", "hc_head.hc_base"),
-                                                            rename("hc_pre.hc_head.hc_head_scale", "hc_head.hc_scale")};
+inline constexpr rename_description hy_v4_layer_renames[] = {
+    rename("hc_pre.hc_attn_layer.hc_fn", "attn_hc.fn"),
+    rename("hc_pre.hc_attn_layer.hc_base", "attn_hc.base"),
+    rename("hc_pre.hc_attn_layer.hc_scale", "attn_hc.scale"),
+    rename("hc_pre.hc_mlp_layer.hc_fn", "ffn_hc.fn"),
+    rename("hc_pre.hc_mlp_layer.hc_base", "ffn_hc.base"),
+    rename("hc_pre.hc_mlp_layer.hc_scale", "ffn_hc.scale"),
+    rename("self_attn.learnable_sink_param", "self_attn.sinks"),
+    rename("self_attn.linear_gate", "self_attn.gate_proj"),
+    alias("linear_gate", "gate_proj")};
+inline constexpr rename_description hy_v4_head_renames[] = {
+    rename("hc_pre.hc_head.hc_head_fn", "hc_head.hc_fn"),
+    rename("hc_pre.hc_head.hc_head_base", "hc_head.hc_base"),
+    rename("hc_pre.hc_head.hc_head_scale", "hc_head.hc_scale")};
 /// The same where the model is a part of another one, or stored without its head.
 inline constexpr rename_description hy_v4_vl_head_renames[] = {
-    rename("hc_head.hc_pre.hc_head_fn", "hc_head.hc_fn"),       alias("hc_pre.hc_head.hc_head_fn", "hc_head.hc_fn"),
-    rename("hc_head.hc_pre.hc_head_base", "hc_head.hc_base"),   alias("hc_pre.hc_head.hc_head_base", "hc_head.hc_base"),
-    rename("hc_head.hc_pre.hc_head_scale", "hc_head.hc_scale"), alias("hc_pre.hc_head.hc_head_scale", "hc_head.hc_scale")};
+    rename("hc_head.hc_pre.hc_head_fn", "hc_head.hc_fn"),
+    alias("hc_pre.hc_head.hc_head_fn", "hc_head.hc_fn"),
+    rename("hc_head.hc_pre.hc_head_base", "hc_head.hc_base"),
+    alias("hc_pre.hc_head.hc_head_base", "hc_head.hc_base"),
+    rename("hc_head.hc_pre.hc_head_scale", "hc_head.hc_scale"),
+    alias("hc_pre.hc_head.hc_head_scale", "hc_head.hc_scale")};
 
 /// Tencent's Hy4: stored fused, under other names.
 struct hy_v4 : family<gate_up_fused, gate_up_fused> {
@@ -418,12 +494,16 @@ struct hy_v4 : family<gate_up_fused, gate_up_fused> {
 
 /// Where the parts of Hy4 with images are.
 inline constexpr rename_description hy_v4_vl_root_renames[] = {
-    rename("^model.embed_tokens", "model.language_model.embed_tokens"), rename("^model.layers", "model.language_model.layers"),
-    rename("^model.norm", "model.language_model.norm"), rename("^model.hc_head", "model.language_model.hc_head")};
+    rename("^model.embed_tokens", "model.language_model.embed_tokens"),
+    rename("^model.layers", "model.language_model.layers"),
+    rename("^model.norm", "model.language_model.norm"),
+    rename("^model.hc_head", "model.language_model.hc_head")};
 inline constexpr rename_description hy_v4_vl_vision_renames[] = {
     rename("^vit", "model.vision_tower"),
-    rename("^model.vision_tower.layers.{i}.input_layernorm", "model.vision_tower.layers.{i}.layer_norm1"),
-    rename("^model.vision_tower.layers.{i}.post_attention_layernorm", "model.vision_tower.layers.{i}.layer_norm2"),
+    rename("^model.vision_tower.layers.{i}.input_layernorm",
+           "model.vision_tower.layers.{i}.layer_norm1"),
+    rename("^model.vision_tower.layers.{i}.post_attention_layernorm",
+           "model.vision_tower.layers.{i}.layer_norm2"),
     rename("mlp.dense_h_to_4h", "mlp.fc1"),
     rename("mlp.dense_4h_to_h", "mlp.fc2"),
     rename("^model.vision_tower.perceive", "model.vision_tower.patch_merger"),
@@ -436,8 +516,8 @@ struct hy_v4_vl : family<gate_up_fused, gate_up_fused> {
     static constexpr std::string_view name = "hy_v4_vl";
     using modules = safefuse::modules<"mlp.experts">;
     using forms = one_by_one<safefuse::modules<"mlp.experts">>;
-    static constexpr auto renames =
-        joined_renames(hy_v4_vl_root_renames, hy_v4_layer_renames, hy_v4_vl_head_renames, hy_v4_vl_vision_renames);
+    static constexpr auto renames = joined_renames(hy_v4_vl_root_renames, hy_v4_layer_renames,
+                                                   hy_v4_vl_head_renames, hy_v4_vl_vision_renames);
     static constexpr std::string_view model_types[] = {"hy_v4_vl"};
 };
 
@@ -462,11 +542,13 @@ struct minimax_m3_vl : family<per_expert_w123, gate_up_fused> {
     using modules = safefuse::modules<"block_sparse_moe.experts", "mlp.experts">;
     using extra_modules = extra_module_list<
         extra_module<safefuse::modules<"mlp">, mlp_apart, mlp_joined>,
-        extra_module<safefuse::modules<"block_sparse_moe.shared_experts", "mlp.shared_experts">, mlp_apart, mlp_joined>>;
+        extra_module<safefuse::modules<"block_sparse_moe.shared_experts", "mlp.shared_experts">,
+                     mlp_apart, mlp_joined>>;
     static constexpr rename_description renames[] = {
         optional_rename("^language_model.lm_head", "lm_head"),
         rename("^language_model.model", "model.language_model"),
-        rename("^vision_tower.vision_model.embeddings.patch_embedding", "model.vision_tower.embeddings.proj"),
+        rename("^vision_tower.vision_model.embeddings.patch_embedding",
+               "model.vision_tower.embeddings.proj"),
         rename("^vision_tower.vision_model.encoder.layers", "model.vision_tower.layers"),
         rename("^vision_tower.vision_model.pre_layrnorm", "model.vision_tower.pre_layrnorm"),
         rename("^multi_modal_projector", "model.multi_modal_projector"),
@@ -485,25 +567,30 @@ struct minimax_m3_vl : family<per_expert_w123, gate_up_fused> {
 
 /// Rows g0, u0, g1, u1, ...: of the experts, of the shared ones and of dense layers.
 using inkling_experts =
-    layout<suffixes<suffix<weight, "_weight">>, tensor<"w13", stack<interleave<0, 1, gate, up>>>, tensor<"w2", stack<down>>>;
+    layout<suffixes<suffix<weight, "_weight">>, tensor<"w13", stack<interleave<0, 1, gate, up>>>,
+           tensor<"w2", stack<down>>>;
 using inkling_shared_ones = expert_range<"S">;
 using inkling_shared_gate = part_of<inkling_shared_ones, "gate", "I", "H">;
 using inkling_shared_up = part_of<inkling_shared_ones, "up", "I", "H">;
 using inkling_shared_down = part_of<inkling_shared_ones, "down", "H", "I">;
-using inkling_shared = layout<suffixes<suffix<weight, "_weight">>,
-                              tensor<"shared_w13", stack<interleave<0, 1, inkling_shared_gate, inkling_shared_up>>>,
-                              tensor<"shared_w2", stack<inkling_shared_down>>>;
-using inkling_shared_apart = layout<suffixes<suffix<weight, "">>, tensor<"gate_proj", stack<inkling_shared_gate>>,
-                                    tensor<"up_proj", stack<inkling_shared_up>>, tensor<"down_proj", stack<inkling_shared_down>>>;
+using inkling_shared =
+    layout<suffixes<suffix<weight, "_weight">>,
+           tensor<"shared_w13", stack<interleave<0, 1, inkling_shared_gate, inkling_shared_up>>>,
+           tensor<"shared_w2", stack<inkling_shared_down>>>;
+using inkling_shared_apart =
+    layout<suffixes<suffix<weight, "">>, tensor<"gate_proj", stack<inkling_shared_gate>>,
+           tensor<"up_proj", stack<inkling_shared_up>>,
+           tensor<"down_proj", stack<inkling_shared_down>>>;
 using inkling_dense = layout<module_suffixes, tensor<"w13_dn", interleave<0, 1, mlp_gate, mlp_up>>>;
 
-/// Thinking Machines' Inkling: stored fused with rows of gate and up in turn, which the model puts one below the other.
+/// Thinking Machines' Inkling: stored fused with rows of gate and up in turn, which the model puts
+/// one below the other.
 struct inkling_mm_model : family<inkling_experts, gate_up_fused> {
     static constexpr std::string_view name = "inkling_mm_model";
     using modules = safefuse::modules<"mlp.experts">;
-    using extra_modules =
-        extra_module_list<extra_module<safefuse::modules<"mlp.shared_experts">, inkling_shared, inkling_shared_apart>,
-                          extra_module<safefuse::modules<"mlp">, inkling_dense, mlp_apart>>;
+    using extra_modules = extra_module_list<
+        extra_module<safefuse::modules<"mlp.shared_experts">, inkling_shared, inkling_shared_apart>,
+        extra_module<safefuse::modules<"mlp">, inkling_dense, mlp_apart>>;
     static constexpr rename_description renames[] = {
         rename("^model.llm.layers", "model.language_model.layers"),
         rename("^model.llm.embed", "model.language_model.embed_tokens"),
@@ -512,7 +599,8 @@ struct inkling_mm_model : family<inkling_experts, gate_up_fused> {
         optional_rename("^model.llm.unembed", "lm_head"),
         rename("^model.audio.encoder", "model.audio_tower.embed_audio_tokens.embed_audio_tokens"),
         rename("^model.audio.final_norm", "model.audio_tower.norm"),
-        rename("^model.visual.layers.linear_{i}", "model.vision_tower.encoder_layers.{i}.projection"),
+        rename("^model.visual.layers.linear_{i}",
+               "model.vision_tower.encoder_layers.{i}.projection"),
         rename("^model.visual.layers.norm_{i}", "model.vision_tower.encoder_layers.{i}.layer_norm"),
         rename("^model.visual.final_norm", "model.vision_tower.final_norm"),
         rename("mlp.w2_md", "mlp.down_proj"),
@@ -531,7 +619,8 @@ struct inkling_mm_model : family<inkling_experts, gate_up_fused> {
         rename("mlp_sconv", "mlp_sconv.conv1d"),
         rename("mlp_norm", "post_attention_layernorm"),
         rename("attn_norm", "input_layernorm"),
-        formerly("^model.language_model.embed_norm", "model.language_model.embed_tokens.embed_norm")};
+        formerly("^model.language_model.embed_norm",
+                 "model.language_model.embed_tokens.embed_norm")};
     static constexpr std::string_view model_types[] = {"inkling_mm_model"};
 };
 
@@ -540,30 +629,35 @@ struct inkling_text : family<gate_up_fused, gate_up_fused> {
     static constexpr std::string_view name = "inkling_text";
     using modules = safefuse::modules<"mlp.experts">;
     using forms = one_by_one<safefuse::modules<"mlp.experts">>;
-    static constexpr rename_description renames[] = {formerly("^model.embed_norm", "model.embed_tokens.embed_norm")};
+    static constexpr rename_description renames[] = {
+        formerly("^model.embed_norm", "model.embed_tokens.embed_norm")};
     static constexpr std::string_view model_types[] = {"inkling_text"};
 };
 
 /// Rows g0, u0, g1, u1, ...; MXFP8 codes have a scale for 32 of them.
-using inkling2_experts = layout<suffixes<suffix<weight, "_weight">, suffix<weight_scale_inv, "_weight_scale">>,
-                                tensor<"w13", stack<interleave<0, 1, gate, up>>>, tensor<"w2", stack<down>>>;
-/// The queries of L looped layers: of the queries and of the MLP in one matrix, of keys and values in another, [2L, D] each; the
-/// model has one of [L, 4, D].
+using inkling2_experts =
+    layout<suffixes<suffix<weight, "_weight">, suffix<weight_scale_inv, "_weight_scale">>,
+           tensor<"w13", stack<interleave<0, 1, gate, up>>>, tensor<"w2", stack<down>>>;
+/// The queries of L looped layers: of the queries and of the MLP in one matrix, of keys and values
+/// in another, [2L, D] each; the model has one of [L, 4, D].
 using loop_weight = field<"weight", field_role::value, 1, 1, 1>;
 using loop_queries = matrix<"queries", "L", "ONE", "D">;
 using loop_keys = matrix<"keys", "L", "ONE", "D">;
 using loop_values = matrix<"values", "L", "ONE", "D">;
 using loop_mlp = matrix<"mlp", "L", "ONE", "D">;
-using loop_queries_apart = layout<suffixes<suffix<loop_weight, "">>,
-                                  tensor<"middle_cycle_cross_pass_queries", flatten<0, concat<1, loop_queries, loop_mlp>>>,
-                                  tensor<"middle_cycle_cross_pass_kv_queries", flatten<0, concat<1, loop_keys, loop_values>>>>;
+using loop_queries_apart = layout<
+    suffixes<suffix<loop_weight, "">>,
+    tensor<"middle_cycle_cross_pass_queries", flatten<0, concat<1, loop_queries, loop_mlp>>>,
+    tensor<"middle_cycle_cross_pass_kv_queries", flatten<0, concat<1, loop_keys, loop_values>>>>;
 using loop_queries_joined =
-    layout<suffixes<suffix<loop_weight, "">>, tensor<"query", concat<1, loop_queries, loop_keys, loop_values, loop_mlp>>>;
+    layout<suffixes<suffix<loop_weight, "">>,
+           tensor<"query", concat<1, loop_queries, loop_keys, loop_values, loop_mlp>>>;
 
-/// NVFP4 codes are left as they are, and in models with looped layers, which make numbers of them, MXFP8 codes are, too.
+/// NVFP4 codes are left as they are, and in models with looped layers, which make numbers of them,
+/// MXFP8 codes are, too.
 inline constexpr std::string_view inkling2_passing[] = {"w13_weight_amax", "w2_weight_amax"};
-inline constexpr std::string_view inkling2_loop_passing[] = {"w13_weight_amax", "w2_weight_amax", "w13_weight_scale",
-                                                             "w2_weight_scale"};
+inline constexpr std::string_view inkling2_loop_passing[] = {"w13_weight_amax", "w2_weight_amax",
+                                                             "w13_weight_scale", "w2_weight_scale"};
 
 /// The names of Inkling 2's language model, without what stands before them.
 inline constexpr rename_description inkling2_text_renames[] = {
@@ -591,8 +685,10 @@ inline constexpr rename_description inkling2_text_renames[] = {
     optional_rename("sconv.static_w", "sconv.static_weight"),
     optional_rename("sconv.weight_proj", "sconv.weight_proj.weight"),
     rename("post_attention_convolution.weight", "post_attention_convolution.conv1d.weight"),
-    optional_rename("post_attention_convolution.static_w", "post_attention_convolution.static_weight"),
-    optional_rename("post_attention_convolution.weight_proj", "post_attention_convolution.weight_proj.weight"),
+    optional_rename("post_attention_convolution.static_w",
+                    "post_attention_convolution.static_weight"),
+    optional_rename("post_attention_convolution.weight_proj",
+                    "post_attention_convolution.weight_proj.weight"),
     rename("post_mlp_convolution.weight", "post_mlp_convolution.conv1d.weight"),
     optional_rename("post_mlp_convolution.static_w", "post_mlp_convolution.static_weight"),
     optional_rename("post_mlp_convolution.weight_proj", "post_mlp_convolution.weight_proj.weight"),
@@ -605,7 +701,8 @@ inline constexpr rename_description inkling2_text_renames[] = {
 inline constexpr rename_description inkling2_vision_renames[] = {
     rename("^model.visual", "model.vision_tower"),
     rename("^model.vision_tower.backbone.embeddings", "model.vision_tower.embeddings"),
-    rename("^model.vision_tower.embeddings.position_embedding", "model.vision_tower.embeddings.position_embedding.weight"),
+    rename("^model.vision_tower.embeddings.position_embedding",
+           "model.vision_tower.embeddings.position_embedding.weight"),
     rename("^model.vision_tower.backbone.ln_pre", "model.vision_tower.pre_layernorm"),
     rename("^model.vision_tower.backbone.layers", "model.vision_tower.layers"),
     rename("^model.vision_tower.proj_in", "model.vision_tower.merger.linear_1"),
@@ -634,16 +731,17 @@ inline constexpr rename_description inkling2_loop_renames[] = {
     rename("mlp_message_gate.down_weight", "mlp_message_gate.down_proj.weight"),
     rename("mlp_message_gate.gain_weight", "mlp_message_gate.message_gate_proj.weight"),
     rename("mlp_message_gate.forget_weight", "mlp_message_gate.forget_gate_proj.weight")};
-inline constexpr rename_description inkling2_root_renames[] = {optional_rename("^model.llm.unembed", "lm_head"),
-                                                               rename("^model.llm", "model.language_model")};
-inline constexpr rename_description inkling2_text_root_renames[] = {optional_rename("^model.llm.unembed", "lm_head"),
-                                                                    rename("^model.llm", "model")};
+inline constexpr rename_description inkling2_root_renames[] = {
+    optional_rename("^model.llm.unembed", "lm_head"), rename("^model.llm", "model.language_model")};
+inline constexpr rename_description inkling2_text_root_renames[] = {
+    optional_rename("^model.llm.unembed", "lm_head"), rename("^model.llm", "model")};
 
 /// Thinking Machines' Inkling 2: stored fused with rows of gate and up in turn.
 struct inkling2 : family<inkling2_experts, gate_up_fused> {
     static constexpr std::string_view name = "inkling2";
     using modules = safefuse::modules<"mlp.experts">;
-    static constexpr auto renames = joined_renames(inkling2_root_renames, inkling2_text_renames, inkling2_vision_renames);
+    static constexpr auto renames =
+        joined_renames(inkling2_root_renames, inkling2_text_renames, inkling2_vision_renames);
     static constexpr span<const std::string_view> passing{inkling2_passing};
     static constexpr std::string_view model_types[] = {"inkling2"};
 };
@@ -652,7 +750,8 @@ struct inkling2 : family<inkling2_experts, gate_up_fused> {
 struct inkling2_text : family<inkling2_experts, gate_up_fused> {
     static constexpr std::string_view name = "inkling2_text";
     using modules = safefuse::modules<"mlp.experts">;
-    static constexpr auto renames = joined_renames(inkling2_text_root_renames, inkling2_text_renames);
+    static constexpr auto renames =
+        joined_renames(inkling2_text_root_renames, inkling2_text_renames);
     static constexpr span<const std::string_view> passing{inkling2_passing};
     static constexpr std::string_view model_types[] = {"inkling2_text"};
 };
@@ -661,10 +760,11 @@ struct inkling2_text : family<inkling2_experts, gate_up_fused> {
 struct inkling2_loop : family<inkling2_experts, gate_up_fused> {
     static constexpr std::string_view name = "inkling2_loop";
     using modules = safefuse::modules<"mlp.experts">;
-    using extra_modules = extra_module_list<extra_module<safefuse::modules<"model.llm", "model.language_model.message_input">,
-                                                         loop_queries_apart, loop_queries_joined>>;
-    static constexpr auto renames =
-        joined_renames(inkling2_root_renames, inkling2_text_renames, inkling2_vision_renames, inkling2_loop_renames);
+    using extra_modules = extra_module_list<
+        extra_module<safefuse::modules<"model.llm", "model.language_model.message_input">,
+                     loop_queries_apart, loop_queries_joined>>;
+    static constexpr auto renames = joined_renames(inkling2_root_renames, inkling2_text_renames,
+                                                   inkling2_vision_renames, inkling2_loop_renames);
     static constexpr span<const std::string_view> passing{inkling2_loop_passing};
     static constexpr std::string_view model_types[] = {"inkling2_loop"};
 };
@@ -673,9 +773,11 @@ struct inkling2_loop : family<inkling2_experts, gate_up_fused> {
 struct inkling2_loop_text : family<inkling2_experts, gate_up_fused> {
     static constexpr std::string_view name = "inkling2_loop_text";
     using modules = safefuse::modules<"mlp.experts">;
-    using extra_modules = extra_module_list<
-        extra_module<safefuse::modules<"model.llm", "model.message_input">, loop_queries_apart, loop_queries_joined>>;
-    static constexpr auto renames = joined_renames(inkling2_text_root_renames, inkling2_text_renames, inkling2_loop_renames);
+    using extra_modules =
+        extra_module_list<extra_module<safefuse::modules<"model.llm", "model.message_input">,
+                                       loop_queries_apart, loop_queries_joined>>;
+    static constexpr auto renames =
+        joined_renames(inkling2_text_root_renames, inkling2_text_renames, inkling2_loop_renames);
     static constexpr span<const std::string_view> passing{inkling2_loop_passing};
     static constexpr std::string_view model_types[] = {"inkling2_loop_text"};
 };
@@ -694,8 +796,9 @@ struct jetmoe : family<linear_pair, linear_pair> {
     static constexpr std::string_view model_types[] = {"jetmoe"};
 };
 
-/// q, k and v of a vision tower, one matrix of all three for each of L layers. N heads of 2P rows: the halves of a head of q and
-/// of k lie there row by row in turn, as complex numbers do, and one behind the other in the model.
+/// q, k and v of a vision tower, one matrix of all three for each of L layers. N heads of 2P rows:
+/// the halves of a head of q and of k lie there row by row in turn, as complex numbers do, and one
+/// behind the other in the model.
 using rope_weight = field<"weight", field_role::value, 1, 1, 1>;
 using rope_bias = field<"bias", field_role::addend, 1, 1, 0>;
 using rope_fields = suffixes<suffix<rope_weight, ".weight">, suffix<rope_bias, ".bias">>;
@@ -711,21 +814,25 @@ using rope_k_first = rope_half<"k_first">;
 using rope_k_second = rope_half<"k_second">;
 using rope_v_first = rope_half<"v_first">;
 using rope_v_second = rope_half<"v_second">;
-using rope_qkv = concat<0, rope_in_turn<rope_q_first, rope_q_second>, rope_in_turn<rope_k_first, rope_k_second>,
-                        rope_in_a_row<rope_v_first, rope_v_second>>;
+using rope_qkv =
+    concat<0, rope_in_turn<rope_q_first, rope_q_second>, rope_in_turn<rope_k_first, rope_k_second>,
+           rope_in_a_row<rope_v_first, rope_v_second>>;
 using kimi_vision_joined = layout<rope_fields, tensor<"{i}.wqkv", rope_qkv>>;
-using kimi_vision_apart = layout<rope_fields, tensor<"{i}.attn.q_proj", rope_in_a_row<rope_q_first, rope_q_second>>,
-                                 tensor<"{i}.attn.k_proj", rope_in_a_row<rope_k_first, rope_k_second>>,
-                                 tensor<"{i}.attn.v_proj", rope_in_a_row<rope_v_first, rope_v_second>>>;
+using kimi_vision_apart =
+    layout<rope_fields, tensor<"{i}.attn.q_proj", rope_in_a_row<rope_q_first, rope_q_second>>,
+           tensor<"{i}.attn.k_proj", rope_in_a_row<rope_k_first, rope_k_second>>,
+           tensor<"{i}.attn.v_proj", rope_in_a_row<rope_v_first, rope_v_second>>>;
 
-/// Moonshot's Kimi K2.5 and K2.6: the vision tower's q, k and v are one matrix on the hub, in another order of rows.
+/// Moonshot's Kimi K2.5 and K2.6: the vision tower's q, k and v are one matrix on the hub, in
+/// another order of rows.
 struct kimi_k25 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "kimi_k25";
     using modules = safefuse::modules<"mlp.experts">;
-    using extra_modules =
-        extra_module_list<extra_module<safefuse::modules<"vision_tower.encoder.blocks", "model.vision_tower.layers">,
-                                       kimi_vision_joined, kimi_vision_apart>>;
-    using config_extents = extents_in_config<extent_in_config<"N", "vision_config.num_attention_heads">>;
+    using extra_modules = extra_module_list<
+        extra_module<safefuse::modules<"vision_tower.encoder.blocks", "model.vision_tower.layers">,
+                     kimi_vision_joined, kimi_vision_apart>>;
+    using config_extents =
+        extents_in_config<extent_in_config<"N", "vision_config.num_attention_heads">>;
     static constexpr rename_description renames[] = {
         optional_rename("^language_model.lm_head", "lm_head"),
         rename("^language_model.model", "model.language_model"),
@@ -736,26 +843,29 @@ struct kimi_k25 : family<per_expert, gate_up_fused> {
         rename("^vision_tower.encoder.blocks.{i}.wo", "model.vision_tower.layers.{i}.attn.proj"),
         rename("^vision_tower.encoder.final_layernorm", "model.vision_tower.final_layernorm"),
         rename("^vision_tower.encoder.patch_embed.proj", "model.vision_tower.patch_embed.proj"),
-        rename("^vision_tower.patch_embed.pos_emb.weight", "model.vision_tower.patch_embed.pos_emb.position_embeddings"),
+        rename("^vision_tower.patch_embed.pos_emb.weight",
+               "model.vision_tower.patch_embed.pos_emb.position_embeddings"),
         rename("^mm_projector.proj.0", "model.mm_projector.in_proj"),
         rename("^mm_projector.proj.2", "model.mm_projector.out_proj")};
     static constexpr std::string_view model_types[] = {"kimi_k25"};
 };
 
-/// Moonshot's Kimi Linear: w1, w3, w2 on the hub; the short convolutions of q, k and v are one in the model.
+/// Moonshot's Kimi Linear: w1, w3, w2 on the hub; the short convolutions of q, k and v are one in
+/// the model.
 struct kimi_linear : family<per_expert_w123, gate_up_fused> {
     static constexpr std::string_view name = "kimi_linear";
     using modules = safefuse::modules<"block_sparse_moe.experts", "mlp.experts">;
     using forms = one_by_one<safefuse::modules<"mlp.experts">>;
-    using extra_modules =
-        extra_module_list<extra_module<safefuse::modules<"self_attn">, convolutions_apart, convolutions_joined>>;
-    static constexpr rename_description renames[] = {rename("self_attn.f_a_proj", "self_attn.forget_gate.f_a_proj"),
-                                                     rename("self_attn.f_b_proj", "self_attn.forget_gate.f_b_proj"),
-                                                     rename("self_attn.dt_bias", "self_attn.forget_gate.dt_bias"),
-                                                     rename("self_attn.A_log", "self_attn.forget_gate.A_log"),
-                                                     rename("block_sparse_moe.gate", "mlp.gate"),
-                                                     rename("block_sparse_moe.shared_experts", "mlp.shared_experts"),
-                                                     alias("block_sparse_moe", "mlp")};
+    using extra_modules = extra_module_list<
+        extra_module<safefuse::modules<"self_attn">, convolutions_apart, convolutions_joined>>;
+    static constexpr rename_description renames[] = {
+        rename("self_attn.f_a_proj", "self_attn.forget_gate.f_a_proj"),
+        rename("self_attn.f_b_proj", "self_attn.forget_gate.f_b_proj"),
+        rename("self_attn.dt_bias", "self_attn.forget_gate.dt_bias"),
+        rename("self_attn.A_log", "self_attn.forget_gate.A_log"),
+        rename("block_sparse_moe.gate", "mlp.gate"),
+        rename("block_sparse_moe.shared_experts", "mlp.shared_experts"),
+        alias("block_sparse_moe", "mlp")};
     static constexpr std::string_view model_types[] = {"kimi_linear"};
 };
 
@@ -763,9 +873,10 @@ struct kimi_linear : family<per_expert_w123, gate_up_fused> {
 struct kolibri1 : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "kolibri1";
     using modules = safefuse::modules<"mlp.experts">;
-    static constexpr rename_description renames[] = {rename("moe.router.expert_bias", "mlp.gate.e_score_correction_bias"),
-                                                     rename("post_attn_norm", "post_self_attn_layernorm"),
-                                                     rename("post_ffn_norm", "post_mlp_layernorm")};
+    static constexpr rename_description renames[] = {
+        rename("moe.router.expert_bias", "mlp.gate.e_score_correction_bias"),
+        rename("post_attn_norm", "post_self_attn_layernorm"),
+        rename("post_ffn_norm", "post_mlp_layernorm")};
     static constexpr std::string_view model_types[] = {"kolibri1"};
 };
 
@@ -779,8 +890,8 @@ struct laguna : family<per_expert, gate_up_fused> {
     static constexpr std::string_view model_types[] = {"laguna"};
 };
 
-/// The projections of a gated delta net, one matrix on the hub: q and k of K heads of D rows, v and z of V heads of P rows, and a row
-/// of b and of a for each of these.
+/// The projections of a gated delta net, one matrix on the hub: q and k of K heads of D rows, v and
+/// z of V heads of P rows, and a row of b and of a for each of these.
 using delta_q = matrix<"q", "K", "D", "H">;
 using delta_k = matrix<"k", "K", "D", "H">;
 using delta_v = matrix<"v", "V", "P", "H">;
@@ -788,22 +899,28 @@ using delta_z = matrix<"z", "V", "P", "H">;
 using delta_b = matrix<"b", "V", "H">;
 using delta_a = matrix<"a", "V", "H">;
 using delta_weight = field<"weight", field_role::value, 1, 1, 1>;
-using delta_joined = layout<suffixes<suffix<delta_weight, ".weight">>,
-                            tensor<"in_proj", concat<0, flatten<0, delta_q>, flatten<0, delta_k>, flatten<0, delta_v>,
-                                                     flatten<0, delta_z>, delta_b, delta_a>>>;
-using delta_apart = layout<suffixes<suffix<delta_weight, ".weight">>,
-                           tensor<"in_proj_qkv", concat<0, flatten<0, delta_q>, flatten<0, delta_k>, flatten<0, delta_v>>>,
-                           tensor<"in_proj_z", flatten<0, delta_z>>, tensor<"in_proj_b", delta_b>, tensor<"in_proj_a", delta_a>>;
+using delta_joined =
+    layout<suffixes<suffix<delta_weight, ".weight">>,
+           tensor<"in_proj", concat<0, flatten<0, delta_q>, flatten<0, delta_k>,
+                                    flatten<0, delta_v>, flatten<0, delta_z>, delta_b, delta_a>>>;
+using delta_apart = layout<
+    suffixes<suffix<delta_weight, ".weight">>,
+    tensor<"in_proj_qkv", concat<0, flatten<0, delta_q>, flatten<0, delta_k>, flatten<0, delta_v>>>,
+    tensor<"in_proj_z", flatten<0, delta_z>>, tensor<"in_proj_b", delta_b>,
+    tensor<"in_proj_a", delta_a>>;
 
 /// Lara mini: stored fused; the projections of its gated delta nets are one matrix on the hub.
 struct lara_mini : family<gate_up_fused, gate_up_fused> {
     static constexpr std::string_view name = "lara_mini";
     using modules = safefuse::modules<"mlp.experts">;
-    using extra_modules = extra_module_list<extra_module<safefuse::modules<"linear_attn">, delta_joined, delta_apart>>;
-    using config_extents =
-        extents_in_config<extent_in_config<"K", "linear_num_key_heads">, extent_in_config<"D", "linear_key_head_dim">,
-                          extent_in_config<"V", "linear_num_value_heads">, extent_in_config<"P", "linear_value_head_dim">>;
-    static constexpr rename_description renames[] = {rename("linear_attn.out_norm", "linear_attn.norm")};
+    using extra_modules = extra_module_list<
+        extra_module<safefuse::modules<"linear_attn">, delta_joined, delta_apart>>;
+    using config_extents = extents_in_config<extent_in_config<"K", "linear_num_key_heads">,
+                                             extent_in_config<"D", "linear_key_head_dim">,
+                                             extent_in_config<"V", "linear_num_value_heads">,
+                                             extent_in_config<"P", "linear_value_head_dim">>;
+    static constexpr rename_description renames[] = {
+        rename("linear_attn.out_norm", "linear_attn.norm")};
     static constexpr std::string_view model_types[] = {"lara_mini"};
 };
 
@@ -823,13 +940,15 @@ struct llama4 : family<gate_up_transposed, gate_up_transposed> {
     static constexpr std::string_view model_types[] = {"llama4", "llama4_text"};
 };
 
-/// Zero-computation experts (T experts with them, E without) have a gate and an up matrix and no down matrix.
+/// Zero-computation experts (T experts with them, E without) have a gate and an up matrix and no
+/// down matrix.
 using longcat_gate = part_of<expert_range<"T">, "gate", "I", "H">;
 using longcat_up = part_of<expert_range<"T">, "up", "I", "H">;
-using longcat_per_expert = layout<module_suffixes, tensor<"{i}.gate_proj", longcat_gate>, tensor<"{i}.up_proj", longcat_up>,
-                                  tensor<"{i}.down_proj", down>>;
-using longcat_fused = layout<parameter_suffixes, tensor<"gate_up_proj", stack<concat<0, longcat_gate, longcat_up>>>,
-                             tensor<"down_proj", stack<down>>>;
+using longcat_per_expert = layout<module_suffixes, tensor<"{i}.gate_proj", longcat_gate>,
+                                  tensor<"{i}.up_proj", longcat_up>, tensor<"{i}.down_proj", down>>;
+using longcat_fused =
+    layout<parameter_suffixes, tensor<"gate_up_proj", stack<concat<0, longcat_gate, longcat_up>>>,
+           tensor<"down_proj", stack<down>>>;
 
 /// Meituan's LongCat-Flash: experts that compute nothing have no down matrix.
 struct longcat_flash : family<longcat_per_expert, longcat_fused> {
@@ -842,33 +961,42 @@ struct longcat_flash : family<longcat_per_expert, longcat_fused> {
 struct mimo_v2_flash : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "mimo_v2_flash";
     using modules = safefuse::modules<"mlp.experts">;
-    static constexpr rename_description renames[] = {rename("self_attn.attention_sink_bias", "self_attn.sinks")};
+    static constexpr rename_description renames[] = {
+        rename("self_attn.attention_sink_bias", "self_attn.sinks")};
     static constexpr std::string_view model_types[] = {"mimo_v2_flash"};
 };
 
-/// Mistral 4, Muse Spark, Zaya, and language models that transformers stores without the rest of their models: stored fused.
+/// Mistral 4, Muse Spark, Zaya, and language models that transformers stores without the rest of
+/// their models: stored fused.
 struct mistral4 : family<gate_up_fused, gate_up_fused> {
     static constexpr std::string_view name = "mistral4";
     using modules = safefuse::modules<"mlp.experts">;
     using forms = one_by_one<safefuse::modules<"mlp.experts">>;
     static constexpr std::string_view model_types[] = {
-        "mistral4", "glm4v_moe_text", "minimax_m3_vl_text", "muse_spark", "muse_spark_text", "qwen3_vl_moe_text", "zaya"};
+        "mistral4",   "glm4v_moe_text",  "minimax_m3_vl_text",
+        "muse_spark", "muse_spark_text", "qwen3_vl_moe_text",
+        "zaya"};
 };
 
 /// q and k of a vision tower, N heads of 2P rows, whose halves lie row by row in turn on the hub.
-using mistral_vision_stored = layout<rope_fields, tensor<"{i}.attention.wq", rope_in_turn<rope_q_first, rope_q_second>>,
-                                     tensor<"{i}.attention.wk", rope_in_turn<rope_k_first, rope_k_second>>>;
-using mistral_vision_held = layout<rope_fields, tensor<"{i}.attention.q_proj", rope_in_a_row<rope_q_first, rope_q_second>>,
-                                   tensor<"{i}.attention.k_proj", rope_in_a_row<rope_k_first, rope_k_second>>>;
+using mistral_vision_stored =
+    layout<rope_fields, tensor<"{i}.attention.wq", rope_in_turn<rope_q_first, rope_q_second>>,
+           tensor<"{i}.attention.wk", rope_in_turn<rope_k_first, rope_k_second>>>;
+using mistral_vision_held =
+    layout<rope_fields, tensor<"{i}.attention.q_proj", rope_in_a_row<rope_q_first, rope_q_second>>,
+           tensor<"{i}.attention.k_proj", rope_in_a_row<rope_k_first, rope_k_second>>>;
 
-/// Mistral Large 4: w1, w3, w2 on the hub, directly under the layer; the vision tower's q and k have another order of rows.
+/// Mistral Large 4: w1, w3, w2 on the hub, directly under the layer; the vision tower's q and k
+/// have another order of rows.
 struct mistral_large4 : family<per_expert_w123, gate_up_fused> {
     static constexpr std::string_view name = "mistral_large4";
     using modules = safefuse::modules<"experts", "mlp.experts">;
-    using extra_modules = extra_module_list<
-        extra_module<safefuse::modules<"vision_encoder.transformer.layers", "model.vision_tower.transformer.layers">,
-                     mistral_vision_stored, mistral_vision_held>>;
-    using config_extents = extents_in_config<extent_in_config<"N", "vision_config.num_attention_heads">>;
+    using extra_modules =
+        extra_module_list<extra_module<safefuse::modules<"vision_encoder.transformer.layers",
+                                                         "model.vision_tower.transformer.layers">,
+                                       mistral_vision_stored, mistral_vision_held>>;
+    using config_extents =
+        extents_in_config<extent_in_config<"N", "vision_config.num_attention_heads">>;
     static constexpr rename_description renames[] = {
         rename("^vision_encoder", "model.vision_tower"),
         rename("^tok_embeddings", "model.language_model.embed_tokens"),
@@ -888,16 +1016,23 @@ struct mistral_large4 : family<per_expert_w123, gate_up_fused> {
         rename("shared_experts.w1", "shared_experts.gate_proj"),
         rename("shared_experts.w2", "shared_experts.down_proj"),
         rename("shared_experts.w3", "shared_experts.up_proj"),
-        rename("^model.language_model.layers.{i}.attention", "model.language_model.layers.{i}.self_attn"),
-        rename("^model.language_model.layers.{i}.attention_norm", "model.language_model.layers.{i}.input_layernorm"),
-        rename("^model.language_model.layers.{i}.ffn_norm", "model.language_model.layers.{i}.post_attention_layernorm"),
-        rename("^model.language_model.layers.{i}.feed_forward", "model.language_model.layers.{i}.mlp"),
+        rename("^model.language_model.layers.{i}.attention",
+               "model.language_model.layers.{i}.self_attn"),
+        rename("^model.language_model.layers.{i}.attention_norm",
+               "model.language_model.layers.{i}.input_layernorm"),
+        rename("^model.language_model.layers.{i}.ffn_norm",
+               "model.language_model.layers.{i}.post_attention_layernorm"),
+        rename("^model.language_model.layers.{i}.feed_forward",
+               "model.language_model.layers.{i}.mlp"),
         rename("^model.language_model.layers.{i}.gate", "model.language_model.layers.{i}.mlp.gate"),
-        rename("^model.language_model.layers.{i}.shared_experts", "model.language_model.layers.{i}.mlp.shared_experts"),
-        rename("^model.language_model.layers.{i}.self_attn.wq", "model.language_model.layers.{i}.self_attn.q_proj"),
+        rename("^model.language_model.layers.{i}.shared_experts",
+               "model.language_model.layers.{i}.mlp.shared_experts"),
+        rename("^model.language_model.layers.{i}.self_attn.wq",
+               "model.language_model.layers.{i}.self_attn.q_proj"),
         rename("^model.language_model.layers.{i}.self_attn.wkv_a_with_mqa",
                "model.language_model.layers.{i}.self_attn.kv_a_proj_with_mqa"),
-        rename("^model.language_model.layers.{i}.self_attn.wkv_b", "model.language_model.layers.{i}.self_attn.kv_b_proj"),
+        rename("^model.language_model.layers.{i}.self_attn.wkv_b",
+               "model.language_model.layers.{i}.self_attn.kv_b_proj"),
         rename("^model.language_model.layers.{i}.self_attn.kv_a_norm",
                "model.language_model.layers.{i}.self_attn.kv_a_layernorm"),
         rename("ssmax_scaling.s", "softmax_scaling.scale"),
@@ -929,9 +1064,11 @@ struct mistral_large4_text : family<per_expert_w123, gate_up_fused> {
 struct mixtral : family<per_expert_w123, gate_up_fused> {
     static constexpr std::string_view name = "mixtral";
     using modules = safefuse::modules<"block_sparse_moe.experts", "mlp.experts">;
-    using forms = stored_forms<stored_form<"per-expert", safefuse::modules<"mlp.experts">, per_expert, shared_experts::none>,
-                               stored_form<"per-expert", safefuse::modules<"block_sparse_moe.experts", "mlp.experts">, per_expert,
-                                           shared_experts::none>>;
+    using forms = stored_forms<
+        stored_form<"per-expert", safefuse::modules<"mlp.experts">, per_expert,
+                    shared_experts::none>,
+        stored_form<"per-expert", safefuse::modules<"block_sparse_moe.experts", "mlp.experts">,
+                    per_expert, shared_experts::none>>;
     static constexpr rename_description renames[] = {
         rename("block_sparse_moe.gate", "mlp.gate"),
         optional_rename("block_sparse_moe.e_score_correction_bias", "mlp.e_score_correction_bias"),
@@ -951,20 +1088,24 @@ struct nemotron_h : family<per_expert_ungated, ungated_fused> {
 using attention_q = matrix<"q", "R", "H">;
 using attention_k = matrix<"k", "R", "H">;
 using attention_v = matrix<"v", "R", "H">;
-using attention_apart =
-    layout<module_suffixes, tensor<"q_proj", attention_q>, tensor<"k_proj", attention_k>, tensor<"v_proj", attention_v>>;
+using attention_apart = layout<module_suffixes, tensor<"q_proj", attention_q>,
+                               tensor<"k_proj", attention_k>, tensor<"v_proj", attention_v>>;
 // One alias for each name: nvcc 13 loses the texts that an alias template hands on.
-using attention_as_qkv = layout<module_suffixes, tensor<"qkv", concat<0, attention_q, attention_k, attention_v>>>;
-using attention_as_qkv_proj = layout<module_suffixes, tensor<"qkv_proj", concat<0, attention_q, attention_k, attention_v>>>;
-using attention_as_w_qkv = layout<module_suffixes, tensor<"w_qkv", concat<0, attention_q, attention_k, attention_v>>>;
+using attention_as_qkv =
+    layout<module_suffixes, tensor<"qkv", concat<0, attention_q, attention_k, attention_v>>>;
+using attention_as_qkv_proj =
+    layout<module_suffixes, tensor<"qkv_proj", concat<0, attention_q, attention_k, attention_v>>>;
+using attention_as_w_qkv =
+    layout<module_suffixes, tensor<"w_qkv", concat<0, attention_q, attention_k, attention_v>>>;
 
 /// Nemotron-H Omni: up and down, no gate; the vision tower's q, k and v are one matrix on the hub.
 struct nemotron_h_omni : family<per_expert_ungated, ungated_fused> {
     static constexpr std::string_view name = "nemotron_h_omni";
     using modules = safefuse::modules<"mixer.experts">;
-    using extra_modules = extra_module_list<extra_module<
-        safefuse::modules<"vision_model.radio_model.model.blocks.{i}.attn", "vision_model.encoder.layer.{i}.attention">,
-        attention_as_qkv, attention_apart>>;
+    using extra_modules = extra_module_list<
+        extra_module<safefuse::modules<"vision_model.radio_model.model.blocks.{i}.attn",
+                                       "vision_model.encoder.layer.{i}.attention">,
+                     attention_as_qkv, attention_apart>>;
     static constexpr rename_description renames[] = {
         rename("^language_model.backbone", "language_model.model"),
         rename("^mlp1.0", "multi_modal_projector.layer_norm"),
@@ -977,29 +1118,38 @@ struct nemotron_h_omni : family<per_expert_ungated, ungated_fused> {
         optional_rename("^sound_projection.linear2", "embed_audio.linear_2"),
         optional_rename("^vision_model.radio_model.model.patch_generator.video_embedder",
                         "vision_model.embeddings.video_patch_projection"),
-        rename("^vision_model.radio_model.model.patch_generator.embedder", "vision_model.embeddings.patch_projection"),
-        rename("^vision_model.radio_model.model.patch_generator.pos_embed", "vision_model.embeddings.position_embedding"),
-        rename("^vision_model.radio_model.model.patch_generator.cls_token.token", "vision_model.embeddings.cls_register_token"),
+        rename("^vision_model.radio_model.model.patch_generator.embedder",
+               "vision_model.embeddings.patch_projection"),
+        rename("^vision_model.radio_model.model.patch_generator.pos_embed",
+               "vision_model.embeddings.position_embedding"),
+        rename("^vision_model.radio_model.model.patch_generator.cls_token.token",
+               "vision_model.embeddings.cls_register_token"),
         rename("^vision_model.radio_model.model.blocks", "vision_model.encoder.layer"),
-        rename("^vision_model.encoder.layer.{i}.attn.proj", "vision_model.encoder.layer.{i}.attention.o_proj"),
-        optional_rename("^vision_model.radio_model.input_conditioner", "vision_model.input_conditioner"),
+        rename("^vision_model.encoder.layer.{i}.attn.proj",
+               "vision_model.encoder.layer.{i}.attention.o_proj"),
+        optional_rename("^vision_model.radio_model.input_conditioner",
+                        "vision_model.input_conditioner"),
         optional_rename("^vision_model.radio_model.summary_idxs", "vision_model.summary_idxs")};
     static constexpr std::string_view model_types[] = {"nemotron_h_omni"};
 };
 
-/// Stored fused and transposed: gate_and_up_projs [E, H, I], which is up alone, and down_projs [E, I, H].
-using speechlm_experts = layout<suffixes<suffix<weight, "">>, tensor<"gate_and_up_projs", stack<transpose<0, 1, up>>>,
-                                tensor<"down_projs", stack<transpose<0, 1, down>>>>;
+/// Stored fused and transposed: gate_and_up_projs [E, H, I], which is up alone, and down_projs [E,
+/// I, H].
+using speechlm_experts =
+    layout<suffixes<suffix<weight, "">>, tensor<"gate_and_up_projs", stack<transpose<0, 1, up>>>,
+           tensor<"down_projs", stack<transpose<0, 1, down>>>>;
 
-/// Nemotron 3.5 Transcribe: stored fused and transposed, no gate; the audio towers' q, k and v are one matrix on the hub.
+/// Nemotron 3.5 Transcribe: stored fused and transposed, no gate; the audio towers' q, k and v are
+/// one matrix on the hub.
 struct nemo_speechlm : family<speechlm_experts, ungated_fused> {
     static constexpr std::string_view name = "nemo_speechlm";
     using modules = safefuse::modules<"mixer.experts">;
-    using extra_modules =
-        extra_module_list<extra_module<safefuse::modules<"attn", "self_attn">, attention_as_w_qkv, attention_apart>>;
+    using extra_modules = extra_module_list<
+        extra_module<safefuse::modules<"attn", "self_attn">, attention_as_w_qkv, attention_apart>>;
     static constexpr rename_description renames[] = {
         rename("^perception.encoder.asr_encoder", "model.audio_tower.asr_encoder"),
-        rename("^perception.encoder.diarization_model.encoder", "model.audio_tower.diarization_model.model.audio_tower"),
+        rename("^perception.encoder.diarization_model.encoder",
+               "model.audio_tower.diarization_model.model.audio_tower"),
         rename("^ctc_timestamp.decoder.transformer", "model.word_timestamp_encoder"),
         rename("^ctc_timestamp.decoder.upsample", "model.word_timestamp_encoder.upsampler"),
         rename("^ctc_timestamp.decoder.decoder_layers.0", "word_timestamp_head"),
@@ -1079,11 +1229,12 @@ struct qwen3_omni_moe : family<per_expert, gate_up_fused> {
 struct qwen3_omni_moe_thinker : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "qwen3_omni_moe_thinker";
     using modules = safefuse::modules<"mlp.experts">;
-    static constexpr rename_description renames[] = {always(rename("^audio_tower", "model.audio_tower")),
-                                                     always(rename("^visual", "model.visual")),
-                                                     always(rename("^model.embed_tokens", "model.language_model.embed_tokens")),
-                                                     always(rename("^model.layers", "model.language_model.layers")),
-                                                     always(rename("^model.norm", "model.language_model.norm"))};
+    static constexpr rename_description renames[] = {
+        always(rename("^audio_tower", "model.audio_tower")),
+        always(rename("^visual", "model.visual")),
+        always(rename("^model.embed_tokens", "model.language_model.embed_tokens")),
+        always(rename("^model.layers", "model.language_model.layers")),
+        always(rename("^model.norm", "model.language_model.norm"))};
     static constexpr std::string_view model_types[] = {"qwen3_omni_moe_thinker"};
 };
 
@@ -1098,14 +1249,17 @@ struct qwen3_vl_moe : family<gate_up_transposed, gate_up_fused> {
 /// An embedding in S shards of R rows, which the model holds as one.
 using ngram_shard = part_of<expert_range<"S">, "shard", "R", "D">;
 using ngrams_in_shards = layout<module_suffixes, tensor<"ngram_embedding.shard_{i}", ngram_shard>>;
-using ngrams_joined = layout<module_suffixes, tensor<"ngram_embedding", flatten<0, stack<ngram_shard>>>>;
+using ngrams_joined =
+    layout<module_suffixes, tensor<"ngram_embedding", flatten<0, stack<ngram_shard>>>>;
 
 /// Qwen4-Exp: an embedding in shards is one in the model.
 struct qwen4_exp : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "qwen4_exp";
     using modules = safefuse::modules<"mlp.experts">;
-    using extra_modules = extra_module_list<extra_module<safefuse::modules<"ple_embedding">, ngrams_in_shards, ngrams_joined>>;
-    using config_extents = extents_in_config<extent_in_config<"S", "text_config.split_ngram_parts">>;
+    using extra_modules = extra_module_list<
+        extra_module<safefuse::modules<"ple_embedding">, ngrams_in_shards, ngrams_joined>>;
+    using config_extents =
+        extents_in_config<extent_in_config<"S", "text_config.split_ngram_parts">>;
     static constexpr std::string_view model_types[] = {"qwen4_exp"};
 };
 
@@ -1113,7 +1267,8 @@ struct qwen4_exp : family<per_expert, gate_up_fused> {
 struct qwen4_exp_text : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "qwen4_exp_text";
     using modules = safefuse::modules<"mlp.experts">;
-    using extra_modules = extra_module_list<extra_module<safefuse::modules<"ple_embedding">, ngrams_in_shards, ngrams_joined>>;
+    using extra_modules = extra_module_list<
+        extra_module<safefuse::modules<"ple_embedding">, ngrams_in_shards, ngrams_joined>>;
     using config_extents = extents_in_config<extent_in_config<"S", "split_ngram_parts">>;
     static constexpr rename_description renames[] = {alias("^model.language_model", "model")};
     static constexpr std::string_view model_types[] = {"qwen4_exp_text"};
@@ -1124,60 +1279,75 @@ using sarvam_q = matrix<"q", "N", "P", "H">;
 using sarvam_k = matrix<"k", "K", "P", "H">;
 using sarvam_v = matrix<"v", "K", "P", "H">;
 using sarvam_joined =
-    layout<rope_fields, tensor<"query_key_value", concat<0, flatten<0, sarvam_q>, flatten<0, sarvam_k>, flatten<0, sarvam_v>>>>;
-using sarvam_apart = layout<rope_fields, tensor<"q_proj", flatten<0, sarvam_q>>, tensor<"k_proj", flatten<0, sarvam_k>>,
-                            tensor<"v_proj", flatten<0, sarvam_v>>>;
+    layout<rope_fields,
+           tensor<"query_key_value",
+                  concat<0, flatten<0, sarvam_q>, flatten<0, sarvam_k>, flatten<0, sarvam_v>>>>;
+using sarvam_apart =
+    layout<rope_fields, tensor<"q_proj", flatten<0, sarvam_q>>,
+           tensor<"k_proj", flatten<0, sarvam_k>>, tensor<"v_proj", flatten<0, sarvam_v>>>;
 
 /// Sarvam's MoE: q, k and v are one matrix on the hub.
 struct sarvam_moe : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "sarvam_moe";
     using modules = safefuse::modules<"mlp.experts">;
-    using extra_modules =
-        extra_module_list<extra_module<safefuse::modules<"attention", "self_attn">, sarvam_joined, sarvam_apart>>;
+    using extra_modules = extra_module_list<
+        extra_module<safefuse::modules<"attention", "self_attn">, sarvam_joined, sarvam_apart>>;
     using config_extents = extents_in_config<extent_in_config<"N", "num_attention_heads">,
-                                             extent_in_config<"K", "num_key_value_heads">, extent_in_config<"P", "head_dim">>;
-    static constexpr rename_description renames[] = {rename("^model.word_embeddings", "model.embed_tokens"),
-                                                     rename("attention", "self_attn"),
-                                                     rename("self_attn.dense", "self_attn.o_proj"),
-                                                     rename("self_attn.query_layernorm", "self_attn.q_norm"),
-                                                     rename("self_attn.key_layernorm", "self_attn.k_norm"),
-                                                     rename("mlp.gate.expert_bias", "mlp.gate.e_score_correction_bias")};
+                                             extent_in_config<"K", "num_key_value_heads">,
+                                             extent_in_config<"P", "head_dim">>;
+    static constexpr rename_description renames[] = {
+        rename("^model.word_embeddings", "model.embed_tokens"),
+        rename("attention", "self_attn"),
+        rename("self_attn.dense", "self_attn.o_proj"),
+        rename("self_attn.query_layernorm", "self_attn.q_norm"),
+        rename("self_attn.key_layernorm", "self_attn.k_norm"),
+        rename("mlp.gate.expert_bias", "mlp.gate.e_score_correction_bias")};
     static constexpr std::string_view model_types[] = {"sarvam_moe"};
 };
 
 /// The experts of a layer stacked, gate and up apart.
-using step3p7_experts =
-    layout<module_suffixes, tensor<"gate_proj", stack<gate>>, tensor<"up_proj", stack<up>>, tensor<"down_proj", stack<down>>>;
+using step3p7_experts = layout<module_suffixes, tensor<"gate_proj", stack<gate>>,
+                               tensor<"up_proj", stack<up>>, tensor<"down_proj", stack<down>>>;
 using step3p7_vision_joined =
-    layout<suffixes<suffix<rope_weight, "_weight">, suffix<rope_bias, "_bias">>, tensor<"{i}.attn.in_proj", rope_qkv>>;
-using step3p7_vision_apart = layout<rope_fields, tensor<"{i}.self_attn.q_proj", rope_in_a_row<rope_q_first, rope_q_second>>,
-                                    tensor<"{i}.self_attn.k_proj", rope_in_a_row<rope_k_first, rope_k_second>>,
-                                    tensor<"{i}.self_attn.v_proj", rope_in_a_row<rope_v_first, rope_v_second>>>;
+    layout<suffixes<suffix<rope_weight, "_weight">, suffix<rope_bias, "_bias">>,
+           tensor<"{i}.attn.in_proj", rope_qkv>>;
+using step3p7_vision_apart =
+    layout<rope_fields, tensor<"{i}.self_attn.q_proj", rope_in_a_row<rope_q_first, rope_q_second>>,
+           tensor<"{i}.self_attn.k_proj", rope_in_a_row<rope_k_first, rope_k_second>>,
+           tensor<"{i}.self_attn.v_proj", rope_in_a_row<rope_v_first, rope_v_second>>>;
 
-/// StepFun's Step 3.7: experts stacked, gate and up apart on the hub; the vision tower's q, k and v are one matrix there.
+/// StepFun's Step 3.7: experts stacked, gate and up apart on the hub; the vision tower's q, k and v
+/// are one matrix there.
 struct step3p7 : family<step3p7_experts, gate_up_fused> {
     static constexpr std::string_view name = "step3p7";
     using modules = safefuse::modules<"moe", "mlp.experts">;
-    using extra_modules =
-        extra_module_list<extra_module<safefuse::modules<"vision_model.transformer.resblocks", "model.vision_model.layers">,
-                                       step3p7_vision_joined, step3p7_vision_apart>>;
-    using config_extents = extents_in_config<extent_in_config<"N", "vision_config.num_attention_heads">>;
+    using extra_modules = extra_module_list<extra_module<
+        safefuse::modules<"vision_model.transformer.resblocks", "model.vision_model.layers">,
+        step3p7_vision_joined, step3p7_vision_apart>>;
+    using config_extents =
+        extents_in_config<extent_in_config<"N", "vision_config.num_attention_heads">>;
     static constexpr rename_description renames[] = {
         rename("^vision_model", "model.vision_model"),
         rename("^vit_large_projector", "model.multi_modal_projector"),
         rename("^model.vision_model.conv1", "model.vision_model.embeddings.patch_embedding"),
-        rename("^model.vision_model.positional_embedding", "model.vision_model.embeddings.position_embedding.weight"),
+        rename("^model.vision_model.positional_embedding",
+               "model.vision_model.embeddings.position_embedding.weight"),
         rename("^model.vision_model.transformer.resblocks", "model.vision_model.layers"),
         rename("^model.vision_model.ln_pre", "model.vision_model.pre_layernorm"),
         rename("^model.vision_model.vit_downsampler1", "model.vision_model.downsampler1"),
         rename("^model.vision_model.vit_downsampler2", "model.vision_model.downsampler2"),
-        rename("^model.vision_model.layers.{i}.ls_1.gamma", "model.vision_model.layers.{i}.lambda_1"),
-        rename("^model.vision_model.layers.{i}.ls_2.gamma", "model.vision_model.layers.{i}.lambda_2"),
+        rename("^model.vision_model.layers.{i}.ls_1.gamma",
+               "model.vision_model.layers.{i}.lambda_1"),
+        rename("^model.vision_model.layers.{i}.ls_2.gamma",
+               "model.vision_model.layers.{i}.lambda_2"),
         rename("^model.vision_model.layers.{i}.mlp.c_fc", "model.vision_model.layers.{i}.mlp.fc1"),
-        rename("^model.vision_model.layers.{i}.mlp.c_proj", "model.vision_model.layers.{i}.mlp.fc2"),
+        rename("^model.vision_model.layers.{i}.mlp.c_proj",
+               "model.vision_model.layers.{i}.mlp.fc2"),
         rename("^model.vision_model.layers.{i}.attn", "model.vision_model.layers.{i}.self_attn"),
-        rename("^model.vision_model.layers.{i}.ln_1", "model.vision_model.layers.{i}.layernorm_before"),
-        rename("^model.vision_model.layers.{i}.ln_2", "model.vision_model.layers.{i}.layernorm_after"),
+        rename("^model.vision_model.layers.{i}.ln_1",
+               "model.vision_model.layers.{i}.layernorm_before"),
+        rename("^model.vision_model.layers.{i}.ln_2",
+               "model.vision_model.layers.{i}.layernorm_after"),
         rename("^model.embed_tokens", "model.language_model.embed_tokens"),
         rename("^model.layers", "model.language_model.layers"),
         rename("^model.norm", "model.language_model.norm"),
@@ -1187,19 +1357,23 @@ struct step3p7 : family<step3p7_experts, gate_up_fused> {
     static constexpr std::string_view model_types[] = {"step3p7"};
 };
 
-/// Unlimited-OCR: the vision towers have other names in the model, and q, k and v of one are one matrix on the hub.
+/// Unlimited-OCR: the vision towers have other names in the model, and q, k and v of one are one
+/// matrix on the hub.
 struct unlimited_ocr : family<per_expert, gate_up_fused> {
     static constexpr std::string_view name = "unlimited_ocr";
     using modules = safefuse::modules<"mlp.experts">;
-    using extra_modules =
-        extra_module_list<extra_module<safefuse::modules<"model.vision_model.transformer.layers.{i}.self_attn",
-                                                         "model.vision_tower.vision_encoder.encoder.layers.{i}.self_attn">,
-                                       attention_as_qkv_proj, attention_apart>>;
+    using extra_modules = extra_module_list<extra_module<
+        safefuse::modules<"model.vision_model.transformer.layers.{i}.self_attn",
+                          "model.vision_tower.vision_encoder.encoder.layers.{i}.self_attn">,
+        attention_as_qkv_proj, attention_apart>>;
     static constexpr rename_description renames[] = {
         rename("^model.sam_model.blocks", "model.vision_tower.sam_encoder.layers"),
-        rename("^model.vision_tower.sam_encoder.layers.{i}.norm1", "model.vision_tower.sam_encoder.layers.{i}.layer_norm1"),
-        rename("^model.vision_tower.sam_encoder.layers.{i}.norm2", "model.vision_tower.sam_encoder.layers.{i}.layer_norm2"),
-        rename("^model.sam_model.patch_embed.proj", "model.vision_tower.sam_encoder.patch_embed.projection"),
+        rename("^model.vision_tower.sam_encoder.layers.{i}.norm1",
+               "model.vision_tower.sam_encoder.layers.{i}.layer_norm1"),
+        rename("^model.vision_tower.sam_encoder.layers.{i}.norm2",
+               "model.vision_tower.sam_encoder.layers.{i}.layer_norm2"),
+        rename("^model.sam_model.patch_embed.proj",
+               "model.vision_tower.sam_encoder.patch_embed.projection"),
         rename("^model.sam_model.pos_embed", "model.vision_tower.sam_encoder.pos_embed"),
         rename("^model.sam_model.neck.0", "model.vision_tower.sam_encoder.neck.conv1"),
         rename("^model.sam_model.neck.1", "model.vision_tower.sam_encoder.neck.layer_norm1"),
@@ -1208,7 +1382,8 @@ struct unlimited_ocr : family<per_expert, gate_up_fused> {
         rename("^model.sam_model.net_2", "model.vision_tower.sam_encoder.proj.conv1"),
         rename("^model.sam_model.net_3", "model.vision_tower.sam_encoder.proj.conv2"),
         rename("^model.vision_model", "model.vision_tower.vision_encoder"),
-        rename("^model.vision_tower.vision_encoder.transformer", "model.vision_tower.vision_encoder.encoder"),
+        rename("^model.vision_tower.vision_encoder.transformer",
+               "model.vision_tower.vision_encoder.encoder"),
         rename("^model.projector.layers", "model.multi_modal_projector"),
         rename("^model.view_seperator", "model.view_separator"),
         rename("^model.embed_tokens", "model.language_model.embed_tokens"),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the plan as data: the tensors to make and every copy that makes them. plan.hpp makes one; run it with fuse.hpp,
-// print it, or hand it to an executor of your own.
+// safefuse: the plan as data: the tensors to make and every copy that makes them. plan.hpp makes
+// one; run it with fuse.hpp, print it, or hand it to an executor of your own.
 #ifndef SAFEFUSE_PLAN_COPY_PLAN_HPP
 #define SAFEFUSE_PLAN_COPY_PLAN_HPP
 
@@ -44,15 +44,16 @@ struct copy_loop {
     friend constexpr bool operator==(const copy_loop&, const copy_loop&) noexcept = default;
 };
 
-/// A copy: runs of bytes from one source of a tensor set into one output. Without loops it is one run.
+/// A copy: runs of bytes from one source of a tensor set into one output. Without loops it is one
+/// run.
 struct copy_block {
     std::uint32_t source = 0;              ///< number of the source in the tensor set
     std::uint32_t output = 0;              ///< number of the output in the plan
     std::uint64_t source_offset = 0;       ///< of the first run, in the source
     std::uint64_t destination_offset = 0;  ///< of the first run, in the output
     std::uint64_t run_bytes = 0;           ///< bytes that lie in one piece on both sides
-    std::uint32_t loop_count = 0;          ///< how many of `loops` there are; 0: the copy is one run
-    copy_loop loops[max_copy_loops]{};     ///< outermost first, destination strides falling
+    std::uint32_t loop_count = 0;       ///< how many of `loops` there are; 0: the copy is one run
+    copy_loop loops[max_copy_loops]{};  ///< outermost first, destination strides falling
 
     /// Equal in every member.
     friend constexpr bool operator==(const copy_block&, const copy_block&) noexcept = default;
@@ -64,17 +65,21 @@ struct copy_block {
         return count;
     }
     /// How many bytes are copied.
-    [[nodiscard]] constexpr std::uint64_t size_bytes() const noexcept { return run_bytes * run_count(); }
+    [[nodiscard]] constexpr std::uint64_t size_bytes() const noexcept {
+        return run_bytes * run_count();
+    }
     /// Bytes from the first to behind the last byte of the source that is read.
     [[nodiscard]] constexpr std::uint64_t source_extent_bytes() const noexcept {
         std::uint64_t extent = run_bytes;
-        for (std::uint32_t i = 0; i < loop_count; ++i) extent += (loops[i].extent - 1) * loops[i].source_stride;
+        for (std::uint32_t i = 0; i < loop_count; ++i)
+            extent += (loops[i].extent - 1) * loops[i].source_stride;
         return extent;
     }
     /// Bytes from the first to behind the last byte of the output that is written.
     [[nodiscard]] constexpr std::uint64_t destination_extent_bytes() const noexcept {
         std::uint64_t extent = run_bytes;
-        for (std::uint32_t i = 0; i < loop_count; ++i) extent += (loops[i].extent - 1) * loops[i].destination_stride;
+        for (std::uint32_t i = 0; i < loop_count; ++i)
+            extent += (loops[i].extent - 1) * loops[i].destination_stride;
         return extent;
     }
 };
@@ -83,12 +88,14 @@ struct copy_block {
 struct plan_output : tensor_spec {  ///< `name` is the full name
     std::string_view local_name;    ///< under the destination's scope: gate_up_proj
     std::uint64_t size_bytes = 0;   ///< what the buffer for it must have
-    /// Not 0: a field with one entry for each part, put together to so many for each expert, such as the scales [E, 2] of gate and up.
+    /// Not 0: a field with one entry for each part, put together to so many for each expert, such
+    /// as the scales [E, 2] of gate and up.
     std::uint32_t per_part_scales = 0;
 };
 
 /// The checked list of copies that makes the outputs of one scope.
-///   lifetime  the tensor set that it was made from must outlive it. A checkpoint or a tensor_list may be moved meanwhile, any other
+///   lifetime  the tensor set that it was made from must outlive it. A checkpoint or a tensor_list
+///   may be moved meanwhile, any other
 ///             set only if it has `stable_view()`.
 class copy_plan {
 public:
@@ -102,11 +109,14 @@ public:
     SAFEFUSE_NOINLINE ~copy_plan() = default;
 
     /// The tensors that the plan makes.
-    [[nodiscard]] span<const plan_output> outputs() const noexcept SAFEFUSE_LIFETIMEBOUND { return outputs_.view(); }
+    [[nodiscard]] span<const plan_output> outputs() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return outputs_.view();
+    }
     /// The output of that local name ("gate_up_proj", "7.down_proj.weight").
     ///   lifetime  the names and the shape belong to the plan
     ///   fails     output_not_found; the detail lists the outputs that there are
-    [[nodiscard]] result<plan_output> output(std::string_view local_name) const noexcept SAFEFUSE_LIFETIMEBOUND {
+    [[nodiscard]] result<plan_output> output(std::string_view local_name) const noexcept
+        SAFEFUSE_LIFETIMEBOUND {
         const std::size_t i = index_of(local_name);
         if (i == npos) return no_output(local_name);
         return outputs_[i];
@@ -118,24 +128,35 @@ public:
         return npos;
     }
     /// All copies, by source and offset in it.
-    [[nodiscard]] span<const copy_block> blocks() const noexcept SAFEFUSE_LIFETIMEBOUND { return blocks_.view(); }
-    /// What must be equal to bytes that blocks() makes: a value that the source stores more often than the destination does. Nothing
-    /// is copied for these; fuse and gather compare.
-    [[nodiscard]] span<const copy_block> equal_blocks() const noexcept SAFEFUSE_LIFETIMEBOUND { return equal_blocks_.view(); }
-    /// The block that is the whole output, when that is one run of one source, so that a view can stand for the output; or null.
-    [[nodiscard]] const copy_block* single_run(std::size_t output) const noexcept SAFEFUSE_LIFETIMEBOUND {
+    [[nodiscard]] span<const copy_block> blocks() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return blocks_.view();
+    }
+    /// What must be equal to bytes that blocks() makes: a value that the source stores more often
+    /// than the destination does. Nothing is copied for these; fuse and gather compare.
+    [[nodiscard]] span<const copy_block> equal_blocks() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return equal_blocks_.view();
+    }
+    /// The block that is the whole output, when that is one run of one source, so that a view can
+    /// stand for the output; or null.
+    [[nodiscard]] const copy_block* single_run(std::size_t output) const noexcept
+        SAFEFUSE_LIFETIMEBOUND {
         for (const copy_block& block : equal_blocks_)
             if (block.output == output) return nullptr;
         for (const copy_block& block : blocks_)
             if (block.output == output)
-                return block.loop_count == 0 && block.run_bytes == outputs_[output].size_bytes ? &block : nullptr;
+                return block.loop_count == 0 && block.run_bytes == outputs_[output].size_bytes
+                           ? &block
+                           : nullptr;
         return nullptr;
     }
-    /// `to` means that the source is in the destination's layout already and the plan moves it as it is.
+    /// `to` means that the source is in the destination's layout already and the plan moves it as
+    /// it is.
     [[nodiscard]] scope_state source_form() const noexcept { return form_; }
-    /// Why the experts, which are in the destination's form already, are moved whole, as they are stored: a sentence about what the
-    /// layout cannot take apart. Empty for all other plans.
-    [[nodiscard]] std::string_view kept_for() const noexcept SAFEFUSE_LIFETIMEBOUND { return kept_for_.view(); }
+    /// Why the experts, which are in the destination's form already, are moved whole, as they are
+    /// stored: a sentence about what the layout cannot take apart. Empty for all other plans.
+    [[nodiscard]] std::string_view kept_for() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return kept_for_.view();
+    }
     /// The scope of the source.
     [[nodiscard]] std::string_view scope() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return detail::characters_at(arena_.data(), arena_.empty() ? 0 : scope_size_);
@@ -149,15 +170,19 @@ public:
         return sum;
     }
     /// The tensors that the plan takes its bytes from, as numbers in the tensor set, ascending.
-    [[nodiscard]] span<const std::uint32_t> source_tensors() const noexcept SAFEFUSE_LIFETIMEBOUND { return tensors_.view(); }
+    [[nodiscard]] span<const std::uint32_t> source_tensors() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return tensors_.view();
+    }
     /// The tensors that it was planned from.
     [[nodiscard]] const tensor_set_ref& set() const noexcept SAFEFUSE_LIFETIMEBOUND { return set_; }
 
 private:
     friend struct detail::plan_access;
-    copy_plan(tensor_set_ref set, scope_state form, std::uint64_t expert_count, std::size_t scope_size, vector<char>&& arena,
-              vector<std::uint64_t>&& extents, vector<plan_output>&& outputs, vector<copy_block>&& blocks,
-              vector<copy_block>&& equal_blocks, vector<std::uint32_t>&& tensors, text&& kept_for = {}) noexcept
+    copy_plan(tensor_set_ref set, scope_state form, std::uint64_t expert_count,
+              std::size_t scope_size, vector<char>&& arena, vector<std::uint64_t>&& extents,
+              vector<plan_output>&& outputs, vector<copy_block>&& blocks,
+              vector<copy_block>&& equal_blocks, vector<std::uint32_t>&& tensors,
+              text&& kept_for = {}) noexcept
         : set_{set},
           form_{form},
           expert_count_{expert_count},

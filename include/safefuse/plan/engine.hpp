@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: plans of a scope for an engine: from what is stored to the layout that the engine holds.
+// safefuse: plans of a scope for an engine: from what is stored to the layout that the engine
+// holds.
 #ifndef SAFEFUSE_PLAN_ENGINE_HPP
 #define SAFEFUSE_PLAN_ENGINE_HPP
 
@@ -19,19 +20,25 @@ inline namespace SAFEFUSE_ABI {
 namespace detail {
 
 /// Plans a scope that experts_scopes::find found with `unfuse` for the same set.
-[[nodiscard]] inline result<copy_plan> plan_for_engine(tensor_set_ref set, const family_description& unfuse,
-                                                       const experts_scope& scope, const engine_entry& engine,
+[[nodiscard]] inline result<copy_plan> plan_for_engine(tensor_set_ref set,
+                                                       const family_description& unfuse,
+                                                       const experts_scope& scope,
+                                                       const engine_entry& engine,
                                                        plan_options options) noexcept {
     if (scope.module != 0) return plan_found(set, unfuse, scope, options);
-    if (scope.form == scope_state::mixed) return failure{.code = errc::both_layouts, .scope = text{scope.name}};
-    const auto destination = engine_scope(engine, scope.form == scope_state::pending ? scope.destination_name : scope.name);
+    if (scope.form == scope_state::mixed)
+        return failure{.code = errc::both_layouts, .scope = text{scope.name}};
+    const auto destination = engine_scope(
+        engine, scope.form == scope_state::pending ? scope.destination_name : scope.name);
     if (!destination) return destination.error();
     options.destination_scope = *destination;
-    const auto from = [&](const layout_description& layout, scope_state form) noexcept -> result<copy_plan> {
+    const auto from = [&](const layout_description& layout,
+                          scope_state form) noexcept -> result<copy_plan> {
         if (!can_become_layout(layout, *engine.layout))
-            return failure{.code = errc::missing_key,
-                           .scope = text{scope.name},
-                           .detail = "the engine's layout places a part that the family does not have"};
+            return failure{
+                .code = errc::missing_key,
+                .scope = text{scope.name},
+                .detail = "the engine's layout places a part that the family does not have"};
         return plan_members(set, scope.tensors, scope.name, layout, *engine.layout, options, form);
     };
     auto plan = from(scope.form == scope_state::pending ? *unfuse.from : *unfuse.to, scope.form);
@@ -44,18 +51,21 @@ namespace detail {
 
 }  // namespace detail
 
-/// Plans the experts of one scope for an engine, from either form of a family. `unfuse` is the family from the model to the hub
-/// (family_entry::unfuse, inverse_of), with which `scope` was found; modules without experts become what the hub stores.
-///   fails   missing_key (the engine's layout places a part that the family lacks), and as `plan` of a scope and engine_scope
+/// Plans the experts of one scope for an engine, from either form of a family. `unfuse` is the
+/// family from the model to the hub (family_entry::unfuse, inverse_of), with which `scope` was
+/// found; modules without experts become what the hub stores.
+///   fails   missing_key (the engine's layout places a part that the family lacks), and as `plan`
+///   of a scope and engine_scope
 template <tensor_set Set>
-[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, const experts_scope& scope,
-                                     const family_description& unfuse, const engine_entry& engine,
+[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND,
+                                     const experts_scope& scope, const family_description& unfuse,
+                                     const engine_entry& engine,
                                      const plan_options& options = {}) noexcept {
     return detail::plan_for_engine(set, unfuse, scope, engine, options);
 }
 template <detail::owning_tensor_set Set>
-result<copy_plan> plan(const Set&&, const experts_scope&, const family_description&, const engine_entry&,
-                       const plan_options& = {}) = delete;
+result<copy_plan> plan(const Set&&, const experts_scope&, const family_description&,
+                       const engine_entry&, const plan_options& = {}) = delete;
 
 }  // namespace SAFEFUSE_ABI
 }  // namespace safefuse

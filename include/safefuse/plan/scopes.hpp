@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the experts modules of a tensor set, and the other modules that its family stores otherwise: found by their names.
+// safefuse: the experts modules of a tensor set, and the other modules that its family stores
+// otherwise: found by their names.
 #ifndef SAFEFUSE_PLAN_SCOPES_HPP
 #define SAFEFUSE_PLAN_SCOPES_HPP
 
@@ -27,19 +28,22 @@ struct experts_scope {
     std::string_view name;              ///< its prefix in the set
     std::string_view destination_name;  ///< its prefix after the family's renames
     scope_state form;                   ///< what is stored there
-    span<const std::uint32_t> tensors;  ///< what lies under it and looks like experts, as numbers in the set
-    std::uint32_t module = 0;           ///< which of the family's it is; 0: experts
+    span<const std::uint32_t>
+        tensors;               ///< what lies under it and looks like experts, as numbers in the set
+    std::uint32_t module = 0;  ///< which of the family's it is; 0: experts
 };
 
-/// The modules of a tensor set that fit one family: those with experts, then the others, each kind in the order in which the set
-/// names them.
+/// The modules of a tensor set that fit one family: those with experts, then the others, each kind
+/// in the order in which the set names them.
 ///   lifetime  the tensor set must outlive it and may be moved, as with copy_plan
 class experts_scopes {
 public:
-    /// Reads every name of the set once for each kind of module. Where a family spells both of its forms alike, the form is `from`,
-    /// and only the plan, which knows the shapes, tells which it is.
+    /// Reads every name of the set once for each kind of module. Where a family spells both of its
+    /// forms alike, the form is `from`, and only the plan, which knows the shapes, tells which it
+    /// is.
     ///   fails   out_of_memory
-    static result<experts_scopes> find(tensor_set_ref set, const family_description& family) noexcept;
+    static result<experts_scopes> find(tensor_set_ref set,
+                                       const family_description& family) noexcept;
 
     /// How many scopes there are.
     [[nodiscard]] std::size_t size() const noexcept { return scopes_.size(); }
@@ -47,17 +51,20 @@ public:
     ///   lifetime  valid as long as the list
     [[nodiscard]] experts_scope operator[](std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND {
         const record& each = scopes_[i];
-        return {each.name,
-                detail::characters_at(names_.data() + each.destination_first, each.destination_size),
-                each.form,
-                {members_.data() + each.member_first, each.member_count},
-                each.module};
+        return {
+            each.name,
+            detail::characters_at(names_.data() + each.destination_first, each.destination_size),
+            each.form,
+            {members_.data() + each.member_first, each.member_count},
+            each.module};
     }
     /// How many experts modules are in a form that the family passes; they are none of the scopes.
     [[nodiscard]] std::size_t passed_count() const noexcept { return passed_count_; }
     /// The tensors of these modules, as numbers in the set.
     ///   lifetime  valid as long as the list
-    [[nodiscard]] span<const std::uint32_t> passed_tensors() const noexcept SAFEFUSE_LIFETIMEBOUND { return passed_.view(); }
+    [[nodiscard]] span<const std::uint32_t> passed_tensors() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return passed_.view();
+    }
     /// How many of them are experts modules; they come first.
     [[nodiscard]] std::size_t experts_count() const noexcept {
         std::size_t count = 0;
@@ -86,7 +93,8 @@ private:
         vector<std::uint32_t> scope_of;  ///< by tensor of the set: index in `seen`, or none
         detail::name_table table;        ///< of the scopes of one module, by name
     };
-    static result<void> assign(search& of, const tensor_set_ref& set, const family_description& family, std::uint32_t m) noexcept;
+    static result<void> assign(search& of, const tensor_set_ref& set,
+                               const family_description& family, std::uint32_t m) noexcept;
     result<void> classify(search& of, std::size_t first, const family_description& family,
                           const module_description& module) noexcept;
     result<void> collect(search& of) noexcept;
@@ -127,8 +135,8 @@ constexpr found_pattern find_module(std::string_view name, std::string_view modu
 }
 
 /// Finds the experts module that a name belongs to in one of the family's forms.
-constexpr scoped_name read_scoped(std::string_view name, std::string_view module, const layout_description& layout,
-                                  scope_state form) noexcept {
+constexpr scoped_name read_scoped(std::string_view name, std::string_view module,
+                                  const layout_description& layout, scope_state form) noexcept {
     scoped_name begins;  // like a tensor of the layout, and is none: a module further in may fit
     std::size_t before = 0;
     for (found_pattern found = find_module(name, module); found.first != std::string_view::npos;) {
@@ -146,17 +154,21 @@ constexpr scoped_name read_scoped(std::string_view name, std::string_view module
 }
 
 /// The same in either form: a name that fits wins over one that only begins like a tensor.
-SAFEFUSE_NOINLINE constexpr scoped_name read_scoped(std::string_view name, const module_description& module) noexcept {
-    const scoped_name from = read_scoped(name, module.from_path, *module.from, scope_state::pending);
+SAFEFUSE_NOINLINE constexpr scoped_name read_scoped(std::string_view name,
+                                                    const module_description& module) noexcept {
+    const scoped_name from =
+        read_scoped(name, module.from_path, *module.from, scope_state::pending);
     if (from.verdict == name_verdict::tensor) return from;
     const scoped_name to = read_scoped(name, module.to_path, *module.to, scope_state::done);
     return to.verdict == name_verdict::tensor || from.verdict == name_verdict::other ? to : from;
 }
 
 /// Whether a name fits another module of the family, so that it is no leftover of module `but`.
-constexpr bool fits_another(std::string_view name, const family_description& family, std::size_t but) noexcept {
+constexpr bool fits_another(std::string_view name, const family_description& family,
+                            std::size_t but) noexcept {
     for (std::size_t m = 0; m < family.module_count(); ++m)
-        if (m != but && read_scoped(name, family.module_at(m)).verdict == name_verdict::tensor) return true;
+        if (m != but && read_scoped(name, family.module_at(m)).verdict == name_verdict::tensor)
+            return true;
     return false;
 }
 
@@ -171,18 +183,21 @@ constexpr bool is_per_expert(const layout_description& layout) noexcept {
 constexpr bool spelled_alike(const layout_description& a, const layout_description& b) noexcept {
     for (const tensor_description& tensor : a.tensors) {
         bool found = false;
-        for (const tensor_description& other : b.tensors) found = found || tensor.name == other.name;
+        for (const tensor_description& other : b.tensors)
+            found = found || tensor.name == other.name;
         if (!found) return false;
     }
     return a.tensors.size() == b.tensors.size();
 }
 
 /// The end of `scope` that is the module's path, which may hold {i}; npos where it does not end so.
-constexpr found_pattern find_module_at_end(std::string_view scope, std::string_view module) noexcept {
+constexpr found_pattern find_module_at_end(std::string_view scope,
+                                           std::string_view module) noexcept {
     found_pattern found;
     for (std::size_t i = 0; i < scope.size(); ++i) {
         if (i != 0 && scope[i - 1] != '.') continue;
-        if (!begins_with_pattern(scope.substr(i), module, found) || i + found.size != scope.size()) continue;
+        if (!begins_with_pattern(scope.substr(i), module, found) || i + found.size != scope.size())
+            continue;
         found.first = i;
         return found;
     }
@@ -191,11 +206,13 @@ constexpr found_pattern find_module_at_end(std::string_view scope, std::string_v
 }
 
 /// What the scope `name`, which ends in the module's source path, is called in the destination.
-SAFEFUSE_NOINLINE inline result<text> destination_scope(const family_description& family, const module_description& module,
+SAFEFUSE_NOINLINE inline result<text> destination_scope(const family_description& family,
+                                                        const module_description& module,
                                                         std::string_view name) noexcept {
     const found_pattern found = find_module_at_end(name, module.from_path);
     auto out = renamed(family, name.substr(0, found.first));
-    if (out && !append_pattern(*out, module.to_path, found)) return failure{.code = errc::out_of_memory};
+    if (out && !append_pattern(*out, module.to_path, found))
+        return failure{.code = errc::out_of_memory};
     return out;
 }
 
@@ -207,14 +224,16 @@ constexpr bool ends_in_module(std::string_view scope, std::string_view module) n
 }  // namespace detail
 
 /// First pass, for one kind of module: gives each tensor of the set its scope.
-inline result<void> experts_scopes::assign(search& of, const tensor_set_ref& set, const family_description& family,
+inline result<void> experts_scopes::assign(search& of, const tensor_set_ref& set,
+                                           const family_description& family,
                                            std::uint32_t m) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
     const module_description module = family.module_at(m);
     const auto names = [&](std::uint32_t i) noexcept { return of.seen[i].name; };
     // where {i} numbers the layers of something on both sides, what else these hold is no
     // leftover
-    const bool is_list_of_layers = m != 0 && detail::is_per_expert(*module.from) && detail::is_per_expert(*module.to);
+    const bool is_list_of_layers =
+        m != 0 && detail::is_per_expert(*module.from) && detail::is_per_expert(*module.to);
     detail::source_check check{set};
     std::uint32_t last = none;
     for (std::size_t i = 0; i < set.size(); ++i) {
@@ -223,14 +242,16 @@ inline result<void> experts_scopes::assign(search& of, const tensor_set_ref& set
         const std::string_view name = set.spec(i).name;
         const detail::scoped_name scoped = detail::read_scoped(name, module);
         if (scoped.verdict == detail::name_verdict::other) continue;
-        if (scoped.verdict == detail::name_verdict::leftover && (is_list_of_layers || detail::fits_another(name, family, m)))
+        if (scoped.verdict == detail::name_verdict::leftover &&
+            (is_list_of_layers || detail::fits_another(name, family, m)))
             continue;
         const std::string_view scope = name.substr(0, scoped.scope_size);
         if (last == none || of.seen[last].name != scope) {
             const auto number = static_cast<std::uint32_t>(of.seen.size());
             const auto inserted = of.table.insert(scope, number, names);
             if (inserted.what == detail::name_table::outcome::out_of_memory) return no_memory;
-            if (inserted.what == detail::name_table::outcome::inserted && !of.seen.push(record{.name = scope, .module = m}))
+            if (inserted.what == detail::name_table::outcome::inserted &&
+                !of.seen.push(record{.name = scope, .module = m}))
                 return no_memory;
             last = inserted.index;
         }
@@ -247,12 +268,14 @@ inline result<void> experts_scopes::assign(search& of, const tensor_set_ref& set
 
 /// Second pass, for the scopes of one kind of module, from `first` on: their forms and new names. A
 /// scope whose name changes is in both forms when its new name is a scope, too.
-inline result<void> experts_scopes::classify(search& of, std::size_t first, const family_description& family,
+inline result<void> experts_scopes::classify(search& of, std::size_t first,
+                                             const family_description& family,
                                              const module_description& module) noexcept {
     const auto names = [&](std::uint32_t i) noexcept { return of.seen[i].name; };
     for (std::size_t s = first; s < of.seen.size(); ++s) {
         record& each = of.seen[s];
-        each.form = each.has_from ? (each.has_to ? scope_state::mixed : scope_state::pending) : scope_state::done;
+        each.form = each.has_from ? (each.has_to ? scope_state::mixed : scope_state::pending)
+                                  : scope_state::done;
         std::string_view destination = each.name;
         text changed;
         if (each.has_from && detail::ends_in_module(each.name, module.from_path)) {
@@ -260,7 +283,8 @@ inline result<void> experts_scopes::classify(search& of, std::size_t first, cons
             if (!made) return std::move(made).error();
             changed = std::move(*made);
             destination = changed;
-            const std::uint32_t other = destination == each.name ? none : of.table.find(destination, names);
+            const std::uint32_t other =
+                destination == each.name ? none : of.table.find(destination, names);
             if (other != none && of.seen[other].has_to) each.form = scope_state::mixed;
         } else if (each.form == scope_state::done) {
             auto made = renamed_always(family.renames, each.name);
@@ -271,7 +295,8 @@ inline result<void> experts_scopes::classify(search& of, std::size_t first, cons
         if (module.is_same()) each.form = scope_state::done;
         each.destination_first = names_.size();
         each.destination_size = destination.size();
-        if (!names_.append(destination.data(), destination.size())) return failure{.code = errc::out_of_memory};
+        if (!names_.append(destination.data(), destination.size()))
+            return failure{.code = errc::out_of_memory};
     }
     return {};
 }
@@ -285,7 +310,8 @@ inline result<void> experts_scopes::collect(search& of) noexcept {
     for (record& each : of.seen) {
         const bool kept = (each.has_from || each.has_to) && !each.is_passed;
         passed_count_ += each.is_passed ? 1u : 0u;
-        if (!kept_as.push(kept ? static_cast<std::uint32_t>(scopes_.size()) : none)) return no_memory;
+        if (!kept_as.push(kept ? static_cast<std::uint32_t>(scopes_.size()) : none))
+            return no_memory;
         each.member_first = members;
         if (!kept) continue;
         members += each.member_count;
@@ -295,7 +321,8 @@ inline result<void> experts_scopes::collect(search& of) noexcept {
     if (!members_.resize_unset(members)) return no_memory;
     for (std::size_t i = 0; i < of.scope_of.size(); ++i) {
         if (of.scope_of[i] == none) continue;
-        if (of.seen[of.scope_of[i]].is_passed && !passed_.push(static_cast<std::uint32_t>(i))) return no_memory;
+        if (of.seen[of.scope_of[i]].is_passed && !passed_.push(static_cast<std::uint32_t>(i)))
+            return no_memory;
         if (kept_as[of.scope_of[i]] == none) continue;
         record& each = scopes_[kept_as[of.scope_of[i]]];
         members_[each.member_first + each.member_count++] = static_cast<std::uint32_t>(i);
@@ -303,7 +330,8 @@ inline result<void> experts_scopes::collect(search& of) noexcept {
     return {};
 }
 
-inline result<experts_scopes> experts_scopes::find(tensor_set_ref set, const family_description& family) noexcept {
+inline result<experts_scopes> experts_scopes::find(tensor_set_ref set,
+                                                   const family_description& family) noexcept {
     experts_scopes out;
     search of;
     if (!of.scope_of.resize(set.size(), none)) return failure{.code = errc::out_of_memory};
@@ -312,7 +340,8 @@ inline result<experts_scopes> experts_scopes::find(tensor_set_ref set, const fam
         of.table = detail::name_table{};
         if (!of.table.reserve(16)) return failure{.code = errc::out_of_memory};
         if (auto done = assign(of, set, family, m); !done) return std::move(done).error();
-        if (auto done = out.classify(of, first, family, family.module_at(m)); !done) return std::move(done).error();
+        if (auto done = out.classify(of, first, family, family.module_at(m)); !done)
+            return std::move(done).error();
     }
     if (auto done = out.collect(of); !done) return std::move(done).error();
     return out;
@@ -322,33 +351,40 @@ namespace detail {
 
 /// Plans a scope that experts_scopes::find found for the same set and family.
 ///   fails   both_layouts, and as `plan<From, To>`
-[[nodiscard]] inline result<copy_plan> plan_found(tensor_set_ref set, const family_description& family,
-                                                  const experts_scope& scope, plan_options options) noexcept {
-    if (scope.form == scope_state::mixed) return failure{.code = errc::both_layouts, .scope = text{scope.name}};
+[[nodiscard]] inline result<copy_plan> plan_found(tensor_set_ref set,
+                                                  const family_description& family,
+                                                  const experts_scope& scope,
+                                                  plan_options options) noexcept {
+    if (scope.form == scope_state::mixed)
+        return failure{.code = errc::both_layouts, .scope = text{scope.name}};
     if (options.destination_scope.empty()) options.destination_scope = scope.destination_name;
     const module_description module = family.module_at(scope.module);
     const layout_description& from = scope.form == scope_state::pending ? *module.from : *module.to;
     auto plan = plan_members(set, scope.tensors, scope.name, from, *module.to, options, scope.form);
     if (!plan && scope.form == scope_state::done)
-        return keep_members(set, scope.tensors, scope.name, *module.to, options, scope.module == 0, std::move(plan).error());
+        return keep_members(set, scope.tensors, scope.name, *module.to, options, scope.module == 0,
+                            std::move(plan).error());
     if (plan || plan.error().code != errc::shape_mismatch || scope.form == scope_state::done ||
         !spelled_alike(*module.from, *module.to))
         return plan;
     // The forms share their names. No shapes of all tensors together fit both: what is not the one
     // may be the other.
-    auto other = plan_members(set, scope.tensors, scope.name, *module.to, *module.to, options, scope_state::done);
+    auto other = plan_members(set, scope.tensors, scope.name, *module.to, *module.to, options,
+                              scope_state::done);
     return other ? std::move(other) : std::move(plan);
 }
 
 }  // namespace detail
 
-/// Plans the experts of one scope of a family; a scope that is in the form to come already is planned
-/// as it is, whole where it holds fields that the layout cannot take apart (kept_for()). `scope` comes from experts_scopes::find with the same set, and with the family in the
-/// same direction.
+/// Plans the experts of one scope of a family; a scope that is in the form to come already is
+/// planned as it is, whole where it holds fields that the layout cannot take apart (kept_for()).
+/// `scope` comes from experts_scopes::find with the same set, and with the family in the same
+/// direction.
 ///   fails   both_layouts, and as `plan<From, To>`
 template <tensor_set Set>
-[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, const experts_scope& scope,
-                                     const family_description& family, direction way, const plan_options& options = {}) noexcept {
+[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND,
+                                     const experts_scope& scope, const family_description& family,
+                                     direction way, const plan_options& options = {}) noexcept {
     if (way == direction::forward) return detail::plan_found(set, family, scope, options);
     return detail::plan_found(set, family.in(way), scope, options);
 }
@@ -359,17 +395,23 @@ result<copy_plan> plan(const Set&&, const experts_scope&, const family_descripti
 namespace detail {
 
 /// How many tensors under a scope of so many characters are a layout's.
-SAFEFUSE_NOINLINE inline std::size_t count_fitting(const tensor_set_ref& set, span<const std::uint32_t> members,
-                                                   std::size_t scope_size, const layout_description& layout) noexcept {
+SAFEFUSE_NOINLINE inline std::size_t count_fitting(const tensor_set_ref& set,
+                                                   span<const std::uint32_t> members,
+                                                   std::size_t scope_size,
+                                                   const layout_description& layout) noexcept {
     std::size_t matches = 0;
     for (const std::uint32_t i : members)
-        matches += match(layout, set.spec(i).name.substr(scope_size + 1)).verdict == name_verdict::tensor ? 1u : 0u;
+        matches +=
+            match(layout, set.spec(i).name.substr(scope_size + 1)).verdict == name_verdict::tensor
+                ? 1u
+                : 0u;
     return matches;
 }
 
-/// Adds to a failure which scopes there are: the one that is spelled most like `name`, and how many.
-inline void name_nearest_scope(tensor_set_ref set, const family_description& family, std::string_view name,
-                               failure& why) noexcept {
+/// Adds to a failure which scopes there are: the one that is spelled most like `name`, and how
+/// many.
+inline void name_nearest_scope(tensor_set_ref set, const family_description& family,
+                               std::string_view name, failure& why) noexcept {
     const auto scopes = experts_scopes::find(set, family);
     if (!scopes || scopes->experts_count() == 0) return;
     std::size_t nearest = 0, most = 0;
@@ -377,7 +419,9 @@ inline void name_nearest_scope(tensor_set_ref set, const family_description& fam
         const std::string_view each = (*scopes)[s].name;
         std::size_t front = 0, back = 0;
         while (front < each.size() && front < name.size() && each[front] == name[front]) ++front;
-        while (back < each.size() && back < name.size() && each[each.size() - 1 - back] == name[name.size() - 1 - back]) ++back;
+        while (back < each.size() && back < name.size() &&
+               each[each.size() - 1 - back] == name[name.size() - 1 - back])
+            ++back;
         if (front + back > most) most = front + back, nearest = s;
     }
     why.detail.append(why.detail.empty() ? "the nearest of " : "; the nearest of ");
@@ -387,8 +431,8 @@ inline void name_nearest_scope(tensor_set_ref set, const family_description& fam
 }
 
 /// The scope of that name, without looking at the rest of the set more than once.
-inline result<copy_plan> plan_named(tensor_set_ref set, const family_description& family, std::string_view name,
-                                    const plan_options& options) noexcept {
+inline result<copy_plan> plan_named(tensor_set_ref set, const family_description& family,
+                                    std::string_view name, const plan_options& options) noexcept {
     const auto count = [&](const vector<std::uint32_t>& members, std::size_t scope_size,
                            const layout_description& layout) noexcept {
         return count_fitting(set, members.view(), scope_size, layout);
@@ -397,7 +441,8 @@ inline result<copy_plan> plan_named(tensor_set_ref set, const family_description
     if (!members) return std::move(members).error();
     experts_scope scope{name, name, scope_state::pending, members->view(), 0};
     text destination;
-    if (ends_in_module(name, family.from_module) && count(*members, name.size(), *family.from) > 0) {
+    if (ends_in_module(name, family.from_module) &&
+        count(*members, name.size(), *family.from) > 0) {
         auto made = destination_scope(family, family.module_at(0), name);
         if (!made) return std::move(made).error();
         destination = std::move(*made);
@@ -406,32 +451,38 @@ inline result<copy_plan> plan_named(tensor_set_ref set, const family_description
         if (!others) return std::move(others).error();
         // where the two forms spell the experts alike, a tensor of the one is no sign of the other
         const bool alike =
-            destination.view() == name && count(*members, name.size(), *family.to) == count(*members, name.size(), *family.from);
+            destination.view() == name &&
+            count(*members, name.size(), *family.to) == count(*members, name.size(), *family.from);
         if (family.module_at(0).is_same())
             scope.form = scope_state::done;
         else if (!alike && count(*others, destination.size(), *family.to) > 0)
             scope.form = scope_state::mixed;
-    } else if (ends_in_module(name, family.to_module) && count(*members, name.size(), *family.to) > 0) {
+    } else if (ends_in_module(name, family.to_module) &&
+               count(*members, name.size(), *family.to) > 0) {
         scope.form = scope_state::done;
     }
     auto plan = plan_found(set, family, scope, options);
-    if (!plan && plan.error().code == errc::no_experts) name_nearest_scope(set, family, name, plan.error());
+    if (!plan && plan.error().code == errc::no_experts)
+        name_nearest_scope(set, family, name, plan.error());
     return plan;
 }
 
 }  // namespace detail
 
 /// Plans the experts of one scope of a family that is named as the set names it. One pass over the
-/// names of the set; experts_scopes::find and `plan` of what it found do with one pass for all scopes.
+/// names of the set; experts_scopes::find and `plan` of what it found do with one pass for all
+/// scopes.
 ///   fails   both_layouts, and as `plan<From, To>`
 template <tensor_set Set>
 [[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
-                                     const family_description& family, direction way, const plan_options& options = {}) noexcept {
+                                     const family_description& family, direction way,
+                                     const plan_options& options = {}) noexcept {
     if (way == direction::forward) return detail::plan_named(set, family, scope, options);
     return detail::plan_named(set, family.in(way), scope, options);
 }
 template <detail::owning_tensor_set Set>
-result<copy_plan> plan(const Set&&, std::string_view, const family_description&, direction, const plan_options& = {}) = delete;
+result<copy_plan> plan(const Set&&, std::string_view, const family_description&, direction,
+                       const plan_options& = {}) = delete;
 
 /// @{
 /// For a family as a type: from the hub's form to the model's, or in the direction that is given.
@@ -442,8 +493,8 @@ template <family_type Family, tensor_set Set>
     return detail::plan_named(set, description_of<Family>, scope, options);
 }
 template <family_type Family, tensor_set Set>
-[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope, direction way,
-                                     const plan_options& options = {}) noexcept {
+[[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
+                                     direction way, const plan_options& options = {}) noexcept {
     return plan(set, scope, description_of<Family>, way, options);
 }
 /// @}
@@ -451,11 +502,13 @@ template <family_type Family, detail::owning_tensor_set Set>
 result<copy_plan> plan(const Set&&, std::string_view, const plan_options& = {}) = delete;
 template <family_type Family, detail::owning_tensor_set Set>
 result<copy_plan> plan(const Set&&, std::string_view, direction, const plan_options& = {}) = delete;
-/// What a call with other types gets: a sentence that says what is missing, in place of a list of candidates.
+/// What a call with other types gets: a sentence that says what is missing, in place of a list of
+/// candidates.
 template <class Family, class Set>
     requires(!family_type<Family> || !tensor_set<Set>)
 result<copy_plan> plan(const Set&, std::string_view, const plan_options& = {}) noexcept {
-    static_assert(family_type<Family>, "safefuse: plan<Family> wants a family, and plan<From, To> two layouts");
+    static_assert(family_type<Family>,
+                  "safefuse: plan<Family> wants a family, and plan<From, To> two layouts");
     static_assert(tensor_set<Set>, "safefuse: what plan should take tensors from is no tensor_set");
     return failure{};
 }

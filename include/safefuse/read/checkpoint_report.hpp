@@ -32,18 +32,23 @@ inline namespace SAFEFUSE_ABI {
 struct checkpoint_note {
     /// What there is to know.
     enum class kind : std::uint8_t {
-        unlisted_tensors,    ///< `count` tensors of a shard are not in the index: invisible; `tensor` is the first
-        superseded_tensors,  ///< `count` tensors of a shard are, by the index, in another shard: the copies here are invisible
+        unlisted_tensors,  ///< `count` tensors of a shard are not in the index: invisible; `tensor`
+                           ///< is the first
+        superseded_tensors,  ///< `count` tensors of a shard are, by the index, in another shard:
+                             ///< the copies here are invisible
         unused_file,         ///< a .safetensors file beside the shards that the index does not name
-        total_size_differs,  ///< the index's total_size is `expected`, the listed tensors sum to `actual`: harmless
-        gap_bytes,           ///< `count` bytes before or between the tensors of a file belong to none (read_options::gaps)
-        trailing_bytes,      ///< `count` bytes follow the last tensor of a file (read_options::trailing_bytes)
+        total_size_differs,  ///< the index's total_size is `expected`, the listed tensors sum to
+                             ///< `actual`: harmless
+        gap_bytes,       ///< `count` bytes before or between the tensors of a file belong to none
+                         ///< (read_options::gaps)
+        trailing_bytes,  ///< `count` bytes follow the last tensor of a file
+                         ///< (read_options::trailing_bytes)
     };
 
-    kind what{};                       ///< the kind of note
-    text file{};                       ///< path of the file that it is about
-    text tensor{};                     ///< the first tensor that it is about; empty: it is about none
-    std::uint64_t count = unknown;     ///< tensors or bytes, as the kind says
+    kind what{};                    ///< the kind of note
+    text file{};                    ///< path of the file that it is about
+    text tensor{};                  ///< the first tensor that it is about; empty: it is about none
+    std::uint64_t count = unknown;  ///< tensors or bytes, as the kind says
     std::uint64_t expected = unknown;  ///< what the index says
     std::uint64_t actual = unknown;    ///< what is there
 
@@ -59,10 +64,12 @@ struct checkpoint_note {
         };
         switch (what) {
         case kind::unlisted_tensors:
-            counted(" tensor that the index does not list", " tensors that the index does not list");
+            counted(" tensor that the index does not list",
+                    " tensors that the index does not list");
             break;
         case kind::superseded_tensors:
-            counted(" tensor that the index takes from another shard", " tensors that the index takes from other shards");
+            counted(" tensor that the index takes from another shard",
+                    " tensors that the index takes from other shards");
             break;
         case kind::unused_file: out.append(": not used, the index does not name it"); break;
         case kind::total_size_differs:
@@ -77,7 +84,8 @@ struct checkpoint_note {
             out.append(": ");
             out.append_count(count);
             out.append(count == 1 ? " byte" : " bytes");
-            out.append(what == kind::gap_bytes ? " between the tensors belong to none" : " behind the last tensor");
+            out.append(what == kind::gap_bytes ? " between the tensors belong to none"
+                                               : " behind the last tensor");
             break;
         }
         return out;
@@ -90,9 +98,13 @@ public:
     /// Whether open() would succeed.
     [[nodiscard]] bool is_sound() const noexcept { return failures_.empty(); }
     /// Everything that is wrong, in the order of the files.
-    [[nodiscard]] span<const failure> failures() const noexcept SAFEFUSE_LIFETIMEBOUND { return failures_.view(); }
+    [[nodiscard]] span<const failure> failures() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return failures_.view();
+    }
     /// What is remarkable and no failure.
-    [[nodiscard]] span<const checkpoint_note> notes() const noexcept SAFEFUSE_LIFETIMEBOUND { return notes_.view(); }
+    [[nodiscard]] span<const checkpoint_note> notes() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return notes_.view();
+    }
     /// How many files could be read.
     [[nodiscard]] std::size_t file_count() const noexcept { return file_count_; }
     /// How many tensors of the checkpoint were found, and their bytes.
@@ -108,13 +120,18 @@ private:
         if (!detail::checked_add(tensor_bytes_, more, tensor_bytes_)) tensor_bytes_ = unknown;
     }
     [[nodiscard]] bool add(failure&& found) noexcept { return failures_.push(std::move(found)); }
-    [[nodiscard]] SAFEFUSE_NOINLINE bool add(checkpoint_note&& found) noexcept { return notes_.push(std::move(found)); }
+    [[nodiscard]] SAFEFUSE_NOINLINE bool add(checkpoint_note&& found) noexcept {
+        return notes_.push(std::move(found));
+    }
     /// Notes what the options let pass in a file.
-    [[nodiscard]] SAFEFUSE_NOINLINE bool add_tolerated(std::string_view file, const header& read) noexcept {
+    [[nodiscard]] SAFEFUSE_NOINLINE bool add_tolerated(std::string_view file,
+                                                       const header& read) noexcept {
         using kind = checkpoint_note::kind;
         const std::uint64_t gap_bytes = read.gap_bytes(), trailing_bytes = read.trailing_bytes();
-        return (gap_bytes == 0 || add({.what = kind::gap_bytes, .file = file, .count = gap_bytes})) &&
-               (trailing_bytes == 0 || add({.what = kind::trailing_bytes, .file = file, .count = trailing_bytes}));
+        return (gap_bytes == 0 ||
+                add({.what = kind::gap_bytes, .file = file, .count = gap_bytes})) &&
+               (trailing_bytes == 0 ||
+                add({.what = kind::trailing_bytes, .file = file, .count = trailing_bytes}));
     }
 
     vector<failure> failures_;

@@ -22,27 +22,32 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// The keys under which configurations have the number of routed experts; which one counts is the model type's affair.
-inline constexpr std::string_view expert_count_keys[4] = {"num_experts", "n_routed_experts", "num_local_experts",
-                                                          "moe_num_experts"};
+/// The keys under which configurations have the number of routed experts; which one counts is the
+/// model type's affair.
+inline constexpr std::string_view expert_count_keys[4] = {"num_experts", "n_routed_experts",
+                                                          "num_local_experts", "moe_num_experts"};
 
-/// What config.json says of a model. Texts that it does not have are empty. All of it is a claim: the checkpoint decides.
+/// What config.json says of a model. Texts that it does not have are empty. All of it is a claim:
+/// the checkpoint decides.
 struct model_config {
-    text model_type{};                     ///< qwen3_moe, say: what families are looked up by
-    text text_model_type{};                ///< of text_config, llm_config or language_config: the language model's
-    std::uint64_t expert_count = unknown;  ///< routed experts of a layer; pruned checkpoints differ from it layer by layer
-    /// The counts under the keys of expert_count_keys, in their order, unknown where a key is not there: of the language model where
-    /// it has any, else of the top.
+    text model_type{};  ///< qwen3_moe, say: what families are looked up by
+    text
+        text_model_type{};  ///< of text_config, llm_config or language_config: the language model's
+    std::uint64_t expert_count =
+        unknown;  ///< routed experts of a layer; pruned checkpoints differ from it layer by layer
+    /// The counts under the keys of expert_count_keys, in their order, unknown where a key is not
+    /// there: of the language model where it has any, else of the top.
     std::uint64_t expert_counts[4] = {unknown, unknown, unknown, unknown};
     text quantization{};  ///< quantization_config.quant_method: fp8, mxfp4, compressed-tensors, ...
     text dtype_name{};    ///< dtype or torch_dtype, as spelled: bfloat16
 
-    /// The number of routed experts under the key that configurations of this model type have, whatever other classes' keys say;
-    /// unknown where it is not there. Of a type that is not known all keys that are there must agree.
+    /// The number of routed experts under the key that configurations of this model type have,
+    /// whatever other classes' keys say; unknown where it is not there. Of a type that is not known
+    /// all keys that are there must agree.
     [[nodiscard]] std::uint64_t expert_count_for(std::string_view type) const noexcept;
 
-    /// Reads the text of a config.json. Of a key that is there twice the last counts, and NaN and Infinity are numbers: Python,
-    /// which writes and reads these files, has it so.
+    /// Reads the text of a config.json. Of a key that is there twice the last counts, and NaN and
+    /// Infinity are numbers: Python, which writes and reads these files, has it so.
     ///   fails   bad_json, out_of_memory
     static result<model_config> parse(span<const std::byte> json) noexcept;
 };
@@ -64,7 +69,8 @@ public:
                 taken = take_text(cursor, into.model_type);
             else if (key == "dtype" || (key == "torch_dtype" && into.dtype_name.empty()))
                 taken = take_text(cursor, into.dtype_name);
-            else if (is_top && (key == "text_config" || key == "llm_config" || key == "language_config") &&
+            else if (is_top &&
+                     (key == "text_config" || key == "llm_config" || key == "language_config") &&
                      cursor.peek() == json_kind::object)
                 taken = read(cursor, inner = model_config{}, false);
             else if (is_top && key == "ffn_config" && cursor.peek() == json_kind::object)
@@ -96,7 +102,8 @@ private:
     static constexpr std::size_t count_spellings = 4;
 
     /// Reads the value of a key that is none of the others. Lists, null and floats are no counts.
-    static void take_count(json_cursor& cursor, const json_string& key, std::uint64_t (&counts)[count_spellings]) noexcept {
+    static void take_count(json_cursor& cursor, const json_string& key,
+                           std::uint64_t (&counts)[count_spellings]) noexcept {
         for (std::size_t i = 0; i < count_spellings; ++i) {
             if (!(key == expert_count_keys[i])) continue;
             json_cursor probe = cursor;
@@ -108,12 +115,14 @@ private:
     [[nodiscard]] static bool take_quantization(json_cursor& cursor, text& out) noexcept {
         json_string key;
         for (cursor.enter_object(); cursor.next_member(key);)
-            if (!(key == "quant_method" ? take_text(cursor, out) : cursor.skip_value())) return false;
+            if (!(key == "quant_method" ? take_text(cursor, out) : cursor.skip_value()))
+                return false;
         return !cursor.failed();
     }
 };
 
-/// Overwrites NaN, Infinity and -Infinity outside strings with 0 and spaces: Python's json has them, JSON has not.
+/// Overwrites NaN, Infinity and -Infinity outside strings with 0 and spaces: Python's json has
+/// them, JSON has not.
 inline void blank_python_numbers(span<char> json) noexcept {
     const std::string_view view = detail::characters_at(json.data(), json.size());
     bool in_string = false;
@@ -121,8 +130,8 @@ inline void blank_python_numbers(span<char> json) noexcept {
         if (json[i] == '"') in_string = !in_string;
         if (in_string && json[i] == '\\') ++i;
         if (in_string || i >= json.size()) continue;
-        for (const std::string_view word :
-             {std::string_view{"NaN"}, std::string_view{"Infinity"}, std::string_view{"-Infinity"}}) {
+        for (const std::string_view word : {std::string_view{"NaN"}, std::string_view{"Infinity"},
+                                            std::string_view{"-Infinity"}}) {
             if (!view.substr(i).starts_with(word) || (i > 0 && json[i - 1] == '-')) continue;
             json[i] = '0';
             for (std::size_t at = 1; at < word.size(); ++at) json[i + at] = ' ';
@@ -137,27 +146,32 @@ inline constexpr std::uint64_t most_config_bytes = std::uint64_t{64} << 20;
 /// The characters of a config.json, without the numbers that JSON has not.
 inline result<vector<char>> config_characters(span<const std::byte> json) noexcept {
     vector<char> copy;
-    if (!copy.append(reinterpret_cast<const char*>(json.data()), json.size())) return failure{.code = errc::out_of_memory};
+    if (!copy.append(reinterpret_cast<const char*>(json.data()), json.size()))
+        return failure{.code = errc::out_of_memory};
     const std::string_view characters = detail::characters_at(copy.data(), copy.size());
     if (characters.starts_with("\xEF\xBB\xBF"))
-        return failure{.code = errc::bad_json,
-                       .detail = "it begins with a UTF-8 byte order mark, which JSON has not; save it as UTF-8 without one",
-                       .offset = 0};
+        return failure{
+            .code = errc::bad_json,
+            .detail =
+                "it begins with a UTF-8 byte order mark, which JSON has not; save it as UTF-8 without one",
+            .offset = 0};
     if (const std::string_view what = told_by_first_bytes(json); !what.empty()) {
         failure other{.code = errc::another_format, .detail = "it is "};
         other.detail.append(what);
         return other;
     }
-    if (characters.empty()) return failure{.code = errc::bad_json, .detail = "the file is empty", .offset = 0};
+    if (characters.empty())
+        return failure{.code = errc::bad_json, .detail = "the file is empty", .offset = 0};
     if (const std::size_t valid = utf8_prefix(characters); valid != characters.size())
         return failure{.code = errc::bad_json, .detail = "not UTF-8", .offset = valid};
     blank_python_numbers(copy.view());
     return copy;
 }
 
-/// Reads the number under `key`, whose objects are separated by dots, in the object that comes next; `number` stays as it is where
-/// there is none.
-inline void find_config_number(json_cursor& cursor, std::string_view key, std::uint64_t& number) noexcept {
+/// Reads the number under `key`, whose objects are separated by dots, in the object that comes
+/// next; `number` stays as it is where there is none.
+inline void find_config_number(json_cursor& cursor, std::string_view key,
+                               std::uint64_t& number) noexcept {
     const std::size_t dot = key.find('.');
     const bool is_last = dot == std::string_view::npos;
     json_string name;
@@ -179,26 +193,34 @@ inline void find_config_number(json_cursor& cursor, std::string_view key, std::u
 
 namespace detail {
 
-/// Which of expert_count_keys the configurations of a model type have, as bits; 0: the type is not known.
-///   source  transformers 5.17.0: the defaults of its configuration classes; Qwen's and Mellum's are stored under either key
+/// Which of expert_count_keys the configurations of a model type have, as bits; 0: the type is not
+/// known.
+///   source  transformers 5.17.0: the defaults of its configuration classes; Qwen's and Mellum's
+///   are stored under either key
 constexpr unsigned expert_count_keys_of(std::string_view type) noexcept {
     constexpr std::string_view n_routed[] = {
-        "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots1",         "glm4_moe",      "glm4_moe_lite", "glm4v_moe",
-        "glm_moe_dsa", "solar_open",  "axk1",         "axk2",          "deepseek_ocr2", "deepseek_v4",   "glm5_next",
-        "hy_v4",       "kimi_k25",    "kimi_k2",      "longcat_flash", "mimo_v2_flash", "mistral4",      "inkling_mm_model",
-        "nemotron_h",  "step3p7",     "inkling_text", "glm4v_moe_text"};
-    constexpr std::string_view moe_num[] = {"aria", "aria_text", "dbrx", "ernie4_5_moe", "ernie4_5_vl_moe"};
+        "deepseek_v2",      "deepseek_v3",   "deepseek_v32",  "dots1",
+        "glm4_moe",         "glm4_moe_lite", "glm4v_moe",     "glm_moe_dsa",
+        "solar_open",       "axk1",          "axk2",          "deepseek_ocr2",
+        "deepseek_v4",      "glm5_next",     "hy_v4",         "kimi_k25",
+        "kimi_k2",          "longcat_flash", "mimo_v2_flash", "mistral4",
+        "inkling_mm_model", "nemotron_h",    "step3p7",       "inkling_text",
+        "glm4v_moe_text"};
+    constexpr std::string_view moe_num[] = {"aria", "aria_text", "dbrx", "ernie4_5_moe",
+                                            "ernie4_5_vl_moe"};
     constexpr std::string_view num_local[] = {
         "gpt_oss", "granitemoe",  "granitemoehybrid", "granitemoeshared", "granitemoe_swa",
         "jetmoe",  "minimax",     "minimax_m2",       "minimax_m3_vl",    "minimax_m3_vl_text",
         "llama4",  "llama4_text", "mixtral",          "phimoe",           "openai_privacy_filter"};
-    constexpr std::string_view either[] = {"qwen3_moe", "qwen3_vl_moe", "qwen3_vl_moe_text", "mellum"};
-    constexpr std::string_view num[] = {"qwen2_moe",      "afmoe",     "cohere2_moe",    "flex_olmo",
-                                        "hunyuan_v1_moe", "olmoe",     "qwen3_5_moe",    "qwen3_5_moe_text",
-                                        "qwen3_next",     "zaya",      "qwen3_omni_moe", "qwen3_omni_moe_thinker",
-                                        "exaone_moe",     "gemma4",    "gemma4_text",    "diffusion_gemma",
-                                        "hy_v3",          "jamba",     "kimi_linear",    "laguna",
-                                        "lfm2_moe",       "qwen4_exp", "qwen4_exp_text"};
+    constexpr std::string_view either[] = {"qwen3_moe", "qwen3_vl_moe", "qwen3_vl_moe_text",
+                                           "mellum"};
+    constexpr std::string_view num[] = {
+        "qwen2_moe",      "afmoe",     "cohere2_moe",    "flex_olmo",
+        "hunyuan_v1_moe", "olmoe",     "qwen3_5_moe",    "qwen3_5_moe_text",
+        "qwen3_next",     "zaya",      "qwen3_omni_moe", "qwen3_omni_moe_thinker",
+        "exaone_moe",     "gemma4",    "gemma4_text",    "diffusion_gemma",
+        "hy_v3",          "jamba",     "kimi_linear",    "laguna",
+        "lfm2_moe",       "qwen4_exp", "qwen4_exp_text"};
     for (const std::string_view each : num)
         if (each == type) return 1;
     for (const std::string_view each : n_routed)
@@ -233,10 +255,12 @@ inline result<model_config> model_config::parse(span<const std::byte> json) noex
     detail::json_cursor cursor{detail::characters_at(copy->data(), copy->size())};
     const bool is_read = reader.read(cursor, reader.top, true);
     if (is_read) cursor.finish();
-    if (cursor.failed()) return failure{.code = errc::bad_json, .detail = cursor.error(), .offset = cursor.offset()};
+    if (cursor.failed())
+        return failure{.code = errc::bad_json, .detail = cursor.error(), .offset = cursor.offset()};
     if (!is_read) return failure{.code = errc::out_of_memory};
 
-    // The experts are the language model's, and so is the count beside its other sizes; the rest is said once, mostly at the top.
+    // The experts are the language model's, and so is the count beside its other sizes; the rest is
+    // said once, mostly at the top.
     model_config config = std::move(reader.top);
     config.text_model_type = std::move(reader.inner.model_type);
     for (const model_config* inner : {&reader.inner, &reader.ffn})
@@ -250,7 +274,8 @@ inline result<model_config> model_config::parse(span<const std::byte> json) noex
 }
 
 /// Reads config.json in a directory.
-///   fails   file_not_found, permission_denied, not_a_file, not_a_directory, io_error, bad_json, out_of_memory
+///   fails   file_not_found, permission_denied, not_a_file, not_a_directory, io_error, bad_json,
+///   out_of_memory
 [[nodiscard]] inline result<model_config> read_model_config(std::string_view directory) noexcept {
     const text path = detail::join_path(directory, "config.json");
     if (path.empty()) return failure{.code = errc::out_of_memory, .file = directory};
@@ -261,23 +286,26 @@ inline result<model_config> model_config::parse(span<const std::byte> json) noex
     return config;
 }
 
-/// The whole number under a key of a config.json, with dots between objects: vision_config.num_attention_heads. unknown where
-/// there is none.
+/// The whole number under a key of a config.json, with dots between objects:
+/// vision_config.num_attention_heads. unknown where there is none.
 ///   fails   bad_json, out_of_memory
-[[nodiscard]] inline result<std::uint64_t> parse_config_number(span<const std::byte> json, std::string_view key) noexcept {
+[[nodiscard]] inline result<std::uint64_t> parse_config_number(span<const std::byte> json,
+                                                               std::string_view key) noexcept {
     const auto copy = detail::config_characters(json);
     if (!copy) return copy.error();
     detail::json_cursor cursor{detail::characters_at(copy->data(), copy->size())};
     std::uint64_t number = unknown;
     detail::find_config_number(cursor, key, number);
     if (!cursor.failed()) cursor.finish();
-    if (cursor.failed()) return failure{.code = errc::bad_json, .detail = cursor.error(), .offset = cursor.offset()};
+    if (cursor.failed())
+        return failure{.code = errc::bad_json, .detail = cursor.error(), .offset = cursor.offset()};
     return number;
 }
 
 /// The same of the config.json in a directory.
 ///   fails   as read_model_config
-[[nodiscard]] inline result<std::uint64_t> read_config_number(std::string_view directory, std::string_view key) noexcept {
+[[nodiscard]] inline result<std::uint64_t> read_config_number(std::string_view directory,
+                                                              std::string_view key) noexcept {
     const text path = detail::join_path(directory, "config.json");
     if (path.empty()) return failure{.code = errc::out_of_memory, .file = directory};
     const auto json = detail::read_whole_file(path, detail::most_config_bytes);

@@ -25,12 +25,14 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// A tensor file whose header has been read and checked. Tensors are numbered in the order of their bytes.
+/// A tensor file whose header has been read and checked. Tensors are numbered in the order of their
+/// bytes.
 ///   lifetime  views and names die with the file; a move keeps them
 template <class Source>
 class basic_tensor_file {
 public:
-    static_assert(byte_source<Source>, "safefuse: what a tensor file should read from is no byte_source");
+    static_assert(byte_source<Source>,
+                  "safefuse: what a tensor file should read from is no byte_source");
 
     /// What find() returns for a name that is not there.
     static constexpr std::size_t npos = safefuse::header::npos;
@@ -39,7 +41,8 @@ public:
 
     /// Opens a file and checks its header; no tensor's bytes are read.
     ///   fails   as Source::open and header::parse; the failure names the file
-    static result<basic_tensor_file> open(std::string_view path, const read_options& options = {}) noexcept
+    static result<basic_tensor_file> open(std::string_view path,
+                                          const read_options& options = {}) noexcept
         requires file_source<Source>
     {
         auto source = Source::open(path);
@@ -50,14 +53,18 @@ public:
         return from(std::move(*source), path, options);
     }
 
-    /// The same for bytes from anywhere, such as memory_source; `name` stands for the path in messages.
-    ///   fails   as header::parse and Source::read; out_of_memory; read_past_end (the source lends fewer bytes than its size)
-    static result<basic_tensor_file> from(Source source, std::string_view name, const read_options& options = {}) noexcept {
+    /// The same for bytes from anywhere, such as memory_source; `name` stands for the path in
+    /// messages.
+    ///   fails   as header::parse and Source::read; out_of_memory; read_past_end (the source lends
+    ///   fewer bytes than its size)
+    static result<basic_tensor_file> from(Source source, std::string_view name,
+                                          const read_options& options = {}) noexcept {
         basic_tensor_file made{std::move(source), name};
         if (made.name_.lacks_memory()) return failure{.code = errc::out_of_memory, .file = name};
         span<const std::byte> start = made.source_.bytes();
         if (start.empty()) {
-            if (auto done = made.read_header(options); !done) return made.explain(std::move(done).error());
+            if (auto done = made.read_header(options); !done)
+                return made.explain(std::move(done).error());
             start = made.header_bytes_.view();
         } else if (start.size() < made.source_.size_bytes()) {
             return made.about({.code = errc::read_past_end,
@@ -81,36 +88,53 @@ public:
     /// The bytes of the whole file.
     [[nodiscard]] const Source& source() const& noexcept SAFEFUSE_LIFETIMEBOUND { return source_; }
     /// The checked table of its tensors.
-    [[nodiscard]] const safefuse::header& header() const& noexcept SAFEFUSE_LIFETIMEBOUND { return header_; }
+    [[nodiscard]] const safefuse::header& header() const& noexcept SAFEFUSE_LIFETIMEBOUND {
+        return header_;
+    }
 
     /// How many tensors it holds.
     [[nodiscard]] std::size_t size() const noexcept { return header_.size(); }
     /// Tensor i, in the order of the bytes.
-    [[nodiscard]] tensor_entry operator[](std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND { return header_[i]; }
+    [[nodiscard]] tensor_entry operator[](std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
+        return header_[i];
+    }
     /// The number of the tensor of that name, or npos.
-    [[nodiscard]] std::size_t index_of(std::string_view name) const noexcept { return header_.find(name); }
+    [[nodiscard]] std::size_t index_of(std::string_view name) const noexcept {
+        return header_.find(name);
+    }
     /// Where tensor i begins, in bytes from the start of the file.
-    [[nodiscard]] std::uint64_t offset_bytes(std::size_t i) const noexcept { return header_.header_bytes() + header_[i].begin; }
+    [[nodiscard]] std::uint64_t offset_bytes(std::size_t i) const noexcept {
+        return header_.header_bytes() + header_[i].begin;
+    }
 
     /// Tensor i where it lies, without a copy.
-    ///   fails   not_resident (the source must be read: read() copies the tensor), read_past_end (the source lends fewer bytes
+    ///   fails   not_resident (the source must be read: read() copies the tensor), read_past_end
+    ///   (the source lends fewer bytes
     ///           than when the file was opened)
     [[nodiscard]] result<tensor_view> view(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         const tensor_entry entry = header_[i];
         const span<const std::byte> bytes = source_.bytes();
-        if (bytes.empty()) return about({.code = errc::not_resident, .detail = "read() copies them"}, entry.name);
+        if (bytes.empty())
+            return about({.code = errc::not_resident, .detail = "read() copies them"}, entry.name);
         const std::uint64_t first = offset_bytes(i);
-        if (!detail::lies_inside(first, entry.size_bytes(), bytes.size()))  // whatever header and source say: never a view beyond
-            return about({.code = errc::read_past_end, .offset = first, .expected = entry.size_bytes(), .actual = bytes.size()},
+        if (!detail::lies_inside(
+                first, entry.size_bytes(),
+                bytes.size()))  // whatever header and source say: never a view beyond
+            return about({.code = errc::read_past_end,
+                          .offset = first,
+                          .expected = entry.size_bytes(),
+                          .actual = bytes.size()},
                          entry.name);
         auto view = tensor_view::of(entry.type, entry.shape,
-                                    bytes.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(entry.size_bytes())));
+                                    bytes.subspan(static_cast<std::size_t>(first),
+                                                  static_cast<std::size_t>(entry.size_bytes())));
         if (!view) return about(std::move(view).error(), entry.name);
         return view;
     }
     /// The tensor of that name where it lies, without a copy.
     ///   fails   tensor_not_found, and as view
-    [[nodiscard]] result<tensor_view> find(std::string_view name) const& noexcept SAFEFUSE_LIFETIMEBOUND {
+    [[nodiscard]] result<tensor_view> find(std::string_view name) const& noexcept
+        SAFEFUSE_LIFETIMEBOUND {
         const std::size_t i = index_of(name);
         if (i == npos) return absent(name);
         return view(i);
@@ -125,12 +149,17 @@ public:
     result<tensor_view> find(std::string_view) const&& = delete;
 
     /// Copies tensor i.
-    ///   fails   wrong_buffer_size (`out` must have the tensor's size; it is then untouched), and as Source::read
+    ///   fails   wrong_buffer_size (`out` must have the tensor's size; it is then untouched), and
+    ///   as Source::read
     result<void> read(std::size_t i, span<std::byte> out) const noexcept {
         const tensor_entry entry = header_[i];
         if (out.size() != entry.size_bytes())
-            return about({.code = errc::wrong_buffer_size, .expected = entry.size_bytes(), .actual = out.size()}, entry.name);
-        if (auto done = source_.read(offset_bytes(i), out); !done) return about(std::move(done).error(), entry.name);
+            return about({.code = errc::wrong_buffer_size,
+                          .expected = entry.size_bytes(),
+                          .actual = out.size()},
+                         entry.name);
+        if (auto done = source_.read(offset_bytes(i), out); !done)
+            return about(std::move(done).error(), entry.name);
         return {};
     }
     /// Copies the tensor of that name.
@@ -141,9 +170,11 @@ public:
         return read(i, out);
     }
 
-    /// The bytes of a slice of tensor i: their number, for read_slice, and their places, for tensor_view::slice.
+    /// The bytes of a slice of tensor i: their number, for read_slice, and their places, for
+    /// tensor_view::slice.
     ///   fails   as slice_runs::of
-    [[nodiscard]] result<slice_runs> runs_of(std::size_t i, span<const axis_range> ranges) const noexcept {
+    [[nodiscard]] result<slice_runs> runs_of(std::size_t i,
+                                             span<const axis_range> ranges) const noexcept {
         const tensor_entry entry = header_[i];
         auto runs = slice_runs::of(entry.type, entry.shape, ranges);
         if (!runs) return about(std::move(runs).error(), entry.name);
@@ -151,26 +182,34 @@ public:
     }
     /// The same for the tensor of that name.
     ///   fails   tensor_not_found, and as above
-    [[nodiscard]] result<slice_runs> runs_of(std::string_view name, span<const axis_range> ranges) const noexcept {
+    [[nodiscard]] result<slice_runs> runs_of(std::string_view name,
+                                             span<const axis_range> ranges) const noexcept {
         const std::size_t i = index_of(name);
         if (i == npos) return absent(name);
         return runs_of(i, ranges);
     }
 
-    /// Copies a slice of tensor i and touches no other bytes: run by run, and neighbouring runs at once.
-    ///   fails   as slice_runs::of; wrong_buffer_size (`out` must have the slice's size; it is then untouched); as Source::read
-    result<void> read_slice(std::size_t i, span<const axis_range> ranges, span<std::byte> out) const noexcept {
+    /// Copies a slice of tensor i and touches no other bytes: run by run, and neighbouring runs at
+    /// once.
+    ///   fails   as slice_runs::of; wrong_buffer_size (`out` must have the slice's size; it is then
+    ///   untouched); as Source::read
+    result<void> read_slice(std::size_t i, span<const axis_range> ranges,
+                            span<std::byte> out) const noexcept {
         const tensor_entry entry = header_[i];
         const auto runs = runs_of(i, ranges);
         if (!runs) return runs.error();
         if (const auto bytes = source_.bytes(); !bytes.empty()) {
             const auto whole = view(i);
             if (!whole) return whole.error();
-            if (auto done = whole->copy_slice(*runs, out); !done) return about(std::move(done).error(), entry.name);
+            if (auto done = whole->copy_slice(*runs, out); !done)
+                return about(std::move(done).error(), entry.name);
             return {};
         }
         if (out.size() != runs->size_bytes())
-            return about({.code = errc::wrong_buffer_size, .expected = runs->size_bytes(), .actual = out.size()}, entry.name);
+            return about({.code = errc::wrong_buffer_size,
+                          .expected = runs->size_bytes(),
+                          .actual = out.size()},
+                         entry.name);
         const std::uint64_t first = offset_bytes(i);
         const std::size_t run_bytes = static_cast<std::size_t>(runs->run_bytes());
         std::byte* to = out.data();
@@ -184,33 +223,43 @@ public:
     }
     /// The same for the tensor of that name.
     ///   fails   tensor_not_found, and as above
-    result<void> read_slice(std::string_view name, span<const axis_range> ranges, span<std::byte> out) const noexcept {
+    result<void> read_slice(std::string_view name, span<const axis_range> ranges,
+                            span<std::byte> out) const noexcept {
         const std::size_t i = index_of(name);
         if (i == npos) return absent(name);
         return read_slice(i, ranges, out);
     }
 
     /// Tells the system what comes next for tensor i.
-    void advise(std::size_t i, advice hint) const noexcept { source_.advise(offset_bytes(i), header_[i].size_bytes(), hint); }
-    /// Tells the system what comes next for the tensor of that name; does nothing where there is none.
+    void advise(std::size_t i, advice hint) const noexcept {
+        source_.advise(offset_bytes(i), header_[i].size_bytes(), hint);
+    }
+    /// Tells the system what comes next for the tensor of that name; does nothing where there is
+    /// none.
     void advise(std::string_view name, advice hint) const noexcept {
         if (const std::size_t i = index_of(name); i != npos) advise(i, hint);
     }
 
 private:
-    basic_tensor_file(Source&& source, std::string_view name) noexcept : source_{std::move(source)}, name_{name} {}
+    basic_tensor_file(Source&& source, std::string_view name) noexcept
+        : source_{std::move(source)}, name_{name} {}
 
-    /// Reads the header alone. Its size is held against the limit and the file before memory is asked for.
+    /// Reads the header alone. Its size is held against the limit and the file before memory is
+    /// asked for.
     result<void> read_header(const read_options& options) noexcept {
         std::byte length[8];
         const std::uint64_t file_bytes = source_.size_bytes();
         if (file_bytes < sizeof length)
-            return failure{.code = errc::header_too_short, .expected = sizeof length, .actual = file_bytes};
+            return failure{
+                .code = errc::header_too_short, .expected = sizeof length, .actual = file_bytes};
         if (auto done = source_.read(0, length); !done) return done;
         const auto needed = safefuse::header::bytes_needed(length, options);
         if (!needed) return needed.error();
-        if (*needed > file_bytes) return failure{.code = errc::header_past_end, .expected = *needed, .actual = file_bytes};
-        if (!detail::fits_memory(*needed) || !header_bytes_.resize_unset(static_cast<std::size_t>(*needed)))
+        if (*needed > file_bytes)
+            return failure{
+                .code = errc::header_past_end, .expected = *needed, .actual = file_bytes};
+        if (!detail::fits_memory(*needed) ||
+            !header_bytes_.resize_unset(static_cast<std::size_t>(*needed)))
             return failure{.code = errc::out_of_memory, .expected = *needed};
         // The length is not read again: a file that changes meanwhile must not make it another one.
         for (std::size_t i = 0; i < sizeof length; ++i) header_bytes_[i] = length[i];
@@ -219,14 +268,18 @@ private:
 
     /// A header that cannot be read may be the beginning of another kind of file.
     [[nodiscard]] SAFEFUSE_COLD failure explain(failure why) const noexcept {
-        if (why.code == errc::out_of_memory || why.code == errc::io_error || why.code == errc::file_changed) return about(why);
+        if (why.code == errc::out_of_memory || why.code == errc::io_error ||
+            why.code == errc::file_changed)
+            return about(why);
         std::byte start[detail::first_bytes_size];
         const std::uint64_t file_bytes = source_.size_bytes();
-        const std::size_t count = file_bytes < sizeof start ? static_cast<std::size_t>(file_bytes) : sizeof start;
+        const std::size_t count =
+            file_bytes < sizeof start ? static_cast<std::size_t>(file_bytes) : sizeof start;
         if (count == 0) {
             if (why.detail.empty()) why.detail = "the file is empty";
         } else if (source_.read(0, {start, count})) {
-            if (const std::string_view what = detail::told_by_first_bytes({start, count}); !what.empty()) {
+            if (const std::string_view what = detail::told_by_first_bytes({start, count});
+                !what.empty()) {
                 why = failure{.code = errc::another_format, .detail = "it is "};
                 why.detail.append(what);
             } else if (detail::all_zero({start, count})) {
@@ -235,12 +288,15 @@ private:
         }
         return about(std::move(why));
     }
-    [[nodiscard]] SAFEFUSE_COLD failure about(failure why, std::string_view tensor = {}) const noexcept {
+    [[nodiscard]] SAFEFUSE_COLD failure about(failure why,
+                                              std::string_view tensor = {}) const noexcept {
         if (why.file.empty()) why.file = name_;
         if (why.tensor.empty()) why.tensor = tensor;
         return why;
     }
-    [[nodiscard]] failure absent(std::string_view name) const noexcept { return about({.code = errc::tensor_not_found}, name); }
+    [[nodiscard]] failure absent(std::string_view name) const noexcept {
+        return about({.code = errc::tensor_not_found}, name);
+    }
 
     Source source_;
     text name_;

@@ -22,13 +22,16 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// How the entries of an output differ that collects one from each part of an expert, such as the global scales of gate and up.
+/// How the entries of an output differ that collects one from each part of an expert, such as the
+/// global scales of gate and up.
 struct collected_entries {
-    std::uint64_t experts = 0;      ///< how many have such entries; 0: the output collects nothing
-    std::uint64_t differing = 0;    ///< how many of them have entries that are not equal byte for byte
+    std::uint64_t experts = 0;  ///< how many have such entries; 0: the output collects nothing
+    std::uint64_t differing =
+        0;  ///< how many of them have entries that are not equal byte for byte
     std::uint64_t first = unknown;  ///< the first of these, counted from the output's first expert
-    /// The greatest of an expert's entries by its least, where that is most: of F32 and BF16 entries above 0. Infinite where one is not
-    /// above 0, or is no number; 0 for entries of other dtypes that differ.
+    /// The greatest of an expert's entries by its least, where that is most: of F32 and BF16
+    /// entries above 0. Infinite where one is not above 0, or is no number; 0 for entries of other
+    /// dtypes that differ.
     double ratio = 1;
 };
 
@@ -36,26 +39,33 @@ namespace detail {
 inline double ratio_of(dtype type, const std::byte* values, std::uint64_t count) noexcept;
 }
 
-/// Compares the entries that one output of a plan collects from the parts of each expert. They are fused as they are; an engine that
-/// wants one for each expert must know whether they are one.
+/// Compares the entries that one output of a plan collects from the parts of each expert. They are
+/// fused as they are; an engine that wants one for each expert must know whether they are one.
 ///   fails   output_not_found, out_of_memory, and as reading the sources does
-[[nodiscard]] inline result<collected_entries> compare_scales(const copy_plan& plan, std::size_t output) noexcept {
+[[nodiscard]] inline result<collected_entries> compare_scales(const copy_plan& plan,
+                                                              std::size_t output) noexcept {
     if (output >= plan.outputs().size()) return detail::no_such_output(plan, output);
     const plan_output& of = plan.outputs()[output];
     collected_entries out;
-    const std::uint64_t entry_bytes = bits(of.type) / 8, row_bytes = of.per_part_scales * entry_bytes;
+    const std::uint64_t entry_bytes = bits(of.type) / 8,
+                        row_bytes = of.per_part_scales * entry_bytes;
     if (row_bytes == 0) return out;
     out.experts = of.size_bytes / row_bytes;
     vector<std::byte> rows;
     const std::uint64_t rows_at_once = out.experts < 1024 ? out.experts : 1024;
     for (std::uint64_t begin = 0; begin < out.experts; begin += rows_at_once) {
-        const std::uint64_t count = out.experts - begin < rows_at_once ? out.experts - begin : rows_at_once;
-        if (!rows.resize_unset(static_cast<std::size_t>(count * row_bytes))) return failure{.code = errc::out_of_memory};
-        if (auto done = fuse_range(plan, output, begin * row_bytes, rows.view()); !done) return std::move(done).error();
+        const std::uint64_t count =
+            out.experts - begin < rows_at_once ? out.experts - begin : rows_at_once;
+        if (!rows.resize_unset(static_cast<std::size_t>(count * row_bytes)))
+            return failure{.code = errc::out_of_memory};
+        if (auto done = fuse_range(plan, output, begin * row_bytes, rows.view()); !done)
+            return std::move(done).error();
         for (std::uint64_t i = 0; i < count; ++i) {
             const std::byte* const row = rows.data() + i * row_bytes;
             // every entry is the next one
-            if (std::memcmp(row, row + entry_bytes, static_cast<std::size_t>(row_bytes - entry_bytes)) == 0) continue;
+            if (std::memcmp(row, row + entry_bytes,
+                            static_cast<std::size_t>(row_bytes - entry_bytes)) == 0)
+                continue;
             if (out.differing++ == 0) out.first = begin + i;
             const double ratio = detail::ratio_of(of.type, row, of.per_part_scales);
             if (ratio == 0 || (out.ratio != 0 && ratio > out.ratio)) out.ratio = ratio;
@@ -74,7 +84,8 @@ inline double ratio_of(dtype type, const std::byte* values, std::uint64_t count)
     double least = infinite, greatest = 0;
     for (std::uint64_t i = 0; i < count; ++i) {
         std::uint32_t pattern = 0;
-        for (std::uint64_t b = 0; b < width; ++b) pattern |= std::to_integer<std::uint32_t>(values[i * width + b]) << (8 * b);
+        for (std::uint64_t b = 0; b < width; ++b)
+            pattern |= std::to_integer<std::uint32_t>(values[i * width + b]) << (8 * b);
         const double value = std::bit_cast<float>(type == dtype::f32 ? pattern : pattern << 16);
         if (!(value > 0)) return infinite;
         if (value < least) least = value;

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: casts among F64, F32, F16 and BF16, for elements in memory and while fusing. Rounding is to
-// nearest, halves to even, and results are PyTorch's, bit for bit. Codes (F8, F4, F6, integers) are
-// never cast as if they were numbers: run/dequantize.hpp applies their scales.
+// safefuse: casts among F64, F32, F16 and BF16, for elements in memory and while fusing. Rounding
+// is to nearest, halves to even, and results are PyTorch's, bit for bit. Codes (F8, F4, F6,
+// integers) are never cast as if they were numbers: run/dequantize.hpp applies their scales.
 //
-// NaNs: PyTorch's own depend on the machine and on where in a tensor an element lies. Here each pair of types has one answer,
-// that of `tensor.to(dtype)` for a contiguous tensor on a processor with AVX2: to BF16, FFFF from F64 and F32, 7FC0 from F16;
-// from BF16 to F32, the same bits; else sign and upper bits, made quiet.
+// NaNs: PyTorch's own depend on the machine and on where in a tensor an element lies. Here each
+// pair of types has one answer, that of `tensor.to(dtype)` for a contiguous tensor on a processor
+// with AVX2: to BF16, FFFF from F64 and F32, 7FC0 from F16; from BF16 to F32, the same bits; else
+// sign and upper bits, made quiet.
 #ifndef SAFEFUSE_RUN_CONVERT_HPP
 #define SAFEFUSE_RUN_CONVERT_HPP
 
@@ -29,16 +30,20 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// Whether the elements are numbers by themselves that values can be rounded to: F64, F32, F16 and BF16.
+/// Whether the elements are numbers by themselves that values can be rounded to: F64, F32, F16 and
+/// BF16.
 [[nodiscard]] constexpr bool is_float(dtype type) noexcept {
     return type == dtype::f64 || type == dtype::f32 || type == dtype::f16 || type == dtype::bf16;
 }
 
-/// Casts elements that lie one behind the other: all of a tensor or a range of it, which gives the same as all at once. Neither
-/// side needs to be aligned; they do not overlap.
-///   fails   allow_missing_scales (one of the types is a code or an integer), wrong_dtype (BOOL, C64), wrong_buffer_size (`elements` is
-///           no whole number of elements, or `out` not of that many); a type to itself is copied, whatever it is
-inline result<void> convert_elements(dtype from, span<const std::byte> elements, dtype to, span<std::byte> out) noexcept {
+/// Casts elements that lie one behind the other: all of a tensor or a range of it, which gives the
+/// same as all at once. Neither side needs to be aligned; they do not overlap.
+///   fails   allow_missing_scales (one of the types is a code or an integer), wrong_dtype (BOOL,
+///   C64), wrong_buffer_size (`elements` is
+///           no whole number of elements, or `out` not of that many); a type to itself is copied,
+///           whatever it is
+inline result<void> convert_elements(dtype from, span<const std::byte> elements, dtype to,
+                                     span<std::byte> out) noexcept {
     if (from == to) {
         if (out.size() != elements.size()) return detail::wrong_buffer(elements.size(), out.size());
         const bool streams = out.size() >= detail::streamed_bytes;
@@ -49,12 +54,15 @@ inline result<void> convert_elements(dtype from, span<const std::byte> elements,
         return {};
     }
     if (!is_float(from) || !is_float(to)) return detail::no_cast(from, to);
-    const std::size_t each = static_cast<std::size_t>(bits(from) / 8), made = static_cast<std::size_t>(bits(to) / 8);
+    const std::size_t each = static_cast<std::size_t>(bits(from) / 8),
+                      made = static_cast<std::size_t>(bits(to) / 8);
     const std::size_t count = elements.size() / each;
-    if (elements.size() % each != 0) return detail::wrong_buffer((count + 1) * each, elements.size());
+    if (elements.size() % each != 0)
+        return detail::wrong_buffer((count + 1) * each, elements.size());
     if (out.size() / made != count || out.size() % made != 0)
         return detail::wrong_buffer(std::uint64_t{count} * made, out.size());
-    detail::cast_elements(from, elements.data(), to, out.data(), count, out.size() >= detail::streamed_bytes);
+    detail::cast_elements(from, elements.data(), to, out.data(), count,
+                          out.size() >= detail::streamed_bytes);
     return {};
 }
 
@@ -64,17 +72,22 @@ inline result<void> convert(const tensor_view& from, dtype to, span<std::byte> o
     return convert_elements(from.type(), from.bytes(), to, out);
 }
 
-/// Makes one output of a plan as another type: fuse and convert in one pass. `out` has as many elements of type `to`.
+/// Makes one output of a plan as another type: fuse and convert in one pass. `out` has as many
+/// elements of type `to`.
 ///   memory  at most a quarter MiB, and what gather takes, beside `out`
-///   fails   output_not_found, allow_missing_scales and wrong_dtype (as convert_elements), wrong_buffer_size (nothing is written then),
+///   fails   output_not_found, allow_missing_scales and wrong_dtype (as convert_elements),
+///   wrong_buffer_size (nothing is written then),
 ///           out_of_memory, and as reading the sources does (`out` may be part-written)
-inline result<void> fuse_as(const copy_plan& plan, std::string_view local_name, dtype to, span<std::byte> out) noexcept {
+inline result<void> fuse_as(const copy_plan& plan, std::string_view local_name, dtype to,
+                            span<std::byte> out) noexcept {
     const auto output = plan.output(local_name);
     if (!output) return output.error();
     const dtype from = output->type;
     if (from == to) return fuse(plan, local_name, out);
-    if (!is_float(from) || !is_float(to)) return detail::of_output(detail::no_cast(from, to), *output);
-    const std::uint64_t each = bits(from) / 8, made = bits(to) / 8, count = output->size_bytes / each;
+    if (!is_float(from) || !is_float(to))
+        return detail::of_output(detail::no_cast(from, to), *output);
+    const std::uint64_t each = bits(from) / 8, made = bits(to) / 8,
+                        count = output->size_bytes / each;
     if (out.size() / made != count || out.size() % made != 0)
         return detail::of_output(detail::wrong_buffer(count * made, out.size()), *output);
     const auto number = static_cast<std::uint32_t>(plan.index_of(local_name));
@@ -83,8 +96,12 @@ inline result<void> fuse_as(const copy_plan& plan, std::string_view local_name, 
     vector<std::byte> piece;
     if (!piece.resize_unset(detail::piece_bytes)) return failure{.code = errc::out_of_memory};
     for (std::uint64_t begin = 0; begin < output->size_bytes; begin += piece.size()) {
-        const std::uint64_t left = output->size_bytes - begin, size = left < piece.size() ? left : piece.size();
-        if (auto done = fuse_range(plan, number, begin, {piece.data(), static_cast<std::size_t>(size)}); !done) return done;
+        const std::uint64_t left = output->size_bytes - begin,
+                            size = left < piece.size() ? left : piece.size();
+        if (auto done =
+                fuse_range(plan, number, begin, {piece.data(), static_cast<std::size_t>(size)});
+            !done)
+            return done;
         detail::cast_elements(from, piece.data(), to, out.data() + begin / each * made, size / each,
                               out.size() >= detail::streamed_bytes);
     }

@@ -18,15 +18,20 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// Makes bytes [begin, begin + out.size()) of one output, for callers that write it out piece by piece. Where a source must be
-/// read, what lies between short runs that are less than 256 KiB apart is read as well, at every call.
-///   fails   output_not_found, out_of_range, out_of_memory, and as reading the sources does (`out` may be part-written)
-inline result<void> fuse_range(const copy_plan& plan, std::size_t output, std::uint64_t begin, span<std::byte> out) noexcept {
+/// Makes bytes [begin, begin + out.size()) of one output, for callers that write it out piece by
+/// piece. Where a source must be read, what lies between short runs that are less than 256 KiB
+/// apart is read as well, at every call.
+///   fails   output_not_found, out_of_range, out_of_memory, and as reading the sources does (`out`
+///   may be part-written)
+inline result<void> fuse_range(const copy_plan& plan, std::size_t output, std::uint64_t begin,
+                               span<std::byte> out) noexcept {
     if (output >= plan.outputs().size()) return detail::no_such_output(plan, output);
     const std::uint64_t size_bytes = plan.outputs()[output].size_bytes;
     if (begin > size_bytes || size_bytes - begin < out.size())
-        return failure{
-            .code = errc::out_of_range, .tensor = text{plan.outputs()[output].name}, .expected = size_bytes, .actual = begin};
+        return failure{.code = errc::out_of_range,
+                       .tensor = text{plan.outputs()[output].name},
+                       .expected = size_bytes,
+                       .actual = begin};
     if (out.empty()) return {};
     const detail::byte_window window{begin, begin + out.size()};
     vector<std::byte> buffer;

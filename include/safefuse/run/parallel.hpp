@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: fusing on many threads. Opt-in. The threads are the caller's if it has some: whatever runs indexed tasks is an
-// executor.
-// POSIX systems with a C library that has threads in a library of their own want -pthread.
+// safefuse: fusing on many threads. Opt-in. The threads are the caller's if it has some: whatever
+// runs indexed tasks is an executor. POSIX systems with a C library that has threads in a library
+// of their own want -pthread.
 #ifndef SAFEFUSE_RUN_PARALLEL_HPP
 #define SAFEFUSE_RUN_PARALLEL_HPP
 
@@ -26,15 +26,19 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// Work in numbered pieces that may run at once, on any thread, in any order. Two pointers: copy it to where it is needed.
+/// Work in numbered pieces that may run at once, on any thread, in any order. Two pointers: copy it
+/// to where it is needed.
 ///   lifetime  until the executor that it was given to returns
 class indexed_task {
 public:
     /// Calls `body` with the number of a piece.
     template <class Body>
-        requires(!std::is_same_v<Body, indexed_task> && std::is_nothrow_invocable_v<const Body&, std::size_t>)
+        requires(!std::is_same_v<Body, indexed_task> &&
+                 std::is_nothrow_invocable_v<const Body&, std::size_t>)
     explicit indexed_task(const Body& body SAFEFUSE_LIFETIMEBOUND) noexcept
-        : body_{&body}, call_{[](const void* what, std::size_t i) noexcept { (*static_cast<const Body*>(what))(i); }} {}
+        : body_{&body}, call_{[](const void* what, std::size_t i) noexcept {
+              (*static_cast<const Body*>(what))(i);
+          }} {}
 
     /// Runs piece i.
     void operator()(std::size_t i) const noexcept { call_(body_, i); }
@@ -44,13 +48,15 @@ private:
     void (*call_)(const void*, std::size_t) noexcept;
 };
 
-/// Something that is called with a count and an indexed_task, runs the pieces 0 to count - 1, each once, and returns when all
-/// have returned. A thread pool becomes one by a lambda. It does not throw.
+/// Something that is called with a count and an indexed_task, runs the pieces 0 to count - 1, each
+/// once, and returns when all have returned. A thread pool becomes one by a lambda. It does not
+/// throw.
 template <class Executor>
-concept executor = requires(Executor& run, std::size_t count, const indexed_task& task) { run(count, task); };
+concept executor =
+    requires(Executor& run, std::size_t count, const indexed_task& task) { run(count, task); };
 
-/// An executor with threads of its own, which live as long as a call: the caller's and some more. Where the system gives fewer,
-/// fewer do the work.
+/// An executor with threads of its own, which live as long as a call: the caller's and some more.
+/// Where the system gives fewer, fewer do the work.
 class threads {
 public:
     static constexpr std::size_t most = 256;  ///< threads of one executor
@@ -58,7 +64,10 @@ public:
     /// As many as the process can run at once.
     threads() noexcept : threads{detail::os::processor_count()} {}
     /// So many, the caller's among them; at least 1 and at most `most`.
-    explicit threads(std::size_t count) noexcept : count_{count == 0 ? 1 : count < most ? count : most} {}
+    explicit threads(std::size_t count) noexcept
+        : count_{count == 0     ? 1
+                 : count < most ? count
+                                : most} {}
 
     /// How many threads do the work, the caller's among them.
     [[nodiscard]] std::size_t count() const noexcept { return count_; }
@@ -66,7 +75,8 @@ public:
     /// Runs the pieces and returns when all are done.
     void operator()(std::size_t count, const indexed_task& task) const noexcept {
         queue work{task, count, {}};
-        detail::os::thread_call call{[](void* of) noexcept { static_cast<queue*>(of)->run(); }, &work};
+        detail::os::thread_call call{[](void* of) noexcept { static_cast<queue*>(of)->run(); },
+                                     &work};
         detail::os::thread started[most];
         const std::size_t helpers = (count < count_ ? count : count_) - (count == 0 ? 0 : 1);
         std::size_t running = 0;
@@ -105,9 +115,12 @@ public:
         // a function is no object, so the casts are not static ones
         : run_{reinterpret_cast<const void*>(&run)},
           call_{[](const void* what, std::size_t count, const indexed_task& task) noexcept {
-              (*reinterpret_cast<Executor*>(const_cast<void*>(what)))(count, task);  // as const as the caller's was
+              (*reinterpret_cast<Executor*>(const_cast<void*>(what)))(
+                  count, task);  // as const as the caller's was
           }} {}
-    void operator()(std::size_t count, const indexed_task& task) const noexcept { call_(run_, count, task); }
+    void operator()(std::size_t count, const indexed_task& task) const noexcept {
+        call_(run_, count, task);
+    }
 
 private:
     const void* run_;
@@ -120,7 +133,8 @@ public:
     static constexpr std::uint64_t usual_chunk_bytes = std::uint64_t{1} << 20;
 
     /// Chunks are of at least so many bytes.
-    chunked_fuse(const copy_plan& plan, const output_memory& memory, std::uint64_t least_chunk_bytes = usual_chunk_bytes) noexcept
+    chunked_fuse(const copy_plan& plan, const output_memory& memory,
+                 std::uint64_t least_chunk_bytes = usual_chunk_bytes) noexcept
         : plan_{plan}, memory_{memory}, least_chunk_bytes_{least_chunk_bytes} {}
 
     result<void> run(const executor_ref& executor) noexcept {
@@ -128,7 +142,8 @@ public:
         const std::size_t count = chunks_.empty() ? 0 : chunks_.size() - 1;
         const auto run_one = [this](std::size_t i) noexcept { run_chunk(i); };
         if (count > 1) executor(count, indexed_task{run_one});
-        for (std::size_t i = 0; i < count; ++i) run_one(i);  // what the executor left; nothing in general
+        for (std::size_t i = 0; i < count; ++i)
+            run_one(i);  // what the executor left; nothing in general
         if (first_failed_ != no_position) return std::move(failure_);
         if (!beyond_) return std::move(beyond_);
         return compare_all_equal(plan_, memory_);
@@ -151,22 +166,27 @@ private:
         for (std::size_t i = 0; i < blocks.size(); ++i) {
             const copy_block& block = blocks[i];
             if (memory_[block.output] == nullptr) continue;
-            if (const span<const std::byte> resident = set.source_bytes(block.source); !resident.empty()) {
-                // said of the block, not of the part of it that is cut off: nothing behind it is copied
+            if (const span<const std::byte> resident = set.source_bytes(block.source);
+                !resident.empty()) {
+                // said of the block, not of the part of it that is cut off: nothing behind it is
+                // copied
                 beyond_ = check_resident(set, block, resident);
                 if (!beyond_) {
                     if (auto same = set.check(block.source); !same) beyond_ = std::move(same);
                     break;
                 }
-                if (!split(block, block_side::destination, chunk_bytes, keep)) return failure{.code = errc::out_of_memory};
+                if (!split(block, block_side::destination, chunk_bytes, keep))
+                    return failure{.code = errc::out_of_memory};
                 continue;
             }
-            // blocks that are read together stay so: their parts that lie among one another come one behind the other
+            // blocks that are read together stay so: their parts that lie among one another come
+            // one behind the other
             const std::size_t first = parts_.size();
             std::uint64_t end = 0;
             const std::size_t count = blocks_among(blocks, i, memory_, end);
             for (std::size_t each = i; each < i + count; ++each)
-                if (memory_[blocks[each].output] != nullptr && !split(blocks[each], block_side::source, chunk_bytes, keep))
+                if (memory_[blocks[each].output] != nullptr &&
+                    !split(blocks[each], block_side::source, chunk_bytes, keep))
                     return failure{.code = errc::out_of_memory};
             const auto before = [](const copy_block& a, const copy_block& b) noexcept {
                 return a.source_offset < b.source_offset;
@@ -175,13 +195,19 @@ private:
                 return failure{.code = errc::out_of_memory};
             i += count - 1;
         }
+        return draw_borders(chunk_bytes);
+    }
+
+    /// Begins a chunk wherever the one before it has its bytes.
+    result<void> draw_borders(std::uint64_t chunk_bytes) noexcept {
         std::uint64_t filled = 0;
         for (std::size_t i = 0; i < parts_.size(); filled += parts_[i++].size_bytes())
             if (i == 0 || filled >= chunk_bytes) {
                 if (!chunks_.push(i)) return failure{.code = errc::out_of_memory};
                 filled = 0;
             }
-        if (!parts_.empty() && !chunks_.push(parts_.size())) return failure{.code = errc::out_of_memory};
+        if (!parts_.empty() && !chunks_.push(parts_.size()))
+            return failure{.code = errc::out_of_memory};
         return {};
     }
 
@@ -232,15 +258,18 @@ private:
 
 }  // namespace detail
 
-/// Makes all outputs of a plan at once, as fuse(plan, buffers) does, on an executor's threads: `threads{}`, or the caller's own.
-/// The bytes are the same whoever runs it; so is the failure, which is the first in the order of the plan. Which bytes were
-/// written before a failure is not.
-///   memory  up to 1 MiB for each thread where sources must be read, and about what the plan's copies take
-///   fails   as fuse(plan, buffers); of a read that was divided, the failure names the part
+/// Makes all outputs of a plan at once, as fuse(plan, buffers) does, on an executor's threads:
+/// `threads{}`, or the caller's own. The bytes are the same whoever runs it; so is the failure,
+/// which is the first in the order of the plan. Which bytes were written before a failure is not.
+///   memory  up to 1 MiB for each thread where sources must be read, and about what the plan's
+///   copies take fails   as fuse(plan, buffers); of a read that was divided, the failure names the
+///   part
 template <executor Executor>
-result<void> fuse(const copy_plan& plan, span<const span<std::byte>> buffers, Executor&& run) noexcept {
+result<void> fuse(const copy_plan& plan, span<const span<std::byte>> buffers,
+                  Executor&& run) noexcept {
     if (auto fit = detail::check_buffers(plan, buffers); !fit) return fit;
-    return detail::chunked_fuse{plan, detail::output_memory{buffers}}.run(detail::executor_ref{run});
+    return detail::chunked_fuse{plan, detail::output_memory{buffers}}.run(
+        detail::executor_ref{run});
 }
 /// The same.
 template <buffer_list Buffers, executor Executor>
@@ -254,12 +283,15 @@ result<void> fuse(const copy_plan& plan, Buffers&& buffers, Executor&& run) noex
 /// Makes one output of a plan, as fuse(plan, local_name, out) does, on an executor's threads.
 ///   fails   as fuse(plan, local_name, out); of a read that was divided, the failure names the part
 template <executor Executor>
-result<void> fuse(const copy_plan& plan, std::string_view local_name, span<std::byte> out, Executor&& run) noexcept {
+result<void> fuse(const copy_plan& plan, std::string_view local_name, span<std::byte> out,
+                  Executor&& run) noexcept {
     const auto output = plan.output(local_name);
     if (!output) return output.error();
     if (out.size() != output->size_bytes)
-        return failure{
-            .code = errc::wrong_buffer_size, .tensor = text{output->name}, .expected = output->size_bytes, .actual = out.size()};
+        return failure{.code = errc::wrong_buffer_size,
+                       .tensor = text{output->name},
+                       .expected = output->size_bytes,
+                       .actual = out.size()};
     const auto number = static_cast<std::uint32_t>(plan.index_of(local_name));
     return detail::chunked_fuse{plan, {number, out.data()}}.run(detail::executor_ref{run});
 }

@@ -16,7 +16,8 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// An element type. The order is the reference implementation's (tensor.rs @ 24b0b28): its writer sorts by it, descending.
+/// An element type. The order is the reference implementation's (tensor.rs @ 24b0b28): its writer
+/// sorts by it, descending.
 enum class dtype : std::uint8_t {
     boolean,
     f4,
@@ -52,14 +53,18 @@ struct dtype_row {
     std::uint8_t name_bytes;
     std::uint8_t bits;
 
-    [[nodiscard]] constexpr std::string_view name() const noexcept { return characters_at(characters, name_bytes); }
+    [[nodiscard]] constexpr std::string_view name() const noexcept {
+        return characters_at(characters, name_bytes);
+    }
 };
 
 inline constexpr dtype_row dtype_rows[dtype_count] = {
-    {"BOOL", 4, 8},    {"F4", 2, 4},      {"F6_E2M3", 7, 6}, {"F6_E3M2", 7, 6},      {"U8", 2, 8},           {"I8", 2, 8},
-    {"F8_E5M2", 7, 8}, {"F8_E4M3", 7, 8}, {"F8_E8M0", 7, 8}, {"F8_E4M3FNUZ", 11, 8}, {"F8_E5M2FNUZ", 11, 8}, {"I16", 3, 16},
-    {"U16", 3, 16},    {"F16", 3, 16},    {"BF16", 4, 16},   {"I32", 3, 32},         {"U32", 3, 32},         {"F32", 3, 32},
-    {"C64", 3, 64},    {"F64", 3, 64},    {"I64", 3, 64},    {"U64", 3, 64},
+    {"BOOL", 4, 8},    {"F4", 2, 4},           {"F6_E2M3", 7, 6},      {"F6_E3M2", 7, 6},
+    {"U8", 2, 8},      {"I8", 2, 8},           {"F8_E5M2", 7, 8},      {"F8_E4M3", 7, 8},
+    {"F8_E8M0", 7, 8}, {"F8_E4M3FNUZ", 11, 8}, {"F8_E5M2FNUZ", 11, 8}, {"I16", 3, 16},
+    {"U16", 3, 16},    {"F16", 3, 16},         {"BF16", 4, 16},        {"I32", 3, 32},
+    {"U32", 3, 32},    {"F32", 3, 32},         {"C64", 3, 64},         {"F64", 3, 64},
+    {"I64", 3, 64},    {"U64", 3, 64},
 };
 
 }  // namespace detail
@@ -84,12 +89,15 @@ inline constexpr dtype_row dtype_rows[dtype_count] = {
     return false;
 }
 
-/// Whether the elements are codes that mean a number only together with a scale (F4, F6 and F8): never to be cast alone.
+/// Whether the elements are codes that mean a number only together with a scale (F4, F6 and F8):
+/// never to be cast alone.
 [[nodiscard]] constexpr bool is_code(dtype type) noexcept {
-    return (type >= dtype::f4 && type <= dtype::f6_e3m2) || (type >= dtype::f8_e5m2 && type <= dtype::f8_e5m2fnuz);
+    return (type >= dtype::f4 && type <= dtype::f6_e3m2) ||
+           (type >= dtype::f8_e5m2 && type <= dtype::f8_e5m2fnuz);
 }
 
-/// The element type whose values a C++ type holds; specialise it for a half-precision type of your own.
+/// The element type whose values a C++ type holds; specialise it for a half-precision type of your
+/// own.
 template <class T>
 inline constexpr bool has_dtype = false;
 template <class T>
@@ -127,9 +135,12 @@ namespace detail {
 enum class size_verdict : std::uint8_t { fits, overflows, partial_byte };
 
 /// Stores the bytes that a tensor takes.
-///   fails   overflows: the product of the extents, taken left to right, or the size in bits does not fit 64 bits, as in the
-///           reference (so [0, huge, huge] is legal and [huge, huge, 0] is not); partial_byte: F4 or F6 elements end inside a byte
-[[nodiscard]] constexpr size_verdict tensor_size(dtype type, shape_view shape, std::uint64_t& size_bytes) noexcept {
+///   fails   overflows: the product of the extents, taken left to right, or the size in bits does
+///   not fit 64 bits, as in the
+///           reference (so [0, huge, huge] is legal and [huge, huge, 0] is not); partial_byte: F4
+///           or F6 elements end inside a byte
+[[nodiscard]] constexpr size_verdict tensor_size(dtype type, shape_view shape,
+                                                 std::uint64_t& size_bytes) noexcept {
     std::uint64_t elements = 1;
     for (const std::uint64_t extent : shape)
         if (!detail::checked_mul(elements, extent, elements)) return size_verdict::overflows;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: which bytes of a tensor a slice covers. Arithmetic only: nothing is read, so that the same answer serves views,
-// positional reads and anybody's own executor.
+// safefuse: which bytes of a tensor a slice covers. Arithmetic only: nothing is read, so that the
+// same answer serves views, positional reads and anybody's own executor.
 #ifndef SAFEFUSE_TENSOR_SLICE_HPP
 #define SAFEFUSE_TENSOR_SLICE_HPP
 
@@ -22,7 +22,8 @@ inline namespace SAFEFUSE_ABI {
 /// The end of a range that goes to the end of its axis, whatever that is.
 inline constexpr std::uint64_t to_end = ~std::uint64_t{0};
 
-/// The part of one axis that a slice keeps: the half-open range [begin, end); a single index drops the axis from the shape.
+/// The part of one axis that a slice keeps: the half-open range [begin, end); a single index drops
+/// the axis from the shape.
 struct axis_range {
     std::uint64_t begin = 0;     ///< first index
     std::uint64_t end = to_end;  ///< to_end: to the end of the axis
@@ -33,19 +34,26 @@ struct axis_range {
 inline constexpr axis_range all{};
 /// Index i of an axis, which disappears from the shape.
 [[nodiscard]] constexpr axis_range at(std::uint64_t i) noexcept { return {i, i, true}; }
-/// The half-open range [begin, end) of an axis; begin == end is an empty range, wherever it lies on the axis.
-[[nodiscard]] constexpr axis_range range(std::uint64_t begin, std::uint64_t end) noexcept { return {begin, end, false}; }
+/// The half-open range [begin, end) of an axis; begin == end is an empty range, wherever it lies on
+/// the axis.
+[[nodiscard]] constexpr axis_range range(std::uint64_t begin, std::uint64_t end) noexcept {
+    return {begin, end, false};
+}
 
 /// The bytes of a slice as equal runs, in the order of the slice's elements.
 class slice_runs {
 public:
     /// Resolves ranges against a tensor; axes without a range are kept whole.
-    ///   fails   too_many_indices, out_of_range (also for begin > end), slice_cuts_byte (sub-byte elements), size_overflow,
+    ///   fails   too_many_indices, out_of_range (also for begin > end), slice_cuts_byte (sub-byte
+    ///   elements), size_overflow,
     ///           partial_byte, out_of_memory
-    static result<slice_runs> of(dtype type, shape_view shape, span<const axis_range> ranges) noexcept;
+    static result<slice_runs> of(dtype type, shape_view shape,
+                                 span<const axis_range> ranges) noexcept;
 
     /// Extents of the slice.
-    [[nodiscard]] shape_view shape() const noexcept SAFEFUSE_LIFETIMEBOUND { return {shape_.data(), shape_.size()}; }
+    [[nodiscard]] shape_view shape() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return {shape_.data(), shape_.size()};
+    }
     /// How many bytes the slice has.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return run_bytes_ * run_count_; }
     /// Bytes of one run; the runs of a slice have one size.
@@ -57,7 +65,8 @@ public:
     /// Where the first run begins in the tensor's bytes.
     [[nodiscard]] std::uint64_t offset_bytes() const noexcept { return offset_bytes_; }
 
-    /// Calls f(offset in the tensor's bytes) for every run, in order, until f returns a failure. f returns result<void>.
+    /// Calls f(offset in the tensor's bytes) for every run, in order, until f returns a failure. f
+    /// returns result<void>.
     template <class F>
     result<void> for_each_run(F&& f) const {
         if (run_count_ == 0) return {};
@@ -76,13 +85,15 @@ private:
     template <class F>
     result<void> visit(std::size_t depth, std::uint64_t offset, F& f) const {
         if (depth == loops_.size()) return f(offset);
-        for (std::uint64_t i = 0; i < loops_[depth].extent; ++i, offset += loops_[depth].stride_bytes)
+        for (std::uint64_t i = 0; i < loops_[depth].extent;
+             ++i, offset += loops_[depth].stride_bytes)
             if (auto done = visit(depth + 1, offset, f); !done) return done;
         return {};
     }
 
     vector<std::uint64_t> shape_;
-    vector<loop> loops_;  // outermost first; no extent of 1, so their number is bounded by log2 of the run count
+    vector<loop> loops_;  // outermost first; no extent of 1, so their number is bounded by log2 of
+                          // the run count
     std::uint64_t offset_bytes_ = 0;
     std::uint64_t run_bytes_ = 0;
     std::uint64_t run_count_ = 0;
@@ -92,7 +103,8 @@ namespace detail {
 
 /// The range of an axis of a slice, with its end; axes without a range are kept whole. An index
 /// unknown wraps to the end 0.
-[[nodiscard]] constexpr axis_range range_of_axis(span<const axis_range> ranges, std::size_t axis, std::uint64_t extent) noexcept {
+[[nodiscard]] constexpr axis_range range_of_axis(span<const axis_range> ranges, std::size_t axis,
+                                                 std::uint64_t extent) noexcept {
     axis_range kept = axis < ranges.size() ? ranges[axis] : all;
     if (kept.drops_axis)
         kept.end = kept.begin + 1;
@@ -113,15 +125,17 @@ inline result<bool> slice_runs::keep(shape_view shape, span<const axis_range> ra
             return failure{.code = errc::out_of_range,
                            .expected = shape[axis],
                            .actual = past_end && !kept.drops_axis ? kept.end : kept.begin};
-        if (!kept.drops_axis && !shape_.push(kept.end - kept.begin)) return failure{.code = errc::out_of_memory};
+        if (!kept.drops_axis && !shape_.push(kept.end - kept.begin))
+            return failure{.code = errc::out_of_memory};
         any = any && kept.begin != kept.end;
     }
     return any;
 }
 
-/// Makes the loops of a slice that has elements. No product exceeds the tensor's size in bits, which
-/// was checked.
-inline result<void> slice_runs::stride(dtype type, shape_view shape, span<const axis_range> ranges) noexcept {
+/// Makes the loops of a slice that has elements. No product exceeds the tensor's size in bits,
+/// which was checked.
+inline result<void> slice_runs::stride(dtype type, shape_view shape,
+                                       span<const axis_range> ranges) noexcept {
     std::uint64_t stride_bits = bits(type), run_bits = bits(type), offset_bits = 0;
     run_count_ = 1;
     for (std::size_t axis = shape.size(); axis-- > 0; stride_bits *= shape[axis]) {
@@ -142,17 +156,21 @@ inline result<void> slice_runs::stride(dtype type, shape_view shape, span<const 
         run_count_ *= count;
     }
     if (offset_bits % 8 != 0 || run_bits % 8 != 0) return failure{.code = errc::slice_cuts_byte};
-    for (std::size_t i = 0; i < loops_.size() / 2; ++i) detail::swap(loops_[i], loops_[loops_.size() - 1 - i]);
+    for (std::size_t i = 0; i < loops_.size() / 2; ++i)
+        detail::swap(loops_[i], loops_[loops_.size() - 1 - i]);
     offset_bytes_ = offset_bits / 8;
     run_bytes_ = run_bits / 8;
     return {};
 }
 
-inline result<slice_runs> slice_runs::of(dtype type, shape_view shape, span<const axis_range> ranges) noexcept {
+inline result<slice_runs> slice_runs::of(dtype type, shape_view shape,
+                                         span<const axis_range> ranges) noexcept {
     if (ranges.size() > shape.size())
-        return failure{.code = errc::too_many_indices, .expected = shape.size(), .actual = ranges.size()};
+        return failure{
+            .code = errc::too_many_indices, .expected = shape.size(), .actual = ranges.size()};
     std::uint64_t tensor_bytes = 0;
-    if (auto fit = detail::check_size(type, shape, tensor_bytes); !fit) return std::move(fit).error();
+    if (auto fit = detail::check_size(type, shape, tensor_bytes); !fit)
+        return std::move(fit).error();
     slice_runs runs;
     const auto any = runs.keep(shape, ranges);
     if (!any) return any.error();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: what a plan asks of the tensors it fuses. A checkpoint is a tensor set; so are tensors already in memory.
+// safefuse: what a plan asks of the tensors it fuses. A checkpoint is a tensor set; so are tensors
+// already in memory.
 #ifndef SAFEFUSE_TENSOR_TENSOR_SET_HPP
 #define SAFEFUSE_TENSOR_TENSOR_SET_HPP
 
@@ -22,24 +23,29 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// Where a tensor's bytes lie: in which source of the set (for a checkpoint, which file), from which byte of it on.
+/// Where a tensor's bytes lie: in which source of the set (for a checkpoint, which file), from
+/// which byte of it on.
 struct tensor_location {
     std::uint32_t source = 0;      ///< number of the source in the set
     std::uint64_t offset = 0;      ///< first byte, in the source
     std::uint64_t size_bytes = 0;  ///< of the tensor
 };
 
-/// Named tensors and a way to their bytes. Tensors are numbered from 0; so are the sources that hold their bytes.
+/// Named tensors and a way to their bytes. Tensors are numbered from 0; so are the sources that
+/// hold their bytes.
 ///   spec          name, dtype and shape of tensor i, valid as long as the set
 ///   place         where its bytes lie
 ///   source_name   for messages: the path of a file, say
 ///   source_bytes  all bytes of a source, or an empty span where they must be read
 ///   read          fills `out` from a source's byte `offset`
-/// A plan points to its set, which must then neither move nor end before the plan. A set that may move has one more member:
-///   stable_view   a tensor set that stays valid when this one moves; trivially copyable, no larger than two pointers. Plans hold
+/// A plan points to its set, which must then neither move nor end before the plan. A set that may
+/// move has one more member:
+///   stable_view   a tensor set that stays valid when this one moves; trivially copyable, no larger
+///   than two pointers. Plans hold
 ///                 it in place of the set. `checkpoint` and `tensor_list` have it.
 template <class Set>
-concept tensor_set = requires(const Set& set, std::size_t i, std::uint32_t source, std::uint64_t offset, span<std::byte> out) {
+concept tensor_set = requires(const Set& set, std::size_t i, std::uint32_t source,
+                              std::uint64_t offset, span<std::byte> out) {
     { set.size() } noexcept -> std::same_as<std::size_t>;
     { set.spec(i) } noexcept -> std::same_as<tensor_spec>;
     { set.place(i) } noexcept -> std::same_as<tensor_location>;
@@ -57,7 +63,8 @@ namespace detail {
 template <class Set>
 concept movable_tensor_set = requires(const Set& set) {
     { set.stable_view() } noexcept -> tensor_set;
-    requires __is_trivially_copyable(decltype(set.stable_view())) && sizeof(set.stable_view()) <= 2 * sizeof(void*);
+    requires __is_trivially_copyable(decltype(set.stable_view())) &&
+                 sizeof(set.stable_view()) <= 2 * sizeof(void*);
 };
 
 }  // namespace detail
@@ -69,7 +76,8 @@ public:
     /// Any tensor set converts.
     template <tensor_set Set>
         requires(!std::same_as<Set, tensor_set_ref>)
-    tensor_set_ref(const Set& set SAFEFUSE_LIFETIMEBOUND) noexcept : calls_{&calls_of<Set>} {  // NOLINT
+    tensor_set_ref(const Set& set SAFEFUSE_LIFETIMEBOUND) noexcept
+        : calls_{&calls_of<Set>} {  // NOLINT
         static_assert(
             detail::movable_tensor_set<Set> || !requires { set.stable_view(); },
             "safefuse: a stable_view() is a noexcept tensor_set, trivially copyable and no larger than two pointers");
@@ -87,24 +95,35 @@ public:
     /// As the set's own.
     [[nodiscard]] std::size_t size() const noexcept { return calls_->size(held_); }
     [[nodiscard]] tensor_spec spec(std::size_t i) const noexcept { return calls_->spec(held_, i); }
-    [[nodiscard]] tensor_location place(std::size_t i) const noexcept { return calls_->place(held_, i); }
-    [[nodiscard]] std::string_view source_name(std::uint32_t source) const noexcept { return calls_->source_name(held_, source); }
+    [[nodiscard]] tensor_location place(std::size_t i) const noexcept {
+        return calls_->place(held_, i);
+    }
+    [[nodiscard]] std::string_view source_name(std::uint32_t source) const noexcept {
+        return calls_->source_name(held_, source);
+    }
     [[nodiscard]] span<const std::byte> source_bytes(std::uint32_t source) const noexcept {
         return calls_->source_bytes(held_, source);
     }
-    [[nodiscard]] result<void> read(std::uint32_t source, std::uint64_t offset, span<std::byte> out) const noexcept {
+    [[nodiscard]] result<void> read(std::uint32_t source, std::uint64_t offset,
+                                    span<std::byte> out) const noexcept {
         return calls_->read(held_, source, offset, out);
     }
     /// @}
-    /// Passes a hint on to sets that have `advise(source, offset, size_bytes, advice)`; nothing happens with others.
-    void advise(std::uint32_t source, std::uint64_t offset, std::uint64_t size_bytes, advice hint) const noexcept {
+    /// Passes a hint on to sets that have `advise(source, offset, size_bytes, advice)`; nothing
+    /// happens with others.
+    void advise(std::uint32_t source, std::uint64_t offset, std::uint64_t size_bytes,
+                advice hint) const noexcept {
         calls_->advise(held_, source, offset, size_bytes, hint);
     }
-    /// Asks sets that have `check(source)` whether a source is still what it was, before much is copied from its bytes in memory:
-    /// of a mapped file that was cut short, copying is a signal and not a failure. Nothing is asked of others.
+    /// Asks sets that have `check(source)` whether a source is still what it was, before much is
+    /// copied from its bytes in memory: of a mapped file that was cut short, copying is a signal
+    /// and not a failure. Nothing is asked of others.
     ///   fails   as the set's check: file_changed
-    [[nodiscard]] result<void> check(std::uint32_t source) const noexcept { return calls_->check(held_, source); }
-    /// The system's number of the open file that a source is, from sets that have `native_handle(source)`; else no_native_handle.
+    [[nodiscard]] result<void> check(std::uint32_t source) const noexcept {
+        return calls_->check(held_, source);
+    }
+    /// The system's number of the open file that a source is, from sets that have
+    /// `native_handle(source)`; else no_native_handle.
     [[nodiscard]] std::intptr_t native_handle(std::uint32_t source) const noexcept {
         return calls_->native_handle(held_, source);
     }
@@ -136,25 +155,29 @@ private:
         [](const void* held) noexcept { return as<Set>(held).size(); },
         [](const void* held, std::size_t i) noexcept { return as<Set>(held).spec(i); },
         [](const void* held, std::size_t i) noexcept { return as<Set>(held).place(i); },
-        [](const void* held, std::uint32_t source) noexcept { return as<Set>(held).source_name(source); },
+        [](const void* held, std::uint32_t source) noexcept {
+            return as<Set>(held).source_name(source);
+        },
         [](const void* held, std::uint32_t source) noexcept -> span<const std::byte> {
             return as<Set>(held).source_bytes(source);
         },
-        [](const void* held, std::uint32_t source, std::uint64_t offset, span<std::byte> out) noexcept {
-            return as<Set>(held).read(source, offset, out);
-        },
-        []([[maybe_unused]] const void* held, [[maybe_unused]] std::uint32_t source, [[maybe_unused]] std::uint64_t offset,
-           [[maybe_unused]] std::uint64_t size_bytes, [[maybe_unused]] advice hint) noexcept {
+        [](const void* held, std::uint32_t source, std::uint64_t offset,
+           span<std::byte> out) noexcept { return as<Set>(held).read(source, offset, out); },
+        []([[maybe_unused]] const void* held, [[maybe_unused]] std::uint32_t source,
+           [[maybe_unused]] std::uint64_t offset, [[maybe_unused]] std::uint64_t size_bytes,
+           [[maybe_unused]] advice hint) noexcept {
             if constexpr (requires { as<Set>(held).advise(source, offset, size_bytes, hint); })
                 as<Set>(held).advise(source, offset, size_bytes, hint);
         },
-        []([[maybe_unused]] const void* held, [[maybe_unused]] std::uint32_t source) noexcept -> result<void> {
+        []([[maybe_unused]] const void* held,
+           [[maybe_unused]] std::uint32_t source) noexcept -> result<void> {
             if constexpr (requires { as<Set>(held).check(source); })
                 return as<Set>(held).check(source);
             else
                 return {};
         },
-        []([[maybe_unused]] const void* held, [[maybe_unused]] std::uint32_t source) noexcept -> std::intptr_t {
+        []([[maybe_unused]] const void* held,
+           [[maybe_unused]] std::uint32_t source) noexcept -> std::intptr_t {
             if constexpr (requires { as<Set>(held).native_handle(source); })
                 return as<Set>(held).native_handle(source);
             else
@@ -162,7 +185,8 @@ private:
         },
     };
 
-    alignas(void*) unsigned char held_[2 * sizeof(void*)]{};  // a pointer to the set, or its stable view
+    alignas(void*) unsigned char held_[2 * sizeof(void*)]{};  // a pointer to the set, or its stable
+                                                              // view
     const calls* calls_;
 };
 
@@ -170,8 +194,10 @@ namespace detail {
 
 /// Whether a source in memory, which lends the bytes `resident`, has `size` bytes from `offset` on.
 ///   fails   read_past_end
-[[nodiscard]] inline result<void> check_resident(const tensor_set_ref& set, std::uint32_t source, span<const std::byte> resident,
-                                                 std::uint64_t offset, std::uint64_t size) noexcept {
+[[nodiscard]] inline result<void> check_resident(const tensor_set_ref& set, std::uint32_t source,
+                                                 span<const std::byte> resident,
+                                                 std::uint64_t offset,
+                                                 std::uint64_t size) noexcept {
     if (lies_inside(offset, size, resident.size())) return {};
     return failure{.code = errc::read_past_end,
                    .file = text{set.source_name(source)},
@@ -184,7 +210,8 @@ namespace detail {
 template <class Set>
 concept owning_tensor_set = tensor_set<Set> && !std::same_as<Set, tensor_set_ref>;
 
-/// Asks once about each source before its bytes in memory, or the names that may lie among them, are used.
+/// Asks once about each source before its bytes in memory, or the names that may lie among them,
+/// are used.
 class source_check {
 public:
     explicit source_check(const tensor_set_ref& set) noexcept : set_{set} {}
@@ -211,12 +238,14 @@ struct named_tensor {
 };
 
 /// Tensors in memory as a tensor set: each is a source of its own.
-///   lifetime  the tensors, the names and what the views point to belong to the caller; a plan needs them, and not the list
+///   lifetime  the tensors, the names and what the views point to belong to the caller; a plan
+///   needs them, and not the list
 class tensor_list {
 public:
     /// The tensors in the order given.
     ///   lifetime  nothing is copied
-    explicit tensor_list(span<const named_tensor> tensors SAFEFUSE_LIFETIMEBOUND) noexcept : tensors_{tensors} {}
+    explicit tensor_list(span<const named_tensor> tensors SAFEFUSE_LIFETIMEBOUND) noexcept
+        : tensors_{tensors} {}
 
     /// @{
     /// What tensor_set asks for.
@@ -233,7 +262,8 @@ public:
     [[nodiscard]] span<const std::byte> source_bytes(std::uint32_t source) const noexcept {
         return tensors_[source].tensor.bytes();
     }
-    [[nodiscard]] result<void> read(std::uint32_t source, std::uint64_t offset, span<std::byte> out) const noexcept {
+    [[nodiscard]] result<void> read(std::uint32_t source, std::uint64_t offset,
+                                    span<std::byte> out) const noexcept {
         return memory_source{source_bytes(source)}.read(offset, out);
     }
     /// @}

@@ -15,10 +15,12 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// Specialise this for a tensor type of your own, before its first use, with three static functions:
+/// Specialise this for a tensor type of your own, before its first use, with three static
+/// functions:
 ///   span<std::byte> bytes(T&)      its storage, contiguous and row-major
 ///   dtype type(const T&)                its element type
-///   X shape(const T&)                   its extents, outermost first; X converts to shape_view and may be a temporary
+///   X shape(const T&)                   its extents, outermost first; X converts to shape_view and
+///   may be a temporary
 template <class T>
 struct tensor_traits;
 
@@ -31,11 +33,13 @@ concept writable_tensor = requires(T& tensor, const T& constant) {
 };
 
 /// A framework's tensor as a view, to be a member of a tensor_list.
-///   lifetime  the view points into `tensor`; its shape is `shape`, which must be what tensor_traits<T>::shape returns, kept by the caller
-///   fails   as tensor_view::of
+///   lifetime  the view points into `tensor`; its shape is `shape`, which must be what
+///   tensor_traits<T>::shape returns, kept by the caller fails   as tensor_view::of
 template <writable_tensor T>
-[[nodiscard]] result<tensor_view> view_of(T& tensor SAFEFUSE_LIFETIMEBOUND, shape_view shape SAFEFUSE_LIFETIMEBOUND) noexcept {
-    return tensor_view::of(tensor_traits<T>::type(tensor), shape, span<const std::byte>{tensor_traits<T>::bytes(tensor)});
+[[nodiscard]] result<tensor_view> view_of(T& tensor SAFEFUSE_LIFETIMEBOUND,
+                                          shape_view shape SAFEFUSE_LIFETIMEBOUND) noexcept {
+    return tensor_view::of(tensor_traits<T>::type(tensor), shape,
+                           span<const std::byte>{tensor_traits<T>::bytes(tensor)});
 }
 
 }  // namespace SAFEFUSE_ABI

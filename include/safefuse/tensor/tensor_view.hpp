@@ -28,7 +28,8 @@ struct tensor_spec {
     shape_view shape;       ///< outermost axis first; empty: a scalar
 };
 
-/// A tensor's dtype, shape and bytes, all owned elsewhere. Elements are row-major and little-endian, as in the file.
+/// A tensor's dtype, shape and bytes, all owned elsewhere. Elements are row-major and
+/// little-endian, as in the file.
 class tensor_view {
 public:
     tensor_view() noexcept = default;
@@ -36,11 +37,14 @@ public:
     /// A view of `bytes`, which must have exactly the size that dtype and shape ask for.
     ///   lifetime  neither shape nor bytes are copied
     ///   fails   size_overflow, partial_byte, wrong_buffer_size
-    static result<tensor_view> of(dtype type, shape_view shape, span<const std::byte> bytes) noexcept {
+    static result<tensor_view> of(dtype type, shape_view shape,
+                                  span<const std::byte> bytes) noexcept {
         std::uint64_t size_bytes = 0;
-        if (auto fit = detail::check_size(type, shape, size_bytes); !fit) return std::move(fit).error();
+        if (auto fit = detail::check_size(type, shape, size_bytes); !fit)
+            return std::move(fit).error();
         if (size_bytes != bytes.size())
-            return failure{.code = errc::wrong_buffer_size, .expected = size_bytes, .actual = bytes.size()};
+            return failure{
+                .code = errc::wrong_buffer_size, .expected = size_bytes, .actual = bytes.size()};
         return tensor_view{type, shape, bytes};
     }
 
@@ -58,30 +62,35 @@ public:
     [[nodiscard]] std::size_t size_bytes() const noexcept { return bytes_.size(); }
     /// The product of the extents; elements of FP4 and FP6 are counted, not bytes.
     [[nodiscard]] std::uint64_t element_count() const noexcept {
-        return bits(type_) < 8 ? std::uint64_t{bytes_.size()} * 8 / bits(type_) : bytes_.size() / (bits(type_) / 8);
+        return bits(type_) < 8 ? std::uint64_t{bytes_.size()} * 8 / bits(type_)
+                               : bytes_.size() / (bits(type_) / 8);
     }
 
     /// The elements as values of T, without a copy.
-    ///   fails   wrong_dtype (dtype_of<T> is another), misaligned (a file promises no alignment), byte_order (big-endian host);
+    ///   fails   wrong_dtype (dtype_of<T> is another), misaligned (a file promises no alignment),
+    ///   byte_order (big-endian host);
     ///           `copy_values` works in the last two cases
     template <class T>
         requires has_dtype<T>
     [[nodiscard]] result<span<const T>> as() const noexcept {
         if (dtype_of<T> != type_) return wrong_type(dtype_of<T>);
-        if (std::endian::native != std::endian::little && sizeof(T) > 1) return failure{.code = errc::byte_order};
+        if (std::endian::native != std::endian::little && sizeof(T) > 1)
+            return failure{.code = errc::byte_order};
         if (reinterpret_cast<std::uintptr_t>(bytes_.data()) % alignof(T) != 0)
             return failure{.code = errc::misaligned, .expected = alignof(T)};
         return span<const T>{reinterpret_cast<const T*>(bytes_.data()), bytes_.size() / sizeof(T)};
     }
 
     /// Copies the elements to values of T, whatever their alignment and this machine's byte order.
-    ///   fails   wrong_dtype, wrong_buffer_size (`out` must have element_count() elements); `out` is then untouched
+    ///   fails   wrong_dtype, wrong_buffer_size (`out` must have element_count() elements); `out`
+    ///   is then untouched
     template <class T>
         requires has_dtype<T>
     result<void> copy_values(span<T> out) const noexcept {
         if (dtype_of<T> != type_) return wrong_type(dtype_of<T>);
         if (out.size() != element_count())
-            return failure{.code = errc::wrong_buffer_size, .expected = element_count(), .actual = out.size()};
+            return failure{
+                .code = errc::wrong_buffer_size, .expected = element_count(), .actual = out.size()};
         if (out.empty()) return {};
         std::memcpy(out.data(), bytes_.data(), bytes_.size());
         if constexpr (std::endian::native != std::endian::little && sizeof(T) > 1) {
@@ -97,37 +106,51 @@ public:
     ///   fails   wrong_buffer_size (`out` must have size_bytes() bytes); `out` is then untouched
     result<void> copy_to(span<std::byte> out) const noexcept {
         if (out.size() != bytes_.size())
-            return failure{.code = errc::wrong_buffer_size, .expected = bytes_.size(), .actual = out.size()};
+            return failure{
+                .code = errc::wrong_buffer_size, .expected = bytes_.size(), .actual = out.size()};
         if (!out.empty()) std::memcpy(out.data(), bytes_.data(), out.size());
         return {};
     }
 
-    /// Copies a slice's bytes, run by run; `runs` comes from slice_runs::of with this view's dtype and shape.
-    ///   fails   wrong_buffer_size (`out` must have runs.size_bytes() bytes), out_of_range (`runs` is of a larger tensor)
+    /// Copies a slice's bytes, run by run; `runs` comes from slice_runs::of with this view's dtype
+    /// and shape.
+    ///   fails   wrong_buffer_size (`out` must have runs.size_bytes() bytes), out_of_range (`runs`
+    ///   is of a larger tensor)
     result<void> copy_slice(const slice_runs& runs, span<std::byte> out) const noexcept {
         if (out.size() != runs.size_bytes())
-            return failure{.code = errc::wrong_buffer_size, .expected = runs.size_bytes(), .actual = out.size()};
+            return failure{.code = errc::wrong_buffer_size,
+                           .expected = runs.size_bytes(),
+                           .actual = out.size()};
         std::byte* to = out.data();
         const std::size_t run = static_cast<std::size_t>(runs.run_bytes());
         return runs.for_each_run([&](std::uint64_t offset) noexcept -> result<void> {
             if (!detail::lies_inside(offset, run, bytes_.size()))
-                return failure{.code = errc::out_of_range, .offset = offset, .expected = bytes_.size()};
+                return failure{
+                    .code = errc::out_of_range, .offset = offset, .expected = bytes_.size()};
             std::memcpy(to, bytes_.data() + offset, run);
             to += run;
             return {};
         });
     }
 
-    /// A contiguous slice as a view, without a copy; `runs` comes from slice_runs::of with this view's dtype and shape.
+    /// A contiguous slice as a view, without a copy; `runs` comes from slice_runs::of with this
+    /// view's dtype and shape.
     ///   lifetime  the view's shape is that of `runs`
-    ///   fails   not_resident (the slice is several runs: copy_slice gathers them), out_of_range, wrong_buffer_size (`runs` is of a
+    ///   fails   not_resident (the slice is several runs: copy_slice gathers them), out_of_range,
+    ///   wrong_buffer_size (`runs` is of a
     ///           tensor with another dtype)
-    [[nodiscard]] result<tensor_view> slice(const slice_runs& runs SAFEFUSE_LIFETIMEBOUND) const noexcept {
-        if (!runs.is_contiguous()) return failure{.code = errc::not_resident, .detail = "the slice is not contiguous"};
-        if (runs.offset_bytes() > bytes_.size() || bytes_.size() - runs.offset_bytes() < runs.size_bytes())
-            return failure{.code = errc::out_of_range, .offset = runs.offset_bytes(), .expected = bytes_.size()};
+    [[nodiscard]] result<tensor_view> slice(
+        const slice_runs& runs SAFEFUSE_LIFETIMEBOUND) const noexcept {
+        if (!runs.is_contiguous())
+            return failure{.code = errc::not_resident, .detail = "the slice is not contiguous"};
+        if (runs.offset_bytes() > bytes_.size() ||
+            bytes_.size() - runs.offset_bytes() < runs.size_bytes())
+            return failure{.code = errc::out_of_range,
+                           .offset = runs.offset_bytes(),
+                           .expected = bytes_.size()};
         return of(type_, runs.shape(),
-                  bytes_.subspan(static_cast<std::size_t>(runs.offset_bytes()), static_cast<std::size_t>(runs.size_bytes())));
+                  bytes_.subspan(static_cast<std::size_t>(runs.offset_bytes()),
+                                 static_cast<std::size_t>(runs.size_bytes())));
     }
     result<tensor_view> slice(slice_runs&&) const = delete;
 
@@ -135,27 +158,33 @@ public:
     ///   fails   out_of_range, slice_cuts_byte (sub-byte elements)
     [[nodiscard]] result<tensor_view> expert(std::uint64_t e) const noexcept {
         if (shape_.empty() || e >= shape_[0])
-            return failure{.code = errc::out_of_range, .expected = shape_.empty() ? 0 : shape_[0], .actual = e};
+            return failure{.code = errc::out_of_range,
+                           .expected = shape_.empty() ? 0 : shape_[0],
+                           .actual = e};
         const std::uint64_t each = element_count() / shape_[0] * bits(type_);
         if (each % 8 != 0) return failure{.code = errc::slice_cuts_byte};
         return tensor_view{type_, shape_.subspan(1),
-                           bytes_.subspan(static_cast<std::size_t>(e * (each / 8)), static_cast<std::size_t>(each / 8))};
+                           bytes_.subspan(static_cast<std::size_t>(e * (each / 8)),
+                                          static_cast<std::size_t>(each / 8))};
     }
 
-    /// The entry of the first axis whose bytes hold `address`: the inverse of expert(e).bytes().data().
+    /// The entry of the first axis whose bytes hold `address`: the inverse of
+    /// expert(e).bytes().data().
     ///   fails   out_of_range, slice_cuts_byte (sub-byte elements)
     [[nodiscard]] result<std::uint64_t> expert_of(const void* address) const noexcept {
         const auto first = reinterpret_cast<std::uintptr_t>(bytes_.data());
         const auto wanted = reinterpret_cast<std::uintptr_t>(address);
         if (shape_.empty() || wanted < first || wanted - first >= bytes_.size())
             return failure{.code = errc::out_of_range, .expected = bytes_.size()};
-        const std::uint64_t each = element_count() / shape_[0] * bits(type_);  // not 0: there are bytes
+        const std::uint64_t each =
+            element_count() / shape_[0] * bits(type_);  // not 0: there are bytes
         if (each % 8 != 0) return failure{.code = errc::slice_cuts_byte};
         return std::uint64_t{wanted - first} / (each / 8);
     }
 
 private:
-    tensor_view(dtype type, shape_view shape, span<const std::byte> bytes) noexcept : type_{type}, shape_{shape}, bytes_{bytes} {}
+    tensor_view(dtype type, shape_view shape, span<const std::byte> bytes) noexcept
+        : type_{type}, shape_{shape}, bytes_{bytes} {}
 
     [[nodiscard]] failure wrong_type(dtype wanted) const noexcept {
         text detail{"it is "};

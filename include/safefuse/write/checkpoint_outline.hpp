@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the files that a checkpoint will have: which tensors each holds, in which order, and how it begins.
+// safefuse: the files that a checkpoint will have: which tensors each holds, in which order, and
+// how it begins.
 #ifndef SAFEFUSE_WRITE_CHECKPOINT_OUTLINE_HPP
 #define SAFEFUSE_WRITE_CHECKPOINT_OUTLINE_HPP
 
@@ -32,22 +33,26 @@ inline namespace SAFEFUSE_ABI {
 struct write_options {
     std::uint64_t max_shard_bytes = default_shard_bytes;     ///< or one_tensor_per_file
     span<const metadata_entry> metadata = pytorch_metadata;  ///< of every file
-    std::uint64_t data_alignment =
-        8;  ///< where the first tensor of each file may begin: a multiple of this, as encode_options says
-    /// A number for each tensor, or nothing. Neighbours with the same number lie in one file, one behind the other; the groups
-    /// whose size is a multiple of data_alignment come first there, so that they begin on one.
+    std::uint64_t data_alignment = 8;  ///< where the first tensor of each file may begin: a
+                                       ///< multiple of this, as encode_options says
+    /// A number for each tensor, or nothing. Neighbours with the same number lie in one file, one
+    /// behind the other; the groups whose size is a multiple of data_alignment come first there, so
+    /// that they begin on one.
     span<const std::uint32_t> groups{};
-    durability wait = durability::synced;  ///< after a power cut, only what was synced can be gone on with
-    bool resume = false;                   ///< go on with what a killed run has left; where there is nothing, begin
-    /// What decides the bytes beside names, dtypes and shapes. A run goes on only with what was begun with the same.
+    durability wait =
+        durability::synced;  ///< after a power cut, only what was synced can be gone on with
+    bool resume = false;  ///< go on with what a killed run has left; where there is nothing, begin
+    /// What decides the bytes beside names, dtypes and shapes. A run goes on only with what was
+    /// begun with the same.
     fingerprint identity{};
-    bool check_free_space = true;   ///< before anything is written
-    std::uint64_t other_bytes = 0;  ///< what the caller writes beside the shards, so that there is room for it, too
-    bool reserve = true;            ///< each file's place on the disk, before it is written
+    bool check_free_space = true;  ///< before anything is written
+    std::uint64_t other_bytes =
+        0;  ///< what the caller writes beside the shards, so that there is room for it, too
+    bool reserve = true;  ///< each file's place on the disk, before it is written
     /// The permissions of the files, as POSIX counts them, before the umask takes some away.
     std::uint32_t permissions = default_file_permissions;
-    /// finish() leaves the state file where it is, so that the directory can still be gone on with. Whoever completes the directory
-    /// removes it: checkpoint_destination does.
+    /// finish() leaves the state file where it is, so that the directory can still be gone on with.
+    /// Whoever completes the directory removes it: checkpoint_destination does.
     bool keep_state = false;
 };
 
@@ -67,9 +72,13 @@ public:
     /// How many files will hold tensors.
     [[nodiscard]] std::uint32_t shard_count() const noexcept { return split_.shard_count; }
     /// The number of the shard that tensor `i` goes to.
-    [[nodiscard]] std::uint32_t shard_of(std::size_t i) const noexcept { return split_.shard_of[i]; }
-    /// The tensors of a shard, numbers in the list given: the order in which the shard's file counts them.
-    [[nodiscard]] span<const std::uint32_t> tensors_of(std::uint32_t shard) const noexcept SAFEFUSE_LIFETIMEBOUND {
+    [[nodiscard]] std::uint32_t shard_of(std::size_t i) const noexcept {
+        return split_.shard_of[i];
+    }
+    /// The tensors of a shard, numbers in the list given: the order in which the shard's file
+    /// counts them.
+    [[nodiscard]] span<const std::uint32_t> tensors_of(std::uint32_t shard) const noexcept
+        SAFEFUSE_LIFETIMEBOUND {
         return order_.view().subspan(first_[shard], first_[shard + 1] - first_[shard]);
     }
     /// The file name of a shard, in the directory.
@@ -81,7 +90,8 @@ public:
     [[nodiscard]] result<encoded_header> header_of(std::uint32_t shard) const noexcept {
         vector<tensor_spec> specs;
         if (!specs_of(shard, specs)) return failure{.code = errc::out_of_memory};
-        return encode_header(specs.view(), metadata_, {.data_alignment = data_alignment_, .keeps_order = !groups_.empty()});
+        return encode_header(specs.view(), metadata_,
+                             {.data_alignment = data_alignment_, .keeps_order = !groups_.empty()});
     }
     /// The text of the index; empty where there is one shard, which needs none.
     ///   fails   as encode_index; size_overflow (of all tensors together)
@@ -89,15 +99,20 @@ public:
         if (split_.shard_count == 1) return vector<std::byte>{};
         vector<text> files;
         for (std::uint32_t shard = 0; shard < split_.shard_count; ++shard)
-            if (!files.push(shard_file(shard)) || files.back().lacks_memory()) return failure{.code = errc::out_of_memory};
+            if (!files.push(shard_file(shard)) || files.back().lacks_memory())
+                return failure{.code = errc::out_of_memory};
         vector<shard_entry> entries;
         std::uint64_t total_bytes = 0;
         for (std::size_t i = 0; i < tensors_.size(); ++i) {
             std::uint64_t size_bytes = 0;
-            static_cast<void>(tensor_size(tensors_[i].type, tensors_[i].shape, size_bytes));  // the split has checked it
+            static_cast<void>(tensor_size(tensors_[i].type, tensors_[i].shape,
+                                          size_bytes));  // the split has checked it
             if (!detail::checked_add(total_bytes, size_bytes, total_bytes))
-                return failure{.code = errc::size_overflow, .tensor = tensors_[i].name, .detail = "of all tensors together"};
-            if (!entries.push({tensors_[i].name, files[split_.shard_of[i]].view()})) return failure{.code = errc::out_of_memory};
+                return failure{.code = errc::size_overflow,
+                               .tensor = tensors_[i].name,
+                               .detail = "of all tensors together"};
+            if (!entries.push({tensors_[i].name, files[split_.shard_of[i]].view()}))
+                return failure{.code = errc::out_of_memory};
         }
         return encode_index(entries.view(), total_bytes);
     }
@@ -117,11 +132,13 @@ protected:
         split_ = std::move(*split);
         if (split_.shard_count == 0) split_.shard_count = 1;
         if (auto distinct = check_names(); !distinct) return distinct;
-        if (!first_.resize(split_.shard_count + std::size_t{2}, 0) || !order_.resize(tensors.size(), 0))
+        if (!first_.resize(split_.shard_count + std::size_t{2}, 0) ||
+            !order_.resize(tensors.size(), 0))
             return failure{.code = errc::out_of_memory};
         for (const std::uint32_t shard : split_.shard_of) ++first_[shard + std::size_t{2}];
         for (std::size_t s = 2; s < first_.size(); ++s) first_[s] += first_[s - 1];
-        for (std::uint32_t i = 0; i < tensors.size(); ++i) order_[first_[split_.shard_of[i] + std::size_t{1}]++] = i;
+        for (std::uint32_t i = 0; i < tensors.size(); ++i)
+            order_[first_[split_.shard_of[i] + std::size_t{1}]++] = i;
         for (std::uint32_t shard = 0; !groups_.empty() && shard < split_.shard_count; ++shard)
             if (!arrange(order_.view().subspan(first_[shard], first_[shard + 1] - first_[shard])))
                 return failure{.code = errc::out_of_memory};
@@ -168,13 +185,15 @@ private:
         const auto names = [&](std::uint32_t i) noexcept { return tensors_[i].name; };
         if (!table.reserve(tensors_.size())) return failure{.code = errc::out_of_memory};
         for (std::uint32_t i = 0; i < tensors_.size(); ++i)
-            if (table.insert(tensors_[i].name, i, names).what != detail::name_table::outcome::inserted)  // room was reserved
+            if (table.insert(tensors_[i].name, i, names).what !=
+                detail::name_table::outcome::inserted)  // room was reserved
                 return failure{.code = errc::duplicate_tensor, .tensor = tensors_[i].name};
         return {};
     }
 
-    /// Puts the tensors of a shard, which are in the order of the list, into the order of a file with groups: first the groups that
-    /// leave the end aligned, then larger dtypes first, groups before others, others by name.
+    /// Puts the tensors of a shard, which are in the order of the list, into the order of a file
+    /// with groups: first the groups that leave the end aligned, then larger dtypes first, groups
+    /// before others, others by name.
     bool arrange(span<std::uint32_t> shard) const noexcept {
         struct place {
             std::uint32_t tensor;
@@ -188,12 +207,14 @@ private:
             std::uint64_t size_bytes = 0;
             do {
                 std::uint64_t one_bytes = 0;
-                static_cast<void>(tensor_size(tensors_[shard[next]].type, tensors_[shard[next]].shape, one_bytes));
+                static_cast<void>(tensor_size(tensors_[shard[next]].type,
+                                              tensors_[shard[next]].shape, one_bytes));
                 size_bytes += one_bytes;
                 ++next;
             } while (next < shard.size() && group != no_group && groups_[shard[next]] == group);
             for (std::size_t t = i; t < next; ++t)
-                if (!places.push({shard[t], shard[i], group != no_group, group != no_group && size_bytes % data_alignment_ == 0}))
+                if (!places.push({shard[t], shard[i], group != no_group,
+                                  group != no_group && size_bytes % data_alignment_ == 0}))
                     return false;
         }
         const auto before = [&](const place& a, const place& b) noexcept {
@@ -202,7 +223,8 @@ private:
             const dtype a_type = tensors_[a.head].type, b_type = tensors_[b.head].type;
             if (a_type != b_type) return a_type > b_type;
             if (a.grouped != b.grouped) return a.grouped;
-            return a.grouped ? a.tensor < b.tensor : tensors_[a.tensor].name < tensors_[b.tensor].name;
+            return a.grouped ? a.tensor < b.tensor
+                             : tensors_[a.tensor].name < tensors_[b.tensor].name;
         };
         if (!detail::sort(places.view(), before)) return false;
         for (std::size_t i = 0; i < places.size(); ++i) shard[i] = places[i].tensor;
@@ -217,7 +239,8 @@ private:
     span<const std::uint32_t> groups_;
     std::uint64_t data_alignment_ = 8;
     shard_split split_;
-    vector<std::uint32_t> first_;  // by shard, and one behind the last: where its tensors begin in order_
+    vector<std::uint32_t>
+        first_;  // by shard, and one behind the last: where its tensors begin in order_
     vector<std::uint32_t> order_;
 };
 

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: writing a checkpoint of many files. Shard after shard, each complete under its name or absent, the index last; a run
-// that is killed can go on where it stopped.
+// safefuse: writing a checkpoint of many files. Shard after shard, each complete under its name or
+// absent, the index last; a run that is killed can go on where it stopped.
 //
-//     OUT/.safefuse-writing                    who writes here (a lock) and what (an identity); removed at the end
-//     OUT/.model-00002-of-00003.safetensors.0123456789abcdef.tmp   the shard being written; a killed run leaves it behind
-//     OUT/model-00001-of-00003.safetensors     complete, and on the disk before it got this name
-//     OUT/model.safetensors.index.json         written when all shards are there
+//     OUT/.safefuse-writing                    who writes here (a lock) and what (an identity);
+//     removed at the end OUT/.model-00002-of-00003.safetensors.0123456789abcdef.tmp   the shard
+//     being written; a killed run leaves it behind OUT/model-00001-of-00003.safetensors complete,
+//     and on the disk before it got this name OUT/model.safetensors.index.json         written when
+//     all shards are there
 #ifndef SAFEFUSE_WRITE_CHECKPOINT_WRITER_HPP
 #define SAFEFUSE_WRITE_CHECKPOINT_WRITER_HPP
 
@@ -39,7 +40,8 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// A checkpoint being written to a directory: shard after shard, then the index. While it lives nobody else can write there.
+/// A checkpoint being written to a directory: shard after shard, then the index. While it lives
+/// nobody else can write there.
 class checkpoint_writer : public checkpoint_outline {
 public:
     /// The other writer has then nothing to finish or to remove.
@@ -52,21 +54,25 @@ public:
         }
         return *this;
     }
-    /// Without a finish(), shards that are there stay, to be gone on with; where there is none, nothing stays.
+    /// Without a finish(), shards that are there stay, to be gone on with; where there is none,
+    /// nothing stays.
     ~checkpoint_writer() {
         if (claim_.holds() && !keep_state_ && check_vacant(false)) claim_.remove();
     }
 
-    /// Splits the tensors, in the order given, and makes the directory if it is not there. A directory that holds tensor files or
-    /// an index is refused, but for what an unfinished run of the same checkpoint has left, if `options.resume` asks to go on
-    /// with it: shards under their names are kept when size and header are what would be written (the rest was synced before
+    /// Splits the tensors, in the order given, and makes the directory if it is not there. A
+    /// directory that holds tensor files or an index is refused, but for what an unfinished run of
+    /// the same checkpoint has left, if `options.resume` asks to go on with it: shards under their
+    /// names are kept when size and header are what would be written (the rest was synced before
     /// they got their names), what is half-written is removed.
     ///   lifetime  names, shapes and metadata stay the caller's, who keeps them until finish()
-    ///   fails   duplicate_tensor, size_overflow, partial_byte, not_a_directory, destination_not_empty, another_rewrite (what was
-    ///           begun there has another identity, other names or another split), in_use, disk_full (there is less room than all
-    ///           files need), io_error (a file would be larger than this process may write), and as encode_header and making a
-    ///           directory do
-    static result<checkpoint_writer> create(std::string_view directory, span<const tensor_spec> tensors SAFEFUSE_LIFETIMEBOUND,
+    ///   fails   duplicate_tensor, size_overflow, partial_byte, not_a_directory,
+    ///   destination_not_empty, another_rewrite (what was
+    ///           begun there has another identity, other names or another split), in_use, disk_full
+    ///           (there is less room than all files need), io_error (a file would be larger than
+    ///           this process may write), and as encode_header and making a directory do
+    static result<checkpoint_writer> create(std::string_view directory,
+                                            span<const tensor_spec> tensors SAFEFUSE_LIFETIMEBOUND,
                                             const write_options& options = {}) noexcept {
         checkpoint_writer writer;
         if (auto filled = writer.fill(tensors, options); !filled) return std::move(filled).error();
@@ -76,7 +82,8 @@ public:
         writer.other_bytes_ = options.other_bytes;
         writer.permissions_ = options.permissions;
         writer.keep_state_ = options.keep_state;
-        if (writer.directory_.size() != directory.size() || !writer.done_.resize(writer.shard_count(), false))
+        if (writer.directory_.size() != directory.size() ||
+            !writer.done_.resize(writer.shard_count(), false))
             return failure{.code = errc::out_of_memory, .file = directory};
         auto ready = writer.take_directory(options);
         if (!ready) return std::move(ready).error();
@@ -86,29 +93,34 @@ public:
     /// Whether a shard was there already, complete.
     [[nodiscard]] bool is_done(std::uint32_t shard) const noexcept { return done_[shard]; }
 
-    /// A shard's file, to be written and committed; its tensors are tensors_of(shard), in that order.
+    /// A shard's file, to be written and committed; its tensors are tensors_of(shard), in that
+    /// order.
     ///   fails   as tensor_file_writer::create
     [[nodiscard]] result<tensor_file_writer> open_shard(std::uint32_t shard) const noexcept {
         vector<tensor_spec> specs;
         if (!specs_of(shard, specs)) return failure{.code = errc::out_of_memory};
         auto header = header_of(shard);
         if (!header) return std::move(header).error();
-        return tensor_file_writer::create(path_of(shard), specs.view(), std::move(*header), reserve_, permissions_);
+        return tensor_file_writer::create(path_of(shard), specs.view(), std::move(*header),
+                                          reserve_, permissions_);
     }
 
     /// The path that a shard's file has or gets.
     [[nodiscard]] text shard_path(std::uint32_t shard) const noexcept { return path_of(shard); }
 
-    /// Makes a shard another name of a file that is byte for byte what it will be; the file that is open, if `native_handle` is one.
-    /// False where that cannot be done: the shard must then be written.
-    [[nodiscard]] bool link_shard(std::uint32_t shard, std::string_view file, std::intptr_t native_handle) const noexcept {
+    /// Makes a shard another name of a file that is byte for byte what it will be; the file that is
+    /// open, if `native_handle` is one. False where that cannot be done: the shard must then be
+    /// written.
+    [[nodiscard]] bool link_shard(std::uint32_t shard, std::string_view file,
+                                  std::intptr_t native_handle) const noexcept {
         const text path = path_of(shard);
         if (path.empty() || file.empty() || native_handle == no_native_handle) return false;
         const text source{file};
         if (source.size() != file.size()) return false;
         // by its path: Windows syncs nothing through a handle that only reads
         if (wait_ == durability::synced && !detail::os::sync_path(source.c_str())) return false;
-        (void)detail::os::remove_file(path.c_str());  // a shard that was there and is not what it should be
+        (void)detail::os::remove_file(
+            path.c_str());  // a shard that was there and is not what it should be
         if (!detail::link_file(file, path)) return false;
         if (!detail::os::is_same_file(detail::os::handle_of(native_handle), path.c_str())) {
             (void)detail::os::remove_file(path.c_str());
@@ -117,14 +129,15 @@ public:
         return wait_ != durability::synced || detail::os::sync_directory(directory_.c_str());
     }
 
-    /// Writes the shard index, if there is more than one shard, and gives the directory free; its state file stays if the options
-    /// say so. Call it when all shards are committed.
+    /// Writes the shard index, if there is more than one shard, and gives the directory free; its
+    /// state file stays if the options say so. Call it when all shards are committed.
     ///   fails   as encode_index and output_file
     result<void> finish() noexcept {
         auto encoded = index();
         if (!encoded) return std::move(encoded).error();
         if (!encoded->empty()) {
-            auto file = output_file::create(detail::join_path(directory_, index_file), encoded->size(), true, permissions_);
+            auto file = output_file::create(detail::join_path(directory_, index_file),
+                                            encoded->size(), true, permissions_);
             if (!file) return std::move(file).error();
             if (auto written = file->write(0, encoded->view()); !written) return written;
             if (auto committed = file->commit(wait_); !committed) return committed;
@@ -141,7 +154,9 @@ private:
 
     checkpoint_writer() noexcept = default;
 
-    [[nodiscard]] text path_of(std::uint32_t shard) const noexcept { return detail::join_path(directory_, shard_file(shard)); }
+    [[nodiscard]] text path_of(std::uint32_t shard) const noexcept {
+        return detail::join_path(directory_, shard_file(shard));
+    }
 
     /// What the state file says while this is being written: everything that the files depend on.
     [[nodiscard]] text state_of(const fingerprint& identity) const noexcept {
@@ -149,28 +164,39 @@ private:
         text state{"safefuse is writing a checkpoint here, or was: "};
         char digits[32];
         for (std::size_t i = 0; i < 32; ++i)
-            digits[i] = "0123456789abcdef"[(i < 16 ? whole.high : whole.low) >> (60 - 4 * (i % 16)) & 15];
-        return state.append(detail::characters_at(digits, sizeof digits)) && state.append("\n") ? std::move(state) : text{};
+            digits[i] =
+                "0123456789abcdef"[(i < 16 ? whole.high : whole.low) >> (60 - 4 * (i % 16)) & 15];
+        return state.append(detail::characters_at(digits, sizeof digits)) && state.append("\n")
+                   ? std::move(state)
+                   : text{};
+    }
+
+    /// Makes the directory where there is none, and says if something else is there.
+    [[nodiscard]] result<void> make_directory(durability wait) const noexcept {
+        const auto made = detail::make_directory(directory_);
+        if (!made && made.error().code != errc::already_exists) return failure{made.error()};
+        if (made && wait == durability::synced) {
+            std::string_view path = directory_;
+            while (path.size() > 1 && detail::os::is_separator(path.back())) path.remove_suffix(1);
+            if (auto synced = detail::sync_directory(detail::directory_of(path)); !synced)
+                return synced;
+        }
+        auto kind = detail::kind_of_path(directory_);
+        if (!kind) return std::move(kind).error();
+        if (*kind != detail::os::path_kind::directory)
+            return failure{.code = errc::not_a_directory, .file = directory_};
+        return {};
     }
 
     result<void> take_directory(const write_options& options) noexcept {
         const text state = state_of(options.identity);
         if (state.empty()) return failure{.code = errc::out_of_memory};
         if (auto fits = check_sizes(); !fits) return fits;
-        const auto made = detail::make_directory(directory_);
-        if (!made && made.error().code != errc::already_exists) return failure{made.error()};
-        if (made && options.wait == durability::synced) {
-            std::string_view path = directory_;
-            while (path.size() > 1 && detail::os::is_separator(path.back())) path.remove_suffix(1);
-            if (auto synced = detail::sync_directory(detail::directory_of(path)); !synced) return synced;
-        }
-        auto kind = detail::kind_of_path(directory_);
-        if (!kind) return std::move(kind).error();
-        if (*kind != detail::os::path_kind::directory) return failure{.code = errc::not_a_directory, .file = directory_};
-
+        if (auto made = make_directory(options.wait); !made) return made;
         auto claim = detail::directory_claim::take(directory_, false);
         if (!claim && claim.error().code == errc::file_not_found) {
-            if (auto vacant = check_vacant(false); !vacant) return vacant;  // nothing is made in a directory that is not ours
+            if (auto vacant = check_vacant(false); !vacant)
+                return vacant;  // nothing is made in a directory that is not ours
             claim = detail::directory_claim::take(directory_, true);
         }
         if (!claim) return std::move(claim).error();
@@ -183,12 +209,14 @@ private:
         // a killed run may have left it empty: nothing was written then
         const bool begun = found->size() == state.size() && found->view().ends_with("\n");
         if (begun && !options.resume)
-            return failure{.code = errc::destination_not_empty,
-                           .file = directory_,
-                           .detail = "an unfinished checkpoint is there; go on with it, or remove it"};
-        if (begun && !(found->view() == state.view()))
             return failure{
-                .code = errc::another_rewrite, .file = directory_, .detail = "finish that one, or remove what is there"};
+                .code = errc::destination_not_empty,
+                .file = directory_,
+                .detail = "an unfinished checkpoint is there; go on with it, or remove it"};
+        if (begun && !(found->view() == state.view()))
+            return failure{.code = errc::another_rewrite,
+                           .file = directory_,
+                           .detail = "finish that one, or remove what is there"};
         if (auto vacant = check_vacant(begun); !vacant) {
             if (found->size() == 0) claim->remove();
             return vacant;
@@ -210,16 +238,20 @@ private:
         for (std::uint32_t shard = 0; own_allowed && shard < shard_count(); ++shard)
             if (!names.push(shard_file(shard))) return failure{.code = errc::out_of_memory};
         if (!own.reserve(names.size())) return failure{.code = errc::out_of_memory};
-        for (std::uint32_t i = 0; i < names.size(); ++i) static_cast<void>(own.insert(names[i], i, name_of));
-        auto listed = detail::list_directory(directory_, [&](std::string_view name, bool is_directory) noexcept {
-            if (is_directory || name.starts_with('.') ||
-                !(name.ends_with(tensor_file_ending) || name.ends_with(shard_index_ending)))
-                return true;
-            if (own_allowed && (name == index_file || own.find(name, name_of) != detail::name_table::npos)) return true;
-            detail::append_quoted(occupied.detail, name);
-            occupied.detail.append(" is there");
-            return false;
-        });
+        for (std::uint32_t i = 0; i < names.size(); ++i)
+            static_cast<void>(own.insert(names[i], i, name_of));
+        auto listed = detail::list_directory(
+            directory_, [&](std::string_view name, bool is_directory) noexcept {
+                if (is_directory || name.starts_with('.') ||
+                    !(name.ends_with(tensor_file_ending) || name.ends_with(shard_index_ending)))
+                    return true;
+                if (own_allowed &&
+                    (name == index_file || own.find(name, name_of) != detail::name_table::npos))
+                    return true;
+                detail::append_quoted(occupied.detail, name);
+                occupied.detail.append(" is there");
+                return false;
+            });
         if (!listed) return listed;
         if (!occupied.detail.empty()) return occupied;
         return {};
@@ -229,10 +261,12 @@ private:
     result<void> find_done_shards() noexcept {
         vector<text> unfinished;
         bool has_room = true;
-        auto listed = detail::list_directory(directory_, [&](std::string_view name, bool is_directory) noexcept {
-            if (!is_directory && is_unfinished_file_name(name)) has_room = unfinished.push(detail::join_path(directory_, name));
-            return has_room;
-        });
+        auto listed = detail::list_directory(
+            directory_, [&](std::string_view name, bool is_directory) noexcept {
+                if (!is_directory && is_unfinished_file_name(name))
+                    has_room = unfinished.push(detail::join_path(directory_, name));
+                return has_room;
+            });
         if (!listed) return listed;
         if (!has_room) return failure{.code = errc::out_of_memory, .file = directory_};
         for (const text& each : unfinished)
@@ -243,7 +277,8 @@ private:
             done_[shard] = *whole;
             if (!*whole || wait_ != durability::synced) continue;
             const text path = path_of(shard);  // the other run may not have waited
-            if (const auto came = detail::os::sync_path(path.c_str()); !came) return came.about(path);
+            if (const auto came = detail::os::sync_path(path.c_str()); !came)
+                return came.about(path);
         }
         return {};
     }
@@ -251,13 +286,16 @@ private:
     [[nodiscard]] result<bool> is_whole(std::uint32_t shard) const noexcept {
         const text path = path_of(shard);
         auto file = detail::open_file::open(path);
-        if (!file && (file.error().code == errc::file_not_found || file.error().code == errc::not_a_file)) return false;
+        if (!file &&
+            (file.error().code == errc::file_not_found || file.error().code == errc::not_a_file))
+            return false;
         if (!file) return std::move(file).error();
         auto header = header_of(shard);
         if (!header) return std::move(header).error();
         if (file->size_bytes() != header->file_bytes) return false;
         vector<std::byte> start;
-        if (!start.resize_unset(header->bytes.size())) return failure{.code = errc::out_of_memory, .file = path};
+        if (!start.resize_unset(header->bytes.size()))
+            return failure{.code = errc::out_of_memory, .file = path};
         if (auto read = file->read(0, start.view()); !read) return std::move(read).error();
         return std::memcmp(start.data(), header->bytes.data(), start.size()) == 0;
     }
@@ -268,7 +306,9 @@ private:
         for (std::uint32_t shard = 0; shard < shard_count(); ++shard) {
             auto header = header_of(shard);
             if (!header) return std::move(header).error();
-            if (auto fits = detail::check_file_size_limit(path_of(shard), header->file_bytes); !fits) return fits;
+            if (auto fits = detail::check_file_size_limit(path_of(shard), header->file_bytes);
+                !fits)
+                return fits;
         }
         return {};
     }
@@ -277,7 +317,8 @@ private:
         auto encoded = index();
         if (!encoded) return std::move(encoded).error();
         std::uint64_t needed = encoded->size();
-        if (!detail::checked_add(needed, other_bytes_, needed)) return failure{.code = errc::size_overflow, .file = directory_};
+        if (!detail::checked_add(needed, other_bytes_, needed))
+            return failure{.code = errc::size_overflow, .file = directory_};
         for (std::uint32_t shard = 0; shard < shard_count(); ++shard) {
             auto header = header_of(shard);
             if (!header) return std::move(header).error();

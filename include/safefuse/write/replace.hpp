@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
 // safefuse: writing a checkpoint to a directory that has one already. The new checkpoint is written
-// beside the old one and takes its place when it is complete. At every moment the directory is the old
-// checkpoint, can be gone on with, or is the new one.
+// beside the old one and takes its place when it is complete. At every moment the directory is the
+// old checkpoint, can be gone on with, or is the new one.
 //
-//     PARENT/.OUT.safefuse-new/      where the new checkpoint is written, then exchanged with OUT at once
-//     OUT/.safefuse-new/             the same, if OUT is a mount point or its parent may not be written to:
+//     PARENT/.OUT.safefuse-new/      where the new checkpoint is written, then exchanged with OUT
+//     at once OUT/.safefuse-new/             the same, if OUT is a mount point or its parent may
+//     not be written to:
 //                                    its files are then renamed into OUT one by one
-//     OUT/.safefuse-writing          the lock, and how far a replacement is; a run that is killed is
+//     OUT/.safefuse-writing          the lock, and how far a replacement is; a run that is killed
+//     is
 //                                    rolled forward from it
 #ifndef SAFEFUSE_WRITE_REPLACE_HPP
 #define SAFEFUSE_WRITE_REPLACE_HPP
@@ -43,16 +45,16 @@ enum class existing : std::uint8_t {
 
 /// How a destination is opened.
 struct destination_options {
-    existing what = existing::refuse;      ///< if a checkpoint is there
-    bool resume = false;                   ///< go on with what a killed run has left, a replacement too
+    existing what = existing::refuse;  ///< if a checkpoint is there
+    bool resume = false;               ///< go on with what a killed run has left, a replacement too
     durability wait = durability::synced;  ///< what commit() waits for
 };
 
 /// The names that this header gives to directories.
 inline constexpr std::string_view staging_ending = ".safefuse-new";
 
-/// Where a checkpoint is written until it is complete: the directory asked for, or, if a checkpoint there
-/// is to be replaced, a directory beside it that takes its place at the end.
+/// Where a checkpoint is written until it is complete: the directory asked for, or, if a checkpoint
+/// there is to be replaced, a directory beside it that takes its place at the end.
 ///
 ///     auto destination = checkpoint_destination::open(path, set, {.what = existing::replace});
 ///     ... rewrite(plan, destination->directory(), {.resume = destination->resumes(),
@@ -60,16 +62,17 @@ inline constexpr std::string_view staging_ending = ".safefuse-new";
 ///     ... write config.json and the like to destination->directory() ...
 ///     destination->commit();
 ///
-/// What commit() does to the old directory: its tensor files and shard indexes are removed, files that the
-/// new checkpoint has too are replaced, and every other file and directory stays where it is. If there is
-/// nothing else, both directories change their names at once; otherwise, and if that cannot be done (a mount
-/// point, another file system, a parent that may not be written to, Windows), the new files are renamed into
-/// the directory one by one, the index last. A run that is killed meanwhile is completed by the next one that
-/// resumes or replaces; until then the directory loads as no checkpoint.
+/// What commit() does to the old directory: its tensor files and shard indexes are removed, files
+/// that the new checkpoint has too are replaced, and every other file and directory stays where it
+/// is. If there is nothing else, both directories change their names at once; otherwise, and if
+/// that cannot be done (a mount point, another file system, a parent that may not be written to,
+/// Windows), the new files are renamed into the directory one by one, the index last. A run that is
+/// killed meanwhile is completed by the next one that resumes or replaces; until then the directory
+/// loads as no checkpoint.
 ///
-/// The directory is locked from open() to commit(), before anything is changed. Whoever does not want to go on with
-/// a run that was killed removes the directory named `.OUT.safefuse-new`; the old checkpoint is then as it was,
-/// unless the state file says that files are being replaced.
+/// The directory is locked from open() to commit(), before anything is changed. Whoever does not
+/// want to go on with a run that was killed removes the directory named `.OUT.safefuse-new`; the
+/// old checkpoint is then as it was, unless the state file says that files are being replaced.
 ///   lifetime  the tensor set must stay where it is
 class checkpoint_destination {
 public:
@@ -83,44 +86,50 @@ public:
         }
         return *this;
     }
-    /// Without a commit() the old checkpoint stays as it is. New shards that are complete stay beside it, to
-    /// be gone on with; if there is none, nothing stays.
+    /// Without a commit() the old checkpoint stays as it is. New shards that are complete stay
+    /// beside it, to be gone on with; if there is none, nothing stays.
     ~checkpoint_destination() { abandon(); }
 
-    /// Finds out where to write, locks the directory if a checkpoint in it is to be replaced, and completes a
-    /// replacement that a killed run had begun to carry out. A symbolic link to a directory stands for that
-    /// directory.
-    ///   fails   destination_in_source (the directory is the source, inside or around it, or a file of the
+    /// Finds out where to write, locks the directory if a checkpoint in it is to be replaced, and
+    /// completes a replacement that a killed run had begun to carry out. A symbolic link to a
+    /// directory stands for that directory.
+    ///   fails   destination_in_source (the directory is the source, inside or around it, or a file
+    ///   of the
     ///           source would be lost with it, by whatever links and mounts it is reached), in_use,
-    ///           not_a_directory, not_a_file (the state file is a link), file_not_found (its parent is missing,
-    ///           or the files of a begun replacement), already_exists (no place to write to), permission_denied,
-    ///           disk_full, io_error, out_of_memory
-    static result<checkpoint_destination> open(std::string_view directory, tensor_set_ref sources SAFEFUSE_LIFETIMEBOUND,
+    ///           not_a_directory, not_a_file (the state file is a link), file_not_found (its parent
+    ///           is missing, or the files of a begun replacement), already_exists (no place to
+    ///           write to), permission_denied, disk_full, io_error, out_of_memory
+    static result<checkpoint_destination> open(std::string_view directory,
+                                               tensor_set_ref sources SAFEFUSE_LIFETIMEBOUND,
                                                const destination_options& options = {}) noexcept {
         if (!detail::os::can_replace && options.what == existing::replace)
             return failure{
                 .code = errc::permission_denied,
                 .file = directory,
-                .detail = "replacing a checkpoint is not available on Windows yet: choose a directory that is not there"};
+                .detail =
+                    "replacing a checkpoint is not available on Windows yet: choose a directory that is not there"};
         checkpoint_destination made{sources};
         if (auto opened = made.find(directory, options); !opened) return std::move(opened).error();
         return made;
     }
 
     /// Where the checkpoint and the files beside it are to be written.
-    [[nodiscard]] std::string_view directory() const noexcept SAFEFUSE_LIFETIMEBOUND { return written_; }
+    [[nodiscard]] std::string_view directory() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return written_;
+    }
     /// Whether that is beside the directory asked for. The writer is then to keep its state file
     /// (write_options::keep_state), from which a run that is killed before commit() goes on.
     [[nodiscard]] bool is_staged() const noexcept { return claim_.holds(); }
     /// Whether the writer is to go on with what is there.
     [[nodiscard]] bool resumes() const noexcept { return resumes_; }
 
-    /// Puts the checkpoint in its place. Call it when everything is written; where nothing is to be replaced
-    /// it does nothing.
-    ///   fails   file_changed (a source was written to since open(); the old checkpoint stays), in_use,
+    /// Puts the checkpoint in its place. Call it when everything is written; where nothing is to be
+    /// replaced it does nothing.
+    ///   fails   file_changed (a source was written to since open(); the old checkpoint stays),
+    ///   in_use,
     ///           destination_in_source (a file of the source has come there meanwhile),
-    ///           permission_denied, disk_full, io_error, out_of_memory. After a failure the old checkpoint is
-    ///           there, or a run that resumes completes the new one
+    ///           permission_denied, disk_full, io_error, out_of_memory. After a failure the old
+    ///           checkpoint is there, or a run that resumes completes the new one
     result<void> commit() noexcept {
         if (!is_staged()) return {};
         if (auto same = detail::check_unchanged(sources_, states_.view()); !same) return same;
@@ -139,7 +148,8 @@ public:
         if (*can_be_exchanged) {
             if (auto told = claim_.write(detail::replaced_state, wait_); !told) return told;
             if (detail::os::exchange_directories(written_.c_str(), real_.c_str())) {
-                if (!staged->moved_to(real_)) return failure{.code = errc::out_of_memory, .file = real_};
+                if (!staged->moved_to(real_))
+                    return failure{.code = errc::out_of_memory, .file = real_};
                 if (auto synced = sync(detail::directory_of(real_)); !synced) return synced;
                 if (auto removed = remove_replaced(written_); !removed) return removed;
                 claim_ = detail::directory_claim{};
@@ -156,10 +166,11 @@ public:
 private:
     explicit checkpoint_destination(tensor_set_ref sources) noexcept : sources_{sources} {}
 
-    // States ------------------------------------------------------------------------------------------
+    // States
+    // ------------------------------------------------------------------------------------------
 
-    /// The line that a state file has while files are renamed into its directory. In step 1 old files are
-    /// removed, in step 2 new ones are renamed: what is there is then new.
+    /// The line that a state file has while files are renamed into its directory. In step 1 old
+    /// files are removed, in step 2 new ones are renamed: what is there is then new.
     static text step_text(char step, bool beside) noexcept {
         text line{detail::replacing_state};
         const char digit[] = {step};
@@ -170,8 +181,10 @@ private:
 
     /// Whether a directory is one that this header writes to: a real one, with a state file.
     static bool is_begun(std::string_view place) noexcept {
-        const auto entry = place.empty() ? result<detail::os::entry_facts>{failure{}} : detail::entry_of_path(place, false);
-        return entry && !entry->is_link && entry->kind == detail::os::path_kind::directory && has_entry(place, writer_state_file);
+        const auto entry = place.empty() ? result<detail::os::entry_facts>{failure{}}
+                                         : detail::entry_of_path(place, false);
+        return entry && !entry->is_link && entry->kind == detail::os::path_kind::directory &&
+               has_entry(place, writer_state_file);
     }
     static bool has_entry(std::string_view directory, std::string_view name) noexcept {
         const text path = detail::join_path(directory, name);
@@ -181,10 +194,12 @@ private:
     /// Whether a directory holds files of a checkpoint, finished or not.
     static result<bool> is_occupied(std::string_view directory) noexcept {
         bool occupied = false;
-        auto listed = detail::list_directory(directory, [&](std::string_view name, bool is_directory) noexcept {
-            occupied = name == writer_state_file || (!is_directory && detail::is_checkpoint_name(name));
-            return !occupied;
-        });
+        auto listed = detail::list_directory(
+            directory, [&](std::string_view name, bool is_directory) noexcept {
+                occupied = name == writer_state_file ||
+                           (!is_directory && detail::is_checkpoint_name(name));
+                return !occupied;
+            });
         if (!listed) return std::move(listed).error();
         return occupied;
     }
@@ -193,7 +208,8 @@ private:
         return wait_ == durability::synced ? detail::sync_directory(directory) : result<void>{};
     }
 
-    // Opening -----------------------------------------------------------------------------------------
+    // Opening
+    // -----------------------------------------------------------------------------------------
 
     result<void> find(std::string_view directory, const destination_options& options) noexcept {
         const failure no_memory{.code = errc::out_of_memory, .file = directory};
@@ -207,7 +223,8 @@ private:
         states_ = std::move(*states);
         const auto kind = detail::kind_of_path(directory);
         if (!kind && kind.error().code != errc::file_not_found) return failure{kind.error()};
-        if (kind && *kind != detail::os::path_kind::directory) return failure{.code = errc::not_a_directory, .file = directory};
+        if (kind && *kind != detail::os::path_kind::directory)
+            return failure{.code = errc::not_a_directory, .file = directory};
         const bool replaces = options.what == existing::replace;
         if (!replaces && !options.resume) return {};
 
@@ -218,15 +235,16 @@ private:
         const bool is_left = is_begun(beside_) || is_begun(inside_);
         if (!kind && !is_left) return {};
         if (kind && !is_left) {
-            auto occupied = replaces ? is_occupied(real_) : result<bool>{has_entry(real_, writer_state_file)};
+            auto occupied =
+                replaces ? is_occupied(real_) : result<bool>{has_entry(real_, writer_state_file)};
             if (!occupied) return std::move(occupied).error();
             if (!*occupied) return {};
         }
         return take_directory(directory, static_cast<bool>(kind), replaces);
     }
 
-    /// Locks real_, which is made if it is not there, and finds out where to write; `directory` is what
-    /// failures call it.
+    /// Locks real_, which is made if it is not there, and finds out where to write; `directory` is
+    /// what failures call it.
     result<void> take_directory(std::string_view directory, bool is_there, bool replaces) noexcept {
         auto files = detail::source_files::of(sources_);
         if (!files) return std::move(files).error();
@@ -270,8 +288,8 @@ private:
         return !beside_.empty();
     }
 
-    /// Completes what a killed run had begun. Afterwards the claim is let go if the directory itself is to be
-    /// written to.
+    /// Completes what a killed run had begun. Afterwards the claim is let go if the directory
+    /// itself is to be written to.
     result<void> recover(bool replaces) noexcept {
         auto state = claim_.read();
         if (!state) return std::move(state).error();
@@ -295,8 +313,9 @@ private:
             const std::string_view place = beside ? beside_.view() : inside_.view();
             const char step = *state == step_text('1', beside) ? '1' : '2';
             if (!is_begun(place))
-                return failure{
-                    .code = errc::file_not_found, .file = place, .detail = "it has the files of a replacement that was begun"};
+                return failure{.code = errc::file_not_found,
+                               .file = place,
+                               .detail = "it has the files of a replacement that was begun"};
             auto staged = detail::directory_claim::take(place, true);
             if (!staged) return std::move(staged).error();
             if (auto moved = move_files(place, *staged, step, beside); !moved) return moved;
@@ -324,9 +343,11 @@ private:
         const auto old = detail::entry_of_path(real_, true);
         if (!old) return failure{old.error()};
         const std::uint32_t permissions = (old->permissions & 0777u) | 0700u;
-        if (detail::os::can_exchange && !beside_.empty() && detail::make_directory(beside_, permissions)) {
+        if (detail::os::can_exchange && !beside_.empty() &&
+            detail::make_directory(beside_, permissions)) {
             // a rename tells whether a mount is between them; it has the other name for a moment
-            const bool is_near = static_cast<bool>(detail::os::rename_over(beside_.c_str(), inside_.c_str()));
+            const bool is_near =
+                static_cast<bool>(detail::os::rename_over(beside_.c_str(), inside_.c_str()));
             if (is_near && detail::os::rename_over(inside_.c_str(), beside_.c_str())) {
                 is_beside_ = true;
                 if (auto synced = sync(detail::directory_of(beside_)); !synced) return synced;
@@ -341,7 +362,8 @@ private:
 
     result<void> use(const text& place) noexcept {
         written_ = place;
-        if (written_.size() != place.size()) return failure{.code = errc::out_of_memory, .file = place};
+        if (written_.size() != place.size())
+            return failure{.code = errc::out_of_memory, .file = place};
         is_placed_ = true;
         return {};
     }
@@ -360,7 +382,8 @@ private:
         if (!names) return std::move(names).error();
         for (const text& name : *names)
             if (!(name == writer_state_file))
-                if (auto removed = detail::remove_file(detail::join_path(place, name)); !removed) return removed;
+                if (auto removed = detail::remove_file(detail::join_path(place, name)); !removed)
+                    return removed;
         claim->remove();
         return detail::remove_directory(place);
     }
@@ -378,7 +401,8 @@ private:
             bool has_directories = false, has_shards = true;
             if (const auto names = detail::names_in(written_, has_directories)) {
                 has_shards = false;
-                for (const text& name : *names) has_shards = has_shards || detail::is_tensor_name(name);
+                for (const text& name : *names)
+                    has_shards = has_shards || detail::is_tensor_name(name);
             }
             if (!has_shards) (void)discard_all(written_);
         }
@@ -390,12 +414,14 @@ private:
             bool has_directories = false;
             auto names = detail::names_in(place, has_directories);
             if (!names) return std::move(names).error();
-            for (const text& name : *names) (void)detail::remove_file(detail::join_path(place, name));
+            for (const text& name : *names)
+                (void)detail::remove_file(detail::join_path(place, name));
         }
         return discard(place);
     }
 
-    // Replacing ---------------------------------------------------------------------------------------
+    // Replacing
+    // ---------------------------------------------------------------------------------------
 
     /// What killed runs have left half-written does not become part of the new checkpoint.
     result<void> remove_temporaries() const noexcept {
@@ -404,12 +430,13 @@ private:
         if (!names) return std::move(names).error();
         for (const text& name : *names)
             if (detail::is_temporary(name))
-                if (auto removed = detail::remove_file(detail::join_path(written_, name)); !removed) return removed;
+                if (auto removed = detail::remove_file(detail::join_path(written_, name)); !removed)
+                    return removed;
         return {};
     }
 
-    /// Others get no more rights to a new file than they had to the old one of that name, nor to a tensor
-    /// file than they had to every old one.
+    /// Others get no more rights to a new file than they had to the old one of that name, nor to a
+    /// tensor file than they had to every old one.
     result<void> restrict_permissions() const noexcept {
         bool has_directories = false;
         auto old_names = detail::names_in(real_, has_directories);
@@ -418,7 +445,8 @@ private:
         for (const text& name : *old_names) {
             if (!detail::is_tensor_name(name)) continue;
             const auto entry = detail::entry_of_path(detail::join_path(real_, name), true);
-            if (entry && entry->kind == detail::os::path_kind::file) of_tensors &= entry->permissions | 07700u;
+            if (entry && entry->kind == detail::os::path_kind::file)
+                of_tensors &= entry->permissions | 07700u;
         }
         auto names = detail::names_in(written_, has_directories);
         if (!names) return std::move(names).error();
@@ -427,19 +455,24 @@ private:
             const auto entry = detail::entry_of_path(path, false);
             if (!entry) return failure{entry.error()};
             // a file with other names is the source's, too
-            if (entry->is_link || entry->kind != detail::os::path_kind::file || entry->link_count > 1) continue;
+            if (entry->is_link || entry->kind != detail::os::path_kind::file ||
+                entry->link_count > 1)
+                continue;
             std::uint32_t permissions = entry->permissions;
-            if (detail::is_tensor_name(name) || detail::is_index_name(name)) permissions &= of_tensors;
+            if (detail::is_tensor_name(name) || detail::is_index_name(name))
+                permissions &= of_tensors;
             const auto old = detail::entry_of_path(detail::join_path(real_, name), true);
-            if (old && old->kind == detail::os::path_kind::file) permissions &= old->permissions | 07700u;
+            if (old && old->kind == detail::os::path_kind::file)
+                permissions &= old->permissions | 07700u;
             if (permissions == entry->permissions) continue;
-            if (const auto came = detail::os::set_permissions(path.c_str(), permissions); !came) return came.about(path);
+            if (const auto came = detail::os::set_permissions(path.c_str(), permissions); !came)
+                return came.about(path);
         }
         return {};
     }
 
-    /// Whether nothing would stay in the old directory but what is replaced, and the new one can be given its
-    /// owner and permissions.
+    /// Whether nothing would stay in the old directory but what is replaced, and the new one can be
+    /// given its owner and permissions.
     [[nodiscard]] result<bool> is_exchangeable() const noexcept {
         if (!detail::os::can_exchange || !is_beside_) return false;
         bool has_directories = false;
@@ -447,12 +480,14 @@ private:
         if (!names) return std::move(names).error();
         if (has_directories) return false;
         for (const text& name : *names)
-            if (!(name == writer_state_file) && !detail::is_checkpoint_name(name) && !has_entry(written_, name)) return false;
+            if (!(name == writer_state_file) && !detail::is_checkpoint_name(name) &&
+                !has_entry(written_, name))
+                return false;
         return static_cast<bool>(detail::os::copy_ownership(real_.c_str(), written_.c_str()));
     }
 
-    /// Removes the directory that the new one has been exchanged with. Files that came into it in the last
-    /// moment go to the new one.
+    /// Removes the directory that the new one has been exchanged with. Files that came into it in
+    /// the last moment go to the new one.
     result<void> remove_replaced(std::string_view place) const noexcept {
         bool has_directories = false;
         auto names = detail::names_in(place, has_directories);
@@ -462,18 +497,23 @@ private:
                 if (name == writer_state_file || detail::is_index_name(name) != indexes) continue;
                 const text path = detail::join_path(place, name);
                 const bool is_replaced = detail::is_checkpoint_name(name) || has_entry(real_, name);
-                auto done = is_replaced ? detail::remove_file(path) : detail::rename_file(path, detail::join_path(real_, name));
+                auto done = is_replaced ? detail::remove_file(path)
+                                        : detail::rename_file(path, detail::join_path(real_, name));
                 if (!done) return done;
             }
         if (auto synced = sync(real_); !synced) return synced;
         // the state goes last: it tells what the directory is
-        if (auto removed = detail::remove_file(detail::join_path(place, writer_state_file)); !removed) return removed;
+        if (auto removed = detail::remove_file(detail::join_path(place, writer_state_file));
+            !removed)
+            return removed;
         return detail::remove_directory(place);
     }
 
-    /// Removes the old tensor files, renames the new files into the directory, the index last, and then the
-    /// state file, which is `staged`'s and from here on the directory's. Can be repeated from any point.
-    result<void> move_files(std::string_view place, detail::directory_claim& staged, char step, bool beside) noexcept {
+    /// Removes the old tensor files, renames the new files into the directory, the index last, and
+    /// then the state file, which is `staged`'s and from here on the directory's. Can be repeated
+    /// from any point.
+    result<void> move_files(std::string_view place, detail::directory_claim& staged, char step,
+                            bool beside) noexcept {
         bool has_directories = false;
         begun_to_replace_ = true;
         if (step == '1') {
@@ -482,7 +522,9 @@ private:
             for (const bool indexes : {true, false})
                 for (const text& name : *old_names)
                     if (detail::is_checkpoint_name(name) && detail::is_index_name(name) == indexes)
-                        if (auto removed = detail::remove_file(detail::join_path(real_, name)); !removed) return removed;
+                        if (auto removed = detail::remove_file(detail::join_path(real_, name));
+                            !removed)
+                            return removed;
             if (auto synced = sync(real_); !synced) return synced;
             if (auto told = claim_.write(step_text('2', beside), wait_); !told) return told;
         }
@@ -491,11 +533,13 @@ private:
         for (const bool indexes : {false, true})
             for (const text& name : *names) {
                 if (name == writer_state_file || detail::is_index_name(name) != indexes) continue;
-                auto moved = detail::rename_file(detail::join_path(place, name), detail::join_path(real_, name));
+                auto moved = detail::rename_file(detail::join_path(place, name),
+                                                 detail::join_path(real_, name));
                 if (!moved) return moved;
             }
         if (auto synced = sync(real_); !synced) return synced;
-        const text from = detail::join_path(place, writer_state_file), to = detail::join_path(real_, writer_state_file);
+        const text from = detail::join_path(place, writer_state_file),
+                   to = detail::join_path(real_, writer_state_file);
         if (!detail::os::replaces_open_files) {
             staged = detail::directory_claim{};
             claim_ = detail::directory_claim{};

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: from checkpoint to checkpoint. A rewrite fuses (or unfuses) the experts of every scope and passes all other
-// tensors on under the names that the family gives them. Memory: names and shapes, the plan of one scope, two buffers.
+// safefuse: from checkpoint to checkpoint. A rewrite fuses (or unfuses) the experts of every scope
+// and passes all other tensors on under the names that the family gives them. Memory: names and
+// shapes, the plan of one scope, two buffers.
 #ifndef SAFEFUSE_WRITE_REWRITE_HPP
 #define SAFEFUSE_WRITE_REWRITE_HPP
 
@@ -35,17 +36,19 @@ inline namespace SAFEFUSE_ABI {
 /// The files that a rewrite will make: their names, tensors and sizes. Nothing is written.
 ///   lifetime  the plan and the metadata stay the caller's
 ///   fails   as checkpoint_outline::make
-[[nodiscard]] inline result<checkpoint_outline> outline_of(const rewrite_plan& plan SAFEFUSE_LIFETIMEBOUND,
-                                                           const rewrite_options& options = {}) noexcept {
+[[nodiscard]] inline result<checkpoint_outline> outline_of(
+    const rewrite_plan& plan SAFEFUSE_LIFETIMEBOUND, const rewrite_options& options = {}) noexcept {
     return checkpoint_outline::make(plan.tensors(), detail::write_options_of(plan, options));
 }
 
 /// As the number of a source: none.
 inline constexpr std::uint32_t no_source = detail::no_index;
 
-/// The source whose file is, byte for byte, what a shard will be, so that the file itself can stand for it; or no_source.
+/// The source whose file is, byte for byte, what a shard will be, so that the file itself can stand
+/// for it; or no_source.
 ///   fails   as reading the source's header does; out_of_memory
-[[nodiscard]] inline result<std::uint32_t> unchanged_source(const rewrite_plan& plan, const checkpoint_outline& outline,
+[[nodiscard]] inline result<std::uint32_t> unchanged_source(const rewrite_plan& plan,
+                                                            const checkpoint_outline& outline,
                                                             std::uint32_t shard) noexcept {
     const tensor_set_ref& set = plan.set();
     const span<const std::uint32_t> tensors = outline.tensors_of(shard);
@@ -67,7 +70,8 @@ inline constexpr std::uint32_t no_source = detail::no_index;
             place = {run->source, run->source_offset, run->run_bytes};
         }
         if (i == 0) source = place.source;
-        if (place.source != source || (place.offset != header->offsets[i] && place.size_bytes != 0)) return no_source;
+        if (place.source != source || (place.offset != header->offsets[i] && place.size_bytes != 0))
+            return no_source;
     }
     if (source == no_source) return no_source;
     std::uint64_t size_bytes = set.source_bytes(source).size();
@@ -80,21 +84,30 @@ inline constexpr std::uint32_t no_source = detail::no_index;
     return std::memcmp(start.data(), header->bytes.data(), start.size()) == 0 ? source : no_source;
 }
 
-/// Writes the checkpoint of a rewrite_plan to a directory: shard after shard, each complete or absent, the index last. While it runs
-/// nobody else can write there. What a run that was killed has left can be gone on with (options.resume): only the shard that
-/// it was writing is written anew.
-///   memory  the headers, the plan of one scope, and less than 32 MiB; pages of mapped sources are given back as they are used up
-///   reads   every byte of the source once, each file front to back but for scopes with strided copies; of sources that must be
-///           read, parts that are transposed into more than largest_rewrite_buffer_bytes more than once
-/// Others than the owner get no more rights to the files than they have to every file of the source.
-///   fails   canceled (progress answered false), file_changed (a source has another size now: mapped files are checked before each
-///           tensor or scope; or it was written to: sizes and times are compared at the end, before the index is written),
-///           destination_in_source (also where only device and inode tell: mounts, links), and as reading the sources and checkpoint_writer do. A run goes on with
-///           another one's shards only if the plan, the split, the metadata, the sources' sizes and the times when they were last
-///           written to are the same; else it fails with another_rewrite
-inline result<rewrite_summary> rewrite(const rewrite_plan& plan, std::string_view directory, const rewrite_options& options = {},
+/// Writes the checkpoint of a rewrite_plan to a directory: shard after shard, each complete or
+/// absent, the index last. While it runs nobody else can write there. What a run that was killed
+/// has left can be gone on with (options.resume): only the shard that it was writing is written
+/// anew.
+///   memory  the headers, the plan of one scope, and less than 32 MiB; pages of mapped sources are
+///   given back as they are used up reads   every byte of the source once, each file front to back
+///   but for scopes with strided copies; of sources that must be
+///           read, parts that are transposed into more than largest_rewrite_buffer_bytes more than
+///           once
+/// Others than the owner get no more rights to the files than they have to every file of the
+/// source.
+///   fails   canceled (progress answered false), file_changed (a source has another size now:
+///   mapped files are checked before each
+///           tensor or scope; or it was written to: sizes and times are compared at the end, before
+///           the index is written), destination_in_source (also where only device and inode tell:
+///           mounts, links), and as reading the sources and checkpoint_writer do. A run goes on
+///           with another one's shards only if the plan, the split, the metadata, the sources'
+///           sizes and the times when they were last written to are the same; else it fails with
+///           another_rewrite
+inline result<rewrite_summary> rewrite(const rewrite_plan& plan, std::string_view directory,
+                                       const rewrite_options& options = {},
                                        progress_ref progress = {}) noexcept {
-    if (auto apart = detail::check_apart(plan.set(), directory); !apart) return std::move(apart).error();
+    if (auto apart = detail::check_apart(plan.set(), directory); !apart)
+        return std::move(apart).error();
     auto states = detail::states_of_sources(plan.set());
     if (!states) return std::move(states).error();
     auto identity = detail::identity_of(plan);
@@ -117,27 +130,33 @@ inline result<rewrite_summary> rewrite(const rewrite_plan& plan, std::string_vie
         bool is_there = writer->is_done(shard);
         summary.kept_shard_count += is_there ? 1 : 0;
         if (!is_there)
-            if (auto safe = source_files->check_replaceable(plan.set(), writer->shard_path(shard)); !safe)
+            if (auto safe = source_files->check_replaceable(plan.set(), writer->shard_path(shard));
+                !safe)
                 return std::move(safe).error();
         if (!is_there && options.share == sharing::files) {
             const auto source = unchanged_source(plan, *writer, shard);
             if (!source) return failure{source.error()};
-            is_there = *source != no_source &&
-                       writer->link_shard(shard, plan.set().source_name(*source), plan.set().native_handle(*source));
+            is_there =
+                *source != no_source && writer->link_shard(shard, plan.set().source_name(*source),
+                                                           plan.set().native_handle(*source));
             summary.linked_shard_count += is_there ? 1 : 0;
         }
         if (is_there) {
-            if (auto going = detail::skip_tensors(run, plan.tensors(), tensors); !going) return std::move(going).error();
+            if (auto going = detail::skip_tensors(run, plan.tensors(), tensors); !going)
+                return std::move(going).error();
             continue;
         }
-        for (std::size_t i = 0; i < tensors.size(); ++i) number_of[tensors[i]] = static_cast<std::uint32_t>(i);
+        for (std::size_t i = 0; i < tensors.size(); ++i)
+            number_of[tensors[i]] = static_cast<std::uint32_t>(i);
         auto file = writer->open_shard(shard);
         if (!file) return std::move(file).error();
         detail::shard_sink sink{plan.set(), *file, number_of.view(), options, summary.shared_bytes};
         if (auto sent = run.send(tensors, sink); !sent) return std::move(sent).error();
-        if (auto committed = file->commit(options.wait); !committed) return std::move(committed).error();
+        if (auto committed = file->commit(options.wait); !committed)
+            return std::move(committed).error();
     }
-    if (auto same = detail::check_unchanged(plan.set(), states->view()); !same) return std::move(same).error();
+    if (auto same = detail::check_unchanged(plan.set(), states->view()); !same)
+        return std::move(same).error();
     if (auto finished = writer->finish(); !finished) return std::move(finished).error();
     return summary;
 }

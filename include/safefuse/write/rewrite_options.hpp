@@ -15,25 +15,29 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// What the new checkpoint may share with the old one, where the file system can do that; everything else is copied.
+/// What the new checkpoint may share with the old one, where the file system can do that;
+/// everything else is copied.
 enum class sharing : std::uint8_t {
     nothing,
-    blocks,  ///< places on the disk (reflinks), where bytes lie alike in blocks of both files; either file may change later
-    files,   ///< and files: a shard that would be byte for byte a file of the source is a second name of it (a hard link).
-             ///< Whoever writes into the one then changes the other.
+    blocks,  ///< places on the disk (reflinks), where bytes lie alike in blocks of both files;
+             ///< either file may change later
+    files,   ///< and files: a shard that would be byte for byte a file of the source is a second
+            ///< name of it (a hard link). Whoever writes into the one then changes the other.
 };
 
 /// How a rewrite splits, waits, shares and goes on.
 struct rewrite_options {
     std::uint64_t max_shard_bytes = default_shard_bytes;     ///< or one_tensor_per_file
     span<const metadata_entry> metadata = pytorch_metadata;  ///< of every file
-    durability wait = durability::synced;                    ///< what a call waits for before it returns
-    /// What becomes of the source's pages as they are used up; done_with gives the page cache back as well.
+    durability wait = durability::synced;  ///< what a call waits for before it returns
+    /// What becomes of the source's pages as they are used up; done_with gives the page cache back
+    /// as well.
     advice used_source = advice::release;
-    /// Go on with what a run that was killed has left, or begin where there is nothing. Complete shards are kept.
+    /// Go on with what a run that was killed has left, or begin where there is nothing. Complete
+    /// shards are kept.
     bool resume = false;
-    bool check_free_space = true;      ///< before anything is written; not asked for with sharing
-    std::uint64_t other_bytes = 0;     ///< as write_options: what the caller writes beside the shards
+    bool check_free_space = true;   ///< before anything is written; not asked for with sharing
+    std::uint64_t other_bytes = 0;  ///< as write_options: what the caller writes beside the shards
     sharing share = sharing::nothing;  ///< what the new files may have in common with the old
     std::uint64_t data_alignment = 8;  ///< as write_options; the plan may ask for more
     bool keep_state = false;           ///< as write_options; checkpoint_destination asks for it

@@ -20,7 +20,8 @@ inline namespace SAFEFUSE_ABI {
 /// The default of huggingface_hub.
 inline constexpr std::uint64_t default_shard_bytes = 5'000'000'000;
 
-/// As max_shard_bytes: every tensor in a file of its own. Those without bytes share one, by the same rules.
+/// As max_shard_bytes: every tensor in a file of its own. Those without bytes share one, by the
+/// same rules.
 inline constexpr std::uint64_t one_tensor_per_file = 0;
 
 /// In a list of groups: a tensor that may be parted from any other.
@@ -32,13 +33,15 @@ struct shard_split {
     std::uint32_t shard_count = 0;   ///< how many shards there are
 };
 
-/// Splits tensors, in the order given, as huggingface_hub does: a shard is closed before the tensor that would take it over
-/// `max_shard_bytes`, and a tensor larger than that gets a shard of its own, numbered before the one that is open. Neighbours
-/// with the same number in `groups` count as one tensor.
-///   source  huggingface_hub serialization/_base.py split_state_dict_into_shards_factory; tests/checkpoint_writer.test.cpp
-///   fails   size_overflow, partial_byte, out_of_memory
-[[nodiscard]] inline result<shard_split> split_into_shards(span<const tensor_spec> tensors, std::uint64_t max_shard_bytes,
-                                                           span<const std::uint32_t> groups = {}) noexcept {
+/// Splits tensors, in the order given, as huggingface_hub does: a shard is closed before the tensor
+/// that would take it over `max_shard_bytes`, and a tensor larger than that gets a shard of its
+/// own, numbered before the one that is open. Neighbours with the same number in `groups` count as
+/// one tensor.
+///   source  huggingface_hub serialization/_base.py split_state_dict_into_shards_factory;
+///   tests/checkpoint_writer.test.cpp fails   size_overflow, partial_byte, out_of_memory
+[[nodiscard]] inline result<shard_split> split_into_shards(
+    span<const tensor_spec> tensors, std::uint64_t max_shard_bytes,
+    span<const std::uint32_t> groups = {}) noexcept {
     constexpr std::uint32_t open = ~std::uint32_t{0};
     shard_split split;
     if (!split.shard_of.resize(tensors.size(), open)) return failure{.code = errc::out_of_memory};
@@ -55,12 +58,16 @@ struct shard_split {
         std::uint64_t size_bytes = 0;
         do {
             std::uint64_t one_bytes = 0;
-            const size_verdict verdict = tensor_size(tensors[next].type, tensors[next].shape, one_bytes);
-            if (verdict == size_verdict::partial_byte) return failure{.code = errc::partial_byte, .tensor = tensors[next].name};
-            if (verdict == size_verdict::overflows || !detail::checked_add(size_bytes, one_bytes, size_bytes))
+            const size_verdict verdict =
+                tensor_size(tensors[next].type, tensors[next].shape, one_bytes);
+            if (verdict == size_verdict::partial_byte)
+                return failure{.code = errc::partial_byte, .tensor = tensors[next].name};
+            if (verdict == size_verdict::overflows ||
+                !detail::checked_add(size_bytes, one_bytes, size_bytes))
                 return failure{.code = errc::size_overflow, .tensor = tensors[next].name};
             ++next;
-        } while (next < tensors.size() && !groups.empty() && groups[next] != no_group && groups[next] == groups[i]);
+        } while (next < tensors.size() && !groups.empty() && groups[next] != no_group &&
+                 groups[next] == groups[i]);
         if (size_bytes > max_shard_bytes) {
             for (std::size_t t = i; t < next; ++t) split.shard_of[t] = split.shard_count;
             ++split.shard_count;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: writing a tensor file. Streaming: bytes may come in any order and in any pieces, and none are kept. The file appears
-// under its name when it is complete.
+// safefuse: writing a tensor file. Streaming: bytes may come in any order and in any pieces, and
+// none are kept. The file appears under its name when it is complete.
 #ifndef SAFEFUSE_WRITE_TENSOR_FILE_WRITER_HPP
 #define SAFEFUSE_WRITE_TENSOR_FILE_WRITER_HPP
 
@@ -27,8 +27,8 @@ class tensor_file_writer {
 public:
     tensor_file_writer() noexcept = default;
 
-    /// A file with these tensors, whose bytes are to be written; unless `options` ask for something else, the header is byte for
-    /// byte the reference writer's.
+    /// A file with these tensors, whose bytes are to be written; unless `options` ask for something
+    /// else, the header is byte for byte the reference writer's.
     ///   fails   as encode_header and output_file::create
     static result<tensor_file_writer> create(std::string_view path, span<const tensor_spec> tensors,
                                              span<const metadata_entry> metadata = pytorch_metadata,
@@ -40,11 +40,13 @@ public:
         }
         return create(path, tensors, std::move(*header));
     }
-    /// The same with the header of these tensors that encode_header made. The file's place on the disk is reserved if `reserve`;
-    /// `permissions` are those of output_file::create.
-    ///   fails   out_of_range (the header is of another number of tensors), and as output_file::create
-    static result<tensor_file_writer> create(std::string_view path, span<const tensor_spec> tensors, encoded_header&& header,
-                                             bool reserve = true, std::uint32_t permissions = default_file_permissions) noexcept {
+    /// The same with the header of these tensors that encode_header made. The file's place on the
+    /// disk is reserved if `reserve`; `permissions` are those of output_file::create.
+    ///   fails   out_of_range (the header is of another number of tensors), and as
+    ///   output_file::create
+    static result<tensor_file_writer> create(
+        std::string_view path, span<const tensor_spec> tensors, encoded_header&& header,
+        bool reserve = true, std::uint32_t permissions = default_file_permissions) noexcept {
         if (header.offsets.size() != tensors.size())
             return failure{.code = errc::out_of_range,
                            .file = path,
@@ -53,12 +55,15 @@ public:
                            .actual = header.offsets.size()};
         auto file = output_file::create(path, header.file_bytes, reserve, permissions);
         if (!file) return std::move(file).error();
-        if (auto written = file->write(0, header.bytes.view()); !written) return std::move(written).error();
+        if (auto written = file->write(0, header.bytes.view()); !written)
+            return std::move(written).error();
         tensor_file_writer writer;
-        if (!writer.sizes_.reserve(tensors.size())) return failure{.code = errc::out_of_memory, .file = path};
+        if (!writer.sizes_.reserve(tensors.size()))
+            return failure{.code = errc::out_of_memory, .file = path};
         for (const tensor_spec& each : tensors) {
             std::uint64_t size_bytes = 0;
-            static_cast<void>(tensor_size(each.type, each.shape, size_bytes));  // encode_header has checked it
+            static_cast<void>(
+                tensor_size(each.type, each.shape, size_bytes));  // encode_header has checked it
             static_cast<void>(writer.sizes_.push(size_bytes));
         }
         writer.file_ = std::move(*file);
@@ -66,8 +71,8 @@ public:
         return writer;
     }
 
-    /// Writes bytes of tensor `i` of the list given to create(), from byte `offset` of it on. Several threads may write ranges
-    /// that do not overlap at once.
+    /// Writes bytes of tensor `i` of the list given to create(), from byte `offset` of it on.
+    /// Several threads may write ranges that do not overlap at once.
     ///   fails   out_of_range, disk_full, io_error
     result<void> write(std::size_t i, std::uint64_t offset, span<const std::byte> bytes) noexcept {
         if (i >= sizes_.size() || offset > sizes_[i] || sizes_[i] - offset < bytes.size())
@@ -79,9 +84,10 @@ public:
         return file_.write(offsets_[i] + offset, bytes);
     }
 
-    /// As output_file::share, for bytes of tensor `i`; offset_bytes(i) + offset is a multiple of share_multiple_bytes, too.
-    [[nodiscard]] bool share(std::size_t i, std::uint64_t offset, std::intptr_t native_handle, std::uint64_t source_offset,
-                             std::uint64_t size) noexcept {
+    /// As output_file::share, for bytes of tensor `i`; offset_bytes(i) + offset is a multiple of
+    /// share_multiple_bytes, too.
+    [[nodiscard]] bool share(std::size_t i, std::uint64_t offset, std::intptr_t native_handle,
+                             std::uint64_t source_offset, std::uint64_t size) noexcept {
         if (i >= sizes_.size() || offset > sizes_[i] || sizes_[i] - offset < size) return false;
         return file_.share(offsets_[i] + offset, native_handle, source_offset, size);
     }
@@ -91,7 +97,9 @@ public:
 
     /// Puts the file in place. Bytes that were never written are zero.
     ///   fails   as output_file::commit
-    result<void> commit(durability wait = durability::synced) noexcept { return file_.commit(wait); }
+    result<void> commit(durability wait = durability::synced) noexcept {
+        return file_.commit(wait);
+    }
 
     /// Where tensor i begins, in bytes from the start of the file.
     [[nodiscard]] std::uint64_t offset_bytes(std::size_t i) const noexcept { return offsets_[i]; }
@@ -104,8 +112,8 @@ private:
     vector<std::uint64_t> sizes_;
 };
 
-/// Writes one tensor file from tensors in memory, byte for byte as the reference writer does (metadata sorted by key) unless
-/// `options` ask for something else.
+/// Writes one tensor file from tensors in memory, byte for byte as the reference writer does
+/// (metadata sorted by key) unless `options` ask for something else.
 ///   fails   as tensor_file_writer; nothing is left at `path` then that was not there before
 inline result<void> write_tensor_file(std::string_view path, span<const named_tensor> tensors,
                                       span<const metadata_entry> metadata = pytorch_metadata,

@@ -20,11 +20,14 @@ inline namespace SAFEFUSE_ABI {
 
 /// Compares another tensor set, byte by byte, with what a rewrite would make; neither is loaded.
 ///   reads   every byte of both once
-///   fails   tensor_not_found (one is missing there), unexpected_tensor (one too many there), dtype_mismatch, shape_mismatch,
+///   fails   tensor_not_found (one is missing there), unexpected_tensor (one too many there),
+///   dtype_mismatch, shape_mismatch,
 ///           bytes_differ (`offset` counts in the tensor), canceled, and as reading does
-inline result<void> verify_rewritten(const rewrite_plan& plan, tensor_set_ref other, progress_ref progress = {}) noexcept {
+inline result<void> verify_rewritten(const rewrite_plan& plan, tensor_set_ref other,
+                                     progress_ref progress = {}) noexcept {
     vector<std::uint32_t> chosen, counterpart;
-    if (auto matched = detail::match_tensors(counterpart, plan.tensors(), other); !matched) return matched;
+    if (auto matched = detail::match_tensors(counterpart, plan.tensors(), other); !matched)
+        return matched;
     for (std::uint32_t t = 0; t < plan.tensors().size(); ++t)
         if (!chosen.push(t)) return failure{.code = errc::out_of_memory};
     detail::rewrite_comparison comparison{plan.tensors(), other, counterpart.view()};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: from names to numbers. A flat hash table that stores no names: it asks its owner for them.
+// safefuse: from names to numbers. A flat hash table that stores no names: it asks its owner for
+// them.
 #ifndef SAFEFUSE_CORE_DETAIL_NAME_TABLE_HPP
 #define SAFEFUSE_CORE_DETAIL_NAME_TABLE_HPP
 
@@ -27,11 +28,13 @@ namespace detail {
     const wide product = static_cast<wide>(a) * b;
     return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
 #else
-    const std::uint64_t a_low = a & 0xFFFFFFFF, a_high = a >> 32, b_low = b & 0xFFFFFFFF, b_high = b >> 32;
+    const std::uint64_t a_low = a & 0xFFFFFFFF, a_high = a >> 32, b_low = b & 0xFFFFFFFF,
+                        b_high = b >> 32;
     const std::uint64_t low = a_low * b_low;
     const std::uint64_t middle = a_high * b_low + (low >> 32);
     const std::uint64_t other_middle = a_low * b_high + (middle & 0xFFFFFFFF);
-    return ((other_middle << 32) | (low & 0xFFFFFFFF)) ^ (a_high * b_high + (middle >> 32) + (other_middle >> 32));
+    return ((other_middle << 32) | (low & 0xFFFFFFFF)) ^
+           (a_high * b_high + (middle >> 32) + (other_middle >> 32));
 #endif
 }
 
@@ -41,8 +44,9 @@ inline void prefetch([[maybe_unused]] const void* address) noexcept {
 #endif
 }
 
-/// A hash of names that differs between tables and between runs, so that no file can hold names chosen to collide. Both
-/// factors of every product are secret: with a known factor, a name could zero the other and hide what stands before it.
+/// A hash of names that differs between tables and between runs, so that no file can hold names
+/// chosen to collide. Both factors of every product are secret: with a known factor, a name could
+/// zero the other and hide what stands before it.
 class name_hash {
 public:
     name_hash() noexcept = default;
@@ -51,7 +55,8 @@ public:
         const auto here = reinterpret_cast<std::uintptr_t>(&address);
         const auto code = reinterpret_cast<std::uintptr_t>(&prefetch);
         std::uint64_t state =
-            multiply_fold(reinterpret_cast<std::uintptr_t>(address) ^ 0x9E3779B97F4A7C15, here ^ 0xD6E8FEB86659FD93);
+            multiply_fold(reinterpret_cast<std::uintptr_t>(address) ^ 0x9E3779B97F4A7C15,
+                          here ^ 0xD6E8FEB86659FD93);
         state ^= multiply_fold(code ^ 0xA0761D6478BD642F, state ^ 0xE7037ED1A0B428DB);
         for (std::uint64_t& secret : secrets_) {
             state += 0x9E3779B97F4A7C15;
@@ -65,7 +70,8 @@ public:
         const char* at = name.data();
         std::size_t left = name.size();
         std::uint64_t state = secrets_[0] ^ left;
-        for (; left > 16; at += 16, left -= 16) state = multiply_fold(state ^ word(at), secrets_[1] ^ word(at + 8));
+        for (; left > 16; at += 16, left -= 16)
+            state = multiply_fold(state ^ word(at), secrets_[1] ^ word(at + 8));
         std::uint64_t first = 0, last = 0;  // the last 1 to 16 bytes, as two words that may overlap
         if (left >= 8) {
             first = word(at);
@@ -75,7 +81,8 @@ public:
             last = half_word(at + left - 4);
         } else if (left > 0) {
             first = static_cast<unsigned char>(at[0]);
-            last = std::uint64_t{static_cast<unsigned char>(at[left / 2])} << 8 | static_cast<unsigned char>(at[left - 1]);
+            last = std::uint64_t{static_cast<unsigned char>(at[left / 2])} << 8 |
+                   static_cast<unsigned char>(at[left - 1]);
         }
         state = multiply_fold(state ^ first, secrets_[1] ^ last);
         return static_cast<std::uint32_t>(multiply_fold(state, secrets_[2]));
@@ -96,8 +103,8 @@ private:
     std::uint64_t secrets_[3]{};
 };
 
-/// Finds the index that belongs to a name. `names(index)` must give the name of every index that was inserted; the table
-/// calls it to compare. Up to 2^30 names.
+/// Finds the index that belongs to a name. `names(index)` must give the name of every index that
+/// was inserted; the table calls it to compare. Up to 2^30 names.
 class name_table {
 public:
     /// The index of no name.
@@ -106,7 +113,8 @@ public:
     enum class outcome : std::uint8_t { inserted, already_there, out_of_memory };
     struct insertion {
         outcome what;
-        std::uint32_t index;  ///< the index that the name has now: the earlier one if it was already there
+        std::uint32_t
+            index;  ///< the index that the name has now: the earlier one if it was already there
     };
 
     name_table() noexcept = default;
@@ -124,7 +132,8 @@ public:
 
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
-    /// Makes room for `count` names in all. Returns false, with the table as it was, when memory runs out.
+    /// Makes room for `count` names in all. Returns false, with the table as it was, when memory
+    /// runs out.
     [[nodiscard]] bool reserve(std::size_t count) noexcept {
         if (has_room(count)) return true;
         if (count > most_names) return false;
@@ -141,29 +150,33 @@ public:
         return true;
     }
 
-    /// The hash of a name in this table, for the calls below that take one. It holds from the first reserve() on, or from the
-    /// construction with a name_hash.
+    /// The hash of a name in this table, for the calls below that take one. It holds from the first
+    /// reserve() on, or from the construction with a name_hash.
     [[nodiscard]] std::uint32_t hash(std::string_view name) const noexcept { return hash_(name); }
 
     /// Gives `name` the index `index`, unless the name is already there.
     template <class Names>
-    [[nodiscard]] insertion insert(std::string_view name, std::uint32_t index, const Names& names) noexcept {
-        if (!has_room(size_ + 1) && !reserve(size_ < 8 ? 16 : size_ * 2)) return {outcome::out_of_memory, npos};
+    [[nodiscard]] insertion insert(std::string_view name, std::uint32_t index,
+                                   const Names& names) noexcept {
+        if (!has_room(size_ + 1) && !reserve(size_ < 8 ? 16 : size_ * 2))
+            return {outcome::out_of_memory, npos};
         return insert_hashed(name, hash_(name), index, names);
     }
 
-    /// The same for a hash that was computed earlier and with room that was reserved: what a loop over many names wants, with
-    /// prefetch_slot() some names ahead.
+    /// The same for a hash that was computed earlier and with room that was reserved: what a loop
+    /// over many names wants, with prefetch_slot() some names ahead.
     template <class Names>
-    [[nodiscard]] insertion insert_hashed(std::string_view name, std::uint32_t hash, std::uint32_t index,
-                                          const Names& names) noexcept {
+    [[nodiscard]] insertion insert_hashed(std::string_view name, std::uint32_t hash,
+                                          std::uint32_t index, const Names& names) noexcept {
         slot& at = slots_[place(name, hash, names)];
         if (at.index != npos) return {outcome::already_there, at.index};
         at = {hash, index};
         ++size_;
         return {outcome::inserted, index};
     }
-    void prefetch_slot(std::uint32_t hash) const noexcept { prefetch(slots_.data() + (hash & (slots_.size() - 1))); }
+    void prefetch_slot(std::uint32_t hash) const noexcept {
+        prefetch(slots_.data() + (hash & (slots_.size() - 1)));
+    }
 
     /// The index of `name`, or npos.
     template <class Names>
@@ -191,14 +204,19 @@ private:
     static constexpr std::size_t most_names = std::size_t{1} << 30;
 
     // At most two of three slots are taken, so that every search ends at a free one, soon.
-    [[nodiscard]] bool has_room(std::size_t count) const noexcept { return count <= slots_.size() / 3 * 2; }
+    [[nodiscard]] bool has_room(std::size_t count) const noexcept {
+        return count <= slots_.size() / 3 * 2;
+    }
 
     /// Where the name is, or the free slot where it belongs.
     template <class Names>
-    [[nodiscard]] std::size_t place(std::string_view name, std::uint32_t hash, const Names& names) const noexcept {
+    [[nodiscard]] std::size_t place(std::string_view name, std::uint32_t hash,
+                                    const Names& names) const noexcept {
         const std::size_t mask = slots_.size() - 1;
         std::size_t i = hash & mask;
-        while (slots_[i].index != npos && (slots_[i].hash != hash || names(slots_[i].index) != name)) i = (i + 1) & mask;
+        while (slots_[i].index != npos &&
+               (slots_[i].hash != hash || names(slots_[i].index) != name))
+            i = (i + 1) & mask;
         return i;
     }
 

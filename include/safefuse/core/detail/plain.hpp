@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: a few words of the standard library without the traits and concepts that its own ask the compiler about.
+// safefuse: a few words of the standard library without the traits and concepts that its own ask
+// the compiler about.
 #ifndef SAFEFUSE_CORE_DETAIL_PLAIN_HPP
 #define SAFEFUSE_CORE_DETAIL_PLAIN_HPP
 
@@ -36,9 +37,12 @@ constexpr T exchange(T& object, U value) noexcept {
     return before;
 }
 
-/// A std::string_view, from exactly what its constructor takes. Of anything else, a char* or an int, compilers ask first all that C++20
-/// asks of iterators.
-[[nodiscard]] constexpr std::string_view characters_at(const char* first, std::size_t count) noexcept { return {first, count}; }
+/// A std::string_view, from exactly what its constructor takes. Of anything else, a char* or an
+/// int, compilers ask first all that C++20 asks of iterators.
+[[nodiscard]] constexpr std::string_view characters_at(const char* first,
+                                                       std::size_t count) noexcept {
+    return {first, count};
+}
 
 }  // namespace detail
 }  // namespace SAFEFUSE_ABI

@@ -15,8 +15,8 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// How many leading bytes are whole UTF-8 characters: all of them, or up to the first that is wrong. Strict: no surrogates,
-/// nothing longer than needed, nothing above U+10FFFF.
+/// How many leading bytes are whole UTF-8 characters: all of them, or up to the first that is
+/// wrong. Strict: no surrogates, nothing longer than needed, nothing above U+10FFFF.
 [[nodiscard]] inline std::size_t utf8_prefix(std::string_view characters) noexcept {
     const char* const begin = characters.data();
     const std::size_t size = characters.size();
@@ -28,22 +28,30 @@ namespace detail {
         }
         while (i < size && static_cast<unsigned char>(begin[i]) < 0x80) ++i;
         if (i == size) break;
-        const auto byte = [&](std::size_t at) noexcept { return static_cast<unsigned char>(begin[i + at]); };
+        const auto byte = [&](std::size_t at) noexcept {
+            return static_cast<unsigned char>(begin[i + at]);
+        };
         const unsigned char first = byte(0);
-        const std::size_t length = first < 0xC2 ? 0 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : first < 0xF5 ? 4 : 0;
+        const std::size_t length = first < 0xC2   ? 0
+                                   : first < 0xE0 ? 2
+                                   : first < 0xF0 ? 3
+                                   : first < 0xF5 ? 4
+                                                  : 0;
         if (length == 0 || length > size - i) return i;
         for (std::size_t at = 1; at < length; ++at)
             if ((byte(at) & 0xC0) != 0x80) return i;
         const unsigned char second = byte(1);
-        if ((first == 0xE0 && second < 0xA0) || (first == 0xED && second > 0x9F) || (first == 0xF0 && second < 0x90) ||
-            (first == 0xF4 && second > 0x8F))
+        if ((first == 0xE0 && second < 0xA0) || (first == 0xED && second > 0x9F) ||
+            (first == 0xF0 && second < 0x90) || (first == 0xF4 && second > 0x8F))
             return i;
         i += length;
     }
     return size;
 }
 
-[[nodiscard]] inline bool is_utf8(std::string_view characters) noexcept { return utf8_prefix(characters) == characters.size(); }
+[[nodiscard]] inline bool is_utf8(std::string_view characters) noexcept {
+    return utf8_prefix(characters) == characters.size();
+}
 
 }  // namespace detail
 }  // namespace SAFEFUSE_ABI

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: a few tensors for all of a large set, for questions that only the kinds of names answer.
+// safefuse: a few tensors for all of a large set, for questions that only the kinds of names
+// answer.
 #ifndef SAFEFUSE_DETECT_DETAIL_NAME_PATTERNS_HPP
 #define SAFEFUSE_DETECT_DETAIL_NAME_PATTERNS_HPP
 
@@ -26,19 +27,30 @@ class chosen_tensors {
 public:
     explicit chosen_tensors(tensor_set_ref set) noexcept : set_{set} {}
 
-    [[nodiscard]] bool add(std::size_t i) noexcept { return numbers_.push(static_cast<std::uint32_t>(i)); }
+    [[nodiscard]] bool add(std::size_t i) noexcept {
+        return numbers_.push(static_cast<std::uint32_t>(i));
+    }
     /// The number in the set of the tensor that is number i here.
     [[nodiscard]] std::uint32_t number(std::size_t i) const noexcept { return numbers_[i]; }
 
     [[nodiscard]] std::size_t size() const noexcept { return numbers_.size(); }
     [[nodiscard]] tensor_spec spec(std::size_t i) const noexcept { return set_.spec(numbers_[i]); }
-    [[nodiscard]] tensor_location place(std::size_t i) const noexcept { return set_.place(numbers_[i]); }
-    [[nodiscard]] std::string_view source_name(std::uint32_t source) const noexcept { return set_.source_name(source); }
-    [[nodiscard]] span<const std::byte> source_bytes(std::uint32_t source) const noexcept { return set_.source_bytes(source); }
-    [[nodiscard]] result<void> read(std::uint32_t source, std::uint64_t offset, span<std::byte> out) const noexcept {
+    [[nodiscard]] tensor_location place(std::size_t i) const noexcept {
+        return set_.place(numbers_[i]);
+    }
+    [[nodiscard]] std::string_view source_name(std::uint32_t source) const noexcept {
+        return set_.source_name(source);
+    }
+    [[nodiscard]] span<const std::byte> source_bytes(std::uint32_t source) const noexcept {
+        return set_.source_bytes(source);
+    }
+    [[nodiscard]] result<void> read(std::uint32_t source, std::uint64_t offset,
+                                    span<std::byte> out) const noexcept {
         return set_.read(source, offset, out);
     }
-    [[nodiscard]] result<void> check(std::uint32_t source) const noexcept { return set_.check(source); }
+    [[nodiscard]] result<void> check(std::uint32_t source) const noexcept {
+        return set_.check(source);
+    }
 
 private:
     tensor_set_ref set_;
@@ -63,11 +75,13 @@ constexpr std::size_t longest_number(std::string_view pattern) noexcept {
     return longest;
 }
 
-/// Of all names that differ only in plain numbers that are segments of their own, longer than `spelled_digits` and so in no
-/// pattern, the first. Layers and experts make up most of a checkpoint's names: of a million, some thousands are left, and
-/// patterns find in these what they find in all.
+/// Of all names that differ only in plain numbers that are segments of their own, longer than
+/// `spelled_digits` and so in no pattern, the first. Layers and experts make up most of a
+/// checkpoint's names: of a million, some thousands are left, and patterns find in these what they
+/// find in all.
 ///   fails   file_changed, out_of_memory
-inline result<chosen_tensors> one_of_each_kind(tensor_set_ref set, std::size_t spelled_digits) noexcept {
+inline result<chosen_tensors> one_of_each_kind(tensor_set_ref set,
+                                               std::size_t spelled_digits) noexcept {
     constexpr std::size_t most_digits = 18;  // that fit 64 bits for sure
     const failure no_memory{.code = errc::out_of_memory};
     struct kind {
@@ -78,7 +92,9 @@ inline result<chosen_tensors> one_of_each_kind(tensor_set_ref set, std::size_t s
     vector<kind> kinds;
     vector<char> spelled;  // the kinds' names, a byte that no name has for each such number
     name_table table;
-    const auto names = [&](std::uint32_t i) noexcept { return characters_at(spelled.data() + kinds[i].first, kinds[i].size); };
+    const auto names = [&](std::uint32_t i) noexcept {
+        return characters_at(spelled.data() + kinds[i].first, kinds[i].size);
+    };
     source_check check{set};
     for (std::size_t i = 0; i < set.size(); ++i) {
         if (auto same = check.before(set.place(i).source); !same) return std::move(same).error();
@@ -90,7 +106,8 @@ inline result<chosen_tensors> one_of_each_kind(tensor_set_ref set, std::size_t s
             const std::size_t dot = name.find('.', at);
             const std::size_t end = dot == std::string_view::npos ? name.size() : dot;
             const std::string_view segment = name.substr(at, end - at);
-            const bool is_plain = segment.size() <= most_digits && (segment.size() == 1 || !segment.starts_with('0'));
+            const bool is_plain =
+                segment.size() <= most_digits && (segment.size() == 1 || !segment.starts_with('0'));
             if (segment.size() > spelled_digits && is_plain && is_number(segment)) {
                 *to++ = '\xFF';
             } else {
@@ -100,8 +117,8 @@ inline result<chosen_tensors> one_of_each_kind(tensor_set_ref set, std::size_t s
             at = end + 1;
         }
         const std::size_t size = static_cast<std::size_t>(to - spelled.data()) - first;
-        const auto inserted =
-            table.insert(characters_at(spelled.data() + first, size), static_cast<std::uint32_t>(kinds.size()), names);
+        const auto inserted = table.insert(characters_at(spelled.data() + first, size),
+                                           static_cast<std::uint32_t>(kinds.size()), names);
         if (inserted.what == name_table::outcome::out_of_memory) return no_memory;
         const bool is_new = inserted.what == name_table::outcome::inserted;
         if (!spelled.resize_unset(is_new ? first + size : first)) return no_memory;

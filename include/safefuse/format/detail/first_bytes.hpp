@@ -19,11 +19,13 @@ inline constexpr std::size_t first_bytes_size = 64;
 
 /// Whether `bytes` begins with `word`, in lower or upper case, after white space.
 constexpr bool begins_with_word(std::string_view bytes, std::string_view word) noexcept {
-    while (!bytes.empty() && (bytes[0] == ' ' || bytes[0] == '\n' || bytes[0] == '\r' || bytes[0] == '\t'))
+    while (!bytes.empty() &&
+           (bytes[0] == ' ' || bytes[0] == '\n' || bytes[0] == '\r' || bytes[0] == '\t'))
         bytes.remove_prefix(1);
     if (bytes.size() < word.size()) return false;
     for (std::size_t i = 0; i < word.size(); ++i) {
-        const char c = bytes[i] >= 'A' && bytes[i] <= 'Z' ? static_cast<char>(bytes[i] - 'A' + 'a') : bytes[i];
+        const char c =
+            bytes[i] >= 'A' && bytes[i] <= 'Z' ? static_cast<char>(bytes[i] - 'A' + 'a') : bytes[i];
         if (c != word[i]) return false;
     }
     return true;
@@ -31,13 +33,16 @@ constexpr bool begins_with_word(std::string_view bytes, std::string_view word) n
 
 /// What a file that begins so is, in words that complete "it is"; empty: it is not known.
 inline std::string_view told_by_first_bytes(span<const std::byte> start) noexcept {
-    const std::string_view bytes = characters_at(reinterpret_cast<const char*>(start.data()), start.size());
-    if (bytes.size() > 8 && bytes[8] == '{' && bytes[7] == 0) return {};  // the length of a header, and its first bracket
+    const std::string_view bytes =
+        characters_at(reinterpret_cast<const char*>(start.data()), start.size());
+    if (bytes.size() > 8 && bytes[8] == '{' && bytes[7] == 0)
+        return {};  // the length of a header, and its first bracket
     struct mark {
         std::string_view begins, what;
     };
     static constexpr mark marks[] = {
-        {"version https://git-lfs", "a Git LFS pointer: \"git lfs pull\" gets the file that it stands for"},
+        {"version https://git-lfs",
+         "a Git LFS pointer: \"git lfs pull\" gets the file that it stands for"},
         {"PK\x03\x04", "a zip archive, as PyTorch writes .bin and .pt files"},
         {"\x80\x02", "a Python pickle, as PyTorch wrote .bin and .pt files before 1.6"},
         {"\x80\x04", "a Python pickle"},
@@ -51,16 +56,19 @@ inline std::string_view told_by_first_bytes(span<const std::byte> start) noexcep
         {"\x93NUMPY", "a NumPy array"},
         {"Entry not found", "a message of the hub and no file: download it again"},
         {"Repository not found", "a message of the hub and no file: download it again"},
-        {"Access to model", "a message of the hub and no file: ask for access, then download it again"},
+        {"Access to model",
+         "a message of the hub and no file: ask for access, then download it again"},
     };
     for (const mark& each : marks)
         if (bytes.starts_with(each.begins)) return each.what;
     for (const char* const word : {"<!doctype", "<html", "<?xml", "<head"})
-        if (begins_with_word(bytes, word)) return "an HTML or XML page, as servers send it in place of a file: download it again";
+        if (begins_with_word(bytes, word))
+            return "an HTML or XML page, as servers send it in place of a file: download it again";
     return {};
 }
 
-/// Whether there are bytes and all of them are zero, as a download leaves them that was never finished.
+/// Whether there are bytes and all of them are zero, as a download leaves them that was never
+/// finished.
 inline bool all_zero(span<const std::byte> start) noexcept {
     for (const std::byte each : start)
         if (each != std::byte{0}) return false;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: reads the JSON of a header and checks it. A spelling that nearly every file has is read by header_scan, the rest here.
+// safefuse: reads the JSON of a header and checks it. A spelling that nearly every file has is read
+// by header_scan, the rest here.
 #ifndef SAFEFUSE_FORMAT_DETAIL_HEADER_READER_HPP
 #define SAFEFUSE_FORMAT_DETAIL_HEADER_READER_HPP
 
@@ -46,7 +47,8 @@ struct header_content {
 class header_reader {
 public:
     /// `scans` false leaves the fast way out, for tests.
-    header_reader(header_content& header, std::string_view json, const read_options& options, bool scans) noexcept
+    header_reader(header_content& header, std::string_view json, const read_options& options,
+                  bool scans) noexcept
         : header_{header}, json_{json}, cursor_{json}, options_{options}, scans_{scans} {}
 
     /// Fills the header, which must be empty; after a failure it is in no state to be used.
@@ -57,7 +59,8 @@ public:
             return failure{.code = errc::header_not_utf8, .offset = length_bytes + good};
         rows().hash = name_hash{json_.data()};
         // What real headers need; the arrays grow where it is not enough.
-        if (!rows().entries.reserve(json_.size() / 112 + 4) || !rows().extents.reserve(json_.size() / 64 + 8))
+        if (!rows().entries.reserve(json_.size() / 112 + 4) ||
+            !rows().extents.reserve(json_.size() / 64 + 8))
             return failure{.code = errc::out_of_memory};
         if (!read_root()) return why();
         if (!number_names()) return std::move(error_);
@@ -87,7 +90,8 @@ private:
 
     /// Where a name stands in the file; unknown if it was spelled with escapes.
     [[nodiscard]] std::uint64_t place(std::string_view name) const noexcept {
-        const auto at = reinterpret_cast<std::uintptr_t>(name.data()), first = reinterpret_cast<std::uintptr_t>(json_.data());
+        const auto at = reinterpret_cast<std::uintptr_t>(name.data()),
+                   first = reinterpret_cast<std::uintptr_t>(json_.data());
         return at >= first && at - first < json_.size() ? length_bytes + (at - first) : unknown;
     }
 
@@ -97,7 +101,8 @@ private:
         if (!string.escaped) return true;
         vector<char>& decoded = header_.decoded;
         // No string is longer decoded than spelled, so this is room for all that are still to come.
-        if (decoded.empty() && !decoded.reserve(static_cast<std::size_t>(cursor_.end() - string.raw.data())))
+        if (decoded.empty() &&
+            !decoded.reserve(static_cast<std::size_t>(cursor_.end() - string.raw.data())))
             return out_of_memory();
         const std::size_t first = decoded.size();
         if (!string.decode(decoded)) return out_of_memory();
@@ -131,10 +136,13 @@ private:
 
     bool check_padding(std::size_t behind) noexcept {
         if (json_.front() != '{')
-            return fail({.code = errc::header_not_json, .detail = "white space before the {", .offset = length_bytes});
+            return fail({.code = errc::header_not_json,
+                         .detail = "white space before the {",
+                         .offset = length_bytes});
         const std::size_t stop = json_.find_first_not_of(' ', behind);
-        return stop == json_.npos ||
-               fail({.code = errc::header_not_json, .detail = "padding other than spaces", .offset = length_bytes + stop});
+        return stop == json_.npos || fail({.code = errc::header_not_json,
+                                           .detail = "padding other than spaces",
+                                           .offset = length_bytes + stop});
     }
 
     bool read_metadata() noexcept {
@@ -144,12 +152,15 @@ private:
         json_string key, value;
         for (cursor_.enter_object(); cursor_.next_member(key);) {
             metadata_entry entry;
-            if (!cursor_.read_string(value) || !keep(key, entry.key) || !keep(value, entry.value)) return false;
+            if (!cursor_.read_string(value) || !keep(key, entry.key) || !keep(value, entry.value))
+                return false;
             const auto keys = [&](std::uint32_t i) noexcept { return entries[i].key; };
-            const auto added = header_.metadata_keys.insert(entry.key, static_cast<std::uint32_t>(entries.size()), keys);
+            const auto added = header_.metadata_keys.insert(
+                entry.key, static_cast<std::uint32_t>(entries.size()), keys);
             if (added.what == name_table::outcome::out_of_memory) return out_of_memory();
             if (added.what == name_table::outcome::already_there) {
-                if (!options_.repeated_metadata) return cursor_.refuse("a metadata key is there twice");
+                if (!options_.repeated_metadata)
+                    return cursor_.refuse("a metadata key is there twice");
                 entries[added.index].value = entry.value;
             } else if (!entries.push(entry)) {
                 return out_of_memory();
@@ -161,19 +172,24 @@ private:
     bool read_entry(header_entry& entry) noexcept {
         if (options_.array_entries && cursor_.peek() == json_kind::array) {
             const char* const why = "a tensor needs dtype, shape and data_offsets";
-            return cursor_.enter_array() && next_element(why) && read_dtype(entry) && next_element(why) && read_shape(entry) &&
-                   next_element(why) && read_offsets(entry) && no_more_elements(why);
+            return cursor_.enter_array() && next_element(why) && read_dtype(entry) &&
+                   next_element(why) && read_shape(entry) && next_element(why) &&
+                   read_offsets(entry) && no_more_elements(why);
         }
         bool has_dtype = false, has_shape = false, has_offsets = false;
         json_string key;
-        const auto once = [&](bool& has, const char* why) noexcept { return exchange(has, true) ? cursor_.refuse(why) : true; };
+        const auto once = [&](bool& has, const char* why) noexcept {
+            return exchange(has, true) ? cursor_.refuse(why) : true;
+        };
         for (cursor_.enter_object(); cursor_.next_member(key);) {
-            const bool read = key == "dtype"          ? once(has_dtype, "dtype is there twice") && read_dtype(entry)
-                              : key == "shape"        ? once(has_shape, "shape is there twice") && read_shape(entry)
-                              : key == "data_offsets" ? once(has_offsets, "data_offsets are there twice") && read_offsets(entry)
-                              : options_.unknown_fields
-                                  ? cursor_.skip_value()
-                                  : cursor_.refuse("a tensor has dtype, shape and data_offsets, nothing else");
+            const bool read =
+                key == "dtype"   ? once(has_dtype, "dtype is there twice") && read_dtype(entry)
+                : key == "shape" ? once(has_shape, "shape is there twice") && read_shape(entry)
+                : key == "data_offsets"
+                    ? once(has_offsets, "data_offsets are there twice") && read_offsets(entry)
+                : options_.unknown_fields
+                    ? cursor_.skip_value()
+                    : cursor_.refuse("a tensor has dtype, shape and data_offsets, nothing else");
             if (!read) return false;
         }
         if (cursor_.failed()) return false;
@@ -182,8 +198,12 @@ private:
         return has_offsets || cursor_.refuse("data_offsets are missing");
     }
 
-    SAFEFUSE_NOINLINE bool next_element(const char* why) noexcept { return cursor_.next_element() || cursor_.refuse(why); }
-    bool no_more_elements(const char* why) noexcept { return cursor_.next_element() ? cursor_.refuse(why) : !cursor_.failed(); }
+    SAFEFUSE_NOINLINE bool next_element(const char* why) noexcept {
+        return cursor_.next_element() || cursor_.refuse(why);
+    }
+    bool no_more_elements(const char* why) noexcept {
+        return cursor_.next_element() ? cursor_.refuse(why) : !cursor_.failed();
+    }
 
     bool read_dtype(header_entry& entry) noexcept {
         json_string spelled, second;
@@ -223,8 +243,8 @@ private:
 
     bool read_offsets(header_entry& entry) noexcept {
         const char* const why = "data_offsets must be two numbers";
-        return cursor_.enter_array() && next_element(why) && cursor_.read_unsigned(entry.begin) && next_element(why) &&
-               cursor_.read_unsigned(entry.end) && no_more_elements(why);
+        return cursor_.enter_array() && next_element(why) && cursor_.read_unsigned(entry.begin) &&
+               next_element(why) && cursor_.read_unsigned(entry.end) && no_more_elements(why);
     }
 
     /// Makes the names findable, and finds the ones that are there twice.
@@ -236,7 +256,8 @@ private:
         for (std::size_t i = 0; i < entries.size(); ++i) {
             const auto added = number_name(i, kept);
             const bool is_new = added.what == name_table::outcome::inserted;
-            if (!is_new && !options_.last_duplicate_wins) return fail(twice(entries[i], entries[added.index]));
+            if (!is_new && !options_.last_duplicate_wins)
+                return fail(twice(entries[i], entries[added.index]));
             const std::size_t to = is_new ? kept++ : added.index;
             if (to == i) continue;
             entries[to] = entries[i];
@@ -249,18 +270,22 @@ private:
         const vector<header_entry>& entries = rows().entries;
         constexpr std::size_t ahead = 16;
         if (i + ahead < entries.size()) header_.names.prefetch_slot(entries[i + ahead].hash);
-        return header_.names.insert_hashed(entries[i].name(), entries[i].hash, static_cast<std::uint32_t>(number),
-                                           [&](std::uint32_t at) noexcept { return entries[at].name(); });
+        return header_.names.insert_hashed(
+            entries[i].name(), entries[i].hash, static_cast<std::uint32_t>(number),
+            [&](std::uint32_t at) noexcept { return entries[at].name(); });
     }
 
-    [[nodiscard]] failure twice(const header_entry& second, const header_entry& first) const noexcept {
+    [[nodiscard]] failure twice(const header_entry& second,
+                                const header_entry& first) const noexcept {
         text detail;
         if (place(first.name()) != unknown) {
             detail.append("first at byte ");
             detail.append_count(place(first.name()));
         }
-        return {
-            .code = errc::duplicate_tensor, .tensor = second.name(), .detail = std::move(detail), .offset = place(second.name())};
+        return {.code = errc::duplicate_tensor,
+                .tensor = second.name(),
+                .detail = std::move(detail),
+                .offset = place(second.name())};
     }
 
     SAFEFUSE_NOINLINE bool sort_entries() noexcept {
@@ -274,8 +299,9 @@ private:
         return true;
     }
 
-    SAFEFUSE_COLD bool refuse(const header_entry& entry, errc code, std::uint64_t expected = unknown,
-                              std::uint64_t actual = unknown, std::string_view detail = {}) noexcept {
+    SAFEFUSE_COLD bool refuse(const header_entry& entry, errc code,
+                              std::uint64_t expected = unknown, std::uint64_t actual = unknown,
+                              std::string_view detail = {}) noexcept {
         return fail({.code = code,
                      .tensor = entry.name(),
                      .detail = detail,
@@ -291,7 +317,8 @@ private:
             if (entry.begin < running || (entry.begin > running && !options_.gaps))
                 return refuse(entry, errc::bad_offsets, running, entry.begin);
             if (entry.end < entry.begin)
-                return refuse(entry, errc::bad_offsets, entry.begin, entry.end, "its end lies before its begin");
+                return refuse(entry, errc::bad_offsets, entry.begin, entry.end,
+                              "its end lies before its begin");
             header_.gap_bytes += entry.begin - running;
             std::uint64_t size_bytes = 0;
             switch (tensor_size(entry.type, rows().shape(entry), size_bytes)) {
@@ -310,7 +337,8 @@ private:
     bool check_file_size(std::uint64_t file_bytes) noexcept {
         std::uint64_t expected = 0;
         const bool fits = checked_add(header_.header_bytes, rows().data_bytes, expected);
-        if (file_bytes == unknown) return fits || fail({.code = errc::size_overflow, .detail = "of all tensors together"});
+        if (file_bytes == unknown)
+            return fits || fail({.code = errc::size_overflow, .detail = "of all tensors together"});
         if (!fits) return fail({.code = errc::data_truncated, .actual = file_bytes});
         if (expected < file_bytes && options_.trailing_bytes) {
             header_.trailing_bytes = file_bytes - expected;

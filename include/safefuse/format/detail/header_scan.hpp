@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the rows of a header while it is read, and the fast way to read the spelling that nearly every file has. What is
-// spelled otherwise is left to json_cursor, which reads the same rows from both (tests/header.test.cpp holds them equal).
+// safefuse: the rows of a header while it is read, and the fast way to read the spelling that
+// nearly every file has. What is spelled otherwise is left to json_cursor, which reads the same
+// rows from both (tests/header.test.cpp holds them equal).
 #ifndef SAFEFUSE_FORMAT_DETAIL_HEADER_SCAN_HPP
 #define SAFEFUSE_FORMAT_DETAIL_HEADER_SCAN_HPP
 
@@ -32,7 +33,9 @@ struct header_entry {
     std::uint64_t begin;
     std::uint64_t end;
 
-    [[nodiscard]] std::string_view name() const noexcept { return characters_at(name_data, name_bytes); }
+    [[nodiscard]] std::string_view name() const noexcept {
+        return characters_at(name_data, name_bytes);
+    }
 };
 
 /// The tensors of a header in the order in which they were read.
@@ -41,16 +44,17 @@ struct header_rows {
     vector<std::uint64_t> extents;
     name_hash hash;
     std::uint64_t data_bytes = 0;  ///< where the next tensor must begin
-    /// So far every tensor begins where the last one ended, does not end before it begins, and has the size of its shape. Then
-    /// the offsets never fall, and so no sum of sizes has wrapped around.
+    /// So far every tensor begins where the last one ended, does not end before it begins, and has
+    /// the size of its shape. Then the offsets never fall, and so no sum of sizes has wrapped
+    /// around.
     bool is_valid = true;
 
     [[nodiscard]] shape_view shape(const header_entry& entry) const noexcept {
         return {extents.data() + entry.shape_begin, entry.rank};
     }
 
-    /// Adds an entry whose extents are in `extents`, and hashes its name while that is in the cache. Returns false when memory
-    /// runs out.
+    /// Adds an entry whose extents are in `extents`, and hashes its name while that is in the
+    /// cache. Returns false when memory runs out.
     [[nodiscard]] bool add(header_entry& entry) noexcept {
         std::uint64_t size_bytes = 0;
         is_valid = is_valid && entry.begin == data_bytes && entry.begin <= entry.end &&
@@ -62,27 +66,34 @@ struct header_rows {
     }
 };
 
-/// A number without sign or leading zero and of at most 19 digits, so that it fits 64 bits. Moves `at` behind it.
-[[nodiscard]] inline bool scan_number(const char*& at, const char* end, std::uint64_t& number) noexcept {
+/// A number without sign or leading zero and of at most 19 digits, so that it fits 64 bits. Moves
+/// `at` behind it.
+[[nodiscard]] inline bool scan_number(const char*& at, const char* end,
+                                      std::uint64_t& number) noexcept {
     const char* const first = at;
     number = 0;
-    for (; at != end && *at >= '0' && *at <= '9'; ++at) number = number * 10 + static_cast<std::uint64_t>(*at - '0');
+    for (; at != end && *at >= '0' && *at <= '9'; ++at)
+        number = number * 10 + static_cast<std::uint64_t>(*at - '0');
     return at != first && at - first <= 19 && (*first != '0' || at - first == 1);
 }
 
 /// Moves `at` behind `expected` if that is what stands there.
 template <std::size_t Size>
-[[nodiscard]] inline bool scan_text(const char*& at, const char* end, const char (&expected)[Size]) noexcept {
-    if (end - at < static_cast<std::ptrdiff_t>(Size - 1) || std::memcmp(at, expected, Size - 1) != 0) return false;
+[[nodiscard]] inline bool scan_text(const char*& at, const char* end,
+                                    const char (&expected)[Size]) noexcept {
+    if (end - at < static_cast<std::ptrdiff_t>(Size - 1) ||
+        std::memcmp(at, expected, Size - 1) != 0)
+        return false;
     at += Size - 1;
     return true;
 }
 
 /// One entry as the reference writer spells it, from the name's opening quote to the closing brace:
 ///     "lm_head.weight":{"dtype":"BF16","shape":[151936,2048],"data_offsets":[0,622329856]}
-/// Moves `at` behind it and fills `entry` and `rows.extents`, or returns false. `last` is the dtype to try first.
-[[nodiscard]] inline bool scan_entry(const char*& at, const char* end, dtype last, header_rows& rows,
-                                     header_entry& entry) noexcept {
+/// Moves `at` behind it and fills `entry` and `rows.extents`, or returns false. `last` is the dtype
+/// to try first.
+[[nodiscard]] inline bool scan_entry(const char*& at, const char* end, dtype last,
+                                     header_rows& rows, header_entry& entry) noexcept {
     if (!scan_text(at, end, "\"")) return false;
     const char* const name_end = find_string_stop(at, end);
     entry.name_data = at;
@@ -92,8 +103,8 @@ template <std::size_t Size>
 
     entry.type = last;
     std::string_view spelled = name(last);
-    if (static_cast<std::size_t>(end - at) <= spelled.size() || std::memcmp(at, spelled.data(), spelled.size()) != 0 ||
-        at[spelled.size()] != '"') {
+    if (static_cast<std::size_t>(end - at) <= spelled.size() ||
+        std::memcmp(at, spelled.data(), spelled.size()) != 0 || at[spelled.size()] != '"') {
         const char* const dtype_end = find_string_stop(at, end);
         spelled = {at, static_cast<std::size_t>(dtype_end - at)};
         if (!parse_dtype(spelled, entry.type)) return false;
@@ -110,12 +121,12 @@ template <std::size_t Size>
             ++entry.rank;
         } while (scan_text(at, end, ","));
     }
-    return scan_text(at, end, "],\"data_offsets\":[") && scan_number(at, end, entry.begin) && scan_text(at, end, ",") &&
-           scan_number(at, end, entry.end) && scan_text(at, end, "]}");
+    return scan_text(at, end, "],\"data_offsets\":[") && scan_number(at, end, entry.begin) &&
+           scan_text(at, end, ",") && scan_number(at, end, entry.end) && scan_text(at, end, "]}");
 }
 
-/// Adds to `rows` the entries that scan_entry can read and moves the cursor behind them. The cursor must be where an object's next
-/// member or end is expected. Returns false when memory runs out.
+/// Adds to `rows` the entries that scan_entry can read and moves the cursor behind them. The cursor
+/// must be where an object's next member or end is expected. Returns false when memory runs out.
 [[nodiscard]] inline bool scan_entries(json_cursor& cursor, header_rows& rows) noexcept {
     const char* at = cursor.here();
     const char* done = at;

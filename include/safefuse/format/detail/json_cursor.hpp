@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: strict JSON, read value by value from memory. It accepts what serde_json 1.0 accepts, no more and no less, since
-// the verdicts on a header must equal the reference implementation's.
+// safefuse: strict JSON, read value by value from memory. It accepts what serde_json 1.0 accepts,
+// no more and no less, since the verdicts on a header must equal the reference implementation's.
 #ifndef SAFEFUSE_FORMAT_DETAIL_JSON_CURSOR_HPP
 #define SAFEFUSE_FORMAT_DETAIL_JSON_CURSOR_HPP
 
@@ -26,7 +26,8 @@ namespace detail {
 /// What the next value is, judged by its first byte; `none` where no value can begin.
 enum class json_kind : std::uint8_t { none, object, array, string, number, boolean, null };
 
-/// A string as it stands between its quotes. Its escapes were checked, so decoding can only run out of memory.
+/// A string as it stands between its quotes. Its escapes were checked, so decoding can only run out
+/// of memory.
 struct json_string {
     std::string_view raw;
     bool escaped = false;  ///< otherwise `raw` is the string
@@ -39,14 +40,17 @@ private:
     [[nodiscard]] bool decodes_to(std::string_view other) const noexcept;
 };
 
-/// Reads a JSON text front to back. The caller says what it expects; the first call that meets something else returns false,
-/// and so does every call after it. Then `error()` says what is wrong and `offset()` where. Objects and arrays are read as
+/// Reads a JSON text front to back. The caller says what it expects; the first call that meets
+/// something else returns false, and so does every call after it. Then `error()` says what is wrong
+/// and `offset()` where. Objects and arrays are read as
 ///     for (cursor.enter_object(); cursor.next_member(key);) { ... read or skip one value ... }
 ///     if (cursor.failed()) ...
-/// Nothing is allocated, and time is linear in the text. That the text is UTF-8 is for the caller to check (is_utf8).
+/// Nothing is allocated, and time is linear in the text. That the text is UTF-8 is for the caller
+/// to check (is_utf8).
 class json_cursor {
 public:
-    explicit json_cursor(std::string_view json) noexcept : begin_{json.data()}, at_{begin_}, end_{begin_ + json.size()} {}
+    explicit json_cursor(std::string_view json) noexcept
+        : begin_{json.data()}, at_{begin_}, end_{begin_ + json.size()} {}
     explicit json_cursor(span<const std::byte> json) noexcept
         : json_cursor{std::string_view{reinterpret_cast<const char*>(json.data()), json.size()}} {}
 
@@ -56,7 +60,9 @@ public:
     /// Whether the failure is that valid JSON was not of the kind that the caller wants.
     [[nodiscard]] bool is_type_error() const noexcept { return is_type_error_; }
     /// Bytes before the place that is read next; after a failure, before the place that is wrong.
-    [[nodiscard]] std::size_t offset() const noexcept { return static_cast<std::size_t>(at_ - begin_); }
+    [[nodiscard]] std::size_t offset() const noexcept {
+        return static_cast<std::size_t>(at_ - begin_);
+    }
 
     /// The kind of the next value. Does not move the cursor past it, and never fails.
     [[nodiscard]] json_kind peek() noexcept {
@@ -76,8 +82,8 @@ public:
     bool enter_object() noexcept { return enter('{', "expected an object"); }
     bool enter_array() noexcept { return enter('[', "expected an array"); }
 
-    /// In an object: reads the next key, after which exactly one value must be read or skipped. Returns false at the end of the
-    /// object, which is then left, and on failure.
+    /// In an object: reads the next key, after which exactly one value must be read or skipped.
+    /// Returns false at the end of the object, which is then left, and on failure.
     SAFEFUSE_NOINLINE bool next_member(json_string& key) noexcept {
         if (!next('}', "expected , or }")) return false;
         if (at_ == end_) return fail("the JSON ends inside an object");
@@ -89,12 +95,13 @@ public:
         return true;
     }
 
-    /// In an array: whether there is a next element, which must then be read or skipped. Returns false at the end of the array,
-    /// which is then left, and on failure.
+    /// In an array: whether there is a next element, which must then be read or skipped. Returns
+    /// false at the end of the array, which is then left, and on failure.
     bool next_element() noexcept { return next(']', "expected , or ]"); }
 
     bool read_string(json_string& out) noexcept {
-        const bool begins = at_ != end_ && *at_ == '"' && !failed();  // mostly, and then this is the quicker question
+        const bool begins = at_ != end_ && *at_ == '"' &&
+                            !failed();  // mostly, and then this is the quicker question
         if (!begins && !expect(json_kind::string, "expected a string")) return false;
         const char* const first = ++at_;
         bool escaped = false;
@@ -119,7 +126,8 @@ public:
         const char* const first = at_;
         const char* at = first;
         std::uint64_t value = 0;
-        for (; at - first < 19 && at != end_ && is_digit(*at); ++at) value = value * 10 + static_cast<std::uint64_t>(*at - '0');
+        for (; at - first < 19 && at != end_ && is_digit(*at); ++at)
+            value = value * 10 + static_cast<std::uint64_t>(*at - '0');
         bool fits = at != first;  // a sign is no digit
         for (; at != end_ && is_digit(*at); ++at) {
             const auto digit = static_cast<std::uint64_t>(*at - '0');
@@ -145,7 +153,9 @@ public:
         return skip_word(out ? "true" : "false");
     }
 
-    bool read_null() noexcept { return expect(json_kind::null, "expected null") && skip_word("null"); }
+    bool read_null() noexcept {
+        return expect(json_kind::null, "expected null") && skip_word("null");
+    }
 
     /// Reads past one value of any kind and checks it in full.
     bool skip_value() noexcept {
@@ -153,7 +163,8 @@ public:
         switch (peek()) {
         case json_kind::object:
             for (enter_object(); next_member(ignored);)
-                if (!skip_value()) return false;  // as deep as the text is nested, which enter() limits
+                if (!skip_value())
+                    return false;  // as deep as the text is nested, which enter() limits
             return !failed();
         case json_kind::array:
             for (enter_array(); next_element();)
@@ -174,7 +185,8 @@ public:
         return at_ == end_ ? !failed() : fail("unexpected characters after the JSON");
     }
 
-    /// For a caller that knows a faster way past some bytes. [here(), end()) is what is left to read.
+    /// For a caller that knows a faster way past some bytes. [here(), end()) is what is left to
+    /// read.
     [[nodiscard]] const char* here() const noexcept { return at_; }
     [[nodiscard]] const char* end() const noexcept { return end_; }
     /// Goes on at `at`, after a whole member or element was read.
@@ -215,7 +227,8 @@ private:
 
     SAFEFUSE_NOINLINE bool enter(char open, const char* why) noexcept {
         const bool begins = at_ != end_ && *at_ == open && !failed();
-        if (!begins && !expect(open == '{' ? json_kind::object : json_kind::array, why)) return false;
+        if (!begins && !expect(open == '{' ? json_kind::object : json_kind::array, why))
+            return false;
         if (depth_ == deepest) return fail("nested too deeply");
         ++depth_;
         ++at_;
@@ -244,7 +257,8 @@ private:
     }
 
     bool skip_word(std::string_view word) noexcept {
-        if (static_cast<std::size_t>(end_ - at_) < word.size() || std::memcmp(at_, word.data(), word.size()) != 0)
+        if (static_cast<std::size_t>(end_ - at_) < word.size() ||
+            std::memcmp(at_, word.data(), word.size()) != 0)
             return fail("expected a value");
         at_ += word.size();
         return true;
@@ -254,7 +268,8 @@ private:
         const char* const first = at_++;
         if (at_ == end_) return fail("the JSON ends inside a string");
         if (*at_ != 'u') {
-            if (*at_ == '\0' || std::strchr("\"\\/bfnrt", *at_) == nullptr) return fail("invalid escape");
+            if (*at_ == '\0' || std::strchr("\"\\/bfnrt", *at_) == nullptr)
+                return fail("invalid escape");
             ++at_;
             return true;
         }
@@ -264,7 +279,8 @@ private:
         if (unit < 0xD800 || unit > 0xDFFF) return true;
         const bool is_paired = unit <= 0xDBFF && end_ - at_ >= 2 && at_[0] == '\\' && at_[1] == 'u';
         if (is_paired && !read_code_unit(unit)) return false;
-        return (is_paired && unit >= 0xDC00 && unit <= 0xDFFF) || fail("half of a surrogate pair in a string");
+        return (is_paired && unit >= 0xDC00 && unit <= 0xDFFF) ||
+               fail("half of a surrogate pair in a string");
     }
 
     /// \uXXXX
@@ -313,8 +329,8 @@ struct number_text {
     std::int64_t exponent = 0;
 };
 
-/// Whether a number is finite as serde_json reads it: as many leading digits as fit 64 bits, times a
-/// power of ten.
+/// Whether a number is finite as serde_json reads it: as many leading digits as fit 64 bits, times
+/// a power of ten.
 inline bool is_finite(const number_text& number) noexcept {
     std::uint64_t significand = 0;
     const char* digit = number.digits;
@@ -340,8 +356,8 @@ inline bool is_finite(const number_text& number) noexcept {
     return static_cast<double>(significand) * std::strtod(power, nullptr) <= 1.7976931348623157e308;
 }
 
-/// serde_json turns what it ignores into a double and refuses what comes out infinite. To refuse the
-/// same texts, the number is built as it is there.
+/// serde_json turns what it ignores into a double and refuses what comes out infinite. To refuse
+/// the same texts, the number is built as it is there.
 inline bool json_cursor::skip_number() noexcept {
     const char* const first = at_;
     if (*at_ == '-') ++at_;
@@ -360,7 +376,8 @@ inline bool json_cursor::skip_number() noexcept {
         if (at_ != end_ && (*at_ == '+' || *at_ == '-')) negative_exponent = *at_++ == '-';
         const char* const exponent_digits = at_;
         if (!skip_digits()) return fail("invalid number");
-        for (const char* digit = exponent_digits; digit != at_ && number.exponent < 1'000'000'000'000; ++digit)
+        for (const char* digit = exponent_digits;
+             digit != at_ && number.exponent < 1'000'000'000'000; ++digit)
             number.exponent = number.exponent * 10 + (*digit - '0');
     }
     // below 10^300
@@ -371,7 +388,8 @@ inline bool json_cursor::skip_number() noexcept {
     return fail("number out of range");
 }
 
-/// The character that `raw` spells from `at` on, as the bytes that it stands for; stores how many, and moves `at` behind it.
+/// The character that `raw` spells from `at` on, as the bytes that it stands for; stores how many,
+/// and moves `at` behind it.
 inline std::size_t decode_character(std::string_view raw, std::size_t& at, char* out) noexcept {
     const char* const first = raw.data() + at;
     if (first[0] != '\\') return ++at, out[0] = first[0], 1;
@@ -383,7 +401,8 @@ inline std::size_t decode_character(std::string_view raw, std::size_t& at, char*
     }
     const auto code_unit = [](const char* escape) noexcept {
         std::uint32_t unit = 0;
-        for (int i = 2; i < 6; ++i) unit = unit << 4 | static_cast<std::uint32_t>(json_cursor::hex_digit(escape[i]));
+        for (int i = 2; i < 6; ++i)
+            unit = unit << 4 | static_cast<std::uint32_t>(json_cursor::hex_digit(escape[i]));
         return unit;
     };
     std::uint32_t point = code_unit(first);
@@ -393,7 +412,8 @@ inline std::size_t decode_character(std::string_view raw, std::size_t& at, char*
         at += 6;
     }
     const std::size_t count = point < 0x80 ? 1 : point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
-    for (std::size_t i = count; i-- > 1; point >>= 6) out[i] = static_cast<char>(0x80 | (point & 0x3F));
+    for (std::size_t i = count; i-- > 1; point >>= 6)
+        out[i] = static_cast<char>(0x80 | (point & 0x3F));
     constexpr unsigned char leads[] = {0, 0xC0, 0xE0, 0xF0};
     out[0] = static_cast<char>(leads[count - 1] | point);
     return count;
@@ -403,18 +423,22 @@ inline std::size_t decode_character(std::string_view raw, std::size_t& at, char*
 SAFEFUSE_NOINLINE inline bool json_string::decode(vector<char>& out) const noexcept {
     if (!escaped) return out.append(raw.data(), raw.size());
     const std::size_t before = out.size();
-    if (!out.resize_unset(before + raw.size())) return false;  // nothing decodes to more than what spells it
+    if (!out.resize_unset(before + raw.size()))
+        return false;  // nothing decodes to more than what spells it
     std::size_t size = before;
     for (std::size_t at = 0; at < raw.size();) size += decode_character(raw, at, out.data() + size);
     return out.resize_unset(size);
 }
 
-inline bool json_string::operator==(std::string_view other) const noexcept { return escaped ? decodes_to(other) : raw == other; }
+inline bool json_string::operator==(std::string_view other) const noexcept {
+    return escaped ? decodes_to(other) : raw == other;
+}
 
 SAFEFUSE_NOINLINE inline bool json_string::decodes_to(std::string_view other) const noexcept {
     for (std::size_t at = 0; at < raw.size();) {
         char character[4];
-        const std::string_view decoded = characters_at(character, decode_character(raw, at, character));
+        const std::string_view decoded =
+            characters_at(character, decode_character(raw, at, character));
         if (!other.starts_with(decoded)) return false;
         other.remove_prefix(decoded.size());
     }

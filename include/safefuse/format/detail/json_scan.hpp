@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: where a plain run of string characters ends: the inner loop of reading JSON, by vectors, words and bytes, which agree
-// (tests/json_cursor.test.cpp).
+// safefuse: where a plain run of string characters ends: the inner loop of reading JSON, by
+// vectors, words and bytes, which agree (tests/json_cursor.test.cpp).
 #ifndef SAFEFUSE_FORMAT_DETAIL_JSON_SCAN_HPP
 #define SAFEFUSE_FORMAT_DETAIL_JSON_SCAN_HPP
 
@@ -30,19 +30,24 @@ namespace detail {
 inline constexpr std::uint64_t every_byte = 0x0101010101010101;
 inline constexpr std::uint64_t every_high_bit = 0x8080808080808080;
 
-/// Sets the high bit of every byte that ends a plain run of string characters (a quote, a backslash, a control character).
-/// Bits above the lowest one that is set may be wrong; that one is right, and so is zero.
+/// Sets the high bit of every byte that ends a plain run of string characters (a quote, a
+/// backslash, a control character). Bits above the lowest one that is set may be wrong; that one is
+/// right, and so is zero.
 [[nodiscard]] constexpr std::uint64_t string_stops(std::uint64_t word) noexcept {
     const std::uint64_t quote = word ^ every_byte * '"';
     const std::uint64_t backslash = word ^ every_byte * '\\';
-    return (((word - every_byte * 0x20) & ~word) | ((quote - every_byte) & ~quote) | ((backslash - every_byte) & ~backslash)) &
+    return (((word - every_byte * 0x20) & ~word) | ((quote - every_byte) & ~quote) |
+            ((backslash - every_byte) & ~backslash)) &
            every_high_bit;
 }
 
-/// The first byte from `at` on that ends a plain run of string characters, or `end`: eight bytes at a time, then one.
-[[nodiscard]] SAFEFUSE_NOINLINE inline const char* find_string_stop_in_words(const char* at, const char* end) noexcept {
+/// The first byte from `at` on that ends a plain run of string characters, or `end`: eight bytes at
+/// a time, then one.
+[[nodiscard]] SAFEFUSE_NOINLINE inline const char* find_string_stop_in_words(
+    const char* at, const char* end) noexcept {
     for (; end - at >= 8; at += 8)
-        if (const std::uint64_t stops = string_stops(load_word(at)); stops != 0) return at + std::countr_zero(stops) / 8;
+        if (const std::uint64_t stops = string_stops(load_word(at)); stops != 0)
+            return at + std::countr_zero(stops) / 8;
     while (at != end && *at != '"' && *at != '\\' && static_cast<unsigned char>(*at) >= 0x20) ++at;
     return at;
 }
@@ -54,7 +59,8 @@ inline constexpr std::uint64_t every_high_bit = 0x8080808080808080;
     for (; end - at >= 16; at += 16) {
         vector bytes;
         std::memcpy(&bytes, at, sizeof bytes);
-        const auto stops = (bytes == '"') | (bytes == '\\') | (bytes < 0x20);  // all bits of a byte, or none
+        const auto stops =
+            (bytes == '"') | (bytes == '\\') | (bytes < 0x20);  // all bits of a byte, or none
         std::uint64_t halves[2];
         std::memcpy(halves, &stops, sizeof halves);
         if (halves[0] != 0) return at + std::countr_zero(halves[0]) / 8;

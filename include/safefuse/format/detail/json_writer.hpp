@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: JSON that is written piece by piece. Where memory runs out the writer remembers it, and whoever writes asks once.
+// safefuse: JSON that is written piece by piece. Where memory runs out the writer remembers it, and
+// whoever writes asks once.
 #ifndef SAFEFUSE_FORMAT_DETAIL_JSON_WRITER_HPP
 #define SAFEFUSE_FORMAT_DETAIL_JSON_WRITER_HPP
 
@@ -53,7 +54,8 @@ public:
 
 private:
     void put_escape(char c) noexcept {
-        constexpr std::string_view meanings = "\"\\\b\f\n\r\t", letters = "\"\\bfnrt", hex = "0123456789abcdef";
+        constexpr std::string_view meanings = "\"\\\b\f\n\r\t", letters = "\"\\bfnrt",
+                                   hex = "0123456789abcdef";
         const std::size_t letter = meanings.find(c);
         if (letter != meanings.npos) {
             put("\\").put(letters.substr(letter, 1));
@@ -68,7 +70,8 @@ private:
 };
 
 /// Appends a string as Python's json.dumps spells it: ASCII only. False when memory runs out.
-[[nodiscard]] inline bool append_ascii_json(vector<std::byte>& out, std::string_view characters) noexcept {
+[[nodiscard]] inline bool append_ascii_json(vector<std::byte>& out,
+                                            std::string_view characters) noexcept {
     const auto put = [&](std::string_view more) noexcept {
         return out.append(reinterpret_cast<const std::byte*>(more.data()), more.size());
     };
@@ -80,8 +83,8 @@ private:
     bool fits = put("\"");
     for (std::size_t i = 0; fits && i < characters.size();) {
         std::size_t plain = i;
-        while (plain < characters.size() && characters[plain] >= ' ' && characters[plain] <= '~' && characters[plain] != '"' &&
-               characters[plain] != '\\')
+        while (plain < characters.size() && characters[plain] >= ' ' && characters[plain] <= '~' &&
+               characters[plain] != '"' && characters[plain] != '\\')
             ++plain;
         fits = put(characters.substr(i, plain - i));
         i = plain;
@@ -93,11 +96,16 @@ private:
             ++i;
             continue;
         }
-        const std::size_t length = first < 0x80 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;  // valid UTF-8: the caller checked
+        const std::size_t length = first < 0x80   ? 1
+                                   : first < 0xE0 ? 2
+                                   : first < 0xF0 ? 3
+                                                  : 4;  // valid UTF-8: the caller checked
         std::uint32_t point = length == 1 ? first : first & (0xFFu >> (length + 1));
-        for (std::size_t at = 1; at < length; ++at) point = point << 6 | (static_cast<unsigned char>(characters[i + at]) & 0x3Fu);
+        for (std::size_t at = 1; at < length; ++at)
+            point = point << 6 | (static_cast<unsigned char>(characters[i + at]) & 0x3Fu);
         fits = point < 0x10000 ? put_unit(point)
-                               : put_unit(0xD800 + ((point - 0x10000) >> 10)) && put_unit(0xDC00 + ((point - 0x10000) & 0x3FF));
+                               : put_unit(0xD800 + ((point - 0x10000) >> 10)) &&
+                                     put_unit(0xDC00 + ((point - 0x10000) & 0x3FF));
         i += length;
     }
     return fits && put("\"");

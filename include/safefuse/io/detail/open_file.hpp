@@ -43,7 +43,8 @@ public:
     void close() noexcept { (void)close_and_tell(); }
     /// What came of closing: the last moment at which some systems tell that bytes were lost.
     [[nodiscard]] os::outcome close_and_tell() noexcept {
-        return file_ == os::no_handle ? os::outcome{} : os::close_file(exchange(file_, os::no_handle));
+        return file_ == os::no_handle ? os::outcome{}
+                                      : os::close_file(exchange(file_, os::no_handle));
     }
 
 private:
@@ -60,14 +61,17 @@ public:
         if (!native) return std::move(native).error();
         open_file opened;
         os::handle file = os::no_handle;
-        if (const auto came = os::open_file(native->c_str(), file, opened.size_bytes_); !came) return came.about(path);
+        if (const auto came = os::open_file(native->c_str(), file, opened.size_bytes_); !came)
+            return came.about(path);
         opened.file_ = open_handle{file};
         opened.path_ = std::move(*native);
         return opened;
     }
 
     [[nodiscard]] os::handle handle() const noexcept { return file_.get(); }
-    [[nodiscard]] std::uint64_t size_bytes() const noexcept { return file_.is_open() || is_parked_ ? size_bytes_ : 0; }
+    [[nodiscard]] std::uint64_t size_bytes() const noexcept {
+        return file_.is_open() || is_parked_ ? size_bytes_ : 0;
+    }
     /// Closes the handle. Reads and checks open the file again by its path, each for itself.
     void close_handle() noexcept {
         is_parked_ = is_parked_ || file_.is_open();
@@ -77,8 +81,11 @@ public:
 
     [[nodiscard]] result<void> read(std::uint64_t offset, span<std::byte> out) const noexcept {
         if (offset > size_bytes() || size_bytes() - offset < out.size())
-            return failure{
-                .code = errc::read_past_end, .file = path_, .offset = offset, .expected = out.size(), .actual = size_bytes()};
+            return failure{.code = errc::read_past_end,
+                           .file = path_,
+                           .offset = offset,
+                           .expected = out.size(),
+                           .actual = size_bytes()};
         if (out.empty()) return {};
         if (is_parked_) {
             auto again = open_again();
@@ -124,7 +131,8 @@ private:
     [[nodiscard]] result<open_file> open_again() const noexcept {
         open_file again;
         os::handle file = os::no_handle;
-        if (const auto came = os::open_file(path_.c_str(), file, again.size_bytes_); !came) return came.about(path_);
+        if (const auto came = os::open_file(path_.c_str(), file, again.size_bytes_); !came)
+            return came.about(path_);
         again.file_ = open_handle{file};
         if (again.size_bytes_ != size_bytes_) return changed(again.size_bytes_);
         again.path_ = path_;
@@ -139,7 +147,8 @@ private:
 
 /// Reads a small file whole.
 ///   fails   as positional_file::open and read; io_error (larger than `most_bytes`)
-[[nodiscard]] inline result<vector<std::byte>> read_whole_file(std::string_view path, std::uint64_t most_bytes) noexcept {
+[[nodiscard]] inline result<vector<std::byte>> read_whole_file(std::string_view path,
+                                                               std::uint64_t most_bytes) noexcept {
     auto file = open_file::open(path);
     if (!file) return std::move(file).error();
     if (file->size_bytes() > most_bytes)

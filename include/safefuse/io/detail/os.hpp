@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: what os_posix.hpp and os_windows.hpp have in common. They give the same functions; nothing else in the library
-// includes an operating-system header.
+// safefuse: what os_posix.hpp and os_windows.hpp have in common. They give the same functions;
+// nothing else in the library includes an operating-system header.
 #ifndef SAFEFUSE_IO_DETAIL_OS_HPP
 #define SAFEFUSE_IO_DETAIL_OS_HPP
 
@@ -33,8 +33,8 @@ struct outcome {
 /// What a path leads to, symbolic links followed.
 enum class path_kind : std::uint8_t { file, directory, other };
 
-/// Which file a path or a handle stands for. Two paths lead to one file if device and number are the
-/// same, whatever links and mounts are between.
+/// Which file a path or a handle stands for. Two paths lead to one file if device and number are
+/// the same, whatever links and mounts are between.
 struct entry_facts {
     std::uint64_t device = 0;       ///< the file system (the volume, on Windows)
     std::uint64_t number = 0;       ///< the inode (the file index, on Windows)

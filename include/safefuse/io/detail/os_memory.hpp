@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: pages of memory from the system, in large ones where it has them. Included by huge_page_buffer.hpp only.
+// safefuse: pages of memory from the system, in large ones where it has them. Included by
+// huge_page_buffer.hpp only.
 #ifndef SAFEFUSE_IO_DETAIL_OS_MEMORY_HPP
 #define SAFEFUSE_IO_DETAIL_OS_MEMORY_HPP
 
@@ -12,10 +13,12 @@
 #if defined(_WIN32)
 extern "C" {
 #if defined(_WIN64)
-__declspec(dllimport) void* __stdcall VirtualAlloc(void*, unsigned long long, unsigned long, unsigned long);
+__declspec(dllimport) void* __stdcall VirtualAlloc(void*, unsigned long long, unsigned long,
+                                                   unsigned long);
 __declspec(dllimport) int __stdcall VirtualFree(void*, unsigned long long, unsigned long);
 #else
-__declspec(dllimport) void* __stdcall VirtualAlloc(void*, unsigned long, unsigned long, unsigned long);
+__declspec(dllimport) void* __stdcall VirtualAlloc(void*, unsigned long, unsigned long,
+                                                   unsigned long);
 __declspec(dllimport) int __stdcall VirtualFree(void*, unsigned long, unsigned long);
 #endif
 __declspec(dllimport) unsigned long __stdcall GetLastError(void);
@@ -34,7 +37,8 @@ namespace os {
 struct pages {
     std::byte* data = nullptr;
     std::size_t size_bytes = 0;  ///< at least what was asked for
-    bool are_huge = false;       ///< the system was told to use huge pages; whether it has some free is another matter
+    bool are_huge = false;  ///< the system was told to use huge pages; whether it has some free is
+                            ///< another matter
 };
 
 #if defined(_WIN32)
@@ -42,12 +46,15 @@ struct pages {
 /// `size_bytes` is not 0.
 [[nodiscard]] inline outcome allocate_pages(std::size_t size_bytes, pages& made) noexcept {
     // Large pages take a privilege that hardly any user has; plain ones it is.
-    void* const data = ::VirtualAlloc(nullptr, size_bytes, 0x3000, 0x04);  // MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE
+    void* const data = ::VirtualAlloc(nullptr, size_bytes, 0x3000,
+                                      0x04);  // MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE
     if (data == nullptr) return {false, errc::out_of_memory, static_cast<int>(::GetLastError())};
     made = {static_cast<std::byte*>(data), size_bytes, false};
     return {};
 }
-inline void free_pages(const pages& held) noexcept { ::VirtualFree(held.data, 0, 0x8000); }  // MEM_RELEASE
+inline void free_pages(const pages& held) noexcept {
+    ::VirtualFree(held.data, 0, 0x8000);
+}  // MEM_RELEASE
 
 #else
 
@@ -56,16 +63,19 @@ inline constexpr std::size_t huge_page_bytes = std::size_t{2} << 20;
 /// `size_bytes` is not 0.
 [[nodiscard]] inline outcome allocate_pages(std::size_t size_bytes, pages& made) noexcept {
 #if defined(MADV_HUGEPAGE)
-    // Huge pages lie at multiples of their size, which mmap does not promise: what stands over at either end is given back. Less
-    // than half a huge page is better off in small ones.
+    // Huge pages lie at multiples of their size, which mmap does not promise: what stands over at
+    // either end is given back. Less than half a huge page is better off in small ones.
     if (size_bytes >= huge_page_bytes / 2 && size_bytes <= SIZE_MAX - 2 * huge_page_bytes) {
-        const std::size_t whole = (size_bytes + huge_page_bytes - 1) / huge_page_bytes * huge_page_bytes;
+        const std::size_t whole =
+            (size_bytes + huge_page_bytes - 1) / huge_page_bytes * huge_page_bytes;
         const std::size_t mapped = whole + huge_page_bytes;
-        void* const data = ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        void* const data =
+            ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (data != MAP_FAILED) {  // else the smaller mapping below may still fit
             std::byte* const begin = static_cast<std::byte*>(data);
             const std::size_t astray = reinterpret_cast<std::uintptr_t>(begin) % huge_page_bytes;
-            const std::size_t before = astray == 0 ? 0 : huge_page_bytes - astray, behind = huge_page_bytes - before;
+            const std::size_t before = astray == 0 ? 0 : huge_page_bytes - astray,
+                              behind = huge_page_bytes - before;
             if (before > 0) (void)::munmap(begin, before);
             if (behind > 0) (void)::munmap(begin + before + whole, behind);
             made = {begin + before, whole, ::madvise(begin + before, whole, MADV_HUGEPAGE) == 0};
@@ -73,7 +83,8 @@ inline constexpr std::size_t huge_page_bytes = std::size_t{2} << 20;
         }
     }
 #endif
-    void* const data = ::mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
+    void* const data =
+        ::mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
     if (data == MAP_FAILED) return {false, errc::out_of_memory, errno};
     made = {static_cast<std::byte*>(data), size_bytes, false};
     return {};

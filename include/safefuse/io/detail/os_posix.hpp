@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: files, mappings and directories on Linux, macOS and the BSDs. Included by mapped_file.hpp only.
+// safefuse: files, mappings and directories on Linux, macOS and the BSDs. Included by
+// mapped_file.hpp only.
 #ifndef SAFEFUSE_IO_DETAIL_OS_POSIX_HPP
 #define SAFEFUSE_IO_DETAIL_OS_POSIX_HPP
 
@@ -73,12 +74,15 @@ template <class... T> auto call_fadvise(T... given) noexcept { return ::posix_fa
 template <class... T> auto call_readdir(T... given) noexcept { return ::readdir(given...); }
 #endif
 // clang-format on
-static_assert(sizeof(file_offset) == 8,
-              "safefuse reads files of more than 2 GiB: compile for this host with -D_FILE_OFFSET_BITS=64");
+static_assert(
+    sizeof(file_offset) == 8,
+    "safefuse reads files of more than 2 GiB: compile for this host with -D_FILE_OFFSET_BITS=64");
 
 using handle = int;
 inline constexpr handle no_handle = -1;
-[[nodiscard]] inline handle handle_of(std::intptr_t native) noexcept { return static_cast<handle>(native); }
+[[nodiscard]] inline handle handle_of(std::intptr_t native) noexcept {
+    return static_cast<handle>(native);
+}
 [[nodiscard]] inline std::intptr_t native_of(handle file) noexcept { return file; }
 
 [[nodiscard]] inline outcome failed(int error) noexcept {
@@ -94,10 +98,12 @@ inline constexpr handle no_handle = -1;
     case ENOTEMPTY: return {false, errc::destination_not_empty, error};
     case ENOMEM: return {false, errc::out_of_memory, error};
     case EMFILE:
-    case ENFILE: return {false, errc::io_error, error, "too many open files; `ulimit -n` raises the limit"};
+    case ENFILE:
+        return {false, errc::io_error, error, "too many open files; `ulimit -n` raises the limit"};
     case ENOSPC: return {false, errc::disk_full, error};
     case EDQUOT: return {false, errc::disk_full, error, "the disk quota is used up"};
-    case EFBIG: return {false, errc::io_error, error, "too large a file for this file system or process"};
+    case EFBIG:
+        return {false, errc::io_error, error, "too large a file for this file system or process"};
     case ELOOP: return {false, errc::io_error, error, "the symbolic links go in a circle"};
     case ENAMETOOLONG: return {false, errc::io_error, error, "the name is too long"};
     default: return {false, errc::io_error, error};
@@ -129,7 +135,8 @@ inline outcome close_file(handle file) noexcept {
 /// Stores which file a path leads to; a symbolic link at its end is followed only if `follows`.
 [[nodiscard]] inline outcome entry_of(const char* path, bool follows, entry_facts& entry) noexcept {
     file_facts facts;
-    if (call_fstatat(AT_FDCWD, path, &facts, follows ? 0 : AT_SYMLINK_NOFOLLOW) != 0) return failed(errno);
+    if (call_fstatat(AT_FDCWD, path, &facts, follows ? 0 : AT_SYMLINK_NOFOLLOW) != 0)
+        return failed(errno);
     entry = facts_from(facts);
     return {};
 }
@@ -146,7 +153,8 @@ inline outcome close_file(handle file) noexcept {
 }
 
 /// Whether two directories have the same extended attributes, access control lists among them.
-[[nodiscard]] inline bool has_same_attributes([[maybe_unused]] const char* one, [[maybe_unused]] const char* other) noexcept {
+[[nodiscard]] inline bool has_same_attributes([[maybe_unused]] const char* one,
+                                              [[maybe_unused]] const char* other) noexcept {
 #if defined(__linux__)
     char names[1024], other_names[1024], value[1024], other_value[1024];
     const ssize_t size = ::listxattr(one, names, sizeof names);
@@ -154,7 +162,9 @@ inline outcome close_file(handle file) noexcept {
     if (::listxattr(other, other_names, sizeof other_names) != size) return false;
     for (const char* name = names; name < names + size; name += std::string_view{name}.size() + 1) {
         const ssize_t value_size = ::getxattr(one, name, value, sizeof value);
-        if (value_size < 0 || ::getxattr(other, name, other_value, sizeof other_value) != value_size) return false;
+        if (value_size < 0 ||
+            ::getxattr(other, name, other_value, sizeof other_value) != value_size)
+            return false;
         for (ssize_t i = 0; i < value_size; ++i)
             if (value[i] != other_value[i]) return false;
     }
@@ -162,11 +172,13 @@ inline outcome close_file(handle file) noexcept {
     return true;
 }
 
-/// Gives a directory the owner, group and permissions of another one. Fails where more than those tells who may do what.
+/// Gives a directory the owner, group and permissions of another one. Fails where more than those
+/// tells who may do what.
 [[nodiscard]] inline outcome copy_ownership(const char* from, const char* to) noexcept {
     file_facts old, made;
     if (call_stat(from, &old) != 0 || call_stat(to, &made) != 0) return failed(errno);
-    if ((old.st_uid != made.st_uid || old.st_gid != made.st_gid) && ::chown(to, old.st_uid, old.st_gid) != 0)
+    if ((old.st_uid != made.st_uid || old.st_gid != made.st_gid) &&
+        ::chown(to, old.st_uid, old.st_gid) != 0)
         return failed(errno);
     if (::chmod(to, old.st_mode & 07777) != 0) return failed(errno);
     return has_same_attributes(from, to) ? outcome{} : failed(EOPNOTSUPP);
@@ -181,10 +193,13 @@ inline constexpr bool can_exchange = true;
 inline constexpr bool can_exchange = false;
 #endif
 /// Lets two directories of one parent change their names, at once.
-[[nodiscard]] inline outcome exchange_directories([[maybe_unused]] const char* one, [[maybe_unused]] const char* other) noexcept {
+[[nodiscard]] inline outcome exchange_directories([[maybe_unused]] const char* one,
+                                                  [[maybe_unused]] const char* other) noexcept {
 #if defined(__linux__) && defined(SYS_renameat2)
     constexpr unsigned int exchange_flag = 2;  // RENAME_EXCHANGE of <linux/fs.h>
-    return ::syscall(SYS_renameat2, AT_FDCWD, one, AT_FDCWD, other, exchange_flag) == 0 ? outcome{} : failed(errno);
+    return ::syscall(SYS_renameat2, AT_FDCWD, one, AT_FDCWD, other, exchange_flag) == 0
+               ? outcome{}
+               : failed(errno);
 #elif defined(RENAME_SWAP)
     return ::renamex_np(one, other, RENAME_SWAP) == 0 ? outcome{} : failed(errno);
 #else
@@ -203,7 +218,8 @@ inline constexpr bool replaces_open_files = true;
 }
 
 /// Opens a regular file for reading; a FIFO without a writer is refused, not waited for.
-[[nodiscard]] inline outcome open_file(const char* path, handle& file, std::uint64_t& size_bytes) noexcept {
+[[nodiscard]] inline outcome open_file(const char* path, handle& file,
+                                       std::uint64_t& size_bytes) noexcept {
     int opened = 0;
     do opened = call_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     while (opened < 0 && errno == EINTR);
@@ -220,19 +236,22 @@ inline constexpr bool replaces_open_files = true;
         ::close(opened);
         return came;
     }
-    ::fcntl(opened, F_SETFL, 0);  // O_NONBLOCK was for the opening only; some user-space file systems heed it later
+    ::fcntl(opened, F_SETFL,
+            0);  // O_NONBLOCK was for the opening only; some user-space file systems heed it later
     file = opened;
     size_bytes = static_cast<std::uint64_t>(facts.st_size);
     return {};
 }
 
 /// Reads until `out` is full or the file ends, and stores how much that was.
-[[nodiscard]] inline outcome read_at(handle file, std::uint64_t offset, span<std::byte> out, std::size_t& read_bytes) noexcept {
+[[nodiscard]] inline outcome read_at(handle file, std::uint64_t offset, span<std::byte> out,
+                                     std::size_t& read_bytes) noexcept {
     read_bytes = 0;
     while (read_bytes < out.size()) {
         const std::size_t left = out.size() - read_bytes;
-        const ssize_t got = call_pread(file, out.data() + read_bytes, left < piece_bytes ? left : piece_bytes,
-                                       static_cast<file_offset>(offset + read_bytes));
+        const ssize_t got =
+            call_pread(file, out.data() + read_bytes, left < piece_bytes ? left : piece_bytes,
+                       static_cast<file_offset>(offset + read_bytes));
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return failed(errno);
         if (got == 0) break;
@@ -241,10 +260,12 @@ inline constexpr bool replaces_open_files = true;
     return {};
 }
 
-[[nodiscard]] inline outcome write_at(handle file, std::uint64_t offset, span<const std::byte> bytes) noexcept {
+[[nodiscard]] inline outcome write_at(handle file, std::uint64_t offset,
+                                      span<const std::byte> bytes) noexcept {
     while (!bytes.empty()) {
-        const ssize_t written = call_pwrite(file, bytes.data(), bytes.size() < piece_bytes ? bytes.size() : piece_bytes,
-                                            static_cast<file_offset>(offset));
+        const ssize_t written =
+            call_pwrite(file, bytes.data(), bytes.size() < piece_bytes ? bytes.size() : piece_bytes,
+                        static_cast<file_offset>(offset));
         if (written < 0 && errno == EINTR) continue;
         if (written < 0) return failed(errno);
         if (written == 0) return failed(ENOSPC);
@@ -255,18 +276,23 @@ inline constexpr bool replaces_open_files = true;
 }
 
 /// Maps a whole file for reading. `size_bytes` is not 0.
-[[nodiscard]] inline outcome map(handle file, std::size_t size_bytes, const std::byte*& data) noexcept {
-    // Private, not shared: the same pages as long as nobody writes, and FUSE mounts with direct_io refuse shared mappings.
+[[nodiscard]] inline outcome map(handle file, std::size_t size_bytes,
+                                 const std::byte*& data) noexcept {
+    // Private, not shared: the same pages as long as nobody writes, and FUSE mounts with direct_io
+    // refuse shared mappings.
     void* const mapped = ::mmap(nullptr, size_bytes, PROT_READ, MAP_PRIVATE, file, 0);
     if (mapped == MAP_FAILED) return failed(errno);
     data = static_cast<const std::byte*>(mapped);
     return {};
 }
 
-inline void unmap(const std::byte* data, std::size_t size_bytes) noexcept { ::munmap(const_cast<std::byte*>(data), size_bytes); }
+inline void unmap(const std::byte* data, std::size_t size_bytes) noexcept {
+    ::munmap(const_cast<std::byte*>(data), size_bytes);
+}
 
 /// A range of a file cut to the file, in the whole pages inside it (`inwards`) or around it.
-inline bool whole_pages(std::uint64_t file_bytes, bool inwards, std::uint64_t& offset, std::uint64_t& size_bytes) noexcept {
+inline bool whole_pages(std::uint64_t file_bytes, bool inwards, std::uint64_t& offset,
+                        std::uint64_t& size_bytes) noexcept {
     if (offset >= file_bytes) return false;
     if (size_bytes > file_bytes - offset) size_bytes = file_bytes - offset;
     const long page_size = ::sysconf(_SC_PAGESIZE);
@@ -275,7 +301,8 @@ inline bool whole_pages(std::uint64_t file_bytes, bool inwards, std::uint64_t& o
     std::uint64_t end = offset + size_bytes;
     if (inwards) {
         offset = (offset + page - 1) / page * page;
-        if (end != file_bytes) end = end / page * page;  // nobody else's bytes follow in the last page of a file
+        if (end != file_bytes)
+            end = end / page * page;  // nobody else's bytes follow in the last page of a file
     } else {
         offset = offset / page * page;
     }
@@ -284,15 +311,17 @@ inline bool whole_pages(std::uint64_t file_bytes, bool inwards, std::uint64_t& o
     return true;
 }
 
-inline void advise_file(handle file, std::uint64_t file_bytes, std::uint64_t offset, std::uint64_t size_bytes,
-                        advice hint) noexcept {
-    if (hint == advice::release) return;  // a file that is read by offset holds none of this process's memory
+inline void advise_file(handle file, std::uint64_t file_bytes, std::uint64_t offset,
+                        std::uint64_t size_bytes, advice hint) noexcept {
+    if (hint == advice::release)
+        return;  // a file that is read by offset holds none of this process's memory
     if (!whole_pages(file_bytes, hint == advice::done_with, offset, size_bytes)) return;
 #if defined(POSIX_FADV_WILLNEED)
     const int flag = hint == advice::will_need   ? POSIX_FADV_WILLNEED
                      : hint == advice::done_with ? POSIX_FADV_DONTNEED
                                                  : POSIX_FADV_SEQUENTIAL;
-    (void)call_fadvise(file, static_cast<file_offset>(offset), static_cast<file_offset>(size_bytes), flag);
+    (void)call_fadvise(file, static_cast<file_offset>(offset), static_cast<file_offset>(size_bytes),
+                       flag);
 #elif defined(F_RDADVISE)
     if (hint == advice::will_need) {
         struct radvisory range;
@@ -305,8 +334,8 @@ inline void advise_file(handle file, std::uint64_t file_bytes, std::uint64_t off
 #endif
 }
 
-inline void advise_mapping(handle file, const std::byte* data, std::size_t file_bytes, std::uint64_t offset,
-                           std::uint64_t size_bytes, advice hint) noexcept {
+inline void advise_mapping(handle file, const std::byte* data, std::size_t file_bytes,
+                           std::uint64_t offset, std::uint64_t size_bytes, advice hint) noexcept {
     const bool gives_back = hint == advice::release || hint == advice::done_with;
     if (!whole_pages(file_bytes, gives_back, offset, size_bytes)) return;
     void* const first = const_cast<std::byte*>(data) + static_cast<std::size_t>(offset);
@@ -315,11 +344,13 @@ inline void advise_mapping(handle file, const std::byte* data, std::size_t file_
     case advice::will_need: (void)::madvise(first, count, MADV_WILLNEED); break;
     case advice::release: (void)::madvise(first, count, MADV_DONTNEED); break;
     case advice::done_with:
-        (void)::madvise(first, count, MADV_DONTNEED);  // pages still mapped would stay in the page cache
+        (void)::madvise(first, count,
+                        MADV_DONTNEED);  // pages still mapped would stay in the page cache
         advise_file(file, file_bytes, offset, size_bytes, hint);
         break;
     case advice::sequential:
-        // For a part of the mapping this would split it, and a process may have only so many mappings.
+        // For a part of the mapping this would split it, and a process may have only so many
+        // mappings.
         if (count == file_bytes)
             (void)::madvise(first, count, MADV_SEQUENTIAL);
         else
@@ -329,9 +360,12 @@ inline void advise_mapping(handle file, const std::byte* data, std::size_t file_
 }
 
 /// Makes a file that nobody else has, for reading and writing.
-[[nodiscard]] inline outcome create_exclusive(const char* path, std::uint32_t permissions, handle& file) noexcept {
+[[nodiscard]] inline outcome create_exclusive(const char* path, std::uint32_t permissions,
+                                              handle& file) noexcept {
     int opened = 0;
-    do opened = call_open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, static_cast<mode_t>(permissions));
+    do
+        opened = call_open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
+                           static_cast<mode_t>(permissions));
     while (opened < 0 && errno == EINTR);
     if (opened < 0) return failed(errno);
     file = opened;
@@ -347,7 +381,8 @@ inline void advise_mapping(handle file, const std::byte* data, std::size_t file_
     return cut == 0 ? outcome{} : failed(errno);
 }
 
-/// Gives an empty file its size, with its blocks reserved where the file system can do that quickly.
+/// Gives an empty file its size, with its blocks reserved where the file system can do that
+/// quickly.
 [[nodiscard]] inline outcome preallocate(handle file, std::uint64_t size_bytes) noexcept {
     if (size_bytes == 0) return {};
     if (size_bytes > static_cast<std::uint64_t>(INT64_MAX)) return failed(EFBIG);
@@ -366,16 +401,20 @@ inline void advise_mapping(handle file, const std::byte* data, std::size_t file_
     return set_size(file, size_bytes);
 }
 
-/// Sends what was written to the disk without waiting for it, so that syncing later has little left to do.
+/// Sends what was written to the disk without waiting for it, so that syncing later has little left
+/// to do.
 inline void start_writing([[maybe_unused]] handle file) noexcept {
 #if defined(SYNC_FILE_RANGE_WRITE)
     (void)::sync_file_range(file, 0, 0, SYNC_FILE_RANGE_WRITE);
 #endif
 }
 
-/// Lets a range of a file share the blocks of a range of another one. Offsets and size are multiples of share_multiple_bytes.
-[[nodiscard]] inline outcome share_blocks([[maybe_unused]] handle from, [[maybe_unused]] std::uint64_t from_offset,
-                                          [[maybe_unused]] handle to, [[maybe_unused]] std::uint64_t to_offset,
+/// Lets a range of a file share the blocks of a range of another one. Offsets and size are
+/// multiples of share_multiple_bytes.
+[[nodiscard]] inline outcome share_blocks([[maybe_unused]] handle from,
+                                          [[maybe_unused]] std::uint64_t from_offset,
+                                          [[maybe_unused]] handle to,
+                                          [[maybe_unused]] std::uint64_t to_offset,
                                           [[maybe_unused]] std::uint64_t size_bytes) noexcept {
 #if defined(__linux__) && defined(_IOW)
     struct range {  // file_clone_range of <linux/fs.h>, which brings macros with common names
@@ -427,14 +466,15 @@ inline void start_writing([[maybe_unused]] handle file) noexcept {
 
 /// Gives a file a second name, which must be free.
 [[nodiscard]] inline outcome link_file(const char* from, const char* to) noexcept {
-    return ::linkat(AT_FDCWD, from, AT_FDCWD, to, AT_SYMLINK_FOLLOW) == 0 ? outcome{} : failed(errno);
+    return ::linkat(AT_FDCWD, from, AT_FDCWD, to, AT_SYMLINK_FOLLOW) == 0 ? outcome{}
+                                                                          : failed(errno);
 }
 
 /// Whether a path leads to the file that is open.
 [[nodiscard]] inline bool is_same_file(handle file, const char* path) noexcept {
     file_facts open, named;
-    return call_fstat(file, &open) == 0 && call_stat(path, &named) == 0 && open.st_dev == named.st_dev &&
-           open.st_ino == named.st_ino;
+    return call_fstat(file, &open) == 0 && call_stat(path, &named) == 0 &&
+           open.st_dev == named.st_dev && open.st_ino == named.st_ino;
 }
 
 /// When a file was last written to, in a unit of the system's; 0 where it does not tell.
@@ -446,30 +486,38 @@ inline void start_writing([[maybe_unused]] handle file) noexcept {
 #else
     const struct timespec at = facts.st_mtim;
 #endif
-    return static_cast<std::uint64_t>(at.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(at.tv_nsec);
+    return static_cast<std::uint64_t>(at.tv_sec) * 1'000'000'000u +
+           static_cast<std::uint64_t>(at.tv_nsec);
 }
 
-/// How much more this user can write to the file system of a directory; unknown where it does not tell.
+/// How much more this user can write to the file system of a directory; unknown where it does not
+/// tell.
 [[nodiscard]] inline outcome free_space(const char* directory, std::uint64_t& size_bytes) noexcept {
     file_system_facts facts;
     int came = 0;
     do came = call_statvfs(directory, &facts);
     while (came != 0 && errno == EINTR);
     if (came != 0) return failed(errno);
-    const auto block_bytes = static_cast<std::uint64_t>(facts.f_frsize != 0 ? facts.f_frsize : facts.f_bsize);
+    const auto block_bytes =
+        static_cast<std::uint64_t>(facts.f_frsize != 0 ? facts.f_frsize : facts.f_bsize);
     const auto blocks = static_cast<std::uint64_t>(facts.f_bavail);
     const bool tells = facts.f_blocks != 0 && block_bytes != 0 && blocks <= unknown / block_bytes;
     size_bytes = tells ? blocks * block_bytes : unknown;
     return {};
 }
 
-/// Opens a file for reading and writing, makes it if it is not there, and keeps every other caller out until it is closed, by
-/// whatever means: a process that is killed holds no lock. File systems without locks keep nobody out. What is no regular file,
-/// a symbolic link among them, is refused: somebody else's file would be written to.
+/// Opens a file for reading and writing, makes it if it is not there, and keeps every other caller
+/// out until it is closed, by whatever means: a process that is killed holds no lock. File systems
+/// without locks keep nobody out. What is no regular file, a symbolic link among them, is refused:
+/// somebody else's file would be written to.
 [[nodiscard]] inline outcome lock_file(const char* path, bool make, handle& file) noexcept {
     for (int attempt = 0; attempt < 100; ++attempt) {
         int opened = 0;
-        do opened = call_open(path, O_RDWR | (make ? O_CREAT : 0) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0666);
+        do
+            opened = call_open(
+                path,
+                O_RDWR | (make ? O_CREAT : 0) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
+                0666);
         while (opened < 0 && errno == EINTR);
         if (opened < 0 && (errno == ELOOP || errno == EMLINK))
             return {false, errc::not_a_file, errno, "the state file is a symbolic link"};
@@ -512,9 +560,12 @@ inline void remove_locked(handle file, const char* path) noexcept {
     return fits ? outcome{} : failed(ENOMEM);
 }
 
-[[nodiscard]] inline outcome remove_file(const char* path) noexcept { return ::unlink(path) == 0 ? outcome{} : failed(errno); }
+[[nodiscard]] inline outcome remove_file(const char* path) noexcept {
+    return ::unlink(path) == 0 ? outcome{} : failed(errno);
+}
 
-[[nodiscard]] inline outcome make_directory(const char* path, std::uint32_t permissions = directory_permissions) noexcept {
+[[nodiscard]] inline outcome make_directory(
+    const char* path, std::uint32_t permissions = directory_permissions) noexcept {
     return ::mkdir(path, static_cast<mode_t>(permissions)) == 0 ? outcome{} : failed(errno);
 }
 
@@ -526,11 +577,14 @@ inline void remove_locked(handle file, const char* path) noexcept {
 [[nodiscard]] inline outcome kind_of(const char* path, path_kind& kind) noexcept {
     file_facts facts;
     if (call_stat(path, &facts) != 0) return failed(errno);
-    kind = S_ISREG(facts.st_mode) ? path_kind::file : S_ISDIR(facts.st_mode) ? path_kind::directory : path_kind::other;
+    kind = S_ISREG(facts.st_mode)   ? path_kind::file
+           : S_ISDIR(facts.st_mode) ? path_kind::directory
+                                    : path_kind::other;
     return {};
 }
 
-/// Calls f(name, is_directory) for every entry but `.` and `..`, in no order, links followed, until f returns false.
+/// Calls f(name, is_directory) for every entry but `.` and `..`, in no order, links followed, until
+/// f returns false.
 template <class F>
 [[nodiscard]] outcome list_directory(const char* path, F& f) noexcept {
     DIR* const directory = ::opendir(path);
@@ -552,19 +606,22 @@ template <class F>
         known = entry->d_type != DT_UNKNOWN && entry->d_type != DT_LNK;
 #endif
         file_facts facts;
-        if (!known && call_fstatat(::dirfd(directory), entry->d_name, &facts, 0) == 0) is_directory = S_ISDIR(facts.st_mode);
+        if (!known && call_fstatat(::dirfd(directory), entry->d_name, &facts, 0) == 0)
+            is_directory = S_ISDIR(facts.st_mode);
         if (!f(name, is_directory)) break;
     }
     ::closedir(directory);
     return came;
 }
 
-/// A number that another process, thread or moment hardly has: the start of a search for a free name.
+/// A number that another process, thread or moment hardly has: the start of a search for a free
+/// name.
 [[nodiscard]] inline std::uint64_t unlikely_number() noexcept {
     struct timespec now{};
     (void)::clock_gettime(CLOCK_REALTIME, &now);
     const auto here = reinterpret_cast<std::uintptr_t>(&now);
-    return (static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(now.tv_nsec)) ^
+    return (static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u +
+            static_cast<std::uint64_t>(now.tv_nsec)) ^
            (static_cast<std::uint64_t>(::getpid()) << 40) ^ (std::uint64_t{here} << 20);
 }
 

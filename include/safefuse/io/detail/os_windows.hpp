@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: files, mappings and directories on Windows. Included by mapped_file.hpp only. The few functions of kernel32 are
-// declared here, with the very types of <windows.h>, so that its macros stay out of every user's program and both can be
-// included. Paths of more than 260 characters need the system's own setting for long paths.
+// safefuse: files, mappings and directories on Windows. Included by mapped_file.hpp only. The few
+// functions of kernel32 are declared here, with the very types of <windows.h>, so that its macros
+// stay out of every user's program and both can be included. Paths of more than 260 characters need
+// the system's own setting for long paths.
 #ifndef SAFEFUSE_IO_DETAIL_OS_WINDOWS_HPP
 #define SAFEFUSE_IO_DETAIL_OS_WINDOWS_HPP
 
@@ -22,23 +23,29 @@ union _LARGE_INTEGER;
 union _ULARGE_INTEGER;
 
 extern "C" {
-__declspec(dllimport) void* __stdcall CreateFileW(const wchar_t*, unsigned long, unsigned long, struct _SECURITY_ATTRIBUTES*,
-                                                  unsigned long, unsigned long, void*);
+__declspec(dllimport) void* __stdcall CreateFileW(const wchar_t*, unsigned long, unsigned long,
+                                                  struct _SECURITY_ATTRIBUTES*, unsigned long,
+                                                  unsigned long, void*);
 __declspec(dllimport) int __stdcall CloseHandle(void*);
 __declspec(dllimport) unsigned long __stdcall GetFileType(void*);
 __declspec(dllimport) int __stdcall GetFileSizeEx(void*, union _LARGE_INTEGER*);
 __declspec(dllimport) unsigned long __stdcall GetFileAttributesW(const wchar_t*);
-__declspec(dllimport) int __stdcall ReadFile(void*, void*, unsigned long, unsigned long*, struct _OVERLAPPED*);
-__declspec(dllimport) int __stdcall WriteFile(void*, const void*, unsigned long, unsigned long*, struct _OVERLAPPED*);
+__declspec(dllimport) int __stdcall ReadFile(void*, void*, unsigned long, unsigned long*,
+                                             struct _OVERLAPPED*);
+__declspec(dllimport) int __stdcall WriteFile(void*, const void*, unsigned long, unsigned long*,
+                                              struct _OVERLAPPED*);
 __declspec(dllimport) unsigned long __stdcall SetFilePointer(void*, long, long*, unsigned long);
 __declspec(dllimport) int __stdcall SetEndOfFile(void*);
 __declspec(dllimport) int __stdcall FlushFileBuffers(void*);
-__declspec(dllimport) void* __stdcall CreateFileMappingW(void*, struct _SECURITY_ATTRIBUTES*, unsigned long, unsigned long,
+__declspec(dllimport) void* __stdcall CreateFileMappingW(void*, struct _SECURITY_ATTRIBUTES*,
+                                                         unsigned long, unsigned long,
                                                          unsigned long, const wchar_t*);
 #if defined(_WIN64)
-__declspec(dllimport) void* __stdcall MapViewOfFile(void*, unsigned long, unsigned long, unsigned long, unsigned long long);
+__declspec(dllimport) void* __stdcall MapViewOfFile(void*, unsigned long, unsigned long,
+                                                    unsigned long, unsigned long long);
 #else
-__declspec(dllimport) void* __stdcall MapViewOfFile(void*, unsigned long, unsigned long, unsigned long, unsigned long);
+__declspec(dllimport) void* __stdcall MapViewOfFile(void*, unsigned long, unsigned long,
+                                                    unsigned long, unsigned long);
 #endif
 __declspec(dllimport) int __stdcall UnmapViewOfFile(const void*);
 __declspec(dllimport) int __stdcall MoveFileExW(const wchar_t*, const wchar_t*, unsigned long);
@@ -48,14 +55,20 @@ __declspec(dllimport) int __stdcall RemoveDirectoryW(const wchar_t*);
 __declspec(dllimport) void* __stdcall FindFirstFileW(const wchar_t*, struct _WIN32_FIND_DATAW*);
 __declspec(dllimport) int __stdcall FindNextFileW(void*, struct _WIN32_FIND_DATAW*);
 __declspec(dllimport) int __stdcall FindClose(void*);
-__declspec(dllimport) int __stdcall MultiByteToWideChar(unsigned int, unsigned long, const char*, int, wchar_t*, int);
-__declspec(dllimport) int __stdcall WideCharToMultiByte(unsigned int, unsigned long, const wchar_t*, int, char*, int, const char*,
-                                                        int*);
-__declspec(dllimport) int __stdcall CreateHardLinkW(const wchar_t*, const wchar_t*, struct _SECURITY_ATTRIBUTES*);
-__declspec(dllimport) int __stdcall GetDiskFreeSpaceExW(const wchar_t*, union _ULARGE_INTEGER*, union _ULARGE_INTEGER*,
+__declspec(dllimport) int __stdcall MultiByteToWideChar(unsigned int, unsigned long, const char*,
+                                                        int, wchar_t*, int);
+__declspec(dllimport) int __stdcall WideCharToMultiByte(unsigned int, unsigned long, const wchar_t*,
+                                                        int, char*, int, const char*, int*);
+__declspec(dllimport) int __stdcall CreateHardLinkW(const wchar_t*, const wchar_t*,
+                                                    struct _SECURITY_ATTRIBUTES*);
+__declspec(dllimport) int __stdcall GetDiskFreeSpaceExW(const wchar_t*, union _ULARGE_INTEGER*,
+                                                        union _ULARGE_INTEGER*,
                                                         union _ULARGE_INTEGER*);
-__declspec(dllimport) int __stdcall GetFileInformationByHandle(void*, struct _BY_HANDLE_FILE_INFORMATION*);
-__declspec(dllimport) unsigned long __stdcall GetFinalPathNameByHandleW(void*, wchar_t*, unsigned long, unsigned long);
+__declspec(dllimport) int __stdcall GetFileInformationByHandle(void*,
+                                                               struct _BY_HANDLE_FILE_INFORMATION*);
+__declspec(dllimport) unsigned long __stdcall GetFinalPathNameByHandleW(void*, wchar_t*,
+                                                                        unsigned long,
+                                                                        unsigned long);
 __declspec(dllimport) unsigned long __stdcall GetLastError(void);
 __declspec(dllimport) unsigned long __stdcall GetCurrentProcessId(void);
 __declspec(dllimport) int __stdcall QueryPerformanceCounter(union _LARGE_INTEGER*);
@@ -68,7 +81,9 @@ namespace os {
 
 using handle = void*;
 inline constexpr handle no_handle = nullptr;
-[[nodiscard]] inline handle handle_of(std::intptr_t native) noexcept { return reinterpret_cast<handle>(native); }
+[[nodiscard]] inline handle handle_of(std::intptr_t native) noexcept {
+    return reinterpret_cast<handle>(native);
+}
 [[nodiscard]] inline std::intptr_t native_of(handle file) noexcept {
     return file == no_handle ? no_native_handle : reinterpret_cast<std::intptr_t>(file);
 }
@@ -81,33 +96,44 @@ inline constexpr handle no_handle = nullptr;
     case 53:   // ERROR_BAD_NETPATH
     case 123:  // ERROR_INVALID_NAME
         return {false, errc::file_not_found, number};
-    case 5: return {false, errc::permission_denied, number};                                  // ERROR_ACCESS_DENIED
-    case 19: return {false, errc::permission_denied, number, "the disk is write-protected"};  // ERROR_WRITE_PROTECT
-    case 32:                                                                                  // ERROR_SHARING_VIOLATION
-    case 33:                                                                                  // ERROR_LOCK_VIOLATION
-    case 1224:                                                                                // ERROR_USER_MAPPED_FILE
+    case 5: return {false, errc::permission_denied, number};  // ERROR_ACCESS_DENIED
+    case 19:
+        return {false, errc::permission_denied, number,
+                "the disk is write-protected"};  // ERROR_WRITE_PROTECT
+    case 32:                                     // ERROR_SHARING_VIOLATION
+    case 33:                                     // ERROR_LOCK_VIOLATION
+    case 1224:                                   // ERROR_USER_MAPPED_FILE
         return {false, errc::permission_denied, number, "somebody has it open"};
-    case 267: return {false, errc::not_a_directory, number};                                    // ERROR_DIRECTORY
-    case 80:                                                                                    // ERROR_FILE_EXISTS
-    case 183: return {false, errc::already_exists, number};                                     // ERROR_ALREADY_EXISTS
-    case 145: return {false, errc::destination_not_empty, number};                              // ERROR_DIR_NOT_EMPTY
-    case 8:                                                                                     // ERROR_NOT_ENOUGH_MEMORY
-    case 14:                                                                                    // ERROR_OUTOFMEMORY
-    case 1455: return {false, errc::out_of_memory, number};                                     // ERROR_COMMITMENT_LIMIT
-    case 4: return {false, errc::io_error, number, "too many open files"};                      // ERROR_TOO_MANY_OPEN_FILES
-    case 39:                                                                                    // ERROR_HANDLE_DISK_FULL
-    case 112: return {false, errc::disk_full, number};                                          // ERROR_DISK_FULL
-    case 206: return {false, errc::io_error, number, "the name is too long"};                   // ERROR_FILENAME_EXCED_RANGE
-    case 223: return {false, errc::io_error, number, "too large a file for this file system"};  // ERROR_FILE_TOO_LARGE
-    case 1113: return {false, errc::io_error, number, "the path is not UTF-8"};                 // ERROR_NO_UNICODE_TRANSLATION
+    case 267: return {false, errc::not_a_directory, number};        // ERROR_DIRECTORY
+    case 80:                                                        // ERROR_FILE_EXISTS
+    case 183: return {false, errc::already_exists, number};         // ERROR_ALREADY_EXISTS
+    case 145: return {false, errc::destination_not_empty, number};  // ERROR_DIR_NOT_EMPTY
+    case 8:                                                         // ERROR_NOT_ENOUGH_MEMORY
+    case 14:                                                        // ERROR_OUTOFMEMORY
+    case 1455: return {false, errc::out_of_memory, number};         // ERROR_COMMITMENT_LIMIT
+    case 4:
+        return {false, errc::io_error, number, "too many open files"};  // ERROR_TOO_MANY_OPEN_FILES
+    case 39:                                                            // ERROR_HANDLE_DISK_FULL
+    case 112: return {false, errc::disk_full, number};                  // ERROR_DISK_FULL
+    case 206:
+        return {false, errc::io_error, number,
+                "the name is too long"};  // ERROR_FILENAME_EXCED_RANGE
+    case 223:
+        return {false, errc::io_error, number,
+                "too large a file for this file system"};  // ERROR_FILE_TOO_LARGE
+    case 1113:
+        return {false, errc::io_error, number,
+                "the path is not UTF-8"};  // ERROR_NO_UNICODE_TRANSLATION
     default: return {false, errc::io_error, number};
     }
 }
 [[nodiscard]] inline outcome failed() noexcept { return failed(::GetLastError()); }
 
 /// A path in UTF-16, with `tail` behind it.
-[[nodiscard]] inline outcome widen(const char* path, std::wstring_view tail, vector<wchar_t>& wide) noexcept {
-    const int count = ::MultiByteToWideChar(65001, 8, path, -1, nullptr, 0);  // CP_UTF8, MB_ERR_INVALID_CHARS
+[[nodiscard]] inline outcome widen(const char* path, std::wstring_view tail,
+                                   vector<wchar_t>& wide) noexcept {
+    const int count =
+        ::MultiByteToWideChar(65001, 8, path, -1, nullptr, 0);  // CP_UTF8, MB_ERR_INVALID_CHARS
     if (count <= 0) return failed();
     if (!wide.resize_unset(static_cast<std::size_t>(count))) return failed(8);
     if (::MultiByteToWideChar(65001, 8, path, -1, wide.data(), count) != count) return failed();
@@ -116,15 +142,18 @@ inline constexpr handle no_handle = nullptr;
     return wide.append(tail.data(), tail.size()) && wide.push(L'\0') ? outcome{} : failed(8);
 }
 
-/// What the system said of a path that is not there; it does not tell apart that a directory is missing and that one is a file.
+/// What the system said of a path that is not there; it does not tell apart that a directory is
+/// missing and that one is a file.
 [[nodiscard]] inline outcome failed_at(vector<wchar_t>& wide) noexcept {
     const outcome came = failed();
     if (came.os_error != 3) return came;  // ERROR_PATH_NOT_FOUND
     for (std::size_t i = wide.size(); i-- > 1;) {
         if (wide[i] != L'/' && wide[i] != L'\\') continue;
         wide[i] = L'\0';
-        if (const unsigned long attributes = ::GetFileAttributesW(wide.data()); attributes != 0xFFFFFFFFul)
-            return (attributes & 0x10) != 0 ? came : outcome{false, errc::not_a_directory, came.os_error};
+        if (const unsigned long attributes = ::GetFileAttributesW(wide.data());
+            attributes != 0xFFFFFFFFul)
+            return (attributes & 0x10) != 0 ? came
+                                            : outcome{false, errc::not_a_directory, came.os_error};
     }
     return came;
 }
@@ -133,7 +162,9 @@ inline constexpr handle no_handle = nullptr;
 struct file_position {
     explicit file_position(std::uint64_t offset) noexcept
         : low{static_cast<unsigned long>(offset)}, high{static_cast<unsigned long>(offset >> 32)} {}
-    [[nodiscard]] struct ::_OVERLAPPED* get() noexcept { return reinterpret_cast<struct ::_OVERLAPPED*>(this); }
+    [[nodiscard]] struct ::_OVERLAPPED* get() noexcept {
+        return reinterpret_cast<struct ::_OVERLAPPED*>(this);
+    }
 
     std::uintptr_t internal[2] = {};
     unsigned long low;
@@ -141,11 +172,14 @@ struct file_position {
     void* event = nullptr;
 };
 
-inline outcome close_file(handle file) noexcept { return ::CloseHandle(file) != 0 ? outcome{} : failed(); }
+inline outcome close_file(handle file) noexcept {
+    return ::CloseHandle(file) != 0 ? outcome{} : failed();
+}
 
 [[nodiscard]] inline outcome size_of(handle file, std::uint64_t& size_bytes) noexcept {
     std::int64_t size = 0;
-    if (::GetFileSizeEx(file, reinterpret_cast<union ::_LARGE_INTEGER*>(&size)) == 0) return failed();
+    if (::GetFileSizeEx(file, reinterpret_cast<union ::_LARGE_INTEGER*>(&size)) == 0)
+        return failed();
     size_bytes = static_cast<std::uint64_t>(size);
     return {};
 }
@@ -155,20 +189,25 @@ inline outcome close_file(handle file) noexcept { return ::CloseHandle(file) != 
     if (const outcome came = widen(path, {}, wide); !came) return came;
     const unsigned long attributes = ::GetFileAttributesW(wide.data());
     if (attributes == 0xFFFFFFFFul) return failed_at(wide);
-    kind = (attributes & 0x10) != 0 ? path_kind::directory : path_kind::file;  // FILE_ATTRIBUTE_DIRECTORY
+    kind = (attributes & 0x10) != 0 ? path_kind::directory
+                                    : path_kind::file;  // FILE_ATTRIBUTE_DIRECTORY
     return {};
 }
 
 /// Opens a regular file for reading; others may go on to read, write, rename and remove it.
-[[nodiscard]] inline outcome open_file(const char* path, handle& file, std::uint64_t& size_bytes) noexcept {
+[[nodiscard]] inline outcome open_file(const char* path, handle& file,
+                                       std::uint64_t& size_bytes) noexcept {
     vector<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
     path_kind kind{};
-    if (kind_of(path, kind) && kind == path_kind::directory) return {false, errc::not_a_file, 0, "it is a directory"};
-    void* const opened = ::CreateFileW(wide.data(), 0x80000000ul, 7, nullptr, 3, 0x80, nullptr);  // GENERIC_READ, OPEN_EXISTING
+    if (kind_of(path, kind) && kind == path_kind::directory)
+        return {false, errc::not_a_file, 0, "it is a directory"};
+    void* const opened = ::CreateFileW(wide.data(), 0x80000000ul, 7, nullptr, 3, 0x80,
+                                       nullptr);  // GENERIC_READ, OPEN_EXISTING
     if (reinterpret_cast<std::intptr_t>(opened) == -1) return failed_at(wide);
     outcome came = size_of(opened, size_bytes);
-    if (::GetFileType(opened) != 1) came = {false, errc::not_a_file, 0, "it is a pipe or a device"};  // FILE_TYPE_DISK
+    if (::GetFileType(opened) != 1)
+        came = {false, errc::not_a_file, 0, "it is a pipe or a device"};  // FILE_TYPE_DISK
     if (came)
         file = opened;
     else
@@ -177,13 +216,15 @@ inline outcome close_file(handle file) noexcept { return ::CloseHandle(file) != 
 }
 
 /// Reads until `out` is full or the file ends, and stores how much that was.
-[[nodiscard]] inline outcome read_at(handle file, std::uint64_t offset, span<std::byte> out, std::size_t& read_bytes) noexcept {
+[[nodiscard]] inline outcome read_at(handle file, std::uint64_t offset, span<std::byte> out,
+                                     std::size_t& read_bytes) noexcept {
     read_bytes = 0;
     while (read_bytes < out.size()) {
         const std::size_t left = out.size() - read_bytes;
         file_position position{offset + read_bytes};
         unsigned long got = 0;
-        if (::ReadFile(file, out.data() + read_bytes, static_cast<unsigned long>(left < piece_bytes ? left : piece_bytes), &got,
+        if (::ReadFile(file, out.data() + read_bytes,
+                       static_cast<unsigned long>(left < piece_bytes ? left : piece_bytes), &got,
                        position.get()) == 0) {
             if (::GetLastError() == 38) break;  // ERROR_HANDLE_EOF
             return failed();
@@ -194,12 +235,15 @@ inline outcome close_file(handle file) noexcept { return ::CloseHandle(file) != 
     return {};
 }
 
-[[nodiscard]] inline outcome write_at(handle file, std::uint64_t offset, span<const std::byte> bytes) noexcept {
+[[nodiscard]] inline outcome write_at(handle file, std::uint64_t offset,
+                                      span<const std::byte> bytes) noexcept {
     while (!bytes.empty()) {
         file_position position{offset};
         unsigned long written = 0;
-        if (::WriteFile(file, bytes.data(), static_cast<unsigned long>(bytes.size() < piece_bytes ? bytes.size() : piece_bytes),
-                        &written, position.get()) == 0)
+        if (::WriteFile(
+                file, bytes.data(),
+                static_cast<unsigned long>(bytes.size() < piece_bytes ? bytes.size() : piece_bytes),
+                &written, position.get()) == 0)
             return failed();
         if (written == 0) return failed(112);
         bytes = bytes.subspan(written);
@@ -209,7 +253,8 @@ inline outcome close_file(handle file) noexcept { return ::CloseHandle(file) != 
 }
 
 /// Maps a whole file for reading. `size_bytes` is not 0.
-[[nodiscard]] inline outcome map(handle file, std::size_t size_bytes, const std::byte*& data) noexcept {
+[[nodiscard]] inline outcome map(handle file, std::size_t size_bytes,
+                                 const std::byte*& data) noexcept {
     void* const mapping = ::CreateFileMappingW(file, nullptr, 2, 0, 0, nullptr);  // PAGE_READONLY
     if (mapping == nullptr) return failed();
     void* const view = ::MapViewOfFile(mapping, 4, 0, 0, size_bytes);  // FILE_MAP_READ
@@ -223,13 +268,16 @@ inline void unmap(const std::byte* data, std::size_t) noexcept { ::UnmapViewOfFi
 
 // Windows reads ahead by itself and has no call to drop the pages of a part of a file.
 inline void advise_file(handle, std::uint64_t, std::uint64_t, std::uint64_t, advice) noexcept {}
-inline void advise_mapping(handle, const std::byte*, std::size_t, std::uint64_t, std::uint64_t, advice) noexcept {}
+inline void advise_mapping(handle, const std::byte*, std::size_t, std::uint64_t, std::uint64_t,
+                           advice) noexcept {}
 
 /// Makes a file that nobody else has, for reading and writing.
-[[nodiscard]] inline outcome create_exclusive(const char* path, std::uint32_t, handle& file) noexcept {
+[[nodiscard]] inline outcome create_exclusive(const char* path, std::uint32_t,
+                                              handle& file) noexcept {
     vector<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
-    void* const opened = ::CreateFileW(wide.data(), 0xC0000000ul, 7, nullptr, 1, 0x80, nullptr);  // CREATE_NEW
+    void* const opened =
+        ::CreateFileW(wide.data(), 0xC0000000ul, 7, nullptr, 1, 0x80, nullptr);  // CREATE_NEW
     if (reinterpret_cast<std::intptr_t>(opened) == -1) return failed_at(wide);
     file = opened;
     return {};
@@ -237,13 +285,16 @@ inline void advise_mapping(handle, const std::byte*, std::size_t, std::uint64_t,
 
 /// Gives an empty file its size, which reserves its blocks.
 [[nodiscard]] inline outcome preallocate(handle file, std::uint64_t size_bytes) noexcept;
-[[nodiscard]] inline outcome set_size(handle file, std::uint64_t size_bytes) noexcept { return preallocate(file, size_bytes); }
+[[nodiscard]] inline outcome set_size(handle file, std::uint64_t size_bytes) noexcept {
+    return preallocate(file, size_bytes);
+}
 
 [[nodiscard]] inline outcome preallocate(handle file, std::uint64_t size_bytes) noexcept {
     if (size_bytes == 0) return {};
     if (size_bytes > static_cast<std::uint64_t>(INT64_MAX)) return failed(223);
     long high = static_cast<long>(size_bytes >> 32);
-    if (::SetFilePointer(file, static_cast<long>(static_cast<std::uint32_t>(size_bytes)), &high, 0) == 0xFFFFFFFFul)
+    if (::SetFilePointer(file, static_cast<long>(static_cast<std::uint32_t>(size_bytes)), &high,
+                         0) == 0xFFFFFFFFul)
         if (const unsigned long error = ::GetLastError(); error != 0) return failed(error);
     return ::SetEndOfFile(file) != 0 ? outcome{} : failed();
 }
@@ -252,11 +303,14 @@ inline void advise_mapping(handle, const std::byte*, std::size_t, std::uint64_t,
 inline void start_writing(handle) noexcept {}
 
 /// File systems that share blocks are rare here.
-[[nodiscard]] inline outcome share_blocks(handle, std::uint64_t, handle, std::uint64_t, std::uint64_t) noexcept {
+[[nodiscard]] inline outcome share_blocks(handle, std::uint64_t, handle, std::uint64_t,
+                                          std::uint64_t) noexcept {
     return failed(50);
 }
 
-[[nodiscard]] inline outcome sync_file(handle file) noexcept { return ::FlushFileBuffers(file) != 0 ? outcome{} : failed(); }
+[[nodiscard]] inline outcome sync_file(handle file) noexcept {
+    return ::FlushFileBuffers(file) != 0 ? outcome{} : failed();
+}
 
 /// A directory cannot be synced here; rename_over waits instead.
 [[nodiscard]] inline outcome sync_directory(const char*) noexcept { return {}; }
@@ -265,15 +319,17 @@ inline void start_writing(handle) noexcept {}
     vector<wchar_t> wide_from, wide_to;
     if (const outcome came = widen(from, {}, wide_from); !came) return came;
     if (const outcome came = widen(to, {}, wide_to); !came) return came;
-    return ::MoveFileExW(wide_from.data(), wide_to.data(), 1 | 8) != 0 ? outcome{}
-                                                                       : failed_at(wide_to);  // REPLACE_EXISTING, WRITE_THROUGH
+    return ::MoveFileExW(wide_from.data(), wide_to.data(), 1 | 8) != 0
+               ? outcome{}
+               : failed_at(wide_to);  // REPLACE_EXISTING, WRITE_THROUGH
 }
 
 /// Waits until the bytes of a file that is not open are on the disk.
 [[nodiscard]] inline outcome sync_path(const char* path) noexcept {
     vector<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
-    void* const opened = ::CreateFileW(wide.data(), 0x40000000ul, 7, nullptr, 3, 0x80, nullptr);  // GENERIC_WRITE, OPEN_EXISTING
+    void* const opened = ::CreateFileW(wide.data(), 0x40000000ul, 7, nullptr, 3, 0x80,
+                                       nullptr);  // GENERIC_WRITE, OPEN_EXISTING
     if (reinterpret_cast<std::intptr_t>(opened) == -1) return failed();
     const outcome came = sync_file(opened);
     ::CloseHandle(opened);
@@ -290,10 +346,12 @@ inline void start_writing(handle) noexcept {}
 
 /// BY_HANDLE_FILE_INFORMATION
 struct file_facts {
-    std::uint32_t attributes, created[2], accessed[2], modified[2], volume, size[2], link_count, number[2];
+    std::uint32_t attributes, created[2], accessed[2], modified[2], volume, size[2], link_count,
+        number[2];
 };
 [[nodiscard]] inline bool facts_of(handle file, file_facts& facts) noexcept {
-    return ::GetFileInformationByHandle(file, reinterpret_cast<struct ::_BY_HANDLE_FILE_INFORMATION*>(&facts)) != 0;
+    return ::GetFileInformationByHandle(
+               file, reinterpret_cast<struct ::_BY_HANDLE_FILE_INFORMATION*>(&facts)) != 0;
 }
 
 [[nodiscard]] inline entry_facts facts_from(const file_facts& facts) noexcept {
@@ -314,7 +372,8 @@ struct file_facts {
 [[nodiscard]] inline outcome entry_of(const char* path, bool follows, entry_facts& entry) noexcept {
     vector<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
-    // FILE_FLAG_BACKUP_SEMANTICS opens directories, too; FILE_FLAG_OPEN_REPARSE_POINT does not follow
+    // FILE_FLAG_BACKUP_SEMANTICS opens directories, too; FILE_FLAG_OPEN_REPARSE_POINT does not
+    // follow
     const unsigned long flags = 0x02000000ul | (follows ? 0ul : 0x00200000ul);
     void* const opened = ::CreateFileW(wide.data(), 0, 7, nullptr, 3, flags, nullptr);
     if (reinterpret_cast<std::intptr_t>(opened) == -1) return failed_at(wide);
@@ -334,7 +393,9 @@ struct file_facts {
 inline constexpr bool can_exchange = false;
 /// Whether a checkpoint can be replaced file by file. Under wine the result was not the new one.
 inline constexpr bool can_replace = false;
-[[nodiscard]] inline outcome exchange_directories(const char*, const char*) noexcept { return failed(50); }
+[[nodiscard]] inline outcome exchange_directories(const char*, const char*) noexcept {
+    return failed(50);
+}
 
 /// Whether a file that is open can be replaced by a rename.
 inline constexpr bool replaces_open_files = false;
@@ -347,7 +408,8 @@ inline constexpr bool replaces_open_files = false;
     file_facts one{}, two{};
     const bool told = facts_of(file, one) && facts_of(other, two);
     ::CloseHandle(other);
-    return told && one.volume == two.volume && one.number[0] == two.number[0] && one.number[1] == two.number[1];
+    return told && one.volume == two.volume && one.number[0] == two.number[0] &&
+           one.number[1] == two.number[1];
 }
 
 /// When a file was last written to, in a unit of the system's; 0 where it does not tell.
@@ -360,19 +422,23 @@ inline constexpr bool replaces_open_files = false;
 [[nodiscard]] inline outcome free_space(const char* directory, std::uint64_t& size_bytes) noexcept {
     vector<wchar_t> wide;
     if (const outcome came = widen(directory, {}, wide); !came) return came;
-    return ::GetDiskFreeSpaceExW(wide.data(), reinterpret_cast<union ::_ULARGE_INTEGER*>(&size_bytes), nullptr, nullptr) != 0
+    return ::GetDiskFreeSpaceExW(wide.data(),
+                                 reinterpret_cast<union ::_ULARGE_INTEGER*>(&size_bytes), nullptr,
+                                 nullptr) != 0
                ? outcome{}
                : failed();
 }
 
-/// Opens a file for reading and writing, makes it if it is not there, and keeps every other caller out until it is closed, by
-/// whatever means.
+/// Opens a file for reading and writing, makes it if it is not there, and keeps every other caller
+/// out until it is closed, by whatever means.
 [[nodiscard]] inline outcome lock_file(const char* path, bool make, handle& file) noexcept {
     vector<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
-    // Shared with nobody who reads or writes; FILE_SHARE_DELETE lets remove_locked take the name before the lock ends.
-    // FILE_FLAG_OPEN_REPARSE_POINT: a link is not followed, somebody else's file would be written to.
-    void* const opened = ::CreateFileW(wide.data(), 0xC0000000ul, 4, nullptr, make ? 4 : 3, 0x80 | 0x00200000ul, nullptr);
+    // Shared with nobody who reads or writes; FILE_SHARE_DELETE lets remove_locked take the name
+    // before the lock ends. FILE_FLAG_OPEN_REPARSE_POINT: a link is not followed, somebody else's
+    // file would be written to.
+    void* const opened = ::CreateFileW(wide.data(), 0xC0000000ul, 4, nullptr, make ? 4 : 3,
+                                       0x80 | 0x00200000ul, nullptr);
     if (reinterpret_cast<std::intptr_t>(opened) != -1) {
         entry_facts entry;
         if (entry_of(opened, entry) && (entry.is_link || entry.kind != path_kind::file)) {
@@ -383,12 +449,15 @@ inline constexpr bool replaces_open_files = false;
         return {};
     }
     const outcome came = failed_at(wide);
-    // A file whose removal waits for its last handle has a name, but not even attributes: whoever has it is about to be done.
-    const bool vanishes = came.os_error == 5 && ::GetFileAttributesW(wide.data()) == 0xFFFFFFFFul && ::GetLastError() == 5;
+    // A file whose removal waits for its last handle has a name, but not even attributes: whoever
+    // has it is about to be done.
+    const bool vanishes = came.os_error == 5 && ::GetFileAttributesW(wide.data()) == 0xFFFFFFFFul &&
+                          ::GetLastError() == 5;
     return came.os_error == 32 || vanishes ? outcome{false, errc::in_use, 0} : came;
 }
 
-/// Removes a file that lock_file gave, and closes it: whoever opened it in between would keep it there.
+/// Removes a file that lock_file gave, and closes it: whoever opened it in between would keep it
+/// there.
 inline void remove_locked(handle file, const char* path) noexcept {
     vector<wchar_t> wide;
     if (widen(path, {}, wide)) (void)::DeleteFileW(wide.data());
@@ -399,18 +468,22 @@ inline void remove_locked(handle file, const char* path) noexcept {
 [[nodiscard]] inline outcome real_path(const char* path, vector<char>& real) noexcept {
     vector<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
-    void* const opened = ::CreateFileW(wide.data(), 0, 7, nullptr, 3, 0x02000000ul, nullptr);  // FILE_FLAG_BACKUP_SEMANTICS
+    void* const opened = ::CreateFileW(wide.data(), 0, 7, nullptr, 3, 0x02000000ul,
+                                       nullptr);  // FILE_FLAG_BACKUP_SEMANTICS
     if (reinterpret_cast<std::intptr_t>(opened) == -1) return failed();
     const unsigned long count = ::GetFinalPathNameByHandleW(opened, nullptr, 0, 0);
     outcome came = count == 0 ? failed() : outcome{};
     if (came && !wide.resize_unset(count)) came = failed(8);
-    if (came && ::GetFinalPathNameByHandleW(opened, wide.data(), count, 0) >= count) came = failed(206);
+    if (came && ::GetFinalPathNameByHandleW(opened, wide.data(), count, 0) >= count)
+        came = failed(206);
     ::CloseHandle(opened);
     if (!came) return came;
     const int size = ::WideCharToMultiByte(65001, 0, wide.data(), -1, nullptr, 0, nullptr, nullptr);
     if (size <= 0) return failed();
     if (!real.resize_unset(static_cast<std::size_t>(size))) return failed(8);
-    if (::WideCharToMultiByte(65001, 0, wide.data(), -1, real.data(), size, nullptr, nullptr) != size) return failed();
+    if (::WideCharToMultiByte(65001, 0, wide.data(), -1, real.data(), size, nullptr, nullptr) !=
+        size)
+        return failed();
     real.pop();
     return {};
 }
@@ -421,7 +494,8 @@ inline void remove_locked(handle file, const char* path) noexcept {
     return ::DeleteFileW(wide.data()) != 0 ? outcome{} : failed_at(wide);
 }
 
-[[nodiscard]] inline outcome make_directory(const char* path, std::uint32_t = directory_permissions) noexcept {
+[[nodiscard]] inline outcome make_directory(const char* path,
+                                            std::uint32_t = directory_permissions) noexcept {
     vector<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
     return ::CreateDirectoryW(wide.data(), nullptr) != 0 ? outcome{} : failed_at(wide);
@@ -434,7 +508,8 @@ inline void remove_locked(handle file, const char* path) noexcept {
     return ::RemoveDirectoryW(wide.data()) != 0 ? outcome{} : failed_at(wide);
 }
 
-/// Calls f(name, is_directory) for every entry but `.` and `..`, in no order, until f returns false.
+/// Calls f(name, is_directory) for every entry but `.` and `..`, in no order, until f returns
+/// false.
 template <class F>
 [[nodiscard]] outcome list_directory(const char* path, F& f) noexcept {
     struct find_data {  // WIN32_FIND_DATAW
@@ -452,11 +527,13 @@ template <class F>
     vector<wchar_t> pattern;
     if (const outcome came = widen(path, L"\\*", pattern); !came) return came;
     void* const search = ::FindFirstFileW(pattern.data(), found_here);
-    if (reinterpret_cast<std::intptr_t>(search) == -1) return ::GetLastError() == 2 ? outcome{} : failed();
+    if (reinterpret_cast<std::intptr_t>(search) == -1)
+        return ::GetLastError() == 2 ? outcome{} : failed();
     outcome came;
     do {
         char name[260 * 3 + 1];
-        const int count = ::WideCharToMultiByte(65001, 0, found.name, -1, name, static_cast<int>(sizeof name), nullptr, nullptr);
+        const int count = ::WideCharToMultiByte(65001, 0, found.name, -1, name,
+                                                static_cast<int>(sizeof name), nullptr, nullptr);
         if (count <= 1) continue;
         const std::string_view spelled{name, static_cast<std::size_t>(count - 1)};
         if (spelled == "." || spelled == "..") continue;
@@ -465,16 +542,19 @@ template <class F>
             return {};
         }
     } while (::FindNextFileW(search, found_here) != 0);
-    if (const unsigned long error = ::GetLastError(); error != 18) came = failed(error);  // ERROR_NO_MORE_FILES
+    if (const unsigned long error = ::GetLastError(); error != 18)
+        came = failed(error);  // ERROR_NO_MORE_FILES
     ::FindClose(search);
     return came;
 }
 
-/// A number that another process, thread or moment hardly has: the start of a search for a free name.
+/// A number that another process, thread or moment hardly has: the start of a search for a free
+/// name.
 [[nodiscard]] inline std::uint64_t unlikely_number() noexcept {
     std::int64_t now = 0;
     (void)::QueryPerformanceCounter(reinterpret_cast<union ::_LARGE_INTEGER*>(&now));
-    return static_cast<std::uint64_t>(now) ^ (static_cast<std::uint64_t>(::GetCurrentProcessId()) << 40) ^
+    return static_cast<std::uint64_t>(now) ^
+           (static_cast<std::uint64_t>(::GetCurrentProcessId()) << 40) ^
            (std::uint64_t{reinterpret_cast<std::uintptr_t>(&now)} << 20);
 }
 

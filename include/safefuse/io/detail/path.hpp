@@ -24,14 +24,17 @@ namespace detail {
     if (text::lacks_memory(path)) return failure{.code = errc::out_of_memory};
     if (path.empty()) return failure{.code = errc::file_not_found, .detail = "the path is empty"};
     if (path.find('\0') != std::string_view::npos)
-        return failure{.code = errc::file_not_found, .file = path, .detail = "the path has a zero character in it"};
+        return failure{.code = errc::file_not_found,
+                       .file = path,
+                       .detail = "the path has a zero character in it"};
     text copy{path};
     if (copy.size() != path.size()) return failure{.code = errc::out_of_memory};
     return copy;
 }
 
 /// The part of a path after the last separator.
-[[nodiscard]] SAFEFUSE_NOINLINE constexpr std::string_view file_name_of(std::string_view path) noexcept {
+[[nodiscard]] SAFEFUSE_NOINLINE constexpr std::string_view file_name_of(
+    std::string_view path) noexcept {
     std::size_t start = path.size();
     while (start > 0 && !os::is_separator(path[start - 1])) --start;
     return path.substr(start);
@@ -46,7 +49,8 @@ namespace detail {
 }
 
 /// directory/name; a text that lacks_memory() where memory ran out, also for one of the two.
-[[nodiscard]] SAFEFUSE_NOINLINE inline text join_path(std::string_view directory, std::string_view name) noexcept {
+[[nodiscard]] SAFEFUSE_NOINLINE inline text join_path(std::string_view directory,
+                                                      std::string_view name) noexcept {
     text path;
     path.append(directory);
     if (!directory.empty() && !os::is_separator(directory.back())) path.append("/");
@@ -64,7 +68,8 @@ namespace detail {
     return kind;
 }
 
-/// Calls f(name, is_directory) for every entry of a directory, in no order, links followed, until f returns false.
+/// Calls f(name, is_directory) for every entry of a directory, in no order, links followed, until f
+/// returns false.
 ///   fails   file_not_found, not_a_directory, permission_denied, io_error, out_of_memory
 template <class F>
 [[nodiscard]] result<void> list_directory(std::string_view path, F&& f) noexcept {
@@ -75,12 +80,14 @@ template <class F>
 }
 
 /// Makes a directory, in one that is there.
-///   fails   already_exists, file_not_found, not_a_directory, permission_denied, io_error, out_of_memory
-[[nodiscard]] inline result<void> make_directory(std::string_view path,
-                                                 std::uint32_t permissions = os::directory_permissions) noexcept {
+///   fails   already_exists, file_not_found, not_a_directory, permission_denied, io_error,
+///   out_of_memory
+[[nodiscard]] inline result<void> make_directory(
+    std::string_view path, std::uint32_t permissions = os::directory_permissions) noexcept {
     auto native = system_path(path);
     if (!native) return std::move(native).error();
-    if (const auto came = os::make_directory(native->c_str(), permissions); !came) return came.about(path);
+    if (const auto came = os::make_directory(native->c_str(), permissions); !came)
+        return came.about(path);
     return {};
 }
 
@@ -95,11 +102,13 @@ template <class F>
 
 /// Stores which file a path leads to; a symbolic link at its end is followed only if `follows`.
 ///   fails   file_not_found, not_a_directory, permission_denied, io_error, out_of_memory
-[[nodiscard]] inline result<os::entry_facts> entry_of_path(std::string_view path, bool follows) noexcept {
+[[nodiscard]] inline result<os::entry_facts> entry_of_path(std::string_view path,
+                                                           bool follows) noexcept {
     auto native = system_path(path);
     if (!native) return std::move(native).error();
     os::entry_facts entry;
-    if (const auto came = os::entry_of(native->c_str(), follows, entry); !came) return came.about(path);
+    if (const auto came = os::entry_of(native->c_str(), follows, entry); !came)
+        return came.about(path);
     return entry;
 }
 
@@ -112,9 +121,11 @@ template <class F>
     return {};
 }
 
-/// A process may be forbidden to write large files, and the system then ends it by a signal. This tells before.
+/// A process may be forbidden to write large files, and the system then ends it by a signal. This
+/// tells before.
 ///   fails   io_error
-[[nodiscard]] inline result<void> check_file_size_limit(std::string_view path, std::uint64_t size_bytes) noexcept {
+[[nodiscard]] inline result<void> check_file_size_limit(std::string_view path,
+                                                        std::uint64_t size_bytes) noexcept {
     const std::uint64_t most = os::largest_file_bytes();
     if (size_bytes <= most) return {};
     return failure{.code = errc::io_error,
@@ -140,18 +151,21 @@ template <class F>
     if (!native_from) return std::move(native_from).error();
     auto native_to = system_path(to);
     if (!native_to) return std::move(native_to).error();
-    if (const auto came = os::rename_over(native_from->c_str(), native_to->c_str()); !came) return came.about(to);
+    if (const auto came = os::rename_over(native_from->c_str(), native_to->c_str()); !came)
+        return came.about(to);
     return {};
 }
 
 /// Gives a file a second name, which must be free.
-///   fails   already_exists, file_not_found, permission_denied, io_error (on another disk, say), out_of_memory
+///   fails   already_exists, file_not_found, permission_denied, io_error (on another disk, say),
+///   out_of_memory
 [[nodiscard]] inline result<void> link_file(std::string_view from, std::string_view to) noexcept {
     auto native_from = system_path(from);
     if (!native_from) return std::move(native_from).error();
     auto native_to = system_path(to);
     if (!native_to) return std::move(native_to).error();
-    if (const auto came = os::link_file(native_from->c_str(), native_to->c_str()); !came) return came.about(to);
+    if (const auto came = os::link_file(native_from->c_str(), native_to->c_str()); !came)
+        return came.about(to);
     return {};
 }
 
@@ -173,15 +187,16 @@ template <class F>
 [[nodiscard]] inline text hidden_name(std::string_view name, std::uint64_t number) noexcept {
     std::string_view stem = name.substr(0, name.size() < 64 ? name.size() : 64);
     if (stem.size() < name.size())
-        while (!stem.empty() && (static_cast<unsigned char>(name[stem.size()]) & 0xC0u) == 0x80u) stem.remove_suffix(1);
+        while (!stem.empty() && (static_cast<unsigned char>(name[stem.size()]) & 0xC0u) == 0x80u)
+            stem.remove_suffix(1);
     char digits[16];
     for (char& digit : digits) {
         digit = "0123456789abcdef"[number >> 60];
         number <<= 4;
     }
     text hidden{"."};
-    if (!hidden.append(stem) || !hidden.append(".") || !hidden.append(characters_at(digits, sizeof digits)) ||
-        !hidden.append(".tmp"))
+    if (!hidden.append(stem) || !hidden.append(".") ||
+        !hidden.append(characters_at(digits, sizeof digits)) || !hidden.append(".tmp"))
         return {};
     return hidden;
 }

@@ -29,8 +29,8 @@ struct matched_name {
     std::uint64_t expert = 0;
 };
 
-/// Takes the decimal digits at the beginning off `name`; false where there are none. `plain` says whether they are a number as we
-/// write it: without leading zeros, within 64 bits.
+/// Takes the decimal digits at the beginning off `name`; false where there are none. `plain` says
+/// whether they are a number as we write it: without leading zeros, within 64 bits.
 constexpr bool take_number(std::string_view& name, std::uint64_t& number, bool& plain) noexcept {
     std::size_t digits = 0;
     number = 0;
@@ -44,13 +44,16 @@ constexpr bool take_number(std::string_view& name, std::uint64_t& number, bool& 
     return digits != 0;
 }
 
-/// Takes the name of a tensor of the layout off `name`, so that the field's suffix is left. With a hole, `begins` says whether the
-/// name agrees with the pattern up to and including the expert's number.
-constexpr bool take_pattern(std::string_view& name, std::string_view pattern, std::uint64_t& expert, bool& begins) noexcept {
+/// Takes the name of a tensor of the layout off `name`, so that the field's suffix is left. With a
+/// hole, `begins` says whether the name agrees with the pattern up to and including the expert's
+/// number.
+constexpr bool take_pattern(std::string_view& name, std::string_view pattern, std::uint64_t& expert,
+                            bool& begins) noexcept {
     const std::size_t hole = find_hole(pattern);
     if (hole == std::string_view::npos) {
         begins = name.starts_with(pattern) &&
-                 (name.size() == pattern.size() || name[pattern.size()] == '.' || name[pattern.size()] == '_');
+                 (name.size() == pattern.size() || name[pattern.size()] == '.' ||
+                  name[pattern.size()] == '_');
         if (!name.starts_with(pattern)) return false;
         name.remove_prefix(pattern.size());
         return true;
@@ -61,14 +64,16 @@ constexpr bool take_pattern(std::string_view& name, std::string_view pattern, st
     if (!take_number(name, expert, plain)) return false;
     const std::string_view rest = pattern.substr(hole + expert_hole.size());
     begins = name.empty() || name[0] == '.' || rest.empty();
-    // "07" and numbers beyond 64 bits name no expert, but look like one: they must not be passed over
+    // "07" and numbers beyond 64 bits name no expert, but look like one: they must not be passed
+    // over
     if (!plain || !name.starts_with(rest)) return false;
     name.remove_prefix(rest.size());
     return true;
 }
 
 /// Reads a name, the scope and its dot taken off, against a layout.
-SAFEFUSE_NOINLINE constexpr matched_name match(const layout_description& layout, std::string_view local) noexcept {
+SAFEFUSE_NOINLINE constexpr matched_name match(const layout_description& layout,
+                                               std::string_view local) noexcept {
     matched_name out;
     for (std::size_t t = 0; t < layout.tensors.size(); ++t) {
         std::string_view suffix = local;
@@ -77,14 +82,16 @@ SAFEFUSE_NOINLINE constexpr matched_name match(const layout_description& layout,
         if (take_pattern(suffix, layout.tensors[t].name, expert, begins))
             for (std::size_t f = 0; f < layout.fields.size(); ++f)
                 if (layout.fields[f].suffix == suffix)
-                    return {name_verdict::tensor, static_cast<std::uint32_t>(t), static_cast<std::uint32_t>(f), expert};
+                    return {name_verdict::tensor, static_cast<std::uint32_t>(t),
+                            static_cast<std::uint32_t>(f), expert};
         if (begins) out = {name_verdict::leftover, static_cast<std::uint32_t>(t), 0, expert};
     }
     return out;
 }
 
 /// Appends the name of a tensor of the layout; the inverse of match. False when memory ran out.
-SAFEFUSE_NOINLINE inline bool spell(text& out, std::string_view pattern, std::uint64_t expert, std::string_view suffix) noexcept {
+SAFEFUSE_NOINLINE inline bool spell(text& out, std::string_view pattern, std::uint64_t expert,
+                                    std::string_view suffix) noexcept {
     const std::size_t hole = find_hole(pattern);
     if (hole == std::string_view::npos) return out.append(pattern) && out.append(suffix);
     return out.append(pattern.substr(0, hole)) && out.append_number(expert) &&

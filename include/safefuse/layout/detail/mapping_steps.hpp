@@ -20,7 +20,8 @@ constexpr void join(mapping& of, const mapping& next, std::size_t axis) noexcept
     if (of.error == mapping_error::none) of.error = next.error;
     if (of.axis_count != next.axis_count) of.error = mapping_error::unequal_extents;
     for (std::size_t a = 0; a < of.axis_count; ++a)
-        if (a != axis && (of.axes[a].extent != next.axes[a].extent || of.axes[a].block_size != next.axes[a].block_size))
+        if (a != axis && (of.axes[a].extent != next.axes[a].extent ||
+                          of.axes[a].block_size != next.axes[a].block_size))
             of.error = mapping_error::unequal_extents;
     for (std::size_t p = 0; p < next.part_count; ++p) {
         if (of.part_count == max_mapped_parts) {
@@ -60,8 +61,11 @@ constexpr bool split_at_groups(part_mapping& part, std::size_t axis, std::uint64
         if (piece.axis != axis || piece.extent <= 1 || piece.stride % group == 0) continue;
         if (low + (piece.extent - 1) * piece.stride >= group) {
             const std::uint64_t within = group / piece.stride;
-            if (group % piece.stride != 0 || low != 0 || piece.extent % within != 0 || part.mode_count == max_modes) return false;
-            part.modes[part.mode_count++] = {piece.part_axis, piece.axis, piece.weight * within, piece.extent / within, group};
+            if (group % piece.stride != 0 || low != 0 || piece.extent % within != 0 ||
+                part.mode_count == max_modes)
+                return false;
+            part.modes[part.mode_count++] = {piece.part_axis, piece.axis, piece.weight * within,
+                                             piece.extent / within, group};
             piece.extent = within;
         }
         reach += (piece.extent - 1) * piece.stride;
@@ -71,13 +75,14 @@ constexpr bool split_at_groups(part_mapping& part, std::size_t axis, std::uint64
 
 /// Moves a part, split at groups, to its turn in rounds of `round` entries.
 ///   @post  entry x becomes x / group * round + turn * group + x % group
-constexpr void take_turn(part_mapping& part, std::size_t axis, std::uint64_t group, std::uint64_t round,
-                         std::uint64_t turn) noexcept {
+constexpr void take_turn(part_mapping& part, std::size_t axis, std::uint64_t group,
+                         std::uint64_t round, std::uint64_t turn) noexcept {
     std::uint64_t& first = part.first[axis];
     first = first / group * round + turn * group + first % group;
     for (std::size_t i = 0; i < part.mode_count; ++i) {
         mode& piece = part.modes[i];
-        if (piece.axis == axis && piece.stride % group == 0) piece.stride = piece.stride / group * round;
+        if (piece.axis == axis && piece.stride % group == 0)
+            piece.stride = piece.stride / group * round;
     }
 }
 
@@ -86,7 +91,8 @@ constexpr void take_turn(part_mapping& part, std::size_t axis, std::uint64_t gro
 constexpr mapping join_equal(span<const mapping> operands, std::size_t axis) noexcept {
     mapping out = operands[0];
     for (const mapping& next : operands.subspan(1)) {
-        if (next.axes[axis].extent != out.axes[axis].extent) out.error = mapping_error::unequal_extents;
+        if (next.axes[axis].extent != out.axes[axis].extent)
+            out.error = mapping_error::unequal_extents;
         join(out, next, axis);
         require_whole(out, next.axes[axis]);
     }

@@ -24,7 +24,8 @@ struct joined_parts<part_list<Part...>> {
     using type = part_list<Part...>;
 };
 template <class... A, class... B, class... Rest>
-struct joined_parts<part_list<A...>, part_list<B...>, Rest...> : joined_parts<part_list<A..., B...>, Rest...> {};
+struct joined_parts<part_list<A...>, part_list<B...>, Rest...>
+    : joined_parts<part_list<A..., B...>, Rest...> {};
 
 template <class... Part>
 constexpr bool mentions_each_once(part_list<Part...>) noexcept {
@@ -42,7 +43,8 @@ constexpr expert_group group_of(part_list<First, Part...>) noexcept {
 /// Whether the same experts have all parts.
 template <class First, class... Part>
 constexpr bool of_one_group(part_list<First, Part...>) noexcept {
-    return ((First::group.count == Part::group.count && First::group.after == Part::group.after) && ...);
+    return ((First::group.count == Part::group.count && First::group.after == Part::group.after) &&
+            ...);
 }
 template <class First, class... Part>
 constexpr bool has_experts(part_list<First, Part...>) noexcept {
@@ -56,17 +58,20 @@ struct operands {
                   "safefuse: the operands of a term have different numbers of axes");
     static_assert(((First::is_stacked == Rest::is_stacked) && ...),
                   "safefuse: some operands of a term are stacked and some are not");
-    static_assert(Axis < First::axis_count, "safefuse: a term names an axis that its operands do not have");
+    static_assert(Axis < First::axis_count,
+                  "safefuse: a term names an axis that its operands do not have");
     static constexpr std::size_t axis_count = First::axis_count;
     static constexpr bool is_stacked = First::is_stacked;
     using parts = typename joined_parts<typename First::parts, typename Rest::parts...>::type;
 };
 
-/// Where {i} begins in a name; npos where it does not. (string_view::find is no constant expression under GCC's sanitizer.)
+/// Where {i} begins in a name; npos where it does not. (string_view::find is no constant expression
+/// under GCC's sanitizer.)
 SAFEFUSE_NOINLINE constexpr std::size_t find_hole(std::string_view name) noexcept {
     for (std::size_t i = 0; i + expert_hole.size() <= name.size(); ++i) {
         if (name[i] != expert_hole[0]) continue;
-        if (__builtin_memcmp(name.data() + i, expert_hole.data(), expert_hole.size()) == 0) return i;
+        if (__builtin_memcmp(name.data() + i, expert_hole.data(), expert_hole.size()) == 0)
+            return i;
     }
     return std::string_view::npos;
 }
@@ -81,12 +86,14 @@ constexpr std::size_t holes_in(std::string_view name) noexcept {
 
 /// Whether two layouts place one and the same part: name, experts and extents are equal.
 constexpr bool is_same_part(const part_mapping& a, const part_mapping& b) noexcept {
-    bool equal = a.part == b.part && a.experts == b.experts && a.after == b.after && a.part_axes == b.part_axes;
+    bool equal = a.part == b.part && a.experts == b.experts && a.after == b.after &&
+                 a.part_axes == b.part_axes;
     for (std::size_t i = 0; equal && i < a.part_axes; ++i) equal = a.extents[i] == b.extents[i];
     return equal;
 }
 
-/// Whether no tensor with the suffix of a field is called like another tensor with that of a field: "x" + "_bias" and "x_bias".
+/// Whether no tensor with the suffix of a field is called like another tensor with that of a field:
+/// "x" + "_bias" and "x_bias".
 template <class... Tensor>
 constexpr bool spelled_apart(span<const field_suffix> fields) noexcept {
     const std::string_view names[] = {Tensor::description.name...};
@@ -96,8 +103,8 @@ constexpr bool spelled_apart(span<const field_suffix> fields) noexcept {
             const std::string_view rest = longer.substr(name.size());
             for (const field_suffix& one : fields)
                 for (const field_suffix& other : fields)
-                    if (one.suffix.size() == rest.size() + other.suffix.size() && one.suffix.starts_with(rest) &&
-                        one.suffix.ends_with(other.suffix))
+                    if (one.suffix.size() == rest.size() + other.suffix.size() &&
+                        one.suffix.starts_with(rest) && one.suffix.ends_with(other.suffix))
                         return false;
         }
     return true;

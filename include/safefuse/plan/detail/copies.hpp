@@ -51,15 +51,19 @@ struct moved_part {
     bool has_experts;
 
     /// Whether the expert's index is one of the loops; otherwise each expert has copies of its own.
-    [[nodiscard]] bool loops_over_experts() const noexcept { return has_experts && !from_per_expert && !to_per_expert; }
+    [[nodiscard]] bool loops_over_experts() const noexcept {
+        return has_experts && !from_per_expert && !to_per_expert;
+    }
 };
 
 // ---------------------------------------------------------------------------------------- loops
 
-/// The range of one axis of a part that moves, in entries. Axis 0 is the expert's index, trailing_axis the
-/// field's own; those between are the part's.
-[[nodiscard]] inline mapping_error range_of(kept_range& range, const moved_part& part, std::size_t axis, const field_form& form,
-                                            const layout_args& extents, const selection& kept) noexcept {
+/// The range of one axis of a part that moves, in entries. Axis 0 is the expert's index,
+/// trailing_axis the field's own; those between are the part's.
+[[nodiscard]] inline mapping_error range_of(kept_range& range, const moved_part& part,
+                                            std::size_t axis, const field_form& form,
+                                            const layout_args& extents,
+                                            const selection& kept) noexcept {
     if (axis == 0) {
         range = part.experts;
         return mapping_error::none;
@@ -75,14 +79,16 @@ struct moved_part {
 /// Composes all axes of a part: the expert's index where it is a loop, the part's own axes, the
 /// field's own axis. Units: entries.
 ///   @post   the nest visits (from(i), to(i - begin)) for every kept index i of the part
-[[nodiscard]] inline mapping_error compose_part(loop_nest& nest, const moved_part& part, const field_form& form,
-                                                const layout_args& extents, const selection& kept) noexcept {
+[[nodiscard]] inline mapping_error compose_part(loop_nest& nest, const moved_part& part,
+                                                const field_form& form, const layout_args& extents,
+                                                const selection& kept) noexcept {
     for (std::size_t axis = part.loops_over_experts() ? 0 : 1; axis <= trailing_axis; ++axis) {
         if (axis > part.to_part.part_axes && axis != trailing_axis) continue;
         kept_range range;
         auto error = range_of(range, part, axis, form, extents, kept);
         if (error == mapping_error::none)
-            error = compose_axis(nest, {part.from, part.from_part, axis}, {part.to, part.to_part, axis}, range);
+            error = compose_axis(nest, {part.from, part.from_part, axis},
+                                 {part.to, part.to_part, axis}, range);
         if (error != mapping_error::none || nest.is_empty) return error;
     }
     coalesce(nest);
@@ -110,7 +116,8 @@ struct byte_loops {
         const std::uint64_t from_bits = nest.loops[i].from_stride * entry_bits;
         const std::uint64_t to_bits = nest.loops[i].to_stride * entry_bits;
         out.whole_bytes = out.whole_bytes && from_bits % 8 == 0 && to_bits % 8 == 0;
-        out.shape.loops[out.shape.loop_count++] = {nest.loops[i].extent, from_bits / 8, to_bits / 8};
+        out.shape.loops[out.shape.loop_count++] = {nest.loops[i].extent, from_bits / 8,
+                                                   to_bits / 8};
     }
     return out;
 }
@@ -119,8 +126,9 @@ struct byte_loops {
 
 /// The blocks of one part: one, or one for each expert that moves.
 ///   fails   splits_block (a copy begins or ends inside a byte), unnested_groups, out_of_memory
-[[nodiscard]] inline result<void> emit_part(const inventory& of, const part_origin& origin, std::uint32_t field,
-                                            const moved_part& part, const loop_nest& nest, const output_field& into,
+[[nodiscard]] inline result<void> emit_part(const inventory& of, const part_origin& origin,
+                                            std::uint32_t field, const moved_part& part,
+                                            const loop_nest& nest, const output_field& into,
                                             vector<copy_block>& blocks) noexcept {
     const std::uint64_t entry_bits = bits(into.type);
     const byte_loops bytes = in_bytes(nest, entry_bits);
@@ -134,7 +142,8 @@ struct byte_loops {
         if (!one_block) from_entry += from_experts.entry(e);
         if (!one_block) to_entry += to_experts.entry(i);
         const std::uint64_t from_bits = from_entry * entry_bits, to_bits = to_entry * entry_bits;
-        if (!bytes.whole_bytes || from_bits % 8 != 0 || to_bits % 8 != 0) return misplaced(mapping_error::splits_block, {});
+        if (!bytes.whole_bytes || from_bits % 8 != 0 || to_bits % 8 != 0)
+            return misplaced(mapping_error::splits_block, {});
         const std::uint32_t index = of.at(origin.tensor, field, part.from_per_expert ? e : 0);
         const tensor_location place = of.set.place(index);
         copy_block block = bytes.shape;
@@ -144,7 +153,8 @@ struct byte_loops {
         block.destination_offset = to_bits / 8;
         // a term of a caller's own may be wrong: what it reads must be of its own tensor
         if (!lies_inside(from_bits / 8, block.source_extent_bytes(), place.size_bytes))
-            return refuse(errc::shape_mismatch, {}, "a term of the layout reaches beyond its tensor");
+            return refuse(errc::shape_mismatch, {},
+                          "a term of the layout reaches beyond its tensor");
         if (!blocks.push(block)) return no_memory();
     }
     return {};
@@ -152,8 +162,9 @@ struct byte_loops {
 
 /// Composes part `p` of an output and adds its blocks.
 ///   fails   splits_block, unnested_groups, out_of_memory
-[[nodiscard]] inline result<void> copy_part(const inventory& of, const geometry& shapes, const selection& kept,
-                                            const output_field& into, std::size_t p, vector<copy_block>& blocks) noexcept {
+[[nodiscard]] inline result<void> copy_part(const inventory& of, const geometry& shapes,
+                                            const selection& kept, const output_field& into,
+                                            std::size_t p, vector<copy_block>& blocks) noexcept {
     const part_origin& origin = into.origins.parts[p];
     const tensor_description& from_tensor = of.layout->tensors[origin.tensor];
     const field_form& form = *shapes.forms[into.origins.field];
@@ -178,7 +189,8 @@ struct byte_loops {
 /// Whether a part is stored where one before it is: they share the field.
 [[nodiscard]] inline bool lies_on_another(const mapping& placed, std::size_t part) noexcept {
     bool any_shared = false;
-    for (std::size_t a = 0; a < placed.axis_count; ++a) any_shared = any_shared || placed.axes[a].is_shared;
+    for (std::size_t a = 0; a < placed.axis_count; ++a)
+        any_shared = any_shared || placed.axes[a].is_shared;
     for (std::size_t other = 0; any_shared && other < part; ++other) {
         bool same = true;
         for (std::size_t a = 0; a < placed.axis_count; ++a)
@@ -189,10 +201,12 @@ struct byte_loops {
 }
 
 /// Whether every block is inside its output.
-[[nodiscard]] inline bool are_inside(span<const copy_block> blocks, const output_field& into) noexcept {
+[[nodiscard]] inline bool are_inside(span<const copy_block> blocks,
+                                     const output_field& into) noexcept {
     bool inside = true;
     for (const copy_block& block : blocks)
-        inside = inside && lies_inside(block.destination_offset, block.destination_extent_bytes(), into.size_bytes);
+        inside = inside && lies_inside(block.destination_offset, block.destination_extent_bytes(),
+                                       into.size_bytes);
     return inside;
 }
 
@@ -201,7 +215,8 @@ struct byte_loops {
 [[nodiscard]] inline bool fill(span<const copy_block> blocks, const output_field& into) noexcept {
     std::uint64_t made_bytes = 0, wanted_bytes = 0;
     bool fits = checked_mul(into.count, into.size_bytes, wanted_bytes) && are_inside(blocks, into);
-    for (const copy_block& block : blocks) fits = fits && checked_add(made_bytes, block.size_bytes(), made_bytes);
+    for (const copy_block& block : blocks)
+        fits = fits && checked_add(made_bytes, block.size_bytes(), made_bytes);
     return fits && made_bytes == wanted_bytes;
 }
 
@@ -209,19 +224,24 @@ struct byte_loops {
 ///   scope   of the destination
 ///   fails   splits_block, unnested_groups, shape_mismatch (a term does not fill its tensor),
 ///           out_of_memory
-[[nodiscard]] inline result<void> add_copies(copy_list& list, const inventory& of, const geometry& shapes, const selection& kept,
-                                             const output_field& into, std::string_view scope) noexcept {
+[[nodiscard]] inline result<void> add_copies(copy_list& list, const inventory& of,
+                                             const geometry& shapes, const selection& kept,
+                                             const output_field& into,
+                                             std::string_view scope) noexcept {
     const std::size_t first_block = list.blocks.size(), first_equal = list.equal_blocks.size();
     for (std::size_t p = 0; p < into.placed.part_count; ++p) {
-        vector<copy_block>& blocks = lies_on_another(into.placed, p) ? list.equal_blocks : list.blocks;
+        vector<copy_block>& blocks =
+            lies_on_another(into.placed, p) ? list.equal_blocks : list.blocks;
         auto done = copy_part(of, shapes, kept, into, p, blocks);
         if (done) continue;
         if (done.error().tensor.empty()) done.error().tensor = any_name(scope, into);
         return done;
     }
-    if (fill(list.blocks.view().subspan(first_block), into) && are_inside(list.equal_blocks.view().subspan(first_equal), into))
+    if (fill(list.blocks.view().subspan(first_block), into) &&
+        are_inside(list.equal_blocks.view().subspan(first_equal), into))
         return {};
-    return refuse(errc::shape_mismatch, any_name(scope, into), "a term of the layout does not fill its tensor");
+    return refuse(errc::shape_mismatch, any_name(scope, into),
+                  "a term of the layout does not fill its tensor");
 }
 
 // ---------------------------------------------------------------------------------------- order
@@ -236,7 +256,8 @@ struct byte_loops {
 inline void close_gaps(copy_block& block) noexcept {
     for (; block.loop_count > 0; block.loops[--block.loop_count] = {}) {
         const copy_loop& inner = block.loops[block.loop_count - 1];
-        if (inner.source_stride != block.run_bytes || inner.destination_stride != block.run_bytes) return;
+        if (inner.source_stride != block.run_bytes || inner.destination_stride != block.run_bytes)
+            return;
         block.run_bytes *= inner.extent;
     }
 }
@@ -245,7 +266,8 @@ inline void close_gaps(copy_block& block) noexcept {
 [[nodiscard]] inline bool continues(const copy_block& last, const copy_block& next) noexcept {
     return last.output == next.output && last.source == next.source &&
            last.source_offset + last.run_bytes == next.source_offset &&
-           last.destination_offset + last.run_bytes == next.destination_offset && same_loops(last, next);
+           last.destination_offset + last.run_bytes == next.destination_offset &&
+           same_loops(last, next);
 }
 
 /// Orders blocks by their sources.

@@ -6,7 +6,8 @@
 //   inventory -> geometry
 //
 // Each axis of a stored tensor is one equation over the extents, with a single product:
-//   stored extent * block_size = coefficient * product of extents      (gate_up_proj, axis 1: 2 * I)
+//   stored extent * block_size = coefficient * product of extents      (gate_up_proj, axis 1: 2 *
+//   I)
 // An equation with one unknown extent gives it. solve_extents goes through the equations until none
 // gives anything new. Then every tensor must have the shape and the dtype that the extents ask for.
 #ifndef SAFEFUSE_PLAN_DETAIL_GEOMETRY_HPP
@@ -50,7 +51,8 @@ struct placed_shape {
 };
 
 /// Where the parts of a tensor are, for given extents, in one form of a field.
-[[nodiscard]] SAFEFUSE_NOINLINE inline mapping place(const tensor_description& tensor, const field_form& form,
+[[nodiscard]] SAFEFUSE_NOINLINE inline mapping place(const tensor_description& tensor,
+                                                     const field_form& form,
                                                      const layout_args& extents) noexcept {
     layout_args of_field = extents;
     of_field.field = &form;
@@ -60,7 +62,8 @@ struct placed_shape {
 // ------------------------------------------------------------------------------------- failures
 
 /// Why a layout cannot place what a tensor should hold.
-[[nodiscard]] SAFEFUSE_COLD inline failure misplaced(mapping_error why, const text& tensor) noexcept {
+[[nodiscard]] SAFEFUSE_COLD inline failure misplaced(mapping_error why,
+                                                     const text& tensor) noexcept {
     failure error{.code = errc::splits_block, .tensor = tensor};
     switch (why) {
     case mapping_error::none:
@@ -78,14 +81,16 @@ struct placed_shape {
     return error;
 }
 
-[[nodiscard]] SAFEFUSE_COLD inline failure wrong_rank(const inventory& of, std::uint32_t index, const mapping& placed) noexcept {
+[[nodiscard]] SAFEFUSE_COLD inline failure wrong_rank(const inventory& of, std::uint32_t index,
+                                                      const mapping& placed) noexcept {
     failure error = fault(of.set, errc::shape_mismatch, index, "another number of axes");
     error.expected = placed_shape{placed}.rank;
     error.actual = of.set.spec(index).shape.size();
     return error;
 }
 
-SAFEFUSE_COLD inline void append_shape(text& out, dtype type, span<const std::uint64_t> shape) noexcept {
+SAFEFUSE_COLD inline void append_shape(text& out, dtype type,
+                                       span<const std::uint64_t> shape) noexcept {
     out.append(name(type));
     out.append(" [");
     for (std::size_t a = 0; a < shape.size(); ++a) {
@@ -119,7 +124,8 @@ struct solution {
     if (of.axis.coefficient == 0 || !has_one_unknown) return {};
     solution out{solution::outcome::overflow, of.axis.coefficient, 0};
     for (std::size_t s = 0; s < extents.x.dim_count; ++s)
-        if ((of.axis.dims & extents.known & (1u << s)) != 0 && !checked_mul(out.divisor, extents.x.values[s], out.divisor))
+        if ((of.axis.dims & extents.known & (1u << s)) != 0 &&
+            !checked_mul(out.divisor, extents.x.values[s], out.divisor))
             return out;
     if (!checked_mul(of.extent, of.axis.block_size, out.elements)) return out;
     if (out.divisor == 0 && out.elements == 0) return {};  // tells nothing; another tensor may
@@ -132,9 +138,11 @@ struct solution {
     return out;
 }
 
-[[nodiscard]] SAFEFUSE_COLD inline failure unsolved(const inventory& of, std::uint32_t index, const solution& why) noexcept {
+[[nodiscard]] SAFEFUSE_COLD inline failure unsolved(const inventory& of, std::uint32_t index,
+                                                    const solution& why) noexcept {
     if (why.what == solution::outcome::overflow) return fault(of.set, errc::size_overflow, index);
-    failure error = fault(of.set, errc::shape_mismatch, index, "an extent is not a multiple of what the layout puts there");
+    failure error = fault(of.set, errc::shape_mismatch, index,
+                          "an extent is not a multiple of what the layout puts there");
     error.expected = why.divisor;
     error.actual = why.elements;
     return error;
@@ -143,8 +151,9 @@ struct solution {
 /// Solves the equations of all axes of one tensor, from the outermost on. `progress` becomes true
 /// if one of them gave an extent.
 ///   fails   shape_mismatch, size_overflow
-[[nodiscard]] inline result<void> solve_tensor(const inventory& of, const found_tensor& tensor, const field_form& form,
-                                               extent_table& extents, bool& progress) noexcept {
+[[nodiscard]] inline result<void> solve_tensor(const inventory& of, const found_tensor& tensor,
+                                               const field_form& form, extent_table& extents,
+                                               bool& progress) noexcept {
     layout_args unset = extents.x;
     for (std::uint64_t& value : unset.values) value = 0;
     const mapping placed = place(of.layout->tensors[tensor.tensor], form, unset);
@@ -154,7 +163,8 @@ struct solution {
         if (!placed.axes[a].present) continue;
         if (shown == shape.size()) return wrong_rank(of, tensor.index, placed);
         const solution made = solve({shape[shown++], placed.axes[a]}, extents);
-        if (made.what == solution::outcome::no_whole_number || made.what == solution::outcome::overflow)
+        if (made.what == solution::outcome::no_whole_number ||
+            made.what == solution::outcome::overflow)
             return unsolved(of, tensor.index, made);
         progress = progress || made.what == solution::outcome::extent;
     }
@@ -164,18 +174,21 @@ struct solution {
 
 /// Groups that share the numbers of their experts have equal shares of them.
 ///   fails   shape_mismatch, size_overflow
-[[nodiscard]] inline result<void> check_shares(const expert_groups& groups, const extent_table& extents) noexcept {
+[[nodiscard]] inline result<void> check_shares(const expert_groups& groups,
+                                               const extent_table& extents) noexcept {
     for (std::uint8_t s = 0; s < extents.x.dim_count; ++s) {
         const bool begins_chain = groups.before(s) == no_dim && groups.after(s) != no_dim;
         if (!extents.is_used(s) || !begins_chain) continue;
         std::uint64_t count = 0;
         for (std::uint8_t each = s; each != no_dim; each = groups.after(each))
-            if (!checked_add(count, extents.x.values[each], count)) return refuse(errc::size_overflow, {});
+            if (!checked_add(count, extents.x.values[each], count))
+                return refuse(errc::size_overflow, {});
         layout_args shares = extents.x;
         divide_experts(shares, groups, s, count);
         for (std::size_t each = 0; each < shares.dim_count; ++each)
             if (shares.values[each] != extents.x.values[each])
-                return refuse(errc::shape_mismatch, {}, "groups of experts that share their numbers are of unequal size",
+                return refuse(errc::shape_mismatch, {},
+                              "groups of experts that share their numbers are of unequal size",
                               shares.values[each], extents.x.values[each]);
     }
     return {};
@@ -184,13 +197,15 @@ struct solution {
 /// Finds E, I, H, ... from the shapes of the tensors of the field that holds the parts themselves.
 /// `extents` has what could be solved, also where this fails.
 ///   fails   shape_mismatch, size_overflow
-[[nodiscard]] inline result<void> solve_extents(const inventory& of, std::uint32_t field, const field_form& form,
+[[nodiscard]] inline result<void> solve_extents(const inventory& of, std::uint32_t field,
+                                                const field_form& form,
                                                 extent_table& extents) noexcept {
     for (bool progress = true; progress;) {
         progress = false;
         for (const found_tensor& each : of.found) {
             if (each.field != field || each.expert != 0) continue;
-            if (auto solved = solve_tensor(of, each, form, extents, progress); !solved) return solved;
+            if (auto solved = solve_tensor(of, each, form, extents, progress); !solved)
+                return solved;
         }
     }
     if ((extents.used & ~extents.known) != 0)
@@ -201,18 +216,21 @@ struct solution {
 // --------------------------------------------------------------------------------------- shapes
 
 /// How many tensors of the set a tensor of the source's layout is: one for each expert, or one.
-[[nodiscard]] inline std::uint64_t tensors_in(const inventory& of, const layout_args& x, std::uint32_t tensor) noexcept {
+[[nodiscard]] inline std::uint64_t tensors_in(const inventory& of, const layout_args& x,
+                                              std::uint32_t tensor) noexcept {
     if (!of.layout->tensors[tensor].per_expert()) return 1;
     return x.values[of.groups.of_tensor[tensor].count];
 }
 
-/// Whether the bytes of a tensor are as many as its dtype and shape ask for, and end within 64 bits.
+/// Whether the bytes of a tensor are as many as its dtype and shape ask for, and end within 64
+/// bits.
 ///   fails   size_mismatch
-[[nodiscard]] inline result<void> check_size(const tensor_set_ref& set, std::uint32_t index, const tensor_spec& spec) noexcept {
+[[nodiscard]] inline result<void> check_size(const tensor_set_ref& set, std::uint32_t index,
+                                             const tensor_spec& spec) noexcept {
     const std::uint64_t held = set.place(index).size_bytes;
     std::uint64_t size_bytes = 0, end = 0;
-    if (tensor_size(spec.type, spec.shape, size_bytes) == size_verdict::fits && size_bytes == held &&
-        checked_add(set.place(index).offset, held, end))
+    if (tensor_size(spec.type, spec.shape, size_bytes) == size_verdict::fits &&
+        size_bytes == held && checked_add(set.place(index).offset, held, end))
         return {};
     failure error = fault(set, errc::size_mismatch, index);
     error.expected = size_bytes;
@@ -221,7 +239,8 @@ struct solution {
 }
 
 /// A tensor has another shape or dtype than it should.
-[[nodiscard]] SAFEFUSE_COLD inline failure misfit(const tensor_set_ref& set, std::uint32_t index, dtype type,
+[[nodiscard]] SAFEFUSE_COLD inline failure misfit(const tensor_set_ref& set, std::uint32_t index,
+                                                  dtype type,
                                                   const placed_shape& expected) noexcept {
     const tensor_spec spec = set.spec(index);
     text detail{"expected "};
@@ -234,7 +253,8 @@ struct solution {
 
 /// Whether all tensors of a field of a tensor have the shape `expected`, and one dtype.
 ///   fails   shape_mismatch, dtype_mismatch, size_mismatch
-[[nodiscard]] inline result<void> check_shapes(const inventory& of, const layout_args& x, std::uint32_t t, std::uint32_t f,
+[[nodiscard]] inline result<void> check_shapes(const inventory& of, const layout_args& x,
+                                               std::uint32_t t, std::uint32_t f,
                                                const placed_shape& expected) noexcept {
     const dtype type = of.set.spec(of.at(t, f, 0)).type;
     const std::uint64_t count = tensors_in(of, x, t);
@@ -246,7 +266,8 @@ struct solution {
             continue;
         }
         failure error = misfit(of.set, index, type, expected);
-        if (of.layout->tensors[t].per_expert()) error.expert = of.groups.first_number(of.groups.of_tensor[t], x) + e;
+        if (of.layout->tensors[t].per_expert())
+            error.expert = of.groups.first_number(of.groups.of_tensor[t], x) + e;
         return error;
     }
     return {};
@@ -256,12 +277,14 @@ struct solution {
 /// tensor of the layout one dtype.
 ///   fails   shape_mismatch, dtype_mismatch, size_mismatch, splits_block, unnested_groups,
 ///           size_overflow
-[[nodiscard]] inline result<void> check_field(const inventory& of, std::uint32_t field, const field_form& form,
+[[nodiscard]] inline result<void> check_field(const inventory& of, std::uint32_t field,
+                                              const field_form& form,
                                               const layout_args& x) noexcept {
     for (std::uint32_t t = 0; t < of.layout->tensors.size(); ++t) {
         if (!of.has(t, field)) continue;
         const mapping placed = place(of.layout->tensors[t], form, x);
-        if (placed.error != mapping_error::none) return misplaced(placed.error, first_name(of, x, t, field));
+        if (placed.error != mapping_error::none)
+            return misplaced(placed.error, first_name(of, x, t, field));
         if (auto same = check_shapes(of, x, t, field, placed_shape{placed}); !same) return same;
     }
     return {};
@@ -276,8 +299,10 @@ struct form_trial {
 };
 
 /// Tries a form. The field that holds the parts themselves tells the extents; the others have them.
-[[nodiscard]] SAFEFUSE_NOINLINE inline form_trial try_form(const inventory& of, std::uint32_t field, const field_form& form,
-                                                           const extent_table& known, bool tells_extents) noexcept {
+[[nodiscard]] SAFEFUSE_NOINLINE inline form_trial try_form(const inventory& of, std::uint32_t field,
+                                                           const field_form& form,
+                                                           const extent_table& known,
+                                                           bool tells_extents) noexcept {
     form_trial out{known, {}};
     if (tells_extents) out.fits = solve_extents(of, field, form, out.extents);
     if (out.fits) out.fits = check_field(of, field, form, out.extents.x);
@@ -285,20 +310,23 @@ struct form_trial {
 }
 
 /// How many tensors of a field have the shape that a form and the extents ask for.
-[[nodiscard]] inline std::uint64_t count_fitting(const inventory& of, std::uint32_t field, const field_form& form,
+[[nodiscard]] inline std::uint64_t count_fitting(const inventory& of, std::uint32_t field,
+                                                 const field_form& form,
                                                  const layout_args& x) noexcept {
     std::uint64_t count = 0;
     for (const found_tensor& each : of.found) {
         if (each.field != field) continue;
         const mapping placed = place(of.layout->tensors[each.tensor], form, x);
-        if (placed.error == mapping_error::none && placed_shape{placed}.equals(of.set.spec(each.index).shape)) ++count;
+        if (placed.error == mapping_error::none &&
+            placed_shape{placed}.equals(of.set.spec(each.index).shape))
+            ++count;
     }
     return count;
 }
 
 [[nodiscard]] constexpr bool is_integer(dtype type) noexcept {
-    return type == dtype::u8 || type == dtype::i8 || type == dtype::u16 || type == dtype::i16 || type == dtype::u32 ||
-           type == dtype::i32 || type == dtype::u64 || type == dtype::i64;
+    return type == dtype::u8 || type == dtype::i8 || type == dtype::u16 || type == dtype::i16 ||
+           type == dtype::u32 || type == dtype::i32 || type == dtype::u64 || type == dtype::i64;
 }
 [[nodiscard]] inline bool has_integers(const inventory& of, std::uint32_t field) noexcept {
     for (const found_tensor& each : of.found)
@@ -315,10 +343,13 @@ struct form_trial {
 /// Chooses the form of a field: the first that all its tensors fit. If no form fits, the failure is
 /// of the form that most of the tensors fit: it names the odd tensor.
 ///   fails   dtype_mismatch (no form has that dtype), and as try_form
-[[nodiscard]] inline result<void> choose_form(const field_form*& chosen, const inventory& of, std::uint32_t field,
-                                              extent_table& extents, bool tells_extents) noexcept {
+[[nodiscard]] inline result<void> choose_form(const field_form*& chosen, const inventory& of,
+                                              std::uint32_t field, extent_table& extents,
+                                              bool tells_extents) noexcept {
     const span<const field_form> forms = of.layout->fields[field].field->forms;
-    const auto may_be = [&](const field_form& form) noexcept { return !is_packed(form) || has_integers(of, field); };
+    const auto may_be = [&](const field_form& form) noexcept {
+        return !is_packed(form) || has_integers(of, field);
+    };
     result<void> misfit;
     for (const field_form& form : forms) {
         if (!may_be(form)) continue;
@@ -345,8 +376,8 @@ struct form_trial {
 
 /// Whether the elements mean something without a scale; integers in a weight are quantised codes.
 [[nodiscard]] constexpr bool is_number(dtype type) noexcept {
-    return type == dtype::f64 || type == dtype::f32 || type == dtype::f16 || type == dtype::bf16 || type == dtype::c64 ||
-           type == dtype::boolean;
+    return type == dtype::f64 || type == dtype::f32 || type == dtype::f16 || type == dtype::bf16 ||
+           type == dtype::c64 || type == dtype::boolean;
 }
 
 /// Codes mean nothing without their scales.
@@ -372,7 +403,8 @@ struct form_trial {
 ///   fails   shape_mismatch, dtype_mismatch, size_mismatch, splits_block, unnested_groups,
 ///           size_overflow, allow_missing_scales, out_of_memory
 ///   @post   every tensor of the inventory has the shape of its mapping
-[[nodiscard]] inline result<geometry> solve_geometry(const inventory& of, bool allow_unscaled) noexcept {
+[[nodiscard]] inline result<geometry> solve_geometry(const inventory& of,
+                                                     bool allow_unscaled) noexcept {
     geometry out;
     extent_table extents = of.extents;
     if (!out.forms.resize(of.layout->fields.size(), nullptr)) return no_memory();

@@ -41,7 +41,9 @@ struct extent_table {
     unsigned known = 0;  ///< the dims whose values are known, one bit each
 
     [[nodiscard]] bool is_used(std::size_t dim) const noexcept { return (used & (1u << dim)) != 0; }
-    [[nodiscard]] bool is_known(std::size_t dim) const noexcept { return (known & (1u << dim)) != 0; }
+    [[nodiscard]] bool is_known(std::size_t dim) const noexcept {
+        return (known & (1u << dim)) != 0;
+    }
 };
 
 /// The experts that have a part, as dims.
@@ -74,7 +76,8 @@ struct expert_groups {
     }
     /// The number of a group's first expert.
     ///   @post  the sum of the counts of all groups before it
-    [[nodiscard]] SAFEFUSE_NOINLINE std::uint64_t first_number(group_symbols group, const layout_args& x) const noexcept {
+    [[nodiscard]] SAFEFUSE_NOINLINE std::uint64_t first_number(
+        group_symbols group, const layout_args& x) const noexcept {
         std::uint64_t number = 0;
         for (std::uint8_t s = group.after; s != no_dim; s = before(s)) number += x.values[s];
         return number;
@@ -107,7 +110,8 @@ struct inventory {
     }
     /// The index in the set of a field of a tensor of an expert; tensors that hold all experts have
     /// expert 0 only.
-    [[nodiscard]] std::uint32_t at(std::uint32_t tensor, std::uint32_t field, std::uint64_t expert) const noexcept {
+    [[nodiscard]] std::uint32_t at(std::uint32_t tensor, std::uint32_t field,
+                                   std::uint64_t expert) const noexcept {
         return table[row(tensor, field) + static_cast<std::size_t>(expert)];
     }
     /// Where a field of a tensor begins in the table.
@@ -127,13 +131,20 @@ struct inventory {
 SAFEFUSE_COLD inline failure no_memory() noexcept { return {.code = errc::out_of_memory}; }
 
 /// A failure that names a tensor by a name that no tensor of the set may have, or none.
-[[nodiscard]] SAFEFUSE_COLD inline failure refuse(errc code, const text& tensor, std::string_view detail = {},
-                                                  std::uint64_t expected = unknown, std::uint64_t actual = unknown) noexcept {
-    return {.code = code, .tensor = tensor, .detail = text{detail}, .expected = expected, .actual = actual};
+[[nodiscard]] SAFEFUSE_COLD inline failure refuse(errc code, const text& tensor,
+                                                  std::string_view detail = {},
+                                                  std::uint64_t expected = unknown,
+                                                  std::uint64_t actual = unknown) noexcept {
+    return {.code = code,
+            .tensor = tensor,
+            .detail = text{detail},
+            .expected = expected,
+            .actual = actual};
 }
 
 /// A failure that names a tensor of the set and its file.
-[[nodiscard]] SAFEFUSE_COLD inline failure fault(const tensor_set_ref& set, errc code, std::uint32_t index,
+[[nodiscard]] SAFEFUSE_COLD inline failure fault(const tensor_set_ref& set, errc code,
+                                                 std::uint32_t index,
                                                  std::string_view detail = {}) noexcept {
     return {.code = code,
             .file = text{set.source_name(set.place(index).source)},
@@ -142,8 +153,10 @@ SAFEFUSE_COLD inline failure no_memory() noexcept { return {.code = errc::out_of
 }
 
 /// The full name of a tensor of a layout, whether it is there or not.
-[[nodiscard]] SAFEFUSE_NOINLINE inline text full_name(std::string_view scope, const layout_description& layout,
-                                                      std::uint32_t tensor, std::uint32_t field, std::uint64_t expert) noexcept {
+[[nodiscard]] SAFEFUSE_NOINLINE inline text full_name(std::string_view scope,
+                                                      const layout_description& layout,
+                                                      std::uint32_t tensor, std::uint32_t field,
+                                                      std::uint64_t expert) noexcept {
     text out{scope};
     out.append(".");
     spell(out, layout.tensors[tensor].name, expert, layout.fields[field].suffix);
@@ -151,14 +164,15 @@ SAFEFUSE_COLD inline failure no_memory() noexcept { return {.code = errc::out_of
 }
 
 /// The full name of a field of a tensor of the source, of its group's first expert.
-[[nodiscard]] inline text first_name(const inventory& of, const layout_args& x, std::uint32_t tensor,
-                                     std::uint32_t field) noexcept {
+[[nodiscard]] inline text first_name(const inventory& of, const layout_args& x,
+                                     std::uint32_t tensor, std::uint32_t field) noexcept {
     const std::uint64_t number = of.groups.first_number(of.groups.of_tensor[tensor], x);
     return full_name(of.scope, *of.layout, tensor, field, number);
 }
 
 /// An expert has no such tensor.
-[[nodiscard]] SAFEFUSE_COLD inline failure no_expert(errc code, const inventory& of, std::uint32_t tensor, std::uint32_t field,
+[[nodiscard]] SAFEFUSE_COLD inline failure no_expert(errc code, const inventory& of,
+                                                     std::uint32_t tensor, std::uint32_t field,
                                                      std::uint64_t number) noexcept {
     failure error = refuse(code, full_name(of.scope, *of.layout, tensor, field, number));
     error.expert = number;
@@ -168,12 +182,14 @@ SAFEFUSE_COLD inline failure no_memory() noexcept { return {.code = errc::out_of
 // -------------------------------------------------------------------------------------- dims
 
 /// The dim of a name; no_dim where there is none.
-[[nodiscard]] SAFEFUSE_NOINLINE inline std::uint8_t symbol_of(const layout_args& x, std::string_view name) noexcept {
+[[nodiscard]] SAFEFUSE_NOINLINE inline std::uint8_t symbol_of(const layout_args& x,
+                                                              std::string_view name) noexcept {
     for (std::uint8_t s = 0; s < x.dim_count; ++s)
         if (x.names[s] == name) return s;
     return no_dim;
 }
-[[nodiscard]] inline group_symbols group_of(const layout_args& x, const part_mapping& part) noexcept {
+[[nodiscard]] inline group_symbols group_of(const layout_args& x,
+                                            const part_mapping& part) noexcept {
     return {symbol_of(x, part.experts), symbol_of(x, part.after)};
 }
 
@@ -185,22 +201,26 @@ inline bool add_symbols(extent_table& extents, const part_mapping& part) noexcep
         extents.used |= 1u << dim;
         return true;
     };
-    bool fits = (part.experts.empty() || use(part.experts)) && (part.after.empty() || use(part.after));
+    bool fits =
+        (part.experts.empty() || use(part.experts)) && (part.after.empty() || use(part.after));
     for (std::size_t a = 0; fits && a < part.part_axes; ++a) fits = use(part.extents[a]);
     return fits;
 }
 
 /// Numbers the extents of two layouts in the order in which the layouts mention them. ONE is 1.
 ///   fails   unnested_groups (too many extents), out_of_memory
-[[nodiscard]] inline result<void> name_dims(extent_table& extents, expert_groups& groups, const layout_description& from,
+[[nodiscard]] inline result<void> name_dims(extent_table& extents, expert_groups& groups,
+                                            const layout_description& from,
                                             const layout_description& to) noexcept {
     for (const layout_description* layout : {&from, &to})
         for (const tensor_description& tensor : layout->tensors) {
             const mapping placed = tensor.place(extents.x);
             for (std::size_t p = 0; p < placed.part_count; ++p)
                 if (!add_symbols(extents, placed.parts[p]))
-                    return refuse(errc::unnested_groups, {}, "the layout has more extents than a plan");
-            if (layout == &from && !groups.of_tensor.push(group_of(extents.x, placed.parts[0]))) return no_memory();
+                    return refuse(errc::unnested_groups, {},
+                                  "the layout has more extents than a plan");
+            if (layout == &from && !groups.of_tensor.push(group_of(extents.x, placed.parts[0])))
+                return no_memory();
         }
     for (std::size_t s = 0; s < extents.x.dim_count; ++s)
         if (extents.x.names[s] == "ONE") {
@@ -216,9 +236,12 @@ inline bool add_symbols(extent_table& extents, const part_mapping& part) noexcep
 /// source's layout.
 ///   other   the destination's layout, if its tensors must not be there as well; else null
 ///   fails   no_experts, unexpected_key, both_layouts, out_of_memory
-[[nodiscard]] inline result<void> match_names(vector<found_tensor>& found, const tensor_set_ref& set,
-                                              span<const std::uint32_t> members, std::size_t scope_size,
-                                              const layout_description& from, const layout_description* other) noexcept {
+[[nodiscard]] inline result<void> match_names(vector<found_tensor>& found,
+                                              const tensor_set_ref& set,
+                                              span<const std::uint32_t> members,
+                                              std::size_t scope_size,
+                                              const layout_description& from,
+                                              const layout_description* other) noexcept {
     std::uint32_t of_other = absent;
     for (const std::uint32_t index : members) {
         const std::string_view local = set.spec(index).name.substr(scope_size + 1);
@@ -240,8 +263,8 @@ inline bool add_symbols(extent_table& extents, const part_mapping& part) noexcep
 /// Divides `count` experts among a chain of groups: equal shares, rounded up, so that the last ones
 /// get what is left. Returns the dims of the chain, one bit each.
 ///   @post  the shares add up to `count`
-SAFEFUSE_NOINLINE inline unsigned divide_experts(layout_args& x, const expert_groups& groups, std::uint8_t first,
-                                                 std::uint64_t count) noexcept {
+SAFEFUSE_NOINLINE inline unsigned divide_experts(layout_args& x, const expert_groups& groups,
+                                                 std::uint8_t first, std::uint64_t count) noexcept {
     std::uint64_t shares = 0;
     unsigned chain = 0;
     for (std::uint8_t s = first; s != no_dim; s = groups.after(s)) ++shares;
@@ -256,13 +279,15 @@ SAFEFUSE_NOINLINE inline unsigned divide_experts(layout_args& x, const expert_gr
 
 /// Names the first number that no tensor has. The highest number of a chain is not below the count
 /// of its names, so some number below that count is missing.
-[[nodiscard]] SAFEFUSE_COLD inline failure missing_number(const inventory& of, std::uint8_t chain) noexcept {
+[[nodiscard]] SAFEFUSE_COLD inline failure missing_number(const inventory& of,
+                                                          std::uint8_t chain) noexcept {
     vector<bool> seen;
     if (!seen.resize(of.found.size() + 1, false)) return no_memory();
     const found_tensor* like = nullptr;
     for (std::size_t i = of.found.size(); i-- > 0;) {
         const found_tensor& each = of.found[i];
-        if (!of.layout->tensors[each.tensor].per_expert() || of.groups.first(of.groups.of_tensor[each.tensor].count) != chain)
+        if (!of.layout->tensors[each.tensor].per_expert() ||
+            of.groups.first(of.groups.of_tensor[each.tensor].count) != chain)
             continue;
         like = &each;
         if (each.expert < of.found.size()) seen[static_cast<std::size_t>(each.expert)] = true;
@@ -295,7 +320,8 @@ SAFEFUSE_NOINLINE inline unsigned divide_experts(layout_args& x, const expert_gr
 
 /// Adds what the caller knows of the extents.
 ///   fails   unexpected_extent (the names say otherwise)
-[[nodiscard]] inline result<void> add_known(extent_table& extents, span<const known_extent> known) noexcept {
+[[nodiscard]] inline result<void> add_known(extent_table& extents,
+                                            span<const known_extent> known) noexcept {
     for (const known_extent& each : known) {
         const std::uint8_t dim = symbol_of(extents.x, each.name);
         if (dim == no_dim || !extents.is_used(dim)) continue;
@@ -316,14 +342,16 @@ inline void assign_group(const inventory& of, found_tensor& found) noexcept {
         if (of.layout->tensors[t].name != of.layout->tensors[found.tensor].name) continue;
         const group_symbols group = of.groups.of_tensor[t];
         const std::uint64_t first = of.groups.first_number(group, of.extents.x);
-        if (found.expert < first || found.expert - first >= of.extents.x.values[group.count]) continue;
+        if (found.expert < first || found.expert - first >= of.extents.x.values[group.count])
+            continue;
         found.tensor = t;
         found.expert -= first;
         return;
     }
 }
 
-[[nodiscard]] SAFEFUSE_COLD inline failure duplicate(const inventory& of, const found_tensor& found, bool per_expert) noexcept {
+[[nodiscard]] SAFEFUSE_COLD inline failure duplicate(const inventory& of, const found_tensor& found,
+                                                     bool per_expert) noexcept {
     failure error = fault(of.set, errc::duplicate_expert, found.index);
     const group_symbols group = of.groups.of_tensor[found.tensor];
     if (per_expert) error.expert = of.groups.first_number(group, of.extents.x) + found.expert;
@@ -334,7 +362,8 @@ inline void assign_group(const inventory& of, found_tensor& found) noexcept {
 ///   fails   duplicate_expert, out_of_memory
 [[nodiscard]] inline result<void> fill_table(inventory& of) noexcept {
     const std::size_t kinds = of.layout->tensors.size() * of.layout->fields.size();
-    if (!of.table.resize(kinds * of.rows, absent) || !of.present.resize(kinds, false)) return no_memory();
+    if (!of.table.resize(kinds * of.rows, absent) || !of.present.resize(kinds, false))
+        return no_memory();
     for (found_tensor& each : of.found) {
         const bool per_expert = of.layout->tensors[each.tensor].per_expert();
         if (per_expert) assign_group(of, each);
@@ -349,7 +378,8 @@ inline void assign_group(const inventory& of, found_tensor& found) noexcept {
 
 /// Whether an expert has every field that any expert of its group has.
 ///   fails   missing_expert (it has none of them), missing_key
-[[nodiscard]] inline result<void> check_expert(const inventory& of, std::uint8_t group, std::uint64_t expert) noexcept {
+[[nodiscard]] inline result<void> check_expert(const inventory& of, std::uint8_t group,
+                                               std::uint64_t expert) noexcept {
     bool any = false;
     std::uint32_t missing_tensor = absent, missing_field = 0;
     for (std::uint32_t t = 0; t < of.layout->tensors.size(); ++t) {
@@ -367,7 +397,8 @@ inline void assign_group(const inventory& of, found_tensor& found) noexcept {
     if (missing_tensor == absent) return {};
     const group_symbols dims = of.groups.of_tensor[missing_tensor];
     const std::uint64_t number = of.groups.first_number(dims, of.extents.x) + expert;
-    return no_expert(any ? errc::missing_key : errc::missing_expert, of, missing_tensor, missing_field, number);
+    return no_expert(any ? errc::missing_key : errc::missing_expert, of, missing_tensor,
+                     missing_field, number);
 }
 
 /// The same for all experts of the groups `numbered`, one bit each.
@@ -387,8 +418,10 @@ inline void assign_group(const inventory& of, found_tensor& found) noexcept {
     for (std::uint32_t t = 0; t < of.layout->tensors.size(); ++t) {
         bool has_value = false;
         for (std::uint32_t f = 0; f < of.layout->fields.size(); ++f)
-            has_value = has_value || (of.has(t, f) && of.layout->fields[f].field->role == field_role::value);
-        if (!has_value) return refuse(errc::missing_key, first_name(of, of.extents.x, t, of.value_field()));
+            has_value = has_value ||
+                        (of.has(t, f) && of.layout->fields[f].field->role == field_role::value);
+        if (!has_value)
+            return refuse(errc::missing_key, first_name(of, of.extents.x, t, of.value_field()));
     }
     return {};
 }
@@ -399,10 +432,10 @@ inline void assign_group(const inventory& of, found_tensor& found) noexcept {
 ///           duplicate_expert, unexpected_extent, unnested_groups, out_of_memory
 ///   @post   at(t, f, e) is a tensor of the set for every t and f with has(t, f), and every expert
 ///           e of the group of t
-[[nodiscard]] inline result<inventory> take_inventory(const tensor_set_ref& set, span<const std::uint32_t> members,
-                                                      std::string_view scope, const layout_description& from,
-                                                      const layout_description& to, bool other_may_be_there,
-                                                      span<const known_extent> known) noexcept {
+[[nodiscard]] inline result<inventory> take_inventory(
+    const tensor_set_ref& set, span<const std::uint32_t> members, std::string_view scope,
+    const layout_description& from, const layout_description& to, bool other_may_be_there,
+    span<const known_extent> known) noexcept {
     inventory out{set, scope, &from};
     const layout_description* const other = other_may_be_there ? nullptr : &to;
     auto done = name_dims(out.extents, out.groups, from, to);

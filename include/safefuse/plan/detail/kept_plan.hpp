@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the plan of experts that are in the wanted form already, with fields that the layout cannot take apart: every tensor is
-// moved whole.
+// safefuse: the plan of experts that are in the wanted form already, with fields that the layout
+// cannot take apart: every tensor is moved whole.
 #ifndef SAFEFUSE_PLAN_DETAIL_KEPT_PLAN_HPP
 #define SAFEFUSE_PLAN_DETAIL_KEPT_PLAN_HPP
 
@@ -28,13 +28,15 @@ namespace detail {
 
 /// Whether a plan that failed so may still move the tensors whole.
 [[nodiscard]] constexpr bool may_be_kept(errc code) noexcept {
-    return code == errc::splits_block || code == errc::shape_mismatch || code == errc::dtype_mismatch ||
-           code == errc::unexpected_key || code == errc::missing_scales || code == errc::missing_key;
+    return code == errc::splits_block || code == errc::shape_mismatch ||
+           code == errc::dtype_mismatch || code == errc::unexpected_key ||
+           code == errc::missing_scales || code == errc::missing_key;
 }
 
 /// Whether only some experts or slices are wanted. They can be taken only of what is understood.
 [[nodiscard]] constexpr bool is_selection(const plan_options& options) noexcept {
-    return options.first_expert != 0 || options.end_expert != unknown || !options.sliced_extent.empty();
+    return options.first_expert != 0 || options.end_expert != unknown ||
+           !options.sliced_extent.empty();
 }
 
 /// Whether elements are numbers by themselves, without scales.
@@ -45,10 +47,11 @@ namespace detail {
 /// A plan of outputs that are the tensors themselves.
 ///   why     what the layout cannot take apart
 ///   fails   out_of_memory
-[[nodiscard]] inline result<copy_plan> move_whole(const tensor_set_ref& set, span<const std::uint32_t> members,
-                                                  std::string_view scope, const plan_options& options, std::uint64_t expert_count,
-                                                  const failure& why) noexcept {
-    const std::string_view to = options.destination_scope.empty() ? scope : options.destination_scope;
+[[nodiscard]] inline result<copy_plan> move_whole(
+    const tensor_set_ref& set, span<const std::uint32_t> members, std::string_view scope,
+    const plan_options& options, std::uint64_t expert_count, const failure& why) noexcept {
+    const std::string_view to =
+        options.destination_scope.empty() ? scope : options.destination_scope;
     output_list list;
     copy_list copies;
     vector<std::uint32_t> tensors;
@@ -60,30 +63,38 @@ namespace detail {
         const std::string_view local = spec.name.substr(scope.size());  // with its dot
         text full;
         if (!full.append(to) || !full.append(local)) return no_memory();
-        const plan_output output{{{full.view().data(), full.size()}, spec.type, spec.shape}, {}, place.size_bytes, 0};
+        const plan_output output{
+            {{full.view().data(), full.size()}, spec.type, spec.shape}, {}, place.size_bytes, 0};
         const copy_block block{.source = place.source,
                                .output = static_cast<std::uint32_t>(list.outputs.size()),
                                .source_offset = place.offset,
                                .run_bytes = place.size_bytes};
         if (!list.characters.append(full.view().data(), full.size()) ||
-            !list.extents.append(spec.shape.data(), spec.shape.size()) || !list.outputs.push(output) || !tensors.push(member) ||
+            !list.extents.append(spec.shape.data(), spec.shape.size()) ||
+            !list.outputs.push(output) || !tensors.push(member) ||
             (place.size_bytes != 0 && !copies.blocks.push(block)))
             return no_memory();
     }
     bind(list, scope.size(), to.size());
     if (auto ordered = order_copies(copies); !ordered) return std::move(ordered).error();
-    if (!sort(tensors.view(), [](std::uint32_t a, std::uint32_t b) noexcept { return a < b; })) return no_memory();
-    return plan_access::make(set, scope.size(), scope_state::done, expert_count, std::move(list), std::move(copies),
-                             std::move(tensors), std::move(reason));
+    if (!sort(tensors.view(), [](std::uint32_t a, std::uint32_t b) noexcept { return a < b; }))
+        return no_memory();
+    return plan_access::make(set, scope.size(), scope_state::done, expert_count, std::move(list),
+                             std::move(copies), std::move(tensors), std::move(reason));
 }
 
-/// Plans `members` of `set` as they are. They are named as `layout` names them, and a plan of them was refused for `why`.
-///   are_experts   whether values that are numbers must have the layout's shapes; what other modules hold in the model's form is
+/// Plans `members` of `set` as they are. They are named as `layout` names them, and a plan of them
+/// was refused for `why`.
+///   are_experts   whether values that are numbers must have the layout's shapes; what other
+///   modules hold in the model's form is
 ///                 not looked into
 ///   fails   as `why` where the values themselves are not in that form; out_of_memory
-[[nodiscard]] inline result<copy_plan> keep_members(const tensor_set_ref& set, span<const std::uint32_t> members,
-                                                    std::string_view scope, const layout_description& layout,
-                                                    const plan_options& options, bool are_experts, failure why) noexcept {
+[[nodiscard]] inline result<copy_plan> keep_members(const tensor_set_ref& set,
+                                                    span<const std::uint32_t> members,
+                                                    std::string_view scope,
+                                                    const layout_description& layout,
+                                                    const plan_options& options, bool are_experts,
+                                                    failure why) noexcept {
     if (!may_be_kept(why.code) || is_selection(options)) return why;
     vector<std::uint32_t> values;
     vector<bool> has_value;
@@ -92,7 +103,8 @@ namespace detail {
     for (const std::uint32_t member : members) {
         const tensor_spec spec = set.spec(member);
         const matched_name name = match(layout, spec.name.substr(scope.size() + 1));
-        if (name.verdict != name_verdict::tensor || layout.fields[name.field].field->role != field_role::value) {
+        if (name.verdict != name_verdict::tensor ||
+            layout.fields[name.field].field->role != field_role::value) {
             has_scales = true;
             continue;
         }
@@ -104,13 +116,15 @@ namespace detail {
     }
     for (const bool each : has_value)
         if (!each) return why;
-    // values that are numbers, or codes one by one, tell whether the rest is what it seems; how codes are packed is their writer's
+    // values that are numbers, or codes one by one, tell whether the rest is what it seems; how
+    // codes are packed is their writer's
     plan_options whole = options;
     whole.allow_missing_scales = true;
     auto plan = plan_members(set, values.view(), scope, layout, layout, whole, scope_state::done);
     if (!plan && plan.error().code == errc::out_of_memory) return std::move(plan).error();
     if (!plan && are_experts && (all_numbers || !same_experts || !has_scales)) return why;
-    return move_whole(set, members, scope, options, plan ? plan->expert_count() : set.spec(values[0]).shape[0], why);
+    return move_whole(set, members, scope, options,
+                      plan ? plan->expert_count() : set.spec(values[0]).shape[0], why);
 }
 
 }  // namespace detail

@@ -66,15 +66,16 @@ struct output_list {
 };
 
 /// The most experts that the shape of one tensor may claim: a hundred times what any model has. A
-/// claim costs a file next to nothing, and each expert takes memory here. Experts with names of their
-/// own are bounded by the header that has the names.
+/// claim costs a file next to nothing, and each expert takes memory here. Experts with names of
+/// their own are bounded by the header that has the names.
 inline constexpr std::uint64_t most_claimed_experts = 65'536;
 
 // -------------------------------------------------------------------------------------- origins
 
 /// The part of that name in the source's layout. can_become, which every plan is checked for, says
 /// that there is one.
-[[nodiscard]] inline part_origin find_part(const layout_description& from, const layout_args& extents,
+[[nodiscard]] inline part_origin find_part(const layout_description& from,
+                                           const layout_args& extents,
                                            std::string_view part) noexcept {
     for (std::uint32_t t = 0; t < from.tensors.size(); ++t) {
         const mapping placed = from.tensors[t].place(extents);
@@ -85,27 +86,32 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
 }
 
 /// What a tensor of the destination is made of, whatever the field.
-[[nodiscard]] inline field_origins find_parts(const layout_description& from, const layout_args& extents,
+[[nodiscard]] inline field_origins find_parts(const layout_description& from,
+                                              const layout_args& extents,
                                               const tensor_description& tensor) noexcept {
     field_origins out;
     const mapping placed = tensor.place(extents);
     out.part_count = placed.part_count;
-    for (std::size_t p = 0; p < placed.part_count; ++p) out.parts[p] = find_part(from, extents, placed.parts[p].part);
+    for (std::size_t p = 0; p < placed.part_count; ++p)
+        out.parts[p] = find_part(from, extents, placed.parts[p].part);
     return out;
 }
 
 /// Which field of the source a field of the destination comes from; absent where the source has it
 /// for none of the parts.
-[[nodiscard]] inline std::uint32_t find_field(const inventory& of, const field_origins& parts, std::string_view name) noexcept {
+[[nodiscard]] inline std::uint32_t find_field(const inventory& of, const field_origins& parts,
+                                              std::string_view name) noexcept {
     std::uint32_t field = absent;
     for (std::uint32_t f = 0; f < of.layout->fields.size(); ++f)
         if (of.layout->fields[f].field->name == name) field = f;
     bool any = false;
-    for (std::size_t p = 0; field != absent && p < parts.part_count; ++p) any = any || of.has(parts.parts[p].tensor, field);
+    for (std::size_t p = 0; field != absent && p < parts.part_count; ++p)
+        any = any || of.has(parts.parts[p].tensor, field);
     return any ? field : absent;
 }
 
-[[nodiscard]] SAFEFUSE_COLD inline failure other_dtype(const tensor_set_ref& set, std::uint32_t index, dtype type) noexcept {
+[[nodiscard]] SAFEFUSE_COLD inline failure other_dtype(const tensor_set_ref& set,
+                                                       std::uint32_t index, dtype type) noexcept {
     text detail{"parts of one tensor: "};
     detail.append(name(type));
     detail.append(" and ");
@@ -122,7 +128,8 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
     const dtype type = of.set.spec(of.at(from.parts[first].tensor, from.field, 0)).type;
     for (std::size_t p = 0; p < from.part_count; ++p) {
         const std::uint32_t tensor = from.parts[p].tensor;
-        if (!of.has(tensor, from.field)) return refuse(errc::missing_key, first_name(of, extents, tensor, from.field));
+        if (!of.has(tensor, from.field))
+            return refuse(errc::missing_key, first_name(of, extents, tensor, from.field));
         const std::uint32_t index = of.at(tensor, from.field, 0);
         if (of.set.spec(index).type != type) return other_dtype(of.set, index, type);
     }
@@ -139,9 +146,11 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
 }
 
 /// How many entries an expert has if each of its parts has one and they are side by side; else 0.
-[[nodiscard]] inline std::uint32_t collected_entries_of(const mapping& placed, const field_form& form) noexcept {
+[[nodiscard]] inline std::uint32_t collected_entries_of(const mapping& placed,
+                                                        const field_form& form) noexcept {
     bool one_each = placed.part_count > 1 && !form.is_shared && form.entries == 0;
-    for (const std::uint64_t block_size : form.block_size) one_each = one_each && (block_size == 0 || block_size == whole_axis);
+    for (const std::uint64_t block_size : form.block_size)
+        one_each = one_each && (block_size == 0 || block_size == whole_axis);
     for (std::size_t p = 0; one_each && p < placed.part_count; ++p)
         for (std::size_t i = 0; i < placed.parts[p].mode_count; ++i) {
             const mode& piece = placed.parts[p].modes[i];
@@ -154,10 +163,12 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
 /// The full name of the output of one expert. False when memory ran out.
 [[nodiscard]] inline bool append_name(text& out, std::string_view scope, const output_field& field,
                                       std::uint64_t expert) noexcept {
-    return out.append(scope) && out.append(".") && spell(out, field.tensor->name, expert, field.spelled->suffix);
+    return out.append(scope) && out.append(".") &&
+           spell(out, field.tensor->name, expert, field.spelled->suffix);
 }
 /// The same for messages: expert 0 stands for all.
-[[nodiscard]] SAFEFUSE_COLD inline text any_name(std::string_view scope, const output_field& field) noexcept {
+[[nodiscard]] SAFEFUSE_COLD inline text any_name(std::string_view scope,
+                                                 const output_field& field) noexcept {
     text out;
     static_cast<void>(append_name(out, scope, field, 0));
     return out;
@@ -165,18 +176,23 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
 
 /// Whether there can be so many outputs.
 ///   fails   shape_mismatch
-[[nodiscard]] inline result<void> check_count(const inventory& of, const output_field& field, std::string_view scope) noexcept {
-    const bool has_names = of.layout->tensors[field.origins.parts[0].tensor].per_expert() && field.size_bytes != 0;
+[[nodiscard]] inline result<void> check_count(const inventory& of, const output_field& field,
+                                              std::string_view scope) noexcept {
+    const bool has_names =
+        of.layout->tensors[field.origins.parts[0].tensor].per_expert() && field.size_bytes != 0;
     const std::uint64_t most = has_names ? absent - field.first_output : most_claimed_experts;
     if (field.count <= most) return {};
-    return refuse(errc::shape_mismatch, any_name(scope, field), "too many experts for a tensor each", most, field.count);
+    return refuse(errc::shape_mismatch, any_name(scope, field),
+                  "too many experts for a tensor each", most, field.count);
 }
 
 /// Fills in what the mapping of a field tells: size, experts, per_part_scales entries.
 ///   fails   splits_block, shape_mismatch, unnested_groups, size_overflow, partial_byte
-[[nodiscard]] inline result<void> measure(output_field& field, const field_form& form, const inventory& of,
-                                          const layout_args& extents, const selection& kept, std::string_view scope) noexcept {
-    if (field.placed.error != mapping_error::none) return misplaced(field.placed.error, any_name(scope, field));
+[[nodiscard]] inline result<void> measure(output_field& field, const field_form& form,
+                                          const inventory& of, const layout_args& extents,
+                                          const selection& kept, std::string_view scope) noexcept {
+    if (field.placed.error != mapping_error::none)
+        return misplaced(field.placed.error, any_name(scope, field));
     const placed_shape shape{field.placed};
     if (auto fit = check_size(field.type, shape.view(), field.size_bytes); !fit)
         return refuse(fit.error().code, any_name(scope, field));
@@ -193,12 +209,15 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
 ///   scope   of the destination
 ///   fails   splits_block, missing_key, dtype_mismatch, shape_mismatch, unnested_groups,
 ///           size_overflow, partial_byte
-[[nodiscard]] inline result<output_field> lay_out(const inventory& of, const geometry& shapes, const selection& kept,
-                                                  std::string_view scope, const tensor_description& tensor,
-                                                  const field_suffix& spelled, const field_origins& from,
+[[nodiscard]] inline result<output_field> lay_out(const inventory& of, const geometry& shapes,
+                                                  const selection& kept, std::string_view scope,
+                                                  const tensor_description& tensor,
+                                                  const field_suffix& spelled,
+                                                  const field_origins& from,
                                                   std::size_t first_output) noexcept {
     const field_form& form = *shapes.forms[from.field];
-    if (!has_form(spelled, form)) return refuse(errc::splits_block, {}, "the two layouts give a field different block_sizes");
+    if (!has_form(spelled, form))
+        return refuse(errc::splits_block, {}, "the two layouts give a field different block_sizes");
     auto type = common_dtype(of, shapes.extents, from);
     if (!type) return std::move(type).error();
     output_field out{.tensor = &tensor,
@@ -207,7 +226,8 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
                      .placed = place(tensor, form, kept.local),
                      .type = *type,
                      .first_output = static_cast<std::uint32_t>(first_output)};
-    if (auto done = measure(out, form, of, shapes.extents, kept, scope); !done) return std::move(done).error();
+    if (auto done = measure(out, form, of, shapes.extents, kept, scope); !done)
+        return std::move(done).error();
     return out;
 }
 
@@ -215,15 +235,18 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
 
 /// Adds the outputs of a field.
 ///   fails   out_of_memory
-[[nodiscard]] inline result<void> add_outputs(output_list& list, const output_field& field, std::string_view scope) noexcept {
+[[nodiscard]] inline result<void> add_outputs(output_list& list, const output_field& field,
+                                              std::string_view scope) noexcept {
     const placed_shape shape{field.placed};
     for (std::uint64_t i = 0; i < field.count; ++i) {
         text full;
         if (!append_name(full, scope, field, field.first_number + i)) return no_memory();
-        const plan_output output{
-            {{full.view().data(), full.size()}, field.type, shape.view()}, {}, field.size_bytes, field.per_part_scales};
-        if (!list.characters.append(full.view().data(), full.size()) || !list.extents.append(shape.extents, shape.rank) ||
-            !list.outputs.push(output))
+        const plan_output output{{{full.view().data(), full.size()}, field.type, shape.view()},
+                                 {},
+                                 field.size_bytes,
+                                 field.per_part_scales};
+        if (!list.characters.append(full.view().data(), full.size()) ||
+            !list.extents.append(shape.extents, shape.rank) || !list.outputs.push(output))
             return no_memory();
     }
     return {};
@@ -246,13 +269,16 @@ inline void bind(output_list& list, std::size_t first_name, std::size_t scope_si
 
 /// Whether the destination has a name for every field of the source.
 ///   fails   unexpected_key
-[[nodiscard]] inline result<void> check_fields(const inventory& of, const layout_description& to) noexcept {
+[[nodiscard]] inline result<void> check_fields(const inventory& of,
+                                               const layout_description& to) noexcept {
     for (std::uint32_t f = 0; f < of.layout->fields.size(); ++f) {
         bool known = false;
-        for (const field_suffix& spelled : to.fields) known = known || spelled.field->name == of.layout->fields[f].field->name;
+        for (const field_suffix& spelled : to.fields)
+            known = known || spelled.field->name == of.layout->fields[f].field->name;
         for (std::uint32_t t = 0; !known && t < of.layout->tensors.size(); ++t)
             if (of.has(t, f))
-                return fault(of.set, errc::unexpected_key, of.at(t, f, 0), "the other layout has no name for that field");
+                return fault(of.set, errc::unexpected_key, of.at(t, f, 0),
+                             "the other layout has no name for that field");
     }
     return {};
 }

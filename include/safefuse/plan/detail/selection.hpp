@@ -52,16 +52,19 @@ struct selection {
     }
     const std::uint64_t first = options.slice_first;
     const std::uint64_t end = options.slice_end == to_end ? extent : options.slice_end;
-    if (first > end || end > extent) return refuse(errc::out_of_range, {}, name, extent, first > end ? first : end);
+    if (first > end || end > extent)
+        return refuse(errc::out_of_range, {}, name, extent, first > end ? first : end);
     return kept_range{first, end - first};
 }
 
 /// Keeps the slice of one extent. E is none of these: experts have options of their own.
 ///   fails   out_of_range
-[[nodiscard]] inline result<void> select_slice(selection& of, const layout_args& extents, std::string_view name,
+[[nodiscard]] inline result<void> select_slice(selection& of, const layout_args& extents,
+                                               std::string_view name,
                                                const plan_options& options) noexcept {
     const std::uint8_t dim = symbol_of(extents, name);
-    if (dim == no_dim || dim == 0) return refuse(errc::out_of_range, {}, "the layout has no extent of that name");
+    if (dim == no_dim || dim == 0)
+        return refuse(errc::out_of_range, {}, "the layout has no extent of that name");
     auto range = slice_of(name, extents.values[dim], options);
     if (!range) return std::move(range).error();
     of.keep(dim, range->begin, range->begin + range->count);
@@ -70,12 +73,14 @@ struct selection {
 
 /// Keeps the slices of all extents that the options name, with spaces between the names.
 ///   fails   out_of_range
-[[nodiscard]] inline result<void> select_slices(selection& of, const layout_args& extents, const plan_options& options) noexcept {
+[[nodiscard]] inline result<void> select_slices(selection& of, const layout_args& extents,
+                                                const plan_options& options) noexcept {
     for (std::string_view names = options.sliced_extent; !names.empty();) {
         std::size_t size = 0;
         while (size < names.size() && names[size] != ' ') ++size;
         if (size != 0)
-            if (auto done = select_slice(of, extents, names.substr(0, size), options); !done) return done;
+            if (auto done = select_slice(of, extents, names.substr(0, size), options); !done)
+                return done;
         names.remove_prefix(size < names.size() ? size + 1 : size);
     }
     return {};
@@ -83,14 +88,17 @@ struct selection {
 
 /// Keeps the experts that the options ask for, in every group as many as it has of them.
 ///   fails   out_of_range
-[[nodiscard]] inline result<void> select_experts(selection& of, const expert_groups& groups, const layout_args& extents,
+[[nodiscard]] inline result<void> select_experts(selection& of, const expert_groups& groups,
+                                                 const layout_args& extents,
                                                  const plan_options& options) noexcept {
     std::uint64_t most = 0;
     for (const group_symbols& group : groups.of_tensor)
-        if (group.count != no_dim && extents.values[group.count] > most) most = extents.values[group.count];
+        if (group.count != no_dim && extents.values[group.count] > most)
+            most = extents.values[group.count];
     const std::uint64_t first = options.first_expert;
     const std::uint64_t end = options.end_expert == to_end ? most : options.end_expert;
-    if (first > end || end > most) return refuse(errc::out_of_range, {}, "E", most, first > end ? first : end);
+    if (first > end || end > most)
+        return refuse(errc::out_of_range, {}, "E", most, first > end ? first : end);
     for (const group_symbols& group : groups.of_tensor) {
         if (group.count == no_dim) continue;
         const std::uint64_t count = extents.values[group.count];
@@ -100,11 +108,13 @@ struct selection {
 }
 
 /// How many experts move: the longest chain of groups counts.
-[[nodiscard]] inline std::uint64_t count_kept(const selection& of, const expert_groups& groups) noexcept {
+[[nodiscard]] inline std::uint64_t count_kept(const selection& of,
+                                              const expert_groups& groups) noexcept {
     std::uint64_t most = 0;
     for (const group_symbols& group : groups.of_tensor) {
         if (group.count == no_dim) continue;
-        const std::uint64_t count = groups.first_number(group, of.local) + of.local.values[group.count];
+        const std::uint64_t count =
+            groups.first_number(group, of.local) + of.local.values[group.count];
         if (count > most) most = count;
     }
     return most;
@@ -113,11 +123,13 @@ struct selection {
 /// The ranges that move. What the options do not name moves as a whole.
 ///   fails   out_of_range
 ///   @post   local.values[s] = kept[s].count, and kept[s] is inside [0, extents.values[s])
-[[nodiscard]] inline result<selection> select_ranges(const expert_groups& groups, const layout_args& extents,
+[[nodiscard]] inline result<selection> select_ranges(const expert_groups& groups,
+                                                     const layout_args& extents,
                                                      const plan_options& options) noexcept {
     selection out{.local = extents};
     for (std::size_t s = 0; s < extents.dim_count; ++s) out.keep(s, 0, extents.values[s]);
-    if (auto done = select_experts(out, groups, extents, options); !done) return std::move(done).error();
+    if (auto done = select_experts(out, groups, extents, options); !done)
+        return std::move(done).error();
     if (auto done = select_slices(out, extents, options); !done) return std::move(done).error();
     out.expert_count = count_kept(out, groups);
     return out;
@@ -127,13 +139,15 @@ struct selection {
 /// or has one entry for, are kept as a whole.
 ///   fails   mapping_error::splits_block (the range begins or ends inside a block_size; a last,
 ///           incomplete block_size may end it)
-[[nodiscard]] constexpr mapping_error entries_of(kept_range kept, std::uint64_t extent, std::uint64_t block_size,
+[[nodiscard]] constexpr mapping_error entries_of(kept_range kept, std::uint64_t extent,
+                                                 std::uint64_t block_size,
                                                  kept_range& entries) noexcept {
     entries = {0, 1};
     if (block_size == 0 || block_size == whole_axis) return mapping_error::none;
     const bool ends_whole = kept.count % block_size == 0 || kept.begin + kept.count == extent;
     if (kept.begin % block_size != 0 || !ends_whole) return mapping_error::splits_block;
-    entries = {kept.begin / block_size, kept.count / block_size + (kept.count % block_size == 0 ? 0 : 1)};
+    entries = {kept.begin / block_size,
+               kept.count / block_size + (kept.count % block_size == 0 ? 0 : 1)};
     return mapping_error::none;
 }
 

@@ -4,8 +4,8 @@
 //
 //   inventory -> geometry -> selection -> (outputs -> copies, field by field) -> copy_plan
 //
-// Each stage is a function from values to values in a file of its own. Outputs and copies take turns
-// field by field, so that a failure names the first field that cannot be planned.
+// Each stage is a function from values to values in a file of its own. Outputs and copies take
+// turns field by field, so that a failure names the first field that cannot be planned.
 #ifndef SAFEFUSE_PLAN_DETAIL_STAGES_HPP
 #define SAFEFUSE_PLAN_DETAIL_STAGES_HPP
 
@@ -33,23 +33,25 @@ inline namespace SAFEFUSE_ABI {
 namespace detail {
 
 /// Numbers of the tensors whose names begin with `scope` and a dot.
-inline result<vector<std::uint32_t>> tensors_under(tensor_set_ref set, std::string_view scope) noexcept {
+inline result<vector<std::uint32_t>> tensors_under(tensor_set_ref set,
+                                                   std::string_view scope) noexcept {
     vector<std::uint32_t> out;
     source_check check{set};
     for (std::size_t i = 0; i < set.size(); ++i) {
         if (auto same = check.before(set.place(i).source); !same) return std::move(same).error();
         const std::string_view name = set.spec(i).name;
         if (name.size() > scope.size() && name[scope.size()] == '.' && name.starts_with(scope))
-            if (!out.push(static_cast<std::uint32_t>(i))) return failure{.code = errc::out_of_memory};
+            if (!out.push(static_cast<std::uint32_t>(i)))
+                return failure{.code = errc::out_of_memory};
     }
     return out;
 }
 
 /// What may make a copy_plan of its parts.
 struct plan_access {
-    static copy_plan make(const tensor_set_ref& set, std::size_t scope_size, scope_state form, std::uint64_t expert_count,
-                          output_list&& list, copy_list&& copies, vector<std::uint32_t>&& tensors,
-                          text&& kept_for = {}) noexcept {
+    static copy_plan make(const tensor_set_ref& set, std::size_t scope_size, scope_state form,
+                          std::uint64_t expert_count, output_list&& list, copy_list&& copies,
+                          vector<std::uint32_t>&& tensors, text&& kept_for = {}) noexcept {
         return copy_plan{set,
                          form,
                          expert_count,
@@ -77,8 +79,9 @@ inline result<vector<std::uint32_t>> tensors_of(const inventory& of) noexcept {
 
 /// The outputs and the copies of all fields of one tensor of the destination.
 ///   scope   of the destination
-inline result<void> plan_tensor(output_list& list, copy_list& copies, const inventory& of, const geometry& shapes,
-                                const selection& kept, std::string_view scope, const tensor_description& tensor,
+inline result<void> plan_tensor(output_list& list, copy_list& copies, const inventory& of,
+                                const geometry& shapes, const selection& kept,
+                                std::string_view scope, const tensor_description& tensor,
                                 const layout_description& to) noexcept {
     field_origins from = find_parts(*of.layout, shapes.extents, tensor);
     for (const field_suffix& spelled : to.fields) {
@@ -93,11 +96,14 @@ inline result<void> plan_tensor(output_list& list, copy_list& copies, const inve
 }
 
 /// The stages in their order: inventory, geometry, selection, outputs, copies.
-inline result<copy_plan> run_stages(const tensor_set_ref& set, span<const std::uint32_t> members, std::string_view scope,
-                                    const layout_description& from, const layout_description& to, const plan_options& options,
+inline result<copy_plan> run_stages(const tensor_set_ref& set, span<const std::uint32_t> members,
+                                    std::string_view scope, const layout_description& from,
+                                    const layout_description& to, const plan_options& options,
                                     scope_state form) noexcept {
-    const std::string_view to_scope = options.destination_scope.empty() ? scope : options.destination_scope;
-    auto found = take_inventory(set, members, scope, from, to, to_scope != scope, options.known_extents);
+    const std::string_view to_scope =
+        options.destination_scope.empty() ? scope : options.destination_scope;
+    auto found =
+        take_inventory(set, members, scope, from, to, to_scope != scope, options.known_extents);
     if (!found) return std::move(found).error();
     auto shapes = solve_geometry(*found, options.allow_missing_scales);
     if (!shapes) return std::move(shapes).error();
@@ -108,24 +114,25 @@ inline result<copy_plan> run_stages(const tensor_set_ref& set, span<const std::u
     copy_list copies;
     if (!list.characters.append(scope.data(), scope.size())) return no_memory();
     for (const tensor_description& tensor : to.tensors)
-        if (auto done = plan_tensor(list, copies, *found, *shapes, *kept, to_scope, tensor, to); !done)
+        if (auto done = plan_tensor(list, copies, *found, *shapes, *kept, to_scope, tensor, to);
+            !done)
             return std::move(done).error();
     if (auto named = check_fields(*found, to); !named) return std::move(named).error();
     bind(list, scope.size(), to_scope.size());
     if (auto ordered = order_copies(copies); !ordered) return std::move(ordered).error();
     auto tensors = tensors_of(*found);
     if (!tensors) return std::move(tensors).error();
-    return plan_access::make(set, scope.size(), form, kept->expert_count, std::move(list), std::move(copies),
-                             std::move(*tensors));
+    return plan_access::make(set, scope.size(), form, kept->expert_count, std::move(list),
+                             std::move(copies), std::move(*tensors));
 }
 
 /// Plans the tensors `members` of a set, whose names begin with `scope` and a dot.
 ///   form    what the plan says of its source
 ///   fails   as `plan`
-SAFEFUSE_NOINLINE inline result<copy_plan> plan_members(const tensor_set_ref& set, span<const std::uint32_t> members,
-                                                        std::string_view scope, const layout_description& from,
-                                                        const layout_description& to, const plan_options& options,
-                                                        scope_state form = scope_state::pending) noexcept {
+SAFEFUSE_NOINLINE inline result<copy_plan> plan_members(
+    const tensor_set_ref& set, span<const std::uint32_t> members, std::string_view scope,
+    const layout_description& from, const layout_description& to, const plan_options& options,
+    scope_state form = scope_state::pending) noexcept {
     source_check check{set};
     for (const std::uint32_t i : members)
         if (auto same = check.before(set.place(i).source); !same) return std::move(same).error();

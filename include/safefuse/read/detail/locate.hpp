@@ -34,7 +34,9 @@ struct resolved_checkpoint {
     vector<text> sorted;
     if (!order.resize(names.size()) || !sorted.reserve(names.size())) return false;
     for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::uint32_t>(i);
-    if (!sort(order.view(), [&](std::uint32_t a, std::uint32_t b) noexcept { return natural_less(names[a], names[b]); }))
+    if (!sort(order.view(), [&](std::uint32_t a, std::uint32_t b) noexcept {
+            return natural_less(names[a], names[b]);
+        }))
         return false;
     for (const std::uint32_t i : order)
         if (!sorted.push(std::move(names[i]))) return false;
@@ -66,13 +68,15 @@ class missing_numbers {
 public:
     /// `count` numbers from `begin` on are missing.
     void add(std::uint64_t begin, std::uint64_t count) noexcept {
-        for (std::uint64_t i = 0; i < count && listed_ < most_named; ++i) first_[listed_++] = begin + i;
+        for (std::uint64_t i = 0; i < count && listed_ < most_named; ++i)
+            first_[listed_++] = begin + i;
         count_ += count;
     }
     [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
 
     /// "missing: model-00002-of-00009.safetensors, ... and 3 more". `like` is a file of the series.
-    [[nodiscard]] SAFEFUSE_COLD text names(std::string_view like, const series_name& parts) const noexcept {
+    [[nodiscard]] SAFEFUSE_COLD text names(std::string_view like,
+                                           const series_name& parts) const noexcept {
         const std::size_t begin = parts.stem.size() + 1;
         std::size_t width = 0;
         while (is_digit(like[begin + width])) ++width;
@@ -141,27 +145,33 @@ private:
         if (!parse_series(names[i], other)) return {};
         if (others.empty()) one = other;
         if (other.stem != one.stem || other.count != one.count) return {};
-        if (!others.push(text{names[i]})) return failure{.code = errc::out_of_memory, .file = directory};
+        if (!others.push(text{names[i]}))
+            return failure{.code = errc::out_of_memory, .file = directory};
     }
     if (!check_series(others.view())) return {};
-    failure both{
-        .code = errc::no_checkpoint, .file = directory, .detail = "\"model.safetensors\" is beside the complete series of "};
+    failure both{.code = errc::no_checkpoint,
+                 .file = directory,
+                 .detail = "\"model.safetensors\" is beside the complete series of "};
     append_quoted(both.detail, others[0]);
     both.detail.append(" and no index says which counts: name the file, or move one of them away");
     return both;
 }
 
 /// Finds the files of a directory without an index.
-[[nodiscard]] inline result<void> resolve_files(vector<text>&& names, resolved_checkpoint& found) noexcept {
+[[nodiscard]] inline result<void> resolve_files(vector<text>&& names,
+                                                resolved_checkpoint& found) noexcept {
     const failure no_memory{.code = errc::out_of_memory, .file = found.directory};
     if (!sort_naturally(names)) return no_memory;
     std::size_t first = 0, count = names.size();
     for (std::size_t i = 0; i < names.size(); ++i)
         if (names[i] == "model.safetensors") first = i, count = 1;
     if (count == 0)
-        return failure{.code = errc::no_checkpoint, .file = found.directory, .detail = "there is no .safetensors file in it"};
+        return failure{.code = errc::no_checkpoint,
+                       .file = found.directory,
+                       .detail = "there is no .safetensors file in it"};
     if (count < names.size() && names.size() > 2)
-        if (auto alone = check_no_series_beside(names.view(), first, found.directory); !alone) return alone;
+        if (auto alone = check_no_series_beside(names.view(), first, found.directory); !alone)
+            return alone;
 
     result<void> whole;
     if (count > 1) {
@@ -173,12 +183,15 @@ private:
             is_series = is_series && other.stem == one.stem && other.count == one.count;
         }
         if (!is_series) {
-            failure several{.code = errc::no_checkpoint, .file = found.directory, .detail = "several files and no index: "};
+            failure several{.code = errc::no_checkpoint,
+                            .file = found.directory,
+                            .detail = "several files and no index: "};
             several.detail.append(enumerate(names.view()));
             return several;
         }
         whole = check_series(names.view());
-    } else if (series_name only; names[first] != "model.safetensors" && parse_series(names[first], only)) {
+    } else if (series_name only;
+               names[first] != "model.safetensors" && parse_series(names[first], only)) {
         whole = check_series(names.view());
     }
     if (!whole) whole.error().file = found.directory;
@@ -189,8 +202,8 @@ private:
     return whole;
 }
 
-/// What an index's name says: X.safetensors.index.json; of a variant V X.V.safetensors.index.json, X.safetensors.index.V.json or
-/// X.safetensors.V.index.json.
+/// What an index's name says: X.safetensors.index.json; of a variant V X.V.safetensors.index.json,
+/// X.safetensors.index.V.json or X.safetensors.V.index.json.
 struct index_name {
     bool is_index = false;
     std::string_view stem;
@@ -203,7 +216,8 @@ struct index_name {
     const std::size_t at = name.find(middle);
     if (at == std::string_view::npos || at == 0 || !name.ends_with(".json")) return out;
     out.stem = name.substr(0, at);
-    std::string_view rest = name.substr(at + middle.size(), name.size() - at - middle.size() - 5);  // index, index.V or V.index
+    std::string_view rest = name.substr(
+        at + middle.size(), name.size() - at - middle.size() - 5);  // index, index.V or V.index
     if (rest == "index") {
         const std::size_t dot = out.stem.find('.');
         if (dot != std::string_view::npos && dot != 0) {
@@ -221,8 +235,8 @@ struct index_name {
     return out;
 }
 
-/// Which variant a tensor file's name says: model.fp16.safetensors, model-00001-of-00002.fp16.safetensors or
-/// model.fp16-00001-of-00002.safetensors. Empty: none.
+/// Which variant a tensor file's name says: model.fp16.safetensors,
+/// model-00001-of-00002.fp16.safetensors or model.fp16-00001-of-00002.safetensors. Empty: none.
 [[nodiscard]] inline std::string_view variant_of_file(std::string_view name) noexcept {
     if (!name.ends_with(tensor_file_ending)) return {};
     name = name.substr(0, name.size() - tensor_file_ending.size());
@@ -242,10 +256,12 @@ struct index_name {
     return true;
 }
 
-/// Chooses the index of a directory: of the variant that is asked for; else the one of none, model.safetensors.index.json before others;
-/// else, where nothing is without a variant, the only one. Empty: there is none.
+/// Chooses the index of a directory: of the variant that is asked for; else the one of none,
+/// model.safetensors.index.json before others; else, where nothing is without a variant, the only
+/// one. Empty: there is none.
 ///   fails   several_indexes, no_checkpoint (no such variant), out_of_memory
-[[nodiscard]] inline result<text> choose_index(std::string_view directory, vector<text>& indexes, span<const text> files,
+[[nodiscard]] inline result<text> choose_index(std::string_view directory, vector<text>& indexes,
+                                               span<const text> files,
                                                std::string_view variant) noexcept {
     vector<text> plain, others;
     bool has_plain_file = false;
@@ -259,14 +275,17 @@ struct index_name {
         for (text& each : plain)
             if (each == "model.safetensors.index.json") return std::move(each);
     vector<text>& from = plain.empty() && variant.empty() && !has_plain_file ? others : plain;
-    if (from.size() > 1) return failure{.code = errc::several_indexes, .file = directory, .detail = enumerate(from.view())};
+    if (from.size() > 1)
+        return failure{
+            .code = errc::several_indexes, .file = directory, .detail = enumerate(from.view())};
     if (from.size() == 1) return text{from[0]};
     return text{};
 }
 
 /// A path that is no directory: a shard index or a tensor file.
 ///   fails   out_of_memory
-[[nodiscard]] inline result<void> resolve_file(std::string_view path, resolved_checkpoint& found) noexcept {
+[[nodiscard]] inline result<void> resolve_file(std::string_view path,
+                                               resolved_checkpoint& found) noexcept {
     const failure no_memory{.code = errc::out_of_memory, .file = path};
     found.directory = text{directory_of(path)};
     if (path.ends_with(".json")) {
@@ -278,9 +297,10 @@ struct index_name {
     return {};
 }
 
-/// Finds what a path stands for: a directory, a shard index or a tensor file. An incomplete series is a failure, and the files
-/// that are there are stored all the same.
-[[nodiscard]] inline result<void> resolve_checkpoint(std::string_view path, std::string_view variant,
+/// Finds what a path stands for: a directory, a shard index or a tensor file. An incomplete series
+/// is a failure, and the files that are there are stored all the same.
+[[nodiscard]] inline result<void> resolve_checkpoint(std::string_view path,
+                                                     std::string_view variant,
                                                      resolved_checkpoint& found) noexcept {
     const failure no_memory{.code = errc::out_of_memory, .file = path};
     const auto kind = kind_of_path(path);
@@ -292,7 +312,8 @@ struct index_name {
     bool has_pytorch = false;
     bool has_room = found.directory.size() == path.size();
     auto listed = list_directory(path, [&](std::string_view name, bool is_directory) noexcept {
-        if (is_directory || name.starts_with('.')) return true;  // "._model.safetensors" is what macOS leaves on other disks
+        if (is_directory || name.starts_with('.'))
+            return true;  // "._model.safetensors" is what macOS leaves on other disks
         has_pytorch = has_pytorch || name.ends_with(".bin");
         vector<text>* const to = read_index_name(name).is_index       ? &indexes
                                  : name.ends_with(tensor_file_ending) ? &files
@@ -317,9 +338,11 @@ struct index_name {
         return none;
     }
     if (files.empty() && has_pytorch) {
-        return failure{.code = errc::no_checkpoint,
-                       .file = path,
-                       .detail = "there is no .safetensors file in it, but PyTorch's .bin files: they must be converted first"};
+        return failure{
+            .code = errc::no_checkpoint,
+            .file = path,
+            .detail =
+                "there is no .safetensors file in it, but PyTorch's .bin files: they must be converted first"};
     }
     return resolve_files(std::move(files), found);
 }

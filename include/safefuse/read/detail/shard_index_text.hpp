@@ -50,7 +50,8 @@ public:
     }
 
     [[nodiscard]] span<const std::byte> bytes() const noexcept {
-        return mapped_.bytes().empty() ? span<const std::byte>{copy_.data(), copy_.size()} : mapped_.bytes();
+        return mapped_.bytes().empty() ? span<const std::byte>{copy_.data(), copy_.size()}
+                                       : mapped_.bytes();
     }
 
 private:
@@ -58,7 +59,8 @@ private:
     vector<std::byte> copy_;
 };
 
-/// The tensors of an index, file by file: those of file f are order[first[f]] to order[first[f + 1] - 1].
+/// The tensors of an index, file by file: those of file f are order[first[f]] to order[first[f + 1]
+/// - 1].
 struct tensors_by_file {
     vector<std::uint32_t> first;
     vector<std::uint32_t> order;
@@ -67,7 +69,8 @@ struct tensors_by_file {
         if (!first.resize(index.file_count() + 2) || !order.resize(index.size())) return false;
         for (std::size_t i = 0; i < index.size(); ++i) ++first[index.file_of(i) + 2];
         for (std::size_t f = 2; f < first.size(); ++f) first[f] += first[f - 1];
-        for (std::size_t i = 0; i < index.size(); ++i) order[first[index.file_of(i) + 1]++] = static_cast<std::uint32_t>(i);
+        for (std::size_t i = 0; i < index.size(); ++i)
+            order[first[index.file_of(i) + 1]++] = static_cast<std::uint32_t>(i);
         return true;
     }
     [[nodiscard]] span<const std::uint32_t> of(std::size_t file) const noexcept {
@@ -76,10 +79,12 @@ struct tensors_by_file {
 };
 
 /// An index that could not be read may be something else.
-[[nodiscard]] inline failure index_failure(failure why, std::string_view index, span<const std::byte> bytes) noexcept {
+[[nodiscard]] inline failure index_failure(failure why, std::string_view index,
+                                           span<const std::byte> bytes) noexcept {
     const std::size_t count = bytes.size() < first_bytes_size ? bytes.size() : first_bytes_size;
     if (why.code == errc::bad_json) {
-        if (const std::string_view what = told_by_first_bytes(bytes.subspan(0, count)); !what.empty()) {
+        if (const std::string_view what = told_by_first_bytes(bytes.subspan(0, count));
+            !what.empty()) {
             why = failure{.code = errc::another_format, .detail = "it is "};
             why.detail.append(what);
         } else if (bytes.empty()) {
@@ -90,8 +95,9 @@ struct tensors_by_file {
     return why;
 }
 
-/// Of problems that say the same of many tensors, such as one bad path, the first tells how many there are; the others are marked as
-/// told by the code out_of_memory, which no problem has. False when memory ran out.
+/// Of problems that say the same of many tensors, such as one bad path, the first tells how many
+/// there are; the others are marked as told by the code out_of_memory, which no problem has. False
+/// when memory ran out.
 [[nodiscard]] inline bool tell_once(vector<failure>& problems, std::size_t first) noexcept {
     failure& one = problems[first];
     if (one.detail.empty()) return true;
@@ -104,14 +110,16 @@ struct tensors_by_file {
     }
     if (more == 0) return true;
     text told{one.detail};
-    if (!told.append("; and for ") || !told.append_count(more) || !told.append(more == 1 ? " more tensor" : " more tensors"))
+    if (!told.append("; and for ") || !told.append_count(more) ||
+        !told.append(more == 1 ? " more tensor" : " more tensors"))
         return false;
     one.detail = std::move(told);
     return true;
 }
 
 /// A shard that could not be opened, told as what it means for the checkpoint.
-[[nodiscard]] inline failure shard_failure(failure why, std::string_view index, std::string_view first_tensor) noexcept {
+[[nodiscard]] inline failure shard_failure(failure why, std::string_view index,
+                                           std::string_view first_tensor) noexcept {
     if (why.code != errc::file_not_found) return why;
     why.code = errc::missing_shard;
     why.tensor = first_tensor;

@@ -27,7 +27,9 @@ inline namespace SAFEFUSE_ABI {
 namespace detail {
 
 inline failure no_cast(dtype from, dtype to) noexcept {
-    const auto is_other = [](dtype type) noexcept { return type == dtype::boolean || type == dtype::c64; };
+    const auto is_other = [](dtype type) noexcept {
+        return type == dtype::boolean || type == dtype::c64;
+    };
     const bool codes = !is_other(from) && !is_other(to);
     text detail{name(from)};
     detail.append(" to ");
@@ -46,11 +48,13 @@ inline failure wrong_buffer(std::uint64_t expected, std::uint64_t actual) noexce
 }
 
 /// What a NaN of a type becomes as BF16.
-[[nodiscard]] constexpr std::uint32_t bf16_nan_from(dtype type) noexcept { return type == dtype::f16 ? 0x7FC0 : 0xFFFF; }
+[[nodiscard]] constexpr std::uint32_t bf16_nan_from(dtype type) noexcept {
+    return type == dtype::f16 ? 0x7FC0 : 0xFFFF;
+}
 
 /// Casts elements; both types are floats.
-inline void cast_elements(dtype from, const std::byte* source, dtype to, std::byte* out, std::uint64_t count,
-                          bool streams) noexcept {
+inline void cast_elements(dtype from, const std::byte* source, dtype to, std::byte* out,
+                          std::uint64_t count, bool streams) noexcept {
     if (from == to) {
         if (count > 0) copy_bytes(out, source, static_cast<std::size_t>(count * (bits(to) / 8)));
         return;
@@ -73,17 +77,20 @@ inline constexpr std::size_t piece_bytes = std::size_t{256} * 1024;
 /// Runs from this size on are cast where they lie; shorter ones are gathered first.
 inline constexpr std::uint64_t direct_cast_bytes = 512;
 
-/// Whether all copies of an output can be cast run by run, from memory to memory, and there is nothing to compare.
+/// Whether all copies of an output can be cast run by run, from memory to memory, and there is
+/// nothing to compare.
 inline bool casts_directly(const copy_plan& plan, std::uint32_t output) noexcept {
     for (const copy_block& block : plan.equal_blocks())
         if (block.output == output) return false;
     for (const copy_block& block : plan.blocks())
-        if (block.output == output && (block.run_bytes < direct_cast_bytes || plan.set().source_bytes(block.source).empty()))
+        if (block.output == output &&
+            (block.run_bytes < direct_cast_bytes || plan.set().source_bytes(block.source).empty()))
             return false;
     return true;
 }
 
-inline result<void> cast_runs(const copy_plan& plan, std::uint32_t output, dtype to, span<std::byte> out) noexcept {
+inline result<void> cast_runs(const copy_plan& plan, std::uint32_t output, dtype to,
+                              span<std::byte> out) noexcept {
     const dtype from = plan.outputs()[output].type;
     const std::uint64_t each = bits(from) / 8, made = bits(to) / 8;
     const bool large = out.size() >= streamed_bytes;
@@ -94,13 +101,15 @@ inline result<void> cast_runs(const copy_plan& plan, std::uint32_t output, dtype
         const span<const std::byte> resident = plan.set().source_bytes(block.source);
         const std::uint64_t extent = block.source_extent_bytes();
         if (auto there = check_resident(plan.set(), block, resident); !there) return there;
-        const auto cast = [&](std::uint64_t source, std::uint64_t destination, std::uint64_t size) noexcept {
-            cast_elements(from, resident.data() + source, to, out.data() + destination / each * made, size / each,
+        const auto cast = [&](std::uint64_t source, std::uint64_t destination,
+                              std::uint64_t size) noexcept {
+            cast_elements(from, resident.data() + source, to,
+                          out.data() + destination / each * made, size / each,
                           large && size >= 16 * direct_cast_bytes);
             return result<void>{};
         };
-        auto done =
-            ordered_block{block, block_side::source}.for_each_run({block.source_offset, block.source_offset + extent}, cast);
+        auto done = ordered_block{block, block_side::source}.for_each_run(
+            {block.source_offset, block.source_offset + extent}, cast);
         if (!done) return done;
     }
     return {};

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: contiguous bytes from one place in memory to another, as fast as the machine does it: past the cache where they would
-// not stay there, and round the copies that the C library does slowly. memcpy is the twin that everything here equals.
+// safefuse: contiguous bytes from one place in memory to another, as fast as the machine does it:
+// past the cache where they would not stay there, and round the copies that the C library does
+// slowly. memcpy is the twin that everything here equals.
 #ifndef SAFEFUSE_RUN_DETAIL_COPY_BYTES_HPP
 #define SAFEFUSE_RUN_DETAIL_COPY_BYTES_HPP
 
@@ -17,18 +18,21 @@ namespace detail {
 
 /// Lines of memory that are written whole need not be read first.
 inline constexpr std::size_t cache_line_bytes = 64;
-/// Who writes at least this much at once writes it past the cache: most of it would be gone before anybody reads it.
+/// Who writes at least this much at once writes it past the cache: most of it would be gone before
+/// anybody reads it.
 inline constexpr std::uint64_t streamed_bytes = std::uint64_t{16} << 20;
-/// Runs shorter than this are copied by way of the cache even so, unless they are whole lines: a line that is written in two ways
-/// costs more than it saves.
+/// Runs shorter than this are copied by way of the cache even so, unless they are whole lines: a
+/// line that is written in two ways costs more than it saves.
 inline constexpr std::size_t streamed_run_bytes = 512;
 
 /// Bytes from `to` on to the next line's start.
 [[nodiscard]] inline std::size_t bytes_to_line(const std::byte* to) noexcept {
-    return (cache_line_bytes - reinterpret_cast<std::uintptr_t>(to) % cache_line_bytes) % cache_line_bytes;
+    return (cache_line_bytes - reinterpret_cast<std::uintptr_t>(to) % cache_line_bytes) %
+           cache_line_bytes;
 }
 
-/// memcpy, called: where g++ knows the greatest size it puts a `rep movsq` in place of the call, at half the speed for few lines.
+/// memcpy, called: where g++ knows the greatest size it puts a `rep movsq` in place of the call, at
+/// half the speed for few lines.
 inline void copy_by_library(std::byte* to, const std::byte* from, std::size_t size_bytes) noexcept {
 #if defined(__GNUC__) || defined(__clang__)
     asm volatile("" : "+r"(size_bytes));
@@ -37,7 +41,8 @@ inline void copy_by_library(std::byte* to, const std::byte* from, std::size_t si
 }
 
 /// Asks for a line of each of some rows, which will be read soon.
-inline void prefetch_rows([[maybe_unused]] const std::byte* first, [[maybe_unused]] std::size_t stride,
+inline void prefetch_rows([[maybe_unused]] const std::byte* first,
+                          [[maybe_unused]] std::size_t stride,
                           [[maybe_unused]] std::size_t rows) noexcept {
 #if defined(__GNUC__) || defined(__clang__)
     for (std::size_t r = 0; r < rows; ++r) __builtin_prefetch(first + r * stride);
@@ -46,7 +51,8 @@ inline void prefetch_rows([[maybe_unused]] const std::byte* first, [[maybe_unuse
 
 #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
 
-// Vectors of the compiler's: <immintrin.h> takes longer to compile than the rest of the library's copies together.
+// Vectors of the compiler's: <immintrin.h> takes longer to compile than the rest of the library's
+// copies together.
 using narrow_vector = long long __attribute__((vector_size(16), may_alias));
 using wide_vector = long long __attribute__((vector_size(32), may_alias));
 
@@ -59,10 +65,12 @@ struct cpuid_registers {
     asm volatile("cpuid" : "=a"(out.a), "=b"(out.b), "=c"(out.c), "=d"(out.d) : "a"(leaf), "c"(0));
     return out;
 }
-/// Whether the processor and the system have AVX2. __builtin_cpu_supports knows, too, and brings 4.5 KB into the program that asks.
+/// Whether the processor and the system have AVX2. __builtin_cpu_supports knows, too, and
+/// brings 4.5 KB into the program that asks.
 [[nodiscard]] inline bool ask_for_wide_vectors() noexcept {
     constexpr std::uint32_t has_avx = 3u << 27, has_avx2 = 1u << 5, saves_vectors = 6;
-    if (cpuid(0).a < 7 || (cpuid(1).c & has_avx) != has_avx || (cpuid(7).b & has_avx2) == 0) return false;
+    if (cpuid(0).a < 7 || (cpuid(1).c & has_avx) != has_avx || (cpuid(7).b & has_avx2) == 0)
+        return false;
     std::uint32_t saved;
     asm volatile("xgetbv" : "=a"(saved) : "c"(0) : "edx");
     return (saved & saves_vectors) == saves_vectors;
@@ -71,7 +79,8 @@ struct cpuid_registers {
 #if defined(_WIN32) && !defined(__clang__)
     return false;  // g++ does not align the stack for them there (GCC bug 54412)
 #else
-    static unsigned char known = 0;  // 1 no, 2 yes; every thread finds the same, and a guarded static would need the C++ runtime
+    static unsigned char known = 0;  // 1 no, 2 yes; every thread finds the same, and a guarded
+                                     // static would need the C++ runtime
     unsigned char has = __atomic_load_n(&known, __ATOMIC_RELAXED);
     if (has == 0) {
         has = ask_for_wide_vectors() ? 2 : 1;
@@ -81,13 +90,15 @@ struct cpuid_registers {
 #endif
 }
 
-/// Whether `rep movsb` copies whole lines at once. Tools that watch every access see none of its own, so with them it is not used.
+/// Whether `rep movsb` copies whole lines at once. Tools that watch every access see none of its
+/// own, so with them it is not used.
 [[nodiscard]] inline bool ask_for_fast_strings() noexcept {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     return false;
 #else
 #if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
+    __has_feature(memory_sanitizer)
     return false;
 #endif
 #endif
@@ -110,12 +121,16 @@ inline void copy_by_string(std::byte* to, const std::byte* from, std::size_t siz
 
 /// Asks for some bytes' lines, which will be written soon.
 inline void prefetch_to_write(const std::byte* first, std::size_t size_bytes) noexcept {
-    // compilers take the instruction for reading unless told of the processor; those without it do nothing
-    for (std::size_t at = 0; at < size_bytes; at += cache_line_bytes) asm volatile("prefetchw %0" : : "m"(first[at]));
+    // compilers take the instruction for reading unless told of the processor; those without it do
+    // nothing
+    for (std::size_t at = 0; at < size_bytes; at += cache_line_bytes)
+        asm volatile("prefetchw %0" : : "m"(first[at]));
 }
 
-/// Copies whole lines to memory without reading them into the cache. `to` is aligned to a line; finish_streaming() follows.
-SAFEFUSE_NOINLINE inline void stream_lines_narrow(std::byte* to, const std::byte* from, std::size_t line_count) noexcept {
+/// Copies whole lines to memory without reading them into the cache. `to` is aligned to a line;
+/// finish_streaming() follows.
+SAFEFUSE_NOINLINE inline void stream_lines_narrow(std::byte* to, const std::byte* from,
+                                                  std::size_t line_count) noexcept {
     for (std::size_t i = 0; i < line_count; ++i, to += cache_line_bytes, from += cache_line_bytes) {
         narrow_vector line[4];
         std::memcpy(line, from, sizeof line);
@@ -129,7 +144,8 @@ SAFEFUSE_NOINLINE inline void stream_lines_narrow(std::byte* to, const std::byte
         }
     }
 }
-[[gnu::target("avx2")]] inline void stream_lines_wide(std::byte* to, const std::byte* from, std::size_t line_count) noexcept {
+[[gnu::target("avx2")]] inline void stream_lines_wide(std::byte* to, const std::byte* from,
+                                                      std::size_t line_count) noexcept {
     for (std::size_t i = 0; i < line_count; ++i, to += cache_line_bytes, from += cache_line_bytes) {
         wide_vector low, high;
         std::memcpy(&low, from, sizeof low);
@@ -145,7 +161,8 @@ SAFEFUSE_NOINLINE inline void stream_lines_narrow(std::byte* to, const std::byte
     }
 }
 inline void stream_lines(std::byte* to, const std::byte* from, std::size_t line_count) noexcept {
-    return has_wide_vectors() ? stream_lines_wide(to, from, line_count) : stream_lines_narrow(to, from, line_count);
+    return has_wide_vectors() ? stream_lines_wide(to, from, line_count)
+                              : stream_lines_narrow(to, from, line_count);
 }
 /// Whoever is told hereafter that the bytes are there sees what stream_lines wrote.
 inline void finish_streaming() noexcept { __builtin_ia32_sfence(); }
@@ -159,15 +176,18 @@ inline void copy_lines(std::byte* to, const std::byte* from, std::size_t line_co
         asm volatile("" ::: "memory");  // else compilers know a call to memcpy when they see one
     }
 }
-/// glibc before 2.39 takes `rep movsb` for 2 KiB to 1 MiB, which AMD's Zen 3 and Zen 4 do 12 to 15 times slower where the
-/// destination lies 1 to 15 bytes behind the source in their pages (glibc bug 30994): from a mapped file into a buffer that is
-/// aligned otherwise, say.
+/// glibc before 2.39 takes `rep movsb` for 2 KiB to 1 MiB, which AMD's Zen 3 and Zen 4 do 12 to 15
+/// times slower where the destination lies 1 to 15 bytes behind the source in their pages (glibc
+/// bug 30994): from a mapped file into a buffer that is aligned otherwise, say.
 [[nodiscard]] inline bool is_slow_for_strings(const std::byte* to, const std::byte* from) noexcept {
-    const std::uintptr_t apart = (reinterpret_cast<std::uintptr_t>(to) - reinterpret_cast<std::uintptr_t>(from)) % 4096;
+    const std::uintptr_t apart =
+        (reinterpret_cast<std::uintptr_t>(to) - reinterpret_cast<std::uintptr_t>(from)) % 4096;
     return apart - 1 < 15;
 }
-[[nodiscard]] inline bool library_is_slow(const std::byte* to, const std::byte* from, std::size_t size_bytes) noexcept {
-    return is_slow_for_strings(to, from) && size_bytes >= 2048 && size_bytes <= (std::size_t{1} << 20);
+[[nodiscard]] inline bool library_is_slow(const std::byte* to, const std::byte* from,
+                                          std::size_t size_bytes) noexcept {
+    return is_slow_for_strings(to, from) && size_bytes >= 2048 &&
+           size_bytes <= (std::size_t{1} << 20);
 }
 
 #else
@@ -176,9 +196,11 @@ inline void copy_lines(std::byte* to, const std::byte* from, std::size_t line_co
 inline void copy_by_string(std::byte* to, const std::byte* from, std::size_t size_bytes) noexcept {
     std::memcpy(to, from, size_bytes);
 }
-inline void prefetch_to_write([[maybe_unused]] const std::byte* first, [[maybe_unused]] std::size_t size_bytes) noexcept {
+inline void prefetch_to_write([[maybe_unused]] const std::byte* first,
+                              [[maybe_unused]] std::size_t size_bytes) noexcept {
 #if defined(__GNUC__) || defined(__clang__)
-    for (std::size_t at = 0; at < size_bytes; at += cache_line_bytes) __builtin_prefetch(first + at, 1);
+    for (std::size_t at = 0; at < size_bytes; at += cache_line_bytes)
+        __builtin_prefetch(first + at, 1);
 #endif
 }
 inline void stream_lines(std::byte* to, const std::byte* from, std::size_t line_count) noexcept {
@@ -188,8 +210,13 @@ inline void finish_streaming() noexcept {}
 inline void copy_lines(std::byte* to, const std::byte* from, std::size_t line_count) noexcept {
     std::memcpy(to, from, line_count * cache_line_bytes);
 }
-[[nodiscard]] inline bool is_slow_for_strings(const std::byte*, const std::byte*) noexcept { return false; }
-[[nodiscard]] inline bool library_is_slow(const std::byte*, const std::byte*, std::size_t) noexcept { return false; }
+[[nodiscard]] inline bool is_slow_for_strings(const std::byte*, const std::byte*) noexcept {
+    return false;
+}
+[[nodiscard]] inline bool library_is_slow(const std::byte*, const std::byte*,
+                                          std::size_t) noexcept {
+    return false;
+}
 
 #endif
 
@@ -205,19 +232,25 @@ inline void copy_bytes(std::byte* to, const std::byte* from, std::size_t size_by
     copy_by_library(to, from, size_bytes);
 }
 
-/// memcpy of many bytes that another thread or a device reads soon: by way of the cache, whatever their number. C libraries go past
-/// it from some size on.
-inline void copy_to_read_soon(std::byte* to, const std::byte* from, std::size_t size_bytes) noexcept {
-    constexpr std::size_t part_bytes = std::size_t{256} << 10;  // the C library takes so many by way of the cache
-    if (has_fast_strings() && size_bytes >= 4096 && !is_slow_for_strings(to, from)) return copy_by_string(to, from, size_bytes);
+/// memcpy of many bytes that another thread or a device reads soon: by way of the cache, whatever
+/// their number. C libraries go past it from some size on.
+inline void copy_to_read_soon(std::byte* to, const std::byte* from,
+                              std::size_t size_bytes) noexcept {
+    constexpr std::size_t part_bytes = std::size_t{256}
+                                       << 10;  // the C library takes so many by way of the cache
+    if (has_fast_strings() && size_bytes >= 4096 && !is_slow_for_strings(to, from))
+        return copy_by_string(to, from, size_bytes);
     for (std::size_t done = 0; done < size_bytes; done += part_bytes)
-        copy_bytes(to + done, from + done, size_bytes - done < part_bytes ? size_bytes - done : part_bytes);
+        copy_bytes(to + done, from + done,
+                   size_bytes - done < part_bytes ? size_bytes - done : part_bytes);
 }
 
-/// memcpy past the cache, but for short runs that share lines with others; finish_streaming() follows.
+/// memcpy past the cache, but for short runs that share lines with others; finish_streaming()
+/// follows.
 inline void stream_bytes(std::byte* to, const std::byte* from, std::size_t size_bytes) noexcept {
     const std::size_t head = bytes_to_line(to) < size_bytes ? bytes_to_line(to) : size_bytes;
-    const std::size_t lines = (size_bytes - head) / cache_line_bytes, tail = head + lines * cache_line_bytes;
+    const std::size_t lines = (size_bytes - head) / cache_line_bytes,
+                      tail = head + lines * cache_line_bytes;
     if (size_bytes < streamed_run_bytes && (head != 0 || tail != size_bytes)) {
         std::memcpy(to, from, size_bytes);
         return;

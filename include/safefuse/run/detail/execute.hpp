@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: how the blocks of a plan are run into memory. Sources in memory are copied block by block;
-// others are read, short runs by way of a buffer, so that no byte is read twice.
+// safefuse: how the blocks of a plan are run into memory. Sources in memory are copied block by
+// block; others are read, short runs by way of a buffer, so that no byte is read twice.
 #ifndef SAFEFUSE_RUN_DETAIL_EXECUTE_HPP
 #define SAFEFUSE_RUN_DETAIL_EXECUTE_HPP
 
@@ -34,12 +34,14 @@ inline failure no_such_output(const copy_plan& plan, std::size_t output) noexcep
 inline constexpr std::size_t read_buffer_bytes = std::size_t{1} << 20;
 /// Runs longer than this are read where they go; shorter ones by way of a buffer.
 inline constexpr std::uint64_t direct_read_bytes = 16 * 1024;
-/// What lies between short runs is read along with them unless it is this much: so long does a disk read on in the time that the
-/// next read takes to begin (measured: 230 KB cost as much as a read of their own, 460 KB more).
+/// What lies between short runs is read along with them unless it is this much: so long does a disk
+/// read on in the time that the next read takes to begin (measured: 230 KB cost as much as a read
+/// of their own, 460 KB more).
 inline constexpr std::uint64_t read_gap_bytes = 256 * 1024;
 
 /// Whether there is a buffer of the right size, or an empty one, for each output of a plan.
-inline result<void> check_buffers(const copy_plan& plan, span<const span<std::byte>> buffers) noexcept {
+inline result<void> check_buffers(const copy_plan& plan,
+                                  span<const span<std::byte>> buffers) noexcept {
     const span<const plan_output> outputs = plan.outputs();
     if (buffers.size() != outputs.size())
         return failure{.code = errc::wrong_buffer_size,
@@ -57,15 +59,19 @@ inline result<void> check_buffers(const copy_plan& plan, span<const span<std::by
 }
 
 /// Whether all that a block reads of a source in memory is there.
-inline result<void> check_resident(const tensor_set_ref& set, const copy_block& block, span<const std::byte> resident) noexcept {
-    return check_resident(set, block.source, resident, block.source_offset, block.source_extent_bytes());
+inline result<void> check_resident(const tensor_set_ref& set, const copy_block& block,
+                                   span<const std::byte> resident) noexcept {
+    return check_resident(set, block.source, resident, block.source_offset,
+                          block.source_extent_bytes());
 }
 
 /// Runs one block whose source is in memory into the output's memory.
-inline result<void> copy_resident(const tensor_set_ref& set, const copy_block& block, span<const std::byte> resident,
-                                  std::byte* output, bool streams) noexcept {
+inline result<void> copy_resident(const tensor_set_ref& set, const copy_block& block,
+                                  span<const std::byte> resident, std::byte* output,
+                                  bool streams) noexcept {
     if (auto there = check_resident(set, block, resident); !there) return there;
-    copy_runs(block, resident.data() + block.source_offset, output + block.destination_offset, streams);
+    copy_runs(block, resident.data() + block.source_offset, output + block.destination_offset,
+              streams);
     return {};
 }
 
@@ -74,7 +80,8 @@ class output_memory {
 public:
     /// An empty buffer leaves its output out.
     explicit output_memory(span<const span<std::byte>> buffers) noexcept : buffers_{buffers} {}
-    output_memory(std::uint32_t output, std::byte* memory) noexcept : only_{memory}, output_{output} {}
+    output_memory(std::uint32_t output, std::byte* memory) noexcept
+        : only_{memory}, output_{output} {}
 
     /// The memory of an output; null where it is left out.
     [[nodiscard]] std::byte* operator[](std::uint32_t output) const noexcept {
@@ -89,11 +96,13 @@ private:
 };
 
 /// The first bytes at or after `at` that some of the blocks need. Empty if there are none.
-inline byte_window first_stretch(span<const copy_block> blocks, const output_memory& memory, std::uint64_t at) noexcept {
+inline byte_window first_stretch(span<const copy_block> blocks, const output_memory& memory,
+                                 std::uint64_t at) noexcept {
     byte_window found{unknown, unknown};
     for (const copy_block& block : blocks) {
         if (memory[block.output] == nullptr) continue;
-        const byte_window first = ordered_block{block, block_side::source}.stretch(at, read_gap_bytes);
+        const byte_window first =
+            ordered_block{block, block_side::source}.stretch(at, read_gap_bytes);
         if (first.begin < first.end && first.begin < found.begin) found = first;
     }
     return found;
@@ -112,39 +121,47 @@ inline bool grow(byte_window& stretch, const ordered_block& block, std::uint64_t
     return grown;
 }
 
-/// The next bytes to read for some blocks, from `at` on and at most `most`: what is not a gap apart,
-/// together. Empty at the end.
-inline byte_window next_stretch(span<const copy_block> blocks, const output_memory& memory, std::uint64_t at,
-                                std::uint64_t most) noexcept {
+/// The next bytes to read for some blocks, from `at` on and at most `most`: what is not a gap
+/// apart, together. Empty at the end.
+inline byte_window next_stretch(span<const copy_block> blocks, const output_memory& memory,
+                                std::uint64_t at, std::uint64_t most) noexcept {
     byte_window found = first_stretch(blocks, memory, at);
     if (found.begin == unknown) return {at, at};
     for (bool grows = true; grows;) {
         grows = false;
         for (const copy_block& block : blocks)
-            if (memory[block.output] != nullptr && grow(found, ordered_block{block, block_side::source}, most)) grows = true;
+            if (memory[block.output] != nullptr &&
+                grow(found, ordered_block{block, block_side::source}, most))
+                grows = true;
     }
     if (found.end - found.begin > most) found.end = found.begin + most;
     return found;
 }
 
-/// Runs blocks that lie among one another in a source that must be read: stretch by stretch, so that no byte is read twice.
-inline result<void> read_together(const tensor_set_ref& set, span<const copy_block> blocks, std::uint64_t source_end,
-                                  vector<std::byte>& buffer, const output_memory& memory, bool streams) noexcept {
+/// Runs blocks that lie among one another in a source that must be read: stretch by stretch, so
+/// that no byte is read twice.
+inline result<void> read_together(const tensor_set_ref& set, span<const copy_block> blocks,
+                                  std::uint64_t source_end, vector<std::byte>& buffer,
+                                  const output_memory& memory, bool streams) noexcept {
     const std::uint64_t begin = blocks[0].source_offset,
-                        most = source_end - begin < read_buffer_bytes ? source_end - begin : read_buffer_bytes;
-    if (!buffer.resize_unset(static_cast<std::size_t>(most))) return failure{.code = errc::out_of_memory};
+                        most = source_end - begin < read_buffer_bytes ? source_end - begin
+                                                                      : read_buffer_bytes;
+    if (!buffer.resize_unset(static_cast<std::size_t>(most)))
+        return failure{.code = errc::out_of_memory};
     for (byte_window wanted{begin, begin};;) {
         wanted = next_stretch(blocks, memory, wanted.end, most);
         if (wanted.begin == wanted.end) return {};
         if (auto filled =
-                set.read(blocks[0].source, wanted.begin, {buffer.data(), static_cast<std::size_t>(wanted.end - wanted.begin)});
+                set.read(blocks[0].source, wanted.begin,
+                         {buffer.data(), static_cast<std::size_t>(wanted.end - wanted.begin)});
             !filled)
             return filled;
         for (const copy_block& block : blocks) {
             std::byte* const output = memory[block.output];
             if (output == nullptr) continue;
             const auto scatter = [&](const copy_block& part) noexcept {
-                copy_runs(part, buffer.data() + (part.source_offset - wanted.begin), output + part.destination_offset, streams);
+                copy_runs(part, buffer.data() + (part.source_offset - wanted.begin),
+                          output + part.destination_offset, streams);
                 return result<void>{};
             };
             auto scattered = cut(block, block_side::source, wanted, scatter);
@@ -158,17 +175,19 @@ inline bool has_short_runs(const copy_block& block) noexcept {
     return block.loop_count > 0 && block.run_bytes < direct_read_bytes;
 }
 
-/// Whether a block's runs go by way of the buffer, with what lies between them; others are read where they go, one by one.
+/// Whether a block's runs go by way of the buffer, with what lies between them; others are read
+/// where they go, one by one.
 inline bool reads_through(const copy_block& block) noexcept {
-    return has_short_runs(block) && !ordered_block{block, block_side::source}.runs_apart(read_gap_bytes);
+    return has_short_runs(block) &&
+           !ordered_block{block, block_side::source}.runs_apart(read_gap_bytes);
 }
 
 /// `size` bytes of a source from `from` on, piece by piece as f takes them: f(bytes, offset in the
 /// range) returns result<void>. The pieces are in the source's memory, or read to `buffer`.
 ///   fails   read_past_end, out_of_memory, and as reading and f do
 template <class F>
-result<void> for_each_piece(const tensor_set_ref& set, std::uint32_t source, std::uint64_t from, std::uint64_t size,
-                            vector<std::byte>& buffer, F& f) noexcept {
+result<void> for_each_piece(const tensor_set_ref& set, std::uint32_t source, std::uint64_t from,
+                            std::uint64_t size, vector<std::byte>& buffer, F& f) noexcept {
     const span<const std::byte> resident = set.source_bytes(source);
     if (!resident.empty())
         if (auto there = check_resident(set, source, resident, from, size); !there) return there;
@@ -186,7 +205,8 @@ result<void> for_each_piece(const tensor_set_ref& set, std::uint32_t source, std
     return {};
 }
 
-/// Compares what the plan says is equal with the bytes `made`, which stand for the output from byte `window.begin` on.
+/// Compares what the plan says is equal with the bytes `made`, which stand for the output from byte
+/// `window.begin` on.
 inline result<void> compare_equal(const copy_plan& plan, std::uint32_t output, byte_window window,
                                   const std::byte* made) noexcept {
     const tensor_set_ref& set = plan.set();
@@ -196,9 +216,12 @@ inline result<void> compare_equal(const copy_plan& plan, std::uint32_t output, b
         if (block.output != output) continue;
         if (!set.source_bytes(block.source).empty())
             if (auto same = check.before(block.source); !same) return same;
-        const auto compare_run = [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept {
-            const auto compare = [&](span<const std::byte> bytes, std::uint64_t at) noexcept -> result<void> {
-                if (std::memcmp(bytes.data(), made + (to + at - window.begin), bytes.size()) == 0) return {};
+        const auto compare_run = [&](std::uint64_t from, std::uint64_t to,
+                                     std::uint64_t size) noexcept {
+            const auto compare = [&](span<const std::byte> bytes,
+                                     std::uint64_t at) noexcept -> result<void> {
+                if (std::memcmp(bytes.data(), made + (to + at - window.begin), bytes.size()) == 0)
+                    return {};
                 return failure{.code = errc::parts_differ,
                                .file = text{set.source_name(block.source)},
                                .tensor = text{plan.outputs()[output].name},
@@ -217,7 +240,9 @@ inline result<void> compare_equal(const copy_plan& plan, std::uint32_t output, b
 inline result<void> compare_all_equal(const copy_plan& plan, const output_memory& memory) noexcept {
     for (std::uint32_t i = 0; !plan.equal_blocks().empty() && i < plan.outputs().size(); ++i)
         if (const std::byte* const made = memory[i]; made != nullptr)
-            if (auto equal = compare_equal(plan, i, {0, plan.outputs()[i].size_bytes}, made); !equal) return equal;
+            if (auto equal = compare_equal(plan, i, {0, plan.outputs()[i].size_bytes}, made);
+                !equal)
+                return equal;
     return {};
 }
 
@@ -229,16 +254,20 @@ inline std::uint64_t bytes_to_make(const copy_plan& plan, const output_memory& m
     return sum;
 }
 
-/// How many blocks from block i on are read together: those with short runs among one another, for what lies between the runs of one
-/// may be another's. Stores where in the source the last of them ends.
-inline std::size_t blocks_among(span<const copy_block> blocks, std::size_t i, const output_memory& memory,
-                                std::uint64_t& source_end) noexcept {
+/// How many blocks from block i on are read together: those with short runs among one another, for
+/// what lies between the runs of one may be another's. Stores where in the source the last of them
+/// ends.
+inline std::size_t blocks_among(span<const copy_block> blocks, std::size_t i,
+                                const output_memory& memory, std::uint64_t& source_end) noexcept {
     source_end = blocks[i].source_offset + blocks[i].source_extent_bytes();
     std::size_t next = i + 1;
     for (; has_short_runs(blocks[i]) && next < blocks.size(); ++next) {
         const copy_block& other = blocks[next];
-        if (other.source != blocks[i].source || other.source_offset >= source_end || !has_short_runs(other)) break;
-        if (other.source_offset < blocks[i].source_offset) break;  // of a plan's parts; what begins first is read from on
+        if (other.source != blocks[i].source || other.source_offset >= source_end ||
+            !has_short_runs(other))
+            break;
+        if (other.source_offset < blocks[i].source_offset)
+            break;  // of a plan's parts; what begins first is read from on
         const std::uint64_t end = other.source_offset + other.source_extent_bytes();
         if (end > source_end && memory[other.output] != nullptr) source_end = end;
     }
@@ -246,8 +275,9 @@ inline std::size_t blocks_among(span<const copy_block> blocks, std::size_t i, co
 }
 
 /// Runs some blocks of a plan, of those outputs that there is memory for.
-inline result<void> run_blocks(const tensor_set_ref& set, span<const copy_block> blocks, vector<std::byte>& buffer,
-                               const output_memory& memory, bool streams) noexcept {
+inline result<void> run_blocks(const tensor_set_ref& set, span<const copy_block> blocks,
+                               vector<std::byte>& buffer, const output_memory& memory,
+                               bool streams) noexcept {
     source_check check{set};
     const streaming past_cache{streams};
     for (std::size_t i = 0, next = 0; i < blocks.size(); i = next) {
@@ -256,19 +286,22 @@ inline result<void> run_blocks(const tensor_set_ref& set, span<const copy_block>
         std::byte* const output = memory[block.output];
         if (output == nullptr) continue;
         result<void> done;
-        if (const span<const std::byte> resident = set.source_bytes(block.source); !resident.empty()) {
+        if (const span<const std::byte> resident = set.source_bytes(block.source);
+            !resident.empty()) {
             done = check.before(block.source);
             if (done) done = copy_resident(set, block, resident, output, streams);
         } else {
             std::uint64_t end = 0;
             const std::size_t count = blocks_among(blocks, i, memory, end);
             next = i + count;
-            const auto read = [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept {
+            const auto read = [&](std::uint64_t from, std::uint64_t to,
+                                  std::uint64_t size) noexcept {
                 return set.read(block.source, from, {output + to, static_cast<std::size_t>(size)});
             };
             done = count > 1 || reads_through(block)
                        ? read_together(set, blocks.subspan(i, count), end, buffer, memory, streams)
-                       : ordered_block{block, block_side::source}.for_each_run({block.source_offset, end}, read);
+                       : ordered_block{block, block_side::source}.for_each_run(
+                             {block.source_offset, end}, read);
         }
         if (!done) return done;
     }
@@ -279,13 +312,15 @@ inline result<void> run_blocks(const tensor_set_ref& set, span<const copy_block>
 inline result<void> run_plan(const copy_plan& plan, const output_memory& memory) noexcept {
     const bool streams = bytes_to_make(plan, memory) >= streamed_bytes;
     vector<std::byte> buffer;
-    if (auto done = run_blocks(plan.set(), plan.blocks(), buffer, memory, streams); !done) return done;
+    if (auto done = run_blocks(plan.set(), plan.blocks(), buffer, memory, streams); !done)
+        return done;
     return compare_all_equal(plan, memory);
 }
 
 /// Copies a part of a block to `out`, which stands for the output from byte `begin` on.
-inline result<void> gather_part(const tensor_set_ref& set, const copy_block& part, std::byte* out, std::uint64_t begin,
-                                vector<std::byte>& buffer, source_check& check, bool streams) noexcept {
+inline result<void> gather_part(const tensor_set_ref& set, const copy_block& part, std::byte* out,
+                                std::uint64_t begin, vector<std::byte>& buffer, source_check& check,
+                                bool streams) noexcept {
     if (const span<const std::byte> resident = set.source_bytes(part.source); !resident.empty()) {
         if (auto same = check.before(part.source); !same) return same;
         copy_block moved = part;
@@ -295,9 +330,12 @@ inline result<void> gather_part(const tensor_set_ref& set, const copy_block& par
     const std::uint64_t source_end = part.source_offset + part.source_extent_bytes();
     copy_block moved = part;
     moved.destination_offset -= begin;
-    if (reads_through(part)) return read_together(set, {&moved, 1}, source_end, buffer, output_memory{part.output, out}, streams);
+    if (reads_through(part))
+        return read_together(set, {&moved, 1}, source_end, buffer, output_memory{part.output, out},
+                             streams);
     return ordered_block{moved, block_side::source}.for_each_run(
-        {part.source_offset, source_end}, [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept {
+        {part.source_offset, source_end},
+        [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept {
             return set.read(part.source, from, {out + to, static_cast<std::size_t>(size)});
         });
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: numbers of the formats that checkpoints store, to the bits of an F32 and back. Everything that changes values is made
-// of these loops. They use integer arithmetic and no instruction of one machine, so that every compiler turns them into whatever
-// vectors it has, and every build gives the same bits.
+// safefuse: numbers of the formats that checkpoints store, to the bits of an F32 and back.
+// Everything that changes values is made of these loops. They use integer arithmetic and no
+// instruction of one machine, so that every compiler turns them into whatever vectors it has, and
+// every build gives the same bits.
 #ifndef SAFEFUSE_RUN_DETAIL_NUMBER_CODEC_HPP
 #define SAFEFUSE_RUN_DETAIL_NUMBER_CODEC_HPP
 
@@ -19,7 +20,8 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-static_assert(sizeof(float) == 4 && sizeof(double) == 8, "safefuse: float and double are IEEE 754's");
+static_assert(sizeof(float) == 4 && sizeof(double) == 8,
+              "safefuse: float and double are IEEE 754's");
 
 template <class Bits>
 [[nodiscard]] constexpr Bits with_bytes_reversed(Bits bits) noexcept {
@@ -36,39 +38,46 @@ template <class Bits>
 [[nodiscard]] Bits load_little(const std::byte* from) noexcept {
     Bits bits;
     std::memcpy(&bits, from, sizeof bits);
-    if constexpr (sizeof(Bits) > 1 && std::endian::native != std::endian::little) bits = with_bytes_reversed(bits);
+    if constexpr (sizeof(Bits) > 1 && std::endian::native != std::endian::little)
+        bits = with_bytes_reversed(bits);
     return bits;
 }
 template <class Bits>
 void store_little(std::byte* to, Bits bits) noexcept {
-    if constexpr (sizeof(Bits) > 1 && std::endian::native != std::endian::little) bits = with_bytes_reversed(bits);
+    if constexpr (sizeof(Bits) > 1 && std::endian::native != std::endian::little)
+        bits = with_bytes_reversed(bits);
     std::memcpy(to, &bits, sizeof bits);
 }
 
-// ---------------------------------------------------------------------------------------------------- one element at a time
+// ----------------------------------------------------------------------------------------------------
+// one element at a time
 
-/// `yes` or `no`, without a branch: g++ does not vectorise a choice between results of floating-point arithmetic.
-[[nodiscard]] constexpr std::uint32_t choose(bool condition, std::uint32_t yes, std::uint32_t no) noexcept {
+/// `yes` or `no`, without a branch: g++ does not vectorise a choice between results of
+/// floating-point arithmetic.
+[[nodiscard]] constexpr std::uint32_t choose(bool condition, std::uint32_t yes,
+                                             std::uint32_t no) noexcept {
     return no ^ ((yes ^ no) & (0u - static_cast<std::uint32_t>(condition)));
 }
 
 inline constexpr std::uint32_t no_such_code = ~std::uint32_t{0};
 
-/// A format with a sign, an exponent and a mantissa in at most 16 bits. A code's magnitude is what its exponent and mantissa are
-/// as bits of an F32.
+/// A format with a sign, an exponent and a mantissa in at most 16 bits. A code's magnitude is what
+/// its exponent and mantissa are as bits of an F32.
 struct small_format {
-    std::uint32_t sign = 0x80;                       ///< that bit
-    std::uint32_t shift = 0;                         ///< of exponent and mantissa, to where an F32 has them
-    std::uint32_t bias = 0;                          ///< 127 less that of the exponent
-    std::uint32_t special_from = no_such_code;       ///< magnitudes from here on are infinity and NaNs
-    std::uint32_t special_offset = 0;                ///< from these to those of an F32
-    std::uint32_t negative_zero_nan = no_such_code;  ///< the code of the only NaN, if that is what would be -0
+    std::uint32_t sign = 0x80;  ///< that bit
+    std::uint32_t shift = 0;    ///< of exponent and mantissa, to where an F32 has them
+    std::uint32_t bias = 0;     ///< 127 less that of the exponent
+    std::uint32_t special_from = no_such_code;  ///< magnitudes from here on are infinity and NaNs
+    std::uint32_t special_offset = 0;           ///< from these to those of an F32
+    std::uint32_t negative_zero_nan =
+        no_such_code;  ///< the code of the only NaN, if that is what would be -0
 
     /// Exact, but for a signalling NaN, which is made quiet as a processor makes it.
     [[nodiscard]] constexpr std::uint32_t decode(std::uint32_t code) const noexcept {
         const std::uint32_t magnitude = (code & (sign - 1)) << shift, least = (bias + 1) << 23;
         // without a leading one: a number with the least exponent, less its leading one
-        const float difference = std::bit_cast<float>(magnitude + least) - std::bit_cast<float>(least);
+        const float difference =
+            std::bit_cast<float>(magnitude + least) - std::bit_cast<float>(least);
         const auto subnormal = std::bit_cast<std::uint32_t>(difference);
         std::uint32_t out = choose(magnitude < 0x0080'0000u, subnormal, magnitude + (bias << 23));
         out = choose(magnitude >= special_from, magnitude + special_offset, out);
@@ -79,14 +88,19 @@ struct small_format {
     }
 };
 
-inline constexpr small_format f16_format{
-    .sign = 0x8000, .shift = 13, .bias = 112, .special_from = 0x0F80'0000, .special_offset = 0x7000'0000};
+inline constexpr small_format f16_format{.sign = 0x8000,
+                                         .shift = 13,
+                                         .bias = 112,
+                                         .special_from = 0x0F80'0000,
+                                         .special_offset = 0x7000'0000};
 inline constexpr small_format f8_e5m2_format{
     .shift = 21, .bias = 112, .special_from = 0x0F80'0000, .special_offset = 0x7000'0000};
 inline constexpr small_format f8_e4m3_format{
     .shift = 20, .bias = 120, .special_from = 0x07F0'0000, .special_offset = 0x7800'0000};
-inline constexpr small_format f8_e4m3fnuz_format{.shift = 20, .bias = 119, .negative_zero_nan = 0x80};
-inline constexpr small_format f8_e5m2fnuz_format{.shift = 21, .bias = 111, .negative_zero_nan = 0x80};
+inline constexpr small_format f8_e4m3fnuz_format{
+    .shift = 20, .bias = 119, .negative_zero_nan = 0x80};
+inline constexpr small_format f8_e5m2fnuz_format{
+    .shift = 21, .bias = 111, .negative_zero_nan = 0x80};
 
 [[nodiscard]] constexpr small_format format_of(dtype type) noexcept {
     switch (type) {
@@ -98,15 +112,18 @@ inline constexpr small_format f8_e5m2fnuz_format{.shift = 21, .bias = 111, .nega
     }
 }
 
-[[nodiscard]] constexpr std::uint32_t decode_bf16(std::uint32_t code) noexcept { return code << 16; }
+[[nodiscard]] constexpr std::uint32_t decode_bf16(std::uint32_t code) noexcept {
+    return code << 16;
+}
 [[nodiscard]] inline std::uint32_t decode_f64(std::uint64_t code) noexcept {
     return std::bit_cast<std::uint32_t>(static_cast<float>(std::bit_cast<double>(code)));
 }
 
 /// What the F4 (E2M1) codes stand for: 0, 0.5, 1, 1.5, 2, 3, 4, 6, and the same below zero.
-inline constexpr std::uint32_t f4_numbers[16] = {0x0000'0000, 0x3F00'0000, 0x3F80'0000, 0x3FC0'0000, 0x4000'0000, 0x4040'0000,
-                                                 0x4080'0000, 0x40C0'0000, 0x8000'0000, 0xBF00'0000, 0xBF80'0000, 0xBFC0'0000,
-                                                 0xC000'0000, 0xC040'0000, 0xC080'0000, 0xC0C0'0000};
+inline constexpr std::uint32_t f4_numbers[16] = {
+    0x0000'0000, 0x3F00'0000, 0x3F80'0000, 0x3FC0'0000, 0x4000'0000, 0x4040'0000,
+    0x4080'0000, 0x40C0'0000, 0x8000'0000, 0xBF00'0000, 0xBF80'0000, 0xBFC0'0000,
+    0xC000'0000, 0xC040'0000, 0xC080'0000, 0xC0C0'0000};
 
 /// The nearest BF16, halves to even; `nan` stands for every NaN.
 [[nodiscard]] constexpr std::uint32_t encode_bf16(std::uint32_t bits, std::uint32_t nan) noexcept {
@@ -118,7 +135,8 @@ inline constexpr std::uint32_t f4_numbers[16] = {0x0000'0000, 0x3F00'0000, 0x3F8
     const std::uint32_t magnitude = bits & 0x7FFF'FFFFu, sign = (bits >> 16) & 0x8000u;
     std::uint32_t out = (magnitude + 0xFFFu + ((magnitude >> 13) & 1) - (112u << 23)) >> 13;
     // adding 1/2 makes the processor round to the last place of a subnormal F16
-    const std::uint32_t subnormal = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3F00'0000u;
+    const std::uint32_t subnormal =
+        std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3F00'0000u;
     out = choose(magnitude < 0x3880'0000u, subnormal, out);
     out = choose(magnitude >= 0x477F'F000u, 0x7C00u, out);
     out = choose(magnitude > 0x7F80'0000u, 0x7E00u | (magnitude >> 13 & 0x3FFu), out);
@@ -128,10 +146,11 @@ inline constexpr std::uint32_t f4_numbers[16] = {0x0000'0000, 0x3F00'0000, 0x3F8
     return std::bit_cast<std::uint64_t>(static_cast<double>(std::bit_cast<float>(bits)));
 }
 
-// ------------------------------------------------------------------------------------------------------------------- in rows
+// -------------------------------------------------------------------------------------------------------------------
+// in rows
 //
-// Numbers in rows are F32s in this machine's byte order, as bytes: what lies in a file or in a caller's buffer need not be copied
-// to become one.
+// Numbers in rows are F32s in this machine's byte order, as bytes: what lies in a file or in a
+// caller's buffer need not be copied to become one.
 
 #if defined(__GNUC__)
 #define SAFEFUSE_ALWAYS_INLINE [[gnu::always_inline]] inline
@@ -158,27 +177,35 @@ inline void set_number(std::byte* numbers, std::size_t i, std::uint32_t bits) no
 }
 
 template <class Bits, class Decode>
-SAFEFUSE_ALWAYS_INLINE void decode_with(const std::byte* __restrict from, std::byte* __restrict numbers, std::size_t count,
+SAFEFUSE_ALWAYS_INLINE void decode_with(const std::byte* __restrict from,
+                                        std::byte* __restrict numbers, std::size_t count,
                                         Decode decode) noexcept {
-    for (; count >= codec_step; count -= codec_step, from += codec_step * sizeof(Bits), numbers += codec_step * sizeof(float)) {
-        decltype(Bits{} + 0u) codes[codec_step];  // g++ 12 vectorises what changes its width only in a loop of its own
+    for (; count >= codec_step; count -= codec_step, from += codec_step * sizeof(Bits),
+                                numbers += codec_step * sizeof(float)) {
+        decltype(Bits{} + 0u) codes[codec_step];  // g++ 12 vectorises what changes its width only
+                                                  // in a loop of its own
         SAFEFUSE_APART
-        for (std::size_t i = 0; i < codec_step; ++i) codes[i] = load_little<Bits>(from + i * sizeof(Bits));
+        for (std::size_t i = 0; i < codec_step; ++i)
+            codes[i] = load_little<Bits>(from + i * sizeof(Bits));
         SAFEFUSE_APART
         for (std::size_t i = 0; i < codec_step; ++i) set_number(numbers, i, decode(codes[i]));
     }
-    for (std::size_t i = 0; i < count; ++i) set_number(numbers, i, decode(load_little<Bits>(from + i * sizeof(Bits))));
+    for (std::size_t i = 0; i < count; ++i)
+        set_number(numbers, i, decode(load_little<Bits>(from + i * sizeof(Bits))));
 }
 
 template <class Bits, class Encode>
-SAFEFUSE_ALWAYS_INLINE void encode_with(const std::byte* __restrict numbers, std::byte* __restrict to, std::size_t count,
+SAFEFUSE_ALWAYS_INLINE void encode_with(const std::byte* __restrict numbers,
+                                        std::byte* __restrict to, std::size_t count,
                                         Encode encode) noexcept {
-    for (; count >= codec_step; count -= codec_step, numbers += codec_step * sizeof(float), to += codec_step * sizeof(Bits)) {
+    for (; count >= codec_step; count -= codec_step, numbers += codec_step * sizeof(float),
+                                to += codec_step * sizeof(Bits)) {
         decltype(encode(0u)) codes[codec_step];
         SAFEFUSE_APART
         for (std::size_t i = 0; i < codec_step; ++i) codes[i] = encode(number_at(numbers, i));
         SAFEFUSE_APART
-        for (std::size_t i = 0; i < codec_step; ++i) store_little<Bits>(to + i * sizeof(Bits), static_cast<Bits>(codes[i]));
+        for (std::size_t i = 0; i < codec_step; ++i)
+            store_little<Bits>(to + i * sizeof(Bits), static_cast<Bits>(codes[i]));
     }
     for (std::size_t i = 0; i < count; ++i)
         store_little<Bits>(to + i * sizeof(Bits), static_cast<Bits>(encode(number_at(numbers, i))));
@@ -187,58 +214,78 @@ SAFEFUSE_ALWAYS_INLINE void encode_with(const std::byte* __restrict numbers, std
 /// The loops, to be compiled for one kind of vectors or another.
 struct codec_loops {
     /// Decodes `count` elements of a type that is a number or an F8 code; of others nothing.
-    SAFEFUSE_ALWAYS_INLINE static void decode(dtype type, const std::byte* from, std::byte* numbers, std::size_t count) noexcept {
+    SAFEFUSE_ALWAYS_INLINE static void decode(dtype type, const std::byte* from, std::byte* numbers,
+                                              std::size_t count) noexcept {
         const small_format format = format_of(type);
-        const auto decode_small = [format](std::uint32_t code) noexcept { return format.decode(code); };
+        const auto decode_small = [format](std::uint32_t code) noexcept {
+            return format.decode(code);
+        };
         switch (type) {
         case dtype::f64:
-            decode_with<std::uint64_t>(from, numbers, count, [](std::uint64_t code) noexcept { return decode_f64(code); });
+            decode_with<std::uint64_t>(
+                from, numbers, count, [](std::uint64_t code) noexcept { return decode_f64(code); });
             break;
         case dtype::f32:
-            decode_with<std::uint32_t>(from, numbers, count, [](std::uint32_t code) noexcept { return code; });
+            decode_with<std::uint32_t>(from, numbers, count,
+                                       [](std::uint32_t code) noexcept { return code; });
             break;
         case dtype::bf16:
-            decode_with<std::uint16_t>(from, numbers, count, [](std::uint32_t code) noexcept { return decode_bf16(code); });
+            decode_with<std::uint16_t>(from, numbers, count, [](std::uint32_t code) noexcept {
+                return decode_bf16(code);
+            });
             break;
         case dtype::f16: decode_with<std::uint16_t>(from, numbers, count, decode_small); break;
         case dtype::f8_e4m3:
         case dtype::f8_e5m2:
         case dtype::f8_e4m3fnuz:
-        case dtype::f8_e5m2fnuz: decode_with<std::uint8_t>(from, numbers, count, decode_small); break;
+        case dtype::f8_e5m2fnuz:
+            decode_with<std::uint8_t>(from, numbers, count, decode_small);
+            break;
         default: break;
         }
     }
-    /// Stores numbers as elements of a type that is a number; `bf16_nan` is what a NaN becomes as BF16.
-    SAFEFUSE_ALWAYS_INLINE static void encode(const std::byte* numbers, dtype type, std::byte* to, std::size_t count,
-                                              std::uint32_t bf16_nan) noexcept {
+    /// Stores numbers as elements of a type that is a number; `bf16_nan` is what a NaN becomes as
+    /// BF16.
+    SAFEFUSE_ALWAYS_INLINE static void encode(const std::byte* numbers, dtype type, std::byte* to,
+                                              std::size_t count, std::uint32_t bf16_nan) noexcept {
         switch (type) {
         case dtype::f64:
-            encode_with<std::uint64_t>(numbers, to, count, [](std::uint32_t each) noexcept { return encode_f64(each); });
+            encode_with<std::uint64_t>(
+                numbers, to, count, [](std::uint32_t each) noexcept { return encode_f64(each); });
             break;
         case dtype::f16:
-            encode_with<std::uint16_t>(numbers, to, count, [](std::uint32_t each) noexcept { return encode_f16(each); });
+            encode_with<std::uint16_t>(
+                numbers, to, count, [](std::uint32_t each) noexcept { return encode_f16(each); });
             break;
         case dtype::bf16:
-            encode_with<std::uint16_t>(numbers, to, count,
-                                       [bf16_nan](std::uint32_t each) noexcept { return encode_bf16(each, bf16_nan); });
+            encode_with<std::uint16_t>(numbers, to, count, [bf16_nan](std::uint32_t each) noexcept {
+                return encode_bf16(each, bf16_nan);
+            });
             break;
-        default: encode_with<std::uint32_t>(numbers, to, count, [](std::uint32_t each) noexcept { return each; }); break;
+        default:
+            encode_with<std::uint32_t>(numbers, to, count,
+                                       [](std::uint32_t each) noexcept { return each; });
+            break;
         }
     }
 };
 
 #if defined(__GNUC__) && defined(__x86_64__)
-// The same loops with vectors twice as wide, for processors that have them: they give the same bits.
-[[gnu::target("avx2")]] inline void decode_wide(dtype type, const std::byte* from, std::byte* numbers,
-                                                std::size_t count) noexcept {
+// The same loops with vectors twice as wide, for processors that have them: they give the same
+// bits.
+[[gnu::target("avx2")]] inline void decode_wide(dtype type, const std::byte* from,
+                                                std::byte* numbers, std::size_t count) noexcept {
     codec_loops::decode(type, from, numbers, count);
 }
-[[gnu::target("avx2")]] inline void encode_wide(const std::byte* numbers, dtype type, std::byte* to, std::size_t count,
+[[gnu::target("avx2")]] inline void encode_wide(const std::byte* numbers, dtype type, std::byte* to,
+                                                std::size_t count,
                                                 std::uint32_t bf16_nan) noexcept {
     codec_loops::encode(numbers, type, to, count, bf16_nan);
 }
-inline void decode_numbers(dtype type, const std::byte* from, std::byte* numbers, std::size_t count) noexcept {
-    return has_wide_vectors() ? decode_wide(type, from, numbers, count) : codec_loops::decode(type, from, numbers, count);
+inline void decode_numbers(dtype type, const std::byte* from, std::byte* numbers,
+                           std::size_t count) noexcept {
+    return has_wide_vectors() ? decode_wide(type, from, numbers, count)
+                              : codec_loops::decode(type, from, numbers, count);
 }
 inline void encode_numbers(const std::byte* numbers, dtype type, std::byte* to, std::size_t count,
                            std::uint32_t bf16_nan) noexcept {
@@ -246,7 +293,8 @@ inline void encode_numbers(const std::byte* numbers, dtype type, std::byte* to, 
                               : codec_loops::encode(numbers, type, to, count, bf16_nan);
 }
 #else
-inline void decode_numbers(dtype type, const std::byte* from, std::byte* numbers, std::size_t count) noexcept {
+inline void decode_numbers(dtype type, const std::byte* from, std::byte* numbers,
+                           std::size_t count) noexcept {
     codec_loops::decode(type, from, numbers, count);
 }
 inline void encode_numbers(const std::byte* numbers, dtype type, std::byte* to, std::size_t count,
@@ -256,9 +304,14 @@ inline void encode_numbers(const std::byte* numbers, dtype type, std::byte* to, 
 #endif
 
 /// Decodes F4 codes, two to a byte, the low half first, from code `first` on.
-inline void decode_f4(const std::byte* from, std::uint64_t first, std::byte* numbers, std::size_t count) noexcept {
-    const auto low = [](std::byte pair) noexcept { return f4_numbers[std::to_integer<std::size_t>(pair & std::byte{15})]; };
-    const auto high = [](std::byte pair) noexcept { return f4_numbers[std::to_integer<std::size_t>(pair >> 4)]; };
+inline void decode_f4(const std::byte* from, std::uint64_t first, std::byte* numbers,
+                      std::size_t count) noexcept {
+    const auto low = [](std::byte pair) noexcept {
+        return f4_numbers[std::to_integer<std::size_t>(pair & std::byte{15})];
+    };
+    const auto high = [](std::byte pair) noexcept {
+        return f4_numbers[std::to_integer<std::size_t>(pair >> 4)];
+    };
     from += first / 2;
     if (first % 2 != 0 && count > 0) {
         set_number(numbers, 0, high(*from++));
@@ -279,7 +332,8 @@ inline void scale_numbers(std::byte* numbers, std::size_t count, float factor) n
     };
     for (; count >= codec_step; count -= codec_step, numbers += codec_step * sizeof(float)) {
         SAFEFUSE_APART
-        for (std::size_t i = 0; i < codec_step; ++i) set_number(numbers, i, scaled(number_at(numbers, i)));
+        for (std::size_t i = 0; i < codec_step; ++i)
+            set_number(numbers, i, scaled(number_at(numbers, i)));
     }
     for (std::size_t i = 0; i < count; ++i) set_number(numbers, i, scaled(number_at(numbers, i)));
 }
@@ -287,10 +341,13 @@ inline void scale_numbers(std::byte* numbers, std::size_t count, float factor) n
 #undef SAFEFUSE_ALWAYS_INLINE
 #undef SAFEFUSE_APART
 
-// ---------------------------------------------------------------------------------------------------------- past the cache
+// ----------------------------------------------------------------------------------------------------------
+// past the cache
 
-/// Makes whole lines of F32 from BF16 in one step, the same as decoding and stream_lines. False: not on this machine.
-inline bool stream_bf16_lines(std::byte* to, const std::byte* from, std::size_t line_count) noexcept {
+/// Makes whole lines of F32 from BF16 in one step, the same as decoding and stream_lines. False:
+/// not on this machine.
+inline bool stream_bf16_lines(std::byte* to, const std::byte* from,
+                              std::size_t line_count) noexcept {
 #if (defined(__clang__) || defined(__GNUC__)) && defined(__x86_64__)
     using codes = unsigned short __attribute__((vector_size(16), may_alias));
     using lines = long long __attribute__((vector_size(16), may_alias));
@@ -299,8 +356,10 @@ inline bool stream_bf16_lines(std::byte* to, const std::byte* from, std::size_t 
     for (std::size_t i = 0; i < line_count * 2; ++i) {
         codes eight;
         std::memcpy(&eight, from + i * sizeof eight, sizeof eight);
-        const auto low = reinterpret_cast<lines>(__builtin_shufflevector(zero, eight, 0, 8, 1, 9, 2, 10, 3, 11));
-        const auto high = reinterpret_cast<lines>(__builtin_shufflevector(zero, eight, 4, 12, 5, 13, 6, 14, 7, 15));
+        const auto low =
+            reinterpret_cast<lines>(__builtin_shufflevector(zero, eight, 0, 8, 1, 9, 2, 10, 3, 11));
+        const auto high = reinterpret_cast<lines>(
+            __builtin_shufflevector(zero, eight, 4, 12, 5, 13, 6, 14, 7, 15));
 #if defined(__clang__)
         __builtin_nontemporal_store(low, out + 2 * i);
         __builtin_nontemporal_store(high, out + 2 * i + 1);
@@ -314,7 +373,8 @@ inline bool stream_bf16_lines(std::byte* to, const std::byte* from, std::size_t 
     return to == nullptr && from == nullptr && line_count == 0;
 #endif
 }
-/// Takes numbers, encodes them and writes them to memory one behind the other, past the cache if that is asked for.
+/// Takes numbers, encodes them and writes them to memory one behind the other, past the cache if
+/// that is asked for.
 class number_writer {
 public:
     static constexpr std::size_t most = 512;  ///< numbers in one call
@@ -334,7 +394,8 @@ public:
 
     /// How many numbers to give next, of `left` that there are.
     [[nodiscard]] std::size_t next(std::uint64_t left) const noexcept {
-        const std::size_t wanted = streams_ && astray() != 0 ? (cache_line_bytes - astray()) / element_bytes_ : most;
+        const std::size_t wanted =
+            streams_ && astray() != 0 ? (cache_line_bytes - astray()) / element_bytes_ : most;
         return left < wanted ? static_cast<std::size_t>(left) : wanted;
     }
     /// Where to put them: where they end up, if that can be.
@@ -351,7 +412,8 @@ public:
         }
         if (lines > 0) stream_lines(to_, from, lines);
         const std::size_t done = lines * cache_line_bytes;
-        if (from != to_ && size_bytes > done) std::memcpy(to_ + done, from + done, size_bytes - done);
+        if (from != to_ && size_bytes > done)
+            std::memcpy(to_ + done, from + done, size_bytes - done);
         to_ += size_bytes;
     }
 
@@ -359,16 +421,20 @@ public:
     bool stream_bf16(const std::byte* from, std::uint64_t count) noexcept {
         constexpr std::size_t in_line = cache_line_bytes / sizeof(float);
         if (!streams_ || type_ != dtype::f32 || encodes_ || astray() != 0) return false;
-        const std::size_t lines = static_cast<std::size_t>(count / in_line), rest = static_cast<std::size_t>(count % in_line);
+        const std::size_t lines = static_cast<std::size_t>(count / in_line),
+                          rest = static_cast<std::size_t>(count % in_line);
         if (!stream_bf16_lines(to_, from, lines)) return false;
-        decode_numbers(dtype::bf16, from + lines * in_line * 2, to_ + lines * cache_line_bytes, rest);
+        decode_numbers(dtype::bf16, from + lines * in_line * 2, to_ + lines * cache_line_bytes,
+                       rest);
         to_ += static_cast<std::size_t>(count) * sizeof(float);
         return true;
     }
 
 private:
     /// Bytes behind the beginning of a line.
-    [[nodiscard]] std::size_t astray() const noexcept { return reinterpret_cast<std::uintptr_t>(to_) % cache_line_bytes; }
+    [[nodiscard]] std::size_t astray() const noexcept {
+        return reinterpret_cast<std::uintptr_t>(to_) % cache_line_bytes;
+    }
 
     dtype type_;
     std::size_t element_bytes_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: threads of the system, started and waited for. Included by parallel.hpp only. Not <thread>, whose constructor throws.
+// safefuse: threads of the system, started and waited for. Included by parallel.hpp only. Not
+// <thread>, whose constructor throws.
 #ifndef SAFEFUSE_RUN_DETAIL_OS_THREADS_HPP
 #define SAFEFUSE_RUN_DETAIL_OS_THREADS_HPP
 
@@ -13,10 +14,12 @@ struct _SECURITY_ATTRIBUTES;
 extern "C" {
 #if defined(_WIN64)
 __declspec(dllimport) void* __stdcall CreateThread(struct _SECURITY_ATTRIBUTES*, unsigned long long,
-                                                   unsigned long(__stdcall*)(void*), void*, unsigned long, unsigned long*);
+                                                   unsigned long(__stdcall*)(void*), void*,
+                                                   unsigned long, unsigned long*);
 #else
-__declspec(dllimport) void* __stdcall CreateThread(struct _SECURITY_ATTRIBUTES*, unsigned long, unsigned long(__stdcall*)(void*),
-                                                   void*, unsigned long, unsigned long*);
+__declspec(dllimport) void* __stdcall CreateThread(struct _SECURITY_ATTRIBUTES*, unsigned long,
+                                                   unsigned long(__stdcall*)(void*), void*,
+                                                   unsigned long, unsigned long*);
 #endif
 __declspec(dllimport) unsigned long __stdcall WaitForSingleObject(void*, unsigned long);
 __declspec(dllimport) int __stdcall CloseHandle(void*);
@@ -83,7 +86,8 @@ inline void wait_for(thread started) noexcept { (void)::pthread_join(started, nu
 [[nodiscard]] inline std::size_t processor_count() noexcept {
 #if defined(__linux__) && defined(CPU_COUNT)
     cpu_set_t allowed;
-    if (::sched_getaffinity(0, sizeof allowed, &allowed) == 0) return static_cast<std::size_t>(CPU_COUNT(&allowed));
+    if (::sched_getaffinity(0, sizeof allowed, &allowed) == 0)
+        return static_cast<std::size_t>(CPU_COUNT(&allowed));
 #endif
     const long count = ::sysconf(_SC_NPROCESSORS_ONLN);
     return count > 0 ? static_cast<std::size_t>(count) : 1;

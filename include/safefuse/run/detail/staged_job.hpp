@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: a plan, or some tensors, divided into fills: what one staging slab holds at a time, and how it is filled. Knows no device.
+// safefuse: a plan, or some tensors, divided into fills: what one staging slab holds at a time, and
+// how it is filled. Knows no device.
 #ifndef SAFEFUSE_RUN_DETAIL_STAGED_JOB_HPP
 #define SAFEFUSE_RUN_DETAIL_STAGED_JOB_HPP
 
@@ -33,17 +34,20 @@ struct staged_window {
 /// Bytes that lie in one piece in the slab and in the output, and become one copy to the device.
 struct staged_piece {
     std::uint32_t output = 0;
-    std::uint32_t source = 0;       // of a run
-    std::uint32_t set = 0;          // which of the job's sets the sources are of
-    std::uint64_t from = 0;         // of a run: its offset in the source; else the first of the piece's blocks
-    std::uint64_t to = 0;           // offset in the output
-    std::size_t size_bytes = 0;     // at most a slab
-    std::size_t at = 0;             // offset in the slab
-    std::uint32_t block_count = 0;  // 0: a run. Else the piece is a window of the output, made by that many blocks
+    std::uint32_t source = 0;  // of a run
+    std::uint32_t set = 0;     // which of the job's sets the sources are of
+    std::uint64_t from =
+        0;  // of a run: its offset in the source; else the first of the piece's blocks
+    std::uint64_t to = 0;        // offset in the output
+    std::size_t size_bytes = 0;  // at most a slab
+    std::size_t at = 0;          // offset in the slab
+    std::uint32_t block_count =
+        0;  // 0: a run. Else the piece is a window of the output, made by that many blocks
 };
 
-/// The bytes of some plans, or of some tensors, in the order in which slabs take them. Long runs are read as they lie in the source and
-/// are a copy each; outputs of short runs are put together in the slab, window by window, and are a copy for each window.
+/// The bytes of some plans, or of some tensors, in the order in which slabs take them. Long runs
+/// are read as they lie in the source and are a copy each; outputs of short runs are put together
+/// in the slab, window by window, and are a copy for each window.
 class staged_job {
 public:
     /// `least_run_bytes`: outputs whose runs are shorter on average are put together in the slab.
@@ -57,7 +61,8 @@ public:
         return {};
     }
 
-    /// All that the plan makes in the windows; its output i is output first_output + i of the job. The plan must outlive the job.
+    /// All that the plan makes in the windows; its output i is output first_output + i of the job.
+    /// The plan must outlive the job.
     ///   fails   out_of_memory, size_overflow
     SAFEFUSE_NOINLINE result<void> divide(const copy_plan& plan, span<const staged_window> windows,
                                           std::uint32_t first_output = 0) noexcept {
@@ -68,12 +73,14 @@ public:
             bool are_short = false;
         };
         const span<const copy_block> blocks = plan.blocks();
-        if (blocks.size() > UINT32_MAX) return failure{.code = errc::size_overflow, .actual = blocks.size()};
+        if (blocks.size() > UINT32_MAX)
+            return failure{.code = errc::size_overflow, .actual = blocks.size()};
         vector<runs_of> runs;
         if (!runs.resize(windows.size())) return failure{.code = errc::out_of_memory};
         for (const copy_block& block : blocks) runs[block.output].count += block.run_count();
         for (std::size_t i = 0; i < runs.size(); ++i)
-            runs[i].are_short = runs[i].count > 1 && plan.outputs()[i].size_bytes / runs[i].count < least_run_bytes_;
+            runs[i].are_short = runs[i].count > 1 &&
+                                plan.outputs()[i].size_bytes / runs[i].count < least_run_bytes_;
 
         for (const copy_block& block : blocks) {
             const staged_window& window = windows[block.output];
@@ -83,38 +90,46 @@ public:
                 continue;
             }
             const auto keep = [&](const copy_block& part) noexcept {
-                const auto keep_run = [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept {
+                const auto keep_run = [&](std::uint64_t from, std::uint64_t to,
+                                          std::uint64_t size) noexcept {
                     return add_run(first_output + part.output, part.source, from, to, size);
                 };
                 return ordered_block{part, block_side::source}.for_each_run(
-                    {part.source_offset, part.source_offset + part.source_extent_bytes()}, keep_run);
+                    {part.source_offset, part.source_offset + part.source_extent_bytes()},
+                    keep_run);
             };
-            auto kept = cut(block, block_side::destination, {window.begin, window.begin + window.size_bytes}, keep);
+            auto kept = cut(block, block_side::destination,
+                            {window.begin, window.begin + window.size_bytes}, keep);
             if (!kept) return kept;
         }
         const auto before = [](const copy_block* a, const copy_block* b) noexcept {
-            return a->output != b->output ? a->output < b->output : a->destination_offset < b->destination_offset;
+            return a->output != b->output ? a->output < b->output
+                                          : a->destination_offset < b->destination_offset;
         };
-        if (!sort(order_.view().subspan(already), before)) return failure{.code = errc::out_of_memory};
+        if (!sort(order_.view().subspan(already), before))
+            return failure{.code = errc::out_of_memory};
         for (std::size_t first = already, end = already; first < order_.size(); first = end) {
             const std::uint32_t output = order_[first]->output;
             while (end < order_.size() && order_[end]->output == output) ++end;
-            if (auto added = add_windows(first_output + output, windows[output], first, end); !added) return added;
+            if (auto added = add_windows(first_output + output, windows[output], first, end);
+                !added)
+                return added;
         }
         return {};
     }
 
     /// A run of a source into an output.
     ///   fails   out_of_memory
-    result<void> add_run(std::uint32_t output, std::uint32_t source, std::uint64_t from, std::uint64_t to,
-                         std::uint64_t size_bytes) noexcept {
+    result<void> add_run(std::uint32_t output, std::uint32_t source, std::uint64_t from,
+                         std::uint64_t to, std::uint64_t size_bytes) noexcept {
         // a run that no slab holds becomes pieces of about the same size: short copies are slow
         const std::uint64_t count = size_bytes / slab_bytes_ + (size_bytes % slab_bytes_ != 0);
         std::uint64_t most = count == 0 ? 0 : size_bytes / count + (size_bytes % count != 0);
         if (most < slab_bytes_ && slab_bytes_ - most >= 4096) most = (most + 4095) / 4096 * 4096;
         for (std::uint64_t done = 0; done < size_bytes; done += most) {
             const std::uint64_t size = size_bytes - done < most ? size_bytes - done : most;
-            if (!add({output, source, last_set(), from + done, to + done, static_cast<std::size_t>(size), 0, 0}))
+            if (!add({output, source, last_set(), from + done, to + done,
+                      static_cast<std::size_t>(size), 0, 0}))
                 return failure{.code = errc::out_of_memory};
         }
         return {};
@@ -130,28 +145,32 @@ public:
     /// The sum of the bytes of all pieces.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return size_bytes_; }
 
-    /// Puts the bytes of fill i into a slab. `scratch` is for reading and kept by the caller. May be called from many threads. Where
-    /// it fails, `output` is the one that failed.
+    /// Puts the bytes of fill i into a slab. `scratch` is for reading and kept by the caller. May
+    /// be called from many threads. Where it fails, `output` is the one that failed.
     ///   fails   as reading the sources does
-    SAFEFUSE_NOINLINE result<void> fill(std::size_t number, std::byte* slab, vector<std::byte>& scratch,
+    SAFEFUSE_NOINLINE result<void> fill(std::size_t number, std::byte* slab,
+                                        vector<std::byte>& scratch,
                                         std::uint32_t& output) const noexcept {
         const span<const staged_piece> pieces = this->pieces(number);
         for (std::size_t i = 0; i < pieces.size();) {
             const std::uint32_t number_of_set = pieces[i].set;
             const tensor_set_ref& set = sets_[number_of_set];
             source_check check{set};
-            for (std::size_t next = i; i < pieces.size() && pieces[i].set == number_of_set; i = next) {
+            for (std::size_t next = i; i < pieces.size() && pieces[i].set == number_of_set;
+                 i = next) {
                 const staged_piece& piece = pieces[i];
                 output = piece.output;
                 next = i + 1;
                 if (piece.block_count > 0) {
-                    if (auto made = make_window(set, piece, slab + piece.at, scratch, check); !made) return made;
+                    if (auto made = make_window(set, piece, slab + piece.at, scratch, check); !made)
+                        return made;
                     continue;
                 }
                 std::size_t size_bytes = piece.size_bytes;
                 for (; next < pieces.size() && continues(pieces[next - 1], pieces[next]); ++next)
                     size_bytes += pieces[next].size_bytes;
-                if (auto read = read_run(set, piece, size_bytes, slab + piece.at, check); !read) return read;
+                if (auto read = read_run(set, piece, size_bytes, slab + piece.at, check); !read)
+                    return read;
             }
         }
         return {};
@@ -168,7 +187,9 @@ private:
                a.from + a.size_bytes == b.from && a.at + a.size_bytes == b.at;
     }
 
-    [[nodiscard]] std::uint32_t last_set() const noexcept { return static_cast<std::uint32_t>(sets_.size() - 1); }
+    [[nodiscard]] std::uint32_t last_set() const noexcept {
+        return static_cast<std::uint32_t>(sets_.size() - 1);
+    }
 
     [[nodiscard]] bool add(staged_piece piece) noexcept {
         piece.at = (used_ + piece_alignment - 1) / piece_alignment * piece_alignment;
@@ -177,7 +198,8 @@ private:
             close.at = used_;
             if (continues(pieces_.back(), close)) piece = close;
         }
-        const bool fits = !fills_.empty() && piece.at <= slab_bytes_ && slab_bytes_ - piece.at >= piece.size_bytes;
+        const bool fits = !fills_.empty() && piece.at <= slab_bytes_ &&
+                          slab_bytes_ - piece.at >= piece.size_bytes;
         if (!fits) {
             piece.at = 0;
             if (!fills_.push(pieces_.size())) return false;
@@ -192,8 +214,10 @@ private:
     }
 
     /// The windows of an output that blocks order_[first..end) make.
-    result<void> add_windows(std::uint32_t output, const staged_window& whole, std::size_t first, std::size_t end) noexcept {
-        // Windows end where a round of a loop does, as long a one as a slab holds: the parts of blocks are then few.
+    result<void> add_windows(std::uint32_t output, const staged_window& whole, std::size_t first,
+                             std::size_t end) noexcept {
+        // Windows end where a round of a loop does, as long a one as a slab holds: the parts of
+        // blocks are then few.
         std::uint64_t step = 1;
         for (std::size_t i = first; i < end; ++i) {
             const copy_block& block = *order_[i];
@@ -206,14 +230,16 @@ private:
         std::size_t next = first;  // blocks before this one end before the window
         for (std::uint64_t begin = whole.begin; begin < stop;) {
             std::uint64_t window_end = stop;
-            if (stop - begin > slab_bytes_) window_end = (begin + slab_bytes_) / step * step;  // step <= slab_bytes_
+            if (stop - begin > slab_bytes_)
+                window_end = (begin + slab_bytes_) / step * step;  // step <= slab_bytes_
             const auto ends_before = [&](const copy_block& block) noexcept {
                 return block.destination_offset + block.destination_extent_bytes() <= begin;
             };
             while (next < end && ends_before(*order_[next])) ++next;
             std::size_t last = next;
             while (last < end && order_[last]->destination_offset < window_end) ++last;
-            if (last > next && !add({output, 0, last_set(), next, begin, static_cast<std::size_t>(window_end - begin), 0,
+            if (last > next && !add({output, 0, last_set(), next, begin,
+                                     static_cast<std::size_t>(window_end - begin), 0,
                                      static_cast<std::uint32_t>(last - next)}))
                 return failure{.code = errc::out_of_memory};
             begin = window_end;
@@ -221,36 +247,43 @@ private:
         return {};
     }
 
-    static result<void> read_run(const tensor_set_ref& set, const staged_piece& piece, std::size_t size_bytes, std::byte* to,
+    static result<void> read_run(const tensor_set_ref& set, const staged_piece& piece,
+                                 std::size_t size_bytes, std::byte* to,
                                  source_check& check) noexcept {
         const span<const std::byte> resident = set.source_bytes(piece.source);
         if (resident.empty()) return set.read(piece.source, piece.from, {to, size_bytes});
         if (auto same = check.before(piece.source); !same) return same;
-        if (auto there = check_resident(set, piece.source, resident, piece.from, size_bytes); !there) return there;
+        if (auto there = check_resident(set, piece.source, resident, piece.from, size_bytes);
+            !there)
+            return there;
         const std::byte* const from = resident.data() + piece.from;
         copy_to_read_soon(to, from, size_bytes);
         return {};
     }
 
-    result<void> make_window(const tensor_set_ref& set, const staged_piece& piece, std::byte* to, vector<std::byte>& scratch,
-                             source_check& check) const noexcept {
+    result<void> make_window(const tensor_set_ref& set, const staged_piece& piece, std::byte* to,
+                             vector<std::byte>& scratch, source_check& check) const noexcept {
         for (std::size_t i = 0; i < piece.block_count; ++i) {
             const auto copy = [&](const copy_block& part) noexcept {
-                if (const span<const std::byte> resident = set.source_bytes(part.source); !resident.empty() && is_turned(part)) {
+                if (const span<const std::byte> resident = set.source_bytes(part.source);
+                    !resident.empty() && is_turned(part)) {
                     if (auto same = check.before(part.source); !same) return same;
                     if (auto there = check_resident(set, part, resident); !there) return there;
-                    return turn(part, resident.data() + part.source_offset, to + (part.destination_offset - piece.to), scratch);
+                    return turn(part, resident.data() + part.source_offset,
+                                to + (part.destination_offset - piece.to), scratch);
                 }
                 return gather_part(set, part, to, piece.to, scratch, check, false);
             };
-            auto copied = cut(*order_[static_cast<std::size_t>(piece.from) + i], block_side::destination,
-                              {piece.to, piece.to + piece.size_bytes}, copy);
+            auto copied =
+                cut(*order_[static_cast<std::size_t>(piece.from) + i], block_side::destination,
+                    {piece.to, piece.to + piece.size_bytes}, copy);
             if (!copied) return copied;
         }
         return {};
     }
 
-    /// The loop of a block along which single elements lie together in the source, and the other, along which they do in the output.
+    /// The loop of a block along which single elements lie together in the source, and the other,
+    /// along which they do in the output.
     [[nodiscard]] static bool is_turned(const copy_block& block) noexcept {
         if (block.loop_count != 2 || block.run_bytes > 8) return false;
         const std::uint32_t along = block.loops[0].source_stride == block.run_bytes ? 0 : 1;
@@ -258,15 +291,20 @@ private:
                block.loops[1 - along].destination_stride == block.run_bytes &&
                block.loops[along].extent <= turned_bytes / 16 / block.run_bytes;
     }
-    /// Runs such a block by way of a few rows of the source at a time, which are read one behind the other: rows that lie a page apart
-    /// are slow to read by columns.
-    static result<void> turn(const copy_block& block, const std::byte* from, std::byte* to, vector<std::byte>& scratch) noexcept {
+    /// Runs such a block by way of a few rows of the source at a time, which are read one behind
+    /// the other: rows that lie a page apart are slow to read by columns.
+    static result<void> turn(const copy_block& block, const std::byte* from, std::byte* to,
+                             vector<std::byte>& scratch) noexcept {
         const std::uint32_t along = block.loops[0].source_stride == block.run_bytes ? 0 : 1;
         const copy_loop rows = block.loops[1 - along];
-        const auto row_bytes = static_cast<std::size_t>(block.loops[along].extent * block.run_bytes);
-        const std::size_t apart = row_bytes + cache_line_bytes;  // not a power of two: rows would compete for the same lines
+        const auto row_bytes =
+            static_cast<std::size_t>(block.loops[along].extent * block.run_bytes);
+        const std::size_t apart =
+            row_bytes +
+            cache_line_bytes;  // not a power of two: rows would compete for the same lines
         std::uint64_t most = turned_bytes / apart;
-        for (const std::uint64_t lines : {128u, 32u})  // whole lines of the output, four of them if may be
+        for (const std::uint64_t lines :
+             {128u, 32u})  // whole lines of the output, four of them if may be
             if (most >= lines) {
                 most -= most % lines;
                 break;
@@ -278,7 +316,8 @@ private:
             const std::uint64_t count = rows.extent - first < most ? rows.extent - first : most;
             const std::byte* const first_row = from + first * rows.source_stride;
             for (std::uint64_t r = 0; r < count; ++r)
-                copy_bytes(scratch.data() + r * apart, first_row + r * rows.source_stride, row_bytes);
+                copy_bytes(scratch.data() + r * apart, first_row + r * rows.source_stride,
+                           row_bytes);
             band.loops[1 - along].extent = count;
             copy_runs(band, scratch.data(), to + first * rows.destination_stride, false);
         }
@@ -288,7 +327,8 @@ private:
     std::size_t slab_bytes_;
     std::uint64_t least_run_bytes_;
     vector<tensor_set_ref> sets_;
-    vector<const copy_block*> order_;  // blocks of outputs with short runs, by output and offset in it
+    vector<const copy_block*>
+        order_;  // blocks of outputs with short runs, by output and offset in it
     vector<staged_piece> pieces_;
     vector<std::size_t> fills_;  // fill i is the pieces [fills_[i], fills_[i + 1])
     std::size_t used_ = 0;       // of the last fill's slab
@@ -296,17 +336,21 @@ private:
 };
 
 /// Compares what the plan says is equal, in the windows, from the sources alone.
-inline result<void> compare_equal_sources(const copy_plan& plan, span<const staged_window> windows) noexcept {
+inline result<void> compare_equal_sources(const copy_plan& plan,
+                                          span<const staged_window> windows) noexcept {
     vector<std::byte> made;
     for (const copy_block& block : plan.equal_blocks()) {
         const staged_window& window = windows[block.output];
-        const byte_window common = intersect(block.destination_offset, block.destination_extent_bytes(),
-                                             {window.begin, window.begin + window.size_bytes});
+        const byte_window common =
+            intersect(block.destination_offset, block.destination_extent_bytes(),
+                      {window.begin, window.begin + window.size_bytes});
         for (std::uint64_t begin = common.begin, size = 0; begin < common.end; begin += size) {
             const std::uint64_t left = common.end - begin;
             size = left < read_buffer_bytes ? left : read_buffer_bytes;
-            if (!made.resize_unset(static_cast<std::size_t>(size))) return failure{.code = errc::out_of_memory};
-            if (auto equal = fuse_range(plan, block.output, begin, made.view()); !equal) return equal;  // it compares
+            if (!made.resize_unset(static_cast<std::size_t>(size)))
+                return failure{.code = errc::out_of_memory};
+            if (auto equal = fuse_range(plan, block.output, begin, made.view()); !equal)
+                return equal;  // it compares
         }
     }
     return {};

@@ -16,38 +16,47 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// Copies single elements in two loops, tile by tile, so that neither side jumps through the cache for each of them.
+/// Copies single elements in two loops, tile by tile, so that neither side jumps through the cache
+/// for each of them.
 template <class Element>
-void copy_tiled(const std::byte* from, std::byte* to, const copy_loop& outer, const copy_loop& inner, bool streams) noexcept {
+void copy_tiled(const std::byte* from, std::byte* to, const copy_loop& outer,
+                const copy_loop& inner, bool streams) noexcept {
     if (outer.source_stride == sizeof(Element) && inner.destination_stride == sizeof(Element))
         return transpose<Element>(from, static_cast<std::size_t>(inner.source_stride), to,
-                                  static_cast<std::size_t>(outer.destination_stride), static_cast<std::size_t>(inner.extent),
+                                  static_cast<std::size_t>(outer.destination_stride),
+                                  static_cast<std::size_t>(inner.extent),
                                   static_cast<std::size_t>(outer.extent), streams);
     constexpr std::uint64_t tile = 64 / sizeof(Element);
     for (std::uint64_t o = 0; o < outer.extent; o += tile)
         for (std::uint64_t i = 0; i < inner.extent; i += tile) {
             const std::uint64_t rows = outer.extent - o < tile ? outer.extent - o : tile;
             const std::uint64_t columns = inner.extent - i < tile ? inner.extent - i : tile;
-            const std::byte* const from_tile = from + o * outer.source_stride + i * inner.source_stride;
-            std::byte* const to_tile = to + o * outer.destination_stride + i * inner.destination_stride;
+            const std::byte* const from_tile =
+                from + o * outer.source_stride + i * inner.source_stride;
+            std::byte* const to_tile =
+                to + o * outer.destination_stride + i * inner.destination_stride;
             for (std::uint64_t oo = 0; oo < rows; ++oo)
                 for (std::uint64_t ii = 0; ii < columns; ++ii) {
                     Element element;
-                    std::memcpy(&element, from_tile + oo * outer.source_stride + ii * inner.source_stride, sizeof element);
-                    std::memcpy(to_tile + oo * outer.destination_stride + ii * inner.destination_stride, &element,
+                    std::memcpy(&element,
+                                from_tile + oo * outer.source_stride + ii * inner.source_stride,
                                 sizeof element);
+                    std::memcpy(
+                        to_tile + oo * outer.destination_stride + ii * inner.destination_stride,
+                        &element, sizeof element);
                 }
         }
 }
 
-/// Runs the loops of a block from `depth` on; `from` and `to` point to the first run. `streams`: past the cache;
-/// finish_streaming() follows.
-inline void copy_loops(const copy_block& block, std::uint32_t depth, const std::byte* from, std::byte* to,
-                       bool streams) noexcept {
+/// Runs the loops of a block from `depth` on; `from` and `to` point to the first run. `streams`:
+/// past the cache; finish_streaming() follows.
+inline void copy_loops(const copy_block& block, std::uint32_t depth, const std::byte* from,
+                       std::byte* to, bool streams) noexcept {
     const std::uint32_t left = block.loop_count - depth;
     const auto run_bytes = static_cast<std::size_t>(block.run_bytes);
     const auto copy_run = [=](std::byte* run_to, const std::byte* run_from) noexcept {
-        streams ? stream_bytes(run_to, run_from, run_bytes) : copy_bytes(run_to, run_from, run_bytes);
+        streams ? stream_bytes(run_to, run_from, run_bytes)
+                : copy_bytes(run_to, run_from, run_bytes);
     };
     if (left == 0) return copy_run(to, from);
     if (left <= 2) {
@@ -63,18 +72,23 @@ inline void copy_loops(const copy_block& block, std::uint32_t depth, const std::
     }
     const copy_loop loop = block.loops[depth];
     if (left == 1) {
-        for (std::uint64_t i = 0; i < loop.extent; ++i) copy_run(to + i * loop.destination_stride, from + i * loop.source_stride);
+        for (std::uint64_t i = 0; i < loop.extent; ++i)
+            copy_run(to + i * loop.destination_stride, from + i * loop.source_stride);
         return;
     }
     for (std::uint64_t i = 0; i < loop.extent; ++i)
-        copy_loops(block, depth + 1, from + i * loop.source_stride, to + i * loop.destination_stride, streams);
+        copy_loops(block, depth + 1, from + i * loop.source_stride,
+                   to + i * loop.destination_stride, streams);
 }
 
-/// Runs a block; `from` and `to` point to its first run. `streams`: past the cache; finish_streaming() follows.
-SAFEFUSE_NOINLINE inline void copy_runs(const copy_block& block, const std::byte* from, std::byte* to, bool streams) noexcept {
+/// Runs a block; `from` and `to` point to its first run. `streams`: past the cache;
+/// finish_streaming() follows.
+SAFEFUSE_NOINLINE inline void copy_runs(const copy_block& block, const std::byte* from,
+                                        std::byte* to, bool streams) noexcept {
     if (block.loop_count < 3 || block.run_bytes > 8) return copy_loops(block, 0, from, to, streams);
-    // Single elements: where neighbours of one side lie apart on the other and the other way round, those two loops are a
-    // transpose when they are the last two. The order of loops says nothing of what is copied.
+    // Single elements: where neighbours of one side lie apart on the other and the other way round,
+    // those two loops are a transpose when they are the last two. The order of loops says nothing
+    // of what is copied.
     copy_block ordered = block;
     const auto move_last = [&](auto stride) noexcept {
         for (std::uint32_t i = 0; i < ordered.loop_count; ++i) {
@@ -123,7 +137,8 @@ enum class block_side : std::uint8_t { source, destination };
     return side == block_side::source ? block.source_offset : block.destination_offset;
 }
 [[nodiscard]] constexpr std::uint64_t extent_of(const copy_block& block, block_side side) noexcept {
-    return side == block_side::source ? block.source_extent_bytes() : block.destination_extent_bytes();
+    return side == block_side::source ? block.source_extent_bytes()
+                                      : block.destination_extent_bytes();
 }
 /// @}
 
@@ -162,67 +177,83 @@ struct step_range {
     [[nodiscard]] constexpr bool is_empty() const noexcept { return first >= last; }
 };
 /// The steps that have bytes in a window.
-[[nodiscard]] constexpr step_range steps_touching(const loop_steps& steps, byte_window window) noexcept {
+[[nodiscard]] constexpr step_range steps_touching(const loop_steps& steps,
+                                                  byte_window window) noexcept {
     return {steps.first_after(window.begin), steps.count_before(window.end)};
 }
 /// The steps that have all of their bytes in a window.
-[[nodiscard]] constexpr step_range steps_inside(const loop_steps& steps, byte_window window) noexcept {
+[[nodiscard]] constexpr step_range steps_inside(const loop_steps& steps,
+                                                byte_window window) noexcept {
     return {steps.count_before(window.begin), steps.count_up_to(window.end)};
 }
 /// The bytes of a run at `begin` that are in a window; the two have bytes in common.
-[[nodiscard]] constexpr byte_window intersect(std::uint64_t begin, std::uint64_t size, byte_window window) noexcept {
-    return {begin < window.begin ? window.begin : begin, begin + size < window.end ? begin + size : window.end};
+[[nodiscard]] constexpr byte_window intersect(std::uint64_t begin, std::uint64_t size,
+                                              byte_window window) noexcept {
+    return {begin < window.begin ? window.begin : begin,
+            begin + size < window.end ? begin + size : window.end};
 }
 
-/// A block's loops in the order of one side: strides falling, so that no run of an outer step lies among those of another.
+/// A block's loops in the order of one side: strides falling, so that no run of an outer step lies
+/// among those of another.
 class ordered_block {
 public:
-    SAFEFUSE_NOINLINE ordered_block(const copy_block& block, block_side side) noexcept : block_{block}, side_{side} {
+    SAFEFUSE_NOINLINE ordered_block(const copy_block& block, block_side side) noexcept
+        : block_{block}, side_{side} {
         for (std::uint32_t i = 1; i < block_.loop_count; ++i) {
             const copy_loop loop = block_.loops[i];
             std::uint32_t at = i;
-            for (; at > 0 && stride(at - 1) < stride_of(loop, side_); --at) block_.loops[at] = block_.loops[at - 1];
+            for (; at > 0 && stride(at - 1) < stride_of(loop, side_); --at)
+                block_.loops[at] = block_.loops[at - 1];
             block_.loops[at] = loop;
         }
         span_[block_.loop_count] = block_.run_bytes;
-        for (std::uint32_t i = block_.loop_count; i-- > 0;) span_[i] = span_[i + 1] + (block_.loops[i].extent - 1) * stride(i);
+        for (std::uint32_t i = block_.loop_count; i-- > 0;)
+            span_[i] = span_[i + 1] + (block_.loops[i].extent - 1) * stride(i);
     }
 
-    /// Calls f(source offset, destination offset, bytes) for the runs, or the pieces of runs, inside the window, in its order,
-    /// until f returns a failure. f returns result<void>.
+    /// Calls f(source offset, destination offset, bytes) for the runs, or the pieces of runs,
+    /// inside the window, in its order, until f returns a failure. f returns result<void>.
     template <class F>
     result<void> for_each_run(byte_window window, F&& f) const {
         return visit(0, block_.source_offset, block_.destination_offset, window, f);
     }
 
-    /// The bytes from `at` on to the end of the first stretch that ends behind it; runs less than `gap` bytes apart are one stretch.
-    /// Empty where there is none.
-    [[nodiscard]] SAFEFUSE_NOINLINE byte_window stretch(std::uint64_t at, std::uint64_t gap) const noexcept {
+    /// The bytes from `at` on to the end of the first stretch that ends behind it; runs less than
+    /// `gap` bytes apart are one stretch. Empty where there is none.
+    [[nodiscard]] SAFEFUSE_NOINLINE byte_window stretch(std::uint64_t at,
+                                                        std::uint64_t gap) const noexcept {
         std::uint64_t here = offset_of(block_, side_);
         if (at >= here + span_[0]) return {at, at};
         const std::uint32_t solid = solid_from(gap);
-        for (std::uint32_t depth = 0; depth < solid; ++depth) here += steps_at(depth, here).first_after(at) * stride(depth);
+        for (std::uint32_t depth = 0; depth < solid; ++depth)
+            here += steps_at(depth, here).first_after(at) * stride(depth);
         return {at > here ? at : here, here + span_[solid]};
     }
     /// Whether every run is `gap` bytes or more away from the next.
-    [[nodiscard]] bool runs_apart(std::uint64_t gap) const noexcept { return solid_from(gap) == block_.loop_count; }
+    [[nodiscard]] bool runs_apart(std::uint64_t gap) const noexcept {
+        return solid_from(gap) == block_.loop_count;
+    }
 
 private:
     /// The loops from this one on have steps less than `gap` bytes apart.
     [[nodiscard]] std::uint32_t solid_from(std::uint64_t gap) const noexcept {
         std::uint32_t depth = block_.loop_count;
-        while (depth > 0 && (stride(depth - 1) < span_[depth] || stride(depth - 1) - span_[depth] < gap)) --depth;
+        while (depth > 0 &&
+               (stride(depth - 1) < span_[depth] || stride(depth - 1) - span_[depth] < gap))
+            --depth;
         return depth;
     }
-    [[nodiscard]] std::uint64_t stride(std::uint32_t depth) const noexcept { return stride_of(block_.loops[depth], side_); }
+    [[nodiscard]] std::uint64_t stride(std::uint32_t depth) const noexcept {
+        return stride_of(block_.loops[depth], side_);
+    }
     /// The steps of a loop whose first step begins at byte `begin`.
     [[nodiscard]] loop_steps steps_at(std::uint32_t depth, std::uint64_t begin) const noexcept {
         return {begin, stride(depth), span_[depth + 1], block_.loops[depth].extent};
     }
 
     template <class F>
-    SAFEFUSE_NOINLINE result<void> visit(std::uint32_t depth, std::uint64_t from, std::uint64_t to, byte_window window,
-                                         F& f) const {
+    SAFEFUSE_NOINLINE result<void> visit(std::uint32_t depth, std::uint64_t from, std::uint64_t to,
+                                         byte_window window, F& f) const {
         const std::uint64_t here = side_ == block_side::source ? from : to;
         if (here >= window.end || here + span_[depth] <= window.begin) return {};
         // loop_count is at most max_copy_loops; g++ 12 does not see it and warns of reads behind
@@ -235,7 +266,9 @@ private:
         const copy_loop& loop = block_.loops[depth];
         const step_range steps = steps_touching(steps_at(depth, here), window);
         for (std::uint64_t i = steps.first; i < steps.last; ++i)
-            if (auto done = visit(depth + 1, from + i * loop.source_stride, to + i * loop.destination_stride, window, f); !done)
+            if (auto done = visit(depth + 1, from + i * loop.source_stride,
+                                  to + i * loop.destination_stride, window, f);
+                !done)
                 return done;
         return {};
     }
@@ -245,7 +278,8 @@ private:
     std::uint64_t span_[max_copy_loops + 1]{};
 };
 
-/// The number of the loop with the longest step on one side. What its steps cover there does not overlap. The block has loops.
+/// The number of the loop with the longest step on one side. What its steps cover there does not
+/// overlap. The block has loops.
 [[nodiscard]] inline std::uint32_t longest_loop(const copy_block& block, block_side side) noexcept {
     std::uint32_t longest = 0;
     for (std::uint32_t i = 1; i < block.loop_count; ++i)
@@ -254,7 +288,9 @@ private:
 }
 
 /// Some steps of one loop of a block, as a block.
-[[nodiscard]] SAFEFUSE_NOINLINE inline copy_block steps_of(const copy_block& block, std::uint32_t number, std::uint64_t first,
+[[nodiscard]] SAFEFUSE_NOINLINE inline copy_block steps_of(const copy_block& block,
+                                                           std::uint32_t number,
+                                                           std::uint64_t first,
                                                            std::uint64_t count) noexcept {
     const copy_loop loop = block.loops[number];
     copy_block part = block;
@@ -268,7 +304,8 @@ private:
 }
 
 /// The bytes of a block without loops that are in a window of one side, as a block.
-[[nodiscard]] inline copy_block run_inside(const copy_block& block, block_side side, byte_window window) noexcept {
+[[nodiscard]] inline copy_block run_inside(const copy_block& block, block_side side,
+                                           byte_window window) noexcept {
     const std::uint64_t here = offset_of(block, side);
     const byte_window inside = intersect(here, block.run_bytes, window);
     copy_block part = block;
@@ -302,8 +339,8 @@ result<void> cut(const copy_block& block, block_side side, byte_window window, F
     return {};
 }
 
-/// Calls f(part) for parts of a block of about `most` bytes that together are all of it, in the order of one side, until f returns
-/// false.
+/// Calls f(part) for parts of a block of about `most` bytes that together are all of it, in the
+/// order of one side, until f returns false.
 template <class F>
 bool split(const copy_block& block, block_side side, std::uint64_t most, const F& f) {
     const std::uint64_t size_bytes = block.size_bytes();
@@ -325,8 +362,10 @@ bool split(const copy_block& block, block_side side, std::uint64_t most, const F
     if (steps == 0) steps = 1;
     if (steps > together) steps -= steps % together;
     for (std::uint64_t first = 0; first < extent; first += steps) {
-        const copy_block part = steps_of(block, longest, first, extent - first < steps ? extent - first : steps);
-        if (!(part.loop_count < block.loop_count ? split(part, side, most, f) : f(part))) return false;
+        const copy_block part =
+            steps_of(block, longest, first, extent - first < steps ? extent - first : steps);
+        if (!(part.loop_count < block.loop_count ? split(part, side, most, f) : f(part)))
+            return false;
     }
     return true;
 }

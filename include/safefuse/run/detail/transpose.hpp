@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: rows of elements of 1, 2, 4 or 8 bytes become columns. Squares of 16 bytes a side are turned in registers, by
-// compiler vectors where there are any; the scalar twin beside it gives the same.
+// safefuse: rows of elements of 1, 2, 4 or 8 bytes become columns. Squares of 16 bytes a side are
+// turned in registers, by compiler vectors where there are any; the scalar twin beside it gives the
+// same.
 #ifndef SAFEFUSE_RUN_DETAIL_TRANSPOSE_HPP
 #define SAFEFUSE_RUN_DETAIL_TRANSPOSE_HPP
 
@@ -23,8 +24,8 @@ inline constexpr std::size_t square_side = 16 / sizeof(Element);
 
 /// to[c][r] = from[r][c] for `rows` rows of `columns` elements; strides in bytes.
 template <class Element>
-void transpose_scalar(const std::byte* from, std::size_t from_stride, std::byte* to, std::size_t to_stride, std::size_t rows,
-                      std::size_t columns) noexcept {
+void transpose_scalar(const std::byte* from, std::size_t from_stride, std::byte* to,
+                      std::size_t to_stride, std::size_t rows, std::size_t columns) noexcept {
     for (std::size_t r = 0; r < rows; ++r)
         for (std::size_t c = 0; c < columns; ++c) {
             Element element;
@@ -39,8 +40,8 @@ void transpose_scalar(const std::byte* from, std::size_t from_stride, std::byte*
 template <class Element>
 class square {
 public:
-    [[gnu::always_inline]] static void transpose(const std::byte* from, std::size_t from_stride, std::byte* to,
-                                                 std::size_t to_stride) noexcept {
+    [[gnu::always_inline]] static void transpose(const std::byte* from, std::size_t from_stride,
+                                                 std::byte* to, std::size_t to_stride) noexcept {
         transpose(from, from_stride, to, to_stride, std::make_index_sequence<side>{});
     }
 
@@ -48,11 +49,12 @@ private:
     static constexpr std::size_t side = square_side<Element>;
     using row [[gnu::vector_size(16), gnu::may_alias]] = Element;
 
-    // Row i and row i + side/2, their elements in turn, are rows 2i and 2i + 1 of the next round. After as many rounds as halving
-    // `side` takes to reach 1, rows are columns.
+    // Row i and row i + side/2, their elements in turn, are rows 2i and 2i + 1 of the next round.
+    // After as many rounds as halving `side` takes to reach 1, rows are columns.
     template <std::size_t... At>
-    [[gnu::always_inline]] static void transpose(const std::byte* from, std::size_t from_stride, std::byte* to,
-                                                 std::size_t to_stride, std::index_sequence<At...> each) noexcept {
+    [[gnu::always_inline]] static void transpose(const std::byte* from, std::size_t from_stride,
+                                                 std::byte* to, std::size_t to_stride,
+                                                 std::index_sequence<At...> each) noexcept {
         row a[side], b[side];
         (std::memcpy(&a[At], from + At * from_stride, sizeof(row)), ...);
         if constexpr (side == 2) {
@@ -76,8 +78,11 @@ private:
         }
     }
     template <std::size_t... At>
-    [[gnu::always_inline]] static void round(const row* from, row* to, std::index_sequence<At...>) noexcept {
-        ((to[At] = At % 2 == 0 ? low(from[At / 2], from[At / 2 + side / 2]) : high(from[At / 2], from[At / 2 + side / 2])), ...);
+    [[gnu::always_inline]] static void round(const row* from, row* to,
+                                             std::index_sequence<At...>) noexcept {
+        ((to[At] = At % 2 == 0 ? low(from[At / 2], from[At / 2 + side / 2])
+                               : high(from[At / 2], from[At / 2 + side / 2])),
+         ...);
     }
     // The numbers are written out: nvcc 13 takes no pack for them.
     [[gnu::always_inline]] static row low(row a, row b) noexcept {
@@ -88,7 +93,8 @@ private:
         else if constexpr (side == 8)
             return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
         else
-            return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7,
+                                           23);
     }
     [[gnu::always_inline]] static row high(row a, row b) noexcept {
         if constexpr (side == 2)
@@ -98,7 +104,8 @@ private:
         else if constexpr (side == 8)
             return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
         else
-            return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+            return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14,
+                                           30, 15, 31);
     }
 };
 
@@ -107,16 +114,21 @@ private:
 template <class Element>
 class square {
 public:
-    static void transpose(const std::byte* from, std::size_t from_stride, std::byte* to, std::size_t to_stride) noexcept {
-        transpose_scalar<Element>(from, from_stride, to, to_stride, square_side<Element>, square_side<Element>);
+    static void transpose(const std::byte* from, std::size_t from_stride, std::byte* to,
+                          std::size_t to_stride) noexcept {
+        transpose_scalar<Element>(from, from_stride, to, to_stride, square_side<Element>,
+                                  square_side<Element>);
     }
 };
 
 #endif
 
-/// Copies rows of a tile to their places; `in_lines`: those begin on lines, and are written past the cache.
-SAFEFUSE_NOINLINE inline void write_tile(std::byte* to, std::size_t to_stride, const std::byte* tile, std::size_t tile_stride,
-                                         std::size_t rows, std::size_t row_bytes, bool in_lines) noexcept {
+/// Copies rows of a tile to their places; `in_lines`: those begin on lines, and are written past
+/// the cache.
+SAFEFUSE_NOINLINE inline void write_tile(std::byte* to, std::size_t to_stride,
+                                         const std::byte* tile, std::size_t tile_stride,
+                                         std::size_t rows, std::size_t row_bytes,
+                                         bool in_lines) noexcept {
     for (; rows > 0; --rows, to += to_stride, tile += tile_stride)
         if (in_lines && row_bytes % cache_line_bytes == 0)
             stream_lines(to, tile, row_bytes / cache_line_bytes);
@@ -124,7 +136,8 @@ SAFEFUSE_NOINLINE inline void write_tile(std::byte* to, std::size_t to_stride, c
             copy_by_library(to, tile, row_bytes);
 }
 
-// g++ and clang inline this into a function for processors with AVX2, whose instructions take fewer moves.
+// g++ and clang inline this into a function for processors with AVX2, whose instructions take fewer
+// moves.
 #if defined(__GNUC__) || defined(__clang__)
 #define SAFEFUSE_INLINE_ALWAYS [[gnu::always_inline]] inline
 #else
@@ -133,13 +146,16 @@ SAFEFUSE_NOINLINE inline void write_tile(std::byte* to, std::size_t to_stride, c
 
 /// transpose(), for any processor.
 template <class Element>
-SAFEFUSE_INLINE_ALWAYS void transpose_tiles(const std::byte* from, std::size_t from_stride, std::byte* to, std::size_t to_stride,
-                                            std::size_t rows, std::size_t columns, bool streams) noexcept {
+SAFEFUSE_INLINE_ALWAYS void transpose_tiles(const std::byte* from, std::size_t from_stride,
+                                            std::byte* to, std::size_t to_stride, std::size_t rows,
+                                            std::size_t columns, bool streams) noexcept {
     constexpr std::size_t side = square_side<Element>;
-    // A tile is one line of the source wide, so that each line is read once, and some lines of the destination high. It is put
-    // together in a small array first: rows whose distance is a large power of two all compete for the same few lines of the
-    // cache. Tiles follow one another along the source's rows; while one is made, the lines of the next are asked for.
-    constexpr std::size_t tile_columns = cache_line_bytes / sizeof(Element), tile_rows = 4 * tile_columns;
+    // A tile is one line of the source wide, so that each line is read once, and some lines of the
+    // destination high. It is put together in a small array first: rows whose distance is a large
+    // power of two all compete for the same few lines of the cache. Tiles follow one another along
+    // the source's rows; while one is made, the lines of the next are asked for.
+    constexpr std::size_t tile_columns = cache_line_bytes / sizeof(Element),
+                          tile_rows = 4 * tile_columns;
     constexpr std::size_t bands = tile_rows / side;
     constexpr std::size_t ahead_bytes = 2 * cache_line_bytes;
     alignas(cache_line_bytes) std::byte tile[tile_columns][tile_rows * sizeof(Element)];
@@ -154,39 +170,43 @@ SAFEFUSE_INLINE_ALWAYS void transpose_tiles(const std::byte* from, std::size_t f
                 const std::size_t band_rows = high - rr < side ? high - rr : side;
                 prefetch_rows(band + ahead_bytes, from_stride, band_rows);
                 ++band_number;
-                for (; !in_lines && next_column < columns && next_column < c + tile_columns + band_number * tile_columns / bands;
+                for (; !in_lines && next_column < columns &&
+                       next_column < c + tile_columns + band_number * tile_columns / bands;
                      ++next_column)
-                    prefetch_to_write(to + next_column * to_stride + r * sizeof(Element), high * sizeof(Element));
+                    prefetch_to_write(to + next_column * to_stride + r * sizeof(Element),
+                                      high * sizeof(Element));
                 for (std::size_t cc = 0; cc < wide; cc += side) {
                     const std::byte* const corner = band + cc * sizeof(Element);
                     std::byte* const turned = tile[cc] + rr * sizeof(Element);
                     if (band_rows == side && wide - cc >= side)
                         square<Element>::transpose(corner, from_stride, turned, sizeof tile[0]);
                     else
-                        transpose_scalar<Element>(corner, from_stride, turned, sizeof tile[0], band_rows,
-                                                  wide - cc < side ? wide - cc : side);
+                        transpose_scalar<Element>(corner, from_stride, turned, sizeof tile[0],
+                                                  band_rows, wide - cc < side ? wide - cc : side);
                 }
             }
-            write_tile(to + c * to_stride + r * sizeof(Element), to_stride, tile[0], sizeof tile[0], wide, high * sizeof(Element),
-                       in_lines);
+            write_tile(to + c * to_stride + r * sizeof(Element), to_stride, tile[0], sizeof tile[0],
+                       wide, high * sizeof(Element), in_lines);
         }
 }
 
 #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
 template <class Element>
-[[gnu::target("avx2")]] void transpose_wide(const std::byte* from, std::size_t from_stride, std::byte* to, std::size_t to_stride,
-                                            std::size_t rows, std::size_t columns, bool streams) noexcept {
+[[gnu::target("avx2")]] void transpose_wide(const std::byte* from, std::size_t from_stride,
+                                            std::byte* to, std::size_t to_stride, std::size_t rows,
+                                            std::size_t columns, bool streams) noexcept {
     transpose_tiles<Element>(from, from_stride, to, to_stride, rows, columns, streams);
 }
 #endif
 
-/// to[c][r] = from[r][c] for `rows` rows of `columns` elements; strides in bytes; `streams`: past the cache, finish_streaming()
-/// follows.
+/// to[c][r] = from[r][c] for `rows` rows of `columns` elements; strides in bytes; `streams`: past
+/// the cache, finish_streaming() follows.
 template <class Element>
-void transpose(const std::byte* from, std::size_t from_stride, std::byte* to, std::size_t to_stride, std::size_t rows,
-               std::size_t columns, bool streams) noexcept {
+void transpose(const std::byte* from, std::size_t from_stride, std::byte* to, std::size_t to_stride,
+               std::size_t rows, std::size_t columns, bool streams) noexcept {
 #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
-    if (has_wide_vectors()) return transpose_wide<Element>(from, from_stride, to, to_stride, rows, columns, streams);
+    if (has_wide_vectors())
+        return transpose_wide<Element>(from, from_stride, to, to_stride, rows, columns, streams);
 #endif
     transpose_tiles<Element>(from, from_stride, to, to_stride, rows, columns, streams);
 }

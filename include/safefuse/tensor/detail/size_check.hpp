@@ -16,10 +16,12 @@ namespace detail {
 
 /// Stores the bytes that a tensor takes, as tensor_size does.
 ///   fails   size_overflow, partial_byte; the tensor's name is left to the caller
-[[nodiscard]] SAFEFUSE_NOINLINE inline result<void> check_size(dtype type, shape_view shape, std::uint64_t& size_bytes) noexcept {
+[[nodiscard]] SAFEFUSE_NOINLINE inline result<void> check_size(dtype type, shape_view shape,
+                                                               std::uint64_t& size_bytes) noexcept {
     const size_verdict verdict = tensor_size(type, shape, size_bytes);
     if (verdict == size_verdict::fits) return {};
-    return failure{.code = verdict == size_verdict::overflows ? errc::size_overflow : errc::partial_byte};
+    return failure{.code = verdict == size_verdict::overflows ? errc::size_overflow
+                                                              : errc::partial_byte};
 }
 
 }  // namespace detail

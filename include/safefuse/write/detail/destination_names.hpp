@@ -18,8 +18,10 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// How the state file of a directory reads that another one has been exchanged with, or is about to be.
-inline constexpr std::string_view replaced_state = "safefuse has put another checkpoint in the place of this one\n";
+/// How the state file of a directory reads that another one has been exchanged with, or is about to
+/// be.
+inline constexpr std::string_view replaced_state =
+    "safefuse has put another checkpoint in the place of this one\n";
 
 /// What a file in a destination is, by its name.
 [[nodiscard]] constexpr bool is_index_name(std::string_view name) noexcept {
@@ -34,7 +36,8 @@ inline constexpr std::string_view replaced_state = "safefuse has put another che
 
 /// The names in a directory, of what is no directory itself. Symbolic links are not followed.
 ///   fails   as list_directory
-[[nodiscard]] inline result<vector<text>> names_in(std::string_view directory, bool& has_directories) noexcept {
+[[nodiscard]] inline result<vector<text>> names_in(std::string_view directory,
+                                                   bool& has_directories) noexcept {
     vector<text> names;
     bool has_room = true;
     has_directories = false;

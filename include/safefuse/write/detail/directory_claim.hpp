@@ -21,11 +21,13 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// What makes a directory one writer's own: a file that is locked as long as this lives and tells what is being written.
+/// What makes a directory one writer's own: a file that is locked as long as this lives and tells
+/// what is being written.
 class directory_claim {
 public:
     directory_claim() noexcept = default;
-    directory_claim(directory_claim&& other) noexcept : file_{std::move(other.file_)}, path_{std::move(other.path_)} {}
+    directory_claim(directory_claim&& other) noexcept
+        : file_{std::move(other.file_)}, path_{std::move(other.path_)} {}
     directory_claim& operator=(directory_claim&& other) noexcept {
         file_ = std::move(other.file_);
         path_ = std::move(other.path_);
@@ -33,13 +35,15 @@ public:
     }
 
     /// Locks the state file; makes it only if `make`.
-    ///   fails   in_use, file_not_found (not made), not_a_file (it is a link), permission_denied, io_error
+    ///   fails   in_use, file_not_found (not made), not_a_file (it is a link), permission_denied,
+    ///   io_error
     static result<directory_claim> take(std::string_view directory, bool make) noexcept {
         directory_claim taken;
         taken.path_ = join_path(directory, writer_state_file);
         if (taken.path_.empty()) return failure{.code = errc::out_of_memory, .file = directory};
         os::handle file = os::no_handle;
-        if (const auto came = os::lock_file(taken.path_.c_str(), make, file); !came) return came.about(directory);
+        if (const auto came = os::lock_file(taken.path_.c_str(), make, file); !came)
+            return came.about(directory);
         taken.file_ = open_handle{file};
         return taken;
     }
@@ -48,22 +52,25 @@ public:
     [[nodiscard]] result<text> read() const noexcept {
         char characters[256];
         std::size_t read_bytes = 0;
-        if (const auto came =
-                os::read_at(file_.get(), 0, {reinterpret_cast<std::byte*>(characters), sizeof characters}, read_bytes);
+        if (const auto came = os::read_at(
+                file_.get(), 0, {reinterpret_cast<std::byte*>(characters), sizeof characters},
+                read_bytes);
             !came)
             return came.about(path_);
         const std::string_view all = detail::characters_at(characters, read_bytes);
         const std::size_t end = all.find('\n');
         return text{end == std::string_view::npos ? all : all.substr(0, end + 1)};
     }
-    /// Replaces what the file says. A run that is killed meanwhile leaves the new first line or none that anybody knows; a longer
-    /// text of another version does not stay behind it.
+    /// Replaces what the file says. A run that is killed meanwhile leaves the new first line or
+    /// none that anybody knows; a longer text of another version does not stay behind it.
     result<void> write(std::string_view state, durability wait) noexcept {
         if (auto fits = check_file_size_limit(path_, state.size()); !fits) return fits;
-        auto came = os::write_at(file_.get(), 0, {reinterpret_cast<const std::byte*>(state.data()), state.size()});
+        auto came = os::write_at(file_.get(), 0,
+                                 {reinterpret_cast<const std::byte*>(state.data()), state.size()});
         if (came) came = os::set_size(file_.get(), state.size());
         if (came && wait == durability::synced) came = os::sync_file(file_.get());
-        if (came && wait == durability::synced) came = os::sync_directory(text{directory_of(path_)}.c_str());
+        if (came && wait == durability::synced)
+            came = os::sync_directory(text{directory_of(path_)}.c_str());
         if (!came) return came.about(path_);
         return {};
     }
@@ -84,7 +91,8 @@ private:
     text path_;
 };
 
-/// How the state file of a directory begins whose files are being replaced by those of a complete checkpoint.
+/// How the state file of a directory begins whose files are being replaced by those of a complete
+/// checkpoint.
 inline constexpr std::string_view replacing_state = "safefuse is replacing the checkpoint here";
 
 }  // namespace detail

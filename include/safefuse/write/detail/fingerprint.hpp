@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: a short stand-in for something large, to tell whether two runs are about the same. Against accidents, not attackers.
+// safefuse: a short stand-in for something large, to tell whether two runs are about the same.
+// Against accidents, not attackers.
 #ifndef SAFEFUSE_WRITE_DETAIL_FINGERPRINT_HPP
 #define SAFEFUSE_WRITE_DETAIL_FINGERPRINT_HPP
 
@@ -21,7 +22,8 @@ class fingerprint_maker {
 public:
     void add(std::uint64_t number) noexcept {
         made_.high = multiply_fold(made_.high ^ number, 0x9E3779B97F4A7C15) + number;
-        made_.low = multiply_fold(made_.low + number, 0xE7037ED1A0B428DB) ^ (made_.low << 7 | made_.low >> 57);
+        made_.low = multiply_fold(made_.low + number, 0xE7037ED1A0B428DB) ^
+                    (made_.low << 7 | made_.low >> 57);
     }
     void add(std::string_view characters) noexcept {
         add(characters.size());

@@ -31,10 +31,12 @@ inline constexpr std::uint64_t repacked_alignment = 4096;
 /// Makes the plan of a repack.
 class plan_repacker {
 public:
-    static result<rewrite_plan> make(tensor_set_ref set, const family_description& family, const plan_options& options) noexcept {
+    static result<rewrite_plan> make(tensor_set_ref set, const family_description& family,
+                                     const plan_options& options) noexcept {
         plan_repacker maker{set, family, options};
-        auto done =
-            maker.find_groups().and_then([&] { return maker.add_tensors(); }).and_then([&] { return maker.put_in_order(); });
+        auto done = maker.find_groups().and_then([&] { return maker.add_tensors(); }).and_then([&] {
+            return maker.put_in_order();
+        });
         if (!done) return std::move(done).error();
         return std::move(maker.plan_);
     }
@@ -46,7 +48,8 @@ private:
         std::uint64_t offset = 0;  // in its output
     };
 
-    plan_repacker(tensor_set_ref set, const family_description& family, const plan_options& options) noexcept
+    plan_repacker(tensor_set_ref set, const family_description& family,
+                  const plan_options& options) noexcept
         : set_{set}, plan_{set, family, options} {}
 
     static failure no_memory() noexcept { return {.code = errc::out_of_memory}; }
@@ -59,7 +62,8 @@ private:
         if (!members_.resize(set_.size())) return no_memory();
         for (std::uint32_t s = 0; s < plan_.scopes_.size(); ++s) {
             auto plan = plan_.plan_of(s);
-            if (!plan && (plan.error().code == errc::out_of_memory || plan.error().code == errc::file_changed))
+            if (!plan && (plan.error().code == errc::out_of_memory ||
+                          plan.error().code == errc::file_changed))
                 return std::move(plan).error();
             if (!plan) continue;  // what no plan makes one output of stays as it is
             if (auto done = add_groups(*plan); !done) return done;
@@ -70,16 +74,20 @@ private:
     result<void> add_groups(const copy_plan& plan) noexcept {
         vector<bool> fits;
         if (!fits.resize(plan.outputs().size(), true)) return no_memory();
-        for (const copy_block& block : plan.blocks()) fits[block.output] = fits[block.output] && block.loop_count == 0;
+        for (const copy_block& block : plan.blocks())
+            fits[block.output] = fits[block.output] && block.loop_count == 0;
         vector<std::uint64_t> found_bytes;
         if (!found_bytes.resize(plan.outputs().size(), 0)) return no_memory();
         for (const std::uint32_t tensor : plan.source_tensors()) {
             const tensor_location place = set_.place(tensor);
             for (const copy_block& block : plan.blocks()) {
-                if (!fits[block.output] || block.source != place.source || place.offset < block.source_offset ||
-                    place.size_bytes == 0 || place.offset + place.size_bytes > block.source_offset + block.run_bytes)
+                if (!fits[block.output] || block.source != place.source ||
+                    place.offset < block.source_offset || place.size_bytes == 0 ||
+                    place.offset + place.size_bytes > block.source_offset + block.run_bytes)
                     continue;
-                members_[tensor] = {group_count_ + block.output, block.destination_offset + (place.offset - block.source_offset)};
+                members_[tensor] = {
+                    group_count_ + block.output,
+                    block.destination_offset + (place.offset - block.source_offset)};
                 found_bytes[block.output] += place.size_bytes;
                 break;
             }
@@ -87,7 +95,9 @@ private:
         for (std::uint32_t o = 0; o < plan.outputs().size(); ++o)
             fits[o] = fits[o] && found_bytes[o] == plan.outputs()[o].size_bytes;
         for (const std::uint32_t tensor : plan.source_tensors())
-            if (members_[tensor].group != detail::no_index && !fits[members_[tensor].group - group_count_]) members_[tensor] = {};
+            if (members_[tensor].group != detail::no_index &&
+                !fits[members_[tensor].group - group_count_])
+                members_[tensor] = {};
         group_count_ += static_cast<std::uint32_t>(plan.outputs().size());
         return {};
     }
@@ -99,7 +109,8 @@ private:
         return plan_.sort();
     }
 
-    /// Tensors stay in natural order, but for groups, whose members stand together, in their order, where the first of them stood.
+    /// Tensors stay in natural order, but for groups, whose members stand together, in their order,
+    /// where the first of them stood.
     result<void> put_in_order() noexcept {
         struct place {
             std::uint32_t position;  // of the first of the group
@@ -111,8 +122,11 @@ private:
         if (!first.resize(group_count_, detail::no_index)) return no_memory();
         for (std::uint32_t i = 0; i < plan_.tensors_.size(); ++i) {
             const member& each = members_[plan_.origins_[i].number];
-            if (each.group != detail::no_index && first[each.group] == detail::no_index) first[each.group] = i;
-            if (!places.push({each.group == detail::no_index ? i : first[each.group], each.offset, i})) return no_memory();
+            if (each.group != detail::no_index && first[each.group] == detail::no_index)
+                first[each.group] = i;
+            if (!places.push(
+                    {each.group == detail::no_index ? i : first[each.group], each.offset, i}))
+                return no_memory();
         }
         const auto before = [](const place& a, const place& b) noexcept {
             return a.position != b.position ? a.position < b.position : a.offset < b.offset;

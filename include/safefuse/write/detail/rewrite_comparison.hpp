@@ -38,8 +38,8 @@ inline void append_kind(text& out, const tensor_spec& spec) noexcept {
 }
 
 /// A tensor of another set is not what the rewrite makes.
-[[nodiscard]] SAFEFUSE_COLD inline failure other_tensor(const tensor_set_ref& other, std::size_t i, errc code,
-                                                        text detail) noexcept {
+[[nodiscard]] SAFEFUSE_COLD inline failure other_tensor(const tensor_set_ref& other, std::size_t i,
+                                                        errc code, text detail) noexcept {
     return {.code = code,
             .file = text{other.source_name(other.place(i).source)},
             .tensor = text{other.spec(i).name},
@@ -48,11 +48,12 @@ inline void append_kind(text& out, const tensor_spec& spec) noexcept {
 
 /// Whether a set gives a tensor as many bytes as its dtype and shape ask for, within 64 bits.
 ///   fails   size_mismatch
-inline result<void> check_place(const tensor_set_ref& other, std::uint32_t i, const tensor_spec& spec) noexcept {
+inline result<void> check_place(const tensor_set_ref& other, std::uint32_t i,
+                                const tensor_spec& spec) noexcept {
     const tensor_location place = other.place(i);
     std::uint64_t size_bytes = 0, end = 0;
-    if (tensor_size(spec.type, spec.shape, size_bytes) == size_verdict::fits && size_bytes == place.size_bytes &&
-        checked_add(place.offset, place.size_bytes, end))
+    if (tensor_size(spec.type, spec.shape, size_bytes) == size_verdict::fits &&
+        size_bytes == place.size_bytes && checked_add(place.offset, place.size_bytes, end))
         return {};
     failure error = other_tensor(other, i, errc::size_mismatch, {});
     error.expected = size_bytes;
@@ -62,12 +63,14 @@ inline result<void> check_place(const tensor_set_ref& other, std::uint32_t i, co
 
 /// Finds the counterpart of every tensor of a rewrite in another set, by name.
 ///   fails   tensor_not_found, unexpected_tensor, dtype_mismatch, shape_mismatch, out_of_memory
-inline result<void> match_tensors(vector<std::uint32_t>& counterpart, span<const tensor_spec> tensors,
+inline result<void> match_tensors(vector<std::uint32_t>& counterpart,
+                                  span<const tensor_spec> tensors,
                                   const tensor_set_ref& other) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
     name_table table;
     const auto names = [&](std::uint32_t i) noexcept { return tensors[i].name; };
-    if (!table.reserve(tensors.size()) || !counterpart.resize(tensors.size(), no_index)) return no_memory;
+    if (!table.reserve(tensors.size()) || !counterpart.resize(tensors.size(), no_index))
+        return no_memory;
     for (std::uint32_t t = 0; t < tensors.size(); ++t)
         static_cast<void>(table.insert(tensors[t].name, t, names));  // room was reserved
     source_check check{other};
@@ -75,7 +78,9 @@ inline result<void> match_tensors(vector<std::uint32_t>& counterpart, span<const
         if (auto same = check.before(other.place(i).source); !same) return same;
         const tensor_spec spec = other.spec(i);
         const std::uint32_t t = table.find(spec.name, names);
-        if (t == name_table::npos) return other_tensor(other, i, errc::unexpected_tensor, "the rewrite makes none of that name");
+        if (t == name_table::npos)
+            return other_tensor(other, i, errc::unexpected_tensor,
+                                "the rewrite makes none of that name");
         counterpart[t] = i;
         const bool same = same_shape(spec.shape, tensors[t].shape);
         if (same && spec.type == tensors[t].type) {
@@ -86,10 +91,12 @@ inline result<void> match_tensors(vector<std::uint32_t>& counterpart, span<const
         append_kind(kinds, tensors[t]);
         kinds.append(", found ");
         append_kind(kinds, spec);
-        return other_tensor(other, i, same ? errc::dtype_mismatch : errc::shape_mismatch, std::move(kinds));
+        return other_tensor(other, i, same ? errc::dtype_mismatch : errc::shape_mismatch,
+                            std::move(kinds));
     }
     for (std::uint32_t t = 0; t < tensors.size(); ++t)
-        if (counterpart[t] == no_index) return failure{.code = errc::tensor_not_found, .tensor = text{tensors[t].name}};
+        if (counterpart[t] == no_index)
+            return failure{.code = errc::tensor_not_found, .tensor = text{tensors[t].name}};
     return {};
 }
 
@@ -98,11 +105,16 @@ class rewrite_comparison {
 public:
     rewrite_comparison(span<const tensor_spec> tensors, const tensor_set_ref& other,
                        span<const std::uint32_t> counterpart) noexcept
-        : tensors_{tensors}, other_{other}, counterpart_{counterpart}, check_{other_}, release_{other_, advice::release} {}
+        : tensors_{tensors},
+          other_{other},
+          counterpart_{counterpart},
+          check_{other_},
+          release_{other_, advice::release} {}
 
     /// What rewrite_run sends of tensor t, from byte `offset` of it on.
     ///   fails   bytes_differ, read_past_end, file_changed, out_of_memory, and as reading does
-    result<void> operator()(std::uint32_t t, std::uint64_t offset, span<const std::byte> bytes) noexcept {
+    result<void> operator()(std::uint32_t t, std::uint64_t offset,
+                            span<const std::byte> bytes) noexcept {
         const tensor_location place = other_.place(counterpart_[t]);
         if (!other_.source_bytes(place.source).empty()) {
             if (exchange(checked_for_, t) != t) check_.forget();
@@ -111,7 +123,8 @@ public:
         for (std::size_t done = 0; done < bytes.size();) {
             const std::size_t left = bytes.size() - done;
             const std::size_t piece = left < run_piece_bytes ? left : run_piece_bytes;
-            if (auto same = compare(t, place, offset + done, bytes.subspan(done, piece)); !same) return same;
+            if (auto same = compare(t, place, offset + done, bytes.subspan(done, piece)); !same)
+                return same;
             done += piece;
         }
         return {};
@@ -126,7 +139,8 @@ private:
         if (resident.empty()) {
             if (!buffer_.reserve(run_piece_bytes)) return failure{.code = errc::out_of_memory};
             theirs = buffer_.data();
-            if (auto read = other_.read(place.source, begin, {buffer_.data(), bytes.size()}); !read) return read;
+            if (auto read = other_.read(place.source, begin, {buffer_.data(), bytes.size()}); !read)
+                return read;
         } else {
             auto there = check_resident(other_, place.source, resident, begin, bytes.size());
             if (!there) {

@@ -29,7 +29,8 @@ inline namespace SAFEFUSE_ABI {
 namespace detail {
 
 /// How the files of a rewrite are written.
-[[nodiscard]] inline write_options write_options_of(const rewrite_plan& plan, const rewrite_options& options) noexcept {
+[[nodiscard]] inline write_options write_options_of(const rewrite_plan& plan,
+                                                    const rewrite_options& options) noexcept {
     const std::uint64_t least = plan.data_alignment();
     return {.max_shard_bytes = options.max_shard_bytes,
             .metadata = options.metadata,
@@ -43,8 +44,9 @@ namespace detail {
             .keep_state = options.keep_state};
 }
 
-/// What decides the bytes of a rewrite beside the new names, dtypes and shapes: where each byte comes from, and the sources, known
-/// by their sizes and the times when they were last written to. Their names may change.
+/// What decides the bytes of a rewrite beside the new names, dtypes and shapes: where each byte
+/// comes from, and the sources, known by their sizes and the times when they were last written to.
+/// Their names may change.
 [[nodiscard]] inline result<fingerprint> identity_of(const rewrite_plan& plan) noexcept {
     fingerprint_maker maker;
     const tensor_set_ref& set = plan.set();
@@ -74,8 +76,9 @@ namespace detail {
                 maker.add(blocks.size());
                 for (const copy_block& block : blocks) {
                     for (const std::uint64_t number :
-                         {std::uint64_t{block.source}, std::uint64_t{block.output}, block.source_offset, block.destination_offset,
-                          block.run_bytes, std::uint64_t{block.loop_count}})
+                         {std::uint64_t{block.source}, std::uint64_t{block.output},
+                          block.source_offset, block.destination_offset, block.run_bytes,
+                          std::uint64_t{block.loop_count}})
                         maker.add(number);
                     for (std::uint32_t l = 0; l < block.loop_count; ++l) {
                         maker.add(block.loops[l].extent);
@@ -91,10 +94,12 @@ namespace detail {
 
 /// Counts the bytes of tensors that are there already; `chosen` are numbers in the plan.
 ///   fails   canceled
-inline result<void> skip_tensors(rewrite_run& run, span<const tensor_spec> tensors, span<const std::uint32_t> chosen) noexcept {
+inline result<void> skip_tensors(rewrite_run& run, span<const tensor_spec> tensors,
+                                 span<const std::uint32_t> chosen) noexcept {
     for (const std::uint32_t t : chosen) {
         std::uint64_t size_bytes = 0;
-        static_cast<void>(tensor_size(tensors[t].type, tensors[t].shape, size_bytes));  // the writer has checked it
+        static_cast<void>(tensor_size(tensors[t].type, tensors[t].shape,
+                                      size_bytes));  // the writer has checked it
         if (auto going = run.skip(t, size_bytes); !going) return going;
     }
     return {};
@@ -103,12 +108,19 @@ inline result<void> skip_tensors(rewrite_run& run, span<const tensor_spec> tenso
 /// Writes the bytes of one shard.
 class shard_sink {
 public:
-    shard_sink(const tensor_set_ref& set, tensor_file_writer& file, span<const std::uint32_t> number_of,
-               const rewrite_options& options, std::uint64_t& shared_bytes) noexcept
-        : set_{set}, file_{file}, number_of_{number_of}, options_{options}, shared_bytes_{shared_bytes} {}
+    shard_sink(const tensor_set_ref& set, tensor_file_writer& file,
+               span<const std::uint32_t> number_of, const rewrite_options& options,
+               std::uint64_t& shared_bytes) noexcept
+        : set_{set},
+          file_{file},
+          number_of_{number_of},
+          options_{options},
+          shared_bytes_{shared_bytes} {}
 
-    result<void> operator()(std::uint32_t t, std::uint64_t offset, span<const std::byte> bytes) noexcept {
-        // Syncing at the end then has little left to wait for, and memory does not fill with what is not on the disk yet.
+    result<void> operator()(std::uint32_t t, std::uint64_t offset,
+                            span<const std::byte> bytes) noexcept {
+        // Syncing at the end then has little left to wait for, and memory does not fill with what
+        // is not on the disk yet.
         waiting_bytes_ += bytes.size();
         if (waiting_bytes_ >= stride_bytes && options_.wait == durability::synced) {
             file_.start_writing();
@@ -117,15 +129,17 @@ public:
         return file_.write(number_of_[t], offset, bytes);
     }
 
-    shared_range share(std::uint32_t source, std::uint64_t from, std::uint64_t size, std::uint32_t t,
-                       std::uint64_t offset) noexcept {
+    shared_range share(std::uint32_t source, std::uint64_t from, std::uint64_t size,
+                       std::uint32_t t, std::uint64_t offset) noexcept {
         if (options_.share == sharing::nothing || source == refusing_) return {};
         const std::uint64_t to = file_.offset_bytes(number_of_[t]) + offset;
-        const std::uint64_t begin = (share_multiple_bytes - from % share_multiple_bytes) % share_multiple_bytes;
+        const std::uint64_t begin =
+            (share_multiple_bytes - from % share_multiple_bytes) % share_multiple_bytes;
         if (to % share_multiple_bytes != from % share_multiple_bytes || begin >= size) return {};
         const std::uint64_t end = size - (from + size) % share_multiple_bytes;
         if (end <= begin || end > size) return {};
-        if (!file_.share(number_of_[t], offset + begin, set_.native_handle(source), from + begin, end - begin)) {
+        if (!file_.share(number_of_[t], offset + begin, set_.native_handle(source), from + begin,
+                         end - begin)) {
             refusing_ = source;
             return {};
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: carries a rewrite_plan out: reads the sources front to back, each byte once, and hands bytes of the new tensors on.
-// Memory: the plan of one scope and one or two buffers.
+// safefuse: carries a rewrite_plan out: reads the sources front to back, each byte once, and hands
+// bytes of the new tensors on. Memory: the plan of one scope and one or two buffers.
 #ifndef SAFEFUSE_WRITE_DETAIL_REWRITE_RUN_HPP
 #define SAFEFUSE_WRITE_DETAIL_REWRITE_RUN_HPP
 
@@ -26,7 +26,8 @@ inline namespace SAFEFUSE_ABI {
 
 namespace detail {
 
-/// How much is read and written at once where nothing needs to be put together: small enough to stay in a core's cache on the way.
+/// How much is read and written at once where nothing needs to be put together: small enough to
+/// stay in a core's cache on the way.
 inline constexpr std::size_t run_piece_bytes = std::size_t{512} << 10;
 
 /// Lets go of a source's pages as they are used up, in strides that are worth a system call.
@@ -72,25 +73,34 @@ struct shared_range {
 };
 
 /// Sends the bytes of a plan's tensors to whoever accepts them: a new file, or a comparison.
-///   accept(tensor, offset, bytes)   bytes of tensor `tensor` of the rewrite_plan; fails as it likes
-///   accept.share(source, from, size, tensor, offset)   optional: tells which part of a run it has got in another way
+///   accept(tensor, offset, bytes)   bytes of tensor `tensor` of the rewrite_plan; fails as it
+///   likes accept.share(source, from, size, tensor, offset)   optional: tells which part of a run
+///   it has got in another way
 class rewrite_run {
 public:
     rewrite_run(const rewrite_plan& plan, progress_ref progress, advice used_source) noexcept
-        : plan_{plan}, set_{plan.set()}, progress_{progress}, check_{set_}, release_{set_, used_source} {}
+        : plan_{plan},
+          set_{plan.set()},
+          progress_{progress},
+          check_{set_},
+          release_{set_, used_source} {}
 
     /// Counts bytes that are there already.
-    result<void> skip(std::uint32_t t, std::uint64_t size_bytes) noexcept { return progressed(t, size_bytes); }
+    result<void> skip(std::uint32_t t, std::uint64_t size_bytes) noexcept {
+        return progressed(t, size_bytes);
+    }
 
-    /// Sends the bytes of the tensors `chosen` (numbers in the plan), in the order in which they lie in their sources.
+    /// Sends the bytes of the tensors `chosen` (numbers in the plan), in the order in which they
+    /// lie in their sources.
     template <class Accept>
     result<void> send(span<const std::uint32_t> chosen, Accept&& accept) noexcept {
         vector<step> steps;
         if (auto made = list_steps(steps, chosen); !made) return made;
         for (const step& each : steps) {
             check_.forget();
-            auto sent = each.scope == rewrite_plan::passthrough ? send_tensor(each.tensor, accept)
-                                                                : send_scope(each.scope, chosen, accept);
+            auto sent = each.scope == rewrite_plan::passthrough
+                            ? send_tensor(each.tensor, accept)
+                            : send_scope(each.scope, chosen, accept);
             if (!sent) return sent;
         }
         return {};
@@ -113,7 +123,8 @@ private:
             const rewrite_plan::origin from = plan_.origin_of(t);
             const bool passthrough = from.scope == rewrite_plan::passthrough;
             if (!passthrough && exchange(listed[from.scope], true)) continue;
-            const std::size_t first = passthrough ? from.number : plan_.scopes()[from.scope].tensors[0];
+            const std::size_t first =
+                passthrough ? from.number : plan_.scopes()[from.scope].tensors[0];
             const tensor_location place = set_.place(first);
             if (!steps.push({place.source, from.scope, place.offset, t})) return no_memory;
         }
@@ -124,36 +135,42 @@ private:
         return {};
     }
 
-    /// Sends [from, from + size) of a source as bytes of a tensor, but for what the other side shares.
+    /// Sends [from, from + size) of a source as bytes of a tensor, but for what the other side
+    /// shares.
     template <class Accept>
-    result<void> send_run(std::uint32_t source, std::uint64_t from, std::uint64_t size, std::uint32_t t, std::uint64_t to,
-                          Accept& accept) noexcept {
+    result<void> send_run(std::uint32_t source, std::uint64_t from, std::uint64_t size,
+                          std::uint32_t t, std::uint64_t to, Accept& accept) noexcept {
         if constexpr (requires { accept.share(source, from, size, t, to); }) {
             const shared_range shared = accept.share(source, from, size, t, to);
             if (shared.end > shared.begin) {
-                if (auto sent = send_pieces(source, from, shared.begin, t, to, accept); !sent) return sent;
+                if (auto sent = send_pieces(source, from, shared.begin, t, to, accept); !sent)
+                    return sent;
                 if (auto going = progressed(t, shared.end - shared.begin); !going) return going;
-                return send_pieces(source, from + shared.end, size - shared.end, t, to + shared.end, accept);
+                return send_pieces(source, from + shared.end, size - shared.end, t, to + shared.end,
+                                   accept);
             }
         }
         return send_pieces(source, from, size, t, to, accept);
     }
 
     template <class Accept>
-    result<void> send_pieces(std::uint32_t source, std::uint64_t from, std::uint64_t size, std::uint32_t t, std::uint64_t to,
-                             Accept& accept) noexcept {
+    result<void> send_pieces(std::uint32_t source, std::uint64_t from, std::uint64_t size,
+                             std::uint32_t t, std::uint64_t to, Accept& accept) noexcept {
         const span<const std::byte> resident = set_.source_bytes(source);
         if (!resident.empty())
             if (auto same = check_.before(source); !same) return same;
         for (std::uint64_t done = 0; done < size;) {
-            const std::size_t piece = static_cast<std::size_t>(size - done < run_piece_bytes ? size - done : run_piece_bytes);
+            const std::size_t piece = static_cast<std::size_t>(
+                size - done < run_piece_bytes ? size - done : run_piece_bytes);
             span<const std::byte> bytes;
             if (!resident.empty()) {
-                if (auto there = check_resident(set_, source, resident, from, size); !there) return there;
+                if (auto there = check_resident(set_, source, resident, from, size); !there)
+                    return there;
                 bytes = resident.subspan(static_cast<std::size_t>(from + done), piece);
             } else {
                 if (!buffer_.reserve(run_piece_bytes)) return failure{.code = errc::out_of_memory};
-                if (auto read = set_.read(source, from + done, {buffer_.data(), piece}); !read) return read;
+                if (auto read = set_.read(source, from + done, {buffer_.data(), piece}); !read)
+                    return read;
                 bytes = {buffer_.data(), piece};
             }
             if (auto accepted = accept(t, to + done, bytes); !accepted) {
@@ -171,7 +188,8 @@ private:
 
     result<void> progressed(std::uint32_t t, std::uint64_t size_bytes) noexcept {
         done_bytes_ += size_bytes;
-        if (size_bytes != 0 && !progress_({plan_.tensors()[t].name, done_bytes_, plan_.total_bytes()}))
+        if (size_bytes != 0 &&
+            !progress_({plan_.tensors()[t].name, done_bytes_, plan_.total_bytes()}))
             return failure{.code = errc::canceled};
         return {};
     }
@@ -183,7 +201,8 @@ private:
     }
 
     template <class Accept>
-    result<void> send_scope(std::uint32_t scope, span<const std::uint32_t> chosen, Accept& accept) noexcept {
+    result<void> send_scope(std::uint32_t scope, span<const std::uint32_t> chosen,
+                            Accept& accept) noexcept {
         if (planned_scope_ != scope) {
             planned_ = plan_.plan_of(scope);
             planned_scope_ = planned_ ? scope : rewrite_plan::passthrough;
@@ -191,18 +210,22 @@ private:
         if (!planned_) return std::move(planned_).error();
         const copy_plan& plan = *planned_;
         vector<std::uint32_t> tensor_of;  // by output
-        // an output with strided copies, or with something to compare, is put together piece by piece; the others are runs
+        // an output with strided copies, or with something to compare, is put together piece by
+        // piece; the others are runs
         vector<bool> gathered;
-        if (!tensor_of.resize(plan.outputs().size(), no_index) || !gathered.resize(plan.outputs().size(), false))
+        if (!tensor_of.resize(plan.outputs().size(), no_index) ||
+            !gathered.resize(plan.outputs().size(), false))
             return failure{.code = errc::out_of_memory};
         for (const std::uint32_t t : chosen)
             if (plan_.origin_of(t).scope == scope) tensor_of[plan_.origin_of(t).number] = t;
-        for (const copy_block& block : plan.blocks()) gathered[block.output] = gathered[block.output] || block.loop_count != 0;
+        for (const copy_block& block : plan.blocks())
+            gathered[block.output] = gathered[block.output] || block.loop_count != 0;
         for (const copy_block& block : plan.equal_blocks()) gathered[block.output] = true;
         for (const copy_block& block : plan.blocks()) {
             const std::uint32_t t = tensor_of[block.output];
             if (t == no_index || gathered[block.output]) continue;
-            if (auto sent = send_run(block.source, block.source_offset, block.run_bytes, t, block.destination_offset, accept);
+            if (auto sent = send_run(block.source, block.source_offset, block.run_bytes, t,
+                                     block.destination_offset, accept);
                 !sent)
                 return sent;
         }
@@ -213,14 +236,19 @@ private:
     }
 
     template <class Accept>
-    result<void> send_gathered(const copy_plan& plan, std::size_t output, std::uint32_t t, Accept& accept) noexcept {
+    result<void> send_gathered(const copy_plan& plan, std::size_t output, std::uint32_t t,
+                               Accept& accept) noexcept {
         const std::uint64_t size = plan.outputs()[output].size_bytes;
         for (std::uint64_t done = 0; done < size;) {
-            const std::size_t piece = static_cast<std::size_t>(window_end(plan, output, done) - done);
+            const std::size_t piece =
+                static_cast<std::size_t>(window_end(plan, output, done) - done);
             if (!buffer_.reserve(piece < rewrite_buffer_bytes ? rewrite_buffer_bytes : piece))
                 return failure{.code = errc::out_of_memory};
-            if (auto gathered = fuse_range(plan, output, done, {buffer_.data(), piece}); !gathered) return gathered;
-            if (auto accepted = accept(t, done, span<const std::byte>{buffer_.data(), piece}); !accepted) return accepted;
+            if (auto gathered = fuse_range(plan, output, done, {buffer_.data(), piece}); !gathered)
+                return gathered;
+            if (auto accepted = accept(t, done, span<const std::byte>{buffer_.data(), piece});
+                !accepted)
+                return accepted;
             if (auto going = progressed(t, piece); !going) return going;
             release_gathered(plan, output, {done, done + piece});
             done += piece;
@@ -228,17 +256,21 @@ private:
         return {};
     }
 
-    /// Where the next piece of an output ends: about a buffer behind `begin`, and where no source would be read twice.
-    [[nodiscard]] std::uint64_t window_end(const copy_plan& plan, std::size_t output, std::uint64_t begin) const noexcept {
+    /// Where the next piece of an output ends: about a buffer behind `begin`, and where no source
+    /// would be read twice.
+    [[nodiscard]] std::uint64_t window_end(const copy_plan& plan, std::size_t output,
+                                           std::uint64_t begin) const noexcept {
         const std::uint64_t size = plan.outputs()[output].size_bytes;
-        const auto at_most = [&](std::uint64_t bytes) noexcept { return size - begin < bytes ? size : begin + bytes; };
+        const auto at_most = [&](std::uint64_t bytes) noexcept {
+            return size - begin < bytes ? size : begin + bytes;
+        };
         const std::uint64_t usual = at_most(rewrite_buffer_bytes);
         const std::uint64_t latest = at_most(largest_rewrite_buffer_bytes);
         const auto is_clean = [&](std::uint64_t end) noexcept {
             for (const copy_block& block : plan.blocks())
                 if (block.output == output && block.destination_offset < end &&
-                    block.destination_offset + block.destination_extent_bytes() > end && is_turned(block) &&
-                    set_.source_bytes(block.source).empty())
+                    block.destination_offset + block.destination_extent_bytes() > end &&
+                    is_turned(block) && set_.source_bytes(block.source).empty())
                     return false;
             return true;
         };
@@ -252,15 +284,16 @@ private:
         }
         return before > begin ? before : behind;
     }
-    /// Whether neighbours in the output lie far apart in the source: pieces of the one are then no pieces of the other.
+    /// Whether neighbours in the output lie far apart in the source: pieces of the one are then no
+    /// pieces of the other.
     [[nodiscard]] static bool is_turned(const copy_block& block) noexcept {
         for (std::uint32_t i = 1; i < block.loop_count; ++i)
             if (block.loops[i - 1].source_stride < block.loops[i].source_stride) return true;
         return false;
     }
 
-    /// A block is let go when its last byte is in the window; one that is too large for that, piece by piece, though the next
-    /// piece may touch the same pages again.
+    /// A block is let go when its last byte is in the window; one that is too large for that, piece
+    /// by piece, though the next piece may touch the same pages again.
     void release_gathered(const copy_plan& plan, std::size_t output, byte_window window) noexcept {
         constexpr std::uint64_t large_bytes = std::uint64_t{64} << 20;
         for (const copy_block& block : plan.blocks()) {
@@ -268,7 +301,8 @@ private:
             const std::uint64_t end = block.destination_offset + block.destination_extent_bytes();
             if (block.destination_offset >= window.end || end <= window.begin) continue;
             const auto let_go = [&](const copy_block& part) noexcept {
-                release_.used(part.source, part.source_offset, part.source_offset + part.source_extent_bytes());
+                release_.used(part.source, part.source_offset,
+                              part.source_offset + part.source_extent_bytes());
                 return result<void>{};
             };
             if (end <= window.end && block.source_extent_bytes() <= large_bytes)

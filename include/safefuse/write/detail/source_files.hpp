@@ -37,7 +37,8 @@ struct source_state {
     std::uint64_t modified = 0;  ///< as os::modified_time
 };
 
-[[nodiscard]] inline source_state state_of_source(const tensor_set_ref& set, std::uint32_t source) noexcept {
+[[nodiscard]] inline source_state state_of_source(const tensor_set_ref& set,
+                                                  std::uint32_t source) noexcept {
     source_state state;
     const std::intptr_t native = set.native_handle(source);
     if (native == no_native_handle) return state;
@@ -48,7 +49,8 @@ struct source_state {
 
 /// The states of all sources, by number.
 ///   fails   out_of_memory
-[[nodiscard]] inline result<vector<source_state>> states_of_sources(const tensor_set_ref& set) noexcept {
+[[nodiscard]] inline result<vector<source_state>> states_of_sources(
+    const tensor_set_ref& set) noexcept {
     vector<source_state> states;
     const std::uint32_t count = source_count(set);
     for (std::uint32_t source = 0; source < count; ++source)
@@ -58,10 +60,12 @@ struct source_state {
 
 /// No source has been written to since its state was taken.
 ///   fails   file_changed
-[[nodiscard]] inline result<void> check_unchanged(const tensor_set_ref& set, span<const source_state> states) noexcept {
+[[nodiscard]] inline result<void> check_unchanged(const tensor_set_ref& set,
+                                                  span<const source_state> states) noexcept {
     for (std::uint32_t source = 0; source < states.size(); ++source) {
         const source_state now = state_of_source(set, source);
-        if (now.size_bytes == states[source].size_bytes && now.modified == states[source].modified) continue;
+        if (now.size_bytes == states[source].size_bytes && now.modified == states[source].modified)
+            continue;
         failure why{.code = errc::file_changed,
                     .file = text{set.source_name(source)},
                     .detail = "it was written to while it was read; begin anew"};
@@ -74,15 +78,16 @@ struct source_state {
     return {};
 }
 
-/// The permissions that files made from all sources may have: others than the owner get no more than
-/// they have to each source.
+/// The permissions that files made from all sources may have: others than the owner get no more
+/// than they have to each source.
 [[nodiscard]] inline std::uint32_t permissions_of_sources(const tensor_set_ref& set) noexcept {
     std::uint32_t permissions = os::file_permissions;
     const std::uint32_t count = source_count(set);
     for (std::uint32_t source = 0; source < count; ++source) {
         const std::intptr_t native = set.native_handle(source);
         os::entry_facts entry;
-        if (native != no_native_handle && os::entry_of(os::handle_of(native), entry)) permissions &= entry.permissions | 0600u;
+        if (native != no_native_handle && os::entry_of(os::handle_of(native), entry))
+            permissions &= entry.permissions | 0600u;
     }
     return permissions;
 }
@@ -90,12 +95,14 @@ struct source_state {
 /// Whether one of two real paths is the other or is inside it.
 [[nodiscard]] constexpr bool is_inside(std::string_view path, std::string_view directory) noexcept {
     if (!path.starts_with(directory)) return false;
-    return path.size() == directory.size() || os::is_separator(path[directory.size()]) || os::is_separator(directory.back());
+    return path.size() == directory.size() || os::is_separator(path[directory.size()]) ||
+           os::is_separator(directory.back());
 }
 
 /// Whether a real path, or one of the directories that it is in, is a directory known by device and
 /// inode. A bind mount has another path and is the same directory.
-[[nodiscard]] inline bool is_inside(std::string_view path, const os::entry_facts& directory) noexcept {
+[[nodiscard]] inline bool is_inside(std::string_view path,
+                                    const os::entry_facts& directory) noexcept {
     while (!path.empty()) {
         const auto here = entry_of_path(path, true);
         if (here && here->is_same(directory)) return true;
@@ -123,8 +130,9 @@ struct source_state {
     return joined;
 }
 
-/// Neither is a directory of the source in the destination nor the other way round: by their paths, and
-/// by device and inode. A tensor file that stands alone does not make its directory the source's.
+/// Neither is a directory of the source in the destination nor the other way round: by their paths,
+/// and by device and inode. A tensor file that stands alone does not make its directory the
+/// source's.
 ///   fails   destination_in_source, and as future_path
 inline result<void> check_apart(const tensor_set_ref& set, std::string_view destination) noexcept {
     auto to = future_path(destination);
@@ -142,8 +150,10 @@ inline result<void> check_apart(const tensor_set_ref& set, std::string_view dest
         if (!from) continue;  // it was removed meanwhile; the file is open
         const auto from_entry = entry_of_path(*from, true);
         const bool is_alone = sources == 1 && file_name_of(name) != "model.safetensors";
-        const bool is_same = from->view() == to->view() || (from_entry && to_entry && from_entry->is_same(*to_entry));
-        if (is_same || (!is_alone && (is_inside(*to, *from) || (from_entry && is_inside(*to, *from_entry)))) ||
+        const bool is_same = from->view() == to->view() ||
+                             (from_entry && to_entry && from_entry->is_same(*to_entry));
+        if (is_same ||
+            (!is_alone && (is_inside(*to, *from) || (from_entry && is_inside(*to, *from_entry)))) ||
             is_inside(*from, *to) || (to_entry && is_inside(*from, *to_entry))) {
             failure why{.code = errc::destination_in_source, .file = destination};
             if (is_same) why.detail.append("it is the checkpoint to read: ");
@@ -164,11 +174,14 @@ public:
         for (std::uint32_t source = 0; source < count; ++source) {
             const std::intptr_t native = set.native_handle(source);
             known each;
-            if (native == no_native_handle || !os::entry_of(os::handle_of(native), each.entry)) continue;
+            if (native == no_native_handle || !os::entry_of(os::handle_of(native), each.entry))
+                continue;
             each.source = source;
             if (!made.known_.push(each)) return failure{.code = errc::out_of_memory};
         }
-        const auto before = [](const known& a, const known& b) noexcept { return is_before(a.entry, b.entry); };
+        const auto before = [](const known& a, const known& b) noexcept {
+            return is_before(a.entry, b.entry);
+        };
         if (!sort(made.known_.view(), before)) return failure{.code = errc::out_of_memory};
         return made;
     }
@@ -183,27 +196,33 @@ public:
             else
                 end = middle;
         }
-        return begin < known_.size() && known_[begin].entry.is_same(entry) ? known_[begin].source : no_index;
+        return begin < known_.size() && known_[begin].entry.is_same(entry) ? known_[begin].source
+                                                                           : no_index;
     }
 
     /// What is at a path may be replaced: nothing is there, or no source's only name.
     ///   fails   destination_in_source, out_of_memory
-    [[nodiscard]] result<void> check_replaceable(const tensor_set_ref& set, std::string_view path) const noexcept {
+    [[nodiscard]] result<void> check_replaceable(const tensor_set_ref& set,
+                                                 std::string_view path) const noexcept {
         if (path.empty()) return failure{.code = errc::out_of_memory};
         const auto entry = entry_of_path(path, false);
         const std::uint32_t source = entry && !entry->is_link ? find(*entry) : no_index;
         if (source == no_index) return {};
         if (entry->link_count > 1) {
             const auto from = real_path(set.source_name(source)), to = real_path(path);
-            if (from && to && !(from->view() == to->view())) return {};  // the source keeps its own name
+            if (from && to && !(from->view() == to->view()))
+                return {};  // the source keeps its own name
         }
-        return failure{.code = errc::destination_in_source, .file = path, .detail = "it is a file of the checkpoint to read"};
+        return failure{.code = errc::destination_in_source,
+                       .file = path,
+                       .detail = "it is a file of the checkpoint to read"};
     }
 
-    /// A directory whose files are to be replaced holds no source that would be lost with it: none is
-    /// reached through it, by whatever links, and none has all its names there.
+    /// A directory whose files are to be replaced holds no source that would be lost with it: none
+    /// is reached through it, by whatever links, and none has all its names there.
     ///   fails   destination_in_source, and as reading the directory does
-    [[nodiscard]] result<void> check_survive(const tensor_set_ref& set, std::string_view directory) const noexcept {
+    [[nodiscard]] result<void> check_survive(const tensor_set_ref& set,
+                                             std::string_view directory) const noexcept {
         const auto in_it = [&](std::uint32_t source) noexcept {
             failure why{.code = errc::destination_in_source, .file = directory};
             append_quoted(why.detail, set.source_name(source));
@@ -228,10 +247,12 @@ public:
         std::uint32_t lost = no_index;
         auto listed = list_directory(directory, [&](std::string_view name, bool) noexcept {
             const text path = join_path(directory, name);
-            const auto entry = path.empty() ? result<os::entry_facts>{failure{}} : entry_of_path(path, false);
+            const auto entry =
+                path.empty() ? result<os::entry_facts>{failure{}} : entry_of_path(path, false);
             if (!entry || entry->is_link || entry->kind != os::path_kind::file) return true;
             for (std::size_t i = 0; find(*entry) != no_index && i < known_.size(); ++i)
-                if (known_[i].entry.is_same(*entry) && ++names[i] >= entry->link_count) lost = known_[i].source;
+                if (known_[i].entry.is_same(*entry) && ++names[i] >= entry->link_count)
+                    lost = known_[i].source;
             return lost == no_index;
         });
         if (!listed) return listed;
