@@ -14,7 +14,7 @@ if(NOT WORK)
     set(WORK "${BUILD_DIR}/work")
 endif()
 get_filename_component(WORK "${WORK}" ABSOLUTE)
-include("${source}/tests/tools.cmake")
+include("${source}/tests/support/tools.cmake")
 find_tools(tools)
 
 cmake_host_system_information(RESULT cores QUERY NUMBER_OF_LOGICAL_CORES)

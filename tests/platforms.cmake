@@ -8,7 +8,7 @@
 #   -DZIG=…           the zig program; default zig, else Python's package ziglang
 cmake_minimum_required(VERSION 3.24)
 get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/.." ABSOLUTE)
-include("${source}/tests/tools.cmake")
+include("${source}/tests/support/tools.cmake")
 if(NOT BUILD_DIR)
     set(BUILD_DIR "${source}/build/platforms")
 endif()
@@ -18,8 +18,8 @@ set(known)
 set(table)
 set(failures)
 
-file(GLOB programs RELATIVE "${source}/examples" "${source}/examples/*.cpp")
-list(TRANSFORM programs REPLACE "\\.cpp$" "")
+file(GLOB programs "${source}/examples/learn/*.cpp" "${source}/examples/programs/*.cpp")
+list(TRANSFORM programs REPLACE "^.*/(.*)\\.cpp$" "\\1")
 
 # Whether a compiler with these flags makes programs that run; else the reason.
 function(find_reason result directory cxx flags emulator)
@@ -61,7 +61,7 @@ function(stop_server emulator)
 endfunction()
 
 # platform(NAME … TITLE … CXX … PACKAGE … [LIBRARY …] [FLAGS …] [HOW …] …): one row of the table. The rest is what tests/run.cmake
-# takes. KIND: empty for the tests; `there_and_back` for the program in tests/sanitize, `compile` where nothing can run.
+# takes. KIND: empty for the tests; `there_and_back` for the program in tests/contracts/sanitize, `compile` where nothing can run.
 function(platform)
     cmake_parse_arguments(PARSE_ARGV 0 p "" "NAME;TITLE;CXX;PACKAGE;LIBRARY;FLAGS;HOW;STANDARD;TYPE;SYSTEM;SANITIZE;TESTS;KIND;WERROR"
         "EMULATOR")
@@ -195,7 +195,7 @@ function(compile_everything passed_result total_result directory cxx flags stand
         file(WRITE "${directory}/alone/${name}.cpp" "#include <${header}>\n#include <${header}>\n")
         list(APPEND sources "${directory}/alone/${name}.cpp")
     endforeach()
-    file(GLOB examples "${source}/examples/*.cpp")
+    file(GLOB examples "${source}/examples/learn/*.cpp" "${source}/examples/programs/*.cpp")
     list(APPEND sources ${examples})
     separate_arguments(flags UNIX_COMMAND "${flags}")
     set(passed 0)
@@ -221,7 +221,7 @@ function(go_there_and_back passed_result total_result output_result directory cx
     separate_arguments(flags UNIX_COMMAND "${flags}")
     set(passed 0)
     set(total 0)
-    execute_process(COMMAND "${cxx}" ${flags} -std=c++${standard} "-I${source}/include" "${source}/tests/sanitize/there_and_back.cpp"
+    execute_process(COMMAND "${cxx}" ${flags} -std=c++${standard} "-I${source}/include" "${source}/tests/contracts/sanitize/there_and_back.cpp"
         -o "${directory}/there_and_back" OUTPUT_VARIABLE log ERROR_VARIABLE log)
     foreach(type_and_family IN ITEMS qwen3_moe=qwen2_moe mixtral=mixtral nemotron_h=nemotron_h granitemoe=granitemoe deepseek_v3=qwen2_moe)
         string(REPLACE "=" ";" names ${type_and_family})
@@ -318,9 +318,9 @@ foreach(level IN ITEMS -O0 -O2)
 endforeach()
 platform(NAME native TITLE "Linux x86-64" CXX g++ FLAGS "-O3 -march=native" TESTS "${programs_only}" PACKAGE "Debian: g++")
 platform(NAME lto TITLE "Linux x86-64" CXX g++ FLAGS "-O2 -flto=auto" TESTS "${programs_only}" PACKAGE "Debian: g++")
-file(GLOB without_exceptions RELATIVE "${source}/tests" "${source}/tests/*.test.cpp")
-list(REMOVE_ITEM without_exceptions throwing.test.cpp)
-list(TRANSFORM without_exceptions REPLACE "\\.test\\.cpp$" "")
+file(GLOB_RECURSE without_exceptions "${source}/tests/*.test.cpp")
+list(TRANSFORM without_exceptions REPLACE "^.*/(.*)\\.test\\.cpp$" "\\1")
+list(REMOVE_ITEM without_exceptions throwing)
 list(JOIN without_exceptions "|" without_exceptions)
 platform(NAME plain TITLE "Linux x86-64, no exceptions, no RTTI" CXX g++
     FLAGS "-O1 -fno-exceptions -fno-rtti -DDOCTEST_CONFIG_NO_EXCEPTIONS_BUT_WITH_ALL_ASSERTS"
@@ -350,7 +350,7 @@ if(NOT only OR "nvcc" IN_LIST only)
             list(APPEND arguments -DJOBS=${JOBS})
         endif()
         string(TIMESTAMP begin "%s" UTC)
-        execute_process(COMMAND "${CMAKE_COMMAND}" ${arguments} -P "${source}/tests/nvcc/run.cmake" RESULT_VARIABLE failed
+        execute_process(COMMAND "${CMAKE_COMMAND}" ${arguments} -P "${source}/tests/contracts/nvcc/run.cmake" RESULT_VARIABLE failed
             OUTPUT_VARIABLE output ERROR_VARIABLE output ECHO_OUTPUT_VARIABLE ECHO_ERROR_VARIABLE)
         string(TIMESTAMP end "%s" UTC)
         math(EXPR seconds "${end} - ${begin}")

@@ -14,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-#include "../convert_checkpoint.hpp"
+#include "../programs/convert_checkpoint.hpp"
 #include "checksum.hpp"
 #include "cuda_device.hpp"
 #include "device_model.hpp"

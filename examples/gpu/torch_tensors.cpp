@@ -8,7 +8,7 @@
 
 #include <safefuse/interop/dlpack.hpp>
 
-#include "../convert_checkpoint.hpp"
+#include "../programs/convert_checkpoint.hpp"
 #include "cuda_device.hpp"
 #include "device_model.hpp"
 

@@ -3,7 +3,7 @@
 # Reports; never fails on slowness. Times are wall-clock medians of interleaved rounds: run it on a quiet machine.
 cmake_minimum_required(VERSION 3.24)
 get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/../.." ABSOLUTE)
-include("${source}/tests/tools.cmake")
+include("${source}/tests/support/tools.cmake")
 if(NOT CXX)
     set(CXX c++)
 endif()
@@ -90,7 +90,7 @@ report("#include <safefuse/layout/layout.hpp> and <safefuse/run/fuse.hpp>" fuse 
 report("#include <safefuse/safefuse.hpp>" umbrella empty "400 ms")
 report("${families} families of their own layouts, planned both ways, -O2" families no_families "3000 ms")
 foreach(level IN ITEMS -O2 -Os)
-    execute_process(COMMAND "${CXX}" -std=c++20 "-I${source}/include" ${level} -s "${source}/examples/fuse_into_my_buffer.cpp" -o "${WORK}/program"
+    execute_process(COMMAND "${CXX}" -std=c++20 "-I${source}/include" ${level} -s "${source}/examples/learn/fuse_into_my_buffer.cpp" -o "${WORK}/program"
         COMMAND_ERROR_IS_FATAL ANY)
     file(SIZE "${WORK}/program" bytes)
     math(EXPR kibibytes "(${bytes} + 512) / 1024")

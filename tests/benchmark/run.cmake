@@ -39,7 +39,7 @@ if(NOT PYTHON)
 endif()
 cmake_host_system_information(RESULT cores QUERY NUMBER_OF_LOGICAL_CORES)
 cmake_host_system_information(RESULT memory_mib QUERY AVAILABLE_PHYSICAL_MEMORY)
-include("${source}/tests/tools.cmake")
+include("${source}/tests/support/tools.cmake")
 find_tools(tools)
 
 run_or_stop("The benchmarks could not be configured."

@@ -16,10 +16,10 @@
 
 #include <doctest/doctest.h>
 
-#include "conformance/suite.hpp"
-#include "mutants.hpp"
-#include "oracle.hpp"
-#include "support.hpp"
+#include "../support/mutants.hpp"
+#include "../support/oracle.hpp"
+#include "../support/support.hpp"
+#include "suite.hpp"
 
 namespace sf = safefuse;
 using conformance::header_case;

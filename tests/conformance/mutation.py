@@ -1,9 +1,9 @@
 """Whether the conformance suite would notice a broken validator. Breaks the validator in many ways, one at a time, and runs
-tests/conformance.test.cpp against each: the suite must fail. A mutant that survives is a case that the suite lacks, to be added
+tests/conformance/conformance.test.cpp against each: the suite must fail. A mutant that survives is a case that the suite lacks, to be added
 to conformance/header_cases.cpp or conformance/index_cases.cpp. Some minutes on two cores; of ctest, only that every mutant still fits the sources:
 
-    python3 tests/mutation.py [part of a name ...]
-    python3 tests/mutation.py --fits
+    python3 tests/conformance/mutation.py [part of a name ...]
+    python3 tests/conformance/mutation.py --fits
 
     CXX                   the compiler (default c++)
     SAFEFUSE_DOCTEST_DIR  the directory that holds doctest/doctest.h, where the compiler does not find it
@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 
-tests = pathlib.Path(__file__).resolve().parent
+tests = pathlib.Path(__file__).resolve().parent.parent
 headers = tests.parent / "include"
 
 HEADER = "format/header.hpp"
@@ -256,7 +256,7 @@ def compiled(source, target, include, flags):
 
 def verdict(include, folder, runner, flags):
     """"passes", "fails", "crashes", "hangs", or what the compiler says."""
-    made = compiled(tests / "conformance.test.cpp", folder / "test.o", include, flags)
+    made = compiled(tests / "conformance/conformance.test.cpp", folder / "test.o", include, flags)
     if made.returncode != 0:
         return "does not compile: " + made.stderr[:2000]
     program = folder / "test"
@@ -342,7 +342,7 @@ def main():
         runners = []
         for flags in (plain, sanitized):
             runner = []
-            for source in ("main.cpp", "conformance/header_cases.cpp", "conformance/index_cases.cpp"):
+            for source in ("support/main.cpp", "conformance/header_cases.cpp", "conformance/index_cases.cpp"):
                 runner.append(work / f"{len(runners)}_{len(runner)}.o")
                 if (done := compiled(tests / source, runner[-1], headers, flags)).returncode != 0:
                     sys.exit(done.stderr)

@@ -20,7 +20,7 @@
 
 #include <safefuse/read/checkpoint.hpp>
 
-#include "../support.hpp"
+#include "../support/support.hpp"
 #include "suite.hpp"
 
 namespace sf = safefuse;

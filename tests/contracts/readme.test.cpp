@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "run_program.hpp"
-#include "support.hpp"
+#include "../support/run_program.hpp"
+#include "../support/support.hpp"
 
 namespace sf = safefuse;
 

@@ -13,8 +13,8 @@
 
 #include <safefuse/read/checkpoint.hpp>
 
-#include "../oracle.hpp"
-#include "../support.hpp"
+#include "../support/oracle.hpp"
+#include "../support/support.hpp"
 
 namespace sf = safefuse;
 namespace fs = std::filesystem;

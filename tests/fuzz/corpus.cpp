@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "../conformance/suite.hpp"
-#include "../support.hpp"
+#include "../support/support.hpp"
 #include "fuzz.hpp"
 
 namespace fs = std::filesystem;

@@ -11,8 +11,8 @@
 #include <safefuse/read/tensor_file.hpp>
 #include <safefuse/tensor/slice.hpp>
 
-#include "../mutants.hpp"
-#include "../oracle.hpp"
+#include "../support/mutants.hpp"
+#include "../support/oracle.hpp"
 
 namespace sf = safefuse;
 

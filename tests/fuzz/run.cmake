@@ -1,4 +1,4 @@
-# Builds the fuzz targets, makes their seeds from the conformance suite and runs them: cmake -P tests/fuzz.cmake, from any directory.
+# Builds the fuzz targets, makes their seeds from the conformance suite and runs them: cmake -P tests/fuzz/run.cmake, from any directory.
 # Prints a line for each target; fails where one crashes, hangs or takes too much memory, and names the input that makes it.
 # Options stand before -P:
 #   -DBUILD_DIR=…   default build/fuzz in the repository; what targets learn stays in its folder corpus
@@ -8,7 +8,7 @@
 #   -DJOBS=2        how many targets run at a time
 #   -DTARGETS=…     list of header, shard_index, checkpoint, plan, config; default all
 cmake_minimum_required(VERSION 3.24)
-get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/.." ABSOLUTE)
+get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/../.." ABSOLUTE)
 foreach(option_and_default IN ITEMS BUILD_DIR=${source}/build/fuzz CXX=clang++ SECONDS=60 SEED=1 JOBS=2)
     string(REGEX MATCH "^([A-Z_]+)=(.*)$" _ "${option_and_default}")
     if(NOT DEFINED ${CMAKE_MATCH_1})
@@ -18,7 +18,7 @@ endforeach()
 if(NOT TARGETS)
     set(TARGETS header shard_index checkpoint plan config)
 endif()
-include("${source}/tests/tools.cmake")
+include("${source}/tests/support/tools.cmake")
 find_tools(tools)
 
 set(programs ${TARGETS})

@@ -424,7 +424,7 @@ def compare_inside(model_type, text_type, directory):
 
 
 families = interop.families_in_readme()
-if "--names" in sys.argv:  # families.py PROGRAMS DATA --names: writes DATA/transformers/names.tsv anew, for tests/rename.test.cpp
+if "--names" in sys.argv:  # families.py PROGRAMS DATA --names: writes DATA/transformers/names.tsv anew, for tests/unit/layout/rename.test.cpp
     with open(interop.test_data() / "transformers" / "names.tsv", "w") as out:
         for model_type in sorted(kind for kinds in families.values() for kind in kinds):
             with tempfile.TemporaryDirectory() as directory:

@@ -1,6 +1,6 @@
-"""Tensor files whose numbers were changed on purpose (tests/mutants.hpp: powers of two and their neighbours, sums and
+"""Tensor files whose numbers were changed on purpose (tests/support/mutants.hpp: powers of two and their neighbours, sums and
 products that wrap at 2^64, ends before begins) are judged alike by the reference library and by ours: verdict, tensors,
-bytes. Our program holds what it accepts, in every profile, against the oracle (tests/oracle.hpp) as well.
+bytes. Our program holds what it accepts, in every profile, against the oracle (tests/support/oracle.hpp) as well.
 
     --count=N, or SAFEFUSE_MUTANTS   how many files (default 100000)
     --first=N, or SAFEFUSE_SEED      number of the first (default 0): the same number is the same file"""

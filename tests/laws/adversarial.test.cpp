@@ -19,7 +19,7 @@
 #include <safefuse/tensor/tensor_set.hpp>
 #include <safefuse/write/rewrite_plan.hpp>
 
-#include "support.hpp"
+#include "../support/support.hpp"
 
 namespace sf = safefuse;
 using support::bytes_of;

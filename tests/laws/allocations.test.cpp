@@ -1,7 +1,7 @@
 // Every allocation fails once: from opening a checkpoint to the one that is written and compared,
 // in every kind of run. What is left of faults.test.cpp "memory: ..." is the system's own limit;
 // here each allocation is asked by its number, under the sanitizers too.
-#include "failing_allocations.hpp"
+#include "../support/failing_allocations.hpp"
 
 #include <doctest/doctest.h>
 
@@ -25,8 +25,8 @@
 #include <safefuse/write/rewrite.hpp>
 #include <safefuse/write/verify.hpp>
 
-#include "memory_device.hpp"
-#include "support.hpp"
+#include "../support/memory_device.hpp"
+#include "../support/support.hpp"
 
 namespace sf = safefuse;
 using support::failing_allocation;

@@ -23,7 +23,7 @@
 #include <safefuse/run/fuse_range.hpp>
 #include <safefuse/write/repack.hpp>
 
-#include "support.hpp"
+#include "../support/support.hpp"
 
 #if !defined(_WIN32)
 #include <grp.h>

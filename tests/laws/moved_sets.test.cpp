@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "support.hpp"
+#include "../support/support.hpp"
 
 namespace sf = safefuse;
 

@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "run_program.hpp"
-#include "support.hpp"
+#include "../support/run_program.hpp"
+#include "../support/support.hpp"
 
 namespace sf = safefuse;
 namespace fs = std::filesystem;

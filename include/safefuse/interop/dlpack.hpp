@@ -7,7 +7,7 @@
 //   managed_tensor (what capsules named "dltensor" hold), 64 bytes:  dl_tensor 0, manager_ctx 48,
 //   deleter 56 managed_tensor_versioned ("dltensor_versioned"), 80 bytes:       version 0,
 //   manager_ctx 8, deleter 16, flags 24, dl_tensor 32 source  dlpack.h 1.3 as PyTorch 2.13 ships
-//   it, held against ours by tests/frameworks/torch.cpp; Debian's 0.6, which has the
+//   it, held against ours by tests/interop/frameworks/torch.cpp; Debian's 0.6, which has the
 //           first one alone, by tests/dlpack.test.cpp
 #ifndef SAFEFUSE_INTEROP_DLPACK_HPP
 #define SAFEFUSE_INTEROP_DLPACK_HPP

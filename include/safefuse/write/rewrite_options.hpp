@@ -22,7 +22,7 @@ enum class sharing : std::uint8_t {
     blocks,  ///< places on the disk (reflinks), where bytes lie alike in blocks of both files;
              ///< either file may change later
     files,   ///< and files: a shard that would be byte for byte a file of the source is a second
-            ///< name of it (a hard link). Whoever writes into the one then changes the other.
+             ///< name of it (a hard link). Whoever writes into the one then changes the other.
 };
 
 /// How a rewrite splits, waits, shares and goes on.

@@ -15,10 +15,10 @@
 #include <string>
 #include <vector>
 
-#include "../../../examples/convert_checkpoint.hpp"
 #include "../../../examples/gpu/checksum.hpp"
 #include "../../../examples/gpu/cuda_device.hpp"
 #include "../../../examples/gpu/device_model.hpp"
+#include "../../../examples/programs/convert_checkpoint.hpp"
 
 namespace {
 

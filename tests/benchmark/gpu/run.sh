@@ -41,7 +41,7 @@ build() {
         "$nvcc" $flags $nccl_flags -c $p.cpp -o "$work/$(basename $p).o" & jobs+=($!)
     done
     "$nvcc" $flags -Xcompiler -fPIC -shared examples/gpu/torch_tensors.cpp -o "$work/torch_tensors.so" & jobs+=($!)
-    "$compiler" -std=c++20 -O2 -Iinclude examples/make_checkpoint.cpp -o "$work/make_checkpoint" -pthread & jobs+=($!)
+    "$compiler" -std=c++20 -O2 -Iinclude examples/programs/make_checkpoint.cpp -o "$work/make_checkpoint" -pthread & jobs+=($!)
     "$nvcc" -std=c++20 -O2 -arch="$architecture" -c examples/gpu/checksum.cu -o "$work/checksum.o" & jobs+=($!)
     for p in "${jobs[@]}"; do wait "$p" || { say "build failed"; return 1; }; done
     for p in fuse_to_gpu gpu_load; do
@@ -55,7 +55,7 @@ build() {
 # Every header and example, as CUDA source by this machine's own nvcc.
 nvcc_row() {
     say "nvcc compiles every header"
-    cmake -DWORK="$work/nvcc" -DPYTHON=python3 -P tests/nvcc/run.cmake
+    cmake -DWORK="$work/nvcc" -DPYTHON=python3 -P tests/contracts/nvcc/run.cmake
 }
 
 # What transformers needs beside what make_checkpoint writes.

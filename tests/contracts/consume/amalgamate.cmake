@@ -6,7 +6,7 @@ cmake_minimum_required(VERSION 3.24)
 if(NOT OUTPUT)
     message(FATAL_ERROR "usage: cmake -DOUTPUT=directory -P amalgamate.cmake")
 endif()
-get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/../.." ABSOLUTE)
+get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
 set(include ${source}/include)
 
 # What CMake's lists would take for their own, and what stands for it while a text is cut into lines.

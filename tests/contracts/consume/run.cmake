@@ -3,7 +3,7 @@
 #         [-DEMULATOR=…] [-DDEFINITIONS=…] -P run.cmake
 # Definitions go to every configuration (a toolchain, say); the emulator runs the loader.
 cmake_minimum_required(VERSION 3.24)
-get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/../.." ABSOLUTE)
+get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
 file(REMOVE_RECURSE "${WORK}")
 
 set(common -G "${GENERATOR}" "-DCMAKE_CXX_COMPILER=${CXX}" "-DCMAKE_CXX_FLAGS=${CXX_FLAGS}" ${DEFINITIONS})

@@ -1,7 +1,7 @@
 # Makes the reference pages with Doxygen, which must have nothing to warn of: every public entity is documented.
 #   cmake -DOUTPUT=directory -P run.cmake
 cmake_minimum_required(VERSION 3.24)
-get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/../.." ABSOLUTE)
+get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
 find_program(doxygen doxygen)
 if(NOT doxygen)
     message("skipped: there is no doxygen")

@@ -1,5 +1,5 @@
 # Compiles every header alone and every example program as a .cu file with warnings as errors, and runs one program that fuses:
-# cmake -P tests/nvcc/run.cmake, from any directory. It needs nvcc 13 or later and a host compiler, and no GPU.
+# cmake -P tests/contracts/nvcc/run.cmake, from any directory. It needs nvcc 13 or later and a host compiler, and no GPU.
 # Options stand before -P:
 #   -DNVCC=…    the nvcc program; default: nvcc of the path, else that of PYTHON's package nvidia-cuda-nvcc
 #   -DPYTHON=…  default python3
@@ -7,8 +7,8 @@
 #   -DJOBS=…    how many compilers at a time; default one for each core
 #   -DONLY=…    regular expression: which headers and examples; default all
 cmake_minimum_required(VERSION 3.24)
-get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/../.." ABSOLUTE)
-include("${source}/tests/tools.cmake")
+get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
+include("${source}/tests/support/tools.cmake")
 if(NOT WORK)
     set(WORK "${source}/build/nvcc")
 endif()
@@ -30,7 +30,8 @@ set(compile "${nvcc}" -x cu -std=c++20 "-I${source}/include" -Werror all-warning
 file(WRITE "${WORK}/logged.sh" "log=$1\nshift\nexec \"$@\" >\"$log\" 2>&1\n")
 file(GLOB_RECURSE headers RELATIVE "${source}/include" "${source}/include/*.hpp")
 list(FILTER headers EXCLUDE REGEX "os_windows\\.hpp$")
-file(GLOB examples RELATIVE "${source}" "${source}/examples/*.cpp" "${source}/examples/gpu/*.cpp" "${source}/examples/gpu/*.cu")
+file(GLOB examples RELATIVE "${source}" "${source}/examples/learn/*.cpp"
+    "${source}/examples/programs/*.cpp" "${source}/examples/gpu/*.cpp" "${source}/examples/gpu/*.cu")
 set(units ${headers} ${examples})
 if(ONLY)
     list(FILTER units INCLUDE REGEX "${ONLY}")
@@ -82,7 +83,7 @@ while(units)
 endwhile()
 
 say("nvcc ${version}: a program that fuses")
-execute_process(COMMAND ${compile} "${source}/tests/nvcc/fuse.cu" -o "${WORK}/fuse" RESULT_VARIABLE failed)
+execute_process(COMMAND ${compile} "${source}/tests/contracts/nvcc/fuse.cu" -o "${WORK}/fuse" RESULT_VARIABLE failed)
 if(NOT failed)
     set(fixture "${source}/tests/data/transformers/qwen3_moe")
     execute_process(COMMAND "${WORK}/fuse" "${fixture}/checkpoint" "${fixture}/loaded.safetensors" RESULT_VARIABLE failed)
@@ -90,7 +91,7 @@ endif()
 list(LENGTH failed_units failures)
 math(EXPR passed "${total} - ${failures}")
 if(failed)
-    message(FATAL_ERROR "tests/nvcc/fuse.cu failed; ${passed} of ${total} headers and examples compile")
+    message(FATAL_ERROR "tests/contracts/nvcc/fuse.cu failed; ${passed} of ${total} headers and examples compile")
 elseif(failures GREATER 0)
     message(FATAL_ERROR "${passed} of ${total} headers and examples compile; not: ${failed_units}")
 endif()

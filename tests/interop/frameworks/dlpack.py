@@ -10,7 +10,7 @@ import struct
 import sys
 import tempfile
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "interop"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from support import interop
 
 numpy, torch = interop.require("numpy", "torch")

@@ -1,5 +1,5 @@
 // What an extension module would do with safefuse and DLPack, behind a C ABI:
-// tests/frameworks/dlpack.py calls it by ctypes.
+// tests/interop/frameworks/dlpack.py calls it by ctypes.
 #include <safefuse/interop/dlpack.hpp>
 
 #include <cstdint>

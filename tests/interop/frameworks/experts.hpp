@@ -14,7 +14,7 @@
 #include <safefuse/read/checkpoint.hpp>
 #include <safefuse/run/fuse.hpp>
 
-#include "../support.hpp"
+#include "../../support/support.hpp"
 
 namespace experts {
 

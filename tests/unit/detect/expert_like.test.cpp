@@ -12,7 +12,7 @@
 #include <safefuse/read/checkpoint.hpp>
 #include <safefuse/write/rewrite_plan.hpp>
 
-#include "support.hpp"
+#include "../../support/support.hpp"
 
 namespace sf = safefuse;
 using support::temporary_directory;

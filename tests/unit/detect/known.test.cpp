@@ -14,8 +14,8 @@
 #include <safefuse/run/fuse.hpp>
 #include <safefuse/write/rewrite.hpp>
 
-#include "laws.hpp"
-#include "support.hpp"
+#include "../../support/laws.hpp"
+#include "../../support/support.hpp"
 
 namespace sf = safefuse;
 using support::temporary_directory;

@@ -13,7 +13,7 @@
 #include <safefuse/read/model_config.hpp>
 #include <safefuse/write/rewrite_plan.hpp>
 
-#include "support.hpp"
+#include "../../support/support.hpp"
 
 namespace sf = safefuse;
 using support::temporary_directory;

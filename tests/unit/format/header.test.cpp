@@ -13,7 +13,7 @@
 
 #include <doctest/doctest.h>
 
-#include "support.hpp"
+#include "../../support/support.hpp"
 
 namespace sf = safefuse;
 using support::bytes_of;

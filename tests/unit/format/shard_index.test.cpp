@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <map>
 
-#include "support.hpp"
+#include "../../support/support.hpp"
 
 // What is an index and what is not: tests/conformance/index_cases.cpp, judged by
 // conformance.test.cpp.

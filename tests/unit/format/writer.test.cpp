@@ -8,7 +8,7 @@
 
 #include <safefuse/read/tensor_file.hpp>
 
-#include "support.hpp"
+#include "../../support/support.hpp"
 
 namespace sf = safefuse;
 using support::bytes_of;

@@ -17,7 +17,7 @@
 #include <safefuse/read/checkpoint.hpp>
 #include <safefuse/run/fuse.hpp>
 
-#include "support.hpp"
+#include "../../support/support.hpp"
 
 #if __has_include(<dlpack/dlpack.h>)
 #include <dlpack/dlpack.h>

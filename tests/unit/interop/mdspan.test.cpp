@@ -13,7 +13,7 @@
 #include <safefuse/plan/scopes.hpp>
 #include <safefuse/run/fuse.hpp>
 
-#include "support.hpp"
+#include "../../support/support.hpp"
 
 // Which implementations there are: the standard library's; Kokkos' reference, which Debian's
 // libbasix-dev brings (as std::experimental::mdspan) and so does the Python package fenics-basix

@@ -16,7 +16,7 @@
 #include <safefuse/run/fuse.hpp>
 #include <safefuse/run/fuse_range.hpp>
 
-#include "laws.hpp"
+#include "../../support/laws.hpp"
 
 namespace sf = safefuse;
 using laws::packed_set;

@@ -13,7 +13,7 @@
 #include <safefuse/plan/detail/compose.hpp>
 #include <safefuse/run/fuse.hpp>
 
-#include "laws.hpp"
+#include "../../support/laws.hpp"
 
 namespace sf = safefuse;
 using laws::u64;

@@ -20,7 +20,7 @@
 #include <safefuse/run/fuse.hpp>
 #include <safefuse/write/rewrite_plan.hpp>
 
-#include "laws.hpp"
+#include "../../support/laws.hpp"
 
 namespace {
 

@@ -19,7 +19,7 @@
 #include <safefuse/plan/scopes.hpp>
 #include <safefuse/run/fuse.hpp>
 
-#include "laws.hpp"
+#include "../../support/laws.hpp"
 
 namespace {
 

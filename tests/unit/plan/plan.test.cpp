@@ -14,7 +14,7 @@
 #include <safefuse/models/standard.hpp>
 #include <safefuse/models/transformers.hpp>
 
-#include "laws.hpp"
+#include "../../support/laws.hpp"
 
 namespace sf = safefuse;
 using laws::packed_set;

@@ -5,7 +5,7 @@
 
 #include <doctest/doctest.h>
 
-#include "laws.hpp"
+#include "../../support/laws.hpp"
 
 namespace sf = safefuse;
 namespace detail = safefuse::detail;

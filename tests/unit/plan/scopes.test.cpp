@@ -9,7 +9,7 @@
 #include <safefuse/models/transformers.hpp>
 #include <safefuse/run/fuse.hpp>
 
-#include "laws.hpp"
+#include "../../support/laws.hpp"
 
 namespace sf = safefuse;
 using laws::packed_set;

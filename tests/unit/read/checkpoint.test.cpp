@@ -13,7 +13,7 @@
 #include <unistd.h>
 #endif
 
-#include "support.hpp"
+#include "../../support/support.hpp"
 
 namespace sf = safefuse;
 using support::shard;

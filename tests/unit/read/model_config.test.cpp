@@ -2,7 +2,7 @@
 
 #include <doctest/doctest.h>
 
-#include "support.hpp"
+#include "../../support/support.hpp"
 
 namespace sf = safefuse;
 

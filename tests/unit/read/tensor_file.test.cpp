@@ -8,7 +8,7 @@
 
 #include <safefuse/write/tensor_file_writer.hpp>
 
-#include "support.hpp"
+#include "../../support/support.hpp"
 
 namespace sf = safefuse;
 using support::bytes_of;

@@ -17,7 +17,7 @@
 
 #include <safefuse/run/dequantize.hpp>
 
-#include "laws.hpp"
+#include "../../support/laws.hpp"
 
 namespace sf = safefuse;
 using laws::packed_set;

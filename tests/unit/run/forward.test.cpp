@@ -7,7 +7,7 @@
 
 #include <doctest/doctest.h>
 
-#include "forward.hpp"
+#include "../../support/forward.hpp"
 
 namespace sf = safefuse;
 

@@ -13,7 +13,7 @@
 #include <safefuse/run/fuse_range.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 
-#include "laws.hpp"
+#include "../../support/laws.hpp"
 
 namespace sf = safefuse;
 using laws::packed_set;

@@ -16,8 +16,8 @@
 
 #include <safefuse/tensor/tensor_set.hpp>
 
-#include "laws.hpp"
-#include "support.hpp"
+#include "../../support/laws.hpp"
+#include "../../support/support.hpp"
 
 #include <safefuse/models/transformers.hpp>
 #include <safefuse/plan/scopes.hpp>

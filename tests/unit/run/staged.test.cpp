@@ -18,9 +18,9 @@
 #include <safefuse/run/parallel.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 
-#include "laws.hpp"
-#include "memory_device.hpp"
-#include "support.hpp"
+#include "../../support/laws.hpp"
+#include "../../support/memory_device.hpp"
+#include "../../support/support.hpp"
 
 namespace sf = safefuse;
 using laws::u64;

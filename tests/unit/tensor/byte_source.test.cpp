@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "support.hpp"
+#include "../../support/support.hpp"
 
 namespace sf = safefuse;
 

@@ -9,7 +9,7 @@
 
 #include <safefuse/read/checkpoint.hpp>
 
-#include "support.hpp"
+#include "../../support/support.hpp"
 
 namespace sf = safefuse;
 using support::bytes_of;

@@ -18,7 +18,7 @@
 #include <safefuse/run/fuse.hpp>
 #include <safefuse/write/rewrite.hpp>
 
-#include "support.hpp"
+#include "../../support/support.hpp"
 
 namespace sf = safefuse;
 using support::string_of;

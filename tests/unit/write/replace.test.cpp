@@ -1,7 +1,7 @@
 // Replacing a checkpoint: what is there stays until the new one is complete, whatever ends the run,
 // and no file of the source is lost, whatever links and mounts lead to it. Most cases run the
 // program itself.
-#include "../examples/convert_checkpoint.hpp"
+#include "../../../examples/programs/convert_checkpoint.hpp"
 
 #include <doctest/doctest.h>
 
@@ -18,7 +18,7 @@
 #include <thread>
 #include <vector>
 
-#include "support.hpp"
+#include "../../support/support.hpp"
 
 #if !defined(_WIN32)
 #include <fcntl.h>

@@ -18,7 +18,7 @@
 #include <safefuse/models/transformers.hpp>
 #include <safefuse/read/checkpoint.hpp>
 
-#include "support.hpp"
+#include "../../support/support.hpp"
 
 #if !defined(_WIN32)
 #include <signal.h>

@@ -18,7 +18,7 @@
 #include <safefuse/read/model_config.hpp>
 #include <safefuse/run/fuse.hpp>
 
-#include "support.hpp"
+#include "../../support/support.hpp"
 
 #if defined(__unix__)
 #include <unistd.h>
