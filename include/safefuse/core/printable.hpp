@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: text that came from a file, made fit for a terminal.
+// safefuse: escapes text from a file so that a terminal can print it safely.
 #ifndef SAFEFUSE_CORE_PRINTABLE_HPP
 #define SAFEFUSE_CORE_PRINTABLE_HPP
 
@@ -17,14 +17,14 @@ inline namespace SAFEFUSE_ABI {
 
 /// One character of a text that should be UTF-8.
 struct character {
-    std::uint32_t code = 0;  ///< the code point; of a byte that is no UTF-8, the byte
-    std::uint32_t size = 0;  ///< how many bytes it takes
+    std::uint32_t code = 0;  ///< the code point; for a byte that is not UTF-8, the byte itself
+    std::uint32_t size = 0;  ///< size in bytes
     bool is_valid = false;   ///< whether these bytes are UTF-8
-    bool is_printable =
-        false;  ///< valid, and nothing that a terminal would obey: see append_printable
+    /// valid UTF-8, and not a character that controls a terminal: see append_printable
+    bool is_printable = false;
 };
 
-/// The first character of a text that is not empty.
+/// The first character of a text, which must not be empty.
 [[nodiscard]] inline character first_character(std::string_view characters) noexcept {
     const auto byte = [&](std::size_t i) noexcept {
         return static_cast<unsigned char>(characters[i]);
@@ -45,12 +45,15 @@ struct character {
     return out;
 }
 
-/// Appends text with all that a terminal would obey escaped: control characters (C0, DEL, C1),
-/// those that change the direction of writing or begin a line (U+061C, U+200E, U+200F, U+2028 to
-/// U+202E, U+2066 to U+2069), and bytes that are no UTF-8. They become
-/// \n, \r, \t, \u001b or \xff. A backslash stays as it is, so the result is for people and not for
-/// programs. Whoever prints names, metadata or paths that came from a file prints them so;
-/// `failure::message()` does. Returns false if memory ran out; part of the text may then have been
+/// Appends text and escapes every character that controls a terminal:
+/// - control characters (C0, DEL, C1);
+/// - characters that change the writing direction or begin a line (U+061C, U+200E, U+200F, U+2028
+///   to U+202E, U+2066 to U+2069);
+/// - bytes that are not UTF-8.
+///
+/// They become \n, \r, \t, \u001b or \xff. A backslash is not escaped: the result is meant for
+/// people, not for programs. Print every name, metadata value or path from a file this way;
+/// `failure::message()` does. Returns false if memory runs out; part of the text may already be
 /// appended.
 SAFEFUSE_NOINLINE inline bool append_printable(text& out, std::string_view characters) noexcept {
     std::size_t kept = 0;  // bytes at the front that need no escape

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: how calls fail. Every call that can fail returns result<T>; a failure says what, where
-// and by how much.
+// safefuse: how calls fail. Every call that can fail returns result<T>. A failure says what went
+// wrong, where, and by how much.
 #ifndef SAFEFUSE_CORE_RESULT_HPP
 #define SAFEFUSE_CORE_RESULT_HPP
 
@@ -19,7 +19,7 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// What went wrong. `sentence(errc)` has one plain line for each.
+/// What went wrong. `sentence(errc)` gives one plain line for each code.
 enum class errc : std::uint8_t {
     // files and memory
     out_of_memory,
@@ -100,7 +100,7 @@ enum class errc : std::uint8_t {
     device_failed,
 };
 
-/// One plain sentence for a code, without the details of a case.
+/// One plain sentence for a code, without the details of a particular failure.
 [[nodiscard]] constexpr std::string_view sentence(errc code) noexcept {
     switch (code) {
     case errc::out_of_memory: return "not enough memory";
@@ -180,7 +180,7 @@ enum class errc : std::uint8_t {
     return "unknown failure";
 }
 
-/// The stand-in for a number that a failure does not have.
+/// The value of a number in a failure that does not apply.
 inline constexpr std::uint64_t unknown = ~std::uint64_t{0};
 
 /// What went wrong, where, and by how much. Members that do not apply are empty or `unknown`.
@@ -189,15 +189,15 @@ struct failure {
     text file{};                       ///< path of the file or directory
     text tensor{};                     ///< full name of the tensor
     text scope{};                      ///< experts module, such as model.layers.3.mlp.experts
-    text detail{};                     ///< what `sentence(code)` leaves open
+    text detail{};                     ///< what `sentence(code)` does not say
     std::uint64_t expert = unknown;    ///< index of the expert in its scope
     std::uint64_t offset = unknown;    ///< byte in the file
-    std::uint64_t expected = unknown;  ///< what should be there: bytes, or a count
-    std::uint64_t actual = unknown;    ///< what is there
+    std::uint64_t expected = unknown;  ///< the expected value: bytes, or a count
+    std::uint64_t actual = unknown;    ///< the value found
     int os_error = 0;                  ///< errno or GetLastError()
 
-    /// One sentence that names everything known about the failure, fit for a terminal: see
-    /// append_printable.
+    /// One sentence with everything that is known about the failure. It is safe to print on a
+    /// terminal: see append_printable.
     [[nodiscard]] text message() const noexcept {
         text out;
         if (!file.empty()) {
@@ -245,8 +245,8 @@ struct failure {
 
 namespace detail {
 
-// One copy of how failures are made and destroyed: they are large, and every function that can fail
-// would have its own.
+// A failure is large. These functions keep one copy of its construction and destruction, not one in
+// every function that can fail.
 SAFEFUSE_COLD inline void make_failure(failure* at, failure&& from) noexcept {
     new (at) failure{std::move(from)};
 }
@@ -257,18 +257,18 @@ SAFEFUSE_COLD inline void end_failure(failure& error) noexcept { error.~failure(
 
 }  // namespace detail
 
-/// Types that lend views of what they own say `static constexpr bool lends_views = true`:
-/// `make()->view()`, whose owner is gone before the view can be used, then does not compile.
+/// A type that lends views of memory it owns declares `static constexpr bool lends_views = true`.
+/// Then `make()->view()` does not compile, because the owner is destroyed before the view is used.
 template <class T>
 concept lends_views = requires { requires T::lends_views; };
 
-/// A T, or the failure that prevented it; names as in std::expected. It can be moved, not copied.
-/// `value()` on a failure stops the program with a trap in every build mode; `operator*` there is
-/// undefined.
+/// A T, or the failure that prevented it. The names are those of std::expected. A result can be
+/// moved, not copied. `value()` on a failure stops the program with a trap in every build mode;
+/// `operator*` on a failure is undefined.
 template <class T>
 class SAFEFUSE_NODISCARD result {
 public:
-    /// As std::expected calls it.
+    /// The name that std::expected uses.
     using value_type = T;
 
     /// @{
@@ -281,8 +281,8 @@ public:
     }
     /// @}
     /// @{
-    /// Failure: a failure converts, so `return failure{...}` and `return std::move(other).error()`
-    /// do.
+    /// Failure: a failure converts. `return failure{...}` and `return std::move(other).error()`
+    /// both compile.
     result(failure&& error) noexcept : has_value_{false} {
         detail::make_failure(&error_, std::move(error));
     }  // NOLINT
@@ -290,16 +290,16 @@ public:
         detail::make_failure(&error_, error);
     }  // NOLINT
     /// @}
-    /// Holds what the other held, whose value or failure is then moved from.
+    /// Takes what `other` contains. The value or failure of `other` is then moved from.
     result(result&& other) noexcept : has_value_{other.has_value_} {
         if (has_value_)
             new (&value_) T(std::move(other.value_));
         else
             detail::make_failure(&error_, std::move(other.error_));
     }
-    /// Holds what the other held; what was here is destroyed.
+    /// Destroys the current content and takes what `other` contains.
     result& operator=(result&& other) noexcept {
-        result taken{std::move(other)};  // the other may belong to what is destroyed
+        result taken{std::move(other)};  // `other` may be a member of what is destroyed
         this->~result();
         new (this) result{std::move(taken)};
         return *this;
@@ -312,14 +312,14 @@ public:
     }
 
     /// @{
-    /// Whether there is a value and not a failure.
+    /// Whether this is a value and not a failure.
     [[nodiscard]] bool has_value() const noexcept { return has_value_; }
     explicit operator bool() const noexcept { return has_value_; }
     /// @}
 
     /// @{
-    /// The value; undefined where there is none.
-    ///   lifetime  belongs to the result
+    /// The value. Undefined on a failure.
+    ///   lifetime  ends with the result
     [[nodiscard]] T& operator*() & noexcept SAFEFUSE_LIFETIMEBOUND { return value_; }
     [[nodiscard]] const T& operator*() const& noexcept SAFEFUSE_LIFETIMEBOUND { return value_; }
     [[nodiscard]] T&& operator*() && noexcept SAFEFUSE_LIFETIMEBOUND { return std::move(value_); }
@@ -332,8 +332,8 @@ public:
     = delete;
 
     /// @{
-    /// The value; where there is none the program stops.
-    ///   lifetime  belongs to the result, but for that of an rvalue, which is moved out
+    /// The value. Stops the program on a failure.
+    ///   lifetime  ends with the result; called on an rvalue, the value is moved out
     [[nodiscard]] T& value() & noexcept SAFEFUSE_LIFETIMEBOUND { return check(), value_; }
     [[nodiscard]] const T& value() const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return check(), value_;
@@ -341,7 +341,7 @@ public:
     [[nodiscard]] T value() && noexcept { return check(), std::move(value_); }
     /// @}
     /// @{
-    /// The value, or `otherwise` where there is none.
+    /// The value, or `otherwise` on a failure.
     template <class U>
     [[nodiscard]] T value_or(U&& otherwise) const& {
         return has_value_ ? value_ : static_cast<T>(std::forward<U>(otherwise));
@@ -353,20 +353,20 @@ public:
     /// @}
 
     /// @{
-    /// The failure; undefined where there is a value.
-    ///   lifetime  belongs to the result
+    /// The failure. Undefined if there is a value.
+    ///   lifetime  ends with the result
     [[nodiscard]] failure& error() & noexcept SAFEFUSE_LIFETIMEBOUND { return error_; }
     [[nodiscard]] const failure& error() const& noexcept SAFEFUSE_LIFETIMEBOUND { return error_; }
     [[nodiscard]] failure&& error() && noexcept SAFEFUSE_LIFETIMEBOUND { return std::move(error_); }
     /// @}
 
-    /// f(value), a result itself; or the failure.
+    /// Calls f(value), which returns a result; a failure is passed on.
     template <class F>
     auto and_then(F&& f) && -> decltype(std::forward<F>(f)(std::declval<T&&>())) {
         if (has_value_) return std::forward<F>(f)(std::move(value_));
         return std::move(error_);
     }
-    /// f(value), as a result; or the failure.
+    /// Calls f(value) and wraps what it returns in a result; a failure is passed on.
     template <class F>
     auto transform(F&& f) && -> result<decltype(std::forward<F>(f)(std::declval<T&&>()))> {
         if (has_value_) return std::forward<F>(f)(std::move(value_));
@@ -395,7 +395,7 @@ private:
 template <>
 class SAFEFUSE_NODISCARD result<void> {
 public:
-    /// As std::expected calls it.
+    /// The name that std::expected uses.
     using value_type = void;
 
     /// Success.
@@ -409,13 +409,13 @@ public:
         detail::make_failure(&error_, error);
     }  // NOLINT
     /// @}
-    /// Holds what the other held, whose failure is then moved from.
+    /// Takes what `other` contains. The failure of `other` is then moved from.
     result(result&& other) noexcept : has_value_{other.has_value_} {
         if (!has_value_) detail::make_failure(&error_, std::move(other.error_));
     }
-    /// Holds what the other held; what was here is destroyed.
+    /// Destroys the current content and takes what `other` contains.
     result& operator=(result&& other) noexcept {
-        result taken{std::move(other)};  // the other may belong to what is destroyed
+        result taken{std::move(other)};  // `other` may be a member of what is destroyed
         this->~result();
         new (this) result{std::move(taken)};
         return *this;
@@ -425,19 +425,19 @@ public:
     }
 
     /// @{
-    /// Whether it succeeded.
+    /// Whether the call succeeded.
     [[nodiscard]] bool has_value() const noexcept { return has_value_; }
     explicit operator bool() const noexcept { return has_value_; }
     /// @}
     /// @{
-    /// The failure; undefined where it succeeded.
-    ///   lifetime  belongs to the result
+    /// The failure. Undefined on success.
+    ///   lifetime  ends with the result
     [[nodiscard]] failure& error() & noexcept SAFEFUSE_LIFETIMEBOUND { return error_; }
     [[nodiscard]] const failure& error() const& noexcept SAFEFUSE_LIFETIMEBOUND { return error_; }
     [[nodiscard]] failure&& error() && noexcept SAFEFUSE_LIFETIMEBOUND { return std::move(error_); }
     /// @}
 
-    /// f(), a result itself; or the failure.
+    /// Calls f(), which returns a result; a failure is passed on.
     template <class F>
     auto and_then(F&& f) && -> decltype(std::forward<F>(f)()) {
         if (has_value_) return std::forward<F>(f)();

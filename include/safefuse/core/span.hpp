@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: elements in a row that belong to somebody else: bytes, extents, entries of tables.
-// Spans convert to it and it converts to spans; it is not std::span because that would be a fifth
-// of what the compiler does to include this library.
+// safefuse: a view of contiguous elements that something else owns: bytes, extents, table entries.
+// It converts from and to std::span. It is not std::span because <span> would take a fifth of the
+// time that this library takes to compile.
 #ifndef SAFEFUSE_CORE_SPAN_HPP
 #define SAFEFUSE_CORE_SPAN_HPP
 
@@ -15,42 +15,42 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-// g++ takes whatever a member function of a temporary returns for a part of that temporary; of
-// std::span alone it knows better.
+// g++ assumes that what a member function of a temporary returns is part of that temporary. It
+// makes an exception only for std::span.
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 13
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdangling-reference"
 #endif
 
-/// A view of elements that lie one behind the other. Arrays, vectors and spans of the same
-/// elements, or of elements that lack its const, convert to it, and it converts to a span.
-///   lifetime  the elements stay their owner's
+/// A view of contiguous elements. Arrays, vectors and spans of the same elements convert to it,
+/// with or without const added. It converts to std::span.
+///   lifetime  the owner keeps the elements alive
 template <class T>
 class span {
 public:
-    /// As containers call it.
+    /// The name that containers use.
     using value_type = std::remove_cv_t<T>;
-    /// As containers call it.
+    /// The name that containers use.
     using iterator = T*;
 
     constexpr span() noexcept = default;
     /// The `count` elements from `first` on.
     constexpr span(T* first, std::size_t count) noexcept : first_{first}, count_{count} {}
-    /// {0, 3} is two extents to its writer, and no null pointer.
+    /// Keeps `{0, 3}` from meaning (nullptr, 3).
     span(int, std::size_t) = delete;
-    /// An array, as it is.
+    /// All elements of an array.
     template <std::size_t Count>
     constexpr span(T (&elements)[Count]) noexcept
         : first_{elements}, count_{Count} {}  // NOLINT: a view converts
-    /// Whatever has data() and size() of its own elements; what is to be written to, nothing that
-    /// ends with the expression.
+    /// Any container with data() and size(). A temporary container converts only to a span of const
+    /// elements, or if it does not own its elements.
     template <class Container>
         requires requires(Container& container) {
             requires !std::is_same_v<std::remove_cv_t<Container>, span>;
             requires std::is_const_v<T> || std::is_lvalue_reference_v<Container> ||
                          std::ranges::enable_borrowed_range<std::remove_cv_t<Container>>;
-            // What may become const, but neither void nor a base class. (A function pointer as a
-            // parameter here stops nvcc 13.)
+            // Allows adding const, but no conversion to void or to a base class. (A function
+            // pointer as the parameter here stops nvcc 13.)
             requires std::is_convertible_v<
                 std::remove_pointer_t<decltype(container.data())>* const*, T* const*>;
             static_cast<std::size_t>(container.size());
@@ -58,13 +58,13 @@ public:
     constexpr span(Container&& container) noexcept
         : first_{container.data()}, count_{static_cast<std::size_t>(container.size())} {}  // NOLINT
 
-    /// The first element; null where there is none.
+    /// The first element; may be null if the span is empty.
     [[nodiscard]] constexpr T* data() const noexcept { return first_; }
-    /// How many elements there are.
+    /// The number of elements.
     [[nodiscard]] constexpr std::size_t size() const noexcept { return count_; }
-    /// How many bytes they take.
+    /// The size of the elements in bytes.
     [[nodiscard]] constexpr std::size_t size_bytes() const noexcept { return count_ * sizeof(T); }
-    /// Whether there is none.
+    /// Whether there are no elements.
     [[nodiscard]] constexpr bool empty() const noexcept { return count_ == 0; }
     /// @{
     /// For range-based loops.
@@ -72,14 +72,14 @@ public:
     [[nodiscard]] constexpr T* end() const noexcept { return first_ + count_; }
     /// @}
     /// @{
-    /// An element; which there must be, for nothing is checked.
+    /// An element, which must exist: nothing is checked.
     [[nodiscard]] constexpr T& operator[](std::size_t i) const noexcept { return first_[i]; }
     [[nodiscard]] constexpr T& front() const noexcept { return first_[0]; }
     [[nodiscard]] constexpr T& back() const noexcept { return first_[count_ - 1]; }
     /// @}
     /// @{
-    /// The elements from `first` on, `count` of them; which must be there. Without a count, or with
-    /// std::dynamic_extent: all of them.
+    /// `count` elements from `first` on, which must exist. Without a count, or with
+    /// std::dynamic_extent, all elements from `first` on.
     [[nodiscard]] constexpr span subspan(
         std::size_t first, std::size_t count = static_cast<std::size_t>(-1)) const noexcept {
         return {first_ + first, count == static_cast<std::size_t>(-1) ? count_ - first : count};
@@ -96,7 +96,7 @@ private:
 };
 
 /// @{
-/// The elements of what they are made of.
+/// Deduces the element type from the constructor arguments.
 template <class T>
 span(T*, std::size_t) -> span<T>;
 template <class T, std::size_t Count>
@@ -113,8 +113,8 @@ span(Container&& container) -> span<std::remove_pointer_t<decltype(container.dat
 }  // namespace safefuse
 
 /// @cond
-// A span may outlive itself, for it owns nothing; and so it is copied into what is made of it, not
-// referred to.
+// A span owns nothing, so iterators stay valid after the span is destroyed, and range adaptors copy
+// the span.
 template <class T>
 inline constexpr bool std::ranges::enable_view<safefuse::span<T>> = true;
 template <class T>

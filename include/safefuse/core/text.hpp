@@ -18,10 +18,10 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// Owned, zero-terminated characters. Nothing here throws. A text that memory ran out for is empty
-/// from then on, and remembers it: appending to it fails, and so is every text lost that is made
-/// from it or takes it in, by way of a string_view too. A name put together from several pieces is
-/// asked once.
+/// Owned, zero-terminated characters. Nothing here throws. If memory runs out, the text becomes
+/// empty and stays so: lacks_memory() is true and appending fails. The state spreads to every text
+/// that is made from it or appends it, also through a string_view. A name built from several pieces
+/// therefore needs one check at the end.
 class text {
 public:
     text() noexcept = default;
@@ -33,14 +33,14 @@ public:
     text(const char* characters) noexcept : text{std::string_view{characters}} {}  // NOLINT
     SAFEFUSE_NOINLINE text(const text& other) noexcept : text{other.view()} {}
     /// @}
-    /// The other is then empty.
+    /// Leaves the other text empty.
     text(text&& other) noexcept : block_{other.block_} { other.block_ = nullptr; }
-    /// A copy of the other; see lacks_memory().
+    /// A copy of the other text; see lacks_memory().
     text& operator=(const text& other) noexcept {
         text copy{other};
         return *this = std::move(copy);
     }
-    /// The other is then empty.
+    /// Leaves the other text empty.
     text& operator=(text&& other) noexcept {
         block* const taken = other.block_;
         other.block_ = nullptr;
@@ -51,32 +51,32 @@ public:
     ~text() { release(); }
 
     /// @{
-    /// The characters, without the zero.
+    /// The characters, without the terminating zero.
     ///   lifetime  until the text changes
     [[nodiscard]] SAFEFUSE_NOINLINE std::string_view view() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return detail::characters_at(c_str(), size());
     }
     operator std::string_view() const noexcept SAFEFUSE_LIFETIMEBOUND { return view(); }  // NOLINT
     /// @}
-    /// The characters and a zero.
+    /// The characters and a terminating zero.
     ///   lifetime  until the text changes
     [[nodiscard]] const char* c_str() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return block_ == nullptr ? "" : reinterpret_cast<const char*>(block_ + 1);
     }
-    /// How many bytes there are before the zero.
+    /// The number of bytes before the terminating zero.
     [[nodiscard]] std::size_t size() const noexcept { return block_ == nullptr ? 0 : block_->size; }
-    /// Whether there is none.
+    /// Whether there are no characters.
     [[nodiscard]] bool empty() const noexcept { return size() == 0; }
 
-    /// Whether memory ran out for it, at any time since it was made or last assigned to.
+    /// Whether memory ran out for this text since it was made or last assigned.
     [[nodiscard]] bool lacks_memory() const noexcept { return block_ == lost(); }
-    /// Whether characters are those of such a text.
+    /// Whether the characters belong to a text that lacks memory.
     [[nodiscard]] static bool lacks_memory(std::string_view characters) noexcept {
         return characters.data() == reinterpret_cast<const char*>(lost() + 1);
     }
 
-    /// Returns false when memory ran out, for this or for `more`; the text is then empty and stays
-    /// so.
+    /// Appends characters. Returns false if memory runs out, or ran out before for this text or for
+    /// `more`; the text is then empty and stays so.
     SAFEFUSE_NOINLINE bool append(std::string_view more) noexcept {
         if (lacks_memory() || lacks_memory(more)) return lose();
         if (more.empty()) return true;
@@ -85,7 +85,7 @@ public:
             if (more.size() > PTRDIFF_MAX / 2 - before) return lose();
             const std::uintptr_t at = reinterpret_cast<std::uintptr_t>(more.data()) -
                                       reinterpret_cast<std::uintptr_t>(c_str());
-            const bool inside = at < before;  // it may lie in the block that moves
+            const bool inside = at < before;  // `more` may point into the block that moves
             const std::size_t half_more = before + before / 2,
                               capacity = after > half_more ? after : half_more;
             auto* const grown =
@@ -102,7 +102,7 @@ public:
         return true;
     }
 
-    /// Appends a number in decimal, digits in groups of three: 24,786,776.
+    /// Appends a number in decimal with commas between groups of three digits: 24,786,776.
     bool append_count(std::uint64_t number) noexcept { return append_digits(number, true); }
     /// Appends a number in decimal.
     bool append_number(std::uint64_t number) noexcept { return append_digits(number, false); }
@@ -125,16 +125,16 @@ private:
         return append(detail::characters_at(digits + first, sizeof digits - first));
     }
 
-    // What is behind the pointer, and then the characters and a zero. A failure has four texts, of
-    // which most are empty: each costs it a pointer.
+    // The head of the allocated block; the characters and a zero follow it. A failure has four
+    // texts, most of them empty: each costs it one pointer.
     struct block {
         std::size_t size;
         std::size_t capacity;
     };
-    // Stands for the block of every text that memory ran out for, and for its zero.
+    // Stands for the block of every text that lacks memory, and for its zero.
     static constexpr block lost_[2]{};
     [[nodiscard]] static block* lost() noexcept { return const_cast<block*>(lost_); }
-    // One copy: every failure has four texts to release.
+    // Not inlined: every failure has four texts to release.
     SAFEFUSE_NOINLINE void release() noexcept {
         if (!lacks_memory()) std::free(block_);
     }

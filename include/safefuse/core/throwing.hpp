@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: for callers who prefer exceptions. Opt-in: nothing else in the library includes it, and
-// only it names `throw`.
+// safefuse: exceptions for callers who prefer them. This header is opt-in: no other header includes
+// it, and only this one contains `throw`.
 #ifndef SAFEFUSE_CORE_THROWING_HPP
 #define SAFEFUSE_CORE_THROWING_HPP
 
@@ -16,7 +16,7 @@ inline namespace SAFEFUSE_ABI {
 /// A failure as an exception.
 class failure_exception : public std::exception {
 public:
-    /// Carries the failure and its sentence.
+    /// Stores the failure and its message.
     explicit failure_exception(failure why) noexcept
         : why_{std::move(why)}, message_{why_.message()} {}
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the growable array behind every table. Running out of memory is a return value, not an
-// exception, which is why it is not std::vector.
+// safefuse: the growable array that every table uses. It differs from std::vector in one point: if
+// memory runs out, calls return false instead of throwing.
 #ifndef SAFEFUSE_CORE_VECTOR_HPP
 #define SAFEFUSE_CORE_VECTOR_HPP
 
@@ -19,7 +19,8 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// The memory of a vector, whatever its elements are: one copy of the growth code serves all types.
+/// The memory of a vector, independent of the element type: all types share one copy of the growth
+/// code.
 struct vector_memory {
     void* data_ = nullptr;
     std::size_t size_ = 0;
@@ -36,12 +37,12 @@ struct vector_memory {
         capacity_ = count;
         return true;
     }
-    /// The capacity to grow to when `more` elements are added: half as much again, at least.
+    /// The capacity to grow to when `more` elements are added: at least half as much again.
     [[nodiscard]] std::size_t next_capacity(std::size_t more) const noexcept {
         const std::size_t half_more = capacity_ < 8 ? 8 : capacity_ + capacity_ / 2;
         return size_ + more > half_more ? size_ + more : half_more;
     }
-    /// Makes room for `more` trivially copyable elements after those that are there.
+    /// Makes room for `more` trivially copyable elements after the existing ones.
     [[nodiscard]] SAFEFUSE_NOINLINE bool grow_by(std::size_t more,
                                                  std::size_t element_bytes) noexcept {
         if (more <= capacity_ - size_) return true;
@@ -66,21 +67,21 @@ struct vector_memory {
 
 }  // namespace detail
 
-/// Elements in one block of memory, owned. Calls that return false leave the vector as it was; they
-/// fail only for lack of memory. Elements that are not trivially copyable are moved one by one.
+/// Owned elements in one block of memory. A call that returns false leaves the vector as it was;
+/// the only cause is lack of memory. Elements that are not trivially copyable are moved one by one.
 template <class T>
 class vector : private detail::vector_memory {
-    // The compiler's own predicate: the trait costs more to compile than this class.
+    // The compiler builtin: the standard trait costs more to compile than this class.
     static constexpr bool is_plain = __is_trivially_copyable(T);
 
 public:
-    /// As containers call it.
+    /// The name that containers use.
     using value_type = T;
 
     vector() noexcept = default;
-    /// The other is then empty.
+    /// Leaves the other vector empty.
     vector(vector&& other) noexcept : vector_memory{other} { other.forget(); }
-    /// The other is then empty.
+    /// Leaves the other vector empty.
     vector& operator=(vector&& other) noexcept {
         if (this != &other) {
             release();
@@ -92,8 +93,8 @@ public:
     ~vector() { release(); }
 
     /// @{
-    /// The first element; null or one past nothing where there is none.
-    ///   lifetime  until the vector grows or ends
+    /// The first element; null if nothing was ever allocated.
+    ///   lifetime  until the vector grows or is destroyed
     [[nodiscard]] T* data() noexcept SAFEFUSE_LIFETIMEBOUND { return static_cast<T*>(data_); }
     [[nodiscard]] const T* data() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return static_cast<const T*>(data_);
@@ -122,7 +123,7 @@ public:
     /// @}
     /// @{
     /// All elements.
-    ///   lifetime  until the vector grows or ends
+    ///   lifetime  until the vector grows or is destroyed
     [[nodiscard]] span<T> view() noexcept SAFEFUSE_LIFETIMEBOUND { return {data(), size_}; }
     [[nodiscard]] span<const T> view() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return {data(), size_};
@@ -181,7 +182,7 @@ public:
         return true;
     }
 
-    /// Removes all elements; the memory stays.
+    /// Removes all elements and keeps the memory.
     void clear() noexcept {
         if constexpr (!is_plain) destroy();
         size_ = 0;

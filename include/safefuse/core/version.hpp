@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the version, in one place. CMakeLists.txt reads it from here.
+// safefuse: the version number. CMakeLists.txt reads it from here.
 #ifndef SAFEFUSE_CORE_VERSION_HPP
 #define SAFEFUSE_CORE_VERSION_HPP
 
@@ -12,9 +12,9 @@
 #define SAFEFUSE_VERSION_MINOR 2
 #define SAFEFUSE_VERSION_PATCH 0
 
-/// The inline namespace of everything in the library, so that two vendored versions link into one
-/// program. Below 1.0 it changes with the minor version; tests/result.test.cpp holds it against the
-/// numbers above.
+/// The inline namespace of everything in the library, so that two vendored versions can be linked
+/// into one program. Before 1.0 it changes with the minor version; tests/unit/core/result.test.cpp
+/// compares it with the numbers above.
 #define SAFEFUSE_ABI v0_2
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: where a tensor file's bytes come from: a mapping, positional reads, or memory that the
-// caller has.
+// safefuse: where the bytes of a tensor file come from: a mapping, positional reads, or the
+// caller's memory.
 #ifndef SAFEFUSE_TENSOR_BYTE_SOURCE_HPP
 #define SAFEFUSE_TENSOR_BYTE_SOURCE_HPP
 
@@ -19,49 +19,51 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// What the caller is about to do with a range of bytes. A hint: it changes no result.
+/// What the caller is about to do with a range of bytes. It is a hint and changes no result.
 enum class advice : std::uint8_t {
     will_need,  ///< read soon: start reading ahead
-    release,  ///< not read again by this process: its memory may go, the system's page cache keeps
-              ///< what it likes
-    done_with,   ///< not read again by anybody soon: the page cache may go, too
+    /// not read again by this process: its memory may be freed; the system's page cache is not
+    /// affected
+    release,
+    done_with,   ///< not read again soon by any process: the page cache may also be freed
     sequential,  ///< read once, front to back
 };
 
-/// What stands for the file of a source that has none.
+/// The native handle of a source that has no file.
 inline constexpr std::intptr_t no_native_handle = -1;
 
 namespace detail {
-/// What a function returns to lend bytes: a sequence, a std::span or another view of them, or a
-/// reference to what holds them.
+/// What a function may return to lend bytes: a span, a std::span or another view, or a reference to
+/// a container.
 template <class Bytes>
 concept lent_bytes = std::convertible_to<Bytes, span<const std::byte>> &&
                      (std::is_lvalue_reference_v<Bytes> ||
                       std::ranges::enable_borrowed_range<std::remove_cv_t<Bytes>>);
 }  // namespace detail
 
-/// Readable bytes of known size. All members may be called from many threads at once.
-///   size_bytes   the size when it was opened
-///   bytes        all of them in memory, or an empty span where they must be read; fewer than
-///   size_bytes() are refused, never
-///                trusted: whoever lends a part of a file must lend none of it
-///   read         fills `out` from `offset`; fails with read_past_end, io_error, file_changed, and
-///   `out` may then be part-written advise       a hint, never a failure
+/// Readable bytes of known size. Many threads may call all members at once.
+///   size_bytes   the size when the source was opened
+///   bytes        all bytes in memory, or an empty span if they must be read. Callers refuse a span
+///                shorter than size_bytes(): a source that has only a part in memory must return an
+///                empty one
+///   read         fills `out` from `offset`; fails with read_past_end, io_error or file_changed,
+///                and `out` may then be partly written
+///   advise       takes a hint; never fails
 template <class Source>
 concept byte_source = requires(const Source& source, std::uint64_t offset, std::uint64_t size_bytes,
                                span<std::byte> out) {
     { source.size_bytes() } noexcept -> std::same_as<std::uint64_t>;
     { source.bytes() } noexcept -> detail::lent_bytes;
     { source.read(offset, out) } -> std::same_as<result<void>>;
-    // a std::span as parameter is asked for with {}, since what the conversion to one may do is
-    // each standard library's own
+    // The test passes {} for a std::span parameter, because conversions to std::span differ between
+    // standard libraries.
     requires noexcept(source.read(offset, out)) || requires {
         { source.read(offset, {}) } noexcept;
     };
     { source.advise(offset, size_bytes, advice::will_need) } noexcept;
 };
 
-/// A byte source that is opened by the path of a file; paths are UTF-8 on every system.
+/// A byte source that is opened by a file path. Paths are UTF-8 on every system.
 template <class Source>
 concept file_source = byte_source<Source> && requires(std::string_view path) {
     { Source::open(path) } noexcept -> std::same_as<result<Source>>;
@@ -76,12 +78,12 @@ public:
     explicit memory_source(span<const std::byte> bytes SAFEFUSE_LIFETIMEBOUND) noexcept
         : bytes_{bytes} {}
 
-    /// How many bytes there are.
+    /// The number of bytes.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return bytes_.size(); }
-    /// All of them.
+    /// All bytes.
     [[nodiscard]] span<const std::byte> bytes() const noexcept { return bytes_; }
-    /// Copies the bytes from `offset` on into `out`.
-    ///   fails   read_past_end; `out` is then untouched
+    /// Copies bytes from `offset` on into `out`.
+    ///   fails   read_past_end; `out` is then unchanged
     [[nodiscard]] result<void> read(std::uint64_t offset, span<std::byte> out) const noexcept {
         if (!detail::lies_inside(offset, out.size(), bytes_.size()))
             return failure{.code = errc::read_past_end,
@@ -91,7 +93,7 @@ public:
         if (!out.empty()) std::memcpy(out.data(), bytes_.data() + offset, out.size());
         return {};
     }
-    /// Does nothing: memory takes no hints.
+    /// Does nothing: memory needs no hints.
     void advise(std::uint64_t, std::uint64_t, advice) const noexcept {}
 
 private:

@@ -16,8 +16,8 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// An element type. The order is the reference implementation's (tensor.rs @ 24b0b28): its writer
-/// sorts by it, descending.
+/// An element type. The order is that of the reference implementation (tensor.rs @ 24b0b28), whose
+/// writer sorts by it in descending order.
 enum class dtype : std::uint8_t {
     boolean,
     f4,
@@ -47,7 +47,8 @@ inline constexpr std::size_t dtype_count = 22;
 
 namespace detail {
 
-/// The name lies in the row, so that the table needs nothing done to it when a program starts.
+/// The characters of the name are stored in the row, so the table needs no initialisation at
+/// program start.
 struct dtype_row {
     char characters[14];
     std::uint8_t name_bytes;
@@ -79,7 +80,7 @@ inline constexpr dtype_row dtype_rows[dtype_count] = {
     return detail::dtype_rows[static_cast<std::size_t>(type)].bits;
 }
 
-/// Stores the type of that exact, case-sensitive name; returns false where there is none.
+/// Stores the type with this exact, case-sensitive name. Returns false if there is none.
 [[nodiscard]] constexpr bool parse_dtype(std::string_view spelled, dtype& type) noexcept {
     for (std::size_t i = 0; i < dtype_count; ++i) {
         if (detail::dtype_rows[i].name() != spelled) continue;
@@ -89,15 +90,14 @@ inline constexpr dtype_row dtype_rows[dtype_count] = {
     return false;
 }
 
-/// Whether the elements are codes that mean a number only together with a scale (F4, F6 and F8):
-/// never to be cast alone.
+/// Whether the elements are codes that need a scale to become numbers (F4, F6 and F8). Never cast
+/// such elements alone.
 [[nodiscard]] constexpr bool is_code(dtype type) noexcept {
     return (type >= dtype::f4 && type <= dtype::f6_e3m2) ||
            (type >= dtype::f8_e5m2 && type <= dtype::f8_e5m2fnuz);
 }
 
-/// The element type whose values a C++ type holds; specialise it for a half-precision type of your
-/// own.
+/// The element type that a C++ type corresponds to. Specialise it for your own half-precision type.
 template <class T>
 inline constexpr bool has_dtype = false;
 template <class T>
@@ -131,14 +131,13 @@ namespace detail {
 
 }  // namespace detail
 
-/// What came of computing a tensor's size.
+/// The outcome of computing a tensor's size.
 enum class size_verdict : std::uint8_t { fits, overflows, partial_byte };
 
-/// Stores the bytes that a tensor takes.
-///   fails   overflows: the product of the extents, taken left to right, or the size in bits does
-///   not fit 64 bits, as in the
-///           reference (so [0, huge, huge] is legal and [huge, huge, 0] is not); partial_byte: F4
-///           or F6 elements end inside a byte
+/// Stores the size of a tensor in bytes.
+///   fails   overflows: the product of the extents, computed from left to right, or the size in
+///           bits does not fit 64 bits. As in the reference, [0, huge, huge] is valid and [huge,
+///           huge, 0] is not. partial_byte: F4 or F6 elements end inside a byte
 [[nodiscard]] constexpr size_verdict tensor_size(dtype type, shape_view shape,
                                                  std::uint64_t& size_bytes) noexcept {
     std::uint64_t elements = 1;

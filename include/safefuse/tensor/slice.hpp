@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: which bytes of a tensor a slice covers. Arithmetic only: nothing is read, so that the
-// same answer serves views, positional reads and anybody's own executor.
+// safefuse: which bytes of a tensor a slice covers. This is arithmetic only and reads nothing, so
+// views, positional reads and other executors can use the same answer.
 #ifndef SAFEFUSE_TENSOR_SLICE_HPP
 #define SAFEFUSE_TENSOR_SLICE_HPP
 
@@ -19,34 +19,33 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// The end of a range that goes to the end of its axis, whatever that is.
+/// The end of a range that extends to the end of its axis.
 inline constexpr std::uint64_t to_end = ~std::uint64_t{0};
 
-/// The part of one axis that a slice keeps: the half-open range [begin, end); a single index drops
-/// the axis from the shape.
+/// The part of one axis that a slice keeps: the half-open range [begin, end). A single index
+/// removes the axis from the shape.
 struct axis_range {
     std::uint64_t begin = 0;     ///< first index
     std::uint64_t end = to_end;  ///< to_end: to the end of the axis
-    bool drops_axis = false;     ///< the shape loses the axis; the range has one index
+    /// whether the axis is removed from the shape; the range is then one index
+    bool drops_axis = false;
 };
 
 /// The whole axis.
 inline constexpr axis_range all{};
-/// Index i of an axis, which disappears from the shape.
+/// Index i of an axis; the axis is removed from the shape.
 [[nodiscard]] constexpr axis_range at(std::uint64_t i) noexcept { return {i, i, true}; }
-/// The half-open range [begin, end) of an axis; begin == end is an empty range, wherever it lies on
-/// the axis.
+/// The half-open range [begin, end) of an axis. If begin == end the range is empty.
 [[nodiscard]] constexpr axis_range range(std::uint64_t begin, std::uint64_t end) noexcept {
     return {begin, end, false};
 }
 
-/// The bytes of a slice as equal runs, in the order of the slice's elements.
+/// The bytes of a slice as runs of equal size, in the order of the slice's elements.
 class slice_runs {
 public:
-    /// Resolves ranges against a tensor; axes without a range are kept whole.
-    ///   fails   too_many_indices, out_of_range (also for begin > end), slice_cuts_byte (sub-byte
-    ///   elements), size_overflow,
-    ///           partial_byte, out_of_memory
+    /// Checks the ranges against a tensor. Axes without a range are kept whole.
+    ///   fails   too_many_indices, out_of_range (also if begin > end), slice_cuts_byte (elements
+    ///           smaller than a byte), size_overflow, partial_byte, out_of_memory
     static result<slice_runs> of(dtype type, shape_view shape,
                                  span<const axis_range> ranges) noexcept;
 
@@ -54,15 +53,15 @@ public:
     [[nodiscard]] shape_view shape() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return {shape_.data(), shape_.size()};
     }
-    /// How many bytes the slice has.
+    /// The size of the slice in bytes.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return run_bytes_ * run_count_; }
-    /// Bytes of one run; the runs of a slice have one size.
+    /// The size of one run in bytes; all runs have the same size.
     [[nodiscard]] std::uint64_t run_bytes() const noexcept { return run_bytes_; }
-    /// 0 for a slice without elements.
+    /// The number of runs; 0 for a slice without elements.
     [[nodiscard]] std::uint64_t run_count() const noexcept { return run_count_; }
-    /// Whether the slice is one run (or empty), so that it can be a view.
+    /// Whether the slice is one run or empty, so that it can be a view.
     [[nodiscard]] bool is_contiguous() const noexcept { return run_count_ <= 1; }
-    /// Where the first run begins in the tensor's bytes.
+    /// The offset of the first run in the tensor's bytes.
     [[nodiscard]] std::uint64_t offset_bytes() const noexcept { return offset_bytes_; }
 
     /// Calls f(offset in the tensor's bytes) for every run, in order, until f returns a failure. f
@@ -92,8 +91,8 @@ private:
     }
 
     vector<std::uint64_t> shape_;
-    vector<loop> loops_;  // outermost first; no extent of 1, so their number is bounded by log2 of
-                          // the run count
+    // outermost first; extents of 1 are left out, so there are at most log2(run count) loops
+    vector<loop> loops_;
     std::uint64_t offset_bytes_ = 0;
     std::uint64_t run_bytes_ = 0;
     std::uint64_t run_count_ = 0;
@@ -101,8 +100,8 @@ private:
 
 namespace detail {
 
-/// The range of an axis of a slice, with its end; axes without a range are kept whole. An index
-/// unknown wraps to the end 0.
+/// The range of one axis with its end resolved; axes without a range are kept whole. An unchecked
+/// index may wrap to the end 0.
 [[nodiscard]] constexpr axis_range range_of_axis(span<const axis_range> ranges, std::size_t axis,
                                                  std::uint64_t extent) noexcept {
     axis_range kept = axis < ranges.size() ? ranges[axis] : all;
@@ -115,7 +114,7 @@ namespace detail {
 
 }  // namespace detail
 
-/// Checks all ranges and makes the slice's shape. False for a slice without elements.
+/// Checks all ranges and computes the slice's shape. Returns false for a slice without elements.
 inline result<bool> slice_runs::keep(shape_view shape, span<const axis_range> ranges) noexcept {
     bool any = true;
     for (std::size_t axis = 0; axis < shape.size(); ++axis) {
@@ -132,8 +131,8 @@ inline result<bool> slice_runs::keep(shape_view shape, span<const axis_range> ra
     return any;
 }
 
-/// Makes the loops of a slice that has elements. No product exceeds the tensor's size in bits,
-/// which was checked.
+/// Computes the loops of a slice that has elements. No product exceeds the tensor's size in bits,
+/// which is already checked.
 inline result<void> slice_runs::stride(dtype type, shape_view shape,
                                        span<const axis_range> ranges) noexcept {
     std::uint64_t stride_bits = bits(type), run_bits = bits(type), offset_bits = 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: what a plan asks of the tensors it fuses. A checkpoint is a tensor set; so are tensors
-// already in memory.
+// safefuse: what a plan needs from the tensors it fuses. A checkpoint is a tensor set; tensors in
+// memory can be one too.
 #ifndef SAFEFUSE_TENSOR_TENSOR_SET_HPP
 #define SAFEFUSE_TENSOR_TENSOR_SET_HPP
 
@@ -23,26 +23,27 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// Where a tensor's bytes lie: in which source of the set (for a checkpoint, which file), from
-/// which byte of it on.
+/// Where a tensor's bytes are: in which source of the set (for a checkpoint: which file), and at
+/// which offset.
 struct tensor_location {
-    std::uint32_t source = 0;      ///< number of the source in the set
+    std::uint32_t source = 0;      ///< index of the source in the set
     std::uint64_t offset = 0;      ///< first byte, in the source
-    std::uint64_t size_bytes = 0;  ///< of the tensor
+    std::uint64_t size_bytes = 0;  ///< size of the tensor
 };
 
-/// Named tensors and a way to their bytes. Tensors are numbered from 0; so are the sources that
-/// hold their bytes.
+/// Named tensors and access to their bytes. Tensors are numbered from 0, and so are the sources
+/// that contain their bytes.
 ///   spec          name, dtype and shape of tensor i, valid as long as the set
-///   place         where its bytes lie
-///   source_name   for messages: the path of a file, say
-///   source_bytes  all bytes of a source, or an empty span where they must be read
-///   read          fills `out` from a source's byte `offset`
-/// A plan points to its set, which must then neither move nor end before the plan. A set that may
-/// move has one more member:
-///   stable_view   a tensor set that stays valid when this one moves; trivially copyable, no larger
-///   than two pointers. Plans hold
-///                 it in place of the set. `checkpoint` and `tensor_list` have it.
+///   place         where its bytes are
+///   source_name   a name for messages, such as the path of a file
+///   source_bytes  all bytes of a source, or an empty span if they must be read
+///   read          fills `out` from byte `offset` of a source
+///
+/// A plan points to its set. The set must outlive the plan and must not move. A set that may move
+/// has one more member:
+///   stable_view   a tensor set that stays valid when this one moves. It is trivially copyable and
+///                 no larger than two pointers. Plans store it in place of the set. `checkpoint`
+///                 and `tensor_list` have it.
 template <class Set>
 concept tensor_set = requires(const Set& set, std::size_t i, std::uint32_t source,
                               std::uint64_t offset, span<std::byte> out) {
@@ -54,7 +55,7 @@ concept tensor_set = requires(const Set& set, std::size_t i, std::uint32_t sourc
     { set.read(source, offset, out) } -> std::same_as<result<void>>;
     requires noexcept(set.read(source, offset, out)) || requires {
         { set.read(source, offset, {}) } noexcept;
-    };  // as of byte_source
+    };  // {}: see byte_source
 };
 
 namespace detail {
@@ -69,8 +70,9 @@ concept movable_tensor_set = requires(const Set& set) {
 
 }  // namespace detail
 
-/// A reference to any tensor set, so that planning is compiled once and not for each kind of set.
-///   lifetime  the set must outlive it; only a set that has `stable_view()` may move meanwhile
+/// A reference to any tensor set. With it, planning is compiled once and not once per set type.
+///   lifetime  the set must outlive the reference; only a set with `stable_view()` may move
+///             meanwhile
 class tensor_set_ref {
 public:
     /// Any tensor set converts.
@@ -80,19 +82,20 @@ public:
         : calls_{&calls_of<Set>} {  // NOLINT
         static_assert(
             detail::movable_tensor_set<Set> || !requires { set.stable_view(); },
-            "safefuse: a stable_view() is a noexcept tensor_set, trivially copyable and no larger than two pointers");
+            "safefuse: a stable_view() is a noexcept tensor_set, trivially copyable and no larger "
+            "than two pointers");
         if constexpr (detail::movable_tensor_set<Set>)
             new (held_) auto(set.stable_view());
         else
             new (held_) const Set*(&set);
     }
-    /// A set that ends with the expression is none to refer to.
+    /// Deleted: the reference would dangle.
     template <tensor_set Set>
         requires(!std::same_as<Set, tensor_set_ref>)
     tensor_set_ref(const Set&&) = delete;
 
     /// @{
-    /// As the set's own.
+    /// The same members as the set.
     [[nodiscard]] std::size_t size() const noexcept { return calls_->size(held_); }
     [[nodiscard]] tensor_spec spec(std::size_t i) const noexcept { return calls_->spec(held_, i); }
     [[nodiscard]] tensor_location place(std::size_t i) const noexcept {
@@ -109,21 +112,21 @@ public:
         return calls_->read(held_, source, offset, out);
     }
     /// @}
-    /// Passes a hint on to sets that have `advise(source, offset, size_bytes, advice)`; nothing
-    /// happens with others.
+    /// Passes a hint to sets that have `advise(source, offset, size_bytes, advice)`. Other sets
+    /// ignore it.
     void advise(std::uint32_t source, std::uint64_t offset, std::uint64_t size_bytes,
                 advice hint) const noexcept {
         calls_->advise(held_, source, offset, size_bytes, hint);
     }
-    /// Asks sets that have `check(source)` whether a source is still what it was, before much is
-    /// copied from its bytes in memory: of a mapped file that was cut short, copying is a signal
-    /// and not a failure. Nothing is asked of others.
+    /// Calls `check(source)` of sets that have it: whether a source is unchanged. Call it before
+    /// copying many bytes from memory, because copying from a mapped file that was truncated raises
+    /// a signal and not a failure. For other sets it always succeeds.
     ///   fails   as the set's check: file_changed
     [[nodiscard]] result<void> check(std::uint32_t source) const noexcept {
         return calls_->check(held_, source);
     }
-    /// The system's number of the open file that a source is, from sets that have
-    /// `native_handle(source)`; else no_native_handle.
+    /// The native handle of a source's open file, from sets that have `native_handle(source)`;
+    /// otherwise no_native_handle.
     [[nodiscard]] std::intptr_t native_handle(std::uint32_t source) const noexcept {
         return calls_->native_handle(held_, source);
     }
@@ -141,7 +144,7 @@ private:
         std::intptr_t (*native_handle)(const void*, std::uint32_t) noexcept;
     };
 
-    /// The set that is referred to, or its stable view.
+    /// The referenced set, or its stable view.
     template <class Set>
     static const auto& as(const void* held) noexcept {
         if constexpr (detail::movable_tensor_set<Set>)
@@ -185,14 +188,14 @@ private:
         },
     };
 
-    alignas(void*) unsigned char held_[2 * sizeof(void*)]{};  // a pointer to the set, or its stable
-                                                              // view
+    // a pointer to the set, or its stable view
+    alignas(void*) unsigned char held_[2 * sizeof(void*)]{};
     const calls* calls_;
 };
 
 namespace detail {
 
-/// Whether a source in memory, which lends the bytes `resident`, has `size` bytes from `offset` on.
+/// Checks that a source in memory, whose bytes are `resident`, has `size` bytes from `offset` on.
 ///   fails   read_past_end
 [[nodiscard]] inline result<void> check_resident(const tensor_set_ref& set, std::uint32_t source,
                                                  span<const std::byte> resident,
@@ -206,12 +209,12 @@ namespace detail {
                    .actual = resident.size()};
 }
 
-/// A tensor set that owns what a plan would point to.
+/// A tensor set that owns what a plan points to.
 template <class Set>
 concept owning_tensor_set = tensor_set<Set> && !std::same_as<Set, tensor_set_ref>;
 
-/// Asks once about each source before its bytes in memory, or the names that may lie among them,
-/// are used.
+/// Checks each source once before its bytes in memory are used. Tensor names may be among these
+/// bytes.
 class source_check {
 public:
     explicit source_check(const tensor_set_ref& set) noexcept : set_{set} {}
@@ -221,7 +224,7 @@ public:
         checked_ = source;
         return set_.check(source);
     }
-    /// Much has been copied since: asks again.
+    /// Makes the next call check again, after many bytes were copied.
     void forget() noexcept { checked_ = no_index; }
 
 private:
@@ -237,18 +240,18 @@ struct named_tensor {
     tensor_view tensor;     ///< dtype, shape and bytes
 };
 
-/// Tensors in memory as a tensor set: each is a source of its own.
-///   lifetime  the tensors, the names and what the views point to belong to the caller; a plan
-///   needs them, and not the list
+/// Tensors in memory as a tensor set. Each tensor is a source of its own.
+///   lifetime  the caller keeps the tensors, the names and the viewed bytes alive as long as a plan
+///             uses them; the list itself may be destroyed
 class tensor_list {
 public:
-    /// The tensors in the order given.
+    /// A set of these tensors, in this order.
     ///   lifetime  nothing is copied
     explicit tensor_list(span<const named_tensor> tensors SAFEFUSE_LIFETIMEBOUND) noexcept
         : tensors_{tensors} {}
 
     /// @{
-    /// What tensor_set asks for.
+    /// Members required by tensor_set.
     ///   fails   read: read_past_end
     [[nodiscard]] tensor_list stable_view() const noexcept { return *this; }
     [[nodiscard]] std::size_t size() const noexcept { return tensors_.size(); }

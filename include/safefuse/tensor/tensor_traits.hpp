@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: how a framework lends its own tensor type.
+// safefuse: how a framework makes its own tensor type usable.
 #ifndef SAFEFUSE_TENSOR_TENSOR_TRAITS_HPP
 #define SAFEFUSE_TENSOR_TENSOR_TRAITS_HPP
 
@@ -15,16 +15,15 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// Specialise this for a tensor type of your own, before its first use, with three static
-/// functions:
-///   span<std::byte> bytes(T&)      its storage, contiguous and row-major
-///   dtype type(const T&)                its element type
-///   X shape(const T&)                   its extents, outermost first; X converts to shape_view and
-///   may be a temporary
+/// Specialise this for your own tensor type before its first use, with three static functions:
+///   span<std::byte> bytes(T&)  its storage, contiguous and row-major
+///   dtype type(const T&)       its element type
+///   X shape(const T&)          its extents, outermost first; X converts to shape_view and may be a
+///                              temporary
 template <class T>
 struct tensor_traits;
 
-/// A tensor that plans can be run into: tensor_traits is specialised for it.
+/// A tensor that plans can write to: tensor_traits is specialised for it.
 template <class T>
 concept writable_tensor = requires(T& tensor, const T& constant) {
     { tensor_traits<T>::bytes(tensor) } -> std::convertible_to<span<std::byte>>;
@@ -32,9 +31,10 @@ concept writable_tensor = requires(T& tensor, const T& constant) {
     { tensor_traits<T>::shape(constant) } -> std::convertible_to<shape_view>;
 };
 
-/// A framework's tensor as a view, to be a member of a tensor_list.
-///   lifetime  the view points into `tensor`; its shape is `shape`, which must be what
-///   tensor_traits<T>::shape returns, kept by the caller fails   as tensor_view::of
+/// A view of a framework's tensor, for example to put into a tensor_list. `shape` must be what
+/// tensor_traits<T>::shape returns.
+///   lifetime  the view points into `tensor` and to `shape`; the caller keeps both alive
+///   fails   as tensor_view::of
 template <writable_tensor T>
 [[nodiscard]] result<tensor_view> view_of(T& tensor SAFEFUSE_LIFETIMEBOUND,
                                           shape_view shape SAFEFUSE_LIFETIMEBOUND) noexcept {

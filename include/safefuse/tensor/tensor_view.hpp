@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: a tensor that somebody else owns: dtype, shape, bytes.
+// safefuse: a tensor that something else owns: dtype, shape and bytes.
 #ifndef SAFEFUSE_TENSOR_TENSOR_VIEW_HPP
 #define SAFEFUSE_TENSOR_TENSOR_VIEW_HPP
 
@@ -21,11 +21,12 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// What a tensor is, without its bytes. Name and shape belong to whoever made it.
+/// The description of a tensor without its bytes.
+///   lifetime  name and shape belong to the tensor set or file that returned the spec
 struct tensor_spec {
     std::string_view name;  ///< full name
-    dtype type{};           ///< of every element
-    shape_view shape;       ///< outermost axis first; empty: a scalar
+    dtype type{};           ///< dtype of every element
+    shape_view shape;       ///< extents, outermost first; empty for a scalar
 };
 
 /// A tensor's dtype, shape and bytes, all owned elsewhere. Elements are row-major and
@@ -34,7 +35,7 @@ class tensor_view {
 public:
     tensor_view() noexcept = default;
 
-    /// A view of `bytes`, which must have exactly the size that dtype and shape ask for.
+    /// A view of `bytes`, whose size must be exactly that of the dtype and shape.
     ///   lifetime  neither shape nor bytes are copied
     ///   fails   size_overflow, partial_byte, wrong_buffer_size
     static result<tensor_view> of(dtype type, shape_view shape,
@@ -51,25 +52,24 @@ public:
     /// The dtype of every element.
     [[nodiscard]] dtype type() const noexcept { return type_; }
     /// The extents, outermost first.
-    ///   lifetime  belongs to whoever made the view
+    ///   lifetime  that of the shape the view was made from
     [[nodiscard]] shape_view shape() const noexcept { return shape_; }
-    /// How many axes there are; 0: a scalar.
+    /// The number of axes; 0 for a scalar.
     [[nodiscard]] std::size_t rank() const noexcept { return shape_.size(); }
     /// All bytes of the tensor.
-    ///   lifetime  belong to whoever made the view
+    ///   lifetime  that of the bytes the view was made from
     [[nodiscard]] span<const std::byte> bytes() const noexcept { return bytes_; }
-    /// How many bytes the tensor has.
+    /// The size of the tensor in bytes.
     [[nodiscard]] std::size_t size_bytes() const noexcept { return bytes_.size(); }
-    /// The product of the extents; elements of FP4 and FP6 are counted, not bytes.
+    /// The product of the extents. For FP4 and FP6 it counts elements, not bytes.
     [[nodiscard]] std::uint64_t element_count() const noexcept {
         return bits(type_) < 8 ? std::uint64_t{bytes_.size()} * 8 / bits(type_)
                                : bytes_.size() / (bits(type_) / 8);
     }
 
     /// The elements as values of T, without a copy.
-    ///   fails   wrong_dtype (dtype_of<T> is another), misaligned (a file promises no alignment),
-    ///   byte_order (big-endian host);
-    ///           `copy_values` works in the last two cases
+    ///   fails   wrong_dtype (dtype_of<T> differs), misaligned (files do not guarantee alignment),
+    ///           byte_order (big-endian host); `copy_values` works in the last two cases
     template <class T>
         requires has_dtype<T>
     [[nodiscard]] result<span<const T>> as() const noexcept {
@@ -81,9 +81,9 @@ public:
         return span<const T>{reinterpret_cast<const T*>(bytes_.data()), bytes_.size() / sizeof(T)};
     }
 
-    /// Copies the elements to values of T, whatever their alignment and this machine's byte order.
+    /// Copies the elements to values of T, with any alignment and on any byte order.
     ///   fails   wrong_dtype, wrong_buffer_size (`out` must have element_count() elements); `out`
-    ///   is then untouched
+    ///           is then unchanged
     template <class T>
         requires has_dtype<T>
     result<void> copy_values(span<T> out) const noexcept {
@@ -102,8 +102,8 @@ public:
         return {};
     }
 
-    /// Copies the bytes as they are.
-    ///   fails   wrong_buffer_size (`out` must have size_bytes() bytes); `out` is then untouched
+    /// Copies the bytes unchanged.
+    ///   fails   wrong_buffer_size (`out` must have size_bytes() bytes); `out` is then unchanged
     result<void> copy_to(span<std::byte> out) const noexcept {
         if (out.size() != bytes_.size())
             return failure{
@@ -112,10 +112,10 @@ public:
         return {};
     }
 
-    /// Copies a slice's bytes, run by run; `runs` comes from slice_runs::of with this view's dtype
+    /// Copies a slice's bytes, run by run. `runs` comes from slice_runs::of with this view's dtype
     /// and shape.
     ///   fails   wrong_buffer_size (`out` must have runs.size_bytes() bytes), out_of_range (`runs`
-    ///   is of a larger tensor)
+    ///           belongs to a larger tensor)
     result<void> copy_slice(const slice_runs& runs, span<std::byte> out) const noexcept {
         if (out.size() != runs.size_bytes())
             return failure{.code = errc::wrong_buffer_size,
@@ -133,12 +133,11 @@ public:
         });
     }
 
-    /// A contiguous slice as a view, without a copy; `runs` comes from slice_runs::of with this
+    /// A contiguous slice as a view, without a copy. `runs` comes from slice_runs::of with this
     /// view's dtype and shape.
-    ///   lifetime  the view's shape is that of `runs`
-    ///   fails   not_resident (the slice is several runs: copy_slice gathers them), out_of_range,
-    ///   wrong_buffer_size (`runs` is of a
-    ///           tensor with another dtype)
+    ///   lifetime  the view uses the shape stored in `runs`
+    ///   fails   not_resident (the slice has several runs: use copy_slice), out_of_range,
+    ///           wrong_buffer_size (`runs` belongs to a tensor with another dtype)
     [[nodiscard]] result<tensor_view> slice(
         const slice_runs& runs SAFEFUSE_LIFETIMEBOUND) const noexcept {
         if (!runs.is_contiguous())
@@ -154,8 +153,9 @@ public:
     }
     result<tensor_view> slice(slice_runs&&) const = delete;
 
-    /// Entry `e` of the first axis: of a fused parameter [E, ...], expert `e`. No copy.
-    ///   fails   out_of_range, slice_cuts_byte (sub-byte elements)
+    /// Entry `e` of the first axis, without a copy. In a fused parameter [E, ...] this is expert
+    /// `e`.
+    ///   fails   out_of_range, slice_cuts_byte (elements smaller than a byte)
     [[nodiscard]] result<tensor_view> expert(std::uint64_t e) const noexcept {
         if (shape_.empty() || e >= shape_[0])
             return failure{.code = errc::out_of_range,
@@ -168,9 +168,9 @@ public:
                                           static_cast<std::size_t>(each / 8))};
     }
 
-    /// The entry of the first axis whose bytes hold `address`: the inverse of
+    /// The entry of the first axis whose bytes contain `address`: the inverse of
     /// expert(e).bytes().data().
-    ///   fails   out_of_range, slice_cuts_byte (sub-byte elements)
+    ///   fails   out_of_range, slice_cuts_byte (elements smaller than a byte)
     [[nodiscard]] result<std::uint64_t> expert_of(const void* address) const noexcept {
         const auto first = reinterpret_cast<std::uintptr_t>(bytes_.data());
         const auto wanted = reinterpret_cast<std::uintptr_t>(address);

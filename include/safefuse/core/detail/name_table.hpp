@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: from names to numbers. A flat hash table that stores no names: it asks its owner for
+// safefuse: a flat hash table from names to indices. It stores no names: it asks its owner for
 // them.
 #ifndef SAFEFUSE_CORE_DETAIL_NAME_TABLE_HPP
 #define SAFEFUSE_CORE_DETAIL_NAME_TABLE_HPP
@@ -21,7 +21,7 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// High and low half of a 128-bit product, folded into one word.
+/// The high and low half of a 128-bit product, combined with xor.
 [[nodiscard]] constexpr std::uint64_t multiply_fold(std::uint64_t a, std::uint64_t b) noexcept {
 #if defined(__SIZEOF_INT128__)
     __extension__ using wide = unsigned __int128;
@@ -44,13 +44,13 @@ inline void prefetch([[maybe_unused]] const void* address) noexcept {
 #endif
 }
 
-/// A hash of names that differs between tables and between runs, so that no file can hold names
-/// chosen to collide. Both factors of every product are secret: with a known factor, a name could
-/// zero the other and hide what stands before it.
+/// A hash that differs between tables and between runs, so that a file cannot contain names that
+/// are chosen to collide. Both factors of every product are secret. If one were known, a name could
+/// make it zero and so hide the characters before it.
 class name_hash {
 public:
     name_hash() noexcept = default;
-    /// Draws the secrets from addresses, which the system randomises.
+    /// Derives the secrets from addresses, which the system randomises.
     explicit name_hash(const void* address) noexcept {
         const auto here = reinterpret_cast<std::uintptr_t>(&address);
         const auto code = reinterpret_cast<std::uintptr_t>(&prefetch);
@@ -103,22 +103,22 @@ private:
     std::uint64_t secrets_[3]{};
 };
 
-/// Finds the index that belongs to a name. `names(index)` must give the name of every index that
-/// was inserted; the table calls it to compare. Up to 2^30 names.
+/// Maps names to indices. `names(index)` must return the name of every inserted index; the table
+/// calls it to compare. Holds up to 2^30 names.
 class name_table {
 public:
-    /// The index of no name.
+    /// The result of a search that finds nothing.
     static constexpr std::uint32_t npos = 0xFFFFFFFF;
 
     enum class outcome : std::uint8_t { inserted, already_there, out_of_memory };
     struct insertion {
         outcome what;
-        std::uint32_t
-            index;  ///< the index that the name has now: the earlier one if it was already there
+        /// the index of the name: the earlier one if the name was already there
+        std::uint32_t index;
     };
 
     name_table() noexcept = default;
-    /// For names whose hashes are computed before their number is known.
+    /// Uses a given hash, for callers that compute hashes before the table is reserved.
     explicit name_table(const name_hash& hash) noexcept : hash_{hash} {}
     name_table(name_table&& other) noexcept
         : slots_{std::move(other.slots_)}, hash_{other.hash_}, size_{exchange(other.size_, 0)} {}
@@ -132,8 +132,7 @@ public:
 
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
-    /// Makes room for `count` names in all. Returns false, with the table as it was, when memory
-    /// runs out.
+    /// Makes room for `count` names in total. Returns false and changes nothing if memory runs out.
     [[nodiscard]] bool reserve(std::size_t count) noexcept {
         if (has_room(count)) return true;
         if (count > most_names) return false;
@@ -150,8 +149,8 @@ public:
         return true;
     }
 
-    /// The hash of a name in this table, for the calls below that take one. It holds from the first
-    /// reserve() on, or from the construction with a name_hash.
+    /// The hash of a name in this table, for the calls below that take one. It is valid after the
+    /// first reserve(), or after construction from a name_hash.
     [[nodiscard]] std::uint32_t hash(std::string_view name) const noexcept { return hash_(name); }
 
     /// Gives `name` the index `index`, unless the name is already there.
@@ -163,8 +162,8 @@ public:
         return insert_hashed(name, hash_(name), index, names);
     }
 
-    /// The same for a hash that was computed earlier and with room that was reserved: what a loop
-    /// over many names wants, with prefetch_slot() some names ahead.
+    /// Like insert(), with a hash computed earlier and room already reserved. A loop over many
+    /// names calls prefetch_slot() for names further ahead.
     template <class Names>
     [[nodiscard]] insertion insert_hashed(std::string_view name, std::uint32_t hash,
                                           std::uint32_t index, const Names& names) noexcept {
@@ -184,13 +183,13 @@ public:
         return slots_.empty() ? npos : slots_[place(name, hash_(name), names)].index;
     }
 
-    /// Gives the name with index i the index numbers[i], for all at once.
+    /// Replaces every index i by numbers[i].
     void renumber(span<const std::uint32_t> numbers) noexcept {
         for (slot& each : slots_)
             if (each.index != npos) each.index = numbers[each.index];
     }
 
-    /// Forgets the names and keeps the room.
+    /// Removes all names and keeps the memory.
     void clear() noexcept {
         for (slot& each : slots_) each.index = npos;
         size_ = 0;
@@ -203,12 +202,12 @@ private:
     };
     static constexpr std::size_t most_names = std::size_t{1} << 30;
 
-    // At most two of three slots are taken, so that every search ends at a free one, soon.
+    // At most two of three slots are used, so that every search soon reaches a free slot.
     [[nodiscard]] bool has_room(std::size_t count) const noexcept {
         return count <= slots_.size() / 3 * 2;
     }
 
-    /// Where the name is, or the free slot where it belongs.
+    /// The slot of the name, or the free slot for it.
     template <class Names>
     [[nodiscard]] std::size_t place(std::string_view name, std::uint32_t hash,
                                     const Names& names) const noexcept {

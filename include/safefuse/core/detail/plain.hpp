@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: a few words of the standard library without the traits and concepts that its own ask
-// the compiler about.
+// safefuse: replacements for a few parts of the standard library that are cheaper to compile.
 #ifndef SAFEFUSE_CORE_DETAIL_PLAIN_HPP
 #define SAFEFUSE_CORE_DETAIL_PLAIN_HPP
 
@@ -16,12 +15,12 @@ inline namespace SAFEFUSE_ABI {
 namespace detail {
 
 /// @{
-/// The number or the position of nothing: no source, tensor, group or element.
+/// The index or position that stands for none: no source, tensor, group or element.
 inline constexpr std::uint32_t no_index = ~std::uint32_t{0};
 inline constexpr std::size_t no_position = ~std::size_t{0};
 /// @}
 
-/// std::swap without the traits that it asks the compiler about.
+/// std::swap without the type traits, which cost compile time.
 template <class T>
 constexpr void swap(T& a, T& b) noexcept {
     const T kept = a;
@@ -29,7 +28,7 @@ constexpr void swap(T& a, T& b) noexcept {
     b = kept;
 }
 
-/// std::exchange likewise.
+/// std::exchange without the type traits, which cost compile time.
 template <class T, class U>
 constexpr T exchange(T& object, U value) noexcept {
     const T before = object;
@@ -37,8 +36,8 @@ constexpr T exchange(T& object, U value) noexcept {
     return before;
 }
 
-/// A std::string_view, from exactly what its constructor takes. Of anything else, a char* or an
-/// int, compilers ask first all that C++20 asks of iterators.
+/// Makes a std::string_view from exactly the types its constructor takes. From a char* or an int,
+/// compilers would first check all range constructors of C++20.
 [[nodiscard]] constexpr std::string_view characters_at(const char* first,
                                                        std::size_t count) noexcept {
     return {first, count};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: a stable merge sort that reports a lack of memory. <algorithm> costs more to compile
-// than this library's core.
+// safefuse: a stable merge sort that reports lack of memory. <algorithm> costs more to compile than
+// this library's core.
 #ifndef SAFEFUSE_CORE_DETAIL_SORT_HPP
 #define SAFEFUSE_CORE_DETAIL_SORT_HPP
 
@@ -16,8 +16,8 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// Sorts stably: `less(a, b)` is true if a must come before b. Returns false, with the elements as
-/// they were, if there is no memory for a copy. Elements that are in order already cost one pass.
+/// Sorts stably; `less(a, b)` is true if a must come before b. Returns false and changes nothing if
+/// there is no memory for a copy. A sequence that is already sorted costs one pass.
 template <class T, class Less>
 [[nodiscard]] bool sort(span<T> values, Less less) noexcept {
     const std::size_t count = values.size();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: whether bytes are UTF-8.
+// safefuse: checks whether bytes are UTF-8.
 #ifndef SAFEFUSE_CORE_DETAIL_UTF8_HPP
 #define SAFEFUSE_CORE_DETAIL_UTF8_HPP
 
@@ -15,8 +15,8 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// How many leading bytes are whole UTF-8 characters: all of them, or up to the first that is
-/// wrong. Strict: no surrogates, nothing longer than needed, nothing above U+10FFFF.
+/// The number of leading bytes that form whole UTF-8 characters: all of them, or those before the
+/// first error. Strict: no surrogates, no overlong encodings, nothing above U+10FFFF.
 [[nodiscard]] inline std::size_t utf8_prefix(std::string_view characters) noexcept {
     const char* const begin = characters.data();
     const std::size_t size = characters.size();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the verdict on a tensor's size as a failure.
+// safefuse: reports an invalid tensor size as a failure.
 #ifndef SAFEFUSE_TENSOR_DETAIL_SIZE_CHECK_HPP
 #define SAFEFUSE_TENSOR_DETAIL_SIZE_CHECK_HPP
 
@@ -14,8 +14,8 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// Stores the bytes that a tensor takes, as tensor_size does.
-///   fails   size_overflow, partial_byte; the tensor's name is left to the caller
+/// Stores the size of a tensor in bytes, as tensor_size does.
+///   fails   size_overflow, partial_byte; the caller adds the tensor's name
 [[nodiscard]] SAFEFUSE_NOINLINE inline result<void> check_size(dtype type, shape_view shape,
                                                                std::uint64_t& size_bytes) noexcept {
     const size_verdict verdict = tensor_size(type, shape, size_bytes);
