@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the header of a tensor file: bytes to a checked table of tensors. header_writer.hpp is
-// the way back.
+// safefuse: parses the header of a tensor file into a checked table of tensors. header_writer.hpp
+// does the inverse.
 //
-//     offset 0      N, the bytes of the header, as a 64-bit little-endian number
-//     offset 8      N bytes of JSON: {"__metadata__": {"format": "pt"}, "name": {"dtype": "BF16",
-//     "shape": [2, 3],
-//                   "data_offsets": [0, 12]}, ...}, with white space before or behind
-//     offset 8 + N  the tensors' bytes; data_offsets count from here. The tensors lie end to end,
-//     without holes.
+//     offset 0      N, the size of the header in bytes, as a 64-bit little-endian number
+//     offset 8      N bytes of JSON, with white space before or after it:
+//                   {"__metadata__": {"format": "pt"}, "name": {"dtype": "BF16",
+//                   "shape": [2, 3], "data_offsets": [0, 12]}, ...}
+//     offset 8 + N  the tensors' bytes; data_offsets count from here. The tensors follow each
+//                   other without holes.
 #ifndef SAFEFUSE_FORMAT_HEADER_HPP
 #define SAFEFUSE_FORMAT_HEADER_HPP
 
@@ -43,56 +43,57 @@ inline result<header> read_header(std::string_view json, std::uint64_t file_byte
 /// header::header_bytes().
 struct tensor_entry : tensor_spec {
     std::uint64_t begin = 0;  ///< first byte in the data section
-    std::uint64_t end = 0;    ///< one behind the last
+    std::uint64_t end = 0;    ///< one past the last byte
 
-    /// How many bytes the tensor has.
+    /// The size of the tensor in bytes.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return end - begin; }
 };
 
 /// The checked table of the tensors in a file, in the order of their bytes.
-///   lifetime  names and metadata point into the bytes that were parsed, which must stay; shapes
-///   (and what was spelled with
-///             escapes) belong to the header. All of them stay valid when the header is moved.
+///   lifetime  names and metadata point into the parsed bytes, which must stay alive; shapes, and
+///             strings that the file writes with escapes, belong to the header. Everything stays
+///             valid when the header is moved
 class header {
 public:
-    /// What find() returns for a name that is not there.
+    /// What find() returns if there is no such tensor.
     static constexpr std::size_t npos = ~std::size_t{0};
 
     /// A header without tensors.
     header() noexcept = default;
-    /// The other is then without tensors.
+    /// Leaves the other header without tensors.
     SAFEFUSE_NOINLINE header(header&&) noexcept = default;
-    /// The other is then without tensors.
+    /// Leaves the other header without tensors.
     SAFEFUSE_NOINLINE header& operator=(header&&) noexcept = default;
     SAFEFUSE_NOINLINE ~header() = default;
 
-    /// How many bytes from the start of a file parse() needs, told from at least the first 8.
+    /// How many bytes from the start of a file parse() needs. `first_bytes` must contain at least
+    /// the first 8.
     ///   fails   header_too_short, header_too_large
     [[nodiscard]] static result<std::uint64_t> bytes_needed(
         span<const std::byte> first_bytes, const read_options& options = {}) noexcept;
 
-    /// Reads and checks a header. The bytes of the tensors need not be there.
+    /// Parses and checks a header. The bytes of the tensors are not needed.
     ///   file_start  at least the first bytes_needed() bytes of the file
-    ///   file_bytes  the size of the file, or unknown if it is unknown: the tensors are then not
-    ///   held against it fails   header_too_short, header_too_large, header_past_end,
-    ///   header_not_utf8, header_not_json, header_bad_entry,
-    ///           unknown_dtype, duplicate_tensor, bad_offsets, size_overflow, partial_byte,
-    ///           size_mismatch, data_truncated, trailing_bytes, out_of_memory
+    ///   file_bytes  the size of the file, or `unknown`: then it is not compared with the header
+    ///   fails   header_too_short, header_too_large, header_past_end, header_not_utf8,
+    ///           header_not_json, header_bad_entry, unknown_dtype, duplicate_tensor, bad_offsets,
+    ///           size_overflow, partial_byte, size_mismatch, data_truncated, trailing_bytes,
+    ///           out_of_memory
     [[nodiscard]] static result<header> parse(
         span<const std::byte> file_start SAFEFUSE_LIFETIMEBOUND, std::uint64_t file_bytes,
         const read_options& options = {}) noexcept;
 
-    /// How many tensors there are.
+    /// The number of tensors.
     [[nodiscard]] std::size_t size() const noexcept { return content_.rows.entries.size(); }
-    /// Whether there is none.
+    /// Whether there are no tensors.
     [[nodiscard]] bool empty() const noexcept { return size() == 0; }
     /// Tensor i, in the order of the bytes.
-    ///   lifetime  valid as long as the header and the bytes that it was parsed from
+    ///   lifetime  as long as the header and the bytes it was parsed from
     [[nodiscard]] tensor_entry operator[](std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND {
         const detail::header_entry& entry = content_.rows.entries[i];
         return {{entry.name(), entry.type, content_.rows.shape(entry)}, entry.begin, entry.end};
     }
-    /// The index of the tensor of that name, or npos.
+    /// The index of the tensor with this name, or npos.
     [[nodiscard]] std::size_t find(std::string_view name) const noexcept {
         const std::uint32_t i = content_.names.find(
             name, [this](std::uint32_t at) noexcept { return content_.rows.entries[at].name(); });
@@ -101,13 +102,13 @@ public:
 
     /// Whether there is a `__metadata__` that is not null.
     [[nodiscard]] bool has_metadata() const noexcept { return content_.has_metadata; }
-    /// How many texts it has.
+    /// The number of metadata entries.
     [[nodiscard]] std::size_t metadata_size() const noexcept { return content_.metadata.size(); }
-    /// In the order of the file.
+    /// Metadata entry i, in the order of the file.
     [[nodiscard]] metadata_entry metadata(std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND {
         return content_.metadata[i];
     }
-    /// Stores the text of that key; returns false where there is none.
+    /// Stores the metadata value of a key. Returns false if the key does not exist.
     [[nodiscard]] bool find_metadata(std::string_view key, std::string_view& value) const noexcept {
         const std::uint32_t i = content_.metadata_keys.find(
             key, [this](std::uint32_t at) noexcept { return content_.metadata[at].key; });
@@ -116,16 +117,16 @@ public:
         return true;
     }
 
-    /// Where the data section starts in the file.
+    /// The offset of the data section in the file.
     [[nodiscard]] std::uint64_t header_bytes() const noexcept { return content_.header_bytes; }
-    /// From there to the end of the last tensor.
+    /// The size of the data section, up to the end of the last tensor.
     [[nodiscard]] std::uint64_t data_bytes() const noexcept { return content_.rows.data_bytes; }
-    /// How many of these belong to no tensor; 0 unless read_options::gaps accepts them.
+    /// How many bytes of the data section belong to no tensor; 0 unless read_options::gaps is set.
     [[nodiscard]] std::uint64_t gap_bytes() const noexcept { return content_.gap_bytes; }
-    /// How many bytes follow the last tensor; 0 unless read_options::trailing_bytes accepts them,
-    /// and if the file's size was unknown.
+    /// How many bytes follow the last tensor; 0 unless read_options::trailing_bytes is set and the
+    /// file's size is known.
     [[nodiscard]] std::uint64_t trailing_bytes() const noexcept { return content_.trailing_bytes; }
-    /// The size that the file has, or must have if it was unknown.
+    /// The size of the file; if it was unknown, the size that the header demands.
     [[nodiscard]] std::uint64_t file_bytes() const noexcept {
         return content_.header_bytes + content_.rows.data_bytes + content_.trailing_bytes;
     }
@@ -174,7 +175,7 @@ inline result<header> header::parse(span<const std::byte> file_start, std::uint6
 
 namespace detail {
 
-/// Reads the JSON of a header; `scans` false leaves the fast way out, for tests.
+/// Parses the JSON of a header. Tests pass `scans` = false to disable the fast path.
 inline result<header> read_header(std::string_view json, std::uint64_t file_bytes,
                                   const read_options& options, bool scans) noexcept {
     header read;

@@ -21,32 +21,31 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// The first bytes of a new tensor file, and where its tensors' bytes belong.
+/// The first bytes of a new tensor file, and the offsets of its tensors.
 struct encoded_header {
     vector<std::byte> bytes;        ///< header length, JSON and padding
-    vector<std::uint64_t> offsets;  ///< offsets[i]: where in the file tensor i of the list begins
-    std::uint64_t file_bytes = 0;   ///< the size of the whole file
+    vector<std::uint64_t> offsets;  ///< offsets[i]: the offset in the file of tensor i of the list
+    std::uint64_t file_bytes = 0;   ///< size of the whole file
 };
 
-/// How a new header departs from the reference implementation's; the defaults do not.
+/// Options for a new header. With the defaults it is the same as the reference implementation's.
 struct encode_options {
-    std::uint64_t data_alignment =
-        8;  ///< where the first tensor may begin: a multiple of this, by spaces behind the JSON
-    bool keeps_order =
-        false;  ///< tensors lie in the order in which they are given; any reader takes that
+    /// the data section starts at a multiple of this; spaces after the JSON pad it
+    std::uint64_t data_alignment = 8;
+    /// keep the tensors in the given order; every reader accepts that
+    bool keeps_order = false;
 };
 
 /// The largest encode_options::data_alignment.
 inline constexpr std::uint64_t most_data_alignment = std::uint64_t{1} << 20;
 
-/// The header of a file that holds these tensors end to end, byte for byte as the reference
-/// implementation writes it: larger dtypes first, then by name. Metadata are sorted by key; without
-/// any there is no `__metadata__`.
-///   fails   bad_name (not UTF-8, `__metadata__`, or a metadata key that is there twice),
-///   duplicate_tensor, size_overflow,
-///           partial_byte, header_too_large (no reader accepts more than 100,000,000 bytes),
-///           out_of_range (the alignment is no power of two from 8 to most_data_alignment),
-///           out_of_memory
+/// Encodes the header of a file that contains these tensors without gaps. It is byte for byte what
+/// the reference implementation writes: larger dtypes first, then by name. Metadata are sorted by
+/// key; without any there is no `__metadata__`.
+///   fails   bad_name (not UTF-8, `__metadata__`, or a repeated metadata key), duplicate_tensor,
+///           size_overflow, partial_byte, header_too_large (no reader accepts more than 100,000,000
+///           bytes), out_of_range (the alignment is not a power of two from 8 to
+///           most_data_alignment), out_of_memory
 [[nodiscard]] result<encoded_header> encode_header(span<const tensor_spec> tensors,
                                                    span<const metadata_entry> metadata = {},
                                                    const encode_options& options = {}) noexcept;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the free texts that a tensor file carries beside its tensors.
+// safefuse: the free-form strings that a tensor file stores next to its tensors.
 #ifndef SAFEFUSE_FORMAT_METADATA_HPP
 #define SAFEFUSE_FORMAT_METADATA_HPP
 
@@ -11,13 +11,13 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// One of the texts under `__metadata__`.
+/// One entry of `__metadata__`.
 struct metadata_entry {
     std::string_view key;    ///< unique in a file
     std::string_view value;  ///< any text
 };
 
-/// What accelerate and transformers ask to find in every file.
+/// The metadata that accelerate and transformers expect in every file.
 inline constexpr metadata_entry pytorch_metadata[] = {{"format", "pt"}};
 
 }  // namespace SAFEFUSE_ABI

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: which file holds which tensor: model.safetensors.index.json and the names of shards.
+// safefuse: which file contains which tensor: model.safetensors.index.json and the names of shards.
 // Nothing here reads a file.
 //
-//     {"metadata": {"total_size": 61064245248}, "weight_map": {"lm_head.weight":
-//     "model-00016-of-00016.safetensors", ...}}
+//     {"metadata": {"total_size": 61064245248},
+//      "weight_map": {"lm_head.weight": "model-00016-of-00016.safetensors", ...}}
 #ifndef SAFEFUSE_FORMAT_SHARD_INDEX_HPP
 #define SAFEFUSE_FORMAT_SHARD_INDEX_HPP
 
@@ -29,9 +29,9 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// How the files that can be shards end.
+/// The file name ending of tensor files.
 inline constexpr std::string_view tensor_file_ending = ".safetensors";
-/// How the files that are shard indexes end.
+/// The file name ending of shard indexes.
 inline constexpr std::string_view shard_index_ending = ".safetensors.index.json";
 
 class shard_index;
@@ -42,7 +42,7 @@ inline name_table take_names(shard_index&& index, span<const std::uint32_t> numb
 
 [[nodiscard]] constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
 
-/// Appends a name in quotes, fit for a message.
+/// Appends a quoted name that is safe to print.
 SAFEFUSE_NOINLINE inline void append_quoted(text& out, std::string_view name) noexcept {
     out.append("\"");
     append_printable(out, name);
@@ -51,7 +51,8 @@ SAFEFUSE_NOINLINE inline void append_quoted(text& out, std::string_view name) no
 
 }  // namespace detail
 
-/// Whether a stands before b where runs of digits count as numbers: model-2 before model-10.
+/// Whether a comes before b in natural order, in which runs of digits compare as numbers: model-2
+/// before model-10.
 [[nodiscard]] constexpr bool natural_less(std::string_view a, std::string_view b) noexcept {
     std::size_t i = 0, j = 0;
     while (i < a.size() && j < b.size()) {
@@ -73,15 +74,15 @@ SAFEFUSE_NOINLINE inline void append_quoted(text& out, std::string_view name) no
             return order < 0;
     }
     if (i < a.size() || j < b.size()) return j < b.size();
-    return a < b;  // equal but for leading zeros
+    return a < b;  // equal except for leading zeros
 }
 
-/// Whether a shard's name stays inside the directory of its index: judged by the name alone and the
-/// same on every system, so that symbolic links into a cache, which leave the directory by design,
-/// work, and an index written to attack one system is refused on all.
-///   fails   path_leaves_directory (empty, absolute, a drive letter, a server, a `..`, spaced or
-///   not, a control character; `/` and
-///           `\` both separate), bad_index (it does not end in .safetensors)
+/// Checks that a shard's name stays inside the directory of its index. It looks only at the name,
+/// with the same rules on every system. So symbolic links into a cache work, although they leave
+/// the directory, and an index that attacks one system is refused on all.
+///   fails   path_leaves_directory (empty, absolute, a drive letter, a server, a `..` with or
+///           without spaces, a control character; both `/` and `\` are separators), bad_index (it
+///           does not end in .safetensors)
 [[nodiscard]] inline result<void> check_contained(std::string_view file) noexcept {
     const auto refuse = [&](errc code, std::string_view why) noexcept {
         failure refused{.code = code};
@@ -95,7 +96,7 @@ SAFEFUSE_NOINLINE inline void append_quoted(text& out, std::string_view name) no
     const char letter = static_cast<char>(file[0] | 0x20);
     if (file.size() > 1 && file[1] == ':' && letter >= 'a' && letter <= 'z')
         return refuse(errc::path_leaves_directory, " begins with a drive letter");
-    // Windows drops dots and spaces at the end of a component, so ".. " is ".." there.
+    // Windows drops dots and spaces at the end of a component, so ".. " means ".." there.
     std::size_t dots = 0;
     bool only_dots = true;
     for (std::size_t i = 0; i <= file.size(); ++i) {
@@ -123,13 +124,13 @@ SAFEFUSE_NOINLINE inline void append_quoted(text& out, std::string_view name) no
 
 /// The parts of a shard's name `<stem>-<number>-of-<count>.safetensors`.
 struct series_name {
-    std::string_view stem;     ///< what stands before the number: model
-    std::uint64_t number = 0;  ///< of this shard, from 1
-    std::uint64_t count = 0;   ///< of all shards of the series
+    std::string_view stem;     ///< the part before the number: model
+    std::uint64_t number = 0;  ///< number of this shard, from 1
+    std::uint64_t count = 0;   ///< number of shards in the series
 };
 
-/// Stores the parts of a name of a numbered series, however its numbers are padded; returns false
-/// for other names.
+/// Stores the parts of a numbered shard name, with any padding of the numbers. Returns false for
+/// other names.
 [[nodiscard]] constexpr bool parse_series(std::string_view file, series_name& parts) noexcept {
     if (!file.ends_with(tensor_file_ending)) return false;
     file.remove_suffix(tensor_file_ending.size());
@@ -153,8 +154,8 @@ struct series_name {
     return true;
 }
 
-/// The name of a shard as huggingface_hub spells it: model-00001-of-00003.safetensors, and
-/// model.safetensors for an only one. A text that lacks_memory() where memory ran out.
+/// The name of a shard as huggingface_hub writes it: model-00001-of-00003.safetensors, or
+/// model.safetensors if there is only one. The text lacks_memory() if memory ran out.
 ///   units   `number` counts from 1
 [[nodiscard]] inline text shard_name(std::string_view stem, std::uint64_t number,
                                      std::uint64_t count) noexcept {
@@ -174,7 +175,7 @@ struct series_name {
     return name;
 }
 
-/// The file that holds a tensor.
+/// The file that contains a tensor.
 struct shard_entry {
     std::string_view tensor;  ///< full name
     std::string_view file;    ///< relative to the directory of the index
@@ -184,49 +185,50 @@ struct shard_entry {
 /// before 10).
 class shard_index {
 public:
-    /// What find() returns for a name that is not there.
+    /// What find() returns if there is no such tensor.
     static constexpr std::size_t npos = ~std::size_t{0};
 
-    /// Reads the text of an index. Keys it does not know are ignored, at the top and in `metadata`.
+    /// Parses the text of an index. Unknown keys are ignored, at the top level and in `metadata`.
     ///   lifetime  names point into `json`
-    ///   fails   bad_json, bad_index (no weight_map, a value that is no file name, a key twice),
-    ///   path_leaves_directory,
-    ///           out_of_memory; the failure names the tensor
+    ///   fails   bad_json, bad_index (no weight_map, a value that is not a file name, a repeated
+    ///           key), path_leaves_directory, out_of_memory; the failure names the tensor
     static result<shard_index> parse(span<const std::byte> json SAFEFUSE_LIFETIMEBOUND) noexcept {
         return parse(json, nullptr);
     }
 
-    /// The same, but what concerns single tensors is added to `problems` and does not stop it: of a
-    /// key that is there twice the first counts, and a tensor whose file is refused is left out.
+    /// Parses the text of an index. Problems of single tensors are added to `problems` and do not
+    /// stop the parser: of a repeated key the first counts, and a tensor whose file is refused is
+    /// left out.
+    ///   lifetime  names point into `json`
     ///   fails   bad_json, bad_index (no weight_map), out_of_memory
     static result<shard_index> parse(span<const std::byte> json SAFEFUSE_LIFETIMEBOUND,
                                      vector<failure>& problems) noexcept {
         return parse(json, &problems);
     }
 
-    /// How many tensors it lists.
+    /// The number of tensors.
     [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
     /// The name of tensor i.
     ///   lifetime  as parse
     [[nodiscard]] std::string_view tensor(std::size_t i) const noexcept {
         return entries_[i].tensor;
     }
-    /// The number of the file that holds tensor i.
+    /// The index of the file that contains tensor i.
     [[nodiscard]] std::size_t file_of(std::size_t i) const noexcept { return entries_[i].file; }
-    /// How many files it names.
+    /// The number of files.
     [[nodiscard]] std::size_t file_count() const noexcept { return files_.size(); }
     /// The name of file i, relative to the directory of the index.
     ///   lifetime  as parse
     [[nodiscard]] std::string_view file(std::size_t i) const noexcept { return files_[i]; }
 
-    /// The number of the file that holds a tensor, or npos.
+    /// The index of the file that contains a tensor, or npos.
     [[nodiscard]] std::size_t find(std::string_view tensor) const noexcept {
         const std::uint32_t i = tensors_by_name_.find(tensor, names_of{entries_.data()});
         return i == detail::name_table::npos ? npos : entries_[i].file;
     }
 
-    /// metadata.total_size, or unknown where it is absent or no plain integer. Writers disagree on
-    /// what it sums: a hint only.
+    /// metadata.total_size, or `unknown` if it is absent or not a plain integer. Writers disagree
+    /// about what it sums, so it is only a hint.
     [[nodiscard]] std::uint64_t total_size_bytes() const noexcept { return total_size_bytes_; }
 
 private:
@@ -244,13 +246,14 @@ private:
 
     static result<shard_index> parse(span<const std::byte> json,
                                      vector<failure>* problems) noexcept;
-    /// What the line before had around its name, so that lines like it need no parser: most differ
-    /// in the name alone.
+    /// The characters around the name in the previous line. Most lines differ only in the name, so
+    /// lines with the same frame need no parser.
     struct line_frame {
-        std::string_view
-            before;  ///< from behind the line before to the name: , and a line end and spaces, say
-        std::string_view after;  ///< from the name's closing quote to behind the file's: ":
-                                 ///< "model-00001-of-00002.safetensors"
+        /// from the end of the previous line to the name: usually a comma, a line end and spaces
+        std::string_view before;
+        /// from the name's closing quote to the end of the file name: ":
+        /// "model-00001-of-00002.safetensors"
+        std::string_view after;
         std::uint32_t file = 0;
     };
     result<void> find_file(entry& of, std::string_view file,
@@ -267,7 +270,7 @@ private:
     }
     result<void> sort_files() noexcept;
 
-    /// The string as a view that lasts: into the text, or decoded into the arena.
+    /// Stores the string as a lasting view: into the JSON, or decoded into the arena.
     [[nodiscard]] SAFEFUSE_NOINLINE bool keep(const detail::json_string& string,
                                               const char* text_end,
                                               std::string_view& kept) noexcept {
@@ -275,7 +278,7 @@ private:
             kept = string.raw;
             return true;
         }
-        // What is decoded is never longer than what it is decoded from, so this block never moves.
+        // A decoded string is never longer than its encoded form, so this block never moves.
         if (arena_.capacity() == 0 &&
             !arena_.reserve(static_cast<std::size_t>(text_end - string.raw.data())))
             return false;
@@ -294,8 +297,8 @@ private:
 
 namespace detail {
 
-/// For whoever holds the same names elsewhere: gives up the index's table, in which tensor i has
-/// the number numbers[i] from then on.
+/// Moves the name table out of the index. Tensor i then has the index numbers[i]. For callers that
+/// store the same names elsewhere.
 inline name_table take_names(shard_index&& index, span<const std::uint32_t> numbers) noexcept {
     index.tensors_by_name_.renumber(numbers);
     return std::move(index.tensors_by_name_);
@@ -346,13 +349,13 @@ inline result<shard_index> shard_index::parse(span<const std::byte> json,
     return index;
 }
 
-/// Sets the file of an entry: one that is known by that name, or a new one.
+/// Sets the file of an entry: a known one with that name, or a new one.
 ///   fails   as check_contained, out_of_memory
 inline result<void> shard_index::find_file(entry& of, std::string_view file,
                                            detail::name_table& files_by_name) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
     const auto file_name = [&](std::uint32_t i) noexcept { return files_[i]; };
-    // neighbours mostly share their file
+    // neighbours usually share their file
     if (!entries_.empty() && files_[entries_.back().file] == file) {
         of.file = entries_.back().file;
         return {};
@@ -372,8 +375,8 @@ inline result<void> shard_index::read_weight_map(detail::json_cursor& cursor,
     const failure no_memory{.code = errc::out_of_memory};
     detail::name_table files_by_name;
 
-    // A line of an index is about this long; the tables grow where that is too few, and a guess too
-    // high costs nothing much.
+    // A line of an index is about this long. The tables grow if the guess is too low; a guess that
+    // is too high costs little.
     const std::size_t guess = static_cast<std::size_t>(cursor.end() - cursor.here()) / 96;
     if (!entries_.reserve(guess) || !tensors_by_name_.reserve(guess)) return no_memory;
 
@@ -420,10 +423,10 @@ inline result<void> shard_index::read_weight_map(detail::json_cursor& cursor,
         if (auto done = scan_lines(cursor, frame, problems); !done) return done;
         line_end = cursor.here();
     }
-    return {};  // what the cursor refuses, the caller reports
+    return {};  // the caller reports what the cursor refuses
 }
 
-/// Reads lines for as long as they differ from the one before in the name alone, byte for byte.
+/// Reads lines as long as they differ from the previous one only in the name, byte for byte.
 inline result<void> shard_index::scan_lines(detail::json_cursor& cursor, const line_frame& frame,
                                             vector<failure>* problems) noexcept {
     const char* const begin = cursor.here() - cursor.offset();
@@ -434,8 +437,8 @@ inline result<void> shard_index::scan_lines(detail::json_cursor& cursor, const l
     for (const char* at = cursor.here(); stands_at(at, frame.before);) {
         const char* const name = at + frame.before.size();
         const char* const name_end = detail::find_string_stop(name, cursor.end());
-        if (!stands_at(name_end, frame.after))
-            break;  // another file, another spelling, an escape in the name
+        // another file, other spacing, or an escape in the name
+        if (!stands_at(name_end, frame.after)) break;
         const entry read{{name, static_cast<std::size_t>(name_end - name)}, frame.file};
         if (auto done = add(read, static_cast<std::size_t>(name - begin), problems); !done)
             return done;
@@ -491,8 +494,7 @@ inline result<void> shard_index::sort_files() noexcept {
 /// The text of an index, byte for byte as huggingface_hub and transformers write it: indented by
 /// two, keys sorted, ASCII only.
 ///   fails   bad_name (not UTF-8), duplicate_tensor, path_leaves_directory, bad_index (a file that
-///   is no .safetensors),
-///           out_of_memory
+///           does not end in .safetensors), out_of_memory
 [[nodiscard]] inline result<vector<std::byte>> encode_index(
     span<const shard_entry> entries, std::uint64_t total_size_bytes) noexcept {
     const failure no_memory{.code = errc::out_of_memory};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: memory for outputs that is fast to fill while it is fresh. What fuse writes to may be
-// any memory; this is for callers who have none of their own yet.
+// safefuse: memory for outputs that is fast to write for the first time. fuse can write to any
+// memory; this is for callers who have not allocated theirs yet.
 #ifndef SAFEFUSE_IO_HUGE_PAGE_BUFFER_HPP
 #define SAFEFUSE_IO_HUGE_PAGE_BUFFER_HPP
 
@@ -16,19 +16,19 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// Owns bytes that begin at a page's start and are 0 at first. On Linux they are asked for in huge
-/// pages, which are several times faster to touch for the first time; elsewhere they are plain
-/// pages.
+/// Owns memory that starts at a page boundary and is initially zero. On Linux it asks for huge
+/// pages, which are several times faster to touch for the first time. On other systems it uses
+/// ordinary pages.
 class huge_page_buffer {
 public:
-    /// No bytes.
+    /// An empty buffer.
     huge_page_buffer() noexcept = default;
-    /// The other is then empty; pointers into the memory stay valid.
+    /// Leaves the other buffer empty. Pointers into the memory stay valid.
     huge_page_buffer(huge_page_buffer&& other) noexcept
         : pages_{other.pages_}, size_bytes_{other.size_bytes_} {
         other.forget();
     }
-    /// What was held is given back; the other is then empty.
+    /// Frees the current memory and leaves the other buffer empty.
     huge_page_buffer& operator=(huge_page_buffer&& other) noexcept {
         if (this != &other) {
             give_back();
@@ -40,7 +40,7 @@ public:
     }
     ~huge_page_buffer() { give_back(); }
 
-    /// Memory for so many bytes; 0 is no memory and no failure.
+    /// Allocates `size_bytes` bytes. 0 bytes is a valid, empty buffer.
     ///   fails   out_of_memory
     [[nodiscard]] static result<huge_page_buffer> make(std::uint64_t size_bytes) noexcept {
         huge_page_buffer out;
@@ -55,7 +55,7 @@ public:
 
     /// @{
     /// All of the memory.
-    ///   lifetime  ends with the buffer; a move keeps it
+    ///   lifetime  until the buffer is destroyed; a move keeps it valid
     [[nodiscard]] span<std::byte> bytes() noexcept SAFEFUSE_LIFETIMEBOUND {
         return {pages_.data, size_bytes_};
     }
@@ -63,10 +63,10 @@ public:
         return {pages_.data, size_bytes_};
     }
     /// @}
-    /// How many bytes were asked for.
+    /// The number of bytes that were requested.
     [[nodiscard]] std::size_t size_bytes() const noexcept { return size_bytes_; }
-    /// Whether the system took the wish for huge pages. It may still have none free, and uses plain
-    /// ones then.
+    /// Whether the system accepted the request for huge pages. If none are free it still uses
+    /// ordinary pages.
     [[nodiscard]] bool asked_for_huge_pages() const noexcept { return pages_.are_huge; }
 
 private:

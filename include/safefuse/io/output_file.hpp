@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: files that are written: each appears under its name when it is complete. Paths are
-// UTF-8 on every system.
+// safefuse: writes files that appear under their names only when they are complete. Paths are UTF-8
+// on every system.
 #ifndef SAFEFUSE_IO_OUTPUT_FILE_HPP
 #define SAFEFUSE_IO_OUTPUT_FILE_HPP
 
@@ -23,21 +23,23 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// How long commit() waits.
+/// What commit() waits for.
 enum class durability : std::uint8_t {
-    synced,   ///< until the bytes and the name are on the disk: a power cut leaves the old file or
-              ///< the new one
-    renamed,  ///< not at all: a crash of the program leaves the old file or the new one, a power
-              ///< cut may leave neither
+    /// the bytes and the name are on the disk; after a power cut either the old or the new file is
+    /// there
+    synced,
+    /// nothing; after a crash of the program either the old or the new file is there, after a power
+    /// cut possibly neither
+    renamed,
 };
 
-/// Which file or directory a path leads to, links followed: equal for two paths that lead to one,
-/// whatever they are called.
+/// The identity of a file or directory, with links followed. Two paths that lead to the same file
+/// compare equal.
 class file_identity {
 public:
-    /// Asks the system.
-    ///   fails   file_not_found (also: a link to nothing), not_a_directory, permission_denied,
-    ///   io_error, out_of_memory
+    /// Asks the system about a path.
+    ///   fails   file_not_found (also: a dangling link), not_a_directory, permission_denied,
+    ///           io_error, out_of_memory
     static result<file_identity> of(std::string_view path) noexcept {
         auto entry = detail::entry_of_path(path, true);
         if (!entry) return std::move(entry).error();
@@ -46,7 +48,7 @@ public:
         return found;
     }
 
-    /// Whether they are one file.
+    /// Whether both are the same file.
     friend bool operator==(const file_identity& a, const file_identity& b) noexcept {
         return a.entry_.is_same(b.entry_);
     }
@@ -58,8 +60,8 @@ private:
 /// The unit of output_file::share.
 inline constexpr std::uint64_t share_multiple_bytes = 4096;
 
-/// How much more the caller can write to the file system of a directory; unknown where the system
-/// does not tell.
+/// The space in bytes that the caller may still use on the file system of a directory; `unknown` if
+/// the system does not say.
 ///   fails   file_not_found, not_a_directory, permission_denied, io_error, out_of_memory
 [[nodiscard]] inline result<std::uint64_t> free_space_bytes(std::string_view directory) noexcept {
     auto native = detail::system_path(directory);
@@ -70,30 +72,31 @@ inline constexpr std::uint64_t share_multiple_bytes = 4096;
     return size_bytes;
 }
 
-/// The permissions of new files, as POSIX counts them, before the umask takes some away.
+/// The permissions of new files, as POSIX mode bits, before the umask is applied.
 inline constexpr std::uint32_t default_file_permissions = detail::os::file_permissions;
 
-/// What an output_file that was killed has left beside its target, told by its name: the name of
-/// the target, of which long ones are cut after 64 bytes. Empty: it is no such name.
+/// Recognises the temporary file that a killed output_file leaves next to its target. Returns the
+/// name of the target, cut after 64 bytes if it is longer, or an empty view if `name` is not such a
+/// file.
 [[nodiscard]] constexpr std::string_view unfinished_target(std::string_view name) noexcept {
     if (!detail::is_temporary(name)) return {};
     constexpr std::size_t ending = std::string_view{".0123456789abcdef.tmp"}.size();
     return name.substr(1, name.size() - 1 - ending);
 }
 
-/// A file being written: it appears under its own name, complete, when commit() is called, and
-/// otherwise never. Until then its bytes are in a hidden file beside it, which the destructor
-/// removes; only a killed program leaves that behind.
+/// A file that is being written. It appears under its own name, complete, when commit() is called,
+/// and otherwise never. Until then its bytes are in a hidden file in the same directory. The
+/// destructor removes that file; only a killed program leaves it behind.
 class output_file {
 public:
     output_file() noexcept = default;
-    /// The other has then nothing to finish or to remove.
+    /// Leaves the other with nothing to commit or to remove.
     output_file(output_file&& other) noexcept
         : file_{std::move(other.file_)},
           size_bytes_{detail::exchange(other.size_bytes_, 0)},
           path_{std::move(other.path_)},
           temporary_{std::move(other.temporary_)} {}
-    /// What was not finished here is removed.
+    /// Removes an uncommitted file of this object, then takes over the other's.
     output_file& operator=(output_file&& other) noexcept {
         if (this != &other) {
             abandon();
@@ -106,27 +109,27 @@ public:
     }
     ~output_file() { abandon(); }
 
-    /// A new file of `size_bytes` zeros, its place on the disk reserved where the file system can
-    /// do that and `reserve` asks for it. A file or symbolic link that is already at `path` stays
-    /// as it is, also for those who have it mapped, until commit() puts the new file there. The
-    /// file gets `permissions` (as POSIX counts them) less what the umask takes away, and others
-    /// get no more rights than they have to a file that is at `path` already.
+    /// Creates a file of `size_bytes` zeros. If `reserve` is true, disk space is reserved on file
+    /// systems that support it. An existing file or symbolic link at `path` is unchanged until
+    /// commit() replaces it, also for processes that have it mapped. The file gets `permissions`
+    /// (POSIX mode bits) minus the umask; if `path` already exists, others get no more rights than
+    /// they have to that file.
     ///   fails   file_not_found (no such directory), not_a_directory, not_a_file (`path` is a
-    ///   directory), permission_denied,
-    ///           already_exists (no free name beside it), disk_full, io_error (also: larger than
-    ///           this process may write, which would be a signal), out_of_memory
+    ///           directory), permission_denied, already_exists (no free temporary name), disk_full,
+    ///           io_error (also: larger than this process may write, which would otherwise raise a
+    ///           signal), out_of_memory
     static result<output_file> create(
         std::string_view path, std::uint64_t size_bytes, bool reserve = true,
         std::uint32_t permissions = default_file_permissions) noexcept;
 
-    /// The path that commit() will give it.
+    /// The path that commit() gives the file.
     [[nodiscard]] std::string_view path() const noexcept SAFEFUSE_LIFETIMEBOUND { return path_; }
-    /// How many bytes the file will have.
+    /// The size of the file in bytes.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return size_bytes_; }
 
-    /// Writes bytes at an offset. Several threads may write ranges that do not overlap at once.
+    /// Writes bytes at an offset. Several threads may write at once if their ranges do not overlap.
     ///   fails   out_of_range (past size_bytes()), disk_full, io_error; part of the range may then
-    ///   be written
+    ///           be written
     result<void> write(std::uint64_t offset, span<const std::byte> bytes) noexcept {
         if (offset > size_bytes_ || size_bytes_ - offset < bytes.size())
             return failure{.code = errc::out_of_range,
@@ -142,15 +145,15 @@ public:
         return {};
     }
 
-    /// Sends what was written to the disk and does not wait, so that memory does not fill with it
-    /// and sync() has little left to do.
+    /// Starts writing the data to the disk without waiting, so that memory does not fill up and
+    /// sync() has little left to do.
     void start_writing() noexcept {
         if (file_.is_open()) detail::os::start_writing(file_.get());
     }
 
-    /// Lets a range share its place on the disk with a range of another file, instead of writing
-    /// the bytes there. Everything is a multiple of share_multiple_bytes. False where the file
-    /// system cannot do that: the bytes must then be written.
+    /// Makes a range share its disk blocks with a range of another file instead of copying the
+    /// bytes. All offsets and sizes must be multiples of share_multiple_bytes. Returns false if the
+    /// file system cannot do this; the caller must then write the bytes.
     [[nodiscard]] bool share(std::uint64_t offset, std::intptr_t native_handle,
                              std::uint64_t source_offset, std::uint64_t size) noexcept {
         if (offset > size_bytes_ || size_bytes_ - offset < size ||
@@ -160,7 +163,7 @@ public:
             detail::os::handle_of(native_handle), source_offset, file_.get(), offset, size));
     }
 
-    /// Waits until what was written is on the disk.
+    /// Waits until everything written is on the disk.
     ///   fails   io_error
     result<void> sync() noexcept {
         if (!file_.is_open()) return {};
@@ -168,12 +171,12 @@ public:
         return {};
     }
 
-    /// Puts the file in place, over one that is there, and closes it; there is nothing left to
-    /// write to then.
-    ///   fails   io_error, disk_full (some systems tell only when a file is closed),
-    ///   permission_denied, not_a_file (a directory
-    ///           has taken the place), file_not_found (the directory is gone); the old file is then
-    ///           still there, unless the detail says that only the directory could not be synced
+    /// Moves the file to its path, replacing an existing file, and closes it. Nothing can be
+    /// written afterwards.
+    ///   fails   io_error, disk_full (some systems report it only on close), permission_denied,
+    ///           not_a_file (a directory is at the path now), file_not_found (the directory is
+    ///           gone). The old file is then still there, unless the detail says that only the
+    ///           directory could not be synced
     result<void> commit(durability wait = durability::synced) noexcept {
         if (temporary_.empty())
             return failure{
@@ -208,7 +211,7 @@ private:
     detail::open_handle file_;
     std::uint64_t size_bytes_ = 0;
     text path_;
-    text temporary_;  // empty once committed
+    text temporary_;  // empty after commit()
 };
 
 inline result<output_file> output_file::create(std::string_view path, std::uint64_t size_bytes,
@@ -258,12 +261,11 @@ inline result<output_file> output_file::create(std::string_view path, std::uint6
     return made;
 }
 
-/// Copies a regular file as output_file writes one: the copy appears under its name when it is
-/// complete. Who may read and write it stays as it was. A file or symbolic link at `to` is
-/// replaced; if it is the file `from` itself, nothing is done.
+/// Copies a regular file. Like an output_file, the copy appears under its name only when it is
+/// complete. Permissions are kept. A file or symbolic link at `to` is replaced; if it is the file
+/// `from` itself, nothing happens.
 ///   fails   as positional_file::open, positional_file::read, output_file::create, write and
-///   commit; what was at `to` is then still
-///           there
+///           commit; the old file at `to` is then still there
 [[nodiscard]] inline result<void> copy_file(std::string_view from, std::string_view to,
                                             durability wait = durability::synced) noexcept {
     auto source = detail::open_file::open(from);

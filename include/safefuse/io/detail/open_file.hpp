@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: an open file, and reads of it that notice when it has changed.
+// safefuse: an open file whose reads notice that the file has changed.
 #ifndef SAFEFUSE_IO_DETAIL_OPEN_FILE_HPP
 #define SAFEFUSE_IO_DETAIL_OPEN_FILE_HPP
 
@@ -21,7 +21,7 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// An open file, closed at the end.
+/// An open file. The destructor closes it.
 class open_handle {
 public:
     open_handle() noexcept = default;
@@ -38,10 +38,10 @@ public:
 
     [[nodiscard]] os::handle get() const noexcept { return file_; }
     [[nodiscard]] bool is_open() const noexcept { return file_ != os::no_handle; }
-    /// The handle, which is then the caller's to close.
+    /// Releases the handle; the caller must close it.
     [[nodiscard]] os::handle give() noexcept { return exchange(file_, os::no_handle); }
     void close() noexcept { (void)close_and_tell(); }
-    /// What came of closing: the last moment at which some systems tell that bytes were lost.
+    /// Closes the file and returns the outcome: some systems report lost bytes only here.
     [[nodiscard]] os::outcome close_and_tell() noexcept {
         return file_ == os::no_handle ? os::outcome{}
                                       : os::close_file(exchange(file_, os::no_handle));
@@ -51,7 +51,8 @@ private:
     os::handle file_ = os::no_handle;
 };
 
-/// What both ways to read a file share: the file, open, and its size at that time.
+/// The common part of mapped_file and positional_file: the open file, and its size when it was
+/// opened.
 class open_file {
 public:
     open_file() noexcept = default;
@@ -72,7 +73,7 @@ public:
     [[nodiscard]] std::uint64_t size_bytes() const noexcept {
         return file_.is_open() || is_parked_ ? size_bytes_ : 0;
     }
-    /// Closes the handle. Reads and checks open the file again by its path, each for itself.
+    /// Closes the handle. Each later read or check opens the file again by its path.
     void close_handle() noexcept {
         is_parked_ = is_parked_ || file_.is_open();
         file_.close();
@@ -127,7 +128,7 @@ private:
                        .expected = size_bytes_,
                        .actual = now};
     }
-    /// The file that is at the path now, if it has the size that this one has.
+    /// Opens the file that is at the path now, if its size is still the same.
     [[nodiscard]] result<open_file> open_again() const noexcept {
         open_file again;
         os::handle file = os::no_handle;
@@ -145,7 +146,7 @@ private:
     text path_;
 };
 
-/// Reads a small file whole.
+/// Reads a whole, small file.
 ///   fails   as positional_file::open and read; io_error (larger than `most_bytes`)
 [[nodiscard]] inline result<vector<std::byte>> read_whole_file(std::string_view path,
                                                                std::uint64_t most_bytes) noexcept {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the calls of the system that the program is built for.
+// safefuse: selects the system calls of the target platform.
 #ifndef SAFEFUSE_IO_DETAIL_OS_CALLS_HPP
 #define SAFEFUSE_IO_DETAIL_OS_CALLS_HPP
 

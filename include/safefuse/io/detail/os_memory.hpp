@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: pages of memory from the system, in large ones where it has them. Included by
-// huge_page_buffer.hpp only.
+// safefuse: memory pages from the system, huge ones if available. Only huge_page_buffer.hpp
+// includes this file.
 #ifndef SAFEFUSE_IO_DETAIL_OS_MEMORY_HPP
 #define SAFEFUSE_IO_DETAIL_OS_MEMORY_HPP
 
@@ -33,21 +33,21 @@ inline namespace SAFEFUSE_ABI {
 namespace detail {
 namespace os {
 
-/// Pages that are filled with zeros when they are first touched.
+/// Pages that are zero when they are first touched.
 struct pages {
     std::byte* data = nullptr;
-    std::size_t size_bytes = 0;  ///< at least what was asked for
-    bool are_huge = false;  ///< the system was told to use huge pages; whether it has some free is
-                            ///< another matter
+    std::size_t size_bytes = 0;  ///< at least the requested size
+    /// the system accepted the request for huge pages; it may still have none free
+    bool are_huge = false;
 };
 
 #if defined(_WIN32)
 
 /// `size_bytes` is not 0.
 [[nodiscard]] inline outcome allocate_pages(std::size_t size_bytes, pages& made) noexcept {
-    // Large pages take a privilege that hardly any user has; plain ones it is.
-    void* const data = ::VirtualAlloc(nullptr, size_bytes, 0x3000,
-                                      0x04);  // MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE
+    // Large pages need a privilege that hardly any user has, so this uses ordinary ones.
+    // MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE
+    void* const data = ::VirtualAlloc(nullptr, size_bytes, 0x3000, 0x04);
     if (data == nullptr) return {false, errc::out_of_memory, static_cast<int>(::GetLastError())};
     made = {static_cast<std::byte*>(data), size_bytes, false};
     return {};
@@ -63,15 +63,15 @@ inline constexpr std::size_t huge_page_bytes = std::size_t{2} << 20;
 /// `size_bytes` is not 0.
 [[nodiscard]] inline outcome allocate_pages(std::size_t size_bytes, pages& made) noexcept {
 #if defined(MADV_HUGEPAGE)
-    // Huge pages lie at multiples of their size, which mmap does not promise: what stands over at
-    // either end is given back. Less than half a huge page is better off in small ones.
+    // Huge pages start at multiples of their size, which mmap does not guarantee. The excess at
+    // both ends is unmapped. Less than half a huge page is better served by small pages.
     if (size_bytes >= huge_page_bytes / 2 && size_bytes <= SIZE_MAX - 2 * huge_page_bytes) {
         const std::size_t whole =
             (size_bytes + huge_page_bytes - 1) / huge_page_bytes * huge_page_bytes;
         const std::size_t mapped = whole + huge_page_bytes;
         void* const data =
             ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (data != MAP_FAILED) {  // else the smaller mapping below may still fit
+        if (data != MAP_FAILED) {  // otherwise the smaller mapping below may still fit
             std::byte* const begin = static_cast<std::byte*>(data);
             const std::size_t astray = reinterpret_cast<std::uintptr_t>(begin) % huge_page_bytes;
             const std::size_t before = astray == 0 ? 0 : huge_page_bytes - astray,

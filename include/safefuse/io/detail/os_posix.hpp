@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: files, mappings and directories on Linux, macOS and the BSDs. Included by
-// mapped_file.hpp only.
+// safefuse: files, mappings and directories on Linux, macOS and the BSDs. Only os_calls.hpp
+// includes this file.
 #ifndef SAFEFUSE_IO_DETAIL_OS_POSIX_HPP
 #define SAFEFUSE_IO_DETAIL_OS_POSIX_HPP
 
@@ -35,8 +35,8 @@ namespace os {
 
 // clang-format off
 #if defined(__GLIBC__) && defined(_LARGEFILE64_SOURCE) && __SIZEOF_LONG__ == 4
-// Offsets of 64 bits in 32-bit programs too, whether or not they are compiled with -D_FILE_OFFSET_BITS=64. In 64-bit ones these
-// are the plain functions, which are called by their plain names: clang's memory sanitizer knows only those.
+// 64-bit offsets, also in 32-bit programs compiled without -D_FILE_OFFSET_BITS=64. 64-bit programs
+// call the plain functions by their plain names: clang's memory sanitizer knows only those.
 using file_offset = off64_t;
 using file_facts = struct ::stat64;
 using file_system_facts = struct ::statvfs64;
@@ -110,9 +110,9 @@ inline constexpr handle no_handle = -1;
     }
 }
 
-/// Closes a file. Some file systems tell only now that bytes could not be written.
+/// Closes a file. Some file systems report failed writes only here.
 inline outcome close_file(handle file) noexcept {
-    // After EINTR the descriptor is gone on Linux, and nothing was lost.
+    // After EINTR the descriptor is already closed on Linux, and nothing is lost.
     return ::close(file) == 0 || errno == EINTR ? outcome{} : failed(errno);
 }
 
@@ -132,7 +132,8 @@ inline outcome close_file(handle file) noexcept {
     entry = facts_from(facts);
     return {};
 }
-/// Stores which file a path leads to; a symbolic link at its end is followed only if `follows`.
+/// Stores the identity of the file a path leads to. A symbolic link at the end of the path is
+/// followed only if `follows`.
 [[nodiscard]] inline outcome entry_of(const char* path, bool follows, entry_facts& entry) noexcept {
     file_facts facts;
     if (call_fstatat(AT_FDCWD, path, &facts, follows ? 0 : AT_SYMLINK_NOFOLLOW) != 0)
@@ -141,7 +142,7 @@ inline outcome close_file(handle file) noexcept {
     return {};
 }
 
-/// The largest file that this process may write; writing more is a signal (SIGXFSZ) by default.
+/// The largest file that this process may write. Writing more raises a signal (SIGXFSZ) by default.
 [[nodiscard]] inline std::uint64_t largest_file_bytes() noexcept {
     struct rlimit limit;
     if (::getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return unknown;
@@ -152,7 +153,7 @@ inline outcome close_file(handle file) noexcept {
     return ::chmod(path, static_cast<mode_t>(permissions)) == 0 ? outcome{} : failed(errno);
 }
 
-/// Whether two directories have the same extended attributes, access control lists among them.
+/// Whether two directories have the same extended attributes, which include access control lists.
 [[nodiscard]] inline bool has_same_attributes([[maybe_unused]] const char* one,
                                               [[maybe_unused]] const char* other) noexcept {
 #if defined(__linux__)
@@ -172,8 +173,8 @@ inline outcome close_file(handle file) noexcept {
     return true;
 }
 
-/// Gives a directory the owner, group and permissions of another one. Fails where more than those
-/// tells who may do what.
+/// Gives a directory the owner, group and permissions of another one. Fails if the access rights
+/// also depend on extended attributes that differ.
 [[nodiscard]] inline outcome copy_ownership(const char* from, const char* to) noexcept {
     file_facts old, made;
     if (call_stat(from, &old) != 0 || call_stat(to, &made) != 0) return failed(errno);
@@ -186,13 +187,13 @@ inline outcome close_file(handle file) noexcept {
 
 /// Whether a checkpoint can be replaced file by file.
 inline constexpr bool can_replace = true;
-/// Whether this system can exchange two directories at all; a file system may still refuse it.
+/// Whether this system can exchange two directories atomically. A file system may still refuse.
 #if (defined(__linux__) && defined(SYS_renameat2)) || defined(RENAME_SWAP)
 inline constexpr bool can_exchange = true;
 #else
 inline constexpr bool can_exchange = false;
 #endif
-/// Lets two directories of one parent change their names, at once.
+/// Exchanges the names of two directories of one parent, atomically.
 [[nodiscard]] inline outcome exchange_directories([[maybe_unused]] const char* one,
                                                   [[maybe_unused]] const char* other) noexcept {
 #if defined(__linux__) && defined(SYS_renameat2)
@@ -207,7 +208,7 @@ inline constexpr bool can_exchange = false;
 #endif
 }
 
-/// Whether a file that is open can be replaced by a rename.
+/// Whether a rename can replace an open file.
 inline constexpr bool replaces_open_files = true;
 
 [[nodiscard]] inline outcome size_of(handle file, std::uint64_t& size_bytes) noexcept {
@@ -217,7 +218,7 @@ inline constexpr bool replaces_open_files = true;
     return {};
 }
 
-/// Opens a regular file for reading; a FIFO without a writer is refused, not waited for.
+/// Opens a regular file for reading. A FIFO without a writer is refused at once.
 [[nodiscard]] inline outcome open_file(const char* path, handle& file,
                                        std::uint64_t& size_bytes) noexcept {
     int opened = 0;
@@ -236,14 +237,14 @@ inline constexpr bool replaces_open_files = true;
         ::close(opened);
         return came;
     }
-    ::fcntl(opened, F_SETFL,
-            0);  // O_NONBLOCK was for the opening only; some user-space file systems heed it later
+    // O_NONBLOCK was for opening only; some user-space file systems obey it later
+    ::fcntl(opened, F_SETFL, 0);
     file = opened;
     size_bytes = static_cast<std::uint64_t>(facts.st_size);
     return {};
 }
 
-/// Reads until `out` is full or the file ends, and stores how much that was.
+/// Reads until `out` is full or the file ends, and stores the number of bytes read.
 [[nodiscard]] inline outcome read_at(handle file, std::uint64_t offset, span<std::byte> out,
                                      std::size_t& read_bytes) noexcept {
     read_bytes = 0;
@@ -278,8 +279,8 @@ inline constexpr bool replaces_open_files = true;
 /// Maps a whole file for reading. `size_bytes` is not 0.
 [[nodiscard]] inline outcome map(handle file, std::size_t size_bytes,
                                  const std::byte*& data) noexcept {
-    // Private, not shared: the same pages as long as nobody writes, and FUSE mounts with direct_io
-    // refuse shared mappings.
+    // Private, not shared: the pages are the same as long as nothing writes to them, and FUSE
+    // mounts with direct_io refuse shared mappings.
     void* const mapped = ::mmap(nullptr, size_bytes, PROT_READ, MAP_PRIVATE, file, 0);
     if (mapped == MAP_FAILED) return failed(errno);
     data = static_cast<const std::byte*>(mapped);
@@ -290,7 +291,8 @@ inline void unmap(const std::byte* data, std::size_t size_bytes) noexcept {
     ::munmap(const_cast<std::byte*>(data), size_bytes);
 }
 
-/// A range of a file cut to the file, in the whole pages inside it (`inwards`) or around it.
+/// Clips a range to the file and rounds it to whole pages: inwards if `inwards`, otherwise
+/// outwards. Returns false if nothing is left.
 inline bool whole_pages(std::uint64_t file_bytes, bool inwards, std::uint64_t& offset,
                         std::uint64_t& size_bytes) noexcept {
     if (offset >= file_bytes) return false;
@@ -301,8 +303,8 @@ inline bool whole_pages(std::uint64_t file_bytes, bool inwards, std::uint64_t& o
     std::uint64_t end = offset + size_bytes;
     if (inwards) {
         offset = (offset + page - 1) / page * page;
-        if (end != file_bytes)
-            end = end / page * page;  // nobody else's bytes follow in the last page of a file
+        // the last page of a file contains no other data
+        if (end != file_bytes) end = end / page * page;
     } else {
         offset = offset / page * page;
     }
@@ -313,8 +315,8 @@ inline bool whole_pages(std::uint64_t file_bytes, bool inwards, std::uint64_t& o
 
 inline void advise_file(handle file, std::uint64_t file_bytes, std::uint64_t offset,
                         std::uint64_t size_bytes, advice hint) noexcept {
-    if (hint == advice::release)
-        return;  // a file that is read by offset holds none of this process's memory
+    // a file that is read by offset occupies no memory of this process
+    if (hint == advice::release) return;
     if (!whole_pages(file_bytes, hint == advice::done_with, offset, size_bytes)) return;
 #if defined(POSIX_FADV_WILLNEED)
     const int flag = hint == advice::will_need   ? POSIX_FADV_WILLNEED
@@ -343,14 +345,14 @@ inline void advise_mapping(handle file, const std::byte* data, std::size_t file_
     switch (hint) {
     case advice::will_need: (void)::madvise(first, count, MADV_WILLNEED); break;
     case advice::release: (void)::madvise(first, count, MADV_DONTNEED); break;
+    // pages that are still mapped would stay in the page cache
     case advice::done_with:
-        (void)::madvise(first, count,
-                        MADV_DONTNEED);  // pages still mapped would stay in the page cache
+        (void)::madvise(first, count, MADV_DONTNEED);
         advise_file(file, file_bytes, offset, size_bytes, hint);
         break;
     case advice::sequential:
-        // For a part of the mapping this would split it, and a process may have only so many
-        // mappings.
+        // On a part of the mapping this would split it, and the number of mappings of a process is
+        // limited.
         if (count == file_bytes)
             (void)::madvise(first, count, MADV_SEQUENTIAL);
         else
@@ -359,7 +361,7 @@ inline void advise_mapping(handle file, const std::byte* data, std::size_t file_
     }
 }
 
-/// Makes a file that nobody else has, for reading and writing.
+/// Creates a new file for reading and writing; fails if the path exists.
 [[nodiscard]] inline outcome create_exclusive(const char* path, std::uint32_t permissions,
                                               handle& file) noexcept {
     int opened = 0;
@@ -372,7 +374,7 @@ inline void advise_mapping(handle file, const std::byte* data, std::size_t file_
     return {};
 }
 
-/// Gives an empty file its size, with nothing in it.
+/// Gives an empty file its size without allocating blocks.
 [[nodiscard]] inline outcome set_size(handle file, std::uint64_t size_bytes) noexcept {
     if (size_bytes > static_cast<std::uint64_t>(INT64_MAX)) return failed(EFBIG);
     int cut = 0;
@@ -381,14 +383,13 @@ inline void advise_mapping(handle file, const std::byte* data, std::size_t file_
     return cut == 0 ? outcome{} : failed(errno);
 }
 
-/// Gives an empty file its size, with its blocks reserved where the file system can do that
-/// quickly.
+/// Gives an empty file its size and reserves its blocks if the file system can do that quickly.
 [[nodiscard]] inline outcome preallocate(handle file, std::uint64_t size_bytes) noexcept {
     if (size_bytes == 0) return {};
     if (size_bytes > static_cast<std::uint64_t>(INT64_MAX)) return failed(EFBIG);
 #if defined(__linux__)
     const file_offset size = static_cast<file_offset>(size_bytes);
-    // Not posix_fallocate: where the file system cannot reserve, it writes a byte to every block.
+    // Not posix_fallocate: if the file system cannot reserve, it writes a byte to every block.
     int error = 0;
     do error = call_fallocate(file, 0, 0, size) == 0 ? 0 : errno;
     while (error == EINTR);
@@ -401,15 +402,14 @@ inline void advise_mapping(handle file, const std::byte* data, std::size_t file_
     return set_size(file, size_bytes);
 }
 
-/// Sends what was written to the disk without waiting for it, so that syncing later has little left
-/// to do.
+/// Starts writing the data to the disk without waiting, so that a later sync has little left to do.
 inline void start_writing([[maybe_unused]] handle file) noexcept {
 #if defined(SYNC_FILE_RANGE_WRITE)
     (void)::sync_file_range(file, 0, 0, SYNC_FILE_RANGE_WRITE);
 #endif
 }
 
-/// Lets a range of a file share the blocks of a range of another one. Offsets and size are
+/// Makes a range of a file share the blocks of a range of another file. Offsets and size are
 /// multiples of share_multiple_bytes.
 [[nodiscard]] inline outcome share_blocks([[maybe_unused]] handle from,
                                           [[maybe_unused]] std::uint64_t from_offset,
@@ -417,7 +417,7 @@ inline void start_writing([[maybe_unused]] handle file) noexcept {
                                           [[maybe_unused]] std::uint64_t to_offset,
                                           [[maybe_unused]] std::uint64_t size_bytes) noexcept {
 #if defined(__linux__) && defined(_IOW)
-    struct range {  // file_clone_range of <linux/fs.h>, which brings macros with common names
+    struct range {  // file_clone_range of <linux/fs.h>, a header whose macros have common names
         std::int64_t source;
         std::uint64_t source_offset, source_bytes, destination_offset;
     } shared{from, from_offset, size_bytes, to_offset};
@@ -437,7 +437,7 @@ inline void start_writing([[maybe_unused]] handle file) noexcept {
     return synced == 0 ? outcome{} : failed(errno);
 }
 
-/// Waits until the bytes of a file that is not open are on the disk.
+/// Waits until the bytes of a file that is not open here are on the disk.
 [[nodiscard]] inline outcome sync_path(const char* path) noexcept {
     int opened = 0;
     do opened = call_open(path, O_RDONLY | O_CLOEXEC);
@@ -448,7 +448,7 @@ inline void start_writing([[maybe_unused]] handle file) noexcept {
     return came;
 }
 
-/// Makes renames in a directory last. Directories that cannot be synced are not a failure.
+/// Makes renames in a directory durable. A directory that cannot be synced is not a failure.
 [[nodiscard]] inline outcome sync_directory(const char* path) noexcept {
     const int opened = call_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (opened < 0) return {};
@@ -464,20 +464,20 @@ inline void start_writing([[maybe_unused]] handle file) noexcept {
     return ::rename(from, to) == 0 ? outcome{} : failed(errno);
 }
 
-/// Gives a file a second name, which must be free.
+/// Gives a file a second name, which must not exist.
 [[nodiscard]] inline outcome link_file(const char* from, const char* to) noexcept {
     return ::linkat(AT_FDCWD, from, AT_FDCWD, to, AT_SYMLINK_FOLLOW) == 0 ? outcome{}
                                                                           : failed(errno);
 }
 
-/// Whether a path leads to the file that is open.
+/// Whether a path leads to the open file.
 [[nodiscard]] inline bool is_same_file(handle file, const char* path) noexcept {
     file_facts open, named;
     return call_fstat(file, &open) == 0 && call_stat(path, &named) == 0 &&
            open.st_dev == named.st_dev && open.st_ino == named.st_ino;
 }
 
-/// When a file was last written to, in a unit of the system's; 0 where it does not tell.
+/// The time of the last write to a file, in a system-specific unit; 0 if the system does not say.
 [[nodiscard]] inline std::uint64_t modified_time(handle file) noexcept {
     file_facts facts;
     if (call_fstat(file, &facts) != 0) return 0;
@@ -490,8 +490,8 @@ inline void start_writing([[maybe_unused]] handle file) noexcept {
            static_cast<std::uint64_t>(at.tv_nsec);
 }
 
-/// How much more this user can write to the file system of a directory; unknown where it does not
-/// tell.
+/// The space that this user may still use on the file system of a directory; `unknown` if the
+/// system does not say.
 [[nodiscard]] inline outcome free_space(const char* directory, std::uint64_t& size_bytes) noexcept {
     file_system_facts facts;
     int came = 0;
@@ -506,10 +506,9 @@ inline void start_writing([[maybe_unused]] handle file) noexcept {
     return {};
 }
 
-/// Opens a file for reading and writing, makes it if it is not there, and keeps every other caller
-/// out until it is closed, by whatever means: a process that is killed holds no lock. File systems
-/// without locks keep nobody out. What is no regular file, a symbolic link among them, is refused:
-/// somebody else's file would be written to.
+/// Opens a file for reading and writing, creates it if `make`, and locks it until it is closed. A
+/// killed process holds no lock. On file systems without locks it excludes nobody. Anything but a
+/// regular file is refused, also a symbolic link: otherwise another file would be overwritten.
 [[nodiscard]] inline outcome lock_file(const char* path, bool make, handle& file) noexcept {
     for (int attempt = 0; attempt < 100; ++attempt) {
         int opened = 0;
@@ -538,18 +537,19 @@ inline void start_writing([[maybe_unused]] handle file) noexcept {
             file = opened;
             return {};
         }
-        ::close(opened);  // whoever had it has removed it: what is locked has no name any more
+        // the previous owner removed the file, so the locked file has no name any more
+        ::close(opened);
     }
     return {false, errc::in_use, 0};
 }
 
-/// Removes a file that lock_file gave, and closes it.
+/// Removes and closes a file that lock_file opened.
 inline void remove_locked(handle file, const char* path) noexcept {
     (void)::unlink(path);
     ::close(file);
 }
 
-/// The one path of a directory that has no links, `.` or `..` in it.
+/// The canonical path of a directory: no links, no `.`, no `..`.
 [[nodiscard]] inline outcome real_path(const char* path, vector<char>& real) noexcept {
     char* const found = ::realpath(path, nullptr);
     if (found == nullptr) return failed(errno);
@@ -583,8 +583,8 @@ inline void remove_locked(handle file, const char* path) noexcept {
     return {};
 }
 
-/// Calls f(name, is_directory) for every entry but `.` and `..`, in no order, links followed, until
-/// f returns false.
+/// Calls f(name, is_directory) for every entry except `.` and `..`, in no particular order, with
+/// links followed, until f returns false.
 template <class F>
 [[nodiscard]] outcome list_directory(const char* path, F& f) noexcept {
     DIR* const directory = ::opendir(path);
@@ -614,8 +614,8 @@ template <class F>
     return came;
 }
 
-/// A number that another process, thread or moment hardly has: the start of a search for a free
-/// name.
+/// A number that is unlikely to repeat in another process or thread or at another time. The search
+/// for a free name starts from it.
 [[nodiscard]] inline std::uint64_t unlikely_number() noexcept {
     struct timespec now{};
     (void)::clock_gettime(CLOCK_REALTIME, &now);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: files, mappings and directories on Windows. Included by mapped_file.hpp only. The few
-// functions of kernel32 are declared here, with the very types of <windows.h>, so that its macros
-// stay out of every user's program and both can be included. Paths of more than 260 characters need
-// the system's own setting for long paths.
+// safefuse: files, mappings and directories on Windows. Only os_calls.hpp includes this file. It
+// declares the few functions of kernel32 itself, with the exact types of <windows.h>. So the macros
+// of that header stay out of user code, and both headers can be included. Paths of more than 260
+// characters need the system's long path setting.
 #ifndef SAFEFUSE_IO_DETAIL_OS_WINDOWS_HPP
 #define SAFEFUSE_IO_DETAIL_OS_WINDOWS_HPP
 
@@ -97,12 +97,11 @@ inline constexpr handle no_handle = nullptr;
     case 123:  // ERROR_INVALID_NAME
         return {false, errc::file_not_found, number};
     case 5: return {false, errc::permission_denied, number};  // ERROR_ACCESS_DENIED
-    case 19:
-        return {false, errc::permission_denied, number,
-                "the disk is write-protected"};  // ERROR_WRITE_PROTECT
-    case 32:                                     // ERROR_SHARING_VIOLATION
-    case 33:                                     // ERROR_LOCK_VIOLATION
-    case 1224:                                   // ERROR_USER_MAPPED_FILE
+    case 19:                                                  // ERROR_WRITE_PROTECT
+        return {false, errc::permission_denied, number, "the disk is write-protected"};
+    case 32:    // ERROR_SHARING_VIOLATION
+    case 33:    // ERROR_LOCK_VIOLATION
+    case 1224:  // ERROR_USER_MAPPED_FILE
         return {false, errc::permission_denied, number, "somebody has it open"};
     case 267: return {false, errc::not_a_directory, number};        // ERROR_DIRECTORY
     case 80:                                                        // ERROR_FILE_EXISTS
@@ -111,25 +110,22 @@ inline constexpr handle no_handle = nullptr;
     case 8:                                                         // ERROR_NOT_ENOUGH_MEMORY
     case 14:                                                        // ERROR_OUTOFMEMORY
     case 1455: return {false, errc::out_of_memory, number};         // ERROR_COMMITMENT_LIMIT
-    case 4:
-        return {false, errc::io_error, number, "too many open files"};  // ERROR_TOO_MANY_OPEN_FILES
-    case 39:                                                            // ERROR_HANDLE_DISK_FULL
-    case 112: return {false, errc::disk_full, number};                  // ERROR_DISK_FULL
-    case 206:
-        return {false, errc::io_error, number,
-                "the name is too long"};  // ERROR_FILENAME_EXCED_RANGE
-    case 223:
-        return {false, errc::io_error, number,
-                "too large a file for this file system"};  // ERROR_FILE_TOO_LARGE
-    case 1113:
-        return {false, errc::io_error, number,
-                "the path is not UTF-8"};  // ERROR_NO_UNICODE_TRANSLATION
+    case 4:                                                         // ERROR_TOO_MANY_OPEN_FILES
+        return {false, errc::io_error, number, "too many open files"};
+    case 39:                                            // ERROR_HANDLE_DISK_FULL
+    case 112: return {false, errc::disk_full, number};  // ERROR_DISK_FULL
+    case 206:                                           // ERROR_FILENAME_EXCED_RANGE
+        return {false, errc::io_error, number, "the name is too long"};
+    case 223:  // ERROR_FILE_TOO_LARGE
+        return {false, errc::io_error, number, "too large a file for this file system"};
+    case 1113:  // ERROR_NO_UNICODE_TRANSLATION
+        return {false, errc::io_error, number, "the path is not UTF-8"};
     default: return {false, errc::io_error, number};
     }
 }
 [[nodiscard]] inline outcome failed() noexcept { return failed(::GetLastError()); }
 
-/// A path in UTF-16, with `tail` behind it.
+/// A path in UTF-16, followed by `tail`.
 [[nodiscard]] inline outcome widen(const char* path, std::wstring_view tail,
                                    vector<wchar_t>& wide) noexcept {
     const int count =
@@ -142,8 +138,8 @@ inline constexpr handle no_handle = nullptr;
     return wide.append(tail.data(), tail.size()) && wide.push(L'\0') ? outcome{} : failed(8);
 }
 
-/// What the system said of a path that is not there; it does not tell apart that a directory is
-/// missing and that one is a file.
+/// The failure for a path that does not exist. The system reports the same error if a directory is
+/// missing and if a component is a file; this tells them apart.
 [[nodiscard]] inline outcome failed_at(vector<wchar_t>& wide) noexcept {
     const outcome came = failed();
     if (came.os_error != 3) return came;  // ERROR_PATH_NOT_FOUND
@@ -158,7 +154,7 @@ inline constexpr handle no_handle = nullptr;
     return came;
 }
 
-/// OVERLAPPED: where a read or write begins.
+/// OVERLAPPED: the offset of a read or write.
 struct file_position {
     explicit file_position(std::uint64_t offset) noexcept
         : low{static_cast<unsigned long>(offset)}, high{static_cast<unsigned long>(offset >> 32)} {}
@@ -194,7 +190,7 @@ inline outcome close_file(handle file) noexcept {
     return {};
 }
 
-/// Opens a regular file for reading; others may go on to read, write, rename and remove it.
+/// Opens a regular file for reading. Other processes may still read, write, rename and remove it.
 [[nodiscard]] inline outcome open_file(const char* path, handle& file,
                                        std::uint64_t& size_bytes) noexcept {
     vector<wchar_t> wide;
@@ -202,8 +198,8 @@ inline outcome close_file(handle file) noexcept {
     path_kind kind{};
     if (kind_of(path, kind) && kind == path_kind::directory)
         return {false, errc::not_a_file, 0, "it is a directory"};
-    void* const opened = ::CreateFileW(wide.data(), 0x80000000ul, 7, nullptr, 3, 0x80,
-                                       nullptr);  // GENERIC_READ, OPEN_EXISTING
+    // GENERIC_READ, OPEN_EXISTING
+    void* const opened = ::CreateFileW(wide.data(), 0x80000000ul, 7, nullptr, 3, 0x80, nullptr);
     if (reinterpret_cast<std::intptr_t>(opened) == -1) return failed_at(wide);
     outcome came = size_of(opened, size_bytes);
     if (::GetFileType(opened) != 1)
@@ -215,7 +211,7 @@ inline outcome close_file(handle file) noexcept {
     return came;
 }
 
-/// Reads until `out` is full or the file ends, and stores how much that was.
+/// Reads until `out` is full or the file ends, and stores the number of bytes read.
 [[nodiscard]] inline outcome read_at(handle file, std::uint64_t offset, span<std::byte> out,
                                      std::size_t& read_bytes) noexcept {
     read_bytes = 0;
@@ -259,19 +255,19 @@ inline outcome close_file(handle file) noexcept {
     if (mapping == nullptr) return failed();
     void* const view = ::MapViewOfFile(mapping, 4, 0, 0, size_bytes);  // FILE_MAP_READ
     const outcome came = view == nullptr ? failed() : outcome{};
-    ::CloseHandle(mapping);  // the view keeps what it needs
+    ::CloseHandle(mapping);  // the view stays valid without it
     if (came) data = static_cast<const std::byte*>(view);
     return came;
 }
 
 inline void unmap(const std::byte* data, std::size_t) noexcept { ::UnmapViewOfFile(data); }
 
-// Windows reads ahead by itself and has no call to drop the pages of a part of a file.
+// Windows reads ahead on its own and has no call to drop the cached pages of a part of a file.
 inline void advise_file(handle, std::uint64_t, std::uint64_t, std::uint64_t, advice) noexcept {}
 inline void advise_mapping(handle, const std::byte*, std::size_t, std::uint64_t, std::uint64_t,
                            advice) noexcept {}
 
-/// Makes a file that nobody else has, for reading and writing.
+/// Creates a new file for reading and writing; fails if the path exists.
 [[nodiscard]] inline outcome create_exclusive(const char* path, std::uint32_t,
                                               handle& file) noexcept {
     vector<wchar_t> wide;
@@ -283,7 +279,7 @@ inline void advise_mapping(handle, const std::byte*, std::size_t, std::uint64_t,
     return {};
 }
 
-/// Gives an empty file its size, which reserves its blocks.
+/// Gives an empty file its size, which also reserves its blocks.
 [[nodiscard]] inline outcome preallocate(handle file, std::uint64_t size_bytes) noexcept;
 [[nodiscard]] inline outcome set_size(handle file, std::uint64_t size_bytes) noexcept {
     return preallocate(file, size_bytes);
@@ -299,10 +295,10 @@ inline void advise_mapping(handle, const std::byte*, std::size_t, std::uint64_t,
     return ::SetEndOfFile(file) != 0 ? outcome{} : failed();
 }
 
-/// The system writes when it likes.
+/// Does nothing: the system decides when to write.
 inline void start_writing(handle) noexcept {}
 
-/// File systems that share blocks are rare here.
+/// Not supported: file systems that share blocks are rare on Windows.
 [[nodiscard]] inline outcome share_blocks(handle, std::uint64_t, handle, std::uint64_t,
                                           std::uint64_t) noexcept {
     return failed(50);
@@ -312,7 +308,7 @@ inline void start_writing(handle) noexcept {}
     return ::FlushFileBuffers(file) != 0 ? outcome{} : failed();
 }
 
-/// A directory cannot be synced here; rename_over waits instead.
+/// Does nothing: a directory cannot be synced on Windows; rename_over waits instead.
 [[nodiscard]] inline outcome sync_directory(const char*) noexcept { return {}; }
 
 [[nodiscard]] inline outcome rename_over(const char* from, const char* to) noexcept {
@@ -324,19 +320,19 @@ inline void start_writing(handle) noexcept {}
                : failed_at(wide_to);  // REPLACE_EXISTING, WRITE_THROUGH
 }
 
-/// Waits until the bytes of a file that is not open are on the disk.
+/// Waits until the bytes of a file that is not open here are on the disk.
 [[nodiscard]] inline outcome sync_path(const char* path) noexcept {
     vector<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
-    void* const opened = ::CreateFileW(wide.data(), 0x40000000ul, 7, nullptr, 3, 0x80,
-                                       nullptr);  // GENERIC_WRITE, OPEN_EXISTING
+    // GENERIC_WRITE, OPEN_EXISTING
+    void* const opened = ::CreateFileW(wide.data(), 0x40000000ul, 7, nullptr, 3, 0x80, nullptr);
     if (reinterpret_cast<std::intptr_t>(opened) == -1) return failed();
     const outcome came = sync_file(opened);
     ::CloseHandle(opened);
     return came;
 }
 
-/// Gives a file a second name, which must be free.
+/// Gives a file a second name, which must not exist.
 [[nodiscard]] inline outcome link_file(const char* from, const char* to) noexcept {
     vector<wchar_t> wide_from, wide_to;
     if (const outcome came = widen(from, {}, wide_from); !came) return came;
@@ -368,12 +364,13 @@ struct file_facts {
     entry = facts_from(facts);
     return {};
 }
-/// Stores which file a path leads to; a symbolic link at its end is followed only if `follows`.
+/// Stores the identity of the file a path leads to. A symbolic link at the end of the path is
+/// followed only if `follows`.
 [[nodiscard]] inline outcome entry_of(const char* path, bool follows, entry_facts& entry) noexcept {
     vector<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
-    // FILE_FLAG_BACKUP_SEMANTICS opens directories, too; FILE_FLAG_OPEN_REPARSE_POINT does not
-    // follow
+    // FILE_FLAG_BACKUP_SEMANTICS also opens directories; FILE_FLAG_OPEN_REPARSE_POINT does not
+    // follow links.
     const unsigned long flags = 0x02000000ul | (follows ? 0ul : 0x00200000ul);
     void* const opened = ::CreateFileW(wide.data(), 0, 7, nullptr, 3, flags, nullptr);
     if (reinterpret_cast<std::intptr_t>(opened) == -1) return failed_at(wide);
@@ -382,25 +379,26 @@ struct file_facts {
     return came;
 }
 
-/// No limit but the file system's.
+/// Only the file system sets a limit.
 [[nodiscard]] inline std::uint64_t largest_file_bytes() noexcept { return unknown; }
 
-/// Access is inherited from the directory here.
+/// Does nothing: access rights are inherited from the directory on Windows.
 [[nodiscard]] inline outcome set_permissions(const char*, std::uint32_t) noexcept { return {}; }
 [[nodiscard]] inline outcome copy_ownership(const char*, const char*) noexcept { return {}; }
 
-/// A directory in which a file is open cannot be renamed here.
+/// On Windows a directory cannot be renamed while a file in it is open.
 inline constexpr bool can_exchange = false;
-/// Whether a checkpoint can be replaced file by file. Under wine the result was not the new one.
+/// Whether a checkpoint can be replaced file by file. Under wine, the old file was still read
+/// afterwards.
 inline constexpr bool can_replace = false;
 [[nodiscard]] inline outcome exchange_directories(const char*, const char*) noexcept {
     return failed(50);
 }
 
-/// Whether a file that is open can be replaced by a rename.
+/// Whether a rename can replace an open file.
 inline constexpr bool replaces_open_files = false;
 
-/// Whether a path leads to the file that is open.
+/// Whether a path leads to the open file.
 [[nodiscard]] inline bool is_same_file(handle file, const char* path) noexcept {
     handle other = no_handle;
     std::uint64_t size_bytes = 0;
@@ -412,13 +410,13 @@ inline constexpr bool replaces_open_files = false;
            one.number[1] == two.number[1];
 }
 
-/// When a file was last written to, in a unit of the system's; 0 where it does not tell.
+/// The time of the last write to a file, in a system-specific unit; 0 if the system does not say.
 [[nodiscard]] inline std::uint64_t modified_time(handle file) noexcept {
     file_facts facts{};
     return facts_of(file, facts) ? std::uint64_t{facts.modified[1]} << 32 | facts.modified[0] : 0;
 }
 
-/// How much more this user can write to the file system of a directory.
+/// The space that this user may still use on the file system of a directory.
 [[nodiscard]] inline outcome free_space(const char* directory, std::uint64_t& size_bytes) noexcept {
     vector<wchar_t> wide;
     if (const outcome came = widen(directory, {}, wide); !came) return came;
@@ -429,14 +427,13 @@ inline constexpr bool replaces_open_files = false;
                : failed();
 }
 
-/// Opens a file for reading and writing, makes it if it is not there, and keeps every other caller
-/// out until it is closed, by whatever means.
+/// Opens a file for reading and writing, creates it if `make`, and locks it until it is closed.
 [[nodiscard]] inline outcome lock_file(const char* path, bool make, handle& file) noexcept {
     vector<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
-    // Shared with nobody who reads or writes; FILE_SHARE_DELETE lets remove_locked take the name
-    // before the lock ends. FILE_FLAG_OPEN_REPARSE_POINT: a link is not followed, somebody else's
-    // file would be written to.
+    // The file is not shared with readers or writers. FILE_SHARE_DELETE lets remove_locked remove
+    // the name before the lock ends. FILE_FLAG_OPEN_REPARSE_POINT: a link is not followed, because
+    // another file would be overwritten.
     void* const opened = ::CreateFileW(wide.data(), 0xC0000000ul, 4, nullptr, make ? 4 : 3,
                                        0x80 | 0x00200000ul, nullptr);
     if (reinterpret_cast<std::intptr_t>(opened) != -1) {
@@ -449,27 +446,27 @@ inline constexpr bool replaces_open_files = false;
         return {};
     }
     const outcome came = failed_at(wide);
-    // A file whose removal waits for its last handle has a name, but not even attributes: whoever
-    // has it is about to be done.
+    // While the removal of a file waits for its last handle, the file has a name but no readable
+    // attributes. The process that holds it is about to finish.
     const bool vanishes = came.os_error == 5 && ::GetFileAttributesW(wide.data()) == 0xFFFFFFFFul &&
                           ::GetLastError() == 5;
     return came.os_error == 32 || vanishes ? outcome{false, errc::in_use, 0} : came;
 }
 
-/// Removes a file that lock_file gave, and closes it: whoever opened it in between would keep it
-/// there.
+/// Removes a file that lock_file opened, then closes it. After closing, another process could open
+/// the file and so prevent its removal.
 inline void remove_locked(handle file, const char* path) noexcept {
     vector<wchar_t> wide;
     if (widen(path, {}, wide)) (void)::DeleteFileW(wide.data());
     ::CloseHandle(file);
 }
 
-/// The one path of a directory that has no links, `.` or `..` in it.
+/// The canonical path of a directory: no links, no `.`, no `..`.
 [[nodiscard]] inline outcome real_path(const char* path, vector<char>& real) noexcept {
     vector<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
-    void* const opened = ::CreateFileW(wide.data(), 0, 7, nullptr, 3, 0x02000000ul,
-                                       nullptr);  // FILE_FLAG_BACKUP_SEMANTICS
+    // FILE_FLAG_BACKUP_SEMANTICS
+    void* const opened = ::CreateFileW(wide.data(), 0, 7, nullptr, 3, 0x02000000ul, nullptr);
     if (reinterpret_cast<std::intptr_t>(opened) == -1) return failed();
     const unsigned long count = ::GetFinalPathNameByHandleW(opened, nullptr, 0, 0);
     outcome came = count == 0 ? failed() : outcome{};
@@ -508,8 +505,8 @@ inline void remove_locked(handle file, const char* path) noexcept {
     return ::RemoveDirectoryW(wide.data()) != 0 ? outcome{} : failed_at(wide);
 }
 
-/// Calls f(name, is_directory) for every entry but `.` and `..`, in no order, until f returns
-/// false.
+/// Calls f(name, is_directory) for every entry except `.` and `..`, in no particular order, until f
+/// returns false.
 template <class F>
 [[nodiscard]] outcome list_directory(const char* path, F& f) noexcept {
     struct find_data {  // WIN32_FIND_DATAW
@@ -548,8 +545,8 @@ template <class F>
     return came;
 }
 
-/// A number that another process, thread or moment hardly has: the start of a search for a free
-/// name.
+/// A number that is unlikely to repeat in another process or thread or at another time. The search
+/// for a free name starts from it.
 [[nodiscard]] inline std::uint64_t unlikely_number() noexcept {
     std::int64_t now = 0;
     (void)::QueryPerformanceCounter(reinterpret_cast<union ::_LARGE_INTEGER*>(&now));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: paths and what the system does with them. Paths are UTF-8 on every system.
+// safefuse: paths, and the operations of the system on them. Paths are UTF-8 on every system.
 #ifndef SAFEFUSE_IO_DETAIL_PATH_HPP
 #define SAFEFUSE_IO_DETAIL_PATH_HPP
 
@@ -19,7 +19,7 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// Copies a path so that the system can take it: zero-terminated, no zero inside.
+/// Copies a path in the form the system needs: zero-terminated, without zeros inside.
 [[nodiscard]] inline result<text> system_path(std::string_view path) noexcept {
     if (text::lacks_memory(path)) return failure{.code = errc::out_of_memory};
     if (path.empty()) return failure{.code = errc::file_not_found, .detail = "the path is empty"};
@@ -40,7 +40,7 @@ namespace detail {
     return path.substr(start);
 }
 
-/// The directory that a path's last component lies in: "." where it has none.
+/// The directory of a path's last component; "." if the path has only one component.
 [[nodiscard]] constexpr std::string_view directory_of(std::string_view path) noexcept {
     std::size_t stop = path.size() - file_name_of(path).size();
     if (stop == 0) return ".";
@@ -48,7 +48,8 @@ namespace detail {
     return path.substr(0, stop);
 }
 
-/// directory/name; a text that lacks_memory() where memory ran out, also for one of the two.
+/// directory/name. The text lacks_memory() if memory ran out, now or before for one of the
+/// arguments.
 [[nodiscard]] SAFEFUSE_NOINLINE inline text join_path(std::string_view directory,
                                                       std::string_view name) noexcept {
     text path;
@@ -58,7 +59,7 @@ namespace detail {
     return path;
 }
 
-/// Stores what a path leads to.
+/// What a path leads to: a file, a directory or something else.
 ///   fails   file_not_found, permission_denied, not_a_directory, io_error, out_of_memory
 [[nodiscard]] inline result<os::path_kind> kind_of_path(std::string_view path) noexcept {
     auto native = system_path(path);
@@ -68,8 +69,8 @@ namespace detail {
     return kind;
 }
 
-/// Calls f(name, is_directory) for every entry of a directory, in no order, links followed, until f
-/// returns false.
+/// Calls f(name, is_directory) for every entry of a directory, in no particular order, with links
+/// followed, until f returns false.
 ///   fails   file_not_found, not_a_directory, permission_denied, io_error, out_of_memory
 template <class F>
 [[nodiscard]] result<void> list_directory(std::string_view path, F&& f) noexcept {
@@ -79,9 +80,9 @@ template <class F>
     return {};
 }
 
-/// Makes a directory, in one that is there.
+/// Creates a directory in an existing one.
 ///   fails   already_exists, file_not_found, not_a_directory, permission_denied, io_error,
-///   out_of_memory
+///           out_of_memory
 [[nodiscard]] inline result<void> make_directory(
     std::string_view path, std::uint32_t permissions = os::directory_permissions) noexcept {
     auto native = system_path(path);
@@ -100,7 +101,8 @@ template <class F>
     return {};
 }
 
-/// Stores which file a path leads to; a symbolic link at its end is followed only if `follows`.
+/// The identity of the file a path leads to. A symbolic link at the end of the path is followed
+/// only if `follows`.
 ///   fails   file_not_found, not_a_directory, permission_denied, io_error, out_of_memory
 [[nodiscard]] inline result<os::entry_facts> entry_of_path(std::string_view path,
                                                            bool follows) noexcept {
@@ -112,7 +114,7 @@ template <class F>
     return entry;
 }
 
-/// Makes what happened in a directory last: files that were made, renamed and removed.
+/// Makes changes in a directory durable: files that were created, renamed or removed.
 ///   fails   io_error, disk_full, out_of_memory
 [[nodiscard]] inline result<void> sync_directory(std::string_view path) noexcept {
     auto native = system_path(path);
@@ -121,8 +123,8 @@ template <class F>
     return {};
 }
 
-/// A process may be forbidden to write large files, and the system then ends it by a signal. This
-/// tells before.
+/// Checks the process's file size limit. The system would end the process with a signal if it
+/// writes more.
 ///   fails   io_error
 [[nodiscard]] inline result<void> check_file_size_limit(std::string_view path,
                                                         std::uint64_t size_bytes) noexcept {
@@ -135,7 +137,7 @@ template <class F>
                    .actual = most};
 }
 
-/// Removes a file, or a symbolic link and not what it leads to.
+/// Removes a file, or a symbolic link without its target.
 ///   fails   file_not_found, permission_denied, io_error, out_of_memory
 [[nodiscard]] inline result<void> remove_file(std::string_view path) noexcept {
     auto native = system_path(path);
@@ -144,7 +146,7 @@ template <class F>
     return {};
 }
 
-/// Renames a file, over another one if there is one.
+/// Renames a file and replaces an existing file at the new name.
 ///   fails   file_not_found, not_a_file, permission_denied, io_error, out_of_memory
 [[nodiscard]] inline result<void> rename_file(std::string_view from, std::string_view to) noexcept {
     auto native_from = system_path(from);
@@ -156,9 +158,9 @@ template <class F>
     return {};
 }
 
-/// Gives a file a second name, which must be free.
-///   fails   already_exists, file_not_found, permission_denied, io_error (on another disk, say),
-///   out_of_memory
+/// Gives a file a second name, which must not exist.
+///   fails   already_exists, file_not_found, permission_denied, io_error (for example: on another
+///           disk), out_of_memory
 [[nodiscard]] inline result<void> link_file(std::string_view from, std::string_view to) noexcept {
     auto native_from = system_path(from);
     if (!native_from) return std::move(native_from).error();
@@ -169,7 +171,7 @@ template <class F>
     return {};
 }
 
-/// The one path of a directory that has no links, `.` or `..` in it.
+/// The canonical path of a directory: no links, no `.`, no `..`.
 ///   fails   file_not_found, not_a_directory, permission_denied, io_error, out_of_memory
 [[nodiscard]] inline result<text> real_path(std::string_view path) noexcept {
     auto native = system_path(path);
@@ -181,9 +183,9 @@ template <class F>
     return copy;
 }
 
-/// The name beside a target under which it is written: ".<name>.<16 digits>.tmp". It must not be
-/// longer than names may be, nor end inside a character: some file systems refuse that. Empty when
-/// memory ran out.
+/// The temporary name under which a file is written: ".<name>.<16 digits>.tmp". It is not longer
+/// than file names may be, and `name` is not cut inside a UTF-8 character: some file systems refuse
+/// that. Empty if memory ran out.
 [[nodiscard]] inline text hidden_name(std::string_view name, std::uint64_t number) noexcept {
     std::string_view stem = name.substr(0, name.size() < 64 ? name.size() : 64);
     if (stem.size() < name.size())
@@ -201,7 +203,7 @@ template <class F>
     return hidden;
 }
 
-/// Whether a name is that of the hidden file that output_file writes.
+/// Whether a name is that of a temporary file of output_file.
 [[nodiscard]] constexpr bool is_temporary(std::string_view name) noexcept {
     constexpr std::string_view ending = ".tmp";
     if (!name.starts_with('.') || !name.ends_with(ending)) return false;
