@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: tensors to and from numpy, PyTorch, MLX, JAX, ... by DLPack, without copies. Opt-in:
-// nothing else in the library includes it. The ABI is declared here; whoever has the real
-// <dlpack/dlpack.h> uses its types in the same calls: lend<DLManagedTensorVersioned>(...).
+// safefuse: exchanges tensors with NumPy, PyTorch, MLX, JAX and others through DLPack, without
+// copies. This header is opt-in: no other header includes it. It declares the DLPack ABI itself. If
+// you include the real <dlpack/dlpack.h>, use its types in the same calls:
+// lend<DLManagedTensorVersioned>(...).
 //
-//   managed_tensor (what capsules named "dltensor" hold), 64 bytes:  dl_tensor 0, manager_ctx 48,
-//   deleter 56 managed_tensor_versioned ("dltensor_versioned"), 80 bytes:       version 0,
-//   manager_ctx 8, deleter 16, flags 24, dl_tensor 32 source  dlpack.h 1.3 as PyTorch 2.13 ships
-//   it, held against ours by tests/interop/frameworks/torch.cpp; Debian's 0.6, which has the
-//           first one alone, by tests/dlpack.test.cpp
+//  managed_tensor (in capsules named "dltensor"), 64 bytes:
+//    dl_tensor 0, manager_ctx 48, deleter 56
+//  managed_tensor_versioned (in capsules named "dltensor_versioned"), 80 bytes:
+//    version 0, manager_ctx 8, deleter 16, flags 24, dl_tensor 32
+//   source  dlpack.h 1.3 as shipped by PyTorch 2.13; tests/interop/frameworks/torch.cpp compares it
+//           with the structs here. tests/unit/interop/dlpack.test.cpp compares the first struct
+//           with Debian's dlpack.h 0.6
 #ifndef SAFEFUSE_INTEROP_DLPACK_HPP
 #define SAFEFUSE_INTEROP_DLPACK_HPP
 
@@ -34,21 +37,21 @@ namespace dlpack {
 
 /// DLPackVersion.
 struct version {
-    std::uint32_t major;  ///< another one: another layout of the structs
-    std::uint32_t minor;  ///< another one: more codes
+    std::uint32_t major;  ///< a different major version has a different struct layout
+    std::uint32_t minor;  ///< a higher minor version has more codes
 };
 
 /// DLDevice.
 struct device {
-    std::int32_t device_type;  ///< DLDeviceType; 1 is the processor
-    std::int32_t device_id;    ///< which of them
+    std::int32_t device_type;  ///< DLDeviceType; 1 is the CPU
+    std::int32_t device_id;    ///< index of the device
 };
 
-/// DLDataType: a code of DLDataTypeCode, bits of an element, elements in a row that count as one.
+/// DLDataType: a type code, the bits of an element, and the number of lanes in an element.
 struct data_type {
     std::uint8_t code;    ///< DLDataTypeCode
-    std::uint8_t bits;    ///< of one lane
-    std::uint16_t lanes;  ///< 1 but for packed and vector types
+    std::uint8_t bits;    ///< bits of one lane
+    std::uint16_t lanes;  ///< 1, except for packed and vector types
 
     /// Equal in every member.
     friend constexpr bool operator==(const data_type&, const data_type&) noexcept = default;
@@ -56,49 +59,50 @@ struct data_type {
 
 /// DLTensor. Strides count elements.
 struct tensor {
-    void* data;             ///< of the whole allocation; may be null where there are no elements
-    dlpack::device device;  ///< where data lies
-    std::int32_t ndim;      ///< how many extents and strides there are
-    data_type dtype;        ///< of every element
-    std::int64_t* shape;    ///< outermost first
-    std::int64_t* strides;  ///< in elements; null: row-major without gaps
-    std::uint64_t byte_offset;  ///< from data to the first element
+    /// start of the allocation; may be null if there are no elements
+    void* data;
+    dlpack::device device;      ///< device of the memory
+    std::int32_t ndim;          ///< number of extents and strides
+    data_type dtype;            ///< type of every element
+    std::int64_t* shape;        ///< outermost first
+    std::int64_t* strides;      ///< in elements; null: row-major without gaps
+    std::uint64_t byte_offset;  ///< offset in bytes from data to the first element
 };
 
-/// DLManagedTensor, the form before DLPack 1.0: it cannot say that it is read-only.
+/// DLManagedTensor, the form before DLPack 1.0. It cannot express that a tensor is read-only.
 struct managed_tensor {
-    tensor dl_tensor;                  ///< what is lent
-    void* manager_ctx;                 ///< the owner's own
-    void (*deleter)(managed_tensor*);  ///< called once by whoever took the struct; may be null
+    tensor dl_tensor;                  ///< the tensor
+    void* manager_ctx;                 ///< private data of the owner
+    void (*deleter)(managed_tensor*);  ///< called once by the consumer; may be null
 };
 
 /// DLManagedTensorVersioned.
 struct managed_tensor_versioned {
-    dlpack::version version;  ///< read before all else
-    void* manager_ctx;        ///< the owner's own
-    void (*deleter)(
-        managed_tensor_versioned*);  ///< called once by whoever took the struct; may be null
-    std::uint64_t flags;             ///< bit 0: read-only
-    tensor dl_tensor;                ///< what is lent
+    dlpack::version version;  ///< to be read before all other members
+    void* manager_ctx;        ///< private data of the owner
+    /// called once by the consumer; may be null
+    void (*deleter)(managed_tensor_versioned*);
+    std::uint64_t flags;  ///< bit 0: read-only
+    tensor dl_tensor;     ///< the tensor
 };
 
 static_assert(sizeof(void*) != 8 || (sizeof(tensor) == 48 && sizeof(managed_tensor) == 64 &&
                                      sizeof(managed_tensor_versioned) == 80));
 
-/// What lend() says in `version`: 1.1 brought the last codes in use here. Strides are always there,
-/// as 1.2 asks.
+/// The version that lend() stores: 1.1 added the last type codes in use here. Strides are always
+/// set, as 1.2 requires.
 inline constexpr version lent_version{1, 1};
 /// Flags of a versioned tensor.
 inline constexpr std::uint64_t read_only_flag = 1, padded_flag = 4;
 
-/// One of the two managed forms, ours or the real header's.
+/// One of the two managed forms, from this header or from the real one.
 template <class T>
 concept managed_form = requires(T& managed) {
     managed.dl_tensor.byte_offset;
     managed.manager_ctx;
     managed.deleter(&managed);
 };
-/// The form that tells its version and has flags.
+/// The managed form with a version and flags.
 template <class T>
 concept versioned_form = managed_form<T> && requires(T& managed) {
     managed.version.major;
@@ -109,8 +113,8 @@ concept versioned_form = managed_form<T> && requires(T& managed) {
 
 namespace detail {
 
-// Code and bits of each dtype, in the order of dtype. Codes from 7 on came with DLPack 1.1, that of
-// bool with 0.8.
+// Code and bits of each dtype, in the order of dtype. Codes from 7 on were added by DLPack 1.1, the
+// code of bool by 0.8.
 inline constexpr dlpack::data_type dlpack_types[dtype_count] = {
     {6, 8, 1},  {17, 4, 2}, {15, 6, 1}, {16, 6, 1}, {1, 8, 1},  {0, 8, 1},  {12, 8, 1}, {10, 8, 1},
     {14, 8, 1}, {11, 8, 1}, {13, 8, 1}, {0, 16, 1}, {1, 16, 1}, {2, 16, 1}, {4, 16, 1}, {0, 32, 1},
@@ -121,13 +125,14 @@ inline constexpr dlpack::data_type dlpack_types[dtype_count] = {
 
 namespace dlpack {
 
-/// The DLPack type of a dtype; every dtype has one. F4 are pairs, the way that PyTorch has them:
-/// the last extent is then halved.
+/// The DLPack type of a dtype; every dtype has one. F4 is a type of two lanes, as in PyTorch, so
+/// the last extent is halved.
 [[nodiscard]] constexpr data_type type_of(dtype type) noexcept {
     return detail::dlpack_types[static_cast<std::size_t>(type)];
 }
 
-/// Stores the dtype of a DLPack type; returns false where there is none. F4 may be pairs or not.
+/// Stores the dtype of a DLPack type. Returns false if there is none. F4 is accepted with one lane
+/// or two.
 [[nodiscard]] constexpr bool parse_type(data_type spelled, dtype& type) noexcept {
     if (spelled == data_type{17, 4, 1}) spelled.lanes = 2;
     for (std::size_t i = 0; i < dtype_count; ++i) {
@@ -138,17 +143,16 @@ namespace dlpack {
     return false;
 }
 
-/// A managed tensor that nobody else has: its deleter is called in the end, once. Empty after
-/// release().
+/// Owns a managed tensor; the destructor calls its deleter. Empty after release().
 template <managed_form Managed>
 class handle {
 public:
     handle() noexcept = default;
-    /// Takes over a managed tensor, from a capsule say.
+    /// Takes ownership of a managed tensor, for example from a capsule.
     explicit handle(Managed* taken) noexcept : managed_{taken} {}
-    /// The other is then empty.
+    /// Leaves the other handle empty.
     handle(handle&& other) noexcept : managed_{other.release()} {}
-    /// What was held is given back; the other is then empty.
+    /// Releases the current tensor and leaves the other handle empty.
     handle& operator=(handle&& other) noexcept {
         handle gone{std::exchange(managed_, other.release())};
         return *this;
@@ -157,31 +161,31 @@ public:
         if (managed_ != nullptr && managed_->deleter != nullptr) managed_->deleter(managed_);
     }
 
-    /// Whether something is held.
+    /// Whether the handle owns a tensor.
     [[nodiscard]] explicit operator bool() const noexcept { return managed_ != nullptr; }
     /// @{
-    /// The struct that is held, or null.
+    /// The managed tensor, or null.
     [[nodiscard]] Managed* get() const noexcept SAFEFUSE_LIFETIMEBOUND { return managed_; }
     [[nodiscard]] Managed& operator*() const noexcept SAFEFUSE_LIFETIMEBOUND { return *managed_; }
     [[nodiscard]] Managed* operator->() const noexcept SAFEFUSE_LIFETIMEBOUND { return managed_; }
     /// @}
-    /// Hands it on, to a capsule say: whoever has it now calls its deleter.
+    /// Gives up ownership, for example to a capsule. The new owner must call the deleter.
     [[nodiscard]] Managed* release() noexcept { return std::exchange(managed_, nullptr); }
 
 private:
     Managed* managed_ = nullptr;
 };
 
-/// How a tensor is lent.
+/// Options for lending a tensor.
 struct lend_options {
-    /// Else it is flagged as read-only: numpy obeys, PyTorch does not, and writing to a mapped file
-    /// ends the program.
+    /// If false, the tensor is flagged as read-only. NumPy obeys the flag; PyTorch does not, and
+    /// writing to a mapped file then ends the program.
     bool is_writable = false;
-    std::size_t alignment_bytes = 0;  ///< of the first element; 0: that of its type. The
-                                      ///< specification's 256 is asked for by few
-    /// Where the bytes lie: a DLDeviceType (1 the processor's memory, 2 CUDA's, 10 ROCm's) and
-    /// which of them. The view's bytes are then that device's addresses; lending reads none of
-    /// them.
+    /// alignment of the first element; 0 means that of its type. Few consumers need the 256 of the
+    /// specification
+    std::size_t alignment_bytes = 0;
+    /// The device of the memory: a DLDeviceType (1 CPU, 2 CUDA, 10 ROCm) and the index of the
+    /// device. The view's bytes are then addresses of that device; lending does not read them.
     dlpack::device device{1, 0};
 };
 
@@ -189,7 +193,7 @@ struct lend_options {
 
 namespace detail {
 
-// One block of memory: this, then shape and strides.
+// One block of memory: this struct, then shape and strides.
 template <class Managed, class Owner>
 struct lent_tensor {
     Managed managed;
@@ -206,7 +210,7 @@ constexpr std::uint64_t alignment_of(dtype type) noexcept {
     return type == dtype::c64 ? 4 : bits(type) < 8 ? 1 : bits(type) / 8;
 }
 
-/// Whether DLPack can describe a tensor.
+/// Checks that DLPack can describe a tensor.
 ///   fails   as lend
 [[nodiscard]] inline result<void> check_lendable(const tensor_view& view,
                                                  const dlpack::lend_options& options) noexcept {
@@ -232,15 +236,15 @@ constexpr std::uint64_t alignment_of(dtype type) noexcept {
 
 namespace dlpack {
 
-/// A tensor for other frameworks to use where it lies, as long as they like: `owner` is moved into
-/// it and destroyed when the last of them is done. Many tensors of one checkpoint share it:
+/// Lends a tensor to other frameworks without a copy. `owner` is moved into the managed tensor and
+/// destroyed when the last consumer releases it. To lend many tensors of one checkpoint, pass
 /// std::shared_ptr{shared} as the owner of each.
-///   lifetime  `owner` must own the bytes; moving it must leave them where they are, as with a
-///   checkpoint, vector or shared_ptr units     strides in elements; byte_offset is 0; data is null
-///   where there are no elements fails     misaligned, byte_order (big-endian host), size_overflow
-///   (an extent beyond 63 bits), splits_block (F4, odd last extent),
-///             wrong_buffer_size (the view is a tensor_view{}), out_of_memory; `owner` is then
-///             untouched
+///   lifetime  `owner` must own the bytes, and moving it must not move them; checkpoint, vector and
+///             shared_ptr satisfy this
+///   units     strides count elements; byte_offset is 0; data is null if there are no elements
+///   fails     misaligned, byte_order (big-endian host), size_overflow (an extent above 63 bits),
+///             splits_block (F4 with an odd last extent), wrong_buffer_size (the view is a default
+///             tensor_view{}), out_of_memory; `owner` is then unchanged
 template <managed_form Managed = managed_tensor_versioned, class Owner>
 [[nodiscard]] result<handle<Managed>> lend(const tensor_view& view, Owner&& owner,
                                            const lend_options& options = {}) noexcept {
@@ -255,7 +259,7 @@ template <managed_form Managed = managed_tensor_versioned, class Owner>
     static_assert(alignof(block) <= alignof(std::max_align_t),
                   "the owner is aligned beyond what malloc gives");
 
-    // others read as many bytes as the shape says: a view that was never made has fewer
+    // consumers read as many bytes as the shape says; a default-constructed view has fewer
     if (auto whole = tensor_view::of(view.type(), view.shape(), view.bytes()); !whole)
         return std::move(whole).error();
     if (auto fits = detail::check_lendable(view, options); !fits) return std::move(fits).error();
@@ -278,14 +282,12 @@ template <managed_form Managed = managed_tensor_versioned, class Owner>
         const std::uint64_t extent = view.shape()[axis] / (axis + 1 == rank ? type.lanes : 1);
         shape[axis] = static_cast<std::int64_t>(extent);
         strides[axis] = static_cast<std::int64_t>(stride);
-        stride *=
-            extent == 0
-                ? 1
-                : extent;  // of a tensor without elements it may wrap around: nobody follows it
+        // may overflow if the tensor has no elements; then nothing uses it
+        stride *= extent == 0 ? 1 : extent;
     }
     void* const data = view.bytes().empty() ? nullptr : const_cast<std::byte*>(view.bytes().data());
-    auto* const made =
-        new (memory) block{{}, std::move(owner)};  // last: view and shape may lie in the owner
+    // last: view and shape may be part of the owner
+    auto* const made = new (memory) block{{}, std::move(owner)};
     auto& to = made->managed.dl_tensor;
     to.data = data;
     to.device.device_type =
@@ -304,9 +306,9 @@ template <managed_form Managed = managed_tensor_versioned, class Owner>
     return handle<Managed>{&made->managed};
 }
 
-/// A framework's tensor in this machine's memory, checked: to be a member of a tensor_list by
-/// view(), and to be fused into.
-///   lifetime  the bytes are the framework's; the shape is its own copy
+/// A framework's tensor in this machine's memory, already checked. Use view() to put it into a
+/// tensor_list; plans can also write to it.
+///   lifetime  the framework owns the bytes; the shape is a copy
 class borrowed_tensor {
 public:
     /// Views of a temporary tensor do not compile.
@@ -318,29 +320,30 @@ public:
     [[nodiscard]] shape_view shape() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return extents_.view();
     }
-    /// All bytes; they belong to whoever lent them.
+    /// All bytes.
+    ///   lifetime  the lender owns them
     [[nodiscard]] span<const std::byte> bytes() const noexcept { return bytes_; }
     /// Whether the lender forbids writing.
     [[nodiscard]] bool is_read_only() const noexcept { return is_read_only_; }
-    /// The bytes, to be written to; empty where the tensor is read-only, so that fusing into it
-    /// fails with wrong_buffer_size.
+    /// The bytes for writing. Empty if the tensor is read-only, so that fusing into it fails with
+    /// wrong_buffer_size.
     [[nodiscard]] span<std::byte> writable_bytes() const noexcept {
         return is_read_only_ ? span<std::byte>{} : bytes_;
     }
-    /// The same as a view.
-    ///   lifetime  until this goes
+    /// The tensor as a view.
+    ///   lifetime  until this object is destroyed
     [[nodiscard]] tensor_view view() const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return tensor_view::of(type_, shape(), bytes_).value_or(tensor_view{});
     }
     tensor_view view() const&& = delete;
 
-    /// A DLTensor, checked. `flags` are those of the versioned tensor that it is part of; without
-    /// any it counts as writable.
+    /// Checks a DLTensor. `flags` are those of its managed_tensor_versioned; without flags the
+    /// tensor is writable.
     ///   fails   as borrow
     template <class Tensor>
     static result<borrowed_tensor> of(const Tensor& from, std::uint64_t flags = 0) noexcept {
         const auto kind = static_cast<std::int64_t>(from.device.device_type);
-        if (kind != 1 && kind != 3 && kind != 11)  // CPU, and CPU memory pinned by CUDA and ROCm
+        if (kind != 1 && kind != 3 && kind != 11)  // CPU, and CPU memory pinned by CUDA or ROCm
             return failure{.code = errc::not_resident,
                            .detail = "a device's memory",
                            .actual = static_cast<std::uint64_t>(kind)};
@@ -401,7 +404,7 @@ private:
         return {.code = errc::unknown_dtype, .detail = std::move(detail)};
     }
 
-    // Of an extent of 1 the stride means nothing.
+    // If an extent is 1, its stride has no meaning.
     template <class Tensor>
     static result<void> check_strides(const Tensor& from) noexcept {
         if (from.strides == nullptr) return {};
@@ -410,7 +413,7 @@ private:
             if (from.shape[axis] != 1 && from.strides[axis] != stride)
                 return failure{.code = errc::not_resident,
                                .detail = "the tensor is not compact and row-major"};
-            stride *= from.shape[axis];  // no more than all elements
+            stride *= from.shape[axis];  // not more than the number of elements
         }
         return {};
     }
@@ -421,12 +424,11 @@ private:
     span<std::byte> bytes_;
 };
 
-/// A framework's tensor where it lies. It stays with whoever owns it: keep the handle as long as
-/// this is used.
+/// A framework's tensor, used without a copy.
+///   lifetime  the framework keeps ownership: keep the handle while you use the result
 ///   fails   out_of_range (another major version, negative numbers), not_resident (not in this
-///   machine's memory, or not compact and
-///           row-major), unknown_dtype, byte_order (big-endian host), size_overflow, partial_byte,
-///           out_of_memory
+///           machine's memory, or not compact and row-major), unknown_dtype, byte_order (big-endian
+///           host), size_overflow, partial_byte, out_of_memory
 template <managed_form Managed>
 [[nodiscard]] result<borrowed_tensor> borrow(
     const Managed& managed SAFEFUSE_LIFETIMEBOUND) noexcept {
@@ -446,11 +448,11 @@ result<borrowed_tensor> borrow(const Managed&&) = delete;
 
 }  // namespace dlpack
 
-/// Plans are run into a framework's tensor where it lies.
+/// Lets plans write directly into a framework's tensor.
 template <>
 struct tensor_traits<dlpack::borrowed_tensor> {
     /// @{
-    /// What tensor_traits asks for.
+    /// Members required by tensor_traits.
     static span<std::byte> bytes(dlpack::borrowed_tensor& tensor) noexcept {
         return tensor.writable_bytes();
     }

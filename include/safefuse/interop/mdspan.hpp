@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: tensors as multidimensional arrays of values: std::mdspan, Kokkos' reference
-// implementation, or what else has its shape. Opt-in: nothing else in the library includes it. It
-// includes no <mdspan>: the type that the caller names brings it.
+// safefuse: tensors as multidimensional arrays: std::mdspan, the Kokkos reference implementation,
+// or any type with the same interface. This header is opt-in: no other header includes it. It does
+// not include <mdspan>; the caller includes the header of the type it uses.
 #ifndef SAFEFUSE_INTEROP_MDSPAN_HPP
 #define SAFEFUSE_INTEROP_MDSPAN_HPP
 
@@ -23,7 +23,7 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// An mdspan of values that have a dtype, over a plain pointer.
+/// An mdspan over a plain pointer, whose element type has a dtype.
 template <class Mdspan>
 concept mdspan_type = requires(const Mdspan& values) {
     typename Mdspan::extents_type;
@@ -41,12 +41,11 @@ namespace detail {
 template <mdspan_type Mdspan>
 constexpr std::size_t mdspan_rank = static_cast<std::size_t>(Mdspan::rank());
 
-// Whether neighbours in the last axis are neighbours in memory, and so on outwards. Of an extent of
-// 1 the stride means nothing, nor of any where there are no elements: there the product of the
-// other extents may wrap around.
+// Whether the elements are row-major without gaps. If an extent is 1, its stride has no meaning. If
+// there are no elements no stride has, and the product of the other extents may overflow.
 template <mdspan_type Mdspan>
 constexpr bool is_row_major(const Mdspan& values) noexcept {
-    if constexpr (mdspan_rank<Mdspan> != 0) {  // a scalar has no stride to ask for
+    if constexpr (mdspan_rank<Mdspan> != 0) {  // a scalar has no strides
         for (std::size_t axis = 0; axis < mdspan_rank<Mdspan>; ++axis)
             if (values.extent(axis) == 0) return true;
         std::uint64_t stride = 1;
@@ -62,12 +61,13 @@ constexpr bool is_row_major(const Mdspan& values) noexcept {
 
 }  // namespace detail
 
-/// A tensor's elements as an mdspan such as std::mdspan<const float, std::dextents<std::size_t,
-/// 3>>, without a copy.
-///   fails   as tensor_view::as (wrong_dtype, misaligned, byte_order); shape_mismatch (another rank
-///   or extent than a static one, a
-///           layout other than row-major), size_overflow (an extent, or their product, beyond the
-///           index type), wrong_buffer_size (the view is a tensor_view{})
+/// A tensor's elements as an mdspan, for example std::mdspan<const float,
+/// std::dextents<std::size_t, 3>>, without a copy.
+///   lifetime  the mdspan points to the viewed bytes
+///   fails   as tensor_view::as (wrong_dtype, misaligned, byte_order); shape_mismatch (the rank or
+///           a static extent differs, or the layout is not row-major), size_overflow (an extent or
+///           their product exceeds the index type), wrong_buffer_size (the view is a default
+///           tensor_view{})
 template <mdspan_type Mdspan>
     requires std::is_const_v<typename Mdspan::element_type>
 [[nodiscard]] result<Mdspan> mdspan_of(const tensor_view& tensor) noexcept {
@@ -75,7 +75,7 @@ template <mdspan_type Mdspan>
     using index = typename Mdspan::index_type;
     const auto values = tensor.as<std::remove_const_t<typename Mdspan::element_type>>();
     if (!values) return values.error();
-    // the extents say how many elements are read: a view that was never made has fewer
+    // the extents say how many elements are read; a default-constructed view has fewer
     if (auto whole = tensor_view::of(tensor.type(), tensor.shape(), tensor.bytes()); !whole)
         return std::move(whole).error();
     if (tensor.rank() != rank)
@@ -97,7 +97,8 @@ template <mdspan_type Mdspan>
                            .expected = fixed,
                            .actual = extent};
     }
-    if (!std::in_range<index>(values->size()))  // mdspan asks for it: else its strides wrap around
+    // a precondition of mdspan: otherwise its strides overflow
+    if (!std::in_range<index>(values->size()))
         return failure{.code = errc::size_overflow,
                        .detail = "the number of elements",
                        .actual = values->size()};
@@ -108,13 +109,13 @@ template <mdspan_type Mdspan>
     return made;
 }
 
-/// Plans are run into an mdspan where it lies; where it is not row-major there are no bytes, and
-/// fusing is wrong_buffer_size.
+/// Lets plans write directly into an mdspan. If it is not row-major, bytes() is empty and fusing
+/// fails with wrong_buffer_size.
 template <mdspan_type Mdspan>
     requires(!std::is_const_v<typename Mdspan::element_type>)
 struct tensor_traits<Mdspan> {
     /// @{
-    /// What tensor_traits asks for.
+    /// Members required by tensor_traits.
     static span<std::byte> bytes(Mdspan& values) noexcept {
         if (!detail::is_row_major(values)) return {};
         std::size_t count = 1;

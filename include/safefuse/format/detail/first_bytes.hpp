@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: what a file is that is not what it should be, told by its first bytes.
+// safefuse: recognises other file formats by their first bytes, for error messages.
 #ifndef SAFEFUSE_FORMAT_DETAIL_FIRST_BYTES_HPP
 #define SAFEFUSE_FORMAT_DETAIL_FIRST_BYTES_HPP
 
@@ -14,10 +14,10 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// How many bytes are enough to tell.
+/// The number of bytes that is enough to recognise a format.
 inline constexpr std::size_t first_bytes_size = 64;
 
-/// Whether `bytes` begins with `word`, in lower or upper case, after white space.
+/// Whether `bytes` begins with `word` in lower or upper case, after optional white space.
 constexpr bool begins_with_word(std::string_view bytes, std::string_view word) noexcept {
     while (!bytes.empty() &&
            (bytes[0] == ' ' || bytes[0] == '\n' || bytes[0] == '\r' || bytes[0] == '\t'))
@@ -31,12 +31,13 @@ constexpr bool begins_with_word(std::string_view bytes, std::string_view word) n
     return true;
 }
 
-/// What a file that begins so is, in words that complete "it is"; empty: it is not known.
+/// What a file with this beginning is, in words that complete "it is". Empty if it is not
+/// recognised.
 inline std::string_view told_by_first_bytes(span<const std::byte> start) noexcept {
     const std::string_view bytes =
         characters_at(reinterpret_cast<const char*>(start.data()), start.size());
-    if (bytes.size() > 8 && bytes[8] == '{' && bytes[7] == 0)
-        return {};  // the length of a header, and its first bracket
+    // a header length and the opening brace: a tensor file
+    if (bytes.size() > 8 && bytes[8] == '{' && bytes[7] == 0) return {};
     struct mark {
         std::string_view begins, what;
     };
@@ -67,7 +68,7 @@ inline std::string_view told_by_first_bytes(span<const std::byte> start) noexcep
     return {};
 }
 
-/// Whether there are bytes and all of them are zero, as a download leaves them that was never
+/// Whether there are bytes and all of them are zero, as in a file whose download was never
 /// finished.
 inline bool all_zero(span<const std::byte> start) noexcept {
     for (const std::byte each : start)

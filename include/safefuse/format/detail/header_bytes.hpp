@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: what the reader and the writer of a header both know of its bytes.
+// safefuse: constants of the header format that the parser and the writer share.
 #ifndef SAFEFUSE_FORMAT_DETAIL_HEADER_BYTES_HPP
 #define SAFEFUSE_FORMAT_DETAIL_HEADER_BYTES_HPP
 
@@ -13,10 +13,10 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// How many bytes the length of the JSON takes, at the start of a file.
+/// The size in bytes of the header length at the start of a file.
 inline constexpr std::uint64_t length_bytes = 8;
 
-/// A header's key that names no tensor.
+/// The header key that is not the name of a tensor.
 inline constexpr std::string_view metadata_key = "__metadata__";
 
 }  // namespace detail

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: what a header is written from, checked and put in order, and its entries as JSON.
+// safefuse: the checked and ordered input of a new header, and its entries as JSON.
 #ifndef SAFEFUSE_FORMAT_DETAIL_HEADER_ORDER_HPP
 #define SAFEFUSE_FORMAT_DETAIL_HEADER_ORDER_HPP
 
@@ -24,14 +24,14 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// The most bytes of JSON that are written: no reader of the reference accepts more.
+/// The largest JSON that is written: the reference implementation refuses to read more.
 inline constexpr std::uint64_t largest_written_header = 100'000'000;
 
-/// What a header is written from, checked and in order.
+/// The checked and ordered input of a new header.
 struct header_order {
-    vector<std::uint32_t> tensors;      ///< numbers of the tensors, in the order of the file
-    vector<std::uint32_t> keys;         ///< numbers of the metadata entries, by key
-    vector<std::uint64_t> sizes_bytes;  ///< by number of the tensor
+    vector<std::uint32_t> tensors;      ///< indices of the tensors, in file order
+    vector<std::uint32_t> keys;         ///< indices of the metadata entries, sorted by key
+    vector<std::uint64_t> sizes_bytes;  ///< sizes of the tensors, by tensor index
 };
 
 [[nodiscard]] SAFEFUSE_COLD inline failure bad_name(std::string_view tensor,
@@ -39,7 +39,7 @@ struct header_order {
     return {.code = errc::bad_name, .tensor = tensor, .detail = detail};
 }
 
-/// Checks names and sizes of tensors, and lists both.
+/// Checks the names and sizes of tensors, and lists their indices and sizes.
 ///   fails   bad_name, duplicate_tensor, size_overflow, partial_byte, out_of_memory
 inline result<void> list_tensors(header_order& order, span<const tensor_spec> tensors) noexcept {
     const failure out_of_memory{.code = errc::out_of_memory};
@@ -68,7 +68,7 @@ inline result<void> list_tensors(header_order& order, span<const tensor_spec> te
     return {};
 }
 
-/// Checks and orders what a header is written from.
+/// Checks and orders the input of a new header.
 ///   fails   header_too_large, bad_name, duplicate_tensor, size_overflow, partial_byte,
 ///           out_of_memory
 inline result<header_order> order_header(span<const tensor_spec> tensors,
@@ -100,7 +100,7 @@ inline result<header_order> order_header(span<const tensor_spec> tensors,
 }
 
 /// Writes "__metadata__" and its entries, if there are any.
-///   fails   bad_name (a key is there twice)
+///   fails   bad_name (a repeated key)
 inline result<void> put_metadata(json_writer& json, span<const metadata_entry> metadata,
                                  span<const std::uint32_t> keys) noexcept {
     if (keys.empty()) return {};
@@ -115,7 +115,7 @@ inline result<void> put_metadata(json_writer& json, span<const metadata_entry> m
     return {};
 }
 
-/// Writes a tensor and the range of its bytes.
+/// Writes a tensor with its byte range.
 inline void put_tensor(json_writer& json, const tensor_spec& tensor, std::uint64_t begin,
                        std::uint64_t end) noexcept {
     json.put_string(tensor.name).put(":{\"dtype\":\"").put(name(tensor.type));

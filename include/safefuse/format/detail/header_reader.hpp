@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: reads the JSON of a header and checks it. A spelling that nearly every file has is read
-// by header_scan, the rest here.
+// safefuse: parses and checks the JSON of a header. header_scan parses the formatting that nearly
+// every file uses; this file parses the rest.
 #ifndef SAFEFUSE_FORMAT_DETAIL_HEADER_READER_HPP
 #define SAFEFUSE_FORMAT_DETAIL_HEADER_READER_HPP
 
@@ -30,13 +30,13 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// What a header holds.
+/// The content of a header.
 struct header_content {
     header_rows rows;
     name_table names;
     vector<metadata_entry> metadata;
     name_table metadata_keys;
-    vector<char> decoded;  ///< never grows once something points into it
+    vector<char> decoded;  ///< does not grow once something points into it
     std::uint64_t header_bytes = 8;
     std::uint64_t gap_bytes = 0;
     std::uint64_t trailing_bytes = 0;
@@ -46,19 +46,19 @@ struct header_content {
 /// Fills a header from its JSON.
 class header_reader {
 public:
-    /// `scans` false leaves the fast way out, for tests.
+    /// Tests pass `scans` = false to disable the fast path.
     header_reader(header_content& header, std::string_view json, const read_options& options,
                   bool scans) noexcept
         : header_{header}, json_{json}, cursor_{json}, options_{options}, scans_{scans} {}
 
-    /// Fills the header, which must be empty; after a failure it is in no state to be used.
-    ///   fails   as header::parse, of what stands in the JSON
+    /// Fills the header, which must be empty. After a failure the header must not be used.
+    ///   fails   as header::parse, for errors in the JSON
     [[nodiscard]] result<void> read(std::uint64_t file_bytes) noexcept {
         header_.header_bytes = length_bytes + json_.size();
         if (const std::size_t good = utf8_prefix(json_); good != json_.size())
             return failure{.code = errc::header_not_utf8, .offset = length_bytes + good};
         rows().hash = name_hash{json_.data()};
-        // What real headers need; the arrays grow where it is not enough.
+        // Enough for real headers; the arrays grow if it is not.
         if (!rows().entries.reserve(json_.size() / 112 + 4) ||
             !rows().extents.reserve(json_.size() / 64 + 8))
             return failure{.code = errc::out_of_memory};
@@ -88,19 +88,20 @@ private:
                 .offset = length_bytes + cursor_.offset()};
     }
 
-    /// Where a name stands in the file; unknown if it was spelled with escapes.
+    /// The offset of a name in the file; `unknown` if the name is written with escapes.
     [[nodiscard]] std::uint64_t place(std::string_view name) const noexcept {
         const auto at = reinterpret_cast<std::uintptr_t>(name.data()),
                    first = reinterpret_cast<std::uintptr_t>(json_.data());
         return at >= first && at - first < json_.size() ? length_bytes + (at - first) : unknown;
     }
 
-    /// The characters of a string that stay where they are.
+    /// Stores a view of the string's characters that stays valid.
     SAFEFUSE_NOINLINE bool keep(const json_string& string, std::string_view& out) noexcept {
         out = string.raw;
         if (!string.escaped) return true;
         vector<char>& decoded = header_.decoded;
-        // No string is longer decoded than spelled, so this is room for all that are still to come.
+        // A decoded string is never longer than its encoded form, so this is room for all strings
+        // that follow.
         if (decoded.empty() &&
             !decoded.reserve(static_cast<std::size_t>(cursor_.end() - string.raw.data())))
             return out_of_memory();
@@ -247,7 +248,7 @@ private:
                next_element(why) && cursor_.read_unsigned(entry.end) && no_more_elements(why);
     }
 
-    /// Makes the names findable, and finds the ones that are there twice.
+    /// Fills the name table and handles repeated names.
     bool number_names() noexcept {
         vector<header_entry>& entries = rows().entries;
         name_table& names = header_.names = name_table{rows().hash};
@@ -263,7 +264,7 @@ private:
             entries[to] = entries[i];
             rows().is_valid = false;
         }
-        return entries.resize_unset(kept);  // to shrink needs no memory
+        return entries.resize_unset(kept);  // shrinking needs no memory
     }
 
     name_table::insertion number_name(std::size_t i, std::size_t number) noexcept {
@@ -310,7 +311,8 @@ private:
                      .actual = actual});
     }
 
-    /// The reference's checks in its order, so that the same tensor is blamed for the same thing.
+    /// Checks in the order of the reference implementation, so that the same tensor is reported for
+    /// the same error.
     bool check_entries() noexcept {
         std::uint64_t running = 0;
         for (const header_entry& entry : rows().entries) {
@@ -355,7 +357,7 @@ private:
     std::string_view json_;
     json_cursor cursor_;
     const read_options& options_;
-    std::string_view current_;  // the tensor that is being read
+    std::string_view current_;  // the tensor that is being parsed
     failure error_;
     bool has_error_ = false;
     bool scans_;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the rows of a header while it is read, and the fast way to read the spelling that
-// nearly every file has. What is spelled otherwise is left to json_cursor, which reads the same
-// rows from both (tests/header.test.cpp holds them equal).
+// safefuse: the rows of a header, and the fast path that parses the formatting that nearly every
+// file uses. json_cursor parses everything else. Both produce the same rows, which
+// tests/unit/format/header.test.cpp checks.
 #ifndef SAFEFUSE_FORMAT_DETAIL_HEADER_SCAN_HPP
 #define SAFEFUSE_FORMAT_DETAIL_HEADER_SCAN_HPP
 
@@ -24,11 +24,11 @@ namespace detail {
 
 /// A tensor of a header.
 struct header_entry {
-    const char* name_data;  ///< in the header, or where escaped names are decoded to
+    const char* name_data;  ///< in the header, or in the buffer of decoded names
     std::uint32_t name_bytes;
-    std::uint32_t shape_begin;  ///< in header_rows::extents
+    std::uint32_t shape_begin;  ///< index in header_rows::extents
     std::uint32_t rank;
-    std::uint32_t hash;  ///< of the name
+    std::uint32_t hash;  ///< hash of the name
     dtype type;
     std::uint64_t begin;
     std::uint64_t end;
@@ -38,23 +38,23 @@ struct header_entry {
     }
 };
 
-/// The tensors of a header in the order in which they were read.
+/// The tensors of a header in the order in which they were parsed.
 struct header_rows {
     vector<header_entry> entries;
     vector<std::uint64_t> extents;
     name_hash hash;
     std::uint64_t data_bytes = 0;  ///< where the next tensor must begin
-    /// So far every tensor begins where the last one ended, does not end before it begins, and has
-    /// the size of its shape. Then the offsets never fall, and so no sum of sizes has wrapped
-    /// around.
+    /// Whether so far every tensor begins where the previous one ends, does not end before it
+    /// begins, and has the size of its shape. Then offsets never decrease, so no sum of sizes
+    /// overflowed.
     bool is_valid = true;
 
     [[nodiscard]] shape_view shape(const header_entry& entry) const noexcept {
         return {extents.data() + entry.shape_begin, entry.rank};
     }
 
-    /// Adds an entry whose extents are in `extents`, and hashes its name while that is in the
-    /// cache. Returns false when memory runs out.
+    /// Adds an entry whose extents are already in `extents`, and hashes its name while it is in the
+    /// CPU cache. Returns false if memory runs out.
     [[nodiscard]] bool add(header_entry& entry) noexcept {
         std::uint64_t size_bytes = 0;
         is_valid = is_valid && entry.begin == data_bytes && entry.begin <= entry.end &&
@@ -66,8 +66,8 @@ struct header_rows {
     }
 };
 
-/// A number without sign or leading zero and of at most 19 digits, so that it fits 64 bits. Moves
-/// `at` behind it.
+/// Parses a number without sign or leading zero and with at most 19 digits, so that it fits 64
+/// bits. Moves `at` past it.
 [[nodiscard]] inline bool scan_number(const char*& at, const char* end,
                                       std::uint64_t& number) noexcept {
     const char* const first = at;
@@ -77,7 +77,7 @@ struct header_rows {
     return at != first && at - first <= 19 && (*first != '0' || at - first == 1);
 }
 
-/// Moves `at` behind `expected` if that is what stands there.
+/// Moves `at` past `expected`. Returns false if something else is there.
 template <std::size_t Size>
 [[nodiscard]] inline bool scan_text(const char*& at, const char* end,
                                     const char (&expected)[Size]) noexcept {
@@ -88,10 +88,11 @@ template <std::size_t Size>
     return true;
 }
 
-/// One entry as the reference writer spells it, from the name's opening quote to the closing brace:
+/// Parses one entry in the formatting of the reference writer, from the name's opening quote to the
+/// closing brace:
 ///     "lm_head.weight":{"dtype":"BF16","shape":[151936,2048],"data_offsets":[0,622329856]}
-/// Moves `at` behind it and fills `entry` and `rows.extents`, or returns false. `last` is the dtype
-/// to try first.
+/// Moves `at` past it and fills `entry` and `rows.extents`; returns false for any other formatting.
+/// `last` is the dtype to try first.
 [[nodiscard]] inline bool scan_entry(const char*& at, const char* end, dtype last,
                                      header_rows& rows, header_entry& entry) noexcept {
     if (!scan_text(at, end, "\"")) return false;
@@ -125,8 +126,8 @@ template <std::size_t Size>
            scan_text(at, end, ",") && scan_number(at, end, entry.end) && scan_text(at, end, "]}");
 }
 
-/// Adds to `rows` the entries that scan_entry can read and moves the cursor behind them. The cursor
-/// must be where an object's next member or end is expected. Returns false when memory runs out.
+/// Adds to `rows` all entries that scan_entry can parse, and moves the cursor past them. The cursor
+/// must be where an object's next member or end is expected. Returns false if memory runs out.
 [[nodiscard]] inline bool scan_entries(json_cursor& cursor, header_rows& rows) noexcept {
     const char* at = cursor.here();
     const char* done = at;
@@ -136,7 +137,7 @@ template <std::size_t Size>
         if (!is_first && !scan_text(at, cursor.end(), ",")) break;
         const std::size_t extents = rows.extents.size();
         if (!scan_entry(at, cursor.end(), last, rows, entry)) {
-            static_cast<void>(rows.extents.resize_unset(extents));  // to shrink needs no memory
+            static_cast<void>(rows.extents.resize_unset(extents));  // shrinking needs no memory
             break;
         }
         if (!rows.add(entry)) return false;

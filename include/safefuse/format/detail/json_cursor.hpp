@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: strict JSON, read value by value from memory. It accepts what serde_json 1.0 accepts,
-// no more and no less, since the verdicts on a header must equal the reference implementation's.
+// safefuse: a strict JSON parser that reads value by value from memory. It accepts exactly what
+// serde_json 1.0 accepts, so that headers are accepted or refused as by the reference
+// implementation.
 #ifndef SAFEFUSE_FORMAT_DETAIL_JSON_CURSOR_HPP
 #define SAFEFUSE_FORMAT_DETAIL_JSON_CURSOR_HPP
 
@@ -23,30 +24,30 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// What the next value is, judged by its first byte; `none` where no value can begin.
+/// The kind of the next value, judged by its first byte; `none` if no value can begin there.
 enum class json_kind : std::uint8_t { none, object, array, string, number, boolean, null };
 
-/// A string as it stands between its quotes. Its escapes were checked, so decoding can only run out
-/// of memory.
+/// The characters between a string's quotes. The escapes are already checked, so decoding can fail
+/// only for lack of memory.
 struct json_string {
     std::string_view raw;
-    bool escaped = false;  ///< otherwise `raw` is the string
+    bool escaped = false;  ///< false: `raw` is the string
 
     [[nodiscard]] bool decode(vector<char>& out) const noexcept;
-    /// Whether the decoded string is `other`.
+    /// Whether the decoded string equals `other`.
     [[nodiscard]] bool operator==(std::string_view other) const noexcept;
 
 private:
     [[nodiscard]] bool decodes_to(std::string_view other) const noexcept;
 };
 
-/// Reads a JSON text front to back. The caller says what it expects; the first call that meets
-/// something else returns false, and so does every call after it. Then `error()` says what is wrong
-/// and `offset()` where. Objects and arrays are read as
+/// Reads JSON from front to back. The caller says what it expects. The first call that finds
+/// something else returns false, and so does every later call. Then `error()` says what is wrong
+/// and `offset()` says where. Read objects and arrays like this:
 ///     for (cursor.enter_object(); cursor.next_member(key);) { ... read or skip one value ... }
 ///     if (cursor.failed()) ...
-/// Nothing is allocated, and time is linear in the text. That the text is UTF-8 is for the caller
-/// to check (is_utf8).
+/// Nothing is allocated, and time is linear in the size of the text. The caller checks that the
+/// text is UTF-8 (is_utf8).
 class json_cursor {
 public:
     explicit json_cursor(std::string_view json) noexcept
@@ -55,16 +56,16 @@ public:
         : json_cursor{std::string_view{reinterpret_cast<const char*>(json.data()), json.size()}} {}
 
     [[nodiscard]] bool failed() const noexcept { return error_ != nullptr; }
-    /// What is wrong, as a short hint without the place; nullptr before any failure.
+    /// What is wrong, as a short hint without the position; nullptr before any failure.
     [[nodiscard]] const char* error() const noexcept { return error_; }
-    /// Whether the failure is that valid JSON was not of the kind that the caller wants.
+    /// Whether the JSON was valid but not of the kind that the caller expected.
     [[nodiscard]] bool is_type_error() const noexcept { return is_type_error_; }
-    /// Bytes before the place that is read next; after a failure, before the place that is wrong.
+    /// The offset that is read next; after a failure, the offset of the error.
     [[nodiscard]] std::size_t offset() const noexcept {
         return static_cast<std::size_t>(at_ - begin_);
     }
 
-    /// The kind of the next value. Does not move the cursor past it, and never fails.
+    /// The kind of the next value. Does not move past the value, and never fails.
     [[nodiscard]] json_kind peek() noexcept {
         skip_space();
         if (failed() || at_ == end_) return json_kind::none;
@@ -82,8 +83,8 @@ public:
     bool enter_object() noexcept { return enter('{', "expected an object"); }
     bool enter_array() noexcept { return enter('[', "expected an array"); }
 
-    /// In an object: reads the next key, after which exactly one value must be read or skipped.
-    /// Returns false at the end of the object, which is then left, and on failure.
+    /// In an object: reads the next key. Exactly one value must then be read or skipped. Returns
+    /// false at the end of the object, and on failure. At the end the cursor moves past the object.
     SAFEFUSE_NOINLINE bool next_member(json_string& key) noexcept {
         if (!next('}', "expected , or }")) return false;
         if (at_ == end_) return fail("the JSON ends inside an object");
@@ -95,13 +96,13 @@ public:
         return true;
     }
 
-    /// In an array: whether there is a next element, which must then be read or skipped. Returns
-    /// false at the end of the array, which is then left, and on failure.
+    /// In an array: whether there is a next element. It must then be read or skipped. Returns false
+    /// at the end of the array, and on failure. At the end the cursor moves past the array.
     bool next_element() noexcept { return next(']', "expected , or ]"); }
 
     bool read_string(json_string& out) noexcept {
-        const bool begins = at_ != end_ && *at_ == '"' &&
-                            !failed();  // mostly, and then this is the quicker question
+        // usually true, and then faster than expect()
+        const bool begins = at_ != end_ && *at_ == '"' && !failed();
         if (!begins && !expect(json_kind::string, "expected a string")) return false;
         const char* const first = ++at_;
         bool escaped = false;
@@ -118,7 +119,7 @@ public:
         return true;
     }
 
-    /// A non-negative integer below 2^64 without sign, fraction or exponent.
+    /// Reads a non-negative integer below 2^64 without sign, fraction or exponent.
     SAFEFUSE_NOINLINE bool read_unsigned(std::uint64_t& out) noexcept {
         constexpr const char* wanted = "expected a non-negative integer below 2^64";
         const bool begins = at_ != end_ && is_digit(*at_) && !failed();
@@ -128,7 +129,7 @@ public:
         std::uint64_t value = 0;
         for (; at - first < 19 && at != end_ && is_digit(*at); ++at)
             value = value * 10 + static_cast<std::uint64_t>(*at - '0');
-        bool fits = at != first;  // a sign is no digit
+        bool fits = at != first;  // a sign is not a digit
         for (; at != end_ && is_digit(*at); ++at) {
             const auto digit = static_cast<std::uint64_t>(*at - '0');
             fits = fits && value <= (~std::uint64_t{0} - digit) / 10;
@@ -157,14 +158,14 @@ public:
         return expect(json_kind::null, "expected null") && skip_word("null");
     }
 
-    /// Reads past one value of any kind and checks it in full.
+    /// Skips one value of any kind and checks it completely.
     bool skip_value() noexcept {
         json_string ignored;
         switch (peek()) {
         case json_kind::object:
+            // recursion is as deep as the nesting, which enter() limits
             for (enter_object(); next_member(ignored);)
-                if (!skip_value())
-                    return false;  // as deep as the text is nested, which enter() limits
+                if (!skip_value()) return false;
             return !failed();
         case json_kind::array:
             for (enter_array(); next_element();)
@@ -185,19 +186,19 @@ public:
         return at_ == end_ ? !failed() : fail("unexpected characters after the JSON");
     }
 
-    /// For a caller that knows a faster way past some bytes. [here(), end()) is what is left to
-    /// read.
+    /// For a caller that has a faster way to skip some bytes: [here(), end()) is not read yet.
     [[nodiscard]] const char* here() const noexcept { return at_; }
     [[nodiscard]] const char* end() const noexcept { return end_; }
-    /// Goes on at `at`, after a whole member or element was read.
+    /// Continues at `at`, after the caller read a whole member or element.
     void resume_after_value(const char* at) noexcept {
         at_ = at;
         is_first_ = false;
     }
-    /// Whether the object or array that was entered last has had no member or element yet.
+    /// Whether the object or array entered last has had no member or element yet.
     [[nodiscard]] bool is_first() const noexcept { return is_first_; }
 
-    /// Marks the text as not what the caller wants, at the place that is read next. Returns false.
+    /// Reports a failure at the current position: valid JSON that the caller does not accept.
+    /// Returns false.
     bool refuse(const char* why) noexcept { return fail(why, true); }
 
 private:
@@ -283,7 +284,7 @@ private:
                fail("half of a surrogate pair in a string");
     }
 
-    /// \uXXXX
+    /// Reads \uXXXX.
     SAFEFUSE_NOINLINE bool read_code_unit(std::uint32_t& unit) noexcept {
         if (end_ - at_ < 6 || at_[0] != '\\' || at_[1] != 'u') return fail("invalid escape");
         unit = 0;
@@ -321,16 +322,16 @@ public:
     }
 };
 
-/// The texts of a JSON number: digits before and after the point, and the exponent.
+/// The parts of a JSON number: digits before and after the point, and the exponent.
 struct number_text {
     const char* digits;  ///< the first digit
-    const char* point;   ///< behind the digits before the point
-    const char* end;     ///< of the digits; what follows is the exponent
+    const char* point;   ///< one past the digits before the point
+    const char* end;     ///< one past the last digit; the exponent follows
     std::int64_t exponent = 0;
 };
 
-/// Whether a number is finite as serde_json reads it: as many leading digits as fit 64 bits, times
-/// a power of ten.
+/// Whether a number is finite when converted as serde_json does: as many leading digits as fit 64
+/// bits, times a power of ten.
 inline bool is_finite(const number_text& number) noexcept {
     std::uint64_t significand = 0;
     const char* digit = number.digits;
@@ -356,8 +357,8 @@ inline bool is_finite(const number_text& number) noexcept {
     return static_cast<double>(significand) * std::strtod(power, nullptr) <= 1.7976931348623157e308;
 }
 
-/// serde_json turns what it ignores into a double and refuses what comes out infinite. To refuse
-/// the same texts, the number is built as it is there.
+/// serde_json converts ignored numbers to double and refuses those that become infinite. To refuse
+/// the same ones, this computes the number in the same way.
 inline bool json_cursor::skip_number() noexcept {
     const char* const first = at_;
     if (*at_ == '-') ++at_;
@@ -380,7 +381,7 @@ inline bool json_cursor::skip_number() noexcept {
              digit != at_ && number.exponent < 1'000'000'000'000; ++digit)
             number.exponent = number.exponent * 10 + (*digit - '0');
     }
-    // below 10^300
+    // the number is below 10^300
     if (at_ - first + (negative_exponent ? 0 : number.exponent) < 300) return true;
     if (negative_exponent) number.exponent = -number.exponent;
     if (is_finite(number)) return true;
@@ -388,8 +389,8 @@ inline bool json_cursor::skip_number() noexcept {
     return fail("number out of range");
 }
 
-/// The character that `raw` spells from `at` on, as the bytes that it stands for; stores how many,
-/// and moves `at` behind it.
+/// Decodes the character of `raw` at `at` into `out`, moves `at` past it and returns the number of
+/// bytes written.
 inline std::size_t decode_character(std::string_view raw, std::size_t& at, char* out) noexcept {
     const char* const first = raw.data() + at;
     if (first[0] != '\\') return ++at, out[0] = first[0], 1;
@@ -419,12 +420,12 @@ inline std::size_t decode_character(std::string_view raw, std::size_t& at, char*
     return count;
 }
 
-/// Appends the decoded string. Returns false when memory runs out.
+/// Appends the decoded string. Returns false if memory runs out.
 SAFEFUSE_NOINLINE inline bool json_string::decode(vector<char>& out) const noexcept {
     if (!escaped) return out.append(raw.data(), raw.size());
     const std::size_t before = out.size();
-    if (!out.resize_unset(before + raw.size()))
-        return false;  // nothing decodes to more than what spells it
+    // a decoded string is never longer than its encoded form
+    if (!out.resize_unset(before + raw.size())) return false;
     std::size_t size = before;
     for (std::size_t at = 0; at < raw.size();) size += decode_character(raw, at, out.data() + size);
     return out.resize_unset(size);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: where a plain run of string characters ends: the inner loop of reading JSON, by
-// vectors, words and bytes, which agree (tests/json_cursor.test.cpp).
+// safefuse: finds the end of a plain run of string characters, the inner loop of the JSON parser.
+// There are versions by vectors, words and bytes; tests/unit/format/json_cursor.test.cpp checks
+// that they agree.
 #ifndef SAFEFUSE_FORMAT_DETAIL_JSON_SCAN_HPP
 #define SAFEFUSE_FORMAT_DETAIL_JSON_SCAN_HPP
 
@@ -15,7 +16,7 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// Eight bytes, the first in the lowest bits.
+/// Loads eight bytes; the first is in the lowest bits.
 [[nodiscard]] inline std::uint64_t load_word(const char* at) noexcept {
     std::uint64_t word;
     std::memcpy(&word, at, sizeof word);
@@ -30,9 +31,9 @@ namespace detail {
 inline constexpr std::uint64_t every_byte = 0x0101010101010101;
 inline constexpr std::uint64_t every_high_bit = 0x8080808080808080;
 
-/// Sets the high bit of every byte that ends a plain run of string characters (a quote, a
-/// backslash, a control character). Bits above the lowest one that is set may be wrong; that one is
-/// right, and so is zero.
+/// Sets the high bit of every byte that ends a plain run of string characters: a quote, a backslash
+/// or a control character. Only the lowest bit set is reliable; higher ones may be wrong. A result
+/// of zero is reliable.
 [[nodiscard]] constexpr std::uint64_t string_stops(std::uint64_t word) noexcept {
     const std::uint64_t quote = word ^ every_byte * '"';
     const std::uint64_t backslash = word ^ every_byte * '\\';
@@ -41,8 +42,8 @@ inline constexpr std::uint64_t every_high_bit = 0x8080808080808080;
            every_high_bit;
 }
 
-/// The first byte from `at` on that ends a plain run of string characters, or `end`: eight bytes at
-/// a time, then one.
+/// The first byte from `at` on that ends a plain run of string characters, or `end`. Compares eight
+/// bytes at a time, then one.
 [[nodiscard]] SAFEFUSE_NOINLINE inline const char* find_string_stop_in_words(
     const char* at, const char* end) noexcept {
     for (; end - at >= 8; at += 8)
@@ -52,15 +53,16 @@ inline constexpr std::uint64_t every_high_bit = 0x8080808080808080;
     return at;
 }
 
-/// The same, sixteen bytes at a time where the compiler has vectors that the processor has, too.
+/// Like find_string_stop_in_words, but sixteen bytes at a time on processors with vector
+/// instructions.
 [[nodiscard]] inline const char* find_string_stop(const char* at, const char* end) noexcept {
 #if defined(__SSE2__) || (defined(__ARM_NEON) && !defined(__ARM_BIG_ENDIAN))
     using vector = unsigned char __attribute__((vector_size(16)));
     for (; end - at >= 16; at += 16) {
         vector bytes;
         std::memcpy(&bytes, at, sizeof bytes);
-        const auto stops =
-            (bytes == '"') | (bytes == '\\') | (bytes < 0x20);  // all bits of a byte, or none
+        // all bits of a byte, or none
+        const auto stops = (bytes == '"') | (bytes == '\\') | (bytes < 0x20);
         std::uint64_t halves[2];
         std::memcpy(halves, &stops, sizeof halves);
         if (halves[0] != 0) return at + std::countr_zero(halves[0]) / 8;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: JSON that is written piece by piece. Where memory runs out the writer remembers it, and
-// whoever writes asks once.
+// safefuse: writes JSON piece by piece. The writer remembers a lack of memory, so the caller checks
+// once at the end.
 #ifndef SAFEFUSE_FORMAT_DETAIL_JSON_WRITER_HPP
 #define SAFEFUSE_FORMAT_DETAIL_JSON_WRITER_HPP
 
@@ -17,7 +17,7 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// Appends JSON to what becomes a file. Where memory runs out, `failed` says so from then on.
+/// Appends JSON to a buffer. After memory runs out, failed() is true.
 class json_writer {
 public:
     explicit json_writer(vector<std::byte>& out) noexcept : out_{out} {}
@@ -38,7 +38,8 @@ public:
         return put(characters_at(digits + first, sizeof digits - first));
     }
 
-    /// A quoted string, escaped as serde_json does it: no more than JSON demands.
+    /// Writes a quoted string with the escapes that serde_json writes: only those that JSON
+    /// requires.
     json_writer& put_string(std::string_view string) noexcept {
         put("\"");
         const char* at = string.data();
@@ -69,7 +70,7 @@ private:
     bool failed_ = false;
 };
 
-/// Appends a string as Python's json.dumps spells it: ASCII only. False when memory runs out.
+/// Appends a string as Python's json.dumps writes it, in ASCII. Returns false if memory runs out.
 [[nodiscard]] inline bool append_ascii_json(vector<std::byte>& out,
                                             std::string_view characters) noexcept {
     const auto put = [&](std::string_view more) noexcept {
@@ -96,10 +97,8 @@ private:
             ++i;
             continue;
         }
-        const std::size_t length = first < 0x80   ? 1
-                                   : first < 0xE0 ? 2
-                                   : first < 0xF0 ? 3
-                                                  : 4;  // valid UTF-8: the caller checked
+        // valid UTF-8: the caller checked
+        const std::size_t length = first < 0x80 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
         std::uint32_t point = length == 1 ? first : first & (0xFFu >> (length + 1));
         for (std::size_t at = 1; at < length; ++at)
             point = point << 6 | (static_cast<unsigned char>(characters[i + at]) & 0x3Fu);
