@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the names of its classes and enumerations, for headers that only pass them on. Parts,
-// layouts and families are types to be written down, and the opt-in headers bring what they need:
-// neither is here.
+// safefuse: forward declarations of its classes and enumerations. Parts, layouts and families are
+// types that users write themselves, so they are not here. The opt-in headers declare their own
+// types.
 #ifndef SAFEFUSE_FWD_HPP
 #define SAFEFUSE_FWD_HPP
 
@@ -59,7 +59,7 @@ struct series_name;
 struct shard_entry;
 class shard_index;
 
-// layout: what the types become
+// layout: the data that layout types become
 enum class field_role : std::uint8_t;
 enum class direction : std::uint8_t;
 struct field_form;

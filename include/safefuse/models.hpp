@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the layouts, families and engines that the library knows, and how to tell which a
-// checkpoint has.
+// safefuse: the known layouts, families and engines, and how to detect which one a checkpoint uses.
 #ifndef SAFEFUSE_MODELS_HPP
 #define SAFEFUSE_MODELS_HPP
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: all that plans: layouts, fields, families as types, copy plans. No file, no JSON, no
-// OS.
+// safefuse: everything for planning: layouts, fields, families as types, and copy plans. It uses no
+// files, no JSON and no system calls.
 #ifndef SAFEFUSE_PLAN_HPP
 #define SAFEFUSE_PLAN_HPP
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: all that reads: tensor files, checkpoints, shard indexes, and the views they give.
+// safefuse: everything for reading: tensor files, checkpoints, shard indexes, and their views.
 #ifndef SAFEFUSE_READ_HPP
 #define SAFEFUSE_READ_HPP
 

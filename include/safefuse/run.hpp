@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: all that runs plans into memory. Threads and device memory are opt-in:
+// safefuse: everything for running plans into memory. Threads and device memory are opt-in:
 // run/parallel.hpp, run/staged.hpp.
 #ifndef SAFEFUSE_RUN_HPP
 #define SAFEFUSE_RUN_HPP

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: everything but the opt-in headers (core/throwing, run/parallel, run/staged, interop/*).
+// safefuse: all headers except the opt-in ones (core/throwing, run/parallel, run/staged,
+// interop/*).
 #ifndef SAFEFUSE_SAFEFUSE_HPP
 #define SAFEFUSE_SAFEFUSE_HPP
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: all that writes: tensor files, checkpoints, and rewrites of whole checkpoints.
+// safefuse: everything for writing: tensor files, checkpoints, and rewrites of whole checkpoints.
 #ifndef SAFEFUSE_WRITE_HPP
 #define SAFEFUSE_WRITE_HPP
 

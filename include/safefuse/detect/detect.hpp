@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: which family a checkpoint is of: by its model_type, or else by the names of its
+// safefuse: detects the family of a checkpoint by its model_type, or otherwise by the names of its
 // tensors.
 #ifndef SAFEFUSE_DETECT_DETECT_HPP
 #define SAFEFUSE_DETECT_DETECT_HPP
@@ -22,20 +22,22 @@ inline namespace SAFEFUSE_ABI {
 
 namespace detail {
 
-/// How the renames of a family meet the names of a tensor set.
+/// How the renames of a family match the names of a tensor set.
 struct rename_fit {
-    bool all =
-        true;  ///< each that the family is known by finds something, when they are applied in turn
-    bool others = false;  ///< another spelling than the family's own is read
-    std::uint32_t stored =
-        0;  ///< how many find something in the names as they are, without the renames before them
+    /// every rename that identifies the family matches some name, when they are applied in turn
+    bool all = true;
+    bool others = false;  ///< a spelling other than the family's own was found
+    /// how many renames match the names as stored, without applying the renames before them
+    std::uint32_t stored = 0;
 };
 
 inline result<rename_fit> fit_renames(const tensor_set_ref& set, const experts_scopes& scopes,
                                       const rename_list& renames) noexcept {
     if (renames.empty()) return rename_fit{};
-    vector<std::uint8_t> seen;  // by rename: 1 in turn, 2 as the names are
-    vector<bool> is_expert;     // most tensors are; one of each scope says what becomes of its name
+    // by rename: bit 1: matches in turn, bit 2: matches the names as stored
+    vector<std::uint8_t> seen;
+    // most tensors are expert tensors; one of each scope is enough to see how its name changes
+    vector<bool> is_expert;
     if (!seen.resize(renames.size(), 0) || !is_expert.resize(set.size(), false))
         return failure{.code = errc::out_of_memory};
     for (std::size_t s = 0; s < scopes.experts_count(); ++s)
@@ -64,11 +66,11 @@ inline result<rename_fit> fit_renames(const tensor_set_ref& set, const experts_s
     return fit;
 }
 
-/// For plans that are only looked at.
+/// For plans that are only inspected, not run.
 inline constexpr plan_options of_any_type{.allow_missing_scales = true};
 
-/// Whether any experts are in the form that a family begins with. Where both forms are spelled
-/// alike, plans tell, for all shapes count.
+/// Whether any experts are in the source form of a family. If both forms use the same names, it
+/// makes plans, because only the shapes differ.
 inline result<bool> has_source_form(const tensor_set_ref& set, const experts_scopes& kinds,
                                     const family_description& family) noexcept {
     bool named = false;
@@ -87,9 +89,9 @@ inline result<bool> has_source_form(const tensor_set_ref& set, const experts_sco
     return fits;
 }
 
-/// How well a family fits a tensor set: 0, it finds no experts to plan; 1, not all that it declares
-/// is there; more otherwise.
-///   kinds   the set again, or as many of its tensors as show each kind of name
+/// How well a family fits a tensor set. 0: it finds no experts to plan. 1: some of what it declares
+/// is missing. More: a better fit.
+///   kinds   the same set, or a subset with at least one tensor of each kind of name
 inline result<std::uint32_t> score_family(const tensor_set_ref& set, const tensor_set_ref& kinds,
                                           const family_description& family, bool unfuse) noexcept {
     auto scopes = experts_scopes::find(kinds, family);
@@ -111,7 +113,7 @@ inline result<std::uint32_t> score_family(const tensor_set_ref& set, const tenso
     return !all ? 1u : unfuse ? 2u : 2u + 2u * told + (renames->others ? 0u : 1u);
 }
 
-/// Whether two plans make the same of the same bytes.
+/// Whether two plans make the same outputs from the same bytes.
 inline bool same_work(const copy_plan& a, const copy_plan& b) noexcept {
     if (a.outputs().size() != b.outputs().size() || a.blocks().size() != b.blocks().size())
         return false;
@@ -125,7 +127,7 @@ inline bool same_work(const copy_plan& a, const copy_plan& b) noexcept {
     return true;
 }
 
-/// The first experts of a family, found among the kinds of names and planned from the set.
+/// Plans the first experts of a family. They are found in `kinds` and planned from `set`.
 inline result<copy_plan> plan_first(const tensor_set_ref& set, const tensor_set_ref& kinds,
                                     const family_description& family) noexcept {
     const auto scopes = experts_scopes::find(kinds, family);
@@ -156,7 +158,8 @@ inline result<copy_plan> plan_first(const tensor_set_ref& set, const tensor_set_
     return failure{.code = errc::no_experts};
 }
 
-/// Whether two families do the same with a tensor set: with its first experts and all its names.
+/// Whether two families do the same with a tensor set, judged by its first experts and all its
+/// names.
 inline result<bool> same_work(const tensor_set_ref& set, const tensor_set_ref& kinds,
                               const family_description& a, const family_description& b) noexcept {
     for (std::size_t i = 0; i < kinds.size(); ++i) {
@@ -173,8 +176,8 @@ inline result<bool> same_work(const tensor_set_ref& set, const tensor_set_ref& k
         if (!scopes || !others) return failure{.code = errc::out_of_memory};
         if (scopes->size() != others->size() || scopes->experts_count() != others->experts_count())
             return false;
-        if (scopes->experts_count() == scopes->size())
-            return true;  // the other experts are like the first
+        // the other experts are like the first
+        if (scopes->experts_count() == scopes->size()) return true;
         if (!all) scopes = experts_scopes::find(set, a), others = experts_scopes::find(set, b);
     }
     for (std::size_t i = scopes->experts_count(); i < scopes->size(); ++i) {
@@ -185,8 +188,9 @@ inline result<bool> same_work(const tensor_set_ref& set, const tensor_set_ref& k
     return true;
 }
 
-/// Of several candidates, those whose experts can be planned: more gates than down matrices, say,
-/// tells of a family. Where none can, the first one, whose plan will say what is wrong.
+/// Keeps the candidates whose experts can be planned: for example, more gates than down matrices
+/// rule out a family. If no candidate can be planned, it keeps the first, whose plan will report
+/// the problem.
 inline result<void> keep_plannable(const tensor_set_ref& set, const tensor_set_ref& kinds,
                                    vector<const family_entry*>& candidates, bool unfuse) noexcept {
     if (candidates.size() < 2) return {};
@@ -201,8 +205,8 @@ inline result<void> keep_plannable(const tensor_set_ref& set, const tensor_set_r
     return {};
 }
 
-/// What a model holds may be stored so, too: where names of the model's form, or shapes alone, tell
-/// of a family, so may one be meant that would leave these tensors as they are.
+/// Adds families whose hub form equals the model form: the same names may come from them. It does
+/// so when unfusing, or if a candidate spells both forms alike.
 inline result<void> add_lookalikes(const tensor_set_ref& set, const tensor_set_ref& kinds,
                                    span<const family_entry> families,
                                    vector<const family_entry*>& candidates, bool unfuse) noexcept {
@@ -218,7 +222,7 @@ inline result<void> add_lookalikes(const tensor_set_ref& set, const tensor_set_r
     return {};
 }
 
-/// The digits of the longest number that is a segment of its own in a pattern of the family.
+/// The number of digits of the longest number that is a whole segment in a pattern of the family.
 inline std::size_t longest_number(const family_description& family) noexcept {
     std::size_t digits = 0;
     const auto look_at = [&](std::string_view pattern) noexcept {
@@ -277,12 +281,16 @@ inline result<const family_entry*> detect_family(const tensor_set_ref& set,
 
 }  // namespace detail
 
-/// The family that the names of a tensor set tell of, in the stored form or (with `unfuse`) the
-/// model's. Where families spell stored experts alike, one wins whose renames and other modules are
-/// all there, and then the one that renames more of what is there; of those that would do the same
-/// with this set, the first. Mixtral and Phi-MoE store the same names and load them under different
-/// ones. In the model's form most families are alike: there, no family wins over another one that
-/// could have made these names.
+/// Detects the family of a tensor set by its tensor names, from the stored form or, with `unfuse`,
+/// from the model's form.
+/// - If families have the same stored names for experts, the family wins whose renames and extra
+///   modules are all present; then the one with more matching renames; among families that would do
+///   the same with this set, the first.
+/// - Mixtral and Phi-MoE store the same names but load them under different ones, so they are
+///   ambiguous.
+/// - In the model's form most families use the same names. There no family wins over another one
+///   that could have produced these names.
+///
 ///   fails   unknown_family, ambiguous_family (the detail lists the candidates), out_of_memory
 template <class Families = shipped_families>
 [[nodiscard]] result<const family_entry*> detect_family(tensor_set_ref set,
@@ -290,8 +298,8 @@ template <class Families = shipped_families>
     return detail::detect_family(set, Families::all, unfuse);
 }
 
-/// Calls `f.template operator()<Family>()` with the family of that name or model type, and says
-/// whether there is one: `visit_family(config->model_type, [&]<class Family>() { plan =
+/// Calls `f.template operator()<Family>()` with the family of that name or model type, and returns
+/// whether there is one. Example: `visit_family(config->model_type, [&]<class Family>() { plan =
 /// sf::plan<Family>(checkpoint, scope); })`.
 template <class Families = shipped_families, class F>
 constexpr bool visit_family(std::string_view name, F&& f) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: what names alone tell of a checkpoint whose model type is not known: how its experts
-// are stored, and no more.
+// safefuse: detects how experts are stored if the model type is not known. It uses only the tensor
+// names.
 #ifndef SAFEFUSE_DETECT_DETECT_EXPERTS_HPP
 #define SAFEFUSE_DETECT_DETECT_EXPERTS_HPP
 
@@ -24,7 +24,7 @@ inline namespace SAFEFUSE_ABI {
 
 namespace detail {
 
-/// The way that is asked for.
+/// The description of a family for one direction.
 constexpr const family_description& way_of(const family_entry& family, bool unfuse) noexcept {
     return unfuse ? family.unfuse : family.fuse;
 }
@@ -39,7 +39,7 @@ inline bool has_shared_experts(const tensor_set_ref& set) noexcept {
     return false;
 }
 
-/// Whether experts are stored in the form that a family begins with, told by names alone.
+/// Whether experts are stored in the source form of a family, judged only by names.
 inline result<bool> has_stored(const tensor_set_ref& set,
                                const family_description& family) noexcept {
     const auto scopes = experts_scopes::find(set, family);
@@ -61,8 +61,8 @@ inline result<family_entry> detect_experts(const tensor_set_ref& set,
     const auto chosen = one_of_each_kind(set, spelled_digits);
     if (!chosen) return chosen.error();
     const tensor_set_ref kinds{*chosen};
-    // a family fits whose renames and other modules are all there; where there is none, whoever
-    // spells the experts so may be meant
+    // a family fits if its renames and extra modules are all present; if no family fits, any family
+    // that spells the experts this way may be meant
     vector<const family_entry*> fitting, spelling;
     for (const family_entry& each : families) {
         const auto score = score_family(set, kinds, way_of(each, unfuse), unfuse);
@@ -88,8 +88,8 @@ inline result<family_entry> detect_experts(const tensor_set_ref& set,
         const auto other = plan_first(set, kinds, experts_only(way_of(*each, unfuse)));
         same = same && plan && other && same_work(*plan, *other);
     }
-    // where the experts move to another module, what is beside them must follow, and only a family
-    // knows its names there
+    // If the experts move to another module, the tensors next to them must follow, and only a
+    // family knows their names there.
     if (same && first.from_module == first.to_module)
         return family_entry{experts_only(fitting[0]->fuse), experts_only(fitting[0]->unfuse)};
     return failure{.code = errc::ambiguous_family, .detail = std::move(candidates)};
@@ -122,36 +122,35 @@ inline result<family_entry> detect_fused(const tensor_set_ref& set,
 
 }  // namespace detail
 
-/// How the experts of a tensor set are stored, told by names, for a model type that is not known: a
-/// family that plans the experts and leaves all else as it is and as it is called. Every family
-/// that fits must make the same of them, under the same names.
-///   unfuse   whether the experts are in the model's form, and wanted in the stored one
-///   fails    unknown_family (no experts are in that form), ambiguous_family (families that fit
-///   make different things of them, or move
-///            them to another module, which others must follow; the detail lists the candidates),
-///            out_of_memory
+/// Detects how the experts of a tensor set are stored, from the names alone, for an unknown model
+/// type. The returned family plans the experts and leaves all other tensors and names unchanged.
+/// All families that fit must produce the same experts under the same names.
+///   unfuse   the experts are in the model's form, and the stored form is wanted
+///   fails    unknown_family (no experts in that form), ambiguous_family (the families that fit
+///            produce different results, or move the experts to another module and other tensors
+///            must follow; the detail lists the candidates), out_of_memory
 template <class Families = shipped_families>
 [[nodiscard]] result<family_entry> detect_experts(tensor_set_ref set,
                                                   bool unfuse = false) noexcept {
     return detail::detect_experts(set, Families::all, unfuse);
 }
 
-/// A family whose model holds experts as this tensor set does, both ways without any change: there
-/// is nothing to fuse.
+/// Returns a family whose model stores experts as this tensor set does. Both directions change
+/// nothing: there is nothing to fuse.
 ///   fails    unknown_family (no experts are in any model's form), out_of_memory
 template <class Families = shipped_families>
 [[nodiscard]] result<family_entry> detect_fused(tensor_set_ref set) noexcept {
     return detail::detect_fused(set, Families::all);
 }
 
-/// The family with the stored form that a tensor set is in: the hub's, or one of those that other
-/// tools write. Where it is in none, the hub's.
+/// The family with the stored form that a tensor set has: the hub's, or one that other tools write.
+/// If it has none of them, the hub's.
 ///   fails    out_of_memory, file_changed
 [[nodiscard]] inline result<family_entry> with_stored_form_of(tensor_set_ref set,
                                                               const family_entry& family) noexcept {
     const auto in_hub_form = detail::has_stored(set, family.fuse);
     if (!in_hub_form) return in_hub_form.error();
-    // a form that models hold is no sign of the hub's, where both are spelled alike
+    // if the hub's form has the same names as the model's form, finding it proves nothing
     if (*in_hub_form && !family.fuse.module_at(0).is_same()) return family;
     for (std::size_t i = 0; i < family.fuse.forms.size(); ++i) {
         const stored_form_description& form = family.fuse.forms[i];
@@ -165,9 +164,9 @@ template <class Families = shipped_families>
     return family;
 }
 
-/// The family with the stored form of that name: "hub", or one of `forms`, of which the hub's is
-/// one where it stores experts one by one.
-///   fails    unknown_family (it has no such form; the detail lists those that it has)
+/// The family with the stored form of this name: "hub", or one of `forms`. "per-expert" means the
+/// hub's form if the hub stores experts one by one.
+///   fails    unknown_family (there is no such form; the detail lists the known ones)
 [[nodiscard]] inline result<family_entry> with_named_form(const family_entry& family,
                                                           std::string_view name) noexcept {
     const bool is_one_by_one = detail::is_per_expert(*family.fuse.from);

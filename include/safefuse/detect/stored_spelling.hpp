@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: how a checkpoint was stored, as far as its family's own way back does not tell: another
-// stored form, accepted spellings of names, a family that only names told of. A line of text, which
-// a fused checkpoint keeps in its metadata, so that unfusing is the inverse of what was fused.
+// safefuse: remembers how a checkpoint was stored, if the family's own inverse does not restore it:
+// another stored form, alias names, or a family that was detected only by names. It is one line of
+// text in the metadata of a fused checkpoint. With it, unfusing is the inverse of the fusion.
 #ifndef SAFEFUSE_DETECT_STORED_SPELLING_HPP
 #define SAFEFUSE_DETECT_STORED_SPELLING_HPP
 
@@ -23,33 +23,34 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// What is to be remembered of a checkpoint that is fused.
+/// What to remember about a checkpoint that is fused.
 struct spelling_to_keep {
-    text value{};  ///< of the metadata; empty: the family's own way back is the inverse
-    std::size_t lost_count = 0;  ///< names that unfusing will not bring back, all the same
-    text first_lost{};           ///< the first of them, as it is stored
-    text first_lost_becomes{};   ///< and as unfusing will have it
+    text value{};  ///< metadata value; empty if the family's own inverse restores the checkpoint
+    std::size_t lost_count = 0;  ///< number of names that unfusing still does not restore
+    text first_lost{};           ///< the first such name, as stored
+    text first_lost_becomes{};   ///< the first such name, as unfusing writes it
 };
 
-/// What was remembered, read back.
-///   lifetime  what family() returns refers to it; a move keeps that
+/// The remembered spelling, parsed.
+///   lifetime  the result of family() points into it; a move keeps it valid
 class stored_spelling {
 public:
     /// The key in a tensor file's metadata.
     static constexpr std::string_view metadata_key = "safefuse.block_of";
 
-    /// What is to be remembered of a set that is fused by `fused_by`.
-    ///   own            the family as it is known, with the hub's form and all renames
-    ///   is_told        whether the model type tells the family; otherwise names did, for the
-    ///   experts alone fails          file_changed, out_of_memory
+    /// What to remember about a set that `fused_by` fuses.
+    ///   own       the family as registered, with the hub's form and all renames
+    ///   is_told   whether the model type identified the family; if not, names identified only how
+    ///             the experts are stored
+    ///   fails     file_changed, out_of_memory
     static result<spelling_to_keep> of(tensor_set_ref set, const family_entry& fused_by,
                                        const family_entry& own, bool is_told) noexcept;
 
-    /// Reads the value of the metadata.
-    ///   fails   bad_json (it is no such text; the detail says why), out_of_memory
+    /// Parses the metadata value.
+    ///   fails   bad_json (it is not such a text; the detail says why), out_of_memory
     static result<stored_spelling> parse(std::string_view value) noexcept;
 
-    /// The family that brings the stored form back.
+    /// The family that restores the stored form.
     ///   fails   unknown_family (this version does not know it)
     template <class Families = shipped_families>
     [[nodiscard]] result<family_entry> family() const noexcept {
@@ -57,7 +58,7 @@ public:
         if (own == nullptr) return failure{.code = errc::unknown_family, .detail = family_};
         return way_back(*own);
     }
-    /// Whether names alone told of the family.
+    /// Whether the family was detected only by names.
     [[nodiscard]] bool is_experts_only() const noexcept { return experts_only_; }
 
 private:
@@ -77,9 +78,9 @@ private:
         return out;
     }
 
-    /// Takes what stands before the next `until`, and that.
+    /// Removes and returns the text before the next `until`, and removes that character.
     static std::string_view take(std::string_view& rest, char until) noexcept;
-    /// Adds "^from>to"; false where that is no rename.
+    /// Adds "^from>to". Returns false if that is not a rename.
     ///   fails   out_of_memory
     result<bool> add_rename(std::string_view pair) noexcept;
 
@@ -93,15 +94,15 @@ private:
 
 namespace detail {
 
-/// Which names of a set a family's way back does not bring back.
+/// Finds the names of a set that a family's inverse does not restore.
 class spelling_check {
 public:
     spelling_check(const tensor_set_ref& set, const experts_scopes& scopes,
                    const family_entry& by) noexcept
         : set_{set}, scopes_{scopes}, by_{by} {}
 
-    /// Calls f(stored, model, module): each name that is renamed with what it becomes; for a scope
-    /// the prefix before its module.
+    /// Calls f(stored, model, module) for each renamed name; for a scope, with the prefix before
+    /// its module.
     template <class F>
     result<void> each_name(F&& f) const noexcept {
         vector<bool> in_scope;
@@ -120,7 +121,7 @@ public:
         return {};
     }
 
-    /// Counts what does not come back by `back`.
+    /// Counts the names that `back` does not restore.
     result<void> count_lost(const rename_list& back, spelling_to_keep& out) const noexcept {
         out.lost_count = 0;
         return each_name([&](std::string_view stored) noexcept -> result<void> {
@@ -154,8 +155,8 @@ public:
         vector<rename_description> out;
         std::size_t r = 0;
         for (rename_description each : by_.fuse.renames) {
-            each.one_way = each.is_older =
-                false;  // the way back of this checkpoint is to turn round what changed it
+            // the inverse for this checkpoint reverses what changed it
+            each.one_way = each.is_older = false;
             if (seen[r++] && !out.push(each)) return failure{.code = errc::out_of_memory};
         }
         return out;
@@ -179,7 +180,7 @@ inline result<spelling_to_keep> stored_spelling::of(tensor_set_ref set,
     bool any = false;
     for (std::size_t s = 0; s < scopes->size(); ++s)
         any = any || (*scopes)[s].form != scope_state::done;
-    // as rewrite_plan has it: where all experts are in the model's form, so are the names
+    // As in rewrite_plan: if all experts are in the model's form, so are the names.
     if (!any && (fused_by.fuse.renames.empty() || !fused_by.fuse.module_at(0).is_same()))
         return out;
     std::size_t form = 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: tensors that look like experts and fit no known form. A plan would pass them over;
-// whoever rewrites a checkpoint asks here first.
+// safefuse: finds tensors that look like experts but match no known form. A plan would skip them,
+// so programs that rewrite a checkpoint call this first.
 #ifndef SAFEFUSE_DETECT_UNKNOWN_EXPERTS_HPP
 #define SAFEFUSE_DETECT_UNKNOWN_EXPERTS_HPP
 
@@ -25,33 +25,33 @@ inline namespace SAFEFUSE_ABI {
 
 namespace layouts {
 
-/// Switch Transformers' experts and NLLB-MoE's: modules that the model keeps one by one, so that
-/// there is nothing to fuse.
+/// Experts of Switch Transformers and NLLB-MoE. The model keeps them as separate modules, so there
+/// is nothing to fuse.
 ///   source  transformers 5.17.0 SwitchTransformersExperts, NllbMoeExperts: ModuleDicts
 using kept_wi_wo =
     layout<module_suffixes, tensor<"expert_{i}.wi", up>, tensor<"expert_{i}.wo", down>>;
 using kept_fc12 =
     layout<module_suffixes, tensor<"expert_{i}.fc1", up>, tensor<"expert_{i}.fc2", down>>;
 
-/// JetMoE's attention heads, which it calls experts and keeps as they are stored.
+/// JetMoE's attention heads. The model calls them experts and keeps them as stored.
 ///   source  transformers 5.17.0 JetMoeMoA: JetMoeParallelExperts and a bias
 using kept_heads = layout<suffixes<suffix<weight, ".weight">>, tensor<"input_linear", stack<up>>,
                           tensor<"output_linear", stack<down>>>;
 
 }  // namespace layouts
 
-/// What looks like experts and is neither planned nor known to be in the form that the model keeps.
+/// Tensors that look like experts, are not planned, and are not known to be in the model's form.
 struct unknown_experts {
-    std::size_t count = 0;    ///< how many tensors
-    std::uint32_t first = 0;  ///< the number of the first of them in the set
+    std::size_t count = 0;    ///< number of such tensors
+    std::uint32_t first = 0;  ///< index of the first one in the set
 };
 
 namespace detail {
 
-/// Whether models keep experts of that name as they are stored.
+/// Whether models keep experts with this name as they are stored.
 SAFEFUSE_NOINLINE constexpr bool is_kept_form(std::string_view name,
                                               std::size_t module_size) noexcept {
-    // the module of a numbered expert ends before the number's segment
+    // the module part of a numbered expert ends before the number's segment
     const std::string_view module = name.substr(0, module_size);
     if (module.ends_with("self_attention.experts") && module_size < name.size()) {
         const std::string_view local = name.substr(module_size + 1);
@@ -66,7 +66,7 @@ SAFEFUSE_NOINLINE constexpr bool is_kept_form(std::string_view name,
     return false;
 }
 
-/// Who stores experts so, for a message; empty: unknown.
+/// The tool that stores experts this way, for a message; empty if unknown.
 constexpr std::string_view known_writer(std::string_view name) noexcept {
     struct writer {
         std::string_view word, what;
@@ -91,7 +91,7 @@ constexpr std::string_view known_writer(std::string_view name) noexcept {
     return {};
 }
 
-/// How many characters two names have in common at their ends, for the choice of the nearest form.
+/// The length of the longest common substring of two names, for choosing the nearest form.
 constexpr std::size_t likeness(std::string_view name, std::string_view pattern) noexcept {
     std::size_t most = 0;
     for (std::size_t i = 0; i < name.size(); ++i)
@@ -105,7 +105,7 @@ constexpr std::size_t likeness(std::string_view name, std::string_view pattern) 
     return most;
 }
 
-/// The tensor of the family's forms that is spelled most like `name`:
+/// The tensor of the family's forms whose name is nearest to `name`:
 /// mlp.experts.{i}.gate_proj.weight.
 inline text nearest_form(const family_description& family, std::string_view name) noexcept {
     text best;
@@ -115,7 +115,8 @@ inline text nearest_form(const family_description& family, std::string_view name
         for (const layout_description* layout : {module.from, module.to}) {
             const std::string_view path = layout == module.from ? module.from_path : module.to_path;
             for (const tensor_description& tensor : layout->tensors) {
-                // a name is compared from the module on: what stands before it is the layer's
+                // only the part from the module on is compared; the part before it belongs to the
+                // layer
                 const std::size_t alike =
                     likeness(name, tensor.name) * 4 +
                     (find_module(name, path).first != std::string_view::npos ? 1 : 0);
@@ -133,8 +134,8 @@ inline text nearest_form(const family_description& family, std::string_view name
 
 }  // namespace detail
 
-/// Looks for tensors that look like experts by their names and are in no scope.
-///   scopes   what is planned: experts_scopes::find of the same set
+/// Finds tensors whose names look like experts and that are in no scope.
+///   scopes   the planned scopes: experts_scopes::find of the same set
 ///   fails    file_changed, out_of_memory
 [[nodiscard]] inline result<unknown_experts> find_unknown_experts(
     tensor_set_ref set, const experts_scopes& scopes) noexcept {
@@ -156,9 +157,9 @@ inline text nearest_form(const family_description& family, std::string_view name
     return out;
 }
 
-/// Looks for matrices of experts that have no elements: what ZeRO-3 leaves where its shards were
-/// not gathered before they were saved.
-///   fails   shape_mismatch (one has none: the failure names it)
+/// Finds matrices of experts without elements. ZeRO-3 leaves them if its shards are not gathered
+/// before saving.
+///   fails   shape_mismatch (the failure names the first one)
 [[nodiscard]] inline result<void> check_experts_have_elements(
     tensor_set_ref set, const family_description& family, const experts_scopes& scopes) noexcept {
     for (std::size_t s = 0; s < scopes.experts_count(); ++s) {
@@ -193,8 +194,8 @@ inline text nearest_form(const family_description& family, std::string_view name
     return {};
 }
 
-/// What there is to say of them: the first tensor, how many there are, who stores experts so, and
-/// the nearest form of the family.
+/// Describes unknown experts in a failure: the first tensor, how many there are, which tool stores
+/// experts this way, and the nearest form of the family.
 [[nodiscard]] inline failure describe(tensor_set_ref set, const unknown_experts& found,
                                       const family_description& family) noexcept {
     const std::string_view name = set.spec(found.first).name;

@@ -5,10 +5,10 @@
 // you include the real <dlpack/dlpack.h>, use its types in the same calls:
 // lend<DLManagedTensorVersioned>(...).
 //
-//  managed_tensor (in capsules named "dltensor"), 64 bytes:
-//    dl_tensor 0, manager_ctx 48, deleter 56
-//  managed_tensor_versioned (in capsules named "dltensor_versioned"), 80 bytes:
-//    version 0, manager_ctx 8, deleter 16, flags 24, dl_tensor 32
+//   managed_tensor (in capsules named "dltensor"), 64 bytes:
+//     dl_tensor 0, manager_ctx 48, deleter 56
+//   managed_tensor_versioned (in capsules named "dltensor_versioned"), 80 bytes:
+//     version 0, manager_ctx 8, deleter 16, flags 24, dl_tensor 32
 //   source  dlpack.h 1.3 as shipped by PyTorch 2.13; tests/interop/frameworks/torch.cpp compares it
 //           with the structs here. tests/unit/interop/dlpack.test.cpp compares the first struct
 //           with Debian's dlpack.h 0.6

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: many tensor files as one set of named tensors, found by the shard index or without one.
+// safefuse: the tensor files of a checkpoint as one set of named tensors, with or without a shard
+// index.
 #ifndef SAFEFUSE_READ_CHECKPOINT_HPP
 #define SAFEFUSE_READ_CHECKPOINT_HPP
 
@@ -36,30 +37,30 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// The most files whose handles a checkpoint keeps: systems let a process have 256 to 1,024 of
-/// them. The files of larger ones are opened again when they are read by offset or checked, and
-/// cannot be shared or linked.
+/// The largest number of files whose handles a checkpoint keeps open: systems allow a process 256
+/// to 1,024 of them. In a checkpoint with more files, each file is opened again when it is read by
+/// offset or checked, and files cannot be shared or linked.
 inline constexpr std::size_t most_open_files = 200;
 
-/// How a checkpoint is read.
+/// Options for opening a checkpoint.
 struct checkpoint_options {
-    read_options read{};  ///< of every header
-    /// Tensors that a shard holds and the index does not list are part of the checkpoint, as
-    /// transformers has it, and not invisible.
+    read_options read{};  ///< for every header
+    /// Include tensors that a shard contains but the index does not list, as transformers does. If
+    /// false, they are invisible.
     bool show_unlisted = false;
-    /// Which variant of a directory is read: fp16 for model.safetensors.index.fp16.json and the
-    /// other spellings. Empty: what has no variant, and a variant only where there is nothing else.
+    /// The variant of a directory to read, such as fp16 for model.safetensors.index.fp16.json and
+    /// other spellings. Empty: files without a variant; if there are none, the only variant.
     std::string_view variant{};
 };
 
 namespace detail {
 
-/// What a checkpoint is made of. It has a block of memory of its own, so that it stays where it is
-/// when the checkpoint moves.
+/// The content of a checkpoint. It has its own memory block, so that it does not move when the
+/// checkpoint moves.
 template <file_source Source>
 struct checkpoint_tables {
     struct row {
-        std::string_view name;  // again, so that a search needs not look it up in the file's header
+        std::string_view name;  // a copy, so that a search does not need the file's header
         std::uint32_t file;
         std::uint32_t entry;
     };
@@ -77,14 +78,15 @@ struct checkpoint_tables {
 
 }  // namespace detail
 
-/// The tensors of a checkpoint as a tensor set that stays valid when the checkpoint is moved. Plans
-/// hold one.
-///   lifetime  of what the checkpoint holds, wherever that is moved to
+/// The tensors of a checkpoint as a tensor set that stays valid when the checkpoint moves. Plans
+/// store one.
+///   lifetime  until the content of the checkpoint is destroyed; it may be moved to another
+///             checkpoint object
 template <class Source>
 class checkpoint_view {
 public:
     /// @{
-    /// As the checkpoint's own.
+    /// The same members as the checkpoint.
     [[nodiscard]] std::size_t size() const noexcept {
         return tables_ == nullptr ? 0 : tables_->rows.size();
     }
@@ -130,43 +132,48 @@ private:
     explicit checkpoint_view(const detail::checkpoint_tables<Source>* tables) noexcept
         : tables_{tables} {}
 
-    const detail::checkpoint_tables<Source>* tables_;  // null: the checkpoint was moved from
+    const detail::checkpoint_tables<Source>* tables_;  // null if the checkpoint was moved from
 };
 
-/// The tensors of a directory, a shard index or a single file, numbered by file and offset. A
-/// tensor_set. What a path stands for: an index that is named; in a directory its one
-/// *.safetensors.index.json; else model.safetensors; else the only .safetensors file; else one
-/// complete numbered series. The index decides which file holds which tensor: what it does not list
-/// is invisible, wherever it lies, unless checkpoint_options::show_unlisted asks for it.
-///   lifetime  views, names and plans die with the checkpoint; a move keeps them. What was moved
-///   from has no tensors. units     one file handle for each file; none where there are more than
-///   most_open_files of them
+/// The tensors of a directory, a shard index or a single file, numbered by file and offset. It is a
+/// tensor_set. A path is resolved in this order:
+/// - a file: a shard index or a tensor file;
+/// - a directory: its only *.safetensors.index.json;
+/// - otherwise its model.safetensors;
+/// - otherwise its only .safetensors file;
+/// - otherwise its one complete numbered series.
+///
+/// The index decides which file contains which tensor. A tensor that it does not list is invisible,
+/// unless checkpoint_options::show_unlisted is set.
+///   lifetime  views, names and plans are valid until the checkpoint is destroyed; a move keeps
+///             them valid. A checkpoint that was moved from has no tensors
+///   units     one file handle for each file; none if there are more than most_open_files
 template <class Source>
 class basic_checkpoint {
 public:
     static_assert(file_source<Source>,
                   "safefuse: what a checkpoint should open its files as is no file_source");
 
-    /// What the files are opened as.
+    /// The type of an open file.
     using file_type = basic_tensor_file<Source>;
-    /// What a search returns for a name that is not there.
+    /// What a search returns if there is no such tensor.
     static constexpr std::size_t npos = ~std::size_t{0};
     /// Views of a temporary checkpoint do not compile.
     static constexpr bool lends_views = true;
 
-    /// Opens all files and checks headers and index against each other; no tensor's bytes are read.
-    /// The first thing that is wrong ends it: verify() finds the rest.
+    /// Opens all files and checks the headers and the index against each other. It reads no tensor
+    /// bytes. It stops at the first problem; verify() finds all of them.
     ///   fails   no_checkpoint, several_indexes, incomplete_series, bad_json, bad_index,
-    ///   path_leaves_directory, missing_shard,
-    ///           tensor_not_in_shard, tensor_in_two_shards (without an index), and as
-    ///           tensor_file::open
+    ///           path_leaves_directory, missing_shard, tensor_not_in_shard, tensor_in_two_shards
+    ///           (without an index), and as tensor_file::open
     static result<basic_checkpoint> open(std::string_view path,
                                          const checkpoint_options& options = {}) noexcept {
         return open_with(path, options, nullptr);
     }
 
-    /// The same, and all that is remarkable, as verify() tells it, without reading the headers
-    /// twice. Where it fails, `report` is as it was.
+    /// Opens a checkpoint and stores in `report` everything that verify() reports, without reading
+    /// the headers twice. On failure `report` is unchanged.
+    ///   fails   as open without a report
     static result<basic_checkpoint> open(std::string_view path, const checkpoint_options& options,
                                          checkpoint_report& report) noexcept {
         checkpoint_report fresh;
@@ -175,9 +182,9 @@ public:
         return made;
     }
 
-    /// Looks for everything that is wrong at once, also where open() fails, with one file open at a
-    /// time. Headers are read, tensors are not.
-    ///   fails   out_of_memory; all else is in the report
+    /// Finds all problems of a checkpoint at once, also if open() fails. It keeps one file open at
+    /// a time, and reads headers but no tensors.
+    ///   fails   out_of_memory; everything else is in the report
     static result<checkpoint_report> verify(std::string_view path,
                                             const checkpoint_options& options = {}) noexcept {
         checkpoint_report report;
@@ -192,11 +199,11 @@ public:
         return report;
     }
 
-    /// The path of the shard index that was used; empty without one.
+    /// The path of the shard index in use; empty if there is none.
     [[nodiscard]] std::string_view index_path() const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return tables_.empty() ? std::string_view{} : tables_[0].index_path.view();
     }
-    /// How many files are open.
+    /// The number of files.
     [[nodiscard]] std::size_t file_count() const noexcept {
         return tables_.empty() ? 0 : tables_[0].files.size();
     }
@@ -204,26 +211,28 @@ public:
     [[nodiscard]] const file_type& file(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return tables_[0].files[i];
     }
-    /// How many tensors lie in the files without being in the index.
+    /// The number of tensors that are in the files but not in the index.
     [[nodiscard]] std::size_t unlisted_count() const noexcept {
         return tables_.empty() ? 0 : tables_[0].unlisted_count;
     }
 
-    /// What plans hold in place of the checkpoint: it stays valid when the checkpoint is moved.
-    ///   lifetime  of what the checkpoint holds, wherever that is moved to
+    /// The tensor set that plans store in place of the checkpoint. It stays valid when the
+    /// checkpoint moves.
+    ///   lifetime  until the content of the checkpoint is destroyed; it may be moved to another
+    ///             checkpoint object
     [[nodiscard]] checkpoint_view<Source> stable_view() const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return checkpoint_view<Source>{tables_.begin()};
     }
 
-    /// How many tensors the checkpoint has.
+    /// The number of tensors.
     [[nodiscard]] std::size_t size() const noexcept { return stable_view().size(); }
     /// Name, dtype and shape of tensor i.
-    ///   lifetime  valid as long as the checkpoint
+    ///   lifetime  as long as the checkpoint
     [[nodiscard]] tensor_spec spec(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return tables_[0].entry(i);
     }
-    /// Where tensor i lies: `source` is the number of its file, `offset` counts from the start of
-    /// the file.
+    /// Where tensor i is: `source` is the index of its file, `offset` counts from the start of the
+    /// file.
     [[nodiscard]] tensor_location place(std::size_t i) const noexcept {
         return stable_view().place(i);
     }
@@ -232,46 +241,47 @@ public:
         SAFEFUSE_LIFETIMEBOUND {
         return tables_[0].files[source].path();
     }
-    /// A file's bytes, or an empty span where they must be read.
+    /// The bytes of a file, or an empty span if they must be read.
     [[nodiscard]] span<const std::byte> source_bytes(std::uint32_t source) const& noexcept
         SAFEFUSE_LIFETIMEBOUND {
         return tables_[0].files[source].source().bytes();
     }
-    /// Fills `out` from a byte of a file on.
+    /// Fills `out` from byte `offset` of a file.
     ///   fails   as Source::read
     result<void> read(std::uint32_t source, std::uint64_t offset,
                       span<std::byte> out) const noexcept {
         return stable_view().read(source, offset, out);
     }
-    /// Tells the system what comes next for a range of a file.
+    /// Tells the system how a range of a file will be used.
     void advise(std::uint32_t source, std::uint64_t offset, std::uint64_t size_bytes,
                 advice hint) const noexcept {
         stable_view().advise(source, offset, size_bytes, hint);
     }
-    /// The system's number of an open file; no_native_handle for sources that are none.
+    /// The system's handle of an open file; no_native_handle for sources without one.
     [[nodiscard]] std::intptr_t native_handle(std::uint32_t source) const noexcept {
         return stable_view().native_handle(source);
     }
-    /// Whether a file still has the size it had when it was opened; sources that cannot tell have.
+    /// Checks that a file still has the size it had when it was opened. Sources that cannot tell
+    /// always succeed.
     ///   fails   file_changed (with both sizes), io_error
     [[nodiscard]] result<void> check(std::uint32_t source) const noexcept {
         return stable_view().check(source);
     }
 
-    /// The number of the tensor of that name, or npos.
+    /// The index of the tensor with this name, or npos.
     [[nodiscard]] std::size_t index_of(std::string_view name) const noexcept {
         if (tables_.empty()) return npos;
         const std::uint32_t i = tables_[0].names.find(name, name_of{tables_[0].rows.data()});
         return i == detail::name_table::npos ? npos : i;
     }
 
-    /// Tensor i where it lies, without a copy.
-    ///   fails   as tensor_file::view: not_resident (the source must be read: read() copies the
-    ///   tensor), read_past_end
+    /// A view of tensor i, without a copy.
+    ///   fails   as tensor_file::view: not_resident (the source is not in memory: use read()),
+    ///           read_past_end
     [[nodiscard]] result<tensor_view> view(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return file_of(i).view(entry_of(i));
     }
-    /// The tensor of that name where it lies, without a copy.
+    /// A view of the tensor with this name, without a copy.
     ///   fails   tensor_not_found, and as view
     [[nodiscard]] result<tensor_view> find(std::string_view name) const& noexcept
         SAFEFUSE_LIFETIMEBOUND {
@@ -280,7 +290,7 @@ public:
         return view(i);
     }
 
-    // Of a checkpoint that is about to go there are no views.
+    // Deleted: views of a temporary checkpoint would dangle.
     std::string_view index_path() const&& = delete;
     const file_type& file(std::size_t) const&& = delete;
     tensor_spec spec(std::size_t) const&& = delete;
@@ -291,12 +301,12 @@ public:
     checkpoint_view<Source> stable_view() const&& = delete;
 
     /// Copies tensor i.
-    ///   fails   wrong_buffer_size (`out` must have the tensor's size; it is then untouched), and
-    ///   as Source::read
+    ///   fails   wrong_buffer_size (`out` must have the tensor's size; it is then unchanged), and
+    ///           as Source::read
     result<void> read(std::size_t i, span<std::byte> out) const noexcept {
         return file_of(i).read(entry_of(i), out);
     }
-    /// Copies the tensor of that name.
+    /// Copies the tensor with this name.
     ///   fails   tensor_not_found, and as above
     result<void> read(std::string_view name, span<std::byte> out) const noexcept {
         const std::size_t i = index_of(name);
@@ -304,14 +314,14 @@ public:
         return read(i, out);
     }
 
-    /// Copies a slice of tensor i and touches no other bytes.
+    /// Copies a slice of tensor i and reads no other bytes.
     ///   fails   as slice_runs::of; wrong_buffer_size (`out` must have the slice's size; it is then
-    ///   untouched); as Source::read
+    ///           unchanged); as Source::read
     result<void> read_slice(std::size_t i, span<const axis_range> ranges,
                             span<std::byte> out) const noexcept {
         return file_of(i).read_slice(entry_of(i), ranges, out);
     }
-    /// The same for the tensor of that name.
+    /// Copies a slice of the tensor with this name.
     ///   fails   tensor_not_found, and as above
     result<void> read_slice(std::string_view name, span<const axis_range> ranges,
                             span<std::byte> out) const noexcept {
@@ -340,8 +350,8 @@ private:
         return {.code = errc::tensor_not_found, .file = index_path(), .tensor = name};
     }
 
-    // `report` is a checkpoint_report* or nullptr: who wants no report does not link what makes
-    // one.
+    // `report` is a checkpoint_report* or nullptr. With nullptr, the code that makes reports is not
+    // linked.
     template <class Report>
     SAFEFUSE_NOINLINE static result<basic_checkpoint> open_with(std::string_view path,
                                                                 const checkpoint_options& options,
@@ -359,7 +369,7 @@ private:
         return made;
     }
 
-    /// Adds one of `file_count` files; false when memory runs out.
+    /// Adds one of `file_count` files. Returns false if memory runs out.
     bool keep(file_type&& file, std::size_t file_count) noexcept {
         if (file_count > most_open_files) file.close_handle();
         return tables_[0].files.push(std::move(file));
@@ -370,18 +380,21 @@ private:
                             const checkpoint_options& options, Report report) noexcept {
         tables& to = tables_[0];
         const failure no_memory{.code = errc::out_of_memory, .file = found.index};
-        const auto json = detail::index_text<Source>::open(found.index);  // the index refers to it
+        const auto json =
+            detail::index_text<Source>::open(found.index);  // the index points into it
         if (!json) return json.error();
         auto index = shard_index::parse(json->bytes());
         if (!index) return detail::index_failure(index.error(), found.index, json->bytes());
         detail::tensors_by_file listed;
         vector<std::uint32_t> number_of,
-            row_of;  // in the index, of the tensors of one file; of the index's tensors
+            // number_of: index numbers of the tensors of one file; row_of: rows of the index's
+            // tensors
+            row_of;
         if (index->size() >= unlisted || !listed.fill(*index) ||
             !to.files.reserve(index->file_count()) || !to.rows.reserve(index->size()) ||
             !row_of.resize_unset(index->size()))
             return no_memory;
-        bool shown = false;  // a tensor that is not listed
+        bool shown = false;  // whether some shown tensor is not listed
         for (std::size_t f = 0; f < index->file_count(); ++f) {
             const span<const std::uint32_t> tensors = listed.of(f);
             const text path = detail::join_path(found.directory, index->file(f));
@@ -422,8 +435,8 @@ private:
         if constexpr (!std::is_null_pointer_v<Report>)
             if (!note_index(found, *index, *report)) return no_memory;
         if (shown) return number_names(found);
-        to.names = detail::take_names(
-            std::move(*index), row_of.view());  // the names are the same, now the headers hold them
+        // the names are equal; the headers own them now
+        to.names = detail::take_names(std::move(*index), row_of.view());
         return {};
     }
 
@@ -473,7 +486,7 @@ private:
         return why;
     }
 
-    // Each returns false when memory runs out.
+    // Each of these returns false if memory runs out.
 
     static bool verify_index(const detail::resolved_checkpoint& found,
                              const checkpoint_options& options,
@@ -485,7 +498,7 @@ private:
         const auto index = shard_index::parse(json->bytes(), problems);
         for (std::size_t p = 0; p < problems.size(); ++p) {
             failure& each = problems[p];
-            if (each.code == errc::out_of_memory) continue;  // told already
+            if (each.code == errc::out_of_memory) continue;  // already reported
             each.file = found.index;
             if (!detail::tell_once(problems, p) || !report.add(std::move(each))) return false;
         }
@@ -506,7 +519,7 @@ private:
                          : note_unused_files(found, *index, report);
     }
 
-    /// Notes what is remarkable about an index whose tensors were all found.
+    /// Reports notes about an index whose tensors were all found.
     static bool note_index(const detail::resolved_checkpoint& found, const shard_index& index,
                            checkpoint_report& report) noexcept {
         if (index.total_size_bytes() != unknown &&
@@ -545,8 +558,8 @@ private:
         return note_shard(*opened, number_of.view(), index, report);
     }
 
-    /// Counts what a shard holds, and notes what is remarkable. `number_of` gives the numbers of
-    /// its tensors in the index.
+    /// Counts the tensors of a shard and adds notes about it. `number_of` gives the index numbers
+    /// of its tensors.
     static bool note_shard(const file_type& file, span<const std::uint32_t> number_of,
                            const shard_index& index, checkpoint_report& report) noexcept {
         ++report.file_count_;
@@ -568,7 +581,7 @@ private:
                (other.count == 0 || report.add(std::move(other)));
     }
 
-    /// The same for a file that no index lists.
+    /// Like note_shard, for a file without an index.
     static bool note_file(const file_type& file, checkpoint_report& report) noexcept {
         ++report.file_count_;
         report.tensor_count_ += file.size();
@@ -590,7 +603,7 @@ private:
             has_room = used.insert(used_name(f), f, used_name).what !=
                        detail::name_table::outcome::out_of_memory;
         if (!has_room) return false;
-        // A directory that cannot be listed is no news: its files were opened, or were not, above.
+        // Ignored: the files of a directory that cannot be listed were handled above.
         (void)detail::list_directory(
             found.directory, [&](std::string_view name, bool is_directory) noexcept {
                 if (is_directory || name.starts_with('.') || !name.ends_with(tensor_file_ending))
@@ -614,7 +627,7 @@ private:
     static bool verify_files(const detail::resolved_checkpoint& found,
                              const checkpoint_options& options,
                              checkpoint_report& report) noexcept {
-        // One file is open at a time, so the names that must be compared are copied.
+        // One file is open at a time, so the names to compare are copied.
         struct seen {
             std::size_t first;
             std::uint32_t size;
@@ -655,12 +668,12 @@ private:
 
     basic_checkpoint() noexcept = default;
 
-    vector<tables>
-        tables_;  // one, or none after a move; a list's elements stay where they are when it moves
+    // one element, or none after a move; elements do not move when the vector moves
+    vector<tables> tables_;
 };
 
-/// A checkpoint whose files are mapped: views are free.
-///   caution   as mapped_file, and for the shard index while it is opened
+/// A checkpoint whose files are mapped: views cost nothing.
+///   caution   as mapped_file; while opening also for the shard index
 using checkpoint = basic_checkpoint<mapped_file>;
 /// A checkpoint whose files are read by offset.
 using positional_checkpoint = basic_checkpoint<positional_file>;

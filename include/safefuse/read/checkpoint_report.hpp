@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: what is wrong with a checkpoint, and what is remarkable.
+// safefuse: the problems of a checkpoint, and notes about it.
 #ifndef SAFEFUSE_READ_CHECKPOINT_REPORT_HPP
 #define SAFEFUSE_READ_CHECKPOINT_REPORT_HPP
 
@@ -28,31 +28,36 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// Something about a checkpoint that is worth knowing and no failure.
+/// An observation about a checkpoint that is not a failure.
 struct checkpoint_note {
-    /// What there is to know.
+    /// The kind of observation.
     enum class kind : std::uint8_t {
-        unlisted_tensors,  ///< `count` tensors of a shard are not in the index: invisible; `tensor`
-                           ///< is the first
-        superseded_tensors,  ///< `count` tensors of a shard are, by the index, in another shard:
-                             ///< the copies here are invisible
-        unused_file,         ///< a .safetensors file beside the shards that the index does not name
-        total_size_differs,  ///< the index's total_size is `expected`, the listed tensors sum to
-                             ///< `actual`: harmless
-        gap_bytes,       ///< `count` bytes before or between the tensors of a file belong to none
-                         ///< (read_options::gaps)
-        trailing_bytes,  ///< `count` bytes follow the last tensor of a file
-                         ///< (read_options::trailing_bytes)
+        /// `count` tensors of a shard are not in the index and therefore invisible; `tensor` is the
+        /// first
+        unlisted_tensors,
+        /// the index assigns `count` tensors of this shard to another shard; the copies here are
+        /// invisible
+        superseded_tensors,
+        /// a .safetensors file next to the shards that the index does not name
+        unused_file,
+        /// the index's total_size is `expected`, but the listed tensors sum to `actual`: harmless
+        total_size_differs,
+        /// `count` bytes before or between the tensors of a file belong to none
+        /// (read_options::gaps)
+        gap_bytes,
+        /// `count` bytes follow the last tensor of a file (read_options::trailing_bytes)
+        trailing_bytes,
     };
 
-    kind what{};                    ///< the kind of note
-    text file{};                    ///< path of the file that it is about
-    text tensor{};                  ///< the first tensor that it is about; empty: it is about none
-    std::uint64_t count = unknown;  ///< tensors or bytes, as the kind says
-    std::uint64_t expected = unknown;  ///< what the index says
-    std::uint64_t actual = unknown;    ///< what is there
+    kind what{};                       ///< the kind of note
+    text file{};                       ///< path of the file
+    text tensor{};                     ///< the first tensor; empty if the note is not about tensors
+    std::uint64_t count = unknown;     ///< number of tensors or bytes, depending on the kind
+    std::uint64_t expected = unknown;  ///< the value in the index
+    std::uint64_t actual = unknown;    ///< the value found
 
-    /// One sentence that names everything known about it, fit for a terminal: see append_printable.
+    /// One sentence with everything known about the note. It is safe to print on a terminal: see
+    /// append_printable.
     [[nodiscard]] text message() const noexcept {
         text out = printable(file);
         const auto counted = [&](std::string_view one, std::string_view many) noexcept {
@@ -92,24 +97,25 @@ struct checkpoint_note {
     }
 };
 
-/// All that is wrong with a checkpoint, and what is remarkable.
+/// All problems of a checkpoint, and notes about it.
 class checkpoint_report {
 public:
     /// Whether open() would succeed.
     [[nodiscard]] bool is_sound() const noexcept { return failures_.empty(); }
-    /// Everything that is wrong, in the order of the files.
+    /// All problems, in the order of the files.
     [[nodiscard]] span<const failure> failures() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return failures_.view();
     }
-    /// What is remarkable and no failure.
+    /// Observations that are not failures.
     [[nodiscard]] span<const checkpoint_note> notes() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return notes_.view();
     }
-    /// How many files could be read.
+    /// The number of files that could be read.
     [[nodiscard]] std::size_t file_count() const noexcept { return file_count_; }
-    /// How many tensors of the checkpoint were found, and their bytes.
+    /// The number of tensors that were found.
     [[nodiscard]] std::size_t tensor_count() const noexcept { return tensor_count_; }
-    /// The sum of the bytes of those tensors; unknown where files with holes claim more than that.
+    /// The sum of the bytes of those tensors; `unknown` if it overflows, which is possible in files
+    /// with gaps.
     [[nodiscard]] std::uint64_t tensor_bytes() const noexcept { return tensor_bytes_; }
 
 private:
@@ -123,7 +129,7 @@ private:
     [[nodiscard]] SAFEFUSE_NOINLINE bool add(checkpoint_note&& found) noexcept {
         return notes_.push(std::move(found));
     }
-    /// Notes what the options let pass in a file.
+    /// Adds notes about deviations in a file that the options accept.
     [[nodiscard]] SAFEFUSE_NOINLINE bool add_tolerated(std::string_view file,
                                                        const header& read) noexcept {
         using kind = checkpoint_note::kind;

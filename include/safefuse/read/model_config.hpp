@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the few keys of config.json that tell how experts are stored.
+// safefuse: the keys of config.json that say how experts are stored.
 #ifndef SAFEFUSE_READ_MODEL_CONFIG_HPP
 #define SAFEFUSE_READ_MODEL_CONFIG_HPP
 
@@ -22,44 +22,45 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// The keys under which configurations have the number of routed experts; which one counts is the
-/// model type's affair.
+/// The keys under which configurations store the number of routed experts. The model type decides
+/// which one counts.
 inline constexpr std::string_view expert_count_keys[4] = {"num_experts", "n_routed_experts",
                                                           "num_local_experts", "moe_num_experts"};
 
-/// What config.json says of a model. Texts that it does not have are empty. All of it is a claim:
-/// the checkpoint decides.
+/// What config.json says about a model. Missing texts are empty. These are only claims: the
+/// checkpoint decides.
 struct model_config {
-    text model_type{};  ///< qwen3_moe, say: what families are looked up by
-    text
-        text_model_type{};  ///< of text_config, llm_config or language_config: the language model's
-    std::uint64_t expert_count =
-        unknown;  ///< routed experts of a layer; pruned checkpoints differ from it layer by layer
-    /// The counts under the keys of expert_count_keys, in their order, unknown where a key is not
-    /// there: of the language model where it has any, else of the top.
+    text model_type{};  ///< the key for looking up families, such as qwen3_moe
+    /// the language model's type, from text_config, llm_config or language_config
+    text text_model_type{};
+    /// routed experts of a layer; layers of pruned checkpoints may have fewer
+    std::uint64_t expert_count = unknown;
+    /// The counts under the keys of expert_count_keys, in the same order; `unknown` if a key is
+    /// missing. They are the language model's if it has any, otherwise those at the top level.
     std::uint64_t expert_counts[4] = {unknown, unknown, unknown, unknown};
-    text quantization{};  ///< quantization_config.quant_method: fp8, mxfp4, compressed-tensors, ...
-    text dtype_name{};    ///< dtype or torch_dtype, as spelled: bfloat16
+    /// quantization_config.quant_method: fp8, mxfp4, compressed-tensors, ...
+    text quantization{};
+    text dtype_name{};  ///< dtype or torch_dtype, as written: bfloat16
 
-    /// The number of routed experts under the key that configurations of this model type have,
-    /// whatever other classes' keys say; unknown where it is not there. Of a type that is not known
-    /// all keys that are there must agree.
+    /// The number of routed experts under the key that configurations of this model type use;
+    /// `unknown` if it is missing. For an unknown type, all keys present must agree.
     [[nodiscard]] std::uint64_t expert_count_for(std::string_view type) const noexcept;
 
-    /// Reads the text of a config.json. Of a key that is there twice the last counts, and NaN and
-    /// Infinity are numbers: Python, which writes and reads these files, has it so.
+    /// Parses the text of a config.json. As in Python, the last of repeated keys counts, and NaN
+    /// and Infinity are numbers.
     ///   fails   bad_json, out_of_memory
     static result<model_config> parse(span<const std::byte> json) noexcept;
 };
 
 namespace detail {
 
-/// Reads the same keys at the top of config.json, in its text_config and in DBRX's ffn_config.
+/// Reads the same keys at the top level of config.json, in its text_config and in DBRX's
+/// ffn_config.
 class config_reader {
 public:
     model_config top{}, inner{}, ffn{};
 
-    /// Whether it could be read; otherwise `cursor` says why, or memory ran out.
+    /// Returns whether it was read. If not, `cursor` says why, or memory ran out.
     [[nodiscard]] bool read(json_cursor& cursor, model_config& into, bool is_top) noexcept {
         json_string key;
         std::uint64_t(&counts)[count_spellings] = into.expert_counts;
@@ -101,7 +102,8 @@ private:
 
     static constexpr std::size_t count_spellings = 4;
 
-    /// Reads the value of a key that is none of the others. Lists, null and floats are no counts.
+    /// Reads the value of a key that may be a count and is none of the others. Lists, null and
+    /// floats are not counts.
     static void take_count(json_cursor& cursor, const json_string& key,
                            std::uint64_t (&counts)[count_spellings]) noexcept {
         for (std::size_t i = 0; i < count_spellings; ++i) {
@@ -121,8 +123,8 @@ private:
     }
 };
 
-/// Overwrites NaN, Infinity and -Infinity outside strings with 0 and spaces: Python's json has
-/// them, JSON has not.
+/// Overwrites NaN, Infinity and -Infinity outside strings with 0 and spaces: Python writes them,
+/// but they are not valid JSON.
 inline void blank_python_numbers(span<char> json) noexcept {
     const std::string_view view = detail::characters_at(json.data(), json.size());
     bool in_string = false;
@@ -143,7 +145,7 @@ inline void blank_python_numbers(span<char> json) noexcept {
 
 inline constexpr std::uint64_t most_config_bytes = std::uint64_t{64} << 20;
 
-/// The characters of a config.json, without the numbers that JSON has not.
+/// The characters of a config.json, with the numbers that are not valid JSON replaced.
 inline result<vector<char>> config_characters(span<const std::byte> json) noexcept {
     vector<char> copy;
     if (!copy.append(reinterpret_cast<const char*>(json.data()), json.size()))
@@ -168,8 +170,8 @@ inline result<vector<char>> config_characters(span<const std::byte> json) noexce
     return copy;
 }
 
-/// Reads the number under `key`, whose objects are separated by dots, in the object that comes
-/// next; `number` stays as it is where there is none.
+/// Reads the number under `key` in the next object. Dots in `key` separate nested objects. `number`
+/// is unchanged if there is none.
 inline void find_config_number(json_cursor& cursor, std::string_view key,
                                std::uint64_t& number) noexcept {
     const std::size_t dot = key.find('.');
@@ -193,10 +195,10 @@ inline void find_config_number(json_cursor& cursor, std::string_view key,
 
 namespace detail {
 
-/// Which of expert_count_keys the configurations of a model type have, as bits; 0: the type is not
-/// known.
-///   source  transformers 5.17.0: the defaults of its configuration classes; Qwen's and Mellum's
-///   are stored under either key
+/// Which of expert_count_keys the configurations of a model type use, as bits; 0 if the type is
+/// unknown.
+///   source  transformers 5.17.0: defaults of its configuration classes; those of Qwen and Mellum
+///           are stored under either key
 constexpr unsigned expert_count_keys_of(std::string_view type) noexcept {
     constexpr std::string_view n_routed[] = {
         "deepseek_v2",      "deepseek_v3",   "deepseek_v32",  "dots1",
@@ -259,8 +261,8 @@ inline result<model_config> model_config::parse(span<const std::byte> json) noex
         return failure{.code = errc::bad_json, .detail = cursor.error(), .offset = cursor.offset()};
     if (!is_read) return failure{.code = errc::out_of_memory};
 
-    // The experts are the language model's, and so is the count beside its other sizes; the rest is
-    // said once, mostly at the top.
+    // The experts belong to the language model, and so does their count. The rest is stored once,
+    // mostly at the top level.
     model_config config = std::move(reader.top);
     config.text_model_type = std::move(reader.inner.model_type);
     for (const model_config* inner : {&reader.inner, &reader.ffn})
@@ -275,7 +277,7 @@ inline result<model_config> model_config::parse(span<const std::byte> json) noex
 
 /// Reads config.json in a directory.
 ///   fails   file_not_found, permission_denied, not_a_file, not_a_directory, io_error, bad_json,
-///   out_of_memory
+///           out_of_memory
 [[nodiscard]] inline result<model_config> read_model_config(std::string_view directory) noexcept {
     const text path = detail::join_path(directory, "config.json");
     if (path.empty()) return failure{.code = errc::out_of_memory, .file = directory};
@@ -286,8 +288,8 @@ inline result<model_config> model_config::parse(span<const std::byte> json) noex
     return config;
 }
 
-/// The whole number under a key of a config.json, with dots between objects:
-/// vision_config.num_attention_heads. unknown where there is none.
+/// The integer under a key of a config.json; `unknown` if there is none. Dots separate nested
+/// objects: vision_config.num_attention_heads.
 ///   fails   bad_json, out_of_memory
 [[nodiscard]] inline result<std::uint64_t> parse_config_number(span<const std::byte> json,
                                                                std::string_view key) noexcept {
@@ -302,7 +304,7 @@ inline result<model_config> model_config::parse(span<const std::byte> json) noex
     return number;
 }
 
-/// The same of the config.json in a directory.
+/// The integer under a key of the config.json in a directory; see parse_config_number.
 ///   fails   as read_model_config
 [[nodiscard]] inline result<std::uint64_t> read_config_number(std::string_view directory,
                                                               std::string_view key) noexcept {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: one tensor file: its header, and ways to the bytes of its tensors.
+// safefuse: a tensor file: its header, and access to the bytes of its tensors.
 #ifndef SAFEFUSE_READ_TENSOR_FILE_HPP
 #define SAFEFUSE_READ_TENSOR_FILE_HPP
 
@@ -25,21 +25,21 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// A tensor file whose header has been read and checked. Tensors are numbered in the order of their
+/// A tensor file whose header is parsed and checked. Tensors are numbered in the order of their
 /// bytes.
-///   lifetime  views and names die with the file; a move keeps them
+///   lifetime  views and names are valid until the file is destroyed; a move keeps them valid
 template <class Source>
 class basic_tensor_file {
 public:
     static_assert(byte_source<Source>,
                   "safefuse: what a tensor file should read from is no byte_source");
 
-    /// What find() returns for a name that is not there.
+    /// What find() returns if there is no such tensor.
     static constexpr std::size_t npos = safefuse::header::npos;
     /// Views of a temporary file do not compile.
     static constexpr bool lends_views = true;
 
-    /// Opens a file and checks its header; no tensor's bytes are read.
+    /// Opens a file and checks its header. It reads no tensor bytes.
     ///   fails   as Source::open and header::parse; the failure names the file
     static result<basic_tensor_file> open(std::string_view path,
                                           const read_options& options = {}) noexcept
@@ -53,10 +53,10 @@ public:
         return from(std::move(*source), path, options);
     }
 
-    /// The same for bytes from anywhere, such as memory_source; `name` stands for the path in
+    /// Makes a tensor file from an open source, such as memory_source. `name` replaces the path in
     /// messages.
     ///   fails   as header::parse and Source::read; out_of_memory; read_past_end (the source lends
-    ///   fewer bytes than its size)
+    ///           fewer bytes than its size)
     static result<basic_tensor_file> from(Source source, std::string_view name,
                                           const read_options& options = {}) noexcept {
         basic_tensor_file made{std::move(source), name};
@@ -78,48 +78,47 @@ public:
         return made;
     }
 
-    /// Closes the file's handle, where the source has one; what it needs again it opens again.
+    /// Closes the file's handle if the source has one. The source opens it again when needed.
     void close_handle() noexcept {
         if constexpr (requires(Source& source) { source.close_handle(); }) source_.close_handle();
     }
 
-    /// The path it was opened by, or the name it was given.
+    /// The path or name that it was made with.
     [[nodiscard]] std::string_view path() const& noexcept SAFEFUSE_LIFETIMEBOUND { return name_; }
-    /// The bytes of the whole file.
+    /// The source of the file's bytes.
     [[nodiscard]] const Source& source() const& noexcept SAFEFUSE_LIFETIMEBOUND { return source_; }
     /// The checked table of its tensors.
     [[nodiscard]] const safefuse::header& header() const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return header_;
     }
 
-    /// How many tensors it holds.
+    /// The number of tensors.
     [[nodiscard]] std::size_t size() const noexcept { return header_.size(); }
     /// Tensor i, in the order of the bytes.
     [[nodiscard]] tensor_entry operator[](std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return header_[i];
     }
-    /// The number of the tensor of that name, or npos.
+    /// The index of the tensor with this name, or npos.
     [[nodiscard]] std::size_t index_of(std::string_view name) const noexcept {
         return header_.find(name);
     }
-    /// Where tensor i begins, in bytes from the start of the file.
+    /// The offset of tensor i in bytes from the start of the file.
     [[nodiscard]] std::uint64_t offset_bytes(std::size_t i) const noexcept {
         return header_.header_bytes() + header_[i].begin;
     }
 
-    /// Tensor i where it lies, without a copy.
-    ///   fails   not_resident (the source must be read: read() copies the tensor), read_past_end
-    ///   (the source lends fewer bytes
-    ///           than when the file was opened)
+    /// A view of tensor i, without a copy.
+    ///   fails   not_resident (the source is not in memory: use read()), read_past_end (the source
+    ///           lends fewer bytes than when the file was opened)
     [[nodiscard]] result<tensor_view> view(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         const tensor_entry entry = header_[i];
         const span<const std::byte> bytes = source_.bytes();
         if (bytes.empty())
             return about({.code = errc::not_resident, .detail = "read() copies them"}, entry.name);
         const std::uint64_t first = offset_bytes(i);
-        if (!detail::lies_inside(
-                first, entry.size_bytes(),
-                bytes.size()))  // whatever header and source say: never a view beyond
+        if (!detail::lies_inside(first, entry.size_bytes(),
+                                 // never a view past the end, no matter what header and source say
+                                 bytes.size()))
             return about({.code = errc::read_past_end,
                           .offset = first,
                           .expected = entry.size_bytes(),
@@ -131,7 +130,7 @@ public:
         if (!view) return about(std::move(view).error(), entry.name);
         return view;
     }
-    /// The tensor of that name where it lies, without a copy.
+    /// A view of the tensor with this name, without a copy.
     ///   fails   tensor_not_found, and as view
     [[nodiscard]] result<tensor_view> find(std::string_view name) const& noexcept
         SAFEFUSE_LIFETIMEBOUND {
@@ -140,7 +139,7 @@ public:
         return view(i);
     }
 
-    // Of a file that is about to go there are no views.
+    // Deleted: views of a temporary file would dangle.
     std::string_view path() const&& = delete;
     const Source& source() const&& = delete;
     const safefuse::header& header() const&& = delete;
@@ -149,8 +148,8 @@ public:
     result<tensor_view> find(std::string_view) const&& = delete;
 
     /// Copies tensor i.
-    ///   fails   wrong_buffer_size (`out` must have the tensor's size; it is then untouched), and
-    ///   as Source::read
+    ///   fails   wrong_buffer_size (`out` must have the tensor's size; it is then unchanged), and
+    ///           as Source::read
     result<void> read(std::size_t i, span<std::byte> out) const noexcept {
         const tensor_entry entry = header_[i];
         if (out.size() != entry.size_bytes())
@@ -162,7 +161,7 @@ public:
             return about(std::move(done).error(), entry.name);
         return {};
     }
-    /// Copies the tensor of that name.
+    /// Copies the tensor with this name.
     ///   fails   tensor_not_found, and as above
     result<void> read(std::string_view name, span<std::byte> out) const noexcept {
         const std::size_t i = index_of(name);
@@ -170,7 +169,7 @@ public:
         return read(i, out);
     }
 
-    /// The bytes of a slice of tensor i: their number, for read_slice, and their places, for
+    /// The bytes of a slice of tensor i: its size for read_slice, and its runs for
     /// tensor_view::slice.
     ///   fails   as slice_runs::of
     [[nodiscard]] result<slice_runs> runs_of(std::size_t i,
@@ -180,7 +179,7 @@ public:
         if (!runs) return about(std::move(runs).error(), entry.name);
         return runs;
     }
-    /// The same for the tensor of that name.
+    /// The bytes of a slice of the tensor with this name.
     ///   fails   tensor_not_found, and as above
     [[nodiscard]] result<slice_runs> runs_of(std::string_view name,
                                              span<const axis_range> ranges) const noexcept {
@@ -189,10 +188,9 @@ public:
         return runs_of(i, ranges);
     }
 
-    /// Copies a slice of tensor i and touches no other bytes: run by run, and neighbouring runs at
-    /// once.
+    /// Copies a slice of tensor i and reads no other bytes. Adjacent runs are read together.
     ///   fails   as slice_runs::of; wrong_buffer_size (`out` must have the slice's size; it is then
-    ///   untouched); as Source::read
+    ///           unchanged); as Source::read
     result<void> read_slice(std::size_t i, span<const axis_range> ranges,
                             span<std::byte> out) const noexcept {
         const tensor_entry entry = header_[i];
@@ -221,7 +219,7 @@ public:
         if (!done) return about(std::move(done).error(), entry.name);
         return {};
     }
-    /// The same for the tensor of that name.
+    /// Copies a slice of the tensor with this name.
     ///   fails   tensor_not_found, and as above
     result<void> read_slice(std::string_view name, span<const axis_range> ranges,
                             span<std::byte> out) const noexcept {
@@ -230,12 +228,12 @@ public:
         return read_slice(i, ranges, out);
     }
 
-    /// Tells the system what comes next for tensor i.
+    /// Tells the system how the bytes of tensor i will be used.
     void advise(std::size_t i, advice hint) const noexcept {
         source_.advise(offset_bytes(i), header_[i].size_bytes(), hint);
     }
-    /// Tells the system what comes next for the tensor of that name; does nothing where there is
-    /// none.
+    /// Tells the system how the bytes of the tensor with this name will be used. Does nothing if
+    /// there is no such tensor.
     void advise(std::string_view name, advice hint) const noexcept {
         if (const std::size_t i = index_of(name); i != npos) advise(i, hint);
     }
@@ -244,8 +242,8 @@ private:
     basic_tensor_file(Source&& source, std::string_view name) noexcept
         : source_{std::move(source)}, name_{name} {}
 
-    /// Reads the header alone. Its size is held against the limit and the file before memory is
-    /// asked for.
+    /// Reads only the header. Its size is compared with the limit and the file's size before memory
+    /// is allocated.
     result<void> read_header(const read_options& options) noexcept {
         std::byte length[8];
         const std::uint64_t file_bytes = source_.size_bytes();
@@ -261,12 +259,13 @@ private:
         if (!detail::fits_memory(*needed) ||
             !header_bytes_.resize_unset(static_cast<std::size_t>(*needed)))
             return failure{.code = errc::out_of_memory, .expected = *needed};
-        // The length is not read again: a file that changes meanwhile must not make it another one.
+        // The length is not read again: if the file changes meanwhile, it must not change the
+        // length.
         for (std::size_t i = 0; i < sizeof length; ++i) header_bytes_[i] = length[i];
         return source_.read(sizeof length, header_bytes_.view().subspan(sizeof length));
     }
 
-    /// A header that cannot be read may be the beginning of another kind of file.
+    /// Explains a header that cannot be parsed: the file may be of another format.
     [[nodiscard]] SAFEFUSE_COLD failure explain(failure why) const noexcept {
         if (why.code == errc::out_of_memory || why.code == errc::io_error ||
             why.code == errc::file_changed)
@@ -300,11 +299,11 @@ private:
 
     Source source_;
     text name_;
-    vector<std::byte> header_bytes_;  // of a source that is not in memory
+    vector<std::byte> header_bytes_;  // only if the source is not in memory
     safefuse::header header_;
 };
 
-/// A tensor file that is mapped: views are free.
+/// A tensor file that is mapped: views cost nothing.
 using tensor_file = basic_tensor_file<mapped_file>;
 /// A tensor file that is read by offset.
 using positional_tensor_file = basic_tensor_file<positional_file>;

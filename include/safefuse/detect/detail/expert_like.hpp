@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: whether a tensor's name looks like an expert's, whatever the model: told by the names
-// of modules, by numbers and by fields. No family and no shape is asked: a convolution has three
-// axes, too.
+// safefuse: whether a tensor's name looks like an expert's, for any model. It uses the names of
+// modules, numbers and fields. It uses no family and no shape: a convolution also has three axes.
 #ifndef SAFEFUSE_DETECT_DETAIL_EXPERT_LIKE_HPP
 #define SAFEFUSE_DETECT_DETAIL_EXPERT_LIKE_HPP
 
@@ -51,24 +50,25 @@ constexpr std::string_view first_segment(std::string_view name) noexcept {
     while (size < name.size() && name[size] != '.') ++size;
     return name.substr(0, size);
 }
-/// What follows it and its dot.
+/// The part after the first segment and its dot.
 constexpr std::string_view after_segment(std::string_view name) noexcept {
     const std::size_t size = first_segment(name).size();
     return size < name.size() ? name.substr(size + 1) : std::string_view{};
 }
 
-/// Shared experts see every token: they are a dense MLP beside the routed ones.
+/// Whether a segment names shared experts. They process every token: they are a dense MLP next to
+/// the routed ones.
 constexpr bool is_shared(std::string_view segment) noexcept { return has_word(segment, "share"); }
 
-/// A module of many experts: experts, local_experts, deepspeed_experts; MLX calls its own
-/// switch_mlp and switch_glu.
+/// Whether a segment names a module of many experts: experts, local_experts, deepspeed_experts; in
+/// MLX also switch_mlp and switch_glu.
 constexpr bool is_experts_module(std::string_view segment) noexcept {
     if (is_shared(segment)) return false;
     return ends_in_word(segment, "experts") || ends_in_word(segment, "experts_list") ||
            ends_in_word(segment, "expert_list") || is_word(segment, "switch_mlp") ||
            is_word(segment, "switch_glu");
 }
-/// One expert that has its number in its own name: expert_7, expert7, experts_7.
+/// Whether a segment names one expert and contains its number: expert_7, expert7, experts_7.
 constexpr bool is_numbered_expert(std::string_view segment) noexcept {
     if (is_shared(segment)) return false;
     std::size_t digits = 0;
@@ -82,7 +82,7 @@ constexpr bool is_numbered_expert(std::string_view segment) noexcept {
     return ends_in_word(stem, "expert") || ends_in_word(stem, "experts");
 }
 
-/// Whether a segment names a matrix that experts have: w1, w13_weight, gate_up_proj, linear_fc1,
+/// Whether a segment names a matrix of an expert: w1, w13_weight, gate_up_proj, linear_fc1,
 /// input_linear.
 constexpr bool is_expert_matrix(std::string_view segment) noexcept {
     for (const std::string_view word :
@@ -99,8 +99,8 @@ constexpr bool is_expert_matrix(std::string_view segment) noexcept {
     return false;
 }
 
-/// Whether dense layers have a matrix of that name, too: Kimi Linear and MiniMax M3 call these
-/// block_sparse_moe as well.
+/// Whether dense layers also have a matrix with this name: Kimi Linear and MiniMax M3 call dense
+/// layers block_sparse_moe too.
 constexpr bool is_dense_matrix(std::string_view segment) noexcept {
     for (const std::string_view word :
          {std::string_view{"gate_proj"}, std::string_view{"up_proj"}, std::string_view{"down_proj"},
@@ -109,7 +109,8 @@ constexpr bool is_dense_matrix(std::string_view segment) noexcept {
     return false;
 }
 
-/// What a module of experts has beside the experts: routers, norms, corrections and counts.
+/// Whether a segment names something in a module of experts that is not an expert: routers, norms,
+/// corrections and counts.
 constexpr bool is_beside_experts(std::string_view segment) noexcept {
     for (const std::string_view word :
          {std::string_view{"gate"}, std::string_view{"wg"}, std::string_view{"bias_correction"},
@@ -124,8 +125,8 @@ constexpr bool is_beside_experts(std::string_view segment) noexcept {
         if (has_word(segment, word)) return true;
     return is_shared(segment);
 }
-/// Whole networks that are called experts: what a module of experts holds has neither layers nor
-/// attention of its own.
+/// Whether a name belongs to a whole network that is called expert: it contains layers or attention
+/// of its own.
 constexpr bool is_network(std::string_view name) noexcept {
     for (; !name.empty(); name = after_segment(name)) {
         const std::string_view segment = first_segment(name);
@@ -137,8 +138,9 @@ constexpr bool is_network(std::string_view name) noexcept {
     return false;
 }
 
-/// Whether a name looks like that of a tensor of routed experts. The size of the part of the name
-/// that tells: the module's, and with a numbered expert that number, too; 0: it does not look so.
+/// Whether a name looks like a tensor of routed experts. Returns the size of the deciding part of
+/// the name: up to the module, or up to the number of a numbered expert. Returns 0 if it does not
+/// look like one.
 constexpr std::size_t expert_like_size(std::string_view name) noexcept {
     std::size_t before = 0;
     bool shared = false;
@@ -154,7 +156,7 @@ constexpr std::size_t expert_like_size(std::string_view name) noexcept {
             if (is_experts_module(segment)) {
                 if (is_last) return end;  // a parameter that is called experts
                 if (is_digits(child)) return end + 1 + child.size();
-                // another such module further in says more
+                // another such module further in decides
                 if (!child.empty() && !is_experts_module(child) && !is_numbered_expert(child) &&
                     !is_beside_experts(child) && !is_network(inner))
                     return end;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: a few tensors for all of a large set, for questions that only the kinds of names
-// answer.
+// safefuse: reduces a large set to a few tensors, for questions that depend only on the kinds of
+// names.
 #ifndef SAFEFUSE_DETECT_DETAIL_NAME_PATTERNS_HPP
 #define SAFEFUSE_DETECT_DETAIL_NAME_PATTERNS_HPP
 
@@ -22,7 +22,7 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// Some tensors of a set, in its order, as a set of their own.
+/// Some tensors of a set, in the same order, as a tensor set.
 class chosen_tensors {
 public:
     explicit chosen_tensors(tensor_set_ref set) noexcept : set_{set} {}
@@ -30,7 +30,7 @@ public:
     [[nodiscard]] bool add(std::size_t i) noexcept {
         return numbers_.push(static_cast<std::uint32_t>(i));
     }
-    /// The number in the set of the tensor that is number i here.
+    /// The index in the original set of tensor i.
     [[nodiscard]] std::uint32_t number(std::size_t i) const noexcept { return numbers_[i]; }
 
     [[nodiscard]] std::size_t size() const noexcept { return numbers_.size(); }
@@ -63,7 +63,7 @@ constexpr bool is_number(std::string_view segment) noexcept {
     return !segment.empty();
 }
 
-/// The digits of the longest number that is a segment of its own in a pattern.
+/// The number of digits of the longest number that is a whole segment of a pattern.
 constexpr std::size_t longest_number(std::string_view pattern) noexcept {
     std::size_t longest = 0;
     for (std::size_t at = 0; at <= pattern.size();) {
@@ -75,14 +75,14 @@ constexpr std::size_t longest_number(std::string_view pattern) noexcept {
     return longest;
 }
 
-/// Of all names that differ only in plain numbers that are segments of their own, longer than
-/// `spelled_digits` and so in no pattern, the first. Layers and experts make up most of a
-/// checkpoint's names: of a million, some thousands are left, and patterns find in these what they
-/// find in all.
+/// Keeps the first of all names that differ only in numbers. Such a number is a whole segment, and
+/// longer than `spelled_digits`, so it is in no pattern. Layers and experts cause most of a
+/// checkpoint's names: of a million names a few thousand remain. A pattern matches one of these if
+/// it matches any name.
 ///   fails   file_changed, out_of_memory
 inline result<chosen_tensors> one_of_each_kind(tensor_set_ref set,
                                                std::size_t spelled_digits) noexcept {
-    constexpr std::size_t most_digits = 18;  // that fit 64 bits for sure
+    constexpr std::size_t most_digits = 18;  // so many digits always fit 64 bits
     const failure no_memory{.code = errc::out_of_memory};
     struct kind {
         std::size_t first;
@@ -90,7 +90,8 @@ inline result<chosen_tensors> one_of_each_kind(tensor_set_ref set,
     };
     chosen_tensors out{set};
     vector<kind> kinds;
-    vector<char> spelled;  // the kinds' names, a byte that no name has for each such number
+    // the kinds' names, with a byte that no name contains in place of each such number
+    vector<char> spelled;
     name_table table;
     const auto names = [&](std::uint32_t i) noexcept {
         return characters_at(spelled.data() + kinds[i].first, kinds[i].size);

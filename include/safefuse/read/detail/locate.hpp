@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: which files a path stands for: a directory, a shard index or a tensor file.
+// safefuse: finds the files of a path: a directory, a shard index or a tensor file.
 #ifndef SAFEFUSE_READ_DETAIL_LOCATE_HPP
 #define SAFEFUSE_READ_DETAIL_LOCATE_HPP
 
@@ -22,7 +22,7 @@ inline namespace SAFEFUSE_ABI {
 
 namespace detail {
 
-/// Which files a path stands for.
+/// The files that a path stands for.
 struct resolved_checkpoint {
     text directory;
     text index;          ///< path of the shard index, or empty
@@ -44,10 +44,10 @@ struct resolved_checkpoint {
     return true;
 }
 
-/// The most names that a message lists.
+/// The largest number of names in a message.
 inline constexpr std::size_t most_named = 6;
 
-/// Names in quotes with commas between: all, or the first few and how many more.
+/// The quoted names, separated by commas: all of them, or the first few and the number of the rest.
 [[nodiscard]] inline text enumerate(span<const text> names) noexcept {
     text out;
     for (std::size_t i = 0; i < names.size() && i < most_named; ++i) {
@@ -62,11 +62,11 @@ inline constexpr std::size_t most_named = 6;
     return out;
 }
 
-/// The numbers of a series that no file has: the first of them, and how many there are. They are
-/// counted, not walked, because a number may be huge.
+/// The missing numbers of a series: the first few, and how many there are. They are counted by
+/// ranges, because a number may be huge.
 class missing_numbers {
 public:
-    /// `count` numbers from `begin` on are missing.
+    /// Adds `count` missing numbers from `begin` on.
     void add(std::uint64_t begin, std::uint64_t count) noexcept {
         for (std::uint64_t i = 0; i < count && listed_ < most_named; ++i)
             first_[listed_++] = begin + i;
@@ -105,9 +105,9 @@ private:
     std::uint64_t count_ = 0;
 };
 
-/// Checks that names, all of one series and in natural order, are the whole series. Numbers count
-/// from 0 or from 1.
-///   fails   no_checkpoint (they are no series), incomplete_series
+/// Checks that the names, all of one series and in natural order, are the complete series. Numbers
+/// start at 0 or 1.
+///   fails   no_checkpoint (they are not a series), incomplete_series
 [[nodiscard]] inline result<void> check_series(span<const text> names) noexcept {
     series_name parts;
     if (!parse_series(names[0], parts)) return failure{.code = errc::no_checkpoint};
@@ -133,9 +133,10 @@ private:
     return incomplete;
 }
 
-/// Whether the files beside model.safetensors are no complete series: that would be no leftover.
-///   first   the number of model.safetensors
-///   fails   no_checkpoint (they are one), out_of_memory
+/// Checks that the files next to model.safetensors are not a complete series: then they would be
+/// more than leftovers.
+///   first   the index of model.safetensors in `names`
+///   fails   no_checkpoint (they are a complete series), out_of_memory
 [[nodiscard]] inline result<void> check_no_series_beside(span<const text> names, std::size_t first,
                                                          std::string_view directory) noexcept {
     vector<text> others;
@@ -202,8 +203,8 @@ private:
     return whole;
 }
 
-/// What an index's name says: X.safetensors.index.json; of a variant V X.V.safetensors.index.json,
-/// X.safetensors.index.V.json or X.safetensors.V.index.json.
+/// The parts of an index's name: X.safetensors.index.json. With a variant V it is
+/// X.V.safetensors.index.json, X.safetensors.index.V.json or X.safetensors.V.index.json.
 struct index_name {
     bool is_index = false;
     std::string_view stem;
@@ -216,8 +217,8 @@ struct index_name {
     const std::size_t at = name.find(middle);
     if (at == std::string_view::npos || at == 0 || !name.ends_with(".json")) return out;
     out.stem = name.substr(0, at);
-    std::string_view rest = name.substr(
-        at + middle.size(), name.size() - at - middle.size() - 5);  // index, index.V or V.index
+    // index, index.V or V.index
+    std::string_view rest = name.substr(at + middle.size(), name.size() - at - middle.size() - 5);
     if (rest == "index") {
         const std::size_t dot = out.stem.find('.');
         if (dot != std::string_view::npos && dot != 0) {
@@ -235,8 +236,9 @@ struct index_name {
     return out;
 }
 
-/// Which variant a tensor file's name says: model.fp16.safetensors,
-/// model-00001-of-00002.fp16.safetensors or model.fp16-00001-of-00002.safetensors. Empty: none.
+/// The variant in a tensor file's name: model.fp16.safetensors,
+/// model-00001-of-00002.fp16.safetensors or model.fp16-00001-of-00002.safetensors. Empty if there
+/// is none.
 [[nodiscard]] inline std::string_view variant_of_file(std::string_view name) noexcept {
     if (!name.ends_with(tensor_file_ending)) return {};
     name = name.substr(0, name.size() - tensor_file_ending.size());
@@ -247,7 +249,8 @@ struct index_name {
     return series == std::string_view::npos ? name : name.substr(0, series);
 }
 
-/// Keeps the files of one variant; with an empty one those of none, where there are any.
+/// Keeps the files of one variant. With an empty variant it keeps the files without one, or all if
+/// every file has one.
 [[nodiscard]] inline bool keep_variant(vector<text>& names, std::string_view variant) noexcept {
     vector<text> kept;
     for (text& name : names)
@@ -256,9 +259,9 @@ struct index_name {
     return true;
 }
 
-/// Chooses the index of a directory: of the variant that is asked for; else the one of none,
-/// model.safetensors.index.json before others; else, where nothing is without a variant, the only
-/// one. Empty: there is none.
+/// Chooses the index of a directory. If a variant is given, its index. Otherwise the index without
+/// a variant, with model.safetensors.index.json first. If every file has a variant, the only index.
+/// Empty if there is no index.
 ///   fails   several_indexes, no_checkpoint (no such variant), out_of_memory
 [[nodiscard]] inline result<text> choose_index(std::string_view directory, vector<text>& indexes,
                                                span<const text> files,
@@ -282,7 +285,7 @@ struct index_name {
     return text{};
 }
 
-/// A path that is no directory: a shard index or a tensor file.
+/// Handles a path that is not a directory: a shard index or a tensor file.
 ///   fails   out_of_memory
 [[nodiscard]] inline result<void> resolve_file(std::string_view path,
                                                resolved_checkpoint& found) noexcept {
@@ -297,8 +300,8 @@ struct index_name {
     return {};
 }
 
-/// Finds what a path stands for: a directory, a shard index or a tensor file. An incomplete series
-/// is a failure, and the files that are there are stored all the same.
+/// Finds the files of a path: a directory, a shard index or a tensor file. An incomplete series is
+/// a failure, but the existing files are stored anyway.
 [[nodiscard]] inline result<void> resolve_checkpoint(std::string_view path,
                                                      std::string_view variant,
                                                      resolved_checkpoint& found) noexcept {
@@ -312,8 +315,8 @@ struct index_name {
     bool has_pytorch = false;
     bool has_room = found.directory.size() == path.size();
     auto listed = list_directory(path, [&](std::string_view name, bool is_directory) noexcept {
-        if (is_directory || name.starts_with('.'))
-            return true;  // "._model.safetensors" is what macOS leaves on other disks
+        // macOS leaves files such as "._model.safetensors" on other file systems
+        if (is_directory || name.starts_with('.')) return true;
         has_pytorch = has_pytorch || name.ends_with(".bin");
         vector<text>* const to = read_index_name(name).is_index       ? &indexes
                                  : name.ends_with(tensor_file_ending) ? &files

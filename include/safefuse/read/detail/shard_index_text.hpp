@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the text of a shard index, its tensors file by file, and what is wrong with them.
+// safefuse: the text of a shard index, its tensors grouped by file, and its problems.
 #ifndef SAFEFUSE_READ_DETAIL_SHARD_INDEX_TEXT_HPP
 #define SAFEFUSE_READ_DETAIL_SHARD_INDEX_TEXT_HPP
 
@@ -25,13 +25,14 @@ inline namespace SAFEFUSE_ABI {
 
 namespace detail {
 
-/// Far beyond any index: the largest known has 17 MB.
+/// Far more than any index needs: the largest known has 17 MB.
 inline constexpr std::uint64_t most_index_bytes = std::uint64_t{1} << 30;
 
-/// The text of an index: where it lies if tensor files are mapped, else a copy.
+/// The text of an index: mapped if tensor files are mapped, otherwise a copy.
 template <file_source Source>
 class index_text {
 public:
+    /// Opens the text of an index.
     ///   fails   as Source::open and read_whole_file
     static result<index_text> open(std::string_view path) noexcept {
         index_text made;
@@ -59,8 +60,8 @@ private:
     vector<std::byte> copy_;
 };
 
-/// The tensors of an index, file by file: those of file f are order[first[f]] to order[first[f + 1]
-/// - 1].
+/// The tensors of an index grouped by file. Those of file f are order[first[f]] to order[first[f +
+/// 1] - 1].
 struct tensors_by_file {
     vector<std::uint32_t> first;
     vector<std::uint32_t> order;
@@ -78,7 +79,7 @@ struct tensors_by_file {
     }
 };
 
-/// An index that could not be read may be something else.
+/// Explains an index that cannot be parsed: the file may be of another format.
 [[nodiscard]] inline failure index_failure(failure why, std::string_view index,
                                            span<const std::byte> bytes) noexcept {
     const std::size_t count = bytes.size() < first_bytes_size ? bytes.size() : first_bytes_size;
@@ -95,9 +96,9 @@ struct tensors_by_file {
     return why;
 }
 
-/// Of problems that say the same of many tensors, such as one bad path, the first tells how many
-/// there are; the others are marked as told by the code out_of_memory, which no problem has. False
-/// when memory ran out.
+/// Merges problems that say the same about many tensors, such as one bad path. The first one gets
+/// the number of the others. The others are marked as reported with the code out_of_memory, which
+/// no problem has. Returns false if memory runs out.
 [[nodiscard]] inline bool tell_once(vector<failure>& problems, std::size_t first) noexcept {
     failure& one = problems[first];
     if (one.detail.empty()) return true;
@@ -117,7 +118,7 @@ struct tensors_by_file {
     return true;
 }
 
-/// A shard that could not be opened, told as what it means for the checkpoint.
+/// Turns the failure to open a shard into a failure of the checkpoint.
 [[nodiscard]] inline failure shard_failure(failure why, std::string_view index,
                                            std::string_view first_tensor) noexcept {
     if (why.code != errc::file_not_found) return why;
