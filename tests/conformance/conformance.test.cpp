@@ -583,6 +583,6 @@ TEST_CASE(
         CHECK(report->notes()[1].what == sf::checkpoint_note::kind::trailing_bytes);
         CHECK(report->notes()[1].count == 4);
         CHECK(report->notes()[1].message().view().ends_with(
-            "model-2-of-2.safetensors: 4 bytes behind the last tensor"));
+            "model-2-of-2.safetensors: 4 bytes after the last tensor"));
     }
 }

@@ -141,9 +141,9 @@ mutants = [
     ("zero has a size", JSON, "if (significand == 0 || scale <= 0)", "if (scale <= 0)"),
 
     # Entries.
-    ("a dtype twice", READER, "once(has_dtype, \"dtype is there twice\")", "(has_dtype = true)"),
-    ("a shape twice", READER, "once(has_shape, \"shape is there twice\")", "(has_shape = true)"),
-    ("data_offsets twice", READER, "once(has_offsets, \"data_offsets are there twice\")", "(has_offsets = true)"),
+    ("a dtype twice", READER, "once(has_dtype, \"dtype is repeated\")", "(has_dtype = true)"),
+    ("a shape twice", READER, "once(has_shape, \"shape is repeated\")", "(has_shape = true)"),
+    ("data_offsets twice", READER, "once(has_offsets, \"data_offsets are repeated\")", "(has_offsets = true)"),
     ("no dtype", READER, "if (!has_dtype)", "if (false)"),
     ("no shape", READER, "if (!has_shape)", "if (false)"),
     ("no data_offsets", READER, "return has_offsets || cursor_.refuse(\"data_offsets are missing\");", "return true;"),

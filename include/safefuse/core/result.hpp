@@ -111,13 +111,14 @@ enum class errc : std::uint8_t {
     case errc::already_exists: return "already exists";
     case errc::io_error: return "reading or writing failed";
     case errc::file_changed: return "the file changed while it was open";
-    case errc::read_past_end: return "a read would go past the end";
-    case errc::another_format: return "it is something else than its name says";
+    case errc::read_past_end: return "a read goes past the end";
+    case errc::another_format: return "the file has a different format than its name says";
     case errc::header_too_short:
         return "too short to be a safetensors file (8 bytes of header length are missing)";
     case errc::header_too_large: return "the header is larger than the limit";
     case errc::header_past_end:
-        return "the header is longer than the file: incomplete download, or not a safetensors file?";
+        return "the header is longer than the file: incomplete download, or not a "
+               "safetensors file?";
     case errc::header_not_utf8: return "the header is not valid UTF-8";
     case errc::header_not_json: return "the header is not valid JSON";
     case errc::header_bad_entry: return "a header entry is malformed";
@@ -154,25 +155,26 @@ enum class errc : std::uint8_t {
     case errc::ambiguous_family: return "more than one model family fits";
     case errc::missing_expert: return "an expert is missing";
     case errc::missing_key: return "a part of an expert is missing";
-    case errc::duplicate_expert: return "a part of an expert is there twice";
+    case errc::duplicate_expert: return "a part of an expert exists twice";
     case errc::shape_mismatch: return "the shape does not fit";
     case errc::dtype_mismatch: return "the dtype does not fit";
-    case errc::both_layouts: return "the experts are there both fused and one by one";
+    case errc::both_layouts: return "the experts are stored both fused and one by one";
     case errc::unexpected_key: return "a tensor among the experts belongs to no known part";
-    case errc::unknown_experts: return "it looks like an expert's tensor and fits no known form";
+    case errc::unknown_experts: return "it looks like an expert's tensor but fits no known form";
     case errc::missing_scales: return "quantised codes without their scales";
     case errc::splits_block: return "a packed or block-scaled group of elements would be cut";
     case errc::unnested_groups: return "the interleave groups of the two layouts do not nest";
-    case errc::unexpected_extent: return "an extent is not what it was said to be";
+    case errc::unexpected_extent: return "an extent differs from the given value";
     case errc::parts_differ: return "parts that the layout stores once differ";
     case errc::output_not_found: return "the plan has no output of that name";
     case errc::unexpected_tensor: return "a tensor that should not be there";
     case errc::bytes_differ: return "the bytes differ";
     case errc::bad_name: return "that name cannot be written";
     case errc::destination_not_empty: return "the destination is not empty";
-    case errc::destination_in_source: return "the destination and the source lie in one another";
-    case errc::another_rewrite: return "what was begun there is not what is to be written now";
-    case errc::in_use: return "somebody else is writing there";
+    case errc::destination_in_source: return "the destination and the source overlap";
+    case errc::another_rewrite:
+        return "the destination has an unfinished rewrite of something else";
+    case errc::in_use: return "another process is writing there";
     case errc::disk_full: return "no space left on the disk";
     case errc::canceled: return "canceled";
     case errc::device_failed: return "a device failed";

@@ -246,7 +246,7 @@ inline result<bool> stored_spelling::add_rename(std::string_view pair) noexcept 
 
 inline result<stored_spelling> stored_spelling::parse(std::string_view value) noexcept {
     const auto bad = [&]() noexcept {
-        failure out{.code = errc::bad_json, .detail = "not what is remembered of a stored form: "};
+        failure out{.code = errc::bad_json, .detail = "not a valid description of a stored form: "};
         out.detail.append(value.substr(0, 80));
         return out;
     };

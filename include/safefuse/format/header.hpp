@@ -164,7 +164,7 @@ inline result<header> header::parse(span<const std::byte> file_start, std::uint6
         return failure{.code = errc::header_past_end, .expected = *needed, .actual = file_bytes};
     if (file_start.size() < *needed)
         return failure{.code = errc::header_past_end,
-                       .detail = "not all of it was given to the parser",
+                       .detail = "the parser was given only a part of it",
                        .expected = *needed,
                        .actual = file_start.size()};
     const char* const json =

@@ -56,7 +56,7 @@ inline result<encoded_header> encode_header(span<const tensor_spec> tensors,
     const std::uint64_t alignment = options.data_alignment;
     if (alignment < 8 || alignment > most_data_alignment || (alignment & (alignment - 1)) != 0)
         return failure{.code = errc::out_of_range,
-                       .detail = "of the alignment of the data",
+                       .detail = "the data alignment is not valid",
                        .expected = most_data_alignment,
                        .actual = alignment};
     auto order = detail::order_header(tensors, metadata, options.keeps_order);
@@ -75,7 +75,7 @@ inline result<encoded_header> encode_header(span<const tensor_spec> tensors,
         if (!detail::checked_add(begin, order->sizes_bytes[t], end))
             return failure{.code = errc::size_overflow,
                            .tensor = tensors[t].name,
-                           .detail = "of all tensors together"};
+                           .detail = "the sum of all tensors"};
         const bool is_first = t == order->tensors[0] && order->keys.empty();
         detail::put_tensor(json.put(is_first ? "" : ","), tensors[t], begin, end);
         made.offsets[t] = begin;
@@ -93,7 +93,7 @@ inline result<encoded_header> encode_header(span<const tensor_spec> tensors,
     for (std::size_t i = 0; i < detail::length_bytes; ++i)
         made.bytes[i] = static_cast<std::byte>(json_bytes >> 8 * i);
     if (!detail::checked_add(begin, made.bytes.size(), made.file_bytes))
-        return failure{.code = errc::size_overflow, .detail = "of all tensors together"};
+        return failure{.code = errc::size_overflow, .detail = "the sum of all tensors"};
     for (std::uint64_t& offset : made.offsets) offset += made.bytes.size();
     return made;
 }

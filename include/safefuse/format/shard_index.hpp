@@ -91,7 +91,7 @@ SAFEFUSE_NOINLINE inline void append_quoted(text& out, std::string_view name) no
         return refused;
     };
     const auto is_separator = [](char c) noexcept { return c == '/' || c == '\\'; };
-    if (file.empty()) return refuse(errc::path_leaves_directory, " is no file name");
+    if (file.empty()) return refuse(errc::path_leaves_directory, " is not a file name");
     if (is_separator(file[0])) return refuse(errc::path_leaves_directory, " is an absolute path");
     const char letter = static_cast<char>(file[0] | 0x20);
     if (file.size() > 1 && file[1] == ':' && letter >= 'a' && letter <= 'z')
@@ -101,7 +101,7 @@ SAFEFUSE_NOINLINE inline void append_quoted(text& out, std::string_view name) no
     bool only_dots = true;
     for (std::size_t i = 0; i <= file.size(); ++i) {
         if (i < file.size() && (static_cast<unsigned char>(file[i]) < 0x20 || file[i] == 0x7F))
-            return refuse(errc::path_leaves_directory, " has a control character in it");
+            return refuse(errc::path_leaves_directory, " contains a control character");
         if (i == file.size() || is_separator(file[i])) {
             if (only_dots && dots >= 2)
                 return refuse(errc::path_leaves_directory, " leads out of the directory");
@@ -116,7 +116,7 @@ SAFEFUSE_NOINLINE inline void append_quoted(text& out, std::string_view name) no
     if (file.ends_with(".bin"))
         return refuse(
             errc::bad_index,
-            " does not end in .safetensors: it is a file of PyTorch, which must be converted first");
+            " does not end in .safetensors: it is a PyTorch file, which must be converted first");
     if (!file.ends_with(tensor_file_ending))
         return refuse(errc::bad_index, " does not end in .safetensors");
     return {};

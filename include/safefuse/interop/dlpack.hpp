@@ -250,14 +250,15 @@ template <managed_form Managed = managed_tensor_versioned, class Owner>
                                            const lend_options& options = {}) noexcept {
     static_assert(
         !std::is_lvalue_reference_v<Owner> && !std::is_const_v<Owner>,
-        "the owner of the bytes is moved in: a copy of it would own others. Share it as std::shared_ptr{shared}");
+        "the owner of the bytes is moved in, because a copy would own other bytes. Share it as "
+        "std::shared_ptr{shared}");
     static_assert(!std::is_pointer_v<Owner>, "a pointer owns nothing");
     static_assert(
         std::is_nothrow_move_constructible_v<Owner> && std::is_nothrow_destructible_v<Owner>,
         "moving an owner must not throw");
     using block = detail::lent_tensor<Managed, Owner>;
     static_assert(alignof(block) <= alignof(std::max_align_t),
-                  "the owner is aligned beyond what malloc gives");
+                  "the owner needs more alignment than malloc guarantees");
 
     // consumers read as many bytes as the shape says; a default-constructed view has fewer
     if (auto whole = tensor_view::of(view.type(), view.shape(), view.bytes()); !whole)

@@ -80,7 +80,7 @@ template <mdspan_type Mdspan>
         return std::move(whole).error();
     if (tensor.rank() != rank)
         return failure{.code = errc::shape_mismatch,
-                       .detail = "another number of axes",
+                       .detail = "the number of axes differs",
                        .expected = rank,
                        .actual = tensor.rank()};
     std::array<index, rank> extents{};

@@ -152,7 +152,7 @@ template <class Source>
 class basic_checkpoint {
 public:
     static_assert(file_source<Source>,
-                  "safefuse: what a checkpoint should open its files as is no file_source");
+                  "safefuse: the source of a checkpoint's files is not a file_source");
 
     /// The type of an open file.
     using file_type = basic_tensor_file<Source>;

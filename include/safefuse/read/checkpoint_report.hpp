@@ -89,8 +89,8 @@ struct checkpoint_note {
             out.append(": ");
             out.append_count(count);
             out.append(count == 1 ? " byte" : " bytes");
-            out.append(what == kind::gap_bytes ? " between the tensors belong to none"
-                                               : " behind the last tensor");
+            out.append(what == kind::gap_bytes ? " between the tensors belong to no tensor"
+                                               : " after the last tensor");
             break;
         }
         return out;

@@ -155,7 +155,8 @@ inline result<vector<char>> config_characters(span<const std::byte> json) noexce
         return failure{
             .code = errc::bad_json,
             .detail =
-                "it begins with a UTF-8 byte order mark, which JSON has not; save it as UTF-8 without one",
+                "it begins with a UTF-8 byte order mark, which JSON does not allow; save it "
+                "without one",
             .offset = 0};
     if (const std::string_view what = told_by_first_bytes(json); !what.empty()) {
         failure other{.code = errc::another_format, .detail = "it is "};

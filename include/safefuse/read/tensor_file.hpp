@@ -32,7 +32,7 @@ template <class Source>
 class basic_tensor_file {
 public:
     static_assert(byte_source<Source>,
-                  "safefuse: what a tensor file should read from is no byte_source");
+                  "safefuse: the source of a tensor file is not a byte_source");
 
     /// What find() returns if there is no such tensor.
     static constexpr std::size_t npos = safefuse::header::npos;
@@ -282,7 +282,7 @@ private:
                 why = failure{.code = errc::another_format, .detail = "it is "};
                 why.detail.append(what);
             } else if (detail::all_zero({start, count})) {
-                why.detail = "it begins with zeros: a download that was not finished";
+                why.detail = "it begins with zeros: an unfinished download";
             }
         }
         return about(std::move(why));

@@ -611,7 +611,7 @@ TEST_CASE("series: one with gaps names what is missing") {
     CHECK(detail({"m-0-of-2.safetensors", "m-1-of-2.safetensors", "m-2-of-2.safetensors"}) ==
           "\"m-2-of-2.safetensors\" has a number out of range");
     CHECK(detail({"m-1-of-2.safetensors", "m-01-of-2.safetensors"}) ==
-          "\"m-1-of-2.safetensors\" has a number that another file has");
+          "\"m-1-of-2.safetensors\" has the same number as another file");
     CHECK(detail({"m-7-of-2.safetensors"}) == "\"m-7-of-2.safetensors\" has a number out of range");
     CHECK(detail({"m-0-of-0.safetensors"}) == "\"m-0-of-0.safetensors\" has a number out of range");
     CHECK(

@@ -483,7 +483,7 @@ TEST_CASE(
     for (const std::string option : {"--overwrite", "--any-expert-count"}) {
         const said all = fuse_and_listen(both.in(), both.out(), {option});
         CHECK(all.status == 1);
-        if (option == "--overwrite") CHECK(all.has("lie in one another"));
+        if (option == "--overwrite") CHECK(all.has("overlap"));
         CHECK(files_in(both.out()) == before);
         CHECK(is_tidy(both.out()));
     }
@@ -624,7 +624,7 @@ TEST_CASE("replace: a directory that another run writes to is in_use, and that r
         ++count;
         const said all = fuse_and_listen(both.in_old(), both.out(), {"--overwrite"});
         CHECK(all.status == 1);
-        CHECK(all.has("somebody else is writing there"));
+        CHECK(all.has("another process is writing there"));
         return true;
     };
     fs::remove_all(both.out());
@@ -646,9 +646,9 @@ TEST_CASE("replace: while one run replaces a checkpoint, every other run there i
     const std::string to{destination->directory()};
     auto intrude = [&](const sf::rewrite_progress&) {
         CHECK(fuse_and_listen(both.in_old(), both.out(), {"--overwrite"})
-                  .has("somebody else is writing there"));
+                  .has("another process is writing there"));
         CHECK(fuse_and_listen(both.in(), both.out(), {"--resume"})
-                  .has("somebody else is writing there"));
+                  .has("another process is writing there"));
         CHECK(fuse_and_listen(both.in(), both.out()).status == 1);
         return true;
     };
@@ -933,7 +933,7 @@ TEST_CASE(
             for (const std::string option : {"--overwrite", "--resume", "--any-expert-count"}) {
                 const said all = fuse_and_listen(in, out, {option});
                 if (all.status != 1) found += what + option + " is not refused\n";
-                if (option == "--overwrite" && !all.has("lie in one another"))
+                if (option == "--overwrite" && !all.has("overlap"))
                     found += what + " says " + all.words;
             }
         };

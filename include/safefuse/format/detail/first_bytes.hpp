@@ -42,8 +42,7 @@ inline std::string_view told_by_first_bytes(span<const std::byte> start) noexcep
         std::string_view begins, what;
     };
     static constexpr mark marks[] = {
-        {"version https://git-lfs",
-         "a Git LFS pointer: \"git lfs pull\" gets the file that it stands for"},
+        {"version https://git-lfs", "a Git LFS pointer: \"git lfs pull\" downloads the file"},
         {"PK\x03\x04", "a zip archive, as PyTorch writes .bin and .pt files"},
         {"\x80\x02", "a Python pickle, as PyTorch wrote .bin and .pt files before 1.6"},
         {"\x80\x04", "a Python pickle"},
@@ -55,16 +54,16 @@ inline std::string_view told_by_first_bytes(span<const std::byte> start) noexcep
          "compressed by xz"},
         {"\x89HDF\r\n", "an HDF5 file"},
         {"\x93NUMPY", "a NumPy array"},
-        {"Entry not found", "a message of the hub and no file: download it again"},
-        {"Repository not found", "a message of the hub and no file: download it again"},
+        {"Entry not found", "an error message of the hub, not the file: download it again"},
+        {"Repository not found", "an error message of the hub, not the file: download it again"},
         {"Access to model",
-         "a message of the hub and no file: ask for access, then download it again"},
+         "an error message of the hub, not the file: ask for access, then download it again"},
     };
     for (const mark& each : marks)
         if (bytes.starts_with(each.begins)) return each.what;
     for (const char* const word : {"<!doctype", "<html", "<?xml", "<head"})
         if (begins_with_word(bytes, word))
-            return "an HTML or XML page, as servers send it in place of a file: download it again";
+            return "an HTML or XML page that a server sent in place of the file: download it again";
     return {};
 }
 

@@ -50,7 +50,7 @@ inline result<void> list_tensors(header_order& order, span<const tensor_spec> te
         const tensor_spec& tensor = tensors[i];
         if (!is_utf8(tensor.name)) return bad_name(tensor.name, "it is not UTF-8");
         if (tensor.name == metadata_key)
-            return bad_name(tensor.name, "the format gives that name a meaning");
+            return bad_name(tensor.name, "the format reserves this name");
         const auto added = names.insert(tensor.name, i, name_of);
         if (added.what == name_table::outcome::out_of_memory) return out_of_memory;
         if (added.what == name_table::outcome::already_there)
@@ -108,7 +108,7 @@ inline result<void> put_metadata(json_writer& json, span<const metadata_entry> m
     for (std::size_t i = 0; i < keys.size(); ++i) {
         const metadata_entry& entry = metadata[keys[i]];
         if (i != 0 && entry.key == metadata[keys[i - 1]].key)
-            return bad_name({}, "a metadata key is there twice");
+            return bad_name({}, "a metadata key is repeated");
         json.put(i == 0 ? "" : ",").put_string(entry.key).put(":").put_string(entry.value);
     }
     json.put("}");

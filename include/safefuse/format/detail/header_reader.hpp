@@ -118,7 +118,7 @@ private:
             json_string key;
             if (!cursor_.next_member(key)) break;
             if (key == metadata_key) {
-                if (has_metadata_key) return cursor_.refuse("__metadata__ is there twice");
+                if (has_metadata_key) return cursor_.refuse("__metadata__ is repeated");
                 has_metadata_key = true;
                 if (!read_metadata()) return false;
                 continue;
@@ -161,7 +161,7 @@ private:
             if (added.what == name_table::outcome::out_of_memory) return out_of_memory();
             if (added.what == name_table::outcome::already_there) {
                 if (!options_.repeated_metadata)
-                    return cursor_.refuse("a metadata key is there twice");
+                    return cursor_.refuse("a metadata key is repeated");
                 entries[added.index].value = entry.value;
             } else if (!entries.push(entry)) {
                 return out_of_memory();
@@ -184,13 +184,13 @@ private:
         };
         for (cursor_.enter_object(); cursor_.next_member(key);) {
             const bool read =
-                key == "dtype"   ? once(has_dtype, "dtype is there twice") && read_dtype(entry)
-                : key == "shape" ? once(has_shape, "shape is there twice") && read_shape(entry)
+                key == "dtype"   ? once(has_dtype, "dtype is repeated") && read_dtype(entry)
+                : key == "shape" ? once(has_shape, "shape is repeated") && read_shape(entry)
                 : key == "data_offsets"
-                    ? once(has_offsets, "data_offsets are there twice") && read_offsets(entry)
+                    ? once(has_offsets, "data_offsets are repeated") && read_offsets(entry)
                 : options_.unknown_fields
                     ? cursor_.skip_value()
-                    : cursor_.refuse("a tensor has dtype, shape and data_offsets, nothing else");
+                    : cursor_.refuse("a tensor has only dtype, shape and data_offsets");
             if (!read) return false;
         }
         if (cursor_.failed()) return false;
@@ -210,7 +210,7 @@ private:
         json_string spelled, second;
         const bool is_object = options_.object_dtypes && cursor_.peek() == json_kind::object;
         if (is_object) {
-            const char* const why = "a dtype given as an object has one key, and null for it";
+            const char* const why = "a dtype written as an object has one key, whose value is null";
             cursor_.enter_object();
             if (!cursor_.next_member(spelled)) return cursor_.refuse(why);
             if (!cursor_.read_null()) return false;
@@ -320,7 +320,7 @@ private:
                 return refuse(entry, errc::bad_offsets, running, entry.begin);
             if (entry.end < entry.begin)
                 return refuse(entry, errc::bad_offsets, entry.begin, entry.end,
-                              "its end lies before its begin");
+                              "it ends before it begins");
             header_.gap_bytes += entry.begin - running;
             std::uint64_t size_bytes = 0;
             switch (tensor_size(entry.type, rows().shape(entry), size_bytes)) {
@@ -340,7 +340,7 @@ private:
         std::uint64_t expected = 0;
         const bool fits = checked_add(header_.header_bytes, rows().data_bytes, expected);
         if (file_bytes == unknown)
-            return fits || fail({.code = errc::size_overflow, .detail = "of all tensors together"});
+            return fits || fail({.code = errc::size_overflow, .detail = "the sum of all tensors"});
         if (!fits) return fail({.code = errc::data_truncated, .actual = file_bytes});
         if (expected < file_bytes && options_.trailing_bytes) {
             header_.trailing_bytes = file_bytes - expected;

@@ -177,7 +177,7 @@ public:
         case json_kind::null: return skip_word("null");
         case json_kind::none: break;
         }
-        return fail(at_ == end_ ? "the JSON ends where a value must stand" : "expected a value");
+        return fail(at_ == end_ ? "the JSON ends where a value is expected" : "expected a value");
     }
 
     /// After the outermost value: whether only white space follows.
@@ -223,7 +223,7 @@ private:
         const json_kind found = peek();
         if (found == wanted) return true;
         if (found != json_kind::none) return fail(why, true);
-        return fail(at_ == end_ ? "the JSON ends where a value must stand" : "expected a value");
+        return fail(at_ == end_ ? "the JSON ends where a value is expected" : "expected a value");
     }
 
     SAFEFUSE_NOINLINE bool enter(char open, const char* why) noexcept {

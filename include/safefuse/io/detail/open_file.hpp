@@ -155,7 +155,7 @@ private:
     if (file->size_bytes() > most_bytes)
         return failure{.code = errc::io_error,
                        .file = path,
-                       .detail = "it is too large to be what it should be",
+                       .detail = "it is too large for a file of this kind",
                        .expected = most_bytes,
                        .actual = file->size_bytes()};
     vector<std::byte> bytes;

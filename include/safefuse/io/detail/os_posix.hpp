@@ -103,8 +103,9 @@ inline constexpr handle no_handle = -1;
     case ENOSPC: return {false, errc::disk_full, error};
     case EDQUOT: return {false, errc::disk_full, error, "the disk quota is used up"};
     case EFBIG:
-        return {false, errc::io_error, error, "too large a file for this file system or process"};
-    case ELOOP: return {false, errc::io_error, error, "the symbolic links go in a circle"};
+        return {false, errc::io_error, error,
+                "the file is too large for this file system or process"};
+    case ELOOP: return {false, errc::io_error, error, "the symbolic links form a loop"};
     case ENAMETOOLONG: return {false, errc::io_error, error, "the name is too long"};
     default: return {false, errc::io_error, error};
     }
@@ -524,7 +525,7 @@ inline void start_writing([[maybe_unused]] handle file) noexcept {
         entry_facts entry;
         if (!entry_of(opened, entry) || entry.kind != path_kind::file) {
             ::close(opened);
-            return {false, errc::not_a_file, 0, "the state file is no regular file"};
+            return {false, errc::not_a_file, 0, "the state file is not a regular file"};
         }
         int locked = 0;
         do locked = ::flock(opened, LOCK_EX | LOCK_NB);

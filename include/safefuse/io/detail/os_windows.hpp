@@ -102,7 +102,7 @@ inline constexpr handle no_handle = nullptr;
     case 32:    // ERROR_SHARING_VIOLATION
     case 33:    // ERROR_LOCK_VIOLATION
     case 1224:  // ERROR_USER_MAPPED_FILE
-        return {false, errc::permission_denied, number, "somebody has it open"};
+        return {false, errc::permission_denied, number, "another process has it open"};
     case 267: return {false, errc::not_a_directory, number};        // ERROR_DIRECTORY
     case 80:                                                        // ERROR_FILE_EXISTS
     case 183: return {false, errc::already_exists, number};         // ERROR_ALREADY_EXISTS
@@ -117,7 +117,7 @@ inline constexpr handle no_handle = nullptr;
     case 206:                                           // ERROR_FILENAME_EXCED_RANGE
         return {false, errc::io_error, number, "the name is too long"};
     case 223:  // ERROR_FILE_TOO_LARGE
-        return {false, errc::io_error, number, "too large a file for this file system"};
+        return {false, errc::io_error, number, "the file is too large for this file system"};
     case 1113:  // ERROR_NO_UNICODE_TRANSLATION
         return {false, errc::io_error, number, "the path is not UTF-8"};
     default: return {false, errc::io_error, number};

@@ -26,7 +26,7 @@ namespace detail {
     if (path.find('\0') != std::string_view::npos)
         return failure{.code = errc::file_not_found,
                        .file = path,
-                       .detail = "the path has a zero character in it"};
+                       .detail = "the path contains a zero character"};
     text copy{path};
     if (copy.size() != path.size()) return failure{.code = errc::out_of_memory};
     return copy;

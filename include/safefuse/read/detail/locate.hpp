@@ -120,7 +120,7 @@ private:
         (void)parse_series(name, each);
         if (each.number < expected || each.number - base >= count) {
             append_quoted(incomplete.detail, name);
-            incomplete.detail.append(each.number < expected ? " has a number that another file has"
+            incomplete.detail.append(each.number < expected ? " has the same number as another file"
                                                             : " has a number out of range");
             return incomplete;
         }
@@ -154,7 +154,8 @@ private:
                  .file = directory,
                  .detail = "\"model.safetensors\" is beside the complete series of "};
     append_quoted(both.detail, others[0]);
-    both.detail.append(" and no index says which counts: name the file, or move one of them away");
+    both.detail.append(
+        " and no index says which one counts: name the file, or move one of them away");
     return both;
 }
 
@@ -336,7 +337,8 @@ struct index_name {
     }
     if (!keep_variant(files, variant)) return no_memory;
     if (files.empty() && !variant.empty()) {
-        failure none{.code = errc::no_checkpoint, .file = path, .detail = "no file is of variant "};
+        failure none{
+            .code = errc::no_checkpoint, .file = path, .detail = "no file has the variant "};
         append_quoted(none.detail, variant);
         return none;
     }
@@ -345,7 +347,8 @@ struct index_name {
             .code = errc::no_checkpoint,
             .file = path,
             .detail =
-                "there is no .safetensors file in it, but PyTorch's .bin files: they must be converted first"};
+                "there is no .safetensors file in it, only PyTorch .bin files, which must be "
+                "converted first"};
     }
     return resolve_files(std::move(files), found);
 }
