@@ -15,7 +15,8 @@ namespace sf = safefuse;
 
 namespace {
 
-// Frameworks have such types: of one in braces it makes another.
+// Framework types often behave like this: brace initialisation wraps an object instead of moving
+// it.
 struct listing {
     listing() = default;
     listing(std::initializer_list<listing>) : is_list{true} {}

@@ -1,4 +1,4 @@
-#if defined(__cpp_exceptions)  // throwing.hpp is for programs that have them
+#if defined(__cpp_exceptions)  // throwing.hpp needs exceptions
 #include <safefuse/core/throwing.hpp>
 
 #include <doctest/doctest.h>
@@ -63,7 +63,7 @@ TEST_CASE("failure_exception: a copy outlives what it was copied from") {
     } catch (const sf::failure_exception& thrown) {
         const sf::failure_exception copy = thrown;
         CHECK(std::string_view{copy.what()} == thrown.what());
-        CHECK(copy.what() != thrown.what());  // its own characters
+        CHECK(copy.what() != thrown.what());  // a copy of the characters
         held = std::current_exception();
     }
     try {

@@ -1,4 +1,4 @@
-// What looks like an expert by its name: no family is asked, and no shape.
+// Which names look like experts, without any family or shape.
 #include <safefuse/detect/unknown_experts.hpp>
 
 #include <doctest/doctest.h>
@@ -25,7 +25,7 @@ support::tensor bf16(const std::string& name, std::vector<std::uint64_t> shape) 
     return {name, "BF16", std::move(shape), std::string(static_cast<std::size_t>(size), 'x')};
 }
 
-/// Two layers of Qwen3 with two experts each; layer 1's names are made by `rename`.
+/// Two layers of Qwen3 with two experts each; `rename` changes the names of layer 1.
 template <class F>
 std::vector<support::tensor> two_layers(F&& rename) {
     std::vector<support::tensor> out{bf16("model.norm.weight", {4})};
@@ -118,7 +118,7 @@ TEST_CASE("expert-like: routers, shared experts, whole networks and everything d
 
 TEST_CASE(
     "expert-like: no tensor of transformers' models but experts looks so, and those are planned") {
-    // names.tsv: what is no expert in a tiny checkpoint of each model type
+    // names.tsv: the tensors that are not experts, from a tiny checkpoint of each model type
     std::ifstream in{SAFEFUSE_TEST_DATA "/transformers/names.tsv"};
     REQUIRE(in);
     std::size_t count = 0;
@@ -134,7 +134,7 @@ TEST_CASE(
         for (const std::string& name : {stored, model}) {
             ++count;
             if (!sf::detail::looks_like_expert(name)) continue;
-            // then it is another module that the family plans
+            // then it must be in another module that the family plans
             bool planned = false;
             for (std::size_t m = 0; m < family->fuse.module_count(); ++m)
                 planned =
@@ -238,10 +238,10 @@ TEST_CASE(
     CHECK(plan->outputs().size() == 4);
     CHECK(plan->output("gate_up_proj_weight_scale")->size_bytes == 8);
     CHECK(plan->blocks().size() == 4);
-    // the way back would have to take the scale apart
+    // the inverse would have to split the scale
     CHECK_FALSE(
         sf::plan<sf::families::qwen2_moe>(*opened, "e.mlp.experts", sf::direction::inverse));
-    // and so would a slice
+    // so would a plan for some of the experts
     CHECK_FALSE(sf::plan<sf::families::qwen2_moe>(*opened, "e.mlp.experts", {.end_expert = 1}));
 }
 

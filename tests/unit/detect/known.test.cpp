@@ -24,7 +24,7 @@ namespace {
 
 const std::string fixtures = SAFEFUSE_TEST_DATA "/transformers/";
 
-/// What detect_family makes of a checkpoint: a family's name, or the code of its failure.
+/// The result of detect_family for a checkpoint: a family's name, or the code of its failure.
 std::string detected(const sf::checkpoint& checkpoint, bool unfuse = false) {
     const auto family = sf::detect_family(checkpoint, unfuse);
     if (family) return std::string{(*family)->fuse.name};
@@ -87,7 +87,7 @@ TEST_CASE("known families: the way back is the way there, turned round") {
         REQUIRE(back.size() == there.size());
         std::reverse(back.begin(), back.end());
         for (std::size_t i = 0; i < there.size(); ++i) {
-            // what an older version called otherwise is renamed to the newer name both ways
+            // a name of an older version becomes the newer name in both directions
             CHECK(back[i].from == (there[i].is_older ? there[i].from : there[i].to));
             CHECK(back[i].to == (there[i].is_older ? there[i].to : there[i].from));
             CHECK(back[i].at_start == there[i].at_start);
@@ -104,8 +104,8 @@ TEST_CASE("detect: the names of a stored checkpoint tell its family, or that the
     CHECK(detected(fixtures + "jamba/checkpoint") == "jamba");
     CHECK(detected(fixtures + "nemotron_h/checkpoint") == "nemotron_h");
     CHECK(detected(fixtures + "granitemoe/checkpoint") == "granitemoe");
-    // these two store the same names and load them under different ones: a guess would be wrong
-    // half of the time
+    // These two store the same names and load them under different ones: a guess would be wrong
+    // half of the time.
     CHECK(detected(fixtures + "mixtral/checkpoint") == "ambiguous: mixtral, phimoe");
     CHECK(detected(fixtures + "minimax_m2/checkpoint") == "ambiguous: mixtral, phimoe");
     CHECK(detected(fixtures + "phimoe/checkpoint") == "ambiguous: mixtral, phimoe");
@@ -165,7 +165,7 @@ TEST_CASE("known families: visit_family calls with the type that a name stands f
         CHECK_FALSE(
             sf::visit_family(name, []<class Family>() { FAIL("no family has this name"); }));
 
-    // a plan by a name that is known only when the program runs
+    // a plan whose family name is known only at run time
     laws::packed_set set;
     for (const char* name : {"x.mlp.experts.0.gate_proj.weight", "x.mlp.experts.0.up_proj.weight"})
         set.add(name, sf::dtype::bf16, {3, 4});
@@ -222,7 +222,7 @@ TEST_CASE("known families: gpt-oss, MXFP4 or not, can become experts with gate b
         CHECK(
             std::equal(down.begin(), down.end(), codes.bytes_of("moe.down_proj_" + field).begin()));
     }
-    // not quantised, the columns are gate's and up's in turn
+    // Not quantised: the columns alternate between gate and up.
     laws::packed_set numbers;
     numbers.add("moe.gate_up_proj", sf::dtype::bf16, {E, H, 2 * I});
     numbers.add("moe.gate_up_proj_bias", sf::dtype::bf16, {E, 2 * I});
@@ -280,10 +280,10 @@ TEST_CASE(
     CHECK(experts("model.language_model.layers.0", {}) == "qwen2_moe");
     CHECK(experts("model.layers.0", {support::u8("model.layers.0.mlp.shared_expert.up_proj.weight",
                                                  {3, 4})}) == "qwen2_moe");
-    // AFMoE keeps this name, A.X-K1 does not
+    // AFMoE keeps this name, A.X-K1 does not.
     CHECK(experts("model.layers.0", {support::u8("model.layers.0.post_mlp_layernorm.weight",
                                                  {4})}) == "ambiguous: qwen2_moe, axk1");
-    // gates without down matrices: zero-computation experts
+    // Gates without down matrices: zero-computation experts.
     CHECK(experts("model.layers.0",
                   {support::u8("model.layers.0.mlp.experts.1.gate_proj.weight", {3, 4}),
                    support::u8("model.layers.0.mlp.experts.1.up_proj.weight", {3, 4})}) ==
@@ -309,6 +309,6 @@ TEST_CASE(
                                     support::u8("model.layers.0.mlp.experts.down_proj", down)});
         return detected(directory.string());
     };
-    CHECK(fused({2, 6, 4}, {2, 4, 3}) == "unknown");  // as transformers holds them
+    CHECK(fused({2, 6, 4}, {2, 4, 3}) == "unknown");  // as transformers stores them
     CHECK(fused({2, 4, 6}, {2, 3, 4}) == "ambiguous: qwen3_vl_moe, gpt_oss, openai_privacy_filter");
 }

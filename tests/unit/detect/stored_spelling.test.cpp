@@ -1,4 +1,5 @@
-// What names alone tell, in which form experts are stored, and what is remembered of it.
+// What names alone say about a checkpoint, in which form experts are stored, and what is remembered
+// of it.
 #include <safefuse/detect/stored_spelling.hpp>
 
 #include <doctest/doctest.h>
@@ -26,7 +27,7 @@ support::tensor bf16(const std::string& name, std::vector<std::uint64_t> shape) 
     return {name, "BF16", std::move(shape), std::string(static_cast<std::size_t>(size), 'x')};
 }
 
-/// Two experts under `scope`, a matrix for each part.
+/// Two experts under `scope`, with one matrix for each part.
 std::vector<support::tensor> experts(const std::string& scope,
                                      std::vector<std::string> parts = {"gate_proj", "up_proj",
                                                                        "down_proj"}) {
@@ -152,7 +153,7 @@ TEST_CASE("stored spelling: an accepted spelling is remembered, and unfusing is 
     CHECK(kept->value == "family=qwen3_5_moe_text;form=0;renames=^model.language_model>model");
     auto read = sf::stored_spelling::parse(kept->value);
     REQUIRE(read);
-    const sf::stored_spelling moved = std::move(*read);  // what family() returns refers to it
+    const sf::stored_spelling moved = std::move(*read);  // family() points into it
     const auto back = moved.family();
     REQUIRE(back);
     CHECK(*sf::renamed(back->unfuse, "model.norm.weight") == "model.language_model.norm.weight");
@@ -172,7 +173,7 @@ TEST_CASE("stored spelling: the hub's own is not remembered") {
 
 TEST_CASE("stored spelling: names that cannot come back are counted and one is named") {
     const temporary_directory directory;
-    // two spellings of one checkpoint: no way back gives both
+    // two spellings in one checkpoint: no inverse restores both
     auto tensors = experts("model.layers.0.mlp.experts");
     tensors.push_back(bf16("model.language_model.norm.weight", {6}));
     const sf::family_entry& own = *sf::find_family("qwen3_5_moe_text");
@@ -209,7 +210,7 @@ TEST_CASE("config: the count is the one under the model type's own key") {
     CHECK(count(R"({"text_config": {"num_local_experts": 8}, "num_local_experts": 3})", "llama4") ==
           8);
     CHECK(count(R"({"llm_config": {"num_experts": 8}})", "qwen3_moe") == 8);
-    // a type that is not known: all keys must agree
+    // for an unknown type, all keys must agree
     CHECK(count(R"({"num_experts": 8, "n_routed_experts": 8})", "new") == 8);
     CHECK(count(R"({"num_experts": 8, "n_routed_experts": 4})", "new") == sf::unknown);
 }
@@ -242,7 +243,7 @@ TEST_CASE(
     CHECK(why("\x1f\x8b\x08\0"s + std::string(60, 'x')).find("gzip") != std::string::npos);
     CHECK(why("").find("the file is empty") != std::string::npos);
     CHECK(why(std::string(300, '\0')).find("zeros") != std::string::npos);
-    // the length 640 begins as a pickle does
+    // the length 640 has the first bytes of a pickle
     CHECK(why("\x80\x02\0\0\0\0\0\0{\"a\":"s + std::string(640, ' ')).find("pickle") ==
           std::string::npos);
 }

@@ -25,12 +25,12 @@ sf::result<sf::header> parse(const std::string& file, const sf::read_options& op
     return sf::header::parse(bytes_of(file), file.size(), options);
 }
 
-/// What a case must come to, with the default options and with the reference's.
+/// The expected verdict for a header, with the default options and with the reference's.
 struct row {
     std::string_view json;
     std::size_t data_bytes;
     std::string_view verdict;              ///< "ok" or the name of an errc, see code_of
-    std::string_view with_reference = {};  ///< if it differs
+    std::string_view with_reference = {};  ///< if different
 };
 
 std::string_view code_of(const sf::result<sf::header>& parsed) {
@@ -96,7 +96,8 @@ TEST_CASE("header: framing") {
                                        ~std::uint64_t{7}, ~std::uint64_t{0}}) {
         std::string file(16, '\0');
         for (std::size_t i = 0; i < 8; ++i) file[i] = static_cast<char>(length >> 8 * i & 255);
-        CHECK(code_of(parse(file)) == "too_large");  // not past_end, though the file is short too
+        // not past_end, although the file is also too short
+        CHECK(code_of(parse(file)) == "too_large");
     }
     using namespace std::string_view_literals;
     const row rows[] = {
@@ -350,7 +351,7 @@ TEST_CASE("header: JSON") {
 }
 
 // Failures
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 TEST_CASE("header: a failure says what, where and by how much") {
     const auto failure_of = [](const std::string& file, sf::read_options options = {}) {
@@ -434,7 +435,7 @@ TEST_CASE("header: a failure says what, where and by how much") {
             framed(R"({"\u0074":{"dtype":"U8","shape":[4],"data_offsets":[1,5]}})", "12345"));
         CHECK(error.code == sf::errc::bad_offsets);
         CHECK(error.tensor == "t");
-        CHECK(error.offset == sf::unknown);  // the decoded name stands nowhere in the file
+        CHECK(error.offset == sf::unknown);  // the decoded name is not in the file
     }
     {
         const auto error = failure_of(framed(one("\"I32\"", "[65536,65536,65536,65536]", "[0,0]")));
@@ -473,8 +474,8 @@ TEST_CASE("header: a failure says what, where and by how much") {
 }
 
 TEST_CASE("header: of several faults the one that the reference meets first is reported") {
-    // Tensor by tensor in the order of their bytes: position, overflow, part of a byte, size; the
-    // size of the file last.
+    // Tensor by tensor in the order of their bytes: position, overflow, part of a byte, size. The
+    // size of the file comes last.
     check(
         {{row{R"({"b":{"dtype":"U8","shape":[9],"data_offsets":[4,5]},"a":{"dtype":"F4","shape":[3],"data_offsets":[0,9]}})",
               0, "partial"},
@@ -505,7 +506,7 @@ TEST_CASE("header: total sizes beyond 64 bits are refused") {
 }
 
 // What is read
-// -----------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 TEST_CASE("header: tensors come in the order of their bytes and are found by name") {
     const std::string file = framed(
@@ -730,8 +731,7 @@ TEST_CASE("header: the limit is inclusive, and comes before the size of the file
 
 namespace {
 
-/// Random headers around the spelling that the fast way knows: some exact, some with one thing
-/// different.
+/// Random headers near the formatting that the fast path parses: some exact, some with one change.
 std::string random_header(std::mt19937& random) {
     const auto up_to = [&](std::uint32_t last) {
         return std::uniform_int_distribution<std::uint32_t>{0, last}(random);
@@ -754,7 +754,7 @@ std::string random_header(std::mt19937& random) {
         entry += "],\"data_offsets\":[" + std::to_string(at) + "," +
                  std::to_string(at + size_bytes) + "]}";
         at += size_bytes;
-        if (up_to(6) == 0) {  // one character more, less or else
+        if (up_to(6) == 0) {  // one character removed, inserted or replaced
             constexpr std::string_view characters = "{}[]\",:\\ 0123456789.eE-u\n\x7f\xC3\xA9_";
             const std::size_t place = up_to(static_cast<std::uint32_t>(entry.size() - 1));
             const char c = characters[up_to(static_cast<std::uint32_t>(characters.size() - 1))];
@@ -790,7 +790,8 @@ TEST_CASE("header: the fast way reads what the plain way reads") {
     for (int i = 0; i < 20'000; ++i) {
         const std::string json = random_header(random);
         const std::vector<char> exact(json.begin(),
-                                      json.end());  // so that a sanitizer sees a read behind it
+                                      // exact size, so that a sanitizer detects a read past the end
+                                      json.end());
         const std::string_view text{exact.data(), exact.size()};
         for (const sf::read_options& options :
              {sf::read_options{}, sf::read_options::reference(), sf::read_options::strict(),
@@ -824,7 +825,7 @@ TEST_CASE("header: 20,000 tensors in random order are all found") {
 }
 
 // The way back
-// -----------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -1008,7 +1009,7 @@ TEST_CASE("header: what is written is read back, for many random sets of tensors
             CHECK(parsed->find_metadata(entry.key, value));
             CHECK(value == entry.value);
         }
-        // The table itself, written again, gives the same bytes.
+        // Encoding the parsed table again gives the same bytes.
         std::vector<sf::tensor_spec> again;
         for (std::size_t i = 0; i < parsed->size(); ++i) again.push_back((*parsed)[i]);
         std::vector<sf::metadata_entry> metadata_again;

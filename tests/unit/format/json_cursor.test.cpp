@@ -16,8 +16,8 @@ using sf::detail::json_string;
 
 namespace {
 
-/// Reads a whole text of one value; the copy ends where the text ends, so that a sanitizer sees a
-/// read behind it.
+/// Parses a text with one value. The copy has the exact size, so that a sanitizer detects a read
+/// past the end.
 bool is_json(std::string_view text) {
     const std::vector<char> exact(text.begin(), text.end());
     json_cursor cursor{std::string_view{exact.data(), exact.size()}};

@@ -7,8 +7,8 @@
 
 #include "../../support/support.hpp"
 
-// What is an index and what is not: tests/conformance/index_cases.cpp, judged by
-// conformance.test.cpp.
+// tests/conformance/index_cases.cpp lists what is an index and what is not; conformance.test.cpp
+// checks it.
 
 namespace sf = safefuse;
 using support::bytes_of;
@@ -110,8 +110,8 @@ TEST_CASE(
 
 TEST_CASE(
     "index: lines alike but for the name are read as they are one by one, whatever comes between them") {
-    // names that hold what ends a line, lines that differ by a space, an escape, a file, a number:
-    // each in turn amid plain lines
+    // Names that contain what ends a line, and lines with a different space, escape, file or
+    // number: each one in turn among plain lines.
     const std::vector<std::string> lines = {"\"a\": \"1.safetensors\"",
                                             "\"b\": \"1.safetensors\"",
                                             "\"c,\\n    d: x\": \"1.safetensors\"",
@@ -131,7 +131,8 @@ TEST_CASE(
                 std::string json = "{\"weight_map\": {\"p\": \"1.safetensors\"" + between +
                                    "\"q\": \"1.safetensors\"" + between +
                                    "\"r\": \"1.safetensors\"";
-                // the same with a line end before each comma is read line by line: no frame fits
+                // the same with a line end before each comma: no frame matches, so every line is
+                // parsed
                 std::string slow =
                     "{\"weight_map\": {\"p\": \"1.safetensors\",\"q\"  : \"1.safetensors\"\n,\"r\" :\"1.safetensors\"";
                 std::string space;
@@ -226,7 +227,7 @@ TEST_CASE("index: a hundred thousand tensors are all found") {
     CHECK(all);
 }
 
-// Names that are refused: tests/conformance/index_cases.cpp.
+// For refused names see tests/conformance/index_cases.cpp.
 TEST_CASE("containment: names inside the directory pass, whatever the system") {
     for (const char* file :
          {"a.safetensors", ".safetensors", "sub/a.safetensors", "sub\\a.safetensors",
@@ -327,7 +328,7 @@ TEST_CASE("index: is written as Python's json.dumps(indent=2, sort_keys=True) wr
                 0) ==
         "{\n  \"metadata\": {\n    \"total_size\": 0\n  },\n  \"weight_map\": {\n"
         "    \"\\\"\\\\\\b\\f\\n\\r\\t\\u0001\\u001f\\u007f/~ caf\\u00e9 \\u4e2d \\ud83d\\ude00\": \"a.safetensors\"\n  }\n}\n");
-    // By code point, not by UTF-16 unit: U+FF21 before U+1F600.
+    // By code point, not by UTF-16 unit: U+FF21 comes before U+1F600.
     const std::string sorted =
         encoded({{"\xF0\x9F\x98\x80", "a.safetensors"}, {"\xEF\xBC\xA1", "a.safetensors"}}, 0);
     CHECK(sorted.find("\\uff21") < sorted.find("\\ud83d"));

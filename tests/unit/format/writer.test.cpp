@@ -70,7 +70,7 @@ void check_same(const std::vector<owned_tensor>& tensors, const sf::tensor_file&
     }
 }
 
-/// Tensors of all dtypes, any rank, some without elements.
+/// Tensors of all dtypes and any rank, some without elements.
 std::vector<owned_tensor> random_tensors(std::mt19937& random, std::size_t count) {
     std::vector<owned_tensor> tensors;
     const auto below = [&](std::uint32_t end) {
@@ -129,15 +129,16 @@ TEST_CASE("writer: what is written is read back, whatever dtypes, ranks and name
         std::string_view format;
         CHECK((file->header().find_metadata("format", format) && format == "pt"));
         CHECK(file->header().header_bytes() % 8 == 0);
-        // the reference's order: dtypes descending, then names; so every tensor is aligned to its
-        // elements
+        // The reference's order: dtypes descending, then names. So every tensor is aligned to its
+        // elements.
         for (std::size_t i = 0; i < file->size(); ++i) {
             const sf::tensor_entry entry = (*file)[i];
             const std::uint64_t align = sf::bits(entry.type) < 8 ? 1 : sf::bits(entry.type) / 8;
             CHECK(file->offset_bytes(i) % align == 0);
             if (i == 0) continue;
             const sf::tensor_entry before = (*file)[i - 1];
-            // tensors without bytes may share an offset; a reader may then have them in any order
+            // Tensors without bytes may share an offset; then a reader may return them in any
+            // order.
             if (before.size_bytes() != 0 && entry.size_bytes() != 0)
                 CHECK((before.type > entry.type ||
                        (before.type == entry.type && before.name < entry.name)));
@@ -303,7 +304,7 @@ TEST_CASE(
     check_same(tensors, sf::tensor_file::open(directory / "a.safetensors").value());
 }
 
-#if !defined(_WIN32)  // which keeps a mapped file from being replaced
+#if !defined(_WIN32)  // Windows does not allow replacing a mapped file
 TEST_CASE(
     "writer: whoever has the old file mapped keeps it, also when a file is written over itself") {
     const temporary_directory directory;

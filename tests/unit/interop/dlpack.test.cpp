@@ -32,13 +32,12 @@ namespace dlpack = sf::dlpack;
 namespace {
 
 using extents = std::vector<std::uint64_t>;
-constexpr bool is_big_endian =
-    std::endian::native !=
-    std::endian::little;  // DLPack's elements are the machine's, ours the file's
+// DLPack elements are in host byte order; tensor files are little-endian
+constexpr bool is_big_endian = std::endian::native != std::endian::little;
 using legacy = dlpack::managed_tensor;
 using versioned = dlpack::managed_tensor_versioned;
 
-// Owns bytes, and tells when they go.
+// Owns bytes and counts its destructions.
 struct owner {
     owner(std::vector<std::byte> of, int& counter) : bytes{std::move(of)}, gone{&counter} {}
     owner(owner&& other) noexcept
@@ -149,7 +148,7 @@ TEST_CASE("dlpack: no other type is taken for one of ours") {
                      static_cast<std::uint16_t>(lanes)},
                     type);
             }
-    CHECK(known == sf::dtype_count + 1);  // F4 as pairs and one by one
+    CHECK(known == sf::dtype_count + 1);  // F4 with two lanes and with one
 }
 
 TEST_CASE_TEMPLATE(
@@ -200,8 +199,8 @@ TEST_CASE_TEMPLATE(
 TEST_CASE(
     "dlpack: a tensor of a device's memory is lent as that device's, and borrowed by nobody here") {
     const extents shape{2, 3};
-    auto* const address =
-        reinterpret_cast<const std::byte*>(std::uintptr_t{0x7000'0000});  // nothing reads there
+    // never read
+    auto* const address = reinterpret_cast<const std::byte*>(std::uintptr_t{0x7000'0000});
     const auto view = sf::tensor_view::of(sf::dtype::u8, shape, {address, 6});
     REQUIRE(view);
     const auto lent =
@@ -282,8 +281,8 @@ TEST_CASE("dlpack: what cannot be lent is refused, and its owner is untouched" *
 
     int gone = 0;
     owner held{{}, gone};
-    const auto never_made =
-        dlpack::lend(sf::tensor_view{}, std::move(held));  // a scalar by its shape, without a byte
+    // a scalar by its shape, without bytes
+    const auto never_made = dlpack::lend(sf::tensor_view{}, std::move(held));
     REQUIRE_FALSE(never_made);
     CHECK(never_made.error().code == sf::errc::wrong_buffer_size);
     CHECK(held.gone == &gone);
@@ -363,7 +362,7 @@ TEST_CASE(
 
 namespace {
 
-// A framework's tensor of two rows of three, to be spoiled.
+// A framework's tensor with two rows of three; tests corrupt it.
 struct foreign {
     alignas(8) std::byte data[64]{};
     std::int64_t shape[3]{2, 3, 1}, strides[3]{3, 1, 1};
@@ -458,9 +457,9 @@ TEST_CASE("dlpack: what cannot be borrowed is refused" * doctest::skip(is_big_en
     CHECK(refusal([](foreign& t) { t.managed.dl_tensor.byte_offset = ~std::uint64_t{0}; }) ==
           sf::errc::size_overflow);
     CHECK(refusal([](foreign& t) {
-              t.managed.dl_tensor.byte_offset = UINTPTR_MAX -
-                                                reinterpret_cast<std::uintptr_t>(t.data) -
-                                                3;  // it begins within memory
+              // the tensor begins inside the address space
+              t.managed.dl_tensor.byte_offset =
+                  UINTPTR_MAX - reinterpret_cast<std::uintptr_t>(t.data) - 3;
           }) == sf::errc::size_overflow);
     CHECK(refusal([](foreign& t) {
               t.managed.dl_tensor.dtype = {17, 4, 1};
@@ -471,7 +470,7 @@ TEST_CASE("dlpack: what cannot be borrowed is refused" * doctest::skip(is_big_en
 TEST_CASE(
     "dlpack: frameworks' tensors are fused into a framework's tensor; into one that is read-only they are not" *
     doctest::skip(is_big_endian)) {
-    // Two experts, I = 2, H = 2; each matrix is a framework's.
+    // Two experts, I = 2, H = 2; each matrix belongs to a framework.
     std::vector<std::unique_ptr<foreign>> owned;
     std::vector<sf::dlpack::borrowed_tensor> borrowed;
     std::vector<std::string> names;

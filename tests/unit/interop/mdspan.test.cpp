@@ -15,9 +15,9 @@
 
 #include "../../support/support.hpp"
 
-// Which implementations there are: the standard library's; Kokkos' reference, which Debian's
-// libbasix-dev brings (as std::experimental::mdspan) and so does the Python package fenics-basix
-// (in a namespace that one can choose).
+// The tested implementations: std::mdspan; the Kokkos reference implementation, which comes with
+// Debian's libbasix-dev (as std::experimental::mdspan) and with the Python package fenics-basix (in
+// a configurable namespace).
 #if __has_include(<version>)
 #include <version>
 #endif
@@ -43,7 +43,7 @@ namespace {
 using extents = std::vector<std::uint64_t>;
 constexpr bool is_big_endian = std::endian::native != std::endian::little;
 
-// The least that an mdspan is made of, for compilers that have none.
+// A minimal mdspan, for compilers that have none.
 struct stand_in {
     static constexpr const char* name = "a stand-in of this test";
     struct row_major {
@@ -189,7 +189,7 @@ TEST_CASE_TEMPLATE(
     CHECK(made.error().code == sf::errc::size_overflow);
     CHECK(made.error().actual == 300);
 
-    // extents that fit, of more elements than do: strides would wrap around
+    // Each extent fits the index type, but the number of elements does not: strides would overflow.
     const extents square{20, 15};
     const auto flat = sf::tensor_view::of(sf::dtype::u8, square, many);
     const auto wrapped =
@@ -213,7 +213,7 @@ TEST_CASE_TEMPLATE("mdspan: tensors without elements and of one axis work" *
     REQUIRE(made);
     CHECK(made->extent(0) == 3);
     CHECK(made->extent(1) == 0);
-    // the product of the other extents passes 64 bits: nobody may compute a stride of it
+    // The product of the other extents exceeds 64 bits: no stride may be computed from it.
     const extents huge{0, std::uint64_t{1} << 40, std::uint64_t{1} << 40};
     const auto of_huge =
         sf::mdspan_of<typename Kind::template rows<const float, std::int64_t, Kind::dynamic,

@@ -95,7 +95,7 @@ TEST_CASE("mapped file: its bytes are the file's, and a move keeps them where th
     second = std::move(first);
     CHECK(second.bytes().data() == at);
     CHECK(support::string_of(second.bytes()) == contents);
-    CHECK(first.bytes().empty());  // NOLINT: what a move leaves behind is what is tested
+    CHECK(first.bytes().empty());  // NOLINT: the test is about the moved-from state
     CHECK(first.size_bytes() == 0);
     sf::mapped_file& alias = second;
     second = std::move(alias);
@@ -168,8 +168,8 @@ TEST_CASE_TEMPLATE("file source: what cannot be opened says why and leaves no de
 #else
     CHECK(code_of<Source>("/dev/null") == sf::errc::not_a_file);
     REQUIRE(::mkfifo((directory / "pipe").c_str(), 0600) == 0);
-    CHECK(code_of<Source>(directory / "pipe") ==
-          sf::errc::not_a_file);  // and does not wait for a writer
+    // and it does not wait for a writer
+    CHECK(code_of<Source>(directory / "pipe") == sf::errc::not_a_file);
     std::filesystem::create_symlink("loop", directory / "loop");
     CHECK(code_of<Source>(directory / "loop") == sf::errc::io_error);
     std::filesystem::create_symlink("nowhere", directory / "dangling");
@@ -247,13 +247,13 @@ TEST_CASE_TEMPLATE(
     Source, sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     constexpr std::uint64_t gibibyte = std::uint64_t{1} << 30, size_bytes = 5 * gibibyte + 3;
-    std::vector<std::pair<std::uint64_t, std::string>>
-        written;  // around the ends of what 31 and 32 bits reach
+    // positions around the limits of 31-bit and 32-bit offsets
+    std::vector<std::pair<std::uint64_t, std::string>> written;
     for (const std::uint64_t offset : {std::uint64_t{0}, 2 * gibibyte - 4, 3 * gibibyte,
                                        4 * gibibyte - 4, 4 * gibibyte + 8, size_bytes - 8})
         written.emplace_back(offset, support::pattern("at " + std::to_string(offset), 8));
     auto made = sf::output_file::create(directory / "large", size_bytes,
-                                        false);  // sparse: nothing is reserved
+                                        false);  // sparse: no blocks are reserved
     REQUIRE(made);
     for (const auto& [offset, bytes] : written)
         REQUIRE(made->write(offset, support::bytes_of(bytes)));
@@ -271,8 +271,8 @@ TEST_CASE_TEMPLATE(
     CHECK(file->size_bytes() == size_bytes);
     CHECK(file->check_size());
     for (const auto& each : written) {
-        const std::uint64_t offset =
-            each.first;  // no structured binding: clang 14 cannot capture one
+        // not a structured binding: clang 14 cannot capture one
+        const std::uint64_t offset = each.first;
         const auto& bytes = each.second;
         CAPTURE(offset);
         std::string out(8, '?');
@@ -291,9 +291,9 @@ TEST_CASE_TEMPLATE(
     REQUIRE(!past);
     CHECK(past.error().code == sf::errc::read_past_end);
 
-    std::error_code refused;  // Windows lets nobody cut a mapped file short
+    std::error_code refused;  // Windows does not allow truncating a mapped file
     std::filesystem::resize_file(directory / "large", size_bytes - 4 * gibibyte,
-                                 refused);  // the same in 32 bits
+                                 refused);  // the size modulo 2^32 is unchanged
     if (refused) return;
     const auto same = file->check_size();
     REQUIRE(!same);
@@ -301,7 +301,7 @@ TEST_CASE_TEMPLATE(
     CHECK(same.error().actual == size_bytes - 4 * gibibyte);
 }
 
-// Letters of one, two, three and four bytes of UTF-8; the last is two characters on Windows.
+// Letters of one to four UTF-8 bytes; the last one is two UTF-16 units on Windows.
 constexpr const char8_t* far_name = u8"gewicht-\u00E4\u00F6\u00DF-\u0436-\u4E2D\u6587-\U0001F9E0";
 
 TEST_CASE("path: is UTF-8 on every system, in files, directories and names that are listed") {
@@ -417,7 +417,7 @@ TEST_CASE("output file: without a commit nothing is left and the old file is unt
     CHECK(support::open_descriptors() == before);
 }
 
-#if !defined(_WIN32)  // Windows keeps a mapped file from being replaced
+#if !defined(_WIN32)  // Windows does not allow replacing a mapped file
 TEST_CASE("output file: replaces a file that somebody has mapped, and they keep the old bytes") {
     const temporary_directory directory;
     write_file(directory / "out.bin", "old bytes");
@@ -482,7 +482,7 @@ TEST_CASE(
     CHECK(support::open_descriptors() == before);
 }
 
-#if !defined(_WIN32)  // whose paths are not longer than 260 characters by default
+#if !defined(_WIN32)  // Windows limits paths to 260 characters by default
 TEST_CASE("output file: a name as long as names may be works, cut between characters") {
     const temporary_directory directory;
     std::string name;

@@ -38,7 +38,7 @@ std::string series(int i, int n) {
             .view()};
 }
 
-/// Three shards; the names are not in the order of the files.
+/// Three shards; the order of the names differs from that of the files.
 std::vector<shard> three_shards() {
     return {{series(1, 3), {u8("z", {4, 5}), u8("a", {3})}},
             {series(2, 3), {u8("m", {2, 2}), support::bf16("b", {6, 2})}},
@@ -55,7 +55,8 @@ void write_index(const temporary_directory& directory,
     support::write_file(directory / name, "{\"weight_map\": {" + json + "}}");
 }
 
-/// Opens both ways, which must agree, and must not leave a descriptor; verify() must agree too.
+/// Opens the checkpoint mapped and by offset. Both must fail alike and leave no descriptor open;
+/// verify() must report the same.
 sf::failure refused(const std::string& path, const sf::checkpoint_options& options = {}) {
     const std::size_t before = support::open_descriptors();
     auto mapped = sf::checkpoint::open(path, options);
@@ -131,7 +132,8 @@ void check_tensors(const Checkpoint& set, const std::vector<shard>& shards) {
 sf::checkpoint_report verified(const std::string& path) {
     auto report = sf::checkpoint::verify(path);
     REQUIRE(report);
-    // what can be opened tells the same on the way; what cannot says nothing
+    // If the checkpoint can be opened, open() reports the same as verify(). If not, it reports
+    // nothing.
     sf::checkpoint_report on_the_way;
     const bool is_open = sf::checkpoint::open(path, {}, on_the_way).has_value();
     CHECK(is_open == report->is_sound());
@@ -146,7 +148,7 @@ sf::checkpoint_report verified(const std::string& path) {
 
 }  // namespace
 
-// ---- opening what is right
+// ---- opening valid checkpoints
 
 TEST_CASE_TEMPLATE("checkpoint: a directory with an index gives every tensor of every shard",
                    Checkpoint, sf::checkpoint, sf::positional_checkpoint) {
@@ -358,7 +360,7 @@ TEST_CASE("checkpoint: an empty checkpoint is legal") {
     CHECK(empty->file_count() == 1);
 }
 
-// ---- the index is the authority
+// ---- the index decides
 
 TEST_CASE("index authority: tensors that are not listed are invisible, counted and reported") {
     const temporary_directory directory;
@@ -439,8 +441,8 @@ TEST_CASE("index authority: an index that is named counts, though there are two"
     support::write_checkpoint(directory.path(), three_shards());
     support::write_shards(directory.path(), {{"fp16.safetensors", {u8("half", {2})}}});
     write_index(directory, {{"half", "fp16.safetensors"}}, "model.fp16.safetensors.index.json");
-    const auto plain =
-        sf::checkpoint::open(directory.string());  // what is of no variant goes before
+    // files without a variant come first
+    const auto plain = sf::checkpoint::open(directory.string());
     REQUIRE(plain);
     CHECK(plain->index_of("half") == plain->npos);
     const auto variant = sf::checkpoint::open(directory.string(), {.variant = "fp16"});
@@ -454,7 +456,7 @@ TEST_CASE("index authority: an index that is named counts, though there are two"
     check_tensors(*full, three_shards());
 }
 
-// ---- what is wrong
+// ---- problems
 
 TEST_CASE("index: a shard that is named but missing is reported with its file name") {
     const temporary_directory directory;

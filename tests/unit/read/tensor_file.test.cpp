@@ -30,7 +30,7 @@ const std::vector<tensor>& some_tensors() {
     return tensors;
 }
 
-/// Bytes that must be read, and that say how much was.
+/// Bytes that are not in memory; the source counts the bytes read.
 class counting_source {
 public:
     explicit counting_source(std::string_view bytes) : bytes_{bytes} {}
@@ -55,7 +55,7 @@ private:
 };
 static_assert(sf::byte_source<counting_source>);
 
-/// Bytes in memory of which the source lends as many as it likes, whatever size it says it has.
+/// A source that lends fewer bytes than its size.
 class short_source {
 public:
     explicit short_source(std::string_view bytes)
@@ -185,7 +185,7 @@ TEST_CASE_TEMPLATE("tensor file: every slice of a tensor equals the elements pic
     support::write_tensor_file(directory / "a.safetensors", some_tensors());
     const auto file = File::open(directory / "a.safetensors");
     REQUIRE(file);
-    const std::string& data = some_tensors()[0].data;  // [3, 4, 5] of 2 bytes
+    const std::string& data = some_tensors()[0].data;  // [3, 4, 5] elements of 2 bytes
     for (std::uint64_t a = 0; a <= 3; ++a)
         for (std::uint64_t b = a; b <= 3; ++b)
             for (std::uint64_t c = 0; c <= 4; ++c)
@@ -312,8 +312,8 @@ TEST_CASE_TEMPLATE(
     File, sf::tensor_file, sf::positional_tensor_file) {
     const temporary_directory directory;
     const std::string path = directory / "large.safetensors";
-    // 2 GiB end in a's last row, 4 GiB of the file in b, 4 GiB of data in c, and all of d lies
-    // beyond
+    // The 2 GiB limit is in a's last row, 4 GiB of the file in b, 4 GiB of data in c, and all of d
+    // is after it.
     constexpr std::uint64_t gibibyte = std::uint64_t{1} << 30, row_bytes = gibibyte - 3,
                             b_bytes = gibibyte - 1;
     const std::array<std::uint64_t, 2> a_shape{3, row_bytes}, small_shape{4, 6};
@@ -328,7 +328,7 @@ TEST_CASE_TEMPLATE(
         auto header = sf::encode_header(specs);
         REQUIRE(header);
         auto made = sf::tensor_file_writer::create(path, specs, std::move(*header),
-                                                   false);  // sparse: nothing is reserved
+                                                   false);  // sparse: no blocks are reserved
         REQUIRE(made);
         REQUIRE(made->write(0, 2 * row_bytes, bytes_of(row)));
         REQUIRE(made->write(1, b_bytes - end.size(), bytes_of(end)));
@@ -434,7 +434,7 @@ TEST_CASE(
         CHECK(opened.error().actual == lent);
     }
     short_source nothing{file};
-    *nothing.lent_bytes = 0;  // it is read, then
+    *nothing.lent_bytes = 0;  // then it must be read
     const auto opened = sf::basic_tensor_file<short_source>::from(std::move(nothing), "read");
     REQUIRE(opened);
     CHECK(opened->view(0).error().code == sf::errc::not_resident);

@@ -16,7 +16,7 @@ static_assert(!sf::byte_source<int>);
 
 namespace {
 
-// How a source may declare what it reads into, and how not.
+// A source with a chosen parameter type of read(), to test which types are accepted.
 template <class Out, bool Throws = false>
 struct reads_into : sf::memory_source {
     sf::result<void> read(std::uint64_t offset, Out out) const noexcept(!Throws) {

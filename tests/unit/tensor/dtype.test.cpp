@@ -16,7 +16,7 @@ struct known {
     std::uint64_t bits;
 };
 
-// In the order of the reference's enum, which its writer sorts by.
+// In the order of the reference's enum; its writer sorts by it.
 constexpr known dtypes[] = {{"BOOL", 8},    {"F4", 4},          {"F6_E2M3", 6},     {"F6_E3M2", 6},
                             {"U8", 8},      {"I8", 8},          {"F8_E5M2", 8},     {"F8_E4M3", 8},
                             {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},

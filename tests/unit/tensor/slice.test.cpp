@@ -36,7 +36,7 @@ extents offsets_of(const sf::slice_runs& runs) {
     return offsets;
 }
 
-/// Row-major positions of the elements of a slice, one by one.
+/// The row-major positions of a slice's elements, one by one.
 extents elements_of(const extents& shape, const ranges& kept) {
     extents elements{0};
     for (std::size_t axis = 0; axis < shape.size(); ++axis) {
@@ -217,7 +217,7 @@ TEST_CASE(
             continue;
         }
 
-        // Bits of the longest runs of neighbouring elements.
+        // Bit ranges of the longest runs of adjacent elements.
         std::vector<std::pair<std::uint64_t, std::uint64_t>> expected;
         for (const std::uint64_t element : elements_of(shape, kept)) {
             if (!expected.empty() &&

@@ -110,7 +110,7 @@ TEST_CASE(
 TEST_CASE("tensor_view: every C++ type that has a dtype reads its values") {
     const auto check = [](auto value) {
         using T = decltype(value);
-        // Written as the file holds it: little-endian.
+        // Written as in the file: little-endian.
         std::byte bytes[2 * sizeof(T)]{};
         for (std::size_t i = 0; i < 2; ++i) {
             std::memcpy(bytes + i * sizeof(T), &value, sizeof(T));
@@ -269,7 +269,7 @@ TEST_CASE("tensor_view: expert gives an entry of the first axis, and expert_of i
               ->bytes()
               .data() == bytes.data() + 3);
     CHECK(sf::tensor_view::of(sf::dtype::f32, empty, {})->expert(3)->size_bytes() == 0);
-    const extents halves{4};  // an entry is half a byte: which of two holds an address?
+    const extents halves{4};  // an entry is half a byte, so one address belongs to two entries
     const auto of_halves = sf::tensor_view::of(sf::dtype::f4, halves, std::span{bytes}.first(2));
     CHECK(of_halves->expert_of(bytes.data()).error().code == sf::errc::slice_cuts_byte);
     CHECK(sf::tensor_view::of(sf::dtype::f4, odd, std::span{bytes}.first(6))
