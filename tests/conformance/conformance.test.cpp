@@ -1,6 +1,6 @@
-// The conformance suite, judged by this library; and the verdicts that the reference implementation
-// (safetensors at commit 24b0b28, of offsets that wrap version 0.8.0) gave on 144 of its cases:
-// tests/data/conformance/verdicts.tsv.
+// Runs the conformance suite with this library. It also compares with the verdicts of the reference
+// implementation on 144 cases, in tests/data/conformance/verdicts.tsv. The reference is safetensors
+// at commit 24b0b28; for offsets that overflow it is version 0.8.0.
 #include <safefuse/read/checkpoint.hpp>
 
 #include <algorithm>
@@ -58,8 +58,8 @@ std::vector<verdict> verdicts() {
     return all;
 }
 
-/// What a parser needs of a case: the file up to the end of the header, or all there is of it.
-/// Nothing follows it in memory, so that a sanitizer sees a read behind it.
+/// The part of a case that a parser needs: the file up to the end of the header, or all of it if it
+/// is shorter. The copy has the exact size, so that a sanitizer detects a read past the end.
 std::vector<char> start_of(const header_case& each) {
     std::vector<char> bytes(each.head.begin(), each.head.end());
     bytes.resize(bytes.size() + static_cast<std::size_t>(each.spaces), ' ');
@@ -99,8 +99,8 @@ std::string debug(std::string_view string) {
     return out + '"';
 }
 
-/// A header as verdicts.tsv writes it: tensors by name, then metadata (whose order there is
-/// arbitrary: sorted by key here).
+/// A header in the form of verdicts.tsv: tensors by name, then metadata. The order of metadata is
+/// arbitrary there, so it is sorted by key here.
 std::string table_of(const sf::header& header) {
     std::map<std::string, std::string> tensors;
     for (std::size_t i = 0; i < header.size(); ++i) {
@@ -142,7 +142,7 @@ std::string with_sorted_metadata(const std::string& reference) {
     return out + "})";
 }
 
-/// Whether a failure is the one that the reference reports.
+/// Checks that a failure is the one that the reference reports.
 void check_error(const sf::failure& error, const std::string& reference) {
     const auto is = [&](std::string_view start) {
         return reference.compare(0, start.size(), start) == 0;
@@ -203,7 +203,7 @@ TEST_CASE(
         std::transform(name.begin(), name.end(), name.begin(), [](char c) {
             return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
         });
-        CHECK(names.insert(name).second);  // also where files that differ in case alone are one
+        CHECK(names.insert(name).second);  // unique also on file systems that ignore case
         CHECK_FALSE(reason.empty());
         CHECK(reason.find_first_of("\t\n") == std::string::npos);
     };
@@ -380,13 +380,14 @@ TEST_CASE(
         REQUIRE(parsed.has_value() == row.accepts);
         if (!parsed) check_error(parsed.error(), row.reference);
     }
-    // These are the files that the reference was given, to the byte.
+    // Checks that these are the files that the reference was given, byte for byte.
     std::uint64_t checksum = 14695981039346656037u;
     for (const verdict& row : rows)
         for (const char c : by_name[row.name]->head)
             checksum = (checksum ^ static_cast<unsigned char>(c)) * 1099511628211u;
     CHECK(checksum == 10988968184167696860u);
-    for (const verdict& row : rows) {  // again for the tables, whose names point into the bytes
+    // a second pass for the tables, whose names point into the bytes
+    for (const verdict& row : rows) {
         if (!row.accepts) continue;
         CAPTURE(row.name);
         const std::vector<char> start = start_of(*by_name[row.name]);
@@ -475,7 +476,7 @@ TEST_CASE("conformance: every case is judged the same by way of a file, mapped o
             const auto mapped = sf::tensor_file::open(path, conformance::options(which));
             const auto positional =
                 sf::positional_tensor_file::open(path, conformance::options(which));
-            // a file tells what it is, where a header alone is only too large
+            // a whole file shows its real format; a header alone is only too large
             const bool is_other = each.name == "is_zip" || each.name == "is_gguf" ||
                                   each.name == "is_lfs_pointer" || each.name == "is_html";
             const std::string_view expected =

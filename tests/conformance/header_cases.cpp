@@ -1,5 +1,5 @@
-// The conformance suite for single tensor files. Names are part of what other projects rely on:
-// they are added to, not changed.
+// The conformance suite for single tensor files. Other projects rely on the names of cases: add
+// names, do not change them.
 #include <algorithm>
 #include <cstdint>
 #include <span>
@@ -255,7 +255,7 @@ void utf8(header_suite& add) {
          })
         add.accept("utf8_ok_" + label, "any character that UTF-8 can spell", named(characters), 4)
             .holds({characters});
-    // A reader that works in blocks must not lose what stands across their border.
+    // A parser that works in blocks must handle characters that cross a block boundary.
     for (const std::size_t place : {15u, 16u, 31u, 32u, 63u, 64u}) {
         const std::string before(place - 2, 'n');  // the name begins at byte 2 of the header
         add.refuse(errc::header_not_utf8, "utf8_bad_at_" + text(place),
@@ -652,7 +652,7 @@ void entries(header_suite& add) {
     bad("entry_in_object", "a tensor in an object is no tensor",
         "{\"u\":{" + fields[0] + "," + fields[1] + "," + fields[2] + "}}")
         .strict(errc::header_bad_entry);
-    // What the reference accepts because of how its JSON library reads structures.
+    // The reference accepts these only because of how its JSON library reads structures.
     bad("tensor_as_array", "an array of dtype, shape and offsets: an artefact of the reference",
         "[\"U8\",[4],[0,4]]")
         .reference_accepts();
@@ -668,7 +668,7 @@ void entries(header_suite& add) {
 
     add.topic("dtypes");
     for (const auto& [spelled, size_bytes] : std::vector<std::pair<std::string, std::size_t>>{
-             // of eight elements
+             // the size of eight elements
              {"BOOL", 8},        {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8},
              {"I8", 8},          {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8},
              {"F8_E5M2FNUZ", 8}, {"I16", 16},    {"U16", 16},    {"F16", 16},    {"BF16", 16},
@@ -918,8 +918,8 @@ void numbers(header_suite& add) {
     add.refuse(errc::header_bad_entry, "shape_2pow64", "extents are below 2^64",
                one("\"U8\"", "[18446744073709551616]", "[0,0]"));
 
-    // Every spelling in every place where a number stands. Each means 4 (or 0) to a reader that is
-    // too generous.
+    // Every way to write a number, in every place of a number. Each means 4 (or 0) to a parser that
+    // is too tolerant.
     struct spelling {
         std::string label, number;
         errc code;
@@ -1159,11 +1159,11 @@ void shapes(header_suite& add) {
                1);
 }
 
-/// Tensors end to end whose offsets are written modulo 2^64: what a validator without `begin <=
-/// end` takes for a sound file.
+/// Tensors without gaps whose offsets are written modulo 2^64. A validator that does not check
+/// `begin <= end` accepts the file.
 class wrapping_entries {
 public:
-    /// A tensor of U8, of no more bytes than a tensor may have, behind the one before.
+    /// Adds a tensor after the previous one; `size_bytes` is at most most_bytes.
     void add(std::string name, std::uint64_t size_bytes, std::string_view type = "U8",
              std::uint64_t elements_a_byte = 1) {
         const std::uint64_t end = at_ + size_bytes;
@@ -1172,15 +1172,15 @@ public:
                                  "[" + text(at_) + "," + text(end) + "]"));
         at_ = end;
     }
-    /// As many tensors as it takes until the next one begins at `wanted`.
+    /// Adds as many tensors as needed for the next one to begin at `wanted`.
     void go_on_to(std::uint64_t wanted) {
         while (wanted - at_ > most_bytes) add("pad" + text(entries_.size()), most_bytes);
         add("z", wanted - at_);
     }
     std::vector<std::string>& entries() { return entries_; }
 
-    static constexpr std::uint64_t most_bytes =
-        (std::uint64_t{1} << 61) - 1;  ///< 8 times as many bits are below 2^64
+    /// the largest size whose number of bits is below 2^64
+    static constexpr std::uint64_t most_bytes = (std::uint64_t{1} << 61) - 1;
 
 private:
     std::vector<std::string> entries_;
@@ -1194,8 +1194,8 @@ void wrapping_offsets(header_suite& add) {
                           const std::vector<std::string>& each, std::size_t data_bytes) {
         add.refuse(errc::bad_offsets, std::move(name), std::move(reason), object(each), data_bytes);
     };
-    // The tensor `leak` lies so many bytes from the start of the data section, and the sum of all
-    // sizes is 2^64 + data_bytes.
+    // The tensor `leak` begins `first_bytes` after the start of the data section, and the sum of
+    // all sizes is 2^64 + data_bytes.
     const auto leaking = [&](std::uint64_t first_bytes, std::uint64_t leak_bytes,
                              std::uint64_t data_bytes) {
         wrapping_entries made;
@@ -1275,7 +1275,7 @@ void wrapping_offsets(header_suite& add) {
         spelled.erase(spelled.begin());
         wrap("wrap_around_metadata", "the same with metadata in the middle", spelled, 4);
     }
-    // A difference modulo 2^64 that is the size of the shape, in one tensor or two.
+    // Offsets whose difference modulo 2^64 equals the size of the shape, in one tensor or two.
     wrap("wrap_two", "two tensors that are each other's complement",
          {entry("a", "\"U8\"", "[4]", "[0,4]"),
           entry("b", "\"U8\"", "[2305843009213693951]", "[4,2305843009213693955]"),
@@ -1399,8 +1399,8 @@ void offsets(header_suite& add) {
     mismatch("size_mismatch_elements", "the offsets count elements", "F32", "[4]", "[0,4]", 4);
     mismatch("size_mismatch_length", "the second offset is a length", "U8", "[4]", "[0,0]", 4);
 
-    // Which of several faults is reported: tensor by tensor, position, overflow, part of a byte,
-    // size; the file's size last.
+    // The order in which several faults are checked: tensor by tensor position, overflow, part of a
+    // byte, size; then the file's size.
     add.topic("order of checks");
     const auto order = [&](std::string name, errc code, std::vector<std::string> each,
                            std::size_t data_bytes) -> header_case& {

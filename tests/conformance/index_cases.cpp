@@ -1,4 +1,5 @@
-// The conformance suite for checkpoints of many files: shard indexes, and directories without one.
+// The conformance suite for checkpoints with many files: shard indexes, and directories without
+// one.
 #include <map>
 #include <string>
 #include <string_view>
@@ -22,7 +23,7 @@ std::string shard(const std::vector<std::string>& names) {
 
 class index_suite {
 public:
-    /// A directory without an index, or whose index is among its files.
+    /// Adds a directory without an index, or with an index among its files.
     index_case& directory(std::optional<errc> refusal, std::string name, std::string reason,
                           std::map<std::string, std::string> files,
                           std::map<std::string, std::string> tensors = {}) {
@@ -31,8 +32,8 @@ public:
             cases_.back().files["checkpoint/" + file] = std::move(contents);
         return cases_.back();
     }
-    /// An index beside a.safetensors, which holds a and b, and b.safetensors, which holds b and c.
-    /// The same files stand one directory above and one below.
+    /// Adds an index next to a.safetensors, which contains a and b, and b.safetensors, which
+    /// contains b and c. The same files are also in the parent directory and in a subdirectory.
     index_case& index(std::optional<errc> refusal, std::string name, std::string reason,
                       std::string json, std::map<std::string, std::string> tensors = {}) {
         index_case& made = directory(refusal, std::move(name), std::move(reason),
@@ -328,7 +329,7 @@ void directories(index_suite& add) {
                    {series(1, 2), shard({"a"})},
                    {series(2, 2), shard({"b"})}});
 
-    // Without one.
+    // Without an index.
     add.directory({}, "single_model", "model.safetensors alone",
                   {{"model.safetensors", shard({"a"})}}, {{"a", "model.safetensors"}});
     add.directory({}, "single_other_name", "one tensor file of any name",

@@ -35,7 +35,8 @@ CHECKED = "core/detail/checked.hpp"
 DTYPE = "tensor/dtype.hpp"
 INDEX = "format/shard_index.hpp"
 
-# What is broken, where, the text that stands there exactly once, and what takes its place.
+# Each mutant: what is broken, the file, the text to replace (which must occur exactly once), the
+# replacement.
 mutants = [
     # Framing.
     ("length of less than 8 bytes is read", HEADER, "if (first_bytes.size() < detail::length_bytes)", "if (first_bytes.empty())"),

@@ -1,4 +1,4 @@
-// What the cases of the conformance suite are put together from.
+// Building blocks for the cases of the conformance suite.
 #ifndef SAFEFUSE_TESTS_CONFORMANCE_PIECES_HPP
 #define SAFEFUSE_TESTS_CONFORMANCE_PIECES_HPP
 
@@ -15,10 +15,10 @@ namespace conformance {
 /// Collects cases topic by topic.
 class header_suite {
 public:
-    /// All that follow belong to this topic.
+    /// All cases added after this call belong to this topic.
     void topic(std::string name) { topic_ = std::move(name); }
 
-    /// A whole file, good or bad.
+    /// Adds a whole file, valid or not.
     header_case& file(std::optional<errc> refusal, std::string name, std::string reason,
                       std::string bytes) {
         cases_.push_back({std::move(name), topic_, std::move(reason), std::move(bytes)});
@@ -56,7 +56,7 @@ using namespace std::string_literals;
 
 inline std::string text(std::uint64_t number) { return std::to_string(number); }
 
-/// "name":{"dtype":...,"shape":...,"data_offsets":...}, every value as it is to be spelled.
+/// "name":{"dtype":...,"shape":...,"data_offsets":...}, with every value exactly as given.
 inline std::string entry(std::string_view name, std::string_view type, std::string_view shape,
                          std::string_view offsets, std::string_view extra = {}) {
     std::string out = "\"" + std::string{name} + "\":{\"dtype\":" + std::string{type} +
@@ -83,9 +83,9 @@ inline std::string one(std::string_view type, std::string_view shape, std::strin
                        std::string_view extra = {}) {
     return "{" + entry("t", type, shape, offsets, extra) + "}";
 }
-/// The plain tensor of four bytes that a case disturbs.
+/// The valid tensor of four bytes that cases modify.
 inline std::string named(std::string_view name) { return "{" + bytes(name, 0, 4) + "}"; }
-/// The same with a field that the format does not know.
+/// The valid tensor with a field that the format does not define.
 inline std::string with_extra(std::string_view value) {
     return one("\"U8\"", "[4]", "[0,4]", ",\"x\":" + std::string{value});
 }

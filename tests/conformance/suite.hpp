@@ -1,4 +1,4 @@
-// What a case of the conformance suite is. The cases themselves: header_cases.cpp (single files),
+// The data types of the conformance suite. The cases are in header_cases.cpp (single files) and
 // index_cases.cpp (directories).
 #ifndef SAFEFUSE_TESTS_CONFORMANCE_SUITE_HPP
 #define SAFEFUSE_TESTS_CONFORMANCE_SUITE_HPP
@@ -19,7 +19,7 @@ namespace conformance {
 
 using safefuse::errc;
 
-/// How strictly a file is judged.
+/// How strictly a file is checked.
 enum class profile : std::uint8_t { strict, standard, reference, lenient };
 inline constexpr std::array profiles{profile::strict, profile::standard, profile::reference,
                                      profile::lenient};
@@ -39,7 +39,7 @@ inline safefuse::read_options options(profile which) {
     return {};
 }
 
-/// The word for a failure in the tables that are written for other programs.
+/// The word for a failure in the tables for other programs.
 inline std::string_view name(errc code) {
     switch (code) {
     case errc::file_not_found: return "file_not_found";
@@ -76,8 +76,8 @@ inline std::string_view name(const std::optional<errc>& refusal) {
     return refusal ? name(*refusal) : std::string_view{"accept"};
 }
 
-/// One tensor file and how it is judged. The file is `head`, then that many spaces, then that many
-/// zeros, so that what is too large to be kept can still be described.
+/// One tensor file and its expected verdicts. The file is `head`, then `spaces` spaces, then
+/// `zeros` zeros. So a file that is too large to store can still be described.
 struct header_case {
     std::string name;
     std::string topic;
@@ -85,21 +85,21 @@ struct header_case {
     std::string head;
     std::uint64_t spaces = 0;
     std::uint64_t zeros = 0;
-    std::array<std::optional<errc>, profiles.size()>
-        refusals{};  ///< by profile; none: the file is accepted
-    std::vector<std::string>
-        tensors{};  ///< if not empty: the names of an accepted file, by their bytes
-    std::vector<std::pair<std::string, std::string>>
-        metadata{};  ///< if not empty: those of an accepted file, in the file's order
+    /// by profile; none: the file is accepted
+    std::array<std::optional<errc>, profiles.size()> refusals{};
+    /// if not empty: the tensor names of an accepted file, in the order of their bytes
+    std::vector<std::string> tensors{};
+    /// if not empty: the metadata of an accepted file, in the file's order
+    std::vector<std::pair<std::string, std::string>> metadata{};
 
     std::uint64_t file_bytes() const { return head.size() + spaces + zeros; }
-    /// Too large to be written or read without being asked to.
+    /// Whether the file is too large to write or read by default.
     bool is_large() const { return spaces + zeros > 1'000'000; }
     const std::optional<errc>& refusal(profile which) const {
         return refusals[static_cast<std::size_t>(which)];
     }
 
-    // What differs from the verdict that the case was added with.
+    // Changes the verdict of one profile.
     header_case& with(profile which, std::optional<errc> refusal) {
         refusals[static_cast<std::size_t>(which)] = refusal;
         return *this;
@@ -120,19 +120,19 @@ struct header_case {
     }
 };
 
-/// One checkpoint and how it is judged: its files, by their path in the case's own directory, of
-/// which `checkpoint` is what is opened. A reader that leaves that directory finds what it looks
-/// for.
+/// One checkpoint and its expected verdict. Its files are given by their paths in the case's own
+/// directory; `checkpoint` is the path to open. A reader that wrongly leaves that path finds the
+/// files that it looks for.
 struct index_case {
     std::string name;
     std::string reason;
     std::map<std::string, std::string> files;
     std::optional<errc> refusal;
-    std::map<std::string, std::string>
-        tensors;  ///< of an accepted one: the name of every visible tensor and of its file
+    /// if accepted: the name of every visible tensor and of its file
+    std::map<std::string, std::string> tensors;
 };
 
-/// Where an index_case has its index.
+/// The path of the index in an index_case.
 inline constexpr std::string_view index_path = "checkpoint/model.safetensors.index.json";
 
 /// Every case for single files, in the order of the topics.

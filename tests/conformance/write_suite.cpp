@@ -1,12 +1,10 @@
-// Writes the conformance suite for other projects, or judges files by this library.
-//   write_conformance_suite DIRECTORY [--large]   the cases as files, and what each must come to:
-//   verdicts.json, verdicts.tsv,
-//                                                 indexes.json, indexes.tsv. Cases too large to be
-//                                                 written unasked are described.
-//   write_conformance_suite --judge FILE          FILE holds files one behind the other, each as
-//   the 64-bit little-endian number
-//                                                 of its bytes and these bytes. Prints a line of
-//                                                 JSON for each.
+// Writes the conformance suite for other projects, or judges files with this library.
+//   write_conformance_suite DIRECTORY [--large]
+//       Writes the cases as files, and their expected verdicts as verdicts.json, verdicts.tsv,
+//       indexes.json and indexes.tsv. Without --large, large cases are only described.
+//   write_conformance_suite --judge FILE
+//       FILE contains files, each as its size (a 64-bit little-endian number) and its bytes.
+//       Prints one line of JSON for each.
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -42,7 +40,7 @@ std::string in_hex(std::string_view bytes) {
     return out;
 }
 
-/// "tensors": by their bytes, and "metadata": in the file's order.
+/// "tensors" in the order of their bytes, and "metadata" in the file's order.
 std::string table(const sf::header& header) {
     std::string out = "\"tensors\": [";
     for (std::size_t i = 0; i < header.size(); ++i) {
@@ -71,8 +69,8 @@ bool write(const fs::path& path, std::string_view contents) {
     return static_cast<bool>(file);
 }
 
-/// The file of a large case; zeros behind its header become a hole where the file system knows
-/// holes.
+/// Writes the file of a large case. The zeros after its header become a hole if the file system
+/// supports that.
 bool write_large(const fs::path& path, const header_case& each) {
     if (!write(path, each.head + std::string(static_cast<std::size_t>(each.spaces), ' ')))
         return false;
@@ -82,7 +80,7 @@ bool write_large(const fs::path& path, const header_case& each) {
     return !failed;
 }
 
-/// What a case holds in the first profile that accepts it, as this library reads it.
+/// The content of a case in the first profile that accepts it, as this library reads it.
 std::string accepted_table(const header_case& each) {
     const std::string start = each.head + std::string(static_cast<std::size_t>(each.spaces), ' ');
     for (const profile which : {profile::standard, profile::reference, profile::lenient}) {
@@ -163,7 +161,7 @@ int write_suite(const fs::path& directory, bool large) {
                : 1;
 }
 
-/// Which of the reference's tolerances a file needs: without any one of them it is refused.
+/// The reference's deviations that a file needs: without any one of them it is refused.
 std::string needed_tolerances(std::span<const std::byte> file) {
     const auto without = [&](bool sf::read_options::* tolerance) {
         sf::read_options options = sf::read_options::reference();

@@ -1,5 +1,7 @@
-# Whether all C++ is as .clang-format says: cmake -P tests/contracts/format.cmake, or with -DFIX=ON before -P to make it so. Versions of
-# clang-format differ, so it takes the one that the code was formatted with (Debian: clang-format-19; pip: clang-format==19.1.7).
+# Checks that all C++ is formatted according to .clang-format: cmake -P
+# tests/contracts/format.cmake, or with -DFIX=ON before -P to format it. Versions of clang-format
+# differ, so it uses the one that the code was formatted with (Debian: clang-format-19; pip:
+# clang-format==19.1.7).
 cmake_minimum_required(VERSION 3.24)
 get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/../.." ABSOLUTE)
 find_program(clang_format NAMES clang-format-19 clang-format)

@@ -1,5 +1,5 @@
-// README holds a table of families; it must be the one that the code gives. Its programs are
-// compiled by CMakeLists.txt and run here, on good and on bad input.
+// The table of families in README must be the one that the code generates. README's programs are
+// compiled by CMakeLists.txt and run here, on valid and invalid input.
 #include <safefuse/detect/detect.hpp>
 
 #include <doctest/doctest.h>
@@ -21,8 +21,8 @@ std::string tensors_of(const sf::layout_description& layout, std::string_view mo
     std::string out;
     for (const sf::tensor_description& tensor : layout.tensors) {
         const std::string name = std::string{tensor.name} + "`";
-        if (out.find("`" + name) == std::string::npos &&
-            out.find("." + name) == std::string::npos)  // several groups of experts
+        // several groups of experts
+        if (out.find("`" + name) == std::string::npos && out.find("." + name) == std::string::npos)
             out += (out.empty() ? "`" + std::string{module} + "." : ", `") + name;
     }
     return out;
@@ -70,8 +70,8 @@ TEST_CASE("readme: the table of families is the one in the code") {
 #if !defined(_WIN32)
 namespace {
 
-/// Two experts of layer 1 as AWQ stores them: codes of four bits, packed along the rows, and their
-/// zeros and scales by groups of 32.
+/// Two experts of layer 1 as AWQ stores them: codes of four bits, packed along the rows, with zeros
+/// and scales in groups of 32.
 std::vector<support::tensor> awq_experts() {
     std::vector<support::tensor> made;
     const auto add = [&](const std::string& name, const char* type, std::size_t element_bytes,
@@ -90,7 +90,7 @@ std::vector<support::tensor> awq_experts() {
     return made;
 }
 
-/// The tensors of a good checkpoint, less those whose names end so.
+/// The tensors of a valid checkpoint, except those whose names end with `missing`.
 std::vector<support::tensor> plain_experts(std::string_view missing) {
     std::vector<support::tensor> made{support::bf16("lm_head.weight", {2, 2})};
     for (const char* expert : {"0", "1"})
@@ -139,7 +139,7 @@ TEST_CASE(
             INFO(name, " ", arguments.empty() ? "without arguments" : arguments[0]);
             INFO("stdout: ", ran.out);
             INFO("stderr: ", ran.err);
-            CHECK(ran.status < 3);  // no signal
+            CHECK(ran.status < 3);  // not a signal
             return ran;
         };
         CHECK(run({good}).status == 0);

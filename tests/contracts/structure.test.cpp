@@ -1,5 +1,5 @@
-// The shape of the library itself: folders, includes, macros, words that must not occur.
-// DESIGN.md's rules, held against the text of include/.
+// The structure of the library: folders, includes, macros, forbidden words. Compares the text of
+// include/ with the rules in DESIGN.md.
 #include <safefuse/core/version.hpp>
 
 #include <algorithm>
@@ -21,9 +21,8 @@ namespace {
 namespace fs = std::filesystem;
 using words = std::set<std::string>;
 
-// The folders of include/safefuse, in the order in which they build on each other, and what each
-// may include beside itself: DESIGN.md "The house". A header in a folder's detail/ follows its
-// folder.
+// The folders of include/safefuse in dependency order, and what each may include besides itself:
+// DESIGN.md "The house". A header in a folder's detail/ follows the same rule.
 struct folder_rule {
     std::string name;
     words may_include;
@@ -43,10 +42,9 @@ const std::vector<folder_rule> house{
      {"core", "tensor", "io", "format", "layout", "plan", "models", "detect", "read", "run"}},
     {"interop", {"core", "tensor"}},
 };
-// Headers at the top: what each brings in is said by its own tests below.
+// Headers at the top level; separate tests check what each includes.
 const words umbrellas{"safefuse", "fwd", "read", "plan", "run", "write", "models"};
-// Headers that nobody gets without asking: they cost more to compile, or need threads or a
-// framework.
+// Headers that no umbrella includes: they cost more to compile, or need threads or a framework.
 const words opt_in{"core/throwing", "run/parallel", "run/staged", "interop/dlpack",
                    "interop/mdspan"};
 
@@ -54,7 +52,7 @@ const words light_headers{"bit",     "concepts",    "cstddef",          "cstdint
                           "cstdlib", "cstring",     "initializer_list", "new",
                           "span",    "string_view", "type_traits",      "utility"};
 
-// "safefuse/plan/detail/compose.hpp" -> "plan"; empty for the headers at the top.
+// "safefuse/plan/detail/compose.hpp" -> "plan"; empty for headers at the top level.
 std::string folder_of(const std::string& header) {
     const std::string path = header.substr(header.find('/') + 1);
     const auto slash = path.find('/');
@@ -80,15 +78,16 @@ std::string read(const fs::path& path) {
 }
 
 struct header_file {
-    std::string name;  // as it is included
+    std::string name;  // as in an #include
     std::string text;
 };
 const std::vector<header_file>& headers() {
     static const auto all = [] {
         std::vector<header_file> found;
         const fs::path root = fs::path{SAFEFUSE_SOURCE_DIR} / "include";
+        // the folder also contains debugger views
         for (const auto& entry : fs::recursive_directory_iterator{root})
-            if (entry.path().extension() == ".hpp")  // debuggers' views lie beside them
+            if (entry.path().extension() == ".hpp")
                 found.push_back(
                     {entry.path().lexically_relative(root).generic_string(), read(entry.path())});
         std::sort(found.begin(), found.end(),
@@ -110,8 +109,8 @@ std::vector<std::string> lines(const std::string& text) {
     return found;
 }
 
-// What follows `directive` in the preprocessor lines of the text: the name between <> or "", or the
-// first word.
+// The arguments of `directive` in the preprocessor lines of a text: the name between <> or "", or
+// the first word.
 words arguments(const std::string& text, std::string_view directive) {
     words found;
     for (std::string line : lines(text)) {
@@ -126,7 +125,7 @@ words arguments(const std::string& text, std::string_view directive) {
 words includes(const std::string& text) { return arguments(text, "include"); }
 bool is_ours(const std::string& include) { return include.starts_with("safefuse/"); }
 
-// All headers of ours that `header` brings in, itself among them.
+// All of our headers that `header` includes, directly or not, and itself.
 void reach(const std::string& header, words& seen) {
     if (!seen.insert(header).second) return;
     const header_file* file = find_header(header);
@@ -140,7 +139,7 @@ words reached_from(const std::string& header) {
     return seen;
 }
 
-// The text without comments, and without what stands inside quotes.
+// The text without comments and without the content of literals.
 std::string code_of(const std::string& text) {
     std::string code;
     for (std::size_t i = 0; i < text.size();) {
@@ -370,8 +369,8 @@ TEST_CASE("structure: no header says `using namespace`") {
     }
 }
 
-// Two files of one program may be compiled with different flags; what depends on those would then
-// be defined in two ways.
+// The files of one program may be compiled with different flags. Code that depends on them would be
+// defined in two ways.
 TEST_CASE(
     "structure: no condition asks for what the files of one program may differ in, but in opt-in headers") {
     const words banned{"NDEBUG",        "_DEBUG",          "DEBUG",         "__cpp_exceptions",
@@ -398,7 +397,7 @@ TEST_CASE(
 
 namespace {
 
-// A function that may be longer than most_lines, and why.
+// A function that may be longer than most_lines, and the reason.
 struct long_function {
     std::string_view header;
     std::string_view name;
@@ -410,7 +409,7 @@ constexpr long_function long_functions[]{
 constexpr std::ptrdiff_t most_lines = 50;
 
 struct function_body {
-    std::string head;  // what stands before its brace
+    std::string head;  // the text before its brace
     std::ptrdiff_t lines;
 };
 bool is_function(const std::string& head) {
@@ -422,7 +421,7 @@ bool is_function(const std::string& head) {
     const auto last = head.find_last_not_of(" \n");
     return head[last] != '=' && head[last] != ',' && head.find("namespace ") == std::string::npos;
 }
-// The functions of a header, by matching braces.
+// The functions of a header, found by matching braces.
 std::vector<function_body> functions_of(const std::string& text) {
     std::string code;
     for (const std::string& line : lines(code_of(text)))
@@ -431,7 +430,7 @@ std::vector<function_body> functions_of(const std::string& text) {
     struct brace {
         std::string head;
         std::size_t at;
-        bool is_value;  // = {}, f({...}): no block, and the head goes on behind it
+        bool is_value;  // = {}, f({...}): not a block; the head continues after it
     };
     std::vector<brace> open;
     std::size_t begin = 0;
@@ -486,7 +485,7 @@ TEST_CASE(
 
 namespace {
 
-// A public declaration that names detail::, and why it may.
+// A public declaration that may name detail::, and the reason.
 struct excused_signature {
     std::string_view header;
     std::string_view start;  // of the declaration
@@ -501,9 +500,8 @@ constexpr excused_signature excused_signatures[]{
      "as concat"},
 };
 
-// What the user of a header sees of it: the declarations of namespaces and of public and protected
-// parts of classes, without the bodies of functions, the values of constants and what a constructor
-// does to members.
+// What the user of a header sees: the declarations in namespaces and in public and protected parts
+// of classes, without function bodies, values of constants and member initialisers.
 class signature_scan {
 public:
     explicit signature_scan(const std::string& text) {
@@ -548,7 +546,7 @@ private:
             }
         }
     }
-    // What a { begins after this head.
+    // Handles the block that a { begins after this head.
     void block(const std::string& head, bool is_hidden) {
         const auto found = words_of(without_template(head));
         const std::string first = found.empty() ? "" : found[0].first;
@@ -591,7 +589,7 @@ private:
         --at_;
         skip('{', '}');
     }
-    // Moves behind the bracket that closes the one at at_.
+    // Moves past the bracket that closes the one at at_.
     void skip(char opening, char closing) {
         std::size_t depth = 0;
         do {
@@ -619,7 +617,8 @@ private:
                 spaced += (spaced.empty() ? "" : " ") + found.first;
         return spaced;
     }
-    // Where in the head of a constructor the : stands that its members follow; npos if none does.
+    // The position of the : before the member initialisers in the head of a constructor; npos if
+    // there is none.
     static std::size_t members_of(const std::string& head) {
         const auto close = head.find(')');
         for (std::size_t i = close == std::string::npos ? head.size() : close; i < head.size();
@@ -644,7 +643,7 @@ private:
         }
         return begin == std::string::npos ? std::string{} : head.substr(begin);
     }
-    // The declaration without the value of a constant or of a concept.
+    // The declaration without the value of a constant or concept.
     static std::string without_value(const std::string& head) {
         const std::string body = without_template(head);
         if (body.starts_with("using")) return head;
@@ -661,7 +660,7 @@ private:
         }
         return head;
     }
-    // The definition of a member, whose declaration stands in its class.
+    // Whether this is the definition of a member that is declared in its class.
     static bool is_member(const std::string& signature) {
         const std::string body = without_template(signature);
         auto i = std::min(body.find('('), body.size());
@@ -682,12 +681,13 @@ private:
         if (found[0].first == "friend" && (found[1].first == "class" || found[1].first == "struct"))
             return;
         ++count_;
-        // What names a type that is computed: the type itself is a public one.
+        // An alias for a computed type: the type itself is public.
         const bool is_computed =
             found[0].first == "using" && signature.find("= typename detail::") != std::string::npos;
-        // detail::owning_tensor_set tells which calls are refused; such overloads are never called.
+        // detail::owning_tensor_set selects the calls that are refused; such overloads are never
+        // called.
         if (is_computed || ends_with_delete() || is_member(signature)) return;
-        // A private base shows nothing.
+        // A private base is not visible.
         static const std::string hidden_base = ": private detail::";
         if (const auto at = signature.find(hidden_base); at != std::string::npos)
             signature.erase(at, hidden_base.size());
@@ -696,7 +696,7 @@ private:
 
 public:
     [[nodiscard]] std::size_t count() const { return count_; }
-    /// The classes and enumerations that are of no class: "class span", "enum class dtype".
+    /// The classes and enumerations outside of classes: "class span", "enum class dtype".
     [[nodiscard]] const std::vector<std::string>& types() const { return types_; }
 
 private:
@@ -818,8 +818,8 @@ TEST_CASE("structure: include/safefuse/CMakeLists.txt lists the headers, sorted"
     CHECK_MESSAGE(listed == present, "the list should read:\n" << expected);
 }
 
-// Without it cmake -P runs by the rules of its oldest version: 3.25 then takes IN_LIST for a word
-// of no meaning.
+// Without it, cmake -P uses the rules of its oldest version: 3.25 then takes IN_LIST for an unknown
+// word.
 TEST_CASE("structure: every CMake script begins with cmake_minimum_required") {
     std::size_t scripts = 0;
     for (const char* folder : {"examples", "tests"})

@@ -1,6 +1,7 @@
-// A directory of files: opened mapped and read, verified, and never left. The input is one record a
-// file: a byte of kind, a byte of name length, two of content length, the name, the content. Kind 1
-// is the JSON of a tensor file, which is framed and given the bytes that it asks for.
+// A directory of files: it is opened both ways and verified, and nothing outside it is read. The
+// input is one record for each file: a byte for the kind, a byte for the size of the name, two
+// bytes for the size of the content, the name, the content. Kind 1 is the JSON of a tensor file: it
+// gets a frame and the data bytes that it asks for.
 #include "fuzz.hpp"
 
 #include <cstring>
@@ -21,7 +22,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// What stands beside the checkpoint's directory and must never be seen.
+/// A file next to the checkpoint's directory that must never be read.
 constexpr std::string_view secret = R"({"secret":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})";
 
 std::string file_name(std::string_view spelled) {

@@ -1,5 +1,5 @@
-// A config.json: read or refused, and what is read stays what it is when the text is spelled with
-// more white space.
+// A config.json: it is read or refused. Additional white space in the text does not change the
+// result.
 #include "fuzz.hpp"
 
 #include <safefuse/read/model_config.hpp>

@@ -1,5 +1,5 @@
-// Writes the seeds of the fuzz targets, made from the conformance suite: fuzz_corpus DIRECTORY
-// makes a folder in it for each target.
+// Writes seeds for the fuzz targets from the conformance suite: fuzz_corpus DIRECTORY creates one
+// folder in it for each target.
 #include <cstdio>
 #include <filesystem>
 #include <string>
@@ -24,7 +24,7 @@ void seed(const fs::path& directory, std::string_view name, std::string_view con
     support::write_file(directory / file, contents);
 }
 
-/// A file as the target `checkpoint` takes it.
+/// A file in the input format of the target `checkpoint`.
 std::string record(std::string_view name, std::string_view content) {
     bool is_framed = false;
     if (name.ends_with(".safetensors") && content.size() > 8) {
@@ -75,8 +75,8 @@ int main(int count, char** arguments) {
          R"({"moe_num_experts": NaN, "limit": -Infinity, "top": Infinity, "model_type": "a\"NaN"})"},
     };
     for (const auto& [name, text] : configs) seed(root / "config", name, text);
-    // Layouts with and without each field, whole and with steps that break them: what the bytes
-    // mean stands in plan.cpp.
+    // Layouts with and without each field, valid and with steps that break them; plan.cpp explains
+    // the bytes.
     for (char way = 0; way < 40; ++way)
         for (const char fields : {'\1', '\3', '\5', '\17'}) {
             const std::string start{way, 2, 4, 4, static_cast<char>(way % 3), fields};
@@ -86,7 +86,7 @@ int main(int count, char** arguments) {
                  std::to_string(int{way}) + "-" + std::to_string(int{fields}) + "-steps",
                  start + std::string{way, 1, 3, fields, 2, 7});
         }
-    // Four thousand million experts of no elements, to be a tensor each.
+    // Four thousand million experts without elements; each would be a tensor.
     seed(root / "plan", "empty-experts", std::string_view{"\x02\xcd\x00\x04\x00\x01", 6});
     return 0;
 }

@@ -1,5 +1,5 @@
-// What the fuzz targets share. A target is one function of bytes; whatever it finds wrong ends the
-// process.
+// The common part of the fuzz targets. A target is a function of bytes; any error that it finds
+// ends the process.
 #ifndef SAFEFUSE_TESTS_FUZZ_FUZZ_HPP
 #define SAFEFUSE_TESTS_FUZZ_FUZZ_HPP
 
@@ -16,7 +16,7 @@
 
 namespace fuzz {
 
-/// Ends the process where a law does not hold, so that libFuzzer keeps the bytes.
+/// Ends the process if a law does not hold, so that libFuzzer keeps the input.
 inline void hold(bool law, std::string_view sentence) {
     if (law) return;
     std::fprintf(stderr, "broken: %.*s\n", static_cast<int>(sentence.size()), sentence.data());
@@ -31,7 +31,7 @@ inline std::span<const std::byte> bytes_of(std::string_view text) {
     return std::as_bytes(std::span{text.data(), text.size()});
 }
 
-/// Takes an input apart; where it ends, zeros follow.
+/// Reads an input piece by piece; after its end it returns zeros.
 class reader {
 public:
     explicit reader(std::string_view input) : left_{input} {}
@@ -60,8 +60,8 @@ inline std::string framed(std::string_view json) {
     return file.append(json);
 }
 
-/// The file that the JSON asks for, zeros for tensors, if these are not more than
-/// `most_data_bytes`; else the header alone.
+/// The file for the JSON, with zeros as tensor bytes. If these exceed `most_data_bytes`, the header
+/// alone.
 inline std::string file_of(std::string_view json, std::uint64_t most_data_bytes) {
     std::string file = framed(json);
     const auto parsed = safefuse::header::parse(bytes_of(file), safefuse::unknown,

@@ -1,4 +1,4 @@
-// A tensor file: every profile, both ways through a header, what is accepted read back, found,
+// A tensor file: all profiles, with and without the fast path. An accepted file is read, searched,
 // sliced and written again.
 #include "fuzz.hpp"
 
@@ -75,8 +75,8 @@ void hold_table(const sf::header& header, std::uint64_t file_bytes,
     }
 }
 
-/// What was accepted is written so that the strictest reader accepts it, with the same tensors, and
-/// a second time the same.
+/// Checks that an accepted header can be written so that the strictest profile accepts it, with the
+/// same tensors, and that writing it again gives the same bytes.
 void hold_writing(const sf::header& header) {
     std::vector<sf::tensor_spec> specs;
     std::vector<sf::metadata_entry> metadata;
@@ -108,7 +108,7 @@ void hold_writing(const sf::header& header) {
                   0);
 }
 
-/// Slices of every tensor, their ranges drawn from `choice`, against a view and against bounds.
+/// Compares slices of every tensor with a view and with bounds. `choice` selects the ranges.
 void hold_slices(std::span<const std::byte> file, const sf::read_options& options,
                  fuzz::reader choice) {
     const auto opened =
@@ -185,7 +185,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         if (fast->data_bytes() <= most_data_bytes)
             hold_slices(file, options, fuzz::reader{input.substr(input.size() / 2)});
     }
-    // What a profile accepts, a more generous one accepts with the same table.
+    // What a profile accepts, a more tolerant one accepts with the same table.
     constexpr std::size_t pairs[][2] = {{0, 1}, {1, 2}, {1, 3}};
     for (const auto& pair : pairs)
         FUZZ_HOLD(!found[pair[0]].has_value() ||
@@ -193,9 +193,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return 0;
 }
 
-/// Mutations mostly keep the frame whole: the length says where the JSON ends, and the file is as
-/// long as its tensors ask for. One in eight is a whole new table whose numbers were changed on
-/// purpose, and one in eight has a number changed for a power of two or so.
+/// Most mutations keep the frame intact: the length fits the JSON, and the file has the size that
+/// its tensors need. One in eight is a new table with changed numbers, and in one of eight a number
+/// is replaced, often by a power of two.
 extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size,
                                                std::size_t max_size, unsigned int seed) {
     if (size < 8 || max_size < 64 || seed % 8 == 0) return LLVMFuzzerMutate(data, size, max_size);
@@ -212,7 +212,8 @@ extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t s
                      static_cast<std::size_t>(length < size - 8 ? length : size - 8)};
     const std::size_t old = json.size(), room = max_size - 8;
     if (seed % 8 == 4) {
-        // the data stays as long as it was: what a validator adds up modulo 2^64 may still be that
+        // The data keeps its size, which may still be the sum modulo 2^64 that a weak validator
+        // computes.
         mutants::random_numbers random{seed};
         mutants::change_number(json, random);
         if (json.size() > room) json.resize(room);

@@ -1,6 +1,6 @@
-// A table of tensors, nearly that of some layout: planned by every family both ways and between
-// layouts, run, run back. The input: the layout, E, I, H, the dtype, the fields, their forms, then
-// steps of three bytes that break the table somewhere.
+// A table of tensors that nearly fits a layout. It is planned by every family in both directions
+// and between layouts, run, and run back. The input: the layout, E, I, H, the dtype, the fields and
+// their forms, then steps of three bytes that each break the table somewhere.
 #include "fuzz.hpp"
 
 #include <cstring>
@@ -59,8 +59,8 @@ std::uint64_t extent(std::uint8_t choice) {
     return choice < 200 ? choice % 9 : odd[choice % std::size(odd)];
 }
 
-/// The tensors of a layout, named and shaped as it says, in the fields and the forms of them that
-/// the input chooses.
+/// The tensors of a layout with its names and shapes, in the fields and forms that the input
+/// selects.
 table tensors_of(const sf::layout_description& layout, const std::string& scope,
                  fuzz::reader& input, std::vector<sf::known_extent>* known = nullptr) {
     const std::uint64_t values[] = {extent(input.byte()), extent(input.byte()),
@@ -163,7 +163,7 @@ laws::packed_set packed(const table& tensors) {
             continue;
         total_bytes += size_bytes;
         if (!names.insert(each.name).second) continue;
-        // what gate and up must agree on is the same in all tensors of a size
+        // what gate and up must agree on is equal in all tensors of a size
         if (each.name.ends_with("g_idx")) {
             const std::vector<std::byte> same(static_cast<std::size_t>(size_bytes), std::byte{5});
             set.add(each.name, each.type, each.shape, same, 0);
@@ -184,8 +184,8 @@ std::vector<std::vector<std::byte>> fused(const sf::copy_plan& plan) {
     return out;
 }
 
-/// Runs a plan by the library and by hand, from memory and by reading, at once and in modes.
-/// Returns its outputs as a set.
+/// Runs a plan by the library and by hand: from memory, by reading, at once and in modes. Returns
+/// its outputs as a set.
 laws::packed_set run(const sf::copy_plan& plan, laws::packed_set& set) {
     const laws::executed by_hand = laws::execute(plan, set);
     FUZZ_HOLD(by_hand.in_bounds);
@@ -242,8 +242,8 @@ void hold_same(const sf::copy_plan& plan, const laws::packed_set& set,
     }
 }
 
-/// A scale of a single element fits blocks of 128 x 128 and rows of 32 alike, and the first of
-/// these cannot be put together.
+/// A scale with one element fits blocks of 128 x 128 and also rows of 32, and the first kind cannot
+/// be concatenated.
 bool of_one_element(const sf::failure& why) { return why.code == sf::errc::splits_block; }
 
 void plan_family(laws::packed_set& set, const sf::family_description& there,
@@ -271,8 +271,8 @@ void plan_family(laws::packed_set& set, const sf::family_description& there,
                                         {.destination_scope = scope.name,
                                          .known_extents = known,
                                          .allow_missing_scales = true});
-        // what an extent was given for may be a field that only the one form shows; then nothing
-        // tells it on the way back
+        // The given extent may be needed only for a field of one form; then the inverse cannot
+        // determine it.
         if (!plan_back && !known.empty()) continue;
         if (!plan_back && of_one_element(plan_back.error())) continue;
         FUZZ_HOLD(plan_back.has_value());
@@ -280,8 +280,8 @@ void plan_family(laws::packed_set& set, const sf::family_description& there,
     }
 }
 
-/// Per-expert tensors in any of the shipped fields and forms, to layouts with experts in stacks,
-/// and back.
+/// Per-expert tensors in any of the shipped fields and forms, planned to layouts with stacked
+/// experts, and back.
 void plan_quantised(std::uint8_t way, fuzz::reader& input) {
     static constexpr const sf::layout_description* layouts[] = {
         &sf::layouts::per_expert::description, &sf::layouts::gate_up_fused::description,
@@ -341,8 +341,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         if (input.byte() % 4 != 0) known_extents.clear();
         break_somewhere(tensors, input);
         laws::packed_set set = packed(tensors);
-        // its own family and one that may not fit, both ways; which family it is only now and then,
-        // for that asks all of them
+        // its own family and another one, in both directions; detection only sometimes, because it
+        // tries every family
         const std::size_t other = tensors.size() + size;
         for (const sf::family_entry* const each :
              {&known, &sf::shipped_families::all[other % families]}) {
@@ -384,7 +384,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         }
         laws::packed_set made = run(*plan, set);
         if (way >= 128 || !has_elements(*plan)) continue;
-        // experts in rows, and packed integers: only their number tells how long the rows are
+        // for experts in rows with packed integers, only the number of experts determines the row
+        // length
         const sf::known_extent experts{"E", plan->expert_count()};
         const auto plan_back =
             laws::plan_kinds(made, scope, to, from, {.known_extents = {&experts, 1}});

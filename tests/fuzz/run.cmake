@@ -1,7 +1,8 @@
-# Builds the fuzz targets, makes their seeds from the conformance suite and runs them: cmake -P tests/fuzz/run.cmake, from any directory.
-# Prints a line for each target; fails where one crashes, hangs or takes too much memory, and names the input that makes it.
-# Options stand before -P:
-#   -DBUILD_DIR=…   default build/fuzz in the repository; what targets learn stays in its folder corpus
+# Builds the fuzz targets, makes their seeds from the conformance suite and runs them: cmake -P
+# tests/fuzz/run.cmake, from any directory. Prints a line for each target. Fails if a target
+# crashes, hangs or uses too much memory, and names the input that causes it. Options come before
+# -P:
+#   -DBUILD_DIR=…   default build/fuzz in the repository; new inputs stay in its folder corpus
 #   -DCXX=clang++   compiler; needs libFuzzer (Debian: apt-get install clang libclang-rt-dev)
 #   -DSECONDS=60    how long each target runs
 #   -DSEED=1        libFuzzer's seed
@@ -31,8 +32,8 @@ run_or_stop("The fuzz targets do not compile."
 set(bin "${BUILD_DIR}/tests/fuzz")
 run_or_stop("The seeds could not be written." "${bin}/fuzz_corpus" "${BUILD_DIR}/seeds")
 
-# One group of at most JOBS targets after the other. execute_process runs its commands side by side, as a pipeline; each writes
-# to a log of its own.
+# Runs groups of at most JOBS targets. execute_process runs its commands in parallel, as a pipeline;
+# each writes to its own log.
 set(failures)
 while(TARGETS)
     set(group ${TARGETS})

@@ -1,5 +1,5 @@
-// The text of a shard index: what is accepted stays inside its directory, is found again and
-// survives being written.
+// The text of a shard index: every accepted name stays inside its directory and is found again, and
+// the index can be written and parsed again.
 #include "fuzz.hpp"
 
 #include <algorithm>
@@ -11,8 +11,7 @@ namespace sf = safefuse;
 
 namespace {
 
-/// Said otherwise than check_contained says it: no root, no drive, no component that some system
-/// takes for "..".
+/// Independent of check_contained: no root, no drive, no component that some system takes for "..".
 bool stays_inside(std::string_view file) {
     if (!file.ends_with(".safetensors") || file.find_first_of(std::string_view{"/\\"}) == 0)
         return false;
@@ -26,7 +25,7 @@ bool stays_inside(std::string_view file) {
         const std::size_t end =
             std::min(file.find_first_of(std::string_view{"/\\"}, at), file.size());
         std::string component{file.substr(at, end - at)};
-        // ". ." too: what Windows makes of it is nobody's guess
+        // ". ." too: its meaning on Windows is uncertain
         if (std::count(component.begin(), component.end(), '.') >= 2 &&
             component.find_first_not_of(". ") == component.npos)
             return false;
@@ -94,7 +93,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     FUZZ_HOLD(written.has_value());
     const auto again = sf::shard_index::parse(written->view());
     FUZZ_HOLD(again.has_value() && same(*tolerant, *again));
-    // a file that only a refused line names is still a file of the index
+    // a file that only a refused line names still counts as a file of the index
     FUZZ_HOLD(again->file_count() == tolerant->file_count() ||
               (!problems.empty() && again->file_count() < tolerant->file_count()));
     return 0;

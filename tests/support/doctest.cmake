@@ -1,7 +1,8 @@
-# Where doctest comes from: installed, else Debian's package, else a download.
+# Finds doctest: installed, from Debian's package, or downloaded.
 cmake_minimum_required(VERSION 3.24)
 
-# Downloads doctest's header into a folder below `folder` and sets `result` to that; stops where it cannot be had.
+# Downloads doctest's header into a folder below `folder` and sets `result` to that folder. Stops if
+# the download fails.
 function(download_doctest result folder)
     set(header "${folder}/downloaded/doctest/doctest.h")
     set(hash 44faa038e9c3f9728efbda143748d01124ea0a27f4bf78f35a15d8fab2e039fb)
@@ -26,8 +27,8 @@ function(download_doctest result folder)
     set(${result} "${folder}/downloaded" PARENT_SCOPE)
 endfunction()
 
-# Sets `result` to the directory that holds doctest/doctest.h. Debian's package is installed where this user may; `folder` takes a
-# download. Offline each way fails at once.
+# Sets `result` to the directory that contains doctest/doctest.h. Installs Debian's package if this
+# user may; otherwise downloads it to `folder`. Each way fails at once if the machine is offline.
 function(find_doctest result folder)
     find_path(doctest_dir doctest/doctest.h PATHS /usr/include /usr/local/include /opt/homebrew/include NO_CACHE)
     find_program(apt_get apt-get NO_CACHE)
@@ -44,7 +45,7 @@ function(find_doctest result folder)
                 -o Acquire::http::Timeout=10 -o Acquire::https::Timeout=10)
             set(quietly TIMEOUT 120 RESULT_VARIABLE failed OUTPUT_QUIET ERROR_QUIET)
             execute_process(COMMAND ${apt_get} install -y --no-install-recommends doctest-dev ${quietly})
-            if(failed)  # the package lists may be old or absent
+            if(failed)
                 execute_process(COMMAND ${apt_get} -o APT::Update::Error-Mode=any update ${quietly})
                 if(NOT failed)
                     execute_process(COMMAND ${apt_get} install -y --no-install-recommends doctest-dev ${quietly})

@@ -12,7 +12,7 @@ namespace {
 std::atomic<bool> is_armed{false}, all_follow{false}, any_failed{false};
 std::atomic<std::size_t> failing{0}, asked{0};
 
-/// Counts an allocation; true where it is to fail.
+/// Counts an allocation, and returns true if it must fail.
 bool fails() noexcept {
     if (!is_armed.load(std::memory_order_relaxed)) return false;
     const std::size_t number = asked.fetch_add(1) + 1;
@@ -39,7 +39,7 @@ bool failing_allocation::has_failed() const noexcept { return any_failed; }
 
 }  // namespace support
 
-// NOLINTBEGIN: the linker gives these names
+// NOLINTBEGIN: the linker requires these names
 extern "C" {
 
 void* __real_malloc(std::size_t size);

@@ -1,7 +1,7 @@
-// Makes one allocation of the library fail, or all from one on, so that a test can go through them
-// one by one. The linker sends what our object files call to tests/failing_allocations.cpp
-// (--wrap), so it works under the sanitizers too; the standard library's own allocations, and so
-// the test's containers, never fail.
+// Makes one allocation of the library fail, or one and all later ones, so that a test can try them
+// one after another. The linker redirects the calls of our object files to
+// tests/support/failing_allocations.cpp (--wrap), so it also works under sanitizers. Allocations
+// inside the standard library, such as those of the test's containers, never fail.
 #ifndef SAFEFUSE_TESTS_FAILING_ALLOCATIONS_HPP
 #define SAFEFUSE_TESTS_FAILING_ALLOCATIONS_HPP
 
@@ -9,8 +9,8 @@
 
 namespace support {
 
-/// While it lives, malloc, calloc, realloc, operator new(std::nothrow) and mmap of all threads are
-/// counted from 1 on, and allocation `number` fails. One at a time.
+/// While it exists, it counts malloc, calloc, realloc, operator new(std::nothrow) and mmap of all
+/// threads from 1 on, and allocation `number` fails. Only one may exist at a time.
 class failing_allocation {
 public:
     enum class then { only_this, all_that_follow };
@@ -20,7 +20,7 @@ public:
     failing_allocation& operator=(const failing_allocation&) = delete;
     ~failing_allocation();
 
-    /// How many have been asked for, those that failed among them.
+    /// The number of allocations requested, including failed ones.
     [[nodiscard]] std::size_t count() const noexcept;
     /// Whether one has failed.
     [[nodiscard]] bool has_failed() const noexcept;

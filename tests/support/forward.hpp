@@ -1,5 +1,4 @@
-// A header of somebody's that passes the library's objects on: it knows their names and nothing
-// else of them.
+// A user's header that passes the library's objects on. It knows only their names.
 #ifndef SAFEFUSE_TESTS_FORWARD_HPP
 #define SAFEFUSE_TESTS_FORWARD_HPP
 

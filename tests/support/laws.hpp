@@ -1,5 +1,5 @@
-// What the layouts mean, said again without the algebra: nested loops over experts, rows and
-// columns. And a tensor set that counts what is asked of it. The laws of layout, plan and fuse are
+// What the layouts mean, written again without the algebra as nested loops over experts, rows and
+// columns. Also a tensor set that counts the calls to it. The laws of layout, plan and fuse are
 // tested against these.
 #ifndef SAFEFUSE_TESTS_LAWS_HPP
 #define SAFEFUSE_TESTS_LAWS_HPP
@@ -26,7 +26,7 @@ namespace laws {
 
 namespace sf = safefuse;
 
-/// A module's path with a number for each {i} in it.
+/// A module's path with each {i} replaced by a number.
 inline std::string with_numbers(std::string_view path) {
     std::string out{path};
     for (auto at = out.find("{i}"); at != std::string::npos; at = out.find("{i}"))
@@ -38,7 +38,7 @@ using u64 = std::uint64_t;
 // -------------------------------------------------------------------------------------------------
 // tensor sets
 
-/// Tensors packed into sources one behind the other; counts every question, and every byte that is
+/// Tensors packed into sources one after the other. It counts every call, and every byte that is
 /// read.
 class packed_set {
 public:
@@ -60,7 +60,7 @@ public:
         into.insert(into.end(), bytes.begin(), bytes.end());
         times_read[source].resize(into.size());
     }
-    /// A tensor full of bytes that depend on its name.
+    /// Adds a tensor filled with bytes that depend on its name.
     void add(std::string name, sf::dtype type, std::vector<u64> shape, std::uint32_t source = 0) {
         u64 size_bytes = 0;
         static_cast<void>(sf::tensor_size(type, shape, size_bytes));
@@ -95,7 +95,7 @@ public:
 
     std::size_t size() const noexcept { return entries_.size(); }
     sf::tensor_spec spec(std::size_t i) const noexcept {
-        const std::lock_guard lock{counting_};  // sets are asked by several threads
+        const std::lock_guard lock{counting_};  // several threads may use a set
         ++spec_calls;
         return {entries_[i].name, entries_[i].type, entries_[i].shape};
     }
@@ -231,8 +231,8 @@ enum class field { weight, bias, scale, scalar };
 // -------------------------------------------------------------------------------------------------
 // the obvious implementation
 
-/// What there is: experts [first_expert, end_expert), rows [i_first, i_end) of gate and up, all of
-/// H.
+/// The stored elements: experts [first_expert, end_expert), rows [i_first, i_end) of gate and up,
+/// all of H.
 struct experts {
     u64 first_expert = 0, end_expert = 1;
     u64 i_first = 0, i_end = 1;
@@ -255,7 +255,7 @@ struct experts {
     }
 };
 
-/// One element of what there is; two elements are never the same.
+/// One stored element; no two elements are equal.
 struct element {
     field of;
     int part;  // 0 gate, 1 up, 2 down
@@ -289,14 +289,15 @@ inline std::vector<stored_tensor> stored(kind layout, const experts& x) {
     std::vector<stored_tensor> out;
     for (const field f : x.fields) {
         const u64 block = f == field::scale ? 128 : 1;
-        const bool has_rows = f != field::scalar;  // of gate and up: I; of down: H
-        const bool has_columns =
-            f == field::weight || f == field::scale;  // of gate and up: H; of down: I
+        const bool has_rows = f != field::scalar;  // for gate and up: I; for down: H
+        // for gate and up: H; for down: I
+        const bool has_columns = f == field::weight || f == field::scale;
         const u64 first_i = x.i_first / block;
         const u64 i_blocks = (x.i() + block - 1) / block, h_blocks = (x.h + block - 1) / block;
         const u64 E = x.e();
         const u64 GI = has_rows ? i_blocks : 1,
-                  GH = has_columns ? h_blocks : 1;  // gate and up: [GI, GH]
+                  // gate and up: [GI, GH]
+            GH = has_columns ? h_blocks : 1;
         const u64 DH = has_rows ? h_blocks : 1, DI = has_columns ? i_blocks : 1;  // down: [DH, DI]
         const auto gate_at = [&](u64 e, u64 i, u64 h) {
             return element{f, 0, x.first_expert + e, has_rows ? first_i + i : 0, h};
@@ -444,7 +445,7 @@ inline std::vector<stored_tensor> stored(kind layout, const experts& x) {
     return out;
 }
 
-/// Elements as bytes: little-endian, the first of several in one byte in its low bits.
+/// Elements as bytes: little-endian; of several elements in one byte, the first is in the low bits.
 inline std::vector<std::byte> packed(sf::dtype type, const std::vector<element>& elements) {
     const u64 width = sf::bits(type);
     std::vector<std::byte> out((elements.size() * width + 7) / 8);
@@ -469,7 +470,7 @@ inline u64 group_of(kind layout) {
     return layout == kind::rows_2 ? 2 : layout == kind::rows_64 ? 64 : 1;
 }
 
-/// Why these experts cannot be stored so; empty when they can.
+/// Why these experts cannot be stored in a layout; empty if they can.
 inline std::set<sf::errc> cannot_store(kind layout, const experts& x) {
     std::set<sf::errc> why;
     const bool in_turn = layout == kind::rows_1 || layout == kind::rows_2 ||
@@ -499,8 +500,8 @@ inline packed_set make_set(kind layout, const experts& x, std::string_view scope
     return out;
 }
 
-/// Whether whole bytes of the destination are whole bytes of the source, each part by itself, where
-/// elements are smaller.
+/// Whether whole bytes of the destination are whole bytes of the source for each part, if elements
+/// are smaller than a byte.
 inline bool whole_bytes_move(kind from, const experts& source, kind to, const experts& kept) {
     const u64 width = sf::bits(source.type);
     if (width % 8 == 0) return true;
@@ -572,7 +573,7 @@ inline executed execute(const sf::copy_plan& plan, const packed_set& set) {
     return out;
 }
 
-/// Numbers of the tensors under a scope, as `plan` finds them.
+/// Plans the tensors under a scope from one layout to another, as `plan` does.
 inline sf::result<sf::copy_plan> plan_kinds(const packed_set& set, std::string_view scope,
                                             kind from, kind to, const sf::plan_options& options) {
     auto members = sf::detail::tensors_under(set, scope);

@@ -1,6 +1,6 @@
-// A device of ordinary memory that is as late as a device may be: nothing is copied before somebody
-// waits for it, and slabs that are freed are poisoned. Who fills a slab again too early, or frees
-// it, gets other bytes. It can be told to refuse and to fail.
+// A device made of ordinary memory that is as late as a device may be: it copies nothing until
+// something waits for the copy, and it poisons freed slabs. A caller that refills or frees a slab
+// too early gets wrong bytes. It can be told to refuse calls and to fail.
 #ifndef SAFEFUSE_TESTS_MEMORY_DEVICE_HPP
 #define SAFEFUSE_TESTS_MEMORY_DEVICE_HPP
 
@@ -16,22 +16,22 @@
 
 namespace support {
 
-/// What a memory device is to do wrong; calls are counted from 0.
+/// The faults of a memory device; calls are counted from 0.
 struct device_faults {
     static constexpr std::size_t never = ~std::size_t{0};
     std::size_t refuse_staging_from = never;  ///< allocate_staging fails from this call on
     std::size_t fail_copy = never;            ///< this copy fails
     std::size_t fail_copies_from = never;     ///< this copy and all after it fail
     std::size_t fail_mark = never;
-    std::size_t fail_wait = never;  ///< the ticket of this wait is never done: this wait and all
-                                    ///< others of the lane fail
-    std::size_t arrive_when_asked =
-        never;  ///< no fault: every n-th is_done lets the copies before its ticket arrive
+    /// the ticket of this wait is never done: this wait and all others of the lane fail
+    std::size_t fail_wait = never;
+    /// not a fault: every n-th is_done completes the copies before its ticket
+    std::size_t arrive_when_asked = never;
     bool misaligned_staging = false;
     bool short_staging = false;
 };
 
-/// A copy_device. Destinations are the numbers of its buffers.
+/// A copy_device. Destinations are indices of its buffers.
 class memory_device {
 public:
     struct destination {
@@ -50,13 +50,13 @@ public:
         for (const auto& [data, size] : staging_) ::operator delete(data, std::align_val_t{4096});
     }
 
-    /// A buffer of the device, full of 0xEE.
+    /// Makes a buffer of the device, filled with 0xEE.
     destination allocate(std::size_t size_bytes) {
         const std::lock_guard lock{mutex_};
         buffers_.emplace_back(size_bytes, std::byte{0xEE});
         return {static_cast<std::uint32_t>(buffers_.size() - 1)};
     }
-    /// What the device has in a buffer now.
+    /// The current content of a buffer.
     const std::vector<std::byte>& contents(destination of) const { return buffers_[of.buffer]; }
 
     safefuse::result<safefuse::staging_memory> allocate_staging(std::size_t size_bytes) noexcept {
@@ -128,13 +128,13 @@ public:
         stream->push_back(set);
         return {};
     }
-    /// Lets a stream's tickets be done.
+    /// Completes a stream's tickets.
     void run(const std::vector<ticket>& stream) {
         const std::lock_guard lock{mutex_};
         for (const ticket& each : stream) arrive(each);
     }
 
-    /// How many copies nobody has waited for.
+    /// The number of copies that nothing has waited for.
     std::size_t pending_copies() const {
         std::size_t count = 0;
         for (const auto& [lane, queue] : queues_) count += queue.size();
@@ -143,8 +143,8 @@ public:
 
     std::size_t allocations = 0, copies = 0, marks = 0, waits = 0, asks = 0;
     std::uint64_t copied_bytes = 0, held_staging_bytes = 0;
-    std::size_t misuses = 0;  ///< copies out of bounds, staging freed twice or while it is read,
-                              ///< tickets that were never set
+    /// copies out of bounds, staging freed twice or while it is read, tickets that were never set
+    std::size_t misuses = 0;
 
 private:
     struct pending {
@@ -169,10 +169,10 @@ private:
     std::vector<std::vector<std::byte>> buffers_;
     std::map<std::byte*, std::size_t> staging_;
     std::map<std::size_t, std::vector<pending>> queues_;  // by lane
-    std::map<std::size_t, std::uint64_t> done_;           // by lane: copies that were made
+    std::map<std::size_t, std::uint64_t> done_;           // by lane: number of copies made
 };
 
-/// The same, taking all copies of a slab at once.
+/// A memory device that takes all copies of a slab at once.
 class batching_device : public memory_device {
 public:
     using memory_device::memory_device;

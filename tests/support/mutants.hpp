@@ -1,7 +1,7 @@
-// Tensor files whose numbers were changed on purpose: powers of two and their neighbours, sums and
-// products that wrap around at 2^64, ends before begins. A table of tensors is changed before it is
-// spelled, so that what is wrong is wrong with the numbers and not with the JSON; a few files have
-// bytes of the JSON changed as well.
+// Tensor files with deliberately changed numbers: powers of two and their neighbours, sums and
+// products that overflow at 2^64, ends before begins. The table of tensors is changed before it is
+// written, so that the numbers are wrong and not the JSON. In a few files, bytes of the JSON are
+// changed as well.
 #ifndef SAFEFUSE_TESTS_MUTANTS_HPP
 #define SAFEFUSE_TESTS_MUTANTS_HPP
 
@@ -16,7 +16,7 @@
 
 namespace mutants {
 
-/// Numbers that look random, the same on every machine.
+/// Numbers that look random but are the same on every machine.
 class random_numbers {
 public:
     explicit random_numbers(std::uint64_t seed) : state_{seed} {}
@@ -37,7 +37,7 @@ private:
     std::uint64_t state_;
 };
 
-/// 2^k and its neighbours, modulo 2^64; every fourth time something else.
+/// 2^k and its neighbours, modulo 2^64; every fourth time another number.
 inline std::uint64_t structural_number(random_numbers& random) {
     switch (random.below(8)) {
     case 0: return random.below(10);
@@ -49,7 +49,7 @@ inline std::uint64_t structural_number(random_numbers& random) {
     }
 }
 
-/// The number that times `odd` is 1 modulo 2^64.
+/// The inverse of `odd` modulo 2^64.
 inline std::uint64_t inverse_of(std::uint64_t odd) {
     std::uint64_t inverse = odd;
     for (int i = 0; i < 6; ++i) inverse *= 2 - odd * inverse;
@@ -65,14 +65,14 @@ struct entry {
     std::uint64_t end = 0;
 };
 
-/// The bytes of a shape modulo 2^64, as a validator without checks would have them.
+/// The size of a shape in bytes modulo 2^64, as a validator without checks computes it.
 inline std::uint64_t wrapped_size(const entry& of) {
     std::uint64_t elements = 1;
     for (const std::uint64_t extent : of.shape) elements *= extent;
     return of.bits % 8 == 0 ? elements * (of.bits / 8) : elements * of.bits / 8;
 }
 
-/// Puts the tensors end to end, modulo 2^64.
+/// Places the tensors one after the other without gaps, modulo 2^64.
 inline void lay_out(std::vector<entry>& table) {
     std::uint64_t at = 0;
     for (entry& each : table) {
@@ -106,8 +106,7 @@ inline std::vector<entry> sound_table(random_numbers& random) {
     return table;
 }
 
-/// The most bytes that a tensor of that type may have: with one more element it would have 2^64
-/// bits.
+/// The largest number of elements of that type: with one more, a tensor would have 2^64 bits.
 inline std::uint64_t most_elements(const entry& of) { return ~std::uint64_t{0} / of.bits / 8 * 8; }
 
 /// Changes numbers of a table.
@@ -125,11 +124,11 @@ inline void change(std::vector<entry>& table, random_numbers& random) {
     case 0: any_number(each) = structural_number(random); break;
     case 1: any_number(each) += structural_number(random); break;
     case 2: std::swap(each.begin, each.end); break;
-    case 3:  // a pair whose difference modulo 2^64 is what the shape asks for
+    case 3:  // a pair whose difference modulo 2^64 fits the shape
         each.begin = structural_number(random);
         each.end = each.begin + wrapped_size(each);
         break;
-    case 4: {  // all from one tensor on lie elsewhere, in the same distances
+    case 4: {  // all tensors from one on are moved by the same distance
         const std::uint64_t distance = structural_number(random);
         for (std::size_t i = chosen; i < table.size(); ++i) {
             table[i].begin += distance;
@@ -137,13 +136,13 @@ inline void change(std::vector<entry>& table, random_numbers& random) {
         }
         break;
     }
-    case 5:  // large tensors, everything end to end modulo 2^64
+    case 5:  // large tensors, all without gaps modulo 2^64
         for (entry& any : table)
             if (random.one_in(2)) any.shape = {most_elements(any)};
         each.shape = {random.one_in(2) ? most_elements(each) : random.below(64)};
         lay_out(table);
         break;
-    case 6: {  // the same, and a last tensor that brings the sum to 2^64 and a little
+    case 6: {  // as above, with a last tensor that makes the sum slightly larger than 2^64
         const std::size_t large = 8 + static_cast<std::size_t>(random.below(2));
         entry pad;
         pad.type = "U8";
@@ -167,14 +166,14 @@ inline void change(std::vector<entry>& table, random_numbers& random) {
         lay_out(table);
         break;
     }
-    case 7: {  // a shape whose product wraps to what the offsets say
+    case 7: {  // a shape whose product overflows to the size in the offsets
         const std::uint64_t wanted = wrapped_size(each), odd = random.any() | 1;
         each.shape = {odd, inverse_of(odd)};
         if (each.bits == 8) each.shape.push_back(wanted);
         if (random.one_in(2)) std::swap(each.shape[0], each.shape[1]);
         break;
     }
-    case 8: {  // powers of two whose product is 2^64, or nearly
+    case 8: {  // powers of two whose product is 2^64 or close to it
         const std::uint64_t k = 1 + random.below(63);
         each.shape = {std::uint64_t{1} << k,
                       std::uint64_t{1} << (64 - k - random.below(k < 61 ? 4 : 1))};
@@ -200,8 +199,8 @@ inline void change(std::vector<entry>& table, random_numbers& random) {
 }
 
 inline std::string spelled(const std::vector<entry>& table, random_numbers& random) {
-    // three of four times as the reference's writer does, which is read fast; else with escapes,
-    // white space and other orders of fields
+    // Three of four times in the formatting of the reference's writer, for the fast path; otherwise
+    // with escapes, white space and another order of fields.
     const bool is_plain = !random.one_in(4);
     const auto space = [&] { return !is_plain && random.one_in(4) ? " " : ""; };
     std::string json{"{"};
@@ -256,19 +255,19 @@ inline void change_number(std::string& json, random_numbers& random) {
     json.replace(at, digits, std::to_string(structural_number(random)));
 }
 
-/// The JSON of a header, and how many bytes of data are to follow it.
+/// The JSON of a header, and the number of data bytes to follow it.
 struct made {
     std::string json;
     std::size_t data_bytes = 0;
 };
 
-/// A header for each seed.
+/// Makes a header from a seed.
 inline made make(std::uint64_t seed) {
     random_numbers random{seed * 0x9E3779B97F4A7C15u + 1};
     std::vector<entry> table = sound_table(random);
     const std::uint64_t changes = random.below(4);
     for (std::uint64_t i = 0; i < changes; ++i) change(table, random);
-    // as many bytes as the last tensor's end says, or as the largest end that can be; at times one
+    // as many bytes as the end of the last tensor, or as the largest possible end; sometimes one
     // more or less
     std::uint64_t data_bytes = table.empty() ? 0 : table.back().end;
     if (data_bytes > 4096 || random.one_in(16)) {
@@ -286,7 +285,7 @@ inline made make(std::uint64_t seed) {
     return out;
 }
 
-/// The file of a header: bytes of data that differ from place to place.
+/// The file of a header; its data bytes differ from place to place.
 inline std::string file_of(const made& header) {
     std::string file;
     for (std::size_t i = 0; i < 8; ++i)

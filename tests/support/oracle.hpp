@@ -1,6 +1,6 @@
-// What holds of every file that was accepted, said again without the library's arithmetic: sums and
+// What must hold for every accepted file, written again without the library's arithmetic. Sums and
 // products have 128 bits here, and nothing of detail/ is used. The fuzz targets, the mutants and
-// the conformance test ask it of whatever they see accepted.
+// the conformance test check every accepted file with it.
 #ifndef SAFEFUSE_TESTS_ORACLE_HPP
 #define SAFEFUSE_TESTS_ORACLE_HPP
 
@@ -16,14 +16,14 @@
 
 namespace oracle {
 
-/// A number that no sum or product of a file's numbers wraps around in, as long as it is held
-/// against 2^64 between them.
+/// A number of 128 bits: no sum or product of a file's numbers overflows in it, if intermediate
+/// results are compared with 2^64.
 struct wide {
     std::uint64_t high = 0;
     std::uint64_t low = 0;
 
     wide() = default;
-    wide(std::uint64_t number) : low{number} {}  // NOLINT: a number is one
+    wide(std::uint64_t number) : low{number} {}  // NOLINT: implicit on purpose
     wide(std::uint64_t high_word, std::uint64_t low_word) : high{high_word}, low{low_word} {}
 
     friend wide operator+(wide a, wide b) {
@@ -34,7 +34,7 @@ struct wide {
     bool fits_64_bits() const { return high == 0; }
 };
 
-/// a * b, digit by digit in base 2^32.
+/// a * b, by long multiplication in base 2^32.
 inline wide product(std::uint64_t a, std::uint64_t b) {
     const std::uint64_t low_mask = 0xFFFFFFFF;
     const std::uint64_t ll = (a & low_mask) * (b & low_mask), lh = (a & low_mask) * (b >> 32),
@@ -42,7 +42,7 @@ inline wide product(std::uint64_t a, std::uint64_t b) {
     return wide{hh, ll} + wide{lh >> 32, lh << 32} + wide{hl >> 32, hl << 32};
 }
 
-/// Bits of an element, by the name that a header spells.
+/// Bits of an element, by the name in a header.
 inline std::uint64_t bits_of(std::string_view type) {
     constexpr std::pair<std::string_view, std::uint64_t> all[] = {
         {"BOOL", 8},        {"F4", 4},          {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8},
@@ -56,8 +56,8 @@ inline std::uint64_t bits_of(std::string_view type) {
     return 0;
 }
 
-/// What is wrong with the table of a file that was accepted; empty where nothing is.
-///   file_bytes  the size of the file, or unknown
+/// The fault in the table of an accepted file; empty if there is none.
+///   file_bytes  the size of the file, or `unknown`
 inline std::string_view fault_of(const safefuse::header& header, std::uint64_t file_bytes,
                                  const safefuse::read_options& options) {
     wide sizes_bytes, gaps_bytes;
@@ -100,15 +100,15 @@ inline std::string_view fault_of(const safefuse::header& header, std::uint64_t f
     return {};
 }
 
-/// Takes a byte, so that no compiler leaves out the reading.
+/// Reads a byte so that no compiler removes the read.
 inline void look_at(std::byte value) {
     volatile unsigned char taken = static_cast<unsigned char>(value);
     static_cast<void>(taken);
 }
 
-/// What is wrong with the views of a file that `options` accept; empty where nothing is. The file
-/// is copied to where nothing of this process follows it, and the first and last byte of each view
-/// are read: a sanitizer sees it where one of them is not the file's.
+/// The fault in the views of a file that `options` accept; empty if there is none. The file is
+/// copied to memory of the exact size, and the first and last byte of each view are read, so that a
+/// sanitizer detects a view outside the file.
 inline std::string_view fault_of_views(std::string_view contents,
                                        const safefuse::read_options& options) {
     const auto copy = std::make_unique<std::byte[]>(contents.size());

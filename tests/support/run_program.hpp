@@ -1,4 +1,4 @@
-// Helpers for tests that run the programs as a person would.
+// Helpers for tests that run the programs as a user would.
 #ifndef SAFEFUSE_TESTS_RUN_PROGRAM_HPP
 #define SAFEFUSE_TESTS_RUN_PROGRAM_HPP
 
@@ -15,20 +15,20 @@
 
 namespace support {
 
-/// What a program said and how it ended. A signal is 128 and its number, as a shell has it.
+/// The output and exit status of a program. A signal is 128 plus its number, as in a shell.
 struct outcome_of_program {
     int status = -1;
     std::string out, err;
 };
 
-/// The folder of programs that an environment variable names; empty: they are not built, or this
-/// machine cannot run them.
+/// The folder of programs that an environment variable names. Empty if they are not built or cannot
+/// run on this machine.
 inline std::string folder_of_programs(const char* variable) {
     const char* const folder = std::getenv(variable);
     return folder == nullptr ? std::string{} : std::string{folder};
 }
 
-/// An argument as a POSIX shell takes it, whatever bytes it has.
+/// An argument quoted for a POSIX shell, whatever bytes it contains.
 inline std::string quoted(const std::string& argument) {
     std::string out = "'";
     for (const char c : argument) out += c == '\'' ? std::string{"'\\''"} : std::string{c};

@@ -1,5 +1,5 @@
-// Helpers for tests: fresh directories, files, tensor files and checkpoints made by hand, without
-// the library's own writer.
+// Helpers for tests: temporary directories, files, and tensor files and checkpoints that are made
+// without the library's own writer.
 #ifndef SAFEFUSE_TESTS_SUPPORT_HPP
 #define SAFEFUSE_TESTS_SUPPORT_HPP
 
@@ -18,8 +18,7 @@
 
 namespace support {
 
-/// A fresh directory under the system's directory for temporary files, removed with all that is in
-/// it.
+/// A new directory in the system's temporary directory. The destructor removes it with its content.
 class temporary_directory {
 public:
     temporary_directory() {
@@ -47,7 +46,7 @@ private:
     std::filesystem::path path_;
 };
 
-/// Text in UTF-8 as a path; the standard library takes it for the system's own encoding on Windows.
+/// UTF-8 text as a path. On Windows the standard library would assume the system's own encoding.
 inline std::filesystem::path path_of(std::string_view text) {
     return std::u8string{text.begin(), text.end()};
 }
@@ -70,7 +69,7 @@ inline std::string read_file(const std::filesystem::path& path) {
     return {std::istreambuf_iterator<char>{file}, {}};
 }
 
-/// Bytes that differ from name to name and from place to place.
+/// Bytes that depend on the name and the position.
 inline std::string pattern(std::string_view name, std::size_t size_bytes) {
     std::uint32_t state = 2166136261u;
     for (const char c : name) state = (state ^ static_cast<unsigned char>(c)) * 16777619u;
@@ -82,7 +81,7 @@ inline std::string pattern(std::string_view name, std::size_t size_bytes) {
     return made;
 }
 
-/// A tensor for a file: its name, dtype as a header spells it, shape, and bytes.
+/// A tensor for a file: its name, dtype as in a header, shape, and bytes.
 struct tensor {
     std::string name;
     std::string type;
@@ -124,7 +123,7 @@ inline std::string json_string(std::string_view characters) {
     return spelled + '"';
 }
 
-/// Eight bytes of length, the header as given, the data as given: right or wrong.
+/// Eight bytes of length, then header and data exactly as given.
 inline std::string framed(std::string_view header, std::string_view data = {}) {
     std::string file(8, '\0');
     std::uint64_t size = header.size();
@@ -137,7 +136,7 @@ inline std::string framed(std::string_view header, std::string_view data = {}) {
     return file;
 }
 
-/// The bytes of a valid tensor file, tensors in the order given.
+/// The bytes of a valid tensor file, with tensors in the given order.
 inline std::string tensor_file_bytes(const std::vector<tensor>& tensors,
                                      std::string_view metadata = R"({"format":"pt"})") {
     std::string header{"{"};
@@ -198,7 +197,7 @@ inline void write_checkpoint(const std::filesystem::path& directory,
     write_file(directory / "model.safetensors.index.json", index_text(shards));
 }
 
-/// How many files this process has open, or 0 where the system does not say.
+/// The number of open files of this process, or 0 if the system does not say.
 inline std::size_t open_descriptors() {
     std::size_t count = 0;
 #if !defined(_WIN32)

@@ -1,21 +1,22 @@
-# What tests/run.cmake, examples/demo.cmake and other scripts share.
+# Functions that tests/run.cmake, examples/demo.cmake and other scripts share.
 cmake_minimum_required(VERSION 3.24)
 
-# Prints to stdout; message() prints to stderr, or with dashes.
+# Prints to stdout; message() prints to stderr, or adds dashes.
 function(say)
     list(JOIN ARGN " " line)
     execute_process(COMMAND "${CMAKE_COMMAND}" -E echo "${line}")
 endfunction()
 
+# unlike ARGN it keeps an argument that is a list in one piece
 function(run_or_stop sentence)
-    cmake_parse_arguments(PARSE_ARGV 1 run "" "" "")  # unlike ARGN it keeps an argument that is a list in one piece
+    cmake_parse_arguments(PARSE_ARGV 1 run "" "" "")
     execute_process(COMMAND ${run_UNPARSED_ARGUMENTS} RESULT_VARIABLE failed)
     if(failed)
         message(FATAL_ERROR "${sentence}")
     endif()
 endfunction()
 
-# Options for the cmake that configures: the compiler and the generator. Stops where a fresh machine lacks one.
+# Sets the options for configuring: the compiler and the generator. Stops if the machine lacks one.
 function(find_tools result)
     set(options)
     if(CXX)
@@ -48,8 +49,9 @@ function(find_tools result)
     set(${result} "${options}" PARENT_SCOPE)
 endfunction()
 
-# The nvcc that NVCC names, that of the path, or that of PYTHON's package nvidia-cuda-nvcc, and its version; empty where there is none
-# of 13 or later, the versions that the library was tried with.
+# Finds nvcc, and its version: the one that NVCC names, the one in the path, or that of PYTHON's
+# package nvidia-cuda-nvcc. The result is empty if there is none of version 13 or later; older
+# versions were not tried.
 function(find_nvcc program_result version_result)
     set(${program_result} "" PARENT_SCOPE)
     set(${version_result} "" PARENT_SCOPE)

@@ -4,7 +4,7 @@
 
 namespace sf = safefuse;
 
-// What an mdspan is made of, for compilers that have none.
+// A minimal mdspan, for compilers that have none.
 struct extents {
     std::array<int, 1> of;
 };
@@ -26,7 +26,7 @@ struct values {
 
 bool fits(const sf::tensor_view& view) {
 #ifdef SAFEFUSE_FAIL
-    return sf::mdspan_of<values<float>>(view).has_value();  // a view is not written to
+    return sf::mdspan_of<values<float>>(view).has_value();  // a view is read-only
 #else
     return sf::mdspan_of<values<const float>>(view).has_value();
 #endif

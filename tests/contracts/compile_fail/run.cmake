@@ -1,5 +1,6 @@
-# Compiles each file of cases.txt twice: as it is, which must work, and with SAFEFUSE_FAIL defined, which must fail with a first
-# error that says what cases.txt says: a sentence in the error's own line, the name of a concept there or in the notes below it.
+# Compiles each file of cases.txt twice: unchanged, which must succeed, and with SAFEFUSE_FAIL
+# defined, which must fail. The first error must contain the text in cases.txt: a sentence in the
+# error's own line; the name of a concept there or in the notes after it.
 #   cmake -DCXX=g++ -DINCLUDE=include [-DCXX_FLAGS=...] -P run.cmake
 cmake_minimum_required(VERSION 3.24)
 
@@ -19,8 +20,8 @@ else()
 endif()
 set(ENV{LC_ALL} C)
 
-# What a person reads first: the line that reports the first error and, for the name of a concept, which compilers give in a note,
-# the next eight lines that are not the code they speak of.
+# The first thing a person reads: the line of the first error. For the name of a concept, which
+# compilers give in a note, also the next eight lines that are not quoted code.
 function(first_error output text result)
     string(REPLACE ";" "," output "${output}")
     string(REPLACE "[" "(" output "${output}")

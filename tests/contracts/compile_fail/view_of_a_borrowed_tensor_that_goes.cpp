@@ -4,8 +4,8 @@ namespace sf = safefuse;
 
 std::size_t rank_of(const sf::dlpack::managed_tensor_versioned& managed) {
 #ifdef SAFEFUSE_FAIL
-    const auto view =
-        sf::dlpack::borrow(managed).value().view();  // its shape is gone behind this line
+    // its shape is destroyed at the end of this line
+    const auto view = sf::dlpack::borrow(managed).value().view();
 #else
     const auto borrowed = sf::dlpack::borrow(managed);
     const auto view = borrowed->view();

@@ -1,6 +1,7 @@
-# Writes the library as one header that needs no other: OUTPUT/safefuse/safefuse.hpp. Each opt-in header becomes a small file
-# beside it, which includes it. Every header keeps its guard, so a copy of include/ and the one header may even meet in one
-# translation unit; the same sources give the same bytes.
+# Writes the library as one header that needs no other: OUTPUT/safefuse/safefuse.hpp. Each opt-in
+# header becomes a small file next to it that includes it. Every header keeps its include guard, so
+# a copy of include/ and the single header may be included in one translation unit. The same sources
+# give the same bytes.
 #   cmake -DOUTPUT=directory -P amalgamate.cmake
 cmake_minimum_required(VERSION 3.24)
 if(NOT OUTPUT)
@@ -9,7 +10,8 @@ endif()
 get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
 set(include ${source}/include)
 
-# What CMake's lists would take for their own, and what stands for it while a text is cut into lines.
+# Characters that are special in CMake lists, and their replacements while a text is split into
+# lines.
 string(ASCII 1 opening)
 string(ASCII 2 closing)
 string(ASCII 3 semicolon)
@@ -33,8 +35,9 @@ function(restore text result)
     set(${result} "${text}" PARENT_SCOPE)
 endfunction()
 
-# Appends a header and, before it, what it includes of ours to `body`; what it includes of others goes to `system`, or stays
-# where it is if a condition stands around it. `written` are the headers that are there without a condition.
+# Appends a header to `body`, after our headers that it includes. Other includes go to `system`, or
+# stay in place if they are inside a condition. `written` lists the headers that are already there
+# without a condition.
 function(append header conditional)
     if(header IN_LIST written)
         return()
@@ -72,7 +75,7 @@ function(append header conditional)
         elseif(NOT line STREQUAL "")
             string(APPEND text "${line}\n")
             set(blank FALSE)
-        elseif(NOT blank)  # no two of them where includes stood
+        elseif(NOT blank)
             string(APPEND text "\n")
             set(blank TRUE)
         endif()
@@ -83,7 +86,7 @@ function(append header conditional)
     set(written ${written} PARENT_SCOPE)
 endfunction()
 
-# What stands at the top of each file: what it is, where it comes from, the licence.
+# The top of each file: what it is, where it comes from, the licence.
 file(STRINGS ${include}/safefuse/core/version.hpp version REGEX "^#define SAFEFUSE_VERSION_(MAJOR|MINOR|PATCH) [0-9]+$")
 list(TRANSFORM version REPLACE "^.* ([0-9]+)$" "\\1")
 list(JOIN version "." version)
@@ -92,6 +95,7 @@ string(REGEX REPLACE "\n+$" "" licence "\n${licence}")
 string(REPLACE "\n" "\n// " licence "${licence}")
 string(REPLACE "// \n" "//\n" licence "${licence}")
 
+# one include at the top also serves those inside a condition
 function(write header title before)
     set(body "")
     set(system "")
@@ -99,7 +103,7 @@ function(write header title before)
     list(REMOVE_DUPLICATES system)
     list(SORT system)
     list(TRANSFORM system PREPEND "#include ")
-    foreach(line IN LISTS system)  # once at the top will do for those under a condition, too
+    foreach(line IN LISTS system)
         string(REPLACE "${line}\n" "" body "${body}")
     endforeach()
     list(JOIN system "\n" system)

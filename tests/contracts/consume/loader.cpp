@@ -1,5 +1,4 @@
-// The least that somebody else's loader does with the library: fuses the experts of one layer, and
-// looks where expert 0 came to lie.
+// A minimal loader of a user: it fuses the experts of one layer and checks where expert 0 is.
 #include <safefuse/safefuse.hpp>
 
 #include <cstdio>

@@ -1,21 +1,23 @@
-# Builds and runs the loader in one of the ways to use the library, those that README names.
+# Builds and runs the loader in one of the ways to use the library that README describes.
 #   cmake -DWAY=… -DWORK=… -DGENERATOR=… -DCXX=… -DCXX_FLAGS=… -DCHECKPOINT=…
 #         [-DEMULATOR=…] [-DDEFINITIONS=…] -P run.cmake
-# Definitions go to every configuration (a toolchain, say); the emulator runs the loader.
+# The definitions are used in every configuration (for example a toolchain); the emulator runs the
+# loader.
 cmake_minimum_required(VERSION 3.24)
 get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
 file(REMOVE_RECURSE "${WORK}")
 
+# ends the script; ctest recognises the words
 set(common -G "${GENERATOR}" "-DCMAKE_CXX_COMPILER=${CXX}" "-DCMAKE_CXX_FLAGS=${CXX_FLAGS}" ${DEFINITIONS})
 function(run)
     execute_process(COMMAND ${ARGV} COMMAND_ERROR_IS_FATAL ANY)
 endfunction()
-macro(skip reason)  # ends the script; ctest knows the words
+macro(skip reason)
     message("skipped: ${reason}")
     return()
 endmacro()
 
-# The compiler and nothing else: one program of two translation units.
+# Only a compiler: one program of two translation units.
 function(compile)
     separate_arguments(flags NATIVE_COMMAND "${CXX_FLAGS}")
     file(MAKE_DIRECTORY "${WORK}/bin")
@@ -34,6 +36,7 @@ if(WAY MATCHES "^(find_package|pkg_config)$")
     file(RENAME "${WORK}/installed" "${WORK}/prefix")
 endif()
 
+# without exceptions, second.cpp needs only the one header
 if(WAY STREQUAL "pkg_config")
     find_program(pkg_config NAMES pkg-config pkgconf)
     if(NOT pkg_config)
@@ -64,7 +67,7 @@ elseif(WAY STREQUAL "amalgamation")
     if(ours)
         message(FATAL_ERROR "the one header includes others of the library: ${ours}")
     endif()
-    compile("-I${WORK}/alone" -fno-exceptions)  # without exceptions, second.cpp does with the one header
+    compile("-I${WORK}/alone" -fno-exceptions)
     run(${EMULATOR} "${WORK}/bin/loader" "${CHECKPOINT}")
     compile("-I${made}")
     separate_arguments(flags NATIVE_COMMAND "${CXX_FLAGS}")
@@ -77,13 +80,13 @@ elseif(WAY STREQUAL "amalgamation")
     file(WRITE "${WORK}/every_header.cpp" "${text}")
     run(${check} "-I${made}" "${WORK}/every_header.cpp")
 
-    # The same again gives the same bytes.
+    # A second run gives the same bytes.
     run("${CMAKE_COMMAND}" "-DOUTPUT=${WORK}/again" -P "${CMAKE_CURRENT_LIST_DIR}/amalgamate.cmake")
     foreach(header IN LISTS headers)
         run("${CMAKE_COMMAND}" -E compare_files "${made}/${header}" "${WORK}/again/${header}")
     endforeach()
 
-    # It may meet the headers it is made from in one translation unit.
+    # It may be included together with the original headers in one translation unit.
     file(WRITE "${WORK}/both.cpp" "#include \"${made}/safefuse/safefuse.hpp\"\n#include <safefuse/safefuse.hpp>\n")
     run(${check} "-I${source}/include" "${WORK}/both.cpp")
 else()

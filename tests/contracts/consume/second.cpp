@@ -1,4 +1,4 @@
-// Another translation unit of the loader: what the headers define must not be defined twice.
+// A second translation unit of the loader: the headers must not define anything twice.
 #include <safefuse/safefuse.hpp>
 
 #if defined(__cpp_exceptions)

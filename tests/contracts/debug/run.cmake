@@ -1,4 +1,4 @@
-# Holds what gdb says with safefuse_gdb.py against what it should say.
+# Compares gdb's output with safefuse_gdb.py with the expected output.
 #   cmake -DCXX=g++ [-DCXX_FLAGS=…] -DINCLUDE=include -DWORK=directory -P run.cmake
 cmake_minimum_required(VERSION 3.24)
 find_program(gdb gdb)

@@ -1,4 +1,4 @@
-// Something of each kind that the debuggers' views know; run.cmake stops where all of it is there.
+// One object of each kind that the debugger views support; run.cmake stops where all of them exist.
 #include <safefuse/tensor/tensor_view.hpp>
 
 namespace sf = safefuse;

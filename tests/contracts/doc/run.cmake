@@ -1,4 +1,4 @@
-# Makes the reference pages with Doxygen, which must have nothing to warn of: every public entity is documented.
+# Makes the reference pages with Doxygen, without any warning: every public entity is documented.
 #   cmake -DOUTPUT=directory -P run.cmake
 cmake_minimum_required(VERSION 3.24)
 get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
@@ -10,8 +10,8 @@ endif()
 file(REMOVE_RECURSE "${OUTPUT}")
 file(COPY "${source}/include" DESTINATION "${OUTPUT}/copy")
 
-# Of the families Doxygen is shown the names and what is said of them: the members that they all have are documented where
-# family.hpp says what a family declares, and the layouts of their modules are read in the file itself.
+# Doxygen sees only the names of families and their descriptions. Their common members are
+# documented in family.hpp, and the layouts of their modules can be read in the file itself.
 set(families "${OUTPUT}/copy/include/safefuse/models/transformers.hpp")
 file(READ "${families}" text)
 string(REGEX REPLACE "\n(///[^\n]*\n)*(template [^\n]*\n)?using [^;]*;" "" text "${text}")

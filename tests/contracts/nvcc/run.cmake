@@ -1,7 +1,7 @@
-# Compiles every header alone and every example program as a .cu file with warnings as errors, and runs one program that fuses:
-# cmake -P tests/contracts/nvcc/run.cmake, from any directory. It needs nvcc 13 or later and a host compiler, and no GPU.
-# Options stand before -P:
-#   -DNVCC=…    the nvcc program; default: nvcc of the path, else that of PYTHON's package nvidia-cuda-nvcc
+# Compiles every header alone and every example program as a .cu file with warnings as errors, and
+# runs one program that fuses: cmake -P tests/contracts/nvcc/run.cmake, from any directory. It needs
+# nvcc 13 or later and a host compiler, but no GPU. Options come before -P:
+#   -DNVCC=…    the nvcc program; default: nvcc in the path, or that of PYTHON's nvidia-cuda-nvcc
 #   -DPYTHON=…  default python3
 #   -DWORK=…    default build/nvcc in the repository
 #   -DJOBS=…    how many compilers at a time; default one for each core
@@ -23,7 +23,7 @@ if(NOT nvcc)
     return()
 endif()
 
-# What nvcc itself adds to a file does not bear -Wpedantic and -Wold-style-cast.
+# The code that nvcc adds to a file causes warnings with -Wpedantic and -Wold-style-cast.
 set(compile "${nvcc}" -x cu -std=c++20 "-I${source}/include" -Werror all-warnings
     -Xcompiler -Wall,-Wextra,-Wconversion,-Wsign-conversion,-Wshadow,-Werror)
 
@@ -45,7 +45,7 @@ say("nvcc ${version}: compiling ${total} headers and examples, ${JOBS} at a time
 set(failed_units)
 set(count 0)
 while(units)
-    # What stands in one execute_process runs side by side; each writes what it says to a file of its own.
+    # The commands in one execute_process run in parallel; each writes its output to its own file.
     set(commands)
     set(batch)
     foreach(unit IN LISTS units)

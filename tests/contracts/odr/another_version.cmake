@@ -1,4 +1,5 @@
-# Copies the headers as another version of the library might have them: other numbers, another class, another sentence.
+# Copies the headers and changes them as another version of the library might be: other numbers,
+# another class, another sentence.
 #   cmake -DINCLUDE=include -DOUTPUT=directory -P another_version.cmake
 cmake_minimum_required(VERSION 3.24)
 file(REMOVE_RECURSE "${OUTPUT}")

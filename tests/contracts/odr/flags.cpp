@@ -1,4 +1,4 @@
-// What one unit opened every unit can fuse, and a failure of one is read by all.
+// Every unit can fuse what another unit opened, and all units can read a failure from one.
 #include "flags.hpp"
 
 #include <cstdio>

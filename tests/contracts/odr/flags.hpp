@@ -1,5 +1,4 @@
-// Translation units of one program that differ in their flags; the library's own objects go to and
-// fro between them.
+// Translation units of one program that differ in their flags; they exchange the library's objects.
 #ifndef SAFEFUSE_TESTS_ODR_FLAGS_HPP
 #define SAFEFUSE_TESTS_ODR_FLAGS_HPP
 

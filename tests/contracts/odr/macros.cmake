@@ -1,5 +1,5 @@
-# Which macros the headers leave behind, from the preprocessor's own output: all begin with SAFEFUSE_, and beside include guards
-# there are at most eight.
+# Checks which macros the headers define, with the preprocessor's own output: all begin with
+# SAFEFUSE_, and apart from include guards there are at most eight.
 #   cmake -DCXX=g++ [-DCXX_FLAGS=…] -DINCLUDE=include -DWORK=directory -P macros.cmake
 cmake_minimum_required(VERSION 3.24)
 separate_arguments(flags NATIVE_COMMAND "${CXX_FLAGS}")
@@ -13,7 +13,7 @@ function(preprocess option result)
     set(${result} "${output}" PARENT_SCOPE)
 endfunction()
 
-# -dD keeps each definition under the name of the file that it stands in; -dM tells which are left in the end.
+# -dD prints each definition with the name of its file; -dM prints those that remain at the end.
 preprocess(-dD text)
 string(REGEX MATCHALL "\n#(define [A-Za-z0-9_]+| [0-9]+ \"[^\"\n]*)" directives "${text}")
 preprocess(-dM text)

@@ -1,4 +1,5 @@
-# No symbol of the library that a linker would merge is defined in both of two object files, which hold two versions of it.
+# Checks that two object files, which contain two versions of the library, do not both define a
+# symbol of the library that a linker would merge.
 #   cmake -DNM=nm -DFIRST=object -DSECOND=object -P symbols.cmake
 cmake_minimum_required(VERSION 3.24)
 function(symbols object result)

@@ -1,4 +1,4 @@
-// Two versions of the library in one program: each has its own classes and says its own sentences.
+// Two versions of the library in one program: each has its own classes and its own sentences.
 #include "versions.hpp"
 
 #include <cstdio>

@@ -1,5 +1,5 @@
-// What two versions of the library in one program say to each other: bytes, and nothing of the
-// library's own types.
+// What two versions of the library exchange in one program: bytes, and none of the library's own
+// types.
 #ifndef SAFEFUSE_TESTS_ODR_VERSIONS_HPP
 #define SAFEFUSE_TESTS_ODR_VERSIONS_HPP
 
@@ -8,8 +8,8 @@
 #include <vector>
 
 struct answer {
-    std::vector<std::byte> fused;  // of layer 0
-    std::string refusal;           // of a checkpoint that is not there
+    std::vector<std::byte> fused;  // layer 0
+    std::string refusal;           // for a checkpoint that does not exist
     std::size_t failure_bytes = 0;
 };
 answer ask_this_version(const char* checkpoint);

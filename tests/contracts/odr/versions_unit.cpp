@@ -1,5 +1,5 @@
-// Compiled once against each version of the library; SAFEFUSE_ODR_ASK is the name of the function
-// that it defines.
+// Compiled once with each version of the library; SAFEFUSE_ODR_ASK is the name of the function that
+// it defines.
 #include "versions.hpp"
 
 #include <safefuse/safefuse.hpp>

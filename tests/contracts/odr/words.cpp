@@ -1,6 +1,6 @@
-// A program that has macros for common words when it comes to the library's headers, as
-// <windows.h>, <sys/sysmacros.h>, <complex.h> and old engines have. What the standard and the
-// system declare is in before.
+// A program that defines common words as macros before it includes the library's headers, as
+// <windows.h>, <sys/sysmacros.h>, <complex.h> and old engines do. The headers of the standard
+// library and the system are included first.
 #include <bit>
 #include <concepts>
 #include <cstddef>

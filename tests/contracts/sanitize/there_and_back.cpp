@@ -1,5 +1,5 @@
-// For memory sanitizer, which must have compiled all that runs: the library and nothing of the
-// standard library's own code. Fuses a checkpoint, compares, unfuses, and compares again.
+// For memory sanitizer, which needs all running code to be instrumented: the library, but no
+// compiled code of the standard library. Fuses a checkpoint, compares, unfuses, and compares again.
 //   there_and_back mmap|pread FAMILY CHECKPOINT OUT BACK
 #include <cstdio>
 

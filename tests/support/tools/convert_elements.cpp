@@ -1,8 +1,9 @@
-// For tests/interop: lets other programs see what convert.hpp makes of bare elements in files,
-// without headers.
+// For tests/interop: shows other programs the results of convert.hpp on elements in files without
+// headers.
 //   convert_elements cast FROM TO IN OUT
-//   convert_elements blocks CODES SHAPE SCALES SHAPE ROWS COLUMNS TO IN SCALES_IN OUT     FROM, TO,
-//   CODES, SCALES: as F8_E4M3 convert_elements mxfp4 SHAPE TO IN SCALES_IN OUT SHAPE: as 2,256,16
+//   convert_elements blocks CODES SHAPE SCALES SHAPE ROWS COLUMNS TO IN SCALES_IN OUT
+//   convert_elements mxfp4 SHAPE TO IN SCALES_IN OUT
+// FROM, TO, CODES, SCALES: a dtype such as F8_E4M3. SHAPE: extents such as 2,256,16.
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>

@@ -1,7 +1,7 @@
-// For tests/interop: lets other programs see what the writer does.
-//   copy_tensor_file IN OUT        reads a tensor file and writes its tensors and metadata anew
-//   copy_tensor_file --split MAX   reads sizes, one a line, and prints for each the file that a
-//   tensor of that size goes to
+// For tests/interop: shows other programs what the writer does.
+//   copy_tensor_file IN OUT        reads a tensor file and writes its tensors and metadata again
+//   copy_tensor_file --split MAX   reads sizes, one per line, and prints for each the index of the
+//                                  file that a tensor of that size goes to
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>

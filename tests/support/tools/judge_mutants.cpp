@@ -1,15 +1,14 @@
-// Makes tensor files whose numbers were changed (mutants.hpp) and judges them: judge_mutants FIRST
-// COUNT. Prints for each, in binary and little-endian:
-//   32 bits   how many bytes the file has
+// Makes tensor files with changed numbers (mutants.hpp) and judges them: judge_mutants FIRST COUNT.
+// For each it prints, in binary and little-endian:
+//   32 bits   the size of the file in bytes
 //   the file
-//   8 bits    who accepts it: bit 0 strict, 1 default, 2 reference, 3 lenient
-//   32 bits   how many bytes the table has
-//   the table as the reference profile reads it, for each tensor in the order of the bytes a line
-//   of begin, end, dtype,
-//             extents with commas between, bytes of the name; then the name, which may hold
-//             anything
-// With --quiet only how many were accepted. What an accepted file must hold is asked of each
-// (oracle.hpp); where it does not, the file is kept and the run ends with status 1.
+//   8 bits    the profiles that accept it: bit 0 strict, 1 default, 2 reference, 3 lenient
+//   32 bits   the size of the table in bytes
+//   the table as the reference profile reads it: for each tensor, in the order of the bytes, a line
+//             of begin, end, dtype, extents with commas between, and the size of the name; then the
+//             name, which may contain anything
+// With --quiet it prints only how many were accepted. It checks every accepted file with
+// oracle.hpp; if a check fails, it keeps the file and exits with status 1.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>

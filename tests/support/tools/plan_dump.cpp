@@ -1,13 +1,14 @@
-// Prints plans as text: all families both ways, all pairs of layouts and engines, many shapes,
-// fields, forms and slices, and sets that are broken on purpose. The program is deterministic, so
-// two versions of the planner make the same plans if they print the same text.
-//   plan_dump            the text
-//   plan_dump --hashes   one line per group: its name, how many plans and failures, FNV-1a of its
-//                        text
-//   plan_dump --check F  like --hashes, of a few shapes only; fails where a line is not in file F,
-//                        and prints it. After a change that is meant, F is what --brief prints.
-//   plan_dump --brief    what --check compares
-// No tensor here has bytes: planning reads names, dtypes and shapes only.
+// Prints plans as text: all families in both directions, all pairs of layouts and engines, many
+// shapes, fields, forms and slices, and sets that are broken on purpose. The output is
+// deterministic, so two versions of the planner make the same plans if they print the same text.
+//   plan_dump            prints the text
+//   plan_dump --hashes   prints one line per group: its name, the number of plans and failures, and
+//                        the FNV-1a hash of its text
+//   plan_dump --check F  like --hashes for a few shapes only; fails and prints the line if a line
+//   is
+//                        not in file F. After an intended change, write the output of --brief to F.
+//   plan_dump --brief    prints what --check compares
+// No tensor here has bytes: planning reads only names, dtypes and shapes.
 #include <safefuse/detect/detect.hpp>
 #include <safefuse/models/engines.hpp>
 #include <safefuse/models/standard.hpp>
@@ -36,7 +37,7 @@ struct entry {
     std::vector<u64> shape;
 };
 
-/// Names, dtypes and shapes; the bytes are claimed, not there.
+/// Names, dtypes and shapes; the bytes do not exist.
 class named_shapes {
 public:
     explicit named_shapes(const std::vector<entry>& entries) : entries_{entries} {
@@ -131,8 +132,8 @@ std::vector<sf::known_extent> extents_of(const sf::layout_description& layout, c
     return out;
 }
 
-/// The tensors of a layout in the chosen fields (one bit each), each in form `form` of those it
-/// has.
+/// The tensors of a layout in the chosen fields (one bit each). Each field has form `form` of its
+/// forms.
 std::vector<entry> tensors_of(const sf::layout_description& layout, const std::string& scope,
                               const sizes& size, sf::dtype type, std::uint32_t fields,
                               std::size_t form) {
@@ -203,7 +204,8 @@ void break_somewhere(std::vector<entry>& tensors, lottery& by) {
 
 class report {
 public:
-    /// Hashes instead of text; where `known` is not null, only those that are not in it.
+    /// Prints hashes instead of text. If `known` is not null, it prints only those that are not in
+    /// it.
     explicit report(bool hashes, const std::string* known = nullptr)
         : hashes_{hashes}, known_{known} {}
 

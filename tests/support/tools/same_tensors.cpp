@@ -1,5 +1,5 @@
-// Do two checkpoints hold the same tensors: names, dtypes, shapes and bytes, whatever file each is
-// in?
+// Compares the tensors of two checkpoints: names, dtypes, shapes and bytes. It does not matter in
+// which file a tensor is.
 //   same_tensors A B
 #include <cstdio>
 #include <cstring>
