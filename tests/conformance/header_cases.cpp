@@ -24,14 +24,14 @@ void framing(header_suite& add) {
              std::string(7, '\0'));
     add.file(errc::header_too_short, "length_of_4_bytes", "a length of 32 bits instead of 64",
              "\x02\0\0\0{}"s);
-    add.file(errc::header_not_json, "len_8bytes_n0", "an empty header is no JSON",
+    add.file(errc::header_not_json, "len_8bytes_n0", "an empty header is not JSON",
              header_suite::length(0));
     add.file(errc::header_not_json, "zeros_1024", "a file of zeros has an empty header",
              std::string(1024, '\0'));
     add.file(errc::header_past_end, "n_60_nothing", "a header of 60 bytes, none of which is there",
              header_suite::length(60));
-    add.file(errc::header_past_end, "n_one_past_end", "the header ends one byte behind the file",
-             header_suite::length(3) + "{}");
+    add.file(errc::header_past_end, "n_one_past_end",
+             "the header ends one byte past the end of the file", header_suite::length(3) + "{}");
     add.file(errc::header_past_end, "n_includes_length", "the length counts its own 8 bytes",
              header_suite::length(10) + "{}");
     add.file(errc::header_not_json, "n_one_too_small", "the length leaves out the closing brace",
@@ -74,7 +74,7 @@ void framing(header_suite& add) {
 
     add.topic("padding");
     add.accept("empty_object", "a file without tensors", "{}");
-    add.accept("pad_space", "spaces behind the JSON, as the reference writer pads", "{}      ");
+    add.accept("pad_space", "spaces after the JSON, as the reference writer pads", "{}      ");
     add.accept("pad_4096", "spaces up to a page",
                named("t") + std::string(4096 - 8 - named("t").size(), ' '), 4);
     add.accept("unaligned_header",
@@ -87,11 +87,11 @@ void framing(header_suite& add) {
         add.accept(std::move(name), std::move(reason), json, data_bytes)
             .strict(errc::header_not_json);
     };
-    padded("empty_obj_trailing_ws", "all four kinds of JSON white space behind the object",
+    padded("empty_obj_trailing_ws", "all four kinds of JSON white space after the object",
            "{}\r \t\n");
     padded("trail_tab", "padding with a tab", "{}\t");
-    padded("trail_lf", "a line end behind the object", "{}\n");
-    padded("trail_cr", "a carriage return behind the object", "{}\r");
+    padded("trail_lf", "a line end after the object", "{}\n");
+    padded("trail_cr", "a carriage return after the object", "{}\r");
     padded("trail_spaces_lf", "spaces and then a line end", "{}     \n");
     padded("meta_first_err_key_space", "a space before the object", " " + named("t"), 4);
     padded("lead_tab_lf", "white space before the object", "\t\n{}");
@@ -100,27 +100,27 @@ void framing(header_suite& add) {
     padded("lead_4096", "white space before the object, up to a page",
            std::string(4096, ' ') + named("t"), 4);
     add.refuse(errc::header_not_json, "only_spaces", "white space without an object", "        ");
-    add.refuse(errc::header_not_json, "trail_nul", "zeros are no padding", "{}\0"s);
+    add.refuse(errc::header_not_json, "trail_nul", "zeros are not padding", "{}\0"s);
     add.refuse(errc::header_not_json, "trail_nuls", "padded with zeros to a multiple of 8",
                "{}\0\0\0\0\0\0"s);
     add.refuse(errc::header_not_json, "lead_nul", "a zero before the object", "\0{}"s);
-    add.refuse(errc::header_not_json, "trail_junk", "a character behind the object", "{}x");
-    add.refuse(errc::header_not_json, "trail_comma", "a comma behind the object", "{},");
+    add.refuse(errc::header_not_json, "trail_junk", "a character after the object", "{}x");
+    add.refuse(errc::header_not_json, "trail_comma", "a comma after the object", "{},");
     add.refuse(errc::header_not_json, "trail_brace", "one closing brace too many", "{}}");
     add.refuse(errc::header_not_json, "trail_object", "a second object", "{}{}");
-    add.refuse(errc::header_not_json, "trail_comment", "a comment behind the object", "{}//");
-    add.refuse(errc::header_not_json, "trail_formfeed", "a form feed is no JSON white space",
+    add.refuse(errc::header_not_json, "trail_comment", "a comment after the object", "{}//");
+    add.refuse(errc::header_not_json, "trail_formfeed", "a form feed is not JSON white space",
                "{}\f");
-    add.refuse(errc::header_not_json, "trail_vtab", "a vertical tab is no JSON white space",
+    add.refuse(errc::header_not_json, "trail_vtab", "a vertical tab is not JSON white space",
                "{}\v");
-    add.refuse(errc::header_not_json, "trail_nbsp", "a no-break space is no JSON white space",
+    add.refuse(errc::header_not_json, "trail_nbsp", "a no-break space is not JSON white space",
                "{}\xC2\xA0");
-    add.refuse(errc::header_not_json, "trail_ls", "U+2028 is no JSON white space",
+    add.refuse(errc::header_not_json, "trail_ls", "U+2028 is not JSON white space",
                "{}\xE2\x80\xA8");
     add.refuse(errc::header_not_json, "lead_nbsp", "a no-break space before the object",
                "\xC2\xA0{}");
     add.refuse(errc::header_not_json, "lead_bom", "a byte order mark", "\xEF\xBB\xBF{}");
-    add.refuse(errc::header_not_json, "trail_bom", "a byte order mark behind the object",
+    add.refuse(errc::header_not_json, "trail_bom", "a byte order mark after the object",
                "{}\xEF\xBB\xBF");
     add.refuse(errc::header_not_utf8, "utf16_le", "UTF-16 with a byte order mark",
                "\xFF\xFE{\0}\0"s);
@@ -136,7 +136,7 @@ void framing(header_suite& add) {
     add.refuse(errc::header_bad_entry, "root_array_of_object", "the root must be an object",
                "[" + named("t") + "]", 4);
     add.refuse(errc::header_bad_entry, "root_array_as_struct",
-               "an array does not stand for the object", "[null,{}]");
+               "an array does not replace the object", "[null,{}]");
 
     add.topic("size");
     const auto trailing = [&](std::string name, std::string reason, std::string json,
@@ -145,10 +145,10 @@ void framing(header_suite& add) {
             .lenient_accepts();
     };
     trailing("empty_with_data", "no tensors, and one byte of data", "{}", 1);
-    trailing("extra_1", "one byte behind the last tensor", named("t"), 5);
-    trailing("extra_4", "four bytes behind the last tensor, as in Stable Diffusion 1.5", named("t"),
+    trailing("extra_1", "one byte after the last tensor", named("t"), 5);
+    trailing("extra_4", "four bytes after the last tensor, as in Stable Diffusion 1.5", named("t"),
              8);
-    trailing("extra_4096", "a page behind the last tensor", named("t"), 4100);
+    trailing("extra_4096", "a page after the last tensor", named("t"), 4100);
     trailing("extra_with_metadata", "no tensors, metadata, and data",
              with_metadata("{\"a\":\"b\"}"), 4);
     trailing("extra_behind_empty", "an empty tensor does not cover a byte",
@@ -156,11 +156,12 @@ void framing(header_suite& add) {
     add.refuse(errc::data_truncated, "missing_byte", "one byte short",
                one("\"I32\"", "[2,2]", "[0,16]"), 15);
     add.refuse(errc::data_truncated, "missing_all", "no data at all", named("t"), 0);
-    add.refuse(errc::data_truncated, "missing_last_tensor", "the second tensor lies behind the end",
+    add.refuse(errc::data_truncated, "missing_last_tensor",
+               "the second tensor is past the end of the file",
                object({bytes("a", 0, 4), bytes("b", 4, 8)}), 4);
     add.refuse(errc::data_truncated, "missing_4194303", "4 MiB promised, one byte there",
                one("\"U8\"", "[4194304]", "[0,4194304]"), 1);
-    add.refuse(errc::data_truncated, "ndim_8_oob", "rank 8 and far behind the end",
+    add.refuse(errc::data_truncated, "ndim_8_oob", "rank 8 and far past the end",
                one("\"U8\"", "[1,1,1,1,1,1,1,4000]", "[0,4000]"), 4);
     add.refuse(errc::data_truncated, "missing_2pow61_minus_1",
                "the largest tensor whose bits fit 64 bits",
@@ -276,7 +277,7 @@ void utf8(header_suite& add) {
                with_metadata("{\"a\":\"\xFF\"}"));
     add.refuse(errc::header_not_utf8, "utf8_bad_outside_string", "not UTF-8 between values",
                "{\xFF}");
-    add.refuse(errc::header_not_utf8, "utf8_bad_behind", "not UTF-8 behind the object", "{}\xFF");
+    add.refuse(errc::header_not_utf8, "utf8_bad_behind", "not UTF-8 after the object", "{}\xFF");
     add.refuse(errc::header_not_utf8, "utf8_bad_behind_bad_json", "UTF-8 is checked before JSON",
                "{x\xFF");
     for (const auto& [label, characters] : std::vector<std::pair<std::string, std::string>>{
@@ -303,7 +304,7 @@ void names(header_suite& add) {
     holds("name_long", "a name of 5000 characters", std::string(5000, 'n'), std::string(5000, 'n'));
     holds("name_70000", "a name whose length needs more than 16 bits", std::string(70'000, 'n'),
           std::string(70'000, 'n'));
-    holds("name_raw_del", "DEL is no control character in JSON",
+    holds("name_raw_del", "DEL is not a control character in JSON",
           "a\x7F"
           "b",
           "a\x7F"
@@ -319,10 +320,10 @@ void names(header_suite& add) {
     holds("name_escape_bfrt", "the other short escapes", R"(\b\f\r\t)", "\b\f\r\t");
     holds("name_escape_upper_hex", "hexadecimal digits in capitals", R"(\u00E9\uD83D\uDE00)",
           "\xC3\xA9\xF0\x9F\x98\x80");
-    holds("name_escape_plain", "a letter spelled as an escape", R"(\u0074)", "t");
-    holds("name_escape_quote", "a quote spelled as an escape does not end the name", R"(a\u0022b)",
+    holds("name_escape_plain", "a letter written as an escape", R"(\u0074)", "t");
+    holds("name_escape_quote", "a quote written as an escape does not end the name", R"(a\u0022b)",
           "a\"b");
-    holds("name_escape_backslash", "a backslash spelled as an escape begins no escape",
+    holds("name_escape_backslash", "a backslash written as an escape begins no escape",
           R"(a\u005cn)", "a\\n");
     holds("name_escaped_backslash_end", "the name ends in a backslash", R"(a\\)", "a\\");
     holds("name_escape_u007f", "DEL, escaped", R"(\u007f)", "\x7F");
@@ -330,7 +331,7 @@ void names(header_suite& add) {
     holds("name_escape_u0800", "the first character of three bytes", R"(\u0800)", "\xE0\xA0\x80");
     holds("name_escape_ud7ff", "the last character before the surrogates", R"(\ud7ff)",
           "\xED\x9F\xBF");
-    holds("name_escape_ue000", "the first character behind the surrogates", R"(\ue000)",
+    holds("name_escape_ue000", "the first character after the surrogates", R"(\ue000)",
           "\xEE\x80\x80");
     holds("name_escape_uffff", "a noncharacter, escaped", R"(\uffff)", "\xEF\xBF\xBF");
     holds("name_escape_u10000", "the first surrogate pair", R"(\ud800\udc00)", "\xF0\x90\x80\x80");
@@ -355,22 +356,22 @@ void names(header_suite& add) {
     const auto bad = [&](std::string name, std::string reason, std::string spelled) {
         add.refuse(errc::header_not_json, std::move(name), std::move(reason), named(spelled), 4);
     };
-    bad("name_bad_escape", "\\x is no escape", R"(a\x41)");
-    bad("name_bad_escape_u_upper", "\\U is no escape", R"(\U00000041)");
-    bad("name_bad_escape_0", "\\0 is no escape", R"(\0)");
-    bad("name_bad_escape_quote", "\\' is no escape", R"(\')");
-    bad("name_bad_escape_a", "\\a is no escape", R"(\a)");
-    bad("name_bad_escape_v", "\\v is no escape", R"(\v)");
+    bad("name_bad_escape", "\\x is not an escape", R"(a\x41)");
+    bad("name_bad_escape_u_upper", "\\U is not an escape", R"(\U00000041)");
+    bad("name_bad_escape_0", "\\0 is not an escape", R"(\0)");
+    bad("name_bad_escape_quote", "\\' is not an escape", R"(\')");
+    bad("name_bad_escape_a", "\\a is not an escape", R"(\a)");
+    bad("name_bad_escape_v", "\\v is not an escape", R"(\v)");
     bad("name_bad_escape_space", "a backslash before a space", R"(\ )");
     bad("name_bad_escape_newline", "a backslash before a line end", "\\\n");
     bad("name_bad_escape_nul", "a backslash before a zero", "\\\0"s);
     bad("name_bad_escape_utf8", "a backslash before a character of two bytes", "\\\xC3\xA9");
     bad("name_escape_3_digits", "an escape has four digits", R"(\u123)");
     bad("name_escape_no_digits", "an escape has four digits", R"(\u)");
-    bad("name_escape_bad_digit", "g is no digit", R"(\u00g1)");
-    bad("name_escape_bad_digit_upper", "G is no digit", R"(\u00G1)");
-    bad("name_escape_bad_digit_last", "g is no digit", R"(\u004g)");
-    bad("name_escape_braces", "\\u{...} is no escape", R"(\u{41})");
+    bad("name_escape_bad_digit", "g is not a digit", R"(\u00g1)");
+    bad("name_escape_bad_digit_upper", "G is not a digit", R"(\u00G1)");
+    bad("name_escape_bad_digit_last", "g is not a digit", R"(\u004g)");
+    bad("name_escape_braces", "\\u{...} is not an escape", R"(\u{41})");
     bad("name_escape_sign", "an escape has no sign", R"(\u+041)");
     bad("name_escape_space_digit", "an escape has no spaces", R"(\u 041)");
     bad("name_lone_surrogate", "half a surrogate pair", R"(\ud800)");
@@ -384,7 +385,7 @@ void names(header_suite& add) {
     bad("name_high_then_udbff", "two first halves of a surrogate pair, the last of them",
         R"(\ud83d\udbff)");
     bad("name_high_then_ue000",
-        "half a surrogate pair, then the first character behind the surrogates", R"(\ud83d\ue000)");
+        "half a surrogate pair, then the first character after the surrogates", R"(\ud83d\ue000)");
     bad("name_high_then_uffff", "half a surrogate pair, then a noncharacter", R"(\ud83d\uffff)");
     bad("name_low_then_low", "the second half of a surrogate pair twice", R"(\ude00\ude00)");
     bad("name_low_then_high", "a surrogate pair the wrong way round", R"(\ude00\ud83d)");
@@ -424,7 +425,7 @@ void json(header_suite& add) {
     bad("comment", "JSON has no comments", "{/*c*/" + good.substr(1));
     bad("comment_line", "JSON has no comments", "{//c\n" + good.substr(1));
     bad("comment_hash", "JSON has no comments", "{#c\n" + good.substr(1));
-    bad("single_quotes", "strings stand between double quotes",
+    bad("single_quotes", "strings need double quotes",
         "{'t':{'dtype':'U8','shape':[4],'data_offsets':[0,4]}}");
     bad("unquoted_key", "keys are strings",
         "{t:{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}");
@@ -432,12 +433,11 @@ void json(header_suite& add) {
         "{1:{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}");
     bad("null_key", "keys are strings",
         "{null:{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}");
-    bad("trailing_comma", "a comma behind the last tensor", "{" + bytes("t", 0, 4) + ",}");
-    bad("trailing_comma_entry", "a comma behind the last field",
-        one("\"U8\"", "[4]", "[0,4]", ","));
-    bad("trailing_comma_shape", "a comma behind the last extent", one("\"U8\"", "[4,]", "[0,4]"));
-    bad("trailing_comma_offsets", "a comma behind the last offset", one("\"U8\"", "[4]", "[0,4,]"));
-    bad("trailing_comma_metadata", "a comma behind the last metadata",
+    bad("trailing_comma", "a comma after the last tensor", "{" + bytes("t", 0, 4) + ",}");
+    bad("trailing_comma_entry", "a comma after the last field", one("\"U8\"", "[4]", "[0,4]", ","));
+    bad("trailing_comma_shape", "a comma after the last extent", one("\"U8\"", "[4,]", "[0,4]"));
+    bad("trailing_comma_offsets", "a comma after the last offset", one("\"U8\"", "[4]", "[0,4,]"));
+    bad("trailing_comma_metadata", "a comma after the last metadata",
         with_metadata("{\"a\":\"b\",}"), 0);
     bad("leading_comma", "a comma before the first tensor", "{," + bytes("t", 0, 4) + "}");
     bad("leading_comma_shape", "a comma before the first extent", one("\"U8\"", "[,4]", "[0,4]"));
@@ -448,10 +448,10 @@ void json(header_suite& add) {
     bad("missing_comma_fields", "no comma between fields",
         "{\"t\":{\"dtype\":\"U8\" \"shape\":[4],\"data_offsets\":[0,4]}}");
     bad("missing_comma_offsets", "no comma between offsets", one("\"U8\"", "[4]", "[0 4]"));
-    bad("semicolon", "a semicolon is no comma",
+    bad("semicolon", "a semicolon is not a comma",
         "{" + bytes("a", 0, 2) + ";" + bytes("b", 2, 4) + "}");
-    bad("missing_colon", "no colon behind a name", "{\"t\"" + good.substr(5));
-    bad("equals_sign", "an equals sign is no colon", "{\"t\"=" + good.substr(5));
+    bad("missing_colon", "no colon after a name", "{\"t\"" + good.substr(5));
+    bad("equals_sign", "an equals sign is not a colon", "{\"t\"=" + good.substr(5));
     bad("double_colon", "two colons", "{\"t\"::" + good.substr(5));
     bad("missing_value", "a name without a tensor", "{\"t\"}", 0);
     bad("missing_value_colon", "a name and a colon without a tensor", "{\"t\":}", 0);
@@ -493,15 +493,15 @@ void json(header_suite& add) {
     deep("nest_127_levels_twice", true, "[" + nested(124) + "," + nested(124) + "]");
     deep("nest_unclosed_100000", false, std::string(100'000, '['));
     deep("nest_objects_unclosed_100000", false, repeated("{\"\":", 100'000));
-    add.refuse(errc::header_bad_entry, "deep_nest_200k", "an array of arrays is no tensor",
+    add.refuse(errc::header_bad_entry, "deep_nest_200k", "an array of arrays is not a tensor",
                "{\"t\":" + std::string(200'000, '[') + "}");
-    add.refuse(errc::header_bad_entry, "nest_tensor_closed", "an array of arrays is no tensor",
+    add.refuse(errc::header_bad_entry, "nest_tensor_closed", "an array of arrays is not a tensor",
                "{\"t\":" + nested(100'000) + "}");
     add.refuse(errc::header_bad_entry, "nest_in_metadata",
-               "nesting does not matter where there must be a string",
+               "nesting is irrelevant if the value must be a string",
                with_metadata("{\"a\":" + nested(200) + "}"));
     add.refuse(errc::header_bad_entry, "nest_in_shape",
-               "nesting does not matter where there must be a number",
+               "nesting is irrelevant if the value must be a number",
                one("\"U8\"", nested(200), "[0,4]"), 4);
 }
 
@@ -577,14 +577,14 @@ void ignored(header_suite& add) {
     bad("missing_comma", "[1 2]");
     bad("nothing", "");
     bad("bracket", "]");
-    add.refuse(errc::header_not_json, "nan_extra", "NaN is no JSON", with_extra("NaN"), 4)
+    add.refuse(errc::header_not_json, "nan_extra", "NaN is not JSON", with_extra("NaN"), 4)
         .strict(errc::header_bad_entry);
 
     const auto entry_with = [&](std::string name, std::string reason, std::string fields) {
         add.accept(std::move(name), std::move(reason), "{\"t\":{" + fields + "}}", 4)
             .strict(errc::header_bad_entry);
     };
-    entry_with("dup_field_extra", "an ignored field may be there twice",
+    entry_with("dup_field_extra", "an ignored field may be repeated",
                "\"dtype\":\"U8\",\"x\":1,\"x\":2,\"shape\":[4],\"data_offsets\":[0,4]");
     entry_with("ignored_first", "an ignored field before the others",
                "\"x\":{\"dtype\":\"F32\"},\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]");
@@ -592,7 +592,7 @@ void ignored(header_suite& add) {
                "\"dtype\":\"U8\",\"\":0,\"shape\":[4],\"data_offsets\":[0,4]");
     entry_with(
         "ignored_escaped_prefix",
-        "the beginnings of fields are no fields, spelled with escapes neither",
+        "the beginnings of fields are not fields, also if written with escapes",
         "\"\\u0064type\":\"U8\",\"\\u0064\":0,\"\\u0073hap\":0,\"data\\u005f\":0,\"shape\":[4],\"data_offsets\":[0,4]");
     entry_with(
         "ignored_escaped_longer", "nor is what begins with them",
@@ -621,20 +621,20 @@ void entries(header_suite& add) {
          std::vector<std::array<std::size_t, 3>>{{0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}})
         add.accept("key_order_" + text(a) + text(b) + text(c), "fields in any order",
                    "{\"t\":{" + fields[a] + "," + fields[b] + "," + fields[c] + "}}", 4);
-    add.accept("fields_escaped", "names of fields spelled with escapes",
+    add.accept("fields_escaped", "names of fields written with escapes",
                R"({"t":{"\u0064type":"U8","sh\u0061pe":[4],"data\u005foffsets":[0,4]}})", 4);
     bad("miss_dtype", "no dtype", "{" + fields[1] + "," + fields[2] + "}");
     bad("miss_shape", "no shape", "{" + fields[0] + "," + fields[2] + "}");
     bad("miss_offsets", "no data_offsets", "{" + fields[0] + "," + fields[1] + "}");
     bad("miss_offsets_empty_tensor", "an empty tensor needs data_offsets too",
         "{\"dtype\":\"U8\",\"shape\":[0]}", 0);
-    bad("miss_all", "an empty object is no tensor", "{}", 0);
+    bad("miss_all", "an empty object is not a tensor", "{}", 0);
     bad("case_dtype", "fields are case-sensitive",
         "{\"DTYPE\":\"U8\"," + fields[1] + "," + fields[2] + "}");
     bad("field_dtype_space", "no field is called \"dtype \"",
         "{\"dtype \":\"U8\"," + fields[1] + "," + fields[2] + "}");
     const auto twice = [&](std::string name, std::string more) {
-        bad(std::move(name), "a field of the format must not be there twice",
+        bad(std::move(name), "a field of the format must not be repeated",
             "{" + fields[0] + "," + fields[1] + "," + fields[2] + "," + more + "}");
     };
     twice("dup_dtype", fields[0]);
@@ -642,14 +642,14 @@ void entries(header_suite& add) {
     twice("dup_shape", fields[1]);
     twice("dup_shape_escaped", "\"sh\\u0061pe\":[4]");
     twice("dup_offsets", fields[2]);
-    bad("entry_null", "null is no tensor", "null", 0);
-    bad("entry_true", "a boolean is no tensor", "true", 0);
-    bad("entry_string", "a string is no tensor", "\"U8\"", 0);
-    bad("entry_number", "a number is no tensor", "4", 0);
-    bad("entry_empty_array", "an empty array is no tensor", "[]", 0);
-    bad("entry_in_array", "a tensor in an array is no tensor",
+    bad("entry_null", "null is not a tensor", "null", 0);
+    bad("entry_true", "a boolean is not a tensor", "true", 0);
+    bad("entry_string", "a string is not a tensor", "\"U8\"", 0);
+    bad("entry_number", "a number is not a tensor", "4", 0);
+    bad("entry_empty_array", "an empty array is not a tensor", "[]", 0);
+    bad("entry_in_array", "a tensor in an array is not a tensor",
         "[{" + fields[0] + "," + fields[1] + "," + fields[2] + "}]");
-    bad("entry_in_object", "a tensor in an object is no tensor",
+    bad("entry_in_object", "a tensor in an object is not a tensor",
         "{\"u\":{" + fields[0] + "," + fields[1] + "," + fields[2] + "}}")
         .strict(errc::header_bad_entry);
     // The reference accepts these only because of how its JSON library reads structures.
@@ -681,7 +681,7 @@ void entries(header_suite& add) {
              header_suite::framed(one("\"BOOL\"", "[1]", "[0,1]"), 0) + "\x02");
     add.file({}, "f32_signaling_nan", "the data are not looked at",
              header_suite::framed(one("\"F32\"", "[1]", "[0,4]"), 0) + "\x01\0\x80\x7F"s);
-    add.accept("dtype_escape", "a dtype spelled with escapes",
+    add.accept("dtype_escape", "a dtype written with escapes",
                one(R"("\u0055\u0038")", "[4]", "[0,4]"), 4);
     for (const auto& [label, spelled] :
          std::vector<std::pair<std::string, std::string>>{{"BOOL8", "BOOL8"},
@@ -734,10 +734,10 @@ void entries(header_suite& add) {
     bad_dtype("dtype_array", "a dtype is a string", "[\"U8\"]");
     bad_dtype("dtype_object", "a dtype as an object: an artefact of the reference", "{\"U8\":null}")
         .reference_accepts();
-    bad_dtype("dtype_object_escaped", "the same, spelled with escapes and white space",
+    bad_dtype("dtype_object_escaped", "the same, written with escapes and white space",
               "{ \"\\u0055\\u0038\" : null }")
         .reference_accepts();
-    bad_dtype("dtype_object_unknown", "an object whose key is no dtype", "{\"U9\":null}")
+    bad_dtype("dtype_object_unknown", "an object whose key is not a dtype", "{\"U9\":null}")
         .reference(errc::unknown_dtype);
     bad_dtype("dtype_object_empty", "an empty object", "{}");
     bad_dtype("dtype_object_two", "an object with two keys", "{\"U8\":null,\"I8\":null}");
@@ -764,7 +764,7 @@ void entries(header_suite& add) {
     twice_in("dup_tensor_both_needed", "the two together cover the data",
              {bytes("t", 0, 4), bytes("t", 4, 8)}, 8)
         .reference(errc::bad_offsets);
-    twice_in("dup_tensor_escaped", "the same name, once spelled with an escape",
+    twice_in("dup_tensor_escaped", "the same name, once written with an escape",
              {bytes("t", 7, 9), bytes("\\u0074", 0, 4)}, 4)
         .reference_accepts()
         .holds({"t"});
@@ -821,16 +821,16 @@ void metadata(header_suite& add) {
     add.accept("meta_null", "null metadata are none", with_metadata("null"));
     holds("meta_format_pt", "what PyTorch writes",
           "{\"__metadata__\":{\"format\":\"pt\"}," + bytes("t", 0, 4) + "}", {{"format", "pt"}}, 4);
-    holds("meta_last", "metadata behind the tensors",
+    holds("meta_last", "metadata after the tensors",
           "{" + bytes("t", 0, 4) + ",\"__metadata__\":{\"a\":\"b\"}}", {{"a", "b"}}, 4);
     holds("meta_middle", "metadata between tensors",
           object({bytes("t", 0, 2), "\"__metadata__\":{\"a\":\"b\"}", bytes("u", 2, 4)}),
           {{"a", "b"}}, 4);
-    holds("meta_escaped_key", "__metadata__ spelled with an escape",
+    holds("meta_escaped_key", "__metadata__ written with an escape",
           R"({"__met\u0061data__":{"a":"b"}})", {{"a", "b"}});
     holds("meta_empty_texts", "an empty key and an empty value", with_metadata("{\"\":\"\"}"),
           {{"", ""}});
-    holds("meta_escapes", "keys and values spelled with escapes",
+    holds("meta_escapes", "keys and values written with escapes",
           with_metadata(R"({"\u006b\n":"\ud83d\ude00\u0000"})"), {{"k\n", "\xF0\x9F\x98\x80\0"s}});
     holds("meta_json_inside", "JSON in a value, as training tools write it",
           with_metadata(R"({"ss_tag":"{\"a\": [1, 2]}"})"), {{"ss_tag", "{\"a\": [1, 2]}"}});
@@ -841,10 +841,10 @@ void metadata(header_suite& add) {
     holds("meta_long_value", "a value of 100,000 characters",
           with_metadata("{\"a\":\"" + std::string(100'000, 'v') + "\"}"),
           {{"a", std::string(100'000, 'v')}});
-    holds("meta_dup_key_inside", "a key that is there twice: the last counts",
+    holds("meta_dup_key_inside", "a repeated key: the last one counts",
           with_metadata(R"({"a":"b","a":"c"})"), {{"a", "c"}})
         .strict(errc::header_bad_entry);
-    holds("meta_dup_key_escaped", "the same, once spelled with an escape",
+    holds("meta_dup_key_escaped", "the same, once written with an escape",
           with_metadata(R"({"a":"b","x":"y","\u0061":"c"})"), {{"a", "c"}, {"x", "y"}})
         .strict(errc::header_bad_entry);
     {
@@ -872,10 +872,9 @@ void metadata(header_suite& add) {
     add.refuse(errc::header_bad_entry, "meta_twice_null", "__metadata__ twice",
                R"({"__metadata__":null,"__metadata__":null})");
     add.refuse(errc::header_bad_entry, "meta_twice_escaped",
-               "__metadata__ twice, once spelled with an escape",
+               "__metadata__ twice, once written with an escape",
                R"({"__metadata__":null,"__met\u0061data__":{}})");
-    add.refuse(errc::header_bad_entry, "meta_twice_apart",
-               "__metadata__ before and behind a tensor",
+    add.refuse(errc::header_bad_entry, "meta_twice_apart", "__metadata__ before and after a tensor",
                object({"\"__metadata__\":{}", bytes("t", 0, 4), "\"__metadata__\":{}"}), 4);
     add.refuse(errc::header_not_json, "meta_value_surrogate", "half a surrogate pair in a value",
                with_metadata(R"({"a":"\ud800"})"));
@@ -909,7 +908,7 @@ void numbers(header_suite& add) {
                one("\"U8\"", "[1]", "[-1,0]"), 1);
     add.refuse(errc::header_bad_entry, "neg_shape", "extents are not negative",
                one("\"U8\"", "[-1]", "[0,1]"), 1);
-    add.refuse(errc::header_bad_entry, "neg_zero", "-0 is no plain integer",
+    add.refuse(errc::header_bad_entry, "neg_zero", "-0 is not a plain integer",
                one("\"U8\"", "[4]", "[-0,4]"), 4);
     add.refuse(errc::header_bad_entry, "string_num", "extents are numbers",
                one("\"U8\"", "[\"4\"]", "[0,4]"), 4);
@@ -1043,7 +1042,7 @@ void shapes(header_suite& add) {
                one("\"U8\"", "[4294967296,4294967296,0]", "[0,0]"));
     add.refuse(errc::size_mismatch, "zero_dim_bytes", "an empty tensor with bytes",
                one("\"I32\"", "[2,0]", "[0,4]"), 4);
-    add.accept("zero_dim_nonzero_off", "an empty tensor behind the last byte",
+    add.accept("zero_dim_nonzero_off", "an empty tensor after the last byte",
                object({bytes("a", 0, 4), entry("t", "\"I32\"", "[2,0]", "[4,4]")}), 4);
     add.accept("zero_dim_off_mid", "an empty tensor where one tensor ends and the next begins",
                object({bytes("a", 0, 4), bytes("b", 4, 8), empty("t", 4)}), 8)
@@ -1061,18 +1060,17 @@ void shapes(header_suite& add) {
         .holds({"y", "a", "x", "b", "z"});
     add.refuse(errc::bad_offsets, "zero_dim_inside", "an empty tensor inside another",
                object({bytes("a", 0, 4), empty("t", 2)}), 4);
-    add.refuse(errc::bad_offsets, "zero_dim_behind", "an empty tensor behind the end of the file",
+    add.refuse(errc::bad_offsets, "zero_dim_behind", "an empty tensor past the end of the file",
                object({bytes("a", 0, 4), empty("t", 8)}), 4)
         .lenient(errc::data_truncated);
-    add.refuse(errc::bad_offsets, "zero_dim_behind_gap",
-               "an empty tensor behind bytes of no tensor",
+    add.refuse(errc::bad_offsets, "zero_dim_behind_gap", "an empty tensor after bytes of no tensor",
                object({bytes("a", 0, 4), empty("t", 8)}), 8)
         .lenient_accepts();
     add.refuse(errc::bad_offsets, "zero_dim_at_u64max", "an empty tensor at the largest offset",
                "{" + empty("t", ~std::uint64_t{0}) + "}")
         .lenient(errc::data_truncated);
     add.refuse(errc::bad_offsets, "zero_dim_reversed",
-               "an empty tensor whose end lies before its begin",
+               "an empty tensor whose end is before its begin",
                object({bytes("a", 0, 4), entry("t", "\"I32\"", "[0]", "[4,3]")}), 4);
 
     add.topic("overflow");
@@ -1146,7 +1144,7 @@ void shapes(header_suite& add) {
                             {"f6_as_bytes", "F6_E2M3", "[4]", 4, errc::size_mismatch},
                             {"f6_as_f4", "F6_E3M2", "[8]", 4, errc::size_mismatch}})
         add.file(each.refusal, each.name,
-                 "elements of 4 and 6 bits lie bit to bit, and must fill their last byte",
+                 "elements of 4 and 6 bits are packed without gaps, and must fill their last byte",
                  header_suite::framed(
                      one("\"" + each.type + "\"", each.shape, "[0," + text(each.size_bytes) + "]"),
                      each.size_bytes));
@@ -1208,14 +1206,14 @@ void wrapping_offsets(header_suite& add) {
          leaking(most, most, 4), 4);
     wrap("wrap_sum_no_data", "the sizes add up to 2^64, and the file has no data",
          leaking(most, most, 0), 0);
-    wrap("wrap_leak_next_page", "a tensor a page behind the end of the file", leaking(4096, 64, 4),
+    wrap("wrap_leak_next_page", "a tensor a page past the end of the file", leaking(4096, 64, 4),
          4);
     wrap("wrap_leak_behind_end", "a tensor that begins at the end of the file", leaking(4, 64, 4),
          4);
-    wrap("wrap_leak_across_end", "a tensor that begins in the file and ends behind it",
+    wrap("wrap_leak_across_end", "a tensor that begins in the file and ends past its end",
          leaking(2, 64, 4), 4);
-    wrap("wrap_leak_1mib", "a tensor 1 MiB behind the end of the file",
-         leaking(1 << 20, 1 << 12, 4), 4);
+    wrap("wrap_leak_1mib", "a tensor 1 MiB past the end of the file", leaking(1 << 20, 1 << 12, 4),
+         4);
     {
         wrapping_entries made;
         made.add("header", 0);
@@ -1234,7 +1232,7 @@ void wrapping_offsets(header_suite& add) {
         made.add("first", most);
         made.go_on_to(0);
         made.add("whole", 4);
-        wrap("wrap_before_sound", "sizes that add up to 2^64, and a sound tensor behind them",
+        wrap("wrap_before_sound", "sizes that add up to 2^64, and a sound tensor after them",
              made.entries(), 4);
     }
     {
@@ -1270,7 +1268,7 @@ void wrapping_offsets(header_suite& add) {
         wrap("wrap_spaced", "the same with white space", spelled, 4);
         spelled = leaking(4096, 64, 4);
         spelled.insert(spelled.begin(), "\"__metadata__\":{\"format\":\"pt\"}");
-        wrap("wrap_behind_metadata", "the same behind metadata", spelled, 4);
+        wrap("wrap_behind_metadata", "the same after metadata", spelled, 4);
         spelled.insert(spelled.begin() + 4, spelled[0]);
         spelled.erase(spelled.begin());
         wrap("wrap_around_metadata", "the same with metadata in the middle", spelled, 4);
@@ -1331,7 +1329,7 @@ void offsets(header_suite& add) {
     gap("hole_around_empty", "an empty tensor in a gap",
         {bytes("a", 0, 4), empty("t", 6), bytes("b", 8, 12)}, 12)
         .holds({"a", "t", "b"});
-    gap("hole_and_trailing", "a gap, and bytes behind the last tensor", {bytes("a", 2, 4)}, 8);
+    gap("hole_and_trailing", "a gap, and bytes after the last tensor", {bytes("a", 2, 4)}, 8);
     gap("hole_counted_from_file", "offsets counted from the start of the file",
         {bytes("a", 70, 74)}, 74);
     const auto overlap = [&](std::string name, std::string reason, std::vector<std::string> each,
@@ -1339,7 +1337,7 @@ void offsets(header_suite& add) {
         return add.refuse(errc::bad_offsets, std::move(name), std::move(reason), object(each),
                           data_bytes);
     };
-    overlap("hole_behind_end", "a gap that reaches behind the file",
+    overlap("hole_behind_end", "a gap that reaches past the end of the file",
             {bytes("a", 0, 4), bytes("b", 8, 12)}, 8)
         .lenient(errc::data_truncated);
     overlap("partial_overlap", "two tensors share two bytes", {bytes("a", 0, 4), bytes("b", 2, 6)},
@@ -1374,7 +1372,7 @@ void offsets(header_suite& add) {
     overlap("off_wrap", "offsets that wrap to the header when they are added to it",
             {entry("t", "\"U8\"", "[16]", "[18446744073709551516,18446744073709551532]")}, 4)
         .lenient(errc::data_truncated);
-    overlap("off_wrap_behind", "the same behind a good tensor",
+    overlap("off_wrap_behind", "the same after a good tensor",
             {bytes("a", 0, 4),
              entry("t", "\"U8\"", "[16]", "[18446744073709551516,18446744073709551532]")},
             4)

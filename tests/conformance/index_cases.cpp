@@ -84,7 +84,7 @@ void index_texts(index_suite& add) {
     add.index({}, "index_empty_map", "a checkpoint without tensors", weight_map(""));
     add.index({}, "index_space", "white space everywhere",
               " \r\n{ \"weight_map\"\t: { \"a\" : \"a.safetensors\" } } \n", a);
-    add.index({}, "index_escapes", "names spelled with escapes",
+    add.index({}, "index_escapes", "names written with escapes",
               R"({"weight\u005fmap": {"\u0061": "\u0061.safetensors"}})", a);
     add.index({}, "index_some_unlisted", "what the index does not list is invisible",
               weight_map(R"("b": "b.safetensors")"), {{"b", "b.safetensors"}});
@@ -125,28 +125,28 @@ void index_texts(index_suite& add) {
              R"({"weight_map": {"a": "a.safetensors")");
     bad_json("unclosed_string", "a file's name that does not end",
              R"({"weight_map": {"a": "a.safetensors}})");
-    bad_json("trailing_comma", "a comma behind the last tensor",
+    bad_json("trailing_comma", "a comma after the last tensor",
              R"({"weight_map": {"a": "a.safetensors",}})");
-    bad_json("trailing_comma_root", "a comma behind the last key",
+    bad_json("trailing_comma_root", "a comma after the last key",
              R"({"weight_map": {"a": "a.safetensors"},})");
-    bad_json("junk_behind", "a character behind the object",
+    bad_json("junk_behind", "a character after the object",
              R"({"weight_map": {"a": "a.safetensors"}} x)");
     bad_json("object_behind", "a second object", R"({"weight_map": {"a": "a.safetensors"}}{})");
-    bad_json("nul_behind", "a zero behind the object",
+    bad_json("nul_behind", "a zero after the object",
              weight_map(R"("a": "a.safetensors")") + "\0"s);
-    bad_json("single_quotes", "strings stand between double quotes",
+    bad_json("single_quotes", "strings need double quotes",
              R"({"weight_map": {'a': 'a.safetensors'}})");
     bad_json("unquoted_key", "keys are strings", R"({"weight_map": {a: "a.safetensors"}})");
-    bad_json("missing_colon", "no colon behind a name", R"({"weight_map": {"a" "a.safetensors"}})");
+    bad_json("missing_colon", "no colon after a name", R"({"weight_map": {"a" "a.safetensors"}})");
     bad_json("missing_comma", "no comma between tensors",
              R"({"weight_map": {"a": "a.safetensors" "b": "a.safetensors"}})");
     bad_json("surrogate", "half a surrogate pair",
              R"({"weight_map": {"\ud800": "a.safetensors"}})");
-    bad_json("bad_escape", "\\x is no escape", R"({"weight_map": {"\x61": "a.safetensors"}})");
+    bad_json("bad_escape", "\\x is not an escape", R"({"weight_map": {"\x61": "a.safetensors"}})");
     bad_json("not_utf8", "not UTF-8", "{\"weight_map\": {\"a\xFF\": \"a.safetensors\"}}");
     bad_json("control", "a line end in a name", "{\"weight_map\": {\"a\n\": \"a.safetensors\"}}");
     bad_json("bom", "a byte order mark", "\xEF\xBB\xBF" + weight_map(R"("a": "a.safetensors")"));
-    bad_json("nan", "NaN is no JSON", R"({"metadata": {"total_size": NaN}, "weight_map": {}})");
+    bad_json("nan", "NaN is not JSON", R"({"metadata": {"total_size": NaN}, "weight_map": {}})");
     bad_json("leading_zero", "JSON has no leading zeros",
              R"({"metadata": {"total_size": 01}, "weight_map": {}})");
     bad_json("comment", "JSON has no comments", "{\"metadata\": // none\n{}, \"weight_map\": {}}");
@@ -177,17 +177,18 @@ void index_texts(index_suite& add) {
     bad_index("duplicate_other", "a tensor in two files: readers disagree on which",
               weight_map(R"("b": "a.safetensors", "b": "b.safetensors")"));
     bad_index(
-        "duplicate_escaped", "the same, once spelled with an escape",
+        "duplicate_escaped", "the same, once written with an escape",
         weight_map(R"("b": "a.safetensors", "a": "a.safetensors", "\u0062": "b.safetensors")"));
     bad_index("ending_bin", "a shard must be a tensor file", weight_map(R"("a": "a.bin")"));
-    bad_index("ending_index", "an index is no tensor file",
+    bad_index("ending_index", "an index is not a tensor file",
               weight_map(R"("a": "a.safetensors.index.json")"));
     bad_index("ending_upper", "endings are case-sensitive", weight_map(R"("a": "a.SAFETENSORS")"));
     bad_index("ending_none", "a shard must be a tensor file", weight_map(R"("a": "a")"));
     bad_index("ending_behind", "a shard must be a tensor file",
               weight_map(R"("a": "a.safetensors.bak")"));
-    bad_index("directory", "a directory is no tensor file", weight_map(R"("a": "a.safetensors/")"));
-    bad_index("dot", "this directory is no tensor file", weight_map(R"("a": ".")"));
+    bad_index("directory", "a directory is not a tensor file",
+              weight_map(R"("a": "a.safetensors/")"));
+    bad_index("dot", "this directory is not a tensor file", weight_map(R"("a": ".")"));
 
     const auto leaves = [&](std::string name, std::string reason, std::string file) {
         add.index(errc::path_leaves_directory, "path_" + std::move(name), std::move(reason),
@@ -196,12 +197,12 @@ void index_texts(index_suite& add) {
     leaves("empty", "an empty name", "");
     leaves("parent", "leads one directory up", "../a.safetensors");
     leaves("parent_backslash", "a backslash separates on some systems", "..\\\\a.safetensors");
-    leaves("parent_escaped", "spelled with escapes", "\\u002e\\u002e/a.safetensors");
-    leaves("parent_escaped_slash", "spelled with an escaped slash", "..\\/a.safetensors");
-    leaves("parent_after_dot", "leads up behind a dot", "./../a.safetensors");
+    leaves("parent_escaped", "written with escapes", "\\u002e\\u002e/a.safetensors");
+    leaves("parent_escaped_slash", "written with an escaped slash", "..\\/a.safetensors");
+    leaves("parent_after_dot", "leads up after a dot", "./../a.safetensors");
     leaves("down_and_up", "leads down, up and out", "below/../../a.safetensors");
     leaves("down_and_up_inside",
-           "leads down and up again: refused, since a link may stand in the way",
+           "leads down and up again: refused, because a component may be a link",
            "below/../a.safetensors");
     leaves("down_and_up_backslash", "leads down, up and out with backslashes",
            "below\\\\..\\\\..\\\\a.safetensors");
@@ -223,7 +224,7 @@ void index_texts(index_suite& add) {
     leaves("device", "a path that switches checks off on Windows",
            "\\\\\\\\?\\\\C:\\\\a.safetensors");
     leaves("nul_inside", "a zero, at which C ends a name", "a\\u0000.safetensors");
-    leaves("nul_behind_name", "a zero behind a good name", "a.safetensors\\u0000");
+    leaves("nul_behind_name", "a zero after a good name", "a.safetensors\\u0000");
     leaves("newline", "a line end in a name", "a\\n.safetensors");
     leaves("terminal_escape", "what a terminal would obey", "\\u001b[2J.safetensors");
     leaves("unit_separator", "the last control character below the space", "a\\u001f.safetensors");
@@ -314,7 +315,7 @@ void directories(index_suite& add) {
     with_second(errc::header_past_end, "shard_truncated_header", "a shard ends inside its header",
                 whole.substr(0, whole.size() - 20));
     with_second(errc::header_too_short, "shard_empty", "a shard of no bytes", "");
-    with_second(errc::trailing_bytes, "shard_too_long", "a shard with bytes behind the last tensor",
+    with_second(errc::trailing_bytes, "shard_too_long", "a shard with bytes after the last tensor",
                 whole + "1234");
     with_second(errc::another_format, "shard_lfs_pointer", "a shard that git stored elsewhere",
                 "version https://git-lfs.github.com/spec/v1\n");
@@ -365,7 +366,7 @@ void directories(index_suite& add) {
                    {series(3, 3), shard({"c"})}});
     add.directory(errc::no_checkpoint, "two_stems", "two series of different names",
                   {{"a-1-of-1.safetensors", shard({"a"})}, {"b-1-of-1.safetensors", shard({"b"})}});
-    add.directory(errc::no_checkpoint, "several_files", "several files that are no series",
+    add.directory(errc::no_checkpoint, "several_files", "several files that are not a series",
                   {{"a.safetensors", shard({"a"})}, {"b.safetensors", shard({"b"})}});
     add.directory(errc::no_checkpoint, "no_files", "a directory without tensor files",
                   {{"config.json", "{}"}});

@@ -1,17 +1,19 @@
-"""Whether the conformance suite would notice a broken validator. Breaks the validator in many ways, one at a time, and runs
-tests/conformance/conformance.test.cpp against each: the suite must fail. A mutant that survives is a case that the suite lacks, to be added
-to conformance/header_cases.cpp or conformance/index_cases.cpp. Some minutes on two cores; of ctest, only that every mutant still fits the sources:
+"""Checks that the conformance suite detects a broken parser. It breaks the parser in many ways, one
+at a time, and runs tests/conformance/conformance.test.cpp against each: the suite must fail. A mutant
+that survives shows a missing case; add it to header_cases.cpp or index_cases.cpp. A run takes some
+minutes on two cores; ctest only checks that every mutant still fits the sources:
 
     python3 tests/conformance/mutation.py [part of a name ...]
     python3 tests/conformance/mutation.py --fits
 
     CXX                   the compiler (default c++)
-    SAFEFUSE_DOCTEST_DIR  the directory that holds doctest/doctest.h, where the compiler does not find it
-    SAFEFUSE_JOBS         how many mutants are built at once (default 2)
+    SAFEFUSE_DOCTEST_DIR  the directory of doctest/doctest.h, if the compiler does not find it
+    SAFEFUSE_JOBS         the number of mutants built in parallel (default 2)
 
-A mutant that the plain program does not notice is run again with address and undefined-behaviour sanitizers: a bound that is gone
-shows there. Left out are changes that no file can show: a check that a later one repeats with the same verdict, and the fast way
-of reading being left for the plain one. Ends with 1 if a mutant survives, does not compile, or no longer fits the sources."""
+If the plain program does not detect a mutant, it is run again with address and undefined-behaviour
+sanitizers, which detect a missing bounds check. Changes that no file can show are left out: a check
+that a later one repeats with the same verdict, and falling back from the fast path to the plain one.
+Exits with 1 if a mutant survives, does not compile, or no longer fits the sources."""
 
 import concurrent.futures
 import os
@@ -47,13 +49,13 @@ mutants = [
     ("length cut to 32 bits", HEADER, "json_bytes = detail::load_word(reinterpret_cast<const char*>(first_bytes.data()));",
      "json_bytes = detail::load_word(reinterpret_cast<const char*>(first_bytes.data())) & 0xFFFFFFFF;"),
     ("length counts itself", HEADER, "return detail::length_bytes + json_bytes;", "return json_bytes < 8 ? 8 : json_bytes;"),
-    ("header may end behind the file", HEADER, "if (file_start.size() < *needed)\n", "if (false)\n",
+    ("header may end past the file", HEADER, "if (file_start.size() < *needed)\n", "if (false)\n",
      "if (file_bytes < *needed) return", "if (false) return"),
     ("white space before the JSON in the strict profile", READER, "if (json_.front() != '{')", "if (false)"),
     ("tabs for padding in the strict profile", READER, "find_first_not_of(' ', behind)", "find_first_not_of(\" \\t\\n\\r\", behind)"),
-    ("padding is not looked at", READER, "(options_.any_padding || check_padding(behind))", "true"),
-    ("text behind the JSON", READER, "return cursor_.finish() && (", "return !cursor_.failed() && ("),
-    ("text behind the JSON, in the cursor", JSON, "return at_ == end_ ? !failed() : fail(\"unexpected characters after the JSON\");", "return !failed();"),
+    ("padding is not checked", READER, "(options_.any_padding || check_padding(behind))", "true"),
+    ("text after the JSON", READER, "return cursor_.finish() && (", "return !cursor_.failed() && ("),
+    ("text after the JSON, in the cursor", JSON, "return at_ == end_ ? !failed() : fail(\"unexpected characters after the JSON\");", "return !failed();"),
 
     # UTF-8.
     ("UTF-8 is not checked", READER, "good != json_.size())", "good > json_.size())"),
@@ -106,7 +108,7 @@ mutants = [
     ("trailing commas", JSON, "if (at_ != end_ && *at_ == close) return fail(\"trailing comma\");", "if (at_ != end_ && *at_ == close) { ++at_; --depth_; return false; }"),
     ("form feeds are white space", JSON, "*at_ == '\\r' || *at_ == '\\t')) ++at_;", "*at_ == '\\r' || *at_ == '\\t' || *at_ == '\\f')) ++at_;"),
     ("zeros are white space", JSON, "*at_ == '\\r' || *at_ == '\\t')) ++at_;", "*at_ == '\\r' || *at_ == '\\t' || *at_ == '\\0')) ++at_;"),
-    ("carriage returns are no white space", JSON, "*at_ == '\\r' || ", ""),
+    ("carriage returns are not white space", JSON, "*at_ == '\\r' || ", ""),
     ("words are read by their first letter", JSON, " || std::memcmp(at_, word.data(), word.size()) != 0)", ")"),
     ("words are read past the end", JSON, "static_cast<std::size_t>(end_ - at_) < word.size() || ", ""),
     ("text is compared past the end", SCAN, "end - at < static_cast<std::ptrdiff_t>(Size - 1) || ", ""),
@@ -157,7 +159,7 @@ mutants = [
     ("dtypes by their beginning", READER, "if (spelled == name(entry.type)) return true;", "if (spelled.raw.substr(0, name(entry.type).size()) == name(entry.type)) return true;"),
     ("dtypes by their beginning, in the fast way", DTYPE, "if (detail::dtype_rows[i].name() != spelled) continue;", "if (!spelled.starts_with(detail::dtype_rows[i].name())) continue;"),
     ("unknown dtypes are bytes", READER, "const std::string_view start = spelled.raw.substr(0, 64);", "if ((entry.type = dtype::u8) == dtype::u8) return true;\n        const std::string_view start = spelled.raw.substr(0, 64);"),
-    ("a dtype spelled otherwise", DTYPE, "\"F8_E4M3FNUZ\"", "\"F8_E4M3FNUX\""),
+    ("a dtype with another name", DTYPE, "\"F8_E4M3FNUZ\"", "\"F8_E4M3FNUX\""),
     ("a dtype left out", DTYPE, "{\"C64\", 3, 64}", "{\"C128\", 4, 64}"),
     ("a dtype of another size", DTYPE, "{\"F8_E8M0\", 7, 8}", "{\"F8_E8M0\", 7, 16}"),
     ("elements of 6 bits counted as 8", DTYPE, "{\"F6_E3M2\", 7, 6}", "{\"F6_E3M2\", 7, 8}"),
@@ -175,7 +177,7 @@ mutants = [
     # Offsets and sizes.
     ("overlaps", READER, "if (entry.begin < running || (", "if ((" ),
     ("gaps", READER, "(entry.begin > running && !options_.gaps)", "false"),
-    ("gaps are refused where they are asked for", READER, "(entry.begin > running && !options_.gaps)", "entry.begin > running"),
+    ("gaps are refused although they are requested", READER, "(entry.begin > running && !options_.gaps)", "entry.begin > running"),
     ("gaps and overlaps, in the fast way", SCAN, "entry.begin == data_bytes && entry.begin", "entry.begin"),
     ("gaps, in the fast way", SCAN, "entry.begin == data_bytes && entry.begin", "entry.begin >= data_bytes && entry.begin"),
     ("an end before the begin, in the fast way", SCAN, "&& entry.begin <= entry.end &&", "&&"),
@@ -201,16 +203,16 @@ mutants = [
     ("a scalar has no element", DTYPE, "std::uint64_t elements = 1;", "std::uint64_t elements = shape.empty() ? 0 : 1;"),
     ("a file that is too short", READER, "if (expected == file_bytes) return true;", "if (expected >= file_bytes) return true;"),
     ("a file that is one byte short", READER, "if (expected == file_bytes) return true;", "if (expected == file_bytes || expected == file_bytes + 1) return true;"),
-    ("bytes behind the last tensor", READER, "if (expected == file_bytes) return true;", "if (expected <= file_bytes) return true;"),
-    ("bytes behind the last tensor, asked for or not", READER, "if (expected < file_bytes && options_.trailing_bytes)", "if (expected < file_bytes)"),
-    ("bytes behind the last tensor are refused where they are asked for", READER, "if (expected < file_bytes && options_.trailing_bytes)", "if (false)"),
+    ("bytes after the last tensor", READER, "if (expected == file_bytes) return true;", "if (expected <= file_bytes) return true;"),
+    ("bytes after the last tensor, requested or not", READER, "if (expected < file_bytes && options_.trailing_bytes)", "if (expected < file_bytes)"),
+    ("bytes after the last tensor are refused although they are requested", READER, "if (expected < file_bytes && options_.trailing_bytes)", "if (false)"),
     ("the end of the data wraps", READER, "if (!fits) return fail(", "if (false) return fail("),
 
     # Shard indexes.
     ("index: UTF-8 is not checked", INDEX, "valid != characters.size())", "valid > characters.size())"),
     ("index: two weight_maps", INDEX, "if (has_weight_map)", "if (false)"),
     ("index: no weight_map", INDEX, "if (!has_weight_map)", "if (false)"),
-    ("index: text behind the JSON", INDEX, "if (!cursor.failed()) cursor.finish();", ""),
+    ("index: text after the JSON", INDEX, "if (!cursor.failed()) cursor.finish();", ""),
     ("index: broken JSON", INDEX, "if (cursor.failed())\n", "if (false)\n"),
     ("index: files of any kind", INDEX, "if (cursor.peek() != detail::json_kind::string && cursor.peek() != detail::json_kind::none) {",
      "if (cursor.peek() != detail::json_kind::string && cursor.peek() != detail::json_kind::none) {\n            if (!cursor.skip_value()) break;\n            continue;"),
@@ -236,7 +238,7 @@ mutants = [
     ("index: the last component is not judged", INDEX, "if (i == file.size() || is_separator(file[i])) {", "if (i == file.size()) break;\n        if (is_separator(file[i])) {"),
     ("index: only the first component is judged", INDEX, "            only_dots = true;\n        } else", "        } else"),
     ("index: dots of all components are one sum", INDEX, "            dots = 0;\n            only_dots = true;", "            only_dots = true;"),
-    ("index: spaces behind dots", INDEX, "} else if (file[i] != ' ') {", "} else {"),
+    ("index: spaces after dots", INDEX, "} else if (file[i] != ' ') {", "} else {"),
     ("index: dots are not counted in names", INDEX, "} else if (file[i] != ' ') {", "} else if (false) {"),
     ("index: any ending", INDEX, "if (!file.ends_with(tensor_file_ending)) return refuse", "if (false) return refuse"),
     ("index: the ending somewhere", INDEX, "if (!file.ends_with(tensor_file_ending)) return refuse", "if (file.find(tensor_file_ending) == file.npos) return refuse"),
@@ -256,7 +258,7 @@ def compiled(source, target, include, flags):
 
 
 def verdict(include, folder, runner, flags):
-    """"passes", "fails", "crashes", "hangs", or what the compiler says."""
+    """Returns "passes", "fails", "crashes", "hangs", or the compiler's message."""
     made = compiled(tests / "conformance/conformance.test.cpp", folder / "test.o", include, flags)
     if made.returncode != 0:
         return "does not compile: " + made.stderr[:2000]
@@ -273,12 +275,12 @@ def verdict(include, folder, runner, flags):
 
 
 class Misfit(Exception):
-    """A mutant's text does not stand in its header exactly once."""
+    """A mutant's text does not occur exactly once in its header."""
 
 
 def places(text, wanted):
-    """Where `wanted` is in `text`, as pairs of begin and end. White space does not count, so that
-    a mutant still fits after the sources were formatted anew."""
+    """The positions of `wanted` in `text`, as pairs of begin and end. White space is ignored, so
+    that a mutant still fits after the sources are reformatted."""
     kept = [i for i, character in enumerate(text) if not character.isspace()]
     bare = "".join(text[i] for i in kept)
     wanted = "".join(wanted.split())
@@ -290,7 +292,7 @@ def places(text, wanted):
 
 
 def broken(mutant, include):
-    """What the mutant's header says when it is broken."""
+    """The text of the mutant's header after its change."""
     name, file, *changes = mutant
     text = (include / "safefuse" / file).read_text(encoding="utf-8")
     for old, new in zip(changes[::2], changes[1::2]):
@@ -315,7 +317,7 @@ def check_fits():
 
 
 def try_mutant(mutant, work, runners):
-    """The verdict and the seconds that it took."""
+    """Returns the verdict and the seconds that it took."""
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(dir=work) as made:
         folder = pathlib.Path(made)

@@ -230,7 +230,7 @@ bool has_elements(const sf::copy_plan& plan) {
     return !plan.outputs().empty();
 }
 
-/// The tensors that went in came out of the way back, byte for byte.
+/// Checks that the inverse gives back the input tensors, byte for byte.
 void hold_same(const sf::copy_plan& plan, const laws::packed_set& set,
                const laws::packed_set& back) {
     FUZZ_HOLD(back.size() == plan.source_tensors().size());

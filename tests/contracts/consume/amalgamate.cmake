@@ -38,6 +38,7 @@ endfunction()
 # Appends a header to `body`, after our headers that it includes. Other includes go to `system`, or
 # stay in place if they are inside a condition. `written` lists the headers that are already there
 # without a condition.
+# 1: inside the guard
 function(append header conditional)
     if(header IN_LIST written)
         return()
@@ -48,7 +49,7 @@ function(append header conditional)
     read_lines(${include}/${header} lines)
     set(text "")
     set(blank FALSE)
-    set(depth 0)  # 1: within the guard
+    set(depth 0)
     foreach(line IN LISTS lines)
         if(line MATCHES "^ *# *if")
             math(EXPR depth "${depth} + 1")

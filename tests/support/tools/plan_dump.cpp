@@ -65,7 +65,7 @@ public:
         return sf::failure{.code = sf::errc::io_error};
     }
 
-    /// Says that a tensor has another number of bytes than its shape.
+    /// Gives a tensor a size in bytes that differs from its shape's.
     void resize(std::size_t i, u64 size_bytes) { places_[i].size_bytes = size_bytes; }
 
 private:

@@ -340,8 +340,8 @@ TEST_CASE(
         check_tensors(*set, shards);
         CHECK(verified(path).is_sound());
     }
-    std::filesystem::remove(directory.path() /
-                            "blobs/blob1");  // a link without its blob is a missing shard
+    // a link without its target is a missing shard
+    std::filesystem::remove(directory.path() / "blobs/blob1");
     CHECK(refused(directory / "snapshots/abc").code == sf::errc::missing_shard);
 }
 #endif
