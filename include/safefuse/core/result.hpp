@@ -182,7 +182,7 @@ enum class errc : std::uint8_t {
     return "unknown failure";
 }
 
-/// The value of a number in a failure that does not apply.
+/// The value of a number that is not known or does not apply.
 inline constexpr std::uint64_t unknown = ~std::uint64_t{0};
 
 /// What went wrong, where, and by how much. Members that do not apply are empty or `unknown`.

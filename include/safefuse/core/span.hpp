@@ -42,8 +42,8 @@ public:
     template <std::size_t Count>
     constexpr span(T (&elements)[Count]) noexcept
         : first_{elements}, count_{Count} {}  // NOLINT: a view converts
-    /// Any container with data() and size(). A temporary container converts only to a span of const
-    /// elements, or if it does not own its elements.
+    /// Any container with data() and size(). A temporary container converts only if the span's
+    /// elements are const or the container does not own its elements.
     template <class Container>
         requires requires(Container& container) {
             requires !std::is_same_v<std::remove_cv_t<Container>, span>;

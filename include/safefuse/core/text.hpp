@@ -19,9 +19,9 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
 /// Owned, zero-terminated characters. Nothing here throws. If memory runs out, the text becomes
-/// empty and stays so: lacks_memory() is true and appending fails. The state spreads to every text
-/// that is made from it or appends it, also through a string_view. A name built from several pieces
-/// therefore needs one check at the end.
+/// empty and stays so: lacks_memory() is true and appending fails. A text that is made from such a
+/// text or appends it lacks memory too, also by way of a string_view. So a name that is built from
+/// several pieces needs only one check, at the end.
 class text {
 public:
     text() noexcept = default;

@@ -34,7 +34,7 @@ struct rename_fit {
 inline result<rename_fit> fit_renames(const tensor_set_ref& set, const experts_scopes& scopes,
                                       const rename_list& renames) noexcept {
     if (renames.empty()) return rename_fit{};
-    // by rename: bit 1: matches in turn, bit 2: matches the names as stored
+    // by rename: 1 if it matches in turn, plus 2 if it matches as stored
     vector<std::uint8_t> seen;
     // most tensors are expert tensors; one of each scope is enough to see how its name changes
     vector<bool> is_expert;

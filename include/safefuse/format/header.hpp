@@ -126,7 +126,7 @@ public:
     /// How many bytes follow the last tensor; 0 unless read_options::trailing_bytes is set and the
     /// file's size is known.
     [[nodiscard]] std::uint64_t trailing_bytes() const noexcept { return content_.trailing_bytes; }
-    /// The size of the file; if it was unknown, the size that the header demands.
+    /// The size of the file; if it was not given, the size that follows from the header.
     [[nodiscard]] std::uint64_t file_bytes() const noexcept {
         return content_.header_bytes + content_.rows.data_bytes + content_.trailing_bytes;
     }

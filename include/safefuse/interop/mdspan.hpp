@@ -42,7 +42,7 @@ template <mdspan_type Mdspan>
 constexpr std::size_t mdspan_rank = static_cast<std::size_t>(Mdspan::rank());
 
 // Whether the elements are row-major without gaps. If an extent is 1, its stride has no meaning. If
-// there are no elements no stride has, and the product of the other extents may overflow.
+// there are no elements, all strides are ignored: their products may overflow.
 template <mdspan_type Mdspan>
 constexpr bool is_row_major(const Mdspan& values) noexcept {
     if constexpr (mdspan_rank<Mdspan> != 0) {  // a scalar has no strides

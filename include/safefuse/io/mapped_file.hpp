@@ -26,9 +26,9 @@ inline namespace SAFEFUSE_ABI {
 ///   caution   if another process truncates the file, touching a page past its new end raises
 ///             SIGBUS (an exception on Windows). No library can turn that into a failure. Calling
 ///             check_size() before a long use makes it less likely; read() is safe, and
-///             positional_file is always safe. Planning, fusing and rewriting call the check once
-///             for each file before a scope. Tensor names are views into the mapping, so looking
-///             one up also touches it.
+///             positional_file is always safe. Planning, fusing and rewriting check each file once
+///             before a scope. Tensor names are views into the mapping, so looking one up also
+///             touches it.
 ///   units     one file handle for each open file
 class mapped_file {
 public:

@@ -673,7 +673,7 @@ private:
 };
 
 /// A checkpoint whose files are mapped: views cost nothing.
-///   caution   as mapped_file; while opening also for the shard index
+///   caution   as mapped_file; open() also maps the shard index
 using checkpoint = basic_checkpoint<mapped_file>;
 /// A checkpoint whose files are read by offset.
 using positional_checkpoint = basic_checkpoint<positional_file>;

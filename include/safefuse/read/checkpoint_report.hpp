@@ -38,7 +38,7 @@ struct checkpoint_note {
         /// the index assigns `count` tensors of this shard to another shard; the copies here are
         /// invisible
         superseded_tensors,
-        /// a .safetensors file next to the shards that the index does not name
+        /// a .safetensors file that is next to the shards but not in the index
         unused_file,
         /// the index's total_size is `expected`, but the listed tensors sum to `actual`: harmless
         total_size_differs,

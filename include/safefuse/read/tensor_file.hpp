@@ -116,9 +116,8 @@ public:
         if (bytes.empty())
             return about({.code = errc::not_resident, .detail = "read() copies them"}, entry.name);
         const std::uint64_t first = offset_bytes(i);
-        if (!detail::lies_inside(first, entry.size_bytes(),
-                                 // never a view past the end, no matter what header and source say
-                                 bytes.size()))
+        // never a view past the end, no matter what header and source say
+        if (!detail::lies_inside(first, entry.size_bytes(), bytes.size()))
             return about({.code = errc::read_past_end,
                           .offset = first,
                           .expected = entry.size_bytes(),

@@ -104,17 +104,28 @@ template <class T>
 inline constexpr dtype dtype_of{};
 
 // clang-format off
-template <> inline constexpr bool has_dtype<bool> = true;          template <> inline constexpr dtype dtype_of<bool> = dtype::boolean;
-template <> inline constexpr bool has_dtype<std::uint8_t> = true;  template <> inline constexpr dtype dtype_of<std::uint8_t> = dtype::u8;
-template <> inline constexpr bool has_dtype<std::int8_t> = true;   template <> inline constexpr dtype dtype_of<std::int8_t> = dtype::i8;
-template <> inline constexpr bool has_dtype<std::int16_t> = true;  template <> inline constexpr dtype dtype_of<std::int16_t> = dtype::i16;
-template <> inline constexpr bool has_dtype<std::uint16_t> = true; template <> inline constexpr dtype dtype_of<std::uint16_t> = dtype::u16;
-template <> inline constexpr bool has_dtype<std::int32_t> = true;  template <> inline constexpr dtype dtype_of<std::int32_t> = dtype::i32;
-template <> inline constexpr bool has_dtype<std::uint32_t> = true; template <> inline constexpr dtype dtype_of<std::uint32_t> = dtype::u32;
-template <> inline constexpr bool has_dtype<float> = true;         template <> inline constexpr dtype dtype_of<float> = dtype::f32;
-template <> inline constexpr bool has_dtype<double> = true;        template <> inline constexpr dtype dtype_of<double> = dtype::f64;
-template <> inline constexpr bool has_dtype<std::int64_t> = true;  template <> inline constexpr dtype dtype_of<std::int64_t> = dtype::i64;
-template <> inline constexpr bool has_dtype<std::uint64_t> = true; template <> inline constexpr dtype dtype_of<std::uint64_t> = dtype::u64;
+template <> inline constexpr bool has_dtype<bool> = true;
+template <> inline constexpr dtype dtype_of<bool> = dtype::boolean;
+template <> inline constexpr bool has_dtype<std::uint8_t> = true;
+template <> inline constexpr dtype dtype_of<std::uint8_t> = dtype::u8;
+template <> inline constexpr bool has_dtype<std::int8_t> = true;
+template <> inline constexpr dtype dtype_of<std::int8_t> = dtype::i8;
+template <> inline constexpr bool has_dtype<std::int16_t> = true;
+template <> inline constexpr dtype dtype_of<std::int16_t> = dtype::i16;
+template <> inline constexpr bool has_dtype<std::uint16_t> = true;
+template <> inline constexpr dtype dtype_of<std::uint16_t> = dtype::u16;
+template <> inline constexpr bool has_dtype<std::int32_t> = true;
+template <> inline constexpr dtype dtype_of<std::int32_t> = dtype::i32;
+template <> inline constexpr bool has_dtype<std::uint32_t> = true;
+template <> inline constexpr dtype dtype_of<std::uint32_t> = dtype::u32;
+template <> inline constexpr bool has_dtype<float> = true;
+template <> inline constexpr dtype dtype_of<float> = dtype::f32;
+template <> inline constexpr bool has_dtype<double> = true;
+template <> inline constexpr dtype dtype_of<double> = dtype::f64;
+template <> inline constexpr bool has_dtype<std::int64_t> = true;
+template <> inline constexpr dtype dtype_of<std::int64_t> = dtype::i64;
+template <> inline constexpr bool has_dtype<std::uint64_t> = true;
+template <> inline constexpr dtype dtype_of<std::uint64_t> = dtype::u64;
 // clang-format on
 
 /// Extents of a tensor, outermost first. Empty for a scalar.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: how a framework makes its own tensor type usable.
+// safefuse: how plans access the tensor type of a framework.
 #ifndef SAFEFUSE_TENSOR_TENSOR_TRAITS_HPP
 #define SAFEFUSE_TENSOR_TENSOR_TRAITS_HPP
 
