@@ -285,12 +285,12 @@ public:
     /// @{
     /// Failure: a failure converts. `return failure{...}` and `return std::move(other).error()`
     /// both compile.
-    result(failure&& error) noexcept : has_value_{false} {
+    result(failure&& error) noexcept : has_value_{false} {  // NOLINT
         detail::make_failure(&error_, std::move(error));
-    }  // NOLINT
-    result(const failure& error) noexcept : has_value_{false} {
+    }
+    result(const failure& error) noexcept : has_value_{false} {  // NOLINT
         detail::make_failure(&error_, error);
-    }  // NOLINT
+    }
     /// @}
     /// Takes what `other` contains. The value or failure of `other` is then moved from.
     result(result&& other) noexcept : has_value_{other.has_value_} {
@@ -404,12 +404,12 @@ public:
     result() noexcept : has_value_{true} {}
     /// @{
     /// Failure: a failure converts.
-    result(failure&& error) noexcept : has_value_{false} {
+    result(failure&& error) noexcept : has_value_{false} {  // NOLINT
         detail::make_failure(&error_, std::move(error));
-    }  // NOLINT
-    result(const failure& error) noexcept : has_value_{false} {
+    }
+    result(const failure& error) noexcept : has_value_{false} {  // NOLINT
         detail::make_failure(&error_, error);
-    }  // NOLINT
+    }
     /// @}
     /// Takes what `other` contains. The failure of `other` is then moved from.
     result(result&& other) noexcept : has_value_{other.has_value_} {

@@ -40,8 +40,8 @@ public:
     span(int, std::size_t) = delete;
     /// All elements of an array.
     template <std::size_t Count>
-    constexpr span(T (&elements)[Count]) noexcept
-        : first_{elements}, count_{Count} {}  // NOLINT: a view converts
+    constexpr span(T (&elements)[Count]) noexcept  // NOLINT: a view converts
+        : first_{elements}, count_{Count} {}
     /// Any container with data() and size(). A temporary container converts only if the span's
     /// elements are const or the container does not own its elements.
     template <class Container>
@@ -55,8 +55,8 @@ public:
                 std::remove_pointer_t<decltype(container.data())>* const*, T* const*>;
             static_cast<std::size_t>(container.size());
         }
-    constexpr span(Container&& container) noexcept
-        : first_{container.data()}, count_{static_cast<std::size_t>(container.size())} {}  // NOLINT
+    constexpr span(Container&& container) noexcept  // NOLINT: a view converts
+        : first_{container.data()}, count_{static_cast<std::size_t>(container.size())} {}
 
     /// The first element; may be null if the span is empty.
     [[nodiscard]] constexpr T* data() const noexcept { return first_; }

@@ -27,9 +27,9 @@ public:
     text() noexcept = default;
     /// @{
     /// A copy of the characters; see lacks_memory().
-    SAFEFUSE_NOINLINE text(std::string_view characters) noexcept {
+    SAFEFUSE_NOINLINE text(std::string_view characters) noexcept {  // NOLINT: names convert
         append(characters);
-    }  // NOLINT: names convert
+    }
     text(const char* characters) noexcept : text{std::string_view{characters}} {}  // NOLINT
     SAFEFUSE_NOINLINE text(const text& other) noexcept : text{other.view()} {}
     /// @}
