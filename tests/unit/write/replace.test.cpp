@@ -402,7 +402,7 @@ TEST_CASE("replace: an unfinished checkpoint of another rewrite is replaced, too
     const files before = files_in(both.out());
     CHECK(fuse_and_listen(both.in(), both.out()).status == 1);
     CHECK(fuse_and_listen(both.in(), both.out(), {"--resume"})
-              .has("is not what is to be written now"));
+              .has("has an unfinished rewrite of something else"));
     CHECK(files_in(both.out()) == before);
     REQUIRE(fuse(both.in(), both.out(), {"--overwrite"}) == 0);
     CHECK(files_in(both.out()) == both.new_files);
