@@ -295,9 +295,8 @@ inline std::vector<stored_tensor> stored(kind layout, const experts& x) {
         const u64 first_i = x.i_first / block;
         const u64 i_blocks = (x.i() + block - 1) / block, h_blocks = (x.h + block - 1) / block;
         const u64 E = x.e();
-        const u64 GI = has_rows ? i_blocks : 1,
-                  // gate and up: [GI, GH]
-            GH = has_columns ? h_blocks : 1;
+        // gate and up: [GI, GH]
+        const u64 GI = has_rows ? i_blocks : 1, GH = has_columns ? h_blocks : 1;
         const u64 DH = has_rows ? h_blocks : 1, DI = has_columns ? i_blocks : 1;  // down: [DH, DI]
         const auto gate_at = [&](u64 e, u64 i, u64 h) {
             return element{f, 0, x.first_expert + e, has_rows ? first_i + i : 0, h};

@@ -380,16 +380,14 @@ private:
                             const checkpoint_options& options, Report report) noexcept {
         tables& to = tables_[0];
         const failure no_memory{.code = errc::out_of_memory, .file = found.index};
-        const auto json =
-            detail::index_text<Source>::open(found.index);  // the index points into it
+        // The index points into `json`.
+        const auto json = detail::index_text<Source>::open(found.index);
         if (!json) return json.error();
         auto index = shard_index::parse(json->bytes());
         if (!index) return detail::index_failure(index.error(), found.index, json->bytes());
         detail::tensors_by_file listed;
-        vector<std::uint32_t> number_of,
-            // number_of: index numbers of the tensors of one file; row_of: rows of the index's
-            // tensors
-            row_of;
+        // number_of: index numbers of the tensors of one file; row_of: rows of the index's tensors
+        vector<std::uint32_t> number_of, row_of;
         if (index->size() >= unlisted || !listed.fill(*index) ||
             !to.files.reserve(index->file_count()) || !to.rows.reserve(index->size()) ||
             !row_of.resize_unset(index->size()))

@@ -176,8 +176,8 @@ public:
         const auto wanted = reinterpret_cast<std::uintptr_t>(address);
         if (shape_.empty() || wanted < first || wanted - first >= bytes_.size())
             return failure{.code = errc::out_of_range, .expected = bytes_.size()};
-        const std::uint64_t each =
-            element_count() / shape_[0] * bits(type_);  // not 0: there are bytes
+        // Not 0: there are bytes.
+        const std::uint64_t each = element_count() / shape_[0] * bits(type_);
         if (each % 8 != 0) return failure{.code = errc::slice_cuts_byte};
         return std::uint64_t{wanted - first} / (each / 8);
     }

@@ -789,9 +789,8 @@ TEST_CASE("header: the fast way reads what the plain way reads") {
     std::size_t accepted = 0;
     for (int i = 0; i < 20'000; ++i) {
         const std::string json = random_header(random);
-        const std::vector<char> exact(json.begin(),
-                                      // exact size, so that a sanitizer detects a read past the end
-                                      json.end());
+        // exact size, so that a sanitizer detects a read past the end
+        const std::vector<char> exact(json.begin(), json.end());
         const std::string_view text{exact.data(), exact.size()};
         for (const sf::read_options& options :
              {sf::read_options{}, sf::read_options::reference(), sf::read_options::strict(),

@@ -128,8 +128,8 @@ inline constexpr handle no_handle = nullptr;
 /// A path in UTF-16, followed by `tail`.
 [[nodiscard]] inline outcome widen(const char* path, std::wstring_view tail,
                                    vector<wchar_t>& wide) noexcept {
-    const int count =
-        ::MultiByteToWideChar(65001, 8, path, -1, nullptr, 0);  // CP_UTF8, MB_ERR_INVALID_CHARS
+    // CP_UTF8, MB_ERR_INVALID_CHARS
+    const int count = ::MultiByteToWideChar(65001, 8, path, -1, nullptr, 0);
     if (count <= 0) return failed();
     if (!wide.resize_unset(static_cast<std::size_t>(count))) return failed(8);
     if (::MultiByteToWideChar(65001, 8, path, -1, wide.data(), count) != count) return failed();
@@ -272,8 +272,8 @@ inline void advise_mapping(handle, const std::byte*, std::size_t, std::uint64_t,
                                               handle& file) noexcept {
     vector<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
-    void* const opened =
-        ::CreateFileW(wide.data(), 0xC0000000ul, 7, nullptr, 1, 0x80, nullptr);  // CREATE_NEW
+    // CREATE_NEW
+    void* const opened = ::CreateFileW(wide.data(), 0xC0000000ul, 7, nullptr, 1, 0x80, nullptr);
     if (reinterpret_cast<std::intptr_t>(opened) == -1) return failed_at(wide);
     file = opened;
     return {};
