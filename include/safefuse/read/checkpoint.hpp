@@ -86,7 +86,7 @@ template <class Source>
 class checkpoint_view {
 public:
     /// @{
-    /// The same members as the checkpoint.
+    /// Like the members of these names in the checkpoint.
     [[nodiscard]] std::size_t size() const noexcept {
         return tables_ == nullptr ? 0 : tables_->rows.size();
     }

@@ -95,7 +95,7 @@ public:
     tensor_set_ref(const Set&&) = delete;
 
     /// @{
-    /// The same members as the set.
+    /// Like the members of these names in the set.
     [[nodiscard]] std::size_t size() const noexcept { return calls_->size(held_); }
     [[nodiscard]] tensor_spec spec(std::size_t i) const noexcept { return calls_->spec(held_, i); }
     [[nodiscard]] tensor_location place(std::size_t i) const noexcept {
@@ -121,7 +121,7 @@ public:
     /// Calls `check(source)` of sets that have it: whether a source is unchanged. Call it before
     /// copying many bytes from memory, because copying from a mapped file that was truncated raises
     /// a signal and not a failure. For other sets it always succeeds.
-    ///   fails   as the set's check: file_changed
+    ///   fails   as the check of the set: file_changed
     [[nodiscard]] result<void> check(std::uint32_t source) const noexcept {
         return calls_->check(held_, source);
     }

@@ -14,7 +14,7 @@
 #ifndef NOMINMAX
 #define NOMINMAX
 #endif
-#include <windows.h>  // whose declarations os_windows.hpp repeats: they must be the same
+#include <windows.h>  // os_windows.hpp repeats its declarations: they must match
 #else
 #include <sys/resource.h>
 #include <sys/stat.h>
