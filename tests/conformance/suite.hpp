@@ -121,8 +121,8 @@ struct header_case {
 };
 
 /// One checkpoint and its expected verdict. Its files are given by their paths in the case's own
-/// directory; `checkpoint` is the path to open. A reader that wrongly leaves that path finds the
-/// files that it looks for.
+/// directory; `checkpoint` is the path to open. A reader that wrongly leaves that directory finds
+/// the files that it looks for.
 struct index_case {
     std::string name;
     std::string reason;
