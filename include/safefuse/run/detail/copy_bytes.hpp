@@ -234,9 +234,8 @@ inline void copy_bytes(std::byte* to, const std::byte* from, std::size_t size_by
 /// unlike C libraries above some size.
 inline void copy_to_read_soon(std::byte* to, const std::byte* from,
                               std::size_t size_bytes) noexcept {
-    constexpr std::size_t part_bytes =
-        std::size_t{256}  // Copies of this size go through the cache in C libraries.
-        << 10;
+    // C libraries copy this many bytes through the cache.
+    constexpr std::size_t part_bytes = std::size_t{256} << 10;
     if (has_fast_strings() && size_bytes >= 4096 && !is_slow_for_strings(to, from))
         return copy_by_string(to, from, size_bytes);
     for (std::size_t done = 0; done < size_bytes; done += part_bytes)
