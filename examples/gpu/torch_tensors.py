@@ -33,7 +33,8 @@ def load(library_path, checkpoint, device=0, readers=8):
         managed = library.lend_tensor(model, i)
         if not managed:
             raise RuntimeError(library.last_message().decode())
-        # torch takes what the capsule holds; the name is a constant of the library's, for capsules do not copy theirs
+        # torch consumes the capsule; the name is a constant of the library, because capsules do not
+        # copy it
         tensors[library.tensor_name(model, i).decode()] = torch.utils.dlpack.from_dlpack(new_capsule(managed, CAPSULE_NAME, None))
     library.free_model(model)  # the tensors share the memory
     return tensors

@@ -1,6 +1,6 @@
-// The main job: from a checkpoint to a fused, unfused or repacked one, with the files beside the
-// tensors. fuse_checkpoint, unfuse_checkpoint and repack_checkpoint are this, in one direction
-// each; verify_fused and inspect choose the family in the same way.
+// The main job: makes a fused, unfused or repacked checkpoint, with the files beside the tensors.
+// fuse_checkpoint, unfuse_checkpoint and repack_checkpoint do this in one direction each.
+// verify_fused and inspect choose the family in the same way.
 #ifndef SAFEFUSE_EXAMPLES_CONVERT_CHECKPOINT_HPP
 #define SAFEFUSE_EXAMPLES_CONVERT_CHECKPOINT_HPP
 
@@ -26,9 +26,9 @@ namespace convert_checkpoint {
 
 namespace sf = safefuse;
 
-/// Opens a checkpoint as the programs see it: what a shard holds and the index does not list is
-/// part of it, as transformers has it.
-///   notes   what is remarkable, for those who print it
+/// Opens a checkpoint for the programs. As in transformers, tensors in a shard that the index does
+/// not list are part of it.
+///   notes   remarks to print
 template <sf::file_source Source>
 sf::result<sf::basic_checkpoint<Source>> open_checkpoint(const std::string& path,
                                                          sf::checkpoint_report& notes,
@@ -42,14 +42,14 @@ sf::result<sf::basic_checkpoint<Source>> open_checkpoint(const std::string& path
     return opened;
 }
 
-/// One sentence on stderr, and what helps, for a plan that was refused; returns the exit status.
+/// Prints one sentence and a hint on stderr for a plan that failed. Returns the exit status.
 inline int report_plan(sf::failure failure, const choose_family::choice& chosen,
                        sf::tensor_set_ref tensors) {
     choose_family::add_hint(failure, chosen, tensors);
     return command_line::report(failure);
 }
 
-/// The metadata of the checkpoint's files where all agree, else {"format": "pt"}; the views point
+/// The metadata of the checkpoint's files if all agree, otherwise {"format": "pt"}. The views point
 /// into the checkpoint.
 template <class Checkpoint>
 std::vector<sf::metadata_entry> metadata_of(const Checkpoint& checkpoint) {
@@ -64,8 +64,8 @@ std::vector<sf::metadata_entry> metadata_of(const Checkpoint& checkpoint) {
                          checkpoint.file(f).header().find_metadata(entry.key, value) &&
                          value == entry.value;
         }
-        // where PyTorch's distributed checkpoints cut tensors, which a rewrite puts together or
-        // elsewhere
+        // the positions at which PyTorch's distributed checkpoints cut tensors; a rewrite joins or
+        // moves the tensors
         if (everywhere && entry.key != "DCP_SHARDING_INFO") common.push_back(entry);
     }
     bool has_format = false;
@@ -74,8 +74,8 @@ std::vector<sf::metadata_entry> metadata_of(const Checkpoint& checkpoint) {
     return common;
 }
 
-/// How many experts modules are in the form already that they are to be brought into; where both
-/// forms have the same names the plan tells.
+/// Number of experts modules that already have the wanted form. If both forms have the same names,
+/// the plan tells them apart.
 inline std::size_t already_done(const sf::rewrite_plan& plan) {
     std::size_t count = 0;
     for (std::uint32_t i = 0; i < plan.scopes().experts_count(); ++i) {
@@ -86,9 +86,9 @@ inline std::size_t already_done(const sf::rewrite_plan& plan) {
     return count;
 }
 
-/// Renews what the copy of config.json in `to` says of single experts that are fused now; returns
-/// how many entries changed. The copy is replaced as side files are: at once, synced, with the
-/// permissions of the original.
+/// In the copy of config.json in `to`, updates the entries about single experts that are fused now.
+/// Returns the number of changed entries. The copy is replaced like other side files: in one step,
+/// synced, with the permissions of the original.
 inline sf::result<std::size_t> renew_config(const side_files& beside, const std::string& to,
                                             const sf::rewrite_plan& plan, sf::durability wait) {
     std::size_t changed = 0;
@@ -124,25 +124,25 @@ inline sf::result<std::size_t> renew_config(const side_files& beside, const std:
     return changed;
 }
 
-/// Set by Ctrl-C; a run stops at the next piece and can be gone on with.
+/// Set by Ctrl-C. The run stops at the next piece and can be resumed.
 inline volatile std::sig_atomic_t interrupted = 0;
 extern "C" inline void interrupt(int) { interrupted = 1; }
 
 using choose_family::direction;
 
-/// What the programs are asked for.
+/// What the command line asks for.
 struct request {
     direction way = direction::fuse;
     std::string program, in, out, family, form, variant;
-    const sf::engine_entry* engine =
-        nullptr;  ///< whose layout OUT shall have; null: the model's or a stored one
+    /// The engine whose layout OUT gets. Null: the model's layout or a stored one.
+    const sf::engine_entry* engine = nullptr;
     sf::rewrite_options options;
     side_policy beside = side_policy::known;
     bool pread = false, overwrite = false, quiet = false, any_expert_count = false,
          keep_unknown = false, dry_run = false, json = false;
 };
 
-/// Progress, Ctrl-C, and the side files, which are copied as soon as the destination is ours.
+/// Progress, Ctrl-C, and the side files, which are copied as soon as the destination is locked.
 class progress {
 public:
     progress(const request& asked, const side_files& beside, const sf::rewrite_plan& plan,
@@ -156,7 +156,7 @@ public:
     bool operator()(const sf::rewrite_progress& at) {
         return copy_beside() && interrupted == 0 && display_(at);
     }
-    /// Whether they are there; `copied()` says why not.
+    /// Copies the side files once. Returns whether they are there; `copied()` tells why not.
     bool copy_beside() {
         if (std::exchange(began_, true)) return copied_.has_value();
         copied_ = copy_side_files(beside_, to_, asked_.options.wait);
@@ -182,7 +182,7 @@ private:
     sf::result<void> copied_;
 };
 
-/// What will be written, for --dry-run, or what was.
+/// What will be written (--dry-run), or what was written.
 struct account {
     std::string family;
     std::size_t tensors_in = 0, tensors_out = 0, modules = 0, modules_done = 0;
@@ -195,7 +195,7 @@ struct account {
     [[nodiscard]] std::uint64_t needed_bytes() const { return bytes + beside->size_bytes; }
 };
 
-/// The files beside the tensors that stay behind, one in each line, and at most `most` of them.
+/// Prints the side files that are not copied, one per line, at most `most`.
 inline void print_left(const side_files& beside, std::size_t most) {
     for (std::size_t i = 0; i < beside.left.size() && i < most; ++i)
         std::printf("left       %s: %s\n", command_line::printable(beside.left[i].name).c_str(),
@@ -263,7 +263,7 @@ inline void print(const account& all, const request& asked) {
     std::printf(", and %zu other file%s\n", others, others == 1 ? "" : "s");
 }
 
-/// The first names that change, and how many do.
+/// Prints the first changed names and the number of changes.
 inline void print_names(const sf::rewrite_plan& plan, const sf::tensor_set_ref& set) {
     constexpr std::size_t most = 8;
     std::size_t changed = 0;
@@ -278,7 +278,7 @@ inline void print_names(const sf::rewrite_plan& plan, const sf::tensor_set_ref& 
     if (changed > most) std::printf("renames    and %zu more\n", changed - most);
 }
 
-/// Converts a checkpoint and says what it did; returns the exit status.
+/// Converts a checkpoint and prints a summary. Returns the exit status.
 template <sf::file_source Source>
 int run_with(request asked) {
     const command_line::stopwatch watch;
@@ -319,7 +319,7 @@ int run_with(request asked) {
     auto metadata = metadata_of(*checkpoint);
     sf::spelling_to_keep spelling;
     const bool is_remembered =
-        !choose_family::remembered(*checkpoint).empty();  // by the run that fused it
+        !choose_family::remembered(*checkpoint).empty();  // recorded by the run that fused it
     if (asked.way == direction::fuse && asked.engine == nullptr && chosen->own != nullptr &&
         !is_remembered) {
         auto made =
@@ -328,7 +328,7 @@ int run_with(request asked) {
         spelling = std::move(*made);
         if (!spelling.value.empty())
             metadata.push_back({sf::stored_spelling::metadata_key, spelling.value.view()});
-    } else if (is_inverse) {  // what is stored anew needs no memory of it
+    } else if (is_inverse) {  // a stored form needs no record
         std::erase_if(metadata, [](const sf::metadata_entry& each) {
             return each.key == sf::stored_spelling::metadata_key;
         });
@@ -382,8 +382,8 @@ int run_with(request asked) {
         return all.free_bytes < all.needed_bytes() ? command_line::failed : command_line::success;
     }
 
-    // What is to be replaced stays until the new checkpoint is complete, which is written beside
-    // it.
+    // A checkpoint to be replaced stays until the new one is complete. The new one is written
+    // beside it.
     auto destination = sf::checkpoint_destination::open(
         asked.out, *checkpoint,
         {.what = asked.overwrite ? sf::existing::replace : sf::existing::refuse,
@@ -426,7 +426,7 @@ int run_with(request asked) {
     return command_line::success;
 }
 
-/// The engines' names, as a line of help.
+/// Names of the engines, as a line of help.
 inline std::string engine_names() {
     std::string out = "                       ";
     for (const sf::engine_entry& each : sf::shipped_engines::all)
@@ -434,7 +434,7 @@ inline std::string engine_names() {
     return out + "\n";
 }
 
-/// The whole program for one direction; `usage` is what is special about it.
+/// The whole program for one direction. `usage` is the help text of this direction.
 inline int run(int argc, char** argv, const std::string& usage, direction way) {
     const std::string help =
         usage +
@@ -470,7 +470,7 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
     asked.way = way;
     asked.program = argv[0];
     asked.family =
-        arguments.value("--family", arguments.value("--layout", ""));  // --layout is its older name
+        arguments.value("--family", arguments.value("--layout", ""));  // --layout is the older name
     const std::string to = arguments.value("--to", way == direction::unfuse ? "stored" : "model");
     if (way == direction::repack) {
         if (to != "model")

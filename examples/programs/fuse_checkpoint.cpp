@@ -1,4 +1,4 @@
-// How do I get a fused checkpoint from one that stores its experts one by one?
+// How do I make a fused checkpoint from one that stores its experts one by one?
 #include "convert_checkpoint.hpp"
 
 int main(int argc, char** argv) {

@@ -20,7 +20,7 @@ std::string shape_text(sf::shape_view shape) {
     return out + "]";
 }
 
-/// What a scope's experts are stored as, or what is wrong with them.
+/// The stored form of a scope's experts, or their problem.
 struct experts_line {
     std::string scope, form, problem;
     std::uint64_t experts = 0;
@@ -36,7 +36,8 @@ struct facts {
     std::string model_type, family, family_problem;
     bool is_told = false;
     std::vector<experts_line> experts;
-    std::size_t other_modules = 0;  // that the family's models store otherwise
+    // modules that the family's models store differently from the hub
+    std::size_t other_modules = 0;
 };
 
 facts look_at(const sf::checkpoint& checkpoint, const std::string& path,
@@ -78,7 +79,7 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path,
         out.family = family->fuse.name;
     else
         out.family_problem = "none";
-    bool is_empty = false;  // then the shapes are no news
+    bool is_empty = false;  // if empty, the shapes are already known to be wrong
     if (const auto filled = sf::check_experts_have_elements(checkpoint, family->fuse, *scopes);
         !filled)
         is_empty = true, out.problems.push_back(filled.error().message().c_str());
@@ -97,8 +98,8 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path,
             std::string{scope.name}, forms[static_cast<int>(scope.form)], {}, 0, {}, 0, 0};
         auto plan =
             sf::plan(checkpoint, scope, family->fuse, sf::direction::forward, chosen->options());
-        if (!plan && plan.error().code ==
-                         sf::errc::unexpected_extent) {  // pruned, perhaps; the checkpoint decides
+        // the model may be pruned: the checkpoint decides
+        if (!plan && plan.error().code == sf::errc::unexpected_extent) {
             out.notes.push_back("config.json says otherwise: " +
                                 std::string{plan.error().message().view()});
             plan = sf::plan(checkpoint, scope, family->fuse, sf::direction::forward);
@@ -302,7 +303,7 @@ int main(int argc, char** argv) {
         std::fprintf(stderr, "error: %s\n", unfinished.c_str());
         return command_line::failed;
     }
-    if (!checkpoint) {  // that was the first thing that is wrong
+    if (!checkpoint) {  // the first problem
         const auto all_wrong = sf::checkpoint::verify(path, options);
         if (!all_wrong || all_wrong->is_sound()) return command_line::report(checkpoint.error());
         for (const sf::failure& failure : all_wrong->failures()) command_line::report(failure);

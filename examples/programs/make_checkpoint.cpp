@@ -1,5 +1,5 @@
-// How does a mixture-of-experts checkpoint look, and how is one written? Makes a random one, in the
-// names of a real family.
+// What does a mixture-of-experts checkpoint look like, and how is one written? Makes a random one
+// with the names of a real family.
 #include <algorithm>
 #include <string>
 #include <vector>
@@ -10,7 +10,7 @@ namespace sf = safefuse;
 
 namespace {
 
-/// What differs between families beside their experts.
+/// Differences between families beside their experts.
 struct names {
     std::string_view family, model_type, architecture, router, expert_key;
     std::string_view base = "model.", embeddings = "embed_tokens", norm = "norm";
@@ -38,8 +38,7 @@ struct tensor {
     std::vector<std::uint64_t> shape;
 };
 
-/// Random bytes in which every 16-bit pattern is a small number, whatever float dtype they are read
-/// as.
+/// Fills with random bytes in which every 16-bit pattern is a small number in any float dtype.
 void fill(std::vector<std::byte>& out, std::uint64_t& state, sf::dtype type) {
     std::uint64_t keep = ~std::uint64_t{0}, set = 0;
     if (type == sf::dtype::bf16) keep = 0x80FF80FF80FF80FF, set = 0x3C003C003C003C00;
@@ -53,7 +52,7 @@ void fill(std::vector<std::byte>& out, std::uint64_t& state, sf::dtype type) {
     }
 }
 
-/// All tensors of one layer's experts, as the family stores them.
+/// Adds all tensors of one layer's experts as the family stores them.
 void add_experts(std::vector<tensor>& tensors, const sf::family_description& family,
                  const std::string& scope, sf::layout_args extents, sf::dtype type) {
     for (const sf::tensor_description& stored : family.from->tensors)
@@ -112,7 +111,7 @@ int main(int argc, char** argv) {
     if (!arguments.positional(1)) return arguments.status();
     const std::string& out = arguments[0];
 
-    // What there is: embeddings, a bit of attention, a router and the experts of each layer.
+    // The tensors: embeddings, some attention, a router and the experts of each layer.
     const sf::dtype plain = sf::is_code(type) ? sf::dtype::bf16 : type;
     const std::uint64_t vocabulary = 1024;
     const std::string base{spelled->base};
@@ -133,11 +132,12 @@ int main(int argc, char** argv) {
     }
     tensors.push_back({base + std::string{spelled->norm} + ".weight", plain, {hidden}});
     tensors.push_back({"lm_head.weight", plain, {vocabulary, hidden}});
-    // layer by layer and expert by expert, so that shards hold what belongs together
+    // sorted by layer and expert, so that related tensors share a shard
     std::sort(tensors.begin(), tensors.end(),
               [](const tensor& a, const tensor& b) { return sf::natural_less(a.name, b.name); });
 
-    // Shard after shard, each tensor in pieces: memory does not grow with the checkpoint.
+    // Write shard by shard, each tensor in pieces, so that memory does not grow with the
+    // checkpoint.
     const command_line::stopwatch watch;
     std::vector<sf::tensor_spec> specs;
     for (const tensor& each : tensors) specs.push_back({each.name, each.type, each.shape});

@@ -1,4 +1,4 @@
-// How do I get a checkpoint whose experts an engine can use in place?
+// How do I make a checkpoint whose experts an engine can use in place?
 #include "convert_checkpoint.hpp"
 
 int main(int argc, char** argv) {

@@ -1,5 +1,4 @@
-// How do I get back from a fused checkpoint to one that stores its experts one by one, as the hub
-// does?
+// How do I turn a fused checkpoint back into one that stores its experts one by one, as on the hub?
 #include "convert_checkpoint.hpp"
 
 int main(int argc, char** argv) {

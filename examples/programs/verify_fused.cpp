@@ -1,4 +1,4 @@
-// Does a fused checkpoint hold exactly the bytes of the one it was made from? Neither is loaded.
+// Does a fused checkpoint contain exactly the bytes of the one it was made from? Neither is loaded.
 #include "convert_checkpoint.hpp"
 
 namespace sf = safefuse;
@@ -37,7 +37,7 @@ int main(int argc, char** argv) {
     const auto plan =
         sf::rewrite_plan::make(*unfused, chosen->family.fuse, chosen->options(keep_unknown));
     if (!plan) return convert_checkpoint::report_plan(plan.error(), *chosen, *unfused);
-    // arguments the other way round: the first is fused, and the second is what it was made from
+    // swapped arguments: the first checkpoint is fused, and the second is its source
     if (convert_checkpoint::already_done(*plan) == plan->scopes().experts_count()) {
         const auto other = sf::experts_scopes::find(*fused, chosen->family.fuse);
         for (std::size_t s = 0; other && s < other->experts_count(); ++s) {
