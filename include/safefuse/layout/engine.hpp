@@ -48,7 +48,7 @@ struct engine_entry {
     const std::size_t dot = stored.rfind('.');
     if (engine.scope == parent_scope) {
         if (dot == std::string_view::npos)
-            return nowhere("the engine's scope is the one around it, and there is none");
+            return nowhere("the engine uses the enclosing scope, and this scope has none");
         return copied(stored.substr(0, dot));
     }
     detail::found_pattern layer;
@@ -61,7 +61,7 @@ struct engine_entry {
         begin = end + 1;
     }
     if (layer.numbers[0].empty())
-        return nowhere("the engine's scope has the layer's number, and this one has none");
+        return nowhere("the engine's scope contains the layer number, and this scope has none");
     text out;
     if (!detail::append_pattern(out, engine.scope, layer))
         return failure{.code = errc::out_of_memory};

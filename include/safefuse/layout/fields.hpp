@@ -79,7 +79,7 @@ struct field_description {
 template <std::uint64_t... Granule>
 struct block_of {
     static_assert(sizeof...(Granule) <= max_part_axes,
-                  "safefuse: a field has more block_sizes than a part can have axes");
+                  "safefuse: a field has more block sizes than a part can have axes");
     static constexpr field_form form{.block_size = {Granule...}};  ///< the form as data
 };
 namespace detail {
@@ -171,8 +171,9 @@ constexpr bool fields_differ() noexcept {
 /// The fields that a layout knows, and their suffixes.
 template <class... Spelled>
 struct suffixes {
-    static_assert(detail::suffixes_differ<Spelled...>(), "safefuse: two fields are spelled alike");
-    static_assert(detail::fields_differ<Spelled...>(), "safefuse: a field is spelled in two ways");
+    static_assert(detail::suffixes_differ<Spelled...>(),
+                  "safefuse: two fields have the same suffix");
+    static_assert(detail::fields_differ<Spelled...>(), "safefuse: a field has two suffixes");
     /// The suffixes as data, in the order given.
     static constexpr field_suffix fields[] = {Spelled::description...};
 };

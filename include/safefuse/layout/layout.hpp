@@ -61,7 +61,7 @@ struct part_of {
         sizeof...(Extent) >= 1 && sizeof...(Extent) <= max_part_axes,
         "safefuse: a part names its extents, between one and three: part<\"gate\", \"I\", \"H\">");
     static_assert(((Extent.view() != "E" && Extent.view() != Experts::group.count) && ...),
-                  "safefuse: E is the number of experts; call the extents of a part otherwise");
+                  "safefuse: E is the number of experts; give the extents of a part other names");
     /// The name. Two layouts refer to the same part by it.
     static constexpr std::string_view name = Name.view();
     /// The experts that have the part.
@@ -148,8 +148,7 @@ struct transpose {
 /// Joins an axis of a term with the next one: flatten<0, stack<gate>> is [E * I, H].
 template <std::size_t Axis, layout_term Term>
 struct flatten {
-    static_assert(Axis + 1 < Term::axis_count,
-                  "safefuse: flatten names an axis that has none behind it");
+    static_assert(Axis + 1 < Term::axis_count, "safefuse: flatten names the last axis");
     /// @{
     /// Members required by layout_term.
     static constexpr std::size_t axis_count = Term::axis_count - 1;
@@ -193,14 +192,14 @@ struct tensor {
     /// The tensor as data.
     static constexpr tensor_description description{Name.view(), &place};
     static_assert(detail::holes_in(Name.view()) <= 1,
-                  "safefuse: {i} stands more than once in a tensor's name");
+                  "safefuse: {i} occurs more than once in a tensor's name");
     static_assert(detail::of_one_group(typename Term::parts{}),
-                  "safefuse: a tensor holds parts of different experts");
-    static_assert(
-        (description.per_expert() != Term::is_stacked) ==
-                detail::has_experts(typename Term::parts{}) &&
-            !(description.per_expert() && Term::is_stacked),
-        "safefuse: the expert's number belongs either into a tensor's name, as {i}, or into its term, as stack");
+                  "safefuse: a tensor contains parts of different experts");
+    static_assert((description.per_expert() != Term::is_stacked) ==
+                          detail::has_experts(typename Term::parts{}) &&
+                      !(description.per_expert() && Term::is_stacked),
+                  "safefuse: a tensor has either {i} in its name or a stack in its term, and "
+                  "neither without experts");
 };
 
 /// All tensors that store the parts of the experts of one scope, and the suffixes of their fields.
@@ -208,7 +207,8 @@ template <class Suffixes, class... Tensor>
 struct layout {
     static_assert(
         requires { Suffixes::fields; },
-        "safefuse: a layout begins with how it spells fields: layout<module_suffixes, tensor<...>, ...>");
+        "safefuse: a layout begins with the suffixes of fields: "
+        "layout<module_suffixes, tensor<...>, ...>");
     static_assert(
         (requires { typename Tensor::term; } && ...),
         "safefuse: a layout is made of tensors: layout<module_suffixes, tensor<...>, ...>");

@@ -32,7 +32,8 @@ template <layout_type From, layout_type To, tensor_set Set>
                                      const plan_options& options = {}) noexcept {
     static_assert(
         can_become<From, To>,
-        "safefuse: the destination's layout places a part that the source's layout lacks or gives other extents");
+        "safefuse: the destination's layout places a part that the source's layout lacks or "
+        "gives other extents");
     static_assert(
         can_become<To, From>,
         "safefuse: the destination's layout leaves out a part that the source's layout places");
@@ -50,10 +51,11 @@ template <class From, class To, class Set>
     requires(!layout_type<From> || !layout_type<To> || !tensor_set<Set>)
 result<copy_plan> plan(const Set&, std::string_view, const plan_options& = {}) noexcept {
     static_assert(layout_type<From>,
-                  "safefuse: plan<From, To> wants two layouts, and the first type is none");
-    static_assert(layout_type<To>,
-                  "safefuse: plan<From, To> wants two layouts, and the second type is none");
-    static_assert(tensor_set<Set>, "safefuse: what plan should take tensors from is no tensor_set");
+                  "safefuse: plan<From, To> needs two layouts, and the first type is not a layout");
+    static_assert(
+        layout_type<To>,
+        "safefuse: plan<From, To> needs two layouts, and the second type is not a layout");
+    static_assert(tensor_set<Set>, "safefuse: the first argument of plan is not a tensor_set");
     return failure{};
 }
 

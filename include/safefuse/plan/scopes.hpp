@@ -518,8 +518,8 @@ template <class Family, class Set>
     requires(!family_type<Family> || !tensor_set<Set>)
 result<copy_plan> plan(const Set&, std::string_view, const plan_options& = {}) noexcept {
     static_assert(family_type<Family>,
-                  "safefuse: plan<Family> wants a family, and plan<From, To> two layouts");
-    static_assert(tensor_set<Set>, "safefuse: what plan should take tensors from is no tensor_set");
+                  "safefuse: plan<Family> needs a family, and plan<From, To> two layouts");
+    static_assert(tensor_set<Set>, "safefuse: the first argument of plan is not a tensor_set");
     return failure{};
 }
 

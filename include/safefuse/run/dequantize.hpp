@@ -158,17 +158,17 @@ inline result<void> dequantize_blocks(const tensor_view& codes, const tensor_vie
 inline result<void> dequantize_mxfp4(const tensor_view& blocks, const tensor_view& factors,
                                      dtype to, span<std::byte> out) noexcept {
     if (blocks.type() != dtype::u8 || factors.type() != dtype::u8)
-        return failure{.code = errc::wrong_dtype, .detail = "blocks and scales are U8"};
+        return failure{.code = errc::wrong_dtype, .detail = "blocks and scales must be U8"};
     const shape_view shape = blocks.shape();
     if (shape.empty() || factors.rank() + 1 != shape.size())
         return failure{.code = errc::shape_mismatch,
-                       .detail = "scales have one axis less than their blocks",
+                       .detail = "scales must have one axis less than their blocks",
                        .expected = factors.rank() + 1,
                        .actual = shape.size()};
     for (std::size_t axis = 0; axis < factors.rank(); ++axis)
         if (shape[axis] != factors.shape()[axis])
             return failure{.code = errc::shape_mismatch,
-                           .detail = "scales for another number of blocks",
+                           .detail = "the scales are for a different number of blocks",
                            .expected = shape[axis],
                            .actual = factors.shape()[axis]};
     std::uint64_t columns = 0;
@@ -276,17 +276,17 @@ inline result<void> check_dequantised(dtype codes, shape_view codes_shape, dtype
     if (factors != dtype::f32 && factors != dtype::f16 && factors != dtype::bf16 &&
         factors != dtype::f8_e8m0 && factors != dtype::u8)
         return wrong_type("scales of type ", factors);
-    if (!is_float(to)) return wrong_type("no type for the values of codes: ", to);
+    if (!is_float(to)) return wrong_type("values cannot have type ", to);
     if (block.rows == 0 || block.columns == 0)
-        return failure{.code = errc::out_of_range, .detail = "a block of scales without elements"};
+        return failure{.code = errc::out_of_range, .detail = "the block of a scale is empty"};
     if (codes_shape.size() < 2)
         return failure{.code = errc::shape_mismatch,
-                       .detail = "codes are matrices",
+                       .detail = "codes must be matrices",
                        .expected = 2,
                        .actual = codes_shape.size()};
     if (scales_shape.size() != codes_shape.size())
         return failure{.code = errc::shape_mismatch,
-                       .detail = "scales have as many axes as their codes",
+                       .detail = "scales must have as many axes as their codes",
                        .expected = codes_shape.size(),
                        .actual = scales_shape.size()};
     std::uint64_t size_bytes = 0;
@@ -323,7 +323,7 @@ inline result<dequantizer> dequantizer::of(dtype codes, shape_view codes_shape, 
         if (axis < matrix) out.stack_ *= codes_shape[axis];
         if (scales_shape[axis] != expected)
             return failure{.code = errc::shape_mismatch,
-                           .detail = "scales for blocks of another size",
+                           .detail = "the scales are for blocks of a different size",
                            .expected = expected,
                            .actual = scales_shape[axis]};
     }

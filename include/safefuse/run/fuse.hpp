@@ -97,7 +97,8 @@ template <class T>
 result<void> fuse(const copy_plan&, std::string_view, T&) noexcept {
     static_assert(
         writable_tensor<T>,
-        "safefuse: fuse writes to a span, vector or array of std::byte, or to a type that tensor_traits is specialised for");
+        "safefuse: fuse writes to a span, vector or array of std::byte, or to a type that "
+        "tensor_traits is specialised for");
     return {};
 }
 

@@ -447,7 +447,7 @@ public:
             if (each.targets.size() != outputs.size())
                 return failure{.code = errc::wrong_buffer_size,
                                .scope = text{each.plan->scope()},
-                               .detail = "another number of targets than outputs",
+                               .detail = "the number of targets is not the number of outputs",
                                .expected = outputs.size(),
                                .actual = each.targets.size()};
             count += outputs.size();

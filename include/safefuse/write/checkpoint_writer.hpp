@@ -206,18 +206,17 @@ private:
         if (found->view().starts_with(detail::replacing_state))
             return failure{.code = errc::destination_not_empty,
                            .file = directory_,
-                           .detail = "an unfinished replacement is there; go on with it"};
+                           .detail = "an unfinished replacement is there; resume it"};
         // a killed run may have left the state file empty: nothing was written then
         const bool begun = found->size() == state.size() && found->view().ends_with("\n");
         if (begun && !options.resume)
-            return failure{
-                .code = errc::destination_not_empty,
-                .file = directory_,
-                .detail = "an unfinished checkpoint is there; go on with it, or remove it"};
+            return failure{.code = errc::destination_not_empty,
+                           .file = directory_,
+                           .detail = "an unfinished checkpoint is there; resume it, or remove it"};
         if (begun && !(found->view() == state.view()))
             return failure{.code = errc::another_rewrite,
                            .file = directory_,
-                           .detail = "finish that one, or remove what is there"};
+                           .detail = "finish that run, or remove its files"};
         if (auto vacant = check_vacant(begun); !vacant) {
             if (found->size() == 0) claim->remove();
             return vacant;

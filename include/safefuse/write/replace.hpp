@@ -103,11 +103,11 @@ public:
                                                tensor_set_ref sources SAFEFUSE_LIFETIMEBOUND,
                                                const destination_options& options = {}) noexcept {
         if (!detail::os::can_replace && options.what == existing::replace)
-            return failure{
-                .code = errc::permission_denied,
-                .file = directory,
-                .detail =
-                    "replacing a checkpoint is not available on Windows yet: choose a directory that is not there"};
+            return failure{.code = errc::permission_denied,
+                           .file = directory,
+                           .detail =
+                               "replacing a checkpoint is not available on Windows yet: "
+                               "choose a directory that is not there"};
         checkpoint_destination made{sources};
         if (auto opened = made.find(directory, options); !opened) return std::move(opened).error();
         return made;
@@ -312,7 +312,7 @@ private:
             if (!is_begun(place))
                 return failure{.code = errc::file_not_found,
                                .file = place,
-                               .detail = "it has the files of a replacement that was begun"};
+                               .detail = "it contained the files of an unfinished replacement"};
             auto staged = detail::directory_claim::take(place, true);
             if (!staged) return std::move(staged).error();
             if (auto moved = move_files(place, *staged, step, beside); !moved) return moved;

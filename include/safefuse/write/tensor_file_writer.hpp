@@ -50,7 +50,7 @@ public:
         if (header.offsets.size() != tensors.size())
             return failure{.code = errc::out_of_range,
                            .file = path,
-                           .detail = "the header is of another number of tensors",
+                           .detail = "the header is for a different number of tensors",
                            .expected = tensors.size(),
                            .actual = header.offsets.size()};
         auto file = output_file::create(path, header.file_bytes, reserve, permissions);

@@ -72,12 +72,13 @@ struct placed_shape {
     case mapping_error::none:
     case mapping_error::splits_block: break;
     case mapping_error::unequal_extents:
-        error.code = errc::shape_mismatch, error.detail = "parts that are put together differ";
+        error.code = errc::shape_mismatch,
+        error.detail = "concatenated parts have different shapes";
         break;
     case mapping_error::uneven_groups: error.code = errc::unnested_groups; break;
     case mapping_error::too_complex:
         error.code = errc::unnested_groups;
-        error.detail = "the layout needs more strides than a plan has";
+        error.detail = "the layout needs more strides than a plan supports";
         break;
     case mapping_error::overflow: error.code = errc::size_overflow; break;
     }
@@ -86,7 +87,7 @@ struct placed_shape {
 
 [[nodiscard]] SAFEFUSE_COLD inline failure wrong_rank(const inventory& of, std::uint32_t index,
                                                       const mapping& placed) noexcept {
-    failure error = fault(of.set, errc::shape_mismatch, index, "another number of axes");
+    failure error = fault(of.set, errc::shape_mismatch, index, "wrong number of axes");
     error.expected = placed_shape{placed}.rank;
     error.actual = of.set.spec(index).shape.size();
     return error;
@@ -146,7 +147,7 @@ struct solution {
                                                     const solution& why) noexcept {
     if (why.what == solution::outcome::overflow) return fault(of.set, errc::size_overflow, index);
     failure error = fault(of.set, errc::shape_mismatch, index,
-                          "an extent is not a multiple of what the layout puts there");
+                          "an extent is not a multiple of the size that the layout requires");
     error.expected = why.divisor;
     error.actual = why.elements;
     return error;

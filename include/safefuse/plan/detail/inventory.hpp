@@ -218,7 +218,7 @@ inline bool add_symbols(extent_table& extents, const part_mapping& part) noexcep
             for (std::size_t p = 0; p < placed.part_count; ++p)
                 if (!add_symbols(extents, placed.parts[p]))
                     return refuse(errc::unnested_groups, {},
-                                  "the layout has more extents than a plan");
+                                  "the layout has more extents than a plan supports");
             if (layout == &from && !groups.of_tensor.push(group_of(extents.x, placed.parts[0])))
                 return no_memory();
         }

@@ -186,7 +186,7 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
     const std::uint64_t most = has_names ? absent - field.first_output : most_claimed_experts;
     if (field.count <= most) return {};
     return refuse(errc::shape_mismatch, any_name(scope, field),
-                  "too many experts for a tensor each", most, field.count);
+                  "too many experts to make a tensor for each", most, field.count);
 }
 
 /// Sets the members that follow from the mapping of a field: size, experts, entries per expert.
@@ -220,7 +220,8 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
                                                   std::size_t first_output) noexcept {
     const field_form& form = *shapes.forms[from.field];
     if (!has_form(spelled, form))
-        return refuse(errc::splits_block, {}, "the two layouts give a field different block_sizes");
+        return refuse(errc::splits_block, {},
+                      "the two layouts have different block sizes for a field");
     auto type = common_dtype(of, shapes.extents, from);
     if (!type) return std::move(type).error();
     output_field out{.tensor = &tensor,

@@ -46,7 +46,7 @@ inline result<void> check_buffers(const copy_plan& plan,
     if (buffers.size() != outputs.size())
         return failure{.code = errc::wrong_buffer_size,
                        .scope = text{plan.scope()},
-                       .detail = "another number of buffers than outputs",
+                       .detail = "the number of buffers is not the number of outputs",
                        .expected = outputs.size(),
                        .actual = buffers.size()};
     for (std::size_t i = 0; i < outputs.size(); ++i)

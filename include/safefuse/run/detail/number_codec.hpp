@@ -20,7 +20,7 @@ inline namespace SAFEFUSE_ABI {
 namespace detail {
 
 static_assert(sizeof(float) == 4 && sizeof(double) == 8,
-              "safefuse: float and double are IEEE 754's");
+              "safefuse: float and double must be IEEE 754 types");
 
 template <class Bits>
 [[nodiscard]] constexpr Bits with_bytes_reversed(Bits bits) noexcept {

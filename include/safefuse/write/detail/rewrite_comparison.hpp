@@ -80,7 +80,7 @@ inline result<void> match_tensors(vector<std::uint32_t>& counterpart,
         const std::uint32_t t = table.find(spec.name, names);
         if (t == name_table::npos)
             return other_tensor(other, i, errc::unexpected_tensor,
-                                "the rewrite makes none of that name");
+                                "the rewrite makes no tensor of that name");
         counterpart[t] = i;
         const bool same = same_shape(spec.shape, tensors[t].shape);
         if (same && spec.type == tensors[t].type) {

@@ -68,7 +68,7 @@ struct source_state {
             continue;
         failure why{.code = errc::file_changed,
                     .file = text{set.source_name(source)},
-                    .detail = "it was written to while it was read; begin anew"};
+                    .detail = "it was modified while it was read; start again"};
         if (now.size_bytes != states[source].size_bytes) {
             why.expected = states[source].size_bytes;
             why.actual = now.size_bytes;
