@@ -79,13 +79,13 @@ inline sf::result<void> choose_by_names(choice& out, sf::tensor_set_ref tensors,
     if (why.code == sf::errc::ambiguous_family) {
         sf::text detail;
         if (!out.model_type.empty()) {
-            detail.append("config.json says model_type ");
+            detail.append("config.json has model_type ");
             detail.append(out.model_type);
-            detail.append(", which is not known; ");
+            detail.append(", which is unknown; ");
         }
         detail.append("the names fit ");
         detail.append(why.detail);
-        detail.append("; --family NAME says which it is");
+        detail.append("; choose one with --family NAME");
         why.detail = detail;
         // repacking ignores names: any of the families plans the experts
         if (asked.way != direction::repack) return why;
@@ -126,11 +126,12 @@ sf::result<choice> choose(const std::string& directory, const Checkpoint& checkp
     if (is_broken && asked.family.empty()) {
         sf::failure why = config.error();
         if (!why.detail.empty()) why.detail.append("; ");
-        why.detail.append("--family NAME goes on without it");
+        why.detail.append("it is not needed with --family NAME");
         return why;
     }
     if (is_broken)
-        out.notes.push_back(text_of(config.error().message()) + ": not used, --family was given");
+        out.notes.push_back(text_of(config.error().message()) +
+                            ": not used, because --family is given");
     const sf::family_entry* own = nullptr;
     std::string_view type;
     if (config) {
@@ -165,8 +166,7 @@ sf::result<choice> choose(const std::string& directory, const Checkpoint& checkp
         out.family = *family;
         out.own = sf::find_family(family->fuse.name);
         out.is_told = true;
-        out.notes.push_back("the stored form is the one that was remembered when it was fused: " +
-                            kept);
+        out.notes.push_back("stored form, as recorded when the checkpoint was fused: " + kept);
     } else if (own != nullptr) {
         out.own = own;
         out.family = *own;
@@ -189,11 +189,11 @@ sf::result<choice> choose(const std::string& directory, const Checkpoint& checkp
             any_to_fuse = any_to_fuse || (*scopes)[s].form != sf::scope_state::done;
         const std::string known = out.model_type.empty()
                                       ? std::string{"no model_type"}
-                                      : "model_type " + out.model_type + " is not known";
+                                      : "model_type " + out.model_type + " is unknown";
         if (any_to_fuse && asked.way != direction::repack)
-            out.notes.push_back(known + ": the names tell of experts as in family " +
+            out.notes.push_back(known + ": by their names, the experts are those of family " +
                                 std::string{out.family.fuse.name} +
-                                "; the experts alone are fused, and nothing is renamed");
+                                "; only the experts are fused, and nothing is renamed");
         else if (scopes->experts_count() != 0 && !unfuse && asked.way != direction::repack)
             out.notes.push_back(known + ": the experts are fused already");
     }
@@ -218,7 +218,7 @@ inline sf::result<void> check_elements(sf::tensor_set_ref tensors,
 /// option that passes them through.
 inline void add_hint(sf::failure& why, const choice& chosen, sf::tensor_set_ref tensors) {
     if (why.code == sf::errc::unexpected_extent)
-        why.detail.append(", as config.json has it; --any-expert-count takes what is there");
+        why.detail.append(", as in config.json; --any-expert-count accepts any number");
     if (why.code != sf::errc::unknown_experts && why.code != sf::errc::unexpected_key) return;
     if (const auto other = sf::detect_experts(tensors);
         why.code == sf::errc::unknown_experts && other &&
@@ -229,7 +229,7 @@ inline void add_hint(sf::failure& why, const choice& chosen, sf::tensor_set_ref 
         why.detail.append(other->fuse.name);
     }
     if (!why.detail.empty()) why.detail.append("; ");
-    why.detail.append("--keep-unknown passes them through as they are");
+    why.detail.append("--keep-unknown passes them through unchanged");
 }
 
 }  // namespace choose_family

@@ -94,7 +94,7 @@ public:
             }
             if (left_[i] != name) continue;
             if (i + 1 == left_.size())
-                return complain(std::string{name} + " wants a value"), otherwise;
+                return complain(std::string{name} + " needs a value"), otherwise;
             otherwise = left_[i + 1];
             left_.erase(left_.begin() + static_cast<std::ptrdiff_t>(i),
                         left_.begin() + static_cast<std::ptrdiff_t>(i) + 2);
@@ -109,7 +109,7 @@ public:
         const auto [end, error] =
             std::from_chars(given.data(), given.data() + given.size(), number);
         if (error != std::errc{} || end != given.data() + given.size() || number == 0)
-            complain(std::string{name} + " wants a whole number, not \"" + given + "\"");
+            complain(std::string{name} + " needs a whole number, not \"" + given + "\"");
         return number;
     }
     /// The value of an option as a size: bytes, or decimal units as in 300MB and 5GB.
@@ -126,7 +126,7 @@ public:
         if (unit == "TB") factor = 1e12;
         if (end == given.c_str() || factor == 0 || !(number * factor >= 1) ||
             number * factor > 1e18)
-            return complain(std::string{name} + " wants a size such as 300MB or 5GB, not \"" +
+            return complain(std::string{name} + " needs a size such as 300MB or 5GB, not \"" +
                             given + "\""),
                    otherwise;
         return static_cast<std::uint64_t>(number * factor);

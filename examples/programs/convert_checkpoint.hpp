@@ -165,7 +165,8 @@ public:
             if (!renewed) return copied_ = renewed.error(), false;
             if (*renewed != 0 && !asked_.quiet && !asked_.json)
                 std::printf(
-                    "note       config.json: %zu entries of single experts are now those of their modules\n",
+                    "note       config.json: %zu entries of single experts now name "
+                    "their modules\n",
                     *renewed);
         }
         return copied_.has_value();
@@ -201,7 +202,7 @@ inline void print_left(const side_files& beside, std::size_t most) {
         std::printf("left       %s: %s\n", command_line::printable(beside.left[i].name).c_str(),
                     command_line::printable(beside.left[i].why).c_str());
     if (beside.left.size() > most)
-        std::printf("left       and %zu more; --dry-run names all\n", beside.left.size() - most);
+        std::printf("left       and %zu more; --dry-run lists all\n", beside.left.size() - most);
 }
 
 inline void print_side_files_json(const side_files& beside) {
@@ -226,8 +227,10 @@ inline void print(const account& all, const request& asked) {
     const auto whole = [](std::uint64_t number) { return static_cast<unsigned long long>(number); };
     if (asked.json) {
         std::printf(
-            "{\"written\": %s, \"family\": %s, \"experts_modules\": %zu, \"experts_modules_done_before\": %zu, \"tensors_in\": %zu, \"tensors\": %zu, "
-            "\"size_bytes\": %llu, \"files\": %u, \"files_kept\": %u, \"files_linked\": %u, \"shared_bytes\": %llu, ",
+            "{\"written\": %s, \"family\": %s, \"experts_modules\": %zu, "
+            "\"experts_modules_done_before\": %zu, \"tensors_in\": %zu, \"tensors\": %zu, "
+            "\"size_bytes\": %llu, \"files\": %u, \"files_kept\": %u, "
+            "\"files_linked\": %u, \"shared_bytes\": %llu, ",
             asked.dry_run ? "false" : "true", command_line::json_string(all.family).c_str(),
             all.modules, all.modules_done, all.tensors_in, all.tensors_out, whole(all.bytes),
             all.shards, all.kept, all.linked, whole(all.shared_bytes));
@@ -351,7 +354,7 @@ int run_with(request asked) {
         std::printf("%s: family %s, %zu experts modules", command_line::printable(asked.in).c_str(),
                     all.family.c_str(), all.modules);
         if (asked.way != direction::repack)
-            std::printf(" (%zu are as asked already)", all.modules_done);
+            std::printf(" (%zu already have the wanted form)", all.modules_done);
         std::printf(", %zu tensors -> %zu tensors, %s\n", all.tensors_in, all.tensors_out,
                     command_line::size_text(all.bytes).c_str());
         if (!asked.dry_run) print_left(*beside, 8);
@@ -361,12 +364,12 @@ int run_with(request asked) {
         for (const std::string& note : chosen->notes) say(note);
         for (const sf::checkpoint_note& note : notes.notes())
             if (note.what == sf::checkpoint_note::kind::unlisted_tensors)
-                say(std::string{note.message().view()} + ": carried over, as loaders take them");
+                say(std::string{note.message().view()} +
+                    ": passed through, as loaders accept them");
         if (spelling.lost_count != 0)
-            say("unfusing will not bring back " + std::to_string(spelling.lost_count) +
+            say("unfusing will not restore " + std::to_string(spelling.lost_count) +
                 " names, such as \"" + std::string{spelling.first_lost.view()} +
-                "\", which it will call \"" + std::string{spelling.first_lost_becomes.view()} +
-                "\"");
+                "\", which becomes \"" + std::string{spelling.first_lost_becomes.view()} + "\"");
         if (asked.way != direction::repack && asked.engine == nullptr &&
             all.modules == all.modules_done)
             say(std::string{"nothing is to be "} + (unfuse ? "unfused" : "fused") +
@@ -402,16 +405,17 @@ int run_with(request asked) {
         if (why.code == sf::errc::canceled) {
             command_line::report(why);
             const std::string again = asked.program + ' ' + asked.in + ' ' + asked.out;
-            std::fprintf(stderr, "%s --resume, with the same options, goes on with it\n",
+            std::fprintf(stderr, "to resume: %s --resume, with the same options\n",
                          command_line::printable(again).c_str());
             return command_line::interrupted;
         }
         if (why.code == sf::errc::destination_not_empty && !asked.options.resume)
             why.detail.append(
-                "; --overwrite replaces the tensor files in it, --resume goes on with a run that was stopped");
+                "; --overwrite replaces its tensor files, --resume continues an interrupted run");
         if (why.code == sf::errc::disk_full && destination->is_staged())
             why.detail.append(
-                "; the old checkpoint stays until the new one is complete, so there must be room for both");
+                "; the old checkpoint stays until the new one is complete, "
+                "so there must be room for both");
         return command_line::report(why);
     }
     if (!at.copy_beside()) return command_line::report(at.copied().error());
@@ -438,32 +442,41 @@ inline std::string engine_names() {
 inline int run(int argc, char** argv, const std::string& usage, direction way) {
     const std::string help =
         usage +
-        "  IN                    a directory, a model.safetensors.index.json or one .safetensors file\n"
-        "  --family NAME         what IN is: a family or model type; default: config.json's model_type, else from the names.\n"
-        "                        --layout NAME is the same under its former name\n"
-        "  --to WHAT             what OUT shall be: model (as transformers holds it); hub, per-expert (as it is stored, in that\n"
-        "                        form); stored (in the form that was fused, else the hub's); or an engine's:\n" +
+        "  IN                    a directory, a model.safetensors.index.json or one .safetensors\n"
+        "                        file\n"
+        "  --family NAME         family or model type of IN; default: config.json's model_type,\n"
+        "                        else by names. --layout NAME is the older spelling\n"
+        "  --to WHAT             form of OUT: model (as in transformers); hub or per-expert (as\n"
+        "                        stored, in that form); stored (the form before fusing, else\n"
+        "                        the hub's); or an engine's:\n" +
         engine_names() +
         "                        default: " + (way == direction::unfuse ? "stored" : "model") +
         "\n" +
-        "  --variant V           of a directory read what is of variant V, such as fp16\n"
+        "  --variant V           read variant V of a directory, such as fp16\n"
         "  --max-shard-size S    such as 300MB or 5GB; default 5GB\n"
-        "  --one-tensor-per-file each tensor in a file of its own: loaders that read files whole hold one at a time\n"
+        "  --one-tensor-per-file each tensor in a file of its own: loaders that read files whole\n"
+        "                        hold one at a time\n"
         "  --source mmap|pread   map the files or read them by position; default mmap\n"
-        "  --any-expert-count    do not ask for as many experts as config.json says (pruned checkpoints)\n"
-        "  --side-files=WHICH    what is copied of the files beside the tensors. known (default): configurations, tokenizer\n"
-        "                        files, templates, code, licence and readme, and config.json alone if IN is one .safetensors\n"
-        "                        file; all: every file; none. --dry-run names what is copied and what is left\n"
-        "  --keep-unknown        pass through what looks like an expert and fits no known form; otherwise it is refused\n"
-        "  --dry-run             say what would be written, and whether there is room; write nothing\n"
-        "  --resume              go on with a run that was stopped or killed; files that are complete are kept\n"
-        "  --overwrite           replace the checkpoint in OUT when the new one is complete; there must be room for both.\n"
-        "                        All tensor files in OUT go, other files stay. --resume goes on with it\n"
-        "  --reflink             share blocks with IN where the file system can\n"
-        "  --link                as --reflink, and make files that stay the same second names of IN's\n"
-        "  --no-sync             do not wait for the disk; a power cut may then cost OUT\n"
-        "  --json                say at the end, for programs, what was done\n"
-        "  --quiet               say nothing but errors\n";
+        "  --any-expert-count    accept any number of experts, whatever config.json says (pruned\n"
+        "                        checkpoints)\n"
+        "  --side-files=WHICH    which files beside the tensors are copied. known (default):\n"
+        "                        configurations, tokenizer files, templates, code, licence and\n"
+        "                        readme, or only config.json if IN is one .safetensors file; all:\n"
+        "                        every file; none. --dry-run lists copied and other files\n"
+        "  --keep-unknown        pass through tensors that look like experts and fit no known\n"
+        "                        form; otherwise they are an error\n"
+        "  --dry-run             print what would be written, and whether there is room; write\n"
+        "                        nothing\n"
+        "  --resume              continue an interrupted or killed run; complete files are kept\n"
+        "  --overwrite           replace the checkpoint in OUT when the new one is complete;\n"
+        "                        there must be room for both. All tensor files in OUT are\n"
+        "                        removed, other files stay. --resume continues an interrupted\n"
+        "                        replacement\n"
+        "  --reflink             share disk blocks with IN if the file system can\n"
+        "  --link                as --reflink, and make unchanged files hard links to those of IN\n"
+        "  --no-sync             do not wait for the disk; a power cut may then destroy OUT\n"
+        "  --json                print a summary as JSON at the end\n"
+        "  --quiet               print errors only\n";
     command_line::survive_file_size_limit();
     command_line::arguments arguments{argc, argv, help.c_str()};
     request asked;
@@ -474,7 +487,7 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
     const std::string to = arguments.value("--to", way == direction::unfuse ? "stored" : "model");
     if (way == direction::repack) {
         if (to != "model")
-            arguments.complain("repack_checkpoint changes no layout: --to is not for it");
+            arguments.complain("repack_checkpoint changes no layout and takes no --to");
     } else if (to == "hub" || to == "per-expert" || to == "stored") {
         asked.way = direction::unfuse;
         if (to != "stored") asked.form = to;
@@ -482,8 +495,8 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
         asked.way = direction::fuse;
         if (to != "model") asked.engine = sf::find_engine(to);
         if (to != "model" && asked.engine == nullptr)
-            arguments.complain("--to is model, hub, per-expert, stored or an engine, not \"" + to +
-                               "\"");
+            arguments.complain("--to must be model, hub, per-expert, stored or an engine, not \"" +
+                               to + "\"");
     }
     asked.variant = arguments.value("--variant", "");
     asked.options.max_shard_bytes =
@@ -492,10 +505,10 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
         asked.options.max_shard_bytes = sf::one_tensor_per_file;
     const std::string source = arguments.value("--source", "mmap");
     if (source != "mmap" && source != "pread")
-        arguments.complain("--source is mmap or pread, not \"" + source + "\"");
+        arguments.complain("--source must be mmap or pread, not \"" + source + "\"");
     const std::string beside = arguments.value("--side-files", "known");
     if (beside != "known" && beside != "all" && beside != "none")
-        arguments.complain("--side-files is known, all or none, not \"" + beside + "\"");
+        arguments.complain("--side-files must be known, all or none, not \"" + beside + "\"");
     asked.beside = beside == "all"    ? side_policy::all
                    : beside == "none" ? side_policy::none
                                       : side_policy::known;

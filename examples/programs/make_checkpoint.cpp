@@ -82,12 +82,13 @@ int main(int argc, char** argv) {
         argc, argv,
         "usage: make_checkpoint OUT [options]\n"
         "Writes a random mixture-of-experts checkpoint with a config.json to the directory OUT.\n"
-        "  --family NAME         whose names and layout; default qwen2_moe\n"
+        "  --family NAME         family of the names and the layout; default qwen2_moe\n"
         "  --layers N            default 2\n"
         "  --experts E           of each layer; default 8\n"
         "  --hidden H            default 256\n"
         "  --intermediate I      of each expert; default 128\n"
-        "  --dtype D             BF16, F16, F32, or F8_E4M3 with block scales for the experts; default BF16\n"
+        "  --dtype D             BF16, F16, F32, or F8_E4M3 with block scales for the experts;\n"
+        "                        default BF16\n"
         "  --max-shard-size S    such as 300MB or 5GB; default 5GB\n"};
     const std::string family_name = arguments.value("--family", "qwen2_moe");
     const std::uint64_t layers = arguments.count("--layers", 2),
@@ -101,7 +102,7 @@ int main(int argc, char** argv) {
     if (!sf::parse_dtype(dtype_name, type) ||
         (type != sf::dtype::bf16 && type != sf::dtype::f16 && type != sf::dtype::f32 &&
          type != sf::dtype::f8_e4m3))
-        arguments.complain("--dtype is BF16, F16, F32 or F8_E4M3, not \"" + dtype_name + "\"");
+        arguments.complain("--dtype must be BF16, F16, F32 or F8_E4M3, not \"" + dtype_name + "\"");
     const sf::family_entry* const family = sf::find_family(family_name);
     const names* spelled = nullptr;
     for (const names& each : known)
@@ -186,13 +187,13 @@ int main(int argc, char** argv) {
     const auto as_int = [](std::uint64_t number) {
         return static_cast<unsigned long long>(number);
     };
-    std::fprintf(
-        config,
-        "{\n  \"architectures\": [\"%s\"],\n  \"hidden_size\": %llu,\n  \"model_type\": \"%s\",\n  \"moe_intermediate_size\": %llu,\n"
-        "  \"num_hidden_layers\": %llu,\n  \"%s\": %llu,\n  \"vocab_size\": %llu\n}\n",
-        std::string{spelled->architecture}.c_str(), as_int(hidden),
-        std::string{spelled->model_type}.c_str(), as_int(inner), as_int(layers),
-        std::string{spelled->expert_key}.c_str(), as_int(experts), as_int(vocabulary));
+    std::fprintf(config,
+                 "{\n  \"architectures\": [\"%s\"],\n  \"hidden_size\": %llu,\n"
+                 "  \"model_type\": \"%s\",\n  \"moe_intermediate_size\": %llu,\n"
+                 "  \"num_hidden_layers\": %llu,\n  \"%s\": %llu,\n  \"vocab_size\": %llu\n}\n",
+                 std::string{spelled->architecture}.c_str(), as_int(hidden),
+                 std::string{spelled->model_type}.c_str(), as_int(inner), as_int(layers),
+                 std::string{spelled->expert_key}.c_str(), as_int(experts), as_int(vocabulary));
     if (std::fclose(config) != 0)
         return command_line::report({.code = sf::errc::io_error, .file = sf::text{config_path}});
 

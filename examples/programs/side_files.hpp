@@ -143,7 +143,7 @@ inline std::string why_left(const std::string& name, side_policy policy) {
                     [&](auto each) { return fits(plain, each); }))
         return {};
     if (ends_in_one_of(plain, other_weights)) return "weights in another format";
-    return "not a known part of a model folder; --side-files=all takes it";
+    return "not a known part of a model folder; --side-files=all copies it";
 }
 
 }  // namespace side_rules
@@ -174,19 +174,19 @@ inline sf::result<side_files> choose_side_files(const std::string& path,
         std::error_code error;
         const fs::file_status status = fs::status(file, error);
         if (status.type() == fs::file_type::not_found) {
-            if (fs::is_symlink(file, error)) leave(name, "a link to nothing");
+            if (fs::is_symlink(file, error)) leave(name, "a dangling link");
             return;  // otherwise it was removed meanwhile
         }
         if (status.type() == fs::file_type::none) return leave(name, error.message());
         if (status.type() == fs::file_type::directory) return leave(name, "a directory");
-        if (status.type() != fs::file_type::regular) return leave(name, "no regular file");
+        if (status.type() != fs::file_type::regular) return leave(name, "not a regular file");
         identify(name, text_of(file));
         if (name.ends_with(sf::shard_index_ending) ||
             std::find(own.begin(), own.end(), name) != own.end())
             return;
         if (name.ends_with(sf::tensor_file_ending))
-            return leave(name, "tensors that are not of this checkpoint");
-        if (name == sf::writer_state_file) return leave(name, "left by a run that was stopped");
+            return leave(name, "tensors that are not part of this checkpoint");
+        if (name == sf::writer_state_file) return leave(name, "left by an interrupted run");
         if (std::string why = side_rules::why_left(name, policy); !why.empty())
             return leave(name, std::move(why));
         const std::uintmax_t size = fs::file_size(file, error);

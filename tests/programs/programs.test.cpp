@@ -307,9 +307,10 @@ TEST_CASE("side files: what a model folder consists of goes along, all else is n
             CHECK(dry.out.find("left       " + name + ": ") != std::string::npos);
         }
         for (const std::string line :
-             {"pytorch_model.bin: weights in another format", "vocab.txt: a link to nothing",
-              "dangling: a link to nothing", "dangling.safetensors: a link to nothing",
-              "original: a directory", "other.safetensors: tensors that are not of this checkpoint",
+             {"pytorch_model.bin: weights in another format", "vocab.txt: a dangling link",
+              "dangling: a dangling link", "dangling.safetensors: a dangling link",
+              "original: a directory",
+              "other.safetensors: tensors that are not part of this checkpoint",
               "model.safetensors.incomplete: left over from a download, an editor or a backup"}) {
             CAPTURE(line);
             CHECK(dry.out.find("left       " + line + "\n") != std::string::npos);
