@@ -88,9 +88,9 @@ struct family_description {
     std::string_view from_module;
     /// Last segments of the resulting scope.
     std::string_view to_module;
-    /// For all other tensors.
+    /// Renames of all other tensors.
     rename_list renames;
-    /// Of config.json.
+    /// Model types of config.json.
     span<const std::string_view> model_types;
     /// Other modules that the model stores differently from the hub.
     span<const module_description> extra_modules{};

@@ -44,8 +44,8 @@ concept layout_term = requires(const layout_args& x) {
 
 /// A group of experts, counted by extent `Count`. With `Behind`, their numbers continue after the
 /// experts that extent `Behind` counts; otherwise they begin at 0. If several such groups share the
-/// {i} of one tensor name, they split its N numbers in order: each of G groups gets ceil(N / G),
-/// the last ones what is left.
+/// {i} of one tensor name, they split its N numbers in order: each of the G groups gets
+/// ceil(N / G), and the last ones get the rest.
 template <fixed_text Count, fixed_text Behind = "">
 struct expert_range {
     /// The group as data.
@@ -68,7 +68,7 @@ struct part_of {
     static constexpr expert_group group = Experts::group;
     static constexpr std::size_t axis_count = sizeof...(Extent);  ///< required by layout_term
     static constexpr bool is_stacked = false;                     ///< required by layout_term
-    /// Required by layout_term. Two parts are the same if this list is.
+    /// Required by layout_term. Two parts are the same if their lists are.
     using parts = part_list<part_of>;
     /// Names of the extents, outermost first.
     static constexpr std::string_view extents[sizeof...(Extent)] = {Extent.view()...};

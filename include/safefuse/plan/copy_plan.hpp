@@ -91,8 +91,8 @@ struct copy_block {
     }
 };
 
-/// A tensor that a plan makes.
-struct plan_output : tensor_spec {  ///< `name` is the full name
+/// A tensor that a plan makes. `name` is its full name.
+struct plan_output : tensor_spec {
     /// Name under the destination's scope: gate_up_proj.
     std::string_view local_name;
     /// Size of the buffer for it.
@@ -107,7 +107,7 @@ struct plan_output : tensor_spec {  ///< `name` is the full name
 ///             may be moved meanwhile; any other set only if it has `stable_view()`
 class copy_plan {
 public:
-    /// Result of a search for a name that does not exist.
+    /// Returned by index_of() if there is no such output.
     static constexpr std::size_t npos = ~std::size_t{0};
 
     /// The moved-from plan has no outputs.

@@ -30,9 +30,8 @@ struct collected_entries {
     std::uint64_t differing = 0;
     /// The first of these experts, counted from the output's first expert; or unknown.
     std::uint64_t first = unknown;
-    /// The largest ratio of the greatest to the least entry of an expert, for F32 and BF16 entries
-    /// above
-    /// 0. Infinite if an entry is NaN or not above 0. 0 if entries of another dtype differ.
+    /// The largest ratio of the greatest to the least entry of an expert, for positive F32 and BF16
+    /// entries. Infinite if an entry is NaN or not positive. 0 if entries of another dtype differ.
     double ratio = 1;
 };
 

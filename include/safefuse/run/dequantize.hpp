@@ -233,8 +233,8 @@ inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view loc
     return {};
 }
 
-/// The output with the block scales of another output: the same name with an ending of scales that
-/// layouts use (`gate_up_proj` and `gate_up_proj_scale_inv`, `7.w1.weight` and
+/// The output with the block scales of another output: its name is that of the other with the
+/// layout's suffix of scales (`gate_up_proj` and `gate_up_proj_scale_inv`, `7.w1.weight` and
 /// `7.w1.weight_scale_inv`, `w13_weight` and `w13_weight_scaling_factor`). Null if there is none.
 ///   lifetime  belongs to the plan
 [[nodiscard]] inline const plan_output* scales_of(const copy_plan& plan SAFEFUSE_LIFETIMEBOUND,

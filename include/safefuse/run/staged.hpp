@@ -127,7 +127,7 @@ struct staging_options {
     /// Bytes per slab. All slabs in flight should fit the last-level cache, so that the device
     /// reads from there.
     std::size_t slab_bytes = std::size_t{3} << 20;
-    /// Number of slabs: two for each of the largest default_reader_count().
+    /// Number of slabs: two per reader at the largest default_reader_count().
     std::size_t slab_count = 24;
     /// Limit for slab_bytes * slab_count.
     std::size_t most_bytes = std::size_t{128} << 20;
@@ -189,7 +189,7 @@ struct staged_outputs {
 /// The bytes of an output that one of several ranks makes, so that an in-place all-gather completes
 /// the output. The buffer has ranks * stride_bytes bytes; bytes after the output are never read.
 struct byte_share {
-    /// Rank * stride_bytes, or the size of the output if that is less.
+    /// `rank` * stride_bytes, or the size of the output if that is less.
     std::uint64_t begin = 0;
     std::uint64_t size_bytes = 0;    ///< may be 0
     std::uint64_t stride_bytes = 0;  ///< bytes that each rank sends
@@ -328,7 +328,7 @@ private:
 /// device still copies, so the device never idles between calls. One call at a time; several
 /// loaders, one per device, may run at once and share sources.
 ///   memory  the staging memory of staging_options, and up to 1 MiB per slab if sources must be
-///           read; make() allocates all of the device's part
+///           read; only make() allocates memory of the device
 template <copy_device Device>
 class staged_loader {
 public:

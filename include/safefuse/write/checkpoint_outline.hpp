@@ -56,8 +56,8 @@ struct write_options {
     bool reserve = true;
     /// POSIX permission bits of the files, before the umask is applied.
     std::uint32_t permissions = default_file_permissions;
-    /// If true, finish() leaves the state file, so the directory can still be resumed. Whoever
-    /// completes the directory then removes it, as checkpoint_destination does.
+    /// If true, finish() leaves the state file, so the directory can still be resumed. The code
+    /// that completes the directory must then remove it, as checkpoint_destination does.
     bool keep_state = false;
 };
 

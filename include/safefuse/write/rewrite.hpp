@@ -91,8 +91,8 @@ inline constexpr std::uint32_t no_source = detail::no_index;
 ///   memory  the headers, the plan of one scope, and less than 32 MiB; pages of mapped sources are
 ///           released as they are used up
 ///   reads   every byte of the source once, each file front to back except for scopes with strided
-///           copies; from sources that must be read, parts whose transposed result exceeds
-///           largest_rewrite_buffer_bytes more than once
+///           copies; from sources that must be read, a part is read more than once if its
+///           transposed result exceeds largest_rewrite_buffer_bytes
 ///   fails   canceled (progress returned false), file_changed (the size of a source changed: mapped
 ///           files are checked before each tensor or scope; or a source was modified: sizes and
 ///           times are compared before the index is written), destination_in_source (also if only
