@@ -1,9 +1,13 @@
-# Builds the four example programs that it runs and takes a checkpoint of about 1 GB there and back: cmake -P examples/demo.cmake, from any directory.
-# Options stand before -P:
-#   -DBUILD_DIR=…  default build/demo in the repository
-#   -DWORK=…       where the checkpoints go, 3.5 GB for a minute; default BUILD_DIR/work
-#   -DKEEP=1       leave the checkpoints there
-#   -DCXX=clang++  compiler; default: the environment's CXX, else what CMake finds
+# Builds four example programs, and fuses and unfuses a checkpoint of about 1 GB:
+#
+#     cmake -P examples/demo.cmake
+#
+# from any directory. Options go before -P:
+#
+#     -DBUILD_DIR=…  default build/demo in the repository
+#     -DWORK=…       where the checkpoints go, 3.5 GB for a minute; default BUILD_DIR/work
+#     -DKEEP=1       keep the checkpoints
+#     -DCXX=clang++  compiler; default: the environment's CXX, else what CMake finds
 cmake_minimum_required(VERSION 3.24)
 get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/.." ABSOLUTE)
 if(NOT BUILD_DIR)
@@ -26,7 +30,7 @@ run_or_stop("The examples could not be configured; what is missing stands above.
 run_or_stop("The examples do not compile."
     "${CMAKE_COMMAND}" --build "${BUILD_DIR}" --config Release --parallel ${cores} --target safefuse-demo)
 
-# Only these folders are ever removed, so that -DWORK=~ empties nobody's home.
+# Only these folders are ever removed, so that -DWORK=~ deletes nothing else.
 set(original "${WORK}/1-unfused")
 set(fused "${WORK}/2-fused")
 set(back "${WORK}/3-unfused-again")
@@ -49,7 +53,7 @@ function(clean_up)
 endfunction()
 
 set(table "")
-# Runs an example program, which says in its last line what it did ("summary: …"), and notes that line for the table.
+# Runs an example program. Its last line ("summary: …") goes into the table.
 function(step what program)
     say("\n${what}:" ${program} ${ARGN})
     find_program(path ${program} PATHS "${BUILD_DIR}/bin" NO_DEFAULT_PATH NO_CACHE)
@@ -84,7 +88,8 @@ step("verify" verify_fused "${original}" "${fused}")
 step("unfuse" unfuse_checkpoint "${fused}" "${back}" ${shards})
 step("verify again" verify_fused "${back}" "${fused}")
 
-# Each unfused checkpoint was held, tensor by tensor, against the fused one. Split alike, they are the same files too.
+# Each unfused checkpoint was compared, tensor by tensor, with the fused one. With equal shards, the
+# files are equal, too.
 file(GLOB files RELATIVE "${original}" "${original}/*")
 file(GLOB files_back RELATIVE "${back}" "${back}/*")
 list(LENGTH files count)

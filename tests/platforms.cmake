@@ -1,11 +1,16 @@
-# Builds and runs the tests on every platform whose tools are here: cmake -P tests/platforms.cmake, from any directory.
-# Prints a line for each, says why one is skipped, and ends with README's table; fails where one that ran failed.
-# Options stand before -P:
-#   -DONLY=m32,s390x  names of platforms; default all
-#   -DTESTS=…         regular expression: which ctest entries to run in place of those that a platform runs
-#   -DBUILD_DIR=…     default build/platforms in the repository; each platform has a folder and a log in it
-#   -DJOBS=…          how many compilers and tests at a time; default one for each core
-#   -DZIG=…           the zig program; default zig, else Python's package ziglang
+# Builds and runs the tests on every platform whose tools are installed:
+#
+#     cmake -P tests/platforms.cmake
+#
+# from any directory. Prints a line per platform, with the reason if it is skipped, and README's
+# table at the end. Fails if a platform that ran failed. Options go before -P:
+#
+#     -DONLY=m32,s390x  names of platforms; default all
+#     -DTESTS=…         regular expression: ctest entries to run instead of a platform's own
+#     -DBUILD_DIR=…     default build/platforms in the repository; each platform has a folder and a
+#                       log in it
+#     -DJOBS=…          how many compilers and tests run at once; default one per core
+#     -DZIG=…           the zig program; default zig, else Python's package ziglang
 cmake_minimum_required(VERSION 3.24)
 get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/.." ABSOLUTE)
 include("${source}/tests/support/tools.cmake")
@@ -21,7 +26,7 @@ set(failures)
 file(GLOB programs "${source}/examples/learn/*.cpp" "${source}/examples/programs/*.cpp")
 list(TRANSFORM programs REPLACE "^.*/(.*)\\.cpp$" "\\1")
 
-# Whether a compiler with these flags makes programs that run; else the reason.
+# Whether a compiler with these flags makes programs that run. Otherwise stores the reason.
 function(find_reason result directory cxx flags emulator)
     file(MAKE_DIRECTORY "${directory}")
     file(WRITE "${directory}/hello.cpp" "#include <cstdio>\n#include <string>\nint main() { return std::string(1, 'x').size() == 1 ? 0 : 1; }\n")
@@ -41,14 +46,16 @@ function(find_reason result directory cxx flags emulator)
     endif()
 endfunction()
 
-# Wine's programs share a server and a handful of services. Where they are there already, a program starts in 0.1 s, else in 1 s; and
-# they hold the descriptors of whatever starts them, so that ctest would wait for them: hence they start here, with none, for an hour
-# at most. Wine takes names of files for what the locale says they are.
+# Wine's programs share a server and several services. If these already run, a program starts in 0.1
+# s, otherwise in 1 s. They also inherit the descriptors of the program that starts them, so ctest
+# would wait for them. Therefore they start here, without descriptors, for at most an hour. Wine
+# decodes file names with the locale's encoding.
 function(start_server emulator)
     if(emulator STREQUAL "wine")
         set(ENV{LC_ALL} C.UTF-8)
-        set(ENV{WINEDEBUG} -all)  # wine's own words are not the programs'
-        set(ENV{WINEDLLOVERRIDES} "mscoree,mshtml,winemenubuilder.exe=")  # no questions, and nothing in the user's menus
+        set(ENV{WINEDEBUG} -all)  # hide wine's own messages
+        # no questions, and no entries in the user's menus
+        set(ENV{WINEDLLOVERRIDES} "mscoree,mshtml,winemenubuilder.exe=")
         set(ENV{WINEPREFIX} "${BUILD_DIR}/wine")
         file(MAKE_DIRECTORY "$ENV{WINEPREFIX}")
         execute_process(COMMAND sh -c "(wineserver -k; wineserver -p3600; wine wineboot) </dev/null >/dev/null 2>&1")
@@ -60,8 +67,9 @@ function(stop_server emulator)
     endif()
 endfunction()
 
-# platform(NAME … TITLE … CXX … PACKAGE … [LIBRARY …] [FLAGS …] [HOW …] …): one row of the table. The rest is what tests/run.cmake
-# takes. KIND: empty for the tests; `there_and_back` for the program in tests/contracts/sanitize, `compile` where nothing can run.
+# platform(NAME … TITLE … CXX … PACKAGE … [LIBRARY …] [FLAGS …] [HOW …] …): one row of the table.
+# Other arguments go to tests/run.cmake. KIND: empty for the tests, `there_and_back` for the program
+# in tests/contracts/sanitize, `compile` if nothing can run.
 function(platform)
     cmake_parse_arguments(PARSE_ARGV 0 p "" "NAME;TITLE;CXX;PACKAGE;LIBRARY;FLAGS;HOW;STANDARD;TYPE;SYSTEM;SANITIZE;TESTS;KIND;WERROR"
         "EMULATOR")
@@ -96,7 +104,7 @@ function(platform)
         say("${p_NAME}: skipped: ${reason} (${p_PACKAGE})")
         return()
     endif()
-    # zig, asked for its version, leaves a file where it is asked
+    # `zig --version` leaves a file in the working directory
     execute_process(COMMAND "${p_CXX}" --version WORKING_DIRECTORY "${directory}" OUTPUT_VARIABLE version ERROR_QUIET)
     string(REGEX MATCH "[0-9]+(\\.[0-9]+|-posix|-win32)+" version "${version}")
     set(compiler "g++ ${version}")
@@ -148,7 +156,7 @@ function(platform)
             set(passed ${total})
         endif()
         set(count "${passed}/${total}")
-        # Where a test may warn, a header may not.
+        # Tests may warn, headers may not.
         if(output MATCHES "include/safefuse/[^\n]*warning[^\n]*")
             set(total "${total}, but: ${CMAKE_MATCH_0}")
         endif()
@@ -185,7 +193,7 @@ function(platform)
     set(table "${table}| ${p_TITLE} | ${compiler}, ${p_LIBRARY} | ${flags} | ${count} | ${p_HOW} |\n" PARENT_SCOPE)
 endfunction()
 
-# Every header twice over, and the example programs, as far as an object file.
+# Compiles every header, included twice, and the example programs to object files.
 function(compile_everything passed_result total_result directory cxx flags standard)
     file(GLOB_RECURSE headers RELATIVE "${source}/include" "${source}/include/*.hpp")
     list(REMOVE_ITEM headers safefuse/io/detail/os_windows.hpp)
@@ -216,7 +224,8 @@ function(compile_everything passed_result total_result directory cxx flags stand
     set(${total_result} ${total} PARENT_SCOPE)
 endfunction()
 
-# Checkpoints as transformers has them, fused and unfused by a program that uses no library but ours, in both ways of reading.
+# Fuses and unfuses checkpoints of transformers with a program that uses no library but ours, with
+# both ways of reading.
 function(go_there_and_back passed_result total_result output_result directory cxx flags standard)
     separate_arguments(flags UNIX_COMMAND "${flags}")
     set(passed 0)
@@ -243,7 +252,8 @@ function(go_there_and_back passed_result total_result output_result directory cx
     set(${output_result} "${log}" PARENT_SCOPE)
 endfunction()
 
-# zig's compiler as one program, which takes -fsyntax-only and does not add sanitizers of its own to what is built with -O0.
+# zig's compiler as one program, which accepts -fsyntax-only and does not add its own sanitizers to
+# -O0.
 function(make_zig result target)
     set(${result} zig PARENT_SCOPE)
     set(command "${ZIG}")
@@ -269,7 +279,8 @@ exec '${command}' c++ -target ${target} -fno-sanitize=undefined \"$@\"
     set(${result} "${BUILD_DIR}/zig-${target}" PARENT_SCOPE)
 endfunction()
 
-# What runs where. `programs` leaves out the checks that ask the compiler only: other flags for the optimiser change none of them.
+# The tests of a platform. `programs_only` leaves out the checks that only run the compiler: flags
+# for the optimiser do not change their result.
 set(programs_only "\\.test\\.cpp$|^examples$")
 set(everything "${programs_only}|^alone|^compile_fail$")
 set(clang14 clang++)
@@ -291,7 +302,8 @@ endforeach()
 # Machines
 set(m32 "-O1 -m32")
 if(NOT EXISTS /usr/include/asm AND EXISTS /usr/include/x86_64-linux-gnu/asm)
-    string(APPEND m32 " -idirafter /usr/include/x86_64-linux-gnu")  # Debian's g++-12-multilib, beside compilers for other machines
+    # Debian's g++-12-multilib beside compilers for other machines
+    string(APPEND m32 " -idirafter /usr/include/x86_64-linux-gnu")
 endif()
 platform(NAME m32 TITLE "Linux x86, 32 bits, `off_t` of 32 bits" CXX g++ FLAGS "${m32}" TESTS "${programs_only}|^alone" PACKAGE "Debian: g++-multilib")
 platform(NAME aarch64 TITLE "Linux aarch64" CXX aarch64-linux-gnu-g++ FLAGS "-O1" SYSTEM Linux
@@ -326,11 +338,12 @@ platform(NAME plain TITLE "Linux x86-64, no exceptions, no RTTI" CXX g++
     FLAGS "-O1 -fno-exceptions -fno-rtti -DDOCTEST_CONFIG_NO_EXCEPTIONS_BUT_WITH_ALL_ASSERTS"
     TESTS "^(${without_exceptions})\\.test\\.cpp$|^examples$" HOW "all but throwing.hpp" PACKAGE "Debian: g++")
 
-# What watches a program run
+# Run-time checkers
 platform(NAME address TITLE "Linux x86-64" CXX ${clang14} FLAGS "-O1" SANITIZE address,undefined TESTS "${programs_only}"
     PACKAGE "Debian: clang libclang-rt-dev")
 platform(NAME thread TITLE "Linux x86-64" CXX g++ FLAGS "-O1" SANITIZE thread TESTS "${programs_only}" PACKAGE "Debian: g++")
-# The tests use a standard library that memory sanitizer does not see into, and would be blamed for what that writes.
+# Not the tests: they use a standard library that is not instrumented for memory sanitizer, which
+# would report its writes as errors.
 platform(NAME memory TITLE "Linux x86-64" CXX ${clang14} FLAGS "-O1 -g1" KIND there_and_back SANITIZE memory HOW "one program, not the tests"
     PACKAGE "Debian: clang libclang-rt-dev")
 platform(NAME valgrind TITLE "Linux x86-64" CXX g++ FLAGS "-O1 -g1" SYSTEM Linux

@@ -1,19 +1,25 @@
-# Gets doctest, builds the tests, runs them: cmake -P tests/run.cmake, from any directory.
-# Options stand before -P:
-#   -DBUILD_DIR=…         default build/tests in the repository
-#   -DCXX=clang++         compiler; default: the environment's CXX, else what CMake finds
-#   -DCXX_FLAGS=…         added to the compiler's flags
-#   -DCXX_STANDARD=23     default 20
-#   -DCMAKE_BUILD_TYPE=…  default Release
-#   -DSANITIZE=address,undefined
-#   -DWERROR=ON           warnings are errors
-#   -DPYTHON=…            the Python for tests/interop; default python3
-#   -DTARGETS=…           list: what to build; default all
-#   -DTESTS=…             regular expression: which ctest entries to run; the test program gets their sources only
-#   -DJOBS=…              how many compilers and tests at a time; default one for each core
-#   -DSYSTEM=Windows      build for another machine: its CMAKE_SYSTEM_NAME, with -DCXX=its compiler
-#   -DEMULATOR=…          list: the program that runs the other machine's programs, and its options
-# tests/platforms.cmake knows what to give for a number of machines.
+# Gets doctest, builds the tests and runs them:
+#
+#     cmake -P tests/run.cmake
+#
+# from any directory. Options go before -P:
+#
+#     -DBUILD_DIR=…         default build/tests in the repository
+#     -DCXX=clang++         compiler; default: the environment's CXX, else what CMake finds
+#     -DCXX_FLAGS=…         added to the compiler's flags
+#     -DCXX_STANDARD=23     default 20
+#     -DCMAKE_BUILD_TYPE=…  default Release
+#     -DSANITIZE=address,undefined
+#     -DWERROR=ON           warnings are errors
+#     -DPYTHON=…            the Python for tests/interop; default python3
+#     -DTARGETS=…           list: what to build; default all
+#     -DTESTS=…             regular expression: which ctest entries to run; the test program gets
+#                           only their sources
+#     -DJOBS=…              how many compilers and tests run at once; default one per core
+#     -DSYSTEM=Windows      build for another machine: its CMAKE_SYSTEM_NAME; -DCXX=its compiler
+#     -DEMULATOR=…          list: a program that runs the other machine's programs, with options
+#
+# tests/platforms.cmake has the options for many machines.
 cmake_minimum_required(VERSION 3.24)
 get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/.." ABSOLUTE)
 if(NOT BUILD_DIR)

@@ -1,5 +1,5 @@
-// Eigen: plans run into row-major matrices and tensors, and tensors of a checkpoint are maps,
-// without a copy. Copy what you need.
+// Eigen: fuse into row-major matrices and tensors, and map tensors of a checkpoint without a copy.
+// Copy what you need.
 #pragma once
 
 #include <array>
@@ -22,7 +22,7 @@ template <> inline constexpr bool safefuse::has_dtype<std::complex<float>> = tru
 template <> inline constexpr safefuse::dtype safefuse::dtype_of<std::complex<float>> = safefuse::dtype::c64;
 // clang-format on
 
-/// A matrix, or a map of one, whose rows lie behind one another.
+/// A matrix, or a map of one, whose rows are contiguous in memory.
 template <class Matrix>
     requires requires(const Matrix& m) {
         m.innerStride(), m.outerStride(), Matrix::IsVectorAtCompileTime;

@@ -1,5 +1,4 @@
-// ggml: plans run into ggml_tensors, and those are what plans are made of. ggml's ne has the
-// innermost extent first.
+// ggml: fuse into ggml_tensors, and plan from them. ggml's ne has the innermost extent first.
 #pragma once
 
 #include <array>
@@ -13,13 +12,13 @@
 
 namespace adapt {
 
-/// A ggml_tensor in this machine's memory, and its rank: ggml does not keep leading extents of 1.
+/// A ggml_tensor in host memory, and its rank, because ggml does not keep leading extents of 1.
 struct ggml_rank {
     ggml_tensor* tensor;
     int rank;
 };
 
-// The types of ggml that are dtypes of safetensors. All others are blocks of its own.
+// The ggml types that are dtypes of safetensors. All others are blocks of ggml's own.
 inline bool ggml_type_of(safefuse::dtype type, enum ggml_type& found) {
     using enum safefuse::dtype;
     switch (type) {
@@ -43,7 +42,7 @@ inline bool find_dtype(enum ggml_type wanted, safefuse::dtype& type) {
     return false;
 }
 
-/// ggml's extents of a shape: reversed, filled up with 1.
+/// ggml's extents of a shape: reversed, padded with 1.
 ///   fails   shape_mismatch (more than four)
 inline safefuse::result<std::array<std::int64_t, GGML_MAX_DIMS>> ggml_extents(
     safefuse::shape_view shape) {
@@ -60,7 +59,7 @@ inline safefuse::result<std::array<std::int64_t, GGML_MAX_DIMS>> ggml_extents(
 
 }  // namespace adapt
 
-/// Tensors that are not contiguous, not resident or of a type of ggml's own have no bytes, so that
+/// Tensors that are not contiguous, not in host memory or of a ggml block type report no bytes, so
 /// using them fails.
 template <>
 struct safefuse::tensor_traits<adapt::ggml_rank> {

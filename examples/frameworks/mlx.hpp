@@ -1,5 +1,5 @@
-// MLX: plans run into evaluated arrays, those are what plans are made of, and tensors of a
-// checkpoint are arrays. Copy what you need.
+// MLX: fuse into evaluated arrays, plan from them, and view tensors of a checkpoint as arrays. Copy
+// what you need.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,7 @@
 
 namespace adapt {
 
-/// Whether MLX has the dtype; F4, F6 and F8 it keeps as uint8 and the like, which is not the same
-/// thing.
+/// Whether MLX has the dtype. MLX keeps F4, F6 and F8 as uint8 and the like, which is not the same.
 inline bool mlx_type_of(safefuse::dtype type, mlx::core::Dtype& found) {
     using enum safefuse::dtype;
     switch (type) {
@@ -45,9 +44,9 @@ inline bool find_dtype(mlx::core::Dtype wanted, safefuse::dtype& type) {
     return false;
 }
 
-/// A view as an array that keeps `owner` alive as long as it uses the bytes. MLX itself copies them
-/// where it cannot use them in place, as it does without a GPU.
-///   fails   unknown_dtype (F4, F6, F8), size_overflow (extents beyond 31 bits), misaligned
+/// A view as an array that keeps `owner` alive as long as it uses the bytes. MLX copies the bytes
+/// if it cannot use them in place, for example without a GPU.
+///   fails   unknown_dtype (F4, F6, F8), size_overflow (extents over 31 bits), misaligned
 inline safefuse::result<mlx::core::array> mlx_array(const safefuse::tensor_view& view,
                                                     std::shared_ptr<const void> owner) {
     mlx::core::Dtype type = mlx::core::bool_;
@@ -68,8 +67,7 @@ inline safefuse::result<mlx::core::array> mlx_array(const safefuse::tensor_view&
 
 }  // namespace adapt
 
-/// An array that has been evaluated and whose rows lie behind one another; others have no bytes, so
-/// that using them fails.
+/// An evaluated array whose rows are contiguous. Other arrays report no bytes, so using them fails.
 template <>
 struct safefuse::tensor_traits<mlx::core::array> {
     static std::span<std::byte> bytes(mlx::core::array& a) {

@@ -1,5 +1,5 @@
-// Any framework's tensors by name, as what plans are made of. Copy it along with the framework's
-// own header.
+// Tensors of any framework by name, as a tensor set for plans. Copy it together with the
+// framework's own header.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@
 
 namespace adapt {
 
-/// A tensor set of a map (std::map<std::string, Tensor>, a vector of pairs, ...) whose tensors have
-/// tensor_traits.
+/// A tensor set made from a map (std::map<std::string, Tensor>, a vector of pairs, ...) whose
+/// tensors have tensor_traits.
 ///   lifetime  the map's names and the tensors' memory must outlive it
 class named_tensors {
 public:
@@ -37,7 +37,7 @@ public:
         return made;
     }
 
-    /// What plan() takes; it lives as long as this, wherever this is moved.
+    /// The argument for plan(). It lives as long as this object, wherever this is moved.
     [[nodiscard]] safefuse::tensor_list list() const& noexcept {
         return safefuse::tensor_list{named_};
     }

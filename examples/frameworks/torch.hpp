@@ -1,5 +1,5 @@
-// libtorch: plans run into at::Tensors, those are what plans are made of, and tensors of a
-// checkpoint are at::Tensors, without a copy. Copy what you need.
+// libtorch: fuse into at::Tensors, plan from them, and view tensors of a checkpoint as at::Tensors
+// without a copy. Copy what you need.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,8 @@
 
 namespace adapt {
 
-// In the order of safefuse::dtype. F4 elements are pairs in PyTorch: the last extent is half of
-// ours. F6 it does not know.
+// In the order of safefuse::dtype. PyTorch stores F4 elements as pairs: its last extent is half of
+// ours. PyTorch has no F6.
 inline constexpr at::ScalarType torch_types[safefuse::dtype_count] = {at::kBool,
                                                                       at::kFloat4_e2m1fn_x2,
                                                                       at::ScalarType::Undefined,
@@ -48,10 +48,10 @@ inline bool find_dtype(at::ScalarType wanted, safefuse::dtype& type) {
 }
 
 /// A view as a tensor, without a copy. The tensor, and all that share its storage, keep `owner`
-/// alive: the checkpoint, say.
-///   lifetime  without an owner the bytes must outlive every such tensor; what lies in a mapped
-///   file must not be written to fails   unknown_dtype (F6), misaligned, splits_block (an odd last
-///   extent of F4)
+/// alive, for example the checkpoint.
+///   lifetime  without an owner, the bytes must outlive every such tensor; bytes of a mapped file
+///             must not be written to
+///   fails   unknown_dtype (F6), misaligned, splits_block (an odd last extent of F4)
 inline safefuse::result<at::Tensor> torch_tensor(const safefuse::tensor_view& view,
                                                  std::shared_ptr<const void> owner) {
     const at::ScalarType type = torch_types[static_cast<std::size_t>(view.type())];
@@ -73,8 +73,8 @@ inline safefuse::result<at::Tensor> torch_tensor(const safefuse::tensor_view& vi
 
 }  // namespace adapt
 
-/// A tensor in this machine's memory, contiguous, of a dtype of safetensors; others have no bytes,
-/// so that using them fails.
+/// A contiguous tensor in host memory, with a dtype of safetensors. Other tensors report no bytes,
+/// so using them fails.
 template <>
 struct safefuse::tensor_traits<at::Tensor> {
     static std::span<std::byte> bytes(at::Tensor& t) {

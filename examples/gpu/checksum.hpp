@@ -1,6 +1,6 @@
-// A checksum that a GPU computes of its own memory and the processor of its own: the sum, over the
-// 8-byte words, of a mix of word and position. Bytes behind the last whole word count as a word
-// that is filled up with zeros.
+// A checksum that a GPU computes over its own memory and the processor over its own: the sum, over
+// the 8-byte words, of a mix of word and position. Bytes after the last whole word form a word
+// padded with zeros.
 #ifndef SAFEFUSE_EXAMPLES_GPU_CHECKSUM_HPP
 #define SAFEFUSE_EXAMPLES_GPU_CHECKSUM_HPP
 
@@ -33,7 +33,7 @@ inline std::uint64_t checksum_of(const std::byte* bytes, std::size_t size_bytes)
     return sum;
 }
 
-/// The same of the current device's memory, 8-byte aligned. Returns a cudaError_t.
+/// The checksum of memory of the current device, aligned to 8 bytes. Returns a cudaError_t.
 int checksum_on_device(const std::byte* bytes, std::size_t size_bytes, std::uint64_t& sum) noexcept;
 
 }  // namespace gpu

@@ -15,8 +15,7 @@
 
 namespace gpu {
 
-/// A CUDA error as a failure. It is taken from CUDA's own memory of the last error, so that no
-/// later call of anybody's fails of it.
+/// A CUDA error as a failure. Clears CUDA's last error, so that no later call reports it again.
 inline safefuse::failure cuda_failure(const char* call, cudaError_t error) noexcept {
     static_cast<void>(cudaGetLastError());
     safefuse::failure out{.code = error == cudaErrorMemoryAllocation
@@ -32,8 +31,8 @@ inline safefuse::result<void> checked(const char* call, cudaError_t error) noexc
     return cuda_failure(call, error);
 }
 
-/// Makes a device the calling thread's current one and puts the former back. Asking costs next to
-/// nothing.
+/// Sets the calling thread's current device and restores the previous one. Asking for it costs
+/// almost nothing.
 class current_device {
 public:
     explicit current_device(int device) noexcept : device_{device} {
@@ -60,7 +59,7 @@ class cuda_device {
 public:
     using destination = std::byte*;
 
-    /// An event, made by prepare() and used again and again.
+    /// An event, made by prepare() and reused.
     class ticket {
     public:
         ticket() noexcept = default;
@@ -78,8 +77,8 @@ public:
         cudaEvent_t event_ = nullptr;
     };
 
-    /// A GPU with `stream_count` streams of its own, between which the slabs are divided. One is
-    /// enough for one GPU.
+    /// A GPU with `stream_count` streams of its own, which share the slabs. One stream is enough
+    /// for one GPU.
     static safefuse::result<cuda_device> make(int device, std::size_t stream_count = 1) {
         cuda_device made{device};
         const current_device current{device};
@@ -94,7 +93,7 @@ public:
         }
         return made;
     }
-    /// A GPU with streams of the caller's, at least one, which outlive it.
+    /// A GPU with at least one stream of the caller, which must outlive it.
     cuda_device(int device, std::vector<cudaStream_t> streams)
         : device_{device}, streams_{std::move(streams)} {}
 
@@ -112,12 +111,12 @@ public:
     [[nodiscard]] int number() const noexcept { return device_; }
     [[nodiscard]] const std::vector<cudaStream_t>& streams() const noexcept { return streams_; }
 
-    // What copy_device asks for.
+    // Members required by copy_device.
     safefuse::result<safefuse::staging_memory> allocate_staging(std::size_t size_bytes) noexcept {
         const current_device current{device_};
         if (auto set = current.check(); !set) return std::move(set).error();
-        // CUDA aligns small pieces to 512 bytes only. The address that it gave stands behind the
-        // slab.
+        // CUDA aligns small allocations to 512 bytes only. The address that CUDA returned is stored
+        // after the slab.
         const std::size_t kept_at = (size_bytes + 15) / 16 * 16;
         void* given = nullptr;
         // portable: page-locked for all GPUs of the process
@@ -165,8 +164,7 @@ public:
     safefuse::result<void> wait(ticket& set) noexcept {
         return checked("cudaEventSynchronize", cudaEventSynchronize(set.event_));
     }
-    /// Makes a stream of the caller's wait: work that is put into it afterwards finds the bytes
-    /// there.
+    /// Makes a stream of the caller wait: work enqueued in it afterwards finds the bytes there.
     safefuse::result<void> let_wait(const cudaStream_t& stream, ticket& set) noexcept {
         return checked("cudaStreamWaitEvent", cudaStreamWaitEvent(stream, set.event_, 0));
     }
@@ -184,7 +182,7 @@ private:
 
 static_assert(safefuse::copy_device<cuda_device>);
 
-/// Memory of a GPU that is freed when this goes.
+/// Memory of a GPU, freed on destruction.
 class device_memory {
 public:
     device_memory() noexcept = default;

@@ -1,6 +1,6 @@
-// What a loader of whole models does: finds the modules whose experts are fused, plans them, gives
-// every output and every other tensor a place in one block of device memory, and loads them all
-// through one pipe.
+// Loads a whole model: finds the modules whose experts are fused, plans them, gives every output
+// and every other tensor a place in one block of device memory, and loads all of them through one
+// loader.
 #ifndef SAFEFUSE_EXAMPLES_GPU_DEVICE_MODEL_HPP
 #define SAFEFUSE_EXAMPLES_GPU_DEVICE_MODEL_HPP
 
@@ -27,15 +27,15 @@ struct placed_tensor {
     std::uint64_t size_bytes = 0;
 };
 
-/// Which part of a model is loaded.
+/// The part of a model to load.
 struct model_part {
-    std::uint64_t rank = 0, ranks = 1;  // of the experts, the rank's share of each layer's
-    bool experts_only = false;          // leaves all other tensors out
+    std::uint64_t rank = 0, ranks = 1;                // the rank's share of each layer's experts
+    bool experts_only = false;                        // skips all other tensors
     const sf::layout_description* experts = nullptr;  // an engine's layout; null: the model's own
 };
 
-/// All that a model is made of on a device: plans and copies, and where each tensor lies. Refers to
-/// the tensor set and the family.
+/// Everything that a model needs on a device: plans, copies, and the place of each tensor. Refers
+/// to the tensor set and the family.
 class device_model {
 public:
     static constexpr std::uint64_t alignment = 256;
@@ -84,15 +84,15 @@ public:
         return out;
     }
 
-    /// Every tensor: the plans' outputs first, in their order.
+    /// Every tensor: first the outputs of the plans, in order.
     [[nodiscard]] const std::vector<placed_tensor>& tensors() const { return tensors_; }
     [[nodiscard]] const std::vector<sf::copy_plan>& plans() const { return plans_; }
-    /// What the block must have, and what of it is tensors.
+    /// Size of the block, and of the tensors in it.
     [[nodiscard]] std::uint64_t block_bytes() const { return block_bytes_; }
     [[nodiscard]] std::uint64_t tensor_bytes() const { return tensor_bytes_; }
 
-    /// Loads everything into `block`. `window` says which bytes of a tensor are made, and where the
-    /// first of them goes in the block.
+    /// Loads everything into `block`. `window` returns which bytes of a tensor are made, and where
+    /// the first of them goes in the block.
     template <class Device, class Executor, class Window>
     sf::result<void> load(sf::staged_loader<Device>& loader, typename Device::destination block,
                           Executor&& run, const Window& window) const {
@@ -113,7 +113,7 @@ public:
         if (!done) return std::move(done).error();
         return {};
     }
-    /// All of each tensor, at its place.
+    /// Loads all of each tensor to its place.
     template <class Device, class Executor>
     sf::result<void> load(sf::staged_loader<Device>& loader, typename Device::destination block,
                           Executor&& run) const {
@@ -124,7 +124,7 @@ public:
                     });
     }
 
-    /// Tensor i, made by this machine's processor, to compare with.
+    /// Makes tensor i on the processor, for comparison.
     sf::result<void> make_on_host(std::size_t i, std::vector<std::byte>& out) const {
         out.resize(static_cast<std::size_t>(tensors_[i].size_bytes));
         for (const sf::copy_plan& plan : plans_) {

@@ -1,4 +1,4 @@
-// How do I get a whole model into a GPU's memory, its experts fused on the way?
+// How do I load a whole model into a GPU's memory and fuse its experts on the way?
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -21,7 +21,7 @@ struct choices {
     bool verify = false, quiet = false;
 };
 
-/// Compares each tensor with what the processor makes of the same files.
+/// Compares each tensor with what the processor makes from the same files.
 sf::result<void> verify(const gpu::device_model& model, const std::byte* block) {
     std::vector<std::byte> expected;
     for (std::size_t i = 0; i < model.tensors().size(); ++i) {

@@ -1,12 +1,12 @@
-// How do I get a model onto several GPUs of one host, in one process? Each GPU gets a loader of its
-// own; the checkpoint is shared.
-//   --mode slices      each GPU its share of every layer's experts, and all other tensors (expert
-//   parallel)
-//   --mode replicate   the whole model on each GPU, each reads everything: the host's memory is the
-//   limit
-//   --mode gather      the whole model on each GPU: each makes a share of every tensor, and one
-//   all-gather in place completes it, so
-//                      that every byte is read once (needs NCCL: compile with -DGPU_HAS_NCCL)
+// How do I load a model onto several GPUs of one host, in one process? Each GPU has its own loader;
+// the checkpoint is shared.
+//
+//     --mode slices      each GPU gets its share of every layer's experts, and all other tensors
+//                        (expert parallel)
+//     --mode replicate   each GPU reads the whole model: the host's memory is the limit
+//     --mode gather      each GPU gets the whole model: it makes a share of every tensor, and an
+//                        in-place all-gather completes the tensors. Every byte is read once. Needs
+//                        NCCL: compile with -DGPU_HAS_NCCL
 #include <algorithm>
 #include <cstdio>
 #include <optional>
@@ -27,7 +27,7 @@ namespace {
 
 namespace sf = safefuse;
 
-/// All that one GPU needs.
+/// The state of one GPU.
 struct rank_state {
     std::optional<gpu::cuda_device> device;
     std::optional<gpu::device_memory> block;
@@ -46,8 +46,7 @@ sf::result<void> nccl_checked(const char* call, ncclResult_t outcome) {
 }
 #endif
 
-/// Where a tensor lies in a block that is gathered: each tensor is followed by room for the last
-/// rank's stride.
+/// Size of a tensor in a gathered block: includes room for the last rank's stride.
 std::uint64_t gathered_bytes(std::uint64_t size_bytes, std::uint64_t ranks) {
     return sf::share_of(size_bytes, 0, ranks).stride_bytes * ranks;
 }
@@ -92,7 +91,7 @@ int main(int argc, char** argv) {
         models.push_back(std::move(*made));
     }
 
-    // In gather mode tensors lie further apart, so that every rank's share has the same size.
+    // In gather mode, tensors are further apart, so that every rank's share has the same size.
     const gpu::device_model& whole = models[0];
     std::vector<std::uint64_t> offsets;
     std::uint64_t gathered_block = 0;
@@ -201,7 +200,7 @@ int main(int argc, char** argv) {
             static_cast<double>(whole.tensor_bytes()) / 1e9 / seconds);
     }
 
-    // Every GPU against the processor.
+    // Compare every GPU with the processor.
     std::vector<std::byte> expected;
     for (std::size_t m = 0; m < models.size(); ++m)
         for (std::size_t i = 0; i < models[m].tensors().size(); ++i) {

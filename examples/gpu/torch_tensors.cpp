@@ -1,6 +1,6 @@
-// How do I get a model's tensors, experts fused, as torch tensors on a GPU without a copy? What an
-// extension module would do, behind a C ABI: torch_tensors.py calls it by ctypes. Each tensor owns
-// a share of the block of device memory; the last one frees it.
+// How do I get a model's tensors, experts fused, as torch tensors on a GPU without a copy? This is
+// what an extension module would do, as a C ABI that torch_tensors.py calls through ctypes. All
+// tensors share ownership of the block of device memory; the last one frees it.
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -18,7 +18,7 @@ namespace sf = safefuse;
 
 std::string message;
 
-/// A model on a device. Its plans and the checkpoint are gone; names, shapes and the block stay.
+/// A model on a device. The plans and the checkpoint are gone; names, shapes and the block stay.
 struct loaded_model {
     int device = 0;
     std::shared_ptr<gpu::device_memory> block;
@@ -56,7 +56,7 @@ sf::result<void> load(const char* path, int device_number, std::size_t readers_w
 
 EXPORTED const char* last_message() { return message.c_str(); }
 
-/// A model, to be freed by free_model; null on failure.
+/// Loads a model. Free it with free_model. Null on failure.
 EXPORTED void* load_model(const char* path, int device, std::size_t readers) {
     auto made = std::make_unique<loaded_model>();
     if (auto done = load(path, device, readers, *made); !done) {
@@ -73,7 +73,7 @@ EXPORTED std::size_t tensor_count(const void* model) {
 EXPORTED const char* tensor_name(const void* model, std::size_t i) {
     return static_cast<const loaded_model*>(model)->tensors[i].name.c_str();
 }
-/// What a capsule "dltensor_versioned" holds: kDLCUDA. Null on failure.
+/// The content of a capsule "dltensor_versioned": kDLCUDA. Null on failure.
 EXPORTED void* lend_tensor(const void* model, std::size_t i) {
     const auto& of = *static_cast<const loaded_model*>(model);
     const gpu::placed_tensor& tensor = of.tensors[i];

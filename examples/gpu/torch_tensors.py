@@ -1,7 +1,7 @@
 """torch_tensors.py LIBRARY CHECKPOINT [--compare] [--device D]
 
-Loads a model's tensors onto a GPU by torch_tensors.cpp, without a copy from there to torch. --compare holds every tensor against what
-transformers' own from_pretrained makes of the same checkpoint.
+Loads a model's tensors onto a GPU with torch_tensors.cpp; torch uses them there without a copy.
+--compare compares every tensor with that of transformers' own from_pretrained.
 """
 import ctypes
 import sys
@@ -11,7 +11,7 @@ import torch
 
 
 def load(library_path, checkpoint, device=0, readers=8):
-    """A dict of torch tensors by name."""
+    """Returns a dict of torch tensors by name."""
     library = ctypes.CDLL(library_path)
     library.load_model.restype = library.lend_tensor.restype = ctypes.c_void_p
     library.last_message.restype = library.tensor_name.restype = ctypes.c_char_p
@@ -33,7 +33,8 @@ def load(library_path, checkpoint, device=0, readers=8):
         managed = library.lend_tensor(model, i)
         if not managed:
             raise RuntimeError(library.last_message().decode())
-        # torch takes what the capsule holds; the name is a constant of the library's, for capsules do not copy theirs
+        # torch consumes the capsule; the name is a constant of the library, because capsules do not
+        # copy it
         tensors[library.tensor_name(model, i).decode()] = torch.utils.dlpack.from_dlpack(new_capsule(managed, CAPSULE_NAME, None))
     library.free_model(model)  # the tensors share the memory
     return tensors

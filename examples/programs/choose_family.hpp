@@ -1,5 +1,5 @@
-// Which family is this checkpoint of, and in which form are its experts? What all programs that
-// fuse ask first.
+// Which family does this checkpoint belong to, and which form do its experts have? All programs
+// that fuse ask this first.
 #ifndef SAFEFUSE_EXAMPLES_CHOOSE_FAMILY_HPP
 #define SAFEFUSE_EXAMPLES_CHOOSE_FAMILY_HPP
 
@@ -16,28 +16,30 @@ namespace sf = safefuse;
 
 enum class direction { fuse, unfuse, repack };
 
-/// What is asked for on the command line.
+/// What the command line asks for.
 struct request {
-    std::string family{};  ///< --family, a family or a model type; empty: told by config.json, else
-                           ///< by names
-    std::string form{};    ///< --to: hub or per-expert; empty: what was remembered, else the hub's
+    /// --family: a family or a model type. Empty: from config.json, or else from names.
+    std::string family{};
+    /// --to: hub or per-expert. Empty: the remembered form, or else the hub's.
+    std::string form{};
     direction way = direction::fuse;
     bool any_expert_count = false;
     bool keep_unknown = false;
 };
 
-/// The family of a checkpoint, and what config.json says that its tensors must agree with.
+/// The family of a checkpoint, and the extents in config.json that its tensors must agree with.
 struct choice {
-    sf::family_entry family{};              ///< the one to plan by
-    const sf::family_entry* own = nullptr;  ///< as it is known: with the hub's form and all renames
-    std::unique_ptr<sf::stored_spelling>
-        spelling;            ///< what was remembered; the family may refer to it
-    bool is_told = false;    ///< by the model type or the command line; otherwise by names
-    std::string model_type;  ///< config.json's
+    sf::family_entry family{};  ///< the family to plan with
+    /// The registered family, with the hub's form and all renames.
+    const sf::family_entry* own = nullptr;
+    /// The remembered form. The family may refer to it.
+    std::unique_ptr<sf::stored_spelling> spelling;
+    bool is_told = false;    ///< chosen by model type or command line, not by names
+    std::string model_type;  ///< of config.json
     std::vector<sf::known_extent> extents;
-    std::vector<std::string> notes;  ///< what there is to say about it, a line each
+    std::vector<std::string> notes;  ///< notes to print, one line each
 
-    /// What plans are to be held against.
+    /// Options for plans, with the extents that they must agree with.
     [[nodiscard]] sf::plan_options options(bool keep_unknown = false) const {
         return {.known_extents = {extents.data(), extents.size()}, .keep_unknown = keep_unknown};
     }
@@ -45,7 +47,7 @@ struct choice {
 
 inline std::string text_of(const sf::text& text) { return std::string{text.view()}; }
 
-/// What is remembered of how a fused checkpoint was stored; empty: nothing.
+/// The recorded stored form of a fused checkpoint, or empty.
 template <class Checkpoint>
 std::string remembered(const Checkpoint& checkpoint) {
     std::string_view value;
@@ -55,15 +57,15 @@ std::string remembered(const Checkpoint& checkpoint) {
     return {};
 }
 
-/// Where experts are in no form that is known, or there are none: whatever looks like one is
-/// reported by the plan.
+/// A family for checkpoints without experts or with experts in an unknown form: the plan reports
+/// everything that looks like an expert.
 inline sf::family_entry no_family() {
     sf::family_entry none = *sf::find_family("qwen2_moe");
     none = {sf::experts_only(none.fuse), sf::experts_only(none.unfuse)};
     return none;
 }
 
-/// By names alone: the experts, and nothing else.
+/// Chooses by names alone: only the experts are planned.
 inline sf::result<void> choose_by_names(choice& out, sf::tensor_set_ref tensors,
                                         const request& asked) {
     const bool unfuse = asked.way == direction::unfuse;
@@ -77,20 +79,20 @@ inline sf::result<void> choose_by_names(choice& out, sf::tensor_set_ref tensors,
     if (why.code == sf::errc::ambiguous_family) {
         sf::text detail;
         if (!out.model_type.empty()) {
-            detail.append("config.json says model_type ");
+            detail.append("config.json has model_type ");
             detail.append(out.model_type);
-            detail.append(", which is not known; ");
+            detail.append(", which is unknown; ");
         }
         detail.append("the names fit ");
         detail.append(why.detail);
-        detail.append("; --family NAME says which it is");
+        detail.append("; choose one with --family NAME");
         why.detail = detail;
-        // repacking needs no names: whichever of them plans the experts will do
+        // repacking ignores names: any of the families plans the experts
         if (asked.way != direction::repack) return why;
     } else if (why.code != sf::errc::unknown_family) {
         return why;
     }
-    // nothing is in the form to start from; it may be as asked already
+    // nothing has the form to start from; the experts may already have the wanted form
     if (auto already = sf::detect_fused(tensors); already && !unfuse) {
         out.family = *already;
     } else if (auto stored = sf::detect_experts(tensors, false); unfuse && stored) {
@@ -109,8 +111,9 @@ inline sf::result<void> choose_by_names(choice& out, sf::tensor_set_ref tensors,
     return {};
 }
 
-/// Chooses the family that is asked for, else what was remembered when it was fused, else that of
-/// config.json's model_type or its language model's, else what the names tell of the experts.
+/// Chooses the family: the one asked for, else the one recorded when the checkpoint was fused, else
+/// the one of model_type in config.json (or of its language model), else the one that the names
+/// identify.
 ///   directory   where config.json is
 template <class Checkpoint>
 sf::result<choice> choose(const std::string& directory, const Checkpoint& checkpoint,
@@ -123,11 +126,12 @@ sf::result<choice> choose(const std::string& directory, const Checkpoint& checkp
     if (is_broken && asked.family.empty()) {
         sf::failure why = config.error();
         if (!why.detail.empty()) why.detail.append("; ");
-        why.detail.append("--family NAME goes on without it");
+        why.detail.append("it is not needed with --family NAME");
         return why;
     }
     if (is_broken)
-        out.notes.push_back(text_of(config.error().message()) + ": not used, --family was given");
+        out.notes.push_back(text_of(config.error().message()) +
+                            ": not used, because --family is given");
     const sf::family_entry* own = nullptr;
     std::string_view type;
     if (config) {
@@ -162,8 +166,7 @@ sf::result<choice> choose(const std::string& directory, const Checkpoint& checkp
         out.family = *family;
         out.own = sf::find_family(family->fuse.name);
         out.is_told = true;
-        out.notes.push_back("the stored form is the one that was remembered when it was fused: " +
-                            kept);
+        out.notes.push_back("stored form, as recorded when the checkpoint was fused: " + kept);
     } else if (own != nullptr) {
         out.own = own;
         out.family = *own;
@@ -186,11 +189,11 @@ sf::result<choice> choose(const std::string& directory, const Checkpoint& checkp
             any_to_fuse = any_to_fuse || (*scopes)[s].form != sf::scope_state::done;
         const std::string known = out.model_type.empty()
                                       ? std::string{"no model_type"}
-                                      : "model_type " + out.model_type + " is not known";
+                                      : "model_type " + out.model_type + " is unknown";
         if (any_to_fuse && asked.way != direction::repack)
-            out.notes.push_back(known + ": the names tell of experts as in family " +
+            out.notes.push_back(known + ": by their names, the experts are those of family " +
                                 std::string{out.family.fuse.name} +
-                                "; the experts alone are fused, and nothing is renamed");
+                                "; only the experts are fused, and nothing is renamed");
         else if (scopes->experts_count() != 0 && !unfuse && asked.way != direction::repack)
             out.notes.push_back(known + ": the experts are fused already");
     }
@@ -203,7 +206,7 @@ sf::result<choice> choose(const std::string& directory, const Checkpoint& checkp
     return out;
 }
 
-/// Whether the experts that a family plans have elements.
+/// Checks that the experts which a family plans have elements.
 inline sf::result<void> check_elements(sf::tensor_set_ref tensors,
                                        const sf::family_description& family) {
     const auto scopes = sf::experts_scopes::find(tensors, family);
@@ -211,11 +214,11 @@ inline sf::result<void> check_elements(sf::tensor_set_ref tensors,
     return sf::check_experts_have_elements(tensors, family, *scopes);
 }
 
-/// What helps where experts are in no form of the family: the family whose form it is, or the
+/// Adds a hint to a failure about experts in an unknown form: the family that has this form, or the
 /// option that passes them through.
 inline void add_hint(sf::failure& why, const choice& chosen, sf::tensor_set_ref tensors) {
     if (why.code == sf::errc::unexpected_extent)
-        why.detail.append(", as config.json has it; --any-expert-count takes what is there");
+        why.detail.append(", as in config.json; --any-expert-count accepts any number");
     if (why.code != sf::errc::unknown_experts && why.code != sf::errc::unexpected_key) return;
     if (const auto other = sf::detect_experts(tensors);
         why.code == sf::errc::unknown_experts && other &&
@@ -226,7 +229,7 @@ inline void add_hint(sf::failure& why, const choice& chosen, sf::tensor_set_ref 
         why.detail.append(other->fuse.name);
     }
     if (!why.detail.empty()) why.detail.append("; ");
-    why.detail.append("--keep-unknown passes them through as they are");
+    why.detail.append("--keep-unknown passes them through unchanged");
 }
 
 }  // namespace choose_family

@@ -1,5 +1,5 @@
-// What the example programs share: arguments, one-sentence errors, progress, and a summary. Not
-// part of the library.
+// Shared by the example programs: arguments, one-sentence errors, progress, and a summary. Not part
+// of the library.
 #ifndef SAFEFUSE_EXAMPLES_COMMAND_LINE_HPP
 #define SAFEFUSE_EXAMPLES_COMMAND_LINE_HPP
 
@@ -27,30 +27,29 @@ namespace command_line {
 inline constexpr int success = 0;
 inline constexpr int failed = 1;
 inline constexpr int bad_arguments = 2;
-inline constexpr int interrupted = 130;  // as a shell has it for Ctrl-C
+inline constexpr int interrupted = 130;  // exit status that shells use for Ctrl-C
 
-/// One sentence on stderr; returns the exit status.
+/// Prints one sentence on stderr. Returns the exit status.
 inline int report(const safefuse::failure& failure) {
     std::fprintf(stderr, "error: %s\n", failure.message().c_str());
     return failed;
 }
 
-/// Writing a larger file than `ulimit -f` allows is then an error with a sentence, not the end of
-/// the program by a signal. The library asks before it makes a file; this is for what else is
-/// written.
+/// Turns a write beyond `ulimit -f` into an error with a sentence instead of a signal that ends the
+/// program. The library checks the limit before it creates a file; this covers all other files.
 inline void survive_file_size_limit() {
 #if defined(SIGXFSZ)
     std::signal(SIGXFSZ, SIG_IGN);
 #endif
 }
 
-/// Text that came from a file or from the command line, fit for a terminal.
+/// Text from a file or from the command line, made safe for a terminal.
 inline std::string printable(std::string_view string) {
     return std::string{safefuse::printable(string).view()};
 }
 
-/// A string as JSON spells it. What a terminal would obey is escaped, too; a byte that is no UTF-8
-/// becomes U+FFFD, which is what JSON can say of it.
+/// A string as JSON. Characters that control a terminal are escaped, too. A byte that is not UTF-8
+/// becomes U+FFFD.
 inline std::string json_string(std::string_view string) {
     std::string out = "\"";
     while (!string.empty()) {
@@ -69,13 +68,13 @@ inline std::string json_string(std::string_view string) {
     return out + "\"";
 }
 
-/// Arguments taken one by one: options by name, then what is left over.
+/// Takes arguments one by one: options by name, then the rest.
 class arguments {
 public:
     arguments(int count, char** values, const char* usage)
         : left_(values + 1, values + count), usage_{usage} {}
 
-    /// Whether the option is there.
+    /// Whether the option is given.
     bool flag(std::string_view name) {
         for (std::size_t i = 0; i < left_.size(); ++i) {
             if (left_[i] != name) continue;
@@ -95,7 +94,7 @@ public:
             }
             if (left_[i] != name) continue;
             if (i + 1 == left_.size())
-                return complain(std::string{name} + " wants a value"), otherwise;
+                return complain(std::string{name} + " needs a value"), otherwise;
             otherwise = left_[i + 1];
             left_.erase(left_.begin() + static_cast<std::ptrdiff_t>(i),
                         left_.begin() + static_cast<std::ptrdiff_t>(i) + 2);
@@ -103,17 +102,17 @@ public:
         }
         return otherwise;
     }
-    /// The whole number behind an option, at least 1.
+    /// The value of an option as a whole number, at least 1.
     std::uint64_t count(std::string_view name, std::uint64_t otherwise) {
         const std::string given = value(name, std::to_string(otherwise));
         std::uint64_t number = 0;
         const auto [end, error] =
             std::from_chars(given.data(), given.data() + given.size(), number);
         if (error != std::errc{} || end != given.data() + given.size() || number == 0)
-            complain(std::string{name} + " wants a whole number, not \"" + given + "\"");
+            complain(std::string{name} + " needs a whole number, not \"" + given + "\"");
         return number;
     }
-    /// The size behind an option: bytes, or decimal units as in 300MB and 5GB.
+    /// The value of an option as a size: bytes, or decimal units as in 300MB and 5GB.
     std::uint64_t size(std::string_view name, std::uint64_t otherwise) {
         const std::string given = value(name, std::to_string(otherwise));
         char* end = nullptr;
@@ -127,13 +126,13 @@ public:
         if (unit == "TB") factor = 1e12;
         if (end == given.c_str() || factor == 0 || !(number * factor >= 1) ||
             number * factor > 1e18)
-            return complain(std::string{name} + " wants a size such as 300MB or 5GB, not \"" +
+            return complain(std::string{name} + " needs a size such as 300MB or 5GB, not \"" +
                             given + "\""),
                    otherwise;
         return static_cast<std::uint64_t>(number * factor);
     }
-    /// What is left when all options are taken: exactly `count` paths. Otherwise, or after a bad
-    /// option, the program is to stop with `status()`.
+    /// Call this after all options are taken. True if exactly `count` paths are left. Otherwise, or
+    /// after a bad option, the program must stop with `status()`.
     bool positional(std::size_t count) {
         if (flag("--help") || flag("-h")) {
             std::printf("%s", usage_);
@@ -151,7 +150,7 @@ public:
     }
     [[nodiscard]] int status() const { return status_; }
     [[nodiscard]] const std::string& operator[](std::size_t i) const { return left_[i]; }
-    /// Remembers the first thing that is wrong with the arguments.
+    /// Records the first mistake in the arguments.
     void complain(std::string what) {
         if (complaint_.empty()) complaint_ = std::move(what);
     }
@@ -174,8 +173,7 @@ inline std::string size_text(std::uint64_t bytes) {
     return out;
 }
 
-/// The most memory that this process has held, mapped files included; 0 where the system does not
-/// tell.
+/// Peak memory of this process in bytes, including mapped files. 0 if the OS does not tell.
 inline std::uint64_t peak_memory_bytes() {
 #if defined(_WIN32)
     return 0;
@@ -190,7 +188,7 @@ inline std::uint64_t peak_memory_bytes() {
 #endif
 }
 
-/// Seconds since it was made.
+/// Seconds since construction.
 class stopwatch {
 public:
     [[nodiscard]] double seconds() const {
@@ -201,7 +199,7 @@ private:
     std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-/// The last line of a program that moved bytes: what, how long, how fast, how much memory.
+/// Prints the last line of a program that moved bytes: what, how long, how fast, how much memory.
 inline void summarise(std::uint64_t bytes, const stopwatch& watch) {
     const double seconds = watch.seconds();
     std::printf("summary: %s in %.2f s, %.2f GB/s, peak memory %s\n", size_text(bytes).c_str(),
@@ -209,7 +207,7 @@ inline void summarise(std::uint64_t bytes, const stopwatch& watch) {
                 size_text(peak_memory_bytes()).c_str());
 }
 
-/// Shows how far a long job is: a bar that moves on a terminal, a line for each tenth otherwise.
+/// Shows progress: a moving bar on a terminal, otherwise a line for each tenth.
 class progress_display {
 public:
     explicit progress_display(bool quiet) : quiet_{quiet} {

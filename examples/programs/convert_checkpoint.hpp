@@ -1,6 +1,6 @@
-// The main job: from a checkpoint to a fused, unfused or repacked one, with the files beside the
-// tensors. fuse_checkpoint, unfuse_checkpoint and repack_checkpoint are this, in one direction
-// each; verify_fused and inspect choose the family in the same way.
+// The main job: makes a fused, unfused or repacked checkpoint, with the files beside the tensors.
+// fuse_checkpoint, unfuse_checkpoint and repack_checkpoint do this in one direction each.
+// verify_fused and inspect choose the family in the same way.
 #ifndef SAFEFUSE_EXAMPLES_CONVERT_CHECKPOINT_HPP
 #define SAFEFUSE_EXAMPLES_CONVERT_CHECKPOINT_HPP
 
@@ -26,9 +26,9 @@ namespace convert_checkpoint {
 
 namespace sf = safefuse;
 
-/// Opens a checkpoint as the programs see it: what a shard holds and the index does not list is
-/// part of it, as transformers has it.
-///   notes   what is remarkable, for those who print it
+/// Opens a checkpoint for the programs. As in transformers, tensors in a shard that the index does
+/// not list are part of it.
+///   notes   remarks to print
 template <sf::file_source Source>
 sf::result<sf::basic_checkpoint<Source>> open_checkpoint(const std::string& path,
                                                          sf::checkpoint_report& notes,
@@ -42,14 +42,14 @@ sf::result<sf::basic_checkpoint<Source>> open_checkpoint(const std::string& path
     return opened;
 }
 
-/// One sentence on stderr, and what helps, for a plan that was refused; returns the exit status.
+/// Prints one sentence and a hint on stderr for a plan that failed. Returns the exit status.
 inline int report_plan(sf::failure failure, const choose_family::choice& chosen,
                        sf::tensor_set_ref tensors) {
     choose_family::add_hint(failure, chosen, tensors);
     return command_line::report(failure);
 }
 
-/// The metadata of the checkpoint's files where all agree, else {"format": "pt"}; the views point
+/// The metadata of the checkpoint's files if all agree, otherwise {"format": "pt"}. The views point
 /// into the checkpoint.
 template <class Checkpoint>
 std::vector<sf::metadata_entry> metadata_of(const Checkpoint& checkpoint) {
@@ -64,8 +64,8 @@ std::vector<sf::metadata_entry> metadata_of(const Checkpoint& checkpoint) {
                          checkpoint.file(f).header().find_metadata(entry.key, value) &&
                          value == entry.value;
         }
-        // where PyTorch's distributed checkpoints cut tensors, which a rewrite puts together or
-        // elsewhere
+        // the positions at which PyTorch's distributed checkpoints cut tensors; a rewrite joins or
+        // moves the tensors
         if (everywhere && entry.key != "DCP_SHARDING_INFO") common.push_back(entry);
     }
     bool has_format = false;
@@ -74,8 +74,8 @@ std::vector<sf::metadata_entry> metadata_of(const Checkpoint& checkpoint) {
     return common;
 }
 
-/// How many experts modules are in the form already that they are to be brought into; where both
-/// forms have the same names the plan tells.
+/// Number of experts modules that already have the wanted form. If both forms have the same names,
+/// the plan tells them apart.
 inline std::size_t already_done(const sf::rewrite_plan& plan) {
     std::size_t count = 0;
     for (std::uint32_t i = 0; i < plan.scopes().experts_count(); ++i) {
@@ -86,9 +86,9 @@ inline std::size_t already_done(const sf::rewrite_plan& plan) {
     return count;
 }
 
-/// Renews what the copy of config.json in `to` says of single experts that are fused now; returns
-/// how many entries changed. The copy is replaced as side files are: at once, synced, with the
-/// permissions of the original.
+/// In the copy of config.json in `to`, updates the entries about single experts that are fused now.
+/// Returns the number of changed entries. The copy is replaced like other side files: in one step,
+/// synced, with the permissions of the original.
 inline sf::result<std::size_t> renew_config(const side_files& beside, const std::string& to,
                                             const sf::rewrite_plan& plan, sf::durability wait) {
     std::size_t changed = 0;
@@ -124,25 +124,25 @@ inline sf::result<std::size_t> renew_config(const side_files& beside, const std:
     return changed;
 }
 
-/// Set by Ctrl-C; a run stops at the next piece and can be gone on with.
+/// Set by Ctrl-C. The run stops at the next piece and can be resumed.
 inline volatile std::sig_atomic_t interrupted = 0;
 extern "C" inline void interrupt(int) { interrupted = 1; }
 
 using choose_family::direction;
 
-/// What the programs are asked for.
+/// What the command line asks for.
 struct request {
     direction way = direction::fuse;
     std::string program, in, out, family, form, variant;
-    const sf::engine_entry* engine =
-        nullptr;  ///< whose layout OUT shall have; null: the model's or a stored one
+    /// The engine whose layout OUT gets. Null: the model's layout or a stored one.
+    const sf::engine_entry* engine = nullptr;
     sf::rewrite_options options;
     side_policy beside = side_policy::known;
     bool pread = false, overwrite = false, quiet = false, any_expert_count = false,
          keep_unknown = false, dry_run = false, json = false;
 };
 
-/// Progress, Ctrl-C, and the side files, which are copied as soon as the destination is ours.
+/// Progress, Ctrl-C, and the side files, which are copied as soon as the destination is locked.
 class progress {
 public:
     progress(const request& asked, const side_files& beside, const sf::rewrite_plan& plan,
@@ -156,7 +156,7 @@ public:
     bool operator()(const sf::rewrite_progress& at) {
         return copy_beside() && interrupted == 0 && display_(at);
     }
-    /// Whether they are there; `copied()` says why not.
+    /// Copies the side files once. Returns whether they are there; `copied()` tells why not.
     bool copy_beside() {
         if (std::exchange(began_, true)) return copied_.has_value();
         copied_ = copy_side_files(beside_, to_, asked_.options.wait);
@@ -165,7 +165,8 @@ public:
             if (!renewed) return copied_ = renewed.error(), false;
             if (*renewed != 0 && !asked_.quiet && !asked_.json)
                 std::printf(
-                    "note       config.json: %zu entries of single experts are now those of their modules\n",
+                    "note       config.json: %zu entries of single experts now name "
+                    "their modules\n",
                     *renewed);
         }
         return copied_.has_value();
@@ -182,7 +183,7 @@ private:
     sf::result<void> copied_;
 };
 
-/// What will be written, for --dry-run, or what was.
+/// What will be written (--dry-run), or what was written.
 struct account {
     std::string family;
     std::size_t tensors_in = 0, tensors_out = 0, modules = 0, modules_done = 0;
@@ -195,13 +196,13 @@ struct account {
     [[nodiscard]] std::uint64_t needed_bytes() const { return bytes + beside->size_bytes; }
 };
 
-/// The files beside the tensors that stay behind, one in each line, and at most `most` of them.
+/// Prints the side files that are not copied, one per line, at most `most`.
 inline void print_left(const side_files& beside, std::size_t most) {
     for (std::size_t i = 0; i < beside.left.size() && i < most; ++i)
         std::printf("left       %s: %s\n", command_line::printable(beside.left[i].name).c_str(),
                     command_line::printable(beside.left[i].why).c_str());
     if (beside.left.size() > most)
-        std::printf("left       and %zu more; --dry-run names all\n", beside.left.size() - most);
+        std::printf("left       and %zu more; --dry-run lists all\n", beside.left.size() - most);
 }
 
 inline void print_side_files_json(const side_files& beside) {
@@ -226,8 +227,10 @@ inline void print(const account& all, const request& asked) {
     const auto whole = [](std::uint64_t number) { return static_cast<unsigned long long>(number); };
     if (asked.json) {
         std::printf(
-            "{\"written\": %s, \"family\": %s, \"experts_modules\": %zu, \"experts_modules_done_before\": %zu, \"tensors_in\": %zu, \"tensors\": %zu, "
-            "\"size_bytes\": %llu, \"files\": %u, \"files_kept\": %u, \"files_linked\": %u, \"shared_bytes\": %llu, ",
+            "{\"written\": %s, \"family\": %s, \"experts_modules\": %zu, "
+            "\"experts_modules_done_before\": %zu, \"tensors_in\": %zu, \"tensors\": %zu, "
+            "\"size_bytes\": %llu, \"files\": %u, \"files_kept\": %u, "
+            "\"files_linked\": %u, \"shared_bytes\": %llu, ",
             asked.dry_run ? "false" : "true", command_line::json_string(all.family).c_str(),
             all.modules, all.modules_done, all.tensors_in, all.tensors_out, whole(all.bytes),
             all.shards, all.kept, all.linked, whole(all.shared_bytes));
@@ -263,7 +266,7 @@ inline void print(const account& all, const request& asked) {
     std::printf(", and %zu other file%s\n", others, others == 1 ? "" : "s");
 }
 
-/// The first names that change, and how many do.
+/// Prints the first changed names and the number of changes.
 inline void print_names(const sf::rewrite_plan& plan, const sf::tensor_set_ref& set) {
     constexpr std::size_t most = 8;
     std::size_t changed = 0;
@@ -278,7 +281,7 @@ inline void print_names(const sf::rewrite_plan& plan, const sf::tensor_set_ref& 
     if (changed > most) std::printf("renames    and %zu more\n", changed - most);
 }
 
-/// Converts a checkpoint and says what it did; returns the exit status.
+/// Converts a checkpoint and prints a summary. Returns the exit status.
 template <sf::file_source Source>
 int run_with(request asked) {
     const command_line::stopwatch watch;
@@ -319,7 +322,7 @@ int run_with(request asked) {
     auto metadata = metadata_of(*checkpoint);
     sf::spelling_to_keep spelling;
     const bool is_remembered =
-        !choose_family::remembered(*checkpoint).empty();  // by the run that fused it
+        !choose_family::remembered(*checkpoint).empty();  // recorded by the run that fused it
     if (asked.way == direction::fuse && asked.engine == nullptr && chosen->own != nullptr &&
         !is_remembered) {
         auto made =
@@ -328,7 +331,7 @@ int run_with(request asked) {
         spelling = std::move(*made);
         if (!spelling.value.empty())
             metadata.push_back({sf::stored_spelling::metadata_key, spelling.value.view()});
-    } else if (is_inverse) {  // what is stored anew needs no memory of it
+    } else if (is_inverse) {  // a stored form needs no record
         std::erase_if(metadata, [](const sf::metadata_entry& each) {
             return each.key == sf::stored_spelling::metadata_key;
         });
@@ -351,7 +354,7 @@ int run_with(request asked) {
         std::printf("%s: family %s, %zu experts modules", command_line::printable(asked.in).c_str(),
                     all.family.c_str(), all.modules);
         if (asked.way != direction::repack)
-            std::printf(" (%zu are as asked already)", all.modules_done);
+            std::printf(" (%zu already have the wanted form)", all.modules_done);
         std::printf(", %zu tensors -> %zu tensors, %s\n", all.tensors_in, all.tensors_out,
                     command_line::size_text(all.bytes).c_str());
         if (!asked.dry_run) print_left(*beside, 8);
@@ -361,12 +364,12 @@ int run_with(request asked) {
         for (const std::string& note : chosen->notes) say(note);
         for (const sf::checkpoint_note& note : notes.notes())
             if (note.what == sf::checkpoint_note::kind::unlisted_tensors)
-                say(std::string{note.message().view()} + ": carried over, as loaders take them");
+                say(std::string{note.message().view()} +
+                    ": passed through, as loaders accept them");
         if (spelling.lost_count != 0)
-            say("unfusing will not bring back " + std::to_string(spelling.lost_count) +
+            say("unfusing will not restore " + std::to_string(spelling.lost_count) +
                 " names, such as \"" + std::string{spelling.first_lost.view()} +
-                "\", which it will call \"" + std::string{spelling.first_lost_becomes.view()} +
-                "\"");
+                "\", which becomes \"" + std::string{spelling.first_lost_becomes.view()} + "\"");
         if (asked.way != direction::repack && asked.engine == nullptr &&
             all.modules == all.modules_done)
             say(std::string{"nothing is to be "} + (unfuse ? "unfused" : "fused") +
@@ -382,8 +385,8 @@ int run_with(request asked) {
         return all.free_bytes < all.needed_bytes() ? command_line::failed : command_line::success;
     }
 
-    // What is to be replaced stays until the new checkpoint is complete, which is written beside
-    // it.
+    // A checkpoint to be replaced stays until the new one is complete. The new one is written
+    // beside it.
     auto destination = sf::checkpoint_destination::open(
         asked.out, *checkpoint,
         {.what = asked.overwrite ? sf::existing::replace : sf::existing::refuse,
@@ -402,16 +405,17 @@ int run_with(request asked) {
         if (why.code == sf::errc::canceled) {
             command_line::report(why);
             const std::string again = asked.program + ' ' + asked.in + ' ' + asked.out;
-            std::fprintf(stderr, "%s --resume, with the same options, goes on with it\n",
+            std::fprintf(stderr, "to resume: %s --resume, with the same options\n",
                          command_line::printable(again).c_str());
             return command_line::interrupted;
         }
         if (why.code == sf::errc::destination_not_empty && !asked.options.resume)
             why.detail.append(
-                "; --overwrite replaces the tensor files in it, --resume goes on with a run that was stopped");
+                "; --overwrite replaces its tensor files, --resume continues an interrupted run");
         if (why.code == sf::errc::disk_full && destination->is_staged())
             why.detail.append(
-                "; the old checkpoint stays until the new one is complete, so there must be room for both");
+                "; the old checkpoint stays until the new one is complete, "
+                "so there must be room for both");
         return command_line::report(why);
     }
     if (!at.copy_beside()) return command_line::report(at.copied().error());
@@ -426,7 +430,7 @@ int run_with(request asked) {
     return command_line::success;
 }
 
-/// The engines' names, as a line of help.
+/// Names of the engines, as a line of help.
 inline std::string engine_names() {
     std::string out = "                       ";
     for (const sf::engine_entry& each : sf::shipped_engines::all)
@@ -434,47 +438,56 @@ inline std::string engine_names() {
     return out + "\n";
 }
 
-/// The whole program for one direction; `usage` is what is special about it.
+/// The whole program for one direction. `usage` is the help text of this direction.
 inline int run(int argc, char** argv, const std::string& usage, direction way) {
     const std::string help =
         usage +
-        "  IN                    a directory, a model.safetensors.index.json or one .safetensors file\n"
-        "  --family NAME         what IN is: a family or model type; default: config.json's model_type, else from the names.\n"
-        "                        --layout NAME is the same under its former name\n"
-        "  --to WHAT             what OUT shall be: model (as transformers holds it); hub, per-expert (as it is stored, in that\n"
-        "                        form); stored (in the form that was fused, else the hub's); or an engine's:\n" +
+        "  IN                    a directory, a model.safetensors.index.json or one .safetensors\n"
+        "                        file\n"
+        "  --family NAME         family or model type of IN; default: config.json's model_type,\n"
+        "                        else by names. --layout NAME is the older spelling\n"
+        "  --to WHAT             form of OUT: model (as in transformers); hub or per-expert (as\n"
+        "                        stored, in that form); stored (the form before fusing, else\n"
+        "                        the hub's); or an engine's:\n" +
         engine_names() +
         "                        default: " + (way == direction::unfuse ? "stored" : "model") +
         "\n" +
-        "  --variant V           of a directory read what is of variant V, such as fp16\n"
+        "  --variant V           read variant V of a directory, such as fp16\n"
         "  --max-shard-size S    such as 300MB or 5GB; default 5GB\n"
-        "  --one-tensor-per-file each tensor in a file of its own: loaders that read files whole hold one at a time\n"
+        "  --one-tensor-per-file each tensor in a file of its own: loaders that read files whole\n"
+        "                        hold one at a time\n"
         "  --source mmap|pread   map the files or read them by position; default mmap\n"
-        "  --any-expert-count    do not ask for as many experts as config.json says (pruned checkpoints)\n"
-        "  --side-files=WHICH    what is copied of the files beside the tensors. known (default): configurations, tokenizer\n"
-        "                        files, templates, code, licence and readme, and config.json alone if IN is one .safetensors\n"
-        "                        file; all: every file; none. --dry-run names what is copied and what is left\n"
-        "  --keep-unknown        pass through what looks like an expert and fits no known form; otherwise it is refused\n"
-        "  --dry-run             say what would be written, and whether there is room; write nothing\n"
-        "  --resume              go on with a run that was stopped or killed; files that are complete are kept\n"
-        "  --overwrite           replace the checkpoint in OUT when the new one is complete; there must be room for both.\n"
-        "                        All tensor files in OUT go, other files stay. --resume goes on with it\n"
-        "  --reflink             share blocks with IN where the file system can\n"
-        "  --link                as --reflink, and make files that stay the same second names of IN's\n"
-        "  --no-sync             do not wait for the disk; a power cut may then cost OUT\n"
-        "  --json                say at the end, for programs, what was done\n"
-        "  --quiet               say nothing but errors\n";
+        "  --any-expert-count    accept any number of experts, whatever config.json says (pruned\n"
+        "                        checkpoints)\n"
+        "  --side-files=WHICH    which files beside the tensors are copied. known (default):\n"
+        "                        configurations, tokenizer files, templates, code, licence and\n"
+        "                        readme, or only config.json if IN is one .safetensors file; all:\n"
+        "                        every file; none. --dry-run lists copied and other files\n"
+        "  --keep-unknown        pass through tensors that look like experts and fit no known\n"
+        "                        form; otherwise they are an error\n"
+        "  --dry-run             print what would be written, and whether there is room; write\n"
+        "                        nothing\n"
+        "  --resume              continue an interrupted or killed run; complete files are kept\n"
+        "  --overwrite           replace the checkpoint in OUT when the new one is complete;\n"
+        "                        there must be room for both. All tensor files in OUT are\n"
+        "                        removed, other files stay. --resume continues an interrupted\n"
+        "                        replacement\n"
+        "  --reflink             share disk blocks with IN if the file system can\n"
+        "  --link                as --reflink, and make unchanged files hard links to those of IN\n"
+        "  --no-sync             do not wait for the disk; a power cut may then destroy OUT\n"
+        "  --json                print a summary as JSON at the end\n"
+        "  --quiet               print errors only\n";
     command_line::survive_file_size_limit();
     command_line::arguments arguments{argc, argv, help.c_str()};
     request asked;
     asked.way = way;
     asked.program = argv[0];
     asked.family =
-        arguments.value("--family", arguments.value("--layout", ""));  // --layout is its older name
+        arguments.value("--family", arguments.value("--layout", ""));  // --layout is the older name
     const std::string to = arguments.value("--to", way == direction::unfuse ? "stored" : "model");
     if (way == direction::repack) {
         if (to != "model")
-            arguments.complain("repack_checkpoint changes no layout: --to is not for it");
+            arguments.complain("repack_checkpoint changes no layout and takes no --to");
     } else if (to == "hub" || to == "per-expert" || to == "stored") {
         asked.way = direction::unfuse;
         if (to != "stored") asked.form = to;
@@ -482,8 +495,8 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
         asked.way = direction::fuse;
         if (to != "model") asked.engine = sf::find_engine(to);
         if (to != "model" && asked.engine == nullptr)
-            arguments.complain("--to is model, hub, per-expert, stored or an engine, not \"" + to +
-                               "\"");
+            arguments.complain("--to must be model, hub, per-expert, stored or an engine, not \"" +
+                               to + "\"");
     }
     asked.variant = arguments.value("--variant", "");
     asked.options.max_shard_bytes =
@@ -492,10 +505,10 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
         asked.options.max_shard_bytes = sf::one_tensor_per_file;
     const std::string source = arguments.value("--source", "mmap");
     if (source != "mmap" && source != "pread")
-        arguments.complain("--source is mmap or pread, not \"" + source + "\"");
+        arguments.complain("--source must be mmap or pread, not \"" + source + "\"");
     const std::string beside = arguments.value("--side-files", "known");
     if (beside != "known" && beside != "all" && beside != "none")
-        arguments.complain("--side-files is known, all or none, not \"" + beside + "\"");
+        arguments.complain("--side-files must be known, all or none, not \"" + beside + "\"");
     asked.beside = beside == "all"    ? side_policy::all
                    : beside == "none" ? side_policy::none
                                       : side_policy::known;

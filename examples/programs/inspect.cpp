@@ -20,7 +20,7 @@ std::string shape_text(sf::shape_view shape) {
     return out + "]";
 }
 
-/// What a scope's experts are stored as, or what is wrong with them.
+/// The stored form of a scope's experts, or their problem.
 struct experts_line {
     std::string scope, form, problem;
     std::uint64_t experts = 0;
@@ -36,7 +36,8 @@ struct facts {
     std::string model_type, family, family_problem;
     bool is_told = false;
     std::vector<experts_line> experts;
-    std::size_t other_modules = 0;  // that the family's models store otherwise
+    // modules that the family's models store differently from the hub
+    std::size_t other_modules = 0;
 };
 
 facts look_at(const sf::checkpoint& checkpoint, const std::string& path,
@@ -78,7 +79,7 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path,
         out.family = family->fuse.name;
     else
         out.family_problem = "none";
-    bool is_empty = false;  // then the shapes are no news
+    bool is_empty = false;  // if empty, the shapes are already known to be wrong
     if (const auto filled = sf::check_experts_have_elements(checkpoint, family->fuse, *scopes);
         !filled)
         is_empty = true, out.problems.push_back(filled.error().message().c_str());
@@ -97,8 +98,8 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path,
             std::string{scope.name}, forms[static_cast<int>(scope.form)], {}, 0, {}, 0, 0};
         auto plan =
             sf::plan(checkpoint, scope, family->fuse, sf::direction::forward, chosen->options());
-        if (!plan && plan.error().code ==
-                         sf::errc::unexpected_extent) {  // pruned, perhaps; the checkpoint decides
+        // the model may be pruned: the checkpoint decides
+        if (!plan && plan.error().code == sf::errc::unexpected_extent) {
             out.notes.push_back("config.json says otherwise: " +
                                 std::string{plan.error().message().view()});
             plan = sf::plan(checkpoint, scope, family->fuse, sf::direction::forward);
@@ -108,7 +109,7 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path,
             if (!plan->kept_for().empty())
                 out.notes.push_back(
                     "experts \"" + line.scope +
-                    "\" are fused and stay as they are, though they cannot be taken apart: " +
+                    "\" are fused already and are copied whole, because they cannot be split: " +
                     std::string{plan->kept_for()});
             line.experts = plan->expert_count();
             line.size_bytes = plan->size_bytes();
@@ -129,7 +130,7 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path,
                         std::string{output.name} + ": the entries of " +
                         std::to_string(scales->differing) + " of " +
                         std::to_string(scales->experts) +
-                        " experts differ; an engine that takes one for gate and up must rescale");
+                        " experts differ; an engine with one scale for gate and up must rescale");
             }
         } else {
             line.problem = plan.error().message().c_str();
@@ -159,7 +160,8 @@ void print_text(const sf::checkpoint& checkpoint, const facts& all, bool tensors
         std::printf("\n");
     }
     std::printf(
-        "alignment  %llu of %zu tensors begin at a multiple of their element, %llu of 64, %llu of 4096 bytes\n",
+        "alignment  %llu of %zu tensors begin at a multiple of their element, %llu of 64, "
+        "%llu of 4096 bytes\n",
         static_cast<unsigned long long>(all.aligned), checkpoint.size(),
         static_cast<unsigned long long>(all.aligned_64),
         static_cast<unsigned long long>(all.aligned_4096));
@@ -169,20 +171,20 @@ void print_text(const sf::checkpoint& checkpoint, const facts& all, bool tensors
         std::printf("experts    %zu modules, family %s%s\n", all.experts.size(), all.family.c_str(),
                     !all.is_told ? ", by the names"
                     : all.model_type.empty()
-                        ? ", as was asked for"
+                        ? ", as requested"
                         : (" (model_type " + printable(all.model_type) + ")").c_str());
     std::map<std::string, std::size_t> forms;
     for (const experts_line& line : all.experts) ++forms[line.form];
     for (const auto& [form, count] : forms) std::printf("           %zu %s\n", count, form.c_str());
     if (all.other_modules != 0)
-        std::printf("           %zu other modules that the model stores otherwise\n",
+        std::printf("           %zu other modules that the model stores differently\n",
                     all.other_modules);
     std::uint64_t expert_bytes = 0, copy_free_bytes = 0;
     for (const experts_line& line : all.experts)
         expert_bytes += line.size_bytes, copy_free_bytes += line.run_bytes;
     if (expert_bytes != 0)
         std::printf(
-            "copy-free  %s of %s of experts lie as the model wants them, in one piece (%.0f%%)\n",
+            "copy-free  %s of %s of experts are contiguous in the model's order (%.0f%%)\n",
             command_line::size_text(copy_free_bytes).c_str(),
             command_line::size_text(expert_bytes).c_str(),
             100.0 * static_cast<double>(copy_free_bytes) / static_cast<double>(expert_bytes));
@@ -270,14 +272,15 @@ int main(int argc, char** argv) {
     command_line::arguments arguments{
         argc, argv,
         "usage: inspect PATH [options]\n"
-        "Tells what is in a checkpoint: files, dtypes, sizes, metadata, experts, alignment, problems.\n"
+        "Shows what a checkpoint contains: files, dtypes, sizes, metadata, experts, alignment and\n"
+        "problems.\n"
         "  PATH        a directory, a model.safetensors.index.json or one .safetensors file\n"
         "  --tensors   list every tensor\n"
         "  --experts   list every experts module\n"
-        "  --json      for programs\n"
-        "  --family NAME  the family or model type, in place of config.json's\n"
-        "  --variant V    of a directory read what is of variant V, such as fp16\n"
-        "  --lenient   accept bytes that belong to no tensor, between or behind the tensors\n"};
+        "  --json      print JSON, for programs\n"
+        "  --family NAME  the family or model type, instead of config.json's\n"
+        "  --variant V    read variant V of a directory, such as fp16\n"
+        "  --lenient   accept bytes that belong to no tensor, between or after the tensors\n"};
     const bool tensors = arguments.flag("--tensors"), experts = arguments.flag("--experts"),
                json = arguments.flag("--json");
     const std::string wanted = arguments.value("--family", "");
@@ -296,13 +299,13 @@ int main(int argc, char** argv) {
     const bool is_unfinished = std::filesystem::exists(
         directory / convert_checkpoint::path_of(std::string{sf::writer_state_file}), ignored);
     const std::string unfinished =
-        "a run that wrote to " + convert_checkpoint::text_of(directory) +
-        " was interrupted, or is still at it; it goes on with --resume and the same options";
+        "a run that writes to " + convert_checkpoint::text_of(directory) +
+        " was interrupted or is still active; --resume with the same options continues it";
     if (!checkpoint && is_unfinished) {
         std::fprintf(stderr, "error: %s\n", unfinished.c_str());
         return command_line::failed;
     }
-    if (!checkpoint) {  // that was the first thing that is wrong
+    if (!checkpoint) {  // the first problem
         const auto all_wrong = sf::checkpoint::verify(path, options);
         if (!all_wrong || all_wrong->is_sound()) return command_line::report(checkpoint.error());
         for (const sf::failure& failure : all_wrong->failures()) command_line::report(failure);

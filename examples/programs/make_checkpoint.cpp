@@ -1,5 +1,5 @@
-// How does a mixture-of-experts checkpoint look, and how is one written? Makes a random one, in the
-// names of a real family.
+// What does a mixture-of-experts checkpoint look like, and how is one written? Makes a random one
+// with the names of a real family.
 #include <algorithm>
 #include <string>
 #include <vector>
@@ -10,7 +10,7 @@ namespace sf = safefuse;
 
 namespace {
 
-/// What differs between families beside their experts.
+/// Differences between families beside their experts.
 struct names {
     std::string_view family, model_type, architecture, router, expert_key;
     std::string_view base = "model.", embeddings = "embed_tokens", norm = "norm";
@@ -38,8 +38,7 @@ struct tensor {
     std::vector<std::uint64_t> shape;
 };
 
-/// Random bytes in which every 16-bit pattern is a small number, whatever float dtype they are read
-/// as.
+/// Fills with random bytes in which every 16-bit pattern is a small number in any float dtype.
 void fill(std::vector<std::byte>& out, std::uint64_t& state, sf::dtype type) {
     std::uint64_t keep = ~std::uint64_t{0}, set = 0;
     if (type == sf::dtype::bf16) keep = 0x80FF80FF80FF80FF, set = 0x3C003C003C003C00;
@@ -53,7 +52,7 @@ void fill(std::vector<std::byte>& out, std::uint64_t& state, sf::dtype type) {
     }
 }
 
-/// All tensors of one layer's experts, as the family stores them.
+/// Adds all tensors of one layer's experts as the family stores them.
 void add_experts(std::vector<tensor>& tensors, const sf::family_description& family,
                  const std::string& scope, sf::layout_args extents, sf::dtype type) {
     for (const sf::tensor_description& stored : family.from->tensors)
@@ -83,12 +82,13 @@ int main(int argc, char** argv) {
         argc, argv,
         "usage: make_checkpoint OUT [options]\n"
         "Writes a random mixture-of-experts checkpoint with a config.json to the directory OUT.\n"
-        "  --family NAME         whose names and layout; default qwen2_moe\n"
+        "  --family NAME         family of the names and the layout; default qwen2_moe\n"
         "  --layers N            default 2\n"
         "  --experts E           of each layer; default 8\n"
         "  --hidden H            default 256\n"
         "  --intermediate I      of each expert; default 128\n"
-        "  --dtype D             BF16, F16, F32, or F8_E4M3 with block scales for the experts; default BF16\n"
+        "  --dtype D             BF16, F16, F32, or F8_E4M3 with block scales for the experts;\n"
+        "                        default BF16\n"
         "  --max-shard-size S    such as 300MB or 5GB; default 5GB\n"};
     const std::string family_name = arguments.value("--family", "qwen2_moe");
     const std::uint64_t layers = arguments.count("--layers", 2),
@@ -102,7 +102,7 @@ int main(int argc, char** argv) {
     if (!sf::parse_dtype(dtype_name, type) ||
         (type != sf::dtype::bf16 && type != sf::dtype::f16 && type != sf::dtype::f32 &&
          type != sf::dtype::f8_e4m3))
-        arguments.complain("--dtype is BF16, F16, F32 or F8_E4M3, not \"" + dtype_name + "\"");
+        arguments.complain("--dtype must be BF16, F16, F32 or F8_E4M3, not \"" + dtype_name + "\"");
     const sf::family_entry* const family = sf::find_family(family_name);
     const names* spelled = nullptr;
     for (const names& each : known)
@@ -112,7 +112,7 @@ int main(int argc, char** argv) {
     if (!arguments.positional(1)) return arguments.status();
     const std::string& out = arguments[0];
 
-    // What there is: embeddings, a bit of attention, a router and the experts of each layer.
+    // The tensors: embeddings, some attention, a router and the experts of each layer.
     const sf::dtype plain = sf::is_code(type) ? sf::dtype::bf16 : type;
     const std::uint64_t vocabulary = 1024;
     const std::string base{spelled->base};
@@ -133,11 +133,12 @@ int main(int argc, char** argv) {
     }
     tensors.push_back({base + std::string{spelled->norm} + ".weight", plain, {hidden}});
     tensors.push_back({"lm_head.weight", plain, {vocabulary, hidden}});
-    // layer by layer and expert by expert, so that shards hold what belongs together
+    // sorted by layer and expert, so that related tensors share a shard
     std::sort(tensors.begin(), tensors.end(),
               [](const tensor& a, const tensor& b) { return sf::natural_less(a.name, b.name); });
 
-    // Shard after shard, each tensor in pieces: memory does not grow with the checkpoint.
+    // Write shard by shard, each tensor in pieces, so that memory does not grow with the
+    // checkpoint.
     const command_line::stopwatch watch;
     std::vector<sf::tensor_spec> specs;
     for (const tensor& each : tensors) specs.push_back({each.name, each.type, each.shape});
@@ -186,13 +187,13 @@ int main(int argc, char** argv) {
     const auto as_int = [](std::uint64_t number) {
         return static_cast<unsigned long long>(number);
     };
-    std::fprintf(
-        config,
-        "{\n  \"architectures\": [\"%s\"],\n  \"hidden_size\": %llu,\n  \"model_type\": \"%s\",\n  \"moe_intermediate_size\": %llu,\n"
-        "  \"num_hidden_layers\": %llu,\n  \"%s\": %llu,\n  \"vocab_size\": %llu\n}\n",
-        std::string{spelled->architecture}.c_str(), as_int(hidden),
-        std::string{spelled->model_type}.c_str(), as_int(inner), as_int(layers),
-        std::string{spelled->expert_key}.c_str(), as_int(experts), as_int(vocabulary));
+    std::fprintf(config,
+                 "{\n  \"architectures\": [\"%s\"],\n  \"hidden_size\": %llu,\n"
+                 "  \"model_type\": \"%s\",\n  \"moe_intermediate_size\": %llu,\n"
+                 "  \"num_hidden_layers\": %llu,\n  \"%s\": %llu,\n  \"vocab_size\": %llu\n}\n",
+                 std::string{spelled->architecture}.c_str(), as_int(hidden),
+                 std::string{spelled->model_type}.c_str(), as_int(inner), as_int(layers),
+                 std::string{spelled->expert_key}.c_str(), as_int(experts), as_int(vocabulary));
     if (std::fclose(config) != 0)
         return command_line::report({.code = sf::errc::io_error, .file = sf::text{config_path}});
 

@@ -1,5 +1,5 @@
-// config.json lists modules that a quantiser left alone, expert by expert. After fusing those
-// modules are gone: the lists then name the module that holds the experts.
+// config.json lists modules that a quantiser skipped, expert by expert. After fusing, these modules
+// do not exist any more. The lists must name the module that contains the experts instead.
 #ifndef SAFEFUSE_EXAMPLES_REWRITE_CONFIG_HPP
 #define SAFEFUSE_EXAMPLES_REWRITE_CONFIG_HPP
 
@@ -11,18 +11,18 @@
 
 namespace rewrite_config {
 
-/// A module of experts, as it was stored, and what it is called now.
+/// A module of experts: its stored name and its new name.
 using fused_module = std::pair<std::string, std::string>;
 
-/// The keys whose lists name modules.
+/// Whether a key's list contains names of modules.
 inline bool lists_modules(std::string_view key) {
     return key == "ignore" || key == "exclude" || key == "exclude_modules" ||
            key == "modules_to_not_convert" || key == "ignored_layers" ||
            key == "modules_to_not_quantize" || key == "exclude_layers";
 }
 
-/// The end of the JSON string that begins at `at`, behind its last quote; npos where it does not
-/// end.
+/// Position after the closing quote of the JSON string that begins at `at`. npos if it is not
+/// closed.
 inline std::size_t end_of_string(std::string_view json, std::size_t at) {
     for (std::size_t i = at + 1; i < json.size(); ++i) {
         if (json[i] == '\\')
@@ -33,7 +33,7 @@ inline std::size_t end_of_string(std::string_view json, std::size_t at) {
     return std::string_view::npos;
 }
 
-/// What an entry is called now: an expert of a fused module is that module.
+/// The new name of an entry: an expert of a fused module becomes that module.
 inline std::string renamed_entry(const std::string& entry,
                                  const std::vector<fused_module>& modules) {
     for (const auto& [stored, fused] : modules) {
@@ -49,8 +49,8 @@ inline std::string renamed_entry(const std::string& entry,
     return entry;
 }
 
-/// The text of config.json with such lists renewed; how many entries went is added to `changed`. A
-/// text that is no JSON stays as it is.
+/// The text of config.json with updated lists. Adds the number of removed entries to `changed`. A
+/// text that is not JSON stays as it is.
 inline std::string renew_lists(std::string_view json, const std::vector<fused_module>& modules,
                                std::size_t& changed) {
     std::string out;
@@ -68,7 +68,7 @@ inline std::string renew_lists(std::string_view json, const std::vector<fused_mo
         if (!lists_modules(key) || at == std::string_view::npos || json[at] != ':') continue;
         at = json.find_first_not_of(" \t\r\n", at + 1);
         if (at == std::string_view::npos || json[at] != '[') continue;
-        // the entries, and what stands before the first one and behind the last
+        // the entries, the text before the first one and the text after the last one
         std::vector<std::string> entries;
         const std::size_t list = at + 1;
         std::string_view before, between;

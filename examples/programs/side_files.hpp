@@ -1,5 +1,5 @@
-// What a model folder holds beside its tensors: which of these files go along to a new checkpoint,
-// and how they get there.
+// The files of a model folder beside its tensors: which of them are copied to a new checkpoint, and
+// how.
 #ifndef SAFEFUSE_EXAMPLES_SIDE_FILES_HPP
 #define SAFEFUSE_EXAMPLES_SIDE_FILES_HPP
 
@@ -17,8 +17,8 @@ namespace convert_checkpoint {
 
 namespace sf = safefuse;
 
-/// A path in UTF-8, as the library takes and gives it, for std::filesystem, and back; by itself
-/// that takes text for the system's own encoding on Windows.
+/// Converts a UTF-8 path of the library to std::filesystem, and back. Without this, std::filesystem
+/// would use the OS's own encoding on Windows.
 inline std::filesystem::path path_of(const std::string& text) {
     return std::u8string{text.begin(), text.end()};
 }
@@ -27,7 +27,7 @@ inline std::string text_of(const std::filesystem::path& path) {
     return {text.begin(), text.end()};
 }
 
-/// The directory that a checkpoint's path lies in, or is.
+/// The directory of a checkpoint: its path or the path's parent.
 inline std::filesystem::path directory_of(const std::string& path) {
     const std::filesystem::path given = path_of(path);
     std::error_code ignored;
@@ -37,13 +37,13 @@ inline std::filesystem::path directory_of(const std::string& path) {
 
 /// Which of the files beside the tensors are copied.
 enum class side_policy {
-    known,  ///< what model folders consist of: `known_side_files`
-    all,    ///< every regular file that is no tensor file
+    known,  ///< files typical of model folders: `known_side_files`
+    all,    ///< every regular file that is not a tensor file
     none,   ///< none
 };
 
-/// Names that model folders on the hub consist of, beside tensors. A `*` stands for any characters.
-/// Letters match in either case.
+/// Names that are typical of model folders on the hub, beside tensors. A `*` stands for any
+/// characters. Case does not matter.
 inline constexpr std::string_view known_side_files[] = {
     // configurations
     "config.json", "config.yaml", "config.yml", "configuration.json", "generation_config*.json",
@@ -60,7 +60,7 @@ inline constexpr std::string_view known_side_files[] = {
     "chat_template*.json", "*.jinja", "additional_chat_templates/*.jinja",
     // code
     "*.py",
-    // licence, readme, and the hub's own; `license.key` is none of these
+    // licence, readme, and files of the hub; `license.key` does not match
     "license", "license*.txt", "license*.md", "license*.rst", "license*.pdf", "license-model",
     "license-code", "licence", "licence*.txt", "licence*.md", "copying", "copying*.txt",
     "copying*.md", "notice", "notice*.txt", "notice*.md", "third*notice*.txt", "third*notice*.md",
@@ -68,7 +68,7 @@ inline constexpr std::string_view known_side_files[] = {
     "model_card.md", "modelcard.md", "citation.cff", "citation.bib", "citation.md",
     ".gitattributes"};
 
-/// Endings of files with weights in another format than ours.
+/// Endings of files with weights in other formats.
 inline constexpr std::string_view other_weights[] = {
     // PyTorch, GGUF, ONNX
     ".bin", ".bin.index.json", ".pt", ".pth", ".ckpt", ".ckpt.index.json", ".distcp", ".ot",
@@ -79,13 +79,13 @@ inline constexpr std::string_view other_weights[] = {
     ".npz", ".npy", ".mlmodel", ".nemo", ".pkl", ".pickle", ".pdparams", ".pdiparams", ".engine",
     ".llamafile"};
 
-/// Endings of what is left by a download, an editor or a backup, whatever stands before them.
+/// Endings of files that a download, an editor or a backup leaves behind.
 inline constexpr std::string_view leftovers[] = {
     ".incomplete", ".aria2", ".part", ".partial", ".crdownload", ".download",
     ".lock",       ".tmp",   ".temp", ".bak",     ".orig",       ".rej",
     ".old",        ".swp",   ".swo",  ".swx",     "~",           ".pyc"};
 
-/// A name in lower case, as far as ASCII goes.
+/// The name in lower case (ASCII only).
 inline std::string lower(std::string_view name) {
     std::string out{name};
     for (char& c : out)
@@ -93,7 +93,7 @@ inline std::string lower(std::string_view name) {
     return out;
 }
 
-/// Whether a name is what a pattern stands for.
+/// Whether a name matches a pattern.
 inline bool fits(std::string_view name, std::string_view pattern) {
     const std::size_t star = pattern.find('*');
     if (star == std::string_view::npos) return name == pattern;
@@ -104,7 +104,7 @@ inline bool fits(std::string_view name, std::string_view pattern) {
     return false;
 }
 
-/// The files that go along, and those that stay, each with the reason.
+/// The files that are copied, and those that are not, each with the reason.
 struct side_files {
     struct left_file {
         std::string name;
@@ -114,9 +114,9 @@ struct side_files {
     std::filesystem::path directory;
     std::vector<std::string> taken;  ///< names under `directory`, sorted
     std::vector<left_file> left;     ///< sorted by name
-    std::uint64_t size_bytes = 0;    ///< of those taken
+    std::uint64_t size_bytes = 0;    ///< of the files in `taken`
 
-    /// Of every file of IN, so that none of them is replaced by the copy of another.
+    /// Identity of every file of IN, so that no copy overwrites another file of IN.
     struct identified {
         std::string name;
         sf::file_identity identity;
@@ -132,7 +132,7 @@ bool ends_in_one_of(std::string_view name, const std::string_view (&endings)[Cou
                        [&](std::string_view each) { return name.ends_with(each); });
 }
 
-/// Why a regular file that is no tensor file stays behind; empty: it goes along.
+/// Why a regular file that is not a tensor file is not copied. Empty: it is copied.
 inline std::string why_left(const std::string& name, side_policy policy) {
     if (policy == side_policy::all) return {};
     if (policy == side_policy::none) return "--side-files=none";
@@ -143,15 +143,15 @@ inline std::string why_left(const std::string& name, side_policy policy) {
                     [&](auto each) { return fits(plain, each); }))
         return {};
     if (ends_in_one_of(plain, other_weights)) return "weights in another format";
-    return "not a known part of a model folder; --side-files=all takes it";
+    return "not a known part of a model folder; --side-files=all copies it";
 }
 
 }  // namespace side_rules
 
-/// Chooses from what lies beside the tensors. `tensor_files` are the paths of the checkpoint's own
-/// files. A path that is a single tensor file stands for itself and config.json alone, unless all
-/// is asked for.
-///   fails   as reading a directory does; a link to nothing is no failure, it stays behind
+/// Chooses from the files beside the tensors. `tensor_files` are the paths of the checkpoint's own
+/// files. If `path` is a single tensor file, only config.json goes with it, unless all files are
+/// asked for.
+///   fails   as reading a directory does; a dangling link is no failure: it is not copied
 inline sf::result<side_files> choose_side_files(const std::string& path,
                                                 const std::vector<std::string>& tensor_files,
                                                 side_policy policy) {
@@ -174,19 +174,19 @@ inline sf::result<side_files> choose_side_files(const std::string& path,
         std::error_code error;
         const fs::file_status status = fs::status(file, error);
         if (status.type() == fs::file_type::not_found) {
-            if (fs::is_symlink(file, error)) leave(name, "a link to nothing");
-            return;  // else it went while we looked
+            if (fs::is_symlink(file, error)) leave(name, "a dangling link");
+            return;  // otherwise it was removed meanwhile
         }
         if (status.type() == fs::file_type::none) return leave(name, error.message());
         if (status.type() == fs::file_type::directory) return leave(name, "a directory");
-        if (status.type() != fs::file_type::regular) return leave(name, "no regular file");
+        if (status.type() != fs::file_type::regular) return leave(name, "not a regular file");
         identify(name, text_of(file));
         if (name.ends_with(sf::shard_index_ending) ||
             std::find(own.begin(), own.end(), name) != own.end())
             return;
         if (name.ends_with(sf::tensor_file_ending))
-            return leave(name, "tensors that are not of this checkpoint");
-        if (name == sf::writer_state_file) return leave(name, "left by a run that was stopped");
+            return leave(name, "tensors that are not part of this checkpoint");
+        if (name == sf::writer_state_file) return leave(name, "left by an interrupted run");
         if (std::string why = side_rules::why_left(name, policy); !why.empty())
             return leave(name, std::move(why));
         const std::uintmax_t size = fs::file_size(file, error);
@@ -219,7 +219,7 @@ inline sf::result<side_files> choose_side_files(const std::string& path,
     return out;
 }
 
-/// Removes what a run that was killed while it copied them has left.
+/// Removes what a run left that was killed while copying.
 inline void remove_unfinished(const side_files& files, const std::string& destination) {
     std::error_code ignored;
     std::vector<std::filesystem::path> unfinished;
@@ -234,10 +234,10 @@ inline void remove_unfinished(const side_files& files, const std::string& destin
     for (const auto& path : unfinished) std::filesystem::remove(path, ignored);
 }
 
-/// Copies the files as shards are written: under a temporary name, synced, renamed, with the
-/// permissions of the original.
-///   fails   destination_in_source (the copy would replace another file of IN, by a link), and as
-///   sf::copy_file
+/// Copies the files like shards: under a temporary name, synced, renamed, with the permissions of
+/// the original.
+///   fails   destination_in_source (through a link, the copy would overwrite another file of IN),
+///           and as sf::copy_file
 inline sf::result<void> copy_side_files(const side_files& files, const std::string& destination,
                                         sf::durability wait) {
     remove_unfinished(files, destination);

@@ -1,4 +1,4 @@
-// Does a fused checkpoint hold exactly the bytes of the one it was made from? Neither is loaded.
+// Does a fused checkpoint contain exactly the bytes of the one it was made from? Neither is loaded.
 #include "convert_checkpoint.hpp"
 
 namespace sf = safefuse;
@@ -7,12 +7,15 @@ int main(int argc, char** argv) {
     command_line::arguments arguments{
         argc, argv,
         "usage: verify_fused UNFUSED FUSED [options]\n"
-        "Compares every byte of FUSED with what fusing UNFUSED gives, and the names, dtypes and shapes.\n"
-        "  --family NAME         the family or model type; default: config.json's model_type, else from the names\n"
-        "  --any-expert-count    do not ask for as many experts as config.json says (pruned checkpoints)\n"
-        "  --variant V           of UNFUSED read what is of variant V, such as fp16\n"
-        "  --keep-unknown        what looks like an expert and fits no known form was passed through\n"
-        "  --quiet               say nothing but errors\n"};
+        "Compares FUSED with the result of fusing UNFUSED: every byte, names, dtypes and shapes.\n"
+        "  --family NAME         the family or model type; default: config.json's model_type,\n"
+        "                        else by names\n"
+        "  --any-expert-count    accept any number of experts, whatever config.json says (pruned\n"
+        "                        checkpoints)\n"
+        "  --variant V           read variant V of UNFUSED, such as fp16\n"
+        "  --keep-unknown        tensors that look like experts and fit no known form were passed\n"
+        "                        through\n"
+        "  --quiet               print errors only\n"};
     const std::string layout = arguments.value("--family", arguments.value("--layout", ""));
     const std::string variant = arguments.value("--variant", "");
     const bool keep_unknown = arguments.flag("--keep-unknown");
@@ -37,15 +40,15 @@ int main(int argc, char** argv) {
     const auto plan =
         sf::rewrite_plan::make(*unfused, chosen->family.fuse, chosen->options(keep_unknown));
     if (!plan) return convert_checkpoint::report_plan(plan.error(), *chosen, *unfused);
-    // arguments the other way round: the first is fused, and the second is what it was made from
+    // swapped arguments: the first checkpoint is fused, and the second is its source
     if (convert_checkpoint::already_done(*plan) == plan->scopes().experts_count()) {
         const auto other = sf::experts_scopes::find(*fused, chosen->family.fuse);
         for (std::size_t s = 0; other && s < other->experts_count(); ++s) {
             if ((*other)[s].form != sf::scope_state::pending) continue;
-            std::fprintf(
-                stderr,
-                "error: %s holds fused experts and %s experts as they are stored: are the two arguments swapped?\n",
-                arguments[0].c_str(), arguments[1].c_str());
+            std::fprintf(stderr,
+                         "error: %s contains fused experts and %s unfused ones: are the arguments "
+                         "swapped?\n",
+                         arguments[0].c_str(), arguments[1].c_str());
             return command_line::failed;
         }
     }

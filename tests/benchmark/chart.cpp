@@ -1,7 +1,9 @@
-// Draws what the benchmarks have written with --json, and puts their results together.
-//   benchmark_chart CHART.svg SCALING.svg RESULTS.json IN.json...
-// The same results give the same files, byte for byte. Colours follow the reader's choice of light
-// or dark.
+// Draws the results that the benchmarks wrote with --json, and joins them.
+//
+//     benchmark_chart CHART.svg SCALING.svg RESULTS.json IN.json...
+//
+// Equal results give equal files, byte for byte. Colours follow the reader's choice of light or
+// dark.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -56,7 +58,7 @@ bool read_lines(const std::string& json, std::vector<line>& out) {
     return !cursor.failed() && cursor.finish();
 }
 
-/// What stands behind `key` in the first line of a file that begins with it.
+/// The text after `key` in the first line of a file that begins with it.
 std::string find_in_file(const char* path, std::string_view key, char separator) {
     std::ifstream file{path};
     for (std::string text; std::getline(file, text);)
@@ -69,7 +71,7 @@ std::string find_in_file(const char* path, std::string_view key, char separator)
     return {};
 }
 
-/// Processor, cores, memory, system and compiler, as far as they can be told.
+/// Processor, cores, memory, OS and compiler, as far as known.
 std::string machine() {
     std::string processor = find_in_file("/proc/cpuinfo", "model name", ':');
     if (processor.empty()) processor = "unknown processor";
@@ -108,7 +110,7 @@ std::string json_text(std::string_view characters) {
     return out + "\"";
 }
 
-/// A number with three digits that matter.
+/// A number with three significant digits.
 std::string short_number(double value) {
     char digits[32];
     const double size = std::fabs(value);
@@ -126,7 +128,7 @@ std::string coordinate(double value) {
     return digits;
 }
 
-/// One picture, drawn from the top down.
+/// One picture, drawn from top to bottom.
 class picture {
 public:
     explicit picture(double width) : width_{width} {}
@@ -181,7 +183,8 @@ private:
     std::string body_;
 };
 
-/// What the chart shows: of each benchmark one case, the last whose name begins so.
+/// What the chart shows: one case of each benchmark, the last whose name begins with the given
+/// text.
 struct panel {
     const char* benchmark;
     const char* case_begins;
@@ -218,7 +221,7 @@ bool draw_chart(const std::string& file, const std::vector<line>& lines) {
     y += 16;
     picture.text(20, y, "blue: safefuse; grey: peers; pale: limits, which do less", "small");
     for (const panel& each : panels) {
-        // timings only: of rates more is better, of costs less
+        // timings only: for rates more is better, for costs less
         const auto belongs = [&](const line& at) {
             return at.benchmark == each.benchmark && at.missing.empty() &&
                    at.case_name.starts_with(each.case_begins) &&
@@ -263,8 +266,8 @@ bool draw_chart(const std::string& file, const std::vector<line>& lines) {
     return picture.write(file, y + 20);
 }
 
-/// A step's cost against what it grows with. The case is "1000 tensors"; a slope in the log-log
-/// plot is the exponent.
+/// The cost of a step as a function of its input size. The case is "1000 tensors"; the slope in the
+/// log-log plot is the exponent.
 struct curve {
     std::vector<std::pair<double, double>> points;
     double exponent() const {

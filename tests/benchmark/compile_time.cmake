@@ -1,6 +1,10 @@
-# What including the library, instantiating families and linking a small loader costs, against an empty file in the same run.
-#   cmake [-DCXX=g++] [-DROUNDS=7] [-DWORK=directory] -P tests/benchmark/compile_time.cmake    (or the build target compile_time)
-# Reports; never fails on slowness. Times are wall-clock medians of interleaved rounds: run it on a quiet machine.
+# The cost of including the library, of instantiating families and of linking a small loader,
+# compared with an empty file in the same run.
+#
+#     cmake [-DCXX=g++] [-DROUNDS=7] [-DWORK=directory] -P tests/benchmark/compile_time.cmake
+#
+# or the build target compile_time. Reports only; never fails on slowness. Times are wall-clock
+# medians of interleaved rounds: run it on a quiet machine.
 cmake_minimum_required(VERSION 3.24)
 get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/../.." ABSOLUTE)
 include("${source}/tests/support/tools.cmake")
@@ -15,7 +19,7 @@ if(NOT WORK)
 endif()
 file(MAKE_DIRECTORY "${WORK}")
 
-# 50 families of layouts of their own, planned both ways.
+# 50 families with their own layouts, planned in both directions.
 set(families 50)
 set(text "#include <safefuse/run/fuse.hpp>\n#include <safefuse/models/standard.hpp>\n#include <safefuse/plan/scopes.hpp>\n\nnamespace sf = safefuse;\nusing namespace sf::layouts;\nusing namespace sf::families;\n")
 math(EXPR last "${families} - 1")

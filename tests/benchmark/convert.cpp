@@ -1,6 +1,7 @@
-// How fast do casts and scaled codes go, against the limit of writing the same bytes? Reports; it
-// judges nothing.
-//   benchmark_convert [EXPERTS] [options of measure.hpp]
+// How fast are casts and dequantising, compared with the limit of writing the same bytes? Reports
+// only.
+//
+//     benchmark_convert [EXPERTS] [options of measure.hpp]
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -38,7 +39,7 @@ int main(int argc, char** argv) {
     const std::uint64_t experts = program.number(0, program.is_small() ? 4 : 32), inner = 768,
                         hidden = 2048;
     const std::size_t count = experts * 2 * inner * hidden;  // gate and up of one layer
-    // as in a file: the data begins 8 bytes behind a page's start
+    // as in a file: the data begins 8 bytes after a page boundary
     std::vector<std::byte> source(count * 8 + 4096 + 8), destination(count * 8 + 4096);
     std::byte* const first =
         source.data() + (4096 - reinterpret_cast<std::uintptr_t>(source.data()) % 4096) + 8;
@@ -56,7 +57,7 @@ int main(int argc, char** argv) {
     const std::uint64_t packed[] = {experts * 2 * inner, hidden / 32, 16},
                         groups[] = {experts * 2 * inner, hidden / 32};
 
-    // the same as experts one by one, for casts on the way
+    // the same as single experts, for casts while fusing
     const std::uint64_t wide[] = {inner, hidden}, tall[] = {hidden, inner};
     const std::size_t matrix_bytes = inner * hidden * 2;
     std::vector<std::string> names;

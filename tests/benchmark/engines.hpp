@@ -1,4 +1,4 @@
-// What the benchmarks fuse into beside a family's own layout: each makes the copies another way.
+// Further layouts for the benchmarks, beside a family's own. Each has another kind of copies.
 #ifndef SAFEFUSE_TESTS_BENCHMARK_ENGINES_HPP
 #define SAFEFUSE_TESTS_BENCHMARK_ENGINES_HPP
 

@@ -1,7 +1,8 @@
-// How fast does fusing into memory go, against the limits of copying the same bytes? Reports; it
-// judges nothing. Sources are files in the page cache, outputs are memory that was touched before
-// unless a case says "fresh".
-//   benchmark_fuse [MEGABYTES] [options of measure.hpp]
+// How fast is fusing into memory, compared with the limits of copying the same bytes? Reports only.
+// Sources are files in the page cache. Outputs are memory that was touched before, unless a case
+// says "fresh".
+//
+//     benchmark_fuse [MEGABYTES] [options of measure.hpp]
 #include <safefuse/io/huge_page_buffer.hpp>
 #include <safefuse/models/transformers.hpp>
 #include <safefuse/plan/scopes.hpp>
@@ -33,8 +34,7 @@ namespace {
 
 using buffers = std::vector<std::span<std::byte>>;
 
-/// The widest streaming stores that this processor has, one line after the other: a limit, and
-/// written for nothing else.
+/// The widest streaming stores of this processor, one line after the other. Used only as a limit.
 #if defined(BENCHMARK_HAS_STREAMING)
 [[gnu::target("avx512f")]] void stream_by_64(std::byte* to, const std::byte* from,
                                              std::size_t size) {
@@ -105,8 +105,8 @@ public:
             return;
         }
 
-        // in the page cache as reading brings it there, not in the pieces that writing left: the
-        // system keeps those as they came
+        // read the file into the page cache; the OS would otherwise keep the pieces in which it was
+        // written
         if (const auto file = sf::positional_file::open(path_); file) {
             file->advise(0, file->size_bytes(), sf::advice::done_with);
             std::vector<std::byte> piece(std::size_t{4} << 20);
@@ -145,7 +145,7 @@ public:
     }
     std::byte* memory() { return memory_.bytes().data(); }
 
-    /// Every page of the source is in the page cache and mapped.
+    /// Brings every page of the source into the page cache and maps it.
     void warm() const {
         unsigned sum = 0;
         for (std::size_t i = 0; i < size(); i += 4096) sum += std::to_integer<unsigned>(first_[i]);
@@ -155,7 +155,7 @@ public:
         return [this] { warm(); };
     }
 
-    /// memcpy and streaming stores of the same bytes, from one end to the other.
+    /// Adds memcpy and streaming stores of the same bytes, from one end to the other.
     void add_limits(measure::race& race, bool two) {
         race.add("memcpy", [this] { std::memcpy(memory(), first_, size()); }, warmed());
 #if defined(BENCHMARK_HAS_STREAMING)
@@ -253,7 +253,7 @@ void run_layout(measure::program& program, scene& from, const std::string& name,
             race.ratio("safefuse, positional, 2 threads", "safefuse, 2 threads"));
 }
 
-/// Outputs in memory that nobody touched before, given back after each round.
+/// Outputs in memory that was not touched before, freed after each round.
 void run_fresh(measure::program& program, scene& from, measure::python_peer& peers) {
     const auto plan = sf::plan<sf::families::qwen2_moe>(from.mapped(), "mlp.experts");
     if (!plan) return program.fail(std::string{plan.error().message().view()});

@@ -1,9 +1,11 @@
-// How long it takes from the bytes of a header to a checked table whose names can be found.
-//   benchmark_header [options of measure.hpp]   against JSON libraries and Python's safetensors,
-//   and what hostile headers cost benchmark_header --files FILE...            the headers of these
-//   files benchmark_header --once FILE                one parse and nothing else, so that an
-//   instruction counter can watch it benchmark_header --make FILE [LAYERS] [EXPERTS]   a sparse
-//   file with Kimi-K2's tensors
+// How long does it take from the bytes of a header to a checked table with a name index?
+//
+//     benchmark_header [options of measure.hpp]  compares with JSON libraries and Python's
+//                                                safetensors; also the cost of hostile headers
+//     benchmark_header --files FILE...           the headers of these files
+//     benchmark_header --once FILE               one parse, for instruction counters
+//     benchmark_header --make FILE [LAYERS] [EXPERTS]
+//                                                a sparse file with Kimi-K2's tensors
 #include <safefuse/format/header.hpp>
 
 #include <cstdio>
@@ -41,7 +43,7 @@ bool load(const std::string& path, loaded& out) {
                                        static_cast<std::streamsize>(*needed - 8)));
 }
 
-/// Parses often enough that a clock can see it; the seconds of one parse.
+/// Parses often enough to measure. Returns the seconds of one parse.
 double seconds_of_parse(std::span<const std::byte> bytes, std::uint64_t file_bytes) {
     const std::size_t times = 1 + 4'000'000 / bytes.size();
     return measure::seconds_of([&] {
@@ -51,7 +53,7 @@ double seconds_of_parse(std::span<const std::byte> bytes, std::uint64_t file_byt
            static_cast<double>(times);
 }
 
-/// JSON behind its length.
+/// JSON after its length.
 std::vector<std::byte> framed(const std::string& json) {
     std::vector<std::byte> out(8 + json.size());
     const std::uint64_t size = json.size();
@@ -66,7 +68,7 @@ std::string repeated(std::string_view what, std::size_t count) {
     return out;
 }
 
-/// A header whose entries are text(i), until it has so many bytes.
+/// A header with entries text(i), up to a number of bytes.
 template <class Text>
 std::string entries(std::size_t bytes, Text&& text) {
     std::string json{"{"};

@@ -1,5 +1,5 @@
-// How much memory a call asks for at most, counted in malloc itself. Only with glibc and without
-// sanitizers; else nothing is known. For one translation unit of a program.
+// How much memory a call requests at most, counted in malloc itself. Only with glibc and without
+// sanitizers; otherwise unknown. Include it in one translation unit of a program.
 #ifndef SAFEFUSE_TESTS_BENCHMARK_HEAP_HPP
 #define SAFEFUSE_TESTS_BENCHMARK_HEAP_HPP
 
@@ -24,7 +24,7 @@ struct counters {
 };
 inline counters now;
 
-/// What a call asks for: the most at one time, beyond what there was before, and how often.
+/// Memory that a call requests: the peak above what was in use before, and the number of calls.
 struct demand {
     std::size_t peak_bytes = 0, calls = 0;
 };

@@ -1,6 +1,6 @@
-// What others make of a header: JSON libraries from Debian's packages, each with the table that a
-// reader then needs: name to dtype, shape and offsets. Only what CMake found is here; nothing
-// checks what our parser checks.
+// Other parsers of a header: JSON libraries from Debian's packages, each with the table that a
+// reader needs: name to dtype, shape and offsets. Only those that CMake found are used. None does
+// the checks of our parser.
 #ifndef SAFEFUSE_TESTS_BENCHMARK_JSON_PEERS_HPP
 #define SAFEFUSE_TESTS_BENCHMARK_JSON_PEERS_HPP
 
@@ -128,8 +128,8 @@ inline std::size_t simdjson_on_demand(simdjson::ondemand::parser& parser,
 }
 #endif
 
-/// Enters all that are here into a race over one header; says which are not and what would bring
-/// them.
+/// Enters all available parsers into a race over one header. Reports those that are missing and how
+/// to install them.
 inline void enter(measure::program& program, measure::race& race,
                   [[maybe_unused]] const std::string& json) {
 #ifdef SAFEFUSE_HAS_SIMDJSON

@@ -1,14 +1,16 @@
-// What the benchmarks share: contenders that take turns, medians and spreads, tables, results as
+// Shared by the benchmarks: contenders that take turns, medians and spreads, tables, results as
 // JSON.
-//   --json FILE     also write the results: an array of {"benchmark", "contender", "case", "value",
-//   "unit", "spread"}
-//   --rounds N      how often each contender runs
-//   --size WHICH    small or full
-//   --work DIR      where inputs are made; the system's temporary directory where it is left out
-//   --python FILE   a Python that peers.py, beside this file, can be run with; no contenders in
-//   Python where it is left out
-// Our contenders have names that begin with "safefuse", so that the charts know them. Slowness is
-// no failure.
+//
+//     --json FILE     also write the results: an array of
+//                     {"benchmark", "contender", "case", "value", "unit", "spread"}
+//     --rounds N      how often each contender runs
+//     --size WHICH    small or full
+//     --work DIR      where inputs are made; default: the OS's temporary directory
+//     --python FILE   a Python that can run peers.py beside this file; default: no contenders in
+//                     Python
+//
+// Names of our contenders begin with "safefuse", so that the charts know them. Slowness is no
+// failure.
 #ifndef SAFEFUSE_TESTS_BENCHMARK_MEASURE_HPP
 #define SAFEFUSE_TESTS_BENCHMARK_MEASURE_HPP
 
@@ -57,7 +59,7 @@ inline double spread(std::vector<double> values) {
     return values[values.size() - 1 - values.size() / 4] - values[values.size() / 4];
 }
 
-/// So that the compiler cannot know that a value is not looked at.
+/// Keeps the compiler from optimising a value away.
 template <class Value>
 void keep(const Value& value) {
 #if defined(__GNUC__) || defined(__clang__)
@@ -68,7 +70,7 @@ void keep(const Value& value) {
 #endif
 }
 
-/// How seconds are told: as a rate (amount / seconds) or as a cost (amount * seconds).
+/// How to print seconds: as a rate (amount / seconds) or as a cost (amount * seconds).
 struct unit {
     std::string name;
     double amount = 1;
@@ -118,7 +120,7 @@ public:
         if (!work_.empty()) std::filesystem::remove_all(work_, ignored);
     }
 
-    /// What the options above leave.
+    /// Arguments other than the options above.
     std::vector<std::string> arguments;
 
     int rounds() const { return rounds_; }
@@ -129,7 +131,7 @@ public:
     std::uint64_t number(std::size_t i, std::uint64_t otherwise) const {
         return i < arguments.size() ? std::strtoull(arguments[i].c_str(), nullptr, 10) : otherwise;
     }
-    /// A directory of this run's own, removed at the end.
+    /// A directory for this run, removed at the end.
     const std::filesystem::path& work() {
         if (work_.empty()) {
             if (parent_.empty()) parent_ = std::filesystem::temp_directory_path();
@@ -146,7 +148,7 @@ public:
             ", \"case\": " + quoted(case_name) + ", \"value\": " + number_text(value) +
             ", \"unit\": " + quoted(unit_name) + ", \"spread\": " + number_text(its_spread) + "}");
     }
-    /// A contender that cannot take part, and how it could.
+    /// Records a contender that cannot take part, and how it could.
     void missing(const std::string& contender, const std::string& why) {
         const std::string line = "{\"benchmark\": " + quoted(benchmark_) +
                                  ", \"contender\": " + quoted(contender) +
@@ -159,7 +161,7 @@ public:
         std::fprintf(stderr, "error: %s\n", why.c_str());
         status_ = 1;
     }
-    /// Writes the results; what main returns.
+    /// Writes the results. Returns main's result.
     int finish() {
         if (json_.empty()) return status_;
         std::ofstream file{json_, std::ios::binary};
@@ -193,13 +195,13 @@ private:
     int status_ = 0;
 };
 
-/// One case, for which contenders take turns: in every round each runs once.
+/// One case with contenders that take turns: each runs once per round.
 class race {
 public:
     race(program& of, std::string case_name) : of_{of}, case_name_{std::move(case_name)} {}
 
     /// Adds a contender. `work` is timed, unless it returns a double: the seconds that it measured
-    /// itself; negative seconds mean that it failed. `before` and `after` are not timed.
+    /// itself; negative seconds mean failure. `before` and `after` are not timed.
     template <class Work>
     race& add(std::string name, Work work, std::function<void()> before = {},
               std::function<void()> after = {}) {
@@ -213,7 +215,7 @@ public:
         return *this;
     }
 
-    /// Runs all rounds, after `warm_up` that do not count.
+    /// Runs all rounds, after `warm_up` rounds that do not count.
     race& run(int warm_up = 1) {
         for (int round = -warm_up; round < of_.rounds(); ++round)
             for (entry& each : contenders_) {
@@ -232,7 +234,7 @@ public:
     }
 
     double seconds(const std::string& contender) const { return median(find(contender)); }
-    /// How many times as fast `contender` is as `other`: the median over the rounds.
+    /// How many times faster `contender` is than `other`: the median over the rounds.
     double ratio(const std::string& contender, const std::string& other) const {
         const auto &a = find(contender), &b = find(other);
         std::vector<double> ratios;
@@ -241,7 +243,7 @@ public:
         return median(std::move(ratios));
     }
 
-    /// Prints the table and records the medians. With a limit, also how fast each is as a share of
+    /// Prints the table and records the medians. With a limit, also prints each rate as a share of
     /// it.
     void report(const unit& in, const std::string& limit = {}) const {
         std::printf("%s: median of %d rounds, distance of the quartiles\n", case_name_.c_str(),
@@ -283,9 +285,9 @@ private:
     std::vector<entry> contenders_;
 };
 
-/// Contenders in Python: peers.py, beside this file, kept running and asked once for each round, so
-/// that it takes turns with ours. A question is one line of words with tabs between; an answer is
-/// numbers, or the word missing or failed and why.
+/// Contenders in Python: peers.py beside this file. It keeps running and is asked once per round,
+/// so that it takes turns with ours. A question is one line of words separated by tabs. An answer
+/// is numbers, or the word missing or failed with the reason.
 class python_peer {
 public:
     struct answer {
@@ -300,7 +302,7 @@ public:
         if (::pipe(to) != 0) return;
         if (::pipe(from) != 0) return;
         std::signal(SIGPIPE,
-                    SIG_IGN);  // a Python that cannot start is an answer that does not come
+                    SIG_IGN);  // if Python cannot start, no answer comes
         child_ = ::fork();
         if (child_ == 0) {
             ::dup2(to[0], 0);
@@ -358,8 +360,8 @@ public:
         return out;
     }
 
-    /// Adds a contender to a race whose seconds are the first number of the answer. Where it cannot
-    /// take part, the program says so.
+    /// Adds a contender to a race; its seconds are the first number of the answer. If it cannot
+    /// take part, the program reports that.
     void enter(program& of, race& into, const std::string& contender,
                const std::vector<std::string>& words) {
         const answer first = ask(words);

@@ -1,9 +1,12 @@
-// How long it takes until a large checkpoint is open and checked against its index, until a tensor
-// of a name is found, until its experts are enumerated, and until the names have told what it is.
-//   benchmark_open [--inspect PROGRAM] [options of measure.hpp]   also how long that program takes
-//   benchmark_open --once WHAT DIRECTORY   open, verify, scopes or detect, once, so that an
-//   instruction counter can watch it benchmark_open --make DIRECTORY [LAYERS] [EXPERTS] [SHARDS]
-//   [narrow]   the sparse checkpoint alone
+// How long does it take until a large checkpoint is open and checked against its index, until a
+// tensor is found by name, until its experts are enumerated, and until its family is detected by
+// names?
+//
+//     benchmark_open [--inspect PROGRAM] [options of measure.hpp]   also times that program
+//     benchmark_open --once WHAT DIRECTORY   open, verify, scopes or detect, once, for instruction
+//                                            counters
+//     benchmark_open --make DIRECTORY [LAYERS] [EXPERTS] [SHARDS] [narrow]
+//                                            only makes the sparse checkpoint
 #include <safefuse/read/checkpoint.hpp>
 
 #include <cstdio>
@@ -50,7 +53,7 @@ int once(const std::string& what, const std::string& directory) {
     return 0;
 }
 
-/// The index and all headers, as bytes: what any reader must look at.
+/// The index and all headers as bytes: what any reader must read.
 std::uint64_t read_headers(const std::filesystem::path& directory, std::vector<char>& buffer) {
     std::uint64_t total = 0;
     for (const auto& each : std::filesystem::directory_iterator{directory}) {
@@ -137,8 +140,7 @@ int main(int argc, char** argv) {
     for (std::size_t i = 0; i < opened->size(); ++i) names.emplace_back(opened->spec(i).name);
     {
         std::shuffle(names.begin(), names.end(), std::mt19937_64{1});
-        std::string
-            text;  // one behind the other, so that no time is spent on finding what to look for
+        std::string text;  // contiguous, so that no time is spent on finding the names to look up
         for (const std::string& name : names) text += name;
         std::vector<std::string_view> asked;
         for (std::size_t at = 0; const std::string& name : names)

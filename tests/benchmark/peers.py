@@ -1,13 +1,18 @@
-"""Contenders in Python. A benchmark keeps this running and asks it once for each round, so that all take turns (measure.hpp).
+"""Contenders in Python. A benchmark keeps this running and asks it once per round, so that all take
+turns (measure.hpp).
 
-Questions are lines of words with tabs between, answers are lines of numbers, the first of them seconds:
-    header FILE                     safetensors.safe_open, and the list of its names
-    open DIRECTORY                  the index read by json, each shard opened, and its names held against the index
+Questions are lines of words separated by tabs. Answers are lines of numbers, the first of them
+seconds:
+
+    header FILE       safetensors.safe_open, and the list of its names
+    open DIRECTORY    the index read by json, each shard opened, and its names compared with the
+                      index
     fuse torch|numpy FILE THREADS fresh|reused
-                                    gate and up of each expert concatenated, and all experts stacked; down stacked; then the bytes
-                                    of memory that this took beyond what was there before. FILE has the names
-                                    mlp.experts.{e}.{gate,up,down}_proj.weight, in BF16.
-"missing WHY" says that a contender cannot take part, "failed WHY" that it did not work.
+                      gate and up of each expert concatenated, and all experts stacked; down
+                      stacked; then the bytes of additional memory. FILE has the names
+                      mlp.experts.{e}.{gate,up,down}_proj.weight, in BF16.
+
+"missing WHY" says that a contender cannot take part, "failed WHY" that it failed.
 """
 import json
 import os
@@ -18,7 +23,7 @@ import traceback
 
 
 def modules(*names):
-    """Imports what is there; says what would bring the rest."""
+    """Imports the modules that are installed, and says how to install the others."""
     found = []
     for name in names:
         try:
@@ -59,7 +64,7 @@ def open_checkpoint(directory):
 
 
 def status_bytes(field):
-    """VmRSS or VmHWM, where there is a /proc."""
+    """VmRSS or VmHWM, if there is a /proc."""
     try:
         with open("/proc/self/status", encoding="ascii") as file:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
@@ -126,14 +131,16 @@ def fuse_numpy(path, _threads, reuse):
 def fuse(library, path, threads, memory):
     modules(library)
     reuse = memory == "reused"
-    # a child for each question: its peak is its own, and what it frees is gone; the parent never starts a thread
+    # One child per question: its memory peak is its own, and what it frees is gone. The parent
+    # never starts a thread.
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             os.close(reading)
             work = (fuse_torch if library == "torch" else fuse_numpy)(path, int(threads), reuse)
-            with open(path, "rb", buffering=1 << 20) as file:  # in the page cache, like everybody's
+            # from the page cache, as for all contenders
+            with open(path, "rb", buffering=1 << 20) as file:
                 while file.read(1 << 24):
                     pass
             before = status_bytes("VmRSS")

@@ -1,8 +1,9 @@
-// How fast is a whole checkpoint rewritten, against copying its files? Reports; it judges nothing.
-//   benchmark_rewrite [MEGABYTES] [options of measure.hpp]
-// The source is read into the page cache before each turn. Everybody is held to the same
-// durability: first until every byte is on the disk (fsync of each file), then not waiting for the
-// disk at all.
+// How fast is rewriting a whole checkpoint, compared with copying its files? Reports only.
+//
+//     benchmark_rewrite [MEGABYTES] [options of measure.hpp]
+//
+// The source is read into the page cache before each turn. All contenders have the same durability:
+// first until every byte is on the disk (fsync of each file), then without waiting for the disk.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -78,7 +79,7 @@ std::vector<fs::path> files_of(const std::string& directory) {
     return files;
 }
 
-/// So that all begin with the source in the page cache.
+/// Brings the source into the page cache.
 void read_all(const std::string& directory) {
     std::vector<char> buffer(1 << 20);
     for (const fs::path& each : files_of(directory)) {
@@ -91,7 +92,7 @@ void read_all(const std::string& directory) {
 }
 
 #if defined(__unix__) || defined(__APPLE__)
-/// Copies each file of a directory by `copy(from, to, size)`.
+/// Copies each file of a directory with `copy(from, to, size)`.
 bool copy_files(const std::string& from, const std::string& to, bool synced,
                 const std::function<bool(int, int, std::size_t)>& copy) {
     fs::create_directory(to);
@@ -255,7 +256,7 @@ int main(int argc, char** argv) {
                 [&] { read_all(from); },
                 [&, synced] {
 #if defined(__unix__) || defined(__APPLE__)
-                    if (!synced) sync_files(to);  // so that nobody pays for another one's bytes
+                    if (!synced) sync_files(to);  // so that no contender waits for another's bytes
 #endif
                     fs::remove_all(to);
                 });

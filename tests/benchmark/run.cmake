@@ -1,15 +1,22 @@
-# Builds the benchmarks, makes their inputs, runs all contenders in turns, and draws what came out:
-#   cmake -P tests/benchmark/run.cmake, from any directory.
-# Options stand before -P:
-#   -DBUILD_DIR=…    default build/benchmark in the repository; the results go there: results.json, chart.svg, scaling.svg
-#   -DWORK=…         where inputs are made and removed; default the system's directory for temporary files
-#   -DROUNDS=…       how often each contender runs; default 7, or 5 where small
-#   -DSIZE=small     a minute, to see that it works; default full: some minutes, sizes as free memory and disk allow
-#   -DPYTHON=…       a Python with safetensors, numpy and torch; default python3
-#   -DONLY=…         regular expression: which benchmarks (header, open, fuse, convert, rewrite, scaling)
-#   -DCXX=clang++    compiler; default: the environment's CXX, else what CMake finds
-#   -DCXX_FLAGS=…    added to the compiler's flags, such as -march=native
-# It reports and does not judge: only what does not build or does not work makes it fail.
+# Builds the benchmarks, makes their inputs, runs all contenders in turns, and draws the results:
+#
+#     cmake -P tests/benchmark/run.cmake
+#
+# from any directory. Options go before -P:
+#
+#     -DBUILD_DIR=…    default build/benchmark in the repository; the results go there:
+#                      results.json, chart.svg, scaling.svg
+#     -DWORK=…         where inputs are made and removed; default: the OS's temporary directory
+#     -DROUNDS=…       how often each contender runs; default 7, or 5 with -DSIZE=small
+#     -DSIZE=small     one minute, to see that it works; default full: some minutes, sizes as free
+#                      memory and disk allow
+#     -DPYTHON=…       a Python with safetensors, numpy and torch; default python3
+#     -DONLY=…         regular expression: which benchmarks (header, open, fuse, convert, rewrite,
+#                      scaling)
+#     -DCXX=clang++    compiler; default: the environment's CXX, else what CMake finds
+#     -DCXX_FLAGS=…    added to the compiler's flags, such as -march=native
+#
+# It reports only. It fails if something does not build or does not work.
 cmake_minimum_required(VERSION 3.24)
 get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/../.." ABSOLUTE)
 if(NOT BUILD_DIR)
@@ -59,7 +66,8 @@ endif()
 run_or_stop("The benchmarks do not compile."
     "${CMAKE_COMMAND}" --build "${BUILD_DIR}" --config Release --parallel ${cores} --target ${targets})
 
-# Experts of 9.4 MB: source, result and a peer's result and temporaries must fit memory five times, a rewrite the disk.
+# Experts of 9.4 MB. Memory must fit them five times: source, result, and a peer's result and
+# temporaries. The disk must fit a rewrite.
 math(EXPR experts "${memory_mib} / 9 / 6")
 if(experts GREATER 64)
     set(experts 64)

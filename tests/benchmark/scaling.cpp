@@ -1,7 +1,8 @@
-// What each step costs as checkpoints grow: with tensors, experts, shards and threads. A step that
+// The cost of each step as checkpoints grow in tensors, experts, shards and threads. A step that
 // grows faster than its input has an exponent above 1, the slope of a line through the logarithms
-// of all medians; caches that grow too small cost up to 0.2.
-//   benchmark_scaling [options of measure.hpp]
+// of all medians. Caches that become too small cost up to 0.2.
+//
+//     benchmark_scaling [options of measure.hpp]
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -24,7 +25,7 @@ namespace sf = safefuse;
 
 namespace {
 
-/// The medians of a step by the size of its input.
+/// The medians of a step by input size.
 struct curve {
     std::string step;
     std::vector<double> sizes, seconds;
@@ -44,7 +45,7 @@ struct step {
     std::function<bool()> run;
 };
 
-/// Measures all steps at one size; `thing` is what is counted.
+/// Measures all steps at one size. `thing` is what is counted.
 void measure_steps(measure::program& program, std::vector<curve>& curves, double size,
                    const std::string& thing, const std::vector<step>& steps) {
     char digits[32];
@@ -52,7 +53,7 @@ void measure_steps(measure::program& program, std::vector<curve>& curves, double
     measure::race race{program, digits + thing};
     for (const step& each : steps)
         race.add("safefuse, " + each.name, [&program, &each]() -> double {
-            // often enough that a clock can see it
+            // often enough to measure
             int times = 0;
             double seconds = 0;
             while (seconds < 2e-3) {
@@ -83,7 +84,7 @@ void report(measure::program& program, const std::vector<curve>& curves, const s
 
 const sf::family_description& family = sf::description_of<sf::families::qwen2_moe>;
 
-/// The steps that look at a whole checkpoint.
+/// The steps that process a whole checkpoint.
 std::vector<step> checkpoint_steps(const std::string& path, const sf::checkpoint& opened,
                                    std::vector<std::string>& names) {
     names.clear();
@@ -160,8 +161,8 @@ void measure_headers(measure::program& program, const std::vector<std::uint64_t>
     report(program, curves, "tensors of one header");
 }
 
-/// Experts of one layer in memory, fused by more and more threads. What is fitted is how the time
-/// falls: -1 would be ideal, up to the number of cores and where memory is not what limits.
+/// Experts of one layer in memory, fused by more and more threads. The fit shows how the time
+/// falls: -1 is ideal, up to the number of cores and as long as memory is not the limit.
 void measure_threads(measure::program& program, std::uint64_t experts) {
     constexpr std::uint64_t inner = 768, hidden = 2048, wide[] = {inner, hidden},
                             tall[] = {hidden, inner};
@@ -203,7 +204,7 @@ void measure_threads(measure::program& program, std::uint64_t experts) {
 int main(int argc, char** argv) {
     measure::program program{"scaling", argc, argv, 5};
     const bool small = program.is_small();
-    // 2,326 tensors a layer; 300 of them make a header of 93 MB, and one of more than 100 MB is
+    // 2,326 tensors per layer; 300 layers make a header of 93 MB, and a header over 100 MB is
     // refused
     measure_headers(program, small ? std::vector<std::uint64_t>{2, 5, 11}
                                    : std::vector<std::uint64_t>{2, 5, 14, 44, 130, 300});

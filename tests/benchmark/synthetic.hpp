@@ -1,4 +1,4 @@
-// Checkpoints as large as the largest on the hub that need next to no disk: headers are whole,
+// Checkpoints as large as the largest on the hub that need almost no disk: headers are complete,
 // tensors are holes in sparse files.
 #ifndef SAFEFUSE_TESTS_BENCHMARK_SYNTHETIC_HPP
 #define SAFEFUSE_TESTS_BENCHMARK_SYNTHETIC_HPP
@@ -26,9 +26,9 @@ struct tensor {
     std::uint32_t shard = 0;
 };
 
-/// Tensors of Kimi-K2, or DeepSeek-V3: FP8 with scales of 128 x 128 blocks. 61 layers of 384
-/// experts are 139,583 tensors. A shard holds a layer or, where there are fewer shards, several.
-/// Some tools map no file of 17 GB: `narrow` makes it one of 70 MB.
+/// Tensors of Kimi-K2 or DeepSeek-V3: FP8 with scales of 128 x 128 blocks. 61 layers of 384 experts
+/// are 139,583 tensors. A shard contains one layer, or several if there are fewer shards. Some
+/// tools cannot map a file of 17 GB: with `narrow`, a file has 70 MB.
 inline std::vector<tensor> kimi_k2(std::uint64_t layers = 61, std::uint64_t experts = 384,
                                    std::uint32_t shards = 61, bool narrow = false) {
     const std::uint64_t hidden = narrow ? 448 : 7168, inner = narrow ? 128 : 2048, block = 128;
@@ -76,7 +76,7 @@ inline std::vector<tensor> kimi_k2(std::uint64_t layers = 61, std::uint64_t expe
     return out;
 }
 
-/// The header of a file that holds these tensors, as the reference implementation writes it.
+/// The header of a file with these tensors, as the reference implementation writes it.
 inline sf::result<sf::encoded_header> encode(const std::vector<const tensor*>& tensors) {
     std::vector<sf::tensor_spec> specs;
     for (const tensor* each : tensors) specs.push_back({each->name, each->type, each->shape});
@@ -106,7 +106,7 @@ struct written {
     bool good = false;
 };
 
-/// Shards and, where there are several, their index.
+/// Writes shards and, if there are several, their index.
 inline written write_checkpoint(const fs::path& directory, const std::vector<tensor>& tensors) {
     written out{.tensors = tensors.size()};
     std::uint32_t shards = 0;

@@ -1,8 +1,10 @@
-"""Every case of the conformance suite, and many headers made from them and from realistic ones, are judged alike by the reference
-library and by ours: verdict, kind of error, tensors, metadata. Only the three documented differences are allowed.
+"""The reference library and ours judge every case of the conformance suite, and many headers made
+from these and from realistic ones, alike: verdict, kind of error, tensors, metadata. Only the
+three documented differences are allowed.
 
     SAFEFUSE_MUTATIONS   how many headers are made (default 40000)
-    SAFEFUSE_SEED        of their random choices (default 1)"""
+    SAFEFUSE_SEED        seed of the random choices (default 1)
+"""
 
 import collections
 import json
@@ -20,7 +22,8 @@ version = getattr(safetensors, "__version__", "0")
 if tuple(int(part) for part in version.split(".")[:2]) < (0, 8):
     interop.skip(f"safetensors is {version}: the verdicts are those of 0.8")
 
-# What the reference says, and what we call it. Its JSON library does not tell malformed text from a wrong type in one word.
+# The reference's errors, and our names for them. Its JSON library does not distinguish malformed
+# text from a wrong type.
 kinds = {
     "header too small": {"header_too_short"},
     "header too large": {"header_too_large"},
@@ -33,7 +36,7 @@ kinds = {
     "invalid shape, data type, or offset": {"size_mismatch"},
     "incomplete metadata": {"data_truncated", "trailing_bytes"},
 }
-# The reference accepts these, we do so only when we are asked to.
+# The reference accepts these; we do so only on request.
 documented = {
     "last_duplicate_wins": "a tensor's name is there twice",
     "array_entries": "a tensor is an array",
@@ -48,7 +51,7 @@ def framed(text, data=b"", length=None):
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
 
-# Making headers --------------------------------------------------------------------------------------------------------------
+# Making headers
 
 sizes = {
     "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8,
@@ -81,7 +84,7 @@ def spelled_string(text):
 
 
 def realistic():
-    """The table of a sound file, spelled in one of many ways, at times with one thing wrong."""
+    """The table of a correct file in one of many spellings, sometimes with one mistake."""
     def space():
         return generator.choice([" ", "\n", "\t", " \r\n"]) if spacious and generator.random() < 0.3 else ""
 
@@ -106,7 +109,7 @@ def realistic():
     size = at
     if not plain:
         generator.shuffle(entries)
-    for _ in range(generator.choice([0, 0, 0, 1, 1, 2])):  # something wrong with the table
+    for _ in range(generator.choice([0, 0, 0, 1, 1, 2])):  # a mistake in the table
         if not entries:
             break
         entry = generator.choice(entries)
@@ -156,7 +159,7 @@ def realistic():
 
 
 def mutated(text, others):
-    """A few bytes, numbers or pieces changed."""
+    """Changes a few bytes, numbers or pieces."""
     text = bytearray(text)
     for _ in range(generator.choice([1, 1, 1, 2, 3])):
         at = generator.randrange(len(text) + 1)
@@ -187,7 +190,7 @@ def mutated(text, others):
 
 
 def data_for(text):
-    """As many bytes of data as the header asks for, if that can be told."""
+    """As many bytes of data as the header asks for, if known."""
     try:
         header = json.loads(text)
         return max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
@@ -210,11 +213,12 @@ def made_headers(cases):
         yield framed(text, generator.randbytes(size), length)
 
 
-# Judging ---------------------------------------------------------------------------------------------------------------------
+# Judging
 
 
 def reference_verdict(contents, path):
-    """What the reference makes of a file: the kinds of error that fit, or its tensors and metadata."""
+    """The reference's verdict on a file: the kinds of error that fit, or its tensors and metadata.
+    """
     try:
         found = safetensors.deserialize(contents)
     except safetensors.SafetensorError as error:
@@ -236,9 +240,10 @@ def reference_verdict(contents, path):
 
 
 def compare(labels, files, work):
-    """Both judge every file; returns how often what was seen."""
+    """Compares both verdicts on every file. Returns counts of what was seen."""
     (work / "packed").write_bytes(b"".join(struct.pack("<Q", len(each)) + each for each in files))
-    ours = interop.run("write_conformance_suite", "--judge", work / "packed").rstrip("\n").split("\n")  # splitlines() knows more line ends than that
+    # Not splitlines(), which accepts more line ends.
+    ours = interop.run("write_conformance_suite", "--judge", work / "packed").rstrip("\n").split("\n")
     ours = ours if files else []
     interop.check(len(ours) == len(files), "judged", len(ours), "of", len(files), "files")
     seen, differences = collections.Counter(), collections.defaultdict(list)
@@ -254,7 +259,8 @@ def compare(labels, files, work):
 
         if errors is not None:
             check(our["reference"] != "accept", "is refused by the reference")
-            # Which of two tensors at one place it meets first differs from run to run, and so does what it says of them.
+            # Which of two tensors at one place the reference sees first differs from run to run,
+            # and so does its error.
             if our["reference"] not in errors:
                 seen["of these with one of several errors that the reference gives in turn"] += 1
                 again = {kind for _ in range(200) for kind in reference_verdict(contents, None)[0]}
@@ -290,7 +296,8 @@ with tempfile.TemporaryDirectory() as directory:
     labels, files = [], []
     for case in suite:
         made_of = case.get("made_of")
-        if made_of and made_of["zeros"]:  # gigabytes: by way of a file with a hole, where the system makes one
+        # Gigabytes: through a sparse file, if the OS makes one.
+        if made_of and made_of["zeros"]:
             if sys.platform.startswith("linux"):
                 path = work / "large.safetensors"
                 with open(path, "wb") as file:

@@ -1,4 +1,4 @@
-"""Casts and scaled codes come out as PyTorch's and transformers', bit for bit."""
+"""Casts and dequantised codes equal PyTorch's and transformers', bit for bit."""
 
 import pathlib
 import tempfile
@@ -7,7 +7,7 @@ from support import interop
 
 torch, numpy = interop.require("torch", "numpy")
 
-# Our names, theirs, the integers that their bits are, and the bits of the mantissa.
+# Our names, theirs, the integers with their bits, and the bits of the mantissa.
 floats = {
     "F64": (torch.float64, numpy.uint64, 52),
     "F32": (torch.float32, numpy.uint32, 23),
@@ -15,8 +15,9 @@ floats = {
     "BF16": (torch.bfloat16, numpy.uint16, 7),
 }
 signed = {numpy.uint64: (torch.int64, numpy.int64), numpy.uint32: (torch.int32, numpy.int32), numpy.uint16: (torch.int16, numpy.int16)}
-# Which NaN comes out is one thing in PyTorch's vector code and another elsewhere; ours is the former. In these pairs the vector
-# code leaves elements at the end of a tensor, or of a thread's part of it, to the other.
+# PyTorch's vector code and its scalar code give different NaNs. Ours are those of the vector code.
+# In these pairs, the vector code leaves elements at the end of a tensor, or of a thread's part of
+# it, to the scalar code.
 has_vectors = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 other_nans = {("F64", "BF16"): 0x7FC0, ("F16", "F32"): 0x7FFFFFFF}
 
@@ -25,7 +26,7 @@ compared = {}
 
 
 def bits_of(tensor):
-    """The bits of a tensor's elements, as numpy's unsigned integers."""
+    """The bits of a tensor's elements as numpy's unsigned integers."""
     integers = next(u for t, u, _ in floats.values() if t == tensor.dtype)
     return tensor.contiguous().view(signed[integers][0]).numpy().view(integers).reshape(-1)
 
@@ -60,7 +61,8 @@ def alike(what, name, ours, theirs, source=None, any_nan=None):
 
 
 def borders(wide, narrow):
-    """Elements of a wide type at each number of a narrow one, halfway to the next, and beside these."""
+    """Elements of a wide type at each number of a narrow one, halfway to the next, and beside
+    these."""
     _, integers, _ = floats[wide]
     numbers = tensor_of(narrow, numpy.arange(0x7C00 if narrow == "F16" else 0x7F80)).to(torch.float64)
     middles = (numbers[1:] + numbers[:-1]) / 2
@@ -85,7 +87,7 @@ def samples(name):
     parts.append(bits_of((torch.randn(2_000_000, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 2.0 ** torch.randint(-30, 18, (2_000_000,))).to(dtype)))
     parts += [borders(name, "F16"), borders(name, "BF16")]
     if name == "F64":
-        # close to an F32, and halfway between two, where rounding twice shows
+        # near an F32, and halfway between two, where rounding twice shows
         single = bits_of(tensor_of("F32", random[:1_000_000] >> numpy.uint64(32)).to(torch.float64))
         half = numpy.uint64(1 << 28)
         parts += [single, single + numpy.uint64(1), single - numpy.uint64(1), single + half, single + half - numpy.uint64(1), single + half + numpy.uint64(1)]
@@ -133,7 +135,7 @@ def random_scales(name, shape):
         codes.reshape(-1)[: min(count, 256)] = torch.arange(256, dtype=torch.uint8)[: min(count, 256)]
         return codes if name == "U8" else codes.view(torch.float8_e8m0fnu)
     dtype, integers, mantissa = floats[name]
-    # odd factors of every size: half of them such as checkpoints have, half any bits at all
+    # odd scales of every size: half of them like those of checkpoints, half any bits
     usual = bits_of((torch.rand(count, generator=torch.Generator().manual_seed(count)) * 2e-3 + 1e-6).to(dtype))
     any_bits = generator.integers(0, numpy.iinfo(integers).max, count, dtype=integers, endpoint=True)
     return tensor_of(name, numpy.where(numpy.arange(count) % 2 == 0, usual, any_bits)).reshape(shape)
@@ -149,7 +151,7 @@ def spread(factors, shape):
 
 
 def nan_products(codes, factors):
-    """Which products are of two NaNs."""
+    """Where the product is one of two NaNs."""
     scales = factors.to(torch.float32)
     return (codes.to(torch.float32).isnan() & spread(scales, codes.shape).isnan()).numpy().reshape(-1)
 
@@ -187,7 +189,7 @@ def compare_mxfp4(work, convert):
 
 
 def torch_alone(quantized, factors, dtype):
-    """What Fp8Dequantize does, for machines without transformers."""
+    """Does what Fp8Dequantize does, for machines without transformers."""
     numbers = quantized.to(torch.float32)
     scales = (factors.to(torch.float32) - 127).exp2() if factors.dtype == torch.uint8 else factors.to(torch.float32)
     return (numbers * spread(scales, numbers.shape)).to(dtype)
@@ -207,7 +209,7 @@ with tempfile.TemporaryDirectory() as directory:
         step = Fp8Dequantize(None)
         compare_blocks(work, lambda quantized, factors, dtype: step._dequantize_one(quantized, factors, output_dtype=dtype))
         compare_mxfp4(work, convert_moe_packed_tensors)
-        # and as a loader calls it: the result has the scales' type
+        # as a loader calls it: the result has the scales' type
         codes, factors = torch.arange(256, dtype=torch.uint8).repeat(256).reshape(256, 256), random_scales("F32", (2, 2))
         theirs = step.convert({"weight": [codes.view(torch.float8_e4m3fn)], "weight_scale_inv": [factors]})["weight"]
         files = (work.file("codes", bytes_of(codes)), work.file("scales", bytes_of(factors)))

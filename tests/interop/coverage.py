@@ -1,12 +1,15 @@
-"""What the installed transformers has that our families do not, or have otherwise.
+"""What the installed transformers has that our families lack or describe differently.
 
-coverage.py [PROGRAMS DATA]          compares, and fails where a model type is new, changed or vanished; each comes with a declaration
-                                     to begin with
-coverage.py PROGRAMS DATA --record   writes DATA/transformers/conversions.tsv anew, once the families follow this version
-coverage.py PROGRAMS DATA TYPE...    prints what it would propose for these types
+    coverage.py [PROGRAMS DATA]          compares, and fails if a model type is new, changed or
+                                         gone; prints a first declaration for each
+    coverage.py PROGRAMS DATA --record   rewrites DATA/transformers/conversions.tsv, once the
+                                         families follow this version
+    coverage.py PROGRAMS DATA TYPE...    prints proposals for these types
 
-A type is new where its model holds experts in one parameter each, or where transformers converts experts for it, and no family
-names it. It is changed where what transformers converts for it, or the parameters that hold its experts, are not as recorded."""
+A type is new if its model has fused experts, or transformers converts experts for it, and no family
+names it. It is changed if its conversions in transformers, or its parameters with experts, differ
+from the record.
+"""
 
 import logging
 import os
@@ -32,7 +35,8 @@ def is_expert(name, tensor):
 
 
 def expert_parameters(model):
-    """The parameters that hold experts, one of each kind: name without layer numbers, and its shape."""
+    """The parameters that contain experts, one of each kind: name without layer numbers, and shape.
+    """
     found = {}
     for name, tensor in model.state_dict().items():
         if is_expert(name, tensor) and not re.search(r"experts\.(expert_)?\d+\.", name) and "shared_experts" not in name:
@@ -41,7 +45,8 @@ def expert_parameters(model):
 
 
 def parts(transform):
-    """A conversion as text: sources, targets, operations with their arguments, and the part of the model that it is for."""
+    """A conversion as text: sources, targets, operations with arguments, and the part of the model.
+    """
     operations = []
     for operation in getattr(transform, "operations", []):
         arguments = ", ".join(f"{k}={v}" for k, v in sorted(vars(operation).items()) if not k.startswith("_") and v is not None)
@@ -76,28 +81,29 @@ def make(model_type):
 
 
 def record_of(model):
-    """What is held against the record: the conversions in their order, then the experts."""
+    """The entry for the record: the conversions in order, then the experts."""
     lines = [text_of(each) for each in conversions_of(model)]
     return lines + [f"{name}: {len(shape)} axes" for name, shape in sorted(expert_parameters(model).items())]
 
 
 def has_experts(model_type):
-    """Whether a type may hold experts, by its source, which says so in less time than a model."""
+    """Whether a type may have experts, from its source, which is faster than making a model."""
     try:
         kind = tiny_models.class_of(model_type)
     except (KeyError, AttributeError):
-        return False  # a part of another model that has no class of its own
-    source = sys.modules.get(kind.__module__)  # absent where the class is a stand-in for one that needs another package
+        return False  # a part of another model without its own class
+    # Absent if the class stands in for one that needs another package.
+    source = sys.modules.get(kind.__module__)
     return source is not None and "Experts" in pathlib.Path(source.__file__).read_text()
 
 
-# ---------------------------------------------------------------------------------------------------------------- proposals
+# Proposals
 
 PER_EXPERT = {("gate_proj", "up_proj", "down_proj"): "per_expert", ("w1", "w3", "w2"): "per_expert_w123"}
 
 
 def literal(pattern):
-    """A regular expression as a pattern of whole segments, or None where it says more than that."""
+    """A regular expression as a pattern of whole segments, or None if that is impossible."""
     at_start = pattern.startswith("^")
     text = pattern.removeprefix("^").removesuffix("$").replace(r"(\d+)", "{i}").replace(r"\.", ".").strip(".")
     text = re.sub(r"\\\d", "{i}", text)
@@ -116,7 +122,7 @@ def rename_of(transform):
 
 
 def experts_layout(model, converters):
-    """(stored layout, model's layout, notes) as far as the conversions of experts tell."""
+    """(stored layout, model's layout, notes), as far as the conversions of experts tell."""
     held = {name.rsplit(".", 1)[1] for name in expert_parameters(model)}
     to = "ungated_fused" if "up_proj" in held and "gate_up_proj" not in held else "gate_up_fused"
     config = model.config.get_text_config()
@@ -141,7 +147,7 @@ def experts_layout(model, converters):
 
 
 def proposal(model_type, model):
-    """A declaration to begin with, as lines of C++."""
+    """A first declaration, as lines of C++."""
     converters, others, renames = [], [], []
     for each in conversions_of(model):
         _, sources, targets, operations = parts(each)
@@ -163,7 +169,7 @@ def proposal(model_type, model):
     return lines + [f'    static constexpr std::string_view model_types[] = {{"{model_type}"}};', "};"]
 
 
-# --------------------------------------------------------------------------------------------------------------- comparisons
+# Comparisons
 
 
 def read_record(path):

@@ -1,5 +1,7 @@
-"""Our layouts of vLLM and SGLang against the engines' own naming code, which is cut out of their wheels and run alone: no CUDA, no
-import of the engine. SAFEFUSE_ENGINE_WHEELS is a directory with the wheels (pip download --no-deps vllm==0.33.0 sglang==0.5.23)."""
+"""Compares our layouts of vLLM and SGLang with the engines' own naming code, which is cut out of
+their wheels and run alone: no CUDA, no import of the engine. SAFEFUSE_ENGINE_WHEELS is a
+directory with the wheels (pip download --no-deps vllm==0.33.0 sglang==0.5.23).
+"""
 
 import ast
 import os
@@ -13,8 +15,9 @@ ENGINES = {
     "vllm": ("vllm/model_executor/layers/", "fused_moe/routed_experts.py"),
     "sglang": ("sglang/srt/layers/", "moe/fused_moe_triton/layer.py"),
 }
-# Fields of ours that are no literal name in the engine's code: vLLM's FP8 layer puts w13_weight_scale_inv together at run time, and
-# its 0.33 has no experts with g_idx any more, which older versions called w13_g_idx (GPTQ) and w13_weight_g_idx (compressed-tensors).
+# Our fields that are no literal name in the engine's code. vLLM's FP8 layer composes
+# w13_weight_scale_inv at run time. vLLM 0.33 has no experts with g_idx any more; older versions
+# named it w13_g_idx (GPTQ) and w13_weight_g_idx (compressed-tensors).
 NOT_REGISTERED = {"vllm": {"_g_idx", "_weight_g_idx", "_weight_scale_inv"}, "sglang": set()}
 
 
@@ -27,7 +30,7 @@ def wheel_of(engine):
 
 
 def suffixes_of(engine):
-    """The fields' suffixes in our layout, from the declaration."""
+    """The suffixes of fields in our layout, from its declaration."""
     declared = (interop.test_data().parent.parent / "include" / "safefuse" / "layouts" / "engines.hpp").read_text()
     layout = re.search(rf"using {engine} =\s*layout<(.*?)>;\n", declared, re.S)[1]
     return set(re.findall(r'spelled<\w+, "(\w+)">', layout))
@@ -62,7 +65,7 @@ class every_expert_is_itself:
 
 
 def vllm_takes(mapping, name, parameters):
-    """Which parameter vLLM's RoutedExperts.load_weights fills from a tensor of that name, by its rules for names."""
+    """The parameter that vLLM's RoutedExperts.load_weights fills from a tensor with this name."""
     for parameter, weight, _, _ in mapping:
         if weight in name:
             filled = name.replace(weight, parameter).rpartition("experts.routed_experts.")[2]
@@ -70,7 +73,8 @@ def vllm_takes(mapping, name, parameters):
     return None
 
 
-# What vLLM's generic loader makes of fused names: (names of the matrices on the hub, stored name, the parameter or None).
+# vLLM's generic loader for fused names: (names of the matrices on the hub, stored name, the
+# parameter or None).
 VLLM_TABLE = [
     (("gate_proj", "down_proj", "up_proj"), "experts.gate_up_proj", "w13_weight"),
     (("gate_proj", "down_proj", "up_proj"), "experts.down_proj", "w2_weight"),

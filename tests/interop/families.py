@@ -1,5 +1,7 @@
-"""Every model type in README's table: a tiny random model, stored as its checkpoints are, is fused by fuse_checkpoint into exactly
-the state_dict() of the model that transformers loads from it, and unfuse_checkpoint brings the checkpoint back, byte for byte."""
+"""For every model type in README's table, a tiny random model is stored as its checkpoints are.
+fuse_checkpoint fuses it into exactly the state_dict() of the model that transformers loads from
+it, and unfuse_checkpoint gives the checkpoint back, byte for byte.
+"""
 
 import json
 import logging
@@ -25,8 +27,9 @@ transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 torch.set_num_threads(1)
 
-# Where save_pretrained does not bring back the names that checkpoints have, because its renames cannot be turned round: what has
-# to change in what it wrote. transformers then loads the result, which is the proof that it is a form that it reads.
+# Changes to the output of save_pretrained if it does not give back the names of checkpoints,
+# because its renames cannot be inverted. transformers then loads the result, which proves that it
+# reads this form.
 HUB_NAMES = {
     "deepseek_v4": [
         (r"^model\.embed_tokens\.", "embed."),
@@ -41,7 +44,7 @@ HUB_NAMES = {
     "kimi_linear": [(r"\.block_sparse_moe\.(gate_proj|up_proj|down_proj)\.", r".mlp.\1.")],
     "minimax_m3_vl": [(r"\.block_sparse_moe\.(gate_proj|up_proj|down_proj|fc1|fc2)\.", r".mlp.\1.")],
 }
-# The same of tensors: (names, what the checkpoint holds instead).
+# Changes to tensors: (names, what the checkpoint contains instead).
 HUB_TENSORS = {
     "qwen3_vl_moe": (r"\.mlp\.experts\.(gate_up_proj|down_proj)$", lambda tensor: tensor.transpose(1, 2).contiguous()),
 }
@@ -59,10 +62,11 @@ def speechlm_experts(tensors):
     return tensors
 
 
-# The same of whole checkpoints.
+# Changes to whole checkpoints.
 HUB_CHECKPOINTS = {"nemo_speechlm": speechlm_experts}
-# What the tensors of a fused checkpoint were called when an older version of transformers had loaded it, newest to oldest: such
-# checkpoints are fused to the newest names, and unfused. Experts that were held otherwise are renamed, too.
+# The names of a fused checkpoint's tensors after loading by older versions of transformers, newest
+# to oldest. Such checkpoints are fused to the newest names, and unfused. Experts in another form
+# are renamed, too.
 OLDER_NAMES = {
     "aria": [(r"\.experts\.gate_up_proj$", ".experts.fc1.weight"), (r"\.experts\.down_proj$", ".experts.fc2.weight")],
     "aria_text": [(r"\.experts\.gate_up_proj$", ".experts.fc1.weight"), (r"\.experts\.down_proj$", ".experts.fc2.weight")],
@@ -72,7 +76,7 @@ OLDER_NAMES = {
                        (r"^thinker\.model\.language_model\.", "thinker.model.")],
     "qwen3_omni_moe_thinker": [(r"^model\.(audio_tower|visual)\.", r"\1."), (r"^model\.language_model\.", "model.")],
 }  # fmt: skip
-# Another spelling of the same checkpoint, which is fused all the same; unfusing gives the first one.
+# Another spelling of the same checkpoint. It is also fused; unfusing gives the first one.
 OTHER_NAMES = {
     "deepseek_v4": [(r"^(layers|norm)\.", r"model.\1."), (r"\.attn\.kv_norm\.", ".attn.norm.")],
     "hy_v4": [(r"\.mlp\.(.*)gate_proj\.", r".mlp.\1linear_gate.")],
@@ -83,7 +87,7 @@ OTHER_NAMES = {
 }
 
 
-# Such spellings that an older version of transformers loaded and this one does not.
+# Such spellings that only older versions of transformers loaded.
 NO_LONGER_LOADED = {"minimax_m3_vl"}
 
 
@@ -107,8 +111,9 @@ def randomise(model):
 
 
 def load(kind, path):
-    """The model, and what its loader found missing, unexpected or of the wrong shape."""
-    config = transformers.AutoConfig.from_pretrained(path)  # several types share a class, which has a config of its own
+    """The model, and what its loader reported as missing, unexpected or of the wrong shape."""
+    # several types share a class, which has its own config
+    config = transformers.AutoConfig.from_pretrained(path)
     model, info = kind.from_pretrained(
         path, config=config, dtype="auto", output_loading_info=True, experts_implementation="eager"
     )
@@ -121,7 +126,8 @@ def read(path):
 
 
 def rename(source, destination, renames, changes=("^$", None), rebuild=lambda tensors: tensors):
-    """A copy of a checkpoint under other names, in two files; `changes` are what else to do to some tensors, and `rebuild` to all."""
+    """A copy of a checkpoint under other names, in two files. `changes` also changes some tensors,
+    and `rebuild` all of them."""
     destination.mkdir()
     tensors = {}
     for file in sorted(source.glob("*.safetensors")):
@@ -144,11 +150,12 @@ def rename(source, destination, renames, changes=("^$", None), rebuild=lambda te
 
 
 def make(model_type, kind, directory, config=None):
-    """A checkpoint of a random model as `directory`/original."""
+    """Writes a checkpoint of a random model to `directory`/original."""
     model = kind._from_config(config or tiny_models.config_of(model_type), dtype=torch.bfloat16)
     randomise(model)
     model.save_pretrained(directory / "first", max_shard_size="300KB")
-    # transformers widens a few tensors when it loads them: stored so to begin with, nothing is rounded
+    # transformers widens a few tensors when it loads them: if they are stored widened, nothing is
+    # rounded
     model, info = load(kind, directory / "first")
     check(not info, "transformers does not load what it saved:", info)
     model.save_pretrained(directory / "saved", max_shard_size="300KB")
@@ -157,7 +164,8 @@ def make(model_type, kind, directory, config=None):
 
 
 def same_as_loaded(fused, model, what):
-    """Whether the tensors of a checkpoint are the model's state; returns what the checkpoint need not hold."""
+    """Checks that the tensors of a checkpoint are the model's state. Returns those that the
+    checkpoint need not contain."""
     state = model.state_dict()
     unknown = sorted(fused.keys() - state.keys())
     check(not unknown, f"{what}: {len(unknown)} names that the model does not have, such as", unknown[:3],
@@ -177,7 +185,8 @@ def same_as_loaded(fused, model, what):
 
 
 def transformers_names(model_type, directory):
-    """(stored, loaded) of every tensor but experts that transformers only renames, one layer of each kind."""
+    """(stored, loaded) of every tensor that transformers only renames, except experts, one layer of
+    each kind."""
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, dot_natural_key, rename_source_key
 
@@ -198,7 +207,8 @@ def transformers_names(model_type, directory):
 
 
 def by_names_alone(family, original, fused, directory):
-    """Whether the experts are fused alike where no config.json says what it is; nothing must ever become something else."""
+    """Checks that the experts are fused equally without a config.json. No tensor may ever become
+    something else."""
     shutil.copytree(original, directory / "in")
     (directory / "in" / "config.json").unlink()
     program = interop.programs() / "fuse_checkpoint"
@@ -208,11 +218,13 @@ def by_names_alone(family, original, fused, directory):
     program = interop.programs() / "unfuse_checkpoint"
     undone = subprocess.run([program, directory / "fused", directory / "back", "--quiet"], capture_output=True, text=True)
     if undone.returncode == 0:
-        for name, tensor in read(directory / "back").items():  # experts are as stored; other names stay as they are
+        # experts are as stored; other names stay
+        for name, tensor in read(directory / "back").items():
             known = read(original).get(name) == tensor or fused.get(name) == tensor
             check(known or tuple(tensor) in [tuple(each) for each in read(original).values()], "without config.json", name)
     if done.returncode == 0:
-        # the experts alone are fused; all else stays under its stored name, and the way back is remembered
+        # only the experts are fused; all else keeps its stored name, and the stored form is
+        # recorded
         made, stored = [tuple(each) for each in fused.values()], read(original)
         for name, tensor in read(directory / "out").items():
             check(stored.get(name) == tensor or tuple(tensor) in made, "without config.json", name, "is something else")
@@ -236,7 +248,8 @@ def by_names_alone(family, original, fused, directory):
 
 
 def mxfp4_passes(original, directory):
-    """gpt-oss as it is released: its MXFP4 codes and their scales are left as they are, both ways."""
+    """Checks that the MXFP4 codes and scales of a released gpt-oss stay unchanged in both
+    directions."""
     path = directory / "mxfp4"
     path.mkdir()
     tensors = {}
@@ -255,7 +268,7 @@ def mxfp4_passes(original, directory):
 
 
 def quantise_inkling2(original, path, nvfp4):
-    """A checkpoint of Inkling 2 with experts in MXFP8 or NVFP4, as it is released."""
+    """A checkpoint of Inkling 2 with experts in MXFP8 or NVFP4, as released."""
     path.mkdir()
     tensors = {}
     for file in sorted(original.glob("*.safetensors")):
@@ -275,7 +288,8 @@ def quantise_inkling2(original, path, nvfp4):
 
 
 def inkling2_codes(model_type, kind, original, directory):
-    """NVFP4 experts pass, and so do MXFP8 experts where transformers makes numbers of them; else these are fused as numbers are."""
+    """NVFP4 experts pass through, and so do MXFP8 experts if transformers dequantises them;
+    otherwise these are fused like numbers."""
     notes = []
     for nvfp4 in (True, False):
         what = "NVFP4" if nvfp4 else "MXFP8"
@@ -309,7 +323,8 @@ def inkling2_codes(model_type, kind, original, directory):
 
 
 def padded_vocabulary(model_type, kind, directory):
-    """Inkling 2's unembedding has rows that only pad it, which transformers drops while it loads; they stay where they are."""
+    """Inkling 2's unembedding has padding rows that transformers drops while loading; they must
+    stay."""
     directory.mkdir()
     text = {"unpadded_vocab_size": 120}
     config = tiny_models.config_of(model_type)
@@ -329,7 +344,7 @@ def padded_vocabulary(model_type, kind, directory):
 
 
 def compare(family, model_type, directory):
-    """What is to be said of a model type; raises Difference where it is not as it should be."""
+    """Returns remarks on a model type. Raises Difference if something is wrong."""
     kind = tiny_models.class_of(model_type)
     make(model_type, kind, directory)
     original = directory / "original"
@@ -386,7 +401,8 @@ def compare(family, model_type, directory):
 
 
 def left_on_meta(kind, path):
-    """What has no bytes after accelerate loaded a checkpoint, which takes every name as it stands in the files."""
+    """What has no bytes after accelerate loaded a checkpoint. accelerate takes every name as
+    stored."""
     config = transformers.AutoConfig.from_pretrained(path)
     with accelerate.init_empty_weights():
         model = kind._from_config(config)
@@ -395,7 +411,7 @@ def left_on_meta(kind, path):
     return [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]
 
 
-# Larger models whose language model is of a type in the table; they have no families of their own.
+# Larger models with a language model of a type in the table. They have no families of their own.
 WITH_EXPERTS_INSIDE = [
     ("cohere2_vision", "cohere2_moe"),
     ("internvl", "gpt_oss"),
@@ -407,7 +423,8 @@ WITH_EXPERTS_INSIDE = [
 
 
 def compare_inside(model_type, text_type, directory):
-    """Such a model fused by its language model's family: transformers loads the same from it, though its prefixes may be as stored."""
+    """Fuses such a model with its language model's family. transformers must load an equal model,
+    although its prefixes may be as stored."""
     config = tiny_models.config_of(model_type, text_config=tiny_models.config_of(text_type).to_dict())
     kind = tiny_models.class_of(model_type)
     make(model_type, kind, directory, config)
@@ -424,7 +441,9 @@ def compare_inside(model_type, text_type, directory):
 
 
 families = interop.families_in_readme()
-if "--names" in sys.argv:  # families.py PROGRAMS DATA --names: writes DATA/transformers/names.tsv anew, for tests/unit/layout/rename.test.cpp
+# families.py PROGRAMS DATA --names: rewrites DATA/transformers/names.tsv, for
+# tests/unit/layout/rename.test.cpp.
+if "--names" in sys.argv:
     with open(interop.test_data() / "transformers" / "names.tsv", "w") as out:
         for model_type in sorted(kind for kinds in families.values() for kind in kinds):
             with tempfile.TemporaryDirectory() as directory:
@@ -437,7 +456,7 @@ failed = []
 
 
 def report(what, verdict_of):
-    """Prints what is to be said, one line; returns whether it is as it should be."""
+    """Prints one line of remarks. Returns whether the result is right."""
     with tempfile.TemporaryDirectory() as directory:
         try:
             print(f"ok          {what}: {verdict_of(pathlib.Path(directory))}", flush=True)

@@ -1,9 +1,11 @@
-"""The checkpoints in tests/data/transformers/generated: tiny random models of types that transformers converts in ways of their own,
-as they are stored and as transformers loads them, for rewrite.test.cpp, which needs no Python.
+"""The checkpoints in tests/data/transformers/generated: tiny random models of types with
+conversions of their own in transformers, as stored and as transformers loads them.
+rewrite.test.cpp uses them without Python.
 
-fixtures.py PROGRAMS DATA           makes them again and compares; skipped where transformers is absent or of another version than the
-                                    one that made them
-fixtures.py PROGRAMS DATA --write   writes them anew"""
+    fixtures.py PROGRAMS DATA           makes them again and compares; skipped if transformers is
+                                        absent or of another version than the one that made them
+    fixtures.py PROGRAMS DATA --write   rewrites them
+"""
 
 import json
 import logging
@@ -27,7 +29,7 @@ transformers.logging.disable_progress_bar()
 torch.set_num_threads(1)
 
 TYPES = ("dots3_note", "inkling2_loop_text", "lara_mini", "mistral_large4", "sarvam_moe")
-# Smaller than for families.py: the files are in the repository.
+# Smaller than in families.py, because the files are in the repository.
 tiny_models.SMALL.update({
     "hidden_size": 32, "intermediate_size": 40, "moe_intermediate_size": 24, "vocab_size": 16, "head_dim": 8, "kv_lora_rank": 8,
     "v_head_dim": 8, "qk_nope_head_dim": 8, "q_lora_rank": 8, "shared_expert_intermediate_size": 8, "index_head_dim": 8,
@@ -48,7 +50,7 @@ CONFIGS = {
 
 
 def make(model_type, directory):
-    """directory/checkpoint and directory/loaded.safetensors."""
+    """Makes directory/checkpoint and directory/loaded.safetensors."""
     kind = tiny_models.class_of(model_type)
     config = transformers.CONFIG_MAPPING[model_type]
     small = tiny_models.merged(tiny_models.small(config().to_dict()), tiny_models.OVERRIDES.get(model_type, {}))
@@ -57,7 +59,8 @@ def make(model_type, directory):
     with torch.no_grad():
         for tensor in model.state_dict().values():
             tensor.copy_(torch.randn(tensor.shape, generator=generator) if tensor.is_floating_point() else tensor)
-    for path in directory / "first", directory / "checkpoint":  # twice: what transformers widens is stored so to begin with
+    # Twice, so that tensors that transformers widens are stored widened.
+    for path in directory / "first", directory / "checkpoint":
         model.save_pretrained(path, max_shard_size="300KB")
         config = transformers.AutoConfig.from_pretrained(path)
         model, info = kind.from_pretrained(

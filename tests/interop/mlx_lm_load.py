@@ -1,5 +1,6 @@
-"""fuse_checkpoint --to mlx: mlx-lm loads what it writes, on the processor, as it loads the original, which it stacks itself: the same
-parameters and the same logits."""
+"""mlx-lm loads the output of fuse_checkpoint --to mlx, on the processor, as it loads the original,
+which it stacks itself: the same parameters and the same logits.
+"""
 
 import json
 import pathlib
@@ -14,13 +15,15 @@ mx.set_default_device(mx.cpu)
 
 from mlx.utils import tree_flatten
 
-# The fixtures that mlx-lm 0.32.2 loads as transformers 5 writes their configs, but for what CONFIGS adds.
+# The fixtures that mlx-lm 0.32.2 loads with the configs of transformers 5, except for the additions
+# in CONFIGS.
 TYPES = ("deepseek_v3", "ernie4_5_moe", "mixtral", "qwen3_moe")
 CONFIGS = {"qwen3_moe": {"num_experts": 12, "head_dim": 8}}
 
 
 def logits(model):
-    model.set_dtype(mx.float32)  # MLX multiplies gathered matrices of no other type on the processor
+    # on the processor, MLX multiplies gathered matrices of this type only
+    model.set_dtype(mx.float32)
     return model(mx.arange(8)[None])
 
 
@@ -30,7 +33,7 @@ def compare(kind):
         shutil.copytree(interop.test_data() / "transformers" / kind / "checkpoint", original)
         config = json.loads((original / "config.json").read_text())
         for key, value in {**(config.get("rope_parameters") or {}), **CONFIGS.get(kind, {})}.items():
-            config.setdefault(key, value)  # where configs had it before transformers 5
+            config.setdefault(key, value)  # as in configs before transformers 5
         (original / "config.json").write_text(json.dumps(config))
         expected, _ = utils.load_model(original)
         written = pathlib.Path(directory) / "mlx"

@@ -1,6 +1,9 @@
-"""The problem that this library began with, end to end on the processor: nvidia-modelopt makes a quantised model without bytes and lets
-accelerate load a checkpoint into it, which takes every name as it stands. Unfused experts are left on the meta device; fused ones load,
-are what transformers loads, and calibrate with experts excluded. Where experts are quantised, too, modelopt 0.47 fails by itself."""
+"""The problem that this library began with, end to end on the processor. nvidia-modelopt makes a
+quantised model without bytes and lets accelerate load a checkpoint into it, with every name as
+stored. Unfused experts stay on the meta device. Fused experts load, equal those that
+transformers loads, and calibrate with experts excluded. If experts are quantised, too, modelopt
+0.47 itself fails.
+"""
 
 import copy
 import logging
@@ -10,7 +13,7 @@ import sys
 import tempfile
 import traceback
 
-sys.path.append(sys.path.pop(0))  # this file is called as the package is, which must be found first
+sys.path.append(sys.path.pop(0))  # this file has the name of the package, which must be found first
 from support import interop
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -22,8 +25,8 @@ logging.disable(logging.WARNING)
 transformers.logging.set_verbosity_error()
 torch.set_num_threads(1)
 
-# The experts' quantisers are lists, which modelopt 0.47 does not prepare for a checkpoint without their buffers: accelerate then finds
-# `_amax` without bytes when it moves the model to its device.
+# The experts' quantisers are lists, which modelopt 0.47 does not prepare for a checkpoint without
+# their buffers: accelerate then finds `_amax` without bytes when it moves the model to its device.
 LINE_THAT_FAILS = "self._buffers[key] = fn(buf)"
 
 

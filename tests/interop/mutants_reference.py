@@ -1,9 +1,11 @@
-"""Tensor files whose numbers were changed on purpose (tests/support/mutants.hpp: powers of two and their neighbours, sums and
-products that wrap at 2^64, ends before begins) are judged alike by the reference library and by ours: verdict, tensors,
-bytes. Our program holds what it accepts, in every profile, against the oracle (tests/support/oracle.hpp) as well.
+"""The reference library and ours judge tensor files with deliberately changed numbers
+(tests/support/mutants.hpp: powers of two and their neighbours, sums and products that wrap at
+2^64, ends before begins) alike: verdict, tensors, bytes. In every profile, our program also
+compares what it accepts with the oracle (tests/support/oracle.hpp).
 
     --count=N, or SAFEFUSE_MUTANTS   how many files (default 100000)
-    --first=N, or SAFEFUSE_SEED      number of the first (default 0): the same number is the same file"""
+    --first=N, or SAFEFUSE_SEED      number of the first (default 0): equal numbers, equal files
+"""
 
 import os
 import pathlib
@@ -37,7 +39,7 @@ def differs(number, contents, *what):
 
 
 def tensors_of(table, contents):
-    """Our table as the reference tells its own: name -> dtype, shape, bytes."""
+    """Our table in the reference's form: name -> dtype, shape, bytes."""
     data = memoryview(contents)[8 + struct.unpack_from("<Q", contents)[0] :]
     tensors = {}
     at = 0
@@ -86,7 +88,7 @@ with subprocess.Popen([program, str(first), str(count)], stdout=subprocess.PIPE,
         table = take(struct.unpack("<I", take(4))[0])
         if judge(number, contents, verdicts, table):
             seen["both"] += 1
-            seen["documented"] += not verdicts & DEFAULT  # a name that is there twice
+            seen["documented"] += not verdicts & DEFAULT  # a duplicate name
         else:
             seen["neither"] += 1
             seen["lenient"] += bool(verdicts & LENIENT)

@@ -1,4 +1,4 @@
-"""What the example programs write is read by the reference library as the tensors that must be there."""
+"""The reference library reads the right tensors from the example programs' output."""
 
 import itertools
 import pathlib
@@ -18,7 +18,8 @@ families = {
 
 
 def open_all(directory, framework):
-    """Everything that the reference finds in a checkpoint, read by it; bytes where it is asked for none of its own types."""
+    """Everything that the reference finds in a checkpoint, read by it; bytes if it has no type for
+    them."""
     tensors = {}
     for path in sorted(pathlib.Path(directory).glob("*.safetensors")):
         with safetensors.safe_open(path, framework=framework) as file:
@@ -29,7 +30,7 @@ def open_all(directory, framework):
 
 
 def fused_in_torch(stored, layers, experts, family):
-    """Stack and concatenate, as anybody would."""
+    """Stacks and concatenates in the obvious way."""
     module, model_module, (gate, up, down) = families[family]
     fused = {
         name.replace("block_sparse_moe", "mlp"): tensor for name, tensor in stored.items() if f"{module}." not in name
@@ -73,7 +74,7 @@ with tempfile.TemporaryDirectory() as directory:
             for name, array in open_all(fused, "numpy").items():
                 interop.check(array.tobytes() == raw[name][2] and list(array.shape) == raw[name][1], name, "differs in numpy")
 
-    # metadata of the original is kept
+    # the original's metadata is kept
     plain = interop.read_checkpoint(stored)
     metadata = {"format": "pt", "zeta": 'of "all"\n', "alpha": "é"}
     (work / "marked").mkdir()

@@ -1,4 +1,4 @@
-"""Files that the reference writer made, read and written anew by the library, come out byte for byte the same."""
+"""Files of the reference writer, read and rewritten by the library, stay equal byte for byte."""
 
 import pathlib
 import random
@@ -10,7 +10,8 @@ safetensors, numpy = interop.require("safetensors", "numpy")
 if not hasattr(safetensors, "TensorSpec"):
     interop.skip("safetensors is older than 0.8: it has no TensorSpec")
 
-# Bytes of an element, by the reference's names. Its Python side has no F6; an F4 element of this kind is two of the header's.
+# Bytes per element, by the reference's names. Its Python side has no F6; one of its F4 elements is
+# two of the header's.
 dtypes = {
     "bool": 1, "uint8": 1, "int8": 1, "int16": 2, "uint16": 2, "float16": 2, "bfloat16": 2, "int32": 4, "uint32": 4, "float32": 4,
     "complex64": 8, "float64": 8, "int64": 8, "uint64": 8, "float8_e5m2": 1, "float8_e4m3fn": 1, "float8_e8m0fnu": 1,
@@ -41,7 +42,7 @@ def random_case(generator):
         name = "".join(generator.choice(characters) for _ in range(generator.randrange(20)))
         if name != "__metadata__":
             specs[name] = safetensors.TensorSpec(dtype=dtype, shape=shape, data_ptr=data.ctypes.data, data_len=count)
-    # more than one key comes in random order from the reference
+    # the reference writes more than one key in random order
     text = "".join(generator.choice(characters) for _ in range(10))
     return specs, generator.choice([None, {"format": "pt"}, {text: text}]), buffers
 
@@ -62,7 +63,7 @@ with tempfile.TemporaryDirectory() as directory:
     for _ in range(300):
         copies_alike(work, *random_case(generator))
 
-    # and what the fixtures' writer made, where its metadata has one key
+    # also the output of the fixtures' writer, if its metadata has one key
     copied = 0
     for path in interop.test_data().glob("transformers/*/checkpoint/*.safetensors"):
         metadata, _ = interop.read_tensor_file(path)

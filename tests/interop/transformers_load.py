@@ -1,4 +1,6 @@
-"""transformers and accelerate load what fuse_checkpoint writes: the same model as from the original, without converting anything."""
+"""transformers and accelerate load the output of fuse_checkpoint as the same model as the original,
+without converting anything.
+"""
 
 import logging
 import os
@@ -20,7 +22,7 @@ torch.set_num_threads(1)
 
 
 def load(path):
-    """The model, and what its loader found missing, unexpected or of the wrong shape."""
+    """The model, and what its loader reported as missing, unexpected or of the wrong shape."""
     model, info = transformers.AutoModelForCausalLM.from_pretrained(
         path, output_loading_info=True, experts_implementation="eager"
     )
@@ -28,7 +30,7 @@ def load(path):
 
 
 def logits(model):
-    """What the model makes of a few tokens; None where its tiny random configuration cannot run."""
+    """The model's output for a few tokens. None if its tiny random configuration cannot run."""
     tokens = torch.arange(12).reshape(1, 12) % model.config.get_text_config().vocab_size
     try:
         with torch.no_grad():
@@ -47,7 +49,7 @@ def same_state(found, expected, what, same_dtypes=True):
 
 
 def dispatch(path, config):
-    """A model from accelerate, which takes every key as it stands in the files."""
+    """A model loaded by accelerate, which takes every key as stored."""
     with accelerate.init_empty_weights():
         model = transformers.AutoModelForCausalLM.from_config(config)
     model.tie_weights()
@@ -73,7 +75,7 @@ with tempfile.TemporaryDirectory() as directory:
             ran.append(kind)
             interop.check(torch.equal(logits(model), should), kind, "has other logits")
 
-        # what is not fused stays without bytes ("on the meta device") when nothing is converted
+        # without a conversion, unfused experts stay without bytes ("on the meta device")
         config = transformers.AutoConfig.from_pretrained(original)
         try:
             dispatch(original, config)

@@ -1,6 +1,6 @@
 // Headers and tables made to be slow or large. Nothing here measures time: each input is so large
-// that whatever takes more than linear time (or the sort's n log n) of it would not end while
-// somebody waits.
+// that an algorithm worse than linear (or than the sort's n log n) would not end while anyone
+// waits.
 #include <safefuse/format/header.hpp>
 
 #include <cstdint>
@@ -38,7 +38,7 @@ std::string entry(std::string_view name, std::uint64_t begin, std::uint64_t end)
     return out.append(std::to_string(begin)).append(",").append(std::to_string(end)).append("]}");
 }
 
-/// The header of tensors 0 .. count - 1, each where place(i) says.
+/// The header of tensors 0 .. count - 1, each at place(i).
 template <class Place>
 std::string header_of(std::size_t count, const Place& place) {
     std::string json{"{"};
@@ -73,8 +73,8 @@ std::string repeated(std::string_view what, std::size_t count) {
 }
 
 void check_overlaps(std::size_t count) {
-    // all in one place; each over half of the next; each around the next; all in one place but of
-    // no bytes, which is no overlap
+    // all at one place; each over half of the next; each around the next; all at one place but
+    // without bytes, which is no overlap
     CHECK(refusal(header_of(count, [](std::size_t) { return extent{0, 1}; })) ==
           sf::errc::bad_offsets);
     CHECK(refusal(header_of(count, [](std::size_t i) { return extent{i, i + 2}; }),
@@ -184,18 +184,18 @@ TEST_CASE("adversarial: a million tensors of one name") {
 
 TEST_CASE("adversarial: names that collide in well-known hashes are all found") {
     std::vector<std::string> names;
-    // h = 31 h + c, as in Java, sees no difference between "Aa" and "BB"
+    // the hash h = 31 h + c, as in Java, is equal for "Aa" and "BB"
     for (std::uint32_t bits = 0; bits < 1u << 17; ++bits) {
         std::string name;
         for (int i = 0; i < 17; ++i) name += (bits >> i & 1) != 0 ? "Aa" : "BB";
         names.push_back(std::move(name));
     }
-    // what differs only in the middle, for hashes that look at the ends
+    // names that differ only in the middle, for hashes that read the ends
     for (std::uint32_t i = 0; i < 1u << 17; ++i)
         names.push_back(std::string(32, 'x') + std::to_string(i) + std::string(32, 'x'));
-    // what differs only in its length, for hashes that are sums or take zeros for nothing
+    // names that differ only in length, for hashes that are sums or ignore zeros
     for (std::size_t i = 1; i < 2'000; ++i) names.push_back(std::string(i, 'y'));
-    // what differs by multiples of 2^32, for hashes that fold words
+    // names that differ by multiples of 2^32, for hashes that fold words
     for (std::uint32_t i = 0; i < 1u << 16; ++i) {
         const std::string word{
             static_cast<char>('0' + (i & 15)), static_cast<char>('0' + (i >> 4 & 15)),

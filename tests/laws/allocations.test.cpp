@@ -1,6 +1,6 @@
-// Every allocation fails once: from opening a checkpoint to the one that is written and compared,
-// in every kind of run. What is left of faults.test.cpp "memory: ..." is the system's own limit;
-// here each allocation is asked by its number, under the sanitizers too.
+// Every allocation fails once, in every kind of run: from opening a checkpoint to writing and
+// comparing one. faults.test.cpp "memory: ..." checks the OS's limit; here each allocation fails by
+// its number, under the sanitizers, too.
 #include "../support/failing_allocations.hpp"
 
 #include <doctest/doctest.h>
@@ -58,10 +58,10 @@ void write_model(const std::string& directory) {
     support::write_checkpoint(directory, shards);
 }
 
-/// Two threads that share the work, whatever of memory there is for starting them.
+/// Runs on two threads, or on fewer if there is no memory to start them.
 void on_two(std::size_t count, const sf::indexed_task& task) { sf::threads{2}(count, task); }
 
-/// Shards that are there are whole, and nothing is hidden beside them.
+/// Shards that exist are complete, and no hidden file is beside them. Returns the mistakes.
 std::string half_built(const std::string& directory) {
     if (!std::filesystem::exists(directory)) return {};
     for (const auto& entry : std::filesystem::directory_iterator{directory}) {
@@ -86,8 +86,8 @@ void fail_each(const std::function<sf::result<void>()>& run,
             if (auto done = run(); !done) error = std::move(done).error();
             has_failed = fault.has_failed();
         }
-        // what only prepares the text of a failure may succeed without it: then everything is as it
-        // should be
+        // an allocation that only prepares the text of a failure may fail without effect; then
+        // everything must be right
         REQUIRE_MESSAGE((!error || (has_failed && error->code == sf::errc::out_of_memory)),
                         error->message().c_str());
         if (error) ++refused;
@@ -96,7 +96,7 @@ void fail_each(const std::function<sf::result<void>()>& run,
     CHECK(refused > (number - 2) / 2);
 }
 
-/// Opens, plans and fuses one by one, all at once, by ranges and on two threads; `made` has memory
+/// Opens, plans and fuses one by one, all at once, by ranges and on two threads. `made` has memory
 /// for all of that.
 template <class Source>
 sf::result<void> read_and_fuse(const std::string& path, std::vector<bytes>& made) {
@@ -203,7 +203,7 @@ TEST_CASE_TEMPLATE(
             [&] { return rewrite<Source>(directory / "in", directory / "out"); },
             [&](bool came) {
                 std::string wrong = half_built(directory / "out");
-                // the last step may fail when all shards are in place
+                // the last step may fail after all shards are in place
                 if (came || sf::checkpoint::open(directory / "out"))
                     if (const auto same = open_and_verify(directory / "in", directory / "out");
                         !same)

@@ -1,7 +1,7 @@
-// What can go wrong outside of a file's bytes: files that change while they are open, that may not
-// be read, that are no files; disks, descriptors and memory that run out. Each ends in a failure
-// that names the file, leaves nothing half-built and no descriptor. What one header says of one
-// fault is tested beside that header; here, what a whole checkpoint does.
+// Faults outside of a file's bytes: files that change while they are open, that may not be read,
+// that are no files; disks, descriptors and memory that run out. Each ends in a failure that names
+// the file, leaves nothing half-made and no descriptor open. Faults of a single header's code are
+// tested beside that header; this tests whole checkpoints.
 #include <safefuse/write/rewrite.hpp>
 #include <safefuse/write/verify.hpp>
 
@@ -38,7 +38,7 @@
 #include <sys/mount.h>
 #endif
 
-// Sanitizers keep their own memory in the address space, so that a limit for it says nothing.
+// Sanitizers keep their own memory in the address space, so a limit on it means nothing.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SAFEFUSE_TEST_SANITIZED 1
 #elif defined(__has_feature)
@@ -60,7 +60,7 @@ constexpr sf::rewrite_options in_shards_of(std::uint64_t most) {
 }
 using qwen = sf::families::qwen2_moe;
 
-// Its copies are strided: what is put together in the buffer instead of being passed on.
+// Layouts with strided copies: their outputs are assembled in the buffer.
 template <class GateUp, class Down>
 using into = sf::layout<sf::parameter_suffixes, sf::tensor<"gate_up_proj", GateUp>,
                         sf::tensor<"down_proj", Down>>;
@@ -95,7 +95,7 @@ std::string series(int number, int count) {
                            .view()};
 }
 
-/// A checkpoint with one layer in each shard.
+/// A checkpoint with one layer per shard.
 void write_layers(const std::string& directory, int layers, std::uint64_t experts = 4,
                   std::uint64_t inner = 32, std::uint64_t hidden = 48) {
     std::filesystem::create_directories(directory);
@@ -113,7 +113,7 @@ std::vector<std::string> files_in(const std::filesystem::path& directory) {
     return {names.begin(), names.end()};
 }
 
-/// "ok", or what went wrong and in which file.
+/// "ok", or the error and its file.
 template <class T>
 std::string outcome(const sf::result<T>& came) {
     if (came) return "ok";
@@ -126,12 +126,11 @@ std::string outcome_of(sf::errc code, const std::string& file) {
     return std::string{sf::sentence(code)} + ": " + file;
 }
 
-/// Nothing in a directory is hidden or cut off, and it is not taken for a checkpoint.
+/// Checks that a directory has no hidden or truncated file and does not load as a checkpoint.
 std::string half_built(const std::string& directory) {
     const auto files = files_in(directory);
     for (const std::string& name : files) {
-        if (name == sf::writer_state_file && files.size() > 1)
-            continue;  // to go on with the shards
+        if (name == sf::writer_state_file && files.size() > 1) continue;  // the state file
         if (name.starts_with('.')) return "left behind: " + name;
         if (!sf::tensor_file::open(directory + '/' + name)) return "half-built: " + name;
     }
@@ -139,9 +138,9 @@ std::string half_built(const std::string& directory) {
     return {};
 }
 
-/// Runs a function in a process of its own, where it may lower limits and give up rights. Its
-/// answer, "" for all well; descriptors that it leaves open and signals that end it are part of the
-/// answer.
+/// Runs a function in a child process, which may lower limits and give up rights. Returns its
+/// answer; "" if all is well. Descriptors that it leaves open and signals that end it are part of
+/// the answer.
 std::string in_child(const std::function<std::string()>& function) {
     std::fflush(nullptr);
     int ends[2];
@@ -179,7 +178,7 @@ std::string in_child(const std::function<std::string()>& function) {
     return answer;
 }
 
-/// An answer that begins with this is printed, not judged.
+/// An answer with this prefix is printed, not judged.
 constexpr std::string_view skipped = "skipped: ";
 bool is_skipped(const std::string& answer) {
     if (!answer.starts_with(skipped)) return false;
@@ -187,7 +186,7 @@ bool is_skipped(const std::string& answer) {
     return true;
 }
 
-/// Adds what differs to an answer.
+/// Adds a difference to an answer.
 void expect(std::string& answer, const std::string& what, const std::string& found,
             const std::string& expected) {
     if (found != expected) answer += what + ": " + found + ", not " + expected + "\n";
@@ -196,10 +195,9 @@ void expect(std::string& answer, const std::string& what, const std::string& fou
 
 }  // namespace
 
-#if !defined(_WIN32)  // which lets nobody cut a mapped file short
+#if !defined(_WIN32)  // Windows does not allow truncating a mapped file
 
 // Files that change while they are open
-// ------------------------------------------------------------------------------------------
 
 TEST_CASE_TEMPLATE(
     "changed file: whatever copies much from a mapping asks first, so that a file cut short is a failure and no signal",
@@ -257,7 +255,7 @@ TEST_CASE_TEMPLATE(
                    outcome(sf::verify_rewritten(*whole, *before)), expected);
             if (!files_in(directory / "out").empty()) answer += "the rewrite left files";
 
-            // the counterpart of a comparison
+            // the counterpart in a comparison
             const std::string copy = directory / "before/model.safetensors";
             std::filesystem::resize_file(copy, keep);
             expect(answer, "verify, the copy changed",
@@ -369,8 +367,7 @@ TEST_CASE_TEMPLATE("changed file: one that is replaced while it is open stays wh
     CHECK(support::open_descriptors() == descriptors);
 }
 
-// What is no file, or may not be read
-// ----------------------------------------------------------------------------------------------
+// Paths that are no files or may not be read
 
 TEST_CASE(
     "no file: a directory, a FIFO, an empty file or a dangling link in any place is named and not waited for") {
@@ -417,7 +414,7 @@ TEST_CASE(
         CHECK(outcome(sf::positional_tensor_file::open(single)) ==
               outcome_of(each.tensor_file, single));
 
-        // a shard that an index names; where there is nothing, it is missing
+        // a shard that an index names; without a file, it is missing
         write_layers(directory / "shard", 2);
         std::filesystem::remove(directory / "shard/" + series(2, 2));
         each.put(directory / "shard/" + series(2, 2));
@@ -425,7 +422,7 @@ TEST_CASE(
               each.tensor_file == sf::errc::file_not_found ? sf::errc::missing_shard
                                                            : each.tensor_file);
 
-        // the index itself; a directory of that name is none
+        // the index itself; a directory of that name is not an index
         const std::string index = "/model.safetensors.index.json";
         write_layers(directory / "index", 1);
         std::filesystem::remove(directory / "index" + index);
@@ -516,8 +513,7 @@ TEST_CASE("no permission: what may not be read or written is permission_denied a
         std::filesystem::permissions(directory / each, perms::owner_all);
 }
 
-// What runs out
-// ---------------------------------------------------------------------------------------------------------------------
+// Resources that run out
 
 TEST_CASE_TEMPLATE(
     "descriptors: more shards than may be open is a failure that says how to get more, and leaves none open",
@@ -527,7 +523,7 @@ TEST_CASE_TEMPLATE(
     const std::string answer_of_child = in_child([&] {
         struct ::rlimit old{};
         ::getrlimit(RLIMIT_NOFILE, &old);
-        const int next = ::dup(0);  // the lowest number that is free
+        const int next = ::dup(0);  // the lowest free number
         ::close(next);
         struct ::rlimit low = old;
         low.rlim_cur = static_cast<::rlim_t>(next) + 20;
@@ -659,7 +655,7 @@ TEST_CASE(
                     found += "it took " + std::to_string(before - after) + "\n";
                 if (!shares && (done->shared_bytes != 0 || before - after < 12'000'000))
                     found += "copied: " + std::to_string(before - after) + "\n";
-                // whoever changes the new one does not change the old one
+                // changing the new file does not change the old one
                 {
                     std::fstream file{mounted + "/fused/model.safetensors",
                                       std::ios::in | std::ios::out | std::ios::binary};
@@ -720,7 +716,7 @@ TEST_CASE(
             const auto again = sf::rewrite(*plan, directory / "disk/several", unchecked);
             expect(found, "into what is left", outcome(again),
                    outcome_of(sf::errc::destination_not_empty, directory / "disk/several"));
-            // with more room, it goes on
+            // with more room, the run can be resumed
             if (::mount("tmpfs", (directory / "disk").c_str(), "tmpfs", MS_REMOUNT, "size=64m") ==
                 0) {
                 const std::size_t kept = files_in(directory / "disk/several").size() - 1;
@@ -742,8 +738,8 @@ TEST_CASE(
 #if !defined(SAFEFUSE_TEST_SANITIZED)
 namespace {
 
-/// Whether a limit for the address space holds; qemu's emulation of a user's program takes it and
-/// goes on.
+/// Whether a limit on the address space holds. qemu's user-mode emulation accepts it and ignores
+/// it.
 bool limits_hold() {
     const std::string answer = in_child([] {
         struct ::rlimit low{};
@@ -757,12 +753,12 @@ bool limits_hold() {
     return answer.empty();
 }
 
-/// Takes all memory but the given number of bytes from this process for as long as it lives.
+/// Takes all memory but a given number of bytes from this process, for the lifetime of the object.
 class memory_shortage {
 public:
     explicit memory_shortage(std::size_t left_bytes) {
         ::getrlimit(RLIMIT_AS, &old_);
-        volatile char stack[256 * 1024];  // grows now, not when nothing is left
+        volatile char stack[256 * 1024];  // grows now, not when no memory is left
         for (std::size_t i = 0; i < sizeof stack; i += 4096) stack[i] = 0;
         void* const left = left_bytes == 0 ? nullptr : std::malloc(left_bytes);
         std::size_t pages = 0;
@@ -795,8 +791,8 @@ private:
     block* taken_ = nullptr;
 };
 
-/// Runs something with more and more memory until it succeeds three times; all that happens before
-/// is out_of_memory.
+/// Runs something with more and more memory until it succeeds three times. Every failure before
+/// must be out_of_memory.
 template <class Run, class Check>
 std::string until_it_fits(const char* what, const Run& run, const Check& check) {
     int failed = 0, good = 0;
@@ -940,15 +936,14 @@ TEST_CASE(
 #endif  // !_WIN32
 
 // Reads that fail in the middle
-// ------------------------------------------------------------------------------------------------------
 
 namespace {
 
-/// A file one byte of which cannot be read.
+/// A file with one unreadable byte.
 class failing_file {
 public:
-    static inline std::string path;                       ///< of the file that fails
-    static inline std::uint64_t bad = ~std::uint64_t{0};  ///< the byte
+    static inline std::string path;                       ///< path of the file that fails
+    static inline std::uint64_t bad = ~std::uint64_t{0};  ///< offset of the byte
 
     static sf::result<failing_file> open(std::string_view file) noexcept {
         auto opened = sf::positional_file::open(file);
@@ -1026,7 +1021,7 @@ TEST_CASE_TEMPLATE(
             REQUIRE(!compared);
             check_named(compared.error(), bad);
 
-            // the scope's own plan: what does not need the byte is made all the same
+            // the scope's own plan: outputs that do not need the byte are made
             const auto scope_plan =
                 sf::plan(*set, (*scopes)[1], sf::description_of<Family>, sf::direction::forward);
             REQUIRE(scope_plan);

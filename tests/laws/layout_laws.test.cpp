@@ -1,5 +1,5 @@
-// The law of every term of the layout algebra, as the equation in its comment says it, and one
-// drawing of each: include/safefuse/layout/README.md shows the same.
+// The law of every term of the layout algebra as an equation, and one drawing of each, as in
+// include/safefuse/layout/README.md.
 #include <safefuse/layout/layout.hpp>
 #include <safefuse/models/standard.hpp>
 
@@ -12,7 +12,7 @@
 namespace sf = safefuse;
 using sf::layouts::down, sf::layouts::gate, sf::layouts::up;
 using u64 = std::uint64_t;
-using index_of_part = std::vector<u64>;  // the expert's number, then the part's own
+using index_of_part = std::vector<u64>;  // the expert index, then the part's own indices
 
 namespace {
 
@@ -23,7 +23,7 @@ sf::layout_args extents(u64 e, u64 i, u64 h) {
     return x;
 }
 
-/// The entry of each stored axis, by the definition of a mapping: the sum over digits.
+/// The entry along each stored axis, by the definition of a mapping: the sum over digits.
 index_of_part entry(const sf::mapping& of, std::size_t part, const index_of_part& at) {
     index_of_part out;
     for (std::size_t axis = 0; axis < of.axis_count; ++axis) {
@@ -110,7 +110,8 @@ TEST_CASE("law of interleave: entry x of operand k is at x / g * (g * n) + k * g
     };
     hold(sf::interleave<0, 1, gate, up>::place(x), {gate::place(x), up::place(x)}, 1);
     hold(sf::interleave<0, 2, gate, up>::place(x), {gate::place(x), up::place(x)}, 2);
-    // operands that are terms themselves: digits are split again, at the edges of the new groups
+    // operands that are terms themselves: digits are split again at the boundaries of the new
+    // groups
     using inner = sf::interleave<0, 1, gate, up>;
     using extra = sf::concat<0, sf::part<"a", "I", "H">, sf::part<"b", "I", "H">>;
     hold(sf::interleave<0, 2, inner, extra>::place(x), {inner::place(x), extra::place(x)}, 2);
@@ -153,7 +154,7 @@ TEST_CASE("law of a field's form: a matrix transposed, an axis of its own behind
     of_field.field = &form::form;
     const sf::mapping placed = sf::map_field(gate::place(of_field), of_field);
     REQUIRE(placed.axis_count == 3);
-    CHECK(placed.axes[0].extent == 3);  // H = 6, two elements to an entry
+    CHECK(placed.axes[0].extent == 3);  // H = 6, two elements per entry
     CHECK(placed.axes[1].extent == 4);
     CHECK(placed.axes[2].extent == 5);
     for (u64 k = 0; k < 5; ++k) CHECK(entry(placed, 0, {0, 3, 2, 0, k}) == index_of_part{2, 3, k});

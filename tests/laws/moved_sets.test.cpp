@@ -1,5 +1,5 @@
-// A plan stays valid when the set that it was made from is moved. Run under address sanitizer by
-// platforms.cmake and CI.
+// A plan stays valid if the set that it was made from is moved. platforms.cmake and CI run this
+// under the address sanitizer.
 #include <safefuse/safefuse.hpp>
 
 #include <doctest/doctest.h>
@@ -32,7 +32,7 @@ std::vector<support::tensor> experts() {
     return made;
 }
 
-/// A checkpoint of one file, and the output that fusing it must give: the rows of gate and up of
+/// A checkpoint of one file, and the output that fusing it must give: the rows of gate, then up, of
 /// each expert in turn.
 struct checkpoint_on_disk {
     checkpoint_on_disk() {
@@ -51,7 +51,7 @@ std::string fused(const sf::copy_plan& plan) {
     return support::string_of(out);
 }
 
-/// A set of the caller's own that keeps its state where it is: refs hold `stable_view()`.
+/// A user's set that keeps its state at a fixed address: refs hold its `stable_view()`.
 class shared_set {
 public:
     struct view {
@@ -112,7 +112,8 @@ TEST_CASE_TEMPLATE(
 
     auto other = Checkpoint::open(disk.directory.string());
     REQUIRE(other);
-    *other = std::move(*on_heap);  // what `other` held is gone, what it was given is planned from
+    // `other` gives up what it held and is planned from what it was given
+    *other = std::move(*on_heap);
     on_heap.reset();
     CHECK(fused(*plan) == disk.gate_up);
 

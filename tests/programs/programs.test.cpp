@@ -1,5 +1,5 @@
-// The example programs on checkpoints that were made to do harm: what reaches the terminal, and
-// which files go along.
+// The example programs on hostile checkpoints: what reaches the terminal, and which files are
+// copied.
 #include <safefuse/core/printable.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/format/detail/json_cursor.hpp>
@@ -48,8 +48,7 @@ TEST_CASE("printable: what a terminal would obey is escaped, all else is kept") 
     }
     CHECK(shown("\xE2\x80\x8D\xE2\x81\xA5\xE2\x81\xAA") ==
           "\xE2\x80\x8D\xE2\x81\xA5\xE2\x81\xAA");  // neighbours
-    // no UTF-8: a lone start, a lone continuation, longer than needed, a surrogate, too high, cut
-    // short
+    // not UTF-8: a lone start, a lone continuation, overlong, a surrogate, too high, truncated
     CHECK(shown("\xFF|\x9B|\xC0\x9B|\xED\xA0\x80|\xF5\x80\x80\x80|\xE2\x80") ==
           "\\xff|\\x9b|\\xc0\\x9b|\\xed\\xa0\\x80|\\xf5\\x80\\x80\\x80|\\xe2\\x80");
 }
@@ -66,15 +65,15 @@ TEST_CASE("printable: a failure's message escapes every text that it has") {
 #if !defined(_WIN32)
 namespace {
 
-/// Begins a line of its own, colours what follows, moves the cursor, turns the direction of
-/// writing, and is partly no UTF-8.
+/// Begins a new line, colours the text after it, moves the cursor, changes the writing direction,
+/// and is partly not UTF-8.
 const std::string hostile =
     "\x1B[31m\rproblems   none\nerror: forged\t\xC2\x9B"
     "2J\xE2\x80\xAE\xE2\x81\xA6\x7F";
 const std::string no_utf8 = "\xFF\x9B\xC0";
 
-/// Control characters, those that turn the direction of writing, and bytes that are no UTF-8, but
-/// for the ends of lines.
+/// Checks for control characters, characters that change the writing direction, and bytes that are
+/// not UTF-8, other than line ends.
 bool is_harmless(const std::string& said) {
     for (std::string_view left = said; !left.empty();) {
         const sf::character next = sf::first_character(left);
@@ -112,7 +111,7 @@ std::vector<support::tensor> experts(const std::string& prefix) {
     return made;
 }
 
-/// A checkpoint that can be fused, whose names and metadata are hostile.
+/// A checkpoint that can be fused, with hostile names and metadata.
 void write_hostile(const fs::path& directory, const std::string& prefix,
                    const std::string& model_type) {
     fs::create_directories(directory);
@@ -144,7 +143,7 @@ TEST_CASE("programs: no text of a file or a path reaches the terminal raw, and J
                       out = directory / ("out" + hostile + no_utf8);
     write_hostile(base, "model.layers.0.", "qwen3_moe");
     write_hostile(other, hostile + ".layers.0.", hostile);
-    // what is wrong is named by a hostile name: the dtype, the tensor, the shard
+    // hostile names in messages: the dtype, the tensor, the shard
     fs::create_directories(broken);
     write_file(broken + "/model.safetensors",
                support::framed("{" + json_text(hostile) + ":{\"dtype\":" + json_text(hostile) +
@@ -204,7 +203,7 @@ TEST_CASE("programs: no text of a file or a path reaches the terminal raw, and J
         said(program, {broken, to + "b"}, 1);
         said(program, {directory / "index", to + "b"}, 1);
         said(program, {directory / "pruned", to + "p"},
-             program == "fuse_checkpoint" ? 1 : 0);  // repacking asks nothing of experts
+             program == "fuse_checkpoint" ? 1 : 0);  // repacking requires no experts
         said(program, {base, to + "b", "--layout", hostile + no_utf8}, 1);
         said(program, {base, to + "b", "--side-files=" + hostile}, 2);
     }
@@ -268,7 +267,7 @@ TEST_CASE("side files: what a model folder consists of goes along, all else is n
     write_file(in + "/config.json", R"({"model_type": "qwen3_moe", "num_experts": 2})");
     fs::permissions(in + "/tokenizer.json", static_cast<fs::perms>(0600));
     support::write_tensor_file(in + "/other.safetensors", {support::bf16("x", {1})});
-    fs::create_symlink("nowhere", in + "/vocab.txt");  // a name that would go along
+    fs::create_symlink("nowhere", in + "/vocab.txt");  // a name that would be copied
     fs::create_symlink("nowhere", in + "/dangling");
     fs::create_symlink("nowhere.safetensors", in + "/dangling.safetensors");
     fs::create_directory(in + "/original");
@@ -308,9 +307,10 @@ TEST_CASE("side files: what a model folder consists of goes along, all else is n
             CHECK(dry.out.find("left       " + name + ": ") != std::string::npos);
         }
         for (const std::string line :
-             {"pytorch_model.bin: weights in another format", "vocab.txt: a link to nothing",
-              "dangling: a link to nothing", "dangling.safetensors: a link to nothing",
-              "original: a directory", "other.safetensors: tensors that are not of this checkpoint",
+             {"pytorch_model.bin: weights in another format", "vocab.txt: a dangling link",
+              "dangling: a dangling link", "dangling.safetensors: a dangling link",
+              "original: a directory",
+              "other.safetensors: tensors that are not part of this checkpoint",
               "model.safetensors.incomplete: left over from a download, an editor or a backup"}) {
             CAPTURE(line);
             CHECK(dry.out.find("left       " + line + "\n") != std::string::npos);
@@ -339,7 +339,7 @@ TEST_CASE("side files: what a model folder consists of goes along, all else is n
         for (const std::string& name : known) size += fs::file_size(in + '/' + name);
         CHECK(dry.out.find("\"side_files\": 13, \"side_bytes\": " + std::to_string(size) + ",") !=
               std::string::npos);
-        // a file of holes, larger than any disk here
+        // a sparse file, larger than any disk here
         fs::resize_file(in + "/tokenizer.json", std::uintmax_t{1} << 42);
         CHECK(run({in, directory / "dry", "--dry-run"}, 1).out.find("too little") !=
               std::string::npos);
@@ -383,7 +383,7 @@ TEST_CASE(
     support::write_tensor_file(directory / "in/model.safetensors", experts("model.layers.0."));
     write_file(directory / "in/config.json", R"({"model_type": "qwen3_moe", "num_experts": 2})");
     write_file(directory / "in/README.md", std::string(1u << 20, 'r'));
-    // --reflink asks for no room beforehand: much of what is written may be shared
+    // --reflink does not check for free space: much of what is written may be shared
     const std::string script =
         "mount -t tmpfs -o size=256k tmpfs \"$1/disk\" || exit 77; \"$2\" \"$1/in\" \"$1/disk/out\" --reflink; "
         "came=$?; ls -A \"$1/disk/out\"; exit $came";

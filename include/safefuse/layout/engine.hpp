@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: an engine as data: the layout that it holds experts in, and where it expects them.
+// safefuse: an engine as data: the layout in which it keeps experts, and the scope where it expects
+// them.
 #ifndef SAFEFUSE_LAYOUT_ENGINE_HPP
 #define SAFEFUSE_LAYOUT_ENGINE_HPP
 
@@ -15,24 +16,24 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// The scope of an engine's experts is the stored one.
+/// Engine scope: the experts keep their stored scope.
 inline constexpr std::string_view same_scope = "{scope}";
-/// It is the stored one without its last segment: the module around the experts.
+/// Engine scope: the stored scope without its last segment, that is, the module around the experts.
 inline constexpr std::string_view parent_scope = "{parent}";
 
-/// An engine's layout by name, for programs that learn it at run time: plan(set, scope,
+/// An engine's layout with its name, for programs that choose it at run time: plan(set, scope,
 /// layouts::per_expert::description, *it->layout).
 struct engine_entry {
     std::string_view name;             ///< as find_engine takes it
     const layout_description* layout;  ///< never null
-    /// Where the engine expects experts that are stored in a scope: same_scope, parent_scope, or a
-    /// name in which {i} is the last number of the stored scope, the layer's.
+    /// Where the engine expects the experts of a stored scope: same_scope, parent_scope, or a name
+    /// in which {i} is the last number of the stored scope (the layer).
     std::string_view scope = same_scope;
 };
 
-/// The scope that an engine expects experts in which are stored in `stored`.
-///   fails   out_of_range (no number in the stored scope, or no segment before its last one),
-///   out_of_memory
+/// The scope in which an engine expects the experts that are stored in scope `stored`.
+///   fails   out_of_range (the stored scope has no number, or no segment before its last one),
+///           out_of_memory
 [[nodiscard]] inline result<text> engine_scope(const engine_entry& engine,
                                                std::string_view stored) noexcept {
     const auto copied = [](std::string_view name) noexcept -> result<text> {
@@ -47,7 +48,7 @@ struct engine_entry {
     const std::size_t dot = stored.rfind('.');
     if (engine.scope == parent_scope) {
         if (dot == std::string_view::npos)
-            return nowhere("the engine's scope is the one around it, and there is none");
+            return nowhere("the engine uses the enclosing scope, and this scope has none");
         return copied(stored.substr(0, dot));
     }
     detail::found_pattern layer;
@@ -60,7 +61,7 @@ struct engine_entry {
         begin = end + 1;
     }
     if (layer.numbers[0].empty())
-        return nowhere("the engine's scope has the layer's number, and this one has none");
+        return nowhere("the engine's scope contains the layer number, and this scope has none");
     text out;
     if (!detail::append_pattern(out, engine.scope, layer))
         return failure{.code = errc::out_of_memory};

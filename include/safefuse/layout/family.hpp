@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: a family: the two layouts of a kind of model, as stored on the hub and as the model
-// holds it, and the names between them. Declarations only.
+// safefuse: a family: the layout that a kind of model has on the hub, the layout in the model, and
+// the renames between them. Declarations only.
 #ifndef SAFEFUSE_LAYOUT_FAMILY_HPP
 #define SAFEFUSE_LAYOUT_FAMILY_HPP
 
@@ -17,90 +17,97 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// The last segments of a scope: as the checkpoint spells them, and as the model does.
+/// The last segments of a scope, as the checkpoint and as the model spell them.
 template <fixed_text Stored, fixed_text Model = Stored>
 struct modules {
     static constexpr std::string_view stored = Stored.view();  ///< on the hub
     static constexpr std::string_view model = Model.view();    ///< in the model
 };
 
-/// A kind of module as data: where it lies and what it stores, in the direction in which plans are
-/// made.
+/// A kind of module as data: its path and its layouts, in the direction of a plan.
 struct module_description {
-    std::string_view from_path;      ///< the last segments of its name
-    std::string_view to_path;        ///< the last segments of the name that it gets
-    const layout_description* from;  ///< what is there; never null
+    std::string_view from_path;      ///< last segments of its name
+    std::string_view to_path;        ///< last segments of its new name
+    const layout_description* from;  ///< what is stored; never null
     const layout_description* to;    ///< what is made; never null
 
-    /// Whether there is nothing to do for it.
+    /// True if both forms are identical.
     [[nodiscard]] constexpr bool is_same() const noexcept {
         return from == to && from_path == to_path;
     }
-    /// The other way round.
+    /// The module in the other direction.
     [[nodiscard]] constexpr module_description reversed() const noexcept {
         return {to_path, from_path, to, from};
     }
 };
 
-/// A further form in which tools store a family's experts: from that form to the model's.
+/// Another form in which tools store a family's experts, with the way to the model's form.
 struct stored_form_description {
-    std::string_view name;      ///< what it is asked for by: per-expert
-    module_description module;  ///< where it lies, and both layouts
-    bool excludes_shared_experts =
-        false;  ///< a checkpoint with shared experts is of another family, whose form this is
+    std::string_view name;      ///< the name to select it by, for example per-expert
+    module_description module;  ///< its path and both layouts
+    /// If true, a checkpoint with shared experts in this form belongs to another family.
+    bool excludes_shared_experts = false;
 };
 
-/// An extent that shapes do not tell, and where config.json has it.
+/// An extent that shapes do not tell, and its key in config.json.
 struct config_extent {
-    std::string_view name;  ///< as a layout spells it: "E"
+    std::string_view name;  ///< as a layout names it: "E"
     std::string_view key;   ///< with dots between objects: vision_config.num_attention_heads
 };
 
-/// Such an extent as a type.
+/// A config_extent as a type.
 template <fixed_text Name, fixed_text Key>
 struct extent_in_config {
     /// The extent as data.
     static constexpr config_extent description{Name.view(), Key.view()};
 };
-/// All of these that a family has.
+/// All config_extents of a family.
 template <class... Extent>
 struct extents_in_config {
     static constexpr std::size_t count = sizeof...(Extent);  ///< how many
-    /// With an empty one behind the last: an array has at least one entry.
+    /// The extents, and an empty one at the end because an array needs at least one entry.
     static constexpr config_extent list[count + 1] = {Extent::description..., {}};
     static constexpr span<const config_extent> descriptions{list, count};  ///< as data
 };
 
-/// Which way a plan goes, as a family_description has it.
+/// The direction of a plan, relative to a family_description.
 enum class direction : std::uint8_t {
-    forward,  ///< from `from` to `to`: of description_of<Family>, from the hub to the model
+    forward,  ///< from `from` to `to`; for description_of<Family>, hub to model
     inverse,  ///< from `to` to `from`
 };
 
-/// A family as data, in the direction in which plans are made: from the stored form to the model's,
-/// or back.
+/// A family as data, in the direction of a plan: from the stored form to the model's, or back.
 struct family_description {
-    std::string_view name;           ///< unique among families
-    const layout_description* from;  ///< of the experts
-    const layout_description* to;    ///< of the experts
-    std::string_view from_module;    ///< the last segments of a scope that is planned from
-    std::string_view to_module;      ///< and of the scope that it becomes
-    rename_list renames;             ///< of all other tensors
-    span<const std::string_view> model_types;  ///< of config.json
-    span<const module_description>
-        extra_modules{};  ///< what the model stores otherwise beside the experts
-    span<const config_extent> config_extents{};  ///< what plans must be given as known_extents
-    span<const stored_form_description>
-        forms{};  ///< how else tools store the experts; with_stored_form takes one
-    span<const std::string_view>
-        passing{};            ///< experts modules with a tensor of such a name are left as they are
-    bool is_inverse = false;  ///< `others` and `forms` are described the other way round
+    /// Unique among families.
+    std::string_view name;
+    /// Layout of the experts.
+    const layout_description* from;
+    /// Layout of the experts.
+    const layout_description* to;
+    /// Last segments of a scope to plan from.
+    std::string_view from_module;
+    /// Last segments of the resulting scope.
+    std::string_view to_module;
+    /// Renames of all other tensors.
+    rename_list renames;
+    /// Model types of config.json.
+    span<const std::string_view> model_types;
+    /// Other modules that the model stores differently from the hub.
+    span<const module_description> extra_modules{};
+    /// Extents that plans need as known_extents.
+    span<const config_extent> config_extents{};
+    /// Other forms in which tools store the experts; see with_stored_form.
+    span<const stored_form_description> forms{};
+    /// Experts modules with a tensor of such a name are passed through unchanged.
+    span<const std::string_view> passing{};
+    /// `extra_modules` and `forms` are described in the other direction.
+    bool is_inverse = false;
 
-    /// How many kinds of modules are planned: the experts and the others.
+    /// Number of kinds of modules that are planned: the experts and the extra modules.
     [[nodiscard]] constexpr std::size_t module_count() const noexcept {
         return 1 + extra_modules.size();
     }
-    /// Module 0 is the experts'.
+    /// Kind i of modules. 0 is the experts.
     [[nodiscard]] SAFEFUSE_NOINLINE constexpr module_description module_at(
         std::size_t i) const noexcept {
         if (i == 0) return {from_module, to_module, from, to};
@@ -122,8 +129,8 @@ struct family_description {
     }
 };
 
-/// Modules without experts, or with other ones, that a family's models store otherwise than the
-/// hub: where they lie, and both layouts.
+/// Modules without experts, or with other experts, that a family's models store differently from
+/// the hub: their paths and both layouts.
 template <class Modules, class Stored, class Model>
 struct extra_module {
     static_assert(can_become<Stored, Model> && can_become<Model, Stored>,
@@ -133,12 +140,12 @@ struct extra_module {
                                                     &Stored::description, &Model::description};
 };
 
-/// All of these that a family has.
+/// All extra modules of a family.
 template <class... Module>
 struct extra_module_list {
 private:
     static constexpr std::size_t count = sizeof...(Module);
-    // one entry more than there are modules: an array has at least one
+    // one more entry than modules, because an array needs at least one
     static constexpr module_description list[count + 1] = {Module::description..., {}};
 
 public:
@@ -146,15 +153,15 @@ public:
     static constexpr span<const module_description> descriptions{list, count};
 };
 
-/// Whether a family's own models have shared experts: where they have none, a checkpoint that has
-/// them is another family's.
+/// Whether a family's own models have shared experts. If they have none, a checkpoint with shared
+/// experts belongs to another family.
 enum class shared_experts : bool { none, some };
 
-/// A further stored form: its name, where it lies and its layout.
+/// Another stored form: its name, its path and its layout.
 template <fixed_text Name, class Modules, class Layout,
           shared_experts Shared = shared_experts::some>
 struct stored_form {
-    /// From it to the model's form, as data.
+    /// From this form to the model's form, as data.
     template <class Model>
     static constexpr stored_form_description description{
         Name.view(),
@@ -165,16 +172,16 @@ struct stored_form {
     static constexpr bool is_complete = can_become<Layout, Model> && can_become<Model, Layout>;
 };
 
-/// All of these that a family has.
+/// All other stored forms of a family.
 template <class... Form>
 struct stored_forms {
-    /// The forms as data, for the layout that the model holds.
+    /// The forms as data, for the layout in the model.
     template <class Model>
     struct of {
         static_assert((Form::template is_complete<Model> && ...),
                       "safefuse: the two layouts of a family must place the same parts");
         static constexpr std::size_t count = sizeof...(Form);  ///< how many
-        /// With an empty one behind the last: an array has at least one entry.
+        /// The forms, and an empty one at the end because an array needs at least one entry.
         static constexpr stored_form_description list[count + 1] = {
             Form::template description<Model>..., {}};
         /// From the stored forms to the model's, as data.
@@ -182,18 +189,18 @@ struct stored_forms {
     };
 };
 
-/// Renames of several lists, one list after the other. It converts to a span of them.
+/// The renames of several lists, list by list. Converts to a span.
 template <std::size_t Count>
 struct rename_array {
     rename_description list[Count];  ///< in the order in which they apply
-    /// All of them.
+    /// All renames.
     constexpr operator span<const rename_description>()
-        const noexcept {  // NOLINT: it is meant to convert
+        const noexcept {  // NOLINT: implicit by design
         return {list, Count};
     }
 };
 
-/// The renames of several lists, one list behind the other, for families that share some.
+/// Joins the lists of renames of several families, list by list.
 template <std::size_t... Count>
 [[nodiscard]] consteval rename_array<(Count + ...)> joined_renames(
     const rename_description (&... lists)[Count]) noexcept {
@@ -206,28 +213,29 @@ template <std::size_t... Count>
     return out;
 }
 
-/// What a family declares: derive from family<Stored, Model> and add `name`, `modules` and, where
-/// there are any, `renames`, `model_types`, `others`, `config_extents` and `forms`. Where models
-/// hold experts as the hub stores them, both layouts are the same. A declaration costs the compiler
-/// next to nothing; it is checked where it is used first.
+/// Base of a family's declaration: derive from family<Stored, Model> and add `name`, `modules` and,
+/// if there are any, `renames`, `model_types`, `extra_modules`, `config_extents`, `forms` and
+/// `passing`. If models keep experts as the hub stores them, both layouts are the same type. A
+/// declaration costs almost no compile time; it is checked at first use.
 template <class Stored, class Model>
 struct family {
     /// The layout on the hub.
     using stored = Stored;
     /// The layout in the model.
     using model = Model;
-    /// In the order in which they apply; none.
+    /// Renames in the order in which they apply. Default: none.
     static constexpr span<const rename_description> renames{};
-    /// Of config.json; none: the family is known by its name and by what is stored.
+    /// Model types of config.json. Default: none; the family is then found by its name and by what
+    /// is stored.
     static constexpr span<const std::string_view> model_types{};
-    /// What else the model stores otherwise; nothing.
+    /// Other modules that the model stores differently from the hub. Default: none.
     using extra_modules = extra_module_list<>;
-    /// What plans must be told from config.json; nothing.
+    /// Extents that plans need from config.json. Default: none.
     using config_extents = extents_in_config<>;
-    /// How else tools store the experts; not at all.
+    /// Other forms in which tools store the experts. Default: none.
     using forms = stored_forms<>;
-    /// Names in an experts module, such as those of factors of codes, that tell of a form that
-    /// models load as it is stored; none.
+    /// Names in an experts module, such as those of scales, that mark a form which models load as
+    /// stored. Default: none.
     static constexpr span<const std::string_view> passing{};
 };
 
@@ -248,7 +256,7 @@ concept family_type = requires {
 
 namespace detail {
 
-/// A family, checked, and as data both ways.
+/// A family, checked, as data in both directions.
 template <family_type Family>
 struct family_ways {
     static_assert(can_become<typename Family::stored, typename Family::model> &&
@@ -277,8 +285,8 @@ struct family_ways {
 
 }  // namespace detail
 
-/// The family, in its direction, with one of its further forms in the place of the hub's. Its names
-/// are those of the family.
+/// The family with one of its `forms` in place of the hub's form, in the family's direction. The
+/// renames stay those of the family.
 [[nodiscard]] constexpr family_description with_stored_form(
     family_description family, const stored_form_description& form) noexcept {
     const module_description module = family.is_inverse ? form.module.reversed() : form.module;
@@ -289,23 +297,23 @@ struct family_ways {
     return family;
 }
 
-/// The family as far as experts go: everything else keeps its name and its form. What names alone
-/// tell of a model is no more.
+/// The family reduced to its experts: everything else keeps its name and its form, so renames no
+/// longer identify the family.
 [[nodiscard]] constexpr family_description experts_only(family_description family) noexcept {
     family.renames = {};
     family.extra_modules = {};
     return family;
 }
 
-/// A family type as data: the way from the hub to the model.
+/// A family type as data, from the hub to the model.
 template <family_type Family>
 inline constexpr const family_description& description_of = detail::family_ways<Family>::there;
 
-/// A family type as data: the way from the model back to the hub, by which plans unfuse.
+/// A family type as data, from the model back to the hub, for plans that unfuse.
 template <family_type Family>
 inline constexpr const family_description& inverse_of = detail::family_ways<Family>::back;
 
-/// What a tensor, or a prefix of whole segments, is called on the other side.
+/// The name of a tensor, or of a prefix of whole segments, in the other form.
 ///   fails   out_of_memory
 [[nodiscard]] inline result<text> renamed(const family_description& family,
                                           std::string_view name) noexcept {

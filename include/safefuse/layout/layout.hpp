@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the layout algebra. A layout says where every element of every part of every expert
-// lies in stored tensors.
+// safefuse: the layout algebra. A layout maps every element of every part of every expert to its
+// place in stored tensors.
 //
-//   using gate = part<"gate", "I", "H">;                      a matrix of one expert, its extents
-//   named using fused = layout<parameter_suffixes,
-//       tensor<"gate_up_proj", stack<concat<0, gate, up>>>,   [E, 2I, H]: gate's rows, then up's,
-//       for each expert tensor<"down_proj", stack<down>>>;                    [E, H, I]
+//     using gate = part<"gate", "I", "H">;                    // a matrix of each expert: I x H
+//     using fused = layout<parameter_suffixes,
+//         tensor<"gate_up_proj", stack<concat<0, gate, up>>>, // [E, 2I, H]: gate's rows, then up's
+//         tensor<"down_proj", stack<down>>>;                  // [E, H, I]
 //
-// Terms are types; what they mean is a `mapping`, computed by constexpr functions, so a wrong
-// layout does not compile and a plan works on plain data. Nothing here knows of files.
+// Terms are types. The value of a term is a `mapping`, computed by constexpr functions. So a wrong
+// layout does not compile, and a plan works on plain data. Nothing here depends on files.
 #ifndef SAFEFUSE_LAYOUT_LAYOUT_HPP
 #define SAFEFUSE_LAYOUT_LAYOUT_HPP
 
@@ -28,12 +28,12 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// A term over parts. A term of your own is a type with these members:
-///   axis_count   how many axes its value has
-///   is_stacked   whether the expert's number is one of them
-///   parts        a part_list
-///   place(x)     the mapping for given extents, constexpr; compose map_concat and its like, or
-///   fill one in
+/// A term over parts. To add a term, write a type with these members:
+///
+///     axis_count   number of axes of its value
+///     is_stacked   whether the expert index is one of them
+///     parts        a part_list
+///     place(x)     constexpr; the mapping for given extents, composed with map_concat and the like
 template <class Term>
 concept layout_term = requires(const layout_args& x) {
     static_cast<std::size_t>(Term::axis_count);
@@ -42,47 +42,49 @@ concept layout_term = requires(const layout_args& x) {
     { Term::place(x) } noexcept -> std::same_as<mapping>;
 };
 
-/// The experts that have a part: those that `Count` counts, numbered from 0 or, with `Behind`, from
-/// where that extent ends. Where a tensor's name holds {i} for several such groups, the numbers are
-/// dealt out in equal shares, rounded up, in their order.
+/// A group of experts, counted by extent `Count`. With `Behind`, their numbers continue after the
+/// experts that extent `Behind` counts; otherwise they begin at 0. If several such groups share the
+/// {i} of one tensor name, they split its N numbers in order: each of the G groups gets
+/// ceil(N / G), and the last ones get the rest.
 template <fixed_text Count, fixed_text Behind = "">
 struct expert_range {
     /// The group as data.
     static constexpr expert_group group{Count.view(), Behind.view()};
 };
-/// For matrices that are no expert's.
+/// For matrices that belong to no expert.
 using of_no_expert = expert_range<"">;
 
-/// One logical matrix of each expert of a group: its name and the names of its extents, outermost
-/// first.
+/// One matrix of each expert of a group: its name and the names of its extents, outermost first.
 template <class Experts, fixed_text Name, fixed_text... Extent>
 struct part_of {
     static_assert(
         sizeof...(Extent) >= 1 && sizeof...(Extent) <= max_part_axes,
         "safefuse: a part names its extents, between one and three: part<\"gate\", \"I\", \"H\">");
     static_assert(((Extent.view() != "E" && Extent.view() != Experts::group.count) && ...),
-                  "safefuse: E is the number of experts; call the extents of a part otherwise");
-    /// The name, by which two layouts know the same part.
+                  "safefuse: E is the number of experts; give the extents of a part other names");
+    /// The name. Two layouts refer to the same part by it.
     static constexpr std::string_view name = Name.view();
-    /// Which experts have it.
+    /// The experts that have the part.
     static constexpr expert_group group = Experts::group;
-    static constexpr std::size_t axis_count = sizeof...(Extent);  ///< as layout_term asks
-    static constexpr bool is_stacked = false;                     ///< as layout_term asks
-    using parts = part_list<part_of>;  ///< as layout_term asks; `part` and its like are known by it
-    /// The names of the extents, outermost first.
+    static constexpr std::size_t axis_count = sizeof...(Extent);  ///< required by layout_term
+    static constexpr bool is_stacked = false;                     ///< required by layout_term
+    /// Required by layout_term. Two parts are the same if their lists are.
+    using parts = part_list<part_of>;
+    /// Names of the extents, outermost first.
     static constexpr std::string_view extents[sizeof...(Extent)] = {Extent.view()...};
-    /// Its own axes in order.
+    /// The part's own axes in order.
     [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept {
         return map_part(name, group, extents, x);
     }
 };
 
-/// One logical matrix of each expert: its name and the names of its extents, outermost first. An
-/// extent called ONE is 1. (No alias: nvcc 13 loses the texts that an alias template hands on.)
+/// One matrix of each expert: its name and the names of its extents, outermost first. An extent
+/// named ONE is 1. (Not an alias: nvcc 13 loses text arguments that an alias template passes on.)
 template <fixed_text Name, fixed_text... Extent>
 struct part : part_of<expert_range<"E">, Name, Extent...> {};
 
-/// A matrix that is no expert's, for modules that a model stores otherwise than the hub does.
+/// A matrix that belongs to no expert, for other modules that a model stores differently from the
+/// hub.
 template <fixed_text Name, fixed_text... Extent>
 struct matrix : part_of<of_no_expert, Name, Extent...> {};
 
@@ -94,7 +96,7 @@ struct stack {
                       detail::has_experts(typename Term::parts{}),
                   "safefuse: a stack is over the experts of one group");
     /// @{
-    /// What layout_term asks for.
+    /// Members required by layout_term.
     static constexpr std::size_t axis_count = Term::axis_count + 1;
     static constexpr bool is_stacked = true;
     using parts = typename Term::parts;
@@ -104,36 +106,36 @@ struct stack {
     /// @}
 };
 
-/// Terms one after the other along an axis, in the order given: concat<0, gate, up> is gate's rows,
+/// Terms one after the other along an axis, in the order given. concat<0, gate, up> is gate's rows,
 /// then up's.
 template <std::size_t Axis, layout_term... Term>
 struct concat : detail::operands<Axis, Term...> {
-    /// What layout_term asks for.
+    /// Required by layout_term.
     [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept {
         const mapping each[] = {Term::place(x)...};
         return map_concat(Axis, each);
     }
 };
 
-/// Terms in turn along an axis, `Group` entries of each at a time: interleave<0, 1, gate, up> is
-/// rows g0, u0, g1, u1, ...
+/// Terms that alternate along an axis, `Group` entries of each at a time. interleave<0, 1, gate,
+/// up> is rows g0, u0, g1, u1, ...
 template <std::size_t Axis, std::uint64_t Group, layout_term... Term>
 struct interleave : detail::operands<Axis, Term...> {
     static_assert(Group > 0, "safefuse: an interleave group has at least one entry");
-    /// What layout_term asks for.
+    /// Required by layout_term.
     [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept {
         const mapping each[] = {Term::place(x)...};
         return map_interleave(Axis, Group, each);
     }
 };
 
-/// Two axes of a term exchanged.
+/// Exchanges two axes of a term.
 template <std::size_t A, std::size_t B, layout_term Term>
 struct transpose {
     static_assert(A < Term::axis_count && B < Term::axis_count,
                   "safefuse: transpose names an axis that its operand does not have");
     /// @{
-    /// What layout_term asks for.
+    /// Members required by layout_term.
     static constexpr std::size_t axis_count = Term::axis_count;
     static constexpr bool is_stacked = Term::is_stacked;
     using parts = typename Term::parts;
@@ -143,13 +145,12 @@ struct transpose {
     /// @}
 };
 
-/// An axis of a term and the one behind it made one: flatten<0, stack<gate>> is [E * I, H].
+/// Joins an axis of a term with the next one: flatten<0, stack<gate>> is [E * I, H].
 template <std::size_t Axis, layout_term Term>
 struct flatten {
-    static_assert(Axis + 1 < Term::axis_count,
-                  "safefuse: flatten names an axis that has none behind it");
+    static_assert(Axis + 1 < Term::axis_count, "safefuse: flatten names the last axis");
     /// @{
-    /// What layout_term asks for.
+    /// Members required by layout_term.
     static constexpr std::size_t axis_count = Term::axis_count - 1;
     static constexpr bool is_stacked = Term::is_stacked;
     using parts = typename Term::parts;
@@ -159,56 +160,55 @@ struct flatten {
     /// @}
 };
 
-// ----------------------------------------------------------------------------------------------------------------
-// layouts
+// Layouts
 
 /// A stored tensor of a layout, as data.
 struct tensor_description {
-    std::string_view name;                          ///< without the field's suffix; may hold {i}
-    mapping (*place)(const layout_args&) noexcept;  ///< the term's
+    std::string_view name;                          ///< without the field's suffix; may contain {i}
+    mapping (*place)(const layout_args&) noexcept;  ///< the term's place
 
-    /// Whether there is one such tensor for each expert.
+    /// Whether there is one such tensor per expert.
     [[nodiscard]] constexpr bool per_expert() const noexcept {
         return detail::find_hole(name) != std::string_view::npos;
     }
 };
 
-/// A layout as data: what plans are made of.
+/// A layout as data. Plans are made from it.
 struct layout_description {
     span<const tensor_description> tensors;  ///< in the order of the layout
-    span<const field_suffix> fields;         ///< that tensors of the layout may have
+    span<const field_suffix> fields;         ///< the fields that tensors of the layout may have
 };
 
-/// A stored tensor: its name under the scope, and the term that it holds. A tensor for each expert
-/// has {i} in its name; one without experts has neither that nor a stack.
+/// A stored tensor: its name under the scope, and its term. A tensor per expert has {i} in its
+/// name. A tensor without experts has neither {i} nor a stack.
 template <fixed_text Name, layout_term Term>
 struct tensor {
-    /// What the tensor holds.
+    /// The term of the tensor.
     using term = Term;
-    /// Where the parts lie in what is stored of a field.
+    /// Where the parts are in the stored tensor of a field.
     [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept {
         return map_field(Term::place(x), x);
     }
     /// The tensor as data.
     static constexpr tensor_description description{Name.view(), &place};
     static_assert(detail::holes_in(Name.view()) <= 1,
-                  "safefuse: {i} stands more than once in a tensor's name");
+                  "safefuse: {i} occurs more than once in a tensor's name");
     static_assert(detail::of_one_group(typename Term::parts{}),
-                  "safefuse: a tensor holds parts of different experts");
-    static_assert(
-        (description.per_expert() != Term::is_stacked) ==
-                detail::has_experts(typename Term::parts{}) &&
-            !(description.per_expert() && Term::is_stacked),
-        "safefuse: the expert's number belongs either into a tensor's name, as {i}, or into its term, as stack");
+                  "safefuse: a tensor contains parts of different experts");
+    static_assert((description.per_expert() != Term::is_stacked) ==
+                          detail::has_experts(typename Term::parts{}) &&
+                      !(description.per_expert() && Term::is_stacked),
+                  "safefuse: a tensor has either {i} in its name or a stack in its term, and "
+                  "neither without experts");
 };
 
-/// All tensors in which the parts of the experts of one scope are stored, and how their fields are
-/// spelled.
+/// All tensors that store the parts of the experts of one scope, and the suffixes of their fields.
 template <class Suffixes, class... Tensor>
 struct layout {
     static_assert(
         requires { Suffixes::fields; },
-        "safefuse: a layout begins with how it spells fields: layout<module_suffixes, tensor<...>, ...>");
+        "safefuse: a layout begins with the suffixes of fields: "
+        "layout<module_suffixes, tensor<...>, ...>");
     static_assert(
         (requires { typename Tensor::term; } && ...),
         "safefuse: a layout is made of tensors: layout<module_suffixes, tensor<...>, ...>");
@@ -233,8 +233,7 @@ concept layout_type = requires {
     typename Layout::parts;
 };
 
-/// Whether every part that `to` places is also in `from`, with the same extents, for layouts as
-/// data.
+/// Whether `from` has every part of `to` with the same extents. For layouts as data.
 [[nodiscard]] constexpr bool can_become_layout(const layout_description& from,
                                                const layout_description& to) noexcept {
     for (const tensor_description& tensor : to.tensors) {
@@ -252,8 +251,8 @@ concept layout_type = requires {
     return true;
 }
 
-/// Whether every part that `To` places is also in `From`, with the same extents: what plan<From,
-/// To> asks for.
+/// Whether `From` has every part of `To` with the same extents. plan<From, To> requires this in
+/// both directions.
 template <layout_type From, layout_type To>
 inline constexpr bool can_become = detail::all_among(typename To::parts{}, typename From::parts{});
 

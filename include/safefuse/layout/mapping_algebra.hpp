@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the operations on mappings, one for each term of the layout algebra, with its law. They
-// work on plain data, at compile time or at run time; an operation that cannot be done sets
-// `error`.
+// safefuse: the operations on mappings, one for each term of the layout algebra, with their laws.
+// They work on plain data, at compile time or at run time. An impossible operation sets `error`.
 #ifndef SAFEFUSE_LAYOUT_MAPPING_ALGEBRA_HPP
 #define SAFEFUSE_LAYOUT_MAPPING_ALGEBRA_HPP
 
@@ -21,8 +20,8 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// A part on its own: its axes in order. An entry of axis a stands for granule_a elements.
-///   @post  entry_a(i) = i_a / granule_a
+/// A part on its own, its axes in order. One entry of axis a stands for block_size_a elements.
+///   @post  entry_a(i) = i_a / block_size_a
 [[nodiscard]] constexpr mapping map_part(std::string_view part, expert_group group,
                                          span<const std::string_view> extents,
                                          const layout_args& x) noexcept {
@@ -68,7 +67,7 @@ inline namespace SAFEFUSE_ABI {
     return out;
 }
 
-/// A new leading axis, the expert's number.
+/// Adds a leading axis for the expert index.
 ///   @post  entry(e, i) = (e, entry(i))
 [[nodiscard]] constexpr mapping map_stack(mapping of, const layout_args& x) noexcept {
     layout_args known = x;
@@ -94,9 +93,9 @@ inline namespace SAFEFUSE_ABI {
     return of;
 }
 
-/// Operands one after the other along an axis. Along an axis that the field lacks, they become the
-/// entries of a new one, so a scalar per part becomes a pair per expert; where the field is shared,
-/// they are one and the same.
+/// Operands one after the other along an axis. If the field lacks the axis, the operands become the
+/// entries of a new axis: a scalar per part becomes a pair per expert. If the field is shared, all
+/// operands are stored as one.
 ///   @post  entry_axis(operand k, i) = entry_axis(i) + sum of the extents of the operands before k
 [[nodiscard]] constexpr mapping map_concat(std::size_t axis,
                                            span<const mapping> operands) noexcept {
@@ -116,8 +115,8 @@ inline namespace SAFEFUSE_ABI {
     }
     for (const mapping& next : operands.subspan(1)) {
         const std::size_t first_part = out.part_count;
-        detail::join(out, next,
-                     axis);  // after an error, too: plans ask for names where extents are not known
+        // Also after an error: plans need the names even if extents are unknown.
+        detail::join(out, next, axis);
         if (out.error == mapping_error::too_complex) return out;
         const stored_axis& added = next.axes[axis];
         detail::require_whole(out, added);
@@ -136,10 +135,10 @@ inline namespace SAFEFUSE_ABI {
     return out;
 }
 
-/// Operands in turn along an axis, `group` elements of each at a time. Along an axis that the field
-/// lacks, each operand has one entry; where the field is shared, they are one and the same.
-///   @post  entry_axis(operand k, i) = x / group * (group * n) + k * group + x % group
-///          with x = entry_axis(i) in operand k, n operands, and group in stored entries
+/// Operands that alternate along an axis, `group` elements of each at a time. If the field lacks
+/// the axis, each operand has one entry. If the field is shared, all operands are stored as one.
+///   @post  entry_axis(operand k, i) = x / group * (group * n) + k * group + x % group, with x =
+///          entry_axis(i) in operand k, n operands, and group in stored entries
 [[nodiscard]] constexpr mapping map_interleave(std::size_t axis, std::uint64_t group,
                                                span<const mapping> operands) noexcept {
     mapping out = operands[0];
@@ -175,7 +174,7 @@ inline namespace SAFEFUSE_ABI {
     return out;
 }
 
-/// Two axes exchanged.
+/// Exchanges two axes.
 ///   @post  entry_a(i) = entry_b(i) of the operand, and entry_b(i) = entry_a(i) of it
 [[nodiscard]] constexpr mapping map_transpose(std::size_t a, std::size_t b, mapping of) noexcept {
     if (a >= of.axis_count || b >= of.axis_count) {
@@ -197,7 +196,7 @@ inline namespace SAFEFUSE_ABI {
     return of;
 }
 
-/// An axis and the one behind it as one: [E, I, H] becomes [E * I, H].
+/// Joins an axis and the next one: [E, I, H] becomes [E * I, H].
 ///   @post  entry_axis(i) = entry_axis(i) * extent_(axis + 1) + entry_(axis + 1)(i) of the operand
 [[nodiscard]] constexpr mapping map_flatten(std::size_t axis, mapping of) noexcept {
     if (axis + 1 >= of.axis_count) {
@@ -232,9 +231,10 @@ inline namespace SAFEFUSE_ABI {
     return of;
 }
 
-/// What the form of a field adds to a whole term: the exchange of a matrix's axes, and the field's
-/// own axis.
-///   @post  entry(i, k) = (entry(i), k) for k < entries of the form; the last two axes exchanged
+/// Applies the form of a field to a whole term: exchanges the last two axes of a transposed matrix
+/// and adds the field's own axis.
+///   @post  entry(i, k) = (entry(i), k) for k < entries of the form, with the last two axes
+///          exchanged
 [[nodiscard]] constexpr mapping map_field(mapping of, const layout_args& x) noexcept {
     if (x.field->is_transposed && of.axis_count >= 2)
         of = map_transpose(of.axis_count - 2u, of.axis_count - 1u, of);

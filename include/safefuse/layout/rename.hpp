@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: what names of a checkpoint are called in the loaded model, and back. A rename is a pair
-// of patterns of whole dotted segments, so that it can be turned round; no expressions, no tables.
+// safefuse: renames between names in a checkpoint and in the loaded model. A rename is a pair of
+// patterns of whole dotted segments, so it can be inverted.
 #ifndef SAFEFUSE_LAYOUT_RENAME_HPP
 #define SAFEFUSE_LAYOUT_RENAME_HPP
 
@@ -18,43 +18,48 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// Stands for a number in the patterns of a rename: the same on both sides.
+/// Stands for a number in the patterns of a rename, equal on both sides.
 inline constexpr std::string_view number_hole = "{i}";
 
-/// How far a number may be moved: "{i+1}" in a pattern stands for a number that is larger by one
-/// than that of "{i}" on the other side.
+/// Largest offset of a number: "{i+1}" stands for a number larger by one than that of "{i}" on the
+/// other side.
 inline constexpr std::uint64_t max_number_offset = 9;
 
-/// How many numbers a rename may carry over.
+/// Most numbers in the pattern of a rename.
 inline constexpr std::size_t max_rename_numbers = 2;
 
-/// A run of whole dotted segments of a name, and what stands for it on the other side.
+/// A run of whole dotted segments of a name, and its replacement.
 struct rename_description {
-    std::string_view from;  ///< as the checkpoint has it; may hold {i}
-    std::string_view to;    ///< as the model has it, with as many numbers
-    bool at_start = false;  ///< only where the name begins with it
-    bool one_way = false;   ///< the way back does not turn it round
-    bool tells_family =
-        true;  ///< checkpoints of the family have such names, and it is known by them
-    bool is_certain = false;  ///< applies even where all experts are in the wanted form already
-    bool is_older = false;    ///< `from` is the name in an older version of the model; it is the
-                              ///< source in both directions
+    /// As in the checkpoint. May contain {i}.
+    std::string_view from;
+    /// As in the model, with as many numbers.
+    std::string_view to;
+    /// Applies only at the start of a name.
+    bool at_start = false;
+    /// The inverse direction ignores it.
+    bool one_way = false;
+    /// Such names identify checkpoints of the family.
+    bool tells_family = true;
+    /// Applies even if all experts already have the wanted form.
+    bool is_certain = false;
+    /// `from` is the name in an older version of the model. It is the source in both directions.
+    bool is_older = false;
 };
 
-/// Renames in the order and the direction in which they apply. What is read one way only is no part
-/// of the way back.
+/// Renames in order and in one direction. One-way renames are skipped in the inverse direction.
 class rename_list {
 public:
-    /// Goes through the renames in the direction of the list.
+    /// Iterates over the renames in the direction of the list.
     class iterator {
     public:
-        /// At one of the renames that begin at `first`; backwards, at what stands before `at`.
+        /// Points to a rename of the array that starts at `first`. If `inverse`, it is the one
+        /// before `at`.
         constexpr explicit iterator(const rename_description* at, const rename_description* first,
                                     bool inverse) noexcept
             : at_{at}, first_{first}, inverse_{inverse} {
             skip();
         }
-        /// The rename, turned round where the list is.
+        /// The rename, inverted if the list is.
         constexpr rename_description operator*() const noexcept {
             if (!inverse_) return *at_;
             rename_description turned = at_[-1];
@@ -63,13 +68,13 @@ public:
             turned.to = at_[-1].from;
             return turned;
         }
-        /// To the next one that has this direction.
+        /// Advances to the next rename that has this direction.
         constexpr iterator& operator++() noexcept {
             inverse_ ? --at_ : ++at_;
             skip();
             return *this;
         }
-        /// Whether they are at the same rename of one list.
+        /// Whether both are at the same rename of one list.
         constexpr bool operator==(const iterator& other) const noexcept { return at_ == other.at_; }
 
     private:
@@ -82,11 +87,11 @@ public:
     };
 
     constexpr rename_list() noexcept = default;
-    /// Those `count` renames; `inverse`: turned round, the last first.
+    /// The renames [first, first + count). If `inverse`, each is inverted and the last comes first.
     constexpr rename_list(const rename_description* first, std::size_t count, bool inverse) noexcept
         : first_{first}, count_{count}, inverse_{inverse} {}
 
-    /// The list the other way round.
+    /// The list in the other direction.
     [[nodiscard]] constexpr rename_list reversed() const noexcept {
         return {first_, count_, !inverse_};
     }
@@ -100,9 +105,9 @@ public:
         return iterator{inverse_ ? first_ : first_ + count_, first_, inverse_};
     }
     /// @}
-    /// Whether there is none in this direction.
+    /// Whether there is no rename in this direction.
     [[nodiscard]] constexpr bool empty() const noexcept { return begin() == end(); }
-    /// How many there are in this direction; counted at each call.
+    /// Number of renames in this direction, counted at each call.
     [[nodiscard]] constexpr std::size_t size() const noexcept {
         std::size_t size = 0;
         for (iterator at = begin(); at != end(); ++at) ++size;
@@ -123,8 +128,8 @@ SAFEFUSE_NOINLINE constexpr std::size_t find_text(std::string_view name, std::st
     return name.find(wanted, from);
 }
 
-/// Where `segments` stand in `name` as whole dotted segments, at its start or anywhere; npos where
-/// they do not.
+/// Position of `segments` in `name` as whole dotted segments, at the start or anywhere. npos if not
+/// found.
 constexpr std::size_t find_segments(std::string_view name, std::string_view segments,
                                     bool at_start = false) noexcept {
     if (segments.empty()) return std::string_view::npos;
@@ -138,16 +143,16 @@ constexpr std::size_t find_segments(std::string_view name, std::string_view segm
     return std::string_view::npos;
 }
 
-/// Where the first {i} begins in a pattern; npos where there is none.
+/// Position of the first {i} in a pattern, or npos.
 constexpr std::size_t find_number(std::string_view pattern) noexcept {
     for (std::size_t i = 0; i < pattern.size(); ++i)
         if (pattern[i] == '{') return i;
     return std::string_view::npos;
 }
 
-/// A {i} or {i+K} at the beginning of a pattern.
+/// An {i} or {i+K} at the start of a pattern.
 struct number_slot {
-    std::size_t size = 0;      ///< characters of the pattern; 0: there is none
+    std::size_t size = 0;      ///< its characters in the pattern; 0: none
     std::uint64_t offset = 0;  ///< K
 };
 constexpr number_slot hole_at(std::string_view pattern) noexcept {
@@ -161,8 +166,8 @@ constexpr number_slot hole_at(std::string_view pattern) noexcept {
     return {plus + 3, static_cast<std::uint64_t>(digit - '0')};
 }
 
-/// The value of a number without leading zeros that leaves room for an offset; no_number_value
-/// otherwise.
+/// The value of a number without leading zeros that leaves room for an offset; otherwise
+/// no_number_value.
 inline constexpr std::uint64_t no_number_value = ~std::uint64_t{0};
 constexpr std::uint64_t number_value(std::string_view digits) noexcept {
     if (digits.empty() || digits.size() > 18 || (digits.size() > 1 && digits[0] == '0'))
@@ -172,7 +177,7 @@ constexpr std::uint64_t number_value(std::string_view digits) noexcept {
     return value;
 }
 
-/// Where `inner` stands in `outer` as whole segments; npos where it does not.
+/// Position of `inner` in `outer` as whole segments, or npos.
 constexpr std::size_t find_inner(std::string_view outer, std::string_view inner) noexcept {
     for (std::size_t i = 0; i + inner.size() <= outer.size(); ++i) {
         std::size_t same = 0;
@@ -187,8 +192,8 @@ constexpr std::size_t find_inner(std::string_view outer, std::string_view inner)
 
 inline constexpr std::size_t no_pattern = ~std::size_t{0};
 
-/// How many numbers a pattern holds; no_pattern where it does not consist of whole segments. One
-/// pass: the compiler does it for hundreds of them.
+/// How many numbers a pattern has, or no_pattern if it does not consist of whole segments. One
+/// pass, because the compiler evaluates it for hundreds of patterns.
 constexpr std::size_t count_numbers(std::string_view pattern) noexcept {
     std::size_t count = 0;
     bool in_hole = false;
@@ -210,7 +215,7 @@ constexpr rename_description describe_rename(const char* stored, const char* mod
                                              bool tells_family) noexcept {
     const bool at_start = *stored == '^';
     stored += at_start ? 1 : 0;
-    // the builtin's length costs the compiler less than that of char_traits
+    // the compiler evaluates the builtin faster than char_traits
     return {{stored, __builtin_strlen(stored)},
             {model, __builtin_strlen(model)},
             at_start,
@@ -227,16 +232,15 @@ constexpr bool are_renames(span<const rename_description> renames) noexcept {
     return true;
 }
 
-/// What a pattern found in a name: `size` characters from `first`, among them the numbers.
+/// A match of a pattern in a name: `size` characters from `first`, and the numbers in them.
 struct found_pattern {
     std::size_t first = std::string_view::npos;
     std::size_t size = 0;
     std::string_view numbers[max_rename_numbers]{};
-    std::uint64_t offsets[max_rename_numbers]{};  ///< what the pattern adds to each
+    std::uint64_t offsets[max_rename_numbers]{};  ///< the pattern's offset of each number
 };
 
-/// Reads a pattern at the beginning of `name`; false where it does not stand there as whole
-/// segments.
+/// Matches a pattern at the start of `name`. Returns false unless it matches whole segments.
 constexpr bool begins_with_pattern(std::string_view name, std::string_view pattern,
                                    found_pattern& found) noexcept {
     const std::string_view whole = name;
@@ -264,7 +268,7 @@ constexpr bool begins_with_pattern(std::string_view name, std::string_view patte
     return name.empty() || name.front() == '.';
 }
 
-/// Where a rename applies in a name: the first place where `from` stands and is not a part of `to`.
+/// Where a rename applies in a name: the first match of `from` that is not part of a match of `to`.
 constexpr found_pattern find_rename(std::string_view name,
                                     const rename_description& rename) noexcept {
     const std::string_view head = rename.from.substr(0, find_number(rename.from));
@@ -286,7 +290,7 @@ constexpr found_pattern find_rename(std::string_view name,
     return {};
 }
 
-/// Appends a pattern with the numbers that another one found; false when memory runs out.
+/// Appends a pattern with the numbers of a match. Returns false if memory runs out.
 inline bool append_pattern(text& out, std::string_view pattern,
                            const found_pattern& found) noexcept {
     bool whole = true;
@@ -306,7 +310,8 @@ inline bool append_pattern(text& out, std::string_view pattern,
     return whole && out.append(pattern);
 }
 
-/// Applies a rename where it finds something, and says so; `memory` is false when it ran out.
+/// Applies a rename if it matches, and returns whether it did. Sets `memory` to false if memory ran
+/// out.
 inline bool apply_rename(text& name, const rename_description& rename, bool& memory) noexcept {
     const found_pattern found = find_rename(name, rename);
     if (found.first == std::string_view::npos) return false;
@@ -321,46 +326,44 @@ inline bool apply_rename(text& name, const rename_description& rename, bool& mem
 
 }  // namespace detail
 
-/// `stored` in the checkpoint is `model` in the loaded model: rename("block_sparse_moe", "mlp").
-/// Both are whole dotted segments; a leading ^ in `stored` holds it to the beginning of the name,
-/// and {i} stands for digits: rename("^vision.linear_{i}", "model.vision.layers.{i}.linear"). A
-/// name in which `model` stands already keeps it. What is no such pattern does not compile where
-/// the family is used.
+/// A rename of `stored` in the checkpoint to `model` in the loaded model:
+/// rename("block_sparse_moe", "mlp"). Both are whole dotted segments. A leading ^ in `stored`
+/// matches only at the start of a name. {i} stands for digits: rename("^vision.linear_{i}",
+/// "model.vision.layers.{i}.linear"). A name that already contains `model` stays. A malformed
+/// pattern is a compile error at first use of the family.
 constexpr rename_description rename(const char* stored, const char* model) noexcept {
     return detail::describe_rename(stored, model, false, true);
 }
 
-/// Another spelling of stored names, which is read and never written: the way back does not bring
-/// it about.
+/// Another spelling of stored names. It is read but never written: the inverse direction ignores
+/// it.
 constexpr rename_description alias(const char* stored, const char* model) noexcept {
     return detail::describe_rename(stored, model, true, false);
 }
 
-/// A rename by which a family is not known: only some of its checkpoints have such names, or those
-/// of other families do too.
+/// A rename that does not identify the family: only some of its checkpoints have such names, or
+/// other families have them, too.
 constexpr rename_description optional_rename(const char* stored, const char* model) noexcept {
     return detail::describe_rename(stored, model, false, false);
 }
 
-/// A rename that applies even where all experts are in the wanted form already: an older version of
-/// the model held experts in that form under the stored name. `stored` must not begin a name of the
-/// model.
+/// A rename that applies even if all experts already have the wanted form, because an older version
+/// of the model had that form under the stored name. `stored` must not begin a name of the model.
 constexpr rename_description always(rename_description rename) noexcept {
     rename.is_certain = true;
     return rename;
 }
 
-/// What was called `older` in the model of an older version of transformers is called `model` now.
-/// Declare these last: they come after the renames of stored names, and before them on the way
-/// back.
+/// Renames `older`, a name in the model of an older version of transformers, to `model`. Declare
+/// these after all renames of stored names. The inverse direction applies them first.
 constexpr rename_description formerly(const char* older, const char* model) noexcept {
     rename_description rename = detail::describe_rename(older, model, false, false);
     rename.is_certain = rename.is_older = true;
     return rename;
 }
 
-/// What a name, or a prefix of whole segments, is called after those of the renames that apply
-/// whatever form experts are in.
+/// The name after those renames that apply whatever form the experts have. `name` may be a prefix
+/// of whole segments.
 ///   fails   out_of_memory
 [[nodiscard]] inline result<text> renamed_always(const rename_list& renames,
                                                  std::string_view name) noexcept {
@@ -372,7 +375,7 @@ constexpr rename_description formerly(const char* older, const char* model) noex
     return out;
 }
 
-/// What a name, or a prefix of whole segments, is called after the renames.
+/// The name after all renames. `name` may be a prefix of whole segments.
 ///   fails   out_of_memory
 [[nodiscard]] inline result<text> renamed(const rename_list& renames,
                                           std::string_view name) noexcept {

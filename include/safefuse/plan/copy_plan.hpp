@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the plan as data: the tensors to make and every copy that makes them. plan.hpp makes
-// one; run it with fuse.hpp, print it, or hand it to an executor of your own.
+// safefuse: the plan as data: the tensors to make and every copy that makes them. plan.hpp makes a
+// plan. Run it with fuse.hpp, print it, or pass it to your own executor.
 #ifndef SAFEFUSE_PLAN_COPY_PLAN_HPP
 #define SAFEFUSE_PLAN_COPY_PLAN_HPP
 
@@ -24,58 +24,65 @@ namespace detail {
 struct plan_access;
 }
 
-/// What is stored in a scope, compared with the two layouts of a plan.
+/// The layout that is stored in a scope, relative to the two layouts of a plan.
 enum class scope_state : std::uint8_t {
-    pending,  ///< in the layout that is planned from
-    done,     ///< in the layout that is planned to already
+    pending,  ///< the layout to plan from
+    done,     ///< already the layout to plan to
     mixed,    ///< some of each: an error
 };
 
-/// The most loops that a copy has.
+/// Most loops of a copy.
 inline constexpr std::size_t max_copy_loops = 6;
 
-/// One loop of a strided copy, in bytes.
+/// One loop of a strided copy.
 struct copy_loop {
-    std::uint64_t extent = 0;              ///< how often the loop goes round
-    std::uint64_t source_stride = 0;       ///< bytes from one round to the next
-    std::uint64_t destination_stride = 0;  ///< bytes from one round to the next
+    std::uint64_t extent = 0;              ///< number of steps
+    std::uint64_t source_stride = 0;       ///< bytes from one step to the next
+    std::uint64_t destination_stride = 0;  ///< bytes from one step to the next
 
     /// Equal in every member.
     friend constexpr bool operator==(const copy_loop&, const copy_loop&) noexcept = default;
 };
 
-/// A copy: runs of bytes from one source of a tensor set into one output. Without loops it is one
+/// A copy: runs of bytes from one source of a tensor set to one output. Without loops it is one
 /// run.
 struct copy_block {
-    std::uint32_t source = 0;              ///< number of the source in the tensor set
-    std::uint32_t output = 0;              ///< number of the output in the plan
-    std::uint64_t source_offset = 0;       ///< of the first run, in the source
-    std::uint64_t destination_offset = 0;  ///< of the first run, in the output
-    std::uint64_t run_bytes = 0;           ///< bytes that lie in one piece on both sides
-    std::uint32_t loop_count = 0;       ///< how many of `loops` there are; 0: the copy is one run
-    copy_loop loops[max_copy_loops]{};  ///< outermost first, destination strides falling
+    /// Index of the source in the tensor set.
+    std::uint32_t source = 0;
+    /// Index of the output in the plan.
+    std::uint32_t output = 0;
+    /// Offset of the first run in the source, in bytes.
+    std::uint64_t source_offset = 0;
+    /// Offset of the first run in the output, in bytes.
+    std::uint64_t destination_offset = 0;
+    /// Bytes that are contiguous on both sides.
+    std::uint64_t run_bytes = 0;
+    /// Number of `loops` in use. 0: the copy is one run.
+    std::uint32_t loop_count = 0;
+    /// Outermost first, by falling destination stride.
+    copy_loop loops[max_copy_loops]{};
 
     /// Equal in every member.
     friend constexpr bool operator==(const copy_block&, const copy_block&) noexcept = default;
 
-    /// How many runs the loops make.
+    /// Number of runs.
     [[nodiscard]] constexpr std::uint64_t run_count() const noexcept {
         std::uint64_t count = 1;
         for (std::uint32_t i = 0; i < loop_count; ++i) count *= loops[i].extent;
         return count;
     }
-    /// How many bytes are copied.
+    /// Number of bytes copied.
     [[nodiscard]] constexpr std::uint64_t size_bytes() const noexcept {
         return run_bytes * run_count();
     }
-    /// Bytes from the first to behind the last byte of the source that is read.
+    /// Bytes from the first byte read to the end of the last one.
     [[nodiscard]] constexpr std::uint64_t source_extent_bytes() const noexcept {
         std::uint64_t extent = run_bytes;
         for (std::uint32_t i = 0; i < loop_count; ++i)
             extent += (loops[i].extent - 1) * loops[i].source_stride;
         return extent;
     }
-    /// Bytes from the first to behind the last byte of the output that is written.
+    /// Bytes from the first byte written to the end of the last one.
     [[nodiscard]] constexpr std::uint64_t destination_extent_bytes() const noexcept {
         std::uint64_t extent = run_bytes;
         for (std::uint32_t i = 0; i < loop_count; ++i)
@@ -84,27 +91,28 @@ struct copy_block {
     }
 };
 
-/// A tensor that a plan makes.
-struct plan_output : tensor_spec {  ///< `name` is the full name
-    std::string_view local_name;    ///< under the destination's scope: gate_up_proj
-    std::uint64_t size_bytes = 0;   ///< what the buffer for it must have
-    /// Not 0: a field with one entry for each part, put together to so many for each expert, such
-    /// as the scales [E, 2] of gate and up.
+/// A tensor that a plan makes. `name` is its full name.
+struct plan_output : tensor_spec {
+    /// Name under the destination's scope: gate_up_proj.
+    std::string_view local_name;
+    /// Size of the buffer for it.
+    std::uint64_t size_bytes = 0;
+    /// Not 0 if the output collects one entry per part: the number of entries per expert, such as 2
+    /// for the scales [E, 2] of gate and up.
     std::uint32_t per_part_scales = 0;
 };
 
 /// The checked list of copies that makes the outputs of one scope.
 ///   lifetime  the tensor set that it was made from must outlive it. A checkpoint or a tensor_list
-///   may be moved meanwhile, any other
-///             set only if it has `stable_view()`.
+///             may be moved meanwhile; any other set only if it has `stable_view()`
 class copy_plan {
 public:
-    /// What a search returns for a name that is not there.
+    /// Returned by index_of() if there is no such output.
     static constexpr std::size_t npos = ~std::size_t{0};
 
-    /// The other is then without outputs.
+    /// The moved-from plan has no outputs.
     SAFEFUSE_NOINLINE copy_plan(copy_plan&&) noexcept = default;
-    /// The other is then without outputs.
+    /// The moved-from plan has no outputs.
     copy_plan& operator=(copy_plan&&) noexcept = default;
     SAFEFUSE_NOINLINE ~copy_plan() = default;
 
@@ -112,32 +120,33 @@ public:
     [[nodiscard]] span<const plan_output> outputs() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return outputs_.view();
     }
-    /// The output of that local name ("gate_up_proj", "7.down_proj.weight").
+    /// The output with a local name ("gate_up_proj", "7.down_proj.weight").
     ///   lifetime  the names and the shape belong to the plan
-    ///   fails     output_not_found; the detail lists the outputs that there are
+    ///   fails     output_not_found; the detail lists the outputs
     [[nodiscard]] result<plan_output> output(std::string_view local_name) const noexcept
         SAFEFUSE_LIFETIMEBOUND {
         const std::size_t i = index_of(local_name);
         if (i == npos) return no_output(local_name);
         return outputs_[i];
     }
-    /// The number of the output of that local name in outputs(), or npos.
+    /// Index in outputs() of the output with a local name, or npos.
     [[nodiscard]] std::size_t index_of(std::string_view local_name) const noexcept {
         for (std::size_t i = 0; i < outputs_.size(); ++i)
             if (outputs_[i].local_name == local_name) return i;
         return npos;
     }
-    /// All copies, by source and offset in it.
+    /// All copies, sorted by source and source offset.
     [[nodiscard]] span<const copy_block> blocks() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return blocks_.view();
     }
-    /// What must be equal to bytes that blocks() makes: a value that the source stores more often
-    /// than the destination does. Nothing is copied for these; fuse and gather compare.
+    /// Equality checks: source bytes that must equal bytes that blocks() makes, because the source
+    /// stores a value more often than the destination. They are not copied; fuse and fuse_range
+    /// compare them.
     [[nodiscard]] span<const copy_block> equal_blocks() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return equal_blocks_.view();
     }
-    /// The block that is the whole output, when that is one run of one source, so that a view can
-    /// stand for the output; or null.
+    /// The block that makes a whole output as one run of one source, or null. A view can then
+    /// replace the output.
     [[nodiscard]] const copy_block* single_run(std::size_t output) const noexcept
         SAFEFUSE_LIFETIMEBOUND {
         for (const copy_block& block : equal_blocks_)
@@ -149,11 +158,11 @@ public:
                            : nullptr;
         return nullptr;
     }
-    /// `to` means that the source is in the destination's layout already and the plan moves it as
-    /// it is.
+    /// The layout of the source. scope_state::done: the source already has the destination's
+    /// layout, and the plan copies it unchanged.
     [[nodiscard]] scope_state source_form() const noexcept { return form_; }
-    /// Why the experts, which are in the destination's form already, are moved whole, as they are
-    /// stored: a sentence about what the layout cannot take apart. Empty for all other plans.
+    /// If not empty: the experts already have the destination's form and are copied whole, as
+    /// stored. The sentence says what the layout cannot split.
     [[nodiscard]] std::string_view kept_for() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return kept_for_.view();
     }
@@ -161,19 +170,19 @@ public:
     [[nodiscard]] std::string_view scope() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return detail::characters_at(arena_.data(), arena_.empty() ? 0 : scope_size_);
     }
-    /// How many experts the outputs hold.
+    /// Number of experts in the outputs.
     [[nodiscard]] std::uint64_t expert_count() const noexcept { return expert_count_; }
-    /// The sum of the bytes of all outputs.
+    /// Bytes of all outputs.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept {
         std::uint64_t sum = 0;
         for (const plan_output& each : outputs_) sum += each.size_bytes;
         return sum;
     }
-    /// The tensors that the plan takes its bytes from, as numbers in the tensor set, ascending.
+    /// The tensors that the plan reads, as ascending indices in the tensor set.
     [[nodiscard]] span<const std::uint32_t> source_tensors() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return tensors_.view();
     }
-    /// The tensors that it was planned from.
+    /// The tensor set that was planned from.
     [[nodiscard]] const tensor_set_ref& set() const noexcept SAFEFUSE_LIFETIMEBOUND { return set_; }
 
 private:

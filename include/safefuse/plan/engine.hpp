@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: plans of a scope for an engine: from what is stored to the layout that the engine
-// holds.
+// safefuse: plans the experts of one scope for an inference engine.
 #ifndef SAFEFUSE_PLAN_ENGINE_HPP
 #define SAFEFUSE_PLAN_ENGINE_HPP
 
@@ -19,7 +18,7 @@ inline namespace SAFEFUSE_ABI {
 
 namespace detail {
 
-/// Plans a scope that experts_scopes::find found with `unfuse` for the same set.
+/// Plans a scope that experts_scopes::find found with `unfuse` in the same set.
 [[nodiscard]] inline result<copy_plan> plan_for_engine(tensor_set_ref set,
                                                        const family_description& unfuse,
                                                        const experts_scope& scope,
@@ -45,17 +44,18 @@ namespace detail {
     if (plan || plan.error().code != errc::shape_mismatch || scope.form == scope_state::done ||
         !spelled_alike(*unfuse.from, *unfuse.to))
         return plan;
-    auto other = from(*unfuse.to, scope_state::done);  // the forms share their names: shapes tell
+    // Both forms have the same names: only shapes tell which one it is.
+    auto other = from(*unfuse.to, scope_state::done);
     return other ? std::move(other) : std::move(plan);
 }
 
 }  // namespace detail
 
 /// Plans the experts of one scope for an engine, from either form of a family. `unfuse` is the
-/// family from the model to the hub (family_entry::unfuse, inverse_of), with which `scope` was
-/// found; modules without experts become what the hub stores.
+/// family from the model to the hub (family_entry::unfuse, inverse_of); `scope` must have been
+/// found with it. Modules without experts get the hub's form.
 ///   fails   missing_key (the engine's layout places a part that the family lacks), and as `plan`
-///   of a scope and engine_scope
+///           of a scope and engine_scope
 template <tensor_set Set>
 [[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND,
                                      const experts_scope& scope, const family_description& unfuse,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: from two layouts and the tensors of one scope to a copy_plan: names, shapes and dtypes
-// are checked here, before any byte is read.
+// safefuse: makes a copy_plan from two layouts and the tensors of one scope. Names, shapes and
+// dtypes are checked before any byte is read.
 #ifndef SAFEFUSE_PLAN_PLAN_HPP
 #define SAFEFUSE_PLAN_PLAN_HPP
 
@@ -18,20 +18,22 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// Plans the experts of one scope from one layout to another. Nothing is read but names, dtypes and
-/// shapes.
-///   scope   the dotted prefix of the experts module, without a dot at its end
+/// Plans the experts of one scope from one layout to another. Only names, dtypes and shapes are
+/// read.
+///   scope   the dotted prefix of the experts module, without a dot at the end
 ///   fails   no_experts, missing_expert, missing_key, duplicate_expert, unexpected_key,
-///   both_layouts (tensors of the destination's
-///           layout lie in the scope, too), shape_mismatch, dtype_mismatch, size_mismatch (of the
-///           set's own making), allow_missing_scales, splits_block, unnested_groups, size_overflow,
-///           partial_byte, out_of_range (options), file_changed, out_of_memory
+///           both_layouts (the scope also contains tensors of the destination's layout),
+///           shape_mismatch, dtype_mismatch, size_mismatch (the set reports a size that does not
+///           fit the dtype and shape), missing_scales, splits_block, unnested_groups,
+///           size_overflow, partial_byte, unexpected_extent, out_of_range (options), file_changed,
+///           out_of_memory
 template <layout_type From, layout_type To, tensor_set Set>
 [[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
                                      const plan_options& options = {}) noexcept {
     static_assert(
         can_become<From, To>,
-        "safefuse: the destination's layout places a part that the source's layout lacks or gives other extents");
+        "safefuse: the destination's layout places a part that the source's layout lacks or "
+        "gives other extents");
     static_assert(
         can_become<To, From>,
         "safefuse: the destination's layout leaves out a part that the source's layout places");
@@ -40,26 +42,26 @@ template <layout_type From, layout_type To, tensor_set Set>
     return detail::plan_members(set, members->view(), scope, From::description, To::description,
                                 options);
 }
-/// A plan refers to its set, which must outlive it.
+/// Deleted: the plan would refer to a destroyed set.
 template <layout_type From, layout_type To, detail::owning_tensor_set Set>
 result<copy_plan> plan(const Set&&, std::string_view, const plan_options& = {}) = delete;
-/// What a call with other types gets: a sentence that says what is missing, in place of a list of
+/// Chosen for all other types. Its static_asserts explain what is wrong, instead of a list of
 /// candidates.
 template <class From, class To, class Set>
     requires(!layout_type<From> || !layout_type<To> || !tensor_set<Set>)
 result<copy_plan> plan(const Set&, std::string_view, const plan_options& = {}) noexcept {
     static_assert(layout_type<From>,
-                  "safefuse: plan<From, To> wants two layouts, and the first type is none");
-    static_assert(layout_type<To>,
-                  "safefuse: plan<From, To> wants two layouts, and the second type is none");
-    static_assert(tensor_set<Set>, "safefuse: what plan should take tensors from is no tensor_set");
+                  "safefuse: plan<From, To> needs two layouts, and the first type is not a layout");
+    static_assert(
+        layout_type<To>,
+        "safefuse: plan<From, To> needs two layouts, and the second type is not a layout");
+    static_assert(tensor_set<Set>, "safefuse: the first argument of plan is not a tensor_set");
     return failure{};
 }
 
-/// The same for layouts that are chosen at run time.
-///   fails   missing_key as well, where the destination's layout places a part that the source's
-///   layout lacks; unexpected_key
-///           as well, where it leaves one out
+/// Plans between layouts that are chosen at run time.
+///   fails   as plan<From, To>; also missing_key (`to` places a part that `from` lacks) and
+///           unexpected_key (`to` lacks a part that `from` places)
 template <tensor_set Set>
 [[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
                                      const layout_description& from, const layout_description& to,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: what a caller asks of a plan beside the two layouts: names, ranges, known extents.
+// safefuse: the options of a plan: names, ranges, known extents.
 #ifndef SAFEFUSE_PLAN_PLAN_OPTIONS_HPP
 #define SAFEFUSE_PLAN_PLAN_OPTIONS_HPP
 
@@ -13,34 +13,39 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// An extent that is known beforehand, from config.json say.
+/// An extent that is known in advance, for example from config.json.
 struct known_extent {
     std::string_view name;    ///< "E" is the number of experts
-    std::uint64_t value = 0;  ///< elements along it
+    std::uint64_t value = 0;  ///< number of elements
 };
 
-/// Which part of a scope is planned, under which name, and what is known of it.
+/// What part of a scope is planned, under which name, and which extents are known.
 struct plan_options {
-    /// The scope of the outputs; empty: that of the source.
+    /// The scope of the outputs. Empty: the scope of the source.
     std::string_view destination_scope{};
-    /// Only these experts, numbered as in the source; end is exclusive, unknown: all of them.
+    /// The experts [first_expert, end_expert), numbered as in the source. Both defaults: all
+    /// experts.
     std::uint64_t first_expert = 0;
-    std::uint64_t end_expert = unknown;  ///< one behind the last; unknown: to the end
-    /// Only the entries [first, end) of the extent of that name ("I", say): one rank of a
-    /// tensor-parallel group. Empty: all.
+    /// End of the range. unknown: the last expert.
+    std::uint64_t end_expert = unknown;
+    /// Only entries [slice_first, slice_end) of the extent with this name ("I", for example): one
+    /// rank of a tensor-parallel group. Empty: all entries.
     std::string_view sliced_extent{};
-    std::uint64_t slice_first = 0;      ///< first entry that is kept
-    std::uint64_t slice_end = unknown;  ///< one behind the last; unknown: to the end
-    /// With more than one rank, the range is rank `slice_rank` of as many equal ones instead, and
-    /// `sliced_extent` may name several extents, with a space between them.
+    /// First entry of the slice.
+    std::uint64_t slice_first = 0;
+    /// End of the slice. unknown: the end of the extent.
+    std::uint64_t slice_end = unknown;
+    /// If slice_ranks > 1, the slice is share `slice_rank` of slice_ranks equal shares instead, and
+    /// `sliced_extent` may name several extents, separated by spaces.
     std::uint64_t slice_rank = 0;
-    std::uint64_t slice_ranks = 1;  ///< 1: the range above counts
-    /// What names and shapes must agree with, and what tells extents that they do not show (E where
-    /// experts are flattened into rows). Extents that a layout does not have are passed over.
+    /// Number of ranks. 1: slice_first and slice_end apply.
+    std::uint64_t slice_ranks = 1;
+    /// Extents that names and shapes must agree with. They also supply extents that shapes do not
+    /// tell (E, if experts are flattened into rows). Names that a layout does not have are ignored.
     span<const known_extent> known_extents{};
     /// Move quantised codes (F8, F4, F6, integers) whose scales are missing.
     bool allow_missing_scales = false;
-    /// rewrite_plan: pass through what looks like an expert and fits no known form.
+    /// For rewrite_plan: pass tensors through that look like experts and fit no known form.
     bool keep_unknown = false;
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the experts modules of a tensor set, and the other modules that its family stores
-// otherwise: found by their names.
+// safefuse: finds, by name, the experts modules of a tensor set and the other modules that its
+// family stores differently from the model.
 #ifndef SAFEFUSE_PLAN_SCOPES_HPP
 #define SAFEFUSE_PLAN_SCOPES_HPP
 
@@ -23,29 +23,33 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// One experts module of a tensor set, or another module that its family stores otherwise.
+/// One experts module of a tensor set, or another module that its family stores differently.
 struct experts_scope {
-    std::string_view name;              ///< its prefix in the set
-    std::string_view destination_name;  ///< its prefix after the family's renames
-    scope_state form;                   ///< what is stored there
-    span<const std::uint32_t>
-        tensors;               ///< what lies under it and looks like experts, as numbers in the set
-    std::uint32_t module = 0;  ///< which of the family's it is; 0: experts
+    /// Its prefix in the set.
+    std::string_view name;
+    /// Its prefix after the family's renames.
+    std::string_view destination_name;
+    /// What is stored there.
+    scope_state form;
+    /// Tensors under it that look like its layouts' tensors, as indices in the set.
+    span<const std::uint32_t> tensors;
+    /// Which of the family's modules it is. 0: experts.
+    std::uint32_t module = 0;
 };
 
-/// The modules of a tensor set that fit one family: those with experts, then the others, each kind
-/// in the order in which the set names them.
-///   lifetime  the tensor set must outlive it and may be moved, as with copy_plan
+/// The modules of a tensor set that fit one family: first those with experts, then the others, each
+/// kind in the order of the set.
+///   lifetime  the tensor set must outlive it; it may be moved, as with copy_plan
 class experts_scopes {
 public:
-    /// Reads every name of the set once for each kind of module. Where a family spells both of its
-    /// forms alike, the form is `from`, and only the plan, which knows the shapes, tells which it
-    /// is.
-    ///   fails   out_of_memory
+    /// Finds the scopes. Reads every name of the set once per kind of module. If a family uses the
+    /// same names in both forms, the form is `pending`; only the plan, which knows the shapes, can
+    /// tell.
+    ///   fails   file_changed, out_of_memory
     static result<experts_scopes> find(tensor_set_ref set,
                                        const family_description& family) noexcept;
 
-    /// How many scopes there are.
+    /// Number of scopes.
     [[nodiscard]] std::size_t size() const noexcept { return scopes_.size(); }
     /// Scope i.
     ///   lifetime  valid as long as the list
@@ -58,14 +62,15 @@ public:
             {members_.data() + each.member_first, each.member_count},
             each.module};
     }
-    /// How many experts modules are in a form that the family passes; they are none of the scopes.
+    /// Number of experts modules whose form the family passes through. They are not among the
+    /// scopes.
     [[nodiscard]] std::size_t passed_count() const noexcept { return passed_count_; }
-    /// The tensors of these modules, as numbers in the set.
+    /// The tensors of these modules, as indices in the set.
     ///   lifetime  valid as long as the list
     [[nodiscard]] span<const std::uint32_t> passed_tensors() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return passed_.view();
     }
-    /// How many of them are experts modules; they come first.
+    /// Number of scopes that are experts modules. They come first.
     [[nodiscard]] std::size_t experts_count() const noexcept {
         std::size_t count = 0;
         while (count < scopes_.size() && scopes_[count].module == 0) ++count;
@@ -87,11 +92,14 @@ private:
     };
     static constexpr std::uint32_t none = ~std::uint32_t{0};
 
-    /// What a search has found so far.
+    /// State of a search.
     struct search {
-        vector<record> seen;             ///< whatever looks like a scope
-        vector<std::uint32_t> scope_of;  ///< by tensor of the set: index in `seen`, or none
-        detail::name_table table;        ///< of the scopes of one module, by name
+        /// Everything that looks like a scope.
+        vector<record> seen;
+        /// By tensor of the set: index in `seen`, or none.
+        vector<std::uint32_t> scope_of;
+        /// The scopes of one module, by name.
+        detail::name_table table;
     };
     static result<void> assign(search& of, const tensor_set_ref& set,
                                const family_description& family, std::uint32_t m) noexcept;
@@ -101,7 +109,7 @@ private:
 
     vector<record> scopes_;
     vector<std::uint32_t> members_;
-    vector<char> names_;  // of the destinations' scopes
+    vector<char> names_;  // names of the destination scopes
     vector<std::uint32_t> passed_;
     std::size_t passed_count_ = 0;
 };
@@ -115,7 +123,7 @@ struct scoped_name {
     scope_state form = scope_state::pending;
 };
 
-/// Where a module's path, which may hold {i}, stands in a name as whole segments.
+/// Where a module's path, which may contain {i}, is in a name as whole segments.
 constexpr found_pattern find_module(std::string_view name, std::string_view module) noexcept {
     found_pattern found;
     if (find_number(module) == std::string_view::npos) {
@@ -134,10 +142,11 @@ constexpr found_pattern find_module(std::string_view name, std::string_view modu
     return found;
 }
 
-/// Finds the experts module that a name belongs to in one of the family's forms.
+/// Finds the experts module that a name belongs to in one form of the family.
 constexpr scoped_name read_scoped(std::string_view name, std::string_view module,
                                   const layout_description& layout, scope_state form) noexcept {
-    scoped_name begins;  // like a tensor of the layout, and is none: a module further in may fit
+    // Begins like a tensor of the layout but is none: an inner module may still fit.
+    scoped_name begins;
     std::size_t before = 0;
     for (found_pattern found = find_module(name, module); found.first != std::string_view::npos;) {
         const std::size_t end = before + found.first + found.size;
@@ -153,7 +162,8 @@ constexpr scoped_name read_scoped(std::string_view name, std::string_view module
     return begins.verdict == name_verdict::other ? scoped_name{} : begins;
 }
 
-/// The same in either form: a name that fits wins over one that only begins like a tensor.
+/// Finds the experts module of a name in either form. A name that fits wins over one that only
+/// begins like a tensor.
 SAFEFUSE_NOINLINE constexpr scoped_name read_scoped(std::string_view name,
                                                     const module_description& module) noexcept {
     const scoped_name from =
@@ -163,7 +173,7 @@ SAFEFUSE_NOINLINE constexpr scoped_name read_scoped(std::string_view name,
     return to.verdict == name_verdict::tensor || from.verdict == name_verdict::other ? to : from;
 }
 
-/// Whether a name fits another module of the family, so that it is no leftover of module `but`.
+/// Whether a name fits a module of the family other than `but`, so that it is no leftover of `but`.
 constexpr bool fits_another(std::string_view name, const family_description& family,
                             std::size_t but) noexcept {
     for (std::size_t m = 0; m < family.module_count(); ++m)
@@ -172,14 +182,14 @@ constexpr bool fits_another(std::string_view name, const family_description& fam
     return false;
 }
 
-/// Whether each tensor of a layout holds one expert.
+/// Whether every tensor of a layout contains one expert.
 constexpr bool is_per_expert(const layout_description& layout) noexcept {
     bool all = true;
     for (const tensor_description& tensor : layout.tensors) all = all && tensor.per_expert();
     return all;
 }
 
-/// Whether two layouts call their tensors alike, so that only shapes tell one from the other.
+/// Whether two layouts use the same tensor names, so that only shapes tell them apart.
 constexpr bool spelled_alike(const layout_description& a, const layout_description& b) noexcept {
     for (const tensor_description& tensor : a.tensors) {
         bool found = false;
@@ -190,7 +200,8 @@ constexpr bool spelled_alike(const layout_description& a, const layout_descripti
     return a.tensors.size() == b.tensors.size();
 }
 
-/// The end of `scope` that is the module's path, which may hold {i}; npos where it does not end so.
+/// The end of `scope` that matches the module's path, which may contain {i}. npos if there is no
+/// match.
 constexpr found_pattern find_module_at_end(std::string_view scope,
                                            std::string_view module) noexcept {
     found_pattern found;
@@ -205,7 +216,7 @@ constexpr found_pattern find_module_at_end(std::string_view scope,
     return found;
 }
 
-/// What the scope `name`, which ends in the module's source path, is called in the destination.
+/// The destination's name of the scope `name`, which ends in the module's source path.
 SAFEFUSE_NOINLINE inline result<text> destination_scope(const family_description& family,
                                                         const module_description& module,
                                                         std::string_view name) noexcept {
@@ -216,7 +227,7 @@ SAFEFUSE_NOINLINE inline result<text> destination_scope(const family_description
     return out;
 }
 
-/// Whether `scope` is a prefix of whole segments that ends in `module`.
+/// Whether `scope` ends in `module`, as whole segments.
 constexpr bool ends_in_module(std::string_view scope, std::string_view module) noexcept {
     return find_module_at_end(scope, module).first != std::string_view::npos;
 }
@@ -230,8 +241,8 @@ inline result<void> experts_scopes::assign(search& of, const tensor_set_ref& set
     const failure no_memory{.code = errc::out_of_memory};
     const module_description module = family.module_at(m);
     const auto names = [&](std::uint32_t i) noexcept { return of.seen[i].name; };
-    // where {i} numbers the layers of something on both sides, what else these hold is no
-    // leftover
+    // if {i} numbers the layers of a module on both sides, other tensors of these layers are no
+    // leftovers
     const bool is_list_of_layers =
         m != 0 && detail::is_per_expert(*module.from) && detail::is_per_expert(*module.to);
     detail::source_check check{set};
@@ -267,7 +278,7 @@ inline result<void> experts_scopes::assign(search& of, const tensor_set_ref& set
 }
 
 /// Second pass, for the scopes of one kind of module, from `first` on: their forms and new names. A
-/// scope whose name changes is in both forms when its new name is a scope, too.
+/// renamed scope is in both forms if its new name is a scope, too.
 inline result<void> experts_scopes::classify(search& of, std::size_t first,
                                              const family_description& family,
                                              const module_description& module) noexcept {
@@ -301,8 +312,8 @@ inline result<void> experts_scopes::classify(search& of, std::size_t first,
     return {};
 }
 
-/// Third pass: members by scope, each scope's in the order of the set. Scopes in which nothing fits
-/// are none.
+/// Third pass: the members of each scope, in the order of the set. Drops scopes in which nothing
+/// fits.
 inline result<void> experts_scopes::collect(search& of) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
     vector<std::uint32_t> kept_as;
@@ -367,8 +378,8 @@ namespace detail {
     if (plan || plan.error().code != errc::shape_mismatch || scope.form == scope_state::done ||
         !spelled_alike(*module.from, *module.to))
         return plan;
-    // The forms share their names. No shapes of all tensors together fit both: what is not the one
-    // may be the other.
+    // Both forms have the same names. The shapes never fit both, so what is not the one form may be
+    // the other.
     auto other = plan_members(set, scope.tensors, scope.name, *module.to, *module.to, options,
                               scope_state::done);
     return other ? std::move(other) : std::move(plan);
@@ -376,9 +387,9 @@ namespace detail {
 
 }  // namespace detail
 
-/// Plans the experts of one scope of a family; a scope that is in the form to come already is
-/// planned as it is, whole where it holds fields that the layout cannot take apart (kept_for()).
-/// `scope` comes from experts_scopes::find with the same set, and with the family in the same
+/// Plans the experts of one scope of a family. A scope that already has the destination's form is
+/// planned unchanged, and whole if it has fields that the layout cannot split (kept_for()). `scope`
+/// must come from experts_scopes::find with the same set, and with the family in the same
 /// direction.
 ///   fails   both_layouts, and as `plan<From, To>`
 template <tensor_set Set>
@@ -394,7 +405,7 @@ result<copy_plan> plan(const Set&&, const experts_scope&, const family_descripti
 
 namespace detail {
 
-/// How many tensors under a scope of so many characters are a layout's.
+/// Number of tensors under a scope of `scope_size` characters that belong to a layout.
 SAFEFUSE_NOINLINE inline std::size_t count_fitting(const tensor_set_ref& set,
                                                    span<const std::uint32_t> members,
                                                    std::size_t scope_size,
@@ -408,8 +419,7 @@ SAFEFUSE_NOINLINE inline std::size_t count_fitting(const tensor_set_ref& set,
     return matches;
 }
 
-/// Adds to a failure which scopes there are: the one that is spelled most like `name`, and how
-/// many.
+/// Adds to a failure the number of scopes and the one whose name is most like `name`.
 inline void name_nearest_scope(tensor_set_ref set, const family_description& family,
                                std::string_view name, failure& why) noexcept {
     const auto scopes = experts_scopes::find(set, family);
@@ -430,7 +440,7 @@ inline void name_nearest_scope(tensor_set_ref set, const family_description& fam
     why.detail.append((*scopes)[nearest].name);
 }
 
-/// The scope of that name, without looking at the rest of the set more than once.
+/// Plans the scope with a name, with as few passes over the set as possible.
 inline result<copy_plan> plan_named(tensor_set_ref set, const family_description& family,
                                     std::string_view name, const plan_options& options) noexcept {
     const auto count = [&](const vector<std::uint32_t>& members, std::size_t scope_size,
@@ -449,7 +459,7 @@ inline result<copy_plan> plan_named(tensor_set_ref set, const family_description
         scope.destination_name = destination;
         auto others = tensors_under(set, destination);
         if (!others) return std::move(others).error();
-        // where the two forms spell the experts alike, a tensor of the one is no sign of the other
+        // if both forms name the experts equally, a tensor of one form is no sign of the other
         const bool alike =
             destination.view() == name &&
             count(*members, name.size(), *family.to) == count(*members, name.size(), *family.from);
@@ -469,9 +479,9 @@ inline result<copy_plan> plan_named(tensor_set_ref set, const family_description
 
 }  // namespace detail
 
-/// Plans the experts of one scope of a family that is named as the set names it. One pass over the
-/// names of the set; experts_scopes::find and `plan` of what it found do with one pass for all
-/// scopes.
+/// Plans the experts of one scope of a family by the scope's name in the set. It makes one pass
+/// over the names of the set. For many scopes, experts_scopes::find and `plan` of its scopes need
+/// one pass in total.
 ///   fails   both_layouts, and as `plan<From, To>`
 template <tensor_set Set>
 [[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
@@ -485,7 +495,7 @@ result<copy_plan> plan(const Set&&, std::string_view, const family_description&,
                        const plan_options& = {}) = delete;
 
 /// @{
-/// For a family as a type: from the hub's form to the model's, or in the direction that is given.
+/// Plans a family given as a type: from the hub's form to the model's, or in direction `way`.
 ///   fails   both_layouts, and as `plan<From, To>`
 template <family_type Family, tensor_set Set>
 [[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
@@ -502,14 +512,14 @@ template <family_type Family, detail::owning_tensor_set Set>
 result<copy_plan> plan(const Set&&, std::string_view, const plan_options& = {}) = delete;
 template <family_type Family, detail::owning_tensor_set Set>
 result<copy_plan> plan(const Set&&, std::string_view, direction, const plan_options& = {}) = delete;
-/// What a call with other types gets: a sentence that says what is missing, in place of a list of
+/// Chosen for all other types. Its static_asserts explain what is wrong, instead of a list of
 /// candidates.
 template <class Family, class Set>
     requires(!family_type<Family> || !tensor_set<Set>)
 result<copy_plan> plan(const Set&, std::string_view, const plan_options& = {}) noexcept {
     static_assert(family_type<Family>,
-                  "safefuse: plan<Family> wants a family, and plan<From, To> two layouts");
-    static_assert(tensor_set<Set>, "safefuse: what plan should take tensors from is no tensor_set");
+                  "safefuse: plan<Family> needs a family, and plan<From, To> two layouts");
+    static_assert(tensor_set<Set>, "safefuse: the first argument of plan is not a tensor_set");
     return failure{};
 }
 

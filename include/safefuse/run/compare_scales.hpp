@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: whether the scales that an output collects from the parts of each expert are equal, and
-// how far apart they are.
+// safefuse: compares the scales that an output collects from the parts of each expert.
 #ifndef SAFEFUSE_RUN_COMPARE_SCALES_HPP
 #define SAFEFUSE_RUN_COMPARE_SCALES_HPP
 
@@ -22,16 +21,17 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// How the entries of an output differ that collects one from each part of an expert, such as the
-/// global scales of gate and up.
+/// How an output's collected entries differ. Such an output has one entry per part of an expert,
+/// for example the global scales of gate and up.
 struct collected_entries {
-    std::uint64_t experts = 0;  ///< how many have such entries; 0: the output collects nothing
-    std::uint64_t differing =
-        0;  ///< how many of them have entries that are not equal byte for byte
-    std::uint64_t first = unknown;  ///< the first of these, counted from the output's first expert
-    /// The greatest of an expert's entries by its least, where that is most: of F32 and BF16
-    /// entries above 0. Infinite where one is not above 0, or is no number; 0 for entries of other
-    /// dtypes that differ.
+    /// Number of experts with such entries; 0 if the output collects nothing.
+    std::uint64_t experts = 0;
+    /// Number of experts whose entries are not equal byte for byte.
+    std::uint64_t differing = 0;
+    /// The first of these experts, counted from the output's first expert; or unknown.
+    std::uint64_t first = unknown;
+    /// The largest ratio of the greatest to the least entry of an expert, for positive F32 and BF16
+    /// entries. Infinite if an entry is NaN or not positive. 0 if entries of another dtype differ.
     double ratio = 1;
 };
 
@@ -39,8 +39,8 @@ namespace detail {
 inline double ratio_of(dtype type, const std::byte* values, std::uint64_t count) noexcept;
 }
 
-/// Compares the entries that one output of a plan collects from the parts of each expert. They are
-/// fused as they are; an engine that wants one for each expert must know whether they are one.
+/// Compares the entries that an output of a plan collects from the parts of each expert. Fusing
+/// keeps them all; an engine that expects one scale per expert must know whether they are equal.
 ///   fails   output_not_found, out_of_memory, and as reading the sources does
 [[nodiscard]] inline result<collected_entries> compare_scales(const copy_plan& plan,
                                                               std::size_t output) noexcept {
@@ -62,7 +62,7 @@ inline double ratio_of(dtype type, const std::byte* values, std::uint64_t count)
             return std::move(done).error();
         for (std::uint64_t i = 0; i < count; ++i) {
             const std::byte* const row = rows.data() + i * row_bytes;
-            // every entry is the next one
+            // true if every entry equals the next one
             if (std::memcmp(row, row + entry_bytes,
                             static_cast<std::size_t>(row_bytes - entry_bytes)) == 0)
                 continue;
@@ -76,7 +76,7 @@ inline double ratio_of(dtype type, const std::byte* values, std::uint64_t count)
 
 namespace detail {
 
-/// The ratio of the greatest to the least of some F32 or BF16 values.
+/// Ratio of the greatest to the least of some F32 or BF16 values.
 inline double ratio_of(dtype type, const std::byte* values, std::uint64_t count) noexcept {
     if (type != dtype::f32 && type != dtype::bf16) return 0;
     const std::uint64_t width = bits(type) / 8;

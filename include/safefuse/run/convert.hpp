@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: casts among F64, F32, F16 and BF16, for elements in memory and while fusing. Rounding
-// is to nearest, halves to even, and results are PyTorch's, bit for bit. Codes (F8, F4, F6,
-// integers) are never cast as if they were numbers: run/dequantize.hpp applies their scales.
+// safefuse: casts among F64, F32, F16 and BF16, in memory and while fusing. Rounding is to nearest,
+// ties to even. Results equal PyTorch's bit for bit. Codes (F8, F4, F6, integers) are never cast as
+// numbers: run/dequantize.hpp applies their scales.
 //
-// NaNs: PyTorch's own depend on the machine and on where in a tensor an element lies. Here each
-// pair of types has one answer, that of `tensor.to(dtype)` for a contiguous tensor on a processor
-// with AVX2: to BF16, FFFF from F64 and F32, 7FC0 from F16; from BF16 to F32, the same bits; else
-// sign and upper bits, made quiet.
+// NaNs: PyTorch's results depend on the machine and on an element's position in its tensor. Here
+// each pair of types has one result, that of `tensor.to(dtype)` for a contiguous tensor on a
+// processor with AVX2: to BF16, FFFF from F64 and F32, 7FC0 from F16; from BF16 to F32, the same
+// bits; otherwise sign and upper bits, made quiet.
 #ifndef SAFEFUSE_RUN_CONVERT_HPP
 #define SAFEFUSE_RUN_CONVERT_HPP
 
@@ -30,18 +30,17 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// Whether the elements are numbers by themselves that values can be rounded to: F64, F32, F16 and
-/// BF16.
+/// Whether the elements are floating-point numbers without scales: F64, F32, F16 or BF16.
 [[nodiscard]] constexpr bool is_float(dtype type) noexcept {
     return type == dtype::f64 || type == dtype::f32 || type == dtype::f16 || type == dtype::bf16;
 }
 
-/// Casts elements that lie one behind the other: all of a tensor or a range of it, which gives the
-/// same as all at once. Neither side needs to be aligned; they do not overlap.
-///   fails   allow_missing_scales (one of the types is a code or an integer), wrong_dtype (BOOL,
-///   C64), wrong_buffer_size (`elements` is
-///           no whole number of elements, or `out` not of that many); a type to itself is copied,
-///           whatever it is
+/// Casts contiguous elements: a whole tensor or any range of it, with equal results. Neither side
+/// needs to be aligned. The two must not overlap. If both types are equal, the bytes are copied,
+/// whatever the type.
+///   fails   missing_scales (one of the types is a code or an integer), wrong_dtype (BOOL, C64),
+///           wrong_buffer_size (`elements` is not a whole number of elements, or `out` does not fit
+///           that number)
 inline result<void> convert_elements(dtype from, span<const std::byte> elements, dtype to,
                                      span<std::byte> out) noexcept {
     if (from == to) {
@@ -66,18 +65,18 @@ inline result<void> convert_elements(dtype from, span<const std::byte> elements,
     return {};
 }
 
-/// Casts a tensor; `out` has as many elements of type `to`.
+/// Casts a tensor. `out` has room for exactly as many elements of type `to`.
 ///   fails   as convert_elements
 inline result<void> convert(const tensor_view& from, dtype to, span<std::byte> out) noexcept {
     return convert_elements(from.type(), from.bytes(), to, out);
 }
 
-/// Makes one output of a plan as another type: fuse and convert in one pass. `out` has as many
+/// Fuses one output of a plan and casts it, in one pass. `out` has room for exactly as many
 /// elements of type `to`.
-///   memory  at most a quarter MiB, and what gather takes, beside `out`
-///   fails   output_not_found, allow_missing_scales and wrong_dtype (as convert_elements),
-///   wrong_buffer_size (nothing is written then),
-///           out_of_memory, and as reading the sources does (`out` may be part-written)
+///   memory  at most 256 KiB beside `out`, and what reading strided copies takes
+///   fails   output_not_found, missing_scales and wrong_dtype (as convert_elements),
+///           wrong_buffer_size (nothing is written then), out_of_memory, and as reading the sources
+///           does (`out` may be partly written)
 inline result<void> fuse_as(const copy_plan& plan, std::string_view local_name, dtype to,
                             span<std::byte> out) noexcept {
     const auto output = plan.output(local_name);

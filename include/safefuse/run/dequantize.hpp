@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: codes times their scales, in memory and while fusing. Products are computed as F32 and
-// rounded once, to nearest, halves to even; results are PyTorch's, bit for bit.
+// safefuse: dequantises codes with their scales, in memory and while fusing. Products are computed
+// as F32 and rounded once, to nearest, ties to even. Results equal PyTorch's bit for bit.
 #ifndef SAFEFUSE_RUN_DEQUANTIZE_HPP
 #define SAFEFUSE_RUN_DEQUANTIZE_HPP
 
@@ -28,56 +28,53 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// How many rows and columns of a matrix one scale stands for; the last ones of an axis may stand
-/// for fewer.
+/// The rows and columns of a matrix that share one scale. The last block of an axis may be smaller.
 struct scale_block {
-    std::uint64_t rows = 128;     ///< of the matrix that share a scale
-    std::uint64_t columns = 128;  ///< of the matrix that share a scale
+    std::uint64_t rows = 128;     ///< rows that share a scale
+    std::uint64_t columns = 128;  ///< columns that share a scale
 };
 
-/// Codes times their scales, for one matrix or a stack of them: value = code * scale, computed as
-/// F32 and rounded once to the type that is asked for. It holds no bytes, so that ranges can be
-/// made as they come.
+/// Dequantises one matrix or a stack of matrices: value = code * scale, computed as F32 and rounded
+/// once to the requested type. It owns no bytes, so any range can be dequantised at any time.
 class dequantizer {
 public:
     /// Consecutive entries of a tensor.
     struct entry_range {
-        std::uint64_t first = 0;  ///< first entry
-        std::uint64_t count = 0;  ///< how many entries
+        std::uint64_t first = 0;  ///< index of the first entry
+        std::uint64_t count = 0;  ///< number of entries
     };
 
     /// Checks shapes and types. Codes are [..., rows, columns] of F8_E4M3, F8_E5M2, F8_E4M3FNUZ,
-    /// F8_E5M2FNUZ or F4 (two to a byte, the low half first); scales are [..., rows / block.rows,
-    /// columns / block.columns], rounded up, of F32, F16, BF16, F8_E8M0 or U8, which is E8M0 except
-    /// that 255 is infinity, as in transformers; `to` is F64, F32, F16 or BF16.
-    ///   fails   wrong_dtype, shape_mismatch, out_of_range (a block without elements),
-    ///   size_overflow, partial_byte
+    /// F8_E5M2FNUZ or F4 (two codes per byte, low half first). Scales are [..., rows / block.rows,
+    /// columns / block.columns], rounded up, of F32, F16, BF16, F8_E8M0 or U8. U8 means E8M0,
+    /// except that 255 is infinity, as in transformers. `to` is F64, F32, F16 or BF16.
+    ///   fails   wrong_dtype, shape_mismatch, out_of_range (an empty block), size_overflow,
+    ///           partial_byte
     static result<dequantizer> of(dtype codes, shape_view codes_shape, dtype factors,
                                   shape_view scales_shape, scale_block block, dtype to) noexcept;
 
-    /// The dtype of the codes.
+    /// Dtype of the codes.
     [[nodiscard]] dtype codes_type() const noexcept { return codes_; }
-    /// The dtype of the values that come out.
+    /// Dtype of the values.
     [[nodiscard]] dtype type() const noexcept { return to_; }
-    /// How many values come out.
+    /// Number of values.
     [[nodiscard]] std::uint64_t element_count() const noexcept { return stack_ * rows_ * columns_; }
-    /// How many scales go in.
+    /// Number of scales.
     [[nodiscard]] std::uint64_t scale_count() const noexcept {
         return stack_ * scale_rows_ * scale_columns_;
     }
-    /// Bytes of elements of the result.
+    /// Size in bytes of `elements` values.
     [[nodiscard]] std::uint64_t size_bytes(std::uint64_t elements) const noexcept {
         return elements * (bits(to_) / 8);
     }
-    /// The scales from the first to the last that a range of elements needs. The range lies in the
-    /// tensor.
+    /// The scales that a range of elements needs, from the first to the last. The range must be
+    /// inside the tensor.
     [[nodiscard]] entry_range scales_of(entry_range elements) const noexcept;
 
-    /// Makes a range of elements from its codes and the scales that `scales_of` names for it.
-    /// Neither needs to be aligned.
+    /// Dequantises a range of elements from its codes and from the scales that scales_of names for
+    /// it. Neither needs to be aligned.
     ///   fails   out_of_range, slice_cuts_byte (F4: the range begins or ends inside a byte),
-    ///   wrong_buffer_size; `out` is then
-    ///           untouched
+    ///           wrong_buffer_size; `out` is then unchanged
     result<void> run(entry_range elements, span<const std::byte> codes,
                      span<const std::byte> factors, span<std::byte> out) const noexcept {
         return run(elements, codes, factors, out, out.size() >= detail::streamed_bytes);
@@ -90,7 +87,7 @@ private:
                                          std::string_view scales_name, scale_block block, dtype to,
                                          span<std::byte> out) noexcept;
 
-    /// One scale as an F32. Of E8M0, 2^(code - 127), which is subnormal for 0.
+    /// One scale as an F32. For E8M0 it is 2^(code - 127), which is subnormal for code 0.
     [[nodiscard]] float scale(const std::byte* factors, std::uint64_t i) const noexcept {
         if (scales_ == dtype::f32)
             return std::bit_cast<float>(detail::load_little<std::uint32_t>(factors + i * 4));
@@ -103,8 +100,9 @@ private:
         if (code == 255 && scales_ == dtype::f8_e8m0) return std::bit_cast<float>(0x7F80'0001u);
         return std::bit_cast<float>(code == 0 ? 0x0040'0000u : code << 23);
     }
-    /// Scales numbers of one row from `column` on; `first_scale` is where in `factors` that of
-    /// column 0 is, or would be (it may wrap).
+    /// Scales `count` numbers of one row, starting at `column`. `first_scale` is the index in
+    /// `factors` of the scale of column 0. It may be outside `factors` (and wrap) if `factors`
+    /// begins later.
     void apply_scales(std::byte* numbers, std::uint64_t column, std::size_t count,
                       const std::byte* factors, std::uint64_t first_scale) const noexcept {
         for (std::size_t done = 0; done < count;) {
@@ -129,20 +127,20 @@ private:
     dtype codes_{};
     dtype scales_{};
     dtype to_{};
-    bool doubles_255_ = false;  // ldexp instead of a product: 0.5 * 2^128 is a number
+    bool doubles_255_ = false;  // ldexp instead of a product, because 0.5 * 2^128 is finite
     std::uint64_t stack_ = 1;
     std::uint64_t rows_ = 0, columns_ = 0;
     scale_block block_{};
     std::uint64_t scale_rows_ = 0, scale_columns_ = 0;
 };
 
-/// Codes times their scales, as dequantizer says; `out` has as many elements of type `to`. What
-/// DeepSeek-V3 stores takes blocks of 128 x 128 and F32 scales, MXFP8 blocks of 1 x 32 and E8M0.
+/// Dequantises codes with their scales (see dequantizer). `out` has room for exactly as many
+/// elements of type `to`. DeepSeek-V3 uses blocks of 128 x 128 and F32 scales, MXFP8 blocks of 1 x
+/// 32 and E8M0 scales.
 ///   fails   as dequantizer::of, wrong_buffer_size; nothing is written then
 ///   source  transformers 5.17.0 integrations/finegrained_fp8.py Fp8Dequantize, which derives the
-///   size of the blocks from the
-///           shapes
-///           instead and refuses incomplete ones; tests/interop/convert_torch.py compares
+///           block size from the shapes and refuses incomplete blocks; compared by
+///           tests/interop/convert_torch.py
 inline result<void> dequantize_blocks(const tensor_view& codes, const tensor_view& factors,
                                       scale_block block, dtype to, span<std::byte> out) noexcept {
     const auto made =
@@ -151,27 +149,26 @@ inline result<void> dequantize_blocks(const tensor_view& codes, const tensor_vie
     return made->run({0, made->element_count()}, codes.bytes(), factors.bytes(), out);
 }
 
-/// MXFP4 as gpt-oss stores it: `blocks` U8 [..., G, B] hold two F4 codes a byte, the low half
-/// first, `factors` U8 [..., G] the power of two, plus 127, for each B bytes. `out` is [..., G *
-/// 2B] in the order of the codes.
+/// Dequantises MXFP4 as gpt-oss stores it. `blocks` is U8 [..., G, B] with two F4 codes per byte,
+/// low half first. `factors` is U8 [..., G] with one exponent, biased by 127, for each B bytes.
+/// `out` is [..., G * 2B] in the order of the codes.
 ///   fails   wrong_dtype, shape_mismatch, size_overflow, wrong_buffer_size; nothing is written then
-///   source  transformers 5.17.0 integrations/mxfp4.py convert_moe_packed_tensors, less the
-///   transpose at its end;
-///           tests/interop/convert_torch.py compares
+///   source  transformers 5.17.0 integrations/mxfp4.py convert_moe_packed_tensors without its final
+///           transpose; compared by tests/interop/convert_torch.py
 inline result<void> dequantize_mxfp4(const tensor_view& blocks, const tensor_view& factors,
                                      dtype to, span<std::byte> out) noexcept {
     if (blocks.type() != dtype::u8 || factors.type() != dtype::u8)
-        return failure{.code = errc::wrong_dtype, .detail = "blocks and scales are U8"};
+        return failure{.code = errc::wrong_dtype, .detail = "blocks and scales must be U8"};
     const shape_view shape = blocks.shape();
     if (shape.empty() || factors.rank() + 1 != shape.size())
         return failure{.code = errc::shape_mismatch,
-                       .detail = "scales have one axis less than their blocks",
+                       .detail = "scales must have one axis less than their blocks",
                        .expected = factors.rank() + 1,
                        .actual = shape.size()};
     for (std::size_t axis = 0; axis < factors.rank(); ++axis)
         if (shape[axis] != factors.shape()[axis])
             return failure{.code = errc::shape_mismatch,
-                           .detail = "scales for another number of blocks",
+                           .detail = "the scales are for a different number of blocks",
                            .expected = shape[axis],
                            .actual = factors.shape()[axis]};
     std::uint64_t columns = 0;
@@ -186,13 +183,12 @@ inline result<void> dequantize_mxfp4(const tensor_view& blocks, const tensor_vie
                      columns == 0 ? span<const std::byte>{} : factors.bytes(), out);
 }
 
-/// Makes the values of codes that a plan moves with their scales, without either in memory as a
-/// whole: `fuse` and `dequantize_blocks` in one pass. `scales_name` is the output that holds the
-/// scales: gate_up_proj_scale_inv, say.
-///   memory  a quarter MiB, the scales of a quarter MiB of codes, and what gather takes, beside
-///   `out` fails   output_not_found, as dequantizer::of, wrong_buffer_size (nothing is written
-///   then), out_of_memory, and as reading the
-///           sources does (`out` may be part-written)
+/// Fuses and dequantises one output of a plan in one pass, without the whole of codes or scales in
+/// memory. `scales_name` is the output with the scales, for example gate_up_proj_scale_inv.
+///   memory  256 KiB, the scales of 256 KiB of codes, and what reading strided copies takes, beside
+///           `out`
+///   fails   output_not_found, as dequantizer::of, wrong_buffer_size (nothing is written then),
+///           out_of_memory, and as reading the sources does (`out` may be partly written)
 inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view local_name,
                                      std::string_view scales_name, scale_block block, dtype to,
                                      span<std::byte> out) noexcept {
@@ -237,10 +233,10 @@ inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view loc
     return {};
 }
 
-/// The output of a plan that holds the block scales of another one: called like it, with the ending
-/// of scales that layouts use
-/// (`gate_up_proj` and `gate_up_proj_scale_inv`, `7.w1.weight` and `7.w1.weight_scale_inv`,
-/// `w13_weight` and `w13_weight_scaling_factor`). Null where there is none.
+/// The output with the block scales of another output: its name is that of the other with the
+/// layout's suffix of scales (`gate_up_proj` and `gate_up_proj_scale_inv`, `7.w1.weight` and
+/// `7.w1.weight_scale_inv`, `w13_weight` and `w13_weight_scaling_factor`). Null if there is none.
+///   lifetime  belongs to the plan
 [[nodiscard]] inline const plan_output* scales_of(const copy_plan& plan SAFEFUSE_LIFETIMEBOUND,
                                                   std::string_view local_name) noexcept {
     for (const plan_output& each : plan.outputs()) {
@@ -251,8 +247,9 @@ inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view loc
     return nullptr;
 }
 
-/// The same with the scales that `scales_of` finds, for blocks of 128 x 128.
-///   fails   allow_missing_scales (the plan has no such scales), and as above
+/// Fuses and dequantises with the scales that scales_of finds, in blocks of 128 x 128.
+///   fails   missing_scales (the plan has no such scales), and as the overload with a name of
+///           scales
 inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view local_name, dtype to,
                                      span<std::byte> out) noexcept {
     const auto codes = plan.output(local_name);
@@ -264,11 +261,11 @@ inline result<void> fuse_dequantized(const copy_plan& plan, std::string_view loc
     return fuse_dequantized(plan, local_name, factors->local_name, {}, to, out);
 }
 
-// How dequantizers are made and run.
+// Implementation of dequantizer.
 
 namespace detail {
 
-/// What does not depend on the extents of codes and scales.
+/// Checks everything except that the extents of codes and scales match.
 ///   fails   as dequantizer::of
 inline result<void> check_dequantised(dtype codes, shape_view codes_shape, dtype factors,
                                       shape_view scales_shape, scale_block block,
@@ -279,17 +276,17 @@ inline result<void> check_dequantised(dtype codes, shape_view codes_shape, dtype
     if (factors != dtype::f32 && factors != dtype::f16 && factors != dtype::bf16 &&
         factors != dtype::f8_e8m0 && factors != dtype::u8)
         return wrong_type("scales of type ", factors);
-    if (!is_float(to)) return wrong_type("no type for the values of codes: ", to);
+    if (!is_float(to)) return wrong_type("values cannot have type ", to);
     if (block.rows == 0 || block.columns == 0)
-        return failure{.code = errc::out_of_range, .detail = "a block of scales without elements"};
+        return failure{.code = errc::out_of_range, .detail = "the block of a scale is empty"};
     if (codes_shape.size() < 2)
         return failure{.code = errc::shape_mismatch,
-                       .detail = "codes are matrices",
+                       .detail = "codes must be matrices",
                        .expected = 2,
                        .actual = codes_shape.size()};
     if (scales_shape.size() != codes_shape.size())
         return failure{.code = errc::shape_mismatch,
-                       .detail = "scales have as many axes as their codes",
+                       .detail = "scales must have as many axes as their codes",
                        .expected = codes_shape.size(),
                        .actual = scales_shape.size()};
     std::uint64_t size_bytes = 0;
@@ -326,16 +323,16 @@ inline result<dequantizer> dequantizer::of(dtype codes, shape_view codes_shape, 
         if (axis < matrix) out.stack_ *= codes_shape[axis];
         if (scales_shape[axis] != expected)
             return failure{.code = errc::shape_mismatch,
-                           .detail = "scales for blocks of another size",
+                           .detail = "the scales are for blocks of a different size",
                            .expected = expected,
                            .actual = scales_shape[axis]};
     }
     if (out.stack_ == 0) out.rows_ = out.columns_ = 0;
-    // an axis is not longer than its elements; so nothing overflows below
+    // a block is at most as long as its axis, so nothing overflows below
     out.block_ = {block.rows < out.rows_ ? block.rows : out.rows_,
                   block.columns < out.columns_ ? block.columns : out.columns_};
     if (out.block_.rows == 1 && out.columns_ != 0 && out.columns_ % out.block_.columns == 0) {
-        // each row has scales of its own: all rows are one long row
+        // each row has scales of its own: treat all rows as one long row
         out.columns_ *= out.rows_ * out.stack_;
         out.scale_columns_ *= out.scale_rows_ * out.stack_;
         out.rows_ = out.scale_rows_ = out.stack_ = out.block_.rows = 1;
@@ -344,15 +341,13 @@ inline result<dequantizer> dequantizer::of(dtype codes, shape_view codes_shape, 
 }
 
 inline dequantizer::entry_range dequantizer::scales_of(entry_range elements) const noexcept {
-    if (elements.count == 0 || rows_ == 0 || columns_ == 0)
-        return {};  // of no codes there are no scales
+    if (elements.count == 0 || rows_ == 0 || columns_ == 0) return {};  // no codes need no scales
     const auto scale_row = [this](std::uint64_t row) noexcept {
         return row / rows_ * scale_rows_ + row % rows_ / block_.rows;
     };
     const std::uint64_t last = elements.first + elements.count - 1;
     const std::uint64_t first_row = elements.first / columns_, last_row = last / columns_;
-    // the columns tell more where all lie in one row of scales, and the range does not wrap round
-    // in it
+    // columns narrow the range only if all elements are in one row
     std::uint64_t first = scale_row(first_row) * scale_columns_,
                   end = (scale_row(last_row) + 1) * scale_columns_;
     if (first_row == last_row) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: runs a plan into memory. Each byte is copied once; positional sources with strided
-// copies or with something to compare use one buffer of at most fuse_buffer_bytes, everything else
-// none.
+// safefuse: runs a plan into memory. Each byte is copied once. Sources that must be read use one
+// buffer of at most fuse_buffer_bytes for strided copies and equality checks; nothing else needs a
+// buffer.
 #ifndef SAFEFUSE_RUN_FUSE_HPP
 #define SAFEFUSE_RUN_FUSE_HPP
 
@@ -25,28 +25,29 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// The most memory that fusing takes beside the output.
+/// Most memory in bytes that fusing takes beside the output.
 inline constexpr std::size_t fuse_buffer_bytes = detail::read_buffer_bytes;
 
-/// Buffers for all outputs of a plan, of another type than span<std::byte>: std::span, say, or a
-/// vector each.
+/// Buffers for all outputs of a plan in any other container type: a std::span or vector of buffers,
+/// for example, or a vector of vectors.
 template <class Buffers>
 concept buffer_list =
     !std::convertible_to<Buffers&, span<const span<std::byte>>> && requires(Buffers& buffers) {
         { span{buffers}[0] } -> std::convertible_to<span<std::byte>>;
     };
 
-/// Makes all outputs of a plan at once, reading the sources front to back. `buffers[i]` is for
-/// plan.outputs()[i]; an empty buffer leaves that output out.
-///   fails   wrong_buffer_size (nothing is written then), file_changed (a mapped file has another
-///   size now: each is checked once,
-///           before the first byte is copied from it), parts_differ (the plan's equal_blocks are
-///           not), and as reading the sources does (buffers may be part-written)
+/// Fuses all outputs of a plan at once and reads the sources front to back. `buffers[i]` is for
+/// plan.outputs()[i]; an empty buffer skips that output.
+///   fails   wrong_buffer_size (nothing is written then), file_changed (the size of a mapped file
+///           changed; each is checked once, before its first byte is copied), parts_differ (the
+///           plan's equal_blocks differ), and as reading the sources does (buffers may be partly
+///           written)
 inline result<void> fuse(const copy_plan& plan, span<const span<std::byte>> buffers) noexcept {
     if (auto fit = detail::check_buffers(plan, buffers); !fit) return fit;
     return detail::run_plan(plan, detail::output_memory{buffers});
 }
-/// The same.
+/// Overload for other containers of buffers.
+///   fails   as the overload above; out_of_memory
 template <buffer_list Buffers>
 result<void> fuse(const copy_plan& plan, Buffers&& buffers) noexcept {
     vector<span<std::byte>> list;
@@ -55,9 +56,9 @@ result<void> fuse(const copy_plan& plan, Buffers&& buffers) noexcept {
     return fuse(plan, list.view());
 }
 
-/// Makes one output of a plan. `out` has exactly its size.
+/// Fuses one output of a plan. `out` must have exactly its size.
 ///   fails   output_not_found, wrong_buffer_size (nothing is written then), and as reading the
-///   sources does (`out` may be part-written)
+///           sources does (`out` may be partly written)
 inline result<void> fuse(const copy_plan& plan, std::string_view local_name,
                          span<std::byte> out) noexcept {
     const auto output = plan.output(local_name);
@@ -71,9 +72,9 @@ inline result<void> fuse(const copy_plan& plan, std::string_view local_name,
     return detail::run_plan(plan, {number, out.data()});
 }
 
-/// Makes one output of a plan in a tensor of a framework's own, whose dtype and shape must be the
+/// Fuses one output of a plan into a framework's tensor, whose dtype and shape must be the
 /// output's.
-///   fails   dtype_mismatch, shape_mismatch (nothing is written then), and as above
+///   fails   dtype_mismatch, shape_mismatch (nothing is written then), and as the overload above
 template <writable_tensor T>
 result<void> fuse(const copy_plan& plan, std::string_view local_name, T& tensor) noexcept {
     const auto output = plan.output(local_name);
@@ -89,21 +90,22 @@ result<void> fuse(const copy_plan& plan, std::string_view local_name, T& tensor)
                        .detail = "the tensor to fuse into has another shape"};
     return fuse(plan, local_name, span<std::byte>{tensor_traits<T>::bytes(tensor)});
 }
-/// What a call with another type gets: a sentence that says what is missing, in place of a list of
+/// Chosen for all other types. Its static_assert explains what is missing, instead of a list of
 /// candidates.
 template <class T>
     requires(!writable_tensor<T> && !std::convertible_to<T&, span<std::byte>>)
 result<void> fuse(const copy_plan&, std::string_view, T&) noexcept {
     static_assert(
         writable_tensor<T>,
-        "safefuse: fuse writes to a span, vector or array of std::byte, or to a type that tensor_traits is specialised for");
+        "safefuse: fuse writes to a span, vector or array of std::byte, or to a type that "
+        "tensor_traits is specialised for");
     return {};
 }
 
-/// An output that need not be made because it lies in one piece in memory: fused already, or a
-/// single expert's matrix.
-///   lifetime  the view's bytes are the source's, its shape the plan's
-///   fails   output_not_found, not_resident (it must be copied together, or read)
+/// A view of an output that is contiguous in a source in memory and needs no copy: fused already,
+/// or a single expert's matrix.
+///   lifetime  the view's bytes belong to the source, its shape to the plan
+///   fails   output_not_found, not_resident (the output must be assembled or read)
 [[nodiscard]] inline result<tensor_view> view(const copy_plan& plan SAFEFUSE_LIFETIMEBOUND,
                                               std::string_view local_name) noexcept {
     const auto output = plan.output(local_name);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: runs a plan into a window of one output, for callers that take outputs piece by piece.
+// safefuse: runs a plan into a window of one output, for callers that process outputs piece by
+// piece.
 #ifndef SAFEFUSE_RUN_FUSE_RANGE_HPP
 #define SAFEFUSE_RUN_FUSE_RANGE_HPP
 
@@ -18,11 +19,10 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// Makes bytes [begin, begin + out.size()) of one output, for callers that write it out piece by
-/// piece. Where a source must be read, what lies between short runs that are less than 256 KiB
-/// apart is read as well, at every call.
+/// Fuses bytes [begin, begin + out.size()) of one output. If a source must be read, runs less than
+/// 256 KiB apart are read together with the bytes between them, at every call.
 ///   fails   output_not_found, out_of_range, out_of_memory, and as reading the sources does (`out`
-///   may be part-written)
+///           may be partly written)
 inline result<void> fuse_range(const copy_plan& plan, std::size_t output, std::uint64_t begin,
                                span<std::byte> out) noexcept {
     if (output >= plan.outputs().size()) return detail::no_such_output(plan, output);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: fusing on many threads. Opt-in. The threads are the caller's if it has some: whatever
-// runs indexed tasks is an executor. POSIX systems with a C library that has threads in a library
-// of their own want -pthread.
+// safefuse: fuses on many threads. Opt-in. An executor is anything that runs indexed tasks, so the
+// caller's threads can be used. On POSIX systems whose C library has threads in a separate library,
+// link with -pthread.
 #ifndef SAFEFUSE_RUN_PARALLEL_HPP
 #define SAFEFUSE_RUN_PARALLEL_HPP
 
@@ -26,12 +26,12 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// Work in numbered pieces that may run at once, on any thread, in any order. Two pointers: copy it
-/// to where it is needed.
-///   lifetime  until the executor that it was given to returns
+/// A task of numbered pieces that may run at once, on any thread, in any order. It consists of two
+/// pointers and may be copied.
+///   lifetime  valid until the executor that it was given to returns
 class indexed_task {
 public:
-    /// Calls `body` with the number of a piece.
+    /// A task that calls `body` with the index of a piece.
     template <class Body>
         requires(!std::is_same_v<Body, indexed_task> &&
                  std::is_nothrow_invocable_v<const Body&, std::size_t>)
@@ -48,28 +48,28 @@ private:
     void (*call_)(const void*, std::size_t) noexcept;
 };
 
-/// Something that is called with a count and an indexed_task, runs the pieces 0 to count - 1, each
-/// once, and returns when all have returned. A thread pool becomes one by a lambda. It does not
-/// throw.
+/// A callable that takes a count and an indexed_task, runs the pieces 0 to count - 1, each once,
+/// and returns when all have returned. A lambda turns a thread pool into one. It must not throw.
 template <class Executor>
 concept executor =
     requires(Executor& run, std::size_t count, const indexed_task& task) { run(count, task); };
 
-/// An executor with threads of its own, which live as long as a call: the caller's and some more.
-/// Where the system gives fewer, fewer do the work.
+/// An executor that starts threads for each call; the caller's thread works, too. If the OS starts
+/// fewer threads, fewer do the work.
 class threads {
 public:
-    static constexpr std::size_t most = 256;  ///< threads of one executor
+    /// Largest number of threads of one executor.
+    static constexpr std::size_t most = 256;
 
-    /// As many as the process can run at once.
+    /// As many threads as the process can run at once.
     threads() noexcept : threads{detail::os::processor_count()} {}
-    /// So many, the caller's among them; at least 1 and at most `most`.
+    /// `count` threads including the caller's; at least 1 and at most `most`.
     explicit threads(std::size_t count) noexcept
         : count_{count == 0     ? 1
                  : count < most ? count
                                 : most} {}
 
-    /// How many threads do the work, the caller's among them.
+    /// Number of threads that do the work, including the caller's.
     [[nodiscard]] std::size_t count() const noexcept { return count_; }
 
     /// Runs the pieces and returns when all are done.
@@ -99,7 +99,7 @@ private:
     std::size_t count_;
 };
 
-/// Runs body(i) for every i in [0, count), on the executor's threads. `body` is noexcept.
+/// Runs body(i) for every i in [0, count) on the executor's threads. `body` must be noexcept.
 template <class Body, executor Executor = threads>
 void parallel_for(std::size_t count, const Body& body, Executor&& run = Executor{}) noexcept {
     if (count > 0) run(count, indexed_task{body});
@@ -107,16 +107,16 @@ void parallel_for(std::size_t count, const Body& body, Executor&& run = Executor
 
 namespace detail {
 
-/// A reference to any executor, so that fusing is compiled once and not for each kind.
+/// A reference to any executor, so that fusing is compiled once for all executor types.
 class executor_ref {
 public:
     template <executor Executor>
     explicit executor_ref(Executor& run) noexcept
-        // a function is no object, so the casts are not static ones
+        // the executor may be a function, which static_cast cannot convert to void*
         : run_{reinterpret_cast<const void*>(&run)},
           call_{[](const void* what, std::size_t count, const indexed_task& task) noexcept {
-              (*reinterpret_cast<Executor*>(const_cast<void*>(what)))(
-                  count, task);  // as const as the caller's was
+              // The caller's executor had the same constness.
+              (*reinterpret_cast<Executor*>(const_cast<void*>(what)))(count, task);
           }} {}
     void operator()(std::size_t count, const indexed_task& task) const noexcept {
         call_(run_, count, task);
@@ -127,12 +127,12 @@ private:
     void (*call_)(const void*, std::size_t, const indexed_task&) noexcept;
 };
 
-/// The copies of a plan in chunks of about the same size, whoever runs them.
+/// Runs the copies of a plan in chunks of similar size, on any executor.
 class chunked_fuse {
 public:
     static constexpr std::uint64_t usual_chunk_bytes = std::uint64_t{1} << 20;
 
-    /// Chunks are of at least so many bytes.
+    /// Each chunk has at least `least_chunk_bytes` bytes.
     chunked_fuse(const copy_plan& plan, const output_memory& memory,
                  std::uint64_t least_chunk_bytes = usual_chunk_bytes) noexcept
         : plan_{plan}, memory_{memory}, least_chunk_bytes_{least_chunk_bytes} {}
@@ -143,7 +143,7 @@ public:
         const auto run_one = [this](std::size_t i) noexcept { run_chunk(i); };
         if (count > 1) executor(count, indexed_task{run_one});
         for (std::size_t i = 0; i < count; ++i)
-            run_one(i);  // what the executor left; nothing in general
+            run_one(i);  // pieces that the executor did not run; normally none
         if (first_failed_ != no_position) return std::move(failure_);
         if (!beyond_) return std::move(beyond_);
         return compare_all_equal(plan_, memory_);
@@ -152,7 +152,7 @@ public:
 private:
     static constexpr std::size_t most_chunks = 1024;
 
-    /// Splits the copies and draws the borders between chunks. Neither depends on the threads.
+    /// Splits the copies and finds the chunk boundaries. Neither depends on the number of threads.
     result<void> divide() noexcept {
         std::uint64_t size_bytes = 0;
         for (const copy_block& block : plan_.blocks())
@@ -168,8 +168,8 @@ private:
             if (memory_[block.output] == nullptr) continue;
             if (const span<const std::byte> resident = set.source_bytes(block.source);
                 !resident.empty()) {
-                // said of the block, not of the part of it that is cut off: nothing behind it is
-                // copied
+                // Check the whole block, so that nothing is copied from or after a block that is
+                // out of bounds.
                 beyond_ = check_resident(set, block, resident);
                 if (!beyond_) {
                     if (auto same = set.check(block.source); !same) beyond_ = std::move(same);
@@ -179,8 +179,7 @@ private:
                     return failure{.code = errc::out_of_memory};
                 continue;
             }
-            // blocks that are read together stay so: their parts that lie among one another come
-            // one behind the other
+            // blocks that are read together stay together: their parts are sorted by source offset
             const std::size_t first = parts_.size();
             std::uint64_t end = 0;
             const std::size_t count = blocks_among(blocks, i, memory_, end);
@@ -198,7 +197,7 @@ private:
         return draw_borders(chunk_bytes);
     }
 
-    /// Begins a chunk wherever the one before it has its bytes.
+    /// Begins a new chunk as soon as the previous one has enough bytes.
     result<void> draw_borders(std::uint64_t chunk_bytes) noexcept {
         std::uint64_t filled = 0;
         for (std::size_t i = 0; i < parts_.size(); filled += parts_[i++].size_bytes())
@@ -213,7 +212,8 @@ private:
 
     void run_chunk(std::size_t i) noexcept {
         if (taken_[i].test_and_set(std::memory_order_relaxed)) return;
-        // A chunk behind one that failed is not needed; those before it are, for they may fail too.
+        // After a failure, later chunks are skipped. Earlier ones still run, because they may fail
+        // too.
         if (first_failed_.load(std::memory_order_relaxed) < i) return;
         buffer_slot* slot = nullptr;
         for (buffer_slot& each : slots_)
@@ -236,7 +236,7 @@ private:
         lock_.clear(std::memory_order_release);
     }
 
-    /// Buffers for reading, which go from chunk to chunk: fresh memory is slow.
+    /// Read buffers that are reused by several chunks, because fresh memory is slow.
     struct buffer_slot {
         std::atomic_flag busy;
         vector<std::byte> buffer;
@@ -248,7 +248,7 @@ private:
     bool streams_ = false;
     vector<copy_block> parts_;
     vector<std::size_t> chunks_;               // chunk i is parts [chunks_[i], chunks_[i + 1])
-    std::atomic_flag taken_[most_chunks + 2];  // the last chunk may be a small one
+    std::atomic_flag taken_[most_chunks + 2];  // one extra for a last, smaller chunk
     result<void> beyond_;
     buffer_slot slots_[64];
     std::atomic<std::size_t> first_failed_{no_position};
@@ -258,12 +258,11 @@ private:
 
 }  // namespace detail
 
-/// Makes all outputs of a plan at once, as fuse(plan, buffers) does, on an executor's threads:
-/// `threads{}`, or the caller's own. The bytes are the same whoever runs it; so is the failure,
-/// which is the first in the order of the plan. Which bytes were written before a failure is not.
-///   memory  up to 1 MiB for each thread where sources must be read, and about what the plan's
-///   copies take fails   as fuse(plan, buffers); of a read that was divided, the failure names the
-///   part
+/// Fuses all outputs of a plan as fuse(plan, buffers) does, on an executor's threads: `threads{}`
+/// or the caller's own. Bytes and failure do not depend on the executor; the failure is the first
+/// in the order of the plan. Which bytes were written before a failure is unspecified.
+///   memory  up to 1 MiB per thread if sources must be read, and about as much as the plan's copies
+///   fails   as fuse(plan, buffers); if a read was split, the failure names the part
 template <executor Executor>
 result<void> fuse(const copy_plan& plan, span<const span<std::byte>> buffers,
                   Executor&& run) noexcept {
@@ -271,7 +270,8 @@ result<void> fuse(const copy_plan& plan, span<const span<std::byte>> buffers,
     return detail::chunked_fuse{plan, detail::output_memory{buffers}}.run(
         detail::executor_ref{run});
 }
-/// The same.
+/// Overload for other containers of buffers.
+///   fails   as the overload above; out_of_memory
 template <buffer_list Buffers, executor Executor>
 result<void> fuse(const copy_plan& plan, Buffers&& buffers, Executor&& run) noexcept {
     vector<span<std::byte>> list;
@@ -280,8 +280,8 @@ result<void> fuse(const copy_plan& plan, Buffers&& buffers, Executor&& run) noex
     return fuse(plan, list.view(), run);
 }
 
-/// Makes one output of a plan, as fuse(plan, local_name, out) does, on an executor's threads.
-///   fails   as fuse(plan, local_name, out); of a read that was divided, the failure names the part
+/// Fuses one output of a plan as fuse(plan, local_name, out) does, on an executor's threads.
+///   fails   as fuse(plan, local_name, out); if a read was split, the failure names the part
 template <executor Executor>
 result<void> fuse(const copy_plan& plan, std::string_view local_name, span<std::byte> out,
                   Executor&& run) noexcept {

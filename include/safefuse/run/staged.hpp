@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: plans and tensors run into memory that the processor cannot write: of a GPU, say.
-// Opt-in. It knows no GPU: a device is an object of the caller's with a few members (copy_device).
-// Bytes go through page-locked slabs that are filled again and again, while the device copies from
-// others.
+// safefuse: runs plans, and copies tensors, into memory that the processor cannot write, such as a
+// GPU's. Opt-in. This header knows no GPU: a device is an object of the caller's with a few members
+// (copy_device). Bytes go through page-locked slabs. Readers fill some slabs while the device
+// copies from others, and slabs are reused.
 //
-//   a source --readers fill--> slab --the device copies--> destination        slab_count slabs of
-//   slab_bytes are all the memory it takes
+//     source --readers fill--> slab --device copies--> destination
 //
-// POSIX systems with a C library that has threads in a library of their own want -pthread.
+// All staging memory is slab_count slabs of slab_bytes. On POSIX systems whose C library has
+// threads in a separate library, link with -pthread.
 #ifndef SAFEFUSE_RUN_STAGED_HPP
 #define SAFEFUSE_RUN_STAGED_HPP
 
@@ -36,36 +36,45 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// Memory of this machine that a device reads: page-locked, if it wants that.
+/// Host memory that a device reads from; page-locked if the device needs that.
 struct staging_memory {
     std::byte* data = nullptr;   ///< aligned to 4096 bytes
-    std::size_t size_bytes = 0;  ///< at least what was asked for
+    std::size_t size_bytes = 0;  ///< at least the size asked for
 };
 
 /// One copy from staging memory to a device.
 template <class Destination>
 struct staged_copy {
-    Destination to{};              ///< the device's own
-    std::uint64_t offset = 0;      ///< of the first byte, in `to`
+    Destination to{};              ///< destination of the device's type
+    std::uint64_t offset = 0;      ///< offset of the first byte in `to`
     span<const std::byte> from{};  ///< staging memory, unchanged until the copy is done
 };
 
-/// Copies from staging memory to where the processor cannot write. All members are called from many
-/// threads at once, but none twice at once with the same ticket.
-///   destination       what copies go to: an address, a buffer's handle. Trivially copyable
-///   ticket            what a set of copies is waited for by. It is used again and again, and
-///   destroyed before the device allocate_staging  size_bytes or more, aligned to 4096 free_staging
-///   called once for each, after all its copies were waited for copy              enqueues a copy
-///   of `from` to byte `offset` of `to` in a lane and returns; `from` is read later mark sets the
-///   ticket behind all copies that were enqueued in that lane is_done           whether all copies
-///   before the ticket's mark are done; never waits wait              returns when they are
-/// A lane is a number below staging_options::slab_count; copies of one lane are in order, whatever
-/// device queues lanes share. Members more, used where they are there:
-///   prepare(ticket)   makes a ticket ready, once, when the loader is made: an event, say, so that
-///   nothing is allocated later copy_batch(span<const staged_copy<destination>>, lane)   copy, for
-///   all copies of a slab at once let_wait(stream, ticket)                                    makes
-///   a stream of the caller's wait for the ticket; nobody waits here
-/// Failures of a device are device_failed, or what fits better.
+/// A device that copies from staging memory to where the processor cannot write. All members may be
+/// called from many threads at once, but never for the same ticket at once.
+///
+///     destination        where copies go: an address or a buffer's handle; trivially copyable
+///     ticket             stands for a set of copies to wait for; reused, and destroyed before the
+///                        device
+///     allocate_staging   returns size_bytes or more, aligned to 4096
+///     free_staging       called once for each allocation, after all its copies were waited for
+///     copy               enqueues a copy of `from` to byte `offset` of `to` in a lane and returns;
+///                        `from` is read later
+///     mark               sets the ticket after all copies enqueued so far in that lane
+///     is_done            returns whether all copies before the ticket's mark are done; never waits
+///     wait               returns when they are done
+///
+/// A lane is a number below staging_options::slab_count. Copies of one lane run in order; lanes may
+/// share the device's queues. These members are optional:
+///
+///     prepare(ticket)    prepares a ticket once, when the loader is made (an event, for example),
+///                        so that nothing is allocated later
+///     copy_batch(span<const staged_copy<destination>>, lane)
+///                        does copy for all copies of a slab in one call
+///     let_wait(stream, ticket)
+///                        makes a stream of the caller wait for the ticket, without blocking
+///
+/// Failures of a device are device_failed, or a code that fits better.
 template <class Device>
 concept copy_device = std::is_trivially_copyable_v<typename Device::destination> &&
                       std::default_initializable<typename Device::destination> &&
@@ -89,74 +98,77 @@ concept copy_device = std::is_trivially_copyable_v<typename Device::destination>
 /// Where an output goes, and which of its bytes.
 template <class Destination>
 struct staged_target {
-    Destination to{};              ///< the device's own
-    std::uint64_t offset = 0;      ///< in `to`, of the first byte that is made
-    std::uint64_t size_bytes = 0;  ///< how many bytes are made; 0: the output is left out
-    /// The first byte of the output that is made; unknown: the output is made whole and size_bytes
+    Destination to{};              ///< destination of the device's type
+    std::uint64_t offset = 0;      ///< offset in `to` of the first byte written
+    std::uint64_t size_bytes = 0;  ///< number of bytes; 0 skips the output
+    /// Offset in the output of the first byte. If unknown, the whole output is made and size_bytes
     /// must be its size.
     std::uint64_t begin = unknown;
 };
 
-/// A plan and where its outputs go: targets[i] is for plan->outputs()[i].
+/// A plan and the targets of its outputs: targets[i] is for plan->outputs()[i].
 template <class Destination>
 struct staged_plan {
-    const copy_plan* plan = nullptr;                   ///< is there until the call returns
-    span<const staged_target<Destination>> targets{};  ///< as many as the plan has outputs
+    /// Must stay valid until the call returns.
+    const copy_plan* plan = nullptr;
+    /// One target per output of the plan.
+    span<const staged_target<Destination>> targets{};
 };
 
-/// A tensor to be copied as it is.
+/// A tensor to be copied unchanged.
 template <class Destination>
 struct staged_tensor {
-    std::uint32_t tensor = 0;             ///< number in the tensor set
+    std::uint32_t tensor = 0;             ///< index in the tensor set
     staged_target<Destination> target{};  ///< where it goes
 };
 
 /// How much staging memory a loader takes, and how it is used.
 struct staging_options {
-    /// Of each slab. What is in flight should stay in the last-level cache: the device then reads
-    /// it from there.
+    /// Bytes per slab. All slabs in flight should fit the last-level cache, so that the device
+    /// reads from there.
     std::size_t slab_bytes = std::size_t{3} << 20;
-    std::size_t slab_count = 24;  ///< two for each of default_reader_count()'s most
-    /// The product of the two must not be more.
+    /// Number of slabs: two per reader at the largest default_reader_count().
+    std::size_t slab_count = 24;
+    /// Limit for slab_bytes * slab_count.
     std::size_t most_bytes = std::size_t{128} << 20;
-    /// Outputs whose runs in the source are shorter on average are put together by the processor
-    /// and copied window by window.
+    /// Outputs whose runs in the source are shorter on average are assembled by the processor and
+    /// copied window by window.
     std::uint64_t least_run_bytes = std::uint64_t{64} << 10;
 };
 
-/// How many readers fill slabs fast enough for a device behind a bus of 50 GB/s: three quarters of
-/// the processors that the process may use, at least 1 and at most 12. The others are left to the
-/// driver and to the system.
+/// Number of readers that fill slabs fast enough for a device on a 50 GB/s bus: three quarters of
+/// the processors that the process may use, at least 1 and at most 12. The rest is left to the
+/// driver and the OS.
 [[nodiscard]] inline std::size_t default_reader_count() noexcept {
     const std::size_t processors = detail::os::processor_count();
     const std::size_t most = 12, count = processors - processors / 4;
     return count < most ? count : most;
 }
 
-/// How far a call is.
+/// Progress of a call.
 struct staged_progress {
-    std::uint64_t done_bytes = 0;   ///< handed to the device by this call
-    std::uint64_t total_bytes = 0;  ///< what the call copies
+    std::uint64_t done_bytes = 0;   ///< bytes that this call has given to the device
+    std::uint64_t total_bytes = 0;  ///< bytes that the call copies
 };
 
-/// A function that is told of progress, by one thread at a time, and answers whether to go on. It
-/// refers to the callable, which must outlive it and must not throw.
+/// Reference to a progress callback, which returns false to stop. It is called by one thread at a
+/// time.
+///   lifetime  the callable must outlive it; it must not throw
 class staged_progress_ref {
 public:
-    /// Nobody is told.
+    /// No callback.
     staged_progress_ref() noexcept = default;
-    /// A callable.
+    /// Refers to a callable.
     template <class F>
         requires(!std::is_same_v<F, staged_progress_ref> &&
                  std::is_invocable_r_v<bool, F&, const staged_progress&>)
-    staged_progress_ref(
-        F& f SAFEFUSE_LIFETIMEBOUND) noexcept  // NOLINT: a callable is meant to convert
+    staged_progress_ref(F& f SAFEFUSE_LIFETIMEBOUND) noexcept  // NOLINT: implicit by design
         : object_{&f}, call_{[](const void* object, const staged_progress& progress) noexcept {
-              // as const as the caller's was
+              // the caller's callable had the same constness
               return static_cast<bool>((*static_cast<F*>(const_cast<void*>(object)))(progress));
           }} {}
 
-    /// Tells it.
+    /// Reports progress. Returns false if the call is to stop.
     bool operator()(const staged_progress& progress) const noexcept {
         return call_ == nullptr || call_(object_, progress);
     }
@@ -166,23 +178,26 @@ private:
     bool (*call_)(const void*, const staged_progress&) noexcept = nullptr;
 };
 
-/// The outputs of one call, to be asked after: output i of the plan, or tensor i of the list.
-/// Numbers; nothing is held.
+/// Identifies the outputs of one call: output i of the plan, or tensor i of the list. It consists
+/// of numbers and owns nothing.
 struct staged_outputs {
-    std::uint64_t first = 0;  ///< the loader's number of the first
-    std::uint64_t count = 0;  ///< how many there are
+    /// The loader's number of the first output.
+    std::uint64_t first = 0;
+    std::uint64_t count = 0;  ///< number of outputs
 };
 
-/// The bytes of an output that one of several ranks makes, so that an all-gather in place completes
-/// it: the buffer has ranks * stride_bytes bytes, of which those behind the output are never read.
+/// The bytes of an output that one of several ranks makes, so that an in-place all-gather completes
+/// the output. The buffer has ranks * stride_bytes bytes; bytes after the output are never read.
 struct byte_share {
-    std::uint64_t begin = 0;       ///< rank * stride_bytes, or the output's size where that is less
-    std::uint64_t size_bytes = 0;  ///< may be 0
-    std::uint64_t stride_bytes = 0;  ///< what each rank sends
+    /// `rank` * stride_bytes, or the size of the output if that is less.
+    std::uint64_t begin = 0;
+    std::uint64_t size_bytes = 0;    ///< may be 0
+    std::uint64_t stride_bytes = 0;  ///< bytes that each rank sends
 };
 
-/// Divides size_bytes among ranks, in multiples of a block_size.
-///   units   size_bytes + ranks * block_size must fit 64 bits; ranks and block_size are not 0
+/// Divides size_bytes among ranks, in multiples of block_size.
+///   units   bytes; size_bytes + ranks * block_size must fit 64 bits; ranks and block_size are not
+///           0
 [[nodiscard]] constexpr byte_share share_of(std::uint64_t size_bytes, std::uint64_t rank,
                                             std::uint64_t ranks,
                                             std::uint64_t block_size = 4096) noexcept {
@@ -194,12 +209,12 @@ struct byte_share {
     return share;
 }
 
-/// An executor whose threads live as long as it: starting them for every plan takes as long as a
-/// slab does. One call at a time runs; others wait for their turn.
+/// An executor that keeps its threads between calls, because starting threads for every plan takes
+/// as long as copying a slab. Calls run one at a time; others wait for their turn.
 class standing_threads {
 public:
-    /// So many threads, the caller's of each call among them; at least 1 and at most threads::most.
-    /// Where the system gives fewer, fewer do the work.
+    /// Starts threads. `count` includes the thread that calls; at least 1 and at most
+    /// threads::most. If the OS starts fewer threads, fewer do the work.
     ///   fails   out_of_memory
     static result<standing_threads> make(std::size_t count) noexcept {
         standing_threads made;
@@ -214,11 +229,11 @@ public:
             static_cast<void>(made.shared_->helpers.push(started));
         return made;
     }
-    /// The other is then without threads, and must not be called.
+    /// The moved-from executor has no threads and must not be called.
     standing_threads(standing_threads&& other) noexcept : shared_{other.shared_} {
         other.shared_ = nullptr;
     }
-    /// The other is then without threads, and must not be called.
+    /// The moved-from executor has no threads and must not be called.
     standing_threads& operator=(standing_threads&& other) noexcept {
         standing_threads taken{std::move(other)};
         shared* const mine = shared_;
@@ -235,7 +250,7 @@ public:
         delete shared_;
     }
 
-    /// How many threads do the work, the caller's among them.
+    /// Number of threads that do the work, including the caller's.
     [[nodiscard]] std::size_t count() const noexcept {
         return shared_ == nullptr ? 0 : shared_->helpers.size() + 1;
     }
@@ -262,8 +277,8 @@ private:
     standing_threads() noexcept = default;
 
     struct shared {
-        std::atomic<std::uint32_t> round{0};  // a number more for each call
-        std::atomic<std::uint32_t> left{0};   // helpers that are not done with it
+        std::atomic<std::uint32_t> round{0};  // incremented for each call
+        std::atomic<std::uint32_t> left{0};   // helpers that have not finished this round
         std::atomic<std::size_t> next{0};
         const indexed_task* task = nullptr;
         std::size_t count = 0;
@@ -289,7 +304,7 @@ private:
 
 namespace detail {
 
-/// A lock for a few instructions, which waits without turning.
+/// Lock for very short sections. It blocks instead of spinning.
 class short_lock {
 public:
     explicit short_lock(std::atomic_flag& flag) noexcept : flag_{flag} {
@@ -309,16 +324,15 @@ private:
 
 }  // namespace detail
 
-/// Runs plans, and copies tensors, to one device. Slabs are kept from call to call and calls return
-/// while the device still copies, so that it need not stop between them. One call at a time;
-/// several loaders, one for each device, may run at once and share sources.
-///   memory  staging_options says how much staging memory; up to 1 MiB more for each slab where
-///   sources must be read; all of it is
-///           allocated by make(), nothing of the device's by any other call
+/// Runs plans, and copies tensors, to one device. Slabs are reused, and calls return while the
+/// device still copies, so the device never idles between calls. One call at a time; several
+/// loaders, one per device, may run at once and share sources.
+///   memory  the staging memory of staging_options, and up to 1 MiB per slab if sources must be
+///           read; only make() allocates memory of the device
 template <copy_device Device>
 class staged_loader {
 public:
-    /// What copies go to.
+    /// Where copies go.
     using destination = typename Device::destination;
     /// Where an output goes.
     using target = staged_target<destination>;
@@ -327,13 +341,12 @@ public:
     /// A plan and where its outputs go.
     using planned = staged_plan<destination>;
 
-    /// Allocates the slabs. Where the device refuses some of them but gives two, the loader has
-    /// those: slab_count() tells.
-    ///   lifetime  the device must outlive the loader and stay where it is
-    ///   fails   out_of_range (no bytes or no slabs; expected: most_bytes, actual: what the options
-    ///   ask for), misaligned and
-    ///           wrong_buffer_size (what the device gave), out_of_memory, and as the device's
-    ///           allocate_staging
+    /// Allocates the slabs. If the device refuses some of them but gives at least two, the loader
+    /// uses those (see slab_count).
+    ///   lifetime  the device must outlive the loader and stay at its address
+    ///   fails   out_of_range (no bytes or no slabs, or too many; expected: most_bytes, actual:
+    ///           what the options ask for), misaligned and wrong_buffer_size (what the device
+    ///           returned), out_of_memory, and as the device's allocate_staging
     static result<staged_loader> make(Device& device SAFEFUSE_LIFETIMEBOUND,
                                       const staging_options& options = {}) noexcept {
         std::uint64_t wanted = 0;
@@ -365,7 +378,7 @@ public:
             }
             slab one;
             one.memory = *memory;
-            static_cast<void>(of.slabs.push(std::move(one)));  // there is room
+            static_cast<void>(of.slabs.push(std::move(one)));  // memory was reserved
             static_cast<void>(of.ring.push(0));
             static_cast<void>(of.idle.push(static_cast<std::uint32_t>(i)));
             if constexpr (requires {
@@ -377,9 +390,9 @@ public:
         of.available.store(static_cast<std::uint32_t>(of.slabs.size()), std::memory_order_relaxed);
         return made;
     }
-    /// The other is then without slabs, and must not be called.
+    /// The moved-from loader has no slabs and must not be called.
     staged_loader(staged_loader&& other) noexcept : state_{other.state_} { other.state_ = nullptr; }
-    /// The other is then without slabs, and must not be called.
+    /// The moved-from loader has no slabs and must not be called.
     staged_loader& operator=(staged_loader&& other) noexcept {
         staged_loader taken{std::move(other)};
         state* const mine = state_;
@@ -387,8 +400,8 @@ public:
         taken.state_ = mine;
         return *this;
     }
-    /// Waits for all copies. A slab whose copies could not be waited for is not freed: the device
-    /// may still read it.
+    /// Waits for all copies. If waiting for a slab failed, the slab is not freed, because the
+    /// device may still read it.
     ~staged_loader() {
         if (state_ == nullptr) return;
         static_cast<void>(drain());
@@ -397,25 +410,24 @@ public:
         delete state_;
     }
 
-    /// How many slabs there are: as many as were asked for, unless the device refused some.
+    /// Number of slabs: as many as asked for, unless the device refused some.
     [[nodiscard]] std::size_t slab_count() const noexcept { return state_->slabs.size(); }
-    /// The staging memory that is held.
+    /// Size of the staging memory in bytes.
     [[nodiscard]] std::uint64_t staging_bytes() const noexcept {
         return std::uint64_t{state_->slabs.size()} * state_->options.slab_bytes;
     }
 
-    /// Makes outputs of a plan on the device; targets[i] is for plan.outputs()[i]. Readers are the
-    /// executor's threads, as many as it has but no more than slabs. Returns when the last copy was
-    /// handed to the device; finish(), wait() and let_wait() are for those who need the bytes. The
-    /// plan may then go.
-    ///   fails   wrong_buffer_size (another number of targets than outputs, or of bytes),
-    ///   out_of_range (bytes beyond the output),
-    ///           parts_differ (the plan's equal_blocks are not), canceled (progress answered
-    ///           false), out_of_memory, and as reading the sources and as the device's calls do:
-    ///           the first in the order of the plan; a failure names its tensor. No copy is then
-    ///           pending, of this call or an earlier one, and what of the outputs was written is
-    ///           not told. A loader whose device failed to wait cannot go on: every call gives that
-    ///           failure.
+    /// Fuses outputs of a plan on the device. targets[i] is for plan.outputs()[i]. The executor's
+    /// threads are the readers; at most as many as there are slabs work at once. Returns when the
+    /// last copy is enqueued. Use finish(), wait() or let_wait() before the bytes are needed.
+    ///   lifetime  the plan is needed only until the call returns
+    ///   fails   wrong_buffer_size (wrong number of targets, or of bytes), out_of_range (bytes
+    ///           after the end of the output), parts_differ (the plan's equal_blocks differ),
+    ///           canceled (progress returned false), out_of_memory, and as reading the sources and
+    ///           as the device's calls do. The failure is the first in the order of the plan and
+    ///           names its tensor. No copy is then pending, of this call or an earlier one; which
+    ///           bytes were written is unspecified. If the device fails to wait, the loader is
+    ///           broken: every later call returns that failure
     template <executor Executor>
     result<staged_outputs> fuse(const copy_plan& plan, span<const target> targets, Executor&& run,
                                 staged_progress_ref progress = {}) noexcept {
@@ -423,8 +435,8 @@ public:
         return fuse(span<const planned>{&one, 1}, run, progress);
     }
 
-    /// fuse(), for all outputs of some plans, one behind the other: readers go on from plan to plan
-    /// without waiting for each other.
+    /// Fuses outputs of several plans in order. Readers go from plan to plan without waiting for
+    /// each other.
     ///   fails   as fuse of one plan; size_overflow
     template <executor Executor>
     result<staged_outputs> fuse(span<const planned> plans, Executor&& run,
@@ -435,7 +447,7 @@ public:
             if (each.targets.size() != outputs.size())
                 return failure{.code = errc::wrong_buffer_size,
                                .scope = text{each.plan->scope()},
-                               .detail = "another number of targets than outputs",
+                               .detail = "the number of targets is not the number of outputs",
                                .expected = outputs.size(),
                                .actual = each.targets.size()};
             count += outputs.size();
@@ -456,7 +468,7 @@ public:
                 auto fits = window_of(each.targets[i], output.name, output.size_bytes,
                                       windows[wanted.size()]);
                 if (!fits) return std::move(fits).error();
-                static_cast<void>(wanted.push({&output, &each.targets[i]}));  // there is room
+                static_cast<void>(wanted.push({&output, &each.targets[i]}));  // memory was reserved
             }
         detail::staged_job job{state_->options.slab_bytes, state_->options.least_run_bytes};
         std::size_t first = 0;
@@ -478,8 +490,7 @@ public:
                        progress);
     }
 
-    /// Copies tensors of a set as they are, in the order in which they lie in their sources; small
-    /// ones share slabs.
+    /// Copies tensors of a set unchanged, in the order of their sources. Small tensors share slabs.
     ///   fails   tensor_not_found, and as fuse
     template <executor Executor>
     result<staged_outputs> load(const tensor_set_ref& set, span<const tensor> tensors,
@@ -552,8 +563,8 @@ public:
         return {};
     }
 
-    /// Makes a stream of the caller's wait until all bytes of output i of a call are on the device.
-    /// Nobody waits here.
+    /// Makes a stream of the caller wait until all bytes of output i of a call are on the device.
+    /// Does not block the calling thread.
     ///   fails   as the device's let_wait
     template <class Stream>
         requires requires(Device& device, const Stream& stream, typename Device::ticket& ticket) {
@@ -576,12 +587,13 @@ private:
     struct slab {
         staging_memory memory{};
         typename Device::ticket ticket{};
-        vector<std::byte> scratch;                        // for reading what is put together
-        vector<staged_copy<destination>> copies;          // for devices that take them in one call
-        text tensor{};                                    // the first that it holds
-        std::uint64_t first_output = 0, last_output = 0;  // the loader's numbers of what it holds
-        bool is_in_flight = false;                        // the ticket must be waited for
-        bool is_lost = false;  // waiting failed: never filled or freed again
+        vector<std::byte> scratch;                // buffer for reading what is assembled
+        vector<staged_copy<destination>> copies;  // for devices with copy_batch
+        text tensor{};                            // first tensor in the slab
+        // loader's numbers of the outputs in the slab
+        std::uint64_t first_output = 0, last_output = 0;
+        bool is_in_flight = false;  // the ticket must be waited for
+        bool is_lost = false;       // waiting failed: never filled or freed again
 
         [[nodiscard]] bool holds(std::uint64_t output) const noexcept {
             return is_in_flight && first_output <= output && output <= last_output;
@@ -593,14 +605,13 @@ private:
         Device& device;
         staging_options options;
         vector<slab> slabs;
-        // Slabs that the device copies from, the oldest at the front: a ring of as many numbers as
-        // there are slabs.
+        // Slabs that the device copies from, oldest first: a ring with room for all slabs.
         vector<std::uint32_t> ring;
         std::size_t front = 0, in_flight = 0;
-        // Slabs that nobody fills and whose copies are done, the last one on top: of it the most is
+        // Free slabs whose copies are done, the most recently used on top, since most of it is
         // still in the cache.
         vector<std::uint32_t> idle;
-        // How many slabs are in `ring` and `idle`; more, so that nobody waits, where `is_broken`.
+        // Number of slabs in `ring` and `idle`. Larger if `is_broken`, so that nobody waits.
         std::atomic<std::uint32_t> available{0};
         std::atomic<bool> is_broken{false};
         std::atomic_flag lock;
@@ -608,7 +619,7 @@ private:
         std::uint64_t next_output = 1;
     };
 
-    /// One call, as all its readers see it.
+    /// One call, shared by all its readers.
     struct call {
         const detail::staged_job& job;
         std::uint64_t first_output;
@@ -660,8 +671,8 @@ private:
         const std::size_t count = job.fill_count();
         const auto run_next = [&](std::size_t) noexcept {
             const std::size_t i = one.next.fetch_add(1, std::memory_order_relaxed);
-            // A fill behind one that failed is not needed; those before it are, for they may fail
-            // too.
+            // After a failure, later fills are skipped. Earlier ones still run, because they may
+            // fail too.
             if (i >= count || one.is_canceled.load(std::memory_order_relaxed) ||
                 one.first_failed.load(std::memory_order_relaxed) < i)
                 return;
@@ -674,7 +685,7 @@ private:
         };
         if (count > 1) executor(count, indexed_task{run_next});
         while (one.next.load(std::memory_order_relaxed) < count)
-            run_next(0);  // what the executor left; nothing in general
+            run_next(0);  // fills that the executor did not run; normally none
         const bool failed = one.first_failed.load(std::memory_order_relaxed) != detail::no_position;
         if (!failed && !one.is_canceled.load(std::memory_order_relaxed)) return numbers;
         auto drained = drain();
@@ -684,7 +695,7 @@ private:
             .code = errc::canceled, .expected = one.at.total_bytes, .actual = one.at.done_bytes};
     }
 
-    /// Fills one slab and hands it to the device.
+    /// Fills one slab and passes it to the device.
     template <class NameOf, class TargetOf>
     result<void> run_fill(call& of, std::size_t number, span<const detail::staged_window> windows,
                           const NameOf& name_of, const TargetOf& target_of) noexcept {
@@ -746,7 +757,7 @@ private:
                 copied = device.copy(one.to, one.offset, one.from, lane);
             }
         }
-        // behind a copy that failed there may be some that did not
+        // if a copy failed, others may still have been enqueued
         auto marked = device.mark(from.ticket, lane);
         if (marked) {
             from.is_in_flight = true;
@@ -757,8 +768,8 @@ private:
         return marked;
     }
 
-    /// Takes a slab that may be filled: the last one whose copies are done, else the oldest one
-    /// that the device still copies from, which is waited for. Stores its number.
+    /// Takes a slab to fill and stores its number in `lane`: the last one whose copies are done, or
+    /// else the oldest in flight, which is waited for.
     result<void> take_slab(std::size_t& lane) noexcept {
         state& of = *state_;
         for (;;) {
@@ -777,9 +788,9 @@ private:
             while (of.in_flight > 0) {
                 slab& oldest = of.slabs[of.ring[of.front]];
                 auto done = of.device.is_done(oldest.ticket);
-                if (!done || !*done) break;  // a failure is told by whoever waits
+                if (!done || !*done) break;  // the thread that waits reports a failure
                 oldest.is_in_flight = false;
-                static_cast<void>(of.idle.push(next_in_flight()));  // there is room
+                static_cast<void>(of.idle.push(next_in_flight()));  // memory was reserved
             }
             if (!of.idle.empty()) {
                 lane = of.idle.back();
@@ -790,7 +801,7 @@ private:
         }
         return wait_for(of.slabs[lane]);
     }
-    /// Takes the oldest out of the ring.
+    /// Removes the oldest slab from the ring.
     std::uint32_t next_in_flight() noexcept {
         state& of = *state_;
         const std::uint32_t oldest = of.ring[of.front];
@@ -802,20 +813,21 @@ private:
         state& of = *state_;
         {
             const detail::short_lock locked{of.lock};
-            if (of.is_broken.load(std::memory_order_relaxed)) return;  // nobody takes one any more
+            if (of.is_broken.load(std::memory_order_relaxed)) return;  // no slab is taken any more
             if (of.slabs[lane].is_in_flight) {
                 const std::size_t back = of.front + of.in_flight++;
                 of.ring[back < of.ring.size() ? back : back - of.ring.size()] =
                     static_cast<std::uint32_t>(lane);
             } else {
-                static_cast<void>(of.idle.push(static_cast<std::uint32_t>(lane)));  // there is room
+                // memory was reserved
+                static_cast<void>(of.idle.push(static_cast<std::uint32_t>(lane)));
             }
         }
         of.available.fetch_add(1, std::memory_order_acq_rel);
         of.available.notify_one();
     }
 
-    /// Waits for what a slab holds.
+    /// Waits for the copies of a slab.
     result<void> wait_for(slab& of) noexcept {
         if (!of.is_in_flight) return {};
         auto waited = state_->device.wait(of.ticket);
@@ -838,7 +850,8 @@ private:
                 of.is_broken.store(true, std::memory_order_release);
             }
         }
-        of.available.fetch_add(1, std::memory_order_acq_rel);  // whoever waits is to see it
+        // wake waiting threads, so that they see is_broken
+        of.available.fetch_add(1, std::memory_order_acq_rel);
         of.available.notify_all();
     }
     failure why_broken() noexcept {
@@ -846,7 +859,7 @@ private:
         return state_->why;
     }
 
-    /// Waits for all slabs; nobody fills one now.
+    /// Waits for all slabs. Called while no slab is being filled.
     result<void> drain() noexcept {
         result<void> first;
         for (slab& each : state_->slabs) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the names of what a checkpoint that is being written leaves in its directory.
+// safefuse: names of the files that an unfinished write leaves in its directory.
 #ifndef SAFEFUSE_WRITE_CHECKPOINT_FILES_HPP
 #define SAFEFUSE_WRITE_CHECKPOINT_FILES_HPP
 
@@ -13,13 +13,13 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// In a directory that a checkpoint is being written to: its lock, and what is being written.
-/// Whoever clears the directory by hand removes it, too.
+/// Name of the state file. It locks a directory while a checkpoint is written to it and records
+/// which checkpoint that is. Remove it, too, if you clean up an unfinished directory by hand.
 inline constexpr std::string_view writer_state_file = ".safefuse-writing";
 
-/// Whether a file name is that of a shard or an index that is being written, or was when a run was
-/// killed: the hidden file that output_file writes to. Where nobody writes, such a file can be
-/// removed.
+/// Whether a file name is that of an unfinished shard or index: the hidden file that output_file
+/// writes to before it renames it. A killed run leaves such files. They can be removed if no writer
+/// is running.
 [[nodiscard]] constexpr bool is_unfinished_file_name(std::string_view name) noexcept {
     if (!name.starts_with(".model") || !detail::is_temporary(name)) return false;
     name.remove_suffix(std::string_view{".0123456789abcdef.tmp"}.size());

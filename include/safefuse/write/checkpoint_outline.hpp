@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the files that a checkpoint will have: which tensors each holds, in which order, and
-// how it begins.
+// safefuse: outline of a checkpoint to be written: its files, their tensors in order, and their
+// headers.
 #ifndef SAFEFUSE_WRITE_CHECKPOINT_OUTLINE_HPP
 #define SAFEFUSE_WRITE_CHECKPOINT_OUTLINE_HPP
 
@@ -29,38 +29,43 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// How a checkpoint is written.
+/// Options for writing a checkpoint.
 struct write_options {
-    std::uint64_t max_shard_bytes = default_shard_bytes;     ///< or one_tensor_per_file
-    span<const metadata_entry> metadata = pytorch_metadata;  ///< of every file
-    std::uint64_t data_alignment = 8;  ///< where the first tensor of each file may begin: a
-                                       ///< multiple of this, as encode_options says
-    /// A number for each tensor, or nothing. Neighbours with the same number lie in one file, one
-    /// behind the other; the groups whose size is a multiple of data_alignment come first there, so
-    /// that they begin on one.
+    /// Largest size of a shard in bytes of tensor data, or one_tensor_per_file.
+    std::uint64_t max_shard_bytes = default_shard_bytes;
+    /// Metadata of every file.
+    span<const metadata_entry> metadata = pytorch_metadata;
+    /// The data of each file begins at a multiple of this many bytes (see encode_options).
+    std::uint64_t data_alignment = 8;
+    /// One group number per tensor, or empty. Neighbours with the same number go to one file, one
+    /// after the other. Groups whose size is a multiple of data_alignment come first in the file,
+    /// so each of them begins at such a multiple.
     span<const std::uint32_t> groups{};
-    durability wait =
-        durability::synced;  ///< after a power cut, only what was synced can be gone on with
-    bool resume = false;  ///< go on with what a killed run has left; where there is nothing, begin
-    /// What decides the bytes beside names, dtypes and shapes. A run goes on only with what was
-    /// begun with the same.
+    /// When data is forced to the disk. After a power cut, a run can resume only from synced files.
+    durability wait = durability::synced;
+    /// Resume what a killed run has left. If nothing is left, begin.
+    bool resume = false;
+    /// Identifies everything that decides the bytes, apart from names, dtypes and shapes. A run
+    /// resumes only what was begun with the same identity.
     fingerprint identity{};
-    bool check_free_space = true;  ///< before anything is written
-    std::uint64_t other_bytes =
-        0;  ///< what the caller writes beside the shards, so that there is room for it, too
-    bool reserve = true;  ///< each file's place on the disk, before it is written
-    /// The permissions of the files, as POSIX counts them, before the umask takes some away.
+    /// Check for free disk space before anything is written.
+    bool check_free_space = true;
+    /// Bytes that the caller writes beside the shards. They count in the check for free space.
+    std::uint64_t other_bytes = 0;
+    /// Reserve the disk space of each file before it is written.
+    bool reserve = true;
+    /// POSIX permission bits of the files, before the umask is applied.
     std::uint32_t permissions = default_file_permissions;
-    /// finish() leaves the state file where it is, so that the directory can still be gone on with.
-    /// Whoever completes the directory removes it: checkpoint_destination does.
+    /// If true, finish() leaves the state file, so the directory can still be resumed. The code
+    /// that completes the directory must then remove it, as checkpoint_destination does.
     bool keep_state = false;
 };
 
 /// The files that a checkpoint will have. Nothing is written.
-///   lifetime  names, shapes, metadata and groups stay the caller's
+///   lifetime  refers to the caller's names, shapes, metadata and groups
 class checkpoint_outline {
 public:
-    /// Splits the tensors, in the order given.
+    /// Splits the tensors into shards, in the order given.
     ///   fails   duplicate_tensor, size_overflow, partial_byte, out_of_memory
     static result<checkpoint_outline> make(span<const tensor_spec> tensors SAFEFUSE_LIFETIMEBOUND,
                                            const write_options& options = {}) noexcept {
@@ -69,23 +74,23 @@ public:
         return made;
     }
 
-    /// How many files will hold tensors.
+    /// Number of shards (files with tensors).
     [[nodiscard]] std::uint32_t shard_count() const noexcept { return split_.shard_count; }
-    /// The number of the shard that tensor `i` goes to.
+    /// Index of the shard that tensor `i` goes to.
     [[nodiscard]] std::uint32_t shard_of(std::size_t i) const noexcept {
         return split_.shard_of[i];
     }
-    /// The tensors of a shard, numbers in the list given: the order in which the shard's file
-    /// counts them.
+    /// Indices of a shard's tensors in the list given to make(), in the order of the shard's
+    /// header.
     [[nodiscard]] span<const std::uint32_t> tensors_of(std::uint32_t shard) const noexcept
         SAFEFUSE_LIFETIMEBOUND {
         return order_.view().subspan(first_[shard], first_[shard + 1] - first_[shard]);
     }
-    /// The file name of a shard, in the directory.
+    /// File name of a shard, without the directory.
     [[nodiscard]] text shard_file(std::uint32_t shard) const noexcept {
         return shard_name("model", std::uint64_t{shard} + 1, split_.shard_count);
     }
-    /// How a shard's file begins, and its size.
+    /// The encoded header of a shard and the size of its file.
     ///   fails   as encode_header
     [[nodiscard]] result<encoded_header> header_of(std::uint32_t shard) const noexcept {
         vector<tensor_spec> specs;
@@ -93,8 +98,8 @@ public:
         return encode_header(specs.view(), metadata_,
                              {.data_alignment = data_alignment_, .keeps_order = !groups_.empty()});
     }
-    /// The text of the index; empty where there is one shard, which needs none.
-    ///   fails   as encode_index; size_overflow (of all tensors together)
+    /// Text of the shard index. Empty if there is only one shard, which needs no index.
+    ///   fails   as encode_index; size_overflow (sum of all tensors)
     [[nodiscard]] result<vector<std::byte>> index() const noexcept {
         if (split_.shard_count == 1) return vector<std::byte>{};
         vector<text> files;
@@ -106,7 +111,7 @@ public:
         for (std::size_t i = 0; i < tensors_.size(); ++i) {
             std::uint64_t size_bytes = 0;
             static_cast<void>(tensor_size(tensors_[i].type, tensors_[i].shape,
-                                          size_bytes));  // the split has checked it
+                                          size_bytes));  // checked by the split
             if (!detail::checked_add(total_bytes, size_bytes, total_bytes))
                 return failure{.code = errc::size_overflow,
                                .tensor = tensors_[i].name,
@@ -120,7 +125,7 @@ public:
 protected:
     checkpoint_outline() noexcept = default;
 
-    /// What make() does, for classes derived from this one.
+    /// Does the work of make(), for derived classes.
     ///   fails   as make
     result<void> fill(span<const tensor_spec> tensors, const write_options& options) noexcept {
         auto split = split_into_shards(tensors, options.max_shard_bytes, options.groups);
@@ -145,7 +150,8 @@ protected:
         return {};
     }
 
-    /// What stands for all that the files depend on; `identity` stands for the tensors' bytes.
+    /// A fingerprint of everything that the files depend on. `identity` stands for the tensors'
+    /// bytes.
     [[nodiscard]] fingerprint whole_identity(const fingerprint& identity) const noexcept {
         detail::fingerprint_maker maker;
         maker.add(identity.high);
@@ -171,7 +177,7 @@ protected:
         return maker.made();
     }
 
-    /// Appends the tensors of a shard in the order of its file; returns false when memory ran out.
+    /// Appends the tensors of a shard in the order of its file. Returns false if memory runs out.
     [[nodiscard]] bool specs_of(std::uint32_t shard, vector<tensor_spec>& specs) const noexcept {
         for (const std::uint32_t i : tensors_of(shard))
             if (!specs.push(tensors_[i])) return false;
@@ -179,25 +185,25 @@ protected:
     }
 
 private:
-    /// No name is there twice, in whichever shards.
+    /// Checks that no name occurs twice in the whole checkpoint.
     result<void> check_names() const noexcept {
         detail::name_table table;
         const auto names = [&](std::uint32_t i) noexcept { return tensors_[i].name; };
         if (!table.reserve(tensors_.size())) return failure{.code = errc::out_of_memory};
         for (std::uint32_t i = 0; i < tensors_.size(); ++i)
             if (table.insert(tensors_[i].name, i, names).what !=
-                detail::name_table::outcome::inserted)  // room was reserved
+                detail::name_table::outcome::inserted)  // memory was reserved
                 return failure{.code = errc::duplicate_tensor, .tensor = tensors_[i].name};
         return {};
     }
 
-    /// Puts the tensors of a shard, which are in the order of the list, into the order of a file
-    /// with groups: first the groups that leave the end aligned, then larger dtypes first, groups
-    /// before others, others by name.
+    /// Sorts the tensors of a shard into the order of a file with groups: first the groups whose
+    /// size keeps the end aligned, then larger dtypes first, groups before single tensors, single
+    /// tensors by name.
     bool arrange(span<std::uint32_t> shard) const noexcept {
         struct place {
             std::uint32_t tensor;
-            std::uint32_t head;  // the first of its group
+            std::uint32_t head;  // first tensor of its group
             bool grouped;
             bool aligned;
         };
@@ -239,8 +245,8 @@ private:
     span<const std::uint32_t> groups_;
     std::uint64_t data_alignment_ = 8;
     shard_split split_;
-    vector<std::uint32_t>
-        first_;  // by shard, and one behind the last: where its tensors begin in order_
+    // By shard, with one more entry at the end: index in order_ of its first tensor.
+    vector<std::uint32_t> first_;
     vector<std::uint32_t> order_;
 };
 

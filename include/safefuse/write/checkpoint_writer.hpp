@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: writing a checkpoint of many files. Shard after shard, each complete under its name or
-// absent, the index last; a run that is killed can go on where it stopped.
+// safefuse: writes a checkpoint of many files, shard by shard. Each shard is either complete under
+// its name or absent, and the index is written last. A killed run can be resumed.
 //
-//     OUT/.safefuse-writing                    who writes here (a lock) and what (an identity);
-//     removed at the end OUT/.model-00002-of-00003.safetensors.0123456789abcdef.tmp   the shard
-//     being written; a killed run leaves it behind OUT/model-00001-of-00003.safetensors complete,
-//     and on the disk before it got this name OUT/model.safetensors.index.json         written when
-//     all shards are there
+//     OUT/.safefuse-writing                    the state file: a lock and an identity of what is
+//                                              written; removed at the end
+//     OUT/.model-00002-of-00003.safetensors.0123456789abcdef.tmp
+//                                              the shard being written; a killed run leaves it
+//     OUT/model-00001-of-00003.safetensors     complete; it was synced before it got this name
+//     OUT/model.safetensors.index.json         written after all shards
 #ifndef SAFEFUSE_WRITE_CHECKPOINT_WRITER_HPP
 #define SAFEFUSE_WRITE_CHECKPOINT_WRITER_HPP
 
@@ -40,13 +41,13 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// A checkpoint being written to a directory: shard after shard, then the index. While it lives
-/// nobody else can write there.
+/// Writes a checkpoint to a directory: shard by shard, then the index. The directory is locked
+/// while the writer lives.
 class checkpoint_writer : public checkpoint_outline {
 public:
-    /// The other writer has then nothing to finish or to remove.
+    /// After the move the other writer owns nothing: it finishes and removes nothing.
     checkpoint_writer(checkpoint_writer&&) noexcept = default;
-    /// What this one wrote so far is left as by its destructor.
+    /// First treats this writer's own files as the destructor does.
     checkpoint_writer& operator=(checkpoint_writer&& other) noexcept {
         if (this != &other) {
             this->~checkpoint_writer();
@@ -54,23 +55,23 @@ public:
         }
         return *this;
     }
-    /// Without a finish(), shards that are there stay, to be gone on with; where there is none,
-    /// nothing stays.
+    /// Without a finish(), complete shards stay and can be resumed. If there is none, nothing
+    /// stays.
     ~checkpoint_writer() {
         if (claim_.holds() && !keep_state_ && check_vacant(false)) claim_.remove();
     }
 
-    /// Splits the tensors, in the order given, and makes the directory if it is not there. A
-    /// directory that holds tensor files or an index is refused, but for what an unfinished run of
-    /// the same checkpoint has left, if `options.resume` asks to go on with it: shards under their
-    /// names are kept when size and header are what would be written (the rest was synced before
-    /// they got their names), what is half-written is removed.
-    ///   lifetime  names, shapes and metadata stay the caller's, who keeps them until finish()
+    /// Splits the tensors into shards, in the order given, and creates the directory if it is
+    /// missing. A directory that contains tensor files or an index is refused, except for the files
+    /// of an unfinished run of the same checkpoint if `options.resume` is set. Shards of that run
+    /// are kept if their size and header are those that would be written (a shard is synced before
+    /// it gets its name). Half-written files are removed.
+    ///   lifetime  refers to the caller's names, shapes and metadata until finish()
     ///   fails   duplicate_tensor, size_overflow, partial_byte, not_a_directory,
-    ///   destination_not_empty, another_rewrite (what was
-    ///           begun there has another identity, other names or another split), in_use, disk_full
-    ///           (there is less room than all files need), io_error (a file would be larger than
-    ///           this process may write), and as encode_header and making a directory do
+    ///           destination_not_empty, another_rewrite (the run begun there has another identity,
+    ///           other names or another split), in_use, disk_full (less room than all files need),
+    ///           io_error (a file would exceed the size limit of this process), and as
+    ///           encode_header and creating a directory do
     static result<checkpoint_writer> create(std::string_view directory,
                                             span<const tensor_spec> tensors SAFEFUSE_LIFETIMEBOUND,
                                             const write_options& options = {}) noexcept {
@@ -90,11 +91,11 @@ public:
         return writer;
     }
 
-    /// Whether a shard was there already, complete.
+    /// Whether a shard was already there and complete.
     [[nodiscard]] bool is_done(std::uint32_t shard) const noexcept { return done_[shard]; }
 
-    /// A shard's file, to be written and committed; its tensors are tensors_of(shard), in that
-    /// order.
+    /// Opens a shard's file for writing; the caller commits it. Its tensors are tensors_of(shard),
+    /// in that order.
     ///   fails   as tensor_file_writer::create
     [[nodiscard]] result<tensor_file_writer> open_shard(std::uint32_t shard) const noexcept {
         vector<tensor_spec> specs;
@@ -105,22 +106,22 @@ public:
                                           reserve_, permissions_);
     }
 
-    /// The path that a shard's file has or gets.
+    /// Path of a shard's file, present or not.
     [[nodiscard]] text shard_path(std::uint32_t shard) const noexcept { return path_of(shard); }
 
-    /// Makes a shard another name of a file that is byte for byte what it will be; the file that is
-    /// open, if `native_handle` is one. False where that cannot be done: the shard must then be
-    /// written.
+    /// Makes a shard a hard link to `file`, which must be byte for byte what the shard will be.
+    /// `native_handle` is the open file; the link is undone if it names another file. Returns false
+    /// if the link cannot be made: write the shard then.
     [[nodiscard]] bool link_shard(std::uint32_t shard, std::string_view file,
                                   std::intptr_t native_handle) const noexcept {
         const text path = path_of(shard);
         if (path.empty() || file.empty() || native_handle == no_native_handle) return false;
         const text source{file};
         if (source.size() != file.size()) return false;
-        // by its path: Windows syncs nothing through a handle that only reads
+        // synced by path: Windows cannot sync through a read-only handle
         if (wait_ == durability::synced && !detail::os::sync_path(source.c_str())) return false;
-        (void)detail::os::remove_file(
-            path.c_str());  // a shard that was there and is not what it should be
+        // Remove a shard that was there with other content.
+        (void)detail::os::remove_file(path.c_str());
         if (!detail::link_file(file, path)) return false;
         if (!detail::os::is_same_file(detail::os::handle_of(native_handle), path.c_str())) {
             (void)detail::os::remove_file(path.c_str());
@@ -129,8 +130,8 @@ public:
         return wait_ != durability::synced || detail::os::sync_directory(directory_.c_str());
     }
 
-    /// Writes the shard index, if there is more than one shard, and gives the directory free; its
-    /// state file stays if the options say so. Call it when all shards are committed.
+    /// Writes the shard index if there is more than one shard, and unlocks the directory. The state
+    /// file stays if write_options::keep_state is set. Call it after all shards are committed.
     ///   fails   as encode_index and output_file
     result<void> finish() noexcept {
         auto encoded = index();
@@ -158,7 +159,7 @@ private:
         return detail::join_path(directory_, shard_file(shard));
     }
 
-    /// What the state file says while this is being written: everything that the files depend on.
+    /// Content of the state file: identifies everything that the files depend on.
     [[nodiscard]] text state_of(const fingerprint& identity) const noexcept {
         const fingerprint whole = whole_identity(identity);
         text state{"safefuse is writing a checkpoint here, or was: "};
@@ -171,7 +172,7 @@ private:
                    : text{};
     }
 
-    /// Makes the directory where there is none, and says if something else is there.
+    /// Creates the directory if it is missing. Fails if the path is something else.
     [[nodiscard]] result<void> make_directory(durability wait) const noexcept {
         const auto made = detail::make_directory(directory_);
         if (!made && made.error().code != errc::already_exists) return failure{made.error()};
@@ -195,8 +196,8 @@ private:
         if (auto made = make_directory(options.wait); !made) return made;
         auto claim = detail::directory_claim::take(directory_, false);
         if (!claim && claim.error().code == errc::file_not_found) {
-            if (auto vacant = check_vacant(false); !vacant)
-                return vacant;  // nothing is made in a directory that is not ours
+            // Nothing is created in a directory that contains something else.
+            if (auto vacant = check_vacant(false); !vacant) return vacant;
             claim = detail::directory_claim::take(directory_, true);
         }
         if (!claim) return std::move(claim).error();
@@ -205,18 +206,17 @@ private:
         if (found->view().starts_with(detail::replacing_state))
             return failure{.code = errc::destination_not_empty,
                            .file = directory_,
-                           .detail = "an unfinished replacement is there; go on with it"};
-        // a killed run may have left it empty: nothing was written then
+                           .detail = "an unfinished replacement is there; resume it"};
+        // a killed run may have left the state file empty: nothing was written then
         const bool begun = found->size() == state.size() && found->view().ends_with("\n");
         if (begun && !options.resume)
-            return failure{
-                .code = errc::destination_not_empty,
-                .file = directory_,
-                .detail = "an unfinished checkpoint is there; go on with it, or remove it"};
+            return failure{.code = errc::destination_not_empty,
+                           .file = directory_,
+                           .detail = "an unfinished checkpoint is there; resume it, or remove it"};
         if (begun && !(found->view() == state.view()))
             return failure{.code = errc::another_rewrite,
                            .file = directory_,
-                           .detail = "finish that one, or remove what is there"};
+                           .detail = "finish that run, or remove its files"};
         if (auto vacant = check_vacant(begun); !vacant) {
             if (found->size() == 0) claim->remove();
             return vacant;
@@ -229,7 +229,8 @@ private:
         return begun ? result<void>{} : claim_.write(state, wait_);
     }
 
-    /// Nothing of a checkpoint is in the directory, but for this one's own files if `own_allowed`.
+    /// Checks that the directory contains no files of a checkpoint. The files of this checkpoint
+    /// are accepted if `own_allowed`.
     [[nodiscard]] result<void> check_vacant(bool own_allowed) const noexcept {
         failure occupied{.code = errc::destination_not_empty, .file = directory_};
         detail::name_table own;
@@ -257,7 +258,7 @@ private:
         return {};
     }
 
-    /// Removes what a killed run has left half-written, and looks at what it has finished.
+    /// Removes half-written files of a killed run and finds the shards that it completed.
     result<void> find_done_shards() noexcept {
         vector<text> unfinished;
         bool has_room = true;
@@ -276,7 +277,7 @@ private:
             if (!whole) return std::move(whole).error();
             done_[shard] = *whole;
             if (!*whole || wait_ != durability::synced) continue;
-            const text path = path_of(shard);  // the other run may not have waited
+            const text path = path_of(shard);  // the killed run may not have synced it
             if (const auto came = detail::os::sync_path(path.c_str()); !came)
                 return came.about(path);
         }
@@ -300,7 +301,7 @@ private:
         return std::memcmp(start.data(), header->bytes.data(), start.size()) == 0;
     }
 
-    /// This process may write files as large as the largest one.
+    /// Checks the largest file against the file size limit of this process.
     [[nodiscard]] result<void> check_sizes() const noexcept {
         if (detail::os::largest_file_bytes() == unknown) return {};
         for (std::uint32_t shard = 0; shard < shard_count(); ++shard) {

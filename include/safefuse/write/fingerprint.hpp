@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: a short stand-in for something large, to tell whether two runs are about the same.
+// safefuse: a 128-bit fingerprint, to tell whether two runs work on the same thing.
 #ifndef SAFEFUSE_WRITE_FINGERPRINT_HPP
 #define SAFEFUSE_WRITE_FINGERPRINT_HPP
 
@@ -11,10 +11,10 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// 128 bits that stand for something large.
+/// A 128-bit fingerprint.
 struct fingerprint {
-    std::uint64_t high = 0;  ///< the first half
-    std::uint64_t low = 0;   ///< the second half
+    std::uint64_t high = 0;  ///< first half
+    std::uint64_t low = 0;   ///< second half
     friend bool operator==(const fingerprint&, const fingerprint&) noexcept = default;
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: how far a rewrite is, and what memory it takes.
+// safefuse: progress and buffer sizes of a rewrite.
 #ifndef SAFEFUSE_WRITE_PROGRESS_HPP
 #define SAFEFUSE_WRITE_PROGRESS_HPP
 
@@ -14,29 +14,33 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// How far a rewrite is.
+/// Progress of a rewrite.
 struct rewrite_progress {
-    std::string_view tensor;    ///< that was just worked on, by its new name
-    std::uint64_t done_bytes;   ///< of the new tensors, so far
-    std::uint64_t total_bytes;  ///< of the new tensors
+    /// New name of the tensor that was just worked on.
+    std::string_view tensor;
+    /// Bytes of the new tensors that are done.
+    std::uint64_t done_bytes;
+    /// Bytes of all new tensors.
+    std::uint64_t total_bytes;
 };
 
-/// A function that is told of progress and answers whether to go on. It refers to the callable,
-/// which must outlive it and must not throw.
+/// Reference to a progress callback, which returns false to stop.
+///   lifetime  the callable must outlive it; it must not throw
 class progress_ref {
 public:
-    /// Nobody is told, and everything goes on.
+    /// No callback: the run never stops.
     progress_ref() noexcept = default;
-    /// Any callable that takes a rewrite_progress and answers what converts to bool.
+    /// Refers to any callable that takes a rewrite_progress and returns a value convertible to
+    /// bool.
     template <class F>
         requires(!std::is_same_v<F, progress_ref> &&
                  std::is_invocable_r_v<bool, F&, const rewrite_progress&>)
-    progress_ref(F& f SAFEFUSE_LIFETIMEBOUND) noexcept  // NOLINT: a callable is meant to convert
+    progress_ref(F& f SAFEFUSE_LIFETIMEBOUND) noexcept  // NOLINT: implicit by design
         : object_{&f}, call_{[](void* object, const rewrite_progress& progress) {
               return static_cast<bool>((*static_cast<F*>(object))(progress));
           }} {}
 
-    /// Tells how far it is; false: stop.
+    /// Reports progress. Returns false if the run is to stop.
     bool operator()(const rewrite_progress& progress) const {
         return call_ == nullptr || call_(object_, progress);
     }
@@ -46,11 +50,11 @@ private:
     bool (*call_)(void*, const rewrite_progress&) = nullptr;
 };
 
-/// The buffer of a rewrite, where outputs are put together from strided copies.
+/// Size in bytes of a rewrite's buffer, in which outputs are assembled from strided copies.
 inline constexpr std::size_t rewrite_buffer_bytes = std::size_t{4} << 20;
 
-/// How large that buffer becomes, if need be, where sources must be read: a matrix that is
-/// transposed is read once as long as what is made of it fits.
+/// Size in bytes to which that buffer may grow if sources must be read. A transposed matrix whose
+/// result fits into it is read only once.
 inline constexpr std::size_t largest_rewrite_buffer_bytes = std::size_t{24} << 20;
 
 }  // namespace SAFEFUSE_ABI

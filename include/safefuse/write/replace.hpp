@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: writing a checkpoint to a directory that has one already. The new checkpoint is written
-// beside the old one and takes its place when it is complete. At every moment the directory is the
-// old checkpoint, can be gone on with, or is the new one.
+// safefuse: writes a checkpoint to a directory that already has one. The new checkpoint is written
+// to a staging directory and takes the old one's place when it is complete. At any moment the
+// directory contains the old checkpoint, a resumable state, or the new checkpoint.
 //
-//     PARENT/.OUT.safefuse-new/      where the new checkpoint is written, then exchanged with OUT
-//     at once OUT/.safefuse-new/             the same, if OUT is a mount point or its parent may
-//     not be written to:
-//                                    its files are then renamed into OUT one by one
-//     OUT/.safefuse-writing          the lock, and how far a replacement is; a run that is killed
-//     is
-//                                    rolled forward from it
+//     PARENT/.OUT.safefuse-new/      staging directory, exchanged with OUT in one step
+//     OUT/.safefuse-new/             staging directory if OUT is a mount point or its parent is not
+//                                    writable; its files are renamed into OUT one by one
+//     OUT/.safefuse-writing          lock and state of a replacement; a killed run is rolled
+//                                    forward from it
 #ifndef SAFEFUSE_WRITE_REPLACE_HPP
 #define SAFEFUSE_WRITE_REPLACE_HPP
 
@@ -37,24 +35,27 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// What happens to a checkpoint that is where a new one is to be written.
+/// What to do if the destination already contains a checkpoint.
 enum class existing : std::uint8_t {
-    refuse,   ///< it stays, and the writer fails with destination_not_empty
-    replace,  ///< it stays until the new one is complete, which then takes its place
+    refuse,   ///< keep it and fail with destination_not_empty
+    replace,  ///< keep it until the new one is complete, then replace it
 };
 
-/// How a destination is opened.
+/// Options for opening a destination.
 struct destination_options {
-    existing what = existing::refuse;  ///< if a checkpoint is there
-    bool resume = false;               ///< go on with what a killed run has left, a replacement too
-    durability wait = durability::synced;  ///< what commit() waits for
+    /// What to do if a checkpoint is there.
+    existing what = existing::refuse;
+    /// Resume what a killed run has left, a replacement included.
+    bool resume = false;
+    /// What commit() waits for.
+    durability wait = durability::synced;
 };
 
-/// The names that this header gives to directories.
+/// Ending of the names of staging directories.
 inline constexpr std::string_view staging_ending = ".safefuse-new";
 
-/// Where a checkpoint is written until it is complete: the directory asked for, or, if a checkpoint
-/// there is to be replaced, a directory beside it that takes its place at the end.
+/// The directory to write a checkpoint to. It is the directory asked for or, if a checkpoint there
+/// is to be replaced, a staging directory that takes its place in commit().
 ///
 ///     auto destination = checkpoint_destination::open(path, set, {.what = existing::replace});
 ///     ... rewrite(plan, destination->directory(), {.resume = destination->resumes(),
@@ -62,23 +63,22 @@ inline constexpr std::string_view staging_ending = ".safefuse-new";
 ///     ... write config.json and the like to destination->directory() ...
 ///     destination->commit();
 ///
-/// What commit() does to the old directory: its tensor files and shard indexes are removed, files
-/// that the new checkpoint has too are replaced, and every other file and directory stays where it
-/// is. If there is nothing else, both directories change their names at once; otherwise, and if
-/// that cannot be done (a mount point, another file system, a parent that may not be written to,
-/// Windows), the new files are renamed into the directory one by one, the index last. A run that is
-/// killed meanwhile is completed by the next one that resumes or replaces; until then the directory
-/// loads as no checkpoint.
+/// commit() removes the old directory's tensor files and shard indexes and replaces files that the
+/// new checkpoint also has. All other files and directories stay. If there are no others, the two
+/// directories are exchanged in one step. Otherwise, or if an exchange is impossible (a mount
+/// point, another file system, a parent that is not writable, Windows), the new files are renamed
+/// into the directory one by one, the index last. If a run is killed during this, the next run that
+/// resumes or replaces completes it; until then the directory does not load as a checkpoint.
 ///
-/// The directory is locked from open() to commit(), before anything is changed. Whoever does not
-/// want to go on with a run that was killed removes the directory named `.OUT.safefuse-new`; the
-/// old checkpoint is then as it was, unless the state file says that files are being replaced.
-///   lifetime  the tensor set must stay where it is
+/// The directory is locked from open() to commit(), before anything is changed. To give up a killed
+/// run, remove the directory named `.OUT.safefuse-new`. The old checkpoint is then unchanged,
+/// unless the state file says that files are being replaced.
+///   lifetime  the tensor set must stay at its address
 class checkpoint_destination {
 public:
-    /// The other has then nothing to complete or to remove.
+    /// After the move the other destination owns nothing: it completes and removes nothing.
     checkpoint_destination(checkpoint_destination&&) noexcept = default;
-    /// What was not committed here is left as by the destructor.
+    /// First treats this destination's own files as the destructor does.
     checkpoint_destination& operator=(checkpoint_destination&& other) noexcept {
         if (this != &other) {
             this->~checkpoint_destination();
@@ -86,54 +86,53 @@ public:
         }
         return *this;
     }
-    /// Without a commit() the old checkpoint stays as it is. New shards that are complete stay
-    /// beside it, to be gone on with; if there is none, nothing stays.
+    /// Without a commit() the old checkpoint stays unchanged. Complete new shards stay in the
+    /// staging directory and can be resumed. If there is none, nothing stays.
     ~checkpoint_destination() { abandon(); }
 
-    /// Finds out where to write, locks the directory if a checkpoint in it is to be replaced, and
-    /// completes a replacement that a killed run had begun to carry out. A symbolic link to a
-    /// directory stands for that directory.
-    ///   fails   destination_in_source (the directory is the source, inside or around it, or a file
-    ///   of the
-    ///           source would be lost with it, by whatever links and mounts it is reached), in_use,
-    ///           not_a_directory, not_a_file (the state file is a link), file_not_found (its parent
-    ///           is missing, or the files of a begun replacement), already_exists (no place to
-    ///           write to), permission_denied, disk_full, io_error, out_of_memory
+    /// Finds the directory to write to. If a checkpoint is to be replaced, locks its directory and
+    /// completes a replacement that a killed run had begun. A symbolic link to a directory stands
+    /// for that directory.
+    ///   fails   destination_in_source (the directory is the source, is inside or around it, or a
+    ///           source file would be lost with it, by whatever links and mounts it is reached),
+    ///           in_use, not_a_directory, not_a_file (the state file is a link), file_not_found
+    ///           (the parent or the files of a begun replacement are missing), already_exists (no
+    ///           place for the staging directory), permission_denied, disk_full, io_error,
+    ///           out_of_memory
     static result<checkpoint_destination> open(std::string_view directory,
                                                tensor_set_ref sources SAFEFUSE_LIFETIMEBOUND,
                                                const destination_options& options = {}) noexcept {
         if (!detail::os::can_replace && options.what == existing::replace)
-            return failure{
-                .code = errc::permission_denied,
-                .file = directory,
-                .detail =
-                    "replacing a checkpoint is not available on Windows yet: choose a directory that is not there"};
+            return failure{.code = errc::permission_denied,
+                           .file = directory,
+                           .detail =
+                               "replacing a checkpoint is not available on Windows yet: "
+                               "choose a directory that is not there"};
         checkpoint_destination made{sources};
         if (auto opened = made.find(directory, options); !opened) return std::move(opened).error();
         return made;
     }
 
-    /// Where the checkpoint and the files beside it are to be written.
+    /// Write the checkpoint and the files beside it to this directory.
     [[nodiscard]] std::string_view directory() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return written_;
     }
-    /// Whether that is beside the directory asked for. The writer is then to keep its state file
-    /// (write_options::keep_state), from which a run that is killed before commit() goes on.
+    /// Whether directory() is a staging directory. The writer must then keep its state file
+    /// (write_options::keep_state), so that a run killed before commit() can be resumed.
     [[nodiscard]] bool is_staged() const noexcept { return claim_.holds(); }
-    /// Whether the writer is to go on with what is there.
+    /// Whether the writer is to resume what is in directory().
     [[nodiscard]] bool resumes() const noexcept { return resumes_; }
 
-    /// Puts the checkpoint in its place. Call it when everything is written; where nothing is to be
-    /// replaced it does nothing.
-    ///   fails   file_changed (a source was written to since open(); the old checkpoint stays),
-    ///   in_use,
-    ///           destination_in_source (a file of the source has come there meanwhile),
-    ///           permission_denied, disk_full, io_error, out_of_memory. After a failure the old
-    ///           checkpoint is there, or a run that resumes completes the new one
+    /// Puts the checkpoint in its place. Call it after everything is written. Does nothing if
+    /// nothing is to be replaced.
+    ///   fails   file_changed (a source was modified since open(); the old checkpoint stays),
+    ///           in_use, destination_in_source (a source file has appeared there since),
+    ///           permission_denied, disk_full, io_error, out_of_memory. After a failure either the
+    ///           old checkpoint is there, or a run that resumes completes the new one
     result<void> commit() noexcept {
         if (!is_staged()) return {};
         if (auto same = detail::check_unchanged(sources_, states_.view()); !same) return same;
-        // what is there may be another directory's content than when it was opened
+        // since open(), the path may have come to name another directory
         auto files = detail::source_files::of(sources_);
         if (!files) return std::move(files).error();
         if (auto survive = files->check_survive(sources_, real_); !survive) return survive;
@@ -166,11 +165,10 @@ public:
 private:
     explicit checkpoint_destination(tensor_set_ref sources) noexcept : sources_{sources} {}
 
-    // States
-    // ------------------------------------------------------------------------------------------
+    // States and names
 
-    /// The line that a state file has while files are renamed into its directory. In step 1 old
-    /// files are removed, in step 2 new ones are renamed: what is there is then new.
+    /// The state file's line while files are renamed into its directory. In step 1 old files are
+    /// removed. In step 2 new files are renamed, so files found there are new.
     static text step_text(char step, bool beside) noexcept {
         text line{detail::replacing_state};
         const char digit[] = {step};
@@ -179,7 +177,7 @@ private:
         return whole ? std::move(line) : text{};
     }
 
-    /// Whether a directory is one that this header writes to: a real one, with a state file.
+    /// Whether a directory is a staging directory of this header: no link, and with a state file.
     static bool is_begun(std::string_view place) noexcept {
         const auto entry = place.empty() ? result<detail::os::entry_facts>{failure{}}
                                          : detail::entry_of_path(place, false);
@@ -191,7 +189,7 @@ private:
         return !path.empty() && detail::entry_of_path(path, false).has_value();
     }
 
-    /// Whether a directory holds files of a checkpoint, finished or not.
+    /// Whether a directory contains files of a checkpoint, finished or not.
     static result<bool> is_occupied(std::string_view directory) noexcept {
         bool occupied = false;
         auto listed = detail::list_directory(
@@ -209,7 +207,6 @@ private:
     }
 
     // Opening
-    // -----------------------------------------------------------------------------------------
 
     result<void> find(std::string_view directory, const destination_options& options) noexcept {
         const failure no_memory{.code = errc::out_of_memory, .file = directory};
@@ -243,8 +240,8 @@ private:
         return take_directory(directory, static_cast<bool>(kind), replaces);
     }
 
-    /// Locks real_, which is made if it is not there, and finds out where to write; `directory` is
-    /// what failures call it.
+    /// Locks real_, creating it if needed, and finds the directory to write to. Failures name it as
+    /// `directory`.
     result<void> take_directory(std::string_view directory, bool is_there, bool replaces) noexcept {
         auto files = detail::source_files::of(sources_);
         if (!files) return std::move(files).error();
@@ -265,7 +262,7 @@ private:
         return {};
     }
 
-    /// Takes the destination for this run, where no source lies in what goes.
+    /// Locks the destination after a check that no source file would be lost with it.
     result<void> claim(const detail::source_files& files) noexcept {
         for (const text* place : {&real_, &beside_, &inside_}) {
             if (place != &real_ && !is_begun(*place)) continue;
@@ -282,28 +279,28 @@ private:
         const std::string_view name = detail::file_name_of(real_);
         text hidden{"."};
         if (inside_.empty()) return false;
-        if (name.empty()) return true;  // the root has nothing beside it
+        if (name.empty()) return true;  // the root directory has no parent
         if (!hidden.append(name) || !hidden.append(staging_ending)) return false;
         beside_ = detail::join_path(detail::directory_of(real_), hidden);
         return !beside_.empty();
     }
 
-    /// Completes what a killed run had begun. Afterwards the claim is let go if the directory
-    /// itself is to be written to.
+    /// Completes what a killed run had begun. Releases the claim if the directory itself is to be
+    /// written to.
     result<void> recover(bool replaces) noexcept {
         auto state = claim_.read();
         if (!state) return std::move(state).error();
-        // what an unfinished run says, which is no replacement, stays until it is replaced
+        // the state of an unfinished run that is no replacement stays until the run is replaced
         removes_state_ = state->empty() || *state == detail::replaced_state;
         if (is_begun(beside_)) {
             auto other = detail::directory_claim::take(beside_, false);
             if (!other) return std::move(other).error();
             auto other_state = other->read();
             if (!other_state) return std::move(other_state).error();
-            if (*other_state == detail::replaced_state) {  // it is the old one
+            if (*other_state == detail::replaced_state) {  // it is the old checkpoint
                 other = detail::directory_claim{};
                 if (auto removed = remove_replaced(beside_); !removed) return removed;
-                // the new one's state is still there: the writer looks at it again
+                // the new checkpoint's state file is still there: the writer reads it again
                 if (!replaces) claim_ = detail::directory_claim{};
                 return {};
             }
@@ -315,7 +312,7 @@ private:
             if (!is_begun(place))
                 return failure{.code = errc::file_not_found,
                                .file = place,
-                               .detail = "it has the files of a replacement that was begun"};
+                               .detail = "it contained the files of an unfinished replacement"};
             auto staged = detail::directory_claim::take(place, true);
             if (!staged) return std::move(staged).error();
             if (auto moved = move_files(place, *staged, step, beside); !moved) return moved;
@@ -325,7 +322,8 @@ private:
             return {};
         }
         if (!replaces && !is_begun(beside_) && !is_begun(inside_)) {
-            // nothing is to be replaced; a run that was killed at its very end leaves these empty
+            // nothing is to be replaced; a run killed at its very end leaves these directories
+            // empty
             for (const text* place : {&beside_, &inside_}) (void)detail::remove_directory(*place);
             leave();
         }
@@ -345,7 +343,7 @@ private:
         const std::uint32_t permissions = (old->permissions & 0777u) | 0700u;
         if (detail::os::can_exchange && !beside_.empty() &&
             detail::make_directory(beside_, permissions)) {
-            // a rename tells whether a mount is between them; it has the other name for a moment
+            // a test rename shows whether a mount point is between the two
             const bool is_near =
                 static_cast<bool>(detail::os::rename_over(beside_.c_str(), inside_.c_str()));
             if (is_near && detail::os::rename_over(inside_.c_str(), beside_.c_str())) {
@@ -368,7 +366,8 @@ private:
         return {};
     }
 
-    /// Removes what a run has left that nobody goes on with. What has no state file is not ours.
+    /// Removes what a run has left and nobody will resume. A directory without a state file is not
+    /// ours.
     static result<void> discard(std::string_view place) noexcept {
         if (place.empty()) return {};
         if (!is_begun(place)) {
@@ -408,7 +407,7 @@ private:
         }
         leave();
     }
-    /// Also where the writer had not even made its state file.
+    /// Like discard, and also if the writer had not yet made its state file.
     static result<void> discard_all(std::string_view place) noexcept {
         if (!is_begun(place)) {
             bool has_directories = false;
@@ -421,9 +420,8 @@ private:
     }
 
     // Replacing
-    // ---------------------------------------------------------------------------------------
 
-    /// What killed runs have left half-written does not become part of the new checkpoint.
+    /// Removes half-written files of killed runs, so that they do not enter the new checkpoint.
     result<void> remove_temporaries() const noexcept {
         bool has_directories = false;
         auto names = detail::names_in(written_, has_directories);
@@ -435,8 +433,8 @@ private:
         return {};
     }
 
-    /// Others get no more rights to a new file than they had to the old one of that name, nor to a
-    /// tensor file than they had to every old one.
+    /// Restricts the permissions of new files. A new file grants other users no more than the old
+    /// file of that name did; a tensor file grants no more than every old tensor file did.
     result<void> restrict_permissions() const noexcept {
         bool has_directories = false;
         auto old_names = detail::names_in(real_, has_directories);
@@ -454,7 +452,7 @@ private:
             const text path = detail::join_path(written_, name);
             const auto entry = detail::entry_of_path(path, false);
             if (!entry) return failure{entry.error()};
-            // a file with other names is the source's, too
+            // a file with several hard links is also the source's
             if (entry->is_link || entry->kind != detail::os::path_kind::file ||
                 entry->link_count > 1)
                 continue;
@@ -471,8 +469,8 @@ private:
         return {};
     }
 
-    /// Whether nothing would stay in the old directory but what is replaced, and the new one can be
-    /// given its owner and permissions.
+    /// Whether the two directories can be exchanged: nothing but replaced files would stay in the
+    /// old one, and the new one can get its owner and permissions.
     [[nodiscard]] result<bool> is_exchangeable() const noexcept {
         if (!detail::os::can_exchange || !is_beside_) return false;
         bool has_directories = false;
@@ -486,13 +484,14 @@ private:
         return static_cast<bool>(detail::os::copy_ownership(real_.c_str(), written_.c_str()));
     }
 
-    /// Removes the directory that the new one has been exchanged with. Files that came into it in
-    /// the last moment go to the new one.
+    /// Removes the old directory after the exchange. Files that appeared in it at the last moment
+    /// move to the new one.
     result<void> remove_replaced(std::string_view place) const noexcept {
         bool has_directories = false;
         auto names = detail::names_in(place, has_directories);
         if (!names) return std::move(names).error();
-        for (const bool indexes : {true, false})  // nobody takes what is left for a checkpoint
+        // indexes first, so that the rest does not look like a checkpoint
+        for (const bool indexes : {true, false})
             for (const text& name : *names) {
                 if (name == writer_state_file || detail::is_index_name(name) != indexes) continue;
                 const text path = detail::join_path(place, name);
@@ -502,7 +501,7 @@ private:
                 if (!done) return done;
             }
         if (auto synced = sync(real_); !synced) return synced;
-        // the state goes last: it tells what the directory is
+        // the state file goes last: it tells what the directory is
         if (auto removed = detail::remove_file(detail::join_path(place, writer_state_file));
             !removed)
             return removed;
@@ -510,7 +509,7 @@ private:
     }
 
     /// Removes the old tensor files, renames the new files into the directory, the index last, and
-    /// then the state file, which is `staged`'s and from here on the directory's. Can be repeated
+    /// then renames the staging directory's state file, whose lock `staged` holds. Can be repeated
     /// from any point.
     result<void> move_files(std::string_view place, detail::directory_claim& staged, char step,
                             bool beside) noexcept {
@@ -561,15 +560,15 @@ private:
     vector<detail::source_state> states_;
     durability wait_ = durability::synced;
     bool resumes_ = false;
-    bool is_placed_ = false;         // written_ is one of the two places
-    bool is_beside_ = false;         // and which
-    bool removes_state_ = false;     // the directory's, if nothing comes of this
-    bool begun_to_replace_ = false;  // from here on only forward
+    bool is_placed_ = false;         // written_ is beside_ or inside_
+    bool is_beside_ = false;         // which of the two
+    bool removes_state_ = false;     // remove the directory's state file if nothing is committed
+    bool begun_to_replace_ = false;  // from here on, only roll forward
     text written_;
-    text real_;    // the directory asked for, without links
-    text beside_;  // the two places to write to
+    text real_;    // the directory asked for, with links resolved
+    text beside_;  // the two possible staging directories
     text inside_;
-    detail::directory_claim claim_;  // of the directory asked for
+    detail::directory_claim claim_;  // lock of the directory asked for
 };
 
 }  // namespace SAFEFUSE_ABI

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: from checkpoint to checkpoint. A rewrite fuses (or unfuses) the experts of every scope
-// and passes all other tensors on under the names that the family gives them. Memory: names and
-// shapes, the plan of one scope, two buffers.
+// safefuse: rewrites a checkpoint as a new checkpoint. The experts of every scope are fused or
+// unfused. All other tensors are passed through under the names that the family gives them. Memory:
+// names and shapes, the plan of one scope, two buffers.
 #ifndef SAFEFUSE_WRITE_REWRITE_HPP
 #define SAFEFUSE_WRITE_REWRITE_HPP
 
@@ -33,20 +33,20 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// The files that a rewrite will make: their names, tensors and sizes. Nothing is written.
-///   lifetime  the plan and the metadata stay the caller's
+/// The files that a rewrite will write: names, tensors and sizes. Nothing is written.
+///   lifetime  refers to the caller's plan and metadata
 ///   fails   as checkpoint_outline::make
 [[nodiscard]] inline result<checkpoint_outline> outline_of(
     const rewrite_plan& plan SAFEFUSE_LIFETIMEBOUND, const rewrite_options& options = {}) noexcept {
     return checkpoint_outline::make(plan.tensors(), detail::write_options_of(plan, options));
 }
 
-/// As the number of a source: none.
+/// Index of no source.
 inline constexpr std::uint32_t no_source = detail::no_index;
 
-/// The source whose file is, byte for byte, what a shard will be, so that the file itself can stand
-/// for it; or no_source.
-///   fails   as reading the source's header does; out_of_memory
+/// The source whose file equals a shard's future file byte for byte and can stand in for it, or
+/// no_source.
+///   fails   as reading the source's header; out_of_memory
 [[nodiscard]] inline result<std::uint32_t> unchanged_source(const rewrite_plan& plan,
                                                             const checkpoint_outline& outline,
                                                             std::uint32_t shard) noexcept {
@@ -84,25 +84,21 @@ inline constexpr std::uint32_t no_source = detail::no_index;
     return std::memcmp(start.data(), header->bytes.data(), start.size()) == 0 ? source : no_source;
 }
 
-/// Writes the checkpoint of a rewrite_plan to a directory: shard after shard, each complete or
-/// absent, the index last. While it runs nobody else can write there. What a run that was killed
-/// has left can be gone on with (options.resume): only the shard that it was writing is written
-/// anew.
+/// Writes the checkpoint of a rewrite_plan to a directory, shard by shard. Each shard is complete
+/// or absent, and the index is written last. The directory is locked meanwhile. A killed run can be
+/// resumed (options.resume): only the shard that it was writing is written again. The files grant
+/// other users no more permissions than every source file does.
 ///   memory  the headers, the plan of one scope, and less than 32 MiB; pages of mapped sources are
-///   given back as they are used up reads   every byte of the source once, each file front to back
-///   but for scopes with strided copies; of sources that must be
-///           read, parts that are transposed into more than largest_rewrite_buffer_bytes more than
-///           once
-/// Others than the owner get no more rights to the files than they have to every file of the
-/// source.
-///   fails   canceled (progress answered false), file_changed (a source has another size now:
-///   mapped files are checked before each
-///           tensor or scope; or it was written to: sizes and times are compared at the end, before
-///           the index is written), destination_in_source (also where only device and inode tell:
-///           mounts, links), and as reading the sources and checkpoint_writer do. A run goes on
-///           with another one's shards only if the plan, the split, the metadata, the sources'
-///           sizes and the times when they were last written to are the same; else it fails with
-///           another_rewrite
+///           released as they are used up
+///   reads   every byte of the source once, each file front to back except for scopes with strided
+///           copies; from sources that must be read, a part is read more than once if its
+///           transposed result exceeds largest_rewrite_buffer_bytes
+///   fails   canceled (progress returned false), file_changed (the size of a source changed: mapped
+///           files are checked before each tensor or scope; or a source was modified: sizes and
+///           times are compared before the index is written), destination_in_source (also if only
+///           device and inode show it: mounts, links), another_rewrite (a resumed run has another
+///           plan, split or metadata, or its sources have other sizes or modification times), and
+///           as reading the sources and checkpoint_writer do
 inline result<rewrite_summary> rewrite(const rewrite_plan& plan, std::string_view directory,
                                        const rewrite_options& options = {},
                                        progress_ref progress = {}) noexcept {
@@ -123,7 +119,7 @@ inline result<rewrite_summary> rewrite(const rewrite_plan& plan, std::string_vie
 
     rewrite_summary summary{.shard_count = writer->shard_count()};
     detail::rewrite_run run{plan, progress, options.used_source};
-    vector<std::uint32_t> number_of;  // by tensor: its number in its shard
+    vector<std::uint32_t> number_of;  // by tensor: its index in its shard
     if (!number_of.resize(plan.tensors().size(), 0)) return failure{.code = errc::out_of_memory};
     for (std::uint32_t shard = 0; shard < writer->shard_count(); ++shard) {
         const span<const std::uint32_t> tensors = writer->tensors_of(shard);

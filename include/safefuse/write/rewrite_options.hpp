@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: how a rewrite is done, and what it tells of what it did.
+// safefuse: options and summary of a rewrite.
 #ifndef SAFEFUSE_WRITE_REWRITE_OPTIONS_HPP
 #define SAFEFUSE_WRITE_REWRITE_OPTIONS_HPP
 
@@ -15,40 +15,52 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// What the new checkpoint may share with the old one, where the file system can do that;
-/// everything else is copied.
+/// What the new checkpoint may share with the old one on disk if the file system supports it.
+/// Everything else is copied.
 enum class sharing : std::uint8_t {
     nothing,
-    blocks,  ///< places on the disk (reflinks), where bytes lie alike in blocks of both files;
-             ///< either file may change later
-    files,   ///< and files: a shard that would be byte for byte a file of the source is a second
-             ///< name of it (a hard link). Whoever writes into the one then changes the other.
+    /// Disk blocks (reflinks), if equal bytes are at equal positions within blocks of both files.
+    /// Either file may change later.
+    blocks,
+    /// Disk blocks, and whole files: a shard that equals a source file byte for byte becomes a hard
+    /// link to it. Writing to one of them then changes both.
+    files,
 };
 
-/// How a rewrite splits, waits, shares and goes on.
+/// Options of a rewrite.
 struct rewrite_options {
-    std::uint64_t max_shard_bytes = default_shard_bytes;     ///< or one_tensor_per_file
-    span<const metadata_entry> metadata = pytorch_metadata;  ///< of every file
-    durability wait = durability::synced;  ///< what a call waits for before it returns
-    /// What becomes of the source's pages as they are used up; done_with gives the page cache back
-    /// as well.
+    /// Largest size of a shard in bytes of tensor data, or one_tensor_per_file.
+    std::uint64_t max_shard_bytes = default_shard_bytes;
+    /// Metadata of every file.
+    span<const metadata_entry> metadata = pytorch_metadata;
+    /// What a call waits for before it returns.
+    durability wait = durability::synced;
+    /// What happens to the source's pages after use. advice::done_with also frees the page cache.
     advice used_source = advice::release;
-    /// Go on with what a run that was killed has left, or begin where there is nothing. Complete
-    /// shards are kept.
+    /// Resume what a killed run has left, or begin if nothing is left. Complete shards are kept.
     bool resume = false;
-    bool check_free_space = true;   ///< before anything is written; not asked for with sharing
-    std::uint64_t other_bytes = 0;  ///< as write_options: what the caller writes beside the shards
-    sharing share = sharing::nothing;  ///< what the new files may have in common with the old
-    std::uint64_t data_alignment = 8;  ///< as write_options; the plan may ask for more
-    bool keep_state = false;           ///< as write_options; checkpoint_destination asks for it
+    /// Check for free disk space before anything is written. Not checked if files are shared.
+    bool check_free_space = true;
+    /// As write_options: bytes that the caller writes beside the shards.
+    std::uint64_t other_bytes = 0;
+    /// What the new files may share with the old ones.
+    sharing share = sharing::nothing;
+    /// As write_options. The plan may ask for more.
+    std::uint64_t data_alignment = 8;
+    /// As write_options. checkpoint_destination needs it.
+    bool keep_state = false;
 };
 
 /// What a rewrite did.
 struct rewrite_summary {
-    std::uint32_t shard_count = 0;         ///< files with tensors
-    std::uint32_t kept_shard_count = 0;    ///< that were there already
-    std::uint32_t linked_shard_count = 0;  ///< that are files of the source
-    std::uint64_t shared_bytes = 0;        ///< that share their place on the disk with the source
+    /// Files with tensors.
+    std::uint32_t shard_count = 0;
+    /// Of these, files that were already complete.
+    std::uint32_t kept_shard_count = 0;
+    /// Of these, hard links to files of the source.
+    std::uint32_t linked_shard_count = 0;
+    /// Bytes that share their disk blocks with the source.
+    std::uint64_t shared_bytes = 0;
 };
 
 }  // namespace SAFEFUSE_ABI

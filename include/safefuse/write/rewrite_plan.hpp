@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: what a rewritten checkpoint will hold: every tensor by its new name, and where its
-// bytes come from. Made from names, dtypes and shapes alone; rewrite.hpp carries it out.
+// safefuse: plan of a rewrite: every tensor of the new checkpoint by name, and the origin of its
+// bytes. It is made from names, dtypes and shapes alone; rewrite.hpp runs it.
 #ifndef SAFEFUSE_WRITE_REWRITE_PLAN_HPP
 #define SAFEFUSE_WRITE_REWRITE_PLAN_HPP
 
@@ -30,70 +30,72 @@ inline namespace SAFEFUSE_ABI {
 namespace detail {
 class plan_repacker;
 
-/// How many tensors more than the source has may come of what its shapes claim, five times as many
-/// as of any model: a claim costs a file next to nothing, and each tensor takes memory here.
+/// How many more tensors than the source has may result from the experts' shapes: five times as
+/// many as in any known model. A few bytes of a header can claim any number of experts, but each
+/// tensor takes memory here.
 inline constexpr std::uint64_t most_claimed_tensors = std::uint64_t{1} << 20;
 }  // namespace detail
 
-/// Every tensor of the checkpoint to come, and where its bytes come from; made from names, dtypes
-/// and shapes alone.
-///   lifetime  the tensor set must outlive it and may be moved, as with copy_plan
+/// Every tensor of the new checkpoint and the origin of its bytes. Made from names, dtypes and
+/// shapes alone.
+///   lifetime  the tensor set must outlive the plan; it may be moved, as with copy_plan
 class rewrite_plan {
 public:
-    /// Where a tensor comes from: tensor `number` of the set as it is, or output `number` of the
-    /// plan of a scope.
+    /// Origin of a tensor: tensor `number` of the set, passed through, or output `number` of a
+    /// scope's plan.
     struct origin {
-        std::uint32_t scope = passthrough;  ///< number of a scope, or passthrough
-        std::uint32_t number =
-            0;  ///< of the tensor in the set, or of the output in the scope's plan
+        std::uint32_t scope = passthrough;  ///< index of a scope, or passthrough
+        /// Index of the tensor in the set, or of the output in the scope's plan.
+        std::uint32_t number = 0;
     };
-    /// The scope of tensors that are of none.
+    /// Value of origin::scope for tensors that are passed through.
     static constexpr std::uint32_t passthrough = ~std::uint32_t{0};
 
-    /// Plans all scopes of the set. `options` hold for each of them; their destination_scope is
-    /// ignored. Where nothing is to be fused, all tensors stay as they are.
-    ///   fails   unknown_experts (what looks like an expert is in no scope: options.keep_unknown
-    ///   passes it through, and scopes with
-    ///           leftovers as well), duplicate_tensor (two tensors get one name), size_mismatch (of
-    ///           the set's own making), size_overflow (of all tensors together), shape_mismatch
-    ///           (more than a million tensors would come of what shapes claim), and as `plan` of a
-    ///           scope
+    /// Plans all scopes of the set. `options` apply to each scope, except destination_scope, which
+    /// is ignored. If there is nothing to fuse, all tensors stay as they are.
+    ///   fails   unknown_experts (a tensor looks like an expert and is in no scope;
+    ///           options.keep_unknown passes such tensors through, and scopes with leftovers as
+    ///           well), duplicate_tensor (two tensors would get the same name), size_mismatch (the
+    ///           set reports a size that does not fit the dtype and shape), size_overflow (sum of
+    ///           all tensors), shape_mismatch (the shapes claim more than a million additional
+    ///           tensors), and as `plan` of a scope
     static result<rewrite_plan> make(tensor_set_ref set, const family_description& family,
                                      const plan_options& options = {}) noexcept;
 
-    /// The same for an engine: experts in its layout and under its names, everything else as the
-    /// hub has it. `unfuse` is the family from the model to the hub; the set may be in either form.
-    ///   lifetime  the engine must stay where it is, too
-    ///   fails   as `make`, and as `plan` for an engine
+    /// Plans a rewrite for an engine: experts in the engine's layout and under its names,
+    /// everything else in the hub form. `unfuse` is the family from the model to the hub. The set
+    /// may be in either form.
+    ///   lifetime  as make without an engine; the engine must stay at its address, too
+    ///   fails   as make without an engine, and as `plan` for an engine
     static result<rewrite_plan> make(tensor_set_ref set, const family_description& unfuse,
                                      const engine_entry& engine,
                                      const plan_options& options = {}) noexcept {
         return make_for(set, unfuse, &engine, options);
     }
 
-    /// The tensors to come, in natural order of their names (layer 2 before layer 10).
+    /// The new tensors in natural order of their names (layer 2 before layer 10).
     [[nodiscard]] span<const tensor_spec> tensors() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return tensors_.view();
     }
-    /// Where tensor i of tensors() comes from.
+    /// Origin of tensor i of tensors().
     [[nodiscard]] origin origin_of(std::size_t i) const noexcept { return origins_[i]; }
     /// The scopes that are planned.
     [[nodiscard]] const experts_scopes& scopes() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return scopes_;
     }
-    /// The sum of the bytes of all tensors to come.
+    /// Bytes of all new tensors.
     [[nodiscard]] std::uint64_t total_bytes() const noexcept { return total_bytes_; }
-    /// The tensors that it was planned from.
+    /// The tensor set that was planned from.
     [[nodiscard]] const tensor_set_ref& set() const noexcept SAFEFUSE_LIFETIMEBOUND { return set_; }
-    /// For write_options: which tensors are to lie in one file, one behind the other, and where the
-    /// data of each file begins. Only a plan that repack_plan made asks for either.
+    /// For write_options::groups: the group of each tensor; a group's tensors go to one file, one
+    /// after the other. Empty unless the plan was made by repack_plan.
     [[nodiscard]] span<const std::uint32_t> groups() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return groups_.view();
     }
-    /// Bytes; 8 is what every file has.
+    /// For write_options::data_alignment, in bytes. It is 8 unless repack_plan made the plan.
     [[nodiscard]] std::uint64_t data_alignment() const noexcept { return data_alignment_; }
-    /// The plan of a scope, made anew at each call: all of them at once would be as large as the
-    /// headers.
+    /// Makes the plan of a scope anew at each call, because all plans together would take as much
+    /// memory as the headers.
     [[nodiscard]] result<copy_plan> plan_of(std::uint32_t scope) const noexcept {
         if (engine_ != nullptr) return plan(set_, scopes_[scope], *family_, *engine_, options_);
         return plan(set_, scopes_[scope], *family_, direction::forward, options_);
@@ -109,19 +111,20 @@ private:
 
     result<void> add(std::string_view name, dtype type, shape_view shape, std::uint64_t size_bytes,
                      origin from) noexcept {
-        // files with holes cost nothing, so that several may claim more than 2^64 bytes
+        // sparse files take no disk space, so several of them may claim more than 2^64 bytes
         if (!detail::checked_add(total_bytes_, size_bytes, total_bytes_))
             return failure{.code = errc::size_overflow,
                            .tensor = text{name},
                            .detail = "of all tensors together"};
-        // the pointers are set when all names and shapes are there; until then only the sizes count
+        // the pointers are set after all names and shapes are added; until then only the sizes
+        // count
         if (arena_.append(name.data(), name.size()) &&
             extents_.append(shape.data(), shape.size()) && tensors_.push({name, type, shape}) &&
             origins_.push(from))
             return {};
         return failure{.code = errc::out_of_memory};
     }
-    /// Adds tensor i of the set as it is, whose place must be what its dtype and shape ask for.
+    /// Adds tensor i of the set, passed through. Its size must fit its dtype and shape.
     result<void> add_as_it_is(std::size_t i, std::string_view name) noexcept {
         const tensor_spec spec = set_.spec(i);
         const tensor_location place = set_.place(i);
@@ -180,7 +183,7 @@ inline result<rewrite_plan> rewrite_plan::make_for(tensor_set_ref set,
     vector<bool> consumed;
     if (!consumed.resize(set.size(), false)) return no_memory;
     bool any_to_rename = family.module_at(0).is_same() || out.scopes_.passed_count() != 0;
-    std::uint64_t claimed = 0;  // each plan has far fewer outputs than 2^32
+    std::uint64_t claimed = 0;  // each plan has far fewer than 2^32 outputs
     for (std::uint32_t s = 0; s < out.scopes_.size(); ++s) {
         auto plan = out.plan_of(s);
         if (!plan && options.keep_unknown && plan.error().code == errc::unexpected_key) continue;
@@ -207,8 +210,8 @@ inline result<rewrite_plan> rewrite_plan::make_for(tensor_set_ref set,
     for (std::size_t i = 0; i < set.size(); ++i) {
         if (consumed[i]) continue;
         const tensor_spec spec = set.spec(i);
-        // where all experts are in the new form already, so are the names, but for what an older
-        // version called otherwise
+        // if all experts already have the new form, so do the names, except those that an older
+        // version spelled differently
         auto name =
             any_to_rename ? renamed(family, spec.name) : renamed_always(family.renames, spec.name);
         if (!name) return std::move(name).error();

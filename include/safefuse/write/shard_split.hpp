@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: which of a checkpoint's files each tensor goes to.
+// safefuse: assigns the tensors of a checkpoint to its files.
 #ifndef SAFEFUSE_WRITE_SHARD_SPLIT_HPP
 #define SAFEFUSE_WRITE_SHARD_SPLIT_HPP
 
@@ -17,28 +17,30 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// The default of huggingface_hub.
+/// Default size of a shard in huggingface_hub, in bytes.
 inline constexpr std::uint64_t default_shard_bytes = 5'000'000'000;
 
-/// As max_shard_bytes: every tensor in a file of its own. Those without bytes share one, by the
-/// same rules.
+/// Value of max_shard_bytes that gives every tensor its own file. Tensors without bytes share one
+/// file, by the same rules.
 inline constexpr std::uint64_t one_tensor_per_file = 0;
 
-/// In a list of groups: a tensor that may be parted from any other.
+/// In a list of groups: this tensor belongs to no group.
 inline constexpr std::uint32_t no_group = ~std::uint32_t{0};
 
-/// Which shard each tensor goes to.
+/// The shard of each tensor.
 struct shard_split {
-    vector<std::uint32_t> shard_of;  ///< by tensor
-    std::uint32_t shard_count = 0;   ///< how many shards there are
+    /// By tensor: the index of its shard.
+    vector<std::uint32_t> shard_of;
+    std::uint32_t shard_count = 0;  ///< number of shards
 };
 
-/// Splits tensors, in the order given, as huggingface_hub does: a shard is closed before the tensor
-/// that would take it over `max_shard_bytes`, and a tensor larger than that gets a shard of its
-/// own, numbered before the one that is open. Neighbours with the same number in `groups` count as
-/// one tensor.
+/// Splits tensors into shards as huggingface_hub does, in the order given. A shard is closed before
+/// the tensor that would take it over `max_shard_bytes`. A tensor larger than that gets its own
+/// shard, numbered before the open one. Neighbours with the same number in `groups` count as one
+/// tensor.
 ///   source  huggingface_hub serialization/_base.py split_state_dict_into_shards_factory;
-///   tests/checkpoint_writer.test.cpp fails   size_overflow, partial_byte, out_of_memory
+///           tests/unit/write/checkpoint_writer.test.cpp
+///   fails   size_overflow, partial_byte, out_of_memory
 [[nodiscard]] inline result<shard_split> split_into_shards(
     span<const tensor_spec> tensors, std::uint64_t max_shard_bytes,
     span<const std::uint32_t> groups = {}) noexcept {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: writing a tensor file. Streaming: bytes may come in any order and in any pieces, and
-// none are kept. The file appears under its name when it is complete.
+// safefuse: writes one tensor file as a stream: bytes may arrive in any order and in pieces of any
+// size, and none are kept. The file appears under its name when it is complete.
 #ifndef SAFEFUSE_WRITE_TENSOR_FILE_WRITER_HPP
 #define SAFEFUSE_WRITE_TENSOR_FILE_WRITER_HPP
 
@@ -22,13 +22,13 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// A tensor file being written.
+/// Writes one tensor file.
 class tensor_file_writer {
 public:
     tensor_file_writer() noexcept = default;
 
-    /// A file with these tensors, whose bytes are to be written; unless `options` ask for something
-    /// else, the header is byte for byte the reference writer's.
+    /// Creates a file with these tensors; their bytes are written later. Unless `options` say
+    /// otherwise, the header equals the reference writer's byte for byte.
     ///   fails   as encode_header and output_file::create
     static result<tensor_file_writer> create(std::string_view path, span<const tensor_spec> tensors,
                                              span<const metadata_entry> metadata = pytorch_metadata,
@@ -40,17 +40,17 @@ public:
         }
         return create(path, tensors, std::move(*header));
     }
-    /// The same with the header of these tensors that encode_header made. The file's place on the
-    /// disk is reserved if `reserve`; `permissions` are those of output_file::create.
-    ///   fails   out_of_range (the header is of another number of tensors), and as
-    ///   output_file::create
+    /// Creates a file with a header that encode_header made for these tensors. Reserves the file's
+    /// disk space if `reserve` is true; `permissions` are as in output_file::create.
+    ///   fails   out_of_range (the header belongs to another number of tensors), and as
+    ///           output_file::create
     static result<tensor_file_writer> create(
         std::string_view path, span<const tensor_spec> tensors, encoded_header&& header,
         bool reserve = true, std::uint32_t permissions = default_file_permissions) noexcept {
         if (header.offsets.size() != tensors.size())
             return failure{.code = errc::out_of_range,
                            .file = path,
-                           .detail = "the header is of another number of tensors",
+                           .detail = "the header is for a different number of tensors",
                            .expected = tensors.size(),
                            .actual = header.offsets.size()};
         auto file = output_file::create(path, header.file_bytes, reserve, permissions);
@@ -63,7 +63,7 @@ public:
         for (const tensor_spec& each : tensors) {
             std::uint64_t size_bytes = 0;
             static_cast<void>(
-                tensor_size(each.type, each.shape, size_bytes));  // encode_header has checked it
+                tensor_size(each.type, each.shape, size_bytes));  // checked by encode_header
             static_cast<void>(writer.sizes_.push(size_bytes));
         }
         writer.file_ = std::move(*file);
@@ -71,8 +71,8 @@ public:
         return writer;
     }
 
-    /// Writes bytes of tensor `i` of the list given to create(), from byte `offset` of it on.
-    /// Several threads may write ranges that do not overlap at once.
+    /// Writes bytes of tensor `i` of the list given to create(), starting at its byte `offset`.
+    /// Several threads may write disjoint ranges at once.
     ///   fails   out_of_range, disk_full, io_error
     result<void> write(std::size_t i, std::uint64_t offset, span<const std::byte> bytes) noexcept {
         if (i >= sizes_.size() || offset > sizes_[i] || sizes_[i] - offset < bytes.size())
@@ -84,8 +84,8 @@ public:
         return file_.write(offsets_[i] + offset, bytes);
     }
 
-    /// As output_file::share, for bytes of tensor `i`; offset_bytes(i) + offset is a multiple of
-    /// share_multiple_bytes, too.
+    /// As output_file::share, for bytes of tensor `i`. offset_bytes(i) + offset must also be a
+    /// multiple of share_multiple_bytes.
     [[nodiscard]] bool share(std::size_t i, std::uint64_t offset, std::intptr_t native_handle,
                              std::uint64_t source_offset, std::uint64_t size) noexcept {
         if (i >= sizes_.size() || offset > sizes_[i] || sizes_[i] - offset < size) return false;
@@ -95,15 +95,15 @@ public:
     /// As output_file::start_writing.
     void start_writing() noexcept { file_.start_writing(); }
 
-    /// Puts the file in place. Bytes that were never written are zero.
+    /// Puts the file in place. Bytes that were not written are zero.
     ///   fails   as output_file::commit
     result<void> commit(durability wait = durability::synced) noexcept {
         return file_.commit(wait);
     }
 
-    /// Where tensor i begins, in bytes from the start of the file.
+    /// Offset of tensor i in bytes from the start of the file.
     [[nodiscard]] std::uint64_t offset_bytes(std::size_t i) const noexcept { return offsets_[i]; }
-    /// Size of the whole file.
+    /// Size of the whole file in bytes.
     [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_.size_bytes(); }
 
 private:
@@ -112,9 +112,9 @@ private:
     vector<std::uint64_t> sizes_;
 };
 
-/// Writes one tensor file from tensors in memory, byte for byte as the reference writer does
-/// (metadata sorted by key) unless `options` ask for something else.
-///   fails   as tensor_file_writer; nothing is left at `path` then that was not there before
+/// Writes one tensor file from tensors in memory. Unless `options` say otherwise, it equals the
+/// reference writer's file byte for byte (metadata sorted by key).
+///   fails   as tensor_file_writer; `path` is then unchanged
 inline result<void> write_tensor_file(std::string_view path, span<const named_tensor> tensors,
                                       span<const metadata_entry> metadata = pytorch_metadata,
                                       const encode_options& options = {}) noexcept {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: holds a checkpoint against what a rewrite would make.
+// safefuse: compares a checkpoint with what a rewrite would write.
 #ifndef SAFEFUSE_WRITE_VERIFY_HPP
 #define SAFEFUSE_WRITE_VERIFY_HPP
 
@@ -18,11 +18,12 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// Compares another tensor set, byte by byte, with what a rewrite would make; neither is loaded.
+/// Compares a tensor set byte by byte with what a rewrite would write. Neither is loaded into
+/// memory.
 ///   reads   every byte of both once
-///   fails   tensor_not_found (one is missing there), unexpected_tensor (one too many there),
-///   dtype_mismatch, shape_mismatch,
-///           bytes_differ (`offset` counts in the tensor), canceled, and as reading does
+///   fails   tensor_not_found (missing in `other`), unexpected_tensor (only in `other`),
+///           dtype_mismatch, shape_mismatch, bytes_differ (`offset` is relative to the tensor),
+///           canceled, and as reading does
 inline result<void> verify_rewritten(const rewrite_plan& plan, tensor_set_ref other,
                                      progress_ref progress = {}) noexcept {
     vector<std::uint32_t> chosen, counterpart;

@@ -1,12 +1,13 @@
-// Loads a checkpoint's fused experts into a GPU's memory, and copies page-locked memory there, as
-// often as it is asked: run.py keeps this running. Questions are lines of words with tabs between,
-// answers are one line of JSON:
-//   pinned PIECE_BYTES TOTAL_BYTES STREAMS
-//   load CHECKPOINT KEY=VALUE...   threads, slab_bytes, slabs, streams, source (mapped,
-//   positional), engine, everything=1, times=N,
-//                                  sums=FILE (checksums of all tensors, as lines of a name and a
-//                                  number)
-// "failed WHY" says that it did not work.
+// Loads a checkpoint's fused experts into a GPU's memory, and copies page-locked memory there, once
+// per question; run.py keeps this running. Questions are lines of words separated by tabs. Answers
+// are one line of JSON:
+//
+//     pinned PIECE_BYTES TOTAL_BYTES STREAMS
+//     load CHECKPOINT KEY=VALUE...   threads, slab_bytes, slabs, streams, source (mapped or
+//                                    positional), engine, everything=1, times=N, sums=FILE
+//                                    (checksums of all tensors, as lines of a name and a number)
+//
+// "failed WHY" reports a failure.
 #include <cstdio>
 #include <cstring>
 #include <iostream>
@@ -158,7 +159,7 @@ sf::result<void> load(const std::string& path, std::map<std::string, std::string
 }  // namespace
 
 int main() {
-    static_cast<void>(cudaFree(nullptr));  // the context, before anything is timed
+    static_cast<void>(cudaFree(nullptr));  // create the context before anything is timed
     std::string line;
     while (std::getline(std::cin, line)) {
         std::vector<std::string> words;

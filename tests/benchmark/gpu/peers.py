@@ -2,9 +2,10 @@
 
     peers.py CONTENDER CHECKPOINT [SUMS]
 
-prints one line of JSON: seconds from opening the files to the last fused byte, of these the seconds until the tensors of each expert were
-on the device, the bytes that were loaded, and the most device memory that torch and the process held. SUMS gets a checksum for each fused
-tensor, to be compared with fuse_to_gpu's. Each process measures once, after a warm-up of the device that is not timed.
+Prints one line of JSON: the seconds from opening the files to the last fused byte; of these, the
+seconds until the tensors of each expert were on the device; the bytes loaded; and the peak of
+device memory in torch and in the process. A checksum of each fused tensor is written to SUMS, to be
+compared with fuse_to_gpu's. Each process measures once, after an untimed warm-up of the device.
 """
 import glob
 import json
@@ -59,7 +60,7 @@ def fastsafetensors(directory):
 
 
 def fastsafetensors_buffered(directory):
-    os.environ["FASTSAFETENSORS_ODIRECT"] = "0"  # it reads past the page cache by default
+    os.environ["FASTSAFETENSORS_ODIRECT"] = "0"  # it bypasses the page cache by default
     return fastsafetensors(directory)
 
 
@@ -103,7 +104,7 @@ CONTENDERS = {each.__name__: each for each in (rc1_prefetch, load_file, fastsafe
 
 
 def fuse(tensors):
-    """One concatenation for each fused tensor, which is as few copies as torch can do with."""
+    """One concatenation per fused tensor: the fewest copies that torch can do."""
     found = {}
     for name in tensors:
         match = EXPERT.fullmatch(name)
@@ -125,7 +126,7 @@ def signed(number):
 
 
 def checksum(tensor):
-    """As checksum.hpp has it."""
+    """The checksum of checksum.hpp."""
     words = tensor.contiguous().view(-1).view(torch.int64)
     total = 0
     step = 1 << 24
@@ -142,7 +143,7 @@ def main():
     name, directory = sys.argv[1:3]
     load = CONTENDERS[name]
     if name == "transformers":
-        import transformers as _  # noqa: F401  importing is not loading
+        import transformers as _  # noqa: F401  the import is not part of loading
     small = [torch.ones(64, 64, dtype=torch.bfloat16, device="cuda:0") for _ in range(4)]
     torch.cat(small).view(4, 64, 64)
     torch.ones(8).pin_memory()
@@ -175,7 +176,7 @@ def main():
             for key, value in sorted(made.items()):
                 file.write(f"{key} {checksum(value)}\n")
     print(json.dumps(answer), flush=True)
-    os._exit(0)  # some of them wait for threads of theirs
+    os._exit(0)  # some of them wait for their own threads
 
 
 if __name__ == "__main__":

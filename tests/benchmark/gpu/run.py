@@ -1,6 +1,9 @@
-"""All contenders in one run, in turns: python3 run.py --bin DIR --data DIR --fp8 DIR --out DIR [--rounds N] [--quick]
+"""Runs all contenders in turns:
 
-Writes results.json after every step, so that a run that is cut short leaves what it measured, and chart.svg in the end.
+    python3 run.py --bin DIR --data DIR --fp8 DIR --out DIR [--rounds N] [--quick]
+
+Writes results.json after every step, so that an interrupted run keeps its results, and chart.svg at
+the end.
 """
 import argparse
 import json
@@ -110,7 +113,8 @@ results["machine"] = {
 say(results["machine"])
 save()
 for directory in filter(None, (args.data, args.fp8)):
-    subprocess.run(["sh", "-c", f"cat {directory}/*.safetensors > /dev/null"], check=False)  # into the page cache
+    # read into the page cache
+    subprocess.run(["sh", "-c", f"cat {directory}/*.safetensors > /dev/null"], check=False)
 say("page cache is warm")
 
 ours = Ours()
@@ -121,7 +125,7 @@ for piece, streams in ((800_000_000, 1), (3 * MIB, 1), (3 * MIB, 2), (3 * MIB, 4
     say("pinned", piece, streams, results["pinned"][f"{piece}/{streams}"].get("rate"))
 save()
 
-# which slabs and readers are good here; a run without options takes the library's defaults
+# finds good slabs and readers for this machine; a run without options uses the library's defaults
 def slabs_of(mib, count):
     return {"slab_bytes": int(mib * MIB), "slabs": count}
 

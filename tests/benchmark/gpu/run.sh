@@ -1,12 +1,27 @@
 #!/usr/bin/env bash
-# On a machine with a GPU, CUDA and PyTorch, offline: builds, checks and measures staged.hpp and the GPU examples.
-#   run.sh OUT [build|nvcc|check|measure|gpus|all]...    results.json, chart.svg and log.txt go to the folder OUT
-#   build    the programs               nvcc   every header and example as a CUDA file
-#   check    small checkpoints in all layouts against the processor, compute-sanitizer, torch and transformers through DLPack
-#   measure  all contenders in turns    gpus   several GPUs: slices, replicas, all-gathers (not part of all)
-# WHEELS=DIR  wheels of the contenders that are not installed (safetensors 0.9.0rc1, fastsafetensors, instanttensor, runai_model_streamer)
-# WORK=DIR    where programs and checkpoints go (25 GB); default a folder beside OUT's parent on the same disk
-# LAYERS=12 ROUNDS=3 SECONDS_MOST=330   QUICK=1 measures once without trying slabs and readers   PEERS=rc1_prefetch,... only these
+# For a machine with a GPU, CUDA and PyTorch, offline: builds, checks and measures staged.hpp and
+# the GPU examples.
+#
+#     run.sh OUT [build|nvcc|check|measure|gpus|all]...
+#
+# writes results.json, chart.svg and log.txt to the folder OUT.
+#
+#     build    the programs
+#     nvcc     every header and example as a CUDA file
+#     check    small checkpoints in all layouts, compared with the processor; compute-sanitizer;
+#              torch
+#              and transformers through DLPack
+#     measure  all contenders in turns
+#     gpus     several GPUs: slices, replicas, all-gathers (not part of all)
+#
+# Environment:
+#
+#     WHEELS=DIR  wheels of the contenders that are not installed (safetensors 0.9.0rc1,
+#                 fastsafetensors, instanttensor, runai_model_streamer)
+#     WORK=DIR    where programs and checkpoints go (25 GB); default: a folder beside OUT's parent
+#                 on the same disk
+#     QUICK=1     measures once, without a search for slabs and readers
+#     LAYERS=12 ROUNDS=3 SECONDS_MOST=330 PEERS=rc1_prefetch,... (only these contenders)
 set -u
 cd "$(dirname "$0")/../../.."
 out=$(mkdir -p "$1" && cd "$1" && pwd); shift
@@ -24,10 +39,10 @@ architecture=sm_$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/de
 [ "$architecture" = sm_ ] && architecture=sm_90
 compiler=${CXX:-c++}
 "$nvcc" --version | tail -2; "$compiler" --version | head -1; nvidia-smi -L; nproc; free -g | head -2; df -h "$work" | tail -1
-# as C++ these go to the host's compiler, with nvcc's own include folders
+# as C++, these go to the host compiler, with nvcc's include folders
 flags="-x c++ -std=c++20 -O2 -Iinclude -Xcompiler -Wall,-Wextra,-pthread"
 
-# NCCL of the system, or of the Python packages that PyTorch has.
+# NCCL of the system, or of PyTorch's Python packages.
 nccl=$(python3 -c 'import nvidia.nccl as n; print(list(n.__path__)[0])' 2>/dev/null)
 [ -f "$nccl/include/nccl.h" ] || nccl=
 nccl_flags=${nccl:+-DGPU_HAS_NCCL -isystem $nccl/include}
@@ -52,13 +67,13 @@ build() {
     say built
 }
 
-# Every header and example, as CUDA source by this machine's own nvcc.
+# Compiles every header and example as CUDA source with this machine's nvcc.
 nvcc_row() {
     say "nvcc compiles every header"
     cmake -DWORK="$work/nvcc" -DPYTHON=python3 -P tests/contracts/nvcc/run.cmake
 }
 
-# What transformers needs beside what make_checkpoint writes.
+# Adds what transformers needs to the output of make_checkpoint.
 for_transformers() {
     python3 - "$1" <<'PYTHON'
 import json, sys
@@ -134,7 +149,7 @@ measure() {
     rm -f "$out"/*.sums
 }
 
-# One process, one loader for each GPU.
+# One process, with one loader per GPU.
 gpus() {
     checkpoints || { say "no checkpoints"; return 1; }
     cat "$work"/data/*.safetensors >/dev/null

@@ -1,7 +1,9 @@
-"""numpy and PyTorch (and MLX, where it is installed) take our DLPack tensors, of every dtype they know, where they lie in the mapped file;
-the mapping lives exactly as long as the last of their tensors. Theirs are what we fuse from and into.
+"""numpy and PyTorch (and MLX, if installed) use our DLPack tensors, of every dtype they know, in
+place in the mapped file. The mapping lives exactly as long as the last of their tensors. We fuse
+from and into theirs.
 
-    dlpack.py LIBRARY"""
+    dlpack.py LIBRARY
+"""
 
 import ctypes
 import gc
@@ -29,7 +31,7 @@ for name in ("open_checkpoint", "lend_versioned", "lend_legacy"):
 library.last_message.restype = ctypes.c_char_p
 check = interop.check
 
-# Capsules ----------------------------------------------------------------------------------------------------------------------
+# Capsules
 
 python = ctypes.pythonapi
 python.PyCapsule_New.restype = ctypes.py_object
@@ -57,14 +59,14 @@ class Lent:
 
 
 class Borrowed:
-    """The managed tensor in a framework's capsule, which stays there."""
+    """The managed tensor in a framework's capsule, which keeps it."""
 
     def __init__(self, tensor):
         self.capsule = tensor.__dlpack__(max_version=(1, 0))
         self.pointer = ctypes.c_void_p(pointer_of(id(self.capsule), kinds[True][0]))
 
 
-# A file with a tensor of each dtype, and experts ---------------------------------------------------------------------------------
+# A file with a tensor of each dtype, and experts
 
 bits = {
     "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8,
@@ -126,7 +128,7 @@ def bytes_of(tensor):
     return bytes((ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr()))
 
 
-# Every dtype ---------------------------------------------------------------------------------------------------------------------
+# Every dtype
 
 checkpoint = open_checkpoint()
 taken = {"numpy": 0, "torch": 0, "mlx": 0}
@@ -161,7 +163,7 @@ for versioned in kinds:
         if mlx is not None:
             try:
                 array = mlx.array(Lent(checkpoint, dtype, versioned))
-                if dtype == "F64":  # made float32 by MLX, whatever brings it
+                if dtype == "F64":  # MLX converts it to float32, from any source
                     check(array.dtype == mlx.float32, dtype, "is", array.dtype, "in MLX")
                     taken["mlx"] += 1
                     continue
@@ -182,7 +184,7 @@ for framework in (numpy, torch):
     except BufferError as error:
         check("aligned" in str(error), error)
 
-# Lifetimes -----------------------------------------------------------------------------------------------------------------------
+# Lifetimes
 
 array = tensor = None
 gc.collect()
@@ -219,7 +221,7 @@ for framework in (numpy, torch):
         check(library.checkpoints_open() == 0, "a capsule that nobody used keeps the mapping")
         check(library.tensors_deleted() == before + 2, "a capsule that nobody used is freed", library.tensors_deleted() - before - 1, "times")
 
-# Fusing into and out of frameworks' tensors ----------------------------------------------------------------------------------------
+# Fusing into and out of frameworks' tensors
 
 gate_up = torch.stack([torch.cat([weights[f"{scope}.{e}.gate_proj.weight"], weights[f"{scope}.{e}.up_proj.weight"]]) for e in range(experts)])
 down = torch.stack([weights[f"{scope}.{e}.down_proj.weight"] for e in range(experts)])

@@ -1,5 +1,5 @@
-// What an extension module would do with safefuse and DLPack, behind a C ABI:
-// tests/interop/frameworks/dlpack.py calls it by ctypes.
+// What an extension module would do with safefuse and DLPack, as a C ABI that
+// tests/interop/frameworks/dlpack.py calls through ctypes.
 #include <safefuse/interop/dlpack.hpp>
 
 #include <cstdint>
@@ -53,7 +53,7 @@ void* lend(const shared_checkpoint& checkpoint, const char* name) {
     return failed(lent) ? nullptr : lent->release();
 }
 
-// A capsule that was used has another name by now, and what it held is somebody else's.
+// A capsule that was consumed has another name; its content then belongs to the consumer.
 template <class Managed>
 void free_unused(void* capsule, const char* name) {
     if (PyCapsule_IsValid(capsule, name) == 0) return;

@@ -19,7 +19,7 @@ using matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>
 template <class T, int Rank>
 using tensor = Eigen::Tensor<T, Rank, Eigen::RowMajor>;
 
-// What Eigen itself makes of the experts' maps.
+// The experts' maps, fused by Eigen itself.
 template <class T>
 tensor<T, 3> fused_by_eigen(const sf::checkpoint& checkpoint) {
     using namespace experts;
@@ -96,7 +96,7 @@ TEST_CASE(
     REQUIRE(sf::fuse(*plan, "gate_up_proj", gate_up));
     CHECK(same_bytes(gate_up, fused_by_eigen<float>(*checkpoint)));
 
-    // A plan back, into a map of memory of the caller's.
+    // Unfuses into a map of the caller's memory.
     std::map<std::string, tensor<float, 3>> fused;
     fused.emplace(std::string{experts::scope} + ".gate_up_proj", gate_up);
     tensor<float, 3>& down = fused[std::string{experts::scope} + ".down_proj"];
@@ -141,7 +141,7 @@ TEST_CASE("eigen: 14 of the 22 dtypes have a type, by name, and a map of each ha
         check("U32", std::uint32_t{}), check("F32", float{});
     check("C64", std::complex<float>{}), check("F64", double{}), check("I64", std::int64_t{}),
         check("U64", std::uint64_t{});
-    CHECK(count == 14);  // F4, F6 and F8 have none: nothing to name in eigen_matrix<T>
+    CHECK(count == 14);  // F4, F6 and F8 have no Eigen type for eigen_matrix<T>
 }
 
 TEST_CASE("eigen: a map with gaps between its rows is not fused into") {

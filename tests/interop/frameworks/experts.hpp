@@ -25,8 +25,8 @@ inline std::string name(int expert, const std::string& part) {
     return std::string{scope} + '.' + std::to_string(expert) + '.' + part + "_proj.weight";
 }
 
-/// Elements that no framework takes for NaN or for one another: small whole numbers, spelled as the
-/// dtype does.
+/// Elements that no framework takes for NaN or confuses: small whole numbers in the encoding of the
+/// dtype.
 inline std::string elements(safefuse::dtype type, std::size_t element_count, int first) {
     std::string bytes(element_count * safefuse::bits(type) / 8, '\0');
     for (std::size_t i = 0; i < element_count; ++i) {
@@ -65,7 +65,7 @@ inline void write(const support::temporary_directory& directory, safefuse::dtype
     support::write_tensor_file(directory.path() / "model.safetensors", tensors);
 }
 
-/// A tensor of any dtype, two rows, as many bytes as it asks for.
+/// A tensor of any dtype: two rows, with the bytes that it needs.
 struct sample {
     explicit sample(safefuse::dtype type) : extents{2, 8}, bytes(16 * safefuse::bits(type) / 8) {
         for (std::size_t i = 0; i < bytes.size(); ++i)

@@ -35,7 +35,7 @@ ggml_tensor* new_tensor(ggml_context* in, enum ggml_type type, sf::shape_view sh
     return ggml_new_tensor(in, type, static_cast<int>(shape.size()), ne->data());
 }
 
-// What ggml itself makes of the experts: one behind the other, along its third axis.
+// The experts stacked by ggml itself, along its third axis.
 ggml_tensor* stacked_by_ggml(ggml_context* in, const sf::checkpoint& checkpoint,
                              enum ggml_type type, const char* part) {
     ggml_tensor* all = nullptr;

@@ -1,4 +1,4 @@
-#define DOCTEST_CONFIG_NO_SHORT_MACRO_NAMES  // PyTorch has a CHECK of its own
+#define DOCTEST_CONFIG_NO_SHORT_MACRO_NAMES  // PyTorch has its own CHECK
 #include <named_tensors.hpp>
 #include <torch.hpp>
 
@@ -19,7 +19,7 @@
 
 namespace sf = safefuse;
 
-// Our DLPack structures against those that PyTorch ships.
+// Our DLPack structures, compared with those of PyTorch.
 static_assert(DLPACK_MAJOR_VERSION == sf::dlpack::lent_version.major &&
               DLPACK_MINOR_VERSION >= sf::dlpack::lent_version.minor);
 static_assert(sizeof(DLTensor) == sizeof(sf::dlpack::tensor) &&
@@ -77,7 +77,7 @@ std::shared_ptr<const sf::checkpoint> open(const support::temporary_directory& d
     return std::make_shared<const sf::checkpoint>(std::move(*checkpoint));
 }
 
-// What PyTorch itself makes of the experts.
+// The experts fused by PyTorch itself.
 at::Tensor gate_up_by_torch(const std::shared_ptr<const sf::checkpoint>& checkpoint) {
     std::vector<at::Tensor> rows;
     for (int e = 0; e < experts::count; ++e)
@@ -226,7 +226,7 @@ DOCTEST_TEST_CASE(
         DOCTEST_CHECK(sf::tensor_traits<at::Tensor>::shape(*tensor) == sample.extents);
         DOCTEST_CHECK(sf::tensor_traits<at::Tensor>::bytes(*tensor).size() == sample.bytes.size());
 
-        // The same by DLPack, with PyTorch's own structures.
+        // Through DLPack, with PyTorch's own structures.
         auto lent = sf::dlpack::lend<DLManagedTensorVersioned>(sample.view, std::shared_ptr<int>{});
         DOCTEST_REQUIRE(lent);
         const auto borrowed = sf::dlpack::borrow(**lent);

@@ -1,4 +1,6 @@
-"""What the interop tests share: where things are, running our programs, reading a tensor file without anybody's help."""
+"""Shared by the interop tests: paths, running our programs, reading a tensor file without a
+library.
+"""
 
 import importlib
 import json
@@ -49,7 +51,7 @@ def test_data():
 
 
 def run(name, *arguments, standard_input=None):
-    """Runs one of our programs, which must succeed, and returns what it printed."""
+    """Runs one of our programs, which must succeed. Returns what it printed."""
     path = next((p for p in (programs() / name, programs() / (name + ".exe")) if p.exists()), None)
     if path is None:
         skip(f"there is no program {programs() / name}")
@@ -60,7 +62,7 @@ def run(name, *arguments, standard_input=None):
 
 
 def read_tensor_file(path):
-    """Metadata, and name -> (dtype, shape, bytes), by the format's description alone."""
+    """Metadata, and name -> (dtype, shape, bytes), following only the format's description."""
     contents = pathlib.Path(path).read_bytes()
     (size,) = struct.unpack("<Q", contents[:8])
     header = json.loads(contents[8 : 8 + size])
@@ -95,7 +97,8 @@ def families_in_readme():
 
 
 def pinned(package):
-    """The version of a package that tests/interop/requirements.txt names, the one place where it is written."""
+    """The version of a package in tests/interop/requirements.txt, the only place where it is
+    written."""
     requirements = pathlib.Path(__file__).parent.parent / "requirements.txt"
     for line in requirements.read_text().splitlines():
         name, _, version = line.partition("==")

@@ -1,10 +1,11 @@
-"""Models of a few kilobytes, with experts, of every model type of transformers that holds them fused: made from the library's own
-config classes, everything in them made small."""
+"""Models of a few kilobytes, with experts, of every model type of transformers that has them fused.
+Made from the library's own config classes with everything small.
+"""
 
 import transformers
 import transformers.models.auto.modeling_auto as auto
 
-# What these extents are in a tiny model. Experts are no square (I != H) and there are five or more of them.
+# These extents in a tiny model. Experts are not square (I != H), and there are at least five.
 SMALL = {
     key: extent
     for extent, keys in (
@@ -34,7 +35,7 @@ KINDS_OF_LAYERS = ("layer_types", "mlp_layer_types", "layers_block_type")
 
 
 def small(config):
-    """The entries of a config, as a dict, that have to change to make it small."""
+    """The entries of a config, as a dict, that must change to make it small."""
     changed = {}
     for key, value in config.items():
         if isinstance(value, dict) and key.endswith("config"):
@@ -89,14 +90,15 @@ dots3_text = {
             "qk_nope_head_dim": 16, "v_head_dim": 16, "qk_rope_head_dim": 8} for i in (1, 3)
     },
 }  # fmt: skip
-inkling2_text = {"unpadded_vocab_size": 128, "n_layers_per_attn_res_block": 2, "moe_intermediate_size": 96}  # scales are for 32
+# scales are for 32
+inkling2_text = {"unpadded_vocab_size": 128, "n_layers_per_attn_res_block": 2, "moe_intermediate_size": 96}
 inkling2_loop_text = {**inkling2_text, "loop_layer_index_start": 2, "loop_layer_index_end": 4, "loop_gate_rank": 8}
 inkling2_vision = {"posemb_grid_size": 4, "projection_hidden_dim": 48}
 hy_v4_text = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]}}
 muse_text = {"moe_hidden_size": 32}
 nemotron_text = {"layers_block_type": ["mamba", "moe", "attention", "mlp"]}
 
-# What a model type needs beyond that.
+# Further settings of a model type.
 OVERRIDES = {
     "dots3_note": {
         "text_config": dots3_text,
@@ -173,7 +175,7 @@ def config_of(model_type, **given):
 
 
 def class_of(model_type):
-    """The class that a checkpoint of that type is loaded with: the whole model, with its head."""
+    """The class that loads a checkpoint of this type: the whole model with its head."""
     for what in ("IMAGE_TEXT_TO_TEXT", "MULTIMODAL_LM", "CAUSAL_LM", "TOKEN_CLASSIFICATION"):
         name = getattr(auto, f"MODEL_FOR_{what}_MAPPING_NAMES").get(model_type)
         if name is not None:

@@ -1,14 +1,23 @@
-# Runs every case of tests/data/cases through the programs and compares with cases.tsv, which says what is right.
-#   cmake -DBIN=directory-of-the-programs -DCASES=tests/data/cases -DWORK=directory-to-use [-DSHOW=open] [-DONLY=regular-expression]
-#         [-DSUFFIX=.exe] [-DEMULATOR=what-runs-them] -P run.cmake
+# Runs every case of tests/data/cases through the programs and compares the results with cases.tsv.
+#
+#     cmake -DBIN=directory-of-the-programs -DCASES=tests/data/cases -DWORK=directory-to-use
+#           [-DSHOW=open] [-DONLY=regular-expression] [-DSUFFIX=.exe] [-DEMULATOR=what-runs-them]
+#           -P run.cmake
+#
 # Each row of cases.tsv: case, state, command, exit status, bytes, words.
-#   state    empty, or `open`: what is right is not reached yet. An open row that comes out right is an error: it is open no more.
-#   command  inspect, fuse, verify, unfuse or repack with their options. fuse reads the case and writes OUT, verify compares both,
-#            unfuse reads OUT and writes BACK. `in:NAME` first: the path in the case that is read. `copy:OUT` reads what fuse wrote.
-#            has NAME, lacks NAME: what is there beside the tensors in OUT.
-#   bytes    `same`: OUT has the tensors of the case under their names, byte for byte; `back`: BACK has; `few`: at most 4 lines
-#   words    a regular expression that stdout and stderr together match
-# Without SHOW all rows but the open ones are run. With SHOW=open only those are, and the script says which they are.
+#
+#     state    empty, or `open`: the expected result is not reached yet. An open row that passes
+#              is an error: it is no longer open.
+#     command  inspect, fuse, verify, unfuse or repack with options. fuse reads the case and
+#              writes OUT, verify compares both, unfuse reads OUT and writes BACK. A first word
+#              `in:NAME` is the path in the case to read. `copy:OUT` reads the output of fuse.
+#              has NAME, lacks NAME: whether a file is beside the tensors in OUT.
+#     bytes    `same`: OUT has the tensors of the case under their names, byte for byte;
+#              `back`: BACK has; `few`: at most 4 lines
+#     words    a regular expression that stdout and stderr together match
+#
+# Without SHOW, all rows but the open ones run. With SHOW=open only those run, and the script lists
+# them.
 cmake_minimum_required(VERSION 3.24)
 file(REMOVE_RECURSE "${WORK}")
 file(MAKE_DIRECTORY "${WORK}")
@@ -26,7 +35,7 @@ function(run_program output_variable status_variable program)
     set(${status_variable} "${got}" PARENT_SCOPE)
 endfunction()
 
-# Sets `wrong` to what is not as the row says; empty: all is.
+# Sets `wrong` to the differences from the row. Empty: none.
 function(run_row case command status bytes words)
     set(wrong "")
     separate_arguments(parts UNIX_COMMAND "${command}")
@@ -105,12 +114,12 @@ function(run_row case command status bytes words)
     set(wrong "${wrong}" PARENT_SCOPE)
 endfunction()
 
-# Copies a case to where it may be written to, and makes what is too large to store. Links stay links.
+# Copies a case to a writable place, and makes files that are too large to store. Links stay links.
 function(prepare case)
     file(COPY "${CASES}/${case}" DESTINATION "${WORK}")
     if(case STREQUAL side_file_huge)
         execute_process(COMMAND truncate -s 3T "${WORK}/${case}/consolidated.00.pth" ERROR_QUIET RESULT_VARIABLE ignored)
-    elseif(case STREQUAL snapshot_dangling)  # stored as text: what each link leads to
+    elseif(case STREQUAL snapshot_dangling)  # stored as text: the path in each link
         file(GLOB links "${WORK}/${case}/snapshots/abc/*")
         foreach(link IN LISTS links)
             file(READ "${link}" target)
@@ -150,7 +159,7 @@ foreach(row IN LISTS rows)
     if(NOT ONLY STREQUAL "" AND NOT case MATCHES "${ONLY}")
         continue()
     endif()
-    # rows follow from those above them: open ones run in every mode, and count in one
+    # rows depend on those above them: open ones always run, but count only with SHOW=open
     run_row("${case}" "${command}" "${status}" "${bytes}" "${words}")
     if(state STREQUAL open)
         if(wrong STREQUAL "")

@@ -1,18 +1,21 @@
-# Runs the example programs as a person would and holds their exit status and words against what is promised.
-#   cmake -DBIN=directory-of-the-programs -DWORK=directory-to-use [-DSUFFIX=.exe] [-DEMULATOR=what-runs-them] -P run.cmake
+# Runs the example programs as a person would, and checks their exit status and output.
+#
+#     cmake -DBIN=directory-of-the-programs -DWORK=directory-to-use [-DSUFFIX=.exe]
+#           [-DEMULATOR=what-runs-them] -P run.cmake
 cmake_minimum_required(VERSION 3.24)
 file(REMOVE_RECURSE "${WORK}")
 file(MAKE_DIRECTORY "${WORK}")
 set(failures 0)
 
-# try(STATUS TEXT PROGRAM ARGUMENT…): the exit status, and a regular expression that stdout and stderr together match.
+# try(STATUS TEXT PROGRAM ARGUMENT…): TEXT is a regular expression that stdout and stderr together
+# match.
 function(try status text program)
     execute_process(COMMAND ${EMULATOR} "${BIN}/${program}${SUFFIX}" ${ARGN} WORKING_DIRECTORY "${WORK}" RESULT_VARIABLE got OUTPUT_VARIABLE out ERROR_VARIABLE err)
     list(JOIN ARGN " " arguments)
     if(NOT got EQUAL status OR NOT "${out}${err}" MATCHES "${text}")
         message(SEND_ERROR "${program} ${arguments}\nexit status ${got}, expected ${status}; expected words: ${text}\n${out}${err}")
     endif()
-    # an error is one line on stderr that begins with its name, and nothing is wrong without one
+    # an error is one line on stderr that begins with "error: "; success has none
     if(status EQUAL 0 AND "${err}" MATCHES "error: ")
         message(SEND_ERROR "${program} ${arguments}: success, but\n${err}")
     elseif(NOT status EQUAL 0 AND NOT "${err}" MATCHES "(^|\n)error: [^\n]*\n$")
@@ -28,19 +31,19 @@ foreach(program inspect make_checkpoint fuse_checkpoint unfuse_checkpoint repack
     try(2 "error: " ${program})
 endforeach()
 try(2 "unknown option --frobnicate" inspect x --frobnicate)
-try(2 "wants a value" make_checkpoint x --layers)
+try(2 "needs a value" make_checkpoint x --layers)
 try(2 "whole number" make_checkpoint x --layers two)
-try(2 "wants a size" make_checkpoint x --max-shard-size huge)
+try(2 "needs a size" make_checkpoint x --max-shard-size huge)
 try(2 "unknown family" make_checkpoint x --family nobody)
 try(2 "known, all or none" unfuse_checkpoint a b --side-files=some)
 try(2 "mmap or pread" fuse_checkpoint a b --source telepathy)
 try(2 "--resume keeps what --overwrite removes" fuse_checkpoint a b --resume --overwrite)
-try(2 "--to is model, hub, per-expert, stored or an engine" fuse_checkpoint a b --to telepathy)
-try(2 "--to is not for it" repack_checkpoint a b --to mlx)
+try(2 "--to must be model, hub, per-expert, stored or an engine" fuse_checkpoint a b --to telepathy)
+try(2 "takes no --to" repack_checkpoint a b --to mlx)
 try(2 "too many arguments" verify_fused a b c)
 try(1 "no such file" inspect nowhere)
 
-# There and back for every family, by both kinds of reading.
+# Fuse and unfuse every family, with both kinds of reading.
 foreach(family qwen2_moe ernie4_5_moe exaone_moe granitemoe hy_v3 jamba lfm2_moe mixtral nemotron_h phimoe)
     try(0 "summary: " make_checkpoint ${family} --family ${family} --experts 11 --hidden 24 --intermediate 16 --max-shard-size 50KB)
     try(0 "family ${family}.*problems   none" inspect ${family} --experts)
@@ -62,7 +65,8 @@ foreach(family qwen2_moe ernie4_5_moe exaone_moe granitemoe hy_v3 jamba lfm2_moe
     endforeach()
 endforeach()
 
-# A whole checkpoint for an engine is the same from what is stored and from what is fused; --to hub is unfuse_checkpoint.
+# A whole checkpoint for an engine is equal from the stored and from the fused form. --to hub is
+# unfuse_checkpoint.
 foreach(way mlx vllm gguf hub)
     try(0 "written" fuse_checkpoint mixtral mixtral.${way} --to ${way} --family mixtral --max-shard-size 50KB)
     try(0 "written" fuse_checkpoint mixtral.fused mixtral.fused.${way} --to ${way} --max-shard-size 50KB)
@@ -89,7 +93,7 @@ endforeach()
 # config.json is found beside an index or a file, too.
 try(0 "model_type mixtral" inspect mixtral/model.safetensors.index.json)
 
-# A dry run says what there would be and writes nothing; what it says comes true.
+# A dry run predicts the output and writes nothing. The prediction is right.
 try(0 "would write .* in [0-9]+ files, and 1 other file.*enough" fuse_checkpoint qwen2_moe dry --max-shard-size 50KB --dry-run)
 if(EXISTS "${WORK}/dry")
     message(SEND_ERROR "a dry run wrote something")
@@ -117,19 +121,19 @@ if(NOT count EQUAL promised_files)
     message(SEND_ERROR "--dry-run promised ${promised_files} files, and there are ${count}")
 endif()
 
-# One tensor for each file, and as many files as tensors.
+# One tensor per file, and as many files as tensors.
 try(0 "written" fuse_checkpoint mixtral mixtral.single --one-tensor-per-file)
 try(0 "each byte as in" verify_fused mixtral mixtral.single)
 try(0 "tensors    19 in 19 files" inspect mixtral.single)
 
-# A repacked checkpoint holds the same, and its experts need no copy.
+# A repacked checkpoint has the same tensors, and its experts need no copy.
 try(0 "\\(0%\\)" inspect mixtral)
 try(0 "written" repack_checkpoint mixtral mixtral.repacked)
 try(0 "\\(100%\\)" inspect mixtral.repacked)
 try(0 "written" fuse_checkpoint mixtral.repacked mixtral.refused)
 try(0 "each byte as in" verify_fused mixtral mixtral.refused)
 
-# Paths are UTF-8 on every system, and so are the names of files beside the tensors.
+# Paths are UTF-8 on every OS, and so are the names of files beside the tensors.
 set(letters "äß-ж-中文-🧠")
 try(0 "^${letters}: [0-9]+ tensors" make_checkpoint "${letters}" --layers 1 --experts 2 --hidden 24 --intermediate 16)
 file(WRITE "${WORK}/${letters}/${letters}.txt" "beside")
@@ -152,7 +156,7 @@ foreach(file IN ITEMS "${letters}.txt" config.json model.safetensors)
     endif()
 endforeach()
 
-# Another number of experts than config.json's is asked about, once.
+# A number of experts that differs from config.json is reported once.
 file(COPY "${WORK}/mixtral/" DESTINATION "${WORK}/pruned")
 file(READ "${WORK}/pruned/config.json" config)
 string(REPLACE "\"num_local_experts\": 11" "\"num_local_experts\": 12" config "${config}")
@@ -161,16 +165,17 @@ try(1 "--any-expert-count" fuse_checkpoint pruned x)
 try(0 "config.json says otherwise" inspect pruned)
 try(0 "written" fuse_checkpoint pruned pruned.fused --any-expert-count)
 
-# Files that stay the same can be linked.
+# Unchanged files can be linked.
 try(0 "of them links" fuse_checkpoint mixtral.fused linked --link --max-shard-size 50KB)
 try(0 "each byte as in" verify_fused mixtral linked)
 
-# What is refused.
+# Refusals.
 try(1 "destination is not empty.*--overwrite" fuse_checkpoint mixtral mixtral.fused)
 try(0 "written" fuse_checkpoint mixtral mixtral.fused --overwrite)
 try(1 "it is the checkpoint to read" fuse_checkpoint mixtral mixtral --overwrite)
 
-# A replaced checkpoint is the new one, other files in its directory stay, and nothing is left beside it.
+# After a replacement, the checkpoint is the new one, other files in its directory stay, and nothing
+# is left beside it.
 file(WRITE "${WORK}/mixtral.fused/notes.txt" "mine")
 file(COPY "${WORK}/mixtral.fused/" DESTINATION "${WORK}/replaced")
 try(0 "written" fuse_checkpoint qwen2_moe replaced --overwrite --max-shard-size 50KB)
@@ -183,7 +188,7 @@ if(NOT notes STREQUAL "mine" OR left)
 endif()
 file(REMOVE "${WORK}/mixtral.fused/notes.txt")
 
-# A source of links to the destination's files is refused, and the only copy stays.
+# A source that consists of links to the destination's files is refused, and the only copy stays.
 if(NOT CMAKE_HOST_WIN32 AND NOT EMULATOR)
     file(COPY "${WORK}/mixtral/" DESTINATION "${WORK}/only")
     file(GLOB files RELATIVE "${WORK}/only" "${WORK}/only/*")
@@ -194,12 +199,12 @@ if(NOT CMAKE_HOST_WIN32 AND NOT EMULATOR)
     try(1 "overlap.*is a file of it" fuse_checkpoint links only --overwrite)
     try(0 "problems   none" inspect only --experts)
 endif()
-try(0 "2 are as asked already" fuse_checkpoint mixtral.fused mixtral.again)
+try(0 "2 already have the wanted form" fuse_checkpoint mixtral.fused mixtral.again)
 try(1 "unknown model family.*known are.*qwen2_moe" fuse_checkpoint mixtral x --family nobody)
 file(REMOVE "${WORK}/mixtral.fused/config.json")
 try(0 "fused already.*nothing is to be fused" fuse_checkpoint mixtral.fused again)
 try(1 "ambiguous|more than one model family fits.*--family" unfuse_checkpoint mixtral.fused x)
-try(2 "--to is model, hub, per-expert, stored or an engine" unfuse_checkpoint mixtral.fused x --to nowhere)
+try(2 "--to must be model, hub, per-expert, stored or an engine" unfuse_checkpoint mixtral.fused x --to nowhere)
 try(1 "error: " verify_fused mixtral F16.fused)
 file(COPY "${WORK}/qwen2_moe/" DESTINATION "${WORK}/broken")
 file(GLOB shards "${WORK}/broken/*-00002-of-*.safetensors")
@@ -210,7 +215,7 @@ if(EXISTS "${WORK}/x")
     message(SEND_ERROR "a refused run left something behind")
 endif()
 
-# JSON for scripts is JSON.
+# The JSON output is valid JSON.
 foreach(options "--json" "--json;--tensors")
     execute_process(COMMAND ${EMULATOR} "${BIN}/inspect${SUFFIX}" hy_v3 ${options} WORKING_DIRECTORY "${WORK}" OUTPUT_VARIABLE json)
     string(JSON count ERROR_VARIABLE error GET "${json}" tensor_count)

@@ -58,8 +58,8 @@ sf::layout_args in_numbers(const sf::layout_description& layout, const extents& 
     return out;
 }
 
-/// The weights, and biases where the layout names them, of a module as its layout says, with bytes
-/// that depend on the names.
+/// The weights of a module in its layout, and biases if the layout names them, with bytes that
+/// depend on the names.
 void add_module(packed_set& set, const sf::layout_description& layout, const std::string& scope,
                 const extents& values, bool with_bias) {
     for (const sf::field_suffix& field : layout.fields) {
@@ -83,7 +83,7 @@ void add_module(packed_set& set, const sf::layout_description& layout, const std
     }
 }
 
-/// What a plan makes, by local name; run by hand, from memory, by reading, and in modes.
+/// What a plan makes, by local name. Run by hand, from memory, by reading, and by its modes.
 tensors made_by(const sf::copy_plan& plan, packed_set& set) {
     const laws::executed ran = laws::execute(plan, set);
     REQUIRE(ran.in_bounds);
@@ -135,7 +135,7 @@ tensors under(const packed_set& set, const std::string& scope) {
     return out;
 }
 
-/// Rows [first, end) of axis `axis`, of BF16.
+/// Rows [first, end) of axis `axis`, in BF16.
 held_tensor cut(std::size_t axis, u64 first, u64 end, const held_tensor& of) {
     held_tensor out{of.shape, {}};
     out.shape[axis] = end - first;
@@ -189,8 +189,8 @@ sf::result<sf::copy_plan> plan_of(const packed_set& set, const std::string& scop
     return sf::detail::plan_members(set, members->view(), scope, from, to, options);
 }
 
-/// Where a module lies in a checkpoint: at the top where its path has several segments before a
-/// block's, in a layer otherwise.
+/// The scope of a module in a checkpoint: at the top if its path has several segments, otherwise in
+/// a layer.
 std::string scope_of(std::string_view path) {
     const bool top = path.starts_with("vision_");
     return (top ? std::string{} : std::string{"model.layers.7."}) + laws::with_numbers(path);
@@ -272,7 +272,7 @@ TEST_CASE(
 
 namespace {
 
-/// Gate, up and down of all experts, each in a tensor of its own.
+/// Gate, up and down of all experts, each in its own tensor.
 using apart =
     sf::layout<sf::suffixes<sf::suffix<sf::weight, "">>, sf::tensor<"gate", sf::stack<gate>>,
                sf::tensor<"up", sf::stack<up>>, sf::tensor<"down", sf::stack<down>>>;
@@ -372,14 +372,13 @@ TEST_CASE(
     CHECK(others == std::set<std::string>{"ernie4_5_vl_moe", "longcat_flash"});
 }
 
-// -----------------------------------------------------------------------------------------------------------
-// groups of experts
+// Groups of experts
 
 namespace {
 
 const std::string ernie_scope = "model.layers.3.mlp";
 
-/// `text` experts [I, H], then `vision` experts [J, H], numbered on.
+/// `text` experts [I, H], followed by `vision` experts [J, H] with continuing numbers.
 packed_set ernie(u64 text, u64 vision, u64 i, u64 j, u64 h, bool with_bias = false) {
     packed_set set;
     for (u64 e = 0; e < text + vision; ++e)
@@ -462,8 +461,8 @@ TEST_CASE("groups: what is missing from any group is named by its number in the 
         for (const char* part : {"gate_proj", "up_proj", "down_proj"})
             set.remove(ernie_scope + ".experts." + std::to_string(gone) + "." + part + ".weight");
         if (gone == 6) {
-            // the last one is not missed by its number: the halves are three and three then, of
-            // other shapes
+            // its number does not show that the last one is missing: the halves then have three
+            // each, of different shapes
             const auto why = why_not(set);
             CHECK(why.code == errc::shape_mismatch);
             CHECK((why.expert >= 3 && why.expert < 6));
@@ -492,7 +491,7 @@ TEST_CASE("groups: what is missing from any group is named by its number in the 
     set.remove(ernie_scope + ".experts.3.up_proj.weight");
     CHECK(why_not(set).code == errc::missing_key);
     CHECK(std::string{why_not(set).tensor.view()} == ernie_scope + ".experts.2.up_proj.weight");
-    // a field that only the first half has is fused for that half; one of gate's only is not
+    // a field that only the first half has is fused for that half; a field of gate alone is not
     packed_set biased = ernie(2, 2, 4, 2, 6);
     for (const char* e : {"0", "1"})
         for (const char* part : {"gate_proj", "up_proj", "down_proj"})
@@ -509,8 +508,8 @@ TEST_CASE("groups: a single expert cannot be dealt out to two groups") {
     auto plan = plan_of(set, ernie_scope, ernie_from, ernie_to);
     REQUIRE_FALSE(plan);
     CHECK(plan.error().code == errc::missing_key);
-    CHECK(std::string{plan.error().tensor.view()} ==
-          ernie_scope + ".experts.1.gate_proj.weight");  // what the second group would begin with
+    // the number with which the second group would begin
+    CHECK(std::string{plan.error().tensor.view()} == ernie_scope + ".experts.1.gate_proj.weight");
 }
 
 TEST_CASE("groups: fused groups of unequal size cannot become one list") {
@@ -526,7 +525,7 @@ TEST_CASE("groups: fused groups of unequal size cannot become one list") {
         auto plan = plan_of(set, ernie_scope, ernie_to, ernie_from);
         INFO(text, " and ", vision, ": ",
              plan ? std::string{} : std::string{plan.error().message().view()});
-        if (text == 1) continue;  // no bytes: either is right
+        if (text == 1) continue;  // no bytes: both are right
         CHECK(plan.has_value() == fits);
         if (!plan) CHECK(plan.error().code == errc::shape_mismatch);
         if (!plan)
@@ -663,12 +662,11 @@ TEST_CASE("groups: three groups share a list in equal shares") {
     }
 }
 
-// -------------------------------------------------------------------------------------------
-// modules beside the experts, by hand
+// Modules beside the experts, by hand
 
 namespace {
 
-/// The one scope of a module in a set.
+/// The only scope of a module in a set.
 sf::experts_scope only(const sf::experts_scopes& scopes, std::uint32_t module) {
     std::size_t at = scopes.size();
     for (std::size_t s = 0; s < scopes.size(); ++s)
@@ -778,8 +776,7 @@ TEST_CASE(
     }
 }
 
-// ---------------------------------------------------------------------------------------------------------------
-// known extents
+// Known extents
 
 TEST_CASE(
     "known extents: experts flattened into rows are told apart by their number, and a wrong number is refused") {
@@ -791,7 +788,7 @@ TEST_CASE(
         for (const char* name : {"w1", "v1", "w2"})
             set.add("moe." + std::string{name}, dtype::bf16, {e * i, h});
         INFO("E ", e, " I ", i, " H ", h);
-        // without the number nothing tells it, not even where all is passed through
+        // without the number nothing tells it, not even if everything is passed through
         auto untold = plan_of(set, "moe", from, to);
         REQUIRE_FALSE(untold);
         CHECK(untold.error().code == errc::shape_mismatch);
@@ -816,7 +813,7 @@ TEST_CASE(
             auto back = plan_of(split, "moe", to, from);
             if (!back) FAIL(std::string{back.error().message().view()});
             CHECK(made_by(*back, split) == under(set, "moe"));
-            // where H or I are known, too, they must agree
+            // known H and I must agree, too
             const std::vector<sf::known_extent> right{
                 {"E", number}, {"I", rows}, {"H", h}, {"K", 77}},
                 wrong{{"E", number}, {"I", rows + 1}};
@@ -881,8 +878,7 @@ TEST_CASE("known extents: a number of experts that the names do not have is refu
            plan.error().code == errc::unexpected_extent));
 }
 
-// ----------------------------------------------------------------------------------------------------
-// forms that are spelled alike
+// Forms with equal names
 
 TEST_CASE("forms that are spelled alike: no shapes fit both, unless they have no bytes") {
     using family = sf::families::qwen3_vl_moe;
@@ -952,7 +948,7 @@ TEST_CASE(
         auto stays = plan_only(stored, inverse);
         REQUIRE(stays);
         CHECK(stays->source_form() == scope_state::done);
-        // by the templates
+        // with the templates
         auto named = sf::plan<sf::families::qwen3_vl_moe>(stored, scope);
         REQUIRE(named);
         CHECK(made_by(*named, stored) == made);
@@ -975,8 +971,7 @@ TEST_CASE(
 TEST_CASE("forms: experts that are fused already are planned as they are, in every family") {
     for (const sf::family_entry& family : sf::shipped_families::all) {
         const extents values = extents_of(sizes[0], numbers[0]);
-        // where models put the language model elsewhere whatever form its experts are in, it is
-        // there already
+        // if models move the language model whatever form its experts have, it is there already
         const bool inside =
             family.fuse.name == "hy_v4_vl" || family.fuse.name == "qwen3_omni_moe_thinker";
         const std::string scope = (inside ? "model.language_model.layers.3." : "model.layers.3.") +

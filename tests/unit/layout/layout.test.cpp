@@ -33,8 +33,8 @@ constexpr sf::layout_args extents_of(u64 e, u64 i, u64 h,
     return x;
 }
 
-/// The entry of the stored tensor that holds the element of a part with these indices: the meaning
-/// of a mapping, digit by digit.
+/// The entry of the stored tensor for an element of a part: the definition of a mapping, digit by
+/// digit.
 constexpr u64 entry(const sf::mapping& of, std::string_view part, u64 expert, u64 row, u64 column) {
     for (std::size_t p = 0; p < of.part_count; ++p) {
         if (of.parts[p].part != part) continue;
@@ -52,7 +52,7 @@ constexpr u64 entry(const sf::mapping& of, std::string_view part, u64 expert, u6
     return ~u64{0};
 }
 
-/// The extents that show, a digit each.
+/// The extents that appear in the shape, one decimal digit each.
 constexpr u64 shape_digits(const sf::mapping& of) {
     u64 digits = 0;
     for (std::size_t a = 0; a < of.axis_count; ++a)
@@ -60,8 +60,7 @@ constexpr u64 shape_digits(const sf::mapping& of) {
     return digits;
 }
 
-// Each rule here holds when the compiler computes it, and again when the program does, under the
-// sanitizers.
+// Each rule is checked by the compiler and again at run time, under the sanitizers.
 #define SAME_TWICE(...)         \
     static_assert(__VA_ARGS__); \
     CHECK((__VA_ARGS__))
@@ -175,7 +174,7 @@ TEST_CASE("layout: transpose exchanges two axes, flatten makes one of two") {
     constexpr auto bias =
         sf::flatten<0, sf::stack<gate>>::place(extents_of(2, 3, 4, sf::bias::description));
     SAME_TWICE(shape_digits(bias) == 6);
-    // columns of two experts' transposed matrices, one row of all of them
+    // columns of two experts' transposed matrices: one row contains all of them
     constexpr auto wide =
         sf::flatten<1, sf::transpose<0, 1, sf::stack<gate>>>::place(extents_of(2, 3, 4));
     SAME_TWICE(shape_digits(wide) == 308);
@@ -266,12 +265,11 @@ TEST_CASE("layout: terms are checked for what they are") {
     static_assert(!sf::can_become<sf::layouts::ungated_fused, laws::layouts::per_expert>);
 }
 
-// -------------------------------------------------------------------------------------------------------------
-// user's terms
+// Users' terms
 
 namespace {
 
-/// A term of a user's own, composed of the library's: gate and up side by side, turned.
+/// A user's term, composed of the library's: gate and up side by side, transposed.
 template <class First, class Second>
 struct turned_pair {
     static constexpr std::size_t axis_count = 2;
@@ -283,7 +281,7 @@ struct turned_pair {
     }
 };
 
-/// A term of a user's own, filled in by hand: the even rows of a part, then the odd ones.
+/// A user's term, filled in by hand: the even rows of a part, then the odd ones.
 template <class Part>
 struct even_rows_first {
     static constexpr std::size_t axis_count = Part::axis_count;
@@ -355,8 +353,7 @@ TEST_CASE("layout: a user's own terms obey the laws, too") {
     }
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// laws
+// Laws
 
 namespace {
 
@@ -365,7 +362,7 @@ struct counts {
     std::size_t refused = 0;
 };
 
-/// Plans `kept` of `whole` from one layout to the other and holds everything against the obvious
+/// Plans `kept` of `whole` from one layout to the other and compares everything with the obvious
 /// implementation.
 void check_pair(laws::kind from, laws::kind to, const laws::experts& whole,
                 const laws::experts& kept, const laws::packed_set& set, counts& count) {
@@ -407,7 +404,7 @@ void check_pair(laws::kind from, laws::kind to, const laws::experts& whole,
     if (!plan) FAIL(std::string{plan.error().message().view()});
     CHECK(plan->expert_count() == kept.e());
 
-    // outputs: what the obvious implementation stores, name for name
+    // outputs: those of the obvious implementation, by name
     const auto reference = laws::stored(to, kept);
     std::map<std::string, const laws::stored_tensor*> by_name;
     for (const auto& each : reference) by_name["moe." + each.name] = &each;
@@ -441,7 +438,7 @@ void check_pair(laws::kind from, laws::kind to, const laws::experts& whole,
     }
     CHECK(plan->size_bytes() == size_bytes);
 
-    // blocks: in order, neighbours merged, sizes add up
+    // blocks: sorted, neighbours joined, sizes add up
     u64 sum = 0;
     const auto blocks = plan->blocks();
     for (std::size_t i = 0; i < blocks.size(); ++i) {
@@ -463,7 +460,7 @@ void check_pair(laws::kind from, laws::kind to, const laws::experts& whole,
 
 void check_all_pairs(const laws::experts& x, counts& count) {
     for (const laws::kind from : laws::all_kinds) {
-        if (!laws::cannot_store(from, x).empty()) continue;  // there can be no such source
+        if (!laws::cannot_store(from, x).empty()) continue;  // such a source is impossible
         const laws::packed_set set = laws::make_set(from, x, "moe");
         for (const laws::kind to : laws::all_kinds) check_pair(from, to, x, x, set, count);
     }
@@ -683,13 +680,12 @@ TEST_CASE("laws: no experts in a stack are no bytes") {
     CHECK(stacks->blocks().empty());
 }
 
-// -------------------------------------------------------------------------------------------------------------
-// packed codes
+// Packed codes
 
 namespace {
 
-// Eight 4-bit codes of a row in one I32, one factor for each 32 of them; gptq packs along the other
-// axis of the turned matrix.
+// Eight 4-bit codes of a row in one I32, with one scale for 32 codes. GPTQ packs along the other
+// axis of the transposed matrix.
 using codes = sf::field<"weight_packed", sf::field_role::value, 1, 8>;
 using factors = sf::field<"weight_scale", sf::field_role::scale, 1, 32>;
 using packed_names =
@@ -788,7 +784,7 @@ TEST_CASE("layout: codes packed along the other axis are put side by side") {
 }
 
 TEST_CASE("layout: more ways to say the same") {
-    // concat of turned parts, and of stacks, are what transposing or stacking the concat is
+    // concat of transposed parts, and of stacks, equals the transposed or stacked concat
     using other_turned =
         sf::layout<laws::parameters,
                    sf::tensor<"gate_up_proj", sf::concat<2, sf::stack<sf::transpose<0, 1, gate>>,

@@ -50,7 +50,7 @@ TEST_CASE(
           list{"a.10.b", "a.99.b", "a.100.b"});
     CHECK(kinds_of({"a.10.b.20", "a.11.b.21", "a.10.c.20", "10", "11", "a.10"}, 1) ==
           list{"a.10.b.20", "a.10.c.20", "10", "a.10"});
-    // what is no plain number by itself is what it is
+    // segments that are not plain numbers stand for themselves
     CHECK(kinds_of({"a.010", "a.011", "a.1234567890123456789", "a.1234567890123456780", "w10",
                     "w11", "a.1x", "a.2x", "", ".", ".."},
                    1)
@@ -62,8 +62,8 @@ TEST_CASE(
 }
 
 TEST_CASE("name kinds: of each family they tell what all names tell") {
-    // the experts of some layers as each family stores them, the names of its renames and other
-    // modules among them
+    // the experts of some layers as each family stores them, with the names of its renames and of
+    // other modules
     for (const sf::family_entry& family : sf::shipped_families::all) {
         CAPTURE(family.fuse.name);
         std::vector<std::string> names;

@@ -31,8 +31,8 @@ std::string back(const descriptions& renames, std::string_view name) {
     return new_name(way_of(renames, true), name);
 }
 
-/// What transformers makes of the names in a checkpoint: tests/interop/families.py --names wrote
-/// it.
+/// How transformers renames the tensors of a checkpoint. Written by tests/interop/families.py
+/// --names.
 struct renamed_tensor {
     std::string model_type, stored, model;
 };
@@ -59,7 +59,7 @@ TEST_CASE("rename: whole segments, wherever they stand, once") {
     CHECK(there({ffn}, "a.ffn.") == "a.mlp.");
     for (const char* name : {"", "ff", "ffnx", "xffn.gate", "a.ffn_x.gate", "a.x_ffn.gate", "Ffn"})
         CHECK(there({ffn}, name) == name);
-    // what only resembles it does not hide it
+    // a similar segment does not hide a match
     CHECK(there({ffn}, "ffn_x.ffn.gate") == "ffn_x.mlp.gate");
     CHECK(there({ffn}, "xffn.ffn") == "xffn.mlp");
     CHECK(there({ffn}, "ffn.ffn") == "mlp.ffn");
@@ -89,7 +89,7 @@ TEST_CASE("rename: {i} takes digits over, within a segment or as one") {
     CHECK(there({linear}, "v.layers.linear_.weight") == "v.layers.linear_.weight");
     CHECK(there({linear}, "v.layers.linear_x.weight") == "v.layers.linear_x.weight");
     CHECK(back({linear}, "v.encoder_layers.12.projection.weight") == "v.layers.linear_12.weight");
-    // a place that does not fit does not hide one that does
+    // a place that does not match does not hide one that does
     CHECK(there({linear}, "layers.linear_x.layers.linear_3") ==
           "layers.linear_x.encoder_layers.3.projection");
     constexpr auto two = sf::rename("^b.{i}.n{i}", "layers.{i}.norm{i}.x");
@@ -112,7 +112,7 @@ TEST_CASE("rename: where the new segments stand already, the name keeps them") {
     CHECK(there({inserted}, "language_model.norm") == "language_model.norm");
     CHECK(there({inserted}, "model.xlanguage_model.norm") ==
           "model.xlanguage_model.language_model.norm");
-    // one that is there already does not hide one that is not
+    // a name that is already renamed does not hide one that is not
     CHECK(there({inserted}, "language_model.norm.norm") ==
           "language_model.norm.language_model.norm");
     constexpr auto prefix = sf::rename("^model", "model.language_model");
@@ -130,7 +130,7 @@ TEST_CASE("rename: in turn, and their inverses in the opposite order") {
           "model.layers.3.mlp.router.weight");
     CHECK(back({first, second, third}, "model.layers.3.mlp.router.weight") ==
           "transformer.h.3.ffn.gate.weight");
-    // names that move up by one: the last one goes first
+    // names that move up by one: the last one is renamed first
     constexpr auto to_two = sf::rename("norm1", "norm2");
     constexpr auto to_one = sf::rename("norm0", "norm1");
     CHECK(there({to_two, to_one}, "b.norm0") == "b.norm1");
@@ -184,7 +184,7 @@ TEST_CASE("rename: a number may be moved, and moves back") {
         CHECK(new_name(there, stored) == model);
         CHECK(new_name(back, model) == stored);
     }
-    // none of the model's: what would be less than 0, and what is no plain number
+    // none of the model's names: numbers below 0 or not plain
     for (const char* name :
          {"layers.0.query", "layers.07.query", "layers.18446744073709551617.query"})
         CHECK(new_name(back, name) == name);
@@ -222,9 +222,9 @@ TEST_CASE("rename: every family gives the names that transformers gives, and tak
         CHECK(new_name(family->fuse.renames, each.stored) == each.model);
         CHECK(new_name(family->unfuse.renames, each.model) == each.stored);
     }
-    // each family that renames anything is among them
+    // every family with renames occurs
     for (const sf::family_entry& family : sf::shipped_families::all) {
-        bool renames_stored = false;  // not only what older versions of the model called otherwise
+        bool renames_stored = false;  // beside names of older versions of the model
         for (const sf::rename_description each : family.unfuse.renames)
             renames_stored = renames_stored || !each.is_older;
         if (!renames_stored) continue;
@@ -276,7 +276,7 @@ TEST_CASE("rename: every rename of a family is needed for some tensor") {
         for (const sf::rename_description rename : family.fuse.renames) {
             const std::size_t of_this = number++;
             if (!rename.tells_family)
-                continue;  // other spellings, scales, and so on need not be in these models
+                continue;  // aliases, scales and so on need not occur in these models
             CAPTURE(rename.from);
             bool is_used = false;
             for (const renamed_tensor& each : transformers_names()) {

@@ -1,5 +1,5 @@
-// The layouts of engines, held against nested loops that know nothing of the algebra: names, shapes
-// and bytes.
+// The layouts of engines, compared with nested loops that do not use the algebra: names, shapes and
+// bytes.
 #include <safefuse/models/engines.hpp>
 
 #include <array>
@@ -31,14 +31,14 @@ using u64 = std::uint64_t;
 struct experts {
     u64 count, inner, hidden;
     bool bias = false;
-    bool scales = false;  // FP8 codes with a factor for each 128 x 128 block
+    bool scales = false;  // FP8 codes with a scale for each 128 x 128 block
 };
 
 enum part { gate, up, down };
 enum field { weight, bias, scale };
 
-/// The bits of one element, as random as its place is particular; as many of them are stored as the
-/// dtype has.
+/// The bits of one element: pseudo-random, a function of its place. As many of them are stored as
+/// the dtype has.
 u64 value(field of, part which, u64 expert, u64 row, u64 column) {
     u64 x = 0;
     for (const u64 each : {static_cast<u64>(of), static_cast<u64>(which), expert, row, column})
@@ -60,8 +60,8 @@ struct stored {
 };
 using tensors = std::map<std::string, stored>;
 
-/// A tensor whose elements `at` gives by their indices, the last of them fastest. A vector's column
-/// is 0.
+/// A tensor whose elements `at` computes from their indices, the last index fastest. A vector's
+/// column is 0.
 void put(tensors& into, const std::string& name, const experts& x, field of,
          const std::vector<u64>& shape, const std::function<u64(const std::vector<u64>&)>& at) {
     const sf::dtype type = type_of(x, of);
@@ -79,7 +79,7 @@ void put(tensors& into, const std::string& name, const experts& x, field of,
     into[name] = std::move(made);
 }
 
-/// The extents of one part of one field: rows, columns; 0 columns: a vector.
+/// The extents of one field of one part: rows, columns; 0 columns for a vector.
 struct extents {
     u64 rows, columns;
 };
@@ -90,7 +90,7 @@ extents extents_of(const experts& x, field of, part which) {
     return {rows, of == bias ? 0 : columns};
 }
 
-/// [rows, columns], or [rows] of a bias, behind what comes first.
+/// [rows, columns], or [rows] for a bias, appended to `first`.
 std::vector<u64> shape_of(std::vector<u64> first, extents each) {
     first.push_back(each.rows);
     if (each.columns != 0) first.push_back(each.columns);
@@ -107,8 +107,7 @@ std::vector<field> fields_of(const experts& x) {
     return found;
 }
 
-// ----------------------------------------------------------------------------------------------------------------
-// sources
+// Sources
 
 tensors per_expert(const experts& x, const std::array<std::string, 3>& names) {
     constexpr std::string_view suffixes[] = {".weight", ".bias", ".weight_scale_inv"};
@@ -126,8 +125,8 @@ tensors per_expert(const experts& x) {
 }
 tensors per_expert_w123(const experts& x) { return per_expert(x, {"w1", "w3", "w2"}); }
 
-/// Two parts of I rows one behind the other for each expert, and down, under the names of the two
-/// tensors by field.
+/// For each expert two parts of I rows, one after the other, and down. The names of the two tensors
+/// are given by field.
 tensors halves(const experts& x, part first, part second, const std::array<std::string, 3>& fused,
                const std::array<std::string, 3>& of_down) {
     tensors out;
@@ -149,8 +148,7 @@ tensors gate_up_fused(const experts& x) {
                   {"down_proj", "down_proj_bias", "down_proj_scale_inv"});
 }
 
-// ----------------------------------------------------------------------------------------------------------------
-// targets
+// Targets
 
 tensors vllm(const experts& x) {
     return halves(x, gate, up, {"w13_weight", "w13_bias", "w13_weight_scale_inv"},
@@ -194,8 +192,8 @@ tensors onnxruntime_genai(const experts& x) {
     return out;
 }
 
-tensors cutedsl(const experts& x) {  // rows 0 .. 63 are up's first 64, rows 64 .. 127 gate's first
-                                     // 64, and so on
+// Rows 0 .. 63 are up's first 64, rows 64 .. 127 gate's first 64, and so on.
+tensors cutedsl(const experts& x) {
     tensors out;
     put(out, "w3_w1_weight", x, weight, {x.count, 2 * x.inner, x.hidden}, [](const auto& i) {
         return value(weight, i[1] % 128 < 64 ? up : gate, i[0], i[1] / 128 * 64 + i[1] % 64, i[2]);
@@ -228,8 +226,7 @@ tensors megablocks(const experts& x) {
     return out;
 }
 
-// -------------------------------------------------------------------------------------------------------------------
-// checks
+// Checks
 
 packed_set set_of(const tensors& from, const std::string& scope) {
     packed_set out;
@@ -238,7 +235,7 @@ packed_set set_of(const tensors& from, const std::string& scope) {
     return out;
 }
 
-/// The outputs of a plan, run, by local name.
+/// Runs a plan. Returns the outputs by local name.
 tensors run(const sf::copy_plan& plan, const std::string& scope) {
     tensors out;
     for (const sf::plan_output& output : plan.outputs()) {
@@ -264,7 +261,7 @@ void check_same(const tensors& made, const tensors& expected) {
     }
 }
 
-/// One layout to another, and what comes out is `expected`.
+/// Plans from one layout to another and compares the result with `expected`.
 template <class From, class To>
 void check_becomes(const tensors& from, const tensors& expected) {
     const packed_set set = set_of(from, "model.layers.3.mlp.experts");
@@ -275,7 +272,7 @@ void check_becomes(const tensors& from, const tensors& expected) {
     check_same(run(*plan, "elsewhere"), expected);
 }
 
-/// The target from every source, and back where shapes tell all extents.
+/// Checks the target from every source, and the inverse if shapes tell all extents.
 template <class Target>
 void check_target(tensors (*expected)(const experts&), const experts& x, bool comes_back = true) {
     CAPTURE(x.count);
@@ -290,7 +287,7 @@ void check_target(tensors (*expected)(const experts&), const experts& x, bool co
     check_becomes<Target, sf::layouts::gate_up_fused>(expected(x), gate_up_fused(x));
 }
 
-// experts, I, H; H = I and H = 2I, where shapes alone do not tell the axes apart, among them
+// experts, I, H; including H = I and H = 2I, for which shapes alone do not tell the axes apart
 constexpr experts shapes[] = {{1, 1, 1}, {3, 2, 5}, {2, 4, 4}, {2, 3, 6}, {11, 5, 2}};
 constexpr experts with_bias[] = {{1, 1, 1, true}, {3, 2, 5, true}, {2, 4, 4, true}};
 constexpr experts with_scales[] = {{2, 128, 256, false, true}, {3, 256, 130, false, true}};

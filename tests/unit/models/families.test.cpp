@@ -1,7 +1,7 @@
-// Laws that every shipped family obeys, for every kind of module that it declares: fusing writes
-// each byte of its outputs once and leaves none unwritten, and unfusing gives back every tensor
-// under its name, byte for byte. What the bytes must be is told by layout.test.cpp (a slow
-// reference) and by transformers (interop/families.py).
+// Laws that every family obeys, for every kind of module that it declares: fusing writes each byte
+// of its outputs once and leaves none unwritten, and unfusing gives back every tensor under its
+// name, byte for byte. layout.test.cpp (a slow reference) and interop/families.py (transformers)
+// check the bytes.
 #include <safefuse/detect/detect.hpp>
 
 #include <cstddef>
@@ -31,12 +31,12 @@ using tensors = std::map<std::string, std::vector<std::byte>>;
 struct sizes {
     u64 experts, inner, hidden;
 };
-// H = I, H = 2I, I = 1, E = 1 among them
+// including H = I, H = 2I, I = 1, E = 1
 constexpr sizes shapes[] = {{1, 1, 1}, {1, 3, 4},  {2, 4, 4}, {3, 3, 6},
                             {2, 1, 5}, {11, 2, 6}, {4, 8, 2}};
 
-/// Extents for all dims of a layout: the experts' first, I and H, and for others a number of their
-/// own.
+/// Extents for all dims of a layout: the experts' first, I and H, and a different number for each
+/// of the others.
 sf::layout_args extents_of(const sf::layout_description& layout, const sizes& x) {
     sf::layout_args out;
     const auto set = [&](std::string_view name, u64 value) {
@@ -49,8 +49,7 @@ sf::layout_args extents_of(const sf::layout_description& layout, const sizes& x)
         const sf::mapping placed = tensor.place({});
         for (std::size_t p = 0; p < placed.part_count; ++p) {
             const sf::part_mapping& part = placed.parts[p];
-            // groups that share their numbers are of equal size, the first one larger by one at
-            // most
+            // groups that share their numbers have equal sizes; the first may be larger by one
             if (!part.experts.empty()) set(part.experts, x.experts);
             for (std::size_t a = 0; a < part.part_axes; ++a) {
                 const std::string_view name = part.extents[a];
@@ -98,7 +97,7 @@ tensors make_module(packed_set& set, const sf::layout_description& layout, const
     return made;
 }
 
-/// Runs a plan, and holds its copies against the law: no byte twice, none not at all.
+/// Runs a plan and checks its copies: every byte is written exactly once.
 tensors run(const sf::copy_plan& plan, packed_set& into) {
     tensors made;
     std::vector<std::vector<std::byte>> outputs;
@@ -127,7 +126,7 @@ tensors run(const sf::copy_plan& plan, packed_set& into) {
     return made;
 }
 
-/// There and back for one module of a family.
+/// Fuses and unfuses one module of a family.
 void check_module(const sf::family_entry& family, std::uint32_t m, const sizes& x, sf::dtype type,
                   std::mt19937_64& random) {
     const sf::module_description there = family.fuse.module_at(m),

@@ -1,5 +1,5 @@
-// The composition to o from^-1, which every copy of a plan is made of, held against its equations:
-// all kept indices are visited, each at the entry that either map gives.
+// The composition to o from^-1, of which every copy of a plan is made, compared with its equations:
+// all kept indices are visited, each at the entries that the two maps give.
 #include <safefuse/models/standard.hpp>
 #include <safefuse/plan/detail/compose.hpp>
 
@@ -17,7 +17,7 @@ using pairs = std::vector<std::pair<u64, u64>>;
 
 namespace {
 
-/// A part [n] on its own in a tensor, its index written in these digits, the lowest first.
+/// A part [n] on its own in a tensor, its index written in these digits, lowest first.
 sf::mapping placed(std::vector<sf::mode> digits, u64 entries) {
     sf::mapping out;
     out.axis_count = 1;
@@ -29,13 +29,13 @@ sf::mapping placed(std::vector<sf::mode> digits, u64 entries) {
 }
 /// Rows in order: i goes to i.
 sf::mapping in_order(u64 n) { return placed({{1, 0, 1, n, 1}}, n); }
-/// Rows in groups of `group`, one group of another part between them: i goes to
-/// i / group * 2 * group + i % group.
+/// Rows in groups of `group`, each followed by a group of another part: i goes to i / group * 2 *
+/// group + i % group.
 sf::mapping in_turn(u64 n, u64 group) {
     return placed({{1, 0, 1, group, 1}, {1, 0, group, n / group, 2 * group}}, 2 * n);
 }
 
-/// The pairs that a nest visits, by running its loops.
+/// The pairs that a nest visits, found by running its loops.
 pairs visited(const detail::loop_nest& nest) {
     pairs out;
     if (nest.is_empty) return out;
@@ -50,7 +50,7 @@ pairs visited(const detail::loop_nest& nest) {
     }
     return out;
 }
-/// The pairs (from(begin + i), to(i)), by the maps themselves.
+/// The pairs (from(begin + i), to(i)), found with the maps themselves.
 pairs wanted(const sf::mapping& from, const sf::mapping& to, detail::kept_range kept) {
     pairs out;
     for (u64 i = 0; i < kept.count; ++i)

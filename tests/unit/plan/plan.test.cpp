@@ -48,7 +48,7 @@ packed_set fused(u64 count, std::string_view where = scope) {
     return set;
 }
 
-/// What a plan was refused for; an empty failure where it was not.
+/// The failure of a plan, if it was refused.
 struct refusal {
     bool refused = false;
     sf::failure why;
@@ -78,8 +78,7 @@ std::vector<u64> shape_of(const sf::plan_output& output) {
 
 }  // namespace
 
-// ------------------------------------------------------------------------------------------------------------------
-// success
+// Success
 
 TEST_CASE("plan: outputs have the names, shapes and sizes of the destination's layout") {
     const packed_set set = experts(3);
@@ -179,8 +178,8 @@ TEST_CASE("plan: the order of the tensors in the set does not matter") {
 }
 
 TEST_CASE("plan: copies are in the order of the sources and neighbours are one") {
-    // down, gate, up of one expert lie as the stock writer stores them: gate and up are one run
-    // there and here
+    // down, gate, up of one expert are in the order of the reference writer: gate and up are one
+    // run on both sides
     const packed_set set = experts(5);
     auto plan = sf::plan<hub, model>(set, scope);
     REQUIRE(plan);
@@ -316,8 +315,7 @@ TEST_CASE(
     CHECK_FALSE(plan->output("gate_up_proj_bias"));
 }
 
-// -----------------------------------------------------------------------------------------------------------------
-// refusals
+// Refusals
 
 TEST_CASE("plan: no experts of the layout") {
     packed_set set;
@@ -421,7 +419,7 @@ TEST_CASE("plan: a field that one of the parts of an output lacks is a missing p
     REQUIRE(of.refused);
     CHECK(of.why.code == errc::missing_key);
     CHECK(of.why.tensor == at("0.gate_proj.bias"));
-    // where gate and up are stacked apart, nothing is missing
+    // if gate and up are stacked separately, nothing is missing
     CHECK_FALSE((refused<hub, laws::layouts::stacks>(set).refused));
 }
 
@@ -671,7 +669,7 @@ TEST_CASE("plan: a set whose bytes do not fit its shapes is refused before anyth
 
 namespace {
 
-/// A set that says of its last tensor that it lies elsewhere.
+/// A set that reports a wrong place for its last tensor.
 class misplaced_set : public packed_set {
 public:
     sf::tensor_location elsewhere{};
@@ -693,7 +691,7 @@ TEST_CASE("plan: a set whose places pass 2^64 is refused before anything is copi
         CHECK(plan.error().code == errc::size_mismatch);
     }
     misplaced_set set{experts(2)};
-    set.elsewhere = {0, ~u64{0} - 48, 48};  // ends below 2^64, and far behind the source
+    set.elsewhere = {0, ~u64{0} - 48, 48};  // ends below 2^64, far after the source's end
     const auto plan = sf::plan<hub, model>(set, scope);
     REQUIRE(plan);
     std::vector<std::byte> out(static_cast<std::size_t>(plan->output("gate_up_proj")->size_bytes));
@@ -725,7 +723,7 @@ TEST_CASE("plan: fields of one name that stand for different blocks do not becom
 
 namespace {
 
-/// A wrong term: it says that the tensor is half as large as what it puts there.
+/// A wrong term: its tensor is half as large as its parts.
 template <class First, class Second>
 struct too_small {
     static constexpr std::size_t axis_count = 2;
@@ -753,7 +751,7 @@ TEST_CASE(
 
 namespace {
 
-/// A wrong term: it says that a part begins a row later than it does.
+/// A wrong term: it places a part one row too late.
 template <class Part>
 struct a_row_late {
     static constexpr std::size_t axis_count = 2;

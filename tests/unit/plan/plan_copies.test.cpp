@@ -1,4 +1,4 @@
-// The last stage of a plan: loops in entries become copies in bytes; neighbours are joined.
+// The last stage of a plan: loops in entries become copies in bytes, and neighbours are joined.
 #include <safefuse/plan/detail/copies.hpp>
 
 #include <vector>
@@ -119,7 +119,8 @@ TEST_CASE("copies: a whole plan by its stages is the composition of two layouts"
     const auto set = laws::make_set(laws::kind::per_expert, x, "moe");
     auto plan = laws::plan_kinds(set, "moe", laws::kind::per_expert, laws::kind::rows_1, {});
     REQUIRE(plan);
-    // gate's and up's rows of each expert in turn: 4 rows of 3 BF16, every second row of the output
+    // alternating rows of gate and up of each expert: 4 rows of 3 BF16, every second row of the
+    // output
     const sf::copy_block& gate = plan->blocks()[0];
     CHECK(gate.run_bytes == 6);
     REQUIRE(gate.loop_count == 1);

@@ -18,7 +18,7 @@ namespace {
 using fused = sf::layouts::gate_up_fused;
 using flat = sf::layouts::flat_experts;
 
-/// What a stage gets from the one before it: the inventory of a whole set.
+/// Runs the stage before: the inventory of a whole set.
 sf::result<detail::inventory> take(const laws::packed_set& set, const sf::layout_description& from,
                                    sf::span<const sf::known_extent> known = {}) {
     std::vector<std::uint32_t> members;
@@ -80,7 +80,7 @@ TEST_CASE("geometry: an equation may tell nothing, have no solution, or overflow
     CHECK(odd.elements == 7);
     const sf::stored_axis wide = axis(1, 2, ~laws::u64{0});
     CHECK(detail::solve({3, wide}, x).what == outcome::overflow);
-    // 0 = 0 * H tells nothing of H; 5 = 0 * H is wrong
+    // 0 = 0 * H gives no information about H; 5 = 0 * H is wrong
     auto empty = extents(0, 0, 1u << 1);
     const sf::stored_axis i_times_h = axis(1, 6);
     CHECK(detail::solve({0, i_times_h}, empty).what == outcome::nothing);

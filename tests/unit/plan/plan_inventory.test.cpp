@@ -1,5 +1,5 @@
-// The first stage of a plan: names become an inventory. Each case shows one step on a handful of
-// names; no shape and no dtype matters here.
+// The first stage of a plan: names become an inventory. Each case shows one step with a few names;
+// shapes and dtypes do not matter here.
 #include <safefuse/plan/detail/inventory.hpp>
 
 #include <string>

@@ -1,4 +1,4 @@
-// The fourth stage of a plan: the tensors of the destination, and what each is made of.
+// The fourth stage of a plan: the tensors of the destination, and their origins.
 #include <safefuse/plan/detail/outputs.hpp>
 
 #include <string>

@@ -100,12 +100,12 @@ TEST_CASE("selection: a range in elements is a range in blocks if it does not cu
     CHECK(detail::entries_of({128, 256}, 512, 128, entries) == error::none);
     CHECK(entries.begin == 1);
     CHECK(entries.count == 2);
-    // a last block may be incomplete
+    // the last block may be incomplete
     CHECK(detail::entries_of({128, 72}, 200, 128, entries) == error::none);
     CHECK(entries.count == 1);
     CHECK(detail::entries_of({0, 72}, 200, 128, entries) == error::splits_block);
     CHECK(detail::entries_of({64, 128}, 512, 128, entries) == error::splits_block);
-    // one entry for the whole axis, or none, moves as it is
+    // one entry for the whole axis, or none, is kept as it is
     for (const u64 block_size : {u64{0}, sf::whole_axis}) {
         CHECK(detail::entries_of({64, 128}, 512, block_size, entries) == error::none);
         CHECK(entries.begin == 0);

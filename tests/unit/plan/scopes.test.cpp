@@ -135,7 +135,7 @@ TEST_CASE("scopes: a checkpoint may be fused in one layer, not in another, and b
     CHECK(both.error().code == errc::both_layouts);
     CHECK(both.error().scope == "model.layers.2.mlp.experts");
 
-    // by name, without the list of all scopes: the same
+    // by name, without the list of all scopes: the same plan
     auto named = sf::plan<qwen2_moe>(set, "model.layers.0.mlp.experts");
     REQUIRE(named);
     CHECK(named->source_form() == scope_state::pending);
@@ -150,7 +150,7 @@ TEST_CASE("scopes: a checkpoint may be fused in one layer, not in another, and b
     CHECK(named.error().code == errc::no_experts);
     CHECK(named.error().scope == "model.layers.3.mlp.experts");
 
-    // the way back: fused is the form to plan from, and the other is done already
+    // inverse direction: plans start from the fused form, and the other form is done
     auto back = sf::plan<qwen2_moe>(set, "model.layers.1.mlp.experts", sf::direction::inverse);
     REQUIRE(back);
     CHECK(back->source_form() == scope_state::pending);
@@ -277,7 +277,7 @@ TEST_CASE("scopes: whatever only resembles experts is none") {
           "model.layers.0.mlp..experts.0.gate_proj.weight", ""})
         set.add(name, sf::dtype::bf16, {2, 2});
     CHECK(find(set, sf::description_of<qwen2_moe>).empty());
-    // only what is left over, without a single part: no experts module of this family
+    // only a leftover, without a single part: not an experts module of this family
     set.add("model.layers.0.mlp.experts.0.gate_proj.absmax", sf::dtype::i32, {2, 2});
     CHECK(find(set, sf::description_of<qwen2_moe>).empty());
 }

@@ -27,13 +27,12 @@ using sf::errc;
 
 namespace {
 
-// ------------------------------------------------------------------------------------------- what
-// the formats mean, said slowly
+// The meaning of the formats, written out slowly
 
 struct format {
     dtype type;
     int width;     // bits of an element
-    int mantissa;  // bits of it
+    int mantissa;  // bits of the mantissa
     int bias;
     bool has_infinity = true;
 };
@@ -72,8 +71,7 @@ value read(const format& of, u64 code) {
     return out;
 }
 
-// The nearest element; of two equally near, the one whose last bit is 0. A NaN stays quiet with its
-// upper bits.
+// The nearest element, ties to even. A NaN becomes quiet and keeps its upper bits.
 u64 rounded(const format& to, const value& of) {
     const int exponent_bits = to.width - 1 - to.mantissa;
     const u64 infinity = ((u64{1} << exponent_bits) - 1) << to.mantissa;
@@ -91,13 +89,13 @@ u64 rounded(const format& to, const value& of) {
     double whole = std::floor(places);
     const double rest = places - whole;
     if (rest > 0.5 || (rest == 0.5 && std::fmod(whole, 2) == 1)) whole += 1;
-    // the carry out of the mantissa goes where it should by itself
+    // a carry out of the mantissa increments the exponent
     const u64 code =
         static_cast<u64>(whole) + (static_cast<u64>(exponent + to.bias - 1) << to.mantissa);
     return sign | std::min(code, infinity);
 }
 
-// What PyTorch makes of it: by way of an F32, and with NaNs of its own for BF16.
+// PyTorch's result: through an F32, and with special NaNs for BF16.
 u64 cast(const format& from, const format& to, u64 code) {
     const value of = read(from, code);
     if (to.type == dtype::bf16 && of.nan) return from.type == dtype::f16 ? 0x7FC0 : 0xFFFF;
@@ -123,7 +121,7 @@ std::vector<std::byte> bytes_of(const format& of, const std::vector<u64>& elemen
     return out;
 }
 
-// Casts and counts the elements that are other than expected; names the first.
+// Casts and counts the elements that differ from the expected ones. Names the first.
 void check_cast(const format& from, const format& to, const std::vector<u64>& elements) {
     const std::vector<std::byte> in = bytes_of(from, elements);
     std::vector<std::byte> out(elements.size() * size_of(to), std::byte{0xEE});
@@ -211,8 +209,7 @@ errc code_of(const sf::result<T>& done) {
 
 }  // namespace
 
-// ----------------------------------------------------------------------------------------------------------------------
-// casts
+// Casts
 
 TEST_CASE("convert: every F16 and every BF16 comes out right in every direction") {
     for (const format& from : {f16, bf16})
@@ -233,7 +230,7 @@ TEST_CASE("convert: every exponent with special mantissas, and random elements")
             check_cast(from, to, specials(from));
             check_cast(from, to, random_elements(from, 100'000, 7));
         }
-    // F64s that an F32 can nearly hold
+    // F64s next to the F32 numbers
     std::vector<u64> near;
     for (const u64 each : random_elements(f32, 50'000, 8)) {
         const u64 wide = cast(f32, f64, each);
@@ -250,21 +247,21 @@ TEST_CASE("convert: values that everybody knows") {
         return take(to, out.data());
     };
     CHECK(one(bf16, f32, 0x3F80) == 0x3F800000);
-    CHECK(one(f32, bf16, 0x3F808000) == 0x3F80);  // a half, to even
+    CHECK(one(f32, bf16, 0x3F808000) == 0x3F80);  // a tie, to even
     CHECK(one(f32, bf16, 0x3F818000) == 0x3F82);
     CHECK(one(f32, bf16, 0x7F7FFFFF) == 0x7F80);  // overflow
     CHECK(one(f32, f16, 0x477FE000) == 0x7BFF);   // 65504
     CHECK(one(f32, f16, 0x477FEFFF) == 0x7BFF);
     CHECK(one(f32, f16, 0x477FF000) == 0x7C00);  // 65520
-    CHECK(one(f32, f16, 0x33000000) == 0x0000);  // half the least subnormal
+    CHECK(one(f32, f16, 0x33000000) == 0x0000);  // half the smallest subnormal
     CHECK(one(f32, f16, 0x33000001) == 0x0001);
     CHECK(one(f16, f32, 0x0001) == 0x33800000);
-    CHECK(one(f16, bf16, 0x7C01) == 0x7FC0);  // NaNs as PyTorch has them
+    CHECK(one(f16, bf16, 0x7C01) == 0x7FC0);  // NaNs as in PyTorch
     CHECK(one(f32, bf16, 0x7F800001) == 0xFFFF);
     CHECK(one(f32, f16, 0xFF812345) == 0xFE09);
     CHECK(one(bf16, f32, 0xFF81) == 0xFF810000);
     CHECK(one(bf16, f64, 0xFF81) == 0xFFF8200000000000);
-    // rounded twice, as PyTorch does it: once would be 3F81
+    // rounded twice, as in PyTorch: rounding once would give 3F81
     CHECK(one(f64, bf16, 0x3FF0100000000001) == 0x3F80);
 }
 
@@ -352,7 +349,7 @@ TEST_CASE(
         for (const u64 each : borders(f32, to)) numbers.push_back(each);
     for (const u64 each : specials(f32)) numbers.push_back(each);
     const std::vector<std::byte> in =
-        bytes_of(f32, numbers);  // rows of numbers are in the machine's order
+        bytes_of(f32, numbers);  // rows of numbers are in native byte order
     if (std::endian::native != std::endian::little) return;
     for (const format& to : floats) {
         std::vector<std::byte> wide(numbers.size() * size_of(to)), narrow(wide.size());
@@ -415,8 +412,7 @@ TEST_CASE("convert: the bytes of a number in the other order") {
     CHECK(sf::detail::with_bytes_reversed(u64{0x123456789ABCDEF0}) == 0xF0DEBC9A78563412);
 }
 
-// -----------------------------------------------------------------------------------------------------------
-// codes and scales
+// Codes and scales
 
 namespace {
 
@@ -472,7 +468,7 @@ std::vector<std::byte> slow_dequantized(const format& of, const std::byte* in,
 
 bool is_nan(const format& of, u64 code) { return read(of, code).nan; }
 
-// Which NaN a product is, is the processor's business; that it is one, is not.
+// The bits of a NaN product depend on the processor, so only its being NaN is compared.
 void check_same(const format& of, const std::vector<std::byte>& made,
                 const std::vector<std::byte>& expected) {
     REQUIRE(made.size() == expected.size());
@@ -597,8 +593,8 @@ TEST_CASE(
                 const auto needed = made->scales_of({done, next});
                 REQUIRE(needed.count > 0);
                 REQUIRE(needed.first + needed.count <= made->scale_count());
-                // a copy of exactly the bytes that are needed, so that a sanitizer sees a read
-                // beside them
+                // a copy of exactly the needed bytes, so that a sanitizer sees a read outside of
+                // them
                 const auto part = [](const std::vector<std::byte>& bytes, u64 first, u64 count) {
                     const auto begin = bytes.begin() + static_cast<std::ptrdiff_t>(first);
                     return std::vector<std::byte>(begin,
@@ -722,8 +718,7 @@ TEST_CASE("dequantize: MXFP4 blocks, low half first, with every power of two") {
                                dtype::bf16, {}));
 }
 
-// ---------------------------------------------------------------------------------------------------------------
-// while fusing
+// While fusing
 
 namespace {
 
@@ -846,8 +841,8 @@ TEST_CASE("fuse_dequantized: the same as fusing codes and scales and then multip
                         if (output.type == dtype::f32) continue;
                         INFO(laws::spelled(from), " to ", laws::spelled(to), ": ",
                              std::string{output.local_name}, " resident ", resident);
-                        // .weight has a scale named .weight_scale_inv; a name without an ending,
-                        // one with _scale_inv
+                        // .weight has a scale named .weight_scale_inv; a name without an ending has
+                        // one with _scale_inv.
                         const sf::plan_output* const scales =
                             sf::scales_of(*plan, output.local_name);
                         REQUIRE(scales != nullptr);

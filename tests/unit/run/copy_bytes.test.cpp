@@ -28,7 +28,7 @@ std::byte* page_start(std::vector<std::byte>& bytes) {
     return bytes.data() + (page - reinterpret_cast<std::uintptr_t>(bytes.data()) % page) % page;
 }
 
-/// Copies in every way; each must do what memcpy does and touch nothing else.
+/// Copies in every way. Each must equal memcpy and write nothing else.
 void check_copies(std::byte* to, const std::byte* from, std::size_t size) {
     const auto check = [&](auto&& copy) {
         constexpr std::size_t margin = 64;
@@ -72,7 +72,7 @@ void check_transposes() {
         for (const std::size_t columns :
              {std::size_t{1}, side - 1, side, tile - 1, tile, tile + 1, 2 * tile + side + 1})
             for (const std::size_t astray :
-                 {0u, 1u, 8u, 64u}) {  // of both sides, and more between the rows
+                 {0u, 1u, 8u, 64u}) {  // both sides, with more bytes between the rows
                 const std::size_t from_stride = columns * sizeof(Element) + astray,
                                   to_stride = rows * sizeof(Element) + astray;
                 std::vector<std::byte> from = noise(rows * from_stride + astray),

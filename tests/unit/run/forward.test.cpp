@@ -1,4 +1,4 @@
-// Forward declarations come first here, the definitions behind them: a difference does not compile.
+// Includes the forward declarations before the definitions: a difference does not compile.
 #include <safefuse/fwd.hpp>
 
 #include <safefuse/safefuse.hpp>

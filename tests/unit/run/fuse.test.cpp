@@ -22,13 +22,13 @@ using sf::errc;
 
 namespace {
 
-/// A framework's own tensor.
+/// A framework's tensor.
 struct framework_tensor {
     std::vector<std::byte> storage;
     sf::dtype element = sf::dtype::bf16;
     std::vector<u64> extents;
 };
-/// One whose extents are the other way round and are made when they are asked for.
+/// A tensor whose extents are stored in reverse and computed on demand.
 struct backwards_tensor {
     std::vector<std::byte> storage;
     std::vector<u64> extents;
@@ -67,7 +67,7 @@ std::vector<std::byte> fused(const sf::copy_plan& plan, std::string_view local) 
     return out;
 }
 
-/// Outputs as the obvious implementation has them, by local name.
+/// Outputs of the obvious implementation, by local name.
 std::vector<std::byte> expected(const laws::experts& x, laws::kind to, std::string_view local) {
     for (const auto& each : laws::stored(to, x))
         if (each.name == local) return laws::packed(x.type_of(each.of), each.elements);
@@ -158,7 +158,7 @@ TEST_CASE("fuse: a source that is not in memory gives the same bytes, and each i
 
 TEST_CASE(
     "fuse: short runs that begin before others in the source are not read together with them") {
-    // of a plan that was divided, when what stood between the two is left out
+    // two runs of a split plan, without the one between them
     packed_set set;
     set.add("moe.all", sf::dtype::u8, {3000});
     set.resident = false;
@@ -202,7 +202,7 @@ TEST_CASE("fuse: a slice of a source that is not in memory gives the same bytes"
             set.read_bytes = 0;
             for (const auto& each : plan->outputs())
                 CHECK(fused(*plan, each.local_name) == expected(kept, to, each.local_name));
-            // expert ranges and halves of I cost at most the tensors of the experts that are kept
+            // expert ranges and halves of I read at most the tensors of the kept experts
             if (from == laws::kind::per_expert) CHECK(set.read_bytes <= 2u * 3 * 128 * 24 * 2);
         }
     }
@@ -210,7 +210,7 @@ TEST_CASE("fuse: a slice of a source that is not in memory gives the same bytes"
 
 TEST_CASE(
     "fuse: of a source that is not in memory, long gaps are not read, short ones are read along, and nothing is read twice") {
-    // bytes that the plan's copies take, by source byte; counted by hand
+    // bytes that the plan's copies need, by source byte; counted by hand
     const auto needed_bytes = [](const sf::copy_plan& plan, std::size_t size,
                                  const std::vector<bool>& wanted) {
         std::vector<bool> needed(size);
@@ -261,8 +261,8 @@ TEST_CASE(
         {64, 32, 64, 64, sf::dtype::bf16},  // short rows
         {5000, 100, 150, 5, sf::dtype::u8},
         {600000, 100, 599900, 1, sf::dtype::u8},        // longer than half a buffer
-        {gap / 2 + 4000, 0, 4000, 3, sf::dtype::bf16},  // just apart
-        {gap / 2 + 4000, 0, 4001, 3, sf::dtype::bf16},  // just not apart
+        {gap / 2 + 4000, 0, 4000, 3, sf::dtype::bf16},  // just a gap
+        {gap / 2 + 4000, 0, 4001, 3, sf::dtype::bf16},  // just no gap
         {gap / 2 + 4000, gap / 2 + 3999, gap / 2 + 4000, 3, sf::dtype::bf16},  // single elements
         {2 * gap, gap / 2, gap / 2 + 20000, 2, sf::dtype::u8},  // runs that need no buffer
     };
@@ -308,7 +308,7 @@ TEST_CASE(
                 REQUIRE(sf::fuse(*plan, buffers));
                 CHECK(outputs == right);
                 check_reads(*plan, set, std::vector<bool>(outputs.size(), true), false);
-                // one output, the first half of them, and one by gather
+                // one output, the first half of the outputs, and one output by fuse_range
                 forget();
                 REQUIRE(sf::fuse(*plan, plan->outputs()[0].local_name, outputs[0]));
                 CHECK(outputs[0] == right[0]);
@@ -318,12 +318,12 @@ TEST_CASE(
                 forget();
                 REQUIRE(sf::fuse_range(*plan, 0, 0, pieces[0]));
                 CHECK(pieces[0] == right[0]);
-                check_reads(*plan, set, wanted, true);  // parts of one output that lie among one
-                                                        // another are gathered one by one
+                // Interleaved parts of one output are gathered one by one.
+                check_reads(*plan, set, wanted, true);
             }
         }
     }
-    // figures: an eighth of down's columns
+    // in numbers: an eighth of down's columns
     const laws::experts x{.i_end = gap, .h = 5};
     packed_set set = laws::make_set(laws::kind::per_expert, x, "moe");
     set.resident = false;

@@ -29,8 +29,7 @@ using sf::errc;
 
 namespace {
 
-/// A set that many threads may ask at once, and whose reads of certain bytes fail: each such byte
-/// with a number of its own.
+/// A set that many threads may use at once. Reads of certain bytes fail, each with its own number.
 struct shared_set {
     const laws::packed_set& whole;
     bool resident = true;
@@ -67,7 +66,7 @@ struct shared_set {
     }
 };
 
-/// A caller's pool: threads that live longer than a call.
+/// A caller's pool of threads that live longer than a call.
 class pool {
 public:
     explicit pool(std::size_t count) {
@@ -114,7 +113,7 @@ private:
     std::vector<std::thread> workers_;
 };
 
-/// What came of running a plan: the bytes or the sentence.
+/// The result of running a plan: the bytes or the sentence.
 struct outcome {
     std::vector<std::vector<std::byte>> made;
     std::string failure;
@@ -139,7 +138,7 @@ outcome run(const sf::copy_plan& plan,
 outcome run_serial(const sf::copy_plan& plan) {
     return run(plan, [&](const auto& spans) { return sf::fuse(plan, spans); });
 }
-/// In chunks of a few bytes, so that there are many.
+/// Runs in chunks of a few bytes, so that there are many.
 template <class Executor>
 outcome run_chunked(const sf::copy_plan& plan, Executor&& executor, u64 chunk_bytes) {
     return run(plan, [&](const auto& spans) {
@@ -196,7 +195,7 @@ TEST_CASE("fuse on threads: a plain function is an executor, too") {
     CHECK(run(plan, [&](const auto& spans) { return sf::fuse(plan, spans, in_line); }) ==
           run_serial(plan));
     CHECK(run_chunked(plan, in_line, 500) == run_serial(plan));
-    CHECK(called_in_line == 1);  // one chunk needs none
+    CHECK(called_in_line == 1);  // one chunk needs no executor
 }
 
 TEST_CASE("fuse on threads: the bytes of every layout from every other are those of one thread") {
@@ -297,7 +296,7 @@ TEST_CASE(
                     set.bad.push_back({(end * i * step / 7 + 11 * i) % end, static_cast<int>(i)});
                 check(plan_of(set, from, to));
             }
-            // sources in memory that are too short, or not what they were
+            // sources in memory that are too short or changed
             for (u64 held_bytes = 1; held_bytes < end; held_bytes += end / 7) {
                 shared_set set{held, true, {}, held_bytes};
                 const sf::copy_plan plan = plan_of(set, from, to);

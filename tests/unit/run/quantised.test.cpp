@@ -32,12 +32,11 @@ using sf::layouts::down;
 using sf::layouts::gate;
 using sf::layouts::up;
 
-// ------------------------------------------------------------------------------------------- what
-// is meant, without the algebra
+// The expected results, without the algebra
 
 namespace {
 
-/// A row-major array, and what numpy and torch do with them.
+/// A row-major array with some operations of numpy and torch.
 struct array {
     dtype type{};
     std::vector<u64> shape;
@@ -112,18 +111,19 @@ array cut(std::size_t axis, u64 first, u64 end, const array& of) {
 
 constexpr u64 whole = ~u64{0};
 
-/// How a field of two matrices that are put together is put together.
+/// How a field of two concatenated matrices is stored: one after the other, as a pair, or once.
 enum class together { behind, pair, once };
 
 /// A tensor of a quantised matrix [out, in] as a format stores it.
 struct stored_field {
-    std::string_view name;  ///< behind the module's name and a dot
+    /// Follows the module's name and a dot.
+    std::string_view name;
     dtype type;
-    int out_axis = 0;  ///< -1: it has none
+    int out_axis = 0;  ///< -1: no such axis
     u64 out_granule = 1;
     int in_axis = 1;
     u64 in_granule = 1;
-    std::vector<u64> rest{};  ///< axes of its own
+    std::vector<u64> rest{};  ///< extents of its own axes
     together how = together::behind;
 
     std::vector<u64> shape(u64 out, u64 in) const {
@@ -183,8 +183,8 @@ format int4(std::string_view name, u64 group, dtype shape_type, std::vector<exte
             std::move(shapes)};
 }
 
-/// Every format of per-expert tensors that is moved byte by byte, with shapes real and tiny:
-/// square, H = 2I, the least that packs.
+/// Every format of per-expert tensors that is copied byte by byte, with real and tiny shapes:
+/// square, H = 2I, the smallest that can be packed.
 std::vector<format> formats() {
     const stored_field e4m3{"weight", dtype::f8_e4m3}, int8{"weight", dtype::i8},
         fp4{"weight", dtype::u8, 0, 1, 1, 2}, packed_fp4{"weight_packed", dtype::u8, 0, 1, 1, 2};
@@ -258,8 +258,7 @@ std::vector<format> formats() {
     return all;
 }
 
-// -----------------------------------------------------------------------------------------------------------------
-// destinations
+// Destinations
 
 namespace layouts {
 
@@ -311,13 +310,13 @@ std::string suffix(target of, std::string_view field) {
 
 using tensors = std::map<std::string, array>;
 
-/// One part of one expert, one field.
+/// One field of one part of one expert.
 const array& of(const tensors& all, u64 expert, std::string_view part, std::string_view field) {
     return all.at("moe." + std::to_string(expert) + "." + std::string{part} + "." +
                   std::string{field});
 }
 
-/// What the destination holds, by cat and stack.
+/// The contents of the destination, by cat and stack.
 tensors fused(const format& stored, target to, const tensors& from, u64 experts) {
     tensors out;
     for (const stored_field& field : stored.fields) {
@@ -363,7 +362,7 @@ tensors fused(const format& stored, target to, const tensors& from, u64 experts)
     return out;
 }
 
-/// Why that cannot be.
+/// The reasons why a target is impossible.
 std::set<errc> refused(const format& stored, target to, u64 i) {
     std::set<errc> why;
     for (const stored_field& field : stored.fields) {
@@ -374,11 +373,10 @@ std::set<errc> refused(const format& stored, target to, u64 i) {
     return why;
 }
 
-// ----------------------------------------------------------------------------------------------------------------------
-// sources
+// Sources
 
-/// Per-expert tensors full of bytes that depend on their names; what gate and up must agree on is
-/// the same.
+/// Per-expert tensors full of bytes that depend on their names. Fields in which gate and up must
+/// agree have equal bytes.
 packed_set experts_of(const format& stored, u64 experts, extents x) {
     packed_set set;
     for (u64 e = 0; e < experts; ++e)
@@ -424,7 +422,7 @@ sf::result<sf::copy_plan> plan_of(const packed_set& set, const sf::layout_descri
     return sf::detail::plan_members(set, members->view(), "moe", from, to, options);
 }
 
-/// Runs a plan in every way there is: by hand, from memory, by reading, in modes. All must agree.
+/// Runs a plan in every way: by hand, from memory, by reading, and by its modes. All must agree.
 tensors made_by(const sf::copy_plan& plan, packed_set& set) {
     const laws::executed ran = laws::execute(plan, set);
     REQUIRE(ran.in_bounds);
@@ -603,21 +601,19 @@ TEST_CASE("quantised: block scales whose last block is incomplete stay apart") {
     }
 }
 
-// -----------------------------------------------------------------------------------------------------------------------
-// slices
+// Slices
 
 namespace {
 
-/// What one entry stands for in a rank: where all matrices have one entry for all their inputs,
-/// each rank has it, whole.
+/// Elements per entry in a rank. If a matrix has one entry for all its inputs, each rank has that
+/// entry as a whole.
 u64 granule_in_ranks(const stored_field& field, extents x) {
     const bool one = field.name != "weight_scale_inv" && field.in_granule >= 16 &&
                      x.i <= field.in_granule && x.h <= field.in_granule;
     return one ? whole : field.in_granule;
 }
 
-/// Rank `rank` of `ranks` of every matrix: gate's and up's rows, down's columns, and what belongs
-/// to them.
+/// Rank `rank` of `ranks` of every matrix: rows of gate and up, columns of down, and their scales.
 tensors rank_of(const format& stored, const tensors& all, extents x, u64 rank, u64 ranks) {
     tensors out;
     const u64 each = x.i / ranks;
@@ -640,7 +636,7 @@ tensors rank_of(const format& stored, const tensors& all, extents x, u64 rank, u
     return out;
 }
 
-/// Whether a block_size of some field would be in a rank and in its neighbour.
+/// Whether a block of some field would be in two neighbouring ranks.
 bool straddles(const format& stored, extents x, u64 rank, u64 ranks) {
     const u64 first = rank * (x.i / ranks), end = first + x.i / ranks;
     const auto cuts = [&](u64 block_size) {
@@ -691,7 +687,7 @@ TEST_CASE(
                         ++made;
                     }
                 if (x.i % ranks != 0 || straddles(stored, x, 0, ranks)) continue;
-                // the reference's ranks are the whole, so the plan's are
+                // the reference's ranks together are the whole, so the plan's are, too
                 std::vector<tensors> parts;
                 for (u64 rank = 0; rank < ranks; ++rank)
                     parts.push_back(rank_of(stored, source, x, rank, ranks));
@@ -758,7 +754,7 @@ TEST_CASE("quantised: a rank of what is fused already is the rank of the experts
                     .first_expert = 1, .sliced_extent = "I", .slice_rank = 1, .slice_ranks = 2};
                 auto direct = plan_of(set, hub, description(to), options);
                 auto again = plan_of(fused_set, description(from), description(to), options);
-                // an interleaving by rows does not stand in the way of ranks of whole rows
+                // interleaved rows still allow ranks of whole rows
                 if (!direct && again) FAIL("only the fused experts can be cut");
                 if (direct && !again) FAIL(std::string{again.error().message().view()});
                 if (!direct) continue;
@@ -768,8 +764,7 @@ TEST_CASE("quantised: a rank of what is fused already is the rank of the experts
     }
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// refusals
+// Refusals
 
 namespace {
 
@@ -910,7 +905,7 @@ TEST_CASE(
 }
 
 TEST_CASE("quantised: numbers are never explained as packed codes") {
-    // gate and up [I, H / 2], down [H, I / 2], as if two elements were in one
+    // gate and up [I, H / 2], down [H, I / 2], as if two elements were packed in one
     for (const dtype type :
          {dtype::bf16, dtype::f16, dtype::f32, dtype::f8_e4m3, dtype::f8_e8m0, dtype::boolean}) {
         packed_set set;
@@ -967,7 +962,7 @@ TEST_CASE(
 }
 
 TEST_CASE("quantised: zero points that are packed along the rows are not cut between gate and up") {
-    // gate and up are quantised, down is not; so I need not be a multiple of what down would pack
+    // gate and up are quantised, down is not, so I need not be a multiple of what down would pack
     packed_set set;
     for (const char* expert : {"0", "1"})
         for (const char* part : {"gate_proj", "up_proj"}) {
@@ -1054,16 +1049,16 @@ TEST_CASE("quantised: group indexes that gate and up do not share are found when
                 REQUIRE_FALSE(all);
                 CHECK(all.error().code == errc::parts_differ);
                 buffers[number] = {};
-                CHECK(sf::fuse(*plan, buffers).has_value());  // the others are made
+                CHECK(sf::fuse(*plan, buffers).has_value());  // the other outputs are made
 
-                // a piece fails if, and only if, it holds the byte
+                // a piece fails if, and only if, it contains the byte
                 const u64 at = 2 * 1024 + byte;
                 for (u64 begin = 0; begin < output->size_bytes; begin += 512) {
                     std::vector<std::byte> piece(512);
                     CHECK(sf::fuse_range(*plan, number, begin, piece).has_value() ==
                           !(begin <= at && at < begin + 512));
                 }
-                // an engine that stacks them apart takes both
+                // an engine that stacks gate and up separately accepts both
                 CHECK(plan_of(set, hub, description(target::stacks)).has_value());
                 auto first_two =
                     plan_of(set, hub, sf::layouts::gate_up_fused::description, {.end_expert = 2});
@@ -1075,12 +1070,11 @@ TEST_CASE("quantised: group indexes that gate and up do not share are found when
     }
 }
 
-// ------------------------------------------------------------------------------------------------------
-// scales that are per_part_scales
+// Collected scales
 
 namespace {
 
-/// A number's bytes as files hold them, little-endian, whatever this machine's own order.
+/// A number's bytes as in a file: little-endian on any machine.
 template <class T>
 std::array<std::byte, sizeof(T)> stored(T value) {
     auto bytes = std::bit_cast<std::array<std::byte, sizeof(T)>>(value);
@@ -1163,7 +1157,7 @@ TEST_CASE("quantised: scales of gate and up that differ are counted") {
     const auto beyond = sf::compare_scales(*plan, plan->outputs().size());
     REQUIRE_FALSE(beyond);
     CHECK(beyond.error().code == errc::output_not_found);
-    // from the way back, and from what is fused already
+    // from the unfused form, and from the fused form
     packed_set there = set_of(made_by(*plan, set));
     auto back = plan_of(there, sf::layouts::gate_up_fused::description, hub);
     REQUIRE(back);
@@ -1213,8 +1207,7 @@ TEST_CASE(
     }
 }
 
-// -------------------------------------------------------------------------------------------------
-// other spellings, other sources
+// Other spellings, other sources
 
 namespace {
 
@@ -1296,7 +1289,7 @@ TEST_CASE(
                 if (!back) FAIL(std::string{back.error().message().view()});
                 check_same(made_by(*back, fused_set), source);
             }
-            // ranks of I: every 32 of down's inputs are one block
+            // ranks of I: each 32 of down's inputs are one block
             auto rank = plan_of(set, from, layouts::gpt_oss_behind::description,
                                 {.sliced_extent = "I", .slice_first = 0, .slice_end = 32});
             REQUIRE(rank);
@@ -1369,8 +1362,8 @@ TEST_CASE("quantised: TensorRT-LLM's FP8 blocks have up in front, and a name of 
 }
 
 TEST_CASE("quantised: what gate and up share is one, along whichever axis they are put together") {
-    // side by side, the inputs of gate and up are two halves of a row: then their indexes are not
-    // shared, but lie behind one another
+    // side by side, the inputs of gate and up are two halves of a row, so their indexes are not
+    // shared but follow one another
     using wide =
         sf::layout<sf::parameter_suffixes, sf::tensor<"w", sf::stack<sf::concat<1, gate, up>>>,
                    sf::tensor<"down_proj", sf::stack<down>>>;
@@ -1392,17 +1385,16 @@ TEST_CASE("quantised: what gate and up share is one, along whichever axis they a
     check_same(made_by(*back, fused_set), source);
 }
 
-// --------------------------------------------------------------------------------------------------------
-// which form is chosen
+// The choice of a form
 
 namespace {
 
-/// Where an entry of a tensor of one expert, stored as the hub does, goes in a layout: entry by
-/// entry, part after part.
+/// Where each entry of a tensor of one expert, stored as on the hub, goes in a layout, part after
+/// part.
 struct way {
     sf::mapping_error error = sf::mapping_error::none;
-    std::vector<u64> shape;    // of all tensors of the layout, one behind the other
-    std::vector<u64> entries;  // of the parts' entries in their order
+    std::vector<u64> shape;    // of all tensors of the layout, one after the other
+    std::vector<u64> entries;  // of the parts' entries in order
     bool operator==(const way&) const = default;
 };
 
@@ -1432,7 +1424,7 @@ sf::layout_args extents_of(extents x, const sf::field_form& form) {
     return out;
 }
 
-/// The shapes that a layout's tensors have in a form of a field; empty where it cannot be.
+/// The shapes of a layout's tensors in a form of a field. Empty if impossible.
 std::vector<std::vector<u64>> shapes_in(const sf::layout_description& layout, extents x,
                                         const sf::field_form& form) {
     std::vector<std::vector<u64>> out;
@@ -1446,8 +1438,8 @@ std::vector<std::vector<u64>> shapes_in(const sf::layout_description& layout, ex
     return out;
 }
 
-/// How one form of a field moves from a layout to another: source entry -> destination entry, in
-/// the order of the source.
+/// How one form of a field moves between layouts: source entry -> destination entry, in source
+/// order.
 way moved(const sf::layout_description& from, const sf::layout_description& to, extents x,
           const sf::field_form& form) {
     way out;
@@ -1516,7 +1508,7 @@ TEST_CASE(
                              std::to_string(second.block_size[0]) + " x " +
                              std::to_string(second.block_size[1]));
         }
-        // what comes back from a fused form is stored alike
+        // tensors that come back from a fused form are stored equally
         const way one = moved(from, hub, a, first), other = moved(from, hub, b, second);
         if (one.error == sf::mapping_error::none && other.error == sf::mapping_error::none &&
             !(one == other))
@@ -1539,7 +1531,7 @@ TEST_CASE(
                                     compare(*field, *from, {i, h}, first, {i, h}, second);
                                 continue;
                             }
-                            // the shapes tell other extents in the other form: those of the first
+                            // in the other form, the shapes give other extents: those of the first
                             // tensor's last two axes
                             std::vector<u64> axes = shapes[0];
                             if (second.entries != 0) axes.pop_back();

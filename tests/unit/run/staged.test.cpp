@@ -1,5 +1,5 @@
-// Plans and tensors run into a device's memory. The device is memory_device.hpp's, which copies as
-// late as it may.
+// Plans and tensors fused into a device's memory. The device is that of memory_device.hpp, which
+// copies as late as possible.
 #include <safefuse/run/staged.hpp>
 
 #include <doctest/doctest.h>
@@ -33,7 +33,7 @@ namespace {
 using loader = sf::staged_loader<memory_device>;
 using target = loader::target;
 
-/// A set that many threads may ask at once, of whose bytes one may be bad.
+/// A set that many threads may use at once. One of its bytes may be unreadable.
 struct shared_set {
     const laws::packed_set& whole;
     bool resident = true;
@@ -79,7 +79,7 @@ std::vector<std::vector<std::byte>> fused(const sf::copy_plan& plan) {
     return made;
 }
 
-/// A buffer of the device for each output, `before` bytes in.
+/// A device buffer for each output, with `before` bytes in front.
 template <class Device>
 std::vector<target> targets_of(Device& device, const sf::copy_plan& plan, u64 before = 0) {
     std::vector<target> out;
@@ -307,7 +307,7 @@ TEST_CASE("staged: long runs are one copy each, and outputs of short runs one fo
     };
     CHECK(copies(laws::kind::gate_up, small(8192, 4, 1024)) ==
           std::pair<std::size_t, std::size_t>{12, 12});
-    // gate and up of an expert lie together on both sides: one run of two slabs
+    // gate and up of an expert are contiguous on both sides: one run of two slabs
     CHECK(copies(laws::kind::gate_up, small(16384, 4, 1024)) ==
           std::pair<std::size_t, std::size_t>{8, 8});
     CHECK(copies(laws::kind::gate_up, small(24576, 4, 1024)) ==
@@ -588,7 +588,7 @@ TEST_CASE(
 
 namespace {
 
-/// A device that makes tickets ready when the loader is made.
+/// A device that prepares tickets when the loader is made.
 class preparing_device : public memory_device {
 public:
     explicit preparing_device(std::size_t failing) : failing_{failing} {}
@@ -721,7 +721,7 @@ TEST_CASE(
                 CHECK(again.error().code == errc::device_failed);
                 CHECK(device.copies == copies);
                 CHECK_FALSE(load->finish());
-                CHECK_FALSE(load->is_ready({1, 2}, 0));  // nobody can tell any more
+                CHECK_FALSE(load->is_ready({1, 2}, 0));  // cannot be told any more
                 CHECK_FALSE(load->wait({1, 2}, 0));
                 std::vector<memory_device::ticket> stream;
                 CHECK_FALSE(load->let_wait(&stream, {1, 2}, 0));
@@ -747,7 +747,7 @@ TEST_CASE("staged: a mark that fails ends the loader, for nobody can wait for th
             CHECK(!done.error().tensor.empty());
             CHECK_FALSE(load->fuse(plan, targets_of(device, plan), in_line));
         }
-        CHECK(device.held_staging_bytes == 5000);  // of the slab whose copies nobody can wait for
+        CHECK(device.held_staging_bytes == 5000);  // the slab whose copies cannot be waited for
         CHECK(device.misuses == 0);
     }
 }

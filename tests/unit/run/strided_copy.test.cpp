@@ -1,4 +1,4 @@
-// Half-open arithmetic of strided copies, held against its definition byte by byte: which steps of
+// Half-open arithmetic of strided copies, compared with its definition byte by byte: which steps of
 // a loop are in a window, and which parts of a block.
 #include <safefuse/run/detail/strided_copy.hpp>
 
@@ -14,7 +14,7 @@ using u64 = std::uint64_t;
 
 namespace {
 
-/// The pairs (byte of the source, byte of the output) that a block copies.
+/// The pairs (source byte, output byte) that a block copies.
 std::set<std::pair<u64, u64>> pairs_of(const sf::copy_block& block) {
     std::set<std::pair<u64, u64>> out{{block.source_offset, block.destination_offset}};
     const auto spread = [&](u64 count, u64 from, u64 to) {
@@ -30,7 +30,7 @@ std::set<std::pair<u64, u64>> pairs_of(const sf::copy_block& block) {
     return out;
 }
 
-/// Four rows of three elements of two bytes, the columns exchanged with the rows.
+/// A transpose of four rows of three elements of two bytes.
 sf::copy_block turned() {
     sf::copy_block out;
     out.source_offset = 5;

@@ -40,8 +40,8 @@ std::vector<sf::tensor_spec> specs_of(const std::vector<support::tensor>& tensor
 
 constexpr sf::write_options eight_bytes{.max_shard_bytes = 8, .wait = sf::durability::renamed};
 
-/// huggingface_hub's rules, as its split_state_dict_into_shards_factory has them: a list of open
-/// and closed shards.
+/// The rules of huggingface_hub's split_state_dict_into_shards_factory: a list of open and closed
+/// shards.
 std::vector<std::vector<std::size_t>> split_as_huggingface_hub_does(
     const std::vector<std::uint64_t>& sizes, std::uint64_t most) {
     std::vector<std::vector<std::size_t>> shards;
@@ -90,13 +90,14 @@ void check_split(const byte_tensors& tensors, std::uint64_t most) {
 
 TEST_CASE("split: follows huggingface_hub's rules") {
     check_split(byte_tensors{{}}, 10);
-    check_split(byte_tensors{{10}}, 10);  // exactly the most
+    check_split(byte_tensors{{10}}, 10);  // exactly the limit
     check_split(byte_tensors{{5, 5, 1}}, 10);
-    check_split(byte_tensors{{11}}, 10);        // larger than the most
-    check_split(byte_tensors{{3, 11, 3}}, 10);  // the large one is numbered before the open one
+    check_split(byte_tensors{{11}}, 10);  // over the limit
+    // the large tensor is numbered before the open shard
+    check_split(byte_tensors{{3, 11, 3}}, 10);
     check_split(byte_tensors{{3, 11, 3, 12, 5}}, 10);
     check_split(byte_tensors{{0, 0, 0}}, 10);
-    check_split(byte_tensors{{10, 0, 0, 10, 0}}, 10);  // nothing always fits
+    check_split(byte_tensors{{10, 0, 0, 10, 0}}, 10);  // empty tensors always fit
     check_split(byte_tensors{{1, 0, 2, 0}}, 0);
     check_split(byte_tensors{{6, 6, 2, 6, 2, 2}}, 10);
     check_split(byte_tensors{{1, 2, 3}}, ~std::uint64_t{0} / 2);
@@ -202,7 +203,7 @@ TEST_CASE("checkpoint writer: any split reads back as the same tensors, with a s
         const auto report = sf::checkpoint::verify(directory / "out");
         REQUIRE(report);
         CHECK(report->is_sound());
-        CHECK(report->notes().empty());  // total_size among them
+        CHECK(report->notes().empty());  // not even about total_size
         CHECK(report->tensor_bytes() == total);
         if (most >= total)
             CHECK(std::filesystem::exists(directory.path() / "out" / "model.safetensors"));

@@ -1,5 +1,5 @@
-// A repacked checkpoint holds the same tensors under the same names; what a plan copied together
-// before is then a view.
+// A repacked checkpoint has the same tensors under the same names. Outputs that a plan had to copy
+// together before are views afterwards.
 #include <safefuse/write/repack.hpp>
 #include <safefuse/write/verify.hpp>
 
@@ -65,7 +65,7 @@ std::string fused(const sf::copy_plan& plan, const sf::plan_output& output) {
     return made;
 }
 
-// Its outputs cannot be put together from whole tensors.
+// Its outputs do not consist of whole tensors.
 struct in_turn
     : sf::family<
           sf::layouts::per_expert,
@@ -137,10 +137,10 @@ TEST_CASE(
                 REQUIRE(run != nullptr);
                 if (output.size_bytes % sf::repacked_alignment == 0)
                     CHECK(run->source_offset % sf::repacked_alignment == 0);
-                CHECK(run->source_offset % 2 == 0);  // typed views of BF16 need that much
+                CHECK(run->source_offset % 2 == 0);  // the alignment that typed views of BF16 need
             }
         }
-        // and what was repacked comes out of it as out of the original
+        // the repacked checkpoint fuses to the same bytes as the original
         const auto one = sf::rewrite_plan::make(*before, sf::description_of<qwen>),
                    other = sf::rewrite_plan::make(*repacked, sf::description_of<qwen>);
         REQUIRE(sf::rewrite(*one, to + "-one", {.wait = sf::durability::renamed}));
@@ -185,7 +185,7 @@ TEST_CASE(
     CHECK(sf::view(*scope, "down_proj"));
     CHECK(!sf::view(*scope, "gate_up_proj"));
     CHECK(sf::repack_plan(*in, sf::description_of<sf::families::mixtral>)->scopes().size() ==
-          0);  // as it is, in natural order
+          0);  // unchanged, in natural order
 }
 
 TEST_CASE(

@@ -1,4 +1,4 @@
-// Replacing a checkpoint: what is there stays until the new one is complete, whatever ends the run,
+// Replacing a checkpoint: the old one stays until the new one is complete, however the run ends,
 // and no file of the source is lost, whatever links and mounts lead to it. Most cases run the
 // program itself.
 #include "../../../examples/programs/convert_checkpoint.hpp"
@@ -40,7 +40,7 @@ using support::read_file;
 using support::temporary_directory;
 using support::write_file;
 
-// The thread and the memory sanitizer have these calls themselves.
+// The thread and memory sanitizers define these calls themselves.
 #if defined(__SANITIZE_THREAD__)
 #define SAFEFUSE_TEST_SANITIZED 1
 #elif defined(__has_feature)
@@ -49,7 +49,7 @@ using support::write_file;
 #endif
 #endif
 
-// The calls that change a directory, so that a test can end the process at each of them, or let it
+// The calls that change a directory, so that a test can end the process at each of them or let it
 // fail.
 #if defined(__linux__) && defined(__GLIBC__) && defined(__LP64__) && \
     !defined(SAFEFUSE_TEST_SANITIZED)
@@ -59,13 +59,13 @@ namespace {
 struct watched_calls {
     bool watches = false;
     std::size_t count = 0;
-    std::size_t kill_at = 0;   // before this call; 0: at none
+    std::size_t kill_at = 0;   // before this call; 0: never
     std::size_t fail_at = 0;   // with EIO
-    bool fails_close = false;  // of what is not in place yet
+    bool fails_close = false;  // for files that are not in place yet
     std::vector<std::string>* synced = nullptr;
 };
-watched_calls calls;  // now
-watched_calls armed;  // from the moment at which the program starts
+watched_calls calls;  // the calls so far
+watched_calls armed;  // takes effect when the program starts
 
 std::string path_of_descriptor(int file) {
     char path[4096];
@@ -74,7 +74,7 @@ std::string path_of_descriptor(int file) {
     return size < 0 ? std::string{} : std::string{path, static_cast<std::size_t>(size)};
 }
 
-/// Counts a call; false: it is to fail.
+/// Counts a call. Returns false if it must fail.
 bool may_call() noexcept {
     if (!calls.watches) return true;
     ++calls.count;
@@ -134,7 +134,7 @@ namespace {
 
 using qwen = sf::families::qwen2_moe;
 
-/// A checkpoint with one layer in each shard, and config.json; another seed gives other bytes.
+/// A checkpoint with one layer per shard, and config.json. Another seed gives other bytes.
 void write_source(const std::string& directory, const std::string& seed, int layers = 3) {
     fs::create_directories(directory);
     std::vector<support::shard> shards;
@@ -159,10 +159,10 @@ void write_source(const std::string& directory, const std::string& seed, int lay
                "{\"model_type\": \"qwen2_moe\", \"num_experts\": 4, \"seed\": \"" + seed + "\"}");
 }
 
-/// How many calls the last run made, if it was watched.
+/// How many calls the last watched run made.
 std::size_t last_count = 0;
 
-/// Runs fuse_checkpoint; its exit status.
+/// Runs fuse_checkpoint and returns its exit status.
 int fuse(const std::string& in, const std::string& out, std::vector<std::string> options = {}) {
     std::vector<std::string> words{"fuse_checkpoint",  in,   out, "--quiet",
                                    "--max-shard-size", "8KB"};
@@ -180,7 +180,7 @@ int fuse(const std::string& in, const std::string& out, std::vector<std::string>
     return status;
 }
 
-/// The same, and what it says on stderr.
+/// Exit status and stderr of a run.
 struct said {
     int status = 0;
     std::string words;
@@ -209,7 +209,8 @@ said fuse_and_listen(const std::string& in, const std::string& out,
     return all;
 }
 
-/// Every file in a directory, by name, with its bytes; symbolic links by where they lead.
+/// Every file of a directory by name, with its bytes. For a symbolic link, the path that it
+/// contains.
 using files = std::map<std::string, std::string>;
 files files_in(const std::string& directory) {
     files found;
@@ -223,7 +224,7 @@ files files_in(const std::string& directory) {
     }
     return found;
 }
-/// All but what tells that a run is or was there.
+/// All files except those that show that a run is or was there.
 files visible(files all) {
     std::erase_if(all, [](const auto& each) { return each.first.starts_with(".safefuse-"); });
     return all;
@@ -233,7 +234,7 @@ files visible(files all) {
     for (const auto& [name, contents] : all) names += name + ' ';
     return names;
 }
-/// Nothing is beside a destination that a run has made.
+/// Whether a run has left nothing beside its destination.
 bool is_tidy(const std::string& out) {
     const fs::path path{out};
     for (const auto& [name, contents] : files_in(out))
@@ -261,7 +262,7 @@ struct two {
     std::string in_old() const { return directory / "old"; }
     std::string in() const { return directory / "in"; }
     std::string out() const { return directory / "out"; }
-    /// OUT is the old one again.
+    /// Puts the old checkpoint back to `at`.
     void reset(const std::string& at) const {
         fs::remove_all(at);
         fs::copy(directory / "out.old", at, fs::copy_options::recursive);
@@ -273,7 +274,7 @@ struct two {
 };
 
 #if !defined(_WIN32)
-/// Runs a function in a process of its own; its answer, "" for all well.
+/// Runs a function in a child process. Returns its answer; "" if all is well.
 std::string in_child(const std::function<std::string()>& function) {
     std::fflush(nullptr);
     int ends[2];
@@ -320,7 +321,6 @@ unsigned mode_of(const std::string& path) {
 }  // namespace
 
 // What stays, and until when
-// -----------------------------------------------------------------------------
 
 TEST_CASE(
     "replace: the old checkpoint stays, byte for byte, until the new one is complete beside it") {
@@ -354,7 +354,7 @@ TEST_CASE(
             CHECK(visible(files_in(both.out())) == before);
             REQUIRE(destination->commit());
             CHECK(!destination->is_staged());
-            CHECK(destination->commit());  // a second time it does nothing
+            CHECK(destination->commit());  // a second call does nothing
         }
         files expected = both.new_files;
         if (has_notes) expected["notes.txt"] = "mine", expected["runs/log"] = "mine, too";
@@ -467,7 +467,6 @@ TEST_CASE("replace: a run that ends early leaves the old one, and its own shards
 }
 
 // Links
-// ------------------------------------------------------------------------------------------------------
 
 #if !defined(_WIN32)
 TEST_CASE(
@@ -487,7 +486,7 @@ TEST_CASE(
         CHECK(files_in(both.out()) == before);
         CHECK(is_tidy(both.out()));
     }
-    // one shard alone is enough
+    // one such shard is enough
     fs::create_directory(both.directory / "mixed");
     for (const auto& [name, contents] : before) {
         if (name == "model-00002-of-00003.safetensors")
@@ -538,7 +537,7 @@ TEST_CASE("replace: links in the destination are replaced, and what they lead to
 TEST_CASE(
     "replace: a destination whose shards are hard links of the source is replaced, and the source stays") {
     const two both;
-    // what is fused already is linked
+    // a fused checkpoint is linked
     REQUIRE(fuse(both.directory / "out.new", both.directory / "linked", {"--link"}) == 0);
     const std::string shard = "model-00001-of-00006.safetensors";
     REQUIRE(both.new_files.contains(shard));
@@ -552,7 +551,7 @@ TEST_CASE(
         CHECK((inode_of(both.directory / ("linked/" + shard)) ==
                inode_of(both.directory / ("out.new/" + shard))) == (option == "--link"));
     }
-    // but not where the destination has all of a source's names
+    // but not if the destination has all names of a source
     fs::create_directory(both.directory / "names");
     for (const auto& [name, contents] : both.new_files) {
         fs::create_hard_link(both.directory / ("out.new/" + name),
@@ -564,7 +563,8 @@ TEST_CASE(
     CHECK(fuse_and_listen(both.directory / "names", both.directory / "out.new", {"--overwrite"})
               .status == 1);
     CHECK(files_in(both.directory / "out.new") == before);
-    // nor where the source would lead to another file, though the bytes had a third name
+    // nor if the source's name would then refer to another file, although the bytes have a third
+    // name
     for (const auto& [name, contents] : both.new_files) {
         fs::create_directories(both.directory / "third");
         fs::rename(both.directory / ("out.new/second." + name), both.directory / ("third/" + name));
@@ -602,7 +602,7 @@ TEST_CASE(
     const files out_before = files_in(both.out());
     CHECK(fuse_and_listen(both.out() + "/sub/in", both.out(), {"--overwrite"}).status == 1);
     CHECK(files_in(both.out()) == out_before);
-    // by way of a link
+    // through a link
     fs::create_directory_symlink(both.out(), both.directory / "link");
     CHECK(fuse_and_listen(both.directory / "link/sub/in", both.out(), {"--overwrite"}).status == 1);
     CHECK(
@@ -613,7 +613,6 @@ TEST_CASE(
 }
 
 // The lock
-// -----------------------------------------------------------------------------------------------------
 
 TEST_CASE("replace: a directory that another run writes to is in_use, and that run ends well") {
     const two both;
@@ -693,7 +692,6 @@ TEST_CASE(
 }
 
 // The state file
-// -------------------------------------------------------------------------------------------------
 
 TEST_CASE("state: one that is a symbolic link is refused, and what it leads to is not written to") {
     const two both;
@@ -742,7 +740,6 @@ TEST_CASE("state: a longer one of another version does not make a later run unre
 }
 
 // Permissions
-// -------------------------------------------------------------------------------------------------
 
 TEST_CASE(
     "permissions: others get no more than they had to the source's files and to those replaced; the umask holds") {
@@ -755,7 +752,7 @@ TEST_CASE(
                     CHECK(mode_of(directory + '/' + name) == mode);
         };
         all_are(both.out(), 0644);
-        // the source's
+        // those of the source
         ::chmod((both.in() + "/model-00002-of-00003.safetensors").c_str(), 0600);
         REQUIRE(fuse(both.in(), both.directory / "private") == 0);
         all_are(both.directory / "private", 0600);
@@ -765,7 +762,7 @@ TEST_CASE(
         ::chmod((both.in() + "/model-00002-of-00003.safetensors").c_str(), 0444);
         REQUIRE(fuse(both.in(), both.directory / "read") == 0);
         all_are(both.directory / "read", 0644);
-        // the destination's, both ways of replacing
+        // those of the destination, for both ways of replacing
         for (const bool has_notes : {false, true}) {
             CAPTURE(has_notes);
             both.reset();
@@ -776,7 +773,7 @@ TEST_CASE(
             all_are(both.out(), 0600);
             CHECK(mode_of(both.out()) == 0750);
         }
-        // one file
+        // of one file
         write_file(both.directory / "one", "old");
         ::chmod((both.directory / "one").c_str(), 0600);
         auto file = sf::output_file::create(both.directory / "one", 1);
@@ -788,7 +785,6 @@ TEST_CASE(
 }
 
 // Limits and changes
-// ----------------------------------------------------------------------------------------------
 
 TEST_CASE(
     "limits: a file larger than the process may write is a failure before anything is written, and no signal") {
@@ -855,7 +851,7 @@ TEST_CASE(
         if (replaces) CHECK(visible(files_in(both.out())) == both.old_files);
         CHECK(!files_in(to).contains("model.safetensors.index.json") == !replaces);
     }
-    // after the last byte, before the old one would go
+    // after the last byte, before the old checkpoint is removed
     const auto set = sf::checkpoint::open(both.in());
     const auto plan = sf::rewrite_plan::make(*set, sf::description_of<qwen>);
     auto destination =
@@ -902,11 +898,10 @@ TEST_CASE(
 #endif
 
 // Mounts and disks
-// ----------------------------------------------------------------------------------------------
 
 #if defined(__linux__)
 namespace {
-/// Makes a mount namespace of the process's own; why not, or "".
+/// Makes a mount namespace for the process. Returns the reason if that fails, otherwise "".
 std::string own_mounts() {
     if (::unshare(CLONE_NEWNS) != 0 && ::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
         return std::string{skipped} + "no mount namespace may be made here";
@@ -1034,7 +1029,7 @@ TEST_CASE(
             if (::mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=128k") != 0)
                 return std::string{skipped} + "no tmpfs may be mounted here";
             const std::string to = is_mount_point ? disk : disk + "/out";
-            // about 44 KB are old, and as much would be new
+            // about 44 KB are old, and as many would be new
             fs::copy(both.directory / "out.old", to, fs::copy_options::recursive);
             write_file(disk + "/filler", std::string(70'000, 'x'));
             const files before = files_in(disk);
@@ -1056,8 +1051,7 @@ TEST_CASE(
 }
 #endif
 
-// Killed, and failing
-// ---------------------------------------------------------------------------------------------
+// Killed and failing runs
 
 #if defined(SAFEFUSE_TEST_CALLS)
 namespace {
@@ -1065,12 +1059,12 @@ namespace {
 /// Where and how a checkpoint is replaced.
 struct scene {
     std::string name;
-    bool has_notes = false;       // so that the files are renamed one by one
-    bool is_mount_point = false;  // so that they are written inside, too
+    bool has_notes = false;       // makes the files be renamed one by one
+    bool is_mount_point = false;  // makes the files be written inside, too
     bool syncs = false;
 };
 
-/// Ends a run in a process of its own at a call, or after a time; whether it was killed.
+/// Ends a run in a child process at a call or after a time. Returns whether it was killed.
 bool run_and_kill(const std::string& in, const std::string& out, std::vector<std::string> options,
                   std::size_t kill_at, std::chrono::microseconds after) {
     std::fflush(nullptr);
@@ -1090,7 +1084,7 @@ bool run_and_kill(const std::string& in, const std::string& out, std::vector<std
     return WIFSIGNALED(status);
 }
 
-/// What is there after a kill: "old", "new", "between", or what is wrong.
+/// The state after a kill: "old", "new", "between", or a description of the mistake.
 std::string state_of(const two& both, const std::string& out, const scene& where) {
     files all = visible(files_in(out));
     if (where.has_notes) {
@@ -1101,7 +1095,7 @@ std::string state_of(const two& both, const std::string& out, const scene& where
     }
     if (all == both.old_files) return "old";
     if (all == both.new_files) return "new";
-    // nobody takes it for a checkpoint, unless all its tensors are the old one's or all are the new
+    // it must not load as a checkpoint, unless all its tensors are the old one's or all are the new
     // one's
     const auto early = sf::checkpoint::open(out);
     if (!early) return "between";
@@ -1113,15 +1107,14 @@ std::string state_of(const two& both, const std::string& out, const scene& where
     return "it loads, and is neither: " + names_of(all);
 }
 
-/// Goes on, or replaces anew; "" if all is well then.
+/// Resumes or replaces again. Returns "" if all is well afterwards.
 std::string complete(const two& both, const std::string& out, const scene& where,
                      const std::string& state, bool resumes) {
     std::fflush(nullptr);
     const said again = fuse_and_listen(both.in(), out, {resumes ? "--resume" : "--overwrite"});
     const std::string after = state_of(both, out, where);
     if (again.status != 0) {
-        // there is nothing to go on with before the first file is made and after the last one is
-        // gone
+        // there is nothing to resume before the first file is made and after the last one is gone
         if (!resumes || !again.has("not empty"))
             return "it cannot be gone on with (" + state + "): " + again.words;
         if (after != state || (state != "old" && state != "new"))
@@ -1154,7 +1147,7 @@ const std::vector<scene> scenes{{"exchanged", false, false, false},
                                 {"one by one, synced", true, false, true},
                                 {"in a mount", false, true, false}};
 
-/// Runs f(out) where the scene is set; its answer.
+/// Runs f(out) in a scene and returns its answer.
 std::string on_stage(const two& both, const scene& where,
                      const std::function<std::string(const std::string&)>& f) {
     if (!where.is_mount_point) return f(both.out());
@@ -1184,7 +1177,7 @@ TEST_CASE(
                 std::vector<std::string> options{"--overwrite"};
                 if (where.syncs) options.push_back("--sync");
                 std::size_t killed = 0;
-                // SAFEFUSE_KILLS: at every call also where each waits for the disk
+                // SAFEFUSE_KILLS set: every call, even if each waits for the disk
                 const std::size_t step_size =
                     where.syncs && std::getenv("SAFEFUSE_KILLS") == nullptr ? 7 : 1;
                 for (std::size_t at = 1;; at += step_size) {
@@ -1195,12 +1188,12 @@ TEST_CASE(
                     ++states[state];
                     const std::string step = "at call " + std::to_string(at) + ": ";
                     if (state != "old" && state != "new" && state != "between") return step + state;
-                    // what goes on is killed as well, soon after
+                    // kill the resuming run as well, soon after
                     if (at % 3 == 0) {
                         std::vector<std::string> again{at % 2 == 0 ? "--resume" : "--overwrite"};
                         try {
                             if (run_and_kill(both.in(), out, again, 1 + at % 29, {})) ++killed;
-                        } catch (const std::runtime_error&) {  // there was nothing to go on with
+                        } catch (const std::runtime_error&) {  // there was nothing to resume
                         }
                     }
                     const std::string wrong = complete(both, out, where, state_of(both, out, where),
@@ -1221,7 +1214,7 @@ TEST_CASE(
 
 TEST_CASE(
     "replace: killed at random moments, it is the old one, can be gone on with, or is the new one") {
-    // SAFEFUSE_KILLS=300: as many by hand
+    // SAFEFUSE_KILLS=300: that many rounds, for a run by hand
     const char* const asked = std::getenv("SAFEFUSE_KILLS");
     const int rounds = asked == nullptr ? 40 : std::atoi(asked);
     std::mt19937 random{5};
@@ -1318,7 +1311,7 @@ TEST_CASE("writing: directories that were made and changed are synced, the new o
     armed = {.watches = true, .synced = &synced};
     REQUIRE(fuse(both.in(), both.out(), {"--sync", "--overwrite"}) == 0);
     CHECK(std::count(synced.begin(), synced.end(), both.directory.string()) >=
-          2);  // when it is begun, and when it is done
+          2);  // at the start and at the end
     CHECK(synced.back() == both.out());
     synced.clear();
     armed = {.watches = true, .synced = &synced};

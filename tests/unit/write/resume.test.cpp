@@ -1,5 +1,5 @@
-// What a rewrite leaves when it is killed, and how the next one goes on with it. At every moment
-// the destination is absent, can be gone on with, or is complete.
+// What a killed rewrite leaves, and how the next one resumes it. At any moment the destination is
+// absent, resumable or complete.
 #include <safefuse/write/rewrite.hpp>
 #include <safefuse/write/verify.hpp>
 
@@ -35,7 +35,7 @@ namespace {
 
 using qwen = sf::families::qwen2_moe;
 
-// The same names, dtypes and shapes as qwen2_moe makes, other bytes.
+// Makes the names, dtypes and shapes of qwen2_moe with other bytes.
 struct up_first
     : sf::family<
           sf::layouts::per_expert,
@@ -60,7 +60,7 @@ std::vector<support::tensor> layer_of(int layer, std::uint64_t experts, std::uin
     return out;
 }
 
-/// A checkpoint with one layer in each shard.
+/// A checkpoint with one layer per shard.
 void write_layers(const std::string& directory, int layers, std::uint64_t experts = 4,
                   std::uint64_t inner = 32, std::uint64_t hidden = 48) {
     std::vector<support::shard> shards;
@@ -92,13 +92,13 @@ constexpr sf::rewrite_options fresh{.max_shard_bytes = most, .wait = sf::durabil
 constexpr sf::rewrite_options resumed{
     .max_shard_bytes = most, .wait = sf::durability::renamed, .resume = true};
 
-/// Stops a rewrite after so many calls of progress.
+/// Stops a rewrite after a number of progress calls.
 struct stop_after {
     std::size_t left;
     bool operator()(const sf::rewrite_progress&) { return left-- > 1; }
 };
 
-/// A checkpoint, and the plan of its fusing.
+/// A checkpoint and the plan that fuses it.
 struct source {
     sf::checkpoint set;
     sf::rewrite_plan plan;
@@ -236,7 +236,7 @@ TEST_CASE(
         shard, std::filesystem::last_write_time(shard) + std::chrono::seconds{2});
     refused(source::open(directory / "copy")->plan, fresh);
 
-    // the same source under another name goes on
+    // the source under another name can be resumed
     std::filesystem::rename(directory / "in", directory / "moved");
     const auto moved = source::open(directory / "moved");
     REQUIRE(sf::rewrite(moved->plan, directory / "out", resumed));
@@ -288,7 +288,7 @@ TEST_CASE(
     }
     std::filesystem::remove_all(directory / "out");
     std::filesystem::create_directory(directory / "out");
-    write_file(state, "");  // killed between making and writing it
+    write_file(state, "");  // killed between creating and writing it
     REQUIRE(sf::rewrite(from->plan, directory / "out", resumed));
     check_complete(*from, directory / "out");
     std::filesystem::remove_all(directory / "out");
@@ -347,8 +347,8 @@ TEST_CASE(
 #if !defined(_WIN32)
 namespace {
 
-/// Runs a rewrite in a process of its own and kills it after a time, or, where `calls` is not 0, at
-/// that call of progress.
+/// Runs a rewrite in a child process and kills it after a time or, if `calls` is not 0, at that
+/// progress call.
 void run_and_kill(const source& from, const std::string& to, const sf::rewrite_options& options,
                   std::chrono::microseconds after, std::size_t calls) {
     std::fflush(nullptr);
@@ -372,8 +372,8 @@ void run_and_kill(const source& from, const std::string& to, const sf::rewrite_o
     CHECK((WIFSIGNALED(status) || (WIFEXITED(status) && WEXITSTATUS(status) == 0)));
 }
 
-/// What a killed run left: nothing, something to go on with, or everything. Goes on; then
-/// everything must be right.
+/// Checks what a killed run left: nothing, a resumable state, or everything. Resumes it and checks
+/// the result.
 void check_killed(const source& from, const std::string& to, const sf::rewrite_options& options,
                   std::set<std::size_t>& kept_counts) {
     const auto files = files_in(to);
@@ -381,14 +381,13 @@ void check_killed(const source& from, const std::string& to, const sf::rewrite_o
         std::find(files.begin(), files.end(), sf::writer_state_file) != files.end();
     const std::size_t shards = shards_in(to);
     if (const auto early = sf::checkpoint::open(to)) CHECK(sf::verify_rewritten(from.plan, *early));
-    if (!has_state && shards > 0) {  // it was done
+    if (!has_state && shards > 0) {  // the run had finished
         check_complete(from, to);
         return;
     }
     const auto again = sf::rewrite(from.plan, to, options);
     REQUIRE_MESSAGE(again, again.error().message().c_str());
-    CHECK(again->kept_shard_count ==
-          shards);  // so at most the one that was being written is written anew
+    CHECK(again->kept_shard_count == shards);  // so at most the unfinished shard is written again
     kept_counts.insert(shards);
     check_complete(from, to);
 }
@@ -413,19 +412,19 @@ TEST_CASE(
         for (int round = 0; round < (wait == sf::durability::renamed ? 195 : 5); ++round) {
             CAPTURE(round);
             const std::string to = directory / "out";
-            // sometimes what goes on is killed, too
+            // sometimes the resuming run is killed, too
             for (std::size_t kills = 1 + random() % 3; kills > 0; --kills) {
                 run_and_kill(*from, to, options, whole * static_cast<int>(random() % 1100) / 1000,
                              0);
                 if (!std::filesystem::exists(to + '/' + std::string{sf::writer_state_file}) &&
                     shards_in(to) > 0)
-                    break;  // it was done
+                    break;  // the run had finished
             }
             check_killed(*from, to, options, kept_counts);
             std::filesystem::remove_all(to);
         }
     }
-    CHECK(kept_counts.size() > 5);  // it was killed early and late
+    CHECK(kept_counts.size() > 5);  // killed early and late
 }
 
 TEST_CASE("rewrite: killed between any two pieces it is gone on with") {

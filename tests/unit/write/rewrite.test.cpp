@@ -1,6 +1,6 @@
-// Ground truth: tests/data/transformers holds checkpoints as the hub stores them and, beside each,
-// what transformers 5.17.0 made of it (README.md there). A rewritten checkpoint must be that, byte
-// for byte and name for name.
+// Ground truth: tests/data/transformers contains checkpoints as the hub stores them and, beside
+// each, what transformers 5.17.0 made of it (see README.md there). A rewritten checkpoint must
+// equal that in every byte and name.
 #include <safefuse/write/rewrite.hpp>
 #include <safefuse/write/verify.hpp>
 
@@ -70,12 +70,13 @@ std::vector<std::string> names_of(const tensors& set) {
     return names;
 }
 
-/// The same tensors, told one by one where they are not.
+/// Checks that tensors are equal. Names each one that differs.
 void check_same(const tensors& found, const tensors& expected) {
     CHECK(names_of(found) == names_of(expected));
     for (const auto& entry : expected) {
-        const auto& name = entry.first;  // no structured binding: clang 14 lets no lambda capture
-                                         // one, and CAPTURE has a lambda
+        // No structured binding: clang 14 does not let a lambda capture one, and CAPTURE contains a
+        // lambda.
+        const auto& name = entry.first;
         const stored& each = entry.second;
         CAPTURE(name);
         const auto at = found.find(name);
@@ -146,7 +147,7 @@ constexpr sf::rewrite_options in_shards_of(std::uint64_t most) {
     return {.max_shard_bytes = most, .wait = sf::durability::renamed};
 }
 
-/// Rewrites what is at `from` to the directory `to`.
+/// Rewrites the checkpoint at `from` to the directory `to`.
 template <class Source = sf::mapped_file>
 sf::result<void> rewrite_at(const std::string& from, const std::string& to,
                             const sf::family_description& family,
@@ -159,17 +160,17 @@ sf::result<void> rewrite_at(const std::string& from, const std::string& to,
     if (auto done = sf::rewrite(*plan, to, options); !done) return std::move(done).error();
     return {};
 }
-/// What transformers loaded, told as what a rewrite is to hold.
+/// What transformers loaded, converted to what a rewrite must contain.
 tensors loaded_by_transformers(const std::string& type, const tensors& on_disk) {
     tensors loaded = tensors_at(fixtures + type + "/loaded.safetensors");
-    // lm_head is tied to the embeddings and therefore not stored; the model has it under both names
+    // lm_head is tied to the embeddings and not stored; the model has it under both names
     if (type == "ernie4_5_moe") {
         REQUIRE(loaded.at("lm_head.weight") == loaded.at("model.embed_tokens.weight"));
         REQUIRE(!on_disk.contains("lm_head.weight"));
         loaded.erase("lm_head.weight");
     }
-    // these biases are kept in F32 by the model and stored in BF16: widened exactly, so the upper
-    // halves are the stored ones
+    // the model keeps these biases in F32 and stores them in BF16; widening is exact, so the upper
+    // halves are the stored values
     const std::map<std::string, std::string> widened{
         {"deepseek_v3", "model.layers.1.mlp.gate.e_score_correction_bias"},
         {"hy_v3", "model.layers.1.mlp.e_score_correction_bias"},
@@ -188,8 +189,8 @@ tensors loaded_by_transformers(const std::string& type, const tensors& on_disk) 
     return loaded;
 }
 
-/// Buffers of 12 MiB, a piece of 512 KiB and some names; the sanitizer keeps freed memory for a
-/// while. Clang tells of it in its own way.
+/// Buffers of 12 MiB, a piece of 512 KiB and some names; the address sanitizer keeps freed memory
+/// for a while. Clang announces it with __has_feature.
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
 #define SAFEFUSE_TEST_KEEPS_FREED_MEMORY
@@ -203,8 +204,7 @@ tensors loaded_by_transformers(const std::string& type, const tensors& on_disk) 
 [[maybe_unused]] constexpr std::uint64_t most_grown_kib = 13 * 1024;
 #endif
 
-/// The memory of this process, anonymous or all that is resident, in bytes; 0 where the system does
-/// not tell.
+/// Memory of this process in bytes, anonymous and resident. 0 if the OS does not tell.
 struct memory_in_use {
     std::uint64_t anonymous = 0;
     std::uint64_t resident = 0;
@@ -323,7 +323,7 @@ TEST_CASE(
         REQUIRE(checkpoint);
         auto made = sf::rewrite_plan::make(*checkpoint, family_of(type).fuse);
         REQUIRE(made);
-        const auto plan = std::move(*made);  // a moved plan is as good
+        const auto plan = std::move(*made);  // a moved plan works, too
         std::uint64_t total = 0;
         for (std::size_t i = 0; i < plan.tensors().size(); ++i) {
             std::uint64_t size_bytes = 0;
@@ -360,8 +360,8 @@ TEST_CASE(
         const temporary_directory directory;
         REQUIRE(rewrite_at(fixtures + type + "/checkpoint", directory / "fused", family.fuse));
         const tensors fused = tensors_at(directory / "fused");
-        // layer 1 of the one, all else of the other, and a layer under another prefix and with a
-        // number of two digits
+        // layer 1 from one file, all else from the other, and a layer with another prefix and a
+        // two-digit number
         const auto is_first = [](const std::string& name) {
             return name.find("layers.1.") != std::string::npos;
         };
@@ -457,7 +457,7 @@ TEST_CASE_TEMPLATE(
 
         const temporary_directory directory;
         const std::string index = support::index_text(shards);
-        // the same experts again, with other bytes, where the index does not look for them
+        // the same experts again with other bytes, in a file that the index does not name
         std::vector<support::shard> on_disk = shards;
         for (const support::tensor& each : all)
             for (support::shard& shard : on_disk)
@@ -512,7 +512,7 @@ TEST_CASE_TEMPLATE("verify: every byte that is flipped is found and named", Sour
         const auto plan = sf::rewrite_plan::make(*original, family);
         REQUIRE(plan);
         const std::uint64_t data_begin =
-            [&] {  // and closed: Windows lets nobody write to a mapped file
+            [&] {  // closed: Windows does not allow writing to a mapped file
                 const auto written = sf::tensor_file::open(path);
                 return written ? written->header().header_bytes() : 0;
             }();
@@ -582,7 +582,7 @@ TEST_CASE(
     CHECK(extra.code == sf::errc::unexpected_tensor);
     CHECK(extra.tensor == "model.layers.0.mlp.experts.extra");
     CHECK(extra.file == directory / "changed/model.safetensors");
-    // unfused experts are not what fusing gives
+    // unfused experts differ from the fused result
     CHECK(verdict(tensors_at(fixtures + "qwen3_moe/checkpoint")).code ==
           sf::errc::unexpected_tensor);
 }
@@ -639,11 +639,10 @@ TEST_CASE(
             CHECK(left == 0);
             const auto files = files_in(directory / "out");
             for (const std::string& name : files) {
-                if (name == sf::writer_state_file && files.size() > 1)
-                    continue;  // to go on with the shards
+                if (name == sf::writer_state_file && files.size() > 1) continue;  // the state file
                 CHECK(!name.starts_with('.'));
                 CHECK(sf::tensor_file::open(directory /
-                                            ("out/" + name)));  // a shard that is there is whole
+                                            ("out/" + name)));  // a shard that exists is complete
             }
             CHECK(!sf::checkpoint::open(directory / "out"));
         }
@@ -710,8 +709,7 @@ TEST_CASE("rewrite: what cannot be planned says which tensor is why") {
     CHECK(verdict(changed, sf::description_of<sf::families::mixtral>).tensor ==
           "model.layers.0.mlp.gate.weight");
 
-    // what looks like experts and is not this family's is refused; where nothing does, there is
-    // nothing to do
+    // experts that do not fit this family are refused; without any there is nothing to do
     CHECK(verdict(mixtral, sf::description_of<sf::families::qwen2_moe>).code ==
           sf::errc::unknown_experts);
     CHECK(verdict({}, sf::description_of<sf::families::qwen2_moe>).code == sf::errc::canceled);
@@ -741,7 +739,7 @@ TEST_CASE("rewrite: what cannot be planned says which tensor is why") {
 
 namespace {
 
-/// Tensors without bytes of which each says how many it has and where they lie.
+/// Tensors without bytes. Each claims a size and a place.
 class claimed_set {
 public:
     struct claim {
@@ -822,7 +820,7 @@ TEST_CASE("rewrite: a destination that cannot be written to is named, and the so
         std::filesystem::permissions(directory / "closed", std::filesystem::perms::owner_all);
     }
 #endif
-    // where a shard's place is taken by a directory, that shard cannot be written
+    // a shard cannot be written if a directory has its name
     std::filesystem::create_directories(directory / "taken/model.safetensors");
     CHECK(code_of(directory / "taken") == sf::errc::not_a_file);
     CHECK(files_in(directory / "taken") == std::vector<std::string>{"model.safetensors"});
@@ -836,7 +834,7 @@ TEST_CASE(
     tensors unfused;
     add_layer(unfused, "model.layers.0", 2, 4, 4);
     write_model(directory / "models/in", unfused);
-    std::error_code refused_link;  // Windows lets few users make them
+    std::error_code refused_link;  // Windows lets few users make links
     std::filesystem::create_directory_symlink(directory / "models", directory / "link",
                                               refused_link);
     const auto exists = [&](std::string_view path) {
@@ -864,7 +862,7 @@ TEST_CASE(
             CHECK(rewrite_at(directory / "models/in", directory / to,
                              sf::description_of<sf::families::qwen2_moe>));
 
-    // a tensor file that stands alone may have its rewrite beside it
+    // a single tensor file may have its rewrite beside it
     std::filesystem::copy_file(directory / "models/in/model.safetensors",
                                directory / "models/alone.safetensors");
     CHECK(rewrite_at(directory / "models/alone.safetensors", directory / "models/fused",
@@ -997,8 +995,8 @@ TEST_CASE(
     const auto fused = sf::checkpoint::open(directory / "fused");
     const auto same = sf::rewrite_plan::make(*fused, family),
                changed = sf::rewrite_plan::make(*fused, sf::inverse_of<sf::families::qwen2_moe>);
-    // fused experts are a scope's outputs, and the others pass: the inverse of the inverse passes
-    // all
+    // fused experts are outputs of a scope, the others pass through; the inverse of a fused
+    // checkpoint passes all through
     const auto passes = sf::rewrite_plan::make(*fused, sf::inverse_of<sf::families::qwen2_moe>);
     REQUIRE((same && changed && passes));
     const auto counted = [&](const sf::rewrite_plan& plan, const sf::rewrite_options& options) {
@@ -1041,7 +1039,7 @@ TEST_CASE(
                                                       directory / ("fused/" + name)) ==
                           (share == sf::sharing::files));
             }
-            // some of it stays as it is, the rest is written
+            // some shards are linked, the others are written
             options.max_shard_bytes = 5000;
             const auto partly = sf::rewrite(*changed, to + "-changed", options);
             REQUIRE(partly);
@@ -1075,7 +1073,7 @@ TEST_CASE("rewrite: a source that is cut short meanwhile is a failure, and leave
 
 namespace {
 
-// Layouts whose copies are strided: what engines want, and what gpt-oss stores.
+// Layouts with strided copies: those of engines, and that of gpt-oss.
 using gate = sf::layouts::gate;
 using up = sf::layouts::up;
 using down = sf::layouts::down;
@@ -1100,7 +1098,7 @@ struct columns_in_turn
 struct experts_inside : strided<into<sf::transpose<0, 1, sf::stack<sf::concat<0, gate, up>>>,
                                      sf::transpose<0, 2, sf::stack<down>>>> {};
 
-/// Rewrites with strided copies are what fuse() makes in memory, and come back.
+/// Checks that rewrites with strided copies equal fuse() in memory, and can be inverted.
 template <class Family>
 void check_strided(const tensors& unfused, const sf::plan_options& options = {}) {
     const temporary_directory directory;
@@ -1163,8 +1161,8 @@ TEST_CASE_TEMPLATE("rewrite: strided layouts give what fuse gives, and come back
 
 TEST_CASE_TEMPLATE("rewrite: strided outputs larger than the buffer are whole", Family,
                    rows_in_turn, groups_in_turn, transposed, experts_inside) {
-    tensors unfused;  // gate_up_proj: 3 x 800 x 260 x 8 bytes, more than the buffer and no multiple
-                      // of it
+    // gate_up_proj: 3 x 800 x 260 x 8 bytes: larger than the buffer and no multiple of it.
+    tensors unfused;
     add_layer(unfused, "model.layers.0", 3, 400, 260, 8, sf::dtype::f64);
     REQUIRE(3 * 800 * 260 * 8 > sf::rewrite_buffer_bytes);
     check_strided<Family>(unfused);
@@ -1309,10 +1307,10 @@ TEST_CASE_TEMPLATE(
         CHECK(resident_kib < most_grown_kib + most_resident_mib * 1024);
     };
     run(directory / "in", directory / "transposed", sf::description_of<transposed>,
-        56);  // a matrix of gate, one of up, and theirs in the other file
+        56);  // a matrix of gate, one of up, and those in the other file
     std::filesystem::remove_all(directory / "transposed");
     run(directory / "in", directory / "fused", sf::description_of<sf::families::qwen2_moe>,
-        36);  // 8 MiB of each of two files, and what lies around
+        36);  // 8 MiB of each of two files, and other memory
     std::filesystem::remove_all(directory / "in");
     run(directory / "fused", directory / "back", sf::inverse_of<sf::families::qwen2_moe>, 36);
 }

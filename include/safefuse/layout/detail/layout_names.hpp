@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: names under a scope, read against a layout: which tensor, which field, which expert.
+// safefuse: matches names under a scope with a layout: which tensor, which field, which expert.
 #ifndef SAFEFUSE_LAYOUT_DETAIL_LAYOUT_NAMES_HPP
 #define SAFEFUSE_LAYOUT_DETAIL_LAYOUT_NAMES_HPP
 
@@ -17,9 +17,12 @@ namespace detail {
 
 /// How a name relates to a layout.
 enum class name_verdict : std::uint8_t {
-    other,     ///< has nothing to do with the layout
-    tensor,    ///< one of its tensors, in one of its fields
-    leftover,  ///< begins like one of its tensors, but is none: an unknown part or field
+    /// Unrelated to the layout.
+    other,
+    /// A tensor of the layout, in one of its fields.
+    tensor,
+    /// Begins like a tensor of the layout, but is none: an unknown part or field.
+    leftover,
 };
 
 struct matched_name {
@@ -29,8 +32,8 @@ struct matched_name {
     std::uint64_t expert = 0;
 };
 
-/// Takes the decimal digits at the beginning off `name`; false where there are none. `plain` says
-/// whether they are a number as we write it: without leading zeros, within 64 bits.
+/// Removes leading decimal digits from `name`. Returns false if there are none. `plain` becomes
+/// true if they are a number without leading zeros that fits 64 bits.
 constexpr bool take_number(std::string_view& name, std::uint64_t& number, bool& plain) noexcept {
     std::size_t digits = 0;
     number = 0;
@@ -44,9 +47,8 @@ constexpr bool take_number(std::string_view& name, std::uint64_t& number, bool& 
     return digits != 0;
 }
 
-/// Takes the name of a tensor of the layout off `name`, so that the field's suffix is left. With a
-/// hole, `begins` says whether the name agrees with the pattern up to and including the expert's
-/// number.
+/// Removes the name of a tensor of the layout from `name`, so that the field's suffix remains. With
+/// an {i}, `begins` tells whether the name matches up to and including the expert's number.
 constexpr bool take_pattern(std::string_view& name, std::string_view pattern, std::uint64_t& expert,
                             bool& begins) noexcept {
     const std::size_t hole = find_hole(pattern);
@@ -64,14 +66,14 @@ constexpr bool take_pattern(std::string_view& name, std::string_view pattern, st
     if (!take_number(name, expert, plain)) return false;
     const std::string_view rest = pattern.substr(hole + expert_hole.size());
     begins = name.empty() || name[0] == '.' || rest.empty();
-    // "07" and numbers beyond 64 bits name no expert, but look like one: they must not be passed
-    // over
+    // "07" and numbers over 64 bits are no expert numbers but look like one: they must not be
+    // ignored
     if (!plain || !name.starts_with(rest)) return false;
     name.remove_prefix(rest.size());
     return true;
 }
 
-/// Reads a name, the scope and its dot taken off, against a layout.
+/// Matches a name, without the scope and its dot, with a layout.
 SAFEFUSE_NOINLINE constexpr matched_name match(const layout_description& layout,
                                                std::string_view local) noexcept {
     matched_name out;
@@ -89,7 +91,8 @@ SAFEFUSE_NOINLINE constexpr matched_name match(const layout_description& layout,
     return out;
 }
 
-/// Appends the name of a tensor of the layout; the inverse of match. False when memory ran out.
+/// Appends the name of a tensor of the layout. The inverse of match. Returns false if memory runs
+/// out.
 SAFEFUSE_NOINLINE inline bool spell(text& out, std::string_view pattern, std::uint64_t expert,
                                     std::string_view suffix) noexcept {
     const std::size_t hole = find_hole(pattern);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: steps that several operations on mappings share: agreeing axes, groups, turns.
+// safefuse: steps shared by several operations on mappings: equal axes, groups, turns.
 #ifndef SAFEFUSE_LAYOUT_DETAIL_MAPPING_STEPS_HPP
 #define SAFEFUSE_LAYOUT_DETAIL_MAPPING_STEPS_HPP
 
@@ -15,7 +15,7 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// Puts the parts of `next` behind those of `of` and checks that all axes but `axis` agree.
+/// Appends the parts of `next` to those of `of` and checks that all axes but `axis` are equal.
 constexpr void join(mapping& of, const mapping& next, std::size_t axis) noexcept {
     if (of.error == mapping_error::none) of.error = next.error;
     if (of.axis_count != next.axis_count) of.error = mapping_error::unequal_extents;
@@ -32,12 +32,12 @@ constexpr void join(mapping& of, const mapping& next, std::size_t axis) noexcept
     }
 }
 
-/// Whether a block_size would end inside one operand and begin in the next.
+/// Fails if a block would end inside one operand and continue in the next.
 constexpr void require_whole(mapping& of, const stored_axis& axis) noexcept {
     if (!axis.whole) of.error = mapping_error::splits_block;
 }
 
-/// How many stored entries a group of `group` elements is.
+/// Converts a group of `group` elements to stored entries.
 ///   fails   splits_block (it ends inside an entry), uneven_groups (the axis ends inside a group)
 constexpr mapping_error entries_of_group(const stored_axis& axis, std::uint64_t& group) noexcept {
     if (axis.block_size == whole_axis || !axis.present) {
@@ -49,12 +49,13 @@ constexpr mapping_error entries_of_group(const stored_axis& axis, std::uint64_t&
     return axis.extent % group == 0 ? mapping_error::none : mapping_error::uneven_groups;
 }
 
-/// Splits the digits of a part along an axis at the edges of groups. False if they cannot be split
-/// so, or there is no room for them.
+/// Splits the digits of a part along an axis at group boundaries. Returns false if that is
+/// impossible or needs too many modes.
 ///   @post  a digit's stride is a multiple of `group`, or the digit stays inside one group
 constexpr bool split_at_groups(part_mapping& part, std::size_t axis, std::uint64_t group) noexcept {
     const std::uint64_t low = part.first[axis] % group;
-    std::uint64_t reach = low;  // the greatest entry of a group that the digits inside it reach
+    // The last entry of a group that the digits inside it reach.
+    std::uint64_t reach = low;
     const std::size_t before = part.mode_count;
     for (std::size_t i = 0; i < before; ++i) {
         mode& piece = part.modes[i];
@@ -86,8 +87,8 @@ constexpr void take_turn(part_mapping& part, std::size_t axis, std::uint64_t gro
     }
 }
 
-/// The operands of an interleave as one mapping, without turns: their parts, and the axes that
-/// they must agree on.
+/// The operands of an interleave as one mapping, before they take turns: their parts, and their
+/// common axes.
 constexpr mapping join_equal(span<const mapping> operands, std::size_t axis) noexcept {
     mapping out = operands[0];
     for (const mapping& next : operands.subspan(1)) {

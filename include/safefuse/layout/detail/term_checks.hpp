@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: what the static_asserts of layout.hpp ask: lists of parts, holes in names, equal names.
+// safefuse: conditions of the static_asserts in layout.hpp: lists of parts, {i} in names, equal
+// names.
 #ifndef SAFEFUSE_LAYOUT_DETAIL_TERM_CHECKS_HPP
 #define SAFEFUSE_LAYOUT_DETAIL_TERM_CHECKS_HPP
 
@@ -40,7 +41,7 @@ template <class First, class... Part>
 constexpr expert_group group_of(part_list<First, Part...>) noexcept {
     return First::group;
 }
-/// Whether the same experts have all parts.
+/// Whether all parts belong to the same experts.
 template <class First, class... Part>
 constexpr bool of_one_group(part_list<First, Part...>) noexcept {
     return ((First::group.count == Part::group.count && First::group.after == Part::group.after) &&
@@ -51,7 +52,7 @@ constexpr bool has_experts(part_list<First, Part...>) noexcept {
     return !First::group.count.empty();
 }
 
-/// What the terms with several operands have in common.
+/// Common members of the terms with several operands.
 template <std::size_t Axis, class First, class... Rest>
 struct operands {
     static_assert(((First::axis_count == Rest::axis_count) && ...),
@@ -65,8 +66,7 @@ struct operands {
     using parts = typename joined_parts<typename First::parts, typename Rest::parts...>::type;
 };
 
-/// Where {i} begins in a name; npos where it does not. (string_view::find is no constant expression
-/// under GCC's sanitizer.)
+/// Position of {i} in a name, or npos. (string_view::find is not constexpr under GCC's sanitizer.)
 SAFEFUSE_NOINLINE constexpr std::size_t find_hole(std::string_view name) noexcept {
     for (std::size_t i = 0; i + expert_hole.size() <= name.size(); ++i) {
         if (name[i] != expert_hole[0]) continue;
@@ -84,7 +84,7 @@ constexpr std::size_t holes_in(std::string_view name) noexcept {
     return count;
 }
 
-/// Whether two layouts place one and the same part: name, experts and extents are equal.
+/// Whether two layouts place the same part: name, experts and extents are equal.
 constexpr bool is_same_part(const part_mapping& a, const part_mapping& b) noexcept {
     bool equal = a.part == b.part && a.experts == b.experts && a.after == b.after &&
                  a.part_axes == b.part_axes;
@@ -92,7 +92,7 @@ constexpr bool is_same_part(const part_mapping& a, const part_mapping& b) noexce
     return equal;
 }
 
-/// Whether no tensor with the suffix of a field is called like another tensor with that of a field:
+/// Whether no tensor with a field's suffix has the name of another tensor with a field's suffix:
 /// "x" + "_bias" and "x_bias".
 template <class... Tensor>
 constexpr bool spelled_apart(span<const field_suffix> fields) noexcept {
@@ -110,7 +110,7 @@ constexpr bool spelled_apart(span<const field_suffix> fields) noexcept {
     return true;
 }
 
-/// Whether no two tensors have a name and experts in common.
+/// Whether no two tensors have the same name and the same experts.
 template <class... Tensor>
 constexpr bool tensors_differ() noexcept {
     const std::string_view names[] = {Tensor::description.name...};
@@ -121,7 +121,7 @@ constexpr bool tensors_differ() noexcept {
     return true;
 }
 
-// `part` and its like are known by the part_of below them.
+// Parts are compared by their part_of, since `part` and `matrix` derive from it.
 template <class Part, class... Other>
 constexpr bool among(part_list<Other...>) noexcept {
     return (std::same_as<typename Part::parts, typename Other::parts> || ...);

@@ -2,16 +2,15 @@
 // Copyright (c) 2026 safefuse contributors
 // safefuse: the composition to o from^-1 of two mappings of one part.
 //
-// A mapping maps an index of a part to an entry of a stored tensor. Along each axis of the part
-// the map is mixed-radix: the index is written in digits (mode), each with a stride.
+// A mapping maps an index of a part to an entry of a stored tensor. Along each axis of the part the
+// map is mixed-radix: the index is written in digits (mode), each with a stride.
 //
-//   index i = (d1, d0) with extents (I / 64, 64)     from(i) = d1 * 128 + d0     (groups of 64
-//   rows) index i = (d0)     with extent  (I)              to(i)   = d0                (rows in
-//   order)
+//     index i = (d1, d0) with extents (I / 64, 64)    from(i) = d1 * 128 + d0   (groups of 64 rows)
+//     index i = (d0)     with extent  (I)             to(i)   = d0              (rows in order)
 //
 // A copy needs the pairs (from(i), to(i)). They are a nest of strided loops if each loop steps
 // through one digit of both maps: the common refinement of the two digit systems. Loops that
-// continue one another on both sides are then joined: coalesce. These are the words of CuTe's
+// continue one another on both sides are then joined: coalesce. These are the terms of CuTe's
 // layout algebra.
 #ifndef SAFEFUSE_PLAN_DETAIL_COMPOSE_HPP
 #define SAFEFUSE_PLAN_DETAIL_COMPOSE_HPP
@@ -27,8 +26,8 @@ namespace detail {
 
 inline constexpr std::size_t max_loops = 6;
 
-/// A nest of loops over a part's entries, outermost first, with the distance of neighbours on both
-/// sides. Units: entries, until the caller scales them.
+/// A nest of loops over a part's entries, outermost first, with strides on both sides. Units:
+/// entries, until the caller scales them.
 struct loop_nest {
     struct loop {
         std::uint64_t extent;
@@ -42,14 +41,14 @@ struct loop_nest {
     loop loops[max_loops]{};
 };
 
-/// The half-open range of one part axis that moves: the destination is laid out for exactly this
+/// The half-open range of one part axis that moves. The destination is laid out for exactly this
 /// range.
 struct kept_range {
     std::uint64_t begin = 0;
     std::uint64_t count = 0;
 };
 
-/// Entries between neighbours along each axis of a stored tensor, row-major.
+/// Strides of the axes of a stored tensor, row-major, in entries.
 SAFEFUSE_NOINLINE constexpr void row_major(const mapping& of,
                                            std::uint64_t (&strides)[max_stored_axes]) noexcept {
     std::uint64_t stride = 1;
@@ -59,7 +58,7 @@ SAFEFUSE_NOINLINE constexpr void row_major(const mapping& of,
     }
 }
 
-/// Where in a stored tensor a part begins, in entries.
+/// First entry of a part in a stored tensor.
 SAFEFUSE_NOINLINE constexpr std::uint64_t first_entry(const mapping& of,
                                                       const part_mapping& part) noexcept {
     std::uint64_t strides[max_stored_axes];
@@ -69,8 +68,8 @@ SAFEFUSE_NOINLINE constexpr std::uint64_t first_entry(const mapping& of,
     return entry;
 }
 
-/// The modes of one part axis, lowest weight first, with strides in entries; extents of 1 are left
-/// out.
+/// The modes of one part axis, lowest weight first, with strides in entries. Modes of extent 1 are
+/// left out.
 struct axis_pieces {
     std::uint8_t count = 0;
     mode modes[max_modes]{};
@@ -89,7 +88,7 @@ struct axis_pieces {
         }
     }
 
-    /// How far index `i` is from index 0, in entries.
+    /// Distance of index `i` from index 0, in entries.
     ///   @post  the sum of digit * stride
     [[nodiscard]] constexpr std::uint64_t entry(std::uint64_t i) const noexcept {
         std::uint64_t sum = 0;
@@ -137,7 +136,7 @@ struct axis_pieces {
         if (f == from.count || t == to.count) return mapping_error::uneven_groups;
         const mode& a = from.modes[f];
         const mode& b = to.modes[t];
-        // the source's outermost digit may reach beyond what is kept
+        // the source's outermost digit may extend past what is kept
         std::uint64_t a_end = f + 1 == from.count ? count : a.weight * a.extent;
         if (a_end > count) a_end = count;
         const std::uint64_t b_end = b.weight * b.extent;
@@ -156,7 +155,7 @@ struct axis_pieces {
 }
 
 /// Composes one axis of a part: adds the loops of to o from^-1 for the kept indices, innermost
-/// first. The source holds the whole axis, the destination only what is kept.
+/// first. The source has the whole axis, the destination only what is kept.
 ///   @post  the loops and offsets visit the pairs (from(begin + i), to(i)) for all i < count
 [[nodiscard]] constexpr mapping_error compose_axis(loop_nest& nest, const axis_pieces& from,
                                                    const axis_pieces& to,

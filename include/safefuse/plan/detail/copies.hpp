@@ -2,11 +2,11 @@
 // Copyright (c) 2026 safefuse contributors
 // safefuse: the last stage of a plan: the strided copies that make the outputs.
 //
-//   inventory, geometry, selection, output_field -> copy_block[]
+//     inventory, geometry, selection, output_field -> copy_block[]
 //
-// A plan is the composition to o from^-1 of two layouts. compose.hpp makes it for one axis of one
-// part; here the axes of a part become one loop nest, entries become bytes, and experts that have a
-// tensor each become a block each. At the end, neighbouring blocks are joined.
+// A plan is the composition to o from^-1 of two layouts. compose.hpp composes one axis of one part.
+// Here the axes of a part become one loop nest, entries become bytes, and experts with a tensor
+// each become a block each. At the end, neighbouring blocks are joined.
 #ifndef SAFEFUSE_PLAN_DETAIL_COPIES_HPP
 #define SAFEFUSE_PLAN_DETAIL_COPIES_HPP
 
@@ -35,8 +35,8 @@ static_assert(max_loops <= max_copy_loops);
 
 /// The copies of a plan.
 struct copy_list {
-    vector<copy_block> blocks;        ///< what is copied
-    vector<copy_block> equal_blocks;  ///< what is compared only: as in copy_plan
+    vector<copy_block> blocks;        ///< copied
+    vector<copy_block> equal_blocks;  ///< only compared, as in copy_plan
 };
 
 /// One part on both sides of a plan.
@@ -45,12 +45,13 @@ struct moved_part {
     const part_mapping& from_part;
     const mapping& to;
     const part_mapping& to_part;
-    bool from_per_expert;  ///< the source has a tensor for each expert
-    bool to_per_expert;    ///< the destination has
-    kept_range experts;    ///< that move; one where the part is no expert's
+    bool from_per_expert;  ///< the source has a tensor per expert
+    bool to_per_expert;    ///< the destination has a tensor per expert
+    /// The experts that move. One entry if the part belongs to no expert.
+    kept_range experts;
     bool has_experts;
 
-    /// Whether the expert's index is one of the loops; otherwise each expert has copies of its own.
+    /// Whether the expert index is one of the loops. Otherwise each expert has its own copies.
     [[nodiscard]] bool loops_over_experts() const noexcept {
         return has_experts && !from_per_expert && !to_per_expert;
     }
@@ -58,8 +59,8 @@ struct moved_part {
 
 // ---------------------------------------------------------------------------------------- loops
 
-/// The range of one axis of a part that moves, in entries. Axis 0 is the expert's index,
-/// trailing_axis the field's own; those between are the part's.
+/// The range of one axis of a part that moves, in entries. Axis 0 is the expert index,
+/// trailing_axis the field's own axis. Those between are the part's.
 [[nodiscard]] inline mapping_error range_of(kept_range& range, const moved_part& part,
                                             std::size_t axis, const field_form& form,
                                             const layout_args& extents,
@@ -76,8 +77,8 @@ struct moved_part {
     return entries_of(kept.kept[dim], extents.values[dim], form.block_size[axis - 1], range);
 }
 
-/// Composes all axes of a part: the expert's index where it is a loop, the part's own axes, the
-/// field's own axis. Units: entries.
+/// Composes all axes of a part: the expert index if it is a loop, the part's own axes, the field's
+/// own axis. Units: entries.
 ///   @post   the nest visits (from(i), to(i - begin)) for every kept index i of the part
 [[nodiscard]] inline mapping_error compose_part(loop_nest& nest, const moved_part& part,
                                                 const field_form& form, const layout_args& extents,
@@ -100,10 +101,10 @@ struct moved_part {
 /// A loop nest in bytes: the loops of a block, and the bits of an entry for its offsets.
 struct byte_loops {
     copy_block shape{};
-    bool whole_bytes = true;  ///< false: some run or stride is no whole number of bytes
+    bool whole_bytes = true;  ///< false: some run or stride is not a whole number of bytes
 };
 
-/// Entries become bits, and an innermost loop over neighbours becomes the run.
+/// Converts entries to bits. An innermost loop over contiguous entries becomes the run.
 [[nodiscard]] inline byte_loops in_bytes(const loop_nest& nest, std::uint64_t entry_bits) noexcept {
     byte_loops out;
     std::size_t loops = nest.count;
@@ -151,7 +152,7 @@ struct byte_loops {
         block.output = into.first_output + static_cast<std::uint32_t>(part.to_per_expert ? i : 0);
         block.source_offset = place.offset + from_bits / 8;
         block.destination_offset = to_bits / 8;
-        // a term of a caller's own may be wrong: what it reads must be of its own tensor
+        // a user's term may be wrong: the copy must read only inside its own tensor
         if (!lies_inside(from_bits / 8, block.source_extent_bytes(), place.size_bytes))
             return refuse(errc::shape_mismatch, {},
                           "a term of the layout reaches beyond its tensor");
@@ -186,7 +187,7 @@ struct byte_loops {
     return emit_part(of, origin, into.origins.field, part, nest, into, blocks);
 }
 
-/// Whether a part is stored where one before it is: they share the field.
+/// Whether a part is stored at the place of an earlier part: they share the field.
 [[nodiscard]] inline bool lies_on_another(const mapping& placed, std::size_t part) noexcept {
     bool any_shared = false;
     for (std::size_t a = 0; a < placed.axis_count; ++a)
@@ -210,8 +211,8 @@ struct byte_loops {
     return inside;
 }
 
-/// Whether blocks make every byte of their outputs and no other. A term of a caller's own may be
-/// wrong: it must not write elsewhere, nor leave bytes unmade.
+/// Whether the blocks make every byte of their outputs and no other. A user's term may be wrong: it
+/// must neither write elsewhere nor leave bytes unwritten.
 [[nodiscard]] inline bool fill(span<const copy_block> blocks, const output_field& into) noexcept {
     std::uint64_t made_bytes = 0, wanted_bytes = 0;
     bool fits = checked_mul(into.count, into.size_bytes, wanted_bytes) && are_inside(blocks, into);
@@ -252,7 +253,8 @@ struct byte_loops {
     return same;
 }
 
-/// Takes loops into the run whose steps touch on both sides: (n) : (run) = a run of n * run bytes.
+/// Merges loops into the run if their steps are contiguous on both sides: (n) : (run) = a run of n
+/// * run bytes.
 inline void close_gaps(copy_block& block) noexcept {
     for (; block.loop_count > 0; block.loops[--block.loop_count] = {}) {
         const copy_loop& inner = block.loops[block.loop_count - 1];
@@ -273,7 +275,7 @@ inline void close_gaps(copy_block& block) noexcept {
 /// Orders blocks by their sources.
 ///   fails   out_of_memory
 [[nodiscard]] inline result<void> sort_blocks(vector<copy_block>& blocks) noexcept {
-    // what is sorted is small: blocks are ten times as large
+    // sort small records: blocks are ten times as large
     struct place {
         std::uint32_t source;
         std::uint32_t block;

@@ -3,12 +3,13 @@
 // safefuse: the second stage of a plan: the shapes of an inventory give every extent its value and
 // every field its form.
 //
-//   inventory -> geometry
+//     inventory -> geometry
 //
 // Each axis of a stored tensor is one equation over the extents, with a single product:
-//   stored extent * block_size = coefficient * product of extents      (gate_up_proj, axis 1: 2 *
-//   I)
-// An equation with one unknown extent gives it. solve_extents goes through the equations until none
+//
+//     stored extent * block_size = coefficient * product of extents    (gate_up_proj axis 1: 2 * I)
+//
+// An equation with one unknown extent gives its value. solve_extents repeats this until no equation
 // gives anything new. Then every tensor must have the shape and the dtype that the extents ask for.
 #ifndef SAFEFUSE_PLAN_DETAIL_GEOMETRY_HPP
 #define SAFEFUSE_PLAN_DETAIL_GEOMETRY_HPP
@@ -33,11 +34,13 @@ namespace detail {
 
 /// What the shapes of an inventory tell.
 struct geometry {
-    layout_args extents;              ///< every extent that a part mentions has its value
-    vector<const field_form*> forms;  ///< by field of the source's layout; null: not stored
+    /// Values of all extents that parts mention.
+    layout_args extents;
+    /// By field of the source's layout. Null: not stored.
+    vector<const field_form*> forms;
 };
 
-/// The axes of a mapping that show in a shape.
+/// The axes of a mapping that appear in a shape.
 struct placed_shape {
     std::uint64_t extents[max_stored_axes]{};
     std::size_t rank = 0;
@@ -50,7 +53,7 @@ struct placed_shape {
     [[nodiscard]] bool equals(shape_view shape) const noexcept { return same_shape(shape, view()); }
 };
 
-/// Where the parts of a tensor are, for given extents, in one form of a field.
+/// The mapping of a tensor for given extents and one form of a field.
 [[nodiscard]] SAFEFUSE_NOINLINE inline mapping place(const tensor_description& tensor,
                                                      const field_form& form,
                                                      const layout_args& extents) noexcept {
@@ -61,7 +64,7 @@ struct placed_shape {
 
 // ------------------------------------------------------------------------------------- failures
 
-/// Why a layout cannot place what a tensor should hold.
+/// The failure for a mapping error.
 [[nodiscard]] SAFEFUSE_COLD inline failure misplaced(mapping_error why,
                                                      const text& tensor) noexcept {
     failure error{.code = errc::splits_block, .tensor = tensor};
@@ -69,12 +72,13 @@ struct placed_shape {
     case mapping_error::none:
     case mapping_error::splits_block: break;
     case mapping_error::unequal_extents:
-        error.code = errc::shape_mismatch, error.detail = "parts that are put together differ";
+        error.code = errc::shape_mismatch,
+        error.detail = "concatenated parts have different shapes";
         break;
     case mapping_error::uneven_groups: error.code = errc::unnested_groups; break;
     case mapping_error::too_complex:
         error.code = errc::unnested_groups;
-        error.detail = "the layout needs more strides than a plan has";
+        error.detail = "the layout needs more strides than a plan supports";
         break;
     case mapping_error::overflow: error.code = errc::size_overflow; break;
     }
@@ -83,7 +87,7 @@ struct placed_shape {
 
 [[nodiscard]] SAFEFUSE_COLD inline failure wrong_rank(const inventory& of, std::uint32_t index,
                                                       const mapping& placed) noexcept {
-    failure error = fault(of.set, errc::shape_mismatch, index, "another number of axes");
+    failure error = fault(of.set, errc::shape_mismatch, index, "wrong number of axes");
     error.expected = placed_shape{placed}.rank;
     error.actual = of.set.spec(index).shape.size();
     return error;
@@ -105,10 +109,10 @@ SAFEFUSE_COLD inline void append_shape(text& out, dtype type,
 /// One equation over the extents: extent * block_size = coefficient * product of dims.
 struct axis_equation {
     std::uint64_t extent;     ///< of the stored tensor
-    const stored_axis& axis;  ///< what the layout puts there
+    const stored_axis& axis;  ///< the layout's axis
 };
 
-/// What solving an equation gave.
+/// The result of solving an equation.
 struct solution {
     enum class outcome : std::uint8_t { nothing, extent, no_whole_number, overflow };
     outcome what = outcome::nothing;
@@ -116,7 +120,7 @@ struct solution {
     std::uint64_t elements = 0;
 };
 
-/// Solves an equation for the extent that it does not know, if it is the only one.
+/// Solves an equation for its unknown extent, if there is exactly one.
 ///   @post   outcome::extent: the equation holds, and one more extent is known
 [[nodiscard]] inline solution solve(const axis_equation& of, extent_table& extents) noexcept {
     const unsigned unknown = of.axis.dims & ~extents.known;
@@ -128,7 +132,8 @@ struct solution {
             !checked_mul(out.divisor, extents.x.values[s], out.divisor))
             return out;
     if (!checked_mul(of.extent, of.axis.block_size, out.elements)) return out;
-    if (out.divisor == 0 && out.elements == 0) return {};  // tells nothing; another tensor may
+    // no information; another tensor may give it
+    if (out.divisor == 0 && out.elements == 0) return {};
     out.what = solution::outcome::no_whole_number;
     if (out.divisor == 0 || out.elements % out.divisor != 0) return out;
     for (std::size_t s = 0; s < extents.x.dim_count; ++s)
@@ -142,14 +147,14 @@ struct solution {
                                                     const solution& why) noexcept {
     if (why.what == solution::outcome::overflow) return fault(of.set, errc::size_overflow, index);
     failure error = fault(of.set, errc::shape_mismatch, index,
-                          "an extent is not a multiple of what the layout puts there");
+                          "an extent is not a multiple of the size that the layout requires");
     error.expected = why.divisor;
     error.actual = why.elements;
     return error;
 }
 
-/// Solves the equations of all axes of one tensor, from the outermost on. `progress` becomes true
-/// if one of them gave an extent.
+/// Solves the equations of all axes of one tensor, outermost first. Sets `progress` if one of them
+/// gave an extent.
 ///   fails   shape_mismatch, size_overflow
 [[nodiscard]] inline result<void> solve_tensor(const inventory& of, const found_tensor& tensor,
                                                const field_form& form, extent_table& extents,
@@ -172,7 +177,8 @@ struct solution {
     return {};
 }
 
-/// Groups that share the numbers of their experts have equal shares of them.
+/// Checks that groups which share the numbers of their experts have the shares that divide_experts
+/// gives them.
 ///   fails   shape_mismatch, size_overflow
 [[nodiscard]] inline result<void> check_shares(const expert_groups& groups,
                                                const extent_table& extents) noexcept {
@@ -194,8 +200,8 @@ struct solution {
     return {};
 }
 
-/// Finds E, I, H, ... from the shapes of the tensors of the field that holds the parts themselves.
-/// `extents` has what could be solved, also where this fails.
+/// Finds E, I, H, ... from the shapes of the tensors of the value field. After a failure, `extents`
+/// has what could be solved.
 ///   fails   shape_mismatch, size_overflow
 [[nodiscard]] inline result<void> solve_extents(const inventory& of, std::uint32_t field,
                                                 const field_form& form,
@@ -215,15 +221,14 @@ struct solution {
 
 // --------------------------------------------------------------------------------------- shapes
 
-/// How many tensors of the set a tensor of the source's layout is: one for each expert, or one.
+/// Number of tensors in the set for a tensor of the source's layout: one per expert, or one.
 [[nodiscard]] inline std::uint64_t tensors_in(const inventory& of, const layout_args& x,
                                               std::uint32_t tensor) noexcept {
     if (!of.layout->tensors[tensor].per_expert()) return 1;
     return x.values[of.groups.of_tensor[tensor].count];
 }
 
-/// Whether the bytes of a tensor are as many as its dtype and shape ask for, and end within 64
-/// bits.
+/// Checks that the size of a tensor fits its dtype and shape, and that it ends within 64 bits.
 ///   fails   size_mismatch
 [[nodiscard]] inline result<void> check_size(const tensor_set_ref& set, std::uint32_t index,
                                              const tensor_spec& spec) noexcept {
@@ -238,7 +243,7 @@ struct solution {
     return error;
 }
 
-/// A tensor has another shape or dtype than it should.
+/// The failure for a tensor with a wrong shape or dtype.
 [[nodiscard]] SAFEFUSE_COLD inline failure misfit(const tensor_set_ref& set, std::uint32_t index,
                                                   dtype type,
                                                   const placed_shape& expected) noexcept {
@@ -251,7 +256,7 @@ struct solution {
     return fault(set, same_shape ? errc::dtype_mismatch : errc::shape_mismatch, index, detail);
 }
 
-/// Whether all tensors of a field of a tensor have the shape `expected`, and one dtype.
+/// Checks that all tensors of one field have the shape `expected` and the same dtype.
 ///   fails   shape_mismatch, dtype_mismatch, size_mismatch
 [[nodiscard]] inline result<void> check_shapes(const inventory& of, const layout_args& x,
                                                std::uint32_t t, std::uint32_t f,
@@ -273,8 +278,8 @@ struct solution {
     return {};
 }
 
-/// Whether all tensors of a field have the shape that a form and the extents ask for, and each
-/// tensor of the layout one dtype.
+/// Checks that all tensors of a field have the shape that a form and the extents ask for, and one
+/// dtype per tensor of the layout.
 ///   fails   shape_mismatch, dtype_mismatch, size_mismatch, splits_block, unnested_groups,
 ///           size_overflow
 [[nodiscard]] inline result<void> check_field(const inventory& of, std::uint32_t field,
@@ -292,13 +297,13 @@ struct solution {
 
 // ---------------------------------------------------------------------------------------- forms
 
-/// A form that a field may have: what it makes of the extents, and whether all tensors fit it.
+/// A trial of a form: the extents that follow from it, and whether all tensors fit.
 struct form_trial {
     extent_table extents;
     result<void> fits;
 };
 
-/// Tries a form. The field that holds the parts themselves tells the extents; the others have them.
+/// Tries a form. The value field gives the extents; all other fields use them.
 [[nodiscard]] SAFEFUSE_NOINLINE inline form_trial try_form(const inventory& of, std::uint32_t field,
                                                            const field_form& form,
                                                            const extent_table& known,
@@ -309,7 +314,7 @@ struct form_trial {
     return out;
 }
 
-/// How many tensors of a field have the shape that a form and the extents ask for.
+/// Number of tensors of a field with the shape that a form and the extents ask for.
 [[nodiscard]] inline std::uint64_t count_fitting(const inventory& of, std::uint32_t field,
                                                  const field_form& form,
                                                  const layout_args& x) noexcept {
@@ -333,15 +338,15 @@ struct form_trial {
         if (each.field == field && !is_integer(of.set.spec(each.index).type)) return false;
     return true;
 }
-/// Whether one entry of a form is several codes; only integers are read so.
+/// Whether one entry of a form contains several codes. Only integers can.
 [[nodiscard]] constexpr bool is_packed(const field_form& form) noexcept {
     bool packed = false;
     for (const std::uint64_t block_size : form.block_size) packed = packed || block_size > 1;
     return packed && form.role == field_role::value;
 }
 
-/// Chooses the form of a field: the first that all its tensors fit. If no form fits, the failure is
-/// of the form that most of the tensors fit: it names the odd tensor.
+/// Chooses the form of a field: the first that all its tensors fit. If none fits, the failure is
+/// that of the form that most tensors fit, so it names the odd tensor.
 ///   fails   dtype_mismatch (no form has that dtype), and as try_form
 [[nodiscard]] inline result<void> choose_form(const field_form*& chosen, const inventory& of,
                                               std::uint32_t field, extent_table& extents,
@@ -374,14 +379,14 @@ struct form_trial {
     return misfit;
 }
 
-/// Whether the elements mean something without a scale; integers in a weight are quantised codes.
+/// Whether the elements have a meaning without scales. Integers in a weight are quantised codes.
 [[nodiscard]] constexpr bool is_number(dtype type) noexcept {
     return type == dtype::f64 || type == dtype::f32 || type == dtype::f16 || type == dtype::bf16 ||
            type == dtype::c64 || type == dtype::boolean;
 }
 
-/// Codes mean nothing without their scales.
-///   fails   allow_missing_scales
+/// Checks that codes have their scales.
+///   fails   missing_scales
 [[nodiscard]] inline result<void> check_scales(const inventory& of) noexcept {
     const span<const field_suffix> fields = of.layout->fields;
     for (std::uint32_t t = 0; t < of.layout->tensors.size(); ++t) {
@@ -398,10 +403,10 @@ struct form_trial {
     return {};
 }
 
-/// The extents of all parts, and the form of each field that the source has. The field that holds
-/// the parts themselves comes first: its shapes tell the extents.
+/// Finds the extents of all parts, and the form of each field of the source. The value field comes
+/// first, because its shapes give the extents.
 ///   fails   shape_mismatch, dtype_mismatch, size_mismatch, splits_block, unnested_groups,
-///           size_overflow, allow_missing_scales, out_of_memory
+///           size_overflow, missing_scales, out_of_memory
 ///   @post   every tensor of the inventory has the shape of its mapping
 [[nodiscard]] inline result<geometry> solve_geometry(const inventory& of,
                                                      bool allow_unscaled) noexcept {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the first stage of a plan: names become an inventory, which says which tensor of the
+// safefuse: the first stage of a plan: names become an inventory, which tells which tensor of the
 // set is which field of which expert.
 //
-//   name_dims    two layouts          -> extent_table    every extent gets a number
-//   match_names     names of the scope   -> found_tensor[]  tensor, field and number of each name
-//   count_experts   found_tensor[]       -> E               the highest number + 1
-//   fill_table      found_tensor[]       -> table           [tensor][field][expert], without holes
+//     name_dims      two layouts          -> extent_table    every extent gets a number
+//     match_names    names of the scope   -> found_tensor[]  tensor, field and number of each name
+//     count_experts  found_tensor[]       -> E               the highest number + 1
+//     fill_table     found_tensor[]       -> table           [tensor][field][expert], no holes
 //
-// Only names are read here, no shape and no dtype.
+// This stage reads only names, no shape and no dtype.
 #ifndef SAFEFUSE_PLAN_DETAIL_INVENTORY_HPP
 #define SAFEFUSE_PLAN_DETAIL_INVENTORY_HPP
 
@@ -48,8 +48,8 @@ struct extent_table {
 
 /// The experts that have a part, as dims.
 struct group_symbols {
-    std::uint8_t count = no_dim;  ///< of the extent that counts them; no_dim: no expert's
-    std::uint8_t after = no_dim;  ///< of the extent that counts the experts before them
+    std::uint8_t count = no_dim;  ///< dim of the extent that counts them; no_dim: no experts
+    std::uint8_t after = no_dim;  ///< dim of the extent that counts the experts before them
 };
 
 /// The experts of each tensor of the source's layout. Groups that share the numbers of experts form
@@ -57,19 +57,19 @@ struct group_symbols {
 struct expert_groups {
     vector<group_symbols> of_tensor;  ///< by tensor of the source's layout
 
-    /// The group before the one counted by `dim`.
+    /// The group before the one that `dim` counts.
     [[nodiscard]] std::uint8_t before(std::uint8_t dim) const noexcept {
         for (const group_symbols& each : of_tensor)
             if (each.count == dim) return each.after;
         return no_dim;
     }
-    /// The group after it.
+    /// The group after the one that `dim` counts.
     [[nodiscard]] std::uint8_t after(std::uint8_t dim) const noexcept {
         for (const group_symbols& each : of_tensor)
             if (each.after == dim) return each.count;
         return no_dim;
     }
-    /// The first group of its chain.
+    /// The first group of the chain of `dim`.
     [[nodiscard]] std::uint8_t first(std::uint8_t dim) const noexcept {
         while (before(dim) != no_dim) dim = before(dim);
         return dim;
@@ -97,10 +97,10 @@ struct inventory {
     tensor_set_ref set;
     std::string_view scope;            ///< of the source
     const layout_description* layout;  ///< of the source; never null
-    extent_table extents{};            ///< what names and the caller tell of them
+    extent_table extents{};            ///< as known from names and from the caller
     expert_groups groups{};
     vector<found_tensor> found{};   ///< in the order of the set
-    std::size_t rows = 1;           ///< experts for which the table has room
+    std::size_t rows = 1;           ///< experts that the table has room for
     vector<std::uint32_t> table{};  ///< [tensor][field][expert]: index in the set, or absent
     vector<bool> present{};         ///< [tensor][field]
 
@@ -114,11 +114,11 @@ struct inventory {
                                    std::uint64_t expert) const noexcept {
         return table[row(tensor, field) + static_cast<std::size_t>(expert)];
     }
-    /// Where a field of a tensor begins in the table.
+    /// Start of a field of a tensor in the table.
     [[nodiscard]] std::size_t row(std::uint32_t tensor, std::uint32_t field) const noexcept {
         return (tensor * layout->fields.size() + field) * rows;
     }
-    /// The field that holds the parts themselves: the first that the source has, else 0.
+    /// The value field: the first field with role `value` that the source has, or 0.
     [[nodiscard]] std::uint32_t value_field() const noexcept {
         for (const found_tensor& each : found)
             if (layout->fields[each.field].field->role == field_role::value) return each.field;
@@ -130,7 +130,7 @@ struct inventory {
 
 SAFEFUSE_COLD inline failure no_memory() noexcept { return {.code = errc::out_of_memory}; }
 
-/// A failure that names a tensor by a name that no tensor of the set may have, or none.
+/// A failure that names a tensor which need not be in the set, or none.
 [[nodiscard]] SAFEFUSE_COLD inline failure refuse(errc code, const text& tensor,
                                                   std::string_view detail = {},
                                                   std::uint64_t expected = unknown,
@@ -152,7 +152,7 @@ SAFEFUSE_COLD inline failure no_memory() noexcept { return {.code = errc::out_of
             .detail = text{detail}};
 }
 
-/// The full name of a tensor of a layout, whether it is there or not.
+/// The full name of a tensor of a layout, present or not.
 [[nodiscard]] SAFEFUSE_NOINLINE inline text full_name(std::string_view scope,
                                                       const layout_description& layout,
                                                       std::uint32_t tensor, std::uint32_t field,
@@ -163,14 +163,14 @@ SAFEFUSE_COLD inline failure no_memory() noexcept { return {.code = errc::out_of
     return out;
 }
 
-/// The full name of a field of a tensor of the source, of its group's first expert.
+/// The full name of a field of a source tensor, for its group's first expert.
 [[nodiscard]] inline text first_name(const inventory& of, const layout_args& x,
                                      std::uint32_t tensor, std::uint32_t field) noexcept {
     const std::uint64_t number = of.groups.first_number(of.groups.of_tensor[tensor], x);
     return full_name(of.scope, *of.layout, tensor, field, number);
 }
 
-/// An expert has no such tensor.
+/// The failure for an expert without such a tensor.
 [[nodiscard]] SAFEFUSE_COLD inline failure no_expert(errc code, const inventory& of,
                                                      std::uint32_t tensor, std::uint32_t field,
                                                      std::uint64_t number) noexcept {
@@ -181,7 +181,7 @@ SAFEFUSE_COLD inline failure no_memory() noexcept { return {.code = errc::out_of
 
 // -------------------------------------------------------------------------------------- dims
 
-/// The dim of a name; no_dim where there is none.
+/// The dim of a name, or no_dim.
 [[nodiscard]] SAFEFUSE_NOINLINE inline std::uint8_t symbol_of(const layout_args& x,
                                                               std::string_view name) noexcept {
     for (std::uint8_t s = 0; s < x.dim_count; ++s)
@@ -193,7 +193,7 @@ SAFEFUSE_COLD inline failure no_memory() noexcept { return {.code = errc::out_of
     return {symbol_of(x, part.experts), symbol_of(x, part.after)};
 }
 
-/// Gives the extents of a part their dims. False where there are too many.
+/// Gives the extents of a part their dims. Returns false if there are too many.
 inline bool add_symbols(extent_table& extents, const part_mapping& part) noexcept {
     const auto use = [&](std::string_view name) noexcept {
         const std::size_t dim = extents.x.dim(name);
@@ -218,7 +218,7 @@ inline bool add_symbols(extent_table& extents, const part_mapping& part) noexcep
             for (std::size_t p = 0; p < placed.part_count; ++p)
                 if (!add_symbols(extents, placed.parts[p]))
                     return refuse(errc::unnested_groups, {},
-                                  "the layout has more extents than a plan");
+                                  "the layout has more extents than a plan supports");
             if (layout == &from && !groups.of_tensor.push(group_of(extents.x, placed.parts[0])))
                 return no_memory();
         }
@@ -232,9 +232,9 @@ inline bool add_symbols(extent_table& extents, const part_mapping& part) noexcep
 
 // ---------------------------------------------------------------------------------------- names
 
-/// Reads the names of `members`, which begin with a scope of so many characters, against the
+/// Matches the names of `members`, which begin with a scope of `scope_size` characters, with the
 /// source's layout.
-///   other   the destination's layout, if its tensors must not be there as well; else null
+///   other   the destination's layout if its tensors must not be there, too; else null
 ///   fails   no_experts, unexpected_key, both_layouts, out_of_memory
 [[nodiscard]] inline result<void> match_names(vector<found_tensor>& found,
                                               const tensor_set_ref& set,
@@ -260,8 +260,8 @@ inline bool add_symbols(extent_table& extents, const part_mapping& part) noexcep
 
 // -------------------------------------------------------------------------------------- experts
 
-/// Divides `count` experts among a chain of groups: equal shares, rounded up, so that the last ones
-/// get what is left. Returns the dims of the chain, one bit each.
+/// Divides `count` experts among a chain of G groups: each gets ceil(count / G), the last ones what
+/// is left. Returns the dims of the chain, one bit each.
 ///   @post  the shares add up to `count`
 SAFEFUSE_NOINLINE inline unsigned divide_experts(layout_args& x, const expert_groups& groups,
                                                  std::uint8_t first, std::uint64_t count) noexcept {
@@ -277,8 +277,8 @@ SAFEFUSE_NOINLINE inline unsigned divide_experts(layout_args& x, const expert_gr
     return chain;
 }
 
-/// Names the first number that no tensor has. The highest number of a chain is not below the count
-/// of its names, so some number below that count is missing.
+/// The failure for the first number that no tensor has. The highest number of a chain is at least
+/// the number of its names, so a number below that count is missing.
 [[nodiscard]] SAFEFUSE_COLD inline failure missing_number(const inventory& of,
                                                           std::uint8_t chain) noexcept {
     vector<bool> seen;
@@ -298,10 +298,10 @@ SAFEFUSE_NOINLINE inline unsigned divide_experts(layout_args& x, const expert_gr
 }
 
 /// Counts the experts by the numbers in their names: E = the highest number + 1, for each chain of
-/// groups. Sets their extents, which are known now, and the rows that the table needs.
+/// groups. Sets their extents and the rows of the table.
 ///   fails   missing_expert (there are fewer names than numbers), out_of_memory
 [[nodiscard]] inline result<void> count_experts(inventory& of) noexcept {
-    std::uint64_t names[max_dims + 1]{}, highest[max_dims + 1]{};  // by a chain's first group
+    std::uint64_t names[max_dims + 1]{}, highest[max_dims + 1]{};  // by the first group of a chain
     for (const found_tensor& each : of.found) {
         if (!of.layout->tensors[each.tensor].per_expert()) continue;
         const std::uint8_t chain = of.groups.first(of.groups.of_tensor[each.tensor].count);
@@ -318,7 +318,7 @@ SAFEFUSE_NOINLINE inline unsigned divide_experts(layout_args& x, const expert_gr
     return {};
 }
 
-/// Adds what the caller knows of the extents.
+/// Adds the extents that the caller knows.
 ///   fails   unexpected_extent (the names say otherwise)
 [[nodiscard]] inline result<void> add_known(extent_table& extents,
                                             span<const known_extent> known) noexcept {
@@ -336,7 +336,7 @@ SAFEFUSE_NOINLINE inline unsigned divide_experts(layout_args& x, const expert_gr
 
 // ---------------------------------------------------------------------------------------- table
 
-/// One name may be that of several groups: its number tells the group, and the index in it.
+/// Finds the group and the index in it by the number, since several groups may share one name.
 inline void assign_group(const inventory& of, found_tensor& found) noexcept {
     for (std::uint32_t t = 0; t < of.layout->tensors.size(); ++t) {
         if (of.layout->tensors[t].name != of.layout->tensors[found.tensor].name) continue;
@@ -376,7 +376,7 @@ inline void assign_group(const inventory& of, found_tensor& found) noexcept {
     return {};
 }
 
-/// Whether an expert has every field that any expert of its group has.
+/// Checks that an expert has every field that any expert of its group has.
 ///   fails   missing_expert (it has none of them), missing_key
 [[nodiscard]] inline result<void> check_expert(const inventory& of, std::uint8_t group,
                                                std::uint64_t expert) noexcept {
@@ -401,7 +401,7 @@ inline void assign_group(const inventory& of, found_tensor& found) noexcept {
                      missing_field, number);
 }
 
-/// The same for all experts of the groups `numbered`, one bit each.
+/// Checks all experts of the groups `numbered`, one bit each.
 ///   fails   missing_expert, missing_key
 [[nodiscard]] inline result<void> check_experts(const inventory& of, unsigned numbered) noexcept {
     for (std::uint8_t s = 0; s < of.extents.x.dim_count; ++s) {
@@ -412,7 +412,7 @@ inline void assign_group(const inventory& of, found_tensor& found) noexcept {
     return {};
 }
 
-/// Whether every tensor of the layout is there in a field that holds the parts themselves.
+/// Checks that every tensor of the layout is there in a value field.
 ///   fails   missing_key
 [[nodiscard]] inline result<void> check_values(const inventory& of) noexcept {
     for (std::uint32_t t = 0; t < of.layout->tensors.size(); ++t) {
@@ -426,7 +426,7 @@ inline void assign_group(const inventory& of, found_tensor& found) noexcept {
     return {};
 }
 
-/// The inventory of `members`, whose names begin with `scope` and a dot.
+/// Makes the inventory of `members`, whose names begin with `scope` and a dot.
 ///   other_may_be_there   false: tensors of the destination's layout are a failure
 ///   fails   no_experts, unexpected_key, both_layouts, missing_expert, missing_key,
 ///           duplicate_expert, unexpected_extent, unnested_groups, out_of_memory

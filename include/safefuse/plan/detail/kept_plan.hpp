@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the plan of experts that are in the wanted form already, with fields that the layout
-// cannot take apart: every tensor is moved whole.
+// safefuse: the plan of experts that already have the wanted form, with fields that the layout
+// cannot split: every tensor is copied whole.
 #ifndef SAFEFUSE_PLAN_DETAIL_KEPT_PLAN_HPP
 #define SAFEFUSE_PLAN_DETAIL_KEPT_PLAN_HPP
 
@@ -26,26 +26,27 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// Whether a plan that failed so may still move the tensors whole.
+/// Whether the tensors may still be copied whole after a plan failed with this code.
 [[nodiscard]] constexpr bool may_be_kept(errc code) noexcept {
     return code == errc::splits_block || code == errc::shape_mismatch ||
            code == errc::dtype_mismatch || code == errc::unexpected_key ||
            code == errc::missing_scales || code == errc::missing_key;
 }
 
-/// Whether only some experts or slices are wanted. They can be taken only of what is understood.
+/// Whether only some experts or slices are wanted. They require a layout that understands every
+/// field.
 [[nodiscard]] constexpr bool is_selection(const plan_options& options) noexcept {
     return options.first_expert != 0 || options.end_expert != unknown ||
            !options.sliced_extent.empty();
 }
 
-/// Whether elements are numbers by themselves, without scales.
+/// Whether elements are numbers without scales.
 [[nodiscard]] constexpr bool is_plain_float(dtype type) noexcept {
     return type == dtype::f64 || type == dtype::f32 || type == dtype::f16 || type == dtype::bf16;
 }
 
-/// A plan of outputs that are the tensors themselves.
-///   why     what the layout cannot take apart
+/// A plan whose outputs are the tensors themselves.
+///   why     what the layout cannot split
 ///   fails   out_of_memory
 [[nodiscard]] inline result<copy_plan> move_whole(
     const tensor_set_ref& set, span<const std::uint32_t> members, std::string_view scope,
@@ -60,7 +61,7 @@ namespace detail {
     for (const std::uint32_t member : members) {
         const tensor_spec spec = set.spec(member);
         const tensor_location place = set.place(member);
-        const std::string_view local = spec.name.substr(scope.size());  // with its dot
+        const std::string_view local = spec.name.substr(scope.size());  // including its dot
         text full;
         if (!full.append(to) || !full.append(local)) return no_memory();
         const plan_output output{
@@ -83,12 +84,11 @@ namespace detail {
                              std::move(copies), std::move(tensors), std::move(reason));
 }
 
-/// Plans `members` of `set` as they are. They are named as `layout` names them, and a plan of them
-/// was refused for `why`.
-///   are_experts   whether values that are numbers must have the layout's shapes; what other
-///   modules hold in the model's form is
-///                 not looked into
-///   fails   as `why` where the values themselves are not in that form; out_of_memory
+/// Plans `members` of `set` unchanged. Their names fit `layout`, and planning them failed with
+/// `why`.
+///   are_experts   whether values that are numbers must have the layout's shapes; other modules in
+///                 the model's form are not checked
+///   fails   as `why` if the values themselves do not have that form; out_of_memory
 [[nodiscard]] inline result<copy_plan> keep_members(const tensor_set_ref& set,
                                                     span<const std::uint32_t> members,
                                                     std::string_view scope,
@@ -116,8 +116,8 @@ namespace detail {
     }
     for (const bool each : has_value)
         if (!each) return why;
-    // values that are numbers, or codes one by one, tell whether the rest is what it seems; how
-    // codes are packed is their writer's
+    // values that are numbers or unpacked codes show whether the rest is plausible; how codes are
+    // packed is up to their writer
     plan_options whole = options;
     whole.allow_missing_scales = true;
     auto plan = plan_members(set, values.view(), scope, layout, layout, whole, scope_state::done);

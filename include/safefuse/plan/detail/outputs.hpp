@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the fourth stage of a plan: the tensors of the destination, and what each is made of.
+// safefuse: the fourth stage of a plan: the tensors of the destination, and the origin of each.
 //
-//   inventory, geometry, selection, one field of one tensor of the destination -> output_field
+//     inventory, geometry, selection, one field of one tensor of the destination -> output_field
 //
-// A tensor of the destination's layout in one field is one output, or one for each expert. Names
-// and shapes are per_part_scales in an output_list.
+// A tensor of the destination's layout in one field is one output, or one per expert. Names and
+// shapes are collected in an output_list.
 #ifndef SAFEFUSE_PLAN_DETAIL_OUTPUTS_HPP
 #define SAFEFUSE_PLAN_DETAIL_OUTPUTS_HPP
 
@@ -36,44 +36,46 @@ struct part_origin {
     std::uint32_t part = 0;
 };
 
-/// One field of one tensor of the destination: what it is made of.
+/// Origins of one field of one tensor of the destination.
 struct field_origins {
-    std::uint32_t field = absent;           ///< of the source's layout; absent: nothing is made
-    part_origin parts[max_mapped_parts]{};  ///< by part of the destination's tensor
+    /// Field of the source's layout. absent: nothing is made.
+    std::uint32_t field = absent;
+    /// By part of the destination's tensor.
+    part_origin parts[max_mapped_parts]{};
     std::size_t part_count = 0;
 };
 
-/// One field of one tensor of the destination: what is made.
+/// One field of one tensor of the destination.
 struct output_field {
     const tensor_description* tensor = nullptr;  ///< of the destination's layout
     const field_suffix* spelled = nullptr;       ///< of the destination's layout
     field_origins origins;
-    mapping placed;  ///< where the parts are, for the extents that are kept
+    mapping placed;  ///< where the parts are, for the kept extents
     dtype type{};
     std::uint64_t size_bytes = 0;       ///< of each of the outputs
-    std::uint64_t first_number = 0;     ///< of the first expert, in names
-    std::uint64_t count = 1;            ///< how many outputs: one for each expert, or one
-    std::uint32_t first_output = 0;     ///< index of the first of them
+    std::uint64_t first_number = 0;     ///< number of the first expert, in names
+    std::uint64_t count = 1;            ///< number of outputs: one per expert, or one
+    std::uint32_t first_output = 0;     ///< index of the first output
     std::uint32_t per_part_scales = 0;  ///< as in plan_output
 };
 
-/// The outputs of a plan. Names and shapes are in arrays that may still move: until `bind`, the
-/// sizes of the views count, and their pointers do not.
+/// The outputs of a plan. Names and shapes are in arrays that may still move. Until `bind`, only
+/// the sizes of the views are valid, not their pointers.
 struct output_list {
     vector<char> characters;        ///< the scope of the source, then the outputs' full names
     vector<std::uint64_t> extents;  ///< shapes, one after the other
     vector<plan_output> outputs;
 };
 
-/// The most experts that the shape of one tensor may claim: a hundred times what any model has. A
-/// claim costs a file next to nothing, and each expert takes memory here. Experts with names of
-/// their own are bounded by the header that has the names.
+/// Most experts that the shape of one tensor may claim: a hundred times as many as in any known
+/// model. A few bytes of a header can claim any number, but each expert takes memory here. Experts
+/// with names of their own are bounded by the header that contains the names.
 inline constexpr std::uint64_t most_claimed_experts = 65'536;
 
 // -------------------------------------------------------------------------------------- origins
 
-/// The part of that name in the source's layout. can_become, which every plan is checked for, says
-/// that there is one.
+/// The part with a name in the source's layout. It exists, because every plan is checked with
+/// can_become.
 [[nodiscard]] inline part_origin find_part(const layout_description& from,
                                            const layout_args& extents,
                                            std::string_view part) noexcept {
@@ -85,7 +87,7 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
     return {};
 }
 
-/// What a tensor of the destination is made of, whatever the field.
+/// The origins of all parts of a destination tensor, for any field.
 [[nodiscard]] inline field_origins find_parts(const layout_description& from,
                                               const layout_args& extents,
                                               const tensor_description& tensor) noexcept {
@@ -97,8 +99,8 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
     return out;
 }
 
-/// Which field of the source a field of the destination comes from; absent where the source has it
-/// for none of the parts.
+/// The source's field for a field of the destination. absent if the source has it for none of the
+/// parts.
 [[nodiscard]] inline std::uint32_t find_field(const inventory& of, const field_origins& parts,
                                               std::string_view name) noexcept {
     std::uint32_t field = absent;
@@ -119,7 +121,7 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
     return fault(set, errc::dtype_mismatch, index, detail);
 }
 
-/// The dtype of what an output is made of.
+/// The dtype of the sources of an output.
 ///   fails   missing_key (some parts have the field and others do not), dtype_mismatch
 [[nodiscard]] inline result<dtype> common_dtype(const inventory& of, const layout_args& extents,
                                                 const field_origins& from) noexcept {
@@ -138,14 +140,15 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
 
 // --------------------------------------------------------------------------------------- layout
 
-/// Whether a field that the source has in one form is known to the destination in that form.
+/// Whether the destination knows a field in the form that the source has.
 [[nodiscard]] inline bool has_form(const field_suffix& spelled, const field_form& form) noexcept {
     for (const field_form& each : spelled.field->forms)
         if (each == form) return true;
     return false;
 }
 
-/// How many entries an expert has if each of its parts has one and they are side by side; else 0.
+/// Number of entries per expert if each of its parts has one and they are side by side; otherwise
+/// 0.
 [[nodiscard]] inline std::uint32_t collected_entries_of(const mapping& placed,
                                                         const field_form& form) noexcept {
     bool one_each = placed.part_count > 1 && !form.is_shared && form.entries == 0;
@@ -160,13 +163,13 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
     return one_each ? placed.part_count : 0;
 }
 
-/// The full name of the output of one expert. False when memory ran out.
+/// Appends the full name of the output of one expert. Returns false if memory runs out.
 [[nodiscard]] inline bool append_name(text& out, std::string_view scope, const output_field& field,
                                       std::uint64_t expert) noexcept {
     return out.append(scope) && out.append(".") &&
            spell(out, field.tensor->name, expert, field.spelled->suffix);
 }
-/// The same for messages: expert 0 stands for all.
+/// The name for messages, with expert 0 in place of all experts.
 [[nodiscard]] SAFEFUSE_COLD inline text any_name(std::string_view scope,
                                                  const output_field& field) noexcept {
     text out;
@@ -174,7 +177,7 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
     return out;
 }
 
-/// Whether there can be so many outputs.
+/// Checks that the number of outputs is allowed.
 ///   fails   shape_mismatch
 [[nodiscard]] inline result<void> check_count(const inventory& of, const output_field& field,
                                               std::string_view scope) noexcept {
@@ -183,10 +186,10 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
     const std::uint64_t most = has_names ? absent - field.first_output : most_claimed_experts;
     if (field.count <= most) return {};
     return refuse(errc::shape_mismatch, any_name(scope, field),
-                  "too many experts for a tensor each", most, field.count);
+                  "too many experts to make a tensor for each", most, field.count);
 }
 
-/// Fills in what the mapping of a field tells: size, experts, per_part_scales entries.
+/// Sets the members that follow from the mapping of a field: size, experts, entries per expert.
 ///   fails   splits_block, shape_mismatch, unnested_groups, size_overflow, partial_byte
 [[nodiscard]] inline result<void> measure(output_field& field, const field_form& form,
                                           const inventory& of, const layout_args& extents,
@@ -217,7 +220,8 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
                                                   std::size_t first_output) noexcept {
     const field_form& form = *shapes.forms[from.field];
     if (!has_form(spelled, form))
-        return refuse(errc::splits_block, {}, "the two layouts give a field different block_sizes");
+        return refuse(errc::splits_block, {},
+                      "the two layouts have different block sizes for a field");
     auto type = common_dtype(of, shapes.extents, from);
     if (!type) return std::move(type).error();
     output_field out{.tensor = &tensor,
@@ -252,8 +256,8 @@ inline constexpr std::uint64_t most_claimed_experts = 65'536;
     return {};
 }
 
-/// Points the views of all outputs into the arrays, which no longer move.
-///   first_name   where the names begin: after the characters of the source's scope
+/// Sets the pointers of all outputs' views into the arrays, which no longer move.
+///   first_name   start of the names: after the characters of the source's scope
 ///   scope_size   characters of the destination's scope
 inline void bind(output_list& list, std::size_t first_name, std::size_t scope_size) noexcept {
     const char* characters = list.characters.data() + first_name;
@@ -267,7 +271,7 @@ inline void bind(output_list& list, std::size_t first_name, std::size_t scope_si
     }
 }
 
-/// Whether the destination has a name for every field of the source.
+/// Checks that the destination has a name for every field of the source.
 ///   fails   unexpected_key
 [[nodiscard]] inline result<void> check_fields(const inventory& of,
                                                const layout_description& to) noexcept {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the third stage of a plan: which range of every extent moves.
+// safefuse: the third stage of a plan: the range of every extent that moves.
 //
-//   extents, options -> selection
+//     extents, options -> selection
 //
-// A selection is one half-open range for each extent, so experts and tensor-parallel cuts are the
-// same thing. The destination is laid out for the lengths of the ranges.
+// A selection has one half-open range per extent, so selecting experts and cutting for tensor
+// parallelism work alike. The destination is laid out for the lengths of the ranges.
 #ifndef SAFEFUSE_PLAN_DETAIL_SELECTION_HPP
 #define SAFEFUSE_PLAN_DETAIL_SELECTION_HPP
 
@@ -28,7 +28,7 @@ namespace detail {
 struct selection {
     layout_args local;               ///< the lengths of the ranges: the destination's extents
     kept_range kept[max_dims]{};     ///< by dim
-    std::uint64_t expert_count = 0;  ///< how many experts move, in all groups of a chain together
+    std::uint64_t expert_count = 0;  ///< number of experts that move, over all groups of a chain
 
     void keep(std::size_t dim, std::uint64_t begin, std::uint64_t end) noexcept {
         kept[dim] = {begin, end - begin};
@@ -57,7 +57,7 @@ struct selection {
     return kept_range{first, end - first};
 }
 
-/// Keeps the slice of one extent. E is none of these: experts have options of their own.
+/// Keeps the slice of one extent other than E. Experts have options of their own.
 ///   fails   out_of_range
 [[nodiscard]] inline result<void> select_slice(selection& of, const layout_args& extents,
                                                std::string_view name,
@@ -86,7 +86,7 @@ struct selection {
     return {};
 }
 
-/// Keeps the experts that the options ask for, in every group as many as it has of them.
+/// Keeps the experts that the options ask for, in each group as many as it has.
 ///   fails   out_of_range
 [[nodiscard]] inline result<void> select_experts(selection& of, const expert_groups& groups,
                                                  const layout_args& extents,
@@ -107,7 +107,7 @@ struct selection {
     return {};
 }
 
-/// How many experts move: the longest chain of groups counts.
+/// Number of experts that move, in the longest chain of groups.
 [[nodiscard]] inline std::uint64_t count_kept(const selection& of,
                                               const expert_groups& groups) noexcept {
     std::uint64_t most = 0;
@@ -135,10 +135,10 @@ struct selection {
     return out;
 }
 
-/// The kept range of one axis of a part in entries of a field. Axes that the field does not have,
+/// Converts the kept range of one axis of a part to entries of a field. Axes that the field lacks,
 /// or has one entry for, are kept as a whole.
-///   fails   mapping_error::splits_block (the range begins or ends inside a block_size; a last,
-///           incomplete block_size may end it)
+///   fails   mapping_error::splits_block (the range begins or ends inside a block; an incomplete
+///           last block is a valid end)
 [[nodiscard]] constexpr mapping_error entries_of(kept_range kept, std::uint64_t extent,
                                                  std::uint64_t block_size,
                                                  kept_range& entries) noexcept {

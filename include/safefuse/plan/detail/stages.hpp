@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the stages of a plan in their order. plan.hpp has the API.
+// safefuse: runs the stages of a plan. The API is in plan.hpp.
 //
-//   inventory -> geometry -> selection -> (outputs -> copies, field by field) -> copy_plan
+//     inventory -> geometry -> selection -> (outputs -> copies, field by field) -> copy_plan
 //
-// Each stage is a function from values to values in a file of its own. Outputs and copies take
-// turns field by field, so that a failure names the first field that cannot be planned.
+// Each stage is a function from values to values in its own file. Outputs and copies alternate
+// field by field, so that a failure names the first field that cannot be planned.
 #ifndef SAFEFUSE_PLAN_DETAIL_STAGES_HPP
 #define SAFEFUSE_PLAN_DETAIL_STAGES_HPP
 
@@ -32,7 +32,7 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// Numbers of the tensors whose names begin with `scope` and a dot.
+/// Indices of the tensors whose names begin with `scope` and a dot.
 inline result<vector<std::uint32_t>> tensors_under(tensor_set_ref set,
                                                    std::string_view scope) noexcept {
     vector<std::uint32_t> out;
@@ -47,7 +47,7 @@ inline result<vector<std::uint32_t>> tensors_under(tensor_set_ref set,
     return out;
 }
 
-/// What may make a copy_plan of its parts.
+/// Constructs a copy_plan, as a friend.
 struct plan_access {
     static copy_plan make(const tensor_set_ref& set, std::size_t scope_size, scope_state form,
                           std::uint64_t expert_count, output_list&& list, copy_list&& copies,
@@ -95,7 +95,7 @@ inline result<void> plan_tensor(output_list& list, copy_list& copies, const inve
     return {};
 }
 
-/// The stages in their order: inventory, geometry, selection, outputs, copies.
+/// Runs the stages in order: inventory, geometry, selection, outputs, copies.
 inline result<copy_plan> run_stages(const tensor_set_ref& set, span<const std::uint32_t> members,
                                     std::string_view scope, const layout_description& from,
                                     const layout_description& to, const plan_options& options,
@@ -127,7 +127,7 @@ inline result<copy_plan> run_stages(const tensor_set_ref& set, span<const std::u
 }
 
 /// Plans the tensors `members` of a set, whose names begin with `scope` and a dot.
-///   form    what the plan says of its source
+///   form    the plan's source_form()
 ///   fails   as `plan`
 SAFEFUSE_NOINLINE inline result<copy_plan> plan_members(
     const tensor_set_ref& set, span<const std::uint32_t> members, std::string_view scope,

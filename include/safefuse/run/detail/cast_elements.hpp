@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: casts of elements, in memory and while a plan is run. Both types are floats.
+// safefuse: casts elements between float types, in memory and while running a plan.
 #ifndef SAFEFUSE_RUN_DETAIL_CAST_ELEMENTS_HPP
 #define SAFEFUSE_RUN_DETAIL_CAST_ELEMENTS_HPP
 
@@ -47,12 +47,12 @@ inline failure wrong_buffer(std::uint64_t expected, std::uint64_t actual) noexce
     return {.code = errc::wrong_buffer_size, .expected = expected, .actual = actual};
 }
 
-/// What a NaN of a type becomes as BF16.
+/// The BF16 bits that a NaN of another type becomes.
 [[nodiscard]] constexpr std::uint32_t bf16_nan_from(dtype type) noexcept {
     return type == dtype::f16 ? 0x7FC0 : 0xFFFF;
 }
 
-/// Casts elements; both types are floats.
+/// Casts elements between float types.
 inline void cast_elements(dtype from, const std::byte* source, dtype to, std::byte* out,
                           std::uint64_t count, bool streams) noexcept {
     if (from == to) {
@@ -72,13 +72,13 @@ inline void cast_elements(dtype from, const std::byte* source, dtype to, std::by
     }
 }
 
-/// Pieces of an output that are gathered, converted and forgotten: they stay in the cache.
+/// Size of the pieces of an output that are gathered, converted and dropped. They fit the cache.
 inline constexpr std::size_t piece_bytes = std::size_t{256} * 1024;
-/// Runs from this size on are cast where they lie; shorter ones are gathered first.
+/// Runs of at least this size are cast in place; shorter ones are gathered first.
 inline constexpr std::uint64_t direct_cast_bytes = 512;
 
-/// Whether all copies of an output can be cast run by run, from memory to memory, and there is
-/// nothing to compare.
+/// Whether an output can be cast run by run: all its sources are in memory, its runs are long
+/// enough, and it has no equality checks.
 inline bool casts_directly(const copy_plan& plan, std::uint32_t output) noexcept {
     for (const copy_block& block : plan.equal_blocks())
         if (block.output == output) return false;

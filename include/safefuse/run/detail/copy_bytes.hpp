@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: contiguous bytes from one place in memory to another, as fast as the machine does it:
-// past the cache where they would not stay there, and round the copies that the C library does
-// slowly. memcpy is the twin that everything here equals.
+// safefuse: copies contiguous bytes as fast as the machine can. Large copies use streaming stores,
+// and sizes at which the C library is slow are avoided. Every function equals memcpy in effect.
 #ifndef SAFEFUSE_RUN_DETAIL_COPY_BYTES_HPP
 #define SAFEFUSE_RUN_DETAIL_COPY_BYTES_HPP
 
@@ -16,23 +15,23 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// Lines of memory that are written whole need not be read first.
+/// Size of a cache line. A line that is written as a whole need not be read first.
 inline constexpr std::size_t cache_line_bytes = 64;
-/// Who writes at least this much at once writes it past the cache: most of it would be gone before
-/// anybody reads it.
+/// Copies of at least this size use streaming stores: most of the bytes would leave the cache
+/// before they are read.
 inline constexpr std::uint64_t streamed_bytes = std::uint64_t{16} << 20;
-/// Runs shorter than this are copied by way of the cache even so, unless they are whole lines: a
-/// line that is written in two ways costs more than it saves.
+/// Shorter runs use ordinary stores even then, unless they are whole lines: a line written by both
+/// kinds of stores costs more than streaming saves.
 inline constexpr std::size_t streamed_run_bytes = 512;
 
-/// Bytes from `to` on to the next line's start.
+/// Bytes from `to` to the start of the next line.
 [[nodiscard]] inline std::size_t bytes_to_line(const std::byte* to) noexcept {
     return (cache_line_bytes - reinterpret_cast<std::uintptr_t>(to) % cache_line_bytes) %
            cache_line_bytes;
 }
 
-/// memcpy, called: where g++ knows the greatest size it puts a `rep movsq` in place of the call, at
-/// half the speed for few lines.
+/// Calls memcpy. If g++ knows the largest size, it inlines `rep movsq`, which is half as fast for a
+/// few lines. The empty asm hides the size.
 inline void copy_by_library(std::byte* to, const std::byte* from, std::size_t size_bytes) noexcept {
 #if defined(__GNUC__) || defined(__clang__)
     asm volatile("" : "+r"(size_bytes));
@@ -40,7 +39,7 @@ inline void copy_by_library(std::byte* to, const std::byte* from, std::size_t si
     std::memcpy(to, from, size_bytes);
 }
 
-/// Asks for a line of each of some rows, which will be read soon.
+/// Prefetches a line of each of some rows for reading.
 inline void prefetch_rows([[maybe_unused]] const std::byte* first,
                           [[maybe_unused]] std::size_t stride,
                           [[maybe_unused]] std::size_t rows) noexcept {
@@ -51,12 +50,11 @@ inline void prefetch_rows([[maybe_unused]] const std::byte* first,
 
 #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
 
-// Vectors of the compiler's: <immintrin.h> takes longer to compile than the rest of the library's
-// copies together.
+// Compiler vectors instead of <immintrin.h>, which takes longer to compile than all copy code here.
 using narrow_vector = long long __attribute__((vector_size(16), may_alias));
 using wide_vector = long long __attribute__((vector_size(32), may_alias));
 
-/// What the processor tells of itself.
+/// Result of the cpuid instruction.
 struct cpuid_registers {
     std::uint32_t a, b, c, d;
 };
@@ -65,8 +63,8 @@ struct cpuid_registers {
     asm volatile("cpuid" : "=a"(out.a), "=b"(out.b), "=c"(out.c), "=d"(out.d) : "a"(leaf), "c"(0));
     return out;
 }
-/// Whether the processor and the system have AVX2. __builtin_cpu_supports knows, too, and
-/// brings 4.5 KB into the program that asks.
+/// Whether the processor and the OS support AVX2. __builtin_cpu_supports would add 4.5 KB to the
+/// program.
 [[nodiscard]] inline bool ask_for_wide_vectors() noexcept {
     constexpr std::uint32_t has_avx = 3u << 27, has_avx2 = 1u << 5, saves_vectors = 6;
     if (cpuid(0).a < 7 || (cpuid(1).c & has_avx) != has_avx || (cpuid(7).b & has_avx2) == 0)
@@ -79,8 +77,8 @@ struct cpuid_registers {
 #if defined(_WIN32) && !defined(__clang__)
     return false;  // g++ does not align the stack for them there (GCC bug 54412)
 #else
-    static unsigned char known = 0;  // 1 no, 2 yes; every thread finds the same, and a guarded
-                                     // static would need the C++ runtime
+    // 1 no, 2 yes. All threads find the same value; a guarded static would need the C++ runtime.
+    static unsigned char known = 0;
     unsigned char has = __atomic_load_n(&known, __ATOMIC_RELAXED);
     if (has == 0) {
         has = ask_for_wide_vectors() ? 2 : 1;
@@ -90,8 +88,8 @@ struct cpuid_registers {
 #endif
 }
 
-/// Whether `rep movsb` copies whole lines at once. Tools that watch every access see none of its
-/// own, so with them it is not used.
+/// Whether `rep movsb` copies whole lines at once. Sanitizers cannot see its accesses, so it is not
+/// used with them.
 [[nodiscard]] inline bool ask_for_fast_strings() noexcept {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     return false;
@@ -119,16 +117,16 @@ inline void copy_by_string(std::byte* to, const std::byte* from, std::size_t siz
     asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size_bytes) : : "memory");
 }
 
-/// Asks for some bytes' lines, which will be written soon.
+/// Prefetches the lines of some bytes for writing.
 inline void prefetch_to_write(const std::byte* first, std::size_t size_bytes) noexcept {
-    // compilers take the instruction for reading unless told of the processor; those without it do
-    // nothing
+    // __builtin_prefetch emits this instruction only for processors known at compile time;
+    // processors without it do nothing
     for (std::size_t at = 0; at < size_bytes; at += cache_line_bytes)
         asm volatile("prefetchw %0" : : "m"(first[at]));
 }
 
-/// Copies whole lines to memory without reading them into the cache. `to` is aligned to a line;
-/// finish_streaming() follows.
+/// Copies whole lines with streaming stores. `to` must be aligned to a line. Call
+/// finish_streaming() afterwards.
 SAFEFUSE_NOINLINE inline void stream_lines_narrow(std::byte* to, const std::byte* from,
                                                   std::size_t line_count) noexcept {
     for (std::size_t i = 0; i < line_count; ++i, to += cache_line_bytes, from += cache_line_bytes) {
@@ -164,21 +162,21 @@ inline void stream_lines(std::byte* to, const std::byte* from, std::size_t line_
     return has_wide_vectors() ? stream_lines_wide(to, from, line_count)
                               : stream_lines_narrow(to, from, line_count);
 }
-/// Whoever is told hereafter that the bytes are there sees what stream_lines wrote.
+/// Store fence: orders the streaming stores before later stores.
 inline void finish_streaming() noexcept { __builtin_ia32_sfence(); }
 
-/// Copies by plain vectors, whatever the C library would do.
+/// Copies with plain vectors, without the C library.
 inline void copy_lines(std::byte* to, const std::byte* from, std::size_t line_count) noexcept {
     for (std::size_t i = 0; i < line_count; ++i, to += cache_line_bytes, from += cache_line_bytes) {
         narrow_vector line[4];
         std::memcpy(line, from, sizeof line);
         std::memcpy(to, line, sizeof line);
-        asm volatile("" ::: "memory");  // else compilers know a call to memcpy when they see one
+        asm volatile("" ::: "memory");  // keeps compilers from turning the loop into a memcpy call
     }
 }
-/// glibc before 2.39 takes `rep movsb` for 2 KiB to 1 MiB, which AMD's Zen 3 and Zen 4 do 12 to 15
-/// times slower where the destination lies 1 to 15 bytes behind the source in their pages (glibc
-/// bug 30994): from a mapped file into a buffer that is aligned otherwise, say.
+/// Before 2.39, glibc uses `rep movsb` for 2 KiB to 1 MiB. AMD Zen 3 and Zen 4 run it 12 to 15
+/// times slower if the destination is 1 to 15 bytes after the source, modulo the page size (glibc
+/// bug 30994): for example from a mapped file into a buffer with another alignment.
 [[nodiscard]] inline bool is_slow_for_strings(const std::byte* to, const std::byte* from) noexcept {
     const std::uintptr_t apart =
         (reinterpret_cast<std::uintptr_t>(to) - reinterpret_cast<std::uintptr_t>(from)) % 4096;
@@ -220,7 +218,7 @@ inline void copy_lines(std::byte* to, const std::byte* from, std::size_t line_co
 
 #endif
 
-/// memcpy: `to` and `from` do not overlap.
+/// memcpy. `to` and `from` must not overlap.
 inline void copy_bytes(std::byte* to, const std::byte* from, std::size_t size_bytes) noexcept {
     if (library_is_slow(to, from, size_bytes)) {
         const std::size_t lines = size_bytes / cache_line_bytes;
@@ -232,12 +230,12 @@ inline void copy_bytes(std::byte* to, const std::byte* from, std::size_t size_by
     copy_by_library(to, from, size_bytes);
 }
 
-/// memcpy of many bytes that another thread or a device reads soon: by way of the cache, whatever
-/// their number. C libraries go past it from some size on.
+/// memcpy for many bytes that another thread or a device reads soon: never uses streaming stores,
+/// unlike C libraries above some size.
 inline void copy_to_read_soon(std::byte* to, const std::byte* from,
                               std::size_t size_bytes) noexcept {
-    constexpr std::size_t part_bytes = std::size_t{256}
-                                       << 10;  // the C library takes so many by way of the cache
+    // C libraries copy this many bytes through the cache.
+    constexpr std::size_t part_bytes = std::size_t{256} << 10;
     if (has_fast_strings() && size_bytes >= 4096 && !is_slow_for_strings(to, from))
         return copy_by_string(to, from, size_bytes);
     for (std::size_t done = 0; done < size_bytes; done += part_bytes)
@@ -245,8 +243,8 @@ inline void copy_to_read_soon(std::byte* to, const std::byte* from,
                    size_bytes - done < part_bytes ? size_bytes - done : part_bytes);
 }
 
-/// memcpy past the cache, but for short runs that share lines with others; finish_streaming()
-/// follows.
+/// memcpy with streaming stores, except for short runs that share lines with others. Call
+/// finish_streaming() afterwards.
 inline void stream_bytes(std::byte* to, const std::byte* from, std::size_t size_bytes) noexcept {
     const std::size_t head = bytes_to_line(to) < size_bytes ? bytes_to_line(to) : size_bytes;
     const std::size_t lines = (size_bytes - head) / cache_line_bytes,

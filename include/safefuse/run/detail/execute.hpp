@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: how the blocks of a plan are run into memory. Sources in memory are copied block by
-// block; others are read, short runs by way of a buffer, so that no byte is read twice.
+// safefuse: runs the blocks of a plan into memory. Sources in memory are copied block by block.
+// Other sources are read, short runs through a buffer, so that no byte is read twice.
 #ifndef SAFEFUSE_RUN_DETAIL_EXECUTE_HPP
 #define SAFEFUSE_RUN_DETAIL_EXECUTE_HPP
 
@@ -30,23 +30,23 @@ inline failure no_such_output(const copy_plan& plan, std::size_t output) noexcep
             .actual = output};
 }
 
-/// The most memory that running blocks takes beside the outputs.
+/// Most memory in bytes that running blocks takes beside the outputs.
 inline constexpr std::size_t read_buffer_bytes = std::size_t{1} << 20;
-/// Runs longer than this are read where they go; shorter ones by way of a buffer.
+/// Runs of at least this size are read in place; shorter ones are read through a buffer.
 inline constexpr std::uint64_t direct_read_bytes = 16 * 1024;
-/// What lies between short runs is read along with them unless it is this much: so long does a disk
-/// read on in the time that the next read takes to begin (measured: 230 KB cost as much as a read
-/// of their own, 460 KB more).
+/// Gaps below this are read through: seeking costs as much as reading about 256 KiB (measured:
+/// reading 230 KB costs as much as a separate read, 460 KB costs more).
 inline constexpr std::uint64_t read_gap_bytes = 256 * 1024;
 
-/// Whether there is a buffer of the right size, or an empty one, for each output of a plan.
+/// Checks that there is a buffer per output of a plan, and that each is empty or has the right
+/// size.
 inline result<void> check_buffers(const copy_plan& plan,
                                   span<const span<std::byte>> buffers) noexcept {
     const span<const plan_output> outputs = plan.outputs();
     if (buffers.size() != outputs.size())
         return failure{.code = errc::wrong_buffer_size,
                        .scope = text{plan.scope()},
-                       .detail = "another number of buffers than outputs",
+                       .detail = "the number of buffers is not the number of outputs",
                        .expected = outputs.size(),
                        .actual = buffers.size()};
     for (std::size_t i = 0; i < outputs.size(); ++i)
@@ -58,14 +58,14 @@ inline result<void> check_buffers(const copy_plan& plan,
     return {};
 }
 
-/// Whether all that a block reads of a source in memory is there.
+/// Checks that everything a block reads from a source in memory is inside the source.
 inline result<void> check_resident(const tensor_set_ref& set, const copy_block& block,
                                    span<const std::byte> resident) noexcept {
     return check_resident(set, block.source, resident, block.source_offset,
                           block.source_extent_bytes());
 }
 
-/// Runs one block whose source is in memory into the output's memory.
+/// Copies one block, whose source is in memory, into the output's memory.
 inline result<void> copy_resident(const tensor_set_ref& set, const copy_block& block,
                                   span<const std::byte> resident, std::byte* output,
                                   bool streams) noexcept {
@@ -75,15 +75,15 @@ inline result<void> copy_resident(const tensor_set_ref& set, const copy_block& b
     return {};
 }
 
-/// Where outputs are made: in a buffer for each, or one output only.
+/// Memory of the outputs: a buffer for each, or one output only.
 class output_memory {
 public:
-    /// An empty buffer leaves its output out.
+    /// An empty buffer skips its output.
     explicit output_memory(span<const span<std::byte>> buffers) noexcept : buffers_{buffers} {}
     output_memory(std::uint32_t output, std::byte* memory) noexcept
         : only_{memory}, output_{output} {}
 
-    /// The memory of an output; null where it is left out.
+    /// Memory of an output, or null if it is skipped.
     [[nodiscard]] std::byte* operator[](std::uint32_t output) const noexcept {
         if (buffers_.data() == nullptr) return output == output_ ? only_ : nullptr;
         return buffers_[output].empty() ? nullptr : buffers_[output].data();
@@ -95,7 +95,7 @@ private:
     std::uint32_t output_ = 0;
 };
 
-/// The first bytes at or after `at` that some of the blocks need. Empty if there are none.
+/// The first bytes at or after `at` that any of the blocks needs. Empty if there are none.
 inline byte_window first_stretch(span<const copy_block> blocks, const output_memory& memory,
                                  std::uint64_t at) noexcept {
     byte_window found{unknown, unknown};
@@ -108,8 +108,8 @@ inline byte_window first_stretch(span<const copy_block> blocks, const output_mem
     return found;
 }
 
-/// Adds to a stretch what one block needs next, if it is less than a gap away, until there are
-/// `most` bytes. Returns whether anything was added.
+/// Extends a stretch by what one block needs next, as long as gaps are short and the stretch is
+/// below `most` bytes. Returns whether it was extended.
 inline bool grow(byte_window& stretch, const ordered_block& block, std::uint64_t most) noexcept {
     bool grown = false;
     while (stretch.end - stretch.begin < most) {
@@ -121,8 +121,8 @@ inline bool grow(byte_window& stretch, const ordered_block& block, std::uint64_t
     return grown;
 }
 
-/// The next bytes to read for some blocks, from `at` on and at most `most`: what is not a gap
-/// apart, together. Empty at the end.
+/// The next bytes to read for some blocks: starts at or after `at`, at most `most` bytes, with
+/// short gaps included. Empty at the end.
 inline byte_window next_stretch(span<const copy_block> blocks, const output_memory& memory,
                                 std::uint64_t at, std::uint64_t most) noexcept {
     byte_window found = first_stretch(blocks, memory, at);
@@ -138,8 +138,8 @@ inline byte_window next_stretch(span<const copy_block> blocks, const output_memo
     return found;
 }
 
-/// Runs blocks that lie among one another in a source that must be read: stretch by stretch, so
-/// that no byte is read twice.
+/// Runs blocks that interleave in a source that must be read. Reads stretch by stretch, so that no
+/// byte is read twice.
 inline result<void> read_together(const tensor_set_ref& set, span<const copy_block> blocks,
                                   std::uint64_t source_end, vector<std::byte>& buffer,
                                   const output_memory& memory, bool streams) noexcept {
@@ -175,15 +175,15 @@ inline bool has_short_runs(const copy_block& block) noexcept {
     return block.loop_count > 0 && block.run_bytes < direct_read_bytes;
 }
 
-/// Whether a block's runs go by way of the buffer, with what lies between them; others are read
-/// where they go, one by one.
+/// Whether a block's runs are read through the buffer, gaps included. Other runs are read in place,
+/// one by one.
 inline bool reads_through(const copy_block& block) noexcept {
     return has_short_runs(block) &&
            !ordered_block{block, block_side::source}.runs_apart(read_gap_bytes);
 }
 
-/// `size` bytes of a source from `from` on, piece by piece as f takes them: f(bytes, offset in the
-/// range) returns result<void>. The pieces are in the source's memory, or read to `buffer`.
+/// Passes `size` bytes of a source, starting at `from`, to f piece by piece: f(bytes, offset in the
+/// range) returns result<void>. The pieces are in the source's memory, or read into `buffer`.
 ///   fails   read_past_end, out_of_memory, and as reading and f do
 template <class F>
 result<void> for_each_piece(const tensor_set_ref& set, std::uint32_t source, std::uint64_t from,
@@ -205,8 +205,8 @@ result<void> for_each_piece(const tensor_set_ref& set, std::uint32_t source, std
     return {};
 }
 
-/// Compares what the plan says is equal with the bytes `made`, which stand for the output from byte
-/// `window.begin` on.
+/// Checks the plan's equality checks of an output against the bytes `made`, which are the output's
+/// bytes from `window.begin`.
 inline result<void> compare_equal(const copy_plan& plan, std::uint32_t output, byte_window window,
                                   const std::byte* made) noexcept {
     const tensor_set_ref& set = plan.set();
@@ -236,7 +236,7 @@ inline result<void> compare_equal(const copy_plan& plan, std::uint32_t output, b
     return {};
 }
 
-/// The same for all outputs that there is memory for.
+/// Runs the equality checks of all outputs that have memory.
 inline result<void> compare_all_equal(const copy_plan& plan, const output_memory& memory) noexcept {
     for (std::uint32_t i = 0; !plan.equal_blocks().empty() && i < plan.outputs().size(); ++i)
         if (const std::byte* const made = memory[i]; made != nullptr)
@@ -246,7 +246,7 @@ inline result<void> compare_all_equal(const copy_plan& plan, const output_memory
     return {};
 }
 
-/// The sizes of all outputs that there is memory for.
+/// Sum of the sizes of all outputs that have memory.
 inline std::uint64_t bytes_to_make(const copy_plan& plan, const output_memory& memory) noexcept {
     std::uint64_t sum = 0;
     for (std::uint32_t i = 0; i < plan.outputs().size(); ++i)
@@ -254,9 +254,9 @@ inline std::uint64_t bytes_to_make(const copy_plan& plan, const output_memory& m
     return sum;
 }
 
-/// How many blocks from block i on are read together: those with short runs among one another, for
-/// what lies between the runs of one may be another's. Stores where in the source the last of them
-/// ends.
+/// Number of blocks, starting at block i, that are read together: blocks with short runs that
+/// interleave, since the gaps of one may contain runs of another. Stores the end of the last one in
+/// the source.
 inline std::size_t blocks_among(span<const copy_block> blocks, std::size_t i,
                                 const output_memory& memory, std::uint64_t& source_end) noexcept {
     source_end = blocks[i].source_offset + blocks[i].source_extent_bytes();
@@ -266,15 +266,15 @@ inline std::size_t blocks_among(span<const copy_block> blocks, std::size_t i,
         if (other.source != blocks[i].source || other.source_offset >= source_end ||
             !has_short_runs(other))
             break;
-        if (other.source_offset < blocks[i].source_offset)
-            break;  // of a plan's parts; what begins first is read from on
+        // Possible for parts of a plan: reading must start at the lowest offset.
+        if (other.source_offset < blocks[i].source_offset) break;
         const std::uint64_t end = other.source_offset + other.source_extent_bytes();
         if (end > source_end && memory[other.output] != nullptr) source_end = end;
     }
     return next - i;
 }
 
-/// Runs some blocks of a plan, of those outputs that there is memory for.
+/// Runs some blocks of a plan, for the outputs that have memory.
 inline result<void> run_blocks(const tensor_set_ref& set, span<const copy_block> blocks,
                                vector<std::byte>& buffer, const output_memory& memory,
                                bool streams) noexcept {
@@ -308,7 +308,7 @@ inline result<void> run_blocks(const tensor_set_ref& set, span<const copy_block>
     return {};
 }
 
-/// Makes all outputs of a plan that there is memory for.
+/// Makes all outputs of a plan that have memory.
 inline result<void> run_plan(const copy_plan& plan, const output_memory& memory) noexcept {
     const bool streams = bytes_to_make(plan, memory) >= streamed_bytes;
     vector<std::byte> buffer;
@@ -317,7 +317,7 @@ inline result<void> run_plan(const copy_plan& plan, const output_memory& memory)
     return compare_all_equal(plan, memory);
 }
 
-/// Copies a part of a block to `out`, which stands for the output from byte `begin` on.
+/// Copies a part of a block to `out`, which is the output from byte `begin`.
 inline result<void> gather_part(const tensor_set_ref& set, const copy_block& part, std::byte* out,
                                 std::uint64_t begin, vector<std::byte>& buffer, source_check& check,
                                 bool streams) noexcept {

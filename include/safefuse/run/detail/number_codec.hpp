@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: numbers of the formats that checkpoints store, to the bits of an F32 and back.
-// Everything that changes values is made of these loops. They use integer arithmetic and no
-// instruction of one machine, so that every compiler turns them into whatever vectors it has, and
-// every build gives the same bits.
+// safefuse: converts numbers of the stored formats to the bits of an F32 and back. Everything that
+// changes values uses these loops. They consist of integer arithmetic without machine-specific
+// instructions, so every compiler can vectorise them and every build gives the same bits.
 #ifndef SAFEFUSE_RUN_DETAIL_NUMBER_CODEC_HPP
 #define SAFEFUSE_RUN_DETAIL_NUMBER_CODEC_HPP
 
@@ -21,7 +20,7 @@ inline namespace SAFEFUSE_ABI {
 namespace detail {
 
 static_assert(sizeof(float) == 4 && sizeof(double) == 8,
-              "safefuse: float and double are IEEE 754's");
+              "safefuse: float and double must be IEEE 754 types");
 
 template <class Bits>
 [[nodiscard]] constexpr Bits with_bytes_reversed(Bits bits) noexcept {
@@ -33,7 +32,7 @@ template <class Bits>
     return out;
 }
 
-/// An element of a file, wherever it lies and whatever this machine's byte order.
+/// Loads an element of a file, at any alignment and in any native byte order.
 template <class Bits>
 [[nodiscard]] Bits load_little(const std::byte* from) noexcept {
     Bits bits;
@@ -49,8 +48,7 @@ void store_little(std::byte* to, Bits bits) noexcept {
     std::memcpy(to, &bits, sizeof bits);
 }
 
-// ----------------------------------------------------------------------------------------------------
-// one element at a time
+// One element at a time
 
 /// `yes` or `no`, without a branch: g++ does not vectorise a choice between results of
 /// floating-point arithmetic.
@@ -61,21 +59,24 @@ void store_little(std::byte* to, Bits bits) noexcept {
 
 inline constexpr std::uint32_t no_such_code = ~std::uint32_t{0};
 
-/// A format with a sign, an exponent and a mantissa in at most 16 bits. A code's magnitude is what
-/// its exponent and mantissa are as bits of an F32.
+/// A format with sign, exponent and mantissa in at most 16 bits. The magnitude of a code is its
+/// exponent and mantissa, shifted to their place in an F32.
 struct small_format {
-    std::uint32_t sign = 0x80;  ///< that bit
-    std::uint32_t shift = 0;    ///< of exponent and mantissa, to where an F32 has them
-    std::uint32_t bias = 0;     ///< 127 less that of the exponent
-    std::uint32_t special_from = no_such_code;  ///< magnitudes from here on are infinity and NaNs
-    std::uint32_t special_offset = 0;           ///< from these to those of an F32
-    std::uint32_t negative_zero_nan =
-        no_such_code;  ///< the code of the only NaN, if that is what would be -0
+    std::uint32_t sign = 0x80;  ///< sign bit
+    /// Distance of exponent and mantissa to their place in an F32.
+    std::uint32_t shift = 0;
+    std::uint32_t bias = 0;  ///< 127 minus the format's exponent bias
+    /// Magnitudes from here are infinity and NaNs.
+    std::uint32_t special_from = no_such_code;
+    /// Offset from these magnitudes to those of an F32.
+    std::uint32_t special_offset = 0;
+    /// Code of the only NaN, if it is the code that would be -0.
+    std::uint32_t negative_zero_nan = no_such_code;
 
-    /// Exact, but for a signalling NaN, which is made quiet as a processor makes it.
+    /// Exact, except that a signalling NaN becomes quiet, as on a processor.
     [[nodiscard]] constexpr std::uint32_t decode(std::uint32_t code) const noexcept {
         const std::uint32_t magnitude = (code & (sign - 1)) << shift, least = (bias + 1) << 23;
-        // without a leading one: a number with the least exponent, less its leading one
+        // subnormals: a number with the smallest exponent, minus its implicit leading one
         const float difference =
             std::bit_cast<float>(magnitude + least) - std::bit_cast<float>(least);
         const auto subnormal = std::bit_cast<std::uint32_t>(difference);
@@ -83,7 +84,7 @@ struct small_format {
         out = choose(magnitude >= special_from, magnitude + special_offset, out);
         out = choose(magnitude > special_from, out | 0x0040'0000u, out);
         out |= (code & sign) != 0 ? 0x8000'0000u : 0u;
-        // as PyTorch has it: a signalling NaN, which the multiplication by a scale makes quiet
+        // a signalling NaN as in PyTorch; multiplying it by a scale makes it quiet
         return choose(code == negative_zero_nan, 0x7F80'0001u, out);
     }
 };
@@ -119,22 +120,22 @@ inline constexpr small_format f8_e5m2fnuz_format{
     return std::bit_cast<std::uint32_t>(static_cast<float>(std::bit_cast<double>(code)));
 }
 
-/// What the F4 (E2M1) codes stand for: 0, 0.5, 1, 1.5, 2, 3, 4, 6, and the same below zero.
+/// Values of the F4 (E2M1) codes: 0, 0.5, 1, 1.5, 2, 3, 4, 6, then the negative ones.
 inline constexpr std::uint32_t f4_numbers[16] = {
     0x0000'0000, 0x3F00'0000, 0x3F80'0000, 0x3FC0'0000, 0x4000'0000, 0x4040'0000,
     0x4080'0000, 0x40C0'0000, 0x8000'0000, 0xBF00'0000, 0xBF80'0000, 0xBFC0'0000,
     0xC000'0000, 0xC040'0000, 0xC080'0000, 0xC0C0'0000};
 
-/// The nearest BF16, halves to even; `nan` stands for every NaN.
+/// Nearest BF16, ties to even. Every NaN becomes `nan`.
 [[nodiscard]] constexpr std::uint32_t encode_bf16(std::uint32_t bits, std::uint32_t nan) noexcept {
     const std::uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1)) >> 16;
     return choose((bits & 0x7FFF'FFFFu) > 0x7F80'0000u, nan, rounded);
 }
-/// The nearest F16, halves to even; of a NaN, sign and upper bits stay.
+/// Nearest F16, ties to even. A NaN keeps its sign and upper bits.
 [[nodiscard]] constexpr std::uint32_t encode_f16(std::uint32_t bits) noexcept {
     const std::uint32_t magnitude = bits & 0x7FFF'FFFFu, sign = (bits >> 16) & 0x8000u;
     std::uint32_t out = (magnitude + 0xFFFu + ((magnitude >> 13) & 1) - (112u << 23)) >> 13;
-    // adding 1/2 makes the processor round to the last place of a subnormal F16
+    // adding 1/2 makes the processor round at the last bit of a subnormal F16
     const std::uint32_t subnormal =
         std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3F00'0000u;
     out = choose(magnitude < 0x3880'0000u, subnormal, out);
@@ -146,25 +147,24 @@ inline constexpr std::uint32_t f4_numbers[16] = {
     return std::bit_cast<std::uint64_t>(static_cast<double>(std::bit_cast<float>(bits)));
 }
 
-// -------------------------------------------------------------------------------------------------------------------
-// in rows
+// Rows of numbers
 //
-// Numbers in rows are F32s in this machine's byte order, as bytes: what lies in a file or in a
-// caller's buffer need not be copied to become one.
+// A row is an array of F32 bytes in native byte order, so that bytes of a file or of a caller's
+// buffer can be used without a copy.
 
 #if defined(__GNUC__)
 #define SAFEFUSE_ALWAYS_INLINE [[gnu::always_inline]] inline
 #else
 #define SAFEFUSE_ALWAYS_INLINE inline
 #endif
-// What a loop reads and what it writes do not overlap; g++ 12 forgets __restrict where it inlines.
+// The loop's input and output do not overlap; g++ 12 drops __restrict when it inlines.
 #if defined(__GNUC__) && !defined(__clang__)
 #define SAFEFUSE_APART _Pragma("GCC ivdep")
 #else
 #define SAFEFUSE_APART
 #endif
 
-/// Loops run this many times at once: a number known beforehand lets compilers vectorise at -O2.
+/// Fixed trip count of the inner loops, so that compilers vectorise them at -O2.
 inline constexpr std::size_t codec_step = 32;
 
 [[nodiscard]] inline std::uint32_t number_at(const std::byte* numbers, std::size_t i) noexcept {
@@ -182,8 +182,8 @@ SAFEFUSE_ALWAYS_INLINE void decode_with(const std::byte* __restrict from,
                                         Decode decode) noexcept {
     for (; count >= codec_step; count -= codec_step, from += codec_step * sizeof(Bits),
                                 numbers += codec_step * sizeof(float)) {
-        decltype(Bits{} + 0u) codes[codec_step];  // g++ 12 vectorises what changes its width only
-                                                  // in a loop of its own
+        // g++ 12 vectorises a change of width only in a loop of its own.
+        decltype(Bits{} + 0u) codes[codec_step];
         SAFEFUSE_APART
         for (std::size_t i = 0; i < codec_step; ++i)
             codes[i] = load_little<Bits>(from + i * sizeof(Bits));
@@ -211,9 +211,9 @@ SAFEFUSE_ALWAYS_INLINE void encode_with(const std::byte* __restrict numbers,
         store_little<Bits>(to + i * sizeof(Bits), static_cast<Bits>(encode(number_at(numbers, i))));
 }
 
-/// The loops, to be compiled for one kind of vectors or another.
+/// The loops, compiled once for each vector width.
 struct codec_loops {
-    /// Decodes `count` elements of a type that is a number or an F8 code; of others nothing.
+    /// Decodes `count` elements of a float type or an F8 type. Does nothing for other types.
     SAFEFUSE_ALWAYS_INLINE static void decode(dtype type, const std::byte* from, std::byte* numbers,
                                               std::size_t count) noexcept {
         const small_format format = format_of(type);
@@ -244,8 +244,7 @@ struct codec_loops {
         default: break;
         }
     }
-    /// Stores numbers as elements of a type that is a number; `bf16_nan` is what a NaN becomes as
-    /// BF16.
+    /// Encodes numbers as elements of a float type. `bf16_nan` is the BF16 of every NaN.
     SAFEFUSE_ALWAYS_INLINE static void encode(const std::byte* numbers, dtype type, std::byte* to,
                                               std::size_t count, std::uint32_t bf16_nan) noexcept {
         switch (type) {
@@ -271,8 +270,7 @@ struct codec_loops {
 };
 
 #if defined(__GNUC__) && defined(__x86_64__)
-// The same loops with vectors twice as wide, for processors that have them: they give the same
-// bits.
+// The same loops compiled for vectors of twice the width, with the same results.
 [[gnu::target("avx2")]] inline void decode_wide(dtype type, const std::byte* from,
                                                 std::byte* numbers, std::size_t count) noexcept {
     codec_loops::decode(type, from, numbers, count);
@@ -303,7 +301,7 @@ inline void encode_numbers(const std::byte* numbers, dtype type, std::byte* to, 
 }
 #endif
 
-/// Decodes F4 codes, two to a byte, the low half first, from code `first` on.
+/// Decodes F4 codes starting at code `first`. A byte has two codes, low half first.
 inline void decode_f4(const std::byte* from, std::uint64_t first, std::byte* numbers,
                       std::size_t count) noexcept {
     const auto low = [](std::byte pair) noexcept {
@@ -341,11 +339,10 @@ inline void scale_numbers(std::byte* numbers, std::size_t count, float factor) n
 #undef SAFEFUSE_ALWAYS_INLINE
 #undef SAFEFUSE_APART
 
-// ----------------------------------------------------------------------------------------------------------
-// past the cache
+// Streaming stores
 
-/// Makes whole lines of F32 from BF16 in one step, the same as decoding and stream_lines. False:
-/// not on this machine.
+/// Makes whole lines of F32 from BF16 with streaming stores in one step. Equals decoding and
+/// stream_lines. Returns false if this machine has no such step.
 inline bool stream_bf16_lines(std::byte* to, const std::byte* from,
                               std::size_t line_count) noexcept {
 #if (defined(__clang__) || defined(__GNUC__)) && defined(__x86_64__)
@@ -373,11 +370,11 @@ inline bool stream_bf16_lines(std::byte* to, const std::byte* from,
     return to == nullptr && from == nullptr && line_count == 0;
 #endif
 }
-/// Takes numbers, encodes them and writes them to memory one behind the other, past the cache if
-/// that is asked for.
+/// Encodes numbers and writes them to memory contiguously, with streaming stores if asked for.
 class number_writer {
 public:
-    static constexpr std::size_t most = 512;  ///< numbers in one call
+    /// Largest count in one call of write().
+    static constexpr std::size_t most = 512;
 
     number_writer(dtype type, std::byte* to, bool streams, std::uint32_t bf16_nan) noexcept
         : type_{type},
@@ -392,15 +389,15 @@ public:
         if (streams_) finish_streaming();
     }
 
-    /// How many numbers to give next, of `left` that there are.
+    /// How many numbers to pass next if `left` remain.
     [[nodiscard]] std::size_t next(std::uint64_t left) const noexcept {
         const std::size_t wanted =
             streams_ && astray() != 0 ? (cache_line_bytes - astray()) / element_bytes_ : most;
         return left < wanted ? static_cast<std::size_t>(left) : wanted;
     }
-    /// Where to put them: where they end up, if that can be.
+    /// Where to put the numbers: their final place if possible.
     [[nodiscard]] std::byte* numbers() noexcept { return encodes_ || streams_ ? numbers_ : to_; }
-    /// Writes numbers that lie there or elsewhere.
+    /// Encodes and writes numbers from numbers() or from elsewhere.
     void write(const std::byte* numbers, std::size_t count) noexcept {
         const std::size_t size_bytes = count * element_bytes_;
         const std::size_t lines = streams_ && astray() == 0 ? size_bytes / cache_line_bytes : 0;
@@ -417,7 +414,7 @@ public:
         to_ += size_bytes;
     }
 
-    /// Writes all that is left, from BF16 to F32 in one step, if that can be.
+    /// Writes all remaining elements, from BF16 to F32 in one step, if possible.
     bool stream_bf16(const std::byte* from, std::uint64_t count) noexcept {
         constexpr std::size_t in_line = cache_line_bytes / sizeof(float);
         if (!streams_ || type_ != dtype::f32 || encodes_ || astray() != 0) return false;
@@ -431,7 +428,7 @@ public:
     }
 
 private:
-    /// Bytes behind the beginning of a line.
+    /// Bytes from the start of the current cache line.
     [[nodiscard]] std::size_t astray() const noexcept {
         return reinterpret_cast<std::uintptr_t>(to_) % cache_line_bytes;
     }

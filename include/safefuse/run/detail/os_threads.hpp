@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: threads of the system, started and waited for. Included by parallel.hpp only. Not
-// <thread>, whose constructor throws.
+// safefuse: starts and joins OS threads. Included by parallel.hpp only. <thread> is not used
+// because the constructor of std::thread throws.
 #ifndef SAFEFUSE_RUN_DETAIL_OS_THREADS_HPP
 #define SAFEFUSE_RUN_DETAIL_OS_THREADS_HPP
 
@@ -38,7 +38,7 @@ inline namespace SAFEFUSE_ABI {
 namespace detail {
 namespace os {
 
-/// What a thread runs. It stays where it is until the thread has been waited for.
+/// What a thread runs. It must stay at its address until the thread has been joined.
 struct thread_call {
     void (*run)(void* argument) noexcept = nullptr;
     void* argument = nullptr;
@@ -53,7 +53,7 @@ inline unsigned long __stdcall run_thread(void* call) noexcept {
     what.run(what.argument);
     return 0;
 }
-/// False: the system gives no thread.
+/// Returns false if the OS cannot start a thread.
 [[nodiscard]] inline bool start_thread(thread& started, thread_call& call) noexcept {
     started = ::CreateThread(nullptr, 0, &run_thread, &call, 0, nullptr);
     return started != nullptr;
@@ -62,7 +62,7 @@ inline void wait_for(thread started) noexcept {
     (void)::WaitForSingleObject(started, 0xFFFF'FFFFul);
     ::CloseHandle(started);
 }
-/// How many threads of this process can run at once; at least 1.
+/// Number of threads of this process that can run at once; at least 1.
 [[nodiscard]] inline std::size_t processor_count() noexcept {
     const unsigned long count = ::GetActiveProcessorCount(0xFFFF);
     return count == 0 ? 1 : count;
@@ -77,12 +77,12 @@ inline void* run_thread(void* call) noexcept {
     what.run(what.argument);
     return nullptr;
 }
-/// False: the system gives no thread.
+/// Returns false if the OS cannot start a thread.
 [[nodiscard]] inline bool start_thread(thread& started, thread_call& call) noexcept {
     return ::pthread_create(&started, nullptr, &run_thread, &call) == 0;
 }
 inline void wait_for(thread started) noexcept { (void)::pthread_join(started, nullptr); }
-/// How many threads of this process can run at once; at least 1.
+/// Number of threads of this process that can run at once; at least 1.
 [[nodiscard]] inline std::size_t processor_count() noexcept {
 #if defined(__linux__) && defined(CPU_COUNT)
     cpu_set_t allowed;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: a plan, or some tensors, divided into fills: what one staging slab holds at a time, and
-// how it is filled. Knows no device.
+// safefuse: divides a plan, or some tensors, into fills, and fills staging slabs. A fill is what
+// one slab contains at a time. Independent of any device.
 #ifndef SAFEFUSE_RUN_DETAIL_STAGED_JOB_HPP
 #define SAFEFUSE_RUN_DETAIL_STAGED_JOB_HPP
 
@@ -25,44 +25,44 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// The bytes of an output that are made. size_bytes 0: none.
+/// The bytes of an output that are made. None if size_bytes is 0.
 struct staged_window {
     std::uint64_t begin = 0;
     std::uint64_t size_bytes = 0;
 };
 
-/// Bytes that lie in one piece in the slab and in the output, and become one copy to the device.
+/// Bytes that are contiguous in the slab and in the output. They become one copy to the device.
 struct staged_piece {
     std::uint32_t output = 0;
     std::uint32_t source = 0;  // of a run
-    std::uint32_t set = 0;     // which of the job's sets the sources are of
-    std::uint64_t from =
-        0;  // of a run: its offset in the source; else the first of the piece's blocks
+    std::uint32_t set = 0;     // index of the source's set in the job
+    // For a run: offset in the source. For a window: index of its first block.
+    std::uint64_t from = 0;
     std::uint64_t to = 0;        // offset in the output
-    std::size_t size_bytes = 0;  // at most a slab
+    std::size_t size_bytes = 0;  // at most one slab
     std::size_t at = 0;          // offset in the slab
-    std::uint32_t block_count =
-        0;  // 0: a run. Else the piece is a window of the output, made by that many blocks
+    // 0 for a run. Otherwise the piece is a window of the output that so many blocks make.
+    std::uint32_t block_count = 0;
 };
 
-/// The bytes of some plans, or of some tensors, in the order in which slabs take them. Long runs
-/// are read as they lie in the source and are a copy each; outputs of short runs are put together
-/// in the slab, window by window, and are a copy for each window.
+/// The bytes of some plans or tensors in the order in which slabs take them. Long runs are read in
+/// source order, one copy each. Outputs with short runs are assembled in the slab, window by
+/// window, one copy per window.
 class staged_job {
 public:
-    /// `least_run_bytes`: outputs whose runs are shorter on average are put together in the slab.
+    /// `least_run_bytes`: outputs whose runs are shorter on average are assembled in the slab.
     staged_job(std::size_t slab_bytes, std::uint64_t least_run_bytes) noexcept
         : slab_bytes_{slab_bytes}, least_run_bytes_{least_run_bytes} {}
 
-    /// What is added hereafter is read from this set.
+    /// Everything added from here on is read from this set.
     ///   fails   out_of_memory
     result<void> read_from(const tensor_set_ref& set) noexcept {
         if (!sets_.push(set)) return failure{.code = errc::out_of_memory};
         return {};
     }
 
-    /// All that the plan makes in the windows; its output i is output first_output + i of the job.
-    /// The plan must outlive the job.
+    /// Adds everything that the plan makes in the windows. Output i of the plan is output
+    /// first_output + i of the job. The plan must outlive the job.
     ///   fails   out_of_memory, size_overflow
     SAFEFUSE_NOINLINE result<void> divide(const copy_plan& plan, span<const staged_window> windows,
                                           std::uint32_t first_output = 0) noexcept {
@@ -118,11 +118,11 @@ public:
         return {};
     }
 
-    /// A run of a source into an output.
+    /// Adds a run of a source to an output.
     ///   fails   out_of_memory
     result<void> add_run(std::uint32_t output, std::uint32_t source, std::uint64_t from,
                          std::uint64_t to, std::uint64_t size_bytes) noexcept {
-        // a run that no slab holds becomes pieces of about the same size: short copies are slow
+        // a run longer than a slab becomes pieces of similar size, because short copies are slow
         const std::uint64_t count = size_bytes / slab_bytes_ + (size_bytes % slab_bytes_ != 0);
         std::uint64_t most = count == 0 ? 0 : size_bytes / count + (size_bytes % count != 0);
         if (most < slab_bytes_ && slab_bytes_ - most >= 4096) most = (most + 4095) / 4096 * 4096;
@@ -135,18 +135,18 @@ public:
         return {};
     }
 
-    /// How many times a slab is filled.
+    /// Number of slab fills.
     [[nodiscard]] std::size_t fill_count() const noexcept { return fills_.size(); }
-    /// What fill i puts into its slab, one behind the other.
+    /// The pieces of fill i, in slab order.
     [[nodiscard]] span<const staged_piece> pieces(std::size_t i) const noexcept {
         const std::size_t end = i + 1 < fills_.size() ? fills_[i + 1] : pieces_.size();
         return pieces_.view().subspan(fills_[i], end - fills_[i]);
     }
-    /// The sum of the bytes of all pieces.
+    /// Sum of the bytes of all pieces.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return size_bytes_; }
 
-    /// Puts the bytes of fill i into a slab. `scratch` is for reading and kept by the caller. May
-    /// be called from many threads. Where it fails, `output` is the one that failed.
+    /// Puts the bytes of fill i into a slab. `scratch` is a read buffer that the caller keeps. May
+    /// be called from many threads. On failure, `output` is the output that failed.
     ///   fails   as reading the sources does
     SAFEFUSE_NOINLINE result<void> fill(std::size_t number, std::byte* slab,
                                         vector<std::byte>& scratch,
@@ -177,9 +177,9 @@ public:
     }
 
 private:
-    /// What is turned at a time, so that it stays in a core's cache.
+    /// Bytes transposed at a time; they fit a core's cache.
     static constexpr std::size_t turned_bytes = std::size_t{320} << 10;
-    /// Where a piece begins in its slab.
+    /// Alignment of a piece in its slab.
     static constexpr std::size_t piece_alignment = 64;
 
     [[nodiscard]] static bool continues(const staged_piece& a, const staged_piece& b) noexcept {
@@ -193,7 +193,7 @@ private:
 
     [[nodiscard]] bool add(staged_piece piece) noexcept {
         piece.at = (used_ + piece_alignment - 1) / piece_alignment * piece_alignment;
-        if (!pieces_.empty()) {  // what lies together in the source is read together
+        if (!pieces_.empty()) {  // contiguous source bytes are read together
             staged_piece close = piece;
             close.at = used_;
             if (continues(pieces_.back(), close)) piece = close;
@@ -213,11 +213,11 @@ private:
         return true;
     }
 
-    /// The windows of an output that blocks order_[first..end) make.
+    /// Adds the windows of an output that the blocks order_[first..end) make.
     result<void> add_windows(std::uint32_t output, const staged_window& whole, std::size_t first,
                              std::size_t end) noexcept {
-        // Windows end where a round of a loop does, as long a one as a slab holds: the parts of
-        // blocks are then few.
+        // Windows end at a multiple of the longest loop stride that fits a slab, so that few blocks
+        // are cut.
         std::uint64_t step = 1;
         for (std::size_t i = first; i < end; ++i) {
             const copy_block& block = *order_[i];
@@ -282,8 +282,8 @@ private:
         return {};
     }
 
-    /// The loop of a block along which single elements lie together in the source, and the other,
-    /// along which they do in the output.
+    /// Whether a block is a transpose of single elements: along one loop they are contiguous in the
+    /// source, along the other in the output.
     [[nodiscard]] static bool is_turned(const copy_block& block) noexcept {
         if (block.loop_count != 2 || block.run_bytes > 8) return false;
         const std::uint32_t along = block.loops[0].source_stride == block.run_bytes ? 0 : 1;
@@ -291,20 +291,20 @@ private:
                block.loops[1 - along].destination_stride == block.run_bytes &&
                block.loops[along].extent <= turned_bytes / 16 / block.run_bytes;
     }
-    /// Runs such a block by way of a few rows of the source at a time, which are read one behind
-    /// the other: rows that lie a page apart are slow to read by columns.
+    /// Runs a transposing block through a buffer of a few source rows, each copied contiguously:
+    /// reading columns of rows that are a page apart is slow.
     static result<void> turn(const copy_block& block, const std::byte* from, std::byte* to,
                              vector<std::byte>& scratch) noexcept {
         const std::uint32_t along = block.loops[0].source_stride == block.run_bytes ? 0 : 1;
         const copy_loop rows = block.loops[1 - along];
         const auto row_bytes =
             static_cast<std::size_t>(block.loops[along].extent * block.run_bytes);
-        const std::size_t apart =
-            row_bytes +
-            cache_line_bytes;  // not a power of two: rows would compete for the same lines
+        // Not a power of two: otherwise rows would compete for the same cache lines.
+        const std::size_t apart = row_bytes + cache_line_bytes;
         std::uint64_t most = turned_bytes / apart;
         for (const std::uint64_t lines :
-             {128u, 32u})  // whole lines of the output, four of them if may be
+             // Whole lines of the output, four of them if possible.
+             {128u, 32u})
             if (most >= lines) {
                 most -= most % lines;
                 break;
@@ -327,15 +327,15 @@ private:
     std::size_t slab_bytes_;
     std::uint64_t least_run_bytes_;
     vector<tensor_set_ref> sets_;
-    vector<const copy_block*>
-        order_;  // blocks of outputs with short runs, by output and offset in it
+    // Blocks of outputs with short runs, by output and offset.
+    vector<const copy_block*> order_;
     vector<staged_piece> pieces_;
     vector<std::size_t> fills_;  // fill i is the pieces [fills_[i], fills_[i + 1])
-    std::size_t used_ = 0;       // of the last fill's slab
+    std::size_t used_ = 0;       // bytes used in the last fill's slab
     std::uint64_t size_bytes_ = 0;
 };
 
-/// Compares what the plan says is equal, in the windows, from the sources alone.
+/// Runs the plan's equality checks in the windows, from the sources alone.
 inline result<void> compare_equal_sources(const copy_plan& plan,
                                           span<const staged_window> windows) noexcept {
     vector<std::byte> made;
@@ -350,7 +350,7 @@ inline result<void> compare_equal_sources(const copy_plan& plan,
             if (!made.resize_unset(static_cast<std::size_t>(size)))
                 return failure{.code = errc::out_of_memory};
             if (auto equal = fuse_range(plan, block.output, begin, made.view()); !equal)
-                return equal;  // it compares
+                return equal;  // fuse_range runs the checks
         }
     }
     return {};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the copies of a plan, carried out between two places in memory.
+// safefuse: runs the copies of a plan between two places in memory.
 #ifndef SAFEFUSE_RUN_DETAIL_STRIDED_COPY_HPP
 #define SAFEFUSE_RUN_DETAIL_STRIDED_COPY_HPP
 
@@ -16,8 +16,8 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// Copies single elements in two loops, tile by tile, so that neither side jumps through the cache
-/// for each of them.
+/// Copies single elements in two loops, tile by tile, so that neither side touches a new cache line
+/// for each element.
 template <class Element>
 void copy_tiled(const std::byte* from, std::byte* to, const copy_loop& outer,
                 const copy_loop& inner, bool streams) noexcept {
@@ -48,8 +48,8 @@ void copy_tiled(const std::byte* from, std::byte* to, const copy_loop& outer,
         }
 }
 
-/// Runs the loops of a block from `depth` on; `from` and `to` point to the first run. `streams`:
-/// past the cache; finish_streaming() follows.
+/// Runs the loops of a block from `depth` on. `from` and `to` point to the first run. With
+/// `streams`, uses streaming stores; call finish_streaming() afterwards.
 inline void copy_loops(const copy_block& block, std::uint32_t depth, const std::byte* from,
                        std::byte* to, bool streams) noexcept {
     const std::uint32_t left = block.loop_count - depth;
@@ -81,14 +81,13 @@ inline void copy_loops(const copy_block& block, std::uint32_t depth, const std::
                    to + i * loop.destination_stride, streams);
 }
 
-/// Runs a block; `from` and `to` point to its first run. `streams`: past the cache;
-/// finish_streaming() follows.
+/// Runs a block. `from` and `to` point to its first run. With `streams`, uses streaming stores;
+/// call finish_streaming() afterwards.
 SAFEFUSE_NOINLINE inline void copy_runs(const copy_block& block, const std::byte* from,
                                         std::byte* to, bool streams) noexcept {
     if (block.loop_count < 3 || block.run_bytes > 8) return copy_loops(block, 0, from, to, streams);
-    // Single elements: where neighbours of one side lie apart on the other and the other way round,
-    // those two loops are a transpose when they are the last two. The order of loops says nothing
-    // of what is copied.
+    // Single elements: move the loops that are contiguous in the source and in the destination to
+    // the end, where they form a transpose. The order of loops does not change what is copied.
     copy_block ordered = block;
     const auto move_last = [&](auto stride) noexcept {
         for (std::uint32_t i = 0; i < ordered.loop_count; ++i) {
@@ -104,7 +103,7 @@ SAFEFUSE_NOINLINE inline void copy_runs(const copy_block& block, const std::byte
     copy_loops(ordered, 0, from, to, streams);
 }
 
-/// What is copied past the cache is there for everybody when this goes.
+/// Issues the store fence for streaming stores on destruction.
 class streaming {
 public:
     explicit streaming(bool streams) noexcept : streams_{streams} {}
@@ -118,18 +117,18 @@ private:
     bool streams_;
 };
 
-/// The half-open range of bytes that a caller wants, of one side of a block.
+/// A half-open range of bytes on one side of a block.
 struct byte_window {
     std::uint64_t begin;
     std::uint64_t end;
 };
 
-/// Which side of a block a window is of.
+/// The side of a block that a window applies to.
 enum class block_side : std::uint8_t { source, destination };
 
 /// @{
-/// One side of a block: the step of a loop, where the first run begins, and the bytes from there to
-/// the end of the last run.
+/// One side of a block: the stride of a loop, the offset of the first run, and the bytes from there
+/// to the end of the last run.
 [[nodiscard]] constexpr std::uint64_t stride_of(const copy_loop& loop, block_side side) noexcept {
     return side == block_side::source ? loop.source_stride : loop.destination_stride;
 }
@@ -142,26 +141,26 @@ enum class block_side : std::uint8_t { source, destination };
 }
 /// @}
 
-/// The bytes that a loop's steps cover on one side: step i covers
-/// [begin + i * step, begin + i * step + each).
+/// The bytes that a loop's steps cover on one side. Step i covers [b, b + each) with b = begin + i
+/// * step.
 struct loop_steps {
     std::uint64_t begin;
     std::uint64_t step;
     std::uint64_t each;
     std::uint64_t count;
 
-    /// The first step that ends after byte `at`; it may be past the last one.
+    /// The first step that ends after byte `at`. It may be past the last one.
     [[nodiscard]] constexpr std::uint64_t first_after(std::uint64_t at) const noexcept {
         return at < begin + each || step == 0 ? 0 : (at - begin - each) / step + 1;
     }
-    /// The number of steps that begin before byte `at`.
+    /// Number of steps that begin before byte `at`.
     [[nodiscard]] constexpr std::uint64_t count_before(std::uint64_t at) const noexcept {
         if (at <= begin) return 0;
         if (step == 0) return count;
         const std::uint64_t steps = (at - begin + step - 1) / step;
         return steps < count ? steps : count;
     }
-    /// The number of steps that end at byte `at` or before it.
+    /// Number of steps that end at or before byte `at`.
     [[nodiscard]] constexpr std::uint64_t count_up_to(std::uint64_t at) const noexcept {
         if (at < begin + each) return 0;
         const std::uint64_t steps = first_after(at);
@@ -169,7 +168,7 @@ struct loop_steps {
     }
 };
 
-/// The steps of a loop from `first` on, before `last`.
+/// The steps [first, last) of a loop.
 struct step_range {
     std::uint64_t first;
     std::uint64_t last;
@@ -186,15 +185,15 @@ struct step_range {
                                                 byte_window window) noexcept {
     return {steps.count_before(window.begin), steps.count_up_to(window.end)};
 }
-/// The bytes of a run at `begin` that are in a window; the two have bytes in common.
+/// The part of [begin, begin + size) that is in a window. The two must overlap.
 [[nodiscard]] constexpr byte_window intersect(std::uint64_t begin, std::uint64_t size,
                                               byte_window window) noexcept {
     return {begin < window.begin ? window.begin : begin,
             begin + size < window.end ? begin + size : window.end};
 }
 
-/// A block's loops in the order of one side: strides falling, so that no run of an outer step lies
-/// among those of another.
+/// A block whose loops are sorted by falling stride on one side, so that runs of different outer
+/// steps never interleave.
 class ordered_block {
 public:
     SAFEFUSE_NOINLINE ordered_block(const copy_block& block, block_side side) noexcept
@@ -211,15 +210,15 @@ public:
             span_[i] = span_[i + 1] + (block_.loops[i].extent - 1) * stride(i);
     }
 
-    /// Calls f(source offset, destination offset, bytes) for the runs, or the pieces of runs,
-    /// inside the window, in its order, until f returns a failure. f returns result<void>.
+    /// Calls f(source offset, destination offset, bytes) for the runs, or parts of runs, inside the
+    /// window, in the order of the side, until f returns a failure. f returns result<void>.
     template <class F>
     result<void> for_each_run(byte_window window, F&& f) const {
         return visit(0, block_.source_offset, block_.destination_offset, window, f);
     }
 
-    /// The bytes from `at` on to the end of the first stretch that ends behind it; runs less than
-    /// `gap` bytes apart are one stretch. Empty where there is none.
+    /// The rest, from `at` on, of the first stretch that ends after `at`. Runs less than `gap`
+    /// bytes apart form one stretch. Empty if there is none.
     [[nodiscard]] SAFEFUSE_NOINLINE byte_window stretch(std::uint64_t at,
                                                         std::uint64_t gap) const noexcept {
         std::uint64_t here = offset_of(block_, side_);
@@ -229,13 +228,13 @@ public:
             here += steps_at(depth, here).first_after(at) * stride(depth);
         return {at > here ? at : here, here + span_[solid]};
     }
-    /// Whether every run is `gap` bytes or more away from the next.
+    /// Whether all runs are at least `gap` bytes apart.
     [[nodiscard]] bool runs_apart(std::uint64_t gap) const noexcept {
         return solid_from(gap) == block_.loop_count;
     }
 
 private:
-    /// The loops from this one on have steps less than `gap` bytes apart.
+    /// Index of the first loop from which on all steps are less than `gap` bytes apart.
     [[nodiscard]] std::uint32_t solid_from(std::uint64_t gap) const noexcept {
         std::uint32_t depth = block_.loop_count;
         while (depth > 0 &&
@@ -256,7 +255,7 @@ private:
                                          byte_window window, F& f) const {
         const std::uint64_t here = side_ == block_side::source ? from : to;
         if (here >= window.end || here + span_[depth] <= window.begin) return {};
-        // loop_count is at most max_copy_loops; g++ 12 does not see it and warns of reads behind
+        // loop_count is at most max_copy_loops; g++ 12 does not see this and warns of reads past
         // the array
         if (depth == block_.loop_count || depth == max_copy_loops) {
             const byte_window part = intersect(here, block_.run_bytes, window);
@@ -278,8 +277,8 @@ private:
     std::uint64_t span_[max_copy_loops + 1]{};
 };
 
-/// The number of the loop with the longest step on one side. What its steps cover there does not
-/// overlap. The block has loops.
+/// Index of the loop with the longest stride on one side. Its steps do not overlap there. The block
+/// must have a loop.
 [[nodiscard]] inline std::uint32_t longest_loop(const copy_block& block, block_side side) noexcept {
     std::uint32_t longest = 0;
     for (std::uint32_t i = 1; i < block.loop_count; ++i)
@@ -287,7 +286,7 @@ private:
     return longest;
 }
 
-/// Some steps of one loop of a block, as a block.
+/// The steps [first, first + count) of one loop of a block, as a block.
 [[nodiscard]] SAFEFUSE_NOINLINE inline copy_block steps_of(const copy_block& block,
                                                            std::uint32_t number,
                                                            std::uint64_t first,
@@ -303,7 +302,7 @@ private:
     return part;
 }
 
-/// The bytes of a block without loops that are in a window of one side, as a block.
+/// The part of a block without loops that is in a window of one side, as a block.
 [[nodiscard]] inline copy_block run_inside(const copy_block& block, block_side side,
                                            byte_window window) noexcept {
     const std::uint64_t here = offset_of(block, side);
@@ -315,16 +314,15 @@ private:
     return part;
 }
 
-/// Calls f(part) for the parts of a block that are in a window of one side and together are all of
-/// it that is: blocks themselves, as large as can be, until f returns a failure. f returns
-/// result<void>.
+/// Calls f(part) for blocks that together are the part of a block inside a window of one side. The
+/// parts are as large as possible. Stops if f returns a failure. f returns result<void>.
 template <class F>
 result<void> cut(const copy_block& block, block_side side, byte_window window, F& f) {
     const std::uint64_t here = offset_of(block, side), extent = extent_of(block, side);
     if (here >= window.end || here + extent <= window.begin) return {};
     if (here >= window.begin && here + extent <= window.end) return f(block);
     if (block.loop_count == 0) return f(run_inside(block, side, window));
-    // the loop with the longest step comes first: what its steps cover does not overlap
+    // start with the loop with the longest stride, because its steps do not overlap
     const std::uint32_t longest = longest_loop(block, side);
     const copy_loop loop = block.loops[longest];
     const std::uint64_t step = stride_of(loop, side);
@@ -339,8 +337,8 @@ result<void> cut(const copy_block& block, block_side side, byte_window window, F
     return {};
 }
 
-/// Calls f(part) for parts of a block of about `most` bytes that together are all of it, in the
-/// order of one side, until f returns false.
+/// Calls f(part) for parts of about `most` bytes that together are the whole block, in the order of
+/// one side, until f returns false.
 template <class F>
 bool split(const copy_block& block, block_side side, std::uint64_t most, const F& f) {
     const std::uint64_t size_bytes = block.size_bytes();
@@ -357,7 +355,7 @@ bool split(const copy_block& block, block_side side, std::uint64_t most, const F
     }
     const std::uint32_t longest = longest_loop(block, side);
     const std::uint64_t extent = block.loops[longest].extent, each = size_bytes / extent;
-    constexpr std::uint64_t together = 64;  // steps that may share lines of the other side
+    constexpr std::uint64_t together = 64;  // steps that may share cache lines of the other side
     std::uint64_t steps = most / each;
     if (steps == 0) steps = 1;
     if (steps > together) steps -= steps % together;

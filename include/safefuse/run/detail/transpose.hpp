@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: rows of elements of 1, 2, 4 or 8 bytes become columns. Squares of 16 bytes a side are
-// turned in registers, by compiler vectors where there are any; the scalar twin beside it gives the
-// same.
+// safefuse: transposes matrices of elements of 1, 2, 4 or 8 bytes. Squares of 16 bytes a side are
+// transposed in registers with compiler vectors if available. The scalar version gives equal
+// results.
 #ifndef SAFEFUSE_RUN_DETAIL_TRANSPOSE_HPP
 #define SAFEFUSE_RUN_DETAIL_TRANSPOSE_HPP
 
@@ -18,11 +18,11 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// Elements on a side of the squares that are turned at once.
+/// Elements on a side of a square.
 template <class Element>
 inline constexpr std::size_t square_side = 16 / sizeof(Element);
 
-/// to[c][r] = from[r][c] for `rows` rows of `columns` elements; strides in bytes.
+/// to[c][r] = from[r][c] for `rows` rows of `columns` elements. Strides are in bytes.
 template <class Element>
 void transpose_scalar(const std::byte* from, std::size_t from_stride, std::byte* to,
                       std::size_t to_stride, std::size_t rows, std::size_t columns) noexcept {
@@ -34,7 +34,7 @@ void transpose_scalar(const std::byte* from, std::size_t from_stride, std::byte*
         }
 }
 
-// How i386 passes vectors depends on a file's flags.
+// i386 is excluded because its calling convention for vectors depends on compiler flags.
 #if (defined(__GNUC__) || defined(__clang__)) && !defined(__i386__)
 
 template <class Element>
@@ -49,8 +49,8 @@ private:
     static constexpr std::size_t side = square_side<Element>;
     using row [[gnu::vector_size(16), gnu::may_alias]] = Element;
 
-    // Row i and row i + side/2, their elements in turn, are rows 2i and 2i + 1 of the next round.
-    // After as many rounds as halving `side` takes to reach 1, rows are columns.
+    // In each round, the elements of rows i and i + side/2 alternate in the new rows 2i and 2i + 1.
+    // After log2(side) rounds, rows are columns.
     template <std::size_t... At>
     [[gnu::always_inline]] static void transpose(const std::byte* from, std::size_t from_stride,
                                                  std::byte* to, std::size_t to_stride,
@@ -84,7 +84,7 @@ private:
                                : high(from[At / 2], from[At / 2 + side / 2])),
          ...);
     }
-    // The numbers are written out: nvcc 13 takes no pack for them.
+    // The indices are written out because nvcc 13 accepts no pack expansion for them.
     [[gnu::always_inline]] static row low(row a, row b) noexcept {
         if constexpr (side == 2)
             return __builtin_shufflevector(a, b, 0, 2);
@@ -123,8 +123,8 @@ public:
 
 #endif
 
-/// Copies rows of a tile to their places; `in_lines`: those begin on lines, and are written past
-/// the cache.
+/// Copies the rows of a tile to their places. With `in_lines`, they start at cache lines and are
+/// written with streaming stores.
 SAFEFUSE_NOINLINE inline void write_tile(std::byte* to, std::size_t to_stride,
                                          const std::byte* tile, std::size_t tile_stride,
                                          std::size_t rows, std::size_t row_bytes,
@@ -136,8 +136,7 @@ SAFEFUSE_NOINLINE inline void write_tile(std::byte* to, std::size_t to_stride,
             copy_by_library(to, tile, row_bytes);
 }
 
-// g++ and clang inline this into a function for processors with AVX2, whose instructions take fewer
-// moves.
+// g++ and clang inline this into a function for AVX2, whose instructions need fewer moves.
 #if defined(__GNUC__) || defined(__clang__)
 #define SAFEFUSE_INLINE_ALWAYS [[gnu::always_inline]] inline
 #else
@@ -150,10 +149,10 @@ SAFEFUSE_INLINE_ALWAYS void transpose_tiles(const std::byte* from, std::size_t f
                                             std::byte* to, std::size_t to_stride, std::size_t rows,
                                             std::size_t columns, bool streams) noexcept {
     constexpr std::size_t side = square_side<Element>;
-    // A tile is one line of the source wide, so that each line is read once, and some lines of the
-    // destination high. It is put together in a small array first: rows whose distance is a large
-    // power of two all compete for the same few lines of the cache. Tiles follow one another along
-    // the source's rows; while one is made, the lines of the next are asked for.
+    // A tile is one source line wide, so that each line is read once, and some destination lines
+    // high. It is assembled in a small array first, because rows at a distance of a large power of
+    // two compete for the same few cache lines. Tiles follow each other along the source's rows.
+    // While one is made, the lines of the next are prefetched.
     constexpr std::size_t tile_columns = cache_line_bytes / sizeof(Element),
                           tile_rows = 4 * tile_columns;
     constexpr std::size_t bands = tile_rows / side;
@@ -199,8 +198,8 @@ template <class Element>
 }
 #endif
 
-/// to[c][r] = from[r][c] for `rows` rows of `columns` elements; strides in bytes; `streams`: past
-/// the cache, finish_streaming() follows.
+/// to[c][r] = from[r][c] for `rows` rows of `columns` elements. Strides are in bytes. With
+/// `streams`, uses streaming stores; call finish_streaming() afterwards.
 template <class Element>
 void transpose(const std::byte* from, std::size_t from_stride, std::byte* to, std::size_t to_stride,
                std::size_t rows, std::size_t columns, bool streams) noexcept {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: what is in a directory whose checkpoint is to be replaced, by name.
+// safefuse: classifies the files in a destination directory by name.
 #ifndef SAFEFUSE_WRITE_DETAIL_DESTINATION_NAMES_HPP
 #define SAFEFUSE_WRITE_DETAIL_DESTINATION_NAMES_HPP
 
@@ -18,12 +18,12 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// How the state file of a directory reads that another one has been exchanged with, or is about to
-/// be.
+/// Content of a directory's state file after it was exchanged with the new checkpoint, or shortly
+/// before.
 inline constexpr std::string_view replaced_state =
     "safefuse has put another checkpoint in the place of this one\n";
 
-/// What a file in a destination is, by its name.
+/// Kind of a file in a destination, by its name.
 [[nodiscard]] constexpr bool is_index_name(std::string_view name) noexcept {
     return !name.starts_with('.') && name.ends_with(shard_index_ending);
 }
@@ -34,7 +34,8 @@ inline constexpr std::string_view replaced_state =
     return is_index_name(name) || is_tensor_name(name) || is_unfinished_file_name(name);
 }
 
-/// The names in a directory, of what is no directory itself. Symbolic links are not followed.
+/// Names of the entries of a directory that are not directories themselves. Symbolic links are not
+/// followed.
 ///   fails   as list_directory
 [[nodiscard]] inline result<vector<text>> names_in(std::string_view directory,
                                                    bool& has_directories) noexcept {

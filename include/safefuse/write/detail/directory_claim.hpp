@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the lock of a directory that a checkpoint is being written to, and what it says.
+// safefuse: the state file, which locks a directory while a checkpoint is written to it.
 #ifndef SAFEFUSE_WRITE_DETAIL_DIRECTORY_CLAIM_HPP
 #define SAFEFUSE_WRITE_DETAIL_DIRECTORY_CLAIM_HPP
 
@@ -21,8 +21,8 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// What makes a directory one writer's own: a file that is locked as long as this lives and tells
-/// what is being written.
+/// Claim of one writer on a directory: the state file, locked while this object lives. Its text
+/// says what is being written.
 class directory_claim {
 public:
     directory_claim() noexcept = default;
@@ -34,9 +34,9 @@ public:
         return *this;
     }
 
-    /// Locks the state file; makes it only if `make`.
-    ///   fails   in_use, file_not_found (not made), not_a_file (it is a link), permission_denied,
-    ///   io_error
+    /// Locks the state file. Creates it only if `make` is true.
+    ///   fails   in_use, file_not_found (missing and not created), not_a_file (it is a link),
+    ///           permission_denied, io_error
     static result<directory_claim> take(std::string_view directory, bool make) noexcept {
         directory_claim taken;
         taken.path_ = join_path(directory, writer_state_file);
@@ -48,7 +48,7 @@ public:
         return taken;
     }
 
-    /// What the file says: its first line, cut off where it is longer than it ever should be.
+    /// First line of the state file, cut at 256 bytes.
     [[nodiscard]] result<text> read() const noexcept {
         char characters[256];
         std::size_t read_bytes = 0;
@@ -61,8 +61,8 @@ public:
         const std::size_t end = all.find('\n');
         return text{end == std::string_view::npos ? all : all.substr(0, end + 1)};
     }
-    /// Replaces what the file says. A run that is killed meanwhile leaves the new first line or
-    /// none that anybody knows; a longer text of another version does not stay behind it.
+    /// Replaces the text of the file. A run killed meanwhile leaves the new first line or an
+    /// unknown one. A longer text of another version is cut off.
     result<void> write(std::string_view state, durability wait) noexcept {
         if (auto fits = check_file_size_limit(path_, state.size()); !fits) return fits;
         auto came = os::write_at(file_.get(), 0,
@@ -78,7 +78,7 @@ public:
         if (file_.is_open()) os::remove_locked(file_.give(), path_.c_str());
     }
     [[nodiscard]] bool holds() const noexcept { return file_.is_open(); }
-    /// Its directory has another path now.
+    /// Call this after the directory got another path.
     [[nodiscard]] bool moved_to(std::string_view directory) noexcept {
         text path = join_path(directory, writer_state_file);
         if (path.empty()) return false;
@@ -91,7 +91,7 @@ private:
     text path_;
 };
 
-/// How the state file of a directory begins whose files are being replaced by those of a complete
+/// Begin of the state file's text while the directory's files are replaced by those of a complete
 /// checkpoint.
 inline constexpr std::string_view replacing_state = "safefuse is replacing the checkpoint here";
 

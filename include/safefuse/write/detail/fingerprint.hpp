@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: a short stand-in for something large, to tell whether two runs are about the same.
-// Against accidents, not attackers.
+// safefuse: a 128-bit fingerprint, to tell whether two runs work on the same thing. It guards
+// against accidents, not against attackers.
 #ifndef SAFEFUSE_WRITE_DETAIL_FINGERPRINT_HPP
 #define SAFEFUSE_WRITE_DETAIL_FINGERPRINT_HPP
 
@@ -17,7 +17,8 @@ inline namespace SAFEFUSE_ABI {
 
 namespace detail {
 
-/// Takes in what is told of a thing, in order. The same on every machine.
+/// Hashes numbers and texts in the order in which they are added. The result is equal on every
+/// machine.
 class fingerprint_maker {
 public:
     void add(std::uint64_t number) noexcept {

@@ -25,7 +25,7 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// Where the data of a repacked file begins: repacked_alignment says so.
+/// Value of the public repacked_alignment, in bytes.
 inline constexpr std::uint64_t repacked_alignment = 4096;
 
 /// Makes the plan of a repack.
@@ -42,7 +42,7 @@ public:
     }
 
 private:
-    /// What is known of a tensor of the set.
+    /// Place of a tensor of the set in its group.
     struct member {
         std::uint32_t group = detail::no_index;
         std::uint64_t offset = 0;  // in its output
@@ -54,7 +54,7 @@ private:
 
     static failure no_memory() noexcept { return {.code = errc::out_of_memory}; }
 
-    /// Every output that is made of whole tensors, end to end, becomes a group.
+    /// Makes a group of every output that consists of whole tensors, end to end.
     result<void> find_groups() noexcept {
         auto scopes = experts_scopes::find(set_, *plan_.family_);
         if (!scopes) return std::move(scopes).error();
@@ -65,7 +65,7 @@ private:
             if (!plan && (plan.error().code == errc::out_of_memory ||
                           plan.error().code == errc::file_changed))
                 return std::move(plan).error();
-            if (!plan) continue;  // what no plan makes one output of stays as it is
+            if (!plan) continue;  // tensors that cannot be planned stay as they are
             if (auto done = add_groups(*plan); !done) return done;
         }
         return {};
@@ -109,11 +109,11 @@ private:
         return plan_.sort();
     }
 
-    /// Tensors stay in natural order, but for groups, whose members stand together, in their order,
-    /// where the first of them stood.
+    /// Sorts the tensors: natural order of names, but the members of a group follow each other, in
+    /// the output's order, at the position of the first one.
     result<void> put_in_order() noexcept {
         struct place {
-            std::uint32_t position;  // of the first of the group
+            std::uint32_t position;  // of the first tensor of the group
             std::uint64_t offset;
             std::uint32_t tensor;
         };
@@ -148,7 +148,7 @@ private:
 
     tensor_set_ref set_;
     rewrite_plan plan_;
-    vector<member> members_;  // by number in the set
+    vector<member> members_;  // by index in the set
     std::uint32_t group_count_ = 0;
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: compares what a rewrite sends with the tensors of another set.
+// safefuse: compares the bytes that a rewrite sends with the tensors of another set.
 #ifndef SAFEFUSE_WRITE_DETAIL_REWRITE_COMPARISON_HPP
 #define SAFEFUSE_WRITE_DETAIL_REWRITE_COMPARISON_HPP
 
@@ -26,7 +26,7 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// A dtype and a shape, for messages: BF16 [128, 768].
+/// Appends a dtype and a shape for messages: BF16 [128, 768].
 inline void append_kind(text& out, const tensor_spec& spec) noexcept {
     out.append(name(spec.type));
     out.append(" [");
@@ -37,7 +37,7 @@ inline void append_kind(text& out, const tensor_spec& spec) noexcept {
     out.append("]");
 }
 
-/// A tensor of another set is not what the rewrite makes.
+/// The failure for a tensor of the other set that differs from the rewrite's.
 [[nodiscard]] SAFEFUSE_COLD inline failure other_tensor(const tensor_set_ref& other, std::size_t i,
                                                         errc code, text detail) noexcept {
     return {.code = code,
@@ -46,7 +46,7 @@ inline void append_kind(text& out, const tensor_spec& spec) noexcept {
             .detail = std::move(detail)};
 }
 
-/// Whether a set gives a tensor as many bytes as its dtype and shape ask for, within 64 bits.
+/// Checks that the set gives a tensor as many bytes as its dtype and shape ask for, within 64 bits.
 ///   fails   size_mismatch
 inline result<void> check_place(const tensor_set_ref& other, std::uint32_t i,
                                 const tensor_spec& spec) noexcept {
@@ -72,7 +72,7 @@ inline result<void> match_tensors(vector<std::uint32_t>& counterpart,
     if (!table.reserve(tensors.size()) || !counterpart.resize(tensors.size(), no_index))
         return no_memory;
     for (std::uint32_t t = 0; t < tensors.size(); ++t)
-        static_cast<void>(table.insert(tensors[t].name, t, names));  // room was reserved
+        static_cast<void>(table.insert(tensors[t].name, t, names));  // memory was reserved
     source_check check{other};
     for (std::uint32_t i = 0; i < other.size(); ++i) {
         if (auto same = check.before(other.place(i).source); !same) return same;
@@ -80,7 +80,7 @@ inline result<void> match_tensors(vector<std::uint32_t>& counterpart,
         const std::uint32_t t = table.find(spec.name, names);
         if (t == name_table::npos)
             return other_tensor(other, i, errc::unexpected_tensor,
-                                "the rewrite makes none of that name");
+                                "the rewrite makes no tensor of that name");
         counterpart[t] = i;
         const bool same = same_shape(spec.shape, tensors[t].shape);
         if (same && spec.type == tensors[t].type) {
@@ -100,7 +100,7 @@ inline result<void> match_tensors(vector<std::uint32_t>& counterpart,
     return {};
 }
 
-/// Compares what a rewrite sends with the tensors of another set.
+/// Compares the bytes that a rewrite sends with the tensors of another set.
 class rewrite_comparison {
 public:
     rewrite_comparison(span<const tensor_spec> tensors, const tensor_set_ref& other,
@@ -111,7 +111,7 @@ public:
           check_{other_},
           release_{other_, advice::release} {}
 
-    /// What rewrite_run sends of tensor t, from byte `offset` of it on.
+    /// Accepts bytes of tensor t from rewrite_run, starting at byte `offset` of the tensor.
     ///   fails   bytes_differ, read_past_end, file_changed, out_of_memory, and as reading does
     result<void> operator()(std::uint32_t t, std::uint64_t offset,
                             span<const std::byte> bytes) noexcept {

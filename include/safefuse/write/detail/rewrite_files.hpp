@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: what a rewrite says to the writer of its files, and where a shard's bytes go.
+// safefuse: the writer options of a rewrite, and the sink for a shard's bytes.
 #ifndef SAFEFUSE_WRITE_DETAIL_REWRITE_FILES_HPP
 #define SAFEFUSE_WRITE_DETAIL_REWRITE_FILES_HPP
 
@@ -28,7 +28,7 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// How the files of a rewrite are written.
+/// The writer options of a rewrite.
 [[nodiscard]] inline write_options write_options_of(const rewrite_plan& plan,
                                                     const rewrite_options& options) noexcept {
     const std::uint64_t least = plan.data_alignment();
@@ -44,9 +44,9 @@ namespace detail {
             .keep_state = options.keep_state};
 }
 
-/// What decides the bytes of a rewrite beside the new names, dtypes and shapes: where each byte
-/// comes from, and the sources, known by their sizes and the times when they were last written to.
-/// Their names may change.
+/// Fingerprint of everything that decides the bytes of a rewrite, apart from the new names, dtypes
+/// and shapes: the origin of each byte, and the sources, identified by size and modification time.
+/// The sources' names may change.
 [[nodiscard]] inline result<fingerprint> identity_of(const rewrite_plan& plan) noexcept {
     fingerprint_maker maker;
     const tensor_set_ref& set = plan.set();
@@ -92,14 +92,14 @@ namespace detail {
     return maker.made();
 }
 
-/// Counts the bytes of tensors that are there already; `chosen` are numbers in the plan.
+/// Counts the bytes of tensors that are already written. `chosen` are indices into the plan.
 ///   fails   canceled
 inline result<void> skip_tensors(rewrite_run& run, span<const tensor_spec> tensors,
                                  span<const std::uint32_t> chosen) noexcept {
     for (const std::uint32_t t : chosen) {
         std::uint64_t size_bytes = 0;
         static_cast<void>(tensor_size(tensors[t].type, tensors[t].shape,
-                                      size_bytes));  // the writer has checked it
+                                      size_bytes));  // checked by the writer
         if (auto going = run.skip(t, size_bytes); !going) return going;
     }
     return {};
@@ -119,8 +119,8 @@ public:
 
     result<void> operator()(std::uint32_t t, std::uint64_t offset,
                             span<const std::byte> bytes) noexcept {
-        // Syncing at the end then has little left to wait for, and memory does not fill with what
-        // is not on the disk yet.
+        // Start writing to the disk early: the final sync is then short, and unwritten pages do not
+        // fill the memory.
         waiting_bytes_ += bytes.size();
         if (waiting_bytes_ >= stride_bytes && options_.wait == durability::synced) {
             file_.start_writing();

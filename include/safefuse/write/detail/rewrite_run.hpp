@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: carries a rewrite_plan out: reads the sources front to back, each byte once, and hands
-// bytes of the new tensors on. Memory: the plan of one scope and one or two buffers.
+// safefuse: runs a rewrite_plan: reads the sources front to back, each byte once, and passes on the
+// bytes of the new tensors. Memory: the plan of one scope and one or two buffers.
 #ifndef SAFEFUSE_WRITE_DETAIL_REWRITE_RUN_HPP
 #define SAFEFUSE_WRITE_DETAIL_REWRITE_RUN_HPP
 
@@ -26,11 +26,11 @@ inline namespace SAFEFUSE_ABI {
 
 namespace detail {
 
-/// How much is read and written at once where nothing needs to be put together: small enough to
-/// stay in a core's cache on the way.
+/// Bytes that are read and written at once if nothing has to be assembled. A piece of this size
+/// stays in a core's cache.
 inline constexpr std::size_t run_piece_bytes = std::size_t{512} << 10;
 
-/// Lets go of a source's pages as they are used up, in strides that are worth a system call.
+/// Releases a source's pages after use, in strides large enough for a system call.
 class source_release {
 public:
     source_release(const tensor_set_ref& set, advice hint) noexcept : set_{set}, hint_{hint} {}
@@ -38,7 +38,7 @@ public:
     source_release(const source_release&) = delete;
     source_release& operator=(const source_release&) = delete;
 
-    /// Bytes from `begin` to `end` of a source have been used.
+    /// Tells that bytes [begin, end) of a source have been used.
     void used(std::uint32_t source, std::uint64_t begin, std::uint64_t end) noexcept {
         if (source != source_ || begin < begin_ || begin > end_ + page_multiple) {
             flush();
@@ -72,10 +72,10 @@ struct shared_range {
     std::uint64_t end = 0;
 };
 
-/// Sends the bytes of a plan's tensors to whoever accepts them: a new file, or a comparison.
-///   accept(tensor, offset, bytes)   bytes of tensor `tensor` of the rewrite_plan; fails as it
-///   likes accept.share(source, from, size, tensor, offset)   optional: tells which part of a run
-///   it has got in another way
+/// Sends the bytes of a plan's tensors to `accept`: a new file or a comparison.
+///     accept(tensor, offset, bytes)     bytes of a tensor of the rewrite_plan; returns a
+///     result<void> accept.share(source, from, size, tensor, offset)
+///                                       optional: returns the part of a run that need not be sent
 class rewrite_run {
 public:
     rewrite_run(const rewrite_plan& plan, progress_ref progress, advice used_source) noexcept
@@ -85,13 +85,13 @@ public:
           check_{set_},
           release_{set_, used_source} {}
 
-    /// Counts bytes that are there already.
+    /// Counts bytes that are already written.
     result<void> skip(std::uint32_t t, std::uint64_t size_bytes) noexcept {
         return progressed(t, size_bytes);
     }
 
-    /// Sends the bytes of the tensors `chosen` (numbers in the plan), in the order in which they
-    /// lie in their sources.
+    /// Sends the bytes of the tensors `chosen` (indices into the plan), in the order of their
+    /// sources.
     template <class Accept>
     result<void> send(span<const std::uint32_t> chosen, Accept&& accept) noexcept {
         vector<step> steps;
@@ -107,7 +107,7 @@ public:
     }
 
 private:
-    /// A tensor as it is, or all chosen outputs of a scope.
+    /// One passed-through tensor, or all chosen outputs of a scope.
     struct step {
         std::uint32_t source;
         std::uint32_t scope;
@@ -135,7 +135,7 @@ private:
         return {};
     }
 
-    /// Sends [from, from + size) of a source as bytes of a tensor, but for what the other side
+    /// Sends [from, from + size) of a source as bytes of a tensor, except for what the receiver
     /// shares.
     template <class Accept>
     result<void> send_run(std::uint32_t source, std::uint64_t from, std::uint64_t size,
@@ -174,7 +174,7 @@ private:
                 bytes = {buffer_.data(), piece};
             }
             if (auto accepted = accept(t, to + done, bytes); !accepted) {
-                // a mapping that was cut short meanwhile looks, to the system, like a bad pointer
+                // if a mapped file was truncated meanwhile, the OS reports a bad pointer
                 if (!resident.empty())
                     if (auto same = set_.check(source); !same) return same;
                 return accepted;
@@ -210,8 +210,8 @@ private:
         if (!planned_) return std::move(planned_).error();
         const copy_plan& plan = *planned_;
         vector<std::uint32_t> tensor_of;  // by output
-        // an output with strided copies, or with something to compare, is put together piece by
-        // piece; the others are runs
+        // an output with strided copies or with equality checks is assembled piece by piece; all
+        // others are sent as runs
         vector<bool> gathered;
         if (!tensor_of.resize(plan.outputs().size(), no_index) ||
             !gathered.resize(plan.outputs().size(), false))
@@ -256,8 +256,8 @@ private:
         return {};
     }
 
-    /// Where the next piece of an output ends: about a buffer behind `begin`, and where no source
-    /// would be read twice.
+    /// End of the next piece of an output: about one buffer after `begin`, moved so that no source
+    /// is read twice.
     [[nodiscard]] std::uint64_t window_end(const copy_plan& plan, std::size_t output,
                                            std::uint64_t begin) const noexcept {
         const std::uint64_t size = plan.outputs()[output].size_bytes;
@@ -284,16 +284,16 @@ private:
         }
         return before > begin ? before : behind;
     }
-    /// Whether neighbours in the output lie far apart in the source: pieces of the one are then no
-    /// pieces of the other.
+    /// Whether the block transposes: neighbours in the output are far apart in the source, so a
+    /// piece of the output is not a contiguous piece of the source.
     [[nodiscard]] static bool is_turned(const copy_block& block) noexcept {
         for (std::uint32_t i = 1; i < block.loop_count; ++i)
             if (block.loops[i - 1].source_stride < block.loops[i].source_stride) return true;
         return false;
     }
 
-    /// A block is let go when its last byte is in the window; one that is too large for that, piece
-    /// by piece, though the next piece may touch the same pages again.
+    /// Releases the source pages of a block when its last byte is in the window. A very large block
+    /// is released piece by piece, although the next piece may touch the same pages again.
     void release_gathered(const copy_plan& plan, std::size_t output, byte_window window) noexcept {
         constexpr std::uint64_t large_bytes = std::uint64_t{64} << 20;
         for (const copy_block& block : plan.blocks()) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the files that a rewrite reads from, known by device and inode, so that none of them is
-// replaced or removed, whatever links and mounts lead to it, and so that a change of one is seen.
+// safefuse: the source files of a rewrite, identified by device and inode. Links and mounts can
+// then not lead to replacing or removing a source, and a modified source is noticed.
 #ifndef SAFEFUSE_WRITE_DETAIL_SOURCE_FILES_HPP
 #define SAFEFUSE_WRITE_DETAIL_SOURCE_FILES_HPP
 
@@ -23,7 +23,7 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// How many sources a set has: one more than the highest number.
+/// Number of sources of a set: one more than the highest index.
 [[nodiscard]] inline std::uint32_t source_count(const tensor_set_ref& set) noexcept {
     std::uint32_t count = 0;
     for (std::size_t i = 0; i < set.size(); ++i)
@@ -31,7 +31,7 @@ namespace detail {
     return count;
 }
 
-/// What tells that a source was written to.
+/// State of a source file. It changes if the file is modified.
 struct source_state {
     std::uint64_t size_bytes = 0;
     std::uint64_t modified = 0;  ///< as os::modified_time
@@ -47,7 +47,7 @@ struct source_state {
     return state;
 }
 
-/// The states of all sources, by number.
+/// The states of all sources, by index.
 ///   fails   out_of_memory
 [[nodiscard]] inline result<vector<source_state>> states_of_sources(
     const tensor_set_ref& set) noexcept {
@@ -58,7 +58,7 @@ struct source_state {
     return states;
 }
 
-/// No source has been written to since its state was taken.
+/// Checks that no source was modified since its state was taken.
 ///   fails   file_changed
 [[nodiscard]] inline result<void> check_unchanged(const tensor_set_ref& set,
                                                   span<const source_state> states) noexcept {
@@ -68,7 +68,7 @@ struct source_state {
             continue;
         failure why{.code = errc::file_changed,
                     .file = text{set.source_name(source)},
-                    .detail = "it was written to while it was read; begin anew"};
+                    .detail = "it was modified while it was read; start again"};
         if (now.size_bytes != states[source].size_bytes) {
             why.expected = states[source].size_bytes;
             why.actual = now.size_bytes;
@@ -78,8 +78,8 @@ struct source_state {
     return {};
 }
 
-/// The permissions that files made from all sources may have: others than the owner get no more
-/// than they have to each source.
+/// Permissions for files made from all sources: they grant other users no more than every source
+/// does.
 [[nodiscard]] inline std::uint32_t permissions_of_sources(const tensor_set_ref& set) noexcept {
     std::uint32_t permissions = os::file_permissions;
     const std::uint32_t count = source_count(set);
@@ -92,15 +92,15 @@ struct source_state {
     return permissions;
 }
 
-/// Whether one of two real paths is the other or is inside it.
+/// Whether a real path equals or is inside a directory, also given by its real path.
 [[nodiscard]] constexpr bool is_inside(std::string_view path, std::string_view directory) noexcept {
     if (!path.starts_with(directory)) return false;
     return path.size() == directory.size() || os::is_separator(path[directory.size()]) ||
            os::is_separator(directory.back());
 }
 
-/// Whether a real path, or one of the directories that it is in, is a directory known by device and
-/// inode. A bind mount has another path and is the same directory.
+/// Whether a real path or one of its parents is a directory known by device and inode. This finds
+/// bind mounts, which are the same directory under another path.
 [[nodiscard]] inline bool is_inside(std::string_view path,
                                     const os::entry_facts& directory) noexcept {
     while (!path.empty()) {
@@ -113,7 +113,7 @@ struct source_state {
     return false;
 }
 
-/// The real path of a directory, or the one that it will have when it is made.
+/// The real path of a directory, or the one that it will have when it is created.
 ///   fails   file_not_found (its parent is missing), and as real_path
 [[nodiscard]] inline result<text> future_path(std::string_view directory) noexcept {
     auto real = real_path(directory);
@@ -130,9 +130,8 @@ struct source_state {
     return joined;
 }
 
-/// Neither is a directory of the source in the destination nor the other way round: by their paths,
-/// and by device and inode. A tensor file that stands alone does not make its directory the
-/// source's.
+/// Checks that no directory of the source is inside the destination or around it, by path and by
+/// device and inode. The directory of a single tensor file does not count as the source's.
 ///   fails   destination_in_source, and as future_path
 inline result<void> check_apart(const tensor_set_ref& set, std::string_view destination) noexcept {
     auto to = future_path(destination);
@@ -147,7 +146,7 @@ inline result<void> check_apart(const tensor_set_ref& set, std::string_view dest
         if (directory == before) continue;
         before = directory;
         auto from = real_path(directory);
-        if (!from) continue;  // it was removed meanwhile; the file is open
+        if (!from) continue;  // the directory was removed meanwhile; the file is still open
         const auto from_entry = entry_of_path(*from, true);
         const bool is_alone = sources == 1 && file_name_of(name) != "model.safetensors";
         const bool is_same = from->view() == to->view() ||
@@ -164,9 +163,10 @@ inline result<void> check_apart(const tensor_set_ref& set, std::string_view dest
     return {};
 }
 
-/// The source files of a set, known by device and inode.
+/// The source files of a set, identified by device and inode.
 class source_files {
 public:
+    /// The source files of `set` that have a native handle.
     ///   fails   out_of_memory
     static result<source_files> of(const tensor_set_ref& set) noexcept {
         source_files made;
@@ -186,7 +186,7 @@ public:
         return made;
     }
 
-    /// The number of the source that a file is; no_index where it is none.
+    /// Index of the source that this file is, or no_index.
     [[nodiscard]] std::uint32_t find(const os::entry_facts& entry) const noexcept {
         std::size_t begin = 0, end = known_.size();
         while (begin < end) {
@@ -200,7 +200,8 @@ public:
                                                                            : no_index;
     }
 
-    /// What is at a path may be replaced: nothing is there, or no source's only name.
+    /// Checks that a path may be replaced: it does not exist, or it is not the only name of a
+    /// source.
     ///   fails   destination_in_source, out_of_memory
     [[nodiscard]] result<void> check_replaceable(const tensor_set_ref& set,
                                                  std::string_view path) const noexcept {
@@ -211,15 +212,15 @@ public:
         if (entry->link_count > 1) {
             const auto from = real_path(set.source_name(source)), to = real_path(path);
             if (from && to && !(from->view() == to->view()))
-                return {};  // the source keeps its own name
+                return {};  // the source keeps another name
         }
         return failure{.code = errc::destination_in_source,
                        .file = path,
                        .detail = "it is a file of the checkpoint to read"};
     }
 
-    /// A directory whose files are to be replaced holds no source that would be lost with it: none
-    /// is reached through it, by whatever links, and none has all its names there.
+    /// Checks that replacing the files of a directory loses no source: none is reached through the
+    /// directory, by whatever links, and none has all its names in it.
     ///   fails   destination_in_source, and as reading the directory does
     [[nodiscard]] result<void> check_survive(const tensor_set_ref& set,
                                              std::string_view directory) const noexcept {
@@ -236,7 +237,7 @@ public:
             const std::string_view name = set.source_name(each.source);
             if (name.empty()) continue;
             auto real = real_path(name);
-            if (!real) continue;  // it has no name any more, so that nothing can take it away
+            if (!real) continue;  // the file has no name any more, so it cannot be removed
             text real_directory{directory_of(*real)};
             if (real_directory.view() == before.view()) continue;
             if (is_inside(real_directory, *here)) return in_it(each.source);
@@ -269,7 +270,7 @@ private:
         return a.device != b.device ? a.device < b.device : a.number < b.number;
     }
 
-    vector<known> known_;  // in order of device and inode
+    vector<known> known_;  // sorted by device and inode
 };
 
 }  // namespace detail
