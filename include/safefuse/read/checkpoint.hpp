@@ -365,65 +365,93 @@ private:
         return tables_[0].files.push(std::move(file));
     }
 
+    /// What is known of an index's tensors while its files are gone through one by one.
+    struct index_rows {
+        detail::tensors_by_file listed;
+        vector<std::uint32_t> number_of;  // by tensor of one file: its number in the index
+        vector<std::uint32_t> row_of;     // by tensor of the index: its row
+        bool shows_unlisted = false;      // there is a row of a tensor that the index lacks
+
+        [[nodiscard]] bool fill(const shard_index& index) noexcept {
+            return index.size() < unlisted && listed.fill(index) &&
+                   row_of.resize_unset(index.size());
+        }
+        /// The first tensor that the index has in a file; empty: it has none there.
+        [[nodiscard]] std::string_view first_of(const shard_index& index,
+                                                std::size_t f) const noexcept {
+            const span<const std::uint32_t> tensors = listed.of(f);
+            return tensors.empty() ? std::string_view{} : index.tensor(tensors[0]);
+        }
+    };
+
+    /// Adds the rows of file `f` of an index, which comes next.
+    ///   fails   tensor_not_in_shard, out_of_memory
+    result<void> add_rows(const shard_index& index, std::size_t f, const file_type& file,
+                          bool show_unlisted, index_rows& rows) noexcept {
+        tables& to = tables_[0];
+        const span<const std::uint32_t> tensors = rows.listed.of(f);
+        rows.number_of.clear();
+        if (!rows.number_of.resize(file.size(), unlisted)) return no_memory_for(file.path());
+        for (const std::uint32_t i : tensors) {
+            const std::size_t at = file.index_of(index.tensor(i));
+            if (at == file_type::npos)
+                return failure{.code = errc::tensor_not_in_shard,
+                               .file = file.path(),
+                               .tensor = index.tensor(i)};
+            rows.number_of[at] = i;
+        }
+        for (std::size_t at = 0; at < rows.number_of.size(); ++at) {
+            const std::uint32_t number = rows.number_of[at];
+            const std::string_view name = file[at].name;
+            if (number == unlisted) {
+                if (!show_unlisted || index.find(name) != shard_index::npos) continue;
+                rows.shows_unlisted = true;
+            } else {
+                rows.row_of[number] = static_cast<std::uint32_t>(to.rows.size());
+            }
+            if (!to.rows.push(
+                    {name, static_cast<std::uint32_t>(f), static_cast<std::uint32_t>(at)}))
+                return no_memory_for(file.path());
+        }
+        to.unlisted_count += file.size() - tensors.size();
+        return {};
+    }
+
+    [[nodiscard]] static failure no_memory_for(std::string_view file) noexcept {
+        return {.code = errc::out_of_memory, .file = file};
+    }
+
     template <class Report>
     result<void> open_index(const detail::resolved_checkpoint& found,
                             const checkpoint_options& options, Report report) noexcept {
         tables& to = tables_[0];
-        const failure no_memory{.code = errc::out_of_memory, .file = found.index};
+        const failure no_memory = no_memory_for(found.index);
         const auto json = detail::index_text<Source>::open(found.index);  // the index refers to it
         if (!json) return json.error();
         auto index = shard_index::parse(json->bytes());
         if (!index) return detail::index_failure(index.error(), found.index, json->bytes());
-        detail::tensors_by_file listed;
-        vector<std::uint32_t> number_of,
-            row_of;  // in the index, of the tensors of one file; of the index's tensors
-        if (index->size() >= unlisted || !listed.fill(*index) ||
-            !to.files.reserve(index->file_count()) || !to.rows.reserve(index->size()) ||
-            !row_of.resize_unset(index->size()))
+        index_rows rows;
+        if (!rows.fill(*index) || !to.files.reserve(index->file_count()) ||
+            !to.rows.reserve(index->size()))
             return no_memory;
-        bool shown = false;  // a tensor that is not listed
         for (std::size_t f = 0; f < index->file_count(); ++f) {
-            const span<const std::uint32_t> tensors = listed.of(f);
             const text path = detail::join_path(found.directory, index->file(f));
             if (path.empty()) return no_memory;
             auto opened = file_type::open(path, options.read);
             if (!opened)
-                return detail::shard_failure(
-                    std::move(opened).error(), found.index,
-                    tensors.empty() ? std::string_view{} : index->tensor(tensors[0]));
-            number_of.clear();
-            if (!number_of.resize(opened->size(), unlisted)) return no_memory;
-            for (const std::uint32_t i : tensors) {
-                const std::size_t at = opened->index_of(index->tensor(i));
-                if (at == file_type::npos)
-                    return failure{.code = errc::tensor_not_in_shard,
-                                   .file = path,
-                                   .tensor = index->tensor(i)};
-                number_of[at] = i;
-            }
-            for (std::size_t at = 0; at < number_of.size(); ++at) {
-                if (number_of[at] == unlisted) {
-                    if (!options.show_unlisted ||
-                        index->find((*opened)[at].name) != shard_index::npos)
-                        continue;
-                    shown = true;
-                } else {
-                    row_of[number_of[at]] = static_cast<std::uint32_t>(to.rows.size());
-                }
-                if (!to.rows.push({(*opened)[at].name, static_cast<std::uint32_t>(f),
-                                   static_cast<std::uint32_t>(at)}))
-                    return no_memory;
-            }
-            to.unlisted_count += opened->size() - tensors.size();
+                return detail::shard_failure(std::move(opened).error(), found.index,
+                                             rows.first_of(*index, f));
+            if (auto added = add_rows(*index, f, *opened, options.show_unlisted, rows); !added)
+                return added;
             if constexpr (!std::is_null_pointer_v<Report>)
-                if (!note_shard(*opened, number_of.view(), *index, *report)) return no_memory;
+                if (!note_shard(*opened, rows.number_of.view(), *index, *report)) return no_memory;
             if (!keep(std::move(*opened), index->file_count())) return no_memory;
         }
         if constexpr (!std::is_null_pointer_v<Report>)
             if (!note_index(found, *index, *report)) return no_memory;
-        if (shown) return number_names(found);
-        to.names = detail::take_names(
-            std::move(*index), row_of.view());  // the names are the same, now the headers hold them
+        if (rows.shows_unlisted) return number_names(found.directory);
+        // the names are the same, and now the headers hold them
+        to.names = detail::take_names(std::move(*index), rows.row_of.view());
         return {};
     }
 
@@ -445,12 +473,12 @@ private:
                     return no_memory;
             if (!keep(std::move(*opened), found.files.size())) return no_memory;
         }
-        return number_names(found);
+        return number_names(found.directory);
     }
 
-    result<void> number_names(const detail::resolved_checkpoint& found) noexcept {
+    result<void> number_names(std::string_view directory) noexcept {
         tables& to = tables_[0];
-        const failure no_memory{.code = errc::out_of_memory, .file = found.directory};
+        const failure no_memory = no_memory_for(directory);
         if (to.rows.size() >= detail::name_table::npos || !to.names.reserve(to.rows.size()))
             return no_memory;
         for (std::uint32_t i = 0; i < to.rows.size(); ++i) {
