@@ -157,10 +157,8 @@ public:
     /// Entry `e` of the first axis: of a fused parameter [E, ...], expert `e`. No copy.
     ///   fails   out_of_range, slice_cuts_byte (sub-byte elements)
     [[nodiscard]] result<tensor_view> expert(std::uint64_t e) const noexcept {
-        if (shape_.empty() || e >= shape_[0])
-            return failure{.code = errc::out_of_range,
-                           .expected = shape_.empty() ? 0 : shape_[0],
-                           .actual = e};
+        if (shape_.empty()) return failure{.code = errc::out_of_range, .expected = 0, .actual = e};
+        if (e >= shape_[0]) return detail::out_of_axis("index", e, 0, shape_[0]);
         const std::uint64_t each = element_count() / shape_[0] * bits(type_);
         if (each % 8 != 0) return failure{.code = errc::slice_cuts_byte};
         return tensor_view{type_, shape_.subspan(1),
