@@ -203,6 +203,10 @@ public:
                                      vector<failure>& problems) noexcept {
         return parse(json, &problems);
     }
+    /// Of a text that ends with the expression no names may be kept.
+    template <class Json>
+        requires detail::ending_owner<Json, std::byte>
+    static result<shard_index> parse(Json&&) = delete;
 
     /// How many tensors it lists.
     [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }

@@ -29,6 +29,7 @@
 #include <safefuse/read/detail/locate.hpp>
 #include <safefuse/read/detail/shard_index_text.hpp>
 #include <safefuse/read/tensor_file.hpp>
+#include <safefuse/tensor/any_source.hpp>
 #include <safefuse/tensor/byte_source.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 #include <safefuse/tensor/tensor_view.hpp>
@@ -56,7 +57,7 @@ namespace detail {
 
 /// What a checkpoint is made of. It has a block of memory of its own, so that it stays where it is
 /// when the checkpoint moves.
-template <file_source Source>
+template <byte_source Source>
 struct checkpoint_tables {
     struct row {
         std::string_view name;  // again, so that a search needs not look it up in the file's header
@@ -98,29 +99,21 @@ public:
         return tables_->files[source].path();
     }
     [[nodiscard]] span<const std::byte> source_bytes(std::uint32_t source) const noexcept {
-        return tables_->files[source].source().bytes();
+        return tables_->files[source].source_bytes(0);
     }
     result<void> read(std::uint32_t source, std::uint64_t offset,
                       span<std::byte> out) const noexcept {
-        auto done = tables_->files[source].source().read(offset, out);
-        if (!done && done.error().file.empty()) done.error().file = tables_->files[source].path();
-        return done;
+        return tables_->files[source].read(0, offset, out);
     }
     void advise(std::uint32_t source, std::uint64_t offset, std::uint64_t size_bytes,
                 advice hint) const noexcept {
-        tables_->files[source].source().advise(offset, size_bytes, hint);
+        tables_->files[source].advise(0, offset, size_bytes, hint);
     }
     [[nodiscard]] std::intptr_t native_handle(std::uint32_t source) const noexcept {
-        if constexpr (requires(const Source& file) { file.native_handle(); })
-            return tables_->files[source].source().native_handle();
-        else
-            return no_native_handle;
+        return tables_->files[source].native_handle(0);
     }
     [[nodiscard]] result<void> check(std::uint32_t source) const noexcept {
-        if constexpr (requires(const Source& file) { file.check_size(); })
-            return tables_->files[source].source().check_size();
-        else
-            return {};
+        return tables_->files[source].check(0);
     }
     /// @}
 
@@ -144,8 +137,8 @@ private:
 template <class Source>
 class basic_checkpoint {
 public:
-    static_assert(file_source<Source>,
-                  "safefuse: what a checkpoint should open its files as is no file_source");
+    static_assert(byte_source<Source>,
+                  "safefuse: what a checkpoint should read its files from is no byte_source");
 
     /// What the files are opened as.
     using file_type = basic_tensor_file<Source>;
@@ -161,25 +154,58 @@ public:
     ///           tensor_not_in_shard, tensor_in_two_shards (without an index), and as
     ///           tensor_file::open
     static result<basic_checkpoint> open(std::string_view path,
-                                         const checkpoint_options& options = {}) noexcept {
+                                         const checkpoint_options& options = {}) noexcept
+        requires file_source<Source>
+    {
         return open_with(path, options, nullptr);
     }
 
     /// The same, and all that is remarkable, as verify() tells it, without reading the headers
     /// twice. Where it fails, `report` is as it was.
     static result<basic_checkpoint> open(std::string_view path, const checkpoint_options& options,
-                                         checkpoint_report& report) noexcept {
+                                         checkpoint_report& report) noexcept
+        requires file_source<Source>
+    {
         checkpoint_report fresh;
         auto made = open_with(path, options, &fresh);
         if (made) report = std::move(fresh);
         return made;
     }
 
+    /// A checkpoint of files that the caller opened, from sources of any kind, and of the index
+    /// that says which file has which tensor; headers and index are checked against each other as
+    /// open() does. A file is the one that the index names if its path() is that name, or ends with
+    /// it after a `/` or `\\`: of "https://host/model/model-00001-of-00002.safetensors" the last
+    /// part.
+    ///   files     a list of file_type that is moved in: std::move(files). Those that the index
+    ///   names are moved from, also if the call fails
+    ///   options   only show_unlisted counts
+    ///   lifetime  the index and its text may go
+    ///   fails     missing_shard (no file of that name is given), tensor_in_two_shards (two are),
+    ///   tensor_not_in_shard, out_of_memory
+    template <class Files>
+    static result<basic_checkpoint> from(const shard_index& index, Files&& files,
+                                         const checkpoint_options& options = {}) noexcept {
+        return take_files(&index, taken<Files>(files), options);
+    }
+    /// An index that may have failed to parse is none: check it, then pass *index.
+    template <class Files>
+    static result<basic_checkpoint> from(const result<shard_index>&, Files&&,
+                                         const checkpoint_options& = {}) = delete;
+    /// The same without an index: every tensor of every file.
+    ///   fails     no_checkpoint (no file is given), tensor_in_two_shards, out_of_memory
+    template <class Files>
+    static result<basic_checkpoint> from(Files&& files) noexcept {
+        return take_files(nullptr, taken<Files>(files), {});
+    }
+
     /// Looks for everything that is wrong at once, also where open() fails, with one file open at a
     /// time. Headers are read, tensors are not.
     ///   fails   out_of_memory; all else is in the report
     static result<checkpoint_report> verify(std::string_view path,
-                                            const checkpoint_options& options = {}) noexcept {
+                                            const checkpoint_options& options = {}) noexcept
+        requires file_source<Source>
+    {
         checkpoint_report report;
         detail::resolved_checkpoint found;
         if (auto done = detail::resolve_checkpoint(path, options.variant, found); !done) {
@@ -235,7 +261,7 @@ public:
     /// A file's bytes, or an empty span where they must be read.
     [[nodiscard]] span<const std::byte> source_bytes(std::uint32_t source) const& noexcept
         SAFEFUSE_LIFETIMEBOUND {
-        return tables_[0].files[source].source().bytes();
+        return tables_[0].files[source].source_bytes(0);
     }
     /// Fills `out` from a byte of a file on.
     ///   fails   as Source::read
@@ -338,6 +364,97 @@ private:
     }
     [[nodiscard]] failure absent(std::string_view name) const noexcept {
         return {.code = errc::tensor_not_found, .file = index_path(), .tensor = name};
+    }
+
+    template <class Files>
+    static span<file_type> taken(std::remove_reference_t<Files>& files) noexcept {
+        constexpr bool is_list =
+            std::is_constructible_v<span<file_type>, std::remove_reference_t<Files>&>;
+        static_assert(is_list, "safefuse: the files of a checkpoint are a list of its file_type");
+        static_assert(!std::is_lvalue_reference_v<Files>,
+                      "safefuse: a checkpoint takes its files over: std::move(files)");
+        if constexpr (is_list)
+            return span<file_type>{files};
+        else
+            return {};
+    }
+
+    static result<basic_checkpoint> take_files(const shard_index* index, span<file_type> files,
+                                               const checkpoint_options& options) noexcept {
+        basic_checkpoint made;
+        if (!made.tables_.reserve(1) || !made.tables_.push({})) return no_memory_for({});
+        auto done =
+            index != nullptr ? made.join(*index, files, options.show_unlisted) : made.join(files);
+        if (!done) return std::move(done).error();
+        return made;
+    }
+
+    result<void> join(const shard_index& index, span<file_type> files,
+                      bool show_unlisted) noexcept {
+        tables& to = tables_[0];
+        index_rows rows;
+        if (!rows.fill(index) || !to.files.reserve(index.file_count()) ||
+            !to.rows.reserve(index.size()))
+            return no_memory_for({});
+        for (std::size_t f = 0; f < index.file_count(); ++f) {
+            auto found = file_named(index.file(f), rows.first_of(index, f), files);
+            if (!found) return std::move(found).error();
+            file_type& file = files[*found];
+            if (auto added = add_rows(index, f, file, show_unlisted, rows); !added) return added;
+            if (!to.files.push(std::move(file))) return no_memory_for(index.file(f));
+        }
+        return number_names({});
+    }
+
+    result<void> join(span<file_type> files) noexcept {
+        tables& to = tables_[0];
+        if (files.empty())
+            return failure{.code = errc::no_checkpoint, .detail = "there is no file in the list"};
+        if (!to.files.reserve(files.size())) return no_memory_for({});
+        for (file_type& file : files)
+            if (!add_rows(file) || !to.files.push(std::move(file))) return no_memory_for({});
+        return number_names({});
+    }
+
+    /// The number of the file that an index names: by its whole path, or else by the end of it.
+    ///   fails   missing_shard, tensor_in_two_shards
+    static result<std::size_t> file_named(std::string_view name, std::string_view first_tensor,
+                                          span<const file_type> files) noexcept {
+        const auto is_separator = [](char c) noexcept { return c == '/' || c == '\\'; };
+        std::size_t found = npos;
+        for (std::size_t i = 0; i < files.size(); ++i) {
+            const std::string_view path = files[i].path();
+            if (path == name) return i;
+            if (!path.ends_with(name) || !is_separator(path[path.size() - name.size() - 1]))
+                continue;
+            if (found != npos) {
+                failure two{
+                    .code = errc::tensor_in_two_shards, .file = path, .tensor = first_tensor};
+                two.detail.append("the index's ");
+                detail::append_quoted(two.detail, name);
+                two.detail.append(" may also be ");
+                detail::append_quoted(two.detail, files[found].path());
+                return two;
+            }
+            found = i;
+        }
+        if (found == npos)
+            return failure{.code = errc::missing_shard,
+                           .file = name,
+                           .tensor = first_tensor,
+                           .detail = "no file in the list has that name"};
+        return found;
+    }
+
+    /// Adds the rows of a file that no index lists; false when memory runs out.
+    bool add_rows(const file_type& file) noexcept {
+        tables& to = tables_[0];
+        if (!to.rows.reserve(to.rows.size() + file.size())) return false;
+        for (std::size_t at = 0; at < file.size(); ++at)
+            if (!to.rows.push({file[at].name, static_cast<std::uint32_t>(to.files.size()),
+                               static_cast<std::uint32_t>(at)}))
+                return false;
+        return true;
     }
 
     // `report` is a checkpoint_report* or nullptr: who wants no report does not link what makes
@@ -466,11 +583,7 @@ private:
             if (!opened) return std::move(opened).error();
             if constexpr (!std::is_null_pointer_v<Report>)
                 if (!note_file(*opened, *report)) return no_memory;
-            if (!to.rows.reserve(to.rows.size() + opened->size())) return no_memory;
-            for (std::size_t at = 0; at < opened->size(); ++at)
-                if (!to.rows.push({(*opened)[at].name, static_cast<std::uint32_t>(to.files.size()),
-                                   static_cast<std::uint32_t>(at)}))
-                    return no_memory;
+            if (!add_rows(*opened)) return no_memory;
             if (!keep(std::move(*opened), found.files.size())) return no_memory;
         }
         return number_names(found.directory);
@@ -692,6 +805,8 @@ private:
 using checkpoint = basic_checkpoint<mapped_file>;
 /// A checkpoint whose files are read by offset.
 using positional_checkpoint = basic_checkpoint<positional_file>;
+/// A checkpoint of files of any source, the caller's own too: see from().
+using any_checkpoint = basic_checkpoint<any_source>;
 
 static_assert(tensor_set<checkpoint> && tensor_set<positional_checkpoint>);
 

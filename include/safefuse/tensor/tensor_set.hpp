@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: what a plan asks of the tensors it fuses. A checkpoint is a tensor set; so are tensors
-// already in memory.
+// safefuse: what a plan asks of the tensors it fuses. A checkpoint is a tensor set; so are a tensor
+// file and tensors already in memory.
 #ifndef SAFEFUSE_TENSOR_TENSOR_SET_HPP
 #define SAFEFUSE_TENSOR_TENSOR_SET_HPP
 
@@ -42,7 +42,7 @@ struct tensor_location {
 /// move has one more member:
 ///   stable_view   a tensor set that stays valid when this one moves; trivially copyable, no larger
 ///   than two pointers. Plans hold
-///                 it in place of the set. `checkpoint` and `tensor_list` have it.
+///                 it in place of the set. Checkpoints, tensor files and `tensor_list` have it.
 template <class Set>
 concept tensor_set = requires(const Set& set, std::size_t i, std::uint32_t source,
                               std::uint64_t offset, span<std::byte> out) {
@@ -246,6 +246,10 @@ public:
     ///   lifetime  nothing is copied
     explicit tensor_list(span<const named_tensor> tensors SAFEFUSE_LIFETIMEBOUND) noexcept
         : tensors_{tensors} {}
+    /// Tensors whose list ends with the expression are none to keep.
+    template <class List>
+        requires detail::ending_owner<List, named_tensor>
+    explicit tensor_list(List&&) = delete;
 
     /// @{
     /// What tensor_set asks for.
