@@ -37,7 +37,6 @@ class tensor_list;
 struct tensor_location;
 class tensor_set_ref;
 class memory_source;
-class any_source;
 struct axis_range;
 class slice_runs;
 
@@ -94,6 +93,7 @@ template <class... Family>
 struct family_list;
 
 // read
+class any_source;
 template <class Source>
 class tensor_file_view;
 template <class Source>

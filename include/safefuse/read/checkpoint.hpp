@@ -25,11 +25,11 @@
 #include <safefuse/io/detail/path.hpp>
 #include <safefuse/io/mapped_file.hpp>
 #include <safefuse/io/positional_file.hpp>
+#include <safefuse/read/any_source.hpp>
 #include <safefuse/read/checkpoint_report.hpp>
 #include <safefuse/read/detail/locate.hpp>
 #include <safefuse/read/detail/shard_index_text.hpp>
 #include <safefuse/read/tensor_file.hpp>
-#include <safefuse/tensor/any_source.hpp>
 #include <safefuse/tensor/byte_source.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 #include <safefuse/tensor/tensor_view.hpp>

@@ -19,8 +19,8 @@
 #include <safefuse/format/read_options.hpp>
 #include <safefuse/io/mapped_file.hpp>
 #include <safefuse/io/positional_file.hpp>
+#include <safefuse/read/any_source.hpp>
 #include <safefuse/read/detail/gather_runs.hpp>
-#include <safefuse/tensor/any_source.hpp>
 #include <safefuse/tensor/byte_source.hpp>
 #include <safefuse/tensor/slice.hpp>
 #include <safefuse/tensor/tensor_set.hpp>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
 // safefuse: one type for all byte sources, so that files of different sources can be in one list.
-#ifndef SAFEFUSE_TENSOR_ANY_SOURCE_HPP
-#define SAFEFUSE_TENSOR_ANY_SOURCE_HPP
+#ifndef SAFEFUSE_READ_ANY_SOURCE_HPP
+#define SAFEFUSE_READ_ANY_SOURCE_HPP
 
 #include <concepts>
 #include <cstddef>
