@@ -45,8 +45,8 @@ inline constexpr axis_range all{};
 /// The bytes of a slice as equal runs, in the order of the slice's elements.
 ///
 /// Ranges mean what they mean to the reference implementation (Select and Narrow of its
-/// TensorIndexer, with the step of version 0.8), and slices of more than one byte per element that
-/// the reference takes have the same shape and bytes here. More is accepted:
+/// TensorIndexer, with the step of version 0.8): every slice with elements that the reference takes
+/// has the same shape and bytes here. More is accepted:
 ///   - empty ranges: range(2, 2) of an axis of 2 entries, and any range within a tensor that has no
 ///     elements. The slice has no bytes and no runs. The reference refuses a range that begins at
 ///     the end of its axis, and returns the whole tensor for an empty range with a step (0.8.0).
@@ -57,9 +57,8 @@ inline constexpr axis_range all{};
 class slice_runs {
 public:
     /// Resolves ranges against a tensor; axes without a range are kept whole.
-    ///   fails   too_many_indices; out_of_range (an index, begin or end beyond the axis, begin
-    ///   after
-    ///           end, step 0) and slice_cuts_byte (sub-byte elements), which name the axis;
+    ///   fails   out_of_range (an index, begin or end beyond the axis; begin after end; step 0) and
+    ///           slice_cuts_byte (sub-byte elements), which name the axis; too_many_indices,
     ///           size_overflow, partial_byte, out_of_memory
     static result<slice_runs> of(dtype type, shape_view shape,
                                  span<const axis_range> ranges) noexcept;
