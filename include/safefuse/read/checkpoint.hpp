@@ -174,9 +174,8 @@ public:
 
     /// A checkpoint of files that the caller opened, from sources of any kind, and of the index
     /// that says which file has which tensor; headers and index are checked against each other as
-    /// open() does. A file is the one that the index names if its path() is that name, or ends with
-    /// it after a `/` or `\\`: of "https://host/model/model-00001-of-00002.safetensors" the last
-    /// part.
+    /// open() does. A file is the one that the index names if its path() is that name; else, if it
+    /// ends with that name after a `/` or `\`: "https://host/model-00001-of-00002.safetensors".
     ///   files     a list of file_type that is moved in: std::move(files). Those that the index
     ///   names are moved from, also if the call fails
     ///   options   only show_unlisted counts
@@ -422,9 +421,10 @@ private:
                                           span<const file_type> files) noexcept {
         const auto is_separator = [](char c) noexcept { return c == '/' || c == '\\'; };
         std::size_t found = npos;
+        for (std::size_t i = 0; i < files.size(); ++i)
+            if (files[i].path() == name) return i;
         for (std::size_t i = 0; i < files.size(); ++i) {
             const std::string_view path = files[i].path();
-            if (path == name) return i;
             if (!path.ends_with(name) || !is_separator(path[path.size() - name.size() - 1]))
                 continue;
             if (found != npos) {

@@ -963,6 +963,7 @@ TEST_CASE("from: the cross-checks are those of open") {
     }
     {  // the one that has exactly the index's name goes first
         auto files = remote_files(shards);
+        files.push_back(remote("b/" + shards[0].file, shards[0].tensors));
         files.push_back(remote(shards[0].file, shards[0].tensors));
         const auto index = sf::shard_index::parse(support::bytes_of(json));
         const auto made = remote_checkpoint::from(*index, std::move(files));
