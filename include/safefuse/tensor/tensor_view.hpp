@@ -47,6 +47,11 @@ public:
                 .code = errc::wrong_buffer_size, .expected = size_bytes, .actual = bytes.size()};
         return tensor_view{type, shape, bytes};
     }
+    /// A shape or bytes that end with the expression are none to keep.
+    template <class Shape, class Bytes>
+        requires detail::ending_owner<Shape, std::uint64_t> ||
+                     detail::ending_owner<Bytes, std::byte>
+    static result<tensor_view> of(dtype, Shape&&, Bytes&&) = delete;
 
     /// The dtype of every element.
     [[nodiscard]] dtype type() const noexcept { return type_; }
