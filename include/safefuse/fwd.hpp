@@ -93,10 +93,14 @@ template <class... Family>
 struct family_list;
 
 // read
+class any_source;
+template <class Source>
+class tensor_file_view;
 template <class Source>
 class basic_tensor_file;
 using tensor_file = basic_tensor_file<mapped_file>;
 using positional_tensor_file = basic_tensor_file<positional_file>;
+using any_tensor_file = basic_tensor_file<any_source>;
 struct checkpoint_options;
 struct checkpoint_note;
 class checkpoint_report;
@@ -106,6 +110,7 @@ template <class Source>
 class basic_checkpoint;
 using checkpoint = basic_checkpoint<mapped_file>;
 using positional_checkpoint = basic_checkpoint<positional_file>;
+using any_checkpoint = basic_checkpoint<any_source>;
 struct model_config;
 
 // run

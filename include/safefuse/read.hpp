@@ -20,6 +20,7 @@
 #include <safefuse/io/mapped_file.hpp>
 #include <safefuse/io/output_file.hpp>
 #include <safefuse/io/positional_file.hpp>
+#include <safefuse/read/any_source.hpp>
 #include <safefuse/read/checkpoint.hpp>
 #include <safefuse/read/checkpoint_report.hpp>
 #include <safefuse/read/model_config.hpp>

@@ -39,38 +39,8 @@ inline safefuse::read_options options(profile which) {
     return {};
 }
 
-/// The word for a failure in the tables for other programs.
-inline std::string_view name(errc code) {
-    switch (code) {
-    case errc::file_not_found: return "file_not_found";
-    case errc::not_a_file: return "not_a_file";
-    case errc::header_too_short: return "header_too_short";
-    case errc::header_too_large: return "header_too_large";
-    case errc::header_past_end: return "header_past_end";
-    case errc::header_not_utf8: return "header_not_utf8";
-    case errc::header_not_json: return "header_not_json";
-    case errc::header_bad_entry: return "header_bad_entry";
-    case errc::unknown_dtype: return "unknown_dtype";
-    case errc::duplicate_tensor: return "duplicate_tensor";
-    case errc::bad_offsets: return "bad_offsets";
-    case errc::size_overflow: return "size_overflow";
-    case errc::partial_byte: return "partial_byte";
-    case errc::size_mismatch: return "size_mismatch";
-    case errc::data_truncated: return "data_truncated";
-    case errc::trailing_bytes: return "trailing_bytes";
-    case errc::bad_json: return "bad_json";
-    case errc::bad_index: return "bad_index";
-    case errc::no_checkpoint: return "no_checkpoint";
-    case errc::several_indexes: return "several_indexes";
-    case errc::another_format: return "another_format";
-    case errc::path_leaves_directory: return "path_leaves_directory";
-    case errc::missing_shard: return "missing_shard";
-    case errc::incomplete_series: return "incomplete_series";
-    case errc::tensor_not_in_shard: return "tensor_not_in_shard";
-    case errc::tensor_in_two_shards: return "tensor_in_two_shards";
-    default: return "another_error";
-    }
-}
+// The words for failures in the tables that are written for other programs.
+using safefuse::name;
 /// "accept", or the word for the failure.
 inline std::string_view name(const std::optional<errc>& refusal) {
     return refusal ? name(*refusal) : std::string_view{"accept"};

@@ -405,6 +405,7 @@ struct long_function {
 };
 constexpr long_function long_functions[]{
     {"safefuse/core/result.hpp", "sentence", "a table: one case for each errc"},
+    {"safefuse/core/result.hpp", "name", "a table: one case for each errc"},
 };
 constexpr std::ptrdiff_t most_lines = 50;
 

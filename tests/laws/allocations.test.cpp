@@ -118,6 +118,27 @@ sf::result<void> read_and_fuse(const std::string& path, std::vector<bytes>& made
     return sf::fuse(*plan, buffers, on_two);
 }
 
+/// Joins files that are opened one by one, and copies every other entry of a column.
+sf::result<void> join_and_slice(const std::string& directory, std::span<const std::byte> json,
+                                bytes& made) {
+    const auto index = sf::shard_index::parse(json);
+    if (!index) return index.error();
+    std::vector<sf::any_tensor_file> files;
+    for (std::size_t i = 0; i < index->file_count(); ++i) {
+        const std::string path = directory + '/' + std::string{index->file(i)};
+        auto file = sf::positional_tensor_file::open(path);
+        if (!file) return std::move(file).error();
+        auto any = sf::any_tensor_file::from(*std::move(file));
+        if (!any) return std::move(any).error();
+        files.push_back(*std::move(any));
+    }
+    const auto set = sf::any_checkpoint::from(*index, std::move(files));
+    if (!set) return set.error();
+    const sf::axis_range columns[] = {sf::all, sf::range(1, 5, 2)};
+    made.resize(4 * 2 * 2);
+    return set->read_slice(std::string{scope} + ".2.gate_proj.weight", columns, made);
+}
+
 template <class Source>
 sf::result<void> read_and_stage(const std::string& path, memory_device& device) {
     auto set = sf::basic_checkpoint<Source>::open(path);
@@ -212,6 +233,36 @@ TEST_CASE_TEMPLATE(
                 return wrong;
             },
             what);
+}
+
+TEST_CASE("allocations: each that fails while the caller's files are joined is out_of_memory") {
+    const temporary_directory directory;
+    write_model(directory / "in");
+    const std::string json = support::read_file(directory / "in/model.safetensors.index.json");
+    bytes expected;
+    REQUIRE(join_and_slice(directory / "in", support::bytes_of(json), expected));
+    for (const auto what : both) {
+        bytes made;
+        fail_each(
+            [&] { return join_and_slice(directory / "in", support::bytes_of(json), made); },
+            [&](bool came) { return std::string{!came || made == expected ? "" : "other bytes"}; },
+            what);
+    }
+}
+
+TEST_CASE("allocations: each that fails while a file is made in memory is out_of_memory") {
+    const bytes data(24);
+    const std::vector<std::uint64_t> extents{2, 12};
+    const sf::named_tensor tensors[] = {{"a", *sf::tensor_view::of(sf::dtype::u8, extents, data)},
+                                        {"b", *sf::tensor_view::of(sf::dtype::u8, extents, data)}};
+    for (const auto what : both)
+        fail_each(
+            [&]() -> sf::result<void> {
+                auto file = sf::encode_tensor_file(tensors);
+                if (!file) return std::move(file).error();
+                return {};
+            },
+            [](bool) { return std::string{}; }, what);
 }
 
 TEST_CASE("allocations: each that fails while a rewrite is compared is out_of_memory") {

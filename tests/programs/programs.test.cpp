@@ -219,6 +219,8 @@ TEST_CASE("programs: no text of a file or a path reaches the terminal raw, and J
     said("fuse_into_my_buffer", {other}, 0);
     said("fuse_into_my_buffer", {base, hostile}, 1);
     said("fuse_into_my_buffer", {broken}, 1);
+    said("your_source", {hostile}, 1);
+    said("your_source", {broken}, 1);
 }
 
 TEST_CASE("side files: what a model folder consists of goes along, all else is named and left") {

@@ -19,7 +19,7 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// What went wrong. `sentence(errc)` gives one plain line for each code.
+/// What went wrong. `sentence(errc)` has one plain line for each, `name(errc)` one word.
 enum class errc : std::uint8_t {
     // files and memory
     out_of_memory,
@@ -182,7 +182,84 @@ enum class errc : std::uint8_t {
     return "unknown failure";
 }
 
-/// The value of a number that is not known or does not apply.
+/// The name of a code, as it is spelled here: "tensor_not_in_shard". For logs, metrics and other
+/// languages; no two codes have the same name, and a name does not change.
+[[nodiscard]] constexpr std::string_view name(errc code) noexcept {
+    switch (code) {
+    case errc::out_of_memory: return "out_of_memory";
+    case errc::file_not_found: return "file_not_found";
+    case errc::permission_denied: return "permission_denied";
+    case errc::not_a_file: return "not_a_file";
+    case errc::not_a_directory: return "not_a_directory";
+    case errc::already_exists: return "already_exists";
+    case errc::io_error: return "io_error";
+    case errc::file_changed: return "file_changed";
+    case errc::read_past_end: return "read_past_end";
+    case errc::another_format: return "another_format";
+    case errc::header_too_short: return "header_too_short";
+    case errc::header_too_large: return "header_too_large";
+    case errc::header_past_end: return "header_past_end";
+    case errc::header_not_utf8: return "header_not_utf8";
+    case errc::header_not_json: return "header_not_json";
+    case errc::header_bad_entry: return "header_bad_entry";
+    case errc::unknown_dtype: return "unknown_dtype";
+    case errc::duplicate_tensor: return "duplicate_tensor";
+    case errc::bad_offsets: return "bad_offsets";
+    case errc::size_overflow: return "size_overflow";
+    case errc::partial_byte: return "partial_byte";
+    case errc::size_mismatch: return "size_mismatch";
+    case errc::data_truncated: return "data_truncated";
+    case errc::trailing_bytes: return "trailing_bytes";
+    case errc::tensor_not_found: return "tensor_not_found";
+    case errc::out_of_range: return "out_of_range";
+    case errc::too_many_indices: return "too_many_indices";
+    case errc::slice_cuts_byte: return "slice_cuts_byte";
+    case errc::wrong_dtype: return "wrong_dtype";
+    case errc::misaligned: return "misaligned";
+    case errc::byte_order: return "byte_order";
+    case errc::wrong_buffer_size: return "wrong_buffer_size";
+    case errc::not_resident: return "not_resident";
+    case errc::bad_json: return "bad_json";
+    case errc::bad_index: return "bad_index";
+    case errc::no_checkpoint: return "no_checkpoint";
+    case errc::several_indexes: return "several_indexes";
+    case errc::path_leaves_directory: return "path_leaves_directory";
+    case errc::missing_shard: return "missing_shard";
+    case errc::incomplete_series: return "incomplete_series";
+    case errc::tensor_not_in_shard: return "tensor_not_in_shard";
+    case errc::tensor_in_two_shards: return "tensor_in_two_shards";
+    case errc::no_experts: return "no_experts";
+    case errc::unknown_family: return "unknown_family";
+    case errc::ambiguous_family: return "ambiguous_family";
+    case errc::missing_expert: return "missing_expert";
+    case errc::missing_key: return "missing_key";
+    case errc::duplicate_expert: return "duplicate_expert";
+    case errc::shape_mismatch: return "shape_mismatch";
+    case errc::dtype_mismatch: return "dtype_mismatch";
+    case errc::both_layouts: return "both_layouts";
+    case errc::unexpected_key: return "unexpected_key";
+    case errc::unknown_experts: return "unknown_experts";
+    case errc::missing_scales: return "missing_scales";
+    case errc::splits_block: return "splits_block";
+    case errc::unnested_groups: return "unnested_groups";
+    case errc::unexpected_extent: return "unexpected_extent";
+    case errc::parts_differ: return "parts_differ";
+    case errc::output_not_found: return "output_not_found";
+    case errc::unexpected_tensor: return "unexpected_tensor";
+    case errc::bytes_differ: return "bytes_differ";
+    case errc::bad_name: return "bad_name";
+    case errc::destination_not_empty: return "destination_not_empty";
+    case errc::destination_in_source: return "destination_in_source";
+    case errc::another_rewrite: return "another_rewrite";
+    case errc::in_use: return "in_use";
+    case errc::disk_full: return "disk_full";
+    case errc::canceled: return "canceled";
+    case errc::device_failed: return "device_failed";
+    }
+    return "unknown";
+}
+
+/// The stand-in for a number that a failure does not have.
 inline constexpr std::uint64_t unknown = ~std::uint64_t{0};
 
 /// What went wrong, where, and by how much. Members that do not apply are empty or `unknown`.
@@ -193,6 +270,7 @@ struct failure {
     text scope{};                      ///< experts module, such as model.layers.3.mlp.experts
     text detail{};                     ///< what `sentence(code)` does not say
     std::uint64_t expert = unknown;    ///< index of the expert in its scope
+    std::uint64_t axis = unknown;      ///< axis of the tensor, 0 is the outermost
     std::uint64_t offset = unknown;    ///< byte in the file
     std::uint64_t expected = unknown;  ///< the expected value: bytes, or a count
     std::uint64_t actual = unknown;    ///< the value found
@@ -215,18 +293,34 @@ struct failure {
             append_printable(out, scope);
             out.append("\": ");
         }
+        // of an axis the detail is a whole sentence, with the numbers in it
+        if (axis != unknown && !detail.empty()) {
+            append_printable(out, detail);
+            return out;
+        }
         out.append(sentence(code));
         if (!detail.empty()) {
             out.append(" (");
             append_printable(out, detail);
             out.append(")");
         }
+        append_numbers(out);
+        if (os_error != 0) {
+            out.append(", system error ");
+            out.append_number(static_cast<std::uint64_t>(os_error));
+        }
+        return out;
+    }
+
+private:
+    void append_numbers(text& out) const noexcept {
         const auto number = [&](const char* label, std::uint64_t value) noexcept {
             if (value == unknown) return;
             out.append(label);
             out.append_count(value);
         };
         number(", expert ", expert);
+        number(", axis ", axis);
         number(", at byte ", offset);
         if (offset != unknown && code == errc::bytes_differ) out.append(" of the tensor");
         number(", expected ", expected);
@@ -237,11 +331,6 @@ struct failure {
             out.append_count(code == errc::data_truncated ? expected - actual : actual - expected);
             out.append(code == errc::data_truncated ? " bytes short" : " bytes too many");
         }
-        if (os_error != 0) {
-            out.append(", system error ");
-            out.append_number(static_cast<std::uint64_t>(os_error));
-        }
-        return out;
     }
 };
 

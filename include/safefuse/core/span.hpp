@@ -105,6 +105,17 @@ template <class Container>
 span(Container&& container) -> span<std::remove_pointer_t<decltype(container.data())>>;
 /// @}
 
+namespace detail {
+
+/// A list that owns its elements and ends with the expression, such as a vector that a function
+/// returns: what keeps a view of it deletes the call.
+template <class List, class T>
+concept ending_owner = !std::is_lvalue_reference_v<List> &&
+                       !std::ranges::enable_borrowed_range<std::remove_cv_t<List>> &&
+                       std::is_convertible_v<List, span<const T>>;
+
+}  // namespace detail
+
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 13
 #pragma GCC diagnostic pop
 #endif

@@ -82,6 +82,10 @@ public:
     [[nodiscard]] static result<header> parse(
         span<const std::byte> file_start SAFEFUSE_LIFETIMEBOUND, std::uint64_t file_bytes,
         const read_options& options = {}) noexcept;
+    /// Of bytes that end with the expression no names may be kept.
+    template <class Bytes>
+        requires detail::ending_owner<Bytes, std::byte>
+    static result<header> parse(Bytes&&, std::uint64_t, const read_options& = {}) = delete;
 
     /// The number of tensors.
     [[nodiscard]] std::size_t size() const noexcept { return content_.rows.entries.size(); }

@@ -30,22 +30,27 @@ struct encoded_header {
 
 /// Options for a new header. With the defaults it is the same as the reference implementation's.
 struct encode_options {
-    /// the data section starts at a multiple of this; spaces after the JSON pad it
-    std::uint64_t data_alignment = 8;
-    /// keep the tensors in the given order; every reader accepts that
-    bool keeps_order = false;
+    std::uint64_t data_alignment =
+        8;  ///< where the first tensor may begin: a multiple of this, by spaces behind the JSON
+    bool keeps_order =
+        false;  ///< tensors lie in the order in which they are given; any reader takes that
+    /// Without metadata entries there is an empty `__metadata__` all the same: what the reference
+    /// makes of a map without entries. Of no map (None) it makes no `__metadata__`, as is the case
+    /// here without this.
+    bool keeps_empty_metadata = false;
 };
 
 /// The largest encode_options::data_alignment.
 inline constexpr std::uint64_t most_data_alignment = std::uint64_t{1} << 20;
 
-/// Encodes the header of a file that contains these tensors without gaps. It is byte for byte what
-/// the reference implementation writes: larger dtypes first, then by name. Metadata are sorted by
-/// key; without any there is no `__metadata__`.
-///   fails   bad_name (not UTF-8, `__metadata__`, or a repeated metadata key), duplicate_tensor,
-///           size_overflow, partial_byte, header_too_large (no reader accepts more than 100,000,000
-///           bytes), out_of_range (the alignment is not a power of two from 8 to
-///           most_data_alignment), out_of_memory
+/// The header of a file that holds these tensors end to end, byte for byte as the reference
+/// implementation writes it: larger dtypes first, then by name. Metadata are sorted by key; without
+/// any there is no `__metadata__`, unless options.keeps_empty_metadata.
+///   fails   bad_name (not UTF-8, `__metadata__`, or a metadata key that is there twice),
+///   duplicate_tensor, size_overflow,
+///           partial_byte, header_too_large (no reader accepts more than 100,000,000 bytes),
+///           out_of_range (the alignment is no power of two from 8 to most_data_alignment),
+///           out_of_memory
 [[nodiscard]] result<encoded_header> encode_header(span<const tensor_spec> tensors,
                                                    span<const metadata_entry> metadata = {},
                                                    const encode_options& options = {}) noexcept;
@@ -67,8 +72,10 @@ inline result<encoded_header> encode_header(span<const tensor_spec> tensors,
         return failure{.code = errc::out_of_memory};
     detail::json_writer json{made.bytes};
     json.put("{");
-    if (auto put = detail::put_metadata(json, metadata, order->keys.view()); !put)
-        return std::move(put).error();
+    const bool has_metadata = !order->keys.empty() || options.keeps_empty_metadata;
+    if (has_metadata)
+        if (auto put = detail::put_metadata(json, metadata, order->keys.view()); !put)
+            return std::move(put).error();
     std::uint64_t begin = 0;
     for (const std::uint32_t t : order->tensors) {
         std::uint64_t end = 0;
@@ -76,7 +83,7 @@ inline result<encoded_header> encode_header(span<const tensor_spec> tensors,
             return failure{.code = errc::size_overflow,
                            .tensor = tensors[t].name,
                            .detail = "the sum of all tensors"};
-        const bool is_first = t == order->tensors[0] && order->keys.empty();
+        const bool is_first = t == order->tensors[0] && !has_metadata;
         detail::put_tensor(json.put(is_first ? "" : ","), tensors[t], begin, end);
         made.offsets[t] = begin;
         begin = end;

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include <safefuse/core/config.hpp>
+#include <safefuse/core/span.hpp>
 
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
@@ -19,6 +20,8 @@ struct metadata_entry {
 
 /// The metadata that accelerate and transformers expect in every file.
 inline constexpr metadata_entry pytorch_metadata[] = {{"format", "pt"}};
+/// None: the file has no `__metadata__`, as the reference writes it without metadata.
+inline constexpr span<const metadata_entry> no_metadata{};
 
 }  // namespace SAFEFUSE_ABI
 }  // namespace safefuse

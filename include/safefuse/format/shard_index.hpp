@@ -205,6 +205,10 @@ public:
                                      vector<failure>& problems) noexcept {
         return parse(json, &problems);
     }
+    /// Of a text that ends with the expression no names may be kept.
+    template <class Json>
+        requires detail::ending_owner<Json, std::byte>
+    static result<shard_index> parse(Json&&) = delete;
 
     /// The number of tensors.
     [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
@@ -259,6 +263,8 @@ private:
     result<void> find_file(entry& of, std::string_view file,
                            detail::name_table& files_by_name) noexcept;
     result<void> read_weight_map(detail::json_cursor& cursor, vector<failure>* problems) noexcept;
+    result<bool> read_file(detail::json_cursor& cursor, entry& of, std::size_t offset,
+                           detail::name_table& files_by_name, vector<failure>* problems) noexcept;
     result<void> scan_lines(detail::json_cursor& cursor, const line_frame& frame,
                             vector<failure>* problems) noexcept;
     result<void> add(const entry& read, std::size_t offset, vector<failure>* problems) noexcept;
@@ -370,6 +376,35 @@ inline result<void> shard_index::find_file(entry& of, std::string_view file,
     return {};
 }
 
+/// Reads the value of a member, the name of a file, and sets the entry's file. False: the member
+/// adds no tensor, because its file is refused or the cursor failed.
+inline result<bool> shard_index::read_file(detail::json_cursor& cursor, entry& of,
+                                           std::size_t offset, detail::name_table& files_by_name,
+                                           vector<failure>* problems) noexcept {
+    const auto leave_out = [&](failure&& problem) noexcept -> result<bool> {
+        if (auto ok = tolerate(std::move(problem), problems); !ok) return std::move(ok).error();
+        return false;
+    };
+    if (cursor.peek() != detail::json_kind::string && cursor.peek() != detail::json_kind::none) {
+        auto left = leave_out({.code = errc::bad_index,
+                               .tensor = of.tensor,
+                               .detail = "its file must be a string",
+                               .offset = offset});
+        if (left) static_cast<void>(cursor.skip_value());
+        return left;
+    }
+    detail::json_string value;
+    if (!cursor.read_string(value)) return false;
+    std::string_view file;
+    if (!keep(value, cursor.end(), file)) return failure{.code = errc::out_of_memory};
+    auto found = find_file(of, file, files_by_name);
+    if (found) return true;
+    if (found.error().code == errc::out_of_memory) return std::move(found).error();
+    found.error().tensor = of.tensor;
+    found.error().offset = offset;
+    return leave_out(std::move(found).error());
+}
+
 inline result<void> shard_index::read_weight_map(detail::json_cursor& cursor,
                                                  vector<failure>* problems) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
@@ -380,7 +415,7 @@ inline result<void> shard_index::read_weight_map(detail::json_cursor& cursor,
     const std::size_t guess = static_cast<std::size_t>(cursor.end() - cursor.here()) / 96;
     if (!entries_.reserve(guess) || !tensors_by_name_.reserve(guess)) return no_memory;
 
-    detail::json_string key, value;
+    detail::json_string key;
     const char* line_end = nullptr;
     for (cursor.enter_object(); cursor.next_member(key);) {
         const std::size_t offset =
@@ -391,29 +426,9 @@ inline result<void> shard_index::read_weight_map(detail::json_cursor& cursor,
         line_end = nullptr;
         entry read{};
         if (!keep(key, cursor.end(), read.tensor)) return no_memory;
-        if (cursor.peek() != detail::json_kind::string &&
-            cursor.peek() != detail::json_kind::none) {
-            if (auto ok = tolerate({.code = errc::bad_index,
-                                    .tensor = read.tensor,
-                                    .detail = "its file must be a string",
-                                    .offset = offset},
-                                   problems);
-                !ok)
-                return ok;
-            if (!cursor.skip_value()) break;
-            continue;
-        }
-        if (!cursor.read_string(value)) break;
-        std::string_view file;
-        if (!keep(value, cursor.end(), file)) return no_memory;
-
-        if (auto found = find_file(read, file, files_by_name); !found) {
-            if (found.error().code == errc::out_of_memory) return found;
-            found.error().tensor = read.tensor;
-            found.error().offset = offset;
-            if (auto ok = tolerate(std::move(found).error(), problems); !ok) return ok;
-            continue;
-        }
+        auto has_file = read_file(cursor, read, offset, files_by_name, problems);
+        if (!has_file) return std::move(has_file).error();
+        if (!*has_file) continue;
         if (auto done = add(read, offset, problems); !done) return done;
         line_end = cursor.here();
         if (before.empty()) continue;

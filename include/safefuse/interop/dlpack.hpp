@@ -210,7 +210,38 @@ constexpr std::uint64_t alignment_of(dtype type) noexcept {
     return type == dtype::c64 ? 4 : bits(type) < 8 ? 1 : bits(type) / 8;
 }
 
-/// Checks that DLPack can describe a tensor.
+/// Where the extents are in a block: after the owner.
+template <class Block>
+inline constexpr std::size_t extents_offset = (sizeof(Block) + 7) / 8 * 8;
+
+/// Memory for a block and for the extents and strides of a tensor of that rank.
+///   fails   out_of_memory
+template <class Block>
+[[nodiscard]] result<void*> block_memory(std::size_t rank) noexcept {
+    std::uint64_t size_bytes = 0;
+    if (!checked_mul(rank, 2 * sizeof(std::int64_t), size_bytes) ||
+        !checked_add(size_bytes, extents_offset<Block>, size_bytes) || !fits_memory(size_bytes))
+        return failure{.code = errc::out_of_memory};
+    void* const memory = std::malloc(static_cast<std::size_t>(size_bytes));
+    if (memory == nullptr) return failure{.code = errc::out_of_memory, .expected = size_bytes};
+    return memory;
+}
+
+/// Stores extents and strides as DLPack counts them: in elements of the type that it says.
+inline void fill_extents(shape_view extents, std::uint16_t lanes, std::int64_t* shape,
+                         std::int64_t* strides) noexcept {
+    const std::size_t rank = extents.size();
+    std::uint64_t stride = 1;
+    for (std::size_t axis = rank; axis-- != 0;) {
+        const std::uint64_t extent = extents[axis] / (axis + 1 == rank ? lanes : 1);
+        shape[axis] = static_cast<std::int64_t>(extent);
+        strides[axis] = static_cast<std::int64_t>(stride);
+        // of a tensor without elements it may wrap around: nobody follows it
+        stride *= extent == 0 ? 1 : extent;
+    }
+}
+
+/// Whether DLPack can describe a tensor.
 ///   fails   as lend
 [[nodiscard]] inline result<void> check_lendable(const tensor_view& view,
                                                  const dlpack::lend_options& options) noexcept {
@@ -266,29 +297,15 @@ template <managed_form Managed = managed_tensor_versioned, class Owner>
     if (auto fits = detail::check_lendable(view, options); !fits) return std::move(fits).error();
     const data_type type = type_of(view.type());
     const std::size_t rank = view.rank();
-    constexpr std::size_t extents_offset = (sizeof(block) + 7) / 8 * 8;
-    std::uint64_t size_bytes = 0;
-    if (!detail::checked_mul(rank, 2 * sizeof(std::int64_t), size_bytes) ||
-        !detail::checked_add(size_bytes, extents_offset, size_bytes) ||
-        !detail::fits_memory(size_bytes))
-        return failure{.code = errc::out_of_memory};
-    void* const memory = std::malloc(static_cast<std::size_t>(size_bytes));
-    if (memory == nullptr) return failure{.code = errc::out_of_memory, .expected = size_bytes};
-
-    auto* const shape =
-        reinterpret_cast<std::int64_t*>(static_cast<std::byte*>(memory) + extents_offset);
+    auto memory = detail::block_memory<block>(rank);
+    if (!memory) return std::move(memory).error();
+    auto* const shape = reinterpret_cast<std::int64_t*>(static_cast<std::byte*>(*memory) +
+                                                        detail::extents_offset<block>);
     std::int64_t* const strides = shape + rank;
-    std::uint64_t stride = 1;
-    for (std::size_t axis = rank; axis-- != 0;) {
-        const std::uint64_t extent = view.shape()[axis] / (axis + 1 == rank ? type.lanes : 1);
-        shape[axis] = static_cast<std::int64_t>(extent);
-        strides[axis] = static_cast<std::int64_t>(stride);
-        // may overflow if the tensor has no elements; then nothing uses it
-        stride *= extent == 0 ? 1 : extent;
-    }
+    detail::fill_extents(view.shape(), type.lanes, shape, strides);
     void* const data = view.bytes().empty() ? nullptr : const_cast<std::byte*>(view.bytes().data());
-    // last: view and shape may be part of the owner
-    auto* const made = new (memory) block{{}, std::move(owner)};
+    auto* const made =
+        new (*memory) block{{}, std::move(owner)};  // last: view and shape may lie in the owner
     auto& to = made->managed.dl_tensor;
     to.data = data;
     to.device.device_type =

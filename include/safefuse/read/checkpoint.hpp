@@ -26,6 +26,7 @@
 #include <safefuse/io/detail/path.hpp>
 #include <safefuse/io/mapped_file.hpp>
 #include <safefuse/io/positional_file.hpp>
+#include <safefuse/read/any_source.hpp>
 #include <safefuse/read/checkpoint_report.hpp>
 #include <safefuse/read/detail/locate.hpp>
 #include <safefuse/read/detail/shard_index_text.hpp>
@@ -55,9 +56,9 @@ struct checkpoint_options {
 
 namespace detail {
 
-/// The content of a checkpoint. It has its own memory block, so that it does not move when the
-/// checkpoint moves.
-template <file_source Source>
+/// What a checkpoint is made of. It has a block of memory of its own, so that it stays where it is
+/// when the checkpoint moves.
+template <byte_source Source>
 struct checkpoint_tables {
     struct row {
         std::string_view name;  // a copy, so that a search does not need the file's header
@@ -100,29 +101,21 @@ public:
         return tables_->files[source].path();
     }
     [[nodiscard]] span<const std::byte> source_bytes(std::uint32_t source) const noexcept {
-        return tables_->files[source].source().bytes();
+        return tables_->files[source].source_bytes(0);
     }
     result<void> read(std::uint32_t source, std::uint64_t offset,
                       span<std::byte> out) const noexcept {
-        auto done = tables_->files[source].source().read(offset, out);
-        if (!done && done.error().file.empty()) done.error().file = tables_->files[source].path();
-        return done;
+        return tables_->files[source].read(0, offset, out);
     }
     void advise(std::uint32_t source, std::uint64_t offset, std::uint64_t size_bytes,
                 advice hint) const noexcept {
-        tables_->files[source].source().advise(offset, size_bytes, hint);
+        tables_->files[source].advise(0, offset, size_bytes, hint);
     }
     [[nodiscard]] std::intptr_t native_handle(std::uint32_t source) const noexcept {
-        if constexpr (requires(const Source& file) { file.native_handle(); })
-            return tables_->files[source].source().native_handle();
-        else
-            return no_native_handle;
+        return tables_->files[source].native_handle(0);
     }
     [[nodiscard]] result<void> check(std::uint32_t source) const noexcept {
-        if constexpr (requires(const Source& file) { file.check_size(); })
-            return tables_->files[source].source().check_size();
-        else
-            return {};
+        return tables_->files[source].check(0);
     }
     /// @}
 
@@ -151,8 +144,8 @@ private:
 template <class Source>
 class basic_checkpoint {
 public:
-    static_assert(file_source<Source>,
-                  "safefuse: the source of a checkpoint's files is not a file_source");
+    static_assert(byte_source<Source>,
+                  "safefuse: the source of a checkpoint's files is not a byte_source");
 
     /// The type of an open file.
     using file_type = basic_tensor_file<Source>;
@@ -167,7 +160,9 @@ public:
     ///           path_leaves_directory, missing_shard, tensor_not_in_shard, tensor_in_two_shards
     ///           (without an index), and as tensor_file::open
     static result<basic_checkpoint> open(std::string_view path,
-                                         const checkpoint_options& options = {}) noexcept {
+                                         const checkpoint_options& options = {}) noexcept
+        requires file_source<Source>
+    {
         return open_with(path, options, nullptr);
     }
 
@@ -175,18 +170,48 @@ public:
     /// the headers twice. On failure `report` is unchanged.
     ///   fails   as open without a report
     static result<basic_checkpoint> open(std::string_view path, const checkpoint_options& options,
-                                         checkpoint_report& report) noexcept {
+                                         checkpoint_report& report) noexcept
+        requires file_source<Source>
+    {
         checkpoint_report fresh;
         auto made = open_with(path, options, &fresh);
         if (made) report = std::move(fresh);
         return made;
     }
 
-    /// Finds all problems of a checkpoint at once, also if open() fails. It keeps one file open at
-    /// a time, and reads headers but no tensors.
-    ///   fails   out_of_memory; everything else is in the report
+    /// A checkpoint of files that the caller opened, from sources of any kind, and of the index
+    /// that says which file has which tensor; headers and index are checked against each other as
+    /// open() does. A file is the one that the index names if its path() is that name; else, if it
+    /// ends with that name after a `/` or `\`: "https://host/model-00001-of-00002.safetensors".
+    ///   files     a list of file_type that is moved in: std::move(files). Those that the index
+    ///   names are moved from, also if the call fails
+    ///   options   only show_unlisted counts
+    ///   lifetime  the index and its text may go
+    ///   fails     missing_shard (no file of that name is given), tensor_in_two_shards (two are),
+    ///   tensor_not_in_shard, out_of_memory
+    template <class Files>
+    static result<basic_checkpoint> from(const shard_index& index, Files&& files,
+                                         const checkpoint_options& options = {}) noexcept {
+        return take_files(&index, taken<Files>(files), options);
+    }
+    /// An index that may have failed to parse is none: check it, then pass *index.
+    template <class Files>
+    static result<basic_checkpoint> from(const result<shard_index>&, Files&&,
+                                         const checkpoint_options& = {}) = delete;
+    /// The same without an index: every tensor of every file.
+    ///   fails     no_checkpoint (no file is given), tensor_in_two_shards, out_of_memory
+    template <class Files>
+    static result<basic_checkpoint> from(Files&& files) noexcept {
+        return take_files(nullptr, taken<Files>(files), {});
+    }
+
+    /// Looks for everything that is wrong at once, also where open() fails, with one file open at a
+    /// time. Headers are read, tensors are not.
+    ///   fails   out_of_memory; all else is in the report
     static result<checkpoint_report> verify(std::string_view path,
-                                            const checkpoint_options& options = {}) noexcept {
+                                            const checkpoint_options& options = {}) noexcept
+        requires file_source<Source>
+    {
         checkpoint_report report;
         detail::resolved_checkpoint found;
         if (auto done = detail::resolve_checkpoint(path, options.variant, found); !done) {
@@ -244,7 +269,7 @@ public:
     /// The bytes of a file, or an empty span if they must be read.
     [[nodiscard]] span<const std::byte> source_bytes(std::uint32_t source) const& noexcept
         SAFEFUSE_LIFETIMEBOUND {
-        return tables_[0].files[source].source().bytes();
+        return tables_[0].files[source].source_bytes(0);
     }
     /// Fills `out` from byte `offset` of a file.
     ///   fails   as Source::read
@@ -350,8 +375,100 @@ private:
         return {.code = errc::tensor_not_found, .file = index_path(), .tensor = name};
     }
 
-    // `report` is a checkpoint_report* or nullptr. With nullptr, the code that makes reports is not
-    // linked.
+    template <class Files>
+    static span<file_type> taken(std::remove_reference_t<Files>& files) noexcept {
+        constexpr bool is_list =
+            std::is_constructible_v<span<file_type>, std::remove_reference_t<Files>&>;
+        static_assert(is_list, "safefuse: the files of a checkpoint are a list of its file_type");
+        static_assert(!std::is_lvalue_reference_v<Files>,
+                      "safefuse: a checkpoint takes its files over: std::move(files)");
+        if constexpr (is_list)
+            return span<file_type>{files};
+        else
+            return {};
+    }
+
+    static result<basic_checkpoint> take_files(const shard_index* index, span<file_type> files,
+                                               const checkpoint_options& options) noexcept {
+        basic_checkpoint made;
+        if (!made.tables_.reserve(1) || !made.tables_.push({})) return no_memory_for({});
+        auto done =
+            index != nullptr ? made.join(*index, files, options.show_unlisted) : made.join(files);
+        if (!done) return std::move(done).error();
+        return made;
+    }
+
+    result<void> join(const shard_index& index, span<file_type> files,
+                      bool show_unlisted) noexcept {
+        tables& to = tables_[0];
+        index_rows rows;
+        if (!rows.fill(index) || !to.files.reserve(index.file_count()) ||
+            !to.rows.reserve(index.size()))
+            return no_memory_for({});
+        for (std::size_t f = 0; f < index.file_count(); ++f) {
+            auto found = file_named(index.file(f), rows.first_of(index, f), files);
+            if (!found) return std::move(found).error();
+            file_type& file = files[*found];
+            if (auto added = add_rows(index, f, file, show_unlisted, rows); !added) return added;
+            if (!to.files.push(std::move(file))) return no_memory_for(index.file(f));
+        }
+        return number_names({});
+    }
+
+    result<void> join(span<file_type> files) noexcept {
+        tables& to = tables_[0];
+        if (files.empty())
+            return failure{.code = errc::no_checkpoint, .detail = "there is no file in the list"};
+        if (!to.files.reserve(files.size())) return no_memory_for({});
+        for (file_type& file : files)
+            if (!add_rows(file) || !to.files.push(std::move(file))) return no_memory_for({});
+        return number_names({});
+    }
+
+    /// The number of the file that an index names: by its whole path, or else by the end of it.
+    ///   fails   missing_shard, tensor_in_two_shards
+    static result<std::size_t> file_named(std::string_view name, std::string_view first_tensor,
+                                          span<const file_type> files) noexcept {
+        const auto is_separator = [](char c) noexcept { return c == '/' || c == '\\'; };
+        std::size_t found = npos;
+        for (std::size_t i = 0; i < files.size(); ++i)
+            if (files[i].path() == name) return i;
+        for (std::size_t i = 0; i < files.size(); ++i) {
+            const std::string_view path = files[i].path();
+            if (!path.ends_with(name) || !is_separator(path[path.size() - name.size() - 1]))
+                continue;
+            if (found != npos) {
+                failure two{
+                    .code = errc::tensor_in_two_shards, .file = path, .tensor = first_tensor};
+                two.detail.append("the index's ");
+                detail::append_quoted(two.detail, name);
+                two.detail.append(" may also be ");
+                detail::append_quoted(two.detail, files[found].path());
+                return two;
+            }
+            found = i;
+        }
+        if (found == npos)
+            return failure{.code = errc::missing_shard,
+                           .file = name,
+                           .tensor = first_tensor,
+                           .detail = "no file in the list has that name"};
+        return found;
+    }
+
+    /// Adds the rows of a file that no index lists; false when memory runs out.
+    bool add_rows(const file_type& file) noexcept {
+        tables& to = tables_[0];
+        if (!to.rows.reserve(to.rows.size() + file.size())) return false;
+        for (std::size_t at = 0; at < file.size(); ++at)
+            if (!to.rows.push({file[at].name, static_cast<std::uint32_t>(to.files.size()),
+                               static_cast<std::uint32_t>(at)}))
+                return false;
+        return true;
+    }
+
+    // `report` is a checkpoint_report* or nullptr: who wants no report does not link what makes
+    // one.
     template <class Report>
     SAFEFUSE_NOINLINE static result<basic_checkpoint> open_with(std::string_view path,
                                                                 const checkpoint_options& options,
@@ -375,66 +492,93 @@ private:
         return tables_[0].files.push(std::move(file));
     }
 
+    /// What is known of an index's tensors while its files are gone through one by one.
+    struct index_rows {
+        detail::tensors_by_file listed;
+        vector<std::uint32_t> number_of;  // by tensor of one file: its number in the index
+        vector<std::uint32_t> row_of;     // by tensor of the index: its row
+        bool shows_unlisted = false;      // there is a row of a tensor that the index lacks
+
+        [[nodiscard]] bool fill(const shard_index& index) noexcept {
+            return index.size() < unlisted && listed.fill(index) &&
+                   row_of.resize_unset(index.size());
+        }
+        /// The first tensor that the index has in a file; empty: it has none there.
+        [[nodiscard]] std::string_view first_of(const shard_index& index,
+                                                std::size_t f) const noexcept {
+            const span<const std::uint32_t> tensors = listed.of(f);
+            return tensors.empty() ? std::string_view{} : index.tensor(tensors[0]);
+        }
+    };
+
+    /// Adds the rows of file `f` of an index, which comes next.
+    ///   fails   tensor_not_in_shard, out_of_memory
+    result<void> add_rows(const shard_index& index, std::size_t f, const file_type& file,
+                          bool show_unlisted, index_rows& rows) noexcept {
+        tables& to = tables_[0];
+        const span<const std::uint32_t> tensors = rows.listed.of(f);
+        rows.number_of.clear();
+        if (!rows.number_of.resize(file.size(), unlisted)) return no_memory_for(file.path());
+        for (const std::uint32_t i : tensors) {
+            const std::size_t at = file.index_of(index.tensor(i));
+            if (at == file_type::npos)
+                return failure{.code = errc::tensor_not_in_shard,
+                               .file = file.path(),
+                               .tensor = index.tensor(i)};
+            rows.number_of[at] = i;
+        }
+        for (std::size_t at = 0; at < rows.number_of.size(); ++at) {
+            const std::uint32_t number = rows.number_of[at];
+            const std::string_view name = file[at].name;
+            if (number == unlisted) {
+                if (!show_unlisted || index.find(name) != shard_index::npos) continue;
+                rows.shows_unlisted = true;
+            } else {
+                rows.row_of[number] = static_cast<std::uint32_t>(to.rows.size());
+            }
+            if (!to.rows.push(
+                    {name, static_cast<std::uint32_t>(f), static_cast<std::uint32_t>(at)}))
+                return no_memory_for(file.path());
+        }
+        to.unlisted_count += file.size() - tensors.size();
+        return {};
+    }
+
+    [[nodiscard]] static failure no_memory_for(std::string_view file) noexcept {
+        return {.code = errc::out_of_memory, .file = file};
+    }
+
     template <class Report>
     result<void> open_index(const detail::resolved_checkpoint& found,
                             const checkpoint_options& options, Report report) noexcept {
         tables& to = tables_[0];
-        const failure no_memory{.code = errc::out_of_memory, .file = found.index};
-        // The index points into `json`.
-        const auto json = detail::index_text<Source>::open(found.index);
+        const failure no_memory = no_memory_for(found.index);
+        const auto json = detail::index_text<Source>::open(found.index);  // the index refers to it
         if (!json) return json.error();
         auto index = shard_index::parse(json->bytes());
         if (!index) return detail::index_failure(index.error(), found.index, json->bytes());
-        detail::tensors_by_file listed;
-        // number_of: index numbers of the tensors of one file; row_of: rows of the index's tensors
-        vector<std::uint32_t> number_of, row_of;
-        if (index->size() >= unlisted || !listed.fill(*index) ||
-            !to.files.reserve(index->file_count()) || !to.rows.reserve(index->size()) ||
-            !row_of.resize_unset(index->size()))
+        index_rows rows;
+        if (!rows.fill(*index) || !to.files.reserve(index->file_count()) ||
+            !to.rows.reserve(index->size()))
             return no_memory;
-        bool shown = false;  // whether some shown tensor is not listed
         for (std::size_t f = 0; f < index->file_count(); ++f) {
-            const span<const std::uint32_t> tensors = listed.of(f);
             const text path = detail::join_path(found.directory, index->file(f));
             if (path.empty()) return no_memory;
             auto opened = file_type::open(path, options.read);
             if (!opened)
-                return detail::shard_failure(
-                    std::move(opened).error(), found.index,
-                    tensors.empty() ? std::string_view{} : index->tensor(tensors[0]));
-            number_of.clear();
-            if (!number_of.resize(opened->size(), unlisted)) return no_memory;
-            for (const std::uint32_t i : tensors) {
-                const std::size_t at = opened->index_of(index->tensor(i));
-                if (at == file_type::npos)
-                    return failure{.code = errc::tensor_not_in_shard,
-                                   .file = path,
-                                   .tensor = index->tensor(i)};
-                number_of[at] = i;
-            }
-            for (std::size_t at = 0; at < number_of.size(); ++at) {
-                if (number_of[at] == unlisted) {
-                    if (!options.show_unlisted ||
-                        index->find((*opened)[at].name) != shard_index::npos)
-                        continue;
-                    shown = true;
-                } else {
-                    row_of[number_of[at]] = static_cast<std::uint32_t>(to.rows.size());
-                }
-                if (!to.rows.push({(*opened)[at].name, static_cast<std::uint32_t>(f),
-                                   static_cast<std::uint32_t>(at)}))
-                    return no_memory;
-            }
-            to.unlisted_count += opened->size() - tensors.size();
+                return detail::shard_failure(std::move(opened).error(), found.index,
+                                             rows.first_of(*index, f));
+            if (auto added = add_rows(*index, f, *opened, options.show_unlisted, rows); !added)
+                return added;
             if constexpr (!std::is_null_pointer_v<Report>)
-                if (!note_shard(*opened, number_of.view(), *index, *report)) return no_memory;
+                if (!note_shard(*opened, rows.number_of.view(), *index, *report)) return no_memory;
             if (!keep(std::move(*opened), index->file_count())) return no_memory;
         }
         if constexpr (!std::is_null_pointer_v<Report>)
             if (!note_index(found, *index, *report)) return no_memory;
-        if (shown) return number_names(found);
-        // the names are equal; the headers own them now
-        to.names = detail::take_names(std::move(*index), row_of.view());
+        if (rows.shows_unlisted) return number_names(found.directory);
+        // the names are the same, and now the headers hold them
+        to.names = detail::take_names(std::move(*index), rows.row_of.view());
         return {};
     }
 
@@ -449,19 +593,15 @@ private:
             if (!opened) return std::move(opened).error();
             if constexpr (!std::is_null_pointer_v<Report>)
                 if (!note_file(*opened, *report)) return no_memory;
-            if (!to.rows.reserve(to.rows.size() + opened->size())) return no_memory;
-            for (std::size_t at = 0; at < opened->size(); ++at)
-                if (!to.rows.push({(*opened)[at].name, static_cast<std::uint32_t>(to.files.size()),
-                                   static_cast<std::uint32_t>(at)}))
-                    return no_memory;
+            if (!add_rows(*opened)) return no_memory;
             if (!keep(std::move(*opened), found.files.size())) return no_memory;
         }
-        return number_names(found);
+        return number_names(found.directory);
     }
 
-    result<void> number_names(const detail::resolved_checkpoint& found) noexcept {
+    result<void> number_names(std::string_view directory) noexcept {
         tables& to = tables_[0];
-        const failure no_memory{.code = errc::out_of_memory, .file = found.directory};
+        const failure no_memory = no_memory_for(directory);
         if (to.rows.size() >= detail::name_table::npos || !to.names.reserve(to.rows.size()))
             return no_memory;
         for (std::uint32_t i = 0; i < to.rows.size(); ++i) {
@@ -675,6 +815,8 @@ private:
 using checkpoint = basic_checkpoint<mapped_file>;
 /// A checkpoint whose files are read by offset.
 using positional_checkpoint = basic_checkpoint<positional_file>;
+/// A checkpoint of files of any source, the caller's own too: see from().
+using any_checkpoint = basic_checkpoint<any_source>;
 
 static_assert(tensor_set<checkpoint> && tensor_set<positional_checkpoint>);
 

@@ -4,6 +4,7 @@
 #ifndef SAFEFUSE_READ_TENSOR_FILE_HPP
 #define SAFEFUSE_READ_TENSOR_FILE_HPP
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -18,16 +19,86 @@
 #include <safefuse/format/read_options.hpp>
 #include <safefuse/io/mapped_file.hpp>
 #include <safefuse/io/positional_file.hpp>
+#include <safefuse/read/any_source.hpp>
+#include <safefuse/read/detail/gather_runs.hpp>
 #include <safefuse/tensor/byte_source.hpp>
 #include <safefuse/tensor/slice.hpp>
+#include <safefuse/tensor/tensor_set.hpp>
 #include <safefuse/tensor/tensor_view.hpp>
 
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// A tensor file whose header is parsed and checked. Tensors are numbered in the order of their
-/// bytes.
-///   lifetime  views and names are valid until the file is destroyed; a move keeps them valid
+namespace detail {
+
+/// What a tensor file is made of. It has a block of memory of its own, so that it stays where it is
+/// when the file moves.
+template <class Source>
+struct file_parts {
+    Source source;
+    text name;
+    vector<std::byte> header_bytes;  // of a source that is not in memory
+    safefuse::header header;
+};
+
+}  // namespace detail
+
+/// The tensors of a file as a tensor set that stays valid when the file is moved. Plans hold one.
+///   lifetime  of what the file holds, wherever that is moved to
+template <class Source>
+class tensor_file_view {
+public:
+    /// @{
+    /// As the file's own.
+    [[nodiscard]] std::size_t size() const noexcept {
+        return parts_ == nullptr ? 0 : parts_->header.size();
+    }
+    [[nodiscard]] tensor_spec spec(std::size_t i) const noexcept { return parts_->header[i]; }
+    [[nodiscard]] tensor_location place(std::size_t i) const noexcept {
+        const tensor_entry entry = parts_->header[i];
+        return {0, parts_->header.header_bytes() + entry.begin, entry.size_bytes()};
+    }
+    [[nodiscard]] std::string_view source_name(std::uint32_t) const noexcept {
+        return parts_->name;
+    }
+    [[nodiscard]] span<const std::byte> source_bytes(std::uint32_t) const noexcept {
+        return parts_->source.bytes();
+    }
+    result<void> read(std::uint32_t, std::uint64_t offset, span<std::byte> out) const noexcept {
+        auto done = parts_->source.read(offset, out);
+        if (!done && done.error().file.empty()) done.error().file = parts_->name;
+        return done;
+    }
+    void advise(std::uint32_t, std::uint64_t offset, std::uint64_t size_bytes,
+                advice hint) const noexcept {
+        parts_->source.advise(offset, size_bytes, hint);
+    }
+    [[nodiscard]] std::intptr_t native_handle(std::uint32_t) const noexcept {
+        if constexpr (requires(const Source& file) { file.native_handle(); })
+            return parts_->source.native_handle();
+        else
+            return no_native_handle;
+    }
+    [[nodiscard]] result<void> check(std::uint32_t) const noexcept {
+        if constexpr (requires(const Source& file) { file.check_size(); })
+            return parts_->source.check_size();
+        else
+            return {};
+    }
+    /// @}
+
+private:
+    template <class>
+    friend class basic_tensor_file;
+    explicit tensor_file_view(const detail::file_parts<Source>* parts) noexcept : parts_{parts} {}
+
+    const detail::file_parts<Source>* parts_;  // null: the file was moved from
+};
+
+/// A tensor file whose header has been read and checked. Tensors are numbered in the order of their
+/// bytes. A tensor_set with one source, number 0: the file.
+///   lifetime  views, names and plans die with the file; a move keeps them. What was moved from has
+///   no tensors, and neither source() nor header()
 template <class Source>
 class basic_tensor_file {
 public:
@@ -53,66 +124,134 @@ public:
         return from(std::move(*source), path, options);
     }
 
-    /// Makes a tensor file from an open source, such as memory_source. `name` replaces the path in
-    /// messages.
+    /// The same for bytes from anywhere, such as memory_source; `name` stands for the path in
+    /// messages, and for the file's name in a shard index.
     ///   fails   as header::parse and Source::read; out_of_memory; read_past_end (the source lends
     ///           fewer bytes than its size)
     static result<basic_tensor_file> from(Source source, std::string_view name,
                                           const read_options& options = {}) noexcept {
-        basic_tensor_file made{std::move(source), name};
-        if (made.name_.lacks_memory()) return failure{.code = errc::out_of_memory, .file = name};
-        span<const std::byte> start = made.source_.bytes();
+        basic_tensor_file made;
+        if (!made.take({std::move(source), name, {}, {}}) || made.at().name.lacks_memory())
+            return failure{.code = errc::out_of_memory, .file = name};
+        parts& to = made.parts_[0];
+        span<const std::byte> start = to.source.bytes();
         if (start.empty()) {
             if (auto done = made.read_header(options); !done)
                 return made.explain(std::move(done).error());
-            start = made.header_bytes_.view();
-        } else if (start.size() < made.source_.size_bytes()) {
+            start = to.header_bytes.view();
+        } else if (start.size() < to.source.size_bytes()) {
             return made.about({.code = errc::read_past_end,
                                .detail = "the source lends fewer bytes than it says it has",
-                               .expected = made.source_.size_bytes(),
+                               .expected = to.source.size_bytes(),
                                .actual = start.size()});
         }
-        auto parsed = safefuse::header::parse(start, made.source_.size_bytes(), options);
+        auto parsed = safefuse::header::parse(start, to.source.size_bytes(), options);
         if (!parsed) return made.explain(std::move(parsed).error());
-        made.header_ = std::move(*parsed);
+        to.header = std::move(*parsed);
+        return made;
+    }
+
+    /// An any_tensor_file from a file of any other source; nothing is read again.
+    ///   lifetime  names and views of the file stay valid
+    ///   fails   out_of_memory; the file is then gone
+    template <class Other>
+        requires(std::same_as<Source, any_source> && !std::same_as<Other, any_source>)
+    static result<basic_tensor_file> from(basic_tensor_file<Other>&& file) noexcept {
+        auto& other = file.parts_[0];
+        auto source = any_source::of(std::move(other.source));
+        if (!source) {
+            source.error().file = other.name;
+            return std::move(source).error();
+        }
+        basic_tensor_file made;
+        if (!made.take({std::move(*source), std::move(other.name), std::move(other.header_bytes),
+                        std::move(other.header)}))
+            return failure{.code = errc::out_of_memory};
+        file.parts_.clear();
         return made;
     }
 
     /// Closes the file's handle if the source has one. The source opens it again when needed.
     void close_handle() noexcept {
-        if constexpr (requires(Source& source) { source.close_handle(); }) source_.close_handle();
+        if constexpr (requires(Source& source) { source.close_handle(); })
+            parts_[0].source.close_handle();
     }
 
-    /// The path or name that it was made with.
-    [[nodiscard]] std::string_view path() const& noexcept SAFEFUSE_LIFETIMEBOUND { return name_; }
-    /// The source of the file's bytes.
-    [[nodiscard]] const Source& source() const& noexcept SAFEFUSE_LIFETIMEBOUND { return source_; }
+    /// The path it was opened by, or the name it was given.
+    [[nodiscard]] std::string_view path() const& noexcept SAFEFUSE_LIFETIMEBOUND {
+        return parts_.empty() ? std::string_view{} : at().name.view();
+    }
+    /// The bytes of the whole file.
+    [[nodiscard]] const Source& source() const& noexcept SAFEFUSE_LIFETIMEBOUND {
+        return at().source;
+    }
     /// The checked table of its tensors.
     [[nodiscard]] const safefuse::header& header() const& noexcept SAFEFUSE_LIFETIMEBOUND {
-        return header_;
+        return at().header;
     }
 
-    /// The number of tensors.
-    [[nodiscard]] std::size_t size() const noexcept { return header_.size(); }
+    /// How many tensors it holds.
+    [[nodiscard]] std::size_t size() const noexcept { return stable_view().size(); }
     /// Tensor i, in the order of the bytes.
     [[nodiscard]] tensor_entry operator[](std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
-        return header_[i];
+        return at().header[i];
     }
     /// The index of the tensor with this name, or npos.
     [[nodiscard]] std::size_t index_of(std::string_view name) const noexcept {
-        return header_.find(name);
+        return parts_.empty() ? npos : at().header.find(name);
     }
     /// The offset of tensor i in bytes from the start of the file.
     [[nodiscard]] std::uint64_t offset_bytes(std::size_t i) const noexcept {
-        return header_.header_bytes() + header_[i].begin;
+        return at().header.header_bytes() + at().header[i].begin;
     }
 
-    /// A view of tensor i, without a copy.
-    ///   fails   not_resident (the source is not in memory: use read()), read_past_end (the source
-    ///           lends fewer bytes than when the file was opened)
+    /// What plans hold in place of the file: it stays valid when the file is moved.
+    ///   lifetime  of what the file holds, wherever that is moved to
+    [[nodiscard]] tensor_file_view<Source> stable_view() const& noexcept SAFEFUSE_LIFETIMEBOUND {
+        return tensor_file_view<Source>{parts_.begin()};
+    }
+    /// @{
+    /// What tensor_set asks for; the only source is number 0.
+    ///   lifetime  of spec, source_name and source_bytes: as long as the file
+    ///   fails   read: as Source::read; check: file_changed (the file has another size than when it
+    ///   was opened), io_error
+    [[nodiscard]] tensor_spec spec(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
+        return at().header[i];
+    }
+    [[nodiscard]] tensor_location place(std::size_t i) const noexcept {
+        return stable_view().place(i);
+    }
+    [[nodiscard]] std::string_view source_name(std::uint32_t source) const& noexcept
+        SAFEFUSE_LIFETIMEBOUND {
+        return stable_view().source_name(source);
+    }
+    [[nodiscard]] span<const std::byte> source_bytes(std::uint32_t source) const& noexcept
+        SAFEFUSE_LIFETIMEBOUND {
+        return stable_view().source_bytes(source);
+    }
+    result<void> read(std::uint32_t source, std::uint64_t offset,
+                      span<std::byte> out) const noexcept {
+        return stable_view().read(source, offset, out);
+    }
+    void advise(std::uint32_t source, std::uint64_t offset, std::uint64_t size_bytes,
+                advice hint) const noexcept {
+        stable_view().advise(source, offset, size_bytes, hint);
+    }
+    [[nodiscard]] std::intptr_t native_handle(std::uint32_t source) const noexcept {
+        return stable_view().native_handle(source);
+    }
+    [[nodiscard]] result<void> check(std::uint32_t source) const noexcept {
+        return stable_view().check(source);
+    }
+    /// @}
+
+    /// Tensor i where it lies, without a copy.
+    ///   fails   not_resident (the source must be read: read() copies the tensor), read_past_end
+    ///   (the source lends fewer bytes
+    ///           than when the file was opened)
     [[nodiscard]] result<tensor_view> view(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
-        const tensor_entry entry = header_[i];
-        const span<const std::byte> bytes = source_.bytes();
+        const tensor_entry entry = at().header[i];
+        const span<const std::byte> bytes = at().source.bytes();
         if (bytes.empty())
             return about({.code = errc::not_resident, .detail = "read() copies them"}, entry.name);
         const std::uint64_t first = offset_bytes(i);
@@ -143,6 +282,10 @@ public:
     const Source& source() const&& = delete;
     const safefuse::header& header() const&& = delete;
     tensor_entry operator[](std::size_t) const&& = delete;
+    tensor_file_view<Source> stable_view() const&& = delete;
+    tensor_spec spec(std::size_t) const&& = delete;
+    std::string_view source_name(std::uint32_t) const&& = delete;
+    span<const std::byte> source_bytes(std::uint32_t) const&& = delete;
     result<tensor_view> view(std::size_t) const&& = delete;
     result<tensor_view> find(std::string_view) const&& = delete;
 
@@ -150,13 +293,13 @@ public:
     ///   fails   wrong_buffer_size (`out` must have the tensor's size; it is then unchanged), and
     ///           as Source::read
     result<void> read(std::size_t i, span<std::byte> out) const noexcept {
-        const tensor_entry entry = header_[i];
+        const tensor_entry entry = at().header[i];
         if (out.size() != entry.size_bytes())
             return about({.code = errc::wrong_buffer_size,
                           .expected = entry.size_bytes(),
                           .actual = out.size()},
                          entry.name);
-        if (auto done = source_.read(offset_bytes(i), out); !done)
+        if (auto done = at().source.read(offset_bytes(i), out); !done)
             return about(std::move(done).error(), entry.name);
         return {};
     }
@@ -173,7 +316,7 @@ public:
     ///   fails   as slice_runs::of
     [[nodiscard]] result<slice_runs> runs_of(std::size_t i,
                                              span<const axis_range> ranges) const noexcept {
-        const tensor_entry entry = header_[i];
+        const tensor_entry entry = at().header[i];
         auto runs = slice_runs::of(entry.type, entry.shape, ranges);
         if (!runs) return about(std::move(runs).error(), entry.name);
         return runs;
@@ -187,15 +330,18 @@ public:
         return runs_of(i, ranges);
     }
 
-    /// Copies a slice of tensor i and reads no other bytes. Adjacent runs are read together.
+    /// Copies a slice of tensor i. Of a source in memory no other bytes are touched. From one that
+    /// must be read, runs that are near each other (no more than 4 KiB between them) are read at
+    /// once, into a buffer of no more than 1 MiB: a column costs one read for each MiB, not one for
+    /// each row.
     ///   fails   as slice_runs::of; wrong_buffer_size (`out` must have the slice's size; it is then
     ///           unchanged); as Source::read
     result<void> read_slice(std::size_t i, span<const axis_range> ranges,
                             span<std::byte> out) const noexcept {
-        const tensor_entry entry = header_[i];
+        const tensor_entry entry = at().header[i];
         const auto runs = runs_of(i, ranges);
         if (!runs) return runs.error();
-        if (const auto bytes = source_.bytes(); !bytes.empty()) {
+        if (!stable_view().source_bytes(0).empty()) {
             const auto whole = view(i);
             if (!whole) return whole.error();
             if (auto done = whole->copy_slice(*runs, out); !done)
@@ -208,13 +354,10 @@ public:
                           .actual = out.size()},
                          entry.name);
         const std::uint64_t first = offset_bytes(i);
-        const std::size_t run_bytes = static_cast<std::size_t>(runs->run_bytes());
-        std::byte* to = out.data();
-        auto done = runs->for_each_run([&](std::uint64_t offset) noexcept -> result<void> {
-            auto read = source_.read(first + offset, {to, run_bytes});
-            to += run_bytes;
-            return read;
-        });
+        auto done = detail::gather_runs(*runs, out,
+                                        [&](std::uint64_t offset, span<std::byte> bytes) noexcept {
+                                            return at().source.read(first + offset, bytes);
+                                        });
         if (!done) return about(std::move(done).error(), entry.name);
         return {};
     }
@@ -229,7 +372,7 @@ public:
 
     /// Tells the system how the bytes of tensor i will be used.
     void advise(std::size_t i, advice hint) const noexcept {
-        source_.advise(offset_bytes(i), header_[i].size_bytes(), hint);
+        at().source.advise(offset_bytes(i), at().header[i].size_bytes(), hint);
     }
     /// Tells the system how the bytes of the tensor with this name will be used. Does nothing if
     /// there is no such tensor.
@@ -238,30 +381,36 @@ public:
     }
 
 private:
-    basic_tensor_file(Source&& source, std::string_view name) noexcept
-        : source_{std::move(source)}, name_{name} {}
+    template <class>
+    friend class basic_tensor_file;
+    using parts = detail::file_parts<Source>;
+
+    basic_tensor_file() noexcept = default;
+    /// False when memory runs out.
+    bool take(parts&& taken) noexcept { return parts_.reserve(1) && parts_.push(std::move(taken)); }
+    [[nodiscard]] const parts& at() const noexcept { return parts_[0]; }
 
     /// Reads only the header. Its size is compared with the limit and the file's size before memory
     /// is allocated.
     result<void> read_header(const read_options& options) noexcept {
         std::byte length[8];
-        const std::uint64_t file_bytes = source_.size_bytes();
+        parts& to = parts_[0];
+        const std::uint64_t file_bytes = to.source.size_bytes();
         if (file_bytes < sizeof length)
             return failure{
                 .code = errc::header_too_short, .expected = sizeof length, .actual = file_bytes};
-        if (auto done = source_.read(0, length); !done) return done;
+        if (auto done = to.source.read(0, length); !done) return done;
         const auto needed = safefuse::header::bytes_needed(length, options);
         if (!needed) return needed.error();
         if (*needed > file_bytes)
             return failure{
                 .code = errc::header_past_end, .expected = *needed, .actual = file_bytes};
         if (!detail::fits_memory(*needed) ||
-            !header_bytes_.resize_unset(static_cast<std::size_t>(*needed)))
+            !to.header_bytes.resize_unset(static_cast<std::size_t>(*needed)))
             return failure{.code = errc::out_of_memory, .expected = *needed};
-        // The length is not read again: if the file changes meanwhile, it must not change the
-        // length.
-        for (std::size_t i = 0; i < sizeof length; ++i) header_bytes_[i] = length[i];
-        return source_.read(sizeof length, header_bytes_.view().subspan(sizeof length));
+        // The length is not read again: a file that changes meanwhile must not make it another one.
+        for (std::size_t i = 0; i < sizeof length; ++i) to.header_bytes[i] = length[i];
+        return to.source.read(sizeof length, to.header_bytes.view().subspan(sizeof length));
     }
 
     /// Explains a header that cannot be parsed: the file may be of another format.
@@ -270,12 +419,12 @@ private:
             why.code == errc::file_changed)
             return about(why);
         std::byte start[detail::first_bytes_size];
-        const std::uint64_t file_bytes = source_.size_bytes();
+        const std::uint64_t file_bytes = at().source.size_bytes();
         const std::size_t count =
             file_bytes < sizeof start ? static_cast<std::size_t>(file_bytes) : sizeof start;
         if (count == 0) {
             if (why.detail.empty()) why.detail = "the file is empty";
-        } else if (source_.read(0, {start, count})) {
+        } else if (at().source.read(0, {start, count})) {
             if (const std::string_view what = detail::told_by_first_bytes({start, count});
                 !what.empty()) {
                 why = failure{.code = errc::another_format, .detail = "it is "};
@@ -288,7 +437,7 @@ private:
     }
     [[nodiscard]] SAFEFUSE_COLD failure about(failure why,
                                               std::string_view tensor = {}) const noexcept {
-        if (why.file.empty()) why.file = name_;
+        if (why.file.empty()) why.file = path();
         if (why.tensor.empty()) why.tensor = tensor;
         return why;
     }
@@ -296,16 +445,20 @@ private:
         return about({.code = errc::tensor_not_found}, name);
     }
 
-    Source source_;
-    text name_;
-    vector<std::byte> header_bytes_;  // only if the source is not in memory
-    safefuse::header header_;
+    // one, or none after a move; a list's elements stay where they are when it moves
+    vector<parts> parts_;
 };
 
 /// A tensor file that is mapped: views cost nothing.
 using tensor_file = basic_tensor_file<mapped_file>;
 /// A tensor file that is read by offset.
 using positional_tensor_file = basic_tensor_file<positional_file>;
+/// A tensor file of any source, the caller's own too: one type for all of them. It is made from an
+/// any_source, or from a file of another source.
+using any_tensor_file = basic_tensor_file<any_source>;
+
+static_assert(tensor_set<tensor_file> && tensor_set<positional_tensor_file> &&
+              tensor_set<any_tensor_file>);
 
 }  // namespace SAFEFUSE_ABI
 }  // namespace safefuse

@@ -77,6 +77,10 @@ public:
     ///   lifetime  nothing is copied
     explicit memory_source(span<const std::byte> bytes SAFEFUSE_LIFETIMEBOUND) noexcept
         : bytes_{bytes} {}
+    /// Bytes that end with the expression are none to keep.
+    template <class Bytes>
+        requires detail::ending_owner<Bytes, std::byte>
+    explicit memory_source(Bytes&&) = delete;
 
     /// The number of bytes.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return bytes_.size(); }

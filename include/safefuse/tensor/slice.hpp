@@ -22,30 +22,44 @@ inline namespace SAFEFUSE_ABI {
 /// The end of a range that extends to the end of its axis.
 inline constexpr std::uint64_t to_end = ~std::uint64_t{0};
 
-/// The part of one axis that a slice keeps: the half-open range [begin, end). A single index
-/// removes the axis from the shape.
+/// The part of one axis that a slice keeps: every step-th index of the half-open range [begin,
+/// end); a single index drops the axis from the shape.
 struct axis_range {
     std::uint64_t begin = 0;     ///< first index
     std::uint64_t end = to_end;  ///< to_end: to the end of the axis
-    /// whether the axis is removed from the shape; the range is then one index
-    bool drops_axis = false;
+    bool drops_axis = false;     ///< the shape loses the axis; the range has one index
+    std::uint64_t step = 1;      ///< from one index that is kept to the next; not 0
 };
 
 /// The whole axis.
 inline constexpr axis_range all{};
 /// Index i of an axis; the axis is removed from the shape.
 [[nodiscard]] constexpr axis_range at(std::uint64_t i) noexcept { return {i, i, true}; }
-/// The half-open range [begin, end) of an axis. If begin == end the range is empty.
-[[nodiscard]] constexpr axis_range range(std::uint64_t begin, std::uint64_t end) noexcept {
-    return {begin, end, false};
+/// The half-open range [begin, end) of an axis, or every step-th index of it: range(1, 8, 3) is 1,
+/// 4, 7. begin == end is an empty range, wherever it is on the axis.
+[[nodiscard]] constexpr axis_range range(std::uint64_t begin, std::uint64_t end,
+                                         std::uint64_t step = 1) noexcept {
+    return {begin, end, false, step};
 }
 
-/// The bytes of a slice as runs of equal size, in the order of the slice's elements.
+/// The bytes of a slice as equal runs, in the order of the slice's elements.
+///
+/// Ranges mean what they mean to the reference implementation (Select and Narrow of its
+/// TensorIndexer, with the step of version 0.8): every slice with elements that the reference takes
+/// has the same shape and bytes here. More is accepted:
+///   - empty ranges: range(2, 2) of an axis of 2 entries, and any range within a tensor that has no
+///     elements. The slice has no bytes and no runs. The reference refuses a range that begins at
+///     the end of its axis, and returns the whole tensor for an empty range with a step (0.8.0).
+///   - elements of less than a byte (F4, F6): each run must begin and end where a byte does, as
+///     [:, 2:4] of F4 does. The reference judges the same slices axis by axis, and refuses some
+///     whose runs are whole bytes. What cuts a byte is refused by both: slice_cuts_byte.
+/// A range that ends before it begins is refused; the reference panics.
 class slice_runs {
 public:
-    /// Checks the ranges against a tensor. Axes without a range are kept whole.
-    ///   fails   too_many_indices, out_of_range (also if begin > end), slice_cuts_byte (elements
-    ///           smaller than a byte), size_overflow, partial_byte, out_of_memory
+    /// Resolves ranges against a tensor; axes without a range are kept whole.
+    ///   fails   out_of_range (an index, begin or end beyond the axis; begin after end; step 0) and
+    ///           slice_cuts_byte (sub-byte elements), which name the axis; too_many_indices,
+    ///           size_overflow, partial_byte, out_of_memory
     static result<slice_runs> of(dtype type, shape_view shape,
                                  span<const axis_range> ranges) noexcept;
 
@@ -63,6 +77,25 @@ public:
     [[nodiscard]] bool is_contiguous() const noexcept { return run_count_ <= 1; }
     /// The offset of the first run in the tensor's bytes.
     [[nodiscard]] std::uint64_t offset_bytes() const noexcept { return offset_bytes_; }
+
+    /// Runs that are near each other.
+    struct group {
+        std::uint64_t run_count = 0;   ///< how many, each after the other
+        std::uint64_t span_bytes = 0;  ///< from the begin of the first one to the end of the last
+    };
+    /// The largest groups with no more than `most_gap_bytes` between one run and the next, so that
+    /// who reads by position can read a group at once. All groups of a slice are equal, and
+    /// run_count() is a multiple of theirs.
+    [[nodiscard]] group grouped(std::uint64_t most_gap_bytes) const noexcept {
+        group made{run_count_ == 0 ? 0u : 1u, run_bytes_};
+        for (std::size_t i = loops_.size(); i-- != 0;) {
+            const loop& each = loops_[i];
+            if (each.stride_bytes - made.span_bytes > most_gap_bytes) break;
+            made.run_count *= each.extent;
+            made.span_bytes += (each.extent - 1) * each.stride_bytes;
+        }
+        return made;
+    }
 
     /// Calls f(offset in the tensor's bytes) for every run, in order, until f returns a failure. f
     /// returns result<void>.
@@ -105,11 +138,60 @@ namespace detail {
 [[nodiscard]] constexpr axis_range range_of_axis(span<const axis_range> ranges, std::size_t axis,
                                                  std::uint64_t extent) noexcept {
     axis_range kept = axis < ranges.size() ? ranges[axis] : all;
-    if (kept.drops_axis)
+    if (kept.drops_axis) {
         kept.end = kept.begin + 1;
-    else if (kept.end == to_end)
+        kept.step = 1;
+    } else if (kept.end == to_end) {
         kept.end = extent;
+    }
     return kept;
+}
+
+/// How many indices a range has whose begin is not after its end.
+[[nodiscard]] constexpr std::uint64_t count_of(const axis_range& kept) noexcept {
+    return (kept.end - kept.begin) / kept.step + ((kept.end - kept.begin) % kept.step != 0 ? 1 : 0);
+}
+
+/// "index 64 is out of range of axis 0, which has 64 entries"; `what` is the index, or begin or end
+/// of a range.
+[[nodiscard]] SAFEFUSE_COLD inline failure out_of_axis(const char* what, std::uint64_t number,
+                                                       std::size_t axis,
+                                                       std::uint64_t extent) noexcept {
+    failure why{.code = errc::out_of_range, .axis = axis, .expected = extent, .actual = number};
+    why.detail.append(what);
+    why.detail.append(" ");
+    why.detail.append_count(number);
+    why.detail.append(" is out of range of axis ");
+    why.detail.append_count(axis);
+    why.detail.append(", which has ");
+    why.detail.append_count(extent);
+    why.detail.append(extent == 1 ? " entry" : " entries");
+    return why;
+}
+
+/// What is wrong with a range of an axis.
+[[nodiscard]] SAFEFUSE_COLD inline failure bad_range(const axis_range& kept, std::size_t axis,
+                                                     std::uint64_t extent) noexcept {
+    failure why{.code = errc::out_of_range, .axis = axis};
+    if (kept.step == 0) {
+        why.actual = 0;
+        why.detail.append("the step along axis ");
+        why.detail.append_count(axis);
+        why.detail.append(" is 0");
+        return why;
+    }
+    if (kept.drops_axis) return out_of_axis("index", kept.begin, axis, extent);
+    if (kept.end > extent) return out_of_axis("end", kept.end, axis, extent);
+    if (kept.begin > extent) return out_of_axis("begin", kept.begin, axis, extent);
+    why.expected = kept.end;
+    why.actual = kept.begin;
+    why.detail.append("begin ");
+    why.detail.append_count(kept.begin);
+    why.detail.append(" is after end ");
+    why.detail.append_count(kept.end);
+    why.detail.append(" of the range of axis ");
+    why.detail.append_count(axis);
+    return why;
 }
 
 }  // namespace detail
@@ -119,34 +201,36 @@ inline result<bool> slice_runs::keep(shape_view shape, span<const axis_range> ra
     bool any = true;
     for (std::size_t axis = 0; axis < shape.size(); ++axis) {
         const axis_range kept = detail::range_of_axis(ranges, axis, shape[axis]);
-        const bool past_end = kept.end > shape[axis];
-        if (past_end || kept.begin > kept.end)
-            return failure{.code = errc::out_of_range,
-                           .expected = shape[axis],
-                           .actual = past_end && !kept.drops_axis ? kept.end : kept.begin};
-        if (!kept.drops_axis && !shape_.push(kept.end - kept.begin))
+        if (kept.step == 0 || kept.end > shape[axis] || kept.begin > kept.end)
+            return detail::bad_range(kept, axis, shape[axis]);
+        if (!kept.drops_axis && !shape_.push(detail::count_of(kept)))
             return failure{.code = errc::out_of_memory};
         any = any && kept.begin != kept.end;
     }
     return any;
 }
 
-/// Computes the loops of a slice that has elements. No product exceeds the tensor's size in bits,
-/// which is already checked.
+/// Makes the loops of a slice that has elements. No product exceeds the tensor's size in bits,
+/// which was checked: a step of two indices that are kept is shorter than the axis.
 inline result<void> slice_runs::stride(dtype type, shape_view shape,
                                        span<const axis_range> ranges) noexcept {
-    std::uint64_t stride_bits = bits(type), run_bits = bits(type), offset_bits = 0;
+    std::uint64_t entry_bits = bits(type), run_bits = bits(type), offset_bits = 0;
+    std::uint64_t cut = unknown;  // the innermost axis whose range ends inside a byte
     run_count_ = 1;
-    for (std::size_t axis = shape.size(); axis-- > 0; stride_bits *= shape[axis]) {
+    for (std::size_t axis = shape.size(); axis-- > 0; entry_bits *= shape[axis]) {
         const axis_range kept = detail::range_of_axis(ranges, axis, shape[axis]);
-        const std::uint64_t count = kept.end - kept.begin;
-        offset_bits += kept.begin * stride_bits;
+        const std::uint64_t count = detail::count_of(kept);
+        if (cut == unknown &&
+            (kept.begin * entry_bits % 8 != 0 || (count != shape[axis] && run_bits % 8 != 0)))
+            cut = axis;
+        offset_bits += kept.begin * entry_bits;
         if (count <= 1) continue;
+        const std::uint64_t stride_bits = entry_bits * kept.step;
         if (run_bits == stride_bits && loops_.empty()) {
             run_bits *= count;
             continue;
         }
-        if (stride_bits % 8 != 0) return failure{.code = errc::slice_cuts_byte};
+        if (stride_bits % 8 != 0) return failure{.code = errc::slice_cuts_byte, .axis = axis};
         loop* const outermost = loops_.empty() ? nullptr : &loops_.back();
         if (outermost != nullptr && outermost->stride_bytes * outermost->extent == stride_bits / 8)
             outermost->extent *= count;
@@ -154,7 +238,8 @@ inline result<void> slice_runs::stride(dtype type, shape_view shape,
             return failure{.code = errc::out_of_memory};
         run_count_ *= count;
     }
-    if (offset_bits % 8 != 0 || run_bits % 8 != 0) return failure{.code = errc::slice_cuts_byte};
+    if (offset_bits % 8 != 0 || run_bits % 8 != 0)
+        return failure{.code = errc::slice_cuts_byte, .axis = cut};
     for (std::size_t i = 0; i < loops_.size() / 2; ++i)
         detail::swap(loops_[i], loops_[loops_.size() - 1 - i]);
     offset_bytes_ = offset_bits / 8;

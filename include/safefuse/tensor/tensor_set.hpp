@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: what a plan needs from the tensors it fuses. A checkpoint is a tensor set; tensors in
-// memory can be one too.
+// safefuse: what a plan asks of the tensors it fuses. A checkpoint is a tensor set; so are a tensor
+// file and tensors already in memory.
 #ifndef SAFEFUSE_TENSOR_TENSOR_SET_HPP
 #define SAFEFUSE_TENSOR_TENSOR_SET_HPP
 
@@ -34,16 +34,15 @@ struct tensor_location {
 /// Named tensors and access to their bytes. Tensors are numbered from 0, and so are the sources
 /// that contain their bytes.
 ///   spec          name, dtype and shape of tensor i, valid as long as the set
-///   place         where its bytes are
-///   source_name   a name for messages, such as the path of a file
-///   source_bytes  all bytes of a source, or an empty span if they must be read
-///   read          fills `out` from byte `offset` of a source
-///
-/// A plan points to its set. The set must outlive the plan and must not move. A set that may move
-/// has one more member:
-///   stable_view   a tensor set that stays valid when this one moves. It is trivially copyable and
-///                 no larger than two pointers. Plans store it in place of the set. `checkpoint`
-///                 and `tensor_list` have it.
+///   place         where its bytes lie
+///   source_name   for messages: the path of a file, say
+///   source_bytes  all bytes of a source, or an empty span where they must be read
+///   read          fills `out` from a source's byte `offset`
+/// A plan points to its set, which must then neither move nor end before the plan. A set that may
+/// move has one more member:
+///   stable_view   a tensor set that stays valid when this one moves; trivially copyable, no larger
+///   than two pointers. Plans hold
+///                 it in place of the set. Checkpoints, tensor files and `tensor_list` have it.
 template <class Set>
 concept tensor_set = requires(const Set& set, std::size_t i, std::uint32_t source,
                               std::uint64_t offset, span<std::byte> out) {
@@ -249,6 +248,10 @@ public:
     ///   lifetime  nothing is copied
     explicit tensor_list(span<const named_tensor> tensors SAFEFUSE_LIFETIMEBOUND) noexcept
         : tensors_{tensors} {}
+    /// Tensors whose list ends with the expression are none to keep.
+    template <class List>
+        requires detail::ending_owner<List, named_tensor>
+    explicit tensor_list(List&&) = delete;
 
     /// @{
     /// Members required by tensor_set.

@@ -48,6 +48,11 @@ public:
                 .code = errc::wrong_buffer_size, .expected = size_bytes, .actual = bytes.size()};
         return tensor_view{type, shape, bytes};
     }
+    /// A shape or bytes that end with the expression are none to keep.
+    template <class Shape, class Bytes>
+        requires detail::ending_owner<Shape, std::uint64_t> ||
+                     detail::ending_owner<Bytes, std::byte>
+    static result<tensor_view> of(dtype, Shape&&, Bytes&&) = delete;
 
     /// The dtype of every element.
     [[nodiscard]] dtype type() const noexcept { return type_; }
@@ -157,10 +162,8 @@ public:
     /// `e`.
     ///   fails   out_of_range, slice_cuts_byte (elements smaller than a byte)
     [[nodiscard]] result<tensor_view> expert(std::uint64_t e) const noexcept {
-        if (shape_.empty() || e >= shape_[0])
-            return failure{.code = errc::out_of_range,
-                           .expected = shape_.empty() ? 0 : shape_[0],
-                           .actual = e};
+        if (shape_.empty()) return failure{.code = errc::out_of_range, .expected = 0, .actual = e};
+        if (e >= shape_[0]) return detail::out_of_axis("index", e, 0, shape_[0]);
         const std::uint64_t each = element_count() / shape_[0] * bits(type_);
         if (each % 8 != 0) return failure{.code = errc::slice_cuts_byte};
         return tensor_view{type_, shape_.subspan(1),

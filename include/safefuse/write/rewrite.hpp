@@ -84,10 +84,37 @@ inline constexpr std::uint32_t no_source = detail::no_index;
     return std::memcmp(start.data(), header->bytes.data(), start.size()) == 0 ? source : no_source;
 }
 
-/// Writes the checkpoint of a rewrite_plan to a directory, shard by shard. Each shard is complete
-/// or absent, and the index is written last. The directory is locked meanwhile. A killed run can be
-/// resumed (options.resume): only the shard that it was writing is written again. The files grant
-/// other users no more permissions than every source file does.
+namespace detail {
+
+/// Whether a shard needs no writing: it was written before, or a source's file can stand for it.
+///   fails   destination_in_source, and as unchanged_source
+[[nodiscard]] inline result<bool> is_shard_there(const rewrite_plan& plan,
+                                                 const source_files& sources,
+                                                 checkpoint_writer& writer, std::uint32_t shard,
+                                                 const rewrite_options& options,
+                                                 rewrite_summary& summary) noexcept {
+    if (writer.is_done(shard)) {
+        ++summary.kept_shard_count;
+        return true;
+    }
+    if (auto safe = sources.check_replaceable(plan.set(), writer.shard_path(shard)); !safe)
+        return std::move(safe).error();
+    if (options.share != sharing::files) return false;
+    auto source = unchanged_source(plan, writer, shard);
+    if (!source) return std::move(source).error();
+    const bool is_linked =
+        *source != no_source && writer.link_shard(shard, plan.set().source_name(*source),
+                                                  plan.set().native_handle(*source));
+    summary.linked_shard_count += is_linked ? 1 : 0;
+    return is_linked;
+}
+
+}  // namespace detail
+
+/// Writes the checkpoint of a rewrite_plan to a directory: shard after shard, each complete or
+/// absent, the index last. While it runs nobody else can write there. What a run that was killed
+/// has left can be gone on with (options.resume): only the shard that it was writing is written
+/// anew.
 ///   memory  the headers, the plan of one scope, and less than 32 MiB; pages of mapped sources are
 ///           released as they are used up
 ///   reads   every byte of the source once, each file front to back except for scopes with strided
@@ -123,21 +150,10 @@ inline result<rewrite_summary> rewrite(const rewrite_plan& plan, std::string_vie
     if (!number_of.resize(plan.tensors().size(), 0)) return failure{.code = errc::out_of_memory};
     for (std::uint32_t shard = 0; shard < writer->shard_count(); ++shard) {
         const span<const std::uint32_t> tensors = writer->tensors_of(shard);
-        bool is_there = writer->is_done(shard);
-        summary.kept_shard_count += is_there ? 1 : 0;
-        if (!is_there)
-            if (auto safe = source_files->check_replaceable(plan.set(), writer->shard_path(shard));
-                !safe)
-                return std::move(safe).error();
-        if (!is_there && options.share == sharing::files) {
-            const auto source = unchanged_source(plan, *writer, shard);
-            if (!source) return failure{source.error()};
-            is_there =
-                *source != no_source && writer->link_shard(shard, plan.set().source_name(*source),
-                                                           plan.set().native_handle(*source));
-            summary.linked_shard_count += is_there ? 1 : 0;
-        }
-        if (is_there) {
+        auto is_there =
+            detail::is_shard_there(plan, *source_files, *writer, shard, options, summary);
+        if (!is_there) return std::move(is_there).error();
+        if (*is_there) {
             if (auto going = detail::skip_tensors(run, plan.tensors(), tensors); !going)
                 return std::move(going).error();
             continue;

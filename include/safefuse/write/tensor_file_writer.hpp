@@ -7,9 +7,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string_view>
 #include <utility>
 
+#include <safefuse/core/detail/checked.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
@@ -112,21 +114,68 @@ private:
     vector<std::uint64_t> sizes_;
 };
 
-/// Writes one tensor file from tensors in memory. Unless `options` say otherwise, it equals the
-/// reference writer's file byte for byte (metadata sorted by key).
-///   fails   as tensor_file_writer; `path` is then unchanged
+namespace detail {
+
+/// What the tensors are, without their bytes. A tensor_view{} is none: it has too few bytes.
+///   fails   wrong_buffer_size, out_of_memory
+[[nodiscard]] inline result<vector<tensor_spec>> specs_of(
+    span<const named_tensor> tensors) noexcept {
+    vector<tensor_spec> specs;
+    if (!specs.reserve(tensors.size())) return failure{.code = errc::out_of_memory};
+    for (const named_tensor& each : tensors) {
+        const tensor_view& view = each.tensor;
+        if (auto whole = tensor_view::of(view.type(), view.shape(), view.bytes()); !whole) {
+            whole.error().tensor = each.name;
+            return std::move(whole).error();
+        }
+        if (!specs.push({each.name, view.type(), view.shape()}))
+            return failure{.code = errc::out_of_memory};
+    }
+    return specs;
+}
+
+}  // namespace detail
+
+/// Writes one tensor file from tensors in memory, byte for byte as the reference writer does
+/// (metadata sorted by key) unless `options` ask for something else.
+///   metadata  the reference writes none unless it is told to: no_metadata. The default is what
+///   transformers tells it to write
+///   wait      durability::renamed returns without waiting for the disk
+///   fails     wrong_buffer_size (of a tensor_view{}), and as tensor_file_writer; nothing is left
+///   at `path` then that was not there before
 inline result<void> write_tensor_file(std::string_view path, span<const named_tensor> tensors,
                                       span<const metadata_entry> metadata = pytorch_metadata,
-                                      const encode_options& options = {}) noexcept {
-    vector<tensor_spec> specs;
-    for (const named_tensor& each : tensors)
-        if (!specs.push({each.name, each.tensor.type(), each.tensor.shape()}))
-            return failure{.code = errc::out_of_memory, .file = path};
-    auto writer = tensor_file_writer::create(path, specs.view(), metadata, options);
+                                      const encode_options& options = {},
+                                      durability wait = durability::synced) noexcept {
+    auto specs = detail::specs_of(tensors);
+    if (!specs) {
+        specs.error().file = path;
+        return std::move(specs).error();
+    }
+    auto writer = tensor_file_writer::create(path, specs->view(), metadata, options);
     if (!writer) return std::move(writer).error();
     for (std::size_t i = 0; i < tensors.size(); ++i)
         if (auto written = writer->write(i, 0, tensors[i].tensor.bytes()); !written) return written;
-    return writer->commit();
+    return writer->commit(wait);
+}
+
+/// The bytes of the file that write_tensor_file would write, in memory.
+///   fails   wrong_buffer_size (of a tensor_view{}), out_of_memory, and as encode_header
+[[nodiscard]] inline result<vector<std::byte>> encode_tensor_file(
+    span<const named_tensor> tensors, span<const metadata_entry> metadata = pytorch_metadata,
+    const encode_options& options = {}) noexcept {
+    const auto specs = detail::specs_of(tensors);
+    if (!specs) return specs.error();
+    auto header = encode_header(specs->view(), metadata, options);
+    if (!header) return std::move(header).error();
+    vector<std::byte> file = std::move(header->bytes);
+    if (!detail::fits_memory(header->file_bytes) ||
+        !file.resize_unset(static_cast<std::size_t>(header->file_bytes)))
+        return failure{.code = errc::out_of_memory, .expected = header->file_bytes};
+    for (std::size_t i = 0; i < tensors.size(); ++i)
+        if (const auto bytes = tensors[i].tensor.bytes(); !bytes.empty())
+            std::memcpy(file.data() + header->offsets[i], bytes.data(), bytes.size());
+    return file;
 }
 
 }  // namespace SAFEFUSE_ABI

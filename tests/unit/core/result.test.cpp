@@ -2,6 +2,7 @@
 
 #include <initializer_list>
 #include <memory>
+#include <set>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -75,6 +76,38 @@ TEST_CASE("result: of what can only be moved it is made by moving only") {
     CHECK(std::is_constructible_v<sf::result<node>, node>);
     CHECK_FALSE(std::is_constructible_v<sf::result<node>, const node&>);
     CHECK(std::is_constructible_v<sf::result<int>, const int&>);
+}
+
+TEST_CASE("errc: every code has a sentence and a name of one word, and no two are the same") {
+    const auto last = static_cast<int>(sf::errc::device_failed);
+    CHECK(sf::name(static_cast<sf::errc>(last + 1)) == "unknown");  // nothing is after it
+    std::set<std::string> names, sentences;
+    for (int i = 0; i <= last; ++i) {
+        const auto code = static_cast<sf::errc>(i);
+        const std::string name{sf::name(code)};
+        CAPTURE(name);
+        CHECK(name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") == std::string::npos);
+        CHECK(names.insert(name).second);
+        CHECK(sentences.insert(std::string{sf::sentence(code)}).second);
+    }
+    CHECK_FALSE(names.contains("unknown"));
+    CHECK_FALSE(sentences.contains("unknown failure"));
+    static_assert(sf::name(sf::errc::tensor_not_in_shard) == "tensor_not_in_shard");
+}
+
+TEST_CASE("failure: its sentence names the axis") {
+    CHECK(sf::failure{.code = sf::errc::slice_cuts_byte, .tensor = "w", .axis = 2}.message() ==
+          "tensor \"w\": the slice begins or ends inside a byte, axis 2");
+    const sf::failure whole{.code = sf::errc::out_of_range,
+                            .file = "a file",
+                            .tensor = "w",
+                            .detail = "index 4 is out of range of axis 0, which has 4 entries",
+                            .axis = 0,
+                            .expected = 4,
+                            .actual = 4};
+    CHECK(whole.message() ==
+          "a file: tensor \"w\": index 4 is out of range of axis 0, which has 4 "
+          "entries");
 }
 
 TEST_CASE("text: a part of itself can be appended, whatever room there is") {

@@ -58,7 +58,8 @@ std::vector<sf::tensor_spec> specs_of(const std::vector<owned_tensor>& tensors) 
     return specs;
 }
 
-void check_same(const std::vector<owned_tensor>& tensors, const sf::tensor_file& file) {
+template <class File>
+void check_same(const std::vector<owned_tensor>& tensors, const File& file) {
     REQUIRE(file.size() == tensors.size());
     for (const owned_tensor& each : tensors) {
         CAPTURE(each.name);
@@ -114,6 +115,69 @@ TEST_CASE("writer: no tensors and no metadata make the reference's empty file") 
     const std::string file = read_file(directory / "b.safetensors");
     CHECK(file.substr(8) == R"({"__metadata__":{"format":"pt"}})");
     CHECK(sf::tensor_file::open(directory / "b.safetensors").value().size() == 0);
+}
+
+TEST_CASE("writer: metadata that are absent, and metadata without entries, are the reference's") {
+    const std::string data(2, 'x');
+    const shape extents{2};
+    const sf::named_tensor tensors[] = {
+        {"w", sf::tensor_view::of(sf::dtype::u8, extents, bytes_of(data)).value()}};
+    const auto written = [&](std::span<const sf::metadata_entry> metadata, bool keeps_empty) {
+        const auto file =
+            sf::encode_tensor_file(tensors, metadata, {.keeps_empty_metadata = keeps_empty});
+        REQUIRE(file);
+        return support::string_of(file->view()).substr(8);
+    };
+    const std::string w = R"("w":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})";
+    // serialize(tensors, None), serialize(tensors, Some({})), and what transformers asks for
+    CHECK(written(sf::no_metadata, false) == "{" + w + "   xx");
+    CHECK(written({}, false) == "{" + w + "   xx");
+    CHECK(written(sf::no_metadata, true) == R"({"__metadata__":{},)" + w + " xx");
+    CHECK(written(sf::pytorch_metadata, false) ==
+          R"({"__metadata__":{"format":"pt"},)" + w + "    xx");
+    CHECK(written(sf::pytorch_metadata, true) == written(sf::pytorch_metadata, false));
+    const auto empty = sf::encode_tensor_file({}, {}, {.keeps_empty_metadata = true});
+    REQUIRE(empty);
+    CHECK(support::string_of(empty->view()).substr(8) == R"({"__metadata__":{}}     )");
+    const auto parsed = sf::header::parse(*empty, empty->size());
+    REQUIRE(parsed);
+    CHECK(parsed->has_metadata());
+    CHECK(parsed->metadata_size() == 0);
+}
+
+TEST_CASE("writer: a file in memory is the file on the disk, however long it waits for that") {
+    const temporary_directory directory;
+    std::mt19937 random{3};
+    for (std::size_t round = 0; round < 20; ++round) {
+        const auto tensors = random_tensors(random, round);
+        const auto file = sf::encode_tensor_file(views_of(tensors));
+        REQUIRE(file);
+        REQUIRE(sf::write_tensor_file(directory / "a", views_of(tensors)));
+        CHECK(support::string_of(file->view()) == read_file(directory / "a"));
+        REQUIRE(sf::write_tensor_file(directory / "b", views_of(tensors), sf::pytorch_metadata, {},
+                                      sf::durability::renamed));
+        CHECK(support::string_of(file->view()) == read_file(directory / "b"));
+        const auto read =
+            sf::basic_tensor_file<sf::memory_source>::from(sf::memory_source{*file}, "in memory");
+        REQUIRE(read);
+        check_same(tensors, *read);
+    }
+    CHECK(sf::encode_tensor_file({}, sf::no_metadata, {.data_alignment = 3}).error().code ==
+          sf::errc::out_of_range);
+}
+
+TEST_CASE("writer: a view that was never made is refused, not written as zeros") {
+    const temporary_directory directory;
+    const sf::named_tensor none[] = {{"none", {}}};
+    const auto file = sf::encode_tensor_file(none);
+    REQUIRE(!file);
+    CHECK(file.error().code == sf::errc::wrong_buffer_size);
+    CHECK(file.error().tensor == "none");
+    const auto written = sf::write_tensor_file(directory / "a", none);
+    REQUIRE(!written);
+    CHECK(written.error().code == sf::errc::wrong_buffer_size);
+    CHECK(written.error().file == directory / "a");
+    CHECK(names_in(directory).empty());
 }
 
 TEST_CASE("writer: what is written is read back, whatever dtypes, ranks and names") {

@@ -822,3 +822,195 @@ TEST_CASE("checkpoint: is a tensor set behind a reference") {
     CHECK(out == three_shards()[1].tensors[0].data);
     ref.advise(place.source, place.offset, place.size_bytes, sf::advice::done_with);
 }
+
+// ---- from files that the caller opened
+
+namespace {
+
+/// Bytes as a server would send them: they must be asked for.
+class remote_source {
+public:
+    explicit remote_source(std::string bytes) : bytes_{std::move(bytes)} {}
+    std::uint64_t size_bytes() const noexcept { return bytes_.size(); }
+    std::span<const std::byte> bytes() const noexcept { return {}; }
+    sf::result<void> read(std::uint64_t offset, std::span<std::byte> out) const noexcept {
+        return sf::memory_source{support::bytes_of(bytes_)}.read(offset, out);
+    }
+    void advise(std::uint64_t, std::uint64_t, sf::advice) const noexcept {}
+
+private:
+    std::string bytes_;
+};
+using remote_file = sf::basic_tensor_file<remote_source>;
+using remote_checkpoint = sf::basic_checkpoint<remote_source>;
+
+remote_file remote(const std::string& path, const std::vector<support::tensor>& tensors) {
+    auto file = remote_file::from(remote_source{support::tensor_file_bytes(tensors)}, path);
+    REQUIRE(file);
+    return *std::move(file);
+}
+
+std::vector<remote_file> remote_files(const std::vector<shard>& shards,
+                                      const std::string& folder = "https://host/model/") {
+    std::vector<remote_file> files;
+    for (const shard& each : shards) files.push_back(remote(folder + each.file, each.tensors));
+    return files;
+}
+
+sf::failure refused_files(const std::string& json, std::vector<remote_file> files,
+                          const sf::checkpoint_options& options = {}) {
+    const auto index = sf::shard_index::parse(support::bytes_of(json));
+    REQUIRE(index);
+    auto made = remote_checkpoint::from(*index, std::move(files), options);
+    REQUIRE(!made);
+    return std::move(made).error();
+}
+
+}  // namespace
+
+TEST_CASE("from: sources of the caller and a parsed index make the checkpoint that open makes") {
+    const temporary_directory directory;
+    support::write_checkpoint(directory.path(), three_shards());
+    const auto local = sf::checkpoint::open(directory.string());
+    REQUIRE(local);
+    auto made = [] {  // index and list may go
+        const std::string json = support::index_text(three_shards());
+        const auto index = sf::shard_index::parse(support::bytes_of(json));
+        REQUIRE(index);
+        auto files = remote_files(three_shards());
+        std::swap(files[0], files[2]);  // the order of the list does not count
+        return remote_checkpoint::from(*index, std::move(files));
+    }();
+    REQUIRE(made);
+    const auto checkpoint = *std::move(made);
+    CHECK(checkpoint.index_path().empty());
+    CHECK(checkpoint.file_count() == 3);
+    REQUIRE(checkpoint.size() == local->size());
+    for (std::size_t i = 0; i < local->size(); ++i) {
+        const sf::tensor_spec spec = local->spec(i);
+        CHECK(checkpoint.spec(i).name == spec.name);
+        CHECK(checkpoint.spec(i).type == spec.type);
+        CHECK(checkpoint.index_of(spec.name) == i);
+        CHECK(checkpoint.place(i).source == local->place(i).source);
+        CHECK(checkpoint.place(i).offset == local->place(i).offset);
+        const std::string_view name = checkpoint.source_name(checkpoint.place(i).source);
+        CHECK(name.starts_with("https://host/model/"));
+        CHECK(local->source_name(local->place(i).source).ends_with(name.substr(19)));
+        std::string out(checkpoint.place(i).size_bytes, '?');
+        REQUIRE(checkpoint.read(i, writable(out)));
+        CHECK(out == string_of(local->view(i)->bytes()));
+    }
+    CHECK(checkpoint.find("a").error().code == sf::errc::not_resident);
+    CHECK(checkpoint.read("absent", {}).error().code == sf::errc::tensor_not_found);
+    CHECK(sf::tensor_set_ref{checkpoint}.native_handle(0) == sf::no_native_handle);
+}
+
+TEST_CASE("from: mapped files, files read by position and the caller's own are one checkpoint") {
+    const temporary_directory directory;
+    const std::vector<shard> shards = three_shards();
+    support::write_checkpoint(directory.path(), shards);
+    const std::string json = support::index_text(shards);
+    const auto index = sf::shard_index::parse(support::bytes_of(json));
+    REQUIRE(index);
+    std::vector<sf::any_tensor_file> files;
+    files.push_back(*sf::any_tensor_file::from(*sf::tensor_file::open(directory / shards[0].file)));
+    files.push_back(
+        *sf::any_tensor_file::from(*sf::positional_tensor_file::open(directory / shards[1].file)));
+    files.push_back(*sf::any_tensor_file::from(remote(shards[2].file, shards[2].tensors)));
+    const auto checkpoint = sf::any_checkpoint::from(*index, std::move(files));
+    REQUIRE(checkpoint);
+    REQUIRE(checkpoint->size() == 6);
+    for (const shard& each : shards)
+        for (const support::tensor& tensor : each.tensors) {
+            std::string out(tensor.data.size(), '?');
+            REQUIRE(checkpoint->read(tensor.name, writable(out)));
+            CHECK(out == tensor.data);
+        }
+    CHECK(checkpoint->find("z"));
+    CHECK(checkpoint->find("m").error().code == sf::errc::not_resident);
+}
+
+TEST_CASE("from: the cross-checks are those of open") {
+    const std::vector<shard> shards = three_shards();
+    const std::string json = support::index_text(shards);
+    {
+        auto files = remote_files(shards);
+        files.erase(files.begin() + 1);
+        const sf::failure why = refused_files(json, std::move(files));
+        CHECK(why.code == sf::errc::missing_shard);
+        CHECK(why.file == shards[1].file);
+        CHECK(why.tensor == "m");
+        CHECK(contains(why.message(), "no file in the list has that name"));
+    }
+    {
+        auto lacking = shards;
+        lacking[1].tensors.pop_back();
+        const sf::failure why = refused_files(json, remote_files(lacking));
+        CHECK(why.code == sf::errc::tensor_not_in_shard);
+        CHECK(why.file == "https://host/model/" + shards[1].file);
+        CHECK(why.tensor == "b");
+    }
+    {  // the end of a name is no name
+        const sf::failure why = refused_files(json, remote_files(shards, "https://host/my-"));
+        CHECK(why.code == sf::errc::missing_shard);
+        CHECK(why.file == shards[0].file);
+    }
+    {  // two files may be meant
+        auto files = remote_files(shards);
+        files.push_back(remote("elsewhere\\" + shards[0].file, shards[0].tensors));
+        const sf::failure why = refused_files(json, std::move(files));
+        CHECK(why.code == sf::errc::tensor_in_two_shards);
+        CHECK(why.file == "elsewhere\\" + shards[0].file);
+        CHECK(contains(why.message(), "https://host/model/" + shards[0].file));
+    }
+    {  // the one that has exactly the index's name goes first
+        auto files = remote_files(shards);
+        files.push_back(remote("b/" + shards[0].file, shards[0].tensors));
+        files.push_back(remote(shards[0].file, shards[0].tensors));
+        const auto index = sf::shard_index::parse(support::bytes_of(json));
+        const auto made = remote_checkpoint::from(*index, std::move(files));
+        REQUIRE(made);
+        CHECK(made->source_name(0) == shards[0].file);
+    }
+}
+
+TEST_CASE("from: what the index does not list is invisible, unless that is asked for") {
+    std::vector<shard> shards = three_shards();
+    const std::string json = support::index_text(shards);
+    const auto index = sf::shard_index::parse(support::bytes_of(json));
+    REQUIRE(index);
+    shards[0].tensors.push_back(u8("extra", {7}));
+    auto files = remote_files(shards);
+    files.push_back(remote("other.safetensors", {u8("other", {1})}));
+    const auto listed = remote_checkpoint::from(*index, std::move(files));
+    REQUIRE(listed);
+    CHECK(listed->size() == 6);
+    CHECK(listed->unlisted_count() == 1);
+    CHECK(listed->index_of("extra") == remote_checkpoint::npos);
+    const auto shown =
+        remote_checkpoint::from(*index, remote_files(shards), {.show_unlisted = true});
+    REQUIRE(shown);
+    CHECK(shown->size() == 7);
+    CHECK(shown->index_of("extra") != remote_checkpoint::npos);
+    CHECK(shown->index_of("other") == remote_checkpoint::npos);
+}
+
+TEST_CASE("from: without an index every tensor of every file counts, and no name may be twice") {
+    std::vector<shard> shards = three_shards();
+    const auto made = remote_checkpoint::from(remote_files(shards));
+    REQUIRE(made);
+    CHECK(made->size() == 6);
+    CHECK(made->file_count() == 3);
+    std::string out(4, '?');
+    REQUIRE(made->read("m", writable(out)));
+    CHECK(out == shards[1].tensors[0].data);
+
+    shards[2].tensors.push_back(u8("a", {3}));
+    const auto twice = remote_checkpoint::from(remote_files(shards));
+    REQUIRE(!twice);
+    CHECK(twice.error().code == sf::errc::tensor_in_two_shards);
+    CHECK(twice.error().tensor == "a");
+    const auto none = remote_checkpoint::from(std::vector<remote_file>{});
+    REQUIRE(!none);
+    CHECK(none.error().code == sf::errc::no_checkpoint);
+}

@@ -4,7 +4,9 @@
 
 #include <array>
 #include <memory>
+#include <random>
 #include <span>
+#include <utility>
 
 #include <safefuse/write/tensor_file_writer.hpp>
 
@@ -30,7 +32,12 @@ const std::vector<tensor>& some_tensors() {
     return tensors;
 }
 
-/// Bytes that are not in memory; the source counts the bytes read.
+std::span<std::byte> writable_byte() {
+    static std::byte one{};
+    return {&one, 1};
+}
+
+/// Bytes that must be read, and that say how much was.
 class counting_source {
 public:
     explicit counting_source(std::string_view bytes) : bytes_{bytes} {}
@@ -232,7 +239,7 @@ TEST_CASE("tensor file: slices that do not fit are refused with file and tensor"
 }
 
 TEST_CASE(
-    "tensor file: opening reads the header and nothing else, a slice its bytes and nothing else") {
+    "tensor file: opening reads the header and nothing else, a slice its bytes and what is between them") {
     std::vector<tensor> tensors = some_tensors();
     tensors.push_back(support::u8("big", {1000, 1000}));
     const std::string bytes = support::tensor_file_bytes(tensors);
@@ -245,7 +252,8 @@ TEST_CASE(
     std::string out(50 * 10, '?');
     REQUIRE(
         file->read_slice("big", std::array{sf::range(100, 150), sf::range(7, 17)}, writable(out)));
-    CHECK(*file->source().read_bytes == header_bytes + out.size());
+    CHECK(*file->source().read_bytes == header_bytes + 49 * 1000 + 10);
+    CHECK(*file->source().calls == 3);
     out.resize(50 * 1000);
     *file->source().calls = 0;
     REQUIRE(file->read_slice("big", std::array{sf::range(100, 150)}, writable(out)));
@@ -254,6 +262,185 @@ TEST_CASE(
     file->advise("big", sf::advice::will_need);
     CHECK(file->source().advised->first == file->offset_bytes(file->index_of("big")));
     CHECK(file->source().advised->second == 1'000'000);
+}
+
+TEST_CASE(
+    "tensor file: a column of a file that is read by position costs a read for each MiB, not for each row") {
+    struct row {
+        std::vector<std::uint64_t> shape;
+        std::vector<sf::axis_range> ranges;
+        int reads;
+        std::uint64_t most_bytes;  // that are read
+    };
+    constexpr std::uint64_t mib = 1 << 20;
+    const row rows[] = {
+        // 20,000 rows of 252 of 504 bytes, in 10 windows
+        {{20'000, 504}, {sf::all, sf::range(100, 352)}, 10, 20'000 * 504 + 10 * 252},
+        // every other row and column
+        {{1000, 1000}, {sf::range(0, 1000, 2), sf::range(0, 1000, 2)}, 1, mib},
+        // 4 KiB between the runs are read along, one byte more is not
+        {{100, 4106}, {sf::all, sf::range(5, 15)}, 1, 100 * 4106},
+        {{100, 4107}, {sf::all, sf::range(5, 15)}, 100, 100 * 10},
+        // runs that are near each other, in groups that are not
+        {{10, 100, 1000}, {sf::all, sf::range(0, 50), sf::range(0, 10)}, 10, 10 * 49'010},
+        // long runs are read straight to where they belong
+        {{20, 100'000}, {sf::all, sf::range(0, 99'999)}, 20, 20 * 99'999},
+        {{20, 100'000}, {sf::range(3, 7)}, 1, 400'000},
+        {{20, 1000}, {sf::range(3, 3), sf::range(0, 1000, 2)}, 0, 0},
+    };
+    for (const row& each : rows) {
+        const tensor big = support::u8("big", each.shape);
+        const std::string bytes = support::tensor_file_bytes({some_tensors()[0], big});
+        const auto file =
+            sf::basic_tensor_file<counting_source>::from(counting_source{bytes}, "counted");
+        const auto resident = sf::basic_tensor_file<sf::memory_source>::from(
+            sf::memory_source{bytes_of(bytes)}, "memory");
+        REQUIRE(file);
+        REQUIRE(resident);
+        const auto runs = file->runs_of("big", each.ranges);
+        REQUIRE(runs);
+        std::string out(runs->size_bytes(), '?'), expected = out;
+        *file->source().calls = 0;
+        *file->source().read_bytes = 0;
+        REQUIRE(file->read_slice("big", each.ranges, writable(out)));
+        REQUIRE(resident->read_slice("big", each.ranges, writable(expected)));
+        CHECK(out == expected);
+        CHECK(*file->source().calls == each.reads);
+        CHECK(*file->source().read_bytes >= out.size());
+        CHECK(*file->source().read_bytes <= each.most_bytes);
+    }
+}
+
+TEST_CASE("tensor file: random slices are the same from memory and by position, steps included") {
+    std::mt19937 random{57721};
+    const auto up_to = [&](std::uint64_t last) {
+        return std::uniform_int_distribution<std::uint64_t>{0, last}(random);
+    };
+    for (int round = 0; round < 300; ++round) {
+        std::vector<std::uint64_t> shape{1 + up_to(6), 1 + up_to(20), 1 + up_to(3000)};
+        const std::string bytes = support::tensor_file_bytes({support::u8("w", shape)});
+        const auto read = sf::basic_tensor_file<counting_source>::from(counting_source{bytes}, "r");
+        const auto resident =
+            sf::basic_tensor_file<sf::memory_source>::from(sf::memory_source{bytes_of(bytes)}, "m");
+        REQUIRE(read);
+        REQUIRE(resident);
+        std::vector<sf::axis_range> ranges;
+        for (const std::uint64_t extent : shape) {
+            const std::uint64_t begin = up_to(extent);
+            ranges.push_back(sf::range(begin, begin + up_to(extent - begin), 1 + up_to(4)));
+        }
+        const auto runs = read->runs_of(0, ranges);
+        REQUIRE(runs);
+        std::string out(runs->size_bytes(), '?'), expected = out;
+        REQUIRE(read->read_slice(0, ranges, writable(out)));
+        REQUIRE(resident->read_slice(0, ranges, writable(expected)));
+        REQUIRE(out == expected);
+    }
+}
+
+namespace {
+
+template <class File>
+void check_set(const File& file, const std::vector<tensor>& tensors) {
+    const sf::tensor_set_ref set{file};
+    REQUIRE(set.size() == tensors.size());
+    CHECK(set.source_name(0) == file.path());
+    CHECK(set.source_bytes(0).size() == file.source().bytes().size());
+    CHECK(set.check(0));
+    for (const tensor& each : tensors) {
+        const std::size_t i = file.index_of(each.name);
+        CHECK(set.spec(i).name == each.name);
+        CHECK(sf::name(set.spec(i).type) == each.type);
+        const sf::tensor_location place = set.place(i);
+        CHECK(place.source == 0);
+        CHECK(place.size_bytes == each.data.size());
+        std::string out(each.data.size(), '?');
+        REQUIRE(set.read(place.source, place.offset, writable(out)));
+        CHECK(out == each.data);
+        set.advise(place.source, place.offset, place.size_bytes, sf::advice::will_need);
+    }
+    const auto past = set.read(0, file.header().file_bytes(), writable_byte());
+    REQUIRE(!past);
+    CHECK(past.error().file == file.path());
+}
+
+}  // namespace
+
+TEST_CASE("tensor file: is a tensor set, whatever its source, and stays one when it is moved") {
+    static_assert(sf::tensor_set<sf::basic_tensor_file<sf::memory_source>> &&
+                  sf::tensor_set<sf::basic_tensor_file<counting_source>> &&
+                  sf::tensor_set<sf::tensor_file_view<counting_source>>);
+    const temporary_directory directory;
+    support::write_tensor_file(directory / "a.safetensors", some_tensors());
+    const std::string bytes = support::tensor_file_bytes(some_tensors());
+    auto mapped = sf::tensor_file::open(directory / "a.safetensors");
+    auto positional = sf::positional_tensor_file::open(directory / "a.safetensors");
+    auto counted = sf::basic_tensor_file<counting_source>::from(counting_source{bytes}, "counted");
+    auto memory = sf::basic_tensor_file<sf::memory_source>::from(sf::memory_source{bytes_of(bytes)},
+                                                                 "memory");
+    REQUIRE((mapped && positional && counted && memory));
+    check_set(*mapped, some_tensors());
+    check_set(*positional, some_tensors());
+    check_set(*counted, some_tensors());
+    check_set(*memory, some_tensors());
+    CHECK(sf::tensor_set_ref{*memory}.native_handle(0) == sf::no_native_handle);
+
+    const sf::tensor_set_ref set{*counted};
+    const auto moved = *std::move(counted);
+    CHECK(set.size() == some_tensors().size());
+    CHECK(set.spec(moved.index_of("d.weight")).name.data() ==
+          moved[moved.index_of("d.weight")].name.data());
+    CHECK(counted->size() == 0);
+    CHECK(counted->index_of("d.weight") == decltype(moved)::npos);
+    CHECK(std::as_const(*counted).path().empty());
+    CHECK(std::as_const(*counted).find("d.weight").error().code == sf::errc::tensor_not_found);
+}
+
+TEST_CASE("any tensor file: one type for files of all sources, and nothing is read again") {
+    const temporary_directory directory;
+    support::write_tensor_file(directory / "a.safetensors", some_tensors());
+    const std::string bytes = support::tensor_file_bytes(some_tensors());
+    auto mapped = sf::tensor_file::open(directory / "a.safetensors");
+    auto positional = sf::positional_tensor_file::open(directory / "a.safetensors");
+    counting_source source{bytes};
+    int* const calls = source.calls.get();
+    auto counted =
+        sf::basic_tensor_file<counting_source>::from(std::move(source), "counted.safetensors");
+    REQUIRE((mapped && positional && counted));
+    const auto view = mapped->find("a.weight");
+    REQUIRE(view);
+    *calls = 0;
+
+    std::vector<sf::any_tensor_file> files;
+    files.push_back(*sf::any_tensor_file::from(*std::move(mapped)));
+    files.push_back(*sf::any_tensor_file::from(*std::move(positional)));
+    files.push_back(*sf::any_tensor_file::from(*std::move(counted)));
+    CHECK(*calls == 0);
+    auto erased = sf::any_source::of(sf::memory_source{bytes_of(bytes)});
+    REQUIRE(erased);
+    auto memory = sf::any_tensor_file::from(*std::move(erased), "memory.safetensors");
+    REQUIRE(memory);
+    files.push_back(*std::move(memory));
+    for (const sf::any_tensor_file& file : files) {
+        CAPTURE(file.path());
+        check_tensors(file, some_tensors());
+        check_set(file, some_tensors());
+    }
+    CHECK(files[0].find("a.weight")->bytes().data() == view->bytes().data());
+    CHECK((files[0].native_handle(0) == sf::no_native_handle) ==
+          (files[1].native_handle(0) == sf::no_native_handle));
+    CHECK(files[3].native_handle(0) == sf::no_native_handle);
+    CHECK(files[2].path() == "counted.safetensors");
+    CHECK(*calls > 0);
+    files[1].close_handle();
+    check_tensors(files[1], some_tensors());
+
+#if !defined(_WIN32)  // there nobody cuts a file that is open
+    std::filesystem::resize_file(directory / "a.safetensors", bytes.size() - 1);
+    const auto changed = files[1].check(0);
+    REQUIRE(!changed);
+    CHECK(changed.error().code == sf::errc::file_changed);
+#endif
 }
 
 TEST_CASE_TEMPLATE("tensor file: what is no tensor file names its path and leaves no descriptor",

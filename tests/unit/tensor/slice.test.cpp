@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <random>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -46,11 +47,17 @@ extents elements_of(const extents& shape, const ranges& kept) {
                                                              : range.end;
         extents longer;
         for (const std::uint64_t element : elements)
-            for (std::uint64_t i = range.begin; i < end; ++i)
+            for (std::uint64_t i = range.begin; i < end; i += range.step)
                 longer.push_back(element * shape[axis] + i);
         elements = longer;
     }
     return elements;
+}
+
+sf::failure refused(sf::dtype type, const extents& shape, const ranges& kept) {
+    const auto runs = slice(type, shape, kept);
+    REQUIRE_FALSE(runs);
+    return runs.error();
 }
 
 }  // namespace
@@ -128,6 +135,156 @@ TEST_CASE("slice: what lies outside is refused with the axis's extent") {
 TEST_CASE("slice: a range that ends before it begins is refused, where the reference panics") {
     CHECK(refusal(sf::dtype::f32, {4}, {sf::range(2, 1)}) == sf::errc::out_of_range);
     CHECK(refusal(sf::dtype::f32, {0, 4}, {sf::all, sf::range(2, 1)}) == sf::errc::out_of_range);
+}
+
+TEST_CASE("slice: a failure names the axis, and says in words what does not fit") {
+    struct row {
+        ranges kept;
+        std::uint64_t axis, expected, actual;
+        std::string_view message;
+    };
+    const row rows[] = {
+        {{sf::at(64)}, 0, 64, 64, "index 64 is out of range of axis 0, which has 64 entries"},
+        {{sf::all, sf::at(1)}, 1, 1, 1, "index 1 is out of range of axis 1, which has 1 entry"},
+        {{sf::range(3, 1)}, 0, 1, 3, "begin 3 is after end 1 of the range of axis 0"},
+        {{sf::all, sf::all, sf::range(2, 4)},
+         2,
+         3,
+         4,
+         "end 4 is out of range of axis 2, which has 3 entries"},
+        {{sf::all, sf::all, sf::range(4, sf::to_end)},
+         2,
+         3,
+         4,
+         "begin 4 is out of range of axis 2, which has 3 entries"},
+        {{sf::all, sf::all, sf::range(0, 3, 0)}, 2, sf::unknown, 0, "the step along axis 2 is 0"},
+        {{sf::range(5, 2'000'000)},
+         0,
+         64,
+         2'000'000,
+         "end 2,000,000 is out of range of axis 0, which has 64 entries"},
+    };
+    for (const row& each : rows) {
+        const sf::failure why = refused(sf::dtype::f32, {64, 1, 3}, each.kept);
+        CHECK(why.code == sf::errc::out_of_range);
+        CHECK(why.axis == each.axis);
+        CHECK(why.expected == each.expected);
+        CHECK(why.actual == each.actual);
+        CHECK(why.message() == each.message);
+    }
+    const auto cut = [](const extents& shape, const ranges& kept) {
+        const sf::failure why = refused(sf::dtype::f4, shape, kept);
+        CHECK(why.code == sf::errc::slice_cuts_byte);
+        return why.axis;
+    };
+    CHECK(cut({4, 3}, {sf::range(1, 3)}) == 0);
+    CHECK(cut({4, 3}, {sf::range(0, 3)}) == 0);
+    CHECK(cut({2, 4}, {sf::all, sf::range(1, 3)}) == 1);
+    CHECK(cut({2, 4}, {sf::all, sf::range(0, 3)}) == 1);
+    CHECK(cut({2, 4}, {sf::all, sf::range(0, 4, 2)}) == 1);
+    CHECK(cut({4, 3}, {sf::range(0, 4, 3)}) == 0);
+    CHECK(refused(sf::dtype::f4, {2, 4}, {sf::all, sf::at(1)}).message() ==
+          "the slice begins or ends inside a byte, axis 1");
+}
+
+TEST_CASE("slice: a step keeps every step-th index, as Narrow of the reference's 0.8 does") {
+    {
+        const auto runs = slice(sf::dtype::u8, {8}, {sf::range(1, 8, 3)});
+        REQUIRE(runs);
+        CHECK(shape_of(*runs) == extents{3});
+        CHECK(offsets_of(*runs) == extents{1, 4, 7});
+        CHECK_FALSE(runs->is_contiguous());
+    }
+    {  // the end needs not be met
+        const auto runs = slice(sf::dtype::u8, {8}, {sf::range(1, 7, 3)});
+        REQUIRE(runs);
+        CHECK(offsets_of(*runs) == extents{1, 4});
+    }
+    {
+        const auto runs = slice(sf::dtype::f32, {4, 2, 3}, {sf::range(0, sf::to_end, 2)});
+        REQUIRE(runs);
+        CHECK(shape_of(*runs) == extents{2, 2, 3});
+        CHECK(runs->run_bytes() == 24);
+        CHECK(offsets_of(*runs) == extents{0, 48});
+    }
+    {
+        const auto runs =
+            slice(sf::dtype::u8, {4, 6}, {sf::range(1, 4, 2), sf::range(0, sf::to_end, 4)});
+        REQUIRE(runs);
+        CHECK(shape_of(*runs) == extents{2, 2});
+        CHECK(offsets_of(*runs) == extents{6, 10, 18, 22});
+    }
+    {  // a step beyond the range keeps its first index
+        const auto runs = slice(sf::dtype::u8, {8}, {sf::range(2, 8, sf::unknown)});
+        REQUIRE(runs);
+        CHECK(shape_of(*runs) == extents{1});
+        CHECK(offsets_of(*runs) == extents{2});
+        CHECK(runs->is_contiguous());
+    }
+    // Of an empty range the reference's 0.8.0 returns the whole tensor.
+    const auto none = slice(sf::dtype::u8, {8}, {sf::range(0, 0, 2)});
+    REQUIRE(none);
+    CHECK(shape_of(*none) == extents{0});
+    CHECK(none->size_bytes() == 0);
+    CHECK(refusal(sf::dtype::u8, {8}, {sf::range(0, 9, 2)}) == sf::errc::out_of_range);
+}
+
+TEST_CASE("slice: for random steps it covers the elements that a gather one by one takes") {
+    std::mt19937 random{271828};
+    const auto up_to = [&](std::uint64_t last) {
+        return std::uniform_int_distribution<std::uint64_t>{0, last}(random);
+    };
+    std::size_t compared = 0, stepped = 0;
+    for (int round = 0; round < 5'000; ++round) {
+        const sf::dtype types[]{sf::dtype::u8, sf::dtype::bf16, sf::dtype::f4};
+        const sf::dtype type = types[up_to(2)];
+        extents shape(1 + up_to(3));
+        for (std::uint64_t& extent : shape) extent = 1 + up_to(6);
+        if (type == sf::dtype::f4) shape.back() *= 2;
+        ranges kept(shape.size());
+        for (std::size_t axis = 0; axis < kept.size(); ++axis) {
+            const std::uint64_t begin = up_to(shape[axis]);
+            kept[axis] = sf::range(begin, begin + up_to(shape[axis] - begin), 1 + up_to(3));
+            if (up_to(2) == 0) kept[axis] = sf::all;
+        }
+        const auto runs = slice(type, shape, kept);
+        if (!runs) {
+            REQUIRE(type == sf::dtype::f4);
+            REQUIRE(runs.error().code == sf::errc::slice_cuts_byte);
+            CHECK(runs.error().axis < shape.size());
+            continue;
+        }
+        ++compared;
+        for (const sf::axis_range& each : kept) stepped += each.step > 1 ? 1u : 0u;
+        // half bytes, the smallest units that occur
+        extents expected, actual;
+        for (const std::uint64_t element : elements_of(shape, kept))
+            for (std::uint64_t half = 0; half < sf::bits(type) / 4; ++half)
+                expected.push_back(element * (sf::bits(type) / 4) + half);
+        for (const std::uint64_t offset : offsets_of(*runs))
+            for (std::uint64_t half = 0; half < runs->run_bytes() * 2; ++half)
+                actual.push_back(offset * 2 + half);
+        REQUIRE(actual == expected);
+        std::uint64_t slice_bytes = 0;
+        REQUIRE(sf::tensor_size(type, runs->shape(), slice_bytes) == sf::size_verdict::fits);
+        REQUIRE(runs->size_bytes() == slice_bytes);
+
+        // Runs in groups: no gap within one exceeds the limit, and those between two do.
+        const std::uint64_t most_gap = up_to(12);
+        const auto group = runs->grouped(most_gap);
+        const extents offsets = offsets_of(*runs);
+        REQUIRE((offsets.empty() ? group.run_count == 0 : offsets.size() % group.run_count == 0));
+        for (std::size_t i = 0; i < offsets.size(); ++i) {
+            const std::uint64_t end = offsets[i] + runs->run_bytes();
+            const bool is_last = i % group.run_count + 1 == group.run_count;
+            if (is_last)
+                REQUIRE(end - offsets[i + 1 - group.run_count] == group.span_bytes);
+            else
+                REQUIRE(offsets[i + 1] - end <= most_gap);
+        }
+    }
+    CHECK(compared > 3'000);
+    CHECK(stepped > 3'000);
 }
 
 TEST_CASE("slice: empty ranges and tensors give empty slices, where the reference refuses some") {

@@ -99,11 +99,10 @@ inline result<header_order> order_header(span<const tensor_spec> tensors,
     return out;
 }
 
-/// Writes "__metadata__" and its entries, if there are any.
-///   fails   bad_name (a repeated key)
+/// Writes "__metadata__" and its entries.
+///   fails   bad_name (a key is there twice)
 inline result<void> put_metadata(json_writer& json, span<const metadata_entry> metadata,
                                  span<const std::uint32_t> keys) noexcept {
-    if (keys.empty()) return {};
     json.put("\"__metadata__\":{");
     for (std::size_t i = 0; i < keys.size(); ++i) {
         const metadata_entry& entry = metadata[keys[i]];
