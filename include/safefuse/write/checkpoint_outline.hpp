@@ -115,7 +115,7 @@ public:
             if (!detail::checked_add(total_bytes, size_bytes, total_bytes))
                 return failure{.code = errc::size_overflow,
                                .tensor = tensors_[i].name,
-                               .detail = "of all tensors together"};
+                               .detail = "the sum of all tensors"};
             if (!entries.push({tensors_[i].name, files[split_.shard_of[i]].view()}))
                 return failure{.code = errc::out_of_memory};
         }

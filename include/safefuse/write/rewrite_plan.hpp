@@ -115,7 +115,7 @@ private:
         if (!detail::checked_add(total_bytes_, size_bytes, total_bytes_))
             return failure{.code = errc::size_overflow,
                            .tensor = text{name},
-                           .detail = "of all tensors together"};
+                           .detail = "the sum of all tensors"};
         // the pointers are set after all names and shapes are added; until then only the sizes
         // count
         if (arena_.append(name.data(), name.size()) &&
