@@ -116,6 +116,7 @@ public:
     /// The size behind an option: bytes, or decimal units as in 300MB and 5GB.
     std::uint64_t size(std::string_view name, std::uint64_t otherwise) {
         const std::string given = value(name, std::to_string(otherwise));
+        if (given == std::to_string(otherwise)) return otherwise;
         char* end = nullptr;
         const double number = std::strtod(given.c_str(), &end);
         const std::string_view unit{end};

@@ -140,6 +140,7 @@ struct request {
     side_policy beside = side_policy::known;
     bool pread = false, overwrite = false, quiet = false, any_expert_count = false,
          keep_unknown = false, dry_run = false, json = false;
+    bool splits_anew = false;  ///< a size of shards was given, so that files do not stay
 };
 
 /// Progress, Ctrl-C, and the side files, which are copied as soon as the destination is ours.
@@ -310,6 +311,13 @@ int run_with(request asked) {
                                      chosen->options(asked.keep_unknown))
             : sf::rewrite_plan::make(*checkpoint, family, chosen->options(asked.keep_unknown));
     if (!plan) return report_plan(plan.error(), *chosen, *checkpoint);
+    // where there is nothing to do, the files themselves stay, byte for byte
+    bool stays = false;
+    if (asked.way != direction::repack && asked.engine == nullptr && !asked.splits_anew) {
+        const auto same = sf::changes_nothing(*plan);
+        if (!same) return command_line::report(same.error());
+        stays = *same && sf::is_in_one_directory(*checkpoint);
+    }
     std::vector<std::string> tensor_files;
     for (std::size_t i = 0; i < checkpoint->file_count(); ++i)
         tensor_files.emplace_back(checkpoint->file(i).path());
@@ -346,7 +354,8 @@ int run_with(request asked) {
     all.modules_done = asked.engine != nullptr ? 0 : already_done(*plan);
     all.beside = &*beside;
     all.bytes = plan->total_bytes();
-    all.shards = outline->shard_count();
+    all.shards =
+        stays ? static_cast<std::uint32_t>(checkpoint->file_count()) : outline->shard_count();
     if (!asked.quiet && !asked.json) {
         std::printf("%s: family %s, %zu experts modules", command_line::printable(asked.in).c_str(),
                     all.family.c_str(), all.modules);
@@ -370,7 +379,8 @@ int run_with(request asked) {
         if (asked.way != direction::repack && asked.engine == nullptr &&
             all.modules == all.modules_done)
             say(std::string{"nothing is to be "} + (unfuse ? "unfused" : "fused") +
-                ": all tensors stay as they are");
+                (stays ? ": all files stay as they are, byte for byte"
+                       : ": all tensors stay as they are"));
         std::fflush(stdout);
     }
     if (asked.dry_run) {
@@ -395,7 +405,8 @@ int run_with(request asked) {
     std::signal(SIGINT, interrupt);
     const std::string to{destination->directory()};
     progress at{asked, *beside, *plan, to};
-    const auto written = sf::rewrite(*plan, to, asked.options, at);
+    const auto written = stays ? sf::copy_checkpoint(*checkpoint, to, asked.options, at)
+                               : sf::rewrite(*plan, to, asked.options, at);
     if (!at.copied()) return command_line::report(at.copied().error());
     if (!written) {
         sf::failure why = written.error();
@@ -447,7 +458,8 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
         "                        default: " + (way == direction::unfuse ? "stored" : "model") +
         "\n" +
         "  --variant V           of a directory read what is of variant V, such as fp16\n"
-        "  --max-shard-size S    such as 300MB or 5GB; default 5GB\n"
+        "  --max-shard-size S    such as 300MB or 5GB; default 5GB. Where nothing is to be done, files stay as they are, byte\n"
+        "                        for byte, unless a size is given: then the tensors are split anew\n"
         "  --one-tensor-per-file each tensor in a file of its own: loaders that read files whole hold one at a time\n"
         "  --source mmap|pread   map the files or read them by position; default mmap\n"
         "  --any-expert-count    do not ask for as many experts as config.json says (pruned checkpoints)\n"
@@ -486,10 +498,13 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
                                "\"");
     }
     asked.variant = arguments.value("--variant", "");
-    asked.options.max_shard_bytes =
-        arguments.size("--max-shard-size", asked.options.max_shard_bytes);
-    if (arguments.flag("--one-tensor-per-file"))
+    const std::uint64_t given_size = arguments.size("--max-shard-size", sf::unknown);
+    asked.splits_anew = given_size != sf::unknown;
+    if (asked.splits_anew) asked.options.max_shard_bytes = given_size;
+    if (arguments.flag("--one-tensor-per-file")) {
         asked.options.max_shard_bytes = sf::one_tensor_per_file;
+        asked.splits_anew = true;
+    }
     const std::string source = arguments.value("--source", "mmap");
     if (source != "mmap" && source != "pread")
         arguments.complain("--source is mmap or pread, not \"" + source + "\"");

@@ -102,12 +102,6 @@ public:
     static result<checkpoint_destination> open(std::string_view directory,
                                                tensor_set_ref sources SAFEFUSE_LIFETIMEBOUND,
                                                const destination_options& options = {}) noexcept {
-        if (!detail::os::can_replace && options.what == existing::replace)
-            return failure{
-                .code = errc::permission_denied,
-                .file = directory,
-                .detail =
-                    "replacing a checkpoint is not available on Windows yet: choose a directory that is not there"};
         checkpoint_destination made{sources};
         if (auto opened = made.find(directory, options); !opened) return std::move(opened).error();
         return made;

@@ -7,6 +7,7 @@
 #            unfuse reads OUT and writes BACK. `in:NAME` first: the path in the case that is read. `copy:OUT` reads what fuse wrote.
 #            has NAME, lacks NAME: what is there beside the tensors in OUT.
 #   bytes    `same`: OUT has the tensors of the case under their names, byte for byte; `back`: BACK has; `few`: at most 4 lines
+#            `equal`: as `same`, and each tensor file, the index and config.json of OUT are those of the case, byte for byte
 #   words    a regular expression that stdout and stderr together match
 # Without SHOW all rows but the open ones are run. With SHOW=open only those are, and the script says which they are.
 cmake_minimum_required(VERSION 3.24)
@@ -82,20 +83,30 @@ function(run_row case command status bytes words)
     if(NOT "${said}" MATCHES "${words}")
         string(APPEND wrong "expected words: ${words}\n")
     endif()
-    if(bytes STREQUAL few)
+    if(bytes STREQUAL "few")
         string(REGEX MATCHALL "\n" lines "${said}")
         list(LENGTH lines count)
         if(count GREATER 4)
             string(APPEND wrong "${count} lines\n")
         endif()
-    elseif((bytes STREQUAL same OR bytes STREQUAL back) AND got EQUAL 0)
+    elseif(bytes MATCHES "^(same|back|equal)$" AND got EQUAL 0)
         set(made "${out}")
-        if(bytes STREQUAL back)
+        if(bytes STREQUAL "back")  # back alone is the variable
             set(made "${back}")
         endif()
         run_program(difference differs same_tensors "${in}" "${made}")
         if(NOT differs EQUAL 0)
             string(APPEND wrong "${made} is not as ${in}: ${difference}")
+        endif()
+        if(bytes STREQUAL "equal")
+            file(GLOB files RELATIVE "${WORK}/${made}" "${WORK}/${made}/*.safetensors" "${WORK}/${made}/*.json")
+            foreach(file IN LISTS files)
+                execute_process(COMMAND "${CMAKE_COMMAND}" -E compare_files "${WORK}/${in}/${file}" "${WORK}/${made}/${file}"
+                    RESULT_VARIABLE differs OUTPUT_QUIET ERROR_QUIET)
+                if(NOT differs EQUAL 0)
+                    string(APPEND wrong "${made}/${file} is not ${in}/${file}, byte for byte\n")
+                endif()
+            endforeach()
         endif()
     endif()
     if(NOT wrong STREQUAL "")

@@ -129,7 +129,8 @@ inline constexpr handle no_handle = nullptr;
 }
 [[nodiscard]] inline outcome failed() noexcept { return failed(::GetLastError()); }
 
-/// A path in UTF-16, with `tail` behind it.
+/// A path in UTF-16, with `tail` after it. Every slash becomes a backslash: the system takes
+/// nothing else for a separator in a path such as real_path gives, with a prefix of its own.
 [[nodiscard]] inline outcome widen(const char* path, std::wstring_view tail,
                                    vector<wchar_t>& wide) noexcept {
     const int count =
@@ -137,6 +138,8 @@ inline constexpr handle no_handle = nullptr;
     if (count <= 0) return failed();
     if (!wide.resize_unset(static_cast<std::size_t>(count))) return failed(8);
     if (::MultiByteToWideChar(65001, 8, path, -1, wide.data(), count) != count) return failed();
+    for (wchar_t& each : wide)
+        if (each == L'/') each = L'\\';
     if (tail.empty()) return {};
     wide.pop();
     return wide.append(tail.data(), tail.size()) && wide.push(L'\0') ? outcome{} : failed(8);
@@ -391,8 +394,6 @@ struct file_facts {
 
 /// A directory in which a file is open cannot be renamed here.
 inline constexpr bool can_exchange = false;
-/// Whether a checkpoint can be replaced file by file. Under wine the result was not the new one.
-inline constexpr bool can_replace = false;
 [[nodiscard]] inline outcome exchange_directories(const char*, const char*) noexcept {
     return failed(50);
 }
