@@ -26,22 +26,6 @@ namespace convert_checkpoint {
 
 namespace sf = safefuse;
 
-/// Opens a checkpoint as the programs see it: what a shard holds and the index does not list is
-/// part of it, as transformers has it.
-///   notes   what is remarkable, for those who print it
-template <sf::file_source Source>
-sf::result<sf::basic_checkpoint<Source>> open_checkpoint(const std::string& path,
-                                                         sf::checkpoint_report& notes,
-                                                         sf::checkpoint_options options = {}) {
-    options.show_unlisted = true;
-    auto opened = sf::basic_checkpoint<Source>::open(path, options, notes);
-    if (opened && opened->size() == 0 && !opened->index_path().empty())
-        return sf::failure{.code = sf::errc::bad_index,
-                           .file = sf::text{opened->index_path()},
-                           .detail = "weight_map is empty: it lists no tensors"};
-    return opened;
-}
-
 /// One sentence on stderr, and what helps, for a plan that was refused; returns the exit status.
 inline int report_plan(sf::failure failure, const choose_family::choice& chosen,
                        sf::tensor_set_ref tensors) {
@@ -284,7 +268,8 @@ template <sf::file_source Source>
 int run_with(request asked) {
     const command_line::stopwatch watch;
     sf::checkpoint_report notes;
-    const auto checkpoint = open_checkpoint<Source>(asked.in, notes, {.variant = asked.variant});
+    const auto checkpoint =
+        sf::basic_checkpoint<Source>::open(asked.in, {.variant = asked.variant}, notes);
     if (!checkpoint) return command_line::report(checkpoint.error());
     const bool unfuse = asked.way == direction::unfuse;
     auto ask = choose_family::request{.family = asked.family,

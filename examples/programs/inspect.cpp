@@ -289,8 +289,7 @@ int main(int argc, char** argv) {
     const std::string& path = arguments[0];
 
     sf::checkpoint_report report;
-    const auto checkpoint =
-        convert_checkpoint::open_checkpoint<sf::mapped_file>(path, report, options);
+    const auto checkpoint = sf::checkpoint::open(path, options, report);
     std::error_code ignored;
     const std::filesystem::path directory = convert_checkpoint::directory_of(path);
     const bool is_unfinished = std::filesystem::exists(

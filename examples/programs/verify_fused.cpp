@@ -21,12 +21,10 @@ int main(int argc, char** argv) {
     if (!arguments.positional(2)) return arguments.status();
 
     const command_line::stopwatch watch;
-    sf::checkpoint_report notes, fused_notes;
-    const auto unfused = convert_checkpoint::open_checkpoint<sf::mapped_file>(arguments[0], notes,
-                                                                              {.variant = variant});
+    sf::checkpoint_report notes;
+    const auto unfused = sf::checkpoint::open(arguments[0], {.variant = variant}, notes);
     if (!unfused) return command_line::report(unfused.error());
-    const auto fused =
-        convert_checkpoint::open_checkpoint<sf::mapped_file>(arguments[1], fused_notes);
+    const auto fused = sf::checkpoint::open(arguments[1]);
     if (!fused) return command_line::report(fused.error());
     const auto chosen = choose_family::choose(
         convert_checkpoint::text_of(convert_checkpoint::directory_of(arguments[0])), *unfused,

@@ -45,8 +45,8 @@ inline constexpr std::size_t most_open_files = 200;
 struct checkpoint_options {
     read_options read{};  ///< of every header
     /// Tensors that a shard holds and the index does not list are part of the checkpoint, as
-    /// transformers has it, and not invisible.
-    bool show_unlisted = false;
+    /// transformers has it: no rewrite loses them. Else they are invisible.
+    bool show_unlisted = true;
     /// Which variant of a directory is read: fp16 for model.safetensors.index.fp16.json and the
     /// other spellings. Empty: what has no variant, and a variant only where there is nothing else.
     std::string_view variant{};
@@ -136,8 +136,9 @@ private:
 /// The tensors of a directory, a shard index or a single file, numbered by file and offset. A
 /// tensor_set. What a path stands for: an index that is named; in a directory its one
 /// *.safetensors.index.json; else model.safetensors; else the only .safetensors file; else one
-/// complete numbered series. The index decides which file holds which tensor: what it does not list
-/// is invisible, wherever it lies, unless checkpoint_options::show_unlisted asks for it.
+/// complete numbered series. The index decides which file holds which tensor. What a shard holds
+/// beside that is part of the checkpoint unless checkpoint_options::show_unlisted is false; files
+/// that the index does not name are none of it.
 ///   lifetime  views, names and plans die with the checkpoint; a move keeps them. What was moved
 ///   from has no tensors. units     one file handle for each file; none where there are more than
 ///   most_open_files of them
@@ -374,6 +375,7 @@ private:
         if (!json) return json.error();
         auto index = shard_index::parse(json->bytes());
         if (!index) return detail::index_failure(index.error(), found.index, json->bytes());
+        if (index->size() == 0) return detail::empty_index(found.index);
         detail::tensors_by_file listed;
         vector<std::uint32_t> number_of,
             row_of;  // in the index, of the tensors of one file; of the index's tensors
@@ -493,6 +495,8 @@ private:
             failure why = detail::index_failure(index.error(), found.index, json->bytes());
             return why.code != errc::out_of_memory && report.add(std::move(why));
         }
+        if (index->size() == 0 && problems.empty())
+            return report.add(detail::empty_index(found.index));
 
         detail::tensors_by_file listed;
         if (!listed.fill(*index)) return false;

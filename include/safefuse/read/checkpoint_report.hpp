@@ -32,8 +32,8 @@ inline namespace SAFEFUSE_ABI {
 struct checkpoint_note {
     /// What there is to know.
     enum class kind : std::uint8_t {
-        unlisted_tensors,  ///< `count` tensors of a shard are not in the index: invisible; `tensor`
-                           ///< is the first
+        unlisted_tensors,    ///< `count` tensors of a shard are not in the index; `tensor` is the
+                             ///< first
         superseded_tensors,  ///< `count` tensors of a shard are, by the index, in another shard:
                              ///< the copies here are invisible
         unused_file,         ///< a .safetensors file beside the shards that the index does not name

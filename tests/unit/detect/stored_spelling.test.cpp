@@ -121,7 +121,9 @@ TEST_CASE(
         const auto plan = sf::rewrite_plan::make(checkpoint, found->fuse);
         REQUIRE(plan);
         CHECK(plan->tensors().size() == own->fuse.to->tensors.size());
-        CHECK(sf::with_named_form(*own, "per-expert"));
+        const auto named = sf::with_named_form(*own, "per-expert");
+        REQUIRE(named);
+        CHECK(named->unfuse.to == &sf::layouts::per_expert::description);
         CHECK(sf::with_named_form(*own, "hub")->fuse.from == own->fuse.from);
         CHECK(name_of(sf::with_named_form(*own, "mine")).find("known are hub, per-expert") !=
               std::string::npos);

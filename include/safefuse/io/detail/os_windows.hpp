@@ -129,8 +129,8 @@ inline constexpr handle no_handle = nullptr;
 }
 [[nodiscard]] inline outcome failed() noexcept { return failed(::GetLastError()); }
 
-/// A path in UTF-16, with `tail` after it. Every slash becomes a backslash: the system takes
-/// nothing else for a separator in a path such as real_path gives, with a prefix of its own.
+/// A path in UTF-16, with `tail` after it. Every slash becomes a backslash: after the prefix
+/// of real_path the system takes nothing else for a separator.
 [[nodiscard]] inline outcome widen(const char* path, std::wstring_view tail,
                                    vector<wchar_t>& wide) noexcept {
     const int count =
@@ -465,6 +465,22 @@ inline void remove_locked(handle file, const char* path) noexcept {
     ::CloseHandle(file);
 }
 
+/// Takes the system's prefix off a path of a drive or a share, so that others can append to the
+/// path with slashes.
+inline void remove_prefix(vector<char>& path) noexcept {
+    const auto begins_with = [&](std::string_view start) noexcept {
+        return path.size() >= start.size() && std::string_view{path.data(), start.size()} == start;
+    };
+    std::size_t gone = 0;
+    if (begins_with(R"(\\?\UNC\)"))
+        gone = 6;  // the C of UNC becomes the second backslash of a share
+    else if (begins_with(R"(\\?\)") && path.size() > 5 && path[5] == ':')
+        gone = 4;
+    for (std::size_t i = gone; i < path.size(); ++i) path[i - gone] = path[i];
+    if (gone == 6) path[0] = '\\';
+    for (; gone > 0; --gone) path.pop();
+}
+
 /// The one path of a directory that has no links, `.` or `..` in it.
 [[nodiscard]] inline outcome real_path(const char* path, vector<char>& real) noexcept {
     vector<wchar_t> wide;
@@ -486,6 +502,7 @@ inline void remove_locked(handle file, const char* path) noexcept {
         size)
         return failed();
     real.pop();
+    remove_prefix(real);
     return {};
 }
 
