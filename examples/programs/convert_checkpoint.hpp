@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -70,27 +71,71 @@ inline std::size_t already_done(const sf::rewrite_plan& plan) {
     return count;
 }
 
-/// Renews what the copy of config.json in `to` says of single experts that are fused now; returns
+/// A name without its last segment: the module of a parameter.
+inline std::string module_of(std::string_view name) {
+    return std::string{name.substr(0, name.rfind('.') == name.npos ? 0 : name.rfind('.'))};
+}
+
+/// The modules that fusing or unfusing replaces, as config.json may list them. Without a plan for a
+/// scope, which the rewrite itself will tell of, nothing is said of it.
+inline std::vector<rewrite_config::renewal> renewals_of(const sf::rewrite_plan& plan, bool unfuse) {
+    std::vector<rewrite_config::renewal> all;
+    for (std::uint32_t s = 0; s < plan.scopes().experts_count(); ++s) {
+        const sf::experts_scope scope = plan.scopes()[s];
+        if (scope.form != sf::scope_state::pending) continue;
+        if (!unfuse) {
+            all.push_back({std::string{scope.name}, true, {std::string{scope.destination_name}}});
+            continue;
+        }
+        const auto made = plan.plan_of(s);
+        if (!made) continue;
+        // the experts of the whole module, and those of each of its parameters
+        const std::size_t first = all.size();
+        all.push_back({std::string{scope.name}, false, {}});
+        const auto add = [](std::vector<std::string>& to, std::string name) {
+            if (std::find(to.begin(), to.end(), name) == to.end()) to.push_back(std::move(name));
+        };
+        for (const sf::plan_output& output : made->outputs())
+            add(all[first].to, module_of(output.name));
+        for (const std::uint32_t tensor : made->source_tensors()) {
+            const sf::tensor_location place = plan.set().place(tensor);
+            all.push_back({std::string{plan.set().spec(tensor).name}, false, {}});
+            for (const sf::copy_block& block : made->blocks())
+                if (block.source == place.source && block.source_offset >= place.offset &&
+                    block.source_offset < place.offset + place.size_bytes)
+                    add(all.back().to, module_of(made->outputs()[block.output].name));
+        }
+        // expert by expert, as quantisers list them
+        const auto number = [&](const std::string& name) {
+            const std::size_t at = scope.destination_name.size() + 1;
+            return name.size() > at ? std::strtoull(name.c_str() + at, nullptr, 10) : 0;
+        };
+        for (std::size_t i = first; i < all.size(); ++i)
+            std::stable_sort(all[i].to.begin(), all[i].to.end(),
+                             [&](const auto& a, const auto& b) { return number(a) < number(b); });
+        if (all[first].to.size() == 1 && all[first].to[0] == all[first].from) all.resize(first);
+    }
+    return all;
+}
+
+/// Renews what the copy of config.json in `to` says of experts that are fused or apart now; returns
 /// how many entries changed. The copy is replaced as side files are: at once, synced, with the
 /// permissions of the original.
 inline sf::result<std::size_t> renew_config(const side_files& beside, const std::string& to,
-                                            const sf::rewrite_plan& plan, sf::durability wait) {
+                                            const sf::rewrite_plan& plan, bool unfuse,
+                                            sf::durability wait) {
     std::size_t changed = 0;
     if (std::find(beside.taken.begin(), beside.taken.end(), "config.json") == beside.taken.end())
         return changed;
-    std::vector<rewrite_config::fused_module> modules;
-    for (std::size_t s = 0; s < plan.scopes().experts_count(); ++s) {
-        const sf::experts_scope scope = plan.scopes()[s];
-        if (scope.form == sf::scope_state::pending)
-            modules.emplace_back(scope.name, scope.destination_name);
-    }
     const std::filesystem::path path = path_of(to) / "config.json",
                                 fresh = path_of(to) / "config.json.tmp";
     std::ifstream in{path, std::ios::binary};
-    if (modules.empty() || !in) return changed;
+    if (!in) return changed;
     const std::string json{std::istreambuf_iterator<char>{in}, {}};
     in.close();
-    const std::string renewed = rewrite_config::renew_lists(json, modules, changed);
+    if (!rewrite_config::has_lists(json)) return changed;
+    const std::string renewed =
+        rewrite_config::renew_lists(json, renewals_of(plan, unfuse), changed);
     if (changed == 0) return changed;
     std::ofstream out{fresh, std::ios::binary | std::ios::trunc};
     out << renewed;
@@ -145,12 +190,15 @@ public:
     bool copy_beside() {
         if (std::exchange(began_, true)) return copied_.has_value();
         copied_ = copy_side_files(beside_, to_, asked_.options.wait);
-        if (copied_ && asked_.way == direction::fuse && asked_.engine == nullptr) {
-            const auto renewed = renew_config(beside_, to_, plan_, asked_.options.wait);
+        if (copied_ && asked_.way != direction::repack && asked_.engine == nullptr) {
+            const bool unfuse = asked_.way == direction::unfuse;
+            const auto renewed = renew_config(beside_, to_, plan_, unfuse, asked_.options.wait);
             if (!renewed) return copied_ = renewed.error(), false;
             if (*renewed != 0 && !asked_.quiet && !asked_.json)
                 std::printf(
-                    "note       config.json: %zu entries of single experts are now those of their modules\n",
+                    unfuse
+                        ? "note       config.json: %zu entries of experts modules are now those of single experts\n"
+                        : "note       config.json: %zu entries of single experts are now those of their modules\n",
                     *renewed);
         }
         return copied_.has_value();

@@ -5,7 +5,7 @@
 #   state    empty, or `open`: what is right is not reached yet. An open row that comes out right is an error: it is open no more.
 #   command  inspect, fuse, verify, unfuse or repack with their options. fuse reads the case and writes OUT, verify compares both,
 #            unfuse reads OUT and writes BACK. `in:NAME` first: the path in the case that is read. `copy:OUT` reads what fuse wrote.
-#            has NAME, lacks NAME: what is there beside the tensors in OUT.
+#            has NAME, lacks NAME: what is there beside the tensors in OUT. back-equals NAME: the file of BACK is the case's.
 #   bytes    `same`: OUT has the tensors of the case under their names, byte for byte; `back`: BACK has; `few`: at most 4 lines
 #            `equal`: as `same`, and each tensor file, the index and config.json of OUT are those of the case, byte for byte
 #   words    a regular expression that stdout and stderr together match
@@ -42,6 +42,16 @@ function(run_row case command status bytes words)
     endif()
     set(out "${case}.out")
     set(back "${case}.back")
+    if(verb STREQUAL "back-equals")
+        list(GET parts 0 name)
+        execute_process(COMMAND "${CMAKE_COMMAND}" -E compare_files "${WORK}/${in}/${name}" "${WORK}/${back}/${name}"
+            RESULT_VARIABLE differs OUTPUT_QUIET ERROR_QUIET)
+        if(NOT differs EQUAL 0)
+            set(wrong "${back}/${name} is not that of ${in}")
+        endif()
+        set(wrong "${wrong}" PARENT_SCOPE)
+        return()
+    endif()
     if(verb STREQUAL has OR verb STREQUAL lacks)
         list(GET parts 0 name)
         if(verb STREQUAL has AND NOT EXISTS "${WORK}/${out}/${name}")

@@ -107,7 +107,9 @@ TEST_CASE(
                {"qwen3_vl_moe", "m.mlp.experts"},
                {"llama4", "m.feed_forward.experts"},
                {"granitemoe", "m.block_sparse_moe.experts"},
-               {"gpt_oss", "m.mlp.experts"}};
+               {"gpt_oss", "m.mlp.experts"},
+               {"lara_mini", "m.mlp.experts"},
+               {"step3p7", "m.mlp.experts"}};
     for (const auto& each : all) {
         CAPTURE(std::string{each.type});
         const temporary_directory directory;
