@@ -103,6 +103,8 @@ public:
         }
         return otherwise;
     }
+    /// The family that was asked for, or nothing: --family, which was called --layout before.
+    std::string family() { return value("--family", value("--layout", "")); }
     /// The whole number behind an option, at least 1.
     std::uint64_t count(std::string_view name, std::uint64_t otherwise) {
         const std::string given = value(name, std::to_string(otherwise));

@@ -27,6 +27,20 @@ namespace convert_checkpoint {
 
 namespace sf = safefuse;
 
+/// Whether nobody writes to where a checkpoint is read, nor was interrupted there: what can be read
+/// then may be a part of it.
+inline sf::result<void> check_finished(const std::string& path) {
+    std::error_code ignored;
+    const std::filesystem::path directory = directory_of(path);
+    if (!std::filesystem::exists(directory / path_of(std::string{sf::writer_state_file}), ignored))
+        return {};
+    return sf::failure{
+        .code = sf::errc::no_checkpoint,
+        .file = sf::text{text_of(directory)},
+        .detail =
+            "a run that wrote to it was interrupted, or is still at it; it goes on with --resume and the same options"};
+}
+
 /// One sentence on stderr, and what helps, for a plan that was refused; returns the exit status.
 inline int report_plan(sf::failure failure, const choose_family::choice& chosen,
                        sf::tensor_set_ref tensors) {
@@ -315,6 +329,8 @@ inline void print_names(const sf::rewrite_plan& plan, const sf::tensor_set_ref& 
 template <sf::file_source Source>
 int run_with(request asked) {
     const command_line::stopwatch watch;
+    if (const auto whole = check_finished(asked.in); !whole)
+        return command_line::report(whole.error());
     sf::checkpoint_report notes;
     const auto checkpoint =
         sf::basic_checkpoint<Source>::open(asked.in, {.variant = asked.variant}, notes);
@@ -409,6 +425,10 @@ int run_with(request asked) {
                 " names, such as \"" + std::string{spelling.first_lost.view()} +
                 "\", which it will call \"" + std::string{spelling.first_lost_becomes.view()} +
                 "\"");
+        if (asked.way == direction::fuse && asked.engine == nullptr && all.modules_done != 0 &&
+            all.modules_done != all.modules)
+            say(std::to_string(all.modules_done) + " of " + std::to_string(all.modules) +
+                " experts modules were fused already; unfusing will take them apart, too");
         if (asked.way != direction::repack && asked.engine == nullptr &&
             all.modules == all.modules_done)
             say(std::string{"nothing is to be "} + (unfuse ? "unfused" : "fused") +
@@ -514,8 +534,7 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
     request asked;
     asked.way = way;
     asked.program = argv[0];
-    asked.family =
-        arguments.value("--family", arguments.value("--layout", ""));  // --layout is its older name
+    asked.family = arguments.family();
     const std::string to = arguments.value("--to", way == direction::unfuse ? "stored" : "model");
     if (way == direction::repack) {
         if (to != "model")

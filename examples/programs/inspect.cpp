@@ -280,7 +280,7 @@ int main(int argc, char** argv) {
         "  --lenient   accept bytes that belong to no tensor, between or behind the tensors\n"};
     const bool tensors = arguments.flag("--tensors"), experts = arguments.flag("--experts"),
                json = arguments.flag("--json");
-    const std::string wanted = arguments.value("--family", "");
+    const std::string wanted = arguments.family();
     const std::string variant = arguments.value("--variant", "");
     const sf::checkpoint_options options{
         .read = arguments.flag("--lenient") ? sf::read_options::lenient() : sf::read_options{},
@@ -290,17 +290,8 @@ int main(int argc, char** argv) {
 
     sf::checkpoint_report report;
     const auto checkpoint = sf::checkpoint::open(path, options, report);
-    std::error_code ignored;
-    const std::filesystem::path directory = convert_checkpoint::directory_of(path);
-    const bool is_unfinished = std::filesystem::exists(
-        directory / convert_checkpoint::path_of(std::string{sf::writer_state_file}), ignored);
-    const std::string unfinished =
-        "a run that wrote to " + convert_checkpoint::text_of(directory) +
-        " was interrupted, or is still at it; it goes on with --resume and the same options";
-    if (!checkpoint && is_unfinished) {
-        std::fprintf(stderr, "error: %s\n", unfinished.c_str());
-        return command_line::failed;
-    }
+    const auto finished = convert_checkpoint::check_finished(path);
+    if (!checkpoint && !finished) return command_line::report(finished.error());
     if (!checkpoint) {  // that was the first thing that is wrong
         const auto all_wrong = sf::checkpoint::verify(path, options);
         if (!all_wrong || all_wrong->is_sound()) return command_line::report(checkpoint.error());
@@ -309,7 +300,7 @@ int main(int argc, char** argv) {
     }
 
     facts all = look_at(*checkpoint, path, wanted);
-    if (is_unfinished) all.problems.push_back(unfinished);
+    if (!finished) all.problems.push_back(finished.error().message().c_str());
     for (const sf::checkpoint_note& note : report.notes())
         all.notes.push_back(note.message().c_str());
     if (json)

@@ -74,8 +74,8 @@ template <class Source>
 }
 
 /// Copies the tensor files of a checkpoint and its index to a directory, byte for byte and under
-/// their names, with the same care as `rewrite`: under a lock, each file complete or absent, the
-/// index last, and a run that was killed can be gone on with (options.resume). For checkpoints in
+/// their names, with the same care as `rewrite`: under a lock, each file complete or absent, and a
+/// run that was killed can be gone on with (options.resume). For checkpoints in
 /// which nothing is to be done: see changes_nothing. Tensors that the index does not list stay in
 /// the files as they are. Of the options, those that decide how tensors are split do not count.
 ///   memory  1 MiB

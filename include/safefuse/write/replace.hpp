@@ -66,9 +66,9 @@ inline constexpr std::string_view staging_ending = ".safefuse-new";
 /// that the new checkpoint has too are replaced, and every other file and directory stays where it
 /// is. If there is nothing else, both directories change their names at once; otherwise, and if
 /// that cannot be done (a mount point, another file system, a parent that may not be written to,
-/// Windows), the new files are renamed into the directory one by one, the index last. A run that is
-/// killed meanwhile is completed by the next one that resumes or replaces; until then the directory
-/// loads as no checkpoint.
+/// Windows), the new files are renamed into the directory one by one, the index first. A run that
+/// is killed meanwhile is completed by the next one that resumes or replaces; until then the
+/// directory loads as no checkpoint.
 ///
 /// The directory is locked from open() to commit(), before anything is changed. Whoever does not
 /// want to go on with a run that was killed removes the directory named `.OUT.safefuse-new`; the
@@ -503,7 +503,7 @@ private:
         return detail::remove_directory(place);
     }
 
-    /// Removes the old tensor files, renames the new files into the directory, the index last, and
+    /// Removes the old tensor files, renames the new files into the directory, the index first, and
     /// then the state file, which is `staged`'s and from here on the directory's. Can be repeated
     /// from any point.
     result<void> move_files(std::string_view place, detail::directory_claim& staged, char step,
@@ -513,7 +513,8 @@ private:
         if (step == '1') {
             auto old_names = detail::names_in(real_, has_directories);
             if (!old_names) return std::move(old_names).error();
-            for (const bool indexes : {true, false})
+            // an index whose shards are missing is no checkpoint to anybody: it goes last
+            for (const bool indexes : {false, true})
                 for (const text& name : *old_names)
                     if (detail::is_checkpoint_name(name) && detail::is_index_name(name) == indexes)
                         if (auto removed = detail::remove_file(detail::join_path(real_, name));
@@ -524,7 +525,7 @@ private:
         }
         auto names = detail::names_in(place, has_directories);
         if (!names) return std::move(names).error();
-        for (const bool indexes : {false, true})
+        for (const bool indexes : {true, false})  // and comes first
             for (const text& name : *names) {
                 if (name == writer_state_file || detail::is_index_name(name) != indexes) continue;
                 auto moved = detail::rename_file(detail::join_path(place, name),

@@ -145,7 +145,7 @@ TEST_CASE("copy: a run that was stopped is gone on with, and only with the same 
         stop_after stop{2};
         REQUIRE_FALSE(sf::copy_checkpoint(*source, out, {}, stop));
         CHECK(fs::exists(fs::path{out} / sf::writer_state_file));
-        CHECK_FALSE(fs::exists(fs::path{out} / "model.safetensors.index.json"));
+        CHECK_FALSE(sf::checkpoint::open(out));  // the index names what is missing
     }
     support::write_file(fs::path{out} / ".b.safetensors.0123456789abcdef.tmp", "half");
     const auto refused = sf::copy_checkpoint(*source, out);

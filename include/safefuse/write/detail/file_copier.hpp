@@ -62,17 +62,19 @@ public:
         auto sources = source_files::of(set_);
         if (!sources) return std::move(sources).error();
         rewrite_summary summary{.shard_count = static_cast<std::uint32_t>(files_.size())};
+        // Whatever the files are called, a part of them is no checkpoint to anybody: the index
+        // comes first, and names the others.
+        if (!index_.empty())
+            if (auto copied = copy_file(index_, target(index_), options_.wait); !copied)
+                return std::move(copied).error();
         for (std::uint32_t f = 0; f < files_.size(); ++f) {
             if (auto made = make(f, *sources, summary); !made) {
-                if (check_vacant(false)) claim_.remove();  // nothing is there to go on with
+                leave_if_vacant();
                 return std::move(made).error();
             }
         }
         if (auto same = check_unchanged(set_, states->view()); !same)
             return std::move(same).error();
-        if (!index_.empty())
-            if (auto copied = copy_file(index_, target(index_), options_.wait); !copied)
-                return std::move(copied).error();
         if (options_.keep_state)
             claim_ = directory_claim{};
         else
@@ -160,6 +162,19 @@ private:
         if (!listed) return listed;
         if (!occupied.detail.empty()) return occupied;
         return {};
+    }
+
+    /// Removes the state and the index where no tensor file is there to go on with.
+    void leave_if_vacant() noexcept {
+        bool vacant = true;
+        const auto listed = detail::list_directory(directory_, [&](std::string_view name,
+                                                                   bool is_directory) noexcept {
+            vacant = is_directory || name.starts_with('.') || !name.ends_with(tensor_file_ending);
+            return vacant;
+        });
+        if (!listed || !vacant) return;
+        if (!index_.empty()) (void)remove_file(target(index_));
+        claim_.remove();
     }
 
     /// Removes what a killed run has left half-written.
