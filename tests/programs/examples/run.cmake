@@ -231,7 +231,6 @@ try(0 "each byte as in" verify_fused qwen2_moe qwen2_moe.fused --family qwen3_mo
 try(1 "the names are those of family qwen2_moe: --family qwen2_moe" verify_fused qwen2_moe qwen2_moe.fused --family llama4)
 try(1 "are the two arguments swapped" verify_fused qwen2_moe.fused qwen2_moe)
 try(0 "2 are as asked already.*all files stay as they are, byte for byte" fuse_checkpoint qwen2_moe.fused twice)
-try(1 "shape does not fit \\(expected BF16 .*, found F8_E4M3|dtype does not fit|shape does not fit \\(expected BF16 .*, found|no tensor|rewrite makes none" verify_fused qwen2_moe F8_E4M3.fused)
 file(MAKE_DIRECTORY "${WORK}/cut")
 file(WRITE "${WORK}/cut/model.safetensors" "no header")
 try(1 "cut/model.safetensors: .*at byte [0-9]+ of the file|cut/model.safetensors: .*something else" inspect cut)
