@@ -60,7 +60,9 @@ TEST_CASE("verify: a tensor that the index does not list is written, and missed 
     const auto part = sf::rewrite_plan::make(*listed, sf::description_of<sf::families::qwen2_moe>);
     REQUIRE(part);
     REQUIRE(sf::rewrite(*part, less));
-    const auto lost = sf::verify_rewritten(*plan, *sf::checkpoint::open(less));
+    const auto lacking = sf::checkpoint::open(less);
+    REQUIRE(lacking);
+    const auto lost = sf::verify_rewritten(*plan, *lacking);
     REQUIRE_FALSE(lost);
     CHECK(lost.error().code == sf::errc::tensor_not_found);
     CHECK(lost.error().tensor == "model.norm.weight");
