@@ -102,7 +102,9 @@ public:
         }
         return otherwise;
     }
-    /// The value of an option as a whole number, at least 1.
+    /// The family that was asked for, or nothing: --family, which was called --layout before.
+    std::string family() { return value("--family", value("--layout", "")); }
+    /// The whole number behind an option, at least 1.
     std::uint64_t count(std::string_view name, std::uint64_t otherwise) {
         const std::string given = value(name, std::to_string(otherwise));
         std::uint64_t number = 0;
@@ -115,6 +117,7 @@ public:
     /// The value of an option as a size: bytes, or decimal units as in 300MB and 5GB.
     std::uint64_t size(std::string_view name, std::uint64_t otherwise) {
         const std::string given = value(name, std::to_string(otherwise));
+        if (given == std::to_string(otherwise)) return otherwise;
         char* end = nullptr;
         const double number = std::strtod(given.c_str(), &end);
         const std::string_view unit{end};

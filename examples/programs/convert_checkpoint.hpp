@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -26,20 +27,18 @@ namespace convert_checkpoint {
 
 namespace sf = safefuse;
 
-/// Opens a checkpoint for the programs. As in transformers, tensors in a shard that the index does
-/// not list are part of it.
-///   notes   remarks to print
-template <sf::file_source Source>
-sf::result<sf::basic_checkpoint<Source>> open_checkpoint(const std::string& path,
-                                                         sf::checkpoint_report& notes,
-                                                         sf::checkpoint_options options = {}) {
-    options.show_unlisted = true;
-    auto opened = sf::basic_checkpoint<Source>::open(path, options, notes);
-    if (opened && opened->size() == 0 && !opened->index_path().empty())
-        return sf::failure{.code = sf::errc::bad_index,
-                           .file = sf::text{opened->index_path()},
-                           .detail = "weight_map is empty: it lists no tensors"};
-    return opened;
+/// Whether the checkpoint at a path is finished: no run is writing it, and none was interrupted.
+inline sf::result<void> check_finished(const std::string& path) {
+    std::error_code ignored;
+    const std::filesystem::path directory = directory_of(path);
+    if (!std::filesystem::exists(directory / path_of(std::string{sf::writer_state_file}), ignored))
+        return {};
+    return sf::failure{
+        .code = sf::errc::no_checkpoint,
+        .file = sf::text{text_of(directory)},
+        .detail =
+            "a run that writes to it was interrupted or is still active; --resume with the same "
+            "options continues it"};
 }
 
 /// Prints one sentence and a hint on stderr for a plan that failed. Returns the exit status.
@@ -86,27 +85,71 @@ inline std::size_t already_done(const sf::rewrite_plan& plan) {
     return count;
 }
 
-/// In the copy of config.json in `to`, updates the entries about single experts that are fused now.
-/// Returns the number of changed entries. The copy is replaced like other side files: in one step,
-/// synced, with the permissions of the original.
+/// A name without its last segment: the module of a parameter.
+inline std::string module_of(std::string_view name) {
+    return std::string{name.substr(0, name.rfind('.') == name.npos ? 0 : name.rfind('.'))};
+}
+
+/// The modules that fusing or unfusing replaces, as config.json may list them. Without a plan for a
+/// scope, which the rewrite itself will tell of, nothing is said of it.
+inline std::vector<rewrite_config::renewal> renewals_of(const sf::rewrite_plan& plan, bool unfuse) {
+    std::vector<rewrite_config::renewal> all;
+    for (std::uint32_t s = 0; s < plan.scopes().experts_count(); ++s) {
+        const sf::experts_scope scope = plan.scopes()[s];
+        if (scope.form != sf::scope_state::pending) continue;
+        if (!unfuse) {
+            all.push_back({std::string{scope.name}, true, {std::string{scope.destination_name}}});
+            continue;
+        }
+        const auto made = plan.plan_of(s);
+        if (!made) continue;
+        // the experts of the whole module, and those of each of its parameters
+        const std::size_t first = all.size();
+        all.push_back({std::string{scope.name}, false, {}});
+        const auto add = [](std::vector<std::string>& to, std::string name) {
+            if (std::find(to.begin(), to.end(), name) == to.end()) to.push_back(std::move(name));
+        };
+        for (const sf::plan_output& output : made->outputs())
+            add(all[first].to, module_of(output.name));
+        for (const std::uint32_t tensor : made->source_tensors()) {
+            const sf::tensor_location place = plan.set().place(tensor);
+            all.push_back({std::string{plan.set().spec(tensor).name}, false, {}});
+            for (const sf::copy_block& block : made->blocks())
+                if (block.source == place.source && block.source_offset >= place.offset &&
+                    block.source_offset < place.offset + place.size_bytes)
+                    add(all.back().to, module_of(made->outputs()[block.output].name));
+        }
+        // expert by expert, as quantisers list them
+        const auto number = [&](const std::string& name) {
+            const std::size_t at = scope.destination_name.size() + 1;
+            return name.size() > at ? std::strtoull(name.c_str() + at, nullptr, 10) : 0;
+        };
+        for (std::size_t i = first; i < all.size(); ++i)
+            std::stable_sort(all[i].to.begin(), all[i].to.end(),
+                             [&](const auto& a, const auto& b) { return number(a) < number(b); });
+        if (all[first].to.size() == 1 && all[first].to[0] == all[first].from) all.resize(first);
+    }
+    return all;
+}
+
+/// Renews what the copy of config.json in `to` says of experts that are fused or apart now; returns
+/// how many entries changed. The copy is replaced as side files are: at once, synced, with the
+/// permissions of the original.
 inline sf::result<std::size_t> renew_config(const side_files& beside, const std::string& to,
-                                            const sf::rewrite_plan& plan, sf::durability wait) {
+                                            const sf::rewrite_plan& plan, bool unfuse,
+                                            sf::durability wait) {
     std::size_t changed = 0;
     if (std::find(beside.taken.begin(), beside.taken.end(), "config.json") == beside.taken.end())
         return changed;
-    std::vector<rewrite_config::fused_module> modules;
-    for (std::size_t s = 0; s < plan.scopes().experts_count(); ++s) {
-        const sf::experts_scope scope = plan.scopes()[s];
-        if (scope.form == sf::scope_state::pending)
-            modules.emplace_back(scope.name, scope.destination_name);
-    }
     const std::filesystem::path path = path_of(to) / "config.json",
                                 fresh = path_of(to) / "config.json.tmp";
     std::ifstream in{path, std::ios::binary};
-    if (modules.empty() || !in) return changed;
+    if (!in) return changed;
     const std::string json{std::istreambuf_iterator<char>{in}, {}};
     in.close();
-    const std::string renewed = rewrite_config::renew_lists(json, modules, changed);
+    if (!rewrite_config::has_lists(json)) return changed;
+    const std::string renewed =
+        rewrite_config::renew_lists(json, renewals_of(plan, unfuse), changed);
     if (changed == 0) return changed;
     std::ofstream out{fresh, std::ios::binary | std::ios::trunc};
     out << renewed;
@@ -140,6 +183,7 @@ struct request {
     side_policy beside = side_policy::known;
     bool pread = false, overwrite = false, quiet = false, any_expert_count = false,
          keep_unknown = false, dry_run = false, json = false;
+    bool splits_anew = false;  ///< a size of shards was given, so that files do not stay
 };
 
 /// Progress, Ctrl-C, and the side files, which are copied as soon as the destination is locked.
@@ -160,14 +204,17 @@ public:
     bool copy_beside() {
         if (std::exchange(began_, true)) return copied_.has_value();
         copied_ = copy_side_files(beside_, to_, asked_.options.wait);
-        if (copied_ && asked_.way == direction::fuse && asked_.engine == nullptr) {
-            const auto renewed = renew_config(beside_, to_, plan_, asked_.options.wait);
+        if (copied_ && asked_.way != direction::repack && asked_.engine == nullptr) {
+            const bool unfuse = asked_.way == direction::unfuse;
+            const auto renewed = renew_config(beside_, to_, plan_, unfuse, asked_.options.wait);
             if (!renewed) return copied_ = renewed.error(), false;
             if (*renewed != 0 && !asked_.quiet && !asked_.json)
-                std::printf(
-                    "note       config.json: %zu entries of single experts now name "
-                    "their modules\n",
-                    *renewed);
+                std::printf(unfuse
+                                ? "note       config.json: %zu entries of experts modules now name "
+                                  "single experts\n"
+                                : "note       config.json: %zu entries of single experts now name "
+                                  "their modules\n",
+                            *renewed);
         }
         return copied_.has_value();
     }
@@ -285,8 +332,11 @@ inline void print_names(const sf::rewrite_plan& plan, const sf::tensor_set_ref& 
 template <sf::file_source Source>
 int run_with(request asked) {
     const command_line::stopwatch watch;
+    if (const auto whole = check_finished(asked.in); !whole)
+        return command_line::report(whole.error());
     sf::checkpoint_report notes;
-    const auto checkpoint = open_checkpoint<Source>(asked.in, notes, {.variant = asked.variant});
+    const auto checkpoint =
+        sf::basic_checkpoint<Source>::open(asked.in, {.variant = asked.variant}, notes);
     if (!checkpoint) return command_line::report(checkpoint.error());
     const bool unfuse = asked.way == direction::unfuse;
     auto ask = choose_family::request{.family = asked.family,
@@ -313,6 +363,13 @@ int run_with(request asked) {
                                      chosen->options(asked.keep_unknown))
             : sf::rewrite_plan::make(*checkpoint, family, chosen->options(asked.keep_unknown));
     if (!plan) return report_plan(plan.error(), *chosen, *checkpoint);
+    // where there is nothing to do, the files themselves stay, byte for byte
+    bool stays = false;
+    if (asked.way != direction::repack && asked.engine == nullptr && !asked.splits_anew) {
+        const auto same = sf::changes_nothing(*plan);
+        if (!same) return command_line::report(same.error());
+        stays = *same && sf::is_in_one_directory(*checkpoint);
+    }
     std::vector<std::string> tensor_files;
     for (std::size_t i = 0; i < checkpoint->file_count(); ++i)
         tensor_files.emplace_back(checkpoint->file(i).path());
@@ -349,7 +406,8 @@ int run_with(request asked) {
     all.modules_done = asked.engine != nullptr ? 0 : already_done(*plan);
     all.beside = &*beside;
     all.bytes = plan->total_bytes();
-    all.shards = outline->shard_count();
+    all.shards =
+        stays ? static_cast<std::uint32_t>(checkpoint->file_count()) : outline->shard_count();
     if (!asked.quiet && !asked.json) {
         std::printf("%s: family %s, %zu experts modules", command_line::printable(asked.in).c_str(),
                     all.family.c_str(), all.modules);
@@ -370,10 +428,15 @@ int run_with(request asked) {
             say("unfusing will not restore " + std::to_string(spelling.lost_count) +
                 " names, such as \"" + std::string{spelling.first_lost.view()} +
                 "\", which becomes \"" + std::string{spelling.first_lost_becomes.view()} + "\"");
+        if (asked.way == direction::fuse && asked.engine == nullptr && all.modules_done != 0 &&
+            all.modules_done != all.modules)
+            say(std::to_string(all.modules_done) + " of " + std::to_string(all.modules) +
+                " experts modules were fused already; unfusing will take them apart, too");
         if (asked.way != direction::repack && asked.engine == nullptr &&
             all.modules == all.modules_done)
             say(std::string{"nothing is to be "} + (unfuse ? "unfused" : "fused") +
-                ": all tensors stay as they are");
+                (stays ? ": all files stay as they are, byte for byte"
+                       : ": all tensors stay as they are"));
         std::fflush(stdout);
     }
     if (asked.dry_run) {
@@ -398,7 +461,8 @@ int run_with(request asked) {
     std::signal(SIGINT, interrupt);
     const std::string to{destination->directory()};
     progress at{asked, *beside, *plan, to};
-    const auto written = sf::rewrite(*plan, to, asked.options, at);
+    const auto written = stays ? sf::copy_checkpoint(*checkpoint, to, asked.options, at)
+                               : sf::rewrite(*plan, to, asked.options, at);
     if (!at.copied()) return command_line::report(at.copied().error());
     if (!written) {
         sf::failure why = written.error();
@@ -453,7 +517,8 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
         "                        default: " + (way == direction::unfuse ? "stored" : "model") +
         "\n" +
         "  --variant V           read variant V of a directory, such as fp16\n"
-        "  --max-shard-size S    such as 300MB or 5GB; default 5GB\n"
+        "  --max-shard-size S    such as 300MB or 5GB; default 5GB. If there is nothing to do,\n"
+        "                        the files are copied byte for byte, unless a size is given\n"
         "  --one-tensor-per-file each tensor in a file of its own: loaders that read files whole\n"
         "                        hold one at a time\n"
         "  --source mmap|pread   map the files or read them by position; default mmap\n"
@@ -482,8 +547,7 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
     request asked;
     asked.way = way;
     asked.program = argv[0];
-    asked.family =
-        arguments.value("--family", arguments.value("--layout", ""));  // --layout is the older name
+    asked.family = arguments.family();
     const std::string to = arguments.value("--to", way == direction::unfuse ? "stored" : "model");
     if (way == direction::repack) {
         if (to != "model")
@@ -499,10 +563,13 @@ inline int run(int argc, char** argv, const std::string& usage, direction way) {
                                to + "\"");
     }
     asked.variant = arguments.value("--variant", "");
-    asked.options.max_shard_bytes =
-        arguments.size("--max-shard-size", asked.options.max_shard_bytes);
-    if (arguments.flag("--one-tensor-per-file"))
+    const std::uint64_t given_size = arguments.size("--max-shard-size", sf::unknown);
+    asked.splits_anew = given_size != sf::unknown;
+    if (asked.splits_anew) asked.options.max_shard_bytes = given_size;
+    if (arguments.flag("--one-tensor-per-file")) {
         asked.options.max_shard_bytes = sf::one_tensor_per_file;
+        asked.splits_anew = true;
+    }
     const std::string source = arguments.value("--source", "mmap");
     if (source != "mmap" && source != "pread")
         arguments.complain("--source must be mmap or pread, not \"" + source + "\"");

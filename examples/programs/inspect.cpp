@@ -283,7 +283,7 @@ int main(int argc, char** argv) {
         "  --lenient   accept bytes that belong to no tensor, between or after the tensors\n"};
     const bool tensors = arguments.flag("--tensors"), experts = arguments.flag("--experts"),
                json = arguments.flag("--json");
-    const std::string wanted = arguments.value("--family", "");
+    const std::string wanted = arguments.family();
     const std::string variant = arguments.value("--variant", "");
     const sf::checkpoint_options options{
         .read = arguments.flag("--lenient") ? sf::read_options::lenient() : sf::read_options{},
@@ -292,19 +292,9 @@ int main(int argc, char** argv) {
     const std::string& path = arguments[0];
 
     sf::checkpoint_report report;
-    const auto checkpoint =
-        convert_checkpoint::open_checkpoint<sf::mapped_file>(path, report, options);
-    std::error_code ignored;
-    const std::filesystem::path directory = convert_checkpoint::directory_of(path);
-    const bool is_unfinished = std::filesystem::exists(
-        directory / convert_checkpoint::path_of(std::string{sf::writer_state_file}), ignored);
-    const std::string unfinished =
-        "a run that writes to " + convert_checkpoint::text_of(directory) +
-        " was interrupted or is still active; --resume with the same options continues it";
-    if (!checkpoint && is_unfinished) {
-        std::fprintf(stderr, "error: %s\n", unfinished.c_str());
-        return command_line::failed;
-    }
+    const auto checkpoint = sf::checkpoint::open(path, options, report);
+    const auto finished = convert_checkpoint::check_finished(path);
+    if (!checkpoint && !finished) return command_line::report(finished.error());
     if (!checkpoint) {  // the first problem
         const auto all_wrong = sf::checkpoint::verify(path, options);
         if (!all_wrong || all_wrong->is_sound()) return command_line::report(checkpoint.error());
@@ -313,7 +303,7 @@ int main(int argc, char** argv) {
     }
 
     facts all = look_at(*checkpoint, path, wanted);
-    if (is_unfinished) all.problems.push_back(unfinished);
+    if (!finished) all.problems.push_back(finished.error().message().c_str());
     for (const sf::checkpoint_note& note : report.notes())
         all.notes.push_back(note.message().c_str());
     if (json)

@@ -1,18 +1,23 @@
-// config.json lists modules that a quantiser skipped, expert by expert. After fusing, these modules
-// do not exist any more. The lists must name the module that contains the experts instead.
+// config.json lists modules that a quantiser left alone, expert by expert. After fusing those
+// modules are gone: the lists then name the module that holds the experts, and after unfusing the
+// experts again.
 #ifndef SAFEFUSE_EXAMPLES_REWRITE_CONFIG_HPP
 #define SAFEFUSE_EXAMPLES_REWRITE_CONFIG_HPP
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 namespace rewrite_config {
 
-/// A module of experts: its stored name and its new name.
-using fused_module = std::pair<std::string, std::string>;
+/// What becomes of entries that name a module.
+struct renewal {
+    std::string from;             ///< the module that is there no more
+    bool of_experts = false;      ///< entries of its numbered experts are meant, not its own
+    std::vector<std::string> to;  ///< the modules that are there now
+};
 
 /// Whether a key's list contains names of modules.
 inline bool lists_modules(std::string_view key) {
@@ -21,8 +26,15 @@ inline bool lists_modules(std::string_view key) {
            key == "modules_to_not_quantize" || key == "exclude_layers";
 }
 
-/// Position after the closing quote of the JSON string that begins at `at`. npos if it is not
-/// closed.
+/// Whether a text may have such lists at all.
+inline bool has_lists(std::string_view json) {
+    for (const std::string_view word : {"ignore", "exclude", "modules_to_not_"})
+        if (json.find(word) != json.npos) return true;
+    return false;
+}
+
+/// The end of the JSON string that begins at `at`, behind its last quote; npos where it does not
+/// end.
 inline std::size_t end_of_string(std::string_view json, std::size_t at) {
     for (std::size_t i = at + 1; i < json.size(); ++i) {
         if (json[i] == '\\')
@@ -33,25 +45,26 @@ inline std::size_t end_of_string(std::string_view json, std::size_t at) {
     return std::string_view::npos;
 }
 
-/// The new name of an entry: an expert of a fused module becomes that module.
-inline std::string renamed_entry(const std::string& entry,
-                                 const std::vector<fused_module>& modules) {
-    for (const auto& [stored, fused] : modules) {
-        if (entry.size() <= stored.size() + 1 || !entry.starts_with(stored) ||
-            entry[stored.size()] != '.')
+/// What an entry is called now: an expert of a fused module is that module, and a module whose
+/// experts are apart again is all of them. Null: it stays.
+inline const renewal* renewal_of(const std::string& entry, const std::vector<renewal>& renewals) {
+    for (const renewal& each : renewals) {
+        if (!each.of_experts && entry == each.from) return &each;
+        if (!each.of_experts || entry.size() <= each.from.size() + 1 ||
+            !entry.starts_with(each.from) || entry[each.from.size()] != '.')
             continue;
-        const std::size_t end = entry.find('.', stored.size() + 1);
-        const std::string number = entry.substr(
-            stored.size() + 1, end == std::string::npos ? end : end - stored.size() - 1);
+        const std::size_t first = each.from.size() + 1, end = entry.find('.', first);
+        const std::string number =
+            entry.substr(first, end == std::string::npos ? end : end - first);
         if (!number.empty() && number.find_first_not_of("0123456789") == std::string::npos)
-            return fused;
+            return &each;
     }
-    return entry;
+    return nullptr;
 }
 
-/// The text of config.json with updated lists. Adds the number of removed entries to `changed`. A
-/// text that is not JSON stays as it is.
-inline std::string renew_lists(std::string_view json, const std::vector<fused_module>& modules,
+/// The text of config.json with such lists renewed; how many entries went is added to `changed`. A
+/// text that is no JSON stays as it is.
+inline std::string renew_lists(std::string_view json, const std::vector<renewal>& renewals,
                                std::size_t& changed) {
     std::string out;
     std::size_t copied = 0;
@@ -91,19 +104,24 @@ inline std::string renew_lists(std::string_view json, const std::vector<fused_mo
         std::vector<std::string> renewed;
         std::size_t gone = 0;
         for (const std::string& entry : entries) {
-            std::string now = renamed_entry(entry, modules);
-            bool is_new = true;
-            if (now != entry) {
-                ++gone;
-                for (const std::string& each : renewed) is_new = is_new && each != now;
+            const renewal* const now = renewal_of(entry, renewals);
+            if (now == nullptr) {
+                renewed.push_back(entry);
+                continue;
             }
-            if (is_new) renewed.push_back(std::move(now));
+            ++gone;
+            for (const std::string& name : now->to)
+                if (std::find(renewed.begin(), renewed.end(), name) == renewed.end())
+                    renewed.push_back(name);
         }
         if (gone == 0) continue;
         changed += gone;
         out.append(json.substr(copied, list - copied)).append(before);
         for (std::size_t e = 0; e < renewed.size(); ++e) {
-            if (e != 0) out.append(between.empty() ? std::string_view{", "} : between);
+            if (e != 0 && between.empty())
+                out.append(",").append(before.empty() ? std::string_view{" "} : before);
+            else if (e != 0)
+                out.append(between);
             out.append("\"").append(renewed[e]).append("\"");
         }
         copied = i = last;

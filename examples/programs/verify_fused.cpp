@@ -16,7 +16,7 @@ int main(int argc, char** argv) {
         "  --keep-unknown        tensors that look like experts and fit no known form were passed\n"
         "                        through\n"
         "  --quiet               print errors only\n"};
-    const std::string layout = arguments.value("--family", arguments.value("--layout", ""));
+    const std::string family = arguments.family();
     const std::string variant = arguments.value("--variant", "");
     const bool keep_unknown = arguments.flag("--keep-unknown");
     const bool any_expert_count = arguments.flag("--any-expert-count"),
@@ -24,16 +24,17 @@ int main(int argc, char** argv) {
     if (!arguments.positional(2)) return arguments.status();
 
     const command_line::stopwatch watch;
-    sf::checkpoint_report notes, fused_notes;
-    const auto unfused = convert_checkpoint::open_checkpoint<sf::mapped_file>(arguments[0], notes,
-                                                                              {.variant = variant});
+    for (const std::size_t i : {0u, 1u})
+        if (const auto whole = convert_checkpoint::check_finished(arguments[i]); !whole)
+            return command_line::report(whole.error());
+    sf::checkpoint_report notes;
+    const auto unfused = sf::checkpoint::open(arguments[0], {.variant = variant}, notes);
     if (!unfused) return command_line::report(unfused.error());
-    const auto fused =
-        convert_checkpoint::open_checkpoint<sf::mapped_file>(arguments[1], fused_notes);
+    const auto fused = sf::checkpoint::open(arguments[1]);
     if (!fused) return command_line::report(fused.error());
     const auto chosen = choose_family::choose(
         convert_checkpoint::text_of(convert_checkpoint::directory_of(arguments[0])), *unfused,
-        {.family = layout, .any_expert_count = any_expert_count});
+        {.family = family, .any_expert_count = any_expert_count});
     if (!chosen) return command_line::report(chosen.error());
     if (const auto filled = choose_family::check_elements(*unfused, chosen->family.fuse); !filled)
         return command_line::report(filled.error());

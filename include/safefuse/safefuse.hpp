@@ -58,6 +58,7 @@
 #include <safefuse/write/checkpoint_files.hpp>
 #include <safefuse/write/checkpoint_outline.hpp>
 #include <safefuse/write/checkpoint_writer.hpp>
+#include <safefuse/write/copy_checkpoint.hpp>
 #include <safefuse/write/fingerprint.hpp>
 #include <safefuse/write/progress.hpp>
 #include <safefuse/write/repack.hpp>

@@ -509,8 +509,9 @@ TEST_CASE(
             support::write_file(directory.path() / file, contents);
         }
         const std::string path = directory / "checkpoint";
-        const auto opened = sf::checkpoint::open(path);
-        const auto positional = sf::positional_checkpoint::open(path);
+        const sf::checkpoint_options listed_only{.show_unlisted = false};
+        const auto opened = sf::checkpoint::open(path, listed_only);
+        const auto positional = sf::positional_checkpoint::open(path, listed_only);
         CHECK((opened ? "accept" : conformance::name(opened.error().code)) ==
               conformance::name(each.refusal));
         CHECK((positional ? "accept" : conformance::name(positional.error().code)) ==
@@ -532,6 +533,7 @@ TEST_CASE(
                                    each.refusal == sf::errc::path_leaves_directory;
         const auto parsed = sf::shard_index::parse(support::bytes_of(index->second));
         if (each.refusal == sf::errc::several_indexes) continue;
+        if (parsed && parsed->size() == 0) continue;  // sound text, but no checkpoint
         REQUIRE(parsed.has_value() == !is_about_text);
         if (parsed) continue;
         CHECK(conformance::name(parsed.error().code) == conformance::name(each.refusal));

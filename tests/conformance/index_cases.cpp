@@ -81,12 +81,11 @@ void index_texts(index_suite& add) {
         {}, "index_unknown_keys", "keys that are not known are ignored",
         R"({"format": [1, {"weight_map": 2}], "weight_map": {"a": "a.safetensors"}, "x": null})",
         a);
-    add.index({}, "index_empty_map", "a checkpoint without tensors", weight_map(""));
     add.index({}, "index_space", "white space everywhere",
               " \r\n{ \"weight_map\"\t: { \"a\" : \"a.safetensors\" } } \n", a);
     add.index({}, "index_escapes", "names written with escapes",
               R"({"weight\u005fmap": {"\u0061": "\u0061.safetensors"}})", a);
-    add.index({}, "index_some_unlisted", "what the index does not list is invisible",
+    add.index({}, "index_some_unlisted", "what the index does not list can be left out",
               weight_map(R"("b": "b.safetensors")"), {{"b", "b.safetensors"}});
     add.index({}, "index_decides", "the index decides between two copies",
               weight_map(R"("a": "a.safetensors", "b": "b.safetensors")"),
@@ -156,6 +155,7 @@ void index_texts(index_suite& add) {
     bad_index("root_number", "the root must be an object", "3");
     bad_index("root_string", "the root must be an object", "\"weight_map\"");
     bad_index("no_map", "there must be a weight_map", "{}");
+    bad_index("empty_map", "an index that lists nothing hides what is there", weight_map(""));
     bad_index("no_map_metadata", "there must be a weight_map",
               R"({"metadata": {"total_size": 3}})");
     bad_index("no_map_flat", "the weight_map is a key of its own", R"({"a": "a.safetensors"})");

@@ -323,6 +323,9 @@ private:
         number(", axis ", axis);
         number(", at byte ", offset);
         if (offset != unknown && code == errc::bytes_differ) out.append(" of the tensor");
+        if (offset != unknown && !file.empty() &&
+            (code <= errc::trailing_bytes || code == errc::bad_json || code == errc::bad_index))
+            out.append(" of the file");
         number(", expected ", expected);
         number(", found ", actual);
         if (expected != unknown && actual != unknown &&

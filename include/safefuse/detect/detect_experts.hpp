@@ -164,13 +164,12 @@ template <class Families = shipped_families>
     return family;
 }
 
-/// The family with the stored form of this name: "hub", or one of `forms`. "per-expert" means the
-/// hub's form if the hub stores experts one by one.
-///   fails    unknown_family (there is no such form; the detail lists the known ones)
+/// The family with the stored form of that name: "hub", or one of `forms`. Where none of these is
+/// called "per-expert" and the hub stores experts one by one, the hub's form is that one.
+///   fails    unknown_family (it has no such form; the detail lists those that it has)
 [[nodiscard]] inline result<family_entry> with_named_form(const family_entry& family,
                                                           std::string_view name) noexcept {
-    const bool is_one_by_one = detail::is_per_expert(*family.fuse.from);
-    if (name == "hub" || (name == "per-expert" && is_one_by_one)) return family;
+    if (name == "hub") return family;
     failure none{.code = errc::unknown_family};
     none.detail.append("family ");
     none.detail.append(family.fuse.name);
@@ -178,12 +177,20 @@ template <class Families = shipped_families>
     none.detail.append(name);
     none.detail.append("\": known are hub");
     for (std::size_t i = 0; i < family.fuse.forms.size(); ++i) {
-        if (family.fuse.forms[i].name == name)
-            return family_entry{with_stored_form(family.fuse, family.fuse.forms[i]),
-                                with_stored_form(family.unfuse, family.fuse.forms[i])};
+        if (family.fuse.forms[i].name == name) {
+            family_entry made{with_stored_form(family.fuse, family.fuse.forms[i]),
+                              with_stored_form(family.unfuse, family.fuse.forms[i])};
+            // whoever writes experts under the model's names writes all else so, too
+            const module_description of_form = made.fuse.module_at(0),
+                                     of_hub = family.fuse.module_at(0);
+            if (of_form.from_path == of_form.to_path && of_hub.from_path != of_hub.to_path)
+                made = {experts_only(made.fuse), experts_only(made.unfuse)};
+            return made;
+        }
         none.detail.append(", ");
         none.detail.append(family.fuse.forms[i].name);
     }
+    if (name == "per-expert" && detail::is_per_expert(*family.fuse.from)) return family;
     return none;
 }
 

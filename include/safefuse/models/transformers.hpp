@@ -913,6 +913,7 @@ using delta_apart = layout<
 struct lara_mini : family<gate_up_fused, gate_up_fused> {
     static constexpr std::string_view name = "lara_mini";
     using modules = safefuse::modules<"mlp.experts">;
+    using forms = one_by_one<safefuse::modules<"mlp.experts">>;
     using extra_modules = extra_module_list<
         extra_module<safefuse::modules<"linear_attn">, delta_joined, delta_apart>>;
     using config_extents = extents_in_config<extent_in_config<"K", "linear_num_key_heads">,
@@ -1321,6 +1322,7 @@ using step3p7_vision_apart =
 struct step3p7 : family<step3p7_experts, gate_up_fused> {
     static constexpr std::string_view name = "step3p7";
     using modules = safefuse::modules<"moe", "mlp.experts">;
+    using forms = one_by_one<safefuse::modules<"mlp.experts">>;
     using extra_modules = extra_module_list<extra_module<
         safefuse::modules<"vision_model.transformer.resblocks", "model.vision_model.layers">,
         step3p7_vision_joined, step3p7_vision_apart>>;

@@ -45,12 +45,13 @@ inline constexpr std::size_t most_open_files = 200;
 
 /// Options for opening a checkpoint.
 struct checkpoint_options {
-    read_options read{};  ///< for every header
-    /// Include tensors that a shard contains but the index does not list, as transformers does. If
-    /// false, they are invisible.
-    bool show_unlisted = false;
-    /// The variant of a directory to read, such as fp16 for model.safetensors.index.fp16.json and
-    /// other spellings. Empty: files without a variant; if there are none, the only variant.
+    read_options read{};  ///< of every header
+    /// Whether tensors that a shard contains and the index does not list are part of the
+    /// checkpoint. transformers loads them, so they are by default, and no rewrite loses them.
+    bool show_unlisted = true;
+    /// Which variant of a directory is read: fp16 for model.safetensors.index.fp16.json and the
+    /// other spellings. Empty: files without a variant, and a variant only if there is nothing
+    /// else.
     std::string_view variant{};
 };
 
@@ -128,19 +129,15 @@ private:
     const detail::checkpoint_tables<Source>* tables_;  // null if the checkpoint was moved from
 };
 
-/// The tensors of a directory, a shard index or a single file, numbered by file and offset. It is a
-/// tensor_set. A path is resolved in this order:
-/// - a file: a shard index or a tensor file;
-/// - a directory: its only *.safetensors.index.json;
-/// - otherwise its model.safetensors;
-/// - otherwise its only .safetensors file;
-/// - otherwise its one complete numbered series.
-///
-/// The index decides which file contains which tensor. A tensor that it does not list is invisible,
-/// unless checkpoint_options::show_unlisted is set.
-///   lifetime  views, names and plans are valid until the checkpoint is destroyed; a move keeps
-///             them valid. A checkpoint that was moved from has no tensors
-///   units     one file handle for each file; none if there are more than most_open_files
+/// The tensors of a directory, a shard index or a single file, numbered by file and offset. A
+/// tensor_set. What a path stands for: an index that is named; in a directory its one
+/// *.safetensors.index.json; else model.safetensors; else the only .safetensors file; else one
+/// complete numbered series. The index decides which file holds which tensor. What a shard holds
+/// beside that is part of the checkpoint unless checkpoint_options::show_unlisted is false; files
+/// that the index does not name are none of it.
+///   lifetime  views, names and plans die with the checkpoint; a move keeps them. What was moved
+///   from has no tensors. units     one file handle for each file; none where there are more than
+///   most_open_files of them
 template <class Source>
 class basic_checkpoint {
 public:
@@ -400,6 +397,7 @@ private:
 
     result<void> join(const shard_index& index, span<file_type> files,
                       bool show_unlisted) noexcept {
+        if (index.size() == 0) return detail::empty_index({});
         tables& to = tables_[0];
         index_rows rows;
         if (!rows.fill(index) || !to.files.reserve(index.file_count()) ||
@@ -557,6 +555,7 @@ private:
         if (!json) return json.error();
         auto index = shard_index::parse(json->bytes());
         if (!index) return detail::index_failure(index.error(), found.index, json->bytes());
+        if (index->size() == 0) return detail::empty_index(found.index);
         index_rows rows;
         if (!rows.fill(*index) || !to.files.reserve(index->file_count()) ||
             !to.rows.reserve(index->size()))
@@ -644,6 +643,8 @@ private:
             failure why = detail::index_failure(index.error(), found.index, json->bytes());
             return why.code != errc::out_of_memory && report.add(std::move(why));
         }
+        if (index->size() == 0 && problems.empty())
+            return report.add(detail::empty_index(found.index));
 
         detail::tensors_by_file listed;
         if (!listed.fill(*index)) return false;

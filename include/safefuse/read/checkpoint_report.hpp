@@ -32,21 +32,17 @@ inline namespace SAFEFUSE_ABI {
 struct checkpoint_note {
     /// The kind of observation.
     enum class kind : std::uint8_t {
-        /// `count` tensors of a shard are not in the index and therefore invisible; `tensor` is the
-        /// first
-        unlisted_tensors,
-        /// the index assigns `count` tensors of this shard to another shard; the copies here are
-        /// invisible
-        superseded_tensors,
-        /// a .safetensors file that is next to the shards but not in the index
-        unused_file,
-        /// the index's total_size is `expected`, but the listed tensors sum to `actual`: harmless
-        total_size_differs,
-        /// `count` bytes before or between the tensors of a file belong to none
-        /// (read_options::gaps)
-        gap_bytes,
-        /// `count` bytes follow the last tensor of a file (read_options::trailing_bytes)
-        trailing_bytes,
+        unlisted_tensors,    ///< `count` tensors of a shard are not in the index; `tensor` is the
+                             ///< first
+        superseded_tensors,  ///< `count` tensors of a shard are, by the index, in another shard:
+                             ///< the copies here are invisible
+        unused_file,         ///< a .safetensors file beside the shards that the index does not name
+        total_size_differs,  ///< the index's total_size is `expected`, the listed tensors sum to
+                             ///< `actual`: harmless
+        gap_bytes,       ///< `count` bytes before or between the tensors of a file belong to none
+                         ///< (read_options::gaps)
+        trailing_bytes,  ///< `count` bytes follow the last tensor of a file
+                         ///< (read_options::trailing_bytes)
     };
 
     kind what{};                       ///< the kind of note

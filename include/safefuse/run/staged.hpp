@@ -259,7 +259,7 @@ public:
     void operator()(std::size_t count, const indexed_task& task) const noexcept {
         shared& with = *shared_;
         while (with.busy.test_and_set(std::memory_order_acquire))
-            with.busy.wait(true, std::memory_order_relaxed);
+            detail::wait_while(with.busy, true, std::memory_order_relaxed);
         with.task = &task;
         with.count = count;
         with.next.store(0, std::memory_order_relaxed);
@@ -268,7 +268,7 @@ public:
         with.round.notify_all();
         with.run();
         for (std::uint32_t left; (left = with.left.load(std::memory_order_acquire)) != 0;)
-            with.left.wait(left, std::memory_order_acquire);
+            detail::wait_while(with.left, left, std::memory_order_acquire);
         with.busy.clear(std::memory_order_release);
         with.busy.notify_one();
     }
@@ -292,7 +292,7 @@ private:
         }
         void serve() noexcept {
             for (std::uint32_t seen = 0;; ++seen) {
-                round.wait(seen, std::memory_order_acquire);
+                detail::wait_while(round, seen, std::memory_order_acquire);
                 if (stops) return;
                 run();
                 if (left.fetch_sub(1, std::memory_order_acq_rel) == 1) left.notify_one();
@@ -309,7 +309,7 @@ class short_lock {
 public:
     explicit short_lock(std::atomic_flag& flag) noexcept : flag_{flag} {
         while (flag_.test_and_set(std::memory_order_acquire))
-            flag_.wait(true, std::memory_order_relaxed);
+            detail::wait_while(flag_, true, std::memory_order_relaxed);
     }
     short_lock(const short_lock&) = delete;
     short_lock& operator=(const short_lock&) = delete;
@@ -776,7 +776,7 @@ private:
             if (of.is_broken.load(std::memory_order_acquire)) return why_broken();
             std::uint32_t count = of.available.load(std::memory_order_acquire);
             if (count == 0) {
-                of.available.wait(0, std::memory_order_acquire);
+                detail::wait_while(of.available, 0u, std::memory_order_acquire);
             } else if (of.available.compare_exchange_weak(count, count - 1,
                                                           std::memory_order_acq_rel)) {
                 break;

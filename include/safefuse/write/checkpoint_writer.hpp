@@ -159,41 +159,11 @@ private:
         return detail::join_path(directory_, shard_file(shard));
     }
 
-    /// Content of the state file: identifies everything that the files depend on.
-    [[nodiscard]] text state_of(const fingerprint& identity) const noexcept {
-        const fingerprint whole = whole_identity(identity);
-        text state{"safefuse is writing a checkpoint here, or was: "};
-        char digits[32];
-        for (std::size_t i = 0; i < 32; ++i)
-            digits[i] =
-                "0123456789abcdef"[(i < 16 ? whole.high : whole.low) >> (60 - 4 * (i % 16)) & 15];
-        return state.append(detail::characters_at(digits, sizeof digits)) && state.append("\n")
-                   ? std::move(state)
-                   : text{};
-    }
-
-    /// Creates the directory if it is missing. Fails if the path is something else.
-    [[nodiscard]] result<void> make_directory(durability wait) const noexcept {
-        const auto made = detail::make_directory(directory_);
-        if (!made && made.error().code != errc::already_exists) return failure{made.error()};
-        if (made && wait == durability::synced) {
-            std::string_view path = directory_;
-            while (path.size() > 1 && detail::os::is_separator(path.back())) path.remove_suffix(1);
-            if (auto synced = detail::sync_directory(detail::directory_of(path)); !synced)
-                return synced;
-        }
-        auto kind = detail::kind_of_path(directory_);
-        if (!kind) return std::move(kind).error();
-        if (*kind != detail::os::path_kind::directory)
-            return failure{.code = errc::not_a_directory, .file = directory_};
-        return {};
-    }
-
     result<void> take_directory(const write_options& options) noexcept {
-        const text state = state_of(options.identity);
+        const text state = detail::writing_state(whole_identity(options.identity));
         if (state.empty()) return failure{.code = errc::out_of_memory};
         if (auto fits = check_sizes(); !fits) return fits;
-        if (auto made = make_directory(options.wait); !made) return made;
+        if (auto made = detail::make_destination(directory_, options.wait); !made) return made;
         auto claim = detail::directory_claim::take(directory_, false);
         if (!claim && claim.error().code == errc::file_not_found) {
             // Nothing is created in a directory that contains something else.

@@ -63,12 +63,13 @@ inline constexpr std::string_view staging_ending = ".safefuse-new";
 ///     ... write config.json and the like to destination->directory() ...
 ///     destination->commit();
 ///
-/// commit() removes the old directory's tensor files and shard indexes and replaces files that the
-/// new checkpoint also has. All other files and directories stay. If there are no others, the two
-/// directories are exchanged in one step. Otherwise, or if an exchange is impossible (a mount
-/// point, another file system, a parent that is not writable, Windows), the new files are renamed
-/// into the directory one by one, the index last. If a run is killed during this, the next run that
-/// resumes or replaces completes it; until then the directory does not load as a checkpoint.
+/// What commit() does to the old directory: its tensor files and shard indexes are removed, files
+/// that the new checkpoint has too are replaced, and every other file and directory stays where it
+/// is. If there is nothing else, both directories change their names at once; otherwise, and if
+/// that cannot be done (a mount point, another file system, a parent that may not be written to,
+/// Windows), the new files are renamed into the directory one by one, the index first. A run that
+/// is killed meanwhile is completed by the next one that resumes or replaces; until then the
+/// directory loads as no checkpoint.
 ///
 /// The directory is locked from open() to commit(), before anything is changed. To give up a killed
 /// run, remove the directory named `.OUT.safefuse-new`. The old checkpoint is then unchanged,
@@ -102,12 +103,6 @@ public:
     static result<checkpoint_destination> open(std::string_view directory,
                                                tensor_set_ref sources SAFEFUSE_LIFETIMEBOUND,
                                                const destination_options& options = {}) noexcept {
-        if (!detail::os::can_replace && options.what == existing::replace)
-            return failure{.code = errc::permission_denied,
-                           .file = directory,
-                           .detail =
-                               "replacing a checkpoint is not available on Windows yet: "
-                               "choose a directory that is not there"};
         checkpoint_destination made{sources};
         if (auto opened = made.find(directory, options); !opened) return std::move(opened).error();
         return made;
@@ -508,8 +503,8 @@ private:
         return detail::remove_directory(place);
     }
 
-    /// Removes the old tensor files, renames the new files into the directory, the index last, and
-    /// then renames the staging directory's state file, whose lock `staged` holds. Can be repeated
+    /// Removes the old tensor files, renames the new files into the directory, the index first, and
+    /// then the state file, which is `staged`'s and from here on the directory's. Can be repeated
     /// from any point.
     result<void> move_files(std::string_view place, detail::directory_claim& staged, char step,
                             bool beside) noexcept {
@@ -518,7 +513,8 @@ private:
         if (step == '1') {
             auto old_names = detail::names_in(real_, has_directories);
             if (!old_names) return std::move(old_names).error();
-            for (const bool indexes : {true, false})
+            // an index whose shards are missing is no checkpoint to anybody: it goes last
+            for (const bool indexes : {false, true})
                 for (const text& name : *old_names)
                     if (detail::is_checkpoint_name(name) && detail::is_index_name(name) == indexes)
                         if (auto removed = detail::remove_file(detail::join_path(real_, name));
@@ -529,7 +525,7 @@ private:
         }
         auto names = detail::names_in(place, has_directories);
         if (!names) return std::move(names).error();
-        for (const bool indexes : {false, true})
+        for (const bool indexes : {true, false})  // and comes first
             for (const text& name : *names) {
                 if (name == writer_state_file || detail::is_index_name(name) != indexes) continue;
                 auto moved = detail::rename_file(detail::join_path(place, name),

@@ -10,8 +10,8 @@ namespace sf = safefuse;
 
 int main(int argc, char** argv) {
     if (argc != 3) return std::fputs("usage: same_tensors A B\n", stderr), 2;
-    const auto a = sf::checkpoint::open(argv[1], {.show_unlisted = true});
-    const auto b = sf::checkpoint::open(argv[2], {.show_unlisted = true});
+    const auto a = sf::checkpoint::open(argv[1]);
+    const auto b = sf::checkpoint::open(argv[2]);
     if (!a || !b)
         return std::fprintf(stderr, "error: %s\n", (a ? b.error() : a.error()).message().c_str()),
                1;

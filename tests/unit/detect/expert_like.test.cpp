@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <set>
 #include <string>
@@ -47,11 +48,21 @@ std::string replaced(std::string name, const std::string& from, const std::strin
     return at == std::string::npos ? name : name.replace(at, from.size(), to);
 }
 
+/// A checkpoint of these tensors in a directory of its own: Windows lets nobody write to a file
+/// that is mapped.
+sf::checkpoint open_new(const std::vector<support::tensor>& tensors,
+                        const temporary_directory& directory) {
+    static int count = 0;
+    const std::string place = directory / std::to_string(++count);
+    std::filesystem::create_directories(place);
+    support::write_tensor_file(place + "/model.safetensors", tensors);
+    return std::move(sf::checkpoint::open(place)).value();
+}
+
 sf::result<sf::rewrite_plan> plan_of(const std::vector<support::tensor>& tensors,
                                      const temporary_directory& directory, sf::checkpoint& opened,
                                      sf::plan_options options = {}) {
-    support::write_tensor_file(directory / "model.safetensors", tensors);
-    opened = std::move(sf::checkpoint::open(directory.string())).value();
+    opened = open_new(tensors, directory);
     return sf::rewrite_plan::make(opened, sf::description_of<sf::families::qwen2_moe>, options);
 }
 
@@ -148,10 +159,7 @@ TEST_CASE(
 
 TEST_CASE("unknown experts: a layer whose tensors all fit nothing is refused, named and counted") {
     const temporary_directory directory;
-    sf::checkpoint opened = [&] {
-        support::write_tensor_file(directory / "model.safetensors", {});
-        return std::move(sf::checkpoint::open(directory.string())).value();
-    }();
+    sf::checkpoint opened = open_new({}, directory);
     const auto peft = [](const std::string& name) {
         return replaced(name, ".weight", ".base_layer.weight");
     };
@@ -173,8 +181,7 @@ TEST_CASE("unknown experts: a layer whose tensors all fit nothing is refused, na
 
 TEST_CASE("unknown experts: with keep_unknown a layer with one odd tensor is kept whole") {
     const temporary_directory directory;
-    support::write_tensor_file(directory / "model.safetensors", {});
-    sf::checkpoint opened = std::move(sf::checkpoint::open(directory.string())).value();
+    sf::checkpoint opened = open_new({}, directory);
     auto tensors = two_layers([](const std::string& name) { return name; });
     tensors.push_back(bf16("model.layers.1.mlp.experts.0.gate_proj.lora_A.weight", {2, 2}));
     const auto refused = plan_of(tensors, directory, opened);
@@ -187,8 +194,7 @@ TEST_CASE("unknown experts: with keep_unknown a layer with one odd tensor is kep
 
 TEST_CASE("unknown experts: forms that models keep are no problem") {
     const temporary_directory directory;
-    support::write_tensor_file(directory / "model.safetensors", {});
-    sf::checkpoint opened = std::move(sf::checkpoint::open(directory.string())).value();
+    sf::checkpoint opened = open_new({}, directory);
     const auto plan =
         plan_of({bf16("encoder.block.1.layer.1.mlp.experts.expert_0.wi.weight", {2, 4}),
                  bf16("encoder.layers.3.ffn.experts.expert_11.fc2.bias", {4}),
@@ -201,14 +207,12 @@ TEST_CASE("unknown experts: forms that models keep are no problem") {
 
 TEST_CASE("unknown experts: matrices without elements are refused by name") {
     const temporary_directory directory;
-    support::write_tensor_file(directory / "model.safetensors", {});
-    sf::checkpoint opened = std::move(sf::checkpoint::open(directory.string())).value();
+    sf::checkpoint opened = open_new({}, directory);
     for (const std::vector<std::uint64_t>& shape :
          {std::vector<std::uint64_t>{0}, std::vector<std::uint64_t>{0, 4}}) {
         auto tensors = two_layers([](const std::string& name) { return name; });
         tensors[4] = bf16(tensors[4].name, shape);
-        support::write_tensor_file(directory / "model.safetensors", tensors);
-        opened = std::move(sf::checkpoint::open(directory.string())).value();
+        opened = open_new(tensors, directory);
         const sf::family_description& family = sf::description_of<sf::families::qwen2_moe>;
         const auto scopes = sf::experts_scopes::find(opened, family);
         REQUIRE(scopes);

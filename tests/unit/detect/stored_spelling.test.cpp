@@ -108,7 +108,9 @@ TEST_CASE(
                {"qwen3_vl_moe", "m.mlp.experts"},
                {"llama4", "m.feed_forward.experts"},
                {"granitemoe", "m.block_sparse_moe.experts"},
-               {"gpt_oss", "m.mlp.experts"}};
+               {"gpt_oss", "m.mlp.experts"},
+               {"lara_mini", "m.mlp.experts"},
+               {"step3p7", "m.mlp.experts"}};
     for (const auto& each : all) {
         CAPTURE(std::string{each.type});
         const temporary_directory directory;
@@ -122,7 +124,9 @@ TEST_CASE(
         const auto plan = sf::rewrite_plan::make(checkpoint, found->fuse);
         REQUIRE(plan);
         CHECK(plan->tensors().size() == own->fuse.to->tensors.size());
-        CHECK(sf::with_named_form(*own, "per-expert"));
+        const auto named = sf::with_named_form(*own, "per-expert");
+        REQUIRE(named);
+        CHECK(named->unfuse.to == &sf::layouts::per_expert::description);
         CHECK(sf::with_named_form(*own, "hub")->fuse.from == own->fuse.from);
         CHECK(name_of(sf::with_named_form(*own, "mine")).find("known are hub, per-expert") !=
               std::string::npos);

@@ -346,13 +346,13 @@ TEST_CASE(
 }
 #endif
 
-TEST_CASE("checkpoint: an empty checkpoint is legal") {
+TEST_CASE("checkpoint: a file without tensors is legal, an index without any is refused") {
     const temporary_directory directory;
     write_index(directory, {});
-    const auto none = sf::checkpoint::open(directory.string());
-    REQUIRE(none);
-    CHECK(none->size() == 0);
-    CHECK(none->index_of("x") == none->npos);
+    const sf::failure why = refused(directory.string());
+    CHECK(why.code == sf::errc::bad_index);
+    CHECK(contains(why.message(), "weight_map is empty"));
+    CHECK(!verified(directory.string()).is_sound());
     support::write_file(directory / "empty.safetensors", support::framed("{}"));
     const auto empty = sf::checkpoint::open(directory / "empty.safetensors");
     REQUIRE(empty);
@@ -362,13 +362,18 @@ TEST_CASE("checkpoint: an empty checkpoint is legal") {
 
 // ---- the index decides
 
-TEST_CASE("index authority: tensors that are not listed are invisible, counted and reported") {
+TEST_CASE("index authority: tensors that are not listed are shown, or else counted and reported") {
     const temporary_directory directory;
     support::write_shards(
         directory.path(),
         {{"a.safetensors", {u8("x", {3}), u8("stale1", {5}), u8("y", {2}), u8("stale2", {1})}}});
     write_index(directory, {{"y", "a.safetensors"}, {"x", "a.safetensors"}});
-    const auto set = sf::checkpoint::open(directory.string());
+    const auto all = sf::checkpoint::open(directory.string());
+    REQUIRE(all);
+    CHECK(all->size() == 4);
+    CHECK(all->unlisted_count() == 2);
+    CHECK(all->find("stale1").has_value());
+    const auto set = sf::checkpoint::open(directory.string(), {.show_unlisted = false});
     REQUIRE(set);
     CHECK(set->size() == 2);
     CHECK(set->unlisted_count() == 2);

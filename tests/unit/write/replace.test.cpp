@@ -20,8 +20,10 @@
 
 #include "../../support/support.hpp"
 
-#if !defined(_WIN32)
 #include <fcntl.h>
+#if defined(_WIN32)
+#include <io.h>
+#else
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -191,7 +193,6 @@ struct said {
 said fuse_and_listen(const std::string& in, const std::string& out,
                      std::vector<std::string> options = {}) {
     said all;
-#if !defined(_WIN32)
     const temporary_directory directory;
     const std::string path = directory / "stderr";
     std::fflush(stderr);
@@ -203,9 +204,6 @@ said fuse_and_listen(const std::string& in, const std::string& out,
     ::dup2(before, 2);
     ::close(before);
     all.words = read_file(path);
-#else
-    all.status = fuse(in, out, std::move(options));
-#endif
     return all;
 }
 
@@ -448,7 +446,9 @@ TEST_CASE("replace: a run that ends early leaves the old one, and its own shards
             auto stop = [&](const sf::rewrite_progress&) { return left-- > 1; };
             REQUIRE(!sf::rewrite(*plan, to, options, stop));
         }
-        CHECK(files_in(both.out()) == both.old_files);
+        // on Windows the new one is written in a directory in OUT
+        CHECK((sf::detail::os::can_exchange ? files_in(both.out())
+                                            : visible(files_in(both.out()))) == both.old_files);
         CHECK(fs::exists(to) == (stop_at > 1));
     }
     auto destination = sf::checkpoint_destination::open(both.out(), *set, {.resume = true});

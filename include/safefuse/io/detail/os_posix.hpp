@@ -186,9 +186,7 @@ inline outcome close_file(handle file) noexcept {
     return has_same_attributes(from, to) ? outcome{} : failed(EOPNOTSUPP);
 }
 
-/// Whether a checkpoint can be replaced file by file.
-inline constexpr bool can_replace = true;
-/// Whether this system can exchange two directories atomically. A file system may still refuse.
+/// Whether this system can exchange two directories at all; a file system may still refuse it.
 #if (defined(__linux__) && defined(SYS_renameat2)) || defined(RENAME_SWAP)
 inline constexpr bool can_exchange = true;
 #else

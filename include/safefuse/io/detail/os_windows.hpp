@@ -125,7 +125,8 @@ inline constexpr handle no_handle = nullptr;
 }
 [[nodiscard]] inline outcome failed() noexcept { return failed(::GetLastError()); }
 
-/// A path in UTF-16, followed by `tail`.
+/// A path in UTF-16, with `tail` after it. Every slash becomes a backslash: after the prefix
+/// of real_path the system takes nothing else for a separator.
 [[nodiscard]] inline outcome widen(const char* path, std::wstring_view tail,
                                    vector<wchar_t>& wide) noexcept {
     // CP_UTF8, MB_ERR_INVALID_CHARS
@@ -133,6 +134,8 @@ inline constexpr handle no_handle = nullptr;
     if (count <= 0) return failed();
     if (!wide.resize_unset(static_cast<std::size_t>(count))) return failed(8);
     if (::MultiByteToWideChar(65001, 8, path, -1, wide.data(), count) != count) return failed();
+    for (wchar_t& each : wide)
+        if (each == L'/') each = L'\\';
     if (tail.empty()) return {};
     wide.pop();
     return wide.append(tail.data(), tail.size()) && wide.push(L'\0') ? outcome{} : failed(8);
@@ -388,9 +391,6 @@ struct file_facts {
 
 /// On Windows a directory cannot be renamed while a file in it is open.
 inline constexpr bool can_exchange = false;
-/// Whether a checkpoint can be replaced file by file. Under wine, the old file was still read
-/// afterwards.
-inline constexpr bool can_replace = false;
 [[nodiscard]] inline outcome exchange_directories(const char*, const char*) noexcept {
     return failed(50);
 }
@@ -461,7 +461,23 @@ inline void remove_locked(handle file, const char* path) noexcept {
     ::CloseHandle(file);
 }
 
-/// The canonical path of a directory: no links, no `.`, no `..`.
+/// Takes the system's prefix off a path of a drive or a share, so that others can append to the
+/// path with slashes.
+inline void remove_prefix(vector<char>& path) noexcept {
+    const auto begins_with = [&](std::string_view start) noexcept {
+        return path.size() >= start.size() && std::string_view{path.data(), start.size()} == start;
+    };
+    std::size_t gone = 0;
+    if (begins_with(R"(\\?\UNC\)"))
+        gone = 6;  // the C of UNC becomes the second backslash of a share
+    else if (begins_with(R"(\\?\)") && path.size() > 5 && path[5] == ':')
+        gone = 4;
+    for (std::size_t i = gone; i < path.size(); ++i) path[i - gone] = path[i];
+    if (gone == 6) path[0] = '\\';
+    for (; gone > 0; --gone) path.pop();
+}
+
+/// The one path of a directory that has no links, `.` or `..` in it.
 [[nodiscard]] inline outcome real_path(const char* path, vector<char>& real) noexcept {
     vector<wchar_t> wide;
     if (const outcome came = widen(path, {}, wide); !came) return came;
@@ -482,6 +498,7 @@ inline void remove_locked(handle file, const char* path) noexcept {
         size)
         return failed();
     real.pop();
+    remove_prefix(real);
     return {};
 }
 

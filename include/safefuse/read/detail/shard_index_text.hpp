@@ -96,9 +96,17 @@ struct tensors_by_file {
     return why;
 }
 
-/// Merges problems that say the same about many tensors, such as one bad path. The first one gets
-/// the number of the others. The others are marked as reported with the code out_of_memory, which
-/// no problem has. Returns false if memory runs out.
+/// An index that lists no tensors would make a checkpoint of nothing, whatever is in the files
+/// beside it.
+[[nodiscard]] inline failure empty_index(std::string_view index) noexcept {
+    return {.code = errc::bad_index,
+            .file = index,
+            .detail = "weight_map is empty: it lists no tensors"};
+}
+
+/// Of problems that say the same of many tensors, such as one bad path, the first tells how many
+/// there are; the others are marked as told by the code out_of_memory, which no problem has. False
+/// when memory ran out.
 [[nodiscard]] inline bool tell_once(vector<failure>& problems, std::size_t first) noexcept {
     failure& one = problems[first];
     if (one.detail.empty()) return true;

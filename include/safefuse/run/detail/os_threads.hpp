@@ -5,6 +5,7 @@
 #ifndef SAFEFUSE_RUN_DETAIL_OS_THREADS_HPP
 #define SAFEFUSE_RUN_DETAIL_OS_THREADS_HPP
 
+#include <atomic>
 #include <cstddef>
 
 #include <safefuse/core/config.hpp>
@@ -24,9 +25,11 @@ __declspec(dllimport) void* __stdcall CreateThread(struct _SECURITY_ATTRIBUTES*,
 __declspec(dllimport) unsigned long __stdcall WaitForSingleObject(void*, unsigned long);
 __declspec(dllimport) int __stdcall CloseHandle(void*);
 __declspec(dllimport) unsigned long __stdcall GetActiveProcessorCount(unsigned short);
+__declspec(dllimport) void __stdcall Sleep(unsigned long);
 }
 #else
 #include <pthread.h>
+#include <time.h>
 #include <unistd.h>
 #if defined(__linux__)
 #include <sched.h>
@@ -47,6 +50,9 @@ struct thread_call {
 #if defined(_WIN32)
 
 using thread = void*;
+
+/// Lets other threads run for a moment.
+inline void pause_thread() noexcept { ::Sleep(1); }
 
 inline unsigned long __stdcall run_thread(void* call) noexcept {
     const auto& what = *static_cast<const thread_call*>(call);
@@ -72,6 +78,12 @@ inline void wait_for(thread started) noexcept {
 
 using thread = pthread_t;
 
+/// Lets other threads run for a moment.
+inline void pause_thread() noexcept {
+    const timespec moment{.tv_sec = 0, .tv_nsec = 100'000};
+    (void)::nanosleep(&moment, nullptr);
+}
+
 inline void* run_thread(void* call) noexcept {
     const auto& what = *static_cast<const thread_call*>(call);
     what.run(what.argument);
@@ -96,6 +108,32 @@ inline void wait_for(thread started) noexcept { (void)::pthread_join(started, nu
 #endif
 
 }  // namespace os
+
+/// Whether an atomic's own wait() can be trusted. Where libstdc++ knows no call of the system for
+/// it (Windows), version 12 looks at the value and begins to wait in two steps: a change in between
+/// wakes nobody, and the thread waits forever.
+#if defined(__GLIBCXX__) && !defined(_GLIBCXX_HAVE_LINUX_FUTEX)
+inline constexpr bool can_wait_for_atomics = false;
+#else
+inline constexpr bool can_wait_for_atomics = true;
+#endif
+
+/// Returns when an atomic does not have this value any more. Whoever changes it notifies.
+template <class Atomic, class Value>
+void wait_while(const Atomic& atomic, Value old, std::memory_order order) noexcept {
+    if constexpr (can_wait_for_atomics) {
+        atomic.wait(old, order);
+    } else {
+        const auto value = [&] {
+            if constexpr (requires { atomic.load(order); })
+                return atomic.load(order);
+            else
+                return atomic.test(order);
+        };
+        for (int turns = 0; value() == old; ++turns)
+            if (turns > 1000) os::pause_thread();
+    }
+}
 }  // namespace detail
 }  // namespace SAFEFUSE_ABI
 }  // namespace safefuse

@@ -16,6 +16,7 @@
 #include <safefuse/io/detail/path.hpp>
 #include <safefuse/io/output_file.hpp>
 #include <safefuse/write/checkpoint_files.hpp>
+#include <safefuse/write/fingerprint.hpp>
 
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
@@ -91,7 +92,38 @@ private:
     text path_;
 };
 
-/// Begin of the state file's text while the directory's files are replaced by those of a complete
+/// What the state file of a directory says while a checkpoint is written there: `whole` stands for
+/// everything that the files depend on. Empty when memory ran out.
+[[nodiscard]] inline text writing_state(const fingerprint& whole) noexcept {
+    text state{"safefuse is writing a checkpoint here, or was: "};
+    char digits[32];
+    for (std::size_t i = 0; i < 32; ++i)
+        digits[i] =
+            "0123456789abcdef"[(i < 16 ? whole.high : whole.low) >> (60 - 4 * (i % 16)) & 15];
+    return state.append(characters_at(digits, sizeof digits)) && state.append("\n")
+               ? std::move(state)
+               : text{};
+}
+
+/// Makes the directory of a checkpoint where there is none, and says if something else is there.
+///   fails   not_a_directory, and as make_directory
+[[nodiscard]] inline result<void> make_destination(std::string_view directory,
+                                                   durability wait) noexcept {
+    const auto made = make_directory(directory);
+    if (!made && made.error().code != errc::already_exists) return failure{made.error()};
+    if (made && wait == durability::synced) {
+        std::string_view path = directory;
+        while (path.size() > 1 && os::is_separator(path.back())) path.remove_suffix(1);
+        if (auto synced = sync_directory(directory_of(path)); !synced) return synced;
+    }
+    auto kind = kind_of_path(directory);
+    if (!kind) return std::move(kind).error();
+    if (*kind != os::path_kind::directory)
+        return failure{.code = errc::not_a_directory, .file = directory};
+    return {};
+}
+
+/// How the state file of a directory begins whose files are being replaced by those of a complete
 /// checkpoint.
 inline constexpr std::string_view replacing_state = "safefuse is replacing the checkpoint here";
 
