@@ -24,6 +24,8 @@ template <class T>
 class vector;
 class text;
 struct character;
+struct run_progress;
+class progress_ref;
 
 // tensor
 enum class dtype : std::uint8_t;
@@ -124,8 +126,6 @@ class rewrite_plan;
 enum class sharing : std::uint8_t;
 struct rewrite_options;
 struct rewrite_summary;
-struct rewrite_progress;
-class progress_ref;
 enum class existing : std::uint8_t;
 struct destination_options;
 class checkpoint_destination;

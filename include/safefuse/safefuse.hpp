@@ -6,6 +6,7 @@
 
 #include <safefuse/core/config.hpp>
 #include <safefuse/core/printable.hpp>
+#include <safefuse/core/progress.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/text.hpp>
@@ -58,7 +59,6 @@
 #include <safefuse/write/checkpoint_outline.hpp>
 #include <safefuse/write/checkpoint_writer.hpp>
 #include <safefuse/write/fingerprint.hpp>
-#include <safefuse/write/progress.hpp>
 #include <safefuse/write/repack.hpp>
 #include <safefuse/write/replace.hpp>
 #include <safefuse/write/rewrite.hpp>

@@ -8,7 +8,6 @@
 #include <safefuse/write/checkpoint_outline.hpp>
 #include <safefuse/write/checkpoint_writer.hpp>
 #include <safefuse/write/fingerprint.hpp>
-#include <safefuse/write/progress.hpp>
 #include <safefuse/write/repack.hpp>
 #include <safefuse/write/replace.hpp>
 #include <safefuse/write/rewrite.hpp>
