@@ -24,6 +24,7 @@ template <class T>
 class vector;
 class text;
 struct character;
+struct by_index;
 struct run_progress;
 class progress_ref;
 
@@ -37,6 +38,10 @@ class tensor_view;
 struct named_tensor;
 class tensor_list;
 struct tensor_location;
+struct by_spec;
+struct by_name;
+template <class Set>
+class tensor_names;
 class tensor_set_ref;
 class memory_source;
 struct axis_range;
@@ -83,6 +88,10 @@ struct plan_output;
 class copy_plan;
 struct known_extent;
 struct plan_options;
+class plan_form;
+struct tensor_origin;
+struct model_tensor;
+class model_tensors;
 struct experts_scope;
 class experts_scopes;
 

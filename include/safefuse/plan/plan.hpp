@@ -52,7 +52,11 @@ result<copy_plan> plan(const Set&, std::string_view, const plan_options& = {}) n
                   "safefuse: plan<From, To> wants two layouts, and the first type is none");
     static_assert(layout_type<To>,
                   "safefuse: plan<From, To> wants two layouts, and the second type is none");
-    static_assert(tensor_set<Set>, "safefuse: what plan should take tensors from is no tensor_set");
+    static_assert(
+        !detail::is_result<Set>,
+        "safefuse: the set is a result: see whether it failed, then pass what it has, *set");
+    static_assert(detail::is_result<Set> || tensor_set<Set>,
+                  "safefuse: what plan should take tensors from is no tensor_set");
     return failure{};
 }
 

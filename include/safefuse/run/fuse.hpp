@@ -200,6 +200,15 @@ result<void> fuse(const copy_plan&, std::string_view, T&) noexcept {
     return {};
 }
 
+/// What a call with a result gets that nobody looked at.
+template <class T, class... Rest>
+result<void> fuse(const result<T>&, Rest&&...) noexcept {
+    static_assert(
+        !detail::is_result<result<T>>,
+        "safefuse: fuse was given a result: see whether it failed, then pass what it has, *plan");
+    return {};
+}
+
 /// An output that need not be made because it lies in one piece in memory: fused already, or a
 /// single expert's matrix.
 ///   lifetime  the view's bytes are the source's, its shape the plan's
