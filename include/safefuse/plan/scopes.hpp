@@ -440,7 +440,8 @@ inline void name_nearest_scope(tensor_set_ref set, const family_description& fam
                                std::string_view name, failure& why) noexcept {
     const auto scopes = experts_scopes::find(set, family);
     if (!scopes) return;
-    if (scopes->experts_count() == 0) return name_stored_form(family, why);
+    if (scopes->size() == 0) return name_stored_form(family, why);
+    if (scopes->experts_count() == 0) return;
     std::size_t nearest = 0, most = 0;
     for (std::size_t s = 0; s < scopes->experts_count(); ++s) {
         const std::string_view each = (*scopes)[s].name;
@@ -491,11 +492,13 @@ inline result<copy_plan> plan_named(tensor_set_ref set, const family_description
     auto plan = plan_found(set, family, scope, options);
     if (!plan && plan.error().code == errc::no_experts)
         name_nearest_scope(set, family, name, plan.error());
-    else if (!plan && plan.error().code == errc::unexpected_key &&
-             count(*members, name.size(), *family.from) +
-                     count(*members, name.size(), *family.to) ==
-                 0)
-        name_stored_form(family, plan.error());  // it is another family's
+    bool is_experts = true;  // and not another module of the family
+    for (std::size_t m = 1; m < family.module_count(); ++m)
+        is_experts = is_experts && !ends_in_module(name, family.module_at(m).from_path) &&
+                     !ends_in_module(name, family.module_at(m).to_path);
+    if (!plan && plan.error().code == errc::unexpected_key && is_experts &&
+        count(*members, name.size(), *family.from) + count(*members, name.size(), *family.to) == 0)
+        name_stored_form(family, plan.error());
     return plan;
 }
 

@@ -127,7 +127,7 @@ TEST_CASE(
     CHECK(bound->single_run(1) != nullptr);
 }
 
-TEST_CASE("plan_form: renamed scopes, the way back, fused layers and equal values are bound, too") {
+TEST_CASE("plan_form: renamed scopes, the way back and fused layers are bound, too") {
     packed_set apart;
     for (const u64 number : {u64{0}, u64{7}}) {
         const std::string scope =
@@ -146,23 +146,48 @@ TEST_CASE("plan_form: renamed scopes, the way back, fused layers and equal value
     }
     check_all(fused, sf::inverse_of<qwen2_moe>);
     check_all(fused, sf::description_of<qwen2_moe>);
+}
 
-    // the stored form has a scale for gate and one for up; the destination stores one for both
-    for (const laws::kind to : laws::all_kinds) {
-        const laws::experts x{
-            .end_expert = 3,
-            .i_end = 64,
-            .h = 5,
-            .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}};
-        const packed_set set = laws::make_set(laws::kind::per_expert, x, "moe");
-        const auto plan = laws::plan_kinds(set, "moe", laws::kind::per_expert, to, {});
-        if (!plan) continue;
-        const auto form = sf::plan_form::of(*plan);
-        REQUIRE(form);
-        const auto bound = form->bind(set, "moe");
-        REQUIRE(bound);
-        check_same(*plan, *bound);
-    }
+TEST_CASE("plan_form: of every layout to every other, bound to its own scope it is the plan") {
+    unsigned plans = 0;
+    for (const laws::kind from : laws::all_kinds)
+        for (const laws::kind to : laws::all_kinds) {
+            INFO(laws::spelled(from), " to ", laws::spelled(to));
+            const laws::experts x{
+                .end_expert = 3,
+                .i_end = 64,
+                .h = 5,
+                .fields = {laws::field::weight, laws::field::bias, laws::field::scalar}};
+            const packed_set set = laws::make_set(from, x, "moe");
+            const auto plan = laws::plan_kinds(set, "moe", from, to, {});
+            if (!plan) continue;
+            const auto form = sf::plan_form::of(*plan);
+            REQUIRE(form);
+            const auto bound = form->bind(set, "moe");
+            REQUIRE(bound);
+            check_same(*plan, *bound);
+            ++plans;
+        }
+    CHECK(plans > 50);
+}
+
+TEST_CASE("plan_form: what must be equal is bound with the rest") {
+    packed_set set;
+    for (const u64 number : {u64{0}, u64{1}})
+        for (u64 e = 0; e < 2; ++e)
+            for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
+                const u64 in = part[0] == 'd' ? 128 : 256, out = part[0] == 'd' ? 256 : 128;
+                const std::string name = layer(number) + "." + std::to_string(e) + "." + part;
+                if (number != 0) set.add("hole." + name, sf::dtype::u8, {8});
+                set.add(name + ".qweight", sf::dtype::i32, {in / 8, out});
+                set.add(name + ".qzeros", sf::dtype::i32, {in / 128, out / 8});
+                set.add(name + ".scales", sf::dtype::f16, {in / 128, out});
+                set.add(name + ".g_idx", sf::dtype::i32, {in});
+            }
+    const auto plan = sf::plan<qwen2_moe>(set, layer(0));
+    REQUIRE(plan);
+    CHECK(!plan->equal_blocks().empty());
+    check_all(set, sf::description_of<qwen2_moe>);
 }
 
 TEST_CASE("plan_form: new bytes of the same tensors are bound when the old ones are gone") {
