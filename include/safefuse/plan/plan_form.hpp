@@ -100,7 +100,10 @@ private:
                                        span<const std::uint32_t> by_place) noexcept;
 
     result<void> check_member(const tensor_set_ref& set, std::uint32_t number,
+                              const tensor_spec& spec, const tensor_location& place,
                               const member& wanted) const noexcept;
+    static result<void> add_blocks(vector<copy_block>& to, span<const copy_block> blocks,
+                                   span<const tensor_location> places) noexcept;
     result<void> find_members(found_members& found, const tensor_set_ref& set,
                               span<const std::uint32_t> members,
                               std::string_view scope) const noexcept;
@@ -286,9 +289,8 @@ inline text plan_form::full_name(std::string_view scope, const member& of) const
 
 /// Whether a tensor of the set is what the form has under its name.
 inline result<void> plan_form::check_member(const tensor_set_ref& set, std::uint32_t number,
+                                            const tensor_spec& spec, const tensor_location& place,
                                             const member& wanted) const noexcept {
-    const tensor_spec spec = set.spec(number);
-    const tensor_location place = set.place(number);
     std::uint64_t end = 0;
     if (spec.type != wanted.type) {
         failure why = detail::fault(set, errc::dtype_mismatch, number, "it is ");
@@ -334,8 +336,10 @@ inline result<void> plan_form::find_members(found_members& found, const tensor_s
                            .detail = "the scope is of a set with more tensors",
                            .expected = set.size(),
                            .actual = number};
-        if (auto same = check.before(set.place(number).source); !same) return same;
-        const std::string_view name = set.spec(number).name;
+        const tensor_location place = set.place(number);
+        if (auto same = check.before(place.source); !same) return same;
+        const tensor_spec spec = set.spec(number);
+        const std::string_view name = spec.name;
         const bool is_under =
             name.size() > scope.size() && name[scope.size()] == '.' && name.starts_with(scope);
         const std::size_t m = is_under ? find(name.substr(scope.size() + 1), guess) : npos;
@@ -345,9 +349,9 @@ inline result<void> plan_form::find_members(found_members& found, const tensor_s
         guess = m + 1;
         if (!members_[m].is_taken) continue;
         if (found.is_there[m]) return detail::fault(set, errc::duplicate_tensor, number);
-        if (auto same = check_member(set, number, members_[m]); !same) return same;
+        if (auto same = check_member(set, number, spec, place, members_[m]); !same) return same;
         found.is_there[m] = true;
-        found.places[m] = set.place(number);
+        found.places[m] = place;
         static_cast<void>(found.numbers.push(number));  // there is room
     }
     for (std::size_t m = 0; m < members_.size(); ++m)
@@ -371,6 +375,29 @@ inline text plan_form::kept_for_in(std::string_view scope) const noexcept {
     }
     out.append(left);
     return out;
+}
+
+/// Puts blocks where the members are, and orders and joins them as a plan does. Most are in order,
+/// for most layers are stored alike.
+inline result<void> plan_form::add_blocks(vector<copy_block>& to, span<const copy_block> blocks,
+                                          span<const tensor_location> places) noexcept {
+    if (!to.reserve(blocks.size())) return failure{.code = errc::out_of_memory};
+    bool in_order = true;
+    for (const copy_block& each : blocks) {
+        const tensor_location& place = places[each.source];
+        const std::uint64_t offset = place.offset + each.source_offset;
+        if (!to.empty())
+            in_order =
+                in_order && (to.back().source != place.source ? to.back().source < place.source
+                                                              : to.back().source_offset <= offset);
+        static_cast<void>(to.push(each));  // there is room
+        to.back().source = place.source;
+        to.back().source_offset = offset;
+    }
+    if (!in_order)
+        if (auto sorted = detail::sort_blocks(to); !sorted) return sorted;
+    detail::join_blocks(to);
+    return {};
 }
 
 inline result<copy_plan> plan_form::bind_members(const tensor_set_ref& set,
@@ -404,13 +431,10 @@ inline result<copy_plan> plan_form::bind_members(const tensor_set_ref& set,
     }
     detail::bind(list, scope.size(), destination.size());
     for (const bool equal : {false, true})
-        for (const copy_block& each : equal ? equal_blocks_ : blocks_) {
-            copy_block block = each;
-            block.source = found.places[each.source].source;
-            block.source_offset += found.places[each.source].offset;
-            if (!(equal ? copies.equal_blocks : copies.blocks).push(block)) return no_memory;
-        }
-    if (auto ordered = detail::order_copies(copies); !ordered) return std::move(ordered).error();
+        if (auto added = add_blocks(equal ? copies.equal_blocks : copies.blocks,
+                                    (equal ? equal_blocks_ : blocks_).view(), found.places.view());
+            !added)
+            return std::move(added).error();
     if (!detail::sort(found.numbers.view(),
                       [](std::uint32_t a, std::uint32_t b) noexcept { return a < b; }))
         return no_memory;
