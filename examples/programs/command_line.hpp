@@ -226,7 +226,7 @@ public:
     progress_display(const progress_display&) = delete;
     progress_display& operator=(const progress_display&) = delete;
 
-    bool operator()(const safefuse::rewrite_progress& at) {
+    bool operator()(const safefuse::run_progress& at) {
         if (quiet_ || at.total_bytes == 0) return true;
         const double share =
             static_cast<double>(at.done_bytes) / static_cast<double>(at.total_bytes);

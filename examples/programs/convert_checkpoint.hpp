@@ -197,7 +197,7 @@ public:
           to_{std::move(to)},
           display_{asked.quiet || asked.json} {}
 
-    bool operator()(const sf::rewrite_progress& at) {
+    bool operator()(const sf::run_progress& at) {
         return copy_beside() && interrupted == 0 && display_(at);
     }
     /// Copies the side files once. Returns whether they are there; `copied()` tells why not.

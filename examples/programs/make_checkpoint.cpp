@@ -146,7 +146,7 @@ int main(int argc, char** argv) {
     if (!writer) return command_line::report(writer.error());
     std::vector<std::byte> piece(std::size_t{1} << 20);
     std::uint64_t state = 0x9E3779B97F4A7C15, total = 0;
-    sf::rewrite_progress at{};
+    sf::run_progress at{};
     for (const tensor& each : tensors) {
         std::uint64_t size_bytes = 0;
         static_cast<void>(sf::tensor_size(each.type, each.shape, size_bytes));

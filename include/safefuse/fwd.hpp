@@ -24,6 +24,9 @@ template <class T>
 class vector;
 class text;
 struct character;
+struct by_index;
+struct run_progress;
+class progress_ref;
 
 // tensor
 enum class dtype : std::uint8_t;
@@ -35,6 +38,10 @@ class tensor_view;
 struct named_tensor;
 class tensor_list;
 struct tensor_location;
+struct by_spec;
+struct by_name;
+template <class Set>
+class tensor_names;
 class tensor_set_ref;
 class memory_source;
 struct axis_range;
@@ -81,6 +88,10 @@ struct plan_output;
 class copy_plan;
 struct known_extent;
 struct plan_options;
+class plan_form;
+struct tensor_origin;
+struct model_tensor;
+class model_tensors;
 struct experts_scope;
 class experts_scopes;
 
@@ -129,8 +140,6 @@ class rewrite_plan;
 enum class sharing : std::uint8_t;
 struct rewrite_options;
 struct rewrite_summary;
-struct rewrite_progress;
-class progress_ref;
 enum class existing : std::uint8_t;
 struct destination_options;
 class checkpoint_destination;

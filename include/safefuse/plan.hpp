@@ -20,12 +20,15 @@
 #include <safefuse/layout/rename.hpp>
 #include <safefuse/plan/copy_plan.hpp>
 #include <safefuse/plan/engine.hpp>
+#include <safefuse/plan/model_tensors.hpp>
 #include <safefuse/plan/plan.hpp>
+#include <safefuse/plan/plan_form.hpp>
 #include <safefuse/plan/plan_options.hpp>
 #include <safefuse/plan/scopes.hpp>
 #include <safefuse/tensor/byte_source.hpp>
 #include <safefuse/tensor/dtype.hpp>
 #include <safefuse/tensor/slice.hpp>
+#include <safefuse/tensor/tensor_range.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 #include <safefuse/tensor/tensor_traits.hpp>
 #include <safefuse/tensor/tensor_view.hpp>

@@ -14,6 +14,8 @@
 #include <safefuse/run/convert.hpp>
 #include <safefuse/run/dequantize.hpp>
 #include <safefuse/run/fuse.hpp>
+#include <safefuse/run/fuse_model.hpp>
 #include <safefuse/run/fuse_range.hpp>
+#include <safefuse/run/fuse_scope.hpp>
 
 #endif

@@ -6,7 +6,10 @@
 #define SAFEFUSE_SAFEFUSE_HPP
 
 #include <safefuse/core/config.hpp>
+#include <safefuse/core/index_iterator.hpp>
+#include <safefuse/core/natural_order.hpp>
 #include <safefuse/core/printable.hpp>
+#include <safefuse/core/progress.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/text.hpp>
@@ -14,6 +17,7 @@
 #include <safefuse/core/version.hpp>
 #include <safefuse/detect/detect.hpp>
 #include <safefuse/detect/detect_experts.hpp>
+#include <safefuse/detect/find_model.hpp>
 #include <safefuse/detect/stored_spelling.hpp>
 #include <safefuse/detect/unknown_experts.hpp>
 #include <safefuse/format/header.hpp>
@@ -37,7 +41,9 @@
 #include <safefuse/models/transformers.hpp>
 #include <safefuse/plan/copy_plan.hpp>
 #include <safefuse/plan/engine.hpp>
+#include <safefuse/plan/model_tensors.hpp>
 #include <safefuse/plan/plan.hpp>
+#include <safefuse/plan/plan_form.hpp>
 #include <safefuse/plan/plan_options.hpp>
 #include <safefuse/plan/scopes.hpp>
 #include <safefuse/read/checkpoint.hpp>
@@ -48,10 +54,13 @@
 #include <safefuse/run/convert.hpp>
 #include <safefuse/run/dequantize.hpp>
 #include <safefuse/run/fuse.hpp>
+#include <safefuse/run/fuse_model.hpp>
 #include <safefuse/run/fuse_range.hpp>
+#include <safefuse/run/fuse_scope.hpp>
 #include <safefuse/tensor/byte_source.hpp>
 #include <safefuse/tensor/dtype.hpp>
 #include <safefuse/tensor/slice.hpp>
+#include <safefuse/tensor/tensor_range.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 #include <safefuse/tensor/tensor_traits.hpp>
 #include <safefuse/tensor/tensor_view.hpp>
@@ -60,7 +69,6 @@
 #include <safefuse/write/checkpoint_writer.hpp>
 #include <safefuse/write/copy_checkpoint.hpp>
 #include <safefuse/write/fingerprint.hpp>
-#include <safefuse/write/progress.hpp>
 #include <safefuse/write/repack.hpp>
 #include <safefuse/write/replace.hpp>
 #include <safefuse/write/rewrite.hpp>

@@ -9,7 +9,6 @@
 #include <safefuse/write/checkpoint_writer.hpp>
 #include <safefuse/write/copy_checkpoint.hpp>
 #include <safefuse/write/fingerprint.hpp>
-#include <safefuse/write/progress.hpp>
 #include <safefuse/write/repack.hpp>
 #include <safefuse/write/replace.hpp>
 #include <safefuse/write/rewrite.hpp>

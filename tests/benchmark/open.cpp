@@ -19,6 +19,7 @@
 #include <vector>
 
 #include <safefuse/detect/detect.hpp>
+#include <safefuse/plan/plan_form.hpp>
 #include <safefuse/plan/scopes.hpp>
 
 #include "heap.hpp"
@@ -53,7 +54,32 @@ int once(const std::string& what, const std::string& directory) {
     return 0;
 }
 
-/// The index and all headers as bytes: what any reader must read.
+/// Plans of all layers: each planned, and each bound to the form of the first.
+void plan_layers(measure::program& program, const sf::checkpoint& opened, const std::string& size) {
+    const sf::family_description& family = sf::description_of<sf::families::qwen2_moe>;
+    const auto scopes = sf::experts_scopes::find(opened, family);
+    if (!scopes || scopes->size() == 0) return program.fail("no experts");
+    const auto first = sf::plan(opened, (*scopes)[0], family, sf::direction::forward);
+    if (!first) return program.fail(first.error().message().c_str());
+    const auto form = sf::plan_form::of(*first);
+    if (!form) return program.fail(form.error().message().c_str());
+    measure::race race{program, "plans of all layers, scopes known, " + size};
+    const auto enter = [&](const char* name, const auto& plan_one) {
+        race.add(name, [&program, &scopes, plan_one] {
+            for (const sf::experts_scope& scope : *scopes)
+                if (const sf::result<sf::copy_plan> plan = plan_one(scope); !plan)
+                    program.fail(plan.error().message().c_str());
+        });
+    };
+    enter("safefuse, planned one by one", [&](const sf::experts_scope& scope) {
+        return sf::plan(opened, scope, family, sf::direction::forward);
+    });
+    enter("safefuse, the first one bound again (plan_form)",
+          [&](const sf::experts_scope& scope) { return form->bind(opened, scope); });
+    race.run().report(measure::milliseconds());
+}
+
+/// The index and all headers, as bytes: what any reader must look at.
 std::uint64_t read_headers(const std::filesystem::path& directory, std::vector<char>& buffer) {
     std::uint64_t total = 0;
     for (const auto& each : std::filesystem::directory_iterator{directory}) {
@@ -191,6 +217,7 @@ int main(int argc, char** argv) {
         });
         race.run().report(measure::milliseconds());
     }
+    plan_layers(program, *opened, size);
     if (arguments.size() == 2 && arguments[0] == "--inspect" && std::system(nullptr) != 0) {
         const std::filesystem::path larger = program.work() / "larger";
         const std::uint32_t most_layers = program.is_small() ? 7 : 88;

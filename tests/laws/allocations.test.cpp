@@ -17,8 +17,11 @@
 #include <vector>
 
 #include <safefuse/detect/detect.hpp>
+#include <safefuse/detect/find_model.hpp>
+#include <safefuse/plan/plan_form.hpp>
 #include <safefuse/read/checkpoint.hpp>
 #include <safefuse/run/fuse.hpp>
+#include <safefuse/run/fuse_model.hpp>
 #include <safefuse/run/fuse_range.hpp>
 #include <safefuse/run/parallel.hpp>
 #include <safefuse/run/staged.hpp>
@@ -139,6 +142,41 @@ sf::result<void> join_and_slice(const std::string& directory, std::span<const st
     return set->read_slice(std::string{scope} + ".2.gate_proj.weight", columns, made);
 }
 
+/// Lists a model and makes all of it, then each layer by the form of the first.
+template <class Source>
+sf::result<void> load_model(const std::string& path, bytes& all, bytes& layers) {
+    auto set = sf::basic_checkpoint<Source>::open(path);
+    if (!set) return std::move(set).error();
+    auto model = sf::find_model(*set, sf::description_of<sf::families::qwen2_moe>);
+    if (!model) return std::move(model).error();
+    all.resize(static_cast<std::size_t>(model->total_bytes()));
+    layers.clear();
+    std::size_t next = 0;
+    const auto buffer_for = [&](const sf::model_tensor& tensor) {
+        next += static_cast<std::size_t>(tensor.size_bytes);
+        return std::span{all}.subspan(next - static_cast<std::size_t>(tensor.size_bytes),
+                                      static_cast<std::size_t>(tensor.size_bytes));
+    };
+    if (auto done = sf::fuse(*model, buffer_for); !done) return done;
+    auto first = model->plan_of(0);
+    if (!first) return std::move(first).error();
+    auto form = sf::plan_form::of(*first);
+    if (!form) return std::move(form).error();
+    for (const sf::experts_scope& each : model->scopes()) {
+        auto plan = form->bind(*set, each);
+        if (!plan) return std::move(plan).error();
+        bytes made;
+        const auto grown = [&](const sf::plan_output& output) -> bytes& {
+            layers.insert(layers.end(), made.begin(), made.end());
+            made.resize(static_cast<std::size_t>(output.size_bytes));
+            return made;
+        };
+        if (auto done = sf::fuse(*plan, grown); !done) return done;
+        layers.insert(layers.end(), made.begin(), made.end());
+    }
+    return {};
+}
+
 template <class Source>
 sf::result<void> read_and_stage(const std::string& path, memory_device& device) {
     auto set = sf::basic_checkpoint<Source>::open(path);
@@ -194,6 +232,24 @@ TEST_CASE_TEMPLATE(
             [&] { return read_and_fuse<Source>(directory / "in", made); },
             [&](bool came) { return std::string{!came || made == expected ? "" : "other bytes"}; },
             what);
+    }
+}
+
+TEST_CASE_TEMPLATE(
+    "allocations: each that fails from open to a loaded model and bound plans is out_of_memory",
+    Source, sf::mapped_file, sf::positional_file) {
+    const temporary_directory directory;
+    write_model(directory / "in");
+    bytes all, layers;
+    REQUIRE(load_model<Source>(directory / "in", all, layers));
+    for (const auto what : both) {
+        bytes made, bound;
+        fail_each([&] { return load_model<Source>(directory / "in", made, bound); },
+                  [&](bool came) {
+                      const bool same = made == all && bound == layers;
+                      return std::string{!came || same ? "" : "other bytes"};
+                  },
+                  what);
     }
 }
 

@@ -277,7 +277,7 @@ TEST_CASE(
         const auto plan = sf::rewrite_plan::make(*set, sf::description_of<qwen>);
         if (!plan) return outcome(plan);
         std::size_t calls = 0;
-        auto cut = [&](const sf::rewrite_progress&) {
+        auto cut = [&](const sf::run_progress&) {
             if (++calls == 1) std::filesystem::resize_file(path, 10);
             return true;
         };
@@ -307,7 +307,7 @@ TEST_CASE(
         const auto plan = sf::rewrite_plan::make(*set, sf::description_of<qwen>);
         if (!plan) return outcome(plan);
         bool is_cut = false;
-        auto cut = [&](const sf::rewrite_progress& at) {
+        auto cut = [&](const sf::run_progress& at) {
             if (!is_cut && at.tensor == "model.norm")
                 std::filesystem::resize_file(path, 1 << 20), is_cut = true;
             return true;

@@ -221,6 +221,11 @@ TEST_CASE("programs: no text of a file or a path reaches the terminal raw, and J
     said("fuse_into_my_buffer", {broken}, 1);
     said("your_source", {hostile}, 1);
     said("your_source", {broken}, 1);
+    said("every_layer", {other}, 0);
+    said("every_layer", {other, hostile}, 1);
+    said("every_layer", {broken}, 1);
+    said("models_tensors", {other}, 0);
+    said("models_tensors", {broken}, 1);
 }
 
 TEST_CASE("side files: what a model folder consists of goes along, all else is named and left") {

@@ -298,8 +298,12 @@ template <class Families = shipped_families>
     return detail::detect_family(set, Families::all, unfuse);
 }
 
-/// Calls `f.template operator()<Family>()` with the family of that name or model type, and returns
-/// whether there is one. Example: `visit_family(config->model_type, [&]<class Family>() { plan =
+/// A name is no direction: find_family takes one.
+template <class Families = shipped_families>
+result<const family_entry*> detect_family(tensor_set_ref, const char*) = delete;
+
+/// Calls `f.template operator()<Family>()` with the family of that name or model type, and says
+/// whether there is one: `visit_family(config->model_type, [&]<class Family>() { plan =
 /// sf::plan<Family>(checkpoint, scope); })`.
 template <class Families = shipped_families, class F>
 constexpr bool visit_family(std::string_view name, F&& f) {

@@ -19,6 +19,7 @@
 #include <safefuse/core/detail/plain.hpp>
 #include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/detail/utf8.hpp>
+#include <safefuse/core/natural_order.hpp>
 #include <safefuse/core/printable.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
@@ -40,9 +41,7 @@ namespace detail {
 
 inline name_table take_names(shard_index&& index, span<const std::uint32_t> numbers) noexcept;
 
-[[nodiscard]] constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
-
-/// Appends a quoted name that is safe to print.
+/// Appends a name in quotes, fit for a message.
 SAFEFUSE_NOINLINE inline void append_quoted(text& out, std::string_view name) noexcept {
     out.append("\"");
     append_printable(out, name);
@@ -51,38 +50,12 @@ SAFEFUSE_NOINLINE inline void append_quoted(text& out, std::string_view name) no
 
 }  // namespace detail
 
-/// Whether a comes before b in natural order, in which runs of digits compare as numbers: model-2
-/// before model-10.
-[[nodiscard]] constexpr bool natural_less(std::string_view a, std::string_view b) noexcept {
-    std::size_t i = 0, j = 0;
-    while (i < a.size() && j < b.size()) {
-        if (!detail::is_digit(a[i]) || !detail::is_digit(b[j])) {
-            if (a[i] != b[j])
-                return static_cast<unsigned char>(a[i]) < static_cast<unsigned char>(b[j]);
-            ++i, ++j;
-            continue;
-        }
-        while (i < a.size() && a[i] == '0') ++i;
-        while (j < b.size() && b[j] == '0') ++j;
-        const std::size_t first_a = i, first_b = j;
-        while (i < a.size() && detail::is_digit(a[i])) ++i;
-        while (j < b.size() && detail::is_digit(b[j])) ++j;
-        if (i - first_a != j - first_b) return i - first_a < j - first_b;
-        if (const int order =
-                a.substr(first_a, i - first_a).compare(b.substr(first_b, j - first_b));
-            order != 0)
-            return order < 0;
-    }
-    if (i < a.size() || j < b.size()) return j < b.size();
-    return a < b;  // equal except for leading zeros
-}
-
-/// Checks that a shard's name stays inside the directory of its index. It looks only at the name,
-/// with the same rules on every system. So symbolic links into a cache work, although they leave
-/// the directory, and an index that attacks one system is refused on all.
-///   fails   path_leaves_directory (empty, absolute, a drive letter, a server, a `..` with or
-///           without spaces, a control character; both `/` and `\` are separators), bad_index (it
-///           does not end in .safetensors)
+/// Whether a shard's name stays inside the directory of its index: judged by the name alone and the
+/// same on every system, so that symbolic links into a cache, which leave the directory by design,
+/// work, and an index written to attack one system is refused on all.
+///   fails   path_leaves_directory (empty, absolute, a drive letter, a server, a `..`, spaced or
+///   not, a control character; `/` and
+///           `\` both separate), bad_index (it does not end in .safetensors)
 [[nodiscard]] inline result<void> check_contained(std::string_view file) noexcept {
     const auto refuse = [&](errc code, std::string_view why) noexcept {
         failure refused{.code = code};

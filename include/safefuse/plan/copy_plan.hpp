@@ -22,7 +22,13 @@ inline namespace SAFEFUSE_ABI {
 
 namespace detail {
 struct plan_access;
-}
+
+/// Whether somebody forgot the star: for the sentences of calls that do not compile.
+template <class T>
+inline constexpr bool is_result = false;
+template <class T>
+inline constexpr bool is_result<result<T>> = true;
+}  // namespace detail
 
 /// The layout that is stored in a scope, relative to the two layouts of a plan.
 enum class scope_state : std::uint8_t {

@@ -55,7 +55,11 @@ result<copy_plan> plan(const Set&, std::string_view, const plan_options& = {}) n
     static_assert(
         layout_type<To>,
         "safefuse: plan<From, To> needs two layouts, and the second type is not a layout");
-    static_assert(tensor_set<Set>, "safefuse: the first argument of plan is not a tensor_set");
+    static_assert(
+        !detail::is_result<Set>,
+        "safefuse: the set is a result: check whether it failed, then pass its value, *set");
+    static_assert(detail::is_result<Set> || tensor_set<Set>,
+                  "safefuse: the first argument of plan is not a tensor_set");
     return failure{};
 }
 

@@ -45,8 +45,12 @@ struct plan_options {
     span<const known_extent> known_extents{};
     /// Move quantised codes (F8, F4, F6, integers) whose scales are missing.
     bool allow_missing_scales = false;
-    /// For rewrite_plan: pass tensors through that look like experts and fit no known form.
+    /// rewrite_plan, find_model, find_scopes: pass through what looks like an expert and fits no
+    /// known form.
     bool keep_unknown = false;
+    /// find_model, find_scopes: a family that fits no experts is no failure. A rewrite_plan never
+    /// takes it for one.
+    bool allow_no_experts = false;
 };
 
 }  // namespace SAFEFUSE_ABI

@@ -11,6 +11,7 @@
 
 #include <safefuse/core/detail/name_table.hpp>
 #include <safefuse/core/detail/plain.hpp>
+#include <safefuse/core/index_iterator.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
@@ -42,10 +43,11 @@ struct experts_scope {
 ///   lifetime  the tensor set must outlive it; it may be moved, as with copy_plan
 class experts_scopes {
 public:
-    /// Finds the scopes. Reads every name of the set once per kind of module. If a family uses the
-    /// same names in both forms, the form is `pending`; only the plan, which knows the shapes, can
-    /// tell.
-    ///   fails   file_changed, out_of_memory
+    /// Reads every name of the set once for each kind of module. Where a family spells both of its
+    /// forms alike, the form is `from`, and only the plan, which knows the shapes, tells which it
+    /// is. Where nothing fits, the list is empty: find_scopes takes that for a failure and says
+    /// which family fits.
+    ///   fails   out_of_memory
     static result<experts_scopes> find(tensor_set_ref set,
                                        const family_description& family) noexcept;
 
@@ -62,8 +64,16 @@ public:
             {members_.data() + each.member_first, each.member_count},
             each.module};
     }
-    /// Number of experts modules whose form the family passes through. They are not among the
-    /// scopes.
+    /// @{
+    /// For range-based loops over all scopes.
+    [[nodiscard]] index_iterator<experts_scopes> begin() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return {*this, 0};
+    }
+    [[nodiscard]] index_iterator<experts_scopes> end() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return {*this, size()};
+    }
+    /// @}
+    /// How many experts modules are in a form that the family passes; they are none of the scopes.
     [[nodiscard]] std::size_t passed_count() const noexcept { return passed_count_; }
     /// The tensors of these modules, as indices in the set.
     ///   lifetime  valid as long as the list
@@ -419,11 +429,29 @@ SAFEFUSE_NOINLINE inline std::size_t count_fitting(const tensor_set_ref& set,
     return matches;
 }
 
-/// Adds to a failure the number of scopes and the one whose name is most like `name`.
+/// Adds to a failure what names the experts of a family have.
+inline void name_stored_form(const family_description& family, failure& why) noexcept {
+    if (!why.detail.empty()) why.detail.append("; ");
+    why.detail.append("family ");
+    why.detail.append(family.name);
+    why.detail.append(" has them as \"");
+    if (!family.from_module.empty()) {
+        why.detail.append(family.from_module);
+        why.detail.append(".");
+    }
+    why.detail.append(family.from->tensors[0].name);
+    why.detail.append(family.from->fields[0].suffix);
+    why.detail.append("\"");
+}
+
+/// Adds to a failure which scopes there are: the one that is spelled most like `name`, and how
+/// many.
 inline void name_nearest_scope(tensor_set_ref set, const family_description& family,
                                std::string_view name, failure& why) noexcept {
     const auto scopes = experts_scopes::find(set, family);
-    if (!scopes || scopes->experts_count() == 0) return;
+    if (!scopes) return;
+    if (scopes->size() == 0) return name_stored_form(family, why);
+    if (scopes->experts_count() == 0) return;
     std::size_t nearest = 0, most = 0;
     for (std::size_t s = 0; s < scopes->experts_count(); ++s) {
         const std::string_view each = (*scopes)[s].name;
@@ -474,6 +502,13 @@ inline result<copy_plan> plan_named(tensor_set_ref set, const family_description
     auto plan = plan_found(set, family, scope, options);
     if (!plan && plan.error().code == errc::no_experts)
         name_nearest_scope(set, family, name, plan.error());
+    bool is_experts = true;  // and not another module of the family
+    for (std::size_t m = 1; m < family.module_count(); ++m)
+        is_experts = is_experts && !ends_in_module(name, family.module_at(m).from_path) &&
+                     !ends_in_module(name, family.module_at(m).to_path);
+    if (!plan && plan.error().code == errc::unexpected_key && is_experts &&
+        count(*members, name.size(), *family.from) + count(*members, name.size(), *family.to) == 0)
+        name_stored_form(family, plan.error());
     return plan;
 }
 
@@ -519,7 +554,11 @@ template <class Family, class Set>
 result<copy_plan> plan(const Set&, std::string_view, const plan_options& = {}) noexcept {
     static_assert(family_type<Family>,
                   "safefuse: plan<Family> needs a family, and plan<From, To> two layouts");
-    static_assert(tensor_set<Set>, "safefuse: the first argument of plan is not a tensor_set");
+    static_assert(
+        !detail::is_result<Set>,
+        "safefuse: the set is a result: check whether it failed, then pass its value, *set");
+    static_assert(detail::is_result<Set> || tensor_set<Set>,
+                  "safefuse: the first argument of plan is not a tensor_set");
     return failure{};
 }
 

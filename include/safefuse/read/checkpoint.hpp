@@ -32,6 +32,7 @@
 #include <safefuse/read/detail/shard_index_text.hpp>
 #include <safefuse/read/tensor_file.hpp>
 #include <safefuse/tensor/byte_source.hpp>
+#include <safefuse/tensor/tensor_range.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 #include <safefuse/tensor/tensor_view.hpp>
 
@@ -253,8 +254,23 @@ public:
     [[nodiscard]] tensor_spec spec(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return tables_[0].entry(i);
     }
-    /// Where tensor i is: `source` is the index of its file, `offset` counts from the start of the
-    /// file.
+    /// @{
+    /// For range-based loops over name, dtype and shape of every tensor: `for (const
+    /// sf::tensor_spec& each : *checkpoint)`.
+    [[nodiscard]] tensor_iterator<basic_checkpoint> begin() const& noexcept SAFEFUSE_LIFETIMEBOUND {
+        return {*this, 0};
+    }
+    [[nodiscard]] tensor_iterator<basic_checkpoint> end() const& noexcept SAFEFUSE_LIFETIMEBOUND {
+        return {*this, size()};
+    }
+    /// @}
+    /// The names of all tensors.
+    ///   lifetime  until the checkpoint moves or ends
+    [[nodiscard]] tensor_names<basic_checkpoint> names() const& noexcept SAFEFUSE_LIFETIMEBOUND {
+        return tensor_names<basic_checkpoint>{*this};
+    }
+    /// Where tensor i lies: `source` is the number of its file, `offset` counts from the start of
+    /// the file.
     [[nodiscard]] tensor_location place(std::size_t i) const noexcept {
         return stable_view().place(i);
     }
@@ -316,6 +332,9 @@ public:
     std::string_view index_path() const&& = delete;
     const file_type& file(std::size_t) const&& = delete;
     tensor_spec spec(std::size_t) const&& = delete;
+    tensor_iterator<basic_checkpoint> begin() const&& = delete;
+    tensor_iterator<basic_checkpoint> end() const&& = delete;
+    tensor_names<basic_checkpoint> names() const&& = delete;
     std::string_view source_name(std::uint32_t) const&& = delete;
     span<const std::byte> source_bytes(std::uint32_t) const&& = delete;
     result<tensor_view> view(std::size_t) const&& = delete;

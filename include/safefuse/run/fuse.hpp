@@ -10,9 +10,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 
 #include <safefuse/core/config.hpp>
 #include <safefuse/core/detail/checked.hpp>
+#include <safefuse/core/progress.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
@@ -36,31 +39,126 @@ concept buffer_list =
         { span{buffers}[0] } -> std::convertible_to<span<std::byte>>;
     };
 
-/// Fuses all outputs of a plan at once and reads the sources front to back. `buffers[i]` is for
-/// plan.outputs()[i]; an empty buffer skips that output.
-///   fails   wrong_buffer_size (nothing is written then), file_changed (the size of a mapped file
-///           changed; each is checked once, before its first byte is copied), parts_differ (the
-///           plan's equal_blocks differ), and as reading the sources does (buffers may be partly
-///           written)
-inline result<void> fuse(const copy_plan& plan, span<const span<std::byte>> buffers) noexcept {
+/// Bytes that a callable lends, or a result of them. A vector by value is neither: it would be gone
+/// before a byte is copied.
+template <class T>
+concept provided_buffer = std::convertible_to<T, span<std::byte>> || requires {
+    requires std::same_as<std::remove_cvref_t<T>,
+                          result<typename std::remove_cvref_t<T>::value_type>>;
+    requires std::convertible_to<typename std::remove_cvref_t<T>::value_type, span<std::byte>>;
+};
+
+/// A callable that provides the memory of an output: `buffer_for(output)` returns bytes that are
+/// there until the output is made, or a result of them.
+template <class F>
+concept buffer_provider = requires(F& buffer_for, const plan_output& output) {
+    { buffer_for(output) } -> provided_buffer;
+};
+
+namespace detail {
+
+/// A reference to any buffer_provider, so that fusing is compiled once and not for each kind.
+class buffer_provider_ref {
+public:
+    template <class F>
+    explicit buffer_provider_ref(F& f) noexcept
+        // a function is no object, so the casts are not static ones
+        : object_{reinterpret_cast<const void*>(&f)}, call_{&call<F>} {}
+
+    /// The buffer of an output.
+    ///   fails   wrong_buffer_size, and as the callable; the failure names the output
+    result<span<std::byte>> operator()(const plan_output& output) const {
+        auto buffer = call_(object_, output);
+        if (buffer && buffer->size() != output.size_bytes)
+            buffer = failure{.code = errc::wrong_buffer_size,
+                             .expected = output.size_bytes,
+                             .actual = buffer->size()};
+        if (!buffer && buffer.error().tensor.empty()) buffer.error().tensor = text{output.name};
+        return buffer;
+    }
+
+private:
+    template <class F>
+    static result<span<std::byte>> call(const void* object, const plan_output& output) {
+        F& f = *reinterpret_cast<F*>(const_cast<void*>(object));  // as const as the caller's was
+        if constexpr (std::convertible_to<decltype(f(output)), span<std::byte>>) {
+            return span<std::byte>{f(output)};
+        } else {
+            auto buffer = f(output);
+            if (!buffer) return std::move(buffer).error();
+            return span<std::byte>{*std::move(buffer)};
+        }
+    }
+
+    const void* object_;
+    result<span<std::byte>> (*call_)(const void*, const plan_output&);
+};
+
+/// Asks for the buffer of each output and makes it before it asks for the next.
+inline result<void> fuse_one_by_one(const copy_plan& plan, const buffer_provider_ref& buffer_for,
+                                    const progress_ref& progress) {
+    run_watch watch{plan, progress, plan.size_bytes()};
+    for (std::uint32_t i = 0; i < plan.outputs().size(); ++i) {
+        const auto buffer = buffer_for(plan.outputs()[i]);
+        if (!buffer) return buffer.error();
+        if (auto done = run_plan(plan, {i, buffer->data()}, watch.if_told()); !done) return done;
+    }
+    return {};
+}
+
+}  // namespace detail
+
+/// Makes all outputs of a plan at once, reading the sources front to back. `buffers[i]` is for
+/// plan.outputs()[i]; an empty buffer leaves that output out.
+///   fails   wrong_buffer_size (nothing is written then), file_changed (a mapped file has another
+///   size now: each is checked once,
+///           before the first byte is copied from it), parts_differ (the plan's equal_blocks are
+///           not), canceled (progress answered false), and as reading the sources does (buffers may
+///           be part-written)
+inline result<void> fuse(const copy_plan& plan, span<const span<std::byte>> buffers,
+                         progress_ref progress = {}) noexcept {
     if (auto fit = detail::check_buffers(plan, buffers); !fit) return fit;
-    return detail::run_plan(plan, detail::output_memory{buffers});
+    const detail::output_memory memory{buffers};
+    detail::run_watch watch{plan, progress, detail::bytes_to_make(plan, memory)};
+    return detail::run_plan(plan, memory, watch.if_told());
 }
 /// Overload for other containers of buffers.
 ///   fails   as the overload above; out_of_memory
 template <buffer_list Buffers>
-result<void> fuse(const copy_plan& plan, Buffers&& buffers) noexcept {
+result<void> fuse(const copy_plan& plan, Buffers&& buffers, progress_ref progress = {}) noexcept {
     vector<span<std::byte>> list;
     for (auto& each : span{buffers})
         if (!list.push(each)) return failure{.code = errc::out_of_memory};
-    return fuse(plan, list.view());
+    return fuse(plan, list.view(), progress);
 }
 
-/// Fuses one output of a plan. `out` must have exactly its size.
-///   fails   output_not_found, wrong_buffer_size (nothing is written then), and as reading the
-///           sources does (`out` may be partly written)
-inline result<void> fuse(const copy_plan& plan, std::string_view local_name,
-                         span<std::byte> out) noexcept {
+/// Makes all outputs of a plan one by one: `buffer_for(output)` is asked for the memory of an
+/// output, which must have output.size_bytes, and is asked for the next when that output is made,
+/// so that the same buffer may serve all of them. What the callable throws passes through.
+///   reads   sources that must be read once for each output that has bytes of them
+///   fails   wrong_buffer_size (of that output nothing is written then), as the callable does, and
+///   as fuse(plan, buffers); outputs before the one that failed are made
+template <buffer_provider Provider>
+result<void> fuse(const copy_plan& plan, Provider&& buffer_for, progress_ref progress = {}) {
+    return detail::fuse_one_by_one(plan, detail::buffer_provider_ref{buffer_for}, progress);
+}
+/// What a call with anything else gets: a sentence that says what is missing, in place of a list of
+/// candidates.
+template <class T>
+    requires(!buffer_list<T> && !buffer_provider<T> &&
+             !std::convertible_to<T&, span<const span<std::byte>>>)
+result<void> fuse(const copy_plan&, T&&, progress_ref = {}) noexcept {
+    static_assert(
+        buffer_provider<T>,
+        "safefuse: fuse(plan, ...) wants a list of buffers of std::byte, or a callable that takes a plan_output and returns one that outlives the call");
+    return {};
+}
+
+/// Makes one output of a plan. `out` has exactly its size.
+///   fails   output_not_found, wrong_buffer_size (nothing is written then), canceled, and as
+///   reading the sources does (`out` may be part-written)
+inline result<void> fuse(const copy_plan& plan, std::string_view local_name, span<std::byte> out,
+                         progress_ref progress = {}) noexcept {
     const auto output = plan.output(local_name);
     if (!output) return output.error();
     if (out.size() != output->size_bytes)
@@ -69,14 +167,16 @@ inline result<void> fuse(const copy_plan& plan, std::string_view local_name,
                        .expected = output->size_bytes,
                        .actual = out.size()};
     const auto number = static_cast<std::uint32_t>(plan.index_of(local_name));
-    return detail::run_plan(plan, {number, out.data()});
+    detail::run_watch watch{plan, progress, output->size_bytes};
+    return detail::run_plan(plan, {number, out.data()}, watch.if_told());
 }
 
 /// Fuses one output of a plan into a framework's tensor, whose dtype and shape must be the
 /// output's.
 ///   fails   dtype_mismatch, shape_mismatch (nothing is written then), and as the overload above
 template <writable_tensor T>
-result<void> fuse(const copy_plan& plan, std::string_view local_name, T& tensor) noexcept {
+result<void> fuse(const copy_plan& plan, std::string_view local_name, T& tensor,
+                  progress_ref progress = {}) noexcept {
     const auto output = plan.output(local_name);
     if (!output) return output.error();
     if (tensor_traits<T>::type(tensor) != output->type)
@@ -88,7 +188,7 @@ result<void> fuse(const copy_plan& plan, std::string_view local_name, T& tensor)
         return failure{.code = errc::shape_mismatch,
                        .tensor = text{output->name},
                        .detail = "the tensor to fuse into has another shape"};
-    return fuse(plan, local_name, span<std::byte>{tensor_traits<T>::bytes(tensor)});
+    return fuse(plan, local_name, span<std::byte>{tensor_traits<T>::bytes(tensor)}, progress);
 }
 /// Chosen for all other types. Its static_assert explains what is missing, instead of a list of
 /// candidates.
@@ -102,10 +202,19 @@ result<void> fuse(const copy_plan&, std::string_view, T&) noexcept {
     return {};
 }
 
-/// A view of an output that is contiguous in a source in memory and needs no copy: fused already,
-/// or a single expert's matrix.
-///   lifetime  the view's bytes belong to the source, its shape to the plan
-///   fails   output_not_found, not_resident (the output must be assembled or read)
+/// What a call with a result gets that nobody looked at.
+template <class T, class... Rest>
+result<void> fuse(const result<T>&, Rest&&...) noexcept {
+    static_assert(
+        !detail::is_result<result<T>>,
+        "safefuse: fuse was given a result: check whether it failed, then pass its value, *plan");
+    return {};
+}
+
+/// An output that need not be made because it lies in one piece in memory: fused already, or a
+/// single expert's matrix.
+///   lifetime  the view's bytes are the source's, its shape the plan's
+///   fails   output_not_found, not_resident (it must be copied together, or read)
 [[nodiscard]] inline result<tensor_view> view(const copy_plan& plan SAFEFUSE_LIFETIMEBOUND,
                                               std::string_view local_name) noexcept {
     const auto output = plan.output(local_name);

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include <safefuse/core/config.hpp>
+#include <safefuse/core/progress.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
@@ -19,12 +20,13 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// Fuses bytes [begin, begin + out.size()) of one output. If a source must be read, runs less than
-/// 256 KiB apart are read together with the bytes between them, at every call.
-///   fails   output_not_found, out_of_range, out_of_memory, and as reading the sources does (`out`
-///           may be partly written)
+/// Makes bytes [begin, begin + out.size()) of one output, for callers that write it out piece by
+/// piece. Where a source must be read, what lies between short runs that are less than 256 KiB
+/// apart is read as well, at every call.
+///   fails   output_not_found, out_of_range, out_of_memory, canceled (progress answered false), and
+///   as reading the sources does (`out` may be part-written)
 inline result<void> fuse_range(const copy_plan& plan, std::size_t output, std::uint64_t begin,
-                               span<std::byte> out) noexcept {
+                               span<std::byte> out, progress_ref progress = {}) noexcept {
     if (output >= plan.outputs().size()) return detail::no_such_output(plan, output);
     const std::uint64_t size_bytes = plan.outputs()[output].size_bytes;
     if (begin > size_bytes || size_bytes - begin < out.size())
@@ -33,6 +35,7 @@ inline result<void> fuse_range(const copy_plan& plan, std::size_t output, std::u
                        .expected = size_bytes,
                        .actual = begin};
     if (out.empty()) return {};
+    detail::run_watch watch{plan, progress, out.size()};
     const detail::byte_window window{begin, begin + out.size()};
     vector<std::byte> buffer;
     detail::source_check check{plan.set()};
@@ -41,7 +44,8 @@ inline result<void> fuse_range(const copy_plan& plan, std::size_t output, std::u
     for (const copy_block& block : plan.blocks()) {
         if (block.output != output) continue;
         const auto copy = [&](const copy_block& part) noexcept {
-            return detail::gather_part(plan.set(), part, out.data(), begin, buffer, check, streams);
+            return detail::gather_part(plan.set(), part, out.data(), begin, buffer, check, streams,
+                                       watch.if_told());
         };
         auto done = detail::cut(block, detail::block_side::destination, window, copy);
         if (!done) return done;

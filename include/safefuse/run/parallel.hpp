@@ -15,6 +15,7 @@
 
 #include <safefuse/core/detail/plain.hpp>
 #include <safefuse/core/detail/sort.hpp>
+#include <safefuse/core/progress.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
@@ -137,7 +138,9 @@ public:
                  std::uint64_t least_chunk_bytes = usual_chunk_bytes) noexcept
         : plan_{plan}, memory_{memory}, least_chunk_bytes_{least_chunk_bytes} {}
 
-    result<void> run(const executor_ref& executor) noexcept {
+    /// Runs all chunks and tells how far they are.
+    result<void> run(const executor_ref& executor, const progress_ref& progress = {}) noexcept {
+        progress_ = progress;
         if (auto divided = divide(); !divided) return divided;
         const std::size_t count = chunks_.empty() ? 0 : chunks_.size() - 1;
         const auto run_one = [this](std::size_t i) noexcept { run_chunk(i); };
@@ -145,7 +148,13 @@ public:
         for (std::size_t i = 0; i < count; ++i)
             run_one(i);  // pieces that the executor did not run; normally none
         if (first_failed_ != no_position) return std::move(failure_);
-        if (!beyond_) return std::move(beyond_);
+        if (!is_canceled_ && !beyond_) return std::move(beyond_);
+        if (!is_canceled_ && count > 0 && told_bytes_ < size_bytes_) tell(count - 1);
+        if (is_canceled_)
+            return failure{.code = errc::canceled,
+                           .scope = text{plan_.scope()},
+                           .expected = size_bytes_,
+                           .actual = told_bytes_};
         return compare_all_equal(plan_, memory_);
     }
 
@@ -154,11 +163,10 @@ private:
 
     /// Splits the copies and finds the chunk boundaries. Neither depends on the number of threads.
     result<void> divide() noexcept {
-        std::uint64_t size_bytes = 0;
         for (const copy_block& block : plan_.blocks())
-            if (memory_[block.output] != nullptr) size_bytes += block.size_bytes();
-        streams_ = size_bytes >= streamed_bytes;
-        const std::uint64_t wanted = size_bytes / most_chunks + 1;
+            if (memory_[block.output] != nullptr) size_bytes_ += block.size_bytes();
+        streams_ = size_bytes_ >= streamed_bytes;
+        const std::uint64_t wanted = size_bytes_ / most_chunks + 1;
         const std::uint64_t chunk_bytes = wanted < least_chunk_bytes_ ? least_chunk_bytes_ : wanted;
         const tensor_set_ref& set = plan_.set();
         const auto keep = [this](const copy_block& part) noexcept { return parts_.push(part); };
@@ -212,9 +220,10 @@ private:
 
     void run_chunk(std::size_t i) noexcept {
         if (taken_[i].test_and_set(std::memory_order_relaxed)) return;
-        // After a failure, later chunks are skipped. Earlier ones still run, because they may fail
-        // too.
-        if (first_failed_.load(std::memory_order_relaxed) < i) return;
+        // A chunk behind one that failed is not needed; those before it are, for they may fail too.
+        if (first_failed_.load(std::memory_order_relaxed) < i ||
+            is_canceled_.load(std::memory_order_relaxed))
+            return;
         buffer_slot* slot = nullptr;
         for (buffer_slot& each : slots_)
             if (!each.busy.test_and_set(std::memory_order_acquire)) {
@@ -226,7 +235,7 @@ private:
         auto done = run_blocks(plan_.set(), parts.subspan(chunks_[i], chunks_[i + 1] - chunks_[i]),
                                slot != nullptr ? slot->buffer : own, memory_, streams_);
         if (slot != nullptr) slot->busy.clear(std::memory_order_release);
-        if (done) return;
+        if (done) return note_done(i);
         while (lock_.test_and_set(std::memory_order_acquire)) {
         }
         if (i < first_failed_.load(std::memory_order_relaxed)) {
@@ -236,7 +245,26 @@ private:
         lock_.clear(std::memory_order_release);
     }
 
-    /// Read buffers that are reused by several chunks, because fresh memory is slow.
+    /// Counts a chunk that is done. A thread that finds another one telling goes on with its work.
+    void note_done(std::size_t i) noexcept {
+        if (!progress_) return;
+        std::uint64_t size_bytes = 0;
+        for (std::size_t p = chunks_[i]; p < chunks_[i + 1]; ++p)
+            size_bytes += parts_[p].size_bytes();
+        done_bytes_.fetch_add(size_bytes, std::memory_order_relaxed);
+        if (is_told_.test_and_set(std::memory_order_acquire)) return;
+        if (!is_canceled_.load(std::memory_order_relaxed)) tell(i);
+        is_told_.clear(std::memory_order_release);
+    }
+    /// Tells how far all chunks are. Chunk i was just done.
+    void tell(std::size_t i) noexcept {
+        told_bytes_ = done_bytes_.load(std::memory_order_relaxed);
+        const plan_output& output = plan_.outputs()[parts_[chunks_[i]].output];
+        if (!progress_({output.name, told_bytes_, size_bytes_}))
+            is_canceled_.store(true, std::memory_order_relaxed);
+    }
+
+    /// Buffers for reading, which go from chunk to chunk: fresh memory is slow.
     struct buffer_slot {
         std::atomic_flag busy;
         vector<std::byte> buffer;
@@ -254,7 +282,33 @@ private:
     std::atomic<std::size_t> first_failed_{no_position};
     std::atomic_flag lock_;
     failure failure_{};
+    progress_ref progress_;
+    std::uint64_t size_bytes_ = 0;
+    std::uint64_t told_bytes_ = 0;  // of whoever tells
+    std::atomic<std::uint64_t> done_bytes_{0};
+    std::atomic_flag is_told_;
+    std::atomic<bool> is_canceled_{false};
 };
+
+/// As fuse_one_by_one of fuse.hpp, on an executor's threads.
+inline result<void> fuse_one_by_one(const copy_plan& plan, const buffer_provider_ref& buffer_for,
+                                    const executor_ref& run, const progress_ref& progress) {
+    std::uint64_t done_bytes = 0;
+    const std::uint64_t total_bytes = plan.size_bytes();
+    for (std::uint32_t i = 0; i < plan.outputs().size(); ++i) {
+        const plan_output& output = plan.outputs()[i];
+        const auto buffer = buffer_for(output);
+        if (!buffer) return buffer.error();
+        const auto watch = [&](const run_progress& at) noexcept {
+            return progress({at.tensor, done_bytes + at.done_bytes, total_bytes});
+        };
+        auto done = chunked_fuse{plan, {i, buffer->data()}}.run(
+            run, progress ? progress_ref{watch} : progress_ref{});
+        if (!done) return done;
+        done_bytes += output.size_bytes;
+    }
+    return {};
+}
 
 }  // namespace detail
 
@@ -264,27 +318,37 @@ private:
 ///   memory  up to 1 MiB per thread if sources must be read, and about as much as the plan's copies
 ///   fails   as fuse(plan, buffers); if a read was split, the failure names the part
 template <executor Executor>
-result<void> fuse(const copy_plan& plan, span<const span<std::byte>> buffers,
-                  Executor&& run) noexcept {
+result<void> fuse(const copy_plan& plan, span<const span<std::byte>> buffers, Executor&& run,
+                  progress_ref progress = {}) noexcept {
     if (auto fit = detail::check_buffers(plan, buffers); !fit) return fit;
-    return detail::chunked_fuse{plan, detail::output_memory{buffers}}.run(
-        detail::executor_ref{run});
+    return detail::chunked_fuse{plan, detail::output_memory{buffers}}.run(detail::executor_ref{run},
+                                                                          progress);
 }
 /// Overload for other containers of buffers.
 ///   fails   as the overload above; out_of_memory
 template <buffer_list Buffers, executor Executor>
-result<void> fuse(const copy_plan& plan, Buffers&& buffers, Executor&& run) noexcept {
+result<void> fuse(const copy_plan& plan, Buffers&& buffers, Executor&& run,
+                  progress_ref progress = {}) noexcept {
     vector<span<std::byte>> list;
     for (auto& each : span{buffers})
         if (!list.push(each)) return failure{.code = errc::out_of_memory};
-    return fuse(plan, list.view(), run);
+    return fuse(plan, list.view(), run, progress);
+}
+/// Makes all outputs of a plan one by one, as fuse(plan, buffer_for) does, each on an executor's
+/// threads.
+///   fails   as fuse(plan, buffer_for)
+template <buffer_provider Provider, executor Executor>
+result<void> fuse(const copy_plan& plan, Provider&& buffer_for, Executor&& run,
+                  progress_ref progress = {}) {
+    return detail::fuse_one_by_one(plan, detail::buffer_provider_ref{buffer_for},
+                                   detail::executor_ref{run}, progress);
 }
 
 /// Fuses one output of a plan as fuse(plan, local_name, out) does, on an executor's threads.
 ///   fails   as fuse(plan, local_name, out); if a read was split, the failure names the part
 template <executor Executor>
 result<void> fuse(const copy_plan& plan, std::string_view local_name, span<std::byte> out,
-                  Executor&& run) noexcept {
+                  Executor&& run, progress_ref progress = {}) noexcept {
     const auto output = plan.output(local_name);
     if (!output) return output.error();
     if (out.size() != output->size_bytes)
@@ -293,7 +357,8 @@ result<void> fuse(const copy_plan& plan, std::string_view local_name, span<std::
                        .expected = output->size_bytes,
                        .actual = out.size()};
     const auto number = static_cast<std::uint32_t>(plan.index_of(local_name));
-    return detail::chunked_fuse{plan, {number, out.data()}}.run(detail::executor_ref{run});
+    return detail::chunked_fuse{plan, {number, out.data()}}.run(detail::executor_ref{run},
+                                                                progress);
 }
 
 }  // namespace SAFEFUSE_ABI

@@ -24,6 +24,7 @@
 #include <safefuse/core/detail/checked.hpp>
 #include <safefuse/core/detail/plain.hpp>
 #include <safefuse/core/detail/sort.hpp>
+#include <safefuse/core/progress.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
@@ -145,41 +146,8 @@ struct staging_options {
     return count < most ? count : most;
 }
 
-/// Progress of a call.
-struct staged_progress {
-    std::uint64_t done_bytes = 0;   ///< bytes that this call has given to the device
-    std::uint64_t total_bytes = 0;  ///< bytes that the call copies
-};
-
-/// Reference to a progress callback, which returns false to stop. It is called by one thread at a
-/// time.
-///   lifetime  the callable must outlive it; it must not throw
-class staged_progress_ref {
-public:
-    /// No callback.
-    staged_progress_ref() noexcept = default;
-    /// Refers to a callable.
-    template <class F>
-        requires(!std::is_same_v<F, staged_progress_ref> &&
-                 std::is_invocable_r_v<bool, F&, const staged_progress&>)
-    staged_progress_ref(F& f SAFEFUSE_LIFETIMEBOUND) noexcept  // NOLINT: implicit by design
-        : object_{&f}, call_{[](const void* object, const staged_progress& progress) noexcept {
-              // the caller's callable had the same constness
-              return static_cast<bool>((*static_cast<F*>(const_cast<void*>(object)))(progress));
-          }} {}
-
-    /// Reports progress. Returns false if the call is to stop.
-    bool operator()(const staged_progress& progress) const noexcept {
-        return call_ == nullptr || call_(object_, progress);
-    }
-
-private:
-    const void* object_ = nullptr;
-    bool (*call_)(const void*, const staged_progress&) noexcept = nullptr;
-};
-
-/// Identifies the outputs of one call: output i of the plan, or tensor i of the list. It consists
-/// of numbers and owns nothing.
+/// The outputs of one call, to be asked after: output i of the plan, or tensor i of the list.
+/// Numbers; nothing is held.
 struct staged_outputs {
     /// The loader's number of the first output.
     std::uint64_t first = 0;
@@ -430,7 +398,7 @@ public:
     ///           broken: every later call returns that failure
     template <executor Executor>
     result<staged_outputs> fuse(const copy_plan& plan, span<const target> targets, Executor&& run,
-                                staged_progress_ref progress = {}) noexcept {
+                                progress_ref progress = {}) noexcept {
         const planned one{&plan, targets};
         return fuse(span<const planned>{&one, 1}, run, progress);
     }
@@ -440,7 +408,7 @@ public:
     ///   fails   as fuse of one plan; size_overflow
     template <executor Executor>
     result<staged_outputs> fuse(span<const planned> plans, Executor&& run,
-                                staged_progress_ref progress = {}) noexcept {
+                                progress_ref progress = {}) noexcept {
         std::uint64_t count = 0;
         for (const planned& each : plans) {
             const span<const plan_output> outputs = each.plan->outputs();
@@ -494,7 +462,7 @@ public:
     ///   fails   tensor_not_found, and as fuse
     template <executor Executor>
     result<staged_outputs> load(const tensor_set_ref& set, span<const tensor> tensors,
-                                Executor&& run, staged_progress_ref progress = {}) noexcept {
+                                Executor&& run, progress_ref progress = {}) noexcept {
         struct located {
             tensor_location place;
             std::uint32_t number;
@@ -623,13 +591,13 @@ private:
     struct call {
         const detail::staged_job& job;
         std::uint64_t first_output;
-        staged_progress_ref progress;
+        progress_ref progress;
         std::atomic<std::size_t> next{0};
         std::atomic<std::size_t> first_failed{detail::no_position};
         std::atomic<bool> is_canceled{false};
         std::atomic_flag lock;
         failure why{};
-        staged_progress at{};
+        run_progress at{};
     };
 
     staged_loader() noexcept = default;
@@ -662,12 +630,19 @@ private:
     result<staged_outputs> run_job(const detail::staged_job& job,
                                    span<const detail::staged_window> windows, const NameOf& name_of,
                                    const TargetOf& target_of, const detail::executor_ref& executor,
-                                   staged_progress_ref progress) noexcept {
+                                   progress_ref progress) noexcept {
         if (state_->is_broken.load(std::memory_order_relaxed)) return state_->why;
         const staged_outputs numbers{state_->next_output, windows.size()};
         state_->next_output += windows.size();
-        call one{job, numbers.first,        progress, {}, {detail::no_position}, {}, {},
-                 {},  {0, job.size_bytes()}};
+        call one{job,
+                 numbers.first,
+                 progress,
+                 {},
+                 {detail::no_position},
+                 {},
+                 {},
+                 {},
+                 {{}, 0, job.size_bytes()}};
         const std::size_t count = job.fill_count();
         const auto run_next = [&](std::size_t) noexcept {
             const std::size_t i = one.next.fetch_add(1, std::memory_order_relaxed);
@@ -722,6 +697,7 @@ private:
         if (!into.is_lost) give_slab(lane);
         if (!done) return done;
         const detail::short_lock locked{of.lock};
+        of.at.tensor = name_of(output);
         of.at.done_bytes += size_bytes;
         if (!of.is_canceled.load(std::memory_order_relaxed) && !of.progress(of.at))
             of.is_canceled.store(true, std::memory_order_relaxed);

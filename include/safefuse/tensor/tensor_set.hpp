@@ -92,6 +92,13 @@ public:
     template <tensor_set Set>
         requires(!std::same_as<Set, tensor_set_ref>)
     tensor_set_ref(const Set&&) = delete;
+    /// What a call with a result gets that nobody looked at: a sentence.
+    template <class T>
+    tensor_set_ref(const result<T>&) noexcept {  // NOLINT
+        static_assert(
+            !std::same_as<T, T>,
+            "safefuse: the set is a result: check whether it failed, then pass its value, *set");
+    }
 
     /// @{
     /// Like the members of these names in the set.

@@ -11,6 +11,7 @@
 
 #include <safefuse/core/detail/name_table.hpp>
 #include <safefuse/core/detail/plain.hpp>
+#include <safefuse/core/progress.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/vector.hpp>
 #include <safefuse/io/detail/path.hpp>
@@ -18,7 +19,6 @@
 #include <safefuse/read/checkpoint.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 #include <safefuse/write/detail/file_copier.hpp>
-#include <safefuse/write/progress.hpp>
 #include <safefuse/write/rewrite_options.hpp>
 #include <safefuse/write/rewrite_plan.hpp>
 

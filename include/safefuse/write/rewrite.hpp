@@ -12,6 +12,7 @@
 #include <string_view>
 #include <utility>
 
+#include <safefuse/core/progress.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
@@ -25,7 +26,6 @@
 #include <safefuse/write/detail/rewrite_files.hpp>
 #include <safefuse/write/detail/rewrite_run.hpp>
 #include <safefuse/write/detail/source_files.hpp>
-#include <safefuse/write/progress.hpp>
 #include <safefuse/write/rewrite_options.hpp>
 #include <safefuse/write/rewrite_plan.hpp>
 #include <safefuse/write/tensor_file_writer.hpp>

@@ -4,6 +4,7 @@
 #ifndef SAFEFUSE_WRITE_REWRITE_OPTIONS_HPP
 #define SAFEFUSE_WRITE_REWRITE_OPTIONS_HPP
 
+#include <cstddef>
 #include <cstdint>
 
 #include <safefuse/core/span.hpp>
@@ -27,7 +28,14 @@ enum class sharing : std::uint8_t {
     files,
 };
 
-/// Options of a rewrite.
+/// The buffer of a rewrite, where outputs are put together from strided copies.
+inline constexpr std::size_t rewrite_buffer_bytes = std::size_t{4} << 20;
+
+/// How large that buffer becomes, if need be, where sources must be read: a matrix that is
+/// transposed is read once as long as what is made of it fits.
+inline constexpr std::size_t largest_rewrite_buffer_bytes = std::size_t{24} << 20;
+
+/// How a rewrite splits, waits, shares and goes on.
 struct rewrite_options {
     /// Largest size of a shard in bytes of tensor data, or one_tensor_per_file.
     std::uint64_t max_shard_bytes = default_shard_bytes;

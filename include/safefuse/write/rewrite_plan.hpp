@@ -7,20 +7,17 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <string_view>
 #include <utility>
 
-#include <safefuse/core/detail/checked.hpp>
-#include <safefuse/core/detail/plain.hpp>
-#include <safefuse/core/detail/sort.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
-#include <safefuse/detect/unknown_experts.hpp>
-#include <safefuse/format/shard_index.hpp>
+#include <safefuse/detect/detail/checked_scopes.hpp>
+#include <safefuse/layout/engine.hpp>
 #include <safefuse/layout/family.hpp>
-#include <safefuse/plan/engine.hpp>
-#include <safefuse/plan/plan.hpp>
+#include <safefuse/plan/detail/model_access.hpp>
+#include <safefuse/plan/model_tensors.hpp>
+#include <safefuse/plan/plan_options.hpp>
 #include <safefuse/plan/scopes.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 
@@ -29,27 +26,18 @@ inline namespace SAFEFUSE_ABI {
 
 namespace detail {
 class plan_repacker;
-
-/// How many more tensors than the source has may result from the experts' shapes: five times as
-/// many as in any known model. A few bytes of a header can claim any number of experts, but each
-/// tensor takes memory here.
-inline constexpr std::uint64_t most_claimed_tensors = std::uint64_t{1} << 20;
 }  // namespace detail
 
-/// Every tensor of the new checkpoint and the origin of its bytes. Made from names, dtypes and
-/// shapes alone.
-///   lifetime  the tensor set must outlive the plan; it may be moved, as with copy_plan
+/// Every tensor of the checkpoint to come, and where its bytes come from; made from names, dtypes
+/// and shapes alone. It is a model_tensors, and what a rewrite asks beside it.
+///   lifetime  the tensor set must outlive it and may be moved, as with copy_plan; so must what the
+///   options point to
 class rewrite_plan {
 public:
-    /// Origin of a tensor: tensor `number` of the set, passed through, or output `number` of a
-    /// scope's plan.
-    struct origin {
-        std::uint32_t scope = passthrough;  ///< index of a scope, or passthrough
-        /// Index of the tensor in the set, or of the output in the scope's plan.
-        std::uint32_t number = 0;
-    };
-    /// Value of origin::scope for tensors that are passed through.
-    static constexpr std::uint32_t passthrough = ~std::uint32_t{0};
+    /// Where a tensor comes from.
+    using origin = tensor_origin;
+    /// The scope of tensors that are of none.
+    static constexpr std::uint32_t passthrough = tensor_origin::passthrough;
 
     /// Plans all scopes of the set. `options` apply to each scope, except destination_scope, which
     /// is ignored. If there is nothing to fuse, all tensors stay as they are.
@@ -60,35 +48,41 @@ public:
     ///           all tensors), shape_mismatch (the shapes claim more than a million additional
     ///           tensors), and as `plan` of a scope
     static result<rewrite_plan> make(tensor_set_ref set, const family_description& family,
-                                     const plan_options& options = {}) noexcept;
+                                     const plan_options& options = {}) noexcept {
+        return make_for(set, family, nullptr, options);
+    }
 
-    /// Plans a rewrite for an engine: experts in the engine's layout and under its names,
-    /// everything else in the hub form. `unfuse` is the family from the model to the hub. The set
-    /// may be in either form.
-    ///   lifetime  as make without an engine; the engine must stay at its address, too
-    ///   fails   as make without an engine, and as `plan` for an engine
+    /// The same for an engine: experts in its layout and under its names, everything else as the
+    /// hub has it. `unfuse` is the family from the model to the hub; the set may be in either form.
+    ///   fails   as `make`, and as `plan` for an engine
     static result<rewrite_plan> make(tensor_set_ref set, const family_description& unfuse,
                                      const engine_entry& engine,
                                      const plan_options& options = {}) noexcept {
         return make_for(set, unfuse, &engine, options);
     }
 
-    /// The new tensors in natural order of their names (layer 2 before layer 10).
-    [[nodiscard]] span<const tensor_spec> tensors() const noexcept SAFEFUSE_LIFETIMEBOUND {
-        return tensors_.view();
+    /// The tensors to come, to loop over.
+    [[nodiscard]] const model_tensors& model() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return model_;
     }
-    /// Origin of tensor i of tensors().
-    [[nodiscard]] origin origin_of(std::size_t i) const noexcept { return origins_[i]; }
+    /// The tensors to come, in natural order of their names (layer 2 before layer 10).
+    [[nodiscard]] span<const tensor_spec> tensors() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return model_.tensors();
+    }
+    /// Where tensor i of tensors() comes from.
+    [[nodiscard]] origin origin_of(std::size_t i) const noexcept { return model_.origin_of(i); }
     /// The scopes that are planned.
     [[nodiscard]] const experts_scopes& scopes() const noexcept SAFEFUSE_LIFETIMEBOUND {
-        return scopes_;
+        return model_.scopes();
     }
-    /// Bytes of all new tensors.
-    [[nodiscard]] std::uint64_t total_bytes() const noexcept { return total_bytes_; }
-    /// The tensor set that was planned from.
-    [[nodiscard]] const tensor_set_ref& set() const noexcept SAFEFUSE_LIFETIMEBOUND { return set_; }
-    /// For write_options::groups: the group of each tensor; a group's tensors go to one file, one
-    /// after the other. Empty unless the plan was made by repack_plan.
+    /// The sum of the bytes of all tensors to come.
+    [[nodiscard]] std::uint64_t total_bytes() const noexcept { return model_.total_bytes(); }
+    /// The tensors that it was planned from.
+    [[nodiscard]] const tensor_set_ref& set() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return model_.set();
+    }
+    /// For write_options: which tensors are to lie in one file, one behind the other, and where the
+    /// data of each file begins. Only a plan that repack_plan made asks for either.
     [[nodiscard]] span<const std::uint32_t> groups() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return groups_.view();
     }
@@ -97,160 +91,28 @@ public:
     /// Makes the plan of a scope anew at each call, because all plans together would take as much
     /// memory as the headers.
     [[nodiscard]] result<copy_plan> plan_of(std::uint32_t scope) const noexcept {
-        if (engine_ != nullptr) return plan(set_, scopes_[scope], *family_, *engine_, options_);
-        return plan(set_, scopes_[scope], *family_, direction::forward, options_);
+        return model_.plan_of(scope);
     }
 
 private:
     friend class detail::plan_repacker;
-    explicit rewrite_plan(tensor_set_ref set, const family_description& family,
-                          const plan_options& options) noexcept
-        : set_{set}, family_{&family}, options_{options} {
-        options_.destination_scope = {};
-    }
+    explicit rewrite_plan(model_tensors&& model) noexcept : model_{std::move(model)} {}
 
-    result<void> add(std::string_view name, dtype type, shape_view shape, std::uint64_t size_bytes,
-                     origin from) noexcept {
-        // sparse files take no disk space, so several of them may claim more than 2^64 bytes
-        if (!detail::checked_add(total_bytes_, size_bytes, total_bytes_))
-            return failure{.code = errc::size_overflow,
-                           .tensor = text{name},
-                           .detail = "the sum of all tensors"};
-        // the pointers are set after all names and shapes are added; until then only the sizes
-        // count
-        if (arena_.append(name.data(), name.size()) &&
-            extents_.append(shape.data(), shape.size()) && tensors_.push({name, type, shape}) &&
-            origins_.push(from))
-            return {};
-        return failure{.code = errc::out_of_memory};
-    }
-    /// Adds tensor i of the set, passed through. Its size must fit its dtype and shape.
-    result<void> add_as_it_is(std::size_t i, std::string_view name) noexcept {
-        const tensor_spec spec = set_.spec(i);
-        const tensor_location place = set_.place(i);
-        std::uint64_t size_bytes = 0, end = 0;
-        if (tensor_size(spec.type, spec.shape, size_bytes) != size_verdict::fits ||
-            size_bytes != place.size_bytes ||
-            !detail::checked_add(place.offset, place.size_bytes, end))
-            return failure{.code = errc::size_mismatch,
-                           .file = text{set_.source_name(place.source)},
-                           .tensor = text{spec.name},
-                           .expected = size_bytes,
-                           .actual = place.size_bytes};
-        return add(name, spec.type, spec.shape, size_bytes,
-                   {passthrough, static_cast<std::uint32_t>(i)});
-    }
-    static result<rewrite_plan> make_for(tensor_set_ref set, const family_description& family,
+    static result<rewrite_plan> make_for(const tensor_set_ref& set,
+                                         const family_description& family,
                                          const engine_entry* engine,
-                                         const plan_options& options) noexcept;
-    result<void> sort() noexcept;
+                                         const plan_options& options) noexcept {
+        auto scopes = detail::checked_scopes(set, family, options);
+        if (!scopes) return std::move(scopes).error();
+        auto model = detail::model_access::make(set, family, engine, options, std::move(*scopes));
+        if (!model) return std::move(model).error();
+        return rewrite_plan{std::move(*model)};
+    }
 
-    tensor_set_ref set_;
-    const family_description* family_;
-    const engine_entry* engine_ = nullptr;
-    plan_options options_;
-    experts_scopes scopes_;
-    vector<tensor_spec> tensors_;
-    vector<origin> origins_;
-    vector<char> arena_;
-    vector<std::uint64_t> extents_;
+    model_tensors model_;
     vector<std::uint32_t> groups_;
     std::uint64_t data_alignment_ = 8;
-    std::uint64_t total_bytes_ = 0;
 };
-
-inline result<rewrite_plan> rewrite_plan::make(tensor_set_ref set, const family_description& family,
-                                               const plan_options& options) noexcept {
-    return make_for(set, family, nullptr, options);
-}
-
-inline result<rewrite_plan> rewrite_plan::make_for(tensor_set_ref set,
-                                                   const family_description& family,
-                                                   const engine_entry* engine,
-                                                   const plan_options& options) noexcept {
-    const failure no_memory{.code = errc::out_of_memory};
-    rewrite_plan out{set, family, options};
-    out.engine_ = engine;
-    auto scopes = experts_scopes::find(set, family);
-    if (!scopes) return std::move(scopes).error();
-    if (!options.keep_unknown) {
-        const auto strangers = find_unknown_experts(set, *scopes);
-        if (!strangers) return strangers.error();
-        if (strangers->count != 0) return describe(set, *strangers, family);
-    }
-    out.scopes_ = std::move(*scopes);
-
-    vector<bool> consumed;
-    if (!consumed.resize(set.size(), false)) return no_memory;
-    bool any_to_rename = family.module_at(0).is_same() || out.scopes_.passed_count() != 0;
-    std::uint64_t claimed = 0;  // each plan has far fewer than 2^32 outputs
-    for (std::uint32_t s = 0; s < out.scopes_.size(); ++s) {
-        auto plan = out.plan_of(s);
-        if (!plan && options.keep_unknown && plan.error().code == errc::unexpected_key) continue;
-        if (!plan) return std::move(plan).error();
-        any_to_rename = any_to_rename || plan->source_form() == scope_state::pending;
-        const std::size_t made = plan->outputs().size(), taken = plan->source_tensors().size();
-        claimed += made > taken ? made - taken : 0;
-        if (claimed > detail::most_claimed_tensors)
-            return failure{
-                .code = errc::shape_mismatch,
-                .scope = text{plan->scope()},
-                .detail = "the shapes of the experts claim too many tensors, all scopes together",
-                .expected = detail::most_claimed_tensors,
-                .actual = claimed};
-        for (const std::uint32_t tensor : plan->source_tensors()) consumed[tensor] = true;
-        for (std::uint32_t o = 0; o < plan->outputs().size(); ++o) {
-            const plan_output& output = plan->outputs()[o];
-            if (auto added =
-                    out.add(output.name, output.type, output.shape, output.size_bytes, {s, o});
-                !added)
-                return std::move(added).error();
-        }
-    }
-    for (std::size_t i = 0; i < set.size(); ++i) {
-        if (consumed[i]) continue;
-        const tensor_spec spec = set.spec(i);
-        // if all experts already have the new form, so do the names, except those that an older
-        // version spelled differently
-        auto name =
-            any_to_rename ? renamed(family, spec.name) : renamed_always(family.renames, spec.name);
-        if (!name) return std::move(name).error();
-        if (auto added = out.add_as_it_is(i, *name); !added) return std::move(added).error();
-    }
-    if (auto sorted = out.sort(); !sorted) return std::move(sorted).error();
-    return out;
-}
-
-inline result<void> rewrite_plan::sort() noexcept {
-    const failure no_memory{.code = errc::out_of_memory};
-    const char* characters = arena_.data();
-    const std::uint64_t* extents = extents_.data();
-    for (tensor_spec& each : tensors_) {
-        each.name = detail::characters_at(characters, each.name.size());
-        each.shape = {extents, each.shape.size()};
-        characters += each.name.size();
-        extents += each.shape.size();
-    }
-    vector<std::uint32_t> order;
-    if (!order.reserve(tensors_.size())) return no_memory;
-    for (std::uint32_t i = 0; i < tensors_.size(); ++i) static_cast<void>(order.push(i));
-    if (!detail::sort(order.view(), [&](std::uint32_t a, std::uint32_t b) noexcept {
-            return natural_less(tensors_[a].name, tensors_[b].name);
-        }))
-        return no_memory;
-    vector<tensor_spec> tensors;
-    vector<origin> origins;
-    for (const std::uint32_t i : order)
-        if (!tensors.push(tensors_[i]) || !origins.push(origins_[i])) return no_memory;
-    for (std::size_t i = 1; i < tensors.size(); ++i)
-        if (tensors[i].name == tensors[i - 1].name)
-            return failure{.code = errc::duplicate_tensor,
-                           .tensor = text{tensors[i].name},
-                           .detail = "two tensors would get this name"};
-    tensors_ = std::move(tensors);
-    origins_ = std::move(origins);
-    return {};
-}
 
 }  // namespace SAFEFUSE_ABI
 }  // namespace safefuse

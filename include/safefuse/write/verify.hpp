@@ -6,13 +6,13 @@
 
 #include <cstdint>
 
+#include <safefuse/core/progress.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/vector.hpp>
 #include <safefuse/tensor/byte_source.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
 #include <safefuse/write/detail/rewrite_comparison.hpp>
 #include <safefuse/write/detail/rewrite_run.hpp>
-#include <safefuse/write/progress.hpp>
 #include <safefuse/write/rewrite_plan.hpp>
 
 namespace safefuse {

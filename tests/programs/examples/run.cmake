@@ -24,10 +24,10 @@ function(try status text program)
 endfunction()
 
 foreach(program inspect make_checkpoint fuse_checkpoint unfuse_checkpoint repack_checkpoint verify_fused fuse_into_my_buffer adapt_my_tensor
-        define_a_layout your_source)
+        define_a_layout every_layer models_tensors your_source)
     try(0 "^usage: ${program}" ${program} --help)
 endforeach()
-foreach(program inspect make_checkpoint fuse_checkpoint unfuse_checkpoint repack_checkpoint verify_fused fuse_into_my_buffer)
+foreach(program inspect make_checkpoint fuse_checkpoint unfuse_checkpoint repack_checkpoint verify_fused fuse_into_my_buffer every_layer models_tensors)
     try(2 "error: " ${program})
 endforeach()
 try(2 "unknown option --frobnicate" inspect x --frobnicate)
@@ -65,8 +65,17 @@ foreach(family qwen2_moe ernie4_5_moe exaone_moe granitemoe hy_v3 jamba lfm2_moe
     endforeach()
 endforeach()
 
-# A whole checkpoint for an engine is equal from the stored and from the fused form. --to hub is
-# unfuse_checkpoint.
+# The loops of an engine: every layer, and every tensor by its final name.
+try(0 "layers[.]0[.]block_sparse_moe[.]experts\n  [^\n]*layers[.]0[.]mlp[.]experts[.]gate_up_proj, " every_layer mixtral mixtral)
+try(0 "layers[.]1[.]mlp[.]experts[.]gate_up_proj, " every_layer qwen2_moe)
+try(1 "more than one model family fits .mixtral, phimoe." every_layer mixtral)
+try(1 "no experts of this layout found .family mixtral has them as .*; the names fit " every_layer qwen2_moe mixtral)
+try(1 "unknown model family" every_layer mixtral nobody)
+try(1 "unknown model family" every_layer mixtral.fused)
+try(0 "layers[.]0[.]mlp[.]experts[.]gate_up_proj: made of the experts.* 100 %" models_tensors qwen2_moe)
+try(1 "no such file" models_tensors nowhere)
+
+# A whole checkpoint for an engine is the same from what is stored and from what is fused; --to hub is unfuse_checkpoint.
 foreach(way mlx vllm gguf hub)
     try(0 "written" fuse_checkpoint mixtral mixtral.${way} --to ${way} --family mixtral --max-shard-size 50KB)
     try(0 "written" fuse_checkpoint mixtral.fused mixtral.fused.${way} --to ${way} --max-shard-size 50KB)

@@ -761,7 +761,7 @@ TEST_CASE("staged: progress is told by one thread at a time, grows to the whole,
     REQUIRE(load);
     const auto targets = targets_of(device, plan);
     u64 before = 0;
-    const auto watch = [&](const sf::staged_progress& at) {
+    const auto watch = [&](const sf::run_progress& at) {
         CHECK(at.done_bytes > before);
         CHECK(at.total_bytes == plan.size_bytes());
         before = at.done_bytes;
@@ -770,7 +770,7 @@ TEST_CASE("staged: progress is told by one thread at a time, grows to the whole,
     CHECK(load->fuse(plan, targets, sf::threads{3}, watch));
     CHECK(before == plan.size_bytes());
     int calls = 0;
-    const auto cancel = [&](const sf::staged_progress&) { return ++calls < 3; };
+    const auto cancel = [&](const sf::run_progress&) { return ++calls < 3; };
     auto done = load->fuse(plan, targets, sf::threads{3}, cancel);
     REQUIRE_FALSE(done);
     CHECK(done.error().code == errc::canceled);

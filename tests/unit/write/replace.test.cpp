@@ -342,7 +342,7 @@ TEST_CASE(
             CHECK(!destination->resumes());
             const std::string to{destination->directory()};
             std::size_t count = 0;
-            auto watch = [&](const sf::rewrite_progress&) {
+            auto watch = [&](const sf::run_progress&) {
                 CHECK(visible(files_in(both.out())) == before);
                 return ++count > 0;
             };
@@ -393,7 +393,7 @@ TEST_CASE("replace: an unfinished checkpoint of another rewrite is replaced, too
     const auto plan = sf::rewrite_plan::make(*set, sf::description_of<qwen>);
     fs::remove_all(both.out());
     std::size_t left = 8;
-    auto stop = [&](const sf::rewrite_progress&) { return left-- > 1; };
+    auto stop = [&](const sf::run_progress&) { return left-- > 1; };
     REQUIRE(!sf::rewrite(*plan, both.out(),
                          {.max_shard_bytes = 8000, .wait = sf::durability::renamed}, stop));
     REQUIRE(files_in(both.out()).contains(std::string{sf::writer_state_file}));
@@ -443,7 +443,7 @@ TEST_CASE("replace: a run that ends early leaves the old one, and its own shards
             REQUIRE(destination);
             to = destination->directory();
             std::size_t left = stop_at;
-            auto stop = [&](const sf::rewrite_progress&) { return left-- > 1; };
+            auto stop = [&](const sf::run_progress&) { return left-- > 1; };
             REQUIRE(!sf::rewrite(*plan, to, options, stop));
         }
         // on Windows the new one is written in a directory in OUT
@@ -619,7 +619,7 @@ TEST_CASE("replace: a directory that another run writes to is in_use, and that r
     const auto set = sf::checkpoint::open(both.in());
     const auto plan = sf::rewrite_plan::make(*set, sf::description_of<qwen>);
     std::size_t count = 0;
-    auto intrude = [&](const sf::rewrite_progress&) {
+    auto intrude = [&](const sf::run_progress&) {
         ++count;
         const said all = fuse_and_listen(both.in_old(), both.out(), {"--overwrite"});
         CHECK(all.status == 1);
@@ -643,7 +643,7 @@ TEST_CASE("replace: while one run replaces a checkpoint, every other run there i
         sf::checkpoint_destination::open(both.out(), *set, {.what = sf::existing::replace});
     REQUIRE(destination);
     const std::string to{destination->directory()};
-    auto intrude = [&](const sf::rewrite_progress&) {
+    auto intrude = [&](const sf::run_progress&) {
         CHECK(fuse_and_listen(both.in_old(), both.out(), {"--overwrite"})
                   .has("another process is writing there"));
         CHECK(fuse_and_listen(both.in(), both.out(), {"--resume"})
@@ -729,7 +729,7 @@ TEST_CASE("state: a longer one of another version does not make a later run unre
     const auto set = sf::checkpoint::open(both.in());
     const auto plan = sf::rewrite_plan::make(*set, sf::description_of<qwen>);
     std::size_t left = 8;
-    auto stop = [&](const sf::rewrite_progress&) { return left-- > 1; };
+    auto stop = [&](const sf::run_progress&) { return left-- > 1; };
     REQUIRE(
         !sf::rewrite(*plan, to, {.max_shard_bytes = 8000, .wait = sf::durability::renamed}, stop));
     REQUIRE(files_in(to).size() > 1);
@@ -832,7 +832,7 @@ TEST_CASE(
              .wait = sf::durability::renamed});
         REQUIRE(destination);
         std::size_t count = 0;
-        auto overwrite = [&](const sf::rewrite_progress&) {
+        auto overwrite = [&](const sf::run_progress&) {
             if (++count != 6) return true;  // its bytes have been read; the size stays
             std::this_thread::sleep_for(std::chrono::milliseconds{20});
             std::fstream file{shard, std::ios::in | std::ios::out | std::ios::binary};

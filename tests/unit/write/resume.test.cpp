@@ -95,7 +95,7 @@ constexpr sf::rewrite_options resumed{
 /// Stops a rewrite after a number of progress calls.
 struct stop_after {
     std::size_t left;
-    bool operator()(const sf::rewrite_progress&) { return left-- > 1; }
+    bool operator()(const sf::run_progress&) { return left-- > 1; }
 };
 
 /// A checkpoint and the plan that fuses it.
@@ -158,7 +158,7 @@ TEST_CASE("resume: complete shards are kept, the rest is written, progress count
         for (const std::string& name : files_in(to))
             written[name] = std::filesystem::last_write_time(to + '/' + name);
         std::uint64_t done = 0;
-        auto watch = [&](const sf::rewrite_progress& at) {
+        auto watch = [&](const sf::run_progress& at) {
             CHECK(at.done_bytes > done);
             done = at.done_bytes;
             return true;
@@ -306,7 +306,7 @@ TEST_CASE(
     for (const bool resumes : {false, true}) {
         const std::string to = directory / (resumes ? "resumed" : "fresh");
         std::size_t refused = 0, calls = 0;
-        auto intrude = [&](const sf::rewrite_progress&) {
+        auto intrude = [&](const sf::run_progress&) {
             ++calls;
             for (const source* each : {from.get(), other.get()})
                 for (const auto& options : {fresh, resumed})
@@ -355,7 +355,7 @@ void run_and_kill(const source& from, const std::string& to, const sf::rewrite_o
     const pid_t child = ::fork();
     REQUIRE(child >= 0);
     if (child == 0) {
-        auto suicide = [&](const sf::rewrite_progress&) {
+        auto suicide = [&](const sf::run_progress&) {
             if (calls != 0 && --calls == 0) ::raise(SIGKILL);
             return true;
         };
@@ -432,7 +432,7 @@ TEST_CASE("rewrite: killed between any two pieces it is gone on with") {
     write_layers(directory / "in", 3);
     const auto from = source::open(directory / "in");
     std::size_t calls = 0;
-    auto count = [&](const sf::rewrite_progress&) { return ++calls > 0; };
+    auto count = [&](const sf::run_progress&) { return ++calls > 0; };
     REQUIRE(sf::rewrite(from->plan, directory / "whole", fresh, count));
     std::set<std::size_t> kept_counts;
     for (std::size_t at = 1; at <= calls; ++at) {

@@ -599,7 +599,7 @@ TEST_CASE(
         for (const sf::tensor_spec& each : plan->tensors()) names.insert(each.name);
         std::uint64_t done = 0;
         bool grows = true;
-        auto watch = [&](const sf::rewrite_progress& at) {
+        auto watch = [&](const sf::run_progress& at) {
             grows = grows && at.done_bytes > done && at.total_bytes == plan->total_bytes() &&
                     names.contains(at.tensor);
             done = at.done_bytes;
@@ -625,14 +625,14 @@ TEST_CASE(
     REQUIRE(plan);
     for (const std::uint64_t most : {sf::default_shard_bytes, std::uint64_t{4000}}) {
         std::size_t calls = 0;
-        auto count = [&](const sf::rewrite_progress&) { return ++calls > 0; };
+        auto count = [&](const sf::run_progress&) { return ++calls > 0; };
         const temporary_directory whole;
         REQUIRE(sf::rewrite(*plan, whole / "out", in_shards_of(most), count));
         for (std::size_t stop = 1; stop <= calls; ++stop) {
             CAPTURE(stop);
             const temporary_directory directory;
             std::size_t left = stop;
-            auto cancel = [&](const sf::rewrite_progress&) { return --left > 0; };
+            auto cancel = [&](const sf::run_progress&) { return --left > 0; };
             const auto done = sf::rewrite(*plan, directory / "out", in_shards_of(most), cancel);
             REQUIRE(!done);
             CHECK(done.error().code == sf::errc::canceled);
@@ -648,7 +648,7 @@ TEST_CASE(
         }
         const auto out = sf::checkpoint::open(whole / "out");
         std::size_t left = calls / 2;
-        auto cancel = [&](const sf::rewrite_progress&) { return --left > 0; };
+        auto cancel = [&](const sf::run_progress&) { return --left > 0; };
         CHECK(sf::verify_rewritten(*plan, *out, cancel).error().code == sf::errc::canceled);
     }
 }
@@ -1280,7 +1280,7 @@ TEST_CASE_TEMPLATE(
         const memory_in_use before = memory_now();
         REQUIRE(before.anonymous > 0);
         memory_in_use most;
-        auto watch = [&](const sf::rewrite_progress&) {
+        auto watch = [&](const sf::run_progress&) {
             const memory_in_use now = memory_now();
             most.anonymous = std::max(most.anonymous, now.anonymous);
             most.resident = std::max(most.resident, now.resident);

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include <safefuse/core/config.hpp>
+#include <safefuse/core/progress.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/text.hpp>
@@ -38,8 +39,43 @@ inline constexpr std::uint64_t direct_read_bytes = 16 * 1024;
 /// reading 230 KB costs as much as a separate read, 460 KB costs more).
 inline constexpr std::uint64_t read_gap_bytes = 256 * 1024;
 
-/// Checks that there is a buffer per output of a plan, and that each is empty or has the right
-/// size.
+/// What a run with somebody to tell copies or reads before it asks whether to go on.
+inline constexpr std::uint64_t watched_piece_bytes = std::uint64_t{4} << 20;
+
+/// Tells of a run's progress, and asks whether to go on.
+class run_watch {
+public:
+    run_watch(const copy_plan& plan, const progress_ref& progress,
+              std::uint64_t total_bytes) noexcept
+        : plan_{plan}, progress_{progress}, total_bytes_{total_bytes} {}
+
+    /// So many more bytes of an output are made.
+    ///   fails   canceled
+    SAFEFUSE_NOINLINE result<void> made(std::uint32_t output, std::uint64_t size_bytes) noexcept {
+        done_bytes_ += size_bytes;
+        if (done_bytes_ - told_bytes_ < least_bytes && done_bytes_ < total_bytes_) return {};
+        told_bytes_ = done_bytes_;
+        if (progress_({plan_.outputs()[output].name, done_bytes_, total_bytes_})) return {};
+        return failure{.code = errc::canceled,
+                       .scope = text{plan_.scope()},
+                       .expected = total_bytes_,
+                       .actual = done_bytes_};
+    }
+    /// Where somebody is to be told; else null, which costs nothing.
+    [[nodiscard]] run_watch* if_told() noexcept { return progress_ ? this : nullptr; }
+
+private:
+    static constexpr std::uint64_t least_bytes = std::uint64_t{1}
+                                                 << 20;  // from one time to the next
+
+    const copy_plan& plan_;
+    progress_ref progress_;
+    std::uint64_t total_bytes_;
+    std::uint64_t done_bytes_ = 0;
+    std::uint64_t told_bytes_ = 0;
+};
+
+/// Whether there is a buffer of the right size, or an empty one, for each output of a plan.
 inline result<void> check_buffers(const copy_plan& plan,
                                   span<const span<std::byte>> buffers) noexcept {
     const span<const plan_output> outputs = plan.outputs();
@@ -67,11 +103,38 @@ inline result<void> check_resident(const tensor_set_ref& set, const copy_block& 
 
 /// Copies one block, whose source is in memory, into the output's memory.
 inline result<void> copy_resident(const tensor_set_ref& set, const copy_block& block,
-                                  span<const std::byte> resident, std::byte* output,
-                                  bool streams) noexcept {
+                                  span<const std::byte> resident, std::byte* output, bool streams,
+                                  run_watch* watch = nullptr) noexcept {
     if (auto there = check_resident(set, block, resident); !there) return there;
-    copy_runs(block, resident.data() + block.source_offset, output + block.destination_offset,
-              streams);
+    const auto copy = [&](const copy_block& part) noexcept {
+        copy_runs(part, resident.data() + part.source_offset, output + part.destination_offset,
+                  streams);
+    };
+    result<void> going;
+    if (watch == nullptr) {
+        copy(block);
+        return going;
+    }
+    static_cast<void>(
+        split(block, block_side::destination, watched_piece_bytes, [&](const copy_block& part) {
+            copy(part);
+            going = watch->made(part.output, part.size_bytes());
+            return going.has_value();
+        }));
+    return going;
+}
+
+/// Reads a run of a source to `to`.
+inline result<void> read_run(const tensor_set_ref& set, const copy_block& block, std::uint64_t from,
+                             span<std::byte> to, run_watch* watch) noexcept {
+    if (watch == nullptr) return set.read(block.source, from, to);
+    for (std::size_t done = 0, piece = 0; done < to.size(); done += piece) {
+        piece = to.size() - done;
+        if (piece > watched_piece_bytes) piece = static_cast<std::size_t>(watched_piece_bytes);
+        if (auto read = set.read(block.source, from + done, to.subspan(done, piece)); !read)
+            return read;
+        if (auto going = watch->made(block.output, piece); !going) return going;
+    }
     return {};
 }
 
@@ -142,7 +205,8 @@ inline byte_window next_stretch(span<const copy_block> blocks, const output_memo
 /// byte is read twice.
 inline result<void> read_together(const tensor_set_ref& set, span<const copy_block> blocks,
                                   std::uint64_t source_end, vector<std::byte>& buffer,
-                                  const output_memory& memory, bool streams) noexcept {
+                                  const output_memory& memory, bool streams,
+                                  run_watch* watch = nullptr) noexcept {
     const std::uint64_t begin = blocks[0].source_offset,
                         most = source_end - begin < read_buffer_bytes ? source_end - begin
                                                                       : read_buffer_bytes;
@@ -162,7 +226,8 @@ inline result<void> read_together(const tensor_set_ref& set, span<const copy_blo
             const auto scatter = [&](const copy_block& part) noexcept {
                 copy_runs(part, buffer.data() + (part.source_offset - wanted.begin),
                           output + part.destination_offset, streams);
-                return result<void>{};
+                return watch == nullptr ? result<void>{}
+                                        : watch->made(part.output, part.size_bytes());
             };
             auto scattered = cut(block, block_side::source, wanted, scatter);
             if (!scattered) return scattered;
@@ -276,8 +341,8 @@ inline std::size_t blocks_among(span<const copy_block> blocks, std::size_t i,
 
 /// Runs some blocks of a plan, for the outputs that have memory.
 inline result<void> run_blocks(const tensor_set_ref& set, span<const copy_block> blocks,
-                               vector<std::byte>& buffer, const output_memory& memory,
-                               bool streams) noexcept {
+                               vector<std::byte>& buffer, const output_memory& memory, bool streams,
+                               run_watch* watch = nullptr) noexcept {
     source_check check{set};
     const streaming past_cache{streams};
     for (std::size_t i = 0, next = 0; i < blocks.size(); i = next) {
@@ -289,17 +354,19 @@ inline result<void> run_blocks(const tensor_set_ref& set, span<const copy_block>
         if (const span<const std::byte> resident = set.source_bytes(block.source);
             !resident.empty()) {
             done = check.before(block.source);
-            if (done) done = copy_resident(set, block, resident, output, streams);
+            if (done) done = copy_resident(set, block, resident, output, streams, watch);
         } else {
             std::uint64_t end = 0;
             const std::size_t count = blocks_among(blocks, i, memory, end);
             next = i + count;
             const auto read = [&](std::uint64_t from, std::uint64_t to,
                                   std::uint64_t size) noexcept {
-                return set.read(block.source, from, {output + to, static_cast<std::size_t>(size)});
+                return read_run(set, block, from, {output + to, static_cast<std::size_t>(size)},
+                                watch);
             };
             done = count > 1 || reads_through(block)
-                       ? read_together(set, blocks.subspan(i, count), end, buffer, memory, streams)
+                       ? read_together(set, blocks.subspan(i, count), end, buffer, memory, streams,
+                                       watch)
                        : ordered_block{block, block_side::source}.for_each_run(
                              {block.source_offset, end}, read);
         }
@@ -308,11 +375,12 @@ inline result<void> run_blocks(const tensor_set_ref& set, span<const copy_block>
     return {};
 }
 
-/// Makes all outputs of a plan that have memory.
-inline result<void> run_plan(const copy_plan& plan, const output_memory& memory) noexcept {
+/// Makes all outputs of a plan that there is memory for.
+inline result<void> run_plan(const copy_plan& plan, const output_memory& memory,
+                             run_watch* watch = nullptr) noexcept {
     const bool streams = bytes_to_make(plan, memory) >= streamed_bytes;
     vector<std::byte> buffer;
-    if (auto done = run_blocks(plan.set(), plan.blocks(), buffer, memory, streams); !done)
+    if (auto done = run_blocks(plan.set(), plan.blocks(), buffer, memory, streams, watch); !done)
         return done;
     return compare_all_equal(plan, memory);
 }
@@ -320,23 +388,23 @@ inline result<void> run_plan(const copy_plan& plan, const output_memory& memory)
 /// Copies a part of a block to `out`, which is the output from byte `begin`.
 inline result<void> gather_part(const tensor_set_ref& set, const copy_block& part, std::byte* out,
                                 std::uint64_t begin, vector<std::byte>& buffer, source_check& check,
-                                bool streams) noexcept {
+                                bool streams, run_watch* watch = nullptr) noexcept {
     if (const span<const std::byte> resident = set.source_bytes(part.source); !resident.empty()) {
         if (auto same = check.before(part.source); !same) return same;
         copy_block moved = part;
         moved.destination_offset -= begin;
-        return copy_resident(set, moved, resident, out, streams);
+        return copy_resident(set, moved, resident, out, streams, watch);
     }
     const std::uint64_t source_end = part.source_offset + part.source_extent_bytes();
     copy_block moved = part;
     moved.destination_offset -= begin;
     if (reads_through(part))
         return read_together(set, {&moved, 1}, source_end, buffer, output_memory{part.output, out},
-                             streams);
+                             streams, watch);
     return ordered_block{moved, block_side::source}.for_each_run(
         {part.source_offset, source_end},
         [&](std::uint64_t from, std::uint64_t to, std::uint64_t size) noexcept {
-            return set.read(part.source, from, {out + to, static_cast<std::size_t>(size)});
+            return read_run(set, part, from, {out + to, static_cast<std::size_t>(size)}, watch);
         });
 }
 

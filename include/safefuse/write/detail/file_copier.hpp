@@ -11,6 +11,7 @@
 #include <utility>
 
 #include <safefuse/core/detail/checked.hpp>
+#include <safefuse/core/progress.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/text.hpp>
@@ -26,7 +27,6 @@
 #include <safefuse/write/detail/fingerprint.hpp>
 #include <safefuse/write/detail/source_files.hpp>
 #include <safefuse/write/fingerprint.hpp>
-#include <safefuse/write/progress.hpp>
 #include <safefuse/write/rewrite_options.hpp>
 
 namespace safefuse {

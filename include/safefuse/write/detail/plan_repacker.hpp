@@ -15,6 +15,8 @@
 #include <safefuse/core/vector.hpp>
 #include <safefuse/layout/family.hpp>
 #include <safefuse/plan/copy_plan.hpp>
+#include <safefuse/plan/detail/model_access.hpp>
+#include <safefuse/plan/model_tensors.hpp>
 #include <safefuse/plan/plan.hpp>
 #include <safefuse/plan/scopes.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
@@ -50,17 +52,17 @@ private:
 
     plan_repacker(tensor_set_ref set, const family_description& family,
                   const plan_options& options) noexcept
-        : set_{set}, plan_{set, family, options} {}
+        : set_{set}, plan_{model_access::begin(set, family, nullptr, options)} {}
 
     static failure no_memory() noexcept { return {.code = errc::out_of_memory}; }
 
     /// Makes a group of every output that consists of whole tensors, end to end.
     result<void> find_groups() noexcept {
-        auto scopes = experts_scopes::find(set_, *plan_.family_);
+        auto scopes = experts_scopes::find(set_, model_access::family(plan_.model_));
         if (!scopes) return std::move(scopes).error();
-        plan_.scopes_ = std::move(*scopes);
+        model_access::scopes(plan_.model_) = std::move(*scopes);
         if (!members_.resize(set_.size())) return no_memory();
-        for (std::uint32_t s = 0; s < plan_.scopes_.size(); ++s) {
+        for (std::uint32_t s = 0; s < plan_.scopes().size(); ++s) {
             auto plan = plan_.plan_of(s);
             if (!plan && (plan.error().code == errc::out_of_memory ||
                           plan.error().code == errc::file_changed))
@@ -104,9 +106,10 @@ private:
 
     result<void> add_tensors() noexcept {
         for (std::size_t i = 0; i < set_.size(); ++i) {
-            if (auto added = plan_.add_as_it_is(i, set_.spec(i).name); !added) return added;
+            if (auto added = model_access::add_as_it_is(plan_.model_, i, set_.spec(i).name); !added)
+                return added;
         }
-        return plan_.sort();
+        return model_access::sort(plan_.model_);
     }
 
     /// Sorts the tensors: natural order of names, but the members of a group follow each other, in
@@ -117,11 +120,13 @@ private:
             std::uint64_t offset;
             std::uint32_t tensor;
         };
+        vector<tensor_spec>& old_tensors = model_access::tensors(plan_.model_);
+        vector<tensor_origin>& old_origins = model_access::origins(plan_.model_);
         vector<std::uint32_t> first;
         vector<place> places;
         if (!first.resize(group_count_, detail::no_index)) return no_memory();
-        for (std::uint32_t i = 0; i < plan_.tensors_.size(); ++i) {
-            const member& each = members_[plan_.origins_[i].number];
+        for (std::uint32_t i = 0; i < old_tensors.size(); ++i) {
+            const member& each = members_[old_origins[i].number];
             if (each.group != detail::no_index && first[each.group] == detail::no_index)
                 first[each.group] = i;
             if (!places.push(
@@ -133,15 +138,15 @@ private:
         };
         if (!detail::sort(places.view(), before)) return no_memory();
         vector<tensor_spec> tensors;
-        vector<rewrite_plan::origin> origins;
+        vector<tensor_origin> origins;
         for (const place& each : places) {
-            const rewrite_plan::origin from = plan_.origins_[each.tensor];
-            if (!tensors.push(plan_.tensors_[each.tensor]) || !origins.push(from) ||
+            const tensor_origin from = old_origins[each.tensor];
+            if (!tensors.push(old_tensors[each.tensor]) || !origins.push(from) ||
                 !plan_.groups_.push(members_[from.number].group))
                 return no_memory();
         }
-        plan_.tensors_ = std::move(tensors);
-        plan_.origins_ = std::move(origins);
+        old_tensors = std::move(tensors);
+        old_origins = std::move(origins);
         plan_.data_alignment_ = repacked_alignment;
         return {};
     }

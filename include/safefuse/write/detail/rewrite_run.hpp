@@ -11,6 +11,7 @@
 
 #include <safefuse/core/detail/plain.hpp>
 #include <safefuse/core/detail/sort.hpp>
+#include <safefuse/core/progress.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/core/vector.hpp>
@@ -18,7 +19,7 @@
 #include <safefuse/run/detail/strided_copy.hpp>
 #include <safefuse/run/fuse_range.hpp>
 #include <safefuse/tensor/tensor_set.hpp>
-#include <safefuse/write/progress.hpp>
+#include <safefuse/write/rewrite_options.hpp>
 #include <safefuse/write/rewrite_plan.hpp>
 
 namespace safefuse {

@@ -1,0 +1,53 @@
+// How do I load a whole model, every tensor under the name that the model has for it?
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <vector>
+
+#include <safefuse/safefuse.hpp>
+
+namespace sf = safefuse;
+
+int main(int argc, char** argv) {
+    if (argc == 2 && std::strcmp(argv[1], "--help") == 0) {
+        std::printf(
+            "usage: models_tensors CHECKPOINT\nLists every tensor of the model, says where it comes from, and loads all of them.\n");
+        return 0;
+    }
+    if (argc != 2) {
+        std::fprintf(stderr, "error: a checkpoint is wanted; see --help\n");
+        return 2;
+    }
+    const auto report = [](const sf::failure& failure) {
+        std::fprintf(stderr, "error: %s\n", failure.message().c_str());
+        return 1;
+    };
+    const auto checkpoint = sf::checkpoint::open(argv[1]);
+    if (!checkpoint) return report(checkpoint.error());
+    const auto family = sf::detect_family(*checkpoint);
+    if (!family) return report(family.error());
+
+    // Names, dtypes and shapes are known now; no tensor's bytes have been read.
+    const auto model = sf::find_model(*checkpoint, (*family)->fuse);
+    if (!model) return report(model.error());
+    std::vector<std::byte> weights(static_cast<std::size_t>(model->total_bytes()));
+    for (const sf::model_tensor& tensor : *model)
+        std::printf("%s: %s\n", sf::printable(tensor.name).c_str(),
+                    tensor.from.is_stored() ? "stored as it is" : "made of the experts");
+
+    // One block for all of it. Memory of a framework's own would do as well.
+    std::size_t next = 0;
+    const auto buffer_for = [&](const sf::model_tensor& tensor) {
+        const auto size = static_cast<std::size_t>(tensor.size_bytes);
+        next += size;
+        return sf::span<std::byte>{weights}.subspan(next - size, size);
+    };
+    unsigned percent = 0;
+    const auto watch = [&](const sf::run_progress& at) {
+        percent = static_cast<unsigned>(100 * at.done_bytes / at.total_bytes);
+        return true;  // false would end it
+    };
+    if (auto done = sf::fuse(*model, buffer_for, watch); !done) return report(done.error());
+    std::printf("%zu tensors, %zu bytes, %u %%\n", model->size(), weights.size(), percent);
+    return 0;
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: the experts of a family in a tensor set, and all tensors of the model that it is: what
+// the loops of an engine go over. A family that fits nothing is a failure that names those that do.
+#ifndef SAFEFUSE_DETECT_FIND_MODEL_HPP
+#define SAFEFUSE_DETECT_FIND_MODEL_HPP
+
+#include <cstddef>
+#include <string_view>
+#include <utility>
+
+#include <safefuse/core/result.hpp>
+#include <safefuse/core/span.hpp>
+#include <safefuse/core/text.hpp>
+#include <safefuse/detect/detail/checked_scopes.hpp>
+#include <safefuse/detect/detect.hpp>
+#include <safefuse/layout/engine.hpp>
+#include <safefuse/layout/family.hpp>
+#include <safefuse/models/registry.hpp>
+#include <safefuse/plan/detail/model_access.hpp>
+#include <safefuse/plan/model_tensors.hpp>
+#include <safefuse/plan/plan_options.hpp>
+#include <safefuse/plan/scopes.hpp>
+#include <safefuse/tensor/tensor_set.hpp>
+
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+
+namespace detail {
+
+/// What there is to say where a family fits no experts of a set: how it spells them, and which
+/// families' spelling the set has, in the same direction.
+[[nodiscard]] SAFEFUSE_COLD inline failure no_scopes(const tensor_set_ref& set,
+                                                     const family_description& family,
+                                                     span<const family_entry> families) noexcept {
+    constexpr std::size_t most = 8;
+    failure out{.code = errc::no_experts};
+    name_stored_form(family, out);
+    std::size_t spelled_digits = 0;
+    for (const family_entry& each : families)
+        if (const std::size_t digits = longest_number(each.fuse); digits > spelled_digits)
+            spelled_digits = digits;
+    const auto chosen = one_of_each_kind(set, spelled_digits);
+    if (!chosen) return chosen.error();
+    const tensor_set_ref kinds{*chosen};
+    std::size_t count = 0;
+    for (const family_entry& each : families) {
+        const auto score = score_family(set, kinds, family.is_inverse ? each.unfuse : each.fuse,
+                                        family.is_inverse);
+        if (!score) return score.error();
+        if (*score == 0) continue;
+        if (count < most) {
+            out.detail.append(count == 0 ? "; the names fit " : ", ");
+            out.detail.append(each.fuse.name);
+        }
+        ++count;
+    }
+    if (count > most) {
+        out.detail.append(" and ");
+        out.detail.append_count(count - most);
+        out.detail.append(" more");
+    }
+    if (count == 0) out.detail.append("; no known family fits the names");
+    return out;
+}
+
+/// The scopes of a family, of which there must be experts unless the options say otherwise.
+[[nodiscard]] inline result<experts_scopes> find_scopes(
+    const tensor_set_ref& set, const family_description& family, const plan_options& options,
+    span<const family_entry> families) noexcept {
+    auto scopes = experts_scopes::find(set, family);
+    if (!scopes) return scopes;
+    if (scopes->experts_count() == 0 && scopes->passed_count() == 0 && !options.allow_no_experts)
+        return no_scopes(set, family, families);
+    return checked_scopes(set, family, options);
+}
+
+[[nodiscard]] inline result<model_tensors> find_model(const tensor_set_ref& set,
+                                                      const family_description& family,
+                                                      const engine_entry* engine,
+                                                      const plan_options& options,
+                                                      span<const family_entry> families) noexcept {
+    auto scopes = find_scopes(set, family, options, families);
+    if (!scopes) return std::move(scopes).error();
+    return model_access::make(set, family, engine, options, std::move(*scopes));
+}
+
+}  // namespace detail
+
+/// The experts modules of a family in a tensor set, and the other modules that it stores otherwise:
+/// what a loop over layers goes over.
+///   Families   those that a failure looks through
+///   options   keep_unknown and allow_no_experts count, nothing else
+///   fails   no_experts (unless options.allow_no_experts; the detail says how the family spells
+///   them, and which families fit), unknown_experts (unless options.keep_unknown), file_changed,
+///   out_of_memory
+template <class Families = shipped_families>
+[[nodiscard]] result<experts_scopes> find_scopes(tensor_set_ref set,
+                                                 const family_description& family,
+                                                 const plan_options& options = {}) noexcept {
+    return detail::find_scopes(set, family, options, Families::all);
+}
+
+/// Every tensor of the model that a tensor set becomes: the outputs of all scopes, and all else
+/// under its new name. For the way back give the family in that direction.
+///   Families   those that a failure looks through
+///   options   hold for each scope; destination_scope is ignored
+///   fails   as find_scopes; duplicate_tensor (two tensors get one name), size_mismatch (of the
+///   set's own making), size_overflow (the sum of all tensors), shape_mismatch (more than a
+///   million tensors would come of what shapes claim), and as `plan` of a scope
+template <class Families = shipped_families>
+[[nodiscard]] result<model_tensors> find_model(tensor_set_ref set, const family_description& family,
+                                               const plan_options& options = {}) noexcept {
+    return detail::find_model(set, family, nullptr, options, Families::all);
+}
+/// For an engine: experts in its layout and under its names, everything else as the hub has it.
+/// `unfuse` is the family from the model to the hub; the set may be in either form.
+///   fails   as above, and as `plan` for an engine
+template <class Families = shipped_families>
+[[nodiscard]] result<model_tensors> find_model(tensor_set_ref set, const family_description& unfuse,
+                                               const engine_entry& engine,
+                                               const plan_options& options = {}) noexcept {
+    return detail::find_model(set, unfuse, &engine, options, Families::all);
+}
+
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
+
+#endif

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: every tensor of a model by its own name, and where it comes from: stored as it is, or
+// made by the plan of a scope. What rewrites, loaders and engines loop over. find_model makes one.
+#ifndef SAFEFUSE_PLAN_MODEL_TENSORS_HPP
+#define SAFEFUSE_PLAN_MODEL_TENSORS_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <utility>
+
+#include <safefuse/core/index_iterator.hpp>
+#include <safefuse/core/natural_order.hpp>
+#include <safefuse/core/result.hpp>
+#include <safefuse/core/span.hpp>
+#include <safefuse/core/vector.hpp>
+#include <safefuse/layout/engine.hpp>
+#include <safefuse/layout/family.hpp>
+#include <safefuse/plan/copy_plan.hpp>
+#include <safefuse/plan/engine.hpp>
+#include <safefuse/plan/plan_options.hpp>
+#include <safefuse/plan/scopes.hpp>
+#include <safefuse/tensor/dtype.hpp>
+#include <safefuse/tensor/tensor_set.hpp>
+
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+
+namespace detail {
+struct model_access;
+}
+
+/// Where a tensor of a model comes from: tensor `number` of the set as it is, or output `number` of
+/// the plan of a scope.
+struct tensor_origin {
+    /// In the place of a scope: none, the tensor is stored as it is.
+    static constexpr std::uint32_t passthrough = ~std::uint32_t{0};
+
+    std::uint32_t scope = passthrough;  ///< number of a scope, or passthrough
+    std::uint32_t number = 0;  ///< of the tensor in the set, or of the output in the scope's plan
+
+    /// Whether it is a tensor of the set, perhaps under another name, and no plan's output.
+    [[nodiscard]] constexpr bool is_stored() const noexcept { return scope == passthrough; }
+};
+
+/// A tensor of a model: name, dtype and shape as the model has them.
+struct model_tensor : tensor_spec {
+    std::uint64_t size_bytes = 0;  ///< what the buffer for it must have
+    tensor_origin from;            ///< how to get its bytes
+};
+
+/// Every tensor of a model, made from names, dtypes and shapes alone.
+///   lifetime  the tensor set must outlive it and may be moved, as with copy_plan; so must what the
+///   options point to. The family and the engine are copied; what they point to is static for those
+///   of the library
+class model_tensors {
+public:
+    /// What a search returns for a name that is not there.
+    static constexpr std::size_t npos = ~std::size_t{0};
+
+    /// How many tensors there are.
+    [[nodiscard]] std::size_t size() const noexcept { return tensors_.size(); }
+    /// Tensor i, in natural order of the names (layer 2 before layer 10).
+    ///   lifetime  name and shape belong to the list
+    [[nodiscard]] model_tensor operator[](std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND {
+        model_tensor out{tensors_[i], 0, origins_[i]};
+        static_cast<void>(tensor_size(out.type, out.shape, out.size_bytes));  // was seen to fit
+        return out;
+    }
+    /// @{
+    /// For range-based loops over all tensors.
+    [[nodiscard]] index_iterator<model_tensors> begin() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return {*this, 0};
+    }
+    [[nodiscard]] index_iterator<model_tensors> end() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return {*this, size()};
+    }
+    /// @}
+    /// The number of the tensor of that name, or npos.
+    [[nodiscard]] std::size_t index_of(std::string_view name) const noexcept {
+        std::size_t first = 0, last = tensors_.size();
+        while (first < last) {
+            const std::size_t middle = first + (last - first) / 2;
+            const bool is_before = natural_less(tensors_[middle].name, name);
+            (is_before ? first : last) = is_before ? middle + 1 : middle;
+        }
+        return first < tensors_.size() && tensors_[first].name == name ? first : npos;
+    }
+
+    /// Names, dtypes and shapes alone.
+    [[nodiscard]] span<const tensor_spec> tensors() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return tensors_.view();
+    }
+    /// Where tensor i comes from.
+    [[nodiscard]] tensor_origin origin_of(std::size_t i) const noexcept { return origins_[i]; }
+    /// The scopes that are planned.
+    [[nodiscard]] const experts_scopes& scopes() const noexcept SAFEFUSE_LIFETIMEBOUND {
+        return scopes_;
+    }
+    /// The plan of a scope, made anew at each call: all of them at once would be as large as the
+    /// headers.
+    ///   fails   as `plan` of a scope
+    [[nodiscard]] result<copy_plan> plan_of(std::size_t scope) const noexcept {
+        if (has_engine_) return plan(set_, scopes_[scope], family_, engine_, options_);
+        return plan(set_, scopes_[scope], family_, direction::forward, options_);
+    }
+    /// The sum of the bytes of all tensors.
+    [[nodiscard]] std::uint64_t total_bytes() const noexcept { return total_bytes_; }
+    /// The tensors that it was planned from.
+    [[nodiscard]] const tensor_set_ref& set() const noexcept SAFEFUSE_LIFETIMEBOUND { return set_; }
+
+private:
+    friend struct detail::model_access;
+    model_tensors(const tensor_set_ref& set, const family_description& family,
+                  const engine_entry* engine, const plan_options& options) noexcept
+        : set_{set}, family_{family}, has_engine_{engine != nullptr}, options_{options} {
+        if (engine != nullptr) engine_ = *engine;
+        options_.destination_scope = {};
+    }
+
+    tensor_set_ref set_;
+    family_description family_;
+    bool has_engine_;
+    engine_entry engine_{};
+    plan_options options_;
+    experts_scopes scopes_;
+    vector<tensor_spec> tensors_;
+    vector<tensor_origin> origins_;
+    vector<char> arena_;
+    vector<std::uint64_t> extents_;
+    std::uint64_t total_bytes_ = 0;
+};
+
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
+
+#endif

@@ -1,0 +1,12 @@
+#include <safefuse/detect/find_model.hpp>
+#include <safefuse/read/checkpoint.hpp>
+
+namespace sf = safefuse;
+
+bool found(const sf::result<sf::checkpoint>& checkpoint) {
+#ifdef SAFEFUSE_FAIL
+    return sf::find_scopes(checkpoint, sf::description_of<sf::families::qwen2_moe>).has_value();
+#else
+    return sf::find_scopes(*checkpoint, sf::description_of<sf::families::qwen2_moe>).has_value();
+#endif
+}
