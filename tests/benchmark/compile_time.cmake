@@ -90,9 +90,9 @@ report("#include <safefuse/layout/layout.hpp> and <safefuse/run/fuse.hpp>" fuse 
 report("#include <safefuse/safefuse.hpp>" umbrella empty "400 ms")
 report("${families} families of their own layouts, planned both ways, -O2" families no_families "3000 ms")
 foreach(level IN ITEMS -O2 -Os)
-    execute_process(COMMAND "${CXX}" -std=c++20 "-I${source}/include" ${level} -s "${source}/examples/learn/fuse_into_my_buffer.cpp" -o "${WORK}/program"
+    execute_process(COMMAND "${CXX}" -std=c++20 "-I${source}/include" ${level} -s "${source}/examples/learn/05_fuse_one_layer.cpp" -o "${WORK}/program"
         COMMAND_ERROR_IS_FATAL ANY)
     file(SIZE "${WORK}/program" bytes)
     math(EXPR kibibytes "(${bytes} + 512) / 1024")
-    say("fuse_into_my_buffer, ${level}, stripped: ${kibibytes} KiB, budget 150 KiB at -O2")
+    say("05_fuse_one_layer, ${level}, stripped: ${kibibytes} KiB, budget 150 KiB at -O2")
 endforeach()

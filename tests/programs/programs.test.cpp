@@ -217,9 +217,9 @@ TEST_CASE("programs: no text of a file or a path reaches the terminal raw, and J
          {out + "made", "--layers", "1", "--experts", "2", "--hidden", "8", "--intermediate", "8"},
          0);
     said("make_checkpoint", {out + "made2", "--family", hostile}, 2);
-    said("fuse_into_my_buffer", {other}, 0);
-    said("fuse_into_my_buffer", {base, hostile}, 1);
-    said("fuse_into_my_buffer", {broken}, 1);
+    said("05_fuse_one_layer", {other}, 0);
+    said("05_fuse_one_layer", {base, hostile}, 1);
+    said("05_fuse_one_layer", {broken}, 1);
 }
 
 TEST_CASE("side files: what a model folder consists of goes along, all else is named and left") {

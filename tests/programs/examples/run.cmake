@@ -20,11 +20,17 @@ function(try status text program)
     endif()
 endfunction()
 
-foreach(program inspect make_checkpoint fuse_checkpoint unfuse_checkpoint repack_checkpoint verify_fused fuse_into_my_buffer adapt_my_tensor
-        define_a_layout)
+# Every program says what it is for, and the lessons are all of examples/learn.
+file(GLOB lessons RELATIVE "${CMAKE_CURRENT_LIST_DIR}/../../../examples/learn"
+    "${CMAKE_CURRENT_LIST_DIR}/../../../examples/learn/*.cpp")
+list(TRANSFORM lessons REPLACE "\\.cpp$" "")
+foreach(program inspect make_checkpoint fuse_checkpoint unfuse_checkpoint repack_checkpoint
+        verify_fused ${lessons})
     try(0 "^usage: ${program}" ${program} --help)
 endforeach()
-foreach(program inspect make_checkpoint fuse_checkpoint unfuse_checkpoint repack_checkpoint verify_fused fuse_into_my_buffer)
+foreach(program inspect make_checkpoint fuse_checkpoint unfuse_checkpoint repack_checkpoint
+        verify_fused 01_read_a_header 02_list_a_checkpoint 03_view_a_tensor 04_plan_one_layer
+        05_fuse_one_layer 11_write_a_checkpoint 12_use_threads)
     try(2 "error: " ${program})
 endforeach()
 try(2 "unknown option --frobnicate" inspect x --frobnicate)
@@ -141,7 +147,7 @@ try(0 "each byte as in" verify_fused "${letters}" "${letters}.fused")
 try(0 "written" unfuse_checkpoint "${letters}.fused" "${letters}.back" --link --side-files all)
 try(0 "enough" fuse_checkpoint "${letters}" "${letters}.back/dry" --dry-run)
 try(0 "would copy config.json.*left       ${letters}.txt: not a known part of a model folder" fuse_checkpoint "${letters}" dry2 --dry-run)
-try(0 "gate_up_proj: " fuse_into_my_buffer "${letters}")
+try(0 "gate_up_proj: " 05_fuse_one_layer "${letters}")
 try(1 "it is the checkpoint to read" fuse_checkpoint "${letters}" "${letters}/../${letters}" --overwrite)
 try(1 "error: ${letters}/nowhere: " inspect "${letters}/nowhere")
 foreach(file IN ITEMS "${letters}.txt" config.json model.safetensors)
@@ -218,6 +224,30 @@ foreach(options "--json" "--json;--tensors")
         message(SEND_ERROR "inspect ${options} printed no JSON: ${error}")
     endif()
 endforeach()
-try(0 "gate_up_proj: " fuse_into_my_buffer qwen2_moe model.layers.1.mlp.experts)
-try(1 "no experts" fuse_into_my_buffer qwen2_moe model.layers.7.mlp.experts)
+
+# The lessons, in their order.
+set(scope model.layers.1.mlp.experts)
+try(0 "^metadata  format: pt\n.*tensor    ${scope}\\.0\\.up_proj\\.weight: F32 \\[256, 128\\], 131072 bytes at [0-9]+\n"
+    01_read_a_header F32/model.safetensors)
+try(1 "nowhere: no such file" 01_read_a_header nowhere)
+try(0 "^file    F32/model.safetensors: [0-9]+ tensors\nfamily  qwen2_moe\n.*scope   ${scope}: 9 tensors\n"
+    02_list_a_checkpoint F32)
+try(1 "error: " 02_list_a_checkpoint mixtral.fused/nowhere)
+try(0 "^F32, 1 axes, 512 bytes\n[^\n]+\n[^\n]+\n[^\n]+\n[^\n]+\n$" 03_view_a_tensor F32 model.norm.weight)
+try(0 "^BF16, 1 axes, 48 bytes\n[^\n]+\n[^\n]+\n[^\n]+\n[^\n]+\n$" 03_view_a_tensor hy_v3 model.norm.weight)
+try(1 "model\\.nrm\\.weight" 03_view_a_tensor F32 model.nrm.weight)
+try(0 "^output  gate_up_proj: F32 \\[3, 512, 128\\]\noutput  down_proj: F32 \\[3, 128, 256\\]\ncopy    file 0 at "
+    04_plan_one_layer F32 ${scope})
+try(1 "no experts" 04_plan_one_layer F32 model.layers.7.mlp.experts)
+try(0 "gate_up_proj: " 05_fuse_one_layer qwen2_moe ${scope})
+try(1 "no experts" 05_fuse_one_layer qwen2_moe model.layers.7.mlp.experts)
+try(0 "^0\n1\n10\n11\n100\n101\n110\n111\n$" 08_your_tensor_type)
+try(0 "^w13: 10 11 12 00 01 02 13 14 15 03 04 05 90 91 92 80 81 82 93 94 95 83 84 85\nw2: 20 22 24 21 23 25 a0 a2 a4 a1 a3 a5\n$"
+    09_your_layout)
+try(0 "^lesson/model-00001-of-00002.safetensors\nlesson/model-00002-of-00002.safetensors\n$"
+    11_write_a_checkpoint lesson)
+try(0 "tensors    3 in 2 files" inspect lesson)
+try(1 "destination is not empty" 11_write_a_checkpoint lesson)
+try(0 "^2 outputs, equal\n$" 12_use_threads F32 ${scope})
+try(1 "no experts" 12_use_threads F32 model.layers.7.mlp.experts)
 file(REMOVE_RECURSE "${WORK}")
