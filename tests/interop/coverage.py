@@ -178,7 +178,7 @@ def read_record(path):
 
 def main():
     record_path = interop.test_data() / "transformers" / "conversions.tsv"
-    known = {kind for kinds in interop.families_in_readme().values() for kind in kinds}
+    known = {kind for kinds in interop.families_on_page().values() for kind in kinds}
     asked = [each for each in sys.argv[3:] if not each.startswith("-")]
     for model_type in asked:
         print("\n".join([f"// {model_type}", *record_of(make(model_type)), *proposal(model_type, make(model_type))]))

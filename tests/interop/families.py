@@ -423,7 +423,7 @@ def compare_inside(model_type, text_type, directory):
     return "loads as it did" + ("" if names <= state.keys() else "; prefixes are as stored")
 
 
-families = interop.families_in_readme()
+families = interop.families_on_page()
 if "--names" in sys.argv:  # families.py PROGRAMS DATA --names: writes DATA/transformers/names.tsv anew, for tests/unit/layout/rename.test.cpp
     with open(interop.test_data() / "transformers" / "names.tsv", "w") as out:
         for model_type in sorted(kind for kinds in families.values() for kind in kinds):

@@ -86,10 +86,10 @@ def check(condition, *what):
         sys.exit("FAILED: " + " ".join(map(str, what)))
 
 
-def families_in_readme():
-    """Family -> model types, from README's table."""
-    readme = (test_data().parent.parent / "README.md").read_text()
-    table = readme.split("<!-- families:", 1)[1].split("<!-- end of families -->", 1)[0]
+def families_on_page():
+    """Family -> model types, from the table of include/safefuse/models/README.md."""
+    page = test_data().parent.parent / "include/safefuse/models/README.md"
+    table = page.read_text().split("<!-- families:", 1)[1].split("<!-- end of families -->", 1)[0]
     rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| `")]
     return {row[0].strip(" `"): [kind.strip() for kind in row[-1].split(",")] for row in rows}
 
