@@ -273,8 +273,8 @@ public:
 
     /// @{
     /// Success: a value converts.
-    result(T&& value) noexcept : has_value_{true} { new (&value_) T(std::move(value)); }  // NOLINT
-    result(const T& value) noexcept                                                       // NOLINT
+    result(T&& value) noexcept : has_value_{true} { new (&value_) T(std::move(value)); }
+    result(const T& value) noexcept
         requires(__is_constructible(T, const T&))
         : has_value_{true} {
         new (&value_) T(value);
@@ -285,10 +285,10 @@ public:
     /// do.
     result(failure&& error) noexcept : has_value_{false} {
         detail::make_failure(&error_, std::move(error));
-    }  // NOLINT
+    }
     result(const failure& error) noexcept : has_value_{false} {
         detail::make_failure(&error_, error);
-    }  // NOLINT
+    }
     /// @}
     /// Holds what the other held, whose value or failure is then moved from.
     result(result&& other) noexcept : has_value_{other.has_value_} {
@@ -404,10 +404,10 @@ public:
     /// Failure: a failure converts.
     result(failure&& error) noexcept : has_value_{false} {
         detail::make_failure(&error_, std::move(error));
-    }  // NOLINT
+    }
     result(const failure& error) noexcept : has_value_{false} {
         detail::make_failure(&error_, error);
-    }  // NOLINT
+    }
     /// @}
     /// Holds what the other held, whose failure is then moved from.
     result(result&& other) noexcept : has_value_{other.has_value_} {

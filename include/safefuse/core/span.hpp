@@ -40,8 +40,7 @@ public:
     span(int, std::size_t) = delete;
     /// An array, as it is.
     template <std::size_t Count>
-    constexpr span(T (&elements)[Count]) noexcept
-        : first_{elements}, count_{Count} {}  // NOLINT: a view converts
+    constexpr span(T (&elements)[Count]) noexcept : first_{elements}, count_{Count} {}
     /// Whatever has data() and size() of its own elements; what is to be written to, nothing that
     /// ends with the expression.
     template <class Container>
@@ -56,7 +55,7 @@ public:
             static_cast<std::size_t>(container.size());
         }
     constexpr span(Container&& container) noexcept
-        : first_{container.data()}, count_{static_cast<std::size_t>(container.size())} {}  // NOLINT
+        : first_{container.data()}, count_{static_cast<std::size_t>(container.size())} {}
 
     /// The first element; null where there is none.
     [[nodiscard]] constexpr T* data() const noexcept { return first_; }

@@ -187,10 +187,7 @@ template <std::size_t Count>
 struct rename_array {
     rename_description list[Count];  ///< in the order in which they apply
     /// All of them.
-    constexpr operator span<const rename_description>()
-        const noexcept {  // NOLINT: it is meant to convert
-        return {list, Count};
-    }
+    constexpr operator span<const rename_description>() const noexcept { return {list, Count}; }
 };
 
 /// The renames of several lists, one list behind the other, for families that share some.

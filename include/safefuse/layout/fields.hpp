@@ -22,8 +22,7 @@ template <std::size_t Size>
 struct fixed_text {
     char characters[Size]{};  ///< the literal, with its zero
     /// A literal converts.
-    consteval fixed_text(
-        const char (&literal)[Size]) noexcept {  // NOLINT: a literal is meant to convert
+    consteval fixed_text(const char (&literal)[Size]) noexcept {
         for (std::size_t i = 0; i < Size; ++i) characters[i] = literal[i];
     }
     /// The characters without the zero.

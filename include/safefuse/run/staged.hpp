@@ -149,8 +149,7 @@ public:
     template <class F>
         requires(!std::is_same_v<F, staged_progress_ref> &&
                  std::is_invocable_r_v<bool, F&, const staged_progress&>)
-    staged_progress_ref(
-        F& f SAFEFUSE_LIFETIMEBOUND) noexcept  // NOLINT: a callable is meant to convert
+    staged_progress_ref(F& f SAFEFUSE_LIFETIMEBOUND) noexcept
         : object_{&f}, call_{[](const void* object, const staged_progress& progress) noexcept {
               // as const as the caller's was
               return static_cast<bool>((*static_cast<F*>(const_cast<void*>(object)))(progress));

@@ -31,7 +31,7 @@ public:
     template <class F>
         requires(!std::is_same_v<F, progress_ref> &&
                  std::is_invocable_r_v<bool, F&, const rewrite_progress&>)
-    progress_ref(F& f SAFEFUSE_LIFETIMEBOUND) noexcept  // NOLINT: a callable is meant to convert
+    progress_ref(F& f SAFEFUSE_LIFETIMEBOUND) noexcept
         : object_{&f}, call_{[](void* object, const rewrite_progress& progress) {
               return static_cast<bool>((*static_cast<F*>(object))(progress));
           }} {}

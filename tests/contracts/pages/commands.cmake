@@ -24,6 +24,8 @@ set(elsewhere
     "cmake --install build|tests/contracts/consume/run.cmake|--install"
     "python -B tests/interop|tests/CMakeLists.txt|interop/.*py"
     "python3 tests/conformance/mutation.py|tests/CMakeLists.txt|conformance/mutation.py"
+    "cmake -P tests/contracts/format.cmake|tests/CMakeLists.txt|contracts/format.cmake"
+    "git config blame.ignoreRevsFile|.git-blame-ignore-revs|Formatted"
     "apt-get install|.ci/run|apt-get install")
 
 function(is_elsewhere result line)
