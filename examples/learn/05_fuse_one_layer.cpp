@@ -11,7 +11,8 @@ int main(int argc, char** argv) {
     if (argc == 2 && std::strcmp(argv[1], "--help") == 0) {
         std::printf(
             "usage: 05_fuse_one_layer CHECKPOINT [SCOPE]\n"
-            "Fuses the experts of one layer (the first, or SCOPE) of a qwen2_moe-like checkpoint.\n");
+            "Fuses the experts of one layer (the first, or SCOPE) of a qwen2_moe-like "
+            "checkpoint.\n");
         return 0;
     }
     if (argc != 2 && argc != 3) {

@@ -165,7 +165,8 @@ public:
             if (!renewed) return copied_ = renewed.error(), false;
             if (*renewed != 0 && !asked_.quiet && !asked_.json)
                 std::printf(
-                    "note       config.json: %zu entries of single experts are now those of their modules\n",
+                    "note       config.json: %zu entries of single experts are now those of their "
+                    "modules\n",
                     *renewed);
         }
         return copied_.has_value();
@@ -226,8 +227,10 @@ inline void print(const account& all, const request& asked) {
     const auto whole = [](std::uint64_t number) { return static_cast<unsigned long long>(number); };
     if (asked.json) {
         std::printf(
-            "{\"written\": %s, \"family\": %s, \"experts_modules\": %zu, \"experts_modules_done_before\": %zu, \"tensors_in\": %zu, \"tensors\": %zu, "
-            "\"size_bytes\": %llu, \"files\": %u, \"files_kept\": %u, \"files_linked\": %u, \"shared_bytes\": %llu, ",
+            "{\"written\": %s, \"family\": %s, \"experts_modules\": %zu, "
+            "\"experts_modules_done_before\": %zu, \"tensors_in\": %zu, \"tensors\": %zu, "
+            "\"size_bytes\": %llu, \"files\": %u, \"files_kept\": %u, \"files_linked\": %u, "
+            "\"shared_bytes\": %llu, ",
             asked.dry_run ? "false" : "true", command_line::json_string(all.family).c_str(),
             all.modules, all.modules_done, all.tensors_in, all.tensors_out, whole(all.bytes),
             all.shards, all.kept, all.linked, whole(all.shared_bytes));
@@ -408,10 +411,12 @@ int run_with(request asked) {
         }
         if (why.code == sf::errc::destination_not_empty && !asked.options.resume)
             why.detail.append(
-                "; --overwrite replaces the tensor files in it, --resume goes on with a run that was stopped");
+                "; --overwrite replaces the tensor files in it, --resume goes on with a run that "
+                "was stopped");
         if (why.code == sf::errc::disk_full && destination->is_staged())
             why.detail.append(
-                "; the old checkpoint stays until the new one is complete, so there must be room for both");
+                "; the old checkpoint stays until the new one is complete, so there must be room "
+                "for both");
         return command_line::report(why);
     }
     if (!at.copy_beside()) return command_line::report(at.copied().error());
@@ -438,29 +443,41 @@ inline std::string engine_names() {
 inline int run(int argc, char** argv, const std::string& usage, direction way) {
     const std::string help =
         usage +
-        "  IN                    a directory, a model.safetensors.index.json or one .safetensors file\n"
-        "  --family NAME         what IN is: a family or model type; default: config.json's model_type, else from the names.\n"
-        "                        --layout NAME is the same under its former name\n"
-        "  --to WHAT             what OUT shall be: model (as transformers holds it); hub, per-expert (as it is stored, in that\n"
-        "                        form); stored (in the form that was fused, else the hub's); or an engine's:\n" +
+        "  IN                    a directory, a model.safetensors.index.json or one .safetensors\n"
+        "                        file\n"
+        "  --family NAME         what IN is: a family or model type; default: config.json's\n"
+        "                        model_type, else from the names. --layout NAME is the same under\n"
+        "                        its former name\n"
+        "  --to WHAT             what OUT shall be: model (as transformers holds it); hub,\n"
+        "                        per-expert (as it is stored, in that form); stored (in the form\n"
+        "                        that was fused, else the hub's); or an engine's:\n" +
         engine_names() +
         "                        default: " + (way == direction::unfuse ? "stored" : "model") +
         "\n" +
         "  --variant V           of a directory read what is of variant V, such as fp16\n"
         "  --max-shard-size S    such as 300MB or 5GB; default 5GB\n"
-        "  --one-tensor-per-file each tensor in a file of its own: loaders that read files whole hold one at a time\n"
+        "  --one-tensor-per-file each tensor in a file of its own: loaders that read files whole\n"
+        "                        hold one at a time\n"
         "  --source mmap|pread   map the files or read them by position; default mmap\n"
-        "  --any-expert-count    do not ask for as many experts as config.json says (pruned checkpoints)\n"
-        "  --side-files=WHICH    what is copied of the files beside the tensors. known (default): configurations, tokenizer\n"
-        "                        files, templates, code, licence and readme, and config.json alone if IN is one .safetensors\n"
-        "                        file; all: every file; none. --dry-run names what is copied and what is left\n"
-        "  --keep-unknown        pass through what looks like an expert and fits no known form; otherwise it is refused\n"
-        "  --dry-run             say what would be written, and whether there is room; write nothing\n"
-        "  --resume              go on with a run that was stopped or killed; files that are complete are kept\n"
-        "  --overwrite           replace the checkpoint in OUT when the new one is complete; there must be room for both.\n"
-        "                        All tensor files in OUT go, other files stay. --resume goes on with it\n"
+        "  --any-expert-count    do not ask for as many experts as config.json says (pruned\n"
+        "                        checkpoints)\n"
+        "  --side-files=WHICH    what is copied of the files beside the tensors. known (default):\n"
+        "                        configurations, tokenizer files, templates, code, licence and\n"
+        "                        readme, and config.json alone if IN is one .safetensors file;\n"
+        "                        all: every file; none. --dry-run names what is copied and what\n"
+        "                        is left\n"
+        "  --keep-unknown        pass through what looks like an expert and fits no known form;\n"
+        "                        otherwise it is refused\n"
+        "  --dry-run             say what would be written, and whether there is room; write\n"
+        "                        nothing\n"
+        "  --resume              go on with a run that was stopped or killed; files that are\n"
+        "                        complete are kept\n"
+        "  --overwrite           replace the checkpoint in OUT when the new one is complete;\n"
+        "                        there must be room for both. All tensor files in OUT go, other\n"
+        "                        files stay. --resume goes on with it\n"
         "  --reflink             share blocks with IN where the file system can\n"
-        "  --link                as --reflink, and make files that stay the same second names of IN's\n"
+        "  --link                as --reflink, and make files that stay the same second names of\n"
+        "                        IN's\n"
         "  --no-sync             do not wait for the disk; a power cut may then cost OUT\n"
         "  --json                say at the end, for programs, what was done\n"
         "  --quiet               say nothing but errors\n";

@@ -5,7 +5,8 @@ int main(int argc, char** argv) {
     return convert_checkpoint::run(
         argc, argv,
         "usage: fuse_checkpoint IN OUT [options]\n"
-        "Writes the checkpoint IN to the directory OUT with the experts of each layer fused, as transformers 5\n"
-        "holds them, and every tensor under the name that the loaded model gives it.\n",
+        "Writes the checkpoint IN to the directory OUT with the experts of each layer fused, as\n"
+        "transformers 5 holds them, and every tensor under the name that the loaded model gives\n"
+        "it.\n",
         convert_checkpoint::direction::fuse);
 }

@@ -159,7 +159,8 @@ void print_text(const sf::checkpoint& checkpoint, const facts& all, bool tensors
         std::printf("\n");
     }
     std::printf(
-        "alignment  %llu of %zu tensors begin at a multiple of their element, %llu of 64, %llu of 4096 bytes\n",
+        "alignment  %llu of %zu tensors begin at a multiple of their element, %llu of 64, %llu of "
+        "4096 bytes\n",
         static_cast<unsigned long long>(all.aligned), checkpoint.size(),
         static_cast<unsigned long long>(all.aligned_64),
         static_cast<unsigned long long>(all.aligned_4096));
@@ -270,7 +271,8 @@ int main(int argc, char** argv) {
     command_line::arguments arguments{
         argc, argv,
         "usage: inspect PATH [options]\n"
-        "Tells what is in a checkpoint: files, dtypes, sizes, metadata, experts, alignment, problems.\n"
+        "Tells what is in a checkpoint: files, dtypes, sizes, metadata, experts, alignment,\n"
+        "problems.\n"
         "  PATH        a directory, a model.safetensors.index.json or one .safetensors file\n"
         "  --tensors   list every tensor\n"
         "  --experts   list every experts module\n"

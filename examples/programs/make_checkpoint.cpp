@@ -88,7 +88,8 @@ int main(int argc, char** argv) {
         "  --experts E           of each layer; default 8\n"
         "  --hidden H            default 256\n"
         "  --intermediate I      of each expert; default 128\n"
-        "  --dtype D             BF16, F16, F32, or F8_E4M3 with block scales for the experts; default BF16\n"
+        "  --dtype D             BF16, F16, F32, or F8_E4M3 with block scales for the experts;\n"
+        "                        default BF16\n"
         "  --max-shard-size S    such as 300MB or 5GB; default 5GB\n"};
     const std::string family_name = arguments.value("--family", "qwen2_moe");
     const std::uint64_t layers = arguments.count("--layers", 2),
@@ -188,7 +189,8 @@ int main(int argc, char** argv) {
     };
     std::fprintf(
         config,
-        "{\n  \"architectures\": [\"%s\"],\n  \"hidden_size\": %llu,\n  \"model_type\": \"%s\",\n  \"moe_intermediate_size\": %llu,\n"
+        "{\n  \"architectures\": [\"%s\"],\n  \"hidden_size\": %llu,\n  \"model_type\": \"%s\",\n"
+        "  \"moe_intermediate_size\": %llu,\n"
         "  \"num_hidden_layers\": %llu,\n  \"%s\": %llu,\n  \"vocab_size\": %llu\n}\n",
         std::string{spelled->architecture}.c_str(), as_int(hidden),
         std::string{spelled->model_type}.c_str(), as_int(inner), as_int(layers),

@@ -6,7 +6,7 @@ int main(int argc, char** argv) {
     return convert_checkpoint::run(
         argc, argv,
         "usage: unfuse_checkpoint IN OUT [options]\n"
-        "Writes the fused checkpoint IN to the directory OUT as the hub stores its model type: the inverse of\n"
-        "fuse_checkpoint, byte for byte.\n",
+        "Writes the fused checkpoint IN to the directory OUT as the hub stores its model type:\n"
+        "the inverse of fuse_checkpoint, byte for byte.\n",
         convert_checkpoint::direction::unfuse);
 }

@@ -7,11 +7,15 @@ int main(int argc, char** argv) {
     command_line::arguments arguments{
         argc, argv,
         "usage: verify_fused UNFUSED FUSED [options]\n"
-        "Compares every byte of FUSED with what fusing UNFUSED gives, and the names, dtypes and shapes.\n"
-        "  --family NAME         the family or model type; default: config.json's model_type, else from the names\n"
-        "  --any-expert-count    do not ask for as many experts as config.json says (pruned checkpoints)\n"
+        "Compares every byte of FUSED with what fusing UNFUSED gives, and the names, dtypes and\n"
+        "shapes.\n"
+        "  --family NAME         the family or model type; default: config.json's model_type,\n"
+        "                        else from the names\n"
+        "  --any-expert-count    do not ask for as many experts as config.json says (pruned\n"
+        "                        checkpoints)\n"
         "  --variant V           of UNFUSED read what is of variant V, such as fp16\n"
-        "  --keep-unknown        what looks like an expert and fits no known form was passed through\n"
+        "  --keep-unknown        what looks like an expert and fits no known form was passed\n"
+        "                        through\n"
         "  --quiet               say nothing but errors\n"};
     const std::string layout = arguments.value("--family", arguments.value("--layout", ""));
     const std::string variant = arguments.value("--variant", "");
@@ -44,7 +48,8 @@ int main(int argc, char** argv) {
             if ((*other)[s].form != sf::scope_state::pending) continue;
             std::fprintf(
                 stderr,
-                "error: %s holds fused experts and %s experts as they are stored: are the two arguments swapped?\n",
+                "error: %s holds fused experts and %s experts as they are stored: are the two "
+                "arguments swapped?\n",
                 arguments[0].c_str(), arguments[1].c_str());
             return command_line::failed;
         }

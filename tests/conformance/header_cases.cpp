@@ -406,10 +406,10 @@ void names(header_suite& add) {
 
 void json(header_suite& add) {
     add.topic("json");
-    add.accept(
-        "pretty", "white space between all tokens",
-        "{\n  \"t\" : {\r\n\t\"dtype\" : \"U8\" , \"shape\" : [ 4 ] ,\n \"data_offsets\" : [ 0 , 4 ] }\n}",
-        4);
+    add.accept("pretty", "white space between all tokens",
+               "{\n  \"t\" : {\r\n\t\"dtype\" : \"U8\" , \"shape\" : [ 4 ] ,\n"
+               " \"data_offsets\" : [ 0 , 4 ] }\n}",
+               4);
     add.accept("space_in_empty_object", "white space in an empty object", "{ \t\r\n }");
     add.accept("space_in_empty_shape", "white space in an empty shape",
                one("\"U8\"", "[ \n ]", "[0,1]"), 1);
@@ -593,10 +593,11 @@ void ignored(header_suite& add) {
     entry_with(
         "ignored_escaped_prefix",
         "the beginnings of fields are no fields, spelled with escapes neither",
-        "\"\\u0064type\":\"U8\",\"\\u0064\":0,\"\\u0073hap\":0,\"data\\u005f\":0,\"shape\":[4],\"data_offsets\":[0,4]");
-    entry_with(
-        "ignored_escaped_longer", "nor is what begins with them",
-        "\"dtype\\u0000\":0,\"sh\\u0061pes\":0,\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]");
+        "\"\\u0064type\":\"U8\",\"\\u0064\":0,\"\\u0073hap\":0,\"data\\u005f\":0,\"shape\":[4],"
+        "\"data_offsets\":[0,4]");
+    entry_with("ignored_escaped_longer", "nor is what begins with them",
+               "\"dtype\\u0000\":0,\"sh\\u0061pes\":0,\"dtype\":\"U8\",\"shape\":[4],"
+               "\"data_offsets\":[0,4]");
     entry_with("ignored_case", "fields are case-sensitive",
                "\"Dtype\":\"F32\",\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]");
     entry_with("ignored_metadata", "__metadata__ means nothing inside a tensor",

@@ -97,11 +97,14 @@ std::string accepted_table(const header_case& each) {
 int write_suite(const fs::path& directory, bool large) {
     std::string json =
         "{\n  \"profiles\": {\n"
-        "    \"strict\": \"the format to the letter: { first, nothing but spaces behind the object, no key twice, no unknown fields\",\n"
-        "    \"default\": \"as reference, but a tensor's name must not be there twice, and what the reference accepts only because of how "
+        "    \"strict\": \"the format to the letter: { first, nothing but spaces behind the "
+        "object, no key twice, no unknown fields\",\n"
+        "    \"default\": \"as reference, but a tensor's name must not be there twice, and what "
+        "the reference accepts only because of how "
         "its JSON library reads structures is refused\",\n"
         "    \"reference\": \"safetensors 0.8\",\n"
-        "    \"lenient\": \"as default, but bytes that belong to no tensor are accepted, between the tensors and behind them\"\n"
+        "    \"lenient\": \"as default, but bytes that belong to no tensor are accepted, between "
+        "the tensors and behind them\"\n"
         "  },\n  \"cases\": [";
     std::string lines = "case\ttopic\tstrict\tdefault\treference\tlenient\treason\n";
     const char* comma = "";
@@ -216,9 +219,9 @@ int main(int count, char** arguments) {
     if (count == 3 && std::string_view{arguments[1]} == "--judge") return judge(arguments[2]);
     const bool large = count == 3 && std::string_view{arguments[2]} == "--large";
     if (count < 2 || (count == 3 && !large) || count > 3 || arguments[1][0] == '-') {
-        std::fprintf(
-            stderr,
-            "usage: write_conformance_suite DIRECTORY [--large]\n       write_conformance_suite --judge FILE\n");
+        std::fprintf(stderr,
+                     "usage: write_conformance_suite DIRECTORY [--large]\n"
+                     "       write_conformance_suite --judge FILE\n");
         return 2;
     }
     return write_suite(arguments[1], large);

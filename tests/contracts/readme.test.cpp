@@ -1,5 +1,5 @@
-// The programs of README are compiled by contracts/pages/programs.cmake and run here, on good and on
-// bad input.
+// The programs of README are compiled by contracts/pages/programs.cmake and run here, on good and
+// on bad input.
 #include <doctest/doctest.h>
 
 #include <filesystem>

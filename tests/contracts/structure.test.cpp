@@ -182,7 +182,8 @@ std::vector<std::pair<std::string, char>> words_of(const std::string& code) {
 }  // namespace
 
 TEST_CASE(
-    "structure: every header is in a folder and includes only what DESIGN.md's table allows the folder") {
+    "structure: every header is in a folder and includes only what DESIGN.md's table allows the "
+    "folder") {
     REQUIRE(!headers().empty());
     for (const header_file& header : headers()) {
         if (is_umbrella(header.name)) continue;
@@ -239,7 +240,8 @@ TEST_CASE("structure: no header includes itself by a detour") {
 }
 
 TEST_CASE(
-    "structure: the umbrella brings in every header but the opt-in ones, and no header includes an opt-in one") {
+    "structure: the umbrella brings in every header but the opt-in ones, and no header includes "
+    "an opt-in one") {
     const auto umbrella = reached_from("safefuse/safefuse.hpp");
     for (const header_file& header : headers()) {
         CAPTURE(header.name);
@@ -373,7 +375,8 @@ TEST_CASE("structure: no header says `using namespace`") {
 // Two files of one program may be compiled with different flags; what depends on those would then
 // be defined in two ways.
 TEST_CASE(
-    "structure: no condition asks for what the files of one program may differ in, but in opt-in headers") {
+    "structure: no condition asks for what the files of one program may differ in, but in opt-in "
+    "headers") {
     const words banned{"NDEBUG",        "_DEBUG",          "DEBUG",         "__cpp_exceptions",
                        "__EXCEPTIONS",  "__GXX_RTTI",      "__cpp_rtti",    "_CPPUNWIND",
                        "_CPPRTTI",      "__cplusplus",     "__OPTIMIZE__",  "__AVX__",
@@ -743,10 +746,12 @@ TEST_CASE("structure: the scan of signatures sees what a user sees, and nothing 
     CHECK(is_hidden("namespace s { namespace detail { struct x { detail::b c; }; } int f(); }"));
     CHECK(is_hidden("inline int f() { return detail::b(); }"));
     CHECK(is_hidden("class a { detail::b c; struct d { detail::b e; }; };"));
-    CHECK(is_hidden(
-        "class a {\npublic:\n a(int x) noexcept : x_{detail::b(x)}, y_{detail::c{x}} { f(detail::b{}); }\n};"));
-    CHECK(is_hidden(
-        "class a {\npublic:\n a(int x) noexcept\n : x_(detail::b(x)) {}\nprivate:\n detail::b c_;\n};"));
+    CHECK(
+        is_hidden("class a {\npublic:\n a(int x) noexcept : x_{detail::b(x)}, y_{detail::c{x}} { "
+                  "f(detail::b{}); }\n};"));
+    CHECK(
+        is_hidden("class a {\npublic:\n a(int x) noexcept\n : x_(detail::b(x)) {}\nprivate:\n"
+                  " detail::b c_;\n};"));
     CHECK(is_hidden("class a : private detail::b {};"));
     CHECK(is_hidden("inline constexpr int a = detail::b;"));
     CHECK(is_hidden("template <class T>\nconcept a = detail::b<T>;"));
@@ -781,7 +786,8 @@ TEST_CASE("structure: no public signature names detail::") {
 }
 
 TEST_CASE(
-    "structure: fwd.hpp names every class and enumeration but those of the layouts' language and of opt-in headers") {
+    "structure: fwd.hpp names every class and enumeration but those of the layouts' language and "
+    "of opt-in headers") {
     const header_file* const forward = find_header("safefuse/fwd.hpp");
     REQUIRE(forward != nullptr);
     const std::string declared = code_of(forward->text);

@@ -93,10 +93,10 @@ bool has_python() { return std::system("python3 -c 'import json' >/dev/null 2>&1
 bool python_takes(const std::string& said) {
     const temporary_directory directory;
     write_file(directory / "json", said);
-    return std::system(
-               ("python3 -c 'import json, sys; json.loads(open(sys.argv[1], \"rb\").read().decode())' " +
-                support::quoted(directory / "json"))
-                   .c_str()) == 0;
+    return std::system(("python3 -c 'import json, sys; json.loads(open(sys.argv[1], "
+                        "\"rb\").read().decode())' " +
+                        support::quoted(directory / "json"))
+                           .c_str()) == 0;
 }
 
 std::string json_text(const std::string& text) { return support::json_string(text); }
@@ -371,7 +371,8 @@ TEST_CASE("side files: what a model folder consists of goes along, all else is n
 }
 
 TEST_CASE(
-    "side files: where the disk is full while they are copied, that is what is said, and nothing half-written is left") {
+    "side files: where the disk is full while they are copied, that is what is said, and nothing "
+    "half-written is left") {
     const std::string bin = support::folder_of_programs("SAFEFUSE_PROGRAMS");
     if (bin.empty()) {
         MESSAGE("skipped: SAFEFUSE_PROGRAMS names no folder");
@@ -385,7 +386,8 @@ TEST_CASE(
     write_file(directory / "in/README.md", std::string(1u << 20, 'r'));
     // --reflink asks for no room beforehand: much of what is written may be shared
     const std::string script =
-        "mount -t tmpfs -o size=256k tmpfs \"$1/disk\" || exit 77; \"$2\" \"$1/in\" \"$1/disk/out\" --reflink; "
+        "mount -t tmpfs -o size=256k tmpfs \"$1/disk\" || exit 77; \"$2\" \"$1/in\" "
+        "\"$1/disk/out\" --reflink; "
         "came=$?; ls -A \"$1/disk/out\"; exit $came";
     auto ran = support::run_program(
         "unshare", {"-m", "sh", "-c", script, "sh", directory.string(), bin + "/fuse_checkpoint"});

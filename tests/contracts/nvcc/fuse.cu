@@ -1,6 +1,8 @@
-// A .cu file that fuses a checkpoint on the processor and holds what it got against what transformers loaded:
+// A .cu file that fuses a checkpoint on the processor and holds what it got against what
+// transformers loaded:
 //   fuse CHECKPOINT LOADED.safetensors
-// It needs no GPU. The kernel is there so that the file has code for both machines; nothing starts it.
+// It needs no GPU. The kernel is there so that the file has code for both machines; nothing starts
+// it.
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -11,7 +13,8 @@
 namespace sf = safefuse;
 
 __global__ void add_one(unsigned char* bytes, unsigned long long size_bytes) {
-    const unsigned long long i = blockIdx.x * static_cast<unsigned long long>(blockDim.x) + threadIdx.x;
+    const unsigned long long i =
+        blockIdx.x * static_cast<unsigned long long>(blockDim.x) + threadIdx.x;
     if (i < size_bytes) ++bytes[i];
 }
 
@@ -37,12 +40,18 @@ int main(int count, char** arguments) {
     for (const sf::plan_output& output : plan->outputs()) {
         std::vector<std::byte> fused(static_cast<std::size_t>(output.size_bytes));
         sf::result<void> done;
-        done = sf::fuse(*plan, output.local_name, fused);  // assigned, as nvcc warns about where a class is [[nodiscard]]
+        done = sf::fuse(*plan, output.local_name,
+                        fused);  // assigned, as nvcc warns about where a class is [[nodiscard]]
         if (!done) return report(done.error());
         const auto expected = loaded->find(scope + "." + std::string{output.local_name});
         if (!expected) return report(expected.error());
-        if (expected->size_bytes() != fused.size() || std::memcmp(expected->bytes().data(), fused.data(), fused.size()) != 0)
-            return std::fputs("the fused bytes differ from those that transformers loaded\n", stderr), 1;
+        if (expected->size_bytes() != fused.size() ||
+            std::memcmp(expected->bytes().data(), fused.data(), fused.size()) != 0)
+            return std::fputs(
+                       "the fused bytes differ from those that transformers "
+                       "loaded\n",
+                       stderr),
+                   1;
         ++equal;
     }
     std::printf("%zu outputs are what transformers loaded\n", equal);
