@@ -1,11 +1,14 @@
-"""Contenders in Python. A benchmark keeps this running and asks it once for each round, so that all take turns (measure.hpp).
+"""Contenders in Python. A benchmark keeps this running and asks it once for each round, so that all
+take turns (measure.hpp).
 
-Questions are lines of words with tabs between, answers are lines of numbers, the first of them seconds:
+Questions are lines of words with tabs between, answers are lines of numbers, the first of them
+seconds:
     header FILE                     safetensors.safe_open, and the list of its names
-    open DIRECTORY                  the index read by json, each shard opened, and its names held against the index
+    open DIRECTORY                  the index read by json, each shard opened, its names compared
     fuse torch|numpy FILE THREADS fresh|reused
-                                    gate and up of each expert concatenated, and all experts stacked; down stacked; then the bytes
-                                    of memory that this took beyond what was there before. FILE has the names
+                                    gate and up of each expert concatenated, and all experts
+                                    stacked; down stacked; then the bytes of memory that this took
+                                    beyond what was there before. FILE has the names
                                     mlp.experts.{e}.{gate,up,down}_proj.weight, in BF16.
 "missing WHY" says that a contender cannot take part, "failed WHY" that it did not work.
 """
@@ -115,7 +118,8 @@ def fuse_numpy(path, _threads, reuse):
     outputs = [None, None]
 
     def work():
-        outputs[0] = numpy.stack([numpy.concatenate([get[e, "gate"], get[e, "up"]]) for e in range(count)], out=outputs[0])
+        outputs[0] = numpy.stack([numpy.concatenate([get[e, "gate"], get[e, "up"]])
+            for e in range(count)], out=outputs[0])
         outputs[1] = numpy.stack([get[e, "down"] for e in range(count)], out=outputs[1])
 
     if reuse:
@@ -126,7 +130,8 @@ def fuse_numpy(path, _threads, reuse):
 def fuse(library, path, threads, memory):
     modules(library)
     reuse = memory == "reused"
-    # a child for each question: its peak is its own, and what it frees is gone; the parent never starts a thread
+    # a child for each question: its peak is its own, and what it frees is gone; the parent never
+    # starts a thread
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
