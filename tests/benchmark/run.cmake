@@ -1,12 +1,16 @@
 # Builds the benchmarks, makes their inputs, runs all contenders in turns, and draws what came out:
 #   cmake -P tests/benchmark/run.cmake, from any directory.
 # Options stand before -P:
-#   -DBUILD_DIR=…    default build/benchmark in the repository; the results go there: results.json, chart.svg, scaling.svg
-#   -DWORK=…         where inputs are made and removed; default the system's directory for temporary files
+#   -DBUILD_DIR=…    default build/benchmark in the repository; the results go there: results.json,
+#                    chart.svg, scaling.svg
+#   -DWORK=…         where inputs are made and removed; default the system's directory for temporary
+#                    files
 #   -DROUNDS=…       how often each contender runs; default 7, or 5 where small
-#   -DSIZE=small     a minute, to see that it works; default full: some minutes, sizes as free memory and disk allow
+#   -DSIZE=small     a minute, to see that it works; default full: some minutes, sizes as free
+#                    memory and disk allow
 #   -DPYTHON=…       a Python with safetensors, numpy and torch; default python3
-#   -DONLY=…         regular expression: which benchmarks (header, open, fuse, convert, rewrite, scaling)
+#   -DONLY=…         regular expression: which benchmarks (header, open, fuse, convert, rewrite,
+#                    scaling)
 #   -DCXX=clang++    compiler; default: the environment's CXX, else what CMake finds
 #   -DCXX_FLAGS=…    added to the compiler's flags, such as -march=native
 # It reports and does not judge: only what does not build or does not work makes it fail.
@@ -43,7 +47,8 @@ include("${source}/tests/support/tools.cmake")
 find_tools(tools)
 
 run_or_stop("The benchmarks could not be configured."
-    "${CMAKE_COMMAND}" -S "${source}/tests/benchmark" -B "${BUILD_DIR}" ${tools} "-DCMAKE_CXX_FLAGS=${CXX_FLAGS}" -DCMAKE_BUILD_TYPE=Release
+    "${CMAKE_COMMAND}" -S "${source}/tests/benchmark" -B "${BUILD_DIR}" ${tools}
+    "-DCMAKE_CXX_FLAGS=${CXX_FLAGS}" -DCMAKE_BUILD_TYPE=Release
     -DSAFEFUSE_BENCHMARK_PEERS=ON --log-level=WARNING)
 set(targets inspect benchmark_chart)
 set(chosen)
@@ -57,9 +62,11 @@ if(NOT chosen)
     message(FATAL_ERROR "No benchmark is called ${ONLY}.")
 endif()
 run_or_stop("The benchmarks do not compile."
-    "${CMAKE_COMMAND}" --build "${BUILD_DIR}" --config Release --parallel ${cores} --target ${targets})
+    "${CMAKE_COMMAND}" --build "${BUILD_DIR}" --config Release --parallel ${cores}
+    --target ${targets})
 
-# Experts of 9.4 MB: source, result and a peer's result and temporaries must fit memory five times, a rewrite the disk.
+# Experts of 9.4 MB: source, result and a peer's result and temporaries must fit memory five times,
+# a rewrite the disk.
 math(EXPR experts "${memory_mib} / 9 / 6")
 if(experts GREATER 64)
     set(experts 64)
@@ -106,10 +113,12 @@ foreach(benchmark IN LISTS chosen)
         set(python --python "${PYTHON}")
     endif()
     run_or_stop("benchmark_${benchmark} did not work."
-        "${program}" ${arguments} --json "${json}" --rounds ${ROUNDS} --size ${SIZE} --work "${WORK}" ${python})
+        "${program}" ${arguments} --json "${json}" --rounds ${ROUNDS} --size ${SIZE} --work
+        "${WORK}" ${python})
     list(APPEND results "${json}")
 endforeach()
 run_or_stop("The charts could not be drawn."
-    "${BUILD_DIR}/bin/benchmark_chart" "${BUILD_DIR}/chart.svg" "${BUILD_DIR}/scaling.svg" "${BUILD_DIR}/results.json" ${results})
+    "${BUILD_DIR}/bin/benchmark_chart" "${BUILD_DIR}/chart.svg" "${BUILD_DIR}/scaling.svg"
+    "${BUILD_DIR}/results.json" ${results})
 say("")
 say("${BUILD_DIR}/results.json, chart.svg and scaling.svg hold this.")

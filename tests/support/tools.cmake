@@ -8,14 +8,16 @@ function(say)
 endfunction()
 
 function(run_or_stop sentence)
-    cmake_parse_arguments(PARSE_ARGV 1 run "" "" "")  # unlike ARGN it keeps an argument that is a list in one piece
+    # unlike ARGN it keeps an argument that is a list in one piece
+    cmake_parse_arguments(PARSE_ARGV 1 run "" "" "")
     execute_process(COMMAND ${run_UNPARSED_ARGUMENTS} RESULT_VARIABLE failed)
     if(failed)
         message(FATAL_ERROR "${sentence}")
     endif()
 endfunction()
 
-# Options for the cmake that configures: the compiler and the generator. Stops where a fresh machine lacks one.
+# Options for the cmake that configures: the compiler and the generator. Stops where a fresh machine
+# lacks one.
 function(find_tools result)
     set(options)
     if(CXX)
@@ -32,7 +34,9 @@ function(find_tools result)
         find_program(compiler NAMES ${names} NO_CACHE)
         if(NOT compiler)
             list(JOIN names ", " names)
-            message(FATAL_ERROR "No C++ compiler found (${names}). Needed is one that knows C++20, such as g++ 12 or clang++ 14 "
+            message(FATAL_ERROR
+                "No C++ compiler found (${names}). Needed is one that knows "
+                "C++20, such as g++ 12 or clang++ 14 "
                 "(Debian: apt-get install g++); -DCXX=… before -P names one.")
         endif()
         if(NOT DEFINED ENV{CMAKE_GENERATOR})
@@ -48,8 +52,8 @@ function(find_tools result)
     set(${result} "${options}" PARENT_SCOPE)
 endfunction()
 
-# The nvcc that NVCC names, that of the path, or that of PYTHON's package nvidia-cuda-nvcc, and its version; empty where there is none
-# of 13 or later, the versions that the library was tried with.
+# The nvcc that NVCC names, that of the path, or that of PYTHON's package nvidia-cuda-nvcc, and its
+# version; empty where there is none of 13 or later, the versions that the library was tried with.
 function(find_nvcc program_result version_result)
     set(${program_result} "" PARENT_SCOPE)
     set(${version_result} "" PARENT_SCOPE)
@@ -60,14 +64,16 @@ function(find_nvcc program_result version_result)
     if(NOT NVCC)
         find_program(nvcc nvcc NO_CACHE)
         set(candidates "${nvcc}")
-        execute_process(COMMAND "${PYTHON}" -c "import nvidia; print(*(p + '/cu13/bin/nvcc' for p in nvidia.__path__), sep=';')"
+        execute_process(COMMAND "${PYTHON}"
+            -c "import nvidia; print(*(p + '/cu13/bin/nvcc' for p in nvidia.__path__), sep=';')"
             OUTPUT_VARIABLE packaged OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
         list(APPEND candidates ${packaged})
     endif()
     foreach(candidate IN LISTS candidates)
         if(candidate)
             execute_process(COMMAND "${candidate}" --version OUTPUT_VARIABLE text ERROR_QUIET)
-            if(text MATCHES "release [0-9.]+, V([0-9.]+)" AND CMAKE_MATCH_1 VERSION_GREATER_EQUAL 13)
+            if(text MATCHES "release [0-9.]+, V([0-9.]+)" AND CMAKE_MATCH_1
+                VERSION_GREATER_EQUAL 13)
                 set(${program_result} "${candidate}" PARENT_SCOPE)
                 set(${version_result} "${CMAKE_MATCH_1}" PARENT_SCOPE)
                 return()

@@ -1,6 +1,7 @@
-# Writes the library as one header that needs no other: OUTPUT/safefuse/safefuse.hpp. Each opt-in header becomes a small file
-# beside it, which includes it. Every header keeps its guard, so a copy of include/ and the one header may even meet in one
-# translation unit; the same sources give the same bytes.
+# Writes the library as one header that needs no other: OUTPUT/safefuse/safefuse.hpp. Each opt-in
+# header becomes a small file beside it, which includes it. Every header keeps its guard, so a copy
+# of include/ and the one header may even meet in one translation unit; the same sources give the
+# same bytes.
 #   cmake -DOUTPUT=directory -P amalgamate.cmake
 cmake_minimum_required(VERSION 3.24)
 if(NOT OUTPUT)
@@ -9,7 +10,8 @@ endif()
 get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
 set(include ${source}/include)
 
-# What CMake's lists would take for their own, and what stands for it while a text is cut into lines.
+# What CMake's lists would take for their own, and what stands for it while a text is cut into
+# lines.
 string(ASCII 1 opening)
 string(ASCII 2 closing)
 string(ASCII 3 semicolon)
@@ -33,8 +35,9 @@ function(restore text result)
     set(${result} "${text}" PARENT_SCOPE)
 endfunction()
 
-# Appends a header and, before it, what it includes of ours to `body`; what it includes of others goes to `system`, or stays
-# where it is if a condition stands around it. `written` are the headers that are there without a condition.
+# Appends a header and, before it, what it includes of ours to `body`; what it includes of others
+# goes to `system`, or stays where it is if a condition stands around it. `written` are the headers
+# that are there without a condition.
 function(append header conditional)
     if(header IN_LIST written)
         return()
@@ -84,7 +87,8 @@ function(append header conditional)
 endfunction()
 
 # What stands at the top of each file: what it is, where it comes from, the licence.
-file(STRINGS ${include}/safefuse/core/version.hpp version REGEX "^#define SAFEFUSE_VERSION_(MAJOR|MINOR|PATCH) [0-9]+$")
+file(STRINGS ${include}/safefuse/core/version.hpp version
+    REGEX "^#define SAFEFUSE_VERSION_(MAJOR|MINOR|PATCH) [0-9]+$")
 list(TRANSFORM version REPLACE "^.* ([0-9]+)$" "\\1")
 list(JOIN version "." version)
 file(READ ${source}/LICENSE licence)
@@ -105,7 +109,8 @@ function(write header title before)
     list(JOIN system "\n" system)
     restore("${body}" body)
     file(CONFIGURE OUTPUT ${OUTPUT}/${header} @ONLY NEWLINE_STYLE UNIX CONTENT
-        "// safefuse @version@: @title@.\n// Made from the headers of the library; change those.\n//@licence@\n\n@system@\n@before@@body@")
+        "// safefuse @version@: @title@.\n// Made from the headers of the library; change those.\n"
+        "//@licence@\n\n@system@\n@before@@body@")
     set(all ${written} PARENT_SCOPE)
 endfunction()
 
@@ -116,6 +121,7 @@ set(written ${all})
 file(GLOB headers RELATIVE ${include} ${include}/safefuse/*/*.hpp)
 foreach(header IN LISTS headers)
     if(NOT header IN_LIST written)
-        write(${header} "an opt-in header, to stand in its folder beside safefuse.hpp" "\n#include \"../safefuse.hpp\"\n")
+        write(${header} "an opt-in header, to stand in its folder beside safefuse.hpp"
+            "\n#include \"../safefuse.hpp\"\n")
     endif()
 endforeach()

@@ -6,7 +6,8 @@ cmake_minimum_required(VERSION 3.24)
 get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
 file(REMOVE_RECURSE "${WORK}")
 
-set(common -G "${GENERATOR}" "-DCMAKE_CXX_COMPILER=${CXX}" "-DCMAKE_CXX_FLAGS=${CXX_FLAGS}" ${DEFINITIONS})
+set(common -G "${GENERATOR}" "-DCMAKE_CXX_COMPILER=${CXX}"
+    "-DCMAKE_CXX_FLAGS=${CXX_FLAGS}" ${DEFINITIONS})
 function(run)
     execute_process(COMMAND ${ARGV} COMMAND_ERROR_IS_FATAL ANY)
 endfunction()
@@ -19,7 +20,8 @@ endmacro()
 function(compile)
     separate_arguments(flags NATIVE_COMMAND "${CXX_FLAGS}")
     file(MAKE_DIRECTORY "${WORK}/bin")
-    run("${CXX}" ${flags} -std=c++20 ${ARGV} "${CMAKE_CURRENT_LIST_DIR}/loader.cpp" "${CMAKE_CURRENT_LIST_DIR}/second.cpp"
+    run("${CXX}" ${flags} -std=c++20 ${ARGV} "${CMAKE_CURRENT_LIST_DIR}/loader.cpp"
+        "${CMAKE_CURRENT_LIST_DIR}/second.cpp"
         -o "${WORK}/bin/loader")
 endfunction()
 get_filename_component(compiler_name "${CXX}" NAME_WE)
@@ -29,7 +31,8 @@ endif()
 
 # An installed tree, moved to another place before it is used.
 if(WAY MATCHES "^(find_package|pkg_config)$")
-    run("${CMAKE_COMMAND}" -S "${source}" -B "${WORK}/safefuse" ${common} -DSAFEFUSE_BUILD_EXAMPLES=OFF)
+    run("${CMAKE_COMMAND}" -S "${source}" -B "${WORK}/safefuse" ${common}
+        -DSAFEFUSE_BUILD_EXAMPLES=OFF)
     run("${CMAKE_COMMAND}" --install "${WORK}/safefuse" --prefix "${WORK}/installed")
     file(RENAME "${WORK}/installed" "${WORK}/prefix")
 endif()
@@ -55,7 +58,8 @@ if(WAY STREQUAL "pkg_config")
 elseif(WAY STREQUAL "bare")
     compile("-I${source}/include")
 elseif(WAY STREQUAL "amalgamation")
-    run("${CMAKE_COMMAND}" -S "${source}" -B "${WORK}/safefuse" ${common} -DSAFEFUSE_BUILD_EXAMPLES=OFF)
+    run("${CMAKE_COMMAND}" -S "${source}" -B "${WORK}/safefuse" ${common}
+        -DSAFEFUSE_BUILD_EXAMPLES=OFF)
     run("${CMAKE_COMMAND}" --build "${WORK}/safefuse" --target safefuse-amalgamation)
     set(made "${WORK}/safefuse/amalgamation")
     file(MAKE_DIRECTORY "${WORK}/alone/safefuse")
@@ -64,7 +68,8 @@ elseif(WAY STREQUAL "amalgamation")
     if(ours)
         message(FATAL_ERROR "the one header includes others of the library: ${ours}")
     endif()
-    compile("-I${WORK}/alone" -fno-exceptions)  # without exceptions, second.cpp does with the one header
+    # without exceptions, second.cpp does with the one header
+    compile("-I${WORK}/alone" -fno-exceptions)
     run(${EMULATOR} "${WORK}/bin/loader" "${CHECKPOINT}")
     compile("-I${made}")
     separate_arguments(flags NATIVE_COMMAND "${CXX_FLAGS}")
@@ -84,11 +89,13 @@ elseif(WAY STREQUAL "amalgamation")
     endforeach()
 
     # It may meet the headers it is made from in one translation unit.
-    file(WRITE "${WORK}/both.cpp" "#include \"${made}/safefuse/safefuse.hpp\"\n#include <safefuse/safefuse.hpp>\n")
+    file(WRITE "${WORK}/both.cpp"
+        "#include \"${made}/safefuse/safefuse.hpp\"\n#include <safefuse/safefuse.hpp>\n")
     run(${check} "-I${source}/include" "${WORK}/both.cpp")
 else()
     run("${CMAKE_COMMAND}" -S "${CMAKE_CURRENT_LIST_DIR}" -B "${WORK}/build" ${common} -DWAY=${WAY}
-        "-DSAFEFUSE_SOURCE=${source}" "-DCMAKE_PREFIX_PATH=${WORK}/prefix" "-DCMAKE_RUNTIME_OUTPUT_DIRECTORY=$<1:${WORK}/bin>")
+        "-DSAFEFUSE_SOURCE=${source}" "-DCMAKE_PREFIX_PATH=${WORK}/prefix"
+        "-DCMAKE_RUNTIME_OUTPUT_DIRECTORY=$<1:${WORK}/bin>")
     run("${CMAKE_COMMAND}" --build "${WORK}/build")
 endif()
 file(GLOB loader "${WORK}/bin/loader*")

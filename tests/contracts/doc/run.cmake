@@ -12,8 +12,8 @@ endif()
 file(REMOVE_RECURSE "${OUTPUT}")
 file(COPY "${source}/include" DESTINATION "${OUTPUT}/copy" PATTERN "README.md" EXCLUDE)
 
-# The inline namespace does not show, nor do calls that are deleted for temporaries, and each labelled
-# line of a comment ("fails   bad_json") is a paragraph with a title.
+# The inline namespace does not show, nor do calls that are deleted for temporaries, and each
+# labelled line of a comment ("fails   bad_json") is a paragraph with a title.
 file(GLOB_RECURSE headers "${OUTPUT}/copy/*.hpp")
 foreach(header IN LISTS headers)
     file(READ "${header}" text)
@@ -33,8 +33,8 @@ string(REGEX REPLACE "\n(///[^\n]*\n)*(template [^\n]*\n)?using [^;]*;" "" text 
 string(REGEX REPLACE "\n    (using|static constexpr) [^;]*;" "" text "${text}")
 file(WRITE "${families}" "${text}")
 
-# The folder pages. Doxygen knows a page by a label, so each gets one, and links between pages become
-# references. Links to files become the file's name.
+# The folder pages. Doxygen knows a page by a label, so each gets one, and links between pages
+# become references. Links to files become the file's name.
 set(pages README.md include/safefuse/README.md include/safefuse/layout/README.md
     include/safefuse/models/README.md examples/README.md examples/gpu/README.md tests/README.md
     tests/benchmark/README.md tests/conformance/README.md tests/interop/README.md
@@ -55,7 +55,8 @@ foreach(page IN LISTS pages)
         string(REGEX REPLACE "^# ([^\n]*)\n" "# \\1 {#${name}}\n" text "${text}")
     endif()
     # A picture for light and dark screens is one for light screens here.
-    string(REGEX REPLACE "<picture>.*<img alt=\"([^\"]*)\" src=\"([^\"]*)\">\n</picture>" "![\\1](\\2)"
+    string(REGEX REPLACE "<picture>.*<img alt=\"([^\"]*)\" src=\"([^\"]*)\">\n</picture>"
+        "![\\1](\\2)"
         text "${text}")
     string(REGEX REPLACE "<!--[^\n]*-->\n" "" text "${text}")
     # A bracket of its own would upset CMake's lists.
@@ -115,7 +116,7 @@ IMAGE_PATH             = \"${OUTPUT}/pictures\"
 OUTPUT_DIRECTORY       = \"${OUTPUT}\"
 HTML_EXTRA_STYLESHEET  = \"${CMAKE_CURRENT_LIST_DIR}/style.css\"
 PROJECT_NUMBER         = ${abi}
-PREDEFINED             = SAFEFUSE_ABI=${abi} SAFEFUSE_LIFETIMEBOUND= SAFEFUSE_NOINLINE= SAFEFUSE_COLD=
+PREDEFINED             = SAFEFUSE_LIFETIMEBOUND= SAFEFUSE_NOINLINE= SAFEFUSE_COLD=
 ")
 file(WRITE "${OUTPUT}/Doxyfile" "${options}")
 execute_process(COMMAND "${doxygen}" "${OUTPUT}/Doxyfile"

@@ -1,5 +1,5 @@
-# Every program on a page (```cpp) compiles with all warnings and runs on a good checkpoint. README's
-# run on bad ones too: readme.test.cpp.
+# Every program on a page (```cpp) compiles with all warnings and runs on a good checkpoint.
+# README's run on bad ones too: readme.test.cpp.
 cmake_minimum_required(VERSION 3.24)
 file(GLOB_RECURSE pages CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}
     ${PROJECT_SOURCE_DIR}/include/*.md ${PROJECT_SOURCE_DIR}/examples/*.md

@@ -1,20 +1,28 @@
-# Runs every case of tests/data/cases through the programs and compares with cases.tsv, which says what is right.
-#   cmake -DBIN=directory-of-the-programs -DCASES=tests/data/cases -DWORK=directory-to-use [-DSHOW=open] [-DONLY=regular-expression]
+# Runs every case of tests/data/cases through the programs and compares with cases.tsv, which says
+# what is right.
+#   cmake -DBIN=directory-of-the-programs -DCASES=tests/data/cases -DWORK=directory-to-use
+#   [-DSHOW=open] [-DONLY=regular-expression]
 #         [-DSUFFIX=.exe] [-DEMULATOR=what-runs-them] -P run.cmake
 # Each row of cases.tsv: case, state, command, exit status, bytes, words.
-#   state    empty, or `open`: what is right is not reached yet. An open row that comes out right is an error: it is open no more.
-#   command  inspect, fuse, verify, unfuse or repack with their options. fuse reads the case and writes OUT, verify compares both,
-#            unfuse reads OUT and writes BACK. `in:NAME` first: the path in the case that is read. `copy:OUT` reads what fuse wrote.
+#   state    empty, or `open`: what is right is not reached yet. An open row that comes out right is
+#            an error: it is open no more.
+#   command  inspect, fuse, verify, unfuse or repack with their options. fuse reads the case and
+#            writes OUT, verify compares both,
+#            unfuse reads OUT and writes BACK. `in:NAME` first: the path in the case that is read.
+#            `copy:OUT` reads what fuse wrote.
 #            has NAME, lacks NAME: what is there beside the tensors in OUT.
-#   bytes    `same`: OUT has the tensors of the case under their names, byte for byte; `back`: BACK has; `few`: at most 4 lines
+#   bytes    `same`: OUT has the tensors of the case under their names, byte for byte; `back`: BACK
+#            has; `few`: at most 4 lines
 #   words    a regular expression that stdout and stderr together match
-# Without SHOW all rows but the open ones are run. With SHOW=open only those are, and the script says which they are.
+# Without SHOW all rows but the open ones are run. With SHOW=open only those are, and the script
+# says which they are.
 cmake_minimum_required(VERSION 3.24)
 file(REMOVE_RECURSE "${WORK}")
 file(MAKE_DIRECTORY "${WORK}")
 
 function(run_program output_variable status_variable program)
-    execute_process(COMMAND ${EMULATOR} "${BIN}/${program}${SUFFIX}" ${ARGN} WORKING_DIRECTORY "${WORK}"
+    execute_process(COMMAND ${EMULATOR} "${BIN}/${program}${SUFFIX}" ${ARGN}
+        WORKING_DIRECTORY "${WORK}"
         RESULT_VARIABLE got OUTPUT_VARIABLE out ERROR_VARIABLE err)
     if(NOT program STREQUAL same_tensors)
         if("${err}" MATCHES "(^|\n)error: " AND got EQUAL 0)
@@ -105,11 +113,13 @@ function(run_row case command status bytes words)
     set(wrong "${wrong}" PARENT_SCOPE)
 endfunction()
 
-# Copies a case to where it may be written to, and makes what is too large to store. Links stay links.
+# Copies a case to where it may be written to, and makes what is too large to store. Links stay
+# links.
 function(prepare case)
     file(COPY "${CASES}/${case}" DESTINATION "${WORK}")
     if(case STREQUAL side_file_huge)
-        execute_process(COMMAND truncate -s 3T "${WORK}/${case}/consolidated.00.pth" ERROR_QUIET RESULT_VARIABLE ignored)
+        execute_process(COMMAND truncate -s 3T "${WORK}/${case}/consolidated.00.pth"
+            ERROR_QUIET RESULT_VARIABLE ignored)
     elseif(case STREQUAL snapshot_dangling)  # stored as text: what each link leads to
         file(GLOB links "${WORK}/${case}/snapshots/abc/*")
         foreach(link IN LISTS links)
@@ -130,7 +140,9 @@ foreach(row IN LISTS rows)
         continue()
     endif()
     if(row MATCHES ";")
-        message(FATAL_ERROR "brackets without their partners, or a semicolon, which CMake's lists do not take: ${row}")
+        message(FATAL_ERROR
+            "brackets without their partners, or a semicolon, which CMake's lists do not take: "
+            "${row}")
     endif()
     if(NOT row MATCHES "^([^\t]+)\t([^\t]*)\t([^\t]+)\t([^\t]*)\t([^\t]*)\t([^\t]*)$")
         message(FATAL_ERROR "not six columns: ${row}")
@@ -183,7 +195,8 @@ foreach(case IN LISTS seen)
 endforeach()
 list(LENGTH seen cases)
 list(LENGTH open_rows open_count)
-message(STATUS "${cases} cases: ${right} rows are right, ${failed} are wrong, ${open_count} are open")
+message(STATUS
+    "${cases} cases: ${right} rows are right, ${failed} are wrong, ${open_count} are open")
 if(SHOW STREQUAL open AND open_count GREATER 0)
     list(JOIN open_rows "\n  " text)
     message(STATUS "skipped: ${open_count} rows are open:\n  ${text}")

@@ -1,16 +1,22 @@
-# Runs the example programs as a person would and holds their exit status and words against what is promised.
-#   cmake -DBIN=directory-of-the-programs -DWORK=directory-to-use [-DSUFFIX=.exe] [-DEMULATOR=what-runs-them] -P run.cmake
+# Runs the example programs as a person would and holds their exit status and words against what is
+# promised.
+#   cmake -DBIN=directory-of-the-programs -DWORK=directory-to-use [-DSUFFIX=.exe]
+#   [-DEMULATOR=what-runs-them] -P run.cmake
 cmake_minimum_required(VERSION 3.24)
 file(REMOVE_RECURSE "${WORK}")
 file(MAKE_DIRECTORY "${WORK}")
 set(failures 0)
 
-# try(STATUS TEXT PROGRAM ARGUMENT…): the exit status, and a regular expression that stdout and stderr together match.
+# try(STATUS TEXT PROGRAM ARGUMENT…): the exit status, and a regular expression that stdout and
+# stderr together match.
 function(try status text program)
-    execute_process(COMMAND ${EMULATOR} "${BIN}/${program}${SUFFIX}" ${ARGN} WORKING_DIRECTORY "${WORK}" RESULT_VARIABLE got OUTPUT_VARIABLE out ERROR_VARIABLE err)
+    execute_process(COMMAND ${EMULATOR} "${BIN}/${program}${SUFFIX}" ${ARGN}
+        WORKING_DIRECTORY "${WORK}" RESULT_VARIABLE got OUTPUT_VARIABLE out ERROR_VARIABLE err)
     list(JOIN ARGN " " arguments)
     if(NOT got EQUAL status OR NOT "${out}${err}" MATCHES "${text}")
-        message(SEND_ERROR "${program} ${arguments}\nexit status ${got}, expected ${status}; expected words: ${text}\n${out}${err}")
+        message(SEND_ERROR
+            "${program} ${arguments}\nexit status ${got}, expected ${status}; "
+            "expected words: ${text}\n${out}${err}")
     endif()
     # an error is one line on stderr that begins with its name, and nothing is wrong without one
     if(status EQUAL 0 AND "${err}" MATCHES "error: ")
@@ -47,10 +53,13 @@ try(2 "too many arguments" verify_fused a b c)
 try(1 "no such file" inspect nowhere)
 
 # There and back for every family, by both kinds of reading.
-foreach(family qwen2_moe ernie4_5_moe exaone_moe granitemoe hy_v3 jamba lfm2_moe mixtral nemotron_h phimoe)
-    try(0 "summary: " make_checkpoint ${family} --family ${family} --experts 11 --hidden 24 --intermediate 16 --max-shard-size 50KB)
+foreach(family qwen2_moe ernie4_5_moe exaone_moe granitemoe hy_v3 jamba lfm2_moe mixtral nemotron_h
+    phimoe)
+    try(0 "summary: " make_checkpoint ${family} --family ${family} --experts 11 --hidden 24
+        --intermediate 16 --max-shard-size 50KB)
     try(0 "family ${family}.*problems   none" inspect ${family} --experts)
-    try(0 "family ${family}" fuse_checkpoint ${family} ${family}.fused --max-shard-size 50KB --source pread)
+    try(0 "family ${family}" fuse_checkpoint ${family} ${family}.fused --max-shard-size 50KB
+        --source pread)
     try(0 "each byte as in" verify_fused ${family} ${family}.fused)
     try(0 "fused" inspect ${family}.fused --experts)
     try(0 "written" unfuse_checkpoint ${family}.fused ${family}.back --max-shard-size 50KB)
@@ -68,10 +77,13 @@ foreach(family qwen2_moe ernie4_5_moe exaone_moe granitemoe hy_v3 jamba lfm2_moe
     endforeach()
 endforeach()
 
-# A whole checkpoint for an engine is the same from what is stored and from what is fused; --to hub is unfuse_checkpoint.
+# A whole checkpoint for an engine is the same from what is stored and from what is fused; --to hub
+# is unfuse_checkpoint.
 foreach(way mlx vllm gguf hub)
-    try(0 "written" fuse_checkpoint mixtral mixtral.${way} --to ${way} --family mixtral --max-shard-size 50KB)
-    try(0 "written" fuse_checkpoint mixtral.fused mixtral.fused.${way} --to ${way} --max-shard-size 50KB)
+    try(0 "written" fuse_checkpoint mixtral mixtral.${way} --to ${way} --family mixtral
+        --max-shard-size 50KB)
+    try(0 "written" fuse_checkpoint mixtral.fused mixtral.fused.${way} --to ${way}
+        --max-shard-size 50KB)
     file(GLOB files RELATIVE "${WORK}/mixtral.${way}" "${WORK}/mixtral.${way}/*")
     if(NOT files)
         message(SEND_ERROR "mixtral.${way} holds nothing")
@@ -87,7 +99,8 @@ endforeach()
 
 # F8 with block scales, other dtypes, one file.
 foreach(dtype F8_E4M3 F16 F32)
-    try(0 "in 1 file" make_checkpoint ${dtype} --dtype ${dtype} --experts 3 --hidden 128 --intermediate 256)
+    try(0 "in 1 file" make_checkpoint ${dtype} --dtype ${dtype} --experts 3 --hidden 128
+        --intermediate 256)
     try(0 "written" fuse_checkpoint ${dtype} ${dtype}.fused)
     try(0 "each byte as in" verify_fused ${dtype} ${dtype}.fused)
 endforeach()
@@ -96,7 +109,8 @@ endforeach()
 try(0 "model_type mixtral" inspect mixtral/model.safetensors.index.json)
 
 # A dry run says what there would be and writes nothing; what it says comes true.
-try(0 "would write .* in [0-9]+ files, and 1 other file.*enough" fuse_checkpoint qwen2_moe dry --max-shard-size 50KB --dry-run)
+try(0 "would write .* in [0-9]+ files, and 1 other file.*enough" fuse_checkpoint qwen2_moe dry
+    --max-shard-size 50KB --dry-run)
 if(EXISTS "${WORK}/dry")
     message(SEND_ERROR "a dry run wrote something")
 endif()
@@ -107,8 +121,10 @@ function(number result json key)
     endif()
     set(${result} "${value}" PARENT_SCOPE)
 endfunction()
-execute_process(COMMAND ${EMULATOR} "${BIN}/fuse_checkpoint${SUFFIX}" qwen2_moe dry --max-shard-size 50KB --dry-run --json WORKING_DIRECTORY "${WORK}" OUTPUT_VARIABLE promised)
-execute_process(COMMAND ${EMULATOR} "${BIN}/fuse_checkpoint${SUFFIX}" qwen2_moe dry --max-shard-size 50KB --json WORKING_DIRECTORY "${WORK}" OUTPUT_VARIABLE done)
+execute_process(COMMAND ${EMULATOR} "${BIN}/fuse_checkpoint${SUFFIX}" qwen2_moe dry
+    --max-shard-size 50KB --dry-run --json WORKING_DIRECTORY "${WORK}" OUTPUT_VARIABLE promised)
+execute_process(COMMAND ${EMULATOR} "${BIN}/fuse_checkpoint${SUFFIX}" qwen2_moe dry
+    --max-shard-size 50KB --json WORKING_DIRECTORY "${WORK}" OUTPUT_VARIABLE done)
 foreach(key files size_bytes tensors side_files)
     number(before "${promised}" ${key})
     number(after "${done}" ${key})
@@ -137,18 +153,22 @@ try(0 "each byte as in" verify_fused mixtral mixtral.refused)
 
 # Paths are UTF-8 on every system, and so are the names of files beside the tensors.
 set(letters "äß-ж-中文-🧠")
-try(0 "^${letters}: [0-9]+ tensors" make_checkpoint "${letters}" --layers 1 --experts 2 --hidden 24 --intermediate 16)
+try(0 "^${letters}: [0-9]+ tensors" make_checkpoint "${letters}" --layers 1 --experts 2 --hidden 24
+    --intermediate 16)
 file(WRITE "${WORK}/${letters}/${letters}.txt" "beside")
 try(0 "model_type qwen3_moe" inspect "${letters}")
 foreach(again IN ITEMS "" --overwrite)
-    try(0 "${letters}.fused: written.* and 2 other files" fuse_checkpoint "${letters}" "${letters}.fused" --side-files=all ${again})
+    try(0 "${letters}.fused: written.* and 2 other files" fuse_checkpoint "${letters}"
+        "${letters}.fused" --side-files=all ${again})
 endforeach()
 try(0 "each byte as in" verify_fused "${letters}" "${letters}.fused")
 try(0 "written" unfuse_checkpoint "${letters}.fused" "${letters}.back" --link --side-files all)
 try(0 "enough" fuse_checkpoint "${letters}" "${letters}.back/dry" --dry-run)
-try(0 "would copy config.json.*left       ${letters}.txt: not a known part of a model folder" fuse_checkpoint "${letters}" dry2 --dry-run)
+try(0 "would copy config.json.*left       ${letters}.txt: not a known part of a model folder"
+    fuse_checkpoint "${letters}" dry2 --dry-run)
 try(0 "gate_up_proj: " 05_fuse_one_layer "${letters}")
-try(1 "it is the checkpoint to read" fuse_checkpoint "${letters}" "${letters}/../${letters}" --overwrite)
+try(1 "it is the checkpoint to read" fuse_checkpoint "${letters}" "${letters}/../${letters}"
+    --overwrite)
 try(1 "error: ${letters}/nowhere: " inspect "${letters}/nowhere")
 foreach(file IN ITEMS "${letters}.txt" config.json model.safetensors)
     file(SHA256 "${WORK}/${letters}/${file}" before)
@@ -176,7 +196,8 @@ try(1 "destination is not empty.*--overwrite" fuse_checkpoint mixtral mixtral.fu
 try(0 "written" fuse_checkpoint mixtral mixtral.fused --overwrite)
 try(1 "it is the checkpoint to read" fuse_checkpoint mixtral mixtral --overwrite)
 
-# A replaced checkpoint is the new one, other files in its directory stay, and nothing is left beside it.
+# A replaced checkpoint is the new one, other files in its directory stay, and nothing is left
+# beside it.
 file(WRITE "${WORK}/mixtral.fused/notes.txt" "mine")
 file(COPY "${WORK}/mixtral.fused/" DESTINATION "${WORK}/replaced")
 try(0 "written" fuse_checkpoint qwen2_moe replaced --overwrite --max-shard-size 50KB)
@@ -205,7 +226,8 @@ try(1 "unknown model family.*known are.*qwen2_moe" fuse_checkpoint mixtral x --f
 file(REMOVE "${WORK}/mixtral.fused/config.json")
 try(0 "fused already.*nothing is to be fused" fuse_checkpoint mixtral.fused again)
 try(1 "ambiguous|more than one model family fits.*--family" unfuse_checkpoint mixtral.fused x)
-try(2 "--to is model, hub, per-expert, stored or an engine" unfuse_checkpoint mixtral.fused x --to nowhere)
+try(2 "--to is model, hub, per-expert, stored or an engine" unfuse_checkpoint mixtral.fused x
+    --to nowhere)
 try(1 "error: " verify_fused mixtral F16.fused)
 file(COPY "${WORK}/qwen2_moe/" DESTINATION "${WORK}/broken")
 file(GLOB shards "${WORK}/broken/*-00002-of-*.safetensors")
@@ -218,7 +240,8 @@ endif()
 
 # JSON for scripts is JSON.
 foreach(options "--json" "--json;--tensors")
-    execute_process(COMMAND ${EMULATOR} "${BIN}/inspect${SUFFIX}" hy_v3 ${options} WORKING_DIRECTORY "${WORK}" OUTPUT_VARIABLE json)
+    execute_process(COMMAND ${EMULATOR} "${BIN}/inspect${SUFFIX}" hy_v3 ${options}
+        WORKING_DIRECTORY "${WORK}" OUTPUT_VARIABLE json)
     string(JSON count ERROR_VARIABLE error GET "${json}" tensor_count)
     if(error)
         message(SEND_ERROR "inspect ${options} printed no JSON: ${error}")
@@ -227,22 +250,28 @@ endforeach()
 
 # The lessons, in their order.
 set(scope model.layers.1.mlp.experts)
-try(0 "^metadata  format: pt\n.*tensor    ${scope}\\.0\\.up_proj\\.weight: F32 \\[256, 128\\], 131072 bytes at [0-9]+\n"
+set(line "tensor    ${scope}\\.0\\.up_proj\\.weight: F32 \\[256, 128\\], 131072 bytes at [0-9]+\n")
+try(0 "^metadata  format: pt\n.*${line}"
     01_read_a_header F32/model.safetensors)
 try(1 "nowhere: no such file" 01_read_a_header nowhere)
-try(0 "^file    F32/model.safetensors: [0-9]+ tensors\nfamily  qwen2_moe\n.*scope   ${scope}: 9 tensors\n"
+set(lines "^file    F32/model.safetensors: [0-9]+ tensors\nfamily  qwen2_moe\n")
+try(0 "${lines}.*scope   ${scope}: 9 tensors\n"
     02_list_a_checkpoint F32)
 try(1 "error: " 02_list_a_checkpoint mixtral.fused/nowhere)
-try(0 "^F32, 1 axes, 512 bytes\n[^\n]+\n[^\n]+\n[^\n]+\n[^\n]+\n$" 03_view_a_tensor F32 model.norm.weight)
-try(0 "^BF16, 1 axes, 48 bytes\n[^\n]+\n[^\n]+\n[^\n]+\n[^\n]+\n$" 03_view_a_tensor hy_v3 model.norm.weight)
+try(0 "^F32, 1 axes, 512 bytes\n[^\n]+\n[^\n]+\n[^\n]+\n[^\n]+\n$" 03_view_a_tensor F32
+    model.norm.weight)
+try(0 "^BF16, 1 axes, 48 bytes\n[^\n]+\n[^\n]+\n[^\n]+\n[^\n]+\n$" 03_view_a_tensor hy_v3
+    model.norm.weight)
 try(1 "model\\.nrm\\.weight" 03_view_a_tensor F32 model.nrm.weight)
-try(0 "^output  gate_up_proj: F32 \\[3, 512, 128\\]\noutput  down_proj: F32 \\[3, 128, 256\\]\ncopy    file 0 at "
+set(lines "^output  gate_up_proj: F32 \\[3, 512, 128\\]\noutput  down_proj: F32 \\[3, 128, 256\\]")
+try(0 "${lines}\ncopy    file 0 at "
     04_plan_one_layer F32 ${scope})
 try(1 "no experts" 04_plan_one_layer F32 model.layers.7.mlp.experts)
 try(0 "gate_up_proj: " 05_fuse_one_layer qwen2_moe ${scope})
 try(1 "no experts" 05_fuse_one_layer qwen2_moe model.layers.7.mlp.experts)
 try(0 "^0\n1\n10\n11\n100\n101\n110\n111\n$" 08_your_tensor_type)
-try(0 "^w13: 10 11 12 00 01 02 13 14 15 03 04 05 90 91 92 80 81 82 93 94 95 83 84 85\nw2: 20 22 24 21 23 25 a0 a2 a4 a1 a3 a5\n$"
+set(w13 "10 11 12 00 01 02 13 14 15 03 04 05 90 91 92 80 81 82 93 94 95 83 84 85")
+try(0 "^w13: ${w13}\nw2: 20 22 24 21 23 25 a0 a2 a4 a1 a3 a5\n$"
     09_your_layout)
 try(0 "^lesson/model-00001-of-00002.safetensors\nlesson/model-00002-of-00002.safetensors\n$"
     11_write_a_checkpoint lesson)
