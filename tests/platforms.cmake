@@ -1,6 +1,6 @@
 # Builds and runs the tests on every platform whose tools are here: cmake -P tests/platforms.cmake,
-# from any directory. Prints a line for each, says why one is skipped, and ends with a table for tests/README.md;
-# fails where one that ran failed. Options stand before -P:
+# from any directory. Prints a line for each, says why one is skipped, and ends with a table for
+# tests/README.md; fails where one that ran failed. Options stand before -P:
 #   -DONLY=m32,s390x  names of platforms; default all
 #   -DTESTS=…         regular expression: which ctest entries to run in place of those that a
 #                     platform runs

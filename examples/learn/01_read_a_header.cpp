@@ -1,4 +1,4 @@
-// What is in a tensor file? Its header says: one line for each tensor.
+// What is in a tensor file?
 #include <cstdio>
 #include <cstring>
 
@@ -16,7 +16,8 @@ int main(int argc, char** argv) {
         return 2;
     }
 
-    // open() reads and checks the header. It reads no bytes of a tensor.
+    // The header says what is in the file. open() reads and checks it. It reads no bytes of a
+    // tensor.
     const auto file = sf::tensor_file::open(argv[1]);
     if (!file) {
         std::fprintf(stderr, "error: %s\n", file.error().message().c_str());

@@ -844,6 +844,101 @@ TEST_CASE("structure: every CMake script begins with cmake_minimum_required") {
     CHECK(scripts > 0);
 }
 
+namespace {
+
+/// The files that people write, without recorded data: paths from the top of the repository.
+std::vector<std::string> written_files() {
+    const fs::path root = SAFEFUSE_SOURCE_DIR;
+    std::vector<std::string> found{"README.md", "CMakeLists.txt"};
+    const words endings{".hpp", ".cpp", ".cu", ".py", ".cmake", ".sh", ".md", ".yml"};
+    for (const char* folder : {"include", "examples", "tests", ".ci", ".github"})
+        for (const auto& entry : fs::recursive_directory_iterator{root / folder}) {
+            const std::string path = entry.path().lexically_relative(root).generic_string();
+            const bool is_text = endings.contains(entry.path().extension().string()) ||
+                                 entry.path().filename() == "CMakeLists.txt" ||
+                                 path.starts_with(".ci/");
+            if (entry.is_regular_file() && is_text && !path.starts_with("tests/data/"))
+                found.push_back(path);
+        }
+    return found;
+}
+
+/// Columns of a line in UTF-8.
+std::size_t columns(const std::string& line) {
+    return static_cast<std::size_t>(std::count_if(line.begin(), line.end(), [](char c) {
+        return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+    }));
+}
+
+/// The targets of links on a page, and the files that it names in backticks: `tests/run.cmake`.
+std::vector<std::string> named_on(const std::string& page) {
+    std::vector<std::string> found;
+    for (std::size_t at = page.find("]("); at != std::string::npos; at = page.find("](", at + 1)) {
+        const std::string target = page.substr(at + 2, page.find(')', at) - at - 2);
+        if (!target.starts_with("http")) found.push_back(target.substr(0, target.find('#')));
+    }
+    for (std::size_t at = page.find('`'); at != std::string::npos; at = page.find('`', at + 1)) {
+        const std::string name = page.substr(at + 1, page.find('`', at + 1) - at - 1);
+        const bool is_path = name.starts_with("tests/") || name.starts_with("examples/") ||
+                             name.starts_with("include/") || name.starts_with(".ci/");
+        if (is_path && name.find_first_of(" *<{\n") == std::string::npos)
+            found.push_back("/" + name);
+    }
+    return found;
+}
+
+}  // namespace
+
+TEST_CASE("structure: no line has more than 100 columns but tables, links and data") {
+    std::size_t files = 0;
+    for (const std::string& path : written_files()) {
+        ++files;
+        std::size_t number = 0;
+        for (const std::string& line : lines(read(fs::path{SAFEFUSE_SOURCE_DIR} / path))) {
+            ++number;
+            const bool is_row = path.ends_with(".md") && line.starts_with("|");
+            const bool is_link = line.find("https://") != std::string::npos;
+            const bool is_data = line.find("R\"(") != std::string::npos;  // JSON in one piece
+            if (is_row || is_link || is_data || columns(line) <= 100) continue;
+            FAIL_CHECK(path << ":" << number << ": " << columns(line) << " columns");
+        }
+    }
+    CHECK(files > 300);
+}
+
+TEST_CASE("structure: README has at most 140 lines, a lesson at most 60") {
+    const fs::path root = SAFEFUSE_SOURCE_DIR;
+    CHECK(lines(read(root / "README.md")).size() <= 140);
+    for (const auto& entry : fs::directory_iterator{root / "examples/learn"}) {
+        const std::string name = entry.path().filename().string();
+        CAPTURE(name);
+        const std::string text = read(entry.path());
+        CHECK(lines(text).size() <= 60);
+        CHECK_MESSAGE(lines(text).front().ends_with("?"), "a lesson begins with its question");
+        const bool is_numbered = std::isdigit(static_cast<unsigned char>(name[0])) != 0;
+        if (is_numbered)
+            CHECK_MESSAGE(
+                read(root / "examples/README.md").find("learn/" + name) != std::string::npos,
+                "the tutorial in examples/README.md has no row for it");
+    }
+}
+
+TEST_CASE("structure: what a page links to or names is there") {
+    const fs::path root = SAFEFUSE_SOURCE_DIR;
+    std::size_t targets = 0;
+    for (const std::string& path : written_files()) {
+        if (!path.ends_with(".md")) continue;
+        for (const std::string& target : named_on(read(root / path))) {
+            ++targets;
+            const fs::path file = target.starts_with("/") ? root / target.substr(1)
+                                  : target.empty()        ? root / path
+                                                          : (root / path).parent_path() / target;
+            CHECK_MESSAGE(fs::exists(file), path << " names " << target);
+        }
+    }
+    CHECK(targets > 50);
+}
+
 #define TEXT_OF_MACRO(macro) #macro
 #define TEXT_OF(macro) TEXT_OF_MACRO(macro)
 

@@ -90,8 +90,8 @@ with tempfile.TemporaryDirectory() as directory:
 
     error, lines = failure_of(fused, with_experts=True)
     if error is None:
-        print("with experts quantised, too, modelopt loads it: README's table of limits is out of "
-              "date")
+        print("with experts quantised, too, modelopt loads it: the limits in models/README.md are "
+              "out of date")
         interop.check(False, "modelopt no longer fails where its limit is noted")
     interop.check("meta tensor" in str(error), "with experts quantised, it fails otherwise:", error)
     where = [line for line in lines if LINE_THAT_FAILS in line]
