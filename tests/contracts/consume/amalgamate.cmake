@@ -108,9 +108,10 @@ function(write header title before)
     endforeach()
     list(JOIN system "\n" system)
     restore("${body}" body)
-    file(CONFIGURE OUTPUT ${OUTPUT}/${header} @ONLY NEWLINE_STYLE UNIX CONTENT
+    string(CONCAT template
         "// safefuse @version@: @title@.\n// Made from the headers of the library; change those.\n"
         "//@licence@\n\n@system@\n@before@@body@")
+    file(CONFIGURE OUTPUT ${OUTPUT}/${header} @ONLY NEWLINE_STYLE UNIX CONTENT "${template}")
     set(all ${written} PARENT_SCOPE)
 endfunction()
 
