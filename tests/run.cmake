@@ -67,18 +67,22 @@ if(TARGETS)
 endif()
 say("Step 2 of 4: configuring in ${BUILD_DIR}")
 run_or_stop("The tests could not be configured; the first error above says why."
-    "${CMAKE_COMMAND}" --fresh -S "${source}" -B "${BUILD_DIR}" ${tools} "-DCMAKE_CXX_FLAGS=${flags}" -DCMAKE_BUILD_TYPE=${CMAKE_BUILD_TYPE}
-    -DSAFEFUSE_BUILD_TESTS=ON -DSAFEFUSE_BUILD_EXAMPLES=ON -DSAFEFUSE_BUILD_GPU_EXAMPLES=OFF -DSAFEFUSE_WERROR=${WERROR} "-DSAFEFUSE_PYTHON=${PYTHON}"
+    "${CMAKE_COMMAND}" --fresh -S "${source}" -B "${BUILD_DIR}" ${tools}
+    "-DCMAKE_CXX_FLAGS=${flags}" -DCMAKE_BUILD_TYPE=${CMAKE_BUILD_TYPE}
+    -DSAFEFUSE_BUILD_TESTS=ON -DSAFEFUSE_BUILD_EXAMPLES=ON -DSAFEFUSE_BUILD_GPU_EXAMPLES=OFF
+    -DSAFEFUSE_WERROR=${WERROR} "-DSAFEFUSE_PYTHON=${PYTHON}"
     "-DSAFEFUSE_TESTS=${TESTS}" "-DSAFEFUSE_DOCTEST_DIR=${doctest_dir}"
     ${machine})
 say("Step 3 of 4: compiling, ${JOBS} at a time")
 run_or_stop("The tests do not compile."
-    "${CMAKE_COMMAND}" --build "${BUILD_DIR}" --config ${CMAKE_BUILD_TYPE} --parallel ${JOBS} ${targets})
+    "${CMAKE_COMMAND}" --build "${BUILD_DIR}" --config ${CMAKE_BUILD_TYPE}
+    --parallel ${JOBS} ${targets})
 set(which)
 if(TESTS)
     set(which -R "${TESTS}")
 endif()
 say("Step 4 of 4: running, ${JOBS} at a time")
 run_or_stop("Some tests failed."
-    "${CMAKE_CTEST_COMMAND}" --test-dir "${BUILD_DIR}" -C ${CMAKE_BUILD_TYPE} --output-on-failure --no-tests=error
+    "${CMAKE_CTEST_COMMAND}" --test-dir "${BUILD_DIR}" -C ${CMAKE_BUILD_TYPE} --output-on-failure
+    --no-tests=error
     --parallel ${JOBS} ${which})

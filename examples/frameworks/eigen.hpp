@@ -17,9 +17,11 @@
 template <> inline constexpr bool safefuse::has_dtype<Eigen::half> = true;
 template <> inline constexpr safefuse::dtype safefuse::dtype_of<Eigen::half> = safefuse::dtype::f16;
 template <> inline constexpr bool safefuse::has_dtype<Eigen::bfloat16> = true;
-template <> inline constexpr safefuse::dtype safefuse::dtype_of<Eigen::bfloat16> = safefuse::dtype::bf16;
+template <>
+inline constexpr safefuse::dtype safefuse::dtype_of<Eigen::bfloat16> = safefuse::dtype::bf16;
 template <> inline constexpr bool safefuse::has_dtype<std::complex<float>> = true;
-template <> inline constexpr safefuse::dtype safefuse::dtype_of<std::complex<float>> = safefuse::dtype::c64;
+template <>
+inline constexpr safefuse::dtype safefuse::dtype_of<std::complex<float>> = safefuse::dtype::c64;
 // clang-format on
 
 /// A matrix, or a map of one, whose rows are contiguous in memory.

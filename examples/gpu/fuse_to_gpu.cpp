@@ -102,7 +102,8 @@ int main(int argc, char** argv) {
     command_line::arguments arguments{
         argc, argv,
         "usage: fuse_to_gpu CHECKPOINT [options]\n"
-        "Loads a whole model into a GPU's memory, the experts of each layer fused, and prints how fast.\n"
+        "Loads a whole model into a GPU's memory, the experts of each layer fused, and prints how\n"
+        "fast.\n"
         "  --family NAME      default: that of config.json, else what the names tell\n"
         "  --engine NAME      experts as an engine has them: vllm, tensorrt_llm, automodel, ...\n"
         "  --rank R --ranks N the R-th of N equal shares of each layer's experts\n"

@@ -194,7 +194,8 @@ int main(int argc, char** argv) {
 #endif
         const double seconds = watch.seconds();
         std::printf(
-            "%s on %zu GPUs: %s in %.3f s (reading %.3f s), %.2f GB/s in all, %.2f GB/s of the model\n",
+            "%s on %zu GPUs: %s in %.3f s (reading %.3f s), %.2f GB/s in all, %.2f GB/s of the "
+            "model\n",
             mode.c_str(), gpus, command_line::size_text(total_bytes).c_str(), seconds, loaded,
             static_cast<double>(total_bytes) / 1e9 / seconds,
             static_cast<double>(whole.tensor_bytes()) / 1e9 / seconds);

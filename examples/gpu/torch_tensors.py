@@ -33,9 +33,10 @@ def load(library_path, checkpoint, device=0, readers=8):
         managed = library.lend_tensor(model, i)
         if not managed:
             raise RuntimeError(library.last_message().decode())
-        # torch consumes the capsule; the name is a constant of the library, because capsules do not
-        # copy it
-        tensors[library.tensor_name(model, i).decode()] = torch.utils.dlpack.from_dlpack(new_capsule(managed, CAPSULE_NAME, None))
+        # torch takes what the capsule holds; the name is a constant of the library's, for capsules
+        # do not copy theirs
+        tensors[library.tensor_name(model, i).decode()] = torch.utils.dlpack.from_dlpack(
+            new_capsule(managed, CAPSULE_NAME, None))
     library.free_model(model)  # the tensors share the memory
     return tensors
 
@@ -51,25 +52,31 @@ def main():
     tensors = load(arguments[0], arguments[1], device)
     seconds = time.perf_counter() - start
     size = sum(each.numel() * each.element_size() for each in tensors.values())
-    print(f"{len(tensors)} tensors on {next(iter(tensors.values())).device}, {size / 1e9:.2f} GB in {seconds:.3f} s")
+    print(f"{len(tensors)} tensors on {next(iter(tensors.values())).device}, {size / 1e9:.2f} GB "
+          f"in {seconds:.3f} s")
     if "--compare" in sys.argv:
         from transformers import AutoModelForCausalLM
 
-        model = AutoModelForCausalLM.from_pretrained(arguments[1], device_map={"": device}, dtype=torch.bfloat16)
+        model = AutoModelForCausalLM.from_pretrained(arguments[1], device_map={"": device},
+            dtype=torch.bfloat16)
         expected = model.state_dict()
         equal = 0
         for name, tensor in tensors.items():
             if name not in expected:
                 sys.exit(f"transformers has no tensor {name}")
             other = expected[name]
-            if tensor.dtype != other.dtype or tensor.shape != other.shape or not torch.equal(tensor, other):
-                sys.exit(f"{name} differs: {tensor.dtype} {tuple(tensor.shape)}, {other.dtype} {tuple(other.shape)}")
+            if tensor.dtype != other.dtype or tensor.shape != other.shape or not torch.equal(tensor,
+                other):
+                sys.exit(
+                    f"{name} differs: {tensor.dtype} {tuple(tensor.shape)}, {other.dtype} "
+                    f"{tuple(other.shape)}")
             equal += 1
         print(f"{equal} tensors are what transformers loaded")
     names = list(tensors)
     kept = tensors.pop(names[0])
     del tensors
-    print(f"the last one keeps the memory: {kept.float().sum().item() == kept.float().sum().item()}")
+    print(f"the last one keeps the memory: "
+          f"{kept.float().sum().item() == kept.float().sum().item()}")
 
 
 if __name__ == "__main__":

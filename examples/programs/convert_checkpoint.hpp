@@ -276,8 +276,8 @@ inline void print(const account& all, const request& asked) {
         std::printf(
             "{\"written\": %s, \"family\": %s, \"experts_modules\": %zu, "
             "\"experts_modules_done_before\": %zu, \"tensors_in\": %zu, \"tensors\": %zu, "
-            "\"size_bytes\": %llu, \"files\": %u, \"files_kept\": %u, "
-            "\"files_linked\": %u, \"shared_bytes\": %llu, ",
+            "\"size_bytes\": %llu, \"files\": %u, \"files_kept\": %u, \"files_linked\": %u, "
+            "\"shared_bytes\": %llu, ",
             asked.dry_run ? "false" : "true", command_line::json_string(all.family).c_str(),
             all.modules, all.modules_done, all.tensors_in, all.tensors_out, whole(all.bytes),
             all.shards, all.kept, all.linked, whole(all.shared_bytes));
@@ -478,8 +478,8 @@ int run_with(request asked) {
                 "; --overwrite replaces its tensor files, --resume continues an interrupted run");
         if (why.code == sf::errc::disk_full && destination->is_staged())
             why.detail.append(
-                "; the old checkpoint stays until the new one is complete, "
-                "so there must be room for both");
+                "; the old checkpoint stays until the new one is complete, so there must be room "
+                "for both");
         return command_line::report(why);
     }
     if (!at.copy_beside()) return command_line::report(at.copied().error());

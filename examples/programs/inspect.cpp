@@ -160,8 +160,8 @@ void print_text(const sf::checkpoint& checkpoint, const facts& all, bool tensors
         std::printf("\n");
     }
     std::printf(
-        "alignment  %llu of %zu tensors begin at a multiple of their element, %llu of 64, "
-        "%llu of 4096 bytes\n",
+        "alignment  %llu of %zu tensors begin at a multiple of their element, %llu of 64, %llu of "
+        "4096 bytes\n",
         static_cast<unsigned long long>(all.aligned), checkpoint.size(),
         static_cast<unsigned long long>(all.aligned_64),
         static_cast<unsigned long long>(all.aligned_4096));

@@ -187,13 +187,14 @@ int main(int argc, char** argv) {
     const auto as_int = [](std::uint64_t number) {
         return static_cast<unsigned long long>(number);
     };
-    std::fprintf(config,
-                 "{\n  \"architectures\": [\"%s\"],\n  \"hidden_size\": %llu,\n"
-                 "  \"model_type\": \"%s\",\n  \"moe_intermediate_size\": %llu,\n"
-                 "  \"num_hidden_layers\": %llu,\n  \"%s\": %llu,\n  \"vocab_size\": %llu\n}\n",
-                 std::string{spelled->architecture}.c_str(), as_int(hidden),
-                 std::string{spelled->model_type}.c_str(), as_int(inner), as_int(layers),
-                 std::string{spelled->expert_key}.c_str(), as_int(experts), as_int(vocabulary));
+    std::fprintf(
+        config,
+        "{\n  \"architectures\": [\"%s\"],\n  \"hidden_size\": %llu,\n  \"model_type\": \"%s\",\n"
+        "  \"moe_intermediate_size\": %llu,\n"
+        "  \"num_hidden_layers\": %llu,\n  \"%s\": %llu,\n  \"vocab_size\": %llu\n}\n",
+        std::string{spelled->architecture}.c_str(), as_int(hidden),
+        std::string{spelled->model_type}.c_str(), as_int(inner), as_int(layers),
+        std::string{spelled->expert_key}.c_str(), as_int(experts), as_int(vocabulary));
     if (std::fclose(config) != 0)
         return command_line::report({.code = sf::errc::io_error, .file = sf::text{config_path}});
 

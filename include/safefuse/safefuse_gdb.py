@@ -12,7 +12,8 @@ def characters(text):
     block = text["block_"]
     if int(block) == 0:
         return ""
-    return (block + 1).cast(gdb.lookup_type("char").pointer()).string("utf-8", "replace", int(block["size"]))
+    characters = (block + 1).cast(gdb.lookup_type("char").pointer())
+    return characters.string("utf-8", "replace", int(block["size"]))
 
 
 def span(value):
@@ -43,7 +44,8 @@ class Failure(Printer):
         for name in ("file", "tensor", "scope", "detail"):
             if said := characters(self.value[name]):
                 known.append(f'{name} "{said}"')
-        known += [f"{name} {int(self.value[name])}" for name in NUMBERS if int(self.value[name]) != NO_NUMBER]
+        known += [f"{name} {int(self.value[name])}" for name in NUMBERS
+            if int(self.value[name]) != NO_NUMBER]
         if os_error := int(self.value["os_error"]):
             known.append(f"os_error {os_error}")
         return ", ".join(known)
@@ -55,7 +57,8 @@ class Result(Printer):
 
     def children(self):
         held = "value_" if self.value["has_value_"] else "error_"
-        if held == "error_" or self.value.type.strip_typedefs().template_argument(0).code != gdb.TYPE_CODE_VOID:
+        value_type = self.value.type.strip_typedefs().template_argument(0)
+        if held == "error_" or value_type.code != gdb.TYPE_CODE_VOID:
             yield held, self.value[held]
 
 
@@ -70,7 +73,8 @@ class TensorView(Printer):
 def find(value):
     name = value.type.strip_typedefs().unqualified().tag or ""
     kind = re.match(r"safefuse::v[0-9_]+::(text|failure|tensor_view|result)(<|$)", name)
-    return {"text": Text, "failure": Failure, "tensor_view": TensorView, "result": Result}[kind[1]](value) if kind else None
+    printers = {"text": Text, "failure": Failure, "tensor_view": TensorView, "result": Result}
+    return printers[kind[1]](value) if kind else None
 
 
 gdb.pretty_printers.append(find)

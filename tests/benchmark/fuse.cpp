@@ -245,7 +245,8 @@ void run_layout(measure::program& program, scene& from, const std::string& name,
     race.run().report(measure::gigabytes_per_second(static_cast<double>(from.size())), limit);
     if (limit != "memcpy")
         std::printf(
-            "  of the better limit: %.2f by one thread, %.2f by two; positional of mapped %.2f and %.2f\n",
+            "  of the better limit: %.2f by one thread, %.2f by two; positional of mapped %.2f "
+            "and %.2f\n",
             std::min(race.ratio("safefuse", limit), race.ratio("safefuse", "memcpy")),
             std::min(race.ratio("safefuse, 2 threads", limit + ", 2 threads"),
                      race.ratio("safefuse, 2 threads", "memcpy, 2 threads")),

@@ -107,7 +107,8 @@ public:
             else if (word == "--help") {
                 std::fprintf(
                     stderr,
-                    "options: --rounds N --size small --work DIRECTORY --json FILE --python PROGRAM\n");
+                    "options: --rounds N --size small --work DIRECTORY --json FILE --python "
+                    "PROGRAM\n");
                 std::exit(2);
             } else
                 arguments.push_back(word);

@@ -151,7 +151,8 @@ int main(int argc, char** argv) {
                                            std::pair{"safefuse, positional", positional}}) {
             const double share = static_cast<double>(demand.peak_bytes) / headers;
             std::printf(
-                "  %-44s %5.1f MB of memory at most, %.2f of headers and index, in %zu allocations\n",
+                "  %-44s %5.1f MB of memory at most, %.2f of headers and index, in %zu "
+                "allocations\n",
                 name, static_cast<double>(demand.peak_bytes) / 1e6, share, demand.calls);
             program.record(name, "memory to open, " + size, share, "of headers and index");
         }

@@ -120,7 +120,8 @@ def fuse_numpy(path, _threads, reuse):
     outputs = [None, None]
 
     def work():
-        outputs[0] = numpy.stack([numpy.concatenate([get[e, "gate"], get[e, "up"]]) for e in range(count)], out=outputs[0])
+        outputs[0] = numpy.stack([numpy.concatenate([get[e, "gate"], get[e, "up"]])
+            for e in range(count)], out=outputs[0])
         outputs[1] = numpy.stack([get[e, "down"] for e in range(count)], out=outputs[1])
 
     if reuse:
@@ -131,8 +132,8 @@ def fuse_numpy(path, _threads, reuse):
 def fuse(library, path, threads, memory):
     modules(library)
     reuse = memory == "reused"
-    # One child per question: its memory peak is its own, and what it frees is gone. The parent
-    # never starts a thread.
+    # a child for each question: its peak is its own, and what it frees is gone; the parent never
+    # starts a thread
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

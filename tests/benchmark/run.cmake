@@ -50,7 +50,8 @@ include("${source}/tests/support/tools.cmake")
 find_tools(tools)
 
 run_or_stop("The benchmarks could not be configured."
-    "${CMAKE_COMMAND}" -S "${source}/tests/benchmark" -B "${BUILD_DIR}" ${tools} "-DCMAKE_CXX_FLAGS=${CXX_FLAGS}" -DCMAKE_BUILD_TYPE=Release
+    "${CMAKE_COMMAND}" -S "${source}/tests/benchmark" -B "${BUILD_DIR}" ${tools}
+    "-DCMAKE_CXX_FLAGS=${CXX_FLAGS}" -DCMAKE_BUILD_TYPE=Release
     -DSAFEFUSE_BENCHMARK_PEERS=ON --log-level=WARNING)
 set(targets inspect benchmark_chart)
 set(chosen)
@@ -64,10 +65,11 @@ if(NOT chosen)
     message(FATAL_ERROR "No benchmark is called ${ONLY}.")
 endif()
 run_or_stop("The benchmarks do not compile."
-    "${CMAKE_COMMAND}" --build "${BUILD_DIR}" --config Release --parallel ${cores} --target ${targets})
+    "${CMAKE_COMMAND}" --build "${BUILD_DIR}" --config Release --parallel ${cores}
+    --target ${targets})
 
-# Experts of 9.4 MB. Memory must fit them five times: source, result, and a peer's result and
-# temporaries. The disk must fit a rewrite.
+# Experts of 9.4 MB: source, result and a peer's result and temporaries must fit memory five times,
+# a rewrite the disk.
 math(EXPR experts "${memory_mib} / 9 / 6")
 if(experts GREATER 64)
     set(experts 64)
@@ -114,10 +116,12 @@ foreach(benchmark IN LISTS chosen)
         set(python --python "${PYTHON}")
     endif()
     run_or_stop("benchmark_${benchmark} did not work."
-        "${program}" ${arguments} --json "${json}" --rounds ${ROUNDS} --size ${SIZE} --work "${WORK}" ${python})
+        "${program}" ${arguments} --json "${json}" --rounds ${ROUNDS} --size ${SIZE} --work
+        "${WORK}" ${python})
     list(APPEND results "${json}")
 endforeach()
 run_or_stop("The charts could not be drawn."
-    "${BUILD_DIR}/bin/benchmark_chart" "${BUILD_DIR}/chart.svg" "${BUILD_DIR}/scaling.svg" "${BUILD_DIR}/results.json" ${results})
+    "${BUILD_DIR}/bin/benchmark_chart" "${BUILD_DIR}/chart.svg" "${BUILD_DIR}/scaling.svg"
+    "${BUILD_DIR}/results.json" ${results})
 say("")
 say("${BUILD_DIR}/results.json, chart.svg and scaling.svg hold this.")

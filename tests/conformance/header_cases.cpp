@@ -407,10 +407,10 @@ void names(header_suite& add) {
 
 void json(header_suite& add) {
     add.topic("json");
-    add.accept(
-        "pretty", "white space between all tokens",
-        "{\n  \"t\" : {\r\n\t\"dtype\" : \"U8\" , \"shape\" : [ 4 ] ,\n \"data_offsets\" : [ 0 , 4 ] }\n}",
-        4);
+    add.accept("pretty", "white space between all tokens",
+               "{\n  \"t\" : {\r\n\t\"dtype\" : \"U8\" , \"shape\" : [ 4 ] ,\n"
+               " \"data_offsets\" : [ 0 , 4 ] }\n}",
+               4);
     add.accept("space_in_empty_object", "white space in an empty object", "{ \t\r\n }");
     add.accept("space_in_empty_shape", "white space in an empty shape",
                one("\"U8\"", "[ \n ]", "[0,1]"), 1);

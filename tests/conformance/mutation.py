@@ -41,8 +41,10 @@ INDEX = "format/shard_index.hpp"
 # replacement.
 mutants = [
     # Framing.
-    ("length of less than 8 bytes is read", HEADER, "if (first_bytes.size() < detail::length_bytes)", "if (first_bytes.empty())"),
-    ("length of 7 bytes is read", HEADER, "if (first_bytes.size() < detail::length_bytes)", "if (first_bytes.size() + 1 < detail::length_bytes)"),
+    ("length of less than 8 bytes is read", HEADER,
+     "if (first_bytes.size() < detail::length_bytes)", "if (first_bytes.empty())"),
+    ("length of 7 bytes is read", HEADER, "if (first_bytes.size() < detail::length_bytes)",
+     "if (first_bytes.size() + 1 < detail::length_bytes)"),
     ("no limit for the header", HEADER, "if (json_bytes > limit)", "if (false)"),
     ("limit off by one, too small", HEADER, "if (json_bytes > limit)", "if (json_bytes >= limit)"),
     ("limit off by one, too large", HEADER, "if (json_bytes > limit)", "if (json_bytes > limit + 1)"),
@@ -64,42 +66,55 @@ mutants = [
     ("lead bytes F5 to F7", UTF8, "first < 0xF5 ? 4", "first < 0xF8 ? 4"),
     ("characters cut off at the end", UTF8, "length == 0 || length > size - i", "length == 0"),
     ("any high byte continues", UTF8, "(byte(at) & 0xC0) != 0x80", "byte(at) < 0x80"),
-    ("only the second byte is looked at", UTF8, "for (std::size_t at = 1; at < length; ++at)", "for (std::size_t at = 1; at < 2; ++at)"),
+    ("only the second byte is looked at", UTF8, "for (std::size_t at = 1; at < length; ++at)",
+     "for (std::size_t at = 1; at < 2; ++at)"),
     ("overlong sequences of three", UTF8, "(first == 0xE0 && second < 0xA0) || ", ""),
     ("surrogates in UTF-8", UTF8, "(first == 0xED && second > 0x9F) || ", ""),
     ("overlong sequences of four", UTF8, "(first == 0xF0 && second < 0x90) ||", ""),
     ("above U+10FFFF", UTF8, "(first == 0xF4 && second > 0x8F)", "false"),
     ("U+10FFFF is refused", UTF8, "second > 0x8F", "second > 0x8E"),
-    ("a word of a block is skipped", UTF8, "words[0] | words[1] | words[2] | words[3]", "words[0] | words[1] | words[3]"),
-    ("the last word of a block is skipped", UTF8, "words[0] | words[1] | words[2] | words[3]", "words[0] | words[1] | words[2]"),
+    ("a word of a block is skipped", UTF8, "words[0] | words[1] | words[2] | words[3]",
+     "words[0] | words[1] | words[3]"),
+    ("the last word of a block is skipped", UTF8, "words[0] | words[1] | words[2] | words[3]",
+     "words[0] | words[1] | words[2]"),
 
     # JSON.
-    ("control characters in strings", JSON, "if (*at_ != '\\\\') return fail(\"control character in a string\");",
+    ("control characters in strings", JSON,
+     "if (*at_ != '\\\\') return fail(\"control character in a string\");",
      "if (*at_ != '\\\\') { ++at_; continue; }"),
     ("control character 1F in a block of sixteen", STOPS, "(bytes < 0x20)", "(bytes < 0x1F)"),
-    ("control character 1F in a block", STOPS, "(word - every_byte * 0x20)", "(word - every_byte * 0x1F)"),
-    ("control character 1F near the end", STOPS, "static_cast<unsigned char>(*at) >= 0x20) ++at;", "static_cast<unsigned char>(*at) >= 0x1F) ++at;"),
+    ("control character 1F in a block", STOPS, "(word - every_byte * 0x20)",
+     "(word - every_byte * 0x1F)"),
+    ("control character 1F near the end", STOPS, "static_cast<unsigned char>(*at) >= 0x20) ++at;",
+     "static_cast<unsigned char>(*at) >= 0x1F) ++at;"),
     ("escapes are not seen in a block of sixteen", STOPS, " | (bytes == '\\\\')", ""),
     ("escapes are not seen in a block", STOPS, " | ((backslash - every_byte) & ~backslash)", ""),
     ("any letter is an escape", JSON, "std::strchr(\"\\\"\\\\/bfnrt\", *at_) == nullptr", "false"),
     ("a zero is an escape", JSON, "*at_ == '\\0' || std::strchr", "std::strchr"),
     ("\\v is an escape", JSON, "std::strchr(\"\\\"\\\\/bfnrt\"", "std::strchr(\"\\\"\\\\/bfnrtv\""),
     ("\\/ is none", JSON, "std::strchr(\"\\\"\\\\/bfnrt\"", "std::strchr(\"\\\"\\\\bfnrt\""),
-    ("digits of escapes are not checked", JSON, "if (digit < 0) return fail(\"invalid escape\");", ""),
+    ("digits of escapes are not checked", JSON, "if (digit < 0) return fail(\"invalid escape\");",
+     ""),
     ("g is a hexadecimal digit", JSON, "c <= 'f'", "c <= 'g'"),
     ("G is a hexadecimal digit", JSON, "c <= 'F'", "c <= 'G'"),
     ("escapes are read past the end", JSON, "end_ - at_ < 6 || ", ""),
     ("lone surrogates", JSON, "if (unit < 0xD800 || unit > 0xDFFF) return true;", "return true;"),
     ("the first surrogate is none", JSON, "if (unit < 0xD800 ||", "if (unit <= 0xD800 ||"),
-    ("the last surrogate is none", JSON, "unit > 0xDFFF) return true;", "unit >= 0xDFFF) return true;"),
-    ("lone second halves of pairs", JSON, "unit > 0xDFFF) return true;", "unit > 0xDBFF) return true;"),
+    ("the last surrogate is none", JSON, "unit > 0xDFFF) return true;",
+     "unit >= 0xDFFF) return true;"),
+    ("lone second halves of pairs", JSON, "unit > 0xDFFF) return true;",
+     "unit > 0xDBFF) return true;"),
     ("pairs of two second halves", JSON, "is_paired = unit <= 0xDBFF && ", "is_paired = "),
-    ("pairs end in any high character", JSON, "unit >= 0xDC00 && unit <= 0xDFFF)", "unit >= 0xDC00)"),
-    ("pairs end in any low character", JSON, "unit >= 0xDC00 && unit <= 0xDFFF)", "unit <= 0xDFFF)"),
-    ("pairs end in a first half", JSON, "unit >= 0xDC00 && unit <= 0xDFFF)", "unit >= 0xDBFF && unit <= 0xDFFF)"),
+    ("pairs end in any high character", JSON, "unit >= 0xDC00 && unit <= 0xDFFF)",
+     "unit >= 0xDC00)"),
+    ("pairs end in any low character", JSON, "unit >= 0xDC00 && unit <= 0xDFFF)",
+     "unit <= 0xDFFF)"),
+    ("pairs end in a first half", JSON, "unit >= 0xDC00 && unit <= 0xDFFF)",
+     "unit >= 0xDBFF && unit <= 0xDFFF)"),
     ("decoded to too many bytes", JSON, "point < 0x800 ?", "point < 0x7FF ?"),
     ("decoded to too few bytes", JSON, "point < 0x800 ?", "point <= 0x800 ?"),
-    ("\\b is decoded as b", JSON, "letters = \"bfnrt\", meanings = \"\\b\\f\\n\\r\\t\"", "letters = \"fnrt\", meanings = \"\\f\\n\\r\\t\""),
+    ("\\b is decoded as b", JSON, "letters = \"bfnrt\", meanings = \"\\b\\f\\n\\r\\t\"",
+     "letters = \"fnrt\", meanings = \"\\f\\n\\r\\t\""),
     ("escaped names stay escaped", READER, "if (!string.escaped) return true;", "return true;"),
     ("an escaped prefix is the whole word", JSON, "return other.empty();", "return true;"),
     ("colons are optional", JSON, "if (at_ == end_ || *at_ != ':') return fail(\"expected : after a key\");\n        ++at_;", "if (at_ != end_ && *at_ == ':') ++at_;"),
@@ -117,29 +132,45 @@ mutants = [
     ("one level less", JSON, "deepest = 127;", "deepest = 126;"),
     ("one level more", JSON, "deepest = 127;", "deepest = 128;"),
     ("levels are counted and not uncounted", JSON, "--depth_;", ""),
-    ("what is ignored need not be whole", JSON, "case json_kind::number: return skip_number();", "case json_kind::number: return skip_digits();"),
+    ("what is ignored need not be whole", JSON, "case json_kind::number: return skip_number();",
+     "case json_kind::number: return skip_digits();"),
 
     # Numbers.
     ("leading zeros", JSON, "if (leading_zero || !fits", "if (!fits"),
     ("leading zeros, in the fast way", SCAN, " && (*first != '0' || at - first == 1)", ""),
-    ("leading zeros in what is ignored", JSON, "if (*number.digits == '0' && at_ - number.digits > 1)", "if (false)"),
+    ("leading zeros in what is ignored", JSON,
+     "if (*number.digits == '0' && at_ - number.digits > 1)", "if (false)"),
     ("numbers wrap", JSON, "fits = fits && value <= (~std::uint64_t{0} - digit) / 10;", ""),
-    ("2^64 wraps", JSON, "fits && value <= (~std::uint64_t{0} - digit) / 10;", "fits && value <= ~std::uint64_t{0} / 10;"),
-    ("2^64-1 does not fit", JSON, "fits && value <= (~std::uint64_t{0} - digit) / 10;", "fits && value < (~std::uint64_t{0} - digit) / 10;"),
+    ("2^64 wraps", JSON, "fits && value <= (~std::uint64_t{0} - digit) / 10;",
+     "fits && value <= ~std::uint64_t{0} / 10;"),
+    ("2^64-1 does not fit", JSON, "fits && value <= (~std::uint64_t{0} - digit) / 10;",
+     "fits && value < (~std::uint64_t{0} - digit) / 10;"),
     ("20 digits without a check", JSON, "at - first < 19 &&", "at - first < 20 &&"),
     ("20 digits without a check, in the fast way", SCAN, "at - first <= 19", "at - first <= 20"),
     ("numbers without digits", SCAN, "return at != first && ", "return "),
     ("signs are digits", JSON, "bool fits = at != first;", "bool fits = true;"),
-    ("fractions are cut off", JSON, "if (leading_zero || !fits || goes_on) {", "if (goes_on) { skip_number(); out = value; return true; }\n        if (leading_zero || !fits) {"),
-    ("a point without digits", JSON, "++at_;\n        if (!skip_digits()) return fail(\"invalid number\");\n    }", "++at_;\n        skip_digits();\n    }"),
-    ("an exponent without digits", JSON, "exponent_digits = at_;\n        if (!skip_digits()) return fail(\"invalid number\");", "exponent_digits = at_;\n        skip_digits();"),
-    ("a minus without digits", JSON, ".end = nullptr};\n    if (!skip_digits()) return fail(\"invalid number\");", ".end = nullptr};\n    skip_digits();"),
-    ("numbers beyond doubles", JSON, "    at_ = first;\n    return fail(\"number out of range\");", "    return true;"),
-    ("long numbers are not checked", JSON, "exponent) < 300) return true;", "exponent) < 400) return true;"),
-    ("exponents are not looked at", JSON, "at_ - first + (negative_exponent ? 0 : number.exponent) < 300", "at_ - first < 300"),
+    ("fractions are cut off", JSON, "if (leading_zero || !fits || goes_on) {",
+     "if (goes_on) { skip_number(); out = value; return true; }\n        if (leading_zero || "
+     "!fits) {"),
+    ("a point without digits", JSON,
+     "++at_;\n        if (!skip_digits()) return fail(\"invalid number\");\n    }",
+     "++at_;\n        skip_digits();\n    }"),
+    ("an exponent without digits", JSON,
+     "exponent_digits = at_;\n        if (!skip_digits()) return fail(\"invalid number\");",
+     "exponent_digits = at_;\n        skip_digits();"),
+    ("a minus without digits", JSON,
+     ".end = nullptr};\n    if (!skip_digits()) return fail(\"invalid number\");",
+     ".end = nullptr};\n    skip_digits();"),
+    ("numbers beyond doubles", JSON, "    at_ = first;\n    return fail(\"number out of range\");",
+     "    return true;"),
+    ("long numbers are not checked", JSON, "exponent) < 300) return true;",
+     "exponent) < 400) return true;"),
+    ("exponents are not looked at", JSON,
+     "at_ - first + (negative_exponent ? 0 : number.exponent) < 300", "at_ - first < 300"),
     ("the largest double is refused", JSON, "1.7976931348623157e308;", "1.7976931348623156e308;"),
     ("infinity is a double", JSON, "1.7976931348623157e308;", "1.7976931348623159e308 * 2;"),
-    ("exponents overflow", JSON, "digit != at_ && number.exponent < 1'000'000'000'000;", "digit != at_;"),
+    ("exponents overflow", JSON, "digit != at_ && number.exponent < 1'000'000'000'000;",
+     "digit != at_;"),
     ("negative exponents are positive", JSON, "number.exponent = -number.exponent;", "{}"),
     ("zero has a size", JSON, "if (significand == 0 || scale <= 0)", "if (scale <= 0)"),
 
@@ -149,9 +180,12 @@ mutants = [
     ("data_offsets twice", READER, "once(has_offsets, \"data_offsets are repeated\")", "(has_offsets = true)"),
     ("no dtype", READER, "if (!has_dtype)", "if (false)"),
     ("no shape", READER, "if (!has_shape)", "if (false)"),
-    ("no data_offsets", READER, "return has_offsets || cursor_.refuse(\"data_offsets are missing\");", "return true;"),
+    ("no data_offsets", READER,
+     "return has_offsets || cursor_.refuse(\"data_offsets are missing\");", "return true;"),
     ("unknown fields in the strict profile", READER, "options_.unknown_fields\n", "true\n"),
-    ("more than two data_offsets", READER, "return cursor_.next_element() ? cursor_.refuse(why) : !cursor_.failed();", "while (cursor_.next_element()) cursor_.skip_value();\n        return !cursor_.failed();"),
+    ("more than two data_offsets", READER,
+     "return cursor_.next_element() ? cursor_.refuse(why) : !cursor_.failed();",
+     "while (cursor_.next_element()) cursor_.skip_value();\n        return !cursor_.failed();"),
     ("arrays for tensors", READER, "if (options_.array_entries && ", "if ("),
     ("objects for dtypes", READER, "is_object = options_.object_dtypes && ", "is_object = "),
     ("objects with two dtypes", READER, "if (cursor_.next_member(second)) return cursor_.refuse(why);", "while (cursor_.next_member(second)) cursor_.skip_value();"),
@@ -163,15 +197,23 @@ mutants = [
     ("a dtype left out", DTYPE, "{\"C64\", 3, 64}", "{\"C128\", 4, 64}"),
     ("a dtype of another size", DTYPE, "{\"F8_E8M0\", 7, 8}", "{\"F8_E8M0\", 7, 16}"),
     ("elements of 6 bits counted as 8", DTYPE, "{\"F6_E3M2\", 7, 6}", "{\"F6_E3M2\", 7, 8}"),
-    ("at most eight axes", READER, "if (!extents.push(extent)) return out_of_memory();", "if (extents.size() - entry.shape_begin == 8) return cursor_.refuse(\"rank\");\n            if (!extents.push(extent)) return out_of_memory();"),
+    ("at most eight axes", READER, "if (!extents.push(extent)) return out_of_memory();",
+     "if (extents.size() - entry.shape_begin == 8) return cursor_.refuse(\"rank\");\n            "
+     "if (!extents.push(extent)) return out_of_memory();"),
     ("a tensor called __metadata__", SCAN, " || entry.name() == metadata_key", ""),
     ("__metadata__ twice", READER, "if (has_metadata_key)", "if (false)"),
-    ("null metadata are refused", READER, "if (cursor_.peek() == json_kind::null) return cursor_.read_null();", ""),
-    ("metadata of any kind", READER, "metadata_entry entry;\n", "metadata_entry entry;\n            if (cursor_.peek() != json_kind::string && cursor_.peek() != json_kind::none) { cursor_.skip_value(); continue; }\n"),
-    ("metadata keys twice in the strict profile", READER, "if (!options_.repeated_metadata)", "if (false)"),
-    ("the first of equal metadata keys counts", READER, "entries[added.index].value = entry.value;", ";"),
+    ("null metadata are refused", READER,
+     "if (cursor_.peek() == json_kind::null) return cursor_.read_null();", ""),
+    ("metadata of any kind", READER, "metadata_entry entry;\n",
+     "metadata_entry entry;\n            if (cursor_.peek() != json_kind::string && cursor_.peek() "
+     "!= json_kind::none) { cursor_.skip_value(); continue; }\n"),
+    ("metadata keys twice in the strict profile", READER, "if (!options_.repeated_metadata)",
+     "if (false)"),
+    ("the first of equal metadata keys counts", READER, "entries[added.index].value = entry.value;",
+     ";"),
     ("a tensor twice", READER, "if (!is_new && !options_.last_duplicate_wins)", "if (false)"),
-    ("the first of equal tensors counts", READER, "entries[to] = entries[i];", "if (is_new) entries[to] = entries[i];"),
+    ("the first of equal tensors counts", READER, "entries[to] = entries[i];",
+     "if (is_new) entries[to] = entries[i];"),
     ("what a duplicate left is not checked", READER, "            rows().is_valid = false;\n", ""),
 
     # Offsets and sizes.
@@ -182,18 +224,34 @@ mutants = [
     ("gaps, in the fast way", SCAN, "entry.begin == data_bytes && entry.begin", "entry.begin >= data_bytes && entry.begin"),
     ("an end before the begin, in the fast way", SCAN, "&& entry.begin <= entry.end &&", "&&"),
     ("an end before the begin", READER, "if (entry.end < entry.begin)", "if (false)"),
-    ("tensors by their begin alone", READER, "a.begin != b.begin ? a.begin < b.begin : a.end < b.end", "a.begin < b.begin"),
-    ("fewer bytes than the shape needs", READER, "if (entry.end - entry.begin != size_bytes)", "if (entry.end - entry.begin > size_bytes)"),
-    ("more bytes than the shape needs", READER, "if (entry.end - entry.begin != size_bytes)", "if (entry.end - entry.begin < size_bytes)"),
-    ("fewer bytes, in the fast way", SCAN, "entry.end - entry.begin == size_bytes;", "entry.end - entry.begin <= size_bytes;"),
-    ("more bytes, in the fast way", SCAN, "entry.end - entry.begin == size_bytes;", "entry.end - entry.begin >= size_bytes;"),
-    ("overflows are not refused", READER, "case size_verdict::overflows: return refuse(entry, errc::size_overflow);", "case size_verdict::overflows: break;"),
-    ("overflows, in the fast way", SCAN, "size_bytes) == size_verdict::fits", "size_bytes) != size_verdict::partial_byte"),
-    ("products wrap", DTYPE, "if (!detail::checked_mul(elements, extent, elements)) return size_verdict::overflows;", "elements *= extent;"),
-    ("bits wrap", DTYPE, "if (!detail::checked_mul(elements, bits(type), size_bits)) return size_verdict::overflows;", "size_bits = elements * bits(type);"),
-    ("bytes are counted instead of bits", DTYPE, "if (!detail::checked_mul(elements, bits(type), size_bits)) return size_verdict::overflows;",
-     "if (bits(type) % 8 == 0) return detail::checked_mul(elements, bits(type) / 8, size_bytes) ? size_verdict::fits : size_verdict::overflows;\n    if (!detail::checked_mul(elements, bits(type), size_bits)) return size_verdict::overflows;"),
-    ("multiplication never overflows", CHECKED, "return a == 0 || product / a == b;", "return true;"),
+    ("tensors by their begin alone", READER,
+     "a.begin != b.begin ? a.begin < b.begin : a.end < b.end", "a.begin < b.begin"),
+    ("fewer bytes than the shape needs", READER, "if (entry.end - entry.begin != size_bytes)",
+     "if (entry.end - entry.begin > size_bytes)"),
+    ("more bytes than the shape needs", READER, "if (entry.end - entry.begin != size_bytes)",
+     "if (entry.end - entry.begin < size_bytes)"),
+    ("fewer bytes, in the fast way", SCAN, "entry.end - entry.begin == size_bytes;",
+     "entry.end - entry.begin <= size_bytes;"),
+    ("more bytes, in the fast way", SCAN, "entry.end - entry.begin == size_bytes;",
+     "entry.end - entry.begin >= size_bytes;"),
+    ("overflows are not refused", READER,
+     "case size_verdict::overflows: return refuse(entry, errc::size_overflow);",
+     "case size_verdict::overflows: break;"),
+    ("overflows, in the fast way", SCAN, "size_bytes) == size_verdict::fits",
+     "size_bytes) != size_verdict::partial_byte"),
+    ("products wrap", DTYPE,
+     "if (!detail::checked_mul(elements, extent, elements)) return size_verdict::overflows;",
+     "elements *= extent;"),
+    ("bits wrap", DTYPE,
+     "if (!detail::checked_mul(elements, bits(type), size_bits)) return size_verdict::overflows;",
+     "size_bits = elements * bits(type);"),
+    ("bytes are counted instead of bits", DTYPE,
+     "if (!detail::checked_mul(elements, bits(type), size_bits)) return size_verdict::overflows;",
+     "if (bits(type) % 8 == 0) return detail::checked_mul(elements, bits(type) / 8, size_bytes) ? "
+     "size_verdict::fits : size_verdict::overflows;\n    if (!detail::checked_mul(elements, "
+     "bits(type), size_bits)) return size_verdict::overflows;"),
+    ("multiplication never overflows", CHECKED, "return a == 0 || product / a == b;",
+     "return true;"),
     ("addition never overflows", CHECKED, "return sum >= a;", "return true;"),
     ("a zero makes everything fit", DTYPE, "std::uint64_t elements = 1;", "std::uint64_t elements = 1;\n    for (const std::uint64_t extent : shape)\n        if (extent == 0) { size_bytes = 0; return size_verdict::fits; }"),
     ("parts of bytes are dropped", DTYPE, "if (size_bits % 8 != 0) return size_verdict::partial_byte;", ""),
@@ -209,29 +267,47 @@ mutants = [
     ("the end of the data wraps", READER, "if (!fits) return fail(", "if (false) return fail("),
 
     # Shard indexes.
-    ("index: UTF-8 is not checked", INDEX, "valid != characters.size())", "valid > characters.size())"),
+    ("index: UTF-8 is not checked", INDEX, "valid != characters.size())",
+     "valid > characters.size())"),
     ("index: two weight_maps", INDEX, "if (has_weight_map)", "if (false)"),
     ("index: no weight_map", INDEX, "if (!has_weight_map)", "if (false)"),
     ("index: text after the JSON", INDEX, "if (!cursor.failed()) cursor.finish();", ""),
     ("index: broken JSON", INDEX, "if (cursor.failed())\n", "if (false)\n"),
-    ("index: files of any kind", INDEX, "if (cursor.peek() != detail::json_kind::string && cursor.peek() != detail::json_kind::none) {",
-     "if (cursor.peek() != detail::json_kind::string && cursor.peek() != detail::json_kind::none) {\n            if (!cursor.skip_value()) break;\n            continue;"),
-    ("index: metadata must be an object", INDEX, " && cursor.peek() == detail::json_kind::object", ""),
-    ("index: total_size must be a number", INDEX, "if (!probe.read_unsigned(index.total_size_bytes_)) index.total_size_bytes_ = unknown;", "if (!cursor.read_unsigned(index.total_size_bytes_)) break;\n                    continue;"),
+    ("index: files of any kind", INDEX,
+     "if (cursor.peek() != detail::json_kind::string && cursor.peek() != detail::json_kind::none) "
+     "{",
+     "if (cursor.peek() != detail::json_kind::string && cursor.peek() != detail::json_kind::none) "
+     "{\n            if (!cursor.skip_value()) break;\n            continue;"),
+    ("index: metadata must be an object", INDEX, " && cursor.peek() == detail::json_kind::object",
+     ""),
+    ("index: total_size must be a number", INDEX,
+     "if (!probe.read_unsigned(index.total_size_bytes_)) index.total_size_bytes_ = unknown;",
+     "if (!cursor.read_unsigned(index.total_size_bytes_)) break;\n                    continue;"),
     ("index: names stay escaped", INDEX, "if (!string.escaped) {", "if (true) {"),
-    ("index: a tensor twice", INDEX, "    entries_.pop();\n    failure twice", "    return {};\n    failure twice"),
-    ("index: a tensor twice, the first counts", INDEX, "return tolerate(std::move(twice), problems);", "return {};"),
-    ("index: files by their length", INDEX, "files_[entries_.back().file] == file)", "files_[entries_.back().file].size() == file.size())"),
-    ("index: only the first file is checked", INDEX, "if (auto inside = check_contained(file); !inside) return inside;\n    of.file", "if (auto inside = check_contained(file); !inside && files_.empty()) return inside;\n    of.file"),
-    ("index: files of any name", INDEX, "[[nodiscard]] inline result<void> check_contained(std::string_view file) noexcept {\n", "[[nodiscard]] inline result<void> check_contained(std::string_view file) noexcept {\n    if (!file.empty()) return {};\n"),
+    ("index: a tensor twice", INDEX, "    entries_.pop();\n    failure twice",
+     "    return {};\n    failure twice"),
+    ("index: a tensor twice, the first counts", INDEX,
+     "return tolerate(std::move(twice), problems);", "return {};"),
+    ("index: files by their length", INDEX, "files_[entries_.back().file] == file)",
+     "files_[entries_.back().file].size() == file.size())"),
+    ("index: only the first file is checked", INDEX,
+     "if (auto inside = check_contained(file); !inside) return inside;\n    of.file",
+     "if (auto inside = check_contained(file); !inside && files_.empty()) return inside;\n    "
+     "of.file"),
+    ("index: files of any name", INDEX,
+     "[[nodiscard]] inline result<void> check_contained(std::string_view file) noexcept {\n",
+     "[[nodiscard]] inline result<void> check_contained(std::string_view file) noexcept {\n    if "
+     "(!file.empty()) return {};\n"),
     ("index: absolute paths", INDEX, "if (is_separator(file[0]))", "if (false)"),
-    ("index: backslashes do not separate", INDEX, "return c == '/' || c == '\\\\';", "return c == '/';"),
+    ("index: backslashes do not separate", INDEX, "return c == '/' || c == '\\\\';",
+     "return c == '/';"),
     ("index: drive letters", INDEX, "letter >= 'a' && letter <= 'z')", "false)"),
     ("index: drive A", INDEX, "letter >= 'a' &&", "letter > 'a' &&"),
     ("index: drive Z", INDEX, "letter <= 'z')", "letter < 'z')"),
     ("index: drive letters in capitals", INDEX, "static_cast<char>(file[0] | 0x20)", "file[0]"),
     ("index: control characters", INDEX, "static_cast<unsigned char>(file[i]) < 0x20 || ", ""),
-    ("index: the last control character", INDEX, "static_cast<unsigned char>(file[i]) < 0x20 || ", "static_cast<unsigned char>(file[i]) < 0x1F || "),
+    ("index: the last control character", INDEX, "static_cast<unsigned char>(file[i]) < 0x20 || ",
+     "static_cast<unsigned char>(file[i]) < 0x1F || "),
     ("index: DEL", INDEX, "|| file[i] == 0x7F))", "|| false))"),
     ("index: the directory above", INDEX, "if (only_dots && dots >= 2)", "if (false)"),
     ("index: exactly two dots", INDEX, "only_dots && dots >= 2", "only_dots && dots == 2"),
@@ -251,7 +327,8 @@ sanitized = ["-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
 def compiled(source, target, include, flags):
-    command = [compiler, "-std=c++20", "-w", *flags, f"-I{include}", f"-DSAFEFUSE_TEST_DATA=\"{(tests / 'data').as_posix()}\"",
+    command = [compiler, "-std=c++20", "-w", *flags, f"-I{include}",
+        f"-DSAFEFUSE_TEST_DATA=\"{(tests / 'data').as_posix()}\"",
                f"-DSAFEFUSE_SOURCE_DIR=\"{tests.parent.as_posix()}\"",
                *([f"-I{doctest}"] if doctest else []), "-c", str(source), "-o", str(target)]
     return subprocess.run(command, capture_output=True, text=True)
@@ -263,12 +340,15 @@ def verdict(include, folder, runner, flags):
     if made.returncode != 0:
         return "does not compile: " + made.stderr[:2000]
     program = folder / "test"
-    subprocess.run([compiler, *flags, str(folder / "test.o"), *map(str, runner), "-o", str(program)], check=True)
+    subprocess.run([compiler, *flags, str(folder / "test.o"), *map(str, runner), "-o",
+        str(program)], check=True)
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     try:
-        ran = subprocess.run([str(program), "--no-intro", "--abort-after=1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300,
-                             env={**os.environ, "TMPDIR": str(temporary), "ASAN_OPTIONS": "allocator_may_return_null=1"})
+        ran = subprocess.run([str(program), "--no-intro", "--abort-after=1"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300,
+                             env={**os.environ, "TMPDIR": str(temporary),
+                                 "ASAN_OPTIONS": "allocator_may_return_null=1"})
     except subprocess.TimeoutExpired:
         return "hangs"
     return "passes" if ran.returncode == 0 else "crashes" if ran.returncode < 0 else "fails"
@@ -337,15 +417,18 @@ def try_mutant(mutant, work, runners):
 def main():
     if sys.argv[1:] == ["--fits"]:
         return check_fits()
-    chosen = [each for each in mutants if not sys.argv[1:] or any(part in each[0] for part in sys.argv[1:])]
+    chosen = [each for each in mutants if not sys.argv[1:]
+        or any(part in each[0] for part in sys.argv[1:])]
     begin = time.monotonic()
-    with tempfile.TemporaryDirectory() as made, concurrent.futures.ThreadPoolExecutor(int(os.environ.get("SAFEFUSE_JOBS", "2"))) as pool:
+    with tempfile.TemporaryDirectory() as made, concurrent.futures.ThreadPoolExecutor(
+        int(os.environ.get("SAFEFUSE_JOBS", "2"))) as pool:
         work = pathlib.Path(made)
         shutil.copytree(headers, work / "include")
         runners = []
         for flags in (plain, sanitized):
             runner = []
-            for source in ("support/main.cpp", "conformance/header_cases.cpp", "conformance/index_cases.cpp"):
+            for source in ("support/main.cpp", "conformance/header_cases.cpp",
+                "conformance/index_cases.cpp"):
                 runner.append(work / f"{len(runners)}_{len(runner)}.o")
                 if (done := compiled(tests / source, runner[-1], headers, flags)).returncode != 0:
                     sys.exit(done.stderr)
@@ -355,11 +438,15 @@ def main():
             if (came := verdict(work / "include", whole, runner, flags)) != "passes":
                 sys.exit(f"the suite without any mutant: {came}")
         bad = 0
-        for mutant, (came, seconds) in zip(chosen, pool.map(lambda each: try_mutant(each, work, runners), chosen)):
+        for mutant, (came, seconds) in zip(chosen,
+            pool.map(lambda each: try_mutant(each, work, runners), chosen)):
             is_caught = came in ("fails", "crashes", "hangs", "sanitizer")
             bad += not is_caught
-            print(f"{'caught' if is_caught else 'MISSED':8}{came.splitlines()[0] if is_caught else came:12}{seconds:6.1f} s  {mutant[1]:24}{mutant[0]}", flush=True)
-    print(f"{len(chosen)} mutants, {len(chosen) - bad} caught, {bad} not, {time.monotonic() - begin:.0f} s")
+            verdict = "caught" if is_caught else "MISSED"
+            words = came.splitlines()[0] if is_caught else came
+            print(f"{verdict:8}{words:12}{seconds:6.1f} s  {mutant[1]:24}{mutant[0]}", flush=True)
+    print(f"{len(chosen)} mutants, {len(chosen) - bad} caught, {bad} not, "
+          f"{time.monotonic() - begin:.0f} s")
     return 1 if bad or not chosen else 0
 
 

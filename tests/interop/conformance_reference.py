@@ -22,8 +22,8 @@ version = getattr(safetensors, "__version__", "0")
 if tuple(int(part) for part in version.split(".")[:2]) < (0, 8):
     interop.skip(f"safetensors is {version}: the verdicts are those of 0.8")
 
-# The reference's errors, and our names for them. Its JSON library does not distinguish malformed
-# text from a wrong type.
+# What the reference says, and what we call it. Its JSON library does not tell malformed text from a
+# wrong type in one word.
 kinds = {
     "header too small": {"header_too_short"},
     "header too large": {"header_too_large"},
@@ -51,21 +51,28 @@ def framed(text, data=b"", length=None):
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
 
-# Making headers
+# Making headers -----------------------------------------------------------------------------------
 
 sizes = {
-    "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8,
-    "F8_E5M2FNUZ": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "C64": 64, "F64": 64, "I64": 64, "U64": 64,
+    "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8,
+    "F8_E8M0": 8, "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
+    "C64": 64, "F64": 64, "I64": 64, "U64": 64,
 }  # fmt: skip
 interesting_numbers = [
-    "0", "1", "2", "3", "4", "8", "-0", "-1", "00", "1.0", "1e0", "1e400", "255", "256", "65536", "4294967296", "9007199254740993",
-    "2305843009213693951", "2305843009213693952", "9223372036854775808", "18446744073709551615", "18446744073709551616",
+    "0", "1", "2", "3", "4", "8", "-0", "-1", "00", "1.0", "1e0", "1e400", "255", "256", "65536",
+    "4294967296", "9007199254740993",
+    "2305843009213693951", "2305843009213693952", "9223372036854775808", "18446744073709551615",
+    "18446744073709551616",
     "99999999999999999999999", "null", '"4"', "[]",
 ]  # fmt: skip
 tokens = [
-    b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b" ", b"\t", b"\n", b"\r", b"\0", b"\x7f", b"\xff", b"\xc3", b"\xc3\xa9", b"\xed\xa0\x80",
-    b"\\u0074", b"\\ud83d\\ude00", b"\\ud83d", b"\\n", b"\\x", b"null", b"true", b"{}", b"[]", b"0", b"-", b".", b"e", b"+", b"1e5",
-    b'"__metadata__":{},', b'"__metadata__":null,', b'"x":[{"y":1e3}],', b'"dtype":"U8",', b'"shape":[],', b"\xef\xbb\xbf",
+    b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b" ", b"\t", b"\n", b"\r", b"\0", b"\x7f",
+    b"\xff", b"\xc3", b"\xc3\xa9", b"\xed\xa0\x80",
+    b"\\u0074", b"\\ud83d\\ude00", b"\\ud83d", b"\\n", b"\\x", b"null", b"true", b"{}", b"[]", b"0",
+    b"-", b".", b"e", b"+", b"1e5",
+    b'"__metadata__":{},', b'"__metadata__":null,', b'"x":[{"y":1e3}],', b'"dtype":"U8",',
+    b'"shape":[],', b"\xef\xbb\xbf",
 ]  # fmt: skip
 
 
@@ -75,7 +82,8 @@ def spelled_string(text):
     for character in text:
         point = ord(character)
         if character in '"\\' or point < 32 or generator.random() < 0.04:
-            units = [point] if point < 0x10000 else [0xD800 + (point - 0x10000 >> 10), 0xDC00 + (point - 0x10000 & 0x3FF)]
+            units = [point] if point < 0x10000 else [0xD800 + (point - 0x10000 >> 10), 0xDC00
+                + (point - 0x10000 & 0x3FF)]
             for unit in units:
                 out += "\\u" + (f"{unit:04x}" if generator.random() < 0.5 else f"{unit:04X}")
         else:
@@ -86,21 +94,25 @@ def spelled_string(text):
 def realistic():
     """The table of a correct file in one of many spellings, sometimes with one mistake."""
     def space():
-        return generator.choice([" ", "\n", "\t", " \r\n"]) if spacious and generator.random() < 0.3 else ""
+        return generator.choice(
+            [" ", "\n", "\t", " \r\n"]) if spacious and generator.random() < 0.3 else ""
 
     spacious = generator.random() < 0.4
     plain = generator.random() < 0.3
     entries, at, names = [], 0, []
     for i in range(generator.choice([0, 1, 1, 2, 3, 5, 12])):
         dtype = generator.choice(list(sizes))
-        shape = [generator.choice([0, 1, 1, 2, 3, 4, 8, 17]) for _ in range(generator.choice([0, 1, 1, 2, 2, 3, 9]))]
+        shape = [generator.choice([0, 1, 1, 2, 3, 4, 8, 17])
+            for _ in range(generator.choice([0, 1, 1, 2, 2, 3, 9]))]
         bits = sizes[dtype]
         for extent in shape:
             bits *= extent
         if bits % 8 and generator.random() < 0.9:
             shape.append(8)
             bits *= 8
-        name = generator.choice(["model.layers.%d.mlp.experts.%d.down_proj.weight" % (i, i), "w%d" % i, "é%d" % i, "😀%d" % i, "a/%d\n" % i, "t"])
+        name = generator.choice(
+            [f"model.layers.{i}.mlp.experts.{i}.down_proj.weight", f"w{i}", f"é{i}", f"😀{i}",
+             f"a/{i}\n", "t"])
         if name in names and generator.random() < 0.9:
             name += str(i)
         names.append(name)
@@ -117,7 +129,8 @@ def realistic():
         if what == 0:
             entry[generator.choice([3, 4])] += generator.choice([1, 2, 4, -1])
         elif what == 1 and entry[2]:
-            entry[2][generator.randrange(len(entry[2]))] = generator.choice([0, 1, 2, 2**32, 2**61, 2**63, 2**64 - 1])
+            entry[2][generator.randrange(len(entry[2]))] = generator.choice(
+                [0, 1, 2, 2**32, 2**61, 2**63, 2**64 - 1])
         elif what == 2:
             entry[1] = generator.choice(list(sizes) + ["F7", "u8", ""])
         elif what == 3:
@@ -142,14 +155,19 @@ def realistic():
         if generator.random() < 0.02:
             members.append(f"{text}:[{kind},{extents},{offsets}]")
             continue
-        fields = ['"dtype"' + space() + ":" + space() + kind, '"shape":' + space() + extents, '"data_offsets":' + offsets]
+        fields = ['"dtype"' + space() + ":" + space() + kind, '"shape":' + space() + extents,
+            '"data_offsets":' + offsets]
         if not plain and generator.random() < 0.2:
             generator.shuffle(fields)
         if not plain and generator.random() < 0.1:
-            fields.insert(generator.randrange(4), spelled_string(generator.choice(["x", "", "Dtype", "__metadata__"])) + ":" + generator.choice(["1", "null", "[[],{}]", '"\\u0000"', "1e-400"]))
-        members.append(text + space() + ":" + space() + "{" + space() + ("," + space()).join(fields) + space() + "}")
+            fields.insert(generator.randrange(4),
+                spelled_string(generator.choice(["x", "", "Dtype", "__metadata__"])) + ":"
+                + generator.choice(["1", "null", "[[],{}]", '"\\u0000"', "1e-400"]))
+        members.append(text + space() + ":" + space() + "{" + space()
+            + ("," + space()).join(fields) + space() + "}")
     for _ in range(generator.choice([0, 0, 1, 1, 1, 1, 1, 1, 1, 2])):
-        value = generator.choice(["{}", "null", '{"format":"pt"}', '{"format":"pt"}', '{"a":"b","\\u0061":"c"}', '{"z":"😀","a":"\\""}', '{"a":1}', "[]"])
+        value = generator.choice(["{}", "null", '{"format":"pt"}', '{"format":"pt"}',
+            '{"a":"b","\\u0061":"c"}', '{"z":"😀","a":"\\""}', '{"a":1}', "[]"])
         key = '"__metadata__"' if generator.random() < 0.9 else '"__met\\u0061data__"'
         members.insert(generator.choice([0, len(members)]), key + ":" + space() + value)
     text = space() + "{" + space() + ("," + space()).join(members) + "}" + space()
@@ -175,7 +193,8 @@ def mutated(text, others):
         elif what == 4:
             text[at:at] = text[generator.randrange(len(text) + 1) :][: generator.randrange(60)]
         elif what in (5, 6):
-            places = [i for i, c in enumerate(text) if chr(c).isdigit() and (i == 0 or not chr(text[i - 1]).isdigit())]
+            places = [i for i, c in enumerate(text) if chr(c).isdigit()
+                and (i == 0 or not chr(text[i - 1]).isdigit())]
             if places:
                 first = last = generator.choice(places)
                 while last < len(text) and chr(text[last]).isdigit():
@@ -193,7 +212,8 @@ def data_for(text):
     """As many bytes of data as the header asks for, if known."""
     try:
         header = json.loads(text)
-        return max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+        return max((entry["data_offsets"][1] for name, entry in header.items() if name
+            != "__metadata__"), default=0)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return generator.choice([0, 4])
 
@@ -209,11 +229,12 @@ def made_headers(cases):
             text = mutated(generator.choice(texts), texts)
             size = data_for(text)
         size = size if isinstance(size, int) and 0 <= size < 65536 else 4
-        length = None if generator.random() < 0.98 else max(0, len(text) + generator.choice([-1, 1, -2, 8]))
+        length = None if generator.random() < 0.98 else max(0, len(text)
+            + generator.choice([-1, 1, -2, 8]))
         yield framed(text, generator.randbytes(size), length)
 
 
-# Judging
+# Judging ------------------------------------------------------------------------------------------
 
 
 def reference_verdict(contents, path):
@@ -230,11 +251,13 @@ def reference_verdict(contents, path):
     path.write_bytes(contents)
     with safetensors.safe_open(path, framework="numpy") as file:
         order, metadata = file.offset_keys(), file.metadata()
-    interop.check(sorted(order) == sorted(found), "the reference contradicts itself:", order, list(found))
+    interop.check(sorted(order) == sorted(found), "the reference contradicts itself:", order,
+        list(found))
     tensors, at = {}, 0
     for name in order:
         tensor = found[name]
-        tensors[name] = (tensor["dtype"], list(tensor["shape"]), at, at + len(tensor["data"]), bytes(tensor["data"]))
+        tensors[name] = (tensor["dtype"], list(tensor["shape"]), at, at + len(tensor["data"]),
+            bytes(tensor["data"]))
         at += len(tensor["data"])
     return None, tensors, metadata
 
@@ -255,12 +278,13 @@ def compare(labels, files, work):
             if not condition:
                 failed = pathlib.Path(tempfile.gettempdir()) / "safefuse-differs.safetensors"
                 failed.write_bytes(contents)
-                interop.check(False, label, *what, "| ours:", line[:500], "| theirs:", errors or tensors, metadata, "| kept as", failed)
+                interop.check(False, label, *what, "| ours:", line[:500], "| theirs:", errors
+                    or tensors, metadata, "| kept as", failed)
 
         if errors is not None:
             check(our["reference"] != "accept", "is refused by the reference")
-            # Which of two tensors at one place the reference sees first differs from run to run,
-            # and so does its error.
+            # Which of two tensors at one place it meets first differs from run to run, and so does
+            # what it says of them.
             if our["reference"] not in errors:
                 seen["of these with one of several errors that the reference gives in turn"] += 1
                 again = {kind for _ in range(200) for kind in reference_verdict(contents, None)[0]}
@@ -271,12 +295,14 @@ def compare(labels, files, work):
         check(our["reference"] == "accept", "is accepted by the reference")
         start = 8 + struct.unpack("<Q", contents[:8])[0]
         table = {
-            name: (dtype, shape, begin, end, contents[start + begin : start + end]) for name, dtype, shape, begin, end in our["tensors"]
+            name: (dtype, shape, begin, end, contents[start + begin : start + end])
+            for name, dtype, shape, begin, end in our["tensors"]
         }
         check(len(table) == len(our["tensors"]) and table == tensors, "has another table")
         check(our["metadata"] == metadata, "has other metadata")
         if our["default"] == "accept":
-            check(our["lenient"] == "accept", "is accepted by default and not by the lenient profile")
+            check(our["lenient"] == "accept",
+                "is accepted by default and not by the lenient profile")
             check(our["needs"] == [], "needs what the default does not grant")
             seen["accepted by both"] += 1
         else:
@@ -306,19 +332,25 @@ with tempfile.TemporaryDirectory() as directory:
                 try:
                     with safetensors.safe_open(path, framework="numpy") as file:
                         interop.check(case["reference"] == "accept", case["case"])
-                        table = [[n, file.get_slice(n).get_dtype(), file.get_slice(n).get_shape()] for n in file.offset_keys()]
-                        interop.check(table == [tensor[:3] for tensor in case["tensors"]], case["case"], table)
+                        table = [[n, file.get_slice(n).get_dtype(), file.get_slice(n).get_shape()]
+                            for n in file.offset_keys()]
+                        interop.check(table == [tensor[:3] for tensor in case["tensors"]],
+                            case["case"], table)
                 except safetensors.SafetensorError as error:
-                    interop.check(case["reference"] == "data_truncated" and "incomplete metadata" in str(error), case["case"], error)
+                    interop.check(case["reference"] == "data_truncated"
+                        and "incomplete metadata" in str(error), case["case"], error)
                 path.unlink()
             continue
         labels.append(case["case"])
-        files.append(bytes.fromhex(made_of["hex"]) + b" " * made_of["spaces"] if made_of else (work / "suite" / case["file"]).read_bytes())
+        files.append(bytes.fromhex(made_of["hex"]) + b" " * made_of["spaces"] if made_of
+            else (work / "suite" / case["file"]).read_bytes())
     seen, differences = compare(labels, files, work)
-    print(f"suite: {len(suite)} cases;", ", ".join(f"{count} {what}" for what, count in seen.items()))
+    print(f"suite: {len(suite)} cases;", ", ".join(f"{count} {what}"
+        for what, count in seen.items()))
     for need, names in differences.items():
         print(f"    {need} ({documented[need]}):", ", ".join(names))
-        expected = {case["case"] for case in suite if case["default"] != "accept" and case["reference"] == "accept"}
+        expected = {case["case"] for case in suite if case["default"] != "accept"
+            and case["reference"] == "accept"}
         interop.check(set(names) <= expected, "the suite expects other differences")
 
     small = [each for each in files if len(each) < 4096]
@@ -326,7 +358,8 @@ with tempfile.TemporaryDirectory() as directory:
     batch = []
 
     def judge_batch():
-        seen, differences = compare([f"header {count + i} of seed {seed}" for i in range(len(batch))], batch, work)
+        seen, differences = compare([f"header {count + i} of seed {seed}"
+            for i in range(len(batch))], batch, work)
         total.update(seen)
         kinds_of_difference.update({need: len(names) for need, names in differences.items()})
 
@@ -337,7 +370,9 @@ with tempfile.TemporaryDirectory() as directory:
             count += len(batch)
             batch.clear()
     judge_batch()
-    print(f"made with seed {seed}: {mutations} headers;", ", ".join(f"{count} {what}" for what, count in total.items()))
+    print(f"made with seed {seed}: {mutations} headers;",
+        ", ".join(f"{count} {what}" for what, count in total.items()))
     for need, times in kinds_of_difference.items():
         print(f"    {need} ({documented[need]}): {times}")
-    interop.check(mutations < 20000 or total["accepted by both"] > mutations // 10, "too few headers were accepted to compare tables")
+    interop.check(mutations < 20000 or total["accepted by both"] > mutations // 10,
+        "too few headers were accepted to compare tables")

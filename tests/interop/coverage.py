@@ -1,10 +1,10 @@
 """What the installed transformers has that our families lack or describe differently.
 
-    coverage.py [PROGRAMS DATA]          compares, and fails if a model type is new, changed or
-                                         gone; prints a first declaration for each
-    coverage.py PROGRAMS DATA --record   rewrites DATA/transformers/conversions.tsv, once the
-                                         families follow this version
-    coverage.py PROGRAMS DATA TYPE...    prints proposals for these types
+coverage.py [PROGRAMS DATA]          compares, and fails if a model type is new, changed or
+                                     vanished; each comes with a declaration to begin with
+coverage.py PROGRAMS DATA --record   writes DATA/transformers/conversions.tsv anew, once the
+                                     families follow this version
+coverage.py PROGRAMS DATA TYPE...    prints what it would propose for these types
 
 A type is new if its model has fused experts, or transformers converts experts for it, and no family
 names it. It is changed if its conversions in transformers, or its parameters with experts, differ
@@ -22,7 +22,8 @@ from support import interop
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch, transformers = interop.require("torch", "transformers")
 if int(transformers.__version__.split(".")[0]) < 5:
-    interop.skip(f"transformers {transformers.__version__} does not hold experts fused; 5 and later do")
+    interop.skip(
+        f"transformers {transformers.__version__} does not hold experts fused; 5 and later do")
 from support import tiny_models
 
 logging.disable(logging.WARNING)
@@ -39,7 +40,8 @@ def expert_parameters(model):
     """
     found = {}
     for name, tensor in model.state_dict().items():
-        if is_expert(name, tensor) and not re.search(r"experts\.(expert_)?\d+\.", name) and "shared_experts" not in name:
+        is_single = re.search(r"experts\.(expert_)?\d+\.", name)
+        if is_expert(name, tensor) and not is_single and "shared_experts" not in name:
             found.setdefault(re.sub(r"\d+", "N", name), list(tensor.shape))
     return found
 
@@ -49,22 +51,26 @@ def parts(transform):
     """
     operations = []
     for operation in getattr(transform, "operations", []):
-        arguments = ", ".join(f"{k}={v}" for k, v in sorted(vars(operation).items()) if not k.startswith("_") and v is not None)
+        arguments = ", ".join(f"{k}={v}" for k, v in sorted(vars(operation).items())
+            if not k.startswith("_") and v is not None)
         operations.append(f"{type(operation).__name__}({arguments})")
-    extra = [f"{k}={v}" for k in ("prefix_to_add", "prefix_to_remove", "offset") if (v := getattr(transform, k, None))]
+    extra = [f"{k}={v}" for k in ("prefix_to_add", "prefix_to_remove", "offset")
+        if (v := getattr(transform, k, None))]
     sources, targets = (
-        getattr(transform, f"_original_{what}_patterns", None) or getattr(transform, f"{what}_patterns")
+        getattr(transform, f"_original_{what}_patterns", None)
+        or getattr(transform, f"{what}_patterns")
         for what in ("source", "target")
     )
     as_list = lambda patterns: [patterns] if isinstance(patterns, str) else list(patterns)
-    return (getattr(transform, "scope_prefix", None) or "", as_list(sources), as_list(targets), operations + extra)
+    return (getattr(transform, "scope_prefix", None) or "", as_list(sources), as_list(targets),
+        operations + extra)
 
 
 def text_of(transform):
     scope, sources, targets, operations = parts(transform)
-    return (f"[{scope}] " if scope else "") + " + ".join(sources) + " -> " + " + ".join(targets) + "".join(
-        f" | {each}" for each in operations
-    )  # fmt: skip
+    where = f"[{scope}] " if scope else ""
+    what = "".join(f" | {each}" for each in operations)
+    return where + " + ".join(sources) + " -> " + " + ".join(targets) + what
 
 
 def conversions_of(model):
@@ -83,7 +89,8 @@ def make(model_type):
 def record_of(model):
     """The entry for the record: the conversions in order, then the experts."""
     lines = [text_of(each) for each in conversions_of(model)]
-    return lines + [f"{name}: {len(shape)} axes" for name, shape in sorted(expert_parameters(model).items())]
+    return lines + [f"{name}: {len(shape)} axes"
+        for name, shape in sorted(expert_parameters(model).items())]
 
 
 def has_experts(model_type):
@@ -91,21 +98,23 @@ def has_experts(model_type):
     try:
         kind = tiny_models.class_of(model_type)
     except (KeyError, AttributeError):
-        return False  # a part of another model without its own class
-    # Absent if the class stands in for one that needs another package.
+        return False  # a part of another model that has no class of its own
+    # absent where the class is a stand-in for one that needs another package
     source = sys.modules.get(kind.__module__)
     return source is not None and "Experts" in pathlib.Path(source.__file__).read_text()
 
 
-# Proposals
+# ------------------------------------------------------------------------------------------
 
-PER_EXPERT = {("gate_proj", "up_proj", "down_proj"): "per_expert", ("w1", "w3", "w2"): "per_expert_w123"}
+PER_EXPERT = {("gate_proj", "up_proj", "down_proj"): "per_expert",
+    ("w1", "w3", "w2"): "per_expert_w123"}
 
 
 def literal(pattern):
     """A regular expression as a pattern of whole segments, or None if that is impossible."""
     at_start = pattern.startswith("^")
-    text = pattern.removeprefix("^").removesuffix("$").replace(r"(\d+)", "{i}").replace(r"\.", ".").strip(".")
+    text = pattern.removeprefix("^").removesuffix("$").replace(r"(\d+)", "{i}")
+    text = text.replace(r"\.", ".").strip(".")
     text = re.sub(r"\\\d", "{i}", text)
     if re.search(r"[()\[\]|*?\\+$^]", text):
         return None
@@ -128,8 +137,10 @@ def experts_layout(model, converters):
     config = model.config.get_text_config()
     for name, shape in expert_parameters(model).items():
         if name.endswith("gate_up_proj") and len(shape) == 3 and shape[2] == 2 * shape[1]:
-            return "?", "?", ["the shapes of the tiny model do not tell whether matrices are transposed"]
-        if name.endswith("gate_up_proj") and len(shape) == 3 and shape[1] == getattr(config, "hidden_size", None):
+            return "?", "?", [
+                "the shapes of the tiny model do not tell whether matrices are transposed"]
+        hidden = getattr(config, "hidden_size", None)
+        if name.endswith("gate_up_proj") and len(shape) == 3 and shape[1] == hidden:
             to = "gate_up_transposed"
     if not converters:
         return to, to, ["stored as the model holds them"]
@@ -143,7 +154,8 @@ def experts_layout(model, converters):
         known = {"MergeModulelist", "Concatenate"}
         if any(operation.split("(")[0] not in known for operation in operations):
             notes.append(f"by hand: {text_of(each)}")
-    return PER_EXPERT.get(tuple(names), "per_expert_ungated" if len(names) == 2 and to == "ungated_fused" else "?"), to, notes
+    otherwise = "per_expert_ungated" if len(names) == 2 and to == "ungated_fused" else "?"
+    return PER_EXPERT.get(tuple(names), otherwise), to, notes
 
 
 def proposal(model_type, model):
@@ -151,7 +163,8 @@ def proposal(model_type, model):
     converters, others, renames = [], [], []
     for each in conversions_of(model):
         _, sources, targets, operations = parts(each)
-        if type(each).__name__ != "WeightConverter" and not re.search(r"(^|[._])experts\b", " ".join(targets).replace("\\", "")):
+        if type(each).__name__ != "WeightConverter" and not re.search(r"(^|[._])experts\b",
+            " ".join(targets).replace("\\", "")):
             renames.append(rename_of(each))
         elif any("expert" in target and "shared" not in target for target in targets):
             converters.append(each)
@@ -165,11 +178,13 @@ def proposal(model_type, model):
     lines += [f'    using modules = safefuse::modules<"{each}">;' for each in sorted(path)]
     lines += [f"    // other modules: {each}" for each in others]
     if renames:
-        lines += ["    static constexpr rename_description renames[] = {", *(f"        {each}" for each in renames), "    };"]
-    return lines + [f'    static constexpr std::string_view model_types[] = {{"{model_type}"}};', "};"]
+        lines += ["    static constexpr rename_description renames[] = {",
+            *(f"        {each}" for each in renames), "    };"]
+    return lines + [f'    static constexpr std::string_view model_types[] = {{"{model_type}"}};',
+        "};"]
 
 
-# Comparisons
+# ------------------------------------------------------------------------------------------
 
 
 def read_record(path):
@@ -184,15 +199,18 @@ def read_record(path):
 
 def main():
     record_path = interop.test_data() / "transformers" / "conversions.tsv"
-    known = {kind for kinds in interop.families_in_readme().values() for kind in kinds}
+    known = {kind for kinds in interop.families_on_page().values() for kind in kinds}
     asked = [each for each in sys.argv[3:] if not each.startswith("-")]
     for model_type in asked:
-        print("\n".join([f"// {model_type}", *record_of(make(model_type)), *proposal(model_type, make(model_type))]))
+        print("\n".join([f"// {model_type}", *record_of(make(model_type)),
+            *proposal(model_type, make(model_type))]))
     if asked:
         return
     if "--record" in sys.argv:
         with open(record_path, "w") as out:
-            out.write(f"# What transformers {transformers.__version__} converts for each model type, and what holds its experts.\n")
+            out.write(
+                f"# What transformers {transformers.__version__} converts for each model type, and "
+                f"what holds its experts.\n")
             for model_type in sorted(known):
                 out.writelines(f"{model_type}\t{line}\n" for line in record_of(make(model_type)))
         return
@@ -221,7 +239,8 @@ def main():
     for model_type, model in changed:
         print(f"\nCHANGED     {model_type}")
         before, now = recorded.get(model_type, []), record_of(model)
-        print("\n".join([f"  - {line}" for line in before if line not in now] + [f"  + {line}" for line in now if line not in before]))
+        print("\n".join([f"  - {line}" for line in before if line not in now]
+            + [f"  + {line}" for line in now if line not in before]))
         if sorted(before) == sorted(now):
             print("  the same conversions in another order")
         print("\n".join(proposal(model_type, model)))
@@ -229,9 +248,11 @@ def main():
         print(f"\nVANISHED    {model_type}")
     if unseen:
         print("\nnot looked into, for no tiny model of it can be made:", "; ".join(unseen))
-    print(f"\n{len(known)} model types are known, {len(new)} are new, {len(changed)} changed, {len(vanished)} vanished")
+    print(f"\n{len(known)} model types are known, {len(new)} are new, {len(changed)} changed, "
+          f"{len(vanished)} vanished")
     same = transformers.__version__ == pinned
-    interop.check(not (new or changed or vanished), "the families do not follow transformers", transformers.__version__)
+    interop.check(not (new or changed or vanished), "the families do not follow transformers",
+        transformers.__version__)
     interop.check(same or not unseen, "types could not be looked into")
 
 

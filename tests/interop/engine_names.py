@@ -15,16 +15,17 @@ ENGINES = {
     "vllm": ("vllm/model_executor/layers/", "fused_moe/routed_experts.py"),
     "sglang": ("sglang/srt/layers/", "moe/fused_moe_triton/layer.py"),
 }
-# Our fields that are no literal name in the engine's code. vLLM's FP8 layer composes
-# w13_weight_scale_inv at run time. vLLM 0.33 has no experts with g_idx any more; older versions
-# named it w13_g_idx (GPTQ) and w13_weight_g_idx (compressed-tensors).
+# Fields of ours that are no literal name in the engine's code: vLLM's FP8 layer puts
+# w13_weight_scale_inv together at run time, and its 0.33 has no experts with g_idx any more, which
+# older versions called w13_g_idx (GPTQ) and w13_weight_g_idx (compressed-tensors).
 NOT_REGISTERED = {"vllm": {"_g_idx", "_weight_g_idx", "_weight_scale_inv"}, "sglang": set()}
 
 
 def wheel_of(engine):
     where = os.environ.get("SAFEFUSE_ENGINE_WHEELS")
     if not where:
-        interop.skip("SAFEFUSE_ENGINE_WHEELS is not set: a directory with the wheels of vLLM and SGLang")
+        interop.skip(
+            "SAFEFUSE_ENGINE_WHEELS is not set: a directory with the wheels of vLLM and SGLang")
     wheels = sorted(pathlib.Path(where).glob(f"{engine}-*.whl"))
     return wheels[-1] if wheels else None
 
@@ -73,12 +74,13 @@ def vllm_takes(mapping, name, parameters):
     return None
 
 
-# vLLM's generic loader for fused names: (names of the matrices on the hub, stored name, the
-# parameter or None).
+# What vLLM's generic loader makes of fused names: (names of the matrices on the hub, stored name,
+# the parameter or None).
 VLLM_TABLE = [
     (("gate_proj", "down_proj", "up_proj"), "experts.gate_up_proj", "w13_weight"),
     (("gate_proj", "down_proj", "up_proj"), "experts.down_proj", "w2_weight"),
-    (("gate_proj", "down_proj", "up_proj"), "experts.gate_up_proj_scale_inv", "w13_weight_scale_inv"),
+    (("gate_proj", "down_proj", "up_proj"), "experts.gate_up_proj_scale_inv",
+     "w13_weight_scale_inv"),
     (("gate_proj", "down_proj", "up_proj"), "experts.gate_up_proj_weight_scale", None),
     (("gate_proj", "down_proj", "up_proj"), "experts.gate_up_proj_bias", None),
     (("gate_proj", "down_proj", "up_proj"), "experts.w13_weight", None),
@@ -86,7 +88,8 @@ VLLM_TABLE = [
     (("w1", "w2", "w3"), "experts.down_proj", None),
     (("w1", "w2", "w3"), "experts.w13_weight", None),
     (("gate_proj", "down_proj", "up_proj"), "experts.3.gate_proj.weight", "w13_weight"),
-    (("gate_proj", "down_proj", "up_proj"), "experts.3.down_proj.weight_scale_inv", "w2_weight_scale_inv"),
+    (("gate_proj", "down_proj", "up_proj"), "experts.3.down_proj.weight_scale_inv",
+     "w2_weight_scale_inv"),
     (("w1", "w2", "w3"), "experts.3.w1.weight", "w13_weight"),
 ]
 
@@ -99,26 +102,35 @@ for engine, (below, layer) in ENGINES.items():
     looked_at += 1
     wheel = zipfile.ZipFile(path)
     theirs, ours = registered(wheel, below), suffixes_of(engine)
-    interop.check(ours <= theirs | NOT_REGISTERED[engine], engine, "creates no", sorted(ours - theirs))
-    print(f"{path.name}: {len(ours)} fields are spelled as it spells them; of its own, not in checkpoints:",
+    interop.check(ours <= theirs | NOT_REGISTERED[engine], engine, "creates no",
+        sorted(ours - theirs))
+    print(f"{path.name}: {len(ours)} fields are spelled as it spells them; of its own, not in "
+          f"checkpoints:",
           ", ".join(sorted(theirs - ours)))  # fmt: skip
     source = wheel.read(below + layer).decode()
     if engine == "sglang":
         mapping = function(source, "make_expert_params_mapping", List=list, Tuple=tuple)
-        named = {(p + "weight", w + "weight") for p, w, _, _ in mapping(None, "gate_proj", "down_proj", "up_proj", 1)}
-        interop.check(("experts.w13_weight", "experts.0.gate_proj.weight") in named, "SGLang names it otherwise:", named)
+        named = {(p + "weight", w + "weight") for p, w, _, _ in mapping(None, "gate_proj",
+            "down_proj", "up_proj", 1)}
+        interop.check(("experts.w13_weight", "experts.0.gate_proj.weight") in named,
+            "SGLang names it otherwise:", named)
         fused = function(source, "make_expert_params_mapping_fused")
-        named = {(p, w) for p, w, _ in fused(None, "gate_up_proj", "down_proj", "gate_up_proj_bias", "down_proj_bias")}
-        for parameter, stored in (("w13_weight", "gate_up_proj"), ("w13_weight_bias", "gate_up_proj_bias"), ("w2_weight", "down_proj")):
-            interop.check((f"experts.{parameter}", f"experts.{stored}") in named, "SGLang does not take", stored)
+        named = {(p, w) for p, w, _ in fused(None, "gate_up_proj", "down_proj", "gate_up_proj_bias",
+            "down_proj_bias")}
+        for parameter, stored in (("w13_weight", "gate_up_proj"),
+            ("w13_weight_bias", "gate_up_proj_bias"), ("w2_weight", "down_proj")):
+            interop.check((f"experts.{parameter}", f"experts.{stored}") in named,
+                "SGLang does not take", stored)
         print("SGLang takes what transformers holds, and calls it as ours")
         continue
-    build = function(source, "build_expert_params_mapping", EplbState=every_expert_is_itself, logger=None)
+    build = function(source, "build_expert_params_mapping", EplbState=every_expert_is_itself,
+        logger=None)
     parameters = {f"{part}{suffix}" for part in ("w13", "w2") for suffix in ours}
     for (gate, down, up), name, expected in VLLM_TABLE:
         mapping = build(gate, down, up, 4, include_fused=True)
         taken = vllm_takes(mapping, f"model.layers.0.mlp.{name}", parameters)
-        interop.check(taken == expected, f"vLLM makes {taken} of {name} ({gate}, {down}, {up}), and not {expected}")
+        interop.check(taken == expected,
+            f"vLLM makes {taken} of {name} ({gate}, {down}, {up}), and not {expected}")
         print(f"  {'/'.join((gate, up, down)):30} {name:40} {taken or 'not taken'}")
 if looked_at == 0:
     interop.skip("no wheel of vLLM or SGLang")

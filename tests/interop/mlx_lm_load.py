@@ -15,8 +15,8 @@ mx.set_default_device(mx.cpu)
 
 from mlx.utils import tree_flatten
 
-# The fixtures that mlx-lm 0.32.2 loads with the configs of transformers 5, except for the additions
-# in CONFIGS.
+# The fixtures that mlx-lm 0.32.2 loads as transformers 5 writes their configs, but for what CONFIGS
+# adds.
 TYPES = ("deepseek_v3", "ernie4_5_moe", "mixtral", "qwen3_moe")
 CONFIGS = {"qwen3_moe": {"num_experts": 12, "head_dim": 8}}
 
@@ -40,14 +40,17 @@ def compare(kind):
         interop.run("fuse_checkpoint", original, written, "--to", "mlx", "--quiet")
         names = interop.read_checkpoint(written).keys()
         interop.check(any(".switch_mlp." in name for name in names), kind, "has no switch_mlp")
-        interop.check(not any(".experts." in name and name.endswith("_proj.weight") and ".shared" not in name for name in names),
+        interop.check(not any(".experts." in name and name.endswith("_proj.weight")
+            and ".shared" not in name for name in names),
                       kind, "still stores experts one by one")  # fmt: skip
         model, _ = utils.load_model(written)
-        found, wanted = dict(tree_flatten(model.parameters())), dict(tree_flatten(expected.parameters()))
+        found, wanted = dict(tree_flatten(model.parameters())), dict(
+            tree_flatten(expected.parameters()))
         interop.check(found.keys() == wanted.keys(), kind, sorted(found.keys() ^ wanted.keys())[:3])
         for name, value in wanted.items():
             interop.check(mx.array_equal(found[name], value), kind, name, "differs")
-        interop.check(mx.array_equal(logits(model), logits(expected), equal_nan=True), kind, "gives other logits")
+        interop.check(mx.array_equal(logits(model), logits(expected), equal_nan=True), kind,
+            "gives other logits")
     print(kind, "is loaded as the original is, and gives the same logits", flush=True)
 
 

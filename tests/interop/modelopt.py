@@ -18,7 +18,8 @@ from support import interop
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch, transformers, accelerate, mtq, plugin = interop.require(
-    "torch", "transformers", "accelerate", "modelopt.torch.quantization", "modelopt.torch.quantization.plugins.accelerate"
+    "torch", "transformers", "accelerate", "modelopt.torch.quantization",
+    "modelopt.torch.quantization.plugins.accelerate"
 )
 
 logging.disable(logging.WARNING)
@@ -47,7 +48,8 @@ def failure_of(path, with_experts):
     try:
         load(path, with_experts)
     except Exception as error:
-        return error, [f"{each.filename}:{each.lineno}: {each.line}" for each in traceback.extract_tb(error.__traceback__)][::-1]
+        return error, [f"{each.filename}:{each.lineno}: {each.line}"
+            for each in traceback.extract_tb(error.__traceback__)][::-1]
     return None, []
 
 
@@ -70,23 +72,33 @@ with tempfile.TemporaryDirectory() as directory:
     tensors = [*model.named_parameters(), *model.named_buffers()]
     on_meta = [name for name, tensor in tensors if tensor.is_meta]
     interop.check(not on_meta, "left on meta:", on_meta[:3])
-    expected = transformers.AutoModelForCausalLM.from_pretrained(original, dtype="auto").state_dict()
-    experts = {name: tensor for name, tensor in tensors if name.endswith(("experts.gate_up_proj", "experts.down_proj"))}
+    expected = transformers.AutoModelForCausalLM.from_pretrained(original,
+        dtype="auto").state_dict()
+    experts = {name: tensor for name, tensor in tensors
+        if name.endswith(("experts.gate_up_proj", "experts.down_proj"))}
     interop.check(len(experts) == 4, "experts:", sorted(experts))
     for name, tensor in experts.items():
-        interop.check(torch.equal(tensor.to(expected[name].dtype), expected[name]), name, "differs from what transformers loads")
+        interop.check(torch.equal(tensor.to(expected[name].dtype), expected[name]), name,
+            "differs from what transformers loads")
     mtq.calibrate(model, "max", calibrate)
     found = {name: tensor for name, tensor in model.named_buffers() if name.endswith("_amax")}
-    interop.check(found and not any("experts" in name for name in found), "quantised:", sorted(found)[:3])
-    interop.check(all(not tensor.is_meta and tensor.max() > 0 for tensor in found.values()), "a quantiser was not calibrated")
-    print(f"fused: loads, {len(experts)} expert tensors are equal, {len(found)} quantisers are calibrated")
+    interop.check(found and not any("experts" in name for name in found), "quantised:",
+        sorted(found)[:3])
+    interop.check(all(not tensor.is_meta and tensor.max() > 0 for tensor in found.values()),
+        "a quantiser was not calibrated")
+    print(f"fused: loads, {len(experts)} expert tensors are equal, {len(found)} quantisers are "
+          f"calibrated")
 
     error, lines = failure_of(fused, with_experts=True)
     if error is None:
-        print("with experts quantised, too, modelopt loads it: README's table of limits is out of date")
+        print("with experts quantised, too, modelopt loads it: the limits in models/README.md are "
+              "out of date")
         interop.check(False, "modelopt no longer fails where its limit is noted")
     interop.check("meta tensor" in str(error), "with experts quantised, it fails otherwise:", error)
     where = [line for line in lines if LINE_THAT_FAILS in line]
-    interop.check(bool(where), "it fails for a parameter and not for a quantiser's buffer:", lines[:3])
-    caller = next((line for line in lines if "modelopt" in line and "site-packages" in line), lines[-1])
-    print("with experts quantised, too, modelopt fails by itself, for a buffer without bytes:", where[0], "called from", caller)
+    interop.check(bool(where), "it fails for a parameter and not for a quantiser's buffer:",
+        lines[:3])
+    caller = next((line for line in lines if "modelopt" in line and "site-packages" in line),
+        lines[-1])
+    print("with experts quantised, too, modelopt fails by itself, for a buffer without bytes:",
+        where[0], "called from", caller)

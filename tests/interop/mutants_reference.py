@@ -16,7 +16,8 @@ import tempfile
 
 from support import interop
 
-options = dict(each[2:].split("=", 1) for each in sys.argv[1:] if each.startswith("--") and "=" in each)
+options = dict(each[2:].split("=", 1) for each in sys.argv[1:] if each.startswith("--")
+    and "=" in each)
 sys.argv = [each for each in sys.argv if not each.startswith("--")]
 count = int(options.get("count", os.environ.get("SAFEFUSE_MUTANTS", "100000")))
 first = int(options.get("first", os.environ.get("SAFEFUSE_SEED", "0")))
@@ -25,7 +26,9 @@ first = int(options.get("first", os.environ.get("SAFEFUSE_SEED", "0")))
 version = getattr(safetensors, "__version__", "0")
 if tuple(int(part) for part in version.split(".")[:2]) < (0, 8):
     interop.skip(f"safetensors is {version}: the verdicts are those of 0.8")
-program = next((p for p in (interop.programs() / name for name in ("judge_mutants", "judge_mutants.exe")) if p.exists()), None)
+program = next(
+    (p for p in (interop.programs() / name for name in ("judge_mutants", "judge_mutants.exe"))
+     if p.exists()), None)
 if program is None:
     interop.skip(f"there is no program {interop.programs() / 'judge_mutants'}")
 
@@ -48,7 +51,8 @@ def tensors_of(table, contents):
         begin, end, dtype, shape, name_bytes = table[at:line_end].decode().split(" ")
         at = line_end + 1 + int(name_bytes)
         extents = [int(extent) for extent in shape.split(",")] if shape else []
-        tensors[table[line_end + 1 : at].decode()] = {"dtype": dtype, "shape": extents, "data": data[int(begin) : int(end)]}
+        tensors[table[line_end + 1 : at].decode()] = {"dtype": dtype, "shape": extents,
+            "data": data[int(begin) : int(end)]}
     return tensors
 
 
@@ -67,19 +71,23 @@ def judge(number, contents, verdicts, table):
         differs(number, contents, "has another number of tensors:", len(ours), len(theirs))
     for name, tensor in theirs:
         mine = ours.get(name)
-        alike = mine is not None and mine["dtype"] == tensor["dtype"] and mine["shape"] == list(tensor["shape"])
+        alike = mine is not None and mine["dtype"] == tensor["dtype"] and mine["shape"] == list(
+            tensor["shape"])
         if not alike or mine["data"] != tensor["data"]:
-            differs(number, contents, "has another tensor", name, "| ours:", mine, "| theirs:", tensor)
+            differs(number, contents, "has another tensor", name, "| ours:", mine, "| theirs:",
+                tensor)
     return True
 
 
 seen = {"both": 0, "neither": 0, "lenient": 0, "documented": 0}
-with subprocess.Popen([program, str(first), str(count)], stdout=subprocess.PIPE, bufsize=1 << 20) as running:
+with subprocess.Popen([program, str(first), str(count)], stdout=subprocess.PIPE,
+    bufsize=1 << 20) as running:
 
     def take(size):
         taken = running.stdout.read(size)
         if len(taken) != size:
-            sys.exit(f"FAILED: the program that judges mutants ended early (status {running.wait()})")
+            sys.exit(
+                f"FAILED: the program that judges mutants ended early (status {running.wait()})")
         return taken
 
     for number in range(first, first + count):
@@ -92,10 +100,14 @@ with subprocess.Popen([program, str(first), str(count)], stdout=subprocess.PIPE,
         else:
             seen["neither"] += 1
             seen["lenient"] += bool(verdicts & LENIENT)
-    interop.check(running.wait() == 0, "the program that judges mutants ended with status", running.returncode)
+    interop.check(running.wait() == 0, "the program that judges mutants ended with status",
+        running.returncode)
 print(
     f"mutants {first} to {first + count - 1}, safetensors {version}:"
-    f" {seen['both']} accepted by both ({seen['documented']} of them by our reference profile alone),"
-    f" {seen['neither']} refused by both ({seen['lenient']} of them accepted by our lenient profile)"
+    f" {seen['both']} accepted by both ({seen['documented']} of them by our reference profile "
+    f"alone),"
+    f" {seen['neither']} refused by both ({seen['lenient']} of them accepted by our lenient "
+    f"profile)"
 )
-interop.check(count < 1000 or min(seen["both"], seen["neither"]) > count // 10, "too few mutants of one verdict to compare")
+interop.check(count < 1000 or min(seen["both"], seen["neither"]) > count // 10,
+    "too few mutants of one verdict to compare")

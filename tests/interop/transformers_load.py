@@ -13,7 +13,8 @@ from support import interop
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch, transformers, accelerate = interop.require("torch", "transformers", "accelerate")
 if int(transformers.__version__.split(".")[0]) < 5:
-    interop.skip(f"transformers {transformers.__version__} does not hold experts fused; 5 and later do")
+    interop.skip(
+        f"transformers {transformers.__version__} does not hold experts fused; 5 and later do")
 
 logging.disable(logging.WARNING)
 transformers.logging.set_verbosity_error()
@@ -44,7 +45,8 @@ def same_state(found, expected, what, same_dtypes=True):
     interop.check(found.keys() == expected.keys(), what, sorted(found.keys() ^ expected.keys())[:5])
     for name, tensor in expected.items():
         interop.check(not found[name].is_meta, what, name, "has no bytes")
-        interop.check(not same_dtypes or found[name].dtype == tensor.dtype, what, name, "is", found[name].dtype)
+        interop.check(not same_dtypes or found[name].dtype == tensor.dtype, what, name, "is",
+            found[name].dtype)
         interop.check(torch.equal(found[name].to(tensor.dtype), tensor), what, name, "differs")
 
 
@@ -68,7 +70,8 @@ with tempfile.TemporaryDirectory() as directory:
         expected, loss = load(original)
         model, info = load(fused)
         interop.check(info == loss, kind, "loads with", info, "and the original with", loss)
-        interop.check(not any("expert" in key for keys in info.values() for key in keys), kind, info)
+        interop.check(not any("expert" in key for keys in info.values() for key in keys), kind,
+            info)
         same_state(model, expected, f"{kind}:")
         should = logits(expected)
         if should is not None:
@@ -90,4 +93,5 @@ with tempfile.TemporaryDirectory() as directory:
         shutil.rmtree(fused)
 
     interop.check(len(ran) >= 9, "only", ran, "could run")
-    print(f"{len(fixtures)} models load as the originals do, {len(ran)} of them could run and give equal logits")
+    print(f"{len(fixtures)} models load as the originals do, {len(ran)} of them could run and give "
+          f"equal logits")

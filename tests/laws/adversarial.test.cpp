@@ -102,7 +102,8 @@ TEST_CASE("adversarial: a million tensors that overlap, or lie backwards") {
 }
 
 TEST_CASE(
-    "adversarial: ten million tensors that overlap, or lie backwards, where SAFEFUSE_TEST_LARGE is set") {
+    "adversarial: ten million tensors that overlap, or lie backwards, where SAFEFUSE_TEST_LARGE "
+    "is set") {
     if (std::getenv("SAFEFUSE_TEST_LARGE") != nullptr) check_overlaps(10'000'000);
 }
 
@@ -144,7 +145,8 @@ TEST_CASE("adversarial: one string of nearly the largest header, plain and of es
 }
 
 TEST_CASE(
-    "adversarial: a header of exactly the limit is read, full of tensors or of spaces, and one byte more is refused") {
+    "adversarial: a header of exactly the limit is read, full of tensors or of spaces, and one "
+    "byte more is refused") {
     std::string json{"{"};
     std::size_t count = 0;
     for (; json.size() < most_json_bytes - 100; ++count)
@@ -254,7 +256,8 @@ TEST_CASE("adversarial: an index of 300,000 tensors, each in a file of its own, 
 }
 
 TEST_CASE(
-    "adversarial: experts that a shape of no bytes claims are not planned as tensors of their own") {
+    "adversarial: experts that a shape of no bytes claims are not planned as tensors of their "
+    "own") {
     const std::vector<std::uint64_t> pair{std::uint64_t{1} << 32, 0, 4},
         down{std::uint64_t{1} << 32, 4, 0};
     const auto plan_of = [&](const std::vector<std::uint64_t>& pair_shape,
@@ -276,7 +279,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "adversarial: a million experts that a shape claims are refused before anything is made for each, and so is one with bytes") {
+    "adversarial: a million experts that a shape claims are refused before anything is made for "
+    "each, and so is one with bytes") {
     const auto outcome_of = [](std::uint64_t experts) {
         const std::vector<std::byte> bytes(static_cast<std::size_t>(experts) * 2);
         const std::vector<std::uint64_t> pair{experts, 2, 1}, down{experts, 1, 1};
@@ -301,7 +305,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "adversarial: modules that each claim as many experts as one may are refused when they are too many together") {
+    "adversarial: modules that each claim as many experts as one may are refused when they are "
+    "too many together") {
     constexpr std::uint64_t experts = 65'536;
     const std::vector<std::byte> bytes(static_cast<std::size_t>(experts) * 2);
     const std::vector<std::uint64_t> pair{experts, 2, 1}, down{experts, 1, 1};

@@ -271,7 +271,8 @@ TEST_CASE_TEMPLATE(
 }
 
 TEST_CASE_TEMPLATE(
-    "allocations: each that fails from open to rewritten shards is out_of_memory and leaves nothing half-built",
+    "allocations: each that fails from open to rewritten shards is out_of_memory and leaves "
+    "nothing half-built",
     Source, sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     write_model(directory / "in");
@@ -331,7 +332,8 @@ TEST_CASE("allocations: each that fails while a rewrite is compared is out_of_me
 }
 
 TEST_CASE(
-    "allocations: a text that memory ran out for is empty from then on, and so is whatever is made of it") {
+    "allocations: a text that memory ran out for is empty from then on, and so is whatever is "
+    "made of it") {
     sf::text name{"model-"};
     const std::string more(100, 'x');
     {

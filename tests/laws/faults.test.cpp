@@ -200,7 +200,8 @@ void expect(std::string& answer, const std::string& what, const std::string& fou
 // Files that change while they are open
 
 TEST_CASE_TEMPLATE(
-    "changed file: whatever copies much from a mapping asks first, so that a file cut short is a failure and no signal",
+    "changed file: whatever copies much from a mapping asks first, so that a file cut short is a "
+    "failure and no signal",
     Family, qwen, transposed) {
     for (const std::uint64_t keep : {std::uint64_t{0}, std::uint64_t{100}, std::uint64_t{9000}}) {
         CAPTURE(keep);
@@ -268,7 +269,8 @@ TEST_CASE_TEMPLATE(
 }
 
 TEST_CASE(
-    "changed file: a rewrite asks anew for each scope and each tensor; shards that are done stay whole") {
+    "changed file: a rewrite asks anew for each scope and each tensor; shards that are done stay "
+    "whole") {
     const temporary_directory directory;
     const std::string answer_of_child = in_child([&] {
         write_layers(directory / "in", 3);
@@ -293,7 +295,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "changed file: a file cut short between two pieces of one tensor is a failure and no signal, for the system itself sees the gap") {
+    "changed file: a file cut short between two pieces of one tensor is a failure and no signal, "
+    "for the system itself sees the gap") {
     const temporary_directory directory;
     const std::string answer_of_child = in_child([&] {
         std::filesystem::create_directory(directory / "in");
@@ -322,7 +325,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "changed file: the loss of a single byte is seen, where the mapping would show a zero; so is a byte more") {
+    "changed file: the loss of a single byte is seen, where the mapping would show a zero; so is "
+    "a byte more") {
     for (const int change : {-1, 1}) {
         CAPTURE(change);
         const temporary_directory directory;
@@ -367,10 +371,12 @@ TEST_CASE_TEMPLATE("changed file: one that is replaced while it is open stays wh
     CHECK(support::open_descriptors() == descriptors);
 }
 
-// Paths that are no files or may not be read
+// What is no file, or may not be read
+// ------------------------------------------------------------------------------------------
 
 TEST_CASE(
-    "no file: a directory, a FIFO, an empty file or a dangling link in any place is named and not waited for") {
+    "no file: a directory, a FIFO, an empty file or a dangling link in any place is named and not "
+    "waited for") {
     struct thing {
         const char* name;
         std::function<void(const std::string&)> put;
@@ -513,10 +519,12 @@ TEST_CASE("no permission: what may not be read or written is permission_denied a
         std::filesystem::permissions(directory / each, perms::owner_all);
 }
 
-// Resources that run out
+// What runs out
+// ------------------------------------------------------------------------------------------
 
 TEST_CASE_TEMPLATE(
-    "descriptors: more shards than may be open is a failure that says how to get more, and leaves none open",
+    "descriptors: more shards than may be open is a failure that says how to get more, and leaves "
+    "none open",
     Source, sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     write_layers(directory / "in", 40, 1, 2, 3);
@@ -609,7 +617,8 @@ TEST_CASE("disk: a read-only one is permission_denied before anything happens") 
 }
 
 TEST_CASE(
-    "disk: where the file system shares blocks, what lies alike in both files takes no room a second time; where it cannot, it is copied") {
+    "disk: where the file system shares blocks, what lies alike in both files takes no room a "
+    "second time; where it cannot, it is copied") {
     for (const std::string system : {"xfs", "btrfs", "ext4"}) {
         CAPTURE(system);
         const temporary_directory directory;
@@ -672,7 +681,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "disk: a full one is disk_full, told before anything is written or with the file that did not fit; what is there loads as nothing") {
+    "disk: a full one is disk_full, told before anything is written or with the file that did not "
+    "fit; what is there loads as nothing") {
     const temporary_directory directory;
     write_layers(directory / "in", 4, 8, 256, 512);  // 4 x 6.3 MB
     std::filesystem::create_directory(directory / "disk");
@@ -899,7 +909,8 @@ TEST_CASE_TEMPLATE(
 }
 
 TEST_CASE(
-    "memory: a mapping that does not fit into the address space is out_of_memory; positional reads need none") {
+    "memory: a mapping that does not fit into the address space is out_of_memory; positional "
+    "reads need none") {
     if (!limits_hold()) return;
     const temporary_directory directory;
     constexpr std::uint64_t size = std::uint64_t{4} << 30;
@@ -936,6 +947,7 @@ TEST_CASE(
 #endif  // !_WIN32
 
 // Reads that fail in the middle
+// ------------------------------------------------------------------------------------------
 
 namespace {
 

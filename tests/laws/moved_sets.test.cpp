@@ -99,7 +99,8 @@ private:
 }  // namespace
 
 TEST_CASE_TEMPLATE(
-    "moved sets: a plan fuses after its checkpoint was moved, moved again, and moved by a vector that grows",
+    "moved sets: a plan fuses after its checkpoint was moved, moved again, and moved by a vector "
+    "that grows",
     Checkpoint, sf::checkpoint, sf::positional_checkpoint) {
     const checkpoint_on_disk disk;
     auto opened = Checkpoint::open(disk.directory.string());

@@ -92,10 +92,10 @@ bool has_python() { return std::system("python3 -c 'import json' >/dev/null 2>&1
 bool python_takes(const std::string& said) {
     const temporary_directory directory;
     write_file(directory / "json", said);
-    return std::system(
-               ("python3 -c 'import json, sys; json.loads(open(sys.argv[1], \"rb\").read().decode())' " +
-                support::quoted(directory / "json"))
-                   .c_str()) == 0;
+    return std::system(("python3 -c 'import json, sys; json.loads(open(sys.argv[1], "
+                        "\"rb\").read().decode())' " +
+                        support::quoted(directory / "json"))
+                           .c_str()) == 0;
 }
 
 std::string json_text(const std::string& text) { return support::json_string(text); }
@@ -216,16 +216,16 @@ TEST_CASE("programs: no text of a file or a path reaches the terminal raw, and J
          {out + "made", "--layers", "1", "--experts", "2", "--hidden", "8", "--intermediate", "8"},
          0);
     said("make_checkpoint", {out + "made2", "--family", hostile}, 2);
-    said("fuse_into_my_buffer", {other}, 0);
-    said("fuse_into_my_buffer", {base, hostile}, 1);
-    said("fuse_into_my_buffer", {broken}, 1);
-    said("your_source", {hostile}, 1);
-    said("your_source", {broken}, 1);
-    said("every_layer", {other}, 0);
-    said("every_layer", {other, hostile}, 1);
-    said("every_layer", {broken}, 1);
-    said("models_tensors", {other}, 0);
-    said("models_tensors", {broken}, 1);
+    said("05_fuse_one_layer", {other}, 0);
+    said("05_fuse_one_layer", {base, hostile}, 1);
+    said("05_fuse_one_layer", {broken}, 1);
+    said("10_your_source", {hostile}, 1);
+    said("10_your_source", {broken}, 1);
+    said("06_every_layer", {other}, 0);
+    said("06_every_layer", {other, hostile}, 1);
+    said("06_every_layer", {broken}, 1);
+    said("07_models_tensors", {other}, 0);
+    said("07_models_tensors", {broken}, 1);
 }
 
 TEST_CASE("side files: what a model folder consists of goes along, all else is named and left") {
@@ -378,7 +378,8 @@ TEST_CASE("side files: what a model folder consists of goes along, all else is n
 }
 
 TEST_CASE(
-    "side files: where the disk is full while they are copied, that is what is said, and nothing half-written is left") {
+    "side files: where the disk is full while they are copied, that is what is said, and nothing "
+    "half-written is left") {
     const std::string bin = support::folder_of_programs("SAFEFUSE_PROGRAMS");
     if (bin.empty()) {
         MESSAGE("skipped: SAFEFUSE_PROGRAMS names no folder");
@@ -392,7 +393,8 @@ TEST_CASE(
     write_file(directory / "in/README.md", std::string(1u << 20, 'r'));
     // --reflink does not check for free space: much of what is written may be shared
     const std::string script =
-        "mount -t tmpfs -o size=256k tmpfs \"$1/disk\" || exit 77; \"$2\" \"$1/in\" \"$1/disk/out\" --reflink; "
+        "mount -t tmpfs -o size=256k tmpfs \"$1/disk\" || exit 77; \"$2\" \"$1/in\" "
+        "\"$1/disk/out\" --reflink; "
         "came=$?; ls -A \"$1/disk/out\"; exit $came";
     auto ran = support::run_program(
         "unshare", {"-m", "sh", "-c", script, "sh", directory.string(), bin + "/fuse_checkpoint"});

@@ -35,7 +35,7 @@ inline std::string with_numbers(std::string_view path) {
 }
 using u64 = std::uint64_t;
 
-// -------------------------------------------------------------------------------------------------
+// ------------------------------------------------------------------------------------------
 // tensor sets
 
 /// Tensors packed into sources one after the other. It counts every call, and every byte that is
@@ -139,7 +139,7 @@ private:
 
 static_assert(sf::tensor_set<packed_set>);
 
-// -------------------------------------------------------------------------------------------------
+// ------------------------------------------------------------------------------------------
 // layouts under test
 
 using sf::layouts::down;
@@ -228,7 +228,7 @@ inline std::string_view spelled(kind of) {
 
 enum class field { weight, bias, scale, scalar };
 
-// -------------------------------------------------------------------------------------------------
+// ------------------------------------------------------------------------------------------
 // the obvious implementation
 
 /// The stored elements: experts [first_expert, end_expert), rows [i_first, i_end) of gate and up,
@@ -526,7 +526,7 @@ inline bool whole_bytes_move(kind from, const experts& source, kind to, const ex
     return true;
 }
 
-// -------------------------------------------------------------------------------------------------
+// ------------------------------------------------------------------------------------------
 // an executor of our own
 
 struct executed {

@@ -16,7 +16,8 @@ function(run_or_stop sentence)
     endif()
 endfunction()
 
-# Sets the options for configuring: the compiler and the generator. Stops if the machine lacks one.
+# Options for the cmake that configures: the compiler and the generator. Stops where a fresh machine
+# lacks one.
 function(find_tools result)
     set(options)
     if(CXX)
@@ -33,7 +34,9 @@ function(find_tools result)
         find_program(compiler NAMES ${names} NO_CACHE)
         if(NOT compiler)
             list(JOIN names ", " names)
-            message(FATAL_ERROR "No C++ compiler found (${names}). Needed is one that knows C++20, such as g++ 12 or clang++ 14 "
+            message(FATAL_ERROR
+                "No C++ compiler found (${names}). Needed is one that knows "
+                "C++20, such as g++ 12 or clang++ 14 "
                 "(Debian: apt-get install g++); -DCXX=… before -P names one.")
         endif()
         if(NOT DEFINED ENV{CMAKE_GENERATOR})
@@ -49,9 +52,8 @@ function(find_tools result)
     set(${result} "${options}" PARENT_SCOPE)
 endfunction()
 
-# Finds nvcc, and its version: the one that NVCC names, the one in the path, or that of PYTHON's
-# package nvidia-cuda-nvcc. The result is empty if there is none of version 13 or later; older
-# versions were not tried.
+# The nvcc that NVCC names, that of the path, or that of PYTHON's package nvidia-cuda-nvcc, and its
+# version; empty where there is none of 13 or later, the versions that the library was tried with.
 function(find_nvcc program_result version_result)
     set(${program_result} "" PARENT_SCOPE)
     set(${version_result} "" PARENT_SCOPE)
@@ -62,14 +64,16 @@ function(find_nvcc program_result version_result)
     if(NOT NVCC)
         find_program(nvcc nvcc NO_CACHE)
         set(candidates "${nvcc}")
-        execute_process(COMMAND "${PYTHON}" -c "import nvidia; print(*(p + '/cu13/bin/nvcc' for p in nvidia.__path__), sep=';')"
+        execute_process(COMMAND "${PYTHON}"
+            -c "import nvidia; print(*(p + '/cu13/bin/nvcc' for p in nvidia.__path__), sep=';')"
             OUTPUT_VARIABLE packaged OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
         list(APPEND candidates ${packaged})
     endif()
     foreach(candidate IN LISTS candidates)
         if(candidate)
             execute_process(COMMAND "${candidate}" --version OUTPUT_VARIABLE text ERROR_QUIET)
-            if(text MATCHES "release [0-9.]+, V([0-9.]+)" AND CMAKE_MATCH_1 VERSION_GREATER_EQUAL 13)
+            if(text MATCHES "release [0-9.]+, V([0-9.]+)" AND CMAKE_MATCH_1
+                VERSION_GREATER_EQUAL 13)
                 set(${program_result} "${candidate}" PARENT_SCOPE)
                 set(${version_result} "${CMAKE_MATCH_1}" PARENT_SCOPE)
                 return()

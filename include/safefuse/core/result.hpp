@@ -367,8 +367,8 @@ public:
 
     /// @{
     /// Success: a value converts.
-    result(T&& value) noexcept : has_value_{true} { new (&value_) T(std::move(value)); }  // NOLINT
-    result(const T& value) noexcept                                                       // NOLINT
+    result(T&& value) noexcept : has_value_{true} { new (&value_) T(std::move(value)); }
+    result(const T& value) noexcept
         requires(__is_constructible(T, const T&))
         : has_value_{true} {
         new (&value_) T(value);
@@ -380,7 +380,7 @@ public:
     result(failure&& error) noexcept : has_value_{false} {  // NOLINT
         detail::make_failure(&error_, std::move(error));
     }
-    result(const failure& error) noexcept : has_value_{false} {  // NOLINT
+    result(const failure& error) noexcept : has_value_{false} {
         detail::make_failure(&error_, error);
     }
     /// @}
@@ -499,7 +499,7 @@ public:
     result(failure&& error) noexcept : has_value_{false} {  // NOLINT
         detail::make_failure(&error_, std::move(error));
     }
-    result(const failure& error) noexcept : has_value_{false} {  // NOLINT
+    result(const failure& error) noexcept : has_value_{false} {
         detail::make_failure(&error_, error);
     }
     /// @}

@@ -40,10 +40,9 @@ public:
     span(int, std::size_t) = delete;
     /// All elements of an array.
     template <std::size_t Count>
-    constexpr span(T (&elements)[Count]) noexcept  // NOLINT: a view converts
-        : first_{elements}, count_{Count} {}
-    /// Any container with data() and size(). A temporary container converts only if the span's
-    /// elements are const or the container does not own its elements.
+    constexpr span(T (&elements)[Count]) noexcept : first_{elements}, count_{Count} {}
+    /// Whatever has data() and size() of its own elements; what is to be written to, nothing that
+    /// ends with the expression.
     template <class Container>
         requires requires(Container& container) {
             requires !std::is_same_v<std::remove_cv_t<Container>, span>;
@@ -55,7 +54,7 @@ public:
                 std::remove_pointer_t<decltype(container.data())>* const*, T* const*>;
             static_cast<std::size_t>(container.size());
         }
-    constexpr span(Container&& container) noexcept  // NOLINT: a view converts
+    constexpr span(Container&& container) noexcept
         : first_{container.data()}, count_{static_cast<std::size_t>(container.size())} {}
 
     /// The first element; may be null if the span is empty.

@@ -27,10 +27,8 @@ public:
     text() noexcept = default;
     /// @{
     /// A copy of the characters; see lacks_memory().
-    SAFEFUSE_NOINLINE text(std::string_view characters) noexcept {  // NOLINT: names convert
-        append(characters);
-    }
-    text(const char* characters) noexcept : text{std::string_view{characters}} {}  // NOLINT
+    SAFEFUSE_NOINLINE text(std::string_view characters) noexcept { append(characters); }
+    text(const char* characters) noexcept : text{std::string_view{characters}} {}
     SAFEFUSE_NOINLINE text(const text& other) noexcept : text{other.view()} {}
     /// @}
     /// Leaves the other text empty.
@@ -56,7 +54,7 @@ public:
     [[nodiscard]] SAFEFUSE_NOINLINE std::string_view view() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return detail::characters_at(c_str(), size());
     }
-    operator std::string_view() const noexcept SAFEFUSE_LIFETIMEBOUND { return view(); }  // NOLINT
+    operator std::string_view() const noexcept SAFEFUSE_LIFETIMEBOUND { return view(); }
     /// @}
     /// The characters and a terminating zero.
     ///   lifetime  until the text changes

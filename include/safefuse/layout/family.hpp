@@ -193,11 +193,8 @@ struct stored_forms {
 template <std::size_t Count>
 struct rename_array {
     rename_description list[Count];  ///< in the order in which they apply
-    /// All renames.
-    constexpr operator span<const rename_description>()
-        const noexcept {  // NOLINT: implicit by design
-        return {list, Count};
-    }
+    /// All of them.
+    constexpr operator span<const rename_description>() const noexcept { return {list, Count}; }
 };
 
 /// Joins the lists of renames of several families, list by list.

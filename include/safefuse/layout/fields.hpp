@@ -20,9 +20,9 @@ inline namespace SAFEFUSE_ABI {
 /// Characters as a template argument: part<"gate", "I", "H">.
 template <std::size_t Size>
 struct fixed_text {
-    char characters[Size]{};  ///< the literal with its terminating zero
-    /// A literal converts implicitly.
-    consteval fixed_text(const char (&literal)[Size]) noexcept {  // NOLINT: implicit by design
+    char characters[Size]{};  ///< the literal, with its zero
+    /// A literal converts.
+    consteval fixed_text(const char (&literal)[Size]) noexcept {
         for (std::size_t i = 0; i < Size; ++i) characters[i] = literal[i];
     }
     /// The characters without the zero.

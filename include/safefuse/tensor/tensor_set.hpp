@@ -77,8 +77,7 @@ public:
     /// Any tensor set converts.
     template <tensor_set Set>
         requires(!std::same_as<Set, tensor_set_ref>)
-    tensor_set_ref(const Set& set SAFEFUSE_LIFETIMEBOUND) noexcept  // NOLINT: a set converts
-        : calls_{&calls_of<Set>} {
+    tensor_set_ref(const Set& set SAFEFUSE_LIFETIMEBOUND) noexcept : calls_{&calls_of<Set>} {
         static_assert(
             detail::movable_tensor_set<Set> || !requires { set.stable_view(); },
             "safefuse: a stable_view() is a noexcept tensor_set, trivially copyable and no larger "

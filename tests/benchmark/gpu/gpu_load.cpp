@@ -144,8 +144,10 @@ sf::result<void> load(const std::string& path, std::map<std::string, std::string
     char text[600];
     std::snprintf(
         text, sizeof text,
-        "{\"seconds\": %.6f, \"best_seconds\": %.6f, \"whole_seconds\": %.6f, \"plan_seconds\": %.6f, "
-        "\"allocate_seconds\": %.6f, \"bytes\": %llu, \"device_bytes\": %llu, \"pinned_bytes\": %llu, "
+        "{\"seconds\": %.6f, \"best_seconds\": %.6f, \"whole_seconds\": %.6f, \"plan_seconds\": "
+        "%.6f, "
+        "\"allocate_seconds\": %.6f, \"bytes\": %llu, \"device_bytes\": %llu, \"pinned_bytes\": "
+        "%llu, "
         "\"anonymous_bytes\": %llu}",
         first, best, allocated + first, planned, allocated - planned,
         static_cast<unsigned long long>(model->tensor_bytes()),

@@ -34,7 +34,8 @@ def rc1_prefetch(directory):
     for path in files_of(directory):
         handle = safe_open(path, "pt", device="cuda:0", backend="pread")
         keep.append(handle)
-        keep.append(handle.prefetch({name: None for name in experts_only(handle.keys())}, device="cuda:0", threads=8))
+        keep.append(handle.prefetch({name: None for name in experts_only(handle.keys())},
+            device="cuda:0", threads=8))
     for loader in keep[1::2]:
         for name, tensor in loader:
             tensors[name] = tensor
@@ -95,12 +96,15 @@ def runai(directory):
 def transformers(directory):
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(directory, device_map={"": 0}, dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(directory, device_map={"": 0},
+        dtype=torch.bfloat16)
     return None, model
 
 
-CONTENDERS = {each.__name__: each for each in (rc1_prefetch, load_file, fastsafetensors, fastsafetensors_buffered,
-                                               instanttensor, instanttensor_buffered, runai, transformers)}
+CONTENDERS = {each.__name__: each for each in (rc1_prefetch, load_file, fastsafetensors,
+    fastsafetensors_buffered,
+                                               instanttensor, instanttensor_buffered, runai,
+                                               transformers)}
 
 
 def fuse(tensors):
@@ -168,7 +172,8 @@ def main():
         status = dict(line.split(":", 1) for line in file)
     answer = {"seconds": end - start, "load_seconds": loaded - start, "bytes": size,
               "fused_bytes": sum(value.numel() * value.element_size() for value in made.values()),
-              "device_bytes": free_before - least_free, "torch_peak_bytes": torch.cuda.max_memory_allocated(0),
+              "device_bytes": free_before - least_free,
+              "torch_peak_bytes": torch.cuda.max_memory_allocated(0),
               "host_peak_bytes": int(status["VmHWM"].split()[0]) * 1024,
               "host_anonymous_bytes": int(status["RssAnon"].split()[0]) * 1024}
     if len(sys.argv) > 3:

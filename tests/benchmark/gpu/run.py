@@ -24,9 +24,13 @@ parser.add_argument("--fp8")
 parser.add_argument("--out", required=True)
 parser.add_argument("--rounds", type=int, default=3)
 parser.add_argument("--quick", action="store_true", help="no sweep, one round")
-parser.add_argument("--seconds", type=float, default=400, help="no further round is begun after these")
-parser.add_argument("--site", action="append", default=[], help="NAME=DIRECTORY: Python packages of one contender, or of all others")
-parser.add_argument("--peers", default="rc1_prefetch,load_file,fastsafetensors_buffered,fastsafetensors,instanttensor_buffered,instanttensor,runai,transformers")
+parser.add_argument("--seconds", type=float, default=400,
+    help="no further round is begun after these")
+parser.add_argument("--site", action="append", default=[],
+    help="NAME=DIRECTORY: Python packages of one contender, or of all others")
+parser.add_argument("--peers",
+    default="rc1_prefetch,load_file,fastsafetensors_buffered,fastsafetensors,"
+    "instanttensor_buffered,instanttensor,runai,transformers")
 args = parser.parse_args()
 os.makedirs(args.out, exist_ok=True)
 began = time.time()
@@ -45,7 +49,8 @@ def say(*words):
 
 def output_of(*command):
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, timeout=60,
+            check=False).stdout.strip()
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"failed: {error}"
 
@@ -54,7 +59,8 @@ class Ours:
     """gpu_load, kept running."""
 
     def __init__(self):
-        self.process = subprocess.Popen([os.path.join(args.bin, "gpu_load")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([os.path.join(args.bin, "gpu_load")], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True)
 
     def ask(self, *words):
         self.process.stdin.write("\t".join(str(word) for word in words) + "\n")
@@ -78,9 +84,11 @@ def ask_peer(name, directory, sums=None):
     site = sites.get(name, sites.get("others"))
     if site:
         environment["PYTHONPATH"] = site + os.pathsep + environment.get("PYTHONPATH", "")
-    command = [sys.executable, os.path.join(HERE, "peers.py"), name, directory] + ([sums] if sums else [])
+    command = [sys.executable, os.path.join(HERE, "peers.py"), name, directory] + ([sums] if sums
+        else [])
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment,
+            check=False)
     except subprocess.TimeoutExpired:
         return {"failed": "took more than 120 s"}
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
@@ -98,16 +106,21 @@ def sums_in(path):
 
 
 results["machine"] = {
-    "gpu": output_of("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"),
-    "link": output_of("nvidia-smi", "--query-gpu=pcie.link.gen.current,pcie.link.width.current,pcie.link.gen.max", "--format=csv,noheader"),
-    "cpu": re.sub(r"\s+", " ", output_of("sh", "-c", "lscpu | grep -E 'Model name|L3|L2|NUMA node\\(s\\)|^CPU\\(s\\)'")),
+    "gpu": output_of("nvidia-smi", "--query-gpu=name,driver_version,memory.total",
+        "--format=csv,noheader"),
+    "link": output_of("nvidia-smi",
+        "--query-gpu=pcie.link.gen.current,pcie.link.width.current,pcie.link.gen.max",
+        "--format=csv,noheader"),
+    "cpu": re.sub(r"\s+", " ", output_of("sh", "-c",
+        "lscpu | grep -E 'Model name|L3|L2|NUMA node\\(s\\)|^CPU\\(s\\)'")),
     "kernel": output_of("uname", "-r"),
     "nvcc": output_of("sh", "-c", "nvcc --version | tail -2 | head -1"),
     "compiler": output_of("sh", "-c", "c++ --version | head -1"),
     "libc": output_of("sh", "-c", "ldd --version | head -1"),
     "thp": output_of("sh", "-c", "cat /sys/kernel/mm/transparent_hugepage/enabled"),
     "torch": output_of(sys.executable, "-c", "import torch; print(torch.__version__)"),
-    "transformers": output_of(sys.executable, "-c", "import transformers; print(transformers.__version__)"),
+    "transformers": output_of(sys.executable, "-c",
+        "import transformers; print(transformers.__version__)"),
     "file_system": output_of("sh", "-c", f"df -T {args.data} | tail -1"),
 }
 say(results["machine"])
@@ -119,7 +132,8 @@ say("page cache is warm")
 
 ours = Ours()
 results["pinned"] = {}
-for piece, streams in ((800_000_000, 1), (3 * MIB, 1), (3 * MIB, 2), (3 * MIB, 4), (3 * MIB, 8), (MIB, 1), (MIB, 2), (256 * 1024, 1)):
+for piece, streams in ((800_000_000, 1), (3 * MIB, 1), (3 * MIB, 2), (3 * MIB, 4), (3 * MIB, 8),
+    (MIB, 1), (MIB, 2), (256 * 1024, 1)):
     total = max(piece, 8_000_000_000 if piece > MIB else 4_000_000_000) // piece * piece
     results["pinned"][f"{piece}/{streams}"] = ours.ask("pinned", piece, total, streams)
     say("pinned", piece, streams, results["pinned"][f"{piece}/{streams}"].get("rate"))
@@ -138,7 +152,8 @@ if not args.quick:
     for options in grid:
         answer = ours.load(args.data, times=2, **options)
         results["sweep"].append({**options, **answer})
-        say(options, "first", answer.get("rate"), "again", answer.get("best_rate"), answer.get("failed", ""))
+        say(options, "first", answer.get("rate"), "again", answer.get("best_rate"),
+            answer.get("failed", ""))
     good = [each for each in results["sweep"] if "rate" in each and "engine" not in each]
     if good:
         top = max(good, key=lambda each: each["rate"])
@@ -182,7 +197,8 @@ for number in range(1 if args.quick else args.rounds):
         if sums and os.path.exists(sums):
             mine, theirs = sums_in(own_sums), sums_in(sums)
             same = bool(theirs) and all(mine.get(key) == value for key, value in theirs.items())
-            results["checks"][name] = f"{'same' if same else 'OTHER'} checksums of {len(theirs)} fused tensors"
+            results["checks"][
+                name] = f"{'same' if same else 'OTHER'} checksums of {len(theirs)} fused tensors"
             say(name, results["checks"][name])
         save()
 ours.process.stdin.close()
@@ -194,12 +210,14 @@ for name in {name: None for measured in results["rounds"] for name in measured}:
     if not rates:
         summary[name] = {"failed": answers[0].get("failed")}
         continue
-    summary[name] = {"median": statistics.median(rates), "least": min(rates), "most": max(rates), "rounds": len(rates)}
+    summary[name] = {"median": statistics.median(rates), "least": min(rates), "most": max(rates),
+        "rounds": len(rates)}
     for key in ("whole_rate", "best_rate", "load_rate"):
         found = [each[key] for each in answers if key in each]
         if found:
             summary[name][key] = statistics.median(found)
-    for key in ("device_bytes", "pinned_bytes", "anonymous_bytes", "host_peak_bytes", "host_anonymous_bytes", "bytes"):
+    for key in ("device_bytes", "pinned_bytes", "anonymous_bytes", "host_peak_bytes",
+        "host_anonymous_bytes", "bytes"):
         found = [each[key] for each in answers if key in each]
         if found:
             summary[name][key] = max(found)
@@ -214,7 +232,8 @@ for name, each in summary.items():
         ratios[f"{name} / pinned copy"] = each["median"] / pinned
     elif "median" in mine:
         ratios[f"safefuse / {name}"] = mine["median"] / each["median"]
-        ratios[f"safefuse with opening and allocating / {name}"] = mine["whole_rate"] / each["median"]
+        ratios[f"safefuse with opening and allocating / {name}"] = mine["whole_rate"] / each[
+            "median"]
 if "device_bytes" in mine:
     ratios["device bytes / tensor bytes"] = mine["device_bytes"] / mine["bytes"]
 results["ratios"] = ratios
@@ -222,25 +241,35 @@ save()
 
 
 def chart(path):
-    rows = sorted(((name, each["median"]) for name, each in summary.items() if "median" in each), key=lambda row: -row[1])
+    rows = sorted(((name, each["median"]) for name, each in summary.items() if "median" in each),
+        key=lambda row: -row[1])
     width, left, bar, top = 860, 330, 22, 34
     most = max(rate for _, rate in rows)
-    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{top + 28 * len(rows) + 10}" font-family="sans-serif" font-size="13">',
-             f'<rect width="100%" height="100%" fill="white"/><text x="10" y="20">Fused experts into GPU memory, GB/s '
-             f'({results["machine"]["gpu"].splitlines()[0].split(",")[0]}, page cache warm, median of {len(results["rounds"])})</text>']
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" '
+        f'height="{top + 28 * len(rows) + 10}" font-family="sans-serif" font-size="13">',
+             f'<rect width="100%" height="100%" fill="white"/><text x="10" y="20">Fused experts '
+             f'into GPU memory, GB/s '
+             f'({results["machine"]["gpu"].splitlines()[0].split(",")[0]}, page cache warm, median '
+             f'of {len(results["rounds"])})</text>']
     for i, (name, rate) in enumerate(rows):
         y = top + 28 * i
-        colour = "#888888" if name == "pinned copy" else "#2b6cb0" if name.startswith("safefuse") else "#c05621"
+        colour = "#888888" if name == "pinned copy" else "#2b6cb0" if name.startswith(
+            "safefuse") else "#c05621"
         size = (width - left - 70) * rate / most
-        lines.append(f'<text x="{left - 8}" y="{y + 16}" text-anchor="end">{name}</text><rect x="{left}" y="{y}" width="{size:.1f}" height="{bar}" '
-                     f'fill="{colour}"/><text x="{left + size + 6:.1f}" y="{y + 16}">{rate:.1f}</text>')
+        lines.append(
+            f'<text x="{left - 8}" y="{y + 16}" text-anchor="end">{name}</text><rect x="{left}" '
+            f'y="{y}" width="{size:.1f}" height="{bar}" '
+                     f'fill="{colour}"/><text x="{left + size + 6:.1f}" '
+                     f'y="{y + 16}">{rate:.1f}</text>')
     with open(path, "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n</svg>\n")
 
 
 chart(os.path.join(args.out, "chart.svg"))
 for name, each in sorted(summary.items(), key=lambda item: -item[1].get("median", 0)):
-    rates = " ".join(f"{key} {value:.1f}" for key, value in each.items() if key in ("median", "least", "most", "whole_rate", "best_rate", "load_rate"))
+    rates = " ".join(f"{key} {value:.1f}" for key, value in each.items()
+        if key in ("median", "least", "most", "whole_rate", "best_rate", "load_rate"))
     print(f"{name:45s} {rates}{each.get('failed') or ''}")
 for name, ratio in ratios.items():
     print(f"{ratio:6.2f}  {name}")

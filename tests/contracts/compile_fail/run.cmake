@@ -1,12 +1,13 @@
-# Compiles each file of cases.txt twice: unchanged, which must succeed, and with SAFEFUSE_FAIL
-# defined, which must fail. The first error must contain the text in cases.txt: a sentence in the
-# error's own line; the name of a concept there or in the notes after it.
+# Compiles each file of cases.txt twice: as it is, which must work, and with SAFEFUSE_FAIL defined,
+# which must fail with a first error that says what cases.txt says: a sentence in the error's own
+# line, the name of a concept there or in the notes below it.
 #   cmake -DCXX=g++ -DINCLUDE=include [-DCXX_FLAGS=...] -P run.cmake
 cmake_minimum_required(VERSION 3.24)
 
 foreach(needed IN ITEMS CXX INCLUDE)
     if(NOT DEFINED ${needed})
-        message(FATAL_ERROR "usage: cmake -DCXX=compiler -DINCLUDE=directory [-DCXX_FLAGS=flags] -P run.cmake")
+        message(FATAL_ERROR
+            "usage: cmake -DCXX=compiler -DINCLUDE=directory [-DCXX_FLAGS=flags] -P run.cmake")
     endif()
 endforeach()
 separate_arguments(flags NATIVE_COMMAND "${CXX_FLAGS}")
@@ -20,8 +21,8 @@ else()
 endif()
 set(ENV{LC_ALL} C)
 
-# The first thing a person reads: the line of the first error. For the name of a concept, which
-# compilers give in a note, also the next eight lines that are not quoted code.
+# What a person reads first: the line that reports the first error and, for the name of a concept,
+# which compilers give in a note, the next eight lines that are not the code they speak of.
 function(first_error output text result)
     string(REPLACE ";" "," output "${output}")
     string(REPLACE "[" "(" output "${output}")
@@ -38,7 +39,8 @@ function(first_error output text result)
                 break()
             endif()
             set(found "${line}\n")
-        elseif(found AND NOT line MATCHES "^ *([0-9]+ )?[|]|^ *[~^]|^(template|using|static_assert) ?[<(]?")
+        elseif(found AND NOT line MATCHES
+            "^ *([0-9]+ )?[|]|^ *[~^]|^(template|using|static_assert) ?[<(]?")
             if(left EQUAL 0)
                 break()
             endif()
@@ -58,7 +60,8 @@ foreach(line IN LISTS lines)
     string(SUBSTRING "${line}" ${colon} -1 text)
     set(verdict "refused as it should be")
 
-    execute_process(COMMAND ${compile} ${CMAKE_CURRENT_LIST_DIR}/${file} RESULT_VARIABLE failed OUTPUT_VARIABLE output ERROR_VARIABLE output)
+    execute_process(COMMAND ${compile} ${CMAKE_CURRENT_LIST_DIR}/${file} RESULT_VARIABLE failed
+        OUTPUT_VARIABLE output ERROR_VARIABLE output)
     if(failed)
         set(verdict "DIFFERS: it does not compile without SAFEFUSE_FAIL\n${output}")
     else()

@@ -1,7 +1,7 @@
 # Writes the library as one header that needs no other: OUTPUT/safefuse/safefuse.hpp. Each opt-in
-# header becomes a small file next to it that includes it. Every header keeps its include guard, so
-# a copy of include/ and the single header may be included in one translation unit. The same sources
-# give the same bytes.
+# header becomes a small file beside it, which includes it. Every header keeps its guard, so a copy
+# of include/ and the one header may even meet in one translation unit; the same sources give the
+# same bytes.
 #   cmake -DOUTPUT=directory -P amalgamate.cmake
 cmake_minimum_required(VERSION 3.24)
 if(NOT OUTPUT)
@@ -10,7 +10,7 @@ endif()
 get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
 set(include ${source}/include)
 
-# Characters that are special in CMake lists, and their replacements while a text is split into
+# What CMake's lists would take for their own, and what stands for it while a text is cut into
 # lines.
 string(ASCII 1 opening)
 string(ASCII 2 closing)
@@ -35,10 +35,9 @@ function(restore text result)
     set(${result} "${text}" PARENT_SCOPE)
 endfunction()
 
-# Appends a header to `body`, after our headers that it includes. Other includes go to `system`, or
-# stay in place if they are inside a condition. `written` lists the headers that are already there
-# without a condition.
-# 1: inside the guard
+# Appends a header and, before it, what it includes of ours to `body`; what it includes of others
+# goes to `system`, or stays where it is if a condition stands around it. `written` are the headers
+# that are there without a condition.
 function(append header conditional)
     if(header IN_LIST written)
         return()
@@ -87,8 +86,9 @@ function(append header conditional)
     set(written ${written} PARENT_SCOPE)
 endfunction()
 
-# The top of each file: what it is, where it comes from, the licence.
-file(STRINGS ${include}/safefuse/core/version.hpp version REGEX "^#define SAFEFUSE_VERSION_(MAJOR|MINOR|PATCH) [0-9]+$")
+# What stands at the top of each file: what it is, where it comes from, the licence.
+file(STRINGS ${include}/safefuse/core/version.hpp version
+    REGEX "^#define SAFEFUSE_VERSION_(MAJOR|MINOR|PATCH) [0-9]+$")
 list(TRANSFORM version REPLACE "^.* ([0-9]+)$" "\\1")
 list(JOIN version "." version)
 file(READ ${source}/LICENSE licence)
@@ -109,8 +109,10 @@ function(write header title before)
     endforeach()
     list(JOIN system "\n" system)
     restore("${body}" body)
-    file(CONFIGURE OUTPUT ${OUTPUT}/${header} @ONLY NEWLINE_STYLE UNIX CONTENT
-        "// safefuse @version@: @title@.\n// Made from the headers of the library; change those.\n//@licence@\n\n@system@\n@before@@body@")
+    string(CONCAT template
+        "// safefuse @version@: @title@.\n// Made from the headers of the library; change those.\n"
+        "//@licence@\n\n@system@\n@before@@body@")
+    file(CONFIGURE OUTPUT ${OUTPUT}/${header} @ONLY NEWLINE_STYLE UNIX CONTENT "${template}")
     set(all ${written} PARENT_SCOPE)
 endfunction()
 
@@ -121,6 +123,7 @@ set(written ${all})
 file(GLOB headers RELATIVE ${include} ${include}/safefuse/*/*.hpp)
 foreach(header IN LISTS headers)
     if(NOT header IN_LIST written)
-        write(${header} "an opt-in header, to stand in its folder beside safefuse.hpp" "\n#include \"../safefuse.hpp\"\n")
+        write(${header} "an opt-in header, to stand in its folder beside safefuse.hpp"
+            "\n#include \"../safefuse.hpp\"\n")
     endif()
 endforeach()

@@ -7,8 +7,8 @@ cmake_minimum_required(VERSION 3.24)
 get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
 file(REMOVE_RECURSE "${WORK}")
 
-# ends the script; ctest recognises the words
-set(common -G "${GENERATOR}" "-DCMAKE_CXX_COMPILER=${CXX}" "-DCMAKE_CXX_FLAGS=${CXX_FLAGS}" ${DEFINITIONS})
+set(common -G "${GENERATOR}" "-DCMAKE_CXX_COMPILER=${CXX}"
+    "-DCMAKE_CXX_FLAGS=${CXX_FLAGS}" ${DEFINITIONS})
 function(run)
     execute_process(COMMAND ${ARGV} COMMAND_ERROR_IS_FATAL ANY)
 endfunction()
@@ -21,7 +21,8 @@ endmacro()
 function(compile)
     separate_arguments(flags NATIVE_COMMAND "${CXX_FLAGS}")
     file(MAKE_DIRECTORY "${WORK}/bin")
-    run("${CXX}" ${flags} -std=c++20 ${ARGV} "${CMAKE_CURRENT_LIST_DIR}/loader.cpp" "${CMAKE_CURRENT_LIST_DIR}/second.cpp"
+    run("${CXX}" ${flags} -std=c++20 ${ARGV} "${CMAKE_CURRENT_LIST_DIR}/loader.cpp"
+        "${CMAKE_CURRENT_LIST_DIR}/second.cpp"
         -o "${WORK}/bin/loader")
 endfunction()
 get_filename_component(compiler_name "${CXX}" NAME_WE)
@@ -31,7 +32,8 @@ endif()
 
 # An installed tree, moved to another place before it is used.
 if(WAY MATCHES "^(find_package|pkg_config)$")
-    run("${CMAKE_COMMAND}" -S "${source}" -B "${WORK}/safefuse" ${common} -DSAFEFUSE_BUILD_EXAMPLES=OFF)
+    run("${CMAKE_COMMAND}" -S "${source}" -B "${WORK}/safefuse" ${common}
+        -DSAFEFUSE_BUILD_EXAMPLES=OFF)
     run("${CMAKE_COMMAND}" --install "${WORK}/safefuse" --prefix "${WORK}/installed")
     file(RENAME "${WORK}/installed" "${WORK}/prefix")
 endif()
@@ -58,7 +60,8 @@ if(WAY STREQUAL "pkg_config")
 elseif(WAY STREQUAL "bare")
     compile("-I${source}/include")
 elseif(WAY STREQUAL "amalgamation")
-    run("${CMAKE_COMMAND}" -S "${source}" -B "${WORK}/safefuse" ${common} -DSAFEFUSE_BUILD_EXAMPLES=OFF)
+    run("${CMAKE_COMMAND}" -S "${source}" -B "${WORK}/safefuse" ${common}
+        -DSAFEFUSE_BUILD_EXAMPLES=OFF)
     run("${CMAKE_COMMAND}" --build "${WORK}/safefuse" --target safefuse-amalgamation)
     set(made "${WORK}/safefuse/amalgamation")
     file(MAKE_DIRECTORY "${WORK}/alone/safefuse")
@@ -86,12 +89,14 @@ elseif(WAY STREQUAL "amalgamation")
         run("${CMAKE_COMMAND}" -E compare_files "${made}/${header}" "${WORK}/again/${header}")
     endforeach()
 
-    # It may be included together with the original headers in one translation unit.
-    file(WRITE "${WORK}/both.cpp" "#include \"${made}/safefuse/safefuse.hpp\"\n#include <safefuse/safefuse.hpp>\n")
+    # It may meet the headers it is made from in one translation unit.
+    file(WRITE "${WORK}/both.cpp"
+        "#include \"${made}/safefuse/safefuse.hpp\"\n#include <safefuse/safefuse.hpp>\n")
     run(${check} "-I${source}/include" "${WORK}/both.cpp")
 else()
     run("${CMAKE_COMMAND}" -S "${CMAKE_CURRENT_LIST_DIR}" -B "${WORK}/build" ${common} -DWAY=${WAY}
-        "-DSAFEFUSE_SOURCE=${source}" "-DCMAKE_PREFIX_PATH=${WORK}/prefix" "-DCMAKE_RUNTIME_OUTPUT_DIRECTORY=$<1:${WORK}/bin>")
+        "-DSAFEFUSE_SOURCE=${source}" "-DCMAKE_PREFIX_PATH=${WORK}/prefix"
+        "-DCMAKE_RUNTIME_OUTPUT_DIRECTORY=$<1:${WORK}/bin>")
     run("${CMAKE_COMMAND}" --build "${WORK}/build")
 endif()
 file(GLOB loader "${WORK}/bin/loader*")

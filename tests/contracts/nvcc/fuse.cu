@@ -1,8 +1,8 @@
-// A .cu file that fuses a checkpoint on the CPU and compares the result with what transformers
-// loaded:
+// A .cu file that fuses a checkpoint on the processor and holds what it got against what
+// transformers loaded:
 //   fuse CHECKPOINT LOADED.safetensors
-// It needs no GPU. The kernel is only there so that the file contains device code; it is never
-// started.
+// It needs no GPU. The kernel is there so that the file has code for both machines; nothing starts
+// it.
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -40,15 +40,17 @@ int main(int count, char** arguments) {
     for (const sf::plan_output& output : plan->outputs()) {
         std::vector<std::byte> fused(static_cast<std::size_t>(output.size_bytes));
         sf::result<void> done;
-        // nvcc warns about this assignment if a class is [[nodiscard]]
-        done = sf::fuse(*plan, output.local_name, fused);
+        done = sf::fuse(*plan, output.local_name,
+                        fused);  // assigned, as nvcc warns about where a class is [[nodiscard]]
         if (!done) return report(done.error());
         const auto expected = loaded->find(scope + "." + std::string{output.local_name});
         if (!expected) return report(expected.error());
         if (expected->size_bytes() != fused.size() ||
             std::memcmp(expected->bytes().data(), fused.data(), fused.size()) != 0)
-            return std::fputs("the fused bytes differ from those that transformers loaded\n",
-                              stderr),
+            return std::fputs(
+                       "the fused bytes differ from those that transformers "
+                       "loaded\n",
+                       stderr),
                    1;
         ++equal;
     }

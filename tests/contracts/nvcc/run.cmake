@@ -1,7 +1,8 @@
 # Compiles every header alone and every example program as a .cu file with warnings as errors, and
 # runs one program that fuses: cmake -P tests/contracts/nvcc/run.cmake, from any directory. It needs
-# nvcc 13 or later and a host compiler, but no GPU. Options come before -P:
-#   -DNVCC=…    the nvcc program; default: nvcc in the path, or that of PYTHON's nvidia-cuda-nvcc
+# nvcc 13 or later and a host compiler, and no GPU. Options stand before -P:
+#   -DNVCC=…    the nvcc program; default: nvcc of the path, else that of PYTHON's package
+#               nvidia-cuda-nvcc
 #   -DPYTHON=…  default python3
 #   -DWORK=…    default build/nvcc in the repository
 #   -DJOBS=…    how many compilers at a time; default one for each core
@@ -19,7 +20,8 @@ endif()
 
 find_nvcc(nvcc version)
 if(NOT nvcc)
-    say("skipped: there is no nvcc 13 (pip: nvidia-cuda-nvcc nvidia-nvvm nvidia-cuda-crt nvidia-cuda-runtime nvidia-cuda-cccl)")
+    say("skipped: there is no nvcc 13 (pip: nvidia-cuda-nvcc nvidia-nvvm nvidia-cuda-crt"
+        "nvidia-cuda-runtime nvidia-cuda-cccl)")
     return()
 endif()
 
@@ -31,7 +33,8 @@ file(WRITE "${WORK}/logged.sh" "log=$1\nshift\nexec \"$@\" >\"$log\" 2>&1\n")
 file(GLOB_RECURSE headers RELATIVE "${source}/include" "${source}/include/*.hpp")
 list(FILTER headers EXCLUDE REGEX "os_windows\\.hpp$")
 file(GLOB examples RELATIVE "${source}" "${source}/examples/learn/*.cpp"
-    "${source}/examples/programs/*.cpp" "${source}/examples/gpu/*.cpp" "${source}/examples/gpu/*.cu")
+    "${source}/examples/programs/*.cpp" "${source}/examples/gpu/*.cpp"
+    "${source}/examples/gpu/*.cu")
 set(units ${headers} ${examples})
 if(ONLY)
     list(FILTER units INCLUDE REGEX "${ONLY}")
@@ -40,12 +43,14 @@ list(LENGTH units total)
 if(total EQUAL 0)
     message(FATAL_ERROR "No header and no example is called \"${ONLY}\"")
 endif()
-say("nvcc ${version}: compiling ${total} headers and examples, ${JOBS} at a time, about three minutes on two quiet cores")
+say("nvcc ${version}: compiling ${total} headers and examples, ${JOBS} at a time,"
+    "about three minutes on two quiet cores")
 
 set(failed_units)
 set(count 0)
 while(units)
-    # The commands in one execute_process run in parallel; each writes its output to its own file.
+    # What stands in one execute_process runs side by side; each writes what it says to a file of
+    # its own.
     set(commands)
     set(batch)
     foreach(unit IN LISTS units)
@@ -62,7 +67,8 @@ while(units)
             file(WRITE "${file}" "#include <${unit}>\n#include <${unit}>\n")
         endif()
         file(MAKE_DIRECTORY "${WORK}/${name}")
-        list(APPEND commands COMMAND sh "${WORK}/logged.sh" "${WORK}/${name}/log.txt" ${compile} -c "${file}" -o "${WORK}/${name}/object.o")
+        list(APPEND commands COMMAND sh "${WORK}/logged.sh" "${WORK}/${name}/log.txt" ${compile}
+            -c "${file}" -o "${WORK}/${name}/object.o")
     endforeach()
     execute_process(${commands} RESULTS_VARIABLE results)
     foreach(unit result IN ZIP_LISTS batch results)
@@ -83,16 +89,20 @@ while(units)
 endwhile()
 
 say("nvcc ${version}: a program that fuses")
-execute_process(COMMAND ${compile} "${source}/tests/contracts/nvcc/fuse.cu" -o "${WORK}/fuse" RESULT_VARIABLE failed)
+execute_process(COMMAND ${compile} "${source}/tests/contracts/nvcc/fuse.cu" -o "${WORK}/fuse"
+    RESULT_VARIABLE failed)
 if(NOT failed)
     set(fixture "${source}/tests/data/transformers/qwen3_moe")
-    execute_process(COMMAND "${WORK}/fuse" "${fixture}/checkpoint" "${fixture}/loaded.safetensors" RESULT_VARIABLE failed)
+    execute_process(COMMAND "${WORK}/fuse" "${fixture}/checkpoint" "${fixture}/loaded.safetensors"
+        RESULT_VARIABLE failed)
 endif()
 list(LENGTH failed_units failures)
 math(EXPR passed "${total} - ${failures}")
 if(failed)
-    message(FATAL_ERROR "tests/contracts/nvcc/fuse.cu failed; ${passed} of ${total} headers and examples compile")
+    message(FATAL_ERROR
+        "tests/contracts/nvcc/fuse.cu failed; ${passed} of ${total} headers and examples compile")
 elseif(failures GREATER 0)
     message(FATAL_ERROR "${passed} of ${total} headers and examples compile; not: ${failed_units}")
 endif()
-say("nvcc ${version}: ${passed} of ${total} headers and examples compile without a warning, and one program fuses")
+say("nvcc ${version}: ${passed} of ${total} headers and examples compile without a warning,"
+    "and one program fuses")

@@ -1,19 +1,22 @@
-# Checks which macros the headers define, with the preprocessor's own output: all begin with
-# SAFEFUSE_, and apart from include guards there are at most eight.
+# Which macros the headers leave behind, from the preprocessor's own output: all begin with
+# SAFEFUSE_, and beside include guards there are at most eight.
 #   cmake -DCXX=g++ [-DCXX_FLAGS=…] -DINCLUDE=include -DWORK=directory -P macros.cmake
 cmake_minimum_required(VERSION 3.24)
 separate_arguments(flags NATIVE_COMMAND "${CXX_FLAGS}")
-file(GLOB headers RELATIVE "${INCLUDE}" "${INCLUDE}/safefuse/*.hpp" "${INCLUDE}/safefuse/[a-z]*/*.hpp")
+file(GLOB headers RELATIVE "${INCLUDE}" "${INCLUDE}/safefuse/*.hpp"
+    "${INCLUDE}/safefuse/[a-z]*/*.hpp")
 list(TRANSFORM headers REPLACE "(.+)" "#include <\\1>\n" OUTPUT_VARIABLE text)
 list(JOIN text "" text)
 file(WRITE "${WORK}/every_header.cpp" "${text}")
 function(preprocess option result)
-    execute_process(COMMAND "${CXX}" ${flags} -std=c++20 -E ${option} "-I${INCLUDE}" "${WORK}/every_header.cpp"
+    execute_process(COMMAND "${CXX}" ${flags} -std=c++20 -E ${option} "-I${INCLUDE}"
+        "${WORK}/every_header.cpp"
         OUTPUT_VARIABLE output COMMAND_ERROR_IS_FATAL ANY)
     set(${result} "${output}" PARENT_SCOPE)
 endfunction()
 
-# -dD prints each definition with the name of its file; -dM prints those that remain at the end.
+# -dD keeps each definition under the name of the file that it stands in; -dM tells which are left
+# in the end.
 preprocess(-dD text)
 string(REGEX MATCHALL "\n#(define [A-Za-z0-9_]+| [0-9]+ \"[^\"\n]*)" directives "${text}")
 preprocess(-dM text)

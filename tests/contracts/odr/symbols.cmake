@@ -1,5 +1,5 @@
-# Checks that two object files, which contain two versions of the library, do not both define a
-# symbol of the library that a linker would merge.
+# No symbol of the library that a linker would merge is defined in both of two object files, which
+# hold two versions of it.
 #   cmake -DNM=nm -DFIRST=object -DSECOND=object -P symbols.cmake
 cmake_minimum_required(VERSION 3.24)
 function(symbols object result)
@@ -19,7 +19,8 @@ endforeach()
 list(LENGTH first first_count)
 list(LENGTH second second_count)
 list(LENGTH common common_count)
-message("${first_count} and ${second_count} symbols of the library, ${common_count} of them in both")
+message("${first_count} and ${second_count} symbols of the library, "
+    "${common_count} of them in both")
 if(first_count EQUAL 0 OR second_count EQUAL 0 OR common_count GREATER 0)
     message(FATAL_ERROR "in both: ${common}")
 endif()

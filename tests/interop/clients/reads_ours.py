@@ -1,5 +1,6 @@
-"""Clients read the files that fuse_checkpoint writes, and fuse_checkpoint reads those that clients write: equal names, dtypes, shapes
-and bytes. reads_ours.py PROGRAMS DATA [CLIENT...]; each client is skipped, with the reason, where its package is absent."""
+"""Clients read the files that fuse_checkpoint writes, and fuse_checkpoint reads those that clients
+write: equal names, dtypes, shapes and bytes. reads_ours.py PROGRAMS DATA [CLIENT...]; each client
+is skipped, with the reason, where its package is absent."""
 
 import importlib
 import pathlib
@@ -56,7 +57,8 @@ def mlx(files, out):
     for file in files:
         for name, array in core.load(str(file)).items():
             arrays[name] = array
-            raw = array if array.dtype in (core.float32, core.int64, core.int32) else array.view(core.uint16)
+            raw = array if array.dtype in (core.float32, core.int64,
+                core.int32) else array.view(core.uint16)
             seen[name] = (list(array.shape), numpy.array(raw, copy=False).tobytes())
     core.save_safetensors(str(out / "model.safetensors"), arrays)
     return seen
@@ -66,7 +68,8 @@ def fastsafetensors(files, out):
     """fastsafetensors, on the processor."""
     torch, library = modules("torch", "fastsafetensors")
     seen = {}
-    with library.fastsafe_open(filenames=[str(file) for file in files], nogds=True, device="cpu", debug_log=False) as opened:
+    with library.fastsafe_open(filenames=[str(file) for file in files], nogds=True, device="cpu",
+        debug_log=False) as opened:
         for name in opened.keys():
             tensor = opened.get_tensor(name).clone()
             seen[name] = (list(tensor.shape), bytes_of_torch(torch, tensor))
@@ -87,13 +90,17 @@ def runai(files, out):
 
 def torch_dcp(files, out):
     """torch.distributed.checkpoint's reader of Hugging Face checkpoints."""
-    torch, library, reader = modules("torch", "torch.distributed.checkpoint", "torch.distributed.checkpoint.hf_storage")
+    torch, library, reader = modules("torch", "torch.distributed.checkpoint",
+        "torch.distributed.checkpoint.hf_storage")
     metadata = reader.HuggingFaceStorageReader(str(files[0].parent)).read_metadata()
     state = {
-        name: torch.empty(each.size, dtype=each.properties.dtype) for name, each in metadata.state_dict_metadata.items()
+        name: torch.empty(each.size, dtype=each.properties.dtype)
+        for name, each in metadata.state_dict_metadata.items()
     }
-    library.load(state, storage_reader=reader.HuggingFaceStorageReader(str(files[0].parent)), no_dist=True)
-    seen = {name: (list(tensor.shape), bytes_of_torch(torch, tensor)) for name, tensor in state.items()}
+    library.load(state, storage_reader=reader.HuggingFaceStorageReader(str(files[0].parent)),
+        no_dist=True)
+    seen = {name: (list(tensor.shape), bytes_of_torch(torch, tensor))
+        for name, tensor in state.items()}
     return seen
 
 
@@ -106,7 +113,8 @@ for client in CLIENTS:
         continue
     with tempfile.TemporaryDirectory() as directory:
         directory = pathlib.Path(directory)
-        interop.run("fuse_checkpoint", original, directory / "fused", "--quiet", "--max-shard-size", "30KB")
+        interop.run("fuse_checkpoint", original, directory / "fused", "--quiet", "--max-shard-size",
+            "30KB")
         ours = interop.read_checkpoint(directory / "fused")
         (directory / "theirs").mkdir()
         try:
@@ -115,14 +123,17 @@ for client in CLIENTS:
             print(f"{client.__name__}: skipped: {reason}")
             skipped += 1
             continue
-        interop.check(seen.keys() == ours.keys(), client.__name__, "sees other names:", sorted(seen.keys() ^ ours.keys())[:3])
+        interop.check(seen.keys() == ours.keys(), client.__name__, "sees other names:",
+            sorted(seen.keys() ^ ours.keys())[:3])
         for name, (_, shape, contents) in ours.items():
             interop.check(seen[name] == (shape, contents), client.__name__, "sees another", name)
         said = f"{len(seen)} tensors of ours are the same"
         if any((directory / "theirs").iterdir()):
-            (directory / "theirs" / "config.json").write_bytes((original / "config.json").read_bytes())
+            (directory / "theirs" / "config.json").write_bytes((original
+                / "config.json").read_bytes())
             interop.run("unfuse_checkpoint", directory / "theirs", directory / "back", "--quiet")
-            interop.check(interop.read_checkpoint(directory / "back") == interop.read_checkpoint(original),
+            interop.check(interop.read_checkpoint(directory
+                / "back") == interop.read_checkpoint(original),
                           client.__name__, "writes what is unfused to something else")  # fmt: skip
             said += ", and what it writes unfuses to the original"
         print(f"{client.__name__}: {said}")

@@ -31,12 +31,13 @@ for name in ("open_checkpoint", "lend_versioned", "lend_legacy"):
 library.last_message.restype = ctypes.c_char_p
 check = interop.check
 
-# Capsules
+# Capsules -----------------------------------------------------------------------------------------
 
 python = ctypes.pythonapi
 python.PyCapsule_New.restype = ctypes.py_object
 python.PyCapsule_New.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-pointer_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(("PyCapsule_GetPointer", python))
+pointer_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p,
+    ctypes.c_char_p)(("PyCapsule_GetPointer", python))
 kinds = {True: (b"dltensor_versioned", "versioned"), False: (b"dltensor", "legacy")}
 
 
@@ -49,10 +50,12 @@ class Lent:
     def __dlpack__(self, *, max_version=None, **others):
         versioned = self.versioned and max_version is not None and max_version[0] >= 1
         name, kind = kinds[versioned]
-        managed = getattr(library, "lend_" + kind)(ctypes.c_void_p(self.checkpoint), self.name.encode())
+        managed = getattr(library, "lend_" + kind)(ctypes.c_void_p(self.checkpoint),
+            self.name.encode())
         if not managed:
             raise BufferError(library.last_message().decode())
-        return python.PyCapsule_New(managed, name, ctypes.cast(getattr(library, "free_" + kind), ctypes.c_void_p))
+        return python.PyCapsule_New(managed, name,
+            ctypes.cast(getattr(library, "free_" + kind), ctypes.c_void_p))
 
     def __dlpack_device__(self):
         return (1, 0)
@@ -66,18 +69,22 @@ class Borrowed:
         self.pointer = ctypes.c_void_p(pointer_of(id(self.capsule), kinds[True][0]))
 
 
-# A file with a tensor of each dtype, and experts
+# A file with a tensor of each dtype, and experts --------------------------------------------------
 
 bits = {
-    "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8,
-    "F8_E5M2FNUZ": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "C64": 64, "F64": 64, "I64": 64, "U64": 64,
+    "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8,
+    "F8_E8M0": 8, "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
+    "C64": 64, "F64": 64, "I64": 64, "U64": 64,
 }  # fmt: skip
 in_numpy = {
-    "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "U16": "uint16", "F16": "float16", "I32": "int32", "U32": "uint32",
+    "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "U16": "uint16", "F16": "float16",
+    "I32": "int32", "U32": "uint32",
     "F32": "float32", "C64": "complex64", "F64": "float64", "I64": "int64", "U64": "uint64",
 }  # fmt: skip
 in_torch = in_numpy | {
-    "BF16": "bfloat16", "F4": "float4_e2m1fn_x2", "F8_E5M2": "float8_e5m2", "F8_E4M3": "float8_e4m3fn", "F8_E8M0": "float8_e8m0fnu",
+    "BF16": "bfloat16", "F4": "float4_e2m1fn_x2", "F8_E5M2": "float8_e5m2",
+    "F8_E4M3": "float8_e4m3fn", "F8_E8M0": "float8_e8m0fnu",
     "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }  # fmt: skip
 in_mlx = in_numpy | {"BOOL": "bool_", "BF16": "bfloat16"}
@@ -87,7 +94,8 @@ experts, intermediate, hidden, scope = 3, 4, 6, "mlp.experts"
 def write(path, tensors):
     header, data = {}, b""
     for name, (dtype, shape, contents) in tensors.items():
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(contents)]}
+        header[name] = {"dtype": dtype, "shape": shape,
+            "data_offsets": [len(data), len(data) + len(contents)]}
         data += contents
     text = interop.json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
@@ -102,11 +110,14 @@ def contents_of(dtype, shape, first):
 generator = torch.Generator().manual_seed(1)
 weights = {}
 for e in range(experts):
-    for part, shape in (("gate", (intermediate, hidden)), ("up", (intermediate, hidden)), ("down", (hidden, intermediate))):
+    for part, shape in (("gate", (intermediate, hidden)), ("up", (intermediate, hidden)),
+        ("down", (hidden, intermediate))):
         weights[f"{scope}.{e}.{part}_proj.weight"] = torch.randn(shape, generator=generator)
-tensors = {dtype: (dtype, [2, 8], contents_of(dtype, (2, 8), i)) for i, dtype in enumerate(sorted(bits, key=bits.get, reverse=True))}
+tensors = {dtype: (dtype, [2, 8], contents_of(dtype, (2, 8), i))
+    for i, dtype in enumerate(sorted(bits, key=bits.get, reverse=True))}
 tensors |= {"empty": ("F32", [2, 0], b""), "scalar": ("F32", [], struct.pack("<f", 2.5))}
-tensors |= {name: ("F32", list(weight.shape), weight.numpy().tobytes()) for name, weight in weights.items()}
+tensors |= {name: ("F32", list(weight.shape), weight.numpy().tobytes())
+    for name, weight in weights.items()}
 tensors = dict(sorted(tensors.items(), key=lambda item: bits[item[1][0]], reverse=True))
 tensors["cut"] = ("U8", [1], b"\1")
 tensors["behind an odd byte"] = ("F32", [2], bytes(8))
@@ -128,7 +139,7 @@ def bytes_of(tensor):
     return bytes((ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr()))
 
 
-# Every dtype
+# Every dtype --------------------------------------------------------------------------------------
 
 checkpoint = open_checkpoint()
 taken = {"numpy": 0, "torch": 0, "mlx": 0}
@@ -138,9 +149,11 @@ for versioned in kinds:
         shape, contents = tensors[dtype][1:]
         if dtype in in_numpy:
             array = numpy.from_dlpack(Lent(checkpoint, dtype, versioned))
-            check(str(array.dtype) == in_numpy[dtype] and list(array.shape) == shape and array.tobytes() == contents, dtype, "differs in numpy")
+            check(str(array.dtype) == in_numpy[dtype] and list(array.shape) == shape
+                and array.tobytes() == contents, dtype, "differs in numpy")
             check(not array.flags.writeable, dtype, "can be written to in numpy")
-            check(array.flags.aligned and array.flags.c_contiguous, dtype, "is not aligned in numpy")
+            check(array.flags.aligned and array.flags.c_contiguous, dtype,
+                "is not aligned in numpy")
             taken["numpy"] += 1
         else:
             try:
@@ -151,8 +164,10 @@ for versioned in kinds:
         if dtype in in_torch:
             tensor = torch.from_dlpack(Lent(checkpoint, dtype, versioned))
             expected = shape if dtype != "F4" else [2, 4]
-            check(tensor.dtype == getattr(torch, in_torch[dtype]), dtype, "is", tensor.dtype, "in torch")
-            check(list(tensor.shape) == expected and bytes_of(tensor) == contents, dtype, "differs in torch")
+            check(tensor.dtype == getattr(torch, in_torch[dtype]), dtype, "is", tensor.dtype,
+                "in torch")
+            check(list(tensor.shape) == expected and bytes_of(tensor) == contents, dtype,
+                "differs in torch")
             taken["torch"] += 1
         else:
             try:
@@ -168,8 +183,12 @@ for versioned in kinds:
                     taken["mlx"] += 1
                     continue
                 check(dtype in in_mlx, dtype, "is known to MLX now")
-                check(array.dtype == getattr(mlx, in_mlx[dtype]) and list(array.shape) == shape, dtype, "is", array.dtype, "in MLX")
-                same = numpy.asarray(array.view(mlx.uint8)).tobytes() == contents if dtype != "BOOL" else numpy.asarray(array).tobytes() == contents
+                check(array.dtype == getattr(mlx, in_mlx[dtype]) and list(array.shape) == shape,
+                    dtype, "is", array.dtype, "in MLX")
+                same = numpy.asarray(
+                    array.view(
+                        mlx.uint8)).tobytes() == contents if dtype != "BOOL" else numpy.asarray(
+                            array).tobytes() == contents
                 check(same, dtype, "differs in MLX")
                 taken["mlx"] += 1
             except (BufferError, TypeError, RuntimeError, ValueError) as error:
@@ -184,7 +203,7 @@ for framework in (numpy, torch):
     except BufferError as error:
         check("aligned" in str(error), error)
 
-# Lifetimes
+# Lifetimes ----------------------------------------------------------------------------------------
 
 array = tensor = None
 gc.collect()
@@ -211,7 +230,8 @@ for framework in (numpy, torch):
         del other
         gc.collect()
         check(library.checkpoints_open() == 0, "the mapping outlives the last tensor")
-        check(library.tensors_deleted() == before + 1, "the deleter was called", library.tensors_deleted() - before, "times")
+        check(library.tensors_deleted() == before + 1, "the deleter was called",
+            library.tensors_deleted() - before, "times")
 
         checkpoint = open_checkpoint()
         capsule = Lent(checkpoint, name, versioned).__dlpack__(max_version=(1, 0))
@@ -219,27 +239,34 @@ for framework in (numpy, torch):
         check(library.checkpoints_open() == 1, "the mapping is gone while a capsule lives")
         del capsule
         check(library.checkpoints_open() == 0, "a capsule that nobody used keeps the mapping")
-        check(library.tensors_deleted() == before + 2, "a capsule that nobody used is freed", library.tensors_deleted() - before - 1, "times")
+        check(library.tensors_deleted() == before + 2, "a capsule that nobody used is freed",
+            library.tensors_deleted() - before - 1, "times")
 
-# Fusing into and out of frameworks' tensors
+# Fusing into and out of frameworks' tensors -------------------------------------------------------
 
-gate_up = torch.stack([torch.cat([weights[f"{scope}.{e}.gate_proj.weight"], weights[f"{scope}.{e}.up_proj.weight"]]) for e in range(experts)])
+gate_up = torch.stack(
+    [torch.cat([weights[f"{scope}.{e}.gate_proj.weight"], weights[f"{scope}.{e}.up_proj.weight"]])
+     for e in range(experts)])
 down = torch.stack([weights[f"{scope}.{e}.down_proj.weight"] for e in range(experts)])
 checkpoint = open_checkpoint()
 for output, expected in (("gate_up_proj", gate_up), ("down_proj", down)):
     for source in ("checkpoint", "torch", "numpy"):
-        for destination in (torch.zeros(expected.shape), numpy.zeros(tuple(expected.shape), dtype="float32")):
+        for destination in (torch.zeros(expected.shape),
+            numpy.zeros(tuple(expected.shape), dtype="float32")):
             into = Borrowed(destination)
             arguments = (scope.encode(), output.encode(), into.pointer)
             if source == "checkpoint":
                 done = library.fuse_checkpoint(ctypes.c_void_p(checkpoint), *arguments)
             else:
-                held = [Borrowed(weight if source == "torch" else weight.numpy()) for weight in weights.values()]
+                held = [Borrowed(weight if source == "torch" else weight.numpy())
+                    for weight in weights.values()]
                 names = (ctypes.c_char_p * len(weights))(*[name.encode() for name in weights])
                 pointers = (ctypes.c_void_p * len(weights))(*[each.pointer for each in held])
-                done = library.fuse_tensors(names, pointers, ctypes.c_size_t(len(weights)), *arguments)
+                done = library.fuse_tensors(names, pointers, ctypes.c_size_t(len(weights)),
+                    *arguments)
             check(done == 0, library.last_message())
-            check(torch.equal(torch.as_tensor(destination), expected), output, "differs, fused from", source)
+            check(torch.equal(torch.as_tensor(destination), expected), output,
+                "differs, fused from", source)
 
 read_only = numpy.zeros(tuple(gate_up.shape), dtype="float32")
 read_only.flags.writeable = False
@@ -251,9 +278,13 @@ for unfit, word in (
     (torch.zeros(24, 6), b"shape"),
 ):
     into = Borrowed(unfit)
-    done = library.fuse_checkpoint(ctypes.c_void_p(checkpoint), scope.encode(), b"gate_up_proj", into.pointer)
-    check(done != 0 and word in library.last_message(), library.last_message(), "does not say", word)
+    done = library.fuse_checkpoint(ctypes.c_void_p(checkpoint), scope.encode(), b"gate_up_proj",
+        into.pointer)
+    check(done != 0 and word in library.last_message(), library.last_message(), "does not say",
+        word)
 close(checkpoint)
 
-versions = f"numpy {numpy.__version__}, torch {torch.__version__}" + (f", MLX {mlx.__version__}" if mlx else "; MLX is not installed")
-print(f"{versions}: taken {taken}, refused {refused}, both kinds of capsule; fused from and into both")
+versions = f"numpy {numpy.__version__}, torch {torch.__version__}" + (f", MLX {mlx.__version__}"
+    if mlx else "; MLX is not installed")
+print(f"{versions}: taken {taken}, refused {refused}, both kinds of capsule; fused from and into "
+      f"both")

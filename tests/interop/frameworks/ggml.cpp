@@ -147,7 +147,8 @@ TEST_CASE("ggml: its tensors are what plans are made of, and a GGUF file keeps w
 }
 
 TEST_CASE(
-    "ggml: 8 of the 22 dtypes are known, by name, with the same size; the others are refused, and so are ggml's own types") {
+    "ggml: 8 of the 22 dtypes are known, by name, with the same size; the others are refused, and "
+    "so are ggml's own types") {
     const std::map<std::string_view, std::string_view> known{
         {"F32", "f32"}, {"F16", "f16"}, {"BF16", "bf16"}, {"F64", "f64"},
         {"I8", "i8"},   {"I16", "i16"}, {"I32", "i32"},   {"I64", "i64"}};

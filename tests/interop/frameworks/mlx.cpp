@@ -148,7 +148,8 @@ TEST_CASE("mlx: the mapping stays as long as the last array that shares it, and 
 }
 
 TEST_CASE(
-    "mlx: 14 of the 22 dtypes are known, by name, and an array of each has the same bytes; the others are refused") {
+    "mlx: 14 of the 22 dtypes are known, by name, and an array of each has the same bytes; the "
+    "others are refused") {
     const std::map<std::string_view, std::string_view> known{
         {"BOOL", "bool"},  {"U8", "uint8"},    {"I8", "int8"},       {"I16", "int16"},
         {"U16", "uint16"}, {"F16", "float16"}, {"BF16", "bfloat16"}, {"I32", "int32"},

@@ -183,7 +183,8 @@ DOCTEST_TEST_CASE("torch: the mapping stays as long as the last tensor that shar
 }
 
 DOCTEST_TEST_CASE(
-    "torch: 20 of the 22 dtypes are known, by name, and a tensor of each has the same bytes; F6 is refused") {
+    "torch: 20 of the 22 dtypes are known, by name, and a tensor of each has the same bytes; F6 "
+    "is refused") {
     const std::map<std::string_view, std::string_view> known{
         {"BOOL", "Bool"},
         {"F4", "Float4_e2m1fn_x2"},

@@ -55,9 +55,11 @@ def run(name, *arguments, standard_input=None):
     path = next((p for p in (programs() / name, programs() / (name + ".exe")) if p.exists()), None)
     if path is None:
         skip(f"there is no program {programs() / name}")
-    done = subprocess.run([path, *map(str, arguments)], input=standard_input, capture_output=True, text=True)
+    done = subprocess.run([path, *map(str, arguments)], input=standard_input, capture_output=True,
+        text=True)
     if done.returncode != 0:
-        sys.exit(f"{name} {' '.join(map(str, arguments))} failed ({done.returncode}): {done.stderr}")
+        sys.exit(
+            f"{name} {' '.join(map(str, arguments))} failed ({done.returncode}): {done.stderr}")
     return done.stdout
 
 
@@ -69,7 +71,8 @@ def read_tensor_file(path):
     data = memoryview(contents)[8 + size :]
     metadata = header.pop("__metadata__", None)
     return metadata, {
-        name: (entry["dtype"], entry["shape"], bytes(data[slice(*entry["data_offsets"])])) for name, entry in header.items()
+        name: (entry["dtype"], entry["shape"], bytes(data[slice(*entry["data_offsets"])]))
+        for name, entry in header.items()
     }
 
 
@@ -88,10 +91,10 @@ def check(condition, *what):
         sys.exit("FAILED: " + " ".join(map(str, what)))
 
 
-def families_in_readme():
-    """Family -> model types, from README's table."""
-    readme = (test_data().parent.parent / "README.md").read_text()
-    table = readme.split("<!-- families:", 1)[1].split("<!-- end of families -->", 1)[0]
+def families_on_page():
+    """Family -> model types, from the table of include/safefuse/models/README.md."""
+    page = test_data().parent.parent / "include/safefuse/models/README.md"
+    table = page.read_text().split("<!-- families:", 1)[1].split("<!-- end of families -->", 1)[0]
     rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| `")]
     return {row[0].strip(" `"): [kind.strip() for kind in row[-1].split(",")] for row in rows}
 

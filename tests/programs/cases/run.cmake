@@ -23,7 +23,8 @@ file(REMOVE_RECURSE "${WORK}")
 file(MAKE_DIRECTORY "${WORK}")
 
 function(run_program output_variable status_variable program)
-    execute_process(COMMAND ${EMULATOR} "${BIN}/${program}${SUFFIX}" ${ARGN} WORKING_DIRECTORY "${WORK}"
+    execute_process(COMMAND ${EMULATOR} "${BIN}/${program}${SUFFIX}" ${ARGN}
+        WORKING_DIRECTORY "${WORK}"
         RESULT_VARIABLE got OUTPUT_VARIABLE out ERROR_VARIABLE err)
     if(NOT program STREQUAL same_tensors)
         if("${err}" MATCHES "(^|\n)error: " AND got EQUAL 0)
@@ -134,7 +135,8 @@ function(run_row case command status bytes words)
     set(wrong "${wrong}" PARENT_SCOPE)
 endfunction()
 
-# Copies a case to a writable place, and makes files that are too large to store. Links stay links.
+# Copies a case to where it may be written to, and makes what is too large to store. Links stay
+# links.
 function(prepare case)
     file(COPY "${CASES}/${case}" DESTINATION "${WORK}")
     if(case STREQUAL side_file_huge)
@@ -159,7 +161,9 @@ foreach(row IN LISTS rows)
         continue()
     endif()
     if(row MATCHES ";")
-        message(FATAL_ERROR "brackets without their partners, or a semicolon, which CMake's lists do not take: ${row}")
+        message(FATAL_ERROR
+            "brackets without their partners, or a semicolon, which CMake's lists do not take: "
+            "${row}")
     endif()
     if(NOT row MATCHES "^([^\t]+)\t([^\t]*)\t([^\t]+)\t([^\t]*)\t([^\t]*)\t([^\t]*)$")
         message(FATAL_ERROR "not six columns: ${row}")
@@ -212,7 +216,8 @@ foreach(case IN LISTS seen)
 endforeach()
 list(LENGTH seen cases)
 list(LENGTH open_rows open_count)
-message(STATUS "${cases} cases: ${right} rows are right, ${failed} are wrong, ${open_count} are open")
+message(STATUS
+    "${cases} cases: ${right} rows are right, ${failed} are wrong, ${open_count} are open")
 if(SHOW STREQUAL open AND open_count GREATER 0)
     list(JOIN open_rows "\n  " text)
     message(STATUS "skipped: ${open_count} rows are open:\n  ${text}")

@@ -7,13 +7,16 @@ file(REMOVE_RECURSE "${WORK}")
 file(MAKE_DIRECTORY "${WORK}")
 set(failures 0)
 
-# try(STATUS TEXT PROGRAM ARGUMENT…): TEXT is a regular expression that stdout and stderr together
-# match.
+# try(STATUS TEXT PROGRAM ARGUMENT…): the exit status, and a regular expression that stdout and
+# stderr together match.
 function(try status text program)
-    execute_process(COMMAND ${EMULATOR} "${BIN}/${program}${SUFFIX}" ${ARGN} WORKING_DIRECTORY "${WORK}" RESULT_VARIABLE got OUTPUT_VARIABLE out ERROR_VARIABLE err)
+    execute_process(COMMAND ${EMULATOR} "${BIN}/${program}${SUFFIX}" ${ARGN}
+        WORKING_DIRECTORY "${WORK}" RESULT_VARIABLE got OUTPUT_VARIABLE out ERROR_VARIABLE err)
     list(JOIN ARGN " " arguments)
     if(NOT got EQUAL status OR NOT "${out}${err}" MATCHES "${text}")
-        message(SEND_ERROR "${program} ${arguments}\nexit status ${got}, expected ${status}; expected words: ${text}\n${out}${err}")
+        message(SEND_ERROR
+            "${program} ${arguments}\nexit status ${got}, expected ${status}; "
+            "expected words: ${text}\n${out}${err}")
     endif()
     # an error is one line on stderr that begins with "error: "; success has none
     if(status EQUAL 0 AND "${err}" MATCHES "error: ")
@@ -23,11 +26,18 @@ function(try status text program)
     endif()
 endfunction()
 
-foreach(program inspect make_checkpoint fuse_checkpoint unfuse_checkpoint repack_checkpoint verify_fused fuse_into_my_buffer adapt_my_tensor
-        define_a_layout every_layer models_tensors your_source)
+# Every program says what it is for, and the lessons are all of examples/learn.
+file(GLOB lessons RELATIVE "${CMAKE_CURRENT_LIST_DIR}/../../../examples/learn"
+    "${CMAKE_CURRENT_LIST_DIR}/../../../examples/learn/*.cpp")
+list(TRANSFORM lessons REPLACE "\\.cpp$" "")
+foreach(program inspect make_checkpoint fuse_checkpoint unfuse_checkpoint repack_checkpoint
+        verify_fused ${lessons})
     try(0 "^usage: ${program}" ${program} --help)
 endforeach()
-foreach(program inspect make_checkpoint fuse_checkpoint unfuse_checkpoint repack_checkpoint verify_fused fuse_into_my_buffer every_layer models_tensors)
+foreach(program inspect make_checkpoint fuse_checkpoint unfuse_checkpoint repack_checkpoint
+        verify_fused 01_read_a_header 02_list_a_checkpoint 03_view_a_tensor 04_plan_one_layer
+        05_fuse_one_layer 06_every_layer
+        07_models_tensors 11_write_a_checkpoint 12_use_threads)
     try(2 "error: " ${program})
 endforeach()
 try(2 "unknown option --frobnicate" inspect x --frobnicate)
@@ -43,11 +53,14 @@ try(2 "takes no --to" repack_checkpoint a b --to mlx)
 try(2 "too many arguments" verify_fused a b c)
 try(1 "no such file" inspect nowhere)
 
-# Fuse and unfuse every family, with both kinds of reading.
-foreach(family qwen2_moe ernie4_5_moe exaone_moe granitemoe hy_v3 jamba lfm2_moe mixtral nemotron_h phimoe)
-    try(0 "summary: " make_checkpoint ${family} --family ${family} --experts 11 --hidden 24 --intermediate 16 --max-shard-size 50KB)
+# There and back for every family, by both kinds of reading.
+foreach(family qwen2_moe ernie4_5_moe exaone_moe granitemoe hy_v3 jamba lfm2_moe mixtral nemotron_h
+    phimoe)
+    try(0 "summary: " make_checkpoint ${family} --family ${family} --experts 11 --hidden 24
+        --intermediate 16 --max-shard-size 50KB)
     try(0 "family ${family}.*problems   none" inspect ${family} --experts)
-    try(0 "family ${family}" fuse_checkpoint ${family} ${family}.fused --max-shard-size 50KB --source pread)
+    try(0 "family ${family}" fuse_checkpoint ${family} ${family}.fused --max-shard-size 50KB
+        --source pread)
     try(0 "each byte as in" verify_fused ${family} ${family}.fused)
     try(0 "fused" inspect ${family}.fused --experts)
     try(0 "written" unfuse_checkpoint ${family}.fused ${family}.back --max-shard-size 50KB)
@@ -66,19 +79,24 @@ foreach(family qwen2_moe ernie4_5_moe exaone_moe granitemoe hy_v3 jamba lfm2_moe
 endforeach()
 
 # The loops of an engine: every layer, and every tensor by its final name.
-try(0 "layers[.]0[.]block_sparse_moe[.]experts\n  [^\n]*layers[.]0[.]mlp[.]experts[.]gate_up_proj, " every_layer mixtral mixtral)
-try(0 "layers[.]1[.]mlp[.]experts[.]gate_up_proj, " every_layer qwen2_moe)
-try(1 "more than one model family fits .mixtral, phimoe." every_layer mixtral)
-try(1 "no experts of this layout found .family mixtral has them as .*; the names fit " every_layer qwen2_moe mixtral)
-try(1 "unknown model family" every_layer mixtral nobody)
-try(1 "unknown model family" every_layer mixtral.fused)
-try(0 "layers[.]0[.]mlp[.]experts[.]gate_up_proj: made of the experts.* 100 %" models_tensors qwen2_moe)
-try(1 "no such file" models_tensors nowhere)
+set(output "layers[.]0[.]mlp[.]experts[.]gate_up_proj, ")
+try(0 "layers[.]0[.]block_sparse_moe[.]experts\n  [^\n]*${output}" 06_every_layer mixtral mixtral)
+try(0 "layers[.]1[.]mlp[.]experts[.]gate_up_proj, " 06_every_layer qwen2_moe)
+try(1 "more than one model family fits .mixtral, phimoe." 06_every_layer mixtral)
+try(1 "no experts of this layout found .family mixtral has them as .*; the names fit "
+    06_every_layer qwen2_moe mixtral)
+try(1 "unknown model family" 06_every_layer mixtral nobody)
+try(1 "unknown model family" 06_every_layer mixtral.fused)
+try(0 "layers[.]0[.]mlp[.]experts[.]gate_up_proj: made of the experts.* 100 %"
+    07_models_tensors qwen2_moe)
+try(1 "no such file" 07_models_tensors nowhere)
 
 # A whole checkpoint for an engine is the same from what is stored and from what is fused; --to hub is unfuse_checkpoint.
 foreach(way mlx vllm gguf hub)
-    try(0 "written" fuse_checkpoint mixtral mixtral.${way} --to ${way} --family mixtral --max-shard-size 50KB)
-    try(0 "written" fuse_checkpoint mixtral.fused mixtral.fused.${way} --to ${way} --max-shard-size 50KB)
+    try(0 "written" fuse_checkpoint mixtral mixtral.${way} --to ${way} --family mixtral
+        --max-shard-size 50KB)
+    try(0 "written" fuse_checkpoint mixtral.fused mixtral.fused.${way} --to ${way}
+        --max-shard-size 50KB)
     file(GLOB files RELATIVE "${WORK}/mixtral.${way}" "${WORK}/mixtral.${way}/*")
     if(NOT files)
         message(SEND_ERROR "mixtral.${way} holds nothing")
@@ -94,7 +112,8 @@ endforeach()
 
 # F8 with block scales, other dtypes, one file.
 foreach(dtype F8_E4M3 F16 F32)
-    try(0 "in 1 file" make_checkpoint ${dtype} --dtype ${dtype} --experts 3 --hidden 128 --intermediate 256)
+    try(0 "in 1 file" make_checkpoint ${dtype} --dtype ${dtype} --experts 3 --hidden 128
+        --intermediate 256)
     try(0 "written" fuse_checkpoint ${dtype} ${dtype}.fused)
     try(0 "each byte as in" verify_fused ${dtype} ${dtype}.fused)
 endforeach()
@@ -102,8 +121,9 @@ endforeach()
 # config.json is found beside an index or a file, too.
 try(0 "model_type mixtral" inspect mixtral/model.safetensors.index.json)
 
-# A dry run predicts the output and writes nothing. The prediction is right.
-try(0 "would write .* in [0-9]+ files, and 1 other file.*enough" fuse_checkpoint qwen2_moe dry --max-shard-size 50KB --dry-run)
+# A dry run says what there would be and writes nothing; what it says comes true.
+try(0 "would write .* in [0-9]+ files, and 1 other file.*enough" fuse_checkpoint qwen2_moe dry
+    --max-shard-size 50KB --dry-run)
 if(EXISTS "${WORK}/dry")
     message(SEND_ERROR "a dry run wrote something")
 endif()
@@ -114,8 +134,10 @@ function(number result json key)
     endif()
     set(${result} "${value}" PARENT_SCOPE)
 endfunction()
-execute_process(COMMAND ${EMULATOR} "${BIN}/fuse_checkpoint${SUFFIX}" qwen2_moe dry --max-shard-size 50KB --dry-run --json WORKING_DIRECTORY "${WORK}" OUTPUT_VARIABLE promised)
-execute_process(COMMAND ${EMULATOR} "${BIN}/fuse_checkpoint${SUFFIX}" qwen2_moe dry --max-shard-size 50KB --json WORKING_DIRECTORY "${WORK}" OUTPUT_VARIABLE done)
+execute_process(COMMAND ${EMULATOR} "${BIN}/fuse_checkpoint${SUFFIX}" qwen2_moe dry
+    --max-shard-size 50KB --dry-run --json WORKING_DIRECTORY "${WORK}" OUTPUT_VARIABLE promised)
+execute_process(COMMAND ${EMULATOR} "${BIN}/fuse_checkpoint${SUFFIX}" qwen2_moe dry
+    --max-shard-size 50KB --json WORKING_DIRECTORY "${WORK}" OUTPUT_VARIABLE done)
 foreach(key files size_bytes tensors side_files)
     number(before "${promised}" ${key})
     number(after "${done}" ${key})
@@ -144,18 +166,22 @@ try(0 "each byte as in" verify_fused mixtral mixtral.refused)
 
 # Paths are UTF-8 on every OS, and so are the names of files beside the tensors.
 set(letters "äß-ж-中文-🧠")
-try(0 "^${letters}: [0-9]+ tensors" make_checkpoint "${letters}" --layers 1 --experts 2 --hidden 24 --intermediate 16)
+try(0 "^${letters}: [0-9]+ tensors" make_checkpoint "${letters}" --layers 1 --experts 2 --hidden 24
+    --intermediate 16)
 file(WRITE "${WORK}/${letters}/${letters}.txt" "beside")
 try(0 "model_type qwen3_moe" inspect "${letters}")
 foreach(again IN ITEMS "" --overwrite)
-    try(0 "${letters}.fused: written.* and 2 other files" fuse_checkpoint "${letters}" "${letters}.fused" --side-files=all ${again})
+    try(0 "${letters}.fused: written.* and 2 other files" fuse_checkpoint "${letters}"
+        "${letters}.fused" --side-files=all ${again})
 endforeach()
 try(0 "each byte as in" verify_fused "${letters}" "${letters}.fused")
 try(0 "written" unfuse_checkpoint "${letters}.fused" "${letters}.back" --link --side-files all)
 try(0 "enough" fuse_checkpoint "${letters}" "${letters}.back/dry" --dry-run)
-try(0 "would copy config.json.*left       ${letters}.txt: not a known part of a model folder" fuse_checkpoint "${letters}" dry2 --dry-run)
-try(0 "gate_up_proj: " fuse_into_my_buffer "${letters}")
-try(1 "it is the checkpoint to read" fuse_checkpoint "${letters}" "${letters}/../${letters}" --overwrite)
+try(0 "would copy config.json.*left       ${letters}.txt: not a known part of a model folder"
+    fuse_checkpoint "${letters}" dry2 --dry-run)
+try(0 "gate_up_proj: " 05_fuse_one_layer "${letters}")
+try(1 "it is the checkpoint to read" fuse_checkpoint "${letters}" "${letters}/../${letters}"
+    --overwrite)
 try(1 "error: ${letters}/nowhere: " inspect "${letters}/nowhere")
 foreach(file IN ITEMS "${letters}.txt" config.json model.safetensors)
     file(SHA256 "${WORK}/${letters}/${file}" before)
@@ -183,8 +209,8 @@ try(1 "destination is not empty.*--overwrite" fuse_checkpoint mixtral mixtral.fu
 try(0 "written" fuse_checkpoint mixtral mixtral.fused --overwrite)
 try(1 "it is the checkpoint to read" fuse_checkpoint mixtral mixtral --overwrite)
 
-# After a replacement, the checkpoint is the new one, other files in its directory stay, and nothing
-# is left beside it.
+# A replaced checkpoint is the new one, other files in its directory stay, and nothing is left
+# beside it.
 file(WRITE "${WORK}/mixtral.fused/notes.txt" "mine")
 file(COPY "${WORK}/mixtral.fused/" DESTINATION "${WORK}/replaced")
 try(0 "written" fuse_checkpoint qwen2_moe replaced --overwrite --max-shard-size 50KB)
@@ -263,15 +289,47 @@ endif()
 
 # JSON for scripts is JSON.
 foreach(options "--json" "--json;--tensors")
-    execute_process(COMMAND ${EMULATOR} "${BIN}/inspect${SUFFIX}" hy_v3 ${options} WORKING_DIRECTORY "${WORK}" OUTPUT_VARIABLE json)
+    execute_process(COMMAND ${EMULATOR} "${BIN}/inspect${SUFFIX}" hy_v3 ${options}
+        WORKING_DIRECTORY "${WORK}" OUTPUT_VARIABLE json)
     string(JSON count ERROR_VARIABLE error GET "${json}" tensor_count)
     if(error)
         message(SEND_ERROR "inspect ${options} printed no JSON: ${error}")
     endif()
 endforeach()
-try(0 "gate_up_proj: " fuse_into_my_buffer qwen2_moe model.layers.1.mlp.experts)
-try(1 "no experts.*nearest of .*model.layers.[01].mlp.experts" fuse_into_my_buffer qwen2_moe
+
+# The lessons, in their order.
+set(scope model.layers.1.mlp.experts)
+set(line "tensor    ${scope}\\.0\\.up_proj\\.weight: F32 \\[256, 128\\], 131072 bytes at [0-9]+\n")
+try(0 "^metadata  format: pt\n.*${line}"
+    01_read_a_header F32/model.safetensors)
+try(1 "nowhere: no such file" 01_read_a_header nowhere)
+set(lines "^file    F32/model.safetensors: [0-9]+ tensors\nfamily  qwen2_moe\n")
+try(0 "${lines}.*scope   ${scope}: 9 tensors\n"
+    02_list_a_checkpoint F32)
+try(1 "error: " 02_list_a_checkpoint mixtral.fused/nowhere)
+try(0 "^F32, 1 axes, 512 bytes\n[^\n]+\n[^\n]+\n[^\n]+\n[^\n]+\n$" 03_view_a_tensor F32
+    model.norm.weight)
+try(0 "^BF16, 1 axes, 48 bytes\n[^\n]+\n[^\n]+\n[^\n]+\n[^\n]+\n$" 03_view_a_tensor hy_v3
+    model.norm.weight)
+try(1 "model\\.nrm\\.weight" 03_view_a_tensor F32 model.nrm.weight)
+set(lines "^output  gate_up_proj: F32 \\[3, 512, 128\\]\noutput  down_proj: F32 \\[3, 128, 256\\]")
+try(0 "${lines}\ncopy    file 0 at "
+    04_plan_one_layer F32 ${scope})
+try(1 "no experts" 04_plan_one_layer F32 model.layers.7.mlp.experts)
+try(0 "gate_up_proj: " 05_fuse_one_layer qwen2_moe ${scope})
+try(1 "no experts.*nearest of .*model.layers.[01].mlp.experts" 05_fuse_one_layer qwen2_moe
     model.layers.7.mlp.experts)
-try(0 "model.layers.1.mlp.gate.weight\n" your_source qwen2_moe)
-try(1 "model.safetensors.index.json: reading or writing failed" your_source nowhere)
+try(0 "^0\n1\n10\n11\n100\n101\n110\n111\n$" 08_your_tensor_type)
+set(w13 "10 11 12 00 01 02 13 14 15 03 04 05 90 91 92 80 81 82 93 94 95 83 84 85")
+try(0 "^w13: ${w13}\nw2: 20 22 24 21 23 25 a0 a2 a4 a1 a3 a5\n$"
+    09_your_layout)
+try(0 "model.layers.1.mlp.gate.weight\n" 10_your_source qwen2_moe)
+try(1 "model.safetensors.index.json: reading or writing failed"
+    10_your_source nowhere)
+try(0 "^lesson/model-00001-of-00002.safetensors\nlesson/model-00002-of-00002.safetensors\n$"
+    11_write_a_checkpoint lesson)
+try(0 "tensors    3 in 2 files" inspect lesson)
+try(1 "destination is not empty" 11_write_a_checkpoint lesson)
+try(0 "^2 outputs, equal\n$" 12_use_threads F32 ${scope})
+try(1 "no experts" 12_use_threads F32 model.layers.7.mlp.experts)
 file(REMOVE_RECURSE "${WORK}")

@@ -51,7 +51,8 @@ TEST_CASE("name_table: names are found, and those that are there twice are told"
 }
 
 TEST_CASE(
-    "name_table: names are still found when more room is reserved, and no longer when they are forgotten") {
+    "name_table: names are still found when more room is reserved, and no longer when they are "
+    "forgotten") {
     const std::vector<std::string> names = {"a", "b", "a"};
     const auto name_of = [&](std::uint32_t i) -> std::string_view { return names[i]; };
     name_table table;

@@ -69,7 +69,8 @@ sf::result<sf::rewrite_plan> plan_of(const std::vector<support::tensor>& tensors
 }  // namespace
 
 TEST_CASE(
-    "expert-like: numbered children, parameters and fields of modules that are named like experts") {
+    "expert-like: numbered children, parameters and fields of modules that are named like "
+    "experts") {
     for (const std::string name : {
              "model.layers.0.mlp.experts.0.gate_proj.weight",
              "model.layers.0.mlp.experts.00.gate_proj.weight",

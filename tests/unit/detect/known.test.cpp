@@ -294,7 +294,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "detect: experts that cannot be planned at all are of the likeliest family, so that its plan says why") {
+    "detect: experts that cannot be planned at all are of the likeliest family, so that its plan "
+    "says why") {
     CHECK(detected_of({"model.layers.0.mlp.experts.0.gate_proj.weight"}) == "qwen2_moe");
     CHECK(detected_of({"model.layers.0.mlp.experts.1.gate_proj.weight",
                        "model.layers.0.mlp.experts.1.up_proj.weight"}) == "qwen2_moe");

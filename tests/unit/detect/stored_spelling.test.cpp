@@ -99,7 +99,8 @@ TEST_CASE("detect experts: nothing that is stored one by one, and what is fused"
 }
 
 TEST_CASE(
-    "stored forms: experts that a quantiser wrote one by one are found for each family that has the form") {
+    "stored forms: experts that a quantiser wrote one by one are found for each family that has "
+    "the form") {
     const struct {
         const char* type;
         const char* scope;

@@ -84,7 +84,7 @@ std::string nested(int depth) {
 }  // namespace
 
 // What is accepted and refused
-// -------------------------------------------------------------------------------------------------
+// ------------------------------------------------------------------------------------------
 
 TEST_CASE("header: framing") {
     CHECK(code_of(parse("")) == "too_short");
@@ -232,7 +232,8 @@ TEST_CASE("header: elements of less than a byte must fill their last byte") {
 TEST_CASE("header: JSON") {
     using namespace std::string_view_literals;
     const row rows[] = {
-        {"{\n  \"t\" : {\r\n\t\"dtype\" : \"U8\" , \"shape\" : [ 4 ] ,\n \"data_offsets\" : [ 0 , 4 ] }\n}",
+        {"{\n  \"t\" : {\r\n\t\"dtype\" : \"U8\" , \"shape\" : [ 4 ] ,\n"
+         " \"data_offsets\" : [ 0 , 4 ] }\n}",
          4, "ok"},
         {R"({"t":{"dtype":"U8","dtype":"U8","shape":[4],"data_offsets":[0,4]}})", 4, "bad_entry"},
         {R"({"t":{"dtype":"U8","shape":[4],"sh\u0061pe":[4],"data_offsets":[0,4]}})", 4,
@@ -351,7 +352,7 @@ TEST_CASE("header: JSON") {
 }
 
 // Failures
-// -------------------------------------------------------------------------------------------------
+// ------------------------------------------------------------------------------------------
 
 TEST_CASE("header: a failure says what, where and by how much") {
     const auto failure_of = [](const std::string& file, sf::read_options options = {}) {
@@ -506,7 +507,7 @@ TEST_CASE("header: total sizes beyond 64 bits are refused") {
 }
 
 // What is read
-// -------------------------------------------------------------------------------------------------
+// ------------------------------------------------------------------------------------------
 
 TEST_CASE("header: tensors come in the order of their bytes and are found by name") {
     const std::string file = framed(
@@ -727,7 +728,7 @@ TEST_CASE("header: the limit is inclusive, and comes before the size of the file
 }
 
 // The fast way and the plain way
-// -----------------------------------------------------------------------------------------------
+// ------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -824,7 +825,7 @@ TEST_CASE("header: 20,000 tensors in random order are all found") {
 }
 
 // The way back
-// -------------------------------------------------------------------------------------------------
+// ------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -872,9 +873,9 @@ TEST_CASE("header: tensors are written by dtype, larger first, then by name as b
     REQUIRE(parsed);
     std::string names;
     for (std::size_t i = 0; i < parsed->size(); ++i) names += std::string{(*parsed)[i].name} + " ";
-    CHECK(
-        names ==
-        "U64 I64 F64 C64  B F32 a a.10 a.2 b \xC3\xA9 U32 I32 BF16 F16 U16 I16 F8_E5M2FNUZ F8_E4M3FNUZ F8_E8M0 F8_E4M3 F8_E5M2 I8 U8 BOOL ");
+    CHECK(names ==
+          "U64 I64 F64 C64  B F32 a a.10 a.2 b \xC3\xA9 U32 I32 BF16 F16 U16 I16 F8_E5M2FNUZ "
+          "F8_E4M3FNUZ F8_E8M0 F8_E4M3 F8_E5M2 I8 U8 BOOL ");
     for (std::size_t i = 0; i < tensors.size(); ++i) {
         const std::size_t at = parsed->find(tensors[i].name);
         CHECK(encoded->offsets[i] == parsed->header_bytes() + (*parsed)[at].begin);

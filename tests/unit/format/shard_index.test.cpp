@@ -31,7 +31,8 @@ std::string encoded(std::vector<sf::shard_entry> entries, std::uint64_t total_si
 
 TEST_CASE("index: names of tensors lead to names of files") {
     const std::string json = R"({"metadata": {"total_size": 96}, "weight_map": {
-        "b": "model-00010-of-00010.safetensors", "a": "model-00002-of-00010.safetensors", "c": "model-00010-of-00010.safetensors"}})";
+        "b": "model-00010-of-00010.safetensors", "a": "model-00002-of-00010.safetensors",
+        "c": "model-00010-of-00010.safetensors"}})";
     const auto index = sf::shard_index::parse(bytes_of(json));
     REQUIRE(index);
     CHECK(index->size() == 3);
@@ -101,7 +102,8 @@ TEST_CASE("index: a key that is there twice names the tensor and both files") {
 }
 
 TEST_CASE(
-    "index: a file that leaves the directory names the tensor and the file, with nothing a terminal would obey") {
+    "index: a file that leaves the directory names the tensor and the file, with nothing a "
+    "terminal would obey") {
     const sf::failure why = refused(R"({"weight_map": {"w": "../\u001b[2J.safetensors"}})");
     CHECK(why.code == sf::errc::path_leaves_directory);
     CHECK(why.tensor == "w");
@@ -109,9 +111,10 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "index: lines alike but for the name are read as they are one by one, whatever comes between them") {
-    // Names that contain what ends a line, and lines with a different space, escape, file or
-    // number: each one in turn among plain lines.
+    "index: lines alike but for the name are read as they are one by one, whatever comes between "
+    "them") {
+    // names that hold what ends a line, lines that differ by a space, an escape, a file, a number:
+    // each in turn amid plain lines
     const std::vector<std::string> lines = {"\"a\": \"1.safetensors\"",
                                             "\"b\": \"1.safetensors\"",
                                             "\"c,\\n    d: x\": \"1.safetensors\"",
@@ -134,7 +137,8 @@ TEST_CASE(
                 // the same with a line end before each comma: no frame matches, so every line is
                 // parsed
                 std::string slow =
-                    "{\"weight_map\": {\"p\": \"1.safetensors\",\"q\"  : \"1.safetensors\"\n,\"r\" :\"1.safetensors\"";
+                    "{\"weight_map\": {\"p\": \"1.safetensors\",\"q\"  : \"1.safetensors\"\n"
+                    ",\"r\" :\"1.safetensors\"";
                 std::string space;
                 for (const std::size_t i : {first, second}) {
                     json += between + lines[i] + between + "\"after " + std::to_string(i) +
@@ -240,7 +244,8 @@ TEST_CASE("containment: names inside the directory pass, whatever the system") {
 }
 
 TEST_CASE(
-    "containment: dots with spaces among them lead nowhere, for systems make of them what they like") {
+    "containment: dots with spaces among them lead nowhere, for systems make of them what they "
+    "like") {
     for (const char* file :
          {". ./a.safetensors", "a/. .", " .. /a.safetensors", "a\\. . ./b.safetensors"}) {
         CAPTURE(file);
@@ -314,21 +319,21 @@ TEST_CASE("natural order: numbers count as numbers, and it is a strict order") {
 }
 
 TEST_CASE("index: is written as Python's json.dumps(indent=2, sort_keys=True) writes it") {
-    CHECK(
-        encoded({{"b.weight", "model-00002-of-00002.safetensors"},
-                 {"a.weight", "model-00001-of-00002.safetensors"}},
-                1234567) ==
-        "{\n  \"metadata\": {\n    \"total_size\": 1234567\n  },\n  \"weight_map\": {\n"
-        "    \"a.weight\": \"model-00001-of-00002.safetensors\",\n    \"b.weight\": \"model-00002-of-00002.safetensors\"\n  }\n}\n");
+    CHECK(encoded({{"b.weight", "model-00002-of-00002.safetensors"},
+                   {"a.weight", "model-00001-of-00002.safetensors"}},
+                  1234567) ==
+          "{\n  \"metadata\": {\n    \"total_size\": 1234567\n  },\n  \"weight_map\": {\n"
+          "    \"a.weight\": \"model-00001-of-00002.safetensors\",\n"
+          "    \"b.weight\": \"model-00002-of-00002.safetensors\"\n  }\n}\n");
     CHECK(encoded({}, 0) ==
           "{\n  \"metadata\": {\n    \"total_size\": 0\n  },\n  \"weight_map\": {}\n}\n");
-    CHECK(
-        encoded({{"\"\\\b\f\n\r\t\x01\x1F\x7F/~ caf\xC3\xA9 \xE4\xB8\xAD \xF0\x9F\x98\x80",
-                  "a.safetensors"}},
-                0) ==
-        "{\n  \"metadata\": {\n    \"total_size\": 0\n  },\n  \"weight_map\": {\n"
-        "    \"\\\"\\\\\\b\\f\\n\\r\\t\\u0001\\u001f\\u007f/~ caf\\u00e9 \\u4e2d \\ud83d\\ude00\": \"a.safetensors\"\n  }\n}\n");
-    // By code point, not by UTF-16 unit: U+FF21 comes before U+1F600.
+    CHECK(encoded({{"\"\\\b\f\n\r\t\x01\x1F\x7F/~ caf\xC3\xA9 \xE4\xB8\xAD \xF0\x9F\x98\x80",
+                    "a.safetensors"}},
+                  0) ==
+          "{\n  \"metadata\": {\n    \"total_size\": 0\n  },\n  \"weight_map\": {\n"
+          "    \"\\\"\\\\\\b\\f\\n\\r\\t\\u0001\\u001f\\u007f/~ caf\\u00e9 \\u4e2d "
+          "\\ud83d\\ude00\": \"a.safetensors\"\n  }\n}\n");
+    // By code point, not by UTF-16 unit: U+FF21 before U+1F600.
     const std::string sorted =
         encoded({{"\xF0\x9F\x98\x80", "a.safetensors"}, {"\xEF\xBC\xA1", "a.safetensors"}}, 0);
     CHECK(sorted.find("\\uff21") < sorted.find("\\ud83d"));

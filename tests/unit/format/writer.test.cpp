@@ -228,11 +228,11 @@ TEST_CASE("writer: metadata stands first, sorted by key; without entries it is a
     const sf::metadata_entry metadata[] = {
         {"zeta", "1"}, {"format", "pt"}, {"Alpha", "\"\n\xC3\xA9"}, {"", ""}};
     REQUIRE(sf::write_tensor_file(directory / "a", {}, metadata));
-    CHECK(
-        read_file(directory / "a")
-            .substr(8)
-            .starts_with(
-                "{\"__metadata__\":{\"\":\"\",\"Alpha\":\"\\\"\\n\xC3\xA9\",\"format\":\"pt\",\"zeta\":\"1\"}}"));
+    CHECK(read_file(directory / "a")
+              .substr(8)
+              .starts_with(
+                  "{\"__metadata__\":{\"\":\"\",\"Alpha\":\"\\\"\\n\xC3\xA9\",\"format\":\"pt\","
+                  "\"zeta\":\"1\"}}"));
     const auto file = sf::tensor_file::open(directory / "a");
     REQUIRE(file);
     CHECK(file->header().metadata_size() == 4);
@@ -346,7 +346,8 @@ TEST_CASE("writer: a write outside its tensor is refused and changes nothing") {
 }
 
 TEST_CASE(
-    "writer: until it is committed, the target is as it was; an abandoned file leaves nothing behind") {
+    "writer: until it is committed, the target is as it was; an abandoned file leaves nothing "
+    "behind") {
     const temporary_directory directory;
     write_file(directory / "a.safetensors", "old");
     const std::vector<owned_tensor> tensors{make_tensor("t", sf::dtype::f32, {100})};
@@ -422,7 +423,8 @@ TEST_CASE("writer: a path that cannot be written is named") {
 }
 
 TEST_CASE(
-    "writer: the data of a file begins where it is asked to, by spaces that any reader takes; the bytes are the same") {
+    "writer: the data of a file begins where it is asked to, by spaces that any reader takes; the "
+    "bytes are the same") {
     std::mt19937 random{12};
     const auto tensors = random_tensors(random, 30);
     const temporary_directory directory;

@@ -311,7 +311,8 @@ TEST_CASE("dlpack: a view's shape may lie in an owner that takes it along when i
 }
 
 TEST_CASE(
-    "dlpack: complex numbers are aligned as their parts are, and tensors without elements need not be" *
+    "dlpack: complex numbers are aligned as their parts are, and tensors without elements need "
+    "not be" *
     doctest::skip(is_big_endian)) {
     alignas(64) static const std::byte bytes[64]{};
     const extents two{2}, none{0};
@@ -341,7 +342,8 @@ TEST_CASE("dlpack: a checkpoint that is moved into a tensor lives as long as tha
 }
 
 TEST_CASE(
-    "dlpack: of several tensors that share an owner, the last one lets it go; a tensor handed on is its taker's to free") {
+    "dlpack: of several tensors that share an owner, the last one lets it go; a tensor handed on "
+    "is its taker's to free") {
     int gone = 0;
     auto shared = std::make_shared<owner>(counting(8), gone);
     const extents shape{8};
@@ -468,7 +470,8 @@ TEST_CASE("dlpack: what cannot be borrowed is refused" * doctest::skip(is_big_en
 }
 
 TEST_CASE(
-    "dlpack: frameworks' tensors are fused into a framework's tensor; into one that is read-only they are not" *
+    "dlpack: frameworks' tensors are fused into a framework's tensor; into one that is read-only "
+    "they are not" *
     doctest::skip(is_big_endian)) {
     // Two experts, I = 2, H = 2; each matrix belongs to a framework.
     std::vector<std::unique_ptr<foreign>> owned;

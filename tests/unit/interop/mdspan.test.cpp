@@ -274,7 +274,8 @@ TEST_CASE_TEMPLATE("mdspan: experts are fused into one, and out of several" *
 }
 
 TEST_CASE(
-    "mdspan: every dtype that has a C++ type gives an mdspan, the others are refused when compiled" *
+    "mdspan: every dtype that has a C++ type gives an mdspan, the others are refused when "
+    "compiled" *
     doctest::skip(is_big_endian)) {
     std::size_t count = 0;
     const auto check = [&]<class T>(T) {
@@ -297,7 +298,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "mdspan: bytes are values on every machine, wider elements only where the byte order is the file's") {
+    "mdspan: bytes are values on every machine, wider elements only where the byte order is the "
+    "file's") {
     const std::vector<std::byte> bytes(24);
     const extents shape{2, 12}, wide{2, 3};
     CHECK(sf::mdspan_of<stand_in::rows<const std::uint8_t, int, 2, 12>>(

@@ -243,7 +243,8 @@ TEST_CASE_TEMPLATE("file source: a file cut short while it is open is file_chang
 #endif
 
 TEST_CASE_TEMPLATE(
-    "file source: every offset of a file of 5 GiB is reached, or the file refused where addresses are shorter",
+    "file source: every offset of a file of 5 GiB is reached, or the file refused where addresses "
+    "are shorter",
     Source, sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     constexpr std::uint64_t gibibyte = std::uint64_t{1} << 30, size_bytes = 5 * gibibyte + 3;
@@ -550,7 +551,8 @@ TEST_CASE("copy: who may read the original may read the copy, and nobody else") 
 }
 
 TEST_CASE(
-    "copy: a file onto itself, by whatever name, stays as it is; a link in the way is replaced and not followed") {
+    "copy: a file onto itself, by whatever name, stays as it is; a link in the way is replaced "
+    "and not followed") {
     const temporary_directory directory;
     write_file(directory / "file", "contents");
     std::filesystem::create_symlink("file", directory / "link");

@@ -209,7 +209,8 @@ extents extents_of(const u64 (&size)[2], const u64 (&number)[3]) {
 }  // namespace
 
 TEST_CASE(
-    "families: every module of every family goes there and back, by shapes and names alone, whatever its extents") {
+    "families: every module of every family goes there and back, by shapes and names alone, "
+    "whatever its extents") {
     std::size_t modules = 0, passed_through = 0;
     for (const sf::family_entry& family : sf::shipped_families::all)
         for (std::size_t m = 0; m < family.fuse.module_count(); ++m) {
@@ -300,7 +301,8 @@ bool has_gate(const sf::layout_description& layout) {
 }  // namespace
 
 TEST_CASE(
-    "families: ranks of I and ranges of experts are those parts of every family's experts, and all of them the whole") {
+    "families: ranks of I and ranges of experts are those parts of every family's experts, and "
+    "all of them the whole") {
     std::size_t families = 0;
     std::set<std::string> others;
     for (const sf::family_entry& family : sf::shipped_families::all) {
@@ -372,7 +374,8 @@ TEST_CASE(
     CHECK(others == std::set<std::string>{"ernie4_5_vl_moe", "longcat_flash"});
 }
 
-// Groups of experts
+// ------------------------------------------------------------------------------------------
+// groups of experts
 
 namespace {
 
@@ -662,7 +665,8 @@ TEST_CASE("groups: three groups share a list in equal shares") {
     }
 }
 
-// Modules beside the experts, by hand
+// ------------------------------------------------------------------------------------------
+// modules beside the experts, by hand
 
 namespace {
 
@@ -702,7 +706,8 @@ held_tensor at(const packed_set& set, std::string_view name) {
 }  // namespace
 
 TEST_CASE(
-    "modules: convolutions are put one behind the other, a router is turned, corrections are taken apart, dense gate and up joined") {
+    "modules: convolutions are put one behind the other, a router is turned, corrections are "
+    "taken apart, dense gate and up joined") {
     {
         packed_set set;
         for (const char* part : {"q", "k", "v"})
@@ -776,10 +781,12 @@ TEST_CASE(
     }
 }
 
-// Known extents
+// ------------------------------------------------------------------------------------------
+// known extents
 
 TEST_CASE(
-    "known extents: experts flattened into rows are told apart by their number, and a wrong number is refused") {
+    "known extents: experts flattened into rows are told apart by their number, and a wrong "
+    "number is refused") {
     const auto& family = sf::description_of<sf::families::dbrx>;
     const auto &from = *family.from, &to = apart::description;
     for (const auto& size : {std::array<u64, 3>{4, 6, 5}, {2, 2, 2}, {1, 3, 3}, {6, 1, 4}}) {
@@ -878,7 +885,8 @@ TEST_CASE("known extents: a number of experts that the names do not have is refu
            plan.error().code == errc::unexpected_extent));
 }
 
-// Forms with equal names
+// ------------------------------------------------------------------------------------------
+// forms that are spelled alike
 
 TEST_CASE("forms that are spelled alike: no shapes fit both, unless they have no bytes") {
     using family = sf::families::qwen3_vl_moe;
@@ -908,7 +916,8 @@ TEST_CASE("forms that are spelled alike: no shapes fit both, unless they have no
 }
 
 TEST_CASE(
-    "forms that are spelled alike: each becomes the other, and what is in the model's form already stays") {
+    "forms that are spelled alike: each becomes the other, and what is in the model's form "
+    "already stays") {
     const auto& family = sf::description_of<sf::families::qwen3_vl_moe>;
     const auto& inverse = sf::inverse_of<sf::families::qwen3_vl_moe>;
     const std::string scope = "model.language_model.layers.0.mlp.experts";
@@ -995,7 +1004,8 @@ TEST_CASE("forms: experts that are fused already are planned as they are, in eve
 }
 
 TEST_CASE(
-    "groups: a group behind one that is not there is numbered only where the other's count is known") {
+    "groups: a group behind one that is not there is numbered only where the other's count is "
+    "known") {
     using second = sf::expert_range<"V", "E">;
     using w = sf::part_of<second, "w", "J", "H">;
     using stacked = sf::layout<sf::parameter_suffixes, sf::tensor<"second", sf::stack<w>>>;

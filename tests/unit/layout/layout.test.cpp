@@ -265,7 +265,8 @@ TEST_CASE("layout: terms are checked for what they are") {
     static_assert(!sf::can_become<sf::layouts::ungated_fused, laws::layouts::per_expert>);
 }
 
-// Users' terms
+// ------------------------------------------------------------------------------------------
+// user's terms
 
 namespace {
 
@@ -353,7 +354,8 @@ TEST_CASE("layout: a user's own terms obey the laws, too") {
     }
 }
 
-// Laws
+// ------------------------------------------------------------------------------------------
+// laws
 
 namespace {
 
@@ -473,7 +475,8 @@ constexpr sf::dtype widths[] = {sf::dtype::f4,      sf::dtype::f6_e2m3, sf::dtyp
 }  // namespace
 
 TEST_CASE(
-    "laws: every layout becomes every other, disjoint, exhaustive and equal to the obvious implementation") {
+    "laws: every layout becomes every other, disjoint, exhaustive and equal to the obvious "
+    "implementation") {
     counts count;
     const std::pair<u64, u64> shapes[] = {{1, 1}, {1, 4},  {4, 1},   {2, 2}, {4, 4}, {4, 8},
                                           {8, 4}, {3, 5},  {7, 2},   {6, 6}, {2, 3}, {0, 4},
@@ -550,7 +553,8 @@ TEST_CASE("laws: biases, scalars and block scales ride along") {
 }
 
 TEST_CASE(
-    "laws: slices of experts and of I are the same slices of the whole, for every pair of layouts") {
+    "laws: slices of experts and of I are the same slices of the whole, for every pair of "
+    "layouts") {
     counts count;
     const laws::experts wholes[] = {
         {.end_expert = 6,
@@ -680,7 +684,8 @@ TEST_CASE("laws: no experts in a stack are no bytes") {
     CHECK(stacks->blocks().empty());
 }
 
-// Packed codes
+// ------------------------------------------------------------------------------------------
+// packed codes
 
 namespace {
 

@@ -41,7 +41,8 @@ std::vector<std::string> kinds_of(std::vector<std::string> names, std::size_t sp
 }  // namespace
 
 TEST_CASE(
-    "name kinds: names that differ in long plain numbers are one kind, and the first stands for it") {
+    "name kinds: names that differ in long plain numbers are one kind, and the first stands for "
+    "it") {
     using list = std::vector<std::string>;
     CHECK(kinds_of({"a.10.b", "a.11.b", "a.9.b", "a.123456789012345678.b"}, 1) ==
           list{"a.10.b", "a.9.b"});

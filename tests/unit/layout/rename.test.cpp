@@ -191,7 +191,8 @@ TEST_CASE("rename: a number may be moved, and moves back") {
 }
 
 TEST_CASE(
-    "rename: what an older version called otherwise is called as the newer one does, both ways and in any form") {
+    "rename: what an older version called otherwise is called as the newer one does, both ways "
+    "and in any form") {
     constexpr sf::rename_description renames[] = {
         sf::rename("^model.llm.norm", "model.text.norm"),
         sf::always(sf::rename("^visual", "model.visual")),

@@ -107,7 +107,8 @@ std::vector<field> fields_of(const experts& x) {
     return found;
 }
 
-// Sources
+// ------------------------------------------------------------------------------------------
+// sources
 
 tensors per_expert(const experts& x, const std::array<std::string, 3>& names) {
     constexpr std::string_view suffixes[] = {".weight", ".bias", ".weight_scale_inv"};
@@ -148,7 +149,8 @@ tensors gate_up_fused(const experts& x) {
                   {"down_proj", "down_proj_bias", "down_proj_scale_inv"});
 }
 
-// Targets
+// ------------------------------------------------------------------------------------------
+// targets
 
 tensors vllm(const experts& x) {
     return halves(x, gate, up, {"w13_weight", "w13_bias", "w13_weight_scale_inv"},
@@ -226,7 +228,8 @@ tensors megablocks(const experts& x) {
     return out;
 }
 
-// Checks
+// ------------------------------------------------------------------------------------------
+// checks
 
 packed_set set_of(const tensors& from, const std::string& scope) {
     packed_set out;
@@ -303,14 +306,16 @@ void check_refused(const tensors& from, sf::errc why) {
 }  // namespace
 
 TEST_CASE(
-    "engines: vllm has w13_weight, gate's rows first, and w2_weight; biases and block scales likewise") {
+    "engines: vllm has w13_weight, gate's rows first, and w2_weight; biases and block scales "
+    "likewise") {
     for (const experts& x : shapes) check_target<sf::engines::vllm>(vllm, x);
     for (const experts& x : with_bias) check_target<sf::engines::vllm>(vllm, x);
     for (const experts& x : with_scales) check_target<sf::engines::vllm>(vllm, x);
 }
 
 TEST_CASE(
-    "engines: tensorrt_llm has w3_w1_weight, up's rows first, and w2_weight; biases and block scales likewise") {
+    "engines: tensorrt_llm has w3_w1_weight, up's rows first, and w2_weight; biases and block "
+    "scales likewise") {
     for (const experts& x : shapes) check_target<sf::engines::tensorrt_llm>(tensorrt_llm, x);
     for (const experts& x : with_bias) check_target<sf::engines::tensorrt_llm>(tensorrt_llm, x);
     for (const experts& x : with_scales) check_target<sf::engines::tensorrt_llm>(tensorrt_llm, x);
@@ -357,7 +362,8 @@ TEST_CASE("engines: automodel has both transposed, gate's columns first") {
 }
 
 TEST_CASE(
-    "engines: megablocks has [E * I, H] three times, down transposed; shapes do not tell the way back") {
+    "engines: megablocks has [E * I, H] three times, down transposed; shapes do not tell the way "
+    "back") {
     for (const experts& x : shapes) {
         check_target<sf::engines::megablocks>(megablocks, x, false);
         check_refused<sf::engines::megablocks, sf::layouts::per_expert>(megablocks(x),
@@ -366,7 +372,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "engines: megablocks comes back when the number of experts is known, and only with the right one") {
+    "engines: megablocks comes back when the number of experts is known, and only with the right "
+    "one") {
     for (const experts& x : shapes) {
         const packed_set set = set_of(megablocks(x), "moe");
         const sf::known_extent right[] = {{"E", x.count}}, wrong[] = {{"E", x.count * x.inner + 1}};
@@ -461,7 +468,8 @@ TEST_CASE("engines: where each expects experts, by the scope that they are store
 }
 
 TEST_CASE(
-    "engines: a rewrite plan for an engine is the same from what is stored and from what the model holds") {
+    "engines: a rewrite plan for an engine is the same from what is stored and from what the "
+    "model holds") {
     const experts x{3, 64, 5};
     const sf::family_entry& family = *sf::find_family("mixtral");
     packed_set hub;

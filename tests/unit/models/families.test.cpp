@@ -160,7 +160,8 @@ void check_module(const sf::family_entry& family, std::uint32_t m, const sizes& 
 }  // namespace
 
 TEST_CASE(
-    "families: every module of every family is written whole, no byte twice, and comes back under its names") {
+    "families: every module of every family is written whole, no byte twice, and comes back under "
+    "its names") {
     std::mt19937_64 random{4};
     std::size_t modules = 0;
     for (const sf::family_entry& family : sf::shipped_families::all)

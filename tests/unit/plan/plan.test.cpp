@@ -78,7 +78,8 @@ std::vector<u64> shape_of(const sf::plan_output& output) {
 
 }  // namespace
 
-// Success
+// ------------------------------------------------------------------------------------------
+// success
 
 TEST_CASE("plan: outputs have the names, shapes and sizes of the destination's layout") {
     const packed_set set = experts(3);
@@ -302,7 +303,8 @@ TEST_CASE("plan: layers.1 is not layers.11") {
 }
 
 TEST_CASE(
-    "plan: a field that all experts have rides along, a field that only the stacks of one part have does, too") {
+    "plan: a field that all experts have rides along, a field that only the stacks of one part "
+    "have does, too") {
     packed_set set = experts(2);
     for (const char* name : {"0.down_proj.bias", "1.down_proj.bias"})
         set.add(at(name), sf::dtype::f32, {6});
@@ -315,7 +317,8 @@ TEST_CASE(
     CHECK_FALSE(plan->output("gate_up_proj_bias"));
 }
 
-// Refusals
+// ------------------------------------------------------------------------------------------
+// refusals
 
 TEST_CASE("plan: no experts of the layout") {
     packed_set set;
@@ -608,7 +611,8 @@ TEST_CASE("plan: codes without their scales are refused") {
 }
 
 TEST_CASE(
-    "plan: block scales that straddle gate and up are refused, and fine where they are stacked apart") {
+    "plan: block scales that straddle gate and up are refused, and fine where they are stacked "
+    "apart") {
     packed_set set;
     for (u64 e = 0; e < 2; ++e)
         for (const char* part : {".gate_proj", ".up_proj", ".down_proj"}) {
@@ -786,7 +790,7 @@ TEST_CASE("plan: a refusal leaves a whole sentence") {
     set.remove(at("1.up_proj.weight"));
     auto plan = sf::plan<hub, model>(set, scope);
     REQUIRE_FALSE(plan);
-    CHECK(
-        std::string{plan.error().message().view()} ==
-        "tensor \"model.layers.3.mlp.experts.1.up_proj.weight\": a part of an expert is missing, expert 1");
+    CHECK(std::string{plan.error().message().view()} ==
+          "tensor \"model.layers.3.mlp.experts.1.up_proj.weight\": a part of an expert is missing, "
+          "expert 1");
 }

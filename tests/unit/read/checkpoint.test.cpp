@@ -319,7 +319,8 @@ TEST_CASE("checkpoint: a path relative to the working directory works") {
 
 #if !defined(_WIN32)
 TEST_CASE(
-    "checkpoint: symbolic links into a cache outside the directory are followed, as the hub's cache needs") {
+    "checkpoint: symbolic links into a cache outside the directory are followed, as the hub's "
+    "cache needs") {
     const temporary_directory directory;
     std::filesystem::create_directories(directory.path() / "blobs");
     std::filesystem::create_directories(directory.path() / "snapshots/abc");
@@ -493,7 +494,8 @@ TEST_CASE("index: a tensor listed in the wrong shard is not looked for elsewhere
 }
 
 TEST_CASE(
-    "index: a shard that is cut short, too long, empty, no tensor file or no file at all is named") {
+    "index: a shard that is cut short, too long, empty, no tensor file or no file at all is "
+    "named") {
     const auto code = [](const std::string& contents) {
         const temporary_directory directory;
         support::write_checkpoint(directory.path(), three_shards());
@@ -621,10 +623,11 @@ TEST_CASE("series: one with gaps names what is missing") {
           "\"m-1-of-2.safetensors\" has the same number as another file");
     CHECK(detail({"m-7-of-2.safetensors"}) == "\"m-7-of-2.safetensors\" has a number out of range");
     CHECK(detail({"m-0-of-0.safetensors"}) == "\"m-0-of-0.safetensors\" has a number out of range");
-    CHECK(
-        detail({series(1, 12), series(12, 12)}) ==
-        "missing: model-00002-of-00012.safetensors, model-00003-of-00012.safetensors, model-00004-of-00012.safetensors, "
-        "model-00005-of-00012.safetensors, model-00006-of-00012.safetensors, model-00007-of-00012.safetensors and 4 more");
+    CHECK(detail({series(1, 12), series(12, 12)}) ==
+          "missing: model-00002-of-00012.safetensors, model-00003-of-00012.safetensors, "
+          "model-00004-of-00012.safetensors, "
+          "model-00005-of-00012.safetensors, model-00006-of-00012.safetensors, "
+          "model-00007-of-00012.safetensors and 4 more");
     const std::string huge = detail({"m-1-of-999999999999999999.safetensors",
                                      "m-999999999999999999-of-999999999999999999.safetensors"});
     CHECK(huge.ends_with(" and 999,999,999,999,999,991 more"));
@@ -726,8 +729,9 @@ TEST_CASE("verify: everything that is wrong is in one report") {
     const std::string b = support::read_file(directory / "b.safetensors");
     support::write_file(directory / "b.safetensors", b.substr(0, b.size() - 2));
     support::write_file(directory / index_name, R"({"metadata": {"total_size": 1}, "weight_map": {
-        "good": "a.safetensors", "gone": "a.safetensors", "w": "b.safetensors", "v": "c.safetensors", "missing": "d.safetensors",
-        "out": "../e.safetensors", "good": "c.safetensors", "number": 3}})");
+        "good": "a.safetensors", "gone": "a.safetensors", "w": "b.safetensors",
+        "v": "c.safetensors", "missing": "d.safetensors", "out": "../e.safetensors",
+        "good": "c.safetensors", "number": 3}})");
     const auto report = verified(directory.string());
     std::multiset<std::string> failures;
     for (const sf::failure& each : report.failures()) {

@@ -25,8 +25,9 @@ sf::errc refused(std::string_view json) {
 
 TEST_CASE("config: the keys of a plain mixture-of-experts model") {
     const auto config = parsed(R"({
-      "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "num_experts": 128, "num_experts_per_tok": 8,
-      "torch_dtype": "bfloat16", "rope_scaling": null, "mlp_only_layers": [], "rms_norm_eps": 1e-06})");
+      "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "num_experts": 128,
+      "num_experts_per_tok": 8, "torch_dtype": "bfloat16", "rope_scaling": null,
+      "mlp_only_layers": [], "rms_norm_eps": 1e-06})");
     CHECK(config.model_type == "qwen3_moe");
     CHECK(config.text_model_type.empty());
     CHECK(config.expert_count == 128);
@@ -62,7 +63,8 @@ TEST_CASE("config: a number of experts that is no plain number stays unknown") {
 TEST_CASE("config: the language model in a larger model") {
     const auto config =
         parsed(R"({"model_type": "llama4", "vision_config": {"model_type": "v", "num_experts": 3},
-      "text_config": {"model_type": "llama4_text", "num_local_experts": 16, "torch_dtype": "bfloat16",
+      "text_config": {"model_type": "llama4_text", "num_local_experts": 16,
+                      "torch_dtype": "bfloat16",
                       "quantization_config": {"quant_method": "fp8"}}})");
     CHECK(config.model_type == "llama4");
     CHECK(config.text_model_type == "llama4_text");

@@ -495,7 +495,8 @@ TEST_CASE_TEMPLATE("tensor file: what is no tensor file names its path and leave
 }
 
 TEST_CASE_TEMPLATE(
-    "tensor file: tensors beyond 2 and 4 GiB are written and read, whole and in slices, or refused where addresses are shorter",
+    "tensor file: tensors beyond 2 and 4 GiB are written and read, whole and in slices, or "
+    "refused where addresses are shorter",
     File, sf::tensor_file, sf::positional_tensor_file) {
     const temporary_directory directory;
     const std::string path = directory / "large.safetensors";

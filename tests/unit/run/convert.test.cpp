@@ -209,7 +209,8 @@ errc code_of(const sf::result<T>& done) {
 
 }  // namespace
 
-// Casts
+// ------------------------------------------------------------------------------------------
+// casts
 
 TEST_CASE("convert: every F16 and every BF16 comes out right in every direction") {
     for (const format& from : {f16, bf16})
@@ -294,7 +295,8 @@ TEST_CASE("convert: neither side needs an alignment, and every count works") {
 }
 
 TEST_CASE(
-    "convert: ranges one by one give the same as all at once, and outputs larger than the cache the same as small ones") {
+    "convert: ranges one by one give the same as all at once, and outputs larger than the cache "
+    "the same as small ones") {
     std::mt19937_64 random{5};
     const std::size_t count = 2'500'003;
     for (const format& from : floats)
@@ -326,7 +328,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "convert: loops for wide vectors and for narrow ones give the same, on all elements and with all that is left over") {
+    "convert: loops for wide vectors and for narrow ones give the same, on all elements and with "
+    "all that is left over") {
     const auto wide_and_narrow = [](const format& of, const std::vector<u64>& elements) {
         const std::vector<std::byte> in = bytes_of(of, elements);
         for (const std::size_t count : {elements.size(), elements.size() - 7, std::size_t{5}}) {
@@ -360,7 +363,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "convert: a type to itself is copied, whatever it is; codes, integers and the like are not cast") {
+    "convert: a type to itself is copied, whatever it is; codes, integers and the like are not "
+    "cast") {
     const u64 shape[] = {4, 6};
     for (std::size_t i = 0; i < sf::dtype_count; ++i)
         for (std::size_t j = 0; j < sf::dtype_count; ++j) {
@@ -412,7 +416,8 @@ TEST_CASE("convert: the bytes of a number in the other order") {
     CHECK(sf::detail::with_bytes_reversed(u64{0x123456789ABCDEF0}) == 0xF0DEBC9A78563412);
 }
 
-// Codes and scales
+// ------------------------------------------------------------------------------------------
+// codes and scales
 
 namespace {
 
@@ -569,7 +574,8 @@ TEST_CASE("dequantize: blocks of any size, incomplete ones and stacks of matrice
 }
 
 TEST_CASE(
-    "dequantize: ranges one by one give the same as all at once, with the scales that they need and no others") {
+    "dequantize: ranges one by one give the same as all at once, with the scales that they need "
+    "and no others") {
     std::mt19937_64 random{9};
     const std::pair<std::vector<u64>, sf::scale_block> cases[] = {
         {{2, 300, 260}, {128, 128}}, {{5, 17, 64}, {1, 32}}, {{3, 64, 50}, {8, 7}},
@@ -718,7 +724,8 @@ TEST_CASE("dequantize: MXFP4 blocks, low half first, with every power of two") {
                                dtype::bf16, {}));
 }
 
-// While fusing
+// ------------------------------------------------------------------------------------------
+// while fusing
 
 namespace {
 

@@ -120,7 +120,8 @@ TEST_CASE("copy_bytes: every size and alignment up to some lines is memcpy") {
 }
 
 TEST_CASE(
-    "copy_bytes: sizes about every threshold, at every distance within a page that one copy or another minds") {
+    "copy_bytes: sizes about every threshold, at every distance within a page that one copy or "
+    "another minds") {
     const std::size_t most = (std::size_t{1} << 20) + 100;
     std::vector<std::byte> from = noise(most + 3 * page), to(most + 4 * page);
     for (const std::size_t size :
@@ -151,7 +152,8 @@ TEST_CASE("copy_bytes: the copies that glibc 2.36 does slowly on some processors
 #endif
 
 TEST_CASE(
-    "transpose: whole and partial tiles of every element size are what the scalar twin makes, and nothing else is touched") {
+    "transpose: whole and partial tiles of every element size are what the scalar twin makes, and "
+    "nothing else is touched") {
     check_transposes<std::uint8_t>();
     check_transposes<std::uint16_t>();
     check_transposes<std::uint32_t>();

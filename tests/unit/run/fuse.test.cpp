@@ -209,8 +209,9 @@ TEST_CASE("fuse: a slice of a source that is not in memory gives the same bytes"
 }
 
 TEST_CASE(
-    "fuse: of a source that is not in memory, long gaps are not read, short ones are read along, and nothing is read twice") {
-    // bytes that the plan's copies need, by source byte; counted by hand
+    "fuse: of a source that is not in memory, long gaps are not read, short ones are read along, "
+    "and nothing is read twice") {
+    // bytes that the plan's copies take, by source byte; counted by hand
     const auto needed_bytes = [](const sf::copy_plan& plan, std::size_t size,
                                  const std::vector<bool>& wanted) {
         std::vector<bool> needed(size);
@@ -672,7 +673,8 @@ struct broken_set {
 }  // namespace
 
 TEST_CASE(
-    "fuse: a source that is shorter than its tensors, or cannot be read, is a failure and no crash") {
+    "fuse: a source that is shorter than its tensors, or cannot be read, is a failure and no "
+    "crash") {
     const laws::experts x{.end_expert = 2, .i_end = 4, .h = 3};
     for (const laws::kind from : {laws::kind::per_expert, laws::kind::columns_in_turn}) {
         const packed_set set = laws::make_set(from, x, "moe");

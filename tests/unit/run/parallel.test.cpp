@@ -264,7 +264,8 @@ TEST_CASE("fuse on threads: large copies are divided, and streamed past the cach
 }
 
 TEST_CASE(
-    "fuse on threads: the failure is the first in the order of the plan, whatever the number of threads") {
+    "fuse on threads: the failure is the first in the order of the plan, whatever the number of "
+    "threads") {
     const laws::experts x{.end_expert = 3, .i_end = 64, .h = 48};
     pool workers{3};
     const auto pooled = [&](std::size_t count, const sf::indexed_task& task) {
@@ -313,7 +314,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "fuse on threads: an executor that leaves pieces out, or runs them twice or backwards, does no harm") {
+    "fuse on threads: an executor that leaves pieces out, or runs them twice or backwards, does "
+    "no harm") {
     const laws::experts x{.end_expert = 3, .i_end = 64, .h = 48};
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, x, "moe");
     const shared_set set{held};
@@ -337,7 +339,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "fuse on threads: wrong buffers are refused before anything is written, and empty ones leave outputs out") {
+    "fuse on threads: wrong buffers are refused before anything is written, and empty ones leave "
+    "outputs out") {
     const laws::experts x{.end_expert = 2, .i_end = 8, .h = 4};
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, x, "moe");
     const shared_set set{held};

@@ -258,7 +258,8 @@ std::vector<format> formats() {
     return all;
 }
 
-// Destinations
+// ------------------------------------------------------------------------------------------
+// destinations
 
 namespace layouts {
 
@@ -373,7 +374,8 @@ std::set<errc> refused(const format& stored, target to, u64 i) {
     return why;
 }
 
-// Sources
+// ------------------------------------------------------------------------------------------
+// sources
 
 /// Per-expert tensors full of bytes that depend on their names. Fields in which gate and up must
 /// agree have equal bytes.
@@ -476,7 +478,8 @@ const sf::layout_description& hub = sf::layouts::per_expert::description;
 }  // namespace
 
 TEST_CASE(
-    "quantised: every format becomes every layout by cat and stack, and comes back byte for byte, names included") {
+    "quantised: every format becomes every layout by cat and stack, and comes back byte for byte, "
+    "names included") {
     std::size_t made = 0, cannot = 0;
     for (const format& stored : formats())
         for (const extents x : stored.shapes)
@@ -601,7 +604,8 @@ TEST_CASE("quantised: block scales whose last block is incomplete stay apart") {
     }
 }
 
-// Slices
+// ------------------------------------------------------------------------------------------
+// slices
 
 namespace {
 
@@ -654,7 +658,8 @@ bool straddles(const format& stored, extents x, u64 rank, u64 ranks) {
 }  // namespace
 
 TEST_CASE(
-    "quantised: a rank of a tensor-parallel group is gate's part and up's, and all ranks together are the whole") {
+    "quantised: a rank of a tensor-parallel group is gate's part and up's, and all ranks together "
+    "are the whole") {
     std::size_t made = 0, straddled = 0;
     for (const format& stored : formats())
         for (const extents x : stored.shapes) {
@@ -764,7 +769,8 @@ TEST_CASE("quantised: a rank of what is fused already is the rank of the experts
     }
 }
 
-// Refusals
+// ------------------------------------------------------------------------------------------
+// refusals
 
 namespace {
 
@@ -1070,7 +1076,8 @@ TEST_CASE("quantised: group indexes that gate and up do not share are found when
     }
 }
 
-// Collected scales
+// ------------------------------------------------------------------------------------------
+// scales that are per_part_scales
 
 namespace {
 
@@ -1173,7 +1180,8 @@ TEST_CASE("quantised: scales of gate and up that differ are counted") {
 }
 
 TEST_CASE(
-    "quantised: of other dtypes only how many scales differ is told, and more than a thousand experts are compared in modes") {
+    "quantised: of other dtypes only how many scales differ is told, and more than a thousand "
+    "experts are compared in modes") {
     packed_set set;
     const u64 experts = 2500;
     for (u64 e = 0; e < experts; ++e)
@@ -1207,7 +1215,8 @@ TEST_CASE(
     }
 }
 
-// Other spellings, other sources
+// ------------------------------------------------------------------------------------------
+// other spellings, other sources
 
 namespace {
 
@@ -1250,7 +1259,8 @@ array expert_of(const array& of, u64 e) {
 }  // namespace
 
 TEST_CASE(
-    "quantised: the MXFP4 of gpt-oss becomes experts of their own, and gate behind up, and comes back") {
+    "quantised: the MXFP4 of gpt-oss becomes experts of their own, and gate behind up, and comes "
+    "back") {
     for (const extents x : {extents{32, 32}, extents{32, 64}, extents{64, 32}, extents{96, 160}})
         for (const u64 experts : {u64{1}, u64{3}}) {
             packed_set set;
@@ -1385,7 +1395,8 @@ TEST_CASE("quantised: what gate and up share is one, along whichever axis they a
     check_same(made_by(*back, fused_set), source);
 }
 
-// The choice of a form
+// ------------------------------------------------------------------------------------------
+// which form is chosen
 
 namespace {
 
@@ -1477,7 +1488,8 @@ way moved(const sf::layout_description& from, const sf::layout_description& to, 
 }  // namespace
 
 TEST_CASE(
-    "quantised: where tensors fit two forms of a field, both move the same bytes to the same place") {
+    "quantised: where tensors fit two forms of a field, both move the same bytes to the same "
+    "place") {
     std::vector<u64> few;
     for (u64 n = 1; n <= 20; ++n) few.push_back(n);
     for (const u64 n : std::initializer_list<u64>{24, 31, 32, 33, 48, 64, 96, 100, 127, 128, 129,

@@ -150,7 +150,8 @@ TEST_CASE("standing threads: two callers take turns") {
 }
 
 TEST_CASE(
-    "staged: the bytes of every layout from every other are those of fuse, whatever slabs and readers there are") {
+    "staged: the bytes of every layout from every other are those of fuse, whatever slabs and "
+    "readers there are") {
     auto pool = sf::standing_threads::make(4);
     REQUIRE(pool);
     for (const laws::kind from : laws::all_kinds) {
@@ -184,7 +185,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "staged: slabs whose copies are done are filled again before others, whenever the device is done with them") {
+    "staged: slabs whose copies are done are filled again before others, whenever the device is "
+    "done with them") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};
     for (const laws::kind to : {laws::kind::gate_up, laws::kind::transposed})
@@ -256,7 +258,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "staged: some plans run in one call, of sets of their own, and share slabs where one ends and the next begins") {
+    "staged: some plans run in one call, of sets of their own, and share slabs where one ends and "
+    "the next begins") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const laws::packed_set other = laws::make_set(laws::kind::gate_up, usual, "moe");
     auto pool = sf::standing_threads::make(3);
@@ -333,7 +336,8 @@ TEST_CASE("staged: a device that takes all copies of a slab at once gets them so
 }
 
 TEST_CASE(
-    "staged: tensors are copied as they are, small ones in one slab, in the order of their sources") {
+    "staged: tensors are copied as they are, small ones in one slab, in the order of their "
+    "sources") {
     laws::packed_set held;
     for (int i = 0; i < 20; ++i)
         held.add("norm." + std::to_string(i), sf::dtype::bf16, {static_cast<u64>(i), 3});
@@ -457,7 +461,8 @@ TEST_CASE("staged: outputs without bytes to make are left out") {
 }
 
 TEST_CASE(
-    "staged: targets that do not fit are refused before anything is copied, with the output's name") {
+    "staged: targets that do not fit are refused before anything is copied, with the output's "
+    "name") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};
     const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);
@@ -556,7 +561,8 @@ TEST_CASE("staged: staging memory has a hard cap, and options without memory are
 }
 
 TEST_CASE(
-    "staged: a device that refuses memory leaves a loader with what it gave, or a failure and nothing held") {
+    "staged: a device that refuses memory leaves a loader with what it gave, or a failure and "
+    "nothing held") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};
     const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);
@@ -606,7 +612,8 @@ private:
 }  // namespace
 
 TEST_CASE(
-    "staged: tickets are made ready once, when the loader is made; where that fails nothing is held") {
+    "staged: tickets are made ready once, when the loader is made; where that fails nothing is "
+    "held") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};
     const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);
@@ -625,7 +632,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "staged: a copy that fails midway names its tensor and leaves no copy pending; the loader goes on") {
+    "staged: a copy that fails midway names its tensor and leaves no copy pending; the loader "
+    "goes on") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};
     const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);
@@ -655,7 +663,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "staged: the failure of reads is the first in the order of the plan, whatever the number of readers") {
+    "staged: the failure of reads is the first in the order of the plan, whatever the number of "
+    "readers") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     for (const laws::kind to : {laws::kind::gate_up, laws::kind::transposed})
         for (u64 bad = 5; bad < held.held_bytes(0).size(); bad += 3001) {
@@ -698,7 +707,8 @@ TEST_CASE("staged: sources that are shorter than they were, or changed, are fail
 }
 
 TEST_CASE(
-    "staged: a ticket that is never done ends the loader; its slab is neither filled again nor freed") {
+    "staged: a ticket that is never done ends the loader; its slab is neither filled again nor "
+    "freed") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};
     const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);

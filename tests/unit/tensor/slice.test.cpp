@@ -342,7 +342,8 @@ TEST_CASE("slice: the first failure of the caller ends the walk") {
 }
 
 TEST_CASE(
-    "slice: for random shapes, ranges and dtypes it covers the elements that a gather one by one takes") {
+    "slice: for random shapes, ranges and dtypes it covers the elements that a gather one by one "
+    "takes") {
     std::mt19937 random{1618};
     const auto up_to = [&](std::uint64_t last) {
         return std::uniform_int_distribution<std::uint64_t>{0, last}(random);

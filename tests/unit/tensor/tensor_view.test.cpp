@@ -221,7 +221,8 @@ TEST_CASE("tensor_view: runs of a larger tensor are refused, not read") {
 }
 
 TEST_CASE(
-    "tensor_view: runs of a tensor with another dtype give no view whose shape and bytes disagree") {
+    "tensor_view: runs of a tensor with another dtype give no view whose shape and bytes "
+    "disagree") {
     const extents shape{2, 4};
     const auto bytes = counting(32);
     const auto view = sf::tensor_view::of(sf::dtype::f32, shape, bytes);

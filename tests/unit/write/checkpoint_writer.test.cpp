@@ -217,10 +217,11 @@ TEST_CASE("checkpoint writer: shards and index are named and written as huggingf
     CHECK(names_in(directory) == std::vector<std::string>{"model-00001-of-00002.safetensors",
                                                           "model-00002-of-00002.safetensors",
                                                           "model.safetensors.index.json"});
-    CHECK(
-        read_file(directory / "model.safetensors.index.json") ==
-        "{\n  \"metadata\": {\n    \"total_size\": 17\n  },\n  \"weight_map\": {\n    \"a\": \"model-00001-of-00002.safetensors\",\n    \"b\": "
-        "\"model-00002-of-00002.safetensors\",\n    \"c\": \"model-00002-of-00002.safetensors\"\n  }\n}\n");
+    CHECK(read_file(directory / "model.safetensors.index.json") ==
+          "{\n  \"metadata\": {\n    \"total_size\": 17\n  },\n  \"weight_map\": {\n"
+          "    \"a\": \"model-00001-of-00002.safetensors\",\n    \"b\": "
+          "\"model-00002-of-00002.safetensors\",\n    \"c\": \"model-00002-of-00002.safetensors\"\n"
+          "  }\n}\n");
 
     const temporary_directory whole;
     REQUIRE(write_all(whole.string(), {support::u8("b", {3})}, 3));
@@ -280,7 +281,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "checkpoint writer: a directory that holds tensor files or an index is refused, other files are no matter") {
+    "checkpoint writer: a directory that holds tensor files or an index is refused, other files "
+    "are no matter") {
     for (const char* old : {"model.safetensors", "model-00001-of-00002.safetensors",
                             "other.safetensors", "model.safetensors.index.json"}) {
         CAPTURE(old);

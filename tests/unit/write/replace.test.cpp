@@ -467,10 +467,12 @@ TEST_CASE("replace: a run that ends early leaves the old one, and its own shards
 }
 
 // Links
+// ------------------------------------------------------------------------------------------
 
 #if !defined(_WIN32)
 TEST_CASE(
-    "replace: a source of symbolic links to the destination's files is refused, and nothing is lost") {
+    "replace: a source of symbolic links to the destination's files is refused, and nothing is "
+    "lost") {
     const two both;
     // IN has the names of the unfused checkpoint; its files are OUT's
     fs::remove_all(both.out());
@@ -499,7 +501,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "replace: config.json that is a link to the destination's keeps its bytes, with and without --overwrite") {
+    "replace: config.json that is a link to the destination's keeps its bytes, with and without "
+    "--overwrite") {
     for (const bool overwrites : {false, true}) {
         CAPTURE(overwrites);
         const two both;
@@ -535,7 +538,8 @@ TEST_CASE("replace: links in the destination are replaced, and what they lead to
 }
 
 TEST_CASE(
-    "replace: a destination whose shards are hard links of the source is replaced, and the source stays") {
+    "replace: a destination whose shards are hard links of the source is replaced, and the source "
+    "stays") {
     const two both;
     // a fused checkpoint is linked
     REQUIRE(fuse(both.directory / "out.new", both.directory / "linked", {"--link"}) == 0);
@@ -575,7 +579,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "replace: a destination that is a symbolic link stays one, and the directory that it leads to is replaced") {
+    "replace: a destination that is a symbolic link stays one, and the directory that it leads to "
+    "is replaced") {
     const two both;
     fs::create_directory(both.directory / "elsewhere");
     fs::rename(both.out(), both.directory / "elsewhere/real");
@@ -613,6 +618,7 @@ TEST_CASE(
 }
 
 // The lock
+// ------------------------------------------------------------------------------------------
 
 TEST_CASE("replace: a directory that another run writes to is in_use, and that run ends well") {
     const two both;
@@ -661,7 +667,8 @@ TEST_CASE("replace: while one run replaces a checkpoint, every other run there i
 }
 
 TEST_CASE(
-    "replace: several processes that overwrite one directory at once: one after the other, or refused") {
+    "replace: several processes that overwrite one directory at once: one after the other, or "
+    "refused") {
     const two both;
     for (int round = 0; round < 5; ++round) {
         both.reset();
@@ -692,6 +699,7 @@ TEST_CASE(
 }
 
 // The state file
+// ------------------------------------------------------------------------------------------
 
 TEST_CASE("state: one that is a symbolic link is refused, and what it leads to is not written to") {
     const two both;
@@ -740,9 +748,11 @@ TEST_CASE("state: a longer one of another version does not make a later run unre
 }
 
 // Permissions
+// ------------------------------------------------------------------------------------------
 
 TEST_CASE(
-    "permissions: others get no more than they had to the source's files and to those replaced; the umask holds") {
+    "permissions: others get no more than they had to the source's files and to those replaced; "
+    "the umask holds") {
     const mode_t before = ::umask(022);
     {
         const two both;
@@ -785,9 +795,11 @@ TEST_CASE(
 }
 
 // Limits and changes
+// ------------------------------------------------------------------------------------------
 
 TEST_CASE(
-    "limits: a file larger than the process may write is a failure before anything is written, and no signal") {
+    "limits: a file larger than the process may write is a failure before anything is written, "
+    "and no signal") {
     const two both;
     for (const bool is_program : {false, true}) {
         CAPTURE(is_program);
@@ -818,7 +830,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "changes: a source that is overwritten in place while it is read is file_changed at the end; what is there stays") {
+    "changes: a source that is overwritten in place while it is read is file_changed at the end; "
+    "what is there stays") {
     const two both;
     const std::string shard = both.in() + "/model-00001-of-00003.safetensors";
     for (const bool replaces : {false, true}) {
@@ -869,7 +882,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "replace: a parent that may not be written to: the new files are renamed into the directory one by one") {
+    "replace: a parent that may not be written to: the new files are renamed into the directory "
+    "one by one") {
     const temporary_directory top;
     ::chmod(top.string().c_str(), 0755);
     const two both;
@@ -898,6 +912,7 @@ TEST_CASE(
 #endif
 
 // Mounts and disks
+// ------------------------------------------------------------------------------------------
 
 #if defined(__linux__)
 namespace {
@@ -914,7 +929,8 @@ bool bind_mount(const std::string& from, const std::string& to) {
 }  // namespace
 
 TEST_CASE(
-    "mounts: a destination that is a bind mount of the source, around or inside it, is refused and nothing is lost") {
+    "mounts: a destination that is a bind mount of the source, around or inside it, is refused "
+    "and nothing is lost") {
     const two both;
     const files before = files_in(both.in());
     const std::string answer = in_child([&] {
@@ -987,7 +1003,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "mounts: where two directories cannot be exchanged the new files are renamed into the old one") {
+    "mounts: where two directories cannot be exchanged the new files are renamed into the old "
+    "one") {
     const two both;
     const std::string answer = in_child([&] {
         if (std::string none = own_mounts(); !none.empty()) return none;
@@ -1018,7 +1035,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "disk: without room for both checkpoints the overwrite is refused, and the old one is untouched") {
+    "disk: without room for both checkpoints the overwrite is refused, and the old one is "
+    "untouched") {
     const two both;
     const std::string answer = in_child([&] {
         if (std::string none = own_mounts(); !none.empty()) return none;
@@ -1051,7 +1069,8 @@ TEST_CASE(
 }
 #endif
 
-// Killed and failing runs
+// Killed, and failing
+// ------------------------------------------------------------------------------------------
 
 #if defined(SAFEFUSE_TEST_CALLS)
 namespace {
@@ -1166,7 +1185,8 @@ std::string on_stage(const two& both, const scene& where,
 }  // namespace
 
 TEST_CASE(
-    "replace: killed at every call that changes something, it is the old one, can be gone on with, or is the new one") {
+    "replace: killed at every call that changes something, it is the old one, can be gone on "
+    "with, or is the new one") {
     std::size_t kills = 0;
     for (const scene& where : scenes) {
         CAPTURE(where.name);
@@ -1213,8 +1233,9 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "replace: killed at random moments, it is the old one, can be gone on with, or is the new one") {
-    // SAFEFUSE_KILLS=300: that many rounds, for a run by hand
+    "replace: killed at random moments, it is the old one, can be gone on with, or is the new "
+    "one") {
+    // SAFEFUSE_KILLS=300: as many by hand
     const char* const asked = std::getenv("SAFEFUSE_KILLS");
     const int rounds = asked == nullptr ? 40 : std::atoi(asked);
     std::mt19937 random{5};
@@ -1249,7 +1270,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "replace: whichever call fails, it is the old one, can be gone on with, or is the new one, and no success is told") {
+    "replace: whichever call fails, it is the old one, can be gone on with, or is the new one, "
+    "and no success is told") {
     for (const scene& where : scenes) {
         CAPTURE(where.name);
         const two both;
@@ -1279,7 +1301,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "writing: an error that the system tells only when a file is closed is a failure, and the file does not appear") {
+    "writing: an error that the system tells only when a file is closed is a failure, and the "
+    "file does not appear") {
     const temporary_directory directory;
     write_file(directory / "file", "old");
     for (const sf::durability wait : {sf::durability::synced, sf::durability::renamed}) {

@@ -179,7 +179,8 @@ TEST_CASE("resume: complete shards are kept, the rest is written, progress count
 }
 
 TEST_CASE(
-    "resume: where there is nothing it begins; what is complete, or somebody else's, is refused and stays") {
+    "resume: where there is nothing it begins; what is complete, or somebody else's, is refused "
+    "and stays") {
     const temporary_directory directory;
     write_layers(directory / "in", 3);
     const auto from = source::open(directory / "in");
@@ -205,7 +206,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "resume: another layout, split, metadata, alignment or source is another_rewrite, and nothing is mixed") {
+    "resume: another layout, split, metadata, alignment or source is another_rewrite, and nothing "
+    "is mixed") {
     const temporary_directory directory;
     write_layers(directory / "in", 4);
     const auto from = source::open(directory / "in"),
@@ -244,7 +246,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "resume: a shard that is not what it should be is written anew; what a killed run left is removed, other files stay") {
+    "resume: a shard that is not what it should be is written anew; what a killed run left is "
+    "removed, other files stay") {
     const temporary_directory directory;
     write_layers(directory / "in", 4);
     const auto from = source::open(directory / "in");
@@ -322,7 +325,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "rewrite: many threads that keep asking for one directory: one writes it, the others are told so") {
+    "rewrite: many threads that keep asking for one directory: one writes it, the others are told "
+    "so") {
     const temporary_directory directory;
     write_layers(directory / "in", 3);
     const auto from = source::open(directory / "in");
@@ -395,7 +399,8 @@ void check_killed(const source& from, const std::string& to, const sf::rewrite_o
 }  // namespace
 
 TEST_CASE(
-    "rewrite: killed at 200 random moments it is gone on with each time, and loses the shard it was writing at most") {
+    "rewrite: killed at 200 random moments it is gone on with each time, and loses the shard it "
+    "was writing at most") {
     const temporary_directory directory;
     write_layers(directory / "in", 12, 4, 40, 64);
     const auto from = source::open(directory / "in");

@@ -268,7 +268,8 @@ TEST_CASE_TEMPLATE(
 }
 
 TEST_CASE(
-    "rewrite: each generated fixture becomes what transformers loaded from it, and comes back byte for byte") {
+    "rewrite: each generated fixture becomes what transformers loaded from it, and comes back "
+    "byte for byte") {
     for (const char* const type :
          {"dots3_note", "inkling2_loop_text", "lara_mini", "mistral_large4", "sarvam_moe"}) {
         CAPTURE(type);
@@ -301,7 +302,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "rewrite: a checkpoint that is fused already passes unchanged, and one that is unfused already, too") {
+    "rewrite: a checkpoint that is fused already passes unchanged, and one that is unfused "
+    "already, too") {
     for (const std::string type : model_types) {
         CAPTURE(type);
         const sf::family_entry& family = family_of(type);
@@ -420,7 +422,8 @@ TEST_CASE("rewrite: tensors in memory are a source and a counterpart like any ot
 }
 
 TEST_CASE_TEMPLATE(
-    "rewrite: experts may lie in any order in any shards, among strays that the index does not list",
+    "rewrite: experts may lie in any order in any shards, among strays that the index does not "
+    "list",
     Source, sf::mapped_file, sf::positional_file) {
     std::mt19937 random{8};
     for (int round = 0; round < 20; ++round) {
@@ -588,7 +591,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "progress: grows, names tensors of the plan, ends at the total, in rewriting and in verifying") {
+    "progress: grows, names tensors of the plan, ends at the total, in rewriting and in "
+    "verifying") {
     for (const std::string type : model_types) {
         CAPTURE(type);
         const temporary_directory directory;
@@ -654,7 +658,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "rewrite: a group index that gate and up disagree on is refused, and nothing that loads is left; one that they share comes back") {
+    "rewrite: a group index that gate and up disagree on is refused, and nothing that loads is "
+    "left; one that they share comes back") {
     const temporary_directory directory;
     tensors gptq;
     for (const char* expert : {"0.", "1."})
@@ -827,7 +832,8 @@ TEST_CASE("rewrite: a destination that cannot be written to is named, and the so
 }
 
 TEST_CASE(
-    "rewrite: source and destination may not lie in one another, whatever the path looks like; the source stays") {
+    "rewrite: source and destination may not lie in one another, whatever the path looks like; "
+    "the source stays") {
     const temporary_directory directory;
     std::filesystem::create_directories(directory / "models/in/below");
     std::filesystem::create_directory(directory / "models/in-other");
@@ -983,7 +989,8 @@ TEST_CASE("rewrite: what an outline tells is what is written") {
 }
 
 TEST_CASE(
-    "rewrite: shards that would be files of the source are told, and may become second names of them") {
+    "rewrite: shards that would be files of the source are told, and may become second names of "
+    "them") {
     // layer 0 is fused already and fills shards of its own; layer 1 is not
     const temporary_directory directory;
     tensors unfused;
@@ -1251,7 +1258,8 @@ TEST_CASE("rewrite: a range of experts and one rank's slice are rewritten like w
 
 #if defined(__linux__)
 TEST_CASE_TEMPLATE(
-    "rewrite: memory does not grow with the checkpoint, neither anonymous nor the mapped pages of the source",
+    "rewrite: memory does not grow with the checkpoint, neither anonymous nor the mapped pages of "
+    "the source",
     Source, sf::mapped_file, sf::positional_file) {
     // 151 MB of holes: 2 layers of 4 experts of 3 matrices of 6.3 MB
     const temporary_directory directory;

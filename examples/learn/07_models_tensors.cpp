@@ -11,11 +11,12 @@ namespace sf = safefuse;
 int main(int argc, char** argv) {
     if (argc == 2 && std::strcmp(argv[1], "--help") == 0) {
         std::printf(
-            "usage: models_tensors CHECKPOINT\nLists every tensor of the model, says where it comes from, and loads all of them.\n");
+            "usage: 07_models_tensors CHECKPOINT\n"
+            "Lists every tensor of the model, says where it comes from, and loads all of them.\n");
         return 0;
     }
     if (argc != 2) {
-        std::fprintf(stderr, "error: a checkpoint is wanted; see --help\n");
+        std::fprintf(stderr, "error: a checkpoint is needed; see --help\n");
         return 2;
     }
     const auto report = [](const sf::failure& failure) {

@@ -1,7 +1,6 @@
 // How do I get one layer's fused experts into memory of my own?
 #include <cstdio>
 #include <cstring>
-#include <string_view>
 #include <vector>
 
 #include <safefuse/safefuse.hpp>
@@ -11,11 +10,13 @@ namespace sf = safefuse;
 int main(int argc, char** argv) {
     if (argc == 2 && std::strcmp(argv[1], "--help") == 0) {
         std::printf(
-            "usage: fuse_into_my_buffer CHECKPOINT [SCOPE]\nFuses one experts module (the first, or SCOPE) of a qwen2_moe-like checkpoint into buffers.\n");
+            "usage: 05_fuse_one_layer CHECKPOINT [SCOPE]\n"
+            "Fuses the experts of one layer (the first, or SCOPE) of a qwen2_moe-like "
+            "checkpoint.\n");
         return 0;
     }
     if (argc != 2 && argc != 3) {
-        std::fprintf(stderr, "error: a checkpoint is wanted; see --help\n");
+        std::fprintf(stderr, "error: a checkpoint is needed; see --help\n");
         return 2;
     }
     const auto report = [](const sf::failure& failure) {
@@ -23,7 +24,7 @@ int main(int argc, char** argv) {
         return 1;
     };
 
-    // Headers and index are read and checked against each other; no tensor's bytes are.
+    // open() reads headers and the index and checks them against each other.
     const auto checkpoint = sf::checkpoint::open(argv[1]);
     if (!checkpoint) return report(checkpoint.error());
 
@@ -37,19 +38,19 @@ int main(int argc, char** argv) {
         scope = (*scopes)[0].name;
     }
 
-    // The plan knows every output's size and every copy; whatever is missing or odd has been found
-    // by now.
+    // The plan knows the size of every output and every copy. Whatever is missing or odd is a
+    // failure of plan().
     const auto plan = sf::plan<sf::families::qwen2_moe>(*checkpoint, scope);
     if (!plan) return report(plan.error());
     std::printf("%s: %llu experts, %zu copies\n", sf::printable(scope).c_str(),
                 static_cast<unsigned long long>(plan->expert_count()), plan->blocks().size());
 
     for (const sf::plan_output& output : plan->outputs()) {
-        const std::string_view name = output.local_name;
-        std::vector<std::byte> buffer(
-            static_cast<std::size_t>(output.size_bytes));  // any memory of that size will do
-        if (auto done = sf::fuse(*plan, name, buffer); !done) return report(done.error());
-        std::printf("%s: %zu bytes\n", sf::printable(name).c_str(), buffer.size());
+        // Any memory of that size will do: a vector, a framework's tensor, pinned pages.
+        std::vector<std::byte> buffer(static_cast<std::size_t>(output.size_bytes));
+        if (auto done = sf::fuse(*plan, output.local_name, buffer); !done)
+            return report(done.error());
+        std::printf("%s: %zu bytes\n", sf::printable(output.local_name).c_str(), buffer.size());
     }
     return 0;
 }

@@ -10,11 +10,13 @@ namespace sf = safefuse;
 int main(int argc, char** argv) {
     if (argc == 2 && std::strcmp(argv[1], "--help") == 0) {
         std::printf(
-            "usage: every_layer CHECKPOINT [FAMILY]\nFuses the experts of every layer into memory. The names of the tensors tell the family, or FAMILY does.\n");
+            "usage: 06_every_layer CHECKPOINT [FAMILY]\n"
+            "Fuses the experts of every layer into memory. Without FAMILY, the names of the\n"
+            "tensors tell the family.\n");
         return 0;
     }
     if (argc != 2 && argc != 3) {
-        std::fprintf(stderr, "error: a checkpoint is wanted; see --help\n");
+        std::fprintf(stderr, "error: a checkpoint is needed; see --help\n");
         return 2;
     }
     const auto report = [](const sf::failure& failure) {

@@ -36,7 +36,7 @@ int main(int argc, char** argv) {
         return 1;
     };
     if (argc != 2 || std::strcmp(argv[1], "--help") == 0) {
-        std::printf("usage: your_source URL\nLists the tensors of a sharded checkpoint.\n");
+        std::printf("usage: 10_your_source URL\nLists the tensors of a sharded checkpoint.\n");
         return 0;
     }
     const std::string url = std::string{argv[1]} + "/";
