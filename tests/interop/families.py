@@ -24,7 +24,7 @@ if int(transformers.__version__.split(".")[0]) < 5:
         f"transformers {transformers.__version__} does not hold experts fused; 5 and later do"
     )
 from support import tiny_models
-from support.stored_models import Difference, check, load, make, rename
+from support.stored_models import HUB_CHECKPOINTS, Difference, check, load, make, rename
 
 logging.disable(logging.WARNING)
 transformers.logging.set_verbosity_error()
@@ -382,6 +382,15 @@ def compare(family, model_type, directory):
             read(directory / "other.fused") == fused, "the other spelling fuses to something else"
         )
         notes.append("another spelling, too")
+    if model_type in HUB_CHECKPOINTS:  # what transformers saves is a form, too, that people have
+        rename(directory / "saved", directory / "one_by_one", [])
+        one_by_one = read(directory / "one_by_one")
+        check(one_by_one.keys() != before.keys(), "transformers saves it as the hub stores it")
+        interop.run("fuse_checkpoint", directory / "one_by_one", directory / "of_it", "--quiet")
+        check(read(directory / "of_it") == fused, "what transformers saves fuses to another")
+        interop.run("unfuse_checkpoint", directory / "of_it", directory / "it", "--quiet")
+        check(read(directory / "it") == one_by_one, "what transformers saves comes back otherwise")
+        notes.append("what transformers saves, too")
     if model_type in OLDER_NAMES:
         rename(directory / "fused", directory / "older", OLDER_NAMES[model_type])
         check(read(directory / "older").keys() != fused.keys(), "the older names are the same ones")

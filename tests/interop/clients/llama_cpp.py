@@ -69,6 +69,7 @@ CONFIGS = {
     "minimax_m2": {"rotary_dim": 8},
     "phimoe": {"architectures": ["PhiMoEForCausalLM"]},
 }
+WITHOUT_GATE = {"nemotron_h"}  # fuse_checkpoint --to gguf refuses experts without a gate
 HALVES = ("gate", "up")
 # The names of experts in a GGUF.
 EXPERTS = re.compile(r"blk\.\d+\.ffn_(gate|up|down|gate_up)_exps\.(weight|bias)")
@@ -165,6 +166,9 @@ def compare(model_type, directory):
     wanted = FUSED.get(model_type)
     interop.check(wanted in (None, is_what), model_type, "fused:", is_what + why, "and not", wanted)
 
+    said = f"{len(expected)} tensors; fused: {is_what}{why}"
+    if model_type in WITHOUT_GATE:
+        return said
     interop.run("fuse_checkpoint", fused, directory / "gguf", "--to", "gguf", "--quiet")
     ours = interop.read_checkpoint(directory / "gguf")
     ours = {name: each for name, each in ours.items() if EXPERTS.fullmatch(name)}
@@ -179,7 +183,7 @@ def compare(model_type, directory):
         same = (extents[::-1], contents) == experts[name][1:]
         interop.check(same, model_type, "--to gguf:", name, "is not what the converter writes")
     written = f"--to gguf writes {len(ours)} of {len(experts)} expert tensors alike"
-    return f"{len(expected)} tensors; fused: {is_what}{why}; {written}"
+    return f"{said}; {written}"
 
 
 try:
