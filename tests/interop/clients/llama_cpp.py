@@ -67,7 +67,10 @@ FUSED = {
 # What the converter reads from configs and transformers 5 does not write.
 CONFIGS = {
     "minimax_m2": {"rotary_dim": 8},
-    "phimoe": {"architectures": ["PhiMoEForCausalLM"]},
+    "phimoe": {
+        "architectures": ["PhiMoEForCausalLM"],
+        "original_max_position_embeddings": 32,
+    },
 }
 WITHOUT_GATE = {"nemotron_h"}  # fuse_checkpoint --to gguf refuses experts without a gate
 HALVES = ("gate", "up")

@@ -42,7 +42,7 @@ def programs():
 
 
 def test_data():
-    data = directory(2, "SAFEFUSE_TEST_DATA")
+    data = directory(2, "SAFEFUSE_TEST_DATA").resolve()
     if not data.is_dir():
         skip(f"there is no {data}")
     return data
