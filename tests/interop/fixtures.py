@@ -101,8 +101,8 @@ TWELVE_EXPERTS = {
     "phimoe": local,
     "qwen3_moe": {**two_local, "moe_intermediate_size": 8},
 }  # fmt: skip
-# Types whose routers are stored in F32, as transformers holds them. The others are stored in BF16 as
-# a whole, and transformers widens routers of some of them while it loads.
+# Types whose routers are stored in F32, as transformers holds them. The others are stored in BF16
+# as a whole, and transformers widens routers of some of them while it loads.
 ROUTERS_IN_F32 = ("ernie4_5_moe", "glm_moe_dsa")
 SEED_OF_TWELVE, SEED_OF_GENERATED = 11, 1
 

@@ -1,4 +1,5 @@
-"""What the interop tests share: where things are, running our programs, reading a tensor file without anybody's help."""
+"""What the interop tests share: where things are, running our programs, reading a tensor file
+without anybody's help."""
 
 import importlib
 import json
@@ -53,9 +54,11 @@ def run(name, *arguments, standard_input=None):
     path = next((p for p in (programs() / name, programs() / (name + ".exe")) if p.exists()), None)
     if path is None:
         skip(f"there is no program {programs() / name}")
-    done = subprocess.run([path, *map(str, arguments)], input=standard_input, capture_output=True, text=True)
+    command = [str(path), *map(str, arguments)]
+    done = subprocess.run(command, input=standard_input, capture_output=True, text=True)
     if done.returncode != 0:
-        sys.exit(f"{name} {' '.join(map(str, arguments))} failed ({done.returncode}): {done.stderr}")
+        said = " ".join([name, *command[1:]])
+        sys.exit(f"{said} failed ({done.returncode}): {done.stderr}")
     return done.stdout
 
 
@@ -67,7 +70,8 @@ def read_tensor_file(path):
     data = memoryview(contents)[8 + size :]
     metadata = header.pop("__metadata__", None)
     return metadata, {
-        name: (entry["dtype"], entry["shape"], bytes(data[slice(*entry["data_offsets"])])) for name, entry in header.items()
+        name: (entry["dtype"], entry["shape"], bytes(data[slice(*entry["data_offsets"])]))
+        for name, entry in header.items()
     }
 
 
@@ -95,7 +99,8 @@ def families_in_readme():
 
 
 def pinned(package):
-    """The version of a package that tests/interop/requirements.txt names, the one place where it is written."""
+    """The version of a package that tests/interop/requirements.txt names, the one place where it is
+    written."""
     requirements = pathlib.Path(__file__).parent.parent / "requirements.txt"
     for line in requirements.read_text().splitlines():
         name, _, version = line.partition("==")
