@@ -1145,6 +1145,8 @@ using speechlm_experts =
 struct nemo_speechlm : family<speechlm_experts, ungated_fused> {
     static constexpr std::string_view name = "nemo_speechlm";
     using modules = safefuse::modules<"mixer.experts">;
+    using forms = stored_forms<
+        stored_form<"per-expert", safefuse::modules<"mixer.experts">, per_expert_ungated>>;
     using extra_modules = extra_module_list<
         extra_module<safefuse::modules<"attn", "self_attn">, attention_as_w_qkv, attention_apart>>;
     static constexpr rename_description renames[] = {

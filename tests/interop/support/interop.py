@@ -44,7 +44,7 @@ def programs():
 
 
 def test_data():
-    data = directory(2, "SAFEFUSE_TEST_DATA")
+    data = directory(2, "SAFEFUSE_TEST_DATA").resolve()
     if not data.is_dir():
         skip(f"there is no {data}")
     return data
@@ -55,11 +55,11 @@ def run(name, *arguments, standard_input=None):
     path = next((p for p in (programs() / name, programs() / (name + ".exe")) if p.exists()), None)
     if path is None:
         skip(f"there is no program {programs() / name}")
-    done = subprocess.run([path, *map(str, arguments)], input=standard_input, capture_output=True,
-        text=True)
+    command = [str(path), *map(str, arguments)]
+    done = subprocess.run(command, input=standard_input, capture_output=True, text=True)
     if done.returncode != 0:
-        sys.exit(
-            f"{name} {' '.join(map(str, arguments))} failed ({done.returncode}): {done.stderr}")
+        said = " ".join([name, *command[1:]])
+        sys.exit(f"{said} failed ({done.returncode}): {done.stderr}")
     return done.stdout
 
 

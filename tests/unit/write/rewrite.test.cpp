@@ -169,22 +169,26 @@ tensors loaded_by_transformers(const std::string& type, const tensors& on_disk) 
         REQUIRE(!on_disk.contains("lm_head.weight"));
         loaded.erase("lm_head.weight");
     }
-    // the model keeps these biases in F32 and stores them in BF16; widening is exact, so the upper
-    // halves are the stored values
-    const std::map<std::string, std::string> widened{
+    // these routers are kept in F32 by the model and stored in BF16: widened exactly, so the upper
+    // halves are the stored ones
+    const std::multimap<std::string, std::string> widened{
         {"deepseek_v3", "model.layers.1.mlp.gate.e_score_correction_bias"},
+        {"deepseek_v3", "model.layers.1.mlp.gate.weight"},
         {"hy_v3", "model.layers.1.mlp.e_score_correction_bias"},
-        {"nemotron_h", "model.layers.1.mixer.gate.e_score_correction_bias"}};
-    if (const auto at = widened.find(type); at != widened.end()) {
-        stored& bias = loaded.at(at->second);
-        REQUIRE(bias.type == sf::dtype::f32);
+        {"hy_v3", "model.layers.1.mlp.gate.weight"},
+        {"nemotron_h", "model.layers.1.mixer.gate.e_score_correction_bias"},
+        {"nemotron_h", "model.layers.1.mixer.gate.weight"}};
+    const auto [first, last] = widened.equal_range(type);
+    for (auto at = first; at != last; ++at) {
+        stored& router = loaded.at(at->second);
+        REQUIRE(router.type == sf::dtype::f32);
         std::string upper;
-        for (std::size_t i = 0; i < bias.data.size(); i += 4) {
-            REQUIRE(bias.data.substr(i, 2) == std::string(2, '\0'));
-            upper += bias.data.substr(i + 2, 2);
+        for (std::size_t i = 0; i < router.data.size(); i += 4) {
+            REQUIRE(router.data.substr(i, 2) == std::string(2, '\0'));
+            upper += router.data.substr(i + 2, 2);
         }
-        bias.type = sf::dtype::bf16;
-        bias.data = upper;
+        router.type = sf::dtype::bf16;
+        router.data = upper;
     }
     return loaded;
 }
