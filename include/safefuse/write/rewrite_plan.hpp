@@ -140,6 +140,18 @@ private:
     static result<rewrite_plan> make_for(tensor_set_ref set, const family_description& family,
                                          const engine_entry* engine,
                                          const plan_options& options) noexcept;
+    /// Adds the outputs of scope s, and says which tensors of the set they are made of.
+    result<void> add_outputs(std::uint32_t s, const copy_plan& plan,
+                             vector<bool>& consumed) noexcept {
+        for (const std::uint32_t tensor : plan.source_tensors()) consumed[tensor] = true;
+        for (std::uint32_t o = 0; o < plan.outputs().size(); ++o) {
+            const plan_output& output = plan.outputs()[o];
+            if (auto added = add(output.name, output.type, output.shape, output.size_bytes, {s, o});
+                !added)
+                return added;
+        }
+        return {};
+    }
     result<void> sort() noexcept;
 
     tensor_set_ref set_;
@@ -195,14 +207,8 @@ inline result<rewrite_plan> rewrite_plan::make_for(tensor_set_ref set,
                 .detail = "the shapes of the experts claim too many tensors, all scopes together",
                 .expected = detail::most_claimed_tensors,
                 .actual = claimed};
-        for (const std::uint32_t tensor : plan->source_tensors()) consumed[tensor] = true;
-        for (std::uint32_t o = 0; o < plan->outputs().size(); ++o) {
-            const plan_output& output = plan->outputs()[o];
-            if (auto added =
-                    out.add(output.name, output.type, output.shape, output.size_bytes, {s, o});
-                !added)
-                return std::move(added).error();
-        }
+        if (auto added = out.add_outputs(s, *plan, consumed); !added)
+            return std::move(added).error();
     }
     for (std::size_t i = 0; i < set.size(); ++i) {
         if (consumed[i]) continue;
