@@ -32,9 +32,7 @@ foreach(i RANGE ${last})
     string(APPEND text
         "using stored_${i} = sf::layout<sf::module_suffixes, sf::tensor<\"{i}.g${i}\", gate>, sf::tensor<\"{i}.u${i}\", up>, sf::tensor<\"{i}.d${i}\", down>>;\n"
         "using fused_${i} = sf::layout<sf::parameter_suffixes, sf::tensor<\"gate_up_${i}\", sf::stack<${gate_up}>>, sf::tensor<\"down_${i}\", sf::stack<${down}>>>;\n"
-        "struct family_${i} : sf::family<stored_${i}, fused_${i}> {\n"
-        "    static constexpr std::string_view name = \"family_${i}\";\n"
-        "    using modules = sf::modules<\"mlp.experts\">;\n"
+        "struct family_${i} : sf::family<\"family_${i}\", stored_${i}, fused_${i}> {\n"
         "    static constexpr sf::rename_description renames[] = {sf::rename(\"block_${i}\", \"mlp\")};\n};\n")
 endforeach()
 string(APPEND text "sf::result<sf::copy_plan> plan(const sf::tensor_list& set, int which) {\n    switch (which) {\n")

@@ -19,7 +19,7 @@ inline namespace SAFEFUSE_ABI {
 
 /// The last segments of a scope: as the checkpoint spells them, and as the model does.
 template <fixed_text Stored, fixed_text Model = Stored>
-struct modules {
+struct at_path {
     static constexpr std::string_view stored = Stored.view();  ///< on the hub
     static constexpr std::string_view model = Model.view();    ///< in the model
 };
@@ -206,20 +206,28 @@ template <std::size_t... Count>
     return out;
 }
 
-/// What a family declares: derive from family<Stored, Model> and add `name`, `modules` and, where
-/// there are any, `renames`, `model_types`, `others`, `config_extents` and `forms`. Where models
-/// hold experts as the hub stores them, both layouts are the same. A declaration costs the compiler
-/// next to nothing; it is checked where it is used first.
-template <class Stored, class Model>
+/// What a family declares: its name, the layout on the hub, the layout in the model, and where the
+/// experts are if not at mlp.experts.
+///   struct jamba : family<"jamba", per_expert, gate_up_fused, at_path<"feed_forward.experts">> {};
+/// What differs from the members here is declared in the derived type: `model_types`, `renames`,
+/// `extra_modules`, `config_extents`, `forms`, `passing`. If models hold experts as the hub stores
+/// them, both layouts are the same. A declaration costs the compiler next to nothing; it is checked
+/// where it is used first.
+template <fixed_text Name, class Stored, class Model, class Modules = at_path<"mlp.experts">>
 struct family {
+    static_assert(!Name.view().empty(), "safefuse: a family has a name: family<\"mine\", ...>");
+    /// Unique among families.
+    static constexpr std::string_view name = Name.view();
     /// The layout on the hub.
     using stored = Stored;
     /// The layout in the model.
     using model = Model;
+    /// Where the experts are.
+    using modules = Modules;
     /// In the order in which they apply; none.
     static constexpr span<const rename_description> renames{};
-    /// Of config.json; none: the family is known by its name and by what is stored.
-    static constexpr span<const std::string_view> model_types{};
+    /// Of config.json; the one that is called as the family is.
+    static constexpr std::string_view model_types[] = {Name.view()};
     /// What else the model stores otherwise; nothing.
     using extra_modules = extra_module_list<>;
     /// What plans must be told from config.json; nothing.

@@ -12,12 +12,14 @@ file(COPY "${source}/include" DESTINATION "${OUTPUT}/copy")
 
 # Of the families Doxygen is shown the names and what is said of them: the members that they all have are documented where
 # family.hpp says what a family declares, and the layouts of their modules are read in the file itself.
-set(families "${OUTPUT}/copy/include/safefuse/models/transformers.hpp")
-file(READ "${families}" text)
+file(GLOB families "${OUTPUT}/copy/include/safefuse/models/families/*.hpp")
+foreach(file IN LISTS families)
+file(READ "${file}" text)
 string(REGEX REPLACE "\n(///[^\n]*\n)*(template [^\n]*\n)?using [^;]*;" "" text "${text}")
 string(REGEX REPLACE "\n(///[^\n]*\n)*(template [^\n]*\n)?using [^;]*;" "" text "${text}")
 string(REGEX REPLACE "\n    (using|static constexpr) [^;]*;" "" text "${text}")
-file(WRITE "${families}" "${text}")
+file(WRITE "${file}" "${text}")
+endforeach()
 
 file(READ "${CMAKE_CURRENT_LIST_DIR}/Doxyfile" options)
 string(APPEND options "
