@@ -98,6 +98,8 @@ enum class errc : std::uint8_t {
     canceled,
     // devices
     device_failed,
+    // forms of a field
+    ambiguous_form,
 };
 
 /// One plain sentence for a code, without the details of a case.
@@ -176,6 +178,7 @@ enum class errc : std::uint8_t {
     case errc::disk_full: return "no space left on the disk";
     case errc::canceled: return "canceled";
     case errc::device_failed: return "a device failed";
+    case errc::ambiguous_form: return "the shapes fit two forms that move different bytes";
     }
     return "unknown failure";
 }

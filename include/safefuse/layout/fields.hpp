@@ -63,7 +63,8 @@ struct field_form {
 };
 
 /// What is stored of a part beside or instead of its weight, and the forms in which it is found. A
-/// plan takes the first one that the shapes of all tensors fit.
+/// plan takes the first one that the shapes of all tensors fit; if a second one fits and moves
+/// different bytes, there is no plan.
 struct field_description {
     std::string_view name;                ///< unique in a layout: weight_scale_inv
     field_role role = field_role::value;  ///< of all its forms

@@ -25,7 +25,7 @@ inline namespace SAFEFUSE_ABI {
 ///   both_layouts (tensors of the destination's
 ///           layout lie in the scope, too), shape_mismatch, dtype_mismatch, size_mismatch (of the
 ///           set's own making), allow_missing_scales, splits_block, unnested_groups, size_overflow,
-///           partial_byte, out_of_range (options), file_changed, out_of_memory
+///           partial_byte, ambiguous_form, out_of_range (options), file_changed, out_of_memory
 template <layout_type From, layout_type To, tensor_set Set>
 [[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
                                      const plan_options& options = {}) noexcept {
