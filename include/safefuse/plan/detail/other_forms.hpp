@@ -68,7 +68,7 @@ namespace detail {
 }
 
 /// Spells a form for messages: 128 x 128, 1 x all.
-SAFEFUSE_COLD inline void append_form(text& out, const field_form& form) noexcept {
+inline void append_form(text& out, const field_form& form) noexcept {
     for (std::size_t a = 0; a < 2; ++a) {
         if (a != 0) out.append(" x ");
         const std::uint64_t size = form.block_size[a];

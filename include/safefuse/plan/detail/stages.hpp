@@ -144,12 +144,10 @@ inline result<made_copies> make_copies(const inventory& of, const geometry& shap
 
 /// Whether every other form that the tensors of a field fit moves the same bytes, or none.
 ///   fails   ambiguous_form, out_of_memory
-[[nodiscard]] inline result<void> check_other_forms(const inventory& of, const geometry& shapes,
-                                                    std::uint32_t field, const made_copies& made,
-                                                    std::string_view scope,
-                                                    std::string_view to_scope,
-                                                    const layout_description& to,
-                                                    const plan_options& options) noexcept {
+[[nodiscard]] SAFEFUSE_COLD inline result<void> check_other_forms(
+    const inventory& of, const geometry& shapes, std::uint32_t field, const made_copies& made,
+    std::string_view scope, std::string_view to_scope, const layout_description& to,
+    const plan_options& options) noexcept {
     for (const field_form& form : of.layout->fields[field].field->forms) {
         // those before the chosen form do not fit
         if (&form <= shapes.forms[field] || (is_packed(form) && !has_integers(of, field))) continue;
