@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: everything for running plans into memory. Threads and device memory are opt-in:
-// run/parallel.hpp, run/staged.hpp.
+// safefuse: all that runs plans into memory. Number conversion, threads and device memory are
+// opt-in: run/convert.hpp, run/dequantize.hpp, run/parallel.hpp, run/staged.hpp.
 #ifndef SAFEFUSE_RUN_HPP
 #define SAFEFUSE_RUN_HPP
 
@@ -11,8 +11,6 @@
 #include <safefuse/plan/plan_options.hpp>
 #include <safefuse/plan/scopes.hpp>
 #include <safefuse/run/compare_scales.hpp>
-#include <safefuse/run/convert.hpp>
-#include <safefuse/run/dequantize.hpp>
 #include <safefuse/run/fuse.hpp>
 #include <safefuse/run/fuse_model.hpp>
 #include <safefuse/run/fuse_range.hpp>

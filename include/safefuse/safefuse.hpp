@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: all headers except the opt-in ones (core/throwing, run/parallel, run/staged,
-// interop/*).
+// safefuse: everything but the opt-in headers (core/throwing, run/convert, run/dequantize,
+// run/parallel, run/staged, interop/*).
 #ifndef SAFEFUSE_SAFEFUSE_HPP
 #define SAFEFUSE_SAFEFUSE_HPP
 
@@ -51,8 +51,6 @@
 #include <safefuse/read/model_config.hpp>
 #include <safefuse/read/tensor_file.hpp>
 #include <safefuse/run/compare_scales.hpp>
-#include <safefuse/run/convert.hpp>
-#include <safefuse/run/dequantize.hpp>
 #include <safefuse/run/fuse.hpp>
 #include <safefuse/run/fuse_model.hpp>
 #include <safefuse/run/fuse_range.hpp>

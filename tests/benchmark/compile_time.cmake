@@ -42,9 +42,7 @@ foreach(i RANGE ${last})
         "using fused_${i} = sf::layout<sf::parameter_suffixes,\n"
         "    sf::tensor<\"gate_up_${i}\", sf::stack<${gate_up}>>,\n"
         "    sf::tensor<\"down_${i}\", sf::stack<${down}>>>;\n"
-        "struct family_${i} : sf::family<stored_${i}, fused_${i}> {\n"
-        "    static constexpr std::string_view name = \"family_${i}\";\n"
-        "    using modules = sf::modules<\"mlp.experts\">;\n"
+        "struct family_${i} : sf::family<\"family_${i}\", stored_${i}, fused_${i}> {\n"
         "    static constexpr sf::rename_description renames[] = {\n"
         "        sf::rename(\"block_${i}\", \"mlp\")};\n};\n")
 endforeach()

@@ -15,12 +15,9 @@ using sf::layouts::gate;
 using sf::layouts::up;
 
 template <class GateUp, class Down>
-struct engine : sf::family<sf::layouts::per_expert,
+struct engine : sf::family<"engine", sf::layouts::per_expert,
                            sf::layout<sf::parameter_suffixes, sf::tensor<"gate_up_proj", GateUp>,
-                                      sf::tensor<"down_proj", Down>>> {
-    static constexpr std::string_view name = "engine";
-    using modules = sf::modules<"mlp.experts">;
-};
+                                      sf::tensor<"down_proj", Down>>> {};
 struct rows_in_turn : engine<sf::stack<sf::interleave<0, 1, gate, up>>, sf::stack<down>> {};
 struct groups_in_turn : engine<sf::stack<sf::interleave<0, 64, up, gate>>, sf::stack<down>> {};
 struct transposed : engine<sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>,

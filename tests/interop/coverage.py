@@ -172,16 +172,14 @@ def proposal(model_type, model):
             others.append(text_of(each))
     stored, held, notes = experts_layout(model, converters)
     path = {re.sub(r"^.*?\d*N\.", "", name).rsplit(".", 1)[0] for name in expert_parameters(model)}
-    lines = [f"struct {model_type} : family<{stored}, {held}> {{"]
+    where = sorted(path)
+    at = "" if where == ["mlp.experts"] else "".join(f', at_path<"{each}">' for each in where)
+    lines = [f'struct {model_type} : family<"{model_type}", {stored}, {held}{at}> {{']
     lines += [f"    // {note}" for note in notes]
-    lines += [f'    static constexpr std::string_view name = "{model_type}";']
-    lines += [f'    using modules = safefuse::modules<"{each}">;' for each in sorted(path)]
     lines += [f"    // other modules: {each}" for each in others]
     if renames:
-        lines += ["    static constexpr rename_description renames[] = {",
-            *(f"        {each}" for each in renames), "    };"]
-    return lines + [f'    static constexpr std::string_view model_types[] = {{"{model_type}"}};',
-        "};"]
+        lines += ["    static constexpr rename_description renames[] = {", *(f"        {each}" for each in renames), "    };"]
+    return lines[:-1] + [lines[-1] + "};"] if len(lines) == 1 else lines + ["};"]
 
 
 # ------------------------------------------------------------------------------------------

@@ -66,12 +66,9 @@ using into = sf::layout<sf::parameter_suffixes, sf::tensor<"gate_up_proj", GateU
                         sf::tensor<"down_proj", Down>>;
 struct transposed
     : sf::family<
-          sf::layouts::per_expert,
+          "transposed", sf::layouts::per_expert,
           into<sf::stack<sf::transpose<0, 1, sf::concat<0, sf::layouts::gate, sf::layouts::up>>>,
-               sf::stack<sf::transpose<0, 1, sf::layouts::down>>>> {
-    static constexpr std::string_view name = "transposed";
-    using modules = sf::modules<"mlp.experts">;
-};
+               sf::stack<sf::transpose<0, 1, sf::layouts::down>>>> {};
 
 std::string layer_name(int layer) { return "model.layers." + std::to_string(layer) + ".mlp"; }
 

@@ -98,6 +98,8 @@ enum class errc : std::uint8_t {
     canceled,
     // devices
     device_failed,
+    // forms of a field
+    ambiguous_form,
 };
 
 /// One plain sentence for a code, without the details of a particular failure.
@@ -178,6 +180,7 @@ enum class errc : std::uint8_t {
     case errc::disk_full: return "no space left on the disk";
     case errc::canceled: return "canceled";
     case errc::device_failed: return "a device failed";
+    case errc::ambiguous_form: return "the shapes fit two forms that move different bytes";
     }
     return "unknown failure";
 }
@@ -231,6 +234,7 @@ enum class errc : std::uint8_t {
     case errc::no_experts: return "no_experts";
     case errc::unknown_family: return "unknown_family";
     case errc::ambiguous_family: return "ambiguous_family";
+    case errc::ambiguous_form: return "ambiguous_form";
     case errc::missing_expert: return "missing_expert";
     case errc::missing_key: return "missing_key";
     case errc::duplicate_expert: return "duplicate_expert";

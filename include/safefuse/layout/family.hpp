@@ -19,7 +19,7 @@ inline namespace SAFEFUSE_ABI {
 
 /// The last segments of a scope, as the checkpoint and as the model spell them.
 template <fixed_text Stored, fixed_text Model = Stored>
-struct modules {
+struct at_path {
     static constexpr std::string_view stored = Stored.view();  ///< on the hub
     static constexpr std::string_view model = Model.view();    ///< in the model
 };
@@ -210,22 +210,29 @@ template <std::size_t... Count>
     return out;
 }
 
-/// Base of a family's declaration: derive from family<Stored, Model> and add `name`, `modules` and,
-/// if there are any, `renames`, `model_types`, `extra_modules`, `config_extents`, `forms` and
-/// `passing`. If models keep experts as the hub stores them, both layouts are the same type. A
-/// declaration costs almost no compile time; it is checked at first use.
-template <class Stored, class Model>
+/// What a family declares: its name, the layout on the hub, the layout in the model, and where the
+/// experts are if not at mlp.experts.
+///   struct jamba : family<"jamba", per_expert, gate_up_fused, at_path<"feed_forward.experts">> {};
+/// What differs from the members here is declared in the derived type: `model_types`, `renames`,
+/// `extra_modules`, `config_extents`, `forms`, `passing`. If models hold experts as the hub stores
+/// them, both layouts are the same. A declaration costs the compiler next to nothing; it is checked
+/// where it is used first.
+template <fixed_text Name, class Stored, class Model, class Modules = at_path<"mlp.experts">>
 struct family {
+    static_assert(!Name.view().empty(), "safefuse: a family has a name: family<\"mine\", ...>");
+    /// Unique among families.
+    static constexpr std::string_view name = Name.view();
     /// The layout on the hub.
     using stored = Stored;
     /// The layout in the model.
     using model = Model;
-    /// Renames in the order in which they apply. Default: none.
+    /// Where the experts are.
+    using modules = Modules;
+    /// In the order in which they apply; none.
     static constexpr span<const rename_description> renames{};
-    /// Model types of config.json. Default: none; the family is then found by its name and by what
-    /// is stored.
-    static constexpr span<const std::string_view> model_types{};
-    /// Other modules that the model stores differently from the hub. Default: none.
+    /// Of config.json; the one that is called as the family is.
+    static constexpr std::string_view model_types[] = {Name.view()};
+    /// What else the model stores otherwise; nothing.
     using extra_modules = extra_module_list<>;
     /// Extents that plans need from config.json. Default: none.
     using config_extents = extents_in_config<>;

@@ -66,8 +66,9 @@ struct field_form {
     friend constexpr bool operator==(const field_form&, const field_form&) noexcept = default;
 };
 
-/// A field of a part, beside or instead of its weight, and the forms in which it is found. A plan
-/// uses the first form that fits the shapes of all tensors.
+/// What is stored of a part beside or instead of its weight, and the forms in which it is found. A
+/// plan takes the first one that the shapes of all tensors fit; if a second one fits and moves
+/// different bytes, there is no plan.
 struct field_description {
     std::string_view name;                ///< unique in a layout: weight_scale_inv
     field_role role = field_role::value;  ///< of all its forms
@@ -92,7 +93,37 @@ constexpr field_form with(field_form form, Value field_form::* member, Value val
 
 }  // namespace detail
 
-/// A form with the axes of the matrix exchanged: [in, out] instead of [out, in]. The block_sizes
+/// @{
+/// Quantisation schemes: how many elements of a part [out, in] one stored entry stands for. They
+/// are forms of a field as block_of is.
+using per_element = block_of<1, 1>;  ///< every element has an entry of its own
+using per_tensor = block_of<0, 0>;   ///< one for the whole part, stored as a scalar: []
+using per_tensor_vector = block_of<whole_axis, 0>;  ///< one for the whole part, stored as [1]
+using per_channel = block_of<1, whole_axis>;        ///< one for each row: [out, 1]
+using per_channel_vector = block_of<1, 0>;          ///< one for each row: [out]
+using per_input = block_of<0, 1>;                   ///< one for each column: [in]
+/// One for `Columns` neighbours of a row: [out, in / Columns].
+template <std::uint64_t Columns>
+using per_group = block_of<1, Columns>;
+/// One for a block of so many rows and columns: [out / Rows, in / Columns].
+template <std::uint64_t Rows, std::uint64_t Columns>
+using per_block = block_of<Rows, Columns>;
+/// `Count` codes of a row in one integer: [out, in / Count].
+template <std::uint64_t Count>
+using packed_along_input = block_of<1, Count>;
+/// @}
+
+/// A scheme whose entries are packed, those of `Count` neighbouring rows in one integer:
+/// packed_along_output<8, per_group<32>> is [out / 8, in / 32].
+template <std::uint64_t Count, class Scheme = per_element>
+struct packed_along_output {
+    static_assert(Scheme::form.block_size[0] == 1,
+                  "safefuse: what is packed along the output axis has one entry for each row");
+    /// The form as data.
+    static constexpr field_form form{.block_size = {Count, Scheme::form.block_size[1]}};
+};
+
+/// The same with the axes of the matrix exchanged, [in, out] instead of [out, in]; the block_sizes
 /// still name out first.
 template <class Form>
 struct transposed_form {
@@ -180,63 +211,68 @@ struct suffixes {
 
 // Known fields
 
-/// The weight of most checkpoints, and packed codes: FP4, two per byte (NVFP4, MXFP4).
-using weight = quantized_field<"weight", field_role::value, block_of<1, 1>, block_of<1, 2>>;
-using bias = field<"bias", field_role::addend, 1, 0>;
-/// One F32 scale per 128 x 128 block of FP8 codes, as in DeepSeek-V3, or one E8M0 byte per 32 codes
-/// (MXFP8).
+/// What most checkpoints store, and packed codes: FP4, two to a byte (NVFP4, MXFP4).
+using weight = quantized_field<"weight", field_role::value, per_element, packed_along_input<2>>;
+using bias = quantized_field<"bias", field_role::addend, per_channel_vector>;
+/// One F32 factor per 128 x 128 block of FP8 codes, as DeepSeek-V3 stores it; one E8M0 byte per 32
+/// codes (MXFP8).
 using weight_scale_inv =
-    quantized_field<"weight_scale_inv", field_role::scale, block_of<128, 128>, block_of<1, 32>>;
-/// Scales of codes per row, per group of a row, per block, or one for all: FP8 and INT8 of
+    quantized_field<"weight_scale_inv", field_role::scale, per_block<128, 128>, per_group<32>>;
+/// Factors of codes by row, by group of a row, by block, or one for all: FP8 and INT8 of
 /// compressed-tensors and ModelOpt, NVFP4, MXFP4.
 using weight_scale =
-    quantized_field<"weight_scale", field_role::scale, block_of<1, whole_axis>, block_of<1, 16>,
-                    block_of<1, 32>, block_of<128, 128>, block_of<1, 64>, block_of<1, 128>,
-                    block_of<1, 256>, block_of<0, 0>, block_of<whole_axis, 0>, block_of<1, 0>>;
-/// ModelOpt's second scale of NVFP4, one for all.
+    quantized_field<"weight_scale", field_role::scale, per_channel, per_group<16>, per_group<32>,
+                    per_block<128, 128>, per_group<64>, per_group<128>, per_group<256>, per_tensor,
+                    per_tensor_vector, per_channel_vector>;
+/// ModelOpt's second factor of NVFP4, one for all.
 using weight_scale_2 =
-    quantized_field<"weight_scale_2", field_role::scale, block_of<0, 0>, block_of<whole_axis, 0>>;
+    quantized_field<"weight_scale_2", field_role::scale, per_tensor, per_tensor_vector>;
 using input_scale =
-    quantized_field<"input_scale", field_role::other, block_of<0, 0>, block_of<whole_axis, 0>>;
-/// compressed-tensors: codes packed along the input axis: FP4, two per byte, or integers of 4, 8 or
+    quantized_field<"input_scale", field_role::other, per_tensor, per_tensor_vector>;
+/// compressed-tensors: codes packed along the input axis, FP4 two to a byte, or integers of 4, 8 or
 /// 2 bits in an I32.
-using weight_packed = quantized_field<"weight_packed", field_role::value, block_of<1, 8>,
-                                      block_of<1, 2>, block_of<1, 4>, block_of<1, 16>>;
-/// The NVFP4 scale of compressed-tensors, one for all: the reciprocal of ModelOpt's.
-using weight_global_scale = quantized_field<"weight_global_scale", field_role::scale,
-                                            block_of<whole_axis, 0>, block_of<0, 0>>;
-using input_global_scale = quantized_field<"input_global_scale", field_role::other,
-                                           block_of<whole_axis, 0>, block_of<0, 0>>;
-/// The shape before packing: two numbers per part, which are kept apart.
+using weight_packed =
+    quantized_field<"weight_packed", field_role::value, packed_along_input<8>,
+                    packed_along_input<2>, packed_along_input<4>, packed_along_input<16>>;
+/// Its factor of NVFP4, one for all: the reciprocal of ModelOpt's.
+using weight_global_scale =
+    quantized_field<"weight_global_scale", field_role::scale, per_tensor_vector, per_tensor>;
+using input_global_scale =
+    quantized_field<"input_global_scale", field_role::other, per_tensor_vector, per_tensor>;
+/// The shape before packing: two numbers for each part, kept apart.
 using weight_shape =
-    quantized_field<"weight_shape", field_role::other, with_entries<2, block_of<0, 0>>>;
-/// Zero points of groups, packed along the output axis or not packed.
+    quantized_field<"weight_shape", field_role::other, with_entries<2, per_tensor>>;
+/// Zero points of groups, packed along the output axis or not at all.
 using weight_zero_point =
-    quantized_field<"weight_zero_point", field_role::other, block_of<8, whole_axis>,
-                    block_of<8, 128>, block_of<8, 64>, block_of<8, 32>, block_of<1, whole_axis>,
-                    block_of<1, 128>, block_of<1, 64>, block_of<1, 32>>;
-/// GPTQ packs integers along the input axis, AWQ along the output axis. Both store [in, out].
-using qweight = quantized_field<"qweight", field_role::value, transposed_form<block_of<1, 8>>,
-                                transposed_form<block_of<8, 1>>, transposed_form<block_of<1, 4>>,
-                                transposed_form<block_of<4, 1>>, transposed_form<block_of<1, 16>>>;
-using qzeros =
-    quantized_field<"qzeros", field_role::other, transposed_form<block_of<4, whole_axis>>,
-                    transposed_form<block_of<4, 128>>, transposed_form<block_of<4, 64>>,
-                    transposed_form<block_of<4, 32>>, transposed_form<block_of<8, whole_axis>>,
-                    transposed_form<block_of<8, 128>>, transposed_form<block_of<8, 64>>,
-                    transposed_form<block_of<8, 32>>>;
-using scales =
-    quantized_field<"scales", field_role::scale, transposed_form<block_of<1, whole_axis>>,
-                    transposed_form<block_of<1, 128>>, transposed_form<block_of<1, 64>>,
-                    transposed_form<block_of<1, 32>>, transposed_form<block_of<1, 256>>>;
-/// The group of each input. Gate and up must be equal.
-using g_idx = quantized_field<"g_idx", field_role::other, shared_form<block_of<0, 1>>>;
-using weight_g_idx =
-    quantized_field<"weight_g_idx", field_role::other, shared_form<block_of<0, 1>>>;
-/// gpt-oss: 32 MXFP4 codes of a row in 16 bytes, with one E8M0 byte.
+    quantized_field<"weight_zero_point", field_role::other, packed_along_output<8, per_channel>,
+                    packed_along_output<8, per_group<128>>, packed_along_output<8, per_group<64>>,
+                    packed_along_output<8, per_group<32>>, per_channel, per_group<128>,
+                    per_group<64>, per_group<32>>;
+/// GPTQ packs integers along the input axis, AWQ along the output axis; both store [in, out].
+using qweight =
+    quantized_field<"qweight", field_role::value, transposed_form<packed_along_input<8>>,
+                    transposed_form<packed_along_output<8>>, transposed_form<packed_along_input<4>>,
+                    transposed_form<packed_along_output<4>>,
+                    transposed_form<packed_along_input<16>>>;
+using qzeros = quantized_field<"qzeros", field_role::other,
+                               transposed_form<packed_along_output<4, per_channel>>,
+                               transposed_form<packed_along_output<4, per_group<128>>>,
+                               transposed_form<packed_along_output<4, per_group<64>>>,
+                               transposed_form<packed_along_output<4, per_group<32>>>,
+                               transposed_form<packed_along_output<8, per_channel>>,
+                               transposed_form<packed_along_output<8, per_group<128>>>,
+                               transposed_form<packed_along_output<8, per_group<64>>>,
+                               transposed_form<packed_along_output<8, per_group<32>>>>;
+using scales = quantized_field<"scales", field_role::scale, transposed_form<per_channel>,
+                               transposed_form<per_group<128>>, transposed_form<per_group<64>>,
+                               transposed_form<per_group<32>>, transposed_form<per_group<256>>>;
+/// The group of each input; gate and up must agree.
+using g_idx = quantized_field<"g_idx", field_role::other, shared_form<per_input>>;
+using weight_g_idx = quantized_field<"weight_g_idx", field_role::other, shared_form<per_input>>;
+/// gpt-oss: MXFP4 codes, 32 of a row in 16 bytes, and one E8M0 byte for them.
 using mxfp4_blocks =
-    quantized_field<"mxfp4_blocks", field_role::value, with_entries<16, block_of<1, 32>>>;
-using mxfp4_scales = field<"mxfp4_scales", field_role::scale, 1, 32>;
+    quantized_field<"mxfp4_blocks", field_role::value, with_entries<16, per_group<32>>>;
+using mxfp4_scales = quantized_field<"mxfp4_scales", field_role::scale, per_group<32>>;
 
 /// Suffixes for fields as tensors of a module, as in torch.nn.Linear and quantisers:
 /// `gate_proj.weight`, `gate_proj.weight_scale`.

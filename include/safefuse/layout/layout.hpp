@@ -28,12 +28,13 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// A term over parts. To add a term, write a type with these members:
-///
-///     axis_count   number of axes of its value
-///     is_stacked   whether the expert index is one of them
-///     parts        a part_list
-///     place(x)     constexpr; the mapping for given extents, composed with map_concat and the like
+/// A term over parts. A term of your own is a type with these members:
+///   axis_count   how many axes its value has
+///   is_stacked   whether the expert's number is one of them
+///   parts        a part_list
+///   place(x)     the mapping for given extents, constexpr; compose map_concat and its like, or
+///   fill one in
+/// Terms ask for it in their bodies: to name a layout costs the compiler nothing, to use it does.
 template <class Term>
 concept layout_term = requires(const layout_args& x) {
     static_cast<std::size_t>(Term::axis_count);
@@ -89,8 +90,9 @@ template <fixed_text Name, fixed_text... Extent>
 struct matrix : part_of<of_no_expert, Name, Extent...> {};
 
 /// A new leading axis over all experts.
-template <layout_term Term>
+template <class Term>
 struct stack {
+    static_assert(layout_term<Term>, "safefuse: stack is of a layout_term");
     static_assert(!Term::is_stacked, "safefuse: stack of a term that is stacked already");
     static_assert(detail::of_one_group(typename Term::parts{}) &&
                       detail::has_experts(typename Term::parts{}),
@@ -108,7 +110,7 @@ struct stack {
 
 /// Terms one after the other along an axis, in the order given. concat<0, gate, up> is gate's rows,
 /// then up's.
-template <std::size_t Axis, layout_term... Term>
+template <std::size_t Axis, class... Term>
 struct concat : detail::operands<Axis, Term...> {
     /// Required by layout_term.
     [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept {
@@ -117,9 +119,9 @@ struct concat : detail::operands<Axis, Term...> {
     }
 };
 
-/// Terms that alternate along an axis, `Group` entries of each at a time. interleave<0, 1, gate,
-/// up> is rows g0, u0, g1, u1, ...
-template <std::size_t Axis, std::uint64_t Group, layout_term... Term>
+/// Terms in turn along an axis, `Group` entries of each at a time: interleave<0, 1, gate, up> is
+/// rows g0, u0, g1, u1, ...
+template <std::size_t Axis, std::uint64_t Group, class... Term>
 struct interleave : detail::operands<Axis, Term...> {
     static_assert(Group > 0, "safefuse: an interleave group has at least one entry");
     /// Required by layout_term.
@@ -129,9 +131,10 @@ struct interleave : detail::operands<Axis, Term...> {
     }
 };
 
-/// Exchanges two axes of a term.
-template <std::size_t A, std::size_t B, layout_term Term>
+/// Two axes of a term exchanged.
+template <std::size_t A, std::size_t B, class Term>
 struct transpose {
+    static_assert(layout_term<Term>, "safefuse: transpose is of a layout_term");
     static_assert(A < Term::axis_count && B < Term::axis_count,
                   "safefuse: transpose names an axis that its operand does not have");
     /// @{
@@ -145,9 +148,10 @@ struct transpose {
     /// @}
 };
 
-/// Joins an axis of a term with the next one: flatten<0, stack<gate>> is [E * I, H].
-template <std::size_t Axis, layout_term Term>
+/// An axis of a term and the one behind it made one: flatten<0, stack<gate>> is [E * I, H].
+template <std::size_t Axis, class Term>
 struct flatten {
+    static_assert(layout_term<Term>, "safefuse: flatten is of a layout_term");
     static_assert(Axis + 1 < Term::axis_count, "safefuse: flatten names the last axis");
     /// @{
     /// Members required by layout_term.
@@ -179,11 +183,12 @@ struct layout_description {
     span<const field_suffix> fields;         ///< the fields that tensors of the layout may have
 };
 
-/// A stored tensor: its name under the scope, and its term. A tensor per expert has {i} in its
-/// name. A tensor without experts has neither {i} nor a stack.
-template <fixed_text Name, layout_term Term>
+/// A stored tensor: its name under the scope, and the term that it holds. A tensor for each expert
+/// has {i} in its name; one without experts has neither that nor a stack.
+template <fixed_text Name, class Term>
 struct tensor {
-    /// The term of the tensor.
+    static_assert(layout_term<Term>, "safefuse: a tensor holds a layout_term");
+    /// What the tensor holds.
     using term = Term;
     /// Where the parts are in the stored tensor of a field.
     [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept {

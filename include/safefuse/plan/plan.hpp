@@ -22,11 +22,10 @@ inline namespace SAFEFUSE_ABI {
 /// read.
 ///   scope   the dotted prefix of the experts module, without a dot at the end
 ///   fails   no_experts, missing_expert, missing_key, duplicate_expert, unexpected_key,
-///           both_layouts (the scope also contains tensors of the destination's layout),
-///           shape_mismatch, dtype_mismatch, size_mismatch (the set reports a size that does not
-///           fit the dtype and shape), missing_scales, splits_block, unnested_groups,
-///           size_overflow, partial_byte, unexpected_extent, out_of_range (options), file_changed,
-///           out_of_memory
+///   both_layouts (tensors of the destination's
+///           layout lie in the scope, too), shape_mismatch, dtype_mismatch, size_mismatch (of the
+///           set's own making), allow_missing_scales, splits_block, unnested_groups, size_overflow,
+///           partial_byte, ambiguous_form, out_of_range (options), file_changed, out_of_memory
 template <layout_type From, layout_type To, tensor_set Set>
 [[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
                                      const plan_options& options = {}) noexcept {

@@ -10,9 +10,6 @@ using fused = sf::layouts::ungated_fused;
 #else
 using fused = sf::layouts::gate_up_fused;
 #endif
-struct mine : sf::family<sf::layouts::per_expert, fused> {
-    static constexpr std::string_view name = "mine";
-    using modules = sf::modules<"mlp.experts">;
-};
+struct mine : sf::family<"mine", sf::layouts::per_expert, fused> {};
 
 static_assert(sf::description_of<mine>.name == "mine");

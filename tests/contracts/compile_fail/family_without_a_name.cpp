@@ -7,14 +7,9 @@ using sf::layouts::gate;
 using sf::layouts::up;
 
 #ifdef SAFEFUSE_FAIL
-struct mine : sf::family<sf::layouts::per_expert, sf::layouts::gate_up_fused> {
-    using modules = sf::modules<"mlp.experts">;
-};
+struct mine : sf::family<"", sf::layouts::per_expert, sf::layouts::gate_up_fused> {};
 #else
-struct mine : sf::family<sf::layouts::per_expert, sf::layouts::gate_up_fused> {
-    static constexpr std::string_view name = "mine";
-    using modules = sf::modules<"mlp.experts">;
-};
+struct mine : sf::family<"mine", sf::layouts::per_expert, sf::layouts::gate_up_fused> {};
 #endif
 
 static_assert(sf::description_of<mine>.from != nullptr);

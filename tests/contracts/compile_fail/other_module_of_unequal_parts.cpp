@@ -12,5 +12,5 @@ using other = sf::layout<sf::module_suffixes, sf::tensor<"qk", q>>;
 using other = sf::layout<sf::module_suffixes, sf::tensor<"qk", sf::concat<0, q, k>>>;
 #endif
 
-static_assert(sf::extra_module<sf::modules<"self_attn">, one, other>::description.from_path ==
+static_assert(sf::extra_module<sf::at_path<"self_attn">, one, other>::description.from_path ==
               "self_attn");

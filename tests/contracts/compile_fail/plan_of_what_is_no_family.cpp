@@ -4,8 +4,10 @@
 namespace sf = safefuse;
 
 #ifdef SAFEFUSE_FAIL
-struct declared : sf::family<sf::layouts::per_expert, sf::layouts::gate_up_fused> {
-};  // without a name and modules
+struct declared {  // without the other members of a family
+    using stored = sf::layouts::per_expert;
+    using model = sf::layouts::gate_up_fused;
+};
 #else
 using declared = sf::families::qwen2_moe;
 #endif

@@ -4,9 +4,7 @@
 
 namespace sf = safefuse;
 
-struct mine : sf::family<sf::layouts::per_expert, sf::layouts::gate_up_fused> {
-    static constexpr std::string_view name = "mine";
-    using modules = sf::modules<"mlp.experts">;
+struct mine : sf::family<"mine", sf::layouts::per_expert, sf::layouts::gate_up_fused> {
 #ifdef SAFEFUSE_FAIL
     static constexpr sf::rename_description renames[] = {sf::rename("ffn.", "mlp")};
 #else

@@ -26,12 +26,14 @@ endforeach()
 
 # Doxygen sees the names of the families and what is said of them. family.hpp documents the members
 # that all of them have, and the layouts of their modules are read in the file itself.
-set(families "${OUTPUT}/copy/include/safefuse/models/transformers.hpp")
-file(READ "${families}" text)
-string(REGEX REPLACE "\n(///[^\n]*\n)*(template [^\n]*\n)?using [^;]*;" "" text "${text}")
-string(REGEX REPLACE "\n(///[^\n]*\n)*(template [^\n]*\n)?using [^;]*;" "" text "${text}")
-string(REGEX REPLACE "\n    (using|static constexpr) [^;]*;" "" text "${text}")
-file(WRITE "${families}" "${text}")
+file(GLOB families "${OUTPUT}/copy/include/safefuse/models/families/*.hpp")
+foreach(file IN LISTS families)
+    file(READ "${file}" text)
+    string(REGEX REPLACE "\n(///[^\n]*\n)*(template [^\n]*\n)?using [^;]*;" "" text "${text}")
+    string(REGEX REPLACE "\n(///[^\n]*\n)*(template [^\n]*\n)?using [^;]*;" "" text "${text}")
+    string(REGEX REPLACE "\n    (using|static constexpr) [^;]*;" "" text "${text}")
+    file(WRITE "${file}" "${text}")
+endforeach()
 
 # The folder pages. Doxygen knows a page by a label, so each gets one, and links between pages
 # become references. Links to files become the file's name.

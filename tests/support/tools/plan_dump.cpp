@@ -181,7 +181,11 @@ void break_somewhere(std::vector<entry>& tensors, lottery& by) {
             if (!each.shape.empty()) each.shape[by.next(each.shape.size())] = value;
             break;
         case 2: each.type = static_cast<sf::dtype>(by.next(sf::dtype_count)); break;
-        case 3: each.name.insert(by.next(each.name.size() + 1), 1, "7._xw"[by.next(5)]); break;
+        case 3: {  // one draw after the other: compilers evaluate arguments in orders of their own
+            const char drawn = "7._xw"[by.next(5)];
+            each.name.insert(by.next(each.name.size() + 1), 1, drawn);
+            break;
+        }
         case 4: each.name[by.next(each.name.size())] = "0129._x"[by.next(7)]; break;
         case 5:
             each.shape.insert(

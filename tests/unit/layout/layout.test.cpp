@@ -393,6 +393,11 @@ void check_pair(laws::kind from, laws::kind to, const laws::experts& whole,
     if (expected.empty() && !laws::whole_bytes_move(from, whole, to, kept))
         expected.insert(sf::errc::splits_block);
 
+    // the rows of all experts one below the other do not tell how many experts have them if codes
+    // may be packed
+    const sf::known_extent experts[] = {{"E", whole.e()}};
+    if (from == laws::kind::flat && sf::detail::is_integer(whole.type))
+        options.known_extents = experts;
     auto plan = laws::plan_kinds(set, "moe", from, to, options);
     if (!expected.empty()) {
         ++count.refused;

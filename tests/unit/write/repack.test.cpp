@@ -68,14 +68,11 @@ std::string fused(const sf::copy_plan& plan, const sf::plan_output& output) {
 // Its outputs do not consist of whole tensors.
 struct in_turn
     : sf::family<
-          sf::layouts::per_expert,
+          "in_turn", sf::layouts::per_expert,
           sf::layout<sf::parameter_suffixes,
                      sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, sf::layouts::gate,
                                                                          sf::layouts::up>>>,
-                     sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>> {
-    static constexpr std::string_view name = "in_turn";
-    using modules = sf::modules<"mlp.experts">;
-};
+                     sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>> {};
 
 }  // namespace
 

@@ -38,14 +38,11 @@ using qwen = sf::families::qwen2_moe;
 // Makes the names, dtypes and shapes of qwen2_moe with other bytes.
 struct up_first
     : sf::family<
-          sf::layouts::per_expert,
+          "up_first", sf::layouts::per_expert,
           sf::layout<sf::parameter_suffixes,
                      sf::tensor<"gate_up_proj",
                                 sf::stack<sf::concat<0, sf::layouts::up, sf::layouts::gate>>>,
-                     sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>> {
-    static constexpr std::string_view name = "up_first";
-    using modules = sf::modules<"mlp.experts">;
-};
+                     sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>> {};
 
 std::vector<support::tensor> layer_of(int layer, std::uint64_t experts, std::uint64_t inner,
                                       std::uint64_t hidden) {

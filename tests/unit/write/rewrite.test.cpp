@@ -1093,10 +1093,7 @@ using into = sf::layout<sf::parameter_suffixes, sf::tensor<"gate_up_proj", GateU
                         sf::tensor<"down_proj", Down>>;
 
 template <class Model>
-struct strided : sf::family<sf::layouts::per_expert, Model> {
-    static constexpr std::string_view name = "strided";
-    using modules = sf::modules<"mlp.experts">;
-};
+struct strided : sf::family<"strided", sf::layouts::per_expert, Model> {};
 struct rows_in_turn : strided<into<sf::stack<sf::interleave<0, 1, gate, up>>, sf::stack<down>>> {};
 struct groups_in_turn
     : strided<

@@ -55,6 +55,9 @@ constexpr bool has_experts(part_list<First, Part...>) noexcept {
 /// Common members of the terms with several operands.
 template <std::size_t Axis, class First, class... Rest>
 struct operands {
+    static_assert(
+        requires { typename First::parts; } && (requires { typename Rest::parts; } && ...),
+        "safefuse: an operand of a term is no layout_term");
     static_assert(((First::axis_count == Rest::axis_count) && ...),
                   "safefuse: the operands of a term have different numbers of axes");
     static_assert(((First::is_stacked == Rest::is_stacked) && ...),

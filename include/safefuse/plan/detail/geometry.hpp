@@ -348,9 +348,11 @@ struct form_trial {
 /// Chooses the form of a field: the first that all its tensors fit. If none fits, the failure is
 /// that of the form that most tensors fit, so it names the odd tensor.
 ///   fails   dtype_mismatch (no form has that dtype), and as try_form
-[[nodiscard]] inline result<void> choose_form(const field_form*& chosen, const inventory& of,
-                                              std::uint32_t field, extent_table& extents,
-                                              bool tells_extents) noexcept {
+[[nodiscard]] SAFEFUSE_NOINLINE inline result<void> choose_form(const field_form*& chosen,
+                                                                const inventory& of,
+                                                                std::uint32_t field,
+                                                                extent_table& extents,
+                                                                bool tells_extents) noexcept {
     const span<const field_form> forms = of.layout->fields[field].field->forms;
     const auto may_be = [&](const field_form& form) noexcept {
         return !is_packed(form) || has_integers(of, field);

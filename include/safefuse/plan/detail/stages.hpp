@@ -4,8 +4,9 @@
 //
 //     inventory -> geometry -> selection -> (outputs -> copies, field by field) -> copy_plan
 //
-// Each stage is a function from values to values in its own file. Outputs and copies alternate
-// field by field, so that a failure names the first field that cannot be planned.
+// If the tensors fit two forms of a field, the stages after geometry run for both, and must give
+// the same bytes. Each stage is a function from values to values in a file of its own. Outputs and
+// copies take turns field by field, so that a failure names the first field that cannot be planned.
 #ifndef SAFEFUSE_PLAN_DETAIL_STAGES_HPP
 #define SAFEFUSE_PLAN_DETAIL_STAGES_HPP
 
@@ -23,6 +24,7 @@
 #include <safefuse/plan/detail/copies.hpp>
 #include <safefuse/plan/detail/geometry.hpp>
 #include <safefuse/plan/detail/inventory.hpp>
+#include <safefuse/plan/detail/other_forms.hpp>
 #include <safefuse/plan/detail/outputs.hpp>
 #include <safefuse/plan/detail/selection.hpp>
 #include <safefuse/plan/plan_options.hpp>
@@ -95,7 +97,73 @@ inline result<void> plan_tensor(output_list& list, copy_list& copies, const inve
     return {};
 }
 
-/// Runs the stages in order: inventory, geometry, selection, outputs, copies.
+/// What the stages after geometry make.
+struct made_copies {
+    output_list list;
+    copy_list copies;
+    std::uint64_t expert_count = 0;
+};
+
+/// The stages after geometry: selection, outputs, copies.
+///   scope, to_scope   of the source and of the destination
+inline result<made_copies> make_copies(const inventory& of, const geometry& shapes,
+                                       std::string_view scope, std::string_view to_scope,
+                                       const layout_description& to,
+                                       const plan_options& options) noexcept {
+    auto kept = select_ranges(of.groups, shapes.extents, options);
+    if (!kept) return std::move(kept).error();
+    made_copies out;
+    out.expert_count = kept->expert_count;
+    if (!out.list.characters.append(scope.data(), scope.size())) return no_memory();
+    for (const tensor_description& tensor : to.tensors)
+        if (auto done = plan_tensor(out.list, out.copies, of, shapes, *kept, to_scope, tensor, to);
+            !done)
+            return std::move(done).error();
+    if (auto named = check_fields(of, to); !named) return std::move(named).error();
+    bind(out.list, scope.size(), to_scope.size());
+    if (auto ordered = order_copies(out.copies); !ordered) return std::move(ordered).error();
+    return out;
+}
+
+[[nodiscard]] inline bool same_blocks(span<const copy_block> a, span<const copy_block> b) noexcept {
+    bool same = a.size() == b.size();
+    for (std::size_t i = 0; same && i < a.size(); ++i) same = a[i] == b[i];
+    return same;
+}
+/// Whether two plans of the same tensors make the same bytes under the same names. A single number
+/// may have the shape [] in one and [1] in the other.
+[[nodiscard]] inline bool same_bytes(const made_copies& a, const made_copies& b) noexcept {
+    bool same = a.list.outputs.size() == b.list.outputs.size() &&
+                same_blocks(a.copies.blocks.view(), b.copies.blocks.view()) &&
+                same_blocks(a.copies.equal_blocks.view(), b.copies.equal_blocks.view());
+    for (std::size_t i = 0; same && i < a.list.outputs.size(); ++i)
+        same = a.list.outputs[i].name == b.list.outputs[i].name &&
+               a.list.outputs[i].size_bytes == b.list.outputs[i].size_bytes;
+    return same;
+}
+
+/// Whether every other form that the tensors of a field fit moves the same bytes, or none.
+///   fails   ambiguous_form, out_of_memory
+[[nodiscard]] SAFEFUSE_COLD inline result<void> check_other_forms(
+    const inventory& of, const geometry& shapes, std::uint32_t field, const made_copies& made,
+    std::string_view scope, std::string_view to_scope, const layout_description& to,
+    const plan_options& options) noexcept {
+    for (const field_form& form : of.layout->fields[field].field->forms) {
+        // those before the chosen form do not fit
+        if (&form <= shapes.forms[field] || (is_packed(form) && !has_integers(of, field))) continue;
+        bool fits = false;
+        auto other = with_form(of, shapes, field, form, fits);
+        if (!other) return std::move(other).error();
+        if (!fits) continue;
+        const auto remade = make_copies(of, *other, scope, to_scope, to, options);
+        if (!remade && remade.error().code == errc::out_of_memory) return remade.error();
+        if (remade && !same_bytes(made, *remade))
+            return two_forms(of, field, *shapes.forms[field], form);
+    }
+    return {};
+}
+
+/// The stages in their order: inventory, geometry, selection, outputs, copies.
 inline result<copy_plan> run_stages(const tensor_set_ref& set, span<const std::uint32_t> members,
                                     std::string_view scope, const layout_description& from,
                                     const layout_description& to, const plan_options& options,
@@ -107,23 +175,18 @@ inline result<copy_plan> run_stages(const tensor_set_ref& set, span<const std::u
     if (!found) return std::move(found).error();
     auto shapes = solve_geometry(*found, options.allow_missing_scales);
     if (!shapes) return std::move(shapes).error();
-    auto kept = select_ranges(found->groups, shapes->extents, options);
-    if (!kept) return std::move(kept).error();
-
-    output_list list;
-    copy_list copies;
-    if (!list.characters.append(scope.data(), scope.size())) return no_memory();
-    for (const tensor_description& tensor : to.tensors)
-        if (auto done = plan_tensor(list, copies, *found, *shapes, *kept, to_scope, tensor, to);
-            !done)
-            return std::move(done).error();
-    if (auto named = check_fields(*found, to); !named) return std::move(named).error();
-    bind(list, scope.size(), to_scope.size());
-    if (auto ordered = order_copies(copies); !ordered) return std::move(ordered).error();
+    auto made = make_copies(*found, *shapes, scope, to_scope, to, options);
+    if (!made) return std::move(made).error();
+    for (std::uint32_t f = 0; f < shapes->forms.size(); ++f)
+        if (shapes->forms[f] != nullptr)
+            if (auto only =
+                    check_other_forms(*found, *shapes, f, *made, scope, to_scope, to, options);
+                !only)
+                return std::move(only).error();
     auto tensors = tensors_of(*found);
     if (!tensors) return std::move(tensors).error();
-    return plan_access::make(set, scope.size(), form, kept->expert_count, std::move(list),
-                             std::move(copies), std::move(*tensors));
+    return plan_access::make(set, scope.size(), form, made->expert_count, std::move(made->list),
+                             std::move(made->copies), std::move(*tensors));
 }
 
 /// Plans the tensors `members` of a set, whose names begin with `scope` and a dot.

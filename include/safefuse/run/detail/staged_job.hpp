@@ -68,24 +68,15 @@ public:
                                           std::uint32_t first_output = 0) noexcept {
         if (auto set = read_from(plan.set()); !set) return set;
         const std::size_t already = order_.size();
-        struct runs_of {
-            std::uint64_t count = 0;
-            bool are_short = false;
-        };
         const span<const copy_block> blocks = plan.blocks();
         if (blocks.size() > UINT32_MAX)
             return failure{.code = errc::size_overflow, .actual = blocks.size()};
-        vector<runs_of> runs;
-        if (!runs.resize(windows.size())) return failure{.code = errc::out_of_memory};
-        for (const copy_block& block : blocks) runs[block.output].count += block.run_count();
-        for (std::size_t i = 0; i < runs.size(); ++i)
-            runs[i].are_short = runs[i].count > 1 &&
-                                plan.outputs()[i].size_bytes / runs[i].count < least_run_bytes_;
-
+        vector<bool> are_short;
+        if (auto found = find_short_runs(are_short, plan, windows.size()); !found) return found;
         for (const copy_block& block : blocks) {
             const staged_window& window = windows[block.output];
             if (window.size_bytes == 0) continue;
-            if (runs[block.output].are_short) {
+            if (are_short[block.output]) {
                 if (!order_.push(&block)) return failure{.code = errc::out_of_memory};
                 continue;
             }
@@ -213,7 +204,20 @@ private:
         return true;
     }
 
-    /// Adds the windows of an output that the blocks order_[first..end) make.
+    /// Whether the runs of an output are so short that it is made in windows.
+    ///   fails   out_of_memory
+    result<void> find_short_runs(vector<bool>& are_short, const copy_plan& plan,
+                                 std::size_t outputs) const noexcept {
+        vector<std::uint64_t> runs;
+        if (!runs.resize(outputs) || !are_short.resize(outputs))
+            return failure{.code = errc::out_of_memory};
+        for (const copy_block& block : plan.blocks()) runs[block.output] += block.run_count();
+        for (std::size_t i = 0; i < outputs; ++i)
+            are_short[i] = runs[i] > 1 && plan.outputs()[i].size_bytes / runs[i] < least_run_bytes_;
+        return {};
+    }
+
+    /// The windows of an output that blocks order_[first..end) make.
     result<void> add_windows(std::uint32_t output, const staged_window& whole, std::size_t first,
                              std::size_t end) noexcept {
         // Windows end at a multiple of the longest loop stride that fits a slab, so that few blocks

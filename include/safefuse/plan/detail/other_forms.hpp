@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: whether tensors fit a second form of a field as well. A plan takes the first form that
+// fits; if the second one moves other bytes, there is no right plan.
+//
+//   geometry, field, form  ->  the geometry in which that field has that form, or none
+#ifndef SAFEFUSE_PLAN_DETAIL_OTHER_FORMS_HPP
+#define SAFEFUSE_PLAN_DETAIL_OTHER_FORMS_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include <safefuse/core/result.hpp>
+#include <safefuse/core/span.hpp>
+#include <safefuse/layout/layout.hpp>
+#include <safefuse/plan/detail/geometry.hpp>
+#include <safefuse/plan/detail/inventory.hpp>
+
+namespace safefuse {
+inline namespace SAFEFUSE_ABI {
+namespace detail {
+
+/// Whether every tensor of a field that fits form `a` fits form `b`, too.
+[[nodiscard]] inline bool fits_both(const inventory& of, std::uint32_t field, const field_form& a,
+                                    const field_form& b, const layout_args& x) noexcept {
+    for (std::uint32_t t = 0; t < of.layout->tensors.size(); ++t) {
+        if (!of.has(t, field)) continue;
+        const mapping second = place(of.layout->tensors[t], b, x);
+        if (second.error != mapping_error::none) return false;
+        const placed_shape first{place(of.layout->tensors[t], a, x)};
+        if (!first.equals(placed_shape{second}.view())) return false;
+    }
+    return true;
+}
+
+/// Chooses the forms of all fields for extents that another form of the parts themselves tells.
+///   fails   as try_form and choose_form
+[[nodiscard]] inline result<void> solve_with(geometry& out, const inventory& of,
+                                             std::uint32_t value, const field_form& form) noexcept {
+    form_trial trial = try_form(of, value, form, of.extents, true);
+    out.forms[value] = &form;
+    for (std::uint32_t f = 0; trial.fits && f < out.forms.size(); ++f)
+        if (f != value && out.forms[f] != nullptr)
+            trial.fits = choose_form(out.forms[f], of, f, trial.extents, false);
+    out.extents = trial.extents.x;
+    return std::move(trial.fits);
+}
+
+/// A geometry in which field `field` has another form than in `chosen`. `fits` becomes false if the
+/// tensors do not fit that form.
+///   fails   out_of_memory
+[[nodiscard]] inline result<geometry> with_form(const inventory& of, const geometry& chosen,
+                                                std::uint32_t field, const field_form& form,
+                                                bool& fits) noexcept {
+    geometry out;
+    out.extents = chosen.extents;
+    fits = field == of.value_field() ||
+           fits_both(of, field, *chosen.forms[field], form, chosen.extents);
+    if (!fits) return out;
+    if (!out.forms.append(chosen.forms.data(), chosen.forms.size())) return no_memory();
+    out.forms[field] = &form;
+    if (field != of.value_field()) return out;
+    auto solved = solve_with(out, of, field, form);
+    if (!solved && solved.error().code == errc::out_of_memory) return no_memory();
+    fits = solved.has_value();
+    return out;
+}
+
+/// Spells a form for messages: 128 x 128, 1 x all.
+inline void append_form(text& out, const field_form& form) noexcept {
+    for (std::size_t a = 0; a < 2; ++a) {
+        if (a != 0) out.append(" x ");
+        const std::uint64_t size = form.block_size[a];
+        size == whole_axis || size == 0 ? out.append("all") : out.append_number(size);
+    }
+    if (form.is_transposed) out.append(", transposed");
+}
+
+/// The tensors of a field fit two forms, in which they are different numbers.
+[[nodiscard]] SAFEFUSE_COLD inline failure two_forms(const inventory& of, std::uint32_t field,
+                                                     const field_form& a,
+                                                     const field_form& b) noexcept {
+    text detail{of.layout->fields[field].field->name};
+    detail.append(" may have one entry for ");
+    append_form(detail, a);
+    detail.append(" or for ");
+    append_form(detail, b);
+    detail.append(" elements");
+    std::uint32_t index = 0;
+    for (const found_tensor& each : of.found)
+        if (each.field == field) index = each.index;
+    return fault(of.set, errc::ambiguous_form, index, detail);
+}
+
+}  // namespace detail
+}  // namespace SAFEFUSE_ABI
+}  // namespace safefuse
+
+#endif
