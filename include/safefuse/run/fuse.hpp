@@ -146,7 +146,8 @@ result<void> fuse(const copy_plan& plan, Provider&& buffer_for, progress_ref pro
 /// candidates.
 template <class T>
     requires(!buffer_list<T> && !buffer_provider<T> &&
-             !std::convertible_to<T&, span<const span<std::byte>>>)
+             !std::convertible_to<T&, span<const span<std::byte>>> &&
+             !std::convertible_to<T&, std::string_view>)
 result<void> fuse(const copy_plan&, T&&, progress_ref = {}) noexcept {
     static_assert(
         buffer_provider<T>,
