@@ -21,30 +21,48 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// Whether every tensor of a field that fits form `a` fits form `b`, too.
-[[nodiscard]] inline bool fits_both(const inventory& of, std::uint32_t field, const field_form& a,
-                                    const field_form& b, const layout_args& x) noexcept {
+/// Whether the first tensor of each kind has the shape of a form: the others of a field have it,
+/// too.
+[[nodiscard]] inline bool has_shapes(const inventory& of, std::uint32_t field,
+                                     const field_form& form, const layout_args& x) noexcept {
     for (std::uint32_t t = 0; t < of.layout->tensors.size(); ++t) {
         if (!of.has(t, field)) continue;
-        const mapping second = place(of.layout->tensors[t], b, x);
-        if (second.error != mapping_error::none) return false;
-        const placed_shape first{place(of.layout->tensors[t], a, x)};
-        if (!first.equals(placed_shape{second}.view())) return false;
+        const mapping placed = place(of.layout->tensors[t], form, x);
+        if (placed.error != mapping_error::none ||
+            !placed_shape{placed}.equals(of.set.spec(of.at(t, field, 0)).shape))
+            return false;
     }
     return true;
 }
 
+/// Tells the extents by another form of the parts themselves, from the first tensor of each kind:
+/// the others have its shape. False if the form does not fit these.
+[[nodiscard]] inline bool solve_first(const inventory& of, std::uint32_t value,
+                                      const field_form& form, extent_table& extents) noexcept {
+    for (bool progress = true; progress;) {
+        progress = false;
+        for (std::uint32_t t = 0; t < of.layout->tensors.size(); ++t)
+            if (of.has(t, value) &&
+                !solve_tensor(of, {t, value, 0, of.at(t, value, 0)}, form, extents, progress))
+                return false;
+    }
+    return (extents.used & ~extents.known) == 0 && check_shares(of.groups, extents) &&
+           has_shapes(of, value, form, extents.x);
+}
+
 /// Chooses the forms of all fields for extents that another form of the parts themselves tells.
-///   fails   as try_form and choose_form
+///   fails   as choose_form
 [[nodiscard]] inline result<void> solve_with(geometry& out, const inventory& of,
-                                             std::uint32_t value, const field_form& form) noexcept {
-    form_trial trial = try_form(of, value, form, of.extents, true);
-    out.forms[value] = &form;
-    for (std::uint32_t f = 0; trial.fits && f < out.forms.size(); ++f)
+                                             std::uint32_t value, const field_form& form,
+                                             bool& fits) noexcept {
+    extent_table extents = of.extents;
+    fits = solve_first(of, value, form, extents);
+    result<void> done;
+    for (std::uint32_t f = 0; fits && done && f < out.forms.size(); ++f)
         if (f != value && out.forms[f] != nullptr)
-            trial.fits = choose_form(out.forms[f], of, f, trial.extents, false);
-    out.extents = trial.extents.x;
-    return std::move(trial.fits);
+            done = choose_form(out.forms[f], of, f, extents, false);
+    out.extents = extents.x;
+    return done;
 }
 
 /// A geometry in which field `field` has another form than in `chosen`. `fits` becomes false if the
@@ -55,15 +73,14 @@ namespace detail {
                                                 bool& fits) noexcept {
     geometry out;
     out.extents = chosen.extents;
-    fits = field == of.value_field() ||
-           fits_both(of, field, *chosen.forms[field], form, chosen.extents);
+    fits = field == of.value_field() || has_shapes(of, field, form, chosen.extents);
     if (!fits) return out;
     if (!out.forms.append(chosen.forms.data(), chosen.forms.size())) return no_memory();
     out.forms[field] = &form;
     if (field != of.value_field()) return out;
-    auto solved = solve_with(out, of, field, form);
+    auto solved = solve_with(out, of, field, form, fits);
     if (!solved && solved.error().code == errc::out_of_memory) return no_memory();
-    fits = solved.has_value();
+    fits = fits && solved;
     return out;
 }
 
