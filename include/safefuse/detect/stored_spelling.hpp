@@ -36,7 +36,7 @@ struct spelling_to_keep {
 class stored_spelling {
 public:
     /// The key in a tensor file's metadata.
-    static constexpr std::string_view metadata_key = "safefuse.block_of";
+    static constexpr std::string_view metadata_key = "safefuse.stored_as";
 
     /// What to remember about a set that `fused_by` fuses.
     ///   own       the family as registered, with the hub's form and all renames
