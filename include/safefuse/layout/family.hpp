@@ -231,7 +231,8 @@ struct family {
     /// In the order in which they apply; none.
     static constexpr span<const rename_description> renames{};
     /// Of config.json; the one that is called as the family is.
-    static constexpr std::string_view model_types[] = {Name.view()};
+    // Its size is written, because g++ 13 does not know it in a template before its first use.
+    static constexpr std::string_view model_types[1] = {Name.view()};
     /// What else the model stores otherwise; nothing.
     using extra_modules = extra_module_list<>;
     /// Extents that plans need from config.json. Default: none.
