@@ -47,7 +47,7 @@ bool is_same(const fs::path& a, const fs::path& b) {
 /// Stops a run after so many calls.
 struct stop_after {
     int calls;
-    bool operator()(const sf::rewrite_progress&) { return --calls > 0; }
+    bool operator()(const sf::run_progress&) { return --calls > 0; }
 };
 
 }  // namespace
