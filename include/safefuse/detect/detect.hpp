@@ -24,7 +24,8 @@ namespace detail {
 
 /// How the renames of a family match the names of a tensor set.
 struct rename_fit {
-    /// every rename that identifies the family matches some name, when they are applied in turn
+    /// every rename that identifies the family matches some name, if all renames are applied in
+    /// order
     bool all = true;
     bool others = false;  ///< a spelling other than the family's own was found
     /// how many renames match the names as stored, without applying the renames before them
@@ -34,7 +35,7 @@ struct rename_fit {
 inline result<rename_fit> fit_renames(const tensor_set_ref& set, const experts_scopes& scopes,
                                       const rename_list& renames) noexcept {
     if (renames.empty()) return rename_fit{};
-    // by rename: 1 if it matches in turn, plus 2 if it matches as stored
+    // by rename: 1 if it matches when applied in order, plus 2 if it matches names as stored
     vector<std::uint8_t> seen;
     // most tensors are expert tensors; one of each scope is enough to see how its name changes
     vector<bool> is_expert;
@@ -298,12 +299,12 @@ template <class Families = shipped_families>
     return detail::detect_family(set, Families::all, unfuse);
 }
 
-/// A name is no direction: find_family takes one.
+/// Deleted: the second argument is a direction. To look a family up by name, use find_family.
 template <class Families = shipped_families>
 result<const family_entry*> detect_family(tensor_set_ref, const char*) = delete;
 
-/// Calls `f.template operator()<Family>()` with the family of that name or model type, and says
-/// whether there is one: `visit_family(config->model_type, [&]<class Family>() { plan =
+/// Calls `f.template operator()<Family>()` with the family that has this name or model type.
+/// Returns whether there is one: `visit_family(config->model_type, [&]<class Family>() { plan =
 /// sf::plan<Family>(checkpoint, scope); })`.
 template <class Families = shipped_families, class F>
 constexpr bool visit_family(std::string_view name, F&& f) {
