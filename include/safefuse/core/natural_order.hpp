@@ -1,5 +1,6 @@
-// SPDX-License-Identifier: MIT Copyright (c) 2026 safefuse contributors safefuse: the natural order
-// of names: layer 2 comes before layer 10.
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: the natural order of names: layer 2 comes before layer 10.
 #ifndef SAFEFUSE_CORE_NATURAL_ORDER_HPP
 #define SAFEFUSE_CORE_NATURAL_ORDER_HPP
 

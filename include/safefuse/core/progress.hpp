@@ -1,6 +1,7 @@
-// SPDX-License-Identifier: MIT Copyright (c) 2026 safefuse contributors safefuse: reports the
-// progress of a run, and can stop it. All long operations take a progress_ref: fuse, rewrite,
-// verification, device memory.
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: reports the progress of a run, and can stop it. All long operations take a
+// progress_ref: fuse, rewrite, verification, device memory.
 #ifndef SAFEFUSE_CORE_PROGRESS_HPP
 #define SAFEFUSE_CORE_PROGRESS_HPP
 

@@ -1,6 +1,8 @@
-// SPDX-License-Identifier: MIT Copyright (c) 2026 safefuse contributors safefuse: finds the experts
-// of a family in a tensor set, and all tensors of the model that the set becomes. Engines loop over
-// these. If the family fits no experts, the failure names the families that do.
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: finds the experts of a family in a tensor set, and all tensors of the model that the
+// set becomes. Engines loop over these. If the family fits no experts, the failure names the
+// families that do.
 #ifndef SAFEFUSE_DETECT_FIND_MODEL_HPP
 #define SAFEFUSE_DETECT_FIND_MODEL_HPP
 

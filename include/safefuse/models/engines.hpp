@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: layouts that engines hold experts in, as targets: plan<layouts::per_expert,
-// engines::vllm>(set, scope,
-// {.destination_scope = ...}). Each names the engine's file and commit that it was read from. What
-// an engine does after loading (padding, tiles, row shuffles of one kernel) is not here.
+// safefuse: the layouts of engines, as destinations of plans: plan<layouts::per_expert,
+// engines::vllm>(set, scope, {.destination_scope = ...}). Each layout names the file and the commit
+// of the engine that it was read from. Changes that an engine makes after loading (padding, tiles,
+// row shuffles of one kernel) are not included.
 #ifndef SAFEFUSE_MODELS_ENGINES_HPP
 #define SAFEFUSE_MODELS_ENGINES_HPP
 
@@ -71,7 +71,8 @@ using tensorrt_llm = layout<suffixes<suffix<weight, "_weight">, suffix<bias, "_b
 
 /// TensorRT-LLM with its CuteDSL kernels: like tensorrt_llm, but 64 rows of up and 64 of gate in
 /// turn.
-///   fails   unnested_groups (I is not a multiple of 64), unexpected_key (only weights are put so)
+///   fails   unnested_groups (I is not a multiple of 64), unexpected_key (a field other than the
+///           weight)
 ///   source  NVIDIA/TensorRT-LLM, tensorrt_llm/_torch/modules/fused_moe/quantization.py @ 002366a
 ///   (interleave_linear_and_gate,
 ///           NVFP4CuteDslFusedMoEMethod)
@@ -81,7 +82,7 @@ using cutedsl =
 
 /// MLX-LM: switch_mlp.gate_proj.weight and switch_mlp.up_proj.weight [E, I, H],
 /// switch_mlp.down_proj.weight [E, H, I].
-///   scope   the destination's is the mlp, not mlp.experts
+///   scope   the destination scope is the mlp, not mlp.experts
 ///   source  ml-explore/mlx-lm, mlx_lm/models: qwen3_moe.py @ 0161813 (names), switch_layers.py @
 ///   04e6af1 (shapes, bias)
 using mlx =
@@ -90,9 +91,9 @@ using mlx =
            tensor<"switch_mlp.down_proj", stack<down>>>;
 
 /// llama.cpp's GGUF: ffn_gate_exps.weight and ffn_up_exps.weight [E, I, H], ffn_down_exps.weight
-/// [E, H, I], as numpy counts axes. ggml counts them from the innermost, ne = {H, I, E} and {I, H,
-/// E}; the bytes are the same.
-///   scope   the destination's is blk.N
+/// [E, H, I], with axes in the order of numpy. ggml counts axes from the innermost: ne = {H, I, E}
+/// and {I, H, E}. The bytes are the same.
+///   scope   the destination scope is blk.N
 ///   source  ggml-org/llama.cpp: gguf-py/gguf/{constants,gguf_writer}.py @ 0024aa7 (names, order of
 ///   axes),
 ///           conversion/qwen.py @ 03173d5 (stacks), conversion/gpt_oss.py @ 2984e6e (bias)
@@ -102,7 +103,7 @@ using gguf = layout<suffixes<suffix<weight, ".weight">, suffix<bias, ".bias">>,
 
 /// ONNX Runtime GenAI: gate_up_proj.weight [E, 2I, H], rows g0, u0, g1, u1, ... (its swiglu_fusion
 /// = 1), and down_proj.weight [E, H, I].
-///   scope   the destination's is model.layers.N.moe.experts
+///   scope   the destination scope is model.layers.N.moe.experts
 ///   source  microsoft/onnxruntime-genai, src/python/py/models/builders/qwen.py @ 005dd0b
 ///   (Qwen35MoeTextModel.make_moe)
 using onnxruntime_genai = layout<suffixes<suffix<weight, ".weight">, suffix<bias, ".bias">>,
@@ -119,12 +120,10 @@ using automodel = layout<suffixes<suffix<weight, "">>,
                          tensor<"down_projs", stack<transpose<0, 1, down>>>>;
 
 /// MegaBlocks: w1 (gate), v1 (up) and w2 (down transposed), each [E * I, H].
-///   fails   shape_mismatch as a source without plan_options::known_extents (E and I show only as
-///   their product), unexpected_key (its
-///           GLU has no biases)
-///   source  databricks/megablocks, megablocks/layers: glu.py @ 014667c (which is which, w2 not
-///   transposed when it is used),
-///           mlp.py @ 0fe1eab (shapes)
+///   fails   shape_mismatch as a source without plan_options::known_extents (the shapes give only
+///           the product of E and I), unexpected_key (its GLU has no biases)
+///   source  databricks/megablocks, megablocks/layers: glu.py @ 014667c (the roles of w1, v1 and
+///           w2; w2 is used without a transposition), mlp.py @ 0fe1eab (shapes)
 using megablocks = flat_experts;
 
 }  // namespace engines
@@ -134,16 +133,16 @@ using megablocks = flat_experts;
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// An entry of an engine_list: its name, the layout, and where it expects experts
-/// (engine_entry::scope).
+/// An entry of an engine_list: the name, the layout, and the scope in which the engine expects
+/// experts (engine_entry::scope).
 template <fixed_text Name, class Layout, fixed_text Scope = "{scope}">
 struct engine {
     /// The engine as data.
     static constexpr engine_entry entry{Name.view(), &Layout::description, Scope.view()};
 };
 
-/// Engines that are looked through: shipped_engines, or a list of your own. Nothing of them is
-/// instantiated before it is asked for.
+/// A list of engines to search: shipped_engines, or a list of your own. Its members are
+/// instantiated only when used.
 template <class... Engine>
 struct engine_list {
 private:
@@ -163,7 +162,7 @@ using shipped_engines = engine_list<
     engine<"sglang", engines::sglang>, engine<"tensorrt_llm", engines::tensorrt_llm>,
     engine<"vllm", engines::vllm>>;
 
-/// The engine of that name, or null.
+/// The engine with this name, or null.
 template <class Engines = shipped_engines>
 [[nodiscard]] constexpr const engine_entry* find_engine(std::string_view name) noexcept {
     for (const engine_entry& each : Engines::all)

@@ -1,6 +1,8 @@
-// SPDX-License-Identifier: MIT Copyright (c) 2026 safefuse contributors safefuse: the list of all
-// tensors of a model. Each has its name in the model and its origin: a stored tensor, or an output
-// of the plan of a scope. Rewrites, loaders and engines loop over it. find_model makes the list.
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: the list of all tensors of a model. Each has its name in the model and its origin: a
+// stored tensor, or an output of the plan of a scope. Rewrites, loaders and engines loop over it.
+// find_model makes the list.
 #ifndef SAFEFUSE_PLAN_MODEL_TENSORS_HPP
 #define SAFEFUSE_PLAN_MODEL_TENSORS_HPP
 
@@ -77,7 +79,8 @@ public:
     [[nodiscard]] index_iterator<model_tensors> end() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return {*this, size()};
     }
-    /// @} The index of the tensor with this name, or npos.
+    /// @}
+    /// The index of the tensor with this name, or npos.
     [[nodiscard]] std::size_t index_of(std::string_view name) const noexcept {
         std::size_t first = 0, last = tensors_.size();
         while (first < last) {

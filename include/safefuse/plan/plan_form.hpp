@@ -1,6 +1,7 @@
-// SPDX-License-Identifier: MIT Copyright (c) 2026 safefuse contributors safefuse: a plan without
-// the places of its bytes. It can be bound to the next layer, or to new bytes of the same layer.
-// Binding compares names, dtypes and shapes, and does not plan again.
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: a plan without the places of its bytes. It can be bound to the next layer, or to new
+// bytes of the same layer. Binding compares names, dtypes and shapes, and does not plan again.
 #ifndef SAFEFUSE_PLAN_PLAN_FORM_HPP
 #define SAFEFUSE_PLAN_PLAN_FORM_HPP
 

@@ -72,8 +72,9 @@ public:
     [[nodiscard]] index_iterator<experts_scopes> end() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return {*this, size()};
     }
-    /// @} The number of experts modules in a form that the family passes through. They are not
-    /// among the scopes.
+    /// @}
+    /// The number of experts modules in a form that the family passes through. They are not among
+    /// the scopes.
     [[nodiscard]] std::size_t passed_count() const noexcept { return passed_count_; }
     /// The tensors of the modules that are passed through, as indices in the set.
     ///   lifetime  valid as long as the list

@@ -46,7 +46,8 @@ public:
         if (held_ != nullptr) calls_->destroy(held_);
     }
 
-    /// @{ Like the members of these names in the source.
+    /// @{
+    /// Like the members of these names in the source.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return calls_->size_bytes(held_); }
     [[nodiscard]] span<const std::byte> bytes() const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return calls_->bytes(held_);
@@ -58,8 +59,10 @@ public:
     void advise(std::uint64_t offset, std::uint64_t size_bytes, advice hint) const noexcept {
         calls_->advise(held_, offset, size_bytes, hint);
     }
-    /// @} @{ Like the members of these names in the source. If the source lacks them:
-    /// no_native_handle, success, and no effect.
+    /// @}
+    /// @{
+    /// Like the members of these names in the source. If the source lacks them: no_native_handle,
+    /// success, and no effect.
     [[nodiscard]] std::intptr_t native_handle() const noexcept {
         return calls_->native_handle(held_);
     }

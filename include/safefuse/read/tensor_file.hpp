@@ -48,7 +48,8 @@ struct file_parts {
 template <class Source>
 class tensor_file_view {
 public:
-    /// @{ Like the members of these names in the file.
+    /// @{
+    /// Like the members of these names in the file.
     [[nodiscard]] std::size_t size() const noexcept {
         return parts_ == nullptr ? 0 : parts_->header.size();
     }
@@ -209,7 +210,8 @@ public:
     [[nodiscard]] tensor_file_view<Source> stable_view() const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return tensor_file_view<Source>{parts_.begin()};
     }
-    /// @{ Required by tensor_set. The only source has number 0.
+    /// @{
+    /// Required by tensor_set. The only source has number 0.
     ///   lifetime  of spec, source_name and source_bytes: until the file is destroyed
     ///   fails   read: as Source::read; check: file_changed (the file has another size than when it
     ///   was opened), io_error

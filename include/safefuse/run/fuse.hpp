@@ -1,6 +1,8 @@
-// SPDX-License-Identifier: MIT Copyright (c) 2026 safefuse contributors safefuse: runs a plan into
-// memory. Each byte is copied once. If a source must be read, strided copies and equality checks
-// use one buffer of at most fuse_buffer_bytes. Nothing else needs a buffer.
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: runs a plan into memory. Each byte is copied once. If a source must be read, strided
+// copies and equality checks use one buffer of at most fuse_buffer_bytes. Nothing else needs a
+// buffer.
 #ifndef SAFEFUSE_RUN_FUSE_HPP
 #define SAFEFUSE_RUN_FUSE_HPP
 

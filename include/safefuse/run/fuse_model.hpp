@@ -1,5 +1,6 @@
-// SPDX-License-Identifier: MIT Copyright (c) 2026 safefuse contributors safefuse: fuses all tensors
-// of a model into the caller's memory in one call.
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: fuses all tensors of a model into the caller's memory in one call.
 #ifndef SAFEFUSE_RUN_FUSE_MODEL_HPP
 #define SAFEFUSE_RUN_FUSE_MODEL_HPP
 

@@ -1,6 +1,8 @@
-// SPDX-License-Identifier: MIT Copyright (c) 2026 safefuse contributors safefuse: plans a scope and
-// fuses it in one call. The arguments are those of `plan`, then the buffers: a list with one buffer
-// per output, in the order of the outputs, or a callable that returns the memory of each output.
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: plans a scope and fuses it in one call. The arguments are those of `plan`, then the
+// buffers: a list with one buffer per output, in the order of the outputs, or a callable that
+// returns the memory of each output.
 //
 //   fuse<families::qwen2_moe>(checkpoint, scope, [&](const plan_output& output) { return ...; });
 #ifndef SAFEFUSE_RUN_FUSE_SCOPE_HPP
@@ -43,8 +45,9 @@ result<void> fuse_planned(result<copy_plan>&& plan, Buffers& buffers,
 
 }  // namespace detail
 
-/// @{ Plans one scope from one layout to another and makes all its outputs. The set need not
-/// outlive the call.
+/// @{
+/// Plans one scope from one layout to another and makes all its outputs. The set need not outlive
+/// the call.
 ///   fails   as `plan` with the same arguments (then no buffer is requested or written), and as
 ///           fuse(plan, buffers), for example wrong_buffer_size, which names the output
 template <layout_type From, layout_type To, tensor_set Set, output_buffers Buffers>

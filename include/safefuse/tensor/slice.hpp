@@ -1,6 +1,7 @@
-// SPDX-License-Identifier: MIT Copyright (c) 2026 safefuse contributors safefuse: computes the
-// bytes of a tensor that a slice covers. It reads nothing, so views, positional reads and other
-// executors can use the result.
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: computes the bytes of a tensor that a slice covers. It reads nothing, so views,
+// positional reads and other executors can use the result.
 #ifndef SAFEFUSE_TENSOR_SLICE_HPP
 #define SAFEFUSE_TENSOR_SLICE_HPP
 

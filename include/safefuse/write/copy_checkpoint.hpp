@@ -1,5 +1,6 @@
-// SPDX-License-Identifier: MIT Copyright (c) 2026 safefuse contributors safefuse: copies the files
-// of a checkpoint unchanged, if a rewrite would change nothing.
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: copies the files of a checkpoint unchanged, if a rewrite would change nothing.
 #ifndef SAFEFUSE_WRITE_COPY_CHECKPOINT_HPP
 #define SAFEFUSE_WRITE_COPY_CHECKPOINT_HPP
 

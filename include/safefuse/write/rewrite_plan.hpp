@@ -1,6 +1,7 @@
-// SPDX-License-Identifier: MIT Copyright (c) 2026 safefuse contributors safefuse: the plan of a
-// rewrite: every tensor of the new checkpoint by name, and the origin of its bytes. Making it reads
-// names, dtypes and shapes only. rewrite.hpp runs it.
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: the plan of a rewrite: every tensor of the new checkpoint by name, and the origin of
+// its bytes. Making it reads names, dtypes and shapes only. rewrite.hpp runs it.
 #ifndef SAFEFUSE_WRITE_REWRITE_PLAN_HPP
 #define SAFEFUSE_WRITE_REWRITE_PLAN_HPP
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: Aria: experts stored fused and transposed under names of their own.
+// safefuse: Aria: experts are stored fused and transposed, under other names.
 #ifndef SAFEFUSE_MODELS_FAMILIES_ARIA_HPP
 #define SAFEFUSE_MODELS_FAMILIES_ARIA_HPP
 

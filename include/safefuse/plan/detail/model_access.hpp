@@ -1,6 +1,7 @@
-// SPDX-License-Identifier: MIT Copyright (c) 2026 safefuse contributors safefuse: makes the list of
-// a model's tensors: the outputs of every scope's plan, then all tensors that no plan reads, under
-// their new names.
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: makes the list of a model's tensors: the outputs of every scope's plan, then all
+// tensors that no plan reads, under their new names.
 #ifndef SAFEFUSE_PLAN_DETAIL_MODEL_ACCESS_HPP
 #define SAFEFUSE_PLAN_DETAIL_MODEL_ACCESS_HPP
 

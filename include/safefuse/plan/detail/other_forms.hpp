@@ -1,6 +1,7 @@
-// SPDX-License-Identifier: MIT Copyright (c) 2026 safefuse contributors safefuse: checks whether
-// tensors also fit a second form of a field. A plan uses the first form that fits. If a second one
-// fits and moves different bytes, the plan is ambiguous.
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: checks whether tensors also fit a second form of a field. A plan uses the first form
+// that fits. If a second one fits and moves different bytes, the plan is ambiguous.
 //
 //   geometry, field, form  ->  the geometry in which that field has that form, or none
 #ifndef SAFEFUSE_PLAN_DETAIL_OTHER_FORMS_HPP

@@ -1,6 +1,7 @@
-// SPDX-License-Identifier: MIT Copyright (c) 2026 safefuse contributors safefuse: copies the files
-// of a checkpoint unchanged. It uses the lock and the state file of a checkpoint_writer, so a
-// killed run can be resumed.
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 safefuse contributors
+// safefuse: copies the files of a checkpoint unchanged. It uses the lock and the state file of a
+// checkpoint_writer, so a killed run can be resumed.
 #ifndef SAFEFUSE_WRITE_DETAIL_FILE_COPIER_HPP
 #define SAFEFUSE_WRITE_DETAIL_FILE_COPIER_HPP
 
