@@ -1,5 +1,5 @@
-// Which family does this checkpoint belong to, and which form do its experts have? All programs
-// that fuse ask this first.
+// Finds the family of a checkpoint and the form of its experts. All programs that fuse do this
+// first.
 #ifndef SAFEFUSE_EXAMPLES_CHOOSE_FAMILY_HPP
 #define SAFEFUSE_EXAMPLES_CHOOSE_FAMILY_HPP
 
@@ -92,7 +92,7 @@ inline sf::result<void> choose_by_names(choice& out, sf::tensor_set_ref tensors,
     } else if (why.code != sf::errc::unknown_family) {
         return why;
     }
-    // nothing has the form to start from; the experts may already have the wanted form
+    // no experts have the source form; they may already have the wanted form
     if (auto already = sf::detect_fused(tensors); already && !unfuse) {
         out.family = *already;
     } else if (auto stored = sf::detect_experts(tensors, false); unfuse && stored) {

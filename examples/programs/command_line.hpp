@@ -102,9 +102,9 @@ public:
         }
         return otherwise;
     }
-    /// The family that was asked for, or nothing: --family, which was called --layout before.
+    /// The value of --family, or of --layout, its older name. Empty: not given.
     std::string family() { return value("--family", value("--layout", "")); }
-    /// The whole number behind an option, at least 1.
+    /// The value of an option as a whole number, at least 1.
     std::uint64_t count(std::string_view name, std::uint64_t otherwise) {
         const std::string given = value(name, std::to_string(otherwise));
         std::uint64_t number = 0;

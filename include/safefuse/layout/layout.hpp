@@ -32,8 +32,8 @@ inline namespace SAFEFUSE_ABI {
 ///   axis_count   how many axes its value has
 ///   is_stacked   whether the expert's number is one of them
 ///   parts        a part_list
-///   place(x)     the mapping for given extents, constexpr; compose map_concat and its like, or
-///   fill one in
+///   place(x)     the mapping for given extents, constexpr; compose map_concat and others, or fill
+///                one in
 /// Terms check this concept in their bodies, so naming a layout costs no compile time; only using
 /// it does.
 template <class Term>
