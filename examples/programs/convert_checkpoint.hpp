@@ -435,8 +435,8 @@ int run_with(request asked) {
         if (asked.way != direction::repack && asked.engine == nullptr &&
             all.modules == all.modules_done)
             say(std::string{"there is nothing to "} + (unfuse ? "unfuse" : "fuse") +
-                (stays ? ": all files are copied, byte for byte"
-                       : ": all tensors are copied, byte for byte"));
+                (stays ? ": all files stay the same, byte for byte"
+                       : ": all tensors stay the same"));
         std::fflush(stdout);
     }
     if (asked.dry_run) {
