@@ -74,7 +74,7 @@ std::vector<sf::metadata_entry> metadata_of(const Checkpoint& checkpoint) {
 }
 
 /// Number of experts modules that already have the wanted form. If both forms have the same names,
-/// the plan tells them apart.
+/// the plan decides by the shapes.
 inline std::size_t already_done(const sf::rewrite_plan& plan) {
     std::size_t count = 0;
     for (std::uint32_t i = 0; i < plan.scopes().experts_count(); ++i) {
@@ -173,7 +173,7 @@ extern "C" inline void interrupt(int) { interrupted = 1; }
 
 using choose_family::direction;
 
-/// What the command line asks for.
+/// The options of the command line.
 struct request {
     direction way = direction::fuse;
     std::string program, in, out, family, form, variant;

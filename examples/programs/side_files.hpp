@@ -149,8 +149,8 @@ inline std::string why_left(const std::string& name, side_policy policy) {
 }  // namespace side_rules
 
 /// Chooses from the files beside the tensors. `tensor_files` are the paths of the checkpoint's own
-/// files. If `path` is a single tensor file, only config.json goes with it, unless all files are
-/// asked for.
+/// files. If `path` is a single tensor file, only config.json is copied with it, unless `policy` is
+/// all.
 ///   fails   as reading a directory does; a dangling link is no failure: it is not copied
 inline sf::result<side_files> choose_side_files(const std::string& path,
                                                 const std::vector<std::string>& tensor_files,

@@ -45,7 +45,7 @@ enum class field_role : std::uint8_t {
 
 /// Largest number of axes of a part.
 inline constexpr std::size_t max_part_axes = 3;
-/// A block_size equal to the extent of the axis, whatever it is.
+/// A block_size equal to the extent of the axis.
 inline constexpr std::uint64_t whole_axis = ~std::uint64_t{0};
 
 /// One form in which a field is stored. `block_size[a]` is the number of elements along axis `a` of

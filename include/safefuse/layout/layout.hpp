@@ -70,7 +70,7 @@ struct part_of {
     static constexpr expert_group group = Experts::group;
     static constexpr std::size_t axis_count = sizeof...(Extent);  ///< required by layout_term
     static constexpr bool is_stacked = false;                     ///< required by layout_term
-    /// Required by layout_term. Two parts are the same if their lists are.
+    /// Required by layout_term. Two parts are the same if their lists are the same type.
     using parts = part_list<part_of>;
     /// Names of the extents, outermost first.
     static constexpr std::string_view extents[sizeof...(Extent)] = {Extent.view()...};

@@ -27,8 +27,8 @@ using layouts::up;
 /// vLLM: w13_weight [E, 2I, H], gate's rows first, and w2_weight [E, H, I]; w13_bias,
 /// w13_weight_scale_inv likewise.
 ///   source  vllm-project/vllm, vllm/model_executor/layers:
-///   fused_moe/unquantized_fused_moe_method.py @ 017b8f2 (names, shapes),
-///           fused_moe/routed_experts.py @ 002d607 (w1, the gate, goes first), quantization/fp8.py
+///           fused_moe/unquantized_fused_moe_method.py @ 017b8f2 (names, shapes),
+///           fused_moe/routed_experts.py @ 002d607 (w1, the gate, comes first), quantization/fp8.py
 ///           @ 0071b24 (block scales)
 using vllm = layout<
     suffixes<suffix<weight, "_weight">, suffix<bias, "_bias">,
@@ -44,10 +44,9 @@ using vllm = layout<
 
 /// SGLang: as vllm, but biases are w13_weight_bias and w2_weight_bias.
 ///   source  sgl-project/sglang 0.5.23, python/sglang/srt/layers: moe/fused_moe_triton/layer.py
-///   (make_expert_params_mapping_fused),
-///           quantization/unquant.py, compressed_tensors/schemes/compressed_tensors_wNa16_moe.py
-///           (w13_weight_zero_point, w13_weight_g_idx), gptq/schemes/gptq_moe.py (w13_g_idx,
-///           w13_qzeros)
+///           (make_expert_params_mapping_fused), quantization/unquant.py,
+///           compressed_tensors/schemes/compressed_tensors_wNa16_moe.py (w13_weight_zero_point,
+///           w13_weight_g_idx), gptq/schemes/gptq_moe.py (w13_g_idx, w13_qzeros)
 using sglang = layout<
     suffixes<suffix<weight, "_weight">, suffix<bias, "_weight_bias">,
              suffix<weight_scale_inv, "_weight_scale_inv">, suffix<weight_scale, "_weight_scale">,
@@ -63,8 +62,7 @@ using sglang = layout<
 /// TensorRT-LLM: w3_w1_weight [E, 2I, H], up's rows first, and w2_weight [E, H, I]; block scales
 /// are ..._weight_scaling_factor.
 ///   source  NVIDIA/TensorRT-LLM, tensorrt_llm/_torch/modules/fused_moe/quantization.py @ 002366a
-///   (FusedMoEMethodBase,
-///           DeepSeekFP8BlockScalesFusedMoEMethod)
+///           (FusedMoEMethodBase, DeepSeekFP8BlockScalesFusedMoEMethod)
 using tensorrt_llm = layout<suffixes<suffix<weight, "_weight">, suffix<bias, "_bias">,
                                      suffix<weight_scale_inv, "_weight_scaling_factor">>,
                             tensor<"w3_w1", stack<concat<0, up, gate>>>, tensor<"w2", stack<down>>>;
@@ -74,8 +72,7 @@ using tensorrt_llm = layout<suffixes<suffix<weight, "_weight">, suffix<bias, "_b
 ///   fails   unnested_groups (I is not a multiple of 64), unexpected_key (a field other than the
 ///           weight)
 ///   source  NVIDIA/TensorRT-LLM, tensorrt_llm/_torch/modules/fused_moe/quantization.py @ 002366a
-///   (interleave_linear_and_gate,
-///           NVFP4CuteDslFusedMoEMethod)
+///           (interleave_linear_and_gate, NVFP4CuteDslFusedMoEMethod)
 using cutedsl =
     layout<suffixes<suffix<weight, "_weight">>, tensor<"w3_w1", stack<interleave<0, 64, up, gate>>>,
            tensor<"w2", stack<down>>>;
@@ -84,7 +81,7 @@ using cutedsl =
 /// switch_mlp.down_proj.weight [E, H, I].
 ///   scope   the destination scope is the mlp, not mlp.experts
 ///   source  ml-explore/mlx-lm, mlx_lm/models: qwen3_moe.py @ 0161813 (names), switch_layers.py @
-///   04e6af1 (shapes, bias)
+///           04e6af1 (shapes, bias)
 using mlx =
     layout<suffixes<suffix<weight, ".weight">, suffix<bias, ".bias">>,
            tensor<"switch_mlp.gate_proj", stack<gate>>, tensor<"switch_mlp.up_proj", stack<up>>,
@@ -95,8 +92,7 @@ using mlx =
 /// and {I, H, E}. The bytes are the same.
 ///   scope   the destination scope is blk.N
 ///   source  ggml-org/llama.cpp: gguf-py/gguf/{constants,gguf_writer}.py @ 0024aa7 (names, order of
-///   axes),
-///           conversion/qwen.py @ 03173d5 (stacks), conversion/gpt_oss.py @ 2984e6e (bias)
+///           axes), conversion/qwen.py @ 03173d5 (stacks), conversion/gpt_oss.py @ 2984e6e (bias)
 using gguf = layout<suffixes<suffix<weight, ".weight">, suffix<bias, ".bias">>,
                     tensor<"ffn_gate_exps", stack<gate>>, tensor<"ffn_up_exps", stack<up>>,
                     tensor<"ffn_down_exps", stack<down>>>;
@@ -105,16 +101,16 @@ using gguf = layout<suffixes<suffix<weight, ".weight">, suffix<bias, ".bias">>,
 /// = 1), and down_proj.weight [E, H, I].
 ///   scope   the destination scope is model.layers.N.moe.experts
 ///   source  microsoft/onnxruntime-genai, src/python/py/models/builders/qwen.py @ 005dd0b
-///   (Qwen35MoeTextModel.make_moe)
+///           (Qwen35MoeTextModel.make_moe)
 using onnxruntime_genai = layout<suffixes<suffix<weight, ".weight">, suffix<bias, ".bias">>,
                                  tensor<"gate_up_proj", stack<interleave<0, 1, gate, up>>>,
                                  tensor<"down_proj", stack<down>>>;
 
 /// NeMo Automodel: gate_and_up_projs [E, H, 2I], gate's columns first, and down_projs [E, I, H].
 ///   fails   unexpected_key (biases: their names have another stem, gate_up_proj_bias, that a
-///   suffix cannot give) source  NVIDIA-NeMo/Automodel, nemo_automodel/components/moe: experts.py @
-///   01f0725 (names, shapes),
-///           state_dict_mixin.py @ 021e97f (order)
+///           suffix cannot give)
+///   source  NVIDIA-NeMo/Automodel, nemo_automodel/components/moe: experts.py @ 01f0725 (names,
+///           shapes), state_dict_mixin.py @ 021e97f (order)
 using automodel = layout<suffixes<suffix<weight, "">>,
                          tensor<"gate_and_up_projs", stack<transpose<0, 1, concat<0, gate, up>>>>,
                          tensor<"down_projs", stack<transpose<0, 1, down>>>>;

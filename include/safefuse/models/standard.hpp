@@ -28,8 +28,8 @@ using per_expert_ungated =
     layout<module_suffixes, tensor<"{i}.up_proj", up>, tensor<"{i}.down_proj", down>>;
 
 /// The form of transformers 5: gate_up_proj [E, 2I, H], gate's rows first, and down_proj [E, H, I].
-///   source  transformers 5.24.0 conversion_mapping.py "qwen2_moe"; tests/rewrite.test.cpp compares
-///   with what it loaded
+///   source  transformers 5.24.0 conversion_mapping.py "qwen2_moe";
+///           tests/unit/write/rewrite.test.cpp compares with what it loaded
 using gate_up_fused = layout<parameter_suffixes, tensor<"gate_up_proj", stack<concat<0, gate, up>>>,
                              tensor<"down_proj", stack<down>>>;
 

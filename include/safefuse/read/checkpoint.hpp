@@ -138,7 +138,7 @@ private:
 /// checkpoint_options::show_unlisted is false. Files that the index does not name are not part of
 /// it.
 ///   lifetime  views, names and plans are valid until the checkpoint is destroyed, even if it is
-///             moved. A moved-from checkpoint has no tensors
+///           moved. A moved-from checkpoint has no tensors
 ///   handles   one open file handle per file; none if there are more than most_open_files files
 template <class Source>
 class basic_checkpoint {

@@ -44,7 +44,7 @@ struct file_parts {
 }  // namespace detail
 
 /// The tensors of a file as a tensor set that stays valid when the file is moved. Plans store one.
-///   lifetime  of what the file holds, wherever that is moved to
+///   lifetime  until the content of the file is destroyed; it may be moved to another file object
 template <class Source>
 class tensor_file_view {
 public:
@@ -206,7 +206,7 @@ public:
     }
 
     /// The tensor set that plans store in place of the file. It stays valid when the file is moved.
-    ///   lifetime  of what the file holds, wherever that is moved to
+    ///   lifetime  until the content of the file is destroyed; it may be moved to another file
     [[nodiscard]] tensor_file_view<Source> stable_view() const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return tensor_file_view<Source>{parts_.begin()};
     }
@@ -214,7 +214,7 @@ public:
     /// Required by tensor_set. The only source has number 0.
     ///   lifetime  of spec, source_name and source_bytes: until the file is destroyed
     ///   fails   read: as Source::read; check: file_changed (the file has another size than when it
-    ///   was opened), io_error
+    ///           was opened), io_error
     [[nodiscard]] tensor_spec spec(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return at().header[i];
     }
@@ -247,8 +247,7 @@ public:
 
     /// A view of tensor i, without a copy.
     ///   fails   not_resident (the source must be read: read() copies the tensor), read_past_end
-    ///   (the source lends fewer bytes
-    ///           than when the file was opened)
+    ///           (the source lends fewer bytes than when the file was opened)
     [[nodiscard]] result<tensor_view> view(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         const tensor_entry entry = at().header[i];
         const span<const std::byte> bytes = at().source.bytes();

@@ -286,7 +286,7 @@ private:
     failure failure_{};
     progress_ref progress_;
     std::uint64_t size_bytes_ = 0;
-    std::uint64_t told_bytes_ = 0;  // of whoever tells
+    std::uint64_t told_bytes_ = 0;  // bytes in the last report
     std::atomic<std::uint64_t> done_bytes_{0};
     std::atomic_flag is_told_;
     std::atomic<bool> is_canceled_{false};

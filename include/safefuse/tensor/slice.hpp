@@ -50,9 +50,9 @@ inline constexpr axis_range all{};
 ///   - empty ranges: range(2, 2) of an axis of 2 entries, and any range within a tensor that has no
 ///     elements. The slice has no bytes and no runs. The reference refuses a range that begins at
 ///     the end of its axis, and returns the whole tensor for an empty range with a step (0.8.0).
-///   - elements of less than a byte (F4, F6): each run must begin and end where a byte does, as
-///     [:, 2:4] of F4 does. The reference judges the same slices axis by axis, and refuses some
-///     whose runs are whole bytes. What cuts a byte is refused by both: slice_cuts_byte.
+///   - elements of less than a byte (F4, F6): each run must begin and end at a byte, as in [:, 2:4]
+///     of F4. The reference checks each axis, and refuses some slices whose runs are whole bytes.
+///     Both refuse slices that cut a byte: slice_cuts_byte.
 /// A range that ends before it begins is refused; the reference panics.
 class slice_runs {
 public:

@@ -54,7 +54,7 @@ struct destination_options {
 /// Ending of the names of staging directories.
 inline constexpr std::string_view staging_ending = ".safefuse-new";
 
-/// The directory to write a checkpoint to. It is the directory asked for or, if a checkpoint there
+/// The directory to write a checkpoint to. It is the requested directory or, if a checkpoint there
 /// is to be replaced, a staging directory that takes its place in commit().
 ///
 ///     auto destination = checkpoint_destination::open(path, set, {.what = existing::replace});
@@ -88,7 +88,7 @@ public:
         return *this;
     }
     /// Without a commit() the old checkpoint stays unchanged. Complete new shards stay in the
-    /// staging directory and can be resumed. If there is none, nothing stays.
+    /// staging directory and can be resumed. If there are none, the staging directory is removed.
     ~checkpoint_destination() { abandon(); }
 
     /// Finds the directory to write to. If a checkpoint is to be replaced, locks its directory and
@@ -362,8 +362,8 @@ private:
         return {};
     }
 
-    /// Removes what an abandoned run has left. A directory without a state file belongs to somebody
-    /// else and stays.
+    /// Removes the files of an abandoned run. A directory without a state file does not come from a
+    /// run and stays.
     static result<void> discard(std::string_view place) noexcept {
         if (place.empty()) return {};
         if (!is_begun(place)) {
@@ -563,10 +563,10 @@ private:
     bool removes_state_ = false;     // remove the directory's state file if nothing is committed
     bool begun_to_replace_ = false;  // from here on, only roll forward
     text written_;
-    text real_;    // the directory asked for, with links resolved
+    text real_;    // the requested directory, with links resolved
     text beside_;  // the two possible staging directories
     text inside_;
-    detail::directory_claim claim_;  // lock of the directory asked for
+    detail::directory_claim claim_;  // lock of the requested directory
 };
 
 }  // namespace SAFEFUSE_ABI

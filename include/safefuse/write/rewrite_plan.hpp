@@ -40,7 +40,7 @@ public:
     static constexpr std::uint32_t passthrough = tensor_origin::passthrough;
 
     /// Plans all scopes of the set. `options` apply to each scope, except destination_scope, which
-    /// is ignored. If there is nothing to fuse, all tensors stay as they are.
+    /// is ignored. If there is nothing to fuse, no tensor changes.
     ///   fails   unknown_experts (a tensor looks like an expert and is in no scope;
     ///           options.keep_unknown passes such tensors through, and scopes with leftovers as
     ///           well), duplicate_tensor (two tensors would get the same name), size_mismatch (the
@@ -90,8 +90,8 @@ public:
     }
     /// For write_options::data_alignment, in bytes. It is 8 unless repack_plan made the plan.
     [[nodiscard]] std::uint64_t data_alignment() const noexcept { return data_alignment_; }
-    /// Makes the plan of a scope anew at each call, because all plans together would take as much
-    /// memory as the headers.
+    /// Makes the plan of a scope at each call, because all plans together would take as much memory
+    /// as the headers.
     [[nodiscard]] result<copy_plan> plan_of(std::uint32_t scope) const noexcept {
         return model_.plan_of(scope);
     }

@@ -25,7 +25,7 @@ struct aria : family<"aria", aria_experts, gate_up_transposed> {
         always(rename("^multi_modal_projector", "model.multi_modal_projector"))};
 };
 
-/// Aria's language model alone.
+/// Only the language model of Aria.
 struct aria_text : family<"aria_text", aria_experts, gate_up_transposed> {
     using forms = one_by_one<at_path<"mlp.experts">>;
 };

@@ -66,7 +66,7 @@ struct hy_v4_vl : family<"hy_v4_vl", gate_up_fused, gate_up_fused> {
                                                    hy_v4_vl_head_renames, hy_v4_vl_vision_renames);
 };
 
-/// The language model of Hy4 with images alone.
+/// Only the language model of Hy4 with images.
 struct hy_v4_vl_text : family<"hy_v4_vl_text", gate_up_fused, gate_up_fused> {
     using forms = one_by_one<at_path<"mlp.experts">>;
     static constexpr auto renames = joined_renames(hy_v4_layer_renames, hy_v4_vl_head_renames);

@@ -155,7 +155,7 @@ inline result<void> model_access::sort(model_tensors& of) noexcept {
 
 /// Plans all `scopes` of the set. Lists their outputs and all other tensors.
 ///   fails   duplicate_tensor, size_mismatch, size_overflow, shape_mismatch, out_of_memory, and as
-///   `plan` of a scope
+///           `plan` of a scope
 inline result<model_tensors> model_access::make(const tensor_set_ref& set,
                                                 const family_description& family,
                                                 const engine_entry* engine,
