@@ -1,4 +1,4 @@
-// How do I load the experts of every layer, one layer at a time, of whatever family the model is?
+// How do I load the experts of every layer, one layer at a time, for a model of any family?
 #include <cstdio>
 #include <cstring>
 #include <vector>
@@ -24,7 +24,7 @@ int main(int argc, char** argv) {
         return 1;
     };
 
-    // Open, detect, find: three calls, each of which says what is wrong if something is.
+    // Open, detect, find: three calls. If one fails, its failure says what is wrong.
     const auto checkpoint = sf::checkpoint::open(argv[1]);
     if (!checkpoint) return report(checkpoint.error());
     const sf::family_entry* family = argc == 3 ? sf::find_family(argv[2]) : nullptr;
@@ -38,7 +38,7 @@ int main(int argc, char** argv) {
     const auto scopes = sf::find_scopes(*checkpoint, family->fuse);
     if (!scopes) return report(scopes.error());
 
-    // The buffers of one layer, which serve every layer.
+    // The buffers of one layer. Every layer uses them again.
     std::vector<std::vector<std::byte>> buffers;
     std::size_t used = 0;
     const auto buffer_for = [&](const sf::plan_output& output) -> std::vector<std::byte>& {
@@ -54,7 +54,7 @@ int main(int argc, char** argv) {
                 sf::fuse(*checkpoint, scope, family->fuse, sf::direction::forward, buffer_for);
             !done)
             return report(done.error());
-        // here the layer's tensors are complete: buffers[0] to buffers[used - 1]
+        // Here the layer is complete: its tensors are in buffers[0] to buffers[used - 1].
     }
     return 0;
 }

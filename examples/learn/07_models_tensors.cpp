@@ -1,4 +1,4 @@
-// How do I load a whole model, every tensor under the name that the model has for it?
+// How do I load a whole model, with every tensor under its name in the model?
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -28,15 +28,15 @@ int main(int argc, char** argv) {
     const auto family = sf::detect_family(*checkpoint);
     if (!family) return report(family.error());
 
-    // Names, dtypes and shapes are known now; no tensor's bytes have been read.
+    // This reads no tensor bytes. It gives the name, dtype and shape of every tensor.
     const auto model = sf::find_model(*checkpoint, (*family)->fuse);
     if (!model) return report(model.error());
     std::vector<std::byte> weights(static_cast<std::size_t>(model->total_bytes()));
     for (const sf::model_tensor& tensor : *model)
         std::printf("%s: %s\n", sf::printable(tensor.name).c_str(),
-                    tensor.from.is_stored() ? "stored as it is" : "made of the experts");
+                    tensor.from.is_stored() ? "stored" : "made by a plan");
 
-    // One block for all of it. Memory of a framework's own would do as well.
+    // One block of memory for all tensors. It could also be the memory of a framework.
     std::size_t next = 0;
     const auto buffer_for = [&](const sf::model_tensor& tensor) {
         const auto size = static_cast<std::size_t>(tensor.size_bytes);
@@ -46,7 +46,7 @@ int main(int argc, char** argv) {
     unsigned percent = 0;
     const auto watch = [&](const sf::run_progress& at) {
         percent = static_cast<unsigned>(100 * at.done_bytes / at.total_bytes);
-        return true;  // false would end it
+        return true;  // false would cancel the run
     };
     if (auto done = sf::fuse(*model, buffer_for, watch); !done) return report(done.error());
     std::printf("%zu tensors, %zu bytes, %u %%\n", model->size(), weights.size(), percent);

@@ -1,4 +1,4 @@
-// How do I read a checkpoint that is on no disk, but on a server or in an archive?
+// How do I read a checkpoint from a server or an archive?
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -9,7 +9,7 @@
 
 namespace sf = safefuse;
 
-// A byte source of your own. read() would ask a server for a range; here a file stands for it.
+// A byte source of your own. A real one would request a range from a server; this one reads a file.
 struct object_source {
     std::string url;
     std::uint64_t bytes_there = 0;
@@ -19,7 +19,7 @@ struct object_source {
         if (object) bytes_there = static_cast<std::uint64_t>(object.tellg());
     }
     std::uint64_t size_bytes() const noexcept { return bytes_there; }
-    sf::span<const std::byte> bytes() const noexcept { return {}; }  // not in memory: read them
+    sf::span<const std::byte> bytes() const noexcept { return {}; }  // not in memory: use read()
     sf::result<void> read(std::uint64_t offset, sf::span<std::byte> out) const noexcept {
         std::ifstream object{url, std::ios::binary};
         object.seekg(static_cast<std::streamoff>(offset));
@@ -46,7 +46,7 @@ int main(int argc, char** argv) {
     const auto index = sf::shard_index::parse(json);
     if (!index) return report(index.error());
 
-    std::vector<sf::basic_tensor_file<object_source>> files;  // of each the header is read
+    std::vector<sf::basic_tensor_file<object_source>> files;  // only headers are read
     for (std::size_t i = 0; i < index->file_count(); ++i) {
         const std::string name = url + std::string{index->file(i)};
         auto file = sf::basic_tensor_file<object_source>::from(object_source{name}, name);
@@ -54,7 +54,7 @@ int main(int argc, char** argv) {
         files.push_back(*std::move(file));
     }
     const auto checkpoint = sf::basic_checkpoint<object_source>::from(*index, std::move(files));
-    if (!checkpoint) return report(checkpoint.error());  // plan and fuse take it as any other
+    if (!checkpoint) return report(checkpoint.error());  // plan and fuse accept it, too
     for (std::size_t i = 0; i < checkpoint->size(); ++i)
         std::printf("%s\n", sf::printable(checkpoint->spec(i).name).c_str());
 }

@@ -1,5 +1,5 @@
-// Which family does this checkpoint belong to, and which form do its experts have? All programs
-// that fuse ask this first.
+// Finds the family of a checkpoint and the form of its experts. All programs that fuse do this
+// first.
 #ifndef SAFEFUSE_EXAMPLES_CHOOSE_FAMILY_HPP
 #define SAFEFUSE_EXAMPLES_CHOOSE_FAMILY_HPP
 
@@ -16,7 +16,7 @@ namespace sf = safefuse;
 
 enum class direction { fuse, unfuse, repack };
 
-/// What the command line asks for.
+/// The options of the command line.
 struct request {
     /// --family: a family or a model type. Empty: from config.json, or else from names.
     std::string family{};
@@ -65,7 +65,7 @@ inline sf::family_entry no_family() {
     return none;
 }
 
-/// Chooses by names alone: only the experts are planned.
+/// Chooses a family by names. Its plans include only the experts.
 inline sf::result<void> choose_by_names(choice& out, sf::tensor_set_ref tensors,
                                         const request& asked) {
     const bool unfuse = asked.way == direction::unfuse;
@@ -92,7 +92,7 @@ inline sf::result<void> choose_by_names(choice& out, sf::tensor_set_ref tensors,
     } else if (why.code != sf::errc::unknown_family) {
         return why;
     }
-    // nothing has the form to start from; the experts may already have the wanted form
+    // no experts have the source form; they may already have the wanted form
     if (auto already = sf::detect_fused(tensors); already && !unfuse) {
         out.family = *already;
     } else if (auto stored = sf::detect_experts(tensors, false); unfuse && stored) {
@@ -111,9 +111,9 @@ inline sf::result<void> choose_by_names(choice& out, sf::tensor_set_ref tensors,
     return {};
 }
 
-/// Chooses the family: the one asked for, else the one recorded when the checkpoint was fused, else
-/// the one of model_type in config.json (or of its language model), else the one that the names
-/// identify.
+/// Chooses the family. The first of these that exists is used: the family of the command line, the
+/// one recorded when the checkpoint was fused, the one of model_type in config.json (or of its
+/// language model), the one that the names identify.
 ///   directory   where config.json is
 template <class Checkpoint>
 sf::result<choice> choose(const std::string& directory, const Checkpoint& checkpoint,

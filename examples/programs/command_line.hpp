@@ -35,8 +35,8 @@ inline int report(const safefuse::failure& failure) {
     return failed;
 }
 
-/// Turns a write beyond `ulimit -f` into an error with a sentence instead of a signal that ends the
-/// program. The library checks the limit before it creates a file; this covers all other files.
+/// Makes a write beyond `ulimit -f` fail with an error. Otherwise a signal would end the program.
+/// The library checks the limit before it creates a file; this covers all other files.
 inline void survive_file_size_limit() {
 #if defined(SIGXFSZ)
     std::signal(SIGXFSZ, SIG_IGN);
@@ -102,9 +102,9 @@ public:
         }
         return otherwise;
     }
-    /// The family that was asked for, or nothing: --family, which was called --layout before.
+    /// The value of --family, or of --layout, its older name. Empty: not given.
     std::string family() { return value("--family", value("--layout", "")); }
-    /// The whole number behind an option, at least 1.
+    /// The value of an option as a whole number, at least 1.
     std::uint64_t count(std::string_view name, std::uint64_t otherwise) {
         const std::string given = value(name, std::to_string(otherwise));
         std::uint64_t number = 0;
@@ -176,7 +176,7 @@ inline std::string size_text(std::uint64_t bytes) {
     return out;
 }
 
-/// Peak memory of this process in bytes, including mapped files. 0 if the OS does not tell.
+/// Peak memory of this process in bytes, including mapped files. 0 if the OS does not report it.
 inline std::uint64_t peak_memory_bytes() {
 #if defined(_WIN32)
     return 0;

@@ -1,6 +1,6 @@
-// The main job: makes a fused, unfused or repacked checkpoint, with the files beside the tensors.
-// fuse_checkpoint, unfuse_checkpoint and repack_checkpoint do this in one direction each.
-// verify_fused and inspect choose the family in the same way.
+// Makes a fused, unfused or repacked checkpoint and copies its side files. fuse_checkpoint,
+// unfuse_checkpoint and repack_checkpoint each do this in one direction. verify_fused and inspect
+// choose the family in the same way.
 #ifndef SAFEFUSE_EXAMPLES_CONVERT_CHECKPOINT_HPP
 #define SAFEFUSE_EXAMPLES_CONVERT_CHECKPOINT_HPP
 
@@ -63,8 +63,8 @@ std::vector<sf::metadata_entry> metadata_of(const Checkpoint& checkpoint) {
                          checkpoint.file(f).header().find_metadata(entry.key, value) &&
                          value == entry.value;
         }
-        // the positions at which PyTorch's distributed checkpoints cut tensors; a rewrite joins or
-        // moves the tensors
+        // the places at which PyTorch's distributed checkpoints split tensors; they are wrong after
+        // a rewrite
         if (everywhere && entry.key != "DCP_SHARDING_INFO") common.push_back(entry);
     }
     bool has_format = false;
@@ -74,7 +74,7 @@ std::vector<sf::metadata_entry> metadata_of(const Checkpoint& checkpoint) {
 }
 
 /// Number of experts modules that already have the wanted form. If both forms have the same names,
-/// the plan tells them apart.
+/// the plan decides by the shapes.
 inline std::size_t already_done(const sf::rewrite_plan& plan) {
     std::size_t count = 0;
     for (std::uint32_t i = 0; i < plan.scopes().experts_count(); ++i) {
@@ -90,8 +90,8 @@ inline std::string module_of(std::string_view name) {
     return std::string{name.substr(0, name.rfind('.') == name.npos ? 0 : name.rfind('.'))};
 }
 
-/// The modules that fusing or unfusing replaces, as config.json may list them. Without a plan for a
-/// scope, which the rewrite itself will tell of, nothing is said of it.
+/// The modules that fusing or unfusing replaces, as config.json may list them. A scope without a
+/// plan is skipped, because the rewrite reports it.
 inline std::vector<rewrite_config::renewal> renewals_of(const sf::rewrite_plan& plan, bool unfuse) {
     std::vector<rewrite_config::renewal> all;
     for (std::uint32_t s = 0; s < plan.scopes().experts_count(); ++s) {
@@ -103,7 +103,7 @@ inline std::vector<rewrite_config::renewal> renewals_of(const sf::rewrite_plan& 
         }
         const auto made = plan.plan_of(s);
         if (!made) continue;
-        // the experts of the whole module, and those of each of its parameters
+        // the experts of the whole module, and the experts of each of its parameters
         const std::size_t first = all.size();
         all.push_back({std::string{scope.name}, false, {}});
         const auto add = [](std::vector<std::string>& to, std::string name) {
@@ -119,7 +119,7 @@ inline std::vector<rewrite_config::renewal> renewals_of(const sf::rewrite_plan& 
                     block.source_offset < place.offset + place.size_bytes)
                     add(all.back().to, module_of(made->outputs()[block.output].name));
         }
-        // expert by expert, as quantisers list them
+        // in the order of the experts, as quantisers list them
         const auto number = [&](const std::string& name) {
             const std::size_t at = scope.destination_name.size() + 1;
             return name.size() > at ? std::strtoull(name.c_str() + at, nullptr, 10) : 0;
@@ -132,8 +132,8 @@ inline std::vector<rewrite_config::renewal> renewals_of(const sf::rewrite_plan& 
     return all;
 }
 
-/// Renews what the copy of config.json in `to` says of experts that are fused or apart now; returns
-/// how many entries changed. The copy is replaced as side files are: at once, synced, with the
+/// Updates the names of experts modules in the copy of config.json in `to`. Returns the number of
+/// changed entries. The copy is replaced like a side file: in one step, synced, with the
 /// permissions of the original.
 inline sf::result<std::size_t> renew_config(const side_files& beside, const std::string& to,
                                             const sf::rewrite_plan& plan, bool unfuse,
@@ -173,7 +173,7 @@ extern "C" inline void interrupt(int) { interrupted = 1; }
 
 using choose_family::direction;
 
-/// What the command line asks for.
+/// The options of the command line.
 struct request {
     direction way = direction::fuse;
     std::string program, in, out, family, form, variant;
@@ -183,7 +183,7 @@ struct request {
     side_policy beside = side_policy::known;
     bool pread = false, overwrite = false, quiet = false, any_expert_count = false,
          keep_unknown = false, dry_run = false, json = false;
-    bool splits_anew = false;  ///< a size of shards was given, so that files do not stay
+    bool splits_anew = false;  ///< a shard size was given, so files are split again
 };
 
 /// Progress, Ctrl-C, and the side files, which are copied as soon as the destination is locked.
@@ -200,7 +200,7 @@ public:
     bool operator()(const sf::run_progress& at) {
         return copy_beside() && interrupted == 0 && display_(at);
     }
-    /// Copies the side files once. Returns whether they are there; `copied()` tells why not.
+    /// Copies the side files once. Returns whether that succeeded; `copied()` has the failure.
     bool copy_beside() {
         if (std::exchange(began_, true)) return copied_.has_value();
         copied_ = copy_side_files(beside_, to_, asked_.options.wait);
@@ -305,8 +305,8 @@ inline void print(const account& all, const request& asked) {
     }
     std::printf("%s: written, %u file%s", command_line::printable(asked.out).c_str(), all.shards,
                 all.shards == 1 ? "" : "s");
-    if (all.kept != 0) std::printf(", %u of them there already", all.kept);
-    if (all.linked != 0) std::printf(", %u of them links", all.linked);
+    if (all.kept != 0) std::printf(", %u of them already complete", all.kept);
+    if (all.linked != 0) std::printf(", %u of them hard links", all.linked);
     if (all.shared_bytes != 0)
         std::printf(", %s shared with the source",
                     command_line::size_text(all.shared_bytes).c_str());
@@ -363,7 +363,7 @@ int run_with(request asked) {
                                      chosen->options(asked.keep_unknown))
             : sf::rewrite_plan::make(*checkpoint, family, chosen->options(asked.keep_unknown));
     if (!plan) return report_plan(plan.error(), *chosen, *checkpoint);
-    // where there is nothing to do, the files themselves stay, byte for byte
+    // if there is nothing to do, the files are copied byte for byte
     bool stays = false;
     if (asked.way != direction::repack && asked.engine == nullptr && !asked.splits_anew) {
         const auto same = sf::changes_nothing(*plan);
@@ -434,9 +434,9 @@ int run_with(request asked) {
                 " experts modules were fused already; unfusing will take them apart, too");
         if (asked.way != direction::repack && asked.engine == nullptr &&
             all.modules == all.modules_done)
-            say(std::string{"nothing is to be "} + (unfuse ? "unfused" : "fused") +
-                (stays ? ": all files stay as they are, byte for byte"
-                       : ": all tensors stay as they are"));
+            say(std::string{"there is nothing to "} + (unfuse ? "unfuse" : "fuse") +
+                (stays ? ": all files stay the same, byte for byte"
+                       : ": all tensors stay the same"));
         std::fflush(stdout);
     }
     if (asked.dry_run) {
@@ -448,8 +448,7 @@ int run_with(request asked) {
         return all.free_bytes < all.needed_bytes() ? command_line::failed : command_line::success;
     }
 
-    // A checkpoint to be replaced stays until the new one is complete. The new one is written
-    // beside it.
+    // A checkpoint to be replaced stays until the new one, which is written beside it, is complete.
     auto destination = sf::checkpoint_destination::open(
         asked.out, *checkpoint,
         {.what = asked.overwrite ? sf::existing::replace : sf::existing::refuse,

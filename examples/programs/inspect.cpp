@@ -98,7 +98,7 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path,
             std::string{scope.name}, forms[static_cast<int>(scope.form)], {}, 0, {}, 0, 0};
         auto plan =
             sf::plan(checkpoint, scope, family->fuse, sf::direction::forward, chosen->options());
-        // the model may be pruned: the checkpoint decides
+        // the model may be pruned, so the number of experts in the checkpoint is used
         if (!plan && plan.error().code == sf::errc::unexpected_extent) {
             out.notes.push_back("config.json says otherwise: " +
                                 std::string{plan.error().message().view()});

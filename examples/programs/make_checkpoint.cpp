@@ -133,7 +133,7 @@ int main(int argc, char** argv) {
     }
     tensors.push_back({base + std::string{spelled->norm} + ".weight", plain, {hidden}});
     tensors.push_back({"lm_head.weight", plain, {vocabulary, hidden}});
-    // sorted by layer and expert, so that related tensors share a shard
+    // sort by layer and expert, so that related tensors are in one shard
     std::sort(tensors.begin(), tensors.end(),
               [](const tensor& a, const tensor& b) { return sf::natural_less(a.name, b.name); });
 

@@ -1,6 +1,6 @@
-// config.json lists modules that a quantiser left alone, expert by expert. After fusing those
-// modules are gone: the lists then name the module that holds the experts, and after unfusing the
-// experts again.
+// Updates lists of modules in config.json. Quantisers list the experts that they did not quantise
+// one by one. After fusing, the list names the module that contains the experts. After unfusing, it
+// names the experts again.
 #ifndef SAFEFUSE_EXAMPLES_REWRITE_CONFIG_HPP
 #define SAFEFUSE_EXAMPLES_REWRITE_CONFIG_HPP
 
@@ -12,11 +12,11 @@
 
 namespace rewrite_config {
 
-/// What becomes of entries that name a module.
+/// A replacement for entries that name a module.
 struct renewal {
-    std::string from;             ///< the module that is there no more
-    bool of_experts = false;      ///< entries of its numbered experts are meant, not its own
-    std::vector<std::string> to;  ///< the modules that are there now
+    std::string from;             ///< the module that no longer exists
+    bool of_experts = false;      ///< replaces entries of its experts, not its own entry
+    std::vector<std::string> to;  ///< the modules that replace it
 };
 
 /// Whether a key's list contains names of modules.
@@ -26,15 +26,15 @@ inline bool lists_modules(std::string_view key) {
            key == "modules_to_not_quantize" || key == "exclude_layers";
 }
 
-/// Whether a text may have such lists at all.
+/// Whether a text may contain such lists.
 inline bool has_lists(std::string_view json) {
     for (const std::string_view word : {"ignore", "exclude", "modules_to_not_"})
         if (json.find(word) != json.npos) return true;
     return false;
 }
 
-/// The end of the JSON string that begins at `at`, behind its last quote; npos where it does not
-/// end.
+/// The position after the last quote of the JSON string that begins at `at`. npos if the string
+/// does not end.
 inline std::size_t end_of_string(std::string_view json, std::size_t at) {
     for (std::size_t i = at + 1; i < json.size(); ++i) {
         if (json[i] == '\\')
@@ -45,8 +45,8 @@ inline std::size_t end_of_string(std::string_view json, std::size_t at) {
     return std::string_view::npos;
 }
 
-/// What an entry is called now: an expert of a fused module is that module, and a module whose
-/// experts are apart again is all of them. Null: it stays.
+/// The replacement for an entry: an expert becomes its fused module, and a module that was unfused
+/// becomes its experts. Null: the entry stays.
 inline const renewal* renewal_of(const std::string& entry, const std::vector<renewal>& renewals) {
     for (const renewal& each : renewals) {
         if (!each.of_experts && entry == each.from) return &each;
@@ -62,8 +62,8 @@ inline const renewal* renewal_of(const std::string& entry, const std::vector<ren
     return nullptr;
 }
 
-/// The text of config.json with such lists renewed; how many entries went is added to `changed`. A
-/// text that is no JSON stays as it is.
+/// The text of config.json with updated lists. Adds the number of replaced entries to `changed`. A
+/// text that is not JSON does not change.
 inline std::string renew_lists(std::string_view json, const std::vector<renewal>& renewals,
                                std::size_t& changed) {
     std::string out;
@@ -81,7 +81,7 @@ inline std::string renew_lists(std::string_view json, const std::vector<renewal>
         if (!lists_modules(key) || at == std::string_view::npos || json[at] != ':') continue;
         at = json.find_first_not_of(" \t\r\n", at + 1);
         if (at == std::string_view::npos || json[at] != '[') continue;
-        // the entries, the text before the first one and the text after the last one
+        // the entries, the text before the first one, and the text between two of them
         std::vector<std::string> entries;
         const std::size_t list = at + 1;
         std::string_view before, between;

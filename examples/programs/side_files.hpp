@@ -1,5 +1,5 @@
-// The files of a model folder beside its tensors: which of them are copied to a new checkpoint, and
-// how.
+// Side files: the files of a model folder that are not tensor files. Chooses which of them are
+// copied to a new checkpoint, and copies them.
 #ifndef SAFEFUSE_EXAMPLES_SIDE_FILES_HPP
 #define SAFEFUSE_EXAMPLES_SIDE_FILES_HPP
 
@@ -35,14 +35,14 @@ inline std::filesystem::path directory_of(const std::string& path) {
     return given.has_parent_path() ? given.parent_path() : std::filesystem::path{"."};
 }
 
-/// Which of the files beside the tensors are copied.
+/// Which side files are copied.
 enum class side_policy {
     known,  ///< files typical of model folders: `known_side_files`
     all,    ///< every regular file that is not a tensor file
     none,   ///< none
 };
 
-/// Names that are typical of model folders on the hub, beside tensors. A `*` stands for any
+/// Names of side files that are typical of model folders on the hub. A `*` stands for any
 /// characters. Case does not matter.
 inline constexpr std::string_view known_side_files[] = {
     // configurations
@@ -149,8 +149,8 @@ inline std::string why_left(const std::string& name, side_policy policy) {
 }  // namespace side_rules
 
 /// Chooses from the files beside the tensors. `tensor_files` are the paths of the checkpoint's own
-/// files. If `path` is a single tensor file, only config.json goes with it, unless all files are
-/// asked for.
+/// files. If `path` is a single tensor file, only config.json is copied with it, unless `policy` is
+/// all.
 ///   fails   as reading a directory does; a dangling link is no failure: it is not copied
 inline sf::result<side_files> choose_side_files(const std::string& path,
                                                 const std::vector<std::string>& tensor_files,
@@ -175,7 +175,7 @@ inline sf::result<side_files> choose_side_files(const std::string& path,
         const fs::file_status status = fs::status(file, error);
         if (status.type() == fs::file_type::not_found) {
             if (fs::is_symlink(file, error)) leave(name, "a dangling link");
-            return;  // otherwise it was removed meanwhile
+            return;  // it was removed meanwhile
         }
         if (status.type() == fs::file_type::none) return leave(name, error.message());
         if (status.type() == fs::file_type::directory) return leave(name, "a directory");
@@ -219,7 +219,7 @@ inline sf::result<side_files> choose_side_files(const std::string& path,
     return out;
 }
 
-/// Removes what a run left that was killed while copying.
+/// Removes temporary files of a run that was killed while it copied side files.
 inline void remove_unfinished(const side_files& files, const std::string& destination) {
     std::error_code ignored;
     std::vector<std::filesystem::path> unfinished;

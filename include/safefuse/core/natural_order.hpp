@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the order of names in which layer 2 is before layer 10.
+// safefuse: the natural order of names: layer 2 comes before layer 10.
 #ifndef SAFEFUSE_CORE_NATURAL_ORDER_HPP
 #define SAFEFUSE_CORE_NATURAL_ORDER_HPP
 
@@ -18,7 +18,8 @@ namespace detail {
 
 }  // namespace detail
 
-/// Whether a stands before b where runs of digits count as numbers: model-2 before model-10.
+/// Whether `a` comes before `b` if digits in a row are compared as a number: model-2 comes before
+/// model-10.
 [[nodiscard]] constexpr bool natural_less(std::string_view a, std::string_view b) noexcept {
     std::size_t i = 0, j = 0;
     while (i < a.size() && j < b.size()) {
@@ -40,7 +41,7 @@ namespace detail {
             return order < 0;
     }
     if (i < a.size() || j < b.size()) return j < b.size();
-    return a < b;  // equal but for leading zeros
+    return a < b;  // equal except for leading zeros
 }
 
 }  // namespace SAFEFUSE_ABI

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: how far a run is, and how to stop it. Whatever takes long takes a progress_ref: fuse,
-// rewrite, verification, device memory.
+// safefuse: reports the progress of a run, and can stop it. All long operations take a
+// progress_ref: fuse, rewrite, verification, device memory.
 #ifndef SAFEFUSE_CORE_PROGRESS_HPP
 #define SAFEFUSE_CORE_PROGRESS_HPP
 
@@ -14,22 +14,23 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// How far a run is.
+/// The progress of a run.
 struct run_progress {
-    std::string_view tensor{};      ///< that was just worked on, by its new name
-    std::uint64_t done_bytes = 0;   ///< of what the run makes, so far
-    std::uint64_t total_bytes = 0;  ///< that the run makes
+    std::string_view tensor{};      ///< new name of the tensor in work
+    std::uint64_t done_bytes = 0;   ///< bytes made so far
+    std::uint64_t total_bytes = 0;  ///< bytes that the run makes in total
 };
 
-/// A function that is told of progress and answers whether to go on; false ends the run with
-/// errc::canceled. One thread at a time calls it, and done_bytes never falls. It refers to the
-/// callable, which must not throw.
-///   lifetime  the callable must outlive the reference; one that is written into the call does
+/// A reference to a callable that receives the progress and returns whether to continue. If it
+/// returns false, the run ends with errc::canceled. It is called by one thread at a time, and
+/// done_bytes never decreases. The callable must not throw.
+///   lifetime  the callable must outlive the reference. A lambda written as the argument of a call
+///           does
 class progress_ref {
 public:
-    /// Nobody is told, and everything goes on.
+    /// Reports to nobody and never stops a run.
     progress_ref() noexcept = default;
-    /// Any callable that takes a run_progress and answers what converts to bool.
+    /// Refers to a callable that takes a run_progress and returns a value that converts to bool.
     template <class F>
         requires(!std::is_same_v<std::remove_cvref_t<F>, progress_ref> &&
                  std::is_invocable_r_v<bool, F&, const run_progress&>)
@@ -38,14 +39,14 @@ public:
                                                          // are not static ones
         : object_{reinterpret_cast<const void*>(&f)},
           call_{[](const void* object, const run_progress& progress) noexcept {
-              using callable = std::remove_reference_t<F>;  // as const as the caller's was
+              using callable = std::remove_reference_t<F>;  // restores the constness
               return static_cast<bool>(
                   (*reinterpret_cast<callable*>(const_cast<void*>(object)))(progress));
           }} {}
 
-    /// Whether anybody is told.
+    /// Whether there is a callable.
     explicit operator bool() const noexcept { return call_ != nullptr; }
-    /// Tells how far it is; false: stop.
+    /// Reports the progress. Returns false if the run must stop.
     bool operator()(const run_progress& progress) const noexcept {
         return call_ == nullptr || call_(object_, progress);
     }

@@ -24,9 +24,10 @@ namespace detail {
 
 /// How the renames of a family match the names of a tensor set.
 struct rename_fit {
-    /// every rename that identifies the family matches some name, when they are applied in turn
+    /// every rename that identifies the family matches some name, if all renames are applied in
+    /// order
     bool all = true;
-    bool others = false;  ///< a spelling other than the family's own was found
+    bool others = false;  ///< a spelling of another family was found
     /// how many renames match the names as stored, without applying the renames before them
     std::uint32_t stored = 0;
 };
@@ -34,7 +35,7 @@ struct rename_fit {
 inline result<rename_fit> fit_renames(const tensor_set_ref& set, const experts_scopes& scopes,
                                       const rename_list& renames) noexcept {
     if (renames.empty()) return rename_fit{};
-    // by rename: 1 if it matches in turn, plus 2 if it matches as stored
+    // by rename: 1 if it matches when applied in order, plus 2 if it matches names as stored
     vector<std::uint8_t> seen;
     // most tensors are expert tensors; one of each scope is enough to see how its name changes
     vector<bool> is_expert;
@@ -89,8 +90,8 @@ inline result<bool> has_source_form(const tensor_set_ref& set, const experts_sco
     return fits;
 }
 
-/// How well a family fits a tensor set. 0: it finds no experts to plan. 1: some of what it declares
-/// is missing. More: a better fit.
+/// How well a family fits a tensor set. 0: it finds no experts to plan. 1: some declared modules or
+/// renames are missing. Larger values: better fits.
 ///   kinds   the same set, or a subset with at least one tensor of each kind of name
 inline result<std::uint32_t> score_family(const tensor_set_ref& set, const tensor_set_ref& kinds,
                                           const family_description& family, bool unfuse) noexcept {
@@ -158,8 +159,8 @@ inline result<copy_plan> plan_first(const tensor_set_ref& set, const tensor_set_
     return failure{.code = errc::no_experts};
 }
 
-/// Whether two families do the same with a tensor set, judged by its first experts and all its
-/// names.
+/// Whether two families plan a tensor set alike. Compares the plans of its first experts, and all
+/// its names.
 inline result<bool> same_work(const tensor_set_ref& set, const tensor_set_ref& kinds,
                               const family_description& a, const family_description& b) noexcept {
     for (std::size_t i = 0; i < kinds.size(); ++i) {
@@ -205,8 +206,8 @@ inline result<void> keep_plannable(const tensor_set_ref& set, const tensor_set_r
     return {};
 }
 
-/// Adds families whose hub form equals the model form: the same names may come from them. It does
-/// so when unfusing, or if a candidate spells both forms alike.
+/// Adds families whose hub form equals the model form, because the names may come from them. Only
+/// when unfusing, or if a candidate has the same names in both forms.
 inline result<void> add_lookalikes(const tensor_set_ref& set, const tensor_set_ref& kinds,
                                    span<const family_entry> families,
                                    vector<const family_entry*>& candidates, bool unfuse) noexcept {
@@ -283,13 +284,13 @@ inline result<const family_entry*> detect_family(const tensor_set_ref& set,
 
 /// Detects the family of a tensor set by its tensor names, from the stored form or, with `unfuse`,
 /// from the model's form.
-/// - If families have the same stored names for experts, the family wins whose renames and extra
-///   modules are all present; then the one with more matching renames; among families that would do
-///   the same with this set, the first.
+/// - If families have the same stored names for experts, a family whose renames and extra modules
+///   are all present is preferred, then the one with more matching renames. Among families that
+///   would plan this set alike, the first is chosen.
 /// - Mixtral and Phi-MoE store the same names but load them under different ones, so they are
 ///   ambiguous.
-/// - In the model's form most families use the same names. There no family wins over another one
-///   that could have produced these names.
+/// - In the model's form most families use the same names. There no family is preferred to another
+///   one that could have produced these names.
 ///
 ///   fails   unknown_family, ambiguous_family (the detail lists the candidates), out_of_memory
 template <class Families = shipped_families>
@@ -298,12 +299,12 @@ template <class Families = shipped_families>
     return detail::detect_family(set, Families::all, unfuse);
 }
 
-/// A name is no direction: find_family takes one.
+/// Deleted: the second argument is a direction. To look a family up by name, use find_family.
 template <class Families = shipped_families>
 result<const family_entry*> detect_family(tensor_set_ref, const char*) = delete;
 
-/// Calls `f.template operator()<Family>()` with the family of that name or model type, and says
-/// whether there is one: `visit_family(config->model_type, [&]<class Family>() { plan =
+/// Calls `f.template operator()<Family>()` with the family that has this name or model type.
+/// Returns whether there is one: `visit_family(config->model_type, [&]<class Family>() { plan =
 /// sf::plan<Family>(checkpoint, scope); })`.
 template <class Families = shipped_families, class F>
 constexpr bool visit_family(std::string_view name, F&& f) {

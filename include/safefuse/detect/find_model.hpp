@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the experts of a family in a tensor set, and all tensors of the model that it is: what
-// the loops of an engine go over. A family that fits nothing is a failure that names those that do.
+// safefuse: finds the experts of a family in a tensor set, and all tensors of the model that the
+// set becomes. Engines loop over these. If the family fits no experts, the failure names the
+// families that do.
 #ifndef SAFEFUSE_DETECT_FIND_MODEL_HPP
 #define SAFEFUSE_DETECT_FIND_MODEL_HPP
 
@@ -28,8 +29,8 @@ inline namespace SAFEFUSE_ABI {
 
 namespace detail {
 
-/// What there is to say where a family fits no experts of a set: how it spells them, and which
-/// families' spelling the set has, in the same direction.
+/// The failure for a family that fits no experts of a set. It says how the family names experts,
+/// and which families fit the names of the set in the same direction.
 [[nodiscard]] SAFEFUSE_COLD inline failure no_scopes(const tensor_set_ref& set,
                                                      const family_description& family,
                                                      span<const family_entry> families) noexcept {
@@ -64,7 +65,7 @@ namespace detail {
     return out;
 }
 
-/// The scopes of a family, of which there must be experts unless the options say otherwise.
+/// The scopes of a family. Fails if there are no experts, unless the options allow that.
 [[nodiscard]] inline result<experts_scopes> find_scopes(
     const tensor_set_ref& set, const family_description& family, const plan_options& options,
     span<const family_entry> families) noexcept {
@@ -87,13 +88,13 @@ namespace detail {
 
 }  // namespace detail
 
-/// The experts modules of a family in a tensor set, and the other modules that it stores otherwise:
-/// what a loop over layers goes over.
-///   Families   those that a failure looks through
-///   options   keep_unknown and allow_no_experts count, nothing else
-///   fails   no_experts (unless options.allow_no_experts; the detail says how the family spells
-///   them, and which families fit), unknown_experts (unless options.keep_unknown), file_changed,
-///   out_of_memory
+/// Finds the experts modules of a family in a tensor set, and the other modules that the family
+/// stores differently from the model. A loop over layers iterates over them.
+///   Families   the families that a failure looks through
+///   options   only keep_unknown and allow_no_experts are used
+///   fails   no_experts (unless options.allow_no_experts; the detail says how the family names
+///           experts, and which families fit), unknown_experts (unless options.keep_unknown),
+///           file_changed, out_of_memory
 template <class Families = shipped_families>
 [[nodiscard]] result<experts_scopes> find_scopes(tensor_set_ref set,
                                                  const family_description& family,
@@ -101,20 +102,21 @@ template <class Families = shipped_families>
     return detail::find_scopes(set, family, options, Families::all);
 }
 
-/// Every tensor of the model that a tensor set becomes: the outputs of all scopes, and all else
-/// under its new name. For the way back give the family in that direction.
-///   Families   those that a failure looks through
-///   options   hold for each scope; destination_scope is ignored
-///   fails   as find_scopes; duplicate_tensor (two tensors get one name), size_mismatch (of the
-///   set's own making), size_overflow (the sum of all tensors), shape_mismatch (more than a
-///   million tensors would come of what shapes claim), and as `plan` of a scope
+/// Finds every tensor of the model that a tensor set becomes: the outputs of all scopes, and all
+/// other tensors under their new names. To unfuse, pass the family in that direction.
+///   Families   the families that a failure looks through
+///   options   apply to each scope; destination_scope is ignored
+///   fails   as find_scopes; duplicate_tensor (two tensors get the same name), size_mismatch (the
+///           set reports a size that does not fit the dtype and shape), size_overflow (the sum of
+///           all tensors), shape_mismatch (the shapes claim more than a million additional
+///           tensors), and as `plan` of a scope
 template <class Families = shipped_families>
 [[nodiscard]] result<model_tensors> find_model(tensor_set_ref set, const family_description& family,
                                                const plan_options& options = {}) noexcept {
     return detail::find_model(set, family, nullptr, options, Families::all);
 }
-/// For an engine: experts in its layout and under its names, everything else as the hub has it.
-/// `unfuse` is the family from the model to the hub; the set may be in either form.
+/// Overload for an engine: experts get its layout and names, all other tensors keep the form of the
+/// hub. `unfuse` is the family from the model to the hub. The set may be in either form.
 ///   fails   as above, and as `plan` for an engine
 template <class Families = shipped_families>
 [[nodiscard]] result<model_tensors> find_model(tensor_set_ref set, const family_description& unfuse,

@@ -17,7 +17,7 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// The last segments of a scope, as the checkpoint and as the model spell them.
+/// The last segments of a scope, as they are in the checkpoint and in the model.
 template <fixed_text Stored, fixed_text Model = Stored>
 struct at_path {
     static constexpr std::string_view stored = Stored.view();  ///< on the hub
@@ -49,7 +49,7 @@ struct stored_form_description {
     bool excludes_shared_experts = false;
 };
 
-/// An extent that shapes do not tell, and its key in config.json.
+/// An extent that does not follow from the shapes, and its key in config.json.
 struct config_extent {
     std::string_view name;  ///< as a layout names it: "E"
     std::string_view key;   ///< with dots between objects: vision_config.num_attention_heads
@@ -210,13 +210,13 @@ template <std::size_t... Count>
     return out;
 }
 
-/// What a family declares: its name, the layout on the hub, the layout in the model, and where the
-/// experts are if not at mlp.experts.
+/// The base of a family: its name, the layout on the hub, the layout in the model, and the path of
+/// the experts if it is not mlp.experts.
 ///   struct jamba : family<"jamba", per_expert, gate_up_fused, at_path<"feed_forward.experts">> {};
-/// What differs from the members here is declared in the derived type: `model_types`, `renames`,
-/// `extra_modules`, `config_extents`, `forms`, `passing`. If models hold experts as the hub stores
-/// them, both layouts are the same. A declaration costs the compiler next to nothing; it is checked
-/// where it is used first.
+/// The derived type declares the members that differ from the defaults here: `model_types`,
+/// `renames`, `extra_modules`, `config_extents`, `forms`, `passing`. If the model has the experts
+/// in the form of the hub, both layouts are the same type. A declaration takes almost no time to
+/// compile. It is checked when it is first used.
 template <fixed_text Name, class Stored, class Model, class Modules = at_path<"mlp.experts">>
 struct family {
     static_assert(!Name.view().empty(), "safefuse: a family has a name: family<\"mine\", ...>");
@@ -226,9 +226,9 @@ struct family {
     using stored = Stored;
     /// The layout in the model.
     using model = Model;
-    /// Where the experts are.
+    /// The path of the experts.
     using modules = Modules;
-    /// In the order in which they apply; none.
+    /// Renames in the order in which they apply. Default: none.
     static constexpr span<const rename_description> renames{};
     /// Of config.json; the one that is called as the family is.
     // Its size is written, because g++ 13 does not know it in a template before its first use.
@@ -261,7 +261,7 @@ concept family_type = requires {
 
 namespace detail {
 
-/// A family, checked, as data in both directions.
+/// Checks a family, and gives it as data in both directions.
 template <family_type Family>
 struct family_ways {
     static_assert(can_become<typename Family::stored, typename Family::model> &&
@@ -290,8 +290,8 @@ struct family_ways {
 
 }  // namespace detail
 
-/// The family with one of its `forms` in place of the hub's form, in the family's direction. The
-/// renames stay those of the family.
+/// The family with one of its `forms` instead of the hub's form, in the direction of the family.
+/// The renames do not change.
 [[nodiscard]] constexpr family_description with_stored_form(
     family_description family, const stored_form_description& form) noexcept {
     const module_description module = family.is_inverse ? form.module.reversed() : form.module;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: fields: what is stored of a part beside or instead of its weight (block scales, packed
-// codes), the forms in which each field is found, and its suffixes in layouts.
+// safefuse: fields: the kinds of data that are stored for a part (its weight, block scales, packed
+// codes), the forms of each field, and its suffixes in layouts.
 #ifndef SAFEFUSE_LAYOUT_FIELDS_HPP
 #define SAFEFUSE_LAYOUT_FIELDS_HPP
 
@@ -43,9 +43,9 @@ enum class field_role : std::uint8_t {
     other,
 };
 
-/// Most axes of a part.
+/// Largest number of axes of a part.
 inline constexpr std::size_t max_part_axes = 3;
-/// A block_size equal to the extent of the axis, whatever it is.
+/// A block_size equal to the extent of the axis.
 inline constexpr std::uint64_t whole_axis = ~std::uint64_t{0};
 
 /// One form in which a field is stored. `block_size[a]` is the number of elements along axis `a` of
@@ -66,9 +66,8 @@ struct field_form {
     friend constexpr bool operator==(const field_form&, const field_form&) noexcept = default;
 };
 
-/// What is stored of a part beside or instead of its weight, and the forms in which it is found. A
-/// plan takes the first one that the shapes of all tensors fit; if a second one fits and moves
-/// different bytes, there is no plan.
+/// One kind of data that is stored for a part, and its forms. A plan uses the first form that the
+/// shapes of all tensors fit. If a second form fits and moves different bytes, the plan fails.
 struct field_description {
     std::string_view name;                ///< unique in a layout: weight_scale_inv
     field_role role = field_role::value;  ///< of all its forms
@@ -94,27 +93,27 @@ constexpr field_form with(field_form form, Value field_form::* member, Value val
 }  // namespace detail
 
 /// @{
-/// Quantisation schemes: how many elements of a part [out, in] one stored entry stands for. They
-/// are forms of a field as block_of is.
-using per_element = block_of<1, 1>;  ///< every element has an entry of its own
-using per_tensor = block_of<0, 0>;   ///< one for the whole part, stored as a scalar: []
-using per_tensor_vector = block_of<whole_axis, 0>;  ///< one for the whole part, stored as [1]
+/// Quantisation schemes: the number of elements of a part [out, in] for one stored entry. Like
+/// block_of, each is a form of a field.
+using per_element = block_of<1, 1>;                 ///< one entry for each element
+using per_tensor = block_of<0, 0>;                  ///< one for the part, stored as a scalar: []
+using per_tensor_vector = block_of<whole_axis, 0>;  ///< one for the part, stored as [1]
 using per_channel = block_of<1, whole_axis>;        ///< one for each row: [out, 1]
 using per_channel_vector = block_of<1, 0>;          ///< one for each row: [out]
 using per_input = block_of<0, 1>;                   ///< one for each column: [in]
-/// One for `Columns` neighbours of a row: [out, in / Columns].
+/// One entry for `Columns` neighbours in a row: [out, in / Columns].
 template <std::uint64_t Columns>
 using per_group = block_of<1, Columns>;
-/// One for a block of so many rows and columns: [out / Rows, in / Columns].
+/// One entry for a block of `Rows` rows and `Columns` columns: [out / Rows, in / Columns].
 template <std::uint64_t Rows, std::uint64_t Columns>
 using per_block = block_of<Rows, Columns>;
-/// `Count` codes of a row in one integer: [out, in / Count].
+/// One integer for `Count` codes of a row: [out, in / Count].
 template <std::uint64_t Count>
 using packed_along_input = block_of<1, Count>;
 /// @}
 
-/// A scheme whose entries are packed, those of `Count` neighbouring rows in one integer:
-/// packed_along_output<8, per_group<32>> is [out / 8, in / 32].
+/// A scheme whose entries are packed: one integer contains the entries of `Count` neighbouring
+/// rows. packed_along_output<8, per_group<32>> is [out / 8, in / 32].
 template <std::uint64_t Count, class Scheme = per_element>
 struct packed_along_output {
     static_assert(Scheme::form.block_size[0] == 1,
@@ -123,8 +122,8 @@ struct packed_along_output {
     static constexpr field_form form{.block_size = {Count, Scheme::form.block_size[1]}};
 };
 
-/// The same with the axes of the matrix exchanged, [in, out] instead of [out, in]; the block_sizes
-/// still name out first.
+/// A form stored with the axes of the matrix exchanged: [in, out] instead of [out, in]. The
+/// block_sizes still begin with out.
 template <class Form>
 struct transposed_form {
     /// The form as data.
@@ -136,7 +135,7 @@ struct with_entries {
     /// The form as data.
     static constexpr field_form form = detail::with(Form::form, &field_form::entries, Entries);
 };
-/// A form whose values must be equal for gate and up, and are stored once for both.
+/// A form whose values are stored once for gate and up together, and must be equal.
 template <class Form>
 struct shared_form {
     /// The form as data.
@@ -186,8 +185,8 @@ constexpr bool all_differ(std::initializer_list<std::string_view> names) noexcep
             if (name == *other) return false;
     return true;
 }
-// The lists are in functions because nvcc 13 passes a list with a pack in a static_assert on in a
-// form that g++ rejects.
+// The lists are in functions because of nvcc 13: it rewrites a pack in a static_assert to code that
+// g++ rejects.
 template <class... Spelled>
 constexpr bool suffixes_differ() noexcept {
     return all_differ({Spelled::description.suffix...});
@@ -211,7 +210,7 @@ struct suffixes {
 
 // Known fields
 
-/// What most checkpoints store, and packed codes: FP4, two to a byte (NVFP4, MXFP4).
+/// The matrix itself, or packed codes: FP4, two to a byte (NVFP4, MXFP4).
 using weight = quantized_field<"weight", field_role::value, per_element, packed_along_input<2>>;
 using bias = quantized_field<"bias", field_role::addend, per_channel_vector>;
 /// One F32 factor per 128 x 128 block of FP8 codes, as DeepSeek-V3 stores it; one E8M0 byte per 32
@@ -224,7 +223,7 @@ using weight_scale =
     quantized_field<"weight_scale", field_role::scale, per_channel, per_group<16>, per_group<32>,
                     per_block<128, 128>, per_group<64>, per_group<128>, per_group<256>, per_tensor,
                     per_tensor_vector, per_channel_vector>;
-/// ModelOpt's second factor of NVFP4, one for all.
+/// ModelOpt's second factor of NVFP4, one for the part.
 using weight_scale_2 =
     quantized_field<"weight_scale_2", field_role::scale, per_tensor, per_tensor_vector>;
 using input_scale =
@@ -234,12 +233,12 @@ using input_scale =
 using weight_packed =
     quantized_field<"weight_packed", field_role::value, packed_along_input<8>,
                     packed_along_input<2>, packed_along_input<4>, packed_along_input<16>>;
-/// Its factor of NVFP4, one for all: the reciprocal of ModelOpt's.
+/// compressed-tensors' second factor of NVFP4, one for the part: the reciprocal of ModelOpt's.
 using weight_global_scale =
     quantized_field<"weight_global_scale", field_role::scale, per_tensor_vector, per_tensor>;
 using input_global_scale =
     quantized_field<"input_global_scale", field_role::other, per_tensor_vector, per_tensor>;
-/// The shape before packing: two numbers for each part, kept apart.
+/// The shape before packing: two numbers for each part. Fusing does not merge them.
 using weight_shape =
     quantized_field<"weight_shape", field_role::other, with_entries<2, per_tensor>>;
 /// Zero points of groups, packed along the output axis or not at all.
@@ -266,10 +265,10 @@ using qzeros = quantized_field<"qzeros", field_role::other,
 using scales = quantized_field<"scales", field_role::scale, transposed_form<per_channel>,
                                transposed_form<per_group<128>>, transposed_form<per_group<64>>,
                                transposed_form<per_group<32>>, transposed_form<per_group<256>>>;
-/// The group of each input; gate and up must agree.
+/// The group of each input. It must be equal for gate and up.
 using g_idx = quantized_field<"g_idx", field_role::other, shared_form<per_input>>;
 using weight_g_idx = quantized_field<"weight_g_idx", field_role::other, shared_form<per_input>>;
-/// gpt-oss: MXFP4 codes, 32 of a row in 16 bytes, and one E8M0 byte for them.
+/// gpt-oss: MXFP4 codes, 32 of a row in 16 bytes, with one E8M0 byte as their scale.
 using mxfp4_blocks =
     quantized_field<"mxfp4_blocks", field_role::value, with_entries<16, per_group<32>>>;
 using mxfp4_scales = quantized_field<"mxfp4_scales", field_role::scale, per_group<32>>;

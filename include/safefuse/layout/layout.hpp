@@ -32,9 +32,10 @@ inline namespace SAFEFUSE_ABI {
 ///   axis_count   how many axes its value has
 ///   is_stacked   whether the expert's number is one of them
 ///   parts        a part_list
-///   place(x)     the mapping for given extents, constexpr; compose map_concat and its like, or
-///   fill one in
-/// Terms ask for it in their bodies: to name a layout costs the compiler nothing, to use it does.
+///   place(x)     the mapping for given extents, constexpr; compose map_concat and others, or fill
+///                one in
+/// Terms check this concept in their bodies, so naming a layout costs no compile time; only using
+/// it does.
 template <class Term>
 concept layout_term = requires(const layout_args& x) {
     static_cast<std::size_t>(Term::axis_count);
@@ -63,13 +64,13 @@ struct part_of {
         "safefuse: a part names its extents, between one and three: part<\"gate\", \"I\", \"H\">");
     static_assert(((Extent.view() != "E" && Extent.view() != Experts::group.count) && ...),
                   "safefuse: E is the number of experts; give the extents of a part other names");
-    /// The name. Two layouts refer to the same part by it.
+    /// The name. Layouts identify a part by it.
     static constexpr std::string_view name = Name.view();
     /// The experts that have the part.
     static constexpr expert_group group = Experts::group;
     static constexpr std::size_t axis_count = sizeof...(Extent);  ///< required by layout_term
     static constexpr bool is_stacked = false;                     ///< required by layout_term
-    /// Required by layout_term. Two parts are the same if their lists are.
+    /// Required by layout_term. Two parts are the same if their lists are the same type.
     using parts = part_list<part_of>;
     /// Names of the extents, outermost first.
     static constexpr std::string_view extents[sizeof...(Extent)] = {Extent.view()...};
@@ -148,7 +149,7 @@ struct transpose {
     /// @}
 };
 
-/// An axis of a term and the one behind it made one: flatten<0, stack<gate>> is [E * I, H].
+/// Joins an axis of a term with the next one: flatten<0, stack<gate>> is [E * I, H].
 template <std::size_t Axis, class Term>
 struct flatten {
     static_assert(layout_term<Term>, "safefuse: flatten is of a layout_term");
@@ -183,12 +184,12 @@ struct layout_description {
     span<const field_suffix> fields;         ///< the fields that tensors of the layout may have
 };
 
-/// A stored tensor: its name under the scope, and the term that it holds. A tensor for each expert
-/// has {i} in its name; one without experts has neither that nor a stack.
+/// A stored tensor: its name under the scope, and the term that it contains. If there is one tensor
+/// per expert, the name contains {i}. A tensor of no expert has neither {i} nor a stack.
 template <fixed_text Name, class Term>
 struct tensor {
     static_assert(layout_term<Term>, "safefuse: a tensor holds a layout_term");
-    /// What the tensor holds.
+    /// The term that the tensor contains.
     using term = Term;
     /// Where the parts are in the stored tensor of a field.
     [[nodiscard]] static constexpr mapping place(const layout_args& x) noexcept {

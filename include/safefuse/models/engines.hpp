@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: layouts that engines hold experts in, as targets: plan<layouts::per_expert,
-// engines::vllm>(set, scope,
-// {.destination_scope = ...}). Each names the engine's file and commit that it was read from. What
-// an engine does after loading (padding, tiles, row shuffles of one kernel) is not here.
+// safefuse: the layouts of engines, as destinations of plans: plan<layouts::per_expert,
+// engines::vllm>(set, scope, {.destination_scope = ...}). Each layout names the file and the commit
+// of the engine that it was read from. Changes that an engine makes after loading (padding, tiles,
+// row shuffles of one kernel) are not included.
 #ifndef SAFEFUSE_MODELS_ENGINES_HPP
 #define SAFEFUSE_MODELS_ENGINES_HPP
 
@@ -27,8 +27,8 @@ using layouts::up;
 /// vLLM: w13_weight [E, 2I, H], gate's rows first, and w2_weight [E, H, I]; w13_bias,
 /// w13_weight_scale_inv likewise.
 ///   source  vllm-project/vllm, vllm/model_executor/layers:
-///   fused_moe/unquantized_fused_moe_method.py @ 017b8f2 (names, shapes),
-///           fused_moe/routed_experts.py @ 002d607 (w1, the gate, goes first), quantization/fp8.py
+///           fused_moe/unquantized_fused_moe_method.py @ 017b8f2 (names, shapes),
+///           fused_moe/routed_experts.py @ 002d607 (w1, the gate, comes first), quantization/fp8.py
 ///           @ 0071b24 (block scales)
 using vllm = layout<
     suffixes<suffix<weight, "_weight">, suffix<bias, "_bias">,
@@ -44,10 +44,9 @@ using vllm = layout<
 
 /// SGLang: as vllm, but biases are w13_weight_bias and w2_weight_bias.
 ///   source  sgl-project/sglang 0.5.23, python/sglang/srt/layers: moe/fused_moe_triton/layer.py
-///   (make_expert_params_mapping_fused),
-///           quantization/unquant.py, compressed_tensors/schemes/compressed_tensors_wNa16_moe.py
-///           (w13_weight_zero_point, w13_weight_g_idx), gptq/schemes/gptq_moe.py (w13_g_idx,
-///           w13_qzeros)
+///           (make_expert_params_mapping_fused), quantization/unquant.py,
+///           compressed_tensors/schemes/compressed_tensors_wNa16_moe.py (w13_weight_zero_point,
+///           w13_weight_g_idx), gptq/schemes/gptq_moe.py (w13_g_idx, w13_qzeros)
 using sglang = layout<
     suffixes<suffix<weight, "_weight">, suffix<bias, "_weight_bias">,
              suffix<weight_scale_inv, "_weight_scale_inv">, suffix<weight_scale, "_weight_scale">,
@@ -63,68 +62,64 @@ using sglang = layout<
 /// TensorRT-LLM: w3_w1_weight [E, 2I, H], up's rows first, and w2_weight [E, H, I]; block scales
 /// are ..._weight_scaling_factor.
 ///   source  NVIDIA/TensorRT-LLM, tensorrt_llm/_torch/modules/fused_moe/quantization.py @ 002366a
-///   (FusedMoEMethodBase,
-///           DeepSeekFP8BlockScalesFusedMoEMethod)
+///           (FusedMoEMethodBase, DeepSeekFP8BlockScalesFusedMoEMethod)
 using tensorrt_llm = layout<suffixes<suffix<weight, "_weight">, suffix<bias, "_bias">,
                                      suffix<weight_scale_inv, "_weight_scaling_factor">>,
                             tensor<"w3_w1", stack<concat<0, up, gate>>>, tensor<"w2", stack<down>>>;
 
 /// TensorRT-LLM with its CuteDSL kernels: like tensorrt_llm, but 64 rows of up and 64 of gate in
 /// turn.
-///   fails   unnested_groups (I is not a multiple of 64), unexpected_key (only weights are put so)
+///   fails   unnested_groups (I is not a multiple of 64), unexpected_key (a field other than the
+///           weight)
 ///   source  NVIDIA/TensorRT-LLM, tensorrt_llm/_torch/modules/fused_moe/quantization.py @ 002366a
-///   (interleave_linear_and_gate,
-///           NVFP4CuteDslFusedMoEMethod)
+///           (interleave_linear_and_gate, NVFP4CuteDslFusedMoEMethod)
 using cutedsl =
     layout<suffixes<suffix<weight, "_weight">>, tensor<"w3_w1", stack<interleave<0, 64, up, gate>>>,
            tensor<"w2", stack<down>>>;
 
 /// MLX-LM: switch_mlp.gate_proj.weight and switch_mlp.up_proj.weight [E, I, H],
 /// switch_mlp.down_proj.weight [E, H, I].
-///   scope   the destination's is the mlp, not mlp.experts
+///   scope   the destination scope is the mlp, not mlp.experts
 ///   source  ml-explore/mlx-lm, mlx_lm/models: qwen3_moe.py @ 0161813 (names), switch_layers.py @
-///   04e6af1 (shapes, bias)
+///           04e6af1 (shapes, bias)
 using mlx =
     layout<suffixes<suffix<weight, ".weight">, suffix<bias, ".bias">>,
            tensor<"switch_mlp.gate_proj", stack<gate>>, tensor<"switch_mlp.up_proj", stack<up>>,
            tensor<"switch_mlp.down_proj", stack<down>>>;
 
 /// llama.cpp's GGUF: ffn_gate_exps.weight and ffn_up_exps.weight [E, I, H], ffn_down_exps.weight
-/// [E, H, I], as numpy counts axes. ggml counts them from the innermost, ne = {H, I, E} and {I, H,
-/// E}; the bytes are the same.
-///   scope   the destination's is blk.N
+/// [E, H, I], with axes in the order of numpy. ggml counts axes from the innermost: ne = {H, I, E}
+/// and {I, H, E}. The bytes are the same.
+///   scope   the destination scope is blk.N
 ///   source  ggml-org/llama.cpp: gguf-py/gguf/{constants,gguf_writer}.py @ 0024aa7 (names, order of
-///   axes),
-///           conversion/qwen.py @ 03173d5 (stacks), conversion/gpt_oss.py @ 2984e6e (bias)
+///           axes), conversion/qwen.py @ 03173d5 (stacks), conversion/gpt_oss.py @ 2984e6e (bias)
 using gguf = layout<suffixes<suffix<weight, ".weight">, suffix<bias, ".bias">>,
                     tensor<"ffn_gate_exps", stack<gate>>, tensor<"ffn_up_exps", stack<up>>,
                     tensor<"ffn_down_exps", stack<down>>>;
 
 /// ONNX Runtime GenAI: gate_up_proj.weight [E, 2I, H], rows g0, u0, g1, u1, ... (its swiglu_fusion
 /// = 1), and down_proj.weight [E, H, I].
-///   scope   the destination's is model.layers.N.moe.experts
+///   scope   the destination scope is model.layers.N.moe.experts
 ///   source  microsoft/onnxruntime-genai, src/python/py/models/builders/qwen.py @ 005dd0b
-///   (Qwen35MoeTextModel.make_moe)
+///           (Qwen35MoeTextModel.make_moe)
 using onnxruntime_genai = layout<suffixes<suffix<weight, ".weight">, suffix<bias, ".bias">>,
                                  tensor<"gate_up_proj", stack<interleave<0, 1, gate, up>>>,
                                  tensor<"down_proj", stack<down>>>;
 
 /// NeMo Automodel: gate_and_up_projs [E, H, 2I], gate's columns first, and down_projs [E, I, H].
 ///   fails   unexpected_key (biases: their names have another stem, gate_up_proj_bias, that a
-///   suffix cannot give) source  NVIDIA-NeMo/Automodel, nemo_automodel/components/moe: experts.py @
-///   01f0725 (names, shapes),
-///           state_dict_mixin.py @ 021e97f (order)
+///           suffix cannot give)
+///   source  NVIDIA-NeMo/Automodel, nemo_automodel/components/moe: experts.py @ 01f0725 (names,
+///           shapes), state_dict_mixin.py @ 021e97f (order)
 using automodel = layout<suffixes<suffix<weight, "">>,
                          tensor<"gate_and_up_projs", stack<transpose<0, 1, concat<0, gate, up>>>>,
                          tensor<"down_projs", stack<transpose<0, 1, down>>>>;
 
 /// MegaBlocks: w1 (gate), v1 (up) and w2 (down transposed), each [E * I, H].
-///   fails   shape_mismatch as a source without plan_options::known_extents (E and I show only as
-///   their product), unexpected_key (its
-///           GLU has no biases)
-///   source  databricks/megablocks, megablocks/layers: glu.py @ 014667c (which is which, w2 not
-///   transposed when it is used),
-///           mlp.py @ 0fe1eab (shapes)
+///   fails   shape_mismatch as a source without plan_options::known_extents (the shapes give only
+///           the product of E and I), unexpected_key (its GLU has no biases)
+///   source  databricks/megablocks, megablocks/layers: glu.py @ 014667c (the roles of w1, v1 and
+///           w2; w2 is used without a transposition), mlp.py @ 0fe1eab (shapes)
 using megablocks = flat_experts;
 
 }  // namespace engines
@@ -134,16 +129,16 @@ using megablocks = flat_experts;
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// An entry of an engine_list: its name, the layout, and where it expects experts
-/// (engine_entry::scope).
+/// An entry of an engine_list: the name, the layout, and the scope in which the engine expects
+/// experts (engine_entry::scope).
 template <fixed_text Name, class Layout, fixed_text Scope = "{scope}">
 struct engine {
     /// The engine as data.
     static constexpr engine_entry entry{Name.view(), &Layout::description, Scope.view()};
 };
 
-/// Engines that are looked through: shipped_engines, or a list of your own. Nothing of them is
-/// instantiated before it is asked for.
+/// A list of engines to search: shipped_engines, or a list of your own. Its members are
+/// instantiated only when used.
 template <class... Engine>
 struct engine_list {
 private:
@@ -163,7 +158,7 @@ using shipped_engines = engine_list<
     engine<"sglang", engines::sglang>, engine<"tensorrt_llm", engines::tensorrt_llm>,
     engine<"vllm", engines::vllm>>;
 
-/// The engine of that name, or null.
+/// The engine with this name, or null.
 template <class Engines = shipped_engines>
 [[nodiscard]] constexpr const engine_entry* find_engine(std::string_view name) noexcept {
     for (const engine_entry& each : Engines::all)

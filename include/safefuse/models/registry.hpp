@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the families by name: as data, as a list that is looked through, as types.
+// safefuse: lists of families, and searches by name. Families are found as data or as types.
 #ifndef SAFEFUSE_MODELS_REGISTRY_HPP
 #define SAFEFUSE_MODELS_REGISTRY_HPP
 
@@ -14,14 +14,14 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// A family as data, both ways.
+/// A family as data, in both directions.
 struct family_entry {
     family_description fuse;    ///< from the hub to the model
-    family_description unfuse;  ///< and back
+    family_description unfuse;  ///< from the model to the hub
 };
 
-/// Families that are looked through: shipped_families, or a list of your own. Nothing of them is
-/// instantiated before it is asked for.
+/// A list of families to search: shipped_families, or a list of your own. Its members are
+/// instantiated only when used.
 template <class... Family>
 struct family_list {
 private:
@@ -31,7 +31,8 @@ public:
     /// The families as data, in the order of the list.
     static constexpr span<const family_entry> all{list};
 
-    /// Calls `f.template operator()<Family>()` for the type of that entry; false for none.
+    /// Calls `f.template operator()<Family>()` with the type of an entry. Returns false if the
+    /// entry is null or not in the list.
     template <class F>
     static constexpr bool visit(const family_entry* entry, F& f) {
         const family_entry* each = list;
@@ -58,7 +59,7 @@ using shipped_families = family_list<
     families::qwen3_vl_moe, families::qwen4_exp, families::qwen4_exp_text, families::sarvam_moe,
     families::step3p7, families::unlimited_ocr>;
 
-/// The family of that name or model type, or null.
+/// The family with this name or model type, or null.
 template <class Families = shipped_families>
 [[nodiscard]] constexpr const family_entry* find_family(std::string_view name) noexcept {
     for (const family_entry& each : Families::all) {

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the families, each a declaration: where its model types store experts, how
-// transformers 5.24.0 holds them (conversion_mapping.py), what else it holds otherwise, and what it
-// renames. A family of standard layouts is in families/plain.hpp; one with layouts of its own has a
-// file beside that. tests/interop/families.py holds every model type against what transformers
-// loads.
+// safefuse: all families. A family declares the form of the experts on the hub, their form in
+// transformers 5.24.0 (conversion_mapping.py), other modules with different forms, and renames.
+// families/plain.hpp has the families with standard layouts. A family with its own layouts has its
+// own file. tests/interop/families.py compares every model type with what transformers loads.
 #ifndef SAFEFUSE_MODELS_TRANSFORMERS_HPP
 #define SAFEFUSE_MODELS_TRANSFORMERS_HPP
 

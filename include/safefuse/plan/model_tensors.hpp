@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: every tensor of a model by its own name, and where it comes from: stored as it is, or
-// made by the plan of a scope. What rewrites, loaders and engines loop over. find_model makes one.
+// safefuse: the list of all tensors of a model. Each has its name in the model and its origin: a
+// stored tensor, or an output of the plan of a scope. Rewrites, loaders and engines loop over it.
+// find_model makes the list.
 #ifndef SAFEFUSE_PLAN_MODEL_TENSORS_HPP
 #define SAFEFUSE_PLAN_MODEL_TENSORS_HPP
 
@@ -31,41 +32,43 @@ namespace detail {
 struct model_access;
 }
 
-/// Where a tensor of a model comes from: tensor `number` of the set as it is, or output `number` of
+/// The origin of a tensor of a model: tensor `number` of the set, unchanged, or output `number` of
 /// the plan of a scope.
 struct tensor_origin {
-    /// In the place of a scope: none, the tensor is stored as it is.
+    /// The value of `scope` for a tensor that is stored in the form of the model.
     static constexpr std::uint32_t passthrough = ~std::uint32_t{0};
 
-    std::uint32_t scope = passthrough;  ///< number of a scope, or passthrough
-    std::uint32_t number = 0;  ///< of the tensor in the set, or of the output in the scope's plan
+    std::uint32_t scope = passthrough;  ///< index of a scope, or passthrough
+    std::uint32_t number = 0;  ///< index in the set, or among the outputs of the scope's plan
 
-    /// Whether it is a tensor of the set, perhaps under another name, and no plan's output.
+    /// Whether it is a tensor of the set, possibly under another name. Otherwise it is an output of
+    /// a plan.
     [[nodiscard]] constexpr bool is_stored() const noexcept { return scope == passthrough; }
 };
 
 /// A tensor of a model: name, dtype and shape as the model has them.
 struct model_tensor : tensor_spec {
-    std::uint64_t size_bytes = 0;  ///< what the buffer for it must have
-    tensor_origin from;            ///< how to get its bytes
+    std::uint64_t size_bytes = 0;  ///< size of the buffer for it
+    tensor_origin from;            ///< where its bytes come from
 };
 
-/// Every tensor of a model, made from names, dtypes and shapes alone.
-///   lifetime  the tensor set must outlive it and may be moved, as with copy_plan; so must what the
-///   options point to. The family and the engine are copied; what they point to is static for those
-///   of the library
+/// All tensors of a model. The list is made from names, dtypes and shapes; no tensor bytes are
+/// read.
+///   lifetime  the tensor set must outlive it and may be moved, as with copy_plan. Everything that
+///           the options point to must outlive it, too. The family and the engine are copied. What
+///           they point to must outlive the list; for those of the library it is static
 class model_tensors {
 public:
-    /// What a search returns for a name that is not there.
+    /// Returned by a search for a name that does not exist.
     static constexpr std::size_t npos = ~std::size_t{0};
 
-    /// How many tensors there are.
+    /// The number of tensors.
     [[nodiscard]] std::size_t size() const noexcept { return tensors_.size(); }
     /// Tensor i, in natural order of the names (layer 2 before layer 10).
     ///   lifetime  name and shape belong to the list
     [[nodiscard]] model_tensor operator[](std::size_t i) const noexcept SAFEFUSE_LIFETIMEBOUND {
         model_tensor out{tensors_[i], 0, origins_[i]};
-        static_cast<void>(tensor_size(out.type, out.shape, out.size_bytes));  // was seen to fit
+        static_cast<void>(tensor_size(out.type, out.shape, out.size_bytes));  // was checked to fit
         return out;
     }
     /// @{
@@ -77,7 +80,7 @@ public:
         return {*this, size()};
     }
     /// @}
-    /// The number of the tensor of that name, or npos.
+    /// The index of the tensor with this name, or npos.
     [[nodiscard]] std::size_t index_of(std::string_view name) const noexcept {
         std::size_t first = 0, last = tensors_.size();
         while (first < last) {
@@ -88,18 +91,18 @@ public:
         return first < tensors_.size() && tensors_[first].name == name ? first : npos;
     }
 
-    /// Names, dtypes and shapes alone.
+    /// The names, dtypes and shapes, without sizes and origins.
     [[nodiscard]] span<const tensor_spec> tensors() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return tensors_.view();
     }
-    /// Where tensor i comes from.
+    /// The origin of tensor i.
     [[nodiscard]] tensor_origin origin_of(std::size_t i) const noexcept { return origins_[i]; }
     /// The scopes that are planned.
     [[nodiscard]] const experts_scopes& scopes() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return scopes_;
     }
-    /// The plan of a scope, made anew at each call: all of them at once would be as large as the
-    /// headers.
+    /// Makes the plan of a scope at each call, because all plans together would take as much memory
+    /// as the headers.
     ///   fails   as `plan` of a scope
     [[nodiscard]] result<copy_plan> plan_of(std::size_t scope) const noexcept {
         if (has_engine_) return plan(set_, scopes_[scope], family_, engine_, options_);

@@ -20,12 +20,13 @@ inline namespace SAFEFUSE_ABI {
 
 /// Plans the experts of one scope from one layout to another. Only names, dtypes and shapes are
 /// read.
-///   scope   the dotted prefix of the experts module, without a dot at the end
+///   scope   the dotted prefix of the experts module, without the last dot
 ///   fails   no_experts, missing_expert, missing_key, duplicate_expert, unexpected_key,
-///   both_layouts (tensors of the destination's
-///           layout lie in the scope, too), shape_mismatch, dtype_mismatch, size_mismatch (of the
-///           set's own making), allow_missing_scales, splits_block, unnested_groups, size_overflow,
-///           partial_byte, ambiguous_form, out_of_range (options), file_changed, out_of_memory
+///           both_layouts (the scope also contains tensors of the destination's layout),
+///           shape_mismatch, dtype_mismatch, size_mismatch (the set reports a size that does not
+///           fit the dtype and shape), missing_scales (unless options.allow_missing_scales),
+///           splits_block, unnested_groups, size_overflow, partial_byte, ambiguous_form,
+///           out_of_range (options), file_changed, out_of_memory
 template <layout_type From, layout_type To, tensor_set Set>
 [[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND, std::string_view scope,
                                      const plan_options& options = {}) noexcept {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: a plan without its bytes, to be bound again: to the next layer, or to new bytes of the
-// same layer. Names, dtypes and shapes are compared; nothing is planned anew.
+// safefuse: a plan without the places of its bytes. It can be bound to the next layer, or to new
+// bytes of the same layer. Binding compares names, dtypes and shapes, and does not plan again.
 #ifndef SAFEFUSE_PLAN_PLAN_FORM_HPP
 #define SAFEFUSE_PLAN_PLAN_FORM_HPP
 
@@ -26,44 +26,46 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// What a plan says but for where its bytes are: which tensors it takes, which outputs it makes,
-/// and its copies, counted from the start of each tensor. bind() gives the plan of another scope,
-/// or of another set, that stores the same tensors under other names or at other places.
-///   lifetime  it refers to nothing: neither the plan nor its set must outlive it
+/// The content of a plan without the places of its bytes: the tensors that it reads, the outputs
+/// that it makes, and its copies with offsets from the start of each tensor. bind() makes the plan
+/// of another scope, or of another set, that stores the same tensors under other names or at other
+/// places.
+///   lifetime  owns all its data; neither the plan nor its set must outlive it
 class plan_form {
 public:
-    /// The form of a plan. Names and places of its set are read once.
-    ///   fails   bad_offsets (two of its tensors share bytes, so that a copy is not one tensor's),
-    ///   file_changed, out_of_memory
+    /// The form of a plan. It reads the names and places of the plan's set once.
+    ///   fails   bad_offsets (two of its tensors share bytes, so a copy cannot be assigned to one
+    ///           tensor), file_changed, out_of_memory
     static result<plan_form> of(const copy_plan& plan) noexcept;
 
-    /// The plan of a scope that stores the same tensors: the same local names, dtypes and shapes,
-    /// at whatever places. It is what planning the scope anew would give.
-    ///   scope   from experts_scopes::find with this set, or with one of the same names
-    ///   destination_scope   of the outputs; empty: what the family calls the scope
+    /// The plan of a scope that stores the same tensors: equal local names, dtypes and shapes, at
+    /// any places. The result equals a new plan of the scope.
+    ///   scope   from experts_scopes::find with this set, or with a set of the same names
+    ///   destination_scope   the scope of the outputs. Empty: the name that the family gives the
+    ///           scope
     ///   fails   missing_key, unexpected_key, dtype_mismatch, shape_mismatch (the scope has another
-    ///   form; the failure names the tensor), both_layouts, size_mismatch (of the set's own
-    ///   making), file_changed, out_of_memory
+    ///           form; the failure names the tensor), both_layouts, size_mismatch (the set reports
+    ///           a size that does not fit the dtype and shape), file_changed, out_of_memory
     [[nodiscard]] result<copy_plan> bind(tensor_set_ref set, const experts_scope& scope,
                                          std::string_view destination_scope = {}) const noexcept;
-    /// For a scope by its name; every name of the set is looked at once.
-    ///   destination_scope   of the outputs; empty: that of the form's own plan where the scope is
-    ///   that plan's or where the two were one, and else a failure
-    ///   fails   as above; bad_name (destination_scope is needed)
+    /// Overload for a scope given by name. It reads every name of the set once.
+    ///   destination_scope   the scope of the outputs. It may be empty if `scope` is the scope of
+    ///           the original plan, or if the original plan's two scopes are equal
+    ///   fails   as above; bad_name (destination_scope must be given)
     [[nodiscard]] result<copy_plan> bind(tensor_set_ref set, std::string_view scope,
                                          std::string_view destination_scope = {}) const noexcept;
 
-    /// The scope of the plan that it was made of.
+    /// The scope of the original plan.
     [[nodiscard]] std::string_view scope() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return detail::characters_at(characters_.data(), scope_size_);
     }
-    /// The scope of that plan's outputs.
+    /// The scope of the original plan's outputs.
     [[nodiscard]] std::string_view destination_scope() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return detail::characters_at(characters_.data() + scope_size_, destination_size_);
     }
 
 private:
-    /// A tensor under the scope: one that the plan takes, or one that it passes over.
+    /// A tensor under the scope. The plan reads it or skips it.
     struct member {
         std::size_t name_first;
         std::size_t shape_first;
@@ -76,7 +78,7 @@ private:
     /// Where the members are in the set that a plan is bound to.
     struct found_members {
         vector<tensor_location> places;  // by member
-        vector<std::uint32_t> numbers;   // of those that are taken, in the set
+        vector<std::uint32_t> numbers;   // indices in the set, of the members that the plan reads
         vector<bool> is_there;           // by member
     };
     static constexpr std::size_t npos = ~std::size_t{0};
@@ -175,10 +177,10 @@ inline result<void> plan_form::add_outputs(const copy_plan& plan) noexcept {
     return {};
 }
 
-/// Adds blocks whose sources are tensors and not files. What a plan joined, because tensors stand
-/// end to end, is cut where one ends.
+/// Adds blocks whose sources are tensors instead of files. A plan joins copies of adjacent tensors;
+/// they are split here where a tensor ends.
 ///   places     of the members
-///   by_place   the members that have bytes and are taken, by source and offset
+///   by_place   the members that the plan reads and that have bytes, sorted by source and offset
 inline result<void> plan_form::cut_at_tensors(vector<copy_block>& cut,
                                               span<const copy_block> blocks,
                                               span<const tensor_location> places,
@@ -267,7 +269,8 @@ inline result<plan_form> plan_form::of(const copy_plan& plan) noexcept {
 
 // ----------------------------------------------------------------------------------------- binding
 
-/// The number of the member of that name, or npos. Most are where they were: `guess`.
+/// The index of the member with this name, or npos. Tries `guess` first, because most members keep
+/// their index.
 inline std::size_t plan_form::find(std::string_view local, std::size_t guess) const noexcept {
     if (guess < members_.size() && name_of(members_[guess]) == local) return guess;
     std::size_t first = 0, last = by_name_.size();
@@ -287,7 +290,8 @@ inline text plan_form::full_name(std::string_view scope, const member& of) const
     return out;
 }
 
-/// Whether a tensor of the set is what the form has under its name.
+/// Checks that a tensor of the set has the dtype, the shape and the size that the form has for its
+/// name.
 inline result<void> plan_form::check_member(const tensor_set_ref& set, std::uint32_t number,
                                             const tensor_spec& spec, const tensor_location& place,
                                             const member& wanted) const noexcept {
@@ -319,8 +323,8 @@ inline result<void> plan_form::check_member(const tensor_set_ref& set, std::uint
     return {};
 }
 
-/// Finds the tensors that the form has among `members` of a set, whose names begin with the scope
-/// and a dot.
+/// Finds the tensors of the form among `members`, the tensors of a set whose names begin with the
+/// scope and a dot.
 inline result<void> plan_form::find_members(found_members& found, const tensor_set_ref& set,
                                             span<const std::uint32_t> members,
                                             std::string_view scope) const noexcept {
@@ -362,7 +366,7 @@ inline result<void> plan_form::find_members(found_members& found, const tensor_s
     return {};
 }
 
-/// Why experts are moved whole, said of another scope.
+/// The reason why experts are moved whole, for another scope.
 inline text plan_form::kept_for_in(std::string_view scope) const noexcept {
     text out;
     std::string_view left = kept_for_;
@@ -377,8 +381,8 @@ inline text plan_form::kept_for_in(std::string_view scope) const noexcept {
     return out;
 }
 
-/// Puts blocks where the members are, and orders and joins them as a plan does. Most are in order,
-/// for most layers are stored alike.
+/// Adds blocks at the places of the members, and sorts and joins them as a plan does. Most are
+/// already sorted, because most layers are stored in the same order.
 inline result<void> plan_form::add_blocks(vector<copy_block>& to, span<const copy_block> blocks,
                                           span<const tensor_location> places) noexcept {
     if (!to.reserve(blocks.size())) return failure{.code = errc::out_of_memory};
@@ -459,7 +463,7 @@ inline result<copy_plan> plan_form::bind(tensor_set_ref set, std::string_view sc
         if (scope != this->scope() && this->scope() != this->destination_scope())
             return failure{.code = errc::bad_name,
                            .scope = text{scope},
-                           .detail = "the outputs are under another name, which must be given"};
+                           .detail = "the outputs have another scope: pass destination_scope"};
         destination_scope = scope == this->scope() ? this->destination_scope() : scope;
     }
     auto members = detail::tensors_under(set, scope);

@@ -43,10 +43,10 @@ struct experts_scope {
 ///   lifetime  the tensor set must outlive it; it may be moved, as with copy_plan
 class experts_scopes {
 public:
-    /// Reads every name of the set once for each kind of module. Where a family spells both of its
-    /// forms alike, the form is `from`, and only the plan, which knows the shapes, tells which it
-    /// is. Where nothing fits, the list is empty: find_scopes takes that for a failure and says
-    /// which family fits.
+    /// Reads every name of the set once for each kind of module. If both forms of a family have the
+    /// same names, the scope is reported in the form `from`, and the plan decides by the shapes. If
+    /// nothing fits, the list is empty; find_scopes reports that as a failure and says which
+    /// families fit.
     ///   fails   out_of_memory
     static result<experts_scopes> find(tensor_set_ref set,
                                        const family_description& family) noexcept;
@@ -73,9 +73,10 @@ public:
         return {*this, size()};
     }
     /// @}
-    /// How many experts modules are in a form that the family passes; they are none of the scopes.
+    /// The number of experts modules in a form that the family passes through. They are not among
+    /// the scopes.
     [[nodiscard]] std::size_t passed_count() const noexcept { return passed_count_; }
-    /// The tensors of these modules, as indices in the set.
+    /// The tensors of the modules that are passed through, as indices in the set.
     ///   lifetime  valid as long as the list
     [[nodiscard]] span<const std::uint32_t> passed_tensors() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return passed_.view();
@@ -155,7 +156,7 @@ constexpr found_pattern find_module(std::string_view name, std::string_view modu
 /// Finds the experts module that a name belongs to in one form of the family.
 constexpr scoped_name read_scoped(std::string_view name, std::string_view module,
                                   const layout_description& layout, scope_state form) noexcept {
-    // Begins like a tensor of the layout but is none: an inner module may still fit.
+    // Begins like a tensor of the layout but is not one. An inner module may still fit.
     scoped_name begins;
     std::size_t before = 0;
     for (found_pattern found = find_module(name, module); found.first != std::string_view::npos;) {
@@ -183,7 +184,8 @@ SAFEFUSE_NOINLINE constexpr scoped_name read_scoped(std::string_view name,
     return to.verdict == name_verdict::tensor || from.verdict == name_verdict::other ? to : from;
 }
 
-/// Whether a name fits a module of the family other than `but`, so that it is no leftover of `but`.
+/// Whether a name fits a module of the family other than `but`. If so, it is not a leftover of
+/// `but`.
 constexpr bool fits_another(std::string_view name, const family_description& family,
                             std::size_t but) noexcept {
     for (std::size_t m = 0; m < family.module_count(); ++m)
@@ -251,7 +253,7 @@ inline result<void> experts_scopes::assign(search& of, const tensor_set_ref& set
     const failure no_memory{.code = errc::out_of_memory};
     const module_description module = family.module_at(m);
     const auto names = [&](std::uint32_t i) noexcept { return of.seen[i].name; };
-    // if {i} numbers the layers of a module on both sides, other tensors of these layers are no
+    // if {i} is the layer number of a module on both sides, other tensors of these layers are not
     // leftovers
     const bool is_list_of_layers =
         m != 0 && detail::is_per_expert(*module.from) && detail::is_per_expert(*module.to);
@@ -388,8 +390,8 @@ namespace detail {
     if (plan || plan.error().code != errc::shape_mismatch || scope.form == scope_state::done ||
         !spelled_alike(*module.from, *module.to))
         return plan;
-    // Both forms have the same names. The shapes never fit both, so what is not the one form may be
-    // the other.
+    // Both forms have the same names. The shapes never fit both, so tensors that do not fit one
+    // form may fit the other.
     auto other = plan_members(set, scope.tensors, scope.name, *module.to, *module.to, options,
                               scope_state::done);
     return other ? std::move(other) : std::move(plan);
@@ -429,7 +431,7 @@ SAFEFUSE_NOINLINE inline std::size_t count_fitting(const tensor_set_ref& set,
     return matches;
 }
 
-/// Adds to a failure what names the experts of a family have.
+/// Adds the names that a family gives its experts to a failure.
 inline void name_stored_form(const family_description& family, failure& why) noexcept {
     if (!why.detail.empty()) why.detail.append("; ");
     why.detail.append("family ");
@@ -444,8 +446,8 @@ inline void name_stored_form(const family_description& family, failure& why) noe
     why.detail.append("\"");
 }
 
-/// Adds to a failure which scopes there are: the one that is spelled most like `name`, and how
-/// many.
+/// Adds the scopes of the set to a failure: the one whose name is most similar to `name`, and the
+/// number of scopes.
 inline void name_nearest_scope(tensor_set_ref set, const family_description& family,
                                std::string_view name, failure& why) noexcept {
     const auto scopes = experts_scopes::find(set, family);
@@ -487,7 +489,8 @@ inline result<copy_plan> plan_named(tensor_set_ref set, const family_description
         scope.destination_name = destination;
         auto others = tensors_under(set, destination);
         if (!others) return std::move(others).error();
-        // if both forms name the experts equally, a tensor of one form is no sign of the other
+        // if both forms have the same names, a tensor that fits one form does not indicate the
+        // other form
         const bool alike =
             destination.view() == name &&
             count(*members, name.size(), *family.to) == count(*members, name.size(), *family.from);

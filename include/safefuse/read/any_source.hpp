@@ -17,12 +17,13 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// A byte source of whatever type: mapped_file, positional_file, memory_source, or the caller's
-/// own. It owns the source, and can be moved. Of one that was moved from nothing may be asked.
+/// A byte source of any type: mapped_file, positional_file, memory_source, or the caller's own. It
+/// owns the source and can be moved. A moved-from any_source may only be assigned to or destroyed.
 class any_source {
 public:
-    /// Takes a source over. It is moved once, to a place of its own, and stays there.
-    ///   fails   out_of_memory; the source is then gone
+    /// Takes ownership of a source. The source is moved once, to memory that any_source allocates,
+    /// and stays there.
+    ///   fails   out_of_memory; the source is then destroyed
     template <byte_source Source>
         requires(!std::same_as<Source, any_source>)
     static result<any_source> of(Source source) noexcept {
@@ -32,10 +33,10 @@ public:
         made.calls_ = &calls_of<Source>;
         return made;
     }
-    /// The other may then only be assigned to or destroyed.
+    /// `other` may then only be assigned to or destroyed.
     any_source(any_source&& other) noexcept
         : held_{std::exchange(other.held_, nullptr)}, calls_{other.calls_} {}
-    /// What was held is destroyed; the other as above.
+    /// Destroys the present source. `other` may then only be assigned to or destroyed.
     any_source& operator=(any_source&& other) noexcept {
         std::swap(held_, other.held_);
         std::swap(calls_, other.calls_);
@@ -46,7 +47,7 @@ public:
     }
 
     /// @{
-    /// As the source's own.
+    /// Like the members of these names in the source.
     [[nodiscard]] std::uint64_t size_bytes() const noexcept { return calls_->size_bytes(held_); }
     [[nodiscard]] span<const std::byte> bytes() const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return calls_->bytes(held_);
@@ -60,7 +61,8 @@ public:
     }
     /// @}
     /// @{
-    /// As the source's own if it has them; else no_native_handle, success, and nothing.
+    /// Like the members of these names in the source. If the source lacks them: no_native_handle,
+    /// success, and no effect.
     [[nodiscard]] std::intptr_t native_handle() const noexcept {
         return calls_->native_handle(held_);
     }

@@ -58,8 +58,8 @@ struct checkpoint_options {
 
 namespace detail {
 
-/// What a checkpoint is made of. It has a block of memory of its own, so that it stays where it is
-/// when the checkpoint moves.
+/// The data of a checkpoint. It is allocated separately, so its address stays the same when the
+/// checkpoint is moved.
 template <byte_source Source>
 struct checkpoint_tables {
     struct row {
@@ -130,15 +130,16 @@ private:
     const detail::checkpoint_tables<Source>* tables_;  // null if the checkpoint was moved from
 };
 
-/// The tensors of a directory, a shard index or a single file, numbered by file and offset. A
-/// tensor_set. What a path stands for: an index that is named; in a directory its one
-/// *.safetensors.index.json; else model.safetensors; else the only .safetensors file; else one
-/// complete numbered series. The index decides which file holds which tensor. What a shard holds
-/// beside that is part of the checkpoint unless checkpoint_options::show_unlisted is false; files
-/// that the index does not name are none of it.
-///   lifetime  views, names and plans die with the checkpoint; a move keeps them. What was moved
-///   from has no tensors. units     one file handle for each file; none where there are more than
-///   most_open_files of them
+/// The tensors of a directory, a shard index or a single file, numbered by file and offset. It is a
+/// tensor_set. A path may name an index, a tensor file or a directory. In a directory the first of
+/// these is used: its only *.safetensors.index.json, model.safetensors, the only .safetensors file,
+/// one complete numbered series. The index decides which file contains which tensor. Tensors of a
+/// shard that the index does not list are part of the checkpoint unless
+/// checkpoint_options::show_unlisted is false. Files that the index does not name are not part of
+/// it.
+///   lifetime  views, names and plans are valid until the checkpoint is destroyed, even if it is
+///           moved. A moved-from checkpoint has no tensors
+///   handles   one open file handle per file; none if there are more than most_open_files files
 template <class Source>
 class basic_checkpoint {
 public:
@@ -147,7 +148,7 @@ public:
 
     /// The type of an open file.
     using file_type = basic_tensor_file<Source>;
-    /// What a search returns if there is no such tensor.
+    /// Returned by a search if there is no such tensor.
     static constexpr std::size_t npos = ~std::size_t{0};
     /// Views of a temporary checkpoint do not compile.
     static constexpr bool lends_views = true;
@@ -177,35 +178,35 @@ public:
         return made;
     }
 
-    /// A checkpoint of files that the caller opened, from sources of any kind, and of the index
-    /// that says which file has which tensor; headers and index are checked against each other as
-    /// open() does. A file is the one that the index names if its path() is that name; else, if it
-    /// ends with that name after a `/` or `\`: "https://host/model-00001-of-00002.safetensors".
-    ///   files     a list of file_type that is moved in: std::move(files). Those that the index
-    ///   names are moved from, also if the call fails
-    ///   options   only show_unlisted counts
-    ///   lifetime  the index and its text may go
-    ///   fails     missing_shard (no file of that name is given), tensor_in_two_shards (two are),
-    ///   tensor_not_in_shard, out_of_memory
+    /// Makes a checkpoint from files that the caller opened, with sources of any kind, and an
+    /// index. Headers and index are checked against each other as in open(). A name in the index
+    /// belongs to the file whose path() equals it or, if there is none, ends with it after a `/` or
+    /// `\`: "https://host/model-00001-of-00002.safetensors".
+    ///   files     a list of file_type, passed with std::move(files). Files that the index names
+    ///           are moved from, even if the call fails
+    ///   options   only show_unlisted is used
+    ///   lifetime  the index and its text need not outlive the call
+    ///   fails     missing_shard (no file fits a name), tensor_in_two_shards (two files fit a
+    ///           name), tensor_not_in_shard, out_of_memory
     template <class Files>
     static result<basic_checkpoint> from(const shard_index& index, Files&& files,
                                          const checkpoint_options& options = {}) noexcept {
         return take_files(&index, taken<Files>(files), options);
     }
-    /// An index that may have failed to parse is none: check it, then pass *index.
+    /// Deleted: the index is a result. Check whether it failed, then pass *index.
     template <class Files>
     static result<basic_checkpoint> from(const result<shard_index>&, Files&&,
                                          const checkpoint_options& = {}) = delete;
-    /// The same without an index: every tensor of every file.
+    /// Makes a checkpoint without an index: it contains every tensor of every file.
     ///   fails     no_checkpoint (no file is given), tensor_in_two_shards, out_of_memory
     template <class Files>
     static result<basic_checkpoint> from(Files&& files) noexcept {
         return take_files(nullptr, taken<Files>(files), {});
     }
 
-    /// Looks for everything that is wrong at once, also where open() fails, with one file open at a
-    /// time. Headers are read, tensors are not.
-    ///   fails   out_of_memory; all else is in the report
+    /// Finds all problems of a checkpoint, even if open() fails. It reads headers but no tensor
+    /// bytes, and has one file open at a time.
+    ///   fails   out_of_memory; all other problems are in the report
     static result<checkpoint_report> verify(std::string_view path,
                                             const checkpoint_options& options = {}) noexcept
         requires file_source<Source>
@@ -250,7 +251,7 @@ public:
     /// The number of tensors.
     [[nodiscard]] std::size_t size() const noexcept { return stable_view().size(); }
     /// Name, dtype and shape of tensor i.
-    ///   lifetime  as long as the checkpoint
+    ///   lifetime  until the checkpoint is destroyed
     [[nodiscard]] tensor_spec spec(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return tables_[0].entry(i);
     }
@@ -269,7 +270,7 @@ public:
     [[nodiscard]] tensor_names<basic_checkpoint> names() const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return tensor_names<basic_checkpoint>{*this};
     }
-    /// Where tensor i lies: `source` is the number of its file, `offset` counts from the start of
+    /// The place of tensor i: `source` is the number of its file, `offset` counts from the start of
     /// the file.
     [[nodiscard]] tensor_location place(std::size_t i) const noexcept {
         return stable_view().place(i);
@@ -442,7 +443,8 @@ private:
         return number_names({});
     }
 
-    /// The number of the file that an index names: by its whole path, or else by the end of it.
+    /// The number of the file that a name in the index belongs to: by the whole path or, if none is
+    /// equal, by the end of the path.
     ///   fails   missing_shard, tensor_in_two_shards
     static result<std::size_t> file_named(std::string_view name, std::string_view first_tensor,
                                           span<const file_type> files) noexcept {
@@ -473,7 +475,7 @@ private:
         return found;
     }
 
-    /// Adds the rows of a file that no index lists; false when memory runs out.
+    /// Adds the rows of a file without an index. Returns false if memory runs out.
     bool add_rows(const file_type& file) noexcept {
         tables& to = tables_[0];
         if (!to.rows.reserve(to.rows.size() + file.size())) return false;
@@ -484,8 +486,8 @@ private:
         return true;
     }
 
-    // `report` is a checkpoint_report* or nullptr: who wants no report does not link what makes
-    // one.
+    // `report` is a checkpoint_report* or nullptr. With nullptr, the code that makes reports is not
+    // linked.
     template <class Report>
     SAFEFUSE_NOINLINE static result<basic_checkpoint> open_with(std::string_view path,
                                                                 const checkpoint_options& options,
@@ -509,7 +511,7 @@ private:
         return tables_[0].files.push(std::move(file));
     }
 
-    /// What is known of an index's tensors while its files are gone through one by one.
+    /// The tensors of an index, while its files are added one by one.
     struct index_rows {
         detail::tensors_by_file listed;
         vector<std::uint32_t> number_of;  // by tensor of one file: its number in the index
@@ -520,7 +522,7 @@ private:
             return index.size() < unlisted && listed.fill(index) &&
                    row_of.resize_unset(index.size());
         }
-        /// The first tensor that the index has in a file; empty: it has none there.
+        /// The first tensor that the index lists for a file. Empty: there is none.
         [[nodiscard]] std::string_view first_of(const shard_index& index,
                                                 std::size_t f) const noexcept {
             const span<const std::uint32_t> tensors = listed.of(f);
@@ -528,7 +530,7 @@ private:
         }
     };
 
-    /// Adds the rows of file `f` of an index, which comes next.
+    /// Adds the rows of file `f` of an index. Files must be added in order.
     ///   fails   tensor_not_in_shard, out_of_memory
     result<void> add_rows(const shard_index& index, std::size_t f, const file_type& file,
                           bool show_unlisted, index_rows& rows) noexcept {
@@ -595,7 +597,7 @@ private:
         if constexpr (!std::is_null_pointer_v<Report>)
             if (!note_index(found, *index, *report)) return no_memory;
         if (rows.shows_unlisted) return number_names(found.directory);
-        // the names are the same, and now the headers hold them
+        // the headers contain the same names, so the index can go
         to.names = detail::take_names(std::move(*index), rows.row_of.view());
         return {};
     }
@@ -835,7 +837,7 @@ private:
 using checkpoint = basic_checkpoint<mapped_file>;
 /// A checkpoint whose files are read by offset.
 using positional_checkpoint = basic_checkpoint<positional_file>;
-/// A checkpoint of files of any source, the caller's own too: see from().
+/// A checkpoint of files with any source, including the caller's own: see from().
 using any_checkpoint = basic_checkpoint<any_source>;
 
 static_assert(tensor_set<checkpoint> && tensor_set<positional_checkpoint>);

@@ -31,25 +31,25 @@ inline namespace SAFEFUSE_ABI {
 
 namespace detail {
 
-/// What a tensor file is made of. It has a block of memory of its own, so that it stays where it is
-/// when the file moves.
+/// The data of a tensor file. It is allocated separately, so its address stays the same when the
+/// file is moved.
 template <class Source>
 struct file_parts {
     Source source;
     text name;
-    vector<std::byte> header_bytes;  // of a source that is not in memory
+    vector<std::byte> header_bytes;  // used if the source is not in memory
     safefuse::header header;
 };
 
 }  // namespace detail
 
-/// The tensors of a file as a tensor set that stays valid when the file is moved. Plans hold one.
-///   lifetime  of what the file holds, wherever that is moved to
+/// The tensors of a file as a tensor set that stays valid when the file is moved. Plans store one.
+///   lifetime  until the content of the file is destroyed; it may be moved to another file object
 template <class Source>
 class tensor_file_view {
 public:
     /// @{
-    /// As the file's own.
+    /// Like the members of these names in the file.
     [[nodiscard]] std::size_t size() const noexcept {
         return parts_ == nullptr ? 0 : parts_->header.size();
     }
@@ -96,16 +96,16 @@ private:
 };
 
 /// A tensor file whose header has been read and checked. Tensors are numbered in the order of their
-/// bytes. A tensor_set with one source, number 0: the file.
-///   lifetime  views, names and plans die with the file; a move keeps them. What was moved from has
-///   no tensors, and neither source() nor header()
+/// bytes. It is a tensor_set with one source, the file, whose number is 0.
+///   lifetime  views, names and plans are valid until the file is destroyed; a move keeps them
+///           valid. A moved-from file has no tensors; its source() and header() must not be called
 template <class Source>
 class basic_tensor_file {
 public:
     static_assert(byte_source<Source>,
                   "safefuse: the source of a tensor file is not a byte_source");
 
-    /// What find() returns if there is no such tensor.
+    /// Returned by a search if there is no such tensor.
     static constexpr std::size_t npos = safefuse::header::npos;
     /// Views of a temporary file do not compile.
     static constexpr bool lends_views = true;
@@ -124,8 +124,8 @@ public:
         return from(std::move(*source), path, options);
     }
 
-    /// The same for bytes from anywhere, such as memory_source; `name` stands for the path in
-    /// messages, and for the file's name in a shard index.
+    /// Makes a tensor file from any source, such as a memory_source, and checks its header.
+    /// Messages use `name` as the path, and a shard index as the file's name.
     ///   fails   as header::parse and Source::read; out_of_memory; read_past_end (the source lends
     ///           fewer bytes than its size)
     static result<basic_tensor_file> from(Source source, std::string_view name,
@@ -151,9 +151,9 @@ public:
         return made;
     }
 
-    /// An any_tensor_file from a file of any other source; nothing is read again.
+    /// Makes an any_tensor_file from a file of any other source. Nothing is read again.
     ///   lifetime  names and views of the file stay valid
-    ///   fails   out_of_memory; the file is then gone
+    ///   fails   out_of_memory; the file is then destroyed
     template <class Other>
         requires(std::same_as<Source, any_source> && !std::same_as<Other, any_source>)
     static result<basic_tensor_file> from(basic_tensor_file<Other>&& file) noexcept {
@@ -177,7 +177,7 @@ public:
             parts_[0].source.close_handle();
     }
 
-    /// The path it was opened by, or the name it was given.
+    /// The path that it was opened with, or the name given to from().
     [[nodiscard]] std::string_view path() const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return parts_.empty() ? std::string_view{} : at().name.view();
     }
@@ -190,7 +190,7 @@ public:
         return at().header;
     }
 
-    /// How many tensors it holds.
+    /// The number of tensors.
     [[nodiscard]] std::size_t size() const noexcept { return stable_view().size(); }
     /// Tensor i, in the order of the bytes.
     [[nodiscard]] tensor_entry operator[](std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
@@ -205,16 +205,16 @@ public:
         return at().header.header_bytes() + at().header[i].begin;
     }
 
-    /// What plans hold in place of the file: it stays valid when the file is moved.
-    ///   lifetime  of what the file holds, wherever that is moved to
+    /// The tensor set that plans store in place of the file. It stays valid when the file is moved.
+    ///   lifetime  until the content of the file is destroyed; it may be moved to another file
     [[nodiscard]] tensor_file_view<Source> stable_view() const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return tensor_file_view<Source>{parts_.begin()};
     }
     /// @{
-    /// What tensor_set asks for; the only source is number 0.
-    ///   lifetime  of spec, source_name and source_bytes: as long as the file
+    /// Required by tensor_set. The only source has number 0.
+    ///   lifetime  of spec, source_name and source_bytes: until the file is destroyed
     ///   fails   read: as Source::read; check: file_changed (the file has another size than when it
-    ///   was opened), io_error
+    ///           was opened), io_error
     [[nodiscard]] tensor_spec spec(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return at().header[i];
     }
@@ -245,17 +245,16 @@ public:
     }
     /// @}
 
-    /// Tensor i where it lies, without a copy.
+    /// A view of tensor i, without a copy.
     ///   fails   not_resident (the source must be read: read() copies the tensor), read_past_end
-    ///   (the source lends fewer bytes
-    ///           than when the file was opened)
+    ///           (the source lends fewer bytes than when the file was opened)
     [[nodiscard]] result<tensor_view> view(std::size_t i) const& noexcept SAFEFUSE_LIFETIMEBOUND {
         const tensor_entry entry = at().header[i];
         const span<const std::byte> bytes = at().source.bytes();
         if (bytes.empty())
             return about({.code = errc::not_resident, .detail = "read() copies them"}, entry.name);
         const std::uint64_t first = offset_bytes(i);
-        // never a view past the end, no matter what header and source say
+        // a view never extends past the end, whatever the header and the source say
         if (!detail::lies_inside(first, entry.size_bytes(), bytes.size()))
             return about({.code = errc::read_past_end,
                           .offset = first,
@@ -311,7 +310,7 @@ public:
         return read(i, out);
     }
 
-    /// The bytes of a slice of tensor i: its size for read_slice, and its runs for
+    /// The bytes of a slice of tensor i: the size for read_slice, and the runs for
     /// tensor_view::slice.
     ///   fails   as slice_runs::of
     [[nodiscard]] result<slice_runs> runs_of(std::size_t i,
@@ -330,10 +329,9 @@ public:
         return runs_of(i, ranges);
     }
 
-    /// Copies a slice of tensor i. Of a source in memory no other bytes are touched. From one that
-    /// must be read, runs that are near each other (no more than 4 KiB between them) are read at
-    /// once, into a buffer of no more than 1 MiB: a column costs one read for each MiB, not one for
-    /// each row.
+    /// Copies a slice of tensor i. If the source is in memory, no other bytes are accessed.
+    /// Otherwise runs with gaps of at most 4 KiB are read together, into a buffer of at most 1 MiB.
+    /// So a column takes one read per MiB instead of one per row.
     ///   fails   as slice_runs::of; wrong_buffer_size (`out` must have the slice's size; it is then
     ///           unchanged); as Source::read
     result<void> read_slice(std::size_t i, span<const axis_range> ranges,
@@ -386,7 +384,7 @@ private:
     using parts = detail::file_parts<Source>;
 
     basic_tensor_file() noexcept = default;
-    /// False when memory runs out.
+    /// Returns false if memory runs out.
     bool take(parts&& taken) noexcept { return parts_.reserve(1) && parts_.push(std::move(taken)); }
     [[nodiscard]] const parts& at() const noexcept { return parts_[0]; }
 
@@ -408,7 +406,7 @@ private:
         if (!detail::fits_memory(*needed) ||
             !to.header_bytes.resize_unset(static_cast<std::size_t>(*needed)))
             return failure{.code = errc::out_of_memory, .expected = *needed};
-        // The length is not read again: a file that changes meanwhile must not make it another one.
+        // The length is not read again, because the file may have changed since.
         for (std::size_t i = 0; i < sizeof length; ++i) to.header_bytes[i] = length[i];
         return to.source.read(sizeof length, to.header_bytes.view().subspan(sizeof length));
     }
@@ -445,7 +443,7 @@ private:
         return about({.code = errc::tensor_not_found}, name);
     }
 
-    // one, or none after a move; a list's elements stay where they are when it moves
+    // one element, or none after a move; elements keep their address when the vector moves
     vector<parts> parts_;
 };
 
@@ -453,8 +451,8 @@ private:
 using tensor_file = basic_tensor_file<mapped_file>;
 /// A tensor file that is read by offset.
 using positional_tensor_file = basic_tensor_file<positional_file>;
-/// A tensor file of any source, the caller's own too: one type for all of them. It is made from an
-/// any_source, or from a file of another source.
+/// A tensor file with any source, including the caller's own: one type for all sources. Make it
+/// from an any_source, or from a file with another source.
 using any_tensor_file = basic_tensor_file<any_source>;
 
 static_assert(tensor_set<tensor_file> && tensor_set<positional_tensor_file> &&

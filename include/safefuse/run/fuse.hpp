@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: runs a plan into memory. Each byte is copied once. Sources that must be read use one
-// buffer of at most fuse_buffer_bytes for strided copies and equality checks; nothing else needs a
+// safefuse: runs a plan into memory. Each byte is copied once. If a source must be read, strided
+// copies and equality checks use one buffer of at most fuse_buffer_bytes. Nothing else needs a
 // buffer.
 #ifndef SAFEFUSE_RUN_FUSE_HPP
 #define SAFEFUSE_RUN_FUSE_HPP
@@ -28,19 +28,20 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// Most memory in bytes that fusing takes beside the output.
+/// Largest amount of memory, in bytes, that fusing needs in addition to the output.
 inline constexpr std::size_t fuse_buffer_bytes = detail::read_buffer_bytes;
 
-/// Buffers for all outputs of a plan in any other container type: a std::span or vector of buffers,
-/// for example, or a vector of vectors.
+/// Buffers for all outputs of a plan, in any other container type: for example, a std::span or
+/// vector of buffers, or a vector of vectors.
 template <class Buffers>
 concept buffer_list =
     !std::convertible_to<Buffers&, span<const span<std::byte>>> && requires(Buffers& buffers) {
         { span{buffers}[0] } -> std::convertible_to<span<std::byte>>;
     };
 
-/// Bytes that a callable lends, or a result of them. A vector by value is neither: it would be gone
-/// before a byte is copied.
+/// What a callable may return as memory: a span of bytes, something that converts to one, or a
+/// result of either. A vector by value is refused, because it would be destroyed before a byte is
+/// copied.
 template <class T>
 concept provided_buffer = std::convertible_to<T, span<std::byte>> || requires {
     requires std::same_as<std::remove_cvref_t<T>,
@@ -48,8 +49,8 @@ concept provided_buffer = std::convertible_to<T, span<std::byte>> || requires {
     requires std::convertible_to<typename std::remove_cvref_t<T>::value_type, span<std::byte>>;
 };
 
-/// A callable that provides the memory of an output: `buffer_for(output)` returns bytes that are
-/// there until the output is made, or a result of them.
+/// A callable that returns the memory for an output: `buffer_for(output)` returns bytes, or a
+/// result of them. The bytes must stay valid until the output is made.
 template <class F>
 concept buffer_provider = requires(F& buffer_for, const plan_output& output) {
     { buffer_for(output) } -> provided_buffer;
@@ -57,16 +58,16 @@ concept buffer_provider = requires(F& buffer_for, const plan_output& output) {
 
 namespace detail {
 
-/// A reference to any buffer_provider, so that fusing is compiled once and not for each kind.
+/// A reference to any buffer_provider, so that fusing is compiled once for all provider types.
 class buffer_provider_ref {
 public:
     template <class F>
     explicit buffer_provider_ref(F& f) noexcept
-        // a function is no object, so the casts are not static ones
+        // F may be a function, which static_cast cannot convert to void*
         : object_{reinterpret_cast<const void*>(&f)}, call_{&call<F>} {}
 
     /// The buffer of an output.
-    ///   fails   wrong_buffer_size, and as the callable; the failure names the output
+    ///   fails   wrong_buffer_size, and as the callable. The failure names the output
     result<span<std::byte>> operator()(const plan_output& output) const {
         auto buffer = call_(object_, output);
         if (buffer && buffer->size() != output.size_bytes)
@@ -80,7 +81,7 @@ public:
 private:
     template <class F>
     static result<span<std::byte>> call(const void* object, const plan_output& output) {
-        F& f = *reinterpret_cast<F*>(const_cast<void*>(object));  // as const as the caller's was
+        F& f = *reinterpret_cast<F*>(const_cast<void*>(object));  // restores the constness
         if constexpr (std::convertible_to<decltype(f(output)), span<std::byte>>) {
             return span<std::byte>{f(output)};
         } else {
@@ -94,7 +95,7 @@ private:
     result<span<std::byte>> (*call_)(const void*, const plan_output&);
 };
 
-/// Asks for the buffer of each output and makes it before it asks for the next.
+/// Requests the buffer of an output and makes the output, one output after the other.
 inline result<void> fuse_one_by_one(const copy_plan& plan, const buffer_provider_ref& buffer_for,
                                     const progress_ref& progress) {
     run_watch watch{plan, progress, plan.size_bytes()};
@@ -110,11 +111,10 @@ inline result<void> fuse_one_by_one(const copy_plan& plan, const buffer_provider
 
 /// Makes all outputs of a plan at once, reading the sources front to back. `buffers[i]` is for
 /// plan.outputs()[i]; an empty buffer leaves that output out.
-///   fails   wrong_buffer_size (nothing is written then), file_changed (a mapped file has another
-///   size now: each is checked once,
-///           before the first byte is copied from it), parts_differ (the plan's equal_blocks are
-///           not), canceled (progress answered false), and as reading the sources does (buffers may
-///           be part-written)
+///   fails   wrong_buffer_size (nothing is written), file_changed (the size of a mapped file has
+///           changed; each file is checked once, before the first byte is copied from it),
+///           parts_differ (equal_blocks of the plan are not equal), canceled (progress returned
+///           false), and as reading the sources (buffers may be partly written)
 inline result<void> fuse(const copy_plan& plan, span<const span<std::byte>> buffers,
                          progress_ref progress = {}) noexcept {
     if (auto fit = detail::check_buffers(plan, buffers); !fit) return fit;
@@ -132,17 +132,18 @@ result<void> fuse(const copy_plan& plan, Buffers&& buffers, progress_ref progres
     return fuse(plan, list.view(), progress);
 }
 
-/// Makes all outputs of a plan one by one: `buffer_for(output)` is asked for the memory of an
-/// output, which must have output.size_bytes, and is asked for the next when that output is made,
-/// so that the same buffer may serve all of them. What the callable throws passes through.
-///   reads   sources that must be read once for each output that has bytes of them
-///   fails   wrong_buffer_size (of that output nothing is written then), as the callable does, and
-///   as fuse(plan, buffers); outputs before the one that failed are made
+/// Makes all outputs of a plan one by one. For each output, `buffer_for(output)` returns the
+/// memory, which must have output.size_bytes bytes. It is called for the next output only after
+/// this one is complete, so all outputs may use the same buffer. Exceptions of the callable are
+/// passed on.
+///   reads   a source that is not in memory: once for each output that has bytes from it
+///   fails   wrong_buffer_size (nothing of that output is written), as the callable, and as
+///           fuse(plan, buffers). Outputs before the one that failed are complete
 template <buffer_provider Provider>
 result<void> fuse(const copy_plan& plan, Provider&& buffer_for, progress_ref progress = {}) {
     return detail::fuse_one_by_one(plan, detail::buffer_provider_ref{buffer_for}, progress);
 }
-/// What a call with anything else gets: a sentence that says what is missing, in place of a list of
+/// Chosen for all other types. Its static_assert explains what is missing, without a list of
 /// candidates.
 template <class T>
     requires(!buffer_list<T> && !buffer_provider<T> &&
@@ -155,9 +156,9 @@ result<void> fuse(const copy_plan&, T&&, progress_ref = {}) noexcept {
     return {};
 }
 
-/// Makes one output of a plan. `out` has exactly its size.
-///   fails   output_not_found, wrong_buffer_size (nothing is written then), canceled, and as
-///   reading the sources does (`out` may be part-written)
+/// Makes one output of a plan. `out` must have exactly the size of the output.
+///   fails   output_not_found, wrong_buffer_size (nothing is written), canceled, and as reading the
+///           sources (`out` may be partly written)
 inline result<void> fuse(const copy_plan& plan, std::string_view local_name, span<std::byte> out,
                          progress_ref progress = {}) noexcept {
     const auto output = plan.output(local_name);
@@ -174,7 +175,7 @@ inline result<void> fuse(const copy_plan& plan, std::string_view local_name, spa
 
 /// Fuses one output of a plan into a framework's tensor, whose dtype and shape must be the
 /// output's.
-///   fails   dtype_mismatch, shape_mismatch (nothing is written then), and as the overload above
+///   fails   dtype_mismatch, shape_mismatch (nothing is written), and as the overload above
 template <writable_tensor T>
 result<void> fuse(const copy_plan& plan, std::string_view local_name, T& tensor,
                   progress_ref progress = {}) noexcept {
@@ -203,7 +204,7 @@ result<void> fuse(const copy_plan&, std::string_view, T&) noexcept {
     return {};
 }
 
-/// What a call with a result gets that nobody looked at.
+/// Chosen for a result that was not checked. Its static_assert says so.
 template <class T, class... Rest>
 result<void> fuse(const result<T>&, Rest&&...) noexcept {
     static_assert(
@@ -212,10 +213,10 @@ result<void> fuse(const result<T>&, Rest&&...) noexcept {
     return {};
 }
 
-/// An output that need not be made because it lies in one piece in memory: fused already, or a
-/// single expert's matrix.
-///   lifetime  the view's bytes are the source's, its shape the plan's
-///   fails   output_not_found, not_resident (it must be copied together, or read)
+/// A view of an output whose bytes are already contiguous in memory: experts that are stored fused,
+/// or the matrix of a single expert.
+///   lifetime  the bytes of the view belong to the source, its shape to the plan
+///   fails   output_not_found, not_resident (the output must be copied or read)
 [[nodiscard]] inline result<tensor_view> view(const copy_plan& plan SAFEFUSE_LIFETIMEBOUND,
                                               std::string_view local_name) noexcept {
     const auto output = plan.output(local_name);

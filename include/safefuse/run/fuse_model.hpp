@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: all tensors of a model into memory of the caller's, in one call.
+// safefuse: fuses all tensors of a model into the caller's memory in one call.
 #ifndef SAFEFUSE_RUN_FUSE_MODEL_HPP
 #define SAFEFUSE_RUN_FUSE_MODEL_HPP
 
@@ -20,11 +20,11 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// A tensor of a model that is stored as it is, where it lies, under its new name and without a
-/// copy.
-///   lifetime  the bytes are the source's, the shape the model's
-///   fails   out_of_range (there are fewer tensors), not_resident (a plan makes it, or it must be
-///   read), read_past_end
+/// A view of tensor i of a model, without a copy. Possible if the tensor is stored in the form that
+/// the model has.
+///   lifetime  the bytes belong to the source, the shape to the model
+///   fails   out_of_range (the model has fewer tensors), not_resident (a plan makes the tensor, or
+///           its source must be read), read_past_end
 [[nodiscard]] inline result<tensor_view> view(const model_tensors& model SAFEFUSE_LIFETIMEBOUND,
                                               std::size_t i) noexcept {
     if (i >= model.size())
@@ -47,8 +47,8 @@ inline namespace SAFEFUSE_ABI {
                                             static_cast<std::size_t>(place.size_bytes)));
 }
 
-/// A callable that provides the memory of a tensor of a model, as a buffer_provider does of an
-/// output.
+/// A callable that returns the memory for a tensor of a model. It is to tensors what a
+/// buffer_provider is to outputs.
 template <class F>
 concept model_buffer_provider = requires(F& buffer_for, const model_tensor& tensor) {
     { buffer_for(tensor) } -> provided_buffer;
@@ -56,13 +56,13 @@ concept model_buffer_provider = requires(F& buffer_for, const model_tensor& tens
 
 namespace detail {
 
-/// Counts what is done of a model, and tells of it.
+/// Adds up the finished bytes of a model and reports them.
 class model_watch {
 public:
     model_watch(const progress_ref& progress, std::uint64_t total_bytes) noexcept
         : progress_{progress}, total_bytes_{total_bytes} {}
 
-    /// What a run of a part is told by.
+    /// Converts the progress of one tensor to the progress of the model, and reports it.
     bool operator()(const run_progress& at) const noexcept {
         return progress_({at.tensor, done_bytes_ + at.done_bytes, total_bytes_});
     }
@@ -77,7 +77,7 @@ private:
     std::uint64_t done_bytes_ = 0;
 };
 
-/// Reads a tensor that is stored as it is.
+/// Reads a tensor that is stored in the form that the model has.
 inline result<void> read_stored(const tensor_set_ref& set, const model_tensor& tensor,
                                 span<std::byte> out, const progress_ref& progress) noexcept {
     const tensor_location place = set.place(tensor.from.number);
@@ -93,7 +93,7 @@ inline result<void> read_stored(const tensor_set_ref& set, const model_tensor& t
     return {};
 }
 
-/// As fuse(model, buffer_for); Provide is called with a model_tensor and gives a
+/// Implements fuse(model, buffer_for). `provide` takes a model_tensor and returns a
 /// result<span<std::byte>>.
 template <class Provide>
 result<void> fuse_model(const model_tensors& model, Provide& provide,
@@ -126,12 +126,12 @@ result<void> fuse_model(const model_tensors& model, Provide& provide,
 
 }  // namespace detail
 
-/// Makes every tensor of a model, one by one in the order of the list: what is stored is read, what
-/// a plan makes is fused. `buffer_for(tensor)` is asked for the memory of each, which must have
-/// tensor.size_bytes. What the callable throws passes through.
+/// Makes every tensor of a model, one by one in the order of the list. Stored tensors are read, all
+/// others are fused. For each tensor, `buffer_for(tensor)` returns the memory, which must have
+/// tensor.size_bytes bytes. Exceptions of the callable are passed on.
 ///   memory  the plan of one scope
-///   fails   wrong_buffer_size (of that tensor nothing is written then), canceled (progress
-///   answered false), as the callable does, and as `plan` of a scope, fuse and reading do
+///   fails   wrong_buffer_size (nothing of that tensor is written), canceled (progress returned
+///           false), as the callable, and as `plan` of a scope, fuse and reading
 template <model_buffer_provider Provider>
 result<void> fuse(const model_tensors& model, Provider&& buffer_for, progress_ref progress = {}) {
     const auto provide = [&](const model_tensor& tensor) -> result<span<std::byte>> {

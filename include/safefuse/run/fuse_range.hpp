@@ -21,10 +21,10 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
 /// Makes bytes [begin, begin + out.size()) of one output, for callers that write it out piece by
-/// piece. Where a source must be read, what lies between short runs that are less than 256 KiB
-/// apart is read as well, at every call.
-///   fails   output_not_found, out_of_range, out_of_memory, canceled (progress answered false), and
-///   as reading the sources does (`out` may be part-written)
+/// piece. If a source must be read, each call also reads the gaps of less than 256 KiB between
+/// short runs.
+///   fails   output_not_found, out_of_range, out_of_memory, canceled (progress returned false), and
+///           as reading the sources (`out` may be partly written)
 inline result<void> fuse_range(const copy_plan& plan, std::size_t output, std::uint64_t begin,
                                span<std::byte> out, progress_ref progress = {}) noexcept {
     if (output >= plan.outputs().size()) return detail::no_such_output(plan, output);

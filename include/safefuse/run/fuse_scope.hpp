@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: plans a scope and fuses it in one call. The arguments are those of `plan` with the
-// buffers after them: a callable that is asked for the memory of each output in turn, or a list of
-// buffers in the order of the outputs.
+// safefuse: plans a scope and fuses it in one call. The arguments are those of `plan`, then the
+// buffers: a list with one buffer per output, in the order of the outputs, or a callable that
+// returns the memory of each output.
 //
 //   fuse<families::qwen2_moe>(checkpoint, scope, [&](const plan_output& output) { return ...; });
 #ifndef SAFEFUSE_RUN_FUSE_SCOPE_HPP
@@ -27,14 +27,15 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// What outputs are made in: a buffer for each, or a callable that provides them one by one.
+/// Memory for outputs: a list with one buffer per output, or a callable that returns one buffer at
+/// a time.
 template <class T>
 concept output_buffers =
     std::convertible_to<T&, span<const span<std::byte>>> || buffer_list<T> || buffer_provider<T>;
 
 namespace detail {
 
-/// Runs a plan that may have failed.
+/// Runs a plan if it was made. Otherwise returns its failure.
 template <class Buffers>
 result<void> fuse_planned(result<copy_plan>&& plan, Buffers& buffers,
                           const progress_ref& progress) {
@@ -45,48 +46,49 @@ result<void> fuse_planned(result<copy_plan>&& plan, Buffers& buffers,
 }  // namespace detail
 
 /// @{
-/// Makes all outputs of one scope, from one layout to another. The set may end with the call.
-///   fails   as `plan` with the same arguments (nothing is asked for or written then), and as
-///   fuse(plan, buffers): a buffer of another size is wrong_buffer_size and names the output
+/// Plans one scope from one layout to another and makes all its outputs. The set need not outlive
+/// the call.
+///   fails   as `plan` with the same arguments (then no buffer is requested or written), and as
+///           fuse(plan, buffers), for example wrong_buffer_size, which names the output
 template <layout_type From, layout_type To, tensor_set Set, output_buffers Buffers>
 result<void> fuse(const Set& set, std::string_view scope, Buffers&& buffers,
                   const plan_options& options = {}, progress_ref progress = {}) {
     return detail::fuse_planned(plan<From, To>(set, scope, options), buffers, progress);
 }
-/// With layouts that are chosen at run time.
+/// Overload for layouts that are chosen at run time.
 template <tensor_set Set, output_buffers Buffers>
 result<void> fuse(const Set& set, std::string_view scope, const layout_description& from,
                   const layout_description& to, Buffers&& buffers, const plan_options& options = {},
                   progress_ref progress = {}) {
     return detail::fuse_planned(plan(set, scope, from, to, options), buffers, progress);
 }
-/// For a family as a type: from the hub's form to the model's.
+/// Overload for a family as a type, from the hub's form to the model's form.
 template <family_type Family, tensor_set Set, output_buffers Buffers>
 result<void> fuse(const Set& set, std::string_view scope, Buffers&& buffers,
                   const plan_options& options = {}, progress_ref progress = {}) {
     return detail::fuse_planned(plan<Family>(set, scope, options), buffers, progress);
 }
-/// For a family as a type, in the direction that is given.
+/// Overload for a family as a type, in direction `way`.
 template <family_type Family, tensor_set Set, output_buffers Buffers>
 result<void> fuse(const Set& set, std::string_view scope, direction way, Buffers&& buffers,
                   const plan_options& options = {}, progress_ref progress = {}) {
     return detail::fuse_planned(plan<Family>(set, scope, way, options), buffers, progress);
 }
-/// For a family that is chosen at run time.
+/// Overload for a family that is chosen at run time.
 template <tensor_set Set, output_buffers Buffers>
 result<void> fuse(const Set& set, std::string_view scope, const family_description& family,
                   direction way, Buffers&& buffers, const plan_options& options = {},
                   progress_ref progress = {}) {
     return detail::fuse_planned(plan(set, scope, family, way, options), buffers, progress);
 }
-/// For a scope that find_scopes or experts_scopes::find found with that set and that family.
+/// Overload for a scope that find_scopes or experts_scopes::find found with this set and family.
 template <tensor_set Set, output_buffers Buffers>
 result<void> fuse(const Set& set, const experts_scope& scope, const family_description& family,
                   direction way, Buffers&& buffers, const plan_options& options = {},
                   progress_ref progress = {}) {
     return detail::fuse_planned(plan(set, scope, family, way, options), buffers, progress);
 }
-/// For an engine; the scope was found with `unfuse`, as `plan` for an engine says.
+/// Overload for an engine. The scope must have been found with `unfuse`; see `plan` for an engine.
 template <tensor_set Set, output_buffers Buffers>
 result<void> fuse(const Set& set, const experts_scope& scope, const family_description& unfuse,
                   const engine_entry& engine, Buffers&& buffers, const plan_options& options = {},
@@ -95,7 +97,7 @@ result<void> fuse(const Set& set, const experts_scope& scope, const family_descr
 }
 /// @}
 
-/// What a call with other types gets: a sentence that says what is missing, in place of a list of
+/// Chosen for all other types. Its static_asserts explain what is missing, instead of a list of
 /// candidates.
 template <class Family, class Set, class Buffers>
     requires(!family_type<Family> || !tensor_set<Set> || !output_buffers<Buffers>)

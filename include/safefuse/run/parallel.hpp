@@ -116,7 +116,7 @@ public:
         // the executor may be a function, which static_cast cannot convert to void*
         : run_{reinterpret_cast<const void*>(&run)},
           call_{[](const void* what, std::size_t count, const indexed_task& task) noexcept {
-              // The caller's executor had the same constness.
+              // The cast restores the constness of the caller's executor.
               (*reinterpret_cast<Executor*>(const_cast<void*>(what)))(count, task);
           }} {}
     void operator()(std::size_t count, const indexed_task& task) const noexcept {
@@ -138,7 +138,7 @@ public:
                  std::uint64_t least_chunk_bytes = usual_chunk_bytes) noexcept
         : plan_{plan}, memory_{memory}, least_chunk_bytes_{least_chunk_bytes} {}
 
-    /// Runs all chunks and tells how far they are.
+    /// Runs all chunks and reports progress.
     result<void> run(const executor_ref& executor, const progress_ref& progress = {}) noexcept {
         progress_ = progress;
         if (auto divided = divide(); !divided) return divided;
@@ -220,7 +220,8 @@ private:
 
     void run_chunk(std::size_t i) noexcept {
         if (taken_[i].test_and_set(std::memory_order_relaxed)) return;
-        // A chunk behind one that failed is not needed; those before it are, for they may fail too.
+        // A chunk after one that failed is not needed. Chunks before it are, because they may fail,
+        // too.
         if (first_failed_.load(std::memory_order_relaxed) < i ||
             is_canceled_.load(std::memory_order_relaxed))
             return;
@@ -245,7 +246,8 @@ private:
         lock_.clear(std::memory_order_release);
     }
 
-    /// Counts a chunk that is done. A thread that finds another one telling goes on with its work.
+    /// Counts a finished chunk. If another thread is reporting progress, this thread does not wait
+    /// for it.
     void note_done(std::size_t i) noexcept {
         if (!progress_) return;
         std::uint64_t size_bytes = 0;
@@ -256,7 +258,7 @@ private:
         if (!is_canceled_.load(std::memory_order_relaxed)) tell(i);
         is_told_.clear(std::memory_order_release);
     }
-    /// Tells how far all chunks are. Chunk i was just done.
+    /// Reports the progress of all chunks. Chunk i is the one just finished.
     void tell(std::size_t i) noexcept {
         told_bytes_ = done_bytes_.load(std::memory_order_relaxed);
         const plan_output& output = plan_.outputs()[parts_[chunks_[i]].output];
@@ -264,7 +266,7 @@ private:
             is_canceled_.store(true, std::memory_order_relaxed);
     }
 
-    /// Buffers for reading, which go from chunk to chunk: fresh memory is slow.
+    /// Read buffers. Chunks reuse them, because fresh memory is slow.
     struct buffer_slot {
         std::atomic_flag busy;
         vector<std::byte> buffer;
@@ -284,13 +286,13 @@ private:
     failure failure_{};
     progress_ref progress_;
     std::uint64_t size_bytes_ = 0;
-    std::uint64_t told_bytes_ = 0;  // of whoever tells
+    std::uint64_t told_bytes_ = 0;  // bytes in the last report
     std::atomic<std::uint64_t> done_bytes_{0};
     std::atomic_flag is_told_;
     std::atomic<bool> is_canceled_{false};
 };
 
-/// As fuse_one_by_one of fuse.hpp, on an executor's threads.
+/// Like fuse_one_by_one in fuse.hpp, on an executor's threads.
 inline result<void> fuse_one_by_one(const copy_plan& plan, const buffer_provider_ref& buffer_for,
                                     const executor_ref& run, const progress_ref& progress) {
     std::uint64_t done_bytes = 0;

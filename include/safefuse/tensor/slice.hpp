@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: which bytes of a tensor a slice covers. This is arithmetic only and reads nothing, so
-// views, positional reads and other executors can use the same answer.
+// safefuse: computes the bytes of a tensor that a slice covers. It reads nothing, so views,
+// positional reads and other executors can use the result.
 #ifndef SAFEFUSE_TENSOR_SLICE_HPP
 #define SAFEFUSE_TENSOR_SLICE_HPP
 
@@ -28,7 +28,7 @@ struct axis_range {
     std::uint64_t begin = 0;     ///< first index
     std::uint64_t end = to_end;  ///< to_end: to the end of the axis
     bool drops_axis = false;     ///< the shape loses the axis; the range has one index
-    std::uint64_t step = 1;      ///< from one index that is kept to the next; not 0
+    std::uint64_t step = 1;      ///< distance between indices that are kept; not 0
 };
 
 /// The whole axis.
@@ -36,7 +36,7 @@ inline constexpr axis_range all{};
 /// Index i of an axis; the axis is removed from the shape.
 [[nodiscard]] constexpr axis_range at(std::uint64_t i) noexcept { return {i, i, true}; }
 /// The half-open range [begin, end) of an axis, or every step-th index of it: range(1, 8, 3) is 1,
-/// 4, 7. begin == end is an empty range, wherever it is on the axis.
+/// 4, 7. If begin == end, the range is empty, at any place of the axis.
 [[nodiscard]] constexpr axis_range range(std::uint64_t begin, std::uint64_t end,
                                          std::uint64_t step = 1) noexcept {
     return {begin, end, false, step};
@@ -44,15 +44,15 @@ inline constexpr axis_range all{};
 
 /// The bytes of a slice as equal runs, in the order of the slice's elements.
 ///
-/// Ranges mean what they mean to the reference implementation (Select and Narrow of its
-/// TensorIndexer, with the step of version 0.8): every slice with elements that the reference takes
-/// has the same shape and bytes here. More is accepted:
+/// Ranges have the meaning of the reference implementation (Select and Narrow of its TensorIndexer,
+/// with the step of version 0.8). Every slice with elements that the reference accepts has the same
+/// shape and bytes here. This library also accepts:
 ///   - empty ranges: range(2, 2) of an axis of 2 entries, and any range within a tensor that has no
 ///     elements. The slice has no bytes and no runs. The reference refuses a range that begins at
 ///     the end of its axis, and returns the whole tensor for an empty range with a step (0.8.0).
-///   - elements of less than a byte (F4, F6): each run must begin and end where a byte does, as
-///     [:, 2:4] of F4 does. The reference judges the same slices axis by axis, and refuses some
-///     whose runs are whole bytes. What cuts a byte is refused by both: slice_cuts_byte.
+///   - elements of less than a byte (F4, F6): each run must begin and end at a byte, as in [:, 2:4]
+///     of F4. The reference checks each axis, and refuses some slices whose runs are whole bytes.
+///     Both refuse slices that cut a byte: slice_cuts_byte.
 /// A range that ends before it begins is refused; the reference panics.
 class slice_runs {
 public:
@@ -78,14 +78,14 @@ public:
     /// The offset of the first run in the tensor's bytes.
     [[nodiscard]] std::uint64_t offset_bytes() const noexcept { return offset_bytes_; }
 
-    /// Runs that are near each other.
+    /// Several runs that can be read at once.
     struct group {
-        std::uint64_t run_count = 0;   ///< how many, each after the other
-        std::uint64_t span_bytes = 0;  ///< from the begin of the first one to the end of the last
+        std::uint64_t run_count = 0;   ///< number of successive runs
+        std::uint64_t span_bytes = 0;  ///< from the begin of the first run to the end of the last
     };
-    /// The largest groups with no more than `most_gap_bytes` between one run and the next, so that
-    /// who reads by position can read a group at once. All groups of a slice are equal, and
-    /// run_count() is a multiple of theirs.
+    /// The largest groups of runs with gaps of at most `most_gap_bytes`. A positional reader can
+    /// read a group at once. All groups of a slice are equal, and run_count() is a multiple of the
+    /// run_count of a group.
     [[nodiscard]] group grouped(std::uint64_t most_gap_bytes) const noexcept {
         group made{run_count_ == 0 ? 0u : 1u, run_bytes_};
         for (std::size_t i = loops_.size(); i-- != 0;) {
@@ -133,8 +133,8 @@ private:
 
 namespace detail {
 
-/// The range of one axis with its end resolved; axes without a range are kept whole. An unchecked
-/// index may wrap to the end 0.
+/// The range of one axis with its end resolved. Axes without a range are kept whole. For an index
+/// that was not checked yet, the end may wrap to 0.
 [[nodiscard]] constexpr axis_range range_of_axis(span<const axis_range> ranges, std::size_t axis,
                                                  std::uint64_t extent) noexcept {
     axis_range kept = axis < ranges.size() ? ranges[axis] : all;
@@ -147,13 +147,13 @@ namespace detail {
     return kept;
 }
 
-/// How many indices a range has whose begin is not after its end.
+/// The number of indices of a range. Its begin must not be after its end.
 [[nodiscard]] constexpr std::uint64_t count_of(const axis_range& kept) noexcept {
     return (kept.end - kept.begin) / kept.step + ((kept.end - kept.begin) % kept.step != 0 ? 1 : 0);
 }
 
-/// "index 64 is out of range of axis 0, which has 64 entries"; `what` is the index, or begin or end
-/// of a range.
+/// The failure "index 64 is out of range of axis 0, which has 64 entries". `what` says whether the
+/// number is an index, or the begin or the end of a range.
 [[nodiscard]] SAFEFUSE_COLD inline failure out_of_axis(const char* what, std::uint64_t number,
                                                        std::size_t axis,
                                                        std::uint64_t extent) noexcept {
@@ -169,7 +169,7 @@ namespace detail {
     return why;
 }
 
-/// What is wrong with a range of an axis.
+/// The failure for a bad range of an axis.
 [[nodiscard]] SAFEFUSE_COLD inline failure bad_range(const axis_range& kept, std::size_t axis,
                                                      std::uint64_t extent) noexcept {
     failure why{.code = errc::out_of_range, .axis = axis};
@@ -211,7 +211,8 @@ inline result<bool> slice_runs::keep(shape_view shape, span<const axis_range> ra
 }
 
 /// Makes the loops of a slice that has elements. No product exceeds the tensor's size in bits,
-/// which was checked: a step of two indices that are kept is shorter than the axis.
+/// which was checked, because the distance between two kept indices is less than the extent of the
+/// axis.
 inline result<void> slice_runs::stride(dtype type, shape_view shape,
                                        span<const axis_range> ranges) noexcept {
     std::uint64_t entry_bits = bits(type), run_bits = bits(type), offset_bits = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: a checkpoint in which nothing is to be done: its files are copied as they are.
+// safefuse: copies the files of a checkpoint unchanged, if a rewrite would change nothing.
 #ifndef SAFEFUSE_WRITE_COPY_CHECKPOINT_HPP
 #define SAFEFUSE_WRITE_COPY_CHECKPOINT_HPP
 
@@ -26,7 +26,7 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
 /// Whether a rewrite changes nothing: every tensor of the set keeps its name, dtype, shape and
-/// bytes, and no tensor is added. Then copy_checkpoint gives the same checkpoint with the same
+/// bytes, and no tensor is added. If so, copy_checkpoint makes an equal checkpoint with equal
 /// files.
 ///   fails   as rewrite_plan::plan_of; out_of_memory
 [[nodiscard]] inline result<bool> changes_nothing(const rewrite_plan& plan) noexcept {
@@ -62,7 +62,7 @@ inline namespace SAFEFUSE_ABI {
     return true;
 }
 
-/// Whether all files of a checkpoint are in one directory, as copy_checkpoint asks.
+/// Whether all files of a checkpoint are in one directory, as copy_checkpoint requires.
 template <class Source>
 [[nodiscard]] bool is_in_one_directory(const basic_checkpoint<Source>& from) noexcept {
     if (from.file_count() == 0) return false;
@@ -74,10 +74,10 @@ template <class Source>
 }
 
 /// Copies the tensor files of a checkpoint and its index to a directory, byte for byte and under
-/// their names, with the same care as `rewrite`: under a lock, each file complete or absent, and a
-/// run that was killed can be gone on with (options.resume). For checkpoints in
-/// which nothing is to be done: see changes_nothing. Tensors that the index does not list stay in
-/// the files as they are. Of the options, those that decide how tensors are split do not count.
+/// the same names. Use it for checkpoints that a rewrite would not change (changes_nothing). It
+/// gives the guarantees of `rewrite`: the directory is locked, each file is complete or absent, and
+/// a killed run can be resumed (options.resume). Tensors that the index does not list stay in their
+/// files. Options about splitting are ignored.
 ///   memory  1 MiB
 ///   fails   path_leaves_directory (the files are in several directories), and as `rewrite`
 template <class Source>

@@ -54,7 +54,7 @@ struct destination_options {
 /// Ending of the names of staging directories.
 inline constexpr std::string_view staging_ending = ".safefuse-new";
 
-/// The directory to write a checkpoint to. It is the directory asked for or, if a checkpoint there
+/// The directory to write a checkpoint to. It is the requested directory or, if a checkpoint there
 /// is to be replaced, a staging directory that takes its place in commit().
 ///
 ///     auto destination = checkpoint_destination::open(path, set, {.what = existing::replace});
@@ -71,9 +71,9 @@ inline constexpr std::string_view staging_ending = ".safefuse-new";
 /// is killed meanwhile is completed by the next one that resumes or replaces; until then the
 /// directory loads as no checkpoint.
 ///
-/// The directory is locked from open() to commit(), before anything is changed. To give up a killed
-/// run, remove the directory named `.OUT.safefuse-new`. The old checkpoint is then unchanged,
-/// unless the state file says that files are being replaced.
+/// The directory is locked from open() to commit(). The lock is taken before anything is changed.
+/// To give up a killed run, remove the directory named `.OUT.safefuse-new`. The old checkpoint is
+/// then unchanged, unless the state file says that files are being replaced.
 ///   lifetime  the tensor set must stay at its address
 class checkpoint_destination {
 public:
@@ -88,17 +88,17 @@ public:
         return *this;
     }
     /// Without a commit() the old checkpoint stays unchanged. Complete new shards stay in the
-    /// staging directory and can be resumed. If there is none, nothing stays.
+    /// staging directory and can be resumed. If there are none, the staging directory is removed.
     ~checkpoint_destination() { abandon(); }
 
     /// Finds the directory to write to. If a checkpoint is to be replaced, locks its directory and
     /// completes a replacement that a killed run had begun. A symbolic link to a directory stands
     /// for that directory.
-    ///   fails   destination_in_source (the directory is the source, is inside or around it, or a
-    ///           source file would be lost with it, by whatever links and mounts it is reached),
-    ///           in_use, not_a_directory, not_a_file (the state file is a link), file_not_found
-    ///           (the parent or the files of a begun replacement are missing), already_exists (no
-    ///           place for the staging directory), permission_denied, disk_full, io_error,
+    ///   fails   destination_in_source (the directory is the source, is inside it or contains it,
+    ///           or a source file would be lost with it; links and mounts are followed), in_use,
+    ///           not_a_directory, not_a_file (the state file is a link), file_not_found (the parent
+    ///           or the files of a begun replacement are missing), already_exists (both names for
+    ///           the staging directory are taken), permission_denied, disk_full, io_error,
     ///           out_of_memory
     static result<checkpoint_destination> open(std::string_view directory,
                                                tensor_set_ref sources SAFEFUSE_LIFETIMEBOUND,
@@ -285,7 +285,8 @@ private:
     result<void> recover(bool replaces) noexcept {
         auto state = claim_.read();
         if (!state) return std::move(state).error();
-        // the state of an unfinished run that is no replacement stays until the run is replaced
+        // an unfinished run that is not a replacement keeps its state file until the run is
+        // replaced
         removes_state_ = state->empty() || *state == detail::replaced_state;
         if (is_begun(beside_)) {
             auto other = detail::directory_claim::take(beside_, false);
@@ -317,8 +318,8 @@ private:
             return {};
         }
         if (!replaces && !is_begun(beside_) && !is_begun(inside_)) {
-            // nothing is to be replaced; a run killed at its very end leaves these directories
-            // empty
+            // nothing is to be replaced; a run that was killed as its last step leaves these
+            // directories empty
             for (const text* place : {&beside_, &inside_}) (void)detail::remove_directory(*place);
             leave();
         }
@@ -361,8 +362,8 @@ private:
         return {};
     }
 
-    /// Removes what a run has left and nobody will resume. A directory without a state file is not
-    /// ours.
+    /// Removes the files of an abandoned run. A directory without a state file does not come from a
+    /// run and stays.
     static result<void> discard(std::string_view place) noexcept {
         if (place.empty()) return {};
         if (!is_begun(place)) {
@@ -402,7 +403,8 @@ private:
         }
         leave();
     }
-    /// Like discard, and also if the writer had not yet made its state file.
+    /// Like discard, but also removes the directory of a run that was killed before it made its
+    /// state file.
     static result<void> discard_all(std::string_view place) noexcept {
         if (!is_begun(place)) {
             bool has_directories = false;
@@ -447,7 +449,7 @@ private:
             const text path = detail::join_path(written_, name);
             const auto entry = detail::entry_of_path(path, false);
             if (!entry) return failure{entry.error()};
-            // a file with several hard links is also the source's
+            // a file with several hard links may be a file of the source
             if (entry->is_link || entry->kind != detail::os::path_kind::file ||
                 entry->link_count > 1)
                 continue;
@@ -485,7 +487,7 @@ private:
         bool has_directories = false;
         auto names = detail::names_in(place, has_directories);
         if (!names) return std::move(names).error();
-        // indexes first, so that the rest does not look like a checkpoint
+        // indexes first, so that the remaining files do not look like a checkpoint
         for (const bool indexes : {true, false})
             for (const text& name : *names) {
                 if (name == writer_state_file || detail::is_index_name(name) != indexes) continue;
@@ -496,16 +498,15 @@ private:
                 if (!done) return done;
             }
         if (auto synced = sync(real_); !synced) return synced;
-        // the state file goes last: it tells what the directory is
+        // the state file is removed last, because it identifies the directory
         if (auto removed = detail::remove_file(detail::join_path(place, writer_state_file));
             !removed)
             return removed;
         return detail::remove_directory(place);
     }
 
-    /// Removes the old tensor files, renames the new files into the directory, the index first, and
-    /// then the state file, which is `staged`'s and from here on the directory's. Can be repeated
-    /// from any point.
+    /// Removes the old tensor files. Then renames the new files into the directory, the index first
+    /// and the state file of `staged` last. Can be repeated after a kill at any point.
     result<void> move_files(std::string_view place, detail::directory_claim& staged, char step,
                             bool beside) noexcept {
         bool has_directories = false;
@@ -513,7 +514,8 @@ private:
         if (step == '1') {
             auto old_names = detail::names_in(real_, has_directories);
             if (!old_names) return std::move(old_names).error();
-            // an index whose shards are missing is no checkpoint to anybody: it goes last
+            // the old index is removed last: an index without its shards does not load as a
+            // checkpoint
             for (const bool indexes : {false, true})
                 for (const text& name : *old_names)
                     if (detail::is_checkpoint_name(name) && detail::is_index_name(name) == indexes)
@@ -525,7 +527,7 @@ private:
         }
         auto names = detail::names_in(place, has_directories);
         if (!names) return std::move(names).error();
-        for (const bool indexes : {true, false})  // and comes first
+        for (const bool indexes : {true, false})  // the new index comes first
             for (const text& name : *names) {
                 if (name == writer_state_file || detail::is_index_name(name) != indexes) continue;
                 auto moved = detail::rename_file(detail::join_path(place, name),
@@ -561,10 +563,10 @@ private:
     bool removes_state_ = false;     // remove the directory's state file if nothing is committed
     bool begun_to_replace_ = false;  // from here on, only roll forward
     text written_;
-    text real_;    // the directory asked for, with links resolved
+    text real_;    // the requested directory, with links resolved
     text beside_;  // the two possible staging directories
     text inside_;
-    detail::directory_claim claim_;  // lock of the directory asked for
+    detail::directory_claim claim_;  // lock of the requested directory
 };
 
 }  // namespace SAFEFUSE_ABI

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: plan of a rewrite: every tensor of the new checkpoint by name, and the origin of its
-// bytes. It is made from names, dtypes and shapes alone; rewrite.hpp runs it.
+// safefuse: the plan of a rewrite: every tensor of the new checkpoint by name, and the origin of
+// its bytes. Making it reads names, dtypes and shapes only. rewrite.hpp runs it.
 #ifndef SAFEFUSE_WRITE_REWRITE_PLAN_HPP
 #define SAFEFUSE_WRITE_REWRITE_PLAN_HPP
 
@@ -28,19 +28,19 @@ namespace detail {
 class plan_repacker;
 }  // namespace detail
 
-/// Every tensor of the checkpoint to come, and where its bytes come from; made from names, dtypes
-/// and shapes alone. It is a model_tensors, and what a rewrite asks beside it.
-///   lifetime  the tensor set must outlive it and may be moved, as with copy_plan; so must what the
-///   options point to
+/// Every tensor of the new checkpoint and the origin of its bytes: a model_tensors, plus the order
+/// and the alignment that the writer must use. Making it reads names, dtypes and shapes only.
+///   lifetime  the tensor set must outlive it and may be moved, as with copy_plan. Everything that
+///           the options point to must outlive it, too
 class rewrite_plan {
 public:
-    /// Where a tensor comes from.
+    /// The origin of a tensor.
     using origin = tensor_origin;
-    /// The scope of tensors that are of none.
+    /// The value of origin::scope for a tensor that is stored in the form of the model.
     static constexpr std::uint32_t passthrough = tensor_origin::passthrough;
 
     /// Plans all scopes of the set. `options` apply to each scope, except destination_scope, which
-    /// is ignored. If there is nothing to fuse, all tensors stay as they are.
+    /// is ignored. If there is nothing to fuse, no tensor changes.
     ///   fails   unknown_experts (a tensor looks like an expert and is in no scope;
     ///           options.keep_unknown passes such tensors through, and scopes with leftovers as
     ///           well), duplicate_tensor (two tensors would get the same name), size_mismatch (the
@@ -52,8 +52,9 @@ public:
         return make_for(set, family, nullptr, options);
     }
 
-    /// The same for an engine: experts in its layout and under its names, everything else as the
-    /// hub has it. `unfuse` is the family from the model to the hub; the set may be in either form.
+    /// Plans a rewrite for an engine: experts get its layout and names, all other tensors keep the
+    /// form of the hub. `unfuse` is the family from the model to the hub. The set may be in either
+    /// form.
     ///   fails   as `make`, and as `plan` for an engine
     static result<rewrite_plan> make(tensor_set_ref set, const family_description& unfuse,
                                      const engine_entry& engine,
@@ -61,35 +62,36 @@ public:
         return make_for(set, unfuse, &engine, options);
     }
 
-    /// The tensors to come, to loop over.
+    /// The tensors of the new checkpoint as a model_tensors, for loops.
     [[nodiscard]] const model_tensors& model() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return model_;
     }
-    /// The tensors to come, in natural order of their names (layer 2 before layer 10).
+    /// The tensors of the new checkpoint, in natural order of their names (layer 2 before layer
+    /// 10).
     [[nodiscard]] span<const tensor_spec> tensors() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return model_.tensors();
     }
-    /// Where tensor i of tensors() comes from.
+    /// The origin of tensor i of tensors().
     [[nodiscard]] origin origin_of(std::size_t i) const noexcept { return model_.origin_of(i); }
     /// The scopes that are planned.
     [[nodiscard]] const experts_scopes& scopes() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return model_.scopes();
     }
-    /// The sum of the bytes of all tensors to come.
+    /// The sum of the sizes of all tensors of the new checkpoint, in bytes.
     [[nodiscard]] std::uint64_t total_bytes() const noexcept { return model_.total_bytes(); }
     /// The tensors that it was planned from.
     [[nodiscard]] const tensor_set_ref& set() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return model_.set();
     }
-    /// For write_options: which tensors are to lie in one file, one behind the other, and where the
-    /// data of each file begins. Only a plan that repack_plan made asks for either.
+    /// For write_options: the tensors that must be in one file, one after the other. Empty unless
+    /// repack_plan made the plan.
     [[nodiscard]] span<const std::uint32_t> groups() const noexcept SAFEFUSE_LIFETIMEBOUND {
         return groups_.view();
     }
     /// For write_options::data_alignment, in bytes. It is 8 unless repack_plan made the plan.
     [[nodiscard]] std::uint64_t data_alignment() const noexcept { return data_alignment_; }
-    /// Makes the plan of a scope anew at each call, because all plans together would take as much
-    /// memory as the headers.
+    /// Makes the plan of a scope at each call, because all plans together would take as much memory
+    /// as the headers.
     [[nodiscard]] result<copy_plan> plan_of(std::uint32_t scope) const noexcept {
         return model_.plan_of(scope);
     }

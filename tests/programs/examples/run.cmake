@@ -87,7 +87,7 @@ try(1 "no experts of this layout found .family mixtral has them as .*; the names
     06_every_layer qwen2_moe mixtral)
 try(1 "unknown model family" 06_every_layer mixtral nobody)
 try(1 "unknown model family" 06_every_layer mixtral.fused)
-try(0 "layers[.]0[.]mlp[.]experts[.]gate_up_proj: made of the experts.* 100 %"
+try(0 "layers[.]0[.]mlp[.]experts[.]gate_up_proj: made by a plan.* 100 %"
     07_models_tensors qwen2_moe)
 try(1 "no such file" 07_models_tensors nowhere)
 
@@ -201,7 +201,7 @@ try(0 "config.json says otherwise" inspect pruned)
 try(0 "written" fuse_checkpoint pruned pruned.fused --any-expert-count)
 
 # Unchanged files can be linked.
-try(0 "of them links" fuse_checkpoint mixtral.fused linked --link --max-shard-size 50KB)
+try(0 "of them hard links" fuse_checkpoint mixtral.fused linked --link --max-shard-size 50KB)
 try(0 "each byte as in" verify_fused mixtral linked)
 
 # Refusals.
@@ -237,7 +237,7 @@ endif()
 try(0 "2 already have the wanted form" fuse_checkpoint mixtral.fused mixtral.again)
 try(1 "unknown model family.*known are.*qwen2_moe" fuse_checkpoint mixtral x --family nobody)
 file(REMOVE "${WORK}/mixtral.fused/config.json")
-try(0 "fused already.*nothing is to be fused" fuse_checkpoint mixtral.fused again)
+try(0 "fused already.*there is nothing to fuse" fuse_checkpoint mixtral.fused again)
 try(1 "ambiguous|more than one model family fits.*--family" unfuse_checkpoint mixtral.fused x)
 try(2 "--to must be model, hub, per-expert, stored or an engine" unfuse_checkpoint mixtral.fused x --to nowhere)
 try(1 "error: " verify_fused mixtral F16.fused)
@@ -263,14 +263,14 @@ foreach(program IN ITEMS inspect fuse_checkpoint unfuse_checkpoint repack_checkp
         try(1 "unknown model family.*nobody: .*qwen2_moe" ${program} qwen2_moe ${second} --family nobody)
         try(1 "unknown model family.*nobody: .*qwen2_moe" ${program} qwen2_moe ${second} --layout=nobody)
     endif()
-    try(2 "--family wants a value" ${program} qwen2_moe ${second} --family)
+    try(2 "--family needs a value" ${program} qwen2_moe ${second} --family)
 endforeach()
-try(0 "family qwen2_moe, as was asked for|family qwen2_moe \\(model_type" inspect qwen2_moe --family qwen3_moe)
+try(0 "family qwen2_moe, as requested|family qwen2_moe \\(model_type" inspect qwen2_moe --family qwen3_moe)
 try(0 "family qwen2_moe" inspect qwen2_moe --layout qwen2_moe)
 try(0 "each byte as in" verify_fused qwen2_moe qwen2_moe.fused --family qwen3_moe)
 try(1 "the names are those of family qwen2_moe: --family qwen2_moe" verify_fused qwen2_moe qwen2_moe.fused --family llama4)
-try(1 "are the two arguments swapped" verify_fused qwen2_moe.fused qwen2_moe)
-try(0 "2 are as asked already.*all files stay as they are, byte for byte" fuse_checkpoint qwen2_moe.fused twice)
+try(1 "are the arguments swapped" verify_fused qwen2_moe.fused qwen2_moe)
+try(0 "2 already have the wanted form.*all files stay the same, byte for byte" fuse_checkpoint qwen2_moe.fused twice)
 file(MAKE_DIRECTORY "${WORK}/cut")
 file(WRITE "${WORK}/cut/model.safetensors" "no header")
 try(1 "cut/model.safetensors: .*at byte [0-9]+ of the file|cut/model.safetensors: .*something else" inspect cut)

@@ -269,7 +269,7 @@ TEST_CASE("plan_form: names that were renamed are asked for, and both forms at o
     REQUIRE(!unnamed);
     CHECK(unnamed.error().message() ==
           "experts \"model.layers.1.block_sparse_moe.experts\": that name cannot be written (the "
-          "outputs are under another name, which must be given)");
+          "outputs have another scope: pass destination_scope)");
     set.add(layer(0) + ".gate_up_proj", sf::dtype::bf16, {1, 8, 6});
     const auto both = form->bind(set, scope);
     REQUIRE(!both);

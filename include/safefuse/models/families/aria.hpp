@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: Aria: experts stored fused and transposed under names of their own.
+// safefuse: Aria: experts are stored fused and transposed, under other names.
 #ifndef SAFEFUSE_MODELS_FAMILIES_ARIA_HPP
 #define SAFEFUSE_MODELS_FAMILIES_ARIA_HPP
 
@@ -25,7 +25,7 @@ struct aria : family<"aria", aria_experts, gate_up_transposed> {
         always(rename("^multi_modal_projector", "model.multi_modal_projector"))};
 };
 
-/// Aria's language model alone.
+/// Only the language model of Aria.
 struct aria_text : family<"aria_text", aria_experts, gate_up_transposed> {
     using forms = one_by_one<at_path<"mlp.experts">>;
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: DeepSeek V4: codes with factors called scale, and shorter names all over.
+// safefuse: DeepSeek V4: factors of codes are called scale, and most names are shorter on the hub.
 #ifndef SAFEFUSE_MODELS_FAMILIES_DEEPSEEK_V4_HPP
 #define SAFEFUSE_MODELS_FAMILIES_DEEPSEEK_V4_HPP
 
@@ -10,12 +10,12 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace families {
 
-/// Mixtral's names; the factors of codes are called scale.
+/// Mixtral's names, with factors of codes that are called scale.
 using deepseek_v4_experts =
     layout<suffixes<suffix<weight, ".weight">, suffix<weight_scale_inv, ".scale">>,
            tensor<"{i}.w1", gate>, tensor<"{i}.w3", up>, tensor<"{i}.w2", down>>;
 
-/// DeepSeek V4: w1, w3, w2 on the hub, and shorter names all over.
+/// DeepSeek V4: experts are w1, w3, w2 on the hub, and most names are shorter there.
 struct deepseek_v4 : family<"deepseek_v4", deepseek_v4_experts, gate_up_fused,
                             at_path<"ffn.experts", "mlp.experts">> {
     static constexpr rename_description renames[] = {

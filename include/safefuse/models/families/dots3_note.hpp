@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: dots3-note: experts in the vision tower, too.
+// safefuse: dots3-note: the vision tower has experts, too.
 #ifndef SAFEFUSE_MODELS_FAMILIES_DOTS3_NOTE_HPP
 #define SAFEFUSE_MODELS_FAMILIES_DOTS3_NOTE_HPP
 
@@ -10,7 +10,7 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace families {
 
-/// The experts of a vision tower, V of them: fc1 is gate, fc3 is up, fc2 is down.
+/// The V experts of the vision tower: fc1 is gate, fc3 is up, fc2 is down.
 using vision_experts = expert_range<"V">;
 using vision_gate = part_of<vision_experts, "gate", "I", "H">;
 using vision_up = part_of<vision_experts, "up", "I", "H">;

@@ -28,7 +28,7 @@ using ernie_vl_fused =
            tensor<"vision_moe.experts.gate_up_proj",
                   stack<concat<0, ernie_vl_image_gate, ernie_vl_image_up>>>,
            tensor<"vision_moe.experts.down_proj", stack<ernie_vl_image_down>>>;
-/// Their routers, transposed on disk, and the corrections of both in one tensor.
+/// The routers, which are stored transposed, and one tensor with the corrections of both.
 using ernie_vl_router = matrix<"router", "C", "H">;
 using ernie_vl_text_gate =
     layout<suffixes<suffix<weight, ".weight">>, tensor<"gate", transpose<0, 1, ernie_vl_router>>>;
@@ -48,8 +48,8 @@ using ernie_vl_biases_apart =
            tensor<"text_moe.gate.moe_statics.e_score_correction_bias", ernie_vl_text_bias>,
            tensor<"vision_moe.gate.moe_statics.e_score_correction_bias", ernie_vl_vision_bias>>;
 
-/// ERNIE 4.5 VL: experts for text and for images in one numbered list, two modules in the model;
-/// routers are turned.
+/// ERNIE 4.5 VL: the hub numbers experts for text and for images in one list; the model has two
+/// modules. Routers are transposed.
 struct ernie4_5_vl_moe
     : family<"ernie4_5_vl_moe", ernie_vl_per_expert, ernie_vl_fused, at_path<"mlp">> {
     using extra_modules = extra_module_list<

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: Hy4, with images and without: three families that share renames.
+// safefuse: Hy4 with and without images: three families that share renames.
 #ifndef SAFEFUSE_MODELS_FAMILIES_HY_V4_HPP
 #define SAFEFUSE_MODELS_FAMILIES_HY_V4_HPP
 
@@ -10,7 +10,7 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace families {
 
-/// What Hy4's layers are called.
+/// Renames in the layers of Hy4.
 inline constexpr rename_description hy_v4_layer_renames[] = {
     rename("hc_pre.hc_attn_layer.hc_fn", "attn_hc.fn"),
     rename("hc_pre.hc_attn_layer.hc_base", "attn_hc.base"),
@@ -25,7 +25,7 @@ inline constexpr rename_description hy_v4_head_renames[] = {
     rename("hc_pre.hc_head.hc_head_fn", "hc_head.hc_fn"),
     rename("hc_pre.hc_head.hc_head_base", "hc_head.hc_base"),
     rename("hc_pre.hc_head.hc_head_scale", "hc_head.hc_scale")};
-/// The same where the model is a part of another one, or stored without its head.
+/// Renames if Hy4 is part of another model, or is stored without its head.
 inline constexpr rename_description hy_v4_vl_head_renames[] = {
     rename("hc_head.hc_pre.hc_head_fn", "hc_head.hc_fn"),
     alias("hc_pre.hc_head.hc_head_fn", "hc_head.hc_fn"),
@@ -40,7 +40,7 @@ struct hy_v4 : family<"hy_v4", gate_up_fused, gate_up_fused> {
     static constexpr auto renames = joined_renames(hy_v4_layer_renames, hy_v4_head_renames);
 };
 
-/// Where the parts of Hy4 with images are.
+/// Renames of the top-level modules of Hy4 with images.
 inline constexpr rename_description hy_v4_vl_root_renames[] = {
     rename("^model.embed_tokens", "model.language_model.embed_tokens"),
     rename("^model.layers", "model.language_model.layers"),
@@ -66,7 +66,7 @@ struct hy_v4_vl : family<"hy_v4_vl", gate_up_fused, gate_up_fused> {
                                                    hy_v4_vl_head_renames, hy_v4_vl_vision_renames);
 };
 
-/// The language model of Hy4 with images alone.
+/// Only the language model of Hy4 with images.
 struct hy_v4_vl_text : family<"hy_v4_vl_text", gate_up_fused, gate_up_fused> {
     using forms = one_by_one<at_path<"mlp.experts">>;
     static constexpr auto renames = joined_renames(hy_v4_layer_renames, hy_v4_vl_head_renames);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: Inkling and Inkling 2: rows of gate and up in turn, looped layers.
+// safefuse: Inkling and Inkling 2: alternating rows of gate and up; looped layers.
 #ifndef SAFEFUSE_MODELS_FAMILIES_INKLING_HPP
 #define SAFEFUSE_MODELS_FAMILIES_INKLING_HPP
 
@@ -12,7 +12,7 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace families {
 
-/// Rows g0, u0, g1, u1, ...: of the experts, of the shared ones and of dense layers.
+/// Rows g0, u0, g1, u1, ... in experts, shared experts and dense layers.
 using inkling_experts =
     layout<suffixes<suffix<weight, "_weight">>, tensor<"w13", stack<interleave<0, 1, gate, up>>>,
            tensor<"w2", stack<down>>>;
@@ -30,8 +30,8 @@ using inkling_shared_apart =
            tensor<"down_proj", stack<inkling_shared_down>>>;
 using inkling_dense = layout<module_suffixes, tensor<"w13_dn", interleave<0, 1, mlp_gate, mlp_up>>>;
 
-/// Thinking Machines' Inkling: stored fused with rows of gate and up in turn, which the model puts
-/// one below the other.
+/// Thinking Machines' Inkling: stored fused with alternating rows of gate and up. In the model, the
+/// rows of gate come first.
 struct inkling_mm_model : family<"inkling_mm_model", inkling_experts, gate_up_fused> {
     using extra_modules = extra_module_list<
         extra_module<at_path<"mlp.shared_experts">, inkling_shared, inkling_shared_apart>,
@@ -68,19 +68,19 @@ struct inkling_mm_model : family<"inkling_mm_model", inkling_experts, gate_up_fu
                  "model.language_model.embed_tokens.embed_norm")};
 };
 
-/// Inkling's language model alone: stored fused.
+/// Only the language model of Inkling: stored fused.
 struct inkling_text : family<"inkling_text", gate_up_fused, gate_up_fused> {
     using forms = one_by_one<at_path<"mlp.experts">>;
     static constexpr rename_description renames[] = {
         formerly("^model.embed_norm", "model.embed_tokens.embed_norm")};
 };
 
-/// Rows g0, u0, g1, u1, ...; MXFP8 codes have a scale for 32 of them.
+/// Rows g0, u0, g1, u1, ... MXFP8 codes have one scale for 32 codes.
 using inkling2_experts =
     layout<suffixes<suffix<weight, "_weight">, suffix<weight_scale_inv, "_weight_scale">>,
            tensor<"w13", stack<interleave<0, 1, gate, up>>>, tensor<"w2", stack<down>>>;
-/// The queries of L looped layers: of the queries and of the MLP in one matrix, of keys and values
-/// in another, [2L, D] each; the model has one of [L, 4, D].
+/// The queries of L looped layers. The hub has two matrices [2L, D]: one for queries and the MLP,
+/// one for keys and values. The model has one tensor [L, 4, D].
 using loop_weight = field<"weight", field_role::value, 1, 1, 1>;
 using loop_queries = matrix<"queries", "L", "ONE", "D">;
 using loop_keys = matrix<"keys", "L", "ONE", "D">;
@@ -94,13 +94,13 @@ using loop_queries_joined =
     layout<suffixes<suffix<loop_weight, "">>,
            tensor<"query", concat<1, loop_queries, loop_keys, loop_values, loop_mlp>>>;
 
-/// NVFP4 codes are left as they are, and in models with looped layers, which make numbers of them,
-/// MXFP8 codes are, too.
+/// Names that mark NVFP4 codes and, in models with looped layers, MXFP8 codes. Such experts stay as
+/// they are, because models dequantise them under their stored names only.
 inline constexpr std::string_view inkling2_passing[] = {"w13_weight_amax", "w2_weight_amax"};
 inline constexpr std::string_view inkling2_loop_passing[] = {"w13_weight_amax", "w2_weight_amax",
                                                              "w13_weight_scale", "w2_weight_scale"};
 
-/// The names of Inkling 2's language model, without what stands before them.
+/// Renames in Inkling 2's language model, without the prefixes.
 inline constexpr rename_description inkling2_text_renames[] = {
     rename("embed", "embed_tokens"),
     rename("embed_norm", "embed_tokens.embed_norm"),
@@ -138,7 +138,7 @@ inline constexpr rename_description inkling2_text_renames[] = {
     optional_rename("q_input_norm", "q_input_layernorm"),
     optional_rename("k_input_norm", "k_input_layernorm"),
     optional_rename("v_input_norm", "v_input_layernorm")};
-/// And of its vision tower.
+/// Renames in Inkling 2's vision tower.
 inline constexpr rename_description inkling2_vision_renames[] = {
     rename("^model.visual", "model.vision_tower"),
     rename("^model.vision_tower.backbone.embeddings", "model.vision_tower.embeddings"),
@@ -154,7 +154,7 @@ inline constexpr rename_description inkling2_vision_renames[] = {
     rename("^model.vision_tower.layers.{i}.mlp.c_proj", "model.vision_tower.layers.{i}.mlp.fc2"),
     rename("^model.vision_tower.layers.{i}.ls_1.gamma", "model.vision_tower.layers.{i}.lambda_1"),
     rename("^model.vision_tower.layers.{i}.ls_2.gamma", "model.vision_tower.layers.{i}.lambda_2")};
-/// And of what its looped layers have beside.
+/// Renames in Inkling 2's looped layers, in addition.
 inline constexpr rename_description inkling2_loop_renames[] = {
     rename("controllers.attn", "q_message_gate"),
     rename("q_message_gate.down_weight", "q_message_gate.down_proj.weight"),
@@ -177,14 +177,14 @@ inline constexpr rename_description inkling2_root_renames[] = {
 inline constexpr rename_description inkling2_text_root_renames[] = {
     optional_rename("^model.llm.unembed", "lm_head"), rename("^model.llm", "model")};
 
-/// Thinking Machines' Inkling 2: stored fused with rows of gate and up in turn.
+/// Thinking Machines' Inkling 2: stored fused with alternating rows of gate and up.
 struct inkling2 : family<"inkling2", inkling2_experts, gate_up_fused> {
     static constexpr auto renames =
         joined_renames(inkling2_root_renames, inkling2_text_renames, inkling2_vision_renames);
     static constexpr span<const std::string_view> passing{inkling2_passing};
 };
 
-/// Inkling 2's language model alone.
+/// Only the language model of Inkling 2.
 struct inkling2_text : family<"inkling2_text", inkling2_experts, gate_up_fused> {
     static constexpr auto renames =
         joined_renames(inkling2_text_root_renames, inkling2_text_renames);
@@ -201,7 +201,7 @@ struct inkling2_loop : family<"inkling2_loop", inkling2_experts, gate_up_fused> 
     static constexpr span<const std::string_view> passing{inkling2_loop_passing};
 };
 
-/// The language model of Inkling 2 with looped layers alone.
+/// Only the language model of Inkling 2 with looped layers.
 struct inkling2_loop_text : family<"inkling2_loop_text", inkling2_experts, gate_up_fused> {
     using extra_modules =
         extra_module_list<extra_module<at_path<"model.llm", "model.message_input">,

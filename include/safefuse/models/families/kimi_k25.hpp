@@ -11,7 +11,7 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace families {
 
-/// The vision tower's q, k and v: one matrix, and three.
+/// The vision tower's q, k and v: one matrix on the hub, three in the model.
 using kimi_vision_joined = layout<rope_fields, tensor<"{i}.wqkv", rope_qkv>>;
 using kimi_vision_apart =
     layout<rope_fields, tensor<"{i}.attn.q_proj", rope_in_a_row<rope_q_first, rope_q_second>>,

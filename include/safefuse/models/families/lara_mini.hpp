@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: Lara mini: the projections of gated delta nets in one matrix.
+// safefuse: Lara mini: the projections of a gated delta net are one matrix on the hub.
 #ifndef SAFEFUSE_MODELS_FAMILIES_LARA_MINI_HPP
 #define SAFEFUSE_MODELS_FAMILIES_LARA_MINI_HPP
 
@@ -10,8 +10,8 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace families {
 
-/// The projections of a gated delta net, one matrix on the hub: q and k of K heads of D rows, v and
-/// z of V heads of P rows, and a row of b and of a for each of these.
+/// The projections of a gated delta net. On the hub they are one matrix: q and k have K heads of D
+/// rows, v and z have V heads of P rows, and b and a have one row for each of the V heads.
 using delta_q = matrix<"q", "K", "D", "H">;
 using delta_k = matrix<"k", "K", "D", "H">;
 using delta_v = matrix<"v", "V", "P", "H">;

@@ -10,8 +10,8 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace families {
 
-/// Zero-computation experts (T experts with them, E without) have a gate and an up matrix and no
-/// down matrix.
+/// Zero-computation experts have a gate and an up matrix but no down matrix. T counts all experts,
+/// E those that compute.
 using longcat_gate = part_of<expert_range<"T">, "gate", "I", "H">;
 using longcat_up = part_of<expert_range<"T">, "up", "I", "H">;
 using longcat_per_expert = layout<module_suffixes, tensor<"{i}.gate_proj", longcat_gate>,

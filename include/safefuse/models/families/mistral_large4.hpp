@@ -11,7 +11,8 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace families {
 
-/// q and k of a vision tower, N heads of 2P rows, whose halves lie row by row in turn on the hub.
+/// q and k of a vision tower: N heads of 2P rows. On the hub, rows of the two halves of a head
+/// alternate.
 using mistral_vision_stored =
     layout<rope_fields, tensor<"{i}.attention.wq", rope_in_turn<rope_q_first, rope_q_second>>,
            tensor<"{i}.attention.wk", rope_in_turn<rope_k_first, rope_k_second>>>;
@@ -70,7 +71,7 @@ struct mistral_large4
         rename("ssmax_scaling.b", "softmax_scaling.bias")};
 };
 
-/// The language model of Mistral Large 4 alone.
+/// Only the language model of Mistral Large 4.
 struct mistral_large4_text : family<"mistral_large4_text", per_expert_w123, gate_up_fused,
                                     at_path<"experts", "mlp.experts">> {
     static constexpr rename_description renames[] = {

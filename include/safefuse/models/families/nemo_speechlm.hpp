@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: Nemotron 3.5 Transcribe: experts stored fused and transposed, no gate.
+// safefuse: Nemotron 3.5 Transcribe: experts without a gate are stored fused and transposed.
 #ifndef SAFEFUSE_MODELS_FAMILIES_NEMO_SPEECHLM_HPP
 #define SAFEFUSE_MODELS_FAMILIES_NEMO_SPEECHLM_HPP
 
@@ -10,14 +10,14 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace families {
 
-/// Stored fused and transposed: gate_and_up_projs [E, H, I], which is up alone, and down_projs [E,
-/// I, H].
+/// Stored fused and transposed: gate_and_up_projs [E, H, I], which contains only up, and down_projs
+/// [E, I, H].
 using speechlm_experts =
     layout<suffixes<suffix<weight, "">>, tensor<"gate_and_up_projs", stack<transpose<0, 1, up>>>,
            tensor<"down_projs", stack<transpose<0, 1, down>>>>;
 
-/// Nemotron 3.5 Transcribe: stored fused and transposed, no gate; the audio towers' q, k and v are
-/// one matrix on the hub.
+/// Nemotron 3.5 Transcribe: stored fused and transposed, without a gate. The audio towers' q, k and
+/// v are one matrix on the hub.
 struct nemo_speechlm
     : family<"nemo_speechlm", speechlm_experts, ungated_fused, at_path<"mixer.experts">> {
     using forms =

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: the families whose layouts are the standard ones or shared ones.
+// safefuse: the families that use only standard layouts and layouts of common.hpp.
 #ifndef SAFEFUSE_MODELS_FAMILIES_PLAIN_HPP
 #define SAFEFUSE_MODELS_FAMILIES_PLAIN_HPP
 
@@ -12,8 +12,8 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace families {
 
-/// Qwen2, 2.5, 3 and 3.5 MoE, DeepSeek V2 and V3, GLM-4 MoE and all that store and hold experts as
-/// these do.
+/// Qwen2, 2.5, 3 and 3.5 MoE, DeepSeek V2 and V3, GLM-4 MoE, and all model types with the same
+/// forms.
 struct qwen2_moe : family<"qwen2_moe", per_expert, gate_up_fused> {
     static constexpr std::string_view model_types[] = {
         "qwen2_moe",   "afmoe",         "beam",      "cohere2_moe",     "deepseek_v2",
@@ -23,20 +23,20 @@ struct qwen2_moe : family<"qwen2_moe", per_expert, gate_up_fused> {
         "sarvam_mla",  "solar_open"};
 };
 
-/// SK Telecom's A.X K1: a norm behind the experts is called otherwise.
+/// SK Telecom's A.X K1: the norm after the experts has another name in the model.
 struct axk1 : family<"axk1", per_expert, gate_up_fused> {
     static constexpr rename_description renames[] = {
         optional_rename("post_mlp_layernorm", "mlp.post_mlp_layernorm")};
 };
 
-/// SK Telecom's A.X K2: the names of two MLP matrices and of a gate differ.
+/// SK Telecom's A.X K2: two MLP matrices and a gate have other names in the model.
 struct axk2 : family<"axk2", per_expert, gate_up_fused> {
     static constexpr rename_description renames[] = {
         rename("W_down", "mlp.fc1"), rename("W_up", "mlp.fc2"),
         rename("self_attn.q_b_proj", "self_attn.q_gate_proj")};
 };
 
-/// Ant's Ling 2.5 and Ring 2.5: the short convolutions of q, k and v are one in the model.
+/// Ant's Ling 2.5 and Ring 2.5: the short convolutions of q, k and v are one tensor in the model.
 struct bailing_hybrid : family<"bailing_hybrid", per_expert, gate_up_fused> {
     using extra_modules = extra_module_list<
         extra_module<at_path<"attention", "self_attn">, convolutions_apart, convolutions_joined>>;
@@ -50,7 +50,7 @@ struct bailing_hybrid : family<"bailing_hybrid", per_expert, gate_up_fused> {
         rename("mlp.gate.expert_bias", "mlp.gate.e_score_correction_bias")};
 };
 
-/// Databricks' DBRX: the rows of all experts one below the other, on the hub as in the model.
+/// Databricks' DBRX: the hub and the model store the rows of all experts as one matrix.
 struct dbrx : family<"dbrx", flat_experts, flat_experts, at_path<"ffn.experts.mlp">> {};
 
 /// DeepSeek-OCR 2: the vision towers have other names in the model.
@@ -105,7 +105,7 @@ struct gemma4 : family<"gemma4", gate_up_fused, gate_up_fused, at_path<"experts"
     static constexpr std::string_view model_types[] = {"gemma4", "gemma4_text", "diffusion_gemma"};
 };
 
-/// GLM-5.3-Flash: the short convolutions of q, k and v are one in the model.
+/// GLM-5.3-Flash: the short convolutions of q, k and v are one tensor in the model.
 struct glm5_next : family<"glm5_next", per_expert, gate_up_fused> {
     using extra_modules = extra_module_list<
         extra_module<at_path<"self_attn">, convolutions_apart, convolutions_joined>>;
@@ -123,7 +123,7 @@ struct glm5_next : family<"glm5_next", per_expert, gate_up_fused> {
     static constexpr std::string_view model_types[] = {"glm5_next", "glm5_next_text"};
 };
 
-/// IBM's Granite MoE: input_linear is gate and up of all experts.
+/// IBM's Granite MoE: input_linear contains gate and up of all experts.
 struct granitemoe : family<"granitemoe", linear_pair, gate_up_fused,
                            at_path<"block_sparse_moe", "block_sparse_moe.experts">> {
     using forms = one_by_one<at_path<"block_sparse_moe.experts">>;
@@ -177,11 +177,11 @@ struct minimax_m3_vl : family<"minimax_m3_vl", per_expert_w123, gate_up_fused,
 /// AI21's Jamba.
 struct jamba : family<"jamba", per_expert, gate_up_fused, at_path<"feed_forward.experts">> {};
 
-/// JetMoE: fused, on the hub as in the model.
+/// JetMoE: fused on the hub and in the model.
 struct jetmoe : family<"jetmoe", linear_pair, linear_pair, at_path<"mlp">> {};
 
-/// Moonshot's Kimi Linear: w1, w3, w2 on the hub; the short convolutions of q, k and v are one in
-/// the model.
+/// Moonshot's Kimi Linear: w1, w3, w2 on the hub. The short convolutions of q, k and v are one
+/// tensor in the model.
 struct kimi_linear : family<"kimi_linear", per_expert_w123, gate_up_fused,
                             at_path<"block_sparse_moe.experts", "mlp.experts">> {
     using forms = one_by_one<at_path<"mlp.experts">>;
@@ -231,7 +231,7 @@ struct mimo_v2_flash : family<"mimo_v2_flash", per_expert, gate_up_fused> {
         rename("self_attn.attention_sink_bias", "self_attn.sinks")};
 };
 
-/// Mistral 4, Muse Spark, Zaya, and language models that transformers stores without the rest of
+/// Mistral 4, Muse Spark, Zaya, and language models that transformers saves without the rest of
 /// their models: stored fused.
 struct mistral4 : family<"mistral4", gate_up_fused, gate_up_fused> {
     using forms = one_by_one<at_path<"mlp.experts">>;
@@ -313,7 +313,7 @@ struct qwen3_5_moe_text : family<"qwen3_5_moe_text", per_expert, gate_up_fused> 
     static constexpr rename_description renames[] = {alias("^model.language_model", "model")};
 };
 
-/// Qwen3-Omni MoE: transformers 5.17 and earlier held the thinker's modules under the stored names.
+/// Qwen3-Omni MoE: in transformers 5.17 and earlier, the thinker's modules had the stored names.
 struct qwen3_omni_moe : family<"qwen3_omni_moe", per_expert, gate_up_fused> {
     static constexpr rename_description renames[] = {
         always(rename("^thinker.audio_tower", "thinker.model.audio_tower")),
@@ -323,7 +323,7 @@ struct qwen3_omni_moe : family<"qwen3_omni_moe", per_expert, gate_up_fused> {
         always(rename("^thinker.model.norm", "thinker.model.language_model.norm"))};
 };
 
-/// The thinker of Qwen3-Omni MoE alone.
+/// Only the thinker of Qwen3-Omni MoE.
 struct qwen3_omni_moe_thinker : family<"qwen3_omni_moe_thinker", per_expert, gate_up_fused> {
     static constexpr rename_description renames[] = {
         always(rename("^audio_tower", "model.audio_tower")),
@@ -333,12 +333,12 @@ struct qwen3_omni_moe_thinker : family<"qwen3_omni_moe_thinker", per_expert, gat
         always(rename("^model.norm", "model.language_model.norm"))};
 };
 
-/// Qwen3-VL MoE: stored fused and transposed, which the model turns.
+/// Qwen3-VL MoE: stored fused and transposed; not transposed in the model.
 struct qwen3_vl_moe : family<"qwen3_vl_moe", gate_up_transposed, gate_up_fused> {
     using forms = one_by_one<at_path<"mlp.experts">, shared_experts::none>;
 };
 
-/// Unlimited-OCR: the vision towers have other names in the model, and q, k and v of one are one
+/// Unlimited-OCR: the vision towers have other names in the model. q, k and v of one tower are one
 /// matrix on the hub.
 struct unlimited_ocr : family<"unlimited_ocr", per_expert, gate_up_fused> {
     using extra_modules = extra_module_list<

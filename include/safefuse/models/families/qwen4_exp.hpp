@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: Qwen4-Exp: an embedding in shards, which the model holds as one.
+// safefuse: Qwen4-Exp: an embedding is stored in shards.
 #ifndef SAFEFUSE_MODELS_FAMILIES_QWEN4_EXP_HPP
 #define SAFEFUSE_MODELS_FAMILIES_QWEN4_EXP_HPP
 
@@ -10,13 +10,13 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace families {
 
-/// An embedding in S shards of R rows, which the model holds as one.
+/// An embedding: S shards of R rows on the hub, one tensor in the model.
 using ngram_shard = part_of<expert_range<"S">, "shard", "R", "D">;
 using ngrams_in_shards = layout<module_suffixes, tensor<"ngram_embedding.shard_{i}", ngram_shard>>;
 using ngrams_joined =
     layout<module_suffixes, tensor<"ngram_embedding", flatten<0, stack<ngram_shard>>>>;
 
-/// Qwen4-Exp: an embedding in shards is one in the model.
+/// Qwen4-Exp: an embedding is stored in shards, and is one tensor in the model.
 struct qwen4_exp : family<"qwen4_exp", per_expert, gate_up_fused> {
     using extra_modules =
         extra_module_list<extra_module<at_path<"ple_embedding">, ngrams_in_shards, ngrams_joined>>;

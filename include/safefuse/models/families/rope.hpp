@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: heads of q and k whose halves are stored row by row in turn, as rotary embeddings of
-// complex numbers want them: layouts that several families share.
+// safefuse: shared layouts for heads of q and k in the order of rotary embeddings with complex
+// numbers: rows of the two halves of a head alternate.
 #ifndef SAFEFUSE_MODELS_FAMILIES_ROPE_HPP
 #define SAFEFUSE_MODELS_FAMILIES_ROPE_HPP
 
@@ -11,9 +11,9 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace families {
 
-/// q, k and v of a vision tower, one matrix of all three for each of L layers. N heads of 2P rows:
-/// the halves of a head of q and of k lie there row by row in turn, as complex numbers do, and one
-/// behind the other in the model.
+/// q, k and v of a vision tower: one matrix for each of L layers, with N heads of 2P rows. In q and
+/// k, rows of the two halves of a head alternate on the hub; in the model, one half follows the
+/// other.
 using rope_weight = field<"weight", field_role::value, 1, 1, 1>;
 using rope_bias = field<"bias", field_role::addend, 1, 1, 0>;
 using rope_fields = suffixes<suffix<rope_weight, ".weight">, suffix<rope_bias, ".bias">>;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: Sarvam's MoE: q, k and v in one matrix, by heads.
+// safefuse: Sarvam's MoE: q, k and v are one matrix on the hub, ordered by heads.
 #ifndef SAFEFUSE_MODELS_FAMILIES_SARVAM_MOE_HPP
 #define SAFEFUSE_MODELS_FAMILIES_SARVAM_MOE_HPP
 
@@ -11,7 +11,7 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace families {
 
-/// q of N heads, k and v of K heads, all of P rows, one matrix on the hub.
+/// One matrix on the hub: q with N heads, k and v with K heads, each head with P rows.
 using sarvam_q = matrix<"q", "N", "P", "H">;
 using sarvam_k = matrix<"k", "K", "P", "H">;
 using sarvam_v = matrix<"v", "K", "P", "H">;

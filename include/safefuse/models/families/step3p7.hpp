@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: Step 3.7: experts stacked with gate and up apart; heads in another order of rows.
+// safefuse: Step 3.7: stacked experts with gate and up in separate tensors; heads in another order
+// of rows.
 #ifndef SAFEFUSE_MODELS_FAMILIES_STEP3P7_HPP
 #define SAFEFUSE_MODELS_FAMILIES_STEP3P7_HPP
 
@@ -11,7 +12,7 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace families {
 
-/// The experts of a layer stacked, gate and up apart.
+/// Stacked experts, with gate and up in separate tensors.
 using step3p7_experts = layout<module_suffixes, tensor<"gate_proj", stack<gate>>,
                                tensor<"up_proj", stack<up>>, tensor<"down_proj", stack<down>>>;
 using step3p7_vision_joined =
@@ -22,8 +23,8 @@ using step3p7_vision_apart =
            tensor<"{i}.self_attn.k_proj", rope_in_a_row<rope_k_first, rope_k_second>>,
            tensor<"{i}.self_attn.v_proj", rope_in_a_row<rope_v_first, rope_v_second>>>;
 
-/// StepFun's Step 3.7: experts stacked, gate and up apart on the hub; the vision tower's q, k and v
-/// are one matrix there.
+/// StepFun's Step 3.7: on the hub experts are stacked, with gate and up in separate tensors, and
+/// the vision tower's q, k and v are one matrix.
 struct step3p7 : family<"step3p7", step3p7_experts, gate_up_fused, at_path<"moe", "mlp.experts">> {
     using forms = one_by_one<at_path<"mlp.experts">>;
     using extra_modules = extra_module_list<

@@ -10,7 +10,8 @@
 //     stored extent * block_size = coefficient * product of extents    (gate_up_proj axis 1: 2 * I)
 //
 // An equation with one unknown extent gives its value. solve_extents repeats this until no equation
-// gives anything new. Then every tensor must have the shape and the dtype that the extents ask for.
+// gives anything new. Then every tensor must have the shape and the dtype that follow from the
+// extents.
 #ifndef SAFEFUSE_PLAN_DETAIL_GEOMETRY_HPP
 #define SAFEFUSE_PLAN_DETAIL_GEOMETRY_HPP
 
@@ -32,7 +33,7 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// What the shapes of an inventory tell.
+/// The information that follows from the shapes of an inventory.
 struct geometry {
     /// Values of all extents that parts mention.
     layout_args extents;
@@ -132,7 +133,7 @@ struct solution {
             !checked_mul(out.divisor, extents.x.values[s], out.divisor))
             return out;
     if (!checked_mul(of.extent, of.axis.block_size, out.elements)) return out;
-    // no information; another tensor may give it
+    // the equation gives no value; another tensor may
     if (out.divisor == 0 && out.elements == 0) return {};
     out.what = solution::outcome::no_whole_number;
     if (out.divisor == 0 || out.elements % out.divisor != 0) return out;
@@ -177,8 +178,8 @@ struct solution {
     return {};
 }
 
-/// Checks that groups which share the numbers of their experts have the shares that divide_experts
-/// gives them.
+/// Checks groups that share one numbered list of experts: each must have the number of experts that
+/// divide_experts gives it.
 ///   fails   shape_mismatch, size_overflow
 [[nodiscard]] inline result<void> check_shares(const expert_groups& groups,
                                                const extent_table& extents) noexcept {

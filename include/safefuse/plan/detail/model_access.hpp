@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: how the tensors of a model are listed: outputs of every scope's plan, then whatever no
-// plan takes, under its new name.
+// safefuse: makes the list of a model's tensors: the outputs of every scope's plan, then all
+// tensors that no plan reads, under their new names.
 #ifndef SAFEFUSE_PLAN_DETAIL_MODEL_ACCESS_HPP
 #define SAFEFUSE_PLAN_DETAIL_MODEL_ACCESS_HPP
 
@@ -29,11 +29,12 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// How many tensors more than the source has may come of what its shapes claim, five times as many
-/// as of any model: a claim costs a file next to nothing, and each tensor takes memory here.
+/// Largest number of tensors that plans may make beyond the number that they read, five times as
+/// many as in any known model. A file can claim a huge number of experts in a few bytes, and each
+/// tensor takes memory here.
 inline constexpr std::uint64_t most_claimed_tensors = std::uint64_t{1} << 20;
 
-/// What may make a model_tensors of its parts.
+/// Constructs a model_tensors, as a friend.
 struct model_access {
     static model_tensors begin(const tensor_set_ref& set, const family_description& family,
                                const engine_entry* engine, const plan_options& options) noexcept {
@@ -59,11 +60,12 @@ struct model_access {
 inline result<void> model_access::add(model_tensors& to, std::string_view name, dtype type,
                                       shape_view shape, std::uint64_t size_bytes,
                                       tensor_origin from) noexcept {
-    // files with holes cost nothing, so that several may claim more than 2^64 bytes
+    // sparse files take no disk space, so several can claim more than 2^64 bytes together
     if (!checked_add(to.total_bytes_, size_bytes, to.total_bytes_))
         return failure{
             .code = errc::size_overflow, .tensor = text{name}, .detail = "the sum of all tensors"};
-    // the pointers are set when all names and shapes are there; until then only the sizes count
+    // sort() sets the pointers after all names and shapes are added; until then only the sizes are
+    // valid
     if (to.arena_.append(name.data(), name.size()) &&
         to.extents_.append(shape.data(), shape.size()) && to.tensors_.push({name, type, shape}) &&
         to.origins_.push(from))
@@ -71,7 +73,7 @@ inline result<void> model_access::add(model_tensors& to, std::string_view name, 
     return failure{.code = errc::out_of_memory};
 }
 
-/// Adds tensor i of the set as it is, whose place must be what its dtype and shape ask for.
+/// Adds tensor i of the set unchanged. Fails if its size does not fit its dtype and shape.
 inline result<void> model_access::add_as_it_is(model_tensors& to, std::size_t i,
                                                std::string_view name) noexcept {
     const tensor_spec spec = to.set_.spec(i);
@@ -89,7 +91,7 @@ inline result<void> model_access::add_as_it_is(model_tensors& to, std::size_t i,
 }
 
 /// Adds the outputs of all scopes.
-///   consumed   which tensors of the set they take
+///   consumed   by tensor of the set: whether a plan reads it
 inline result<void> model_access::add_outputs(model_tensors& to, vector<bool>& consumed,
                                               bool& any_to_rename) noexcept {
     std::uint64_t claimed = 0;  // each plan has far fewer outputs than 2^32
@@ -151,9 +153,9 @@ inline result<void> model_access::sort(model_tensors& of) noexcept {
     return {};
 }
 
-/// Plans all scopes of the set, which `scopes` are, and lists what comes of them and all else.
+/// Plans all `scopes` of the set. Lists their outputs and all other tensors.
 ///   fails   duplicate_tensor, size_mismatch, size_overflow, shape_mismatch, out_of_memory, and as
-///   `plan` of a scope
+///           `plan` of a scope
 inline result<model_tensors> model_access::make(const tensor_set_ref& set,
                                                 const family_description& family,
                                                 const engine_entry* engine,
@@ -169,8 +171,8 @@ inline result<model_tensors> model_access::make(const tensor_set_ref& set,
     for (std::size_t i = 0; i < set.size(); ++i) {
         if (consumed[i]) continue;
         const tensor_spec spec = set.spec(i);
-        // where all experts are in the new form already, so are the names, but for what an older
-        // version called otherwise
+        // if all experts already have the new form, so do the names, except those that an older
+        // version wrote differently
         auto name =
             any_to_rename ? renamed(family, spec.name) : renamed_always(family.renames, spec.name);
         if (!name) return std::move(name).error();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: whether tensors fit a second form of a field as well. A plan takes the first form that
-// fits; if the second one moves other bytes, there is no right plan.
+// safefuse: checks whether tensors also fit a second form of a field. A plan uses the first form
+// that fits. If a second one fits and moves different bytes, the plan is ambiguous.
 //
 //   geometry, field, form  ->  the geometry in which that field has that form, or none
 #ifndef SAFEFUSE_PLAN_DETAIL_OTHER_FORMS_HPP
@@ -84,7 +84,7 @@ namespace detail {
     return out;
 }
 
-/// Spells a form for messages: 128 x 128, 1 x all.
+/// Writes a form for messages: 128 x 128, 1 x all.
 inline void append_form(text& out, const field_form& form) noexcept {
     for (std::size_t a = 0; a < 2; ++a) {
         if (a != 0) out.append(" x ");
@@ -94,7 +94,7 @@ inline void append_form(text& out, const field_form& form) noexcept {
     if (form.is_transposed) out.append(", transposed");
 }
 
-/// The tensors of a field fit two forms, in which they are different numbers.
+/// The failure for tensors of a field that fit two forms with different meanings.
 [[nodiscard]] SAFEFUSE_COLD inline failure two_forms(const inventory& of, std::uint32_t field,
                                                      const field_form& a,
                                                      const field_form& b) noexcept {

@@ -4,9 +4,9 @@
 //
 //     inventory -> geometry -> selection -> (outputs -> copies, field by field) -> copy_plan
 //
-// If the tensors fit two forms of a field, the stages after geometry run for both, and must give
-// the same bytes. Each stage is a function from values to values in a file of its own. Outputs and
-// copies take turns field by field, so that a failure names the first field that cannot be planned.
+// If the tensors fit two forms of a field, the stages after geometry run for both and must make the
+// same bytes. Each stage is a function from values to values in a file of its own. Outputs and
+// copies are made field by field, so that a failure names the first field that cannot be planned.
 #ifndef SAFEFUSE_PLAN_DETAIL_STAGES_HPP
 #define SAFEFUSE_PLAN_DETAIL_STAGES_HPP
 
@@ -97,7 +97,7 @@ inline result<void> plan_tensor(output_list& list, copy_list& copies, const inve
     return {};
 }
 
-/// What the stages after geometry make.
+/// The result of the stages after geometry.
 struct made_copies {
     output_list list;
     copy_list copies;
@@ -130,8 +130,8 @@ inline result<made_copies> make_copies(const inventory& of, const geometry& shap
     for (std::size_t i = 0; same && i < a.size(); ++i) same = a[i] == b[i];
     return same;
 }
-/// Whether two plans of the same tensors make the same bytes under the same names. A single number
-/// may have the shape [] in one and [1] in the other.
+/// Whether two plans of the same tensors make equal outputs from equal copies. A single number may
+/// have the shape [] in one and [1] in the other.
 [[nodiscard]] inline bool same_bytes(const made_copies& a, const made_copies& b) noexcept {
     bool same = a.list.outputs.size() == b.list.outputs.size() &&
                 same_blocks(a.copies.blocks.view(), b.copies.blocks.view()) &&
@@ -142,14 +142,14 @@ inline result<made_copies> make_copies(const inventory& of, const geometry& shap
     return same;
 }
 
-/// Whether every other form that the tensors of a field fit moves the same bytes, or none.
+/// Checks that every other form that the tensors of a field fit makes the same bytes, or no plan.
 ///   fails   ambiguous_form, out_of_memory
 [[nodiscard]] SAFEFUSE_COLD inline result<void> check_other_forms(
     const inventory& of, const geometry& shapes, std::uint32_t field, const made_copies& made,
     std::string_view scope, std::string_view to_scope, const layout_description& to,
     const plan_options& options) noexcept {
     for (const field_form& form : of.layout->fields[field].field->forms) {
-        // those before the chosen form do not fit
+        // forms before the chosen one do not fit
         if (&form <= shapes.forms[field] || (is_packed(form) && !has_integers(of, field))) continue;
         bool fits = false;
         auto other = with_form(of, shapes, field, form, fits);

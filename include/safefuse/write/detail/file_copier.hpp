@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 safefuse contributors
-// safefuse: copies the files of a checkpoint as they are, under the lock and with the state file
-// that a checkpoint_writer uses, so that a run that is killed can be gone on with.
+// safefuse: copies the files of a checkpoint unchanged. It uses the lock and the state file of a
+// checkpoint_writer, so a killed run can be resumed.
 #ifndef SAFEFUSE_WRITE_DETAIL_FILE_COPIER_HPP
 #define SAFEFUSE_WRITE_DETAIL_FILE_COPIER_HPP
 
@@ -33,7 +33,7 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// A tensor file of a checkpoint that is copied.
+/// A tensor file that is copied.
 struct file_to_copy {
     std::string_view path;
     std::uint64_t size_bytes = 0;
@@ -42,7 +42,7 @@ struct file_to_copy {
 /// Copies tensor files and their index to a directory.
 class file_copier {
 public:
-    /// `files` are the sources of the set, by number; `index` is empty where there is none.
+    /// `files[i]` is source i of the set. `index` is empty if the checkpoint has none.
     file_copier(tensor_set_ref set, span<const file_to_copy> files, std::string_view index,
                 std::string_view directory, const rewrite_options& options,
                 progress_ref progress) noexcept
@@ -62,8 +62,8 @@ public:
         auto sources = source_files::of(set_);
         if (!sources) return std::move(sources).error();
         rewrite_summary summary{.shard_count = static_cast<std::uint32_t>(files_.size())};
-        // Whatever the files are called, a part of them is no checkpoint to anybody: the index
-        // comes first, and names the others.
+        // The index is written first. It names all files, so a part of them does not load as a
+        // checkpoint.
         if (!index_.empty())
             if (auto copied = copy_file(index_, target(index_), options_.wait); !copied)
                 return std::move(copied).error();
@@ -90,7 +90,8 @@ private:
         return join_path(directory_, file_name_of(path));
     }
 
-    /// The state of a run: which files, and that they have not changed.
+    /// The content of the state file: the names of the files, and what shows that the sources have
+    /// not changed.
     [[nodiscard]] text state(span<const source_state> states) const noexcept {
         fingerprint_maker maker;
         maker.add("files as they are");
@@ -139,7 +140,7 @@ private:
         return begun ? result<void>{} : claim_.write(wanted, options_.wait);
     }
 
-    /// Whether a name is that of a file that is made here.
+    /// Whether this run makes a file with this name.
     [[nodiscard]] bool is_own(std::string_view name) const noexcept {
         if (!index_.empty() && name == file_name_of(index_)) return true;
         for (const file_to_copy& each : files_)
@@ -164,7 +165,7 @@ private:
         return {};
     }
 
-    /// Removes the state and the index where no tensor file is there to go on with.
+    /// Removes the state file and the index if there is no tensor file to resume from.
     void leave_if_vacant() noexcept {
         bool vacant = true;
         const auto listed = detail::list_directory(directory_, [&](std::string_view name,
@@ -177,7 +178,7 @@ private:
         claim_.remove();
     }
 
-    /// Removes what a killed run has left half-written.
+    /// Removes partly written files of a killed run.
     [[nodiscard]] result<void> remove_unfinished() const noexcept {
         vector<text> unfinished;
         bool has_room = true;
@@ -195,7 +196,8 @@ private:
         return {};
     }
 
-    /// Whether a file is there already, complete: files get their names when they are.
+    /// Whether a file exists. If so it is complete, because files get their names when they are
+    /// complete.
     [[nodiscard]] bool is_whole(std::uint32_t f) const noexcept {
         const auto file = open_file::open(target(files_[f].path));
         return file && file->size_bytes() == files_[f].size_bytes;
@@ -220,7 +222,7 @@ private:
                        .actual = *free_bytes};
     }
 
-    /// Makes a file: it is there, it becomes a second name of the source, or it is copied.
+    /// Makes a file unless it exists: as a hard link to the source or as a copy.
     result<void> make(std::uint32_t f, const source_files& sources,
                       rewrite_summary& summary) noexcept {
         const text path = target(files_[f].path);
@@ -233,7 +235,7 @@ private:
             ++summary.linked_shard_count;
         }
         if (!is_there) return copy(f, path, summary);
-        if (options_.wait == durability::synced)  // the other run may not have waited
+        if (options_.wait == durability::synced)  // the earlier run may not have synced it
             if (const auto came = os::sync_path(path.c_str()); !came) return came.about(path);
         done_bytes_ += files_[f].size_bytes;
         return told(f);
