@@ -682,11 +682,7 @@ TEST_CASE(
              {laws::kind::gate_up, laws::kind::transposed, laws::kind::rows_1}) {
             for (u64 held = 1; held < set.held_bytes(0).size(); held += 5) {
                 const broken_set broken{set, true, held};
-                auto members = sf::detail::tensors_under(broken, "moe");
-                REQUIRE(members);
-                auto plan =
-                    sf::detail::plan_members(broken, members->view(), "moe",
-                                             laws::description(from), laws::description(to), {});
+                auto plan = sf::plan(broken, "moe", laws::description(from), laws::description(to));
                 REQUIRE(plan);
                 bool refused = false;
                 for (const auto& each : plan->outputs()) {
@@ -703,11 +699,7 @@ TEST_CASE(
                 CHECK(refused);
             }
             const broken_set unreadable{set, false, 0};
-            auto members = sf::detail::tensors_under(unreadable, "moe");
-            REQUIRE(members);
-            auto plan =
-                sf::detail::plan_members(unreadable, members->view(), "moe",
-                                         laws::description(from), laws::description(to), {});
+            auto plan = sf::plan(unreadable, "moe", laws::description(from), laws::description(to));
             REQUIRE(plan);
             std::vector<std::byte> out(static_cast<std::size_t>(plan->outputs()[0].size_bytes));
             auto done = sf::fuse(*plan, plan->outputs()[0].local_name, out);

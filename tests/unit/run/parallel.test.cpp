@@ -150,10 +150,7 @@ outcome run_chunked(const sf::copy_plan& plan, Executor&& executor, u64 chunk_by
 
 template <class Set>
 sf::copy_plan plan_of(const Set& set, laws::kind from, laws::kind to) {
-    auto members = sf::detail::tensors_under(set, "moe");
-    REQUIRE(members);
-    auto plan = sf::detail::plan_members(set, members->view(), "moe", laws::description(from),
-                                         laws::description(to), {});
+    auto plan = sf::plan(set, "moe", laws::description(from), laws::description(to));
     REQUIRE(plan);
     return std::move(*plan);
 }
