@@ -34,7 +34,7 @@ using sf::layouts::gate;
 using sf::layouts::up;
 
 TEST_CASE(
-    "groups: one list of experts is dealt out in halves, the first rounded up, and joined again") {
+    "groups: one list of experts is split in halves, the first rounded up, and joined again") {
     for (const u64 all : {u64{2}, u64{3}, u64{4}, u64{5}, u64{12}, u64{13}})
         for (const auto& size : {std::array<u64, 3>{4, 2, 6}, {4, 4, 4}, {2, 4, 8}, {1, 1, 1}})
             for (const bool with_bias : {false, true}) {
@@ -62,7 +62,7 @@ TEST_CASE(
             }
 }
 
-TEST_CASE("groups: what is missing from any group is named by its number in the list") {
+TEST_CASE("groups: an expert missing from any group is named by its number in the list") {
     const auto why_not = [](const packed_set& set) {
         auto plan = sf::plan(set, ernie_scope, ernie_from, ernie_to);
         REQUIRE_FALSE(plan);
@@ -115,7 +115,7 @@ TEST_CASE("groups: what is missing from any group is named by its number in the 
     CHECK_FALSE(plan->output("vision_moe.experts.gate_up_proj_bias"));
 }
 
-TEST_CASE("groups: a single expert cannot be dealt out to two groups") {
+TEST_CASE("groups: a single expert cannot be split into two groups") {
     packed_set set = ernie(1, 0, 4, 2, 6);
     auto plan = sf::plan(set, ernie_scope, ernie_from, ernie_to);
     REQUIRE_FALSE(plan);
@@ -177,7 +177,7 @@ TEST_CASE("groups: a range of experts, and a rank of two extents at a time") {
     CHECK(no_such.error().code == errc::out_of_range);
 }
 
-TEST_CASE("groups: experts without a down matrix are counted apart") {
+TEST_CASE("groups: experts without a down matrix are counted separately") {
     using family = sf::families::longcat_flash;
     const auto source = [](u64 all, u64 real, u64 i, u64 h) {
         packed_set set;
@@ -273,9 +273,7 @@ TEST_CASE("groups: three groups share a list in equal shares") {
     }
 }
 
-TEST_CASE(
-    "groups: a group behind one that is not there is numbered only where the other's count is "
-    "known") {
+TEST_CASE("groups: a group after an absent one is numbered only if the other's count is known") {
     using second = sf::expert_range<"V", "E">;
     using w = sf::part_of<second, "w", "J", "H">;
     using stacked = sf::layout<sf::parameter_suffixes, sf::tensor<"second", sf::stack<w>>>;

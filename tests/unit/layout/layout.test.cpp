@@ -95,7 +95,7 @@ TEST_CASE("layout: stack adds the expert's number in front") {
     SAME_TWICE(entry(scalars, "gate", 3, 0, 0) == 3);
 }
 
-TEST_CASE("layout: concat puts the operands one behind the other, in the order given") {
+TEST_CASE("layout: concat puts the operands one after the other, in the order given") {
     constexpr auto p = sf::stack<sf::concat<0, gate, up>>::place(extents_of(2, 3, 4));
     SAME_TWICE(shape_digits(p) == 20604);
     SAME_TWICE(entry(p, "gate", 1, 0, 0) == 24);
@@ -122,7 +122,7 @@ TEST_CASE("layout: concat puts the operands one behind the other, in the order g
     SAME_TWICE(entry(twice_e, "up", 1, 0, 0) == 36);
 }
 
-TEST_CASE("layout: interleave deals out groups of the operands in turn") {
+TEST_CASE("layout: interleave takes groups of the operands by turns") {
     constexpr auto p = sf::interleave<0, 1, gate, up>::place(extents_of(2, 3, 4));
     SAME_TWICE(shape_digits(p) == 604);
     SAME_TWICE(entry(p, "gate", 0, 2, 1) == 4 * 4 + 1);
@@ -151,7 +151,7 @@ TEST_CASE("layout: interleave deals out groups of the operands in turn") {
     SAME_TWICE(shape_digits(scalars) == 502);
 }
 
-TEST_CASE("layout: transpose exchanges two axes, flatten makes one of two") {
+TEST_CASE("layout: transpose swaps two axes, flatten merges two into one") {
     constexpr auto t = sf::transpose<0, 1, gate>::place(extents_of(2, 3, 4));
     SAME_TWICE(shape_digits(t) == 403);
     SAME_TWICE(entry(t, "gate", 0, 2, 1) == 1 * 3 + 2);
@@ -211,7 +211,7 @@ TEST_CASE("layout: terms nest") {
     SAME_TWICE(entry(s, "c", 0, 0, 0) == 8);
 }
 
-TEST_CASE("layout: a mapping that cannot be says why") {
+TEST_CASE("layout: an impossible mapping says why") {
     using sf::mapping_error;
     constexpr auto why = [](const sf::mapping& of) { return of.error; };
     SAME_TWICE(why(sf::interleave<0, 2, gate, up>::place(extents_of(1, 3, 4))) ==
@@ -253,7 +253,7 @@ TEST_CASE("layout: a mapping that cannot be says why") {
     SAME_TWICE(why(nine::place(extents_of(1, 3, 4))) == mapping_error::too_complex);
 }
 
-TEST_CASE("layout: terms are checked for what they are") {
+TEST_CASE("layout: concepts recognise terms, layouts and which layout can become which") {
     static_assert(sf::layout_term<gate>);
     static_assert(sf::layout_term<sf::stack<sf::concat<0, gate, up>>>);
     static_assert(!sf::layout_term<int>);
@@ -514,7 +514,7 @@ TEST_CASE("laws: 384 experts") {
     CHECK(count.made > 100);
 }
 
-TEST_CASE("laws: biases, scalars and block scales ride along") {
+TEST_CASE("laws: biases, scalars and block scales move with the weights") {
     using laws::field;
     counts count;
     for (const u64 e : {u64{1}, u64{3}}) {
@@ -639,7 +639,7 @@ TEST_CASE(
     CHECK(count.refused > 200);
 }
 
-TEST_CASE("laws: there and back is the identity, names and bytes") {
+TEST_CASE("laws: fusing and unfusing is the identity, for names and bytes") {
     const laws::experts x{.end_expert = 11,
                           .i_end = 64,
                           .h = 3,
@@ -674,7 +674,7 @@ TEST_CASE("laws: there and back is the identity, names and bytes") {
         }
 }
 
-TEST_CASE("laws: no experts in a stack are no bytes") {
+TEST_CASE("laws: a stack without experts has no bytes") {
     laws::packed_set set;
     set.add("moe.gate_up_proj", sf::dtype::bf16, {0, 8, 3});
     set.add("moe.down_proj", sf::dtype::bf16, {0, 3, 4});
@@ -793,7 +793,7 @@ TEST_CASE("layout: codes packed along the other axis are put side by side") {
             }
 }
 
-TEST_CASE("layout: more ways to say the same") {
+TEST_CASE("layout: different terms with the same meaning give the same bytes") {
     // concat of transposed parts, and of stacks, equals the transposed or stacked concat
     using other_turned =
         sf::layout<laws::parameters,

@@ -32,8 +32,9 @@ using sf::layouts::down;
 using sf::layouts::gate;
 
 TEST_CASE(
-    "families: every module of every family goes there and back, by shapes and names alone, "
-    "whatever its extents") {
+
+    "families: every module of every family is fused and unfused by shapes and names alone, "
+    "with any extents") {
     std::size_t modules = 0, passed_through = 0;
     for (const sf::family_entry& family : sf::shipped_families::all)
         for (std::size_t m = 0; m < family.fuse.module_count(); ++m) {
@@ -116,8 +117,9 @@ bool has_gate(const sf::layout_description& layout) {
 }  // namespace
 
 TEST_CASE(
-    "families: ranks of I and ranges of experts are those parts of every family's experts, and "
-    "all of them the whole") {
+
+    "families: ranks of I and ranges of experts are slices of every family's experts, and "
+    "together the whole") {
     std::size_t families = 0;
     std::set<std::string> others;
     for (const sf::family_entry& family : sf::shipped_families::all) {

@@ -28,8 +28,9 @@ using sf::layouts::gate;
 using sf::layouts::up;
 
 TEST_CASE(
-    "modules: convolutions are put one behind the other, a router is turned, corrections are "
-    "taken apart, dense gate and up joined") {
+
+    "modules: convolutions are concatenated, a router is transposed, corrections are split, "
+    "dense gate and up joined") {
     {
         packed_set set;
         for (const char* part : {"q", "k", "v"})

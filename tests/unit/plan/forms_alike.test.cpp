@@ -28,7 +28,7 @@ using sf::dtype;
 using sf::errc;
 using sf::scope_state;
 
-TEST_CASE("forms that are spelled alike: no shapes fit both, unless they have no bytes") {
+TEST_CASE("forms with the same names: no shapes fit both, unless they have no bytes") {
     using family = sf::families::qwen3_vl_moe;
     const auto &from = family::stored::description, &to = family::model::description;
     std::size_t fit_one = 0, fit_both = 0;
@@ -56,8 +56,7 @@ TEST_CASE("forms that are spelled alike: no shapes fit both, unless they have no
 }
 
 TEST_CASE(
-    "forms that are spelled alike: each becomes the other, and what is in the model's form "
-    "already stays") {
+    "forms with the same names: each becomes the other, and the model's form stays as it is") {
     const auto& family = sf::description_of<sf::families::qwen3_vl_moe>;
     const auto& inverse = sf::inverse_of<sf::families::qwen3_vl_moe>;
     const std::string scope = "model.language_model.layers.0.mlp.experts";

@@ -156,8 +156,7 @@ TEST_CASE("fuse: a source that is not in memory gives the same bytes, and each i
         }
 }
 
-TEST_CASE(
-    "fuse: short runs that begin before others in the source are not read together with them") {
+TEST_CASE("fuse: short runs that begin before others in the source are read separately") {
     // two runs of a split plan, without the one between them
     packed_set set;
     set.add("moe.all", sf::dtype::u8, {3000});
@@ -209,8 +208,9 @@ TEST_CASE("fuse: a slice of a source that is not in memory gives the same bytes"
 }
 
 TEST_CASE(
-    "fuse: of a source that is not in memory, long gaps are not read, short ones are read along, "
-    "and nothing is read twice") {
+
+    "fuse: of a source that is not in memory, long gaps are skipped, short gaps are read, and "
+    "no byte is read twice") {
     // bytes that the plan's copies take, by source byte; counted by hand
     const auto needed_bytes = [](const sf::copy_plan& plan, std::size_t size,
                                  const std::vector<bool>& wanted) {
@@ -339,7 +339,7 @@ TEST_CASE(
     CHECK(set.read_calls == 5);
 }
 
-TEST_CASE("fuse: buffers of another size or number are refused and nothing is written") {
+TEST_CASE("fuse: buffers of the wrong size or number are refused and nothing is written") {
     const laws::experts x{.end_expert = 2, .i_end = 4, .h = 3};
     const packed_set set = laws::make_set(laws::kind::per_expert, x, "moe");
     auto plan = laws::plan_kinds(set, "moe", laws::kind::per_expert, laws::kind::gate_up, {});
@@ -414,7 +414,7 @@ TEST_CASE("fuse: into a framework's own tensor, whose dtype and shape must be th
     CHECK(done.error().code == errc::wrong_buffer_size);
 }
 
-TEST_CASE("fuse: a framework's own tensors are a source, too") {
+TEST_CASE("fuse: a framework's own tensors can be the source") {
     const laws::experts x{.end_expert = 3, .i_end = 4, .h = 3};
     const packed_set set = laws::make_set(laws::kind::per_expert, x, "moe");
     std::vector<framework_tensor> mine;
@@ -436,7 +436,7 @@ TEST_CASE("fuse: a framework's own tensors are a source, too") {
     CHECK(fused(*plan, "down_proj") == expected(x, laws::kind::columns_in_turn, "down_proj"));
 }
 
-TEST_CASE("view: an output that lies in one piece is not copied") {
+TEST_CASE("view: an output that is contiguous in the source is not copied") {
     SUBCASE("fused already") {
         const laws::experts x{.end_expert = 3, .i_end = 4, .h = 3};
         packed_set set = laws::make_set(laws::kind::gate_up, x, "moe");
@@ -506,7 +506,7 @@ TEST_CASE("view: an output that lies in one piece is not copied") {
     }
 }
 
-TEST_CASE("gather: every window of an output is that window of the whole") {
+TEST_CASE("gather: every window of an output equals that window of the whole output") {
     const laws::experts x{.end_expert = 3,
                           .i_end = 4,
                           .h = 3,
@@ -673,7 +673,8 @@ struct broken_set {
 }  // namespace
 
 TEST_CASE(
-    "fuse: a source that is shorter than its tensors, or cannot be read, is a failure and no "
+
+    "fuse: a source that is shorter than its tensors, or cannot be read, is a failure, not a "
     "crash") {
     const laws::experts x{.end_expert = 2, .i_end = 4, .h = 3};
     for (const laws::kind from : {laws::kind::per_expert, laws::kind::columns_in_turn}) {
@@ -711,8 +712,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE(
-    "copy_loops: a transpose of whole and partial tiles moves every element, whatever its size") {
+TEST_CASE("copy_loops: a transpose of whole and partial tiles moves every element of any size") {
     for (const u64 element : {1u, 2u, 4u, 8u})
         for (const u64 rows : {1u, 31u, 32u, 64u, 65u, 200u})
             for (const u64 columns : {1u, 7u, 8u, 64u, 100u, 129u}) {

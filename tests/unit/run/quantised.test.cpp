@@ -154,7 +154,7 @@ TEST_CASE("quantised: what vLLM holds has the shapes that vLLM allocates") {
           std::vector<u64>{E, 1});
 }
 
-TEST_CASE("quantised: block scales whose last block is incomplete stay apart") {
+TEST_CASE("quantised: block scales whose last block is incomplete are not concatenated") {
     const format blocks = formats()[0];
     for (const extents x :
          {extents{192, 300}, extents{1, 1}, extents{130, 128}, extents{257, 129}}) {
@@ -235,8 +235,9 @@ bool straddles(const format& stored, extents x, u64 rank, u64 ranks) {
 }  // namespace
 
 TEST_CASE(
-    "quantised: a rank of a tensor-parallel group is gate's part and up's, and all ranks together "
-    "are the whole") {
+
+    "quantised: a rank of a tensor-parallel group has slices of gate and up, and all ranks "
+    "together are the whole") {
     std::size_t made = 0, straddled = 0;
     for (const format& stored : formats())
         for (const extents x : stored.shapes) {
@@ -321,7 +322,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("quantised: a rank of what is fused already is the rank of the experts") {
+TEST_CASE("quantised: a rank of fused experts equals the rank of the separate experts") {
     for (const format& stored : formats()) {
         const extents x = stored.shapes[1];
         packed_set set = experts_of(stored, 2, x);
@@ -372,7 +373,7 @@ std::string tensor_of(const sf::failure& failure) { return std::string{failure.t
 
 }  // namespace
 
-TEST_CASE("quantised: a scale that one expert lacks is named") {
+TEST_CASE("quantised: a scale that is missing for one expert is named") {
     for (const format& stored : formats())
         for (const stored_field& field : stored.fields) {
             packed_set set = experts_of(stored, 3, stored.shapes[0]);
@@ -399,7 +400,7 @@ TEST_CASE("quantised: a field that gate has and up has not is named") {
         }
 }
 
-TEST_CASE("quantised: codes without any scale are named, and moved where that is asked for") {
+TEST_CASE("quantised: codes without any scale are named, and moved on request") {
     for (const format& stored : formats()) {
         packed_set set = experts_of(stored, 2, stored.shapes[0]);
         for (const stored_field& field : stored.fields)
@@ -451,7 +452,7 @@ TEST_CASE("quantised: gate and up of different dtypes are named") {
 }
 
 TEST_CASE(
-    "quantised: any tensor of another shape is refused by name, whatever forms its field has") {
+    "quantised: any tensor of a wrong shape is refused by name, with all forms of its field") {
     std::size_t refusals = 0;
     for (const format& stored : formats())
         for (const extents x : stored.shapes)
@@ -487,7 +488,7 @@ TEST_CASE(
     CHECK(refusals > 3000);
 }
 
-TEST_CASE("quantised: numbers are never explained as packed codes") {
+TEST_CASE("quantised: numbers are never taken for packed codes") {
     // gate and up [I, H / 2], down [H, I / 2], as if two elements were packed in one
     for (const dtype type :
          {dtype::bf16, dtype::f16, dtype::f32, dtype::f8_e4m3, dtype::f8_e8m0, dtype::boolean}) {
@@ -523,8 +524,7 @@ TEST_CASE("quantised: numbers are never explained as packed codes") {
     CHECK(tensor_of(why).starts_with("moe.0."));
 }
 
-TEST_CASE(
-    "quantised: NVFP4 whose rows are no whole blocks is refused where its scales are too few") {
+TEST_CASE("quantised: NVFP4 whose rows are not whole blocks is refused if it has too few scales") {
     const auto source = [](u64 k, u64 blocks) {
         packed_set set;
         for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
@@ -593,7 +593,7 @@ TEST_CASE("quantised: parts may be quantised and others not, each by its own fie
     CHECK(tensor_of(why) == "moe.0.down_proj.weight");
 }
 
-TEST_CASE("quantised: group indexes that gate and up do not share are found when they are read") {
+TEST_CASE("quantised: group indexes that differ between gate and up are found when they are read") {
     for (const std::string_view name :
          {"GPTQ, groups of 128", "INT4 of compressed-tensors with groups by index"}) {
         const format& stored = named(name);
@@ -757,8 +757,9 @@ TEST_CASE("quantised: scales of gate and up that differ are counted") {
 }
 
 TEST_CASE(
-    "quantised: of other dtypes only how many scales differ is told, and more than a thousand "
-    "experts are compared in modes") {
+
+    "quantised: for other dtypes only the number of different scales is given, and over a "
+    "thousand experts are compared in parts") {
     packed_set set;
     const u64 experts = 2500;
     for (u64 e = 0; e < experts; ++e)
@@ -836,8 +837,7 @@ array expert_of(const array& of, u64 e) {
 }  // namespace
 
 TEST_CASE(
-    "quantised: the MXFP4 of gpt-oss becomes experts of their own, and gate behind up, and comes "
-    "back") {
+    "quantised: the MXFP4 of gpt-oss becomes separate experts, or gate after up, and comes back") {
     for (const extents x : {extents{32, 32}, extents{32, 64}, extents{64, 32}, extents{96, 160}})
         for (const u64 experts : {u64{1}, u64{3}}) {
             packed_set set;
@@ -892,7 +892,7 @@ TEST_CASE(
         }
 }
 
-TEST_CASE("quantised: a spelling of its own takes a field along under another name") {
+TEST_CASE("quantised: a spelling of the caller's own moves a field under another name") {
     const u64 experts = 2;
     const extents x{64, 96};
     packed_set set;
@@ -933,7 +933,7 @@ TEST_CASE("quantised: a spelling of its own takes a field along under another na
     check_same(made_by(*back, fused_set), source);
 }
 
-TEST_CASE("quantised: TensorRT-LLM's FP8 blocks have up in front, and a name of their own") {
+TEST_CASE("quantised: TensorRT-LLM's FP8 blocks have up first, and a name of their own") {
     const format& stored = named("FP8 in blocks of 128 x 128");
     packed_set set = experts_of(stored, 2, {128, 256});
     const tensors source = held(set);
@@ -948,7 +948,9 @@ TEST_CASE("quantised: TensorRT-LLM's FP8 blocks have up in front, and a name of 
     check_same(made_by(*plan, set), expected);
 }
 
-TEST_CASE("quantised: what gate and up share is one, along whichever axis they are put together") {
+TEST_CASE(
+    "quantised: a tensor that gate and up share is stored once, whichever axis they are "
+    "concatenated along") {
     // side by side, the inputs of gate and up are two halves of a row, so their indexes are not
     // shared but follow one another
     using wide =
@@ -1065,8 +1067,9 @@ way moved(const sf::layout_description& from, const sf::layout_description& to, 
 }  // namespace
 
 TEST_CASE(
-    "quantised: where tensors fit two forms of a field, both move the same bytes to the same "
-    "place") {
+
+    "quantised: if tensors fit two forms of a field, both forms move the same bytes to the "
+    "same place") {
     std::vector<u64> few;
     for (u64 n = 1; n <= 20; ++n) few.push_back(n);
     for (const u64 n : std::initializer_list<u64>{24, 31, 32, 33, 48, 64, 96, 100, 127, 128, 129,
