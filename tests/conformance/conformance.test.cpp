@@ -244,7 +244,6 @@ TEST_CASE("conformance: every case is judged as the suite says, in every profile
 }
 
 TEST_CASE(
-
     "conformance: what any profile accepts fulfils the oracle, with 128-bit sums, and its "
     "views are in the file") {
     for (const header_case& each : header_cases()) {
@@ -395,7 +394,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "conformance: by default only duplicate names and serde artefacts get another verdict than "
     "the reference's") {
     std::size_t duplicates = 0, artefacts = 0;
@@ -542,7 +540,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "checkpoint: bytes of no tensor are refused by default; on request they are accepted and "
     "counted") {
     const std::string gap = support::framed(

@@ -375,7 +375,6 @@ TEST_CASE("structure: no header says `using namespace`") {
 // The files of one program may be compiled with different flags. Code that depends on them would be
 // defined in two ways.
 TEST_CASE(
-
     "structure: only opt-in headers have conditions that can differ between the files of one "
     "program") {
     const words banned{"NDEBUG",        "_DEBUG",          "DEBUG",         "__cpp_exceptions",

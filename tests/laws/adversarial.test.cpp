@@ -102,7 +102,6 @@ TEST_CASE("adversarial: a million tensors that overlap, or are in reverse order"
 }
 
 TEST_CASE(
-
     "adversarial: ten million tensors that overlap, or are in reverse order, if "
     "SAFEFUSE_TEST_LARGE is set") {
     if (std::getenv("SAFEFUSE_TEST_LARGE") != nullptr) check_overlaps(10'000'000);
@@ -257,7 +256,6 @@ TEST_CASE("adversarial: an index of 300,000 tensors, each in a file of its own, 
 }
 
 TEST_CASE(
-
     "adversarial: a shape without bytes that claims many experts does not make one tensor for "
     "each") {
     const std::vector<std::uint64_t> pair{std::uint64_t{1} << 32, 0, 4},
@@ -281,7 +279,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "adversarial: a shape that claims a million experts is refused before memory is allocated "
     "for each, with or without bytes") {
     const auto outcome_of = [](std::uint64_t experts) {
@@ -308,7 +305,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "adversarial: modules that each claim the most experts allowed are refused if the sum is "
     "too large") {
     constexpr std::uint64_t experts = 65'536;

@@ -253,7 +253,6 @@ TEST_CASE_TEMPLATE(
 }
 
 TEST_CASE_TEMPLATE(
-
     "allocations: any failure from open to a device's memory is out_of_memory; all staging "
     "memory is freed",
     Source, sf::mapped_file, sf::positional_file) {
@@ -272,7 +271,6 @@ TEST_CASE_TEMPLATE(
 }
 
 TEST_CASE_TEMPLATE(
-
     "allocations: any failure from open to rewritten shards is out_of_memory and leaves "
     "nothing half-built",
     Source, sf::mapped_file, sf::positional_file) {
@@ -334,7 +332,6 @@ TEST_CASE("allocations: any failure while a rewrite is compared is out_of_memory
 }
 
 TEST_CASE(
-
     "allocations: a text whose allocation failed stays empty, and so does every text made from "
     "it") {
     sf::text name{"model-"};

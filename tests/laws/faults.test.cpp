@@ -197,7 +197,6 @@ void expect(std::string& answer, const std::string& what, const std::string& fou
 // Files that change while they are open
 
 TEST_CASE_TEMPLATE(
-
     "changed file: large copies from a mapping check the file first, so a truncated file is a "
     "failure, not a signal",
     Family, qwen, transposed) {
@@ -267,7 +266,6 @@ TEST_CASE_TEMPLATE(
 }
 
 TEST_CASE(
-
     "changed file: a rewrite checks again for each scope and each tensor; finished shards stay "
     "complete") {
     const temporary_directory directory;
@@ -294,7 +292,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "changed file: a file truncated between two pieces of one tensor is a failure, not a "
     "signal: the system call sees it") {
     const temporary_directory directory;
@@ -325,7 +322,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "changed file: one byte less is noticed, although the mapping shows a zero; so is one byte "
     "more") {
     for (const int change : {-1, 1}) {
@@ -377,7 +373,6 @@ TEST_CASE_TEMPLATE(
 // ------------------------------------------------------------------------------------------
 
 TEST_CASE(
-
     "no file: a directory, FIFO, empty file or dangling link in any place is named, and "
     "nothing blocks") {
     struct thing {
@@ -526,7 +521,6 @@ TEST_CASE("no permission: a file that may not be read or written is permission_d
 // ------------------------------------------------------------------------------------------
 
 TEST_CASE_TEMPLATE(
-
     "descriptors: more shards than the limit is a failure that says how to raise it, and "
     "leaves no file open",
     Source, sf::mapped_file, sf::positional_file) {
@@ -621,7 +615,6 @@ TEST_CASE("disk: a read-only disk is permission_denied before anything happens")
 }
 
 TEST_CASE(
-
     "disk: if the file system can share blocks, equal ranges of both files use them once; "
     "otherwise they are copied") {
     for (const std::string system : {"xfs", "btrfs", "ext4"}) {
@@ -686,7 +679,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "disk: a full disk is disk_full, before anything is written or with the file that did not "
     "fit; the rest does not load") {
     const temporary_directory directory;

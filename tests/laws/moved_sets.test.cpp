@@ -99,7 +99,6 @@ private:
 }  // namespace
 
 TEST_CASE_TEMPLATE(
-
     "moved sets: a plan still fuses after its checkpoint is moved, moved again, and moved by a "
     "growing vector",
     Checkpoint, sf::checkpoint, sf::positional_checkpoint) {

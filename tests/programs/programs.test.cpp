@@ -380,7 +380,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "side files: if the disk is full while they are copied, the message says so and no partial "
     "file remains") {
     const std::string bin = support::folder_of_programs("SAFEFUSE_PROGRAMS");

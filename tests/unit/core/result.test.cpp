@@ -42,7 +42,6 @@ struct no_lender {
 }  // namespace
 
 TEST_CASE(
-
     "result: a value whose type has a constructor from a list of itself is moved, not put into "
     "a list") {
     sf::result<listing> made = listing{};

@@ -271,7 +271,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "detect: a name that another family renames does not count for it if this family has the "
     "name too") {
     const auto experts = [](const std::string& prefix, std::vector<support::tensor> more) {
@@ -300,7 +299,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "detect: experts that cannot be planned count for the likeliest family, so that its plan "
     "says why") {
     CHECK(detected_of({"model.layers.0.mlp.experts.0.gate_proj.weight"}) == "qwen2_moe");

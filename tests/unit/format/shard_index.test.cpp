@@ -102,7 +102,6 @@ TEST_CASE("index: a duplicate key names the tensor and both files") {
 }
 
 TEST_CASE(
-
     "index: a file outside the directory is refused with tensor and file, without control "
     "characters") {
     const sf::failure why = refused(R"({"weight_map": {"w": "../\u001b[2J.safetensors"}})");
@@ -112,7 +111,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "index: the fast path for similar lines gives the same as line by line, with any lines "
     "between") {
     // names that hold what ends a line, lines that differ by a space, an escape, a file, a number:

@@ -423,7 +423,6 @@ TEST_CASE("writer: a path that cannot be written is named") {
 }
 
 TEST_CASE(
-
     "writer: data begins at the requested alignment, after spaces that every reader accepts; "
     "the bytes are the same") {
     std::mt19937 random{12};

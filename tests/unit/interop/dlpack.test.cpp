@@ -197,7 +197,6 @@ TEST_CASE_TEMPLATE(
 }
 
 TEST_CASE(
-
     "dlpack: a tensor in a device's memory is exported with that device, and refused by the "
     "import") {
     const extents shape{2, 3};
@@ -313,7 +312,6 @@ TEST_CASE("dlpack: a view's shape may be stored in an owner that moves" *
 }
 
 TEST_CASE(
-
     "dlpack: complex numbers need the alignment of their parts, and tensors without elements "
     "need none" *
     doctest::skip(is_big_endian)) {
@@ -345,7 +343,6 @@ TEST_CASE("dlpack: a checkpoint that is moved into a tensor lives as long as the
 }
 
 TEST_CASE(
-
     "dlpack: the last of several tensors that share an owner frees it; the receiver of a "
     "tensor frees the tensor") {
     int gone = 0;
@@ -474,7 +471,6 @@ TEST_CASE("dlpack: what cannot be imported is refused" * doctest::skip(is_big_en
 }
 
 TEST_CASE(
-
     "dlpack: frameworks' tensors are fused into a framework's tensor, but not into a read-only "
     "one" *
     doctest::skip(is_big_endian)) {

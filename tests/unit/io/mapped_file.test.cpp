@@ -244,7 +244,6 @@ TEST_CASE_TEMPLATE("file source: a file cut short while it is open is file_chang
 #endif
 
 TEST_CASE_TEMPLATE(
-
     "file source: every offset of a file of 5 GiB can be read, or the file is refused on 32 "
     "bits",
     Source, sf::mapped_file, sf::positional_file) {
@@ -464,7 +463,6 @@ TEST_CASE("output file: refuses to write past the size it was made with") {
 }
 
 TEST_CASE(
-
     "output file: a file that cannot be made says why, with the path of the target, and no "
     "file remains") {
     const temporary_directory directory;
@@ -558,7 +556,6 @@ TEST_CASE("copy: has the same permissions as the original") {
 }
 
 TEST_CASE(
-
     "copy: a file copied onto itself by any name is unchanged; a link at the destination is "
     "replaced, not followed") {
     const temporary_directory directory;

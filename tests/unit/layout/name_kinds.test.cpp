@@ -41,7 +41,6 @@ std::vector<std::string> kinds_of(std::vector<std::string> names, std::size_t sp
 }  // namespace
 
 TEST_CASE(
-
     "name kinds: names that differ only in long plain numbers are one kind, represented by the "
     "first") {
     using list = std::vector<std::string>;

@@ -191,7 +191,6 @@ TEST_CASE("rename: a number may be shifted, and the inverse shifts it back") {
 }
 
 TEST_CASE(
-
     "rename: names of an older version become the newer version's, in both directions and in "
     "any form") {
     constexpr sf::rename_description renames[] = {

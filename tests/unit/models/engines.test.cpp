@@ -362,7 +362,6 @@ TEST_CASE("engines: automodel has both matrices transposed, gate's columns first
 }
 
 TEST_CASE(
-
     "engines: megablocks has [E * I, H] three times, down transposed; shapes alone cannot be "
     "unfused") {
     for (const experts& x : shapes) {
@@ -373,7 +372,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "engines: megablocks is unfused if the number of experts is given, and only with the right "
     "one") {
     for (const experts& x : shapes) {
@@ -470,7 +468,6 @@ TEST_CASE("engines: each has its own scope for experts, derived from the stored 
 }
 
 TEST_CASE(
-
     "engines: a rewrite plan for an engine is the same from the stored form and from the "
     "model's form") {
     const experts x{3, 64, 5};

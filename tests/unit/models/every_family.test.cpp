@@ -32,7 +32,6 @@ using sf::layouts::down;
 using sf::layouts::gate;
 
 TEST_CASE(
-
     "families: every module of every family is fused and unfused by shapes and names alone, "
     "with any extents") {
     std::size_t modules = 0, passed_through = 0;
@@ -117,7 +116,6 @@ bool has_gate(const sf::layout_description& layout) {
 }  // namespace
 
 TEST_CASE(
-
     "families: ranks of I and ranges of experts are slices of every family's experts, and "
     "together the whole") {
     std::size_t families = 0;

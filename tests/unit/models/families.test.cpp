@@ -205,7 +205,6 @@ TEST_CASE("families: tensors that fit two forms of a family give the same bytes 
 }
 
 TEST_CASE(
-
     "families: every module of every family is written completely, each byte once, and unfused "
     "to its names") {
     std::mt19937_64 random{4};

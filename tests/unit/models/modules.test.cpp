@@ -28,7 +28,6 @@ using sf::layouts::gate;
 using sf::layouts::up;
 
 TEST_CASE(
-
     "modules: convolutions are concatenated, a router is transposed, corrections are split, "
     "dense gate and up joined") {
     {

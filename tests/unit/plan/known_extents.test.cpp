@@ -32,7 +32,6 @@ using sf::layouts::gate;
 using sf::layouts::up;
 
 TEST_CASE(
-
     "known extents: experts flattened into rows are separated by their number, and a wrong "
     "number is refused") {
     const auto& family = sf::description_of<sf::families::dbrx>;

@@ -303,7 +303,6 @@ TEST_CASE("plan: layers.1 is not layers.11") {
 }
 
 TEST_CASE(
-
     "plan: a field of all experts moves with them, also one that only the stacks of one part "
     "have") {
     packed_set set = experts(2);
@@ -612,7 +611,6 @@ TEST_CASE("plan: codes without their scales are refused") {
 }
 
 TEST_CASE(
-
     "plan: blocks that contain rows of gate and up are refused, but allowed if both are "
     "stacked separately") {
     packed_set set;

@@ -495,7 +495,6 @@ TEST_CASE("index: a tensor listed in the wrong shard is not looked for elsewhere
 }
 
 TEST_CASE(
-
     "index: a shard that is truncated, too long, empty, no tensor file or no file at all is "
     "named") {
     const auto code = [](const std::string& contents) {

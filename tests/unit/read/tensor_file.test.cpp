@@ -239,7 +239,6 @@ TEST_CASE("tensor file: slices that do not fit are refused with file and tensor"
 }
 
 TEST_CASE(
-
     "tensor file: opening reads only the header, a slice only its bytes and the gaps between "
     "them") {
     std::vector<tensor> tensors = some_tensors();
@@ -267,7 +266,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "tensor file: a column of a positional file costs one read for each MiB, not one for each "
     "row") {
     struct row {
@@ -501,7 +499,6 @@ TEST_CASE_TEMPLATE(
 }
 
 TEST_CASE_TEMPLATE(
-
     "tensor file: tensors beyond 2 and 4 GiB are written and read, whole and in slices, or "
     "refused on 32 bits",
     File, sf::tensor_file, sf::positional_tensor_file) {

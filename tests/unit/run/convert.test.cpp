@@ -295,7 +295,6 @@ TEST_CASE("convert: no alignment is needed, and every count works") {
 }
 
 TEST_CASE(
-
     "convert: separate ranges give the same as one call, and outputs larger than the cache the "
     "same as small ones") {
     std::mt19937_64 random{5};
@@ -329,7 +328,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "convert: wide and narrow vector loops give the same, on all elements and with every "
     "remainder") {
     const auto wide_and_narrow = [](const format& of, const std::vector<u64>& elements) {
@@ -574,7 +572,6 @@ TEST_CASE("dequantize: blocks of any size, incomplete ones and stacks of matrice
 }
 
 TEST_CASE(
-
     "dequantize: separate ranges give the same as one call, and read only the scales that they "
     "need") {
     std::mt19937_64 random{9};

@@ -120,7 +120,6 @@ TEST_CASE("copy_bytes: equals memcpy for every size and alignment up to some cac
 }
 
 TEST_CASE(
-
     "copy_bytes: equals memcpy for sizes near every threshold, at every critical distance "
     "within a page") {
     const std::size_t most = (std::size_t{1} << 20) + 100;
@@ -153,7 +152,6 @@ TEST_CASE("copy_bytes: copies that glibc 2.36 does slowly on some processors are
 #endif
 
 TEST_CASE(
-
     "transpose: whole and partial tiles of every element size equal the scalar version, and "
     "nothing else is written") {
     check_transposes<std::uint8_t>();

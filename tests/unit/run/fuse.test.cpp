@@ -208,7 +208,6 @@ TEST_CASE("fuse: a slice of a source that is not in memory gives the same bytes"
 }
 
 TEST_CASE(
-
     "fuse: of a source that is not in memory, long gaps are skipped, short gaps are read, and "
     "no byte is read twice") {
     // bytes that the plan's copies take, by source byte; counted by hand
@@ -673,7 +672,6 @@ struct broken_set {
 }  // namespace
 
 TEST_CASE(
-
     "fuse: a source that is shorter than its tensors, or cannot be read, is a failure, not a "
     "crash") {
     const laws::experts x{.end_expert = 2, .i_end = 4, .h = 3};

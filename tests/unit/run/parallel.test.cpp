@@ -261,7 +261,6 @@ TEST_CASE("fuse on threads: large copies are split, and streamed past the cache"
 }
 
 TEST_CASE(
-
     "fuse on threads: the failure is the first in the order of the plan, with any number of "
     "threads") {
     const laws::experts x{.end_expert = 3, .i_end = 64, .h = 48};
@@ -312,7 +311,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "fuse on threads: an executor that skips pieces, or runs them twice or backwards, does no "
     "harm") {
     const laws::experts x{.end_expert = 3, .i_end = 64, .h = 48};
@@ -338,7 +336,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "fuse on threads: wrong buffers are refused before anything is written, and empty ones "
     "skip outputs") {
     const laws::experts x{.end_expert = 2, .i_end = 8, .h = 4};

@@ -235,7 +235,6 @@ bool straddles(const format& stored, extents x, u64 rank, u64 ranks) {
 }  // namespace
 
 TEST_CASE(
-
     "quantised: a rank of a tensor-parallel group has slices of gate and up, and all ranks "
     "together are the whole") {
     std::size_t made = 0, straddled = 0;
@@ -757,7 +756,6 @@ TEST_CASE("quantised: scales of gate and up that differ are counted") {
 }
 
 TEST_CASE(
-
     "quantised: for other dtypes only the number of different scales is given, and over a "
     "thousand experts are compared in parts") {
     packed_set set;
@@ -1067,7 +1065,6 @@ way moved(const sf::layout_description& from, const sf::layout_description& to, 
 }  // namespace
 
 TEST_CASE(
-
     "quantised: if tensors fit two forms of a field, both forms move the same bytes to the "
     "same place") {
     std::vector<u64> few;

@@ -184,7 +184,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "staged: slabs whose copies are done are filled again first, in any order that the device "
     "finishes") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
@@ -559,7 +558,6 @@ TEST_CASE("staged: staging memory has a hard cap, and options without memory are
 }
 
 TEST_CASE(
-
     "staged: if the device refuses memory, the loader uses what it got, or fails and holds "
     "nothing") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
@@ -629,7 +627,6 @@ TEST_CASE("staged: tickets are created once, with the loader; if that fails noth
 }
 
 TEST_CASE(
-
     "staged: a copy that fails midway names its tensor and leaves no copy pending; the loader "
     "stays usable") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
@@ -661,7 +658,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "staged: the failure of reads is the first in the order of the plan, with any number of "
     "readers") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
@@ -706,7 +702,6 @@ TEST_CASE("staged: sources that are shorter than they were, or changed, are fail
 }
 
 TEST_CASE(
-
     "staged: a ticket that never completes ends the loader; its slab is neither filled again "
     "nor freed") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");

@@ -342,7 +342,6 @@ TEST_CASE("slice: the first failure of the caller ends the walk") {
 }
 
 TEST_CASE(
-
     "slice: for random shapes, ranges and dtypes it covers the same elements as a gather one "
     "by one") {
     std::mt19937 random{1618};

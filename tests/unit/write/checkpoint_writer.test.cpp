@@ -283,7 +283,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "checkpoint writer: a directory with tensor files or an index is refused, other files are "
     "allowed") {
     for (const char* old : {"model.safetensors", "model-00001-of-00002.safetensors",

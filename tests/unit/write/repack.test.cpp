@@ -77,7 +77,6 @@ struct in_turn
 }  // namespace
 
 TEST_CASE(
-
     "repack: outputs that had to be copied are views afterwards, with the same bytes, "
     "page-aligned if sizes allow it") {
     const temporary_directory directory;
@@ -168,7 +167,6 @@ TEST_CASE("repack: a second time nothing changes") {
 }
 
 TEST_CASE(
-
     "repack: outputs that do not consist of whole tensors stay as they are, the others are "
     "still made contiguous") {
     const temporary_directory directory;
@@ -190,7 +188,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "repack: every family's checkpoint can be repacked; then each fused output that is no "
     "strided copy is a view") {
     for (const char* type : {"qwen3_moe", "glm_moe_dsa", "deepseek_v3", "mixtral", "minimax_m2",

@@ -580,7 +580,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "replace: a destination that is a symbolic link stays one, and its target directory is "
     "replaced") {
     const two both;
@@ -754,7 +753,6 @@ TEST_CASE("state: a longer file of another version does not prevent a later resu
 // ------------------------------------------------------------------------------------------
 
 TEST_CASE(
-
     "permissions: new files allow no more than the source's and the replaced ones; the umask "
     "applies") {
     const mode_t before = ::umask(022);
@@ -802,7 +800,6 @@ TEST_CASE(
 // ------------------------------------------------------------------------------------------
 
 TEST_CASE(
-
     "limits: a file larger than the process may write is a failure before anything is written, "
     "not a signal") {
     const two both;
@@ -835,7 +832,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "changes: a source that is overwritten while it is read is file_changed at the end; the "
     "old checkpoint stays") {
     const two both;
@@ -1040,7 +1036,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "disk: without space for both checkpoints the overwrite is refused, and the old one is "
     "untouched") {
     const two both;
@@ -1191,7 +1186,6 @@ std::string on_stage(const two& both, const scene& where,
 }  // namespace
 
 TEST_CASE(
-
     "replace: killed at every call that changes something, the result is the old checkpoint, "
     "resumable, or the new one") {
     std::size_t kills = 0;
@@ -1240,7 +1234,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "replace: killed at random moments, the result is the old checkpoint, resumable, or the "
     "new one") {
     // SAFEFUSE_KILLS=300: as many by hand
@@ -1278,7 +1271,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "replace: whichever call fails, the result is the old checkpoint, resumable, or the new "
     "one, and no success is reported") {
     for (const scene& where : scenes) {
@@ -1310,7 +1302,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "writing: an error that the system reports only at close is a failure, and the file does "
     "not appear") {
     const temporary_directory directory;

@@ -176,7 +176,6 @@ TEST_CASE("resume: complete shards are kept, the others are written, progress co
 }
 
 TEST_CASE(
-
     "resume: without earlier files it starts; a complete or foreign checkpoint is refused and "
     "stays") {
     const temporary_directory directory;
@@ -244,7 +243,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "resume: a wrong shard is written again; files of a killed run are removed, other files "
     "stay") {
     const temporary_directory directory;
@@ -324,7 +322,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "rewrite: of many threads that write to one directory, one succeeds and the others get "
     "in_use") {
     const temporary_directory directory;
@@ -399,7 +396,6 @@ void check_killed(const source& from, const std::string& to, const sf::rewrite_o
 }  // namespace
 
 TEST_CASE(
-
     "rewrite: killed at 200 random moments it is resumed each time, and loses at most the "
     "current shard") {
     const temporary_directory directory;

@@ -226,7 +226,6 @@ struct memory_in_use {
 }  // namespace
 
 TEST_CASE_TEMPLATE(
-
     "rewrite: every family gives what transformers loaded, and unfusing gives what the hub "
     "stores",
     Source, sf::mapped_file, sf::positional_file) {
@@ -274,7 +273,6 @@ TEST_CASE_TEMPLATE(
 }
 
 TEST_CASE(
-
     "rewrite: each generated fixture becomes what transformers loads from it, and is restored "
     "byte for byte") {
     for (const char* const type :
@@ -426,7 +424,6 @@ TEST_CASE("rewrite: tensors in memory can be the source and the other side of ve
 }
 
 TEST_CASE_TEMPLATE(
-
     "rewrite: experts may be in any order in any shards, among tensors that the index does not "
     "list",
     Source, sf::mapped_file, sf::positional_file) {
@@ -662,7 +659,6 @@ TEST_CASE(
 }
 
 TEST_CASE(
-
     "rewrite: different group indexes of gate and up are refused, and no loadable file is "
     "left; a shared one comes back") {
     const temporary_directory directory;
@@ -836,7 +832,6 @@ TEST_CASE("rewrite: a destination that cannot be written to is named, and the so
 }
 
 TEST_CASE(
-
     "rewrite: source and destination may not contain each other, with any spelling of the "
     "path; the source stays") {
     const temporary_directory directory;
