@@ -171,7 +171,7 @@ TEST_CASE("fuse_scope: a buffer of the wrong size is named by its output, and no
     std::vector<std::vector<std::byte>> too_few(1);
     CHECK(sentence([&] { return sf::fuse<qwen2_moe>(set, scope, too_few); }) ==
           "experts \"model.layers.0.mlp.experts\": the buffer does not have the size of the tensor "
-          "(another number of buffers than outputs), expected 2, found 1");
+          "(the number of buffers is not the number of outputs), expected 2, found 1");
 }
 
 TEST_CASE("fuse_scope: a wrong scope, family or layout is reported before a wrong buffer") {
@@ -185,10 +185,10 @@ TEST_CASE("fuse_scope: a wrong scope, family or layout is reported before a wron
         sentence([&] { return sf::fuse<qwen2_moe>(set, "model.layers.00.mlp.experts", none); }) ==
         "experts \"model.layers.00.mlp.experts\": no experts of this layout found (the nearest of "
         "1 scopes is model.layers.0.mlp.experts)");
-    CHECK(
-        sentence([&] { return sf::fuse<mixtral>(set, scope, none); }) ==
-        "first.safetensors: tensor \"model.layers.0.mlp.experts.0.gate_proj.weight\": a tensor among "
-        "the experts belongs to no known part (family mixtral has them as \"block_sparse_moe.experts.{i}.w1.weight\")");
+    CHECK(sentence([&] { return sf::fuse<mixtral>(set, scope, none); }) ==
+          "first.safetensors: tensor \"model.layers.0.mlp.experts.0.gate_proj.weight\": a tensor "
+          "among the experts belongs to no known part (family mixtral has them as "
+          "\"block_sparse_moe.experts.{i}.w1.weight\")");
     CHECK(sentence([&] {
               return sf::fuse<sf::layouts::per_expert_w123, sf::layouts::gate_up_fused>(set, scope,
                                                                                         none);
