@@ -244,7 +244,7 @@ TEST_CASE("conformance: every case is judged as the suite says, in every profile
 }
 
 TEST_CASE(
-    "conformance: what any profile accepts holds what the oracle asks, with 128-bit sums, and its "
+    "conformance: what any profile accepts fulfils the oracle, with 128-bit sums, and its "
     "views are in the file") {
     for (const header_case& each : header_cases()) {
         CAPTURE(each.name);
@@ -281,7 +281,7 @@ TEST_CASE(
     CHECK(accepted < 30'000);
 }
 
-TEST_CASE("oracle: a product and a sum are told in 128 bits") {
+TEST_CASE("oracle: products and sums are computed in 128 bits") {
     const std::uint64_t most = ~std::uint64_t{0};
     CHECK(oracle::product(most, most) == oracle::wide{most - 1, 1});
     CHECK(oracle::product(std::uint64_t{1} << 32, std::uint64_t{1} << 32) == oracle::wide{1, 0});
@@ -297,7 +297,7 @@ TEST_CASE("oracle: a product and a sum are told in 128 bits") {
 }
 
 TEST_CASE(
-    "conformance: the plain way through a header judges as the fast way, with the same words") {
+    "conformance: the plain header reader gives the same verdicts and messages as the fast one") {
     for (const header_case& each : header_cases()) {
         CAPTURE(each.name);
         const std::vector<char> start = start_of(each);
@@ -340,7 +340,7 @@ TEST_CASE("conformance: what a profile accepts, a more generous one accepts with
     }
 }
 
-TEST_CASE("conformance: the lenient profile tells how many bytes belong to no tensor") {
+TEST_CASE("conformance: the lenient profile counts the bytes that belong to no tensor") {
     std::size_t seen = 0;
     for (const header_case& each : header_cases()) {
         CAPTURE(each.name);
@@ -394,8 +394,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "conformance: by default only duplicate names and the serde artefacts are judged otherwise "
-    "than by the reference") {
+    "conformance: by default only duplicate names and serde artefacts get another verdict than "
+    "the reference's") {
     std::size_t duplicates = 0, artefacts = 0;
     for (const header_case& each : header_cases()) {
         CAPTURE(each.name);
@@ -463,7 +463,7 @@ TEST_CASE("conformance: every cut of a header is refused, and none crashes") {
     }
 }
 
-TEST_CASE("conformance: every case is judged the same by way of a file, mapped or read") {
+TEST_CASE("conformance: every case gets the same verdict from a file, mapped or read") {
     const support::temporary_directory directory;
     const std::string path = directory / "case.safetensors";
     for (const header_case& each : header_cases()) {
@@ -540,8 +540,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "checkpoint: bytes of no tensor are refused by default, and tolerated and told where that is "
-    "asked for") {
+    "checkpoint: bytes of no tensor are refused by default; on request they are accepted and "
+    "counted") {
     const std::string gap = support::framed(
         R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[1,3]},"b":{"dtype":"U8","shape":[1],"data_offsets":[5,6]}})",
         ".AA..B");

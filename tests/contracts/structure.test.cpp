@@ -375,8 +375,8 @@ TEST_CASE("structure: no header says `using namespace`") {
 // The files of one program may be compiled with different flags. Code that depends on them would be
 // defined in two ways.
 TEST_CASE(
-    "structure: no condition asks for what the files of one program may differ in, but in opt-in "
-    "headers") {
+    "structure: only opt-in headers have conditions that can differ between the files of one "
+    "program") {
     const words banned{"NDEBUG",        "_DEBUG",          "DEBUG",         "__cpp_exceptions",
                        "__EXCEPTIONS",  "__GXX_RTTI",      "__cpp_rtti",    "_CPPUNWIND",
                        "_CPPRTTI",      "__cplusplus",     "__OPTIMIZE__",  "__AVX__",

@@ -97,17 +97,17 @@ void check_overlaps(std::size_t count) {
 
 }  // namespace
 
-TEST_CASE("adversarial: a million tensors that overlap, or lie backwards") {
+TEST_CASE("adversarial: a million tensors that overlap, or are in reverse order") {
     check_overlaps(1'000'000);
 }
 
 TEST_CASE(
-    "adversarial: ten million tensors that overlap, or lie backwards, where SAFEFUSE_TEST_LARGE "
-    "is set") {
+    "adversarial: ten million tensors that overlap, or are in reverse order, if "
+    "SAFEFUSE_TEST_LARGE is set") {
     if (std::getenv("SAFEFUSE_TEST_LARGE") != nullptr) check_overlaps(10'000'000);
 }
 
-TEST_CASE("adversarial: a hundred million brackets are refused where they are too deep") {
+TEST_CASE("adversarial: a hundred million brackets are refused at the first one that is too deep") {
     const std::string deep(most_json_bytes - 100, '[');
     for (const std::string_view start :
          {"", R"({"a":)", R"({"a":{"x":)", R"({"__metadata__":)", R"({"a":{"dtype":"U8","shape":)",
@@ -256,8 +256,8 @@ TEST_CASE("adversarial: an index of 300,000 tensors, each in a file of its own, 
 }
 
 TEST_CASE(
-    "adversarial: experts that a shape of no bytes claims are not planned as tensors of their "
-    "own") {
+    "adversarial: a shape without bytes that claims many experts does not make one tensor for "
+    "each") {
     const std::vector<std::uint64_t> pair{std::uint64_t{1} << 32, 0, 4},
         down{std::uint64_t{1} << 32, 4, 0};
     const auto plan_of = [&](const std::vector<std::uint64_t>& pair_shape,
@@ -279,8 +279,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "adversarial: a million experts that a shape claims are refused before anything is made for "
-    "each, and so is one with bytes") {
+    "adversarial: a shape that claims a million experts is refused before memory is allocated "
+    "for each, with or without bytes") {
     const auto outcome_of = [](std::uint64_t experts) {
         const std::vector<std::byte> bytes(static_cast<std::size_t>(experts) * 2);
         const std::vector<std::uint64_t> pair{experts, 2, 1}, down{experts, 1, 1};
@@ -305,8 +305,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "adversarial: modules that each claim as many experts as one may are refused when they are "
-    "too many together") {
+    "adversarial: modules that each claim the most experts allowed are refused if the sum is "
+    "too large") {
     constexpr std::uint64_t experts = 65'536;
     const std::vector<std::byte> bytes(static_cast<std::size_t>(experts) * 2);
     const std::vector<std::uint64_t> pair{experts, 2, 1}, down{experts, 1, 1};

@@ -219,9 +219,8 @@ constexpr failing_allocation::then both[]{failing_allocation::then::only_this,
 
 }  // namespace
 
-TEST_CASE_TEMPLATE(
-    "allocations: each that fails from open to fuse is out_of_memory, on threads too", Source,
-    sf::mapped_file, sf::positional_file) {
+TEST_CASE_TEMPLATE("allocations: any failure from open to fuse is out_of_memory, also on threads",
+                   Source, sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     write_model(directory / "in");
     std::vector<bytes> expected;
@@ -236,8 +235,8 @@ TEST_CASE_TEMPLATE(
 }
 
 TEST_CASE_TEMPLATE(
-    "allocations: each that fails from open to a loaded model and bound plans is out_of_memory",
-    Source, sf::mapped_file, sf::positional_file) {
+    "allocations: any failure from open to a loaded model and bound plans is out_of_memory", Source,
+    sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     write_model(directory / "in");
     bytes all, layers;
@@ -254,7 +253,8 @@ TEST_CASE_TEMPLATE(
 }
 
 TEST_CASE_TEMPLATE(
-    "allocations: each that fails from open to a device's memory is out_of_memory; all staging memory is given back",
+    "allocations: any failure from open to a device's memory is out_of_memory; all staging "
+    "memory is freed",
     Source, sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     write_model(directory / "in");
@@ -271,7 +271,7 @@ TEST_CASE_TEMPLATE(
 }
 
 TEST_CASE_TEMPLATE(
-    "allocations: each that fails from open to rewritten shards is out_of_memory and leaves "
+    "allocations: any failure from open to rewritten shards is out_of_memory and leaves "
     "nothing half-built",
     Source, sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
@@ -292,7 +292,7 @@ TEST_CASE_TEMPLATE(
             what);
 }
 
-TEST_CASE("allocations: each that fails while the caller's files are joined is out_of_memory") {
+TEST_CASE("allocations: any failure while the caller's files are joined is out_of_memory") {
     const temporary_directory directory;
     write_model(directory / "in");
     const std::string json = support::read_file(directory / "in/model.safetensors.index.json");
@@ -307,7 +307,7 @@ TEST_CASE("allocations: each that fails while the caller's files are joined is o
     }
 }
 
-TEST_CASE("allocations: each that fails while a file is made in memory is out_of_memory") {
+TEST_CASE("allocations: any failure while a file is made in memory is out_of_memory") {
     const bytes data(24);
     const std::vector<std::uint64_t> extents{2, 12};
     const sf::named_tensor tensors[] = {{"a", *sf::tensor_view::of(sf::dtype::u8, extents, data)},
@@ -322,7 +322,7 @@ TEST_CASE("allocations: each that fails while a file is made in memory is out_of
             [](bool) { return std::string{}; }, what);
 }
 
-TEST_CASE("allocations: each that fails while a rewrite is compared is out_of_memory") {
+TEST_CASE("allocations: any failure while a rewrite is compared is out_of_memory") {
     const temporary_directory directory;
     write_model(directory / "in");
     REQUIRE(rewrite<sf::mapped_file>(directory / "in", directory / "out"));
@@ -332,8 +332,8 @@ TEST_CASE("allocations: each that fails while a rewrite is compared is out_of_me
 }
 
 TEST_CASE(
-    "allocations: a text that memory ran out for is empty from then on, and so is whatever is "
-    "made of it") {
+    "allocations: a text whose allocation failed stays empty, and so does every text made from "
+    "it") {
     sf::text name{"model-"};
     const std::string more(100, 'x');
     {

@@ -197,8 +197,8 @@ void expect(std::string& answer, const std::string& what, const std::string& fou
 // Files that change while they are open
 
 TEST_CASE_TEMPLATE(
-    "changed file: whatever copies much from a mapping asks first, so that a file cut short is a "
-    "failure and no signal",
+    "changed file: large copies from a mapping check the file first, so a truncated file is a "
+    "failure, not a signal",
     Family, qwen, transposed) {
     for (const std::uint64_t keep : {std::uint64_t{0}, std::uint64_t{100}, std::uint64_t{9000}}) {
         CAPTURE(keep);
@@ -266,8 +266,8 @@ TEST_CASE_TEMPLATE(
 }
 
 TEST_CASE(
-    "changed file: a rewrite asks anew for each scope and each tensor; shards that are done stay "
-    "whole") {
+    "changed file: a rewrite checks again for each scope and each tensor; finished shards stay "
+    "complete") {
     const temporary_directory directory;
     const std::string answer_of_child = in_child([&] {
         write_layers(directory / "in", 3);
@@ -292,8 +292,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "changed file: a file cut short between two pieces of one tensor is a failure and no signal, "
-    "for the system itself sees the gap") {
+    "changed file: a file truncated between two pieces of one tensor is a failure, not a "
+    "signal: the system call sees it") {
     const temporary_directory directory;
     const std::string answer_of_child = in_child([&] {
         std::filesystem::create_directory(directory / "in");
@@ -322,8 +322,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "changed file: the loss of a single byte is seen, where the mapping would show a zero; so is "
-    "a byte more") {
+    "changed file: one byte less is noticed, although the mapping shows a zero; so is one byte "
+    "more") {
     for (const int change : {-1, 1}) {
         CAPTURE(change);
         const temporary_directory directory;
@@ -344,8 +344,9 @@ TEST_CASE(
     }
 }
 
-TEST_CASE_TEMPLATE("changed file: one that is replaced while it is open stays what it was", Source,
-                   sf::mapped_file, sf::positional_file) {
+TEST_CASE_TEMPLATE(
+    "changed file: a file that is replaced while it is open keeps its old bytes for the reader",
+    Source, sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     const std::size_t descriptors = support::open_descriptors();
     write_layers(directory / "in", 2);
@@ -372,8 +373,8 @@ TEST_CASE_TEMPLATE("changed file: one that is replaced while it is open stays wh
 // ------------------------------------------------------------------------------------------
 
 TEST_CASE(
-    "no file: a directory, a FIFO, an empty file or a dangling link in any place is named and not "
-    "waited for") {
+    "no file: a directory, FIFO, empty file or dangling link in any place is named, and "
+    "nothing blocks") {
     struct thing {
         const char* name;
         std::function<void(const std::string&)> put;
@@ -450,7 +451,7 @@ TEST_CASE(
     CHECK(support::open_descriptors() == before);
 }
 
-TEST_CASE("no permission: what may not be read or written is permission_denied and named") {
+TEST_CASE("no permission: a file that may not be read or written is permission_denied and named") {
     const temporary_directory directory;
     using std::filesystem::perms;
     std::filesystem::permissions(directory.path(), perms::all);
@@ -520,8 +521,8 @@ TEST_CASE("no permission: what may not be read or written is permission_denied a
 // ------------------------------------------------------------------------------------------
 
 TEST_CASE_TEMPLATE(
-    "descriptors: more shards than may be open is a failure that says how to get more, and leaves "
-    "none open",
+    "descriptors: more shards than the limit is a failure that says how to raise it, and "
+    "leaves no file open",
     Source, sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     write_layers(directory / "in", 40, 1, 2, 3);
@@ -553,7 +554,7 @@ TEST_CASE_TEMPLATE(
     CHECK(answer_of_child == "");
 }
 
-TEST_CASE("disk: a file larger than this process may write is named, and nothing is left") {
+TEST_CASE("disk: a file larger than this process may write is named, and no file remains") {
     const temporary_directory directory;
     write_layers(directory / "in", 2, 4, 64, 96);
     const std::string answer_of_child = in_child([&] {
@@ -584,7 +585,7 @@ TEST_CASE("disk: a file larger than this process may write is named, and nothing
 }
 
 #if defined(__linux__)
-TEST_CASE("disk: a read-only one is permission_denied before anything happens") {
+TEST_CASE("disk: a read-only disk is permission_denied before anything happens") {
     const temporary_directory directory;
     write_layers(directory / "in", 1);
     std::filesystem::create_directory(directory / "disk");
@@ -614,8 +615,8 @@ TEST_CASE("disk: a read-only one is permission_denied before anything happens") 
 }
 
 TEST_CASE(
-    "disk: where the file system shares blocks, what lies alike in both files takes no room a "
-    "second time; where it cannot, it is copied") {
+    "disk: if the file system can share blocks, equal ranges of both files use them once; "
+    "otherwise they are copied") {
     for (const std::string system : {"xfs", "btrfs", "ext4"}) {
         CAPTURE(system);
         const temporary_directory directory;
@@ -678,8 +679,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "disk: a full one is disk_full, told before anything is written or with the file that did not "
-    "fit; what is there loads as nothing") {
+    "disk: a full disk is disk_full, before anything is written or with the file that did not "
+    "fit; the rest does not load") {
     const temporary_directory directory;
     write_layers(directory / "in", 4, 8, 256, 512);  // 4 x 6.3 MB
     std::filesystem::create_directory(directory / "disk");
@@ -832,7 +833,7 @@ std::string until_it_fits(const char* what, const Run& run, const Check& check) 
 }  // namespace
 
 TEST_CASE_TEMPLATE(
-    "memory: when it runs out anywhere, that is out_of_memory; no crash, nothing half-built",
+    "memory: running out of it anywhere is out_of_memory, without a crash or half-built objects",
     Source, sf::mapped_file, sf::positional_file) {
     if (!limits_hold()) return;
     const temporary_directory directory;
@@ -978,8 +979,8 @@ static_assert(sf::file_source<failing_file>);
 }  // namespace
 
 TEST_CASE_TEMPLATE(
-    "broken disk: one byte that cannot be read, wherever it lies, ends everything that needs it",
-    Family, qwen, transposed) {
+    "broken disk: one unreadable byte, at any place, fails every operation that needs it", Family,
+    qwen, transposed) {
     const temporary_directory directory;
     write_layers(directory / "in", 2, 2, 6, 10);
     const std::size_t descriptors = support::open_descriptors();

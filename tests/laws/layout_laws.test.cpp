@@ -119,7 +119,7 @@ TEST_CASE("law of interleave: entry x of operand k is at x / g * (g * n) + k * g
     hold(sf::interleave<0, 4, wide, extra>::place(x), {wide::place(x), extra::place(x)}, 4);
 }
 
-TEST_CASE("interleave: what has no equal groups is refused, with the reason") {
+TEST_CASE("interleave: an extent that is no multiple of the group is refused, with the reason") {
     CHECK(sf::interleave<0, 3, gate, up>::place(x).error == sf::mapping_error::uneven_groups);
     // up's rows begin inside a group of 4 and would end in the next one
     using inner = sf::interleave<0, 1, gate, up>;
@@ -128,7 +128,7 @@ TEST_CASE("interleave: what has no equal groups is refused, with the reason") {
     CHECK(gate_and_down.error == sf::mapping_error::unequal_extents);
 }
 
-TEST_CASE("law of transpose: the entries of two axes change places") {
+TEST_CASE("law of transpose: the entries of two axes are swapped") {
     const sf::mapping of = gate::place(x), placed = sf::transpose<0, 1, gate>::place(x);
     CHECK(placed.axes[0].extent == 6);
     for_each_index(4, 6, [&](const index_of_part& at) {
@@ -148,7 +148,7 @@ TEST_CASE("law of flatten: entry_axis * extent of the next axis + entry of the n
     });
 }
 
-TEST_CASE("law of a field's form: a matrix transposed, an axis of its own behind all others") {
+TEST_CASE("law of a field's form: a matrix transposed, and an axis of its own after all others") {
     using form = sf::transposed_form<sf::with_entries<5, sf::block_of<1, 2>>>;
     sf::layout_args of_field = x;
     of_field.field = &form::form;

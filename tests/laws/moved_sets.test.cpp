@@ -99,8 +99,8 @@ private:
 }  // namespace
 
 TEST_CASE_TEMPLATE(
-    "moved sets: a plan fuses after its checkpoint was moved, moved again, and moved by a vector "
-    "that grows",
+    "moved sets: a plan still fuses after its checkpoint is moved, moved again, and moved by a "
+    "growing vector",
     Checkpoint, sf::checkpoint, sf::positional_checkpoint) {
     const checkpoint_on_disk disk;
     auto opened = Checkpoint::open(disk.directory.string());
@@ -134,8 +134,7 @@ TEST_CASE_TEMPLATE(
     CHECK(fused(*plan) == disk.gate_up);
 }
 
-TEST_CASE(
-    "moved sets: a view that a plan gives, and a rewrite plan, outlive a move of the checkpoint") {
+TEST_CASE("moved sets: a plan's view and a rewrite plan stay valid when the checkpoint is moved") {
     const checkpoint_on_disk disk;
     auto opened = sf::checkpoint::open(disk.directory.string());
     REQUIRE(opened);
@@ -174,7 +173,7 @@ TEST_CASE("moved sets: a plan of a tensor_list needs the tensors, not the list")
     CHECK(fused(*plan) == tensors[0].data + tensors[1].data + tensors[3].data + tensors[4].data);
 }
 
-TEST_CASE("moved sets: a set of the caller's own that has a stable view may move") {
+TEST_CASE("moved sets: a caller's set with a stable view may be moved") {
     const checkpoint_on_disk disk;
     auto opened = sf::checkpoint::open(disk.directory.string());
     REQUIRE(opened);

@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 using support::temporary_directory;
 using support::write_file;
 
-TEST_CASE("printable: what a terminal would obey is escaped, all else is kept") {
+TEST_CASE("printable: control characters of a terminal are escaped, all others are kept") {
     const auto shown = [](std::string_view given) {
         return std::string{sf::printable(given).view()};
     };
@@ -228,7 +228,9 @@ TEST_CASE("programs: no text of a file or a path reaches the terminal raw, and J
     said("07_models_tensors", {broken}, 1);
 }
 
-TEST_CASE("side files: what a model folder consists of goes along, all else is named and left") {
+TEST_CASE(
+    "side files: the other files of a model folder are copied; unknown files are named and not "
+    "copied") {
     const std::string bin = support::folder_of_programs("SAFEFUSE_PROGRAMS");
     if (bin.empty()) {
         MESSAGE("skipped: SAFEFUSE_PROGRAMS names no folder");
@@ -378,8 +380,8 @@ TEST_CASE("side files: what a model folder consists of goes along, all else is n
 }
 
 TEST_CASE(
-    "side files: where the disk is full while they are copied, that is what is said, and nothing "
-    "half-written is left") {
+    "side files: if the disk is full while they are copied, the message says so and no partial "
+    "file remains") {
     const std::string bin = support::folder_of_programs("SAFEFUSE_PROGRAMS");
     if (bin.empty()) {
         MESSAGE("skipped: SAFEFUSE_PROGRAMS names no folder");

@@ -575,10 +575,7 @@ inline executed execute(const sf::copy_plan& plan, const packed_set& set) {
 /// Plans the tensors under a scope from one layout to another, as `plan` does.
 inline sf::result<sf::copy_plan> plan_kinds(const packed_set& set, std::string_view scope,
                                             kind from, kind to, const sf::plan_options& options) {
-    auto members = sf::detail::tensors_under(set, scope);
-    if (!members) return std::move(members).error();
-    return sf::detail::plan_members(set, members->view(), scope, description(from), description(to),
-                                    options);
+    return sf::plan(set, scope, description(from), description(to), options);
 }
 
 }  // namespace laws

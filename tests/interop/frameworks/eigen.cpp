@@ -71,8 +71,7 @@ TEST_CASE_TEMPLATE("eigen: fusing gives what Eigen concatenates itself", T, floa
     CHECK(sf::fuse(*plan, "gate_up_proj", of_other_type).error().code == sf::errc::dtype_mismatch);
 }
 
-TEST_CASE(
-    "eigen: matrices are what plans are made of, and one expert's matrix is made of them again") {
+TEST_CASE("eigen: plans are made from matrices, and one expert's matrix comes back") {
     const support::temporary_directory directory;
     experts::write(directory, sf::dtype::f32);
     const auto checkpoint = sf::checkpoint::open(directory.string());
@@ -144,7 +143,7 @@ TEST_CASE("eigen: 14 of the 22 dtypes have a type, by name, and a map of each ha
     CHECK(count == 14);  // F4, F6 and F8 have no Eigen type for eigen_matrix<T>
 }
 
-TEST_CASE("eigen: a map with gaps between its rows is not fused into") {
+TEST_CASE("eigen: fusing into a map with gaps between its rows is refused") {
     std::vector<float> memory(64);
     using strided = Eigen::Map<matrix<float>, 0, Eigen::OuterStride<>>;
     strided gaps{memory.data(), 4, 6, Eigen::OuterStride<>{8}};

@@ -101,7 +101,7 @@ TEST_CASE("ggml: fusing gives what ggml concatenates itself, with extents revers
     }
 }
 
-TEST_CASE("ggml: its tensors are what plans are made of, and a GGUF file keeps what was fused") {
+TEST_CASE("ggml: plans are made from its tensors, and a GGUF file stores the fused ones") {
     const support::temporary_directory directory;
     experts::write(directory, sf::dtype::f32);
     const auto checkpoint = sf::checkpoint::open(directory.string());

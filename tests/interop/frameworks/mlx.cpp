@@ -92,7 +92,7 @@ TEST_CASE("mlx: fusing gives what MLX concatenates and stacks itself") {
     }
 }
 
-TEST_CASE("mlx: a map of arrays is what plans are made of, there and back") {
+TEST_CASE("mlx: plans are made from a map of arrays, there and back") {
     const support::temporary_directory directory;
     experts::write(directory, sf::dtype::bf16);
     const auto checkpoint = open(directory);

@@ -119,7 +119,7 @@ DOCTEST_TEST_CASE("torch: fusing gives what PyTorch cats and stacks itself") {
     }
 }
 
-DOCTEST_TEST_CASE("torch: a map of tensors is what plans are made of, there and back") {
+DOCTEST_TEST_CASE("torch: plans are made from a map of tensors, there and back") {
     const support::temporary_directory directory;
     experts::write(directory, sf::dtype::bf16);
     const auto checkpoint = open(directory);

@@ -12,7 +12,7 @@
 namespace sf = safefuse;
 using sf::detail::name_table;
 
-TEST_CASE("name_table: names are found, and those that are there twice are told") {
+TEST_CASE("name_table: names are found, and duplicates are reported") {
     std::vector<std::string> names = {"",
                                       "a",
                                       "b",
@@ -50,9 +50,7 @@ TEST_CASE("name_table: names are found, and those that are there twice are told"
     CHECK(table.find("ab", name_of) == name_table::npos);
 }
 
-TEST_CASE(
-    "name_table: names are still found when more room is reserved, and no longer when they are "
-    "forgotten") {
+TEST_CASE("name_table: names are still found after reserve, and not after clear") {
     const std::vector<std::string> names = {"a", "b", "a"};
     const auto name_of = [&](std::uint32_t i) -> std::string_view { return names[i]; };
     name_table table;
@@ -71,7 +69,7 @@ TEST_CASE(
     CHECK_FALSE(table.reserve((std::size_t{1} << 30) + 1));
 }
 
-TEST_CASE("name_table: hashes are spread, and differ from table to table") {
+TEST_CASE("name_table: hashes are evenly distributed, and differ between tables") {
     name_table first, second;
     REQUIRE(first.reserve(1));
     REQUIRE(second.reserve(1));

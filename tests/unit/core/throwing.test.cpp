@@ -32,7 +32,7 @@ sf::result<movable> none() {
 
 }  // namespace
 
-TEST_CASE("or_throw: gives the value, which may be one that only moves, or nothing") {
+TEST_CASE("or_throw: gives the value, also a move-only one, or nothing for void") {
     CHECK(sf::or_throw(seven()).number == 7);
     auto kept = seven();
     CHECK(sf::or_throw(std::move(kept)).number == 7);
@@ -56,7 +56,7 @@ TEST_CASE("or_throw: throws the failure, with its message") {
                     sf::failure_exception);
 }
 
-TEST_CASE("failure_exception: a copy outlives what it was copied from") {
+TEST_CASE("failure_exception: a copy outlives the original") {
     std::exception_ptr held;
     try {
         static_cast<void>(sf::or_throw(none()));

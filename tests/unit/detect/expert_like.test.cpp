@@ -101,7 +101,8 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("expert-like: routers, shared experts, whole networks and everything dense are none") {
+TEST_CASE(
+    "expert-like: routers, shared experts, whole networks and dense layers are not expert-like") {
     for (const std::string name : {
              "model.layers.0.mlp.gate.weight",
              "model.layers.0.mlp.gate_proj.weight",
@@ -129,7 +130,7 @@ TEST_CASE("expert-like: routers, shared experts, whole networks and everything d
 }
 
 TEST_CASE(
-    "expert-like: no tensor of transformers' models but experts looks so, and those are planned") {
+    "expert-like: of transformers' models only experts are expert-like, and those are planned") {
     // names.tsv: the tensors that are not experts, from a tiny checkpoint of each model type
     std::ifstream in{SAFEFUSE_TEST_DATA "/transformers/names.tsv"};
     REQUIRE(in);
@@ -193,7 +194,7 @@ TEST_CASE("unknown experts: with keep_unknown a layer with one odd tensor is kep
     CHECK(kept->tensors().size() == 1 + 2 + 7);
 }
 
-TEST_CASE("unknown experts: forms that models keep are no problem") {
+TEST_CASE("unknown experts: forms that models keep are accepted") {
     const temporary_directory directory;
     sf::checkpoint opened = open_new({}, directory);
     const auto plan =
@@ -225,8 +226,7 @@ TEST_CASE("unknown experts: matrices without elements are refused by name") {
     }
 }
 
-TEST_CASE(
-    "kept plans: what is fused already moves whole, with fields that could not be taken apart") {
+TEST_CASE("kept plans: fused experts move whole, also with fields that cannot be split") {
     const temporary_directory directory;
     support::write_tensor_file(
         directory / "model.safetensors",
@@ -250,7 +250,7 @@ TEST_CASE(
     CHECK_FALSE(sf::plan<sf::families::qwen2_moe>(*opened, "e.mlp.experts", {.end_expert = 1}));
 }
 
-TEST_CASE("kept plans: values that are numbers must still have the shapes of the form") {
+TEST_CASE("kept plans: number values must still have the shapes of the form") {
     const temporary_directory directory;
     support::write_tensor_file(directory / "model.safetensors",
                                {bf16("e.mlp.experts.gate_up_proj", {2, 4, 4}),

@@ -63,7 +63,7 @@ static_assert(std::forward_iterator<sf::tensor_iterator<sf::checkpoint>>);
 
 }  // namespace
 
-TEST_CASE("find_scopes: a family that fits nothing is a failure that names those that fit") {
+TEST_CASE("find_scopes: a family that does not fit is a failure that names the families that do") {
     const packed_set set = mixtral_model();
     const auto right = sf::find_scopes(set, sf::description_of<mixtral>);
     REQUIRE(right);
@@ -87,7 +87,9 @@ TEST_CASE("find_scopes: a family that fits nothing is a failure that names those
               .code == errc::unknown_experts);
 }
 
-TEST_CASE("find_scopes: a list of families of one's own is what a failure looks through") {
+TEST_CASE(
+    "find_scopes: with the caller's own list of families, a failure names only families of "
+    "that list") {
     const packed_set set = mixtral_model();
     using mine = sf::family_list<qwen2_moe>;
     CHECK(sentence(sf::find_scopes<mine>(set, sf::description_of<qwen2_moe>)) ==
@@ -95,7 +97,7 @@ TEST_CASE("find_scopes: a list of families of one's own is what a failure looks 
           "\"mlp.experts.{i}.gate_proj.weight\"; no known family fits the names)");
 }
 
-TEST_CASE("find_scopes: the way back is asked for in its own direction") {
+TEST_CASE("find_scopes: unfusing has a direction of its own") {
     packed_set set;
     set.add("model.layers.0.mlp.experts.gate_up_proj", sf::dtype::bf16, {2, 8, 6});
     set.add("model.layers.0.mlp.experts.down_proj", sf::dtype::bf16, {2, 6, 4});
@@ -105,7 +107,7 @@ TEST_CASE("find_scopes: the way back is asked for in its own direction") {
     CHECK(none.error().detail.view().find("the names fit qwen2_moe") != std::string_view::npos);
 }
 
-TEST_CASE("find_model: every tensor by its new name, stored as it is or made by a plan") {
+TEST_CASE("find_model: lists every tensor by its new name, copied as it is or made by a plan") {
     const packed_set set = mixtral_model();
     const auto model = sf::find_model(set, sf::description_of<mixtral>);
     REQUIRE(model);
@@ -144,7 +146,7 @@ TEST_CASE("find_model: every tensor by its new name, stored as it is or made by 
     CHECK(sf::view(*model, 8).error().code == errc::out_of_range);
 }
 
-TEST_CASE("find_model: a rewrite plan lists the same, for families, the way back and engines") {
+TEST_CASE("find_model: a rewrite plan lists the same tensors, for families, unfusing and engines") {
     const auto check = [](const sf::model_tensors& model, const sf::rewrite_plan& plan) {
         REQUIRE(model.size() == plan.tensors().size());
         CHECK(model.total_bytes() == plan.total_bytes());
@@ -169,7 +171,7 @@ TEST_CASE("find_model: a rewrite plan lists the same, for families, the way back
           *sf::rewrite_plan::make(set, sf::inverse_of<mixtral>, *vllm));
 }
 
-TEST_CASE("find_model: strangers, tensors that would get one name and a wrong family are refused") {
+TEST_CASE("find_model: unknown tensors, two tensors for one name and a wrong family are refused") {
     packed_set set = mixtral_model();
     CHECK(sf::find_model(set, sf::description_of<qwen2_moe>).error().code == errc::no_experts);
     set.add("model.layers.2.mlp.gate.weight", sf::dtype::bf16, {1});
@@ -180,7 +182,9 @@ TEST_CASE("find_model: strangers, tensors that would get one name and a wrong fa
     CHECK(sf::find_model(set, sf::description_of<mixtral>, {.keep_unknown = true}));
 }
 
-TEST_CASE("fuse_model: all tensors in one call, with progress; there and back are the same bytes") {
+TEST_CASE(
+    "fuse_model: one call makes all tensors, with progress; fusing and unfusing give the same "
+    "bytes") {
     for (const bool resident : {true, false}) {
         packed_set set = mixtral_model();
         set.resident = resident;
@@ -215,7 +219,7 @@ TEST_CASE("fuse_model: all tensors in one call, with progress; there and back ar
     }
 }
 
-TEST_CASE("fuse_model: a buffer of another size is named, and progress stops it") {
+TEST_CASE("fuse_model: a buffer of the wrong size is named, and progress can cancel") {
     const packed_set set = mixtral_model();
     const auto model = sf::find_model(set, sf::description_of<mixtral>);
     REQUIRE(model);
@@ -236,7 +240,7 @@ TEST_CASE("fuse_model: a buffer of another size is named, and progress stops it"
     CHECK(calls == 3);
 }
 
-TEST_CASE("range-for: a checkpoint, its names and its scopes") {
+TEST_CASE("range-for: works on a checkpoint, its names and its scopes") {
     const support::temporary_directory directory;
     std::vector<support::tensor> tensors{support::bf16("a.weight", {2})};
     for (const char* part : {"gate_proj", "up_proj", "down_proj"})

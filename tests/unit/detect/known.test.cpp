@@ -66,13 +66,13 @@ TEST_CASE("known families: each name and each model type belongs to one family")
     }
 }
 
-TEST_CASE("known families: a name must be one of them, whole") {
+TEST_CASE("known families: a name must match one of them completely") {
     CHECK(sf::find_family("glm_moe_dsa") == sf::find_family("qwen2_moe"));
     for (const char* name : {"", "gpt2", "qwen2_mo", "qwen2_moe_", "Qwen2_moe"})
         CHECK(sf::find_family(name) == nullptr);
 }
 
-TEST_CASE("known families: the way back is the way there, turned round") {
+TEST_CASE("known families: unfusing is the inverse of fusing") {
     for (const sf::family_entry& each : sf::shipped_families::all) {
         CAPTURE(each.fuse.name);
         CHECK(each.unfuse.name == each.fuse.name);
@@ -95,7 +95,9 @@ TEST_CASE("known families: the way back is the way there, turned round") {
     }
 }
 
-TEST_CASE("detect: the names of a stored checkpoint tell its family, or that they cannot") {
+TEST_CASE(
+    "detect: the names of a stored checkpoint decide its family, or detect says that they "
+    "cannot") {
     CHECK(detected(fixtures + "qwen3_moe/checkpoint") == "qwen2_moe");
     CHECK(detected(fixtures + "glm_moe_dsa/checkpoint") == "qwen2_moe");
     CHECK(detected(fixtures + "deepseek_v3/checkpoint") == "qwen2_moe");
@@ -116,7 +118,7 @@ TEST_CASE("detect: the names of a stored checkpoint tell its family, or that the
     CHECK(detected_of({"model.layers.0.mixer.experts.0.up_proj.weight"}) == "nemotron_h");
 }
 
-TEST_CASE("detect: a family is never guessed from the model's names where several make them") {
+TEST_CASE("detect: a family is never guessed from names that several families make") {
     for (const std::string type : {"qwen3_moe", "deepseek_v3", "mixtral", "phimoe", "ernie4_5_moe",
                                    "hy_v3", "nemotron_h", "granitemoe"}) {
         CAPTURE(type);
@@ -137,7 +139,7 @@ TEST_CASE("detect: a family is never guessed from the model's names where severa
     }
 }
 
-TEST_CASE("detect: without experts that it knows, it says what it knows") {
+TEST_CASE("detect: without known experts, the failure lists what is known") {
     CHECK(detected_of({}) == "unknown");
     CHECK(detected_of({"model.embed_tokens.weight"}) == "unknown");
     CHECK(detected_of({"model.layers.0.mlp.experts.0.wide_proj.weight"}) == "unknown");
@@ -148,7 +150,7 @@ TEST_CASE("detect: without experts that it knows, it says what it knows") {
           std::string_view::npos);
 }
 
-TEST_CASE("known families: visit_family calls with the type that a name stands for") {
+TEST_CASE("known families: visit_family calls the function with the type of the named family") {
     for (const sf::family_entry& each : sf::shipped_families::all)
         for (const std::string_view type : each.fuse.model_types) {
             CAPTURE(type);
@@ -177,7 +179,7 @@ TEST_CASE("known families: visit_family calls with the type that a name stands f
     CHECK(outputs == 2);
 }
 
-TEST_CASE("known families: gpt-oss, MXFP4 or not, can become experts with gate behind up") {
+TEST_CASE("known families: gpt-oss, MXFP4 or not, can become experts with gate after up") {
     using fields = sf::suffixes<sf::suffix<sf::weight, "">, sf::suffix<sf::bias, "_bias">,
                                 sf::suffix<sf::mxfp4_blocks, "_blocks">,
                                 sf::suffix<sf::mxfp4_scales, "_scales">>;
@@ -245,7 +247,7 @@ TEST_CASE("known families: gpt-oss, MXFP4 or not, can become experts with gate b
     CHECK(wrong == 0);
 }
 
-TEST_CASE("known families: what config.json must tell is declared") {
+TEST_CASE("known families: what config.json must provide is declared") {
     std::set<std::string> told;
     for (const sf::family_entry& each : sf::shipped_families::all) {
         CHECK(each.unfuse.config_extents.data() == each.fuse.config_extents.data());
@@ -258,7 +260,9 @@ TEST_CASE("known families: what config.json must tell is declared") {
                                         "sarvam_moe P", "step3p7 N"});
 }
 
-TEST_CASE("detect: experts that one family only stores so, whatever else is there") {
+TEST_CASE(
+    "detect: experts in a form that only one family has decide, with any other tensors beside "
+    "them") {
     CHECK(detected_of({"model.layers.0.ffn.experts.0.w1.weight"}) == "deepseek_v4");
     CHECK(detected_of({"model.layers.0.moe.gate_proj.weight",
                        "model.layers.0.moe.up_proj.weight"}) == "step3p7");
@@ -267,7 +271,8 @@ TEST_CASE("detect: experts that one family only stores so, whatever else is ther
 }
 
 TEST_CASE(
-    "detect: a name that another family renames is no sign of it where this family has it too") {
+    "detect: a name that another family renames does not count for it if this family has the "
+    "name too") {
     const auto experts = [](const std::string& prefix, std::vector<support::tensor> more) {
         const temporary_directory directory;
         for (const char* part : {"gate_proj", "up_proj"})
@@ -294,7 +299,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "detect: experts that cannot be planned at all are of the likeliest family, so that its plan "
+    "detect: experts that cannot be planned count for the likeliest family, so that its plan "
     "says why") {
     CHECK(detected_of({"model.layers.0.mlp.experts.0.gate_proj.weight"}) == "qwen2_moe");
     CHECK(detected_of({"model.layers.0.mlp.experts.1.gate_proj.weight",
@@ -302,7 +307,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "detect: where shapes alone tell the form, families that leave it as it is may be meant too") {
+    "detect: if only shapes decide the form, families that keep the form are candidates too") {
     const auto fused = [](std::vector<std::uint64_t> gate_up, std::vector<std::uint64_t> down) {
         const temporary_directory directory;
         support::write_tensor_file(directory / "model.safetensors",

@@ -54,7 +54,7 @@ std::string name_of(const sf::result<sf::family_entry>& family) {
 
 }  // namespace
 
-TEST_CASE("detect experts: what all families that fit agree on, without a rename") {
+TEST_CASE("detect experts: gives what all matching families agree on, without a rename") {
     const temporary_directory directory;
     auto tensors = experts("model.layers.0.mlp.experts");
     tensors.push_back(bf16("model.layers.0.mlp.moe_statics.e_score_correction_bias",
@@ -72,7 +72,7 @@ TEST_CASE("detect experts: what all families that fit agree on, without a rename
                                    "model.layers.0.mlp.moe_statics.e_score_correction_bias"});
 }
 
-TEST_CASE("detect experts: where experts would move to another module, the family must be named") {
+TEST_CASE("detect experts: if experts would move to another module, the family must be named") {
     const temporary_directory directory;
     auto tensors = experts("model.layers.0.block_sparse_moe.experts", {"w1", "w3", "w2"});
     tensors.push_back(bf16("model.layers.0.block_sparse_moe.gate.weight", {2, 6}));
@@ -83,7 +83,8 @@ TEST_CASE("detect experts: where experts would move to another module, the famil
     CHECK(found.find("phimoe") != std::string::npos);
 }
 
-TEST_CASE("detect experts: nothing that is stored one by one, and what is fused") {
+TEST_CASE(
+    "detect experts: a checkpoint without experts is unknown_family, and fused experts are kept") {
     const temporary_directory directory;
     const auto dense = opened(directory, {bf16("model.layers.0.mlp.gate_proj.weight", {2, 6})});
     CHECK(sf::detect_experts(dense).error().code == sf::errc::unknown_family);
@@ -134,7 +135,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("stored forms: shared experts in a family without them are another family's") {
+TEST_CASE("stored forms: shared experts in a family that has none are unknown_experts") {
     const temporary_directory directory;
     auto tensors = experts("m.mlp.experts");
     tensors.push_back(bf16("m.mlp.shared_expert.gate_proj.weight", {2, 6}));
@@ -146,7 +147,7 @@ TEST_CASE("stored forms: shared experts in a family without them are another fam
           sf::errc::unknown_experts);
 }
 
-TEST_CASE("stored spelling: an accepted spelling is remembered, and unfusing is the inverse") {
+TEST_CASE("stored spelling: an accepted spelling is recorded, and unfusing restores it") {
     const temporary_directory directory;
     auto tensors = experts("model.language_model.layers.0.mlp.experts");
     tensors.push_back(bf16("model.language_model.norm.weight", {6}));
@@ -165,7 +166,7 @@ TEST_CASE("stored spelling: an accepted spelling is remembered, and unfusing is 
     CHECK(*sf::renamed(back->fuse, "model.language_model.norm.weight") == "model.norm.weight");
 }
 
-TEST_CASE("stored spelling: the hub's own is not remembered") {
+TEST_CASE("stored spelling: the hub's spelling is not recorded") {
     const temporary_directory directory;
     auto tensors = experts("model.layers.0.block_sparse_moe.experts", {"w1", "w3", "w2"});
     tensors.push_back(bf16("model.layers.0.block_sparse_moe.gate.weight", {2, 6}));
@@ -176,7 +177,7 @@ TEST_CASE("stored spelling: the hub's own is not remembered") {
     CHECK(kept->value.empty());
 }
 
-TEST_CASE("stored spelling: names that cannot come back are counted and one is named") {
+TEST_CASE("stored spelling: names that cannot be restored are counted and one is named") {
     const temporary_directory directory;
     // two spellings in one checkpoint: no inverse restores both
     auto tensors = experts("model.layers.0.mlp.experts");
@@ -190,7 +191,7 @@ TEST_CASE("stored spelling: names that cannot come back are counted and one is n
     CHECK(kept->first_lost_becomes == "model.language_model.layers.0.");
 }
 
-TEST_CASE("stored spelling: text that is none, and families that are not known, are refused") {
+TEST_CASE("stored spelling: malformed text and unknown families are refused") {
     for (const std::string value : {"", "family", "family=", "form=1", "family=mixtral;form=x",
                                     "family=mixtral;form=99999", "family=mixtral;renames=a",
                                     "family=mixtral;renames=a..b>c", "nonsense=1;family=mixtral"}) {
@@ -220,7 +221,7 @@ TEST_CASE("config: the count is the one under the model type's own key") {
     CHECK(count(R"({"num_experts": 8, "n_routed_experts": 4})", "new") == sf::unknown);
 }
 
-TEST_CASE("config: what is no JSON says what it is") {
+TEST_CASE("config: a file that is not JSON is described by its kind") {
     const auto why = [](const std::string& text) {
         return std::string{
             sf::model_config::parse(support::bytes_of(text)).error().message().view()};

@@ -474,7 +474,7 @@ TEST_CASE("header: a failure says what, where and by how much") {
     }
 }
 
-TEST_CASE("header: of several faults the one that the reference meets first is reported") {
+TEST_CASE("header: of several faults, the one that the reference finds first is reported") {
     // Tensor by tensor in the order of their bytes: position, overflow, part of a byte, size. The
     // size of the file comes last.
     check(
@@ -487,7 +487,7 @@ TEST_CASE("header: of several faults the one that the reference meets first is r
           row{R"({"a":{"dtype":"U8","shape":[3],"data_offsets":[0,4]}})", 9, "mismatch"}}});
 }
 
-TEST_CASE("header: a duplicate name is reported as such, whatever else its offsets break") {
+TEST_CASE("header: a duplicate name is reported as such, also if its offsets break other rules") {
     check({{row{
         R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[9,13]},"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})",
         4, "twice", "offsets"}}});
@@ -535,7 +535,7 @@ TEST_CASE("header: tensors come in the order of their bytes and are found by nam
     CHECK_FALSE(header.has_metadata());
 }
 
-TEST_CASE("header: an empty one has no tensors, and find works") {
+TEST_CASE("header: an empty header has no tensors, and find works") {
     const std::string file = framed("{}      ");
     const auto parsed = parse(file);
     REQUIRE(parsed);
@@ -607,7 +607,7 @@ TEST_CASE("header: each tolerance is an option of its own") {
     CHECK(code_of(parse(gap, options)) == "offsets");
 }
 
-TEST_CASE("header: what the strict profile refuses says where it stands") {
+TEST_CASE("header: a refusal of the strict profile has its offset") {
     const auto offset = [](std::string_view json) {
         const std::string file = framed(json);
         const auto parsed = parse(file, sf::read_options::strict());
@@ -698,7 +698,7 @@ TEST_CASE("header: names without escapes point into the file, and all views surv
     CHECK(metadata.key.data() == second.metadata(0).key.data());
 }
 
-TEST_CASE("header: bytes_needed tells from the first 8 bytes how much to read") {
+TEST_CASE("header: bytes_needed gives, from the first 8 bytes, how much to read") {
     const std::string file =
         framed(R"({"t":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", "data");
     const auto needed = sf::header::bytes_needed(bytes_of(file).first(8));
@@ -785,7 +785,7 @@ std::string table_of(const sf::result<sf::header>& parsed) {
 
 }  // namespace
 
-TEST_CASE("header: the fast way reads what the plain way reads") {
+TEST_CASE("header: the fast reader gives the same result as the plain reader") {
     std::mt19937 random{20240607};
     std::size_t accepted = 0;
     for (int i = 0; i < 20'000; ++i) {
@@ -904,7 +904,7 @@ TEST_CASE("header: metadata are written sorted, and escaped no more than needed"
     }
 }
 
-TEST_CASE("header: what no reader would accept is not written") {
+TEST_CASE("header: a header that no reader would accept is not written") {
     const std::uint64_t two[] = {2}, three[] = {3}, huge[] = {std::uint64_t{1} << 62, 8},
                         half[] = {std::uint64_t{1} << 60};
     const auto refusal = [](std::vector<sf::tensor_spec> tensors,
@@ -930,7 +930,7 @@ TEST_CASE("header: what no reader would accept is not written") {
     CHECK(refusal(many).code == sf::errc::size_overflow);
 }
 
-TEST_CASE("header: one above 100,000,000 bytes is not written") {
+TEST_CASE("header: a header above 100,000,000 bytes is not written") {
     const std::string long_text(100'000'000 - 31, 'x');  // {"__metadata__":{"a":"..."}} and padding
     const sf::metadata_entry fits[] = {
         {"a", std::string_view{long_text}.substr(0, long_text.size() + 31 - 32)}};
@@ -946,7 +946,7 @@ TEST_CASE("header: one above 100,000,000 bytes is not written") {
     CHECK(refused.error().actual > 100'000'000);
 }
 
-TEST_CASE("header: what is written is read back, for many random sets of tensors") {
+TEST_CASE("header: written headers are read back, for many random sets of tensors") {
     std::mt19937 random{42};
     const auto up_to = [&](std::uint32_t last) {
         return std::uniform_int_distribution<std::uint32_t>{0, last}(random);

@@ -44,7 +44,7 @@ std::string decoded(std::string_view quoted) {
 
 }  // namespace
 
-TEST_CASE("json_cursor: values of every kind are read in turn") {
+TEST_CASE("json_cursor: values of every kind are read one after the other") {
     json_cursor cursor{std::string_view{
         R"( {"a" : [1, 2 ,3], "b":{}, "c":null,"d":true,"e":false, "f":"\n","g":[ ] } )"}};
     json_string key, text;
@@ -112,7 +112,7 @@ TEST_CASE(
     CHECK(cursor.offset() == 4);
 }
 
-TEST_CASE("json_cursor: what is JSON") {
+TEST_CASE("json_cursor: valid and invalid JSON") {
     for (const std::string_view good : {"0",
                                         "-0",
                                         "1",
@@ -235,7 +235,7 @@ TEST_CASE("json_cursor: strings are decoded") {
           "\xF0\x90\x80\x80\xF4\x8F\xBF\xBF\xEF\xBF\xBF\xED\x9F\xBF\xEE\x80\x80");
 }
 
-TEST_CASE("json_cursor: the end of a string is found wherever it is, whatever stands around it") {
+TEST_CASE("json_cursor: the end of a string is found at any place, with any bytes around it") {
     std::mt19937 random{5};
     const auto up_to = [&](std::size_t last) {
         return std::uniform_int_distribution<std::size_t>{0, last}(random);
@@ -256,7 +256,7 @@ TEST_CASE("json_cursor: the end of a string is found wherever it is, whatever st
     }
 }
 
-TEST_CASE("json_cursor: UTF-8 is judged as Rust judges it") {
+TEST_CASE("json_cursor: UTF-8 is checked as Rust checks it") {
     const auto prefix = [](std::string_view text) {
         const std::vector<char> exact(text.begin(), text.end());
         return sf::detail::utf8_prefix({exact.data(), exact.size()});

@@ -92,7 +92,7 @@ TEST_CASE("index: escapes in names are decoded") {
     CHECK(index->file_count() == 2);
 }
 
-TEST_CASE("index: a key that is there twice names the tensor and both files") {
+TEST_CASE("index: a duplicate key names the tensor and both files") {
     const sf::failure why =
         refused(R"({"weight_map": {"w": "a.safetensors", "w": "b.safetensors"}})");
     CHECK(why.tensor == "w");
@@ -102,8 +102,8 @@ TEST_CASE("index: a key that is there twice names the tensor and both files") {
 }
 
 TEST_CASE(
-    "index: a file that leaves the directory names the tensor and the file, with nothing a "
-    "terminal would obey") {
+    "index: a file outside the directory is refused with tensor and file, without control "
+    "characters") {
     const sf::failure why = refused(R"({"weight_map": {"w": "../\u001b[2J.safetensors"}})");
     CHECK(why.code == sf::errc::path_leaves_directory);
     CHECK(why.tensor == "w");
@@ -111,8 +111,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "index: lines alike but for the name are read as they are one by one, whatever comes between "
-    "them") {
+    "index: the fast path for similar lines gives the same as line by line, with any lines "
+    "between") {
     // names that hold what ends a line, lines that differ by a space, an escape, a file, a number:
     // each in turn amid plain lines
     const std::vector<std::string> lines = {"\"a\": \"1.safetensors\"",
@@ -170,7 +170,7 @@ TEST_CASE(
             }
 }
 
-TEST_CASE("index: all problems of single tensors can be had at once") {
+TEST_CASE("index: all problems of single tensors can be reported at once") {
     sf::vector<sf::failure> problems;
     const std::string json =
         R"({"weight_map": {"a": "a.safetensors", "b": "../b.safetensors", "a": "c.safetensors", "d": 3,
@@ -232,7 +232,7 @@ TEST_CASE("index: a hundred thousand tensors are all found") {
 }
 
 // For refused names see tests/conformance/index_cases.cpp.
-TEST_CASE("containment: names inside the directory pass, whatever the system") {
+TEST_CASE("containment: names inside the directory are accepted, on every system") {
     for (const char* file :
          {"a.safetensors", ".safetensors", "sub/a.safetensors", "sub\\a.safetensors",
           "./a.safetensors", "a..b.safetensors", "..a.safetensors", "a../b.safetensors",
@@ -244,8 +244,7 @@ TEST_CASE("containment: names inside the directory pass, whatever the system") {
 }
 
 TEST_CASE(
-    "containment: dots with spaces among them lead nowhere, for systems make of them what they "
-    "like") {
+    "containment: dots mixed with spaces are refused, because systems treat them differently") {
     for (const char* file :
          {". ./a.safetensors", "a/. .", " .. /a.safetensors", "a\\. . ./b.safetensors"}) {
         CAPTURE(file);
@@ -254,7 +253,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("series: names are taken apart, however they are padded") {
+TEST_CASE("series: names are parsed with any padding") {
     const auto parts = [](std::string_view file) {
         sf::series_name found;
         REQUIRE(sf::parse_series(file, found));
@@ -276,7 +275,7 @@ TEST_CASE("series: names are taken apart, however they are padded") {
     }
 }
 
-TEST_CASE("series: names are spelled as huggingface_hub spells them, and taken apart again") {
+TEST_CASE("series: names are spelled as huggingface_hub spells them, and parsed again") {
     CHECK(sf::shard_name("model", 1, 1) == "model.safetensors");
     CHECK(sf::shard_name("model", 1, 3) == "model-00001-of-00003.safetensors");
     CHECK(sf::shard_name("model", 163, 163) == "model-00163-of-00163.safetensors");
@@ -291,7 +290,7 @@ TEST_CASE("series: names are spelled as huggingface_hub spells them, and taken a
         }
 }
 
-TEST_CASE("natural order: numbers count as numbers, and it is a strict order") {
+TEST_CASE("natural order: digits compare as numbers, and the order is strict") {
     std::vector<std::string> names = {"a",
                                       "a-1",
                                       "a-2",
@@ -339,7 +338,7 @@ TEST_CASE("index: is written as Python's json.dumps(indent=2, sort_keys=True) wr
     CHECK(sorted.find("\\uff21") < sorted.find("\\ud83d"));
 }
 
-TEST_CASE("index: what is written is read again, whatever the names") {
+TEST_CASE("index: a written index is read back, with any names") {
     std::vector<std::string> names;
     for (int i = 0; i < 300; ++i) {
         std::string name = "t" + std::to_string(i) + '.';
@@ -361,7 +360,7 @@ TEST_CASE("index: what is written is read again, whatever the names") {
         CHECK(index->file(index->find(each.tensor)) == each.file);
 }
 
-TEST_CASE("index: what could not be read again is not written") {
+TEST_CASE("index: an index that could not be read back is not written") {
     const auto code = [](std::vector<sf::shard_entry> entries) {
         const auto text = sf::encode_index(entries, 0);
         REQUIRE(!text);

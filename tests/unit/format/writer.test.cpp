@@ -117,7 +117,7 @@ TEST_CASE("writer: no tensors and no metadata make the reference's empty file") 
     CHECK(sf::tensor_file::open(directory / "b.safetensors").value().size() == 0);
 }
 
-TEST_CASE("writer: metadata that are absent, and metadata without entries, are the reference's") {
+TEST_CASE("writer: absent metadata and empty metadata give the reference's bytes") {
     const std::string data(2, 'x');
     const shape extents{2};
     const sf::named_tensor tensors[] = {
@@ -145,7 +145,8 @@ TEST_CASE("writer: metadata that are absent, and metadata without entries, are t
     CHECK(parsed->metadata_size() == 0);
 }
 
-TEST_CASE("writer: a file in memory is the file on the disk, however long it waits for that") {
+TEST_CASE(
+    "writer: a file made in memory equals the file on the disk, also when it is written later") {
     const temporary_directory directory;
     std::mt19937 random{3};
     for (std::size_t round = 0; round < 20; ++round) {
@@ -166,7 +167,7 @@ TEST_CASE("writer: a file in memory is the file on the disk, however long it wai
           sf::errc::out_of_range);
 }
 
-TEST_CASE("writer: a view that was never made is refused, not written as zeros") {
+TEST_CASE("writer: a default-constructed view is refused, not written as zeros") {
     const temporary_directory directory;
     const sf::named_tensor none[] = {{"none", {}}};
     const auto file = sf::encode_tensor_file(none);
@@ -180,7 +181,7 @@ TEST_CASE("writer: a view that was never made is refused, not written as zeros")
     CHECK(names_in(directory).empty());
 }
 
-TEST_CASE("writer: what is written is read back, whatever dtypes, ranks and names") {
+TEST_CASE("writer: written files are read back, with all dtypes, ranks and names") {
     const temporary_directory directory;
     std::mt19937 random{1};
     for (std::size_t round = 0; round < 60; ++round) {
@@ -223,7 +224,7 @@ TEST_CASE("writer: the order of the tensors given does not change the file") {
     }
 }
 
-TEST_CASE("writer: metadata stands first, sorted by key; without entries it is absent") {
+TEST_CASE("writer: metadata comes first, sorted by key; without entries it is absent") {
     const temporary_directory directory;
     const sf::metadata_entry metadata[] = {
         {"zeta", "1"}, {"format", "pt"}, {"Alpha", "\"\n\xC3\xA9"}, {"", ""}};
@@ -250,7 +251,7 @@ TEST_CASE("writer: metadata stands first, sorted by key; without entries it is a
     CHECK(names_in(directory) == std::vector<std::string>{"a", "b"});
 }
 
-TEST_CASE("writer: tensors that no reader would take are refused, and the old file stays") {
+TEST_CASE("writer: tensors that no reader would accept are refused, and the old file stays") {
     const temporary_directory directory;
     write_file(directory / "a", "old");
     const shape none{0}, huge{1ull << 62, 4}, three{3};
@@ -273,7 +274,8 @@ TEST_CASE("writer: tensors that no reader would take are refused, and the old fi
     CHECK(names_in(directory) == std::vector<std::string>{"a"});
 }
 
-TEST_CASE("writer: bytes come in any order and any pieces; what never comes is zero") {
+TEST_CASE(
+    "writer: bytes may be written in any order and any pieces; bytes never written are zero") {
     const temporary_directory directory;
     std::mt19937 random{3};
     const auto tensors = random_tensors(random, 30);
@@ -345,9 +347,7 @@ TEST_CASE("writer: a write outside its tensor is refused and changes nothing") {
     CHECK(!nothing.commit());
 }
 
-TEST_CASE(
-    "writer: until it is committed, the target is as it was; an abandoned file leaves nothing "
-    "behind") {
+TEST_CASE("writer: until commit the target is unchanged; without commit no file remains") {
     const temporary_directory directory;
     write_file(directory / "a.safetensors", "old");
     const std::vector<owned_tensor> tensors{make_tensor("t", sf::dtype::f32, {100})};
@@ -371,7 +371,7 @@ TEST_CASE(
 
 #if !defined(_WIN32)  // Windows does not allow replacing a mapped file
 TEST_CASE(
-    "writer: whoever has the old file mapped keeps it, also when a file is written over itself") {
+    "writer: a mapping of the old file stays valid, also when a file is written over itself") {
     const temporary_directory directory;
     const auto path = directory / "a.safetensors";
     std::mt19937 random{4};
@@ -423,8 +423,8 @@ TEST_CASE("writer: a path that cannot be written is named") {
 }
 
 TEST_CASE(
-    "writer: the data of a file begins where it is asked to, by spaces that any reader takes; the "
-    "bytes are the same") {
+    "writer: data begins at the requested alignment, after spaces that every reader accepts; "
+    "the bytes are the same") {
     std::mt19937 random{12};
     const auto tensors = random_tensors(random, 30);
     const temporary_directory directory;
@@ -454,7 +454,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("writer: tensors lie in the order given where that is asked for") {
+TEST_CASE("writer: on request, tensors are in the order given") {
     const std::vector<owned_tensor> tensors{make_tensor("b", sf::dtype::u8, {8}),
                                             make_tensor("c", sf::dtype::f32, {2}),
                                             make_tensor("a", sf::dtype::bf16, {4})};

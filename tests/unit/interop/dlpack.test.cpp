@@ -137,7 +137,7 @@ TEST_CASE("dlpack: each of the 22 dtypes has a type of its own, by name") {
     }
 }
 
-TEST_CASE("dlpack: no other type is taken for one of ours") {
+TEST_CASE("dlpack: every other type is refused") {
     std::size_t known = 0;
     for (unsigned code = 0; code < 256; ++code)
         for (unsigned bits = 0; bits < 256; ++bits)
@@ -152,8 +152,8 @@ TEST_CASE("dlpack: no other type is taken for one of ours") {
 }
 
 TEST_CASE_TEMPLATE(
-    "dlpack: a tensor that is lent and borrowed again is the same, of every dtype and many shapes",
-    Managed, legacy, versioned) {
+    "dlpack: an exported and imported tensor is the same, for every dtype and many shapes", Managed,
+    legacy, versioned) {
     for (std::size_t i = 0; i < sf::dtype_count; ++i)
         for (const extents& shape : shapes) {
             const auto type = static_cast<sf::dtype>(i);
@@ -197,7 +197,8 @@ TEST_CASE_TEMPLATE(
 }
 
 TEST_CASE(
-    "dlpack: a tensor of a device's memory is lent as that device's, and borrowed by nobody here") {
+    "dlpack: a tensor in a device's memory is exported with that device, and refused by the "
+    "import") {
     const extents shape{2, 3};
     // never read
     auto* const address = reinterpret_cast<const std::byte*>(std::uintptr_t{0x7000'0000});
@@ -214,7 +215,7 @@ TEST_CASE(
     CHECK(borrowed.error().code == sf::errc::not_resident);
 }
 
-TEST_CASE("dlpack: strides are those of rows behind one another, and a scalar has none" *
+TEST_CASE("dlpack: strides are row-major without gaps, and a scalar has none" *
           doctest::skip(is_big_endian)) {
     const auto bytes = counting(4 * 24);
     const extents shape{2, 3, 4};
@@ -236,7 +237,7 @@ TEST_CASE("dlpack: strides are those of rows behind one another, and a scalar ha
 }
 
 TEST_CASE(
-    "dlpack: a versioned tensor says 1.1 and that it is read-only, unless it is to be written to") {
+    "dlpack: a versioned tensor says 1.1 and is read-only, unless it is exported for writing") {
     const auto bytes = counting(4);
     const extents shape{4};
     const auto view = sf::tensor_view::of(sf::dtype::u8, shape, bytes);
@@ -253,7 +254,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("dlpack: what cannot be lent is refused, and its owner is untouched" *
+TEST_CASE("dlpack: what cannot be exported is refused, and its owner is untouched" *
           doctest::skip(is_big_endian)) {
     alignas(64) static const std::byte bytes[64]{};
     const auto refusal = [&](sf::dtype type, const extents& shape, std::size_t offset,
@@ -288,7 +289,7 @@ TEST_CASE("dlpack: what cannot be lent is refused, and its owner is untouched" *
     CHECK(held.gone == &gone);
 }
 
-TEST_CASE("dlpack: a view's shape may lie in an owner that takes it along when it moves" *
+TEST_CASE("dlpack: a view's shape may be stored in an owner that moves" *
           doctest::skip(is_big_endian)) {
     struct whole {
         explicit whole(std::vector<std::byte> of) : bytes{std::move(of)} {}
@@ -311,8 +312,8 @@ TEST_CASE("dlpack: a view's shape may lie in an owner that takes it along when i
 }
 
 TEST_CASE(
-    "dlpack: complex numbers are aligned as their parts are, and tensors without elements need "
-    "not be" *
+    "dlpack: complex numbers need the alignment of their parts, and tensors without elements "
+    "need none" *
     doctest::skip(is_big_endian)) {
     alignas(64) static const std::byte bytes[64]{};
     const extents two{2}, none{0};
@@ -325,7 +326,7 @@ TEST_CASE(
     CHECK((*without)->dl_tensor.data == nullptr);
 }
 
-TEST_CASE("dlpack: a checkpoint that is moved into a tensor lives as long as that" *
+TEST_CASE("dlpack: a checkpoint that is moved into a tensor lives as long as the tensor" *
           doctest::skip(is_big_endian)) {
     const support::temporary_directory directory;
     support::write_tensor_file(directory.path() / "model.safetensors",
@@ -342,8 +343,8 @@ TEST_CASE("dlpack: a checkpoint that is moved into a tensor lives as long as tha
 }
 
 TEST_CASE(
-    "dlpack: of several tensors that share an owner, the last one lets it go; a tensor handed on "
-    "is its taker's to free") {
+    "dlpack: the last of several tensors that share an owner frees it; the receiver of a "
+    "tensor frees the tensor") {
     int gone = 0;
     auto shared = std::make_shared<owner>(counting(8), gone);
     const extents shape{8};
@@ -381,7 +382,7 @@ struct foreign {
 
 }  // namespace
 
-TEST_CASE("dlpack: a framework's tensor is borrowed where it lies, byte_offset included" *
+TEST_CASE("dlpack: a framework's tensor is imported without a copy, byte_offset included" *
           doctest::skip(is_big_endian)) {
     foreign tensor;
     tensor.managed.dl_tensor.byte_offset = 20;
@@ -397,7 +398,7 @@ TEST_CASE("dlpack: a framework's tensor is borrowed where it lies, byte_offset i
     CHECK(dlpack::borrow(tensor.managed));
 }
 
-TEST_CASE("dlpack: of an extent of 1 and of no elements, strides mean nothing" *
+TEST_CASE("dlpack: strides are ignored for extents of 1 and for tensors without elements" *
           doctest::skip(is_big_endian)) {
     foreign tensor;
     tensor.managed.dl_tensor.ndim = 3;
@@ -411,7 +412,7 @@ TEST_CASE("dlpack: of an extent of 1 and of no elements, strides mean nothing" *
     CHECK(borrowed->bytes().empty());
 }
 
-TEST_CASE("dlpack: F4 comes as pairs or one by one, but not padded") {
+TEST_CASE("dlpack: F4 is accepted in pairs or single elements, but not padded") {
     foreign tensor;
     tensor.managed.dl_tensor.dtype = {17, 4, 2};
     auto pairs = dlpack::borrow(tensor.managed);
@@ -431,7 +432,7 @@ TEST_CASE("dlpack: F4 comes as pairs or one by one, but not padded") {
     CHECK(tensor.refusal() == sf::errc::unknown_dtype);
 }
 
-TEST_CASE("dlpack: what cannot be borrowed is refused" * doctest::skip(is_big_endian)) {
+TEST_CASE("dlpack: what cannot be imported is refused" * doctest::skip(is_big_endian)) {
     const auto refusal = [](auto spoil) {
         foreign tensor;
         spoil(tensor);
@@ -470,8 +471,8 @@ TEST_CASE("dlpack: what cannot be borrowed is refused" * doctest::skip(is_big_en
 }
 
 TEST_CASE(
-    "dlpack: frameworks' tensors are fused into a framework's tensor; into one that is read-only "
-    "they are not" *
+    "dlpack: frameworks' tensors are fused into a framework's tensor, but not into a read-only "
+    "one" *
     doctest::skip(is_big_endian)) {
     // Two experts, I = 2, H = 2; each matrix belongs to a framework.
     std::vector<std::unique_ptr<foreign>> owned;

@@ -131,8 +131,8 @@ std::vector<float> counting(std::size_t count) {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("mdspan: each element is where its indices say" * doctest::skip(is_big_endian),
-                   Kind, stand_in, standard, reference) {
+TEST_CASE_TEMPLATE("mdspan: each element is at its indices" * doctest::skip(is_big_endian), Kind,
+                   stand_in, standard, reference) {
     MESSAGE(std::string{Kind::name});
     const auto values = counting(24);
     const extents shape{2, 3, 4};
@@ -228,7 +228,7 @@ TEST_CASE_TEMPLATE("mdspan: tensors without elements and of one axis work" *
     CHECK(never_made.error().code == sf::errc::wrong_buffer_size);
 }
 
-TEST_CASE_TEMPLATE("mdspan: experts are fused into one, and out of several" *
+TEST_CASE_TEMPLATE("mdspan: experts are fused into an mdspan, and from several" *
                        doctest::skip(is_big_endian),
                    Kind, stand_in, standard, reference) {
     constexpr std::size_t any = Kind::dynamic;
@@ -273,10 +273,8 @@ TEST_CASE_TEMPLATE("mdspan: experts are fused into one, and out of several" *
     CHECK(sf::fuse(*plan, "gate_up_proj", reversed).error().code == sf::errc::wrong_buffer_size);
 }
 
-TEST_CASE(
-    "mdspan: every dtype that has a C++ type gives an mdspan, the others are refused when "
-    "compiled" *
-    doctest::skip(is_big_endian)) {
+TEST_CASE("mdspan: every dtype that has a C++ type gives an mdspan, the others do not compile" *
+          doctest::skip(is_big_endian)) {
     std::size_t count = 0;
     const auto check = [&]<class T>(T) {
         const extents shape{2, 2};
@@ -297,9 +295,7 @@ TEST_CASE(
     static_assert(sf::mdspan_type<stand_in::rows<const bool, int, 2, 2>>);
 }
 
-TEST_CASE(
-    "mdspan: bytes are values on every machine, wider elements only where the byte order is the "
-    "file's") {
+TEST_CASE("mdspan: bytes work on every machine, wider elements only on little-endian machines") {
     const std::vector<std::byte> bytes(24);
     const extents shape{2, 12}, wide{2, 3};
     CHECK(sf::mdspan_of<stand_in::rows<const std::uint8_t, int, 2, 12>>(

@@ -20,8 +20,7 @@ static_assert(std::is_nothrow_move_constructible_v<sf::huge_page_buffer> &&
 static_assert(!std::is_copy_constructible_v<sf::huge_page_buffer> &&
               !std::is_copy_assignable_v<sf::huge_page_buffer>);
 
-TEST_CASE(
-    "huge_page_buffer: bytes of any size begin at a page's start, are 0, and can be written") {
+TEST_CASE("huge_page_buffer: a buffer of any size begins at a page, is zeroed and can be written") {
     for (const std::uint64_t size :
          {1u, 4095u, 4096u, 1u << 20, (1u << 20) + 1, 2u << 20, (2u << 20) + 1, 5'000'003u}) {
         CAPTURE(size);
@@ -39,7 +38,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("huge_page_buffer: none and too many bytes") {
+TEST_CASE("huge_page_buffer: zero bytes and too many bytes") {
     auto none = sf::huge_page_buffer::make(0);
     REQUIRE(none);
     CHECK(none->bytes().empty());
@@ -54,7 +53,7 @@ TEST_CASE("huge_page_buffer: none and too many bytes") {
     }
 }
 
-TEST_CASE("huge_page_buffer: it moves, and what it was moved from is empty") {
+TEST_CASE("huge_page_buffer: it can be moved, and the source is empty afterwards") {
     auto first = sf::huge_page_buffer::make(3'000'000);
     auto second = sf::huge_page_buffer::make(10);
     REQUIRE(first);

@@ -83,7 +83,7 @@ TEST_CASE_TEMPLATE("file source: reads every range of a file and refuses ranges 
     CHECK(file->check_size());
 }
 
-TEST_CASE("mapped file: its bytes are the file's, and a move keeps them where they are") {
+TEST_CASE("mapped file: its bytes are the file's, and a move does not change their address") {
     const temporary_directory directory;
     const std::string contents = support::pattern("contents", 70'000);
     write_file(directory / "a.bin", contents);
@@ -128,7 +128,7 @@ TEST_CASE_TEMPLATE("file source: an empty file is legal", Source, sf::mapped_fil
     CHECK(past.error().code == sf::errc::read_past_end);
 }
 
-TEST_CASE_TEMPLATE("file source: no advice, however wild its range, changes what is read", Source,
+TEST_CASE_TEMPLATE("file source: advice with any range does not change what is read", Source,
                    sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     const std::string contents = support::pattern("contents", 100'001);
@@ -150,8 +150,9 @@ TEST_CASE_TEMPLATE("file source: no advice, however wild its range, changes what
             }
 }
 
-TEST_CASE_TEMPLATE("file source: what cannot be opened says why and leaves no descriptor behind",
-                   Source, sf::mapped_file, sf::positional_file) {
+TEST_CASE_TEMPLATE(
+    "file source: a file that cannot be opened says why and leaves no descriptor open", Source,
+    sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     write_file(directory / "file", "abc");
     const std::size_t before = support::open_descriptors();
@@ -195,7 +196,7 @@ TEST_CASE_TEMPLATE("file source: a file that may not be read is permission_denie
     CHECK(code_of<Source>(directory / "secret") == sf::errc::permission_denied);
 }
 
-TEST_CASE_TEMPLATE("file source: when descriptors run out, the message says how to get more",
+TEST_CASE_TEMPLATE("file source: when descriptors run out, the message says how to raise the limit",
                    Source, sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     write_file(directory / "file", "abc");
@@ -243,8 +244,8 @@ TEST_CASE_TEMPLATE("file source: a file cut short while it is open is file_chang
 #endif
 
 TEST_CASE_TEMPLATE(
-    "file source: every offset of a file of 5 GiB is reached, or the file refused where addresses "
-    "are shorter",
+    "file source: every offset of a file of 5 GiB can be read, or the file is refused on 32 "
+    "bits",
     Source, sf::mapped_file, sf::positional_file) {
     const temporary_directory directory;
     constexpr std::uint64_t gibibyte = std::uint64_t{1} << 30, size_bytes = 5 * gibibyte + 3;
@@ -305,7 +306,7 @@ TEST_CASE_TEMPLATE(
 // Letters of one to four UTF-8 bytes; the last one is two UTF-16 units on Windows.
 constexpr const char8_t* far_name = u8"gewicht-\u00E4\u00F6\u00DF-\u0436-\u4E2D\u6587-\U0001F9E0";
 
-TEST_CASE("path: is UTF-8 on every system, in files, directories and names that are listed") {
+TEST_CASE("path: is UTF-8 on every system, in files, directories and listings") {
     const temporary_directory directory;
     const std::filesystem::path inside = directory.path() / far_name;
     const std::u8string u8_name = far_name;
@@ -398,7 +399,7 @@ TEST_CASE("output file: an empty file can be made") {
     CHECK(std::filesystem::file_size(directory / "empty") == 0);
 }
 
-TEST_CASE("output file: without a commit nothing is left and the old file is untouched") {
+TEST_CASE("output file: without a commit no file remains and the old file is untouched") {
     const temporary_directory directory;
     write_file(directory / "out.bin", "old");
     const std::size_t before = support::open_descriptors();
@@ -419,7 +420,8 @@ TEST_CASE("output file: without a commit nothing is left and the old file is unt
 }
 
 #if !defined(_WIN32)  // Windows does not allow replacing a mapped file
-TEST_CASE("output file: replaces a file that somebody has mapped, and they keep the old bytes") {
+TEST_CASE(
+    "output file: replaces a file that is mapped elsewhere, and the mapping keeps the old bytes") {
     const temporary_directory directory;
     write_file(directory / "out.bin", "old bytes");
     const auto old = sf::mapped_file::open(directory / "out.bin");
@@ -433,7 +435,7 @@ TEST_CASE("output file: replaces a file that somebody has mapped, and they keep 
     CHECK(read_file(directory / "out.bin") == "new");
 }
 
-TEST_CASE("output file: replaces a symbolic link and not what it leads to") {
+TEST_CASE("output file: replaces a symbolic link, not its target") {
     const temporary_directory directory;
     write_file(directory / "blob", "precious");
     std::filesystem::create_symlink("blob", directory / "model.safetensors");
@@ -461,7 +463,8 @@ TEST_CASE("output file: refuses to write past the size it was made with") {
 }
 
 TEST_CASE(
-    "output file: what cannot be made says why, with the path of the target, and leaves nothing") {
+    "output file: a file that cannot be made says why, with the path of the target, and no "
+    "file remains") {
     const temporary_directory directory;
     std::filesystem::create_directory(directory / "sub");
     write_file(directory / "file", "abc");
@@ -484,7 +487,9 @@ TEST_CASE(
 }
 
 #if !defined(_WIN32)  // Windows limits paths to 260 characters by default
-TEST_CASE("output file: a name as long as names may be works, cut between characters") {
+TEST_CASE(
+    "output file: a name of the greatest length works; its temporary name is cut between "
+    "characters") {
     const temporary_directory directory;
     std::string name;
     while (name.size() < 252) name += "\xE4\xB8\xAD";
@@ -497,7 +502,7 @@ TEST_CASE("output file: a name as long as names may be works, cut between charac
 }
 #endif
 
-TEST_CASE("output file: many may be made for one path at once, the last commit wins") {
+TEST_CASE("output file: several may exist for one path at once, the last commit wins") {
     const temporary_directory directory;
     std::vector<sf::output_file> files;
     for (int i = 0; i < 8; ++i) {
@@ -522,7 +527,7 @@ TEST_CASE("output file: a path without a directory is in the working directory")
     CHECK(names_in(directory) == std::vector<std::string>{"plain"});
 }
 
-TEST_CASE("copy: gives the same bytes, over an old file too") {
+TEST_CASE("copy: gives the same bytes, also over an old file") {
     const temporary_directory directory;
     const std::string contents = support::pattern("contents", 2'500'000);
     write_file(directory / "a", contents);
@@ -536,7 +541,7 @@ TEST_CASE("copy: gives the same bytes, over an old file too") {
 }
 
 #if !defined(_WIN32)
-TEST_CASE("copy: who may read the original may read the copy, and nobody else") {
+TEST_CASE("copy: has the same permissions as the original") {
     const temporary_directory directory;
     for (const unsigned mode : {0600u, 0640u, 0444u, 0755u}) {
         CAPTURE(mode);
@@ -551,8 +556,8 @@ TEST_CASE("copy: who may read the original may read the copy, and nobody else") 
 }
 
 TEST_CASE(
-    "copy: a file onto itself, by whatever name, stays as it is; a link in the way is replaced "
-    "and not followed") {
+    "copy: a file copied onto itself by any name is unchanged; a link at the destination is "
+    "replaced, not followed") {
     const temporary_directory directory;
     write_file(directory / "file", "contents");
     std::filesystem::create_symlink("file", directory / "link");
@@ -577,7 +582,7 @@ TEST_CASE(
     CHECK(names_in(directory) == std::vector<std::string>{"another", "file", "link", "other"});
 }
 
-TEST_CASE("file_identity: equal for the names of one file or directory, and for no others") {
+TEST_CASE("file_identity: equal for all names of one file or directory, and only for those") {
     const temporary_directory directory;
     write_file(directory / "file", "contents");
     write_file(directory / "same", "contents");
@@ -603,7 +608,7 @@ TEST_CASE("file_identity: equal for the names of one file or directory, and for 
 }
 #endif
 
-TEST_CASE("directory: is made, listed with its kinds, and its files removed and renamed") {
+TEST_CASE("directory: is made, listed with kinds, and its files are removed and renamed") {
     const temporary_directory directory;
     REQUIRE(sf::detail::make_directory(directory / "sub"));
     const auto twice = sf::detail::make_directory(directory / "sub");

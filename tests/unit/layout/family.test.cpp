@@ -94,7 +94,7 @@ TEST_CASE("family: names of the checkpoint become the model's, and back") {
          {"model.final_layernorm.weight", "model.final_layernorm.weight"}});
 }
 
-TEST_CASE("family: descriptions and their inverses mirror each other") {
+TEST_CASE("family: a description and its inverse swap stored and model side") {
     for_each(all_families{},
              [](const sf::family_description& there, const sf::family_description& back) {
                  INFO(std::string{there.name});
@@ -120,7 +120,7 @@ TEST_CASE("family: a model type belongs to one family") {
     CHECK(seen.size() >= 30);
 }
 
-TEST_CASE("family: scopes get the model's prefix and path, and their own again") {
+TEST_CASE("family: scopes get the model's prefix and path, and get their own back") {
     const std::map<std::string_view, std::string> layers{
         {"aria", "language_model.model.layers.7."},
         {"dbrx", "transformer.blocks.7."},
@@ -160,7 +160,7 @@ TEST_CASE("family: scopes get the model's prefix and path, and their own again")
     }
 }
 
-TEST_CASE("family: a type is a family or is none") {
+TEST_CASE("family: the concept family_type recognises families") {
     CHECK(sf::family_type<mixtral>);
     CHECK_FALSE(sf::family_type<per_expert>);
 }

@@ -41,8 +41,8 @@ std::vector<std::string> kinds_of(std::vector<std::string> names, std::size_t sp
 }  // namespace
 
 TEST_CASE(
-    "name kinds: names that differ in long plain numbers are one kind, and the first stands for "
-    "it") {
+    "name kinds: names that differ only in long plain numbers are one kind, represented by the "
+    "first") {
     using list = std::vector<std::string>;
     CHECK(kinds_of({"a.10.b", "a.11.b", "a.9.b", "a.123456789012345678.b"}, 1) ==
           list{"a.10.b", "a.9.b"});
@@ -62,7 +62,7 @@ TEST_CASE(
     CHECK(sf::detail::longest_number("") == 0);
 }
 
-TEST_CASE("name kinds: of each family they tell what all names tell") {
+TEST_CASE("name kinds: for each family they give the same answer as all names") {
     // the experts of some layers as each family stores them, with the names of its renames and of
     // other modules
     for (const sf::family_entry& family : sf::shipped_families::all) {

@@ -51,7 +51,7 @@ const std::vector<renamed_tensor>& transformers_names() {
 
 }  // namespace
 
-TEST_CASE("rename: whole segments, wherever they stand, once") {
+TEST_CASE("rename: replaces whole segments, at any place, once") {
     constexpr auto ffn = sf::rename("ffn", "mlp");
     CHECK(there({ffn}, "ffn") == "mlp");
     CHECK(there({ffn}, "ffn.gate") == "mlp.gate");
@@ -70,7 +70,7 @@ TEST_CASE("rename: whole segments, wherever they stand, once") {
           "l.0.mlp.gate.bias_x");
 }
 
-TEST_CASE("rename: with ^ only at the beginning of the name") {
+TEST_CASE("rename: with ^ it applies only at the beginning of the name") {
     constexpr auto backbone = sf::rename("^backbone", "model");
     CHECK(there({backbone}, "backbone") == "model");
     CHECK(there({backbone}, "backbone.x") == "model.x");
@@ -80,7 +80,7 @@ TEST_CASE("rename: with ^ only at the beginning of the name") {
     CHECK(back({backbone}, "lm_head.model.x") == "lm_head.model.x");
 }
 
-TEST_CASE("rename: {i} takes digits over, within a segment or as one") {
+TEST_CASE("rename: {i} keeps digits, within a segment or as a whole one") {
     constexpr auto linear = sf::rename("layers.linear_{i}", "encoder_layers.{i}.projection");
     CHECK(there({linear}, "v.layers.linear_0.weight") == "v.encoder_layers.0.projection.weight");
     CHECK(there({linear}, "v.layers.linear_12.weight") == "v.encoder_layers.12.projection.weight");
@@ -100,7 +100,7 @@ TEST_CASE("rename: {i} takes digits over, within a segment or as one") {
           "layers.3.self_attn.x");
 }
 
-TEST_CASE("rename: where the new segments stand already, the name keeps them") {
+TEST_CASE("rename: a name that has the new segments already keeps them") {
     constexpr auto router = sf::rename("router.layer", "router");
     CHECK(there({router}, "m.router.layer.weight") == "m.router.weight");
     CHECK(back({router}, "m.router.weight") == "m.router.layer.weight");
@@ -122,7 +122,7 @@ TEST_CASE("rename: where the new segments stand already, the name keeps them") {
     CHECK(back({prefix}, "model.x") == "model.x");
 }
 
-TEST_CASE("rename: in turn, and their inverses in the opposite order") {
+TEST_CASE("rename: several apply in order, and their inverses in the opposite order") {
     constexpr auto first = sf::rename("^transformer.h", "model.layers");
     constexpr auto second = sf::rename("ffn", "mlp");
     constexpr auto third = sf::rename("mlp.gate", "mlp.router");
@@ -140,7 +140,7 @@ TEST_CASE("rename: in turn, and their inverses in the opposite order") {
     CHECK(there({}, "b.norm2") == "b.norm2");
 }
 
-TEST_CASE("rename: a spelling that is only read is not brought about on the way back") {
+TEST_CASE("rename: a spelling that is only read is not restored by the inverse") {
     constexpr auto written = sf::rename("moe.gate", "mlp.gate");
     constexpr auto read = sf::alias("moe", "mlp");
     CHECK(there({written, read}, "l.moe.gate.weight") == "l.mlp.gate.weight");
@@ -175,7 +175,7 @@ TEST_CASE("rename: the compiler can find segments") {
     static_assert(!sf::detail::is_rename(sf::rename("a.{i}", "b.{i-1}")));
 }
 
-TEST_CASE("rename: a number may be moved, and moves back") {
+TEST_CASE("rename: a number may be shifted, and the inverse shifts it back") {
     constexpr sf::rename_description renames[] = {sf::rename("queries.{i}", "layers.{i+1}.query")};
     const sf::rename_list there{renames, 1, false}, back{renames, 1, true};
     for (const auto& [stored, model] :
@@ -191,8 +191,8 @@ TEST_CASE("rename: a number may be moved, and moves back") {
 }
 
 TEST_CASE(
-    "rename: what an older version called otherwise is called as the newer one does, both ways "
-    "and in any form") {
+    "rename: names of an older version become the newer version's, in both directions and in "
+    "any form") {
     constexpr sf::rename_description renames[] = {
         sf::rename("^model.llm.norm", "model.text.norm"),
         sf::always(sf::rename("^visual", "model.visual")),
@@ -211,7 +211,9 @@ TEST_CASE(
     CHECK(certain("model.visual.weight") == "model.visual.weight");
 }
 
-TEST_CASE("rename: every family gives the names that transformers gives, and takes them back") {
+TEST_CASE(
+    "rename: every family gives the names that transformers gives, and the inverse restores "
+    "them") {
     REQUIRE(transformers_names().size() > 300);
     std::set<std::string> types;
     for (const renamed_tensor& each : transformers_names()) {
@@ -237,7 +239,7 @@ TEST_CASE("rename: every family gives the names that transformers gives, and tak
     }
 }
 
-TEST_CASE("rename: scales of DeepSeek-V4 are called as transformers calls those of FP8 codes") {
+TEST_CASE("rename: scales of DeepSeek-V4 get transformers' names of FP8 scales") {
     const sf::family_entry& family = *sf::find_family("deepseek_v4");
     const char* pairs[][2] = {
         {"layers.0.attn.wq_a.scale", "model.layers.0.self_attn.q_a_proj.weight_scale_inv"},
@@ -261,7 +263,7 @@ TEST_CASE("rename: scales of DeepSeek-V4 are called as transformers calls those 
     }
 }
 
-TEST_CASE("rename: what has its new name already keeps it, both ways") {
+TEST_CASE("rename: a name that is new already stays, in both directions") {
     for (const renamed_tensor& each : transformers_names()) {
         CAPTURE(each.model_type);
         const sf::family_entry& family = *sf::find_family(each.model_type);

@@ -321,7 +321,7 @@ TEST_CASE(
     for (const experts& x : with_scales) check_target<sf::engines::tensorrt_llm>(tensorrt_llm, x);
 }
 
-TEST_CASE("engines: cutedsl has 64 rows of up and 64 of gate in turn") {
+TEST_CASE("engines: cutedsl has 64 rows of up and 64 rows of gate by turns") {
     for (const experts& x :
          {experts{1, 64, 1}, experts{3, 128, 3}, experts{2, 192, 192}, experts{2, 64, 128}})
         check_target<sf::engines::cutedsl>(cutedsl, x);
@@ -350,20 +350,20 @@ TEST_CASE("engines: gguf has a stack of each matrix, ffn_gate_exps and so on") {
     for (const experts& x : with_bias) check_target<sf::engines::gguf>(gguf, x);
 }
 
-TEST_CASE("engines: onnxruntime_genai has rows of gate and up in turn") {
+TEST_CASE("engines: onnxruntime_genai has rows of gate and up by turns") {
     for (const experts& x : shapes)
         check_target<sf::engines::onnxruntime_genai>(onnxruntime_genai, x);
     for (const experts& x : with_bias)
         check_target<sf::engines::onnxruntime_genai>(onnxruntime_genai, x);
 }
 
-TEST_CASE("engines: automodel has both transposed, gate's columns first") {
+TEST_CASE("engines: automodel has both matrices transposed, gate's columns first") {
     for (const experts& x : shapes) check_target<sf::engines::automodel>(automodel, x);
 }
 
 TEST_CASE(
-    "engines: megablocks has [E * I, H] three times, down transposed; shapes do not tell the way "
-    "back") {
+    "engines: megablocks has [E * I, H] three times, down transposed; shapes alone cannot be "
+    "unfused") {
     for (const experts& x : shapes) {
         check_target<sf::engines::megablocks>(megablocks, x, false);
         check_refused<sf::engines::megablocks, sf::layouts::per_expert>(megablocks(x),
@@ -372,7 +372,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "engines: megablocks comes back when the number of experts is known, and only with the right "
+    "engines: megablocks is unfused if the number of experts is given, and only with the right "
     "one") {
     for (const experts& x : shapes) {
         const packed_set set = set_of(megablocks(x), "moe");
@@ -389,7 +389,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("engines: each is found by its name, and a plan by names is the plan by types") {
+TEST_CASE("engines: each is found by its name, and planning by name equals planning by type") {
     const experts x{3, 64, 5};
     const packed_set set = set_of(per_expert(x), "moe");
     for (const sf::engine_entry& each : sf::shipped_engines::all) {
@@ -444,7 +444,7 @@ TEST_CASE("engines: a field that an engine has no name for is refused, not dropp
                                                                  sf::errc::unexpected_key);
 }
 
-TEST_CASE("engines: block scales are not put together where blocks straddle gate and up") {
+TEST_CASE("engines: block scales are refused if a block contains rows of gate and up") {
     const experts x{2, 192, 128, false, true};
     check_refused<sf::layouts::per_expert, sf::engines::vllm>(per_expert(x),
                                                               sf::errc::splits_block);
@@ -452,7 +452,7 @@ TEST_CASE("engines: block scales are not put together where blocks straddle gate
                                                                       sf::errc::splits_block);
 }
 
-TEST_CASE("engines: where each expects experts, by the scope that they are stored in") {
+TEST_CASE("engines: each has its own scope for experts, derived from the stored scope") {
     const auto scope = [](std::string_view name, std::string_view stored) {
         const auto found = sf::engine_scope(*sf::find_engine(name), stored);
         return found ? std::string{*found} : std::string{"refused"};
@@ -468,8 +468,8 @@ TEST_CASE("engines: where each expects experts, by the scope that they are store
 }
 
 TEST_CASE(
-    "engines: a rewrite plan for an engine is the same from what is stored and from what the "
-    "model holds") {
+    "engines: a rewrite plan for an engine is the same from the stored form and from the "
+    "model's form") {
     const experts x{3, 64, 5};
     const sf::family_entry& family = *sf::find_family("mixtral");
     packed_set hub;

@@ -173,8 +173,7 @@ std::vector<known_form> forms_of(const sf::family_description& family) {
 
 }  // namespace
 
-TEST_CASE(
-    "families: what is stored in one form of a family never fits another one with other bytes") {
+TEST_CASE("families: tensors that fit two forms of a family give the same bytes in both") {
     std::mt19937_64 random{5};
     std::size_t pairs = 0, alike = 0;
     for (const sf::family_entry& family : sf::shipped_families::all)
@@ -206,7 +205,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "families: every module of every family is written whole, no byte twice, and comes back under its names") {
+    "families: every module of every family is written completely, each byte once, and unfused "
+    "to its names") {
     std::mt19937_64 random{4};
     std::size_t modules = 0;
     for (const sf::family_entry& family : sf::shipped_families::all)

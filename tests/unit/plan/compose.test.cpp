@@ -91,7 +91,8 @@ TEST_CASE("compose: groups of 4 against groups of 2 are refined to 2 x 2 x rest"
     }
 }
 
-TEST_CASE("compose: the nest visits (from(begin + i), to(i)) for every kept i, or says why not") {
+TEST_CASE(
+    "compose: the nest visits (from(begin + i), to(i)) for every kept i, or gives the reason") {
     std::size_t composed = 0, refused = 0;
     const auto groups = {u64{1}, u64{2}, u64{3}, u64{4}, u64{6}, u64{12}, u64{24}};
     for (const u64 a : groups)
@@ -139,7 +140,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "coalesce: loops that continue one another on both sides are one: (3, 4) : (4, 1) = 12 : 1") {
+    "coalesce: loops that are contiguous on both sides become one: (3, 4) : (4, 1) = 12 : 1") {
     detail::loop_nest nest;
     nest.count = 2;
     nest.loops[0] = {4, 1, 1};
@@ -153,7 +154,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "coalesce: what continues on one side only stays two loops, the destination's outer first") {
+    "coalesce: loops contiguous on one side only stay two, the destination's outer loop first") {
     detail::loop_nest nest;
     nest.count = 2;
     nest.loops[0] = {4, 1, 1};

@@ -79,7 +79,7 @@ TEST_CASE(
     CHECK(plan.error().scope.view() == "m");
 }
 
-TEST_CASE("other forms: what is moved whole, or is cut alike in both forms, is planned") {
+TEST_CASE("other forms: whole tensors, and slices that are equal in both forms, are planned") {
     const packed_set set = codes(4, 8);
     CHECK(sf::plan<apart, joined>(set, "m", {.allow_missing_scales = true}));
     // half of 8 columns, or half of 16 packed ones: the same bytes
@@ -103,7 +103,9 @@ TEST_CASE("other forms: an extent that the caller knows decides") {
     }
 }
 
-TEST_CASE("other forms: matrices that fit both ways round are refused, at H = I and H = 2I, too") {
+TEST_CASE(
+    "other forms: matrices that fit in both orientations are refused, also with H = I and H = "
+    "2I") {
     for (const auto& [i, h] : std::vector<std::pair<u64, u64>>{{4, 4}, {2, 4}, {4, 2}, {3, 5}}) {
         CAPTURE(i);
         CAPTURE(h);

@@ -109,7 +109,7 @@ TEST_CASE("plan: outputs have the names, shapes and sizes of the destination's l
     CHECK_FALSE(plan->source_tensors().empty());
 }
 
-TEST_CASE("plan: an output that is not there is a failure that lists those that are") {
+TEST_CASE("plan: an unknown output is a failure that lists the outputs") {
     packed_set set = experts(2);
     const auto plan = sf::plan<hub, model>(set, scope);
     REQUIRE(plan);
@@ -145,7 +145,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("plan: it can be moved and stays whole") {
+TEST_CASE("plan: it can be moved and stays valid") {
     const packed_set set = experts(2);
     auto made = sf::plan<hub, model>(set, scope);
     REQUIRE(made);
@@ -178,7 +178,7 @@ TEST_CASE("plan: the order of the tensors in the set does not matter") {
     }
 }
 
-TEST_CASE("plan: copies are in the order of the sources and neighbours are one") {
+TEST_CASE("plan: copies are in the order of the sources, and adjacent ones are merged") {
     // down, gate, up of one expert are in the order of the reference writer: gate and up are one
     // run on both sides
     const packed_set set = experts(5);
@@ -218,7 +218,7 @@ TEST_CASE("plan: copies are sorted by source before offset") {
     }
 }
 
-TEST_CASE("plan: an output that lies in one piece is one run") {
+TEST_CASE("plan: an output that is contiguous in the source is one run") {
     using sf::scope_state;
     SUBCASE("fused already, planned as it is") {
         for (const u64 count : {1u, 2u, 7u}) {
@@ -303,8 +303,8 @@ TEST_CASE("plan: layers.1 is not layers.11") {
 }
 
 TEST_CASE(
-    "plan: a field that all experts have rides along, a field that only the stacks of one part "
-    "have does, too") {
+    "plan: a field of all experts moves with them, also one that only the stacks of one part "
+    "have") {
     packed_set set = experts(2);
     for (const char* name : {"0.down_proj.bias", "1.down_proj.bias"})
         set.add(at(name), sf::dtype::f32, {6});
@@ -320,7 +320,7 @@ TEST_CASE(
 // ------------------------------------------------------------------------------------------
 // refusals
 
-TEST_CASE("plan: no experts of the layout") {
+TEST_CASE("plan: a scope without experts of the layout is no_experts") {
     packed_set set;
     check(refused(set), errc::no_experts, "");
     set.add("model.embed_tokens.weight", sf::dtype::bf16, {2, 2});
@@ -365,7 +365,7 @@ TEST_CASE("plan: expert numbers far too high are missing experts, not memory") {
     }
 }
 
-TEST_CASE("plan: expert numbers that are none are refused, not passed over") {
+TEST_CASE("plan: malformed expert numbers are refused, not ignored") {
     for (const char* number :
          {"00", "01", "002", "18446744073709551616", "99999999999999999999999999"}) {
         packed_set set = experts(2);
@@ -545,7 +545,7 @@ TEST_CASE("plan: two tensors of one name are refused") {
     check(refused<model, hub>(stacked), errc::duplicate_expert, "down_proj");
 }
 
-TEST_CASE("plan: what lies among the experts and is none of their parts is refused") {
+TEST_CASE("plan: a tensor among the experts that is no part of them is refused") {
     for (const char* local :
          {"0.gate_proj.absmax", "0.gate_proj.weight_quantised", "1.gate_proj", "0.router.weight",
           "0.weight", "0", "7.norm.weight", "0.gate_proj.weight.absmax", "0.gate_projX.weight",
@@ -564,7 +564,7 @@ TEST_CASE("plan: what lies among the experts and is none of their parts is refus
     }
 }
 
-TEST_CASE("plan: what lies among the experts in both forms is refused") {
+TEST_CASE("plan: experts that are there in both forms are refused") {
     packed_set set = experts(2);
     set.add(at("gate_up_proj"), sf::dtype::bf16, {2, 8, 6});
     const refusal one = refused(set);
@@ -611,8 +611,8 @@ TEST_CASE("plan: codes without their scales are refused") {
 }
 
 TEST_CASE(
-    "plan: block scales that straddle gate and up are refused, and fine where they are stacked "
-    "apart") {
+    "plan: blocks that contain rows of gate and up are refused, but allowed if both are "
+    "stacked separately") {
     packed_set set;
     for (u64 e = 0; e < 2; ++e)
         for (const char* part : {".gate_proj", ".up_proj", ".down_proj"}) {
@@ -631,7 +631,7 @@ TEST_CASE(
           "1.up_proj.weight_scale_inv", 1);
 }
 
-TEST_CASE("plan: slices outside of what is there are refused") {
+TEST_CASE("plan: slices outside of the extent are refused") {
     const packed_set set = experts(3);
     check(refused(set, {.first_expert = 4}), errc::out_of_range, "");
     check(refused(set, {.first_expert = 2, .end_expert = 1}), errc::out_of_range, "");
@@ -686,7 +686,7 @@ public:
 
 }  // namespace
 
-TEST_CASE("plan: a set whose places pass 2^64 is refused before anything is copied") {
+TEST_CASE("plan: a set whose offsets exceed 2^64 is refused before anything is copied") {
     for (const u64 short_of : {u64{0}, u64{1}, u64{46}, u64{47}}) {
         misplaced_set set{experts(2)};
         set.elsewhere = {0, ~u64{0} - short_of, 48};
@@ -702,7 +702,7 @@ TEST_CASE("plan: a set whose places pass 2^64 is refused before anything is copi
     CHECK(sf::fuse(*plan, "gate_up_proj", std::span{out}).error().code == errc::read_past_end);
 }
 
-TEST_CASE("plan: shapes that do not tell how many experts there are, are refused") {
+TEST_CASE("plan: shapes that leave the number of experts open are refused") {
     packed_set set;
     for (const char* name : {"w1", "v1", "w2"}) set.add(at(name), sf::dtype::bf16, {0, 0});
     const refusal of = refused<laws::layouts::flat, laws::layouts::stacks>(set);
@@ -710,7 +710,7 @@ TEST_CASE("plan: shapes that do not tell how many experts there are, are refused
     CHECK(of.why.code == errc::shape_mismatch);
 }
 
-TEST_CASE("plan: fields of one name that stand for different blocks do not become one another") {
+TEST_CASE("plan: a field does not become a field of the same name with other blocks") {
     using other_scale = sf::field<"weight_scale_inv", sf::field_role::scale, 1, 128>;
     using other_fused =
         sf::layout<sf::suffixes<sf::suffix<sf::weight, "">, sf::suffix<other_scale, "_scale">>,
@@ -770,7 +770,7 @@ struct a_row_late {
 
 }  // namespace
 
-TEST_CASE("plan: a user's term that would read behind its tensor is refused") {
+TEST_CASE("plan: a user's term that would read past the end of its tensor is refused") {
     using outside =
         sf::layout<sf::parameter_suffixes, sf::tensor<"gate_proj", sf::stack<laws::gate>>,
                    sf::tensor<"up_proj", sf::stack<a_row_late<laws::up>>>,
@@ -785,7 +785,7 @@ TEST_CASE("plan: a user's term that would read behind its tensor is refused") {
     CHECK(of.why.detail == "a term of the layout reaches beyond its tensor");
 }
 
-TEST_CASE("plan: a refusal leaves a whole sentence") {
+TEST_CASE("plan: a refusal has a complete sentence") {
     packed_set set = experts(3);
     set.remove(at("1.up_proj.weight"));
     auto plan = sf::plan<hub, model>(set, scope);

@@ -69,7 +69,8 @@ TEST_CASE("copies: blocks are ordered by source and offset, and neighbours on bo
     CHECK(list.blocks[3] == run(0, 0, 8, 1));
 }
 
-TEST_CASE("copies: strided blocks whose runs touch become one, and a run where no gap is left") {
+TEST_CASE(
+    "copies: strided blocks whose runs touch become one block, and one run if no gap is left") {
     sf::copy_block even = run(0, 0, 2), odd = run(2, 2, 2);
     even.loop_count = odd.loop_count = 1;
     even.loops[0] = odd.loops[0] = {5, 4, 4};
@@ -99,7 +100,7 @@ TEST_CASE("copies: a term that does not fill its tensor, or writes past it, is r
     CHECK_FALSE(detail::fill(exact.view(), into));
 }
 
-TEST_CASE("copies: what gate and up share is copied once and compared once") {
+TEST_CASE("copies: a tensor that gate and up share is copied once and compared once") {
     using sf::layouts::gate, sf::layouts::up;
     sf::layout_args x;
     x.values[0] = 2;

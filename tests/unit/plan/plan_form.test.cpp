@@ -86,7 +86,7 @@ void check_all(const packed_set& set, const sf::family_description& family,
 }  // namespace
 
 TEST_CASE(
-    "plan_form: bound to another layer it is the plan of that layer, wherever the bytes are") {
+    "plan_form: bound to another layer it is the plan of that layer, with bytes at any place") {
     packed_set set;
     add_layer(set, layer(0), 3);
     set.add("model.layers.0.mlp.gate.weight", sf::dtype::bf16, {3, 6});
@@ -101,8 +101,7 @@ TEST_CASE(
     check_all(set, sf::description_of<qwen2_moe>, {.sliced_extent = "I", .slice_ranks = 2});
 }
 
-TEST_CASE(
-    "plan_form: runs that end to end tensors made one are cut where the next layer has gaps") {
+TEST_CASE("plan_form: a run over adjacent tensors is split if the next layer has gaps") {
     // layer 0 is repacked: gates and ups in the order of the output, one run; layer 1 has holes
     packed_set set;
     for (const bool gaps : {false, true}) {
@@ -127,7 +126,7 @@ TEST_CASE(
     CHECK(bound->single_run(1) != nullptr);
 }
 
-TEST_CASE("plan_form: renamed scopes, the way back and fused layers are bound, too") {
+TEST_CASE("plan_form: renamed scopes, unfusing and fused layers can be bound, too") {
     packed_set apart;
     for (const u64 number : {u64{0}, u64{7}}) {
         const std::string scope =
@@ -148,7 +147,7 @@ TEST_CASE("plan_form: renamed scopes, the way back and fused layers are bound, t
     check_all(fused, sf::description_of<qwen2_moe>);
 }
 
-TEST_CASE("plan_form: of every layout to every other, bound to its own scope it is the plan") {
+TEST_CASE("plan_form: for every pair of layouts, bound to its own scope it is the plan") {
     unsigned plans = 0;
     for (const laws::kind from : laws::all_kinds)
         for (const laws::kind to : laws::all_kinds) {
@@ -171,7 +170,7 @@ TEST_CASE("plan_form: of every layout to every other, bound to its own scope it 
     CHECK(plans > 50);
 }
 
-TEST_CASE("plan_form: what must be equal is bound with the rest") {
+TEST_CASE("plan_form: comparisons of equal tensors are bound with the copies") {
     packed_set set;
     for (const u64 number : {u64{0}, u64{1}})
         for (u64 e = 0; e < 2; ++e)
@@ -190,7 +189,7 @@ TEST_CASE("plan_form: what must be equal is bound with the rest") {
     check_all(set, sf::description_of<qwen2_moe>);
 }
 
-TEST_CASE("plan_form: new bytes of the same tensors are bound when the old ones are gone") {
+TEST_CASE("plan_form: new bytes of the same tensors can be bound after the old ones are freed") {
     auto old = std::make_unique<packed_set>();
     add_layer(*old, layer(0), 3);
     auto plan = sf::plan<qwen2_moe>(*old, layer(0));
@@ -252,7 +251,8 @@ TEST_CASE("plan_form: a scope of another form is refused, and the tensor is name
               ".0.up_proj.weight\": two tensors have the same name");
 }
 
-TEST_CASE("plan_form: names that were renamed are asked for, and both forms at once refused") {
+TEST_CASE(
+    "plan_form: a renamed destination scope must be given, and both forms at once are refused") {
     packed_set set;
     const std::string scope = "model.layers.0.block_sparse_moe.experts";
     for (const char* part : {".0.w1", ".0.w2", ".0.w3"})
@@ -277,7 +277,9 @@ TEST_CASE("plan_form: names that were renamed are asked for, and both forms at o
     CHECK(both.error().tensor == layer(0) + ".gate_up_proj");
 }
 
-TEST_CASE("plan_form: tensors that share bytes have no form, for a copy is not one tensor's") {
+TEST_CASE(
+    "plan_form: tensors that share bytes have no form, because a copy then belongs to two "
+    "tensors") {
     const std::vector<std::byte> bytes(48);
     const u64 wide[] = {4, 6}, tall[] = {6, 4};
     struct shared {

@@ -68,7 +68,7 @@ TEST_CASE("geometry: extent * block_size = coefficient * product gives the one u
     CHECK(x.x.values[1] == 16);
 }
 
-TEST_CASE("geometry: an equation may tell nothing, have no solution, or overflow") {
+TEST_CASE("geometry: an equation may give nothing, have no solution, or overflow") {
     auto x = extents(0, 0, 0);
     const sf::stored_axis two_unknown = axis(1, 6), no_form = axis(0, 2), two_i = axis(2, 2);
     CHECK(detail::solve({42, two_unknown}, x).what == outcome::nothing);
@@ -87,7 +87,7 @@ TEST_CASE("geometry: an equation may tell nothing, have no solution, or overflow
     CHECK(detail::solve({5, i_times_h}, empty).what == outcome::no_whole_number);
 }
 
-TEST_CASE("geometry: [E, 2I, H] and [E, H, I] tell E, I and H") {
+TEST_CASE("geometry: [E, 2I, H] and [E, H, I] give E, I and H") {
     const auto set = fused_set(dtype::bf16, {3, 8, 6}, {3, 6, 4});
     const auto found = take(set, fused::description);
     REQUIRE(found);
@@ -100,7 +100,7 @@ TEST_CASE("geometry: [E, 2I, H] and [E, H, I] tell E, I and H") {
     CHECK(shapes->forms[1] == nullptr);
 }
 
-TEST_CASE("geometry: [E * I, H] does not tell E; the caller may") {
+TEST_CASE("geometry: [E * I, H] does not give E; the caller can") {
     laws::packed_set set;
     for (const char* name : {"m.w1", "m.v1", "m.w2"}) set.add(name, dtype::bf16, {12, 5});
     const auto found = take(set, flat::description);

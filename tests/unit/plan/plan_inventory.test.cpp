@@ -128,7 +128,8 @@ TEST_CASE("inventory: two tensors for one place, a stranger, the other layout's 
     CHECK(found.error().tensor == "m.gate_up_proj");
 }
 
-TEST_CASE("inventory: what the caller knows must agree with the names, and stands in for them") {
+TEST_CASE(
+    "inventory: known extents must agree with the names, and replace what the names do not give") {
     const auto set = set_of(experts({0, 1}));
     const sf::known_extent right[] = {{"E", 2}, {"I", 7}, {"unheard_of", 3}}, wrong[] = {{"E", 3}};
     const auto found = take(set, per_expert::description, right);
@@ -159,7 +160,7 @@ TEST_CASE("inventory: groups that share their numbers divide them: equal shares,
     }
 }
 
-TEST_CASE("inventory: one name of two groups: the number tells the group and the index in it") {
+TEST_CASE("inventory: one name of two groups: the number decides the group and the index in it") {
     const auto set = set_of({"m.0.gate.weight", "m.1.gate.weight", "m.2.gate.weight"});
     const auto found = take(set, two_groups::description);
     REQUIRE(found);

@@ -144,7 +144,7 @@ TEST_CASE("outputs: parts of one tensor have one dtype, and all of them have the
     CHECK(output.error().tensor == "m.0.up_proj.bias");
 }
 
-TEST_CASE("outputs: a field that the destination does not know is left over") {
+TEST_CASE("outputs: a field that the destination does not know is unexpected_key") {
     using plain = sf::layout<sf::suffixes<sf::suffix<sf::weight, "">>,
                              sf::tensor<"down_proj", sf::stack<sf::layouts::down>>>;
     planned of;

@@ -266,7 +266,7 @@ TEST_CASE("scopes: experts without a gate, and a prefix that changes") {
     CHECK(plan->outputs()[0].shape.size() == 3);
 }
 
-TEST_CASE("scopes: whatever only resembles experts is none") {
+TEST_CASE("scopes: modules that only resemble experts are not found") {
     packed_set set;
     for (const char* name :
          {"model.layers.0.mlp.experts_extra.0.gate_proj.weight",
@@ -282,7 +282,7 @@ TEST_CASE("scopes: whatever only resembles experts is none") {
     CHECK(find(set, sf::description_of<qwen2_moe>).empty());
 }
 
-TEST_CASE("scopes: what is left over among experts is kept with them, and refused") {
+TEST_CASE("scopes: unknown tensors among experts belong to the scope, and planning refuses them") {
     packed_set set;
     add_experts(set, "model.layers.0.mlp.experts", 2);
     for (const char* local :
@@ -332,7 +332,7 @@ TEST_CASE("scopes: experts at the top of a set have no prefix before their modul
     CHECK(renamed[0].destination == "mlp.experts");
 }
 
-TEST_CASE("scopes: an empty set has none") {
+TEST_CASE("scopes: an empty set has no scopes") {
     const packed_set set;
     CHECK(find(set, sf::description_of<qwen2_moe>).empty());
     auto plan = sf::plan<qwen2_moe>(set, "model.layers.0.mlp.experts");
@@ -353,7 +353,7 @@ TEST_CASE("scopes: options hold for each scope") {
     CHECK(plan->expert_count() == 2);
 }
 
-TEST_CASE("scopes: the work grows with the tensors, not with their square") {
+TEST_CASE("scopes: the work grows linearly with the number of tensors") {
     const auto questions = [](u64 layers) {
         packed_set set;
         for (u64 layer = 0; layer < layers; ++layer)

@@ -41,7 +41,7 @@ constexpr bool converts = std::is_convertible_v<From, To>;
 
 }  // namespace
 
-TEST_CASE("sequence: what holds elements in a row converts to it, and it to a span") {
+TEST_CASE("sequence: contiguous ranges convert to it, and it converts to a span") {
     CHECK(converts<std::vector<int>&, sf::span<int>>);
     CHECK(converts<std::vector<int>&, sf::span<const int>>);
     CHECK(converts<const std::vector<int>&, sf::span<const int>>);
@@ -57,7 +57,7 @@ TEST_CASE("sequence: what holds elements in a row converts to it, and it to a sp
     CHECK(converts<sf::span<const int>, std::span<const int>>);
 }
 
-TEST_CASE("sequence: nothing loses its const, its type or the size of its elements") {
+TEST_CASE("sequence: conversions keep const, the type and the size of elements") {
     CHECK_FALSE(converts<const std::vector<int>&, sf::span<int>>);
     CHECK_FALSE(converts<sf::span<const int>, sf::span<int>>);
     CHECK_FALSE(converts<sf::span<const int>, std::span<int>>);
@@ -67,28 +67,28 @@ TEST_CASE("sequence: nothing loses its const, its type or the size of its elemen
     CHECK_FALSE(converts<without_type, sf::span<int>>);
 }
 
-TEST_CASE("sequence: what ends with the expression is read from, not written to") {
+TEST_CASE("sequence: a temporary converts to a read-only sequence, not to a writable one") {
     CHECK(converts<std::vector<int>, sf::span<const int>>);
     CHECK_FALSE(converts<std::vector<int>, sf::span<int>>);
     CHECK(converts<std::span<int>, sf::span<int>>);
     CHECK(converts<std::vector<int>&, sf::span<int>>);
 }
 
-TEST_CASE("sequence: {0, 3} is no null pointer and a count") {
+TEST_CASE("sequence: {0, 3} does not convert as a null pointer and a count") {
     CHECK_FALSE(takes_zero_and_three<sf::span<const std::size_t>>);
     int values[2]{};
     CHECK(sf::span<int>{values + 0, 2}.size() == 2);
     CHECK(sf::span<int>{nullptr, 0}.empty());
 }
 
-TEST_CASE("sequence: what counts with a sign converts, and pipelines hold a copy") {
+TEST_CASE("sequence: ranges with a signed size convert, and views hold a copy") {
     counts_with_signs signs;
     CHECK(sf::span<int>{signs}.size() == 3);
     CHECK(std::ranges::view<sf::span<int>>);
     CHECK(std::ranges::borrowed_range<sf::span<int>>);
 }
 
-TEST_CASE("sequence: its parts lie where they lay, whatever the cut") {
+TEST_CASE("sequence: its parts keep their addresses") {
     std::vector<int> values(17);
     std::iota(values.begin(), values.end(), 0);
     const sf::span all{values};

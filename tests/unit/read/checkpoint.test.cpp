@@ -222,7 +222,7 @@ TEST_CASE("checkpoint: a tensor file of any name can be named, one of a series t
     CHECK(blob->index_of("x") == 0);
 }
 
-TEST_CASE("checkpoint: model.safetensors goes before other files, and an index before it") {
+TEST_CASE("checkpoint: model.safetensors has precedence over other files, and an index over it") {
     const temporary_directory directory;
     support::write_shards(directory.path(), {{"model.safetensors", {u8("right", {1})}},
                                              {"other.safetensors", {u8("wrong", {1})}}});
@@ -246,7 +246,7 @@ TEST_CASE("checkpoint: model.safetensors goes before other files, and an index b
 }
 
 TEST_CASE(
-    "checkpoint: a complete numbered series needs no index, from 0 or from 1, however padded") {
+    "checkpoint: a complete numbered series needs no index, from 0 or from 1, with any padding") {
     for (const std::vector<std::string>& names :
          {std::vector<std::string>{series(1, 3), series(2, 3), series(3, 3)},
           {"model-0-of-3.safetensors", "model-1-of-3.safetensors", "model-2-of-3.safetensors"},
@@ -279,7 +279,7 @@ TEST_CASE("checkpoint: files are in natural order, 2 before 10") {
     check_tensors(*by_index, shards);
 }
 
-TEST_CASE("checkpoint: shards may lie in directories below") {
+TEST_CASE("checkpoint: shards may be in subdirectories") {
     const temporary_directory directory;
     const std::vector<shard> shards = {{"sub/a.safetensors", {u8("x", {3})}},
                                        {"sub/deep/b.safetensors", {u8("y", {4})}}};
@@ -290,7 +290,7 @@ TEST_CASE("checkpoint: shards may lie in directories below") {
     CHECK(verified(directory.string()).notes().empty());
 }
 
-TEST_CASE("checkpoint: hidden files and directories named like tensor files are passed over") {
+TEST_CASE("checkpoint: hidden files and directories named like tensor files are ignored") {
     const temporary_directory directory;
     support::write_shards(directory.path(), {{"only.safetensors", {u8("x", {3})}}});
     support::write_file(directory / "._only.safetensors", "junk that macOS leaves");
@@ -363,7 +363,7 @@ TEST_CASE("checkpoint: a file without tensors is legal, an index without any is 
 
 // ---- the index decides
 
-TEST_CASE("index authority: tensors that are not listed are shown, or else counted and reported") {
+TEST_CASE("index authority: unlisted tensors are counted and reported, and visible unless hidden") {
     const temporary_directory directory;
     support::write_shards(
         directory.path(),
@@ -413,7 +413,7 @@ TEST_CASE("index authority: an overlay supersedes the copies in the base shards"
     CHECK(report.notes()[0].tensor == "w");
 }
 
-TEST_CASE("index authority: two splits side by side, the index says which") {
+TEST_CASE("index authority: of two splits in one directory the index selects one") {
     const temporary_directory directory;
     support::write_shards(directory.path(), three_shards());
     support::write_shards(directory.path(), {{series(1, 2), {u8("z", {4, 5}), u8("a", {3})}},
@@ -426,7 +426,7 @@ TEST_CASE("index authority: two splits side by side, the index says which") {
     CHECK(verified(directory.string()).notes().size() == 3);
 }
 
-TEST_CASE("index authority: a wrong total_size is a note and no failure") {
+TEST_CASE("index authority: a wrong total_size is a note, not a failure") {
     const temporary_directory directory;
     support::write_checkpoint(directory.path(), three_shards());
     std::string json = support::read_file(directory / index_name);
@@ -442,7 +442,7 @@ TEST_CASE("index authority: a wrong total_size is a note and no failure") {
     CHECK(contains(report.notes()[0].message(), "total_size is 99, but the tensors have 52 bytes"));
 }
 
-TEST_CASE("index authority: an index that is named counts, though there are two") {
+TEST_CASE("index authority: a named index is used, even if there are two") {
     const temporary_directory directory;
     support::write_checkpoint(directory.path(), three_shards());
     support::write_shards(directory.path(), {{"fp16.safetensors", {u8("half", {2})}}});
@@ -494,7 +494,7 @@ TEST_CASE("index: a tensor listed in the wrong shard is not looked for elsewhere
 }
 
 TEST_CASE(
-    "index: a shard that is cut short, too long, empty, no tensor file or no file at all is "
+    "index: a shard that is truncated, too long, empty, no tensor file or no file at all is "
     "named") {
     const auto code = [](const std::string& contents) {
         const temporary_directory directory;
@@ -600,7 +600,7 @@ TEST_CASE("index: a stale index reports every shard that is missing") {
     CHECK(report.tensor_count() == 15);
 }
 
-TEST_CASE("series: one with gaps names what is missing") {
+TEST_CASE("series: a series with gaps names the missing files") {
     const auto detail = [](std::vector<std::string> names,
                            sf::errc code = sf::errc::incomplete_series) {
         const temporary_directory directory;
@@ -633,7 +633,7 @@ TEST_CASE("series: one with gaps names what is missing") {
     CHECK(huge.ends_with(" and 999,999,999,999,999,991 more"));
 }
 
-TEST_CASE("series: a gap is counted, and the files that are there are verified all the same") {
+TEST_CASE("series: a gap is counted, and the present files are still verified") {
     const temporary_directory directory;
     support::write_shards(directory.path(), three_shards());
     std::filesystem::remove(directory / series(1, 3));
@@ -665,7 +665,7 @@ TEST_CASE("series: the same tensor in two shards names both files") {
     CHECK(report.failures()[1].file == directory / series(3, 3));
 }
 
-TEST_CASE("directory: files that do not belong together are no checkpoint and are listed") {
+TEST_CASE("directory: files that do not belong together are refused and listed") {
     const auto detail = [](std::vector<std::string> names) {
         const temporary_directory directory;
         for (const std::string& name : names)
@@ -689,7 +689,7 @@ TEST_CASE("directory: files that do not belong together are no checkpoint and ar
     CHECK(detail(many).ends_with("\"f5.safetensors\" and 14 more"));
 }
 
-TEST_CASE("path: what is not there, or is neither file nor directory, is refused") {
+TEST_CASE("path: a missing path, or one that is neither file nor directory, is refused") {
     const temporary_directory directory;
     const sf::failure absent = refused(directory / "absent");
     CHECK(absent.code == sf::errc::file_not_found);
@@ -704,7 +704,7 @@ TEST_CASE("path: what is not there, or is neither file nor directory, is refused
 #endif
 }
 
-TEST_CASE("options: the reference's verdict on duplicates within a file can be had") {
+TEST_CASE("options: the reference's verdict on duplicates within a file can be requested") {
     const temporary_directory directory;
     const std::string header =
         R"({"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})";
@@ -719,7 +719,7 @@ TEST_CASE("options: the reference's verdict on duplicates within a file can be h
     CHECK(refused(directory.string(), tight).code == sf::errc::header_too_large);
 }
 
-TEST_CASE("verify: everything that is wrong is in one report") {
+TEST_CASE("verify: one report lists all problems") {
     const temporary_directory directory;
     const std::vector<shard> shards = {{"a.safetensors", {u8("good", {2}), u8("extra", {1})}},
                                        {"b.safetensors", {u8("w", {3})}},
@@ -737,7 +737,7 @@ TEST_CASE("verify: everything that is wrong is in one report") {
     for (const sf::failure& each : report.failures()) {
         CHECK(!each.file.empty());
         failures.insert(std::string{sf::sentence(each.code)} + " " +
-                        std::string{sf::detail::file_name_of(each.file)} + " " +
+                        support::path_of(each.file.view()).filename().string() + " " +
                         std::string{each.tensor.view()});
     }
     const auto line = [](sf::errc code, std::string_view file, std::string_view tensor) {
@@ -764,7 +764,7 @@ TEST_CASE("verify: everything that is wrong is in one report") {
 }
 
 #if !defined(_WIN32)
-TEST_CASE("checkpoint: a shard cut short while it is open is file_changed") {
+TEST_CASE("checkpoint: a shard truncated while it is open is file_changed") {
     const temporary_directory directory;
     support::write_checkpoint(directory.path(), three_shards());
     const auto set = sf::positional_checkpoint::open(directory.string());
@@ -784,7 +784,7 @@ TEST_CASE("checkpoint: a shard cut short while it is open is file_changed") {
 }
 #endif
 
-TEST_CASE("checkpoint: descriptors are closed with it, one for each file while it is open") {
+TEST_CASE("checkpoint: one descriptor for each file while it is open, closed with it") {
     const temporary_directory directory;
     support::write_checkpoint(directory.path(), three_shards());
     const std::size_t before = support::open_descriptors();
@@ -816,7 +816,7 @@ TEST_CASE("checkpoint: many threads look up and read at once") {
     for (const int count : right) CHECK(count == 200 * 6);
 }
 
-TEST_CASE("checkpoint: is a tensor set behind a reference") {
+TEST_CASE("checkpoint: works as a tensor set through tensor_set_ref") {
     const temporary_directory directory;
     support::write_checkpoint(directory.path(), three_shards());
     const auto set = sf::checkpoint::open(directory.string());
@@ -914,7 +914,8 @@ TEST_CASE("from: sources of the caller and a parsed index make the checkpoint th
     CHECK(sf::tensor_set_ref{checkpoint}.native_handle(0) == sf::no_native_handle);
 }
 
-TEST_CASE("from: mapped files, files read by position and the caller's own are one checkpoint") {
+TEST_CASE(
+    "from: mapped files, positional files and the caller's own sources can form one checkpoint") {
     const temporary_directory directory;
     const std::vector<shard> shards = three_shards();
     support::write_checkpoint(directory.path(), shards);
@@ -983,7 +984,7 @@ TEST_CASE("from: the cross-checks are those of open") {
     }
 }
 
-TEST_CASE("from: what the index does not list is invisible, unless that is asked for") {
+TEST_CASE("from: unlisted tensors are visible, unless the options hide them") {
     std::vector<shard> shards = three_shards();
     const std::string json = support::index_text(shards);
     const auto index = sf::shard_index::parse(support::bytes_of(json));
@@ -991,20 +992,20 @@ TEST_CASE("from: what the index does not list is invisible, unless that is asked
     shards[0].tensors.push_back(u8("extra", {7}));
     auto files = remote_files(shards);
     files.push_back(remote("other.safetensors", {u8("other", {1})}));
-    const auto listed = remote_checkpoint::from(*index, std::move(files));
+    const auto listed = remote_checkpoint::from(*index, std::move(files), {.show_unlisted = false});
     REQUIRE(listed);
     CHECK(listed->size() == 6);
     CHECK(listed->unlisted_count() == 1);
     CHECK(listed->index_of("extra") == remote_checkpoint::npos);
-    const auto shown =
-        remote_checkpoint::from(*index, remote_files(shards), {.show_unlisted = true});
+    const auto shown = remote_checkpoint::from(*index, remote_files(shards));
     REQUIRE(shown);
     CHECK(shown->size() == 7);
     CHECK(shown->index_of("extra") != remote_checkpoint::npos);
     CHECK(shown->index_of("other") == remote_checkpoint::npos);
 }
 
-TEST_CASE("from: without an index every tensor of every file counts, and no name may be twice") {
+TEST_CASE(
+    "from: without an index all tensors of all files are visible, and no name may be duplicate") {
     std::vector<shard> shards = three_shards();
     const auto made = remote_checkpoint::from(remote_files(shards));
     REQUIRE(made);

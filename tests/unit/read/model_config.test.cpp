@@ -52,7 +52,7 @@ TEST_CASE("config: every spelling of the number of experts is known") {
             .model_type == "dbrx");
 }
 
-TEST_CASE("config: a number of experts that is no plain number stays unknown") {
+TEST_CASE("config: a number of experts that is not a plain number stays unknown") {
     for (const char* value :
          {"null", "[64, 64]", "8.0", "-1", "\"8\"", "{}", "true", "1e3", "18446744073709551616"})
         CHECK(parsed("{\"num_experts\": " + std::string{value} + ", \"model_type\": \"m\"}")
@@ -73,7 +73,7 @@ TEST_CASE("config: the language model in a larger model") {
     CHECK(config.quantization == "fp8");
 }
 
-TEST_CASE("config: quantisation is named, whatever stands beside it") {
+TEST_CASE("config: quantisation is named, with any other keys beside it") {
     const auto config = parsed(
         R"({"quantization_config": {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
       "weight_block_size": [128, 128]}, "model_type": "deepseek_v3", "n_routed_experts": 256})");
@@ -83,13 +83,13 @@ TEST_CASE("config: quantisation is named, whatever stands beside it") {
     CHECK(parsed(R"({"quantization_config": {"bits": 4}})").quantization.empty());
 }
 
-TEST_CASE("config: dtype goes before the older torch_dtype, in either order") {
+TEST_CASE("config: dtype has precedence over the older torch_dtype, in either order") {
     CHECK(parsed(R"({"dtype": "bfloat16", "torch_dtype": "float16"})").dtype_name == "bfloat16");
     CHECK(parsed(R"({"torch_dtype": "float16", "dtype": "bfloat16"})").dtype_name == "bfloat16");
     CHECK(parsed(R"({"torch_dtype": null})").dtype_name.empty());
 }
 
-TEST_CASE("config: NaN and Infinity, which Python writes, are numbers; in strings they are words") {
+TEST_CASE("config: NaN and Infinity, which Python writes, are numbers outside of strings") {
     const auto config = parsed(
         R"({"time_step_limit": [0.0, Infinity], "a": -Infinity, "b": NaN, "c": "\"Infinity", "model_type": "NaN", "num_experts": 4})");
     CHECK(config.model_type == "NaN");
@@ -102,7 +102,7 @@ TEST_CASE("config: escapes are decoded") {
     CHECK(parsed(R"({"model\u005ftype": "a\u00e9\n"})").model_type == "a\xC3\xA9\n");
 }
 
-TEST_CASE("config: what is no JSON object is refused with the place") {
+TEST_CASE("config: text that is not a JSON object is refused with the offset") {
     for (const char* json :
          {"", "[]", "null", "{", "{\"a\":}", "{} x", "{'a': 1}", "{\"a\": 1,}", "{\"a\": \"\xFF\"}",
           "{\"a\": \"", "{\"model_type\": \"a\" \"b\"}", "// c\n{}"})

@@ -130,7 +130,7 @@ TEST_CASE_TEMPLATE("tensor file: every tensor is found and read", File, sf::tens
     CHECK(format == "pt");
 }
 
-TEST_CASE("tensor file: bytes in memory are a file too, read in place") {
+TEST_CASE("tensor file: bytes in memory are opened like a file, without a copy") {
     const std::string bytes = support::tensor_file_bytes(some_tensors());
     const auto file = sf::basic_tensor_file<sf::memory_source>::from(
         sf::memory_source{bytes_of(bytes)}, "memory");
@@ -145,7 +145,7 @@ TEST_CASE("tensor file: bytes in memory are a file too, read in place") {
           static_cast<std::uint64_t>(static_cast<const char*>(at) - bytes.data()));
 }
 
-TEST_CASE("tensor file: a name that is not there names the file and the tensor") {
+TEST_CASE("tensor file: an unknown name is a failure with the file and the tensor") {
     const std::string bytes = support::tensor_file_bytes(some_tensors());
     const auto file = sf::basic_tensor_file<sf::memory_source>::from(
         sf::memory_source{bytes_of(bytes)}, "memory");
@@ -163,7 +163,7 @@ TEST_CASE("tensor file: a name that is not there names the file and the tensor")
     file->advise("absent", sf::advice::will_need);
 }
 
-TEST_CASE_TEMPLATE("tensor file: a buffer of another size is refused and stays as it was", File,
+TEST_CASE_TEMPLATE("tensor file: a buffer of the wrong size is refused and unchanged", File,
                    sf::tensor_file, sf::positional_tensor_file) {
     const temporary_directory directory;
     support::write_tensor_file(directory / "a.safetensors", some_tensors());
@@ -239,7 +239,8 @@ TEST_CASE("tensor file: slices that do not fit are refused with file and tensor"
 }
 
 TEST_CASE(
-    "tensor file: opening reads the header and nothing else, a slice its bytes and what is between them") {
+    "tensor file: opening reads only the header, a slice only its bytes and the gaps between "
+    "them") {
     std::vector<tensor> tensors = some_tensors();
     tensors.push_back(support::u8("big", {1000, 1000}));
     const std::string bytes = support::tensor_file_bytes(tensors);
@@ -265,7 +266,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "tensor file: a column of a file that is read by position costs a read for each MiB, not for each row") {
+    "tensor file: a column of a positional file costs one read for each MiB, not one for each "
+    "row") {
     struct row {
         std::vector<std::uint64_t> shape;
         std::vector<sf::axis_range> ranges;
@@ -366,7 +368,7 @@ void check_set(const File& file, const std::vector<tensor>& tensors) {
 
 }  // namespace
 
-TEST_CASE("tensor file: is a tensor set, whatever its source, and stays one when it is moved") {
+TEST_CASE("tensor file: is a tensor set with every source, also after a move") {
     static_assert(sf::tensor_set<sf::basic_tensor_file<sf::memory_source>> &&
                   sf::tensor_set<sf::basic_tensor_file<counting_source>> &&
                   sf::tensor_set<sf::tensor_file_view<counting_source>>);
@@ -396,7 +398,7 @@ TEST_CASE("tensor file: is a tensor set, whatever its source, and stays one when
     CHECK(std::as_const(*counted).find("d.weight").error().code == sf::errc::tensor_not_found);
 }
 
-TEST_CASE("any tensor file: one type for files of all sources, and nothing is read again") {
+TEST_CASE("any tensor file: one type for files of all sources, without reading again") {
     const temporary_directory directory;
     support::write_tensor_file(directory / "a.safetensors", some_tensors());
     const std::string bytes = support::tensor_file_bytes(some_tensors());
@@ -443,8 +445,10 @@ TEST_CASE("any tensor file: one type for files of all sources, and nothing is re
 #endif
 }
 
-TEST_CASE_TEMPLATE("tensor file: what is no tensor file names its path and leaves no descriptor",
-                   File, sf::tensor_file, sf::positional_tensor_file) {
+TEST_CASE_TEMPLATE(
+    "tensor file: a file that is no tensor file is named by its path and leaves no descriptor "
+    "open",
+    File, sf::tensor_file, sf::positional_tensor_file) {
     const temporary_directory directory;
     const std::string whole = support::tensor_file_bytes(some_tensors());
     const std::string huge =
@@ -496,7 +500,7 @@ TEST_CASE_TEMPLATE("tensor file: what is no tensor file names its path and leave
 
 TEST_CASE_TEMPLATE(
     "tensor file: tensors beyond 2 and 4 GiB are written and read, whole and in slices, or "
-    "refused where addresses are shorter",
+    "refused on 32 bits",
     File, sf::tensor_file, sf::positional_tensor_file) {
     const temporary_directory directory;
     const std::string path = directory / "large.safetensors";
@@ -560,7 +564,7 @@ TEST_CASE_TEMPLATE(
     CHECK(file->offset_bytes(file->index_of("d")) > 4 * gibibyte);
 }
 
-TEST_CASE("tensor file: a smaller limit for headers is heeded before anything is read") {
+TEST_CASE("tensor file: a smaller limit for headers is checked before anything is read") {
     const std::string bytes = support::tensor_file_bytes(some_tensors());
     counting_source source{bytes};
     const auto file = sf::basic_tensor_file<counting_source>::from(std::move(source), "counted",
@@ -581,7 +585,7 @@ TEST_CASE("tensor file: every cut of a valid file is refused and none crashes") 
 }
 
 #if !defined(_WIN32)
-TEST_CASE("tensor file: a file cut short while it is open is file_changed with file and tensor") {
+TEST_CASE("tensor file: a file truncated while it is open is file_changed with file and tensor") {
     const temporary_directory directory;
     support::write_tensor_file(directory / "a.safetensors", some_tensors());
     const auto file = sf::positional_tensor_file::open(directory / "a.safetensors");
@@ -607,8 +611,7 @@ TEST_CASE("tensor file: a file cut short while it is open is file_changed with f
 }
 #endif
 
-TEST_CASE(
-    "tensor file: a source that lends fewer bytes than it has is refused, wherever it stops") {
+TEST_CASE("tensor file: a source that gives fewer bytes than its size is refused, at any length") {
     const std::string file = support::tensor_file_bytes(some_tensors());
     for (std::size_t lent = 1; lent < file.size(); ++lent) {
         CAPTURE(lent);
@@ -628,8 +631,7 @@ TEST_CASE(
     CHECK(opened->view(0).error().code == sf::errc::not_resident);
 }
 
-TEST_CASE(
-    "tensor file: a source that lends fewer bytes later gives no view, and no slice, beyond them") {
+TEST_CASE("tensor file: a source that gives fewer bytes later gives no view or slice past them") {
     const std::string file = support::tensor_file_bytes(some_tensors());
     short_source source{file};
     std::size_t& lent = *source.lent_bytes;

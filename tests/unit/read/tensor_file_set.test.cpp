@@ -52,7 +52,8 @@ std::string fused_from(sf::result<File> opened) {
 
 }  // namespace
 
-TEST_CASE("tensor file: a plan takes it as a checkpoint, whatever its source, also when it moves") {
+TEST_CASE(
+    "tensor file: a plan accepts it like a checkpoint, with every source, also after a move") {
     const temporary_directory directory;
     const std::string path = directory / "model.safetensors";
     support::write_tensor_file(path, experts());

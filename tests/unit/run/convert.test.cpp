@@ -242,7 +242,7 @@ TEST_CASE("convert: every exponent with special mantissas, and random elements")
     for (const format& to : {f32, f16, bf16}) check_cast(f64, to, near);
 }
 
-TEST_CASE("convert: values that everybody knows") {
+TEST_CASE("convert: well-known values") {
     const auto one = [](const format& from, const format& to, u64 code) {
         const auto out = converted(from.type, bytes_of(from, {code}), to.type);
         return take(to, out.data());
@@ -266,7 +266,7 @@ TEST_CASE("convert: values that everybody knows") {
     CHECK(one(f64, bf16, 0x3FF0100000000001) == 0x3F80);
 }
 
-TEST_CASE("convert: neither side needs an alignment, and every count works") {
+TEST_CASE("convert: no alignment is needed, and every count works") {
     const auto in = random_bytes(8 * 200 + 16, 3);
     for (const format& from : floats)
         for (const format& to : floats)
@@ -295,8 +295,8 @@ TEST_CASE("convert: neither side needs an alignment, and every count works") {
 }
 
 TEST_CASE(
-    "convert: ranges one by one give the same as all at once, and outputs larger than the cache "
-    "the same as small ones") {
+    "convert: separate ranges give the same as one call, and outputs larger than the cache the "
+    "same as small ones") {
     std::mt19937_64 random{5};
     const std::size_t count = 2'500'003;
     for (const format& from : floats)
@@ -328,8 +328,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "convert: loops for wide vectors and for narrow ones give the same, on all elements and with "
-    "all that is left over") {
+    "convert: wide and narrow vector loops give the same, on all elements and with every "
+    "remainder") {
     const auto wide_and_narrow = [](const format& of, const std::vector<u64>& elements) {
         const std::vector<std::byte> in = bytes_of(of, elements);
         for (const std::size_t count : {elements.size(), elements.size() - 7, std::size_t{5}}) {
@@ -362,9 +362,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE(
-    "convert: a type to itself is copied, whatever it is; codes, integers and the like are not "
-    "cast") {
+TEST_CASE("convert: every type can be converted to itself; codes and integers are not cast") {
     const u64 shape[] = {4, 6};
     for (std::size_t i = 0; i < sf::dtype_count; ++i)
         for (std::size_t j = 0; j < sf::dtype_count; ++j) {
@@ -392,7 +390,7 @@ TEST_CASE(
         }
 }
 
-TEST_CASE("convert: a buffer of another size is refused") {
+TEST_CASE("convert: a buffer of the wrong size is refused") {
     const auto in = random_bytes(20, 1);
     std::vector<std::byte> out(41);
     for (const std::size_t size : {0u, 1u, 38u, 39u, 41u}) {
@@ -409,7 +407,7 @@ TEST_CASE("convert: a buffer of another size is refused") {
     CHECK(sf::convert_elements(dtype::bf16, {}, dtype::f32, {}));
 }
 
-TEST_CASE("convert: the bytes of a number in the other order") {
+TEST_CASE("convert: the bytes of a number can be reversed") {
     CHECK(sf::detail::with_bytes_reversed(std::uint8_t{0x12}) == 0x12);
     CHECK(sf::detail::with_bytes_reversed(std::uint16_t{0x1234}) == 0x3412);
     CHECK(sf::detail::with_bytes_reversed(std::uint32_t{0x12345678}) == 0x78563412);
@@ -574,8 +572,8 @@ TEST_CASE("dequantize: blocks of any size, incomplete ones and stacks of matrice
 }
 
 TEST_CASE(
-    "dequantize: ranges one by one give the same as all at once, with the scales that they need "
-    "and no others") {
+    "dequantize: separate ranges give the same as one call, and read only the scales that they "
+    "need") {
     std::mt19937_64 random{9};
     const std::pair<std::vector<u64>, sf::scale_block> cases[] = {
         {{2, 300, 260}, {128, 128}}, {{5, 17, 64}, {1, 32}}, {{3, 64, 50}, {8, 7}},
@@ -617,7 +615,7 @@ TEST_CASE(
         }
 }
 
-TEST_CASE("dequantize: a matrix without codes needs no scales, whatever is asked for") {
+TEST_CASE("dequantize: a matrix without codes needs no scales, with any request") {
     const u64 shapes[][3] = {{2, 0, 4}, {2, 4, 0}, {0, 4, 4}};
     for (const auto& shape : shapes) {
         const u64 grid[] = {shape[0], shape[1] == 0 ? 0u : 1u, shape[2] == 0 ? 0u : 1u};
@@ -631,7 +629,7 @@ TEST_CASE("dequantize: a matrix without codes needs no scales, whatever is asked
     }
 }
 
-TEST_CASE("dequantize: what does not fit is refused, and nothing is written") {
+TEST_CASE("dequantize: arguments that do not fit are refused, and nothing is written") {
     const u64 shape[] = {256, 200}, grid[] = {2, 2}, wrong_grid[] = {2, 3}, stack[] = {1, 2, 2},
               row[] = {200}, odd[] = {3, 3}, huge[] = {1, u64{1} << 62};
     const auto refused = [](dtype codes, sf::shape_view codes_shape, dtype scales,
@@ -788,7 +786,7 @@ TEST_CASE("fuse_as: a large output is written past the cache, with the same byte
     }
 }
 
-TEST_CASE("fuse_as: refusals") {
+TEST_CASE("fuse_as: wrong dtypes, sizes and ranges are refused") {
     const laws::experts x{.end_expert = 2,
                           .i_end = 128,
                           .h = 128,

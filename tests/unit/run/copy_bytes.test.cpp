@@ -111,7 +111,7 @@ void check_transposes() {
 
 }  // namespace
 
-TEST_CASE("copy_bytes: every size and alignment up to some lines is memcpy") {
+TEST_CASE("copy_bytes: equals memcpy for every size and alignment up to some cache lines") {
     std::vector<std::byte> from = noise(2 * page), to(4 * page);
     for (const std::size_t from_astray : {0u, 1u, 8u, 63u})
         for (std::size_t to_astray = 0; to_astray < 66; to_astray += 1 + to_astray % 3)
@@ -120,8 +120,8 @@ TEST_CASE("copy_bytes: every size and alignment up to some lines is memcpy") {
 }
 
 TEST_CASE(
-    "copy_bytes: sizes about every threshold, at every distance within a page that one copy or "
-    "another minds") {
+    "copy_bytes: equals memcpy for sizes near every threshold, at every critical distance "
+    "within a page") {
     const std::size_t most = (std::size_t{1} << 20) + 100;
     std::vector<std::byte> from = noise(most + 3 * page), to(most + 4 * page);
     for (const std::size_t size :
@@ -137,7 +137,7 @@ TEST_CASE(
 }
 
 #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
-TEST_CASE("copy_bytes: the copies that glibc 2.36 does slowly on some processors are known") {
+TEST_CASE("copy_bytes: copies that glibc 2.36 does slowly on some processors are recognised") {
     std::vector<std::byte> some(4 * page);
     std::byte* const start = page_start(some);
     for (std::size_t apart = 0; apart < page; ++apart) {
@@ -152,8 +152,8 @@ TEST_CASE("copy_bytes: the copies that glibc 2.36 does slowly on some processors
 #endif
 
 TEST_CASE(
-    "transpose: whole and partial tiles of every element size are what the scalar twin makes, and "
-    "nothing else is touched") {
+    "transpose: whole and partial tiles of every element size equal the scalar version, and "
+    "nothing else is written") {
     check_transposes<std::uint8_t>();
     check_transposes<std::uint16_t>();
     check_transposes<std::uint32_t>();

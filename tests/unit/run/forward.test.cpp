@@ -23,7 +23,7 @@ sf::result<sf::tensor_view> first_of(const sf::tensor_file& file, sf::errc other
 
 }  // namespace forward
 
-TEST_CASE("fwd: functions that were declared with names alone can be defined and called") {
+TEST_CASE("fwd: functions that were declared with fwd.hpp alone can be defined and called") {
     const std::string folder = SAFEFUSE_TEST_DATA "/transformers/qwen3_moe/checkpoint";
     const auto file = sf::tensor_file::open(folder + "/model.safetensors");
     REQUIRE(file);

@@ -156,8 +156,7 @@ TEST_CASE("fuse: a source that is not in memory gives the same bytes, and each i
         }
 }
 
-TEST_CASE(
-    "fuse: short runs that begin before others in the source are not read together with them") {
+TEST_CASE("fuse: short runs that begin before others in the source are read separately") {
     // two runs of a split plan, without the one between them
     packed_set set;
     set.add("moe.all", sf::dtype::u8, {3000});
@@ -209,8 +208,8 @@ TEST_CASE("fuse: a slice of a source that is not in memory gives the same bytes"
 }
 
 TEST_CASE(
-    "fuse: of a source that is not in memory, long gaps are not read, short ones are read along, "
-    "and nothing is read twice") {
+    "fuse: of a source that is not in memory, long gaps are skipped, short gaps are read, and "
+    "no byte is read twice") {
     // bytes that the plan's copies take, by source byte; counted by hand
     const auto needed_bytes = [](const sf::copy_plan& plan, std::size_t size,
                                  const std::vector<bool>& wanted) {
@@ -339,7 +338,7 @@ TEST_CASE(
     CHECK(set.read_calls == 5);
 }
 
-TEST_CASE("fuse: buffers of another size or number are refused and nothing is written") {
+TEST_CASE("fuse: buffers of the wrong size or number are refused and nothing is written") {
     const laws::experts x{.end_expert = 2, .i_end = 4, .h = 3};
     const packed_set set = laws::make_set(laws::kind::per_expert, x, "moe");
     auto plan = laws::plan_kinds(set, "moe", laws::kind::per_expert, laws::kind::gate_up, {});
@@ -414,7 +413,7 @@ TEST_CASE("fuse: into a framework's own tensor, whose dtype and shape must be th
     CHECK(done.error().code == errc::wrong_buffer_size);
 }
 
-TEST_CASE("fuse: a framework's own tensors are a source, too") {
+TEST_CASE("fuse: a framework's own tensors can be the source") {
     const laws::experts x{.end_expert = 3, .i_end = 4, .h = 3};
     const packed_set set = laws::make_set(laws::kind::per_expert, x, "moe");
     std::vector<framework_tensor> mine;
@@ -436,7 +435,7 @@ TEST_CASE("fuse: a framework's own tensors are a source, too") {
     CHECK(fused(*plan, "down_proj") == expected(x, laws::kind::columns_in_turn, "down_proj"));
 }
 
-TEST_CASE("view: an output that lies in one piece is not copied") {
+TEST_CASE("view: an output that is contiguous in the source is not copied") {
     SUBCASE("fused already") {
         const laws::experts x{.end_expert = 3, .i_end = 4, .h = 3};
         packed_set set = laws::make_set(laws::kind::gate_up, x, "moe");
@@ -506,7 +505,7 @@ TEST_CASE("view: an output that lies in one piece is not copied") {
     }
 }
 
-TEST_CASE("gather: every window of an output is that window of the whole") {
+TEST_CASE("gather: every window of an output equals that window of the whole output") {
     const laws::experts x{.end_expert = 3,
                           .i_end = 4,
                           .h = 3,
@@ -673,7 +672,7 @@ struct broken_set {
 }  // namespace
 
 TEST_CASE(
-    "fuse: a source that is shorter than its tensors, or cannot be read, is a failure and no "
+    "fuse: a source that is shorter than its tensors, or cannot be read, is a failure, not a "
     "crash") {
     const laws::experts x{.end_expert = 2, .i_end = 4, .h = 3};
     for (const laws::kind from : {laws::kind::per_expert, laws::kind::columns_in_turn}) {
@@ -682,11 +681,7 @@ TEST_CASE(
              {laws::kind::gate_up, laws::kind::transposed, laws::kind::rows_1}) {
             for (u64 held = 1; held < set.held_bytes(0).size(); held += 5) {
                 const broken_set broken{set, true, held};
-                auto members = sf::detail::tensors_under(broken, "moe");
-                REQUIRE(members);
-                auto plan =
-                    sf::detail::plan_members(broken, members->view(), "moe",
-                                             laws::description(from), laws::description(to), {});
+                auto plan = sf::plan(broken, "moe", laws::description(from), laws::description(to));
                 REQUIRE(plan);
                 bool refused = false;
                 for (const auto& each : plan->outputs()) {
@@ -703,11 +698,7 @@ TEST_CASE(
                 CHECK(refused);
             }
             const broken_set unreadable{set, false, 0};
-            auto members = sf::detail::tensors_under(unreadable, "moe");
-            REQUIRE(members);
-            auto plan =
-                sf::detail::plan_members(unreadable, members->view(), "moe",
-                                         laws::description(from), laws::description(to), {});
+            auto plan = sf::plan(unreadable, "moe", laws::description(from), laws::description(to));
             REQUIRE(plan);
             std::vector<std::byte> out(static_cast<std::size_t>(plan->outputs()[0].size_bytes));
             auto done = sf::fuse(*plan, plan->outputs()[0].local_name, out);
@@ -719,8 +710,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE(
-    "copy_loops: a transpose of whole and partial tiles moves every element, whatever its size") {
+TEST_CASE("copy_loops: a transpose of whole and partial tiles moves every element of any size") {
     for (const u64 element : {1u, 2u, 4u, 8u})
         for (const u64 rows : {1u, 31u, 32u, 64u, 65u, 200u})
             for (const u64 columns : {1u, 7u, 8u, 64u, 100u, 129u}) {

@@ -60,7 +60,7 @@ std::string sentence(const Call& call) {
 
 }  // namespace
 
-TEST_CASE("fuse_scope: one call is plan and fuse, for layouts and families, as types and as data") {
+TEST_CASE("fuse_scope: one call plans and fuses, for layouts and families, as types and as data") {
     using sf::layouts::gate_up_fused, sf::layouts::per_expert;
     const packed_set set = experts();
     const auto plan = sf::plan<qwen2_moe>(set, scope);
@@ -90,7 +90,7 @@ TEST_CASE("fuse_scope: one call is plan and fuse, for layouts and families, as t
     check([&](keeper& out) { return sf::fuse<qwen2_moe>(experts(), scope, out); });
 }
 
-TEST_CASE("fuse_scope: the way back, and an engine's layout, in one call") {
+TEST_CASE("fuse_scope: unfusing, and an engine's layout, in one call") {
     packed_set fused;
     fused.add("model.layers.0.mlp.experts.gate_up_proj", sf::dtype::bf16, {3, 8, 6});
     fused.add("model.layers.0.mlp.experts.down_proj", sf::dtype::bf16, {3, 6, 4});
@@ -115,7 +115,9 @@ TEST_CASE("fuse_scope: the way back, and an engine's layout, in one call") {
     CHECK(out.made == run(*plan));
 }
 
-TEST_CASE("fuse_scope: buffers all at once, one by one, of one's own kind, and by failing") {
+TEST_CASE(
+    "fuse_scope: buffers are given all at once, one by one or as own types, and the callable "
+    "may fail") {
     const packed_set set = experts();
     const auto plan = sf::plan<qwen2_moe>(set, scope);
     REQUIRE(plan);
@@ -152,7 +154,7 @@ TEST_CASE("fuse_scope: buffers all at once, one by one, of one's own kind, and b
           "tensor \"model.layers.0.mlp.experts.down_proj\": not enough memory");
 }
 
-TEST_CASE("fuse_scope: a buffer of another size is named by its output, and nothing is written") {
+TEST_CASE("fuse_scope: a buffer of the wrong size is named by its output, and nothing is written") {
     const packed_set set = experts();
     std::vector<std::byte> kept(288);
     for (const std::size_t wrong : {std::size_t{0}, std::size_t{143}, std::size_t{145}}) {
@@ -169,11 +171,10 @@ TEST_CASE("fuse_scope: a buffer of another size is named by its output, and noth
     std::vector<std::vector<std::byte>> too_few(1);
     CHECK(sentence([&] { return sf::fuse<qwen2_moe>(set, scope, too_few); }) ==
           "experts \"model.layers.0.mlp.experts\": the buffer does not have the size of the tensor "
-          "(another number of buffers than outputs), expected 2, found 1");
+          "(the number of buffers is not the number of outputs), expected 2, found 1");
 }
 
-TEST_CASE(
-    "fuse_scope: a wrong scope, a wrong family and wrong layouts are told before a buffer is") {
+TEST_CASE("fuse_scope: a wrong scope, family or layout is reported before a wrong buffer") {
     const packed_set set = experts();
     unsigned asked = 0;
     const auto none = [&](const sf::plan_output&) {
@@ -184,10 +185,10 @@ TEST_CASE(
         sentence([&] { return sf::fuse<qwen2_moe>(set, "model.layers.00.mlp.experts", none); }) ==
         "experts \"model.layers.00.mlp.experts\": no experts of this layout found (the nearest of "
         "1 scopes is model.layers.0.mlp.experts)");
-    CHECK(
-        sentence([&] { return sf::fuse<mixtral>(set, scope, none); }) ==
-        "first.safetensors: tensor \"model.layers.0.mlp.experts.0.gate_proj.weight\": a tensor among "
-        "the experts belongs to no known part (family mixtral has them as \"block_sparse_moe.experts.{i}.w1.weight\")");
+    CHECK(sentence([&] { return sf::fuse<mixtral>(set, scope, none); }) ==
+          "first.safetensors: tensor \"model.layers.0.mlp.experts.0.gate_proj.weight\": a tensor "
+          "among the experts belongs to no known part (family mixtral has them as "
+          "\"block_sparse_moe.experts.{i}.w1.weight\")");
     CHECK(sentence([&] {
               return sf::fuse<sf::layouts::per_expert_w123, sf::layouts::gate_up_fused>(set, scope,
                                                                                         none);
@@ -203,7 +204,7 @@ TEST_CASE(
     CHECK(asked == 0);
 }
 
-TEST_CASE("fuse_scope: a misspelt output is told with those that there are") {
+TEST_CASE("fuse_scope: a misspelt output is reported with a list of the outputs") {
     const packed_set set = experts();
     const auto plan = sf::plan<qwen2_moe>(set, scope);
     REQUIRE(plan);
@@ -214,7 +215,7 @@ TEST_CASE("fuse_scope: a misspelt output is told with those that there are") {
 }
 
 TEST_CASE(
-    "fuse_scope: options and progress are taken, and what the callable throws passes through") {
+    "fuse_scope: options and progress are used, and exceptions of the callable pass through") {
     const packed_set set = experts();
     keeper some;
     u64 told = 0;

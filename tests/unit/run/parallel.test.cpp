@@ -150,17 +150,14 @@ outcome run_chunked(const sf::copy_plan& plan, Executor&& executor, u64 chunk_by
 
 template <class Set>
 sf::copy_plan plan_of(const Set& set, laws::kind from, laws::kind to) {
-    auto members = sf::detail::tensors_under(set, "moe");
-    REQUIRE(members);
-    auto plan = sf::detail::plan_members(set, members->view(), "moe", laws::description(from),
-                                         laws::description(to), {});
+    auto plan = sf::plan(set, "moe", laws::description(from), laws::description(to));
     REQUIRE(plan);
     return std::move(*plan);
 }
 
 }  // namespace
 
-TEST_CASE("threads: every piece runs once, whatever the number of threads and pieces") {
+TEST_CASE("threads: every piece runs once, with any number of threads and pieces") {
     for (const std::size_t count : {0u, 1u, 2u, 3u, 8u, 1000u}) {
         const sf::threads run{count};
         CHECK(run.count() == std::clamp<std::size_t>(count, 1, sf::threads::most));
@@ -187,7 +184,7 @@ void in_line(std::size_t count, const sf::indexed_task& task) noexcept {
 
 }  // namespace
 
-TEST_CASE("fuse on threads: a plain function is an executor, too") {
+TEST_CASE("fuse on threads: a plain function can be an executor") {
     const laws::experts x{.end_expert = 3, .i_end = 64, .h = 48};
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, x, "moe");
     const shared_set set{held};
@@ -198,7 +195,7 @@ TEST_CASE("fuse on threads: a plain function is an executor, too") {
     CHECK(called_in_line == 1);  // one chunk needs no executor
 }
 
-TEST_CASE("fuse on threads: the bytes of every layout from every other are those of one thread") {
+TEST_CASE("fuse on threads: for every pair of layouts the bytes are those of one thread") {
     const laws::experts shapes[] = {
         {.end_expert = 3,
          .i_end = 64,
@@ -233,7 +230,7 @@ TEST_CASE("fuse on threads: the bytes of every layout from every other are those
         }
 }
 
-TEST_CASE("fuse on threads: large copies are divided, and streamed past the cache") {
+TEST_CASE("fuse on threads: large copies are split, and streamed past the cache") {
     laws::packed_set held;
     const u64 wide[] = {1536, 1024}, tall[] = {1024, 1536};
     for (u64 e = 0; e < 3; ++e) {
@@ -264,7 +261,7 @@ TEST_CASE("fuse on threads: large copies are divided, and streamed past the cach
 }
 
 TEST_CASE(
-    "fuse on threads: the failure is the first in the order of the plan, whatever the number of "
+    "fuse on threads: the failure is the first in the order of the plan, with any number of "
     "threads") {
     const laws::experts x{.end_expert = 3, .i_end = 64, .h = 48};
     pool workers{3};
@@ -314,8 +311,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "fuse on threads: an executor that leaves pieces out, or runs them twice or backwards, does "
-    "no harm") {
+    "fuse on threads: an executor that skips pieces, or runs them twice or backwards, does no "
+    "harm") {
     const laws::experts x{.end_expert = 3, .i_end = 64, .h = 48};
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, x, "moe");
     const shared_set set{held};
@@ -339,8 +336,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "fuse on threads: wrong buffers are refused before anything is written, and empty ones leave "
-    "outputs out") {
+    "fuse on threads: wrong buffers are refused before anything is written, and empty ones "
+    "skip outputs") {
     const laws::experts x{.end_expert = 2, .i_end = 8, .h = 4};
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, x, "moe");
     const shared_set set{held};

@@ -107,7 +107,7 @@ void for_each_plan(const std::function<void(const sf::copy_plan&)>& f) {
 
 }  // namespace
 
-TEST_CASE("progress: a run tells of every MiB or so, up to all bytes, and makes the same bytes") {
+TEST_CASE("progress: a run reports about every MiB, up to all bytes, and makes the same bytes") {
     for_each_plan([](const sf::copy_plan& plan) {
         std::vector<std::vector<std::byte>> wanted = buffers_for(plan);
         REQUIRE(sf::fuse(plan, wanted));
@@ -135,7 +135,7 @@ TEST_CASE("progress: a run tells of every MiB or so, up to all bytes, and makes 
     });
 }
 
-TEST_CASE("progress: a run whose progress answers false ends with canceled and copies no more") {
+TEST_CASE("progress: a run whose progress returns false ends with canceled and copies no more") {
     for_each_plan([](const sf::copy_plan& plan) {
         for (const way& each : ways()) {
             CAPTURE(each.name);
@@ -154,7 +154,7 @@ TEST_CASE("progress: a run whose progress answers false ends with canceled and c
     });
 }
 
-TEST_CASE("progress: fuse_range tells of its window, and stops") {
+TEST_CASE("progress: fuse_range reports its window, and can be canceled") {
     for_each_plan([](const sf::copy_plan& plan) {
         std::vector<std::byte> wanted(std::size_t{9} << 20), out(std::size_t{9} << 20);
         REQUIRE(sf::fuse_range(plan, 0, 1 << 20, wanted));
@@ -178,7 +178,7 @@ TEST_CASE("progress: fuse_range tells of its window, and stops") {
     });
 }
 
-TEST_CASE("progress: what a source fails with is told, not that the run was canceled after it") {
+TEST_CASE("progress: the failure of a source is returned, not the cancel that comes after it") {
     packed_set set = big_experts(64);
     set.resident = false;
     auto plan = sf::plan<sf::layouts::per_expert, sf::layouts::gate_up_fused>(set, "moe");
@@ -197,7 +197,7 @@ TEST_CASE("progress: what a source fails with is told, not that the run was canc
     }
 }
 
-TEST_CASE("progress: a function, a const callable and one written into the call are told") {
+TEST_CASE("progress: a function, a const callable and a temporary lambda are called") {
     static std::atomic<int> calls;
     calls = 0;
     struct counts {

@@ -2,7 +2,6 @@
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
 #include <array>
 #include <bit>
 #include <limits>
@@ -21,9 +20,18 @@
 #include <safefuse/run/fuse.hpp>
 #include <safefuse/run/fuse_range.hpp>
 
+#include "../../support/arrays.hpp"
 #include "../../support/laws.hpp"
+#include "../../support/quantised_formats.hpp"
 
 namespace sf = safefuse;
+using namespace quantised;
+using arrays::cat;
+using arrays::check_same;
+using arrays::cut;
+using arrays::held;
+using arrays::made_by;
+using arrays::set_of;
 using laws::packed_set;
 using laws::u64;
 using sf::dtype;
@@ -36,441 +44,10 @@ using sf::layouts::up;
 
 namespace {
 
-/// A row-major array with some operations of numpy and torch.
-struct array {
-    dtype type{};
-    std::vector<u64> shape;
-    std::vector<std::byte> bytes;
-    bool operator==(const array&) const = default;
-
-    u64 element_bytes() const { return sf::bits(type) / 8; }
-};
-
-u64 product(const std::vector<u64>& extents, std::size_t first, std::size_t last) {
-    u64 made = 1;
-    for (std::size_t a = first; a < last; ++a) made *= extents[a];
-    return made;
-}
-
-array cat(std::size_t axis, const std::vector<array>& of) {
-    array out{of[0].type, of[0].shape, {}};
-    for (std::size_t i = 1; i < of.size(); ++i) out.shape[axis] += of[i].shape[axis];
-    const u64 outer = product(out.shape, 0, axis);
-    for (u64 o = 0; o < outer; ++o)
-        for (const array& each : of) {
-            const u64 row = product(each.shape, axis, each.shape.size()) * each.element_bytes();
-            for (u64 b = 0; b < row; ++b) out.bytes.push_back(each.bytes[o * row + b]);
-        }
-    return out;
-}
-
-array stack(const std::vector<array>& of) {
-    std::vector<array> with_axis = of;
-    for (array& each : with_axis) each.shape.insert(each.shape.begin(), 1);
-    return cat(0, with_axis);
-}
-
-/// a0 b0 a1 b1 ... along an axis.
-array in_turn(std::size_t axis, const array& a, const array& b) {
-    array out{a.type, a.shape, {}};
-    out.shape[axis] *= 2;
-    const u64 outer = product(a.shape, 0, axis),
-              inner = product(a.shape, axis + 1, a.shape.size()) * a.element_bytes();
-    for (u64 o = 0; o < outer; ++o)
-        for (u64 i = 0; i < a.shape[axis]; ++i)
-            for (const array* each : {&a, &b})
-                for (u64 k = 0; k < inner; ++k)
-                    out.bytes.push_back(each->bytes[(o * a.shape[axis] + i) * inner + k]);
-    return out;
-}
-
-/// The last two axes exchanged.
-array turned(const array& of) {
-    array out = of;
-    const std::size_t rank = of.shape.size();
-    std::swap(out.shape[rank - 1], out.shape[rank - 2]);
-    const u64 rows = of.shape[rank - 2], columns = of.shape[rank - 1], width = of.element_bytes();
-    for (u64 m = 0; m < product(of.shape, 0, rank - 2); ++m)
-        for (u64 r = 0; r < rows; ++r)
-            for (u64 c = 0; c < columns; ++c)
-                for (u64 b = 0; b < width; ++b)
-                    out.bytes[((m * columns + c) * rows + r) * width + b] =
-                        of.bytes[((m * rows + r) * columns + c) * width + b];
-    return out;
-}
-
-array cut(std::size_t axis, u64 first, u64 end, const array& of) {
-    array out{of.type, of.shape, {}};
-    out.shape[axis] = end - first;
-    const u64 inner = product(of.shape, axis + 1, of.shape.size()) * of.element_bytes();
-    for (u64 o = 0; o < product(of.shape, 0, axis); ++o)
-        for (u64 b = first * inner; b < end * inner; ++b)
-            out.bytes.push_back(of.bytes[o * of.shape[axis] * inner + b]);
-    return out;
-}
-
-constexpr u64 whole = ~u64{0};
-
-/// How a field of two concatenated matrices is stored: one after the other, as a pair, or once.
-enum class together { behind, pair, once };
-
-/// A tensor of a quantised matrix [out, in] as a format stores it.
-struct stored_field {
-    /// Follows the module's name and a dot.
-    std::string_view name;
-    dtype type;
-    int out_axis = 0;  ///< -1: no such axis
-    u64 out_granule = 1;
-    int in_axis = 1;
-    u64 in_granule = 1;
-    std::vector<u64> rest{};  ///< extents of its own axes
-    together how = together::behind;
-
-    std::vector<u64> shape(u64 out, u64 in) const {
-        std::vector<u64> made(static_cast<std::size_t>((out_axis >= 0) + (in_axis >= 0)));
-        const auto blocks = [](u64 extent, u64 block_size) {
-            return block_size == whole ? 1 : (extent + block_size - 1) / block_size;
-        };
-        if (out_axis >= 0) made[static_cast<std::size_t>(out_axis)] = blocks(out, out_granule);
-        if (in_axis >= 0) made[static_cast<std::size_t>(in_axis)] = blocks(in, in_granule);
-        made.insert(made.end(), rest.begin(), rest.end());
-        return made;
-    }
-};
-
-struct extents {
-    u64 i, h;
-};
-
-struct format {
-    std::string_view name;
-    std::vector<stored_field> fields;
-    std::vector<extents> shapes;
-};
-
-stored_field scalar(std::string_view name) {
-    return {name, dtype::f32, -1, 1, -1, 1, {}, together::pair};
-}
-stored_field one(std::string_view name) {
-    return {name, dtype::f32, -1, 1, -1, 1, {1}, together::pair};
-}
-
-stored_field turned_field(std::string_view name, dtype type, u64 out_granule, u64 in_granule) {
-    return {name, type, 1, out_granule, 0, in_granule};
-}
-
-format gptq(std::string_view name, u64 group, std::vector<extents> shapes, u64 codes = 8) {
-    return {name,
-            {turned_field("qweight", dtype::i32, 1, codes),
-             turned_field("qzeros", dtype::i32, codes, group),
-             turned_field("scales", dtype::f16, 1, group),
-             {"g_idx", dtype::i32, -1, 1, 0, 1, {}, together::once}},
-            std::move(shapes)};
-}
-format awq(std::string_view name, u64 group, std::vector<extents> shapes) {
-    return {
-        name,
-        {turned_field("qweight", dtype::i32, 8, 1), turned_field("qzeros", dtype::i32, 8, group),
-         turned_field("scales", dtype::f16, 1, group)},
-        std::move(shapes)};
-}
-format int4(std::string_view name, u64 group, dtype shape_type, std::vector<extents> shapes,
-            u64 codes = 8) {
-    return {name,
-            {{"weight_packed", dtype::i32, 0, 1, 1, codes},
-             {"weight_scale", dtype::bf16, 0, 1, 1, group},
-             {"weight_shape", shape_type, -1, 1, -1, 1, {2}, together::pair}},
-            std::move(shapes)};
-}
-
-/// Every format of per-expert tensors that is copied byte by byte, with real and tiny shapes:
-/// square, H = 2I, the smallest that can be packed.
-std::vector<format> formats() {
-    const stored_field e4m3{"weight", dtype::f8_e4m3}, int8{"weight", dtype::i8},
-        fp4{"weight", dtype::u8, 0, 1, 1, 2}, packed_fp4{"weight_packed", dtype::u8, 0, 1, 1, 2};
-    std::vector<format> all{
-        {"FP8 in blocks of 128 x 128",
-         {e4m3, {"weight_scale_inv", dtype::f32, 0, 128, 1, 128}},
-         {{128, 128}, {128, 256}, {256, 128}, {256, 130}, {384, 1}}},
-        {"FP4 of DeepSeek-V4",
-         {{"weight", dtype::i8, 0, 1, 1, 2}, {"weight_scale_inv", dtype::f8_e8m0, 0, 1, 1, 32}},
-         {{32, 32}, {32, 64}, {64, 32}, {2, 2}, {96, 160}}},
-        {"MXFP8",
-         {e4m3, {"weight_scale_inv", dtype::u8, 0, 1, 1, 32}},
-         {{32, 32}, {32, 64}, {64, 32}, {96, 160}, {2, 3}}},
-        {"FP8 per channel, BF16",
-         {e4m3, {"weight_scale", dtype::bf16, 0, 1, 1, whole}},
-         {{1, 1}, {1, 2}, {2, 1}, {3, 5}, {16, 16}, {16, 32}, {33, 17}}},
-        {"FP8 per channel, F32, with bias",
-         {e4m3, {"weight_scale", dtype::f32, 0, 1, 1, whole}, {"bias", dtype::bf16, 0, 1, -1}},
-         {{1, 1}, {4, 4}, {4, 8}, {33, 17}}},
-        {"INT8 per channel",
-         {int8, {"weight_scale", dtype::f32, 0, 1, 1, whole}},
-         {{1, 1}, {1, 2}, {2, 1}, {8, 8}, {8, 16}, {33, 17}}},
-        {"FP8 per tensor",
-         {e4m3, scalar("weight_scale"), scalar("input_scale")},
-         {{1, 1}, {1, 2}, {2, 1}, {3, 5}, {16, 32}}},
-        {"FP8 per tensor, [1]",
-         {e4m3, one("weight_scale"), one("input_scale")},
-         {{1, 1}, {1, 2}, {2, 1}, {3, 5}, {16, 32}}},
-        {"NVFP4 of ModelOpt",
-         {fp4,
-          {"weight_scale", dtype::f8_e4m3, 0, 1, 1, 16},
-          scalar("weight_scale_2"),
-          scalar("input_scale")},
-         {{16, 16}, {16, 32}, {32, 16}, {48, 32}, {64, 144}, {32, 32}}},
-        {"NVFP4 of compressed-tensors",
-         {packed_fp4,
-          {"weight_scale", dtype::f8_e4m3, 0, 1, 1, 16},
-          one("weight_global_scale"),
-          one("input_global_scale")},
-         {{16, 16}, {16, 32}, {32, 16}, {48, 32}, {64, 144}}},
-        int4("INT4 of compressed-tensors, groups of 32", 32, dtype::i64,
-             {{32, 32}, {32, 64}, {64, 32}, {96, 160}, {8, 8}}),
-        int4("INT4 of compressed-tensors, groups of 128", 128, dtype::i32,
-             {{128, 128}, {128, 256}, {256, 128}}),
-        int4("INT4 of compressed-tensors, rows", whole, dtype::i64,
-             {{8, 8}, {8, 16}, {16, 8}, {136, 264}}),
-        int4("INT8 of compressed-tensors, packed", whole, dtype::i64,
-             {{4, 4}, {4, 8}, {8, 4}, {132, 260}}, 4),
-        {"MXFP4 of compressed-tensors",
-         {packed_fp4, {"weight_scale", dtype::u8, 0, 1, 1, 32}},
-         {{32, 32}, {32, 64}, {64, 32}, {96, 160}}},
-        gptq("GPTQ, groups of 32", 32, {{32, 32}, {32, 64}, {64, 32}, {96, 160}}),
-        gptq("GPTQ, groups of 64", 64, {{64, 64}, {64, 128}, {128, 64}}),
-        gptq("GPTQ, groups of 128", 128, {{128, 128}, {128, 256}, {256, 128}}),
-        gptq("GPTQ, one group", whole, {{8, 8}, {8, 16}, {16, 8}, {136, 264}}),
-        gptq("GPTQ of 8 bits, groups of 32", 32, {{32, 32}, {32, 64}, {64, 32}, {96, 160}}, 4),
-        gptq("GPTQ of 8 bits, one group", whole, {{4, 4}, {4, 8}, {8, 4}, {132, 264}}, 4),
-        gptq("GPTQ, last group incomplete", 128, {{192, 320}, {128, 2880 / 8}}),
-        awq("AWQ, groups of 32", 32, {{32, 32}, {32, 64}, {64, 32}, {96, 160}}),
-        awq("AWQ, groups of 64", 64, {{64, 64}, {64, 128}, {128, 64}}),
-        awq("AWQ, groups of 128", 128, {{128, 128}, {128, 256}, {256, 128}}),
-    };
-    format zero_points = int4("INT4 of compressed-tensors with zero points", 32, dtype::i64,
-                              {{32, 32}, {32, 64}, {64, 32}, {96, 160}});
-    zero_points.fields.push_back({"weight_zero_point", dtype::i32, 0, 8, 1, 32});
-    all.push_back(zero_points);
-    format groups = int4("INT4 of compressed-tensors with groups by index", 128, dtype::i32,
-                         {{128, 128}, {128, 256}, {256, 128}});
-    groups.fields.push_back({"weight_g_idx", dtype::i32, -1, 1, 0, 1, {}, together::once});
-    all.push_back(groups);
-    return all;
-}
-
-// ------------------------------------------------------------------------------------------
-// destinations
-
-namespace layouts {
-
-using rows_in_turn =
-    sf::layout<sf::parameter_suffixes,
-               sf::tensor<"gate_up_proj", sf::stack<sf::interleave<0, 1, gate, up>>>,
-               sf::tensor<"down_proj", sf::stack<down>>>;
-using up_first =
-    sf::layout<sf::parameter_suffixes, sf::tensor<"w3_w1", sf::stack<sf::concat<0, up, gate>>>,
-               sf::tensor<"w2", sf::stack<down>>>;
-using stacks =
-    sf::layout<sf::module_suffixes, sf::tensor<"gate_proj", sf::stack<gate>>,
-               sf::tensor<"up_proj", sf::stack<up>>, sf::tensor<"down_proj", sf::stack<down>>>;
-using turned_stacks =
-    sf::layout<sf::parameter_suffixes,
-               sf::tensor<"gate_up_proj", sf::stack<sf::transpose<0, 1, sf::concat<0, gate, up>>>>,
-               sf::tensor<"down_proj", sf::stack<sf::transpose<0, 1, down>>>>;
-
-}  // namespace layouts
-
-enum class target { model, vllm, up_first, rows_in_turn, stacks, turned };
-constexpr target all_targets[] = {target::model,        target::vllm,   target::up_first,
-                                  target::rows_in_turn, target::stacks, target::turned};
-
-const sf::layout_description& description(target of) {
-    switch (of) {
-    case target::model: return sf::layouts::gate_up_fused::description;
-    case target::vllm: return sf::engines::vllm::description;
-    case target::up_first: return layouts::up_first::description;
-    case target::rows_in_turn: return layouts::rows_in_turn::description;
-    case target::stacks: return layouts::stacks::description;
-    case target::turned: break;
-    }
-    return layouts::turned_stacks::description;
-}
-std::string_view spelled(target of) {
-    constexpr std::string_view names[] = {"model",        "vllm",   "up_first",
-                                          "rows_in_turn", "stacks", "turned"};
-    return names[static_cast<std::size_t>(of)];
-}
-
-std::string suffix(target of, std::string_view field) {
-    if (of == target::stacks) return "." + std::string{field};
-    if (of == target::vllm) return "_" + std::string{field};
-    return field == "weight"             ? ""
-           : field == "weight_scale_inv" ? "_scale_inv"
-                                         : "_" + std::string{field};
-}
-
-using tensors = std::map<std::string, array>;
-
-/// One field of one part of one expert.
-const array& of(const tensors& all, u64 expert, std::string_view part, std::string_view field) {
-    return all.at("moe." + std::to_string(expert) + "." + std::string{part} + "." +
-                  std::string{field});
-}
-
-/// The contents of the destination, by cat and stack.
-tensors fused(const format& stored, target to, const tensors& from, u64 experts) {
-    tensors out;
-    for (const stored_field& field : stored.fields) {
-        std::vector<array> gates, ups, downs, pairs;
-        for (u64 e = 0; e < experts; ++e) {
-            const array& g = of(from, e, "gate_proj", field.name);
-            const array& u = of(from, e, "up_proj", field.name);
-            gates.push_back(g);
-            ups.push_back(u);
-            downs.push_back(of(from, e, "down_proj", field.name));
-            const bool up_comes_first = to == target::up_first;
-            const array &first = up_comes_first ? u : g, &second = up_comes_first ? g : u;
-            if (field.how == together::once) {
-                pairs.push_back(g);
-            } else if (field.how == together::pair) {
-                array a = first, b = second;
-                if (a.shape == std::vector<u64>{1}) a.shape = b.shape = {};
-                pairs.push_back(stack({a, b}));
-            } else {
-                const auto axis = static_cast<std::size_t>(field.out_axis);
-                pairs.push_back(to == target::rows_in_turn ? in_turn(axis, g, u)
-                                                           : cat(axis, {first, second}));
-            }
-            if (to == target::turned && field.out_axis >= 0 && field.in_axis >= 0) {
-                pairs.back() = turned(pairs.back());
-                downs.back() = turned(downs.back());
-            }
-        }
-        const auto name = [&](std::string_view tensor) {
-            return "moe." + std::string{tensor} + suffix(to, field.name);
-        };
-        if (to == target::stacks) {
-            out[name("gate_proj")] = stack(gates);
-            out[name("up_proj")] = stack(ups);
-            out[name("down_proj")] = stack(downs);
-            continue;
-        }
-        out[name(to == target::vllm       ? "w13"
-                 : to == target::up_first ? "w3_w1"
-                                          : "gate_up_proj")] = stack(pairs);
-        out[name(to == target::vllm || to == target::up_first ? "w2" : "down_proj")] = stack(downs);
-    }
-    return out;
-}
-
-/// The reasons why a target is impossible.
-std::set<errc> refused(const format& stored, target to, u64 i) {
-    std::set<errc> why;
-    for (const stored_field& field : stored.fields) {
-        if (to == target::stacks || field.out_axis < 0) continue;
-        if (i % field.out_granule != 0 || (to == target::rows_in_turn && field.out_granule != 1))
-            why.insert(errc::splits_block);
-    }
-    return why;
-}
-
-// ------------------------------------------------------------------------------------------
-// sources
-
-/// Per-expert tensors full of bytes that depend on their names. Fields in which gate and up must
-/// agree have equal bytes.
-packed_set experts_of(const format& stored, u64 experts, extents x) {
-    packed_set set;
-    for (u64 e = 0; e < experts; ++e)
-        for (const std::string_view part : {"down_proj", "gate_proj", "up_proj"})
-            for (const stored_field& field : stored.fields) {
-                const std::string module = "moe." + std::to_string(e) + ".";
-                const std::string name = module + std::string{part} + "." + std::string{field.name};
-                const std::vector<u64> shape =
-                    part == "down_proj" ? field.shape(x.h, x.i) : field.shape(x.i, x.h);
-                if (field.how == together::once && part == "up_proj") {
-                    const auto same = set.bytes_of(module + "gate_proj." + std::string{field.name});
-                    set.add(name, field.type, shape,
-                            std::vector<std::byte>(same.begin(), same.end()));
-                } else {
-                    set.add(name, field.type, shape);
-                }
-            }
-    return set;
-}
-
-tensors held(const packed_set& set) {
-    tensors out;
-    for (std::size_t i = 0; i < set.size(); ++i) {
-        const sf::tensor_spec spec = set.spec(i);
-        const auto bytes = set.bytes_of(spec.name);
-        out[std::string{spec.name}] = {
-            spec.type, {spec.shape.begin(), spec.shape.end()}, {bytes.begin(), bytes.end()}};
-    }
-    return out;
-}
-
-packed_set set_of(const tensors& all) {
-    packed_set set;
-    for (const auto& [name, each] : all) set.add(name, each.type, each.shape, each.bytes);
-    return set;
-}
-
 sf::result<sf::copy_plan> plan_of(const packed_set& set, const sf::layout_description& from,
                                   const sf::layout_description& to,
                                   const sf::plan_options& options = {}) {
-    auto members = sf::detail::tensors_under(set, "moe");
-    if (!members) return std::move(members).error();
-    return sf::detail::plan_members(set, members->view(), "moe", from, to, options);
-}
-
-/// Runs a plan in every way: by hand, from memory, by reading, and by its modes. All must agree.
-tensors made_by(const sf::copy_plan& plan, packed_set& set) {
-    const laws::executed ran = laws::execute(plan, set);
-    REQUIRE(ran.in_bounds);
-    tensors out;
-    for (std::size_t i = 0; i < plan.outputs().size(); ++i) {
-        const sf::plan_output& each = plan.outputs()[i];
-        bool once = true;
-        for (const unsigned times : ran.times_written[i]) once = once && times == 1;
-        REQUIRE(once);
-        out[std::string{each.name}] = {
-            each.type, {each.shape.begin(), each.shape.end()}, ran.outputs[i]};
-    }
-    REQUIRE(out.size() == plan.outputs().size());
-    for (const bool resident : {true, false}) {
-        set.resident = resident;
-        std::vector<std::vector<std::byte>> whole_outputs;
-        for (const auto& each : ran.outputs)
-            whole_outputs.emplace_back(each.size(), std::byte{0xEE});
-        std::vector<std::span<std::byte>> buffers{whole_outputs.begin(), whole_outputs.end()};
-        REQUIRE(sf::fuse(plan, buffers));
-        REQUIRE(whole_outputs == ran.outputs);
-        for (std::size_t i = 0; i < plan.outputs().size(); ++i) {
-            std::vector<std::byte> modes(ran.outputs[i].size(), std::byte{0xEE});
-            const std::size_t step = modes.size() / 3 + 1;
-            for (std::size_t at = 0; at < modes.size(); at += step)
-                REQUIRE(sf::fuse_range(
-                    plan, i, at, std::span{modes}.subspan(at, std::min(step, modes.size() - at))));
-            REQUIRE(modes == ran.outputs[i]);
-        }
-    }
-    set.resident = true;
-    return out;
-}
-
-void check_same(const tensors& made, const tensors& expected) {
-    for (const auto& entry : expected) {
-        const std::string& name = entry.first;
-        const array& each = entry.second;
-        INFO("tensor ", name);
-        const auto found = made.find(name);
-        REQUIRE(found != made.end());
-        CHECK(found->second.shape == each.shape);
-        CHECK(found->second.type == each.type);
-        CHECK(found->second.bytes == each.bytes);
-    }
-    CHECK(made.size() == expected.size());
+    return sf::plan(set, "moe", from, to, options);
 }
 
 const sf::layout_description& hub = sf::layouts::per_expert::description;
@@ -577,7 +154,7 @@ TEST_CASE("quantised: what vLLM holds has the shapes that vLLM allocates") {
           std::vector<u64>{E, 1});
 }
 
-TEST_CASE("quantised: block scales whose last block is incomplete stay apart") {
+TEST_CASE("quantised: block scales whose last block is incomplete are not concatenated") {
     const format blocks = formats()[0];
     for (const extents x :
          {extents{192, 300}, extents{1, 1}, extents{130, 128}, extents{257, 129}}) {
@@ -658,8 +235,8 @@ bool straddles(const format& stored, extents x, u64 rank, u64 ranks) {
 }  // namespace
 
 TEST_CASE(
-    "quantised: a rank of a tensor-parallel group is gate's part and up's, and all ranks together "
-    "are the whole") {
+    "quantised: a rank of a tensor-parallel group has slices of gate and up, and all ranks "
+    "together are the whole") {
     std::size_t made = 0, straddled = 0;
     for (const format& stored : formats())
         for (const extents x : stored.shapes) {
@@ -744,7 +321,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("quantised: a rank of what is fused already is the rank of the experts") {
+TEST_CASE("quantised: a rank of fused experts equals the rank of the separate experts") {
     for (const format& stored : formats()) {
         const extents x = stored.shapes[1];
         packed_set set = experts_of(stored, 2, x);
@@ -795,7 +372,7 @@ std::string tensor_of(const sf::failure& failure) { return std::string{failure.t
 
 }  // namespace
 
-TEST_CASE("quantised: a scale that one expert lacks is named") {
+TEST_CASE("quantised: a scale that is missing for one expert is named") {
     for (const format& stored : formats())
         for (const stored_field& field : stored.fields) {
             packed_set set = experts_of(stored, 3, stored.shapes[0]);
@@ -822,7 +399,7 @@ TEST_CASE("quantised: a field that gate has and up has not is named") {
         }
 }
 
-TEST_CASE("quantised: codes without any scale are named, and moved where that is asked for") {
+TEST_CASE("quantised: codes without any scale are named, and moved on request") {
     for (const format& stored : formats()) {
         packed_set set = experts_of(stored, 2, stored.shapes[0]);
         for (const stored_field& field : stored.fields)
@@ -874,7 +451,7 @@ TEST_CASE("quantised: gate and up of different dtypes are named") {
 }
 
 TEST_CASE(
-    "quantised: any tensor of another shape is refused by name, whatever forms its field has") {
+    "quantised: any tensor of a wrong shape is refused by name, with all forms of its field") {
     std::size_t refusals = 0;
     for (const format& stored : formats())
         for (const extents x : stored.shapes)
@@ -910,7 +487,7 @@ TEST_CASE(
     CHECK(refusals > 3000);
 }
 
-TEST_CASE("quantised: numbers are never explained as packed codes") {
+TEST_CASE("quantised: numbers are never taken for packed codes") {
     // gate and up [I, H / 2], down [H, I / 2], as if two elements were packed in one
     for (const dtype type :
          {dtype::bf16, dtype::f16, dtype::f32, dtype::f8_e4m3, dtype::f8_e8m0, dtype::boolean}) {
@@ -946,8 +523,7 @@ TEST_CASE("quantised: numbers are never explained as packed codes") {
     CHECK(tensor_of(why).starts_with("moe.0."));
 }
 
-TEST_CASE(
-    "quantised: NVFP4 whose rows are no whole blocks is refused where its scales are too few") {
+TEST_CASE("quantised: NVFP4 whose rows are not whole blocks is refused if it has too few scales") {
     const auto source = [](u64 k, u64 blocks) {
         packed_set set;
         for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
@@ -1016,7 +592,7 @@ TEST_CASE("quantised: parts may be quantised and others not, each by its own fie
     CHECK(tensor_of(why) == "moe.0.down_proj.weight");
 }
 
-TEST_CASE("quantised: group indexes that gate and up do not share are found when they are read") {
+TEST_CASE("quantised: group indexes that differ between gate and up are found when they are read") {
     for (const std::string_view name :
          {"GPTQ, groups of 128", "INT4 of compressed-tensors with groups by index"}) {
         const format& stored = named(name);
@@ -1180,8 +756,8 @@ TEST_CASE("quantised: scales of gate and up that differ are counted") {
 }
 
 TEST_CASE(
-    "quantised: of other dtypes only how many scales differ is told, and more than a thousand "
-    "experts are compared in modes") {
+    "quantised: for other dtypes only the number of different scales is given, and over a "
+    "thousand experts are compared in parts") {
     packed_set set;
     const u64 experts = 2500;
     for (u64 e = 0; e < experts; ++e)
@@ -1259,8 +835,7 @@ array expert_of(const array& of, u64 e) {
 }  // namespace
 
 TEST_CASE(
-    "quantised: the MXFP4 of gpt-oss becomes experts of their own, and gate behind up, and comes "
-    "back") {
+    "quantised: the MXFP4 of gpt-oss becomes separate experts, or gate after up, and comes back") {
     for (const extents x : {extents{32, 32}, extents{32, 64}, extents{64, 32}, extents{96, 160}})
         for (const u64 experts : {u64{1}, u64{3}}) {
             packed_set set;
@@ -1315,7 +890,7 @@ TEST_CASE(
         }
 }
 
-TEST_CASE("quantised: a spelling of its own takes a field along under another name") {
+TEST_CASE("quantised: a spelling of the caller's own moves a field under another name") {
     const u64 experts = 2;
     const extents x{64, 96};
     packed_set set;
@@ -1356,7 +931,7 @@ TEST_CASE("quantised: a spelling of its own takes a field along under another na
     check_same(made_by(*back, fused_set), source);
 }
 
-TEST_CASE("quantised: TensorRT-LLM's FP8 blocks have up in front, and a name of their own") {
+TEST_CASE("quantised: TensorRT-LLM's FP8 blocks have up first, and a name of their own") {
     const format& stored = named("FP8 in blocks of 128 x 128");
     packed_set set = experts_of(stored, 2, {128, 256});
     const tensors source = held(set);
@@ -1371,7 +946,9 @@ TEST_CASE("quantised: TensorRT-LLM's FP8 blocks have up in front, and a name of 
     check_same(made_by(*plan, set), expected);
 }
 
-TEST_CASE("quantised: what gate and up share is one, along whichever axis they are put together") {
+TEST_CASE(
+    "quantised: a tensor that gate and up share is stored once, whichever axis they are "
+    "concatenated along") {
     // side by side, the inputs of gate and up are two halves of a row, so their indexes are not
     // shared but follow one another
     using wide =
@@ -1488,8 +1065,8 @@ way moved(const sf::layout_description& from, const sf::layout_description& to, 
 }  // namespace
 
 TEST_CASE(
-    "quantised: where tensors fit two forms of a field, both move the same bytes to the same "
-    "place") {
+    "quantised: if tensors fit two forms of a field, both forms move the same bytes to the "
+    "same place") {
     std::vector<u64> few;
     for (u64 n = 1; n <= 20; ++n) few.push_back(n);
     for (const u64 n : std::initializer_list<u64>{24, 31, 32, 33, 48, 64, 96, 100, 127, 128, 129,

@@ -150,8 +150,7 @@ TEST_CASE("standing threads: two callers take turns") {
 }
 
 TEST_CASE(
-    "staged: the bytes of every layout from every other are those of fuse, whatever slabs and "
-    "readers there are") {
+    "staged: for every pair of layouts the bytes are those of fuse, with any slabs and readers") {
     auto pool = sf::standing_threads::make(4);
     REQUIRE(pool);
     for (const laws::kind from : laws::all_kinds) {
@@ -185,8 +184,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "staged: slabs whose copies are done are filled again before others, whenever the device is "
-    "done with them") {
+    "staged: slabs whose copies are done are filled again first, in any order that the device "
+    "finishes") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};
     for (const laws::kind to : {laws::kind::gate_up, laws::kind::transposed})
@@ -207,7 +206,7 @@ TEST_CASE(
             }
 }
 
-TEST_CASE("staged: matrices that are turned are turned some rows at a time, whatever their shape") {
+TEST_CASE("staged: matrices are transposed some rows at a time, with any shape") {
     for (const auto& [rows, columns] :
          {std::pair<u64, u64>{300, 1000}, {33, 7000}, {1500, 40}, {64, 9000}}) {
         laws::packed_set held;
@@ -257,9 +256,7 @@ TEST_CASE(
     for (const auto& [targets, expected] : all) CHECK(contents(device, targets) == expected);
 }
 
-TEST_CASE(
-    "staged: some plans run in one call, of sets of their own, and share slabs where one ends and "
-    "the next begins") {
+TEST_CASE("staged: several plans with separate sets run in one call, and may share a slab") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const laws::packed_set other = laws::make_set(laws::kind::gate_up, usual, "moe");
     auto pool = sf::standing_threads::make(3);
@@ -413,7 +410,7 @@ TEST_CASE("staged: shares are of one stride and cover every byte once") {
         }
 }
 
-TEST_CASE("staged: one output can be waited for, by the caller and by a stream of the caller's") {
+TEST_CASE("staged: the caller, or a stream of the caller's, can wait for one output") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};
     const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);
@@ -443,7 +440,7 @@ TEST_CASE("staged: one output can be waited for, by the caller and by a stream o
     }
 }
 
-TEST_CASE("staged: outputs without bytes to make are left out") {
+TEST_CASE("staged: outputs without bytes are skipped") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};
     const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);
@@ -499,7 +496,7 @@ TEST_CASE(
     CHECK(load->fuse(plan, targets, in_line));
 }
 
-TEST_CASE("staged: what the plan says is equal is compared before anything is copied") {
+TEST_CASE("staged: tensors that must be equal are compared before anything is copied") {
     for (const bool same : {true, false}) {
         laws::packed_set held;
         const std::vector<std::byte> indexes(256 * 4, std::byte{1});
@@ -561,8 +558,8 @@ TEST_CASE("staged: staging memory has a hard cap, and options without memory are
 }
 
 TEST_CASE(
-    "staged: a device that refuses memory leaves a loader with what it gave, or a failure and "
-    "nothing held") {
+    "staged: if the device refuses memory, the loader uses what it got, or fails and holds "
+    "nothing") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};
     const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);
@@ -611,9 +608,7 @@ private:
 
 }  // namespace
 
-TEST_CASE(
-    "staged: tickets are made ready once, when the loader is made; where that fails nothing is "
-    "held") {
+TEST_CASE("staged: tickets are created once, with the loader; if that fails nothing is held") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};
     const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);
@@ -633,7 +628,7 @@ TEST_CASE(
 
 TEST_CASE(
     "staged: a copy that fails midway names its tensor and leaves no copy pending; the loader "
-    "goes on") {
+    "stays usable") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};
     const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);
@@ -663,7 +658,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "staged: the failure of reads is the first in the order of the plan, whatever the number of "
+    "staged: the failure of reads is the first in the order of the plan, with any number of "
     "readers") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     for (const laws::kind to : {laws::kind::gate_up, laws::kind::transposed})
@@ -707,8 +702,8 @@ TEST_CASE("staged: sources that are shorter than they were, or changed, are fail
 }
 
 TEST_CASE(
-    "staged: a ticket that is never done ends the loader; its slab is neither filled again nor "
-    "freed") {
+    "staged: a ticket that never completes ends the loader; its slab is neither filled again "
+    "nor freed") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};
     const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);
@@ -742,7 +737,7 @@ TEST_CASE(
         }
 }
 
-TEST_CASE("staged: a mark that fails ends the loader, for nobody can wait for that slab") {
+TEST_CASE("staged: a mark that fails ends the loader, because nobody can wait for that slab") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};
     const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);
@@ -762,7 +757,8 @@ TEST_CASE("staged: a mark that fails ends the loader, for nobody can wait for th
     }
 }
 
-TEST_CASE("staged: progress is told by one thread at a time, grows to the whole, and cancels") {
+TEST_CASE(
+    "staged: progress is called by one thread at a time, grows to the total, and can cancel") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};
     const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);
@@ -789,7 +785,7 @@ TEST_CASE("staged: progress is told by one thread at a time, grows to the whole,
     CHECK(load->fuse(plan, targets, sf::threads{3}));
 }
 
-TEST_CASE("staged: an executor that leaves pieces out, or runs them twice, does no harm") {
+TEST_CASE("staged: an executor that skips pieces, or runs them twice, does no harm") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
     const shared_set set{held};
     const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);

@@ -98,7 +98,7 @@ TEST_CASE("strided copy: the parts of a block in a window are all of it that is 
             }
 }
 
-TEST_CASE("strided copy: a stretch begins at the first byte at or after a place that is copied") {
+TEST_CASE("strided copy: a stretch begins at the first copied byte at or after a given offset") {
     const sf::copy_block block = turned();
     std::set<u64> bytes;
     for (const auto& each : pairs_of(block)) bytes.insert(each.first);

@@ -83,7 +83,7 @@ TEST_CASE("memory source: an offset near 2^64 does not wrap") {
     }
 }
 
-TEST_CASE("memory source: no bytes at all is a source") {
+TEST_CASE("memory source: an empty one is valid") {
     const sf::memory_source source;
     CHECK(source.size_bytes() == 0);
     CHECK(source.bytes().empty());

@@ -41,7 +41,7 @@ TEST_CASE("dtype: there are 22, with the reference's names, order and sizes") {
     static_assert(sf::name(sf::dtype::u64) == "U64" && sf::bits(sf::dtype::f6_e3m2) == 6);
 }
 
-TEST_CASE("dtype: a name is exact, and a wrong one leaves the result alone") {
+TEST_CASE("dtype: a name must match exactly, and a wrong one does not change the result") {
     for (const std::string_view bad :
          {"", "u8", "U8 ", " U8", "F8", "F8_E4M3FN", "BOOLEAN", "I4", "F128", "U"}) {
         sf::dtype type = sf::dtype::c64;

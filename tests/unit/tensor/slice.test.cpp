@@ -111,7 +111,7 @@ TEST_CASE("slice: the reference's examples") {
     }
 }
 
-TEST_CASE("slice: what lies outside is refused with the axis's extent") {
+TEST_CASE("slice: a range outside of the tensor is refused with the axis's extent") {
     const auto beyond = slice(sf::dtype::f32, {2, 3}, {sf::range(1, 4)});
     REQUIRE_FALSE(beyond);
     CHECK(beyond.error().code == sf::errc::out_of_range);
@@ -137,7 +137,7 @@ TEST_CASE("slice: a range that ends before it begins is refused, where the refer
     CHECK(refusal(sf::dtype::f32, {0, 4}, {sf::all, sf::range(2, 1)}) == sf::errc::out_of_range);
 }
 
-TEST_CASE("slice: a failure names the axis, and says in words what does not fit") {
+TEST_CASE("slice: a failure names the axis, and says what does not fit") {
     struct row {
         ranges kept;
         std::uint64_t axis, expected, actual;
@@ -229,7 +229,7 @@ TEST_CASE("slice: a step keeps every step-th index, as Narrow of the reference's
     CHECK(refusal(sf::dtype::u8, {8}, {sf::range(0, 9, 2)}) == sf::errc::out_of_range);
 }
 
-TEST_CASE("slice: for random steps it covers the elements that a gather one by one takes") {
+TEST_CASE("slice: for random steps it covers the same elements as a gather one by one") {
     std::mt19937 random{271828};
     const auto up_to = [&](std::uint64_t last) {
         return std::uniform_int_distribution<std::uint64_t>{0, last}(random);
@@ -342,8 +342,8 @@ TEST_CASE("slice: the first failure of the caller ends the walk") {
 }
 
 TEST_CASE(
-    "slice: for random shapes, ranges and dtypes it covers the elements that a gather one by one "
-    "takes") {
+    "slice: for random shapes, ranges and dtypes it covers the same elements as a gather one "
+    "by one") {
     std::mt19937 random{1618};
     const auto up_to = [&](std::uint64_t last) {
         return std::uniform_int_distribution<std::uint64_t>{0, last}(random);
@@ -411,7 +411,7 @@ TEST_CASE(
     CHECK(cut > 100);
 }
 
-TEST_CASE("slice: a shape of a thousand axes is walked like any other") {
+TEST_CASE("slice: a shape of a thousand axes works like any other") {
     extents shape(1000, 1);
     shape[3] = shape[500] = 2;
     shape[999] = 3;

@@ -57,7 +57,7 @@ TEST_CASE("tensor_view: sizes that overflow or end inside a byte are refused") {
 }
 
 TEST_CASE(
-    "tensor_view: scalars, empty tensors and elements of less than a byte are counted right") {
+    "tensor_view: scalars, empty tensors and elements of less than a byte have the right sizes") {
     const auto bytes = counting(12);
     CHECK(sf::tensor_view::of(sf::dtype::i32, {}, std::span{bytes}.first(4))->element_count() == 1);
     const extents empty{2, 0}, eight{8}, sixteen{2, 8};

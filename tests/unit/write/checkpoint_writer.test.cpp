@@ -232,7 +232,9 @@ TEST_CASE("checkpoint writer: shards and index are named and written as huggingf
     CHECK(sf::checkpoint::open(empty / "out").value().size() == 0);
 }
 
-TEST_CASE("checkpoint writer: without its index, what is there is no checkpoint or a whole one") {
+TEST_CASE(
+    "checkpoint writer: before the index is written, the directory is no checkpoint or a "
+    "complete one") {
     const temporary_directory directory;
     const std::vector<support::tensor> tensors{support::u8("a", {8}), support::u8("b", {8}),
                                                support::u8("c", {8})};
@@ -281,8 +283,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "checkpoint writer: a directory that holds tensor files or an index is refused, other files "
-    "are no matter") {
+    "checkpoint writer: a directory with tensor files or an index is refused, other files are "
+    "allowed") {
     for (const char* old : {"model.safetensors", "model-00001-of-00002.safetensors",
                             "other.safetensors", "model.safetensors.index.json"}) {
         CAPTURE(old);

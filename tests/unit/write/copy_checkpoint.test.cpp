@@ -52,7 +52,7 @@ struct stop_after {
 
 }  // namespace
 
-TEST_CASE("copy: a plan that changes nothing says so, and one that fuses or renames does not") {
+TEST_CASE("copy: a plan knows whether it changes nothing") {
     const temporary_directory directory;
     write_fused(directory / "in");
     const auto fused = sf::checkpoint::open(directory / "in");
@@ -117,7 +117,7 @@ TEST_CASE("copy: the files, their names and the index are those of the source, b
     CHECK(itself.error().code == sf::errc::destination_in_source);
 }
 
-TEST_CASE("copy: linked files are second names of the source's") {
+TEST_CASE("copy: linked files are hard links to the source's files") {
     const temporary_directory directory;
     write_fused(directory / "in");
     const auto source = sf::checkpoint::open(directory / "in");
@@ -129,7 +129,7 @@ TEST_CASE("copy: linked files are second names of the source's") {
     CHECK(fs::equivalent(directory / "in/a.safetensors", fs::path{out} / "a.safetensors"));
 }
 
-TEST_CASE("copy: a run that was stopped is gone on with, and only with the same files") {
+TEST_CASE("copy: a stopped run is resumed, but only with the same files") {
     const temporary_directory directory;
     write_fused(directory / "in");
     const auto source = sf::checkpoint::open(directory / "in");

@@ -77,8 +77,8 @@ struct in_turn
 }  // namespace
 
 TEST_CASE(
-    "repack: what had to be copied together is a view afterwards, with the same bytes, on a page "
-    "where sizes allow it") {
+    "repack: outputs that had to be copied are views afterwards, with the same bytes, "
+    "page-aligned if sizes allow it") {
     const temporary_directory directory;
     std::mt19937 random{3};
     std::vector<support::tensor> all;
@@ -167,8 +167,8 @@ TEST_CASE("repack: a second time nothing changes") {
 }
 
 TEST_CASE(
-    "repack: outputs that are not whole tensors end to end stay as they are, others are put "
-    "together all the same") {
+    "repack: outputs that do not consist of whole tensors stay as they are, the others are "
+    "still made contiguous") {
     const temporary_directory directory;
     std::filesystem::create_directory(directory / "in");
     const auto all = layer_of("model.layers.0", 5, 8, 16);
@@ -188,8 +188,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "repack: every family's checkpoint can be repacked, and then each output of its fusing that "
-    "is no strided copy is a view") {
+    "repack: every family's checkpoint can be repacked; then each fused output that is no "
+    "strided copy is a view") {
     for (const char* type : {"qwen3_moe", "glm_moe_dsa", "deepseek_v3", "mixtral", "minimax_m2",
                              "phimoe", "nemotron_h", "ernie4_5_moe", "hy_v3", "jamba"}) {
         CAPTURE(type);

@@ -373,7 +373,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("replace: where nothing is to be replaced the directory itself is written to") {
+TEST_CASE("replace: if there is nothing to replace, the directory itself is written to") {
     const two both;
     fs::remove_all(both.out());
     REQUIRE(fuse(both.in(), both.out(), {"--overwrite"}) == 0);
@@ -407,8 +407,7 @@ TEST_CASE("replace: an unfinished checkpoint of another rewrite is replaced, too
     CHECK(is_tidy(both.out()));
 }
 
-TEST_CASE(
-    "replace: what killed runs have left half-written does not become part of the new checkpoint") {
+TEST_CASE("replace: half-written files of killed runs do not become part of the new checkpoint") {
     for (const bool has_notes : {false, true}) {
         const two both;
         if (has_notes) write_file(both.out() + "/notes.txt", "mine");
@@ -428,7 +427,9 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("replace: a run that ends early leaves the old one, and its own shards to go on with") {
+TEST_CASE(
+    "replace: a run that ends early leaves the old checkpoint, and its own shards to resume "
+    "from") {
     const two both;
     const auto set = sf::checkpoint::open(both.in());
     const auto plan = sf::rewrite_plan::make(*set, sf::description_of<qwen>);
@@ -522,7 +523,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("replace: links in the destination are replaced, and what they lead to stays") {
+TEST_CASE("replace: links in the destination are replaced, and their targets stay") {
     const two both;
     const std::string shard = both.old_files.begin()->first == "config.json"
                                   ? std::next(both.old_files.begin())->first
@@ -579,8 +580,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "replace: a destination that is a symbolic link stays one, and the directory that it leads to "
-    "is replaced") {
+    "replace: a destination that is a symbolic link stays one, and its target directory is "
+    "replaced") {
     const two both;
     fs::create_directory(both.directory / "elsewhere");
     fs::rename(both.out(), both.directory / "elsewhere/real");
@@ -620,7 +621,8 @@ TEST_CASE(
 // The lock
 // ------------------------------------------------------------------------------------------
 
-TEST_CASE("replace: a directory that another run writes to is in_use, and that run ends well") {
+TEST_CASE(
+    "replace: a directory that another run writes to is in_use, and the other run completes") {
     const two both;
     const auto set = sf::checkpoint::open(both.in());
     const auto plan = sf::rewrite_plan::make(*set, sf::description_of<qwen>);
@@ -701,7 +703,7 @@ TEST_CASE(
 // The state file
 // ------------------------------------------------------------------------------------------
 
-TEST_CASE("state: one that is a symbolic link is refused, and what it leads to is not written to") {
+TEST_CASE("state: a symbolic link is refused, and its target is not written to") {
     const two both;
     const std::string state{sf::writer_state_file};
     for (const std::string where : {"out", "fresh"}) {
@@ -728,7 +730,7 @@ TEST_CASE("state: one that is a symbolic link is refused, and what it leads to i
     }
 }
 
-TEST_CASE("state: a longer one of another version does not make a later run unresumable") {
+TEST_CASE("state: a longer file of another version does not prevent a later resume") {
     const two both;
     const std::string to = both.directory / "fresh";
     fs::create_directory(to);
@@ -751,8 +753,8 @@ TEST_CASE("state: a longer one of another version does not make a later run unre
 // ------------------------------------------------------------------------------------------
 
 TEST_CASE(
-    "permissions: others get no more than they had to the source's files and to those replaced; "
-    "the umask holds") {
+    "permissions: new files allow no more than the source's and the replaced ones; the umask "
+    "applies") {
     const mode_t before = ::umask(022);
     {
         const two both;
@@ -799,7 +801,7 @@ TEST_CASE(
 
 TEST_CASE(
     "limits: a file larger than the process may write is a failure before anything is written, "
-    "and no signal") {
+    "not a signal") {
     const two both;
     for (const bool is_program : {false, true}) {
         CAPTURE(is_program);
@@ -830,8 +832,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "changes: a source that is overwritten in place while it is read is file_changed at the end; "
-    "what is there stays") {
+    "changes: a source that is overwritten while it is read is file_changed at the end; the "
+    "old checkpoint stays") {
     const two both;
     const std::string shard = both.in() + "/model-00001-of-00003.safetensors";
     for (const bool replaces : {false, true}) {
@@ -1003,8 +1005,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "mounts: where two directories cannot be exchanged the new files are renamed into the old "
-    "one") {
+    "mounts: if two directories cannot be exchanged, the new files are renamed into the old one") {
     const two both;
     const std::string answer = in_child([&] {
         if (std::string none = own_mounts(); !none.empty()) return none;
@@ -1035,7 +1036,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "disk: without room for both checkpoints the overwrite is refused, and the old one is "
+    "disk: without space for both checkpoints the overwrite is refused, and the old one is "
     "untouched") {
     const two both;
     const std::string answer = in_child([&] {
@@ -1185,8 +1186,8 @@ std::string on_stage(const two& both, const scene& where,
 }  // namespace
 
 TEST_CASE(
-    "replace: killed at every call that changes something, it is the old one, can be gone on "
-    "with, or is the new one") {
+    "replace: killed at every call that changes something, the result is the old checkpoint, "
+    "resumable, or the new one") {
     std::size_t kills = 0;
     for (const scene& where : scenes) {
         CAPTURE(where.name);
@@ -1233,8 +1234,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "replace: killed at random moments, it is the old one, can be gone on with, or is the new "
-    "one") {
+    "replace: killed at random moments, the result is the old checkpoint, resumable, or the "
+    "new one") {
     // SAFEFUSE_KILLS=300: as many by hand
     const char* const asked = std::getenv("SAFEFUSE_KILLS");
     const int rounds = asked == nullptr ? 40 : std::atoi(asked);
@@ -1270,8 +1271,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "replace: whichever call fails, it is the old one, can be gone on with, or is the new one, "
-    "and no success is told") {
+    "replace: whichever call fails, the result is the old checkpoint, resumable, or the new "
+    "one, and no success is reported") {
     for (const scene& where : scenes) {
         CAPTURE(where.name);
         const two both;
@@ -1301,8 +1302,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "writing: an error that the system tells only when a file is closed is a failure, and the "
-    "file does not appear") {
+    "writing: an error that the system reports only at close is a failure, and the file does "
+    "not appear") {
     const temporary_directory directory;
     write_file(directory / "file", "old");
     for (const sf::durability wait : {sf::durability::synced, sf::durability::renamed}) {
@@ -1320,7 +1321,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("writing: directories that were made and changed are synced, the new one's parent too") {
+TEST_CASE("writing: new and changed directories are synced, and so is the parent of a new one") {
     const two both;
     std::vector<std::string> synced;
     const auto has = [&](const std::string& path) {

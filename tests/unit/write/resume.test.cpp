@@ -137,7 +137,7 @@ sf::errc code_of(const sf::result<sf::rewrite_summary>& came) {
 
 }  // namespace
 
-TEST_CASE("resume: complete shards are kept, the rest is written, progress counts both") {
+TEST_CASE("resume: complete shards are kept, the others are written, progress counts both") {
     const temporary_directory directory;
     write_layers(directory / "in", 5);
     const auto from = source::open(directory / "in");
@@ -176,8 +176,8 @@ TEST_CASE("resume: complete shards are kept, the rest is written, progress count
 }
 
 TEST_CASE(
-    "resume: where there is nothing it begins; what is complete, or somebody else's, is refused "
-    "and stays") {
+    "resume: without earlier files it starts; a complete or foreign checkpoint is refused and "
+    "stays") {
     const temporary_directory directory;
     write_layers(directory / "in", 3);
     const auto from = source::open(directory / "in");
@@ -243,8 +243,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "resume: a shard that is not what it should be is written anew; what a killed run left is "
-    "removed, other files stay") {
+    "resume: a wrong shard is written again; files of a killed run are removed, other files "
+    "stay") {
     const temporary_directory directory;
     write_layers(directory / "in", 4);
     const auto from = source::open(directory / "in");
@@ -273,7 +273,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "resume: without its state, shards are somebody's; an empty state without shards is nothing") {
+    "resume: shards without a valid state are refused; an empty state without shards is ignored") {
     const temporary_directory directory;
     write_layers(directory / "in", 3);
     const auto from = source::open(directory / "in");
@@ -298,7 +298,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "rewrite: two at once into one directory are in_use, in any order; the first one ends well") {
+    "rewrite: a second run into one directory is in_use, in any order; the first one completes") {
     const temporary_directory directory;
     write_layers(directory / "in", 3);
     const auto from = source::open(directory / "in"),
@@ -322,8 +322,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "rewrite: many threads that keep asking for one directory: one writes it, the others are told "
-    "so") {
+    "rewrite: of many threads that write to one directory, one succeeds and the others get "
+    "in_use") {
     const temporary_directory directory;
     write_layers(directory / "in", 3);
     const auto from = source::open(directory / "in");
@@ -396,8 +396,8 @@ void check_killed(const source& from, const std::string& to, const sf::rewrite_o
 }  // namespace
 
 TEST_CASE(
-    "rewrite: killed at 200 random moments it is gone on with each time, and loses the shard it "
-    "was writing at most") {
+    "rewrite: killed at 200 random moments it is resumed each time, and loses at most the "
+    "current shard") {
     const temporary_directory directory;
     write_layers(directory / "in", 12, 4, 40, 64);
     const auto from = source::open(directory / "in");
@@ -429,7 +429,7 @@ TEST_CASE(
     CHECK(kept_counts.size() > 5);  // killed early and late
 }
 
-TEST_CASE("rewrite: killed between any two pieces it is gone on with") {
+TEST_CASE("rewrite: killed between any two pieces it is resumed") {
     const temporary_directory directory;
     write_layers(directory / "in", 3);
     const auto from = source::open(directory / "in");

@@ -226,8 +226,9 @@ struct memory_in_use {
 }  // namespace
 
 TEST_CASE_TEMPLATE(
-    "rewrite: every family gives what transformers loaded, and back what the hub stores", Source,
-    sf::mapped_file, sf::positional_file) {
+    "rewrite: every family gives what transformers loaded, and unfusing gives what the hub "
+    "stores",
+    Source, sf::mapped_file, sf::positional_file) {
     for (const std::string type : model_types) {
         CAPTURE(type);
         const sf::family_entry& family = family_of(type);
@@ -272,7 +273,7 @@ TEST_CASE_TEMPLATE(
 }
 
 TEST_CASE(
-    "rewrite: each generated fixture becomes what transformers loaded from it, and comes back "
+    "rewrite: each generated fixture becomes what transformers loads from it, and is restored "
     "byte for byte") {
     for (const char* const type :
          {"dots3_note", "inkling2_loop_text", "lara_mini", "mistral_large4", "sarvam_moe"}) {
@@ -305,9 +306,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE(
-    "rewrite: a checkpoint that is fused already passes unchanged, and one that is unfused "
-    "already, too") {
+TEST_CASE("rewrite: a checkpoint that is already fused, or already unfused, stays unchanged") {
     for (const std::string type : model_types) {
         CAPTURE(type);
         const sf::family_entry& family = family_of(type);
@@ -321,8 +320,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE(
-    "rewrite: the tensors of a plan stand in natural order, with the sizes that are written") {
+TEST_CASE("rewrite: the tensors of a plan are in natural order, with the sizes that are written") {
     for (const std::string type : model_types) {
         CAPTURE(type);
         const auto checkpoint = sf::checkpoint::open(fixtures + type + "/checkpoint");
@@ -343,7 +341,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("rewrite: the files are the same on every run, from whichever source") {
+TEST_CASE("rewrite: the files are the same on every run, from every kind of source") {
     const temporary_directory directory;
     const auto& family = family_of("minimax_m2").fuse;
     REQUIRE(rewrite_at<sf::mapped_file>(fixtures + "minimax_m2/checkpoint", directory / "a", family,
@@ -398,7 +396,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("rewrite: tensors in memory are a source and a counterpart like any other") {
+TEST_CASE("rewrite: tensors in memory can be the source and the other side of verify") {
     tensors unfused;
     add_layer(unfused, "model.layers.0", 11, 6, 10);
     unfused["empty"] = bf16("empty", {0, 3});
@@ -426,7 +424,7 @@ TEST_CASE("rewrite: tensors in memory are a source and a counterpart like any ot
 }
 
 TEST_CASE_TEMPLATE(
-    "rewrite: experts may lie in any order in any shards, among strays that the index does not "
+    "rewrite: experts may be in any order in any shards, among tensors that the index does not "
     "list",
     Source, sf::mapped_file, sf::positional_file) {
     std::mt19937 random{8};
@@ -488,7 +486,7 @@ TEST_CASE_TEMPLATE(
     }
 }
 
-TEST_CASE("rewrite: what the system is told of used pages changes nothing") {
+TEST_CASE("rewrite: page advice does not change the result") {
     for (const sf::advice hint : {sf::advice::release, sf::advice::done_with, sf::advice::will_need,
                                   sf::advice::sequential}) {
         const temporary_directory directory;
@@ -595,8 +593,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "progress: grows, names tensors of the plan, ends at the total, in rewriting and in "
-    "verifying") {
+    "progress: grows, names tensors of the plan and ends at the total, for rewrite and verify") {
     for (const std::string type : model_types) {
         CAPTURE(type);
         const temporary_directory directory;
@@ -627,7 +624,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "progress: answering no stops, whenever; what is then there is never taken for a checkpoint") {
+    "progress: returning false cancels at any time; what is left never opens as a checkpoint") {
     const auto original = sf::checkpoint::open(fixtures + "qwen3_moe/checkpoint");
     const auto plan = sf::rewrite_plan::make(*original, family_of("qwen3_moe").fuse);
     REQUIRE(plan);
@@ -662,8 +659,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "rewrite: a group index that gate and up disagree on is refused, and nothing that loads is "
-    "left; one that they share comes back") {
+    "rewrite: different group indexes of gate and up are refused, and no loadable file is "
+    "left; a shared one comes back") {
     const temporary_directory directory;
     tensors gptq;
     for (const char* expert : {"0.", "1."})
@@ -700,7 +697,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("rewrite: what cannot be planned says which tensor is why") {
+TEST_CASE("rewrite: a checkpoint that cannot be planned names the tensor") {
     const temporary_directory directory;
     const auto verdict = [&](const tensors& all, const sf::family_description& family) {
         write_model(directory / "in", all);
@@ -772,8 +769,7 @@ public:
 
 }  // namespace
 
-TEST_CASE(
-    "rewrite: tensors that have 2^64 bytes together, or lie where no file reaches, are refused") {
+TEST_CASE("rewrite: tensors whose sizes or offsets exceed 64 bits are refused") {
     const std::uint64_t most = (std::uint64_t{1} << 61) - 1;
     claimed_set set;
     set.claims = {{"m.mlp.experts.gate_up_proj", {2, 8, 3}, {0, 0, 48}},
@@ -836,8 +832,8 @@ TEST_CASE("rewrite: a destination that cannot be written to is named, and the so
 }
 
 TEST_CASE(
-    "rewrite: source and destination may not lie in one another, whatever the path looks like; "
-    "the source stays") {
+    "rewrite: source and destination may not contain each other, with any spelling of the "
+    "path; the source stays") {
     const temporary_directory directory;
     std::filesystem::create_directories(directory / "models/in/below");
     std::filesystem::create_directory(directory / "models/in-other");
@@ -931,7 +927,7 @@ TEST_CASE_TEMPLATE(
     CHECK(missing.message().view().find(first) != std::string_view::npos);
 }
 
-TEST_CASE("rewrite: every tensor in a file of its own, where that is asked for") {
+TEST_CASE("rewrite: on request, every tensor gets a file of its own") {
     for (const std::string type : {"qwen3_moe", "jamba"}) {
         CAPTURE(type);
         const temporary_directory directory;
@@ -946,7 +942,7 @@ TEST_CASE("rewrite: every tensor in a file of its own, where that is asked for")
     }
 }
 
-TEST_CASE("rewrite: what an outline tells is what is written") {
+TEST_CASE("rewrite: the written files are those of the outline") {
     const auto checkpoint = sf::checkpoint::open(fixtures + "mixtral/checkpoint");
     const auto plan = sf::rewrite_plan::make(*checkpoint, family_of("mixtral").fuse);
     REQUIRE(plan);
@@ -993,8 +989,7 @@ TEST_CASE("rewrite: what an outline tells is what is written") {
 }
 
 TEST_CASE(
-    "rewrite: shards that would be files of the source are told, and may become second names of "
-    "them") {
+    "rewrite: shards that equal files of the source are reported, and may become hard links") {
     // layer 0 is fused already and fills shards of its own; layer 1 is not
     const temporary_directory directory;
     tensors unfused;
@@ -1060,7 +1055,7 @@ TEST_CASE(
         }
 }
 
-TEST_CASE("rewrite: a source that is cut short meanwhile is a failure, and leaves no file") {
+TEST_CASE("rewrite: a source that is truncated meanwhile is a failure, and leaves no file") {
     const temporary_directory directory;
     tensors unfused;
     add_layer(unfused, "model.layers.0", 4, 16, 16);
@@ -1153,8 +1148,9 @@ void check_strided(const tensors& unfused, const sf::plan_options& options = {})
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("rewrite: strided layouts give what fuse gives, and come back", Family,
-                   rows_in_turn, groups_in_turn, transposed, columns_in_turn, experts_inside) {
+TEST_CASE_TEMPLATE("rewrite: strided layouts give what fuse gives, and unfuse to the source",
+                   Family, rows_in_turn, groups_in_turn, transposed, columns_in_turn,
+                   experts_inside) {
     for (const std::uint64_t experts : {1u, 2u, 11u})
         for (const auto& extents : {std::pair{4u, 6u}, std::pair{8u, 1u}, std::pair{12u, 5u}}) {
             const std::uint64_t inner = extents.first, hidden = extents.second;
@@ -1167,7 +1163,7 @@ TEST_CASE_TEMPLATE("rewrite: strided layouts give what fuse gives, and come back
         }
 }
 
-TEST_CASE_TEMPLATE("rewrite: strided outputs larger than the buffer are whole", Family,
+TEST_CASE_TEMPLATE("rewrite: strided outputs larger than the buffer are complete", Family,
                    rows_in_turn, groups_in_turn, transposed, experts_inside) {
     // gate_up_proj: 3 x 800 x 260 x 8 bytes: larger than the buffer and no multiple of it.
     tensors unfused;
@@ -1234,8 +1230,8 @@ TEST_CASE_TEMPLATE("rewrite: every byte of the source is read once", Family,
     counting_file::counts.clear();
 }
 
-TEST_CASE_TEMPLATE("rewrite: experts without elements stay that", Family, sf::families::qwen2_moe,
-                   rows_in_turn, transposed) {
+TEST_CASE_TEMPLATE("rewrite: experts without elements stay experts without elements", Family,
+                   sf::families::qwen2_moe, rows_in_turn, transposed) {
     tensors unfused;
     add_layer(unfused, "model.layers.0", 2, 0, 3);
     add_layer(unfused, "model.layers.1", 2, 4, 0);

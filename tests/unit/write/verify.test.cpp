@@ -40,7 +40,7 @@ void write_source(const std::string& directory) {
 
 }  // namespace
 
-TEST_CASE("verify: a tensor that the index does not list is written, and missed where it is not") {
+TEST_CASE("verify: an unlisted tensor is written, and reported if it is missing") {
     const temporary_directory directory;
     const std::string in = directory / "in", out = directory / "out", less = directory / "less";
     write_source(in);
@@ -68,7 +68,7 @@ TEST_CASE("verify: a tensor that the index does not list is written, and missed 
     CHECK(lost.error().tensor == "model.norm.weight");
 }
 
-TEST_CASE("verify: a dtype and a shape that differ are told with both sides") {
+TEST_CASE("verify: a different dtype or shape is reported with both values") {
     const temporary_directory directory;
     write_source(directory / "in");
     const auto source = sf::checkpoint::open(directory / "in");
