@@ -590,13 +590,13 @@ void ignored(header_suite& add) {
                "\"x\":{\"dtype\":\"F32\"},\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]");
     entry_with("ignored_empty_key", "an ignored field without a name",
                "\"dtype\":\"U8\",\"\":0,\"shape\":[4],\"data_offsets\":[0,4]");
-    entry_with(
-        "ignored_escaped_prefix",
-        "the beginnings of fields are not fields, also if written with escapes",
-        "\"\\u0064type\":\"U8\",\"\\u0064\":0,\"\\u0073hap\":0,\"data\\u005f\":0,\"shape\":[4],\"data_offsets\":[0,4]");
-    entry_with(
-        "ignored_escaped_longer", "nor is what begins with them",
-        "\"dtype\\u0000\":0,\"sh\\u0061pes\":0,\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]");
+    entry_with("ignored_escaped_prefix",
+               "the beginnings of fields are not fields, also if written with escapes",
+               "\"\\u0064type\":\"U8\",\"\\u0064\":0,\"\\u0073hap\":0,\"data\\u005f\":0,"
+               "\"shape\":[4],\"data_offsets\":[0,4]");
+    entry_with("ignored_escaped_longer", "nor is what begins with them",
+               "\"dtype\\u0000\":0,\"sh\\u0061pes\":0,"
+               "\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]");
     entry_with("ignored_case", "fields are case-sensitive",
                "\"Dtype\":\"F32\",\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]");
     entry_with("ignored_metadata", "__metadata__ means nothing inside a tensor",

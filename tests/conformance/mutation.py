@@ -1,19 +1,20 @@
-"""Checks that the conformance suite detects a broken parser. It breaks the parser in many ways, one
-at a time, and runs tests/conformance/conformance.test.cpp against each: the suite must fail. A mutant
-that survives shows a missing case; add it to header_cases.cpp or index_cases.cpp. A run takes some
-minutes on two cores; ctest only checks that every mutant still fits the sources:
+"""Whether the conformance suite would notice a broken validator. Breaks the validator in many ways,
+one at a time, and runs tests/conformance/conformance.test.cpp against each: the suite must fail. A
+mutant that survives is a case that the suite lacks, to be added to conformance/header_cases.cpp or
+conformance/index_cases.cpp. Some minutes on two cores; of ctest, only that every mutant still fits
+the sources:
 
     python3 tests/conformance/mutation.py [part of a name ...]
     python3 tests/conformance/mutation.py --fits
 
     CXX                   the compiler (default c++)
     SAFEFUSE_DOCTEST_DIR  the directory of doctest/doctest.h, if the compiler does not find it
-    SAFEFUSE_JOBS         the number of mutants built in parallel (default 2)
+    SAFEFUSE_JOBS         how many mutants are built at once (default 2)
 
-If the plain program does not detect a mutant, it is run again with address and undefined-behaviour
-sanitizers, which detect a missing bounds check. Changes that no file can show are left out: a check
-that a later one repeats with the same verdict, and falling back from the fast path to the plain one.
-Exits with 1 if a mutant survives, does not compile, or no longer fits the sources."""
+A mutant that the plain program does not notice is run again with address and undefined-behaviour
+sanitizers: a bound that is gone shows there. Left out are changes that no file can show: a check
+that a later one repeats with the same verdict, and the fast way of reading being left for the plain
+one. Ends with 1 if a mutant survives, does not compile, or no longer fits the sources."""
 
 import concurrent.futures
 import os
@@ -37,8 +38,7 @@ CHECKED = "core/detail/checked.hpp"
 DTYPE = "tensor/dtype.hpp"
 INDEX = "format/shard_index.hpp"
 
-# Each mutant: what is broken, the file, the text to replace (which must occur exactly once), the
-# replacement.
+# What is broken, where, the text that stands there exactly once, and what takes its place.
 mutants = [
     # Framing.
     ("length of less than 8 bytes is read", HEADER,
@@ -47,17 +47,26 @@ mutants = [
      "if (first_bytes.size() + 1 < detail::length_bytes)"),
     ("no limit for the header", HEADER, "if (json_bytes > limit)", "if (false)"),
     ("limit off by one, too small", HEADER, "if (json_bytes > limit)", "if (json_bytes >= limit)"),
-    ("limit off by one, too large", HEADER, "if (json_bytes > limit)", "if (json_bytes > limit + 1)"),
-    ("length cut to 32 bits", HEADER, "json_bytes = detail::load_word(reinterpret_cast<const char*>(first_bytes.data()));",
-     "json_bytes = detail::load_word(reinterpret_cast<const char*>(first_bytes.data())) & 0xFFFFFFFF;"),
-    ("length counts itself", HEADER, "return detail::length_bytes + json_bytes;", "return json_bytes < 8 ? 8 : json_bytes;"),
-    ("header may end past the file", HEADER, "if (file_start.size() < *needed)\n", "if (false)\n",
+    ("limit off by one, too large", HEADER, "if (json_bytes > limit)",
+     "if (json_bytes > limit + 1)"),
+    ("length cut to 32 bits", HEADER,
+     "json_bytes = detail::load_word(reinterpret_cast<const char*>(first_bytes.data()));",
+     "json_bytes = detail::load_word(reinterpret_cast<const char*>(first_bytes.data())) & "
+     "0xFFFFFFFF;"),
+    ("length counts itself", HEADER, "return detail::length_bytes + json_bytes;",
+     "return json_bytes < 8 ? 8 : json_bytes;"),
+    ("header may end behind the file", HEADER, "if (file_start.size() < *needed)\n", "if (false)\n",
      "if (file_bytes < *needed) return", "if (false) return"),
-    ("white space before the JSON in the strict profile", READER, "if (json_.front() != '{')", "if (false)"),
-    ("tabs for padding in the strict profile", READER, "find_first_not_of(' ', behind)", "find_first_not_of(\" \\t\\n\\r\", behind)"),
-    ("padding is not checked", READER, "(options_.any_padding || check_padding(behind))", "true"),
-    ("text after the JSON", READER, "return cursor_.finish() && (", "return !cursor_.failed() && ("),
-    ("text after the JSON, in the cursor", JSON, "return at_ == end_ ? !failed() : fail(\"unexpected characters after the JSON\");", "return !failed();"),
+    ("white space before the JSON in the strict profile", READER, "if (json_.front() != '{')",
+     "if (false)"),
+    ("tabs for padding in the strict profile", READER, "find_first_not_of(' ', behind)",
+     "find_first_not_of(\" \\t\\n\\r\", behind)"),
+    ("padding is not looked at", READER, "(options_.any_padding || check_padding(behind))", "true"),
+    ("text behind the JSON", READER, "return cursor_.finish() && (",
+     "return !cursor_.failed() && ("),
+    ("text behind the JSON, in the cursor", JSON,
+     "return at_ == end_ ? !failed() : fail(\"unexpected characters after the JSON\");",
+     "return !failed();"),
 
     # UTF-8.
     ("UTF-8 is not checked", READER, "good != json_.size())", "good > json_.size())"),
@@ -117,17 +126,29 @@ mutants = [
      "letters = \"fnrt\", meanings = \"\\f\\n\\r\\t\""),
     ("escaped names stay escaped", READER, "if (!string.escaped) return true;", "return true;"),
     ("an escaped prefix is the whole word", JSON, "return other.empty();", "return true;"),
-    ("colons are optional", JSON, "if (at_ == end_ || *at_ != ':') return fail(\"expected : after a key\");\n        ++at_;", "if (at_ != end_ && *at_ == ':') ++at_;"),
-    ("commas are optional", JSON, "if (*at_ != ',') return fail(why);\n            ++at_;", "if (*at_ == ',') ++at_;"),
-    ("commas are optional, in the fast way", SCAN, "if (!is_first && !scan_text(at, cursor.end(), \",\")) break;", "if (!is_first) static_cast<void>(scan_text(at, cursor.end(), \",\"));"),
-    ("trailing commas", JSON, "if (at_ != end_ && *at_ == close) return fail(\"trailing comma\");", "if (at_ != end_ && *at_ == close) { ++at_; --depth_; return false; }"),
-    ("form feeds are white space", JSON, "*at_ == '\\r' || *at_ == '\\t')) ++at_;", "*at_ == '\\r' || *at_ == '\\t' || *at_ == '\\f')) ++at_;"),
-    ("zeros are white space", JSON, "*at_ == '\\r' || *at_ == '\\t')) ++at_;", "*at_ == '\\r' || *at_ == '\\t' || *at_ == '\\0')) ++at_;"),
-    ("carriage returns are not white space", JSON, "*at_ == '\\r' || ", ""),
-    ("words are read by their first letter", JSON, " || std::memcmp(at_, word.data(), word.size()) != 0)", ")"),
-    ("words are read past the end", JSON, "static_cast<std::size_t>(end_ - at_) < word.size() || ", ""),
-    ("text is compared past the end", SCAN, "end - at < static_cast<std::ptrdiff_t>(Size - 1) || ", ""),
-    ("dtypes are compared past the end", SCAN, "static_cast<std::size_t>(end - at) <= spelled.size() || ", ""),
+    ("colons are optional", JSON,
+     "if (at_ == end_ || *at_ != ':') return fail(\"expected : after a key\");\n        ++at_;",
+     "if (at_ != end_ && *at_ == ':') ++at_;"),
+    ("commas are optional", JSON, "if (*at_ != ',') return fail(why);\n            ++at_;",
+     "if (*at_ == ',') ++at_;"),
+    ("commas are optional, in the fast way", SCAN,
+     "if (!is_first && !scan_text(at, cursor.end(), \",\")) break;",
+     "if (!is_first) static_cast<void>(scan_text(at, cursor.end(), \",\"));"),
+    ("trailing commas", JSON, "if (at_ != end_ && *at_ == close) return fail(\"trailing comma\");",
+     "if (at_ != end_ && *at_ == close) { ++at_; --depth_; return false; }"),
+    ("form feeds are white space", JSON, "*at_ == '\\r' || *at_ == '\\t')) ++at_;",
+     "*at_ == '\\r' || *at_ == '\\t' || *at_ == '\\f')) ++at_;"),
+    ("zeros are white space", JSON, "*at_ == '\\r' || *at_ == '\\t')) ++at_;",
+     "*at_ == '\\r' || *at_ == '\\t' || *at_ == '\\0')) ++at_;"),
+    ("carriage returns are no white space", JSON, "*at_ == '\\r' || ", ""),
+    ("words are read by their first letter", JSON,
+     " || std::memcmp(at_, word.data(), word.size()) != 0)", ")"),
+    ("words are read past the end", JSON, "static_cast<std::size_t>(end_ - at_) < word.size() || ",
+     ""),
+    ("text is compared past the end", SCAN, "end - at < static_cast<std::ptrdiff_t>(Size - 1) || ",
+     ""),
+    ("dtypes are compared past the end", SCAN,
+     "static_cast<std::size_t>(end - at) <= spelled.size() || ", ""),
     ("nesting without limit", JSON, "if (depth_ == deepest)", "if (false)"),
     ("one level less", JSON, "deepest = 127;", "deepest = 126;"),
     ("one level more", JSON, "deepest = 127;", "deepest = 128;"),
@@ -177,7 +198,8 @@ mutants = [
     # Entries.
     ("a dtype twice", READER, "once(has_dtype, \"dtype is repeated\")", "(has_dtype = true)"),
     ("a shape twice", READER, "once(has_shape, \"shape is repeated\")", "(has_shape = true)"),
-    ("data_offsets twice", READER, "once(has_offsets, \"data_offsets are repeated\")", "(has_offsets = true)"),
+    ("data_offsets twice", READER, "once(has_offsets, \"data_offsets are repeated\")",
+     "(has_offsets = true)"),
     ("no dtype", READER, "if (!has_dtype)", "if (false)"),
     ("no shape", READER, "if (!has_shape)", "if (false)"),
     ("no data_offsets", READER,
@@ -188,12 +210,21 @@ mutants = [
      "while (cursor_.next_element()) cursor_.skip_value();\n        return !cursor_.failed();"),
     ("arrays for tensors", READER, "if (options_.array_entries && ", "if ("),
     ("objects for dtypes", READER, "is_object = options_.object_dtypes && ", "is_object = "),
-    ("objects with two dtypes", READER, "if (cursor_.next_member(second)) return cursor_.refuse(why);", "while (cursor_.next_member(second)) cursor_.skip_value();"),
-    ("objects with a value for dtypes", READER, "if (!cursor_.read_null()) return false;", "if (!cursor_.skip_value()) return false;"),
-    ("dtypes by their beginning", READER, "if (spelled == name(entry.type)) return true;", "if (spelled.raw.substr(0, name(entry.type).size()) == name(entry.type)) return true;"),
-    ("dtypes by their beginning, in the fast way", DTYPE, "if (detail::dtype_rows[i].name() != spelled) continue;", "if (!spelled.starts_with(detail::dtype_rows[i].name())) continue;"),
-    ("unknown dtypes are bytes", READER, "const std::string_view start = spelled.raw.substr(0, 64);", "if ((entry.type = dtype::u8) == dtype::u8) return true;\n        const std::string_view start = spelled.raw.substr(0, 64);"),
-    ("a dtype with another name", DTYPE, "\"F8_E4M3FNUZ\"", "\"F8_E4M3FNUX\""),
+    ("objects with two dtypes", READER,
+     "if (cursor_.next_member(second)) return cursor_.refuse(why);",
+     "while (cursor_.next_member(second)) cursor_.skip_value();"),
+    ("objects with a value for dtypes", READER, "if (!cursor_.read_null()) return false;",
+     "if (!cursor_.skip_value()) return false;"),
+    ("dtypes by their beginning", READER, "if (spelled == name(entry.type)) return true;",
+     "if (spelled.raw.substr(0, name(entry.type).size()) == name(entry.type)) return true;"),
+    ("dtypes by their beginning, in the fast way", DTYPE,
+     "if (detail::dtype_rows[i].name() != spelled) continue;",
+     "if (!spelled.starts_with(detail::dtype_rows[i].name())) continue;"),
+    ("unknown dtypes are bytes", READER,
+     "const std::string_view start = spelled.raw.substr(0, 64);",
+     "if ((entry.type = dtype::u8) == dtype::u8) return true;\n        const std::string_view "
+     "start = spelled.raw.substr(0, 64);"),
+    ("a dtype spelled otherwise", DTYPE, "\"F8_E4M3FNUZ\"", "\"F8_E4M3FNUX\""),
     ("a dtype left out", DTYPE, "{\"C64\", 3, 64}", "{\"C128\", 4, 64}"),
     ("a dtype of another size", DTYPE, "{\"F8_E8M0\", 7, 8}", "{\"F8_E8M0\", 7, 16}"),
     ("elements of 6 bits counted as 8", DTYPE, "{\"F6_E3M2\", 7, 6}", "{\"F6_E3M2\", 7, 8}"),
@@ -219,9 +250,12 @@ mutants = [
     # Offsets and sizes.
     ("overlaps", READER, "if (entry.begin < running || (", "if ((" ),
     ("gaps", READER, "(entry.begin > running && !options_.gaps)", "false"),
-    ("gaps are refused although they are requested", READER, "(entry.begin > running && !options_.gaps)", "entry.begin > running"),
-    ("gaps and overlaps, in the fast way", SCAN, "entry.begin == data_bytes && entry.begin", "entry.begin"),
-    ("gaps, in the fast way", SCAN, "entry.begin == data_bytes && entry.begin", "entry.begin >= data_bytes && entry.begin"),
+    ("gaps are refused where they are asked for", READER,
+     "(entry.begin > running && !options_.gaps)", "entry.begin > running"),
+    ("gaps and overlaps, in the fast way", SCAN, "entry.begin == data_bytes && entry.begin",
+     "entry.begin"),
+    ("gaps, in the fast way", SCAN, "entry.begin == data_bytes && entry.begin",
+     "entry.begin >= data_bytes && entry.begin"),
     ("an end before the begin, in the fast way", SCAN, "&& entry.begin <= entry.end &&", "&&"),
     ("an end before the begin", READER, "if (entry.end < entry.begin)", "if (false)"),
     ("tensors by their begin alone", READER,
@@ -253,17 +287,31 @@ mutants = [
     ("multiplication never overflows", CHECKED, "return a == 0 || product / a == b;",
      "return true;"),
     ("addition never overflows", CHECKED, "return sum >= a;", "return true;"),
-    ("a zero makes everything fit", DTYPE, "std::uint64_t elements = 1;", "std::uint64_t elements = 1;\n    for (const std::uint64_t extent : shape)\n        if (extent == 0) { size_bytes = 0; return size_verdict::fits; }"),
-    ("parts of bytes are dropped", DTYPE, "if (size_bits % 8 != 0) return size_verdict::partial_byte;", ""),
-    ("parts of bytes are filled up", DTYPE, "if (size_bits % 8 != 0) return size_verdict::partial_byte;", "size_bits = (size_bits + 7) / 8 * 8;"),
-    ("parts of bytes are not refused", READER, "case size_verdict::partial_byte: return refuse(entry, errc::partial_byte);", "case size_verdict::partial_byte: break;"),
-    ("parts of bytes, in the fast way", SCAN, "size_bytes) == size_verdict::fits", "size_bytes) != size_verdict::overflows"),
-    ("a scalar has no element", DTYPE, "std::uint64_t elements = 1;", "std::uint64_t elements = shape.empty() ? 0 : 1;"),
-    ("a file that is too short", READER, "if (expected == file_bytes) return true;", "if (expected >= file_bytes) return true;"),
-    ("a file that is one byte short", READER, "if (expected == file_bytes) return true;", "if (expected == file_bytes || expected == file_bytes + 1) return true;"),
-    ("bytes after the last tensor", READER, "if (expected == file_bytes) return true;", "if (expected <= file_bytes) return true;"),
-    ("bytes after the last tensor, requested or not", READER, "if (expected < file_bytes && options_.trailing_bytes)", "if (expected < file_bytes)"),
-    ("bytes after the last tensor are refused although they are requested", READER, "if (expected < file_bytes && options_.trailing_bytes)", "if (false)"),
+    ("a zero makes everything fit", DTYPE, "std::uint64_t elements = 1;",
+     "std::uint64_t elements = 1;\n    for (const std::uint64_t extent : shape)\n        if "
+     "(extent == 0) { size_bytes = 0; return size_verdict::fits; }"),
+    ("parts of bytes are dropped", DTYPE,
+     "if (size_bits % 8 != 0) return size_verdict::partial_byte;", ""),
+    ("parts of bytes are filled up", DTYPE,
+     "if (size_bits % 8 != 0) return size_verdict::partial_byte;",
+     "size_bits = (size_bits + 7) / 8 * 8;"),
+    ("parts of bytes are not refused", READER,
+     "case size_verdict::partial_byte: return refuse(entry, errc::partial_byte);",
+     "case size_verdict::partial_byte: break;"),
+    ("parts of bytes, in the fast way", SCAN, "size_bytes) == size_verdict::fits",
+     "size_bytes) != size_verdict::overflows"),
+    ("a scalar has no element", DTYPE, "std::uint64_t elements = 1;",
+     "std::uint64_t elements = shape.empty() ? 0 : 1;"),
+    ("a file that is too short", READER, "if (expected == file_bytes) return true;",
+     "if (expected >= file_bytes) return true;"),
+    ("a file that is one byte short", READER, "if (expected == file_bytes) return true;",
+     "if (expected == file_bytes || expected == file_bytes + 1) return true;"),
+    ("bytes behind the last tensor", READER, "if (expected == file_bytes) return true;",
+     "if (expected <= file_bytes) return true;"),
+    ("bytes behind the last tensor, asked for or not", READER,
+     "if (expected < file_bytes && options_.trailing_bytes)", "if (expected < file_bytes)"),
+    ("bytes behind the last tensor are refused where they are asked for", READER,
+     "if (expected < file_bytes && options_.trailing_bytes)", "if (false)"),
     ("the end of the data wraps", READER, "if (!fits) return fail(", "if (false) return fail("),
 
     # Shard indexes.
@@ -271,7 +319,7 @@ mutants = [
      "valid > characters.size())"),
     ("index: two weight_maps", INDEX, "if (has_weight_map)", "if (false)"),
     ("index: no weight_map", INDEX, "if (!has_weight_map)", "if (false)"),
-    ("index: text after the JSON", INDEX, "if (!cursor.failed()) cursor.finish();", ""),
+    ("index: text behind the JSON", INDEX, "if (!cursor.failed()) cursor.finish();", ""),
     ("index: broken JSON", INDEX, "if (cursor.failed())\n", "if (false)\n"),
     ("index: files of any kind", INDEX,
      "if (cursor.peek() != detail::json_kind::string && cursor.peek() != detail::json_kind::none) "
@@ -311,13 +359,20 @@ mutants = [
     ("index: DEL", INDEX, "|| file[i] == 0x7F))", "|| false))"),
     ("index: the directory above", INDEX, "if (only_dots && dots >= 2)", "if (false)"),
     ("index: exactly two dots", INDEX, "only_dots && dots >= 2", "only_dots && dots == 2"),
-    ("index: the last component is not judged", INDEX, "if (i == file.size() || is_separator(file[i])) {", "if (i == file.size()) break;\n        if (is_separator(file[i])) {"),
-    ("index: only the first component is judged", INDEX, "            only_dots = true;\n        } else", "        } else"),
-    ("index: dots of all components are one sum", INDEX, "            dots = 0;\n            only_dots = true;", "            only_dots = true;"),
-    ("index: spaces after dots", INDEX, "} else if (file[i] != ' ') {", "} else {"),
-    ("index: dots are not counted in names", INDEX, "} else if (file[i] != ' ') {", "} else if (false) {"),
-    ("index: any ending", INDEX, "if (!file.ends_with(tensor_file_ending)) return refuse", "if (false) return refuse"),
-    ("index: the ending somewhere", INDEX, "if (!file.ends_with(tensor_file_ending)) return refuse", "if (file.find(tensor_file_ending) == file.npos) return refuse"),
+    ("index: the last component is not judged", INDEX,
+     "if (i == file.size() || is_separator(file[i])) {",
+     "if (i == file.size()) break;\n        if (is_separator(file[i])) {"),
+    ("index: only the first component is judged", INDEX,
+     "            only_dots = true;\n        } else", "        } else"),
+    ("index: dots of all components are one sum", INDEX,
+     "            dots = 0;\n            only_dots = true;", "            only_dots = true;"),
+    ("index: spaces behind dots", INDEX, "} else if (file[i] != ' ') {", "} else {"),
+    ("index: dots are not counted in names", INDEX, "} else if (file[i] != ' ') {",
+     "} else if (false) {"),
+    ("index: any ending", INDEX, "if (!file.ends_with(tensor_file_ending)) return refuse",
+     "if (false) return refuse"),
+    ("index: the ending somewhere", INDEX, "if (!file.ends_with(tensor_file_ending)) return refuse",
+     "if (file.find(tensor_file_ending) == file.npos) return refuse"),
 ]
 
 compiler = os.environ.get("CXX", "c++")
@@ -335,7 +390,7 @@ def compiled(source, target, include, flags):
 
 
 def verdict(include, folder, runner, flags):
-    """Returns "passes", "fails", "crashes", "hangs", or the compiler's message."""
+    """"passes", "fails", "crashes", "hangs", or what the compiler says."""
     made = compiled(tests / "conformance/conformance.test.cpp", folder / "test.o", include, flags)
     if made.returncode != 0:
         return "does not compile: " + made.stderr[:2000]
@@ -355,12 +410,12 @@ def verdict(include, folder, runner, flags):
 
 
 class Misfit(Exception):
-    """A mutant's text does not occur exactly once in its header."""
+    """A mutant's text does not stand in its header exactly once."""
 
 
 def places(text, wanted):
-    """The positions of `wanted` in `text`, as pairs of begin and end. White space is ignored, so
-    that a mutant still fits after the sources are reformatted."""
+    """Where `wanted` is in `text`, as pairs of begin and end. White space does not count, so that
+    a mutant still fits after the sources were formatted anew."""
     kept = [i for i, character in enumerate(text) if not character.isspace()]
     bare = "".join(text[i] for i in kept)
     wanted = "".join(wanted.split())
@@ -372,7 +427,7 @@ def places(text, wanted):
 
 
 def broken(mutant, include):
-    """The text of the mutant's header after its change."""
+    """What the mutant's header says when it is broken."""
     name, file, *changes = mutant
     text = (include / "safefuse" / file).read_text(encoding="utf-8")
     for old, new in zip(changes[::2], changes[1::2]):
@@ -397,7 +452,7 @@ def check_fits():
 
 
 def try_mutant(mutant, work, runners):
-    """Returns the verdict and the seconds that it took."""
+    """The verdict and the seconds that it took."""
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(dir=work) as made:
         folder = pathlib.Path(made)

@@ -97,12 +97,12 @@ int write_suite(const fs::path& directory, bool large) {
         "{\n  \"profiles\": {\n"
         "    \"strict\": \"exactly the format's description: { comes first, only spaces after the "
         "object, no repeated key, no unknown field\",\n"
-        "    \"default\": \"as reference, except that a tensor's name must not be repeated, and that "
-        "what the reference accepts only because of how its JSON library reads structures is "
+        "    \"default\": \"as reference, except that a tensor's name must not be repeated, and "
+        "that what the reference accepts only because of how its JSON library reads structures is "
         "refused\",\n"
         "    \"reference\": \"safetensors 0.8\",\n"
-        "    \"lenient\": \"as default, but bytes that belong to no tensor are accepted, between the "
-        "tensors and after them\"\n"
+        "    \"lenient\": \"as default, but bytes that belong to no tensor are accepted, between "
+        "the tensors and after them\"\n"
         "  },\n  \"cases\": [";
     std::string lines = "case\ttopic\tstrict\tdefault\treference\tlenient\treason\n";
     const char* comma = "";

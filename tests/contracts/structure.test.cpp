@@ -930,6 +930,7 @@ TEST_CASE("structure: what a page links to or names is there") {
     for (const std::string& path : written_files()) {
         if (!path.ends_with(".md")) continue;
         for (const std::string& target : named_on(read(root / path))) {
+            if (target.find(' ') != std::string::npos) continue;  // a lambda in a program
             ++targets;
             const fs::path file = target.starts_with("/") ? root / target.substr(1)
                                   : target.empty()        ? root / path

@@ -266,7 +266,8 @@ def compare(labels, files, work):
     """Compares both verdicts on every file. Returns counts of what was seen."""
     (work / "packed").write_bytes(b"".join(struct.pack("<Q", len(each)) + each for each in files))
     # Not splitlines(), which accepts more line ends.
-    ours = interop.run("write_conformance_suite", "--judge", work / "packed").rstrip("\n").split("\n")
+    ours = interop.run("write_conformance_suite", "--judge", work / "packed")
+    ours = ours.rstrip("\n").split("\n")
     ours = ours if files else []
     interop.check(len(ours) == len(files), "judged", len(ours), "of", len(files), "files")
     seen, differences = collections.Counter(), collections.defaultdict(list)

@@ -178,7 +178,8 @@ def proposal(model_type, model):
     lines += [f"    // {note}" for note in notes]
     lines += [f"    // other modules: {each}" for each in others]
     if renames:
-        lines += ["    static constexpr rename_description renames[] = {", *(f"        {each}" for each in renames), "    };"]
+        lines += ["    static constexpr rename_description renames[] = {",
+                  *(f"        {each}" for each in renames), "    };"]  # fmt: skip
     return lines[:-1] + [lines[-1] + "};"] if len(lines) == 1 else lines + ["};"]
 
 

@@ -1,6 +1,6 @@
-"""Every model type in the table of families: a tiny random model, stored as its checkpoints are, is fused
-by fuse_checkpoint into exactly the state_dict() of the model that transformers loads from it, and
-unfuse_checkpoint brings the checkpoint back, byte for byte."""
+"""Every model type in the table of families: a tiny random model, stored as its checkpoints are, is
+fused by fuse_checkpoint into exactly the state_dict() of the model that transformers loads from it,
+and unfuse_checkpoint brings the checkpoint back, byte for byte."""
 
 import json
 import logging

@@ -32,7 +32,8 @@ def compare(kind):
         original = pathlib.Path(directory) / "original"
         shutil.copytree(interop.test_data() / "transformers" / kind / "checkpoint", original)
         config = json.loads((original / "config.json").read_text())
-        for key, value in {**(config.get("rope_parameters") or {}), **CONFIGS.get(kind, {})}.items():
+        rope = config.get("rope_parameters") or {}
+        for key, value in {**rope, **CONFIGS.get(kind, {})}.items():
             config.setdefault(key, value)  # as in configs before transformers 5
         (original / "config.json").write_text(json.dumps(config))
         expected, _ = utils.load_model(original)

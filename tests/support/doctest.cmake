@@ -49,7 +49,8 @@ function(find_doctest result folder)
                 "${apt_get}" -qq -o Acquire::Retries=0
                 -o Acquire::http::Timeout=10 -o Acquire::https::Timeout=10)
             set(quietly TIMEOUT 120 RESULT_VARIABLE failed OUTPUT_QUIET ERROR_QUIET)
-            execute_process(COMMAND ${apt_get} install -y --no-install-recommends doctest-dev ${quietly})
+            execute_process(
+                COMMAND ${apt_get} install -y --no-install-recommends doctest-dev ${quietly})
             if(failed)
                 execute_process(COMMAND ${apt_get} -o APT::Update::Error-Mode=any update ${quietly})
                 if(NOT failed)

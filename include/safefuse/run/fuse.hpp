@@ -150,9 +150,9 @@ template <class T>
              !std::convertible_to<T&, span<const span<std::byte>>> &&
              !std::convertible_to<T&, std::string_view>)
 result<void> fuse(const copy_plan&, T&&, progress_ref = {}) noexcept {
-    static_assert(
-        buffer_provider<T>,
-        "safefuse: fuse(plan, ...) wants a list of buffers of std::byte, or a callable that takes a plan_output and returns one that outlives the call");
+    static_assert(buffer_provider<T>,
+                  "safefuse: fuse(plan, ...) needs a list of buffers of std::byte, or "
+                  "a callable that takes a plan_output and returns one that outlives the call");
     return {};
 }
 

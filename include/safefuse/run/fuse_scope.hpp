@@ -110,9 +110,9 @@ result<void> fuse(const Set&, std::string_view, Buffers&&, const plan_options& =
                   "safefuse: fuse<Family> needs a family, and fuse<From, To> two layouts");
     static_assert(detail::is_result<Set> || tensor_set<Set>,
                   "safefuse: the first argument of fuse is not a tensor_set");
-    static_assert(
-        output_buffers<Buffers>,
-        "safefuse: fuse wants a list of buffers of std::byte, or a callable that takes a plan_output and returns one that outlives the call");
+    static_assert(output_buffers<Buffers>,
+                  "safefuse: fuse needs a list of buffers of std::byte, or "
+                  "a callable that takes a plan_output and returns one that outlives the call");
     return {};
 }
 

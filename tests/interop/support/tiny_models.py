@@ -112,8 +112,10 @@ dots3_text = {
     },
 }  # fmt: skip
 # scales are for 32
-inkling2_text = {"unpadded_vocab_size": 128, "n_layers_per_attn_res_block": 2, "moe_intermediate_size": 96}
-inkling2_loop_text = {**inkling2_text, "loop_layer_index_start": 2, "loop_layer_index_end": 4, "loop_gate_rank": 8}
+inkling2_text = {"unpadded_vocab_size": 128, "n_layers_per_attn_res_block": 2,
+                 "moe_intermediate_size": 96}  # fmt: skip
+inkling2_loop_text = {**inkling2_text, "loop_layer_index_start": 2, "loop_layer_index_end": 4,
+                      "loop_gate_rank": 8}  # fmt: skip
 inkling2_vision = {"posemb_grid_size": 4, "projection_hidden_dim": 48}
 hy_v4_text = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0,
     "mrope_section": [2, 1, 1]}}

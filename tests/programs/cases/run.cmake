@@ -53,7 +53,8 @@ function(run_row case command status bytes words)
     set(back "${case}.back")
     if(verb STREQUAL "back-equals")
         list(GET parts 0 name)
-        execute_process(COMMAND "${CMAKE_COMMAND}" -E compare_files "${WORK}/${in}/${name}" "${WORK}/${back}/${name}"
+        execute_process(COMMAND "${CMAKE_COMMAND}" -E compare_files
+            "${WORK}/${in}/${name}" "${WORK}/${back}/${name}"
             RESULT_VARIABLE differs OUTPUT_QUIET ERROR_QUIET)
         if(NOT differs EQUAL 0)
             set(wrong "${back}/${name} is not that of ${in}")
@@ -118,9 +119,11 @@ function(run_row case command status bytes words)
             string(APPEND wrong "${made} is not as ${in}: ${difference}")
         endif()
         if(bytes STREQUAL "equal")
-            file(GLOB files RELATIVE "${WORK}/${made}" "${WORK}/${made}/*.safetensors" "${WORK}/${made}/*.json")
+            file(GLOB files RELATIVE "${WORK}/${made}"
+                "${WORK}/${made}/*.safetensors" "${WORK}/${made}/*.json")
             foreach(file IN LISTS files)
-                execute_process(COMMAND "${CMAKE_COMMAND}" -E compare_files "${WORK}/${in}/${file}" "${WORK}/${made}/${file}"
+                execute_process(COMMAND "${CMAKE_COMMAND}" -E compare_files
+                    "${WORK}/${in}/${file}" "${WORK}/${made}/${file}"
                     RESULT_VARIABLE differs OUTPUT_QUIET ERROR_QUIET)
                 if(NOT differs EQUAL 0)
                     string(APPEND wrong "${made}/${file} is not ${in}/${file}, byte for byte\n")
@@ -140,7 +143,8 @@ endfunction()
 function(prepare case)
     file(COPY "${CASES}/${case}" DESTINATION "${WORK}")
     if(case STREQUAL side_file_huge)
-        execute_process(COMMAND truncate -s 3T "${WORK}/${case}/consolidated.00.pth" ERROR_QUIET RESULT_VARIABLE ignored)
+        execute_process(COMMAND truncate -s 3T "${WORK}/${case}/consolidated.00.pth"
+            ERROR_QUIET RESULT_VARIABLE ignored)
     elseif(case STREQUAL snapshot_dangling)  # stored as text: the path in each link
         file(GLOB links "${WORK}/${case}/snapshots/abc/*")
         foreach(link IN LISTS links)

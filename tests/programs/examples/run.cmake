@@ -91,7 +91,8 @@ try(0 "layers[.]0[.]mlp[.]experts[.]gate_up_proj: made by a plan.* 100 %"
     07_models_tensors qwen2_moe)
 try(1 "no such file" 07_models_tensors nowhere)
 
-# A whole checkpoint for an engine is the same from what is stored and from what is fused; --to hub is unfuse_checkpoint.
+# A checkpoint for an engine is the same, made from the stored form or from the fused one. --to hub
+# is unfuse_checkpoint.
 foreach(way mlx vllm gguf hub)
     try(0 "written" fuse_checkpoint mixtral mixtral.${way} --to ${way} --family mixtral
         --max-shard-size 50KB)
@@ -239,7 +240,8 @@ try(1 "unknown model family.*known are.*qwen2_moe" fuse_checkpoint mixtral x --f
 file(REMOVE "${WORK}/mixtral.fused/config.json")
 try(0 "fused already.*there is nothing to fuse" fuse_checkpoint mixtral.fused again)
 try(1 "ambiguous|more than one model family fits.*--family" unfuse_checkpoint mixtral.fused x)
-try(2 "--to must be model, hub, per-expert, stored or an engine" unfuse_checkpoint mixtral.fused x --to nowhere)
+try(2 "--to must be model, hub, per-expert, stored or an engine"
+    unfuse_checkpoint mixtral.fused x --to nowhere)
 try(1 "error: " verify_fused mixtral F16.fused)
 file(COPY "${WORK}/qwen2_moe/" DESTINATION "${WORK}/broken")
 file(GLOB shards "${WORK}/broken/*-00002-of-*.safetensors")
@@ -250,7 +252,7 @@ if(EXISTS "${WORK}/x")
     message(SEND_ERROR "a refused run left something behind")
 endif()
 
-# Messages that end the search. One grammar of options: --family is a family or a model type, for each program.
+# Messages that end the search. Every program takes a family or a model type as --family.
 foreach(program IN ITEMS inspect fuse_checkpoint unfuse_checkpoint repack_checkpoint verify_fused)
     set(second)
     if(NOT program STREQUAL "inspect")
@@ -260,29 +262,37 @@ foreach(program IN ITEMS inspect fuse_checkpoint unfuse_checkpoint repack_checkp
         endif()
     endif()
     if(NOT program STREQUAL "inspect")
-        try(1 "unknown model family.*nobody: .*qwen2_moe" ${program} qwen2_moe ${second} --family nobody)
-        try(1 "unknown model family.*nobody: .*qwen2_moe" ${program} qwen2_moe ${second} --layout=nobody)
+        try(1 "unknown model family.*nobody: .*qwen2_moe"
+            ${program} qwen2_moe ${second} --family nobody)
+        try(1 "unknown model family.*nobody: .*qwen2_moe"
+            ${program} qwen2_moe ${second} --layout=nobody)
     endif()
     try(2 "--family needs a value" ${program} qwen2_moe ${second} --family)
 endforeach()
-try(0 "family qwen2_moe, as requested|family qwen2_moe \\(model_type" inspect qwen2_moe --family qwen3_moe)
+try(0 "family qwen2_moe, as requested|family qwen2_moe \\(model_type"
+    inspect qwen2_moe --family qwen3_moe)
 try(0 "family qwen2_moe" inspect qwen2_moe --layout qwen2_moe)
 try(0 "each byte as in" verify_fused qwen2_moe qwen2_moe.fused --family qwen3_moe)
-try(1 "the names are those of family qwen2_moe: --family qwen2_moe" verify_fused qwen2_moe qwen2_moe.fused --family llama4)
+try(1 "the names are those of family qwen2_moe: --family qwen2_moe"
+    verify_fused qwen2_moe qwen2_moe.fused --family llama4)
 try(1 "are the arguments swapped" verify_fused qwen2_moe.fused qwen2_moe)
-try(0 "2 already have the wanted form.*all files stay the same, byte for byte" fuse_checkpoint qwen2_moe.fused twice)
+try(0 "2 already have the wanted form.*all files stay the same, byte for byte"
+    fuse_checkpoint qwen2_moe.fused twice)
 file(MAKE_DIRECTORY "${WORK}/cut")
 file(WRITE "${WORK}/cut/model.safetensors" "no header")
-try(1 "cut/model.safetensors: .*at byte [0-9]+ of the file|cut/model.safetensors: .*something else" inspect cut)
+try(1 "cut/model.safetensors: .*at byte [0-9]+ of the file|cut/model.safetensors: .*something else"
+    inspect cut)
 file(WRITE "${WORK}/cut/config.json" "{\"model_type\": \"qwen3_moe\",}")
 file(COPY "${WORK}/qwen2_moe/" DESTINATION "${WORK}/bad_config" PATTERN config.json EXCLUDE)
 file(COPY "${WORK}/cut/config.json" DESTINATION "${WORK}/bad_config")
-try(1 "bad_config/config.json: .*trailing comma.*, at byte [0-9]+ of the file" fuse_checkpoint bad_config x)
+try(1 "bad_config/config.json: .*trailing comma.*, at byte [0-9]+ of the file"
+    fuse_checkpoint bad_config x)
 file(COPY "${WORK}/qwen2_moe.fused/" DESTINATION "${WORK}/stopped")
 file(WRITE "${WORK}/stopped/.safefuse-writing" "safefuse is writing a checkpoint here, or was: 0")
 try(1 "stopped: .*interrupted or is still active.*--resume" fuse_checkpoint stopped x)
 try(1 "stopped: .*interrupted" verify_fused qwen2_moe stopped)
-execute_process(COMMAND ${EMULATOR} "${BIN}/inspect${SUFFIX}" stopped WORKING_DIRECTORY "${WORK}" RESULT_VARIABLE got OUTPUT_VARIABLE out)
+execute_process(COMMAND ${EMULATOR} "${BIN}/inspect${SUFFIX}" stopped
+    WORKING_DIRECTORY "${WORK}" RESULT_VARIABLE got OUTPUT_VARIABLE out)
 if(NOT got EQUAL 1 OR NOT out MATCHES "problem +stopped: .*interrupted")
     message(SEND_ERROR "inspect says nothing of an interrupted run: ${got}\n${out}")
 endif()
