@@ -499,7 +499,7 @@ def compare_inside(model_type, text_type, as_stored, directory):
     return f"loads as it did; {len(fused - state.keys())} names are as stored"
 
 
-families = interop.families_in_readme()
+families = interop.families_on_page()
 # families.py PROGRAMS DATA --names: writes DATA/transformers/names.tsv anew, for rename.test.cpp
 if "--names" in sys.argv:
     with open(interop.test_data() / "transformers" / "names.tsv", "w") as out:
