@@ -212,9 +212,9 @@ TEST_CASE(
         keeper again;
         REQUIRE(sf::fuse(*back, again));
         REQUIRE(again.made.size() == set.size());
-        for (const auto& [name, bytes] : again.made) {
-            CAPTURE(name);
-            CHECK(std::ranges::equal(bytes, set.bytes_of(name)));
+        for (const auto& each : again.made) {
+            CAPTURE(each.first);
+            CHECK(std::ranges::equal(each.second, set.bytes_of(each.first)));
         }
     }
 }
