@@ -106,7 +106,8 @@ TEST_CASE("other forms: an extent that the caller knows decides") {
 TEST_CASE(
     "other forms: matrices that fit in both orientations are refused, also with H = I and H = "
     "2I") {
-    for (const auto& [i, h] : std::vector<std::pair<u64, u64>>{{4, 4}, {2, 4}, {4, 2}, {3, 5}}) {
+    for (const auto& each : std::vector<std::pair<u64, u64>>{{4, 4}, {2, 4}, {4, 2}, {3, 5}}) {
+        const u64 i = each.first, h = each.second;
         CAPTURE(i);
         CAPTURE(h);
         const packed_set set = experts(i, h);
