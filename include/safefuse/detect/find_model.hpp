@@ -73,7 +73,7 @@ namespace detail {
     if (!scopes) return scopes;
     if (scopes->experts_count() == 0 && scopes->passed_count() == 0 && !options.allow_no_experts)
         return no_scopes(set, family, families);
-    return checked_scopes(set, family, options);
+    return checked_scopes(set, family, std::move(scopes), options);
 }
 
 [[nodiscard]] inline result<model_tensors> find_model(const tensor_set_ref& set,

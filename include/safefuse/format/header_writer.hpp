@@ -30,13 +30,13 @@ struct encoded_header {
 
 /// Options for a new header. With the defaults it is the same as the reference implementation's.
 struct encode_options {
-    std::uint64_t data_alignment =
-        8;  ///< where the first tensor may begin: a multiple of this, by spaces behind the JSON
-    bool keeps_order =
-        false;  ///< tensors lie in the order in which they are given; any reader takes that
-    /// Without metadata entries there is an empty `__metadata__` all the same: what the reference
-    /// makes of a map without entries. Of no map (None) it makes no `__metadata__`, as is the case
-    /// here without this.
+    /// The first tensor begins at a multiple of this many bytes. Spaces after the JSON fill the
+    /// gap.
+    std::uint64_t data_alignment = 8;
+    /// Whether tensors keep the order in which they are given. Every reader accepts that.
+    bool keeps_order = false;
+    /// Whether a header without metadata entries contains an empty `__metadata__`. The reference
+    /// writes one for an empty map, and none for None.
     bool keeps_empty_metadata = false;
 };
 

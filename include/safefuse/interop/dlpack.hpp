@@ -305,7 +305,7 @@ template <managed_form Managed = managed_tensor_versioned, class Owner>
     detail::fill_extents(view.shape(), type.lanes, shape, strides);
     void* const data = view.bytes().empty() ? nullptr : const_cast<std::byte*>(view.bytes().data());
     auto* const made =
-        new (*memory) block{{}, std::move(owner)};  // last: view and shape may lie in the owner
+        new (*memory) block{{}, std::move(owner)};  // last: the owner may contain view and shape
     auto& to = made->managed.dl_tensor;
     to.data = data;
     to.device.device_type =

@@ -23,7 +23,7 @@ using per_expert = layout<module_suffixes, tensor<"{i}.gate_proj", gate>, tensor
 using per_expert_w123 =
     layout<module_suffixes, tensor<"{i}.w1", gate>, tensor<"{i}.w3", up>, tensor<"{i}.w2", down>>;
 
-/// The same for experts without a gate.
+/// Like per_expert, for experts without a gate.
 using per_expert_ungated =
     layout<module_suffixes, tensor<"{i}.up_proj", up>, tensor<"{i}.down_proj", down>>;
 
@@ -33,7 +33,7 @@ using per_expert_ungated =
 using gate_up_fused = layout<parameter_suffixes, tensor<"gate_up_proj", stack<concat<0, gate, up>>>,
                              tensor<"down_proj", stack<down>>>;
 
-/// The same for experts without a gate: up_proj [E, I, H] and down_proj [E, H, I].
+/// Like gate_up_fused, for experts without a gate: up_proj [E, I, H] and down_proj [E, H, I].
 using ungated_fused =
     layout<parameter_suffixes, tensor<"up_proj", stack<up>>, tensor<"down_proj", stack<down>>>;
 

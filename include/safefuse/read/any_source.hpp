@@ -38,8 +38,9 @@ public:
         : held_{std::exchange(other.held_, nullptr)}, calls_{other.calls_} {}
     /// Destroys the present source. `other` may then only be assigned to or destroyed.
     any_source& operator=(any_source&& other) noexcept {
-        std::swap(held_, other.held_);
-        std::swap(calls_, other.calls_);
+        any_source taken{std::move(other)};
+        std::swap(held_, taken.held_);
+        std::swap(calls_, taken.calls_);
         return *this;
     }
     ~any_source() {

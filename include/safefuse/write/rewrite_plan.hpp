@@ -104,7 +104,8 @@ private:
                                          const family_description& family,
                                          const engine_entry* engine,
                                          const plan_options& options) noexcept {
-        auto scopes = detail::checked_scopes(set, family, options);
+        auto scopes =
+            detail::checked_scopes(set, family, experts_scopes::find(set, family), options);
         if (!scopes) return std::move(scopes).error();
         auto model = detail::model_access::make(set, family, engine, options, std::move(*scopes));
         if (!model) return std::move(model).error();

@@ -17,17 +17,17 @@ namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 namespace detail {
 
-/// The scopes of a family in a set; there may be none.
-///   fails   unknown_experts (unless options.keep_unknown), file_changed, out_of_memory
+/// The scopes that experts_scopes::find gave for a family in a set; there may be none.
+///   fails   what find failed with; unknown_experts (unless options.keep_unknown), out_of_memory
 [[nodiscard]] inline result<experts_scopes> checked_scopes(const tensor_set_ref& set,
                                                            const family_description& family,
+                                                           result<experts_scopes>&& scopes,
                                                            const plan_options& options) noexcept {
-    auto scopes = experts_scopes::find(set, family);
-    if (!scopes || options.keep_unknown) return scopes;
+    if (!scopes || options.keep_unknown) return std::move(scopes);
     const auto strangers = find_unknown_experts(set, *scopes);
     if (!strangers) return strangers.error();
     if (strangers->count != 0) return describe(set, *strangers, family);
-    return scopes;
+    return std::move(scopes);
 }
 
 }  // namespace detail
