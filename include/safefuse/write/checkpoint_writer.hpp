@@ -164,34 +164,12 @@ private:
         if (state.empty()) return failure{.code = errc::out_of_memory};
         if (auto fits = check_sizes(); !fits) return fits;
         if (auto made = detail::make_destination(directory_, options.wait); !made) return made;
-        auto claim = detail::directory_claim::take(directory_, false);
-        if (!claim && claim.error().code == errc::file_not_found) {
-            // Nothing is created in a directory that contains something else.
-            if (auto vacant = check_vacant(false); !vacant) return vacant;
-            claim = detail::directory_claim::take(directory_, true);
-        }
-        if (!claim) return std::move(claim).error();
-        auto found = claim->read();
-        if (!found) return std::move(found).error();
-        if (found->view().starts_with(detail::replacing_state))
-            return failure{.code = errc::destination_not_empty,
-                           .file = directory_,
-                           .detail = "an unfinished replacement is there; resume it"};
-        // a killed run may have left the state file empty: nothing was written then
-        const bool begun = found->size() == state.size() && found->view().ends_with("\n");
-        if (begun && !options.resume)
-            return failure{.code = errc::destination_not_empty,
-                           .file = directory_,
-                           .detail = "an unfinished checkpoint is there; resume it, or remove it"};
-        if (begun && !(found->view() == state.view()))
-            return failure{.code = errc::another_rewrite,
-                           .file = directory_,
-                           .detail = "finish that run, or remove its files"};
-        if (auto vacant = check_vacant(begun); !vacant) {
-            if (found->size() == 0) claim->remove();
-            return vacant;
-        }
-        claim_ = std::move(*claim);  // from here on the destructor cleans up
+        auto started = detail::claim_destination(
+            directory_, state, options.resume,
+            [this](bool own_allowed) noexcept { return check_vacant(own_allowed); });
+        if (!started) return std::move(started).error();
+        const bool begun = started->has_begun;
+        claim_ = std::move(started->claim);  // from here on the destructor cleans up
         if (begun)
             if (auto found_shards = find_done_shards(); !found_shards) return found_shards;
         if (options.check_free_space)

@@ -127,6 +127,51 @@ private:
 /// checkpoint.
 inline constexpr std::string_view replacing_state = "safefuse is replacing the checkpoint here";
 
+/// A claim on the directory of a checkpoint.
+struct started_claim {
+    directory_claim claim;
+    bool has_begun = false;  ///< a killed run of the same checkpoint left files there
+};
+
+/// Claims a directory to write the checkpoint that `state` identifies, or to resume it.
+/// `check_vacant(own_allowed)` fails if the directory contains something else; if own_allowed, the
+/// files of this checkpoint may be there.
+///   fails   in_use, destination_not_empty, another_rewrite, as check_vacant, and as
+///           directory_claim
+template <class CheckVacant>
+[[nodiscard]] result<started_claim> claim_destination(std::string_view directory,
+                                                      std::string_view state, bool resume,
+                                                      const CheckVacant& check_vacant) noexcept {
+    auto claim = directory_claim::take(directory, false);
+    if (!claim && claim.error().code == errc::file_not_found) {
+        // Nothing is created in a directory that contains something else.
+        if (auto vacant = check_vacant(false); !vacant) return std::move(vacant).error();
+        claim = directory_claim::take(directory, true);
+    }
+    if (!claim) return std::move(claim).error();
+    auto found = claim->read();
+    if (!found) return std::move(found).error();
+    if (found->view().starts_with(replacing_state))
+        return failure{.code = errc::destination_not_empty,
+                       .file = directory,
+                       .detail = "an unfinished replacement is there; resume it"};
+    // a killed run may have left the state file empty: nothing was written then
+    const bool has_begun = found->size() == state.size() && found->view().ends_with("\n");
+    if (has_begun && !resume)
+        return failure{.code = errc::destination_not_empty,
+                       .file = directory,
+                       .detail = "an unfinished checkpoint is there; resume it, or remove it"};
+    if (has_begun && found->view() != state)
+        return failure{.code = errc::another_rewrite,
+                       .file = directory,
+                       .detail = "finish that run, or remove its files"};
+    if (auto vacant = check_vacant(has_begun); !vacant) {
+        if (found->size() == 0) claim->remove();
+        return std::move(vacant).error();
+    }
+    return started_claim{std::move(*claim), has_begun};
+}
+
 }  // namespace detail
 }  // namespace SAFEFUSE_ABI
 }  // namespace safefuse

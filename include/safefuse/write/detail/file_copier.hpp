@@ -109,29 +109,12 @@ private:
         const text wanted = state(states);
         if (wanted.empty() || directory_.empty()) return failure{.code = errc::out_of_memory};
         if (auto made = make_destination(directory_, options_.wait); !made) return made;
-        auto claim = directory_claim::take(directory_, false);
-        if (!claim && claim.error().code == errc::file_not_found) {
-            if (auto vacant = check_vacant(false); !vacant) return vacant;
-            claim = directory_claim::take(directory_, true);
-        }
-        if (!claim) return std::move(claim).error();
-        auto found = claim->read();
-        if (!found) return std::move(found).error();
-        const bool begun = found->size() == wanted.size() && found->view().ends_with("\n");
-        if (found->view().starts_with(replacing_state) || (begun && !options_.resume))
-            return failure{
-                .code = errc::destination_not_empty,
-                .file = directory_,
-                .detail = "an unfinished checkpoint is there; go on with it, or remove it"};
-        if (begun && !(found->view() == wanted.view()))
-            return failure{.code = errc::another_rewrite,
-                           .file = directory_,
-                           .detail = "finish that one, or remove what is there"};
-        if (auto vacant = check_vacant(begun); !vacant) {
-            if (found->size() == 0) claim->remove();
-            return vacant;
-        }
-        claim_ = std::move(*claim);
+        auto started = claim_destination(
+            directory_, wanted, options_.resume,
+            [this](bool own_allowed) noexcept { return check_vacant(own_allowed); });
+        if (!started) return std::move(started).error();
+        const bool begun = started->has_begun;
+        claim_ = std::move(started->claim);
         if (auto ready = begun ? remove_unfinished() : result<void>{}; !ready) return ready;
         if (auto fits = check_room(); !fits) {
             if (!begun) claim_.remove();
