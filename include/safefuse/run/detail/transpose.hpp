@@ -109,6 +109,81 @@ private:
     }
 };
 
+#if defined(__x86_64__)
+
+/// Pairs of neighbouring squares, in vectors of 32 bytes: each half contains a row of one square.
+template <class Element>
+class square_pairs {
+public:
+    /// Transposes the pairs of a band, which is as high as a square. Returns the columns done.
+    [[gnu::target("avx2")]] SAFEFUSE_NOINLINE static std::size_t transpose(
+        const std::byte* from, std::size_t from_stride, std::byte* to, std::size_t to_stride,
+        std::size_t columns) noexcept {
+        std::size_t done = 0;
+        for (; columns - done >= 2 * side; done += 2 * side)
+            transpose(from + done * sizeof(Element), from_stride, to + done * to_stride, to_stride,
+                      std::make_index_sequence<side>{});
+        return done;
+    }
+
+private:
+    static constexpr std::size_t side = square_side<Element>;
+    using row [[gnu::vector_size(32), gnu::may_alias]] = Element;
+    static constexpr std::size_t half_bytes = sizeof(row) / 2;
+
+    // The rounds are those of `square`, in both halves.
+    template <std::size_t... At>
+    [[gnu::target("avx2"), gnu::always_inline]] static void transpose(
+        const std::byte* from, std::size_t from_stride, std::byte* to, std::size_t to_stride,
+        std::index_sequence<At...> each) noexcept {
+        row a[side], b[side];
+        (std::memcpy(&a[At], from + At * from_stride, sizeof(row)), ...);
+        round(a, b, each);
+        if constexpr (side > 2) round(b, a, each);
+        if constexpr (side > 4) round(a, b, each);
+        if constexpr (side > 8) round(b, a, each);
+        row(&turned)[side] = side == 2 || side == 8 ? b : a;
+        (std::memcpy(to + At * to_stride, &turned[At], half_bytes), ...);
+        (std::memcpy(to + (side + At) * to_stride,
+                     reinterpret_cast<const std::byte*>(&turned[At]) + half_bytes, half_bytes),
+         ...);
+    }
+    template <std::size_t... At>
+    [[gnu::target("avx2"), gnu::always_inline]] static void round(
+        const row* from, row* to, std::index_sequence<At...>) noexcept {
+        (merge<At % 2>(from[At / 2], from[At / 2 + side / 2], to[At]), ...);
+    }
+    /// Merges the lower (0) or upper (1) halves of two rows of each square, element by element.
+    template <std::size_t Upper>
+    [[gnu::target("avx2"), gnu::always_inline]] static void merge(const row& a, const row& b,
+                                                                  row& out) noexcept {
+        if constexpr (side == 2 && Upper == 0)
+            out = __builtin_shufflevector(a, b, 0, 4, 2, 6);
+        else if constexpr (side == 2)
+            out = __builtin_shufflevector(a, b, 1, 5, 3, 7);
+        else if constexpr (side == 4 && Upper == 0)
+            out = __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13);
+        else if constexpr (side == 4)
+            out = __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15);
+        else if constexpr (side == 8 && Upper == 0)
+            out = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 8, 24, 9, 25, 10, 26,
+                                          11, 27);
+        else if constexpr (side == 8)
+            out = __builtin_shufflevector(a, b, 4, 20, 5, 21, 6, 22, 7, 23, 12, 28, 13, 29, 14, 30,
+                                          15, 31);
+        else if constexpr (Upper == 0)
+            out = __builtin_shufflevector(a, b, 0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7,
+                                          39, 16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22,
+                                          54, 23, 55);
+        else
+            out = __builtin_shufflevector(a, b, 8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14,
+                                          46, 15, 47, 24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29,
+                                          61, 30, 62, 31, 63);
+    }
+};
+
+#endif
+
 #else
 
 template <class Element>
@@ -143,8 +218,16 @@ SAFEFUSE_NOINLINE inline void write_tile(std::byte* to, std::size_t to_stride,
 #define SAFEFUSE_INLINE_ALWAYS inline
 #endif
 
-/// transpose(), for any processor.
-template <class Element>
+/// Transposes no squares in pairs.
+struct no_pairs {
+    static constexpr std::size_t transpose(const std::byte*, std::size_t, std::byte*, std::size_t,
+                                           std::size_t) noexcept {
+        return 0;
+    }
+};
+
+/// transpose(), for any processor that has what `Pairs` needs.
+template <class Element, class Pairs = no_pairs>
 SAFEFUSE_INLINE_ALWAYS void transpose_tiles(const std::byte* from, std::size_t from_stride,
                                             std::byte* to, std::size_t to_stride, std::size_t rows,
                                             std::size_t columns, bool streams) noexcept {
@@ -155,7 +238,6 @@ SAFEFUSE_INLINE_ALWAYS void transpose_tiles(const std::byte* from, std::size_t f
     // While one is made, the lines of the next are prefetched.
     constexpr std::size_t tile_columns = cache_line_bytes / sizeof(Element),
                           tile_rows = 4 * tile_columns;
-    constexpr std::size_t bands = tile_rows / side;
     constexpr std::size_t ahead_bytes = 2 * cache_line_bytes;
     alignas(cache_line_bytes) std::byte tile[tile_columns][tile_rows * sizeof(Element)];
     const bool in_lines = streams && to_stride % cache_line_bytes == 0 && bytes_to_line(to) == 0;
@@ -163,6 +245,7 @@ SAFEFUSE_INLINE_ALWAYS void transpose_tiles(const std::byte* from, std::size_t f
         for (std::size_t c = 0; c < columns; c += tile_columns) {
             const std::size_t high = rows - r < tile_rows ? rows - r : tile_rows;
             const std::size_t wide = columns - c < tile_columns ? columns - c : tile_columns;
+            const std::size_t bands = (high + side - 1) / side;
             std::size_t next_column = c + tile_columns, band_number = 0;
             for (std::size_t rr = 0; rr < high; rr += side) {
                 const std::byte* const band = from + (r + rr) * from_stride + c * sizeof(Element);
@@ -174,7 +257,11 @@ SAFEFUSE_INLINE_ALWAYS void transpose_tiles(const std::byte* from, std::size_t f
                      ++next_column)
                     prefetch_to_write(to + next_column * to_stride + r * sizeof(Element),
                                       high * sizeof(Element));
-                for (std::size_t cc = 0; cc < wide; cc += side) {
+                std::size_t cc = 0;
+                if (band_rows == side)
+                    cc = Pairs::transpose(band, from_stride, tile[0] + rr * sizeof(Element),
+                                          sizeof tile[0], wide);
+                for (; cc < wide; cc += side) {
                     const std::byte* const corner = band + cc * sizeof(Element);
                     std::byte* const turned = tile[cc] + rr * sizeof(Element);
                     if (band_rows == side && wide - cc >= side)
@@ -194,7 +281,8 @@ template <class Element>
 [[gnu::target("avx2")]] void transpose_wide(const std::byte* from, std::size_t from_stride,
                                             std::byte* to, std::size_t to_stride, std::size_t rows,
                                             std::size_t columns, bool streams) noexcept {
-    transpose_tiles<Element>(from, from_stride, to, to_stride, rows, columns, streams);
+    transpose_tiles<Element, square_pairs<Element>>(from, from_stride, to, to_stride, rows, columns,
+                                                    streams);
 }
 #endif
 
