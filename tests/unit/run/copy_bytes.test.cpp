@@ -41,7 +41,6 @@ void check_copies(std::byte* to, const std::byte* from, std::size_t size) {
     };
     check([&] { detail::copy_bytes(to, from, size); });
     check([&] { detail::copy_by_library(to, from, size); });
-    check([&] { detail::copy_by_string(to, from, size); });
     check([&] { detail::copy_to_read_soon(to, from, size); });
     check([&] {
         detail::stream_bytes(to, from, size);
@@ -134,6 +133,15 @@ TEST_CASE(
             check_copies(page_start(to) + page + apart, page_start(from), size);
             check_copies(page_start(to) + page, page_start(from) + apart, size);
         }
+}
+
+TEST_CASE("copy_to_read_soon: equals memcpy for sizes near a multiple of what it copies at once") {
+    const std::size_t at_once = detail::pages_at_once * detail::page_bytes;
+    std::vector<std::byte> from = noise(3 * at_once + 3 * page), to(3 * at_once + 4 * page);
+    for (const std::size_t size :
+         {at_once - 1, at_once, at_once + 1, 3 * at_once - 1, 3 * at_once, 3 * at_once + page})
+        for (const std::size_t apart : {0u, 1u, 63u, 64u})
+            check_copies(page_start(to) + page + apart, page_start(from), size);
 }
 
 #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
