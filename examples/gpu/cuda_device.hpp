@@ -147,6 +147,37 @@ public:
         return checked("cudaMemcpyAsync", cudaMemcpyAsync(to + offset, from.data(), from.size(),
                                                           cudaMemcpyHostToDevice, stream_of(lane)));
     }
+#if CUDART_VERSION >= 13000
+    /// Enqueues all copies of a slab at once. Copies enqueued one by one leave the bus idle for
+    /// some microseconds after each.
+    safefuse::result<void> copy_batch(
+        safefuse::span<const safefuse::staged_copy<destination>> copies,
+        std::size_t lane) noexcept {
+        if (copies.size() == 1) return copy(copies[0].to, copies[0].offset, copies[0].from, lane);
+        const current_device current{device_};
+        if (auto set = current.check(); !set) return set;
+        constexpr std::size_t most = 64;
+        void* to[most];
+        const void* from[most];
+        std::size_t size_bytes[most];
+        cudaMemcpyAttributes attributes{};
+        attributes.srcAccessOrder = cudaMemcpySrcAccessOrderStream;
+        std::size_t first = 0;  // the attributes are for all copies from this one on
+        for (std::size_t done = 0; done < copies.size();) {
+            std::size_t count = 0;
+            for (; count < most && done < copies.size(); ++count, ++done) {
+                to[count] = copies[done].to + copies[done].offset;
+                from[count] = copies[done].from.data();
+                size_bytes[count] = copies[done].from.size();
+            }
+            if (const auto error = cudaMemcpyBatchAsync(to, from, size_bytes, count, &attributes,
+                                                        &first, 1, stream_of(lane));
+                error != cudaSuccess)
+                return cuda_failure("cudaMemcpyBatchAsync", error);
+        }
+        return {};
+    }
+#endif
     safefuse::result<void> mark(ticket& set, std::size_t lane) noexcept {
         const current_device current{device_};
         if (auto done = current.check(); !done) return done;

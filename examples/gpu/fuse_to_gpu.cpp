@@ -109,7 +109,7 @@ int main(int argc, char** argv) {
         "  --rank R --ranks N the R-th of N equal shares of each layer's experts\n"
         "  --experts-only     no other tensors\n"
         "  --device D         number of the GPU; default 0\n"
-        "  --threads N        readers; default three quarters of the processors, at most 12\n"
+        "  --threads N        readers; default seven eighths of the processors, at most 14\n"
         "  --slab-size S      of page-locked memory; default 3145728\n"
         "  --slabs N          how many of these; default 16\n"
         "  --streams N        of the GPU's; default 1\n"

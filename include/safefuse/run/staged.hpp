@@ -71,7 +71,8 @@ struct staged_copy {
 ///     prepare(ticket)    prepares a ticket once, when the loader is made (an event, for example),
 ///                        so that nothing is allocated later
 ///     copy_batch(span<const staged_copy<destination>>, lane)
-///                        does copy for all copies of a slab in one call
+///                        does copy for all copies of one or some slabs in one call. While the
+///                        device is busy, the loader collects a few slabs for it
 ///     let_wait(stream, ticket)
 ///                        makes a stream of the caller wait for the ticket, without blocking
 ///
@@ -129,7 +130,7 @@ struct staging_options {
     /// reads from there.
     std::size_t slab_bytes = std::size_t{3} << 20;
     /// Number of slabs: two per reader at the largest default_reader_count().
-    std::size_t slab_count = 24;
+    std::size_t slab_count = 28;
     /// Limit for slab_bytes * slab_count.
     std::size_t most_bytes = std::size_t{128} << 20;
     /// Outputs whose runs in the source are shorter on average are assembled by the processor and
@@ -137,12 +138,12 @@ struct staging_options {
     std::uint64_t least_run_bytes = std::uint64_t{64} << 10;
 };
 
-/// Number of readers that fill slabs fast enough for a device on a 50 GB/s bus: three quarters of
-/// the processors that the process may use, at least 1 and at most 12. The rest is left to the
+/// Number of readers that fill slabs fast enough for a device on a 50 GB/s bus: seven eighths of
+/// the processors that the process may use, at least 1 and at most 14. The rest is left to the
 /// driver and the OS.
 [[nodiscard]] inline std::size_t default_reader_count() noexcept {
     const std::size_t processors = detail::os::processor_count();
-    const std::size_t most = 12, count = processors - processors / 4;
+    const std::size_t most = 14, count = processors - processors / 8;
     return count < most ? count : most;
 }
 
@@ -556,8 +557,9 @@ private:
         staging_memory memory{};
         typename Device::ticket ticket{};
         vector<std::byte> scratch;                // buffer for reading what is assembled
-        vector<staged_copy<destination>> copies;  // for devices with copy_batch
+        vector<staged_copy<destination>> copies;  // from this slab, to be enqueued
         text tensor{};                            // first tensor in the slab
+        std::size_t fill = 0;                     // number of the fill in its call
         // loader's numbers of the outputs in the slab
         std::uint64_t first_output = 0, last_output = 0;
         bool is_in_flight = false;  // the ticket must be waited for
@@ -566,6 +568,12 @@ private:
         [[nodiscard]] bool holds(std::uint64_t output) const noexcept {
             return is_in_flight && first_output <= output && output <= last_output;
         }
+    };
+    /// Slabs whose copies are enqueued in one call of copy_batch.
+    struct batch {
+        static constexpr std::size_t most = 8;
+        std::uint32_t lanes[most] = {};
+        std::size_t count = 0;
     };
     struct state {
         state(Device& of, const staging_options& chosen) noexcept : device{of}, options{chosen} {}
@@ -579,6 +587,8 @@ private:
         // Free slabs whose copies are done, the most recently used on top, since most of it is
         // still in the cache.
         vector<std::uint32_t> idle;
+        // Filled slabs whose copies are enqueued with those of the next ones, in one batch.
+        batch waiting{};
         // Number of slabs in `ring` and `idle`. Larger if `is_broken`, so that nobody waits.
         std::atomic<std::uint32_t> available{0};
         std::atomic<bool> is_broken{false};
@@ -598,6 +608,14 @@ private:
         std::atomic_flag lock;
         failure why{};
         run_progress at{};
+
+        /// Keeps the failure if no earlier fill has failed.
+        void fail(std::size_t fill, failure&& with) noexcept {
+            const detail::short_lock locked{lock};
+            if (fill >= first_failed.load(std::memory_order_relaxed)) return;
+            first_failed.store(fill, std::memory_order_relaxed);
+            why = std::move(with);
+        }
     };
 
     staged_loader() noexcept = default;
@@ -651,16 +669,16 @@ private:
             if (i >= count || one.is_canceled.load(std::memory_order_relaxed) ||
                 one.first_failed.load(std::memory_order_relaxed) < i)
                 return;
-            auto done = run_fill(one, i, windows, name_of, target_of);
-            if (done) return;
-            const detail::short_lock locked{one.lock};
-            if (i >= one.first_failed.load(std::memory_order_relaxed)) return;
-            one.first_failed.store(i, std::memory_order_relaxed);
-            one.why = std::move(done).error();
+            failed_copy failed{i};
+            auto done = run_fill(one, i, windows, name_of, target_of, failed);
+            if (!done) one.fail(failed.fill, std::move(done).error());
         };
         if (count > 1) executor(count, indexed_task{run_next});
         while (one.next.load(std::memory_order_relaxed) < count)
             run_next(0);  // fills that the executor did not run; normally none
+        failed_copy failed_last;
+        if (auto done = hand_over(std::exchange(state_->waiting, {}), failed_last); !done)
+            one.fail(failed_last.fill, std::move(done).error());
         const bool failed = one.first_failed.load(std::memory_order_relaxed) != detail::no_position;
         if (!failed && !one.is_canceled.load(std::memory_order_relaxed)) return numbers;
         auto drained = drain();
@@ -670,10 +688,21 @@ private:
             .code = errc::canceled, .expected = one.at.total_bytes, .actual = one.at.done_bytes};
     }
 
+    static constexpr bool takes_batches =
+        requires(Device& device, span<const staged_copy<destination>> copies, std::size_t lane) {
+            { device.copy_batch(copies, lane) } noexcept -> std::same_as<result<void>>;
+        };
+
+    /// What failed: a fill of the call, and a copy from its slab.
+    struct failed_copy {
+        std::size_t fill = 0, copy = 0;
+    };
+
     /// Fills one slab and passes it to the device.
     template <class NameOf, class TargetOf>
     result<void> run_fill(call& of, std::size_t number, span<const detail::staged_window> windows,
-                          const NameOf& name_of, const TargetOf& target_of) noexcept {
+                          const NameOf& name_of, const TargetOf& target_of,
+                          failed_copy& failed) noexcept {
         std::size_t lane = 0;
         if (auto taken = take_slab(lane); !taken) return taken;
         slab& into = state_->slabs[lane];
@@ -691,11 +720,19 @@ private:
                 size_bytes += each.size_bytes;
             }
             into.tensor = text{name_of(output)};
-            done = hand_over(into, lane, pieces, windows, target_of, output);
+            into.fill = number;
+            done = list_copies(into, pieces, windows, target_of);
         }
-        if (!done && done.error().tensor.empty()) done.error().tensor = text{name_of(output)};
-        if (!into.is_lost) give_slab(lane);
-        if (!done) return done;
+        if (!done) {
+            if (done.error().tensor.empty()) done.error().tensor = text{name_of(output)};
+            give_slab(lane);
+            return done;
+        }
+        if (auto given = hand_over(join_batch(lane), failed); !given) {
+            if (given.error().tensor.empty())
+                given.error().tensor = text{name_of(of.job.pieces(number)[failed.copy].output)};
+            return given;
+        }
         const detail::short_lock locked{of.lock};
         of.at.tensor = name_of(output);
         of.at.done_bytes += size_bytes;
@@ -704,44 +741,82 @@ private:
         return {};
     }
 
-    /// Enqueues the copies of a slab and marks their end.
+    /// Lists the copies of a filled slab.
     template <class TargetOf>
-    result<void> hand_over(slab& from, std::size_t lane, span<const detail::staged_piece> pieces,
-                           span<const detail::staged_window> windows, const TargetOf& target_of,
-                           std::uint32_t& output) noexcept {
-        Device& device = state_->device;
-        const auto copy_of = [&](const detail::staged_piece& piece) noexcept {
-            const target& to = target_of(piece.output);
-            return staged_copy<destination>{to.to,
-                                            to.offset + (piece.to - windows[piece.output].begin),
-                                            {from.memory.data + piece.at, piece.size_bytes}};
-        };
-        result<void> copied;
-        constexpr bool takes_batches = requires {
-            { device.copy_batch(from.copies.view(), lane) } noexcept -> std::same_as<result<void>>;
-        };
+    static result<void> list_copies(slab& from, span<const detail::staged_piece> pieces,
+                                    span<const detail::staged_window> windows,
+                                    const TargetOf& target_of) noexcept {
+        from.copies.clear();
+        for (const detail::staged_piece& each : pieces) {
+            const target& to = target_of(each.output);
+            if (!from.copies.push({to.to,
+                                   to.offset + (each.to - windows[each.output].begin),
+                                   {from.memory.data + each.at, each.size_bytes}}))
+                return failure{.code = errc::out_of_memory};
+        }
+        return {};
+    }
+
+    /// Adds a filled slab to the waiting ones. Returns the slabs to hand over now: none while the
+    /// device has other slabs to copy from and few slabs wait.
+    batch join_batch(std::size_t lane) noexcept {
+        state& of = *state_;
+        const detail::short_lock locked{of.lock};
+        of.waiting.lanes[of.waiting.count++] = static_cast<std::uint32_t>(lane);
         if constexpr (takes_batches) {
-            from.copies.clear();
-            for (const detail::staged_piece& each : pieces)
-                if (!from.copies.push(copy_of(each))) return failure{.code = errc::out_of_memory};
-            copied =
-                device.copy_batch(span<const staged_copy<destination>>{from.copies.view()}, lane);
-        } else {
-            for (std::size_t i = 0; i < pieces.size() && copied; ++i) {
-                output = pieces[i].output;
-                const staged_copy<destination> one = copy_of(pieces[i]);
-                copied = device.copy(one.to, one.offset, one.from, lane);
+            // An eighth of the slabs, so that some are always filled or copied from.
+            const std::size_t eighth = of.slabs.size() / 8,
+                              most = eighth < batch::most ? eighth : batch::most - 1;
+            if (of.waiting.count <= most && of.in_flight > most) return {};
+        }
+        return std::exchange(of.waiting, {});
+    }
+
+    /// Enqueues the copies of some slabs, in the lane of the first, and marks their end. On
+    /// failure, `failed` is the first fill among them.
+    result<void> hand_over(const batch& slabs, failed_copy& failed) noexcept {
+        if (slabs.count == 0) return {};
+        state& of = *state_;
+        const std::size_t lane = slabs.lanes[0];
+        result<void> done = enqueue(slabs, lane, failed.copy);
+        const slab* first = &of.slabs[lane];
+        for (std::size_t i = 0; i < slabs.count; ++i) {
+            slab& each = of.slabs[slabs.lanes[i]];
+            if (each.fill < first->fill) first = &each;
+            // if a copy failed, others may still have been enqueued
+            auto marked = of.device.mark(each.ticket, lane);
+            if (marked) {
+                each.is_in_flight = true;
+            } else {
+                lose(each, marked.error());
+                if (done) done = std::move(marked);
             }
         }
-        // if a copy failed, others may still have been enqueued
-        auto marked = device.mark(from.ticket, lane);
-        if (marked) {
-            from.is_in_flight = true;
-        } else {
-            lose(from, marked.error());
+        if (!done) {
+            failed.fill = first->fill;
+            if (takes_batches && done.error().tensor.empty()) done.error().tensor = first->tensor;
         }
-        if (!copied) return copied;
-        return marked;
+        for (std::size_t i = 0; i < slabs.count; ++i)
+            if (!of.slabs[slabs.lanes[i]].is_lost) give_slab(slabs.lanes[i]);
+        return done;
+    }
+    result<void> enqueue(const batch& slabs, std::size_t lane, std::size_t& failed) noexcept {
+        state& of = *state_;
+        vector<staged_copy<destination>>& copies = of.slabs[lane].copies;
+        for (std::size_t i = 1; i < slabs.count; ++i)
+            for (const staged_copy<destination>& each : of.slabs[slabs.lanes[i]].copies)
+                if (!copies.push(each)) return failure{.code = errc::out_of_memory};
+        if constexpr (takes_batches) {
+            return of.device.copy_batch(copies.view(), lane);
+        } else {
+            for (failed = 0; failed < copies.size(); ++failed) {
+                const staged_copy<destination>& each = copies[failed];
+                if (auto done = of.device.copy(each.to, each.offset, each.from, lane); !done)
+                    return done;
+            }
+            failed = 0;
+            return {};
+        }
     }
 
     /// Takes a slab to fill and stores its number in `lane`: the last one whose copies are done, or

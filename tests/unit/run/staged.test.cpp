@@ -627,6 +627,88 @@ TEST_CASE("staged: tickets are created once, with the loader; if that fails noth
 }
 
 TEST_CASE(
+    "staged: a device that takes batches gets some slabs at once while it has others to copy from, "
+    "and all bytes arrive") {
+    const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
+    const shared_set set{held};
+    for (const laws::kind to : {laws::kind::gate_up, laws::kind::rows_1, laws::kind::transposed})
+        for (const std::size_t readers : {1u, 4u})
+            for (const std::size_t slab_count : {2u, 8u, 17u, 100u}) {
+                CAPTURE(readers);
+                CAPTURE(slab_count);
+                const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, to);
+                support::batching_device device;
+                auto load = sf::staged_loader<support::batching_device>::make(
+                    device, small(1000, slab_count));
+                REQUIRE(load);
+                for (int round = 0; round < 3; ++round) {
+                    const auto targets = targets_of(device, plan);
+                    const auto done = load->fuse(plan, targets, sf::threads{readers});
+                    REQUIRE(done);
+                    for (std::size_t i = 0; i < targets.size(); ++i) CHECK(load->wait(*done, i));
+                    CHECK(device.pending_copies() == 0);
+                    CHECK(contents(device, targets) == fused(plan));
+                }
+                const std::size_t slabs_at_once = slab_count / 8 < 8 ? slab_count / 8 + 1 : 8;
+                CHECK(device.batches * slabs_at_once >= device.marks);
+                CHECK((device.batches < device.marks) == (slab_count >= 8));
+                CHECK(device.misuses == 0);
+            }
+}
+
+TEST_CASE(
+    "staged: a batch that fails names a tensor and leaves no copy pending; the loader stays "
+    "usable") {
+    const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
+    const shared_set set{held};
+    const sf::copy_plan plan = plan_of(set, laws::kind::per_expert, laws::kind::gate_up);
+    const auto expected = fused(plan);
+    for (const std::size_t readers : {1u, 3u})
+        for (std::size_t failing = 0; failing < 40; ++failing) {
+            support::batching_device device{{.fail_copy = failing}};
+            {
+                auto load =
+                    sf::staged_loader<support::batching_device>::make(device, small(3000, 16));
+                REQUIRE(load);
+                const auto targets = targets_of(device, plan);
+                auto done = load->fuse(plan, targets, sf::threads{readers});
+                REQUIRE_FALSE(done);
+                CHECK(done.error().code == errc::device_failed);
+                CHECK(!done.error().tensor.empty());
+                CHECK(device.pending_copies() == 0);
+                CHECK(load->fuse(plan, targets, sf::threads{readers}));
+                CHECK(load->finish());
+                CHECK(contents(device, targets) == expected);
+            }
+            CHECK(device.held_staging_bytes == 0);
+            CHECK(device.misuses == 0);
+        }
+}
+
+TEST_CASE("staged: a copy that fails names the tensor of that copy, not of its slab") {
+    const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
+    const shared_set set{held};
+    std::vector<sf::staged_tensor<memory_device::destination>> all;
+    for (std::size_t failing = 0; failing < 3; ++failing) {
+        memory_device device{{.fail_copy = failing}};
+        auto load = loader::make(device, small(1 << 20, 2));
+        REQUIRE(load);
+        all.clear();
+        for (std::uint32_t i = 0; i < 3; ++i) {
+            const auto size = static_cast<std::size_t>(set.place(i).size_bytes);
+            all.push_back({i, {device.allocate(size), 0, size}});
+        }
+        auto done = load->load(set, all, in_line);
+        REQUIRE_FALSE(done);
+        std::vector<std::uint32_t> order{0, 1, 2};
+        std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
+            return set.place(a).offset < set.place(b).offset;
+        });
+        CHECK(done.error().tensor == set.spec(order[failing]).name);
+    }
+}
+
+TEST_CASE(
     "staged: a copy that fails midway names its tensor and leaves no copy pending; the loader "
     "stays usable") {
     const laws::packed_set held = laws::make_set(laws::kind::per_expert, usual, "moe");
