@@ -45,7 +45,7 @@ public:
     /// ends with the expression.
     template <class Container>
         requires requires(Container& container) {
-            requires !std::is_same_v<std::remove_cv_t<Container>, span>;
+            requires !std::is_same_v<std::remove_cvref_t<Container>, span>;
             requires std::is_const_v<T> || std::is_lvalue_reference_v<Container> ||
                          std::ranges::enable_borrowed_range<std::remove_cv_t<Container>>;
             // Allows adding const, but no conversion to void or to a base class. (The compiler
