@@ -418,7 +418,9 @@ public:
     ///   lifetime  ends with the result
     [[nodiscard]] T& operator*() & noexcept SAFEFUSE_LIFETIMEBOUND { return value_; }
     [[nodiscard]] const T& operator*() const& noexcept SAFEFUSE_LIFETIMEBOUND { return value_; }
-    [[nodiscard]] T&& operator*() && noexcept SAFEFUSE_LIFETIMEBOUND { return static_cast<T&&>(value_); }
+    [[nodiscard]] T&& operator*() && noexcept SAFEFUSE_LIFETIMEBOUND {
+        return static_cast<T&&>(value_);
+    }
     [[nodiscard]] T* operator->() & noexcept SAFEFUSE_LIFETIMEBOUND { return &value_; }
     [[nodiscard]] const T* operator->() const& noexcept SAFEFUSE_LIFETIMEBOUND { return &value_; }
     [[nodiscard]] T* operator->() && noexcept SAFEFUSE_LIFETIMEBOUND { return &value_; }
@@ -453,7 +455,9 @@ public:
     ///   lifetime  ends with the result
     [[nodiscard]] failure& error() & noexcept SAFEFUSE_LIFETIMEBOUND { return error_; }
     [[nodiscard]] const failure& error() const& noexcept SAFEFUSE_LIFETIMEBOUND { return error_; }
-    [[nodiscard]] failure&& error() && noexcept SAFEFUSE_LIFETIMEBOUND { return static_cast<failure&&>(error_); }
+    [[nodiscard]] failure&& error() && noexcept SAFEFUSE_LIFETIMEBOUND {
+        return static_cast<failure&&>(error_);
+    }
     /// @}
 
     /// Calls f(value), which returns a result; a failure is passed on.
