@@ -80,7 +80,9 @@ SAFEFUSE_NOINLINE inline bool append_printable(text& out, std::string_view chara
             escape[1] = next.code == '\n' ? 'n' : next.code == '\r' ? 'r' : 't';
             size = 2;
         }
-        if (!out.append(characters.substr(0, kept)) || !out.append({escape, size})) return false;
+        if (!out.append(characters.substr(0, kept)) ||
+            !out.append(detail::characters_at(escape, size)))
+            return false;
         characters.remove_prefix(kept + next.size);
         kept = 0;
     }

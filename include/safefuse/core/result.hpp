@@ -371,18 +371,16 @@ public:
 
     /// @{
     /// Success: a value converts.
-    result(T&& value) noexcept : has_value_{true} { new (&value_) T(std::move(value)); }
+    result(T&& value) noexcept : has_value_{true}, value_(static_cast<T&&>(value)) {}
     result(const T& value) noexcept
         requires(__is_constructible(T, const T&))
-        : has_value_{true} {
-        new (&value_) T(value);
-    }
+        : has_value_{true}, value_(value) {}
     /// @}
     /// @{
     /// Failure: a failure converts. `return failure{...}` and `return std::move(other).error()`
     /// both compile.
     result(failure&& error) noexcept : has_value_{false} {  // NOLINT
-        detail::make_failure(&error_, std::move(error));
+        detail::make_failure(&error_, static_cast<failure&&>(error));
     }
     result(const failure& error) noexcept : has_value_{false} {
         detail::make_failure(&error_, error);
@@ -391,15 +389,15 @@ public:
     /// Takes what `other` contains. The value or failure of `other` is then moved from.
     result(result&& other) noexcept : has_value_{other.has_value_} {
         if (has_value_)
-            new (&value_) T(std::move(other.value_));
+            new (&value_) T(static_cast<T&&>(other.value_));
         else
-            detail::make_failure(&error_, std::move(other.error_));
+            detail::make_failure(&error_, static_cast<failure&&>(other.error_));
     }
     /// Destroys the current content and takes what `other` contains.
     result& operator=(result&& other) noexcept {
-        result taken{std::move(other)};  // `other` may be a member of what is destroyed
+        result taken{static_cast<result&&>(other)};  // `other` may be a member of what is destroyed
         this->~result();
-        new (this) result{std::move(taken)};
+        new (this) result{static_cast<result&&>(taken)};
         return *this;
     }
     ~result() {
@@ -420,7 +418,9 @@ public:
     ///   lifetime  ends with the result
     [[nodiscard]] T& operator*() & noexcept SAFEFUSE_LIFETIMEBOUND { return value_; }
     [[nodiscard]] const T& operator*() const& noexcept SAFEFUSE_LIFETIMEBOUND { return value_; }
-    [[nodiscard]] T&& operator*() && noexcept SAFEFUSE_LIFETIMEBOUND { return std::move(value_); }
+    [[nodiscard]] T&& operator*() && noexcept SAFEFUSE_LIFETIMEBOUND {
+        return static_cast<T&&>(value_);
+    }
     [[nodiscard]] T* operator->() & noexcept SAFEFUSE_LIFETIMEBOUND { return &value_; }
     [[nodiscard]] const T* operator->() const& noexcept SAFEFUSE_LIFETIMEBOUND { return &value_; }
     [[nodiscard]] T* operator->() && noexcept SAFEFUSE_LIFETIMEBOUND { return &value_; }
@@ -436,7 +436,7 @@ public:
     [[nodiscard]] const T& value() const& noexcept SAFEFUSE_LIFETIMEBOUND {
         return check(), value_;
     }
-    [[nodiscard]] T value() && noexcept { return check(), std::move(value_); }
+    [[nodiscard]] T value() && noexcept { return check(), static_cast<T&&>(value_); }
     /// @}
     /// @{
     /// The value, or `otherwise` on a failure.
@@ -455,7 +455,9 @@ public:
     ///   lifetime  ends with the result
     [[nodiscard]] failure& error() & noexcept SAFEFUSE_LIFETIMEBOUND { return error_; }
     [[nodiscard]] const failure& error() const& noexcept SAFEFUSE_LIFETIMEBOUND { return error_; }
-    [[nodiscard]] failure&& error() && noexcept SAFEFUSE_LIFETIMEBOUND { return std::move(error_); }
+    [[nodiscard]] failure&& error() && noexcept SAFEFUSE_LIFETIMEBOUND {
+        return static_cast<failure&&>(error_);
+    }
     /// @}
 
     /// Calls f(value), which returns a result; a failure is passed on.

@@ -45,13 +45,12 @@ public:
     /// ends with the expression.
     template <class Container>
         requires requires(Container& container) {
-            requires !std::is_same_v<std::remove_cv_t<Container>, span>;
+            requires !std::is_same_v<std::remove_cvref_t<Container>, span>;
             requires std::is_const_v<T> || std::is_lvalue_reference_v<Container> ||
                          std::ranges::enable_borrowed_range<std::remove_cv_t<Container>>;
-            // Allows adding const, but no conversion to void or to a base class. (A function
-            // pointer as the parameter here stops nvcc 13.)
-            requires std::is_convertible_v<
-                std::remove_pointer_t<decltype(container.data())>* const*, T* const*>;
+            // Allows adding const, but no conversion to void or to a base class. (The compiler
+            // builtin: std::is_convertible costs every list of elements its part of compile time.)
+            requires __is_assignable(T* const*&, decltype(container.data()) const*);
             static_cast<std::size_t>(container.size());
         }
     constexpr span(Container&& container) noexcept

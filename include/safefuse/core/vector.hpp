@@ -151,7 +151,7 @@ public:
         requires(!is_plain)
     {
         if (size_ == capacity_ && !reserve(next_capacity(1))) return false;
-        new (data() + size_++) T{std::move(value)};
+        new (static_cast<void*>(data() + size_++)) T{static_cast<T&&>(value)};
         return true;
     }
 
@@ -208,7 +208,7 @@ private:
         auto* const grown = static_cast<T*>(std::malloc(count * sizeof(T)));
         if (grown == nullptr) return false;
         for (std::size_t i = 0; i < size_; ++i) {
-            new (grown + i) T{std::move(data()[i])};
+            new (static_cast<void*>(grown + i)) T{static_cast<T&&>(data()[i])};
             data()[i].~T();
         }
         std::free(data_);

@@ -48,6 +48,34 @@ struct unknown_experts {
 
 namespace detail {
 
+/// Whether a name is a tensor's name and the suffix of a field of a module: match() with the
+/// layouts above, which this does not use because g++ would describe them in every file. A test
+/// compares.
+constexpr bool is_module_field(std::string_view name, std::string_view pattern) noexcept {
+    constexpr const char* fields[] = {"weight",
+                                      "bias",
+                                      "weight_scale_inv",
+                                      "weight_scale",
+                                      "input_scale",
+                                      "weight_packed",
+                                      "weight_global_scale",
+                                      "weight_scale_2",
+                                      "weight_shape",
+                                      "weight_g_idx",
+                                      "input_global_scale",
+                                      "weight_zero_point",
+                                      "qweight",
+                                      "qzeros",
+                                      "scales",
+                                      "g_idx"};
+    std::uint64_t expert = 0;
+    bool begins = false;
+    if (!take_pattern(name, pattern, expert, begins) || !name.starts_with('.')) return false;
+    for (const char* field : fields)
+        if (name.substr(1) == field) return true;
+    return false;
+}
+
 /// Whether models keep experts with this name as they are stored.
 SAFEFUSE_NOINLINE constexpr bool is_kept_form(std::string_view name,
                                               std::size_t module_size) noexcept {
@@ -55,21 +83,20 @@ SAFEFUSE_NOINLINE constexpr bool is_kept_form(std::string_view name,
     const std::string_view module = name.substr(0, module_size);
     if (module.ends_with("self_attention.experts") && module_size < name.size()) {
         const std::string_view local = name.substr(module_size + 1);
-        return local == "bias" ||
-               match(layouts::kept_heads::description, local).verdict == name_verdict::tensor;
+        return local == "bias" || local == "input_linear.weight" || local == "output_linear.weight";
     }
     std::size_t begin = module_size;
     while (begin > 0 && name[begin - 1] != '.') --begin;
-    for (const layout_description* layout :
-         {&layouts::kept_wi_wo::description, &layouts::kept_fc12::description})
-        if (match(*layout, name.substr(begin)).verdict == name_verdict::tensor) return true;
+    for (const char* pattern :
+         {"expert_{i}.wi", "expert_{i}.wo", "expert_{i}.fc1", "expert_{i}.fc2"})
+        if (is_module_field(name.substr(begin), pattern)) return true;
     return false;
 }
 
 /// The tool that stores experts this way, for a message; empty if unknown.
 constexpr std::string_view known_writer(std::string_view name) noexcept {
     struct writer {
-        std::string_view word, what;
+        const char *word, *what;
     };
     constexpr writer writers[] = {
         {"base_layer", "an adapter of PEFT that was not merged"},

@@ -263,7 +263,7 @@ private:
             return false;
         const std::size_t first = arena_.size();
         if (!string.decode(arena_)) return false;
-        kept = {arena_.data() + first, arena_.size() - first};
+        kept = detail::characters_at(arena_.data() + first, arena_.size() - first);
         return true;
     }
 

@@ -10,6 +10,7 @@
 #include <new>
 #include <utility>
 
+#include <safefuse/core/detail/plain.hpp>
 #include <safefuse/core/result.hpp>
 #include <safefuse/core/span.hpp>
 #include <safefuse/tensor/byte_source.hpp>
@@ -35,12 +36,12 @@ public:
     }
     /// `other` may then only be assigned to or destroyed.
     any_source(any_source&& other) noexcept
-        : held_{std::exchange(other.held_, nullptr)}, calls_{other.calls_} {}
+        : held_{detail::exchange(other.held_, nullptr)}, calls_{other.calls_} {}
     /// Destroys the present source. `other` may then only be assigned to or destroyed.
     any_source& operator=(any_source&& other) noexcept {
         any_source taken{std::move(other)};
-        std::swap(held_, taken.held_);
-        std::swap(calls_, taken.calls_);
+        detail::swap(held_, taken.held_);
+        detail::swap(calls_, taken.calls_);
         return *this;
     }
     ~any_source() {

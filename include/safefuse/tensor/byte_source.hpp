@@ -36,9 +36,10 @@ namespace detail {
 /// What a function may return to lend bytes: a span, a std::span or another view, or a reference to
 /// a container.
 template <class Bytes>
-concept lent_bytes = std::convertible_to<Bytes, span<const std::byte>> &&
-                     (std::is_lvalue_reference_v<Bytes> ||
-                      std::ranges::enable_borrowed_range<std::remove_cv_t<Bytes>>);
+concept lent_bytes = std::is_same_v<Bytes, span<const std::byte>> ||
+                     (std::convertible_to<Bytes, span<const std::byte>> &&
+                      (std::is_lvalue_reference_v<Bytes> ||
+                       std::ranges::enable_borrowed_range<std::remove_cv_t<Bytes>>));
 }  // namespace detail
 
 /// Readable bytes of known size. Many threads may call all members at once.

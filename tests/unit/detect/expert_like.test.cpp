@@ -68,6 +68,32 @@ sf::result<sf::rewrite_plan> plan_of(const std::vector<support::tensor>& tensors
 
 }  // namespace
 
+TEST_CASE("kept forms are the tensors of the layouts of kept experts") {
+    const auto in = [](const sf::layout_description& layout, std::string_view local) {
+        return sf::detail::match(layout, local).verdict == sf::detail::name_verdict::tensor;
+    };
+    const std::string module = "encoder.layers.1.mlp.experts",
+                      heads = "layers.1.self_attention.experts";
+    std::vector<std::string> fields{"", ".", ".lora_A", ".weight.", "_weight", "weight"};
+    for (const sf::field_suffix& each : sf::module_suffixes::fields)
+        fields.emplace_back(each.suffix);
+    std::size_t kept = 0;
+    for (const char* tensor :
+         {"expert_0.wi", "expert_12.wo", "expert_3.fc1", "expert_3.fc2", "expert_3.fc3",
+          "expert_07.wi", "expert_.wi", "input_linear", "output_linear", "bias"})
+        for (const std::string& field : fields) {
+            const std::string local = tensor + field;
+            CAPTURE(local);
+            const bool is_kept = in(sf::layouts::kept_wi_wo::description, local) ||
+                                 in(sf::layouts::kept_fc12::description, local);
+            kept += is_kept;
+            CHECK(sf::detail::is_kept_form(module + "." + local, module.size() + 1) == is_kept);
+            CHECK(sf::detail::is_kept_form(heads + "." + local, heads.size()) ==
+                  (local == "bias" || in(sf::layouts::kept_heads::description, local)));
+        }
+    CHECK(kept == 4 * std::size(sf::module_suffixes::fields));
+}
+
 TEST_CASE(
     "expert-like: numbered children, parameters and fields of modules that are named like "
     "experts") {

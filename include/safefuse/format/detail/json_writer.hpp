@@ -79,7 +79,7 @@ private:
     const auto put_unit = [&](std::uint32_t unit) noexcept {
         char spelled[6] = {'\\', 'u'};
         for (int i = 0; i < 4; ++i) spelled[2 + i] = "0123456789abcdef"[unit >> (12 - 4 * i) & 15];
-        return put({spelled, sizeof spelled});
+        return put(characters_at(spelled, sizeof spelled));
     };
     bool fits = put("\"");
     for (std::size_t i = 0; fits && i < characters.size();) {
