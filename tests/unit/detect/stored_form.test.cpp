@@ -5,7 +5,6 @@
 
 #include <string>
 #include <string_view>
-#include <tuple>
 #include <vector>
 
 #include <safefuse/models/registry.hpp>
@@ -122,14 +121,17 @@ sf::result<sf::copy_plan> planned_as(const packed_set& set, const std::string& s
     return sf::plan(set, scope, *how.family.from, *how.family.to, {.allow_missing_scales = true});
 }
 
+struct sizes {
+    u64 e, i, h;
+};
 /// Values for all extents of a layout.
-extents extents_of(const sf::layout_description& layout, u64 e, u64 i, u64 h) {
-    extents out{{"E", e}, {"I", i}, {"H", h}, {"ONE", 1}};
+extents extents_of(const sf::layout_description& layout, const sizes& x) {
+    extents out{{"E", x.e}, {"I", x.i}, {"H", x.h}, {"ONE", 1}};
     for (const sf::tensor_description& tensor : layout.tensors) {
         const sf::mapping placed = tensor.place({});
         for (std::size_t p = 0; p < placed.part_count; ++p) {
             const sf::part_mapping& part = placed.parts[p];
-            if (!part.experts.empty()) out.insert({part.experts, e});
+            if (!part.experts.empty()) out.insert({part.experts, x.e});
             for (std::size_t a = 0; a < part.part_axes; ++a) out.insert({part.extents[a], 3});
         }
     }
@@ -141,21 +143,20 @@ extents extents_of(const sf::layout_description& layout, u64 e, u64 i, u64 h) {
 void check_all_forms(const sf::family_description& family, std::size_t& fit_two,
                      std::size_t& ambiguous) {
     for (const form& stored : forms_of(family))
-        for (const auto& [e, i, h] : {std::tuple<u64, u64, u64>{2, 4, 6},
-                                      {2, 4, 4},
-                                      {3, 6, 4},
-                                      {2, 4, 8},
-                                      {2, 8, 4},
-                                      {4, 2, 4},
-                                      {1, 1, 1},
-                                      {4, 4, 2}}) {
+        for (const sizes& x : {sizes{2, 4, 6},
+                               {2, 4, 4},
+                               {3, 6, 4},
+                               {2, 4, 8},
+                               {2, 8, 4},
+                               {4, 2, 4},
+                               {1, 1, 1},
+                               {4, 4, 2}}) {
             CAPTURE(std::string{family.name});
             CAPTURE(stored.name);
-            INFO("E ", e, " I ", i, " H ", h);
+            INFO("E ", x.e, " I ", x.i, " H ", x.h);
             packed_set set;
             const std::string scope = scope_of(stored.family, 0);
-            add_module(set, *stored.family.from, scope, extents_of(*stored.family.from, e, i, h),
-                       false);
+            add_module(set, *stored.family.from, scope, extents_of(*stored.family.from, x), false);
             const auto right = planned_as(set, scope, stored);
             if (!right) continue;  // E cannot be told
             bool any_differs = false;
