@@ -83,7 +83,7 @@ inline result<bool> has_source_form(const tensor_set_ref& set, const experts_sco
     bool fits = false;
     for (std::size_t i = 0; !fits && i < scopes->experts_count(); ++i) {
         if ((*scopes)[i].form == scope_state::done) continue;
-        const auto made = plan(set, (*scopes)[i], family, direction::forward, of_any_type);
+        const auto made = plan_found(set, family, (*scopes)[i], of_any_type);
         if (!made && made.error().code == errc::out_of_memory) return made.error();
         fits = !made || made->source_form() != scope_state::done;
     }
@@ -128,6 +128,10 @@ inline bool same_work(const copy_plan& a, const copy_plan& b) noexcept {
     return true;
 }
 
+constexpr bool is_under(std::string_view name, std::string_view scope) noexcept {
+    return name.size() > scope.size() && name[scope.size()] == '.' && name.starts_with(scope);
+}
+
 /// Plans the first experts of a family. They are found in `kinds` and planned from `set`.
 inline result<copy_plan> plan_first(const tensor_set_ref& set, const tensor_set_ref& kinds,
                                     const family_description& family) noexcept {
@@ -135,13 +139,10 @@ inline result<copy_plan> plan_first(const tensor_set_ref& set, const tensor_set_
     if (!scopes) return scopes.error();
     if (scopes->experts_count() == 0) return failure{.code = errc::no_experts};
     const experts_scope first = (*scopes)[0];
-    const auto lies_under = [](std::string_view name, std::string_view scope) noexcept {
-        return name.size() > scope.size() && name[scope.size()] == '.' && name.starts_with(scope);
-    };
     chosen_tensors nearby{set};
     for (std::size_t i = 0; i < set.size(); ++i) {
         const std::string_view name = set.spec(i).name;
-        if ((lies_under(name, first.name) || lies_under(name, first.destination_name)) &&
+        if ((is_under(name, first.name) || is_under(name, first.destination_name)) &&
             !nearby.add(i))
             return failure{.code = errc::out_of_memory};
     }
@@ -154,7 +155,7 @@ inline result<copy_plan> plan_first(const tensor_set_ref& set, const tensor_set_
         for (const std::uint32_t member : scope.tensors)
             if (!members.push(nearby.number(member))) return failure{.code = errc::out_of_memory};
         scope.tensors = members.view();
-        return plan(set, scope, family, direction::forward, of_any_type);
+        return plan_found(set, family, scope, of_any_type);
     }
     return failure{.code = errc::no_experts};
 }
@@ -173,17 +174,18 @@ inline result<bool> same_work(const tensor_set_ref& set, const tensor_set_ref& k
         if (!one || !other || !same_work(*one, *other)) return false;
     }
     auto scopes = experts_scopes::find(kinds, a), others = experts_scopes::find(kinds, b);
-    for (const bool all : {false, true}) {
+    for (bool all = false;; all = true) {
         if (!scopes || !others) return failure{.code = errc::out_of_memory};
         if (scopes->size() != others->size() || scopes->experts_count() != others->experts_count())
             return false;
         // the other experts are like the first
         if (scopes->experts_count() == scopes->size()) return true;
-        if (!all) scopes = experts_scopes::find(set, a), others = experts_scopes::find(set, b);
+        if (all) break;
+        scopes = experts_scopes::find(set, a), others = experts_scopes::find(set, b);
     }
     for (std::size_t i = scopes->experts_count(); i < scopes->size(); ++i) {
-        const auto one = plan(set, (*scopes)[i], a, direction::forward, of_any_type);
-        const auto other = plan(set, (*others)[i], b, direction::forward, of_any_type);
+        const auto one = plan_found(set, a, (*scopes)[i], of_any_type);
+        const auto other = plan_found(set, b, (*others)[i], of_any_type);
         if (!one || !other || !same_work(*one, *other)) return false;
     }
     return true;
@@ -237,20 +239,24 @@ inline std::size_t longest_number(const family_description& family) noexcept {
         look_at(module.from_path), look_at(module.to_path);
         for (const layout_description* layout : {module.from, module.to}) {
             for (const tensor_description& tensor : layout->tensors) look_at(tensor.name);
-            for (const auto& field : layout->fields) look_at(field.suffix);
+            for (const field_suffix& field : layout->fields) look_at(field.suffix);
         }
     }
+    return digits;
+}
+
+/// The number of digits of the longest number that is a whole segment in a pattern of a family.
+inline std::size_t longest_number(span<const family_description> families) noexcept {
+    std::size_t digits = 0;
+    for (const family_description& each : families)
+        if (const std::size_t found = longest_number(each); found > digits) digits = found;
     return digits;
 }
 
 inline result<const family_description*> detect_family(const tensor_set_ref& set,
                                                        span<const family_description> families,
                                                        direction way) noexcept {
-    std::size_t spelled_digits = 0;
-    for (const family_description& each : families)
-        if (const std::size_t digits = longest_number(each); digits > spelled_digits)
-            spelled_digits = digits;
-    const auto chosen = one_of_each_kind(set, spelled_digits);
+    const auto chosen = one_of_each_kind(set, longest_number(families));
     if (!chosen) return chosen.error();
     const tensor_set_ref kinds{*chosen};
     vector<const family_description*> best;

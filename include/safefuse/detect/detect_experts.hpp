@@ -26,11 +26,7 @@ inline result<family_description> detect_experts(const tensor_set_ref& set,
                                                  span<const family_description> families,
                                                  direction way) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
-    std::size_t spelled_digits = 0;
-    for (const family_description& each : families)
-        if (const std::size_t digits = longest_number(each); digits > spelled_digits)
-            spelled_digits = digits;
-    const auto chosen = one_of_each_kind(set, spelled_digits);
+    const auto chosen = one_of_each_kind(set, longest_number(families));
     if (!chosen) return chosen.error();
     const tensor_set_ref kinds{*chosen};
     // a family fits if its renames and extra modules are all present; if no family fits, any family
@@ -78,7 +74,7 @@ inline result<family_description> detect_fused(const tensor_set_ref& set,
         if (scopes->experts_count() == 0) continue;
         bool all = true;
         for (std::size_t s = 0; all && s < scopes->experts_count(); ++s) {
-            const auto made = plan(set, (*scopes)[s], model, direction::forward, of_any_type);
+            const auto made = plan_found(set, model, (*scopes)[s], of_any_type);
             if (!made && made.error().code == errc::out_of_memory) return made.error();
             all = made.has_value();
         }

@@ -37,11 +37,7 @@ namespace detail {
     constexpr std::size_t most = 8;
     failure out{.code = errc::no_experts};
     name_stored_form(family, out);
-    std::size_t spelled_digits = 0;
-    for (const family_description& each : families)
-        if (const std::size_t digits = longest_number(each); digits > spelled_digits)
-            spelled_digits = digits;
-    const auto chosen = one_of_each_kind(set, spelled_digits);
+    const auto chosen = one_of_each_kind(set, longest_number(families));
     if (!chosen) return chosen.error();
     const tensor_set_ref kinds{*chosen};
     std::size_t count = 0;

@@ -34,76 +34,27 @@ inline bool has_shared_experts(const tensor_set_ref& set) noexcept {
     return false;
 }
 
-/// A form of a family, and the scopes of a tensor set that have its names.
+/// Whether experts are stored in the source form of a family, judged only by names.
+inline result<bool> has_stored(const tensor_set_ref& set,
+                               const family_description& family) noexcept {
+    const auto scopes = experts_scopes::find(set, family);
+    if (!scopes) return scopes.error();
+    bool found = false;
+    for (std::size_t s = 0; !found && s < scopes->experts_count(); ++s)
+        found = (*scopes)[s].form != scope_state::done;
+    return found;
+}
+
+/// Whether a scope is in the source form of a family, judged only by names.
+inline bool is_stored(const experts_scope& scope, const family_description& family) noexcept {
+    return scope.module == 0 && (scope.form != scope_state::done || family.module_at(0).is_same());
+}
+
+/// A form in which the experts of a family may be.
 struct named_form {
     std::string_view name;
     family_description family;
-    experts_scopes scopes;
-
-    /// Whether a scope is in this form, judged only by names.
-    [[nodiscard]] bool has(const experts_scope& scope) const noexcept {
-        return scope.module == 0 &&
-               (scope.form != scope_state::done || family.module_at(0).is_same());
-    }
-    [[nodiscard]] bool is_found() const noexcept {
-        bool found = false;
-        for (const experts_scope scope : scopes) found = found || has(scope);
-        return found;
-    }
 };
-
-inline result<named_form> find_form(const tensor_set_ref& set, std::string_view name,
-                                    const family_description& family) noexcept {
-    auto scopes = experts_scopes::find(set, family);
-    if (!scopes) return std::move(scopes).error();
-    return named_form{name, family, std::move(*scopes)};
-}
-
-/// How the scopes that have the names of two forms fit these forms.
-struct form_comparison {
-    bool first_fits = true;   ///< every such scope has the shapes of the first form
-    bool second_fits = true;  ///< and of the second
-    /// A scope from which the two forms make different bytes. Empty: none.
-    std::string_view differs{};
-
-    [[nodiscard]] bool is_ambiguous() const noexcept {
-        return first_fits && second_fits && !differs.empty();
-    }
-};
-
-/// Plans every scope that has the names of two forms, as the one and as the other.
-///   fails   out_of_memory, file_changed
-inline result<form_comparison> compare_forms(const tensor_set_ref& set, const named_form& first,
-                                             const named_form& second,
-                                             const plan_options& options) noexcept {
-    const auto plan_as = [&](const experts_scope& scope, const named_form& form) noexcept {
-        const plan_options only{.destination_scope = scope.destination_name,
-                                .known_extents = options.known_extents,
-                                .allow_missing_scales = true};
-        return plan_members(set, scope.tensors, scope.name, *form.family.from, *form.family.to,
-                            only);
-    };
-    // a plan that does not know which form its scales have fits, too
-    const auto fits = [](const result<copy_plan>& plan) noexcept {
-        return plan || plan.error().code == errc::ambiguous_form;
-    };
-    form_comparison out;
-    for (const experts_scope scope : first.scopes)
-        for (const experts_scope other : second.scopes) {
-            if (scope.name != other.name || !first.has(scope) || !second.has(other)) continue;
-            const auto one = plan_as(scope, first), two = plan_as(other, second);
-            for (const auto* each : {&one, &two})
-                if (!*each && (each->error().code == errc::out_of_memory ||
-                               each->error().code == errc::file_changed))
-                    return each->error();
-            out.first_fits = out.first_fits && fits(one);
-            out.second_fits = out.second_fits && fits(two);
-            const bool same =
-                one && two && (same_work(*one, *two) || one->size_bytes() + two->size_bytes() == 0);
-            if (fits(one) && fits(two) && !same) out.differs = scope.name;
-        }
-    return out;
-}
 
 [[nodiscard]] SAFEFUSE_COLD inline failure two_stored_forms(const named_form& first,
                                                             const named_form& second,
@@ -119,6 +70,55 @@ inline result<form_comparison> compare_forms(const tensor_set_ref& set, const na
     return out;
 }
 
+/// Whether a plan failed for a reason that says nothing about the form.
+inline bool is_broken(const result<copy_plan>& plan) noexcept {
+    return !plan &&
+           (plan.error().code == errc::out_of_memory || plan.error().code == errc::file_changed);
+}
+
+/// Plans a scope as if it were in a form. A plan that fails because scales have two meanings fits.
+///   fits    becomes false if the tensors do not fit
+///   fails   out_of_memory, file_changed
+inline result<copy_plan> plan_as(const tensor_set_ref& set, const experts_scope& scope,
+                                 const family_description& form, const plan_options& options,
+                                 bool& fits) noexcept {
+    plan_options only = of_any_type;
+    only.destination_scope = scope.destination_name;
+    only.known_extents = options.known_extents;
+    auto plan = plan_members(set, scope.tensors, scope.name, *form.from, *form.to, only);
+    if (!plan && plan.error().code != errc::ambiguous_form) fits = false;
+    return plan;
+}
+
+/// Plans every scope that has the names of two forms as each of them. Returns whether the second
+/// one fits all these scopes, and the first one does not.
+///   fails   ambiguous_form (both fit, and make different bytes), out_of_memory, file_changed
+inline result<bool> second_fits_better(const tensor_set_ref& set, const named_form& first,
+                                       const named_form& second,
+                                       const plan_options& options) noexcept {
+    const auto scopes = experts_scopes::find(set, first.family),
+               others = experts_scopes::find(set, second.family);
+    if (!scopes || !others) return scopes ? others.error() : scopes.error();
+    bool first_fits = true, second_fits = true;
+    std::string_view differs;
+    for (std::size_t i = 0; i < scopes->size(); ++i)
+        for (std::size_t j = 0; j < others->size(); ++j) {
+            const experts_scope scope = (*scopes)[i], other = (*others)[j];
+            if (scope.name != other.name || !is_stored(scope, first.family) ||
+                !is_stored(other, second.family))
+                continue;
+            const auto one = plan_as(set, scope, first.family, options, first_fits),
+                       two = plan_as(set, other, second.family, options, second_fits);
+            if (is_broken(one) || is_broken(two)) return is_broken(one) ? one.error() : two.error();
+            const bool same =
+                one && two && (same_work(*one, *two) || one->size_bytes() + two->size_bytes() == 0);
+            if (!same) differs = scope.name;
+        }
+    if (first_fits && second_fits && !differs.empty())
+        return two_stored_forms(first, second, differs);
+    return second_fits && !first_fits;
+}
+
 }  // namespace detail
 
 /// The family with the stored form that a tensor set has: the hub's, or one that other tools write.
@@ -131,30 +131,29 @@ inline result<form_comparison> compare_forms(const tensor_set_ref& set, const na
 [[nodiscard]] inline result<family_description> with_stored_form_of(
     tensor_set_ref set, const family_description& family,
     const plan_options& options = {}) noexcept {
-    family_description fused = family;
-    fused.from = family.to;
-    fused.from_module = family.to_module;
-    const auto model = detail::find_form(set, "model", fused);
-    if (!model) return model.error();
-    detail::named_form best{"hub", family, {}};
-    for (std::size_t i = 0; i <= family.forms.size(); ++i) {  // 0 is the hub's form
-        const stored_form_description* const form = i == 0 ? nullptr : &family.forms[i - 1];
-        if (form != nullptr && form->excludes_shared_experts && detail::has_shared_experts(set))
-            continue;
-        auto found = form == nullptr
-                         ? detail::find_form(set, "hub", family)
-                         : detail::find_form(set, form->name, with_stored_form(family, *form));
-        if (!found) return std::move(found).error();
-        if (found->family.module_at(0).is_same() || !found->is_found()) continue;
-        const auto fused_too = detail::compare_forms(set, *found, *model, options);
-        if (!fused_too) return fused_too.error();
-        if (fused_too->is_ambiguous())
-            return detail::two_stored_forms(*found, *model, fused_too->differs);
-        const auto both = detail::compare_forms(set, best, *found, options);
-        if (!both) return both.error();
-        if (both->is_ambiguous()) return detail::two_stored_forms(best, *found, both->differs);
-        if (best.scopes.size() == 0 || (!both->first_fits && both->second_fits))
-            best = std::move(*found);
+    detail::named_form best{"hub", family}, model{"model", family};
+    model.family.from = family.to;
+    model.family.from_module = family.to_module;
+    bool any = false;
+    for (std::size_t i = 0; i <= family.forms.size(); ++i) {
+        detail::named_form form{"hub", family};
+        if (i != 0) {
+            const stored_form_description& other = family.forms[i - 1];
+            if (other.excludes_shared_experts && detail::has_shared_experts(set)) continue;
+            form = {other.name, with_stored_form(family, other)};
+        }
+        const auto stored = detail::has_stored(set, form.family);
+        if (!stored) return stored.error();
+        if (!*stored) continue;
+        if (const auto done = detail::second_fits_better(set, form, model, options); !done)
+            return done.error();
+        if (any) {
+            const auto better = detail::second_fits_better(set, best, form, options);
+            if (!better) return better.error();
+            if (!*better) continue;
+        }
+        best = form;
+        any = true;
     }
     return best.family;
 }

@@ -107,7 +107,7 @@ public:
     [[nodiscard]] result<copy_plan> plan_of(std::size_t scope) const noexcept {
         if (has_engine_)
             return detail::plan_for_engine(set_, family_, scopes_[scope], engine_, options_);
-        return plan(set_, scopes_[scope], family_, direction::forward, options_);
+        return detail::plan_found(set_, family_, scopes_[scope], options_);
     }
     /// The sum of the bytes of all tensors.
     [[nodiscard]] std::uint64_t total_bytes() const noexcept { return total_bytes_; }
