@@ -49,7 +49,7 @@ sf::result<void> load(const choices& chosen) {
         {.family = chosen.family});
     if (!family) return std::move(family).error();
     const auto model =
-        gpu::device_model::make(*checkpoint, family->family.fuse, family->options(), chosen.part);
+        gpu::device_model::make(*checkpoint, family->family, family->options(), chosen.part);
     if (!model) return model.error();
     const double open_seconds = opening.seconds();
 

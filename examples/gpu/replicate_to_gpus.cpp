@@ -85,7 +85,7 @@ int main(int argc, char** argv) {
     if (!family) return command_line::report(family.error());
     std::vector<gpu::device_model> models;
     for (std::size_t rank = 0; rank < (mode == "slices" ? gpus : 1); ++rank) {
-        auto made = gpu::device_model::make(*checkpoint, family->family.fuse, family->options(),
+        auto made = gpu::device_model::make(*checkpoint, family->family, family->options(),
                                             {.rank = rank, .ranks = mode == "slices" ? gpus : 1});
         if (!made) return command_line::report(made.error());
         models.push_back(std::move(*made));

@@ -32,7 +32,7 @@ sf::result<void> load(const char* path, int device_number, std::size_t readers_w
     auto family = choose_family::choose(
         convert_checkpoint::text_of(convert_checkpoint::directory_of(path)), *checkpoint, {});
     if (!family) return std::move(family).error();
-    const auto model = gpu::device_model::make(*checkpoint, family->family.fuse, family->options());
+    const auto model = gpu::device_model::make(*checkpoint, family->family, family->options());
     if (!model) return model.error();
     auto device = gpu::cuda_device::make(device_number);
     if (!device) return std::move(device).error();

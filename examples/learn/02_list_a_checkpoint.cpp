@@ -36,10 +36,10 @@ int main(int argc, char** argv) {
     // wants. A config.json, if there is one, tells it too: find_family(model_type).
     const auto family = sf::detect_family(*checkpoint);
     if (!family) return report(family.error());
-    std::printf("family  %s\n", sf::text{(*family)->fuse.name}.c_str());
+    std::printf("family  %s\n", sf::text{(*family)->name}.c_str());
 
     // Each scope is one module that the family fuses: the experts of one layer.
-    const auto scopes = sf::experts_scopes::find(*checkpoint, (*family)->fuse);
+    const auto scopes = sf::experts_scopes::find(*checkpoint, **family);
     if (!scopes) return report(scopes.error());
     for (std::size_t i = 0; i < scopes->size(); ++i)
         std::printf("scope   %s: %zu tensors\n", sf::printable((*scopes)[i].name).c_str(),

@@ -27,7 +27,7 @@ int main(int argc, char** argv) {
     // Open, detect, find: three calls. If one fails, its failure says what is wrong.
     const auto checkpoint = sf::checkpoint::open(argv[1]);
     if (!checkpoint) return report(checkpoint.error());
-    const sf::family_entry* family = argc == 3 ? sf::find_family(argv[2]) : nullptr;
+    const sf::family_description* family = argc == 3 ? sf::find_family(argv[2]) : nullptr;
     if (argc == 3 && family == nullptr)
         return report({.code = sf::errc::unknown_family, .detail = sf::family_names()});
     if (family == nullptr) {
@@ -35,7 +35,7 @@ int main(int argc, char** argv) {
         if (!told) return report(told.error());
         family = *told;
     }
-    const auto scopes = sf::find_scopes(*checkpoint, family->fuse);
+    const auto scopes = sf::find_scopes(*checkpoint, *family);
     if (!scopes) return report(scopes.error());
 
     // The buffers of one layer. Every layer uses them again.
@@ -50,8 +50,7 @@ int main(int argc, char** argv) {
     for (const sf::experts_scope& scope : *scopes) {
         std::printf("%s\n", sf::printable(scope.name).c_str());
         used = 0;
-        if (auto done =
-                sf::fuse(*checkpoint, scope, family->fuse, sf::direction::forward, buffer_for);
+        if (auto done = sf::fuse(*checkpoint, scope, *family, sf::direction::forward, buffer_for);
             !done)
             return report(done.error());
         // Here the layer is complete: its tensors are in buffers[0] to buffers[used - 1].

@@ -29,7 +29,7 @@ int main(int argc, char** argv) {
     if (!family) return report(family.error());
 
     // This reads no tensor bytes. It gives the name, dtype and shape of every tensor.
-    const auto model = sf::find_model(*checkpoint, (*family)->fuse);
+    const auto model = sf::find_model(*checkpoint, **family);
     if (!model) return report(model.error());
     std::vector<std::byte> weights(static_cast<std::size_t>(model->total_bytes()));
     for (const sf::model_tensor& tensor : *model)

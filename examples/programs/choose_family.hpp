@@ -29,9 +29,9 @@ struct request {
 
 /// The family of a checkpoint, and the extents in config.json that its tensors must agree with.
 struct choice {
-    sf::family_entry family{};  ///< the family to plan with
+    sf::family_description family{};  ///< the family to plan with, in either direction
     /// The registered family, with the hub's form and all renames.
-    const sf::family_entry* own = nullptr;
+    const sf::family_description* own = nullptr;
     /// The remembered form. The family may refer to it.
     std::unique_ptr<sf::stored_spelling> spelling;
     bool is_told = false;    ///< chosen by model type or command line, not by names
@@ -59,20 +59,19 @@ std::string remembered(const Checkpoint& checkpoint) {
 
 /// A family for checkpoints without experts or with experts in an unknown form: the plan reports
 /// everything that looks like an expert.
-inline sf::family_entry no_family() {
-    sf::family_entry none = *sf::find_family("qwen2_moe");
-    none = {sf::experts_only(none.fuse), sf::experts_only(none.unfuse)};
-    return none;
+inline sf::family_description no_family() {
+    return sf::experts_only(*sf::find_family("qwen2_moe"));
 }
 
 /// Chooses a family by names. Its plans include only the experts.
 inline sf::result<void> choose_by_names(choice& out, sf::tensor_set_ref tensors,
                                         const request& asked) {
     const bool unfuse = asked.way == direction::unfuse;
-    auto found = sf::detect_experts(tensors, unfuse);
+    auto found =
+        sf::detect_experts(tensors, unfuse ? sf::direction::inverse : sf::direction::forward);
     if (found) {
         out.family = *found;
-        out.own = sf::find_family(found->fuse.name);
+        out.own = sf::find_family(found->name);
         return {};
     }
     sf::failure why = std::move(found).error();
@@ -95,19 +94,19 @@ inline sf::result<void> choose_by_names(choice& out, sf::tensor_set_ref tensors,
     // no experts have the source form; they may already have the wanted form
     if (auto already = sf::detect_fused(tensors); already && !unfuse) {
         out.family = *already;
-    } else if (auto stored = sf::detect_experts(tensors, false); unfuse && stored) {
+    } else if (auto stored = sf::detect_experts(tensors); unfuse && stored) {
         out.family = *stored;
     } else {
         out.family = no_family();
         if (asked.way == direction::repack)
-            for (const sf::family_entry& each : sf::shipped_families::all) {
-                const auto scopes = sf::experts_scopes::find(tensors, each.fuse);
+            for (const sf::family_description& each : sf::shipped_families::all) {
+                const auto scopes = sf::experts_scopes::find(tensors, each);
                 if (!scopes || scopes->experts_count() == 0) continue;
-                out.family = {sf::experts_only(each.fuse), sf::experts_only(each.unfuse)};
+                out.family = sf::experts_only(each);
                 break;
             }
     }
-    out.own = sf::find_family(out.family.fuse.name);
+    out.own = sf::find_family(out.family.name);
     return {};
 }
 
@@ -132,7 +131,7 @@ sf::result<choice> choose(const std::string& directory, const Checkpoint& checkp
     if (is_broken)
         out.notes.push_back(text_of(config.error().message()) +
                             ": not used, because --family is given");
-    const sf::family_entry* own = nullptr;
+    const sf::family_description* own = nullptr;
     std::string_view type;
     if (config) {
         out.model_type = config->model_type.view();
@@ -164,7 +163,7 @@ sf::result<choice> choose(const std::string& directory, const Checkpoint& checkp
         const auto family = out.spelling->family();
         if (!family) return family.error();
         out.family = *family;
-        out.own = sf::find_family(family->fuse.name);
+        out.own = sf::find_family(family->name);
         out.is_told = true;
         out.notes.push_back("stored form, as recorded when the checkpoint was fused: " + kept);
     } else if (own != nullptr) {
@@ -176,13 +175,13 @@ sf::result<choice> choose(const std::string& directory, const Checkpoint& checkp
             if (!form) return std::move(form).error();
             out.family = *form;
         } else if (!unfuse) {
-            auto form = sf::with_stored_form_of(tensors, *own);
+            auto form = sf::with_stored_form_of(tensors, *own, out.options());
             if (!form) return std::move(form).error();
             out.family = *form;
         }
     } else {
         if (auto done = choose_by_names(out, tensors, asked); !done) return std::move(done).error();
-        const auto scopes = sf::experts_scopes::find(tensors, out.family.fuse);
+        const auto scopes = sf::experts_scopes::find(tensors, out.family);
         if (!scopes) return scopes.error();
         bool any_to_fuse = false;
         for (std::size_t s = 0; s < scopes->experts_count(); ++s)
@@ -192,12 +191,12 @@ sf::result<choice> choose(const std::string& directory, const Checkpoint& checkp
                                       : "model_type " + out.model_type + " is unknown";
         if (any_to_fuse && asked.way != direction::repack)
             out.notes.push_back(known + ": by their names, the experts are those of family " +
-                                std::string{out.family.fuse.name} +
+                                std::string{out.family.name} +
                                 "; only the experts are fused, and nothing is renamed");
         else if (scopes->experts_count() != 0 && !unfuse && asked.way != direction::repack)
             out.notes.push_back(known + ": the experts are fused already");
     }
-    for (const sf::config_extent& each : out.family.fuse.config_extents) {
+    for (const sf::config_extent& each : out.family.config_extents) {
         const auto number = is_broken ? sf::result<std::uint64_t>{sf::unknown}
                                       : sf::read_config_number(directory, each.key);
         if (!number && number.error().code != sf::errc::file_not_found) return number.error();
@@ -221,12 +220,11 @@ inline void add_hint(sf::failure& why, const choice& chosen, sf::tensor_set_ref 
         why.detail.append(", as in config.json; --any-expert-count accepts any number");
     if (why.code != sf::errc::unknown_experts && why.code != sf::errc::unexpected_key) return;
     if (const auto other = sf::detect_experts(tensors);
-        why.code == sf::errc::unknown_experts && other &&
-        other->fuse.name != chosen.family.fuse.name) {
+        why.code == sf::errc::unknown_experts && other && other->name != chosen.family.name) {
         why.detail.append("; the names are those of family ");
-        why.detail.append(other->fuse.name);
+        why.detail.append(other->name);
         why.detail.append(": --family ");
-        why.detail.append(other->fuse.name);
+        why.detail.append(other->name);
     }
     if (!why.detail.empty()) why.detail.append("; ");
     why.detail.append("--keep-unknown passes them through unchanged");

@@ -350,8 +350,8 @@ int run_with(request asked) {
         chosen = choose_family::choose(text_of(directory_of(asked.in)), *checkpoint, ask);
     }
     if (!chosen) return command_line::report(chosen.error());
-    const bool is_inverse = unfuse || asked.engine != nullptr;
-    const sf::family_description& family = is_inverse ? chosen->family.unfuse : chosen->family.fuse;
+    const sf::family_description& family = chosen->family;
+    const sf::direction way = unfuse ? sf::direction::inverse : sf::direction::forward;
 
     if (asked.way != direction::repack)
         if (const auto filled = choose_family::check_elements(*checkpoint, family); !filled)
@@ -361,7 +361,7 @@ int run_with(request asked) {
         : asked.engine != nullptr
             ? sf::rewrite_plan::make(*checkpoint, family, *asked.engine,
                                      chosen->options(asked.keep_unknown))
-            : sf::rewrite_plan::make(*checkpoint, family, chosen->options(asked.keep_unknown));
+            : sf::rewrite_plan::make(*checkpoint, family, way, chosen->options(asked.keep_unknown));
     if (!plan) return report_plan(plan.error(), *chosen, *checkpoint);
     // if there is nothing to do, the files are copied byte for byte
     bool stays = false;
@@ -388,7 +388,7 @@ int run_with(request asked) {
         spelling = std::move(*made);
         if (!spelling.value.empty())
             metadata.push_back({sf::stored_spelling::metadata_key, spelling.value.view()});
-    } else if (is_inverse) {  // a stored form needs no record
+    } else if (unfuse || asked.engine != nullptr) {  // a stored form needs no record
         std::erase_if(metadata, [](const sf::metadata_entry& each) {
             return each.key == sf::stored_spelling::metadata_key;
         });

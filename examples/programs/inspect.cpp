@@ -66,26 +66,25 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path,
         out.problems.push_back(out.family_problem);
         return out;
     }
-    const sf::family_entry* const family = &chosen->family;
+    const sf::family_description* const family = &chosen->family;
     out.model_type = chosen->model_type;
     out.is_told = chosen->is_told;
     out.notes = chosen->notes;
-    const auto scopes = sf::experts_scopes::find(checkpoint, family->fuse);
+    const auto scopes = sf::experts_scopes::find(checkpoint, *family);
     if (!scopes) {
         out.problems.push_back(scopes.error().message().c_str());
         return out;
     }
     if (chosen->is_told || scopes->experts_count() != 0)
-        out.family = family->fuse.name;
+        out.family = family->name;
     else
         out.family_problem = "none";
     bool is_empty = false;  // if empty, the shapes are already known to be wrong
-    if (const auto filled = sf::check_experts_have_elements(checkpoint, family->fuse, *scopes);
-        !filled)
+    if (const auto filled = sf::check_experts_have_elements(checkpoint, *family, *scopes); !filled)
         is_empty = true, out.problems.push_back(filled.error().message().c_str());
     const auto unknown = sf::find_unknown_experts(checkpoint, *scopes);
     if (unknown && unknown->count != 0) {
-        sf::failure why = sf::describe(checkpoint, *unknown, family->fuse);
+        sf::failure why = sf::describe(checkpoint, *unknown, *family);
         choose_family::add_hint(why, *chosen, checkpoint);
         out.problems.push_back(why.message().c_str());
     } else if (!unknown) {
@@ -96,13 +95,12 @@ facts look_at(const sf::checkpoint& checkpoint, const std::string& path,
         static constexpr const char* forms[] = {"as stored on the hub", "fused", "both"};
         experts_line line{
             std::string{scope.name}, forms[static_cast<int>(scope.form)], {}, 0, {}, 0, 0};
-        auto plan =
-            sf::plan(checkpoint, scope, family->fuse, sf::direction::forward, chosen->options());
+        auto plan = sf::plan(checkpoint, scope, *family, sf::direction::forward, chosen->options());
         // the model may be pruned, so the number of experts in the checkpoint is used
         if (!plan && plan.error().code == sf::errc::unexpected_extent) {
             out.notes.push_back("config.json says otherwise: " +
                                 std::string{plan.error().message().view()});
-            plan = sf::plan(checkpoint, scope, family->fuse, sf::direction::forward);
+            plan = sf::plan(checkpoint, scope, *family, sf::direction::forward);
         }
         if (plan) {
             line.form = forms[static_cast<int>(plan->source_form())];

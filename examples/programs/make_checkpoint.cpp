@@ -103,10 +103,10 @@ int main(int argc, char** argv) {
         (type != sf::dtype::bf16 && type != sf::dtype::f16 && type != sf::dtype::f32 &&
          type != sf::dtype::f8_e4m3))
         arguments.complain("--dtype must be BF16, F16, F32 or F8_E4M3, not \"" + dtype_name + "\"");
-    const sf::family_entry* const family = sf::find_family(family_name);
+    const sf::family_description* const family = sf::find_family(family_name);
     const names* spelled = nullptr;
     for (const names& each : known)
-        if (family != nullptr && each.family == family->fuse.name) spelled = &each;
+        if (family != nullptr && each.family == family->name) spelled = &each;
     if (spelled == nullptr)
         arguments.complain("unknown family " + family_name + "; " + sf::family_names().c_str());
     if (!arguments.positional(1)) return arguments.status();
@@ -128,8 +128,7 @@ int main(int argc, char** argv) {
         for (const char* each : {"q_proj", "k_proj", "v_proj", "o_proj"})
             tensors.push_back({at + "self_attn." + each + ".weight", plain, {hidden, hidden}});
         tensors.push_back({at + std::string{spelled->router}, plain, {experts, hidden}});
-        add_experts(tensors, family->fuse, at + std::string{family->fuse.from_module}, extents,
-                    type);
+        add_experts(tensors, *family, at + std::string{family->from_module}, extents, type);
     }
     tensors.push_back({base + std::string{spelled->norm} + ".weight", plain, {hidden}});
     tensors.push_back({"lm_head.weight", plain, {vocabulary, hidden}});
@@ -200,7 +199,7 @@ int main(int argc, char** argv) {
 
     std::printf("%s: %zu tensors in %u file%s, family %s, %llu layers of %llu experts\n",
                 command_line::printable(out).c_str(), specs.size(), writer->shard_count(),
-                writer->shard_count() == 1 ? "" : "s", std::string{family->fuse.name}.c_str(),
+                writer->shard_count() == 1 ? "" : "s", std::string{family->name}.c_str(),
                 as_int(layers), as_int(experts));
     command_line::summarise(total, watch);
     return command_line::success;

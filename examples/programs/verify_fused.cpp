@@ -36,14 +36,14 @@ int main(int argc, char** argv) {
         convert_checkpoint::text_of(convert_checkpoint::directory_of(arguments[0])), *unfused,
         {.family = family, .any_expert_count = any_expert_count});
     if (!chosen) return command_line::report(chosen.error());
-    if (const auto filled = choose_family::check_elements(*unfused, chosen->family.fuse); !filled)
+    if (const auto filled = choose_family::check_elements(*unfused, chosen->family); !filled)
         return command_line::report(filled.error());
-    const auto plan =
-        sf::rewrite_plan::make(*unfused, chosen->family.fuse, chosen->options(keep_unknown));
+    const auto plan = sf::rewrite_plan::make(*unfused, chosen->family, sf::direction::forward,
+                                             chosen->options(keep_unknown));
     if (!plan) return convert_checkpoint::report_plan(plan.error(), *chosen, *unfused);
     // swapped arguments: the first checkpoint is fused, and the second is its source
     if (convert_checkpoint::already_done(*plan) == plan->scopes().experts_count()) {
-        const auto other = sf::experts_scopes::find(*fused, chosen->family.fuse);
+        const auto other = sf::experts_scopes::find(*fused, chosen->family);
         for (std::size_t s = 0; other && s < other->experts_count(); ++s) {
             if ((*other)[s].form != sf::scope_state::pending) continue;
             std::fprintf(stderr,

@@ -96,7 +96,6 @@ struct experts_scope;
 class experts_scopes;
 
 // detect
-struct family_entry;
 struct spelling_to_keep;
 class stored_spelling;
 struct unknown_experts;

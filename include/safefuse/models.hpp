@@ -7,6 +7,7 @@
 #include <safefuse/detect/detect.hpp>
 #include <safefuse/detect/detect_experts.hpp>
 #include <safefuse/detect/find_model.hpp>
+#include <safefuse/detect/stored_form.hpp>
 #include <safefuse/detect/stored_spelling.hpp>
 #include <safefuse/detect/unknown_experts.hpp>
 #include <safefuse/models/engines.hpp>

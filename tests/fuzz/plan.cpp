@@ -331,8 +331,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::size_t families = sf::shipped_families::all.size();
     const std::size_t kinds = std::size(laws::all_kinds);
     if (way % 2 == 0) {
-        const sf::family_entry& known = sf::shipped_families::all[way / 4 % families];
-        const sf::family_description& family = way / 2 % 2 == 0 ? known.fuse : known.unfuse;
+        const sf::family_description& known = sf::shipped_families::all[way / 4 % families];
+        const sf::family_description family =
+            known.in(way / 2 % 2 == 0 ? sf::direction::forward : sf::direction::inverse);
         std::vector<sf::known_extent> known_extents;
         const sf::module_description module = family.module_at(way % family.module_count());
         table tensors =
@@ -344,14 +345,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         // its own family and another one, in both directions; detection only sometimes, because it
         // tries every family
         const std::size_t other = tensors.size() + size;
-        for (const sf::family_entry* const each :
+        for (const sf::family_description* const each :
              {&known, &sf::shipped_families::all[other % families]}) {
-            plan_family(set, each->fuse, each->unfuse, way >= 128, known_extents);
-            plan_family(set, each->unfuse, each->fuse, way >= 128, known_extents);
+            const sf::family_description inverse = each->in(sf::direction::inverse);
+            plan_family(set, *each, inverse, way >= 128, known_extents);
+            plan_family(set, inverse, *each, way >= 128, known_extents);
         }
         if (size % 4 != 0) return 0;
-        for (const bool unfuse : {false, true}) {
-            const auto detected = sf::detect_family(set, unfuse);
+        for (const sf::direction to : {sf::direction::forward, sf::direction::inverse}) {
+            const auto detected = sf::detect_family(set, to);
             FUZZ_HOLD(detected.has_value() || detected.error().code == sf::errc::unknown_family ||
                       detected.error().code == sf::errc::ambiguous_family);
         }

@@ -321,8 +321,9 @@ TEST_CASE(
         tensors.push_back({names[i], sf::tensor_view::of(sf::dtype::u8, shape, held).value()});
     }
     const sf::tensor_list list{tensors};
-    const auto plan = sf::rewrite_plan::make(list, sf::inverse_of<sf::families::qwen2_moe>,
-                                             {.allow_missing_scales = true});
+    const auto plan =
+        sf::rewrite_plan::make(list, sf::description_of<sf::families::qwen2_moe>,
+                               sf::direction::inverse, {.allow_missing_scales = true});
     REQUIRE_FALSE(plan);
     CHECK(plan.error().code == sf::errc::shape_mismatch);
     CHECK(plan.error().scope == "layers.5.mlp.experts");

@@ -83,7 +83,7 @@ inline result<bool> has_source_form(const tensor_set_ref& set, const experts_sco
     bool fits = false;
     for (std::size_t i = 0; !fits && i < scopes->experts_count(); ++i) {
         if ((*scopes)[i].form == scope_state::done) continue;
-        const auto made = plan(set, (*scopes)[i], family, direction::forward, of_any_type);
+        const auto made = plan_found(set, family, (*scopes)[i], of_any_type);
         if (!made && made.error().code == errc::out_of_memory) return made.error();
         fits = !made || made->source_form() != scope_state::done;
     }
@@ -94,7 +94,7 @@ inline result<bool> has_source_form(const tensor_set_ref& set, const experts_sco
 /// renames are missing. Larger values: better fits.
 ///   kinds   the same set, or a subset with at least one tensor of each kind of name
 inline result<std::uint32_t> score_family(const tensor_set_ref& set, const tensor_set_ref& kinds,
-                                          const family_description& family, bool unfuse) noexcept {
+                                          const family_description& family) noexcept {
     auto scopes = experts_scopes::find(kinds, family);
     if (!scopes) return std::move(scopes).error();
     const auto fits = has_source_form(set, *scopes, family);
@@ -111,7 +111,7 @@ inline result<std::uint32_t> score_family(const tensor_set_ref& set, const tenso
         all = all && found;
         told += found ? 1 : 0;
     }
-    return !all ? 1u : unfuse ? 2u : 2u + 2u * told + (renames->others ? 0u : 1u);
+    return !all ? 1u : family.is_inverse ? 2u : 2u + 2u * told + (renames->others ? 0u : 1u);
 }
 
 /// Whether two plans make the same outputs from the same bytes.
@@ -128,6 +128,10 @@ inline bool same_work(const copy_plan& a, const copy_plan& b) noexcept {
     return true;
 }
 
+constexpr bool is_under(std::string_view name, std::string_view scope) noexcept {
+    return name.size() > scope.size() && name[scope.size()] == '.' && name.starts_with(scope);
+}
+
 /// Plans the first experts of a family. They are found in `kinds` and planned from `set`.
 inline result<copy_plan> plan_first(const tensor_set_ref& set, const tensor_set_ref& kinds,
                                     const family_description& family) noexcept {
@@ -135,13 +139,10 @@ inline result<copy_plan> plan_first(const tensor_set_ref& set, const tensor_set_
     if (!scopes) return scopes.error();
     if (scopes->experts_count() == 0) return failure{.code = errc::no_experts};
     const experts_scope first = (*scopes)[0];
-    const auto lies_under = [](std::string_view name, std::string_view scope) noexcept {
-        return name.size() > scope.size() && name[scope.size()] == '.' && name.starts_with(scope);
-    };
     chosen_tensors nearby{set};
     for (std::size_t i = 0; i < set.size(); ++i) {
         const std::string_view name = set.spec(i).name;
-        if ((lies_under(name, first.name) || lies_under(name, first.destination_name)) &&
+        if ((is_under(name, first.name) || is_under(name, first.destination_name)) &&
             !nearby.add(i))
             return failure{.code = errc::out_of_memory};
     }
@@ -154,7 +155,7 @@ inline result<copy_plan> plan_first(const tensor_set_ref& set, const tensor_set_
         for (const std::uint32_t member : scope.tensors)
             if (!members.push(nearby.number(member))) return failure{.code = errc::out_of_memory};
         scope.tensors = members.view();
-        return plan(set, scope, family, direction::forward, of_any_type);
+        return plan_found(set, family, scope, of_any_type);
     }
     return failure{.code = errc::no_experts};
 }
@@ -173,17 +174,18 @@ inline result<bool> same_work(const tensor_set_ref& set, const tensor_set_ref& k
         if (!one || !other || !same_work(*one, *other)) return false;
     }
     auto scopes = experts_scopes::find(kinds, a), others = experts_scopes::find(kinds, b);
-    for (const bool all : {false, true}) {
+    for (bool all = false;; all = true) {
         if (!scopes || !others) return failure{.code = errc::out_of_memory};
         if (scopes->size() != others->size() || scopes->experts_count() != others->experts_count())
             return false;
         // the other experts are like the first
         if (scopes->experts_count() == scopes->size()) return true;
-        if (!all) scopes = experts_scopes::find(set, a), others = experts_scopes::find(set, b);
+        if (all) break;
+        scopes = experts_scopes::find(set, a), others = experts_scopes::find(set, b);
     }
     for (std::size_t i = scopes->experts_count(); i < scopes->size(); ++i) {
-        const auto one = plan(set, (*scopes)[i], a, direction::forward, of_any_type);
-        const auto other = plan(set, (*others)[i], b, direction::forward, of_any_type);
+        const auto one = plan_found(set, a, (*scopes)[i], of_any_type);
+        const auto other = plan_found(set, b, (*others)[i], of_any_type);
         if (!one || !other || !same_work(*one, *other)) return false;
     }
     return true;
@@ -193,11 +195,12 @@ inline result<bool> same_work(const tensor_set_ref& set, const tensor_set_ref& k
 /// rule out a family. If no candidate can be planned, it keeps the first, whose plan will report
 /// the problem.
 inline result<void> keep_plannable(const tensor_set_ref& set, const tensor_set_ref& kinds,
-                                   vector<const family_entry*>& candidates, bool unfuse) noexcept {
+                                   vector<const family_description*>& candidates,
+                                   direction way) noexcept {
     if (candidates.size() < 2) return {};
-    vector<const family_entry*> kept;
-    for (const family_entry* const each : candidates) {
-        const auto plan = plan_first(set, kinds, unfuse ? each->unfuse : each->fuse);
+    vector<const family_description*> kept;
+    for (const family_description* const each : candidates) {
+        const auto plan = plan_first(set, kinds, each->in(way));
         if (!plan && plan.error().code == errc::out_of_memory) return plan.error();
         if (plan && !kept.push(each)) return failure{.code = errc::out_of_memory};
     }
@@ -209,14 +212,15 @@ inline result<void> keep_plannable(const tensor_set_ref& set, const tensor_set_r
 /// Adds families whose hub form equals the model form, because the names may come from them. Only
 /// when unfusing, or if a candidate has the same names in both forms.
 inline result<void> add_lookalikes(const tensor_set_ref& set, const tensor_set_ref& kinds,
-                                   span<const family_entry> families,
-                                   vector<const family_entry*>& candidates, bool unfuse) noexcept {
-    bool any = unfuse;
-    for (const family_entry* const each : candidates)
-        any = any || spelled_alike(*each->fuse.from, *each->fuse.to);
-    for (const family_entry& each : families) {
-        if (!any || !each.fuse.module_at(0).is_same()) continue;
-        const auto plan = plan_first(set, kinds, unfuse ? each.unfuse : each.fuse);
+                                   span<const family_description> families,
+                                   vector<const family_description*>& candidates,
+                                   direction way) noexcept {
+    bool any = way == direction::inverse;
+    for (const family_description* const each : candidates)
+        any = any || spelled_alike(*each->from, *each->to);
+    for (const family_description& each : families) {
+        if (!any || !each.module_at(0).is_same()) continue;
+        const auto plan = plan_first(set, kinds, each.in(way));
         if (!plan && plan.error().code == errc::out_of_memory) return plan.error();
         if (plan && !candidates.push(&each)) return failure{.code = errc::out_of_memory};
     }
@@ -235,26 +239,30 @@ inline std::size_t longest_number(const family_description& family) noexcept {
         look_at(module.from_path), look_at(module.to_path);
         for (const layout_description* layout : {module.from, module.to}) {
             for (const tensor_description& tensor : layout->tensors) look_at(tensor.name);
-            for (const auto& field : layout->fields) look_at(field.suffix);
+            for (const field_suffix& field : layout->fields) look_at(field.suffix);
         }
     }
     return digits;
 }
 
-inline result<const family_entry*> detect_family(const tensor_set_ref& set,
-                                                 span<const family_entry> families,
-                                                 bool unfuse) noexcept {
-    std::size_t spelled_digits = 0;
-    for (const family_entry& each : families)
-        if (const std::size_t digits = longest_number(each.fuse); digits > spelled_digits)
-            spelled_digits = digits;
-    const auto chosen = one_of_each_kind(set, spelled_digits);
+/// The number of digits of the longest number that is a whole segment in a pattern of a family.
+inline std::size_t longest_number(span<const family_description> families) noexcept {
+    std::size_t digits = 0;
+    for (const family_description& each : families)
+        if (const std::size_t found = longest_number(each); found > digits) digits = found;
+    return digits;
+}
+
+inline result<const family_description*> detect_family(const tensor_set_ref& set,
+                                                       span<const family_description> families,
+                                                       direction way) noexcept {
+    const auto chosen = one_of_each_kind(set, longest_number(families));
     if (!chosen) return chosen.error();
     const tensor_set_ref kinds{*chosen};
-    vector<const family_entry*> best;
+    vector<const family_description*> best;
     std::uint32_t best_score = 1;
-    for (const family_entry& each : families) {
-        const auto score = score_family(set, kinds, unfuse ? each.unfuse : each.fuse, unfuse);
+    for (const family_description& each : families) {
+        const auto score = score_family(set, kinds, each.in(way));
         if (!score) return score.error();
         if (*score < best_score) continue;
         if (*score > best_score) best.clear();
@@ -263,18 +271,17 @@ inline result<const family_entry*> detect_family(const tensor_set_ref& set,
     }
     if (best.empty())
         return failure{.code = errc::unknown_family, .detail = family_names(families)};
-    if (auto done = keep_plannable(set, kinds, best, unfuse); !done) return done.error();
-    if (auto done = add_lookalikes(set, kinds, families, best, unfuse); !done) return done.error();
-    text candidates{best[0]->fuse.name};
+    if (auto done = keep_plannable(set, kinds, best, way); !done) return done.error();
+    if (auto done = add_lookalikes(set, kinds, families, best, way); !done) return done.error();
+    text candidates{best[0]->name};
     bool is_tied = false;
     for (std::size_t i = 1; i < best.size(); ++i) {
-        const auto same = unfuse ? same_work(set, kinds, best[0]->unfuse, best[i]->unfuse)
-                                 : same_work(set, kinds, best[0]->fuse, best[i]->fuse);
+        const auto same = same_work(set, kinds, best[0]->in(way), best[i]->in(way));
         if (!same) return same.error();
         if (*same) continue;
         is_tied = true;
         candidates.append(", ");
-        candidates.append(best[i]->fuse.name);
+        candidates.append(best[i]->name);
     }
     if (is_tied) return failure{.code = errc::ambiguous_family, .detail = std::move(candidates)};
     return best[0];
@@ -282,8 +289,8 @@ inline result<const family_entry*> detect_family(const tensor_set_ref& set,
 
 }  // namespace detail
 
-/// Detects the family of a tensor set by its tensor names, from the stored form or, with `unfuse`,
-/// from the model's form.
+/// Detects the family of a tensor set by its tensor names, from the stored form or, in
+/// direction::inverse, from the model's form.
 /// - If families have the same stored names for experts, a family whose renames and extra modules
 ///   are all present is preferred, then the one with more matching renames. Among families that
 ///   would plan this set alike, the first is chosen.
@@ -294,14 +301,10 @@ inline result<const family_entry*> detect_family(const tensor_set_ref& set,
 ///
 ///   fails   unknown_family, ambiguous_family (the detail lists the candidates), out_of_memory
 template <class Families = shipped_families>
-[[nodiscard]] result<const family_entry*> detect_family(tensor_set_ref set,
-                                                        bool unfuse = false) noexcept {
-    return detail::detect_family(set, Families::all, unfuse);
+[[nodiscard]] result<const family_description*> detect_family(
+    tensor_set_ref set, direction way = direction::forward) noexcept {
+    return detail::detect_family(set, Families::all, way);
 }
-
-/// Deleted: the second argument is a direction. To look a family up by name, use find_family.
-template <class Families = shipped_families>
-result<const family_entry*> detect_family(tensor_set_ref, const char*) = delete;
 
 /// Calls `f.template operator()<Family>()` with the family that has this name or model type.
 /// Returns whether there is one: `visit_family(config->model_type, [&]<class Family>() { plan =

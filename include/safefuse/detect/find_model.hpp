@@ -31,28 +31,23 @@ namespace detail {
 
 /// The failure for a family that fits no experts of a set. It says how the family names experts,
 /// and which families fit the names of the set in the same direction.
-[[nodiscard]] SAFEFUSE_COLD inline failure no_scopes(const tensor_set_ref& set,
-                                                     const family_description& family,
-                                                     span<const family_entry> families) noexcept {
+[[nodiscard]] SAFEFUSE_COLD inline failure no_scopes(
+    const tensor_set_ref& set, const family_description& family,
+    span<const family_description> families) noexcept {
     constexpr std::size_t most = 8;
     failure out{.code = errc::no_experts};
     name_stored_form(family, out);
-    std::size_t spelled_digits = 0;
-    for (const family_entry& each : families)
-        if (const std::size_t digits = longest_number(each.fuse); digits > spelled_digits)
-            spelled_digits = digits;
-    const auto chosen = one_of_each_kind(set, spelled_digits);
+    const auto chosen = one_of_each_kind(set, longest_number(families));
     if (!chosen) return chosen.error();
     const tensor_set_ref kinds{*chosen};
     std::size_t count = 0;
-    for (const family_entry& each : families) {
-        const auto score = score_family(set, kinds, family.is_inverse ? each.unfuse : each.fuse,
-                                        family.is_inverse);
+    for (const family_description& each : families) {
+        const auto score = score_family(set, kinds, each.in(family.way()));
         if (!score) return score.error();
         if (*score == 0) continue;
         if (count < most) {
             out.detail.append(count == 0 ? "; the names fit " : ", ");
-            out.detail.append(each.fuse.name);
+            out.detail.append(each.name);
         }
         ++count;
     }
@@ -68,7 +63,7 @@ namespace detail {
 /// The scopes of a family. Fails if there are no experts, unless the options allow that.
 [[nodiscard]] inline result<experts_scopes> find_scopes(
     const tensor_set_ref& set, const family_description& family, const plan_options& options,
-    span<const family_entry> families) noexcept {
+    span<const family_description> families) noexcept {
     auto scopes = experts_scopes::find(set, family);
     if (!scopes) return scopes;
     if (scopes->experts_count() == 0 && scopes->passed_count() == 0 && !options.allow_no_experts)
@@ -76,11 +71,9 @@ namespace detail {
     return checked_scopes(set, family, std::move(scopes), options);
 }
 
-[[nodiscard]] inline result<model_tensors> find_model(const tensor_set_ref& set,
-                                                      const family_description& family,
-                                                      const engine_entry* engine,
-                                                      const plan_options& options,
-                                                      span<const family_entry> families) noexcept {
+[[nodiscard]] inline result<model_tensors> find_model(
+    const tensor_set_ref& set, const family_description& family, const engine_entry* engine,
+    const plan_options& options, span<const family_description> families) noexcept {
     auto scopes = find_scopes(set, family, options, families);
     if (!scopes) return std::move(scopes).error();
     return model_access::make(set, family, engine, options, std::move(*scopes));
@@ -91,6 +84,7 @@ namespace detail {
 /// Finds the experts modules of a family in a tensor set, and the other modules that the family
 /// stores differently from the model. A loop over layers iterates over them.
 ///   Families   the families that a failure looks through
+///   way       the direction of the plans to make of the scopes
 ///   options   only keep_unknown and allow_no_experts are used
 ///   fails   no_experts (unless options.allow_no_experts; the detail says how the family names
 ///           experts, and which families fit), unknown_experts (unless options.keep_unknown),
@@ -98,13 +92,15 @@ namespace detail {
 template <class Families = shipped_families>
 [[nodiscard]] result<experts_scopes> find_scopes(tensor_set_ref set,
                                                  const family_description& family,
+                                                 direction way = direction::forward,
                                                  const plan_options& options = {}) noexcept {
-    return detail::find_scopes(set, family, options, Families::all);
+    return detail::find_scopes(set, family.in(way), options, Families::all);
 }
 
 /// Finds every tensor of the model that a tensor set becomes: the outputs of all scopes, and all
-/// other tensors under their new names. To unfuse, pass the family in that direction.
+/// other tensors under their new names.
 ///   Families   the families that a failure looks through
+///   way       direction::inverse to unfuse
 ///   options   apply to each scope; destination_scope is ignored
 ///   fails   as find_scopes; duplicate_tensor (two tensors get the same name), size_mismatch (the
 ///           set reports a size that does not fit the dtype and shape), size_overflow (the sum of
@@ -112,17 +108,18 @@ template <class Families = shipped_families>
 ///           tensors), and as `plan` of a scope
 template <class Families = shipped_families>
 [[nodiscard]] result<model_tensors> find_model(tensor_set_ref set, const family_description& family,
+                                               direction way = direction::forward,
                                                const plan_options& options = {}) noexcept {
-    return detail::find_model(set, family, nullptr, options, Families::all);
+    return detail::find_model(set, family.in(way), nullptr, options, Families::all);
 }
 /// Overload for an engine: experts get its layout and names, all other tensors keep the form of the
-/// hub. `unfuse` is the family from the model to the hub. The set may be in either form.
+/// hub. The set may be in either form.
 ///   fails   as above, and as `plan` for an engine
 template <class Families = shipped_families>
-[[nodiscard]] result<model_tensors> find_model(tensor_set_ref set, const family_description& unfuse,
+[[nodiscard]] result<model_tensors> find_model(tensor_set_ref set, const family_description& family,
                                                const engine_entry& engine,
                                                const plan_options& options = {}) noexcept {
-    return detail::find_model(set, unfuse, &engine, options, Families::all);
+    return detail::find_model(set, family.in(direction::inverse), &engine, options, Families::all);
 }
 
 }  // namespace SAFEFUSE_ABI

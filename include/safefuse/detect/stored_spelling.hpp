@@ -43,18 +43,18 @@ public:
     ///   is_told   whether the model type identified the family; if not, names identified only how
     ///             the experts are stored
     ///   fails     file_changed, out_of_memory
-    static result<spelling_to_keep> of(tensor_set_ref set, const family_entry& fused_by,
-                                       const family_entry& own, bool is_told) noexcept;
+    static result<spelling_to_keep> of(tensor_set_ref set, const family_description& fused_by,
+                                       const family_description& own, bool is_told) noexcept;
 
     /// Parses the metadata value.
     ///   fails   bad_json (it is not such a text; the detail says why), out_of_memory
     static result<stored_spelling> parse(std::string_view value) noexcept;
 
-    /// The family that restores the stored form.
+    /// The family that restores the stored form, in direction::inverse.
     ///   fails   unknown_family (this version does not know it)
     template <class Families = shipped_families>
-    [[nodiscard]] result<family_entry> family() const noexcept {
-        const family_entry* const own = find_family<Families>(family_);
+    [[nodiscard]] result<family_description> family() const noexcept {
+        const family_description* const own = find_family<Families>(family_);
         if (own == nullptr) return failure{.code = errc::unknown_family, .detail = family_};
         return way_back(*own);
     }
@@ -62,19 +62,12 @@ public:
     [[nodiscard]] bool is_experts_only() const noexcept { return experts_only_; }
 
 private:
-    result<family_entry> way_back(const family_entry& own) const noexcept {
-        family_entry out =
-            experts_only_ ? family_entry{experts_only(own.fuse), experts_only(own.unfuse)} : own;
-        if (form_ > own.fuse.forms.size())
+    result<family_description> way_back(const family_description& own) const noexcept {
+        family_description out = experts_only_ ? experts_only(own) : own;
+        if (form_ > own.forms.size())
             return failure{.code = errc::unknown_family, .detail = family_};
-        if (form_ != 0) {
-            out.fuse = with_stored_form(out.fuse, own.fuse.forms[form_ - 1]);
-            out.unfuse = with_stored_form(out.unfuse, own.fuse.forms[form_ - 1]);
-        }
-        if (has_renames_) {
-            out.fuse.renames = rename_list{renames_.data(), renames_.size(), false};
-            out.unfuse.renames = rename_list{renames_.data(), renames_.size(), true};
-        }
+        if (form_ != 0) out = with_stored_form(out, own.forms[form_ - 1]);
+        if (has_renames_) out.renames = rename_list{renames_.data(), renames_.size(), false};
         return out;
     }
 
@@ -98,7 +91,7 @@ namespace detail {
 class spelling_check {
 public:
     spelling_check(const tensor_set_ref& set, const experts_scopes& scopes,
-                   const family_entry& by) noexcept
+                   const family_description& by) noexcept
         : set_{set}, scopes_{scopes}, by_{by} {}
 
     /// Calls f(stored, model, module) for each renamed name; for a scope, with the prefix before
@@ -110,7 +103,7 @@ public:
         for (std::size_t s = 0; s < scopes_.size(); ++s) {
             const experts_scope scope = scopes_[s];
             for (const std::uint32_t member : scope.tensors) in_scope[member] = true;
-            const module_description module = by_.fuse.module_at(scope.module);
+            const module_description module = by_.module_at(scope.module);
             const std::size_t before = find_module_at_end(scope.name, module.from_path).first;
             if (before == std::string_view::npos) continue;
             if (auto done = f(scope.name.substr(0, before)); !done) return done;
@@ -125,7 +118,7 @@ public:
     result<void> count_lost(const rename_list& back, spelling_to_keep& out) const noexcept {
         out.lost_count = 0;
         return each_name([&](std::string_view stored) noexcept -> result<void> {
-            const auto model = renamed(by_.fuse.renames, stored);
+            const auto model = renamed(by_.renames, stored);
             if (!model) return model.error();
             auto returned = renamed(back, *model);
             if (!returned) return std::move(returned).error();
@@ -139,13 +132,12 @@ public:
     /// The renames that change some name.
     result<vector<rename_description>> applied() const noexcept {
         vector<bool> seen;
-        if (!seen.resize(by_.fuse.renames.size(), false))
-            return failure{.code = errc::out_of_memory};
+        if (!seen.resize(by_.renames.size(), false)) return failure{.code = errc::out_of_memory};
         auto done = each_name([&](std::string_view stored) noexcept -> result<void> {
             text name{stored};
             bool memory = name.size() == stored.size();
             std::size_t r = 0;
-            for (const rename_description each : by_.fuse.renames) {
+            for (const rename_description each : by_.renames) {
                 if (apply_rename(name, each, memory)) seen[r] = true;
                 ++r;
             }
@@ -154,7 +146,7 @@ public:
         if (!done) return std::move(done).error();
         vector<rename_description> out;
         std::size_t r = 0;
-        for (rename_description each : by_.fuse.renames) {
+        for (rename_description each : by_.renames) {
             // the inverse for this checkpoint reverses what changed it
             each.one_way = each.is_older = false;
             if (seen[r++] && !out.push(each)) return failure{.code = errc::out_of_memory};
@@ -165,33 +157,31 @@ public:
 private:
     const tensor_set_ref& set_;
     const experts_scopes& scopes_;
-    const family_entry& by_;
+    const family_description& by_;
 };
 
 }  // namespace detail
 
 inline result<spelling_to_keep> stored_spelling::of(tensor_set_ref set,
-                                                    const family_entry& fused_by,
-                                                    const family_entry& own,
+                                                    const family_description& fused_by,
+                                                    const family_description& own,
                                                     bool is_told) noexcept {
     spelling_to_keep out;
-    const auto scopes = experts_scopes::find(set, fused_by.fuse);
+    const auto scopes = experts_scopes::find(set, fused_by);
     if (!scopes) return scopes.error();
     bool any = false;
     for (std::size_t s = 0; s < scopes->size(); ++s)
         any = any || (*scopes)[s].form != scope_state::done;
     // As in rewrite_plan: if all experts are in the model's form, so are the names.
-    if (!any && (fused_by.fuse.renames.empty() || !fused_by.fuse.module_at(0).is_same()))
-        return out;
+    if (!any && (fused_by.renames.empty() || !fused_by.module_at(0).is_same())) return out;
     std::size_t form = 0;
-    for (std::size_t i = 0; i < own.fuse.forms.size(); ++i)
-        if (own.fuse.forms[i].module.from == fused_by.fuse.from &&
-            own.fuse.forms[i].module.from_path == fused_by.fuse.from_module &&
-            fused_by.fuse.from != own.fuse.from)
+    for (std::size_t i = 0; i < own.forms.size(); ++i)
+        if (own.forms[i].module.from == fused_by.from &&
+            own.forms[i].module.from_path == fused_by.from_module && fused_by.from != own.from)
             form = i + 1;
 
     const detail::spelling_check check{set, *scopes, fused_by};
-    if (auto done = check.count_lost(own.unfuse.renames, out); !done)
+    if (auto done = check.count_lost(own.renames.reversed(), out); !done)
         return std::move(done).error();
     bool has_renames = false;
     vector<rename_description> applied;
@@ -207,7 +197,7 @@ inline result<spelling_to_keep> stored_spelling::of(tensor_set_ref set,
         out.first_lost = out.first_lost_becomes = text{};
     }
     if (is_told && form == 0 && !has_renames) return out;
-    bool memory = out.value.append("family=") && out.value.append(own.fuse.name) &&
+    bool memory = out.value.append("family=") && out.value.append(own.name) &&
                   out.value.append(";form=") && out.value.append_number(form) &&
                   (is_told || out.value.append(";experts_only"));
     if (has_renames) {

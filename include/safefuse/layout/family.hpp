@@ -70,13 +70,14 @@ struct extents_in_config {
     static constexpr span<const config_extent> descriptions{list, count};  ///< as data
 };
 
-/// The direction of a plan, relative to a family_description.
+/// The direction in which a family_description is read.
 enum class direction : std::uint8_t {
-    forward,  ///< from `from` to `to`; for description_of<Family>, hub to model
-    inverse,  ///< from `to` to `from`
+    forward,  ///< as it is; as declared, from the stored form to the model's: fuse
+    inverse,  ///< the other way; from the model's form to the stored one: unfuse
 };
 
-/// A family as data, in the direction of a plan: from the stored form to the model's, or back.
+/// A family as data. As declared, it leads from the stored form to the model's. Functions that take
+/// a direction read it in that direction; so does in().
 struct family_description {
     /// Unique among families.
     std::string_view name;
@@ -100,7 +101,8 @@ struct family_description {
     span<const stored_form_description> forms{};
     /// Experts modules with a tensor of such a name are passed through unchanged.
     span<const std::string_view> passing{};
-    /// `extra_modules` and `forms` are described in the other direction.
+    /// Read in the direction opposite to the declaration; in() sets it. `extra_modules` and `forms`
+    /// are data as declared: module_at and with_stored_form turn them.
     bool is_inverse = false;
 
     /// Number of kinds of modules that are planned: the experts and the extra modules.
@@ -114,7 +116,12 @@ struct family_description {
         const module_description& other = extra_modules[i - 1];
         return is_inverse ? other.reversed() : other;
     }
-    /// The family in a direction.
+    /// The direction in which the family is read, compared with its declaration.
+    [[nodiscard]] constexpr direction way() const noexcept {
+        return is_inverse ? direction::inverse : direction::forward;
+    }
+    /// The family, read in a direction: both layouts and paths are swapped, the renames are
+    /// inverted and apply in reverse order. Nothing is copied but views.
     ///   @post  in(direction::inverse).in(direction::inverse) is the family itself
     [[nodiscard]] constexpr family_description in(direction way) const noexcept {
         family_description out = *this;
@@ -261,9 +268,9 @@ concept family_type = requires {
 
 namespace detail {
 
-/// Checks a family, and gives it as data in both directions.
+/// Checks a family, and gives it as data.
 template <family_type Family>
-struct family_ways {
+struct checked_family {
     static_assert(can_become<typename Family::stored, typename Family::model> &&
                       can_become<typename Family::model, typename Family::stored>,
                   "safefuse: the two layouts of a family must place the same parts");
@@ -272,7 +279,7 @@ struct family_ways {
         are_renames(renames),
         "safefuse: a rename takes whole dotted segments, with {i} for digits, as many on both "
         "sides, and ^ only in front of the stored ones");
-    static constexpr family_description there{
+    static constexpr family_description description{
         Family::name,
         &Family::stored::description,
         &Family::model::description,
@@ -285,13 +292,12 @@ struct family_ways {
         Family::forms::template of<typename Family::model>::descriptions,
         Family::passing,
     };
-    static constexpr family_description back = there.in(direction::inverse);
 };
 
 }  // namespace detail
 
-/// The family with one of its `forms` instead of the hub's form, in the direction of the family.
-/// The renames do not change.
+/// The family with one of its `forms` instead of the hub's form, read in the direction of the
+/// family. The renames do not change.
 [[nodiscard]] constexpr family_description with_stored_form(
     family_description family, const stored_form_description& form) noexcept {
     const module_description module = family.is_inverse ? form.module.reversed() : form.module;
@@ -312,11 +318,8 @@ struct family_ways {
 
 /// A family type as data, from the hub to the model.
 template <family_type Family>
-inline constexpr const family_description& description_of = detail::family_ways<Family>::there;
-
-/// A family type as data, from the model back to the hub, for plans that unfuse.
-template <family_type Family>
-inline constexpr const family_description& inverse_of = detail::family_ways<Family>::back;
+inline constexpr const family_description& description_of =
+    detail::checked_family<Family>::description;
 
 /// The name of a tensor, or of a prefix of whole segments, in the other form.
 ///   fails   out_of_memory

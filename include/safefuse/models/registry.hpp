@@ -14,29 +14,23 @@
 namespace safefuse {
 inline namespace SAFEFUSE_ABI {
 
-/// A family as data, in both directions.
-struct family_entry {
-    family_description fuse;    ///< from the hub to the model
-    family_description unfuse;  ///< from the model to the hub
-};
-
 /// A list of families to search: shipped_families, or a list of your own. Its members are
 /// instantiated only when used.
 template <class... Family>
 struct family_list {
 private:
-    static constexpr family_entry list[] = {{description_of<Family>, inverse_of<Family>}...};
+    static constexpr family_description list[] = {description_of<Family>...};
 
 public:
     /// The families as data, in the order of the list.
-    static constexpr span<const family_entry> all{list};
+    static constexpr span<const family_description> all{list};
 
-    /// Calls `f.template operator()<Family>()` with the type of an entry. Returns false if the
-    /// entry is null or not in the list.
+    /// Calls `f.template operator()<Family>()` with the type of a family in `all`. Returns false if
+    /// the family is null or not in the list.
     template <class F>
-    static constexpr bool visit(const family_entry* entry, F& f) {
-        const family_entry* each = list;
-        return ((entry == each++ && (f.template operator()<Family>(), true)) || ...);
+    static constexpr bool visit(const family_description* family, F& f) {
+        const family_description* each = list;
+        return ((family == each++ && (f.template operator()<Family>(), true)) || ...);
     }
 };
 
@@ -61,10 +55,10 @@ using shipped_families = family_list<
 
 /// The family with this name or model type, or null.
 template <class Families = shipped_families>
-[[nodiscard]] constexpr const family_entry* find_family(std::string_view name) noexcept {
-    for (const family_entry& each : Families::all) {
-        if (each.fuse.name == name) return &each;
-        for (const std::string_view type : each.fuse.model_types)
+[[nodiscard]] constexpr const family_description* find_family(std::string_view name) noexcept {
+    for (const family_description& each : Families::all) {
+        if (each.name == name) return &each;
+        for (const std::string_view type : each.model_types)
             if (type == name) return &each;
     }
     return nullptr;
@@ -72,11 +66,11 @@ template <class Families = shipped_families>
 
 namespace detail {
 
-inline text family_names(span<const family_entry> families) noexcept {
+inline text family_names(span<const family_description> families) noexcept {
     text out{"known are "};
-    for (const family_entry& each : families) {
+    for (const family_description& each : families) {
         if (&each != families.data()) out.append(", ");
-        out.append(each.fuse.name);
+        out.append(each.name);
     }
     return out;
 }

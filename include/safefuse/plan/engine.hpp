@@ -18,7 +18,8 @@ inline namespace SAFEFUSE_ABI {
 
 namespace detail {
 
-/// Plans a scope that experts_scopes::find found with `unfuse` in the same set.
+/// Plans a scope that experts_scopes::find found in the same set. `unfuse` is the family read from
+/// the model to the hub.
 [[nodiscard]] inline result<copy_plan> plan_for_engine(tensor_set_ref set,
                                                        const family_description& unfuse,
                                                        const experts_scope& scope,
@@ -51,17 +52,17 @@ namespace detail {
 
 }  // namespace detail
 
-/// Plans the experts of one scope for an engine, from either form of a family. `unfuse` is the
-/// family from the model to the hub (family_entry::unfuse, inverse_of); `scope` must have been
-/// found with it. Modules without experts get the hub's form.
+/// Plans the experts of one scope for an engine, from either form of a family. `scope` must have
+/// been found in direction::inverse, because an engine wants the names of the hub. Modules without
+/// experts get the hub's form.
 ///   fails   missing_key (the engine's layout places a part that the family lacks), and as `plan`
 ///           of a scope and engine_scope
 template <tensor_set Set>
 [[nodiscard]] result<copy_plan> plan(const Set& set SAFEFUSE_LIFETIMEBOUND,
-                                     const experts_scope& scope, const family_description& unfuse,
+                                     const experts_scope& scope, const family_description& family,
                                      const engine_entry& engine,
                                      const plan_options& options = {}) noexcept {
-    return detail::plan_for_engine(set, unfuse, scope, engine, options);
+    return detail::plan_for_engine(set, family.in(direction::inverse), scope, engine, options);
 }
 template <detail::owning_tensor_set Set>
 result<copy_plan> plan(const Set&&, const experts_scope&, const family_description&,

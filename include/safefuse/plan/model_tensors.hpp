@@ -105,8 +105,9 @@ public:
     /// as the headers.
     ///   fails   as `plan` of a scope
     [[nodiscard]] result<copy_plan> plan_of(std::size_t scope) const noexcept {
-        if (has_engine_) return plan(set_, scopes_[scope], family_, engine_, options_);
-        return plan(set_, scopes_[scope], family_, direction::forward, options_);
+        if (has_engine_)
+            return detail::plan_for_engine(set_, family_, scopes_[scope], engine_, options_);
+        return detail::plan_found(set_, family_, scopes_[scope], options_);
     }
     /// The sum of the bytes of all tensors.
     [[nodiscard]] std::uint64_t total_bytes() const noexcept { return total_bytes_; }
@@ -123,7 +124,7 @@ private:
     }
 
     tensor_set_ref set_;
-    family_description family_;
+    family_description family_;  // read in the direction of the plans
     bool has_engine_;
     engine_entry engine_{};
     plan_options options_;

@@ -47,9 +47,12 @@ public:
     /// same names, the scope is reported in the form `from`, and the plan decides by the shapes. If
     /// nothing fits, the list is empty; find_scopes reports that as a failure and says which
     /// families fit.
+    ///   way     the direction of the plans to make of the scopes
     ///   fails   out_of_memory
-    static result<experts_scopes> find(tensor_set_ref set,
-                                       const family_description& family) noexcept;
+    static result<experts_scopes> find(tensor_set_ref set, const family_description& family,
+                                       direction way = direction::forward) noexcept {
+        return way == direction::forward ? find_read(set, family) : find_read(set, family.in(way));
+    }
 
     /// Number of scopes.
     [[nodiscard]] std::size_t size() const noexcept { return scopes_.size(); }
@@ -112,6 +115,8 @@ private:
         /// The scopes of one module, by name.
         detail::name_table table;
     };
+    static result<experts_scopes> find_read(tensor_set_ref set,
+                                            const family_description& family) noexcept;
     static result<void> assign(search& of, const tensor_set_ref& set,
                                const family_description& family, std::uint32_t m) noexcept;
     result<void> classify(search& of, std::size_t first, const family_description& family,
@@ -353,8 +358,8 @@ inline result<void> experts_scopes::collect(search& of) noexcept {
     return {};
 }
 
-inline result<experts_scopes> experts_scopes::find(tensor_set_ref set,
-                                                   const family_description& family) noexcept {
+inline result<experts_scopes> experts_scopes::find_read(tensor_set_ref set,
+                                                        const family_description& family) noexcept {
     experts_scopes out;
     search of;
     if (!of.scope_of.resize(set.size(), none)) return failure{.code = errc::out_of_memory};
@@ -390,8 +395,8 @@ namespace detail {
     if (plan || plan.error().code != errc::shape_mismatch || scope.form == scope_state::done ||
         !spelled_alike(*module.from, *module.to))
         return plan;
-    // Both forms have the same names. The shapes never fit both, so tensors that do not fit one
-    // form may fit the other.
+    // Both forms have the same names: tensors that do not fit one form may fit the other. If they
+    // fit both, they are stored as the family says; with_stored_form_of makes that a failure.
     auto other = plan_members(set, scope.tensors, scope.name, *module.to, *module.to, options,
                               scope_state::done);
     return other ? std::move(other) : std::move(plan);

@@ -88,12 +88,13 @@ result<void> fuse(const Set& set, const experts_scope& scope, const family_descr
                   progress_ref progress = {}) {
     return detail::fuse_planned(plan(set, scope, family, way, options), buffers, progress);
 }
-/// Overload for an engine. The scope must have been found with `unfuse`; see `plan` for an engine.
+/// Overload for an engine. The scope must have been found in direction::inverse; see `plan` for an
+/// engine.
 template <tensor_set Set, output_buffers Buffers>
-result<void> fuse(const Set& set, const experts_scope& scope, const family_description& unfuse,
+result<void> fuse(const Set& set, const experts_scope& scope, const family_description& family,
                   const engine_entry& engine, Buffers&& buffers, const plan_options& options = {},
                   progress_ref progress = {}) {
-    return detail::fuse_planned(plan(set, scope, unfuse, engine, options), buffers, progress);
+    return detail::fuse_planned(plan(set, scope, family, engine, options), buffers, progress);
 }
 /// @}
 

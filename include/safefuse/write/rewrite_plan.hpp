@@ -48,18 +48,18 @@ public:
     ///           all tensors), shape_mismatch (the shapes claim more than a million additional
     ///           tensors), and as `plan` of a scope
     static result<rewrite_plan> make(tensor_set_ref set, const family_description& family,
+                                     direction way = direction::forward,
                                      const plan_options& options = {}) noexcept {
-        return make_for(set, family, nullptr, options);
+        return make_for(set, family.in(way), nullptr, options);
     }
 
     /// Plans a rewrite for an engine: experts get its layout and names, all other tensors keep the
-    /// form of the hub. `unfuse` is the family from the model to the hub. The set may be in either
-    /// form.
+    /// form of the hub. The set may be in either form.
     ///   fails   as `make`, and as `plan` for an engine
-    static result<rewrite_plan> make(tensor_set_ref set, const family_description& unfuse,
+    static result<rewrite_plan> make(tensor_set_ref set, const family_description& family,
                                      const engine_entry& engine,
                                      const plan_options& options = {}) noexcept {
-        return make_for(set, unfuse, &engine, options);
+        return make_for(set, family.in(direction::inverse), &engine, options);
     }
 
     /// The tensors of the new checkpoint as a model_tensors, for loops.

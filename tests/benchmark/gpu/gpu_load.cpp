@@ -98,7 +98,7 @@ sf::result<void> load(const std::string& path, std::map<std::string, std::string
         part.experts = engine->layout;
     }
     const auto model =
-        gpu::device_model::make(*checkpoint, family->family.fuse, family->options(), part);
+        gpu::device_model::make(*checkpoint, family->family, family->options(), part);
     if (!model) return model.error();
     const double planned = whole.seconds();
     auto device = gpu::cuda_device::make(0, static_cast<std::size_t>(number("streams", 1)));

@@ -19,15 +19,15 @@ template <class Checkpoint>
 int run(const char* name, const char* from, const char* to, const char* back) {
     const auto set = Checkpoint::open(from);
     if (!set) return stop(set.error());
-    const sf::family_entry* const family = sf::find_family(name);
+    const sf::family_description* const family = sf::find_family(name);
     if (family == nullptr) return std::fprintf(stderr, "error: an unknown family\n"), 1;
-    const auto plan = sf::rewrite_plan::make(*set, family->fuse);
+    const auto plan = sf::rewrite_plan::make(*set, *family);
     if (!plan) return stop(plan.error());
     if (const auto done = sf::rewrite(*plan, to); !done) return stop(done.error());
     const auto fused = Checkpoint::open(to);
     if (!fused) return stop(fused.error());
     if (const auto same = sf::verify_rewritten(*plan, *fused); !same) return stop(same.error());
-    const auto inverse = sf::rewrite_plan::make(*fused, family->unfuse);
+    const auto inverse = sf::rewrite_plan::make(*fused, *family, sf::direction::inverse);
     if (!inverse) return stop(inverse.error());
     if (const auto done = sf::rewrite(*inverse, back); !done) return stop(done.error());
     const auto unfused = Checkpoint::open(back);

@@ -49,12 +49,12 @@ std::string tensors_of(const sf::family_description& family, bool stored) {
 std::string table_of_families() {
     std::string out =
         "| family | experts on the hub | in the model | model types |\n|---|---|---|---|\n";
-    for (const sf::family_entry& each : sf::shipped_families::all) {
-        const bool is_same = each.fuse.module_at(0).is_same() && each.fuse.extra_modules.empty();
+    for (const sf::family_description& each : sf::shipped_families::all) {
+        const bool is_same = each.module_at(0).is_same() && each.extra_modules.empty();
         std::string types;
-        for (const std::string_view type : each.fuse.model_types) list(types, std::string{type});
-        out += "| " + code(each.fuse.name) + " | " + tensors_of(each.fuse, true) + " | " +
-               (is_same ? "the same" : tensors_of(each.fuse, false)) + " | " + types + " |\n";
+        for (const std::string_view type : each.model_types) list(types, std::string{type});
+        out += "| " + code(each.name) + " | " + tensors_of(each, true) + " | " +
+               (is_same ? "the same" : tensors_of(each, false)) + " | " + types + " |\n";
     }
     return out;
 }

@@ -537,11 +537,12 @@ int main(int argc, char** argv) {
         known.assign(std::istreambuf_iterator<char>{file}, {});
     }
     report out{!how.empty(), how == "--check" ? &known : nullptr};
-    for (const sf::family_entry& each : sf::shipped_families::all) {
-        out.begin("fuse_" + std::string{each.fuse.name});
-        dump_family(out, each.fuse, each.unfuse);
-        out.begin("unfuse_" + std::string{each.fuse.name});
-        dump_family(out, each.unfuse, each.fuse);
+    for (const sf::family_description& each : sf::shipped_families::all) {
+        const sf::family_description inverse = each.in(sf::direction::inverse);
+        out.begin("fuse_" + std::string{each.name});
+        dump_family(out, each, inverse);
+        out.begin("unfuse_" + std::string{each.name});
+        dump_family(out, inverse, each);
     }
     for (const named_layout& from : all_layouts())
         for (const named_layout& to : all_layouts()) {

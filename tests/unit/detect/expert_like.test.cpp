@@ -63,7 +63,8 @@ sf::result<sf::rewrite_plan> plan_of(const std::vector<support::tensor>& tensors
                                      const temporary_directory& directory, sf::checkpoint& opened,
                                      sf::plan_options options = {}) {
     opened = open_new(tensors, directory);
-    return sf::rewrite_plan::make(opened, sf::description_of<sf::families::qwen2_moe>, options);
+    return sf::rewrite_plan::make(opened, sf::description_of<sf::families::qwen2_moe>,
+                                  sf::direction::forward, options);
 }
 
 }  // namespace
@@ -167,7 +168,7 @@ TEST_CASE(
         const std::string type = line.substr(0, first),
                           stored = line.substr(first + 1, second - first - 1),
                           model = line.substr(second + 1);
-        const sf::family_entry* const family = sf::find_family(type);
+        const sf::family_description* const family = sf::find_family(type);
         REQUIRE(family != nullptr);
         CAPTURE(line);
         for (const std::string& name : {stored, model}) {
@@ -175,10 +176,9 @@ TEST_CASE(
             if (!sf::detail::looks_like_expert(name)) continue;
             // then it must be in another module that the family plans
             bool planned = false;
-            for (std::size_t m = 0; m < family->fuse.module_count(); ++m)
-                planned =
-                    planned || sf::detail::read_scoped(name, family->fuse.module_at(m)).verdict ==
-                                   sf::detail::name_verdict::tensor;
+            for (std::size_t m = 0; m < family->module_count(); ++m)
+                planned = planned || sf::detail::read_scoped(name, family->module_at(m)).verdict ==
+                                         sf::detail::name_verdict::tensor;
             CHECK(planned);
         }
     }

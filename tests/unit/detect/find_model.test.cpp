@@ -77,12 +77,13 @@ TEST_CASE("find_scopes: a family that does not fit is a failure that names the f
     CHECK(sentence(sf::find_scopes(dense, sf::description_of<mixtral>)) ==
           "no experts of this layout found (family mixtral has them as "
           "\"block_sparse_moe.experts.{i}.w1.weight\"; no known family fits the names)");
-    const auto asked =
-        sf::find_scopes(dense, sf::description_of<mixtral>, {.allow_no_experts = true});
+    const auto asked = sf::find_scopes(dense, sf::description_of<mixtral>, sf::direction::forward,
+                                       {.allow_no_experts = true});
     REQUIRE(asked);
     CHECK(asked->size() == 0);
     // experts of another family are not passed over, even where none are wanted
-    CHECK(sf::find_scopes(set, sf::description_of<qwen2_moe>, {.allow_no_experts = true})
+    CHECK(sf::find_scopes(set, sf::description_of<qwen2_moe>, sf::direction::forward,
+                          {.allow_no_experts = true})
               .error()
               .code == errc::unknown_experts);
 }
@@ -101,8 +102,9 @@ TEST_CASE("find_scopes: unfusing has a direction of its own") {
     packed_set set;
     set.add("model.layers.0.mlp.experts.gate_up_proj", sf::dtype::bf16, {2, 8, 6});
     set.add("model.layers.0.mlp.experts.down_proj", sf::dtype::bf16, {2, 6, 4});
-    CHECK(sf::find_scopes(set, sf::inverse_of<qwen2_moe>));
-    const auto none = sf::find_scopes(set, sf::inverse_of<sf::families::dbrx>);
+    CHECK(sf::find_scopes(set, sf::description_of<qwen2_moe>, sf::direction::inverse));
+    const auto none =
+        sf::find_scopes(set, sf::description_of<sf::families::dbrx>, sf::direction::inverse);
     REQUIRE(!none);
     CHECK(none.error().detail.view().find("the names fit qwen2_moe") != std::string_view::npos);
 }
@@ -167,8 +169,8 @@ TEST_CASE("find_model: a rewrite plan lists the same tensors, for families, unfu
     CHECK(plan->plan_of(0));
     const sf::engine_entry* const vllm = sf::find_engine("vllm");
     REQUIRE(vllm != nullptr);
-    check(*sf::find_model(set, sf::inverse_of<mixtral>, *vllm),
-          *sf::rewrite_plan::make(set, sf::inverse_of<mixtral>, *vllm));
+    check(*sf::find_model(set, sf::description_of<mixtral>, *vllm),
+          *sf::rewrite_plan::make(set, sf::description_of<mixtral>, *vllm));
 }
 
 TEST_CASE("find_model: unknown tensors, two tensors for one name and a wrong family are refused") {
@@ -179,7 +181,8 @@ TEST_CASE("find_model: unknown tensors, two tensors for one name and a wrong fam
     set = mixtral_model();
     set.add("model.layers.3.mlp.experts.0.w9.weight", sf::dtype::bf16, {1});
     CHECK(sf::find_model(set, sf::description_of<mixtral>).error().code == errc::unknown_experts);
-    CHECK(sf::find_model(set, sf::description_of<mixtral>, {.keep_unknown = true}));
+    CHECK(sf::find_model(set, sf::description_of<mixtral>, sf::direction::forward,
+                         {.keep_unknown = true}));
 }
 
 TEST_CASE(
@@ -207,7 +210,8 @@ TEST_CASE(
         for (const sf::model_tensor& each : *model)
             fused.add(std::string{each.name}, each.type, {each.shape.begin(), each.shape.end()},
                       out.made.at(std::string{each.name}));
-        const auto back = sf::find_model(fused, sf::inverse_of<mixtral>);
+        const auto back =
+            sf::find_model(fused, sf::description_of<mixtral>, sf::direction::inverse);
         REQUIRE(back);
         keeper again;
         REQUIRE(sf::fuse(*back, again));
@@ -264,12 +268,12 @@ TEST_CASE("range-for: works on a checkpoint, its names and its scopes") {
     // the loop of an engine: open, detect, every layer
     const auto family = sf::detect_family(*checkpoint);
     REQUIRE(family);
-    const auto scopes = sf::find_scopes(*checkpoint, (*family)->fuse);
+    const auto scopes = sf::find_scopes(*checkpoint, **family);
     REQUIRE(scopes);
     for (const sf::experts_scope& scope : *scopes) {
         std::vector<std::byte> buffer;
         CHECK(scope.name == "model.layers.0.mlp.experts");
-        REQUIRE(sf::fuse(*checkpoint, scope, (*family)->fuse, sf::direction::forward,
+        REQUIRE(sf::fuse(*checkpoint, scope, **family, sf::direction::forward,
                          [&](const sf::plan_output& output) -> std::vector<std::byte>& {
                              buffer.resize(static_cast<std::size_t>(output.size_bytes));
                              return buffer;

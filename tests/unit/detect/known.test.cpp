@@ -25,9 +25,9 @@ namespace {
 const std::string fixtures = SAFEFUSE_TEST_DATA "/transformers/";
 
 /// The result of detect_family for a checkpoint: a family's name, or the code of its failure.
-std::string detected(const sf::checkpoint& checkpoint, bool unfuse = false) {
-    const auto family = sf::detect_family(checkpoint, unfuse);
-    if (family) return std::string{(*family)->fuse.name};
+std::string detected(const sf::checkpoint& checkpoint, sf::direction way = sf::direction::forward) {
+    const auto family = sf::detect_family(checkpoint, way);
+    if (family) return std::string{(*family)->name};
     CHECK(!family.error().detail.empty());
     return family.error().code == sf::errc::ambiguous_family
                ? "ambiguous: " + std::string{family.error().detail.view()}
@@ -35,34 +35,35 @@ std::string detected(const sf::checkpoint& checkpoint, bool unfuse = false) {
                ? "unknown"
                : std::string{sf::sentence(family.error().code)};
 }
-std::string detected(const std::string& path, bool unfuse = false) {
-    return detected(sf::checkpoint::open(path).value(), unfuse);
+std::string detected(const std::string& path, sf::direction way = sf::direction::forward) {
+    return detected(sf::checkpoint::open(path).value(), way);
 }
 
-std::string detected_of(std::initializer_list<const char*> names, bool unfuse = false) {
+std::string detected_of(std::initializer_list<const char*> names,
+                        sf::direction way = sf::direction::forward) {
     const temporary_directory directory;
     std::vector<support::tensor> tensors;
     for (const char* name : names) tensors.push_back(support::u8(name, {1, 1}));
     support::write_tensor_file(directory / "model.safetensors", tensors);
-    return detected(directory.string(), unfuse);
+    return detected(directory.string(), way);
 }
 
 }  // namespace
 
 TEST_CASE("known families: each name and each model type belongs to one family") {
     std::set<std::string_view> seen;
-    for (const sf::family_entry& each : sf::shipped_families::all) {
-        CAPTURE(each.fuse.name);
-        CHECK(sf::find_family(each.fuse.name) == &each);
+    for (const sf::family_description& each : sf::shipped_families::all) {
+        CAPTURE(each.name);
+        CHECK(sf::find_family(each.name) == &each);
         bool is_own_type = false;
-        for (const std::string_view type : each.fuse.model_types) {
+        for (const std::string_view type : each.model_types) {
             CAPTURE(type);
             CHECK(sf::find_family(type) == &each);
             CHECK(seen.insert(type).second);
-            is_own_type = is_own_type || type == each.fuse.name;
+            is_own_type = is_own_type || type == each.name;
         }
         CHECK(is_own_type);
-        CHECK(sf::family_names().view().find(each.fuse.name) != std::string_view::npos);
+        CHECK(sf::family_names().view().find(each.name) != std::string_view::npos);
     }
 }
 
@@ -73,17 +74,18 @@ TEST_CASE("known families: a name must match one of them completely") {
 }
 
 TEST_CASE("known families: unfusing is the inverse of fusing") {
-    for (const sf::family_entry& each : sf::shipped_families::all) {
-        CAPTURE(each.fuse.name);
-        CHECK(each.unfuse.name == each.fuse.name);
-        CHECK(each.unfuse.from == each.fuse.to);
-        CHECK(each.unfuse.to == each.fuse.from);
-        CHECK(each.unfuse.from_module == each.fuse.to_module);
-        CHECK(each.unfuse.to_module == each.fuse.from_module);
+    for (const sf::family_description& each : sf::shipped_families::all) {
+        CAPTURE(each.name);
+        const sf::family_description inverse = each.in(sf::direction::inverse);
+        CHECK(inverse.name == each.name);
+        CHECK(inverse.from == each.to);
+        CHECK(inverse.to == each.from);
+        CHECK(inverse.from_module == each.to_module);
+        CHECK(inverse.to_module == each.from_module);
         std::vector<sf::rename_description> there, back;
-        for (const sf::rename_description rename : each.fuse.renames)
+        for (const sf::rename_description rename : each.renames)
             if (!rename.one_way) there.push_back(rename);
-        for (const sf::rename_description rename : each.unfuse.renames) back.push_back(rename);
+        for (const sf::rename_description rename : inverse.renames) back.push_back(rename);
         REQUIRE(back.size() == there.size());
         std::reverse(back.begin(), back.end());
         for (std::size_t i = 0; i < there.size(); ++i) {
@@ -124,16 +126,16 @@ TEST_CASE("detect: a family is never guessed from names that several families ma
         CAPTURE(type);
         const temporary_directory directory;
         const auto checkpoint = sf::checkpoint::open(fixtures + type + "/checkpoint");
-        const auto plan = sf::rewrite_plan::make(*checkpoint, sf::find_family(type)->fuse);
+        const auto plan = sf::rewrite_plan::make(*checkpoint, *sf::find_family(type));
         REQUIRE(plan);
         REQUIRE(sf::rewrite(*plan, directory / "out", {.wait = sf::durability::renamed}));
-        const std::string found = detected(directory / "out", true);
+        const std::string found = detected(directory / "out", sf::direction::inverse);
         CAPTURE(found);
         if (type == "nemotron_h") {
             CHECK(found == type);
         } else {
             CHECK(found.starts_with("ambiguous: "));
-            CHECK(found.find(sf::find_family(type)->fuse.name) != std::string::npos);
+            CHECK(found.find(sf::find_family(type)->name) != std::string::npos);
         }
         CHECK(detected(directory / "out") == "unknown");  // there is nothing to fuse
     }
@@ -151,14 +153,14 @@ TEST_CASE("detect: without known experts, the failure lists what is known") {
 }
 
 TEST_CASE("known families: visit_family calls the function with the type of the named family") {
-    for (const sf::family_entry& each : sf::shipped_families::all)
-        for (const std::string_view type : each.fuse.model_types) {
+    for (const sf::family_description& each : sf::shipped_families::all)
+        for (const std::string_view type : each.model_types) {
             CAPTURE(type);
             int calls = 0;
             const bool found = sf::visit_family(type, [&]<class Family>() {
                 ++calls;
-                CHECK(Family::name == each.fuse.name);
-                CHECK(sf::description_of<Family>.from == each.fuse.from);
+                CHECK(Family::name == each.name);
+                CHECK(sf::description_of<Family>.from == each.from);
             });
             CHECK(found);
             CHECK(calls == 1);
@@ -249,10 +251,10 @@ TEST_CASE("known families: gpt-oss, MXFP4 or not, can become experts with gate a
 
 TEST_CASE("known families: what config.json must provide is declared") {
     std::set<std::string> told;
-    for (const sf::family_entry& each : sf::shipped_families::all) {
-        CHECK(each.unfuse.config_extents.data() == each.fuse.config_extents.data());
-        for (const sf::config_extent& extent : each.fuse.config_extents)
-            told.insert(std::string{each.fuse.name} + " " + std::string{extent.name});
+    for (const sf::family_description& each : sf::shipped_families::all) {
+        CHECK(each.in(sf::direction::inverse).config_extents.data() == each.config_extents.data());
+        for (const sf::config_extent& extent : each.config_extents)
+            told.insert(std::string{each.name} + " " + std::string{extent.name});
     }
     CHECK(told == std::set<std::string>{"kimi_k25 N", "lara_mini D", "lara_mini K", "lara_mini P",
                                         "lara_mini V", "mistral_large4 N", "qwen4_exp S",

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <safefuse/detect/detect_experts.hpp>
+#include <safefuse/detect/stored_form.hpp>
 #include <safefuse/read/checkpoint.hpp>
 #include <safefuse/read/model_config.hpp>
 #include <safefuse/write/rewrite_plan.hpp>
@@ -46,8 +47,8 @@ sf::checkpoint opened(const temporary_directory& directory,
     return std::move(sf::checkpoint::open(directory.string())).value();
 }
 
-std::string name_of(const sf::result<sf::family_entry>& family) {
-    return family ? std::string{family->fuse.name}
+std::string name_of(const sf::result<sf::family_description>& family) {
+    return family ? std::string{family->name}
                   : std::string{sf::sentence(family.error().code)} + ": " +
                         std::string{family.error().detail.view()};
 }
@@ -62,7 +63,7 @@ TEST_CASE("detect experts: gives what all matching families agree on, without a 
     const auto checkpoint = opened(directory, tensors);
     const auto family = sf::detect_experts(checkpoint);
     REQUIRE(family);
-    const auto plan = sf::rewrite_plan::make(checkpoint, family->fuse);
+    const auto plan = sf::rewrite_plan::make(checkpoint, *family);
     REQUIRE(plan);
     std::vector<std::string> names;
     for (const sf::tensor_spec& each : plan->tensors()) names.emplace_back(each.name);
@@ -94,7 +95,7 @@ TEST_CASE(
                                       bf16("a.mlp.experts.down_proj", {2, 6, 2})});
     const auto kept = sf::detect_fused(fused);
     REQUIRE(kept);
-    const auto plan = sf::rewrite_plan::make(fused, kept->fuse);
+    const auto plan = sf::rewrite_plan::make(fused, *kept);
     REQUIRE(plan);
     CHECK(plan->tensors()[1].name == "a.mlp.experts.gate_up_proj");
 }
@@ -117,19 +118,19 @@ TEST_CASE(
         CAPTURE(std::string{each.type});
         const temporary_directory directory;
         const auto checkpoint = opened(directory, experts(each.scope));
-        const sf::family_entry* const own = sf::find_family(each.type);
+        const sf::family_description* const own = sf::find_family(each.type);
         const auto found = sf::with_stored_form_of(checkpoint, *own);
         REQUIRE(found);
-        CHECK(found->fuse.from == &sf::layouts::per_expert::description);
-        CHECK(found->fuse.to == own->fuse.to);
-        CHECK(found->unfuse.to == &sf::layouts::per_expert::description);
-        const auto plan = sf::rewrite_plan::make(checkpoint, found->fuse);
+        CHECK(found->from == &sf::layouts::per_expert::description);
+        CHECK(found->to == own->to);
+        CHECK(found->in(sf::direction::inverse).to == &sf::layouts::per_expert::description);
+        const auto plan = sf::rewrite_plan::make(checkpoint, *found);
         REQUIRE(plan);
-        CHECK(plan->tensors().size() == own->fuse.to->tensors.size());
+        CHECK(plan->tensors().size() == own->to->tensors.size());
         const auto named = sf::with_named_form(*own, "per-expert");
         REQUIRE(named);
-        CHECK(named->unfuse.to == &sf::layouts::per_expert::description);
-        CHECK(sf::with_named_form(*own, "hub")->fuse.from == own->fuse.from);
+        CHECK(named->in(sf::direction::inverse).to == &sf::layouts::per_expert::description);
+        CHECK(sf::with_named_form(*own, "hub")->from == own->from);
         CHECK(name_of(sf::with_named_form(*own, "mine")).find("known are hub, per-expert") !=
               std::string::npos);
     }
@@ -142,9 +143,8 @@ TEST_CASE("stored forms: shared experts in a family that has none are unknown_ex
     const auto checkpoint = opened(directory, tensors);
     const auto found = sf::with_stored_form_of(checkpoint, *sf::find_family("mixtral"));
     REQUIRE(found);
-    CHECK(found->fuse.from == sf::find_family("mixtral")->fuse.from);
-    CHECK(sf::rewrite_plan::make(checkpoint, found->fuse).error().code ==
-          sf::errc::unknown_experts);
+    CHECK(found->from == sf::find_family("mixtral")->from);
+    CHECK(sf::rewrite_plan::make(checkpoint, *found).error().code == sf::errc::unknown_experts);
 }
 
 TEST_CASE("stored spelling: an accepted spelling is recorded, and unfusing restores it") {
@@ -152,7 +152,7 @@ TEST_CASE("stored spelling: an accepted spelling is recorded, and unfusing resto
     auto tensors = experts("model.language_model.layers.0.mlp.experts");
     tensors.push_back(bf16("model.language_model.norm.weight", {6}));
     const auto checkpoint = opened(directory, tensors);
-    const sf::family_entry& own = *sf::find_family("qwen3_5_moe_text");
+    const sf::family_description& own = *sf::find_family("qwen3_5_moe_text");
     const auto kept = sf::stored_spelling::of(checkpoint, own, own, true);
     REQUIRE(kept);
     CHECK(kept->lost_count == 0);
@@ -162,15 +162,16 @@ TEST_CASE("stored spelling: an accepted spelling is recorded, and unfusing resto
     const sf::stored_spelling moved = std::move(*read);  // family() points into it
     const auto back = moved.family();
     REQUIRE(back);
-    CHECK(*sf::renamed(back->unfuse, "model.norm.weight") == "model.language_model.norm.weight");
-    CHECK(*sf::renamed(back->fuse, "model.language_model.norm.weight") == "model.norm.weight");
+    CHECK(*sf::renamed(back->in(sf::direction::inverse), "model.norm.weight") ==
+          "model.language_model.norm.weight");
+    CHECK(*sf::renamed(*back, "model.language_model.norm.weight") == "model.norm.weight");
 }
 
 TEST_CASE("stored spelling: the hub's spelling is not recorded") {
     const temporary_directory directory;
     auto tensors = experts("model.layers.0.block_sparse_moe.experts", {"w1", "w3", "w2"});
     tensors.push_back(bf16("model.layers.0.block_sparse_moe.gate.weight", {2, 6}));
-    const sf::family_entry& own = *sf::find_family("mixtral");
+    const sf::family_description& own = *sf::find_family("mixtral");
     const auto checkpoint = opened(directory, tensors);
     const auto kept = sf::stored_spelling::of(checkpoint, own, own, true);
     REQUIRE(kept);
@@ -182,7 +183,7 @@ TEST_CASE("stored spelling: names that cannot be restored are counted and one is
     // two spellings in one checkpoint: no inverse restores both
     auto tensors = experts("model.layers.0.mlp.experts");
     tensors.push_back(bf16("model.language_model.norm.weight", {6}));
-    const sf::family_entry& own = *sf::find_family("qwen3_5_moe_text");
+    const sf::family_description& own = *sf::find_family("qwen3_5_moe_text");
     const auto checkpoint = opened(directory, tensors);
     const auto kept = sf::stored_spelling::of(checkpoint, own, own, true);
     REQUIRE(kept);

@@ -33,7 +33,8 @@ void check(const std::vector<pair>& names) {
     for (const pair& each : names) {
         INFO(std::string{each.stored});
         CHECK(new_name(sf::description_of<Family>, each.stored) == each.model);
-        CHECK(new_name(sf::inverse_of<Family>, each.model) == each.stored);
+        CHECK(new_name(sf::description_of<Family>.in(sf::direction::inverse), each.model) ==
+              each.stored);
     }
 }
 
@@ -44,7 +45,7 @@ using all_families = family_types<qwen2_moe, ernie4_5_moe, exaone_moe, hy_v3, ja
 
 template <class... Family, class F>
 void for_each(family_types<Family...>, F&& f) {
-    (f(sf::description_of<Family>, sf::inverse_of<Family>), ...);
+    (f(sf::description_of<Family>, sf::description_of<Family>.in(sf::direction::inverse)), ...);
 }
 
 }  // namespace
@@ -144,17 +145,16 @@ TEST_CASE("family: scopes get the model's prefix and path, and get their own bac
         if (const auto at = path.find("{i}"); at != std::string::npos) path.replace(at, 3, "7");
         return path;
     };
-    for (const sf::family_entry& each : sf::shipped_families::all) {
-        CAPTURE(each.fuse.name);
-        const auto at = layers.find(each.fuse.name);
+    for (const sf::family_description& each : sf::shipped_families::all) {
+        CAPTURE(each.name);
+        const auto at = layers.find(each.name);
         const std::string prefix = at == layers.end() ? "model.layers.7." : at->second;
-        const std::string stored = prefix + with_number(std::string{each.fuse.from_module});
-        const auto model = sf::detail::destination_scope(each.fuse, each.fuse.module_at(0), stored);
+        const std::string stored = prefix + with_number(std::string{each.from_module});
+        const auto model = sf::detail::destination_scope(each, each.module_at(0), stored);
         REQUIRE(model);
-        CHECK(model->view() ==
-              new_name(each.fuse, prefix) + with_number(std::string{each.fuse.to_module}));
-        const auto again =
-            sf::detail::destination_scope(each.unfuse, each.unfuse.module_at(0), *model);
+        CHECK(model->view() == new_name(each, prefix) + with_number(std::string{each.to_module}));
+        const auto inverse = each.in(sf::direction::inverse);
+        const auto again = sf::detail::destination_scope(inverse, inverse.module_at(0), *model);
         REQUIRE(again);
         CHECK(again->view() == stored);
     }
@@ -163,4 +163,44 @@ TEST_CASE("family: scopes get the model's prefix and path, and get their own bac
 TEST_CASE("family: the concept family_type recognises families") {
     CHECK(sf::family_type<mixtral>);
     CHECK_FALSE(sf::family_type<per_expert>);
+}
+
+TEST_CASE("family: one description, read in a direction; inverse twice is the family itself") {
+    const auto inverse = sf::direction::inverse;
+    const auto check_module = [](const sf::module_description& a, const sf::module_description& b) {
+        CHECK(a.from == b.from);
+        CHECK(a.to == b.to);
+        CHECK(a.from_path == b.from_path);
+        CHECK(a.to_path == b.to_path);
+    };
+    const auto renames_of = [](const sf::family_description& family) {
+        std::vector<std::string> out;
+        for (const sf::rename_description each : family.renames)
+            out.push_back(std::string{each.from} + ">" + std::string{each.to});
+        return out;
+    };
+    const auto check_same = [&](const sf::family_description& a, const sf::family_description& b) {
+        CHECK(a.name == b.name);
+        CHECK(a.way() == b.way());
+        CHECK(renames_of(a) == renames_of(b));
+        REQUIRE(a.module_count() == b.module_count());
+        for (std::size_t m = 0; m < a.module_count(); ++m)
+            check_module(a.module_at(m), b.module_at(m));
+    };
+    for (const sf::family_description& each : sf::shipped_families::all) {
+        CAPTURE(each.name);
+        const sf::family_description back = each.in(inverse);
+        CHECK(each.way() == sf::direction::forward);
+        CHECK(back.way() == inverse);
+        for (std::size_t m = 0; m < each.module_count(); ++m)
+            check_module(back.module_at(m), each.module_at(m).reversed());
+        check_same(each.in(sf::direction::forward), each);
+        check_same(back.in(sf::direction::forward), back);
+        check_same(back.in(inverse), each);
+        // a form and a direction can be chosen in either order
+        for (std::size_t i = 0; i < each.forms.size(); ++i)
+            check_same(sf::with_stored_form(back, each.forms[i]),
+                       sf::with_stored_form(each, each.forms[i]).in(inverse));
+        CHECK(renames_of(sf::experts_only(back)) == renames_of(sf::experts_only(each).in(inverse)));
+    }
 }

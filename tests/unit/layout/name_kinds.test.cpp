@@ -65,16 +65,16 @@ TEST_CASE(
 TEST_CASE("name kinds: for each family they give the same answer as all names") {
     // the experts of some layers as each family stores them, with the names of its renames and of
     // other modules
-    for (const sf::family_entry& family : sf::shipped_families::all) {
-        CAPTURE(family.fuse.name);
+    for (const sf::family_description& family : sf::shipped_families::all) {
+        CAPTURE(family.name);
         std::vector<std::string> names;
         for (const std::string layer : {"0", "9", "10", "11", "60"})
-            for (std::size_t m = 0; m < family.fuse.module_count(); ++m)
+            for (std::size_t m = 0; m < family.module_count(); ++m)
                 for (const sf::layout_description* layout :
-                     {family.fuse.module_at(m).from, family.fuse.module_at(m).to})
+                     {family.module_at(m).from, family.module_at(m).to})
                     for (const auto& tensor : layout->tensors)
                         for (const std::uint64_t expert : {0u, 3u, 10u, 127u, 128u}) {
-                            std::string path{family.fuse.module_at(m).from_path};
+                            std::string path{family.module_at(m).from_path};
                             if (const auto at = path.find("{i}"); at != std::string::npos)
                                 path.replace(at, 3, layer);
                             sf::text name{"model.layers." + layer + "." + path + "."};
@@ -83,7 +83,7 @@ TEST_CASE("name kinds: for each family they give the same answer as all names") 
                             if (std::find(names.begin(), names.end(), name.view()) == names.end())
                                 names.emplace_back(name.view());
                         }
-        for (const sf::rename_description each : family.fuse.renames) {
+        for (const sf::rename_description each : family.renames) {
             std::string name{each.from};
             for (std::size_t hole = name.find("{i}"); hole != name.npos; hole = name.find("{i}"))
                 name.replace(hole, 3, "12");
@@ -96,12 +96,12 @@ TEST_CASE("name kinds: for each family they give the same answer as all names") 
         const auto kinds = sf::detail::one_of_each_kind(set, 1);
         REQUIRE(kinds);
         CHECK(kinds->size() < set.size());
-        for (const sf::family_entry& asked : sf::shipped_families::all)
-            for (const bool unfuse : {false, true}) {
-                CAPTURE(asked.fuse.name);
-                const sf::family_description& description = unfuse ? asked.unfuse : asked.fuse;
-                const auto by_kinds = sf::detail::score_family(set, *kinds, description, unfuse),
-                           by_all = sf::detail::score_family(set, set, description, unfuse);
+        for (const sf::family_description& asked : sf::shipped_families::all)
+            for (const sf::direction way : {sf::direction::forward, sf::direction::inverse}) {
+                CAPTURE(asked.name);
+                const sf::family_description description = asked.in(way);
+                const auto by_kinds = sf::detail::score_family(set, *kinds, description),
+                           by_all = sf::detail::score_family(set, set, description);
                 REQUIRE(by_kinds);
                 REQUIRE(by_all);
                 CHECK(*by_kinds == *by_all);

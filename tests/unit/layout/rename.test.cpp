@@ -220,27 +220,27 @@ TEST_CASE(
         CAPTURE(each.model_type);
         CAPTURE(each.stored);
         types.insert(each.model_type);
-        const sf::family_entry* family = sf::find_family(each.model_type);
+        const sf::family_description* family = sf::find_family(each.model_type);
         REQUIRE(family != nullptr);
-        CHECK(new_name(family->fuse.renames, each.stored) == each.model);
-        CHECK(new_name(family->unfuse.renames, each.model) == each.stored);
+        CHECK(new_name(family->renames, each.stored) == each.model);
+        CHECK(new_name(family->renames.reversed(), each.model) == each.stored);
     }
     // every family with renames occurs
-    for (const sf::family_entry& family : sf::shipped_families::all) {
+    for (const sf::family_description& family : sf::shipped_families::all) {
         bool renames_stored = false;  // beside names of older versions of the model
-        for (const sf::rename_description each : family.unfuse.renames)
+        for (const sf::rename_description each : family.renames.reversed())
             renames_stored = renames_stored || !each.is_older;
         if (!renames_stored) continue;
-        CAPTURE(family.fuse.name);
+        CAPTURE(family.name);
         bool is_shown = false;
-        for (const std::string_view type : family.fuse.model_types)
+        for (const std::string_view type : family.model_types)
             is_shown = is_shown || types.count(std::string{type}) != 0;
         CHECK(is_shown);
     }
 }
 
 TEST_CASE("rename: scales of DeepSeek-V4 get transformers' names of FP8 scales") {
-    const sf::family_entry& family = *sf::find_family("deepseek_v4");
+    const sf::family_description& family = *sf::find_family("deepseek_v4");
     const char* pairs[][2] = {
         {"layers.0.attn.wq_a.scale", "model.layers.0.self_attn.q_a_proj.weight_scale_inv"},
         {"layers.0.attn.wq_b.scale", "model.layers.0.self_attn.q_b_proj.weight_scale_inv"},
@@ -257,26 +257,26 @@ TEST_CASE("rename: scales of DeepSeek-V4 get transformers' names of FP8 scales")
          "model.layers.0.mlp.shared_experts.up_proj.weight_scale_inv"},
     };
     for (const auto& [stored, model] : pairs) {
-        CHECK(new_name(family.fuse.renames, stored) == model);
-        CHECK(new_name(family.unfuse.renames, model) == stored);
-        CHECK(new_name(family.fuse.renames, model) == model);
+        CHECK(new_name(family.renames, stored) == model);
+        CHECK(new_name(family.renames.reversed(), model) == stored);
+        CHECK(new_name(family.renames, model) == model);
     }
 }
 
 TEST_CASE("rename: a name that is new already stays, in both directions") {
     for (const renamed_tensor& each : transformers_names()) {
         CAPTURE(each.model_type);
-        const sf::family_entry& family = *sf::find_family(each.model_type);
-        CHECK(new_name(family.fuse.renames, each.model) == each.model);
-        CHECK(new_name(family.unfuse.renames, each.stored) == each.stored);
+        const sf::family_description& family = *sf::find_family(each.model_type);
+        CHECK(new_name(family.renames, each.model) == each.model);
+        CHECK(new_name(family.renames.reversed(), each.stored) == each.stored);
     }
 }
 
 TEST_CASE("rename: every rename of a family is needed for some tensor") {
-    for (const sf::family_entry& family : sf::shipped_families::all) {
-        CAPTURE(family.fuse.name);
+    for (const sf::family_description& family : sf::shipped_families::all) {
+        CAPTURE(family.name);
         std::size_t number = 0;
-        for (const sf::rename_description rename : family.fuse.renames) {
+        for (const sf::rename_description rename : family.renames) {
             const std::size_t of_this = number++;
             if (!rename.tells_family)
                 continue;  // aliases, scales and so on need not occur in these models
@@ -287,7 +287,7 @@ TEST_CASE("rename: every rename of a family is needed for some tensor") {
                 sf::text name{each.stored};
                 bool memory = true;
                 std::size_t step = 0;
-                for (const sf::rename_description one : family.fuse.renames) {
+                for (const sf::rename_description one : family.renames) {
                     const bool applies = sf::detail::apply_rename(name, one, memory);
                     is_used = is_used || (applies && step == of_this);
                     ++step;

@@ -471,14 +471,14 @@ TEST_CASE(
     "engines: a rewrite plan for an engine is the same from the stored form and from the "
     "model's form") {
     const experts x{3, 64, 5};
-    const sf::family_entry& family = *sf::find_family("mixtral");
+    const sf::family_description& family = *sf::find_family("mixtral");
     packed_set hub;
     for (const auto& [name, each] : per_expert_w123(x))
         hub.add("model.layers.0.block_sparse_moe.experts." + name, each.type, each.shape,
                 each.bytes);
     hub.add("model.layers.0.block_sparse_moe.gate.weight", sf::dtype::bf16, {1},
             std::vector<std::byte>(2));
-    const auto fused_plan = sf::rewrite_plan::make(hub, family.fuse);
+    const auto fused_plan = sf::rewrite_plan::make(hub, family);
     REQUIRE(fused_plan);
     packed_set fused;
     const auto experts_plan = fused_plan->plan_of(0);
@@ -493,8 +493,8 @@ TEST_CASE(
 
     for (const sf::engine_entry& each : sf::shipped_engines::all) {
         INFO(std::string{each.name});
-        const auto one = sf::rewrite_plan::make(hub, family.unfuse, each),
-                   other = sf::rewrite_plan::make(fused, family.unfuse, each);
+        const auto one = sf::rewrite_plan::make(hub, family, each),
+                   other = sf::rewrite_plan::make(fused, family, each);
         REQUIRE(one);
         REQUIRE(other);
         REQUIRE(one->tensors().size() == other->tensors().size());
@@ -511,7 +511,7 @@ TEST_CASE(
             CHECK(from_hub == from_fused);
         }
     }
-    const auto mlx = sf::rewrite_plan::make(hub, family.unfuse, *sf::find_engine("mlx"));
+    const auto mlx = sf::rewrite_plan::make(hub, family, *sf::find_engine("mlx"));
     std::vector<std::string> names;
     for (const sf::tensor_spec& tensor : mlx->tensors()) names.emplace_back(tensor.name);
     CHECK(names ==
@@ -526,8 +526,8 @@ TEST_CASE("engines: a family without gates is refused for an engine that has gat
     for (const char* name : {"0.up_proj.weight", "0.down_proj.weight"})
         set.add("backbone.layers.0.mixer.experts." + std::string{name}, sf::dtype::bf16, {2, 2},
                 std::vector<std::byte>(8));
-    const auto plan = sf::rewrite_plan::make(set, sf::find_family("nemotron_h")->unfuse,
-                                             *sf::find_engine("vllm"));
+    const auto plan =
+        sf::rewrite_plan::make(set, *sf::find_family("nemotron_h"), *sf::find_engine("vllm"));
     REQUIRE_FALSE(plan);
     CHECK(plan.error().code == sf::errc::missing_key);
 }

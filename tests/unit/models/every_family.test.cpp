@@ -35,23 +35,23 @@ TEST_CASE(
     "families: every module of every family is fused and unfused by shapes and names alone, "
     "with any extents") {
     std::size_t modules = 0, passed_through = 0;
-    for (const sf::family_entry& family : sf::shipped_families::all)
-        for (std::size_t m = 0; m < family.fuse.module_count(); ++m) {
+    for (const sf::family_description& family : sf::shipped_families::all)
+        for (std::size_t m = 0; m < family.module_count(); ++m) {
             ++modules;
             for (const auto& size : sizes)
                 for (const auto& number : numbers)
                     for (const bool with_bias : {false, true}) {
                         const extents values = extents_of(size, number);
-                        const sf::module_description module = family.fuse.module_at(m);
+                        const sf::module_description module = family.module_at(m);
                         const std::string scope = scope_of(module.from_path);
                         packed_set set;
                         add_module(set, *module.from, scope, values, with_bias);
-                        INFO(family.fuse.name, " module ", m, " I ", size[0], " H ", size[1], " E ",
+                        INFO(family.name, " module ", m, " I ", size[0], " H ", size[1], " E ",
                              number[0], " V ", number[1], " T ", number[2],
                              with_bias ? " with biases" : "");
                         const tensors source = held(set, scope);
                         REQUIRE(source.size() == set.size());
-                        auto scopes = sf::experts_scopes::find(set, family.fuse);
+                        auto scopes = sf::experts_scopes::find(set, family);
                         REQUIRE(scopes);
                         std::size_t at = scopes->size();
                         for (std::size_t s = 0; s < scopes->size(); ++s)
@@ -59,8 +59,8 @@ TEST_CASE(
                         if (at == scopes->size()) FAIL("the module is not found");
                         CHECK(std::string{(*scopes)[at].name} == scope);
                         const auto given = known(values);
-                        auto plan = sf::plan(set, (*scopes)[at], family.fuse,
-                                             sf::direction::forward, {.known_extents = given});
+                        auto plan = sf::plan(set, (*scopes)[at], family, sf::direction::forward,
+                                             {.known_extents = given});
                         if (!plan) {
                             // biases are only for layouts that name them on both sides
                             INFO(std::string{plan.error().message().view()});
@@ -75,15 +75,16 @@ TEST_CASE(
 
                         const std::string destination{(*scopes)[at].destination_name};
                         packed_set made = set_of(there, destination);
-                        auto back_scopes = sf::experts_scopes::find(made, family.unfuse);
+                        auto back_scopes =
+                            sf::experts_scopes::find(made, family, sf::direction::inverse);
                         REQUIRE(back_scopes);
                         for (at = 0; at < back_scopes->size() && (*back_scopes)[at].module != m;)
                             ++at;
                         if (at == back_scopes->size())
                             FAIL("the module is not found on the way back");
-                        auto back = sf::plan(made, (*back_scopes)[at], family.unfuse,
-                                             sf::direction::forward,
-                                             {.destination_scope = scope, .known_extents = given});
+                        auto back =
+                            sf::plan(made, (*back_scopes)[at], family, sf::direction::inverse,
+                                     {.destination_scope = scope, .known_extents = given});
                         if (!back) FAIL(std::string{back.error().message().view()});
                         CHECK(made_by(*back, made) == source);
                     }
@@ -120,10 +121,10 @@ TEST_CASE(
     "together the whole") {
     std::size_t families = 0;
     std::set<std::string> others;
-    for (const sf::family_entry& family : sf::shipped_families::all) {
-        const sf::layout_description &from = *family.fuse.from, &to = *family.fuse.to;
+    for (const sf::family_description& family : sf::shipped_families::all) {
+        const sf::layout_description &from = *family.from, &to = *family.to;
         if (!counts_by_e(from)) {
-            others.insert(std::string{family.fuse.name});
+            others.insert(std::string{family.name});
             continue;
         }
         ++families;
@@ -135,7 +136,7 @@ TEST_CASE(
             const auto given = known(values);
             packed_set set;
             add_module(set, from, "moe", values, false);
-            INFO(family.fuse.name, " I ", size[0], " H ", size[1]);
+            INFO(family.name, " I ", size[0], " H ", size[1]);
             auto split = sf::plan(set, "moe", from, parts, {.known_extents = given});
             if (!split) FAIL(std::string{split.error().message().view()});
             const tensors all = made_by(*split, set);
@@ -190,22 +191,21 @@ TEST_CASE(
 }
 
 TEST_CASE("forms: experts that are fused already are planned as they are, in every family") {
-    for (const sf::family_entry& family : sf::shipped_families::all) {
+    for (const sf::family_description& family : sf::shipped_families::all) {
         const extents values = extents_of(sizes[0], numbers[0]);
         // if models move the language model whatever form its experts have, it is there already
-        const bool inside =
-            family.fuse.name == "hy_v4_vl" || family.fuse.name == "qwen3_omni_moe_thinker";
+        const bool inside = family.name == "hy_v4_vl" || family.name == "qwen3_omni_moe_thinker";
         const std::string scope = (inside ? "model.language_model.layers.3." : "model.layers.3.") +
-                                  laws::with_numbers(family.fuse.to_module);
+                                  laws::with_numbers(family.to_module);
         packed_set set;
-        add_module(set, *family.fuse.to, scope, values, false);
-        INFO(family.fuse.name);
+        add_module(set, *family.to, scope, values, false);
+        INFO(family.name);
         const auto given = known(values);
-        auto scopes = sf::experts_scopes::find(set, family.fuse);
+        auto scopes = sf::experts_scopes::find(set, family);
         REQUIRE(scopes);
         REQUIRE(scopes->experts_count() == 1);
-        auto plan = sf::plan(set, (*scopes)[0], family.fuse, sf::direction::forward,
-                             {.known_extents = given});
+        auto plan =
+            sf::plan(set, (*scopes)[0], family, sf::direction::forward, {.known_extents = given});
         if (!plan) FAIL(std::string{plan.error().message().view()});
         CHECK(plan->source_form() == scope_state::done);
         CHECK(made_by(*plan, set) == held(set, scope));

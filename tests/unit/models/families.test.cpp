@@ -127,11 +127,11 @@ tensors run(const sf::copy_plan& plan, packed_set& into) {
 }
 
 /// Fuses and unfuses one module of a family.
-void check_module(const sf::family_entry& family, std::uint32_t m, const sizes& x, sf::dtype type,
-                  std::mt19937_64& random) {
-    const sf::module_description there = family.fuse.module_at(m),
-                                 back = family.unfuse.module_at(m);
-    CAPTURE(std::string{family.fuse.name});
+void check_module(const sf::family_description& family, std::uint32_t m, const sizes& x,
+                  sf::dtype type, std::mt19937_64& random) {
+    const sf::module_description there = family.module_at(m),
+                                 back = family.in(sf::direction::inverse).module_at(m);
+    CAPTURE(std::string{family.name});
     CAPTURE(m);
     CAPTURE(x.experts);
     CAPTURE(x.inner);
@@ -176,9 +176,9 @@ std::vector<known_form> forms_of(const sf::family_description& family) {
 TEST_CASE("families: tensors that fit two forms of a family give the same bytes in both") {
     std::mt19937_64 random{5};
     std::size_t pairs = 0, alike = 0;
-    for (const sf::family_entry& family : sf::shipped_families::all)
-        for (const known_form& a : forms_of(family.fuse))
-            for (const known_form& b : forms_of(family.fuse))
+    for (const sf::family_description& family : sf::shipped_families::all)
+        for (const known_form& a : forms_of(family))
+            for (const known_form& b : forms_of(family))
                 for (const sizes& x : {sizes{1, 4, 4}, sizes{2, 4, 4}, sizes{2, 4, 8},
                                        sizes{2, 8, 4}, sizes{4, 4, 2}, sizes{4, 2, 4},
                                        sizes{8, 4, 4}, sizes{2, 2, 2}, sizes{1, 1, 1}}) {
@@ -189,12 +189,12 @@ TEST_CASE("families: tensors that fit two forms of a family give the same bytes 
                     make_module(stored, *a.layout, scope, x, sf::dtype::f16, random);
                     const sf::known_extent known[] = {{"E", x.experts}};
                     const sf::plan_options options{.known_extents = known};
-                    const auto wrong = sf::plan(stored, scope, *b.layout, *family.fuse.to, options);
+                    const auto wrong = sf::plan(stored, scope, *b.layout, *family.to, options);
                     if (!wrong) continue;
-                    const auto right = sf::plan(stored, scope, *a.layout, *family.fuse.to, options);
+                    const auto right = sf::plan(stored, scope, *a.layout, *family.to, options);
                     REQUIRE(right);
                     ++alike;
-                    CAPTURE(std::string{family.fuse.name});
+                    CAPTURE(std::string{family.name});
                     CAPTURE(x.experts);
                     CAPTURE(x.inner);
                     CAPTURE(x.hidden);
@@ -209,8 +209,8 @@ TEST_CASE(
     "to its names") {
     std::mt19937_64 random{4};
     std::size_t modules = 0;
-    for (const sf::family_entry& family : sf::shipped_families::all)
-        for (std::uint32_t m = 0; m < family.fuse.module_count(); ++m) {
+    for (const sf::family_description& family : sf::shipped_families::all)
+        for (std::uint32_t m = 0; m < family.module_count(); ++m) {
             ++modules;
             for (const sizes& x : shapes)
                 for (const sf::dtype type : {sf::dtype::f16, sf::dtype::f32, sf::dtype::f64})

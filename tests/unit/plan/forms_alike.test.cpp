@@ -58,7 +58,7 @@ TEST_CASE("forms with the same names: no shapes fit both, unless they have no by
 TEST_CASE(
     "forms with the same names: each becomes the other, and the model's form stays as it is") {
     const auto& family = sf::description_of<sf::families::qwen3_vl_moe>;
-    const auto& inverse = sf::inverse_of<sf::families::qwen3_vl_moe>;
+    const auto inverse = family.in(sf::direction::inverse);
     const std::string scope = "model.language_model.layers.0.mlp.experts";
     for (const auto& size : {std::array<u64, 2>{4, 6}, {4, 4}, {4, 8}, {8, 4}, {1, 1}, {1, 2}}) {
         const u64 i = size[0], h = size[1];

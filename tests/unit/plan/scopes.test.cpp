@@ -232,7 +232,7 @@ TEST_CASE("scopes: granite is fused on disk, and its module is not what the mode
     REQUIRE(done.size() == 1);
     CHECK(done[0] == found{"model.layers.1.block_sparse_moe.experts",
                            "model.layers.1.block_sparse_moe.experts", scope_state::done, 2});
-    const auto back = find(loaded, sf::inverse_of<granitemoe>);
+    const auto back = find(loaded, sf::description_of<granitemoe>.in(sf::direction::inverse));
     REQUIRE(back.size() == 1);
     CHECK(back[0] == found{"model.layers.1.block_sparse_moe.experts",
                            "model.layers.1.block_sparse_moe", scope_state::pending, 2});

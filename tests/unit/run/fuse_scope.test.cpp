@@ -104,14 +104,14 @@ TEST_CASE("fuse_scope: unfusing, and an engine's layout, in one call") {
     const packed_set set = experts();
     const sf::engine_entry* const vllm = sf::find_engine("vllm");
     REQUIRE(vllm != nullptr);
-    const auto& unfuse = sf::inverse_of<qwen2_moe>;
-    const auto scopes = sf::experts_scopes::find(set, unfuse);
+    const auto& family = sf::description_of<qwen2_moe>;
+    const auto scopes = sf::experts_scopes::find(set, family, sf::direction::inverse);
     REQUIRE(scopes);
     REQUIRE(scopes->size() == 1);
-    const auto plan = sf::plan(set, (*scopes)[0], unfuse, *vllm);
+    const auto plan = sf::plan(set, (*scopes)[0], family, *vllm);
     REQUIRE(plan);
     keeper out;
-    REQUIRE(sf::fuse(set, (*scopes)[0], unfuse, *vllm, out));
+    REQUIRE(sf::fuse(set, (*scopes)[0], family, *vllm, out));
     CHECK(out.made == run(*plan));
 }
 

@@ -60,7 +60,8 @@ TEST_CASE("copy: a plan knows whether it changes nothing") {
     const auto forward = sf::rewrite_plan::make(*fused, sf::description_of<qwen>);
     REQUIRE(forward);
     CHECK(sf::changes_nothing(*forward).value());
-    const auto inverse = sf::rewrite_plan::make(*fused, sf::find_family("qwen2_moe")->unfuse);
+    const auto inverse =
+        sf::rewrite_plan::make(*fused, *sf::find_family("qwen2_moe"), sf::direction::inverse);
     REQUIRE(inverse);
     CHECK_FALSE(sf::changes_nothing(*inverse).value());
 

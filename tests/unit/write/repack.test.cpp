@@ -194,22 +194,22 @@ TEST_CASE(
                              "phimoe", "nemotron_h", "ernie4_5_moe", "hy_v3", "jamba"}) {
         CAPTURE(type);
         const temporary_directory directory;
-        const sf::family_entry* const family = sf::find_family(type);
+        const sf::family_description* const family = sf::find_family(type);
         REQUIRE(family != nullptr);
         const auto in = sf::checkpoint::open(SAFEFUSE_TEST_DATA "/transformers/" +
                                              std::string{type} + "/checkpoint");
         REQUIRE(in);
-        const auto plan = sf::repack_plan(*in, family->fuse);
+        const auto plan = sf::repack_plan(*in, *family);
         REQUIRE(plan);
         REQUIRE(sf::rewrite(*plan, directory / "out", {.wait = sf::durability::renamed}));
         const auto out = sf::checkpoint::open(directory / "out");
         REQUIRE(out);
         CHECK(sf::verify_rewritten(*plan, *out));
-        const auto scopes = sf::experts_scopes::find(*out, family->fuse);
+        const auto scopes = sf::experts_scopes::find(*out, *family);
         REQUIRE(scopes);
         std::size_t views = 0;
         for (std::size_t s = 0; s < scopes->size(); ++s) {
-            const auto scope = sf::plan(*out, (*scopes)[s], family->fuse, sf::direction::forward);
+            const auto scope = sf::plan(*out, (*scopes)[s], *family, sf::direction::forward);
             REQUIRE(scope);
             std::vector<bool> strided(scope->outputs().size(), false);
             for (const sf::copy_block& block : scope->blocks())

@@ -133,11 +133,11 @@ constexpr const char* model_types[] = {"qwen3_moe",    "glm_moe_dsa", "deepseek_
                                        "ernie4_5_moe", "hy_v3",       "jamba"};
 
 /// The family that a fixture's config.json names.
-const sf::family_entry& family_of(const std::string& type) {
+const sf::family_description& family_of(const std::string& type) {
     const auto config = sf::read_model_config(fixtures + type + "/checkpoint");
     REQUIRE(config);
     CHECK(config->model_type == type);
-    const sf::family_entry* family = sf::find_family(config->model_type);
+    const sf::family_description* family = sf::find_family(config->model_type);
     REQUIRE(family != nullptr);
     return *family;
 }
@@ -155,7 +155,7 @@ sf::result<void> rewrite_at(const std::string& from, const std::string& to,
                             const sf::plan_options& plans = {}) {
     const auto checkpoint = sf::basic_checkpoint<Source>::open(from);
     if (!checkpoint) return checkpoint.error();
-    const auto plan = sf::rewrite_plan::make(*checkpoint, family, plans);
+    const auto plan = sf::rewrite_plan::make(*checkpoint, family, sf::direction::forward, plans);
     if (!plan) return plan.error();
     if (auto done = sf::rewrite(*plan, to, options); !done) return std::move(done).error();
     return {};
@@ -231,15 +231,15 @@ TEST_CASE_TEMPLATE(
     Source, sf::mapped_file, sf::positional_file) {
     for (const std::string type : model_types) {
         CAPTURE(type);
-        const sf::family_entry& family = family_of(type);
+        const sf::family_description& family = family_of(type);
         const tensors on_disk = tensors_at(fixtures + type + "/checkpoint");
         const tensors loaded = loaded_by_transformers(type, on_disk);
         for (const std::uint64_t most : {sf::default_shard_bytes, std::uint64_t{0},
                                          std::uint64_t{1023}, std::uint64_t{7777}}) {
             CAPTURE(most);
             const temporary_directory directory;
-            REQUIRE(rewrite_at<Source>(fixtures + type + "/checkpoint", directory / "fused",
-                                       family.fuse, in_shards_of(most)));
+            REQUIRE(rewrite_at<Source>(fixtures + type + "/checkpoint", directory / "fused", family,
+                                       in_shards_of(most)));
             const auto fused = sf::basic_checkpoint<Source>::open(directory / "fused");
             REQUIRE(fused);
             check_same(tensors_of(*fused), loaded);
@@ -255,17 +255,17 @@ TEST_CASE_TEMPLATE(
             CHECK(report->notes().empty());
             CHECK(report->tensor_count() == loaded.size());
 
-            REQUIRE(rewrite_at<Source>(directory / "fused", directory / "back", family.unfuse,
-                                       in_shards_of(most)));
+            REQUIRE(rewrite_at<Source>(directory / "fused", directory / "back",
+                                       family.in(sf::direction::inverse), in_shards_of(most)));
             check_same(tensors_at(directory / "back"), on_disk);
 
             const auto original =
                 sf::basic_checkpoint<Source>::open(fixtures + type + "/checkpoint");
-            const auto plan = sf::rewrite_plan::make(*original, family.fuse);
+            const auto plan = sf::rewrite_plan::make(*original, family);
             REQUIRE(plan);
             CHECK(sf::verify_rewritten(*plan, *fused));
             const auto back = sf::basic_checkpoint<Source>::open(directory / "back");
-            const auto same = sf::rewrite_plan::make(*back, family.fuse);
+            const auto same = sf::rewrite_plan::make(*back, family);
             REQUIRE(same);
             CHECK(sf::verify_rewritten(*same, *fused));
         }
@@ -280,10 +280,10 @@ TEST_CASE(
         CAPTURE(type);
         const std::string fixture = fixtures + "generated/" + type,
                           stored_at = fixture + "/checkpoint";
-        const sf::family_entry* const family = sf::find_family(type);
+        const sf::family_description* const family = sf::find_family(type);
         REQUIRE(family != nullptr);
         std::vector<sf::known_extent> extents;
-        for (const sf::config_extent& each : family->fuse.config_extents) {
+        for (const sf::config_extent& each : family->config_extents) {
             const auto number = sf::read_config_number(stored_at, each.key);
             REQUIRE(number);
             REQUIRE(*number != sf::unknown);
@@ -299,9 +299,10 @@ TEST_CASE(
             loaded.erase("lm_head.weight");
         }
         const temporary_directory directory;
-        REQUIRE(rewrite_at(stored_at, directory / "fused", family->fuse, quick, plans));
+        REQUIRE(rewrite_at(stored_at, directory / "fused", *family, quick, plans));
         check_same(tensors_at(directory / "fused"), loaded);
-        REQUIRE(rewrite_at(directory / "fused", directory / "back", family->unfuse, quick, plans));
+        REQUIRE(rewrite_at(directory / "fused", directory / "back",
+                           family->in(sf::direction::inverse), quick, plans));
         check_same(tensors_at(directory / "back"), on_disk);
     }
 }
@@ -309,13 +310,14 @@ TEST_CASE(
 TEST_CASE("rewrite: a checkpoint that is already fused, or already unfused, stays unchanged") {
     for (const std::string type : model_types) {
         CAPTURE(type);
-        const sf::family_entry& family = family_of(type);
+        const sf::family_description& family = family_of(type);
         const temporary_directory directory;
-        REQUIRE(rewrite_at(fixtures + type + "/checkpoint", directory / "fused", family.fuse));
-        REQUIRE(rewrite_at(directory / "fused", directory / "again", family.fuse));
+        REQUIRE(rewrite_at(fixtures + type + "/checkpoint", directory / "fused", family));
+        REQUIRE(rewrite_at(directory / "fused", directory / "again", family));
         CHECK(read_file(directory / "again/model.safetensors") ==
               read_file(directory / "fused/model.safetensors"));
-        REQUIRE(rewrite_at(fixtures + type + "/checkpoint", directory / "unfused", family.unfuse));
+        REQUIRE(rewrite_at(fixtures + type + "/checkpoint", directory / "unfused",
+                           family.in(sf::direction::inverse)));
         check_same(tensors_at(directory / "unfused"), tensors_at(fixtures + type + "/checkpoint"));
     }
 }
@@ -325,7 +327,7 @@ TEST_CASE("rewrite: the tensors of a plan are in natural order, with the sizes t
         CAPTURE(type);
         const auto checkpoint = sf::checkpoint::open(fixtures + type + "/checkpoint");
         REQUIRE(checkpoint);
-        auto made = sf::rewrite_plan::make(*checkpoint, family_of(type).fuse);
+        auto made = sf::rewrite_plan::make(*checkpoint, family_of(type));
         REQUIRE(made);
         const auto plan = std::move(*made);  // a moved plan works, too
         std::uint64_t total = 0;
@@ -343,7 +345,7 @@ TEST_CASE("rewrite: the tensors of a plan are in natural order, with the sizes t
 
 TEST_CASE("rewrite: the files are the same on every run, from every kind of source") {
     const temporary_directory directory;
-    const auto& family = family_of("minimax_m2").fuse;
+    const auto& family = family_of("minimax_m2");
     REQUIRE(rewrite_at<sf::mapped_file>(fixtures + "minimax_m2/checkpoint", directory / "a", family,
                                         in_shards_of(9999)));
     REQUIRE(rewrite_at<sf::positional_file>(fixtures + "minimax_m2/checkpoint", directory / "b",
@@ -359,10 +361,10 @@ TEST_CASE(
     "rewrite: layers may be in either form, one fused and another not, an MTP layer among them") {
     for (const std::string type : {"qwen3_moe", "mixtral", "phimoe", "nemotron_h", "granitemoe"}) {
         CAPTURE(type);
-        const sf::family_entry& family = family_of(type);
+        const sf::family_description& family = family_of(type);
         const tensors unfused = tensors_at(fixtures + type + "/checkpoint");
         const temporary_directory directory;
-        REQUIRE(rewrite_at(fixtures + type + "/checkpoint", directory / "fused", family.fuse));
+        REQUIRE(rewrite_at(fixtures + type + "/checkpoint", directory / "fused", family));
         const tensors fused = tensors_at(directory / "fused");
         // layer 1 from one file, all else from the other, and a layer with another prefix and a
         // two-digit number
@@ -386,11 +388,12 @@ TEST_CASE(
             }
             const std::string number = first_is_fused ? "1" : "0";
             write_model(directory / ("mixed" + number), mixed);
-            REQUIRE(rewrite_at(directory / ("mixed" + number), directory / ("all" + number),
-                               family.fuse));
+            REQUIRE(
+                rewrite_at(directory / ("mixed" + number), directory / ("all" + number), family));
             check_same(tensors_at(directory / ("all" + number)), expected);
             REQUIRE(rewrite_at<sf::positional_file>(directory / ("all" + number),
-                                                    directory / ("none" + number), family.unfuse));
+                                                    directory / ("none" + number),
+                                                    family.in(sf::direction::inverse)));
             check_same(tensors_at(directory / ("none" + number)), reverse);
         }
     }
@@ -492,10 +495,9 @@ TEST_CASE("rewrite: page advice does not change the result") {
         const temporary_directory directory;
         const sf::rewrite_options options{.wait = sf::durability::renamed, .used_source = hint};
         REQUIRE(rewrite_at<sf::mapped_file>(fixtures + "jamba/checkpoint", directory / "mapped",
-                                            family_of("jamba").fuse, options));
-        REQUIRE(rewrite_at<sf::positional_file>(fixtures + "jamba/checkpoint",
-                                                directory / "positional", family_of("jamba").fuse,
-                                                options));
+                                            family_of("jamba"), options));
+        REQUIRE(rewrite_at<sf::positional_file>(
+            fixtures + "jamba/checkpoint", directory / "positional", family_of("jamba"), options));
         check_same(tensors_at(directory / "mapped"),
                    tensors_at(fixtures + "jamba/loaded.safetensors"));
         CHECK(read_file(directory / "mapped/model.safetensors") ==
@@ -509,7 +511,7 @@ TEST_CASE_TEMPLATE("verify: every byte that is flipped is found and named", Sour
     for (const std::string type : {"qwen3_moe", "nemotron_h", "granitemoe"}) {
         CAPTURE(type);
         const temporary_directory directory;
-        const auto& family = family_of(type).fuse;
+        const auto& family = family_of(type);
         REQUIRE(rewrite_at(fixtures + type + "/checkpoint", directory / "fused", family));
         const auto path = directory / "fused/model.safetensors";
         const std::string file = read_file(path);
@@ -545,7 +547,7 @@ TEST_CASE_TEMPLATE("verify: every byte that is flipped is found and named", Sour
 TEST_CASE(
     "verify: a missing tensor, one too many, another dtype, another shape are found and named") {
     const temporary_directory directory;
-    const auto& family = family_of("qwen3_moe").fuse;
+    const auto& family = family_of("qwen3_moe");
     REQUIRE(rewrite_at(fixtures + "qwen3_moe/checkpoint", directory / "fused", family));
     const tensors fused = tensors_at(directory / "fused");
     const auto original = sf::checkpoint::open(fixtures + "qwen3_moe/checkpoint");
@@ -598,7 +600,7 @@ TEST_CASE(
         CAPTURE(type);
         const temporary_directory directory;
         const auto original = sf::checkpoint::open(fixtures + type + "/checkpoint");
-        const auto plan = sf::rewrite_plan::make(*original, family_of(type).fuse);
+        const auto plan = sf::rewrite_plan::make(*original, family_of(type));
         REQUIRE(plan);
         std::set<std::string_view> names, seen;
         for (const sf::tensor_spec& each : plan->tensors()) names.insert(each.name);
@@ -626,7 +628,7 @@ TEST_CASE(
 TEST_CASE(
     "progress: returning false cancels at any time; what is left never opens as a checkpoint") {
     const auto original = sf::checkpoint::open(fixtures + "qwen3_moe/checkpoint");
-    const auto plan = sf::rewrite_plan::make(*original, family_of("qwen3_moe").fuse);
+    const auto plan = sf::rewrite_plan::make(*original, family_of("qwen3_moe"));
     REQUIRE(plan);
     for (const std::uint64_t most : {sf::default_shard_bytes, std::uint64_t{4000}}) {
         std::size_t calls = 0;
@@ -674,7 +676,7 @@ TEST_CASE(
                 bf16(part == "down_proj" ? name : expert, {columns}, 4, sf::dtype::i32);
         }
     const auto& qwen = sf::description_of<sf::families::qwen2_moe>;
-    const auto& back = sf::inverse_of<sf::families::qwen2_moe>;
+    const auto back = qwen.in(sf::direction::inverse);
     write_model(directory / "in", gptq);
     REQUIRE(rewrite_at<sf::mapped_file>(directory / "in", directory / "out", qwen));
     CHECK(
@@ -775,8 +777,8 @@ TEST_CASE("rewrite: tensors whose sizes or offsets exceed 64 bits are refused") 
     set.claims = {{"m.mlp.experts.gate_up_proj", {2, 8, 3}, {0, 0, 48}},
                   {"m.mlp.experts.down_proj", {2, 3, 4}, {0, 48, 24}}};
     const auto plan_of = [&] {
-        return sf::rewrite_plan::make(set, sf::inverse_of<sf::families::qwen2_moe>,
-                                      {.allow_missing_scales = true});
+        return sf::rewrite_plan::make(set, sf::description_of<sf::families::qwen2_moe>,
+                                      sf::direction::inverse, {.allow_missing_scales = true});
     };
     for (std::uint32_t i = 0; i < 8; ++i)
         set.claims.push_back({"x" + std::to_string(i), {most}, {i + 1, 0, most}});
@@ -905,8 +907,9 @@ TEST_CASE_TEMPLATE(
     const auto fused = sf::basic_checkpoint<Source>::open(to + "/model.safetensors.index.json");
     REQUIRE(fused);
     CHECK(sf::verify_rewritten(*plan, *fused));
-    REQUIRE(rewrite_at<Source>(to, directory / ("back-" + name),
-                               sf::inverse_of<sf::families::qwen2_moe>));
+    REQUIRE(
+        rewrite_at<Source>(to, directory / ("back-" + name),
+                           sf::description_of<sf::families::qwen2_moe>.in(sf::direction::inverse)));
     check_same(tensors_at(directory / ("back-" + name)), unfused);
     sf::rewrite_options links = in_shards_of(300);
     links.share = sf::sharing::files;
@@ -931,7 +934,7 @@ TEST_CASE("rewrite: on request, every tensor gets a file of its own") {
     for (const std::string type : {"qwen3_moe", "jamba"}) {
         CAPTURE(type);
         const temporary_directory directory;
-        REQUIRE(rewrite_at(fixtures + type + "/checkpoint", directory / "out", family_of(type).fuse,
+        REQUIRE(rewrite_at(fixtures + type + "/checkpoint", directory / "out", family_of(type),
                            in_shards_of(sf::one_tensor_per_file)));
         const auto out = sf::checkpoint::open(directory / "out");
         REQUIRE(out);
@@ -944,7 +947,7 @@ TEST_CASE("rewrite: on request, every tensor gets a file of its own") {
 
 TEST_CASE("rewrite: the written files are those of the outline") {
     const auto checkpoint = sf::checkpoint::open(fixtures + "mixtral/checkpoint");
-    const auto plan = sf::rewrite_plan::make(*checkpoint, family_of("mixtral").fuse);
+    const auto plan = sf::rewrite_plan::make(*checkpoint, family_of("mixtral"));
     REQUIRE(plan);
     for (const std::uint64_t most :
          {sf::default_shard_bytes, std::uint64_t{4000}, sf::one_tensor_per_file})
@@ -1000,10 +1003,10 @@ TEST_CASE(
     REQUIRE(rewrite_at(directory / "unfused", directory / "fused", family, in_shards_of(5000)));
     const auto fused = sf::checkpoint::open(directory / "fused");
     const auto same = sf::rewrite_plan::make(*fused, family),
-               changed = sf::rewrite_plan::make(*fused, sf::inverse_of<sf::families::qwen2_moe>);
+               changed = sf::rewrite_plan::make(*fused, family, sf::direction::inverse);
     // fused experts are outputs of a scope, the others pass through; the inverse of a fused
     // checkpoint passes all through
-    const auto passes = sf::rewrite_plan::make(*fused, sf::inverse_of<sf::families::qwen2_moe>);
+    const auto passes = sf::rewrite_plan::make(*fused, family, sf::direction::inverse);
     REQUIRE((same && changed && passes));
     const auto counted = [&](const sf::rewrite_plan& plan, const sf::rewrite_options& options) {
         const auto outline = sf::outline_of(plan, options);
@@ -1136,10 +1139,11 @@ void check_strided(const tensors& unfused, const sf::plan_options& options = {})
     check_same(tensors_at(directory / "positional"), expected);
     if (options.end_expert != sf::unknown || !options.sliced_extent.empty()) return;
     REQUIRE(rewrite_at<sf::mapped_file>(directory / "positional", directory / "back",
-                                        sf::inverse_of<Family>));
+                                        sf::description_of<Family>.in(sf::direction::inverse)));
     check_same(tensors_at(directory / "back"), unfused);
     REQUIRE(rewrite_at<sf::positional_file>(directory / "mapped", directory / "back_again",
-                                            sf::inverse_of<Family>, in_shards_of(1000)));
+                                            sf::description_of<Family>.in(sf::direction::inverse),
+                                            in_shards_of(1000)));
     check_same(tensors_at(directory / "back_again"), unfused);
     const auto mapped = sf::positional_checkpoint::open(directory / "mapped");
     const auto plan = sf::rewrite_plan::make(*checkpoint, sf::description_of<Family>);
@@ -1317,6 +1321,7 @@ TEST_CASE_TEMPLATE(
     run(directory / "in", directory / "fused", sf::description_of<sf::families::qwen2_moe>,
         36);  // 8 MiB of each of two files, and other memory
     std::filesystem::remove_all(directory / "in");
-    run(directory / "fused", directory / "back", sf::inverse_of<sf::families::qwen2_moe>, 36);
+    run(directory / "fused", directory / "back",
+        sf::description_of<sf::families::qwen2_moe>.in(sf::direction::inverse), 36);
 }
 #endif
