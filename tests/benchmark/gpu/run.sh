@@ -120,7 +120,7 @@ check() {
                 "compute-sanitizer memcheck $options: $? $(tail -1 "$work/sanitizer.txt")"
         done
         timeout 120 compute-sanitizer --tool initcheck --error-exitcode 9 "$work/fuse_to_gpu" \
-            "$small" --verify \
+            "$f8" --verify \
             >"$work/sanitizer.txt" 2>&1; echo \
             "compute-sanitizer initcheck: $? $(tail -1 "$work/sanitizer.txt")"
     else
