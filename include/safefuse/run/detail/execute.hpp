@@ -376,8 +376,8 @@ inline result<void> run_blocks(const tensor_set_ref& set, span<const copy_block>
 }
 
 /// Makes all outputs of a plan that there is memory for.
-inline result<void> run_plan(const copy_plan& plan, const output_memory& memory,
-                             run_watch* watch = nullptr) noexcept {
+SAFEFUSE_SMALL inline result<void> run_plan(const copy_plan& plan, const output_memory& memory,
+                                            run_watch* watch = nullptr) noexcept {
     const bool streams = bytes_to_make(plan, memory) >= streamed_bytes;
     vector<std::byte> buffer;
     if (auto done = run_blocks(plan.set(), plan.blocks(), buffer, memory, streams, watch); !done)
