@@ -160,8 +160,9 @@ inline result<std::uint64_t> header::bytes_needed(span<const std::byte> first_by
     return detail::length_bytes + json_bytes;
 }
 
-inline result<header> header::parse(span<const std::byte> file_start, std::uint64_t file_bytes,
-                                    const read_options& options) noexcept {
+SAFEFUSE_SMALL inline result<header> header::parse(span<const std::byte> file_start,
+                                                   std::uint64_t file_bytes,
+                                                   const read_options& options) noexcept {
     auto needed = bytes_needed(file_start, options);
     if (!needed) return std::move(needed.error());
     if (file_bytes < *needed)

@@ -291,8 +291,8 @@ constexpr found_pattern find_rename(std::string_view name,
 }
 
 /// Appends a pattern with the numbers of a match. Returns false if memory runs out.
-inline bool append_pattern(text& out, std::string_view pattern,
-                           const found_pattern& found) noexcept {
+SAFEFUSE_SMALL inline bool append_pattern(text& out, std::string_view pattern,
+                                          const found_pattern& found) noexcept {
     bool whole = true;
     std::size_t count = 0;
     for (std::size_t hole = find_number(pattern); hole != std::string_view::npos;

@@ -214,8 +214,8 @@ constexpr bool spelled_alike(const layout_description& a, const layout_descripti
 
 /// The end of `scope` that matches the module's path, which may contain {i}. npos if there is no
 /// match.
-constexpr found_pattern find_module_at_end(std::string_view scope,
-                                           std::string_view module) noexcept {
+SAFEFUSE_SMALL constexpr found_pattern find_module_at_end(std::string_view scope,
+                                                          std::string_view module) noexcept {
     found_pattern found;
     for (std::size_t i = 0; i < scope.size(); ++i) {
         if (i != 0 && scope[i - 1] != '.') continue;
@@ -229,9 +229,9 @@ constexpr found_pattern find_module_at_end(std::string_view scope,
 }
 
 /// The destination's name of the scope `name`, which ends in the module's source path.
-SAFEFUSE_NOINLINE inline result<text> destination_scope(const family_description& family,
-                                                        const module_description& module,
-                                                        std::string_view name) noexcept {
+SAFEFUSE_NOINLINE SAFEFUSE_SMALL inline result<text> destination_scope(
+    const family_description& family, const module_description& module,
+    std::string_view name) noexcept {
     const found_pattern found = find_module_at_end(name, module.from_path);
     auto out = renamed(family, name.substr(0, found.first));
     if (out && !append_pattern(*out, module.to_path, found))
@@ -291,9 +291,9 @@ inline result<void> experts_scopes::assign(search& of, const tensor_set_ref& set
 
 /// Second pass, for the scopes of one kind of module, from `first` on: their forms and new names. A
 /// renamed scope is in both forms if its new name is a scope, too.
-inline result<void> experts_scopes::classify(search& of, std::size_t first,
-                                             const family_description& family,
-                                             const module_description& module) noexcept {
+SAFEFUSE_SMALL inline result<void> experts_scopes::classify(
+    search& of, std::size_t first, const family_description& family,
+    const module_description& module) noexcept {
     const auto names = [&](std::uint32_t i) noexcept { return of.seen[i].name; };
     for (std::size_t s = first; s < of.seen.size(); ++s) {
         record& each = of.seen[s];
@@ -374,10 +374,10 @@ namespace detail {
 
 /// Plans a scope that experts_scopes::find found for the same set and family.
 ///   fails   both_layouts, and as `plan<From, To>`
-[[nodiscard]] inline result<copy_plan> plan_found(tensor_set_ref set,
-                                                  const family_description& family,
-                                                  const experts_scope& scope,
-                                                  plan_options options) noexcept {
+[[nodiscard]] SAFEFUSE_SMALL inline result<copy_plan> plan_found(tensor_set_ref set,
+                                                                 const family_description& family,
+                                                                 const experts_scope& scope,
+                                                                 plan_options options) noexcept {
     if (scope.form == scope_state::mixed)
         return failure{.code = errc::both_layouts, .scope = text{scope.name}};
     if (options.destination_scope.empty()) options.destination_scope = scope.destination_name;
@@ -432,7 +432,8 @@ SAFEFUSE_NOINLINE inline std::size_t count_fitting(const tensor_set_ref& set,
 }
 
 /// Adds the names that a family gives its experts to a failure.
-inline void name_stored_form(const family_description& family, failure& why) noexcept {
+SAFEFUSE_SMALL inline void name_stored_form(const family_description& family,
+                                            failure& why) noexcept {
     if (!why.detail.empty()) why.detail.append("; ");
     why.detail.append("family ");
     why.detail.append(family.name);
@@ -448,8 +449,8 @@ inline void name_stored_form(const family_description& family, failure& why) noe
 
 /// Adds the scopes of the set to a failure: the one whose name is most similar to `name`, and the
 /// number of scopes.
-inline void name_nearest_scope(tensor_set_ref set, const family_description& family,
-                               std::string_view name, failure& why) noexcept {
+SAFEFUSE_SMALL inline void name_nearest_scope(tensor_set_ref set, const family_description& family,
+                                              std::string_view name, failure& why) noexcept {
     const auto scopes = experts_scopes::find(set, family);
     if (!scopes) return;
     if (scopes->size() == 0) return name_stored_form(family, why);
@@ -471,8 +472,10 @@ inline void name_nearest_scope(tensor_set_ref set, const family_description& fam
 }
 
 /// Plans the scope with a name, with as few passes over the set as possible.
-inline result<copy_plan> plan_named(tensor_set_ref set, const family_description& family,
-                                    std::string_view name, const plan_options& options) noexcept {
+SAFEFUSE_SMALL inline result<copy_plan> plan_named(tensor_set_ref set,
+                                                   const family_description& family,
+                                                   std::string_view name,
+                                                   const plan_options& options) noexcept {
     const auto count = [&](const vector<std::uint32_t>& members, std::size_t scope_size,
                            const layout_description& layout) noexcept {
         return count_fitting(set, members.view(), scope_size, layout);

@@ -489,9 +489,8 @@ private:
     // `report` is a checkpoint_report* or nullptr. With nullptr, the code that makes reports is not
     // linked.
     template <class Report>
-    SAFEFUSE_NOINLINE static result<basic_checkpoint> open_with(std::string_view path,
-                                                                const checkpoint_options& options,
-                                                                Report report) noexcept {
+    SAFEFUSE_NOINLINE SAFEFUSE_SMALL static result<basic_checkpoint> open_with(
+        std::string_view path, const checkpoint_options& options, Report report) noexcept {
         detail::resolved_checkpoint found;
         if (auto done = detail::resolve_checkpoint(path, options.variant, found); !done)
             return std::move(done).error();
@@ -568,8 +567,9 @@ private:
     }
 
     template <class Report>
-    result<void> open_index(const detail::resolved_checkpoint& found,
-                            const checkpoint_options& options, Report report) noexcept {
+    SAFEFUSE_SMALL result<void> open_index(const detail::resolved_checkpoint& found,
+                                           const checkpoint_options& options,
+                                           Report report) noexcept {
         tables& to = tables_[0];
         const failure no_memory = no_memory_for(found.index);
         const auto json = detail::index_text<Source>::open(found.index);  // the index refers to it
@@ -603,8 +603,9 @@ private:
     }
 
     template <class Report>
-    result<void> open_files(const detail::resolved_checkpoint& found,
-                            const checkpoint_options& options, Report report) noexcept {
+    SAFEFUSE_SMALL result<void> open_files(const detail::resolved_checkpoint& found,
+                                           const checkpoint_options& options,
+                                           Report report) noexcept {
         tables& to = tables_[0];
         const failure no_memory{.code = errc::out_of_memory, .file = found.directory};
         if (!to.files.reserve(found.files.size())) return no_memory;
@@ -619,7 +620,7 @@ private:
         return number_names(found.directory);
     }
 
-    result<void> number_names(std::string_view directory) noexcept {
+    SAFEFUSE_SMALL result<void> number_names(std::string_view directory) noexcept {
         tables& to = tables_[0];
         const failure no_memory = no_memory_for(directory);
         if (to.rows.size() >= detail::name_table::npos || !to.names.reserve(to.rows.size()))

@@ -53,7 +53,7 @@ public:
 
     /// Fills the header, which must be empty. After a failure the header must not be used.
     ///   fails   as header::parse, for errors in the JSON
-    [[nodiscard]] result<void> read(std::uint64_t file_bytes) noexcept {
+    [[nodiscard]] SAFEFUSE_SMALL result<void> read(std::uint64_t file_bytes) noexcept {
         header_.header_bytes = length_bytes + json_.size();
         if (const std::size_t good = utf8_prefix(json_); good != json_.size())
             return failure{.code = errc::header_not_utf8, .offset = length_bytes + good};
@@ -146,7 +146,7 @@ private:
                                            .offset = length_bytes + stop});
     }
 
-    bool read_metadata() noexcept {
+    SAFEFUSE_SMALL bool read_metadata() noexcept {
         if (cursor_.peek() == json_kind::null) return cursor_.read_null();
         header_.has_metadata = true;
         vector<metadata_entry>& entries = header_.metadata;

@@ -181,8 +181,8 @@ struct solution {
 /// Checks groups that share one numbered list of experts: each must have the number of experts that
 /// divide_experts gives it.
 ///   fails   shape_mismatch, size_overflow
-[[nodiscard]] inline result<void> check_shares(const expert_groups& groups,
-                                               const extent_table& extents) noexcept {
+[[nodiscard]] SAFEFUSE_SMALL inline result<void> check_shares(
+    const expert_groups& groups, const extent_table& extents) noexcept {
     for (std::uint8_t s = 0; s < extents.x.dim_count; ++s) {
         const bool begins_chain = groups.before(s) == no_dim && groups.after(s) != no_dim;
         if (!extents.is_used(s) || !begins_chain) continue;
@@ -283,9 +283,10 @@ struct solution {
 /// dtype per tensor of the layout.
 ///   fails   shape_mismatch, dtype_mismatch, size_mismatch, splits_block, unnested_groups,
 ///           size_overflow
-[[nodiscard]] inline result<void> check_field(const inventory& of, std::uint32_t field,
-                                              const field_form& form,
-                                              const layout_args& x) noexcept {
+[[nodiscard]] SAFEFUSE_SMALL inline result<void> check_field(const inventory& of,
+                                                             std::uint32_t field,
+                                                             const field_form& form,
+                                                             const layout_args& x) noexcept {
     for (std::uint32_t t = 0; t < of.layout->tensors.size(); ++t) {
         if (!of.has(t, field)) continue;
         const mapping placed = place(of.layout->tensors[t], form, x);
@@ -305,10 +306,9 @@ struct form_trial {
 };
 
 /// Tries a form. The value field gives the extents; all other fields use them.
-[[nodiscard]] SAFEFUSE_NOINLINE inline form_trial try_form(const inventory& of, std::uint32_t field,
-                                                           const field_form& form,
-                                                           const extent_table& known,
-                                                           bool tells_extents) noexcept {
+[[nodiscard]] SAFEFUSE_NOINLINE SAFEFUSE_SMALL inline form_trial try_form(
+    const inventory& of, std::uint32_t field, const field_form& form, const extent_table& known,
+    bool tells_extents) noexcept {
     form_trial out{known, {}};
     if (tells_extents) out.fits = solve_extents(of, field, form, out.extents);
     if (out.fits) out.fits = check_field(of, field, form, out.extents.x);
@@ -349,11 +349,9 @@ struct form_trial {
 /// Chooses the form of a field: the first that all its tensors fit. If none fits, the failure is
 /// that of the form that most tensors fit, so it names the odd tensor.
 ///   fails   dtype_mismatch (no form has that dtype), and as try_form
-[[nodiscard]] SAFEFUSE_NOINLINE inline result<void> choose_form(const field_form*& chosen,
-                                                                const inventory& of,
-                                                                std::uint32_t field,
-                                                                extent_table& extents,
-                                                                bool tells_extents) noexcept {
+[[nodiscard]] SAFEFUSE_NOINLINE SAFEFUSE_SMALL inline result<void> choose_form(
+    const field_form*& chosen, const inventory& of, std::uint32_t field, extent_table& extents,
+    bool tells_extents) noexcept {
     const span<const field_form> forms = of.layout->fields[field].field->forms;
     const auto may_be = [&](const field_form& form) noexcept {
         return !is_packed(form) || has_integers(of, field);
@@ -390,7 +388,7 @@ struct form_trial {
 
 /// Checks that codes have their scales.
 ///   fails   missing_scales
-[[nodiscard]] inline result<void> check_scales(const inventory& of) noexcept {
+[[nodiscard]] SAFEFUSE_SMALL inline result<void> check_scales(const inventory& of) noexcept {
     const span<const field_suffix> fields = of.layout->fields;
     for (std::uint32_t t = 0; t < of.layout->tensors.size(); ++t) {
         bool has_scale = false;
@@ -411,8 +409,8 @@ struct form_trial {
 ///   fails   shape_mismatch, dtype_mismatch, size_mismatch, splits_block, unnested_groups,
 ///           size_overflow, missing_scales, out_of_memory
 ///   @post   every tensor of the inventory has the shape of its mapping
-[[nodiscard]] inline result<geometry> solve_geometry(const inventory& of,
-                                                     bool allow_unscaled) noexcept {
+[[nodiscard]] SAFEFUSE_SMALL inline result<geometry> solve_geometry(const inventory& of,
+                                                                    bool allow_unscaled) noexcept {
     geometry out;
     extent_table extents = of.extents;
     if (!out.forms.resize(of.layout->fields.size(), nullptr)) return no_memory();

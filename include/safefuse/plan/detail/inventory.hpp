@@ -194,7 +194,7 @@ SAFEFUSE_COLD inline failure no_memory() noexcept { return {.code = errc::out_of
 }
 
 /// Gives the extents of a part their dims. Returns false if there are too many.
-inline bool add_symbols(extent_table& extents, const part_mapping& part) noexcept {
+SAFEFUSE_SMALL inline bool add_symbols(extent_table& extents, const part_mapping& part) noexcept {
     const auto use = [&](std::string_view name) noexcept {
         const std::size_t dim = extents.x.dim(name);
         if (dim == max_dims) return false;
@@ -209,9 +209,10 @@ inline bool add_symbols(extent_table& extents, const part_mapping& part) noexcep
 
 /// Numbers the extents of two layouts in the order in which the layouts mention them. ONE is 1.
 ///   fails   unnested_groups (too many extents), out_of_memory
-[[nodiscard]] inline result<void> name_dims(extent_table& extents, expert_groups& groups,
-                                            const layout_description& from,
-                                            const layout_description& to) noexcept {
+[[nodiscard]] SAFEFUSE_SMALL inline result<void> name_dims(extent_table& extents,
+                                                           expert_groups& groups,
+                                                           const layout_description& from,
+                                                           const layout_description& to) noexcept {
     for (const layout_description* layout : {&from, &to})
         for (const tensor_description& tensor : layout->tensors) {
             const mapping placed = tensor.place(extents.x);
@@ -432,7 +433,7 @@ inline void assign_group(const inventory& of, found_tensor& found) noexcept {
 ///           duplicate_expert, unexpected_extent, unnested_groups, out_of_memory
 ///   @post   at(t, f, e) is a tensor of the set for every t and f with has(t, f), and every expert
 ///           e of the group of t
-[[nodiscard]] inline result<inventory> take_inventory(
+[[nodiscard]] SAFEFUSE_SMALL inline result<inventory> take_inventory(
     const tensor_set_ref& set, span<const std::uint32_t> members, std::string_view scope,
     const layout_description& from, const layout_description& to, bool other_may_be_there,
     span<const known_extent> known) noexcept {

@@ -106,10 +106,11 @@ struct made_copies {
 
 /// The stages after geometry: selection, outputs, copies.
 ///   scope, to_scope   of the source and of the destination
-inline result<made_copies> make_copies(const inventory& of, const geometry& shapes,
-                                       std::string_view scope, std::string_view to_scope,
-                                       const layout_description& to,
-                                       const plan_options& options) noexcept {
+SAFEFUSE_SMALL inline result<made_copies> make_copies(const inventory& of, const geometry& shapes,
+                                                      std::string_view scope,
+                                                      std::string_view to_scope,
+                                                      const layout_description& to,
+                                                      const plan_options& options) noexcept {
     auto kept = select_ranges(of.groups, shapes.extents, options);
     if (!kept) return std::move(kept).error();
     made_copies out;
@@ -164,10 +165,10 @@ inline result<made_copies> make_copies(const inventory& of, const geometry& shap
 }
 
 /// The stages in their order: inventory, geometry, selection, outputs, copies.
-inline result<copy_plan> run_stages(const tensor_set_ref& set, span<const std::uint32_t> members,
-                                    std::string_view scope, const layout_description& from,
-                                    const layout_description& to, const plan_options& options,
-                                    scope_state form) noexcept {
+SAFEFUSE_SMALL inline result<copy_plan> run_stages(
+    const tensor_set_ref& set, span<const std::uint32_t> members, std::string_view scope,
+    const layout_description& from, const layout_description& to, const plan_options& options,
+    scope_state form) noexcept {
     const std::string_view to_scope =
         options.destination_scope.empty() ? scope : options.destination_scope;
     auto found =
