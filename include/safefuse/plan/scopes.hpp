@@ -326,7 +326,7 @@ SAFEFUSE_SMALL inline result<void> experts_scopes::classify(
 
 /// Third pass: the members of each scope, in the order of the set. Drops scopes in which nothing
 /// fits.
-inline result<void> experts_scopes::collect(search& of) noexcept {
+SAFEFUSE_SMALL inline result<void> experts_scopes::collect(search& of) noexcept {
     const failure no_memory{.code = errc::out_of_memory};
     vector<std::uint32_t> kept_as;
     std::uint32_t members = 0;
@@ -353,8 +353,8 @@ inline result<void> experts_scopes::collect(search& of) noexcept {
     return {};
 }
 
-inline result<experts_scopes> experts_scopes::find(tensor_set_ref set,
-                                                   const family_description& family) noexcept {
+SAFEFUSE_SMALL inline result<experts_scopes> experts_scopes::find(
+    tensor_set_ref set, const family_description& family) noexcept {
     experts_scopes out;
     search of;
     if (!of.scope_of.resize(set.size(), none)) return failure{.code = errc::out_of_memory};

@@ -102,9 +102,10 @@ inline result<void> check_resident(const tensor_set_ref& set, const copy_block& 
 }
 
 /// Copies one block, whose source is in memory, into the output's memory.
-inline result<void> copy_resident(const tensor_set_ref& set, const copy_block& block,
-                                  span<const std::byte> resident, std::byte* output, bool streams,
-                                  run_watch* watch = nullptr) noexcept {
+SAFEFUSE_SMALL inline result<void> copy_resident(const tensor_set_ref& set, const copy_block& block,
+                                                 span<const std::byte> resident, std::byte* output,
+                                                 bool streams,
+                                                 run_watch* watch = nullptr) noexcept {
     if (auto there = check_resident(set, block, resident); !there) return there;
     const auto copy = [&](const copy_block& part) noexcept {
         copy_runs(part, resident.data() + part.source_offset, output + part.destination_offset,
@@ -203,10 +204,12 @@ inline byte_window next_stretch(span<const copy_block> blocks, const output_memo
 
 /// Runs blocks that interleave in a source that must be read. Reads stretch by stretch, so that no
 /// byte is read twice.
-inline result<void> read_together(const tensor_set_ref& set, span<const copy_block> blocks,
-                                  std::uint64_t source_end, vector<std::byte>& buffer,
-                                  const output_memory& memory, bool streams,
-                                  run_watch* watch = nullptr) noexcept {
+SAFEFUSE_SMALL inline result<void> read_together(const tensor_set_ref& set,
+                                                 span<const copy_block> blocks,
+                                                 std::uint64_t source_end,
+                                                 vector<std::byte>& buffer,
+                                                 const output_memory& memory, bool streams,
+                                                 run_watch* watch = nullptr) noexcept {
     const std::uint64_t begin = blocks[0].source_offset,
                         most = source_end - begin < read_buffer_bytes ? source_end - begin
                                                                       : read_buffer_bytes;
@@ -251,8 +254,9 @@ inline bool reads_through(const copy_block& block) noexcept {
 /// range) returns result<void>. The pieces are in the source's memory, or read into `buffer`.
 ///   fails   read_past_end, out_of_memory, and as reading and f do
 template <class F>
-result<void> for_each_piece(const tensor_set_ref& set, std::uint32_t source, std::uint64_t from,
-                            std::uint64_t size, vector<std::byte>& buffer, F& f) noexcept {
+SAFEFUSE_SMALL result<void> for_each_piece(const tensor_set_ref& set, std::uint32_t source,
+                                           std::uint64_t from, std::uint64_t size,
+                                           vector<std::byte>& buffer, F& f) noexcept {
     const span<const std::byte> resident = set.source_bytes(source);
     if (!resident.empty())
         if (auto there = check_resident(set, source, resident, from, size); !there) return there;
@@ -272,8 +276,9 @@ result<void> for_each_piece(const tensor_set_ref& set, std::uint32_t source, std
 
 /// Checks the plan's equality checks of an output against the bytes `made`, which are the output's
 /// bytes from `window.begin`.
-inline result<void> compare_equal(const copy_plan& plan, std::uint32_t output, byte_window window,
-                                  const std::byte* made) noexcept {
+SAFEFUSE_SMALL inline result<void> compare_equal(const copy_plan& plan, std::uint32_t output,
+                                                 byte_window window,
+                                                 const std::byte* made) noexcept {
     const tensor_set_ref& set = plan.set();
     vector<std::byte> buffer;
     source_check check{set};
@@ -340,9 +345,11 @@ inline std::size_t blocks_among(span<const copy_block> blocks, std::size_t i,
 }
 
 /// Runs some blocks of a plan, for the outputs that have memory.
-inline result<void> run_blocks(const tensor_set_ref& set, span<const copy_block> blocks,
-                               vector<std::byte>& buffer, const output_memory& memory, bool streams,
-                               run_watch* watch = nullptr) noexcept {
+SAFEFUSE_SMALL inline result<void> run_blocks(const tensor_set_ref& set,
+                                              span<const copy_block> blocks,
+                                              vector<std::byte>& buffer,
+                                              const output_memory& memory, bool streams,
+                                              run_watch* watch = nullptr) noexcept {
     source_check check{set};
     const streaming past_cache{streams};
     for (std::size_t i = 0, next = 0; i < blocks.size(); i = next) {

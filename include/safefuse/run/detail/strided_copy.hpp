@@ -219,8 +219,8 @@ public:
 
     /// The rest, from `at` on, of the first stretch that ends after `at`. Runs less than `gap`
     /// bytes apart form one stretch. Empty if there is none.
-    [[nodiscard]] SAFEFUSE_NOINLINE byte_window stretch(std::uint64_t at,
-                                                        std::uint64_t gap) const noexcept {
+    [[nodiscard]] SAFEFUSE_NOINLINE SAFEFUSE_SMALL byte_window
+    stretch(std::uint64_t at, std::uint64_t gap) const noexcept {
         std::uint64_t here = offset_of(block_, side_);
         if (at >= here + span_[0]) return {at, at};
         const std::uint32_t solid = solid_from(gap);
@@ -279,7 +279,8 @@ private:
 
 /// Index of the loop with the longest stride on one side. Its steps do not overlap there. The block
 /// must have a loop.
-[[nodiscard]] inline std::uint32_t longest_loop(const copy_block& block, block_side side) noexcept {
+[[nodiscard]] SAFEFUSE_SMALL inline std::uint32_t longest_loop(const copy_block& block,
+                                                               block_side side) noexcept {
     std::uint32_t longest = 0;
     for (std::uint32_t i = 1; i < block.loop_count; ++i)
         if (stride_of(block.loops[i], side) > stride_of(block.loops[longest], side)) longest = i;
@@ -287,10 +288,9 @@ private:
 }
 
 /// The steps [first, first + count) of one loop of a block, as a block.
-[[nodiscard]] SAFEFUSE_NOINLINE inline copy_block steps_of(const copy_block& block,
-                                                           std::uint32_t number,
-                                                           std::uint64_t first,
-                                                           std::uint64_t count) noexcept {
+[[nodiscard]] SAFEFUSE_NOINLINE SAFEFUSE_SMALL inline copy_block steps_of(
+    const copy_block& block, std::uint32_t number, std::uint64_t first,
+    std::uint64_t count) noexcept {
     const copy_loop loop = block.loops[number];
     copy_block part = block;
     part.source_offset += first * loop.source_stride;
@@ -303,8 +303,8 @@ private:
 }
 
 /// The part of a block without loops that is in a window of one side, as a block.
-[[nodiscard]] inline copy_block run_inside(const copy_block& block, block_side side,
-                                           byte_window window) noexcept {
+[[nodiscard]] SAFEFUSE_SMALL inline copy_block run_inside(const copy_block& block, block_side side,
+                                                          byte_window window) noexcept {
     const std::uint64_t here = offset_of(block, side);
     const byte_window inside = intersect(here, block.run_bytes, window);
     copy_block part = block;
@@ -317,7 +317,8 @@ private:
 /// Calls f(part) for blocks that together are the part of a block inside a window of one side. The
 /// parts are as large as possible. Stops if f returns a failure. f returns result<void>.
 template <class F>
-result<void> cut(const copy_block& block, block_side side, byte_window window, F& f) {
+SAFEFUSE_SMALL result<void> cut(const copy_block& block, block_side side, byte_window window,
+                                F& f) {
     const std::uint64_t here = offset_of(block, side), extent = extent_of(block, side);
     if (here >= window.end || here + extent <= window.begin) return {};
     if (here >= window.begin && here + extent <= window.end) return f(block);
@@ -340,7 +341,8 @@ result<void> cut(const copy_block& block, block_side side, byte_window window, F
 /// Calls f(part) for parts of about `most` bytes that together are the whole block, in the order of
 /// one side, until f returns false.
 template <class F>
-bool split(const copy_block& block, block_side side, std::uint64_t most, const F& f) {
+SAFEFUSE_SMALL bool split(const copy_block& block, block_side side, std::uint64_t most,
+                          const F& f) {
     const std::uint64_t size_bytes = block.size_bytes();
     if (size_bytes <= most + most / 2) return f(block);
     if (block.loop_count == 0) {
